@@ -11,6 +11,7 @@ import paho.mqtt.client as paho
 import pytest
 
 import martlet_process
+from documents import Reader
 from programs import Output, need
 from server_process import free_ports
 
@@ -45,6 +46,7 @@ class Guide:
         (self.mosquitto / "generate_certs.sh").symlink_to(martlet_process.binary())
         (self.place / "mosquitto_passwd").symlink_to(martlet_process.binary())
         [self.port] = free_ports(1)
+        self.reader = Reader(place, {8883: self.port})
         self.typed("cd docker/mosquitto && ./generate_certs.sh")
         for option, user, password in [("-c ", "device_user", "your_password"), ("", "collector_user", "other_password")]:
             line = f"./mosquitto_passwd {option}docker/mosquitto/config/passwd {user}"
@@ -58,10 +60,7 @@ class Guide:
 
     def typed(self, line, code=0, **options):
         """What a line prints, in the guide's directory."""
-        line = line.replace("8883", str(self.port))
-        done = subprocess.run(["bash", "-c", line], cwd=self.place, capture_output=True, text=True, timeout=60,
-                              env=martlet_process.environment(), **options)
-        assert done.returncode == code, (line, done)
+        done = self.reader.run(line, code, **options)
         return done.stdout + done.stderr
 
 

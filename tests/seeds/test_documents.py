@@ -4,66 +4,16 @@ in test_mqtt_manage.py.
 """
 
 import json
-import os
-import re
-import subprocess
 
-import nats_process
 import martlet_process
+import nats_process
+from documents import Reader, shown
 from programs import Output
 from server_process import free_ports
 from test_1_microservice import CONFIGURATION, PUBLISH
 from test_5_tls_guide import Guide
 from test_hook import HookServer
 from test_sinks import until
-
-
-class Reader:
-    """Types lines of a document into bash, in a directory of its own. Ports of the document stand for others."""
-
-    def __init__(self, place, ports):
-        self.place, self.ports = place, ports
-        place.mkdir(exist_ok=True)
-
-    def moved(self, text):
-        for port, other in self.ports.items():
-            text = re.sub(rf"\b{port}\b", str(other), text)
-        return text
-
-    def typed(self, line, code=0):
-        """What a line prints."""
-        path = f"{self.place}:{os.environ['PATH']}"
-        done = subprocess.run(["bash", "-c", self.moved(line)], cwd=self.place, capture_output=True, text=True, timeout=60,
-                              env={**martlet_process.environment(), "PATH": path})
-        assert done.returncode == code, (line, done)
-        return done.stdout
-
-    def subscribed(self, node, line):
-        """A program of a line that subscribes, once it has."""
-        before = subscriptions(node)
-        process = subprocess.Popen(["stdbuf", "-oL", "bash", "-c", f"exec {self.moved(line)}"], cwd=self.place, text=True,
-                                   env={**martlet_process.environment(), "PATH": f"{self.place}:{os.environ['PATH']}"},
-                                   stdout=subprocess.PIPE)
-        until(lambda: subscriptions(node) > before, node.log)
-        return process
-
-    def link(self, name):
-        """The name that the original program has."""
-        (self.place / name).symlink_to(martlet_process.binary())
-
-
-def subscriptions(node):
-    done = martlet_process.run("status", "--json", "--data-dir", node.data_dir)
-    return json.loads(done.stdout)["subscriptions"]
-
-
-def shown(process):
-    """The next line of a program, which is ended then."""
-    line = process.stdout.readline().rstrip("\n")
-    process.kill()
-    process.wait()
-    process.stdout.close()
-    return line
 
 
 def test_document_1_the_microservice(tmp_path):

@@ -43,7 +43,7 @@ pub(crate) fn behind(proxies: &[IpNet], connection: Connection, headers: &Header
     }
 }
 
-/// Whether an address is that of a trusted proxy. Whoever asks through it may be anywhere.
+/// Whether the address belongs to a trusted proxy. The client behind a proxy may be on any machine.
 pub(crate) fn is_proxy(proxies: &[IpNet], address: Option<IpAddr>) -> bool {
     let address = address.map(|address| address.to_canonical());
     address.is_some_and(|address| proxies.iter().any(|proxies| proxies.contains(&address)))

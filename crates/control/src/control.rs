@@ -640,7 +640,7 @@ impl Control {
     /// A user or device of a tenant, by whose rules a part publishes.
     ///
     /// # Errors
-    /// There is none of this name who may log in; the reason in words.
+    /// No user or device of this name may log in; the reason in words.
     pub fn identity(&self, tenant: TenantId, name: &str) -> Result<PartIdentity, String> {
         match self.chain.get() {
             Some(chain) => chain.identity(tenant, name),

@@ -1,5 +1,7 @@
 //! Tables as text with commas (RFC 4180).
 
+use std::io::Read as _;
+
 use ::csv::{QuoteStyle, ReaderBuilder, StringRecord, Terminator, WriterBuilder};
 
 /// The last row of what is read: a quotation that does not end swallows it.
@@ -9,15 +11,15 @@ const END: &str = "\u{1}end";
 /// are none. A line ends with LF, CRLF or CR.
 ///
 /// # Errors
-/// A quotation that does not end; with the line of its row.
+/// A quotation that does not end, or that something stands behind; with the line of its row.
 pub fn read(text: &str) -> Result<Vec<(usize, Vec<String>)>, String> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let text = format!("{text}\n{END}");
     let mut reader = ReaderBuilder::new();
     let reader = reader.has_headers(false).flexible(true);
-    let mut reader = reader.from_reader(text.as_bytes());
+    let end = format!("\n{END}");
+    let mut reader = reader.from_reader(text.as_bytes().chain(end.as_bytes()));
     let (mut rows, mut record) = (Vec::new(), StringRecord::new());
-    let mut lines = Lines::of(&text);
+    let mut lines = Lines::of(text);
     while reader
         .read_record(&mut record)
         .map_err(|error| error.to_string())?
@@ -30,11 +32,41 @@ pub fn read(text: &str) -> Result<Vec<(usize, Vec<String>)>, String> {
         if record.iter().any(|field| field.contains(END)) {
             return Err(format!("line {begin}: a quotation begins and does not end"));
         }
+        let row = text.get(lines.counted..).unwrap_or_default();
+        if let Some(letter) = behind_quotation(row, record.len()) {
+            return Err(format!(
+                "line {begin}: {letter:?} stands behind a quotation"
+            ));
+        }
         if record.iter().any(|field| !field.trim().is_empty()) {
             rows.push((begin, record.iter().map(str::to_owned).collect()));
         }
     }
     Ok(rows)
+}
+
+/// What stands behind a quotation in the fields at the beginning of a text, and is no comma and no
+/// end of a line. The crate would add it to the field.
+fn behind_quotation(text: &str, fields: usize) -> Option<char> {
+    let mut letters = text.chars().peekable();
+    for field in 1..=fields {
+        if letters.next_if_eq(&'"').is_some() {
+            while let Some(letter) = letters.next() {
+                // A quotation mark within a quotation is doubled.
+                if letter == '"' && letters.next_if_eq(&'"').is_none() {
+                    break;
+                }
+            }
+            match letters.peek() {
+                None | Some(',' | '\r' | '\n') => {}
+                letter => return letter.copied(),
+            }
+        }
+        if field < fields {
+            letters.find(|letter| *letter == ',');
+        }
+    }
+    None
 }
 
 /// The lines of a text, counted from one row to the next.
@@ -199,6 +231,8 @@ mod tests {
     fn what_is_no_table_is_told_with_its_line() {
         for (text, line) in [
             ("a\n\"b", "line 2"),
+            ("a\n\n\"b\"c", "line 3"),
+            ("a,\"b\"\"c\"d,e\nf", "line 1"),
             ("a\n\n\"b\nc,d", "line 3"),
             ("a\r\r\"b\nc", "line 3"),
             ("a,\"b\n", "line 1"),

@@ -1,5 +1,5 @@
-//! How a sink goes through a batch if it waits for the answer to each message: when it goes on with
-//! other publishers, and when it ends the call.
+//! Sinks that wait for the answer to each message: which message of a batch follows an outcome, and
+//! when a call ends.
 
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -89,7 +89,7 @@ fn no_answer(within: Duration) -> Outcome {
     Outcome::NoAnswer(format!("no answer within {within:?}"))
 }
 
-/// One call of a sink, of which several publishers' messages may be under way.
+/// One call of a sink. Messages of several publishers may be in flight in it.
 #[derive(Debug)]
 pub(crate) struct Call {
     until: Instant,

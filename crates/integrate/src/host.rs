@@ -88,7 +88,7 @@ pub trait Host: Send + Sync + 'static {
     /// A user or device of a tenant, by whose rules a part publishes.
     ///
     /// # Errors
-    /// There is none of this name who may log in; the reason in words.
+    /// No user or device of this name may log in; the reason in words.
     fn identity(&self, tenant: TenantId, name: &str) -> Result<PartIdentity, String> {
         let _ = (tenant, name);
         Err("the node has no users and no devices".to_owned())

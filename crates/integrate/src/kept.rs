@@ -44,7 +44,7 @@ impl<T> Kept<T> {
             return Ok(value);
         }
         let secrets = self.secrets.borrow_and_update().clone();
-        make(secrets.map_err(|trouble| trouble.to_string())?).await
+        make(secrets?).await
     }
 
     /// Keeps it for the next delivery.

@@ -61,4 +61,4 @@ pub use runner::{
 pub use secret::{SecretTrouble, SecretValue, SecretValues, Secrets, SecretsReceiver, Template};
 pub use sink::{Outcome, Publisher, Sink, SinkMessage, by_publisher};
 pub use source::{Source, SourceAnswer, SourceMessage, What};
-pub use words::error_words;
+pub use words::{error_words, not_permitted};

@@ -5,8 +5,8 @@ use std::future::Future;
 use martlet_broker::NewMessage;
 
 /// Another system that messages come from. The runner publishes them one after the other, and says
-/// what became of each. Implement this; it does the rest: pauses after failures, pause and resume,
-/// and what operators ask for.
+/// what became of each. The runner also does pauses after failures, pause and resume, and the
+/// commands of operators.
 pub trait Source: Send + 'static {
     /// Waits for the next message, and connects before if it has to. The runner drops the future at
     /// any `await` to do something else, and calls again: nothing may be lost by that.

@@ -16,3 +16,8 @@ pub fn error_words(error: &dyn Error) -> String {
     }
     text
 }
+
+/// Why the rules of a user or device keep a message from being published.
+pub fn not_permitted(name: &str, topic: &str) -> String {
+    format!("the rules of {name:?} do not permit it to publish to {topic:?}")
+}

@@ -438,7 +438,7 @@ impl AuthenticationChain {
     /// A user or device of a tenant, by whose rules a part publishes.
     ///
     /// # Errors
-    /// There is none of this name who may log in; the reason in words.
+    /// No user or device of this name may log in; the reason in words.
     pub fn identity(&self, tenant: TenantId, name: &str) -> Result<PartIdentity, String> {
         let (policy, known) = {
             let state = self.0.lock();

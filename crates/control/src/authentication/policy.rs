@@ -510,7 +510,7 @@ impl Policy {
     /// A user or device by whose rules something is published without a login.
     ///
     /// # Errors
-    /// There is none of this name who may log in; the reason in words.
+    /// No user or device of this name may log in; the reason in words.
     pub(super) fn identity_of(&self, realm: Realm, name: &str) -> Result<Identity, String> {
         match self.standing(realm, name, name) {
             Standing::Known => {}

@@ -11,7 +11,7 @@ use martlet_broker::{
 };
 use martlet_integrate::{
     ALL_TENANTS, Asked, DeadLetterStore, Host, PartSession, RequestTrouble, Response, SavedState,
-    Settings,
+    Settings, not_permitted,
 };
 use martlet_registry::{DeadLetterCount, DeadLettersKept, IntegrationState, Scope};
 
@@ -160,9 +160,7 @@ impl NodeHost {
         let rules = &principal.identity.rules;
         match rules.topic(Actions::PUBLISH, topic, names).allowed {
             true => Ok(()),
-            false => Err(RequestTrouble::Forbidden(format!(
-                "the rules of {name:?} do not permit it to publish to {topic:?}"
-            ))),
+            false => Err(RequestTrouble::Forbidden(not_permitted(name, topic))),
         }
     }
 

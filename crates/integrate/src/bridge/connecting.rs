@@ -103,9 +103,7 @@ pub(super) fn options(
     values: &SecretValues,
 ) -> Result<ConnectOptions, String> {
     let password = settings.password.as_ref().map(|one| one.fill(values));
-    let password = password
-        .transpose()
-        .map_err(|trouble| trouble.to_string())?;
+    let password = password.transpose()?;
     let is_v5 = settings.version.is_v5();
     let notifications = settings.notifications.as_ref();
     let notifications = notifications.filter(|one| one.remote);

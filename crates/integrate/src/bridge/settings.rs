@@ -28,133 +28,125 @@ const PROTOCOLS: &[&str] = &["5.0", "3.1.1"];
 const STARTS: &[&str] = &["automatic", "lazy", "once"];
 
 const KEYS: &[Key] = &[
-    Key {
-        name: "url",
-        takes: Takes::Text,
-        meaning: "The other broker: mqtt://HOST:1883, or mqtts://HOST:8883 with TLS. Several, with commas between them, are tried in turn. Private addresses need integrations.allow_private.",
-    },
+    Key::new(
+        "url",
+        Takes::Text,
+        "The other broker: mqtt://HOST:1883, or mqtts://HOST:8883 with TLS. Several, with commas between them, are tried in turn. Private addresses need integrations.allow_private.",
+    ),
     Key {
         name: TOPICS,
         takes: Takes::Topics,
         meaning: "Topics that it carries: tables { filter, direction, qos, local_prefix, remote_prefix }, or texts \"FILTER DIRECTION QOS LOCAL_PREFIX REMOTE_PREFIX\" as a line topic of Mosquitto. direction: out (default), in or both. qos: highest QoS, default 1. A prefix stands before the filter at that side. The first one that matches a topic counts.",
     },
-    Key {
-        name: "protocol",
-        takes: Takes::Word(PROTOCOLS),
-        meaning: "Version of MQTT: 5.0 (default) or 3.1.1. Loops of several brokers are broken with 5.0 only.",
-    },
-    Key {
-        name: "client_id",
-        takes: Takes::Text,
-        meaning: "Client Identifier at the other broker. Default: the host name, a dot and the name of the bridge.",
-    },
-    Key {
-        name: "user",
-        takes: Takes::Text,
-        meaning: "User name at the other broker.",
-    },
-    Key {
-        name: "password",
-        takes: Takes::Secret,
-        meaning: "Password of user, such as ${secret:NAME}.",
-    },
-    Key {
-        name: "clean_session",
-        takes: Takes::Boolean,
-        meaning: "Whether the other broker forgets the session when the connection ends: what it publishes meanwhile is lost then. Default: false.",
-    },
-    Key {
-        name: "keep_alive_secs",
-        takes: Takes::Integer {
+    Key::new(
+        "protocol",
+        Takes::Word(PROTOCOLS),
+        "Version of MQTT: 5.0 (default) or 3.1.1. Loops of several brokers are broken with 5.0 only.",
+    ),
+    Key::new(
+        "client_id",
+        Takes::Text,
+        "Client Identifier at the other broker. Default: the host name, a dot and the name of the bridge.",
+    ),
+    Key::new("user", Takes::Text, "User name at the other broker."),
+    Key::new(
+        "password",
+        Takes::Secret,
+        "Password of user, such as ${secret:NAME}.",
+    ),
+    Key::new(
+        "clean_session",
+        Takes::Boolean,
+        "Whether the other broker forgets the session when the connection ends: what it publishes meanwhile is lost then. Default: false.",
+    ),
+    Key::new(
+        "keep_alive_secs",
+        Takes::Integer {
             min: 5,
             max: 65_535,
         },
-        meaning: "Time without packets after which a ping is sent, seconds; without an answer within the same time the connection is lost. Default: 60.",
-    },
-    Key {
-        name: "ca_file",
-        takes: Takes::Text,
-        meaning: "PEM file of the authorities that the other broker's certificate may be from, with mqtts://. Default: those that the system trusts.",
-    },
-    Key {
-        name: "ca_directory",
-        takes: Takes::Text,
-        meaning: "Directory with PEM files of such authorities.",
-    },
-    Key {
-        name: "certificate_file",
-        takes: Takes::Text,
-        meaning: "PEM file of a client certificate. Needs key_file.",
-    },
-    Key {
-        name: "key_file",
-        takes: Takes::Text,
-        meaning: "PEM file of its private key.",
-    },
-    Key {
-        name: "any_server_name",
-        takes: Takes::Boolean,
-        meaning: "The other broker's certificate may be for another host name. Default: false.",
-    },
-    Key {
-        name: "start",
-        takes: Takes::Word(STARTS),
-        meaning: "automatic (default): connects at the start and again whenever the connection ends. lazy: connects when a message waits, and disconnects after idle_secs without one. once: connects once; when that connection ends, the bridge waits for a restart of the node.",
-    },
-    Key {
-        name: "idle_secs",
-        takes: Takes::Integer {
+        "Time without packets after which a ping is sent, seconds; without an answer within the same time the connection is lost. Default: 60.",
+    ),
+    Key::new(
+        "ca_file",
+        Takes::Text,
+        "PEM file of the authorities that the other broker's certificate may be from, with mqtts://. Default: those that the system trusts.",
+    ),
+    Key::new(
+        "ca_directory",
+        Takes::Text,
+        "Directory with PEM files of such authorities.",
+    ),
+    Key::new(
+        "certificate_file",
+        Takes::Text,
+        "PEM file of a client certificate. Needs key_file.",
+    ),
+    Key::new("key_file", Takes::Text, "PEM file of its private key."),
+    Key::new(
+        "any_server_name",
+        Takes::Boolean,
+        "The other broker's certificate may be for another host name. Default: false.",
+    ),
+    Key::new(
+        "start",
+        Takes::Word(STARTS),
+        "automatic (default): connects at the start and again whenever the connection ends. lazy: connects when a message waits, and disconnects after idle_secs without one. once: connects once; when that connection ends, the bridge waits for a restart of the node.",
+    ),
+    Key::new(
+        "idle_secs",
+        Takes::Integer {
             min: 1,
             max: 86_400,
         },
-        meaning: "See start. Default: 60.",
-    },
-    Key {
-        name: "reconnect_min_secs",
-        takes: Takes::Integer { min: 1, max: 3_600 },
-        meaning: "Pause after the first failed connection, seconds. It doubles with each further one, with jitter. Default: 1.",
-    },
-    Key {
-        name: "reconnect_max_secs",
-        takes: Takes::Integer {
+        "See start. Default: 60.",
+    ),
+    Key::new(
+        "reconnect_min_secs",
+        Takes::Integer { min: 1, max: 3_600 },
+        "Pause after the first failed connection, seconds. It doubles with each further one, with jitter. Default: 1.",
+    ),
+    Key::new(
+        "reconnect_max_secs",
+        Takes::Integer {
             min: 1,
             max: 86_400,
         },
-        meaning: "Longest pause, seconds. Default: 120.",
-    },
-    Key {
-        name: "notifications",
-        takes: Takes::Boolean,
-        meaning: "Whether the state of the bridge is published to notification_topic at both brokers, retained: 1 connected, 0 not. Default: true.",
-    },
-    Key {
-        name: "notifications_local_only",
-        takes: Takes::Boolean,
-        meaning: "Whether it is published at this node only. Default: false.",
-    },
-    Key {
-        name: "notification_topic",
-        takes: Takes::Text,
-        meaning: "Default: $SYS/broker/connection/CLIENT_ID/state.",
-    },
-    Key {
-        name: "try_private",
-        takes: Takes::Boolean,
-        meaning: "Whether the bridge tells the other broker that it is one, with protocol 3.1.1, as Mosquitto does. The other broker keeps RETAIN then, and sends the bridge none of its own messages. Set it to false if the other broker rejects that. Default: true.",
-    },
-    Key {
-        name: "outgoing_retain",
-        takes: Takes::Boolean,
-        meaning: "Whether messages go out with RETAIN as they were published. false: without. Default: true.",
-    },
-    Key {
-        name: "in_flight",
-        takes: Takes::Integer {
+        "Longest pause, seconds. Default: 120.",
+    ),
+    Key::new(
+        "notifications",
+        Takes::Boolean,
+        "Whether the state of the bridge is published to notification_topic at both brokers, retained: 1 connected, 0 not. Default: true.",
+    ),
+    Key::new(
+        "notifications_local_only",
+        Takes::Boolean,
+        "Whether it is published at this node only. Default: false.",
+    ),
+    Key::new(
+        "notification_topic",
+        Takes::Text,
+        "Default: $SYS/broker/connection/CLIENT_ID/state.",
+    ),
+    Key::new(
+        "try_private",
+        Takes::Boolean,
+        "Whether the bridge tells the other broker that it is one, with protocol 3.1.1, as Mosquitto does. The other broker keeps RETAIN then, and sends the bridge none of its own messages. Set it to false if the other broker rejects that. Default: true.",
+    ),
+    Key::new(
+        "outgoing_retain",
+        Takes::Boolean,
+        "Whether messages go out with RETAIN as they were published. false: without. Default: true.",
+    ),
+    Key::new(
+        "in_flight",
+        Takes::Integer {
             min: 1,
             max: 65_535,
         },
-        meaning: "QoS 1 and 2 messages that are sent and not acknowledged, at most. Default: 100.",
-    },
+        "QoS 1 and 2 messages that are sent and not acknowledged, at most. Default: 100.",
+    ),
 ];
 
 /// When a bridge connects.

@@ -232,8 +232,7 @@ impl Worker {
     /// Connects to the first address that accepts the connection.
     async fn connect(&mut self) -> Result<ConnAckInfo, String> {
         let Self { client, core } = self;
-        let secrets = core.secrets.borrow_and_update().clone();
-        let secrets = secrets.map_err(|trouble| trouble.to_string())?;
+        let secrets = core.secrets.borrow_and_update().clone()?;
         let options = connecting::options(&core.settings, &secrets)?;
         let settings = Arc::clone(&core.settings);
         let mut connecting = pin!(async {

@@ -138,16 +138,20 @@ impl RotatedFile {
 /// Opens a file to append to it, or makes it. Only a regular file is opened, and no link is
 /// followed: another user of the directory could have made one.
 fn open(path: &Path) -> io::Result<File> {
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let mut options = OpenOptions::new();
     options.create(true).append(true).read(true).mode(MODE);
-    let flags = i32::try_from(flags.bits()).unwrap_or_default();
-    let file = options.custom_flags(flags).open(path)?;
+    let file = options.custom_flags(flags()).open(path)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::other("it is no regular file"));
     }
     lock(&file)?;
     Ok(file)
+}
+
+/// Flags that follow no link, and do not wait for the other end of a pipe.
+fn flags() -> i32 {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    i32::try_from(flags.bits()).unwrap_or_default()
 }
 
 /// Locks a file for as long as it is open: two writers would cut off each other's lines.
@@ -249,12 +253,10 @@ pub(super) fn check_path(path: &Path) -> Result<(), String> {
 
 /// Whether a file begins as one of lines of JSON, if it has anything in it.
 fn check_begin(path: &Path) -> io::Result<()> {
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let mut options = OpenOptions::new();
-    options.read(true);
-    let flags = i32::try_from(flags.bits()).unwrap_or_default();
+    let file = options.read(true).custom_flags(flags()).open(path);
     let mut first = [0];
-    match options.custom_flags(flags).open(path)?.read(&mut first)? {
+    match file?.read(&mut first)? {
         // Zeros are what a power cut leaves: they are looked at when the file is opened.
         1 if !matches!(first[0], b'{' | b'\n' | 0) => Err(io::Error::other(OTHER_CONTENTS)),
         _ => Ok(()),

@@ -14,24 +14,24 @@ pub const KIND: Kind = Kind {
 };
 
 const KEYS: &[Key] = &[
-    Key {
-        name: "path",
-        takes: Takes::Text,
-        meaning: "File that the messages are appended to, one line of JSON for each. A path that does not begin with / begins at the data directory. The directory has to exist. A symbolic link is not followed. Each sink needs a file of its own, and none of the node's. The file is made with mode 0640.",
-    },
-    Key {
-        name: "file_bytes",
-        takes: Takes::NoneOrAtLeast { min: 1_000 },
-        meaning: "Size at which the file is renamed PATH.1, PATH.1 PATH.2, and so on. Default: 100000000. 0: never, as where another program renames it; the next line goes into a new file then.",
-    },
-    Key {
-        name: "files_kept",
-        takes: Takes::Integer {
+    Key::new(
+        "path",
+        Takes::Text,
+        "File that the messages are appended to, one line of JSON for each. A path that does not begin with / begins at the data directory. The directory has to exist. A symbolic link is not followed. Each sink needs a file of its own, and none of the node's. The file is made with mode 0640.",
+    ),
+    Key::new(
+        "file_bytes",
+        Takes::NoneOrAtLeast { min: 1_000 },
+        "Size at which the file is renamed PATH.1, PATH.1 PATH.2, and so on. Default: 100000000. 0: never, as where another program renames it; the next line goes into a new file then.",
+    ),
+    Key::new(
+        "files_kept",
+        Takes::Integer {
             min: 1,
             max: 10_000,
         },
-        meaning: "Number of renamed files that are kept; older ones are removed. Default: 10.",
-    },
+        "Number of renamed files that are kept; older ones are removed. Default: 10.",
+    ),
 ];
 
 const FILE_BYTES: u64 = 100_000_000;

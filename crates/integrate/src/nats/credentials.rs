@@ -109,7 +109,7 @@ fn key_pair(seed: &str) -> Result<KeyPair, &'static str> {
 
 /// A text with the values of its secrets.
 pub(super) fn filled(template: &Template, values: &SecretValues) -> Result<SecretValue, String> {
-    template.fill(values).map_err(|trouble| trouble.to_string())
+    template.fill(values).map_err(String::from)
 }
 
 #[cfg(test)]

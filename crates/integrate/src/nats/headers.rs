@@ -48,7 +48,7 @@ pub(super) fn of(message: &SinkMessage, settings: &NatsSettings, node: &str) -> 
 }
 
 /// A value in which control characters are replaced: line breaks would be further headers.
-fn without_controls(value: String) -> String {
+pub(super) fn without_controls(value: String) -> String {
     // 0xC2 begins the control characters beyond ASCII, and others.
     let may_be_one = |byte: u8| byte < 0x20 || byte == 0x7F || byte == 0xC2;
     match value.bytes().any(may_be_one) {

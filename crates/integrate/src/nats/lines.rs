@@ -1,4 +1,4 @@
-//! Lines of the log for messages that were forwarded: so many a second, and a number of the rest.
+//! Lines of the log about forwarded messages: a limited number a second, and a count of the rest.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::sink::SinkMessage;
 
-/// Lines in a second, at most; one more has the number of the messages without a line.
+/// Most lines in a second. One more line counts the messages that have none.
 const LINES_MAX: u32 = 10;
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -21,7 +21,7 @@ struct State {
     began: Option<Instant>,
     /// Lines in it.
     lines: u32,
-    /// Messages without a line that no number has counted yet.
+    /// Messages without a line that no line has counted yet.
     rest: u64,
 }
 

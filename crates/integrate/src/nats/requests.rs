@@ -10,6 +10,7 @@ use martlet_codec::QoS;
 use tokio::task::JoinSet;
 
 use super::connection::Connection;
+use super::headers::without_controls;
 use super::server::{
     CA_FILE, CERTIFICATE_FILE, CREDENTIALS_FILE, KEY_FILE, NKEY, PASSWORD, ServerSettings, TOKEN,
     URL, USER,
@@ -31,26 +32,26 @@ pub const REQUESTS_KIND: Kind = Kind {
 
 const KEYS: &[Key] = &[
     URL,
-    Key {
-        name: "subject",
-        takes: Takes::Text,
-        meaning: "Subject of the requests; * stands for one token. Default: martlet.request.*.",
-    },
-    Key {
-        name: "topic",
-        takes: Takes::Text,
-        meaning: "Topic that a request is published to, as topic of [[sources.nats]]. Default: d/{3}/request, with the third token of the subject.",
-    },
-    Key {
-        name: "qos",
-        takes: Takes::Integer { min: 0, max: 2 },
-        meaning: "QoS of the requests. Default: 1.",
-    },
-    Key {
-        name: "timeout_secs",
-        takes: Takes::Integer { min: 1, max: 60 },
-        meaning: "Time in which the client has to respond, seconds. Default: 5.",
-    },
+    Key::new(
+        "subject",
+        Takes::Text,
+        "Subject of the requests; * stands for one token. Default: martlet.request.*.",
+    ),
+    Key::new(
+        "topic",
+        Takes::Text,
+        "Topic that a request is published to, as topic of [[sources.nats]]. Default: d/{3}/request, with the third token of the subject.",
+    ),
+    Key::new(
+        "qos",
+        Takes::Integer { min: 0, max: 2 },
+        "QoS of the requests. Default: 1.",
+    ),
+    Key::new(
+        "timeout_secs",
+        Takes::Integer { min: 1, max: 60 },
+        "Time in which the client has to respond, seconds. Default: 5.",
+    ),
     CREDENTIALS_FILE,
     NKEY,
     TOKEN,
@@ -66,7 +67,7 @@ const TOPIC: &str = "d/{3}/request";
 /// Headers by which clients of NATS services know an error.
 const ERROR: &str = "Nats-Service-Error";
 const ERROR_CODE: &str = "Nats-Service-Error-Code";
-/// Requests that wait for their responses, at most.
+/// Most requests that wait for their responses at one time.
 const WAITING_MAX: usize = 64;
 
 struct RequestSettings {
@@ -129,8 +130,7 @@ fn make(
 
 impl Requests {
     async fn connect(&self) -> Result<(Connection, Subscriber), String> {
-        let secrets = self.secrets.borrow().clone();
-        let secrets = secrets.map_err(|trouble| trouble.to_string())?;
+        let secrets = self.secrets.borrow().clone()?;
         let connection = Connection::open(&self.settings.server, &secrets).await?;
         let subject = self.settings.subject.to_string();
         let subscriber = connection.client.subscribe(subject).await;
@@ -202,8 +202,7 @@ async fn answered(
 fn reply_of(response: Result<Response, RequestTrouble>) -> (HeaderMap, Vec<u8>) {
     let mut headers = HeaderMap::new();
     let mut add = |name: &'static str, value: &str| {
-        // Line breaks would be further headers.
-        headers.insert(name, value.replace(char::is_control, "\u{fffd}").as_str());
+        headers.insert(name, without_controls(value.to_owned()));
     };
     match response {
         Ok(response) => {

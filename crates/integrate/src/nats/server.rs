@@ -7,59 +7,47 @@ use crate::kind::{Key, Surroundings, Table, Takes};
 use crate::networks::AllowedNetworks;
 use crate::secret::Template;
 
-pub(super) const URL: Key = Key {
-    name: "url",
-    takes: Takes::Text,
-    meaning: "Server: nats://HOST:4222, or tls://HOST:4222. May contain ${secret:NAME}. Private addresses need integrations.allow_private.",
-};
+pub(super) const URL: Key = Key::new(
+    "url",
+    Takes::Text,
+    "Server: nats://HOST:4222, or tls://HOST:4222. May contain ${secret:NAME}. Private addresses need integrations.allow_private.",
+);
 
-pub(super) const CREDENTIALS_FILE: Key = Key {
-    name: "credentials_file",
-    takes: Takes::Text,
-    meaning: "File with a JWT and an nkey, as nsc writes it (.creds). It is read at each connection. A path that does not begin with / begins at the data directory.",
-};
+pub(super) const CREDENTIALS_FILE: Key = Key::new(
+    "credentials_file",
+    Takes::Text,
+    "File with a JWT and an nkey, as nsc writes it (.creds). It is read at each connection. A path that does not begin with / begins at the data directory.",
+);
 
-pub(super) const NKEY: Key = Key {
-    name: "nkey",
-    takes: Takes::Secret,
-    meaning: "Seed of an nkey of a user, such as ${secret:NAME}.",
-};
+pub(super) const NKEY: Key = Key::new(
+    "nkey",
+    Takes::Secret,
+    "Seed of an nkey of a user, such as ${secret:NAME}.",
+);
 
-pub(super) const TOKEN: Key = Key {
-    name: "token",
-    takes: Takes::Secret,
-    meaning: "Token, such as ${secret:NAME}.",
-};
+pub(super) const TOKEN: Key = Key::new("token", Takes::Secret, "Token, such as ${secret:NAME}.");
 
-pub(super) const USER: Key = Key {
-    name: "user",
-    takes: Takes::Text,
-    meaning: "User name; it may stand in url too.",
-};
+pub(super) const USER: Key = Key::new("user", Takes::Text, "User name; it may stand in url too.");
 
-pub(super) const PASSWORD: Key = Key {
-    name: "password",
-    takes: Takes::Secret,
-    meaning: "Password of user, such as ${secret:NAME}.",
-};
+pub(super) const PASSWORD: Key = Key::new(
+    "password",
+    Takes::Secret,
+    "Password of user, such as ${secret:NAME}.",
+);
 
-pub(super) const CA_FILE: Key = Key {
-    name: "ca_file",
-    takes: Takes::Text,
-    meaning: "PEM file of the authorities that a server's certificate may be from, with tls://. Default: those that the system trusts.",
-};
+pub(super) const CA_FILE: Key = Key::new(
+    "ca_file",
+    Takes::Text,
+    "PEM file of the authorities that a server's certificate may be from, with tls://. Default: those that the system trusts.",
+);
 
-pub(super) const CERTIFICATE_FILE: Key = Key {
-    name: "certificate_file",
-    takes: Takes::Text,
-    meaning: "PEM file of a client certificate. Needs key_file.",
-};
+pub(super) const CERTIFICATE_FILE: Key = Key::new(
+    "certificate_file",
+    Takes::Text,
+    "PEM file of a client certificate. Needs key_file.",
+);
 
-pub(super) const KEY_FILE: Key = Key {
-    name: "key_file",
-    takes: Takes::Text,
-    meaning: "PEM file of its private key.",
-};
+pub(super) const KEY_FILE: Key = Key::new("key_file", Takes::Text, "PEM file of its private key.");
 
 const TIMEOUT_SECS: u64 = 5;
 

@@ -7,6 +7,7 @@ use super::server::{
     CA_FILE, CERTIFICATE_FILE, CREDENTIALS_FILE, KEY_FILE, NKEY, PASSWORD, ServerSettings, TOKEN,
     URL, USER,
 };
+use super::stream::check_name;
 use super::subject::SubjectTemplate;
 use super::{BEYOND_ACK, NatsSink, bucket};
 use crate::kind::{ConfiguredSink, Key, Kind, Surroundings, Table, Takes};
@@ -24,11 +25,11 @@ const IN_HAND: u16 = 2_000;
 
 const KEYS: &[Key] = &[
     URL,
-    Key {
-        name: "subject",
-        takes: Takes::Text,
-        meaning: "Subject of each message. {user}, {device}, {client}, {tenant}, {topic}, {content_type} and {property:NAME}, the first User Property of that name, are replaced; the levels of a topic become tokens. What NATS does not accept in a name is written as %XX, a missing name as -. {topic:mqtt}: the subject that nats-server's own MQTT listener uses. Default: raw.{user}.",
-    },
+    Key::new(
+        "subject",
+        Takes::Text,
+        "Subject of each message. {user}, {device}, {client}, {tenant}, {topic}, {content_type} and {property:NAME}, the first User Property of that name, are replaced; the levels of a topic become tokens. What NATS does not accept in a name is written as %XX, a missing name as -. {topic:mqtt}: the subject that nats-server's own MQTT listener uses. Default: raw.{user}.",
+    ),
     CREDENTIALS_FILE,
     NKEY,
     TOKEN,
@@ -37,65 +38,65 @@ const KEYS: &[Key] = &[
     CA_FILE,
     CERTIFICATE_FILE,
     KEY_FILE,
-    Key {
-        name: "stream",
-        takes: Takes::Text,
-        meaning: "Name of the stream that is created if none takes the subjects. Existing streams are never changed. Default: MARTLET_ and the name of the sink.",
-    },
-    Key {
-        name: "create_stream",
-        takes: Takes::Boolean,
-        meaning: "Whether a missing stream is created. Default: true.",
-    },
-    Key {
-        name: "stream_max_age_secs",
-        takes: Takes::Integer {
+    Key::new(
+        "stream",
+        Takes::Text,
+        "Name of the stream that is created if none takes the subjects. Existing streams are never changed. Default: MARTLET_ and the name of the sink.",
+    ),
+    Key::new(
+        "create_stream",
+        Takes::Boolean,
+        "Whether a missing stream is created. Default: true.",
+    ),
+    Key::new(
+        "stream_max_age_secs",
+        Takes::Integer {
             min: 60,
             max: 3_153_600_000,
         },
-        meaning: "Age at which a created stream drops messages, seconds. Default: 604800, 7 days.",
-    },
-    Key {
-        name: "stream_max_bytes",
-        takes: Takes::Integer {
+        "Age at which a created stream drops messages, seconds. Default: 604800, 7 days.",
+    ),
+    Key::new(
+        "stream_max_bytes",
+        Takes::Integer {
             min: 1_000_000,
             max: i64::MAX as u64,
         },
-        meaning: "Size at which a created stream drops its oldest messages. Default: 1073741824, 1 GiB.",
-    },
-    Key {
-        name: "stream_duplicates_secs",
-        takes: Takes::Integer {
+        "Size at which a created stream drops its oldest messages. Default: 1073741824, 1 GiB.",
+    ),
+    Key::new(
+        "stream_duplicates_secs",
+        Takes::Integer {
             min: 1,
             max: 86_400,
         },
-        meaning: "Time in which a created stream recognises a message that is published twice, seconds; at most stream_max_age_secs. Default: 900.",
-    },
-    Key {
-        name: "timeout_secs",
-        takes: Takes::Integer { min: 1, max: 300 },
-        meaning: "Time limit of an acknowledgement of JetStream, seconds. Default: 5.",
-    },
-    Key {
-        name: "bucket",
-        takes: Takes::Text,
-        meaning: "Key-value bucket that has the retained messages, a key for each topic, instead of subjects: messages that are not retained are not sent, and an empty one removes its key. It is created if it is not there, with stream_max_bytes if that is given. Implies keep_qos0. Default: none.",
-    },
-    Key {
-        name: "jetstream",
-        takes: Takes::Boolean,
-        meaning: "false: messages are published without JetStream, and are delivered when the server has read them. Who is not subscribed then does not get them. Default: true.",
-    },
-    Key {
-        name: "content_type",
-        takes: Takes::Text,
-        meaning: "Header Content-Type of messages that have no Content Type of MQTT 5. Default: none.",
-    },
-    Key {
-        name: "log_messages",
-        takes: Takes::Boolean,
-        meaning: "One line of the log, at info, for each message that NATS has taken: 10 a second at most, and the number of the rest. Default: false.",
-    },
+        "Time in which a created stream recognises a message that is published twice, seconds; at most stream_max_age_secs. Default: 900.",
+    ),
+    Key::new(
+        "timeout_secs",
+        Takes::Integer { min: 1, max: 300 },
+        "Time limit of an acknowledgement of JetStream, seconds. Default: 5.",
+    ),
+    Key::new(
+        "bucket",
+        Takes::Text,
+        "Key-value bucket that has the retained messages, a key for each topic, instead of subjects: messages that are not retained are not sent, and an empty one removes its key. It is created if it is not there, with stream_max_bytes if that is given. Implies keep_qos0. Default: none.",
+    ),
+    Key::new(
+        "jetstream",
+        Takes::Boolean,
+        "false: messages are published without JetStream, and are delivered when the server has read them. Clients that are not subscribed at that time do not get them. Default: true.",
+    ),
+    Key::new(
+        "content_type",
+        Takes::Text,
+        "Header Content-Type of messages that have no Content Type of MQTT 5. Default: none.",
+    ),
+    Key::new(
+        "log_messages",
+        Takes::Boolean,
+        "One line of the log, at info, for each message that NATS has taken: 10 a second at most, and the number of the rest. Default: false.",
+    ),
 ];
 
 const SUBJECT: &str = "raw.{user}";
@@ -177,11 +178,7 @@ fn new_stream(table: &Table, sink: &str) -> Result<Option<NewStream>, String> {
     }
     let default = format!("MARTLET_{sink}");
     let name = table.text("stream").unwrap_or(&default);
-    if name.contains(|c: char| c.is_whitespace() || ".*>/\\".contains(c)) {
-        return Err(format!(
-            "`stream` is {name:?}, expected a name without blanks, dots, *, > and slashes"
-        ));
-    }
+    check_name("stream", name)?;
     let max_age = table.number("stream_max_age_secs", STREAM_MAX_AGE_SECS);
     let duplicates = table.number(
         "stream_duplicates_secs",

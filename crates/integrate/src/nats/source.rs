@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use async_nats::header::HeaderMap;
 use async_nats::jetstream::consumer::pull::{Config, Stream};
@@ -17,6 +17,7 @@ use super::connection::Connection;
 use super::headers::VIA;
 use super::source_settings::NatsSourceSettings;
 use super::ttl::remaining_secs;
+use crate::host::Host;
 use crate::secret::SecretsReceiver;
 use crate::source::{Source, SourceAnswer, SourceMessage, What};
 use crate::via;
@@ -26,13 +27,13 @@ use crate::words::error_words;
 const LATER: Duration = Duration::from_secs(2);
 /// JetStream says within twice this time that it is there, though no message comes.
 const HEARTBEAT: Duration = Duration::from_secs(5);
-/// Messages that wait for a connection for their acknowledgement, at most: others come again.
+/// Most acknowledgements that are kept while there is no connection. Other messages come again.
 const UNSENT_MAX: usize = 100_000;
 
 /// A source that consumes from JetStream.
 pub(super) struct NatsSource {
     settings: Arc<NatsSourceSettings>,
-    node: Arc<str>,
+    host: Arc<dyn Host>,
     secrets: SecretsReceiver,
     open: Option<Open>,
     /// Messages that are not answered.
@@ -58,12 +59,12 @@ struct InHand {
 impl NatsSource {
     pub(super) fn new(
         settings: Arc<NatsSourceSettings>,
-        node: &str,
+        host: Arc<dyn Host>,
         secrets: SecretsReceiver,
     ) -> Self {
         Self {
             settings,
-            node: node.into(),
+            host,
             secrets,
             open: None,
             in_hand: HashMap::new(),
@@ -85,8 +86,7 @@ impl NatsSource {
             self.open = None;
         }
         if self.open.is_none() {
-            let secrets = self.secrets.borrow_and_update().clone();
-            let secrets = secrets.map_err(|trouble| trouble.to_string())?;
+            let secrets = self.secrets.borrow_and_update().clone()?;
             let connection = Connection::open(&self.settings.server, &secrets).await?;
             self.open = Some(Open {
                 connection,
@@ -126,7 +126,7 @@ impl NatsSource {
         };
         let info = info.info();
         let info =
-            info.map_err(|error| format!("what comes is no message of JetStream: {error}"))?;
+            info.map_err(|error| format!("a message does not come from JetStream: {error}"))?;
         self.waiting = Some(info.pending);
         let reply = message
             .reply
@@ -155,7 +155,7 @@ impl NatsSource {
         let headers = message.headers.as_ref().unwrap_or(&none);
         let header = |name: &str| headers.get(name).map(|value| value.as_str());
         let passed: Vec<&str> = via::nodes(header(VIA).unwrap_or_default()).collect();
-        if passed.contains(&&*self.node) {
+        if passed.contains(&self.host.node()) {
             return What::Nothing;
         }
         let topic = self
@@ -167,9 +167,9 @@ impl NatsSource {
             Err(why) => return What::Refuse(why),
         };
         if !self.settings.may_publish(&topic) {
-            return What::Refuse(format!("{topic:?} is none of its `allow`"));
+            return What::Refuse(format!("`allow` does not permit the topic {topic:?}"));
         }
-        let age = now_ms().saturating_sub(received_ms);
+        let age = self.host.now_ms().saturating_sub(received_ms);
         let expiry = match header("Nats-TTL").map(|ttl| remaining_secs(ttl, age)) {
             None => None,
             Some(Ok(Some(0))) => return What::Nothing,
@@ -255,8 +255,7 @@ impl Source for NatsSource {
     }
 
     async fn test(&mut self) -> Result<(), String> {
-        let secrets = self.secrets.borrow().clone();
-        let secrets = secrets.map_err(|trouble| trouble.to_string())?;
+        let secrets = self.secrets.borrow().clone()?;
         let connection = Connection::open(&self.settings.server, &secrets).await?;
         let consumer = consumer(&connection, &self.settings).await;
         consumer.map(drop).map_err(|why| connection.masked(&why))
@@ -315,10 +314,3 @@ async fn consumer(
 /// `-NAK` with [`LATER`].
 const LATER_TEXT: &[u8] = b"-NAK {\"delay\": 2000000000}";
 const _: () = assert!(LATER.as_nanos() == 2_000_000_000);
-
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| {
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-    })
-}

@@ -10,6 +10,7 @@ use super::server::{
     URL, USER,
 };
 use super::source::NatsSource;
+use super::stream::check_name;
 use super::topic::TopicTemplate;
 use crate::kind::{ConfiguredSink, Key, Kind, Surroundings, Table, Takes};
 use crate::runner::{Backoff, Settings};
@@ -23,59 +24,59 @@ pub const SOURCE_KIND: Kind = Kind {
 
 const KEYS: &[Key] = &[
     URL,
-    Key {
-        name: "stream",
-        takes: Takes::Text,
-        meaning: "Name of the stream. It is not created.",
-    },
-    Key {
-        name: "durable",
-        takes: Takes::Text,
-        meaning: "Name of the durable consumer, which is created if it is not there. Default: martlet- and the name of the source.",
-    },
-    Key {
-        name: "filter_subject",
-        takes: Takes::Text,
-        meaning: "Subjects of the stream that it takes, such as cmd.>. Default: all.",
-    },
-    Key {
-        name: "deliver",
-        takes: Takes::Word(&["all", "new"]),
-        meaning: "Where a consumer begins that is created: all (default) is the beginning of the stream, new is now.",
-    },
-    Key {
-        name: "topic",
-        takes: Takes::Text,
-        meaning: "Topic of each message. {subject} is the subject with a level for each token, {2} its second token, {2..} its tokens from the second on, {topic} the topic in the header Mqtt-Topic that a sink writes, {subject:mqtt} the topic that nats-server's own MQTT listener has for the subject. Default: {subject}.",
-    },
-    Key {
-        name: "allow",
-        takes: Takes::Texts,
-        meaning: "Topic Filters that it may publish to. Default: all topics that do not begin with $.",
-    },
-    Key {
-        name: "qos",
-        takes: Takes::Integer { min: 0, max: 2 },
-        meaning: "QoS of the messages. Default: 1.",
-    },
-    Key {
-        name: "retain",
-        takes: Takes::Boolean,
-        meaning: "Whether they are retained. Default: false.",
-    },
-    Key {
-        name: "in_hand",
-        takes: Takes::Integer {
+    Key::new(
+        "stream",
+        Takes::Text,
+        "Name of the stream. It is not created.",
+    ),
+    Key::new(
+        "durable",
+        Takes::Text,
+        "Name of the durable consumer, which is created if it is not there. Default: martlet- and the name of the source.",
+    ),
+    Key::new(
+        "filter_subject",
+        Takes::Text,
+        "Subjects of the stream that it takes, such as cmd.>. Default: all.",
+    ),
+    Key::new(
+        "deliver",
+        Takes::Word(&["all", "new"]),
+        "Where a consumer begins that is created: all (default) is the beginning of the stream, new is now.",
+    ),
+    Key::new(
+        "topic",
+        Takes::Text,
+        "Topic of each message. {subject} is the subject with a level for each token, {2} its second token, {2..} its tokens from the second on, {topic} the topic in the header Mqtt-Topic that a sink writes, {subject:mqtt} the topic that nats-server's own MQTT listener has for the subject. Default: {subject}.",
+    ),
+    Key::new(
+        "allow",
+        Takes::Texts,
+        "Topic Filters that it may publish to. Default: all topics that do not begin with $.",
+    ),
+    Key::new(
+        "qos",
+        Takes::Integer { min: 0, max: 2 },
+        "QoS of the messages. Default: 1.",
+    ),
+    Key::new(
+        "retain",
+        Takes::Boolean,
+        "Whether they are retained. Default: false.",
+    ),
+    Key::new(
+        "in_hand",
+        Takes::Integer {
             min: 1,
             max: 10_000,
         },
-        meaning: "Messages that are published and not acknowledged yet, at most. Default: 500.",
-    },
-    Key {
-        name: "ack_wait_secs",
-        takes: Takes::Integer { min: 1, max: 3_600 },
-        meaning: "Time after which a consumer that is created delivers a message again that was not acknowledged, such as after a crash of the node, seconds. Default: 30.",
-    },
+        "Messages that are published and not acknowledged yet, at most. Default: 500.",
+    ),
+    Key::new(
+        "ack_wait_secs",
+        Takes::Integer { min: 1, max: 3_600 },
+        "Time after which a consumer that is created delivers a message again that was not acknowledged, such as after a crash of the node, seconds. Default: 30.",
+    ),
     CREDENTIALS_FILE,
     NKEY,
     TOKEN,
@@ -137,13 +138,7 @@ fn make(
 ) -> Result<ConfiguredSink, String> {
     let name_of = |key, default: &str| {
         let name = table.text(key).unwrap_or(default);
-        match name.is_empty() || name.contains(|c: char| c.is_whitespace() || ".*>/\\".contains(c))
-        {
-            true => Err(format!(
-                "`{key}` is {name:?}, expected a name without blanks, dots, *, > and slashes"
-            )),
-            false => Ok(name.into()),
-        }
+        check_name(key, name).map(|()| name.into())
     };
     let topic = TopicTemplate::parse(table.text("topic").unwrap_or("{subject}"));
     let allow = table.texts("allow").to_vec();
@@ -180,7 +175,7 @@ fn make(
     };
     let names = nats.server.secret_names();
     let source = ConfiguredSink::of_source(settings, move |secrets, host| {
-        NatsSource::new(Arc::clone(&nats), host.node(), secrets)
+        NatsSource::new(Arc::clone(&nats), Arc::clone(host), secrets)
     });
     Ok(source.with_secrets(names))
 }

@@ -8,6 +8,19 @@ use async_nats::jetstream::stream::{Config, DiscardPolicy, StorageType};
 use super::settings::NewStream;
 use crate::words::error_words;
 
+/// Whether a stream or consumer may have this name, which is that of the key `key`.
+///
+/// # Errors
+/// It may not; the reason in words.
+pub(super) fn check_name(key: &str, name: &str) -> Result<(), String> {
+    match name.is_empty() || name.contains(|c: char| c.is_whitespace() || ".*>/\\".contains(c)) {
+        true => Err(format!(
+            "`{key}` is {name:?}, expected a name without blanks, dots, *, > and slashes"
+        )),
+        false => Ok(()),
+    }
+}
+
 /// Creates the stream if no stream takes one of the subjects that match the filter.
 ///
 /// # Errors

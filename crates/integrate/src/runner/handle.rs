@@ -85,6 +85,22 @@ pub struct Failure {
     pub attempts: u32,
 }
 
+impl Failure {
+    /// Counts one more attempt that failed. Returns whether it is the first, or has another error
+    /// than the one before.
+    pub(super) fn count(of: &mut Option<Self>, error: &str, now_ms: u64) -> bool {
+        let failure = of.get_or_insert_with(|| Self {
+            error: String::new(),
+            since_ms: now_ms,
+            attempts: 0,
+        });
+        let is_other = failure.attempts == 0 || failure.error != error;
+        failure.attempts = failure.attempts.saturating_add(1);
+        error.clone_into(&mut failure.error);
+        is_other
+    }
+}
+
 /// State of an integration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {

@@ -20,10 +20,11 @@ use super::handle::{Activity, Command, CommandError, Counts, Failure, Handle, Sh
 use crate::host::{Host, SavedState};
 use crate::part::Part;
 use crate::source::{Source, SourceAnswer, SourceMessage, What};
+use crate::words::not_permitted;
 
-/// Pause before the node is asked again for what it did not have.
+/// Pause before the runner asks the node again.
 const NODE_PAUSE: Duration = Duration::from_secs(1);
-/// A refused message has a line in the log at most so often.
+/// Shortest time between two lines of the log about refused messages.
 const TOLD_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs one source.
@@ -324,7 +325,7 @@ impl<S: Source> SourceRunner<S> {
             let why = match &self.settings.publish_as {
                 Some(name) if reason == ReasonCode::NotAuthorized => {
                     let topic = &in_hand.topic;
-                    format!("the rules of {name:?} do not permit it to publish to {topic:?}")
+                    not_permitted(name, topic)
                 }
                 _ => format!("the node rejects it: {}", reason.name()),
             };
@@ -362,16 +363,11 @@ impl<S: Source> SourceRunner<S> {
     fn note_failure(&mut self, error: String) {
         let now_ms = self.host.now_ms();
         self.last_error = Some((error.clone(), now_ms));
-        let before = self.failure.take();
-        if before.is_none() {
+        if self.failure.is_none() {
             let integration = self.settings.client_id();
             tracing::warn!(integration, error, "the source fails; it is tried again");
         }
-        self.failure = Some(Failure {
-            error,
-            since_ms: before.as_ref().map_or(now_ms, |before| before.since_ms),
-            attempts: before.map_or(0, |before| before.attempts) + 1,
-        });
+        Failure::count(&mut self.failure, &error, now_ms);
     }
 
     fn works(&mut self) {

@@ -51,11 +51,8 @@ impl Target {
     /// # Errors
     /// A setting is unusable; the reason does not repeat it.
     pub(super) fn new(settings: &WebhookSettings, values: &SecretValues) -> Result<Self, String> {
-        let filled = |template: &crate::Template| {
-            let filled = template.fill(values);
-            filled.map_err(|trouble| trouble.to_string())
-        };
-        let secrets = secrets::all(settings, values).map_err(|trouble| trouble.to_string())?;
+        let filled = |template: &crate::Template| template.fill(values).map_err(String::from);
+        let secrets = secrets::all(settings, values)?;
         let url = Url::parse(filled(&settings.url)?.expose())
             .map_err(|error| format!("`url` is no URL: {error}"))?;
         if !matches!(url.scheme(), "http" | "https") {

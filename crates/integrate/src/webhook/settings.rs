@@ -15,36 +15,36 @@ pub const KIND: Kind = Kind {
 };
 
 const KEYS: &[Key] = &[
-    Key {
-        name: "url",
-        takes: Takes::Text,
-        meaning: "Address that the requests go to: http:// or https://. May contain ${secret:NAME}, and so may headers and signing_key. Redirects are not followed. Private addresses need integrations.allow_private.",
-    },
-    Key {
-        name: "method",
-        takes: Takes::Word(&["POST", "PUT", "PATCH"]),
-        meaning: "Method of the requests. Default: POST.",
-    },
-    Key {
-        name: "headers",
-        takes: Takes::Headers,
-        meaning: "Headers of the requests: a list of texts \"Name: value\".",
-    },
-    Key {
-        name: "timeout_secs",
-        takes: Takes::Integer { min: 1, max: 300 },
-        meaning: "Time limit of a request, from the connection to the end of the answer, seconds. Default: 10.",
-    },
-    Key {
-        name: "in_flight",
-        takes: Takes::Integer { min: 1, max: 1_000 },
-        meaning: "Requests at once, for messages of different publishers; those of one publisher are sent one after the other. Default: 8.",
-    },
-    Key {
-        name: "signing_key",
-        takes: Takes::Secret,
-        meaning: "Key that requests are signed with, as Standard Webhooks: HMAC-SHA-256 over id, time and body, in the headers webhook-id, webhook-timestamp and webhook-signature. whsec_ and base64, or any text of 16 bytes or more. Default: they are not signed.",
-    },
+    Key::new(
+        "url",
+        Takes::Text,
+        "Address that the requests go to: http:// or https://. May contain ${secret:NAME}, and so may headers and signing_key. Redirects are not followed. Private addresses need integrations.allow_private.",
+    ),
+    Key::new(
+        "method",
+        Takes::Word(&["POST", "PUT", "PATCH"]),
+        "Method of the requests. Default: POST.",
+    ),
+    Key::new(
+        "headers",
+        Takes::Headers,
+        "Headers of the requests: a list of texts \"Name: value\".",
+    ),
+    Key::new(
+        "timeout_secs",
+        Takes::Integer { min: 1, max: 300 },
+        "Time limit of a request, from the connection to the end of the answer, seconds. Default: 10.",
+    ),
+    Key::new(
+        "in_flight",
+        Takes::Integer { min: 1, max: 1_000 },
+        "Requests at once, for messages of different publishers; those of one publisher are sent one after the other. Default: 8.",
+    ),
+    Key::new(
+        "signing_key",
+        Takes::Secret,
+        "Key that requests are signed with, as Standard Webhooks: HMAC-SHA-256 over id, time and body, in the headers webhook-id, webhook-timestamp and webhook-signature. whsec_ and base64, or any text of 16 bytes or more. Default: they are not signed.",
+    ),
 ];
 
 const TIMEOUT_SECS: u64 = 10;

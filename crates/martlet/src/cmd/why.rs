@@ -177,6 +177,20 @@ fn clock(at_ms: u64, now: &Zoned) -> String {
 mod tests {
     use super::*;
 
+    /// A verdict of this finding alone.
+    fn verdict(name: &str, state: State, finding: Finding) -> Verdict {
+        Verdict {
+            name: name.to_owned(),
+            tenant: 0,
+            topic: None,
+            state,
+            wrong: true,
+            finding,
+            also: Vec::new(),
+            evidence: Vec::new(),
+        }
+    }
+
     #[test]
     fn a_verdict_is_one_line_and_its_mend_can_be_pasted() {
         let finding = Finding {
@@ -189,16 +203,7 @@ mod tests {
             mend: Some("set it again".to_owned()),
             command: Some("martlet user passwd ann".to_owned()),
         };
-        let verdict = Verdict {
-            name: "ann".to_owned(),
-            tenant: 0,
-            topic: None,
-            state: State::Refused,
-            wrong: true,
-            finding,
-            also: Vec::new(),
-            evidence: Vec::new(),
-        };
+        let verdict = verdict("ann", State::Refused, finding);
         assert_eq!(
             text(&verdict, &Zoned::now(), false),
             "ann: refused: wrong password, according to \\u{1b}x\n  to mend: set it again\n    \
@@ -218,16 +223,7 @@ mod tests {
             mend: None,
             command: None,
         };
-        let verdict = Verdict {
-            name: "$integration/webhook/crm".to_owned(),
-            tenant: 0,
-            topic: None,
-            state: State::Connected,
-            wrong: true,
-            finding,
-            also: Vec::new(),
-            evidence: Vec::new(),
-        };
+        let verdict = verdict("$integration/webhook/crm", State::Connected, finding);
         let said = text(&verdict, &Zoned::now(), false);
         let head =
             "webhook/crm: 1 message waits for the integration webhook/crm: no route (since 19";
@@ -246,16 +242,7 @@ mod tests {
             mend: None,
             command: None,
         };
-        let mut verdict = Verdict {
-            name: "d1".to_owned(),
-            tenant: 0,
-            topic: None,
-            state: State::Connected,
-            wrong: true,
-            finding,
-            also: Vec::new(),
-            evidence: Vec::new(),
-        };
+        let mut verdict = verdict("d1", State::Connected, finding);
         let said = text(&verdict, &Zoned::now(), false);
         assert!(said.starts_with("d1: connected: publish refused"), "{said}");
         assert!(

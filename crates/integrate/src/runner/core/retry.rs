@@ -46,17 +46,10 @@ impl Core {
         let backoff = self.settings.backoff;
         self.last_error = Some((error.clone(), now_ms));
         let retry = self.retry(what);
-        let is_new = retry.failure.is_none();
-        let failure = retry.failure.get_or_insert_with(|| Failure {
-            error: String::new(),
-            since_ms: now_ms,
-            attempts: 0,
-        });
-        failure.attempts = failure.attempts.saturating_add(1);
-        let is_other = failure.error != error;
-        failure.error = error.clone();
-        retry.at = Some(now + backoff.pause(failure.attempts, random));
-        if (is_new || is_other) && !self.is_stopping {
+        let is_other = Failure::count(&mut retry.failure, &error, now_ms);
+        let attempts = retry.failure.as_ref().map_or(1, |failure| failure.attempts);
+        retry.at = Some(now + backoff.pause(attempts, random));
+        if is_other && !self.is_stopping {
             warn!(integration = %self.client_id, error, "an integration failed and is tried again");
         }
     }
