@@ -9,7 +9,9 @@ import subprocess
 import pytest
 
 import martlet_process
+from paho_client import Client
 from programs import Mosquitto
+from test_sinks import until
 
 CONFIGURATION = """\
 # MQTT Broker settings
@@ -178,14 +180,94 @@ def test_the_log_is_the_file_where_there_is_one(tmp_path):
 
 
 @pytest.mark.parametrize("method, path", [
-    ("POST", "/subscribe"), ("POST", "/unsubscribe"), ("GET", "/messages"), ("GET", "/messages/1"),
-    ("DELETE", "/messages/1"), ("DELETE", "/messages/confirmed"), ("POST", "/messages/1/confirm"),
+    ("POST", "/subscribe"), ("POST", "/unsubscribe"),
     ("GET", "/webhooks"), ("POST", "/webhooks"), ("GET", "/webhooks/1"), ("PUT", "/webhooks/1"), ("DELETE", "/webhooks/1"),
 ])
 def test_a_route_whose_part_is_not_there_says_so(node, method, path):
     status, kind, body = asked(node, method, path)
     assert (status, kind, body["status"]) == (501, "application/json", "error")
     assert "planned" in body["message"]
+
+
+# The message log
+
+
+def messages(node, query=""):
+    status, kind, body = asked(node, "GET", f"/messages{query}")
+    assert (status, kind, body["status"]) == (200, "application/json", "success"), body
+    assert body["count"] == len(body["messages"])
+    return body["messages"]
+
+
+def test_published_messages_are_logged_until_they_are_confirmed_and_deleted(tmp_path):
+    started = {"http": True, "data_dir": tmp_path / "data"}
+    with martlet_process.Node(**started) as node:
+        for payload, qos, retained in [({"t": [1, 2.50]}, 2, True), ("plain", 0, False), (True, 1, False)]:
+            body = {"topic": "log/a", "payload": payload, "qos": qos, "retained": retained, "broker": "internal"}
+            assert asked(node, "POST", "/publish", body)[0] == 200
+        # A message that was refused is not there.
+        assert asked(node, "POST", "/publish", {"topic": "a/#", "payload": "x"})[0] == 400
+        newest, second, oldest = messages(node)
+        assert (oldest["payload"], oldest["qos"], oldest["retained"]) == ({"t": [1, 2.5]}, 2, True)
+        assert (second["payload"], newest["payload"]) == ("plain", True)
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+Z", newest["timestamp"])
+        assert messages(node, "?limit=1") == [newest] and messages(node, "?confirmed=true") == []
+        one = f"/messages/{second['id']}"
+        assert asked(node, "GET", one)[2] == {"status": "success", "message": second}
+        told = asked(node, "POST", f"{one}/confirm")
+        assert told[2] == {"status": "success", "message": f"Message {second['id']} confirmed"}
+    with martlet_process.Node(**started) as node:
+        assert messages(node) == [newest, oldest]
+        assert messages(node, "?confirmed=true") == [{**second, "confirmed": True}]
+        told = asked(node, "DELETE", f"/messages/{oldest['id']}")
+        assert told[2] == {"status": "success", "message": f"Message {oldest['id']} deleted"}
+        told = asked(node, "DELETE", "/messages/confirmed")
+        assert told[2] == {"status": "success", "message": "1 confirmed messages deleted", "count": 1}
+        assert messages(node) == [newest] and messages(node, "?confirmed=true") == []
+        for method, path in [("GET", one), ("DELETE", one), ("POST", f"{one}/confirm")]:
+            status, kind, body = asked(node, method, path)
+            assert (status, kind, body["status"]) == (404, "application/json", "error")
+            assert body["message"].startswith("Message not found")
+        for limit in ("0", "-1", "x"):
+            assert asked(node, "GET", f"/messages?limit={limit}") == (
+                400, "application/json", {"status": "error", "message": "Invalid limit parameter"})
+
+
+def test_messages_that_the_configuration_names_are_logged_once_each_over_kills(tmp_path):
+    started = {"http": True, "data_dir": tmp_path / "data", "settings": ["messages.keep=kept/#"]}
+    count = 300
+    with martlet_process.Node(**started) as node:
+        with Client(node, "pump") as client:
+            for number in range(count):
+                client.publish("kept/1", str(number), number % 2 + 1)
+                client.publish("other/1", "x", 1)
+            client.publish("kept/0", b"\xff", 1)
+        node.process.kill()
+    with martlet_process.Node(**started) as node:
+        until(lambda: len(messages(node, "?limit=1000")) == count + 1, lambda: len(messages(node, "?limit=1000")))
+        found = messages(node, "?limit=1000")
+        assert [one["payload"] for one in found] == ["/w==", *reversed(range(count))]
+        # What is published by the route and named by the configuration is there once.
+        body = {"topic": "kept/2", "payload": "once", "qos": 1, "broker": "internal"}
+        assert asked(node, "POST", "/publish", body)[0] == 200
+        with Client(node, "pump") as client:
+            client.publish("kept/3", "last", 1)
+        until(lambda: messages(node, "?limit=1")[0]["topic"] == "kept/3", lambda: messages(node, "?limit=1"))
+        assert len([one for one in messages(node, "?limit=1000") if one["topic"] == "kept/2"]) == 1
+        # QoS 0 messages are kept too.
+        with Client(node, "pump") as client:
+            client.publish("kept/4", "zero", 0)
+        until(lambda: messages(node, "?limit=1")[0]["topic"] == "kept/4", lambda: messages(node, "?limit=1"))
+
+
+def test_the_oldest_messages_of_the_log_make_room(tmp_path):
+    settings = ["messages.keep=kept/#", "messages.kept=20"]
+    with martlet_process.Node(http=True, data_dir=tmp_path / "data", settings=settings) as node:
+        with Client(node, "pump") as client:
+            for number in range(60):
+                client.publish("kept/1", str(number), 1)
+        until(lambda: [one["payload"] for one in messages(node)] == [*reversed(range(40, 60))],
+              lambda: messages(node))
 
 
 @pytest.mark.parametrize("method, path, status", [

@@ -67,6 +67,8 @@ class Request:
         self.filled = {"{id}": device["id"], "{secret}": device["secret"]}
         self.method, path = golden["request"].split(" ", 1)
         self.path = path.replace("{number}", str(device["number"]))
+        if "{message}" in path or path == "/messages":
+            self.path = path.replace("{message}", kept_message(node))
         as_administrator = ADMIN if self.system == "3" else KEY
         self.shown = key_of(device) if golden["as"] == "device" else as_administrator
 
@@ -95,6 +97,13 @@ class Request:
         else:
             assert told[1] == JSON, told
             has(told[2], {"status": "=error", "message": "str"} if self.system == "1" else ERROR)
+
+
+def kept_message(node):
+    """The id of a message in the message log."""
+    message = {"topic": "test/topic", "payload": "kept", "qos": 1}
+    assert asked(node, "POST", "/publish", message, *KEY)[0] == 200
+    return asked(node, "GET", "/messages?limit=1", None, *KEY)[2]["messages"][0]["id"]
 
 
 @pytest.mark.parametrize("name", GOLDEN)

@@ -178,6 +178,7 @@ of them `martlet_shard_memory_bytes`. |
 | `addresses` | The addresses that clients connect from, for `limits.connect_rate_per_address`. |
 | `logins` | Wrong credentials and lockouts, logins that are remembered, and questions under way. |
 | `tables` | Users, devices and rules, as they are in memory. |
+| `topics` | What was published last: the [topic memory](topics.md). |
 | `journal` | What was refused or lost, and what became of each name: `martlet logs`, \
 `martlet why`. |
 | `events` | The latest events, those on their way there, and frames that wait to be pushed. |
@@ -215,6 +216,10 @@ and by the descriptors of the process. |
 | `martlet_locked_out` | gauge | Addresses and names that are locked out now for too many wrong \
  credentials; `martlet status` names some. |
 | `martlet_lockouts_total` | counter | How often one was locked out. |
+| `martlet_topic_memory_topics` | gauge | Topics in the [topic memory](topics.md), if there is \
+one. |
+| `martlet_topic_memory_dropped_total` | counter | Topics that it has dropped, by `reason`: \
+`too_many` of a tenant, `memory_full`, `too_old`. |
 | `martlet_integration_delivered_total` | counter | Messages that the target has taken; as all \
  of `martlet_integration_…` by `kind` and `name`. |
 | `martlet_integration_repeated_total` | counter | Of these, messages that may have been \

@@ -11,7 +11,9 @@ use martlet_control::Control;
 use martlet_control::devices::Devices;
 use martlet_control::directory::Directory;
 use martlet_control::iotflow::Catalogue;
+use martlet_control::message_log::MessageLog;
 use martlet_control::tables::Tables;
+use martlet_control::topic_memory::TopicMemory;
 
 use crate::body::Bodies;
 use crate::compat::{CompatApi, RouteLimits};
@@ -52,6 +54,8 @@ pub struct Settings {
     pub online_secs: u32,
     /// The catalogue of IoTFlow's topics.
     pub iotflow: Arc<Catalogue>,
+    /// What was published last, by topic; none: nothing is remembered.
+    pub topic_memory: Option<Arc<TopicMemory>>,
 }
 
 /// What listeners may serve in different ways.
@@ -79,6 +83,7 @@ impl Default for Settings {
             log_file: None,
             online_secs: 300,
             iotflow: Arc::default(),
+            topic_memory: None,
         }
     }
 }
@@ -159,6 +164,7 @@ pub struct Inner {
     pub(crate) cursors: Arc<Cursors>,
     pub(crate) document: OnceLock<Document>,
     tables: OnceLock<Arc<Tables>>,
+    message_log: OnceLock<MessageLog>,
 }
 
 /// A probe waits no longer for the tables.
@@ -195,6 +201,7 @@ impl Api {
             cursors: Arc::new(Cursors::new()?),
             document: OnceLock::new(),
             tables: OnceLock::new(),
+            message_log: OnceLock::new(),
             settings,
         };
         inner.count_memory();
@@ -227,6 +234,21 @@ impl Api {
         self.tables
             .get()
             .ok_or_else(|| Problem::unavailable("this node keeps no users and devices".to_owned()))
+    }
+
+    /// Says where the log of messages is.
+    pub fn set_message_log(&self, log: MessageLog) {
+        // There is one from the start on, or none.
+        let _ = self.message_log.set(log);
+    }
+
+    /// The log of messages that other programs confirm.
+    ///
+    /// # Errors
+    /// The node keeps none.
+    pub(crate) fn message_log(&self) -> Result<&MessageLog, Problem> {
+        let log = self.message_log.get();
+        log.ok_or_else(|| Problem::unavailable("this node keeps no message log".to_owned()))
     }
 
     /// What callers do with devices.

@@ -119,9 +119,12 @@ pub(crate) async fn metrics(
         return compat_metrics::metrics(&api).await;
     }
     let format = accepted(&headers);
-    let page = api
-        .control
-        .metrics(format, |page| api.counts.register(page));
+    let page = api.control.metrics(format, |page| {
+        api.counts.register(page);
+        if let Some(topics) = &api.settings.topic_memory {
+            page.register_collector(Box::new(topics.metrics()));
+        }
+    });
     let page = page.await?;
     let content_type = match format {
         MetricsFormat::Text => "text/plain; version=0.0.4; charset=utf-8",

@@ -48,6 +48,7 @@ mod origin;
 mod output;
 pub mod page;
 pub mod problem;
+mod problem_page;
 mod publish;
 mod rate;
 mod registry;
@@ -61,6 +62,7 @@ mod setup;
 mod subscriptions;
 mod tenant;
 pub mod time;
+mod topics;
 mod traces;
 mod why;
 mod wording;
@@ -80,6 +82,7 @@ pub use integrations::{
 };
 pub use keys::ApiKey;
 pub use lockouts::LockoutView;
+pub use page::Items;
 pub use publish::UserProperty;
 pub use registry::{
     DeviceRow, ExportNames, devices_of_json, devices_of_table, json_of_device, table_of_devices,
@@ -88,4 +91,5 @@ pub use retained::{Deleted, RetainedView};
 pub use routes::router;
 pub use setup::UNCLAIMED;
 pub use subscriptions::SubscriptionView;
+pub use topics::{RememberedView, TopicView};
 pub use traces::{TraceView, TracesView};

@@ -337,7 +337,7 @@ pub(crate) struct PublishOutcome {
     /// Its name; none if it was refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "68719476737")]
-    message_id: Option<String>,
+    pub(crate) message_id: Option<String>,
     /// Number of sessions and share groups to which it was routed, at least: each other thread of
     /// the node with receivers counts as one.
     matched: u64,

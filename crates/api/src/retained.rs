@@ -165,17 +165,17 @@ pub(crate) async fn list(
     }))
 }
 
-fn check_filter(filter: &str) -> Result<(), Problem> {
-    if TopicFilter::new(filter).is_ok() {
-        return Ok(());
+pub(crate) fn check_filter(filter: &str) -> Result<TopicFilter<'_>, Problem> {
+    if let Ok(filter) = TopicFilter::new(filter) {
+        return Ok(filter);
     }
     let problem = Problem::bad_request(format!("{filter:?} is no Topic Filter"));
     Err(problem.of_parameter("filter", "no Topic Filter"))
 }
 
-fn check_topic(topic: &str) -> Result<(), Problem> {
-    if TopicName::new(topic).is_ok() {
-        return Ok(());
+pub(crate) fn check_topic(topic: &str) -> Result<TopicName<'_>, Problem> {
+    if let Ok(topic) = TopicName::new(topic) {
+        return Ok(topic);
     }
     let problem = Problem::bad_request(format!("{topic:?} is no Topic Name"));
     Err(problem.of_parameter(

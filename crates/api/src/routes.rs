@@ -16,8 +16,8 @@ use crate::guard::{Access, Audited, guarded};
 use crate::openapi::{self, Document};
 use crate::{
     admin, backup, clients, compat, docs, events, explain, frame, health, history, integrations,
-    lockouts, logs, mqtt_session, node_setup, problem, publish, registry, request, retained,
-    secrets, session, setup, subscriptions, traces, why,
+    lockouts, logs, mqtt_session, node_setup, problem, problem_page, publish, registry, request,
+    retained, secrets, session, setup, subscriptions, topics, traces, why,
 };
 
 /// The routes of a node. Who accepts connections says by [`Connection`](crate::Connection) in the
@@ -64,7 +64,7 @@ fn declared(routes: Routes) -> Routes {
         .add(Open, routes!(health::metrics))
         .add(Scoped(Scope::NodeRead), routes!(health::health))
         .add(Open, routes!(openapi::show))
-        .add(Open, routes!(problem::explain))
+        .add(Open, routes!(problem_page::explain))
         .add(Scoped(Scope::NodeRead), routes!(admin::status))
         .add(Scoped(Scope::NodeRead), routes!(admin::traffic))
         .add(Scoped(Scope::NodeRead), routes!(history::history))
@@ -101,6 +101,8 @@ fn declared(routes: Routes) -> Routes {
         .add(Scoped(Scope::RetainedRead), routes!(retained::show))
         .add(Scoped(Scope::RetainedWrite), routes!(retained::delete))
         .add(Scoped(Scope::RetainedWrite), routes!(retained::delete_one))
+        .add(Scoped(Scope::MessagesRead), routes!(topics::list))
+        .add(Scoped(Scope::MessagesRead), routes!(topics::history))
         .add_busy(Scoped(Scope::MessagesWrite), routes!(publish::publish))
         .add_busy(Scoped(Scope::MessagesWrite), routes!(publish::publish_bulk))
         .add(Scoped(Scope::MessagesWrite), routes!(request::request))

@@ -13,6 +13,7 @@
 //! * [`integrations`]: sinks that take messages for other systems, and what those refused
 //! * [`iotflow`]: the topics of IoTFlow that mean something to the node
 //! * [`request`]: a message that is published, and its response
+//! * [`message_log`]: messages that other programs read and confirm
 //! * `metrics`: the Prometheus page, with what the system says of the `process`
 //! * [`history`]: the main numbers of the last day
 //! * `statistics`: the `$SYS/broker/…` topics under the names that Mosquitto's users know
@@ -34,6 +35,7 @@
 //! * [`secrets`]: secrets of other systems
 //! * [`tables`]: users, devices and the rest while the node runs
 //! * `wall_clock`: what it shows
+//! * [`topic_memory`]: what was published last, by topic
 //! * [`text`]: text from outside, on terminals and in shells
 #![forbid(unsafe_code)]
 
@@ -58,7 +60,9 @@ mod log_limit;
 pub mod log_lines;
 pub mod logging;
 mod memory;
+pub mod message_log;
 mod metrics;
+mod observer;
 mod operate;
 pub mod presence;
 pub mod principal;
@@ -70,6 +74,7 @@ mod statistics;
 mod store;
 pub mod tables;
 pub mod text;
+pub mod topic_memory;
 mod wall_clock;
 pub mod why;
 pub mod words;

@@ -36,7 +36,7 @@ scopes! {
     BackupRead "backup:read" "Take a backup, which holds all messages and hashes of passwords.";
     ClientsRead "clients:read" "See sessions and their connections.";
     ClientsWrite "clients:write" "End connections and sessions.";
-    MessagesRead "messages:read" "Receive messages that clients publish: responses to requests.";
+    MessagesRead "messages:read" "Receive messages that clients publish: responses to requests, and what the node remembers of topics.";
     MessagesWrite "messages:write" "Publish messages.";
     RetainedRead "retained:read" "See retained messages.";
     RetainedWrite "retained:write" "Change and remove retained messages.";

@@ -1,22 +1,23 @@
-//! The webhook sink: one HTTP request for each message, with the message as JSON in its body.
+//! The webhook sink: HTTP requests with messages as JSON in their bodies, one message or several.
 
 mod answer;
+mod format;
 mod request;
 mod secrets;
+mod sending;
 mod settings;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::each::{Call, deliver_within};
+use crate::each::deliver_within;
 use crate::kept::Kept;
 use crate::networks::AllowedNetworks;
 use crate::secret::{SecretsReceiver, Template};
-use crate::sink::{Outcome, Sink, SinkMessage, by_publisher};
-use futures_util::StreamExt as _;
-use futures_util::stream;
+use crate::sink::{Outcome, Sink, SinkMessage};
 use request::Target;
 
+pub use format::Format;
 pub use settings::KIND;
 
 /// Settings of a webhook.
@@ -30,8 +31,14 @@ pub struct WebhookSettings {
     pub headers: Vec<(String, Template)>,
     /// Time limit of a request, from the connection to the end of the answer.
     pub timeout: Duration,
-    /// Requests at once, 1 or more. Messages of one publisher are sent one after the other.
+    /// Requests at once, 1 or more.
     pub in_flight: usize,
+    /// Form of the bodies.
+    pub format: Format,
+    /// Messages of one request, at most; 1: the body is a message, else a list of messages.
+    pub batch_messages: usize,
+    /// Whether messages of one publisher are sent one after the other.
+    pub keeps_order: bool,
     /// Key that requests are signed with; none: they are not signed.
     pub signing_key: Option<Template>,
     /// Whether nothing is sent after a message that was refused: `on_reject` is `stop`.
@@ -86,31 +93,9 @@ impl Sink for WebhookSink {
             Ok(target) => target,
             Err(why) => return vec![Outcome::Failed(why)],
         };
-        let call = Call::new(self.settings.stops_at_refusal);
-        let (target, call) = (&*target, &call);
-        let lanes = stream::iter(by_publisher(batch)).map(|lane| async move {
-            let mut outcomes = Vec::with_capacity(lane.len());
-            for at in lane {
-                if call.is_over() {
-                    break;
-                }
-                let outcome = target.send(&batch[at]).await;
-                let goes_on = call.goes_on(&outcome);
-                outcomes.push((at, outcome));
-                if !goes_on {
-                    break;
-                }
-            }
-            outcomes
-        });
-        let mut lanes = lanes.buffer_unordered(self.settings.in_flight.max(1));
-        let mut outcomes = vec![Outcome::NotTried; batch.len()];
-        while let Some(lane) = lanes.next().await {
-            for (at, outcome) in lane {
-                outcomes[at] = outcome;
-            }
-        }
-        outcomes
+        let target = &*target;
+        let send = |messages: Vec<SinkMessage>| async move { target.send(&messages).await };
+        sending::deliver(batch, &self.settings, send).await
     }
 
     async fn test(&mut self) -> Result<(), String> {

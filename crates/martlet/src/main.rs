@@ -46,6 +46,8 @@ enum Command {
     Session(cmd::client::SessionCommand),
     /// List, read and delete the retained messages of a running node
     Retained(cmd::retained::RetainedCommand),
+    /// List topics that a running node remembers, and print their last messages
+    Topic(cmd::topic::TopicCommand),
     /// Check whether a running node is ready, and print its warnings
     ///
     /// Exit code 0: it is ready; warnings are printed. 1: it is not ready, or does not answer. 3:
@@ -187,6 +189,7 @@ fn run(command: Command) -> ExitCode {
         Command::Client(command) => cmd::client::run(&command),
         Command::Session(command) => cmd::client::run_session(&command),
         Command::Retained(command) => cmd::retained::run(&command),
+        Command::Topic(command) => cmd::topic::run(&command),
         Command::Health(options) => cmd::admin::health(&options),
         Command::Stop(options) => cmd::stop::run(&options),
         Command::Backup(command) => cmd::backup::run(&command),

@@ -14,6 +14,7 @@
 //! * `registration`: devices that register by a name, with their number as id
 //! * `activity`: when devices last sent something
 //! * `bans`, `presence`, `idempotency`: bans, connected clients, answers to earlier requests
+//! * `message_log`: messages that other programs read and confirm
 //! * `dead_letters`, `integrations`: messages that integrations refused, and their states
 //! * `secrets`: sealed secrets of other systems
 //! * `audit`: who changed what, and whose objects they see
@@ -43,6 +44,7 @@ mod groups;
 mod idempotency;
 mod integrations;
 mod location;
+mod message_log;
 mod migrations;
 mod page;
 mod postgres;
@@ -87,6 +89,7 @@ pub use groups::{Group, GroupChange, NewGroup};
 pub use idempotency::Claim;
 pub use integrations::IntegrationState;
 pub use location::{DatabaseUrl, Location};
+pub use message_log::{LoggedMessage, MessagesKept, MessagesWanted};
 pub use page::{Page, PageRequest};
 pub use presence::Presence;
 pub use provisioning::{NewProvisioningKey, Provisioned, ProvisioningKey, RepeatableRequest};

@@ -120,6 +120,12 @@ const MIGRATIONS: &[Step] = &[
         sqlite: include_str!("../migrations/0017_teams_of_users.sqlite.sql"),
         postgres: include_str!("../migrations/0017_teams_of_users.postgres.sql"),
     },
+    Step {
+        version: 19,
+        name: "message log",
+        sqlite: include_str!("../migrations/0019_message_log.sql"),
+        postgres: include_str!("../migrations/0019_message_log.sql"),
+    },
 ];
 
 impl Step {

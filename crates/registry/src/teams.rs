@@ -790,6 +790,8 @@ async fn remove_rest_of(work: &mut Work<'_>, team: &str) -> Result<(), sqlx::Err
         "DELETE FROM presence WHERE tenant > 0 AND tenant = (SELECT tenant FROM teams WHERE id = $1)",
         "DELETE FROM dead_letters WHERE tenant > 0 AND tenant = \
          (SELECT tenant FROM teams WHERE id = $1)",
+        "DELETE FROM message_log WHERE tenant > 0 AND tenant = \
+         (SELECT tenant FROM teams WHERE id = $1)",
     ] {
         let query = sqlx::query(sql).bind(team.to_owned());
         query.execute(&mut *work.all).await?;

@@ -3,13 +3,15 @@
 //! Its answers are `{"status": "success", …}` and `{"status": "error", "message": …}`.
 
 mod log;
+mod messages;
 pub(crate) mod metrics;
 
 use axum::Json;
 use axum::extract::{Extension, State};
 use axum::http::{HeaderValue, StatusCode};
-use axum::routing::{MethodRouter, delete, get, post, put};
+use axum::routing::{MethodRouter, get, post, put};
 use martlet_codec::QoS;
+use martlet_control::message_log::LoggedMessage;
 use martlet_control::principal::{Principal, Scope};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -56,13 +58,7 @@ pub(super) fn add_to(routes: CompatRoutes, api: &Api) -> CompatRoutes {
         .route("/logs", with(Scope::NodeRead, get(log::show)))
         .route("/subscribe", with(write, post(other_brokers)))
         .route("/unsubscribe", with(write, post(other_brokers)));
-    let routes = routes
-        .route("/messages", with(read, get(kept_messages)))
-        .route("/messages/confirmed", with(write, delete(kept_messages)))
-        .route("/messages/{id}", with(read, get(kept_messages)))
-        .route("/messages/{id}", with(write, delete(kept_messages)))
-        .route("/messages/{id}/confirm", with(write, post(kept_messages)));
-    routes
+    messages::add_to(routes, api)
         .route("/webhooks", with(read, get(webhooks)))
         .route("/webhooks", with(write, post(webhooks)))
         .route("/webhooks/{id}", with(read, get(webhooks)))
@@ -139,15 +135,21 @@ async fn publish(
     if body.topic.is_empty() {
         return Err(Problem::bad_request("Topic is required"));
     }
-    let message = MessageBody::plain(
-        body.topic,
-        payload_of(body.payload),
-        body.qos,
-        body.retained,
-    );
-    let (about, _) = publish::publish_one(&api, tenant, &principal, message)
+    let payload = payload_of(body.payload);
+    let logged = LoggedMessage {
+        topic: body.topic.clone(),
+        payload: payload.clone().into_bytes(),
+        qos: body.qos.bits(),
+        retain: body.retained,
+        ..LoggedMessage::default()
+    };
+    let message = MessageBody::plain(body.topic, payload, body.qos, body.retained);
+    let (about, outcome) = publish::publish_one(&api, tenant, &principal, message)
         .await
         .map_err(failed)?;
+    if let Some(id) = &outcome.message_id {
+        messages::log(&api, tenant, id, logged).await?;
+    }
     let done = json!({ "status": "success", "message": "Message published successfully" });
     Ok((about, Json(done)))
 }
@@ -205,10 +207,6 @@ async fn other_brokers() -> Problem {
          file has them now (docs/integrations.md). Clients of this node subscribe by MQTT, and \
          POST /api/v1/clients/{id}/subscriptions subscribes for them",
     )
-}
-
-async fn kept_messages() -> Problem {
-    not_there("a log of messages that are confirmed is planned")
 }
 
 async fn webhooks() -> Problem {

@@ -13,6 +13,7 @@ mod panel;
 mod push;
 mod ring;
 mod together;
+mod topics;
 
 pub(crate) use filter::has_topic;
 pub use filter::{Filter, Kinds, NoKind, Sample};
@@ -23,6 +24,7 @@ pub use panel::{Frame, Panel};
 pub use push::{Push, PushSeen, PushState, run as push};
 pub use ring::{Block, Part};
 pub(crate) use together::{Together, length, together};
+pub use topics::{NotPublishable, PublishedKinds, publish_events};
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

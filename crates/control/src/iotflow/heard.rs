@@ -8,23 +8,18 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use martlet_broker::{
-    Delivery, PartId, PartOutcome, PartQueueLimits, PartReach, PartSpec, PartSubscription, TenantId,
-};
-use martlet_codec::RetainHandling;
-use martlet_integrate::{Lanes, Told};
+use martlet_broker::Delivery;
 use martlet_registry::{DeviceFilter, Heard, IOTFLOW, Scope};
 use tracing::warn;
 
 use super::Catalogue;
 use crate::control::Control;
+use crate::observer::Observer;
 use crate::tables::Tables;
 use crate::wall_clock::now_signed_ms;
 
 /// Client Identifier of the part.
 const PART: &str = "$iotflow/heard";
-/// Deliveries that it may have and not have settled.
-const CREDIT: u16 = 4_096;
 /// Time between two writes.
 const WRITE_EVERY: Duration = Duration::from_secs(1);
 /// Time within which a device is written at most once.
@@ -77,61 +72,28 @@ async fn take(
     catalogue: &Catalogue,
     waiting: &mut Waiting,
 ) {
-    let spec = spec(catalogue);
-    let count = control.shards.count();
-    let attach = |spec, outlet| control.shards.attach(spec, outlet);
-    let mut lanes = Lanes::attach(&spec, (count, &[]), attach);
+    let filters = FILTERS.map(|path| catalogue.topic(path));
+    let mut observer = Observer::attach(control, PART, &filters);
     let mut ticks = tokio::time::interval(WRITE_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        let told = tokio::select! {
-            told = lanes.next() => told,
+        let heard = tokio::select! {
+            heard = observer.next() => heard,
             _ = ticks.tick() => {
                 waiting.write(tables).await;
                 continue;
             }
         };
-        // The part was ended, or the node stops.
-        if told.is_none() {
-            return;
-        }
-        let (mut settled, mut next) = (Vec::new(), told);
-        while let Some(told) = next {
-            match told {
-                Told::Delivery(token, delivery) => {
-                    waiting.note(catalogue, &delivery);
-                    settled.push((token, PartOutcome::Done));
-                }
-                Told::Attached(_) | Told::Queue(_) => {}
-                Told::Ended(why) => {
-                    warn!(why, "heartbeats and telemetry of devices are not noticed");
-                    return;
+        match heard {
+            Ok(deliveries) => {
+                for delivery in &deliveries {
+                    waiting.note(catalogue, delivery);
                 }
             }
-            next = lanes.next_now();
+            Err(why) => {
+                return warn!(why, "heartbeats and telemetry of devices are not noticed");
+            }
         }
-        lanes.settle_all(settled);
-    }
-}
-
-fn spec(catalogue: &Catalogue) -> PartSpec {
-    let subscription = |path: &str| PartSubscription {
-        filter: catalogue.topic(path).into(),
-        identifier: 0,
-        // What was there before says nothing of now.
-        retain_handling: RetainHandling::DoNotSend,
-    };
-    PartSpec {
-        id: PartId::default(),
-        tenant: TenantId::default(),
-        client_id: PART.into(),
-        identity: None,
-        subscriptions: FILTERS.map(subscription).into(),
-        credit: CREDIT,
-        session_expiry_secs: 0,
-        keeps_qos0: false,
-        queue: PartQueueLimits::default(),
-        reach: PartReach::LaneOfAllTenants,
     }
 }
 

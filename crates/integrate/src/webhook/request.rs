@@ -13,8 +13,8 @@ use reqwest::{Client, Method, Response, Url};
 
 use super::WebhookSettings;
 use super::answer::{self, Body};
+use super::format::Format;
 use super::secrets;
-use crate::json;
 use crate::masking::SecretTexts;
 use crate::networks::AllowedNetworks;
 use crate::secret::{SecretValue, SecretValues};
@@ -35,6 +35,9 @@ pub(super) struct Target {
     method: Method,
     headers: HeaderMap,
     key: Option<hmac::Key>,
+    format: Format,
+    /// Whether bodies are lists of messages.
+    is_list: bool,
     /// Secrets that no error and no dead letter may have.
     secrets: SecretTexts,
 }
@@ -67,7 +70,9 @@ impl Target {
         let method = Method::from_bytes(settings.method.as_bytes())
             .map_err(|_| "`method` is no method of HTTP".to_owned())?;
         let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let (format, is_list) = (settings.format, settings.batch_messages > 1);
+        let content_type = HeaderValue::from_static(format.content_type(is_list));
+        headers.insert(CONTENT_TYPE, content_type);
         for (name, value) in &settings.headers {
             let unusable = |what| format!("the {what} of the header {name:?} cannot be sent");
             let key = HeaderName::from_bytes(name.as_bytes()).map_err(|_| unusable("name"))?;
@@ -85,7 +90,7 @@ impl Target {
             // A proxy would connect to addresses that are not checked here.
             .no_proxy()
             .dns_resolver(Arc::new(Resolver(settings.allowed.clone())))
-            .user_agent(concat!("martlet/", env!("CARGO_PKG_VERSION")))
+            .user_agent(format.user_agent())
             .build();
         Ok(Self {
             client: client.map_err(|error| words(error, &secrets))?,
@@ -93,17 +98,23 @@ impl Target {
             method,
             headers,
             key: key.as_ref().map(key_of).transpose()?,
+            format,
+            is_list,
             secrets,
         })
     }
 
-    /// Sends a message.
-    pub(super) async fn send(&self, message: &SinkMessage) -> Outcome {
-        let mut body = Vec::new();
-        if let Err(error) = json::write(&mut body, message) {
-            return Outcome::Refused(format!("no JSON of it can be made: {error}"));
-        }
-        let id = format!("msg_{}", message.unique_id());
+    /// Sends messages in one request. The outcome is that of all of them.
+    pub(super) async fn send(&self, messages: &[SinkMessage]) -> Outcome {
+        let body = match self.format.body(messages, self.is_list) {
+            Ok(body) => body,
+            Err(error) => return Outcome::Refused(format!("no JSON of it can be made: {error}")),
+        };
+        let id = match messages {
+            [] => return Outcome::Done,
+            [message] => format!("msg_{}", message.unique_id()),
+            [first, .., last] => format!("msg_{}_{}", first.unique_id(), last.unique_id()),
+        };
         let request = self.client.request(self.method.clone(), self.url.clone());
         let mut request = request.headers(self.headers.clone());
         if let Some(key) = &self.key {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{WebhookSettings, WebhookSink, check};
+use super::{Format, WebhookSettings, WebhookSink, check};
 use crate::kind::{ConfiguredSink, Key, Kind, Surroundings, Table, Takes};
 use crate::runner::{OnReject, Settings};
 use crate::secret::Template;
@@ -38,7 +38,25 @@ const KEYS: &[Key] = &[
     Key::new(
         "in_flight",
         Takes::Integer { min: 1, max: 1_000 },
-        "Requests at once, for messages of different publishers; those of one publisher are sent one after the other. Default: 8.",
+        "Requests at once, for messages of different publishers, or of any with order = \"none\". Default: 8.",
+    ),
+    Key::new(
+        "order",
+        Takes::Word(&["publisher", "none"]),
+        "publisher: messages of one publisher are sent one after the other, and one that fails holds up the others of its publisher. none: messages are sent in any order, as many at once as in_flight allows. Default: publisher.",
+    ),
+    Key::new(
+        "batch_messages",
+        Takes::Integer {
+            min: 1,
+            max: BATCH_MAX,
+        },
+        "Messages of one request, at most. From 2 on each body is a list, of one message too. If a list is refused or fails, its messages are sent one by one, in lists of one. Default: 1, and each body is a message.",
+    ),
+    Key::new(
+        "format",
+        Takes::Word(Format::NAMES),
+        "Form of a message. json: all that the node knows of it. cloudevents: CloudEvents 1.0, structured. microservice: that of system 1. Default: json.",
     ),
     Key::new(
         "signing_key",
@@ -51,6 +69,8 @@ const TIMEOUT_SECS: u64 = 10;
 const IN_FLIGHT: u64 = 8;
 /// Messages that a webhook gets at once: what is not settled yet comes twice after a crash.
 const BATCH_MESSAGES: u16 = 200;
+/// Messages of one request, at most.
+const BATCH_MAX: u64 = 1_000;
 /// Headers that the sink itself sets.
 const OWN_HEADERS: &[&str] = &["host", "content-length", "transfer-encoding", "connection"];
 
@@ -63,7 +83,7 @@ fn make(
     let webhook = webhook_settings(table, surroundings, stops)?;
     let settings = Settings {
         deliver_within: webhook.deliver_within(),
-        batch_messages: BATCH_MESSAGES,
+        batch_messages: BATCH_MESSAGES.max(webhook.batch_messages as u16),
         ..settings
     };
     let names: Vec<String> = webhook.secret_names().map(str::to_owned).collect();
@@ -90,6 +110,9 @@ fn webhook_settings(
         headers,
         timeout: Duration::from_secs(table.number("timeout_secs", TIMEOUT_SECS)),
         in_flight: usize::try_from(in_flight).unwrap_or(usize::MAX),
+        format: Format::from_name(table.text("format").unwrap_or_default()),
+        batch_messages: table.number("batch_messages", 1).clamp(1, BATCH_MAX) as usize,
+        keeps_order: table.text("order") != Some("none"),
         signing_key: table.template("signing_key")?,
         stops_at_refusal,
         allowed: surroundings.allowed.clone(),

@@ -53,6 +53,7 @@ mod tables;
 mod team_token;
 mod tls_options;
 pub(crate) mod top;
+pub(crate) mod topic;
 pub(crate) mod trace;
 mod url;
 pub(crate) mod user;

@@ -5,7 +5,8 @@
 //! broker's file among them; `resolve` turns the result into each layer's own settings,
 //! `authentication` into who is let in, `http` into what is served by HTTP and to whom,
 //! `registry` into where the tables are, `database` whether another program's variables say so,
-//! `sinks` into integrations, `way_in` how clients reach it, `file_access` which files other users
+//! `sinks` into integrations, `message_log` into what is kept of messages, `topic_memory` into what
+//! is remembered of topics, `way_in` how clients reach it, `file_access` which files other users
 //! could change or read; `regular_file` reads files.
 
 mod authentication;
@@ -18,6 +19,7 @@ mod file_access;
 mod http;
 mod load;
 mod masking;
+mod message_log;
 pub(crate) mod mosquitto;
 mod registry;
 pub(crate) mod regular_file;
@@ -26,6 +28,7 @@ mod schema;
 mod seeds;
 mod sink_files;
 mod sinks;
+mod topic_memory;
 mod way_in;
 
 pub(crate) use authentication::{IGNORES_TABLES, TablesRead, subscribing, tables_unasked};
@@ -40,6 +43,7 @@ pub(crate) use load::{
     import_mosquitto, load,
 };
 pub(crate) use masking::shown as shown_of_sink;
+pub(crate) use message_log::MessageLogConfig;
 pub(crate) use registry::{
     expect_noted as expect_noted_tables, location, note as note_tables, noted as noted_tables,
     settings as tables_settings,

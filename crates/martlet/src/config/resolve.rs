@@ -14,7 +14,7 @@ use martlet_certificates::{
 use martlet_codec::QoS;
 use martlet_control::UserPlaces;
 use martlet_control::authentication::{Lockout, Policy};
-use martlet_control::feed::{Bounds, Filter, Kinds, Panel, Push};
+use martlet_control::feed::{Bounds, Filter, Kinds, Panel, PublishedKinds, Push};
 use martlet_control::presence::PresenceTopics;
 use martlet_control::secrets::KEY_FILE;
 use martlet_control::tables::TablesSettings;
@@ -57,9 +57,13 @@ pub(crate) struct NodeConfig {
     pub(crate) presence_topics: Option<PresenceTopics>,
     /// Where it is pushed to.
     pub(crate) push: Option<Push>,
+    /// Kinds of events that are published as messages.
+    pub(crate) events_published: Option<PublishedKinds>,
     pub(crate) sys_interval_secs: u64,
     /// Interval at which the node publishes its state to topics of IoTFlow; 0 is never.
     pub(crate) iotflow_publish_secs: u64,
+    /// The log of messages that other programs confirm.
+    pub(crate) message_log: super::MessageLogConfig,
     pub(crate) shutdown_grace_secs: u64,
     /// Addresses that were left out because this machine lacks their family.
     pub(crate) skipped: Vec<String>,
@@ -180,6 +184,7 @@ pub(crate) fn resolve_with(
             "" => data_dir(effective)?.join(KEY_FILE),
             path => PathBuf::from(path),
         },
+        message_log: super::message_log::of(effective)?,
         sinks: super::sinks::sinks(effective, &data_dir(effective)?)?,
         data_dir: data_dir(effective)?,
         tables: super::registry::settings(effective)?,
@@ -205,6 +210,7 @@ pub(crate) fn resolve_with(
         },
         presence_topics: presence_topics(effective)?,
         push: push(effective)?,
+        events_published: events_published(effective)?,
         sys_interval_secs: effective.integer("mqtt.sys_interval_secs"),
         iotflow_publish_secs: effective.integer("iotflow.publish_secs"),
         shutdown_grace_secs: effective.integer("mqtt.shutdown_grace_secs"),
@@ -338,6 +344,14 @@ fn presence_topics(effective: &Effective) -> Result<Option<PresenceTopics>, Conf
 }
 
 /// Where events are pushed to.
+/// Kinds of events that are published as messages.
+fn events_published(effective: &Effective) -> Result<Option<PublishedKinds>, ConfigError> {
+    const KEY: &str = "events.publish";
+    PublishedKinds::parse(effective.text(KEY)).map_err(|error| {
+        ConfigError::Unusable(format!("{}: {KEY}: {error}", effective.source(KEY)))
+    })
+}
+
 fn push(effective: &Effective) -> Result<Option<Push>, ConfigError> {
     let url = effective.text("events.push_url");
     if url.is_empty() {

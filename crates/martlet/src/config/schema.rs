@@ -875,6 +875,12 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         "Events of clients of this team are pushed, by name or id, which has a tenant of its own; empty: of the clients of all teams that have none. A team that does not exist yet is waited for.",
     ),
     (
+        "events.publish",
+        Kind::Text,
+        Default::Text(""),
+        "Comma-separated kinds of events of clients that are published as messages: JSON, QoS 1, on $events/KIND, such as $events/connected, for integrations and for clients with a rule for these topics. Kinds: connected, authenticated, refused, reauthentication_refused, taken_over, disconnected, session_ended, subscribed, unsubscribed, subscribe_refused, publish_refused. Empty: none.",
+    ),
+    (
         "dead_letters.kept",
         Kind::Integer {
             min: 1,
@@ -924,6 +930,87 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         },
         Default::Integer(300),
         "Seconds after a heartbeat or telemetry by HTTP for which the routes of system 3 show a device as online. A connected device is online in any case.",
+    ),
+    (
+        "messages.keep",
+        Kind::Text,
+        Default::Text(""),
+        "Comma-separated Topic Filters of messages that are stored in the message log, which the routes of system 1 show (GET /messages). Messages that are published by POST /publish are stored in any case. Empty: no others.",
+    ),
+    (
+        "messages.kept",
+        Kind::Integer {
+            min: 1,
+            max: 1_000_000_000,
+        },
+        Default::Integer(100_000),
+        "Messages of the message log, at most. Beyond that the tenant that has most loses its oldest messages. This is looked at every ten seconds, and with each batch of messages.keep.",
+    ),
+    (
+        "messages.kept_bytes",
+        Kind::Integer {
+            min: 65_536,
+            max: 1_099_511_627_776,
+        },
+        Default::Integer(268_435_456),
+        "Bytes of the message log, at most, likewise.",
+    ),
+    (
+        "messages.kept_days",
+        Kind::Integer {
+            min: 0,
+            max: 36_500,
+        },
+        Default::Integer(30),
+        "Days after which a message of the message log is dropped; 0: never.",
+    ),
+    (
+        "topic_memory.filters",
+        Kind::Text,
+        Default::Text(""),
+        "Comma-separated Topic Filters, such as devices/+/state,sensors/#. Of the topics that they match the node remembers the last payloads, the rate and the last publisher, in memory, for GET /api/v1/topics and martlet topic; empty: of none.",
+    ),
+    (
+        "topic_memory.payloads",
+        Kind::Integer {
+            min: 1,
+            max: 10_000,
+        },
+        Default::Integer(10),
+        "Payloads that are remembered of a topic, the last ones.",
+    ),
+    (
+        "topic_memory.payload_bytes",
+        Kind::Integer {
+            min: 0,
+            max: 1_048_576,
+        },
+        Default::Integer(4_096),
+        "Bytes that are remembered of a payload, the first ones.",
+    ),
+    (
+        "topic_memory.max_age_secs",
+        Kind::NoneOrAtLeast { min: 1 },
+        Default::Integer(604_800),
+        "Seconds after which a payload is forgotten, and a topic with it; 0: never.",
+    ),
+    (
+        "topic_memory.topics",
+        Kind::Integer {
+            min: 1,
+            max: 10_000_000,
+        },
+        Default::Integer(100_000),
+        "Topics of a tenant that are remembered, at most. Beyond that the topic on which nothing was published for longest is dropped and counted.",
+    ),
+    (
+        "topic_memory.bytes",
+        Kind::Integer {
+            min: 65_536,
+            max: 1_099_511_627_776,
+        },
+        Default::Integer(67_108_864),
+        "Bytes of the topic memory, at most. A sixteenth of limits.memory_bytes is the limit too. Beyond that the tenant that holds most loses the topics on which nothing was published for longest.",
     ),
     (
         "iotflow.base",

@@ -19,6 +19,7 @@ mod reload;
 mod setup_link;
 mod signals;
 mod stalling;
+mod topic_memory;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
@@ -40,6 +41,7 @@ use martlet_control::backup::{STORE, unfinished_restore};
 use martlet_control::feed::{self, PushState};
 use martlet_control::history;
 use martlet_control::integrations::Integrations;
+use martlet_control::message_log::MessageLog;
 use martlet_control::presence::{Alive, Keeper};
 use martlet_control::secrets::SecretStore;
 use martlet_control::tables::{PresenceInTables, Tables};
@@ -355,7 +357,9 @@ async fn run_node(
     }
     let alive = Arc::new(Alive::open(&node.data_dir));
     let presence = keep_presence(node, &control, &tables, &alive).await;
-    let integrations = start_integrations(node, &control, &tables, &alive, opened_by).await;
+    let message_log = MessageLog::new(Arc::clone(&tables), alive.node(), node.message_log.kept);
+    let integrations =
+        start_integrations(node, &control, &tables, &alive, &message_log, opened_by).await;
     if let Some(opening) = opening
         && Instant::now() < opened_by
     {
@@ -369,10 +373,15 @@ async fn run_node(
         control.set_push(Arc::clone(&state));
         tokio::spawn(feed::push(Arc::clone(&control), push.clone(), state));
     }
+    if let Some(kinds) = &node.events_published {
+        tokio::spawn(feed::publish_events(Arc::clone(&control), kinds.clone()));
+    }
     let directory = Arc::new(Arc::clone(&tables));
     let api = Api::new(Arc::clone(&control), directory, node.api.clone());
     let api = api.context("no source of randomness")?;
     api.set_tables(Arc::clone(&tables));
+    api.set_message_log(message_log.clone());
+    tokio::spawn(message_log.keep());
     tokio::spawn(Arc::clone(&tables).keep_notes());
     tokio::spawn(Arc::clone(&control).follow_sources());
     if let Some(chain) = control.authentication_chain() {
@@ -399,6 +408,9 @@ async fn run_node(
         tokio::spawn(publish_statistics(Arc::clone(&control), every));
     }
     iotflow::start(node, &control, &tables);
+    if let Some(topics) = &node.api.topic_memory {
+        topic_memory::start(topics, &control);
+    }
     let (options, effective_now) = (options.clone(), effective.clone());
     let http_urls = http_at.iter().map(|at| at.url.clone()).collect();
     let asked = Arc::clone(&control);
@@ -928,6 +940,7 @@ async fn start_integrations(
     control: &Arc<Control>,
     tables: &Arc<Tables>,
     alive: &Alive,
+    message_log: &MessageLog,
     attached_by: Instant,
 ) -> Arc<Integrations> {
     let config::SinksConfig {
@@ -937,7 +950,11 @@ async fn start_integrations(
     } = node.sinks.clone();
     let store_bytes = used_bytes(&node.data_dir.join(STORE));
     let bytes_max = queue_bytes_default(free_bytes(&node.data_dir), store_bytes);
-    let sinks = sinks.into_iter().map(|sink| sink.bounded(bytes_max));
+    let kept = &node.message_log.filters;
+    let kept: Vec<Box<str>> = kept.iter().map(|filter| filter.as_str().into()).collect();
+    let log = (!kept.is_empty()).then(|| message_log.integration(kept));
+    let sinks = sinks.into_iter().chain(log);
+    let sinks = sinks.map(|sink| sink.bounded(bytes_max));
     let sinks = sinks.collect();
     for warning in config::unwritable_sinks(&node.sinks) {
         warn!("{warning}");

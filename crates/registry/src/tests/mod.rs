@@ -7,6 +7,7 @@ mod devices;
 mod engines;
 mod integrations;
 mod keys;
+mod message_log;
 mod model;
 mod postgres;
 mod registration;

@@ -1,0 +1,166 @@
+//! The message log of the microservice: messages that were published by `/publish` or that the
+//! configuration keeps, until somebody confirms and deletes them.
+
+use axum::Json;
+use axum::extract::State;
+use axum::routing::{delete, get, post};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use martlet_broker::TenantId;
+use martlet_control::message_log::{LoggedMessage, MessagesWanted};
+use martlet_control::principal::Scope;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::api::Api;
+use crate::compat::CompatRoutes;
+use crate::extract::{PathOf, QueryOf};
+use crate::guard::Access::Scoped;
+use crate::guard::{Audited, guarded};
+use crate::problem::{Problem, ProblemKind};
+use crate::tenant::InTenant;
+use crate::time::Moment;
+
+/// Messages of a list unless the caller says otherwise.
+const LIMIT_DEFAULT: u32 = 100;
+/// Bytes of the messages of a list, at most; one message may be larger.
+const LIST_BYTES: u64 = 32 * 1024 * 1024;
+
+pub(super) fn add_to(routes: CompatRoutes, api: &Api) -> CompatRoutes {
+    let with = |scope, methods| guarded(api, Scoped(scope), Audited::Here, methods);
+    let (read, write) = (Scope::MessagesRead, Scope::MessagesWrite);
+    routes
+        .route("/messages", with(read, get(list)))
+        .route("/messages/confirmed", with(write, delete(delete_confirmed)))
+        .route("/messages/{id}", with(read, get(show)))
+        .route("/messages/{id}", with(write, delete(delete_one)))
+        .route("/messages/{id}/confirm", with(write, post(confirm)))
+}
+
+/// Which messages are listed.
+#[derive(Debug, Deserialize)]
+struct Wanted {
+    confirmed: Option<String>,
+    limit: Option<String>,
+}
+
+async fn list(
+    State(api): State<Api>,
+    InTenant(tenant): InTenant,
+    QueryOf(wanted): QueryOf<Wanted>,
+) -> Result<Json<Value>, Problem> {
+    let limit = match wanted.limit.as_deref() {
+        None | Some("") => LIMIT_DEFAULT,
+        Some(text) => match text.parse() {
+            Ok(limit @ 1..) => limit,
+            _ => return Err(Problem::bad_request("Invalid limit parameter")),
+        },
+    };
+    let wanted = MessagesWanted {
+        // As the microservice has it: whatever is not `true` is false.
+        confirmed: wanted.confirmed.as_deref() == Some("true"),
+        limit,
+        bytes: LIST_BYTES,
+    };
+    let found = api.message_log()?.list(tenant.0, wanted).await?;
+    let messages: Vec<Value> = found.into_iter().map(view).collect();
+    Ok(Json(json!({
+        "status": "success",
+        "count": messages.len(),
+        "messages": messages,
+    })))
+}
+
+async fn show(
+    State(api): State<Api>,
+    InTenant(tenant): InTenant,
+    PathOf(id): PathOf<String>,
+) -> Result<Json<Value>, Problem> {
+    let found = api.message_log()?.get(tenant.0, &id).await?;
+    let message = found.map(view).ok_or_else(|| no_message(&id))?;
+    Ok(Json(json!({ "status": "success", "message": message })))
+}
+
+async fn confirm(
+    State(api): State<Api>,
+    InTenant(tenant): InTenant,
+    PathOf(id): PathOf<String>,
+) -> Result<Json<Value>, Problem> {
+    match api.message_log()?.confirm(tenant.0, &id).await? {
+        true => Ok(done(format!("Message {id} confirmed"))),
+        false => Err(no_message(&id)),
+    }
+}
+
+async fn delete_one(
+    State(api): State<Api>,
+    InTenant(tenant): InTenant,
+    PathOf(id): PathOf<String>,
+) -> Result<Json<Value>, Problem> {
+    match api.message_log()?.delete(tenant.0, &id).await? {
+        true => Ok(done(format!("Message {id} deleted"))),
+        false => Err(no_message(&id)),
+    }
+}
+
+async fn delete_confirmed(
+    State(api): State<Api>,
+    InTenant(tenant): InTenant,
+) -> Result<Json<Value>, Problem> {
+    let count = api.message_log()?.delete_confirmed(tenant.0).await?;
+    Ok(Json(json!({
+        "status": "success",
+        "message": format!("{count} confirmed messages deleted"),
+        "count": count,
+    })))
+}
+
+fn done(message: String) -> Json<Value> {
+    Json(json!({ "status": "success", "message": message }))
+}
+
+fn no_message(id: &str) -> Problem {
+    let detail = format!("Message not found: {id:?} is not in the message log");
+    Problem::new(ProblemKind::NotFound, detail)
+}
+
+/// A payload that is JSON is shown as that, other text as text, and all else in Base64.
+fn view(message: LoggedMessage) -> Value {
+    let payload = match String::from_utf8(message.payload) {
+        Ok(text) => serde_json::from_str(&text).unwrap_or(Value::String(text)),
+        Err(bytes) => Value::String(STANDARD.encode(bytes.as_bytes())),
+    };
+    let received_ms = i64::try_from(message.received_ms).unwrap_or_default();
+    json!({
+        "id": message.id,
+        "topic": message.topic,
+        "payload": payload,
+        "qos": message.qos,
+        "retained": message.retain,
+        "timestamp": Moment::from_ms(received_ms),
+        "confirmed": message.confirmed,
+    })
+}
+
+/// Stores a message that `/publish` has published as `message_id`.
+pub(super) async fn log(
+    api: &Api,
+    tenant: TenantId,
+    message_id: &str,
+    message: LoggedMessage,
+) -> Result<(), Problem> {
+    let log = api.message_log()?;
+    let message = LoggedMessage {
+        id: log.id_of(&message_id),
+        tenant: tenant.0,
+        received_ms: u64::try_from(Moment::now().as_ms()).unwrap_or_default(),
+        ..message
+    };
+    log.put(vec![message]).await.map_err(|error| {
+        let detail = format!(
+            "The message was published, and is not in the message log: {}",
+            Problem::from(error).detail()
+        );
+        Problem::new(ProblemKind::Internal, detail)
+    })
+}

@@ -1,0 +1,157 @@
+//! Events as messages, on topics of the node's own: `$events/KIND`. So integrations take them, with
+//! queues and dead letters, as they take all messages.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use martlet_broker::{Command, EventKind, NewMessage, ShardId, TenantId};
+use martlet_codec::QoS;
+use tracing::warn;
+
+use super::{Entry, Filter, From, Kinds};
+use crate::control::Control;
+
+/// What the topics begin with.
+const TOPICS: &str = "$events/";
+/// As events show who publishes.
+const PUBLISHER: &str = "$events";
+/// How long a batch of messages may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Messages of one command.
+const MESSAGES: usize = 128;
+
+/// Kinds that may be published. Of others, each message of an event would lead to another event.
+const PUBLISHABLE: &[EventKind] = &[
+    EventKind::Connected,
+    EventKind::Authenticated,
+    EventKind::Refused,
+    EventKind::ReauthenticationRefused,
+    EventKind::TakenOver,
+    EventKind::Disconnected,
+    EventKind::SessionEnded,
+    EventKind::Subscribed,
+    EventKind::Unsubscribed,
+    EventKind::SubscribeRefused,
+    EventKind::PublishRefused,
+];
+
+/// Kinds of events that are published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublishedKinds(Vec<EventKind>);
+
+/// A name that no kind has that may be published.
+#[derive(Debug, PartialEq, Eq)]
+pub struct NotPublishable(String);
+
+impl fmt::Display for NotPublishable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = PUBLISHABLE.iter().map(|kind| kind.name()).collect();
+        let Self(name) = self;
+        let names = names.join(", ");
+        write!(
+            f,
+            "{name:?} is no kind of event that can be published: expected some of {names}"
+        )
+    }
+}
+
+impl PublishedKinds {
+    /// From names with commas between them; none if there are no names.
+    ///
+    /// # Errors
+    /// A name of no such kind.
+    pub fn parse(text: &str) -> Result<Option<Self>, NotPublishable> {
+        let names = text.split(',').map(str::trim).filter(|one| !one.is_empty());
+        let kinds = names.map(|name| {
+            let mut all = PUBLISHABLE.iter().copied();
+            let found = all.find(|kind| kind.name() == name);
+            found.ok_or_else(|| NotPublishable(name.to_owned()))
+        });
+        let kinds: Vec<EventKind> = kinds.collect::<Result<_, _>>()?;
+        Ok((!kinds.is_empty()).then_some(Self(kinds)))
+    }
+}
+
+/// Publishes events of these kinds, for as long as the node runs. Events of a tenant are published
+/// in it.
+pub async fn publish_events(control: Arc<Control>, kinds: PublishedKinds) {
+    let filter = Filter {
+        kinds: Kinds::of(&kinds.0),
+        ..Filter::default()
+    };
+    let mut reader = match control.feed.read(filter, &From::Now) {
+        Ok(reader) => reader,
+        Err(error) => return warn!(%error, "events are not published"),
+    };
+    while let Some(batch) = reader.next().await {
+        if batch.gone > 0 {
+            warn!(
+                events = batch.gone,
+                "events were lost before they were published"
+            );
+        }
+        let run = control.feed.run();
+        let made: Vec<(TenantId, NewMessage)> = batch
+            .entries()
+            .filter_map(|entry| message(&entry, run))
+            .collect();
+        for some in made.chunk_by(|(one, _), (other, _)| one == other) {
+            for some in some.chunks(MESSAGES) {
+                publish(&control, some).await;
+            }
+        }
+    }
+}
+
+async fn publish(control: &Control, some: &[(TenantId, NewMessage)]) {
+    let tenant = some
+        .first()
+        .map_or(TenantId::default(), |(tenant, _)| *tenant);
+    let messages: Arc<[NewMessage]> = some.iter().map(|(_, message)| message.clone()).collect();
+    let command = |request| Command::Publish {
+        request,
+        tenant,
+        publisher: PUBLISHER.into(),
+        messages: Arc::clone(&messages),
+    };
+    if let Err(error) = control.ask_shard(ShardId(0), PATIENCE, command).await {
+        let events = some.len();
+        warn!(%error, events, "events may not have been published");
+    }
+}
+
+/// None for events that were lost.
+fn message(entry: &Entry<'_>, run: &str) -> Option<(TenantId, NewMessage)> {
+    let shown = entry.shown(run, 0).ok()?;
+    let payload = serde_json::to_vec(&shown).ok()?;
+    let message = NewMessage {
+        topic: format!("{TOPICS}{}", entry.kind.name()).into(),
+        payload: payload.into(),
+        qos: QoS::AtLeastOnce,
+        retain: false,
+        payload_is_utf8: Some(true),
+        message_expiry_secs: None,
+        content_type: Some("application/json".into()),
+        response_topic: None,
+        correlation_data: None,
+        user_properties: Vec::new(),
+    };
+    Some((entry.tenant, message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_that_lead_to_further_events_are_not_published() {
+        assert_eq!(PublishedKinds::parse(" , "), Ok(None));
+        let two = PublishedKinds(vec![EventKind::Connected, EventKind::Refused]);
+        assert_eq!(PublishedKinds::parse("connected, refused"), Ok(Some(two)));
+        for name in ["published", "delivered", "dropped", "packet", "all", "x"] {
+            let error = PublishedKinds::parse(name).expect_err(name).to_string();
+            assert!(error.contains("session_ended"), "{error}");
+        }
+    }
+}

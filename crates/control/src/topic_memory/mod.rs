@@ -1,0 +1,104 @@
+//! What was published last on the topics that the configuration names: for each topic its last
+//! payloads, its rate and its last publisher.
+//!
+//! * `memory`: what is remembered, and what makes room; no clock, no thread
+//! * `metrics`: what `/metrics` says of it
+//! * `rate`: messages per second, lately
+//! * `seen`: what a reader gets
+//! * `take`: the part of the node that takes the messages
+//!
+//! All of it is in memory, and a restart begins anew. Without `topic_memory.filters` no part is
+//! attached, so that the data plane does nothing for it.
+
+mod memory;
+mod metrics;
+mod rate;
+mod seen;
+mod take;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use martlet_broker::TenantId;
+
+use memory::Memory;
+pub use memory::{DroppedTopics, TopicMemoryLimits};
+pub use metrics::TopicMemoryPage;
+pub use seen::{PayloadSeen, PublisherSeen, TopicQuery, TopicSeen, TopicsSeen};
+pub use take::remember_topics;
+
+/// Topics that a reader looks at before others get their turn; of long ones fewer.
+const TOPICS_AT_ONCE: usize = 4_096;
+
+/// The memory, as its readers and the part that fills it share it.
+#[derive(Debug)]
+pub struct TopicMemory {
+    /// Topic Filters of what is remembered.
+    filters: Vec<String>,
+    /// Times are milliseconds since then.
+    begun: Instant,
+    memory: Mutex<Memory>,
+}
+
+impl TopicMemory {
+    /// Remembers what these Topic Filters match, within `limits`.
+    pub fn new(filters: Vec<String>, limits: TopicMemoryLimits) -> Self {
+        Self {
+            filters,
+            begun: Instant::now(),
+            memory: Mutex::new(Memory::new(limits)),
+        }
+    }
+
+    /// Topic Filters of what is remembered.
+    pub fn filters(&self) -> &[String] {
+        &self.filters
+    }
+
+    /// Bounds all that is remembered to `bytes`, if that is less than what is configured.
+    pub fn set_bytes_max(&self, bytes: usize) {
+        self.memory().set_bytes_max(bytes);
+    }
+
+    /// Bytes that it takes now.
+    pub fn memory_bytes(&self) -> usize {
+        self.memory().bytes()
+    }
+
+    /// A page of the topics of a tenant, by their names.
+    pub async fn find(&self, query: &TopicQuery<'_>) -> TopicsSeen {
+        let mut seen = TopicsSeen::default();
+        let mut after = query.after.map(str::to_owned);
+        loop {
+            let looked_at = self.memory().look(
+                query,
+                after.as_deref(),
+                TOPICS_AT_ONCE,
+                self.now_ms(),
+                &mut seen,
+            );
+            let Some(last) = looked_at else {
+                return seen;
+            };
+            if seen.is_complete(query) {
+                return seen;
+            }
+            after = Some(last);
+            // The part that fills the memory waits for this lock.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// What is remembered of a topic: its last payloads, the newest one first, `limit` at most.
+    pub fn history(&self, tenant: TenantId, topic: &str, limit: usize) -> Option<Vec<PayloadSeen>> {
+        self.memory().history(tenant, topic, limit, self.now_ms())
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.begun.elapsed().as_millis() as u64
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

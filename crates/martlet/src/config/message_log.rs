@@ -1,0 +1,31 @@
+//! What the message log keeps.
+
+use martlet_control::message_log::MessagesKept;
+
+use super::load::{ConfigError, Effective};
+use super::topic_memory::filters;
+
+const MS_OF_DAY: u64 = 86_400_000;
+
+/// Settings of the message log.
+#[derive(Clone, Debug)]
+pub(crate) struct MessageLogConfig {
+    /// Topic Filters of messages that are stored beside those of `POST /publish`.
+    pub(crate) filters: Vec<String>,
+    /// How much of them is kept.
+    pub(crate) kept: MessagesKept,
+}
+
+pub(super) fn of(effective: &Effective) -> Result<MessageLogConfig, ConfigError> {
+    Ok(MessageLogConfig {
+        filters: filters(effective, "messages.keep")?,
+        kept: MessagesKept {
+            messages: effective.integer("messages.kept"),
+            bytes: effective.integer("messages.kept_bytes"),
+            age_ms: match effective.integer("messages.kept_days") {
+                0 => u64::MAX,
+                days => days * MS_OF_DAY,
+            },
+        },
+    })
+}
