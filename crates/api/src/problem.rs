@@ -69,7 +69,7 @@ impl ProblemKind {
         self.row().3
     }
 
-    fn title(self) -> &'static str {
+    pub(crate) fn title(self) -> &'static str {
         self.row().2
     }
 
