@@ -3,6 +3,8 @@
 //! * `settings`: `[[bridges]]` of the configuration
 //! * `topics`: which topics it carries, and their names at the other side
 //! * `message`: a message of one side as the other gets it
+//! * `changes`: changes of its subscriptions that are under way
+//! * `connection`: a named connection, whose subscriptions change while it runs
 //! * `connecting`: a connection to the other broker
 //! * `worker`: the task that has the connection
 //! * `outgoing`: messages that the worker was given and that have not ended
@@ -12,7 +14,9 @@
 //! What goes out comes from a sink like any other: its queue, dead letters and commands are those
 //! of the runner. The sink gives its batches to the worker, which also takes what comes in.
 
+mod changes;
 mod connecting;
+mod connection;
 mod incoming;
 mod message;
 mod outgoing;
@@ -32,6 +36,7 @@ use message::Outward;
 use outgoing::Outgoing;
 use worker::{Ask, Parts, Status};
 
+pub use connection::{Connection, ConnectionError};
 pub use settings::{Address, BridgeSettings, DEFAULT_QOS, KIND, Start, TOPICS};
 pub use topics::{Direction, TopicRule, Topics};
 
@@ -56,8 +61,12 @@ struct BridgeSink {
 
 /// The integration of a bridge.
 fn configured(settings: Settings, bridge: Arc<BridgeSettings>) -> ConfiguredSink {
-    ConfiguredSink::started_by(settings, move |settings, secrets, host| {
+    let connection = bridge.connection.clone();
+    let sink = ConfiguredSink::started_by(settings, move |settings, secrets, host| {
         let (asks, asked) = mpsc::unbounded_channel();
+        if let Some(connection) = &bridge.connection {
+            connection.started(&asks);
+        }
         let status = Arc::<Status>::default();
         let route = Route {
             node: host.node().into(),
@@ -81,7 +90,11 @@ fn configured(settings: Settings, bridge: Arc<BridgeSettings>) -> ConfiguredSink
             teller: handle.teller(),
         });
         handle
-    })
+    });
+    match connection {
+        Some(connection) => sink.with_connection(connection),
+        None => sink,
+    }
 }
 
 impl BridgeSink {

@@ -120,6 +120,12 @@ const MIGRATIONS: &[Step] = &[
         sqlite: include_str!("../migrations/0017_teams_of_users.sqlite.sql"),
         postgres: include_str!("../migrations/0017_teams_of_users.postgres.sql"),
     },
+    Step {
+        version: 18,
+        name: "bridges",
+        sqlite: include_str!("../migrations/0018_bridges.sql"),
+        postgres: include_str!("../migrations/0018_bridges.sql"),
+    },
 ];
 
 impl Step {
