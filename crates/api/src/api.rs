@@ -14,7 +14,7 @@ use martlet_control::iotflow::Catalogue;
 use martlet_control::tables::Tables;
 
 use crate::body::Bodies;
-use crate::compat::{CompatApi, RouteLimits};
+use crate::compat::{CompatApi, InternalUse, RouteLimits};
 use crate::counts::Counts;
 use crate::events::Streams;
 use crate::idempotency::KeptInMemory;
@@ -48,6 +48,8 @@ pub struct Settings {
     pub burst: u32,
     /// The log file; none: the log is in memory alone.
     pub log_file: Option<PathBuf>,
+    /// Named connection that requests mean which name no broker; empty: the node itself.
+    pub default_connection: String,
     /// Seconds after a heartbeat or telemetry for which a device counts as online.
     pub online_secs: u32,
     /// The catalogue of IoTFlow's topics.
@@ -77,6 +79,7 @@ impl Default for Settings {
             rate: 0,
             burst: 1,
             log_file: None,
+            default_connection: String::new(),
             online_secs: 300,
             iotflow: Arc::default(),
         }
@@ -157,6 +160,7 @@ pub struct Inner {
     pub(crate) output: Output,
     pub(crate) streams: Arc<Streams>,
     pub(crate) cursors: Arc<Cursors>,
+    pub(crate) internal_use: InternalUse,
     pub(crate) document: OnceLock<Document>,
     tables: OnceLock<Arc<Tables>>,
 }
@@ -193,6 +197,7 @@ impl Api {
             output: Output::default(),
             streams: Arc::default(),
             cursors: Arc::new(Cursors::new()?),
+            internal_use: InternalUse::default(),
             document: OnceLock::new(),
             tables: OnceLock::new(),
             settings,

@@ -253,6 +253,7 @@ async fn set_one(
     } else {
         "bridge.change"
     };
-    work.audit(action, ("bridge", name), &team, json!({})).await?;
+    work.audit(action, ("bridge", name), &team, json!({}))
+        .await?;
     Ok(is_new)
 }

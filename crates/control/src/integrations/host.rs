@@ -7,7 +7,7 @@ use std::time::Duration;
 use aws_lc_rs::rand;
 use martlet_broker::{
     Actions, ClientQuery, Names, NewMessage, PartIdentity, PartLine, PartOutlet, PartSpec,
-    RetainedPage, RetainedQuery, Search, TenantId, lane_of,
+    RetainedPage, RetainedQuery, Search, TenantId, lane_of, may_publish,
 };
 use martlet_integrate::{
     ALL_TENANTS, Asked, DeadLetterStore, Host, PartSession, RequestTrouble, Response, SavedState,
@@ -72,6 +72,11 @@ impl NodeHost {
 
     pub(super) fn control(&self) -> &Control {
         &self.control
+    }
+
+    /// Name of the node among those with the same tables.
+    pub(super) fn name(&self) -> &str {
+        &self.node
     }
 
     pub(super) fn letters(&self) -> &Letters {
@@ -299,6 +304,10 @@ impl Host for NodeHost {
         timeout: Duration,
     ) -> Asked<'a, Result<Response, RequestTrouble>> {
         Box::pin(async move {
+            if !may_publish(&message.topic) {
+                let why = "no client may publish to topics of the node's own".to_owned();
+                return Err(RequestTrouble::Forbidden(why));
+            }
             if let Some(name) = publish_as {
                 self.check_publish(tenant, name, &message.topic)?;
             }

@@ -76,6 +76,9 @@ struct State {
 }
 
 impl Connection {
+    /// Why a subscription is not ended while there is no connection.
+    pub const NOT_CONNECTED: &str = "MQTT client is not connected";
+
     /// A connection of this name. `prefix` stands before the topics of what comes in.
     ///
     /// # Errors
@@ -154,7 +157,11 @@ impl Connection {
 
     /// Topic Filters of its subscriptions, sorted.
     pub fn subscriptions(&self) -> Vec<String> {
-        self.lock().subscriptions.keys().map(ToString::to_string).collect()
+        self.lock()
+            .subscriptions
+            .keys()
+            .map(ToString::to_string)
+            .collect()
     }
 
     /// Whether it is connected now.
@@ -194,7 +201,7 @@ impl Connection {
     /// There is no connection, or the other broker does not answer in this time.
     pub async fn unsubscribe(&self, filter: &str, within: Duration) -> Result<(), ConnectionError> {
         if !self.is_connected() {
-            let why = "MQTT client is not connected".to_owned();
+            let why = Self::NOT_CONNECTED.to_owned();
             return Err(ConnectionError::NotConnected(why));
         }
         TopicFilter::new(filter).map_err(|error| ConnectionError::Refused(error.to_string()))?;
@@ -236,14 +243,18 @@ impl Connection {
         }
         TopicFilter::new(filter).map_err(|error| format!("it is no Topic Filter: {error}"))?;
         if filter.starts_with("$share/") {
-            return Err("a named connection joins no share group: subscribe to the filter behind \
+            return Err(
+                "a named connection joins no share group: subscribe to the filter behind \
                         $share and the group"
-                .to_owned());
+                    .to_owned(),
+            );
         }
         if filter.starts_with('$') && self.prefix.is_empty() {
-            return Err("topics that begin with $ are the node's own here: give the connection a \
+            return Err(
+                "topics that begin with $ are the node's own here: give the connection a \
                         prefix (MQTT_<NAME>_PREFIX, or `prefix` of the bridge)"
-                .to_owned());
+                    .to_owned(),
+            );
         }
         let state = self.lock();
         let is_new = !state.subscriptions.contains_key(filter);
@@ -279,7 +290,8 @@ impl Connection {
     pub(super) fn all(&self) -> Vec<(String, QoS)> {
         let state = self.lock();
         let all = state.subscriptions.iter();
-        all.map(|(filter, qos)| (filter.to_string(), *qos)).collect()
+        all.map(|(filter, qos)| (filter.to_string(), *qos))
+            .collect()
     }
 
     /// Sets or ends a subscription. Returns the QoS that it had.

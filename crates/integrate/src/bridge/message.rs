@@ -4,9 +4,9 @@ use martlet_broker::{HOPS_MAX, NewMessage, RetainedInfo};
 use martlet_client::{Message, MessageProperties};
 use martlet_codec::PublishProperties;
 
+use super::Route;
 use super::connection::FROM;
 use super::settings::BridgeSettings;
-use super::{PUBLISHER, Route};
 use crate::sink::SinkMessage;
 use crate::via::PROPERTY as VIA;
 
@@ -34,9 +34,7 @@ pub(super) fn outward(
     {
         return to_connection(message, settings, (topic, retain));
     }
-    let bridge = message
-        .client_id()
-        .and_then(|id| id.strip_prefix(PUBLISHER));
+    let bridge = message.bridge();
     if bridge == Some(&*settings.name) {
         return Outward::Skip;
     }

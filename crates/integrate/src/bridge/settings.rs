@@ -309,7 +309,10 @@ fn tls_files(table: &Table, data_dir: &Path) -> Result<TlsFiles, String> {
         ca_file: table.path("ca_file", data_dir),
         ca_directory: table.path("ca_directory", data_dir),
         certificate: table.client_certificate(data_dir)?,
-        check: match (table.flag("verify", true), table.flag("any_server_name", false)) {
+        check: match (
+            table.flag("verify", true),
+            table.flag("any_server_name", false),
+        ) {
             (false, _) => ServerCheck::Nothing,
             (true, true) => ServerCheck::AnyName,
             (true, false) => ServerCheck::Full,
@@ -367,7 +370,10 @@ fn topics(table: &Table) -> Result<Topics, String> {
 fn connection(table: &Table, name: &str) -> Result<Option<Arc<Connection>>, String> {
     let prefix = table.text("prefix");
     match (table.flag("connection", false), prefix) {
-        (true, _) => Ok(Some(Arc::new(Connection::new(name, prefix.unwrap_or_default())?))),
+        (true, _) => Ok(Some(Arc::new(Connection::new(
+            name,
+            prefix.unwrap_or_default(),
+        )?))),
         (false, Some(_)) => Err("`prefix` needs `connection = true`".to_owned()),
         (false, None) => Ok(None),
     }

@@ -381,7 +381,14 @@ impl Core {
         match self.settings.start {
             Start::Automatic | Start::Once => true,
             Start::Lazy(_) => self.is_wanted,
-            Start::OnUse => self.is_ready() && self.settings.connection.as_ref().is_none_or(|one| one.wants()),
+            Start::OnUse => {
+                self.is_ready()
+                    && self
+                        .settings
+                        .connection
+                        .as_ref()
+                        .is_none_or(|one| one.wants())
+            }
         }
     }
 
@@ -557,7 +564,11 @@ impl Core {
             Event::Completed {
                 request,
                 acknowledgement,
-            } if self.subscribing.as_ref().is_some_and(|(own, _)| *own == request) => {
+            } if self
+                .subscribing
+                .as_ref()
+                .is_some_and(|(own, _)| *own == request) =>
+            {
                 self.subscribed(acknowledgement);
             }
             Event::Completed {
@@ -650,7 +661,10 @@ impl Core {
         };
         self.is_subscribed = true;
         // The bridge can do without the states.
-        let mut refused = filters.iter().zip(&codes).filter(|(filter, _)| **filter != STATES);
+        let mut refused = filters
+            .iter()
+            .zip(&codes)
+            .filter(|(filter, _)| **filter != STATES);
         if let Some((filter, reason)) = refused.find(|(_, reason)| reason.is_error()) {
             let why = format!(
                 "the other broker rejects the subscription to {filter:?}: {}",

@@ -274,6 +274,7 @@ pub(super) fn settings(
         burst: number("http.burst"),
         online_secs: number("presence.timeout_secs"),
         iotflow: iotflow(effective)?,
+        default_connection: effective.text("integrations.default_connection").to_owned(),
         log_file: Some(effective.text("log.file"))
             .filter(|path| !path.is_empty())
             .map(PathBuf::from),
