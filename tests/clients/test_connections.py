@@ -26,7 +26,7 @@ def mosquitto():
 
 
 def variables(port, name="HIVEMQ", **more):
-    return [*KEYS, (f"MQTT_{name}_HOST", "127.0.0.1"), (f"MQTT_{name}_PORT", str(port)),
+    return [*dict(KEYS).items(), (f"MQTT_{name}_HOST", "127.0.0.1"), (f"MQTT_{name}_PORT", str(port)),
             (f"MQTT_{name}_CLIENT_ID", f"laravel-{name}"), *more.items()]
 
 
