@@ -13,6 +13,8 @@ from test_bridges import until_connected
 from test_http_api import KEY, KEYS
 from test_http_registry import call
 from test_sinks import until
+from test_tenants import make_teams
+from test_tls import Authority
 from test_webhooks import receiver  # noqa: F401 (a fixture)
 
 PUBLISHED = {"status": "success", "message": "Message published successfully"}
@@ -308,3 +310,74 @@ def test_a_bridge_of_the_configuration_is_shown_and_not_changed(start_node, tmp_
     assert (status, one["origin"], one["settings"]) == (200, "configuration", None)
     assert ask(node, "PUT", BRIDGE, settings(mosquitto.port))[0] == 409
     assert ask(node, "DELETE", BRIDGE)[0] == 404
+
+
+def test_a_team_has_bridges_of_its_own_tenant(start_node, tmp_path, mosquitto):
+    node = start_node(**options(tmp_path))
+    teams = make_teams(node)
+    north, south = teams["north"]["key"], teams["south"]["key"]
+    added = call(node, "PUT", BRIDGE, settings(mosquitto.port), key=north)
+    assert added["team"] == teams["north"]["id"]
+    names = lambda key: [one["name"] for one in call(node, "GET", "/api/v1/bridges", key=key)["items"]]
+    assert (names(north), names(south), names(KEY)) == (["up"], [], ["up"])
+    # Neither seen, nor changed, nor removed by others.
+    call(node, "GET", BRIDGE, key=south, expect=404)
+    call(node, "PUT", BRIDGE, settings(mosquitto.port), key=south, expect=409)
+    call(node, "DELETE", BRIDGE, key=south, expect=404)
+    call(node, "PUT", f"{BRIDGE}2?team=south", settings(mosquitto.port), key=north, expect=403)
+    # Files of the node are for who sees all of it.
+    told = call(node, "PUT", f"{BRIDGE}3", settings(mosquitto.port, ca_file="/etc/passwd"), key=north, expect=422)
+    assert "ca_file" in json.dumps(told)
+    until_connected(node)
+    made = {name: teams[name]["pump"] for name in teams}
+    with Client(mosquitto, "there", port=mosquitto.port) as there:
+        there.subscribe("#", qos=1)
+        for name in ("south", "north"):
+            with Client(node, "pump").credentials(made[name]["user_name"], made[name]["secret"]) as pump:
+                pump.publish("a/1", name)
+        assert there.receive().payload == b"north"
+    call(node, "DELETE", BRIDGE, key=north)
+    assert names(KEY) == []
+
+
+@pytest.mark.parametrize("verify", ["trusted", "other", "unchecked"])
+def test_tls_and_credentials_are_those_of_all_connections(start_node, tmp_path, verify):
+    authority, other = Authority(tmp_path / "ca"), Authority(tmp_path / "other")
+    certificate, key = authority.sign("server")
+    users = tmp_path / "users"
+    subprocess.run(["mosquitto_passwd", "-c", "-b", str(users), "u", "right"], check=True, timeout=20)
+    files = {name: open(path, encoding="utf-8").read() for name, path in
+             (("server.crt", certificate), ("server.key", key), ("users", users))}
+    mosquitto = Mosquitto("password_file {place}/users\nallow_anonymous false",
+                          "certfile {place}/server.crt\nkeyfile {place}/server.key", files=files)
+    trusted = {"trusted": authority, "other": other, "unchecked": other}[verify]
+    more = {"MQTT_TLS_ENABLED": "true", "MQTT_TLS_CA_FILE": trusted.certificate, "MQTT_AUTH_USERNAME": "u",
+            "MQTT_AUTH_PASSWORD": "right", "MQTT_TLS_VERIFY_PEER": "false" if verify == "unchecked" else "true"}
+    try:
+        node = start_node(http=True, variables=variables(mosquitto.port, **more))
+        status, told = ask(node, "POST", "/subscribe", {"topic": "a", "broker": "hivemq"})
+        if verify == "other":
+            assert status == 500 and "certificate" in told["message"], told
+        else:
+            assert status == 200, [told, mosquitto.log()]
+        warned = "certificates of other brokers are not checked" in node.log()
+        assert warned == (verify == "unchecked")
+        assert "right" not in json.dumps(ask(node, "GET", "/api/v1/config")[1])
+    finally:
+        mosquitto.close()
+
+
+def test_a_bridge_to_the_same_broker_sends_nothing_back(start_node, tmp_path, mosquitto):
+    config = tmp_path / "martlet.toml"
+    config.write_text(f'[integrations]\nallow_private = "127.0.0.0/8"\n[[bridges]]\nname = "up"\n'
+                      f'url = "mqtt://127.0.0.1:{mosquitto.port}"\ntopics = ["a/# out 1"]\n')
+    node = start_node(http=True, variables=variables(mosquitto.port), arguments=("-c", str(config)))
+    until_connected(node)
+    subscribe(node, "a/#")
+    with Client(mosquitto, "there", port=mosquitto.port) as there, Client(node, "here") as here:
+        there.subscribe("a/#", qos=1)
+        here.subscribe("a/#", qos=1)
+        there.publish("a/1", "x")
+        assert there.receive().topic == here.receive().topic == "a/1"
+        there.publish("a/2", "x")
+        assert there.receive().topic == here.receive().topic == "a/2"

@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::bridge::Connection;
+use crate::bridge::{Broker, Connection};
 use crate::each::{self, Each, OneByOne};
 use crate::host::Host;
 use crate::networks::AllowedNetworks;
@@ -197,6 +197,7 @@ pub struct ConfiguredSink {
     secrets: Vec<Box<str>>,
     files: Vec<PathBuf>,
     connection: Option<Arc<Connection>>,
+    broker: Option<Broker>,
     start: Arc<Start>,
 }
 
@@ -261,6 +262,7 @@ impl ConfiguredSink {
             secrets: Vec::new(),
             files: Vec::new(),
             connection: None,
+            broker: None,
             start: Arc::new(start),
         }
     }
@@ -277,6 +279,18 @@ impl ConfiguredSink {
     pub fn with_secrets_of<'a>(self, texts: impl IntoIterator<Item = &'a Template>) -> Self {
         let names = texts.into_iter().flat_map(Template::names);
         self.with_secrets(names.map(str::to_owned))
+    }
+
+    /// It is a bridge to this broker.
+    #[must_use]
+    pub(crate) fn with_broker(mut self, broker: Broker) -> Self {
+        self.broker = Some(broker);
+        self
+    }
+
+    /// The broker that it connects to, if it is a bridge.
+    pub fn broker(&self) -> Option<&Broker> {
+        self.broker.as_ref()
     }
 
     /// It is this named connection.

@@ -107,7 +107,7 @@ impl Integrations {
         let word = |entry: &Arc<Entry>| entry.state().activity.word();
         let configured = running
             .clone()
-            .filter(|entry| entry.added_by.is_none() && self.is_of(entry, tenant))
+            .filter(|entry| !entry.is_added && self.is_of(entry, tenant))
             .map(|entry| BridgeSeen {
                 name: entry.settings.name.to_string(),
                 team: entry.settings.tenant.to_string(),
@@ -117,8 +117,7 @@ impl Integrations {
         let mut all: Vec<BridgeSeen> = configured.collect();
         all.extend(added.into_iter().map(|one| {
             let mut running = running.clone();
-            let own =
-                running.find(|entry| entry.added_by.is_some() && *entry.settings.name == *one.name);
+            let own = running.find(|entry| entry.is_added && *entry.settings.name == *one.name);
             BridgeSeen {
                 name: one.name.clone(),
                 team: one.team.clone(),
@@ -168,7 +167,7 @@ impl Integrations {
         let is_new = written.await?;
         let saved = self.saved_subscriptions().await;
         self.end(&name).await;
-        let entry = self.started(&sink, Some(team));
+        let entry = self.started(&sink, true);
         match (&entry.connection, saved) {
             (Some(connection), Ok(saved)) => restore(connection, &saved),
             (Some(_), Err(error)) => {
@@ -215,7 +214,7 @@ impl Integrations {
         let mut entries = self.entries().to_vec();
         let at = entries
             .iter()
-            .position(|entry| entry.added_by.is_some() && entry.is_called(KIND, name))?;
+            .position(|entry| entry.is_added && entry.is_called(KIND, name))?;
         let entry = entries.remove(at);
         entry.stop(STOPPED_WITHIN).await;
         self.set_entries(entries);
@@ -243,7 +242,7 @@ impl Integrations {
 
     fn expect_not_configured(&self, name: &str) -> Result<(), BridgeError> {
         let found = self.entry(KIND, name);
-        match found.filter(|entry| entry.added_by.is_none()) {
+        match found.filter(|entry| !entry.is_added) {
             None => Ok(()),
             Some(_) => Err(BridgeError::Configured(format!(
                 "the configuration of the node has a bridge {name:?}: choose another name, or \
@@ -287,7 +286,7 @@ impl Integrations {
         let bridge = &*one.name;
         let is_there = self.entry(KIND, bridge);
         if let Some(entry) = is_there {
-            if entry.added_by.is_none() {
+            if !entry.is_added {
                 let what = "a bridge that was added by the API is not started: the configuration \
                             has one of its name";
                 warn!(bridge, "{what}");
@@ -306,7 +305,7 @@ impl Integrations {
         };
         match self.maker.make(bridge, &one.team, &settings, true) {
             Ok(sink) => {
-                let entry = self.started(&sink, Some(one.team.clone()));
+                let entry = self.started(&sink, true);
                 let mut entries = self.entries().to_vec();
                 entries.push(entry);
                 self.set_entries(entries);

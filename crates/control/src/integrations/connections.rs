@@ -91,6 +91,7 @@ impl Integrations {
         filter: &str,
         qos: QoS,
     ) -> Result<(), SubscriptionError> {
+        let _changing = connection.changing().await;
         connection.subscribe(filter, qos, ANSWERED_WITHIN).await?;
         let (node, one) = (
             self.host.name().to_owned(),
@@ -122,6 +123,7 @@ impl Integrations {
         connection: &Connection,
         filter: &str,
     ) -> Result<(), SubscriptionError> {
+        let _changing = connection.changing().await;
         connection.unsubscribe(filter, ANSWERED_WITHIN).await?;
         let (node, bridge) = (self.host.name().to_owned(), connection.name().to_owned());
         let filter = filter.to_owned();

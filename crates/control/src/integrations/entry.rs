@@ -17,8 +17,8 @@ pub(super) struct Entry {
     pub(super) secrets: Arc<OwnSecrets>,
     /// The named connection that it is.
     pub(super) connection: Option<Arc<Connection>>,
-    /// Team that owns it, by id, where it was added by the API; none: it is of the configuration.
-    pub(super) added_by: Option<String>,
+    /// It was added by the API; else it is of the configuration.
+    pub(super) is_added: bool,
     _following: [Following; 3],
 }
 
@@ -46,9 +46,10 @@ impl Entry {
 }
 
 impl Integrations {
-    /// Starts an integration. `added_by` is the id of the team that owns it, where it was added by
-    /// the API. Needs a Tokio runtime.
-    pub(super) fn started(&self, sink: &ConfiguredSink, added_by: Option<String>) -> Arc<Entry> {
+    /// Starts an integration. `is_added` says whether it was added by the API. Needs a Tokio
+    /// runtime.
+    pub(super) fn started(&self, sink: &ConfiguredSink, is_added: bool) -> Arc<Entry> {
+        self.host.brokers().set(&sink.settings.name, sink.broker());
         let settings = sink.settings.clone();
         let own = Arc::new(OwnSecrets::new(&settings, sink.secrets()));
         let host: Arc<NodeHost> = Arc::clone(&self.host);
@@ -65,7 +66,7 @@ impl Integrations {
             handle,
             secrets: own,
             connection: sink.connection().cloned(),
-            added_by,
+            is_added,
             _following: following,
         })
     }

@@ -10,8 +10,8 @@ use martlet_broker::{
     RetainedPage, RetainedQuery, Search, TenantId, lane_of, may_publish,
 };
 use martlet_integrate::{
-    ALL_TENANTS, Asked, DeadLetterStore, Host, PartSession, RequestTrouble, Response, SavedState,
-    Settings, not_permitted,
+    ALL_TENANTS, Asked, Brokers, DeadLetterStore, Host, PartSession, RequestTrouble, Response,
+    SavedState, Settings, not_permitted,
 };
 use martlet_registry::{DeadLetterCount, DeadLettersKept, IntegrationState, Scope};
 
@@ -53,6 +53,7 @@ pub(super) struct NodeHost {
     tables: Arc<Tables>,
     node: String,
     letters: Letters,
+    brokers: Brokers,
 }
 
 impl NodeHost {
@@ -67,11 +68,17 @@ impl NodeHost {
             control,
             tables,
             node: node.to_owned(),
+            brokers: Brokers::default(),
         }
     }
 
     pub(super) fn control(&self) -> &Control {
         &self.control
+    }
+
+    /// The brokers that bridges connect to.
+    pub(super) fn brokers(&self) -> &Brokers {
+        &self.brokers
     }
 
     /// Name of the node among those with the same tables.
@@ -218,6 +225,10 @@ impl Host for NodeHost {
                  --own-tenant makes one)"
             ),
         }
+    }
+
+    fn is_same_broker(&self, from: &str, to: &str) -> bool {
+        self.brokers.is_same(from, to)
     }
 
     fn node(&self) -> &str {

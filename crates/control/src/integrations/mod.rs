@@ -135,7 +135,7 @@ impl Integrations {
             maker,
             changing: Mutex::default(),
         };
-        let entries = sinks.into_iter().map(|sink| all.started(&sink, None));
+        let entries = sinks.into_iter().map(|sink| all.started(&sink, false));
         let entries: Vec<Arc<Entry>> = entries.collect();
         all.set_entries(entries);
         all

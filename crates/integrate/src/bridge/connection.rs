@@ -61,6 +61,7 @@ pub struct Connection {
     name: Box<str>,
     prefix: Box<str>,
     state: Mutex<State>,
+    changing: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -95,6 +96,7 @@ impl Connection {
             name: name.into(),
             prefix: prefix.into(),
             state: Mutex::default(),
+            changing: tokio::sync::Mutex::default(),
         })
     }
 
@@ -177,6 +179,12 @@ impl Connection {
     /// It is used from now on.
     pub fn set_used(&self) {
         self.lock().is_used = true;
+    }
+
+    /// Waits until nobody else changes its subscriptions and where they are saved. Others wait until
+    /// the guard is dropped.
+    pub async fn changing(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.changing.lock().await
     }
 
     /// Subscribes at the other broker. The connection is made if there is none.

@@ -35,7 +35,9 @@ pub(super) fn outward(
         return to_connection(message, settings, (topic, retain));
     }
     let bridge = message.bridge();
-    if bridge == Some(&*settings.name) {
+    if let Some(from) = bridge
+        && (*from == *settings.name || route.host.is_same_broker(from, &settings.name))
+    {
         return Outward::Skip;
     }
     let properties = match PublishProperties::from_forwarded(message.properties()) {

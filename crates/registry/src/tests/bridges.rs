@@ -14,7 +14,10 @@ both!(a_bridge_is_of_one_node_and_is_changed_by_name, registry, {
     assert!(registry.bridges(&other, "n").await?.is_empty());
     registry.remove_bridge(&actor, "n", "up").await?;
     let again = registry.remove_bridge(&actor, "n", "up").await;
-    assert!(matches!(again, Err(RegistryError::NotFound(_))), "{again:?}");
+    assert!(
+        matches!(again, Err(RegistryError::NotFound(_))),
+        "{again:?}"
+    );
     assert_eq!(registry.bridges(&Scope::All, "m").await?.len(), 1);
 });
 
@@ -25,7 +28,10 @@ both!(a_node_has_so_many_bridges_at_most, registry, {
         registry.set_bridge(&actor, ("n", &name), "", "{}").await?;
     }
     let more = registry.set_bridge(&actor, ("n", "more"), "", "{}").await;
-    assert!(matches!(more, Err(RegistryError::LimitReached(_))), "{more:?}");
+    assert!(
+        matches!(more, Err(RegistryError::LimitReached(_))),
+        "{more:?}"
+    );
     assert!(!registry.set_bridge(&actor, ("n", "b0"), "", "{}").await?);
 });
 
@@ -35,8 +41,15 @@ both!(subscriptions_go_with_their_bridge, registry, {
         filter: filter.to_owned(),
         qos,
     };
-    registry.set_bridge(&Actor::local(), ("n", "up"), "", "{}").await?;
-    for one in [of("up", "a/#", 0), of("up", "a/#", 2), of("up", "b", 1), of("other", "a", 1)] {
+    registry
+        .set_bridge(&Actor::local(), ("n", "up"), "", "{}")
+        .await?;
+    for one in [
+        of("up", "a/#", 0),
+        of("up", "a/#", 2),
+        of("up", "b", 1),
+        of("other", "a", 1),
+    ] {
         registry.add_bridge_subscription("n", &one).await?;
     }
     registry.remove_bridge_subscription("n", "up", "b").await?;
@@ -44,5 +57,8 @@ both!(subscriptions_go_with_their_bridge, registry, {
     assert_eq!(all, [of("other", "a", 1), of("up", "a/#", 2)]);
     assert!(registry.bridge_subscriptions("m").await?.is_empty());
     registry.remove_bridge(&Actor::local(), "n", "up").await?;
-    assert_eq!(registry.bridge_subscriptions("n").await?, [of("other", "a", 1)]);
+    assert_eq!(
+        registry.bridge_subscriptions("n").await?,
+        [of("other", "a", 1)]
+    );
 });

@@ -94,6 +94,7 @@ impl Names<'_> {
             Some((name.to_owned(), host.trim().to_owned()))
         });
         let hosts: BTreeMap<String, String> = hosts.filter(|(_, host)| !host.is_empty()).collect();
+        self.warn_of_others(&hosts);
         if hosts.is_empty() {
             return self.default_connection();
         }
@@ -107,6 +108,13 @@ impl Names<'_> {
         for (name, host) in &hosts {
             self.connection(name, host, &common)?;
         }
+        if common.user.is_some() != common.password.is_some() {
+            self.warn(
+                "environment MQTT_AUTH_USERNAME and MQTT_AUTH_PASSWORD need each other: neither is \
+                 used"
+                    .to_owned(),
+            );
+        }
         if common.is_secure && !common.verifies {
             self.warn(
                 "environment MQTT_TLS_VERIFY_PEER is not true: the certificates of other brokers \
@@ -115,6 +123,23 @@ impl Names<'_> {
             );
         }
         self.default_connection()
+    }
+
+    /// Warns of what is set of a connection without a host. Ports are left out: container systems
+    /// set such names for services.
+    fn warn_of_others(&mut self, hosts: &BTreeMap<String, String>) {
+        let all = self.variables.all.iter().map(|(variable, _)| variable);
+        let others = all.filter_map(|variable| {
+            let mut names = ENDS
+                .iter()
+                .filter(|(end, _)| ![HOST, "_PORT"].contains(end));
+            let name = names.find_map(|(end, _)| name_of(variable, end))?;
+            (!hosts.contains_key(name)).then(|| {
+                format!("environment {variable}: not used, {BEGIN}{name}{HOST} is not given")
+            })
+        });
+        let others: Vec<String> = others.collect();
+        self.effective.warnings.extend(others);
     }
 
     fn default_connection(&mut self) -> Result<(), ConfigError> {
