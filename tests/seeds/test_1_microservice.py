@@ -1,5 +1,5 @@
 """The document of the MQTT microservice, from top to bottom: its lines as they are printed, but for
-the ports. What it says of other brokers and webhooks has routes that answer 501."""
+the ports. What it says of webhooks has routes that answer 501; of other brokers: `test_connections`."""
 
 import json
 import re
@@ -136,7 +136,7 @@ def test_a_retained_message_stays(node):
     ({"topic": "a", "payload": "x", "qos": 3}, 400, "/qos"),
     ({"topic": "a", "payload": "x", "qos": "1"}, 400, "/qos"),
     ({"topic": "a", "payload": "x", "retained": "yes"}, 400, "/retained"),
-    ({"topic": "a", "payload": "x", "broker": "hivemq"}, 501, "broker configuration 'hivemq' not found"),
+    ({"topic": "a", "payload": "x", "broker": "hivemq"}, 500, "broker configuration 'hivemq' not found"),
     ('{"topic": "a", "payload": "' + "x" * 3_000_000 + '"}', 413, "at most"),
 ])
 def test_what_is_wrong_with_a_message_is_told_in_its_form(node, body, status, says, tmp_path):
@@ -149,11 +149,21 @@ def test_what_is_wrong_with_a_message_is_told_in_its_form(node, body, status, sa
 
 
 def test_the_brokers_are_listed(node):
+    body = {"topic": "test/topic", "payload": "x", "broker": "internal"}
+    assert asked(node, "POST", "/publish", body)[0] == 200
     status, kind, body = asked(node, "GET", "/status")
     assert (status, kind, body["status"]) == (200, "application/json", "ok")
     assert body["brokers"] == {"internal": {"connected": True, "subscriptions": []}}
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+Z", body["timestamp"])
     assert asked(node, "GET", "/healthz") == (200, "application/json", {"status": "ok"})
+
+
+@pytest.mark.parametrize("path, message", [
+    ("/subscribe", "Subscribed to topic test/#"), ("/unsubscribe", "Unsubscribed from topic test/#")])
+def test_the_node_itself_needs_no_subscription(node, path, message):
+    body = {"topic": "test/#", "qos": 1, "broker": "internal"}
+    assert asked(node, "POST", path, body) == (200, "application/json", {"status": "success", "message": message})
+    assert asked(node, "GET", "/status")[2]["brokers"]["internal"]["subscriptions"] == []
 
 
 def test_the_log_is_shown_as_text(node):
@@ -180,7 +190,6 @@ def test_the_log_is_the_file_where_there_is_one(tmp_path):
 
 
 @pytest.mark.parametrize("method, path", [
-    ("POST", "/subscribe"), ("POST", "/unsubscribe"),
     ("GET", "/webhooks"), ("POST", "/webhooks"), ("GET", "/webhooks/1"), ("PUT", "/webhooks/1"), ("DELETE", "/webhooks/1"),
 ])
 def test_a_route_whose_part_is_not_there_says_so(node, method, path):

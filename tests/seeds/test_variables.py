@@ -292,7 +292,7 @@ def test_it_is_told_what_becomes_of_each_variable(tmp_path):
                           env={**clean, "PORT": "5000"}, timeout=20)
     rows = {row["name"]: (row["state"], row["what"]) for row in json.loads(done.stdout)}
     assert {name: state for name, (state, _) in rows.items()} == {
-        "MQTT_BROKER_PORT": "read", "WEBHOOK_URL": "ignored", "MQTT_HIVEMQ_HOST": "ignored", "MQTT_CLIENT_ID": "ignored",
+        "MQTT_BROKER_PORT": "read", "WEBHOOK_URL": "ignored", "MQTT_HIVEMQ_HOST": "read", "MQTT_CLIENT_ID": "ignored",
         "APP_NAME": "unknown", "HOST": "read", "MARTLET_MQTT__MAXQOS": "unknown", "MARTLET_LOG__LEVEL": "read",
         "API_KEYS": "ignored", "MARTLET_REGISTRY__URL_FILE": "read", "PORT": "ignored",
     }

@@ -16,7 +16,7 @@ use martlet_control::tables::Tables;
 use martlet_control::topic_memory::TopicMemory;
 
 use crate::body::Bodies;
-use crate::compat::{CompatApi, RouteLimits};
+use crate::compat::{CompatApi, InternalUse, RouteLimits};
 use crate::counts::Counts;
 use crate::events::Streams;
 use crate::idempotency::KeptInMemory;
@@ -50,6 +50,8 @@ pub struct Settings {
     pub burst: u32,
     /// The log file; none: the log is in memory alone.
     pub log_file: Option<PathBuf>,
+    /// Named connection that requests mean which name no broker; empty: the node itself.
+    pub default_connection: String,
     /// Seconds after a heartbeat or telemetry for which a device counts as online.
     pub online_secs: u32,
     /// The catalogue of IoTFlow's topics.
@@ -81,6 +83,7 @@ impl Default for Settings {
             rate: 0,
             burst: 1,
             log_file: None,
+            default_connection: String::new(),
             online_secs: 300,
             iotflow: Arc::default(),
             topic_memory: None,
@@ -162,6 +165,7 @@ pub struct Inner {
     pub(crate) output: Output,
     pub(crate) streams: Arc<Streams>,
     pub(crate) cursors: Arc<Cursors>,
+    pub(crate) internal_use: InternalUse,
     pub(crate) document: OnceLock<Document>,
     tables: OnceLock<Arc<Tables>>,
     message_log: OnceLock<MessageLog>,
@@ -199,6 +203,7 @@ impl Api {
             output: Output::default(),
             streams: Arc::default(),
             cursors: Arc::new(Cursors::new()?),
+            internal_use: InternalUse::default(),
             document: OnceLock::new(),
             tables: OnceLock::new(),
             message_log: OnceLock::new(),

@@ -1,12 +1,14 @@
 //! Integrations: their states, what operators have them do, and their dead letters.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use martlet_broker::TenantId;
 use martlet_control::integrations::{
     Chosen, CommandError, DeadLetter, DeadLetterHead, Failure, IntegrationError, IntegrationSeen,
-    OnReject, Operator, Order,
+    Integrations, OnReject, Operator, Order,
 };
 use martlet_control::principal::{Principal, Scope};
 use serde::{Deserialize, Serialize};
@@ -205,8 +207,8 @@ pub(crate) enum Obeyed {
 
 /// Integrations
 ///
-/// The configured integrations, each with its state, in the order of the configuration. A caller
-/// that sees one team sees those of its tenant.
+/// The integrations, each with its state: those of the configuration in its order, and then the
+/// bridges that were added by the API. A caller that sees one team sees those of its tenant.
 #[utoipa::path(get, path = "/api/v1/integrations", tag = "integrations", params(OfTenant),
     responses((status = 200, description = "All of them", body = Items<IntegrationView>)))]
 pub(crate) async fn list(
@@ -627,11 +629,18 @@ async fn obey(
 }
 
 fn operator(api: &Api, tenant: Option<TenantId>) -> Result<Operator<'_>, Problem> {
-    let all = api.control.integrations().ok_or_else(|| {
+    Ok(started(api)?.operated_in(tenant))
+}
+
+/// The integrations of the node.
+///
+/// # Errors
+/// They are not started yet.
+pub(crate) fn started(api: &Api) -> Result<&Arc<Integrations>, Problem> {
+    api.control.integrations().ok_or_else(|| {
         let detail = "the integrations of the node are not started yet".to_owned();
         Problem::unavailable(detail)
-    })?;
-    Ok(all.operated_in(tenant))
+    })
 }
 
 /// The session keeps the messages of no integration: only its configuration and

@@ -22,6 +22,7 @@ mod admin;
 mod api;
 mod backup;
 mod body;
+mod bridges;
 mod caller;
 mod clients;
 mod compat;

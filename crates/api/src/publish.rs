@@ -298,7 +298,7 @@ pub(crate) fn refused(api: &Api, reason: ReasonCode) -> Refusal {
 }
 
 /// Why a message was refused that the node has not accepted.
-fn refusal_of(api: &Api, outcome: &Published) -> Refusal {
+pub(crate) fn refusal_of(api: &Api, outcome: &Published) -> Refusal {
     match outcome.is_held {
         true => Refusal {
             field: None,

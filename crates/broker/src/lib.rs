@@ -162,7 +162,7 @@ pub use part::{
 };
 pub use permission::{
     Actions, CredentialMark, Identity, Names, Proof, Realm, Rule, RuleBook, Rules, RulesError,
-    Verdict, Voucher, may_publish,
+    TO_BRIDGES, Verdict, Voucher, may_publish,
 };
 pub use place_table::PlaceTable;
 pub use record::{

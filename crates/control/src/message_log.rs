@@ -3,7 +3,8 @@
 //! integration takes.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use martlet_integrate::{ALL_TENANTS, ConfiguredSink, Outcome, Settings, Sink, SinkMessage};
 pub use martlet_registry::{LoggedMessage, MessagesKept, MessagesWanted};
@@ -24,13 +25,29 @@ pub struct MessageLog {
     tables: Arc<Tables>,
     node: Arc<str>,
     kept: MessagesKept,
+    /// Number of the last message that has none in this node.
+    last: Arc<AtomicU64>,
 }
 
 impl MessageLog {
     /// In these tables. `node` names the node among those with the same tables.
     pub fn new(tables: Arc<Tables>, node: &str, kept: MessagesKept) -> Self {
-        let node = node.into();
-        Self { tables, node, kept }
+        Self {
+            tables,
+            node: node.into(),
+            kept,
+            last: Arc::default(),
+        }
+    }
+
+    /// Names a message in the log that has no number in this node, by the time.
+    pub fn new_id(&self) -> String {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = now.map_or(0, |now| now.as_nanos() as u64);
+        let next = |last: u64| Some(now.max(last + 1));
+        let before = self.last.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        let before = before.unwrap_or_default();
+        self.id_of(&now.max(before + 1))
     }
 
     /// Names a message in the log by its number in this node.

@@ -3,6 +3,9 @@
 //! * `settings`: `[[bridges]]` of the configuration
 //! * `topics`: which topics it carries, and their names at the other side
 //! * `message`: a message of one side as the other gets it
+//! * `brokers`: which bridges connect to the same broker
+//! * `changes`: changes of its subscriptions that are under way
+//! * `connection`: a named connection, whose subscriptions change while it runs
 //! * `connecting`: a connection to the other broker
 //! * `worker`: the task that has the connection
 //! * `outgoing`: messages that the worker was given and that have not ended
@@ -12,7 +15,10 @@
 //! What goes out comes from a sink like any other: its queue, dead letters and commands are those
 //! of the runner. The sink gives its batches to the worker, which also takes what comes in.
 
+mod brokers;
+mod changes;
 mod connecting;
+mod connection;
 mod incoming;
 mod message;
 mod outgoing;
@@ -21,10 +27,12 @@ mod snapshot;
 mod topics;
 mod worker;
 
+use std::fmt;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
+use crate::host::Host;
 use crate::kind::ConfiguredSink;
 use crate::runner::{Runner, Settings};
 use crate::sink::{Outcome, Sink, SinkMessage, sent_at_once};
@@ -32,6 +40,8 @@ use message::Outward;
 use outgoing::Outgoing;
 use worker::{Ask, Parts, Status};
 
+pub use brokers::{Broker, Brokers};
+pub use connection::{Connection, ConnectionError};
 pub use settings::{Address, BridgeSettings, DEFAULT_QOS, KIND, Start, TOPICS};
 pub use topics::{Direction, TopicRule, Topics};
 
@@ -39,10 +49,17 @@ pub use topics::{Direction, TopicRule, Topics};
 pub(crate) const PUBLISHER: &str = "$bridge/";
 
 /// Where a bridge begins.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct Route {
     /// Name of the node.
     node: Arc<str>,
+    host: Arc<dyn Host>,
+}
+
+impl fmt::Debug for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Route").field(&self.node).finish()
+    }
 }
 
 /// The sink of a bridge: it gives messages to the worker.
@@ -56,11 +73,17 @@ struct BridgeSink {
 
 /// The integration of a bridge.
 fn configured(settings: Settings, bridge: Arc<BridgeSettings>) -> ConfiguredSink {
-    ConfiguredSink::started_by(settings, move |settings, secrets, host| {
+    let connection = bridge.connection.clone();
+    let broker = Broker::new(&bridge.addresses, connection.is_some());
+    let sink = ConfiguredSink::started_by(settings, move |settings, secrets, host| {
         let (asks, asked) = mpsc::unbounded_channel();
+        if let Some(connection) = &bridge.connection {
+            connection.started(&asks);
+        }
         let status = Arc::<Status>::default();
         let route = Route {
             node: host.node().into(),
+            host: Arc::clone(&host),
         };
         let (for_sink, own) = (Arc::clone(&bridge), Arc::clone(&status));
         let (sink_route, runner_host) = (route.clone(), Arc::clone(&host));
@@ -81,7 +104,12 @@ fn configured(settings: Settings, bridge: Arc<BridgeSettings>) -> ConfiguredSink
             teller: handle.teller(),
         });
         handle
-    })
+    });
+    let sink = sink.with_broker(broker);
+    match connection {
+        Some(connection) => sink.with_connection(connection),
+        None => sink,
+    }
 }
 
 impl BridgeSink {
@@ -149,6 +177,9 @@ impl Sink for BridgeSink {
     }
 
     fn health(&self) -> Option<String> {
-        self.status.trouble()
+        let connection = self.settings.connection.as_ref();
+        // Nobody needs one that nobody has used.
+        let is_used = connection.is_none_or(|one| one.is_used());
+        self.status.trouble().filter(|_| is_used)
     }
 }

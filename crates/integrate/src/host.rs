@@ -102,6 +102,13 @@ pub trait Host: Send + Sync + 'static {
         "node"
     }
 
+    /// Whether a message that came over the bridge or named connection `from` came from a broker
+    /// that the bridge `to` connects to.
+    fn is_same_broker(&self, from: &str, to: &str) -> bool {
+        let _ = (from, to);
+        false
+    }
+
     /// Number of shards, by each of which a part is attached.
     fn shards(&self) -> u16;
 

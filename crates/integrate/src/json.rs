@@ -27,6 +27,9 @@ struct Object<'a> {
     client_id: Option<&'a str>,
     user: Option<&'a str>,
     device: Option<&'a str>,
+    /// The bridge over which it came; not there if it came over none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    broker: Option<&'a str>,
     received_at: String,
     repeated: bool,
 }
@@ -48,6 +51,7 @@ pub fn write(to: &mut Vec<u8>, message: &SinkMessage) -> serde_json::Result<()> 
         client_id: message.client_id(),
         user: message.user(),
         device: message.device(),
+        broker: message.bridge(),
         received_at: rfc3339(message.received_ms()),
         repeated: message.repeated(),
     };

@@ -6,6 +6,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::bridge::{Broker, Connection};
 use crate::each::{self, Each, OneByOne};
 use crate::host::Host;
 use crate::networks::AllowedNetworks;
@@ -195,6 +196,8 @@ pub struct ConfiguredSink {
     pub settings: Settings,
     secrets: Vec<Box<str>>,
     files: Vec<PathBuf>,
+    connection: Option<Arc<Connection>>,
+    broker: Option<Broker>,
     start: Arc<Start>,
 }
 
@@ -258,6 +261,8 @@ impl ConfiguredSink {
             settings,
             secrets: Vec::new(),
             files: Vec::new(),
+            connection: None,
+            broker: None,
             start: Arc::new(start),
         }
     }
@@ -274,6 +279,30 @@ impl ConfiguredSink {
     pub fn with_secrets_of<'a>(self, texts: impl IntoIterator<Item = &'a Template>) -> Self {
         let names = texts.into_iter().flat_map(Template::names);
         self.with_secrets(names.map(str::to_owned))
+    }
+
+    /// It is a bridge to this broker.
+    #[must_use]
+    pub(crate) fn with_broker(mut self, broker: Broker) -> Self {
+        self.broker = Some(broker);
+        self
+    }
+
+    /// The broker that it connects to, if it is a bridge.
+    pub fn broker(&self) -> Option<&Broker> {
+        self.broker.as_ref()
+    }
+
+    /// It is this named connection.
+    #[must_use]
+    pub(crate) fn with_connection(mut self, connection: Arc<Connection>) -> Self {
+        self.connection = Some(connection);
+        self
+    }
+
+    /// The named connection that it is, if it is one.
+    pub fn connection(&self) -> Option<&Arc<Connection>> {
+        self.connection.as_ref()
     }
 
     /// It writes this file, and renames it to `PATH.1`, `PATH.2` and so on.

@@ -44,6 +44,7 @@ mod via;
 pub mod webhook;
 mod words;
 
+pub use bridge::{Broker, Brokers, Connection, ConnectionError};
 pub use caught::{catch, end_thread, is_caught};
 pub use dead_letters::{DeadLetter, DeadLetterHead, DeadLetterStore};
 pub use each::OneByOne;

@@ -11,6 +11,7 @@ use martlet_broker::{
 };
 use martlet_codec::QoS;
 
+use crate::bridge::PUBLISHER;
 use crate::dead_letters::DeadLetter;
 
 /// Another system that takes messages. Implement `deliver` and `test`; the runner does the rest:
@@ -235,6 +236,12 @@ impl SinkMessage {
         let left = self.expires_at?.saturating_duration_since(Instant::now());
         let secs = left.as_secs() + u64::from(left.subsec_nanos() > 0);
         Some(u32::try_from(secs).unwrap_or(u32::MAX))
+    }
+
+    /// Name of the bridge or named connection over which it came; none if it came over none.
+    pub fn bridge(&self) -> Option<&str> {
+        // No client has such a Client Identifier.
+        self.client_id()?.strip_prefix(PUBLISHER)
     }
 
     /// Client Identifier of the publisher; none if unknown, and for messages of the node itself.

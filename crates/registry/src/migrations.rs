@@ -121,6 +121,12 @@ const MIGRATIONS: &[Step] = &[
         postgres: include_str!("../migrations/0017_teams_of_users.postgres.sql"),
     },
     Step {
+        version: 18,
+        name: "bridges",
+        sqlite: include_str!("../migrations/0018_bridges.sql"),
+        postgres: include_str!("../migrations/0018_bridges.sql"),
+    },
+    Step {
         version: 19,
         name: "message log",
         sqlite: include_str!("../migrations/0019_message_log.sql"),

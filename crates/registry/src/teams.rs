@@ -785,6 +785,7 @@ async fn remove_rest_of(work: &mut Work<'_>, team: &str) -> Result<(), sqlx::Err
         "DELETE FROM provisioning_keys WHERE team = $1",
         "DELETE FROM team_tokens WHERE team = $1",
         "DELETE FROM secrets WHERE team = $1",
+        "DELETE FROM bridges WHERE team = $1",
         "DELETE FROM devices WHERE team = $1",
         "DELETE FROM bans WHERE tenant > 0 AND tenant = (SELECT tenant FROM teams WHERE id = $1)",
         "DELETE FROM presence WHERE tenant > 0 AND tenant = (SELECT tenant FROM teams WHERE id = $1)",

@@ -2,6 +2,7 @@
 //!
 //! Its answers are `{"status": "success", …}` and `{"status": "error", "message": …}`.
 
+pub(crate) mod brokers;
 mod log;
 mod messages;
 pub(crate) mod metrics;
@@ -24,10 +25,6 @@ use crate::guard::{About, Audited, guarded};
 use crate::problem::{Problem, ProblemKind};
 use crate::publish::{self, MessageBody};
 use crate::tenant::InTenant;
-use crate::time::Moment;
-
-/// The name of the node itself among the brokers.
-const INTERNAL: &str = "internal";
 
 /// Whether a path is one of these routes.
 pub(super) fn has(path: &str) -> bool {
@@ -56,8 +53,8 @@ pub(super) fn add_to(routes: CompatRoutes, api: &Api) -> CompatRoutes {
         .route("/status", status(api))
         .route("/broker/status", with(Scope::NodeRead, get(broker_status)))
         .route("/logs", with(Scope::NodeRead, get(log::show)))
-        .route("/subscribe", with(write, post(other_brokers)))
-        .route("/unsubscribe", with(write, post(other_brokers)));
+        .route("/subscribe", with(write, post(brokers::subscribe)))
+        .route("/unsubscribe", with(write, post(brokers::unsubscribe)));
     messages::add_to(routes, api)
         .route("/webhooks", with(read, get(webhooks)))
         .route("/webhooks", with(write, post(webhooks)))
@@ -71,7 +68,7 @@ pub(super) fn add_to(routes: CompatRoutes, api: &Api) -> CompatRoutes {
 /// `GET /status`, where the path is this system's.
 fn status(api: &Api) -> MethodRouter<Api> {
     let access = Scoped(Scope::NodeRead);
-    guarded(api, access, Audited::Here, get(brokers))
+    guarded(api, access, Audited::Here, get(brokers::status))
 }
 
 /// Status of an error: what is wrong with a body is 400 there.
@@ -129,9 +126,6 @@ async fn publish(
     Extension(principal): Extension<Principal>,
     CompatBody(body): CompatBody<PublishBody>,
 ) -> Result<(Extension<About>, Json<Value>), Problem> {
-    if let Some(name) = other_broker(body.broker.as_deref()) {
-        return Err(no_broker(name));
-    }
     if body.topic.is_empty() {
         return Err(Problem::bad_request("Topic is required"));
     }
@@ -144,48 +138,11 @@ async fn publish(
         ..LoggedMessage::default()
     };
     let message = MessageBody::plain(body.topic, payload, body.qos, body.retained);
-    let (about, outcome) = publish::publish_one(&api, tenant, &principal, message)
-        .await
-        .map_err(failed)?;
-    if let Some(id) = &outcome.message_id {
-        messages::log(&api, tenant, id, logged).await?;
-    }
+    let caller = (tenant, &principal);
+    let (about, id) = brokers::publish(&api, caller, body.broker.as_deref(), message).await?;
+    messages::log(&api, tenant, id.as_deref(), logged).await?;
     let done = json!({ "status": "success", "message": "Message published successfully" });
     Ok((about, Json(done)))
-}
-
-/// What the node could not do for now is 500 there.
-fn failed(problem: Problem) -> Problem {
-    match problem.kind() {
-        ProblemKind::Unavailable => {
-            let detail = format!("Failed to publish message: {}", problem.detail());
-            Problem::new(ProblemKind::Internal, detail)
-        }
-        _ => problem,
-    }
-}
-
-/// A broker other than the node itself. The node is the default connection too.
-fn other_broker(named: Option<&str>) -> Option<&str> {
-    named.filter(|name| !name.is_empty() && *name != INTERNAL)
-}
-
-fn no_broker(name: &str) -> Problem {
-    let detail = format!(
-        "Failed to get MQTT client: broker configuration '{name}' not found: \
-         publishing at other brokers by this route is planned; [[bridges]] in the configuration \
-         file connects to them (docs/integrations.md), and \"broker\": \"internal\" is this one"
-    );
-    Problem::new(ProblemKind::NotImplemented, detail)
-}
-
-async fn brokers(State(api): State<Api>) -> Json<Value> {
-    let is_open = !api.control.info.listeners.is_empty();
-    Json(json!({
-        "status": if is_open { "ok" } else { "no_clients" },
-        "brokers": { INTERNAL: { "connected": is_open, "subscriptions": [] } },
-        "timestamp": Moment::now(),
-    }))
 }
 
 async fn broker_status(State(api): State<Api>) -> Result<Json<Value>, Problem> {
@@ -201,12 +158,6 @@ async fn broker_status(State(api): State<Api>) -> Result<Json<Value>, Problem> {
     })))
 }
 
-async fn other_brokers() -> Problem {
-    not_there(
-        "subscriptions at other brokers by this route are planned; [[bridges]] in the configuration \
-         file has them now (docs/integrations.md). Clients of this node subscribe by MQTT, and \
-         POST /api/v1/clients/{id}/subscriptions subscribes for them",
-    )
 }
 
 async fn webhooks() -> Problem {

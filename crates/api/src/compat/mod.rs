@@ -12,6 +12,7 @@ pub(crate) mod microservice;
 mod panel_broker;
 
 pub(crate) use iotflow::RouteLimits;
+pub(crate) use microservice::brokers::InternalUse;
 
 use std::collections::HashMap;
 

@@ -7,8 +7,8 @@ use axum::body::Body;
 use axum::http::StatusCode;
 use martlet_broker::TenantId;
 use martlet_control::integrations::{
-    AllowedNetworks, DeadLettersKept, Integrations, KINDS, Settings, Surroundings, Table,
-    TableValue,
+    AllowedNetworks, BridgeMaker, ConfiguredSink, DeadLettersKept, IntegrationSettings,
+    Integrations, KINDS, Settings, Surroundings, Table, TableValue, Unusable,
 };
 use martlet_control::principal::{Principal, PrincipalKind, Scopes};
 use martlet_control::secrets::SecretStore;
@@ -46,6 +46,24 @@ fn letter(name: &str, message_id: u64, tenant: u32) -> DeadLetterRow {
     }
 }
 
+/// Makes no bridge.
+struct NoBridges;
+
+impl BridgeMaker for NoBridges {
+    fn make(
+        &self,
+        _: &str,
+        _: &str,
+        _: &serde_json::Map<String, Value>,
+        _: bool,
+    ) -> Result<ConfiguredSink, Unusable> {
+        Err(Unusable {
+            key: Some("url".to_owned()),
+            why: "no bridge is made in this test".to_owned(),
+        })
+    }
+}
+
 /// A node with the sink `audit` and these dead letters.
 async fn node(place: &Place, letters: Vec<DeadLetterRow>) -> Node {
     let node = Node::new(with_keys());
@@ -73,7 +91,13 @@ async fn node(place: &Place, letters: Vec<DeadLetterRow>) -> Node {
     let sinks = vec![(file.make)(&table, &surroundings, sink).unwrap()];
     let secrets = SecretStore::new(Arc::clone(&tables), place.0.join("secrets.key"), "");
     let secrets = Arc::new(secrets);
-    let all = Integrations::start(&node.control, &tables, "n1", sinks, KEPT, secrets);
+    let settings = IntegrationSettings {
+        node: "n1".to_owned(),
+        dead_letters: KEPT,
+        secrets,
+        maker: Arc::new(NoBridges),
+    };
+    let all = Integrations::start(&node.control, &tables, sinks, settings);
     node.control.set_integrations(Arc::new(all));
     node
 }

@@ -264,7 +264,7 @@ impl Shard {
         if TopicName::new(topic).is_err() || self.check_topic_text(topic).is_err() {
             return Err(ReasonCode::TopicNameInvalid);
         }
-        if !permission::may_publish(topic) {
+        if !permission::node_may_publish(topic) {
             return Err(ReasonCode::NotAuthorized);
         }
         let response = message.response_topic.as_deref();

@@ -14,7 +14,8 @@ pub use book::{Realm, RuleBook};
 pub use identity::{CredentialMark, Identity, Names, Proof, Voucher};
 pub use rules::{Rule, Rules, RulesError, Verdict};
 
-pub use own::may_publish;
+pub(crate) use own::node_may_publish;
+pub use own::{TO_BRIDGES, may_publish};
 
 /// What a client wants to do, as a set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -13,6 +13,16 @@ pub fn may_publish(topic: &str) -> bool {
     !OWN.contains(&first) || is_state_of_bridge(topic)
 }
 
+/// Topics below this carry messages from the node to its bridges, one at a time. Only the node
+/// itself publishes there: else every client could send messages to other brokers.
+pub const TO_BRIDGES: &str = "$CONTROL/bridge/";
+
+/// Whether the node may publish to this Topic Name for those who operate it. What callers of the
+/// API name themselves is checked by [`may_publish`] before.
+pub(crate) fn node_may_publish(topic: &str) -> bool {
+    may_publish(topic) || topic.starts_with(TO_BRIDGES)
+}
+
 /// `$SYS/broker/connection/NAME/state`: there bridges publish whether they are connected, as those
 /// of Mosquitto do. Rules decide who may.
 fn is_state_of_bridge(topic: &str) -> bool {
@@ -40,5 +50,12 @@ mod tests {
         ] {
             assert!(!may_publish(closed), "{closed}");
         }
+    }
+
+    #[test]
+    fn only_the_node_publishes_to_its_bridges() {
+        assert!(!may_publish("$CONTROL/bridge/up/m/a"));
+        assert!(node_may_publish("$CONTROL/bridge/up/m/a"));
+        assert!(!node_may_publish("$CONTROL/a"));
     }
 }

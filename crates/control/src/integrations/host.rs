@@ -7,11 +7,11 @@ use std::time::Duration;
 use aws_lc_rs::rand;
 use martlet_broker::{
     Actions, ClientQuery, Names, NewMessage, PartIdentity, PartLine, PartOutlet, PartSpec,
-    RetainedPage, RetainedQuery, Search, TenantId, lane_of,
+    RetainedPage, RetainedQuery, Search, TenantId, lane_of, may_publish,
 };
 use martlet_integrate::{
-    ALL_TENANTS, Asked, DeadLetterStore, Host, PartSession, RequestTrouble, Response, SavedState,
-    Settings, not_permitted,
+    ALL_TENANTS, Asked, Brokers, DeadLetterStore, Host, PartSession, RequestTrouble, Response,
+    SavedState, Settings, not_permitted,
 };
 use martlet_registry::{DeadLetterCount, DeadLettersKept, IntegrationState, Scope};
 
@@ -53,6 +53,7 @@ pub(super) struct NodeHost {
     tables: Arc<Tables>,
     node: String,
     letters: Letters,
+    brokers: Brokers,
 }
 
 impl NodeHost {
@@ -67,11 +68,22 @@ impl NodeHost {
             control,
             tables,
             node: node.to_owned(),
+            brokers: Brokers::default(),
         }
     }
 
     pub(super) fn control(&self) -> &Control {
         &self.control
+    }
+
+    /// The brokers that bridges connect to.
+    pub(super) fn brokers(&self) -> &Brokers {
+        &self.brokers
+    }
+
+    /// Name of the node among those with the same tables.
+    pub(super) fn name(&self) -> &str {
+        &self.node
     }
 
     pub(super) fn letters(&self) -> &Letters {
@@ -215,6 +227,10 @@ impl Host for NodeHost {
         }
     }
 
+    fn is_same_broker(&self, from: &str, to: &str) -> bool {
+        self.brokers.is_same(from, to)
+    }
+
     fn node(&self) -> &str {
         &self.node
     }
@@ -299,6 +315,10 @@ impl Host for NodeHost {
         timeout: Duration,
     ) -> Asked<'a, Result<Response, RequestTrouble>> {
         Box::pin(async move {
+            if !may_publish(&message.topic) {
+                let why = "no client may publish to topics of the node's own".to_owned();
+                return Err(RequestTrouble::Forbidden(why));
+            }
             if let Some(name) = publish_as {
                 self.check_publish(tenant, name, &message.topic)?;
             }

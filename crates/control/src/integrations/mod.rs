@@ -1,6 +1,9 @@
 //! Integrations of the node: the sinks that are configured, what operators ask of them, and the
 //! messages that they have refused.
 //!
+//! * `bridges`: bridges that are added, changed and removed while the node runs
+//! * `connections`: named connections, and their subscriptions in the tables
+//! * `entry`: one integration that runs
 //! * `host`: the node and its tables, as a runner sees them
 //! * `letters`: the dead-letter store in the tables
 //! * `metrics`: of the Prometheus page
@@ -10,6 +13,9 @@
 //! * `teams`: when the tenant of a team is looked for again
 //! * `trouble`: what is wrong with one, in words
 
+mod bridges;
+mod connections;
+mod entry;
 mod host;
 mod letters;
 mod metrics;
@@ -20,18 +26,22 @@ mod teams;
 mod trouble;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use martlet_broker::TenantId;
 use martlet_integrate::{ALL_TENANTS, CLIENT_IDS, Command, Handle, Host as _};
+use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
+pub use bridges::{BridgeChange, BridgeError, BridgeMaker, BridgeSeen, Unusable};
+pub use connections::{PublishTo, SubscriptionError};
 pub use martlet_integrate::AllowedNetworks;
 pub use martlet_integrate::{
     Activity, CommandError, ConfiguredSink, DeadLetter, DeadLetterHead, Failure, OnReject,
 };
+pub use martlet_integrate::{Connection, ConnectionError};
 pub use martlet_integrate::{KINDS, Surroundings, Table, TableValue};
 pub use martlet_integrate::{SecretTrouble, SecretValue, Settings};
 use martlet_registry::DeadLetterCount;
@@ -43,9 +53,9 @@ use crate::control::{Control, ControlError};
 use crate::health::Reader;
 use crate::secrets::SecretStore;
 use crate::tables::Tables;
+use entry::Entry;
 pub(crate) use host::part_of;
 use host::{IntegrationSession, NodeHost};
-use secrets::OwnSecrets;
 pub(crate) use trouble::queue_trouble;
 use trouble::trouble;
 
@@ -79,75 +89,92 @@ impl Drop for Following {
 /// The integrations of a node that runs.
 pub struct Integrations {
     host: Arc<NodeHost>,
-    configured: Vec<Settings>,
-    /// In the order of the configuration.
-    handles: Vec<Arc<Handle>>,
-    /// Of each of them.
-    secrets: Vec<Arc<OwnSecrets>>,
+    /// In the order of the configuration, those that were added later behind them.
+    entries: RwLock<Arc<[Arc<Entry>]>>,
     store: Arc<SecretStore>,
-    _following: [Following; 3],
+    tables: Arc<Tables>,
+    /// Makes bridges that are added while the node runs.
+    maker: Arc<dyn BridgeMaker>,
+    /// Held while a bridge is added, changed or removed.
+    changing: Mutex<()>,
+}
+
+/// Tables and settings by which integrations run.
+pub struct IntegrationSettings {
+    /// Name of the node among those with the same tables.
+    pub node: String,
+    /// How many dead letters are kept.
+    pub dead_letters: DeadLettersKept,
+    /// Secrets of other systems.
+    pub secrets: Arc<SecretStore>,
+    /// Makes bridges that are added while the node runs.
+    pub maker: Arc<dyn BridgeMaker>,
 }
 
 impl Integrations {
-    /// Starts the configured sinks. `node` names the node among those with the same tables.
-    /// Needs a Tokio runtime.
+    /// Starts the configured sinks. Needs a Tokio runtime.
     pub fn start(
         control: &Arc<Control>,
         tables: &Arc<Tables>,
-        node: &str,
         sinks: Vec<ConfiguredSink>,
-        kept: DeadLettersKept,
-        store: Arc<SecretStore>,
+        settings: IntegrationSettings,
     ) -> Self {
-        let host = NodeHost::new(Arc::clone(control), Arc::clone(tables), node, kept);
+        let IntegrationSettings {
+            node,
+            dead_letters,
+            secrets,
+            maker,
+        } = settings;
+        let host = NodeHost::new(Arc::clone(control), Arc::clone(tables), &node, dead_letters);
         let host = Arc::new(host);
-        let configured = sinks.iter().map(|sink| sink.settings.clone());
-        let configured: Vec<Settings> = configured.collect();
-        let (mut handles, mut own_secrets) = (Vec::new(), Vec::new());
-        for sink in sinks {
-            let host: Arc<NodeHost> = Arc::clone(&host);
-            let own = OwnSecrets::new(&sink.settings, sink.secrets());
-            let handle = sink.start(own.subscribe(), host);
-            handles.push(Arc::new(handle));
-            own_secrets.push(Arc::new(own));
-        }
-        let all = own_secrets.iter().cloned().zip(handles.iter().cloned());
-        let of_teams = configured.iter().cloned().zip(handles.iter().cloned());
-        let following = [
-            secrets::follow(Arc::clone(&store), all.collect()),
-            teams::follow(Arc::clone(&host), tables.changes(), of_teams),
-            sending::go_on(Arc::clone(&host), handles.clone()),
-        ];
-        Self {
-            handles,
-            secrets: own_secrets,
-            configured,
+        let all = Self {
             host,
-            store,
-            _following: following,
-        }
+            entries: RwLock::new(Arc::new([])),
+            store: secrets,
+            tables: Arc::clone(tables),
+            maker,
+            changing: Mutex::default(),
+        };
+        let entries = sinks.into_iter().map(|sink| all.started(&sink, false));
+        let entries: Vec<Arc<Entry>> = entries.collect();
+        all.set_entries(entries);
+        all
+    }
+
+    /// All integrations that run now.
+    fn entries(&self) -> Arc<[Arc<Entry>]> {
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&entries)
+    }
+
+    fn set_entries(&self, entries: Vec<Arc<Entry>>) {
+        let mut own = self.entries.write().unwrap_or_else(PoisonError::into_inner);
+        *own = entries.into();
     }
 
     /// Waits until each integration is attached to the node, or fails to be: from then on the node
     /// keeps what is published for it.
     pub async fn attached(&self) {
-        for handle in &self.handles {
-            handle.attached().await;
+        for entry in &*self.entries() {
+            entry.handle.attached().await;
         }
     }
 
     /// Has all integrations that fail try again at once: somebody may have repaired something.
     pub async fn retry(&self) {
-        let all = self.handles.iter();
-        let told = all.map(|handle| handle.command(Command::Retry, TOLD_WITHIN));
+        let all = self.entries();
+        let told = all.iter();
+        let told = told.map(|entry| entry.handle.command(Command::Retry, TOLD_WITHIN));
         // A runner that ends tries nothing more.
         futures_util::future::join_all(told).await;
     }
 
-    /// Removes the queues of integrations that are not configured any more, with what waits in
-    /// them: they would grow for ever. The log names them.
-    pub fn remove_others(&self) -> impl Future<Output = ()> + Send + 'static {
-        end_removed(Arc::clone(&self.host), self.configured.clone())
+    /// Removes the queues of integrations that are not there any more, with what waits in them:
+    /// they would grow for ever. The log names them.
+    pub async fn remove_others(&self) {
+        let entries = self.entries();
+        let kept = entries.iter().map(|entry| entry.settings.clone());
+        end_removed(Arc::clone(&self.host), kept.collect()).await;
     }
 
     /// Number of the stored dead letters of an integration, `KIND/NAME`; none while the tables do
@@ -170,29 +197,35 @@ impl Integrations {
 
     /// Whether an integration takes the messages of all tenants: it is the node's then.
     pub(crate) fn takes_all_tenants(&self, kind: &str, name: &str) -> bool {
-        let mut all = self.configured.iter();
-        let found = all.find(|settings| (settings.kind, &*settings.name) == (kind, name));
-        found.is_some_and(|settings| &*settings.tenant == ALL_TENANTS)
+        let found = self.entry(kind, name);
+        found.is_some_and(|entry| &*entry.settings.tenant == ALL_TENANTS)
     }
 
-    /// The configured integration that a session of this Client Identifier belongs to.
-    pub fn of_session(&self, client_id: &str) -> Option<&Arc<Handle>> {
+    /// The integration that a session of this Client Identifier belongs to.
+    pub fn of_session(&self, client_id: &str) -> Option<Arc<Handle>> {
         let part = part_of(client_id);
-        let mut all = self.handles.iter();
-        all.find(|handle| handle.client_id() == part)
+        let entries = self.entries();
+        let mut all = entries.iter().map(|entry| &entry.handle);
+        all.find(|handle| handle.client_id() == part).cloned()
     }
 
     /// The integration of this kind and name.
-    pub(crate) fn get(&self, kind: &str, name: &str) -> Option<&Arc<Handle>> {
-        let mut all = self.handles.iter();
-        all.find(|handle| (handle.kind(), handle.name()) == (kind, name))
+    pub(crate) fn get(&self, kind: &str, name: &str) -> Option<Arc<Handle>> {
+        self.entry(kind, name)
+            .map(|entry| Arc::clone(&entry.handle))
+    }
+
+    fn entry(&self, kind: &str, name: &str) -> Option<Arc<Entry>> {
+        let entries = self.entries();
+        let mut all = entries.iter();
+        all.find(|entry| entry.is_called(kind, name)).cloned()
     }
 
     /// What operators should know of integrations that do not deliver, in whole sentences.
     pub(crate) fn warnings(&self, reader: Reader) -> Vec<String> {
-        let all = self.handles.iter().enumerate();
-        let all = all.map(|(at, handle)| (handle, self.state_at(at)));
-        let told = all.filter_map(|(handle, state)| {
+        let entries = self.entries();
+        let told = entries.iter().filter_map(|entry| {
+            let (handle, state) = (&entry.handle, entry.state());
             let why = trouble(&state, handle.on_full())?;
             let waiting = match state.lag {
                 Some(1) => ", 1 message waits".to_owned(),
@@ -211,15 +244,8 @@ impl Integrations {
     /// Ends all integrations: deliveries under way are finished and settled, the rest stays in the
     /// queues. What takes longer than given is broken off, and comes again with the next start.
     pub async fn stop(&self, within: Duration) {
-        let ends = self.handles.iter().map(|handle| async {
-            if !handle.stop(within).await {
-                let integration = handle.client_id();
-                warn!(
-                    integration,
-                    "a delivery was broken off: its messages will be repeated"
-                );
-            }
-        });
+        let entries = self.entries();
+        let ends = entries.iter().map(|entry| entry.stop(within));
         futures_util::future::join_all(ends).await;
     }
 }
@@ -233,7 +259,9 @@ fn letters_of(stored: &[DeadLetterCount], of: (&str, &str)) -> u64 {
 
 impl std::fmt::Debug for Integrations {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(&self.handles).finish()
+        let entries = self.entries();
+        let all = entries.iter().map(|entry| &entry.handle);
+        f.debug_list().entries(all).finish()
     }
 }
 

@@ -6,9 +6,10 @@ use std::time::Duration;
 use martlet_broker::TenantId;
 use martlet_integrate::{
     Command, CommandError, DeadLetter, DeadLetterHead, Handle, Host as _, OnReject, SecretTrouble,
-    Settings, State,
+    State,
 };
 
+use super::entry::Entry;
 use super::letters::LetterPage;
 use super::{IntegrationError, Integrations, letters_of};
 
@@ -85,25 +86,32 @@ pub struct Operator<'a> {
 }
 
 /// An integration as `why` looks at it.
-pub(crate) struct Examined<'a> {
-    pub(crate) handle: &'a Handle,
+pub(crate) struct Examined {
+    pub(crate) handle: Arc<Handle>,
     pub(crate) state: State,
     /// Its Topic Filters.
-    pub(crate) filters: &'a [Box<str>],
+    pub(crate) filters: Vec<Box<str>>,
     /// What is wrong with its secrets, if something is.
     pub(crate) secret_trouble: Option<SecretTrouble>,
 }
 
 impl Integrations {
     /// All of them.
-    pub(crate) fn examined(&self) -> impl Iterator<Item = Examined<'_>> {
-        let all = self.handles.iter().zip(&self.configured).enumerate();
-        all.map(|(at, (handle, settings))| Examined {
-            handle,
-            state: self.state_at(at),
-            filters: &settings.filters,
-            secret_trouble: self.secrets[at].trouble(),
-        })
+    pub(crate) fn examined(&self) -> Vec<Examined> {
+        let entries = self.entries();
+        let all = entries.iter().map(|entry| Examined {
+            handle: Arc::clone(&entry.handle),
+            state: entry.state(),
+            filters: entry.settings.filters.clone(),
+            secret_trouble: entry.secrets.trouble(),
+        });
+        all.collect()
+    }
+
+    /// Whether an integration is of this tenant; none: the caller sees the whole node.
+    pub(super) fn is_of(&self, entry: &Entry, tenant: Option<TenantId>) -> bool {
+        let is_it = |asked| self.host.tenant(&entry.settings.tenant) == Some(asked);
+        tenant.is_none_or(is_it)
     }
 
     /// As a caller operates them that sees this tenant alone; none: that sees the whole node.
@@ -118,17 +126,17 @@ impl Operator<'_> {
         let stored = self.all.host.letters_stored().await;
         let stored = stored.as_deref();
         let stored_of = |handle: &Handle| Some(letters_of(stored?, (handle.kind(), handle.name())));
-        let own = self.own();
-        own.map(|(at, settings, handle)| IntegrationSeen {
-            handle: Arc::clone(handle),
-            team: Arc::clone(&settings.tenant),
-            filters: settings.filters.clone(),
-            keeps_qos0: settings.keeps_qos0,
-            on_reject: settings.on_reject,
-            state: self.all.state_at(at),
-            secrets: self.all.secrets[at].names().to_vec(),
-            secret_trouble: self.all.secrets[at].trouble(),
-            dead_letters_stored: stored_of(handle),
+        let own = self.own().into_iter();
+        own.map(|entry| IntegrationSeen {
+            handle: Arc::clone(&entry.handle),
+            team: Arc::clone(&entry.settings.tenant),
+            filters: entry.settings.filters.clone(),
+            keeps_qos0: entry.settings.keeps_qos0,
+            on_reject: entry.settings.on_reject,
+            state: entry.state(),
+            secrets: entry.secrets.names().to_vec(),
+            secret_trouble: entry.secrets.trouble(),
+            dead_letters_stored: stored_of(&entry.handle),
         })
         .collect()
     }
@@ -305,15 +313,13 @@ impl Operator<'_> {
         }
     }
 
-    /// Configured integrations that the caller sees.
-    fn own(&self) -> impl Iterator<Item = (usize, &Settings, &Arc<Handle>)> {
-        let all = self.all.configured.iter().zip(&self.all.handles);
-        let all = all.enumerate();
-        let all = all.map(|(at, (settings, handle))| (at, settings, handle));
-        all.filter(|(_, settings, _)| {
-            let tenant = |asked| self.all.host.tenant(&settings.tenant) == Some(asked);
-            self.tenant.is_none_or(tenant)
-        })
+    /// Integrations that the caller sees.
+    pub(super) fn own(&self) -> Vec<Arc<Entry>> {
+        let entries = self.all.entries();
+        let own = entries
+            .iter()
+            .filter(|entry| self.all.is_of(entry, self.tenant));
+        own.cloned().collect()
     }
 
     /// A letter of the caller's tenant, and of an integration that it operates or that is not
@@ -324,10 +330,11 @@ impl Operator<'_> {
             && (self.all.get(kind, name).is_none() || self.own_handle(kind, name).is_ok())
     }
 
-    fn own_handle(&self, kind: &str, name: &str) -> Result<&Handle, IntegrationError> {
-        let mut own = self.own().map(|(_, _, handle)| &**handle);
-        let found = own.find(|handle| (handle.kind(), handle.name()) == (kind, name));
-        found.ok_or_else(|| not_found(kind, name))
+    fn own_handle(&self, kind: &str, name: &str) -> Result<Arc<Handle>, IntegrationError> {
+        let mut own = self.own().into_iter();
+        let found = own.find(|entry| entry.is_called(kind, name));
+        let found = found.ok_or_else(|| not_found(kind, name))?;
+        Ok(Arc::clone(&found.handle))
     }
 
     async fn tell(

@@ -131,19 +131,10 @@ pub(super) fn follow(
 }
 
 impl Integrations {
-    /// State of the integration at this place in the configuration.
-    pub(super) fn state_at(&self, at: usize) -> State {
-        let state = self.handles.get(at).map(|handle| handle.state());
-        let state = state.unwrap_or_default();
-        match self.secrets.get(at) {
-            Some(own) => own.with_trouble(state),
-            None => state,
-        }
-    }
-
     /// Reads the secrets of all integrations again. Requests that begin after it have the new ones.
     pub async fn renew_secrets(&self) {
-        for (own, handle) in self.secrets.iter().zip(&self.handles) {
+        for entry in &*self.entries() {
+            let (own, handle) = (&entry.secrets, &entry.handle);
             if !own.names.is_empty() && own.renew(&self.store, handle.client_id()).await {
                 // A runner that ends needs no secrets.
                 let _ = handle.command(Command::Retry, TOLD_WITHIN).await;
@@ -161,11 +152,13 @@ impl Integrations {
         let Some(owner) = tenant_of(team) else {
             return Vec::new();
         };
-        let all = self.secrets.iter().zip(&self.handles);
-        let users = all.filter(|(own, _)| {
+        let entries = self.entries();
+        let users = entries.iter().filter(|entry| {
+            let own = &entry.secrets;
             own.names.iter().any(|one| &**one == name) && tenant_of(&own.team) == Some(owner)
         });
-        let users = users.map(|(_, handle)| format!("{}/{}", handle.kind(), handle.name()));
+        let users = users.map(|entry| &entry.handle);
+        let users = users.map(|handle| format!("{}/{}", handle.kind(), handle.name()));
         users.collect()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use martlet_certificates::{ClientFiles, ServerCheck, client_config};
+use martlet_certificates::{ClientFiles, client_config};
 use martlet_client::{
     Client, ConnAckInfo, ConnectOptions, Endpoint, Event, Message, NetError, Password, Will,
 };
@@ -86,10 +86,7 @@ fn files(settings: &BridgeSettings) -> ClientFiles {
         ca_directory: tls.ca_directory.clone(),
         certificate,
         key,
-        check: match tls.any_name {
-            true => ServerCheck::AnyName,
-            false => ServerCheck::Full,
-        },
+        check: tls.check,
         ..ClientFiles::default()
     }
 }

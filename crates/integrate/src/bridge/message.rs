@@ -4,8 +4,9 @@ use martlet_broker::{HOPS_MAX, NewMessage, RetainedInfo};
 use martlet_client::{Message, MessageProperties};
 use martlet_codec::PublishProperties;
 
+use super::Route;
+use super::connection::FROM;
 use super::settings::BridgeSettings;
-use super::{PUBLISHER, Route};
 use crate::sink::SinkMessage;
 use crate::via::PROPERTY as VIA;
 
@@ -26,10 +27,17 @@ pub(super) fn outward(
     settings: &BridgeSettings,
     (route, remote): (&Route, Option<&str>),
 ) -> Outward {
-    let bridge = message
-        .client_id()
-        .and_then(|id| id.strip_prefix(PUBLISHER));
-    if bridge == Some(&*settings.name) {
+    if let Some((topic, retain)) = settings
+        .connection
+        .as_ref()
+        .and_then(|connection| connection.outward(message.topic()))
+    {
+        return to_connection(message, settings, (topic, retain));
+    }
+    let bridge = message.bridge();
+    if let Some(from) = bridge
+        && (*from == *settings.name || route.host.is_same_broker(from, &settings.name))
+    {
         return Outward::Skip;
     }
     let properties = match PublishProperties::from_forwarded(message.properties()) {
@@ -69,6 +77,30 @@ pub(super) fn outward(
         if !has_been_here {
             out.properties.user_properties.push(VIA, &route.node);
         }
+    }
+    Outward::Send(out)
+}
+
+/// A message that was given to this connection alone. It has no mark of this node: if the other
+/// broker sends it back for a subscription, that is what the subscription asks for.
+fn to_connection(
+    message: &SinkMessage,
+    settings: &BridgeSettings,
+    (topic, retain): (&str, bool),
+) -> Outward {
+    let expiry = message.expires_in_secs();
+    if expiry == Some(0) {
+        return Outward::Skip;
+    }
+    let mut out = Message {
+        topic: topic.to_owned(),
+        payload: message.payload().to_vec(),
+        qos: message.qos(),
+        retain: retain && settings.outgoing_retain,
+        ..Message::default()
+    };
+    if settings.version.is_v5() {
+        out.properties.message_expiry_secs = expiry;
     }
     Outward::Send(out)
 }
@@ -125,9 +157,16 @@ pub(super) fn inward(
     settings: &BridgeSettings,
     (route, remote): (&Route, Option<&str>),
 ) -> Inward {
-    let Some((topic, qos)) = settings.topics.inward(&message.topic) else {
-        return Inward::Drop(None);
+    let connection = settings.connection.as_deref();
+    let of_connection = connection.and_then(|one| Some((one, one.inward(&message.topic)?)));
+    let (topic, qos, from) = match (settings.topics.inward(&message.topic), of_connection) {
+        (Some((topic, qos)), _) => (topic, qos, None),
+        (None, Some((connection, (topic, qos)))) => (topic, qos, Some(connection.name())),
+        (None, None) => return Inward::Drop(None),
     };
+    if from.is_some() && topic.starts_with('$') {
+        return Inward::Drop(Some("its topic is the node's own here"));
+    }
     let properties = message.properties;
     let mut hops = 0_usize;
     for (name, value) in properties.user_properties.iter() {
@@ -144,8 +183,11 @@ pub(super) fn inward(
     let mut user_properties: Vec<(Box<str>, Box<str>)> = properties
         .user_properties
         .iter()
+        // What it came from is not for the other broker to say.
+        .filter(|(name, _)| from.is_none() || *name != FROM)
         .map(|(name, value)| (name.into(), value.into()))
         .collect();
+    user_properties.extend(from.map(|name| (FROM.into(), name.into())));
     if let Some(remote) = remote
         && !user_properties
             .iter()
@@ -159,7 +201,7 @@ pub(super) fn inward(
         topic: topic.into(),
         payload: message.payload.into(),
         qos: message.qos.min(qos),
-        retain: message.retain,
+        retain: message.retain && from.is_none(),
         payload_is_utf8: properties.payload_format_utf8,
         message_expiry_secs: properties.message_expiry_secs,
         content_type: text(properties.content_type),

@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use martlet_certificates::ServerCheck;
 use martlet_codec::{ProtocolVersion, QoS, TopicName};
 
+use super::connection::Connection;
 use super::topics::{TopicRule, Topics};
 use crate::kind::{ConfiguredSink, Key, Kind, Surroundings, Table, Takes};
 use crate::networks::AllowedNetworks;
@@ -89,6 +91,21 @@ const KEYS: &[Key] = &[
         "The other broker's certificate may be for another host name. Default: false.",
     ),
     Key::new(
+        "verify",
+        Takes::Boolean,
+        "Whether the other broker's certificate is checked, with mqtts://. false: it is not, so who is in between can read and change everything. Default: true.",
+    ),
+    Key::new(
+        "connection",
+        Takes::Boolean,
+        "Whether it is a named connection: the microservice's POST /publish and POST /subscribe name it as broker. topics may be missing then. It connects when it is used first, whatever start says. Default: false.",
+    ),
+    Key::new(
+        "prefix",
+        Takes::Text,
+        "What stands before the topics, here, of messages that come in for POST /subscribe. Default: nothing.",
+    ),
+    Key::new(
         "start",
         Takes::Word(STARTS),
         "automatic (default): connects at the start and again whenever the connection ends. lazy: connects when a message waits, and disconnects after idle_secs without one. once: connects once; when that connection ends, the bridge waits for a restart of the node.",
@@ -158,6 +175,8 @@ pub enum Start {
     Lazy(Duration),
     /// At the start of the node, and not again.
     Once,
+    /// When it is used first, and always from then on: a named connection.
+    OnUse,
 }
 
 /// Where the other broker is.
@@ -191,6 +210,8 @@ pub struct BridgeSettings {
     pub addresses: Vec<Address>,
     /// What it carries.
     pub topics: Topics,
+    /// The named connection that it is; none: it is none.
+    pub connection: Option<Arc<Connection>>,
     /// Version of MQTT.
     pub version: ProtocolVersion,
     /// Client Identifier.
@@ -232,8 +253,8 @@ pub struct TlsFiles {
     pub ca_directory: Option<PathBuf>,
     /// Client certificate and its key.
     pub certificate: Option<(PathBuf, PathBuf)>,
-    /// The certificate may be for another host.
-    pub any_name: bool,
+    /// What of the other broker's certificate is checked.
+    pub check: ServerCheck,
 }
 
 fn addresses(text: &str) -> Result<Vec<Address>, String> {
@@ -288,7 +309,14 @@ fn tls_files(table: &Table, data_dir: &Path) -> Result<TlsFiles, String> {
         ca_file: table.path("ca_file", data_dir),
         ca_directory: table.path("ca_directory", data_dir),
         certificate: table.client_certificate(data_dir)?,
-        any_name: table.flag("any_server_name", false),
+        check: match (
+            table.flag("verify", true),
+            table.flag("any_server_name", false),
+        ) {
+            (false, _) => ServerCheck::Nothing,
+            (true, true) => ServerCheck::AnyName,
+            (true, false) => ServerCheck::Full,
+        },
     })
 }
 
@@ -319,10 +347,10 @@ fn host_name() -> String {
 /// The topics of a table.
 ///
 /// # Errors
-/// There is none, or one is wrong.
+/// There is none, and it is no named connection; or one is wrong.
 fn topics(table: &Table) -> Result<Topics, String> {
     let lines = table.texts(TOPICS);
-    if lines.is_empty() {
+    if lines.is_empty() && !table.flag("connection", false) {
         return Err(
             "`topics` is missing, expected a list such as [{ filter = \"plant/#\", direction = \
              \"out\" }]"
@@ -333,6 +361,22 @@ fn topics(table: &Table) -> Result<Topics, String> {
     let rules = rules.collect::<Result<Vec<_>, _>>();
     let rules = rules.map_err(|why| format!("`topics`: {why}"))?;
     Ok(rules.into_iter().collect())
+}
+
+/// The named connection that a table asks for.
+///
+/// # Errors
+/// Its prefix cannot be one, or it has one and is no named connection.
+fn connection(table: &Table, name: &str) -> Result<Option<Arc<Connection>>, String> {
+    let prefix = table.text("prefix");
+    match (table.flag("connection", false), prefix) {
+        (true, _) => Ok(Some(Arc::new(Connection::new(
+            name,
+            prefix.unwrap_or_default(),
+        )?))),
+        (false, Some(_)) => Err("`prefix` needs `connection = true`".to_owned()),
+        (false, None) => Ok(None),
+    }
 }
 
 fn make(
@@ -364,6 +408,7 @@ fn make(
         tenant: settings.tenant.clone(),
         addresses: addresses(table.text("url").unwrap_or_default())?,
         topics: topics(table)?,
+        connection: connection(table, &settings.name)?,
         version: match table.text("protocol") {
             Some("3.1.1") => ProtocolVersion::V311,
             _ => ProtocolVersion::V5,
@@ -375,6 +420,7 @@ fn make(
         keep_alive_secs: number("keep_alive_secs", 60),
         tls: tls_files(table, surroundings.data_dir)?,
         start: match table.text("start") {
+            _ if table.flag("connection", false) => Start::OnUse,
             Some("lazy") => Start::Lazy(secs("idle_secs", 60)),
             Some("once") => Start::Once,
             _ => Start::Automatic,
@@ -387,8 +433,10 @@ fn make(
         stops_at_refusal: settings.on_reject == OnReject::Stop,
         allowed: surroundings.allowed.clone(),
     };
+    let mut filters = bridge.topics.local_filters();
+    filters.extend(bridge.connection.as_ref().map(|one| one.filter()));
     let settings = Settings {
-        filters: bridge.topics.local_filters(),
+        filters,
         // Else a retained message of QoS 0, or its deletion, would be lost while the other broker
         // cannot be reached.
         keeps_qos0: table.flag("keep_qos0", true),

@@ -17,7 +17,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{error, info, warn};
 
+use super::changes::Changes;
 use super::connecting;
+use super::connection::Change;
 use super::incoming::Inbox;
 use super::outgoing::{Outbox, Outgoing, Server};
 use super::settings::{BridgeSettings, Start};
@@ -45,6 +47,10 @@ const STATES: &str = "$SYS/broker/connection/+/state";
 pub(super) enum Ask {
     /// To send these messages.
     Send(Vec<Outgoing>, oneshot::Sender<Vec<Outcome>>),
+    /// To change the subscriptions of a named connection.
+    Change(Change),
+    /// To look whether a named connection is to be connected now.
+    Look,
 }
 
 /// What a worker says of itself.
@@ -128,11 +134,14 @@ struct Core {
     resting: Option<String>,
     /// Something was to be sent since the last connection.
     is_wanted: bool,
-    /// SUBSCRIBE under way, and the filters that the session of the other broker has.
-    subscribing: Option<RequestId>,
+    /// SUBSCRIBE under way, and its filters.
+    subscribing: Option<(RequestId, Vec<String>)>,
+    /// The session of the other broker has the subscriptions.
     is_subscribed: bool,
     /// Retained messages that go before all others.
     snapshot: Option<Snapshot>,
+    /// Changes of subscriptions.
+    changes: Changes,
     failures: u32,
     is_over: bool,
 }
@@ -189,6 +198,7 @@ impl Worker {
             subscribing: None,
             is_subscribed: false,
             snapshot: None,
+            changes: Changes::default(),
             failures: 0,
             is_over: false,
         };
@@ -261,7 +271,7 @@ impl Worker {
     fn connected(&mut self, info: &ConnAckInfo) -> Server {
         let Self { client, core } = self;
         let settings = Arc::clone(&core.settings);
-        core.is_connected = true;
+        core.set_connected(true);
         core.inbox.connected(info.session_present);
         let now = client.now();
         let notifications = settings.notifications.as_ref();
@@ -293,6 +303,9 @@ impl Worker {
         loop {
             let now = client.now();
             core.send_retained(client).await;
+            if let Some(connection) = &core.settings.connection {
+                core.changes.send(connection, client.session(), now);
+            }
             if core.snapshot.is_none() {
                 core.outbox.send(client.session(), server, now);
             }
@@ -351,15 +364,44 @@ impl Core {
     /// Waits until a connection is to be made.
     async fn rest(&mut self, due: Option<Instant>) {
         while !self.is_over {
-            let is_lazy = matches!(self.settings.start, Start::Lazy(_));
             let may = due.is_some_and(|due| Instant::now() >= due);
-            if may && (!is_lazy || self.is_wanted) {
+            // Somebody waits for a subscription: it is tried at once.
+            if self.changes.wait() && self.is_ready() || may && self.is_to_connect() {
                 self.is_wanted = false;
                 return;
             }
             let until = due.filter(|_| !may);
             let heard = self.hear(until).await;
             self.heard(heard, None);
+        }
+    }
+
+    /// Whether a connection is needed.
+    fn is_to_connect(&self) -> bool {
+        match self.settings.start {
+            Start::Automatic | Start::Once => true,
+            Start::Lazy(_) => self.is_wanted,
+            Start::OnUse => {
+                self.is_ready()
+                    && self
+                        .settings
+                        .connection
+                        .as_ref()
+                        .is_none_or(|one| one.wants())
+            }
+        }
+    }
+
+    /// Whether a connection may be made: what it is to subscribe to is known.
+    fn is_ready(&self) -> bool {
+        let connection = self.settings.connection.as_ref();
+        connection.is_none_or(|one| one.is_restored())
+    }
+
+    fn set_connected(&mut self, is_connected: bool) {
+        self.is_connected = is_connected;
+        if let Some(connection) = &self.settings.connection {
+            connection.set_connected(is_connected);
         }
     }
 
@@ -399,8 +441,13 @@ impl Core {
     fn heard(&mut self, heard: Heard, mut session: Option<&mut Session>) {
         match heard {
             Heard::Sink(None) => self.is_over = true,
+            Heard::Sink(Some(Ask::Change(change))) => self.changes.take(change),
+            Heard::Sink(Some(Ask::Look)) => {}
             Heard::Sink(Some(Ask::Send(messages, answer))) => {
                 self.is_wanted = true;
+                if let Some(connection) = &self.settings.connection {
+                    connection.set_used();
+                }
                 self.outbox.take(messages, answer);
                 if let Some(why) = &self.resting {
                     self.outbox.answer(Some(why));
@@ -517,11 +564,20 @@ impl Core {
             Event::Completed {
                 request,
                 acknowledgement,
-            } if self.subscribing == Some(request) => self.subscribed(acknowledgement),
+            } if self
+                .subscribing
+                .as_ref()
+                .is_some_and(|(own, _)| *own == request) =>
+            {
+                self.subscribed(acknowledgement);
+            }
             Event::Completed {
                 request,
                 acknowledgement,
             } => {
+                let Some(acknowledgement) = self.changed(request, acknowledgement) else {
+                    return Ok(());
+                };
                 let mut snapshot = self.snapshot.as_mut();
                 if !snapshot.as_mut().is_some_and(|one| one.completed(request)) {
                     self.outbox.completed(request, acknowledgement);
@@ -561,6 +617,9 @@ impl Core {
     fn subscribe(&mut self, client: &mut Client, session_present: bool) {
         let is_v5 = self.settings.version.is_v5();
         let mut filters = self.settings.topics.remote_filters();
+        let connection = self.settings.connection.as_ref();
+        let of_connection = connection.map_or_else(Vec::new, |one| one.all());
+        filters.extend(of_connection.iter().cloned());
         if is_v5 {
             filters.insert(0, (STATES.to_owned(), QoS::AtMostOnce));
         }
@@ -568,10 +627,12 @@ impl Core {
             return;
         }
         self.is_subscribed = false;
+        let names = filters.iter().map(|(filter, _)| filter.clone()).collect();
         let filters = filters.into_iter().map(|(filter, qos)| {
             let options = SubscriptionOptions {
                 qos,
-                no_local: is_v5,
+                // Who subscribes by name wants all that is published there.
+                no_local: is_v5 && !of_connection.iter().any(|(own, _)| *own == filter),
                 retain_as_published: is_v5,
                 retain_handling: match is_v5 && filter != STATES {
                     true => RetainHandling::SendIfNew,
@@ -586,22 +647,25 @@ impl Core {
         };
         let now = client.now();
         match client.session().subscribe(&request, now) {
-            Ok(request) => self.subscribing = Some(request),
+            Ok(request) => self.subscribing = Some((request, names)),
             Err(error) => self.tell_status(Some(format!("it cannot subscribe: {error}"))),
         }
     }
 
     fn subscribed(&mut self, how: Acknowledgement) {
-        self.subscribing = None;
+        let Some((_, filters)) = self.subscribing.take() else {
+            return;
+        };
         let Acknowledgement::Subscribed(codes) = how else {
             return;
         };
         self.is_subscribed = true;
-        let filters = self.settings.topics.remote_filters();
-        // Behind that to states, which the bridge can do without.
-        let codes = codes.iter().rev().zip(filters.iter().rev());
-        let mut refused = codes.map(|(reason, filter)| (filter, reason));
-        if let Some(((filter, _), reason)) = refused.find(|(_, reason)| reason.is_error()) {
+        // The bridge can do without the states.
+        let mut refused = filters
+            .iter()
+            .zip(&codes)
+            .filter(|(filter, _)| **filter != STATES);
+        if let Some((filter, reason)) = refused.find(|(_, reason)| reason.is_error()) {
             let why = format!(
                 "the other broker rejects the subscription to {filter:?}: {}",
                 reason.name()
@@ -614,12 +678,14 @@ impl Core {
     /// The connection has ended, or was not made, for this reason; none: it is not needed. Returns
     /// when the next one is due; none: never.
     fn disconnected(&mut self, ended: Result<(), String>, lasted: Duration) -> Option<Instant> {
-        let was_connected = std::mem::replace(&mut self.is_connected, false);
+        let was_connected = self.is_connected;
+        self.set_connected(false);
         self.inbox.disconnected();
         self.subscribing = None;
         self.notify(false);
         let Err(why) = ended else {
             self.tell_status(None);
+            self.fail_changes("the connection was ended");
             return Some(Instant::now());
         };
         self.failures = match was_connected && lasted >= LASTED {
@@ -636,6 +702,7 @@ impl Core {
             warn!(bridge, why, "the bridge is not connected");
         }
         self.outbox.answer(Some(&why));
+        self.fail_changes(&why);
         self.resting = Some(why.clone());
         self.tell_status(Some(why));
         (!is_once).then(|| Instant::now() + pause)
@@ -659,6 +726,22 @@ impl Core {
                 hops: 0,
                 receipts: false,
             });
+        }
+    }
+
+    /// A request has ended that may be a change of the subscriptions. Returns what it came to if it
+    /// is none.
+    fn changed(&mut self, request: RequestId, how: Acknowledgement) -> Option<Acknowledgement> {
+        match &self.settings.connection {
+            Some(connection) => self.changes.completed(connection, request, how),
+            None => Some(how),
+        }
+    }
+
+    /// There is no connection for the changes of subscriptions that wait.
+    fn fail_changes(&mut self, why: &str) {
+        if let Some(connection) = &self.settings.connection {
+            self.changes.fail(connection, why);
         }
     }
 

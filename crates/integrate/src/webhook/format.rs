@@ -27,8 +27,6 @@ const SOURCE: &str = "mqtt:";
 const TYPE: &str = "dev.martlet.message";
 /// The node itself among the brokers of the microservice.
 const INTERNAL: &str = "internal";
-/// User Property that names the broker from which the node itself has got a message.
-const FROM: &str = "from";
 
 impl Format {
     /// All names in the configuration.
@@ -210,21 +208,9 @@ impl<'a> OfMicroservice<'a> {
             payload,
             qos: message.qos() as u8,
             timestamp: rfc3339(message.received_ms()),
-            broker: broker_of(message),
+            broker: message.bridge().unwrap_or(INTERNAL),
         }
     }
-}
-
-/// The broker that a message came from. A client may set any User Property, so only those of
-/// messages that the node itself has published name one.
-fn broker_of(message: &SinkMessage) -> &str {
-    if message.client_id().is_some() {
-        return INTERNAL;
-    }
-    let properties = PublishProperties::from_forwarded(message.properties()).ok();
-    let mut pairs = properties.iter().flat_map(|all| all.user_properties.iter());
-    let from = pairs.find_map(|(name, value)| (name == FROM).then_some(value));
-    from.unwrap_or(INTERNAL)
 }
 
 #[cfg(test)]

@@ -214,6 +214,9 @@ fn reference() -> String {
     for (name, what) in config::NAMES_OF_OTHERS {
         text.push_str(&format!("| `{name}` | {what} |\n"));
     }
+    for (end, what) in config::ENDS_OF_CONNECTIONS {
+        text.push_str(&format!("| `MQTT_<NAME>{end}` | {what} |\n"));
+    }
     text.push_str("\n`martlet pub`, `sub`, `rr` and `bench` read these; options are stronger:\n\n");
     text.push_str("| Variable | What it means |\n|---|---|\n");
     for (name, what) in client_environment::NAMES {

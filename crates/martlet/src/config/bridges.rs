@@ -66,6 +66,14 @@ fn line_of_table(entries: &DeTable<'_>) -> Result<String, String> {
             }
         }
     }
+    checked_line(&rule)
+}
+
+/// A topic of a bridge as a line that reads as the same.
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn checked_line(rule: &TopicRule) -> Result<String, String> {
     let texts = [&rule.filter, &rule.local_prefix, &rule.remote_prefix];
     if texts.iter().any(|text| text.contains('"')) {
         return Err("a quote stands in a topic, which a bridge cannot carry".to_owned());

@@ -275,6 +275,7 @@ pub(super) fn settings(
         online_secs: number("presence.timeout_secs"),
         iotflow: iotflow(effective)?,
         topic_memory: super::topic_memory::of(effective)?,
+        default_connection: effective.text("integrations.default_connection").to_owned(),
         log_file: Some(effective.text("log.file"))
             .filter(|path| !path.is_empty())
             .map(PathBuf::from),

@@ -18,6 +18,7 @@ mod fail_open_tests;
 mod file_access;
 mod http;
 mod load;
+mod made;
 mod masking;
 mod message_log;
 pub(crate) mod mosquitto;
@@ -42,6 +43,7 @@ pub(crate) use load::{
     Effective, HttpAddress, Imported, Overlay, environment, environment_name, expectation,
     import_mosquitto, load,
 };
+pub(crate) use made::MadeBridges;
 pub(crate) use masking::shown as shown_of_sink;
 pub(crate) use message_log::MessageLogConfig;
 pub(crate) use registry::{
@@ -52,6 +54,6 @@ pub(crate) use resolve::{
     LogFile, LogFormat, NodeConfig, command_options, data_dir, listener_url, resolve, resolve_with,
 };
 pub(crate) use schema::{Value, http_listener_keys, keys, listener_keys};
-pub(crate) use seeds::{NAMES as NAMES_OF_OTHERS, Use, Variables, with_host};
+pub(crate) use seeds::{ENDS_OF_CONNECTIONS, NAMES as NAMES_OF_OTHERS, Use, Variables, with_host};
 pub(crate) use sinks::{SinksConfig, table_kinds, unwritable as unwritable_sinks};
 pub(crate) use way_in::way_in;

@@ -905,6 +905,12 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         "Private networks that integrations may connect to, separated by commas, such as 10.1.0.0/16. Loopback, private, link-local and other special addresses are refused unless they are listed here. The addresses that are connected to are checked, after the name is resolved.",
     ),
     (
+        "integrations.default_connection",
+        Kind::Text,
+        Default::Text(""),
+        "Bridge with connection = true that the microservice's POST /publish, POST /subscribe and POST /unsubscribe mean where the request names no broker. Empty: the node itself.",
+    ),
+    (
         "secrets.key_file",
         Kind::Text,
         Default::Text(""),

@@ -6,11 +6,13 @@ use std::net::IpAddr;
 use crate::config::load::{ConfigError, Effective, Sourced, environment_name};
 use crate::config::schema::{Value, keys};
 
+mod connections;
 mod http;
 mod ignored;
 mod listeners;
 mod nats;
 
+pub(crate) use connections::ENDS as ENDS_OF_CONNECTIONS;
 pub(crate) use http::{add_http_listeners, with_host};
 
 /// Port of the panel's server of events.
@@ -141,6 +143,30 @@ pub(crate) const NAMES: &[(&str, &str)] = &[
     ),
     ("RATE_LIMIT_BURST", "`http.burst`."),
     (
+        "MQTT_DEFAULT_CONNECTION",
+        "`integrations.default_connection`, in lower case: the connection of requests that name no broker. `internal`, and if it is not given: the node itself.",
+    ),
+    (
+        "MQTT_TLS_ENABLED",
+        "`true`: TLS in all connections of MQTT_<NAME>_HOST.",
+    ),
+    (
+        "MQTT_TLS_VERIFY_PEER",
+        "`true`: the certificates of their brokers are checked. If it is not given they are not, with a warning.",
+    ),
+    (
+        "MQTT_TLS_CA_FILE",
+        "PEM file of the authorities of these certificates; those that the system trusts if it is not given.",
+    ),
+    (
+        "MQTT_AUTH_USERNAME",
+        "User name of all these connections. Needs MQTT_AUTH_PASSWORD.",
+    ),
+    (
+        "MQTT_AUTH_PASSWORD",
+        "Their password. `${secret:NAME}` refers to a secret of the node.",
+    ),
+    (
         "NATS_URL",
         "The sink `nats/service-mqtt` forwards every message of all tenants, QoS 0 too, to \
          `raw.<username>` there, see [NATS](integrations.md#nats). Needs no \
@@ -160,7 +186,8 @@ pub(crate) const NAMES: &[(&str, &str)] = &[
 /// What a name that a node reads means.
 fn meaning(name: &str) -> Option<&'static str> {
     let found = NAMES.iter().find(|(known, _)| *known == name);
-    found.map(|(_, what)| *what)
+    let found = found.map(|(_, what)| *what);
+    found.or_else(|| connections::meaning(name))
 }
 
 /// Variables of the environment.
@@ -296,6 +323,7 @@ pub(crate) fn read(
     names.log()?;
     names.http()?;
     names.nats()?;
+    names.connections()?;
     names.listeners()
 }
 
@@ -318,15 +346,7 @@ impl Names<'_> {
     }
 
     fn switch(&self, name: &str) -> Result<Option<bool>, ConfigError> {
-        match self.get(name).map(str::to_ascii_lowercase).as_deref() {
-            None => Ok(None),
-            Some("true" | "1" | "yes" | "on") => Ok(Some(true)),
-            Some("false" | "0" | "no" | "off") => Ok(Some(false)),
-            Some(other) => Err(unusable(
-                name,
-                &format!("is {other:?}, expected true or false"),
-            )),
-        }
+        self.get(name).map(|text| truth(name, text)).transpose()
     }
 
     fn port(&self, name: &str) -> Result<Option<u16>, ConfigError> {
@@ -477,6 +497,18 @@ impl Names<'_> {
 
     fn has_own(&self, key: &str) -> bool {
         self.get(&environment_name(key)).is_some()
+    }
+}
+
+/// Whether the text of a variable is a word for true.
+fn truth(name: &str, text: &str) -> Result<bool, ConfigError> {
+    match &*text.to_ascii_lowercase() {
+        "true" | "1" | "yes" | "on" => Ok(true),
+        "false" | "0" | "no" | "off" => Ok(false),
+        other => {
+            let why = format!("is {other:?}, expected true or false");
+            Err(unusable(name, &why))
+        }
     }
 }
 

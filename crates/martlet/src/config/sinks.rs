@@ -211,6 +211,8 @@ const NAME_BYTES_MAX: usize = 64;
 pub(crate) struct SinksConfig {
     pub(crate) sinks: Vec<ConfiguredSink>,
     pub(crate) dead_letters: DeadLettersKept,
+    /// `integrations.allow_private`.
+    pub(crate) allowed: AllowedNetworks,
     /// Queues of sinks that are not configured any more are removed. Not without a file: then it is
     /// more likely that the file was forgotten.
     pub(crate) removes_others: bool,
@@ -255,6 +257,7 @@ pub(super) fn sinks(effective: &Effective, data_dir: &Path) -> Result<SinksConfi
             letters: effective.integer("dead_letters.kept"),
             bytes: effective.integer("dead_letters.kept_bytes"),
         },
+        allowed,
         removes_others: effective.own_file.is_some(),
     })
 }
@@ -299,15 +302,27 @@ fn allowed_networks(effective: &Effective, more: &[&str]) -> Result<AllowedNetwo
 
 /// The sink of a table.
 fn sink(table: &SinkTable, surroundings: &Surroundings<'_>) -> Result<ConfiguredSink, String> {
-    let sources = SOURCES.iter().map(|(_, kind)| kind);
-    let mut kinds = KINDS.iter().chain(sources).chain([&bridge::KIND]);
-    let kind = kinds.find(|kind| *kind.name == *table.kind);
-    let kind = kind.ok_or("there is no such kind of sink")?;
     let values = table.keys.iter();
     let values: Table = values
         .map(|(key, sourced)| (key.clone(), value_of(&sourced.value)))
         .collect();
-    (kind.make)(&values, surroundings, common(kind.name, &values)?)
+    sink_of(&table.kind, &values, surroundings)
+}
+
+/// The sink of this kind with these values.
+///
+/// # Errors
+/// A key is missing or unusable.
+pub(super) fn sink_of(
+    kind: &str,
+    values: &Table,
+    surroundings: &Surroundings<'_>,
+) -> Result<ConfiguredSink, String> {
+    let sources = SOURCES.iter().map(|(_, kind)| kind);
+    let mut kinds = KINDS.iter().chain(sources).chain([&bridge::KIND]);
+    let kind = kinds.find(|known| known.name == kind);
+    let kind = kind.ok_or("there is no such kind of sink")?;
+    (kind.make)(values, surroundings, common(kind.name, values)?)
 }
 
 fn value_of(value: &Value) -> TableValue {

@@ -40,7 +40,7 @@ use martlet_control::authentication::Policy;
 use martlet_control::backup::{STORE, unfinished_restore};
 use martlet_control::feed::{self, PushState};
 use martlet_control::history;
-use martlet_control::integrations::Integrations;
+use martlet_control::integrations::{IntegrationSettings, Integrations};
 use martlet_control::message_log::MessageLog;
 use martlet_control::presence::{Alive, Keeper};
 use martlet_control::secrets::SecretStore;
@@ -913,6 +913,9 @@ async fn keep_presence(
     KeptPresence { stopped, task }
 }
 
+/// Time for which a start waits for the bridges in the tables.
+const SAVED_BRIDGES_WITHIN: Duration = Duration::from_secs(2);
+
 /// Bytes that are free on the disk of a directory; where the system does not say, 10 GB.
 fn free_bytes(directory: &Path) -> u64 {
     let disk = rustix::fs::statvfs(directory);
@@ -934,7 +937,7 @@ fn queue_bytes_default(free_bytes: u64, store_bytes: u64) -> u64 {
     free_bytes.saturating_add(store_bytes) / 10
 }
 
-/// Starts the integrations of the configuration. When it returns they get what is published.
+/// Starts the integrations of the configuration and of the tables. When it returns they get what is published.
 async fn start_integrations(
     node: &NodeConfig,
     control: &Arc<Control>,
@@ -946,6 +949,7 @@ async fn start_integrations(
     let config::SinksConfig {
         sinks,
         dead_letters,
+        allowed,
         removes_others,
     } = node.sinks.clone();
     let store_bytes = used_bytes(&node.data_dir.join(STORE));
@@ -963,13 +967,33 @@ async fn start_integrations(
     let secrets = SecretStore::new(Arc::clone(tables), node.key_file.clone(), options);
     let secrets = Arc::new(secrets);
     control.set_secrets(Arc::clone(&secrets));
-    let started = Integrations::start(control, tables, alive.node(), sinks, dead_letters, secrets);
-    if removes_others {
-        tokio::spawn(started.remove_others());
-    }
+    let maker = config::MadeBridges {
+        data_dir: node.data_dir.clone(),
+        allowed,
+        queue_bytes: bytes_max,
+    };
+    let settings = IntegrationSettings {
+        node: alive.node().to_owned(),
+        dead_letters,
+        secrets,
+        maker: Arc::new(maker),
+    };
+    let started = Arc::new(Integrations::start(control, tables, sinks, settings));
+    let (is_read, read) = oneshot::channel();
+    let all = Arc::clone(&started);
+    tokio::spawn(async move {
+        let are_all_there = all.start_saved().await;
+        // The start may wait no longer.
+        let _ = is_read.send(());
+        // The queue of a bridge that cannot be started now is kept.
+        if removes_others && are_all_there {
+            all.remove_others().await;
+        }
+    });
+    // Tables that do not answer hold up nothing else.
+    let _ = tokio::time::timeout(SAVED_BRIDGES_WITHIN, read).await;
     // One that is not attached in time is in health.
     let _ = tokio::time::timeout_at(attached_by.into(), started.attached()).await;
-    let started = Arc::new(started);
     control.set_integrations(Arc::clone(&started));
     started
 }

@@ -2,6 +2,7 @@
 //! server the tests start themselves.
 
 mod audit;
+mod bridges;
 mod device_ids;
 mod devices;
 mod engines;

@@ -142,16 +142,20 @@ fn view(message: LoggedMessage) -> Value {
     })
 }
 
-/// Stores a message that `/publish` has published as `message_id`.
+/// Stores a message that `/publish` has published: at this node under this name, else at another
+/// broker.
 pub(super) async fn log(
     api: &Api,
     tenant: TenantId,
-    message_id: &str,
+    message_id: Option<&str>,
     message: LoggedMessage,
 ) -> Result<(), Problem> {
     let log = api.message_log()?;
     let message = LoggedMessage {
-        id: log.id_of(&message_id),
+        id: match message_id {
+            Some(id) => log.id_of(&id),
+            None => log.new_id(),
+        },
         tenant: tenant.0,
         received_ms: u64::try_from(Moment::now().as_ms()).unwrap_or_default(),
         ..message

@@ -1,10 +1,11 @@
 //! Names of other programs that have no effect on a node, each with the reason.
 
+use super::connections;
+
 /// Settings of clients of a broker.
 const CLIENTS: &str = "a setting of clients; martlet pub, sub, rr and bench read it";
 const OTHER_CLIENTS: &str = "a setting of the program that connected to a broker; here it is the \
                              broker itself";
-const CONNECTIONS: &str = "connections by these names are planned; use [[bridges]]";
 const WEBHOOKS: &str = "webhooks by these names are planned; use [[sinks.webhook]]";
 const MESSAGE_LOG: &str = "the log of messages that are confirmed is planned; users and devices \
                            are where registry.url says";
@@ -29,12 +30,6 @@ const IGNORED: &[(&str, &str)] = &[
     ("MQTT_MAX_INFLIGHT_MESSAGES", OTHER_CLIENTS),
     ("MQTT_MESSAGE_RETRY_SET", OTHER_CLIENTS),
     ("MQTT_DEFAULT_QOS", OTHER_CLIENTS),
-    ("MQTT_DEFAULT_CONNECTION", CONNECTIONS),
-    ("MQTT_TLS_ENABLED", CONNECTIONS),
-    ("MQTT_TLS_VERIFY_PEER", CONNECTIONS),
-    ("MQTT_TLS_CA_FILE", CONNECTIONS),
-    ("MQTT_AUTH_USERNAME", CONNECTIONS),
-    ("MQTT_AUTH_PASSWORD", CONNECTIONS),
     ("WEBHOOK_*", WEBHOOKS),
     ("DB_*", MESSAGE_LOG),
     ("REVERB_APP_ID", BROWSERS),
@@ -70,16 +65,6 @@ const IGNORED: &[(&str, &str)] = &[
     ("LATENCY_*", COLLECTOR),
 ];
 
-/// Ends of the names of a connection: `MQTT_<NAME>_HOST`.
-const OF_CONNECTIONS: [&str; 6] = [
-    "_HOST",
-    "_PORT",
-    "_CLIENT_ID",
-    "_CLEAN_SESSION",
-    "_ENABLE_LOGGING",
-    "_LOG_CHANNEL",
-];
-
 /// Why a name has no effect; none: it is not known.
 pub(crate) fn reason(name: &str) -> Option<&'static str> {
     let is_meant = |known: &str| match known.strip_suffix('*') {
@@ -89,12 +74,7 @@ pub(crate) fn reason(name: &str) -> Option<&'static str> {
     if let Some((_, why)) = IGNORED.iter().find(|(known, _)| is_meant(known)) {
         return Some(why);
     }
-    let rest = name.strip_prefix("MQTT_")?;
-    let is_connections = OF_CONNECTIONS.iter().any(|end| {
-        rest.strip_suffix(end)
-            .is_some_and(|connection| !connection.is_empty())
-    });
-    is_connections.then_some(CONNECTIONS)
+    connections::ignored(name)
 }
 
 #[cfg(test)]
@@ -104,7 +84,7 @@ mod tests {
     #[test]
     fn names_of_other_programs_have_a_reason() {
         for (name, why) in [
-            ("MQTT_HIVEMQ_HOST", Some(CONNECTIONS)),
+            ("MQTT_HIVEMQ_HOST", None),
             ("MQTT_CLIENT_ID", Some(CLIENTS)),
             ("WEBHOOK_URL", Some(WEBHOOKS)),
             ("DB_PATH", Some(MESSAGE_LOG)),

@@ -1,0 +1,219 @@
+//! Other brokers as the microservice has them: messages for one of them, subscriptions there, and
+//! their states. A broker is a bridge with `connection = true`; `internal` is the node itself.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::Json;
+use axum::extract::{Extension, State};
+use martlet_broker::TenantId;
+use martlet_codec::{QoS, TopicFilter};
+use martlet_control::integrations::{
+    Connection, ConnectionError, Integrations, PublishTo, SubscriptionError,
+};
+use martlet_control::principal::Principal;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use crate::api::Api;
+use crate::compat::body::CompatBody;
+use crate::guard::About;
+use crate::problem::{Problem, ProblemKind};
+use crate::publish::{self, MessageBody};
+use crate::tenant::InTenant;
+use crate::time::Moment;
+
+/// The name of the node itself among the brokers.
+const INTERNAL: &str = "internal";
+
+/// Whether the node itself was named as a broker since its start.
+#[derive(Debug, Default)]
+pub(crate) struct InternalUse(AtomicBool);
+
+/// A broker that a request names.
+enum Broker<'a> {
+    /// The node itself.
+    Internal,
+    /// Another one.
+    Other(&'a Arc<Integrations>, Arc<Connection>),
+}
+
+/// The broker of this name; an empty name is the default connection.
+fn broker<'a>(api: &'a Api, tenant: TenantId, named: Option<&str>) -> Result<Broker<'a>, Problem> {
+    let named = named.filter(|name| !name.is_empty());
+    let default = &*api.settings.default_connection;
+    let name = named.unwrap_or(default);
+    if name.is_empty() || name == INTERNAL {
+        api.internal_use.0.store(true, Ordering::Relaxed);
+        return Ok(Broker::Internal);
+    }
+    let all = api.control.integrations();
+    let found = all.and_then(|all| Some((all, all.connection(tenant, name)?)));
+    found
+        .map(|(all, one)| Broker::Other(all, one))
+        .ok_or_else(|| {
+            let detail = format!(
+                "Failed to get MQTT client: broker configuration '{name}' not found: set \
+             MQTT_{}_HOST, or add a bridge {name:?} with connection = true \
+             (docs/seeds.md); \"broker\": \"internal\" is this node",
+                name.to_uppercase()
+            );
+            Problem::new(ProblemKind::Internal, detail)
+        })
+}
+
+/// Publishes a message at a broker. At another one it is answered when the message waits in the
+/// queue of its connection; with QoS 1 and 2 it is durable there. Returns the name of the message in
+/// this node; none for another broker.
+pub(super) async fn publish(
+    api: &Api,
+    (tenant, principal): (TenantId, &Principal),
+    named: Option<&str>,
+    message: MessageBody,
+) -> Result<(Extension<About>, Option<String>), Problem> {
+    let (all, connection) = match broker(api, tenant, named)? {
+        Broker::Internal => {
+            let published = publish::publish_one(api, tenant, principal, message).await;
+            return published
+                .map(|(about, outcome)| (about, outcome.message_id))
+                .map_err(failed);
+        }
+        Broker::Other(all, connection) => (all, connection),
+    };
+    let message = message.into_message(api, principal)?;
+    let name = connection.name();
+    let about = About(json!({ "topic": message.topic, "broker": name }));
+    let limits = &api.control.info.limits;
+    let here = connection.topic_of(&message.topic, message.retain);
+    if here.len() > usize::from(limits.topic_bytes)
+        || here.split('/').count() > usize::from(limits.topic_levels)
+    {
+        let detail = "the topic is too long to wait in the queue of the connection: \
+                      limits.topic_bytes or limits.topic_levels";
+        return Err(Problem::bad_request(detail));
+    }
+    let caller = (&*principal.to_string(), tenant);
+    let sent = all.publish_to(&connection, caller, message).await;
+    match sent.map_err(|error| not_published(&error.to_string()))? {
+        PublishTo::Queued => Ok((Extension(about), None)),
+        PublishTo::Refused(outcome) => Err(failed(publish::refusal_of(api, &outcome).into())),
+        PublishTo::NotAttached => Err(not_published(&format!(
+            "the bridge {name:?} is not attached to the node, so nothing would take the message: \
+             GET /api/v1/integrations/bridge/{name} says why"
+        ))),
+    }
+}
+
+/// What the node could not do for now is 500 there.
+fn failed(problem: Problem) -> Problem {
+    match problem.kind() {
+        ProblemKind::Unavailable => not_published(problem.detail()),
+        _ => problem,
+    }
+}
+
+fn not_published(why: &str) -> Problem {
+    let detail = format!("Failed to publish message: {why}");
+    Problem::new(ProblemKind::Internal, detail)
+}
+
+/// A subscription at a broker.
+#[derive(Debug, Deserialize)]
+pub(super) struct SubscriptionBody {
+    #[serde(default)]
+    topic: String,
+    #[serde(default, deserialize_with = "publish::qos")]
+    qos: QoS,
+    broker: Option<String>,
+}
+
+impl SubscriptionBody {
+    fn check(&self) -> Result<(), Problem> {
+        if self.topic.is_empty() {
+            return Err(Problem::bad_request("Topic is required"));
+        }
+        let filter = TopicFilter::new(&self.topic);
+        filter.map(drop).map_err(|error| {
+            Problem::bad_request(format!("{:?} is no Topic Filter: {error}", self.topic))
+        })
+    }
+
+    fn about(&self) -> Extension<About> {
+        Extension(About(json!({ "topic": self.topic, "broker": self.broker })))
+    }
+}
+
+pub(super) async fn subscribe(
+    State(api): State<Api>,
+    InTenant(tenant): InTenant,
+    CompatBody(body): CompatBody<SubscriptionBody>,
+) -> Result<(Extension<About>, Json<Value>), Problem> {
+    body.check()?;
+    if let Broker::Other(all, connection) = broker(&api, tenant, body.broker.as_deref())? {
+        let done = all.subscribe_at(&connection, &body.topic, body.qos).await;
+        done.map_err(|error| unchanged(error, "subscribe to"))?;
+    }
+    let message = format!("Subscribed to topic {}", body.topic);
+    let done = json!({ "status": "success", "message": message });
+    Ok((body.about(), Json(done)))
+}
+
+pub(super) async fn unsubscribe(
+    State(api): State<Api>,
+    InTenant(tenant): InTenant,
+    CompatBody(body): CompatBody<SubscriptionBody>,
+) -> Result<(Extension<About>, Json<Value>), Problem> {
+    body.check()?;
+    if let Broker::Other(all, connection) = broker(&api, tenant, body.broker.as_deref())? {
+        let done = all.unsubscribe_at(&connection, &body.topic).await;
+        done.map_err(|error| unchanged(error, "unsubscribe from"))?;
+    }
+    let message = format!("Unsubscribed from topic {}", body.topic);
+    let done = json!({ "status": "success", "message": message });
+    Ok((body.about(), Json(done)))
+}
+
+/// Why subscriptions have not changed: 500 there.
+fn unchanged(error: SubscriptionError, what: &str) -> Problem {
+    let detail = match error {
+        SubscriptionError::Connection(ConnectionError::NotConnected(why))
+            if why == Connection::NOT_CONNECTED =>
+        {
+            why
+        }
+        SubscriptionError::Connection(ConnectionError::NotConnected(why)) => {
+            format!("Failed to connect to MQTT broker: {why}")
+        }
+        SubscriptionError::Connection(ConnectionError::Refused(why)) => {
+            format!("Failed to {what} topic: {why}")
+        }
+        SubscriptionError::Tables(error) => format!("Failed to {what} topic: {}", error.told()),
+    };
+    Problem::new(ProblemKind::Internal, detail)
+}
+
+/// `GET /status`: the brokers that were used since the start, or have subscriptions.
+pub(super) async fn status(State(api): State<Api>, InTenant(tenant): InTenant) -> Json<Value> {
+    let mut brokers = Map::new();
+    let mut are_connected = true;
+    if api.internal_use.0.load(Ordering::Relaxed) {
+        let is_open = !api.control.info.listeners.is_empty();
+        are_connected &= is_open;
+        let state = json!({ "connected": is_open, "subscriptions": [] });
+        brokers.insert(INTERNAL.to_owned(), state);
+    }
+    let all = api.control.integrations();
+    let all = all.map_or_else(Vec::new, |all| all.connections(tenant));
+    for one in all.iter().filter(|one| one.is_used()) {
+        let is_connected = one.is_connected();
+        are_connected &= is_connected;
+        let state = json!({ "connected": is_connected, "subscriptions": one.subscriptions() });
+        brokers.insert(one.name().to_owned(), state);
+    }
+    let status = match (brokers.is_empty(), are_connected) {
+        (true, _) => "no_clients",
+        (false, true) => "ok",
+        (false, false) => "partial",
+    };
+    Json(json!({ "status": status, "brokers": brokers, "timestamp": Moment::now() }))
+}

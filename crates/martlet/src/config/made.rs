@@ -1,0 +1,234 @@
+//! Bridges that the API adds: their settings are JSON, with the keys of a table `[[bridges]]`.
+
+use std::path::PathBuf;
+
+use martlet_codec::QoS;
+use martlet_control::integrations::{
+    AllowedNetworks, BridgeMaker, ConfiguredSink, Surroundings, Table, TableValue, Unusable,
+};
+use martlet_integrate::SecretValue;
+use martlet_integrate::bridge::{DEFAULT_QOS, Direction, TopicRule};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::bridges::checked_line;
+use super::load::{expectation, nearest, nearest_of};
+use super::masking::refers_alone;
+use super::schema::Kind;
+use super::sinks::{BRIDGE, sink_of, table_kinds};
+
+/// Keys that name files of the node: only who sees the whole node may have them read.
+const FILES: &[&str] = &["ca_file", "ca_directory", "certificate_file", "key_file"];
+/// Keys that stand in the path and the query of the request.
+const ELSEWHERE: &[&str] = &["name", "tenant"];
+
+/// Makes bridges of the settings that the API was given.
+#[derive(Clone, Debug)]
+pub(crate) struct MadeBridges {
+    /// Relative paths begin here.
+    pub(crate) data_dir: PathBuf,
+    /// `integrations.allow_private`.
+    pub(crate) allowed: AllowedNetworks,
+    /// Bytes of a queue, where `max_bytes` is not given.
+    pub(crate) queue_bytes: u64,
+}
+
+impl BridgeMaker for MadeBridges {
+    fn make(
+        &self,
+        name: &str,
+        team: &str,
+        settings: &Map<String, Value>,
+        sees_node: bool,
+    ) -> Result<ConfiguredSink, Unusable> {
+        let mut table = vec![("name".to_owned(), TableValue::Text(name.to_owned()))];
+        table.push(("tenant".to_owned(), TableValue::Text(team.to_owned())));
+        for (key, value) in settings {
+            let of_key = |why| Unusable {
+                key: Some(key.clone()),
+                why,
+            };
+            let kind = kind_of(key).map_err(of_key)?;
+            if !sees_node && FILES.contains(&&**key) {
+                let why = "only a caller that sees the whole node may name files of the node";
+                return Err(of_key(why.to_owned()));
+            }
+            // As if it were not there.
+            if value.is_null() {
+                continue;
+            }
+            table.push((key.clone(), value_of(kind, value).map_err(of_key)?));
+        }
+        let surroundings = Surroundings {
+            data_dir: &self.data_dir,
+            allowed: &self.allowed,
+        };
+        let table: Table = table.into_iter().collect();
+        let sink = sink_of(BRIDGE, &table, &surroundings);
+        let sink = sink.map_err(|why| Unusable { key: None, why })?;
+        Ok(sink.bounded(self.queue_bytes))
+    }
+}
+
+/// What the value of a key may be.
+///
+/// # Errors
+/// There is no such key.
+fn kind_of(key: &str) -> Result<Kind, String> {
+    if ELSEWHERE.contains(&key) {
+        return Err(
+            "it stands in the request itself: the name in its path, the team in `team`".to_owned(),
+        );
+    }
+    let bridges = table_kinds().find(|known| known.kind == BRIDGE);
+    let keys = bridges.map_or_else(Vec::new, |known| known.keys);
+    let found = keys.iter().find(|known| known.0 == key);
+    found.map(|known| known.1).ok_or_else(|| {
+        let hint = nearest(&nearest_of(keys.iter().map(|known| known.0), key));
+        format!("it is no key of a bridge{hint}")
+    })
+}
+
+fn value_of(kind: Kind, value: &Value) -> Result<TableValue, String> {
+    let other = || format!("expected {}", expectation(kind));
+    match (kind, value) {
+        (Kind::Integer { min, max }, value) => {
+            let number = value.as_u64().filter(|number| (min..=max).contains(number));
+            number.map(TableValue::Number).ok_or_else(other)
+        }
+        (Kind::NoneOrAtLeast { min }, value) => {
+            let number = value
+                .as_u64()
+                .filter(|number| *number == 0 || *number >= min);
+            number.map(TableValue::Number).ok_or_else(other)
+        }
+        (Kind::Boolean, Value::Bool(flag)) => Ok(TableValue::Flag(*flag)),
+        (Kind::Word(words), Value::String(word)) if words.contains(&&**word) => {
+            Ok(TableValue::Text(word.clone()))
+        }
+        (Kind::Text, Value::String(text)) => Ok(TableValue::Text(text.clone())),
+        (Kind::Secret, Value::String(text)) if refers_alone(text) => {
+            Ok(TableValue::Secret(SecretValue::new(text.clone())))
+        }
+        (Kind::Secret, _) => Err(
+            "expected a reference such as \"${secret:NAME}\", so that no secret stands in the \
+             tables: set the secret with PUT /api/v1/secrets/NAME"
+                .to_owned(),
+        ),
+        (Kind::Topics, Value::Array(topics)) => {
+            let lines = topics.iter().map(topic_line);
+            Ok(TableValue::Texts(lines.collect::<Result<_, _>>()?))
+        }
+        (Kind::Texts, Value::Array(texts)) => {
+            let texts = texts.iter().map(|text| text.as_str().map(str::to_owned));
+            let texts: Option<Vec<String>> = texts.collect();
+            texts.map(TableValue::Texts).ok_or_else(other)
+        }
+        _ => Err(other()),
+    }
+}
+
+/// A topic of a bridge.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Topic {
+    filter: String,
+    direction: String,
+    qos: u8,
+    local_prefix: String,
+    remote_prefix: String,
+}
+
+impl Default for Topic {
+    fn default() -> Self {
+        Self {
+            filter: String::new(),
+            direction: "out".to_owned(),
+            qos: DEFAULT_QOS as u8,
+            local_prefix: String::new(),
+            remote_prefix: String::new(),
+        }
+    }
+}
+
+fn topic_line(topic: &Value) -> Result<String, String> {
+    if let Value::String(line) = topic {
+        return TopicRule::parse(line, DEFAULT_QOS).map(|_| line.clone());
+    }
+    let topic = Topic::deserialize(topic).map_err(|error| error.to_string())?;
+    let direction = Direction::of(&topic.direction).ok_or_else(|| {
+        format!(
+            "direction is {:?}, expected out, in or both",
+            topic.direction
+        )
+    })?;
+    let qos = QoS::from_bits(topic.qos)
+        .ok_or_else(|| format!("qos is {}, expected 0, 1 or 2", topic.qos))?;
+    checked_line(&TopicRule {
+        filter: topic.filter.into(),
+        direction,
+        qos,
+        local_prefix: topic.local_prefix.into(),
+        remote_prefix: topic.remote_prefix.into(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn made(settings: Value, sees_node: bool) -> Result<ConfiguredSink, Unusable> {
+        let maker = MadeBridges {
+            data_dir: PathBuf::from("/data"),
+            allowed: AllowedNetworks::default(),
+            queue_bytes: 1_000_000,
+        };
+        let Value::Object(settings) = settings else {
+            panic!("no object");
+        };
+        maker.make("up", "", &settings, sees_node)
+    }
+
+    #[test]
+    fn a_bridge_is_made_of_json() {
+        let settings = json!({
+            "url": "mqtts://broker.example",
+            "topics": ["a/# out", { "filter": "b/#", "direction": "both", "qos": 2 }],
+            "user": "u", "password": "${secret:up}", "keep_alive_secs": 30, "protocol": "3.1.1",
+            "max_age_secs": 0, "clean_session": null, "ca_file": "ca.pem",
+        });
+        let sink = made(settings, true).expect("a bridge");
+        assert_eq!(sink.secrets().collect::<Vec<_>>(), ["up"]);
+        assert_eq!(sink.settings.filters, ["a/#".into(), "b/#".into()]);
+        assert_eq!(sink.settings.queue.bytes_max, 1_000_000);
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_key() {
+        let with = |key: &str, value: Value| {
+            let mut all = json!({ "url": "mqtt://a", "topics": ["a"] });
+            all[key] = value;
+            made(all, false).expect_err("it is unusable")
+        };
+        for (key, value) in [
+            ("password", json!("known")),
+            ("ca_file", json!("/etc/passwd")),
+            ("keep_alive_secs", json!(1)),
+            ("protocol", json!("4")),
+            ("clean_session", json!("yes")),
+            ("topics", json!([{ "filter": "a", "qos": 3 }])),
+            ("topics", json!([{ "filter": "a", "quality": 1 }])),
+            ("topics", json!(["a sideways"])),
+            ("name", json!("x")),
+            ("pasword", json!("x")),
+        ] {
+            let error = with(key, value);
+            assert_eq!(error.key.as_deref(), Some(key), "{error}");
+            assert!(!error.why.contains("known"), "{error}");
+        }
+        assert!(with("pasword", json!("x")).why.contains("password"));
+        assert_eq!(with("url", json!("http://a")).key, None);
+    }
+}
