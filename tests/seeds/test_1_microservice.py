@@ -1,5 +1,5 @@
 """The document of the MQTT microservice, from top to bottom: its lines as they are printed, but for
-the ports. What it says of webhooks has routes that answer 501; of other brokers: `test_connections`."""
+the ports. What it says of other brokers: `test_connections`."""
 
 import json
 import re
@@ -12,6 +12,7 @@ import martlet_process
 from paho_client import Client
 from programs import Mosquitto
 from test_sinks import until
+from test_webhook_formats import receiver  # noqa: F401
 
 CONFIGURATION = """\
 # MQTT Broker settings
@@ -189,15 +190,6 @@ def test_the_log_is_the_file_where_there_is_one(tmp_path):
         assert asked(node, "GET", "/logs")[0] == 404
 
 
-@pytest.mark.parametrize("method, path", [
-    ("GET", "/webhooks"), ("POST", "/webhooks"), ("GET", "/webhooks/1"), ("PUT", "/webhooks/1"), ("DELETE", "/webhooks/1"),
-])
-def test_a_route_whose_part_is_not_there_says_so(node, method, path):
-    status, kind, body = asked(node, method, path)
-    assert (status, kind, body["status"]) == (501, "application/json", "error")
-    assert "planned" in body["message"]
-
-
 # The message log
 
 
@@ -277,6 +269,109 @@ def test_the_oldest_messages_of_the_log_make_room(tmp_path):
                 client.publish("kept/1", str(number), 1)
         until(lambda: [one["payload"] for one in messages(node)] == [*reversed(range(40, 60))],
               lambda: messages(node))
+
+
+# Webhooks
+
+
+WEBHOOK = {"url": "", "topic_filter": "hook/+", "headers": {"Authorization": "Bearer known-token-1"}}
+
+
+def payloads(receiver):
+    return [body["payload"] for body in receiver.bodies()]
+
+
+def test_webhooks_are_added_changed_and_removed_while_the_node_runs(tmp_path, receiver):
+    started = {"http": True, "data_dir": tmp_path / "data", "settings": ["integrations.allow_private=127.0.0.0/8"]}
+    with martlet_process.Node(**started) as node:
+        status, kind, body = asked(node, "POST", "/webhooks", {**WEBHOOK, "url": receiver.url, "name": "crm"})
+        assert (status, kind, body["message"]) == (201, "application/json", "Webhook created successfully")
+        webhook = body["webhook"]
+        # The defaults that the document names, and no value of a header.
+        assert {key: webhook[key] for key in ("method", "enabled", "timeout", "retry_count", "retry_delay")} == {
+            "method": "POST", "enabled": True, "timeout": 10, "retry_count": 3, "retry_delay": 5}
+        assert webhook["headers"] == {"Authorization": "***"} and webhook["id"].isdigit()
+        path = f"/webhooks/{webhook['id']}"
+        with Client(node, "pump") as client:
+            client.publish("hook/1", '{"t": 1}', 1)
+            client.publish("hook/1", "plain", 0)
+            client.publish("other/1", "no", 1)
+            client.publish("hook/2", "last", 1)
+        until(lambda: payloads(receiver) == [{"t": 1}, "plain", "last"], node.log)
+        _, headers, _ = receiver.seen[0]
+        assert headers["authorization"] == "Bearer known-token-1"
+        assert headers["user-agent"] == "MQTT-Microservice"
+        assert receiver.bodies()[0]["broker"] == "internal"
+        # What is not there stays; a header with the value that answers show stays too.
+        changed = {"topic_filter": "new/#", "headers": {**webhook["headers"], "X-Site": "north"}}
+        status, _, body = asked(node, "PUT", path, changed)
+        assert (status, body["message"], body["webhook"]["name"]) == (200, "Webhook updated successfully", "crm")
+    with martlet_process.Node(**started) as node:
+        assert asked(node, "GET", path)[2]["webhook"]["topic_filter"] == "new/#"
+        with Client(node, "pump") as client:
+            client.publish("hook/1", "no", 1)
+            client.publish("new/1", "changed", 1)
+        until(lambda: payloads(receiver)[3:] == ["changed"], node.log)
+        headers = receiver.seen[-1][1]
+        assert (headers["authorization"], headers["x-site"]) == ("Bearer known-token-1", "north")
+        assert asked(node, "PUT", path, {"enabled": False})[2]["webhook"]["enabled"] is False
+        with Client(node, "pump") as client:
+            client.publish("new/1", "while it is off", 1)
+        assert asked(node, "PUT", path, {"enabled": True})[0] == 200
+        with Client(node, "pump") as client:
+            client.publish("new/1", "on again", 1)
+        until(lambda: payloads(receiver)[4:] == ["on again"], node.log)
+        listed = asked(node, "GET", "/webhooks")[2]
+        assert (listed["count"], listed["webhooks"][0]["id"]) == (1, webhook["id"])
+        told = asked(node, "DELETE", path)
+        assert told[2] == {"status": "success", "message": f"Webhook {webhook['id']} deleted successfully"}
+        for method in ("GET", "PUT", "DELETE"):
+            status, _, body = asked(node, method, path, {} if method == "PUT" else None)
+            assert (status, body["status"]) == (404, "error") and body["message"].startswith("Webhook not found")
+        # No secret is left behind, and none was ever shown.
+        assert asked(node, "GET", "/api/v1/secrets")[2]["items"] == []
+        assert "known-token-1" not in node.log()
+
+
+def test_a_webhook_retries_with_its_pause_and_gives_up(tmp_path, receiver):
+    receiver.answer = lambda body: 500 if body["payload"] == "bad" else 204
+    settings = ["integrations.allow_private=127.0.0.0/8"]
+    with martlet_process.Node(http=True, data_dir=tmp_path / "data", settings=settings) as node:
+        webhook = {**WEBHOOK, "url": receiver.url, "retry_count": 2, "retry_delay": 1}
+        webhook = asked(node, "POST", "/webhooks", webhook)[2]["webhook"]
+        with Client(node, "pump") as client:
+            client.publish("hook/1", "bad", 1)
+            client.publish("hook/1", "good", 1)
+        until(lambda: payloads(receiver) == ["good"], node.log)
+        assert len(receiver.bodies(500)) == 3
+        letters = f"/api/v1/integrations/webhook/{webhook['id']}/dead-letters"
+        assert len(asked(node, "GET", letters)[2]["items"]) == 1
+
+
+@pytest.mark.parametrize("wrong, says", [
+    ({"topic_filter": "a"}, "URL is required"), ({"url": "http://127.0.0.1/"}, "Topic filter is required"),
+    ({"url": "http://10.0.0.1/", "topic_filter": "a"}, "integrations.allow_private"),
+    ({"url": "gopher://h/", "topic_filter": "a"}, "Invalid webhook: "),
+    ({"url": "http://127.0.0.1/", "topic_filter": "a", "headers": {"Host": "x"}}, "Invalid webhook: "),
+])
+def test_what_is_wrong_with_a_webhook_is_told(wrong, says):
+    with martlet_process.Node(http=True, settings=["integrations.allow_private=127.0.0.0/8"]) as node:
+        status, kind, body = asked(node, "POST", "/webhooks", wrong)
+        assert (status, kind, body["status"]) == (400, "application/json", "error") and says in body["message"]
+        assert asked(node, "GET", "/webhooks")[2]["count"] == 0
+
+
+def test_the_variables_of_a_webhook_send_it_every_message(tmp_path, receiver):
+    variables = {"MQTT_BROKER_ENABLED": "true", "MQTT_BROKER_AUTH_ENABLED": "false", "WEBHOOK_ENABLED": "true",
+                 "WEBHOOK_URL": receiver.url, "WEBHOOK_RETRY_COUNT": "1", "WEBHOOK_RETRY_DELAY": "1"}
+    with martlet_process.Node(http=True, variables=variables.items(), data_dir=tmp_path / "data") as node:
+        with Client(node, "pump") as client:
+            client.publish("any/topic", "one", 0)
+            client.publish("other", "two", 2)
+        until(lambda: payloads(receiver) == ["one", "two"], node.log)
+        assert asked(node, "GET", "/webhooks")[2]["count"] == 0
+    done = martlet_process.run("config", "show", "--json")
+    assert done.returncode == 0
 
 
 @pytest.mark.parametrize("method, path, status", [

@@ -48,7 +48,7 @@ def nodes():
         compat = golden.get("compat", "1,2,3,4")
         if compat not in started:
             started[compat] = martlet_process.Node(
-                http=True, settings=[f"http.compat={compat}", "http.rate=0"],
+                http=True, settings=[f"http.compat={compat}", "http.rate=0", "integrations.allow_private=127.0.0.0/8"],
                 variables={"IOTFLOW_ADMIN_TOKEN": TOKEN}.items())
         return started[compat]
 
@@ -69,6 +69,8 @@ class Request:
         self.path = path.replace("{number}", str(device["number"]))
         if "{message}" in path or path == "/messages":
             self.path = path.replace("{message}", kept_message(node))
+        if "{webhook}" in path or path == "/webhooks":
+            self.path = path.replace("{webhook}", added_webhook(node))
         as_administrator = ADMIN if self.system == "3" else KEY
         self.shown = key_of(device) if golden["as"] == "device" else as_administrator
 
@@ -104,6 +106,16 @@ def kept_message(node):
     message = {"topic": "test/topic", "payload": "kept", "qos": 1}
     assert asked(node, "POST", "/publish", message, *KEY)[0] == 200
     return asked(node, "GET", "/messages?limit=1", None, *KEY)[2]["messages"][0]["id"]
+
+
+def added_webhook(node):
+    """The id of a webhook; all of them go at the next call, as there may be 100 at most."""
+    for one in asked(node, "GET", "/webhooks?limit=1000", None, *KEY)[2]["webhooks"]:
+        asked(node, "DELETE", f"/webhooks/{one['id']}", None, *KEY)
+    webhook = {"url": "http://127.0.0.1:9/hook", "topic_filter": "none/#"}
+    told = asked(node, "POST", "/webhooks", webhook, *KEY)
+    assert told[0] == 201, told
+    return told[2]["webhook"]["id"]
 
 
 @pytest.mark.parametrize("name", GOLDEN)

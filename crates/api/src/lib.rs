@@ -18,6 +18,7 @@
     reason = "what utoipa's attribute makes of `params(…)` is qualified"
 )]
 
+mod added;
 mod admin;
 mod api;
 mod backup;
@@ -65,6 +66,7 @@ mod tenant;
 pub mod time;
 mod topics;
 mod traces;
+mod webhooks;
 mod why;
 mod wording;
 mod words;

@@ -16,8 +16,9 @@ use crate::guard::{Access, Audited, guarded};
 use crate::openapi::{self, Document};
 use crate::{
     admin, backup, bridges, clients, compat, docs, events, explain, frame, health, history,
-    integrations, lockouts, logs, mqtt_session, node_setup, problem, problem_page, publish, registry,
-    request, retained, secrets, session, setup, subscriptions, topics, traces, why,
+    integrations, lockouts, logs, mqtt_session, node_setup, problem, problem_page, publish,
+    registry, request, retained, secrets, session, setup, subscriptions, topics, traces, webhooks,
+    why,
 };
 
 /// The routes of a node. Who accepts connections says by [`Connection`](crate::Connection) in the
@@ -164,6 +165,10 @@ fn declared(routes: Routes) -> Routes {
         .add_of_tables(Scoped(Scope::IntegrationsRead), routes!(bridges::show))
         .add_of_tables(Scoped(Scope::IntegrationsWrite), routes!(bridges::set))
         .add_of_tables(Scoped(Scope::IntegrationsWrite), routes!(bridges::remove))
+        .add_of_tables(Scoped(Scope::IntegrationsRead), routes!(webhooks::list))
+        .add_of_tables(Scoped(Scope::IntegrationsRead), routes!(webhooks::show))
+        .add_of_tables(Scoped(Scope::IntegrationsWrite), routes!(webhooks::set))
+        .add_of_tables(Scoped(Scope::IntegrationsWrite), routes!(webhooks::remove))
         .add_of_tables(Scoped(Scope::IntegrationsRead), routes!(secrets::list))
         .add_of_tables(Scoped(Scope::IntegrationsWrite), routes!(secrets::set))
         .add_of_tables(Scoped(Scope::IntegrationsWrite), routes!(secrets::remove))

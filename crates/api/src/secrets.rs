@@ -173,13 +173,13 @@ pub(crate) async fn remove(
 }
 
 /// Integrations go by a change before it is answered.
-async fn in_force(api: &Api) {
+pub(crate) async fn in_force(api: &Api) {
     if let Some(all) = api.control.integrations() {
         all.renew_secrets().await;
     }
 }
 
-fn store(api: &Api) -> Result<&SecretStore, Problem> {
+pub(crate) fn store(api: &Api) -> Result<&SecretStore, Problem> {
     let store = api.control.secrets();
     let store =
         store.ok_or_else(|| Problem::unavailable("the node keeps no secrets".to_owned()))?;

@@ -45,7 +45,9 @@ impl MessageLog {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now = now.map_or(0, |now| now.as_nanos() as u64);
         let next = |last: u64| Some(now.max(last + 1));
-        let before = self.last.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        let before = self
+            .last
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
         let before = before.unwrap_or_default();
         self.id_of(&now.max(before + 1))
     }

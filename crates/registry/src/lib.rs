@@ -16,7 +16,8 @@
 //! * `bans`, `presence`, `idempotency`: bans, connected clients, answers to earlier requests
 //! * `message_log`: messages that other programs read and confirm
 //! * `dead_letters`, `integrations`: messages that integrations refused, and their states
-//! * `bridges`: bridges that were added by the API, and subscriptions at other brokers
+//! * `added_integrations`, `bridge_subscriptions`: integrations that were added by the API, and
+//!   subscriptions at other brokers
 //! * `secrets`: sealed secrets of other systems
 //! * `audit`: who changed what, and whose objects they see
 //! * `foreign`: databases of other systems, and the devices in them
@@ -26,10 +27,11 @@
 #![forbid(unsafe_code)]
 
 mod activity;
+mod added_integrations;
 mod api_keys;
 mod audit;
 mod bans;
-mod bridges;
+mod bridge_subscriptions;
 mod changes;
 mod client_ids;
 mod configuration;
@@ -68,10 +70,11 @@ mod users;
 use std::path::PathBuf;
 
 pub use activity::{Activity, Heard};
+pub use added_integrations::{ADDED_MAX, AddedIntegration};
 pub use api_keys::{ApiKey, NewApiKey};
 pub use audit::{Actor, AuditEntry, AuditFilter, AuditKept, AuditLine, NewAuditEntry, Scope};
 pub use bans::{Ban, BanKind, NewBan};
-pub use bridges::{BRIDGES_MAX, Bridge, BridgeSubscription};
+pub use bridge_subscriptions::BridgeSubscription;
 pub use client_ids::ClientIds;
 pub use configuration::{DataType, Setting};
 pub use credentials::{Credential, CredentialKind, CredentialUse, NewCredential, ROTATION_GRACE};

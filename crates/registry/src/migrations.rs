@@ -122,9 +122,9 @@ const MIGRATIONS: &[Step] = &[
     },
     Step {
         version: 18,
-        name: "bridges",
-        sqlite: include_str!("../migrations/0018_bridges.sql"),
-        postgres: include_str!("../migrations/0018_bridges.sql"),
+        name: "added integrations",
+        sqlite: include_str!("../migrations/0018_added_integrations.sql"),
+        postgres: include_str!("../migrations/0018_added_integrations.sql"),
     },
     Step {
         version: 19,

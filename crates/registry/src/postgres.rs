@@ -77,7 +77,7 @@ const MADE_BY: &[(i64, &[&str])] = &[
     (4, &["audit"]),
     (8, &["integration_states", "dead_letters"]),
     (9, &["secrets"]),
-    (18, &["bridges", "bridge_subscriptions"]),
+    (18, &["added_integrations", "bridge_subscriptions"]),
     (19, &["message_log"]),
 ];
 

@@ -6,11 +6,12 @@ pub(crate) mod brokers;
 mod log;
 mod messages;
 pub(crate) mod metrics;
+mod webhooks;
 
 use axum::Json;
 use axum::extract::{Extension, State};
 use axum::http::{HeaderValue, StatusCode};
-use axum::routing::{MethodRouter, get, post, put};
+use axum::routing::{MethodRouter, get, post};
 use martlet_codec::QoS;
 use martlet_control::message_log::LoggedMessage;
 use martlet_control::principal::{Principal, Scope};
@@ -47,7 +48,7 @@ pub(super) fn add_to(routes: CompatRoutes, api: &Api) -> CompatRoutes {
     let with = |scope, methods| guarded(api, Scoped(scope), Audited::Here, methods);
     let messages = Scoped(Scope::MessagesWrite);
     let publish = guarded(api, messages, Audited::Soon, post(publish));
-    let (read, write) = (Scope::IntegrationsRead, Scope::IntegrationsWrite);
+    let write = Scope::IntegrationsWrite;
     let routes = routes
         .route("/publish", publish)
         .route("/status", status(api))
@@ -55,14 +56,7 @@ pub(super) fn add_to(routes: CompatRoutes, api: &Api) -> CompatRoutes {
         .route("/logs", with(Scope::NodeRead, get(log::show)))
         .route("/subscribe", with(write, post(brokers::subscribe)))
         .route("/unsubscribe", with(write, post(brokers::unsubscribe)));
-    messages::add_to(routes, api)
-        .route("/webhooks", with(read, get(webhooks)))
-        .route("/webhooks", with(write, post(webhooks)))
-        .route("/webhooks/{id}", with(read, get(webhooks)))
-        .route(
-            "/webhooks/{id}",
-            with(write, put(webhooks).delete(webhooks)),
-        )
+    webhooks::add_to(messages::add_to(routes, api), api)
 }
 
 /// `GET /status`, where the path is this system's.
@@ -156,17 +150,4 @@ async fn broker_status(State(api): State<Api>) -> Result<Json<Value>, Problem> {
             "clients": counters.connections,
         },
     })))
-}
-
-}
-
-async fn webhooks() -> Problem {
-    not_there(
-        "webhooks by this route are planned; [[sinks.webhook]] in the configuration file has them \
-         now (docs/integrations.md)",
-    )
-}
-
-fn not_there(detail: &str) -> Problem {
-    Problem::new(ProblemKind::NotImplemented, detail)
 }

@@ -1,7 +1,7 @@
 //! Integrations of the node: the sinks that are configured, what operators ask of them, and the
 //! messages that they have refused.
 //!
-//! * `bridges`: bridges that are added, changed and removed while the node runs
+//! * `added`: integrations that are added, changed and removed while the node runs
 //! * `connections`: named connections, and their subscriptions in the tables
 //! * `entry`: one integration that runs
 //! * `host`: the node and its tables, as a runner sees them
@@ -13,7 +13,7 @@
 //! * `teams`: when the tenant of a team is looked for again
 //! * `trouble`: what is wrong with one, in words
 
-mod bridges;
+mod added;
 mod connections;
 mod entry;
 mod host;
@@ -35,7 +35,9 @@ use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
-pub use bridges::{BridgeChange, BridgeError, BridgeMaker, BridgeSeen, Unusable};
+pub use added::{
+    AddedChange, AddedError, AddedKind, AddedSeen, ENABLED, IntegrationMaker, Unusable,
+};
 pub use connections::{PublishTo, SubscriptionError};
 pub use martlet_integrate::AllowedNetworks;
 pub use martlet_integrate::{
@@ -93,9 +95,9 @@ pub struct Integrations {
     entries: RwLock<Arc<[Arc<Entry>]>>,
     store: Arc<SecretStore>,
     tables: Arc<Tables>,
-    /// Makes bridges that are added while the node runs.
-    maker: Arc<dyn BridgeMaker>,
-    /// Held while a bridge is added, changed or removed.
+    /// Makes integrations that are added while the node runs.
+    maker: Arc<dyn IntegrationMaker>,
+    /// Held while an integration is added, changed or removed.
     changing: Mutex<()>,
 }
 
@@ -107,8 +109,8 @@ pub struct IntegrationSettings {
     pub dead_letters: DeadLettersKept,
     /// Secrets of other systems.
     pub secrets: Arc<SecretStore>,
-    /// Makes bridges that are added while the node runs.
-    pub maker: Arc<dyn BridgeMaker>,
+    /// Makes integrations that are added while the node runs.
+    pub maker: Arc<dyn IntegrationMaker>,
 }
 
 impl Integrations {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use reqwest::header::HeaderName;
+
 use super::{Format, WebhookSettings, WebhookSink, check};
 use crate::kind::{ConfiguredSink, Key, Kind, Surroundings, Table, Takes};
 use crate::runner::{OnReject, Settings};
@@ -129,6 +131,9 @@ fn header(line: &str) -> Result<(String, Template), String> {
     let name = name.trim();
     if OWN_HEADERS.contains(&&*name.to_ascii_lowercase()) {
         return Err(format!("{name} is set by the node"));
+    }
+    if HeaderName::from_bytes(name.as_bytes()).is_err() {
+        return Err(format!("{name:?} is no name of a header"));
     }
     Ok((name.to_owned(), Template::parse(value.trim())?))
 }

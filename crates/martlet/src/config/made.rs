@@ -1,10 +1,12 @@
-//! Bridges that the API adds: their settings are JSON, with the keys of a table `[[bridges]]`.
+//! Integrations that the API adds: their settings are JSON, with the keys of a table in the
+//! configuration.
 
 use std::path::PathBuf;
 
 use martlet_codec::QoS;
 use martlet_control::integrations::{
-    AllowedNetworks, BridgeMaker, ConfiguredSink, Surroundings, Table, TableValue, Unusable,
+    AddedKind, AllowedNetworks, ConfiguredSink, ENABLED, IntegrationMaker, Surroundings, Table,
+    TableValue, Unusable,
 };
 use martlet_integrate::SecretValue;
 use martlet_integrate::bridge::{DEFAULT_QOS, Direction, TopicRule};
@@ -15,16 +17,18 @@ use super::bridges::checked_line;
 use super::load::{expectation, nearest, nearest_of};
 use super::masking::refers_alone;
 use super::schema::Kind;
-use super::sinks::{BRIDGE, sink_of, table_kinds};
+use super::sinks::{sink_of, table_kinds};
 
 /// Keys that name files of the node: only who sees the whole node may have them read.
 const FILES: &[&str] = &["ca_file", "ca_directory", "certificate_file", "key_file"];
+/// What the node keeps with the settings and does not read.
+const NOTES: &str = "notes";
 /// Keys that stand in the path and the query of the request.
 const ELSEWHERE: &[&str] = &["name", "tenant"];
 
-/// Makes bridges of the settings that the API was given.
+/// Makes integrations of the settings that the API was given.
 #[derive(Clone, Debug)]
-pub(crate) struct MadeBridges {
+pub(crate) struct MadeIntegrations {
     /// Relative paths begin here.
     pub(crate) data_dir: PathBuf,
     /// `integrations.allow_private`.
@@ -33,9 +37,10 @@ pub(crate) struct MadeBridges {
     pub(crate) queue_bytes: u64,
 }
 
-impl BridgeMaker for MadeBridges {
+impl IntegrationMaker for MadeIntegrations {
     fn make(
         &self,
+        of_kind: AddedKind,
         name: &str,
         team: &str,
         settings: &Map<String, Value>,
@@ -48,7 +53,12 @@ impl BridgeMaker for MadeBridges {
                 key: Some(key.clone()),
                 why,
             };
-            let kind = kind_of(key).map_err(of_key)?;
+            match (&**key, value) {
+                (NOTES, _) | (ENABLED, Value::Bool(_)) => continue,
+                (ENABLED, _) => return Err(of_key("expected true or false".to_owned())),
+                _ => {}
+            }
+            let kind = kind_of(of_kind, key).map_err(of_key)?;
             if !sees_node && FILES.contains(&&**key) {
                 let why = "only a caller that sees the whole node may name files of the node";
                 return Err(of_key(why.to_owned()));
@@ -64,7 +74,7 @@ impl BridgeMaker for MadeBridges {
             allowed: &self.allowed,
         };
         let table: Table = table.into_iter().collect();
-        let sink = sink_of(BRIDGE, &table, &surroundings);
+        let sink = sink_of(of_kind.name(), &table, &surroundings);
         let sink = sink.map_err(|why| Unusable { key: None, why })?;
         Ok(sink.bounded(self.queue_bytes))
     }
@@ -74,18 +84,18 @@ impl BridgeMaker for MadeBridges {
 ///
 /// # Errors
 /// There is no such key.
-fn kind_of(key: &str) -> Result<Kind, String> {
+fn kind_of(of_kind: AddedKind, key: &str) -> Result<Kind, String> {
     if ELSEWHERE.contains(&key) {
         return Err(
             "it stands in the request itself: the name in its path, the team in `team`".to_owned(),
         );
     }
-    let bridges = table_kinds().find(|known| known.kind == BRIDGE);
-    let keys = bridges.map_or_else(Vec::new, |known| known.keys);
+    let known = table_kinds().find(|known| known.kind == of_kind.name());
+    let keys = known.map_or_else(Vec::new, |known| known.keys);
     let found = keys.iter().find(|known| known.0 == key);
     found.map(|known| known.1).ok_or_else(|| {
         let hint = nearest(&nearest_of(keys.iter().map(|known| known.0), key));
-        format!("it is no key of a bridge{hint}")
+        format!("it is no key of a {}{hint}", of_kind.name())
     })
 }
 
@@ -119,6 +129,10 @@ fn value_of(kind: Kind, value: &Value) -> Result<TableValue, String> {
             let lines = topics.iter().map(topic_line);
             Ok(TableValue::Texts(lines.collect::<Result<_, _>>()?))
         }
+        (Kind::Headers, Value::Array(lines)) => {
+            let lines = lines.iter().map(header_line);
+            Ok(TableValue::Texts(lines.collect::<Result<_, _>>()?))
+        }
         (Kind::Texts, Value::Array(texts)) => {
             let texts = texts.iter().map(|text| text.as_str().map(str::to_owned));
             let texts: Option<Vec<String>> = texts.collect();
@@ -127,6 +141,33 @@ fn value_of(kind: Kind, value: &Value) -> Result<TableValue, String> {
         _ => Err(other()),
     }
 }
+
+/// A header, `Name: value`. What is secret by its name refers to a secret.
+fn header_line(line: &Value) -> Result<String, String> {
+    let expected = "expected texts such as \"X-Source: martlet\"";
+    let line = line.as_str().ok_or(expected)?;
+    let (name, value) = line.split_once(':').ok_or(expected)?;
+    let name = name.trim().to_ascii_lowercase();
+    let is_secret = SECRET_HEADERS.iter().any(|word| name.contains(word));
+    if is_secret && !value.contains("${secret:") {
+        return Err(format!(
+            "the header {name:?}: expected a reference such as \"{name}: ${{secret:NAME}}\", so that \
+             no secret stands in the tables: set the secret with PUT /api/v1/secrets/NAME"
+        ));
+    }
+    Ok(line.to_owned())
+}
+
+/// Parts of names of headers whose values are secret.
+const SECRET_HEADERS: &[&str] = &[
+    "auth",
+    "cookie",
+    "key",
+    "password",
+    "secret",
+    "signature",
+    "token",
+];
 
 /// A topic of a bridge.
 #[derive(Debug, Deserialize)]
@@ -180,7 +221,7 @@ mod tests {
     use super::*;
 
     fn made(settings: Value, sees_node: bool) -> Result<ConfiguredSink, Unusable> {
-        let maker = MadeBridges {
+        let maker = MadeIntegrations {
             data_dir: PathBuf::from("/data"),
             allowed: AllowedNetworks::default(),
             queue_bytes: 1_000_000,
@@ -188,7 +229,7 @@ mod tests {
         let Value::Object(settings) = settings else {
             panic!("no object");
         };
-        maker.make("up", "", &settings, sees_node)
+        maker.make(AddedKind::Bridge, "up", "", &settings, sees_node)
     }
 
     #[test]

@@ -43,7 +43,7 @@ pub(crate) use load::{
     Effective, HttpAddress, Imported, Overlay, environment, environment_name, expectation,
     import_mosquitto, load,
 };
-pub(crate) use made::MadeBridges;
+pub(crate) use made::MadeIntegrations;
 pub(crate) use masking::shown as shown_of_sink;
 pub(crate) use message_log::MessageLogConfig;
 pub(crate) use registry::{

@@ -11,6 +11,7 @@ mod http;
 mod ignored;
 mod listeners;
 mod nats;
+mod webhook;
 
 pub(crate) use connections::ENDS as ENDS_OF_CONNECTIONS;
 pub(crate) use http::{add_http_listeners, with_host};
@@ -167,6 +168,30 @@ pub(crate) const NAMES: &[(&str, &str)] = &[
         "Their password. `${secret:NAME}` refers to a secret of the node.",
     ),
     (
+        "WEBHOOK_ENABLED",
+        "`true`: the webhook `webhook/microservice` gets every message, QoS 0 too, in the form of the \
+         microservice, see [webhooks](integrations.md#formats). Needs no \
+         `integrations.allow_private` for loopback and private addresses, which the start reports.",
+    ),
+    ("WEBHOOK_URL", "Where its requests go."),
+    (
+        "WEBHOOK_METHOD",
+        "Their method: POST, PUT or PATCH; POST if it is not given.",
+    ),
+    (
+        "WEBHOOK_TIMEOUT",
+        "Time limit of a request, seconds; 10 if it is not given.",
+    ),
+    (
+        "WEBHOOK_RETRY_COUNT",
+        "Attempts of a message after the first one, while the receiver fails at it; 3 if it is not \
+         given. Then the message is a dead letter. A receiver that cannot be reached is waited for.",
+    ),
+    (
+        "WEBHOOK_RETRY_DELAY",
+        "Longest pause between attempts, seconds; 5 if it is not given.",
+    ),
+    (
         "NATS_URL",
         "The sink `nats/service-mqtt` forwards every message of all tenants, QoS 0 too, to \
          `raw.<username>` there, see [NATS](integrations.md#nats). Needs no \
@@ -290,6 +315,12 @@ const GENERIC: &[&str] = &[
     "RATE_LIMIT_BURST",
     "NATS_URL",
     "PUBLISH_TIMEOUT_SEC",
+    "WEBHOOK_ENABLED",
+    "WEBHOOK_URL",
+    "WEBHOOK_METHOD",
+    "WEBHOOK_TIMEOUT",
+    "WEBHOOK_RETRY_COUNT",
+    "WEBHOOK_RETRY_DELAY",
 ];
 
 /// Names that only one of these systems has.
@@ -323,6 +354,7 @@ pub(crate) fn read(
     names.log()?;
     names.http()?;
     names.nats()?;
+    names.webhook()?;
     names.connections()?;
     names.listeners()
 }

@@ -4,14 +4,15 @@
 //! Here are the keys that all kinds have; those of one kind stand with it in `martlet_integrate`.
 
 use std::path::Path;
+use std::time::Duration;
 
 use martlet_broker::{OnFull, PartQueueLimits};
 use martlet_codec::TopicFilter;
 use martlet_control::integrations::{AllowedNetworks, ConfiguredSink, DeadLettersKept};
 use martlet_integrate::file::check_path;
 use martlet_integrate::{
-    KINDS, MAX_ATTEMPTS, OnReject, SOURCES, SecretValue, Settings, Surroundings, Table, TableValue,
-    bridge,
+    Backoff, KINDS, MAX_ATTEMPTS, OnReject, SOURCES, SecretValue, Settings, Surroundings, Table,
+    TableValue, bridge,
 };
 
 use super::load::{ConfigError, Effective, SinkTable};
@@ -73,7 +74,10 @@ pub(crate) fn table_kinds() -> impl Iterator<Item = TableKind> {
         name: None,
         kind: BRIDGE,
         keys: {
-            let common = COMMON_KEYS.into_iter().map(|key| match key.0 {
+            // Its pauses between connections are its own.
+            let common = COMMON_KEYS.into_iter();
+            let common = common.filter(|key| !key.0.starts_with("retry_"));
+            let common = common.map(|key| match key.0 {
                 "keep_qos0" => BRIDGE_KEEP_QOS0_KEY,
                 "tenant" => BRIDGE_TENANT_KEY,
                 _ => key,
@@ -190,7 +194,28 @@ const MAX_ATTEMPTS_KEY: KeyOfSink = (
     "Attempts of one message at which the target fails, by an error of its own such as status 500, or because it ends the connection without an answer. After that the message counts as refused, see on_reject. Default: 10. 0: without end. A target that cannot be reached or is busy is tried without end in any case.",
 );
 
-const COMMON_KEYS: [KeyOfSink; 7] = [
+const RETRY_FIRST_MS_KEY: KeyOfSink = (
+    "retry_first_ms",
+    Kind::Integer {
+        min: 10,
+        max: RETRY_MAX_MS,
+    },
+    "Pause after the first failed attempt, milliseconds. It doubles with each further one, and half of it is left to chance. Default: 500.",
+);
+
+const RETRY_LONGEST_MS_KEY: KeyOfSink = (
+    "retry_longest_ms",
+    Kind::Integer {
+        min: 10,
+        max: RETRY_MAX_MS,
+    },
+    "Longest such pause, milliseconds. Default: 60000.",
+);
+
+/// Longest pause between attempts that may be configured: a day.
+const RETRY_MAX_MS: u64 = 86_400_000;
+
+const COMMON_KEYS: [KeyOfSink; 9] = [
     KEEP_QOS0_KEY,
     MAX_BYTES_KEY,
     MAX_AGE_SECS_KEY,
@@ -198,6 +223,8 @@ const COMMON_KEYS: [KeyOfSink; 7] = [
     TENANT_KEY,
     ON_REJECT_KEY,
     MAX_ATTEMPTS_KEY,
+    RETRY_FIRST_MS_KEY,
+    RETRY_LONGEST_MS_KEY,
 ];
 
 const ON_FULL: &[&str] = &["drop-oldest", "hold"];
@@ -373,6 +400,7 @@ fn common(kind: &'static str, table: &Table) -> Result<Settings, String> {
             let attempts = table.number("max_attempts", u64::from(MAX_ATTEMPTS));
             u32::try_from(attempts).unwrap_or(u32::MAX)
         },
+        backoff: backoff(table),
         queue: PartQueueLimits {
             // 0: the start finds out what is free.
             bytes_max: table.number("max_bytes", 0),
@@ -381,6 +409,19 @@ fn common(kind: &'static str, table: &Table) -> Result<Settings, String> {
         },
         ..Settings::new(kind, name, filters.collect())
     })
+}
+
+fn backoff(table: &Table) -> Backoff {
+    let default = Backoff::default();
+    let pause = |key, default: Duration| {
+        let millis = u64::try_from(default.as_millis()).unwrap_or(u64::MAX);
+        Duration::from_millis(table.number(key, millis))
+    };
+    let first = pause("retry_first_ms", default.first);
+    Backoff {
+        first,
+        longest: pause("retry_longest_ms", default.longest).max(first),
+    }
 }
 
 /// Names stand in Client Identifiers, paths of the API and metrics.

@@ -967,7 +967,7 @@ async fn start_integrations(
     let secrets = SecretStore::new(Arc::clone(tables), node.key_file.clone(), options);
     let secrets = Arc::new(secrets);
     control.set_secrets(Arc::clone(&secrets));
-    let maker = config::MadeBridges {
+    let maker = config::MadeIntegrations {
         data_dir: node.data_dir.clone(),
         allowed,
         queue_bytes: bytes_max,

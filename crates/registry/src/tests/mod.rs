@@ -1,8 +1,8 @@
 //! What is true of all subjects, on both engines: each test runs on SQLite and on PostgreSQL, whose
 //! server the tests start themselves.
 
+mod added_integrations;
 mod audit;
-mod bridges;
 mod device_ids;
 mod devices;
 mod engines;

@@ -6,9 +6,8 @@ use super::connections;
 const CLIENTS: &str = "a setting of clients; martlet pub, sub, rr and bench read it";
 const OTHER_CLIENTS: &str = "a setting of the program that connected to a broker; here it is the \
                              broker itself";
-const WEBHOOKS: &str = "webhooks by these names are planned; use [[sinks.webhook]]";
-const MESSAGE_LOG: &str = "the log of messages that are confirmed is planned; users and devices \
-                           are where registry.url says";
+const MESSAGE_LOG: &str = "the message log is with users and devices, where registry.url says; \
+                           martlet import seed1 imports mqtt-messages.db";
 const TELEMETRY: &str = "storage of telemetry is planned";
 const SESSIONS: &str = "login sessions have random tokens and their own end";
 const BROWSERS: &str = "for the panel's own programs";
@@ -30,7 +29,6 @@ const IGNORED: &[(&str, &str)] = &[
     ("MQTT_MAX_INFLIGHT_MESSAGES", OTHER_CLIENTS),
     ("MQTT_MESSAGE_RETRY_SET", OTHER_CLIENTS),
     ("MQTT_DEFAULT_QOS", OTHER_CLIENTS),
-    ("WEBHOOK_*", WEBHOOKS),
     ("DB_*", MESSAGE_LOG),
     ("REVERB_APP_ID", BROWSERS),
     ("REVERB_APP_SECRET", BROWSERS),
@@ -86,7 +84,6 @@ mod tests {
         for (name, why) in [
             ("MQTT_HIVEMQ_HOST", None),
             ("MQTT_CLIENT_ID", Some(CLIENTS)),
-            ("WEBHOOK_URL", Some(WEBHOOKS)),
             ("DB_PATH", Some(MESSAGE_LOG)),
             ("MQTT__HOST", None),
             ("PATH", None),

@@ -25,7 +25,7 @@ impl Names<'_> {
         };
         let timeout_secs = self.publish_timeout_secs()?;
         let source = format!("environment {source}");
-        if self.has_sink() {
+        if self.has_sink_of("nats", SINK) {
             self.warn(format!(
                 "{source}: not used, the configuration has [[sinks.nats]] with the name {SINK:?}"
             ));
@@ -85,11 +85,12 @@ impl Names<'_> {
         })
     }
 
-    fn has_sink(&self) -> bool {
+    /// Whether the configuration has a sink of this kind and name.
+    pub(super) fn has_sink_of(&self, kind: &str, of: &str) -> bool {
         let mut sinks = self.effective.sinks.iter();
         sinks.any(|sink| {
             let name = sink.keys.get("name").map(|name| &name.value);
-            sink.kind == "nats" && matches!(name, Some(Value::Text(name)) if name == SINK)
+            sink.kind == kind && matches!(name, Some(Value::Text(name)) if name == of)
         })
     }
 }

@@ -1,12 +1,13 @@
-//! Bridges that are added, changed and removed while the node runs. The tables keep them, for this
-//! node alone: two nodes with one Client Identifier would end each other's connections.
+//! Integrations that are added, changed and removed while the node runs: bridges and webhooks. The
+//! tables keep them, for this node alone: two nodes would deliver twice, and two bridges with one
+//! Client Identifier would end each other's connections.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use martlet_broker::TenantId;
-use martlet_integrate::{ConfiguredSink, Host as _, bridge};
-use martlet_registry::{Actor, Bridge, RegistryError, Scope};
+use martlet_integrate::{ConfiguredSink, Host as _, bridge, webhook};
+use martlet_registry::{Actor, AddedIntegration, RegistryError, Scope};
 use serde_json::{Map, Value};
 use tracing::{info, warn};
 
@@ -15,16 +16,42 @@ use super::entry::Entry;
 use super::{Integrations, end_queue, tell_ended};
 use crate::tables::TablesError;
 
-/// Kind of the integrations that are bridges.
-const KIND: &str = bridge::KIND.name;
-/// Time that the delivery under way may take when a bridge is changed or removed.
+/// Kinds of integrations that may be added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddedKind {
+    /// A bridge to another broker.
+    Bridge,
+    /// A webhook.
+    Webhook,
+}
+
+impl AddedKind {
+    const ALL: [Self; 2] = [Self::Bridge, Self::Webhook];
+
+    /// Its name, as integrations have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bridge => bridge::KIND.name,
+            Self::Webhook => webhook::KIND.name,
+        }
+    }
+
+    fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+/// Time that the delivery under way may take when one is changed or removed.
 const STOPPED_WITHIN: Duration = Duration::from_secs(5);
-/// Time for which the one who adds a bridge waits until the node keeps messages for it.
+/// Time for which the one who adds one waits until the node keeps messages for it.
 const ATTACHED_WITHIN: Duration = Duration::from_secs(5);
 /// Pause after the tables did not answer.
 const AGAIN_AFTER: Duration = Duration::from_secs(2);
 
-/// Why settings are no bridge.
+/// The setting that says whether an added integration runs.
+pub const ENABLED: &str = "enabled";
+
+/// Why settings are unusable.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{why}")]
 pub struct Unusable {
@@ -34,15 +61,17 @@ pub struct Unusable {
     pub why: String,
 }
 
-/// Makes bridges of their settings. The program implements it: it knows the configuration.
-pub trait BridgeMaker: Send + Sync + 'static {
-    /// A bridge of this name, for the messages of the team of this id; empty: the common tenant.
+/// Makes integrations of their settings. The program implements it: it knows the configuration.
+pub trait IntegrationMaker: Send + Sync + 'static {
+    /// An integration of this kind and name, for the messages of the team of this id; empty: the
+    /// common tenant.
     /// `sees_node` says whether who asks for it may have the node read files.
     ///
     /// # Errors
     /// A setting is unknown or unusable.
     fn make(
         &self,
+        kind: AddedKind,
         name: &str,
         team: &str,
         settings: &Map<String, Value>,
@@ -50,16 +79,16 @@ pub trait BridgeMaker: Send + Sync + 'static {
     ) -> Result<ConfiguredSink, Unusable>;
 }
 
-/// Why a bridge is not added, changed or removed.
+/// Why an integration is not added, changed or removed.
 #[derive(Debug, thiserror::Error)]
-pub enum BridgeError {
+pub enum AddedError {
     /// Its settings are unusable.
     #[error(transparent)]
     Unusable(#[from] Unusable),
-    /// The configuration has a bridge of this name.
+    /// The configuration has one of this kind and name.
     #[error("{0}")]
     Configured(String),
-    /// There is no bridge of this name.
+    /// There is none of this name.
     #[error("{0}")]
     NotFound(String),
     /// The tables say so, or cannot be used.
@@ -67,58 +96,65 @@ pub enum BridgeError {
     Tables(#[from] TablesError),
 }
 
-/// A bridge that is to be added or changed.
+/// An integration that is to be added or changed.
 #[derive(Clone, Debug)]
-pub struct BridgeChange {
-    /// Name, which no other bridge of the node has.
+pub struct AddedChange {
+    /// Kind.
+    pub kind: AddedKind,
+    /// Name, which no other integration of this kind and node has.
     pub name: String,
-    /// Id of the team whose messages it carries; empty: the common tenant.
+    /// Id of the team whose messages it takes; empty: the common tenant.
     pub team: String,
-    /// Its settings: the keys of a table `[[bridges]]` but `name` and `tenant`.
+    /// Its settings: the keys of its table in the configuration but `name` and `tenant`.
     pub settings: Map<String, Value>,
 }
 
-/// A bridge as a caller sees it.
+/// An integration of such a kind as a caller sees it.
 #[derive(Clone, Debug)]
-pub struct BridgeSeen {
-    /// Name, which no other bridge of the node has.
+pub struct AddedSeen {
+    /// Name, which no other integration of this kind and node has.
     pub name: String,
-    /// Team whose messages it carries; empty: the common tenant.
+    /// Team whose messages it takes; empty: the common tenant.
     pub team: String,
     /// What the tables have of it; none: it is of the configuration.
-    pub added: Option<Bridge>,
+    pub added: Option<AddedIntegration>,
     /// What it does now, in a word; none: it does not run.
     pub state: Option<&'static str>,
 }
 
 impl Integrations {
-    /// Bridges that a caller sees: those of the configuration, and then those that were added.
+    /// Integrations of a kind that a caller sees: those of the configuration, and then those that
+    /// were added.
     ///
     /// # Errors
     /// The tables cannot be read.
-    pub async fn bridges(
+    pub async fn seen_of(
         &self,
+        kind: AddedKind,
         scope: Scope,
         tenant: Option<TenantId>,
-    ) -> Result<Vec<BridgeSeen>, BridgeError> {
-        let added = self.added(scope).await?;
+    ) -> Result<Vec<AddedSeen>, AddedError> {
+        let added = self.added(scope).await?.into_iter();
+        let added = added.filter(|one| one.kind == kind.name());
         let entries = self.entries();
-        let running = entries.iter().filter(|entry| entry.handle.kind() == KIND);
+        let running = entries
+            .iter()
+            .filter(|entry| entry.handle.kind() == kind.name());
         let word = |entry: &Arc<Entry>| entry.state().activity.word();
         let configured = running
             .clone()
             .filter(|entry| !entry.is_added && self.is_of(entry, tenant))
-            .map(|entry| BridgeSeen {
+            .map(|entry| AddedSeen {
                 name: entry.settings.name.to_string(),
                 team: entry.settings.tenant.to_string(),
                 added: None,
                 state: Some(word(entry)),
             });
-        let mut all: Vec<BridgeSeen> = configured.collect();
-        all.extend(added.into_iter().map(|one| {
+        let mut all: Vec<AddedSeen> = configured.collect();
+        all.extend(added.map(|one| {
             let mut running = running.clone();
             let own = running.find(|entry| entry.is_added && *entry.settings.name == *one.name);
-            BridgeSeen {
+            AddedSeen {
                 name: one.name.clone(),
                 team: one.team.clone(),
                 state: own.map(word),
@@ -128,45 +164,51 @@ impl Integrations {
         Ok(all)
     }
 
-    async fn added(&self, scope: Scope) -> Result<Vec<Bridge>, TablesError> {
+    async fn added(&self, scope: Scope) -> Result<Vec<AddedIntegration>, TablesError> {
         let node = self.host.name().to_owned();
-        let read = self
-            .tables
-            .read(move |registry| Box::pin(async move { registry.bridges(&scope, &node).await }));
+        let read = self.tables.read(move |registry| {
+            Box::pin(async move { registry.added_integrations(&scope, &node).await })
+        });
         read.await
     }
 
-    /// Adds a bridge, or changes the one of this name. Messages that wait in its queue stay.
+    /// Adds an integration, or changes the one of this kind and name. Messages that wait in its queue stay.
     /// Returns whether it is new.
     ///
     /// # Errors
     /// Its settings are unusable, its name is taken, or the tables cannot be changed. Nothing has
     /// changed then.
-    pub async fn set_bridge(
-        &self,
-        actor: Actor,
-        change: BridgeChange,
-    ) -> Result<bool, BridgeError> {
+    pub async fn set_added(&self, actor: Actor, change: AddedChange) -> Result<bool, AddedError> {
         let _changing = self.changing.lock().await;
-        let BridgeChange {
+        let AddedChange {
+            kind,
             name,
             team,
             settings,
         } = change;
         let sees_node = actor.scope == Scope::All;
-        let sink = self.maker.make(&name, &team, &settings, sees_node)?;
-        self.expect_not_configured(&name)?;
+        let sink = self.maker.make(kind, &name, &team, &settings, sees_node)?;
+        self.expect_not_configured(kind, &name)?;
+        let is_enabled = is_enabled(&settings);
         let text = Value::Object(settings).to_string();
         let (node, of, owner) = (self.host.name().to_owned(), name.clone(), team.clone());
         let written = self.tables.note(move |registry| {
             Box::pin(async move {
-                let of = (node.as_str(), of.as_str());
-                registry.set_bridge(&actor, of, &owner, &text).await
+                let of = (kind.name(), of.as_str());
+                let set = registry.set_added_integration(&actor, &node, of, &owner, &text);
+                set.await
             })
         });
         let is_new = written.await?;
         let saved = self.saved_subscriptions().await;
-        self.end(&name).await;
+        let ended_before = self.end(kind, &name).await;
+        if !is_enabled {
+            // What it would not deliver is not kept for it.
+            if let Some(ended) = ended_before {
+                self.end_queues_of(&ended).await;
+            }
+            return Ok(is_new);
+        }
         let entry = self.started(&sink, true);
         match (&entry.connection, saved) {
             (Some(connection), Ok(saved)) => restore(connection, &saved),
@@ -181,40 +223,51 @@ impl Integrations {
         self.set_entries(entries);
         // One that is not attached in time is in health.
         let _ = tokio::time::timeout(ATTACHED_WITHIN, entry.handle.attached()).await;
-        let bridge = &*name;
-        info!(bridge, is_new, "a bridge was added or changed by the API");
+        let integration = &*entry.handle.client_id();
+        info!(
+            integration,
+            is_new, "an integration was added or changed by the API"
+        );
         Ok(is_new)
     }
 
-    /// Removes a bridge that was added, with the messages in its queue.
+    /// Removes an integration that was added, with the messages in its queue.
     ///
     /// # Errors
     /// There is none, the caller does not see it, or the tables cannot be changed.
-    pub async fn remove_bridge(&self, actor: Actor, name: &str) -> Result<(), BridgeError> {
+    pub async fn remove_added(
+        &self,
+        actor: Actor,
+        kind: AddedKind,
+        name: &str,
+    ) -> Result<(), AddedError> {
         let _changing = self.changing.lock().await;
         let (node, of) = (self.host.name().to_owned(), name.to_owned());
         let removed = self.tables.note(move |registry| {
-            Box::pin(async move { registry.remove_bridge(&actor, &node, &of).await })
+            Box::pin(async move {
+                let of = (kind.name(), of.as_str());
+                registry.remove_added_integration(&actor, &node, of).await
+            })
         });
         match removed.await {
             Err(TablesError::Registry(RegistryError::NotFound(why))) => {
                 // Who does not see the configuration is told nothing of it.
-                return Err(BridgeError::NotFound(why));
+                return Err(AddedError::NotFound(why));
             }
             done => done?,
         }
-        if let Some(entry) = self.end(name).await {
+        if let Some(entry) = self.end(kind, name).await {
             self.end_queues_of(&entry).await;
         }
         Ok(())
     }
 
-    /// Ends an added bridge, which is there no more then.
-    async fn end(&self, name: &str) -> Option<Arc<Entry>> {
+    /// Ends an added integration, which is there no more then.
+    async fn end(&self, kind: AddedKind, name: &str) -> Option<Arc<Entry>> {
         let mut entries = self.entries().to_vec();
         let at = entries
             .iter()
-            .position(|entry| entry.is_added && entry.is_called(KIND, name))?;
+            .position(|entry| entry.is_added && entry.is_called(kind.name(), name))?;
         let entry = entries.remove(at);
         entry.stop(STOPPED_WITHIN).await;
         self.set_entries(entries);
@@ -229,7 +282,7 @@ impl Integrations {
         let sessions = match self.host.sessions_of_part(tenant, &integration).await {
             Ok(sessions) => sessions,
             Err(error) => {
-                warn!(integration, %error, "the queue of a removed bridge stays until a restart");
+                warn!(integration, %error, "the queue of a removed integration stays until a restart");
                 return;
             }
         };
@@ -237,21 +290,22 @@ impl Integrations {
         for session in sessions {
             messages += end_queue(&self.host, &session).await.unwrap_or_default();
         }
-        tell_ended(&integration, "the bridge was removed", messages);
+        tell_ended(&integration, "the integration was removed", messages);
     }
 
-    fn expect_not_configured(&self, name: &str) -> Result<(), BridgeError> {
-        let found = self.entry(KIND, name);
+    fn expect_not_configured(&self, kind: AddedKind, name: &str) -> Result<(), AddedError> {
+        let kind = kind.name();
+        let found = self.entry(kind, name);
         match found.filter(|entry| !entry.is_added) {
             None => Ok(()),
-            Some(_) => Err(BridgeError::Configured(format!(
-                "the configuration of the node has a bridge {name:?}: choose another name, or \
+            Some(_) => Err(AddedError::Configured(format!(
+                "the configuration of the node has a {kind} {name:?}: choose another name, or \
                  change it there"
             ))),
         }
     }
 
-    /// Starts the bridges of the tables, and gives named connections their subscriptions, once the
+    /// Starts the integrations of the tables, and gives named connections their subscriptions, once the
     /// tables can be read. Returns whether all of them could be started.
     pub async fn start_saved(&self) -> bool {
         let (added, saved) = loop {
@@ -262,7 +316,7 @@ impl Integrations {
             match read.await {
                 Ok(read) => break read,
                 Err(error) => {
-                    warn!(%error, "bridges cannot be read from the tables yet");
+                    warn!(%error, "integrations cannot be read from the tables yet");
                     tokio::time::sleep(AGAIN_AFTER).await;
                 }
             }
@@ -281,29 +335,37 @@ impl Integrations {
         are_all_there
     }
 
-    /// Starts a bridge of the tables. Returns false if it cannot be made: the log says why.
-    fn start_added(&self, one: &Bridge) -> bool {
-        let bridge = &*one.name;
-        let is_there = self.entry(KIND, bridge);
+    /// Starts an integration of the tables. Returns false if it cannot be made: the log says why.
+    fn start_added(&self, one: &AddedIntegration) -> bool {
+        let (kind, name) = (&*one.kind, &*one.name);
+        let is_there = self.entry(kind, name);
         if let Some(entry) = is_there {
             if !entry.is_added {
-                let what = "a bridge that was added by the API is not started: the configuration \
-                            has one of its name";
-                warn!(bridge, "{what}");
+                let what = "an integration that was added by the API is not started: the \
+                            configuration has one of its name";
+                warn!(kind, name, "{what}");
             }
             return true;
         }
         let settings = match serde_json::from_str(&one.settings) {
             Ok(Value::Object(settings)) => settings,
             _ => {
-                warn!(
-                    bridge,
-                    "the settings of a bridge in the tables are damaged: add it again"
-                );
+                let what = "the settings of an integration in the tables are damaged: add it again";
+                warn!(kind, name, "{what}");
                 return false;
             }
         };
-        match self.maker.make(bridge, &one.team, &settings, true) {
+        let Some(of_kind) = AddedKind::from_name(kind) else {
+            warn!(
+                kind,
+                name, "this program knows no such kind of integrations"
+            );
+            return false;
+        };
+        if !is_enabled(&settings) {
+            return true;
+        }
+        match self.maker.make(of_kind, name, &one.team, &settings, true) {
             Ok(sink) => {
                 let entry = self.started(&sink, true);
                 let mut entries = self.entries().to_vec();
@@ -312,9 +374,14 @@ impl Integrations {
                 true
             }
             Err(error) => {
-                warn!(bridge, %error, "a bridge that was added by the API cannot be started");
+                warn!(kind, name, %error, "an integration that was added by the API cannot be started");
                 false
             }
         }
     }
+}
+
+/// Whether settings say that an integration runs.
+fn is_enabled(settings: &Map<String, Value>) -> bool {
+    settings.get(ENABLED) != Some(&Value::Bool(false))
 }

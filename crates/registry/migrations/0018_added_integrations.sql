@@ -1,17 +1,19 @@
--- Bridges of nodes that were added by the API, and what named connections are subscribed to.
+-- Integrations of nodes that were added by the API, and what named connections are subscribed to.
 
-CREATE TABLE bridges (
+CREATE TABLE added_integrations (
     node TEXT NOT NULL,
+    -- `bridge` or `webhook`.
+    kind TEXT NOT NULL,
     name TEXT NOT NULL,
-    -- Id of the team whose messages it carries; empty: the common tenant.
+    -- Id of the team whose messages it takes; empty: the common tenant.
     team TEXT NOT NULL,
-    -- JSON: the keys of a table [[bridges]]. Secrets are references alone.
+    -- JSON: the keys of its table in the configuration. Secrets are references alone.
     settings TEXT NOT NULL,
     created_ms BIGINT NOT NULL,
     changed_ms BIGINT NOT NULL,
     -- Who changed it last, as in the audit log.
     changed_by TEXT NOT NULL,
-    PRIMARY KEY (node, name)
+    PRIMARY KEY (node, kind, name)
 );
 
 CREATE TABLE bridge_subscriptions (

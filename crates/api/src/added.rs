@@ -1,0 +1,203 @@
+//! Integrations that are added, changed and removed while the node runs: what the routes of their
+//! kinds have in common.
+
+use axum::Json;
+use axum::http::StatusCode;
+use martlet_control::integrations::{AddedChange, AddedError, AddedKind, AddedSeen};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::api::Api;
+use crate::integrations::started;
+use crate::page::Items;
+use crate::problem::{Problem, ProblemKind};
+use crate::registry::{Asking, moment};
+use crate::time::Moment;
+
+/// An integration of the configuration, or one that was added by the API.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct AddedView {
+    /// Name, which no other integration of this kind and node has.
+    /// `/api/v1/integrations/KIND/NAME` has its state.
+    #[schema(example = "site")]
+    name: String,
+    /// Id of the team whose messages it takes, or its name in the configuration; null: the common
+    /// tenant.
+    team: Option<String>,
+    /// Where it is from: `configuration`, which no route changes, or `api`.
+    #[schema(example = "api")]
+    origin: &'static str,
+    /// Its settings: the keys of its table in the configuration. Null for one of the configuration,
+    /// which `/api/v1/config` shows.
+    #[schema(value_type = Option<Object>)]
+    settings: Option<Value>,
+    /// What it does now: `starting`, `running`, `retrying`, …; null: it does not run, the node's
+    /// log says why.
+    #[schema(example = "running")]
+    state: Option<&'static str>,
+    /// Time of its creation.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    created_at: Option<Moment>,
+    /// Time of its last change.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    changed_at: Option<Moment>,
+    /// Who changed it last.
+    changed_by: Option<String>,
+}
+
+impl From<AddedSeen> for AddedView {
+    fn from(of: AddedSeen) -> Self {
+        let added = of.added;
+        Self {
+            name: of.name,
+            team: Some(of.team).filter(|team| !team.is_empty()),
+            origin: if added.is_some() {
+                "api"
+            } else {
+                "configuration"
+            },
+            state: of.state,
+            created_at: added.as_ref().and_then(|one| moment(one.created_ms)),
+            changed_at: added.as_ref().and_then(|one| moment(one.changed_ms)),
+            changed_by: added.as_ref().map(|one| one.changed_by.clone()),
+            settings: added.and_then(|one| serde_json::from_str(&one.settings).ok()),
+        }
+    }
+}
+
+impl From<AddedError> for Problem {
+    fn from(error: AddedError) -> Self {
+        match error {
+            AddedError::Unusable(unusable) => match unusable.key {
+                Some(key) => Self::of_body(&format!("/{key}"), unusable.why),
+                None => Self::of_body("", unusable.why),
+            },
+            AddedError::Configured(why) => Self::new(ProblemKind::Conflict, why),
+            AddedError::NotFound(why) => Self::new(ProblemKind::NotFound, why),
+            AddedError::Tables(error) => error.into(),
+        }
+    }
+}
+
+/// Whose integrations.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct OfTeam {
+    /// Team whose messages they take, by id or name. Without it, those of the caller's team; for a
+    /// caller that sees all teams, a list has those of all, and a new one is of the common tenant.
+    team: Option<String>,
+}
+
+/// All of a kind that the caller sees.
+pub(crate) async fn list(
+    api: &Api,
+    asking: &Asking,
+    of: &OfTeam,
+    kind: AddedKind,
+) -> Result<Json<Items<AddedView>>, Problem> {
+    let all = seen(api, asking, of.team.as_deref(), kind).await?;
+    Ok(Json(all.into_iter().map(Into::into).collect()))
+}
+
+/// One of a kind.
+pub(crate) async fn show(
+    api: &Api,
+    asking: &Asking,
+    of: &OfTeam,
+    (kind, name): (AddedKind, &str),
+) -> Result<Json<AddedView>, Problem> {
+    let all = seen(api, asking, of.team.as_deref(), kind).await?;
+    let found = all.into_iter().find(|one| one.name == name);
+    found.map(|one| Json(one.into())).ok_or_else(|| {
+        let kind = kind.name();
+        let detail =
+            format!("there is no {kind} {name:?}: GET /api/v1/{kind}s lists those there are");
+        Problem::new(ProblemKind::NotFound, detail)
+    })
+}
+
+/// Adds or changes one.
+pub(crate) async fn set(
+    api: &Api,
+    asking: &Asking,
+    of: &OfTeam,
+    (kind, name): (AddedKind, String),
+    settings: Map<String, Value>,
+) -> Result<(StatusCode, Json<AddedView>), Problem> {
+    let team = owner(api, asking, of.team.as_deref()).await?;
+    let change = AddedChange {
+        kind,
+        name: name.clone(),
+        team,
+        settings,
+    };
+    let all = started(api)?;
+    let is_new = all.set_added(asking.actor.clone(), change).await?;
+    let found = all.seen_of(kind, asking.scope(), None).await?;
+    let found = found
+        .into_iter()
+        .find(|one| one.name == name && one.added.is_some());
+    // Removed by another request since.
+    let found = found.ok_or_else(|| {
+        Problem::conflict("it was removed again at once: add it again".to_owned())
+    })?;
+    let status = match is_new {
+        true => StatusCode::CREATED,
+        false => StatusCode::OK,
+    };
+    Ok((status, Json(found.into())))
+}
+
+/// Removes one that was added.
+pub(crate) async fn remove(
+    api: &Api,
+    asking: Asking,
+    (kind, name): (AddedKind, &str),
+) -> Result<StatusCode, Problem> {
+    let removed = started(api)?.remove_added(asking.actor, kind, name);
+    removed.await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Those of a kind that the caller sees; with a team, those of that alone.
+pub(crate) async fn seen(
+    api: &Api,
+    asking: &Asking,
+    team: Option<&str>,
+    kind: AddedKind,
+) -> Result<Vec<AddedSeen>, Problem> {
+    let asking = asking.clone().within(api, team).await?;
+    let scope = asking.scope();
+    let tenant = match scope.team() {
+        None => None,
+        Some(team) => match api.control.tenant_of_team(team) {
+            Some(tenant) => Some(tenant),
+            // A team without a tenant of its own has none.
+            None => return Ok(Vec::new()),
+        },
+    };
+    let all = started(api)?.seen_of(kind, scope, tenant).await?;
+    Ok(all)
+}
+
+/// Id of the team whose messages one is to take; empty: the common tenant.
+pub(crate) async fn owner(
+    api: &Api,
+    asking: &Asking,
+    team: Option<&str>,
+) -> Result<String, Problem> {
+    let team = match (team, asking.scope().team()) {
+        (Some(team), _) => asking.team_id(api, team).await?,
+        (None, Some(own)) => own.to_owned(),
+        (None, None) => return Ok(String::new()),
+    };
+    match api.control.tenant_of_team(&team) {
+        Some(_) => Ok(team),
+        None => Err(Problem::conflict(format!(
+            "the team {team} has no tenant of its own, and so no messages of its own: a caller that \
+             sees all teams adds one of the common tenant"
+        ))),
+    }
+}

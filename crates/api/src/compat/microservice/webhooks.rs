@@ -1,0 +1,381 @@
+//! `/webhooks` of the microservice: webhooks that are added, changed and removed while the node
+//! runs. Each is an integration `webhook/ID` that was added by the API. Values of headers may be
+//! secret, so each of them is a secret of the node, and no answer has it.
+
+use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::{delete, get, post, put};
+use martlet_control::integrations::{AddedChange, AddedError, AddedKind, AddedSeen, SecretValue};
+use martlet_control::principal::Scope;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use crate::added::{owner, seen};
+use crate::api::Api;
+use crate::compat::CompatRoutes;
+use crate::compat::body::CompatBody;
+use crate::extract::{PathOf, QueryOf};
+use crate::guard::Access::Scoped;
+use crate::guard::{Audited, guarded};
+use crate::integrations::started;
+use crate::problem::{Problem, ProblemKind};
+use crate::registry::{Asking, moment};
+use crate::secrets::{in_force, store};
+
+const KIND: AddedKind = AddedKind::Webhook;
+/// Webhooks of a list unless the caller says otherwise.
+const LIMIT_DEFAULT: usize = 100;
+/// Longest time limit, and longest pause between attempts, seconds.
+const SECS_MAX: u64 = 300;
+/// Most attempts after the first one.
+const RETRIES_MAX: u32 = 1_000;
+/// What stands in answers for a value of a header, and in a change for the value that it has.
+const HIDDEN: &str = "***";
+
+pub(super) fn add_to(routes: CompatRoutes, api: &Api) -> CompatRoutes {
+    let with = |scope, methods| guarded(api, Scoped(scope), Audited::Here, methods);
+    let (read, write) = (Scope::IntegrationsRead, Scope::IntegrationsWrite);
+    routes
+        .route("/webhooks", with(read, get(list)))
+        .route("/webhooks", with(write, post(add)))
+        .route("/webhooks/{id}", with(read, get(show)))
+        .route("/webhooks/{id}", with(write, put(change)))
+        .route("/webhooks/{id}", with(write, delete(remove)))
+}
+
+/// A webhook in a request. What is not there stays, or has its default.
+#[derive(Debug, Deserialize)]
+struct WebhookBody {
+    name: Option<String>,
+    url: Option<String>,
+    method: Option<String>,
+    topic_filter: Option<String>,
+    enabled: Option<bool>,
+    headers: Option<BTreeMap<String, String>>,
+    timeout: Option<u64>,
+    retry_count: Option<u32>,
+    retry_delay: Option<u64>,
+}
+
+/// A webhook, as the notes of its settings have it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Webhook {
+    name: String,
+    url: String,
+    method: String,
+    topic_filter: String,
+    enabled: bool,
+    /// Secrets with the values of headers, by name of the header.
+    headers: BTreeMap<String, String>,
+    timeout: u64,
+    retry_count: u32,
+    retry_delay: u64,
+}
+
+impl Default for Webhook {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            url: String::new(),
+            method: "POST".to_owned(),
+            topic_filter: String::new(),
+            enabled: true,
+            headers: BTreeMap::new(),
+            timeout: 10,
+            retry_count: 3,
+            retry_delay: 5,
+        }
+    }
+}
+
+/// Values of headers that become secrets, by name of the secret.
+type NewSecrets = Vec<(String, SecretValue)>;
+
+impl Webhook {
+    /// The webhook with what a request says, and the secrets that this makes.
+    fn changed(mut self, id: &str, body: WebhookBody) -> Result<(Self, NewSecrets), Problem> {
+        let set = |field: &mut String, value: Option<String>| {
+            if let Some(value) = value {
+                *field = value;
+            }
+        };
+        set(&mut self.name, body.name);
+        set(&mut self.url, body.url);
+        set(&mut self.topic_filter, body.topic_filter);
+        set(
+            &mut self.method,
+            body.method.filter(|method| !method.is_empty()),
+        );
+        self.method = self.method.to_uppercase();
+        self.enabled = body.enabled.unwrap_or(self.enabled);
+        self.timeout = body.timeout.unwrap_or(self.timeout);
+        self.retry_count = body.retry_count.unwrap_or(self.retry_count);
+        self.retry_delay = body.retry_delay.unwrap_or(self.retry_delay);
+        if self.url.is_empty() {
+            return Err(Problem::bad_request("URL is required"));
+        }
+        if self.topic_filter.is_empty() {
+            return Err(Problem::bad_request("Topic filter is required"));
+        }
+        if !["POST", "PUT", "PATCH"].contains(&&*self.method) {
+            let why = format!(
+                "the method is {:?}, expected POST, PUT or PATCH",
+                self.method
+            );
+            return Err(invalid(&why));
+        }
+        if !(1..=SECS_MAX).contains(&self.timeout) || self.retry_delay > SECS_MAX {
+            return Err(invalid(&format!(
+                "timeout and retry_delay are seconds, expected at most {SECS_MAX}, and a timeout of \
+                 at least 1"
+            )));
+        }
+        if self.retry_count > RETRIES_MAX {
+            return Err(invalid(&format!(
+                "retry_count: expected at most {RETRIES_MAX}"
+            )));
+        }
+        let mut made = NewSecrets::new();
+        if let Some(headers) = body.headers {
+            let before = std::mem::take(&mut self.headers);
+            let mut number = 0;
+            for (name, value) in headers {
+                let kept = before.get(&name).filter(|_| value == HIDDEN);
+                let secret = kept.cloned().unwrap_or_else(|| {
+                    // None that is in use: the value of that changes at once.
+                    let mut unused = || loop {
+                        number += 1;
+                        let secret = format!("webhook-{id}-{number}");
+                        if !before.values().any(|used| *used == secret) {
+                            return secret;
+                        }
+                    };
+                    let secret = unused();
+                    made.push((secret.clone(), SecretValue::new(value)));
+                    secret
+                });
+                self.headers.insert(name, secret);
+            }
+        }
+        Ok((self, made))
+    }
+
+    /// The settings of its integration.
+    fn settings(&self) -> Map<String, Value> {
+        let headers = self.headers.iter();
+        let headers = headers.map(|(name, secret)| format!("{name}: ${{secret:{secret}}}"));
+        let pause_ms = (self.retry_delay * 1_000).max(10);
+        let settings = json!({
+            "url": self.url,
+            "method": self.method,
+            "filters": [self.topic_filter],
+            "headers": headers.collect::<Vec<_>>(),
+            "format": "microservice",
+            "keep_qos0": true,
+            "timeout_secs": self.timeout,
+            "max_attempts": self.retry_count + 1,
+            "retry_first_ms": pause_ms,
+            "retry_longest_ms": pause_ms,
+            "enabled": self.enabled,
+            "notes": { NOTE: self },
+        });
+        match settings {
+            Value::Object(settings) => settings,
+            _ => Map::new(),
+        }
+    }
+
+    /// That of an integration; none: it was not added by these routes.
+    fn of(seen: &AddedSeen) -> Option<Self> {
+        let added = seen.added.as_ref()?;
+        let settings: Value = serde_json::from_str(&added.settings).ok()?;
+        serde_json::from_value(settings.get("notes")?.get(NOTE)?.clone()).ok()
+    }
+}
+
+/// Where the notes of an integration have the webhook.
+const NOTE: &str = "microservice";
+
+fn view(seen: &AddedSeen, webhook: &Webhook) -> Value {
+    let added = seen.added.as_ref();
+    let names = webhook.headers.keys();
+    let headers: BTreeMap<&str, &str> = names.map(|name| (&**name, HIDDEN)).collect();
+    json!({
+        "id": seen.name,
+        "name": webhook.name,
+        "url": webhook.url,
+        "method": webhook.method,
+        "topic_filter": webhook.topic_filter,
+        "enabled": webhook.enabled,
+        "headers": headers,
+        "timeout": webhook.timeout,
+        "retry_count": webhook.retry_count,
+        "retry_delay": webhook.retry_delay,
+        "created_at": added.and_then(|one| moment(one.created_ms)),
+        "updated_at": added.and_then(|one| moment(one.changed_ms)),
+    })
+}
+
+/// Webhooks of these routes that the caller sees, the oldest first.
+async fn all(api: &Api, asking: &Asking) -> Result<Vec<(AddedSeen, Webhook)>, Problem> {
+    let all = seen(api, asking, None, KIND).await?.into_iter();
+    let own = all.filter_map(|one| {
+        let webhook = Webhook::of(&one)?;
+        Some((one, webhook))
+    });
+    Ok(own.collect())
+}
+
+async fn one(api: &Api, asking: &Asking, id: &str) -> Result<(AddedSeen, Webhook), Problem> {
+    let mut all = all(api, asking).await?.into_iter();
+    all.find(|(seen, _)| seen.name == id)
+        .ok_or_else(|| no_webhook(id))
+}
+
+/// Which webhooks are listed.
+#[derive(Debug, Deserialize)]
+struct Wanted {
+    limit: Option<String>,
+}
+
+async fn list(
+    State(api): State<Api>,
+    asking: Asking,
+    QueryOf(wanted): QueryOf<Wanted>,
+) -> Result<Json<Value>, Problem> {
+    let limit = match wanted.limit.as_deref() {
+        None | Some("") => LIMIT_DEFAULT,
+        Some(text) => match text.parse() {
+            Ok(limit @ 1..) => limit,
+            _ => return Err(Problem::bad_request("Invalid limit parameter")),
+        },
+    };
+    let all = all(&api, &asking).await?;
+    let views = all.iter().take(limit);
+    let views: Vec<Value> = views.map(|(seen, webhook)| view(seen, webhook)).collect();
+    Ok(Json(json!({
+        "status": "success",
+        "count": views.len(),
+        "webhooks": views,
+    })))
+}
+
+async fn show(
+    State(api): State<Api>,
+    asking: Asking,
+    PathOf(id): PathOf<String>,
+) -> Result<Json<Value>, Problem> {
+    let (seen, webhook) = one(&api, &asking, &id).await?;
+    let webhook = view(&seen, &webhook);
+    Ok(Json(json!({ "status": "success", "webhook": webhook })))
+}
+
+async fn add(
+    State(api): State<Api>,
+    asking: Asking,
+    CompatBody(body): CompatBody<WebhookBody>,
+) -> Result<(StatusCode, Json<Value>), Problem> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let id = now.unwrap_or_default().as_nanos().to_string();
+    let (webhook, secrets) = Webhook::default().changed(&id, body)?;
+    write(&api, &asking, &id, (&webhook, &Webhook::default()), secrets).await?;
+    let (seen, webhook) = one(&api, &asking, &id).await?;
+    let done = json!({
+        "status": "success",
+        "message": "Webhook created successfully",
+        "webhook": view(&seen, &webhook),
+    });
+    Ok((StatusCode::CREATED, Json(done)))
+}
+
+async fn change(
+    State(api): State<Api>,
+    asking: Asking,
+    PathOf(id): PathOf<String>,
+    CompatBody(body): CompatBody<WebhookBody>,
+) -> Result<Json<Value>, Problem> {
+    let (_, before) = one(&api, &asking, &id).await?;
+    let (webhook, secrets) = before.clone().changed(&id, body)?;
+    write(&api, &asking, &id, (&webhook, &before), secrets).await?;
+    let (seen, webhook) = one(&api, &asking, &id).await?;
+    Ok(Json(json!({
+        "status": "success",
+        "message": "Webhook updated successfully",
+        "webhook": view(&seen, &webhook),
+    })))
+}
+
+async fn remove(
+    State(api): State<Api>,
+    asking: Asking,
+    PathOf(id): PathOf<String>,
+) -> Result<Json<Value>, Problem> {
+    let (_, webhook) = one(&api, &asking, &id).await?;
+    let removed = started(&api)?.remove_added(asking.actor.clone(), KIND, &id);
+    removed.await?;
+    forget(&api, &asking, webhook.headers.into_values()).await;
+    let message = format!("Webhook {id} deleted successfully");
+    Ok(Json(json!({ "status": "success", "message": message })))
+}
+
+/// Writes a webhook with the secrets that it needs, and forgets those that it needs no more.
+async fn write(
+    api: &Api,
+    asking: &Asking,
+    id: &str,
+    (webhook, before): (&Webhook, &Webhook),
+    secrets: NewSecrets,
+) -> Result<(), Problem> {
+    let team = owner(api, asking, None).await?;
+    let names: Vec<String> = secrets.iter().map(|(name, _)| name.clone()).collect();
+    let written = async {
+        for (name, value) in secrets {
+            let set = store(api)?.set(asking.actor.clone(), team.clone(), name, value);
+            set.await
+                .map_err(|error| invalid(&format!("headers: {error}")))?;
+        }
+        in_force(api).await;
+        let change = AddedChange {
+            kind: KIND,
+            name: id.to_owned(),
+            team: team.clone(),
+            settings: webhook.settings(),
+        };
+        let set = started(api)?.set_added(asking.actor.clone(), change);
+        set.await.map_err(|error| match error {
+            AddedError::Unusable(unusable) => invalid(&unusable.why),
+            error => error.into(),
+        })
+    };
+    if let Err(problem) = written.await {
+        forget(api, asking, names.into_iter()).await;
+        return Err(problem);
+    }
+    let used: Vec<&String> = webhook.headers.values().collect();
+    let unused = before.headers.values();
+    let unused = unused.filter(|secret| !used.contains(secret)).cloned();
+    forget(api, asking, unused).await;
+    Ok(())
+}
+
+/// Removes secrets of headers. One that stays is seen in the list of secrets.
+async fn forget(api: &Api, asking: &Asking, secrets: impl Iterator<Item = String>) {
+    let (Ok(store), Ok(team)) = (store(api), owner(api, asking, None).await) else {
+        return;
+    };
+    for name in secrets {
+        let _ = store.remove(asking.actor.clone(), team.clone(), name).await;
+    }
+}
+
+fn invalid(why: &str) -> Problem {
+    Problem::bad_request(format!("Invalid webhook: {why}"))
+}
+
+fn no_webhook(id: &str) -> Problem {
+    Problem::new(ProblemKind::NotFound, format!("Webhook not found: {id:?}"))
+}

@@ -1,0 +1,185 @@
+//! Integrations of nodes that were added by the API.
+
+use serde_json::json;
+use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, Row as _};
+
+use crate::database::Work;
+use crate::sql::{Fault, clean};
+use crate::teams::home;
+use crate::{Actor, Registry, RegistryError, Scope};
+
+/// Integrations of one kind of one node that are added by the API, at most: each has a thread of its
+/// own.
+pub const ADDED_MAX: i64 = 100;
+
+/// An integration that was added by the API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddedIntegration {
+    /// Kind, such as `bridge`.
+    pub kind: String,
+    /// Name, which no other integration of this kind and node has.
+    pub name: String,
+    /// Id of the team whose messages it takes; empty: the common tenant.
+    pub team: String,
+    /// Its settings: a JSON object.
+    pub settings: String,
+    /// Milliseconds since the Unix epoch.
+    pub created_ms: i64,
+    /// Milliseconds since the Unix epoch.
+    pub changed_ms: i64,
+    /// Who changed it last, as in the audit log.
+    pub changed_by: String,
+}
+
+/// Kind of the integrations that may have subscriptions of their own.
+const BRIDGE: &str = "bridge";
+
+impl Registry {
+    /// Integrations of a node that the caller sees, by kind and name.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn added_integrations(
+        &mut self,
+        scope: &Scope,
+        node: &str,
+    ) -> Result<Vec<AddedIntegration>, RegistryError> {
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
+        let read = async {
+            let sql = "SELECT kind, name, team, settings, created_ms, changed_ms, changed_by \
+                       FROM added_integrations WHERE node = $1 ORDER BY kind, name";
+            let rows = sqlx::query(sql).bind(clean(node)).fetch_all(on).await?;
+            let all: Result<Vec<_>, Fault> = rows.iter().map(read_one).collect();
+            let mut all = all?;
+            all.retain(|one| scope.sees(&one.team));
+            Ok(all)
+        };
+        let read: Result<_, Fault> = read.await;
+        reading.end(read).await
+    }
+
+    /// Writes an integration of a node, of this kind and name, and of the team of this id; empty: the
+    /// common tenant. Returns whether it is new. The team of one that is there stays.
+    ///
+    /// # Errors
+    /// The caller does not see the team, the name is that of another team's integration, or the node
+    /// has [`ADDED_MAX`] of this kind.
+    pub async fn set_added_integration(
+        &mut self,
+        actor: &Actor,
+        node: &str,
+        of: (&str, &str),
+        team: &str,
+        settings: &str,
+    ) -> Result<bool, RegistryError> {
+        let mut work = self.begin(actor).await?;
+        let done = set_one(&mut work, node, of, team, settings).await;
+        work.end(done).await
+    }
+
+    /// Removes an integration of a node, of this kind and name, with the subscriptions of a bridge.
+    ///
+    /// # Errors
+    /// There is none, or the caller does not see it.
+    pub async fn remove_added_integration(
+        &mut self,
+        actor: &Actor,
+        node: &str,
+        (kind, name): (&str, &str),
+    ) -> Result<(), RegistryError> {
+        let mut work = self.begin(actor).await?;
+        let done = async {
+            let team = team_of(&mut work.all, node, (kind, name)).await?;
+            let team = team.filter(|team| work.actor.scope.sees(team));
+            let team = team.ok_or_else(|| not_found(kind, name))?;
+            let sql = "DELETE FROM added_integrations WHERE node = $1 AND kind = $2 AND name = $3";
+            let query = sqlx::query(sql).bind(clean(node)).bind(clean(kind));
+            query.bind(clean(name)).execute(&mut *work.all).await?;
+            if kind == BRIDGE {
+                let sql = "DELETE FROM bridge_subscriptions WHERE node = $1 AND bridge = $2";
+                let query = sqlx::query(sql).bind(clean(node)).bind(clean(name));
+                query.execute(&mut *work.all).await?;
+            }
+            work.audit(&format!("{kind}.remove"), (kind, name), &team, json!({}))
+                .await
+        };
+        let done = done.await;
+        work.end(done).await
+    }
+}
+
+fn read_one(row: &AnyRow) -> Result<AddedIntegration, Fault> {
+    Ok(AddedIntegration {
+        kind: row.try_get("kind")?,
+        name: row.try_get("name")?,
+        team: row.try_get("team")?,
+        settings: row.try_get("settings")?,
+        created_ms: row.try_get("created_ms")?,
+        changed_ms: row.try_get("changed_ms")?,
+        changed_by: row.try_get("changed_by")?,
+    })
+}
+
+fn not_found(kind: &str, name: &str) -> RegistryError {
+    RegistryError::NotFound(format!(
+        "there is no {kind} {name:?} that was added by the API"
+    ))
+}
+
+/// Team of an integration; none: there is no such one.
+async fn team_of(
+    on: &mut AnyConnection,
+    node: &str,
+    (kind, name): (&str, &str),
+) -> Result<Option<String>, Fault> {
+    let sql = "SELECT team FROM added_integrations WHERE node = $1 AND kind = $2 AND name = $3";
+    let query = sqlx::query_scalar(sql).bind(clean(node)).bind(clean(kind));
+    Ok(query.bind(clean(name)).fetch_optional(on).await?)
+}
+
+async fn set_one(
+    work: &mut Work<'_>,
+    node: &str,
+    (kind, name): (&str, &str),
+    team: &str,
+    settings: &str,
+) -> Result<bool, Fault> {
+    // A team that was removed meanwhile gets none.
+    let team = home(&mut work.all, &work.actor.scope, team).await?.team;
+    let before = team_of(&mut work.all, node, (kind, name)).await?;
+    let is_new = before.is_none();
+    if before.is_some_and(|before| before != team) {
+        let why = format!("the name {name:?} is that of a {kind} of another team: choose another");
+        return Err(RegistryError::Exists(why).into());
+    }
+    if is_new {
+        let sql = "SELECT COUNT(*) FROM added_integrations WHERE node = $1 AND kind = $2";
+        let query = sqlx::query_scalar::<_, i64>(sql).bind(clean(node));
+        if query.bind(clean(kind)).fetch_one(&mut *work.all).await? >= ADDED_MAX {
+            let why = format!(
+                "the node has {ADDED_MAX} integrations of the kind {kind} that were added by the \
+                 API, which is the most: remove one, or put it into the configuration file"
+            );
+            return Err(RegistryError::LimitReached(why).into());
+        }
+    }
+    let sql = "INSERT INTO added_integrations (node, kind, name, team, settings, created_ms, \
+               changed_ms, changed_by) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT \
+               (node, kind, name) DO UPDATE SET settings = excluded.settings, changed_ms = \
+               excluded.changed_ms, changed_by = excluded.changed_by";
+    let query = sqlx::query(sql).bind(clean(node)).bind(clean(kind));
+    let query = query
+        .bind(clean(name))
+        .bind(team.clone())
+        .bind(clean(settings))
+        .bind(work.now_ms)
+        .bind(work.now_ms)
+        .bind(clean(&work.actor.who));
+    query.execute(&mut *work.all).await?;
+    let what = if is_new { "add" } else { "change" };
+    work.audit(&format!("{kind}.{what}"), (kind, name), &team, json!({}))
+        .await?;
+    Ok(is_new)
+}

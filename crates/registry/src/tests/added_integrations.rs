@@ -1,0 +1,88 @@
+use super::both;
+use crate::{ADDED_MAX, Actor, BridgeSubscription, RegistryError, Scope};
+
+const UP: (&str, &str) = ("bridge", "up");
+
+both!(
+    an_integration_is_of_one_node_and_is_changed_by_name,
+    registry,
+    {
+        let actor = Actor::local();
+        for (node, of, settings, is_new) in [
+            ("n", UP, "{\"a\":1}", true),
+            ("n", UP, "{\"a\":2}", false),
+            ("n", ("webhook", "up"), "{}", true),
+            ("m", UP, "{}", true),
+        ] {
+            let set = registry.set_added_integration(&actor, node, of, "", settings);
+            assert_eq!(set.await?, is_new);
+        }
+        let all = registry.added_integrations(&Scope::All, "n").await?;
+        assert_eq!((all.len(), &*all[1].kind), (2, "webhook"));
+        assert_eq!((&*all[0].name, &*all[0].settings), ("up", "{\"a\":2}"));
+        let other = Scope::Team("t".to_owned());
+        assert!(registry.added_integrations(&other, "n").await?.is_empty());
+        registry.remove_added_integration(&actor, "n", UP).await?;
+        let again = registry.remove_added_integration(&actor, "n", UP).await;
+        assert!(
+            matches!(again, Err(RegistryError::NotFound(_))),
+            "{again:?}"
+        );
+        assert_eq!(
+            registry.added_integrations(&Scope::All, "m").await?.len(),
+            1
+        );
+    }
+);
+
+both!(a_node_has_so_many_of_a_kind_at_most, registry, {
+    let actor = Actor::local();
+    for at in 0..ADDED_MAX {
+        let name = format!("b{at}");
+        let of = ("webhook", name.as_str());
+        let set = registry.set_added_integration(&actor, "n", of, "", "{}");
+        assert!(set.await?);
+    }
+    let more = registry
+        .set_added_integration(&actor, "n", ("webhook", "more"), "", "{}")
+        .await;
+    assert!(
+        matches!(more, Err(RegistryError::LimitReached(_))),
+        "{more:?}"
+    );
+    let same = registry.set_added_integration(&actor, "n", ("webhook", "b0"), "", "{}");
+    assert!(!same.await?);
+    // Those of other kinds are counted apart.
+    let other = registry.set_added_integration(&actor, "n", UP, "", "{}");
+    assert!(other.await?);
+});
+
+both!(subscriptions_go_with_their_bridge, registry, {
+    let of = |bridge: &str, filter: &str, qos| BridgeSubscription {
+        bridge: bridge.to_owned(),
+        filter: filter.to_owned(),
+        qos,
+    };
+    registry
+        .set_added_integration(&Actor::local(), "n", UP, "", "{}")
+        .await?;
+    for one in [
+        of("up", "a/#", 0),
+        of("up", "a/#", 2),
+        of("up", "b", 1),
+        of("other", "a", 1),
+    ] {
+        registry.add_bridge_subscription("n", &one).await?;
+    }
+    registry.remove_bridge_subscription("n", "up", "b").await?;
+    let all = registry.bridge_subscriptions("n").await?;
+    assert_eq!(all, [of("other", "a", 1), of("up", "a/#", 2)]);
+    assert!(registry.bridge_subscriptions("m").await?.is_empty());
+    registry
+        .remove_added_integration(&Actor::local(), "n", UP)
+        .await?;
+    assert_eq!(
+        registry.bridge_subscriptions("n").await?,
+        [of("other", "a", 1)]
+    );
+});
