@@ -106,6 +106,17 @@ const LAYOUT: &[(&str, &[&str])] = &[
             "martlet-tick",
         ],
     ),
+    ("martlet-environment", &["martlet-client"]),
+    (
+        "martlet-agent",
+        &[
+            "martlet-certificates",
+            "martlet-client",
+            "martlet-codec",
+            "martlet-environment",
+            "martlet-store",
+        ],
+    ),
     ("martlet-crash", &["martlet-client", "martlet-codec"]),
     ("xtask", &["martlet-broker"]),
 ];

@@ -131,6 +131,11 @@ enum Command {
     /// Send a request and wait for its response (the options of mosquitto_rr)
     #[command(disable_help_flag = true, args_override_self = true)]
     Rr(Box<cmd::rr::RrOptions>),
+    /// Keep lines and metrics of a device in a queue on disk, and send them to an MQTT broker
+    ///
+    /// Runs until SIGTERM or SIGINT, or until standard input, if there is no other input, has ended
+    /// and all of it was acknowledged. SIGUSR1 logs the state of the queue.
+    Agent(Box<martlet_agent::AgentOptions>),
     /// Generate load on a broker and measure it
     #[command(disable_help_flag = true)]
     Bench(Box<cmd::bench::BenchOptions>),
@@ -220,6 +225,7 @@ fn run(command: Command) -> ExitCode {
         Command::Pub(options) => cmd::pub_::run(*options),
         Command::Sub(options) => cmd::sub::run(*options),
         Command::Rr(options) => cmd::rr::run(*options),
+        Command::Agent(options) => cmd::agent::run(&options),
         Command::Bench(options) => cmd::bench::run(*options),
         Command::Manage(options) => cmd::manage::run(&options),
         Command::Completions(options) => cmd::completions::run(&options, &mut Cli::command()),

@@ -210,7 +210,7 @@ pub async fn microservice_tables(location: &Location) -> Result<ForeignTables<()
 }
 
 /// Reads in a transaction that is undone.
-async fn read_from<T>(
+pub(crate) async fn read_from<T>(
     location: &Location,
     read: impl AsyncFnOnce(&mut AnyConnection, Engine) -> Result<T, Fault>,
 ) -> Result<T, RegistryError> {

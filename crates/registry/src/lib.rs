@@ -21,6 +21,7 @@
 //! * `secrets`: sealed secrets of other systems
 //! * `audit`: who changed what, and whose objects they see
 //! * `foreign`: databases of other systems, and the devices in them
+//! * `offline_queue`: queues that devices keep in SQLite
 //! * `secret`: credentials that are made up, and the digests that are kept of them
 //! * `changes`: what was changed since they were last read
 //! * `snapshot`: the tables as they were when they were read
@@ -50,6 +51,7 @@ mod integrations;
 mod location;
 mod message_log;
 mod migrations;
+mod offline_queue;
 mod page;
 mod postgres;
 mod presence;
@@ -96,6 +98,7 @@ pub use idempotency::Claim;
 pub use integrations::IntegrationState;
 pub use location::{DatabaseUrl, Location};
 pub use message_log::{LoggedMessage, MessagesKept, MessagesWanted};
+pub use offline_queue::{OfflineMessage, offline_messages};
 pub use page::{Page, PageRequest};
 pub use presence::Presence;
 pub use provisioning::{NewProvisioningKey, Provisioned, ProvisioningKey, RepeatableRequest};

@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
+use martlet_environment::CLIENT_NAMES;
 
-use crate::cmd::client_environment;
 use crate::cmd::columns::columns;
 use crate::cmd::print::{errln, out};
 use crate::config::{self, Use};
@@ -219,7 +219,7 @@ fn reference() -> String {
     }
     text.push_str("\n`martlet pub`, `sub`, `rr` and `bench` read these; options are stronger:\n\n");
     text.push_str("| Variable | What it means |\n|---|---|\n");
-    for (name, what) in client_environment::NAMES {
+    for (name, what) in CLIENT_NAMES {
         text.push_str(&format!("| `{name}` | {what} |\n"));
     }
     text.push_str(OTHERS_END);

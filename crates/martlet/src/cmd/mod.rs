@@ -4,6 +4,7 @@
 
 pub(crate) mod acl;
 pub(crate) mod admin;
+pub(crate) mod agent;
 pub(crate) mod argv;
 pub(crate) mod backup;
 pub(crate) mod bench;

@@ -11,9 +11,10 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args};
 use martlet_client::{ConnectOptions, Endpoint, Message, Password, Transport, Will};
 use martlet_codec::{ProtocolVersion, QoS, TopicName};
+use martlet_environment::ClientEnvironment;
 
 use super::argv;
-use super::client_environment::ClientEnvironment;
+use super::client_environment;
 use super::property::{Properties, Property};
 use super::random;
 use super::scram::Scram;
@@ -189,7 +190,7 @@ impl MqttOptions {
     /// A line for the user.
     pub(crate) fn target(self, default_version: ProtocolVersion) -> Result<Target, Refusal> {
         self.unsupported.check()?;
-        let environment = ClientEnvironment::of_process()?;
+        let environment = client_environment::of_process()?;
         if self.id.is_some() && self.id_prefix.is_some() {
             return Err("-i and -I argument cannot be used together.".into());
         }

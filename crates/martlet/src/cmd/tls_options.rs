@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use clap::Args;
 use martlet_certificates::{ClientFiles, ServerCheck, Versions, client_config};
+use martlet_environment::ClientEnvironment;
 use rustls::ClientConfig;
-
-use super::client_environment::ClientEnvironment;
 
 /// Options of TLS.
 #[derive(Args, Clone, Debug, Default)]

@@ -5,13 +5,12 @@
 //! can change, or a secret that they can read, causes a warning.
 
 use std::collections::BTreeMap;
-use std::fs::{File, Metadata, OpenOptions};
-use std::io::Read as _;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use martlet_control::text::typed;
-use rustix::fs::OFlags;
+use martlet_environment::read_file;
 
 use super::load::{ConfigError, Effective, ListenerTable};
 use super::schema::Value;
@@ -29,59 +28,9 @@ const ALL_READ: u32 = 0o004;
 pub(super) fn read_environment_file() -> Result<Option<(PathBuf, String)>, ConfigError> {
     let path = Path::new(".env");
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    match read_own(&path) {
+    match read_file(&path) {
         Ok(text) => Ok(text.map(|text| (path, text))),
         Err(why) => Err(ConfigError::Unusable(why)),
-    }
-}
-
-fn read_own(path: &Path) -> Result<Option<String>, String> {
-    let unreadable = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
-    // A link of another user would choose the file that is read.
-    match path.symlink_metadata() {
-        Ok(found) if found.is_dir() => return Ok(None),
-        Ok(found) => check_owner(path, &found)?,
-        // There is none, or this user may not look into the directory.
-        Err(_) => return Ok(None),
-    }
-    // To open a pipe would wait for its writer.
-    let mut options = OpenOptions::new();
-    let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
-    let opened = options.read(true).custom_flags(flags).open(path);
-    let mut file: File = opened.map_err(unreadable)?;
-    // What is checked is what is read, whatever has the name by now.
-    let found = file.metadata().map_err(unreadable)?;
-    if found.is_dir() {
-        return Ok(None);
-    }
-    check_owner(path, &found)?;
-    if !found.is_file() {
-        return Err(format!("{} is refused: it is no file", path.display()));
-    }
-    if found.mode() & OTHERS_WRITE != 0 {
-        return Err(format!(
-            "{} is refused: other users may write to it (mode {:04o}), and it could give them the \
-             node; chmod go-w {} keeps them out",
-            path.display(),
-            found.mode() & 0o7777,
-            typed(&path.display().to_string())
-        ));
-    }
-    let mut text = String::new();
-    file.read_to_string(&mut text).map_err(unreadable)?;
-    Ok(Some(text))
-}
-
-fn check_owner(path: &Path, found: &Metadata) -> Result<(), String> {
-    let own = rustix::process::geteuid().as_raw();
-    match found.uid() {
-        owner if owner == own || owner == 0 => Ok(()),
-        owner => Err(format!(
-            "{} is refused: it belongs to the user {owner}, and this process runs as the user \
-             {own}; a .env has to belong to that user or to root. Remove it, or start in another \
-             directory",
-            path.display()
-        )),
     }
 }
 
@@ -217,84 +166,4 @@ fn is_symmetric(effective: &Effective, path: &str) -> bool {
     let bytes = regular_file::read(Path::new(path)).unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
     text.contains("\"oct\"") || text.contains("PRIVATE KEY")
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs::Permissions;
-    use std::os::unix::fs::{PermissionsExt as _, symlink};
-
-    use super::*;
-
-    fn directory(name: &str) -> PathBuf {
-        let path =
-            std::env::temp_dir().join(format!("martlet-access-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        path
-    }
-
-    fn chmod(path: &Path, mode: u32) {
-        std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
-    }
-
-    #[test]
-    fn an_environment_file_is_read_only_if_nobody_else_can_have_written_it() {
-        let directory = directory("env");
-        let path = directory.join(".env");
-        assert_eq!(read_own(&path), Ok(None));
-        std::fs::write(&path, "A=1\n").unwrap();
-        for mode in [0o600, 0o640, 0o644] {
-            chmod(&path, mode);
-            assert_eq!(read_own(&path), Ok(Some("A=1\n".to_owned())), "{mode:o}");
-        }
-        for mode in [0o620, 0o602, 0o666] {
-            chmod(&path, mode);
-            let why = read_own(&path).unwrap_err();
-            let shown = path.display().to_string();
-            assert!(
-                why.contains(&shown) && why.contains("may write to it"),
-                "{why}"
-            );
-        }
-        chmod(&path, 0o600);
-        let own = directory.join("own");
-        std::fs::rename(&path, &own).unwrap();
-        symlink(&own, &path).unwrap();
-        assert_eq!(read_own(&path), Ok(Some("A=1\n".to_owned())));
-        std::fs::remove_file(&path).unwrap();
-        rustix::fs::mknodat(
-            rustix::fs::CWD,
-            &path,
-            rustix::fs::FileType::Fifo,
-            rustix::fs::Mode::from_raw_mode(0o600),
-            0,
-        )
-        .unwrap();
-        assert!(read_own(&path).unwrap_err().ends_with("it is no file"));
-        std::fs::remove_file(&path).unwrap();
-        // As virtual environments of Python are called.
-        std::fs::create_dir(&path).unwrap();
-        assert_eq!(read_own(&path), Ok(None));
-        std::fs::remove_dir_all(&directory).unwrap();
-    }
-
-    #[test]
-    fn the_owner_of_an_environment_file_is_this_user_or_root() {
-        if !rustix::process::geteuid().is_root() {
-            return;
-        }
-        let directory = directory("owner");
-        let path = directory.join(".env");
-        std::fs::write(&path, "A=1\n").unwrap();
-        std::os::unix::fs::chown(&path, Some(12_345), None).unwrap();
-        let why = read_own(&path).unwrap_err();
-        assert!(why.contains("belongs to the user 12345"), "{why}");
-        // A link that another user has created.
-        std::fs::rename(&path, directory.join("x")).unwrap();
-        std::os::unix::fs::chown(directory.join("x"), Some(0), None).unwrap();
-        symlink(directory.join("x"), &path).unwrap();
-        std::os::unix::fs::lchown(&path, Some(12_345), None).unwrap();
-        assert!(read_own(&path).unwrap_err().contains("belongs to the user"));
-        std::fs::remove_dir_all(&directory).unwrap();
-    }
 }

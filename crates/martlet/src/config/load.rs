@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use martlet_control::facts::{Configuration, ConfigurationValue, ConfiguredSink, ListenerValue};
+use martlet_environment::{parse, unclosed_quotes, variables};
 use toml::de::{DeArray, DeTable, DeValue};
 
 use crate::config::bridges::topic_line;
@@ -985,72 +986,15 @@ pub(crate) struct EnvironmentFile {
 pub(crate) fn environment() -> Result<Environment, ConfigError> {
     let (path, text) = read_environment_file()?.unzip();
     let text = text.unwrap_or_default();
-    let mut variables = parse_env_file(&text);
+    let names = parse(&text).into_iter().map(|(name, _)| name).collect();
     let unclosed = unclosed_quotes(&text);
-    let names = variables.iter().map(|(name, _)| name.clone()).collect();
     let file = path.map(|path| EnvironmentFile {
         path,
         names,
         unclosed,
     });
-    for (name, value) in std::env::vars_os() {
-        if let (Ok(name), Ok(value)) = (name.into_string(), value.into_string()) {
-            variables.retain(|(known, _)| *known != name);
-            variables.push((name, value));
-        }
-    }
+    let variables = variables(&text);
     Ok(Environment { variables, file })
-}
-
-fn parse_env_file(text: &str) -> Vec<(String, String)> {
-    text.lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty() && !line.starts_with('#'))
-        .filter_map(|line| line.strip_prefix("export ").unwrap_or(line).split_once('='))
-        .map(|(name, value)| (name.trim().to_owned(), env_value(value.trim()).to_owned()))
-        .collect()
-}
-
-/// Line and name of each variable whose value begins with a quote and has no second one. The value
-/// is taken as it is written, with the quote.
-fn unclosed_quotes(text: &str) -> Vec<(usize, String)> {
-    let lines = text.lines().map(str::trim).zip(1..);
-    let lines = lines.filter(|(line, _)| !line.starts_with('#'));
-    lines
-        .filter_map(|(line, number)| {
-            let (name, value) = line
-                .strip_prefix("export ")
-                .unwrap_or(line)
-                .split_once('=')?;
-            let value = value.trim();
-            let quote = value
-                .chars()
-                .next()
-                .filter(|first| matches!(first, '"' | '\''))?;
-            (value.matches(quote).count() == 1).then(|| (number, name.trim().to_owned()))
-        })
-        .collect()
-}
-
-/// What stands in quotes, else what stands before a comment, as libraries that read such files have
-/// it: a `#` within a word is a letter of it.
-fn env_value(text: &str) -> &str {
-    let quoted = ['"', '\''].into_iter().find_map(|quote| {
-        let (value, behind) = text.strip_prefix(quote)?.split_once(quote)?;
-        let behind = behind.trim_start();
-        (behind.is_empty() || behind.starts_with('#')).then_some(value)
-    });
-    if let Some(value) = quoted {
-        return value;
-    }
-    if text.starts_with('#') {
-        return "";
-    }
-    let comment = text.match_indices('#').find(|(at, _)| {
-        let before = text[..*at].chars().next_back();
-        before.is_some_and(char::is_whitespace)
-    });
-    comment.map_or(text, |(at, _)| text[..at].trim_end())
 }
 
 /// Where it is and what was expected. Of the line only what stands before its `=` is shown: behind

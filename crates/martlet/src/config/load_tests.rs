@@ -89,46 +89,6 @@ fn an_unknown_variable_is_a_warning() {
 }
 
 #[test]
-fn an_env_file_has_comments_quotes_and_exports() {
-    let parsed = parse_env_file("# c\nA=1\nexport B=\"two words\"\n\nC='x'\n");
-    let expected = [("A", "1"), ("B", "two words"), ("C", "x")];
-    assert!(
-        parsed
-            .iter()
-            .map(|(k, v)| (k.as_str(), v.as_str()))
-            .eq(expected)
-    );
-}
-
-#[test]
-fn an_environment_file_may_have_comments_and_quotes() {
-    let text =
-        "A=true           # switch\nB='x # y' # z\nC=a#b\nexport D=\"q\"\nE=# none\nF=\"a\nG=it's";
-    let expected = [
-        ("A", "true"),
-        ("B", "x # y"),
-        ("C", "a#b"),
-        ("D", "q"),
-        ("E", ""),
-        ("F", "\"a"),
-        ("G", "it's"),
-    ];
-    let read = parse_env_file(text);
-    let read: Vec<_> = read
-        .iter()
-        .map(|(name, value)| (&**name, &**value))
-        .collect();
-    assert_eq!(read, expected);
-}
-
-#[test]
-fn quotes_that_are_not_closed_are_found() {
-    let text = "A=\"x\"\n# B=\"\nC=it's\n\nexport D='half\nE=\"half # y\nF=\"x\" # \"z\n";
-    let expected = [(5, "D".to_owned()), (6, "E".to_owned())];
-    assert_eq!(unclosed_quotes(text), expected);
-}
-
-#[test]
 fn keys_are_suggested_for_what_they_are_called_and_not_for_their_section() {
     let hint = |name: &str| nearest_of(keys().iter().map(|key| key.path.as_str()), name);
     assert_eq!(hint("store.path"), None);

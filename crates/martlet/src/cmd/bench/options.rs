@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use martlet_codec::{ProtocolVersion, QoS};
+use martlet_environment::ClientEnvironment;
 use rustls::ClientConfig;
 use rustls::client::Resumption;
 
-use crate::cmd::client_environment::ClientEnvironment;
+use crate::cmd::client_environment;
 use crate::cmd::tls_options::TlsOptions;
 
 /// Bytes at the front of each payload that the load generator uses itself.
@@ -169,7 +170,7 @@ impl BenchOptions {
     /// # Errors
     /// A line for the user.
     pub(super) fn target(&self) -> Result<BenchTarget, String> {
-        let environment = ClientEnvironment::of_process()?;
+        let environment = client_environment::of_process()?;
         let is_secure = self.tls.is_asked_for(&environment);
         let tls = match (is_secure, self.tls.needs_tls()) {
             (true, _) => {

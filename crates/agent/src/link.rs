@@ -1,0 +1,389 @@
+//! The connection to the broker: connects, sends from the queue, and ends what is acknowledged.
+//!
+//! Responsible for order and pace: messages are handed to the session in the order of the queue,
+//! no more than the rate permits, and few enough at a time that their memory is bounded. The
+//! session keeps the server's Receive Maximum, and sends again after a lost connection what was not
+//! acknowledged. MQTT 5.0 §4.3.2, §4.4, §4.9.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use martlet_certificates::handshake_failure;
+use martlet_client::{
+    Acknowledgement, Client, ConnectOptions, Endpoint, Event, Message, NetError, RequestError,
+    RequestId, Session,
+};
+use martlet_codec::{QoS, ReasonCode};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::log::{self, Level, Seldom};
+use crate::message::Queued;
+use crate::pace::{Rate, pause};
+use crate::queue::End;
+use crate::shared::{Shared, random};
+
+/// Messages that wait for PUBACK at a time.
+const IN_FLIGHT_MAX: usize = 100;
+/// Bytes of them: one message is sent however long it is.
+const IN_FLIGHT_BYTES_MAX: u64 = 1 << 20;
+/// How long connecting may take, TLS included.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// A connection that lived so long was a good one: the next attempt is made soon.
+const GOOD_CONNECTION: Duration = Duration::from_secs(10);
+/// How long the agent waits for acknowledgements when it stops.
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
+/// Pause after the broker has said that it cannot take a message now.
+const BUSY_DELAY: Duration = Duration::from_secs(5);
+
+/// A message that was handed to the session.
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    id: u64,
+    bytes: u64,
+}
+
+/// The sending side of the agent.
+pub(crate) struct Link<'a> {
+    shared: &'a Shared,
+    endpoint: &'a Endpoint,
+    connect: ConnectOptions,
+    client: Client,
+    rate: Rate,
+    in_flight: BTreeMap<RequestId, Sent>,
+    in_flight_bytes: u64,
+    /// Nothing is sent before.
+    busy_until: Option<Instant>,
+    failures: u32,
+    refused: Seldom,
+    busy: Seldom,
+}
+
+/// Why a connection is over.
+enum Over {
+    /// A line for the log, and whether the connection was of use.
+    Lost(String, bool),
+    /// The agent stops.
+    Stopped,
+}
+
+impl<'a> Link<'a> {
+    /// A link that is not connected.
+    pub(crate) fn new(
+        endpoint: &'a Endpoint,
+        connect: ConnectOptions,
+        per_second: u64,
+        shared: &'a Shared,
+    ) -> Self {
+        let mut session = Session::new();
+        session.set_send_maximum(IN_FLIGHT_MAX as u16);
+        Self {
+            shared,
+            endpoint,
+            connect,
+            client: Client::new(session),
+            rate: Rate::new(per_second),
+            in_flight: BTreeMap::new(),
+            in_flight_bytes: 0,
+            busy_until: None,
+            failures: 0,
+            refused: Seldom::default(),
+            busy: Seldom::default(),
+        }
+    }
+
+    /// Connects, again and again, until the agent stops.
+    pub(crate) async fn run(mut self, mut stopped: watch::Receiver<bool>) {
+        loop {
+            match self.connect_and_send(&mut stopped).await {
+                Over::Stopped => return self.disconnect().await,
+                Over::Lost(why, was_good) => {
+                    self.failures = match was_good {
+                        true => 1,
+                        false => self.failures.saturating_add(1),
+                    };
+                    // Without chance there is no jitter.
+                    let delay = pause(self.failures, random().unwrap_or(999));
+                    let place = self.place();
+                    let text = format!(
+                        "{place}: {why}; next attempt in {:.1} s",
+                        delay.as_secs_f32()
+                    );
+                    log::line(Level::Warning, &text);
+                    tokio::select! {
+                        _ = stopped.wait_for(|is_stopped| *is_stopped) => return,
+                        () = sleep(delay) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    fn place(&self) -> String {
+        match self.endpoint.host.contains(':') {
+            true => format!("[{}]:{}", self.endpoint.host, self.endpoint.port),
+            false => format!("{}:{}", self.endpoint.host, self.endpoint.port),
+        }
+    }
+
+    async fn connect_and_send(&mut self, stopped: &mut watch::Receiver<bool>) -> Over {
+        let connecting = timeout(
+            CONNECT_TIMEOUT,
+            self.client.connect(self.endpoint, &self.connect),
+        );
+        let connected = tokio::select! {
+            _ = stopped.wait_for(|is_stopped| *is_stopped) => return Over::Stopped,
+            connected = connecting => connected,
+        };
+        match connected {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Over::Lost(cannot_connect(&error), false),
+            Err(_) => {
+                self.client.close();
+                return Over::Lost("cannot connect: no answer within 30 s".to_owned(), false);
+            }
+        }
+        let began = Instant::now();
+        loop {
+            let wake_at = self.send();
+            tokio::select! {
+                biased;
+                _ = stopped.wait_for(|is_stopped| *is_stopped) => return Over::Stopped,
+                event = self.client.next_event() => match event {
+                    Ok(event) => if let Some(why) = self.act_on(event) {
+                        self.client.close();
+                        return Over::Lost(why, began.elapsed() >= GOOD_CONNECTION);
+                    },
+                    Err(error) => {
+                        let why = format!("the connection was lost: {}", words(&error));
+                        return Over::Lost(why, began.elapsed() >= GOOD_CONNECTION);
+                    }
+                },
+                () = self.shared.committed.notified() => {}
+                () = until(wake_at) => {}
+            }
+        }
+    }
+
+    /// Acts on an event; a line: the connection is of no use.
+    fn act_on(&mut self, event: Event) -> Option<String> {
+        match event {
+            Event::Connected(_) => {
+                let text = format!(
+                    "connected to {} as {}; {}",
+                    self.place(),
+                    self.connect.client_id,
+                    self.shared.report()
+                );
+                log::line(Level::Info, &text);
+                None
+            }
+            Event::Refused {
+                code,
+                reason,
+                reason_string,
+            } => Some(self.refusal(code, reason, reason_string.as_deref())),
+            Event::Disconnected {
+                reason,
+                reason_string,
+                ..
+            } => Some(self.disconnected(reason, reason_string.as_deref())),
+            Event::Completed {
+                request,
+                acknowledgement:
+                    Acknowledgement::Published {
+                        reason,
+                        reason_string,
+                    },
+            } => {
+                self.completed(request, reason, reason_string.as_deref());
+                None
+            }
+            _ => None,
+        }
+    }
+
+    fn refusal(&self, code: u8, reason: ReasonCode, text: Option<&str>) -> String {
+        let client_id = &self.connect.client_id;
+        let advice = match (self.connect.version.is_v5(), code) {
+            (true, 0x84) | (false, 1) => "try --protocol-version 311",
+            (true, 0x86 | 0x87) | (false, 4 | 5) => {
+                "check MQTT_USERNAME and MQTT_PASSWORD, and what the broker's log says"
+            }
+            (true, 0x85) | (false, 2) => "give another Client Identifier with --id",
+            _ => "the broker's log says why",
+        };
+        let why = reason.name();
+        let text = quoted(text);
+        format!("the broker refuses the connection of {client_id} ({why}{text}): {advice}")
+    }
+
+    fn disconnected(&self, reason: ReasonCode, text: Option<&str>) -> String {
+        let text = quoted(text);
+        match reason {
+            ReasonCode::SessionTakenOver => format!(
+                "another client has connected as {}: give each agent its own --id",
+                self.connect.client_id
+            ),
+            _ => format!(
+                "the broker has ended the connection ({}{text})",
+                reason.name()
+            ),
+        }
+    }
+
+    /// Hands messages to the session, as far as rate and memory permit. The moment at which to go
+    /// on; none: when an acknowledgement or a message comes.
+    fn send(&mut self) -> Option<Instant> {
+        while self.client.session().is_connected() {
+            if let Some(until) = self.busy_until
+                && Instant::now() < until
+            {
+                return Some(until);
+            }
+            let places = IN_FLIGHT_MAX - self.in_flight.len();
+            let room = IN_FLIGHT_BYTES_MAX.saturating_sub(self.in_flight_bytes);
+            if places == 0 || room == 0 {
+                return None;
+            }
+            let now = self.client.now();
+            let count = places.min(self.rate.available(now));
+            if count == 0 {
+                let delay = self.rate.next().saturating_sub(now);
+                return Some(Instant::now() + delay.max(Duration::from_millis(1)));
+            }
+            let messages = self.shared.queue.borrow_mut().take(count, room);
+            self.rate.sent(messages.len(), now);
+            let is_all = messages.len() < count;
+            self.publish(messages, now);
+            if is_all {
+                return None;
+            }
+        }
+        None
+    }
+
+    fn publish(&mut self, messages: Vec<Queued>, now: Duration) {
+        for message in messages {
+            let (id, bytes) = (
+                message.id,
+                (message.topic.len() + message.payload.len()) as u64,
+            );
+            let topic = message.topic.clone();
+            let result = self.client.session().publish(
+                Message {
+                    topic: message.topic,
+                    payload: message.payload,
+                    qos: QoS::AtLeastOnce,
+                    ..Message::default()
+                },
+                now,
+            );
+            match result {
+                Ok(request) => {
+                    self.in_flight.insert(request, Sent { id, bytes });
+                    self.in_flight_bytes += bytes;
+                }
+                Err(RequestError::NotConnected | RequestError::TooManyInFlight) => {
+                    self.shared.queue.borrow_mut().give_back(id);
+                }
+                Err(error) => {
+                    let text = format!(
+                        "a message of {bytes} bytes to {topic:?} cannot be sent and is removed: \
+                         {error}"
+                    );
+                    self.end(id, End::Refused, &text);
+                }
+            }
+        }
+    }
+
+    fn completed(&mut self, request: RequestId, reason: ReasonCode, text: Option<&str>) {
+        let Some(Sent { id, bytes }) = self.in_flight.remove(&request) else {
+            return;
+        };
+        self.in_flight_bytes -= bytes;
+        if !reason.is_error() {
+            self.shared.queue.borrow_mut().end(id, End::Acknowledged);
+            self.shared.ended.notify_one();
+            return;
+        }
+        let why = format!("{}{}", reason.name(), quoted(text));
+        match reason {
+            // No later attempt would end otherwise.
+            ReasonCode::NotAuthorized
+            | ReasonCode::TopicNameInvalid
+            | ReasonCode::PacketTooLarge
+            | ReasonCode::PayloadFormatInvalid => {
+                let text = format!("the broker refuses a message, which is removed: {why}");
+                self.end(id, End::Refused, &text);
+            }
+            _ => {
+                self.shared.queue.borrow_mut().give_back(id);
+                self.busy_until = Some(Instant::now() + BUSY_DELAY);
+                let text = format!(
+                    "the broker cannot take a message now ({why}); it is sent again in 5 s"
+                );
+                self.busy.line(Level::Warning, &text);
+            }
+        }
+    }
+
+    fn end(&mut self, id: u64, how: End, text: &str) {
+        self.refused.line(Level::Error, text);
+        self.shared.queue.borrow_mut().end(id, how);
+        self.shared.ended.notify_one();
+    }
+
+    /// Waits for acknowledgements that are under way, but not for long, and says goodbye.
+    async fn disconnect(&mut self) {
+        let rest = async {
+            while !self.in_flight.is_empty() && self.client.session().is_connected() {
+                match self.client.next_event().await {
+                    Ok(event) => {
+                        self.act_on(event);
+                    }
+                    Err(_) => return,
+                }
+            }
+        };
+        // What is not acknowledged by then is sent again at the next start.
+        let _ = timeout(STOP_TIMEOUT, rest).await;
+        if self.client.session().is_connected() {
+            let none = Default::default();
+            let session = self.client.session();
+            session.disconnect(ReasonCode::Success, None, &none);
+            let _ = timeout(STOP_TIMEOUT, self.client.finish()).await;
+        }
+    }
+}
+
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Text of the broker, as it may stand in a log.
+fn quoted(text: Option<&str>) -> String {
+    text.map(|text| format!(": {text:?}")).unwrap_or_default()
+}
+
+fn cannot_connect(error: &NetError) -> String {
+    format!("cannot connect: {}", words(error))
+}
+
+fn words(error: &NetError) -> String {
+    match error {
+        NetError::Tls(error) => handshake_failure(error),
+        NetError::Io(error) => {
+            let text = error.to_string();
+            match text.find(" (os error") {
+                Some(end) => text[..end].to_owned(),
+                None => text,
+            }
+        }
+        error => error.to_string(),
+    }
+}

@@ -1,0 +1,356 @@
+//! The durable queue: messages in order, on disk, within limits.
+//!
+//! Responsible for what is promised: a message that was committed stays until [`Queue::end`] or
+//! until the queue is full and it is the oldest. The place up to which a file was read is written
+//! in the same record as the line, so no crash separates them. It knows no network and no clock,
+//! and has no thread; it writes through a [`Disk`], so that tests can cut the power.
+
+use std::collections::BTreeMap;
+
+use martlet_store::{
+    BodyId, Disk, Engine, Holds, OpenError, Options, QueueId, RecordBuffer, Report, StateKey,
+    StoreError,
+};
+
+use crate::message::{Queued, head, read};
+
+/// The only queue of the store.
+const QUEUE: QueueId = QueueId(1);
+/// Owner of all states.
+const OWNER: u64 = 1;
+/// Largest segment of the store, bytes: a device has less space than a server.
+const SEGMENT_BYTES: u64 = 2 << 20;
+/// Bytes that an opening may have to read again.
+const TAIL_BYTES: u64 = 4 << 20;
+/// Bytes per slice of housekeeping.
+const SLICE_BYTES: usize = 64 * 1024;
+
+/// What a state is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum StateKind {
+    /// The Client Identifier that was made for this queue.
+    ClientId = 1,
+    /// A file of the folder and the place up to which it was read.
+    File = 2,
+    /// Rows of other queues that were imported.
+    Imported = 3,
+}
+
+/// How much the queue holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// Messages.
+    pub(crate) messages: u64,
+    /// Bytes of topics and payloads.
+    pub(crate) bytes: u64,
+}
+
+/// What happened to messages since the queue was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    /// Written to the queue and synced.
+    pub(crate) taken: u64,
+    /// Ended by a PUBACK.
+    pub(crate) acknowledged: u64,
+    /// Dropped because the queue was full.
+    pub(crate) dropped: u64,
+    /// Removed because the broker refused them for good.
+    pub(crate) refused: u64,
+    /// Removed because the disk has damaged them.
+    pub(crate) damaged: u64,
+}
+
+/// A message that the queue does not hand out now.
+#[derive(Clone, Copy, Debug)]
+struct HandedOut {
+    /// Topic and payload, bytes.
+    bytes: u64,
+    /// It has ended, and the record of that is not written yet.
+    has_ended: bool,
+}
+
+/// How a message ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The broker has it.
+    Acknowledged,
+    /// The broker will never accept it.
+    Refused,
+}
+
+/// The queue.
+pub(crate) struct Queue<D: Disk> {
+    engine: Engine<D>,
+    /// Changes that are not given to the engine yet.
+    records: RecordBuffer,
+    limits: Limits,
+    next_id: u64,
+    messages: u64,
+    bytes: u64,
+    handed_out: BTreeMap<u64, HandedOut>,
+    /// Messages that were pushed since the last good commit.
+    uncommitted: u64,
+    counts: Counts,
+}
+
+impl<D: Disk> Queue<D> {
+    /// Opens the queue on this disk, or makes one; `salt` is a random number, for a new one only.
+    /// The report says what was damaged.
+    ///
+    /// # Errors
+    /// The disk failed, or the store on it cannot be opened as a whole.
+    pub(crate) fn open(disk: D, limits: Limits, salt: u64) -> Result<(Self, Report), OpenError> {
+        let options = Options {
+            segment_bytes: SEGMENT_BYTES,
+            tail_bytes: TAIL_BYTES,
+            salt,
+            disk_bytes_max: 0,
+        };
+        let (mut engine, report) = Engine::open(disk, options)?;
+        engine.settle().map_err(OpenError::Disk)?;
+        let (mut messages, mut bytes) = (0, 0);
+        for entry in engine.entries(QUEUE) {
+            messages += 1;
+            bytes += entry.note[0];
+        }
+        let seen = engine.highest_body_seen();
+        let next_id = seen.iter().map(|id| id.0).max().unwrap_or(0) + 1;
+        let queue = Self {
+            engine,
+            records: RecordBuffer::new(),
+            limits,
+            next_id,
+            messages,
+            bytes,
+            handed_out: BTreeMap::new(),
+            uncommitted: 0,
+            counts: Counts::default(),
+        };
+        Ok((queue, report))
+    }
+
+    /// Adds a message at the end; it is in the queue, and promised, when [`Queue::commit`] has
+    /// returned without an error. With it goes, in one record, a position of the input.
+    pub(crate) fn push(&mut self, topic: &str, payload: &[u8], position: Option<(u32, &[u8])>) {
+        let id = BodyId(self.next_id);
+        self.next_id += 1;
+        let bytes = (topic.len() + payload.len()) as u64;
+        let mut record = self.records.record();
+        record.body(id, Holds::NONE, &[&head(topic), payload]);
+        record.enqueue(QUEUE, id, 0, [bytes, 0], b"");
+        if let Some((number, position)) = position {
+            record.state(key(StateKind::File, number), &[position]);
+        }
+        drop(record);
+        self.messages += 1;
+        self.bytes += bytes;
+        self.uncommitted += 1;
+    }
+
+    /// Sets a state; durable with the next [`Queue::commit`].
+    pub(crate) fn set_state(&mut self, kind: StateKind, number: u32, value: &[u8]) {
+        self.records.record().state(key(kind, number), &[value]);
+    }
+
+    /// Removes a state; durable with the next [`Queue::commit`].
+    pub(crate) fn remove_state(&mut self, kind: StateKind, number: u32) {
+        self.records.record().remove_state(key(kind, number));
+    }
+
+    /// Numbers and values of all committed states of a kind. One that is damaged is left out.
+    pub(crate) fn states(&self, kind: StateKind) -> Vec<(u32, Vec<u8>)> {
+        let mut found = Vec::new();
+        let is_wanted = |state: StateKey| state.owner == OWNER && state.kind == kind as u8;
+        self.engine.states_of(is_wanted, |state, _, value| {
+            if let Ok(value) = value {
+                found.push((state.number, value.to_vec()));
+            }
+        });
+        found
+    }
+
+    /// Bytes of changes that wait for [`Queue::commit`].
+    pub(crate) fn uncommitted_bytes(&self) -> usize {
+        self.records.bytes() + self.engine.staged_bytes()
+    }
+
+    /// Writes and syncs all changes. If the queue holds more than its limits, the oldest messages
+    /// that were not handed out are dropped. After an error call it again: nothing is lost but what
+    /// a crash takes meanwhile.
+    ///
+    /// # Errors
+    /// The disk failed, or is full.
+    pub(crate) fn commit(&mut self) -> Result<(), StoreError> {
+        self.write()?;
+        if self.drop_oldest() {
+            self.write()?;
+        }
+        self.engine.sync()?;
+        self.counts.taken += std::mem::take(&mut self.uncommitted);
+        Ok(())
+    }
+
+    fn write(&mut self) -> Result<(), StoreError> {
+        self.engine.append(&self.records);
+        self.records.clear();
+        self.engine.write()?;
+        self.handed_out.retain(|_, message| !message.has_ended);
+        Ok(())
+    }
+
+    /// Whether anything was dropped.
+    fn drop_oldest(&mut self) -> bool {
+        if !self.is_over() {
+            return false;
+        }
+        let (mut messages, mut bytes) = (self.messages, self.bytes);
+        let entries = self.engine.entries(QUEUE);
+        let droppable = entries.filter(|entry| !self.handed_out.contains_key(&entry.body.0));
+        let mut dropped = Vec::new();
+        for entry in droppable {
+            if messages <= self.limits.messages && bytes <= self.limits.bytes {
+                break;
+            }
+            messages -= 1;
+            bytes -= entry.note[0].min(bytes);
+            dropped.push((entry.body, entry.note[0]));
+        }
+        for (body, bytes) in &dropped {
+            self.remove(body.0, *bytes);
+        }
+        self.counts.dropped += dropped.len() as u64;
+        !dropped.is_empty()
+    }
+
+    fn is_over(&self) -> bool {
+        self.messages > self.limits.messages || self.bytes > self.limits.bytes
+    }
+
+    /// Hands out the oldest messages that are not handed out, in order: at most this number, and
+    /// no more once they have this number of bytes. One that is damaged is removed and counted.
+    pub(crate) fn take(&mut self, messages_max: usize, bytes_max: u64) -> Vec<Queued> {
+        let mut bytes = 0;
+        let entries = self.engine.entries(QUEUE);
+        let ready = entries.filter(|entry| !self.handed_out.contains_key(&entry.body.0));
+        let chosen: Vec<(BodyId, u64)> = ready
+            .take(messages_max)
+            .take_while(|entry| {
+                let is_chosen = bytes < bytes_max;
+                bytes += entry.note[0];
+                is_chosen
+            })
+            .map(|entry| (entry.body, entry.note[0]))
+            .collect();
+        let ids: Vec<BodyId> = chosen.iter().map(|(id, _)| *id).collect();
+        let mut found = BTreeMap::new();
+        self.engine.read_bodies(&ids, |id, body| {
+            let message = body.ok().and_then(read);
+            if let Some((topic, payload)) = message {
+                found.insert(id.0, (topic.to_owned(), payload.to_vec()));
+            }
+        });
+        let mut taken = Vec::with_capacity(chosen.len());
+        for (BodyId(id), bytes) in chosen {
+            let Some((topic, payload)) = found.remove(&id) else {
+                self.remove(id, bytes);
+                self.counts.damaged += 1;
+                continue;
+            };
+            let has_ended = false;
+            self.handed_out.insert(id, HandedOut { bytes, has_ended });
+            taken.push(Queued { id, topic, payload });
+        }
+        taken
+    }
+
+    /// Ends a message that was handed out. The record of it is written with the next
+    /// [`Queue::commit`]; if the process dies before, the message is sent once more.
+    pub(crate) fn end(&mut self, id: u64, how: End) {
+        let Some(message) = self.handed_out.get(&id).filter(|found| !found.has_ended) else {
+            return;
+        };
+        let bytes = message.bytes;
+        self.remove(id, bytes);
+        match how {
+            End::Acknowledged => self.counts.acknowledged += 1,
+            End::Refused => self.counts.refused += 1,
+        }
+    }
+
+    /// Takes a message back that was handed out: it is the first to be handed out again.
+    pub(crate) fn give_back(&mut self, id: u64) {
+        if self
+            .handed_out
+            .get(&id)
+            .is_some_and(|found| !found.has_ended)
+        {
+            self.handed_out.remove(&id);
+        }
+    }
+
+    fn remove(&mut self, id: u64, bytes: u64) {
+        self.records.record().end(QUEUE, BodyId(id), 0);
+        let has_ended = true;
+        self.handed_out.insert(id, HandedOut { bytes, has_ended });
+        self.messages = self.messages.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+
+    /// Messages in the queue, handed out or not.
+    pub(crate) fn messages(&self) -> u64 {
+        self.messages
+    }
+
+    /// Bytes of their topics and payloads.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// What happened since the queue was opened.
+    pub(crate) fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// The disk has no room for further messages; those that end make room.
+    pub(crate) fn is_low(&self) -> bool {
+        self.engine.is_low()
+    }
+
+    /// Does a slice of what the store has to tidy up; true: there is more.
+    ///
+    /// # Errors
+    /// The disk failed; the next call tries again.
+    pub(crate) fn housekeep(&mut self) -> Result<bool, StoreError> {
+        Ok(self.engine.housekeep(SLICE_BYTES)?.more)
+    }
+
+    /// Begins a time in which nothing comes: the store gives back space that it does not need.
+    ///
+    /// # Errors
+    /// The disk failed; nothing is lost.
+    pub(crate) fn rest(&mut self) -> Result<(), StoreError> {
+        self.engine.seal()
+    }
+
+    /// Commits and closes: the next opening is quick.
+    ///
+    /// # Errors
+    /// The disk failed. What was committed before is still there.
+    pub(crate) fn close(mut self) -> Result<(), StoreError> {
+        self.commit()?;
+        self.engine.close()
+    }
+}
+
+fn key(kind: StateKind, number: u32) -> StateKey {
+    StateKey {
+        owner: OWNER,
+        kind: kind as u8,
+        number,
+    }
+}
+
+#[cfg(test)]
+#[path = "queue_tests.rs"]
+mod tests;

@@ -1,0 +1,55 @@
+//! What the two halves of the agent share: the queue, and how they wake each other.
+
+use std::cell::RefCell;
+use std::fs::File;
+use std::io::{self, Read as _};
+
+use martlet_store::RealDisk;
+use tokio::sync::Notify;
+
+use crate::queue::Queue;
+
+/// What the keeper and the link share. Both run in one thread, and neither borrows the queue while
+/// it waits.
+pub(crate) struct Shared {
+    pub(crate) queue: RefCell<Queue<RealDisk>>,
+    /// Messages were committed: the link may have something to send.
+    pub(crate) committed: Notify,
+    /// Messages have ended: the keeper has something to commit.
+    pub(crate) ended: Notify,
+}
+
+impl Shared {
+    /// Nothing has happened yet.
+    pub(crate) fn new(queue: Queue<RealDisk>) -> Self {
+        Self {
+            queue: RefCell::new(queue),
+            committed: Notify::new(),
+            ended: Notify::new(),
+        }
+    }
+
+    /// The numbers of this moment, as a line for the log.
+    pub(crate) fn report(&self) -> String {
+        let queue = self.queue.borrow();
+        let counts = queue.counts();
+        format!(
+            "{} messages ({} bytes) in the queue; since the start: taken {}, acknowledged {}, \
+             dropped {}, refused {}, damaged {}",
+            queue.messages(),
+            queue.bytes(),
+            counts.taken,
+            counts.acknowledged,
+            counts.dropped,
+            counts.refused,
+            counts.damaged
+        )
+    }
+}
+
+/// A random number.
+pub(crate) fn random() -> io::Result<u64> {
+    let mut bytes = [0; 8];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(u64::from_le_bytes(bytes))
+}

@@ -1,0 +1,65 @@
+//! The topics of lines and metrics, with the names in braces replaced.
+
+/// What stands for the names in braces.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Names {
+    pub(crate) device_id: String,
+    pub(crate) client_id: String,
+    pub(crate) hostname: String,
+}
+
+impl Names {
+    /// The topic with all names replaced; `file` is the name of a file, of which the ending is left
+    /// out. A letter that a level cannot have becomes `_`.
+    pub(crate) fn topic(&self, template: &str, file: &str) -> String {
+        let stem = match file.rfind('.') {
+            Some(dot) if dot > 0 => &file[..dot],
+            _ => file,
+        };
+        let mut topic = template.to_owned();
+        for (name, value) in [
+            ("{device_id}", self.device_id.as_str()),
+            ("{client_id}", &self.client_id),
+            ("{hostname}", &self.hostname),
+            ("{file}", stem),
+        ] {
+            topic = topic.replace(name, &level(value));
+        }
+        topic
+    }
+}
+
+/// Text as one level of a topic. Braces are replaced too: what is put in is no name.
+fn level(text: &str) -> String {
+    text.chars()
+        .map(|letter| match letter {
+            '/' | '+' | '#' | '{' | '}' => '_',
+            letter if letter.is_control() => '_',
+            letter => letter,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_in_braces_are_replaced_and_cannot_add_levels_or_wildcards() {
+        let names = Names {
+            device_id: "tractor/7".to_owned(),
+            client_id: "c#{file}".to_owned(),
+            hostname: "h".to_owned(),
+        };
+        let topic = |template: &str, file: &str| names.topic(template, file);
+        assert_eq!(
+            topic("device/data/{device_id}", ""),
+            "device/data/tractor_7"
+        );
+        assert_eq!(topic("{client_id}/{hostname}", "x"), "c__file_/h");
+        assert_eq!(topic("a/{file}", "speed+1.jsonl"), "a/speed_1");
+        assert_eq!(topic("a/{file}", "\u{1b}[7m\0.log"), "a/_[7m_");
+        assert_eq!(topic("a/{file}", ".hidden"), "a/.hidden");
+        assert_eq!(topic("a", "b"), "a");
+    }
+}

@@ -1,0 +1,77 @@
+//! `martlet agent`: the agent on a device, and the import of a queue in SQLite.
+//!
+//! Responsible for reading SQLite, which the agent's own program is too small for. All else is the
+//! agent's library.
+
+use std::process::ExitCode;
+
+use martlet_agent::{Action, AgentOptions, ImportOptions, Imported, ImportedRow, import};
+use martlet_control::text::printable;
+use martlet_registry::{OfflineMessage, offline_messages, wait};
+
+use crate::cmd::print::{errln, outln};
+
+/// Numbers of rows that are named at most.
+const NAMED_MAX: usize = 10;
+
+/// Runs the command.
+pub(crate) fn run(options: &AgentOptions) -> ExitCode {
+    match &options.action {
+        None => martlet_agent::run(options),
+        Some(Action::Import(options)) => match import_file(options) {
+            Ok(done) => print(options, &done),
+            Err(why) => {
+                errln!("martlet: {}", printable(&why));
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
+fn import_file(options: &ImportOptions) -> Result<Imported, String> {
+    let messages = wait(offline_messages(&options.file)).map_err(|error| error.to_string())?;
+    let row = |message: OfflineMessage| ImportedRow {
+        number: message.number,
+        topic: message.topic,
+        payload: message.payload,
+        time: message.time,
+    };
+    let rows: Vec<ImportedRow> = messages.into_iter().map(row).collect();
+    import(options, &rows)
+}
+
+/// Tells what was done. The exit code is 3 if a row is missing in the queue.
+fn print(options: &ImportOptions, done: &Imported) -> ExitCode {
+    let file = options.file.display().to_string();
+    outln!(
+        "{}: {} messages imported, {} were imported before; {} are in the queue",
+        printable(&file),
+        done.added,
+        done.known,
+        done.messages
+    );
+    if !done.invalid.is_empty() {
+        let numbers = done.invalid.iter().take(NAMED_MAX);
+        let numbers: Vec<String> = numbers.map(ToString::to_string).collect();
+        let more = match done.invalid.len() > NAMED_MAX {
+            true => ", …",
+            false => "",
+        };
+        errln!(
+            "martlet: {} rows have a topic that no broker accepts and were left out: {}{more}",
+            done.invalid.len(),
+            numbers.join(", ")
+        );
+    }
+    if done.dropped > 0 {
+        errln!(
+            "martlet: the queue is full: its {} oldest messages were dropped; --queue-messages and \
+             --queue-bytes make it larger",
+            done.dropped
+        );
+    }
+    match done.invalid.is_empty() && done.dropped == 0 {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::from(3),
+    }
+}
