@@ -58,6 +58,7 @@ mod secret;
 mod secrets;
 mod session;
 mod setup;
+mod shown_once;
 mod subscriptions;
 mod tenant;
 pub mod time;

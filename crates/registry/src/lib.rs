@@ -75,8 +75,8 @@ pub use dead_letters::{DeadLetterCount, DeadLetterRow, DeadLettersKept};
 pub use device_ids::RenamedDevice;
 pub use device_lists::{DeviceCounts, DeviceFilter, DeviceOrder, KindCount, PartCounts};
 pub use devices::{
-    AddedDevice, Device, DeviceChange, DeviceRef, DeviceSecret, Import, NewDevice, RowOutcome,
-    Status, is_device_id,
+    AddedDevice, Device, DeviceChange, DeviceRef, DeviceSecret, ExportedValue, Import, NewDevice,
+    RowOutcome, Status, is_device_id,
 };
 pub use foreign::{
     Contents, ForeignSetting, ForeignTables, IotFlowDevice, OtherSystem, ServiceMqttDevice,
