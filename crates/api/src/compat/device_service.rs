@@ -3,7 +3,6 @@
 //!
 //! Errors are `{"error": …}`, as plain text.
 
-use axum::Json;
 use axum::extract::{Extension, FromRequest, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
