@@ -5,9 +5,9 @@
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-use super::options::BenchOptions;
+use super::options::Options;
 
-use crate::cmd::print::err;
+use crate::notes::err;
 
 /// Between two progress lines.
 pub(super) const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
@@ -22,7 +22,7 @@ pub(super) struct Progress {
 
 impl Progress {
     /// Nothing is shown yet; nothing ever will be if standard error is no terminal.
-    pub(super) fn new(options: &BenchOptions) -> Self {
+    pub(super) fn new(options: &Options) -> Self {
         let enabled = !options.json && std::io::stderr().is_terminal();
         Self {
             shown: false,

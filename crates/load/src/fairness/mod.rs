@@ -26,8 +26,8 @@ use self::peer::Broker;
 use self::quiet::Quiet;
 use super::driver::expect_open_files;
 use super::histogram::Histogram;
-use super::options::BenchOptions;
-use crate::cmd::print::{err, errln};
+use super::options::Options;
+use crate::notes::{err, errln};
 
 /// Time that a p99 of the others is to stay below, milliseconds.
 const P99_MS: f64 = 5.0;
@@ -83,7 +83,7 @@ impl Waits {
 
 /// Runs all loads, one after the other. Answers the text to print, and whether every p99 is within
 /// its bound. What the loads leave in the broker is taken away, also if the run is interrupted.
-pub(super) fn measure(options: &BenchOptions) -> anyhow::Result<(String, bool)> {
+pub(super) fn measure(options: &Options) -> anyhow::Result<(String, bool)> {
     let broker = Broker::new(options)?;
     let (over, ends) = mpsc::channel();
     interrupts(over.clone())?;
@@ -146,7 +146,7 @@ fn interrupts_exit(ends: mpsc::Receiver<Over>) {
     });
 }
 
-fn run_all(broker: &Broker, options: &BenchOptions) -> anyhow::Result<(String, bool)> {
+fn run_all(broker: &Broker, options: &Options) -> anyhow::Result<(String, bool)> {
     let scale = options.scale;
     let chosen = &options.loads;
     let is_chosen = |load: &&Load| chosen.is_empty() || chosen.iter().any(|name| name == load.name);
@@ -177,7 +177,7 @@ pub(super) fn names() -> Vec<&'static str> {
     LOADS.iter().map(|load| load.name).collect()
 }
 
-fn run(broker: &Broker, load: &Load, options: &BenchOptions) -> anyhow::Result<Row> {
+fn run(broker: &Broker, load: &Load, options: &Options) -> anyhow::Result<Row> {
     let say = |what: &str| {
         if std::io::stderr().is_terminal() && !options.json {
             err!("\r\x1b[K{}: {what}", load.name);

@@ -9,7 +9,7 @@ use martlet_codec::Packet;
 
 use super::driver::{Driver, Purpose, Receiver, Session, Setup, expect_open_files};
 use super::histogram::Histogram;
-use super::options::{BenchOptions, Scenario};
+use super::options::{Options, Scenario};
 use super::progress::{PROGRESS_INTERVAL, Progress};
 use super::report::{Connections, Report};
 use super::{Snapshot, run_name, usages};
@@ -18,7 +18,7 @@ use super::{Snapshot, run_name, usages};
 const FIRST_SHARE: usize = 8;
 
 /// Runs connects or idle.
-pub(super) fn measure(options: &BenchOptions) -> anyhow::Result<Report> {
+pub(super) fn measure(options: &Options) -> anyhow::Result<Report> {
     // Before anything is connected: it may take long to come to the last one.
     expect_open_files(options.clients() as u64)?;
     let run = run_name();
@@ -53,7 +53,7 @@ pub(super) fn measure(options: &BenchOptions) -> anyhow::Result<Report> {
 }
 
 fn report(
-    options: &BenchOptions,
+    options: &Options,
     driver: &Driver,
     setup: &Setup,
     before: &Snapshot,

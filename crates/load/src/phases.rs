@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::course::Course;
 use super::driver::{Driver, Purpose, Session};
 use super::histogram::Histogram;
-use super::options::{BenchOptions, Scenario};
+use super::options::{Options, Scenario};
 use super::plan::Plan;
 use super::progress::Progress;
 use super::publishing::Form;
@@ -16,7 +16,7 @@ use super::report::{Phase, Report};
 use super::traffic::Traffic;
 use super::{STALL, Snapshot, connections::Silence, idle_purposes, judge, run_name, usages};
 
-use crate::cmd::print::errln;
+use crate::notes::errln;
 
 /// How long CPU time still counts after a phase, for what a broker puts off.
 const AFTERMATH: Duration = Duration::from_millis(100);
@@ -30,7 +30,7 @@ fn names(scenario: Scenario) -> (&'static str, &'static str) {
 }
 
 /// Runs retained or offline.
-pub(super) fn measure(options: &BenchOptions) -> anyhow::Result<Report> {
+pub(super) fn measure(options: &Options) -> anyhow::Result<Report> {
     let run = run_name();
     let plan = Plan::new(options, &run);
     let is_offline = options.scenario == Scenario::Offline;
@@ -88,7 +88,7 @@ pub(super) fn measure(options: &BenchOptions) -> anyhow::Result<Report> {
 }
 
 /// Publishes all messages and waits until they are acknowledged.
-fn store(options: &BenchOptions, plan: &Plan, course: &mut Course) -> anyhow::Result<Phase> {
+fn store(options: &Options, plan: &Plan, course: &mut Course) -> anyhow::Result<Phase> {
     let form = Form {
         version: options.version,
         qos: options.qos(),
@@ -102,7 +102,7 @@ fn store(options: &BenchOptions, plan: &Plan, course: &mut Course) -> anyhow::Re
 }
 
 fn publish_all(
-    options: &BenchOptions,
+    options: &Options,
     plan: &Plan,
     course: &mut Course,
     form: Form,
@@ -115,12 +115,7 @@ fn publish_all(
 }
 
 /// Connects the subscribers and waits until they have all messages.
-fn fetch(
-    options: &BenchOptions,
-    plan: &Plan,
-    run: &str,
-    course: &mut Course,
-) -> anyhow::Result<Phase> {
+fn fetch(options: &Options, plan: &Plan, run: &str, course: &mut Course) -> anyhow::Result<Phase> {
     let copies = match options.scenario {
         Scenario::Retained => plan.subscriber_count() as u64,
         _ => 1,
@@ -149,7 +144,7 @@ fn fetch(
 }
 
 fn finish(
-    options: &BenchOptions,
+    options: &Options,
     name: &'static str,
     before: &Snapshot,
     count: u64,
@@ -161,12 +156,7 @@ fn finish(
 }
 
 /// Removes the sessions or the retained messages.
-fn clean_up(
-    options: &BenchOptions,
-    plan: &Plan,
-    run: &str,
-    course: &mut Course,
-) -> anyhow::Result<()> {
+fn clean_up(options: &Options, plan: &Plan, run: &str, course: &mut Course) -> anyhow::Result<()> {
     let first = course.traffic.first_subscriber();
     let end = course.driver.connections.len();
     course.driver.disconnect(first..end, &mut course.traffic)?;
@@ -192,7 +182,7 @@ fn clean_up(
 }
 
 /// The session that a fetching subscriber asks for.
-fn session(options: &BenchOptions) -> Session {
+fn session(options: &Options) -> Session {
     match options.scenario {
         Scenario::Offline => Session::Kept,
         _ => Session::Passing,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::histogram::Histogram;
-use super::options::BenchOptions;
+use super::options::Options;
 use super::process::Usage;
 
 /// Everything that was measured. What a scenario does not have is absent.
@@ -118,7 +118,7 @@ pub(super) struct Usages {
 impl Report {
     /// A report of the measured time; `count` is what the broker's CPU time is divided by.
     pub(super) fn new(
-        options: &BenchOptions,
+        options: &Options,
         measured: Duration,
         latencies: &Histogram,
         usages: &Usages,

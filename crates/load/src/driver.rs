@@ -17,7 +17,7 @@ use mio::{Events, Interest, Poll, Token};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::connection::{Connection, Phase, ReadEnd, Received};
-use super::options::{BenchOptions, BenchTarget};
+use super::options::{Options, Target};
 use super::progress::Progress;
 use super::wire::Wire;
 
@@ -88,9 +88,9 @@ pub(super) struct Driver {
     reading: Vec<usize>,
     reading_again: Vec<usize>,
     address: SocketAddr,
-    target: BenchTarget,
+    target: Target,
     local_addresses: Vec<IpAddr>,
-    options: BenchOptions,
+    options: Options,
     /// Receive Maximum of the broker, the least of all CONNACKs.
     pub(super) receive_maximum: u16,
     /// Why connections were closed, the first reason.
@@ -108,8 +108,8 @@ pub(super) struct Setup {
 
 impl Driver {
     /// A driver without connections.
-    pub(super) fn new(options: &BenchOptions) -> anyhow::Result<Self> {
-        let target = options.target().map_err(anyhow::Error::msg)?;
+    pub(super) fn new(options: &Options) -> anyhow::Result<Self> {
+        let target = options.target.clone();
         let name = format!("{}:{}", target.host, target.port);
         let addresses = (target.host.as_str(), target.port).to_socket_addrs();
         let addresses: Vec<_> = addresses.with_context(|| name.clone())?.collect();
@@ -447,8 +447,8 @@ impl<R: Receiver> SetupReceiver<'_, R> {
 }
 
 fn connect_packet<'a>(
-    options: &'a BenchOptions,
-    target: &'a BenchTarget,
+    options: &'a Options,
+    target: &'a Target,
     purpose: &'a Purpose,
 ) -> Connect<'a> {
     let is_v5 = options.version.is_v5();

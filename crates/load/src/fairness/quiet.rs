@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use martlet_codec::{Ack, AckKind, Packet, ProtocolVersion, QoS, ReasonCode};
 
-use super::super::histogram::Histogram;
 use super::peer::{Broker, Manner, Peer, publish};
+use crate::histogram::Histogram;
 
 /// Clients of each kind: more than one, so that every shard of a node has some.
 const CLIENTS: usize = 4;

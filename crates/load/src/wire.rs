@@ -8,7 +8,7 @@ use mio::net::TcpStream;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
 
-use super::options::BenchTarget;
+use super::options::Target;
 
 /// Bytes in and out, without blocking.
 pub(super) enum Wire {
@@ -18,7 +18,7 @@ pub(super) enum Wire {
 
 impl Wire {
     /// For a connection that is being made.
-    pub(super) fn new(stream: TcpStream, target: &BenchTarget) -> anyhow::Result<Self> {
+    pub(super) fn new(stream: TcpStream, target: &Target) -> anyhow::Result<Self> {
         let Some(config) = &target.tls else {
             return Ok(Self::Plain(stream));
         };

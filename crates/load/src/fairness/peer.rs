@@ -12,9 +12,9 @@ use martlet_codec::{
     UserProperties, Will, decode_fixed_header, decode_packet,
 };
 
-use super::super::options::BenchOptions;
 use super::left::LeftBehind;
-use crate::cmd::random;
+use crate::options::Options;
+use crate::random;
 
 const V5: ProtocolVersion = ProtocolVersion::V5;
 
@@ -42,8 +42,8 @@ pub(super) struct Manner<'a> {
 }
 
 impl Broker {
-    pub(super) fn new(options: &BenchOptions) -> anyhow::Result<Self> {
-        let target = options.target().map_err(anyhow::Error::msg)?;
+    pub(super) fn new(options: &Options) -> anyhow::Result<Self> {
+        let target = options.target.clone();
         ensure!(
             target.tls.is_none(),
             "fairness is measured without TLS: leave --cafile out"

@@ -3,7 +3,7 @@
 //! Responsible for the topics and filters of each scenario, and for the one subscriber (or all, or
 //! anyone of a group) that a topic's messages are for. It sends nothing. MQTT 5.0 §4.7, §4.8.2.
 
-use super::options::{BenchOptions, Scenario};
+use super::options::{Options, Scenario};
 
 /// Who gets the messages of a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub(super) struct Plan {
 
 impl Plan {
     /// The plan of a scenario that moves messages; `run` keeps its topics apart from others.
-    pub(super) fn new(options: &BenchOptions, run: &str) -> Self {
+    pub(super) fn new(options: &Options, run: &str) -> Self {
         let (clients, topic_count) = (options.clients(), options.topics());
         let scenario = options.scenario;
         let audience = match scenario {
@@ -114,8 +114,8 @@ fn mixed(run: &str, number: usize) -> (String, String) {
 mod tests {
     use martlet_codec::{TopicFilter, TopicName};
 
-    use super::super::options::tests::options;
     use super::*;
+    use crate::options::tests::options;
 
     fn matches(filter: &str, topic: &str) -> bool {
         TopicFilter::new(filter).expect("a filter");

@@ -1,18 +1,15 @@
-//! The command line of `martlet bench`.
+//! What is measured.
 //!
 //! Responsible for the options, each scenario's defaults, and which options go together. It
 //! measures nothing.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use martlet_codec::{ProtocolVersion, QoS};
 use rustls::ClientConfig;
-use rustls::client::Resumption;
-
-use crate::cmd::client_environment::ClientEnvironment;
-use crate::cmd::tls_options::TlsOptions;
 
 /// Bytes at the front of each payload that the load generator uses itself.
 pub(super) const STAMP_BYTES: usize = 20;
@@ -20,18 +17,14 @@ pub(super) const STAMP_BYTES: usize = 20;
 /// Addresses that one range of `--local-address` may name.
 const LOCAL_ADDRESSES_MAX: usize = 4096;
 
-/// Arguments of `martlet bench`.
-#[derive(Args, Clone)]
-pub(crate) struct BenchOptions {
+/// A scenario and its amounts, as options of a command line.
+#[derive(Args, Clone, Debug)]
+pub struct Options {
+    #[arg(skip)]
+    pub(super) target: Target,
     /// What to measure
     #[arg(value_enum)]
     pub(super) scenario: Scenario,
-    /// Broker's host [default: localhost]
-    #[arg(short = 'h', long)]
-    host: Option<String>,
-    /// Broker's port [default: 1883; with TLS 8883]
-    #[arg(short = 'p', long)]
-    port: Option<u16>,
     /// Local address to connect from, or a range like 127.0.0.2-127.0.0.9; repeatable, connections
     /// take turns. One address has some 28,000 ports; on 127.0.0.1 more addresses are taken by
     /// themselves
@@ -40,17 +33,6 @@ pub(crate) struct BenchOptions {
     /// Protocol version: 3.1.1 or 5
     #[arg(long, default_value = "3.1.1", value_parser = version)]
     pub(super) version: ProtocolVersion,
-    /// User name
-    #[arg(short = 'u', long)]
-    pub(super) username: Option<String>,
-    /// Password
-    #[arg(short = 'P', long, alias = "pw", requires = "username")]
-    pub(super) password: Option<String>,
-    #[command(flatten)]
-    pub(super) tls: TlsOptions,
-    /// TLS connections begin with the session of an earlier one, where the broker lets them
-    #[arg(long)]
-    pub(super) tls_resume: bool,
     /// How many: publishers and subscribers each (pipes), subscribers (fan-out, wildcards,
     /// filters), publishers (fan-in), members (share), sessions (offline), new subscribers
     /// (retained), connections (connects, idle)
@@ -115,20 +97,43 @@ pub(crate) struct BenchOptions {
     /// Print one line of JSON
     #[arg(long)]
     pub(super) json: bool,
-    /// Print help
-    #[arg(long, action = clap::ArgAction::Help)]
-    help: Option<bool>,
 }
 
 /// Where the load goes.
-#[derive(Clone, Debug)]
-pub(super) struct BenchTarget {
-    pub(super) host: String,
-    pub(super) port: u16,
+#[derive(Clone)]
+pub struct Target {
+    /// The broker's host.
+    pub host: String,
+    /// The broker's port.
+    pub port: u16,
     /// With what connections are encrypted, if they are.
-    pub(super) tls: Option<Arc<ClientConfig>>,
-    pub(super) username: Option<String>,
-    pub(super) password: Option<Vec<u8>>,
+    pub tls: Option<Arc<ClientConfig>>,
+    /// User name of all connections.
+    pub username: Option<String>,
+    /// Password of all connections.
+    pub password: Option<Vec<u8>>,
+}
+
+impl Default for Target {
+    fn default() -> Self {
+        Self {
+            host: "localhost".to_owned(),
+            port: 1883,
+            tls: None,
+            username: None,
+            password: None,
+        }
+    }
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without the password.
+        f.debug_struct("Target")
+            .field("host", &self.host)
+            .field("port", &self.port)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A kind of load.
@@ -163,51 +168,11 @@ pub(super) enum Scenario {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct LocalAddresses(Vec<IpAddr>);
 
-impl BenchOptions {
-    /// Where to connect, as whom, and with what it is encrypted, by the options or the environment.
-    ///
-    /// # Errors
-    /// A line for the user.
-    pub(super) fn target(&self) -> Result<BenchTarget, String> {
-        let environment = ClientEnvironment::of_process()?;
-        let is_secure = self.tls.is_asked_for(&environment);
-        let tls = match (is_secure, self.tls.needs_tls()) {
-            (true, _) => {
-                let mut config = ClientConfig::clone(&*self.tls.config(&environment)?);
-                if !self.tls_resume {
-                    config.resumption = Resumption::disabled();
-                }
-                Some(Arc::new(config))
-            }
-            (false, Some(option)) => {
-                return Err(format!(
-                    "{option}: the connections are not encrypted; give --cafile"
-                ));
-            }
-            (false, None) => None,
-        };
-        let default_port = if is_secure { 8883 } else { 1883 };
-        let (username, password) = match &self.username {
-            Some(name) => (
-                Some(name.clone()),
-                self.password.clone().map(String::into_bytes),
-            ),
-            None => {
-                let password = environment.password.map(|password| password.0);
-                (environment.username, password)
-            }
-        };
-        Ok(BenchTarget {
-            host: self
-                .host
-                .clone()
-                .or(environment.host)
-                .unwrap_or_else(|| "localhost".to_owned()),
-            port: self.port.or(environment.port).unwrap_or(default_port),
-            tls,
-            username,
-            password,
-        })
+impl Options {
+    /// The same load on this broker.
+    #[must_use]
+    pub fn at(self, target: Target) -> Self {
+        Self { target, ..self }
     }
 
     /// `--clients`, or the scenario's default.
@@ -275,7 +240,7 @@ impl BenchOptions {
     ///
     /// # Errors
     /// They do not; the text names them.
-    pub(super) fn check(&self) -> Result<(), String> {
+    pub fn check(&self) -> Result<(), String> {
         use Scenario::{Fairness, Filters, Offline, Retained, Share, Wildcards};
         let scenario = self.scenario;
         let only = |option, given, scenarios: &[Scenario]| match given {
@@ -284,9 +249,6 @@ impl BenchOptions {
             }
             _ => Ok(()),
         };
-        if self.tls_resume && !self.tls.is_asked_for(&ClientEnvironment::default()) {
-            return Err("--tls-resume needs TLS: give --cafile".into());
-        }
         let many = [Wildcards, Filters, Share, Retained, Offline];
         only("--publishers", self.publishers.is_some(), &many)?;
         only("--topics", self.topics.is_some(), &[Wildcards, Filters])?;
@@ -404,11 +366,11 @@ pub(super) mod tests {
     #[command(disable_help_flag = true)]
     struct Line {
         #[command(flatten)]
-        options: BenchOptions,
+        options: Options,
     }
 
     /// The options of a command line.
-    pub(crate) fn options(line: &str) -> BenchOptions {
+    pub(crate) fn options(line: &str) -> Options {
         let words = ["bench"].into_iter().chain(line.split(' '));
         let line: Line = clap::Parser::parse_from(words);
         line.options
@@ -441,7 +403,6 @@ pub(super) mod tests {
             "wildcards --topics 10",
             "share --topics 10",
             "retained --messages 2 --publishers 3",
-            "pipes --tls-resume",
             "pipes --keep",
             "connects --idle 3",
         ] {

@@ -13,7 +13,7 @@ use martlet_codec::{
 use super::arrivals::Arrivals;
 use super::driver::{Driver, Receiver};
 use super::histogram::Histogram;
-use super::options::BenchOptions;
+use super::options::Options;
 use super::plan::{Audience, Plan};
 use super::publishing::{Form, Packets, Stamp, TopicTurns};
 use super::schedule::Schedule;
@@ -115,7 +115,7 @@ impl Traffic {
     /// The state of a scenario that begins at `epoch`. The publishers are the first connections,
     /// then come the subscribers, unless it is said otherwise.
     pub(super) fn new(
-        options: &BenchOptions,
+        options: &Options,
         plan: &Plan,
         receive_maximum: u16,
         epoch: Instant,
@@ -164,13 +164,7 @@ impl Traffic {
 
     /// Sends `message_count` messages, evenly to all topics, as fast as they are acknowledged;
     /// nobody is there to get them.
-    pub(super) fn fill(
-        &mut self,
-        options: &BenchOptions,
-        plan: &Plan,
-        message_count: u64,
-        form: Form,
-    ) {
+    pub(super) fn fill(&mut self, options: &Options, plan: &Plan, message_count: u64, form: Form) {
         self.pace = Pace::Acknowledged(options.window().into());
         self.packets = Packets::new(&plan.topics, form);
         let topic_count = plan.topics.len() as u64;

@@ -1,9 +1,13 @@
-//! `martlet bench`: put a load on a broker and measure throughput, latency, CPU time and memory.
+//! The load generator of `martlet bench`: puts a load on a broker and measures throughput, latency,
+//! CPU time and memory.
 //!
 //! Responsible for the course of a measurement: connect, warm up, measure, let all arrive, judge.
 //! One thread and one poll drive all clients, so that the generator stays below what it measures.
 //! It works against any broker. Every message is numbered; a lost, repeated or reordered one makes
-//! the exit code 1.
+//! the result a failure.
+#![forbid(unsafe_code)]
+// A closed pipe must not end the process.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod arrivals;
 mod connection;
@@ -13,81 +17,66 @@ mod driver;
 mod fairness;
 mod gathering;
 mod histogram;
+mod notes;
 mod options;
 mod phases;
 mod plan;
 mod process;
 mod progress;
 mod publishing;
+mod random;
 mod report;
 mod schedule;
 mod sequence;
 mod traffic;
 mod wire;
 
-use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use connections::Silence;
 use course::{Course, STALL};
 use driver::{Driver, Purpose, Session};
-pub(crate) use options::BenchOptions;
 use options::Scenario;
+pub use options::{Options, Target};
 use plan::Plan;
 use process::Usage;
 use progress::Progress;
 use report::{Messages, Report, Usages};
 use traffic::Traffic;
 
-use super::exit;
-use super::random;
+/// The result of a measurement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Measured {
+    /// The figures, for people, or one line of JSON.
+    pub text: String,
+    /// No message was lost, repeated or reordered, no connection failed, and limits that the
+    /// scenario has were kept.
+    pub is_good: bool,
+}
 
-use crate::cmd::print::{errln, outln};
-
-/// Runs the command.
-pub(crate) fn run(options: BenchOptions) -> ExitCode {
-    if let Err(error) = options.check() {
-        return exit::usage(&format!("Error: {error}"));
-    }
-    if options.scenario == Scenario::Fairness {
-        return match fairness::measure(&options) {
-            Ok((text, is_good)) => {
-                outln!("{text}");
-                match is_good {
-                    true => ExitCode::SUCCESS,
-                    false => ExitCode::FAILURE,
-                }
-            }
-            Err(error) => {
-                errln!("Error: {error:#}");
-                ExitCode::FAILURE
-            }
-        };
-    }
-    let result = match options.scenario {
-        scenario if scenario.has_phases() => phases::measure(&options),
-        scenario if scenario.moves_messages() => measure_traffic(&options),
-        _ => connections::measure(&options),
+/// Runs the scenario of the options against their target. Writes progress and warnings to standard
+/// error.
+///
+/// # Errors
+/// The broker could not be reached or measured; what happened, in words.
+pub fn measure(options: &Options) -> anyhow::Result<Measured> {
+    let report = match options.scenario {
+        Scenario::Fairness => {
+            let (text, is_good) = fairness::measure(options)?;
+            return Ok(Measured { text, is_good });
+        }
+        scenario if scenario.has_phases() => phases::measure(options)?,
+        scenario if scenario.moves_messages() => measure_traffic(options)?,
+        _ => connections::measure(options)?,
     };
-    match result {
-        Ok(report) => {
-            let text = if options.json {
-                report.json()
-            } else {
-                report.text()
-            };
-            outln!("{text}");
-            if report.faults.is_empty() {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::FAILURE
-            }
-        }
-        Err(error) => {
-            errln!("Error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    let text = match options.json {
+        true => report.json(),
+        false => report.text(),
+    };
+    Ok(Measured {
+        text,
+        is_good: report.faults.is_empty(),
+    })
 }
 
 /// Usage of the broker and of ourselves at one moment.
@@ -100,7 +89,7 @@ struct Snapshot {
 }
 
 impl Snapshot {
-    fn take(options: &BenchOptions, traffic: Option<&Traffic>) -> anyhow::Result<Self> {
+    fn take(options: &Options, traffic: Option<&Traffic>) -> anyhow::Result<Self> {
         let counts = traffic.map(|traffic| traffic.counts).unwrap_or_default();
         Ok(Self {
             at: Instant::now(),
@@ -120,7 +109,7 @@ fn usages(before: &Snapshot, after: &Snapshot) -> Usages {
 }
 
 /// Runs a scenario that moves messages for some time.
-fn measure_traffic(options: &BenchOptions) -> anyhow::Result<Report> {
+fn measure_traffic(options: &Options) -> anyhow::Result<Report> {
     let run = run_name();
     let plan = Plan::new(options, &run);
     let mut driver = Driver::new(options)?;
@@ -156,7 +145,7 @@ fn measure_traffic(options: &BenchOptions) -> anyhow::Result<Report> {
 }
 
 /// The connections that a plan needs, publishers first.
-fn purposes(options: &BenchOptions, plan: &Plan, run: &str) -> Vec<Purpose> {
+fn purposes(options: &Options, plan: &Plan, run: &str) -> Vec<Purpose> {
     let session = match options.persistent {
         true => Session::Lasting,
         false => Session::Passing,
@@ -176,7 +165,7 @@ fn purposes(options: &BenchOptions, plan: &Plan, run: &str) -> Vec<Purpose> {
 }
 
 /// The connections beside that do nothing.
-fn idle_purposes(options: &BenchOptions, run: &str) -> Vec<Purpose> {
+fn idle_purposes(options: &Options, run: &str) -> Vec<Purpose> {
     (0..options.idle)
         .map(|index| Purpose {
             client_id: format!("bench-{run}-i{index}"),

@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use super::driver::Driver;
-use super::options::BenchOptions;
+use super::options::Options;
 use super::progress::{PROGRESS_INTERVAL, Progress};
 use super::traffic::Traffic;
 
@@ -28,7 +28,7 @@ pub(super) struct Course {
 
 impl Course {
     /// Nothing has happened yet.
-    pub(super) fn new(options: &BenchOptions, driver: Driver, traffic: Traffic) -> Self {
+    pub(super) fn new(options: &Options, driver: Driver, traffic: Traffic) -> Self {
         Self {
             driver,
             traffic,

@@ -83,8 +83,8 @@ impl Arrivals {
 
 #[cfg(test)]
 mod tests {
-    use super::super::options::tests::options;
     use super::*;
+    use crate::options::tests::options;
 
     fn arrivals(line: &str) -> Arrivals {
         Arrivals::new(&Plan::new(&options(line), "run"))
