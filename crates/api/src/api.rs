@@ -158,7 +158,8 @@ pub struct Inner {
     pub(crate) streams: Arc<Streams>,
     pub(crate) cursors: Arc<Cursors>,
     pub(crate) document: OnceLock<Document>,
-    tables: OnceLock<Arc<Tables>>,
+    /// Users, devices and the rest; none: the node keeps none.
+    tables: Option<Arc<Tables>>,
 }
 
 /// A probe waits no longer for the tables.
@@ -172,10 +173,12 @@ const LOGIN_BURST: u32 = 10;
 const LOGIN_RATE: f64 = 0.2;
 
 impl Api {
-    /// Of a node; none if this machine has no source of randomness.
+    /// The API of a node. `directory` says who callers are, `tables` keep users and devices, if the
+    /// node keeps any. None if this machine has no source of randomness.
     pub fn new(
         control: Arc<Control>,
         directory: Arc<dyn Directory>,
+        tables: Option<Arc<Tables>>,
         settings: Settings,
     ) -> Option<Self> {
         let rates = Rates::new(f64::from(settings.rate), settings.burst, Some(RATE_OPTIONS));
@@ -194,7 +197,7 @@ impl Api {
             streams: Arc::default(),
             cursors: Arc::new(Cursors::new()?),
             document: OnceLock::new(),
-            tables: OnceLock::new(),
+            tables,
             settings,
         };
         inner.count_memory();
@@ -213,19 +216,13 @@ impl Api {
         }
     }
 
-    /// Users, devices and the rest are in these.
-    pub fn set_tables(&self, tables: Arc<Tables>) {
-        // There are some from the start on, or none.
-        let _ = self.tables.set(tables);
-    }
-
     /// Where users, devices and the rest are.
     ///
     /// # Errors
     /// The node keeps none.
     pub(crate) fn tables(&self) -> Result<&Arc<Tables>, Problem> {
         self.tables
-            .get()
+            .as_ref()
             .ok_or_else(|| Problem::unavailable("this node keeps no users and devices".to_owned()))
     }
 
@@ -271,7 +268,7 @@ impl Api {
             return Some(false);
         }
         let is_claimed = self.directory.is_claimed().await.ok()?;
-        let Some(tables) = self.tables.get().filter(|_| is_claimed) else {
+        let Some(tables) = self.tables.as_ref().filter(|_| is_claimed) else {
             return Some(false);
         };
         tables.can_be_administered().await.ok().map(|can| !can)

@@ -75,7 +75,8 @@ pub mod why;
 pub mod words;
 
 pub use control::{
-    Control, ControlError, NodeInfo, ReloadOf, ReloadRequest, Reloaded, Shards, UserPlaces,
+    Control, ControlError, ControlParts, NodeInfo, ReloadOf, ReloadRequest, Reloaded, Shards,
+    UserPlaces,
 };
 pub use health::{Health, HealthReport, Reader};
 pub use memory::{CountBytes, MemoryHeld, MemoryReport};

@@ -1,3 +1,4 @@
+use super::environment::{parse_env_file, unclosed_quotes};
 use super::*;
 
 fn from_file(text: &str) -> Result<Effective, ConfigError> {
