@@ -8,8 +8,6 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::extract::PathOf;
-
 /// Declares the closed list of problems: name, slug, status, title, what it means.
 macro_rules! problems {
     ($( $name:ident $slug:literal $status:literal $title:literal $what:literal; )*) => {
@@ -71,7 +69,7 @@ impl ProblemKind {
         self.row().3
     }
 
-    fn title(self) -> &'static str {
+    pub(crate) fn title(self) -> &'static str {
         self.row().2
     }
 
@@ -296,23 +294,6 @@ impl IntoResponse for Problem {
         answer.extensions_mut().insert(self);
         answer
     }
-}
-
-/// What a kind of problem means
-#[utoipa::path(get, path = "/problems/{kind}", tag = "documentation",
-    params(("kind" = String, Path, description = "The last part of a problem's `type`",
-        example = "forbidden")),
-    responses(
-        (status = 200, description = "What it means", content_type = "text/plain", body = String),
-        (status = 404, description = "There is no such kind", body = ProblemView,
-            content_type = "application/problem+json")))]
-pub(crate) async fn explain(PathOf(kind): PathOf<String>) -> Result<String, Problem> {
-    let mut all = ProblemKind::ALL.iter();
-    let found = all.find(|known| known.slug() == kind);
-    let found = found
-        .ok_or_else(|| Problem::new(ProblemKind::NotFound, "there is no such kind of problem"))?;
-    let (status, title, what) = (found.status().as_u16(), found.title(), found.what());
-    Ok(format!("{title} ({status})\n{what}\n"))
 }
 
 /// No such route.

@@ -64,7 +64,7 @@ fn declared(routes: Routes) -> Routes {
         .add(Open, routes!(health::metrics))
         .add(Scoped(Scope::NodeRead), routes!(health::health))
         .add(Open, routes!(openapi::show))
-        .add(Open, routes!(problem::explain))
+        .add(Open, routes!(docs::explain))
         .add(Scoped(Scope::NodeRead), routes!(admin::status))
         .add(Scoped(Scope::NodeRead), routes!(admin::traffic))
         .add(Scoped(Scope::NodeRead), routes!(history::history))

@@ -54,10 +54,12 @@ pub mod history;
 pub mod integrations;
 pub mod iotflow;
 pub mod journal;
+mod latencies;
 mod log_limit;
 pub mod log_lines;
 pub mod logging;
 mod memory;
+mod metric;
 mod metrics;
 mod operate;
 pub mod presence;
@@ -79,7 +81,8 @@ pub use control::{
     UserPlaces,
 };
 pub use health::{Health, HealthReport, Reader};
+pub use latencies::Latencies;
 pub use memory::{CountBytes, MemoryHeld, MemoryReport};
-pub use metrics::{Latencies, MetricsFormat};
+pub use metrics::MetricsFormat;
 pub use statistics::SysStatistics;
 pub use store::{PinnedStore, StoreSize, StoreState};

@@ -9,7 +9,7 @@ use sqlx::{AnyConnection, Row as _};
 
 use crate::database::Work;
 use crate::devices::find_device;
-use crate::rule_sets::check_new_name;
+use crate::names::check_new_name;
 use crate::secret::{self, Digest, DigestKey, Secret};
 use crate::sql::{Fault, Sql, clean};
 use crate::{Actor, Device, DeviceRef, Registry, RegistryError, Scope};

@@ -9,7 +9,7 @@ use sqlx::{AnyConnection, Row as _};
 
 use crate::database::Work;
 use crate::devices::{find_device, write_places};
-use crate::rule_sets::check_new_name;
+use crate::names::check_new_name;
 use crate::secret;
 use crate::sql::{Engine, Fault, Sql, clean};
 use crate::teams::home;

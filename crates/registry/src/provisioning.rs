@@ -12,7 +12,7 @@ use crate::database::Work;
 use crate::devices::{expect_type, find_device, insert_one};
 use crate::groups::for_team as group_for_team;
 use crate::idempotency::{Claim, claim};
-use crate::rule_sets::{check_name, check_new_name};
+use crate::names::{check_name, check_new_name};
 use crate::secret::{self, DigestKey, Secret};
 use crate::sql::{Fault, clean};
 use crate::teams::{Home, home};

@@ -13,7 +13,7 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row as _};
 
 use crate::database::Work;
-use crate::rule_sets::check_new_name;
+use crate::names::check_new_name;
 use crate::secret;
 use crate::sql::{Fault, clean};
 use crate::users::{expect_user, has_a_say_elsewhere};

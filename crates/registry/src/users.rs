@@ -12,7 +12,8 @@ use martlet_access::hash::PasswordHash;
 use serde_json::{Map, Value, json};
 
 use crate::database::Work;
-use crate::rule_sets::{check_new_name, expect_own_topics, is_builtin, unknown};
+use crate::names::check_new_name;
+use crate::rule_sets::{expect_own_topics, is_builtin, unknown};
 use crate::sql::Fault;
 use crate::teams::{Home, expect_unqualified, forget_owner, home, team_seen};
 use crate::{

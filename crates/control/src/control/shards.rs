@@ -2,7 +2,7 @@
 
 use martlet_broker::{Command, MemoryUse, PartLine, PartOutlet, PartSpec, ShardId};
 
-use crate::metrics::Latencies;
+use crate::latencies::Latencies;
 use crate::store::{PinnedStore, StoreSize, StoreState};
 
 /// The shards, as the control plane reaches them. The binary implements it on the reactor.

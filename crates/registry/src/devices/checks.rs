@@ -4,7 +4,8 @@ use sqlx::AnyConnection;
 
 use crate::database::Work;
 use crate::device_ids::expect_not_reserved;
-use crate::rule_sets::{check_new_name, expect_own_topics, is_builtin, unknown};
+use crate::names::check_new_name;
+use crate::rule_sets::{expect_own_topics, is_builtin, unknown};
 use crate::sql::Fault;
 use crate::users::is_user;
 use crate::{Owner, RegistryError, check_text};
