@@ -118,6 +118,7 @@ const LAYOUT: &[(&str, &[&str])] = &[
         ],
     ),
     ("martlet-crash", &["martlet-client", "martlet-codec"]),
+    ("martlet-load", &["martlet-certificates", "martlet-codec"]),
     ("xtask", &["martlet-broker"]),
 ];
 

@@ -167,8 +167,10 @@ pub struct Inner {
     pub(crate) cursors: Arc<Cursors>,
     pub(crate) internal_use: InternalUse,
     pub(crate) document: OnceLock<Document>,
-    tables: OnceLock<Arc<Tables>>,
-    message_log: OnceLock<MessageLog>,
+    /// Users, devices and the rest; none: the node keeps none.
+    tables: Option<Arc<Tables>>,
+    /// The log of messages that other programs confirm; none: the node keeps none.
+    message_log: Option<MessageLog>,
 }
 
 /// A probe waits no longer for the tables.
@@ -182,10 +184,13 @@ const LOGIN_BURST: u32 = 10;
 const LOGIN_RATE: f64 = 0.2;
 
 impl Api {
-    /// Of a node; none if this machine has no source of randomness.
+    /// The API of a node. `directory` says who callers are; `tables` keep users and devices and
+    /// `message_log` messages, if the node keeps any. None if this machine has no source of randomness.
     pub fn new(
         control: Arc<Control>,
         directory: Arc<dyn Directory>,
+        tables: Option<Arc<Tables>>,
+        message_log: Option<MessageLog>,
         settings: Settings,
     ) -> Option<Self> {
         let rates = Rates::new(f64::from(settings.rate), settings.burst, Some(RATE_OPTIONS));
@@ -205,8 +210,8 @@ impl Api {
             cursors: Arc::new(Cursors::new()?),
             internal_use: InternalUse::default(),
             document: OnceLock::new(),
-            tables: OnceLock::new(),
-            message_log: OnceLock::new(),
+            tables,
+            message_log,
             settings,
         };
         inner.count_memory();
@@ -225,26 +230,14 @@ impl Api {
         }
     }
 
-    /// Users, devices and the rest are in these.
-    pub fn set_tables(&self, tables: Arc<Tables>) {
-        // There are some from the start on, or none.
-        let _ = self.tables.set(tables);
-    }
-
     /// Where users, devices and the rest are.
     ///
     /// # Errors
     /// The node keeps none.
     pub(crate) fn tables(&self) -> Result<&Arc<Tables>, Problem> {
         self.tables
-            .get()
+            .as_ref()
             .ok_or_else(|| Problem::unavailable("this node keeps no users and devices".to_owned()))
-    }
-
-    /// Says where the log of messages is.
-    pub fn set_message_log(&self, log: MessageLog) {
-        // There is one from the start on, or none.
-        let _ = self.message_log.set(log);
     }
 
     /// The log of messages that other programs confirm.
@@ -252,7 +245,7 @@ impl Api {
     /// # Errors
     /// The node keeps none.
     pub(crate) fn message_log(&self) -> Result<&MessageLog, Problem> {
-        let log = self.message_log.get();
+        let log = self.message_log.as_ref();
         log.ok_or_else(|| Problem::unavailable("this node keeps no message log".to_owned()))
     }
 
@@ -298,7 +291,7 @@ impl Api {
             return Some(false);
         }
         let is_claimed = self.directory.is_claimed().await.ok()?;
-        let Some(tables) = self.tables.get().filter(|_| is_claimed) else {
+        let Some(tables) = self.tables.as_ref().filter(|_| is_claimed) else {
             return Some(false);
         };
         tables.can_be_administered().await.ok().map(|can| !can)

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use aws_lc_rs::hmac;
 use axum::body::{Body, Bytes};
-use axum::extract::{MatchedPath, Request};
+use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
@@ -20,11 +20,11 @@ use http_body_util::{BodyExt as _, Limited};
 use martlet_control::tables::Tables;
 use martlet_registry::Claim;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::api::Api;
 use crate::problem::{Problem, ProblemKind};
 use crate::secret::digest_of;
+use crate::shown_once::WithoutSecrets;
 
 const HEADER: &str = "idempotency-key";
 /// Says that an answer is one that was given before.
@@ -46,20 +46,6 @@ const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// In the tables longer ones are not kept: that the request was answered is.
 const WRITTEN_BYTES_MAX: usize = 64 * 1024;
 
-/// Routes whose answers have a secret in them, under this name.
-const SHOWN_ONCE: &[(&str, &str)] = &[
-    ("/api/v1/devices", "secret"),
-    ("/api/v1/devices/register", "api_key"),
-    ("/devices", "mqtt_password"),
-    ("/api/v1/devices/bulk", "secret"),
-    ("/api/v1/devices/import", "secret"),
-    ("/api/v1/devices/{id}/credentials", "secret"),
-    ("/api/v1/devices/{id}/rotate", "secret"),
-    ("/api/v1/keys", "key"),
-    ("/api/v1/teams/{id}/tokens", "credentials"),
-    ("/api/v1/provisioning-keys", "key"),
-];
-
 /// Of a caller and a key, and of a request.
 type Digest = [u8; 32];
 
@@ -69,8 +55,8 @@ struct Kept {
     status: StatusCode,
     headers: Vec<(HeaderName, HeaderValue)>,
     body: Bytes,
-    /// What was in it and is not.
-    left_out: Option<&'static str>,
+    /// Names of what was in it and is not, with `, ` between them.
+    left_out: Option<HeaderValue>,
 }
 
 /// As it stands in the tables, beside its status.
@@ -388,7 +374,7 @@ impl Kept {
             body: body
                 .filter(|body| body.len() <= WRITTEN_BYTES_MAX)
                 .map(str::to_owned),
-            left_out: self.left_out.map(str::to_owned),
+            left_out: self.left_out.as_ref().map(text),
         };
         // Texts alone: that cannot fail.
         let text = serde_json::to_string(&written).unwrap_or_default();
@@ -402,15 +388,11 @@ impl Kept {
             let name = HeaderName::try_from(name).ok()?;
             Some((name, HeaderValue::try_from(value).ok()?))
         });
-        let known = |name: &String| {
-            let mut all = SHOWN_ONCE.iter().map(|(_, name)| *name);
-            all.find(|known| known == name)
-        };
         Some(Self {
             status: StatusCode::from_u16(status).ok()?,
             headers: headers.collect::<Option<_>>()?,
             body: written.body?.into(),
-            left_out: written.left_out.as_ref().and_then(known),
+            left_out: written.left_out.and_then(header_of),
         })
     }
 }
@@ -444,8 +426,6 @@ async fn try_run(
     let Some(key) = key_of(request.headers())? else {
         return Ok(next.run(request).await);
     };
-    let route = request.extensions().get::<MatchedPath>();
-    let shown_once = route.and_then(|route| shown_once(route.as_str()));
     let (parts, body) = request.into_parts();
     // The frame has read it already, and bounded it.
     let body = body.collect().await;
@@ -489,7 +469,7 @@ async fn try_run(
             let detail = "the request was broken off";
             return Err(Problem::new(ProblemKind::Internal, detail));
         };
-        let (answer, kept) = keep(answer, shown_once).await;
+        let (answer, kept) = keep(answer).await;
         key.end(&api, kept).await;
         Ok(answer)
     });
@@ -497,27 +477,8 @@ async fn try_run(
     done.await.map_err(broken_off)?
 }
 
-fn shown_once(route: &str) -> Option<&'static str> {
-    let mut all = SHOWN_ONCE.iter();
-    let found = all.find(|(known, _)| *known == route);
-    found.map(|(_, name)| *name)
-}
-
-/// The answer without what is shown once; the same if that is not in it. None: it cannot be told.
-fn without(body: &Bytes, name: &str) -> Option<Bytes> {
-    fn hide(value: &mut Value, name: &str) {
-        match value {
-            Value::Array(all) => all.iter_mut().for_each(|value| hide(value, name)),
-            Value::Object(all) => all.iter_mut().for_each(|(key, value)| match key == name {
-                true => *value = Value::Null,
-                false => hide(value, name),
-            }),
-            _ => {}
-        }
-    }
-    let mut value: Value = serde_json::from_slice(body).ok()?;
-    hide(&mut value, name);
-    Some(value.to_string().into())
+fn header_of(names: String) -> Option<HeaderValue> {
+    HeaderValue::try_from(names).ok()
 }
 
 /// What its sender made up; none: nothing.
@@ -538,12 +499,12 @@ pub(crate) fn key_of(headers: &HeaderMap) -> Result<Option<String>, Problem> {
 }
 
 /// The answer, and what is kept of it: nothing where the node was at fault, or busy.
-async fn keep(answer: Response, shown_once: Option<&'static str>) -> (Response, Option<Kept>) {
+async fn keep(answer: Response) -> (Response, Option<Kept>) {
     let status = answer.status();
     if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
         return (answer, None);
     }
-    let (parts, body) = answer.into_parts();
+    let (mut parts, body) = answer.into_parts();
     let body = match Limited::new(body, ANSWER_BYTES_MAX).collect().await {
         Ok(body) => body.to_bytes(),
         Err(_) => {
@@ -560,11 +521,9 @@ async fn keep(answer: Response, shown_once: Option<&'static str>) -> (Response, 
         let value = parts.headers.get(&name)?.clone();
         Some((name, value))
     });
-    let left_out = shown_once.filter(|_| status.is_success());
-    let kept = match left_out {
-        // Of a table in another form nothing is kept.
-        Some(name) => without(&body, name).unwrap_or_default(),
-        None => body.clone(),
+    let (kept, left_out) = match parts.extensions.remove::<WithoutSecrets>() {
+        Some(without) => (without.body, header_of(without.left_out)),
+        None => (body.clone(), None),
     };
     let kept = Kept {
         status,
@@ -585,9 +544,8 @@ fn replayed(kept: Kept) -> Response {
     *answer.status_mut() = kept.status;
     answer.headers_mut().extend(kept.headers);
     answer.headers_mut().extend([replayed_header()]);
-    if let Some(name) = kept.left_out {
-        let name = HeaderValue::from_static(name);
-        answer.headers_mut().insert(LEFT_OUT, name);
+    if let Some(names) = kept.left_out {
+        answer.headers_mut().insert(LEFT_OUT, names);
     }
     answer
 }
@@ -595,6 +553,7 @@ fn replayed(kept: Kept) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shown_once::{JsonWithSecrets, ShownOnce};
 
     fn key(number: usize) -> Digest {
         digest_of(&number.to_be_bytes())
@@ -662,26 +621,29 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_shown_once_is_not_kept() {
-        let body = r#"{"rows":[{"id":"a","secret":"s3cr3t"}],"secret":"s3cr3t","n":1}"#;
-        let (answer, kept) = keep(body.into_response(), Some("secret")).await;
+        #[derive(serde::Serialize)]
+        struct Made {
+            id: &'static str,
+            secret: ShownOnce<&'static str>,
+        }
+        let made = Made {
+            id: "a",
+            secret: ShownOnce::new("s3cr3t"),
+        };
+        let (answer, kept) = keep(JsonWithSecrets(made).into_response()).await;
         let given = answer.into_body().collect().await.unwrap().to_bytes();
-        assert_eq!(given, body);
-        let kept = kept.unwrap();
-        let (status, written) = kept.written();
+        assert_eq!(given, r#"{"id":"a","secret":"s3cr3t"}"#);
+        let (status, written) = kept.unwrap().written();
         assert!(!written.contains("s3cr3t"), "{written}");
-        let again = Kept::read(status, &written).unwrap();
-        assert_eq!(again.body, kept.body);
-        let answer = replayed(again);
+        let answer = replayed(Kept::read(status, &written).unwrap());
         assert_eq!(answer.headers()["idempotency-left-out"], "secret");
         let given = answer.into_body().collect().await.unwrap().to_bytes();
-        let given: Value = serde_json::from_slice(&given).unwrap();
-        assert_eq!(given["rows"][0]["id"], "a");
-        assert!(given["rows"][0]["secret"].is_null() && given["secret"].is_null());
+        assert_eq!(given, r#"{"id":"a","secret":null}"#);
     }
 
     #[tokio::test]
     async fn an_answer_that_is_too_long_for_the_tables_is_known_to_have_been_given() {
-        let (_, kept) = keep("x".repeat(WRITTEN_BYTES_MAX + 1).into_response(), None).await;
+        let (_, kept) = keep("x".repeat(WRITTEN_BYTES_MAX + 1).into_response()).await;
         let (status, written) = kept.unwrap().written();
         assert!(written.len() < 1_000 && Kept::read(status, &written).is_none());
     }

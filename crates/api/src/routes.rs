@@ -16,9 +16,8 @@ use crate::guard::{Access, Audited, guarded};
 use crate::openapi::{self, Document};
 use crate::{
     admin, backup, bridges, clients, compat, docs, events, explain, frame, health, history,
-    integrations, lockouts, logs, mqtt_session, node_setup, problem, problem_page, publish,
-    registry, request, retained, secrets, session, setup, subscriptions, topics, traces, webhooks,
-    why,
+    integrations, lockouts, logs, mqtt_session, node_setup, problem, publish, registry, request,
+    retained, secrets, session, setup, subscriptions, topics, traces, webhooks, why,
 };
 
 /// The routes of a node. Who accepts connections says by [`Connection`](crate::Connection) in the
@@ -65,7 +64,7 @@ fn declared(routes: Routes) -> Routes {
         .add(Open, routes!(health::metrics))
         .add(Scoped(Scope::NodeRead), routes!(health::health))
         .add(Open, routes!(openapi::show))
-        .add(Open, routes!(problem_page::explain))
+        .add(Open, routes!(docs::explain))
         .add(Scoped(Scope::NodeRead), routes!(admin::status))
         .add(Scoped(Scope::NodeRead), routes!(admin::traffic))
         .add(Scoped(Scope::NodeRead), routes!(history::history))

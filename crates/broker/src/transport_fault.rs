@@ -42,7 +42,7 @@ faults! {
         CertificateForeign = "the client's certificate is of another CA";
         CertificateNotForClients = "the client's certificate is not for clients";
         CertificateNotSigned = "the client's certificate is not signed by the CA that it names";
-        CertificateVersion = "the client's certificate is of no version of X.509 that is read, 1 or 3: sign it anew";
+        CertificateVersion = "the client's certificate is not of X.509 version 3: sign it anew, or accept version 1 with x509_version1";
         CertificateInvalid = "the client's certificate is not valid";
         RevocationListExpired = "the revocation list has expired: renew it";
         ServerNotTrusted = "the client does not trust the server's certificate";

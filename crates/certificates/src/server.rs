@@ -40,6 +40,9 @@ pub struct ServerFiles {
     pub client_certificates: ClientCertificates,
     /// Which of them are revoked. With a list, each certificate has to be of a CA that has one.
     pub revoked: Option<PathBuf>,
+    /// Clients' certificates of X.509 version 1 are accepted too, if a CA of `client_ca` itself has
+    /// signed them. Such a certificate does not say what it is for.
+    pub accepts_version1: bool,
     /// TLS 1.3 alone is spoken.
     pub without_tls12: bool,
     /// Longest TLS record that is sent, bytes, for clients with little memory; none: 16 KiB.
@@ -203,6 +206,7 @@ fn verifier(files: &ServerFiles) -> Result<Arc<dyn ClientCertVerifier>, FileErro
         &authorities,
         &lists,
         algorithms,
+        files.accepts_version1,
     )))
 }
 

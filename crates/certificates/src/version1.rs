@@ -1,6 +1,7 @@
 //! Certificates of X.509 version 1, as `openssl x509 -req` makes them of a request when no
 //! extensions are named. The verifier of the TLS library refuses them; OpenSSL, and Mosquitto by
-//! it, take them, and many a guide makes a device's certificate so.
+//! it, take them, and many a guide makes a device's certificate so. A listener that is configured to
+//! accept them does so by this module.
 //!
 //! A certificate of this version cannot say what it is for. So it is good as a client's own alone,
 //! never as that of a CA: a configured CA itself has to have signed it. Everything else is asked of
@@ -64,7 +65,8 @@ struct Authority {
     revoked: Option<BTreeSet<Vec<u8>>>,
 }
 
-/// Verifies certificates of version 1 itself, and leaves all others to the library.
+/// Verifies certificates of version 1 itself, if they are accepted, and leaves all others to the
+/// library.
 #[derive(Debug)]
 pub(crate) struct Verifier {
     others: Arc<dyn ClientCertVerifier>,
@@ -72,6 +74,8 @@ pub(crate) struct Verifier {
     /// There are lists; each certificate has to be of a CA that has one then.
     has_lists: bool,
     algorithms: WebPkiSupportedAlgorithms,
+    /// Certificates of version 1 are accepted.
+    is_on: bool,
 }
 
 impl Verifier {
@@ -81,6 +85,7 @@ impl Verifier {
         authorities: &[CertificateDer<'_>],
         lists: &[CertificateRevocationListDer<'_>],
         algorithms: WebPkiSupportedAlgorithms,
+        is_on: bool,
     ) -> Self {
         let authorities = authorities.iter().filter_map(|der| authority(der));
         let authorities = authorities.map(|authority| Authority {
@@ -92,6 +97,7 @@ impl Verifier {
             authorities: authorities.collect(),
             has_lists: !lists.is_empty(),
             algorithms,
+            is_on,
         }
     }
 
@@ -168,7 +174,7 @@ impl ClientCertVerifier for Verifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let verified = match version1(end_entity) {
+        let verified = match version1(end_entity).filter(|_| self.is_on) {
             Some(certificate) => match self.verify(&certificate, now) {
                 Ok(()) => Ok(ClientCertVerified::assertion()),
                 Err(why) => Err(Error::InvalidCertificate(why)),
@@ -517,7 +523,7 @@ mod tests {
             .with_crls(lists.iter().cloned())
             .build()
             .expect("a verifier");
-        Verifier::new(others, &ders, lists, algorithms)
+        Verifier::new(others, &ders, lists, algorithms, true)
     }
 
     fn verdict_at(verifier: &Verifier, der: &[u8], secs: u64) -> Result<(), Error> {
@@ -539,6 +545,21 @@ mod tests {
         assert_eq!(late, Err(CertificateError::Expired.into()));
         let early = verdict_at(&verifier, &own, 0);
         assert_eq!(early, Err(CertificateError::NotValidYet.into()));
+    }
+
+    #[test]
+    fn where_it_is_not_accepted_it_is_refused_by_its_version() {
+        let ca = a_ca();
+        let verifier = Verifier {
+            is_on: false,
+            ..verifier(&[&ca], &[])
+        };
+        let Err(Error::InvalidCertificate(CertificateError::Other(why))) =
+            verdict(&verifier, &signed_by(&ca, &[]))
+        else {
+            panic!("it is not accepted");
+        };
+        assert!(why.to_string().contains("UnsupportedCertVersion"), "{why}");
     }
 
     #[test]

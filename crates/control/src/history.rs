@@ -13,7 +13,7 @@ use martlet_broker::Counters;
 use tokio::time::MissedTickBehavior;
 
 use crate::control::{Control, ControlError};
-use crate::metrics::Latencies;
+use crate::latencies::Latencies;
 use crate::process::{cpu_secs, memory_bytes};
 use crate::wall_clock::now_ms;
 

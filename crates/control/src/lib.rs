@@ -56,11 +56,13 @@ pub mod history;
 pub mod integrations;
 pub mod iotflow;
 pub mod journal;
+mod latencies;
 mod log_limit;
 pub mod log_lines;
 pub mod logging;
 mod memory;
 pub mod message_log;
+mod metric;
 mod metrics;
 mod observer;
 mod operate;
@@ -80,10 +82,12 @@ pub mod why;
 pub mod words;
 
 pub use control::{
-    Control, ControlError, NodeInfo, ReloadOf, ReloadRequest, Reloaded, Shards, UserPlaces,
+    Control, ControlError, ControlParts, NodeInfo, ReloadOf, ReloadRequest, Reloaded, Shards,
+    UserPlaces,
 };
 pub use health::{Health, HealthReport, Reader};
+pub use latencies::Latencies;
 pub use memory::{CountBytes, MemoryHeld, MemoryReport};
-pub use metrics::{Latencies, MetricsFormat};
+pub use metrics::MetricsFormat;
 pub use statistics::SysStatistics;
 pub use store::{PinnedStore, StoreSize, StoreState};

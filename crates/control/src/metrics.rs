@@ -12,19 +12,11 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::authentication::LockedOut;
 use crate::control::{Control, ControlError};
 use crate::feed::PushSeen;
+use crate::latencies::Latencies;
 use crate::memory::MemoryReport;
+use crate::metric::put;
 use crate::process::Process;
 use crate::store::{StoreSize, StoreState};
-
-/// How long the messages that a shard sent were under way inside the node.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Latencies {
-    /// Upper bounds in seconds, rising, each with the messages that are above the one before; the
-    /// last is infinite.
-    pub buckets: Vec<(f64, u64)>,
-    /// Of all of them, seconds.
-    pub sum_secs: f64,
-}
 
 impl Control {
     /// All metrics of this node as text, and those that are added under its prefix.
@@ -422,15 +414,6 @@ impl Page {
         let count = ConstCounter::new(self.counters.publishes_dropped);
         count.encode(family.encode_family(&[("reason", "rate_exceeded")])?)
     }
-}
-
-pub(crate) fn put(
-    encoder: &mut DescriptorEncoder<'_>,
-    name: &str,
-    help: &str,
-    metric: &impl EncodeMetric,
-) -> Result<(), std::fmt::Error> {
-    metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)
 }
 
 #[cfg(test)]

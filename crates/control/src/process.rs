@@ -8,7 +8,7 @@ use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-use crate::metrics::put;
+use crate::metric::put;
 
 /// Hundredths of a second: what Linux counts processes' time in, on all machines that we know.
 const TICKS_PER_SEC: f64 = 100.0;

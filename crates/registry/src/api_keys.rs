@@ -7,7 +7,7 @@ use sqlx::{AnyConnection, Row as _};
 
 use crate::credentials::{CredentialUse, write_uses};
 use crate::database::Work;
-use crate::rule_sets::check_new_name;
+use crate::names::check_new_name;
 use crate::secret::{self, DigestKey, Secret};
 use crate::sql::{Fault, clean};
 use crate::teams::home;

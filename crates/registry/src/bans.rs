@@ -11,8 +11,8 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row as _};
 
 use crate::database::Work;
+use crate::names::check_name;
 use crate::page::Listed;
-use crate::rule_sets::check_name;
 use crate::secret;
 use crate::shared_map::SharedMap;
 use crate::sql::{Fault, Sql, clean};

@@ -7,8 +7,8 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row as _};
 
 use crate::database::Work;
-use crate::devices::find as find_device;
-use crate::rule_sets::check_new_name;
+use crate::devices::find_device;
+use crate::names::check_new_name;
 use crate::sql::{Fault, Sql, clean};
 use crate::{Actor, DeviceRef, Registry, RegistryError, Scope, check_text, expect_revision};
 

@@ -17,6 +17,7 @@ use crate::migrations::{self, migrate};
 use crate::postgres::{self, CONNECT_MAX};
 use crate::secret::DigestKey;
 use crate::sql::{Engine, Fault, Sql};
+use crate::writing::begin_writing;
 use crate::{Actor, Location, RegistryError, now_ms};
 
 /// Its name in the data directory.
@@ -457,10 +458,34 @@ async fn connect_sqlite(place: &str, url: &str) -> Result<AnyConnection, Registr
     Ok(connection)
 }
 
+impl Fault {
+    pub(crate) fn at(self, place: &str) -> RegistryError {
+        match self {
+            Self::Told(error) => error,
+            Self::Sql(error) => {
+                let of_file = needs_a_writable_file(&error).then_some(Path::new(place));
+                let of_file = of_file.filter(|path| path.is_file());
+                let place = place.to_owned();
+                let told = of_file.and_then(why_not_writable);
+                told.unwrap_or(RegistryError::Database { place, error })
+            }
+        }
+    }
+}
+
+/// SQLITE_READONLY and SQLITE_CANTOPEN, with what extends them.
+fn needs_a_writable_file(error: &sqlx::Error) -> bool {
+    let code = error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code);
+    let code = code.and_then(|code| code.parse::<u32>().ok());
+    code.is_some_and(|code| matches!(code & 0xff, 8 | 14))
+}
+
 /// Why a file cannot be written to. SQLite says only that it cannot open it, or that it is
 /// read-only; this is what the system says of the file, or of its directory, in which SQLite makes
 /// others. None if both can be written to.
-pub(crate) fn why_not_writable(path: &Path) -> Option<RegistryError> {
+fn why_not_writable(path: &Path) -> Option<RegistryError> {
     let open = OpenOptions::new().read(true).write(true).open(path);
     let made = match open {
         Ok(_) => {
@@ -479,17 +504,6 @@ pub(crate) fn why_not_writable(path: &Path) -> Option<RegistryError> {
     };
     let text = format!("cannot be opened for writing: {error}; {what_to_do}");
     Some(file_error(path)(io::Error::new(error.kind(), text)))
-}
-
-/// Begins a transaction in which nobody else writes.
-pub(crate) async fn begin_writing(
-    connection: &mut AnyConnection,
-    engine: Engine,
-) -> Result<Transaction<'_, Any>, sqlx::Error> {
-    match engine {
-        Engine::Sqlite => connection.begin_with("BEGIN IMMEDIATE").await,
-        Engine::Postgres => postgres::begin_writing(connection).await,
-    }
 }
 
 /// Device and inode.

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use sqlx::AnyConnection;
 
+use crate::known::Known;
+use crate::lines::each_line;
 use crate::shared_map::SharedMap;
-use crate::snapshot::{Known, each_line};
 use crate::sql::{Fault, clean};
 
 /// Names of users and devices that were deleted. Quick to copy.

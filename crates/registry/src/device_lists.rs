@@ -2,7 +2,7 @@
 
 use sqlx::{AnyConnection, Row as _};
 
-use crate::devices::{COLUMNS, fill, read_device};
+use crate::devices::{READ, fill, read_device};
 use crate::page::{Cursor, Page, PageRequest, page_of};
 use crate::sql::{Engine, Fault, Sql, clean};
 use crate::{Device, Registry, RegistryError, Scope, Status, now_ms};
@@ -241,7 +241,7 @@ impl Registry {
             let online = online(on, filter).await?;
             let total = count(on, engine, (scope, filter), online).await?;
             let mut sql = Sql::new(engine, "SELECT ");
-            sql.push(COLUMNS).push(" FROM devices WHERE ");
+            sql.push(READ).push(" FROM devices WHERE ");
             conditions(&mut sql, engine, (scope, filter), online);
             sql.push(ordered(order)).push(" LIMIT ");
             sql.bind(i64::try_from(limit).unwrap_or(i64::MAX));
@@ -310,7 +310,7 @@ async fn read_list(
         true => Some(count(on, engine, (scope, filter), online).await?),
     };
     let mut sql = Sql::new(engine, "SELECT ");
-    sql.push(COLUMNS).push(" FROM devices WHERE ");
+    sql.push(READ).push(" FROM devices WHERE ");
     conditions(&mut sql, engine, (scope, filter), online);
     if let Some(cursor) = Cursor::of(page)? {
         let at: Result<i64, _> = cursor.text.parse();

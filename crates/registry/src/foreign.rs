@@ -248,7 +248,9 @@ async fn open_file(path: &Path, place: &str) -> Result<AnyConnection, RegistryEr
 
 async fn is_ours(on: &mut AnyConnection, engine: Engine) -> Result<bool, Fault> {
     if engine == Engine::Postgres {
-        let found = postgres::has_schema(on).await? || postgres::old_tables(on).await?.is_some();
+        let first = first_checksum(Engine::Postgres);
+        let found =
+            postgres::has_schema(on).await? || postgres::old_tables(on, &first).await?.is_some();
         return Ok(found);
     }
     let sql =

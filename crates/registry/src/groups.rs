@@ -8,8 +8,8 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row as _};
 
 use crate::database::Work;
-use crate::devices::{find as find_device, write_places};
-use crate::rule_sets::check_new_name;
+use crate::devices::{find_device, write_places};
+use crate::names::check_new_name;
 use crate::secret;
 use crate::sql::{Engine, Fault, Sql, clean};
 use crate::teams::home;

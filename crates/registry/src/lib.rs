@@ -7,7 +7,9 @@
 //! * `location`, `database`, `migrations`, `postgres`: where the tables are, transactions, bringing
 //!   them to this version, the schema in PostgreSQL, and waiting for them where nothing is
 //!   asynchronous
-//! * `sql`, `page`: statements that are put together, and lists by page
+//! * `sql`, `page`, `writing`, `lines`: statements that are put together, lists by page, transactions
+//!   that write, and rows as text
+//! * `names`, `known`: which names objects may have, and whose a name is
 //! * `teams`, `users`, `api_keys`, `rule_sets`: people, what they may do, and by what
 //! * `team_tokens`: what all devices of a team log in with
 //! * `devices`, `device_lists`, `credentials`, `groups`, `configuration`, `provisioning`: devices
@@ -48,9 +50,12 @@ mod gone;
 mod groups;
 mod idempotency;
 mod integrations;
+mod known;
+mod lines;
 mod location;
 mod message_log;
 mod migrations;
+mod names;
 mod offline_queue;
 mod page;
 mod postgres;
@@ -68,6 +73,7 @@ mod teams;
 #[cfg(test)]
 mod tests;
 mod users;
+mod writing;
 
 use std::path::PathBuf;
 
@@ -85,8 +91,8 @@ pub use dead_letters::{DeadLetterCount, DeadLetterRow, DeadLettersKept};
 pub use device_ids::RenamedDevice;
 pub use device_lists::{DeviceCounts, DeviceFilter, DeviceOrder, KindCount, PartCounts};
 pub use devices::{
-    AddedDevice, Device, DeviceChange, DeviceRef, DeviceSecret, Import, NewDevice, RowOutcome,
-    Status, is_device_id,
+    AddedDevice, Device, DeviceChange, DeviceRef, DeviceSecret, ExportedValue, Import, NewDevice,
+    RowOutcome, Status, is_device_id,
 };
 pub use foreign::{
     Contents, ForeignSetting, ForeignTables, IotFlowDevice, OtherSystem, ServiceMqttDevice,
@@ -96,6 +102,7 @@ pub use gone::{Gone, GoneTeam};
 pub use groups::{Group, GroupChange, NewGroup};
 pub use idempotency::Claim;
 pub use integrations::IntegrationState;
+pub use known::Known;
 pub use location::{DatabaseUrl, Location};
 pub use message_log::{LoggedMessage, MessagesKept, MessagesWanted};
 pub use offline_queue::{OfflineMessage, offline_messages};
@@ -107,9 +114,7 @@ pub use rule_sets::{
 };
 pub use secret::Secret;
 pub use secrets::{SECRET_NAME_BYTES_MAX, SealedSecret, SecretHead, check_secret_name};
-pub use snapshot::{
-    Changed, Known, LoginNumbers, Renewed, Snapshot, TeamTokenLogin, TeamTokenName,
-};
+pub use snapshot::{Changed, LoginNumbers, Renewed, Snapshot, TeamTokenLogin, TeamTokenName};
 pub use team_tokens::{AddedTeamToken, TeamToken};
 pub use teams::{Member, NewTeam, PurgedTeam, Team, TeamChange};
 pub use users::{ApiRole, NewUser, User, UserChange};

@@ -4,9 +4,9 @@ use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{AnyConnection, SqlSafeStr as _};
 
 use crate::RegistryError;
-use crate::database::begin_writing;
 use crate::postgres;
 use crate::sql::{Engine, Fault};
+use crate::writing::begin_writing;
 
 /// A step from one version of the tables to the next.
 struct Step {
@@ -175,7 +175,10 @@ pub(crate) async fn migrate(
     let mut all = begin_writing(connection, engine).await.map_err(failed)?;
     let prepared = match engine {
         Engine::Sqlite => Ok(()),
-        Engine::Postgres => postgres::prepare_schema(&mut all).await,
+        Engine::Postgres => {
+            let first = first_checksum(engine);
+            postgres::prepare_schema(&mut all, &first).await
+        }
     };
     prepared.map_err(|fault| fault.at(place))?;
     let migrations = MIGRATIONS.iter().map(|step| step.migration(engine));

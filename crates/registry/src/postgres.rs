@@ -11,8 +11,7 @@ use std::time::Duration;
 use sqlx::{Any, AnyConnection, AssertSqlSafe, Connection as _, Row as _, Transaction};
 
 use crate::RegistryError;
-use crate::migrations;
-use crate::sql::{Engine, Fault};
+use crate::sql::Fault;
 
 /// Time without an answer after which the database counts as unreachable.
 pub(crate) const CONNECT_MAX: Duration = Duration::from_secs(10);
@@ -132,12 +131,15 @@ pub(crate) async fn begin_writing(
 
 /// Makes the schema if it is missing, and moves the tables into it that an earlier version made
 /// elsewhere.
-pub(crate) async fn prepare_schema(on: &mut AnyConnection) -> Result<(), Fault> {
+pub(crate) async fn prepare_schema(
+    on: &mut AnyConnection,
+    first_checksum: &[u8],
+) -> Result<(), Fault> {
     if has_tables(on).await? {
         return Ok(());
     }
     look_elsewhere(on).await?;
-    let old = old_tables(on).await?;
+    let old = old_tables(on, first_checksum).await?;
     let here = "SET LOCAL search_path = martlet, pg_temp";
     sqlx::raw_sql(here).execute(&mut *on).await?;
     if !has_schema(on).await? {
@@ -174,8 +176,12 @@ async fn has_tables(on: &mut AnyConnection) -> Result<bool, sqlx::Error> {
 }
 
 /// Schema in which an earlier version made our tables, and the version of them. It is one to which
-/// unqualified names lead, and not our own.
-pub(crate) async fn old_tables(on: &mut AnyConnection) -> Result<Option<(String, i64)>, Fault> {
+/// unqualified names lead, and not our own. Our tables are told by the checksum of their first
+/// migration.
+pub(crate) async fn old_tables(
+    on: &mut AnyConnection,
+    first_checksum: &[u8],
+) -> Result<Option<(String, i64)>, Fault> {
     let table = "SELECT pg_namespace.nspname::text AS schema_name FROM pg_catalog.pg_class \
                  JOIN pg_catalog.pg_namespace ON pg_namespace.oid = relnamespace \
                  WHERE pg_class.oid = to_regclass('_sqlx_migrations') \
@@ -193,7 +199,7 @@ pub(crate) async fn old_tables(on: &mut AnyConnection) -> Result<Option<(String,
         return Ok(None);
     };
     let is_ours = first.try_get::<i64, _>("version")? == 1
-        && first.try_get::<Vec<u8>, _>("checksum")? == migrations::first_checksum(Engine::Postgres);
+        && first.try_get::<Vec<u8>, _>("checksum")? == first_checksum;
     let version = last.try_get("version")?;
     Ok(is_ours.then_some((schema, version)))
 }

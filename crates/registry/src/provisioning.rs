@@ -9,10 +9,10 @@ use sqlx::{AnyConnection, Row as _};
 
 use crate::credentials::rotate_one;
 use crate::database::Work;
-use crate::devices::{expect_type, find, insert_one};
+use crate::devices::{expect_type, find_device, insert_one};
 use crate::groups::for_team as group_for_team;
 use crate::idempotency::{Claim, claim};
-use crate::rule_sets::{check_name, check_new_name};
+use crate::names::{check_name, check_new_name};
 use crate::secret::{self, DigestKey, Secret};
 use crate::sql::{Fault, clean};
 use crate::teams::{Home, home};
@@ -433,7 +433,7 @@ async fn provision_again(
     let tenant: Option<u32> = words.next().and_then(|word| word.parse().ok());
     let shown = words.next().unwrap_or_default();
     let all = &mut work.all;
-    let device = match find(all, work.engine, &Scope::All, number.into(), false).await {
+    let device = match find_device(all, work.engine, &Scope::All, number.into(), false).await {
         Err(Fault::Told(RegistryError::NotFound(_))) => return Ok(None),
         found => found?,
     };

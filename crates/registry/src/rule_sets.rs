@@ -6,14 +6,14 @@ use martlet_access::{
     IOTFLOW, IotflowBase, RuleLine, administrator_rules, built_in_device_rules, default_rules,
     iotflow_user_rules, is_built_in_device_type,
 };
-use martlet_broker::{Actions, Rules};
+use martlet_broker::{Actions, Rule, Rules};
 use serde_json::json;
 use sqlx::{AnyConnection, Row as _};
 
 use crate::client_ids::{self, ClientIds};
 use crate::database::Work;
 use crate::groups;
-use crate::snapshot::compile;
+use crate::names::check_new_name;
 use crate::sql::{Fault, clean};
 use crate::teams;
 use crate::{Actor, Registry, RegistryError, Scope, expect_revision, now_ms};
@@ -630,42 +630,21 @@ pub(crate) fn unknown(owner: Owner, name: &str) -> String {
     }
 }
 
-/// Names are typed and printed: no control characters, and no more than fits on a line.
-pub(crate) fn check_name(what: &str, name: &str) -> Result<(), RegistryError> {
-    let is_name = !name.is_empty() && name.len() <= 256 && name.trim() == name;
-    match is_name && !name.chars().any(char::is_control) {
-        true => Ok(()),
-        false => Err(RegistryError::Refused(format!(
-            "{name:?} is no name of a {what}: up to 256 bytes, no control characters, no space at \
-             either end"
-        ))),
-    }
+/// What no rule permits is forbidden, subscribing too.
+pub(crate) fn compile(
+    lines: &[RuleLine],
+    source: impl Fn(usize) -> String,
+) -> Result<Rules, String> {
+    Rules::compile(rules_of_lines(lines, source), Actions::NONE)
+        .map_err(|error| format!("rule {}: {error}", error.rule + 1))
 }
 
-/// As [`check_name`], for a name that is given now. Names that clients and files may have had
-/// before are not refused by this: bans of them and changes to them work.
-pub(crate) fn check_new_name(what: &str, name: &str) -> Result<(), RegistryError> {
-    check_name(what, name)?;
-    if matches!(name, "." | "..") {
-        return Err(RegistryError::Refused(format!(
-            "{name:?} cannot be the name of a {what}: programs take it out of a path, and so out \
-             of the URLs of the API; choose another name"
-        )));
-    }
-    match name.chars().find(|letter| is_bidi_control(*letter)) {
-        Some(found) => Err(RegistryError::Refused(format!(
-            "{name:?} cannot be the name of a {what}: U+{:04X} changes the direction of text, so \
-             that a name can look like another one; leave it out",
-            u32::from(found)
-        ))),
-        None => Ok(()),
-    }
-}
-
-/// Bidi_Control of Unicode: marks, embeddings, overrides and isolates.
-fn is_bidi_control(letter: char) -> bool {
-    matches!(
-        letter,
-        '\u{61C}' | '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}'
-    )
+pub(crate) fn rules_of_lines(lines: &[RuleLine], source: impl Fn(usize) -> String) -> Vec<Rule> {
+    let rules = lines.iter().enumerate().map(|(number, line)| Rule {
+        actions: line.actions,
+        allows: line.allows,
+        filter: line.filter.clone(),
+        source: source(number + 1).into(),
+    });
+    rules.collect()
 }

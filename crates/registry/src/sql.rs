@@ -1,12 +1,9 @@
 //! Statements that are put together, and where the two engines differ.
 
-use std::path::Path;
-
 use sqlx::any::{AnyArguments, AnyQueryResult, AnyRow};
 use sqlx::{AnyConnection, Arguments as _, AssertSqlSafe, Encode, Row as _, Type};
 
 use crate::RegistryError;
-use crate::database::why_not_writable;
 
 /// What keeps the tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,30 +17,6 @@ pub(crate) enum Engine {
 pub(crate) enum Fault {
     Sql(sqlx::Error),
     Told(RegistryError),
-}
-
-impl Fault {
-    pub(crate) fn at(self, place: &str) -> RegistryError {
-        match self {
-            Self::Told(error) => error,
-            Self::Sql(error) => {
-                let of_file = needs_a_writable_file(&error).then_some(Path::new(place));
-                let of_file = of_file.filter(|path| path.is_file());
-                let place = place.to_owned();
-                let told = of_file.and_then(why_not_writable);
-                told.unwrap_or(RegistryError::Database { place, error })
-            }
-        }
-    }
-}
-
-/// SQLITE_READONLY and SQLITE_CANTOPEN, with what extends them.
-fn needs_a_writable_file(error: &sqlx::Error) -> bool {
-    let code = error
-        .as_database_error()
-        .and_then(sqlx::error::DatabaseError::code);
-    let code = code.and_then(|code| code.parse::<u32>().ok());
-    code.is_some_and(|code| matches!(code & 0xff, 8 | 14))
 }
 
 impl From<sqlx::Error> for Fault {

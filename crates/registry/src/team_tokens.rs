@@ -6,7 +6,7 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row as _};
 
 use crate::database::Work;
-use crate::rule_sets::check_new_name;
+use crate::names::check_new_name;
 use crate::secret::{self, DigestKey, Secret, TEAM_KEY_LEN};
 use crate::sql::{Fault, clean};
 use crate::teams::find_named;

@@ -1,20 +1,26 @@
 //! People and programs: a name, a password that they may have chosen, a role.
+//!
+//! * `find`: reading users
+//! * `passwords`: their passwords
 
-use martlet_access::hash::{Kind, PasswordHash};
-use martlet_access::scram::Verifier;
+mod find;
+mod passwords;
+
+pub(crate) use find::{UserRow, expect_user, has_a_say_elsewhere, is_user, user_row, user_rows};
+
+use martlet_access::hash::PasswordHash;
 use serde_json::{Map, Value, json};
-use sqlx::any::AnyRow;
-use sqlx::{AnyConnection, Row as _};
 
 use crate::database::Work;
-use crate::page::Listed;
-use crate::rule_sets::{check_new_name, expect_own_topics, is_builtin, unknown};
-use crate::sql::{Fault, Sql, clean};
+use crate::names::check_new_name;
+use crate::rule_sets::{expect_own_topics, is_builtin, unknown};
+use crate::sql::Fault;
 use crate::teams::{Home, expect_unqualified, forget_owner, home, team_seen};
 use crate::{
-    Actor, NO_ROLE, Owner, Page, PageRequest, Registry, RegistryError, Scope, USER_ROLE,
-    check_text, expect_revision,
+    Actor, NO_ROLE, Owner, Registry, RegistryError, Scope, USER_ROLE, check_text, expect_revision,
 };
+use find::find_own;
+use passwords::new_hash;
 
 /// Role of a user in the API and the panel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,15 +138,6 @@ pub struct UserChange {
     pub team: Option<String>,
 }
 
-/// A user, as the gate knows them.
-pub(crate) struct UserRow {
-    pub(crate) user: User,
-    pub(crate) password_hash: String,
-    pub(crate) password_set_ms: i64,
-    /// Empty is none.
-    pub(crate) scram_verifier: String,
-}
-
 impl Registry {
     /// Adds a user.
     ///
@@ -201,122 +198,6 @@ impl Registry {
         let mut work = self.begin(actor).await?;
         let done = insert(&mut work, user, hash, String::new()).await;
         work.end(done).await
-    }
-
-    /// Gives a user another password.
-    ///
-    /// # Errors
-    /// There is no such user.
-    pub async fn set_password(&mut self, name: &str, password: &str) -> Result<(), RegistryError> {
-        self.change_password(&Actor::local(), name, password).await
-    }
-
-    /// As [`Registry::set_password`], for a caller.
-    ///
-    /// # Errors
-    /// There is no such user.
-    pub async fn change_password(
-        &mut self,
-        actor: &Actor,
-        name: &str,
-        password: &str,
-    ) -> Result<(), RegistryError> {
-        let (hash, verifier) = (new_hash(password)?, self.new_verifier(password)?);
-        self.set_secrets(actor, name, &hash, verifier).await
-    }
-
-    /// Has a hash of the same password take the place of a weaker one. Who is connected stays.
-    ///
-    /// # Errors
-    /// The database cannot be changed.
-    pub async fn renew_hash(
-        &mut self,
-        name: &str,
-        weaker: &PasswordHash,
-        password: &[u8],
-    ) -> Result<(), RegistryError> {
-        let hash = PasswordHash::new(password, Kind::Argon2id);
-        let hash = hash.map_err(|why| RegistryError::Refused(why.to_owned()))?;
-        let mut work = self.begin(&Actor::local()).await?;
-        let done = async {
-            let sql = "UPDATE users SET password_hash = $1 WHERE name = $2 AND password_hash = $3";
-            let query = sqlx::query(sql).bind(hash.text()).bind(name.to_owned());
-            let done = query.bind(weaker.text()).execute(&mut *work.all).await?;
-            match done.rows_affected() {
-                0 => Ok(()),
-                _ => {
-                    work.audit("user.rehash", ("user", name), "", json!({}))
-                        .await
-                }
-            }
-        };
-        let done = done.await;
-        work.end(done).await
-    }
-
-    /// Gives a user a hash that was made elsewhere.
-    ///
-    /// # Errors
-    /// There is no such user.
-    pub async fn import_hash(
-        &mut self,
-        name: &str,
-        hash: &PasswordHash,
-    ) -> Result<(), RegistryError> {
-        self.set_secrets(&Actor::local(), name, hash, String::new())
-            .await
-    }
-
-    async fn set_secrets(
-        &mut self,
-        actor: &Actor,
-        name: &str,
-        hash: &PasswordHash,
-        verifier: String,
-    ) -> Result<(), RegistryError> {
-        let mut work = self.begin(actor).await?;
-        let done = async {
-            let user = find_own(&mut work.all, &actor.scope, name, false).await?;
-            let sql = "UPDATE users SET password_hash = $1, password_set_ms = $2, \
-                       scram_verifier = $3, revision = revision + 1, updated_ms = $2 \
-                       WHERE name = $4";
-            let query = sqlx::query(sql).bind(hash.text()).bind(work.now_ms);
-            let query = query.bind(verifier).bind(name.to_owned());
-            query.execute(&mut *work.all).await?;
-            work.audit("user.password", ("user", name), &user.team, json!({}))
-                .await
-        };
-        let done = done.await;
-        work.end(done).await
-    }
-
-    /// Whether this is the user's password, for the panel: it is the same as for MQTT. Takes as
-    /// long as the hash does; none: it is not, or the user is not let in.
-    ///
-    /// # Errors
-    /// The database cannot be read, or the hash means nothing.
-    pub async fn log_in(
-        &mut self,
-        name: &str,
-        password: &str,
-    ) -> Result<Option<User>, RegistryError> {
-        let place = self.place().to_owned();
-        let mut reading = self.reading().await?;
-        let on = reading.connection();
-        let found = user_row(on, name).await;
-        let found = reading.end(found).await?;
-        let Some(row) = found else {
-            // As long as a wrong password takes.
-            drop(new_hash("nobody"));
-            return Ok(None);
-        };
-        let hash = PasswordHash::parse(&row.password_hash);
-        let hash = hash.map_err(|expected| RegistryError::Damaged {
-            place,
-            what: format!("user {name}: expected {expected}"),
-        })?;
-        let is_in = hash.is_of(password.as_bytes()) && row.user.enabled;
-        Ok(is_in.then_some(row.user))
     }
 
     /// Changes what a user is, as far as it is named.
@@ -425,227 +306,6 @@ impl Registry {
         let done = done.await;
         work.end(done).await
     }
-
-    /// All users, by name.
-    ///
-    /// # Errors
-    /// The database cannot be read.
-    pub async fn users(&mut self) -> Result<Vec<User>, RegistryError> {
-        self.list_users(&Scope::All, false).await
-    }
-
-    /// Whether the node has an administrator, or had one.
-    ///
-    /// # Errors
-    /// The database cannot be read.
-    pub async fn is_claimed(&mut self) -> Result<bool, RegistryError> {
-        let mut reading = self.reading().await?;
-        let on = reading.connection();
-        let sql = "SELECT last FROM counters WHERE name = 'claimed'";
-        let read = sqlx::query_scalar::<_, i64>(sql).fetch_one(on).await;
-        let at_ms = reading.end(read).await?;
-        Ok(at_ms > 0)
-    }
-
-    /// Whether a user is there, and not disabled, who may do everything.
-    ///
-    /// # Errors
-    /// The database cannot be read.
-    pub async fn has_administrator(&mut self) -> Result<bool, RegistryError> {
-        let mut reading = self.reading().await?;
-        let on = reading.connection();
-        let sql = "SELECT COUNT(*) FROM users WHERE api_role = $1 AND enabled <> 0 \
-                   AND deleted_ms = 0";
-        let read = sqlx::query_scalar::<_, i64>(sql).bind(ApiRole::Administrator.word());
-        let count = read.fetch_one(on).await;
-        let count = reading.end(count).await?;
-        Ok(count > 0)
-    }
-
-    /// Users by name: those that are there, or those that are deleted.
-    ///
-    /// # Errors
-    /// The database cannot be read.
-    pub async fn list_users(
-        &mut self,
-        scope: &Scope,
-        deleted: bool,
-    ) -> Result<Vec<User>, RegistryError> {
-        let engine = self.engine();
-        let mut reading = self.reading().await?;
-        let on = reading.connection();
-        let read = async {
-            let mut sql = Sql::new(engine, "SELECT * FROM users WHERE ");
-            conditions(&mut sql, scope, deleted);
-            sql.push(" ORDER BY name");
-            let rows = sql.all(on).await?;
-            rows.iter().map(read_user).collect()
-        };
-        let read: Result<_, Fault> = read.await;
-        reading.end(read).await
-    }
-
-    /// A page of the same.
-    ///
-    /// # Errors
-    /// The database cannot be read, or the cursor is none.
-    pub async fn users_page(
-        &mut self,
-        scope: &Scope,
-        deleted: bool,
-        page: &PageRequest,
-    ) -> Result<Page<User>, RegistryError> {
-        let engine = self.engine();
-        let mut reading = self.reading().await?;
-        let on = reading.connection();
-        let from = |sql: &mut Sql| {
-            sql.push(" FROM users WHERE ");
-            conditions(sql, scope, deleted);
-        };
-        let listed = Listed {
-            columns: "*",
-            key: "name",
-            read: read_user,
-            name: |user: &User| &user.name,
-        };
-        let read = listed.page(on, engine, from, page).await;
-        reading.end(read).await
-    }
-
-    /// A user.
-    ///
-    /// # Errors
-    /// There is none.
-    pub async fn user(&mut self, scope: &Scope, name: &str) -> Result<User, RegistryError> {
-        let mut reading = self.reading().await?;
-        let on = reading.connection();
-        let found = find(on, scope, name, false).await;
-        reading.end(found).await
-    }
-
-    /// A user who was deleted.
-    ///
-    /// # Errors
-    /// There is none.
-    pub async fn deleted_user(&mut self, scope: &Scope, name: &str) -> Result<User, RegistryError> {
-        let mut reading = self.reading().await?;
-        let on = reading.connection();
-        let found = find(on, scope, name, true).await;
-        reading.end(found).await
-    }
-
-    /// Of a password that is being set; empty where none is kept.
-    fn new_verifier(&self, password: &str) -> Result<String, RegistryError> {
-        if !self.with_scram {
-            return Ok(String::new());
-        }
-        let verifier = Verifier::new(password.as_bytes());
-        let verifier = verifier.map_err(|why| RegistryError::Refused(why.to_owned()))?;
-        Ok(verifier.text())
-    }
-}
-
-/// Which users these see: those that are there, or those that are deleted.
-fn conditions(sql: &mut Sql, scope: &Scope, deleted: bool) {
-    sql.push(match deleted {
-        true => "deleted_ms > 0",
-        false => "deleted_ms = 0",
-    });
-    if let Some(team) = scope.team() {
-        sql.push(" AND name IN (SELECT user_name FROM team_members WHERE team = ");
-        sql.bind(team.to_owned()).push(")");
-    }
-}
-
-fn read_user(row: &AnyRow) -> Result<User, Fault> {
-    let tenant: i64 = row.try_get("tenant")?;
-    let api_role: String = row.try_get("api_role")?;
-    Ok(User {
-        name: row.try_get("name")?,
-        role: row.try_get("role")?,
-        api_role: ApiRole::from_word(&api_role).unwrap_or(ApiRole::None),
-        enabled: row.try_get::<i64, _>("enabled")? != 0,
-        email: row.try_get("email")?,
-        full_name: row.try_get("full_name")?,
-        team: row.try_get("team")?,
-        tenant: u32::try_from(tenant).unwrap_or(u32::MAX),
-        revision: row.try_get("revision")?,
-        created_ms: row.try_get("created_ms")?,
-        updated_ms: row.try_get("updated_ms")?,
-        deleted_ms: row.try_get("deleted_ms")?,
-    })
-}
-
-fn read_row(row: &AnyRow) -> Result<UserRow, Fault> {
-    Ok(UserRow {
-        user: read_user(row)?,
-        password_hash: row.try_get("password_hash")?,
-        password_set_ms: row.try_get("password_set_ms")?,
-        scram_verifier: row.try_get("scram_verifier")?,
-    })
-}
-
-/// All users as the gate knows them.
-pub(crate) async fn user_rows(on: &mut AnyConnection) -> Result<Vec<UserRow>, Fault> {
-    let sql = "SELECT * FROM users WHERE deleted_ms = 0 ORDER BY name";
-    let rows = sqlx::query(sql).fetch_all(on).await?;
-    rows.iter().map(read_row).collect()
-}
-
-/// One of them.
-pub(crate) async fn user_row(on: &mut AnyConnection, name: &str) -> Result<Option<UserRow>, Fault> {
-    let sql = "SELECT * FROM users WHERE name = $1 AND deleted_ms = 0";
-    let found = sqlx::query(sql).bind(clean(name));
-    let found = found.fetch_optional(on).await?;
-    found.as_ref().map(read_row).transpose()
-}
-
-/// A user whom these see: theirs is the team that it is in.
-async fn find(
-    on: &mut AnyConnection,
-    scope: &Scope,
-    name: &str,
-    deleted: bool,
-) -> Result<User, Fault> {
-    let mut sql = Sql::short("SELECT * FROM users WHERE name = ");
-    sql.bind(clean(name)).push(" AND ");
-    conditions(&mut sql, scope, deleted);
-    let row = sql.first(on).await?;
-    read_user(&row.ok_or_else(|| not_found(name))?)
-}
-
-/// A user whom the caller may change: a caller that sees one team only may change users who belong
-/// to it, but no user who has a role in other teams.
-async fn find_own(
-    on: &mut AnyConnection,
-    scope: &Scope,
-    name: &str,
-    deleted: bool,
-) -> Result<User, Fault> {
-    let user = find(on, scope, name, deleted).await?;
-    let Some(team) = scope.team() else {
-        return Ok(user);
-    };
-    let is_own = user.team == team && user.api_role == ApiRole::None;
-    match is_own && !has_a_say_elsewhere(on, name, team).await? {
-        true => Ok(user),
-        false => Err(RegistryError::Refused(format!(
-            "{name} is in the team, and changed only by callers that see all teams"
-        ))
-        .into()),
-    }
-}
-
-/// Whether a user has a role in another team than this one.
-pub(crate) async fn has_a_say_elsewhere(
-    on: &mut AnyConnection,
-    user: &str,
-    team: &str,
-) -> Result<bool, Fault> {
-    let sql = "SELECT user_name FROM team_members WHERE user_name = $1 AND team <> $2 LIMIT 1";
-    let query = sqlx::query_scalar::<_, String>(sql).bind(user.to_owned());
-    let found = query.bind(team.to_owned()).fetch_optional(on).await?;
-    Ok(found.is_some())
 }
 
 /// Who sees one team only gives nobody more than that: no role of all teams, and without a tenant
@@ -662,35 +322,6 @@ async fn check_roles(work: &mut Work<'_>, user: &User) -> Result<(), Fault> {
         0 => expect_own_topics(work, Owner::Role, &user.role).await,
         _ => Ok(()),
     }
-}
-
-fn not_found(name: &str) -> RegistryError {
-    RegistryError::NotFound(format!(
-        "there is no user {name} in the tables: GET /api/v1/users (martlet user ls) lists \
-         them"
-    ))
-}
-
-/// Whether this is a user whom the caller sees.
-pub(crate) async fn is_user(
-    on: &mut AnyConnection,
-    scope: &Scope,
-    name: &str,
-) -> Result<bool, Fault> {
-    match find(on, scope, name, false).await {
-        Ok(_) => Ok(true),
-        Err(Fault::Told(RegistryError::NotFound(_))) => Ok(false),
-        Err(fault) => Err(fault),
-    }
-}
-
-/// As [`is_user`], where there must be one.
-pub(crate) async fn expect_user(
-    on: &mut AnyConnection,
-    scope: &Scope,
-    name: &str,
-) -> Result<(), Fault> {
-    find(on, scope, name, false).await.map(drop)
 }
 
 async fn expect_role(work: &mut Work<'_>, role: &str) -> Result<(), Fault> {
@@ -896,13 +527,4 @@ async fn set_deleted(
         .await?;
     work.audit(action, ("user", &user.name), &user.team, json!({}))
         .await
-}
-
-/// Passwords of people are few and their hash is slow, whoever chose them.
-fn new_hash(password: &str) -> Result<PasswordHash, RegistryError> {
-    let refused = |why: &str| RegistryError::Refused(why.to_owned());
-    if password.is_empty() {
-        return Err(refused("the password is empty"));
-    }
-    PasswordHash::new(password.as_bytes(), Kind::Argon2id).map_err(refused)
 }

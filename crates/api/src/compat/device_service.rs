@@ -3,7 +3,6 @@
 //!
 //! Errors are `{"error": …}`, as plain text.
 
-use axum::Json;
 use axum::extract::{Extension, FromRequest, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
@@ -21,6 +20,7 @@ use crate::guard::Access::{Open, Scoped};
 use crate::guard::{Audited, guarded};
 use crate::problem::{Problem, ProblemKind};
 use crate::registry::{Asking, moment};
+use crate::shown_once::{JsonWithSecrets, ShownOnce};
 use crate::time::Moment;
 
 /// Letters and digits of a secret.
@@ -91,7 +91,7 @@ struct Added {
     #[serde(rename = "type")]
     kind: String,
     mqtt_user: String,
-    mqtt_password: Option<String>,
+    mqtt_password: Option<ShownOnce<String>>,
     created_at: Option<Moment>,
 }
 
@@ -102,7 +102,7 @@ async fn add(
     asking: Asking,
     Extension(principal): Extension<Principal>,
     WantedBody(wanted): WantedBody,
-) -> Result<Json<Added>, Problem> {
+) -> Result<JsonWithSecrets<Added>, Problem> {
     let is_known = principal.kind != PrincipalKind::Anonymous;
     let new = NewDevice {
         device_type: SERVICE_MQTT.to_owned(),
@@ -112,9 +112,9 @@ async fn add(
     };
     let added = api.devices()?.provision(asking.actor, new, is_known).await;
     let (device, secret) = added?;
-    Ok(Json(Added {
+    Ok(JsonWithSecrets(Added {
         mqtt_user: device.user_name,
-        mqtt_password: secret.map(|secret| secret.text().to_owned()),
+        mqtt_password: secret.map(ShownOnce::from),
         created_at: moment(device.created_ms),
         id: device.id,
         kind: device.kind,

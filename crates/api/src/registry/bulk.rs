@@ -7,12 +7,15 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use martlet_control::csv::{self, LineEnd};
-use martlet_registry::{Device, DeviceOrder, Import, NewDevice, PageRequest, RowOutcome};
+use martlet_registry::{
+    Device, DeviceOrder, ExportedValue, Import, NewDevice, PageRequest, RowOutcome,
+};
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{
     DeserializeSeed, IgnoredAny, IntoDeserializer as _, MapAccess, SeqAccess, Visitor,
 };
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
 use super::Asking;
@@ -21,26 +24,10 @@ use super::names::ExportNames;
 use crate::api::Api;
 use crate::extract::{JsonOrList, QueryOf};
 use crate::problem::{Problem, ProblemKind};
+use crate::shown_once::{JsonWithSecrets, ShownOnce};
 
 /// Devices of one request.
 const DEVICES_MAX: usize = 10_000;
-
-/// Columns of a table of devices, in the order in which they are written.
-pub(super) const COLUMNS: &[&str] = &[
-    "id",
-    "name",
-    "type",
-    "kind",
-    "status",
-    "description",
-    "location",
-    "firmware_version",
-    "hardware_version",
-    "owner",
-    "team",
-    "tags",
-    "groups",
-];
 
 /// How many devices are added.
 #[derive(Clone, Copy, Debug, Default, Deserialize, IntoParams)]
@@ -181,7 +168,8 @@ pub(crate) struct Row {
     user_name: Option<String>,
     /// What it logs in with, shown only once.
     #[serde(skip_serializing_if = "Option::is_none")]
-    secret: Option<String>,
+    #[schema(value_type = Option<String>)]
+    secret: Option<ShownOnce<String>>,
 }
 
 /// Result for all devices.
@@ -205,7 +193,7 @@ async fn add_all(
     asking: Asking,
     all: Vec<Read>,
     how: How,
-) -> Result<axum::Json<Done>, Problem> {
+) -> Result<JsonWithSecrets<Done>, Problem> {
     if all.len() > DEVICES_MAX {
         let detail = format!("{DEVICES_MAX} devices at most come with one request");
         return Err(Problem::new(ProblemKind::Invalid, detail));
@@ -259,7 +247,7 @@ async fn add_all(
             RowOutcome::Added(added) if !is_dry => {
                 row.id = added.id;
                 row.user_name = Some(added.user_name);
-                row.secret = added.secret.map(|secret| secret.text().to_owned());
+                row.secret = added.secret.map(ShownOnce::from);
                 ("added", None)
             }
             RowOutcome::Added(_) => ("would_add", None),
@@ -271,7 +259,7 @@ async fn add_all(
     }
     let added = rows.iter().filter(|row| row.outcome == "added").count();
     let refused = rows.iter().filter(|row| row.why.is_some()).count();
-    Ok(axum::Json(Done {
+    Ok(JsonWithSecrets(Done {
         added,
         refused,
         dry_run: is_dry,
@@ -291,7 +279,7 @@ pub(crate) async fn add(
     asking: Asking,
     QueryOf(how): QueryOf<How>,
     JsonOrList(body): JsonOrList<Many>,
-) -> Result<axum::Json<Done>, Problem> {
+) -> Result<JsonWithSecrets<Done>, Problem> {
     add_all(&api, asking, of_bodies(body), how).await
 }
 
@@ -320,7 +308,7 @@ pub(crate) async fn import(
     QueryOf(how): QueryOf<How>,
     headers: HeaderMap,
     body: Bytes,
-) -> Result<axum::Json<Done>, Problem> {
+) -> Result<JsonWithSecrets<Done>, Problem> {
     let kind = headers.get(header::CONTENT_TYPE);
     let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let essence = kind.split(';').next().unwrap_or_default().trim();
@@ -349,9 +337,10 @@ fn of_table(body: &[u8]) -> Result<Vec<Read>, Problem> {
         .iter()
         .map(|name| name.trim().to_lowercase())
         .collect();
-    let is_known = |name: &&String| COLUMNS.contains(&name.as_str()) || *name == "secret";
+    let columns = Device::exported_columns();
+    let is_known = |name: &&String| columns.contains(&name.as_str()) || *name == "secret";
     if let Some(odd) = names.iter().find(|name| !is_known(name)) {
-        let known = COLUMNS.join(", ");
+        let known = columns.join(", ");
         let detail = format!(
             "there is no column {odd:?}, expected some of {known}, secret, with a comma between them"
         );
@@ -362,46 +351,37 @@ fn of_table(body: &[u8]) -> Result<Vec<Read>, Problem> {
         return Err(Problem::new(ProblemKind::Invalid, detail));
     }
     let read = |(line, fields): (usize, Vec<String>)| {
-        let exact = |name: &str| {
-            let at = names.iter().position(|known| known == name)?;
-            fields.get(at).map(String::as_str)
-        };
-        let field = |name: &str| exact(name).map(csv::unmarked);
-        let text = |name: &str| field(name).unwrap_or_default().to_owned();
-        let given = |name: &str| {
-            field(name)
-                .filter(|text| !text.is_empty())
-                .map(str::to_owned)
-        };
-        let list = |name: &str| csv::unlisted(field(name).unwrap_or_default());
+        let id = names.iter().position(|name| name == "id");
+        let id = id.and_then(|at| fields.get(at));
+        let id = id.map_or("", |id| csv::unmarked(id)).trim().to_owned();
         if fields.len() > names.len() {
             let detail = format!("{} fields, and {} columns", fields.len(), names.len());
             let problem = Problem::new(ProblemKind::Invalid, detail);
-            return (line, text("id"), Err(problem));
+            return (line, id, Err(problem));
         }
-        let body = NewDeviceBody {
-            id: Some(text("id").trim().to_owned()).filter(|id| !id.is_empty()),
-            name: given("name"),
-            device_type: given("type"),
-            kind: text("kind"),
-            status: given("status"),
-            description: text("description"),
-            location: text("location"),
-            firmware_version: text("firmware_version"),
-            hardware_version: text("hardware_version"),
-            owner: text("owner"),
-            team: given("team"),
-            tags: list("tags"),
-            groups: list("groups"),
-            // Each of its letters counts.
-            secret: exact("secret")
-                .filter(|text| !text.is_empty())
-                .map(str::to_owned),
-            with_secret: None,
-        };
-        (line, body.id.clone().unwrap_or_default(), body.device(""))
+        let device = of_row(&names, &fields).and_then(|body| body.device(""));
+        (line, id, device)
     };
     Ok(rows.map(read).collect())
+}
+
+/// A row of a table as the body of a request. An empty field is not in it.
+fn of_row(names: &[String], fields: &[String]) -> Result<NewDeviceBody, Problem> {
+    let mut body = serde_json::Map::new();
+    for (name, field) in names.iter().zip(fields) {
+        let value: Value = match name.as_str() {
+            // Each of its letters counts.
+            "secret" => field.as_str().into(),
+            "tags" | "groups" => csv::unlisted(csv::unmarked(field)).into(),
+            "id" => csv::unmarked(field).trim().into(),
+            _ => csv::unmarked(field).into(),
+        };
+        if value != "" && !body.contains_key(name) {
+            body.insert(name.clone(), value);
+        }
+    }
+    NewDeviceBody::deserialize(Value::Object(body))
+        .map_err(|error| Problem::new(ProblemKind::Invalid, error.to_string()))
 }
 
 /// A row of a table: its line, its id, and what it is or why it is none.
@@ -436,40 +416,23 @@ fn told(all: Vec<Read>) -> Vec<DeviceRow> {
 }
 
 /// Devices as a table, which [`devices_of_table`] reads again.
-pub fn table_of_devices(devices: Vec<Device>, end: LineEnd) -> String {
-    let views: Vec<DeviceView> = devices.into_iter().map(DeviceView::from).collect();
-    table_of(&views, end)
+pub fn table_of_devices(devices: &[Device], end: LineEnd) -> String {
+    let mut text = csv::line(Device::exported_columns(), end);
+    for device in devices {
+        let text_of = |value| match value {
+            ExportedValue::Text(text) => text,
+            ExportedValue::List(all) => csv::list(all.iter().map(String::as_str)).into(),
+        };
+        let fields: Vec<_> = device.exported_values().into_iter().map(text_of).collect();
+        text.push_str(&csv::line(fields.iter().map(|field| &**field), end));
+    }
+    text
 }
 
 /// A device as JSON, as the API shows it.
-pub fn json_of_device(device: Device) -> serde_json::Value {
+pub fn json_of_device(device: Device) -> Value {
     // Texts and numbers alone: that cannot fail.
     serde_json::to_value(DeviceView::from(device)).unwrap_or_default()
-}
-
-fn table_of(devices: &[DeviceView], end: LineEnd) -> String {
-    let mut text = csv::line(COLUMNS.iter().copied(), end);
-    for device in devices {
-        let list = |all: &[String]| csv::list(all.iter().map(String::as_str));
-        let (tags, groups) = (list(&device.tags), list(&device.groups));
-        let fields = [
-            device.id.as_str(),
-            &device.name,
-            &device.device_type,
-            &device.kind,
-            device.status,
-            &device.description,
-            &device.location,
-            &device.firmware_version,
-            &device.hardware_version,
-            &device.owner,
-            &device.team,
-            &tags,
-            &groups,
-        ];
-        text.push_str(&csv::line(fields, end));
-    }
-    text
 }
 
 /// Devices as a table
@@ -500,7 +463,7 @@ pub(crate) async fn export(
         .tables()?
         .read(move |registry| Box::pin(async move { ExportNames::read(registry, &seen).await }));
     let names = names.await?;
-    let mut all: Vec<DeviceView> = Vec::new();
+    let mut all: Vec<Device> = Vec::new();
     let mut cursor = None;
     loop {
         let request = PageRequest {
@@ -516,17 +479,17 @@ pub(crate) async fn export(
             })
         });
         let page = page.await?;
-        let views = page.items.into_iter();
-        all.extend(views.map(|device| DeviceView::now(&api, names.named(device))));
+        all.extend(page.items.into_iter().map(|device| names.named(device)));
         cursor = page.next;
         if cursor.is_none() {
             break;
         }
     }
     if is_json {
-        return Ok(axum::Json(all).into_response());
+        let views = all.into_iter().map(|device| DeviceView::now(&api, device));
+        return Ok(axum::Json(views.collect::<Vec<_>>()).into_response());
     }
-    let text = table_of(&all, LineEnd::CrLf);
+    let text = table_of_devices(&all, LineEnd::CrLf);
     let headers = [
         (
             header::CONTENT_TYPE,
@@ -538,4 +501,32 @@ pub(crate) async fn export(
         ),
     ];
     Ok((headers, text).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use martlet_registry::{DeviceSecret, Secret};
+
+    use super::*;
+
+    #[test]
+    fn each_column_of_a_table_can_be_imported() {
+        for column in Device::exported_columns().into_iter().chain(["secret"]) {
+            let names = ["id", column].map(str::to_owned);
+            let fields = ["pump-7", "sixteen-letters-"].map(str::to_owned);
+            assert!(of_row(&names, &fields).is_ok(), "{column}");
+        }
+    }
+
+    #[test]
+    fn the_fields_of_a_row_are_those_of_a_body() {
+        let table = "id,type,tags,secret,location\n p1 ,'=meter,a;b\\;c, sixteen-letters-,\n";
+        let (line, id, device) = of_table(table.as_bytes()).unwrap().remove(0);
+        assert_eq!((line, &*id), (2, "p1"));
+        let device = device.unwrap();
+        let expected = Secret::given(" sixteen-letters-").unwrap();
+        assert_eq!(device.secret, DeviceSecret::Given(expected));
+        assert_eq!((&*device.device_type, &*device.location), ("=meter", ""));
+        assert_eq!(device.tags, ["a", "b;c"]);
+    }
 }

@@ -14,6 +14,7 @@ use super::{Asking, moment, time};
 use crate::api::Api;
 use crate::extract::{JsonBody, PathOf, QueryOf};
 use crate::problem::{Problem, ProblemKind};
+use crate::shown_once::{JsonWithSecrets, ShownOnce};
 use crate::time::Moment;
 use crate::words;
 
@@ -105,7 +106,8 @@ pub(crate) struct MadeCredential {
     #[serde(flatten)]
     credential: CredentialView,
     /// The secret, shown only once; null: it was not made up.
-    secret: Option<String>,
+    #[schema(value_type = Option<String>)]
+    secret: Option<ShownOnce<String>>,
 }
 
 fn fingerprint(text: &str) -> Option<[u8; 32]> {
@@ -133,7 +135,7 @@ pub(crate) async fn add(
     PathOf(id): PathOf<String>,
     QueryOf(of): QueryOf<OfTeam>,
     JsonBody(body): JsonBody<NewCredentialBody>,
-) -> Result<(StatusCode, axum::Json<MadeCredential>), Problem> {
+) -> Result<(StatusCode, JsonWithSecrets<MadeCredential>), Problem> {
     let invalid = |field: &str, detail: String| {
         Problem::new(ProblemKind::Invalid, detail.clone()).of_field(field, detail)
     };
@@ -161,9 +163,9 @@ pub(crate) async fn add(
     let (credential, secret) = api.devices()?.add_credential(actor, id.into(), new).await?;
     let made = MadeCredential {
         credential: credential.into(),
-        secret: secret.map(|secret| secret.text().to_owned()),
+        secret: secret.map(ShownOnce::from),
     };
-    Ok((StatusCode::CREATED, axum::Json(made)))
+    Ok((StatusCode::CREATED, JsonWithSecrets(made)))
 }
 
 /// How a device is given another secret.
@@ -182,7 +184,8 @@ pub(crate) struct Rotated {
     /// The device's id.
     id: String,
     /// Shown only once; null if a repeated request is answered.
-    secret: Option<String>,
+    #[schema(value_type = Option<String>)]
+    secret: ShownOnce<String>,
     /// Seconds for which the old secrets remain valid.
     grace_secs: u64,
 }
@@ -205,7 +208,7 @@ pub(crate) async fn rotate(
     PathOf(id): PathOf<String>,
     QueryOf(of): QueryOf<OfTeam>,
     JsonBody(body): JsonBody<Rotation>,
-) -> Result<axum::Json<Rotated>, Problem> {
+) -> Result<JsonWithSecrets<Rotated>, Problem> {
     let grace_secs = body.grace_secs.unwrap_or(ROTATION_GRACE.as_secs());
     if grace_secs > GRACE_SECS_MAX {
         let detail = format!("expected 0 to {GRACE_SECS_MAX}");
@@ -218,10 +221,9 @@ pub(crate) async fn rotate(
     let secret = devices
         .renew_secret(actor, id.clone().into(), grace)
         .await?;
-    let secret = secret.text().to_owned();
-    Ok(axum::Json(Rotated {
+    Ok(JsonWithSecrets(Rotated {
         id,
-        secret: Some(secret),
+        secret: secret.into(),
         grace_secs,
     }))
 }

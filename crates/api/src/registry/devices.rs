@@ -20,6 +20,7 @@ use crate::api::Api;
 use crate::extract::{JsonBody, PathOf, QueryOf};
 use crate::page::Page;
 use crate::problem::Problem;
+use crate::shown_once::{JsonWithSecrets, ShownOnce};
 use crate::time::Moment;
 use crate::words;
 
@@ -458,7 +459,8 @@ pub(crate) struct MadeDevice {
     #[serde(flatten)]
     device: DeviceView,
     /// What it logs in with, shown only once; null: it was given, or there is none.
-    secret: Option<String>,
+    #[schema(value_type = Option<String>)]
+    secret: Option<ShownOnce<String>>,
 }
 
 /// What is to be different; what is not named stays.
@@ -593,10 +595,10 @@ pub(crate) async fn create(
     let path = format!("/api/v1/devices/{}", encoded(&device.id));
     let made = MadeDevice {
         device: DeviceView::now(&api, device),
-        secret: secret.map(|secret| secret.text().to_owned()),
+        secret: secret.map(ShownOnce::from),
     };
     let headers = [(header::LOCATION, path)];
-    Ok((StatusCode::CREATED, headers, [tag], axum::Json(made)).into_response())
+    Ok((StatusCode::CREATED, headers, [tag], JsonWithSecrets(made)).into_response())
 }
 
 /// As part of a path.

@@ -15,6 +15,7 @@ use crate::extract::{JsonBody, PathOf, QueryOf};
 use crate::keys::Wanted;
 use crate::page::Page;
 use crate::problem::{Problem, ProblemKind};
+use crate::shown_once::{JsonWithSecrets, ShownOnce};
 use crate::time::Moment;
 use crate::words;
 
@@ -137,7 +138,8 @@ pub(crate) struct MadeKey {
     #[serde(flatten)]
     view: KeyView,
     /// The key, shown only once; null if a repeated request is answered.
-    key: Option<String>,
+    #[schema(value_type = Option<String>)]
+    key: ShownOnce<String>,
 }
 
 /// Rights of a key with these scopes: for a caller that sees one team, those that the team can
@@ -200,9 +202,9 @@ pub(crate) async fn create(
     let tag = version(key.revision).header();
     let made = MadeKey {
         view: key.into(),
-        key: Some(secret.text().to_owned()),
+        key: secret.into(),
     };
-    Ok((StatusCode::CREATED, [tag], axum::Json(made)).into_response())
+    Ok((StatusCode::CREATED, [tag], JsonWithSecrets(made)).into_response())
 }
 
 /// What is to be different about a key.

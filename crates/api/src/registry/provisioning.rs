@@ -21,6 +21,7 @@ use crate::page::Page;
 use crate::problem::{Problem, ProblemKind};
 use crate::rate::name_of;
 use crate::secret::digest_of;
+use crate::shown_once::{JsonWithSecrets, ShownOnce};
 use crate::time::Moment;
 
 /// A provisioning key, without the key.
@@ -124,7 +125,8 @@ pub(crate) struct MadeProvisioningKey {
     #[serde(flatten)]
     view: ProvisioningKeyView,
     /// The key, shown only once; null if a repeated request is answered.
-    key: Option<String>,
+    #[schema(value_type = Option<String>)]
+    key: ShownOnce<String>,
 }
 
 /// Add a provisioning key
@@ -138,7 +140,7 @@ pub(crate) async fn create(
     State(api): State<Api>,
     asking: Asking,
     JsonBody(body): JsonBody<NewProvisioningKeyBody>,
-) -> Result<(StatusCode, axum::Json<MadeProvisioningKey>), Problem> {
+) -> Result<(StatusCode, JsonWithSecrets<MadeProvisioningKey>), Problem> {
     asking.expect_within([Scope::DevicesWrite].into())?;
     let new = NewProvisioningKey {
         device_type: body.device_type.unwrap_or_else(|| DEVICE_TYPE.to_owned()),
@@ -155,9 +157,9 @@ pub(crate) async fn create(
     let (key, secret) = made.await?;
     let made = MadeProvisioningKey {
         view: key.into(),
-        key: Some(secret.text().to_owned()),
+        key: secret.into(),
     };
-    Ok((StatusCode::CREATED, axum::Json(made)))
+    Ok((StatusCode::CREATED, JsonWithSecrets(made)))
 }
 
 /// Revoke a provisioning key
@@ -241,7 +243,8 @@ pub(crate) struct Provisioned {
     /// User Name: the id, and where the team owns a tenant `ID@TEAM`.
     user_name: String,
     /// The password, shown only once.
-    secret: Option<String>,
+    #[schema(value_type = Option<String>)]
+    secret: Option<ShownOnce<String>>,
 }
 
 /// Add a device by a provisioning key
@@ -303,9 +306,9 @@ pub(crate) async fn provision(
     let answer = Provisioned {
         id: device.id,
         user_name: device.user_name,
-        secret: device.secret.map(|secret| secret.text().to_owned()),
+        secret: device.secret.map(ShownOnce::from),
     };
     let replayed = made.is_again.then(idempotency::replayed_header);
     let headers: HeaderMap = replayed.into_iter().collect();
-    Ok((StatusCode::CREATED, headers, axum::Json(answer)).into_response())
+    Ok((StatusCode::CREATED, headers, JsonWithSecrets(answer)).into_response())
 }

@@ -14,6 +14,7 @@ use super::{Asking, moment};
 use crate::api::Api;
 use crate::extract::{JsonBody, PathOf};
 use crate::problem::Problem;
+use crate::shown_once::{JsonWithSecrets, ShownOnce};
 use crate::time::Moment;
 
 /// A team token, without its key and its secret.
@@ -99,14 +100,15 @@ pub(crate) struct MadeTeamToken {
     #[serde(flatten)]
     view: TeamTokenView,
     /// Shown only once; null if a repeated request is answered.
-    credentials: Option<TeamTokenCredentials>,
+    #[schema(value_type = Option<TeamTokenCredentials>)]
+    credentials: ShownOnce<TeamTokenCredentials>,
 }
 
 impl From<AddedTeamToken> for MadeTeamToken {
     fn from(added: AddedTeamToken) -> Self {
         Self {
             view: added.token.into(),
-            credentials: Some(TeamTokenCredentials {
+            credentials: ShownOnce::new(TeamTokenCredentials {
                 key: added.key.text().to_owned(),
                 secret: added.secret.text().to_owned(),
             }),
@@ -152,7 +154,7 @@ pub(crate) async fn create(
         })
     });
     let made = MadeTeamToken::from(added.await?);
-    Ok((StatusCode::CREATED, axum::Json(made)).into_response())
+    Ok((StatusCode::CREATED, JsonWithSecrets(made)).into_response())
 }
 
 /// Revoke a team token

@@ -20,8 +20,8 @@ use martlet_control::directory::Directory;
 use martlet_control::principal::Scopes;
 use martlet_control::tables::{Tables, TablesSettings};
 use martlet_control::{
-    Control, Latencies, NodeInfo, PinnedStore, ReloadRequest, Reloaded, Shards, StoreSize,
-    StoreState,
+    Control, ControlParts, Latencies, NodeInfo, PinnedStore, ReloadRequest, Reloaded, Shards,
+    StoreSize, StoreState,
 };
 use serde_json::Value;
 use tokio::sync::mpsc::unbounded_channel;
@@ -348,7 +348,7 @@ impl Node {
             limits: Limits::default(),
         };
         let shards = Box::new(Lone(Arc::clone(&own)));
-        let control = Arc::new(Control::new(shards, info, reloads));
+        let control = Arc::new(Control::new(ControlParts::new(shards, info, reloads)));
         own.set(Arc::downgrade(&control)).unwrap();
         let directory = Arc::new(InMemory::default());
         let tables = tables.map(|path| {
@@ -365,10 +365,7 @@ impl Node {
             Some(tables) => Arc::new(Arc::clone(tables)),
             None => directory.clone(),
         };
-        let api = Api::new(Arc::clone(&control), asked, settings).unwrap();
-        if let Some(tables) = tables {
-            api.set_tables(tables);
-        }
+        let api = Api::new(Arc::clone(&control), asked, tables, settings).unwrap();
         Self {
             routes: router(api.clone()),
             api,

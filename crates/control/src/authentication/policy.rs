@@ -1,12 +1,16 @@
 //! The chain of sources: the first that knows a client decides.
+//!
+//! * `source`: the interface of a source of credentials
+//! * `renew`: a policy that follows another one
 
-use std::any::TypeId;
+mod renew;
+mod source;
+
+pub use source::{Finding, Knowledge, Looking, Pretending, Refreshing, Source, SourceKind};
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt;
-use std::future::Future;
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,183 +23,8 @@ use martlet_codec::ReasonCode;
 use martlet_lockout::{Lockout, refused_for};
 use martlet_registry::{BanKind, COMMON_TENANT, Snapshot};
 
-use super::proving::ScramUser;
-use super::sources::Hashing;
 use super::turns::Place;
 use crate::wall_clock::now_signed_ms;
-
-/// What looks for a client; it may take long, and must not block the thread that it runs on.
-pub type Looking<'a> = Pin<Box<dyn Future<Output = Finding> + Send + 'a>>;
-
-/// What takes as long.
-pub type Pretending<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
-
-/// What is looked at again; clients that are refused from now on.
-pub type Refreshing<'a> = Pin<Box<dyn Future<Output = Vec<Whose>> + Send + 'a>>;
-
-/// A place where credentials are kept.
-pub trait Source: fmt::Debug + Send + Sync {
-    /// What it is, for logs: `the password file /etc/martlet/passwd`.
-    fn name(&self) -> String;
-
-    /// What kind of source it is.
-    fn kind(&self) -> SourceKind {
-        SourceKind::Other
-    }
-
-    /// The path of the password file that it is; none: it is something else.
-    fn password_file(&self) -> Option<String> {
-        None
-    }
-
-    /// Looks up these credentials. What is worked out waits at its `place`.
-    fn look<'a>(&'a self, asked: &'a Authentication, place: &'a Place) -> Looking<'a>;
-
-    /// Takes as long as [`Source::look`] does for a name that it knows and a wrong password. Asked
-    /// where nobody knows the name, so that the time it takes does not tell that. None: it takes no
-    /// time, or it knows nobody.
-    fn pretend<'a>(
-        &'a self,
-        asked: &'a Authentication,
-        place: &'a Place,
-    ) -> Option<Pretending<'a>> {
-        let _ = (asked, place);
-        None
-    }
-
-    /// Where it works out the hashes of passwords; none: it does not, or it knows nobody.
-    fn hashing(&self) -> Option<&Hashing> {
-        None
-    }
-
-    /// What it keeps of a user's password for SCRAM-SHA-256, whose client has this identifier.
-    /// Asked where it blocks no other task, and may take some milliseconds.
-    fn scram(&self, user_name: &str, client_id: &str) -> ScramUser {
-        let _ = (user_name, client_id);
-        ScramUser::Unknown
-    }
-
-    /// What a user may do whom this source knows; none: it does not know of any such.
-    fn rules_of(&self, user_name: &str) -> Option<Arc<Rules>>;
-
-    /// Whether it accepts this user name.
-    fn knows(&self, user_name: &str) -> Knowledge {
-        match self.rules_of(user_name) {
-            Some(_) => Knowledge::Yes,
-            None => Knowledge::No,
-        }
-    }
-
-    /// Who may have been let in, by what it held, and would not be by the one of its kind among
-    /// these, if there still is one.
-    fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<Whose>;
-
-    /// The same with these tables; none: it does not look at any.
-    fn with_tables(&self, tables: &Arc<Snapshot>) -> Option<Arc<dyn Source>> {
-        let _ = tables;
-        None
-    }
-
-    /// The same for the users and devices of a tenant; none: it knows of no tenants.
-    fn in_tenant(&self, tenant: u32) -> Option<Arc<dyn Source>> {
-        let _ = tenant;
-        None
-    }
-
-    /// The name of who brings a proof of it beside the User Name.
-    fn name_shown(&self, asked: &Authentication) -> Option<String> {
-        let _ = asked;
-        None
-    }
-
-    /// The tables that it looks at.
-    fn tables(&self) -> Option<&Arc<Snapshot>> {
-        None
-    }
-
-    /// Whom of these users it may have let in, by the tables, and would not by newer ones.
-    fn gone_from_tables(&self, newer: &Snapshot, names: &[Arc<str>]) -> Vec<Whose> {
-        let _ = (newer, names);
-        Vec::new()
-    }
-
-    /// Takes over from the one of its kind among these what it had found out and holds still.
-    fn inherit(&self, older: &[Arc<dyn Source>]) {
-        let _ = older;
-    }
-
-    /// Looks again, now and then, at what changes elsewhere: who is let in no more. None: nothing
-    /// of it does.
-    fn refresh(&self) -> Option<Refreshing<'_>> {
-        None
-    }
-
-    /// All users of a source that has a list of them.
-    fn users(&self) -> Box<dyn Iterator<Item = &str> + '_> {
-        Box::new(std::iter::empty())
-    }
-
-    /// One of them has this name.
-    fn has_user(&self, user_name: &str) -> bool {
-        let _ = user_name;
-        false
-    }
-
-    /// Whether a client that has proved a name elsewhere is accepted, with this Client Identifier.
-    ///
-    /// # Errors
-    /// Why not.
-    fn admits(&self, user_name: &str, client_id: &str) -> Result<(), Refusal> {
-        let _ = (user_name, client_id);
-        Ok(())
-    }
-
-    /// A device has this name, which it proves here or by a certificate, and nobody else has.
-    fn has_device(&self, user_name: &str) -> bool {
-        let _ = user_name;
-        false
-    }
-
-    /// It asks another program, which may ask this node in turn.
-    fn is_hook(&self) -> bool {
-        false
-    }
-
-    /// Names of devices are proved here.
-    fn proves_devices(&self) -> bool {
-        false
-    }
-
-    /// When what it holds changes by itself, as when a credential ends: wall clock in milliseconds.
-    fn changes_at_ms(&self) -> Option<i64> {
-        None
-    }
-
-    /// By which [`Source::no_longer_valid`] of an older one finds its kind.
-    fn as_any(&self) -> &dyn std::any::Any;
-}
-
-/// Kinds of sources, as far as a remedy depends on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SourceKind {
-    /// The registry.
-    Registry,
-    /// Tokens or the hook: they know more names than can be listed, and may bring rules.
-    Proofs,
-    /// Another one.
-    Other,
-}
-
-/// Whether a source knows a name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Knowledge {
-    /// It has credentials of that name.
-    Yes,
-    /// It has none.
-    No,
-    /// A client that comes brings the proof, and with it the name.
-    ByProof,
-}
 
 /// The answer to a client with a name and the proof of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -208,34 +37,6 @@ pub enum Standing {
     Barred(Refusal),
     /// Names are not looked at.
     Unproved,
-}
-
-/// What a source found.
-#[derive(Clone, Debug)]
-pub enum Finding {
-    /// They are.
-    Known(Identity),
-    /// The source knows the name, and these are not its credentials: no other source is asked.
-    Wrong(Refusal),
-    /// Who it is was proved, or need not be, and the client is not let in all the same: nobody else
-    /// is asked, and it is no try of a password.
-    NotNow(Refusal),
-    /// It does not know the name; the next source may.
-    Stranger,
-    /// It cannot say: no other source is asked, and the client may come again.
-    Failed(Refusal),
-    /// One of these, which is remembered no longer than this.
-    Within(Box<Finding>, Duration),
-}
-
-impl Finding {
-    /// What was found, and how long it is remembered at most if that is said.
-    fn with_limit(self) -> (Self, Option<Duration>) {
-        match self {
-            Self::Within(found, most) => (found.with_limit().0, Some(most)),
-            found => (found, None),
-        }
-    }
 }
 
 /// Which sources are asked.
@@ -642,145 +443,6 @@ impl Policy {
     pub fn tables_even_idle(&self) -> Option<&Arc<Snapshot>> {
         self.tables().or(self.idle_tables.as_ref())
     }
-
-    /// The same with other tables.
-    pub(super) fn with_tables(&self, tables: &Arc<Snapshot>) -> Self {
-        self.with(self.idle_tables.clone(), |source| {
-            source.with_tables(tables)
-        })
-    }
-
-    /// The same with other idle tables.
-    pub(super) fn with_idle_tables(&self, tables: Option<Arc<Snapshot>>) -> Self {
-        self.with(tables, |_| None)
-    }
-
-    fn with(
-        &self,
-        idle_tables: Option<Arc<Snapshot>>,
-        change: impl Fn(&Arc<dyn Source>) -> Option<Arc<dyn Source>>,
-    ) -> Self {
-        let with = |source: &Arc<dyn Source>| {
-            let changed = change(source);
-            changed.unwrap_or_else(|| Arc::clone(source))
-        };
-        let common = self.realms.iter();
-        let common = common.filter(|(realm, _)| realm.tenant() == TenantId(0));
-        let realms = common.map(|(realm, chain)| {
-            let chain = Chain {
-                sources: chain.sources.iter().map(with).collect(),
-                anonymous: Arc::clone(&chain.anonymous),
-            };
-            (*realm, chain)
-        });
-        Self {
-            realms: with_tenants(realms.collect(), &self.nobody),
-            lockout: self.lockout,
-            idle_tables,
-            nobody: Arc::clone(&self.nobody),
-            ..*self
-        }
-    }
-
-    /// As [`Policy::no_longer_valid`], where nothing differs but what these users and devices of
-    /// the tables are.
-    pub(super) fn gone_from_tables(
-        &self,
-        next: &Policy,
-        names: &[Arc<str>],
-    ) -> Vec<(Realm, Whose)> {
-        let Some(tables) = next.tables() else {
-            return self.no_longer_valid(next);
-        };
-        let mut all = Vec::new();
-        for (realm, chain) in &self.realms {
-            let next = next.realms.get(realm);
-            let next = next.map_or(&[][..], |chain| &chain.sources);
-            for source in &chain.sources {
-                let gone = source.gone_from_tables(tables, names).into_iter();
-                all.extend(gone.map(|whose| (*realm, whose)));
-            }
-            let is_elsewhere = |name: &&Arc<str>| {
-                is_asked_elsewhere(&chain.sources, next, name)
-                    || is_barred_by_name(&chain.sources, next, name)
-            };
-            let elsewhere = names.iter().filter(is_elsewhere);
-            all.extend(elsewhere.map(|name| (*realm, Whose::User(Arc::clone(name)))));
-        }
-        all.extend(self.moved_to_tenants(next, names.iter()));
-        all
-    }
-
-    /// Clients of the node's doors whose name stands for a user in a team's tenant from now on:
-    /// `NAME@TEAM` of a team that owns a tenant now, and these users if they belong to another
-    /// tenant now. The source that accepted them would not be asked any more.
-    fn moved_to_tenants<'a>(
-        &self,
-        next: &Policy,
-        users: impl Iterator<Item = &'a Arc<str>>,
-    ) -> Vec<(Realm, Whose)> {
-        let Some(tables) = next.tables() else {
-            return Vec::new();
-        };
-        let older = self.tables();
-        let teams = tables.teams_with_tenant().filter(|(team, tenant)| {
-            older.and_then(|older| older.tenant_named(team)) != Some(*tenant)
-        });
-        let teams = teams.map(|(team, _)| Whose::Team(team.into()));
-        let is_moved = |name: &&Arc<str>| {
-            let now = tables.tenant_of(name);
-            now.is_some_and(|tenant| tenant != COMMON_TENANT)
-                && now != older.and_then(|older| older.tenant_of(name))
-                && !tables.is_device(COMMON_TENANT, name)
-        };
-        let users = users
-            .filter(is_moved)
-            .map(|name| Whose::User(Arc::clone(name)));
-        let moved: Vec<Whose> = teams.chain(users).collect();
-        let doors = self.realms.keys().filter(|realm| {
-            realm.tenant() == TenantId::default() && next.tables_at(**realm).is_some()
-        });
-        doors
-            .flat_map(|realm| moved.iter().map(|whose| (*realm, whose.clone())))
-            .collect()
-    }
-
-    /// Takes over what the older one had found out and holds still.
-    pub(super) fn inherit(&self, older: &Self) {
-        for (realm, chain) in &self.realms {
-            let older = older.realms.get(realm);
-            let older = older.map_or(&[][..], |chain| &chain.sources);
-            for source in &chain.sources {
-                source.inherit(older);
-            }
-        }
-    }
-
-    /// When a source has to be read again though nobody changes it: wall clock in milliseconds.
-    pub fn changes_at_ms(&self) -> Option<i64> {
-        let sources = self.realms.values().flat_map(|chain| &chain.sources);
-        sources.filter_map(|source| source.changes_at_ms()).min()
-    }
-
-    /// Users who may be connected by the credentials of this policy and would not be by those of
-    /// the next.
-    pub fn no_longer_valid(&self, next: &Policy) -> Vec<(Realm, Whose)> {
-        let mut all = Vec::new();
-        for (realm, chain) in &self.realms {
-            let next = next.realms.get(realm);
-            let next = next.map_or(&[][..], |chain| &chain.sources);
-            for source in &chain.sources {
-                let gone = source.no_longer_valid(next).into_iter();
-                all.extend(gone.map(|whose| (*realm, whose)));
-            }
-            let users = asked_elsewhere(&chain.sources, next).into_iter();
-            all.extend(users.map(|user| (*realm, Whose::User(user))));
-        }
-        let users = next.tables().into_iter();
-        let users = users.flat_map(|tables| tables.users_of_tenants());
-        all.extend(self.moved_to_tenants(next, users));
-        all
-    }
 }
 
 /// The tables that a chain looks at.
@@ -840,56 +502,6 @@ pub(super) fn is_named_as_device(
 fn could_be_device(sources: &[Arc<dyn Source>], asked: &Authentication) -> bool {
     let is_named_so = asked.user_name.as_deref() == Some(&*asked.client_id);
     is_named_so && sources.iter().any(|source| source.tables().is_some())
-}
-
-/// Users whom another source than before decides about, since it comes first now.
-fn asked_elsewhere(old: &[Arc<dyn Source>], next: &[Arc<dyn Source>]) -> Vec<Arc<str>> {
-    let mut found = Vec::new();
-    for (at, source) in old.iter().enumerate() {
-        for user in source.users() {
-            let is_first = !old[..at].iter().any(|before| before.has_user(user));
-            if is_first && is_asked_elsewhere(old, next, user) {
-                found.push(user.into());
-            }
-        }
-    }
-    // There is no list of clients that have logged in with a proof.
-    let by_proof = |source: &Arc<dyn Source>| source.knows("") == Knowledge::ByProof;
-    if old.iter().any(by_proof) {
-        let listed = next.iter().flat_map(|source| source.users());
-        let barred = listed.filter(|user| is_barred_by_name(old, next, user));
-        found.extend(barred.map(Arc::from));
-    }
-    found
-}
-
-/// Whether a client may have logged in with this name, and would need other credentials now: a
-/// source that has the name in its list is asked first.
-fn is_barred_by_name(old: &[Arc<dyn Source>], next: &[Arc<dyn Source>], user: &str) -> bool {
-    let by_proof = |sources: &[Arc<dyn Source>]| {
-        let asked = sources.iter().take_while(|source| !source.has_user(user));
-        let proofs = asked.filter(|source| source.knows(user) == Knowledge::ByProof);
-        proofs
-            .map(|source| source.as_any().type_id())
-            .collect::<Vec<_>>()
-    };
-    let (before, now) = (by_proof(old), by_proof(next));
-    // Those who came by a source that is gone are ended for that.
-    let is_there = |kind: &TypeId| next.iter().any(|source| source.as_any().type_id() == *kind);
-    before
-        .iter()
-        .any(|kind| !now.contains(kind) && is_there(kind))
-}
-
-/// Whether another source than before is the first that knows this user. Who is known to nobody is
-/// named by the source that knew them.
-fn is_asked_elsewhere(old: &[Arc<dyn Source>], next: &[Arc<dyn Source>], user: &str) -> bool {
-    let kind = |sources: &[Arc<dyn Source>]| {
-        let first = sources.iter().find(|source| source.has_user(user));
-        first.map(|source| source.as_any().type_id())
-    };
-    let now = kind(next);
-    kind(old).is_some_and(|old| now.is_some_and(|now| now != old))
 }
 
 impl RuleBook for Policy {

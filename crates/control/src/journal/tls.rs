@@ -52,7 +52,12 @@ pub(super) fn mend_of(fault: TlsFault) -> &'static str {
             "the CA has another key now, or the certificate was changed: issue it anew by the \
              listener's client_ca (see martlet cert client --help)"
         }
-        TlsFault::CertificateVersion | TlsFault::CertificateInvalid => {
+        TlsFault::CertificateVersion => {
+            "issue the client's certificate anew (see martlet cert client --help), or set \
+             tls.x509_version1 = true (x509_version1 of the listener) to accept certificates of \
+             X.509 version 1"
+        }
+        TlsFault::CertificateInvalid => {
             "issue the client's certificate anew: see martlet cert client --help"
         }
         TlsFault::CertificateMissing => {

@@ -5,9 +5,9 @@
 use martlet_broker::{Actions, TenantId, UnmatchedTopic};
 
 use super::facts::{Facts, NearSubscriber, Unreadable};
-use super::judge::{Found, RECENT_MS, Weight};
+use super::found::{Found, RECENT_MS, Weight};
 use super::near::{NearMiss, matches, near_miss};
-use super::topic::{Side, side};
+use super::side::{Side, side};
 use super::{Finding, Question};
 use crate::cause::Cause;
 use crate::control::{Control, ControlError};

@@ -2,7 +2,7 @@
 
 use super::Finding;
 use super::facts::{Deleted, Facts, GoneTeam, Lockout, Namesakes, Presence, Spent};
-use super::judge::{Found, RECENT_MS, Weight, is_connected, times};
+use super::found::{Found, RECENT_MS, Weight, is_connected, times};
 use crate::authentication::{Standing, utc};
 use crate::cause::Cause;
 use crate::journal::{Entry, Run, host};

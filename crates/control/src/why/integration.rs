@@ -5,9 +5,8 @@ use martlet_codec::{TopicFilter, TopicName};
 use martlet_integrate::{CLIENT_IDS, SecretTrouble};
 
 use super::facts::{Facts, Integration, NotDelivering, Session};
+use super::found::{Found, RECENT_MS, Weight, uncapitalized};
 use super::gather::session_of;
-use super::judge::{Found, RECENT_MS, Weight};
-use super::session::uncapitalized;
 use super::{Finding, Question};
 use crate::cause::Cause;
 use crate::control::{Control, ControlError};

@@ -8,38 +8,10 @@ use std::cmp::Reverse;
 use martlet_broker::EventKind;
 
 use super::facts::{Facts, StoreTrouble};
+use super::found::{Found, RECENT_MS, Weight, is_connected};
+use super::side::is_subscribed;
 use super::{Evidence, Finding, State, Verdict, arrival, door, integration, session, topic};
 use crate::cause::Cause;
-use crate::journal::Run;
-
-/// What weighs more stands further up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Weight {
-    /// It is disconnected or refused on purpose.
-    Barred,
-    /// It is out, and cannot come in.
-    Out,
-    /// It is in, and what was asked about cannot be.
-    Topic,
-    /// Something of it was refused or lost recently.
-    Trouble,
-    /// Its connection was ended, and it has not come again.
-    Ended,
-    /// It went of itself.
-    Gone,
-    /// What else is to be known.
-    Remark,
-    /// It was the cause recently, and is no longer.
-    Before,
-    /// The client in question is well: the cause is another client, or concerns another topic.
-    Aside,
-}
-
-/// What was found, each with its weight.
-pub(super) type Found = Vec<(Weight, Finding)>;
-
-/// Time after which a single failure is no longer the cause of a present one.
-pub(super) const RECENT_MS: u64 = 15 * 60 * 1000;
 
 /// Pieces of evidence that are shown of several clients together.
 const EVIDENCE_MAX: usize = 24;
@@ -192,7 +164,7 @@ fn store(facts: &Facts) -> Option<(Weight, Finding)> {
 /// everything else names its client.
 fn of_several(clients: &[Cow<'_, Facts>]) -> Found {
     let is_any_connected = clients.iter().any(|client| is_connected(client));
-    let is_any_subscribed = clients.iter().any(|client| topic::is_subscribed(client));
+    let is_any_subscribed = clients.iter().any(|client| is_subscribed(client));
     let mut all: Vec<(Weight, Finding, Vec<&str>)> = Vec::new();
     for client in clients {
         let is_absent = is_any_connected && !is_connected(client);
@@ -258,11 +230,6 @@ fn has_other_name_now(clients: &[Cow<'_, Facts>], refused: &Facts, finding: &Fin
         .iter()
         .filter(|one| one.client_id != refused.client_id);
     is_of_name && refused_ms.is_some() && others.any(|one| came_later(one))
-}
-
-pub(super) fn is_connected(facts: &Facts) -> bool {
-    let session = facts.session.as_ref();
-    session.is_some_and(|session| session.connected)
 }
 
 fn state_of(clients: &[Cow<'_, Facts>]) -> State {
@@ -414,15 +381,4 @@ fn perhaps_seen(facts: &Facts) -> Vec<Evidence> {
         ),
     });
     perhaps.collect()
-}
-
-pub(super) fn is_recent(facts: &Facts, run: &Run) -> bool {
-    facts.now_ms.saturating_sub(run.last.at_ms) <= RECENT_MS
-}
-
-pub(super) fn times(count: u64) -> String {
-    match count {
-        1 => "once".to_owned(),
-        count => format!("{count} times"),
-    }
 }

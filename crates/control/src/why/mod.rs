@@ -12,12 +12,14 @@
 mod arrival;
 mod door;
 pub mod facts;
+mod found;
 mod gather;
 mod integration;
 mod judge;
 mod namesakes;
 mod near;
 mod session;
+mod side;
 #[cfg(test)]
 mod tests;
 mod topic;

@@ -6,8 +6,9 @@ use martlet_codec::{TopicFilter, TopicName};
 use super::Finding;
 use super::door::{is_by_another, tried_by_another, was_there_then};
 use super::facts::{Facts, Session};
-use super::judge::{Found, RECENT_MS, Weight, is_connected, is_recent, times};
-use super::topic::{is_by_rules, is_subscribed, of_another_topic, of_topic};
+use super::found::{Found, RECENT_MS, Weight, is_connected, is_recent, times, uncapitalized};
+use super::side::{is_subscribed, of_topic};
+use super::topic::{is_by_rules, of_another_topic};
 use crate::cause::Cause;
 use crate::journal::{Run, mend_of_drop, mend_of_limit};
 
@@ -326,15 +327,6 @@ fn lost_for(
         _ => Weight::Before,
     };
     (weight, finding)
-}
-
-/// Within a sentence.
-pub(super) fn uncapitalized(text: &str) -> String {
-    let mut letters = text.trim_end_matches('.').chars();
-    let first = letters
-        .next()
-        .map(|letter| letter.to_lowercase().to_string());
-    first.unwrap_or_default() + letters.as_str()
 }
 
 /// A connection that is there, and has ended for the same reason before.

@@ -4,71 +4,13 @@ use martlet_broker::{DropReason, EventKind};
 
 use super::Finding;
 use super::arrival::{near_subscribers, own_near_miss, with_messages};
-use super::facts::{Facts, Meant, Session, TopicRules};
-use super::judge::{Found, RECENT_MS, Weight};
-use super::near::matches;
-use super::session::uncapitalized;
+use super::facts::{Facts, Meant, TopicRules};
+use super::found::{Found, RECENT_MS, Weight, uncapitalized};
+use super::side::{Side, matching, of_topic, side, subscribes};
 use crate::cause::Cause;
 use crate::explain::{Explained, Outcome};
 use crate::journal::{Run, mend_of_drop};
 use crate::text::typed;
-
-/// As what a client is asked about, where a topic was named.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Side {
-    /// It is to get what is published to the topic.
-    Receiver,
-    /// It publishes to the topic.
-    Publisher,
-    /// Nothing says which of both.
-    Either,
-}
-
-/// Whether a client receives messages of the topic or publishes them: by what it has done, else by
-/// what its rules let it do.
-pub(super) fn side(facts: &Facts) -> Side {
-    if is_subscribed(facts) || facts.question.is_about_filter() {
-        return Side::Receiver;
-    }
-    let mut runs = facts.runs.iter().rev().filter(|run| of_topic(facts, run));
-    let done = runs.find_map(|run| match run.last.what {
-        EventKind::PublishRefused | EventKind::RateExceeded => Some(Side::Publisher),
-        EventKind::SubscribeRefused | EventKind::Dropped | EventKind::MessagesLost => {
-            Some(Side::Receiver)
-        }
-        _ => None,
-    });
-    if let Some(side) = done {
-        return side;
-    }
-    let Some(rules) = &facts.rules else {
-        return Side::Either;
-    };
-    let is_permitted = |explained: &Explained| explained.outcome == Outcome::Permitted;
-    match (is_permitted(&rules.publish), is_permitted(&rules.receive)) {
-        (true, false) => Side::Publisher,
-        (false, true) => Side::Receiver,
-        (true, true) => Side::Either,
-        (false, false)
-            if rules.meant.is_some() && !(rules.meant_receive.is_some() && subscribes(facts)) =>
-        {
-            Side::Publisher
-        }
-        // It has published nothing to it, which would have been refused.
-        (false, false) if subscribes(facts) => Side::Receiver,
-        (false, false) => match (rules.permitted.is_empty(), rules.readable.is_empty()) {
-            (true, false) => Side::Receiver,
-            (false, true) => Side::Publisher,
-            _ => Side::Either,
-        },
-    }
-}
-
-/// It has subscriptions, to whatever topics.
-fn subscribes(facts: &Facts) -> bool {
-    let session = facts.session.as_ref();
-    session.is_some_and(|session| !session.subscriptions.is_empty())
-}
 
 /// What the rules say of the topic that is told.
 fn decisive<'a>(facts: &Facts, rules: &'a TopicRules) -> &'a Explained {
@@ -76,15 +18,6 @@ fn decisive<'a>(facts: &Facts, rules: &'a TopicRules) -> &'a Explained {
         Side::Receiver => &rules.receive,
         Side::Publisher | Side::Either => &rules.publish,
     }
-}
-
-/// It is subscribed to the topic that was asked about.
-pub(super) fn is_subscribed(facts: &Facts) -> bool {
-    let topic = facts.question.topic.as_deref();
-    let session = facts.session.as_ref();
-    session
-        .zip(topic)
-        .is_some_and(|(session, topic)| !matching(session, topic).is_empty())
 }
 
 /// It was refused for what the rules say of the topic now, and that is told.
@@ -107,13 +40,6 @@ fn refused_before(facts: &Facts, mut finding: Finding) -> Finding {
         finding.last_ms = Some(run.last.at_ms);
     }
     finding
-}
-
-pub(super) fn of_topic(facts: &Facts, run: &Run) -> bool {
-    let (Some(topic), Some(of)) = (&facts.question.topic, &run.last.topic) else {
-        return false;
-    };
-    topic == of || matches(of, topic)
 }
 
 /// A topic was asked about, and this happened to another one.
@@ -349,12 +275,6 @@ pub(super) fn is_well(facts: &Facts, topic: &str) -> String {
         }
         _ => format!("it may use {topic}"),
     }
-}
-
-fn matching<'a>(session: &'a Session, topic: &str) -> Vec<(&'a str, u8)> {
-    let own = session.subscriptions.iter();
-    let own = own.filter(|(filter, _)| filter == topic || matches(filter, topic));
-    own.map(|(filter, qos)| (&**filter, *qos)).collect()
 }
 
 /// `does` is what the client does with the topic: `publish to` or `read`.

@@ -217,6 +217,7 @@ fn tls(
         client_ca: None,
         client_certificates: ClientCertificates::Off,
         revoked: None,
+        accepts_version1: false,
         record_bytes: None,
     };
     let tls = server_config(&files);

@@ -22,7 +22,7 @@ use martlet_registry::{Ban, Changed, RegistryError, Renewed, Snapshot};
 use tracing::{debug, error, info, warn};
 
 use super::announce::warn_of_files;
-use super::{ConfigOptions, facts, note_tables};
+use super::{ConfigOptions, facts, note_tables, tell_ignored};
 use crate::config::{self, Effective, HttpListener, NodeConfig, TablesRead};
 
 /// How often is looked whether a file has changed.
@@ -534,7 +534,7 @@ impl Reload {
         self.settle_idle_tables(node.idle_tables.clone()).await;
         self.ask_at(&node.listeners);
         self.control.set_anonymous(anonymous);
-        super::tell_ignored(&self.control, &node.warnings);
+        tell_ignored(&self.control, &node.warnings);
         for warning in node.warnings {
             warn!("{warning}");
         }

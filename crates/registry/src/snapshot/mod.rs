@@ -29,34 +29,14 @@ use crate::changes::Seen;
 use crate::client_ids::ClientIds;
 use crate::credentials::{CredentialKind, CredentialUse};
 use crate::deleted::Deleted;
+use crate::known::Known;
 use crate::rule_sets::{Owner, RulesPlace};
 use crate::secret::{Digest, DigestKey, digest_text, is_same};
 use crate::shared_map::SharedMap;
 use crate::{Ban, COMMON_TENANT, Location, Status};
 
-pub(crate) use self::read::each_line;
 pub use self::renew::{Changed, Renewed};
-pub(crate) use self::sets::compile;
 pub use self::team_tokens::{LoginNumbers, TeamTokenLogin, TeamTokenName};
-
-/// Whose name it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Known {
-    /// A user's.
-    User,
-    /// A device's.
-    Device,
-}
-
-impl Known {
-    /// As commands call it.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::User => "user",
-            Self::Device => "device",
-        }
-    }
-}
 
 /// All of what decides.
 #[derive(Clone, Debug)]

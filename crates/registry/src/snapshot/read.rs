@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use futures_util::TryStreamExt as _;
 use martlet_access::IotflowBase;
 use martlet_access::hash::PasswordHash;
 use martlet_access::scram::Verifier;
@@ -20,6 +19,7 @@ use crate::credentials::{CredentialKind, CredentialRow};
 use crate::database::{file_of, is_in_use};
 use crate::deleted::Deleted;
 use crate::devices::status_of;
+use crate::lines::{damaged, each_line};
 use crate::secret::{DigestKey, read_digest};
 use crate::shared_map::SharedMap;
 use crate::sql::Fault;
@@ -159,13 +159,6 @@ impl Snapshot {
             stranger,
             uses: Arc::default(),
         })
-    }
-}
-
-pub(super) fn damaged(place: &str, what: String) -> RegistryError {
-    RegistryError::Damaged {
-        place: place.to_owned(),
-        what,
     }
 }
 
@@ -318,36 +311,6 @@ pub(super) async fn read_places(
     each_line(on, place, sql, take).await?;
     Ok(groups)
 }
-
-/// Rows as lines of text, of which the database gives many in one: a row of its own takes the
-/// driver several times as long as the database needs to find it.
-pub(crate) async fn each_line<const N: usize>(
-    on: &mut AnyConnection,
-    place: &str,
-    sql: &'static str,
-    mut take: impl FnMut([&str; N]) -> Result<(), Fault>,
-) -> Result<(), Fault> {
-    let query = sqlx::query(sql).bind(FIELD_END.to_string());
-    let mut rows = query.bind(LINE_END.to_string()).fetch(on);
-    while let Some(row) = rows.try_next().await? {
-        let lines: String = row.try_get("lines")?;
-        for line in lines.split(LINE_END) {
-            let mut fields = [""; N];
-            let mut found = line.split(FIELD_END);
-            fields.fill_with(|| found.next().unwrap_or_default());
-            if found.next().is_some() {
-                let what = format!("a control character where none can be: {line:?}");
-                return Err(damaged(place, what).into());
-            }
-            take(fields)?;
-        }
-    }
-    Ok(())
-}
-
-/// Neither is in a name, an id or a digest.
-const LINE_END: char = '\u{1e}';
-const FIELD_END: char = '\u{1f}';
 
 pub(super) fn user_entry(
     row: UserRow,

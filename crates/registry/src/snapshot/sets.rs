@@ -9,10 +9,10 @@ use martlet_access::{IOTFLOW, IotflowBase, RuleLine};
 use martlet_broker::{Actions, Rule, Rules};
 use sqlx::{AnyConnection, Row as _};
 
-use super::read::damaged;
 use crate::RegistryError;
 use crate::client_ids::ClientIds;
-use crate::rule_sets::{Owner, RuleSet, read_rule_sets};
+use crate::lines::damaged;
+use crate::rule_sets::{Owner, RuleSet, compile, read_rule_sets, rules_of_lines};
 use crate::sql::Fault;
 
 /// Rules in use, in [`Sets`] and all that follow them.
@@ -250,23 +250,4 @@ fn compiled(
         all.insert(set.name, rules);
     }
     Ok(all)
-}
-
-/// What no rule permits is forbidden, subscribing too.
-pub(crate) fn compile(
-    lines: &[RuleLine],
-    source: impl Fn(usize) -> String,
-) -> Result<Rules, String> {
-    Rules::compile(rules_of_lines(lines, source), Actions::NONE)
-        .map_err(|error| format!("rule {}: {error}", error.rule + 1))
-}
-
-fn rules_of_lines(lines: &[RuleLine], source: impl Fn(usize) -> String) -> Vec<Rule> {
-    let rules = lines.iter().enumerate().map(|(number, line)| Rule {
-        actions: line.actions,
-        allows: line.allows,
-        filter: line.filter.clone(),
-        source: source(number + 1).into(),
-    });
-    rules.collect()
 }

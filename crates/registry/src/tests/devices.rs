@@ -1,12 +1,15 @@
 use std::time::Duration;
 
 use martlet_broker::{CredentialMark, RefusalCause, Whose};
+use serde_json::json;
+use sqlx::{Column as _, Row as _};
 
 use super::{all, both, is_not_found, new_device};
+use crate::devices::column_names;
 use crate::{
-    CredentialUse, DataType, DeviceChange, DeviceFilter, DeviceOrder, DeviceSecret, Import,
-    NewCredential, NewDevice, NewGroup, Owner, PageRequest, Presence, RegistryError, RowOutcome,
-    Scope, Secret, Snapshot, Status,
+    AuditFilter, CredentialUse, DataType, DeviceChange, DeviceFilter, DeviceOrder, DeviceSecret,
+    Import, NewCredential, NewDevice, NewGroup, Owner, PageRequest, Presence, RegistryError,
+    RowOutcome, Scope, Secret, Snapshot, Status,
 };
 
 both!(a_device_has_all_its_fields, registry, {
@@ -714,3 +717,61 @@ both!(devices_have_a_kind_that_is_free_text, registry, {
         assert_eq!(ids, expected);
     }
 });
+
+both!(each_column_of_the_table_is_declared, registry, {
+    registry.add_device("d").await?;
+    let mut reading = registry.reading().await?;
+    let row = sqlx::query("SELECT * FROM devices")
+        .fetch_one(reading.connection())
+        .await;
+    let row = reading.end(row).await?;
+    let mut there: Vec<&str> = row.columns().iter().map(|column| column.name()).collect();
+    let mut declared = column_names();
+    // What a search looks into is made of other columns.
+    declared.push("search");
+    there.sort_unstable();
+    declared.sort_unstable();
+    assert_eq!(declared, there);
+});
+
+both!(
+    the_audit_log_tells_each_column_that_operators_change,
+    registry,
+    {
+        let actor = all();
+        registry.add_user("ann", "user", "secret").await?;
+        registry
+            .add_rule_set(Owner::DeviceType, "meter", &[])
+            .await?;
+        registry.create_device(&actor, new_device("d")).await?;
+        let text = |text: &str| Some(text.to_owned());
+        let change = DeviceChange {
+            name: text("n"),
+            device_type: text("meter"),
+            kind: text("k"),
+            status: Some(Status::Inactive),
+            description: text("x"),
+            location: text("l"),
+            firmware_version: text("1"),
+            hardware_version: text("2"),
+            owner: text("ann"),
+            tags: Some(vec!["t".to_owned()]),
+            ..DeviceChange::default()
+        };
+        let changed = registry.change_device(&actor, "d".into(), change, None);
+        let changed = changed.await?;
+        assert_eq!(changed, registry.device(&Scope::All, "d".into()).await?);
+        let page = PageRequest::first(1);
+        let filter = AuditFilter::default();
+        let mut log = registry.audit_log(&Scope::All, &filter, &page).await?;
+        let told = log.items.remove(0).entry.changed;
+        let told: serde_json::Value = serde_json::from_str(&told).expect("it is JSON");
+        let expected = json!({
+            "name": ["d", "n"], "type": ["device", "meter"], "kind": ["", "k"],
+            "status": ["active", "inactive"], "description": ["", "x"], "location": ["", "l"],
+            "firmware_version": ["", "1"], "hardware_version": ["", "2"], "owner": ["", "ann"],
+            "tags": [[], ["t"]],
+        });
+        assert_eq!(told, expected);
+    }
+);

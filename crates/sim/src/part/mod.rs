@@ -5,29 +5,28 @@
 
 mod fact;
 mod plan;
+mod publish;
 mod row;
-
-use std::collections::{BTreeMap, BTreeSet};
-
-use martlet_broker::{
-    Delivery, HOPS_MAX, LaneOrder, NewMessage, PartCall, PartEvent, PartId, PartOutcome,
-    PartPublish, PartReach, PartRefusal, PartSpec, PartSubscription, Published, Settlement,
-    TenantId, lane_name, lane_of, start_of,
-};
-use martlet_codec::{PacketId, QoS, ReasonCode};
-
-use crate::agenda::{Due, SECOND};
-use crate::client::outbound::{message_of, payload};
-use crate::facts::{ClientIndex, Fact, MessageIndex, PartIndex};
-use crate::ledger::MessageRow;
-use crate::random::Random;
-use crate::store::Lsn;
-use crate::topics::Class;
-use crate::world::Io;
+mod trouble;
 
 pub use fact::{FilterSet, PartFact, ToldDelivery};
 pub use plan::{PartPlan, PartTrouble};
 pub use row::PartRow;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use martlet_broker::{
+    Delivery, LaneOrder, PartCall, PartEvent, PartId, PartOutcome, PartReach, PartRefusal,
+    PartSpec, PartSubscription, Settlement, TenantId, lane_name, lane_of, start_of,
+};
+use martlet_codec::{PacketId, ReasonCode};
+
+use crate::agenda::{Due, SECOND};
+use crate::client::outbound::message_of;
+use crate::facts::{ClientIndex, Fact, MessageIndex, PartIndex};
+use crate::random::Random;
+use crate::store::Lsn;
+use crate::world::Io;
 
 /// Nothing is due.
 const NEVER: u64 = u64::MAX;
@@ -596,81 +595,6 @@ impl Part {
         }
     }
 
-    fn choose_credit(&mut self, io: &Io<'_>) -> u16 {
-        let credit = self.random.between(1, self.plan.credit_max) as u16;
-        credit.min(io.node.in_flight_max())
-    }
-
-    fn detach(&mut self, io: &mut Io<'_>, ends: bool) {
-        match ends {
-            true => self.each_lane(io, PartCall::End),
-            false => self.each_lane(io, PartCall::Detach),
-        }
-        self.fact(io, PartFact::Left { ends });
-        self.is_away(io);
-    }
-
-    /// It has no attachment any more, and its sink has forgotten what it had.
-    fn is_away(&mut self, io: &Io<'_>) {
-        self.phase = Phase::Away;
-        self.answers.clear();
-        self.lanes.clear();
-        self.order = LaneOrder::new(0);
-        self.untaken = 0;
-        let away_us = match self.settling {
-            true => SECOND,
-            false => self.plan.away_us,
-        };
-        self.attach_at = io.now_us() + self.random.around(away_us);
-    }
-
-    fn get_into_trouble(&mut self, io: &mut Io<'_>) {
-        if self.phase == Phase::Away {
-            return;
-        }
-        match self.random.pick(&self.plan.troubles) {
-            PartTrouble::Hang => {
-                self.hangs_until = io.now_us() + self.random.around(self.plan.away_us);
-                self.fact(io, PartFact::Hangs(true));
-            }
-            PartTrouble::Fail => self.detach(io, false),
-            PartTrouble::TakeOver => {
-                for answer in std::mem::take(&mut self.answers) {
-                    let settlement = Settlement {
-                        token: answer.token,
-                        outcome: PartOutcome::Done,
-                    };
-                    let old = self.lane_attachment(answer.lane);
-                    match self.late.iter_mut().find(|(of, _)| *of == old) {
-                        Some((_, all)) => all.push(settlement),
-                        None => self.late.push((old, vec![settlement])),
-                    }
-                }
-                self.attach(io);
-                if self.attach_at != NEVER {
-                    // The node is about to stop.
-                    self.detach(io, false);
-                }
-            }
-            PartTrouble::Credit => {
-                let credit = self.choose_credit(io);
-                self.each_lane(io, |id| PartCall::Credit(id, credit));
-                let all = if self.plan.is_lanes {
-                    self.lanes_ever.max(8)
-                } else {
-                    1
-                };
-                self.fact(io, PartFact::Credit(credit.saturating_mul(all)));
-                let queues = &self.plan.queues;
-                if self.plan.is_lanes && queues.iter().all(|queue| queue.bytes_max < 1 << 30) {
-                    let bytes_max = self.random.between(6, 40) * 1_000;
-                    self.each_lane(io, |id| PartCall::QueueBytes(id, bytes_max));
-                }
-            }
-            PartTrouble::End => self.detach(io, true),
-        }
-    }
-
     /// Settles what is due and what is soon to be, in one batch.
     fn settle_due(&mut self, io: &mut Io<'_>) {
         let now_us = io.now_us();
@@ -711,106 +635,6 @@ impl Part {
         for (lane, settlements) in all {
             let id = self.lane_attachment(lane);
             self.call_lane(io, lane, PartCall::Settle(id, settlements));
-        }
-    }
-
-    fn publish_some(&mut self, io: &mut Io<'_>) {
-        let Some(plan) = &self.plan.publishing else {
-            return;
-        };
-        self.publish_at = io.now_us() + self.of_publishes.around(plan.every_us);
-        if self.phase == Phase::Attached {
-            // As if it followed from what has been passed on too often already.
-            let is_looping = self.of_publishes.percent(5);
-            self.publish(io, if is_looping { HOPS_MAX + 1 } else { 0 });
-        }
-    }
-
-    /// Another message may follow from a delivery.
-    fn pass_on(&mut self, io: &mut Io<'_>, told: &ToldDelivery) {
-        let Some(plan) = self.plan.publishing.as_ref().filter(|_| !self.settling) else {
-            return;
-        };
-        let is_plain = io.observer.ledger.topics.class(told.topic) == Class::Plain;
-        if is_plain && self.of_publishes.percent(plan.passes_on_percent) {
-            self.publish(io, told.hops + 1);
-        }
-    }
-
-    fn publish(&mut self, io: &mut Io<'_>, hops: u8) {
-        let Some(plan) = &self.plan.publishing else {
-            return;
-        };
-        if self.published == plan.messages_max || !io.node.is_up() {
-            return;
-        }
-        self.published += 1;
-        let asks = self.of_receipts.percent(plan.receipts_percent);
-        let random = &mut self.of_publishes;
-        let topic = random.pick(&plan.topics);
-        let qos = random.pick(&[QoS::AtMostOnce, QoS::AtLeastOnce, QoS::AtLeastOnce]);
-        let ledger = &mut io.observer.ledger;
-        let message = ledger.new_message(MessageRow {
-            publisher: self.client,
-            topic,
-            qos,
-            retain: false,
-            empty: false,
-            will: false,
-            sent_us: io.agenda.now_us(),
-            sends: 0,
-            acked_us: 0,
-            refused: false,
-            rotten: false,
-            expires_us: NEVER,
-        });
-        ledger.hops.insert(message, hops);
-        let bytes = payload(message, random.below(plan.payload_bytes + 1));
-        let publish = PartPublish {
-            number: u64::from(message),
-            message: NewMessage {
-                topic: ledger.topics.name(topic).into(),
-                payload: bytes.into(),
-                qos,
-                retain: false,
-                payload_is_utf8: None,
-                message_expiry_secs: None,
-                content_type: None,
-                response_topic: None,
-                correlation_data: None,
-                user_properties: Vec::new(),
-            },
-            hops,
-            receipts: asks,
-        };
-        io.fact(Fact::Published {
-            client: self.client,
-            message,
-            again: false,
-        });
-        if asks {
-            self.asked.insert(message);
-        }
-        self.call(io, PartCall::Publish(self.attachment(), Box::new(publish)));
-    }
-
-    /// What it published has its answer.
-    fn is_answered(&self, io: &mut Io<'_>, number: u64, outcome: Published, durable: Lsn) {
-        let message = number as MessageIndex;
-        let ledger = &io.observer.ledger;
-        let known = ledger.messages.get(message as usize);
-        if known.is_none_or(|row| row.publisher != self.client || row.acked_us > 0) {
-            let what = format!("{} got an answer to no publish: {number}", self.plan.name);
-            return io.observer.complain("answers to questions", what);
-        }
-        io.fact(Fact::Acknowledged {
-            client: self.client,
-            message,
-            refused: outcome.reason.is_error(),
-            durable,
-        });
-        if let Some(id) = outcome.id.filter(|_| self.asked.contains(&message)) {
-            self.fact(io, PartFact::Asked { message, id });
         }
     }
 

@@ -37,3 +37,9 @@ pub(super) fn expect_members(members: &[(&str, bool)]) -> Result<(), Problem> {
         }
     }
 }
+
+/// A member that is missing has the whole message as its heading, as programs look for it.
+pub(super) fn missing_field(heading: &'static str) -> Problem {
+    let detail = "the body lacks a member that is needed";
+    Problem::bad_request(detail).with_heading(heading)
+}

@@ -8,7 +8,7 @@ use martlet_control::principal::{Principal, PrincipalKind};
 use martlet_registry::{
     Activity, Device, DeviceChange, DeviceFilter, DeviceOrder, IOTFLOW, NewDevice, Status,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::body::{Body, expect_members};
@@ -21,6 +21,7 @@ use crate::guard::{OwnDevice, Unchanged};
 use crate::keys::KEY_HEADER;
 use crate::problem::{Problem, ProblemKind};
 use crate::registry::Asking;
+use crate::shown_once::{JsonWithSecrets, ShownOnce};
 use crate::time::Moment;
 
 /// Devices of a page of states, at most, and where nothing is said.
@@ -39,6 +40,20 @@ pub(super) struct Registration {
     hardware_version: Option<String>,
 }
 
+/// The answer to a registration.
+#[derive(Debug, Serialize)]
+pub(super) struct Registered {
+    message: &'static str,
+    device: RegisteredDevice,
+}
+
+#[derive(Debug, Serialize)]
+struct RegisteredDevice {
+    #[serde(flatten)]
+    view: DeviceView,
+    api_key: Option<ShownOnce<String>>,
+}
+
 /// A caller without credentials, as on an open route, chooses neither the type of the device, which
 /// is its rights, nor its owner.
 pub(super) async fn register(
@@ -46,7 +61,7 @@ pub(super) async fn register(
     asking: Asking,
     Extension(principal): Extension<Principal>,
     Body(body): Body<Registration>,
-) -> Result<(StatusCode, Json<Value>), Problem> {
+) -> Result<(StatusCode, JsonWithSecrets<Registered>), Problem> {
     let is_there = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
     expect_members(&[
         ("name", is_there(&body.name)),
@@ -76,13 +91,14 @@ pub(super) async fn register(
         }
         error => error.into(),
     })?;
-    let mut shown = shown(&api, device);
-    shown.insert(
-        "api_key".to_owned(),
-        secret.map(|secret| secret.text().to_owned()).into(),
-    );
-    let answer = json!({ "message": "Device registered successfully", "device": shown });
-    Ok((StatusCode::CREATED, Json(answer)))
+    let answer = Registered {
+        message: "Device registered successfully",
+        device: RegisteredDevice {
+            view: DeviceView::new(&api, device),
+            api_key: secret.map(ShownOnce::from),
+        },
+    };
+    Ok((StatusCode::CREATED, JsonWithSecrets(answer)))
 }
 
 async fn expect_user(api: &Api, asking: &Asking, name: &str) -> Result<(), Problem> {

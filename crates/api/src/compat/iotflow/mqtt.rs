@@ -9,7 +9,7 @@ use martlet_control::principal::Principal;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::body::Body;
+use super::body::{Body, missing_field};
 use super::topics;
 use crate::api::Api;
 use crate::guard::About;
@@ -159,12 +159,6 @@ pub(super) struct Message {
 
 fn at_least_once() -> QoS {
     QoS::AtLeastOnce
-}
-
-/// A member that is missing has the whole message as its heading, as programs look for it.
-pub(super) fn missing_field(heading: &'static str) -> Problem {
-    let detail = "the body lacks a member that is needed";
-    Problem::bad_request(detail).with_heading(heading)
 }
 
 pub(super) async fn publish(

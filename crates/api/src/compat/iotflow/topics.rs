@@ -6,8 +6,7 @@ use martlet_control::iotflow::{Catalogue, DEVICE, Entry, PATTERNS};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::body::Body;
-use super::mqtt::missing_field;
+use super::body::{Body, missing_field};
 use crate::api::Api;
 use crate::extract::PathOf;
 use crate::guard::Unchanged;

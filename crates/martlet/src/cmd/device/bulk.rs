@@ -49,7 +49,7 @@ pub(super) fn export(options: &ListOptions) -> anyhow::Result<String> {
         let all: Vec<_> = all.into_iter().map(json_of_device).collect();
         return Ok(format!("{}\n", serde_json::Value::Array(all)));
     }
-    Ok(table_of_devices(all, LineEnd::Lf))
+    Ok(table_of_devices(&all, LineEnd::Lf))
 }
 
 /// Exit code of an import of which some rows were refused.

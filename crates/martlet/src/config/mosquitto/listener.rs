@@ -301,6 +301,10 @@ impl Listener {
             let word = if requires { "required" } else { "off" };
             let word = Value::Text(word.to_owned());
             put("client_certificates", word, &self.place);
+            if requires {
+                // As Mosquitto does.
+                put("x509_version1", Value::Boolean(true), &self.place);
+            }
             let field = match (
                 self.is("use_identity_as_username"),
                 self.is("use_subject_as_username"),

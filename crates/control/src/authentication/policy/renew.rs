@@ -1,0 +1,204 @@
+//! What a new policy has of the one before, and whose credentials are not valid any more.
+
+use std::any::TypeId;
+use std::sync::Arc;
+
+use martlet_broker::{Realm, TenantId, Whose};
+use martlet_registry::{COMMON_TENANT, Snapshot};
+
+use super::source::{Knowledge, Source};
+use super::{Chain, Policy, with_tenants};
+
+impl Policy {
+    /// The same with other tables.
+    pub(in crate::authentication) fn with_tables(&self, tables: &Arc<Snapshot>) -> Self {
+        self.with(self.idle_tables.clone(), |source| {
+            source.with_tables(tables)
+        })
+    }
+
+    /// The same with other idle tables.
+    pub(in crate::authentication) fn with_idle_tables(
+        &self,
+        tables: Option<Arc<Snapshot>>,
+    ) -> Self {
+        self.with(tables, |_| None)
+    }
+
+    fn with(
+        &self,
+        idle_tables: Option<Arc<Snapshot>>,
+        change: impl Fn(&Arc<dyn Source>) -> Option<Arc<dyn Source>>,
+    ) -> Self {
+        let with = |source: &Arc<dyn Source>| {
+            let changed = change(source);
+            changed.unwrap_or_else(|| Arc::clone(source))
+        };
+        let common = self.realms.iter();
+        let common = common.filter(|(realm, _)| realm.tenant() == TenantId(0));
+        let realms = common.map(|(realm, chain)| {
+            let chain = Chain {
+                sources: chain.sources.iter().map(with).collect(),
+                anonymous: Arc::clone(&chain.anonymous),
+            };
+            (*realm, chain)
+        });
+        Self {
+            realms: with_tenants(realms.collect(), &self.nobody),
+            lockout: self.lockout,
+            idle_tables,
+            nobody: Arc::clone(&self.nobody),
+            ..*self
+        }
+    }
+
+    /// As [`Policy::no_longer_valid`], where nothing differs but what these users and devices of
+    /// the tables are.
+    pub(in crate::authentication) fn gone_from_tables(
+        &self,
+        next: &Policy,
+        names: &[Arc<str>],
+    ) -> Vec<(Realm, Whose)> {
+        let Some(tables) = next.tables() else {
+            return self.no_longer_valid(next);
+        };
+        let mut all = Vec::new();
+        for (realm, chain) in &self.realms {
+            let next = next.realms.get(realm);
+            let next = next.map_or(&[][..], |chain| &chain.sources);
+            for source in &chain.sources {
+                let gone = source.gone_from_tables(tables, names).into_iter();
+                all.extend(gone.map(|whose| (*realm, whose)));
+            }
+            let is_elsewhere = |name: &&Arc<str>| {
+                is_asked_elsewhere(&chain.sources, next, name)
+                    || is_barred_by_name(&chain.sources, next, name)
+            };
+            let elsewhere = names.iter().filter(is_elsewhere);
+            all.extend(elsewhere.map(|name| (*realm, Whose::User(Arc::clone(name)))));
+        }
+        all.extend(self.moved_to_tenants(next, names.iter()));
+        all
+    }
+
+    /// Clients of the node's doors whose name stands for a user in a team's tenant from now on:
+    /// `NAME@TEAM` of a team that owns a tenant now, and these users if they belong to another
+    /// tenant now. The source that accepted them would not be asked any more.
+    fn moved_to_tenants<'a>(
+        &self,
+        next: &Policy,
+        users: impl Iterator<Item = &'a Arc<str>>,
+    ) -> Vec<(Realm, Whose)> {
+        let Some(tables) = next.tables() else {
+            return Vec::new();
+        };
+        let older = self.tables();
+        let teams = tables.teams_with_tenant().filter(|(team, tenant)| {
+            older.and_then(|older| older.tenant_named(team)) != Some(*tenant)
+        });
+        let teams = teams.map(|(team, _)| Whose::Team(team.into()));
+        let is_moved = |name: &&Arc<str>| {
+            let now = tables.tenant_of(name);
+            now.is_some_and(|tenant| tenant != COMMON_TENANT)
+                && now != older.and_then(|older| older.tenant_of(name))
+                && !tables.is_device(COMMON_TENANT, name)
+        };
+        let users = users
+            .filter(is_moved)
+            .map(|name| Whose::User(Arc::clone(name)));
+        let moved: Vec<Whose> = teams.chain(users).collect();
+        let doors = self.realms.keys().filter(|realm| {
+            realm.tenant() == TenantId::default() && next.tables_at(**realm).is_some()
+        });
+        doors
+            .flat_map(|realm| moved.iter().map(|whose| (*realm, whose.clone())))
+            .collect()
+    }
+
+    /// Takes over what the older one had found out and holds still.
+    pub(in crate::authentication) fn inherit(&self, older: &Self) {
+        for (realm, chain) in &self.realms {
+            let older = older.realms.get(realm);
+            let older = older.map_or(&[][..], |chain| &chain.sources);
+            for source in &chain.sources {
+                source.inherit(older);
+            }
+        }
+    }
+
+    /// When a source has to be read again though nobody changes it: wall clock in milliseconds.
+    pub fn changes_at_ms(&self) -> Option<i64> {
+        let sources = self.realms.values().flat_map(|chain| &chain.sources);
+        sources.filter_map(|source| source.changes_at_ms()).min()
+    }
+
+    /// Users who may be connected by the credentials of this policy and would not be by those of
+    /// the next.
+    pub fn no_longer_valid(&self, next: &Policy) -> Vec<(Realm, Whose)> {
+        let mut all = Vec::new();
+        for (realm, chain) in &self.realms {
+            let next = next.realms.get(realm);
+            let next = next.map_or(&[][..], |chain| &chain.sources);
+            for source in &chain.sources {
+                let gone = source.no_longer_valid(next).into_iter();
+                all.extend(gone.map(|whose| (*realm, whose)));
+            }
+            let users = asked_elsewhere(&chain.sources, next).into_iter();
+            all.extend(users.map(|user| (*realm, Whose::User(user))));
+        }
+        let users = next.tables().into_iter();
+        let users = users.flat_map(|tables| tables.users_of_tenants());
+        all.extend(self.moved_to_tenants(next, users));
+        all
+    }
+}
+
+/// Users whom another source than before decides about, since it comes first now.
+fn asked_elsewhere(old: &[Arc<dyn Source>], next: &[Arc<dyn Source>]) -> Vec<Arc<str>> {
+    let mut found = Vec::new();
+    for (at, source) in old.iter().enumerate() {
+        for user in source.users() {
+            let is_first = !old[..at].iter().any(|before| before.has_user(user));
+            if is_first && is_asked_elsewhere(old, next, user) {
+                found.push(user.into());
+            }
+        }
+    }
+    // There is no list of clients that have logged in with a proof.
+    let by_proof = |source: &Arc<dyn Source>| source.knows("") == Knowledge::ByProof;
+    if old.iter().any(by_proof) {
+        let listed = next.iter().flat_map(|source| source.users());
+        let barred = listed.filter(|user| is_barred_by_name(old, next, user));
+        found.extend(barred.map(Arc::from));
+    }
+    found
+}
+
+/// Whether a client may have logged in with this name, and would need other credentials now: a
+/// source that has the name in its list is asked first.
+fn is_barred_by_name(old: &[Arc<dyn Source>], next: &[Arc<dyn Source>], user: &str) -> bool {
+    let by_proof = |sources: &[Arc<dyn Source>]| {
+        let asked = sources.iter().take_while(|source| !source.has_user(user));
+        let proofs = asked.filter(|source| source.knows(user) == Knowledge::ByProof);
+        proofs
+            .map(|source| source.as_any().type_id())
+            .collect::<Vec<_>>()
+    };
+    let (before, now) = (by_proof(old), by_proof(next));
+    // Those who came by a source that is gone are ended for that.
+    let is_there = |kind: &TypeId| next.iter().any(|source| source.as_any().type_id() == *kind);
+    before
+        .iter()
+        .any(|kind| !now.contains(kind) && is_there(kind))
+}
+
+/// Whether another source than before is the first that knows this user. Who is known to nobody is
+/// named by the source that knew them.
+fn is_asked_elsewhere(old: &[Arc<dyn Source>], next: &[Arc<dyn Source>], user: &str) -> bool {
+    let kind = |sources: &[Arc<dyn Source>]| {
+        let first = sources.iter().find(|source| source.has_user(user));
+        first.map(|source| source.as_any().type_id())
+    };
+    let now = kind(next);
+    kind(old).is_some_and(|old| now.is_some_and(|now| now != old))
+}

@@ -1,0 +1,215 @@
+//! The interface of a source of credentials.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use martlet_broker::{Authentication, Identity, Refusal, Rules, Whose};
+use martlet_registry::Snapshot;
+
+use crate::authentication::proving::ScramUser;
+use crate::authentication::sources::Hashing;
+use crate::authentication::turns::Place;
+
+/// What looks for a client; it may take long, and must not block the thread that it runs on.
+pub type Looking<'a> = Pin<Box<dyn Future<Output = Finding> + Send + 'a>>;
+
+/// What takes as long.
+pub type Pretending<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+
+/// What is looked at again; clients that are refused from now on.
+pub type Refreshing<'a> = Pin<Box<dyn Future<Output = Vec<Whose>> + Send + 'a>>;
+
+/// A place where credentials are kept.
+pub trait Source: fmt::Debug + Send + Sync {
+    /// What it is, for logs: `the password file /etc/martlet/passwd`.
+    fn name(&self) -> String;
+
+    /// What kind of source it is.
+    fn kind(&self) -> SourceKind {
+        SourceKind::Other
+    }
+
+    /// The path of the password file that it is; none: it is something else.
+    fn password_file(&self) -> Option<String> {
+        None
+    }
+
+    /// Looks up these credentials. What is worked out waits at its `place`.
+    fn look<'a>(&'a self, asked: &'a Authentication, place: &'a Place) -> Looking<'a>;
+
+    /// Takes as long as [`Source::look`] does for a name that it knows and a wrong password. Asked
+    /// where nobody knows the name, so that the time it takes does not tell that. None: it takes no
+    /// time, or it knows nobody.
+    fn pretend<'a>(
+        &'a self,
+        asked: &'a Authentication,
+        place: &'a Place,
+    ) -> Option<Pretending<'a>> {
+        let _ = (asked, place);
+        None
+    }
+
+    /// Where it works out the hashes of passwords; none: it does not, or it knows nobody.
+    fn hashing(&self) -> Option<&Hashing> {
+        None
+    }
+
+    /// What it keeps of a user's password for SCRAM-SHA-256, whose client has this identifier.
+    /// Asked where it blocks no other task, and may take some milliseconds.
+    fn scram(&self, user_name: &str, client_id: &str) -> ScramUser {
+        let _ = (user_name, client_id);
+        ScramUser::Unknown
+    }
+
+    /// What a user may do whom this source knows; none: it does not know of any such.
+    fn rules_of(&self, user_name: &str) -> Option<Arc<Rules>>;
+
+    /// Whether it accepts this user name.
+    fn knows(&self, user_name: &str) -> Knowledge {
+        match self.rules_of(user_name) {
+            Some(_) => Knowledge::Yes,
+            None => Knowledge::No,
+        }
+    }
+
+    /// Who may have been let in, by what it held, and would not be by the one of its kind among
+    /// these, if there still is one.
+    fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<Whose>;
+
+    /// The same with these tables; none: it does not look at any.
+    fn with_tables(&self, tables: &Arc<Snapshot>) -> Option<Arc<dyn Source>> {
+        let _ = tables;
+        None
+    }
+
+    /// The same for the users and devices of a tenant; none: it knows of no tenants.
+    fn in_tenant(&self, tenant: u32) -> Option<Arc<dyn Source>> {
+        let _ = tenant;
+        None
+    }
+
+    /// The name of who brings a proof of it beside the User Name.
+    fn name_shown(&self, asked: &Authentication) -> Option<String> {
+        let _ = asked;
+        None
+    }
+
+    /// The tables that it looks at.
+    fn tables(&self) -> Option<&Arc<Snapshot>> {
+        None
+    }
+
+    /// Whom of these users it may have let in, by the tables, and would not by newer ones.
+    fn gone_from_tables(&self, newer: &Snapshot, names: &[Arc<str>]) -> Vec<Whose> {
+        let _ = (newer, names);
+        Vec::new()
+    }
+
+    /// Takes over from the one of its kind among these what it had found out and holds still.
+    fn inherit(&self, older: &[Arc<dyn Source>]) {
+        let _ = older;
+    }
+
+    /// Looks again, now and then, at what changes elsewhere: who is let in no more. None: nothing
+    /// of it does.
+    fn refresh(&self) -> Option<Refreshing<'_>> {
+        None
+    }
+
+    /// All users of a source that has a list of them.
+    fn users(&self) -> Box<dyn Iterator<Item = &str> + '_> {
+        Box::new(std::iter::empty())
+    }
+
+    /// One of them has this name.
+    fn has_user(&self, user_name: &str) -> bool {
+        let _ = user_name;
+        false
+    }
+
+    /// Whether a client that has proved a name elsewhere is accepted, with this Client Identifier.
+    ///
+    /// # Errors
+    /// Why not.
+    fn admits(&self, user_name: &str, client_id: &str) -> Result<(), Refusal> {
+        let _ = (user_name, client_id);
+        Ok(())
+    }
+
+    /// A device has this name, which it proves here or by a certificate, and nobody else has.
+    fn has_device(&self, user_name: &str) -> bool {
+        let _ = user_name;
+        false
+    }
+
+    /// It asks another program, which may ask this node in turn.
+    fn is_hook(&self) -> bool {
+        false
+    }
+
+    /// Names of devices are proved here.
+    fn proves_devices(&self) -> bool {
+        false
+    }
+
+    /// When what it holds changes by itself, as when a credential ends: wall clock in milliseconds.
+    fn changes_at_ms(&self) -> Option<i64> {
+        None
+    }
+
+    /// By which [`Source::no_longer_valid`] of an older one finds its kind.
+    fn as_any(&self) -> &dyn std::any::Any;
+}
+
+/// Kinds of sources, as far as a remedy depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceKind {
+    /// The registry.
+    Registry,
+    /// Tokens or the hook: they know more names than can be listed, and may bring rules.
+    Proofs,
+    /// Another one.
+    Other,
+}
+
+/// Whether a source knows a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Knowledge {
+    /// It has credentials of that name.
+    Yes,
+    /// It has none.
+    No,
+    /// A client that comes brings the proof, and with it the name.
+    ByProof,
+}
+
+/// What a source found.
+#[derive(Clone, Debug)]
+pub enum Finding {
+    /// They are.
+    Known(Identity),
+    /// The source knows the name, and these are not its credentials: no other source is asked.
+    Wrong(Refusal),
+    /// Who it is was proved, or need not be, and the client is not let in all the same: nobody else
+    /// is asked, and it is no try of a password.
+    NotNow(Refusal),
+    /// It does not know the name; the next source may.
+    Stranger,
+    /// It cannot say: no other source is asked, and the client may come again.
+    Failed(Refusal),
+    /// One of these, which is remembered no longer than this.
+    Within(Box<Finding>, Duration),
+}
+
+impl Finding {
+    /// What was found, and how long it is remembered at most if that is said.
+    pub(super) fn with_limit(self) -> (Self, Option<Duration>) {
+        match self {
+            Self::Within(found, most) => (found.with_limit().0, Some(most)),
+            found => (found, None),
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! Questions to shards and their answers.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use martlet_broker::{
+    Answer, ClientDetail, Command, Counters, GroupLosses, Report, SessionRules, ShardId, TenantId,
+    TopicUse, UnmatchedTopic,
+};
+use martlet_codec::ReasonCode;
+use tokio::sync::oneshot;
+
+use super::{Control, lock};
+
+/// Time that shards may take to answer: they answer within a tick, so a longer time means a stalled
+/// node.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why the shards could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// A shard did not answer.
+    #[error("only {answered} of {asked} shards answered within {} s; the node is stopping or overloaded", ANSWER_TIMEOUT.as_secs())]
+    NoAnswer {
+        /// Shards that did.
+        answered: usize,
+        /// Shards asked.
+        asked: usize,
+    },
+    /// A shard has too much to do, or its store does not answer.
+    #[error("not done, and it may be asked again: {0}")]
+    Refused(ReasonCode),
+}
+
+impl Control {
+    /// A report came from a shard.
+    pub fn report_received(&self, report: Report) {
+        if let Some(asked) = lock(&self.waiting).remove(&report.request) {
+            // The one who asked may have given up.
+            let _ = asked.send(report.answer);
+        }
+    }
+
+    /// Counters and gauges of each shard.
+    ///
+    /// # Errors
+    /// If a shard does not answer in time.
+    pub async fn snapshots(&self) -> Result<Vec<Counters>, ControlError> {
+        self.snapshots_within(ANSWER_TIMEOUT).await
+    }
+
+    pub(super) async fn snapshots_within(
+        &self,
+        timeout: Duration,
+    ) -> Result<Vec<Counters>, ControlError> {
+        let command = |request| Command::Snapshot { request };
+        let reports = self.ask(timeout, command).await?;
+        let counters = reports.into_iter().filter_map(|answer| match answer {
+            Answer::Snapshot(counters) => Some(*counters),
+            _ => None,
+        });
+        Ok(counters.collect())
+    }
+
+    /// Counters and gauges of the node.
+    ///
+    /// # Errors
+    /// If a shard does not answer in time.
+    pub async fn snapshot(&self) -> Result<Counters, ControlError> {
+        let counters = sum(&self.snapshots().await?);
+        self.clients_maximum
+            .fetch_max(counters.connections, Ordering::Relaxed);
+        Ok(counters)
+    }
+
+    /// The session of this Client Identifier, with `limit` of its subscriptions, of the messages in
+    /// its queue and of those in flight at most.
+    ///
+    /// # Errors
+    /// If a shard does not answer in time.
+    pub async fn client(
+        &self,
+        tenant: TenantId,
+        client_id: &str,
+        limit: usize,
+    ) -> Result<Option<ClientDetail>, ControlError> {
+        let command = |request| Command::ClientDetail {
+            request,
+            tenant,
+            client_id: client_id.into(),
+            limit,
+        };
+        let mut answers = self.ask_all(command).await?.into_iter();
+        Ok(answers.find_map(|answer| match answer {
+            Answer::ClientDetail(found) => found.map(|found| *found),
+            _ => None,
+        }))
+    }
+
+    /// What share groups of a tenant have lost, of those with these Topic Filters.
+    ///
+    /// # Errors
+    /// If a shard does not answer in time.
+    pub async fn group_losses(
+        &self,
+        tenant: TenantId,
+        filters: Arc<[Box<str>]>,
+    ) -> Result<Vec<GroupLosses>, ControlError> {
+        let command = |request| Command::GroupLosses {
+            request,
+            tenant,
+            filters: Arc::clone(&filters),
+        };
+        let answers = self.ask_all(command).await?.into_iter();
+        let groups = answers.filter_map(|answer| match answer {
+            Answer::GroupLosses(groups) => Some(groups),
+            _ => None,
+        });
+        Ok(groups.flatten().collect())
+    }
+
+    /// Topics of a tenant to which messages were published while nobody was subscribed, the latest
+    /// last.
+    ///
+    /// # Errors
+    /// If a shard does not answer in time.
+    pub async fn unmatched_topics(
+        &self,
+        tenant: TenantId,
+    ) -> Result<Vec<UnmatchedTopic>, ControlError> {
+        let command = |request| Command::Unmatched { request, tenant };
+        let mut topics: Vec<UnmatchedTopic> = Vec::new();
+        for answer in self.ask_all(command).await? {
+            let Answer::Unmatched(found) = answer else {
+                continue;
+            };
+            for one in found {
+                match topics.iter_mut().find(|known| known.topic == one.topic) {
+                    Some(known) => known.add(one),
+                    None => topics.push(one),
+                }
+            }
+        }
+        topics.sort_by_key(|one| one.last_ms);
+        Ok(topics)
+    }
+
+    /// Which topics are in use, and by whom: `limit` uses of each shard at most.
+    ///
+    /// # Errors
+    /// If a shard does not answer in time.
+    pub async fn traffic(&self, limit: usize) -> Result<Vec<TopicUse>, ControlError> {
+        let command = |request| Command::Traffic { request, limit };
+        let reports = self.ask(ANSWER_TIMEOUT, command).await?;
+        let uses = reports.into_iter().filter_map(|answer| match answer {
+            Answer::Traffic(uses) => Some(uses),
+            _ => None,
+        });
+        Ok(uses.flatten().collect())
+    }
+
+    /// What the client of this identifier may do, if it is connected.
+    ///
+    /// # Errors
+    /// If a shard does not answer in time.
+    pub async fn session_rules(
+        &self,
+        tenant: TenantId,
+        client_id: &str,
+    ) -> Result<Option<SessionRules>, ControlError> {
+        let command = |request| Command::SessionRules {
+            request,
+            tenant,
+            client_id: client_id.to_owned(),
+        };
+        let mut reports = self.ask(ANSWER_TIMEOUT, command).await?.into_iter();
+        Ok(reports.find_map(|answer| match answer {
+            Answer::SessionRules(found) => found,
+            _ => None,
+        }))
+    }
+
+    /// Waits until every shard has done what it was told before, 5 s at most.
+    pub async fn all_told(&self) {
+        // What they answer does not matter: they take one command after the other.
+        let _ = self.session_rules(TenantId::default(), "").await;
+    }
+
+    /// Asks every shard; `command` is made with the number of the request. The answers come in no
+    /// particular order.
+    ///
+    /// # Errors
+    /// If a shard does not answer in time.
+    pub async fn ask_all(
+        &self,
+        command: impl Fn(u64) -> Command,
+    ) -> Result<Vec<Answer>, ControlError> {
+        self.ask(ANSWER_TIMEOUT, command).await
+    }
+
+    /// Asks one shard, and waits as long as what it is asked for may have to wait for the store.
+    ///
+    /// # Errors
+    /// If it does not answer in time.
+    pub async fn ask_shard(
+        &self,
+        shard: ShardId,
+        timeout: Duration,
+        command: impl Fn(u64) -> Command,
+    ) -> Result<Answer, ControlError> {
+        let mut answers = self.ask_some(&[shard], timeout, command).await?;
+        let none = ControlError::NoAnswer {
+            answered: 0,
+            asked: 1,
+        };
+        answers.pop().ok_or(none)
+    }
+
+    pub(crate) async fn ask(
+        &self,
+        timeout: Duration,
+        command: impl Fn(u64) -> Command,
+    ) -> Result<Vec<Answer>, ControlError> {
+        let shards: Vec<ShardId> = (0..self.shards.count()).map(ShardId).collect();
+        self.ask_some(&shards, timeout, command).await
+    }
+
+    /// Answers are in the order of the shards.
+    async fn ask_some(
+        &self,
+        shards: &[ShardId],
+        timeout: Duration,
+        command: impl Fn(u64) -> Command,
+    ) -> Result<Vec<Answer>, ControlError> {
+        let asked: Vec<Asked<'_>> = shards.iter().map(|_| self.expect_answer()).collect();
+        for (shard, asked) in shards.iter().zip(&asked) {
+            self.shards.send(*shard, command(asked.request));
+        }
+        let until = tokio::time::Instant::now() + timeout;
+        let mut answers = Vec::with_capacity(shards.len());
+        for mut asked in asked {
+            let answer = tokio::time::timeout_at(until, &mut asked.answer).await;
+            answers.extend(answer.ok().and_then(Result::ok));
+        }
+        match answers.len() == shards.len() {
+            true => Ok(answers),
+            false => Err(ControlError::NoAnswer {
+                answered: answers.len(),
+                asked: shards.len(),
+            }),
+        }
+    }
+
+    fn expect_answer(&self) -> Asked<'_> {
+        let request = self.next_request.fetch_add(1, Ordering::Relaxed);
+        let (sender, answer) = oneshot::channel();
+        lock(&self.waiting).insert(request, sender);
+        Asked {
+            waiting: &self.waiting,
+            request,
+            answer,
+        }
+    }
+}
+
+/// Those who wait for an answer, by the number of the request.
+pub(super) type Waiting = Mutex<HashMap<u64, oneshot::Sender<Answer>>>;
+
+/// A question is forgotten when its answer is not waited for any more.
+struct Asked<'a> {
+    waiting: &'a Waiting,
+    request: u64,
+    answer: oneshot::Receiver<Answer>,
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        lock(self.waiting).remove(&self.request);
+    }
+}
+
+pub(crate) fn sum(all: &[Counters]) -> Counters {
+    let mut sum = Counters::default();
+    for counters in all {
+        sum.add(counters);
+    }
+    sum
+}

@@ -1,0 +1,142 @@
+//! What becomes of the events of shards: lines in the log, entries in the journal and in the feed.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use martlet_broker::{Event, EventGroup, EventInterest, Realm, TenantId, Told, Traced, UserName};
+
+use super::{Control, lock};
+use crate::event_log;
+use crate::feed::{self, Feed};
+use crate::log_limit::LeftOut;
+use crate::logging::{Logging, Subject};
+use crate::presence::Known;
+
+/// Time that events take to arrive, at most, unless there are more than can be processed.
+const SETTLED_WITHIN: Duration = Duration::from_millis(500);
+
+/// Has shards tell of what is traced, whenever that changes.
+pub(super) fn follow_traces(logging: &Logging, feed: &Arc<Feed>) {
+    let feed = Arc::clone(feed);
+    logging.on_change(Box::new(move |logging| {
+        let mut traced = Traced::default();
+        for (subject, _) in logging.traces() {
+            match subject {
+                Subject::Client(tenant, client_id) => traced.clients.push((tenant, client_id)),
+                Subject::Address(address) => traced.addresses.push(address),
+                Subject::Topic(filter) => traced.topics.push(filter),
+            }
+        }
+        let interest = EventInterest {
+            traced,
+            ..event_log::interest()
+        };
+        feed.set_logged(interest);
+    }));
+}
+
+impl Control {
+    /// An event of which everything is logged: of its client, its address or its topic. `arrived`
+    /// are clients whose presence is not known yet, with their addresses.
+    fn is_traced(&self, told: &Told, arrived: &HashMap<(TenantId, &str), IpAddr>) -> bool {
+        let event = &told.event;
+        let Some(logging) = self.logging.as_ref() else {
+            return false;
+        };
+        logging.is_traced(|subject| match subject {
+            Subject::Client(tenant, client_id) => {
+                *tenant == told.head.tenant && told.head.is_of_client(client_id)
+            }
+            Subject::Address(address) => {
+                let own = told.head.ip();
+                let known = || {
+                    let (tenant, client_id) = (told.head.tenant, told.head.whole_client_id()?);
+                    let arrived = arrived.get(&(tenant, client_id)).copied();
+                    arrived.or_else(|| self.presence.address_of(tenant, client_id))
+                };
+                own.or_else(known) == Some(*address)
+            }
+            Subject::Topic(filter) => {
+                event.kind().group() != EventGroup::Subscription && feed::has_topic(event, filter)
+            }
+        })
+    }
+
+    /// Takes events of the shards: into the log, the journal and the feed. `is_logged` says which
+    /// have a line at the level of the log.
+    pub fn events_received(
+        &self,
+        events: &mut Vec<Told>,
+        lost: u64,
+        is_logged: impl Fn(&Event) -> bool,
+    ) {
+        events.iter_mut().for_each(|told| self.settle_claim(told));
+        let has_traces = self.logging().is_some_and(|logging| logging.has_traces());
+        let mut arrived = HashMap::new();
+        let logs_drops = self.feed.logs_drops();
+        let mut log_limit = lock(&self.log_limit);
+        let now = Instant::now();
+        for (at, told) in events.iter().enumerate() {
+            let event = &told.event;
+            // Its CONNECT, and by what it has proved who it is, are told before it.
+            for told in events[at..].iter().take(3).filter(|_| has_traces) {
+                if let Event::Connected(_) = &told.event {
+                    let who = (told.head.tenant, &*told.head.client_id);
+                    arrived.extend(told.head.ip().map(|ip| (who, ip)));
+                }
+            }
+            let is_traced = has_traces && self.is_traced(told, &arrived);
+            // The shards tell of drops for other readers, too: the log does not depend on them.
+            let is_for_log = logs_drops || !matches!(event, Event::Dropped { .. });
+            // What somebody traces is wanted as a whole.
+            let left_out = match is_traced {
+                true => Some(LeftOut::default()),
+                false if is_for_log && is_logged(event) => log_limit.take(told, now),
+                false => None,
+            };
+            if let Some(left_out) = left_out {
+                let way = self.journal.way(told);
+                event_log::write(told, way.as_ref(), is_traced, left_out);
+            }
+        }
+        drop(log_limit);
+        let count = events.len() as u64;
+        let journal = |known: &Known, told: &Told| {
+            if logs_drops || !matches!(told.event, Event::Dropped { .. }) {
+                self.journal.write(told, known);
+            }
+        };
+        self.feed.write(events, lost, &self.presence, journal);
+        self.journal.announce();
+        self.events_taken.send_modify(|taken| *taken += count);
+    }
+
+    /// A client that is refused before its CONNECT, as in the TLS handshake, may have shown a name:
+    /// the refusal is reported to the team of that name.
+    fn settle_claim(&self, told: &mut Told) {
+        let (head, is_refused) = (&mut told.head, matches!(told.event, Event::Refused { .. }));
+        let Some(UserName::Claimed(name)) = &mut head.user else {
+            return;
+        };
+        if !is_refused || !head.client_id.is_empty() || head.tenant != TenantId::default() {
+            return;
+        }
+        if let Some(policy) = self.policy() {
+            let (realm, own) = policy.tenant_of(Realm::COMMON, name);
+            (head.tenant, *name) = (realm.tenant(), own.into());
+        }
+    }
+
+    /// Waits until what has happened up to now is in the journal and the feed, where it comes a few
+    /// milliseconds later. Who cannot wait any longer goes by what is there.
+    pub async fn settle_events(&self) {
+        // A shard that answers has told of what it did before.
+        self.all_told().await;
+        let told = self.shards.events_told();
+        let mut taken = self.events_taken.subscribe();
+        let waiting = taken.wait_for(|taken| *taken >= told);
+        let _ = tokio::time::timeout(SETTLED_WITHIN, waiting).await;
+    }
+}

@@ -1,0 +1,59 @@
+//! What the parts of a verdict find, and the words that they share.
+
+use super::Finding;
+use super::facts::Facts;
+use crate::journal::Run;
+
+/// What weighs more stands further up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Weight {
+    /// It is disconnected or refused on purpose.
+    Barred,
+    /// It is out, and cannot come in.
+    Out,
+    /// It is in, and what was asked about cannot be.
+    Topic,
+    /// Something of it was refused or lost recently.
+    Trouble,
+    /// Its connection was ended, and it has not come again.
+    Ended,
+    /// It went of itself.
+    Gone,
+    /// What else is to be known.
+    Remark,
+    /// It was the cause recently, and is no longer.
+    Before,
+    /// The client in question is well: the cause is another client, or concerns another topic.
+    Aside,
+}
+
+/// What was found, each with its weight.
+pub(super) type Found = Vec<(Weight, Finding)>;
+
+/// Time after which a single failure is no longer the cause of a present one.
+pub(super) const RECENT_MS: u64 = 15 * 60 * 1000;
+
+pub(super) fn is_connected(facts: &Facts) -> bool {
+    let session = facts.session.as_ref();
+    session.is_some_and(|session| session.connected)
+}
+
+pub(super) fn is_recent(facts: &Facts, run: &Run) -> bool {
+    facts.now_ms.saturating_sub(run.last.at_ms) <= RECENT_MS
+}
+
+pub(super) fn times(count: u64) -> String {
+    match count {
+        1 => "once".to_owned(),
+        count => format!("{count} times"),
+    }
+}
+
+/// Within a sentence.
+pub(super) fn uncapitalized(text: &str) -> String {
+    let mut letters = text.trim_end_matches('.').chars();
+    let first = letters
+        .next()
+        .map(|letter| letter.to_lowercase().to_string());
+    first.unwrap_or_default() + letters.as_str()
+}

@@ -1,0 +1,114 @@
+//! Connections that are made, and then do nothing: the scenarios connects and idle.
+//!
+//! Responsible for how fast and how cheaply connections are made and what they weigh. It moves no
+//! messages. MQTT 5.0 §3.1.
+
+use std::time::{Duration, Instant};
+
+use martlet_codec::Packet;
+
+use super::driver::{Driver, Purpose, Receiver, Session, Setup, expect_open_files};
+use super::histogram::Histogram;
+use super::options::{Options, Scenario};
+use super::progress::{PROGRESS_INTERVAL, Progress};
+use super::report::{Connections, Report};
+use super::{Snapshot, run_name, usages};
+
+/// One of so many connections is made first: with them comes what a broker needs once.
+const FIRST_SHARE: usize = 8;
+
+/// Runs connects or idle.
+pub(super) fn measure(options: &Options) -> anyhow::Result<Report> {
+    // Before anything is connected: it may take long to come to the last one.
+    expect_open_files(options.clients() as u64)?;
+    let run = run_name();
+    let purposes: Vec<_> = (0..options.clients())
+        .map(|index| Purpose {
+            client_id: format!("bench-{run}-{index}"),
+            filters: Vec::new(),
+            session: Session::Passing,
+        })
+        .collect();
+    let mut driver = Driver::new(options)?;
+    let mut progress = Progress::new(options);
+    let before = Snapshot::take(options, None)?;
+    if options.scenario == Scenario::Connects {
+        let setup = driver.connect_all(&purposes, &mut progress, &mut Silence)?;
+        let after = Snapshot::take(options, None)?;
+        return Ok(report(options, &driver, &setup, &before, &after));
+    }
+    let (first, further) = purposes.split_at(purposes.len() / FIRST_SHARE);
+    let mut setup = driver.connect_all(first, &mut progress, &mut Silence)?;
+    let first = Snapshot::take(options, None)?;
+    let all = driver.connect_all(further, &mut progress, &mut Silence)?;
+    setup.took += all.took;
+    setup.latencies.extend(all.latencies);
+    hold(&mut driver, Duration::from_secs_f64(options.duration))?;
+    let after = Snapshot::take(options, None)?;
+    let mut report = report(options, &driver, &setup, &before, &after);
+    if let Some((first, after)) = first.broker.zip(after.broker) {
+        report.grown_since_first(&first, &after, further.len());
+    }
+    Ok(report)
+}
+
+fn report(
+    options: &Options,
+    driver: &Driver,
+    setup: &Setup,
+    before: &Snapshot,
+    after: &Snapshot,
+) -> Report {
+    let mut latencies = Histogram::new();
+    setup
+        .latencies
+        .iter()
+        .for_each(|nanos| latencies.record(*nanos));
+    let connected = setup.latencies.len();
+    let measured = match options.scenario {
+        Scenario::Idle => after.at - before.at,
+        _ => setup.took,
+    };
+    let usages = usages(before, after);
+    let mut report = Report::new(options, measured, &latencies, &usages, connected as u64);
+    report.connections = Some(Connections {
+        connected,
+        failed: driver.closed_count,
+        connected_per_sec: connected as f64 / setup.took.as_secs_f64().max(1e-9),
+    });
+    if let Some(error) = &driver.first_error {
+        report.faults.push(format!(
+            "{} connections failed or lost: {error}",
+            driver.closed_count
+        ));
+    }
+    report
+}
+
+/// Keeps the connections open for some time.
+fn hold(driver: &mut Driver, duration: Duration) -> anyhow::Result<()> {
+    let end = Instant::now() + duration;
+    loop {
+        let now = Instant::now();
+        if now >= end {
+            return Ok(());
+        }
+        driver.turn((end - now).min(PROGRESS_INTERVAL), &mut Silence)?;
+        driver.write_dirty();
+    }
+}
+
+/// Expects nothing.
+pub(super) struct Silence;
+
+impl Receiver for Silence {
+    fn receive(
+        &mut self,
+        _index: usize,
+        packet: Packet<'_>,
+        _now: Instant,
+        _output: &mut Vec<u8>,
+    ) -> Result<(), String> {
+        Err(format!("unexpected {:?}", packet.packet_type()))
+    }
+}

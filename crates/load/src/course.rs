@@ -1,0 +1,107 @@
+//! Turns of the loop: publish, write, wait, read, until a moment or a condition.
+//!
+//! Responsible for keeping to the schedule, for showing how far it is, and for giving up when
+//! nothing moves any more. It does not know what is measured.
+
+use std::time::{Duration, Instant};
+
+use super::driver::Driver;
+use super::options::Options;
+use super::progress::{PROGRESS_INTERVAL, Progress};
+use super::traffic::Traffic;
+
+/// Time without a delivery or acknowledgement after which a measurement is given up.
+pub(super) const STALL: Duration = Duration::from_secs(3);
+
+/// Connections and what goes over them, turn by turn.
+pub(super) struct Course {
+    pub(super) driver: Driver,
+    pub(super) traffic: Traffic,
+    pub(super) progress: Progress,
+    /// What the progress line says is being counted.
+    what: &'static str,
+    last_progress: Instant,
+    last_count: u64,
+    /// Whether it was given up.
+    pub(super) stalled: bool,
+}
+
+impl Course {
+    /// Nothing has happened yet.
+    pub(super) fn new(options: &Options, driver: Driver, traffic: Traffic) -> Self {
+        Self {
+            driver,
+            traffic,
+            progress: Progress::new(options),
+            what: "delivered",
+            last_progress: Instant::now(),
+            last_count: 0,
+            stalled: false,
+        }
+    }
+
+    /// Goes on until a moment, or until it makes no sense any more.
+    pub(super) fn drive_until(&mut self, end: Instant) -> anyhow::Result<()> {
+        loop {
+            let now = Instant::now();
+            if now >= end || self.is_over(now) {
+                return Ok(());
+            }
+            self.turn(now, end - now)?;
+        }
+    }
+
+    /// Goes on until `done`, or until it makes no sense any more; `what` is being counted.
+    pub(super) fn drive_while(
+        &mut self,
+        what: &'static str,
+        mut busy: impl FnMut(&Traffic) -> bool,
+    ) -> anyhow::Result<()> {
+        self.what = what;
+        self.last_progress = Instant::now();
+        loop {
+            let now = Instant::now();
+            if !busy(&self.traffic) || self.is_over(now) {
+                self.progress.clear();
+                return Ok(());
+            }
+            self.turn(now, Duration::from_millis(50))?;
+        }
+    }
+
+    /// Sends no more and waits until all has arrived.
+    pub(super) fn settle(&mut self) -> anyhow::Result<()> {
+        self.traffic.stop();
+        self.drive_while("delivered", |traffic| !traffic.is_settled())
+    }
+
+    fn turn(&mut self, now: Instant, at_most: Duration) -> anyhow::Result<()> {
+        self.traffic.publish(&mut self.driver, now);
+        self.driver.write_dirty();
+        let idle = self
+            .traffic
+            .idle_time(now)
+            .min(at_most)
+            .min(PROGRESS_INTERVAL);
+        // The poll counts in milliseconds: below one the loop spins, to keep to the schedule.
+        let timeout = Duration::from_millis(idle.as_millis() as u64);
+        self.driver.turn(timeout, &mut self.traffic)?;
+        let count = self.traffic.progress();
+        if count > self.last_count {
+            self.last_count = count;
+            self.last_progress = now;
+        }
+        self.progress.show(now, self.what, count);
+        Ok(())
+    }
+
+    /// Whether it makes no sense to go on.
+    fn is_over(&mut self, now: Instant) -> bool {
+        if self.traffic.is_settled() {
+            self.last_progress = now;
+        } else if now.saturating_duration_since(self.last_progress) > STALL {
+            self.stalled = true;
+        }
+        self.stalled || self.driver.first_error.is_some()
+    }
+}

@@ -1,0 +1,245 @@
+//! `martlet bench fairness`: what other clients notice of heavy ones.
+//!
+//! Responsible for the course: quiet clients ping and exchange messages all the time, and beside
+//! them each load runs by itself. The result is a table: how long the quiet clients waited. Loads
+//! are in `loads`, what they leave behind in `left`, the quiet clients in `quiet`, a blocking
+//! client for all of them in `peer`.
+
+mod left;
+mod loads;
+mod peer;
+mod quiet;
+
+use std::fmt::Write as _;
+use std::io::IsTerminal;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
+
+use self::left::take_away;
+use self::loads::{LOADS, Load};
+use self::peer::Broker;
+use self::quiet::Quiet;
+use super::driver::expect_open_files;
+use super::histogram::Histogram;
+use super::options::Options;
+use crate::notes::{err, errln};
+
+/// Time that a p99 of the others is to stay below, milliseconds.
+const P99_MS: f64 = 5.0;
+
+/// All that was measured.
+#[derive(Debug, Serialize)]
+struct Table {
+    scenario: &'static str,
+    /// Share of the loads' amounts, 1 for all.
+    scale: f64,
+    /// The limit of every p99, milliseconds.
+    limit_ms: f64,
+    rows: Vec<Row>,
+}
+
+/// How the loads ended: the text to print, or `None` if the run was interrupted.
+type Over = Option<anyhow::Result<(String, bool)>>;
+
+/// What the quiet clients noticed of one load.
+#[derive(Debug, Serialize)]
+struct Row {
+    load: &'static str,
+    /// What the load came to.
+    amount: String,
+    /// Seconds that the load took.
+    secs: f64,
+    pings: Waits,
+    messages: Waits,
+    /// Both p99 are within the limit.
+    within_limit: bool,
+}
+
+/// How long round trips took, milliseconds.
+#[derive(Debug, Serialize)]
+struct Waits {
+    count: u64,
+    p50_ms: f64,
+    p99_ms: f64,
+    max_ms: f64,
+}
+
+impl Waits {
+    fn of(histogram: &Histogram, count: u64) -> Self {
+        let ms = |ns: u64| ns as f64 / 1e6;
+        Self {
+            count,
+            p50_ms: ms(histogram.percentile(50.0)),
+            p99_ms: ms(histogram.percentile(99.0)),
+            max_ms: ms(histogram.max()),
+        }
+    }
+}
+
+/// Runs all loads, one after the other. Answers the text to print, and whether every p99 is within
+/// its bound. What the loads leave in the broker is taken away, also if the run is interrupted.
+pub(super) fn measure(options: &Options) -> anyhow::Result<(String, bool)> {
+    let broker = Broker::new(options)?;
+    let (over, ends) = mpsc::channel();
+    interrupts(over.clone())?;
+    let (of_run, with) = (broker.clone(), options.clone());
+    thread::spawn(move || {
+        // Without a receiver it is over already.
+        let _ = over.send(Some(run_all(&of_run, &with)));
+    });
+    let over = ends.recv()?;
+    if over.is_none() {
+        errln!(
+            "Interrupted: what is left in the broker is taken away; interrupt again to leave it."
+        );
+        interrupts_exit(ends);
+    }
+    broker.left.close();
+    let done = take_away(&broker);
+    match over {
+        Some(result) => {
+            let table = result?;
+            done.map(|()| table)
+        }
+        None => done.and_then(|()| bail!("interrupted")),
+    }
+}
+
+/// Sends `None` at each SIGINT and SIGTERM.
+fn interrupts(over: mpsc::Sender<Over>) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()?;
+    let guard = runtime.enter();
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    drop(guard);
+    thread::spawn(move || {
+        runtime.block_on(async {
+            loop {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                }
+                if over.send(None).is_err() {
+                    return;
+                }
+            }
+        });
+    });
+    Ok(())
+}
+
+/// Has the next interrupt end the process.
+fn interrupts_exit(ends: mpsc::Receiver<Over>) {
+    thread::spawn(move || {
+        while let Ok(over) = ends.recv() {
+            if over.is_none() {
+                std::process::exit(130);
+            }
+        }
+    });
+}
+
+fn run_all(broker: &Broker, options: &Options) -> anyhow::Result<(String, bool)> {
+    let scale = options.scale;
+    let chosen = &options.loads;
+    let is_chosen = |load: &&Load| chosen.is_empty() || chosen.iter().any(|name| name == load.name);
+    let sockets = LOADS.iter().filter(is_chosen);
+    let sockets = sockets.map(|load| (load.sockets)(scale)).max();
+    expect_open_files(sockets.unwrap_or_default() as u64 + loads::OTHER_SOCKETS)?;
+    let mut rows = Vec::new();
+    rows.push(run(broker, &loads::NOTHING, options)?);
+    for load in LOADS.iter().filter(is_chosen) {
+        rows.push(run(broker, load, options)?);
+    }
+    let is_good = rows.iter().all(|row| row.within_limit);
+    let table = Table {
+        scenario: "fairness",
+        scale,
+        limit_ms: P99_MS,
+        rows,
+    };
+    let text = match options.json {
+        true => serde_json::to_string(&table)?,
+        false => text(&table),
+    };
+    Ok((text, is_good))
+}
+
+/// Names of the loads, for the command line.
+pub(super) fn names() -> Vec<&'static str> {
+    LOADS.iter().map(|load| load.name).collect()
+}
+
+fn run(broker: &Broker, load: &Load, options: &Options) -> anyhow::Result<Row> {
+    let say = |what: &str| {
+        if std::io::stderr().is_terminal() && !options.json {
+            err!("\r\x1b[K{}: {what}", load.name);
+        }
+    };
+    say("preparing");
+    let least = Duration::from_secs_f64(options.duration);
+    let mut prepared = (load.prepare)(broker, options.scale)?;
+    let quiet = Quiet::start(broker)?;
+    say("measuring");
+    let began = Instant::now();
+    let amount = (prepared.go)(least)?;
+    let secs = began.elapsed().as_secs_f64();
+    if let Some(rest) = least.checked_sub(began.elapsed()) {
+        thread::sleep(rest);
+    }
+    let seen = quiet.stop()?;
+    say("cleaning up");
+    drop(prepared);
+    take_away(broker)?;
+    say("");
+    let pings = Waits::of(&seen.pings, seen.ping_count);
+    let messages = Waits::of(&seen.messages, seen.message_count);
+    Ok(Row {
+        load: load.what,
+        amount,
+        secs,
+        within_limit: pings.p99_ms <= P99_MS && messages.p99_ms <= P99_MS,
+        pings,
+        messages,
+    })
+}
+
+fn text(table: &Table) -> String {
+    let mut text = String::from(
+        "Round trips of quiet clients beside each load, milliseconds: a ping, a QoS 1 message.\n\n",
+    );
+    let _ = writeln!(
+        text,
+        "{:<44}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}  amount",
+        "load", "ping p50", "p99", "max", "msg p50", "p99", "max"
+    );
+    for row in &table.rows {
+        let _ = writeln!(
+            text,
+            "{:<44}{:>9.2}{:>9.2}{:>9.2}{:>9.2}{:>9.2}{:>9.2}  {} in {:.1} s",
+            row.load,
+            row.pings.p50_ms,
+            row.pings.p99_ms,
+            row.pings.max_ms,
+            row.messages.p50_ms,
+            row.messages.p99_ms,
+            row.messages.max_ms,
+            row.amount,
+            row.secs,
+        );
+    }
+    for row in table.rows.iter().filter(|row| !row.within_limit) {
+        let _ = write!(text, "\nA p99 above {} ms: {}", table.limit_ms, row.load);
+    }
+    if table.rows.iter().any(|row| !row.within_limit) {
+        text.push_str("\nOther programs on this machine count too: repeat it while none works.");
+    }
+    text.trim_end().to_owned()
+}

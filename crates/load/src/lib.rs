@@ -1,0 +1,218 @@
+//! The load generator of `martlet bench`: puts a load on a broker and measures throughput, latency,
+//! CPU time and memory.
+//!
+//! Responsible for the course of a measurement: connect, warm up, measure, let all arrive, judge.
+//! One thread and one poll drive all clients, so that the generator stays below what it measures.
+//! It works against any broker. Every message is numbered; a lost, repeated or reordered one makes
+//! the result a failure.
+#![forbid(unsafe_code)]
+// A closed pipe must not end the process.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
+mod arrivals;
+mod connection;
+mod connections;
+mod course;
+mod driver;
+mod fairness;
+mod gathering;
+mod histogram;
+mod notes;
+mod options;
+mod phases;
+mod plan;
+mod process;
+mod progress;
+mod publishing;
+mod random;
+mod report;
+mod schedule;
+mod sequence;
+mod traffic;
+mod wire;
+
+use std::time::{Duration, Instant};
+
+use connections::Silence;
+use course::{Course, STALL};
+use driver::{Driver, Purpose, Session};
+use options::Scenario;
+pub use options::{Options, Target};
+use plan::Plan;
+use process::Usage;
+use progress::Progress;
+use report::{Messages, Report, Usages};
+use traffic::Traffic;
+
+/// The result of a measurement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Measured {
+    /// The figures, for people, or one line of JSON.
+    pub text: String,
+    /// No message was lost, repeated or reordered, no connection failed, and limits that the
+    /// scenario has were kept.
+    pub is_good: bool,
+}
+
+/// Runs the scenario of the options against their target. Writes progress and warnings to standard
+/// error.
+///
+/// # Errors
+/// The broker could not be reached or measured; what happened, in words.
+pub fn measure(options: &Options) -> anyhow::Result<Measured> {
+    let report = match options.scenario {
+        Scenario::Fairness => {
+            let (text, is_good) = fairness::measure(options)?;
+            return Ok(Measured { text, is_good });
+        }
+        scenario if scenario.has_phases() => phases::measure(options)?,
+        scenario if scenario.moves_messages() => measure_traffic(options)?,
+        _ => connections::measure(options)?,
+    };
+    let text = match options.json {
+        true => report.json(),
+        false => report.text(),
+    };
+    Ok(Measured {
+        text,
+        is_good: report.faults.is_empty(),
+    })
+}
+
+/// Usage of the broker and of ourselves at one moment.
+struct Snapshot {
+    at: Instant,
+    broker: Option<Usage>,
+    generator: Option<Usage>,
+    published: u64,
+    delivered: u64,
+}
+
+impl Snapshot {
+    fn take(options: &Options, traffic: Option<&Traffic>) -> anyhow::Result<Self> {
+        let counts = traffic.map(|traffic| traffic.counts).unwrap_or_default();
+        Ok(Self {
+            at: Instant::now(),
+            broker: options.pid.map(process::usage).transpose()?,
+            generator: process::usage(std::process::id()).ok(),
+            published: counts.published,
+            delivered: counts.delivered,
+        })
+    }
+}
+
+fn usages(before: &Snapshot, after: &Snapshot) -> Usages {
+    Usages {
+        broker: before.broker.zip(after.broker),
+        generator: before.generator.zip(after.generator),
+    }
+}
+
+/// Runs a scenario that moves messages for some time.
+fn measure_traffic(options: &Options) -> anyhow::Result<Report> {
+    let run = run_name();
+    let plan = Plan::new(options, &run);
+    let mut driver = Driver::new(options)?;
+    let mut progress = Progress::new(options);
+    driver.connect_all(&idle_purposes(options, &run), &mut progress, &mut Silence)?;
+    let first_publisher = driver.connections.len();
+    driver.connect_all(&purposes(options, &plan, &run), &mut progress, &mut Silence)?;
+    if let Some(error) = driver.first_error.take() {
+        anyhow::bail!("{} connections failed: {error}", driver.closed_count);
+    }
+    let epoch = Instant::now();
+    let mut traffic = Traffic::new(options, &plan, driver.receive_maximum, epoch);
+    traffic.set_connections(first_publisher, first_publisher + plan.publisher_count);
+    let measure_from = epoch + Duration::from_secs_f64(options.warmup);
+    let measure_to = measure_from + Duration::from_secs_f64(options.duration);
+    traffic.measure_from = traffic.stamp(measure_from);
+    traffic.measure_to = traffic.stamp(measure_to);
+    traffic.credit_all();
+    let mut course = Course::new(options, driver, traffic);
+    course.drive_until(measure_from)?;
+    let before = Snapshot::take(options, Some(&course.traffic))?;
+    course.drive_until(measure_to)?;
+    let after = Snapshot::take(options, Some(&course.traffic))?;
+    course.settle()?;
+    let (messages, faults) = judge(&course, &before, &after);
+    let latencies = &course.traffic.latencies;
+    let measured = after.at - before.at;
+    let usages = usages(&before, &after);
+    let mut report = Report::new(options, measured, latencies, &usages, messages.delivered);
+    report.faults = faults;
+    report.messages = Some(messages);
+    Ok(report)
+}
+
+/// The connections that a plan needs, publishers first.
+fn purposes(options: &Options, plan: &Plan, run: &str) -> Vec<Purpose> {
+    let session = match options.persistent {
+        true => Session::Lasting,
+        false => Session::Passing,
+    };
+    let publishers = (0..plan.publisher_count).map(|index| Purpose {
+        client_id: format!("bench-{run}-p{index}"),
+        filters: Vec::new(),
+        session,
+    });
+    let subscribers = plan.filters.iter().enumerate();
+    let subscribers = subscribers.map(|(index, filters)| Purpose {
+        client_id: format!("bench-{run}-s{index}"),
+        filters: filters.clone(),
+        session,
+    });
+    publishers.chain(subscribers).collect()
+}
+
+/// The connections beside that do nothing.
+fn idle_purposes(options: &Options, run: &str) -> Vec<Purpose> {
+    (0..options.idle)
+        .map(|index| Purpose {
+            client_id: format!("bench-{run}-i{index}"),
+            filters: Vec::new(),
+            session: Session::Passing,
+        })
+        .collect()
+}
+
+/// What was moved between two moments, and everything that went wrong in the whole run.
+fn judge(course: &Course, before: &Snapshot, after: &Snapshot) -> (Messages, Vec<String>) {
+    let (driver, traffic) = (&course.driver, &course.traffic);
+    let secs = (after.at - before.at).as_secs_f64().max(1e-9);
+    let published = after.published - before.published;
+    let delivered = after.delivered - before.delivered;
+    let messages = Messages {
+        published,
+        delivered,
+        published_per_sec: published as f64 / secs,
+        delivered_per_sec: delivered as f64 / secs,
+        lost: traffic.lost(),
+        duplicated: traffic.counts.duplicated,
+        reordered: traffic.counts.reordered,
+        redelivered: traffic.counts.redelivered,
+        refused: traffic.counts.refused,
+    };
+    let counted = [
+        ("lost", messages.lost),
+        ("duplicated", messages.duplicated),
+        ("reordered", messages.reordered),
+        ("refused", messages.refused),
+    ];
+    let mut faults: Vec<_> = counted
+        .into_iter()
+        .filter(|(_, count)| *count > 0)
+        .map(|(what, count)| format!("{count} messages {what}"))
+        .collect();
+    if let Some(error) = &driver.first_error {
+        faults.push(format!("{} connections lost: {error}", driver.closed_count));
+    }
+    if course.stalled {
+        faults.push(format!("nothing moved for {STALL:?}"));
+    }
+    (messages, faults)
+}
+
+/// A name that keeps runs apart in topics and client ids.
+fn run_name() -> String {
+    format!("{:08x}", random::number() as u32)
+}

@@ -1,0 +1,219 @@
+//! A given number of messages, stored first and fetched then: the scenarios retained and offline.
+//!
+//! Responsible for the course of the two phases, for what each costs, and for leaving nothing of
+//! it in the broker. MQTT 5.0 §3.3.1.3, §4.1.
+
+use std::time::{Duration, Instant};
+
+use super::course::Course;
+use super::driver::{Driver, Purpose, Session};
+use super::histogram::Histogram;
+use super::options::{Options, Scenario};
+use super::plan::Plan;
+use super::progress::Progress;
+use super::publishing::Form;
+use super::report::{Phase, Report};
+use super::traffic::Traffic;
+use super::{STALL, Snapshot, connections::Silence, idle_purposes, judge, run_name, usages};
+
+use crate::notes::errln;
+
+/// How long CPU time still counts after a phase, for what a broker puts off.
+const AFTERMATH: Duration = Duration::from_millis(100);
+
+/// The two phases' names.
+fn names(scenario: Scenario) -> (&'static str, &'static str) {
+    match scenario {
+        Scenario::Retained => ("store", "fetch"),
+        _ => ("fill", "drain"),
+    }
+}
+
+/// Runs retained or offline.
+pub(super) fn measure(options: &Options) -> anyhow::Result<Report> {
+    let run = run_name();
+    let plan = Plan::new(options, &run);
+    let is_offline = options.scenario == Scenario::Offline;
+    let mut driver = Driver::new(options)?;
+    let mut progress = Progress::new(options);
+    driver.connect_all(&idle_purposes(options, &run), &mut progress, &mut Silence)?;
+    let first_subscriber = driver.connections.len();
+    if is_offline {
+        driver.connect_all(
+            &subscribers(&plan, &run, Session::Kept),
+            &mut progress,
+            &mut Silence,
+        )?;
+        let end = driver.connections.len();
+        driver.disconnect(first_subscriber..end, &mut Silence)?;
+    }
+    let first_publisher = driver.connections.len();
+    driver.connect_all(&publishers(&plan, &run), &mut progress, &mut Silence)?;
+    give_up_without_connections(&driver)?;
+    let mut traffic = Traffic::new(options, &plan, driver.receive_maximum, Instant::now());
+    traffic.set_connections(first_publisher, first_publisher + plan.publisher_count);
+    let mut course = Course::new(options, driver, traffic);
+
+    let begun = Snapshot::take(options, Some(&course.traffic))?;
+    let stored = store(options, &plan, &mut course)?;
+    if !course.traffic.is_settled() {
+        // What was not acknowledged is not lost, and a rate would say nothing.
+        course.progress.clear();
+        let why = course.driver.first_error.take();
+        let why = why.unwrap_or_else(|| format!("no answer for {STALL:?}"));
+        anyhow::bail!("not all messages were acknowledged while they were stored: {why}");
+    }
+    let phases = vec![stored, fetch(options, &plan, &run, &mut course)?];
+    let ended = Snapshot::take(options, Some(&course.traffic))?;
+    let (messages, faults) = judge(&course, &begun, &ended);
+    if faults.is_empty()
+        && !options.keep
+        && let Err(error) = clean_up(options, &plan, &run, &mut course)
+    {
+        errln!("Warning: what was stored was not removed: {error:#}");
+    }
+    let usages = usages(&begun, &ended);
+    let measured = ended.at - begun.at;
+    let mut report = Report::new(
+        options,
+        measured,
+        &Histogram::new(),
+        &usages,
+        messages.delivered,
+    );
+    report.messages = Some(messages);
+    report.faults = faults;
+    report.phases = phases;
+    Ok(report)
+}
+
+/// Publishes all messages and waits until they are acknowledged.
+fn store(options: &Options, plan: &Plan, course: &mut Course) -> anyhow::Result<Phase> {
+    let form = Form {
+        version: options.version,
+        qos: options.qos(),
+        retain: options.scenario == Scenario::Retained,
+        payload_bytes: options.payload as usize,
+    };
+    let before = Snapshot::take(options, None)?;
+    publish_all(options, plan, course, form)?;
+    let name = names(options.scenario).0;
+    finish(options, name, &before, u64::from(options.messages))
+}
+
+fn publish_all(
+    options: &Options,
+    plan: &Plan,
+    course: &mut Course,
+    form: Form,
+) -> anyhow::Result<()> {
+    let count = u64::from(options.messages);
+    course.traffic.fill(options, plan, count, form);
+    course.drive_while("stored", |traffic| !traffic.is_all_sent())?;
+    course.traffic.ping(&mut course.driver);
+    course.drive_while("stored", |traffic| !traffic.is_settled())
+}
+
+/// Connects the subscribers and waits until they have all messages.
+fn fetch(options: &Options, plan: &Plan, run: &str, course: &mut Course) -> anyhow::Result<Phase> {
+    let copies = match options.scenario {
+        Scenario::Retained => plan.subscriber_count() as u64,
+        _ => 1,
+    };
+    let count = u64::from(options.messages) * copies;
+    course.traffic.undelivered = count;
+    let first_subscriber = course.driver.connections.len();
+    course.traffic.set_first_subscriber(first_subscriber);
+    let before = Snapshot::take(options, None)?;
+    let purposes = subscribers(plan, run, session(options));
+    let Course {
+        driver,
+        traffic,
+        progress,
+        ..
+    } = course;
+    driver.connect_all(&purposes, progress, traffic)?;
+    course.drive_while("fetched", |traffic| !traffic.is_settled())?;
+    let at = Instant::now();
+    // The last acknowledgements.
+    course.drive_until(at + AFTERMATH)?;
+    let after = Snapshot::take(options, None)?;
+    let took = at - before.at;
+    let name = names(options.scenario).1;
+    Ok(Phase::new(name, took, &usages(&before, &after), count))
+}
+
+fn finish(
+    options: &Options,
+    name: &'static str,
+    before: &Snapshot,
+    count: u64,
+) -> anyhow::Result<Phase> {
+    let took = before.at.elapsed();
+    std::thread::sleep(AFTERMATH);
+    let after = Snapshot::take(options, None)?;
+    Ok(Phase::new(name, took, &usages(before, &after), count))
+}
+
+/// Removes the sessions or the retained messages.
+fn clean_up(options: &Options, plan: &Plan, run: &str, course: &mut Course) -> anyhow::Result<()> {
+    let first = course.traffic.first_subscriber();
+    let end = course.driver.connections.len();
+    course.driver.disconnect(first..end, &mut course.traffic)?;
+    if options.scenario == Scenario::Retained {
+        let form = Form {
+            version: options.version,
+            qos: options.qos(),
+            retain: true,
+            payload_bytes: 0,
+        };
+        return publish_all(options, plan, course, form);
+    }
+    let Course {
+        driver, progress, ..
+    } = course;
+    driver.connect_all(
+        &subscribers(plan, run, Session::Passing),
+        progress,
+        &mut Silence,
+    )?;
+    let connected = driver.connections.len();
+    driver.disconnect(end..connected, &mut Silence)
+}
+
+/// The session that a fetching subscriber asks for.
+fn session(options: &Options) -> Session {
+    match options.scenario {
+        Scenario::Offline => Session::Kept,
+        _ => Session::Passing,
+    }
+}
+
+fn publishers(plan: &Plan, run: &str) -> Vec<Purpose> {
+    (0..plan.publisher_count)
+        .map(|index| Purpose {
+            client_id: format!("bench-{run}-p{index}"),
+            filters: Vec::new(),
+            session: Session::Passing,
+        })
+        .collect()
+}
+
+/// The subscribers, with their filters unless the session brings them along.
+fn subscribers(plan: &Plan, run: &str, session: Session) -> Vec<Purpose> {
+    let filters = plan.filters.iter().enumerate();
+    filters
+        .map(|(index, filters)| Purpose {
+            client_id: format!("bench-{run}-s{index}"),
+            filters: filters.clone(),
+            session,
+        })
+        .collect()
+}
+
+fn give_up_without_connections(driver: &Driver) -> anyhow::Result<()> {
+    match &driver.first_error {
+        Some(error) => anyhow::bail!("{} connections failed: {error}", driver.closed_count),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,113 @@
+//! Variables of the environment, and the file that sets them.
+
+use std::path::PathBuf;
+
+use martlet_environment::{parse, unclosed_quotes, variables};
+
+use super::effective::{Effective, Sourced};
+use super::{ConfigError, nearest, nearest_of, parse_text};
+use crate::config::file_access::read_environment_file;
+use crate::config::schema::{Key, Kind};
+
+/// Variables that tests and tools use and that configure nothing.
+const NOT_CONFIGURATION: &[&str] = &["MARTLET_BIN"];
+
+/// Variables of the process, over those of `.env` in the working directory.
+#[derive(Debug, Default)]
+pub(crate) struct Environment {
+    pub(crate) variables: Vec<(String, String)>,
+    /// The `.env`; none: there is no such file.
+    pub(crate) file: Option<EnvironmentFile>,
+}
+
+/// A `.env` that was read.
+#[derive(Clone, Debug)]
+pub(crate) struct EnvironmentFile {
+    /// From the root.
+    pub(crate) path: PathBuf,
+    /// Variables that it sets.
+    pub(crate) names: Vec<String>,
+    /// Variables whose value begins with a quote that is not closed, each with its line.
+    pub(crate) unclosed: Vec<(usize, String)>,
+}
+
+/// `MARTLET_` + the key's path with `__` between its parts, in capitals. Of a secret, the same with
+/// `_FILE` names the file that holds it.
+pub(crate) fn environment_name(path: &str) -> String {
+    format!("MARTLET_{}", path.replace('.', "__").to_uppercase())
+}
+
+pub(super) fn read_environment(
+    environment: &[(String, String)],
+    schema: &[Key],
+    effective: &mut Effective,
+) -> Result<(), ConfigError> {
+    let names: Vec<(String, &Key)> = schema
+        .iter()
+        .map(|key| (environment_name(&key.path), key))
+        .collect();
+    for (name, text) in environment {
+        if !name.starts_with("MARTLET_") || NOT_CONFIGURATION.contains(&name.as_str()) {
+            continue;
+        }
+        let place = format!("environment {name}");
+        if let Some(own) = name.strip_suffix("_FILE")
+            && let Some((_, key)) = names.iter().find(|(known, _)| known == own)
+            && key.kind == Kind::Secret
+        {
+            if environment.iter().any(|(known, _)| known == own) {
+                return Err(ConfigError::Unusable(format!(
+                    "{place}: {own} is set too; which of them is meant?"
+                )));
+            }
+            effective.secret_files.push(PathBuf::from(text));
+            let text = std::fs::read_to_string(text).map_err(|error| {
+                ConfigError::Unusable(format!("{place}: cannot read {text}: {error}"))
+            })?;
+            let value = parse_text(key, text.trim_end_matches(['\n', '\r']), &place)?;
+            let sourced = Sourced {
+                value,
+                source: place,
+            };
+            effective.values.insert(key.path.clone(), sourced);
+            continue;
+        }
+        match names.iter().find(|(known, _)| known == name) {
+            Some((_, key)) => {
+                let value = parse_text(key, text, &place)?;
+                effective.values.insert(
+                    key.path.clone(),
+                    Sourced {
+                        value,
+                        source: place,
+                    },
+                );
+            }
+            None => {
+                let hint = nearest_of(names.iter().map(|(known, _)| known.as_str()), name);
+                effective
+                    .warnings
+                    .push(format!("{place}: no such setting{}", nearest(&hint)));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The environment of this process.
+///
+/// # Errors
+/// There is a `.env` that another user can have written, or that cannot be read.
+pub(crate) fn environment() -> Result<Environment, ConfigError> {
+    let (path, text) = read_environment_file()?.unzip();
+    let text = text.unwrap_or_default();
+    let names = parse(&text).into_iter().map(|(name, _)| name).collect();
+    let unclosed = unclosed_quotes(&text);
+    let file = path.map(|path| EnvironmentFile {
+        path,
+        names,
+        unclosed,
+    });
+    let variables = variables(&text);
+    Ok(Environment { variables, file })
+}

@@ -1,0 +1,366 @@
+//! The configuration file.
+
+use std::path::Path;
+
+use toml::de::{DeArray, DeTable, DeValue};
+
+use super::effective::{Effective, ListenerTable, SinkTable, Sourced};
+use super::{ConfigError, expectation, fits, known_key, nearest_of};
+use crate::config::bridges::topic_line;
+use crate::config::schema::{HTTP_LISTENER_KEYS, Key, Kind, LISTENER_KEYS, Value, is_list};
+use crate::config::sinks::{TableKind, table_kinds};
+
+struct File<'a> {
+    path: &'a Path,
+    text: &'a str,
+}
+
+impl File<'_> {
+    fn place(&self, offset: usize) -> String {
+        let line = self.text[..offset].matches('\n').count() + 1;
+        format!("{} line {line}", self.path.display())
+    }
+
+    fn listener(&self, table: &toml::Spanned<DeValue<'_>>) -> Result<ListenerTable, ConfigError> {
+        let place = self.place(table.span().start);
+        let listener = self.table("listeners", LISTENER_KEYS, table)?;
+        if !listener.contains_key("url") {
+            let text =
+                format!("{place}: a listener needs `url`, such as \"mqtt://127.0.0.1:1883\"");
+            return Err(ConfigError::Unusable(text));
+        }
+        Ok(listener)
+    }
+
+    fn http_listener(
+        &self,
+        table: &toml::Spanned<DeValue<'_>>,
+    ) -> Result<ListenerTable, ConfigError> {
+        let place = self.place(table.span().start);
+        let listener = self.table("http_listeners", HTTP_LISTENER_KEYS, table)?;
+        if !listener.contains_key("url") {
+            let text =
+                format!("{place}: an HTTP listener needs `url`, such as \"http://127.0.0.1:9091\"");
+            return Err(ConfigError::Unusable(text));
+        }
+        Ok(listener)
+    }
+
+    /// The tables `[[sinks.KIND]]`, or those of sources.
+    pub(super) fn sinks(
+        &self,
+        section: &str,
+        kinds: &DeTable<'_>,
+    ) -> Result<Vec<SinkTable>, ConfigError> {
+        let mut sinks = Vec::new();
+        for (kind, tables) in kinds {
+            let name = &**kind.get_ref();
+            let place = self.place(kind.span().start);
+            let mut all = table_kinds().filter(|known| known.section == section);
+            let Some(known) = all.find(|known| known.name == Some(name)) else {
+                let all = table_kinds().filter(|known| known.section == section);
+                let hint = nearest_of(all.filter_map(|known| known.name), name);
+                return Err(ConfigError::UnknownKey {
+                    place,
+                    key: format!("[[{section}.{name}]]"),
+                    hint: hint.map(|kind| format!("[[{section}.{kind}]]")),
+                });
+            };
+            let DeValue::Array(tables) = tables.get_ref() else {
+                return Err(no_tables(place, &known.table()));
+            };
+            sinks.extend(self.tables_of(&known, tables)?);
+        }
+        Ok(sinks)
+    }
+
+    /// The tables `[[bridges]]`.
+    pub(super) fn bridges(&self, tables: &DeArray<'_>) -> Result<Vec<SinkTable>, ConfigError> {
+        let bridges = table_kinds().filter(|known| known.section == "bridges");
+        let bridges = bridges.map(|known| self.tables_of(&known, tables));
+        Ok(bridges.collect::<Result<Vec<_>, _>>()?.concat())
+    }
+
+    /// The tables of a kind of integration.
+    fn tables_of(
+        &self,
+        known: &TableKind,
+        tables: &DeArray<'_>,
+    ) -> Result<Vec<SinkTable>, ConfigError> {
+        let section = known.table();
+        let tables = tables.iter().map(|table| {
+            Ok(SinkTable {
+                kind: known.kind.to_owned(),
+                place: self.place(table.span().start),
+                may_be_private: false,
+                keys: self.table(&section, &known.keys, table)?,
+            })
+        });
+        tables.collect()
+    }
+
+    /// A table of a list, with its keys.
+    fn table(
+        &self,
+        section: &str,
+        keys: &[(&str, Kind, &str)],
+        table: &toml::Spanned<DeValue<'_>>,
+    ) -> Result<ListenerTable, ConfigError> {
+        let DeValue::Table(entries) = table.get_ref() else {
+            return Err(no_tables(self.place(table.span().start), section));
+        };
+        let mut found = ListenerTable::new();
+        for (key, value) in entries {
+            let place = self.place(key.span().start);
+            let name = &**key.get_ref();
+            let known = keys.iter().find(|known| known.0 == name);
+            let Some(&(_, kind, _)) = known else {
+                let hint = nearest_of(keys.iter().map(|known| known.0), name);
+                return Err(ConfigError::UnknownKey {
+                    place,
+                    key: name.to_owned(),
+                    hint,
+                });
+            };
+            let value = self.value(kind, name, value, &place)?;
+            found.insert(
+                name.to_owned(),
+                Sourced {
+                    value,
+                    source: place,
+                },
+            );
+        }
+        Ok(found)
+    }
+
+    /// Topics of a bridge, as lines.
+    fn topics(&self, topics: &DeArray<'_>) -> Result<Vec<String>, ConfigError> {
+        let lines = topics.iter().map(|topic| {
+            topic_line(topic.get_ref()).map_err(|why| {
+                let place = self.place(topic.span().start);
+                ConfigError::Unusable(format!("{place}: topics: {why}"))
+            })
+        });
+        lines.collect()
+    }
+
+    pub(super) fn value(
+        &self,
+        kind: Kind,
+        key: &str,
+        value: &toml::Spanned<DeValue<'_>>,
+        place: &str,
+    ) -> Result<Value, ConfigError> {
+        let written = self.text.get(value.span()).unwrap_or_default();
+        let parsed = match value.get_ref() {
+            DeValue::Integer(number) => u64::from_str_radix(number.as_str(), number.radix())
+                .ok()
+                .map(Value::Integer),
+            DeValue::Boolean(flag) => Some(Value::Boolean(*flag)),
+            DeValue::Array(topics) if kind == Kind::Topics => {
+                Some(Value::Texts(self.topics(topics)?))
+            }
+            DeValue::String(text) if matches!(kind, Kind::Texts | Kind::Topics) => {
+                Some(Value::Texts(vec![text.to_string()]))
+            }
+            DeValue::String(text) if kind == Kind::Headers => {
+                Some(Value::Headers(vec![text.to_string()]))
+            }
+            DeValue::String(text) => Some(text_of(kind, text.to_string())),
+            DeValue::Array(texts) if kind == Kind::Texts => texts_of(texts).map(Value::Texts),
+            DeValue::Array(texts) if kind == Kind::Headers => texts_of(texts).map(Value::Headers),
+            DeValue::Array(texts) if is_list(key) => joined(texts).map(|text| text_of(kind, text)),
+            _ => None,
+        };
+        let is_secret = matches!(kind, Kind::Secret | Kind::Headers);
+        let got = match &parsed {
+            Some(value) if !is_secret => value.to_string(),
+            None if !is_secret => shortened(written),
+            _ => "of another type".to_owned(),
+        };
+        parsed
+            .filter(|value| fits(kind, value))
+            .ok_or_else(|| ConfigError::Value {
+                place: place.to_owned(),
+                key: key.to_owned(),
+                got,
+                expected: expectation(kind),
+            })
+    }
+}
+
+pub(super) fn read_file(
+    path: &Path,
+    schema: &[Key],
+    effective: &mut Effective,
+) -> Result<(), ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable {
+        path: path.to_owned(),
+        error,
+    })?;
+    let table = DeTable::parse(&text).map_err(|error| ConfigError::Syntax {
+        path: path.to_owned(),
+        text: syntax_error(&text, &error),
+    })?;
+    let file = File { path, text: &text };
+    for (section, content) in table.get_ref() {
+        let place = file.place(section.span().start);
+        match (&**section.get_ref(), content.get_ref()) {
+            ("listeners", DeValue::Array(tables)) => {
+                for table in tables.iter() {
+                    effective.listeners.push(file.listener(table)?);
+                }
+            }
+            ("http_listeners", DeValue::Array(tables)) => {
+                for table in tables.iter() {
+                    effective.http_listeners.push(file.http_listener(table)?);
+                }
+            }
+            (name @ ("sinks" | "sources"), DeValue::Table(kinds)) => {
+                effective.sinks.extend(file.sinks(name, kinds)?);
+            }
+            ("bridges", DeValue::Array(tables)) => {
+                effective.sinks.extend(file.bridges(tables)?);
+            }
+            (name, DeValue::Table(entries)) => {
+                if !is_section(schema, name) {
+                    return Err(unknown_section(schema, name, place));
+                }
+                for (key, value) in entries {
+                    let dotted = format!("{name}.{}", key.get_ref());
+                    let place = file.place(key.span().start);
+                    let known = known_key(schema, &dotted, &place)?;
+                    let value = file.value(known.kind, &dotted, value, &place)?;
+                    effective.values.insert(
+                        dotted,
+                        Sourced {
+                            value,
+                            source: place,
+                        },
+                    );
+                }
+            }
+            (name, _) => return Err(outside_sections(schema, name, place)),
+        }
+    }
+    Ok(())
+}
+
+fn is_section(schema: &[Key], name: &str) -> bool {
+    let mut all = schema.iter().filter_map(|key| key.path.split_once('.'));
+    all.any(|(section, _)| section == name)
+}
+
+/// `[name]`, which is none.
+fn unknown_section(schema: &[Key], name: &str, place: String) -> ConfigError {
+    let sections = schema.iter().filter_map(|key| key.path.split_once('.'));
+    let hint = nearest_of(sections.map(|(section, _)| section), name);
+    let hint = match (name, hint) {
+        ("listener" | "listeners", _) => Some("[[listeners]]".to_owned()),
+        ("http_listener" | "http_listeners", _) => Some("[[http_listeners]]".to_owned()),
+        ("sink", _) => Some("[[sinks.file]]".to_owned()),
+        ("source", _) => Some("[[sources.nats]]".to_owned()),
+        ("bridge" | "bridges", _) => Some("[[bridges]]".to_owned()),
+        (_, hint) => hint.map(|section| format!("[{section}]")),
+    };
+    ConfigError::UnknownKey {
+        place,
+        key: format!("[{name}]"),
+        hint,
+    }
+}
+
+/// A key before the first section, or a section that is written as a value.
+fn outside_sections(schema: &[Key], name: &str, place: String) -> ConfigError {
+    if is_section(schema, name)
+        || matches!(
+            name,
+            "listeners" | "http_listeners" | "bridges" | "sinks" | "sources"
+        )
+    {
+        let expected = match name {
+            "listeners" | "http_listeners" | "bridges" => format!("[[{name}]] tables"),
+            "sinks" | "sources" => format!("[[{name}.KIND]] tables"),
+            name => format!("a section, [{name}]"),
+        };
+        return ConfigError::Value {
+            place,
+            key: name.to_owned(),
+            got: "a value".to_owned(),
+            expected,
+        };
+    }
+    // `packet_bytes` alone is of a section that is missing above it.
+    let mut whole = schema.iter().map(|key| &*key.path);
+    let whole = whole.find(|path| path.split_once('.').is_some_and(|(_, key)| key == name));
+    ConfigError::UnknownKey {
+        place,
+        key: name.to_owned(),
+        hint: whole.map(str::to_owned),
+    }
+}
+
+/// A value as it is written, if it is not long.
+fn shortened(written: &str) -> String {
+    const SHOWN: usize = 60;
+    let line = written.lines().next().unwrap_or_default();
+    match line.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None if line.len() < written.len() => format!("{line}…"),
+        None => line.to_owned(),
+    }
+}
+
+fn text_of(kind: Kind, text: String) -> Value {
+    match kind {
+        Kind::Secret => Value::Secret(text.into()),
+        _ => Value::Text(text),
+    }
+}
+
+/// No list of tables stands where one has to.
+fn no_tables(place: String, section: &str) -> ConfigError {
+    ConfigError::Value {
+        place,
+        key: section.to_owned(),
+        got: "no table".to_owned(),
+        expected: format!("[[{section}]] tables"),
+    }
+}
+
+/// A list of texts; none: something else is in it.
+fn texts_of(texts: &DeArray<'_>) -> Option<Vec<String>> {
+    let texts = texts.iter().map(|text| match text.get_ref() {
+        DeValue::String(text) => Some(text.to_string()),
+        _ => None,
+    });
+    texts.collect()
+}
+
+/// A list of texts as one; none: something else is in it, or a text with several values.
+fn joined(texts: &DeArray<'_>) -> Option<String> {
+    let texts = texts.iter().map(|text| match text.get_ref() {
+        DeValue::String(text) if !text.contains(',') => Some(text.as_ref()),
+        _ => None,
+    });
+    Some(texts.collect::<Option<Vec<&str>>>()?.join(", "))
+}
+
+/// Where it is and what was expected. Of the line only what stands before its `=` is shown: behind
+/// it a password may be.
+fn syntax_error(text: &str, error: &toml::de::Error) -> String {
+    let at = error.span().map_or(0, |span| span.start.min(text.len()));
+    let before = text.get(..at).unwrap_or(text);
+    let line_at = before.rfind('\n').map_or(0, |end| end + 1);
+    let number = before.matches('\n').count() + 1;
+    let column = before[line_at..].chars().count() + 1;
+    let line = text[line_at..].lines().next().unwrap_or_default();
+    let key = line.split_once('=').map_or("", |(key, _)| key.trim());
+    let named = match key.is_empty() {
+        true => String::new(),
+        false => format!(" ({key})"),
+    };
+    let message = error.message().replace("\\u{a}", "end of line");
+    format!("line {number}, column {column}{named}: {message}")
+}

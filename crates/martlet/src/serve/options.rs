@@ -1,0 +1,134 @@
+//! Options of commands that read a configuration.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::Args;
+
+use super::microservice::MicroserviceOptions;
+use super::panel_broker::PanelBrokerOptions;
+use crate::config::{self, Overlay};
+
+/// Options of `martlet serve`, `martlet config` and all that reads a configuration.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct ConfigOptions {
+    /// Configuration file (TOML)
+    #[arg(long, short = 'c', value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Run by a configuration file of Mosquitto; martlet import mosquitto FILE says what it becomes
+    #[arg(long, value_name = "FILE", conflicts_with = "config")]
+    pub(crate) mosquitto_conf: Option<PathBuf>,
+    /// Directory of all data
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// What an acknowledgement promises: sync (default), interval or memory
+    #[arg(long, value_name = "MODE")]
+    pub(crate) durability: Option<String>,
+    /// Shards, one thread each (default: one per core)
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<u64>,
+    /// Where to listen, repeatable: mqtt://HOST:PORT, ws://HOST:PORT/PATH (default: loopback, 1883
+    /// and WebSocket 9001)
+    #[arg(long, value_name = "URL")]
+    pub(crate) listen: Vec<String>,
+    /// Accept clients without credentials on listeners beyond loopback too
+    #[arg(long)]
+    pub(crate) allow_anonymous: bool,
+    /// Address of the HTTP server with the API, health and metrics, or "off" (default:
+    /// 127.0.0.1:8080)
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) http: Option<String>,
+    /// Form of the log on standard error: text or json
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) log_format: Option<String>,
+    /// error, warn, info, debug or trace
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) log_level: Option<String>,
+    #[command(flatten)]
+    pub(crate) microservice: MicroserviceOptions,
+    #[command(flatten)]
+    pub(crate) panel_broker: PanelBrokerOptions,
+    /// Any other key of the configuration, repeatable: --set limits.in_flight=20
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+}
+
+impl ConfigOptions {
+    /// As the last layer over file and environment.
+    pub(crate) fn overlay(&self) -> anyhow::Result<Overlay> {
+        let mut values = self.panel_broker.assignments()?;
+        values.extend(self.microservice.assignments());
+        let mut http = Vec::new();
+        http.extend(self.microservice.http()?);
+        http.extend(self.panel_broker.http()?);
+        for assignment in &self.set {
+            let (key, value) = assignment
+                .split_once('=')
+                .with_context(|| format!("--set {assignment}: expected KEY=VALUE"))?;
+            values.push((key.trim().to_owned(), value.to_owned(), "--set"));
+        }
+        let mut put = |key: &str, value: Option<String>, option| {
+            if let Some(value) = value {
+                values.push((key.to_owned(), value, option));
+            }
+        };
+        let data_dir = self
+            .data_dir
+            .as_ref()
+            .map(|path| path.display().to_string());
+        put("node.data_dir", data_dir, "--data-dir");
+        put(
+            "node.threads",
+            self.threads.map(|count| count.to_string()),
+            "--threads",
+        );
+        let anonymous = self.allow_anonymous.then(|| "true".to_owned());
+        put("mqtt.allow_anonymous", anonymous, "--allow-anonymous");
+        put("store.durability", self.durability.clone(), "--durability");
+        put("http.listen", self.http.clone(), "--http");
+        put("log.format", self.log_format.clone(), "--log-format");
+        put("log.level", self.log_level.clone(), "--log-level");
+        let mut listen = self.panel_broker.listeners();
+        listen.extend(self.listen.iter().cloned());
+        Ok(Overlay {
+            file: self.config.clone(),
+            mosquitto: self.mosquitto_conf.clone(),
+            values,
+            listen,
+            http,
+            names_of_file: Vec::new(),
+        })
+    }
+
+    /// The same as far as it is said in our own words: what devices' programs have in their
+    /// environment is no matter of commands that only look for a node, but for its database.
+    pub(crate) fn load_own(&self) -> anyhow::Result<config::Effective> {
+        let mut environment = config::environment()?.variables;
+        environment
+            .retain(|(name, _)| name.starts_with("MARTLET_") || config::is_about_database(name));
+        Ok(config::load(&self.overlay()?, &environment)?)
+    }
+
+    /// The configuration in force.
+    pub(crate) fn load(&self) -> anyhow::Result<config::Effective> {
+        let environment = config::environment()?;
+        let mut overlay = self.overlay()?;
+        if let Some(file) = &environment.file {
+            overlay.names_of_file.clone_from(&file.names);
+        }
+        let mut effective = config::load(&overlay, &environment.variables)?;
+        if let Some(file) = &environment.file {
+            effective.files.push(file.path.clone());
+            let warnings = file.unclosed.iter().map(|(line, name)| {
+                format!(
+                    "{}, line {line}: the value of {name} begins with a quote that is not closed, \
+                     and the quote is taken as a part of it: close it",
+                    file.path.display()
+                )
+            });
+            effective.warnings.extend(warnings);
+        }
+        effective.environment_file = environment.file;
+        Ok(effective)
+    }
+}

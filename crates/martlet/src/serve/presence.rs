@@ -1,0 +1,46 @@
+//! Keeping who is connected.
+
+use std::sync::Arc;
+
+use martlet_control::Control;
+use martlet_control::presence::{Alive, Keeper};
+use martlet_control::tables::{PresenceInTables, Tables};
+use tokio::sync::oneshot;
+use tracing::error;
+
+use crate::config::NodeConfig;
+
+/// Who is connected, while it is kept.
+pub(super) struct KeptPresence {
+    stopped: oneshot::Sender<()>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl KeptPresence {
+    /// The node has stopped: what is left is written.
+    pub(super) async fn stop(self) {
+        let _ = self.stopped.send(());
+        if let Err(error) = self.task.await {
+            error!(%error, "presence of clients is no longer kept");
+        }
+    }
+}
+
+/// Starts to keep presence; the clients that were connected before are known when it returns.
+pub(super) async fn keep_presence(
+    node: &NodeConfig,
+    control: &Arc<Control>,
+    tables: &Arc<Tables>,
+    alive: &Arc<Alive>,
+) -> KeptPresence {
+    let topics = node.presence_topics.clone();
+    let store = PresenceInTables::new(Arc::clone(tables), alive.node(), topics.is_some());
+    let (control, alive) = (Arc::clone(control), Arc::clone(alive));
+    let mut keeper = Keeper::new(control, Arc::new(store), topics, alive);
+    keeper.restore().await;
+    let (stopped, is_stopped) = oneshot::channel();
+    let task = tokio::spawn(keeper.run(async move {
+        let _ = is_stopped.await;
+    }));
+    KeptPresence { stopped, task }
+}

@@ -1,0 +1,424 @@
+//! The start of a node in stages. Each takes what the one before has made, so that nothing is used
+//! before it is complete, and nothing is set later:
+//!
+//! 1. [`Bound`]: sockets of the API are open, and who is let in is known
+//! 2. [`Core`]: the reactors and the control plane run; events are carried on
+//! 3. [`Attached`]: the tables are open; presence is kept and integrations run
+//! 4. [`Serving`]: the API is served, and the node says that it is ready
+//!
+//! A node stops in the opposite order.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use axum::Router;
+use martlet_api::{Api, RouteSettings};
+use martlet_control::authentication::{AuthenticationChain, Policy};
+use martlet_control::backup::STORE;
+use martlet_control::feed;
+use martlet_control::history;
+use martlet_control::integrations::Integrations;
+use martlet_control::message_log::MessageLog;
+use martlet_control::presence::Alive;
+use martlet_control::tables::Tables;
+use martlet_control::{Control, ControlParts, ReloadOf, ReloadRequest, SysStatistics};
+use martlet_reactor::Running;
+use tokio::net::UnixListener;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tracing::{error, info, warn};
+
+use super::accept_failures::AcceptFailures;
+use super::admin_socket::AdminSocket;
+use super::announce::{HttpAt, announce};
+use super::authentication::Doorkeeper;
+use super::events::{end_streams, pump_events, pump_reports, tell_pauses};
+use super::integrations::start_integrations;
+use super::log::Log;
+use super::options::ConfigOptions;
+use super::places::Places;
+use super::presence::{KeptPresence, keep_presence};
+use super::reactor::{OPENED_WITHIN, node_info, open_listeners_at_last, start_reactor};
+use super::reload::Reload;
+use super::setup_link::SetupLink;
+use super::shards::ReactorShards;
+use super::signals::Signals;
+use super::store::{pump_store_notices, tell_restored};
+use super::{
+    admin_socket, http, identity_of_tables, iotflow, memory, note_tables, notify, setup_link,
+    tell_ignored, topic_memory,
+};
+use crate::config::{self, NodeConfig};
+
+/// Time that integrations may take to settle what they have in hand, at least.
+const SETTLED_WITHIN: Duration = Duration::from_secs(1);
+/// Time that the last events may take when the node stops.
+const LAST_EVENTS: Duration = Duration::from_secs(2);
+
+/// Runs a node until it is told to stop.
+pub(super) async fn run(
+    node: &NodeConfig,
+    effective: &config::Effective,
+    options: &ConfigOptions,
+    log: &Log,
+    signals: &Signals,
+) -> anyhow::Result<()> {
+    signals.set_running();
+    let bound = Bound::open(node).await?;
+    let core = Core::start(node, options, log, &bound.doorkeeper)?;
+    let attached = Attached::start(node, &core).await;
+    let serving = Serving::start((node, effective, options), bound, core, attached).await?;
+    let stopping = serving.until_stopped(log, signals).await;
+    stopping.stop(node, signals).await;
+    Ok(())
+}
+
+/// The first stage: nothing runs, and what needs a free address has it.
+struct Bound {
+    http: Vec<http::Open>,
+    /// Removes the socket's file when it is dropped.
+    admin_file: AdminSocket,
+    admin: UnixListener,
+    doorkeeper: Doorkeeper,
+}
+
+impl Bound {
+    async fn open(node: &NodeConfig) -> anyhow::Result<Self> {
+        let mut http = Vec::new();
+        for listener in &node.http {
+            http.extend(http::bind(listener).await?);
+        }
+        // Nobody is asked yet where there are no credentials; that may change while the node runs.
+        let nobody = || {
+            let mut policy = Policy::new(BTreeMap::new());
+            policy.idle_tables = node.idle_tables.clone();
+            policy.lockout = node.lockout;
+            Arc::new(policy)
+        };
+        let doorkeeper = Doorkeeper::new(node.policy.clone().unwrap_or_else(nobody))?;
+        let (admin_file, admin) = admin_socket::open(&node.data_dir)?;
+        Ok(Self {
+            http,
+            admin_file,
+            admin,
+            doorkeeper,
+        })
+    }
+}
+
+/// The second stage: the data plane and the control plane run.
+struct Core {
+    running: Arc<Running>,
+    control: Arc<Control>,
+    chain: AuthenticationChain,
+    reloads: UnboundedReceiver<ReloadRequest>,
+    /// Carries events; ends with the reactors.
+    events: JoinHandle<()>,
+    /// When listeners are opened, whether or not integrations are attached by then.
+    opened_by: Instant,
+    opening: Option<tokio::task::JoinHandle<()>>,
+}
+
+impl Core {
+    fn start(
+        node: &NodeConfig,
+        options: &ConfigOptions,
+        log: &Log,
+        doorkeeper: &Doorkeeper,
+    ) -> anyhow::Result<Self> {
+        let running = Arc::new(start_reactor(node, doorkeeper)?);
+        let opened_by = Instant::now() + OPENED_WITHIN;
+        let waits = !node.sinks.sinks.is_empty();
+        let opening = waits.then(|| open_listeners_at_last(&running, opened_by));
+        let damage = tell_restored(&running);
+        let (reloads_to, reloads) = unbounded_channel();
+        let Doorkeeper(chain) = doorkeeper.clone();
+        let shards = ReactorShards {
+            running: Arc::clone(&running),
+            store: node.data_dir.join(STORE),
+        };
+        let control = Arc::new(Control::new(ControlParts {
+            shards: Box::new(shards),
+            info: node_info(node, options, &running),
+            reloads: reloads_to,
+            chain: Some(chain.clone()),
+            logging: Some(Arc::clone(&log.logging)),
+            push: node.push.as_ref().map(|_| Arc::default()),
+            user_places: node.user_places.clone(),
+            takes_anonymous: node.lets_anonymous_in(),
+        }));
+        tell_ignored(&control, &node.warnings);
+        control.feed.set_bounds(node.events_kept);
+        control.feed.set_base(node.settings.events.clone());
+        control.bound_memory(node.memory_bytes);
+        if let Some(damage) = damage {
+            control.health.warn(damage);
+        }
+        pump_reports(&running, &control);
+        pump_store_notices(&running);
+        let standard = log.standard.clone();
+        let events = pump_events(&running, &control, node.log_connections, standard)
+            .context("cannot start the control plane")?;
+        Ok(Self {
+            running,
+            control,
+            chain,
+            reloads,
+            events,
+            opened_by,
+            opening,
+        })
+    }
+}
+
+/// The third stage: what uses the tables, and takes what clients publish.
+struct Attached {
+    tables: Arc<Tables>,
+    alive: Arc<Alive>,
+    presence: KeptPresence,
+    message_log: MessageLog,
+    integrations: Arc<Integrations>,
+}
+
+impl Attached {
+    async fn start(node: &NodeConfig, core: &Core) -> Self {
+        let control = &core.control;
+        let tables = Arc::new(Tables::new(node.tables.clone(), Arc::clone(control)));
+        let notes = Arc::clone(&tables);
+        control.count_also("audit", Box::new(move || notes.notes_bytes()));
+        note_tables(&node.data_dir, tables.location(), identity_of_tables(node));
+        if node.user_places.tables_unasked.is_none() {
+            tables.warn_of_renamed().await;
+        }
+        let alive = Arc::new(Alive::open(&node.data_dir));
+        let presence = keep_presence(node, control, &tables, &alive).await;
+        let message_log = MessageLog::new(Arc::clone(&tables), alive.node(), node.message_log.kept);
+        let opened_by = core.opened_by;
+        let started = start_integrations(node, control, &tables, &alive, &message_log, opened_by);
+        let integrations = started.await;
+        if let Some(opening) = &core.opening
+            && Instant::now() < core.opened_by
+        {
+            opening.abort();
+            core.running.open_listeners();
+        }
+        let uses = Arc::clone(&tables);
+        core.chain.write_uses_by(Box::new(move || {
+            let tables = Arc::clone(&uses);
+            Box::pin(async move { tables.write_uses().await.is_ok() })
+        }));
+        Self {
+            tables,
+            alive,
+            presence,
+            message_log,
+            integrations,
+        }
+    }
+}
+
+/// The fourth stage: the node does what it is there for.
+struct Serving {
+    core: Core,
+    attached: Attached,
+    reload: Reload,
+    _admin_file: AdminSocket,
+}
+
+impl Serving {
+    async fn start(
+        (node, effective, options): (&NodeConfig, &config::Effective, &ConfigOptions),
+        bound: Bound,
+        core: Core,
+        attached: Attached,
+    ) -> anyhow::Result<Self> {
+        let (control, tables) = (&core.control, &attached.tables);
+        let directory = Arc::new(Arc::clone(tables));
+        let api_tables = Some(Arc::clone(tables));
+        let log = Some(attached.message_log.clone());
+        let settings = node.api.clone();
+        let api = Api::new(Arc::clone(control), directory, api_tables, log, settings);
+        let api = api.context("no source of randomness")?;
+        spawn_tasks(node, control, tables);
+        tokio::spawn(attached.message_log.clone().keep());
+        let http_at: Vec<HttpAt> = bound.http.iter().map(HttpAt::of).collect();
+        let descriptors = core.running.descriptors();
+        let places = Places::new(node.http_connections.clone(), &descriptors);
+        let failures = Arc::<AcceptFailures>::default();
+        let mut routers = Routers::new(&api);
+        for open in bound.http {
+            let (routes, failures) = (routers.of(&open.routes), Arc::clone(&failures));
+            tokio::spawn(http::serve(open, routes, places.clone(), failures));
+        }
+        admin_socket::serve(bound.admin, routers.of(&node.api.routes));
+        iotflow::start(node, control, tables);
+        let reload = Reload::new(
+            options.clone(),
+            effective.clone(),
+            node,
+            core.chain.clone(),
+            Arc::clone(control),
+            Arc::clone(tables),
+            http_at.iter().map(|at| at.url.clone()).collect(),
+        );
+        // The announcement must be true when it is read.
+        control.health.set_ready();
+        let setup = SetupLink::of(&api, control, &http_at, &node.data_dir).await;
+        announce(
+            node,
+            effective,
+            control,
+            &http_at,
+            setup.as_ref(),
+            api.is_unclaimed().await,
+            &descriptors,
+        );
+        tokio::spawn(tell_pauses(Arc::clone(control)));
+        tokio::spawn(setup_link::watch_administrators(
+            api,
+            Arc::clone(control),
+            Arc::clone(tables),
+        ));
+        notify::ready();
+        Ok(Self {
+            core,
+            attached,
+            reload,
+            _admin_file: bound.admin_file,
+        })
+    }
+
+    /// Reads files again when that is asked for or needed.
+    async fn until_stopped(mut self, log: &Log, signals: &Signals) -> Self {
+        let control = Arc::clone(&self.core.control);
+        let mut stopping = std::pin::pin!(stop_asked(&control, signals));
+        loop {
+            let (of, why, asked) = tokio::select! {
+                () = &mut stopping => break,
+                () = signals.hangup() => {
+                    notify::reloading();
+                    log.reopen();
+                    (ReloadOf::Everything, "SIGHUP", None)
+                }
+                Some(asked) = self.core.reloads.recv() => {
+                    (asked.of(), "told by admin.sock", Some(asked))
+                }
+                (of, why) = self.reload.changed() => (of, why, None),
+            };
+            // A database that does not answer keeps nobody from stopping.
+            let outcome = tokio::select! {
+                () = &mut stopping => break,
+                outcome = self.reload.run(of, why) => outcome,
+            };
+            if why == "SIGHUP" {
+                notify::ready();
+            }
+            // What came of it is in the log and in health, too.
+            if let Some(asked) = asked {
+                asked.answer(outcome);
+            }
+        }
+        self
+    }
+
+    async fn stop(self, node: &NodeConfig, signals: &Signals) {
+        let (core, attached) = (self.core, self.attached);
+        core.control.health.set_stopping();
+        notify::stopping();
+        signals.set_stopping();
+        let grace = Duration::from_secs(node.shutdown_grace_secs);
+        // What they have in hand is settled while the shards still run.
+        attached.integrations.stop(grace.max(SETTLED_WITHIN)).await;
+        stop_reactors(core.running, grace).await;
+        // Its last lines are those of clients who were told to go, and why they went is known then.
+        let over = tokio::task::spawn_blocking(|| core.events.join());
+        let _ = tokio::time::timeout(LAST_EVENTS, over).await;
+        attached.presence.stop().await;
+        if let Err(error) = attached.alive.note_stop() {
+            warn!(%error, "that the node was stopped could not be written");
+        }
+        end_streams(&core.control).await;
+        attached.tables.close().await;
+    }
+}
+
+/// Starts what runs beside the requests for as long as the node does.
+fn spawn_tasks(node: &NodeConfig, control: &Arc<Control>, tables: &Arc<Tables>) {
+    tokio::spawn(history::keep(Arc::clone(control)));
+    tokio::spawn(memory::keep(Arc::clone(control)));
+    if let (Some(push), Some(state)) = (&node.push, control.push()) {
+        let state = Arc::clone(state);
+        tokio::spawn(feed::push(Arc::clone(control), push.clone(), state));
+    }
+    if let Some(kinds) = &node.events_published {
+        tokio::spawn(feed::publish_events(Arc::clone(control), kinds.clone()));
+    }
+    if let Some(topics) = &node.api.topic_memory {
+        topic_memory::start(topics, control);
+    }
+    tokio::spawn(Arc::clone(tables).keep_notes());
+    tokio::spawn(Arc::clone(control).follow_sources());
+    let watched = Arc::clone(tables);
+    tokio::spawn(async move { watched.watch().await });
+    if node.sys_interval_secs > 0 {
+        let every = Duration::from_secs(node.sys_interval_secs);
+        tokio::spawn(publish_statistics(Arc::clone(control), every));
+    }
+}
+
+/// The routes of listeners; those that serve the same share theirs.
+struct Routers<'a> {
+    api: &'a Api,
+    made: Vec<(RouteSettings, Router)>,
+}
+
+impl<'a> Routers<'a> {
+    fn new(api: &'a Api) -> Self {
+        let made = Vec::new();
+        Self { api, made }
+    }
+
+    fn of(&mut self, settings: &RouteSettings) -> Router {
+        if let Some((_, known)) = self.made.iter().find(|(known, _)| known == settings) {
+            return known.clone();
+        }
+        let router = martlet_api::router(self.api.with_routes(settings.clone()));
+        self.made.push((settings.clone(), router.clone()));
+        router
+    }
+}
+
+/// Waits for a signal or request to stop.
+async fn stop_asked(control: &Control, signals: &Signals) {
+    tokio::select! {
+        name = signals.stop_asked() => info!("{name}: stopping"),
+        () = control.stop_requested() => info!("told to stop by admin.sock"),
+    }
+}
+
+/// Tells clients, waits for their connections to close, ends the reactors and closes the store.
+async fn stop_reactors(running: Arc<Running>, grace: Duration) {
+    let stopped = tokio::task::spawn_blocking(move || {
+        let closed = running.shutdown(grace);
+        (closed, running.open_connections())
+    })
+    .await;
+    match stopped {
+        Ok((true, _)) => info!("all connections are closed"),
+        Ok((false, left)) => warn!(left, "connections were still open when their time was over"),
+        Err(error) => error!(%error, "stopping failed"),
+    }
+}
+
+async fn publish_statistics(control: Arc<Control>, every: Duration) {
+    let mut statistics = SysStatistics::default();
+    let mut ticks = tokio::time::interval(every);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = statistics.publish(&control, every).await {
+            warn!(%error, "$SYS statistics not published");
+        }
+    }
+}

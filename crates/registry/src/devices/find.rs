@@ -1,0 +1,212 @@
+//! Reading devices.
+
+use std::collections::{BTreeSet, HashMap};
+
+use sqlx::{AnyConnection, Row as _};
+
+use super::DeviceRef;
+use super::columns::{Device, READ, read_device};
+use crate::presence;
+use crate::sql::{Engine, Fault, Sql, clean};
+use crate::{Registry, RegistryError, Scope, now_ms};
+
+/// Devices whose tags, groups and credentials one statement reads.
+const CHUNK: usize = 200;
+
+impl Registry {
+    /// A device.
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn device(
+        &mut self,
+        scope: &Scope,
+        device: DeviceRef<'_>,
+    ) -> Result<Device, RegistryError> {
+        let engine = self.engine();
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
+        let found = find_device(on, engine, scope, device, false).await;
+        reading.end(found).await
+    }
+
+    /// All devices of the common tenant, by id.
+    ///
+    /// # Errors
+    /// The database cannot be read, or a status means nothing.
+    pub async fn devices(&mut self) -> Result<Vec<Device>, RegistryError> {
+        let engine = self.engine();
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
+        let found = all_of_common_tenant(on, engine).await;
+        reading.end(found).await
+    }
+}
+
+async fn all_of_common_tenant(
+    on: &mut AnyConnection,
+    engine: Engine,
+) -> Result<Vec<Device>, Fault> {
+    let mut sql = Sql::new(engine, "SELECT ");
+    sql.push(READ);
+    sql.push(" FROM devices WHERE tenant = 0 AND deleted_ms = 0 ORDER BY id");
+    let rows = sql.all(on).await?;
+    let devices: Result<Vec<_>, _> = rows.iter().map(read_device).collect();
+    let mut devices = devices?;
+    for some in devices.chunks_mut(CHUNK) {
+        fill(on, engine, some).await?;
+    }
+    Ok(devices)
+}
+
+/// Adds what stands in other tables, of a page of devices.
+pub(crate) async fn fill(
+    on: &mut AnyConnection,
+    engine: Engine,
+    devices: &mut [Device],
+) -> Result<(), Fault> {
+    if devices.is_empty() {
+        return Ok(());
+    }
+    let places = devices.iter().enumerate();
+    let places: HashMap<i64, usize> = places.map(|(at, device)| (device.number, at)).collect();
+    let numbers: Vec<i64> = devices.iter().map(|device| device.number).collect();
+    let mut sql = Sql::new(
+        engine,
+        "SELECT device, tag FROM device_tags WHERE device IN ",
+    );
+    sql.list(numbers.iter().copied())
+        .push(" ORDER BY device, tag");
+    for row in sql.all(on).await? {
+        if let Some(at) = places.get(&row.try_get("device")?) {
+            devices[*at].tags.push(row.try_get("tag")?);
+        }
+    }
+    let mut sql = Sql::new(
+        engine,
+        "SELECT device, id FROM group_devices JOIN device_groups ON id = group_id WHERE device IN ",
+    );
+    sql.list(numbers.iter().copied())
+        .push(" ORDER BY device, name, id");
+    for row in sql.all(on).await? {
+        if let Some(at) = places.get(&row.try_get("device")?) {
+            devices[*at].groups.push(row.try_get("id")?);
+        }
+    }
+    let mut sql = Sql::new(
+        engine,
+        "SELECT device, COUNT(*) AS good FROM device_credentials WHERE revoked_ms = 0 AND \
+         (expires_ms = 0 OR expires_ms > ",
+    );
+    sql.bind(now_ms()).push(") AND device IN ");
+    sql.list(numbers.iter().copied()).push(" GROUP BY device");
+    for row in sql.all(on).await? {
+        if let Some(at) = places.get(&row.try_get("device")?) {
+            devices[*at].credentials = usize::try_from(row.try_get::<i64, _>("good")?).unwrap_or(0);
+        }
+    }
+    let by_name = devices.iter().enumerate();
+    let by_name = by_name.map(|(at, device)| ((device.tenant, device.id.clone()), at));
+    let by_name: HashMap<(u32, String), usize> = by_name.collect();
+    let tenants: BTreeSet<u32> = devices.iter().map(|device| device.tenant).collect();
+    for tenant in tenants {
+        let ids = devices.iter().filter(|device| device.tenant == tenant);
+        let ids: Vec<&str> = ids.map(|device| &*device.id).collect();
+        for found in presence::of_clients(on, engine, tenant, &ids).await? {
+            if let Some(at) = by_name.get(&(tenant, found.client_id.clone())) {
+                let device = &mut devices[*at];
+                device.presence = Some(found).filter(|found| device.is_own(found));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A device that is there, or one that is deleted, if the caller sees it.
+pub(crate) async fn find_device(
+    on: &mut AnyConnection,
+    engine: Engine,
+    scope: &Scope,
+    device: DeviceRef<'_>,
+    deleted: bool,
+) -> Result<Device, Fault> {
+    let mut sql = Sql::new(engine, "SELECT ");
+    sql.push(READ).push(" FROM devices WHERE ");
+    match device {
+        DeviceRef::Number(number) => {
+            sql.push("number = ").bind(number);
+        }
+        DeviceRef::Id(id) => {
+            sql.push("id = ").bind(clean(id));
+        }
+    }
+    match (scope.team(), device) {
+        (Some(team), _) => {
+            sql.push(" AND team = ").bind(team.to_owned());
+        }
+        (None, DeviceRef::Id(_)) => {
+            sql.push(" AND tenant = 0");
+        }
+        (None, DeviceRef::Number(_)) => {}
+    }
+    sql.push(if deleted {
+        " AND deleted_ms > 0"
+    } else {
+        " AND deleted_ms = 0"
+    });
+    let Some(row) = sql.first(on).await? else {
+        return Err(not_found(on, engine, scope, device, deleted).await?.into());
+    };
+    let mut found = [read_device(&row)?];
+    fill(on, engine, &mut found).await?;
+    let [found] = found;
+    Ok(found)
+}
+
+/// Error for a device that does not exist, with the device of that id that the caller sees.
+async fn not_found(
+    on: &mut AnyConnection,
+    engine: Engine,
+    scope: &Scope,
+    device: DeviceRef<'_>,
+    deleted: bool,
+) -> Result<RegistryError, Fault> {
+    let mut others = Vec::new();
+    if let DeviceRef::Id(id) = device {
+        let mut sql = Sql::new(engine, "SELECT ");
+        sql.push(READ).push(" FROM devices WHERE id = ");
+        sql.bind(clean(id));
+        if let Some(team) = scope.team() {
+            sql.push(" AND team = ").bind(team.to_owned());
+        }
+        sql.push(" ORDER BY tenant");
+        for row in sql.all(on).await? {
+            let owning_team: Option<String> = row.try_get("owning_team")?;
+            others.push((read_device(&row)?, owning_team));
+        }
+    }
+    let is_looked_for = |other: &Device| scope.team().is_some() || other.tenant == 0;
+    let mut own = others.iter().filter(|(other, _)| is_looked_for(other));
+    let hint = match (own.next(), deleted) {
+        (Some(_), false) => format!(
+            "it was deleted: POST /api/v1/devices/{device}/restore (martlet device restore {device}) \
+             brings it back"
+        ),
+        (Some(_), true) => "it is there, and was not deleted".to_owned(),
+        (None, _) => {
+            let teams = others.iter().filter_map(|(_, team)| team.as_deref());
+            let mut teams: Vec<&str> = teams.collect();
+            teams.sort_unstable();
+            match teams.first() {
+                None => "GET /api/v1/devices (martlet device ls) lists them".to_owned(),
+                Some(team) => format!(
+                    "there is one in the team {}: ?team={team} (--team {team}) asks for it",
+                    teams.join(", and one in ")
+                ),
+            }
+        }
+    };
+    Ok(RegistryError::NotFound(format!(
+        "there is no device {device}: {hint}"
+    )))
+}

@@ -1,0 +1,187 @@
+//! Devices: an id, which is Client Identifier and user name, what people say of them, and in whose
+//! team they are. A deleted one is gone for everybody until it is restored; its id stays taken
+//! until it is removed for good.
+//!
+//! * `columns`: the columns of the table, each declared once
+//! * `find`: reading devices
+//! * `add`, `change`, `delete`: what operators do with them
+//! * `checks`: which values a device may have
+
+mod add;
+mod change;
+mod checks;
+mod columns;
+mod delete;
+mod find;
+
+use std::fmt;
+
+pub(crate) use add::{insert_one, write_places};
+pub(crate) use checks::expect_type;
+pub use checks::is_device_id;
+#[cfg(test)]
+pub(crate) use columns::names as column_names;
+pub use columns::{Device, DeviceChange, ExportedValue, NewDevice};
+pub(crate) use columns::{READ, read_device, status_of};
+pub(crate) use find::{fill, find_device};
+
+use crate::RegistryError;
+use crate::presence::Presence;
+use crate::secret::Secret;
+
+/// What operators say of a device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Status {
+    /// It is accepted.
+    #[default]
+    Active,
+    /// It is not.
+    Inactive,
+    /// It is not, for a while.
+    Maintenance,
+}
+
+impl Status {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Active, Self::Inactive, Self::Maintenance];
+
+    /// As it is written.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Inactive => "inactive",
+            Self::Maintenance => "maintenance",
+        }
+    }
+
+    /// From how it is written.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.word() == word)
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+impl Device {
+    /// What is known of the client of its id is about this device, and not about who had the id
+    /// before.
+    fn is_own(&self, presence: &Presence) -> bool {
+        self.is_seen_by(presence.online, presence.last_seen_ms)
+    }
+
+    /// The same, by whether the client is connected and when it was last heard of, in milliseconds
+    /// since the Unix epoch.
+    pub fn is_seen_by(&self, online: bool, last_seen_ms: i64) -> bool {
+        online || last_seen_ms >= self.created_ms
+    }
+}
+
+/// By what a device is named: its id, within the team that is asked for or else the common tenant,
+/// or its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceRef<'a> {
+    /// Its id.
+    Id(&'a str),
+    /// Its number.
+    Number(i64),
+}
+
+impl<'a> From<&'a str> for DeviceRef<'a> {
+    fn from(id: &'a str) -> Self {
+        Self::Id(id)
+    }
+}
+
+impl From<i64> for DeviceRef<'_> {
+    fn from(number: i64) -> Self {
+        Self::Number(number)
+    }
+}
+
+impl fmt::Display for DeviceRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Id(id) => f.write_str(id),
+            Self::Number(number) => write!(f, "number {number}"),
+        }
+    }
+}
+
+/// What a new device logs in with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeviceSecret {
+    /// It is made up, and shown once.
+    MadeUp,
+    /// As [`DeviceSecret::MadeUp`], with this many letters and digits, at least 16.
+    OfLength(usize),
+    /// It has it from elsewhere.
+    Given(Secret),
+    /// Nothing yet.
+    None,
+}
+
+impl NewDevice {
+    /// One of this id, of which nothing else is known.
+    pub fn new(id: &str) -> Self {
+        Self {
+            id: Some(id.to_owned()),
+            ..Self::unnamed()
+        }
+    }
+}
+
+/// What becomes of the others when one of many devices cannot be added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Import {
+    /// None is added.
+    AllOrNone,
+    /// Those that can be are.
+    EachByItself,
+}
+
+/// A device that was added.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddedDevice {
+    /// Its number.
+    pub number: i64,
+    /// Its tenant.
+    pub tenant: u32,
+    /// Its id.
+    pub id: String,
+    /// See [`Device::user_name`].
+    pub user_name: String,
+    /// What was made up for it, if anything was: shown this once.
+    pub secret: Option<Secret>,
+}
+
+/// What has become of one of many devices.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RowOutcome {
+    /// It is there.
+    Added(AddedDevice),
+    /// One of that id was there.
+    Exists(String),
+    /// Something about it cannot be.
+    Refused(String),
+    /// Its owner, or the provisioning key, has too many.
+    LimitReached(String),
+    /// Nothing is wrong with it, but with others.
+    NotDone,
+}
+
+impl RowOutcome {
+    /// The device, or why it is none.
+    pub(crate) fn added(self) -> Result<AddedDevice, RegistryError> {
+        match self {
+            Self::Added(added) => Ok(added),
+            Self::Exists(why) => Err(RegistryError::Exists(why)),
+            Self::Refused(why) => Err(RegistryError::Refused(why)),
+            Self::LimitReached(why) => Err(RegistryError::LimitReached(why)),
+            Self::NotDone => Err(RegistryError::Refused("it was not added".to_owned())),
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! Whose a name is.
+
+/// Whose name it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// A user's.
+    User,
+    /// A device's.
+    Device,
+}
+
+impl Known {
+    /// As commands call it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Device => "device",
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! Reading users.
+
+use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, Row as _};
+
+use super::User;
+use crate::page::Listed;
+use crate::sql::{Fault, Sql, clean};
+use crate::{ApiRole, Page, PageRequest, Registry, RegistryError, Scope};
+
+/// A user, as the gate knows them.
+pub(crate) struct UserRow {
+    pub(crate) user: User,
+    pub(crate) password_hash: String,
+    pub(crate) password_set_ms: i64,
+    /// Empty is none.
+    pub(crate) scram_verifier: String,
+}
+
+impl Registry {
+    /// All users, by name.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn users(&mut self) -> Result<Vec<User>, RegistryError> {
+        self.list_users(&Scope::All, false).await
+    }
+
+    /// Whether the node has an administrator, or had one.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn is_claimed(&mut self) -> Result<bool, RegistryError> {
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
+        let sql = "SELECT last FROM counters WHERE name = 'claimed'";
+        let read = sqlx::query_scalar::<_, i64>(sql).fetch_one(on).await;
+        let at_ms = reading.end(read).await?;
+        Ok(at_ms > 0)
+    }
+
+    /// Whether a user is there, and not disabled, who may do everything.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn has_administrator(&mut self) -> Result<bool, RegistryError> {
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
+        let sql = "SELECT COUNT(*) FROM users WHERE api_role = $1 AND enabled <> 0 \
+                   AND deleted_ms = 0";
+        let read = sqlx::query_scalar::<_, i64>(sql).bind(ApiRole::Administrator.word());
+        let count = read.fetch_one(on).await;
+        let count = reading.end(count).await?;
+        Ok(count > 0)
+    }
+
+    /// Users by name: those that are there, or those that are deleted.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn list_users(
+        &mut self,
+        scope: &Scope,
+        deleted: bool,
+    ) -> Result<Vec<User>, RegistryError> {
+        let engine = self.engine();
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
+        let read = async {
+            let mut sql = Sql::new(engine, "SELECT * FROM users WHERE ");
+            conditions(&mut sql, scope, deleted);
+            sql.push(" ORDER BY name");
+            let rows = sql.all(on).await?;
+            rows.iter().map(read_user).collect()
+        };
+        let read: Result<_, Fault> = read.await;
+        reading.end(read).await
+    }
+
+    /// A page of the same.
+    ///
+    /// # Errors
+    /// The database cannot be read, or the cursor is none.
+    pub async fn users_page(
+        &mut self,
+        scope: &Scope,
+        deleted: bool,
+        page: &PageRequest,
+    ) -> Result<Page<User>, RegistryError> {
+        let engine = self.engine();
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
+        let from = |sql: &mut Sql| {
+            sql.push(" FROM users WHERE ");
+            conditions(sql, scope, deleted);
+        };
+        let listed = Listed {
+            columns: "*",
+            key: "name",
+            read: read_user,
+            name: |user: &User| &user.name,
+        };
+        let read = listed.page(on, engine, from, page).await;
+        reading.end(read).await
+    }
+
+    /// A user.
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn user(&mut self, scope: &Scope, name: &str) -> Result<User, RegistryError> {
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
+        let found = find(on, scope, name, false).await;
+        reading.end(found).await
+    }
+
+    /// A user who was deleted.
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn deleted_user(&mut self, scope: &Scope, name: &str) -> Result<User, RegistryError> {
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
+        let found = find(on, scope, name, true).await;
+        reading.end(found).await
+    }
+}
+
+/// Which users these see: those that are there, or those that are deleted.
+fn conditions(sql: &mut Sql, scope: &Scope, deleted: bool) {
+    sql.push(match deleted {
+        true => "deleted_ms > 0",
+        false => "deleted_ms = 0",
+    });
+    if let Some(team) = scope.team() {
+        sql.push(" AND name IN (SELECT user_name FROM team_members WHERE team = ");
+        sql.bind(team.to_owned()).push(")");
+    }
+}
+
+fn read_user(row: &AnyRow) -> Result<User, Fault> {
+    let tenant: i64 = row.try_get("tenant")?;
+    let api_role: String = row.try_get("api_role")?;
+    Ok(User {
+        name: row.try_get("name")?,
+        role: row.try_get("role")?,
+        api_role: ApiRole::from_word(&api_role).unwrap_or(ApiRole::None),
+        enabled: row.try_get::<i64, _>("enabled")? != 0,
+        email: row.try_get("email")?,
+        full_name: row.try_get("full_name")?,
+        team: row.try_get("team")?,
+        tenant: u32::try_from(tenant).unwrap_or(u32::MAX),
+        revision: row.try_get("revision")?,
+        created_ms: row.try_get("created_ms")?,
+        updated_ms: row.try_get("updated_ms")?,
+        deleted_ms: row.try_get("deleted_ms")?,
+    })
+}
+
+fn read_row(row: &AnyRow) -> Result<UserRow, Fault> {
+    Ok(UserRow {
+        user: read_user(row)?,
+        password_hash: row.try_get("password_hash")?,
+        password_set_ms: row.try_get("password_set_ms")?,
+        scram_verifier: row.try_get("scram_verifier")?,
+    })
+}
+
+/// All users as the gate knows them.
+pub(crate) async fn user_rows(on: &mut AnyConnection) -> Result<Vec<UserRow>, Fault> {
+    let sql = "SELECT * FROM users WHERE deleted_ms = 0 ORDER BY name";
+    let rows = sqlx::query(sql).fetch_all(on).await?;
+    rows.iter().map(read_row).collect()
+}
+
+/// One of them.
+pub(crate) async fn user_row(on: &mut AnyConnection, name: &str) -> Result<Option<UserRow>, Fault> {
+    let sql = "SELECT * FROM users WHERE name = $1 AND deleted_ms = 0";
+    let found = sqlx::query(sql).bind(clean(name));
+    let found = found.fetch_optional(on).await?;
+    found.as_ref().map(read_row).transpose()
+}
+
+/// A user whom these see: theirs is the team that it is in.
+pub(super) async fn find(
+    on: &mut AnyConnection,
+    scope: &Scope,
+    name: &str,
+    deleted: bool,
+) -> Result<User, Fault> {
+    let mut sql = Sql::short("SELECT * FROM users WHERE name = ");
+    sql.bind(clean(name)).push(" AND ");
+    conditions(&mut sql, scope, deleted);
+    let row = sql.first(on).await?;
+    read_user(&row.ok_or_else(|| not_found(name))?)
+}
+
+/// A user whom the caller may change: a caller that sees one team only may change users who belong
+/// to it, but no user who has a role in other teams.
+pub(super) async fn find_own(
+    on: &mut AnyConnection,
+    scope: &Scope,
+    name: &str,
+    deleted: bool,
+) -> Result<User, Fault> {
+    let user = find(on, scope, name, deleted).await?;
+    let Some(team) = scope.team() else {
+        return Ok(user);
+    };
+    let is_own = user.team == team && user.api_role == ApiRole::None;
+    match is_own && !has_a_say_elsewhere(on, name, team).await? {
+        true => Ok(user),
+        false => Err(RegistryError::Refused(format!(
+            "{name} is in the team, and changed only by callers that see all teams"
+        ))
+        .into()),
+    }
+}
+
+fn not_found(name: &str) -> RegistryError {
+    RegistryError::NotFound(format!(
+        "there is no user {name} in the tables: GET /api/v1/users (martlet user ls) lists \
+         them"
+    ))
+}
+
+/// Whether this is a user whom the caller sees.
+pub(crate) async fn is_user(
+    on: &mut AnyConnection,
+    scope: &Scope,
+    name: &str,
+) -> Result<bool, Fault> {
+    match find(on, scope, name, false).await {
+        Ok(_) => Ok(true),
+        Err(Fault::Told(RegistryError::NotFound(_))) => Ok(false),
+        Err(fault) => Err(fault),
+    }
+}
+
+/// As [`is_user`], where there must be one.
+pub(crate) async fn expect_user(
+    on: &mut AnyConnection,
+    scope: &Scope,
+    name: &str,
+) -> Result<(), Fault> {
+    find(on, scope, name, false).await.map(drop)
+}
+
+/// Whether a user has a role in another team than this one.
+pub(crate) async fn has_a_say_elsewhere(
+    on: &mut AnyConnection,
+    user: &str,
+    team: &str,
+) -> Result<bool, Fault> {
+    let sql = "SELECT user_name FROM team_members WHERE user_name = $1 AND team <> $2 LIMIT 1";
+    let query = sqlx::query_scalar::<_, String>(sql).bind(user.to_owned());
+    let found = query.bind(team.to_owned()).fetch_optional(on).await?;
+    Ok(found.is_some())
+}
