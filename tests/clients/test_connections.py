@@ -3,13 +3,14 @@ bridges that the API adds, changes and removes."""
 
 import json
 import subprocess
+import threading
 
 import pytest
 
 from mosquitto_process import Mosquitto
 from paho_client import V5, Client
 from server_process import free_port
-from test_bridges import until_connected
+from test_bridges import check_order, received, until_connected
 from test_http_api import KEY, KEYS
 from test_http_registry import call
 from test_sinks import until
@@ -381,3 +382,45 @@ def test_a_bridge_to_the_same_broker_sends_nothing_back(start_node, tmp_path, mo
         assert there.receive().topic == here.receive().topic == "a/1"
         there.publish("a/2", "x")
         assert there.receive().topic == here.receive().topic == "a/2"
+
+
+def test_nothing_is_lost_over_kills_of_both_sides_under_load(start_node, tmp_path, mosquitto):
+    port = free_port()
+    options = {"http": True, "data_dir": tmp_path / "data", "listen": (f"mqtt://127.0.0.1:{port}",),
+               "variables": variables(mosquitto.port)}
+    nodes = [start_node(**options)]
+    publishers, each = 3, 80
+    # Messages that were answered with 200, per publisher.
+    sent = [[] for _ in range(publishers)]
+
+    def pump(number):
+        at = 0
+        while at < each:
+            try:
+                publish(nodes[-1], f"plant/{number}/{at}", "x")
+            except (AssertionError, ValueError, subprocess.TimeoutExpired):
+                # The node was killed: what became of this message is not known, so it is sent again.
+                continue
+            sent[number].append(at)
+            at += 1
+
+    threads = [threading.Thread(target=pump, args=(number,)) for number in range(publishers)]
+    for thread in threads:
+        thread.start()
+    total = lambda: sum(map(len, sent))
+    for share in (4, 2):
+        until(lambda: total() >= publishers * each // share, total, 60)
+        mosquitto.kill()
+        before = total()
+        until(lambda: total() >= min(before + 20, publishers * each), total, 60)
+        if share == 2:
+            nodes[-1].process.kill()
+            nodes[-1].wait()
+            nodes.append(start_node(**options))
+        mosquitto.start()
+    for thread in threads:
+        thread.join()
+    expected = {f"plant/{number}/{at}" for number in range(publishers) for at in range(each)}
+    topics = lambda: [topic for topic, _, _ in received(mosquitto, "plant/")]
+    until(lambda: expected <= set(topics()), lambda: [sorted(expected - set(topics())), nodes[-1].log()], 90)
+    check_order(received(mosquitto, "plant/"), publishers, each)
