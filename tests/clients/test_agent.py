@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sqlite3
 import subprocess
 import threading
@@ -11,6 +12,7 @@ import pytest
 
 from agent_process import Agent, environment_file
 from martlet_process import ROOT, Node, binary, run
+from mosquitto_process import Mosquitto
 from paho_client import V311, Client
 from programs import need
 from server_process import free_port
@@ -142,6 +144,42 @@ def test_nothing_is_lost_and_the_order_is_kept_when_the_agent_is_killed_under_lo
     assert once(came) == numbers(count)
     agent.wait_until(messages=0)
     assert agent.stop() == 0
+
+
+def test_another_broker_is_stopped_and_started_under_load(start_agent):
+    mosquitto = Mosquitto()
+    try:
+        def session():
+            return Client(None, "reader", version=V311, clean=False, port=mosquitto.port)
+
+        with session() as reader:
+            reader.subscribe("device/data/+", qos=1)
+        agent = start_agent("--topic", TOPIC, port=mosquitto.port)
+        for first in range(0, 900, 300):
+            agent.write(lines(numbers(150, first)))
+            agent.wait_for_log("connected to")
+            mosquitto.stop()
+            agent.write(lines(numbers(150, first + 150)))
+            mosquitto.start()
+        assert agent.end() == 0
+        with session() as reader:
+            came = []
+            while not came or came[-1] != "899":
+                came.append(reader.receive_payload())
+        assert once(came) == numbers(900)
+    finally:
+        mosquitto.close()
+
+
+def test_a_broker_that_hangs_stops_nobody_who_writes(start_agent, broker):
+    agent = start_agent("--topic", TOPIC, port=broker.port)
+    agent.wait_for_log("connected to")
+    broker.node.process.send_signal(signal.SIGSTOP)
+    agent.write(lines(numbers(1_000)))
+    agent.wait_until(taken=1_000, messages=1_000, acknowledged=0)
+    broker.node.process.send_signal(signal.SIGCONT)
+    assert agent.end() == 0
+    assert broker.payloads("999") == numbers(1_000)
 
 
 def test_what_was_taken_from_a_pipe_survives_a_kill_while_there_is_no_broker(start_agent, broker, tmp_path):
