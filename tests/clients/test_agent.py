@@ -212,6 +212,31 @@ def test_a_full_queue_drops_the_oldest_and_counts_them(start_agent, broker):
     assert "dropped 150" in agent.log().splitlines()[-1]
 
 
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 4 MB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(place)], capture_output=True).returncode:
+        pytest.skip("a file system of its own may be mounted by root alone")
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def test_a_full_disk_makes_the_writer_wait_and_loses_nothing(start_agent, broker, small_disk):
+    broker.kill()
+    agent = start_agent("--topic", TOPIC, "--queue", str(small_disk / "queue"), port=broker.port)
+    texts = [f"{number} {'x' * 30_000}" for number in range(200)]
+    writer = threading.Thread(target=agent.write, args=(lines(texts),))
+    writer.start()
+    agent.wait_for_log("the disk has no room for more messages in the queue; no input is read")
+    assert writer.is_alive() and agent.ask()["dropped"] == 0
+    broker.start()
+    writer.join()
+    assert agent.end() == 0
+    assert once(broker.payloads(texts[-1])) == texts
+
+
 def test_files_of_a_folder_are_followed_and_dropped_in(start_agent, broker, tmp_path):
     folder = tmp_path / "folder"
     folder.mkdir()
