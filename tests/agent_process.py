@@ -21,7 +21,8 @@ class Agent:
         where = ["--host", "127.0.0.1", "--port", str(port)] if port else []
         own = os.environ.get("MARTLET_AGENT_BIN")
         command = program or ([os.path.abspath(own)] if own else [binary(), "agent"])
-        self.command = [*command, "--queue", self.queue, *where, *options]
+        own_queue = [] if "--queue" in options else ["--queue", self.queue]
+        self.command = [*command, *own_queue, *where, *options]
         self.variables = dict(variables)
         self.start()
 

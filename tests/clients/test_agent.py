@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sqlite3
 import subprocess
 import threading
@@ -11,6 +12,7 @@ import pytest
 
 from agent_process import Agent, environment_file
 from martlet_process import ROOT, Node, binary, run
+from mosquitto_process import Mosquitto
 from paho_client import V311, Client
 from programs import need
 from server_process import free_port
@@ -144,6 +146,42 @@ def test_nothing_is_lost_and_the_order_is_kept_when_the_agent_is_killed_under_lo
     assert agent.stop() == 0
 
 
+def test_another_broker_is_stopped_and_started_under_load(start_agent):
+    mosquitto = Mosquitto()
+    try:
+        def session():
+            return Client(None, "reader", version=V311, clean=False, port=mosquitto.port)
+
+        with session() as reader:
+            reader.subscribe("device/data/+", qos=1)
+        agent = start_agent("--topic", TOPIC, port=mosquitto.port)
+        for first in range(0, 900, 300):
+            agent.write(lines(numbers(150, first)))
+            agent.wait_for_log("connected to")
+            mosquitto.stop()
+            agent.write(lines(numbers(150, first + 150)))
+            mosquitto.start()
+        assert agent.end() == 0
+        with session() as reader:
+            came = []
+            while not came or came[-1] != "899":
+                came.append(reader.receive_payload())
+        assert once(came) == numbers(900)
+    finally:
+        mosquitto.close()
+
+
+def test_a_broker_that_hangs_stops_nobody_who_writes(start_agent, broker):
+    agent = start_agent("--topic", TOPIC, port=broker.port)
+    agent.wait_for_log("connected to")
+    broker.node.process.send_signal(signal.SIGSTOP)
+    agent.write(lines(numbers(1_000)))
+    agent.wait_until(taken=1_000, messages=1_000, acknowledged=0)
+    broker.node.process.send_signal(signal.SIGCONT)
+    assert agent.end() == 0
+    assert broker.payloads("999") == numbers(1_000)
+
+
 def test_what_was_taken_from_a_pipe_survives_a_kill_while_there_is_no_broker(start_agent, broker, tmp_path):
     pipe = str(tmp_path / "pipe")
     broker.kill()
@@ -172,6 +210,31 @@ def test_a_full_queue_drops_the_oldest_and_counts_them(start_agent, broker):
     assert agent.end() == 0
     assert broker.payloads("199") == numbers(50, 150)
     assert "dropped 150" in agent.log().splitlines()[-1]
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 4 MB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(place)], capture_output=True).returncode:
+        pytest.skip("a file system of its own may be mounted by root alone")
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def test_a_full_disk_makes_the_writer_wait_and_loses_nothing(start_agent, broker, small_disk):
+    broker.kill()
+    agent = start_agent("--topic", TOPIC, "--queue", str(small_disk / "queue"), port=broker.port)
+    texts = [f"{number} {'x' * 30_000}" for number in range(200)]
+    writer = threading.Thread(target=agent.write, args=(lines(texts),))
+    writer.start()
+    agent.wait_for_log("the disk has no room for more messages in the queue; no input is read")
+    assert writer.is_alive() and agent.ask()["dropped"] == 0
+    broker.start()
+    writer.join()
+    assert agent.end() == 0
+    assert once(broker.payloads(texts[-1])) == texts
 
 
 def test_files_of_a_folder_are_followed_and_dropped_in(start_agent, broker, tmp_path):
