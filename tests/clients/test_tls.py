@@ -298,21 +298,35 @@ def by_a_guide(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize("version", ["1.2", "1.3"])
-def test_certificates_of_version_1_are_good_as_mosquitto_has_them(start_node, by_a_guide, stranger, version):
-    node = start_node(listen=("mqtts://127.0.0.1:0",), settings=[
+def at_guides_listener(start_node, by_a_guide, *settings):
+    return start_node(listen=("mqtts://127.0.0.1:0",), settings=[
         f"tls.certificate={by_a_guide}/localhost.crt", f"tls.key={by_a_guide}/localhost.key", f"tls.client_ca={by_a_guide}/ca.crt",
-        "tls.client_certificates=required", "auth.certificate_user_name=common-name"])
+        "tls.client_certificates=required", "auth.certificate_user_name=common-name", *settings])
 
-    def publish(certificate, key):
-        return subprocess.run(
-            [need("mosquitto_pub", "mosquitto-clients"), "-h", "localhost", "-p", str(node.port("mqtts")), "--cafile",
-             by_a_guide / "ca.crt", "--cert", certificate, "--key", key, "--tls-version", f"tlsv{version}", "-t", "t", "-m", "m",
-             "-q", "1", "-i", "by-certificate"], capture_output=True, text=True, timeout=DEADLINE_SECS)
 
-    done = publish(by_a_guide / "device-1.crt", by_a_guide / "device-1.key")
+def publish_with(node, by_a_guide, certificate, key, version):
+    return subprocess.run(
+        [need("mosquitto_pub", "mosquitto-clients"), "-h", "localhost", "-p", str(node.port("mqtts")), "--cafile",
+         by_a_guide / "ca.crt", "--cert", certificate, "--key", key, "--tls-version", f"tlsv{version}", "-t", "t", "-m", "m",
+         "-q", "1", "-i", "by-certificate"], capture_output=True, text=True, timeout=DEADLINE_SECS)
+
+
+@pytest.mark.parametrize("version", ["1.2", "1.3"])
+def test_certificates_of_version_1_are_accepted_if_that_is_configured(start_node, by_a_guide, stranger, version):
+    node = at_guides_listener(start_node, by_a_guide, "tls.x509_version1=true")
+    done = publish_with(node, by_a_guide, by_a_guide / "device-1.crt", by_a_guide / "device-1.key", version)
     assert done.returncode == 0, done.stderr + node.log()
-    assert publish(*stranger.sign(f"other-{version}", usage="clientAuth")).returncode != 0
+    other = stranger.sign(f"other-{version}", usage="clientAuth")
+    assert publish_with(node, by_a_guide, *other, version).returncode != 0
+
+
+def test_a_refused_certificate_of_version_1_names_the_key_that_accepts_it(start_node, by_a_guide):
+    node = at_guides_listener(start_node, by_a_guide)
+    done = publish_with(node, by_a_guide, by_a_guide / "device-1.crt", by_a_guide / "device-1.key", "1.2")
+    assert done.returncode != 0
+    node.wait_for_log("not of X.509 version 3")
+    line = next(line for line in node.log().splitlines() if "not of X.509 version 3" in line)
+    assert "x509_version1" in line and "device-1" in line, line
 
 
 @pytest.mark.parametrize(("options", "said", "remedy"), [

@@ -1,7 +1,7 @@
 //! Certificates of X.509 version 1, as `openssl x509 -req` makes them of a request when no
 //! extensions are named. The verifier of the TLS library refuses them; OpenSSL, and Mosquitto by
-//! it, take them, and many a guide makes a device's certificate so. A listener that is configured to
-//! accept them does so by this module.
+//! it, take them, and many a guide makes a device's certificate so. A listener that is configured
+//! to accept them does so by this module.
 //!
 //! A certificate of this version cannot say what it is for. So it is good as a client's own alone,
 //! never as that of a CA: a configured CA itself has to have signed it. Everything else is asked of

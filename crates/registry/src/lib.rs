@@ -7,8 +7,8 @@
 //! * `location`, `database`, `migrations`, `postgres`: where the tables are, transactions, bringing
 //!   them to this version, the schema in PostgreSQL, and waiting for them where nothing is
 //!   asynchronous
-//! * `sql`, `page`, `writing`, `lines`: statements that are put together, lists by page, transactions
-//!   that write, and rows as text
+//! * `sql`, `page`, `writing`, `lines`: statements that are put together, lists by page,
+//!   transactions that write, and rows as text
 //! * `names`, `known`: which names objects may have, and whose a name is
 //! * `teams`, `users`, `api_keys`, `rule_sets`: people, what they may do, and by what
 //! * `team_tokens`: what all devices of a team log in with

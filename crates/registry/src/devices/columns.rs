@@ -1,7 +1,7 @@
-//! The columns of the table `devices`. Each is declared once, in the list at the end of this file.
-//! From the list follow the fields of [`Device`], [`NewDevice`] and [`DeviceChange`], all statements
-//! that read or write whole devices, what the audit log says of a change, and the columns of exports
-//! and imports.
+//! The columns of the table `devices`. Each is declared once, in the list at the end of this
+//! file. From the list follow the fields of [`Device`], [`NewDevice`] and [`DeviceChange`], all
+//! statements that read or write whole devices, what the audit log says of a change, and the
+//! columns of exports and imports.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,5 @@
-//! Keys of the configuration that are not of listeners, with their ranges, defaults and descriptions.
+//! Keys of the configuration that are not of listeners, with their ranges, defaults and
+//! descriptions.
 
 use super::listeners::{CERTIFICATE_FIELDS, TLS_VERSIONS};
 use super::{Kind, SWITCH};
