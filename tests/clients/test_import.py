@@ -9,9 +9,12 @@ import subprocess
 import pytest
 
 import martlet_process
+from paho_client import Client
 from programs import Mosquitto
 from test_http_api import KEYS
 from test_http_registry import call
+from test_sinks import until
+from test_webhook_formats import receiver  # noqa: F401
 
 KEY = "abcdefghijklmnopqrstuvwxyz012345"
 OTHER_KEY = "ABCDEFGHIJKLMNOPQRSTUVWXYZ012345"
@@ -74,7 +77,11 @@ CREATE TABLE IF NOT EXISTS webhooks (
     retry_count INTEGER NOT NULL, retry_delay INTEGER NOT NULL, created_at DATETIME NOT NULL,
     updated_at DATETIME NOT NULL
 );
-INSERT INTO webhooks VALUES ('1', 'w', 'http://h/', 'POST', 'a/#', 1, '{}', 10, 3, 5, '2025', '2025');
+INSERT INTO webhooks VALUES ('1772366400500000001', 'crm', 'URL', 'POST', 'hook/#', 1,
+    '{"Authorization": "Bearer known-token-2"}', 10, 3, 5, '2025', '2025');
+INSERT INTO webhooks VALUES ('1772366400500000002', 'bad', 'gopher://h/', 'POST', 'a/#', 1, '{}', 10, 3, 5, '2025', '2025');
+INSERT INTO messages VALUES ('1772366400500000003', 'a/1', CAST('{"t": 1}' AS BLOB), 1, 0, DAY || ' 12:00:00.5+00:00', 0);
+INSERT INTO messages VALUES ('1772366400500000004', 'a/2', x'ff00', 2, 1, DAY || ' 12:00:01+00:00', 1);
 """
 
 SECRETS = [KEY, OTHER_KEY, "abcdefghijklmnop"]
@@ -200,12 +207,43 @@ def test_a_database_of_another_system_is_told_from_the_one_that_is_named(make, t
     assert done.returncode == 1 and "martlet import seed4" in done.stderr, done
 
 
-def test_the_database_of_the_microservice_has_no_devices(tmp_path):
-    path = tmp_path / "mqtt-messages.db"
+def microservice(path, url):
+    """A database of the microservice, with messages of yesterday."""
     with sqlite3.connect(path) as database:
-        database.executescript(MICROSERVICE)
-    told = command((tmp_path / "data", {}), "import", "seed1", str(path))
-    assert "nothing to import" in told and "1 rows of the table webhooks; that is planned" in told
+        database.executescript(MICROSERVICE.replace("URL", url).replace("DAY", "date('now', '-1 day')"))
+
+
+def messages(node, confirmed):
+    found = call(node, "GET", f"/messages?confirmed={confirmed}")["messages"]
+    return [(one["id"][-1], one["topic"], one["payload"], one["qos"], one["retained"], one["timestamp"][10:]) for one in found]
+
+
+def test_webhooks_and_messages_of_the_microservice_are_imported(tmp_path, target, start_node, receiver):
+    path = tmp_path / "mqtt-messages.db"
+    microservice(path, receiver.url)
+    # Messages are written into the tables; without a node there are no webhooks.
+    told = command(target, "import", "seed1", str(path), "--dry-run", expected=3)
+    assert "2" in told and "messages" in told
+    told = command(target, "import", "seed1", str(path), expected=3)
+    assert "known-token-2" not in told
+    node = start(start_node, target, http=True, settings=["integrations.allow_private=127.0.0.0/8"])
+    assert messages(node, "false") == [("3", "a/1", {"t": 1}, 1, False, "T12:00:00.500Z")]
+    assert messages(node, "true") == [("4", "a/2", "/wA=", 2, True, "T12:00:01.000Z")]
+    told = command(target, "import", "seed1", str(path), "--json", expected=3)
+    rows = {(row["kind"], row["id"]): (row["outcome"], row["note"]) for row in json.loads(told)["items"]}
+    assert rows["messages", "2"][0] == "exists"
+    assert rows["webhook", "1772366400500000001"][0] == "imported"
+    outcome, why = rows["webhook", "1772366400500000002"]
+    assert outcome == "skipped" and "http://" in why
+    with Client(node, "pump") as client:
+        client.publish("hook/1", "to the webhook", 1)
+    until(lambda: [one["payload"] for one in receiver.bodies()] == ["to the webhook"], node.log)
+    assert receiver.seen[0][1]["authorization"] == "Bearer known-token-2"
+    [webhook] = call(node, "GET", "/webhooks")["webhooks"]
+    assert (webhook["id"], webhook["name"], webhook["timeout"]) == ("1772366400500000001", "crm", 10)
+    # A second time nothing is added.
+    told = json.loads(command(target, "import", "seed1", str(path), "--json", expected=3))["items"]
+    assert [row["outcome"] for row in told] == ["exists", "exists", "skipped"]
 
 
 def test_a_password_on_the_command_line_is_refused(tmp_path):

@@ -185,7 +185,8 @@ const LOGIN_RATE: f64 = 0.2;
 
 impl Api {
     /// The API of a node. `directory` says who callers are; `tables` keep users and devices and
-    /// `message_log` messages, if the node keeps any. None if this machine has no source of randomness.
+    /// `message_log` messages, if the node keeps any. None if this machine has no source of
+    /// randomness.
     pub fn new(
         control: Arc<Control>,
         directory: Arc<dyn Directory>,

@@ -1,5 +1,5 @@
-//! Bridges to other brokers: those of the configuration are shown, others are added, changed and removed
-//! here while the node runs.
+//! Bridges to other brokers: those of the configuration are shown, others are added, changed and
+//! removed here while the node runs.
 
 use axum::Json;
 use axum::extract::State;

@@ -29,6 +29,7 @@ mod clients;
 mod compat;
 mod counts;
 mod docs;
+mod document_page;
 pub mod etag;
 mod events;
 mod explain;
@@ -55,6 +56,7 @@ mod rate;
 mod registry;
 mod request;
 mod retained;
+mod route_list;
 mod routes;
 mod secret;
 mod secrets;
@@ -77,6 +79,7 @@ pub use clients::{
     ClientDetailView, ClientView, ConnectionView, DropView, InFlightView, QueuedView, WillView,
 };
 pub use compat::CompatApi;
+pub use compat::microservice::webhooks::{MicroserviceIntegration, microservice_webhook};
 pub use frame::{is_probe, no_place};
 pub use history::{HistoryView, SeriesView};
 pub use integrations::{

@@ -1,8 +1,5 @@
 //! The document that describes the API, made from the routes.
 
-use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, header};
-use axum::response::{IntoResponse, Response};
 use utoipa::OpenApi;
 use utoipa::openapi::extensions::ExtensionsBuilder;
 use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem};
@@ -12,13 +9,11 @@ use utoipa::openapi::security::{
 };
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, Required, ResponseBuilder, Schema};
 
-use crate::api::Api;
 use crate::etag::Version;
 use crate::guard::Access;
 use crate::idempotency;
 use crate::keys::KEY_HEADER;
-use crate::problem::{Problem, ProblemKind, ProblemView};
-use crate::routes;
+use crate::problem::{ProblemKind, ProblemView};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -52,8 +47,8 @@ pub(crate) struct Base;
 /// The document, as it is sent.
 #[derive(Debug)]
 pub(crate) struct Document {
-    text: String,
-    version: Version,
+    pub(crate) text: String,
+    pub(crate) version: Version,
 }
 
 impl Document {
@@ -63,42 +58,6 @@ impl Document {
         let version = Version::of_bytes(text.as_bytes());
         Self { text, version }
     }
-}
-
-/// This document
-///
-/// OpenAPI 3.1, made from the routes that this node has.
-#[utoipa::path(get, path = "/api/v1/openapi.json", tag = "documentation",
-    responses(
-        (status = 200, description = "The document", body = serde_json::Value,
-            headers(("ETag" = String, description = "Its version"))),
-        (status = 304, description = "`If-None-Match` has its version")))]
-pub(crate) async fn show(State(api): State<Api>, headers: HeaderMap) -> Response {
-    if api.document.get().is_none() {
-        let of = api.clone();
-        // It takes too long for a thread that serves others too.
-        let made = tokio::task::spawn_blocking(move || {
-            of.document.get_or_init(|| routes::document(&of));
-        });
-        if let Err(error) = made.await {
-            return Problem::unavailable(error.to_string()).into_response();
-        }
-    }
-    let Some(document) = api.document.get() else {
-        let detail = "the document is not made yet".to_owned();
-        return Problem::unavailable(detail).into_response();
-    };
-    let json = HeaderValue::from_static("application/json");
-    let cached = HeaderValue::from_static("no-cache");
-    let text = document.text.clone();
-    let answer = (
-        [
-            (header::CONTENT_TYPE, json),
-            (header::CACHE_CONTROL, cached),
-        ],
-        text,
-    );
-    document.version.unless_known(&headers, answer)
 }
 
 /// By what callers say who they are.

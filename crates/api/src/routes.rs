@@ -3,21 +3,19 @@
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{MethodRouter, get};
+use axum::routing::get;
 use martlet_control::principal::Scope;
 use utoipa::OpenApi as _;
-use utoipa::openapi::OpenApi;
-use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 use utoipa_axum::routes;
 
 use crate::api::Api;
 use crate::guard::Access::{Known, Open, Scoped};
-use crate::guard::{Access, Audited, guarded};
 use crate::openapi::{self, Document};
+use crate::route_list::{Form, Routes};
 use crate::{
-    admin, backup, bridges, clients, compat, docs, events, explain, frame, health, history,
-    integrations, lockouts, logs, mqtt_session, node_setup, problem, publish, registry, request,
-    retained, secrets, session, setup, subscriptions, topics, traces, webhooks, why,
+    admin, backup, bridges, clients, compat, docs, document_page, events, explain, frame, health,
+    history, integrations, lockouts, logs, mqtt_session, node_setup, problem, publish, registry,
+    request, retained, secrets, session, setup, subscriptions, topics, traces, webhooks, why,
 };
 
 /// The routes of a node. Who accepts connections says by [`Connection`](crate::Connection) in the
@@ -63,7 +61,7 @@ fn declared(routes: Routes) -> Routes {
         .add(Open, routes!(health::readyz))
         .add(Open, routes!(health::metrics))
         .add(Scoped(Scope::NodeRead), routes!(health::health))
-        .add(Open, routes!(openapi::show))
+        .add(Open, routes!(document_page::show))
         .add(Open, routes!(docs::explain))
         .add(Scoped(Scope::NodeRead), routes!(admin::status))
         .add(Scoped(Scope::NodeRead), routes!(admin::traffic))
@@ -176,80 +174,4 @@ fn declared(routes: Routes) -> Routes {
         .add(Open, routes!(session::begin))
         .add(Open, routes!(setup::make));
     registry::add_to(routes)
-}
-
-/// Routes are added together with their access rule, or not at all.
-pub(crate) struct Routes {
-    api: Api,
-    form: Form,
-}
-
-/// What routes become: of each its handlers or its description, never all of both.
-enum Form {
-    Router(Router<Api>),
-    Document(Box<OpenApi>),
-}
-
-impl Routes {
-    fn new(api: &Api, form: Form) -> Self {
-        Self {
-            api: api.clone(),
-            form,
-        }
-    }
-
-    fn router(self) -> Router<Api> {
-        match self.form {
-            Form::Router(router) => router,
-            Form::Document(_) => Router::new(),
-        }
-    }
-
-    fn document(self) -> OpenApi {
-        match self.form {
-            Form::Router(_) => openapi::Base::openapi(),
-            Form::Document(document) => *document,
-        }
-    }
-
-    pub(crate) fn add(self, access: Access, route: UtoipaMethodRouter<Api>) -> Self {
-        self.add_audited(access, Audited::Here, route)
-    }
-
-    /// The same, for frequent requests: the answer does not wait until the audit log is written.
-    fn add_busy(self, access: Access, route: UtoipaMethodRouter<Api>) -> Self {
-        self.add_audited(access, Audited::Soon, route)
-    }
-
-    /// The same, where the tables write down what is changed in them.
-    pub(crate) fn add_of_tables(self, access: Access, route: UtoipaMethodRouter<Api>) -> Self {
-        self.add_audited(access, Audited::InTables, route)
-    }
-
-    fn add_audited(
-        mut self,
-        access: Access,
-        audited: Audited,
-        route: UtoipaMethodRouter<Api>,
-    ) -> Self {
-        let (schemas, mut paths, methods) = route;
-        self.form = match self.form {
-            Form::Router(mut router) => {
-                let methods = guarded(&self.api, access, audited, methods);
-                for path in paths.paths.keys() {
-                    router = router.route(path, methods.clone());
-                }
-                Form::Router(router)
-            }
-            Form::Document(document) => {
-                for (path, item) in &mut paths.paths {
-                    openapi::declare(path, item, access);
-                }
-                let all = OpenApiRouter::<Api>::with_openapi(*document);
-                let all = all.routes((schemas, paths, MethodRouter::new()));
-                Form::Document(Box::new(all.into_openapi()))
-            }
-        };
-        self
-    }
 }

@@ -19,8 +19,8 @@ use crate::registry::Asking;
 const KIND: AddedKind = AddedKind::Webhook;
 
 /// Settings of a webhook: the keys of a table `[[sinks.webhook]]` in the configuration but `name`
-/// and `tenant`, `enabled`, and `notes`, which the node keeps and does not read. `signing_key`, and values of
-/// headers whose names tell that they are secret, refer to secrets, `${secret:NAME}`.
+/// and `tenant`; `enabled`; and `notes`, which the node keeps and does not read. `signing_key`, and
+/// values of headers whose names tell that they are secret, refer to secrets, `${secret:NAME}`.
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(value_type = Object, example = json!({
     "url": "https://example.com/martlet",

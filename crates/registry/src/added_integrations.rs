@@ -9,8 +9,8 @@ use crate::sql::{Fault, clean};
 use crate::teams::home;
 use crate::{Actor, Registry, RegistryError, Scope};
 
-/// Integrations of one kind of one node that are added by the API, at most: each has a thread of its
-/// own.
+/// Integrations of one kind of one node that are added by the API, at most: each has a thread of
+/// its own.
 pub const ADDED_MAX: i64 = 100;
 
 /// An integration that was added by the API.
@@ -60,12 +60,12 @@ impl Registry {
         reading.end(read).await
     }
 
-    /// Writes an integration of a node, of this kind and name, and of the team of this id; empty: the
-    /// common tenant. Returns whether it is new. The team of one that is there stays.
+    /// Writes an integration of a node, of this kind and name, and of the team of this id; empty:
+    /// the common tenant. Returns whether it is new. The team of one that is there stays.
     ///
     /// # Errors
-    /// The caller does not see the team, the name is that of another team's integration, or the node
-    /// has [`ADDED_MAX`] of this kind.
+    /// The caller does not see the team, the name is that of another team's integration, or the
+    /// node has [`ADDED_MAX`] of this kind.
     pub async fn set_added_integration(
         &mut self,
         actor: &Actor,

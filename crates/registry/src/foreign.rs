@@ -191,24 +191,6 @@ pub async fn service_mqtt_devices(
     .await
 }
 
-/// What a database of the MQTT microservice has; there are no devices in it.
-///
-/// # Errors
-/// It cannot be read, or is no such database.
-pub async fn microservice_tables(location: &Location) -> Result<ForeignTables<()>, RegistryError> {
-    read_from(location, async |on, engine| {
-        let tables = Tables::read(on, engine).await?;
-        tables.expect(OtherSystem::Microservice, location)?;
-        let left = tables.left(on, &["webhooks", "messages"]).await?;
-        Ok(ForeignTables {
-            devices: Vec::new(),
-            unreadable: Vec::new(),
-            left,
-        })
-    })
-    .await
-}
-
 /// Reads in a transaction that is undone.
 pub(crate) async fn read_from<T>(
     location: &Location,
@@ -266,7 +248,7 @@ async fn is_ours(on: &mut AnyConnection, engine: Engine) -> Result<bool, Fault> 
 }
 
 /// The columns of the tables by which systems are told apart.
-struct Tables {
+pub(crate) struct Tables {
     columns: HashMap<&'static str, HashSet<String>>,
     /// There are tables.
     has_any: bool,
@@ -283,7 +265,7 @@ const LOOKED_AT: [&str; 6] = [
 ];
 
 impl Tables {
-    async fn read(on: &mut AnyConnection, engine: Engine) -> Result<Self, Fault> {
+    pub(crate) async fn read(on: &mut AnyConnection, engine: Engine) -> Result<Self, Fault> {
         let columns_of = match engine {
             Engine::Sqlite => "SELECT CAST(name AS TEXT) FROM pragma_table_info($1)",
             Engine::Postgres => {
@@ -330,7 +312,7 @@ impl Tables {
         }
     }
 
-    fn expect(&self, system: OtherSystem, location: &Location) -> Result<(), Fault> {
+    pub(crate) fn expect(&self, system: OtherSystem, location: &Location) -> Result<(), Fault> {
         let found = self.system();
         if found == Some(system) {
             return Ok(());

@@ -22,7 +22,8 @@
 //!   subscriptions at other brokers
 //! * `secrets`: sealed secrets of other systems
 //! * `audit`: who changed what, and whose objects they see
-//! * `foreign`: databases of other systems, and the devices in them
+//! * `foreign`, `foreign_microservice`: databases of other systems, and the devices, webhooks and
+//!   messages in them
 //! * `offline_queue`: queues that devices keep in SQLite
 //! * `secret`: credentials that are made up, and the digests that are kept of them
 //! * `changes`: what was changed since they were last read
@@ -46,6 +47,7 @@ mod device_ids;
 mod device_lists;
 mod devices;
 mod foreign;
+mod foreign_microservice;
 mod gone;
 mod groups;
 mod idempotency;
@@ -96,7 +98,10 @@ pub use devices::{
 };
 pub use foreign::{
     Contents, ForeignSetting, ForeignTables, IotFlowDevice, OtherSystem, ServiceMqttDevice,
-    contents, iotflow_devices, microservice_tables, service_mqtt_devices,
+    contents, iotflow_devices, service_mqtt_devices,
+};
+pub use foreign_microservice::{
+    MicroserviceContents, MicroserviceMessage, MicroserviceWebhook, microservice_contents,
 };
 pub use gone::{Gone, GoneTeam};
 pub use groups::{Group, GroupChange, NewGroup};

@@ -6,7 +6,7 @@ pub(crate) mod brokers;
 mod log;
 mod messages;
 pub(crate) mod metrics;
-mod webhooks;
+pub(crate) mod webhooks;
 
 use axum::Json;
 use axum::extract::{Extension, State};

@@ -43,7 +43,7 @@ use crate::etag::Version;
 use crate::guard::Access::{Open, Scoped, ScopedOrOfTeam};
 use crate::page::{self, Page};
 use crate::problem::{Problem, ProblemKind};
-use crate::routes::Routes;
+use crate::route_list::Routes;
 use crate::time::Moment;
 
 pub(crate) use asking::Asking;

@@ -172,8 +172,8 @@ impl Integrations {
         read.await
     }
 
-    /// Adds an integration, or changes the one of this kind and name. Messages that wait in its queue stay.
-    /// Returns whether it is new.
+    /// Adds an integration, or changes the one of this kind and name. Messages that wait in its
+    /// queue stay. Returns whether it is new.
     ///
     /// # Errors
     /// Its settings are unusable, its name is taken, or the tables cannot be changed. Nothing has
@@ -223,7 +223,7 @@ impl Integrations {
         self.set_entries(entries);
         // One that is not attached in time is in health.
         let _ = tokio::time::timeout(ATTACHED_WITHIN, entry.handle.attached()).await;
-        let integration = &*entry.handle.client_id();
+        let integration = entry.handle.client_id();
         info!(
             integration,
             is_new, "an integration was added or changed by the API"
@@ -305,8 +305,8 @@ impl Integrations {
         }
     }
 
-    /// Starts the integrations of the tables, and gives named connections their subscriptions, once the
-    /// tables can be read. Returns whether all of them could be started.
+    /// Starts the integrations of the tables, and gives named connections their subscriptions, once
+    /// the tables can be read. Returns whether all of them could be started.
     pub async fn start_saved(&self) -> bool {
         let (added, saved) = loop {
             let read = async {

@@ -181,8 +181,8 @@ impl Connection {
         self.lock().is_used = true;
     }
 
-    /// Waits until nobody else changes its subscriptions and where they are saved. Others wait until
-    /// the guard is dropped.
+    /// Waits until nobody else changes its subscriptions and where they are saved. Others wait
+    /// until the guard is dropped.
     pub async fn changing(&self) -> tokio::sync::MutexGuard<'_, ()> {
         self.changing.lock().await
     }

@@ -63,8 +63,8 @@ fn broker<'a>(api: &'a Api, tenant: TenantId, named: Option<&str>) -> Result<Bro
 }
 
 /// Publishes a message at a broker. At another one it is answered when the message waits in the
-/// queue of its connection; with QoS 1 and 2 it is durable there. Returns the name of the message in
-/// this node; none for another broker.
+/// queue of its connection; with QoS 1 and 2 it is durable there. Returns the name of the message
+/// in this node; none for another broker.
 pub(super) async fn publish(
     api: &Api,
     (tenant, principal): (TenantId, &Principal),

@@ -95,6 +95,29 @@ impl Default for Webhook {
 /// Values of headers that become secrets, by name of the secret.
 type NewSecrets = Vec<(String, SecretValue)>;
 
+/// A webhook of the microservice as an integration.
+#[derive(Debug)]
+pub struct MicroserviceIntegration {
+    /// Body of `PUT /api/v1/webhooks/ID`.
+    pub settings: Map<String, Value>,
+    /// Secrets that it uses, by name.
+    pub secrets: Vec<(String, SecretValue)>,
+}
+
+/// What a webhook with this id becomes, which `body` describes as `POST /webhooks` does.
+///
+/// # Errors
+/// It cannot be used; the reason in words.
+pub fn microservice_webhook(id: &str, body: Value) -> Result<MicroserviceIntegration, String> {
+    let body = WebhookBody::deserialize(body).map_err(|error| error.to_string())?;
+    let made = Webhook::default().changed(id, body);
+    let (webhook, secrets) = made.map_err(|problem| problem.detail().to_owned())?;
+    Ok(MicroserviceIntegration {
+        settings: webhook.settings(),
+        secrets,
+    })
+}
+
 impl Webhook {
     /// The webhook with what a request says, and the secrets that this makes.
     fn changed(mut self, id: &str, body: WebhookBody) -> Result<(Self, NewSecrets), Problem> {

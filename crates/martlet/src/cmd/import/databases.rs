@@ -8,7 +8,7 @@ use clap::Args;
 use martlet_registry::{
     Actor, DataType, DatabaseUrl, DeviceRef, DeviceSecret, ForeignSetting, IotFlowDevice, Location,
     NewDevice, Registry, RegistryError, RowOutcome, Scope, Secret, ServiceMqttDevice, Status,
-    iotflow_devices, microservice_tables, service_mqtt_devices, wait,
+    iotflow_devices, service_mqtt_devices, wait,
 };
 
 use super::report::{Outcome, Report};
@@ -28,9 +28,9 @@ pub(super) struct DatabaseOptions {
     url_file: Option<PathBuf>,
     /// Show what would be imported, and import nothing
     #[arg(long)]
-    dry_run: bool,
+    pub(super) dry_run: bool,
     #[command(flatten)]
-    on: NodeAndForm,
+    pub(super) on: NodeAndForm,
 }
 
 /// Which database, and what its devices become.
@@ -50,7 +50,7 @@ impl DatabaseOptions {
     }
 
     /// The database that the options or the environment name.
-    fn location(&self, names: &[&str], usual: Option<&str>) -> anyhow::Result<Location> {
+    pub(super) fn location(&self, names: &[&str], usual: Option<&str>) -> anyhow::Result<Location> {
         if let Some(text) = &self.database {
             if has_password(text) {
                 bail!(
@@ -148,15 +148,6 @@ fn location(text: &str) -> anyhow::Result<Location> {
     let found = path.metadata();
     found.with_context(|| format!("cannot read {}", path.display()))?;
     Ok(path.into())
-}
-
-/// A database of the MQTT microservice.
-pub(super) fn look_at_microservice(options: &DatabaseOptions) -> anyhow::Result<Report> {
-    let location = options.location(&["DB_PATH"], Some("mqtt-messages.db"))?;
-    let found = wait(microservice_tables(&location))?;
-    let mut report = Report::new(location.to_string(), options.dry_run);
-    report.leave(found.left);
-    Ok(report)
 }
 
 /// The devices of IoTFlow.

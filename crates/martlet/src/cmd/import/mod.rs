@@ -2,6 +2,7 @@
 
 mod databases;
 mod files;
+mod microservice;
 mod mosquitto;
 mod report;
 
@@ -36,10 +37,12 @@ enum Action {
     /// passwords in clear are hashed. With --acl-file too, the lines of each user become a role.
     /// Exit code 3: some users were not added; the report says why.
     Mosquitto(MosquittoOptions),
-    /// Look at a database of the MQTT microservice (seed 1): mqtt-messages.db
+    /// Import the webhooks and messages of a database of the MQTT microservice (seed 1):
+    /// mqtt-messages.db
     ///
-    /// There are no devices and no users in it. The report says what it has. Importing webhooks and
-    /// messages is planned.
+    /// Messages go into the message log, with their ids; the last 100,000 of them. Webhooks are
+    /// added to the running node, with their ids. What was imported before is left as it is. Exit
+    /// code 3: some webhooks were not imported; the report says why.
     Seed1(DatabaseOptions),
     /// Import the devices of a database of IoTFlow (seed 3), with their numbers, keys and
     /// configuration
@@ -66,7 +69,7 @@ pub(crate) fn run(command: &ImportCommand) -> ExitCode {
             Some(file) => (files::import(file, options), options.json),
             None => return mosquitto::run(options),
         },
-        Action::Seed1(options) => (databases::look_at_microservice(options), options.json()),
+        Action::Seed1(options) => (microservice::import(options), options.json()),
         Action::Seed3(options) => (databases::import_iotflow(options), options.json()),
         Action::Seed4(options) => (databases::import_service_mqtt(options), options.json()),
     };

@@ -1,4 +1,5 @@
-//! `WEBHOOK_ENABLED`, `WEBHOOK_URL` and so on of the MQTT microservice: a webhook for every message.
+//! `WEBHOOK_ENABLED`, `WEBHOOK_URL` and so on of the MQTT microservice: a webhook for every
+//! message.
 
 use super::{Names, unusable};
 use crate::config::load::{ConfigError, ListenerTable, SinkTable, Sourced};

@@ -1,0 +1,45 @@
+//! The document that describes the routes, for readers.
+
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+
+use crate::api::Api;
+use crate::problem::Problem;
+use crate::routes;
+
+/// This document
+///
+/// OpenAPI 3.1, made from the routes that this node has.
+#[utoipa::path(get, path = "/api/v1/openapi.json", tag = "documentation",
+    responses(
+        (status = 200, description = "The document", body = serde_json::Value,
+            headers(("ETag" = String, description = "Its version"))),
+        (status = 304, description = "`If-None-Match` has its version")))]
+pub(crate) async fn show(State(api): State<Api>, headers: HeaderMap) -> Response {
+    if api.document.get().is_none() {
+        let of = api.clone();
+        // It takes too long for a thread that serves others too.
+        let made = tokio::task::spawn_blocking(move || {
+            of.document.get_or_init(|| routes::document(&of));
+        });
+        if let Err(error) = made.await {
+            return Problem::unavailable(error.to_string()).into_response();
+        }
+    }
+    let Some(document) = api.document.get() else {
+        let detail = "the document is not made yet".to_owned();
+        return Problem::unavailable(detail).into_response();
+    };
+    let json = HeaderValue::from_static("application/json");
+    let cached = HeaderValue::from_static("no-cache");
+    let text = document.text.clone();
+    let answer = (
+        [
+            (header::CONTENT_TYPE, json),
+            (header::CACHE_CONTROL, cached),
+        ],
+        text,
+    );
+    document.version.unless_known(&headers, answer)
+}

@@ -1,0 +1,87 @@
+//! The list of routes while it is made: each is added together with its access rule.
+
+use axum::Router;
+use axum::routing::MethodRouter;
+use utoipa::OpenApi as _;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
+
+use crate::api::Api;
+use crate::guard::{Access, Audited, guarded};
+use crate::openapi;
+
+/// Routes are added together with their access rule, or not at all.
+pub(crate) struct Routes {
+    api: Api,
+    form: Form,
+}
+
+/// What routes become: of each its handlers or its description, never all of both.
+pub(crate) enum Form {
+    Router(Router<Api>),
+    Document(Box<OpenApi>),
+}
+
+impl Routes {
+    pub(crate) fn new(api: &Api, form: Form) -> Self {
+        Self {
+            api: api.clone(),
+            form,
+        }
+    }
+
+    pub(crate) fn router(self) -> Router<Api> {
+        match self.form {
+            Form::Router(router) => router,
+            Form::Document(_) => Router::new(),
+        }
+    }
+
+    pub(crate) fn document(self) -> OpenApi {
+        match self.form {
+            Form::Router(_) => openapi::Base::openapi(),
+            Form::Document(document) => *document,
+        }
+    }
+
+    pub(crate) fn add(self, access: Access, route: UtoipaMethodRouter<Api>) -> Self {
+        self.add_audited(access, Audited::Here, route)
+    }
+
+    /// The same, for frequent requests: the answer does not wait until the audit log is written.
+    pub(crate) fn add_busy(self, access: Access, route: UtoipaMethodRouter<Api>) -> Self {
+        self.add_audited(access, Audited::Soon, route)
+    }
+
+    /// The same, where the tables write down what is changed in them.
+    pub(crate) fn add_of_tables(self, access: Access, route: UtoipaMethodRouter<Api>) -> Self {
+        self.add_audited(access, Audited::InTables, route)
+    }
+
+    fn add_audited(
+        mut self,
+        access: Access,
+        audited: Audited,
+        route: UtoipaMethodRouter<Api>,
+    ) -> Self {
+        let (schemas, mut paths, methods) = route;
+        self.form = match self.form {
+            Form::Router(mut router) => {
+                let methods = guarded(&self.api, access, audited, methods);
+                for path in paths.paths.keys() {
+                    router = router.route(path, methods.clone());
+                }
+                Form::Router(router)
+            }
+            Form::Document(document) => {
+                for (path, item) in &mut paths.paths {
+                    openapi::declare(path, item, access);
+                }
+                let all = OpenApiRouter::<Api>::with_openapi(*document);
+                let all = all.routes((schemas, paths, MethodRouter::new()));
+                Form::Document(Box::new(all.into_openapi()))
+            }
+        };
+        self
+    }
+}
