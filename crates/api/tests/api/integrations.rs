@@ -7,8 +7,8 @@ use axum::body::Body;
 use axum::http::StatusCode;
 use martlet_broker::TenantId;
 use martlet_control::integrations::{
-    AllowedNetworks, BridgeMaker, ConfiguredSink, DeadLettersKept, IntegrationSettings,
-    Integrations, KINDS, Settings, Surroundings, Table, TableValue, Unusable,
+    AddedKind, AllowedNetworks, ConfiguredSink, DeadLettersKept, IntegrationMaker,
+    IntegrationSettings, Integrations, KINDS, Settings, Surroundings, Table, TableValue, Unusable,
 };
 use martlet_control::principal::{Principal, PrincipalKind, Scopes};
 use martlet_control::secrets::SecretStore;
@@ -47,11 +47,12 @@ fn letter(name: &str, message_id: u64, tenant: u32) -> DeadLetterRow {
 }
 
 /// Makes no bridge.
-struct NoBridges;
+struct NoneMade;
 
-impl BridgeMaker for NoBridges {
+impl IntegrationMaker for NoneMade {
     fn make(
         &self,
+        _: AddedKind,
         _: &str,
         _: &str,
         _: &serde_json::Map<String, Value>,
@@ -59,7 +60,7 @@ impl BridgeMaker for NoBridges {
     ) -> Result<ConfiguredSink, Unusable> {
         Err(Unusable {
             key: Some("url".to_owned()),
-            why: "no bridge is made in this test".to_owned(),
+            why: "none is made in this test".to_owned(),
         })
     }
 }
@@ -95,7 +96,7 @@ async fn node(place: &Place, letters: Vec<DeadLetterRow>) -> Node {
         node: "n1".to_owned(),
         dead_letters: KEPT,
         secrets,
-        maker: Arc::new(NoBridges),
+        maker: Arc::new(NoneMade),
     };
     let all = Integrations::start(&node.control, &tables, sinks, settings);
     node.control.set_integrations(Arc::new(all));

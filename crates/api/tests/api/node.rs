@@ -365,7 +365,7 @@ impl Node {
             Some(tables) => Arc::new(Arc::clone(tables)),
             None => directory.clone(),
         };
-        let api = Api::new(Arc::clone(&control), asked, tables, settings).unwrap();
+        let api = Api::new(Arc::clone(&control), asked, tables, None, settings).unwrap();
         Self {
             routes: router(api.clone()),
             api,

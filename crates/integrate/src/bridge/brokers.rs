@@ -15,8 +15,7 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// The broker at these addresses. `is_connection` says whether the bridge is a named
-    /// connection.
+    /// The broker at these addresses. `is_connection`: the bridge to it is a named connection.
     pub(super) fn new(addresses: &[Address], is_connection: bool) -> Self {
         let addresses = addresses.iter();
         let addresses = addresses.map(|one| (one.host.to_ascii_lowercase().into(), one.port));
