@@ -71,7 +71,7 @@ pub struct MicroserviceContents {
     pub messages_there: i64,
 }
 
-/// The webhooks and the last messages of a database of the MQTT microservice, this number of them at
+/// The webhooks of a database of the MQTT microservice, and its last messages: `messages_max` at
 /// most.
 ///
 /// # Errors
