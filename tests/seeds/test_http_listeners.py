@@ -85,7 +85,7 @@ def test_the_system_that_is_named_first_has_a_path_of_several(tmp_path):
     with node_with(tmp_path, *tables, http=False):
         for port in ports:
             url = f"http://127.0.0.1:{port}"
-            assert json.loads(get(f"{url}/status")[2])["brokers"] and get(f"{url}/logs")[1] == "text/plain"
+            assert json.loads(get(f"{url}/status")[2])["status"] == "no_clients" and get(f"{url}/logs")[1] == "text/plain"
             assert "clients_connected" in get(f"{url}/")[2]
             assert get(f"{url}/", "-H", "Accept: text/html")[0] == 307
 
