@@ -18,7 +18,7 @@ from programs import need
 from test_sinks import until
 from test_webhooks import SIGNING_KEY, configured, state
 
-DOCUMENT = pathlib.Path(__file__).parents[2] / "docs" / "integrations.md"
+DOCUMENT = pathlib.Path(__file__).parents[2] / "docs" / "webhooks.md"
 
 
 class Requests:

@@ -181,16 +181,16 @@ impl Node {
         self.run_for(client);
     }
 
-    /// Attaches a durable part that takes all messages, as an integration does: it keeps QoS 0, and
-    /// settles a batch of messages at once.
-    pub(crate) fn attach_part(&mut self) {
+    /// Attaches a durable part that takes what this Topic Filter matches, as an integration does: it
+    /// keeps QoS 0, and settles a batch of messages at once.
+    pub(crate) fn attach_part(&mut self, filter: &str) {
         let spec = PartSpec {
             id: PART,
             tenant: TenantId::default(),
             client_id: lane_name("$integration/test/all", 0).into(),
             identity: None,
             subscriptions: vec![PartSubscription {
-                filter: "#".into(),
+                filter: filter.into(),
                 identifier: 0,
                 retain_handling: RetainHandling::DoNotSend,
             }],

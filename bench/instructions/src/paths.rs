@@ -96,6 +96,12 @@ pub(crate) const PATHS: &[Path] = &[
     }),
     path("fan-out", "1 to 100, QoS 0, a delivery", fan_out).none(),
     path("share", "share group of 10, QoS 1", share).none(),
+    path(
+        "qos0-idle-part",
+        "1 to 1, QoS 0, beside an integration that takes no message",
+        idle_part,
+    )
+    .none(),
     path("part-qos0", "a part takes it and keeps it, QoS 0", || {
         part(QoS::AtMostOnce)
     }),
@@ -209,11 +215,22 @@ fn send(node: &mut Node, publisher: ClientIndex, topic: &str, qos: QoS, batch: u
     node.run();
 }
 
+/// As `qos0`, beside a part that takes none of the messages.
+fn idle_part() -> Measured {
+    let mut node = Node::new();
+    let publisher = node.connect("publisher", false);
+    let subscriber = node.connect("subscriber", false);
+    node.subscribe(subscriber, TOPIC, QoS::AtMostOnce);
+    node.attach_part("never/published");
+    let qos = QoS::AtMostOnce;
+    rounds(node, |node, _| send(node, publisher, TOPIC, qos, BATCH))
+}
+
 /// A part takes all messages; nobody else does.
 fn part(qos: QoS) -> Measured {
     let mut node = Node::new();
     let publisher = node.connect("publisher", false);
-    node.attach_part();
+    node.attach_part("#");
     rounds(node, |node, _| send(node, publisher, TOPIC, qos, BATCH))
 }
 

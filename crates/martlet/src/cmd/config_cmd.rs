@@ -266,7 +266,7 @@ and options of other systems add one each: `HTTP_SERVER_PORT` and `--http-addr`,
 
 const BRIDGES_HEAD: &str = "\
 One table per bridge to another broker, in the file alone; see
-[integrations.md](integrations.md#bridges). Changes apply at the next start.\n
+[bridges.md](bridges.md). Changes apply at the next start.\n
 | Key | Takes | What it means |
 |---|---|---|
 ";

@@ -170,7 +170,7 @@ pub(crate) const NAMES: &[(&str, &str)] = &[
     (
         "WEBHOOK_ENABLED",
         "`true`: the webhook `webhook/microservice` gets every message, QoS 0 too, in the form of the \
-         microservice, see [webhooks](integrations.md#formats). Needs no \
+         microservice, see [webhooks](webhooks.md#formats). Needs no \
          `integrations.allow_private` for loopback and private addresses, which the start reports.",
     ),
     ("WEBHOOK_URL", "Where its requests go."),
@@ -194,7 +194,7 @@ pub(crate) const NAMES: &[(&str, &str)] = &[
     (
         "NATS_URL",
         "The sink `nats/service-mqtt` forwards every message of all tenants, QoS 0 too, to \
-         `raw.<username>` there, see [NATS](integrations.md#nats). Needs no \
+         `raw.<username>` there, see [NATS](nats.md). Needs no \
          `integrations.allow_private` for loopback and private addresses, which the start reports.",
     ),
     (
