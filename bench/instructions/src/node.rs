@@ -181,8 +181,8 @@ impl Node {
         self.run_for(client);
     }
 
-    /// Attaches a durable part that takes what this Topic Filter matches, as an integration does: it
-    /// keeps QoS 0, and settles a batch of messages at once.
+    /// Attaches a durable part that takes what this Topic Filter matches, as an integration does:
+    /// it keeps QoS 0, and settles a batch of messages at once.
     pub(crate) fn attach_part(&mut self, filter: &str) {
         let spec = PartSpec {
             id: PART,
