@@ -333,6 +333,24 @@ def test_webhooks_are_added_changed_and_removed_while_the_node_runs(tmp_path, re
         assert "known-token-1" not in node.log()
 
 
+def test_a_password_in_a_url_is_not_shown_and_stays(tmp_path, receiver):
+    settings = ["integrations.allow_private=127.0.0.0/8"]
+    with martlet_process.Node(http=True, data_dir=tmp_path / "data", settings=settings) as node:
+        url = receiver.url.replace("http://", "http://user:known-password-3@")
+        webhook = asked(node, "POST", "/webhooks", {"url": url, "topic_filter": "hook/#"})[2]["webhook"]
+        path = f"/webhooks/{webhook['id']}"
+        for told in (webhook, asked(node, "GET", "/webhooks"), asked(node, "GET", f"/api/v1{path}")):
+            assert "known-password-3" not in json.dumps(told)
+        # What was shown is written back.
+        assert asked(node, "PUT", path, {**webhook, "timeout": 20})[0] == 200
+        with Client(node, "pump") as client:
+            client.publish("hook/1", "x", 1)
+        until(lambda: payloads(receiver) == ["x"], node.log)
+        assert receiver.seen[0][1]["authorization"].startswith("Basic ")
+        many = {"url": url, "topic_filter": "a", "headers": {f"X-{n}": "v" for n in range(51)}}
+        assert asked(node, "POST", "/webhooks", many)[0] == 400
+
+
 def test_a_webhook_retries_with_its_pause_and_gives_up(tmp_path, receiver):
     receiver.answer = lambda body: 500 if body["payload"] == "bad" else 204
     settings = ["integrations.allow_private=127.0.0.0/8"]

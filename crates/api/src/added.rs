@@ -4,6 +4,7 @@
 use axum::Json;
 use axum::http::StatusCode;
 use martlet_control::integrations::{AddedChange, AddedError, AddedKind, AddedSeen};
+use martlet_control::text::masked_target;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
@@ -61,10 +62,26 @@ impl From<AddedSeen> for AddedView {
             created_at: added.as_ref().and_then(|one| moment(one.created_ms)),
             changed_at: added.as_ref().and_then(|one| moment(one.changed_ms)),
             changed_by: added.as_ref().map(|one| one.changed_by.clone()),
-            settings: added.and_then(|one| serde_json::from_str(&one.settings).ok()),
+            settings: added.and_then(|one| shown(&one.settings)),
         }
     }
 }
+
+/// Settings to be shown: a URL is without what is secret in it, and notes of the node's own routes
+/// are left out.
+fn shown(settings: &str) -> Option<Value> {
+    let mut settings: Map<String, Value> = serde_json::from_str(settings).ok()?;
+    if let Some(Value::String(url)) = settings.get_mut("url") {
+        *url = masked_target(url);
+    }
+    if let Some(Value::Object(notes)) = settings.get_mut("notes") {
+        notes.remove(NOTE);
+    }
+    Some(Value::Object(settings))
+}
+
+/// Member of the notes in which the microservice's routes keep what they need.
+pub(crate) const NOTE: &str = "microservice";
 
 impl From<AddedError> for Problem {
     fn from(error: AddedError) -> Self {

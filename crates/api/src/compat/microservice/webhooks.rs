@@ -11,10 +11,11 @@ use axum::http::StatusCode;
 use axum::routing::{delete, get, post, put};
 use martlet_control::integrations::{AddedChange, AddedError, AddedKind, AddedSeen, SecretValue};
 use martlet_control::principal::Scope;
+use martlet_control::text::masked_target;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::added::{owner, seen};
+use crate::added::{NOTE, owner, seen};
 use crate::api::Api;
 use crate::compat::CompatRoutes;
 use crate::compat::body::CompatBody;
@@ -33,6 +34,10 @@ const LIMIT_DEFAULT: usize = 100;
 const SECS_MAX: u64 = 300;
 /// Most attempts after the first one.
 const RETRIES_MAX: u32 = 1_000;
+/// Bytes of a name and of a URL, and headers, at most.
+const NAME_MAX: usize = 256;
+const URL_MAX: usize = 8_192;
+const HEADERS_MAX: usize = 50;
 /// What stands in answers for a value of a header, and in a change for the value that it has.
 const HIDDEN: &str = "***";
 
@@ -127,7 +132,9 @@ impl Webhook {
             }
         };
         set(&mut self.name, body.name);
-        set(&mut self.url, body.url);
+        // What answers show in place of the URL that it has.
+        let shown = masked_target(&self.url);
+        set(&mut self.url, body.url.filter(|url| *url != shown));
         set(&mut self.topic_filter, body.topic_filter);
         set(
             &mut self.method,
@@ -144,6 +151,7 @@ impl Webhook {
         if self.topic_filter.is_empty() {
             return Err(Problem::bad_request("Topic filter is required"));
         }
+        self.check_sizes(body.headers.as_ref().map_or(0, BTreeMap::len))?;
         if !["POST", "PUT", "PATCH"].contains(&&*self.method) {
             let why = format!(
                 "the method is {:?}, expected POST, PUT or PATCH",
@@ -187,6 +195,22 @@ impl Webhook {
         Ok((self, made))
     }
 
+    /// Whether its texts and this number of headers are small enough.
+    fn check_sizes(&self, headers: usize) -> Result<(), Problem> {
+        for (what, has, most) in [
+            ("the name", self.name.len(), NAME_MAX),
+            ("the URL", self.url.len(), URL_MAX),
+        ] {
+            if has > most {
+                return Err(invalid(&format!("{what} has more than {most} bytes")));
+            }
+        }
+        match headers > HEADERS_MAX {
+            true => Err(invalid(&format!("it has more than {HEADERS_MAX} headers"))),
+            false => Ok(()),
+        }
+    }
+
     /// The settings of its integration.
     fn settings(&self) -> Map<String, Value> {
         let headers = self.headers.iter();
@@ -220,9 +244,6 @@ impl Webhook {
     }
 }
 
-/// Where the notes of an integration have the webhook.
-const NOTE: &str = "microservice";
-
 fn view(seen: &AddedSeen, webhook: &Webhook) -> Value {
     let added = seen.added.as_ref();
     let names = webhook.headers.keys();
@@ -230,7 +251,7 @@ fn view(seen: &AddedSeen, webhook: &Webhook) -> Value {
     json!({
         "id": seen.name,
         "name": webhook.name,
-        "url": webhook.url,
+        "url": masked_target(&webhook.url),
         "method": webhook.method,
         "topic_filter": webhook.topic_filter,
         "enabled": webhook.enabled,
