@@ -250,6 +250,14 @@ def test_events_of_clients_are_sent_as_messages(start_node, tmp_path, receiver):
     assert event["user_name"] == "ada" and event["at"].endswith("Z")
 
 
+def test_no_client_may_tell_of_events(start_node, tmp_path, receiver):
+    node = start_node(**configured(tmp_path, receiver.url, filters=["$events/#", "plant/#"]))
+    with Client(node, "pump-1") as client:
+        assert not client.acknowledged("$events/connected")
+        client.publish("plant/1", "last")
+    until(lambda: [body["topic"] for body in receiver.bodies()] == ["plant/1"], node.log)
+
+
 def test_kinds_of_events_that_cannot_be_published_are_named(tmp_path):
     done = martlet_process.run("config", "check", "--set", "events.publish=connected,published")
     assert done.returncode != 0 and "events.publish" in done.stderr and "published" in done.stderr

@@ -161,8 +161,8 @@ pub use part::{
     PartSpec, PartSubscription, PartTerms, Receipt, ReceiptOutcome, Settlement,
 };
 pub use permission::{
-    Actions, CredentialMark, Identity, Names, Proof, Realm, Rule, RuleBook, Rules, RulesError,
-    TO_BRIDGES, Verdict, Voucher, may_publish,
+    Actions, CredentialMark, EVENTS, Identity, Names, Proof, Realm, Rule, RuleBook, Rules,
+    RulesError, TO_BRIDGES, Verdict, Voucher, may_publish,
 };
 pub use place_table::PlaceTable;
 pub use record::{

@@ -15,7 +15,7 @@ pub use identity::{CredentialMark, Identity, Names, Proof, Voucher};
 pub use rules::{Rule, Rules, RulesError, Verdict};
 
 pub(crate) use own::node_may_publish;
-pub use own::{TO_BRIDGES, may_publish};
+pub use own::{EVENTS, TO_BRIDGES, may_publish};
 
 /// What a client wants to do, as a set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -2,7 +2,7 @@
 
 /// First levels of topics that are the node's own. Others that begin with `$` are left to clients,
 /// as other brokers do: firmware written for cloud services publishes to `$aws/…` and the like.
-const OWN: [&str; 3] = ["$SYS", "$share", "$CONTROL"];
+const OWN: [&str; 4] = ["$SYS", "$share", "$CONTROL", "$events"];
 
 /// Whether any client may publish to this Topic Name (MQTT 5 section 4.7.2).
 pub fn may_publish(topic: &str) -> bool {
@@ -17,10 +17,14 @@ pub fn may_publish(topic: &str) -> bool {
 /// itself publishes there: else every client could send messages to other brokers.
 pub const TO_BRIDGES: &str = "$CONTROL/bridge/";
 
+/// Topics below this carry events of clients. Only the node itself publishes there: else every
+/// client could tell integrations of events that did not happen.
+pub const EVENTS: &str = "$events/";
+
 /// Whether the node may publish to this Topic Name for those who operate it. What callers of the
 /// API name themselves is checked by [`may_publish`] before.
 pub(crate) fn node_may_publish(topic: &str) -> bool {
-    may_publish(topic) || topic.starts_with(TO_BRIDGES)
+    may_publish(topic) || topic.starts_with(TO_BRIDGES) || topic.starts_with(EVENTS)
 }
 
 /// `$SYS/broker/connection/NAME/state`: there bridges publish whether they are connected, as those
@@ -47,6 +51,7 @@ mod tests {
             "$SYS/broker/connection/a/b/state",
             "$SYS/broker/connection/state",
             "$CONTROL/a",
+            "$events/connected",
         ] {
             assert!(!may_publish(closed), "{closed}");
         }
@@ -56,6 +61,7 @@ mod tests {
     fn only_the_node_publishes_to_its_bridges() {
         assert!(!may_publish("$CONTROL/bridge/up/m/a"));
         assert!(node_may_publish("$CONTROL/bridge/up/m/a"));
+        assert!(node_may_publish("$events/connected"));
         assert!(!node_may_publish("$CONTROL/a"));
     }
 }

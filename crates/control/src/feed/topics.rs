@@ -5,15 +5,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use martlet_broker::{Command, EventKind, NewMessage, ShardId, TenantId};
+use martlet_broker::{Command, EVENTS, EventKind, NewMessage, ShardId, TenantId};
 use martlet_codec::QoS;
 use tracing::warn;
 
 use super::{Entry, Filter, From, Kinds};
 use crate::control::Control;
 
-/// What the topics begin with.
-const TOPICS: &str = "$events/";
 /// As events show who publishes.
 const PUBLISHER: &str = "$events";
 /// How long a batch of messages may take.
@@ -126,7 +124,7 @@ fn message(entry: &Entry<'_>, run: &str) -> Option<(TenantId, NewMessage)> {
     let shown = entry.shown(run, 0).ok()?;
     let payload = serde_json::to_vec(&shown).ok()?;
     let message = NewMessage {
-        topic: format!("{TOPICS}{}", entry.kind.name()).into(),
+        topic: format!("{EVENTS}{}", entry.kind.name()).into(),
         payload: payload.into(),
         qos: QoS::AtLeastOnce,
         retain: false,
