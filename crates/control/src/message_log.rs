@@ -3,7 +3,7 @@
 //! integration takes.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use martlet_integrate::{ALL_TENANTS, ConfiguredSink, Outcome, Settings, Sink, SinkMessage};
@@ -16,8 +16,10 @@ use crate::wall_clock::now_ms;
 /// Kind and name of the integration.
 const KIND: &str = "log";
 const NAME: &str = "messages";
-/// Time between two looks for what is beyond what is kept.
+/// Time between two looks for what is beyond what is kept, if messages were stored meanwhile.
 const TRIM_EVERY: Duration = Duration::from_secs(10);
+/// The same, if none were: some may have become too old. A number of the former times.
+const TRIM_EACH: u32 = 360;
 
 /// The log.
 #[derive(Clone, Debug)]
@@ -27,6 +29,8 @@ pub struct MessageLog {
     kept: MessagesKept,
     /// Number of the last message that has none in this node.
     last: Arc<AtomicU64>,
+    /// Messages were stored since what is beyond what is kept was looked for.
+    has_grown: Arc<AtomicBool>,
 }
 
 impl MessageLog {
@@ -37,6 +41,7 @@ impl MessageLog {
             node: node.into(),
             kept,
             last: Arc::default(),
+            has_grown: Arc::new(AtomicBool::new(true)),
         }
     }
 
@@ -65,7 +70,9 @@ impl MessageLog {
         let put = self
             .tables
             .note(move |registry| Box::pin(async move { registry.log_messages(&messages).await }));
-        put.await.map(|_| ())
+        put.await?;
+        self.has_grown.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Messages of a tenant, the newest one first.
@@ -145,11 +152,13 @@ impl MessageLog {
     pub async fn keep(self) {
         let mut ticks = tokio::time::interval(TRIM_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
+        for number in (0..TRIM_EACH).cycle() {
             ticks.tick().await;
-            if !self.tables.are_there() {
+            let has_grown = self.has_grown.load(Ordering::Relaxed);
+            if !self.tables.are_there() || (number > 0 && !has_grown) {
                 continue;
             }
+            self.has_grown.store(false, Ordering::Relaxed);
             if let Err(error) = self.trim().await {
                 warn!(%error, "old messages of the message log are not dropped");
             }
