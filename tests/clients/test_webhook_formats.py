@@ -133,8 +133,11 @@ def test_without_an_order_messages_of_one_publisher_are_sent_at_once(start_node,
     node = start_node(**configured(tmp_path, receiver.url, order="none", in_flight=4))
     with Client(node, "pump-1") as client:
         client.publish("plant/1", "first")
+        # Alone in its call: the others are all in the next one.
+        until(lambda: receiver.under_way == 1, node.log)
         for number in range(8):
             client.publish("plant/1", str(number))
+        until(lambda: state(node)["lag"] == 9, lambda: state(node))
         release.set()
     # Each other answer waits for three others: nothing would come if they were sent one after the other.
     until(lambda: len(receiver.bodies()) == 9, node.log)
