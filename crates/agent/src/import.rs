@@ -2,7 +2,7 @@
 //!
 //! Responsible for which rows were imported before. A row is known by a digest of all that it has,
 //! so a copy of the file, or the file after further rows were written to it, brings only what is
-//! new. Who reads the file is the caller.
+//! new. The caller reads the file.
 
 use std::collections::BTreeSet;
 
@@ -32,7 +32,7 @@ pub struct ImportedRow {
     pub time: String,
 }
 
-/// What became of the rows.
+/// Result of an import.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Imported {
     /// Added to the queue.

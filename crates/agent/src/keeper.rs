@@ -1,7 +1,8 @@
 //! Takes what comes in, puts it into the queue, and commits.
 //!
 //! Responsible for when a line counts as taken: once it is synced. Lines that come together share a
-//! sync. While the disk fails or is full nothing is taken, so that whoever writes to a pipe waits.
+//! sync. While the disk fails or is full, nothing is taken, and programs that write to the pipe
+//! wait.
 
 use std::time::Duration;
 
@@ -33,7 +34,7 @@ const SCAN_INTERVAL: Duration = Duration::from_secs(1);
 const REPORT_INTERVAL: Duration = Duration::from_secs(300);
 /// Pause between slices of housekeeping.
 const TIDY_DELAY: Duration = Duration::from_millis(20);
-/// How long nothing comes before the store is told to rest.
+/// Time without input after which the store gives back space.
 const REST_DELAY: Duration = Duration::from_secs(5);
 
 /// A stream, cut into lines.
@@ -321,7 +322,7 @@ impl<'a> Keeper<'a> {
 
     fn rest(&mut self) {
         self.rest_at = None;
-        // What fails here fails again, and is told, at the next commit.
+        // The next commit reports the error if it is still there.
         let _ = self.shared.queue.borrow_mut().rest();
         self.tidy_at = Some(Instant::now());
     }

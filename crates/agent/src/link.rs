@@ -29,7 +29,7 @@ const IN_FLIGHT_MAX: usize = 100;
 const IN_FLIGHT_BYTES_MAX: u64 = 1 << 20;
 /// How long connecting may take, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
-/// A connection that lived so long was a good one: the next attempt is made soon.
+/// A connection that lasts this long counts as good: after it the agent connects again soon.
 const GOOD_CONNECTION: Duration = Duration::from_secs(10);
 /// How long the agent waits for acknowledgements when it stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);

@@ -9,8 +9,8 @@ pub(crate) struct Names {
 }
 
 impl Names {
-    /// The topic with all names replaced; `file` is the name of a file, of which the ending is left
-    /// out. A letter that a level cannot have becomes `_`.
+    /// The topic with all names replaced; `file` is the name of a file; its ending is left
+    /// out. A character that a level cannot have becomes `_`.
     pub(crate) fn topic(&self, template: &str, file: &str) -> String {
         let stem = match file.rfind('.') {
             Some(dot) if dot > 0 => &file[..dot],

@@ -1,6 +1,6 @@
-//! What an answer shows once: a secret that was made up. Its type decides what becomes of it: it is
-//! written in no log, and only [`JsonWithSecrets`] can send it, with a second form of the answer
-//! that has `null` instead. That form is what is kept for a request that comes again.
+//! Generated secrets, which an answer shows once. They are not logged, and only [`JsonWithSecrets`]
+//! sends them. It also makes a second form of the answer, with `null` in place of each secret. The
+//! node keeps that form for repeated requests.
 
 use std::cell::Cell;
 use std::fmt;

@@ -337,7 +337,7 @@ impl Tracked {
             self.skipped_to = None;
             self.has_partial = false;
         }
-        // What is there was written: whoever appends leaves it alone.
+        // A program that appends to the file does not change these bytes.
         self.position.head = (count as u16, crc32c::crc32c(&bytes[..count]));
         Ok(!is_same)
     }

@@ -173,7 +173,7 @@ impl Memory {
         forgotten == most
     }
 
-    /// Who holds most gives back first: of that tenant the topic that is longest silent.
+    /// The tenant that holds most loses the topic whose last message is oldest.
     fn make_room(&mut self) {
         while self.bytes > self.limits.bytes {
             let most = self.tenants.values_mut().max_by_key(|tenant| tenant.bytes);
@@ -266,7 +266,7 @@ impl Tenant {
         self.bytes = self.bytes - before + topic.bytes;
     }
 
-    /// Drops the topic that is longest silent, and says how many bytes that frees.
+    /// Drops the topic whose last message is oldest. Returns the bytes that this frees.
     fn drop_first(&mut self) -> Option<usize> {
         let (_, name) = self.by_last.pop_first()?;
         let freed = self.topics.remove(&name)?.bytes;

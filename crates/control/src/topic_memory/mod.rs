@@ -1,5 +1,5 @@
-//! What was published last on the topics that the configuration names: for each topic its last
-//! payloads, its rate and its last publisher.
+//! The topic memory: for each topic that the configuration names, its last payloads, its rate and
+//! its last publisher.
 //!
 //! * `memory`: what is remembered, and what makes room; no clock, no thread
 //! * `metrics`: what `/metrics` says of it
