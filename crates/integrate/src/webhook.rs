@@ -18,7 +18,7 @@ use crate::sink::{Outcome, Sink, SinkMessage};
 use request::Target;
 
 pub use format::Format;
-pub use settings::KIND;
+pub use settings::{KIND, METHODS};
 
 /// Settings of a webhook.
 #[derive(Clone, Debug)]

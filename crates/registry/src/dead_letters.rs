@@ -7,7 +7,7 @@ use sqlx::Row as _;
 use sqlx::any::AnyRow;
 
 use crate::database::Work;
-use crate::sql::{Fault, Sql, clean};
+use crate::sql::{Fault, Sql, clean, signed, unsigned};
 use crate::{Actor, Registry, RegistryError};
 
 /// Letters that one statement names, at most.
@@ -495,13 +495,4 @@ fn bytes_of(row: &AnyRow, column: &str, place: &str) -> Result<Vec<u8>, Fault> {
         what: format!("the {column} of a dead letter are no base64"),
     };
     Ok(STANDARD.decode(text).map_err(damaged)?)
-}
-
-/// As the tables have numbers.
-fn unsigned(number: i64) -> u64 {
-    u64::try_from(number).unwrap_or(0)
-}
-
-fn signed(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }

@@ -7,7 +7,7 @@ use sqlx::Row as _;
 use sqlx::any::AnyRow;
 
 use crate::database::Work;
-use crate::sql::{Fault, Sql, clean};
+use crate::sql::{Fault, Sql, clean, signed, unsigned};
 use crate::{Actor, Registry, RegistryError};
 
 /// What a message counts for beside its topic and payload, bytes.
@@ -305,13 +305,4 @@ fn read_row(row: &AnyRow, place: &str) -> Result<LoggedMessage, Fault> {
         received_ms: number("received_ms")?,
         confirmed: number("confirmed")? != 0,
     })
-}
-
-/// As the tables have numbers.
-fn unsigned(number: i64) -> u64 {
-    u64::try_from(number).unwrap_or(0)
-}
-
-fn signed(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }

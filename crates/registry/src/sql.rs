@@ -36,6 +36,16 @@ pub(crate) fn clean(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }
 
+/// A number as the tables have it. One that is too large is the largest.
+pub(crate) fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// A number of the tables. One below 0 is 0.
+pub(crate) fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}
+
 /// A statement that grows; nothing from outside stands in its text.
 pub(crate) struct Sql {
     text: String,

@@ -27,6 +27,9 @@ use crate::problem::{Problem, ProblemKind};
 use crate::publish::{self, MessageBody};
 use crate::tenant::InTenant;
 
+/// Items of a list unless the caller says otherwise.
+const LIMIT_DEFAULT: u32 = 100;
+
 /// Whether a path is one of these routes.
 pub(super) fn has(path: &str) -> bool {
     let is_below = |parent: &str| {
@@ -135,8 +138,8 @@ async fn publish(
     let caller = (tenant, &principal);
     let (about, id) = brokers::publish(&api, caller, body.broker.as_deref(), message).await?;
     messages::log(&api, tenant, id.as_deref(), logged).await?;
-    let done = json!({ "status": "success", "message": "Message published successfully" });
-    Ok((about, Json(done)))
+    let done = done("Message published successfully".to_owned());
+    Ok((about, done))
 }
 
 async fn broker_status(State(api): State<Api>) -> Result<Json<Value>, Problem> {
@@ -150,4 +153,23 @@ async fn broker_status(State(api): State<Api>) -> Result<Json<Value>, Problem> {
             "clients": counters.connections,
         },
     })))
+}
+
+/// `limit` of a list, as the microservice reads it.
+///
+/// # Errors
+/// It is no whole number from 1 on.
+fn limit(text: Option<&str>) -> Result<u32, Problem> {
+    match text {
+        None | Some("") => Ok(LIMIT_DEFAULT),
+        Some(text) => match text.parse() {
+            Ok(limit @ 1..) => Ok(limit),
+            _ => Err(Problem::bad_request("Invalid limit parameter")),
+        },
+    }
+}
+
+/// The answer to what was done.
+fn done(message: String) -> Json<Value> {
+    Json(json!({ "status": "success", "message": message }))
 }

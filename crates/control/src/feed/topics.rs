@@ -3,9 +3,8 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
-use martlet_broker::{Command, EVENTS, EventKind, NewMessage, ShardId, TenantId};
+use martlet_broker::{EVENTS, EventKind, NewMessage, TenantId};
 use martlet_codec::QoS;
 use tracing::warn;
 
@@ -14,8 +13,6 @@ use crate::control::Control;
 
 /// As events show who publishes.
 const PUBLISHER: &str = "$events";
-/// How long a batch of messages may take.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// Messages of one command.
 const MESSAGES: usize = 128;
 
@@ -106,14 +103,9 @@ async fn publish(control: &Control, some: &[(TenantId, NewMessage)]) {
     let tenant = some
         .first()
         .map_or(TenantId::default(), |(tenant, _)| *tenant);
-    let messages: Arc<[NewMessage]> = some.iter().map(|(_, message)| message.clone()).collect();
-    let command = |request| Command::Publish {
-        request,
-        tenant,
-        publisher: PUBLISHER.into(),
-        messages: Arc::clone(&messages),
-    };
-    if let Err(error) = control.ask_shard(ShardId(0), PATIENCE, command).await {
+    let messages = some.iter().map(|(_, message)| message.clone());
+    let published = control.publish(PUBLISHER, tenant, messages.collect());
+    if let Err(error) = published.await {
         let events = some.len();
         warn!(%error, events, "events may not have been published");
     }
@@ -127,13 +119,9 @@ fn message(entry: &Entry<'_>, run: &str) -> Option<(TenantId, NewMessage)> {
         topic: format!("{EVENTS}{}", entry.kind.name()).into(),
         payload: payload.into(),
         qos: QoS::AtLeastOnce,
-        retain: false,
         payload_is_utf8: Some(true),
-        message_expiry_secs: None,
         content_type: Some("application/json".into()),
-        response_topic: None,
-        correlation_data: None,
-        user_properties: Vec::new(),
+        ..NewMessage::default()
     };
     Some((entry.tenant, message))
 }

@@ -43,7 +43,7 @@ impl AddedKind {
 
 /// Time that the delivery under way may take when one is changed or removed.
 const STOPPED_WITHIN: Duration = Duration::from_secs(5);
-/// Time for which the one who adds one waits until the node keeps messages for it.
+/// Time that a request to add one waits for the node to keep messages for it.
 const ATTACHED_WITHIN: Duration = Duration::from_secs(5);
 /// Pause after the tables did not answer.
 const AGAIN_AFTER: Duration = Duration::from_secs(2);
@@ -55,7 +55,7 @@ pub const ENABLED: &str = "enabled";
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{why}")]
 pub struct Unusable {
-    /// The setting at fault; none: it is none alone.
+    /// The unusable setting; none: the error is not about a single one.
     pub key: Option<String>,
     /// What is wrong, without values that may be secret.
     pub why: String,
@@ -200,7 +200,6 @@ impl Integrations {
             })
         });
         let is_new = written.await?;
-        let saved = self.saved_subscriptions().await;
         let ended_before = self.end(kind, &name).await;
         if !is_enabled {
             // What it would not deliver is not kept for it.
@@ -209,18 +208,16 @@ impl Integrations {
             }
             return Ok(is_new);
         }
-        let entry = self.started(&sink, true);
-        match (&entry.connection, saved) {
-            (Some(connection), Ok(saved)) => restore(connection, &saved),
-            (Some(_), Err(error)) => {
-                let bridge = &*name;
-                warn!(bridge, %error, "subscriptions cannot be read: it connects after a restart");
+        let entry = self.start_entry(&sink);
+        if let Some(connection) = &entry.connection {
+            match self.saved_subscriptions().await {
+                Ok(saved) => restore(connection, &saved),
+                Err(error) => {
+                    let bridge = &*name;
+                    warn!(bridge, %error, "subscriptions cannot be read: it connects after a restart");
+                }
             }
-            (None, _) => {}
         }
-        let mut entries = self.entries().to_vec();
-        entries.push(Arc::clone(&entry));
-        self.set_entries(entries);
         // One that is not attached in time is in health.
         let _ = tokio::time::timeout(ATTACHED_WITHIN, entry.handle.attached()).await;
         let integration = entry.handle.client_id();
@@ -251,7 +248,7 @@ impl Integrations {
         });
         match removed.await {
             Err(TablesError::Registry(RegistryError::NotFound(why))) => {
-                // Who does not see the configuration is told nothing of it.
+                // The answer tells nothing of the configuration, which the caller may not see.
                 return Err(AddedError::NotFound(why));
             }
             done => done?,
@@ -262,7 +259,16 @@ impl Integrations {
         Ok(())
     }
 
-    /// Ends an added integration, which is there no more then.
+    /// Starts an added integration, which is among the others then.
+    fn start_entry(&self, sink: &ConfiguredSink) -> Arc<Entry> {
+        let entry = self.started(sink, true);
+        let mut entries = self.entries().to_vec();
+        entries.push(Arc::clone(&entry));
+        self.set_entries(entries);
+        entry
+    }
+
+    /// Ends an added integration. It is no longer among the others then.
     async fn end(&self, kind: AddedKind, name: &str) -> Option<Arc<Entry>> {
         let mut entries = self.entries().to_vec();
         let at = entries
@@ -367,10 +373,7 @@ impl Integrations {
         }
         match self.maker.make(of_kind, name, &one.team, &settings, true) {
             Ok(sink) => {
-                let entry = self.started(&sink, true);
-                let mut entries = self.entries().to_vec();
-                entries.push(entry);
-                self.set_entries(entries);
+                self.start_entry(&sink);
                 true
             }
             Err(error) => {

@@ -40,6 +40,7 @@ pub use added::{
 };
 pub use connections::{PublishTo, SubscriptionError};
 pub use martlet_integrate::AllowedNetworks;
+pub use martlet_integrate::webhook::METHODS as WEBHOOK_METHODS;
 pub use martlet_integrate::{
     Activity, CommandError, ConfiguredSink, DeadLetter, DeadLetterHead, Failure, OnReject,
 };

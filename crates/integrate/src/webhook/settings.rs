@@ -24,7 +24,7 @@ const KEYS: &[Key] = &[
     ),
     Key::new(
         "method",
-        Takes::Word(&["POST", "PUT", "PATCH"]),
+        Takes::Word(METHODS),
         "Method of the requests. Default: POST.",
     ),
     Key::new(
@@ -71,6 +71,8 @@ const TIMEOUT_SECS: u64 = 10;
 const IN_FLIGHT: u64 = 8;
 /// Messages that a webhook gets at once: what is not settled yet comes twice after a crash.
 const BATCH_MESSAGES: u16 = 200;
+/// Methods that requests may have.
+pub const METHODS: &[&str] = &["POST", "PUT", "PATCH"];
 /// Messages of one request, at most.
 const BATCH_MAX: u64 = 1_000;
 /// Headers that the sink itself sets.

@@ -19,7 +19,7 @@ use super::masking::refers_alone;
 use super::schema::Kind;
 use super::sinks::{sink_of, table_kinds};
 
-/// Keys that name files of the node: only who sees the whole node may have them read.
+/// Keys that name files of the node. Only callers that see the whole node may set them.
 const FILES: &[&str] = &["ca_file", "ca_directory", "certificate_file", "key_file"];
 /// What the node keeps with the settings and does not read.
 const NOTES: &str = "notes";
@@ -158,7 +158,8 @@ fn header_line(line: &Value) -> Result<String, String> {
     Ok(line.to_owned())
 }
 
-/// Parts of names of headers whose values are secret.
+/// Parts of names of headers whose values are secret. Fewer than those that are masked in answers:
+/// there a word such as `sig` in another one does no harm, and here the header would be refused.
 const SECRET_HEADERS: &[&str] = &[
     "auth",
     "cookie",

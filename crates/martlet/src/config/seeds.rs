@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use crate::config::load::{ConfigError, Effective, Sourced, environment_name};
+use crate::config::load::{ConfigError, Effective, SinkTable, Sourced, environment_name};
 use crate::config::schema::{Value, keys};
 
 mod connections;
@@ -375,6 +375,37 @@ impl Names<'_> {
 
     fn warn(&mut self, warning: String) {
         self.effective.warnings.push(warning);
+    }
+
+    /// Whether the configuration has a sink of this kind and name.
+    fn has_sink_of(&self, kind: &str, of: &str) -> bool {
+        let mut sinks = self.effective.sinks.iter();
+        sinks.any(|sink| {
+            let name = sink.keys.get("name").map(|name| &name.value);
+            sink.kind == kind && matches!(name, Some(Value::Text(name)) if name == of)
+        })
+    }
+
+    /// Adds an integration of this kind with these keys, which variables name. It may connect to
+    /// private addresses; `what` says so in the notes of the start.
+    fn add_sink(
+        &mut self,
+        kind: &str,
+        source: &str,
+        what: &str,
+        keys: impl IntoIterator<Item = (&'static str, Value)>,
+    ) {
+        self.effective.notes.push(format!("{source}: {what}"));
+        let keys = keys.into_iter().map(|(key, value)| {
+            let source = source.to_owned();
+            (key.to_owned(), Sourced { value, source })
+        });
+        self.effective.sinks.push(SinkTable {
+            kind: kind.to_owned(),
+            place: source.to_owned(),
+            may_be_private: true,
+            keys: keys.collect(),
+        });
     }
 
     fn switch(&self, name: &str) -> Result<Option<bool>, ConfigError> {

@@ -15,6 +15,7 @@ use martlet_control::principal::Principal;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::done;
 use crate::api::Api;
 use crate::compat::body::CompatBody;
 use crate::guard::About;
@@ -153,9 +154,8 @@ pub(super) async fn subscribe(
         let done = all.subscribe_at(&connection, &body.topic, body.qos).await;
         done.map_err(|error| unchanged(error, "subscribe to"))?;
     }
-    let message = format!("Subscribed to topic {}", body.topic);
-    let done = json!({ "status": "success", "message": message });
-    Ok((body.about(), Json(done)))
+    let done = done(format!("Subscribed to topic {}", body.topic));
+    Ok((body.about(), done))
 }
 
 pub(super) async fn unsubscribe(
@@ -168,9 +168,8 @@ pub(super) async fn unsubscribe(
         let done = all.unsubscribe_at(&connection, &body.topic).await;
         done.map_err(|error| unchanged(error, "unsubscribe from"))?;
     }
-    let message = format!("Unsubscribed from topic {}", body.topic);
-    let done = json!({ "status": "success", "message": message });
-    Ok((body.about(), Json(done)))
+    let done = done(format!("Unsubscribed from topic {}", body.topic));
+    Ok((body.about(), done))
 }
 
 /// Why subscriptions have not changed: 500 there.

@@ -12,6 +12,7 @@ use martlet_control::principal::Scope;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::{done, limit};
 use crate::api::Api;
 use crate::compat::CompatRoutes;
 use crate::extract::{PathOf, QueryOf};
@@ -21,8 +22,6 @@ use crate::problem::{Problem, ProblemKind};
 use crate::tenant::InTenant;
 use crate::time::Moment;
 
-/// Messages of a list unless the caller says otherwise.
-const LIMIT_DEFAULT: u32 = 100;
 /// Bytes of the messages of a list, at most; one message may be larger.
 const LIST_BYTES: u64 = 32 * 1024 * 1024;
 
@@ -49,13 +48,7 @@ async fn list(
     InTenant(tenant): InTenant,
     QueryOf(wanted): QueryOf<Wanted>,
 ) -> Result<Json<Value>, Problem> {
-    let limit = match wanted.limit.as_deref() {
-        None | Some("") => LIMIT_DEFAULT,
-        Some(text) => match text.parse() {
-            Ok(limit @ 1..) => limit,
-            _ => return Err(Problem::bad_request("Invalid limit parameter")),
-        },
-    };
+    let limit = limit(wanted.limit.as_deref())?;
     let wanted = MessagesWanted {
         // As the microservice has it: whatever is not `true` is false.
         confirmed: wanted.confirmed.as_deref() == Some("true"),
@@ -113,10 +106,6 @@ async fn delete_confirmed(
         "message": format!("{count} confirmed messages deleted"),
         "count": count,
     })))
-}
-
-fn done(message: String) -> Json<Value> {
-    Json(json!({ "status": "success", "message": message }))
 }
 
 fn no_message(id: &str) -> Problem {

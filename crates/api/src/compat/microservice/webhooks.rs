@@ -9,12 +9,15 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::{delete, get, post, put};
-use martlet_control::integrations::{AddedChange, AddedError, AddedKind, AddedSeen, SecretValue};
+use martlet_control::integrations::{
+    AddedChange, AddedError, AddedKind, AddedSeen, SecretValue, WEBHOOK_METHODS,
+};
 use martlet_control::principal::Scope;
 use martlet_control::text::masked_target;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::{done, limit};
 use crate::added::{NOTE, owner, seen};
 use crate::api::Api;
 use crate::compat::CompatRoutes;
@@ -28,8 +31,6 @@ use crate::registry::{Asking, moment};
 use crate::secrets::{in_force, store};
 
 const KIND: AddedKind = AddedKind::Webhook;
-/// Webhooks of a list unless the caller says otherwise.
-const LIMIT_DEFAULT: usize = 100;
 /// Longest time limit, and longest pause between attempts, seconds.
 const SECS_MAX: u64 = 300;
 /// Most attempts after the first one.
@@ -152,7 +153,7 @@ impl Webhook {
             return Err(Problem::bad_request("Topic filter is required"));
         }
         self.check_sizes(body.headers.as_ref().map_or(0, BTreeMap::len))?;
-        if !["POST", "PUT", "PATCH"].contains(&&*self.method) {
+        if !WEBHOOK_METHODS.contains(&&*self.method) {
             let why = format!(
                 "the method is {:?}, expected POST, PUT or PATCH",
                 self.method
@@ -291,15 +292,11 @@ async fn list(
     asking: Asking,
     QueryOf(wanted): QueryOf<Wanted>,
 ) -> Result<Json<Value>, Problem> {
-    let limit = match wanted.limit.as_deref() {
-        None | Some("") => LIMIT_DEFAULT,
-        Some(text) => match text.parse() {
-            Ok(limit @ 1..) => limit,
-            _ => return Err(Problem::bad_request("Invalid limit parameter")),
-        },
-    };
+    let limit = limit(wanted.limit.as_deref())?;
     let all = all(&api, &asking).await?;
-    let views = all.iter().take(limit);
+    let views = all
+        .iter()
+        .take(usize::try_from(limit).unwrap_or(usize::MAX));
     let views: Vec<Value> = views.map(|(seen, webhook)| view(seen, webhook)).collect();
     Ok(Json(json!({
         "status": "success",
@@ -362,8 +359,7 @@ async fn remove(
     let removed = started(&api)?.remove_added(asking.actor.clone(), KIND, &id);
     removed.await?;
     forget(&api, &asking, webhook.headers.into_values()).await;
-    let message = format!("Webhook {id} deleted successfully");
-    Ok(Json(json!({ "status": "success", "message": message })))
+    Ok(done(format!("Webhook {id} deleted successfully")))
 }
 
 /// Writes a webhook with the secrets that it needs, and forgets those that it needs no more.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{NAMES, Names, unusable};
-use crate::config::load::{ConfigError, ListenerTable, SinkTable, Sourced};
+use crate::config::load::ConfigError;
 use crate::config::schema::Value;
 use crate::config::sinks::BRIDGE;
 
@@ -212,22 +212,8 @@ impl Names<'_> {
             keys.push(("user", Value::Text(user.clone())));
             keys.push(("password", Value::Secret(password.clone().into())));
         }
-        self.effective.notes.push(format!(
-            "{source}: the connection {name:?} may go to loopback and private addresses"
-        ));
-        let keys: ListenerTable = keys
-            .into_iter()
-            .map(|(key, value)| {
-                let source = source.clone();
-                (key.to_owned(), Sourced { value, source })
-            })
-            .collect();
-        self.effective.sinks.push(SinkTable {
-            kind: BRIDGE.to_owned(),
-            place: source,
-            may_be_private: true,
-            keys,
-        });
+        let what = format!("the connection {name:?} may go to loopback and private addresses");
+        self.add_sink(BRIDGE, &source, &what, keys);
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! Forwarding to NATS by the names of another program: a sink `nats/service-mqtt`.
 
 use super::{Names, unusable};
-use crate::config::load::{ConfigError, ListenerTable, SinkTable, Sourced};
+use crate::config::load::ConfigError;
 use crate::config::schema::Value;
 
 /// Name of the sink.
@@ -53,22 +53,8 @@ impl Names<'_> {
             ("content_type", Value::Text("application/json".to_owned())),
         ];
         keys.extend(timeout_secs.map(|secs| ("timeout_secs", Value::Integer(secs))));
-        let keys: ListenerTable = keys
-            .into_iter()
-            .map(|(key, value)| {
-                let source = source.clone();
-                (key.to_owned(), Sourced { value, source })
-            })
-            .collect();
-        self.effective.notes.push(format!(
-            "{source}: the sink nats/{SINK} may connect to loopback and private addresses"
-        ));
-        self.effective.sinks.push(SinkTable {
-            kind: "nats".to_owned(),
-            place: source,
-            may_be_private: true,
-            keys,
-        });
+        let what = format!("the sink nats/{SINK} may connect to loopback and private addresses");
+        self.add_sink("nats", &source, &what, keys);
         Ok(())
     }
 
@@ -82,15 +68,6 @@ impl Names<'_> {
         secs.map(Some).ok_or_else(|| {
             let why = format!("is {text:?}, expected seconds from 1 to {TIMEOUT_SECS_MAX}");
             unusable(name, &why)
-        })
-    }
-
-    /// Whether the configuration has a sink of this kind and name.
-    pub(super) fn has_sink_of(&self, kind: &str, of: &str) -> bool {
-        let mut sinks = self.effective.sinks.iter();
-        sinks.any(|sink| {
-            let name = sink.keys.get("name").map(|name| &name.value);
-            sink.kind == kind && matches!(name, Some(Value::Text(name)) if name == of)
         })
     }
 }

@@ -1,8 +1,10 @@
 //! `WEBHOOK_ENABLED`, `WEBHOOK_URL` and so on of the MQTT microservice: a webhook for every
 //! message.
 
+use martlet_integrate::webhook::METHODS;
+
 use super::{Names, unusable};
-use crate::config::load::{ConfigError, ListenerTable, SinkTable, Sourced};
+use crate::config::load::ConfigError;
 use crate::config::schema::Value;
 
 /// Name of the webhook.
@@ -35,7 +37,7 @@ impl Names<'_> {
             return Ok(());
         }
         let method = self.get("WEBHOOK_METHOD").unwrap_or("POST").to_uppercase();
-        if !["POST", "PUT", "PATCH"].contains(&&*method) {
+        if !METHODS.contains(&&*method) {
             let why = format!("is {method:?}, expected POST, PUT or PATCH");
             return Err(unusable("WEBHOOK_METHOD", &why));
         }
@@ -54,22 +56,8 @@ impl Names<'_> {
             ("retry_first_ms", Value::Integer(pause_ms)),
             ("retry_longest_ms", Value::Integer(pause_ms)),
         ];
-        let keys: ListenerTable = keys
-            .into_iter()
-            .map(|(key, value)| {
-                let source = source.clone();
-                (key.to_owned(), Sourced { value, source })
-            })
-            .collect();
-        self.effective.notes.push(format!(
-            "{source}: the sink webhook/{NAME} may connect to loopback and private addresses"
-        ));
-        self.effective.sinks.push(SinkTable {
-            kind: "webhook".to_owned(),
-            place: source,
-            may_be_private: true,
-            keys,
-        });
+        let what = format!("the sink webhook/{NAME} may connect to loopback and private addresses");
+        self.add_sink("webhook", &source, &what, keys);
         Ok(())
     }
 
