@@ -15,6 +15,7 @@ import pytest
 import martlet_process
 from paho_client import Client, properties
 from programs import need
+from test_http_registry import call
 from test_sinks import until
 from test_webhooks import SIGNING_KEY, configured, state
 
@@ -251,6 +252,39 @@ def test_events_of_clients_are_sent_as_messages(start_node, tmp_path, receiver):
     assert (first["topic"], first["client_id"]) == ("$events/connected", None)
     event = json.loads(first["payload"])
     assert event["user_name"] == "ada" and event["at"].endswith("Z")
+
+
+def test_a_device_that_goes_silent_is_told_and_so_is_its_return(start_node, tmp_path, receiver):
+    options = configured(tmp_path, receiver.url, filters=["$events/device_inactive", "$events/device_active"])
+    node = start_node(**options, settings=["events.publish=device_inactive,device_active"])
+    secret = call(node, "POST", "/api/v1/devices", {"id": "pump-1"})["secret"]
+    refused = call(node, "PATCH", "/api/v1/device-types/device", {"inactive_after_secs": 5}, expect=422)
+    assert "10 to 31622400" in refused["detail"]
+    shown = call(node, "PATCH", "/api/v1/device-types/device", {"inactive_after_secs": 10})
+    assert (shown["inactive_after_secs"], shown["built_in"]) == (10, True)
+
+    def device():
+        return call(node, "GET", "/api/v1/devices/pump-1")
+
+    def events():
+        return [json.loads(body["payload"]) for body in receiver.bodies()]
+
+    assert device()["last_message_at"] is None
+    with Client(node, "pump-1").credentials("pump-1", secret) as client:
+        client.publish("d/pump-1/t", "1")
+        until(lambda: device()["last_message_at"], node.log)
+        assert device()["inactive_since"] is None
+        # It is connected all the time, and sends nothing.
+        until(lambda: device()["inactive_since"], node.log, timeout=40)
+        inactive = call(node, "GET", "/api/v1/devices?inactive=true")["items"]
+        assert [one["id"] for one in inactive] == ["pump-1"]
+        until(lambda: len(events()) == 1, node.log)
+        client.publish("d/pump-1/t", "2")
+        until(lambda: len(events()) == 2, node.log)
+    assert [one["kind"] for one in events()] == ["device_inactive", "device_active"]
+    assert {one["client_id"] for one in events()} == {"pump-1"}
+    assert events()[0]["inactive_after_secs"] == 10
+    assert call(node, "GET", "/api/v1/devices?inactive=true")["items"] == []
 
 
 def test_no_client_may_tell_of_events(start_node, tmp_path, receiver):

@@ -82,6 +82,12 @@ pub enum Command {
         /// In whose topic space.
         tenant: TenantId,
     },
+    /// Report which devices have published here since the last such command. From the first one on
+    /// they are listed, each once in some seconds.
+    Heard {
+        /// Repeated in the answer.
+        request: u64,
+    },
     /// Publish statistics below `$SYS/`, retained, QoS 0. Sent to one shard only.
     PublishSys(Vec<SysTopic>),
     /// Route messages as if a client had published them here. Answered once what has to be

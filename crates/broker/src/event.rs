@@ -169,6 +169,19 @@ pub enum Event {
         /// When, milliseconds since the Unix epoch.
         at_ms: u64,
     },
+    /// A device has sent nothing for longer than its type permits. Told by the node, not by a
+    /// shard.
+    DeviceInactive {
+        /// When it sent its last message, milliseconds since the Unix epoch.
+        last_message_ms: u64,
+        /// After how many seconds without a message it is inactive.
+        after_secs: u32,
+    },
+    /// A device that was inactive has sent something. Told by the node, not by a shard.
+    DeviceActive {
+        /// When it sent its last message before that, milliseconds since the Unix epoch.
+        last_message_ms: u64,
+    },
     /// A subscription was refused.
     SubscribeRefused {
         /// The Topic Filter asked for.

@@ -63,6 +63,8 @@ kinds! {
     OutputFull = "output_full", Some("output full"), Connection, "A client reads too slowly: QoS 0 messages for it are dropped.";
     MessagesLost = "messages_lost", Some("messages lost"), Connection, "How many messages were dropped for a client or a share group, and why.";
     Packet = "packet", None, Packet, "A packet came or was written.";
+    DeviceInactive = "device_inactive", None, Connection, "A device has sent nothing for longer than its type permits.";
+    DeviceActive = "device_active", None, Connection, "A device that was inactive has sent something.";
     Gone = "gone", None, Gap, "Events were lost; nobody can leave that out.";
 }
 
@@ -106,6 +108,8 @@ impl Event {
             } => EventKind::OutputFull,
             Self::MessagesLost { .. } => EventKind::MessagesLost,
             Self::Packet { .. } => EventKind::Packet,
+            Self::DeviceInactive { .. } => EventKind::DeviceInactive,
+            Self::DeviceActive { .. } => EventKind::DeviceActive,
         }
     }
 }

@@ -40,6 +40,7 @@
 //! * `review`: new rules and revocations, applied to all sessions over turns
 //! * `tell`: which events are made, and for which observers
 //! * `user_sessions`: how many sessions a user has
+//! * `heard`: which devices have published
 //! * `unmatched`: topics of messages that nobody was subscribed to
 //! * `rate`, `losses`: messages beyond a rate, and messages lost
 //! * `memory`, `memory_use`, `pressure`: what memory is used for, and relief when it is short
@@ -68,6 +69,7 @@ mod flags;
 mod gauge;
 mod guest;
 mod hash;
+mod heard;
 mod id;
 mod interest;
 mod lane_name;
@@ -172,9 +174,9 @@ pub use record::{
 pub use refusal::{Audience, LockoutScope, PasswordSource, Refusal, RefusalCause, UserSources};
 pub use report::{
     Answer, ClientDetail, ClientInfo, ClientPage, ConnectionDetail, DeleteOutcome, DeliveryState,
-    GroupLosses, InFlightMessage, LossTimes, Published, QueuedMessage, Report, RetainedInfo,
-    RetainedPage, SessionRules, SubscriptionInfo, SubscriptionPage, TopicUse, UnmatchedTopic,
-    WillInfo,
+    GroupLosses, HeardDevices, InFlightMessage, LossTimes, Published, QueuedMessage, Report,
+    RetainedInfo, RetainedPage, SessionRules, SubscriptionInfo, SubscriptionPage, TopicUse,
+    UnmatchedTopic, WillInfo,
 };
 pub use retained::{Page, Retained, RetainedChange};
 pub use revocation::{Revocation, RevocationReason, Whose};

@@ -44,6 +44,8 @@ pub enum Answer {
     GroupLosses(Vec<GroupLosses>),
     /// Topics of messages that nobody was subscribed to.
     Unmatched(Vec<UnmatchedTopic>),
+    /// Devices that have published.
+    Heard(HeardDevices),
     /// Result of each message, in order.
     Publish(Vec<Published>),
     /// Result of a deletion of retained messages.
@@ -302,6 +304,15 @@ impl UnmatchedTopic {
             (self.last_ms, self.client_id) = (other.last_ms, other.client_id);
         }
     }
+}
+
+/// Devices that have published.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeardDevices {
+    /// Their tenants, and their ids there; in no particular order.
+    pub devices: Vec<(TenantId, Arc<str>)>,
+    /// There was no room for more of them.
+    pub is_cut: bool,
 }
 
 /// Messages that no member of a share group got.

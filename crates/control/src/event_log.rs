@@ -88,6 +88,28 @@ pub(crate) fn write(told: &Told, way: Option<&Way>, is_traced: bool, left_out: L
             frequent!(debug, address = &*address(), by = &*AddressText::of(*by));
         }
         Event::SessionEnded { cause, .. } => frequent!(debug, why = cause.text()),
+        Event::DeviceInactive {
+            last_message_ms,
+            after_secs,
+        } => line!(
+            is_traced,
+            info,
+            client_id,
+            tenant,
+            last_message_ms,
+            after_secs,
+            "{text}"
+        ),
+        Event::DeviceActive { last_message_ms } => {
+            line!(
+                is_traced,
+                info,
+                client_id,
+                tenant,
+                last_message_ms,
+                "{text}"
+            );
+        }
         Event::Subscribed { filter, qos, .. } => {
             frequent!(debug, filter = &**filter, qos = *qos as u8);
         }

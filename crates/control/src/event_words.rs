@@ -49,6 +49,8 @@ pub(crate) fn headline(told: &Told) -> &'static str {
         Event::Published(_) => "published",
         Event::Delivered(_) => "delivered",
         Event::Packet { .. } => "packet",
+        Event::DeviceInactive { .. } => "device inactive",
+        Event::DeviceActive { .. } => "device active again",
     }
 }
 

@@ -24,6 +24,7 @@
 //! * [`feed`]: live events, for readers, and pushed to a panel
 //! * [`presence`]: which clients are connected, since when, and why others left
 //! * `event_log`: events as log lines
+//! * [`activity`]: when devices sent something, and which are inactive
 //! * [`explain`]: what decides whether a client may do something
 //! * [`devices`]: what callers do with devices
 //! * [`facts`]: what the node was set up with
@@ -39,6 +40,7 @@
 //! * [`text`]: text from outside, on terminals and in shells
 #![forbid(unsafe_code)]
 
+pub mod activity;
 pub mod authentication;
 pub mod backup;
 pub mod cause;

@@ -153,6 +153,11 @@ pub struct Tables {
 }
 
 impl Tables {
+    /// The control plane of the node.
+    pub(crate) fn control(&self) -> &Control {
+        &self.control
+    }
+
     /// Approximate number of bytes of lines of the audit log that wait to be written.
     pub fn notes_bytes(&self) -> usize {
         self.notes.memory_bytes()

@@ -1,16 +1,17 @@
 //! When devices last asked for or sent something. That is written often, and no change that nodes
 //! read.
 
+use crate::inactivity::{mark_active, mark_one_active};
 use crate::sql::{Fault, Sql};
-use crate::{Actor, Registry, RegistryError};
+use crate::{Actor, Registry, RegistryError, SilentDevice};
 
 /// What a device did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activity {
     /// It asked for something.
     Request,
-    /// It sent a message, such as a heartbeat.
-    Message,
+    /// It sent a heartbeat, which is a message too.
+    Heartbeat,
     /// It sent telemetry, which is a message too.
     Telemetry,
 }
@@ -24,13 +25,16 @@ pub struct Heard {
     pub id: String,
     /// The last message of any kind.
     pub message_ms: i64,
+    /// The last heartbeat; 0: none.
+    pub heartbeat_ms: i64,
     /// The last telemetry; 0: none.
     pub telemetry_ms: i64,
 }
 
 impl Registry {
     /// Notes that a device did something at this time, in milliseconds since the Unix epoch.
-    /// Earlier times than the noted ones change nothing.
+    /// Earlier times than the noted ones change nothing. A device that was inactive is active again
+    /// by a message, and is returned then.
     ///
     /// # Errors
     /// The database cannot be changed.
@@ -39,12 +43,18 @@ impl Registry {
         device: i64,
         activity: Activity,
         at_ms: i64,
-    ) -> Result<(), RegistryError> {
+    ) -> Result<Option<SilentDevice>, RegistryError> {
         let mut work = self.begin(&Actor::local()).await?;
         let done = async {
+            let active = match activity {
+                Activity::Request => None,
+                Activity::Heartbeat | Activity::Telemetry => {
+                    mark_one_active(&mut work, device).await?
+                }
+            };
             let columns: &[&'static str] = match activity {
                 Activity::Request => &["last_seen_ms"],
-                Activity::Message => &["last_seen_ms", "last_message_ms"],
+                Activity::Heartbeat => &["last_seen_ms", "last_message_ms", "last_heartbeat_ms"],
                 Activity::Telemetry => &["last_seen_ms", "last_message_ms", "last_telemetry_ms"],
             };
             let mut sql = work.sql("UPDATE devices SET ");
@@ -54,25 +64,35 @@ impl Registry {
             }
             sql.push(" WHERE number = ").bind(device);
             sql.execute(&mut work.all).await?;
-            Ok(())
+            Ok(active)
         };
-        let done: Result<(), Fault> = done.await;
+        let done: Result<Option<_>, Fault> = done.await;
         work.end(done).await
     }
 
     /// Notes when devices sent messages, all at once. Ids that no device has are left out, and
-    /// earlier times than the noted ones change nothing.
+    /// earlier times than the noted ones change nothing. Returns the devices among them that were
+    /// inactive; they are active again.
     ///
     /// # Errors
     /// The database cannot be changed.
-    pub async fn note_heard(&mut self, heard: &[Heard]) -> Result<(), RegistryError> {
+    pub async fn note_heard(
+        &mut self,
+        heard: &[Heard],
+    ) -> Result<Vec<SilentDevice>, RegistryError> {
+        if heard.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut work = self.begin(&Actor::local()).await?;
         let done = async {
+            let active = mark_active(&mut work, heard).await?;
             for one in heard {
                 let mut sql = work.sql("UPDATE devices SET ");
                 later(&mut sql, "last_seen_ms", one.message_ms);
                 sql.push(", ");
                 later(&mut sql, "last_message_ms", one.message_ms);
+                sql.push(", ");
+                later(&mut sql, "last_heartbeat_ms", one.heartbeat_ms);
                 sql.push(", ");
                 later(&mut sql, "last_telemetry_ms", one.telemetry_ms);
                 sql.push(" WHERE tenant = ").bind(i64::from(one.tenant));
@@ -80,9 +100,9 @@ impl Registry {
                 sql.push(" AND deleted_ms = 0");
                 sql.execute(&mut work.all).await?;
             }
-            Ok(())
+            Ok(active)
         };
-        let done: Result<(), Fault> = done.await;
+        let done: Result<Vec<_>, Fault> = done.await;
         work.end(done).await
     }
 }

@@ -28,8 +28,10 @@ pub struct DeviceFilter {
     pub text: Option<String>,
     /// Connected, or not, as far as that is written.
     pub online: Option<bool>,
-    /// Connected, or with a message or telemetry since then: milliseconds since the Unix epoch.
+    /// Connected, or with a heartbeat or telemetry since then: milliseconds since the Unix epoch.
     pub heard_since_ms: Option<i64>,
+    /// Inactive, or not: see [`Registry::mark_inactive`].
+    pub inactive: Option<bool>,
     /// Those that were deleted, and no others.
     pub deleted: bool,
 }
@@ -429,12 +431,17 @@ fn conditions(
         }
     }
     if let Some(since_ms) = filter.heard_since_ms {
-        sql.push(" AND (last_message_ms >= ").bind(since_ms);
+        sql.push(" AND (last_heartbeat_ms >= ").bind(since_ms);
         sql.push(" OR last_telemetry_ms >= ").bind(since_ms);
         sql.push(
             " OR EXISTS (SELECT 1 FROM presence WHERE presence.tenant = devices.tenant AND \
              client_id = devices.id AND online = 1))",
         );
+    }
+    match filter.inactive {
+        None => {}
+        Some(true) => drop(sql.push(" AND inactive_since_ms > 0")),
+        Some(false) => drop(sql.push(" AND inactive_since_ms = 0")),
     }
     if let Some(text) = filter.text.as_ref().filter(|text| !text.is_empty()) {
         sql.push(match engine {

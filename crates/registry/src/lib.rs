@@ -14,7 +14,7 @@
 //! * `team_tokens`: what all devices of a team log in with
 //! * `devices`, `device_lists`, `credentials`, `groups`, `configuration`, `provisioning`: devices
 //! * `registration`: devices that register by a name, with their number as id
-//! * `activity`: when devices last sent something
+//! * `activity`, `inactivity`: when devices last sent something, and which are silent for too long
 //! * `bans`, `presence`, `idempotency`: bans, connected clients, answers to earlier requests
 //! * `message_log`: messages that other programs read and confirm
 //! * `dead_letters`, `integrations`: messages that integrations refused, and their states
@@ -51,6 +51,7 @@ mod foreign_microservice;
 mod gone;
 mod groups;
 mod idempotency;
+mod inactivity;
 mod integrations;
 mod known;
 mod lines;
@@ -106,6 +107,9 @@ pub use foreign_microservice::{
 pub use gone::{Gone, GoneTeam};
 pub use groups::{Group, GroupChange, NewGroup};
 pub use idempotency::Claim;
+pub use inactivity::{
+    INACTIVE_AFTER_MAX_SECS, INACTIVE_AFTER_MIN_SECS, InactivityCheck, SilentDevice,
+};
 pub use integrations::IntegrationState;
 pub use known::Known;
 pub use location::{DatabaseUrl, Location};

@@ -132,6 +132,12 @@ const MIGRATIONS: &[Step] = &[
         sqlite: include_str!("../migrations/0019_message_log.sql"),
         postgres: include_str!("../migrations/0019_message_log.sql"),
     },
+    Step {
+        version: 20,
+        name: "inactive devices",
+        sqlite: include_str!("../migrations/0020_inactive_devices.sql"),
+        postgres: include_str!("../migrations/0020_inactive_devices.sql"),
+    },
 ];
 
 impl Step {

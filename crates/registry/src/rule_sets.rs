@@ -112,6 +112,8 @@ pub struct RuleSet {
     pub rules: Vec<RuleLine>,
     /// Which Client Identifiers the devices of a type may use; of others it says nothing.
     pub client_ids: ClientIds,
+    /// After how many seconds without a message the devices of a type are inactive; 0: never.
+    pub inactive_after_secs: u32,
     /// Raised with every change.
     pub revision: i64,
     /// Where the topics of IoTFlow begin in the rules of the program.
@@ -321,16 +323,17 @@ pub(crate) async fn read_rule_sets(
 ) -> Result<Vec<RuleSet>, Fault> {
     let sql = match owner {
         Owner::Role => {
-            "SELECT name, is_builtin, revision, 'id' AS client_id, 0 * revision AS max_sessions \
-             FROM roles ORDER BY name"
+            "SELECT name, is_builtin, revision, 'id' AS client_id, 0 * revision AS max_sessions, \
+             0 * revision AS inactive_after_secs FROM roles ORDER BY name"
         }
         Owner::DeviceType => {
-            "SELECT name, is_builtin, revision, client_id, max_sessions FROM device_types \
-             ORDER BY name"
+            "SELECT name, is_builtin, revision, client_id, max_sessions, inactive_after_secs \
+             FROM device_types ORDER BY name"
         }
         Owner::Group => {
             "SELECT id AS name, 0 * revision AS is_builtin, revision, 'id' AS client_id, \
-             0 * revision AS max_sessions FROM device_groups ORDER BY id"
+             0 * revision AS max_sessions, 0 * revision AS inactive_after_secs \
+             FROM device_groups ORDER BY id"
         }
     };
     let rows = sqlx::query(sql).fetch_all(&mut *on).await?;
@@ -341,6 +344,8 @@ pub(crate) async fn read_rule_sets(
             is_builtin: row.try_get::<i64, _>("is_builtin")? != 0,
             rules: Vec::new(),
             client_ids: ClientIds::of_row(row.try_get("client_id")?, row.try_get("max_sessions")?),
+            inactive_after_secs: u32::try_from(row.try_get::<i64, _>("inactive_after_secs")?)
+                .unwrap_or(0),
             revision: row.try_get("revision")?,
             iotflow_base: base.clone(),
         });

@@ -2,10 +2,10 @@
 //! looked through and changed; on one shard and on several, with a store that answers late.
 
 use martlet_broker::{
-    Answer, ClientDetail, ClientPage, ClientQuery, Command, DeleteOutcome, DeliveryState,
-    DropReason, Limits, ListenerPolicy, NewMessage, NewSubscription, Published, RetainedPage,
-    RetainedQuery, Search, Settings, StoreState, SubscriptionPage, SubscriptionQuery, TenantId,
-    TransportEnd,
+    Answer, Authenticated, ClientDetail, ClientPage, ClientQuery, Command, DeleteOutcome,
+    DeliveryState, DropReason, Identity, Limits, ListenerPolicy, NewMessage, NewSubscription,
+    Published, RetainedPage, RetainedQuery, Search, Settings, StoreState, SubscriptionPage,
+    SubscriptionQuery, TenantId, TransportEnd,
 };
 use martlet_codec::{QoS, ReasonCode};
 use martlet_script::{Harness, Link, Wiring};
@@ -184,6 +184,12 @@ fn packet(first: u8, body: &[u8]) -> Vec<u8> {
 fn connect(client_id: &str, flags: u8) -> Vec<u8> {
     let head = [b"\0\x04MQTT\x04".as_slice(), &[flags, 0, 60]].concat();
     packet(0x10, &[head, text(client_id)].concat())
+}
+
+/// With a user name, which is the Client Identifier too.
+fn connect_as(name: &str) -> Vec<u8> {
+    let head = [b"\0\x04MQTT\x04".as_slice(), &[CLEAN | 0x80, 0, 60]].concat();
+    packet(0x10, &[head, text(name), text(name)].concat())
 }
 
 fn subscribe(filter: &str) -> Vec<u8> {
@@ -737,4 +743,57 @@ fn retained_messages_are_found_and_taken_away() {
     assert_eq!((left.total, &*other.topic), (Some(1), "other"));
     assert_eq!(other.content_type.as_deref(), Some("text/plain"));
     assert_eq!(other.user_properties, [("room".into(), "7".into())]);
+}
+
+#[test]
+fn devices_that_publish_are_listed_once_in_some_seconds() {
+    let listener = ListenerPolicy {
+        authenticate: true,
+        ..ListenerPolicy::default()
+    };
+    let mut node = Harness::new(Settings::default(), listener, Wiring::default());
+    let heard = |node: &mut Harness| {
+        node.command(0, Command::Heard { request: 1 });
+        let answers = node.take_reports().into_iter().map(|report| report.answer);
+        let listed = answers.flat_map(|answer| match answer {
+            Answer::Heard(heard) => heard.devices,
+            other => panic!("{other:?} is no answer to this"),
+        });
+        let ids = listed.map(|(_, id)| id.to_string());
+        ids.collect::<Vec<_>>()
+    };
+    let mut links = Vec::new();
+    for (name, is_device) in [("sensor", true), ("person", false)] {
+        let link = node.open();
+        node.send(link, &connect_as(name));
+        for (shard, asked) in node.take_authentications() {
+            let answer = Authenticated::Accepted {
+                identity: Identity {
+                    user_name: asked.user_name.clone(),
+                    is_device,
+                    ..Identity::anyone()
+                },
+                known: 0,
+                data: None,
+            };
+            node.authenticated(shard, asked.connection, answer);
+        }
+        links.push(link);
+    }
+    let publish = |node: &mut Harness| {
+        for link in &links {
+            node.send(*link, &packet(0x30, &[text("a"), b"x".to_vec()].concat()));
+        }
+    };
+    // Nobody has asked yet.
+    publish(&mut node);
+    assert_eq!(heard(&mut node), Vec::<String>::new());
+    publish(&mut node);
+    publish(&mut node);
+    assert_eq!(heard(&mut node), ["sensor"]);
+    publish(&mut node);
+    assert_eq!(heard(&mut node), Vec::<String>::new());
+    node.elapse(20_000);
+    publish(&mut node);
+    assert_eq!(heard(&mut node), ["sensor"]);
 }

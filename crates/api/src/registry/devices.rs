@@ -82,6 +82,16 @@ pub(crate) struct DeviceView {
     /// When it was last connected; for a connected device, now.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub(super) last_seen_at: Option<Moment>,
+    /// When it last sent a message, to some ten seconds; null: never.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub(super) last_message_at: Option<Moment>,
+    /// When it last sent telemetry; null: never.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub(super) last_telemetry_at: Option<Moment>,
+    /// Since when it is inactive: it has sent nothing for longer than its type permits. Null: it is
+    /// not.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub(super) inactive_since: Option<Moment>,
     /// Why it is not connected.
     #[schema(example = "keep alive")]
     pub(super) why_offline: String,
@@ -119,6 +129,9 @@ impl From<Device> for DeviceView {
             online: false,
             online_changed_at: None,
             last_seen_at: moment(device.last_seen_ms),
+            last_message_at: moment(device.last_message_ms),
+            last_telemetry_at: moment(device.last_telemetry_ms),
+            inactive_since: moment(device.inactive_since_ms),
             why_offline: String::new(),
             address: String::new(),
             deleted_at: moment(device.deleted_ms),
@@ -197,6 +210,8 @@ pub(crate) struct Wanted {
     q: Option<String>,
     /// Connected, or not, as it was a second ago at the most.
     online: Option<bool>,
+    /// Inactive, or not: without a message for longer than their type permits.
+    inactive: Option<bool>,
     /// Those that were deleted, and no others.
     deleted: Option<bool>,
     /// `id`, `created` (newest first) or `last_seen` (most recent first).
@@ -298,6 +313,7 @@ impl Wanted {
             text: self.q.clone(),
             online: self.online,
             heard_since_ms: None,
+            inactive: self.inactive,
             deleted: self.deleted == Some(true),
         })
     }

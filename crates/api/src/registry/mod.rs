@@ -93,7 +93,10 @@ pub(crate) fn add_to(routes: Routes) -> Routes {
             ScopedOrOfTeam(AclRead, DevicesRead),
             routes!(rule_sets::show_type),
         )
-        .add_of_tables(Scoped(AclWrite), routes!(rule_sets::set_type))
+        .add_of_tables(
+            Scoped(AclWrite),
+            routes!(rule_sets::set_type, rule_sets::change_type),
+        )
         .add_of_tables(Scoped(AclWrite), routes!(rule_sets::delete_type))
         .add_of_tables(
             ScopedOrOfTeam(AclRead, UsersRead),

@@ -60,6 +60,10 @@ pub(crate) struct RuleSetView {
     /// Of device types: sessions that a device may have at most.
     #[serde(skip_serializing_if = "Option::is_none")]
     max_sessions: Option<u32>,
+    /// Of device types: after how many seconds without a message its devices are inactive; 0:
+    /// never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    inactive_after_secs: Option<u32>,
     /// Raised with every change; the `ETag` is made of it.
     revision: i64,
 }
@@ -71,6 +75,7 @@ impl RuleSetView {
         Self {
             client_id: client_ids.map(ClientIds::word),
             max_sessions: client_ids.map(ClientIds::sessions_max),
+            inactive_after_secs: (owner == Owner::DeviceType).then_some(set.inactive_after_secs),
             name: set.name,
             built_in: set.is_builtin,
             permits_all: rules.is_none(),
@@ -109,6 +114,15 @@ pub(crate) struct RuleSetChange {
     client_id: Option<String>,
     /// Of a device type with `client_id` `any`: sessions that a device may have.
     max_sessions: Option<u32>,
+}
+
+/// What of a type is to change that is no rule.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TypeChange {
+    /// After how many seconds without a message its devices are inactive: 10 to 31622400; 0: never.
+    #[schema(example = 600)]
+    inactive_after_secs: u32,
 }
 
 /// Which Client Identifiers the devices of a type are to use; none: nothing is said of them.
@@ -351,6 +365,30 @@ macro_rules! routes_of {
             delete_of(&api, asking, $owner, name).await
         }
     };
+}
+
+/// When devices of a type are inactive. Types that come with the program have it too
+#[utoipa::path(patch, path = "/api/v1/device-types/{name}", tag = "rules",
+    params(("name" = String, Path, description = "Its name")),
+    request_body = TypeChange,
+    responses((status = 200, description = "As it is now", body = RuleSetView),
+        (status = 404, description = "There is none")))]
+pub(crate) async fn change_type(
+    State(api): State<Api>,
+    asking: Asking,
+    PathOf(name): PathOf<String>,
+    JsonBody(body): JsonBody<TypeChange>,
+) -> Result<Response, Problem> {
+    let (of, caller) = (name.clone(), asking.clone());
+    let changed = api.tables()?.change(move |registry| {
+        Box::pin(async move {
+            registry
+                .set_inactive_after(&caller.actor, &of, body.inactive_after_secs)
+                .await
+        })
+    });
+    changed.await?;
+    answer_of(&api, asking, Owner::DeviceType, name, StatusCode::OK).await
 }
 
 routes_of!(

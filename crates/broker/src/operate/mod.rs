@@ -193,6 +193,10 @@ impl Shard {
                 let found = self.unmatched_topics(tenant);
                 report(cx, request, Answer::Unmatched(found));
             }
+            Command::Heard { request } => {
+                let heard = self.heard.take();
+                report(cx, request, Answer::Heard(heard));
+            }
             Command::Disconnect {
                 request,
                 tenant,

@@ -285,6 +285,7 @@ impl Shard {
             properties.encode_forwarded(&mut forwarded);
             &forwarded
         };
+        self.note_heard(cx, session);
         let state = self.sessions.at(session);
         let receipt = qos2.filter(|_| state.durable).map(|id| (state.epoch, id));
         let publication = Publication {

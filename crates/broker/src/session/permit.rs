@@ -54,6 +54,8 @@ pub(crate) struct Permit {
     pub(crate) token: PermitToken,
     /// Number of the last change that it follows (`review.rs`).
     pub(crate) reviewed: u32,
+    /// Round in which its device was last listed (`heard.rs`).
+    pub(crate) heard: u8,
     /// Bytes of the user name, and of the rules that no other has.
     text_bytes: u32,
 }
@@ -75,6 +77,7 @@ impl Permit {
             verdicts: [0; VERDICTS],
             token: PermitToken::NONE,
             reviewed: 0,
+            heard: 0,
         }
     }
 

@@ -36,6 +36,7 @@ use crate::fan_out::under_way::FanOuts;
 use crate::gauge::MemoryGauge;
 use crate::guest::{Guest, Peer};
 use crate::hash::{Seed, seeded};
+use crate::heard::list::Heard;
 use crate::id::{ConnectionId, MessageId, RecordNumber, SessionId, ShardId, TenantId};
 use crate::interest::Epochs;
 use crate::limits::Settings;
@@ -122,6 +123,8 @@ pub struct Shard {
     pub(crate) routing_buffers: RoutingBuffers,
     /// Messages that nobody was subscribed to.
     pub(crate) unmatched: UnmatchedTopics,
+    /// Devices that have published.
+    pub(crate) heard: Heard,
     pub(crate) groups: Groups,
     /// Share group traffic between sessions and groups of this shard.
     pub(crate) own_share_traffic: VecDeque<ShareMessage>,
@@ -289,6 +292,7 @@ impl Shard {
             routes: Routes::new(seed, route_entries),
             routing_buffers: RoutingBuffers::default(),
             unmatched: UnmatchedTopics::default(),
+            heard: Heard::default(),
             groups: Groups::new(seed),
             own_share_traffic: VecDeque::new(),
             rules_version: RulesVersion::default(),
@@ -555,6 +559,7 @@ impl Shard {
             | Command::ClientDetail { .. }
             | Command::GroupLosses { .. }
             | Command::Unmatched { .. }
+            | Command::Heard { .. }
             | Command::Subscriptions { .. }
             | Command::Retained { .. }
             | Command::Traffic { .. }

@@ -73,6 +73,17 @@ impl Control {
         is_logged: impl Fn(&Event) -> bool,
     ) {
         events.iter_mut().for_each(|told| self.settle_claim(told));
+        let count = events.len() as u64;
+        self.take_events(events, lost, is_logged);
+        self.events_taken.send_modify(|taken| *taken += count);
+    }
+
+    /// Tells an event that no shard tells.
+    pub(crate) fn tell(&self, told: Told) {
+        self.take_events(&mut vec![told], 0, |_| true);
+    }
+
+    fn take_events(&self, events: &mut Vec<Told>, lost: u64, is_logged: impl Fn(&Event) -> bool) {
         let has_traces = self.logging().is_some_and(|logging| logging.has_traces());
         let mut arrived = HashMap::new();
         let logs_drops = self.feed.logs_drops();
@@ -102,7 +113,6 @@ impl Control {
             }
         }
         drop(log_limit);
-        let count = events.len() as u64;
         let journal = |known: &Known, told: &Told| {
             if logs_drops || !matches!(told.event, Event::Dropped { .. }) {
                 self.journal.write(told, known);
@@ -110,7 +120,6 @@ impl Control {
         };
         self.feed.write(events, lost, &self.presence, journal);
         self.journal.announce();
-        self.events_taken.send_modify(|taken| *taken += count);
     }
 
     /// A client that is refused before its CONNECT, as in the TLS handshake, may have shown a name:

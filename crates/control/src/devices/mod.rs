@@ -20,6 +20,7 @@ use martlet_registry::{
     PartCounts, Registry, RegistryError, Scope, Secret, Setting, Status,
 };
 
+use crate::activity::tell_active;
 use crate::tables::Tables;
 
 /// What names a device: its id or its number.
@@ -482,7 +483,10 @@ impl Devices {
         let noted = self.tables.note(move |registry| {
             Box::pin(async move { registry.note_activity(number, activity, at_ms).await })
         });
-        Ok(noted.await?)
+        if let Some(active) = noted.await? {
+            tell_active(self.tables.control(), &active);
+        }
+        Ok(())
     }
 }
 

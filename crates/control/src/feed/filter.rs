@@ -301,6 +301,7 @@ fn is_trouble(kind: EventKind, event: &Event) -> bool {
         | EventKind::Published
         | EventKind::Delivered => false,
         EventKind::TakenOver
+        | EventKind::DeviceActive
         | EventKind::SessionEnded
         | EventKind::Subscribed
         | EventKind::Unsubscribed => false,

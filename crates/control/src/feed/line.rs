@@ -15,6 +15,7 @@ use utoipa::openapi::schema::Object;
 
 use crate::event_words;
 use crate::feed::{Entry, Happened};
+use crate::rfc3339;
 use crate::words::one_of;
 
 fn kinds() -> Object {
@@ -103,6 +104,13 @@ pub struct FeedEvent<'a> {
     /// `base64` where it is no text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub payload_encoding: Option<&'static str>,
+    /// When a device sent its last message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub last_message: Option<String>,
+    /// After how many seconds without a message a device is inactive.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inactive_after_secs: Option<u32>,
     /// From its arrival to its delivery, milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency_ms: Option<u64>,
@@ -161,6 +169,8 @@ impl<'a> FeedEvent<'a> {
             payload_bytes: None,
             payload: None,
             payload_encoding: None,
+            last_message: None,
+            inactive_after_secs: None,
             latency_ms: None,
             packet: None,
             direction: None,
@@ -386,6 +396,16 @@ fn fill<'a>(shown: &mut FeedEvent<'a>, told: &'a Told, payload_max: usize) {
             shown.direction = Some(if *is_out { "out" } else { "in" });
             shown.packet_id = *packet_id;
             shown.remaining_bytes = Some(*remaining_bytes);
+        }
+        Event::DeviceInactive {
+            last_message_ms,
+            after_secs,
+        } => {
+            shown.last_message = Some(rfc3339::text(*last_message_ms));
+            shown.inactive_after_secs = Some(*after_secs);
+        }
+        Event::DeviceActive { last_message_ms } => {
+            shown.last_message = Some(rfc3339::text(*last_message_ms));
         }
         Event::Refused { .. }
         | Event::ReauthenticationRefused { .. }

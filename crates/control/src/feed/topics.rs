@@ -29,6 +29,8 @@ const PUBLISHABLE: &[EventKind] = &[
     EventKind::Unsubscribed,
     EventKind::SubscribeRefused,
     EventKind::PublishRefused,
+    EventKind::DeviceInactive,
+    EventKind::DeviceActive,
 ];
 
 /// Kinds of events that are published.

@@ -545,7 +545,9 @@ fn way_of(told: &Told, commands: &Commands) -> Option<Way> {
         | Event::Unsubscribed { .. }
         | Event::Published(_)
         | Event::Delivered(_)
-        | Event::Packet { .. } => None,
+        | Event::Packet { .. }
+        | Event::DeviceInactive { .. }
+        | Event::DeviceActive { .. } => None,
     }
 }
 

@@ -12,6 +12,7 @@ use martlet_control::text::printable;
 use martlet_registry::{Actor, ClientIds, Owner, RegistryError, RuleSet};
 
 use crate::cmd::columns::columns;
+use crate::cmd::device::duration;
 use crate::cmd::node_options::NodeOptions;
 use crate::cmd::print::{errln, in_words_of_commands, out};
 use crate::cmd::{listing, tables};
@@ -80,6 +81,19 @@ pub(crate) struct RulesOptions {
     /// Of a device type with --client-id any: sessions that a device may have [default: 10]
     #[arg(long, value_name = "NUMBER", requires = "client_id")]
     max_sessions: Option<u32>,
+    /// Of a device type, also of a built-in one: time without a message after which its devices are
+    /// inactive: "10m", "24h"; 0: never
+    #[arg(long, value_name = "TIME", value_parser = inactive_after)]
+    inactive_after: Option<u32>,
+}
+
+/// Seconds of `--inactive-after`.
+fn inactive_after(text: &str) -> Result<u32, String> {
+    if text == "0" {
+        return Ok(0);
+    }
+    let secs = duration(text)?.as_secs();
+    u32::try_from(secs).map_err(|_| format!("{text:?} is too long"))
 }
 
 #[derive(Args, Debug)]
@@ -239,6 +253,14 @@ impl RulesOptions {
         read.map(Some).map_err(anyhow::Error::msg)
     }
 
+    /// After how many seconds devices of the type are inactive; none: nothing was given.
+    fn inactive_after(&self, owner: Owner) -> anyhow::Result<Option<u32>> {
+        if self.inactive_after.is_some() && owner != Owner::DeviceType {
+            bail!("--inactive-after is an option of device types alone");
+        }
+        Ok(self.inactive_after)
+    }
+
     /// What was given; none: nothing was.
     fn read(&self) -> anyhow::Result<Option<Vec<RuleLine>>> {
         let lines = match self.stdin {
@@ -269,10 +291,16 @@ fn add(owner: Owner, options: &RulesOptions) -> anyhow::Result<String> {
         );
     };
     let client_ids = options.client_ids(owner)?;
+    let inactive_after = options.inactive_after(owner)?;
     tables::with(&on.node, async |registry| {
+        let actor = Actor::local();
         registry
-            .create_rule_set(&Actor::local(), owner, name, &rules, client_ids)
-            .await
+            .create_rule_set(&actor, owner, name, &rules, client_ids)
+            .await?;
+        match inactive_after {
+            Some(secs) => registry.set_inactive_after(&actor, name, secs).await,
+            None => Ok(()),
+        }
     })?;
     let told = tables::tell_node(&on.node);
     let set = RuleSet {
@@ -280,6 +308,7 @@ fn add(owner: Owner, options: &RulesOptions) -> anyhow::Result<String> {
         is_builtin: false,
         rules,
         client_ids: client_ids.unwrap_or_default(),
+        inactive_after_secs: inactive_after.unwrap_or(0),
         revision: 1,
         iotflow_base: IotflowBase::default(),
     };
@@ -352,6 +381,13 @@ fn rules(owner: Owner, options: &RulesOptions) -> anyhow::Result<String> {
         })?;
         told.push_str(&tables::tell_node(&on.node));
     }
+    if let Some(secs) = options.inactive_after(owner)? {
+        tables::with(&on.node, async |registry| {
+            registry
+                .set_inactive_after(&Actor::local(), name, secs)
+                .await
+        })?;
+    }
     let set = tables::read(&on.node, async |registry| {
         registry.rule_set(owner, name).await
     })?;
@@ -383,6 +419,12 @@ fn text(owner: Owner, set: &RuleSet) -> String {
             "any Client Identifier, up to {sessions_max} sessions per device\n"
         ));
     }
+    if set.inactive_after_secs > 0 {
+        text.push_str(&format!(
+            "inactive after {} s without a message\n",
+            set.inactive_after_secs
+        ));
+    }
     text
 }
 
@@ -396,6 +438,7 @@ fn json(owner: Owner, set: &RuleSet) -> serde_json::Value {
     if owner == Owner::DeviceType {
         json["client_id"] = set.client_ids.word().into();
         json["max_sessions"] = set.client_ids.sessions_max().into();
+        json["inactive_after_secs"] = set.inactive_after_secs.into();
     }
     json
 }

@@ -5,19 +5,26 @@ use std::time::Duration;
 
 use martlet_api::{CompatApi, RouteSettings};
 use martlet_control::Control;
+use martlet_control::activity::DeviceActivity;
 use martlet_control::iotflow::{note_heard, publish_state};
 use martlet_control::tables::Tables;
 
 use crate::config::NodeConfig;
 
 /// Starts what the node does with topics of IoTFlow.
-pub(super) fn start(node: &NodeConfig, control: &Arc<Control>, tables: &Arc<Tables>) {
+pub(super) fn start(
+    node: &NodeConfig,
+    control: &Arc<Control>,
+    tables: &Arc<Tables>,
+    activity: &Arc<DeviceActivity>,
+) {
     let catalogue = &node.api.iotflow;
     let has_routes = |routes: &RouteSettings| routes.compat.contains(&CompatApi::IotFlow);
     let mut listeners = node.http.iter().map(|listener| &listener.routes);
     if has_routes(&node.api.routes) || listeners.any(has_routes) {
         let (control, tables) = (Arc::clone(control), Arc::clone(tables));
-        tokio::spawn(note_heard(control, tables, Arc::clone(catalogue)));
+        let (catalogue, activity) = (Arc::clone(catalogue), Arc::clone(activity));
+        tokio::spawn(note_heard(control, tables, catalogue, activity));
     }
     if node.iotflow_publish_secs > 0 {
         let every = Duration::from_secs(node.iotflow_publish_secs);

@@ -8,6 +8,7 @@
 //! * `reload`, `signals`: what happens while it runs
 
 mod accept_failures;
+mod activity;
 pub(crate) mod admin_socket;
 mod announce;
 mod authentication;

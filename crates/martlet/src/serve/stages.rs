@@ -47,8 +47,8 @@ use super::shards::ReactorShards;
 use super::signals::Signals;
 use super::store::{pump_store_notices, tell_restored};
 use super::{
-    admin_socket, http, identity_of_tables, iotflow, memory, note_tables, notify, setup_link,
-    tell_ignored, topic_memory,
+    activity, admin_socket, http, identity_of_tables, iotflow, memory, note_tables, notify,
+    setup_link, tell_ignored, topic_memory,
 };
 use crate::config::{self, NodeConfig};
 
@@ -253,7 +253,8 @@ impl Serving {
             tokio::spawn(http::serve(open, routes, places.clone(), failures));
         }
         admin_socket::serve(bound.admin, routers.of(&node.api.routes));
-        iotflow::start(node, control, tables);
+        let activity = activity::start(control, tables);
+        iotflow::start(node, control, tables, &activity);
         let reload = Reload::new(
             options.clone(),
             effective.clone(),

@@ -442,10 +442,15 @@ columns! {
         updated_ms ("updated_ms"): i64, check unchecked, uses &[Use::Changed];
         /// When it was last connected or heard of; 0: never.
         last_seen_ms ("last_seen_ms"): i64, check unchecked, uses &[];
-        /// When it last sent a message, such as a heartbeat, as far as that is written; 0: never.
+        /// When it last sent a message, to half a minute or so; 0: never.
         last_message_ms ("last_message_ms"): i64, check unchecked, uses &[];
+        /// When it last sent a heartbeat; 0: never.
+        last_heartbeat_ms ("last_heartbeat_ms"): i64, check unchecked, uses &[];
         /// When it last sent telemetry; 0: never.
         last_telemetry_ms ("last_telemetry_ms"): i64, check unchecked, uses &[];
+        /// Since when it is inactive: it has sent nothing for longer than its type permits. 0: it
+        /// is not.
+        inactive_since_ms ("inactive_since_ms"): i64, check unchecked, uses &[];
         /// When it was deleted; 0: it is not deleted.
         deleted_ms ("deleted_ms"): i64, check unchecked, uses &[];
     }

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::{
-    Activity, DataType, DeviceCounts, DeviceFilter, DeviceOrder, DeviceRef, Heard, IOTFLOW,
-    KindCount, PartCounts, now_ms,
+    Activity, Actor, DataType, DeviceCounts, DeviceFilter, DeviceOrder, DeviceRef, Heard, IOTFLOW,
+    InactivityCheck, KindCount, PartCounts, SilentDevice, now_ms,
 };
 
 fn named(name: &str) -> NewDevice {
@@ -54,11 +54,11 @@ both!(it_is_noted_when_a_device_was_last_heard_of, registry, {
     registry.add_device("a").await?;
     for (activity, at_ms, expected) in [
         (Activity::Request, 1_000, (1_000, 0, 0)),
-        (Activity::Message, 2_000, (2_000, 2_000, 0)),
+        (Activity::Heartbeat, 2_000, (2_000, 2_000, 0)),
         (Activity::Telemetry, 3_000, (3_000, 3_000, 3_000)),
         // What comes late changes nothing.
         (Activity::Telemetry, 2_500, (3_000, 3_000, 3_000)),
-        (Activity::Message, 4_000, (4_000, 4_000, 3_000)),
+        (Activity::Heartbeat, 4_000, (4_000, 4_000, 3_000)),
     ] {
         registry.note_activity(1, activity, at_ms).await?;
         let found = registry.device(&Scope::All, DeviceRef::Number(1)).await?;
@@ -87,6 +87,7 @@ both!(devices_that_sent_messages_are_noted_at_once, registry, {
         tenant: 0,
         id: id.to_owned(),
         message_ms,
+        heartbeat_ms: message_ms,
         telemetry_ms,
     };
     let all = [heard("a", 2_000, 0), heard("b", 3_000, 3_000)];
@@ -112,6 +113,89 @@ both!(devices_that_sent_messages_are_noted_at_once, registry, {
     registry.note_heard(&[other_tenant]).await?;
     let found = registry.device(&Scope::All, DeviceRef::Number(1)).await?;
     assert_eq!(found.last_message_ms, 2_000);
+});
+
+both!(
+    silent_devices_are_inactive_until_they_send_something,
+    registry,
+    {
+        for id in ["a", "b", "never"] {
+            registry.add_device(id).await?;
+        }
+        let silent = |id: &str, last_message_ms, after_secs| SilentDevice {
+            tenant: 0,
+            id: id.to_owned(),
+            last_message_ms,
+            after_secs,
+        };
+        let heard = |id: &str, message_ms| Heard {
+            tenant: 0,
+            id: id.to_owned(),
+            message_ms,
+            heartbeat_ms: 0,
+            telemetry_ms: 0,
+        };
+        let check = |now_ms| InactivityCheck {
+            now_ms,
+            behind_ms: 1_000,
+            known_since_ms: 0,
+            limit: 10,
+        };
+        registry
+            .note_heard(&[heard("a", 1_000), heard("b", 40_000)])
+            .await?;
+        assert_eq!(registry.mark_inactive(check(500_000)).await?, []);
+        assert!(!registry.has_inactivity().await?);
+        registry.set_inactive_after(&all(), "device", 60).await?;
+        assert!(registry.has_inactivity().await?);
+        // One second later than it would be without what may be missing.
+        assert_eq!(registry.mark_inactive(check(62_000)).await?, []);
+        let found = registry.mark_inactive(check(62_001)).await?;
+        assert_eq!(found, [silent("a", 1_000, 60)]);
+        let of = |inactive| DeviceFilter {
+            inactive: Some(inactive),
+            ..DeviceFilter::default()
+        };
+        assert_eq!(registry.count_devices(&Scope::All, &of(true)).await?, 1);
+        assert_eq!(registry.count_devices(&Scope::All, &of(false)).await?, 2);
+        let found = registry.device(&Scope::All, DeviceRef::Number(1)).await?;
+        assert_eq!((found.inactive_since_ms, found.revision), (62_001, 1));
+        // It is told once.
+        assert_eq!(registry.mark_inactive(check(90_000)).await?, []);
+        let active = registry.note_heard(&[heard("a", 95_000)]).await?;
+        assert_eq!(active, [silent("a", 1_000, 0)]);
+        let found = registry.mark_inactive(check(120_000)).await?;
+        assert_eq!(found, [silent("b", 40_000, 60)]);
+        let active = registry.note_activity(2, Activity::Request, 121_000);
+        assert_eq!(active.await?, None);
+        let active = registry.note_activity(2, Activity::Heartbeat, 122_000);
+        assert_eq!(active.await?, Some(silent("b", 40_000, 0)));
+        // What may have been missed makes nobody inactive.
+        let late = InactivityCheck {
+            known_since_ms: 500_000,
+            ..check(559_000)
+        };
+        assert_eq!(registry.mark_inactive(late).await?, []);
+        registry.set_inactive_after(&all(), "device", 0).await?;
+        assert_eq!(registry.mark_inactive(check(900_000)).await?, []);
+    }
+);
+
+both!(when_devices_are_inactive_is_checked, registry, {
+    for (name, secs) in [("device", 9), ("device", 40_000_000), ("odd", 60)] {
+        let set = registry.set_inactive_after(&all(), name, secs).await;
+        assert!(set.is_err(), "{name} {secs}");
+    }
+    let team = Actor {
+        scope: Scope::Team("plant".to_owned()),
+        ..all()
+    };
+    assert!(
+        registry
+            .set_inactive_after(&team, "device", 60)
+            .await
+            .is_err()
+    );
 });
 
 both!(devices_are_counted_and_listed_by_place, registry, {

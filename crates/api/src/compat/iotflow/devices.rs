@@ -141,7 +141,7 @@ pub(super) async fn heartbeat(
 ) -> Result<(Extension<Unchanged>, Json<Value>), Problem> {
     let now = Moment::now();
     let devices = api.devices()?;
-    let noted = devices.note_activity(device.number, Activity::Message, now.as_ms());
+    let noted = devices.note_activity(device.number, Activity::Heartbeat, now.as_ms());
     noted.await?;
     let answer = json!({
         "message": "Heartbeat received",

@@ -93,7 +93,7 @@ impl Seen {
 
 /// A device is online if it is connected, or has sent a heartbeat or telemetry since then.
 fn is_online(device: &Device, is_connected: bool, heard_since_ms: i64) -> bool {
-    let heard_ms = device.last_message_ms.max(device.last_telemetry_ms);
+    let heard_ms = device.last_heartbeat_ms.max(device.last_telemetry_ms);
     device.status == Status::Active && (is_connected || heard_ms >= heard_since_ms)
 }
 

@@ -1,0 +1,210 @@
+//! When devices sent something: noted in the tables, in batches. Devices that have sent nothing for
+//! longer than their type permits become inactive, which is an event.
+//!
+//! Shards list devices that publish, once in some seconds. What has to be known at once, such as
+//! telemetry, is noted with each message by whoever takes it ([`DeviceActivity::note`]).
+//!
+//! * `waiting`: what is yet to be written
+
+mod waiting;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use martlet_broker::{Answer, Command, Event, EventHead, TenantId, Told};
+use martlet_registry::{DeviceFilter, InactivityCheck, Registry, Scope, SilentDevice};
+use tracing::{debug, warn};
+
+use crate::control::{Control, ControlError};
+use crate::tables::{Tables, TablesError};
+use crate::wall_clock::now_signed_ms;
+use waiting::Waiting;
+
+/// Time between two writes.
+const WRITE_EVERY: Duration = Duration::from_secs(1);
+/// Time between two looks for inactive devices.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// By how much what is noted may be behind what a device does: the round in which a shard lists a
+/// device once, and the time until it is asked.
+const BEHIND_MS: i64 = 10_000;
+/// Devices of one transaction. Others who write to the tables wait for its end.
+const ROWS: usize = 500;
+/// Transactions at a time: the tables are others' too.
+const TIMES: usize = 4;
+
+/// What is known of when devices sent something.
+#[derive(Debug)]
+pub struct DeviceActivity {
+    waiting: Mutex<Waiting>,
+}
+
+impl DeviceActivity {
+    /// Of a node that starts now.
+    pub fn new() -> Self {
+        Self {
+            waiting: Mutex::new(Waiting::new(now_signed_ms())),
+        }
+    }
+
+    /// A device has sent telemetry or a heartbeat now, which is written within a second or so.
+    pub fn note(&self, tenant: TenantId, id: &str, is_telemetry: bool) {
+        let mut waiting = self.waiting();
+        waiting.note_at_once(tenant.0, id, is_telemetry, now_signed_ms());
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes of what is yet to be written, about.
+    pub fn memory_bytes(&self) -> usize {
+        self.waiting().memory_bytes()
+    }
+
+    /// Asks the shards which devices have published.
+    async fn ask(&self, control: &Control) -> Result<(), ControlError> {
+        let answers = control.ask_all(|request| Command::Heard { request });
+        let answers = answers.await?;
+        let now_ms = now_signed_ms();
+        let mut waiting = self.waiting();
+        for answer in answers {
+            let Answer::Heard(heard) = answer else {
+                continue;
+            };
+            for (tenant, id) in &heard.devices {
+                waiting.note(tenant.0, id, now_ms);
+            }
+            if heard.is_cut {
+                waiting.note_left_out(now_ms);
+            }
+        }
+        Ok(())
+    }
+
+    async fn write(&self, control: &Control, tables: &Arc<Tables>) {
+        for _ in 0..TIMES {
+            let rows = self.waiting().take_due(Instant::now(), ROWS);
+            if rows.is_empty() {
+                return;
+            }
+            let written = rows.clone();
+            let noted = tables
+                .note(move |registry| Box::pin(async move { registry.note_heard(&written).await }));
+            match noted.await {
+                Ok(active) => {
+                    for device in active {
+                        tell_active(control, &device);
+                    }
+                }
+                Err(error) => {
+                    warn!(%error, "when devices sent something is not noted; it is tried again");
+                    return self.waiting().put_back(rows);
+                }
+            }
+        }
+    }
+
+    /// Looks for devices that have become inactive.
+    async fn look(&self, control: &Control, tables: &Arc<Tables>) -> Result<(), TablesError> {
+        let now_ms = now_signed_ms();
+        let (known_since_ms, has_room) = {
+            let waiting = self.waiting();
+            (waiting.known_since_ms(), !waiting.is_behind(Instant::now()))
+        };
+        // What waits may say otherwise of a device than the tables.
+        if !has_room {
+            return Ok(());
+        }
+        let check = InactivityCheck {
+            now_ms,
+            behind_ms: BEHIND_MS,
+            known_since_ms,
+            limit: ROWS as u32,
+        };
+        let found = tables
+            .note(move |registry| Box::pin(async move { registry.mark_inactive(check).await }));
+        for device in found.await? {
+            let event = Event::DeviceInactive {
+                last_message_ms: unsigned(device.last_message_ms),
+                after_secs: device.after_secs,
+            };
+            tell(control, &device, event);
+        }
+        Ok(())
+    }
+}
+
+impl Default for DeviceActivity {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Notes when devices send something, for as long as the node runs: from the first device on.
+pub async fn keep(control: Arc<Control>, tables: Arc<Tables>, activity: Arc<DeviceActivity>) {
+    let mut changes = tables.changes();
+    while !has_devices(&tables).await {
+        // Without the tables the node ends.
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
+    let mut ticks = tokio::time::interval(WRITE_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut looked = Instant::now();
+    loop {
+        ticks.tick().await;
+        if let Err(error) = activity.ask(&control).await {
+            debug!(%error, "which devices have published is not known; it is asked again");
+            activity.waiting().note_left_out(now_signed_ms());
+        }
+        activity.write(&control, &tables).await;
+        if looked.elapsed() >= LOOK_EVERY {
+            looked = Instant::now();
+            if let Err(error) = look_if_wanted(&control, &tables, &activity).await {
+                warn!(%error, "which devices are inactive is not known; it is tried again");
+            }
+        }
+    }
+}
+
+async fn look_if_wanted(
+    control: &Control,
+    tables: &Arc<Tables>,
+    activity: &DeviceActivity,
+) -> Result<(), TablesError> {
+    let wanted = tables.read(|registry: &mut Registry| Box::pin(registry.has_inactivity()));
+    match wanted.await? {
+        true => activity.look(control, tables).await,
+        false => Ok(()),
+    }
+}
+
+/// Whether there is a device; not if that cannot be read.
+async fn has_devices(tables: &Tables) -> bool {
+    if !tables.are_there() {
+        return false;
+    }
+    let read = tables.read(|registry| {
+        Box::pin(async move {
+            let filter = DeviceFilter::default();
+            registry.count_devices(&Scope::All, &filter).await
+        })
+    });
+    read.await.is_ok_and(|count| count > 0)
+}
+
+/// Tells that a device which was inactive has sent something.
+pub(crate) fn tell_active(control: &Control, device: &SilentDevice) {
+    let last_message_ms = unsigned(device.last_message_ms);
+    tell(control, device, Event::DeviceActive { last_message_ms });
+}
+
+fn tell(control: &Control, device: &SilentDevice, event: Event) {
+    let head = EventHead::new(TenantId(device.tenant), device.id.as_str());
+    control.tell(Told::new(head, event));
+}
+
+fn unsigned(ms: i64) -> u64 {
+    u64::try_from(ms).unwrap_or(0)
+}

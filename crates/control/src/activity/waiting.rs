@@ -1,0 +1,216 @@
+//! When devices sent something, until that is written.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use martlet_registry::Heard;
+
+/// Devices that wait to be written, or that were written shortly before, at most.
+const DEVICES_MAX: usize = 200_000;
+/// Time within which a device is written at most once, unless it has to be known at once.
+const DEVICE_EVERY: Duration = Duration::from_secs(30);
+/// The same of devices whose messages have to be known at once.
+const SOON: Duration = Duration::from_secs(5);
+/// Time after which what waits is late: the tables say something else of some devices.
+const LATE: Duration = Duration::from_secs(90);
+/// Bytes of an entry without its id, about.
+const ENTRY_BYTES: usize = 96;
+
+/// What waits to be written, and when what was last written.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    /// By tenant and id.
+    devices: HashMap<(u32, String), Noted>,
+    id_bytes: usize,
+    /// The last time at which something was left out, or nothing was noted.
+    known_since_ms: i64,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Noted {
+    /// The last message that is yet to be written; 0: none.
+    message_ms: i64,
+    /// The last heartbeat that is yet to be written; 0: none.
+    heartbeat_ms: i64,
+    /// The last telemetry that is yet to be written; 0: none.
+    telemetry_ms: i64,
+    is_soon: bool,
+    written: Option<Instant>,
+    /// Since when something waits.
+    since: Option<Instant>,
+}
+
+impl Noted {
+    fn is_due(&self, now: Instant) -> bool {
+        let every = if self.is_soon { SOON } else { DEVICE_EVERY };
+        let is_old = self
+            .written
+            .is_none_or(|at| now.duration_since(at) >= every);
+        self.message_ms > 0 && is_old
+    }
+
+    fn is_done(&self, now: Instant) -> bool {
+        let is_old = |at| now.duration_since(at) >= DEVICE_EVERY;
+        self.message_ms == 0 && self.written.is_none_or(is_old)
+    }
+}
+
+impl Waiting {
+    /// Nothing is known of the time before `now_ms`, milliseconds since the Unix epoch.
+    pub(super) fn new(now_ms: i64) -> Self {
+        Self {
+            devices: HashMap::new(),
+            id_bytes: 0,
+            known_since_ms: now_ms,
+        }
+    }
+
+    /// A device sent a message.
+    pub(super) fn note(&mut self, tenant: u32, id: &str, at_ms: i64) {
+        self.change(tenant, id, at_ms, |_| {});
+    }
+
+    /// A device sent telemetry or a heartbeat, which has to be known soon.
+    pub(super) fn note_at_once(&mut self, tenant: u32, id: &str, is_telemetry: bool, at_ms: i64) {
+        self.change(tenant, id, at_ms, |noted| {
+            noted.is_soon = true;
+            match is_telemetry {
+                true => noted.telemetry_ms = at_ms,
+                false => noted.heartbeat_ms = at_ms,
+            }
+        });
+    }
+
+    fn change(&mut self, tenant: u32, id: &str, at_ms: i64, change: impl FnOnce(&mut Noted)) {
+        let key = (tenant, id.to_owned());
+        let is_known = self.devices.contains_key(&key);
+        if !is_known && self.devices.len() >= DEVICES_MAX {
+            self.known_since_ms = at_ms;
+            return;
+        }
+        if !is_known {
+            self.id_bytes += id.len();
+        }
+        let noted = self.devices.entry(key).or_default();
+        noted.message_ms = noted.message_ms.max(at_ms);
+        noted.since.get_or_insert_with(Instant::now);
+        change(noted);
+    }
+
+    /// Messages may not have been noted until then.
+    pub(super) fn note_left_out(&mut self, now_ms: i64) {
+        self.known_since_ms = now_ms;
+    }
+
+    /// Since when all messages are known that devices have sent, milliseconds since the Unix epoch.
+    pub(super) fn known_since_ms(&self) -> i64 {
+        self.known_since_ms
+    }
+
+    /// Something waits for so long that the tables cannot be believed.
+    pub(super) fn is_behind(&self, now: Instant) -> bool {
+        let mut all = self.devices.values();
+        all.any(|noted| {
+            noted
+                .since
+                .is_some_and(|since| now.duration_since(since) > LATE)
+        })
+    }
+
+    /// Takes out up to `most` that may be written now.
+    pub(super) fn take_due(&mut self, now: Instant, most: usize) -> Vec<Heard> {
+        let mut due = Vec::new();
+        let mut gone_bytes = 0;
+        self.devices.retain(|(tenant, id), noted| {
+            if due.len() < most && noted.is_due(now) {
+                due.push(Heard {
+                    tenant: *tenant,
+                    id: id.clone(),
+                    message_ms: noted.message_ms,
+                    heartbeat_ms: noted.heartbeat_ms,
+                    telemetry_ms: noted.telemetry_ms,
+                });
+                *noted = Noted {
+                    written: Some(now),
+                    ..Noted::default()
+                };
+            }
+            let is_done = noted.is_done(now);
+            gone_bytes += if is_done { id.len() } else { 0 };
+            !is_done
+        });
+        self.id_bytes -= gone_bytes;
+        due
+    }
+
+    /// What could not be written waits again.
+    pub(super) fn put_back(&mut self, rows: Vec<Heard>) {
+        for row in rows {
+            self.change(row.tenant, &row.id, row.message_ms, |noted| {
+                noted.heartbeat_ms = noted.heartbeat_ms.max(row.heartbeat_ms);
+                noted.telemetry_ms = noted.telemetry_ms.max(row.telemetry_ms);
+                noted.written = None;
+            });
+        }
+    }
+
+    /// Bytes that it takes, about.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.devices.capacity() * ENTRY_BYTES + self.id_bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn heard(message_ms: i64, heartbeat_ms: i64, telemetry_ms: i64) -> Heard {
+        Heard {
+            tenant: 0,
+            id: "a".to_owned(),
+            message_ms,
+            heartbeat_ms,
+            telemetry_ms,
+        }
+    }
+
+    #[test]
+    fn a_device_is_written_at_once_and_then_after_a_while() {
+        let mut waiting = Waiting::new(0);
+        let begun = Instant::now();
+        waiting.note_at_once(0, "a", true, 1_000);
+        waiting.note(0, "a", 2_000);
+        assert_eq!(waiting.take_due(begun, 10), [heard(2_000, 0, 1_000)]);
+        waiting.note(0, "a", 3_000);
+        assert_eq!(waiting.take_due(begun + SOON, 10), []);
+        waiting.note_at_once(0, "a", false, 4_000);
+        assert_eq!(waiting.take_due(begun + SOON, 10), [heard(4_000, 4_000, 0)]);
+        waiting.note(0, "a", 5_000);
+        let later = begun + SOON + DEVICE_EVERY;
+        assert_eq!(waiting.take_due(later, 10), [heard(5_000, 0, 0)]);
+        assert_eq!(waiting.take_due(later + DEVICE_EVERY, 10), []);
+        assert!(waiting.devices.is_empty());
+        assert_eq!(waiting.id_bytes, 0);
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_written_later() {
+        let mut waiting = Waiting::new(0);
+        let now = Instant::now();
+        waiting.note_at_once(0, "a", true, 1_000);
+        let rows = waiting.take_due(now, 10);
+        waiting.put_back(rows);
+        assert_eq!(waiting.take_due(now, 10), [heard(1_000, 0, 1_000)]);
+    }
+
+    #[test]
+    fn devices_without_room_are_told() {
+        let mut waiting = Waiting::new(5);
+        for number in 0..=DEVICES_MAX {
+            waiting.note(0, &number.to_string(), 7);
+        }
+        assert_eq!(waiting.known_since_ms(), 7);
+        let now = Instant::now();
+        assert!(!waiting.is_behind(now) && waiting.is_behind(now + 2 * LATE));
+    }
+}

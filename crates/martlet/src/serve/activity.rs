@@ -1,0 +1,20 @@
+//! When devices sent something, while the node runs.
+
+use std::sync::Arc;
+
+use martlet_control::Control;
+use martlet_control::activity::{DeviceActivity, keep};
+use martlet_control::tables::Tables;
+
+/// Begins to note it.
+pub(super) fn start(control: &Arc<Control>, tables: &Arc<Tables>) -> Arc<DeviceActivity> {
+    let activity = Arc::new(DeviceActivity::new());
+    let counted = Arc::clone(&activity);
+    control.count_also("activity", Box::new(move || counted.memory_bytes()));
+    tokio::spawn(keep(
+        Arc::clone(control),
+        Arc::clone(tables),
+        Arc::clone(&activity),
+    ));
+    activity
+}
