@@ -13,6 +13,7 @@ use martlet_codec::QoS;
 
 use crate::bridge::PUBLISHER;
 use crate::dead_letters::DeadLetter;
+use crate::feed::Feed;
 
 /// Another system that takes messages. Implement `deliver` and `test`; the runner does the rest:
 /// batches, time limits, retries, dead letters, and what operators ask for. A system that answers
@@ -33,6 +34,23 @@ pub trait Sink: Send + 'static {
     /// [`Settings::deliver_within`](crate::Settings), at any `await`, and counts a panic as a
     /// failure.
     fn deliver(&mut self, batch: &[SinkMessage]) -> impl Future<Output = Vec<Outcome>> + Send;
+
+    /// As [`Sink::deliver`], for a sink that keeps messages under way and takes others as they are
+    /// answered. It says what became of each message by [`Feed::tell`], and returns when it has
+    /// none any more. After an outcome other than [`Outcome::Done`] the runner hands over nothing
+    /// more in this call. It ends a call after some seconds too, so that it can do other work: a
+    /// sink does not begin with what it has taken and not begun 10 s after the call began.
+    ///
+    /// Of a publisher, nothing follows a message that failed, as with [`Sink::deliver`].
+    fn deliver_from(&mut self, feed: &mut Feed) -> impl Future<Output = ()> + Send {
+        async {
+            let (tickets, batch) = feed.batch();
+            let outcomes = self.deliver(&batch).await;
+            for (ticket, outcome) in tickets.into_iter().zip(outcomes) {
+                feed.tell(ticket, outcome);
+            }
+        }
+    }
 
     /// Whether the other system can be reached now. Delivers nothing.
     ///

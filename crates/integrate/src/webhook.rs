@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::each::deliver_within;
+use crate::feed::{Feed, deliver_batch};
 use crate::kept::Kept;
 use crate::networks::AllowedNetworks;
 use crate::secret::{SecretsReceiver, Template};
@@ -89,13 +90,22 @@ impl WebhookSink {
 
 impl Sink for WebhookSink {
     async fn deliver(&mut self, batch: &[SinkMessage]) -> Vec<Outcome> {
+        deliver_batch(batch, async |feed: &mut Feed| self.deliver_from(feed).await).await
+    }
+
+    async fn deliver_from(&mut self, feed: &mut Feed) {
         let target = match self.target().await {
             Ok(target) => target,
-            Err(why) => return vec![Outcome::Failed(why)],
+            Err(why) => {
+                if let Some((ticket, _)) = feed.next() {
+                    feed.tell(ticket, Outcome::Failed(why));
+                }
+                return;
+            }
         };
         let target = &*target;
         let send = |messages: Vec<SinkMessage>| async move { target.send(&messages).await };
-        sending::deliver(batch, &self.settings, send).await
+        sending::deliver(feed, &self.settings, send).await;
     }
 
     async fn test(&mut self) -> Result<(), String> {

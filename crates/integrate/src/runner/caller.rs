@@ -11,7 +11,8 @@ use tracing::warn;
 use super::attempt::{Broken, attempt};
 use super::clock::{Clock, within};
 use crate::caught::{PanicTold, catch_or_tell};
-use crate::sink::{Outcome, Sink, SinkMessage};
+use crate::feed::Feed;
+use crate::sink::Sink;
 
 /// Time beyond the time limit of a call after which the sink is taken to block its thread.
 const BLOCKED_AFTER: Duration = match cfg!(test) {
@@ -24,10 +25,10 @@ const BLOCKED_AFTER: Duration = match cfg!(test) {
 const LOST_MAX: u32 = 10;
 
 /// What a sink is asked.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) enum Request {
     /// To deliver these messages.
-    Deliver(Arc<[SinkMessage]>),
+    Deliver(Feed),
     /// Whether the other system can be reached.
     Test,
 }
@@ -35,8 +36,8 @@ pub(super) enum Request {
 /// What it answers.
 #[derive(Debug)]
 pub(super) enum Answer {
-    /// Outcomes of a delivery.
-    Delivered(Vec<Outcome>),
+    /// A delivery has ended; the feed has the outcomes.
+    Delivered,
     /// Result of a test.
     Tested(Result<(), String>),
 }
@@ -254,10 +255,10 @@ async fn perform<S: Sink>(
     panic: Arc<PanicTold>,
 ) -> Called<S> {
     let done = match request {
-        Request::Deliver(batch) => {
-            let call = async { sink.deliver(&batch).await };
+        Request::Deliver(mut feed) => {
+            let call = async { sink.deliver_from(&mut feed).await };
             let done = attempt(call, (&*clock, limit), &panic).await;
-            done.map(Answer::Delivered)
+            done.map(|()| Answer::Delivered)
         }
         Request::Test => {
             let call = async { sink.test().await };
@@ -275,6 +276,7 @@ mod tests {
     use super::*;
     use crate::caught::end_thread;
     use crate::runner::clock::RuntimeClock;
+    use crate::sink::{Outcome, SinkMessage};
 
     /// Its panics are not unwound, as in the program.
     struct Panics;

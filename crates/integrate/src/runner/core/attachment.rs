@@ -12,6 +12,7 @@ use super::super::clock::within;
 use super::super::giving_up::Failures;
 use super::retry::{Retry, What};
 use super::{Core, Held, SAVED_WITHIN};
+use crate::feed::Ticket;
 use crate::lanes::{Lanes, Token, Told as ToldByNode};
 use crate::sink::SinkMessage;
 
@@ -142,6 +143,7 @@ impl Core {
                 message: self.with_team(SinkMessage::delivered(&delivery)),
                 panics: 0,
                 failures: Failures::default(),
+                ticket: Ticket(0),
             }),
             Some(ToldByNode::Queue(queue)) => self.queue = Some(queue),
             Some(ToldByNode::Ended(why)) => self.detached(why),
