@@ -111,9 +111,23 @@ impl Feed {
         }
     }
 
+    /// The first message fails for this reason, and nothing is tried.
+    pub(crate) fn fail(&mut self, why: String) {
+        if let Some((ticket, _)) = self.next() {
+            self.tell(ticket, Outcome::Failed(why));
+        }
+    }
+
     /// All messages that are there: a batch.
     pub(crate) fn batch(&mut self) -> (Vec<Ticket>, Vec<SinkMessage>) {
         self.shared.lock().waiting.drain(..).unzip()
+    }
+
+    /// Tells outcomes in the order of a batch.
+    pub(crate) fn tell_all(&mut self, tickets: Vec<Ticket>, outcomes: Vec<Outcome>) {
+        for (ticket, outcome) in tickets.into_iter().zip(outcomes) {
+            self.tell(ticket, outcome);
+        }
     }
 }
 

@@ -90,26 +90,27 @@ impl WebhookSink {
 
 impl Sink for WebhookSink {
     async fn deliver(&mut self, batch: &[SinkMessage]) -> Vec<Outcome> {
-        deliver_batch(batch, async |feed: &mut Feed| self.deliver_from(feed).await).await
+        deliver_batch(batch, async |feed: &mut Feed| self.send(feed).await).await
     }
 
     async fn deliver_from(&mut self, feed: &mut Feed) {
-        let target = match self.target().await {
-            Ok(target) => target,
-            Err(why) => {
-                if let Some((ticket, _)) = feed.next() {
-                    feed.tell(ticket, Outcome::Failed(why));
-                }
-                return;
-            }
-        };
-        let target = &*target;
-        let send = |messages: Vec<SinkMessage>| async move { target.send(&messages).await };
-        sending::deliver(feed, &self.settings, send).await;
+        self.send(feed).await;
     }
 
     async fn test(&mut self) -> Result<(), String> {
         self.target().await?.reach().await
+    }
+}
+
+impl WebhookSink {
+    async fn send(&mut self, feed: &mut Feed) {
+        let target = match self.target().await {
+            Ok(target) => target,
+            Err(why) => return feed.fail(why),
+        };
+        let target = &*target;
+        let send = |messages: Vec<SinkMessage>| async move { target.send(&messages).await };
+        sending::deliver(feed, &self.settings, send).await;
     }
 }
 

@@ -1,10 +1,12 @@
 //! The calls of a sink, one after the other, on a thread of their own: a sink that blocks holds up
 //! neither its runner nor anything else of the node.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tracing::warn;
 
@@ -56,13 +58,8 @@ pub(super) enum Place {
 impl Place {
     /// A thread for the sink of this name; the runner's own if the system gives none.
     pub(super) fn for_sink(client_id: &str) -> Self {
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("sink")
-            .enable_all()
-            .build();
-        match runtime {
-            Ok(runtime) => Self::Thread(OwnRuntime(Some(runtime))),
+        match OwnRuntime::start() {
+            Ok(runtime) => Self::Thread(runtime),
             Err(error) => {
                 warn!(integration = client_id, %error, "no thread for the sink: it shares one");
                 Self::Here(Handle::current())
@@ -73,21 +70,41 @@ impl Place {
     fn handle(&self) -> Option<&Handle> {
         match self {
             Self::InTask => None,
-            Self::Thread(OwnRuntime(runtime)) => runtime.as_ref().map(Runtime::handle),
+            Self::Thread(runtime) => Some(&runtime.handle),
             Self::Here(handle) => Some(handle),
         }
     }
 }
 
-/// A runtime that may be dropped on another one: a call that blocks is left behind.
+/// A runtime with a thread of its own, which ends when this is dropped. A call that blocks is left
+/// behind.
+///
+/// It looks for what has come in only when all that it can do is done, so that a sink with several
+/// messages under way takes their answers together.
 #[derive(Debug)]
-pub(super) struct OwnRuntime(Option<Runtime>);
+pub(super) struct OwnRuntime {
+    handle: Handle,
+    /// The thread ends when this is dropped.
+    _runs: oneshot::Sender<()>,
+}
 
-impl Drop for OwnRuntime {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
+impl OwnRuntime {
+    fn start() -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
+        let (runs, over) = oneshot::channel();
+        let run = move || {
+            // An error says that the sender was dropped: that is the end.
+            let _ = runtime.block_on(over);
             runtime.shutdown_background();
-        }
+        };
+        std::thread::Builder::new()
+            .name("sink".to_owned())
+            .spawn(run)?;
+        Ok(Self {
+            handle,
+            _runs: runs,
+        })
     }
 }
 

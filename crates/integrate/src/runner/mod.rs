@@ -237,6 +237,10 @@ impl<S: Sink> Runner<S> {
             self.core.lend_places();
             let mut has_delivered = false;
             let places = self.core.next_places(self.core.clock.now());
+            if let Some(until) = self.core.gathers_until(places.len()) {
+                self.core.gather(until).await;
+                continue;
+            }
             if !places.is_empty() {
                 self.deliver(&places).await;
                 has_delivered = true;

@@ -140,7 +140,7 @@ impl Core {
             Some(ToldByNode::Delivery(token, delivery)) => self.held.push_back(Held {
                 token,
                 too_old_at: self.too_old_at(delivery.age_ms),
-                message: self.with_team(SinkMessage::delivered(&delivery)),
+                message: self.with_team(SinkMessage::delivered(delivery)),
                 panics: 0,
                 failures: Failures::default(),
                 ticket: Ticket(0),

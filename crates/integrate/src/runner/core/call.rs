@@ -4,6 +4,7 @@
 //! over in it. All else that it says is looked at when the call is over.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use martlet_broker::{PartOutcome, PartRefusal};
@@ -18,6 +19,9 @@ use crate::sink::Outcome;
 /// Time in which messages are handed over in one call. Then the runner does what waits for the end
 /// of a call, such as storing dead letters.
 const FED_WITHIN: Duration = Duration::from_secs(2);
+/// Time between the beginnings of two calls of a few messages. Where messages follow each other
+/// closely, they are handed over together: the threads that a call wakes cost more than a message.
+const CALLED_EVERY: Duration = Duration::from_millis(1);
 /// Refused messages after which a call is ended, so that their dead letters are stored.
 const REFUSED_MAX: usize = 100;
 
@@ -44,8 +48,30 @@ impl Core {
             began: self.clock.now(),
             ..Call::default()
         };
+        self.called_at = Some(self.call.began);
         self.hand_over(&feeder, places);
         (feeder, feed)
+    }
+
+    /// Until when messages are gathered for the next call, if these are few; none: the sink is to
+    /// be called now.
+    pub(in super::super) fn gathers_until(&self, messages: usize) -> Option<Duration> {
+        let are_few = messages > 0 && messages * 2 < usize::from(self.settings.batch_messages);
+        let until = self.called_at?.saturating_add(CALLED_EVERY);
+        (are_few && self.alone == 0 && self.clock.now() < until).then_some(until)
+    }
+
+    /// Waits until then, or until an operator says something. The node is not heard meanwhile.
+    pub(in super::super) async fn gather(&mut self, until: Duration) {
+        let clock = Arc::clone(&self.clock);
+        tokio::select! {
+            biased;
+            told = self.told.recv() => match told {
+                Some(told) => self.obey(told).await,
+                None => self.is_stopping = true,
+            },
+            () = clock.sleep_until(until) => {}
+        }
     }
 
     fn hand_over(&mut self, feeder: &Feeder, places: &[usize]) {

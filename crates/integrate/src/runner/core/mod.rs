@@ -118,6 +118,8 @@ pub(super) struct Core {
     handed: VecDeque<Held>,
     next_ticket: u64,
     call: Call,
+    /// When the sink was called last.
+    called_at: Option<Duration>,
     /// In the order of their refusal.
     refused: VecDeque<Refused>,
     /// The first refusal of the next call does not stop the integration.
@@ -197,6 +199,7 @@ impl Core {
             handed: VecDeque::new(),
             next_ticket: 0,
             call: Call::default(),
+            called_at: None,
             refused: VecDeque::new(),
             skips: false,
             again: VecDeque::new(),
