@@ -119,12 +119,12 @@ impl Feed {
     }
 
     /// All messages that are there: a batch.
-    pub(crate) fn batch(&mut self) -> (Vec<Ticket>, Vec<SinkMessage>) {
+    pub fn batch(&mut self) -> (Vec<Ticket>, Vec<SinkMessage>) {
         self.shared.lock().waiting.drain(..).unzip()
     }
 
-    /// Tells outcomes in the order of a batch.
-    pub(crate) fn tell_all(&mut self, tickets: Vec<Ticket>, outcomes: Vec<Outcome>) {
+    /// Says what became of the messages of a batch, in its order.
+    pub fn tell_all(&mut self, tickets: Vec<Ticket>, outcomes: Vec<Outcome>) {
         for (ticket, outcome) in tickets.into_iter().zip(outcomes) {
             self.tell(ticket, outcome);
         }

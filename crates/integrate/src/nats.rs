@@ -6,6 +6,7 @@ mod connection;
 mod credentials;
 mod headers;
 mod lines;
+mod mirror;
 mod requests;
 mod server;
 mod settings;
@@ -33,6 +34,7 @@ use crate::sink::{Outcome, Sink, SinkMessage, sent_at_once};
 use crate::words::error_words;
 use connection::Connection;
 use lines::Lines;
+use mirror::NextExpiry;
 
 pub use requests::REQUESTS_KIND;
 pub use server::{Credentials, ServerSettings};
@@ -50,6 +52,8 @@ pub struct NatsSink {
     connection: Kept<Connection>,
     /// The lines of the log for messages, if there are any.
     lines: Option<Lines>,
+    /// Of a sink with a bucket.
+    expiry: Option<Arc<NextExpiry>>,
 }
 
 impl NatsSink {
@@ -57,10 +61,17 @@ impl NatsSink {
     pub fn new(settings: Arc<NatsSettings>, node: &str, secrets: SecretsReceiver) -> Self {
         Self {
             node: node.into(),
+            expiry: None,
             lines: (settings.logs_messages).then(|| Lines::new(&settings.name)),
             settings,
             connection: Kept::new(secrets),
         }
+    }
+
+    /// The same, which says when messages in its bucket expire.
+    fn with_expiry(mut self, expiry: Arc<NextExpiry>) -> Self {
+        self.expiry = Some(expiry);
+        self
     }
 
     async fn connect(&mut self) -> Result<Connection, String> {
@@ -82,6 +93,13 @@ impl NatsSink {
     async fn send(&self, to: &Connection, message: &SinkMessage) -> Result<Sent, Outcome> {
         if self.settings.bucket.is_some() && !message.retain() {
             return Err(Outcome::Done);
+        }
+        if let (Some(expiry), Some(secs)) = (&self.expiry, message.expires_in_secs()) {
+            if secs == 0 {
+                // It is not retained any more.
+                return Err(Outcome::Done);
+            }
+            expiry.note(secs);
         }
         let subject = self.subject(message).map_err(Outcome::Refused)?;
         let mut headers = headers::of(message, &self.settings, &self.node);
