@@ -102,9 +102,11 @@ pub(crate) const PATHS: &[Path] = &[
         idle_part,
     )
     .none(),
-    path("part-unkept", "a part takes it and does not keep it, QoS 0", || {
-        part(QoS::AtMostOnce, false)
-    }),
+    path(
+        "part-unkept",
+        "a part takes it and does not keep it, QoS 0",
+        || part(QoS::AtMostOnce, false),
+    ),
     path("part-qos0", "a part takes it and keeps it, QoS 0", || {
         part(QoS::AtMostOnce, true)
     }),

@@ -130,11 +130,7 @@ impl NatsSink {
     }
 
     /// Sends messages, all at once, and waits until the server has read them.
-    async fn publish_unacknowledged(
-        &self,
-        to: &Connection,
-        batch: &[SinkMessage],
-    ) -> Vec<Outcome> {
+    async fn publish_unacknowledged(&self, to: &Connection, batch: &[SinkMessage]) -> Vec<Outcome> {
         let mut sent = Vec::with_capacity(batch.len());
         for message in batch {
             sent.push(self.send(to, message).await);
@@ -158,12 +154,17 @@ impl NatsSink {
     /// all were answered.
     async fn publish(&self, to: &Connection, feed: &mut Feed) -> bool {
         // Nothing may be sent behind a message that is refused if the sink stops there.
-        let sent_max = if self.settings.stops_at_refusal { 1 } else { usize::MAX };
+        let sent_max = if self.settings.stops_at_refusal {
+            1
+        } else {
+            usize::MAX
+        };
         let mut sent = VecDeque::new();
         let mut state = Answers::default();
         let mut lost = pin!(to.lost().fuse());
         loop {
-            while !state.ends && sent.len() < sent_max
+            while !state.ends
+                && sent.len() < sent_max
                 && let Some((ticket, message)) = feed.next()
             {
                 let how = match self.send(to, &message).await {

@@ -76,7 +76,10 @@ pub(super) fn of_retained(
             "Mqtt-Received-At",
             Some(crate::json::rfc3339(info.received_wall_ms)),
         ),
-        (VIA, Some(via::header(passed.map(|(_, value)| &**value), node))),
+        (
+            VIA,
+            Some(via::header(passed.map(|(_, value)| &**value), node)),
+        ),
         ("Content-Type", kind.map(str::to_owned)),
     ];
     let mut headers = HeaderMap::new();

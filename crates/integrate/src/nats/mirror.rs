@@ -122,7 +122,10 @@ impl Mirror {
                     }
                     Err(why) => {
                         if told != why {
-                            warn!(sink, why, "the bucket is not compared with the retained messages");
+                            warn!(
+                                sink,
+                                why, "the bucket is not compared with the retained messages"
+                            );
                         }
                         (told, not_before) = (why, Instant::now() + AGAIN_AFTER);
                     }
@@ -153,7 +156,10 @@ impl Mirror {
         let unread = |error: &dyn std::error::Error| {
             format!("the bucket cannot be read: {}", error_words(error))
         };
-        let stream = connection.jetstream.get_stream(bucket::stream(&self.bucket)).await;
+        let stream = connection
+            .jetstream
+            .get_stream(bucket::stream(&self.bucket))
+            .await;
         let stream = stream.map_err(|error| unread(&error))?;
         let config = Config {
             deliver_policy: DeliverPolicy::LastPerSubject,

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::mirror::{Mirror, NextExpiry};
 use super::server::{
     CA_FILE, CERTIFICATE_FILE, CREDENTIALS_FILE, KEY_FILE, NKEY, PASSWORD, ServerSettings, TOKEN,
     URL, USER,
 };
 use super::stream::check_name;
 use super::subject::SubjectTemplate;
-use super::mirror::{Mirror, NextExpiry};
 use super::{BEYOND_ACK, NatsSink, bucket};
 use crate::host::Host;
 use crate::kind::{ConfiguredSink, Key, Kind, Surroundings, Table, Takes};

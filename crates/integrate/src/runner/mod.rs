@@ -287,11 +287,7 @@ impl<S: Sink> Runner<S> {
 
     /// Calls the sink, and obeys commands meanwhile. A `feeder` hands over what comes during the
     /// call.
-    async fn call(
-        &mut self,
-        request: Request,
-        feeder: Option<&Feeder>,
-    ) -> Result<Answer, Broken> {
+    async fn call(&mut self, request: Request, feeder: Option<&Feeder>) -> Result<Answer, Broken> {
         let Self { caller, core } = self;
         let within = match &request {
             Request::Deliver(_) => core.settings.deliver_within,

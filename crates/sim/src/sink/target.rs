@@ -114,11 +114,7 @@ impl Target {
     }
 
     /// Delivers one message; none: it does not say what became of it.
-    async fn deliver_one(
-        &self,
-        message: &SinkMessage,
-        progress: &mut Progress,
-    ) -> Option<Outcome> {
+    async fn deliver_one(&self, message: &SinkMessage, progress: &mut Progress) -> Option<Outcome> {
         let publisher = message.client_id().map(str::to_owned);
         if progress.failing.contains(&publisher) {
             return Some(Outcome::NotTried);

@@ -376,7 +376,11 @@ impl Core {
         }
         self.panicked_in_a_row += 1;
         let reason = format!("{error} ({PANICS_MAX} times at this message)");
-        (vec![Some(Outcome::Refused(reason))], None, PartRefusal::Failed)
+        (
+            vec![Some(Outcome::Refused(reason))],
+            None,
+            PartRefusal::Failed,
+        )
     }
 }
 

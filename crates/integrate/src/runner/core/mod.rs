@@ -520,7 +520,8 @@ impl Core {
         state.lag = self.queue.map(|queue| queue.messages + in_hand);
         state.oldest_received_ms = refused.chain(held).chain(queued).min();
         state.failure = failure;
-        state.clients_waiting = super::waiting::clients(activity, self.handed.iter().chain(&self.held));
+        state.clients_waiting =
+            super::waiting::clients(activity, self.handed.iter().chain(&self.held));
         state.last_error.clone_from(&self.last_error);
         state.delivered_ms = self.delivered_ms;
         state.sink_health.clone_from(&self.sink_health);
