@@ -335,6 +335,47 @@ def test_a_bucket_has_the_retained_messages_and_their_deletions(start_node, tmp_
     until(lambda: entry(nats, "plant.a=2Eb.=C3=BC") == ("DEL", b""), node.log)
 
 
+def test_a_bucket_gets_the_retained_messages_from_before_the_sink_and_loses_those_that_expire(
+        start_node, tmp_path, nats):
+    place = tmp_path / "martlet.toml"
+    plain = ["[integrations]", 'allow_private = ["127.0.0.0/8"]']
+    place.write_text("\n".join(plain) + "\n")
+    options = {"arguments": ("-c", str(place)), "data_dir": tmp_path / "data", "http": True, "variables": KEYS}
+    node = start_node(**options)
+    expiring = lambda secs: properties("PUBLISH", MessageExpiryInterval=secs)
+    with Client(node, "pump-1") as client:
+        client.publish("plant/1", "before", retain=True)
+        client.publish("plant/x.y", "odd", retain=True)
+        client.publish("other/1", "not of the sink", retain=True)
+        client.publish("plant/2", "expires", retain=True, properties=expiring(5))
+    node.close()
+    mirror = {"name": "mirror", "url": nats.url, "filters": ["plant/#"], "bucket": "retained"}
+    place.write_text("\n".join(plain + table("sinks.nats", mirror)) + "\n")
+    node = start_node(**options)
+    until(lambda: entry(nats, "plant.1") == (None, b"before"), node.log)
+    until(lambda: entry(nats, "plant.x=2Ey") == (None, b"odd"), node.log)
+    assert entry(nats, "other.1") is None
+    with Client(node, "pump-1") as client:
+        client.publish("plant/3", "expires too", retain=True, properties=expiring(2))
+        until(lambda: entry(nats, "plant.3") == (None, b"expires too"), node.log)
+        # What is published again meanwhile stays.
+        client.publish("plant/4", "first", retain=True, properties=expiring(2))
+        client.publish("plant/4", "second", retain=True)
+    for key in ("plant.2", "plant.3"):
+        until(lambda: entry(nats, key) == ("DEL", b""), node.log)
+    assert entry(nats, "plant.1") == (None, b"before")
+    assert entry(nats, "plant.4") == (None, b"second")
+    # A restart changes nothing that is there.
+    last = lambda: nats_process.Client(nats).stream_info("KV_retained")["state"]["last_seq"]
+    before = last()
+    node.close()
+    node = start_node(**options)
+    with Client(node, "pump-1") as client:
+        client.publish("plant/5", "after", retain=True)
+    until(lambda: entry(nats, "plant.5") == (None, b"after"), node.log)
+    assert last() == before + 1
+
+
 def test_a_source_is_in_metrics_and_why(start_node, tmp_path, nats):
     nats_process.Client(nats).add_stream("CMD", "cmd.>")
     node = start_node(**configured(tmp_path, nats.url))

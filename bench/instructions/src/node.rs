@@ -182,8 +182,8 @@ impl Node {
     }
 
     /// Attaches a durable part that takes what this Topic Filter matches, as an integration does:
-    /// it keeps QoS 0, and settles a batch of messages at once.
-    pub(crate) fn attach_part(&mut self, filter: &str) {
+    /// it settles a batch of messages at once. `keeps_qos0`: those of QoS 0 are stored.
+    pub(crate) fn attach_part(&mut self, filter: &str, keeps_qos0: bool) {
         let spec = PartSpec {
             id: PART,
             tenant: TenantId::default(),
@@ -196,7 +196,7 @@ impl Node {
             }],
             credit: 1_000,
             session_expiry_secs: u32::MAX,
-            keeps_qos0: true,
+            keeps_qos0,
             queue: PartQueueLimits::default(),
             reach: PartReach::Lane,
         };

@@ -102,11 +102,16 @@ pub(crate) const PATHS: &[Path] = &[
         idle_part,
     )
     .none(),
+    path(
+        "part-unkept",
+        "a part takes it and does not keep it, QoS 0",
+        || part(QoS::AtMostOnce, false),
+    ),
     path("part-qos0", "a part takes it and keeps it, QoS 0", || {
-        part(QoS::AtMostOnce)
+        part(QoS::AtMostOnce, true)
     }),
     path("part-qos1", "a part takes it, QoS 1", || {
-        part(QoS::AtLeastOnce)
+        part(QoS::AtLeastOnce, true)
     }),
     path("wildcards", "1,000 filters with +, 10,000 topics", || {
         filters(&|number| format!("site/{}/+", number % 1000), 1000)
@@ -221,16 +226,16 @@ fn idle_part() -> Measured {
     let publisher = node.connect("publisher", false);
     let subscriber = node.connect("subscriber", false);
     node.subscribe(subscriber, TOPIC, QoS::AtMostOnce);
-    node.attach_part("never/published");
+    node.attach_part("never/published", true);
     let qos = QoS::AtMostOnce;
     rounds(node, |node, _| send(node, publisher, TOPIC, qos, BATCH))
 }
 
 /// A part takes all messages; nobody else does.
-fn part(qos: QoS) -> Measured {
+fn part(qos: QoS, keeps_qos0: bool) -> Measured {
     let mut node = Node::new();
     let publisher = node.connect("publisher", false);
-    node.attach_part("#");
+    node.attach_part("#", keeps_qos0);
     rounds(node, |node, _| send(node, publisher, TOPIC, qos, BATCH))
 }
 

@@ -57,7 +57,7 @@ impl Observer {
             while let Some(told) = next {
                 match told {
                     Told::Delivery(token, delivery) => {
-                        deliveries.push(*delivery);
+                        deliveries.push(delivery);
                         settled.push((token, PartOutcome::Done));
                     }
                     Told::Attached(_) | Told::Queue(_) => {}

@@ -30,6 +30,7 @@ mod worker;
 use std::fmt;
 use std::sync::Arc;
 
+use martlet_codec::QoS;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::host::Host;
@@ -37,7 +38,7 @@ use crate::kind::ConfiguredSink;
 use crate::runner::{Runner, Settings};
 use crate::sink::{Outcome, Sink, SinkMessage, sent_at_once};
 use message::Outward;
-use outgoing::Outgoing;
+use outgoing::Messages;
 use worker::{Ask, Parts, Status};
 
 pub use brokers::{Broker, Brokers};
@@ -113,7 +114,7 @@ fn configured(settings: Settings, bridge: Arc<BridgeSettings>) -> ConfiguredSink
 }
 
 impl BridgeSink {
-    async fn send(&self, messages: Vec<Outgoing>) -> Vec<Outcome> {
+    async fn send(&self, messages: Messages) -> Vec<Outcome> {
         let gone = || vec![Outcome::Failed("the bridge has ended".to_owned())];
         let (answer, answered) = oneshot::channel();
         if self.worker.send(Ask::Send(messages, answer)).is_err() {
@@ -126,23 +127,26 @@ impl BridgeSink {
     /// sink stops there.
     async fn deliver_at_once(&self, batch: &[SinkMessage]) -> Vec<Outcome> {
         let mut outcomes = Vec::with_capacity(batch.len());
-        let mut messages = Vec::with_capacity(batch.len());
+        let mut messages = Messages::default();
+        let mut scratch = Vec::new();
         let remote = self.status.remote();
         let route = (&self.route, remote.as_deref());
         for one in batch {
             outcomes.push(match message::outward(one, &self.settings, route) {
                 Outward::Skip => Outcome::Done,
                 Outward::Refuse(why) => Outcome::Refused(why),
-                Outward::Send(message) => {
-                    messages.push(Outgoing {
-                        id: one.id(),
-                        message,
-                    });
+                Outward::Send(sent) => {
+                    if sent.qos == QoS::AtMostOnce {
+                        let version = self.settings.version;
+                        messages.add_encoded(one.id(), |to| sent.encode(version, &mut scratch, to));
+                    } else {
+                        messages.add(one.id(), sent.message());
+                    }
                     Outcome::NotTried
                 }
             });
         }
-        if messages.is_empty() {
+        if messages.are_none() {
             return outcomes;
         }
         let mut sent = self.send(messages).await.into_iter();

@@ -3,9 +3,13 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
+use jiff::fmt::temporal::DateTimePrinter;
 use serde::Serialize;
 
 use crate::sink::SinkMessage;
+
+/// Times to the millisecond.
+const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
 
 /// The object.
 #[derive(Serialize)]
@@ -62,5 +66,8 @@ pub fn write(to: &mut Vec<u8>, message: &SinkMessage) -> serde_json::Result<()> 
 pub fn rfc3339(ms: u64) -> String {
     let time = i64::try_from(ms).ok().map(Timestamp::from_millisecond);
     let time = time.and_then(Result::ok).unwrap_or(Timestamp::MAX);
-    time.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()
+    let mut text = String::with_capacity(24);
+    let printed = PRINTER.print_timestamp(&time, &mut text);
+    debug_assert!(printed.is_ok(), "a text takes all that is written");
+    text
 }

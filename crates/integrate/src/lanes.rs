@@ -2,6 +2,7 @@
 //! told waits in a channel; how much that can be is bounded by their credit.
 
 use std::collections::BTreeMap;
+use std::vec;
 
 use martlet_broker::{
     Delivery, LaneOrder, PartEvent, PartLine, PartOutcome, PartOutlet, PartQueueState, PartSpec,
@@ -30,7 +31,7 @@ pub enum Told {
     /// All of its lanes are attached. For each subscription whether it was granted.
     Attached(Vec<ReasonCode>),
     /// A message. Those of one publisher come in order.
-    Delivery(Token, Box<Delivery>),
+    Delivery(Token, Delivery),
     /// How its queues are, together.
     Queue(PartQueueState),
     /// It is not attached any more, for this reason. It is told nothing more.
@@ -42,7 +43,9 @@ pub enum Told {
 pub struct Lanes {
     lanes: Vec<Lane>,
     order: LaneOrder<Delivery>,
-    told: mpsc::UnboundedReceiver<(usize, PartEvent)>,
+    told: mpsc::UnboundedReceiver<(usize, Vec<PartEvent>)>,
+    /// What a lane was told in one tick, as far as it is not taken yet.
+    taken: (usize, vec::IntoIter<PartEvent>),
     granted: Option<Vec<ReasonCode>>,
     /// Bytes that the queues of all lanes may have together; 0: what clients may have.
     bytes_max: u64,
@@ -65,6 +68,23 @@ struct Lane {
     bytes_max: u64,
     /// Deliveries that it may have and not have settled.
     credit: u16,
+}
+
+/// Passes on what a lane is told. After the task has ended nothing is taken; the part is being
+/// detached then.
+struct LaneOutlet {
+    place: usize,
+    told: mpsc::UnboundedSender<(usize, Vec<PartEvent>)>,
+}
+
+impl PartOutlet for LaneOutlet {
+    fn tell(&mut self, event: PartEvent) {
+        self.tell_all(vec![event]);
+    }
+
+    fn tell_all(&mut self, events: Vec<PartEvent>) {
+        let _ = self.told.send((self.place, events));
+    }
 }
 
 /// A lane is told of another share of the bytes once that changes by this part of all of them.
@@ -129,10 +149,9 @@ impl Lanes {
             if is_left_over {
                 lane.subscriptions.clear();
             }
-            let sender = sender.clone();
-            let outlet = move |event| {
-                // After the task has ended nothing is taken; the part is being detached then.
-                let _ = sender.send((place, event));
+            let outlet = LaneOutlet {
+                place,
+                told: sender.clone(),
             };
             lanes.push(Lane {
                 client_id: name.clone(),
@@ -150,6 +169,7 @@ impl Lanes {
             order: LaneOrder::new(lanes.len()),
             lanes,
             told,
+            taken: (0, Vec::new().into_iter()),
             granted: None,
             bytes_max: spec.queue.bytes_max,
             has_ended: false,
@@ -171,10 +191,8 @@ impl Lanes {
             if self.has_ended {
                 return None;
             }
-            let (lane, event) = self.told.recv().await?;
-            if let Some(told) = self.take(lane, event) {
-                return Some(told);
-            }
+            let (lane, events) = self.told.recv().await?;
+            self.taken = (lane, events.into_iter());
         }
     }
 
@@ -186,9 +204,15 @@ impl Lanes {
             }
             if let Some((lane, delivery)) = self.order.pop() {
                 let token = delivery.token;
-                return Some(Told::Delivery(Token { lane, token }, Box::new(delivery)));
+                return Some(Told::Delivery(Token { lane, token }, delivery));
             }
-            let (lane, event) = self.told.try_recv().ok()?;
+            let (lane, events) = &mut self.taken;
+            let Some(event) = events.next() else {
+                let (lane, events) = self.told.try_recv().ok()?;
+                self.taken = (lane, events.into_iter());
+                continue;
+            };
+            let lane = *lane;
             if let Some(told) = self.take(lane, event) {
                 return Some(told);
             }

@@ -6,6 +6,7 @@ mod connection;
 mod credentials;
 mod headers;
 mod lines;
+mod mirror;
 mod requests;
 mod server;
 mod settings;
@@ -16,6 +17,8 @@ mod subject;
 mod topic;
 mod ttl;
 
+use std::collections::VecDeque;
+use std::future::IntoFuture;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,12 +27,14 @@ use async_nats::jetstream::context::{PublishAckFuture, PublishError, PublishErro
 use async_nats::jetstream::{Error as JetStreamError, ErrorCode};
 use futures_util::FutureExt as _;
 
+use crate::feed::{Feed, deliver_batch};
 use crate::kept::Kept;
 use crate::secret::{SecretValues, SecretsReceiver};
 use crate::sink::{Outcome, Sink, SinkMessage, sent_at_once};
 use crate::words::error_words;
 use connection::Connection;
 use lines::Lines;
+use mirror::NextExpiry;
 
 pub use requests::REQUESTS_KIND;
 pub use server::{Credentials, ServerSettings};
@@ -47,6 +52,8 @@ pub struct NatsSink {
     connection: Kept<Connection>,
     /// The lines of the log for messages, if there are any.
     lines: Option<Lines>,
+    /// Of a sink with a bucket.
+    expiry: Option<Arc<NextExpiry>>,
 }
 
 impl NatsSink {
@@ -54,10 +61,17 @@ impl NatsSink {
     pub fn new(settings: Arc<NatsSettings>, node: &str, secrets: SecretsReceiver) -> Self {
         Self {
             node: node.into(),
+            expiry: None,
             lines: (settings.logs_messages).then(|| Lines::new(&settings.name)),
             settings,
             connection: Kept::new(secrets),
         }
+    }
+
+    /// The same, which says when messages in its bucket expire.
+    fn with_expiry(mut self, expiry: Arc<NextExpiry>) -> Self {
+        self.expiry = Some(expiry);
+        self
     }
 
     async fn connect(&mut self) -> Result<Connection, String> {
@@ -79,6 +93,13 @@ impl NatsSink {
     async fn send(&self, to: &Connection, message: &SinkMessage) -> Result<Sent, Outcome> {
         if self.settings.bucket.is_some() && !message.retain() {
             return Err(Outcome::Done);
+        }
+        if let (Some(expiry), Some(secs)) = (&self.expiry, message.expires_in_secs()) {
+            if secs == 0 {
+                // It is not retained any more.
+                return Err(Outcome::Done);
+            }
+            expiry.note(secs);
         }
         let subject = self.subject(message).map_err(Outcome::Refused)?;
         let mut headers = headers::of(message, &self.settings, &self.node);
@@ -108,62 +129,135 @@ impl NatsSink {
         }
     }
 
-    /// Sends messages, all at once, and waits for their acknowledgements.
-    async fn publish(&self, to: &Connection, batch: &[SinkMessage]) -> Vec<Outcome> {
+    /// Sends messages, all at once, and waits until the server has read them.
+    async fn publish_unacknowledged(&self, to: &Connection, batch: &[SinkMessage]) -> Vec<Outcome> {
         let mut sent = Vec::with_capacity(batch.len());
         for message in batch {
             sent.push(self.send(to, message).await);
         }
-        let read = match self.settings.uses_jetstream {
-            true => Ok(()),
-            false => to.read_by_server(self.settings.server.timeout).await,
+        let read = to.read_by_server(self.settings.server.timeout).await;
+        let outcomes = sent.into_iter().zip(batch).map(|(one, message)| match one {
+            Err(outcome) => outcome,
+            Ok(sent) => {
+                let outcome = to.told(read.map_or_else(
+                    |kind| outcome(&PublishError::new(kind), &sent.subject),
+                    |()| Outcome::Done,
+                ));
+                self.log(message, &sent.subject, &outcome);
+                outcome
+            }
+        });
+        outcomes.collect()
+    }
+
+    /// Sends messages as they come, and says of each whether it was acknowledged. Returns whether
+    /// all were answered.
+    async fn publish(&self, to: &Connection, feed: &mut Feed) -> bool {
+        // Nothing may be sent behind a message that is refused if the sink stops there.
+        let sent_max = if self.settings.stops_at_refusal {
+            1
+        } else {
+            usize::MAX
         };
-        let mut outcomes = Vec::with_capacity(sent.len());
-        let mut fails = false;
+        let mut sent = VecDeque::new();
+        let mut state = Answers::default();
         let mut lost = pin!(to.lost().fuse());
-        for (one, message) in sent.into_iter().zip(batch) {
-            let outcome = match one {
-                Err(outcome) => outcome,
-                Ok(sent) => {
-                    let outcome = match sent.ack {
-                        None => to.told(read.map_or_else(
-                            |kind| outcome(&PublishError::new(kind), &sent.subject),
-                            |()| Outcome::Done,
-                        )),
-                        Some(ack) => {
-                            acknowledged((to, lost.as_mut()), ack, &sent.subject, fails).await
-                        }
-                    };
-                    if let Some(lines) = self.lines.as_ref().filter(|_| outcome == Outcome::Done) {
-                        lines.forwarded(message, &sent.subject);
+        loop {
+            while !state.ends
+                && sent.len() < sent_max
+                && let Some((ticket, message)) = feed.next()
+            {
+                let how = match self.send(to, &message).await {
+                    Ok(sent) => Ok((sent.ack.map(IntoFuture::into_future), sent.subject)),
+                    Err(outcome) => Err(outcome),
+                };
+                state.ends |= how.as_ref().is_err_and(|outcome| *outcome != Outcome::Done);
+                sent.push_back((ticket, message, how));
+            }
+            let Some((_, _, how)) = sent.front_mut() else {
+                return state.all_answered;
+            };
+            let is_here = state.fails;
+            let answered = async {
+                match how {
+                    Ok((Some(ack), subject)) => {
+                        acknowledged((to, lost.as_mut()), ack, subject, is_here).await
                     }
-                    outcome
+                    Ok((None, _)) => Outcome::Done,
+                    Err(outcome) => outcome.clone(),
                 }
             };
-            fails |= matches!(outcome, Outcome::Failed(_));
-            outcomes.push(outcome);
+            let outcome = tokio::select! {
+                biased;
+                outcome = answered => outcome,
+                () = feed.more(), if !state.ends && sent_max > 1 => continue,
+            };
+            if let Some((ticket, message, how)) = sent.pop_front() {
+                if let Ok((_, subject)) = &how {
+                    self.log(&message, subject, &outcome);
+                }
+                state.heard(&outcome);
+                feed.tell(ticket, outcome);
+            }
         }
-        outcomes
+    }
+
+    /// Logs a message that was forwarded, if that is asked for.
+    fn log(&self, message: &SinkMessage, subject: &str, outcome: &Outcome) {
+        if let Some(lines) = self.lines.as_ref().filter(|_| *outcome == Outcome::Done) {
+            lines.forwarded(message, subject);
+        }
     }
 }
+
+/// What the answers in one call were so far.
+struct Answers {
+    /// One did not come: see [`acknowledged`].
+    fails: bool,
+    /// Nothing more is sent.
+    ends: bool,
+    /// Each message was taken or refused.
+    all_answered: bool,
+}
+
+impl Default for Answers {
+    fn default() -> Self {
+        Self {
+            fails: false,
+            ends: false,
+            all_answered: true,
+        }
+    }
+}
+
+impl Answers {
+    fn heard(&mut self, outcome: &Outcome) {
+        self.fails |= matches!(outcome, Outcome::Failed(_));
+        self.ends |= *outcome != Outcome::Done;
+        self.all_answered &= matches!(outcome, Outcome::Done | Outcome::Refused(_));
+    }
+}
+
+/// Acknowledgement of a message that is waited for.
+type Ack = <PublishAckFuture as IntoFuture>::IntoFuture;
 
 /// Waits for an acknowledgement. `fails` says that an earlier one did not come: the time limit of
 /// each begins when it is waited for, so only those count that are here.
 async fn acknowledged(
     (to, lost): (&Connection, impl Future<Output = ()>),
-    ack: PublishAckFuture,
+    ack: &mut Ack,
     subject: &str,
     fails: bool,
 ) -> Outcome {
     if fails {
-        return match ack.into_future().now_or_never() {
+        return match ack.now_or_never() {
             Some(Ok(_)) => Outcome::Done,
             _ => Outcome::NotTried,
         };
     }
     let acknowledged = tokio::select! {
         biased;
-        acknowledged = ack.into_future() => acknowledged,
+        acknowledged = ack => acknowledged,
         () = lost => Err(PublishError::new(PublishErrorKind::BrokenPipe)),
     };
     match acknowledged {
@@ -193,8 +287,20 @@ struct Sent {
     subject: String,
 }
 
-impl Sink for NatsSink {
-    async fn deliver(&mut self, batch: &[SinkMessage]) -> Vec<Outcome> {
+impl NatsSink {
+    /// Delivers messages that JetStream acknowledges.
+    async fn deliver_acknowledged(&mut self, feed: &mut Feed) {
+        let connection = match self.connect().await {
+            Ok(connection) => connection,
+            Err(why) => return feed.fail(why),
+        };
+        if self.publish(&connection, feed).await {
+            self.connection.keep(connection);
+        }
+    }
+
+    /// Delivers messages without JetStream.
+    async fn deliver_unacknowledged(&mut self, batch: &[SinkMessage]) -> Vec<Outcome> {
         let connection = match self.connect().await {
             Ok(connection) => connection,
             Err(why) => return vec![Outcome::Failed(why)],
@@ -202,7 +308,7 @@ impl Sink for NatsSink {
         let mut outcomes = Vec::with_capacity(batch.len());
         let is_answered = |one: &Outcome| matches!(one, Outcome::Done | Outcome::Refused(_));
         for some in sent_at_once(batch, self.settings.stops_at_refusal) {
-            outcomes.extend(self.publish(&connection, some).await);
+            outcomes.extend(self.publish_unacknowledged(&connection, some).await);
             if outcomes.iter().any(|one| *one != Outcome::Done) {
                 break;
             }
@@ -211,6 +317,27 @@ impl Sink for NatsSink {
             self.connection.keep(connection);
         }
         outcomes
+    }
+}
+
+impl Sink for NatsSink {
+    async fn deliver(&mut self, batch: &[SinkMessage]) -> Vec<Outcome> {
+        if !self.settings.uses_jetstream {
+            return self.deliver_unacknowledged(batch).await;
+        }
+        deliver_batch(batch, async |feed: &mut Feed| {
+            self.deliver_acknowledged(feed).await;
+        })
+        .await
+    }
+
+    async fn deliver_from(&mut self, feed: &mut Feed) {
+        if self.settings.uses_jetstream {
+            return self.deliver_acknowledged(feed).await;
+        }
+        let (tickets, batch) = feed.batch();
+        let outcomes = self.deliver_unacknowledged(&batch).await;
+        feed.tell_all(tickets, outcomes);
     }
 
     async fn test(&mut self) -> Result<(), String> {

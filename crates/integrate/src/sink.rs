@@ -6,13 +6,12 @@ use std::slice::Chunks;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use martlet_broker::{
-    Delivery, MemoryGauge, Message, MessageId, Publication, SharedClient, TenantId,
-};
+use martlet_broker::{Delivery, MemoryGauge, Message, MessageId, Publication, TenantId};
 use martlet_codec::QoS;
 
 use crate::bridge::PUBLISHER;
 use crate::dead_letters::DeadLetter;
+use crate::feed::Feed;
 
 /// Another system that takes messages. Implement `deliver` and `test`; the runner does the rest:
 /// batches, time limits, retries, dead letters, and what operators ask for. A system that answers
@@ -33,6 +32,21 @@ pub trait Sink: Send + 'static {
     /// [`Settings::deliver_within`](crate::Settings), at any `await`, and counts a panic as a
     /// failure.
     fn deliver(&mut self, batch: &[SinkMessage]) -> impl Future<Output = Vec<Outcome>> + Send;
+
+    /// As [`Sink::deliver`], for a sink that keeps messages under way and takes others as they are
+    /// answered. It says what became of each message by [`Feed::tell`], and returns when it has
+    /// none any more. After an outcome other than [`Outcome::Done`] the runner hands over nothing
+    /// more in this call. It ends a call after some seconds too, so that it can do other work: a
+    /// sink does not begin with what it has taken and not begun 10 s after the call began.
+    ///
+    /// Of a publisher, nothing follows a message that failed, as with [`Sink::deliver`].
+    fn deliver_from(&mut self, feed: &mut Feed) -> impl Future<Output = ()> + Send {
+        async {
+            let (tickets, batch) = feed.batch();
+            let outcomes = self.deliver(&batch).await;
+            feed.tell_all(tickets, outcomes);
+        }
+    }
 
     /// Whether the other system can be reached now. Delivers nothing.
     ///
@@ -86,7 +100,7 @@ pub struct SinkMessage {
 /// Where the publisher's names are.
 #[derive(Clone, Debug)]
 enum Source {
-    Delivery(Option<SharedClient>),
+    Message,
     DeadLetter(Arc<Publisher>),
 }
 
@@ -103,15 +117,15 @@ pub struct Publisher {
 
 impl SinkMessage {
     /// The message of a delivery.
-    pub(crate) fn delivered(delivery: &Delivery) -> Self {
+    pub(crate) fn delivered(delivery: Delivery) -> Self {
         Self {
-            publisher: Source::Delivery(delivery.publisher().cloned()),
-            message: delivery.message.clone(),
+            publisher: Source::Message,
+            expires_at: expires_at(&delivery),
+            message: delivery.message,
             retained: delivery.retained,
             repeated: delivery.dup,
             team: None,
             is_of_all_tenants: false,
-            expires_at: expires_at(delivery),
         }
     }
 
@@ -137,7 +151,7 @@ impl SinkMessage {
 
     /// A message of this topic and payload, for tests of sinks.
     pub fn example(topic: &str, payload: &[u8]) -> Self {
-        Self::made(&publication(topic, payload), Source::Delivery(None))
+        Self::made(&publication(topic, payload), Source::Message)
     }
 
     /// A message that no part was handed. The runner holds one batch of them at a time, so their
@@ -247,7 +261,7 @@ impl SinkMessage {
     /// Client Identifier of the publisher; none if unknown, and for messages of the node itself.
     pub fn client_id(&self) -> Option<&str> {
         match &self.publisher {
-            Source::Delivery(client) => client.as_ref().map(|client| &*client.client_id),
+            Source::Message => self.message.client().map(|client| &*client.client_id),
             Source::DeadLetter(publisher) => publisher.client_id.as_deref(),
         }
     }
@@ -255,7 +269,7 @@ impl SinkMessage {
     /// User name of the publisher; none if it had none or is unknown.
     pub fn user(&self) -> Option<&str> {
         match &self.publisher {
-            Source::Delivery(client) => client.as_ref()?.user_name.as_deref(),
+            Source::Message => self.message.client()?.user_name.as_deref(),
             Source::DeadLetter(publisher) => publisher.user.as_deref(),
         }
     }
@@ -263,7 +277,7 @@ impl SinkMessage {
     /// Device of the registry that published it; none if the publisher is no device or is unknown.
     pub fn device(&self) -> Option<&str> {
         match &self.publisher {
-            Source::Delivery(client) => client.as_ref()?.device(),
+            Source::Message => self.message.client()?.device(),
             Source::DeadLetter(publisher) => publisher.device.as_deref(),
         }
     }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::each::deliver_within;
+use crate::feed::{Feed, deliver_batch};
 use crate::kept::Kept;
 use crate::networks::AllowedNetworks;
 use crate::secret::{SecretsReceiver, Template};
@@ -89,17 +90,27 @@ impl WebhookSink {
 
 impl Sink for WebhookSink {
     async fn deliver(&mut self, batch: &[SinkMessage]) -> Vec<Outcome> {
-        let target = match self.target().await {
-            Ok(target) => target,
-            Err(why) => return vec![Outcome::Failed(why)],
-        };
-        let target = &*target;
-        let send = |messages: Vec<SinkMessage>| async move { target.send(&messages).await };
-        sending::deliver(batch, &self.settings, send).await
+        deliver_batch(batch, async |feed: &mut Feed| self.send(feed).await).await
+    }
+
+    async fn deliver_from(&mut self, feed: &mut Feed) {
+        self.send(feed).await;
     }
 
     async fn test(&mut self) -> Result<(), String> {
         self.target().await?.reach().await
+    }
+}
+
+impl WebhookSink {
+    async fn send(&mut self, feed: &mut Feed) {
+        let target = match self.target().await {
+            Ok(target) => target,
+            Err(why) => return feed.fail(why),
+        };
+        let target = &*target;
+        let send = |messages: Vec<SinkMessage>| async move { target.send(&messages).await };
+        sending::deliver(feed, &self.settings, send).await;
     }
 }
 

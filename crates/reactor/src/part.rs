@@ -15,20 +15,45 @@ use crate::mailbox::{Control, Mailboxes};
 
 /// The outlets of the parts of one shard.
 #[derive(Default)]
-pub(crate) struct Outlets(HashMap<PartId, Box<dyn PartOutlet>>);
+pub(crate) struct Outlets {
+    outlets: HashMap<PartId, Outlet>,
+    /// Parts that have been told something in this tick.
+    told: Vec<PartId>,
+}
+
+struct Outlet {
+    outlet: Box<dyn PartOutlet>,
+    /// What the part has been told in this tick.
+    events: Vec<PartEvent>,
+}
 
 impl Outlets {
     pub(crate) fn insert(&mut self, id: PartId, outlet: Box<dyn PartOutlet>) {
-        self.0.insert(id, outlet);
+        let events = Vec::new();
+        self.outlets.insert(id, Outlet { outlet, events });
     }
 
-    pub(crate) fn tell(&mut self, id: PartId, event: PartEvent) {
-        let is_over = matches!(event, PartEvent::Ended { .. });
-        if let Some(outlet) = self.0.get_mut(&id) {
-            outlet.tell(event);
+    /// Tells the parts all of this tick, each its own at once.
+    pub(crate) fn tell(&mut self, events: impl Iterator<Item = (PartId, PartEvent)>) {
+        for (id, event) in events {
+            let Some(outlet) = self.outlets.get_mut(&id) else {
+                continue;
+            };
+            if outlet.events.is_empty() {
+                self.told.push(id);
+            }
+            outlet.events.push(event);
         }
-        if is_over {
-            self.0.remove(&id);
+        for id in self.told.drain(..) {
+            let Some(outlet) = self.outlets.get_mut(&id) else {
+                continue;
+            };
+            let events = std::mem::take(&mut outlet.events);
+            let is_over = matches!(events.last(), Some(PartEvent::Ended { .. }));
+            outlet.outlet.tell_all(events);
+            if is_over {
+                self.outlets.remove(&id);
+            }
         }
     }
 }

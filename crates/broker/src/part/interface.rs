@@ -306,6 +306,13 @@ pub enum ReceiptOutcome {
 pub trait PartOutlet: Send {
     /// Takes the next of what the part is told.
     fn tell(&mut self, event: PartEvent);
+
+    /// Takes all that the part is told in one tick. An outlet that wakes a thread does so once.
+    fn tell_all(&mut self, events: Vec<PartEvent>) {
+        for event in events {
+            self.tell(event);
+        }
+    }
 }
 
 impl<F: FnMut(PartEvent) + Send> PartOutlet for F {

@@ -20,6 +20,9 @@ use super::{
 };
 use crate::options::{SubscribeRequest, UnsubscribeRequest};
 
+/// The flag of a PUBLISH in its first byte. MQTT 5.0 §3.3.1.3.
+const RETAIN: u8 = 0b0000_0001;
+
 /// Requests under way and waiting.
 #[derive(Debug)]
 pub(super) struct Outbound {
@@ -121,6 +124,40 @@ impl Session {
         self.outbound.queue.push_back((request, message));
         self.send_waiting(now);
         Ok(request)
+    }
+
+    /// Sends a PUBLISH of QoS 0 that is encoded already, in the version of this session, without
+    /// RETAIN unless `retains`. It has no request that ends, and is not traced.
+    ///
+    /// # Errors
+    /// There is no connection, or the server accepts no packet of this length; nothing was sent.
+    pub fn publish_encoded(
+        &mut self,
+        packet: &[u8],
+        retains: bool,
+        now: Duration,
+    ) -> Result<(), RequestError> {
+        if self.state != State::Connected {
+            return Err(RequestError::NotConnected);
+        }
+        if packet.len() > self.packet_bytes_max() {
+            return Err(RequestError::PacketTooLarge);
+        }
+        let Some((first, rest)) = packet.split_first() else {
+            return Ok(());
+        };
+        self.output
+            .push(if retains { *first } else { *first & !RETAIN });
+        self.output.extend_from_slice(rest);
+        self.keep_alive.sent(now);
+        Ok(())
+    }
+
+    /// Bytes of the longest packet that may be sent.
+    fn packet_bytes_max(&self) -> usize {
+        let of_server = self.server.maximum_packet_size;
+        let of_server = of_server.map_or(usize::MAX, |size| size.get() as usize);
+        super::PACKET_BYTES_MAX.min(of_server)
     }
 
     /// Messages of QoS 1 and 2 that have not ended: under way or waiting.
@@ -482,13 +519,7 @@ impl Session {
                 return Err(RequestError::TopicAliasInvalid);
             }
         }
-        let protocol_maximum = super::PACKET_BYTES_MAX;
-        let maximum = self
-            .server
-            .maximum_packet_size
-            .map_or(protocol_maximum, |size| {
-                protocol_maximum.min(size.get() as usize)
-            });
+        let maximum = self.packet_bytes_max();
         let mut forwarded = Vec::new();
         message
             .properties

@@ -1,8 +1,12 @@
 //! Messages on their way over a bridge.
 
+use std::borrow::Cow;
+
 use martlet_broker::{HOPS_MAX, NewMessage, RetainedInfo};
 use martlet_client::{Message, MessageProperties};
-use martlet_codec::PublishProperties;
+use martlet_codec::{
+    OutgoingPublish, ProtocolVersion, PublishProperties, QoS, encode_user_property,
+};
 
 use super::Route;
 use super::connection::FROM;
@@ -11,22 +15,77 @@ use crate::sink::SinkMessage;
 use crate::via::PROPERTY as VIA;
 
 /// What the bridge does with a message of this node.
-pub(super) enum Outward {
+pub(super) enum Outward<'a> {
     /// It is sent.
-    Send(Message),
+    Send(Sent<'a>),
     /// It is not for the other broker: it came from there, or has expired.
     Skip,
     /// It can never be sent, for this reason.
     Refuse(String),
 }
 
+/// A message of this node as it is sent to the other broker.
+pub(super) struct Sent<'a> {
+    topic: Cow<'a, str>,
+    payload: &'a [u8],
+    pub(super) qos: QoS,
+    retain: bool,
+    expiry_secs: Option<u32>,
+    /// Properties as they were published; before MQTT 5.0 they are not sent.
+    properties: PublishProperties<'a>,
+    forwarded: &'a [u8],
+    /// Name of this node, if the message is to have it.
+    via: Option<&'a str>,
+}
+
+impl Sent<'_> {
+    /// The message on its own.
+    pub(super) fn message(&self) -> Message {
+        let mut properties = MessageProperties::from_packet(&self.properties);
+        properties.message_expiry_secs = self.expiry_secs;
+        if let Some(node) = self.via {
+            properties.user_properties.push(VIA, node);
+        }
+        Message {
+            topic: self.topic.clone().into_owned(),
+            payload: self.payload.to_vec(),
+            qos: self.qos,
+            retain: self.retain,
+            properties,
+            ..Message::default()
+        }
+    }
+
+    /// Appends the PUBLISH of a message of QoS 0. `scratch` is for its properties.
+    pub(super) fn encode(&self, version: ProtocolVersion, scratch: &mut Vec<u8>, to: &mut Vec<u8>) {
+        scratch.clear();
+        scratch.extend_from_slice(self.forwarded);
+        if let Some(node) = self.via {
+            encode_user_property(scratch, VIA, node);
+        }
+        let packet = OutgoingPublish {
+            dup: false,
+            qos: QoS::AtMostOnce,
+            retain: self.retain,
+            topic: self.topic.as_bytes(),
+            packet_id: None,
+            topic_alias: None,
+            message_expiry_secs: self.expiry_secs,
+            subscription_ids: &[],
+            forwarded: scratch,
+            payload: self.payload,
+        };
+        packet.encode(version, to);
+    }
+}
+
 /// A message of this node as it is sent to the other broker. `remote` is the name of that, if it is
 /// a node and known.
-pub(super) fn outward(
-    message: &SinkMessage,
+pub(super) fn outward<'a>(
+    message: &'a SinkMessage,
     settings: &BridgeSettings,
-    (route, remote): (&Route, Option<&str>),
-) -> Outward {
+    (route, remote): (&'a Route, Option<&str>),
+) -> Outward<'a> {
     if let Some((topic, retain)) = settings
         .connection
         .as_ref()
@@ -60,49 +119,49 @@ pub(super) fn outward(
         // The filter takes the topic above the prefix too.
         return Outward::Skip;
     };
-    let mut out = Message {
-        topic,
-        payload: message.payload().to_vec(),
-        qos: message.qos().min(qos),
-        retain: message.retain() && settings.outgoing_retain,
-        ..Message::default()
-    };
     let expiry = message.expires_in_secs();
     if expiry == Some(0) {
         return Outward::Skip;
     }
+    let mut sent = Sent {
+        topic,
+        payload: message.payload(),
+        qos: message.qos().min(qos),
+        retain: message.retain() && settings.outgoing_retain,
+        expiry_secs: None,
+        properties: PublishProperties::default(),
+        forwarded: &[],
+        via: None,
+    };
     if settings.version.is_v5() {
-        out.properties = MessageProperties::from_packet(&properties);
-        out.properties.message_expiry_secs = expiry;
-        if !has_been_here {
-            out.properties.user_properties.push(VIA, &route.node);
-        }
+        (sent.properties, sent.forwarded) = (properties, message.properties());
+        sent.expiry_secs = expiry;
+        sent.via = (!has_been_here).then_some(&*route.node);
     }
-    Outward::Send(out)
+    Outward::Send(sent)
 }
 
 /// A message that was given to this connection alone. It has no mark of this node: if the other
 /// broker sends it back for a subscription, that is what the subscription asks for.
-fn to_connection(
-    message: &SinkMessage,
+fn to_connection<'a>(
+    message: &'a SinkMessage,
     settings: &BridgeSettings,
-    (topic, retain): (&str, bool),
-) -> Outward {
+    (topic, retain): (&'a str, bool),
+) -> Outward<'a> {
     let expiry = message.expires_in_secs();
     if expiry == Some(0) {
         return Outward::Skip;
     }
-    let mut out = Message {
-        topic: topic.to_owned(),
-        payload: message.payload().to_vec(),
+    Outward::Send(Sent {
+        topic: Cow::Borrowed(topic),
+        payload: message.payload(),
         qos: message.qos(),
         retain: retain && settings.outgoing_retain,
-        ..Message::default()
-    };
-    if settings.version.is_v5() {
-        out.properties.message_expiry_secs = expiry;
-    }
-    Outward::Send(out)
+        expiry_secs: expiry.filter(|_| settings.version.is_v5()),
+        properties: PublishProperties::default(),
+        forwarded: &[],
+        via: None,
+    })
 }
 
 /// A retained message of this node as it is sent to the other broker; none if it is not for that,
@@ -119,7 +178,7 @@ pub(super) fn retained(
         return None;
     }
     let mut out = Message {
-        topic,
+        topic: topic.into_owned(),
         payload: info.payload.to_vec(),
         qos: info.qos.min(qos),
         retain: settings.outgoing_retain,

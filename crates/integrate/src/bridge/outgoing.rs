@@ -5,6 +5,7 @@
 //! once more: it is recognised by its id, and not sent as another one.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::ops::Range;
 use std::time::Duration;
 
 use martlet_client::{Acknowledgement, Message, RequestError, RequestId, Session};
@@ -19,12 +20,49 @@ const ANSWERED_WITHIN: Duration = Duration::from_secs(10);
 /// Ends of messages that nobody has asked for again and that are remembered.
 const ENDS_MAX: usize = 100_000;
 
+/// Messages to be sent.
+#[derive(Debug, Default)]
+pub(super) struct Messages {
+    messages: Vec<Outgoing>,
+    /// Packets of those that are encoded.
+    encoded: Vec<u8>,
+}
+
+impl Messages {
+    /// Adds a message of QoS 1 or 2. The node names it by `id`.
+    pub(super) fn add(&mut self, id: u64, message: Message) {
+        let packet = Packet::Message(Box::new(message));
+        self.messages.push(Outgoing { id, packet });
+    }
+
+    /// Adds the PUBLISH of a message of QoS 0, which `encode` appends.
+    pub(super) fn add_encoded(&mut self, id: u64, encode: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.encoded.len();
+        encode(&mut self.encoded);
+        let packet = Packet::Encoded(start..self.encoded.len());
+        self.messages.push(Outgoing { id, packet });
+    }
+
+    /// There are none.
+    pub(super) fn are_none(&self) -> bool {
+        self.messages.is_empty()
+    }
+}
+
 /// A message to be sent.
-#[derive(Clone, Debug)]
-pub(super) struct Outgoing {
+#[derive(Debug)]
+struct Outgoing {
     /// By which the node names it.
-    pub(super) id: u64,
-    pub(super) message: Message,
+    id: u64,
+    packet: Packet,
+}
+
+#[derive(Debug)]
+enum Packet {
+    /// QoS 1 or 2: it may be sent again, over another connection.
+    Message(Box<Message>),
+    /// QoS 0: a place in the bytes of the batch.
+    Encoded(Range<usize>),
 }
 
 /// What the other broker takes.
@@ -37,8 +75,10 @@ pub(super) struct Server {
 /// What was given to be sent.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    /// Not sent yet.
-    waiting: VecDeque<Outgoing>,
+    /// Not sent yet, with their place in the batch.
+    waiting: VecDeque<(usize, Outgoing)>,
+    /// Packets of these that are encoded.
+    encoded: Vec<u8>,
     /// Sent and not acknowledged.
     requests: HashMap<RequestId, u64>,
     under_way: HashSet<u64>,
@@ -50,36 +90,60 @@ pub(super) struct Outbox {
 #[derive(Debug)]
 struct Batch {
     ids: Vec<u64>,
+    /// Of each message; none: it has not ended.
+    outcomes: Vec<Option<Outcome>>,
+    /// Number of messages that have not ended.
+    left: usize,
+    /// Places of those that are acknowledged.
+    places: HashMap<u64, usize>,
     answer: oneshot::Sender<Vec<Outcome>>,
     until: Instant,
-    /// Messages of it that have not ended.
-    left: HashSet<u64>,
     /// Whether any has ended since it was given.
     has_moved: bool,
 }
 
+impl Batch {
+    fn end(&mut self, place: usize, outcome: Outcome) {
+        if let Some(of_message) = self.outcomes.get_mut(place)
+            && of_message.replace(outcome).is_none()
+        {
+            self.left -= 1;
+            self.has_moved = true;
+        }
+    }
+}
+
 impl Outbox {
     /// Takes a batch in place of the one before, which nobody waits for any more.
-    pub(super) fn take(&mut self, messages: Vec<Outgoing>, answer: oneshot::Sender<Vec<Outcome>>) {
+    pub(super) fn take(&mut self, given: Messages, answer: oneshot::Sender<Vec<Outcome>>) {
         if self.ended.len() > ENDS_MAX {
             self.ended.clear();
         }
+        let Messages { messages, encoded } = given;
         self.waiting.clear();
-        let ids: Vec<u64> = messages.iter().map(|one| one.id).collect();
-        let left = ids.iter().copied();
-        let left: HashSet<u64> = left.filter(|id| !self.ended.contains_key(id)).collect();
-        for one in messages {
-            if !self.ended.contains_key(&one.id) && !self.under_way.contains(&one.id) {
-                self.waiting.push_back(one);
-            }
-        }
-        self.batch = Some(Batch {
-            has_moved: left.len() < ids.len(),
-            left,
-            ids,
+        self.encoded = encoded;
+        let mut batch = Batch {
+            ids: messages.iter().map(|one| one.id).collect(),
+            outcomes: vec![None; messages.len()],
+            left: messages.len(),
+            places: HashMap::new(),
             answer,
             until: Instant::now() + ANSWERED_WITHIN,
-        });
+            has_moved: false,
+        };
+        for (place, one) in messages.into_iter().enumerate() {
+            if let Some(outcome) = self.ended.remove(&one.id) {
+                batch.end(place, outcome);
+                continue;
+            }
+            if matches!(one.packet, Packet::Message(_)) {
+                batch.places.insert(one.id, place);
+            }
+            if !self.under_way.contains(&one.id) {
+                self.waiting.push_back((place, one));
+            }
+        }
+        self.batch = Some(batch);
     }
 
     /// Whether something waits for a connection.
@@ -94,10 +158,22 @@ impl Outbox {
 
     /// Gives to the session, which is connected, what waits.
     pub(super) fn send(&mut self, session: &mut Session, server: Server, now: Duration) {
-        while let Some(Outgoing { id, mut message }) = self.waiting.pop_front() {
+        while let Some((place, Outgoing { id, packet })) = self.waiting.pop_front() {
+            let mut message = match packet {
+                Packet::Message(message) => message,
+                Packet::Encoded(range) => {
+                    let packet = self.encoded.get(range).unwrap_or_default();
+                    let sent = session.publish_encoded(packet, server.takes_retained, now);
+                    let outcome = sent.map_or_else(refused, |()| Outcome::Done);
+                    if let Some(batch) = &mut self.batch {
+                        batch.end(place, outcome);
+                    }
+                    continue;
+                }
+            };
             message.qos = message.qos.min(server.qos_max);
             message.retain &= server.takes_retained;
-            match session.publish(message, now) {
+            match session.publish(*message, now) {
                 Ok(request) => {
                     self.requests.insert(request, id);
                     self.under_way.insert(id);
@@ -124,21 +200,19 @@ impl Outbox {
     }
 
     fn end(&mut self, id: u64, outcome: Outcome) {
-        self.ended.insert(id, outcome);
-        if let Some(batch) = &mut self.batch
-            && batch.left.remove(&id)
-        {
-            batch.has_moved = true;
+        let batch = self.batch.as_mut();
+        let place = batch.and_then(|batch| Some((batch.places.remove(&id)?, batch)));
+        match place {
+            Some((place, batch)) => batch.end(place, outcome),
+            None => {
+                self.ended.insert(id, outcome);
+            }
         }
     }
 
     /// Answers the batch if all of it has ended.
     pub(super) fn answer_if_done(&mut self) {
-        if self
-            .batch
-            .as_ref()
-            .is_some_and(|batch| batch.left.is_empty())
-        {
+        if self.batch.as_ref().is_some_and(|batch| batch.left == 0) {
             self.answer(None);
         }
     }
@@ -158,8 +232,8 @@ impl Outbox {
             None if batch.has_moved => Outcome::NotTried,
             None => silent(),
         };
-        let outcomes = batch.ids.iter();
-        let outcomes = outcomes.map(|id| self.ended.remove(id).unwrap_or_else(|| rest.clone()));
+        let outcomes = batch.outcomes.into_iter();
+        let outcomes = outcomes.map(|outcome| outcome.unwrap_or_else(|| rest.clone()));
         // What has ended is told once: if the sink does not wait any more it gives it again.
         if let Err(outcomes) = batch.answer.send(outcomes.collect()) {
             let ends = batch.ids.into_iter().zip(outcomes);
@@ -204,18 +278,16 @@ mod tests {
 
     fn given(outbox: &mut Outbox, ids: &[u64]) -> oneshot::Receiver<Vec<Outcome>> {
         let (answer, answered) = oneshot::channel();
-        let all = ids.iter().map(|id| Outgoing {
-            id: *id,
-            message: Message::default(),
-        });
-        outbox.take(all.collect(), answer);
+        let mut all = Messages::default();
+        ids.iter().for_each(|id| all.add(*id, Message::default()));
+        outbox.take(all, answer);
         answered
     }
 
     fn acknowledged(outbox: &mut Outbox, request: u64, id: u64) {
         outbox.requests.insert(RequestId(request), id);
         outbox.under_way.insert(id);
-        outbox.waiting.retain(|one| one.id != id);
+        outbox.waiting.retain(|(_, one)| one.id != id);
         let how = Acknowledgement::Published {
             reason: ReasonCode::Success,
             reason_string: None,
@@ -232,7 +304,7 @@ mod tests {
         acknowledged(&mut outbox, 8, 1);
         outbox.answer(Some("lost"));
         let mut answered = given(&mut outbox, &[1, 2, 3]);
-        let waiting: Vec<u64> = outbox.waiting.iter().map(|one| one.id).collect();
+        let waiting: Vec<u64> = outbox.waiting.iter().map(|(_, one)| one.id).collect();
         assert_eq!(waiting, [3]);
         acknowledged(&mut outbox, 9, 2);
         acknowledged(&mut outbox, 10, 3);

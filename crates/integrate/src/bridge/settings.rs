@@ -27,6 +27,9 @@ pub const TOPICS: &str = "topics";
 pub const DEFAULT_QOS: QoS = QoS::AtLeastOnce;
 
 const PROTOCOLS: &[&str] = &["5.0", "3.1.1"];
+/// Messages of a lane that are there when the other broker has taken others, as long as they are
+/// small. Those of QoS 0 that find no place are dropped, unless they are kept.
+const IN_HAND: u16 = 4_000;
 const STARTS: &[&str] = &["automatic", "lazy", "once"];
 
 const KEYS: &[Key] = &[
@@ -440,6 +443,7 @@ fn make(
         // Else a retained message of QoS 0, or its deletion, would be lost while the other broker
         // cannot be reached.
         keeps_qos0: table.flag("keep_qos0", true),
+        in_hand: IN_HAND,
         // The pauses between connections are the bridge's own: a batch waits for the next one.
         backoff: Backoff {
             first: Duration::from_millis(100),

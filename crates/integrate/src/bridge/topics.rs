@@ -1,6 +1,7 @@
 //! Which topics a bridge carries in which direction, and what they are called at the other side, as
 //! a line `topic` of Mosquitto's configuration says it.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use martlet_codec::{QoS, TopicFilter, TopicName};
@@ -184,7 +185,7 @@ impl FromIterator<TopicRule> for Topics {
 
 impl Topics {
     /// What the other broker calls a topic of this node that goes out, and the highest QoS.
-    pub fn outward(&self, topic: &str) -> Option<(String, QoS)> {
+    pub fn outward<'a>(&self, topic: &'a str) -> Option<(Cow<'a, str>, QoS)> {
         let name = TopicName::new(topic).ok()?;
         let mut rules = self.0.iter().filter(|one| one.rule.direction.goes_out());
         let found = rules.find(|one| matches(&one.local_filter, name))?;
@@ -196,7 +197,9 @@ impl Topics {
         let name = TopicName::new(topic).ok()?;
         let mut rules = self.0.iter().filter(|one| one.rule.direction.comes_in());
         let found = rules.find(|one| matches(&one.remote_filter, name))?;
-        found.renamed(topic, &found.rule.remote_prefix, &found.rule.local_prefix)
+        let prefixes = (&*found.rule.remote_prefix, &*found.rule.local_prefix);
+        let (topic, qos) = found.renamed(topic, prefixes.0, prefixes.1)?;
+        Some((topic.into_owned(), qos))
     }
 
     /// Topic Filters of this node that go out, each once.
@@ -227,9 +230,13 @@ impl Topics {
 }
 
 impl Prepared {
-    fn renamed(&self, topic: &str, from: &str, to: &str) -> Option<(String, QoS)> {
-        let rest = topic.strip_prefix(from)?;
-        Some((format!("{to}{rest}"), self.rule.qos))
+    fn renamed<'a>(&self, topic: &'a str, from: &str, to: &str) -> Option<(Cow<'a, str>, QoS)> {
+        let topic = match from == to {
+            true if topic.starts_with(from) => Cow::Borrowed(topic),
+            true => return None,
+            false => Cow::Owned(format!("{to}{}", topic.strip_prefix(from)?)),
+        };
+        Some((topic, self.rule.qos))
     }
 }
 
@@ -256,18 +263,22 @@ mod tests {
             "in/+ in 1",
         ]);
         let named = |name: &str, qos| Some((name.to_owned(), qos));
+        let outward = |topic| {
+            let found = all.outward(topic);
+            found.map(|(name, qos)| (name.into_owned(), qos))
+        };
         let (two, one, none) = (QoS::ExactlyOnce, QoS::AtLeastOnce, QoS::AtMostOnce);
-        assert_eq!(all.outward("local/a/b"), named("remote/a/b", two));
+        assert_eq!(outward("local/a/b"), named("remote/a/b", two));
         assert_eq!(all.inward("remote/a"), named("local/a", two));
-        assert_eq!(all.outward("one/topic"), named("other/topic", one));
-        assert_eq!(all.outward("plain"), named("plain", none));
+        assert_eq!(outward("one/topic"), named("other/topic", one));
+        assert_eq!(outward("plain"), named("plain", none));
         assert_eq!(all.inward("in/x"), named("in/x", one));
         for (out, within) in [
             ("other", "local/a"),
             ("in/x", "plain"),
             ("remote/a", "in/x/y"),
         ] {
-            assert_eq!(all.outward(out), None, "{out}");
+            assert_eq!(outward(out), None, "{out}");
             assert_eq!(all.inward(within), None, "{within}");
         }
         assert_eq!(

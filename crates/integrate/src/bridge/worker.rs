@@ -21,7 +21,7 @@ use super::changes::Changes;
 use super::connecting;
 use super::connection::Change;
 use super::incoming::Inbox;
-use super::outgoing::{Outbox, Outgoing, Server};
+use super::outgoing::{Messages, Outbox, Server};
 use super::settings::{BridgeSettings, Start};
 use super::snapshot::Snapshot;
 use super::{PUBLISHER, Route};
@@ -46,7 +46,7 @@ const STATES: &str = "$SYS/broker/connection/+/state";
 #[derive(Debug)]
 pub(super) enum Ask {
     /// To send these messages.
-    Send(Vec<Outgoing>, oneshot::Sender<Vec<Outcome>>),
+    Send(Messages, oneshot::Sender<Vec<Outcome>>),
     /// To change the subscriptions of a named connection.
     Change(Change),
     /// To look whether a named connection is to be connected now.

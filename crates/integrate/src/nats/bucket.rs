@@ -34,6 +34,36 @@ pub(super) fn subject(bucket: &str, topic: &str) -> Result<String, String> {
     }
 }
 
+/// The topic of a subject in a bucket; none: it is not one that [`subject`] makes.
+pub(super) fn topic(bucket: &str, subject: &str) -> Option<String> {
+    let key = subject.strip_prefix("$KV.")?.strip_prefix(bucket)?;
+    let key = key.strip_prefix('.')?;
+    let mut topic = Vec::new();
+    for (at, level) in key.split('.').enumerate() {
+        if at > 0 {
+            topic.push(b'/');
+        }
+        let mut bytes = level.bytes();
+        while level != "="
+            && let Some(byte) = bytes.next()
+        {
+            topic.push(match byte {
+                b'=' => {
+                    let digits = [bytes.next()?, bytes.next()?];
+                    u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?
+                }
+                byte => byte,
+            });
+        }
+    }
+    String::from_utf8(topic).ok()
+}
+
+/// Name of the stream of a bucket.
+pub(super) fn stream(bucket: &str) -> String {
+    format!("KV_{bucket}")
+}
+
 /// The key of a topic: one token for each level. Keys have letters, digits, `-`, `_`, `/`, `=` and
 /// `.` alone, so the other bytes are written as `=XX`, and an empty level is `=`.
 fn key(topic: &str) -> String {
@@ -74,7 +104,7 @@ pub(super) async fn create_if_none(
     };
     // The stream of a bucket. The client's own way to create one does not read what servers before
     // 2.10 answer.
-    let name = format!("KV_{bucket}");
+    let name = stream(bucket);
     match jetstream.get_stream(&name).await {
         Ok(_) => return Ok(()),
         Err(error) if is_missing(&error.kind()) => {}
@@ -121,6 +151,8 @@ mod tests {
             ("_kv/_x", "=5Fkv._x"),
         ] {
             assert_eq!(key(topic), expected, "{topic}");
+            let subject = subject("b", topic).expect("a subject");
+            assert_eq!(super::topic("b", &subject).as_deref(), Some(topic));
         }
         assert!(subject("b", &"ü".repeat(500)).is_err());
         assert!(is_name("retained-1") && !is_name("a.b") && !is_name(""));

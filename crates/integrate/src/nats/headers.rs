@@ -1,6 +1,7 @@
 //! Headers of a message in NATS.
 
 use async_nats::header::{HeaderMap, HeaderName, HeaderValue};
+use martlet_broker::RetainedInfo;
 use martlet_codec::PublishProperties;
 
 use super::NatsSettings;
@@ -9,6 +10,9 @@ use crate::via;
 
 /// Header with the nodes that a message has passed.
 pub(super) const VIA: &str = "Mqtt-Via";
+
+/// Header by which JetStream drops a message that it has already.
+const MESSAGE_ID: &str = "Nats-Msg-Id";
 
 /// Headers of a message of this node.
 pub(super) fn of(message: &SinkMessage, settings: &NatsSettings, node: &str) -> HeaderMap {
@@ -19,7 +23,7 @@ pub(super) fn of(message: &SinkMessage, settings: &NatsSettings, node: &str) -> 
         headers.insert(HeaderName::from_static(name), value);
     };
     // Several sinks may publish to one stream.
-    add("Nats-Msg-Id", format!("{sink}-{}", message.unique_id()));
+    add(MESSAGE_ID, format!("{sink}-{}", message.unique_id()));
     add("Mqtt-Topic", message.topic().to_owned());
     add("Mqtt-Qos", (message.qos() as u8).to_string());
     add("Mqtt-Retain", message.retain().to_string());
@@ -45,6 +49,57 @@ pub(super) fn of(message: &SinkMessage, settings: &NatsSettings, node: &str) -> 
         add("Content-Type", kind.to_owned());
     }
     headers
+}
+
+/// What the identifier of a message ends with that was written because it was retained. JetStream
+/// would take the message from the queue for a duplicate else, and keep an older one.
+const RETAINED: &str = "-retained";
+
+/// Headers of a retained message of this node, whose name among all is `id`.
+pub(super) fn of_retained(
+    info: &RetainedInfo,
+    id: &str,
+    settings: &NatsSettings,
+    node: &str,
+) -> HeaderMap {
+    let sink = &settings.name;
+    let pairs = info.user_properties.iter();
+    let passed = pairs.filter(|(name, _)| &**name == via::PROPERTY);
+    let kind = info.content_type.as_deref();
+    let kind = kind.or(settings.content_type.as_deref());
+    let values = [
+        (MESSAGE_ID, Some(format!("{sink}-{id}{RETAINED}"))),
+        ("Mqtt-Topic", Some(info.topic.to_string())),
+        ("Mqtt-Qos", Some((info.qos as u8).to_string())),
+        ("Mqtt-Retain", Some(true.to_string())),
+        (
+            "Mqtt-Received-At",
+            Some(crate::json::rfc3339(info.received_wall_ms)),
+        ),
+        (
+            VIA,
+            Some(via::header(passed.map(|(_, value)| &**value), node)),
+        ),
+        ("Content-Type", kind.map(str::to_owned)),
+    ];
+    let mut headers = HeaderMap::new();
+    for (name, value) in values {
+        if let Some(value) = value {
+            let value = HeaderValue::from(without_controls(value));
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    }
+    headers
+}
+
+/// The message that an entry of a bucket has, if this sink of this node has written it.
+pub(super) fn own_id(headers: &HeaderMap, sink: &str, node: &str) -> Option<String> {
+    let via = headers.get(VIA)?.as_str();
+    let is_of_node = via.rsplit([',', ' ']).next() == Some(node);
+    let id = headers.get(MESSAGE_ID)?.as_str();
+    let id = id.strip_prefix(sink)?.strip_prefix('-')?;
+    let id = id.strip_suffix(RETAINED).unwrap_or(id);
+    is_of_node.then(|| id.to_owned())
 }
 
 /// A value in which control characters are replaced: line breaks would be further headers.

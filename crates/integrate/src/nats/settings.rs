@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::mirror::{Mirror, NextExpiry};
 use super::server::{
     CA_FILE, CERTIFICATE_FILE, CREDENTIALS_FILE, KEY_FILE, NKEY, PASSWORD, ServerSettings, TOKEN,
     URL, USER,
@@ -10,8 +11,10 @@ use super::server::{
 use super::stream::check_name;
 use super::subject::SubjectTemplate;
 use super::{BEYOND_ACK, NatsSink, bucket};
+use crate::host::Host;
 use crate::kind::{ConfiguredSink, Key, Kind, Surroundings, Table, Takes};
-use crate::runner::{ALL_TENANTS, OnReject, Settings};
+use crate::runner::{ALL_TENANTS, Handle, OnReject, Runner, Settings};
+use crate::secret::SecretsReceiver;
 
 /// The kind `nats`.
 pub const KIND: Kind = Kind {
@@ -222,8 +225,40 @@ fn make(
     };
     let names = nats.server.secret_names();
     let nats = Arc::new(nats);
-    let sink = ConfiguredSink::in_node(settings, move |secrets, node| {
-        NatsSink::new(Arc::clone(&nats), node, secrets)
+    let sink = ConfiguredSink::started_by(settings, move |settings, secrets, host| {
+        start(Arc::clone(&nats), settings, secrets, host)
     });
     Ok(sink.with_secrets(names))
+}
+
+/// Starts a sink, and what its bucket needs.
+fn start(
+    nats: Arc<NatsSettings>,
+    settings: Settings,
+    secrets: SecretsReceiver,
+    host: Arc<dyn Host>,
+) -> Handle {
+    let expiry = Arc::<NextExpiry>::default();
+    let mirror = nats.bucket.as_ref().map(|bucket| Mirror {
+        settings: Arc::clone(&nats),
+        bucket: bucket.name.clone(),
+        host: Arc::clone(&host),
+        secrets: secrets.clone(),
+        tenant: Arc::clone(&settings.tenant),
+        filters: settings.filters.clone(),
+        expiry: Arc::downgrade(&expiry),
+    });
+    let node = host.node().to_owned();
+    let make = move || {
+        let sink = NatsSink::new(Arc::clone(&nats), &node, secrets.clone());
+        match nats.bucket {
+            Some(_) => sink.with_expiry(Arc::clone(&expiry)),
+            None => sink,
+        }
+    };
+    let handle = Runner::start(settings, make, host);
+    if let Some(mirror) = mirror {
+        mirror.start(handle.activity_reader());
+    }
+    handle
 }

@@ -1,17 +1,20 @@
 //! The calls of a sink, one after the other, on a thread of their own: a sink that blocks holds up
 //! neither its runner nor anything else of the node.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tracing::warn;
 
 use super::attempt::{Broken, attempt};
 use super::clock::{Clock, within};
 use crate::caught::{PanicTold, catch_or_tell};
-use crate::sink::{Outcome, Sink, SinkMessage};
+use crate::feed::Feed;
+use crate::sink::Sink;
 
 /// Time beyond the time limit of a call after which the sink is taken to block its thread.
 const BLOCKED_AFTER: Duration = match cfg!(test) {
@@ -24,10 +27,10 @@ const BLOCKED_AFTER: Duration = match cfg!(test) {
 const LOST_MAX: u32 = 10;
 
 /// What a sink is asked.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) enum Request {
     /// To deliver these messages.
-    Deliver(Arc<[SinkMessage]>),
+    Deliver(Feed),
     /// Whether the other system can be reached.
     Test,
 }
@@ -35,8 +38,8 @@ pub(super) enum Request {
 /// What it answers.
 #[derive(Debug)]
 pub(super) enum Answer {
-    /// Outcomes of a delivery.
-    Delivered(Vec<Outcome>),
+    /// A delivery has ended; the feed has the outcomes.
+    Delivered,
     /// Result of a test.
     Tested(Result<(), String>),
 }
@@ -55,13 +58,8 @@ pub(super) enum Place {
 impl Place {
     /// A thread for the sink of this name; the runner's own if the system gives none.
     pub(super) fn for_sink(client_id: &str) -> Self {
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("sink")
-            .enable_all()
-            .build();
-        match runtime {
-            Ok(runtime) => Self::Thread(OwnRuntime(Some(runtime))),
+        match OwnRuntime::start() {
+            Ok(runtime) => Self::Thread(runtime),
             Err(error) => {
                 warn!(integration = client_id, %error, "no thread for the sink: it shares one");
                 Self::Here(Handle::current())
@@ -72,21 +70,41 @@ impl Place {
     fn handle(&self) -> Option<&Handle> {
         match self {
             Self::InTask => None,
-            Self::Thread(OwnRuntime(runtime)) => runtime.as_ref().map(Runtime::handle),
+            Self::Thread(runtime) => Some(&runtime.handle),
             Self::Here(handle) => Some(handle),
         }
     }
 }
 
-/// A runtime that may be dropped on another one: a call that blocks is left behind.
+/// A runtime with a thread of its own, which ends when this is dropped. A call that blocks is left
+/// behind.
+///
+/// It looks for what has come in only when all that it can do is done, so that a sink with several
+/// messages under way takes their answers together.
 #[derive(Debug)]
-pub(super) struct OwnRuntime(Option<Runtime>);
+pub(super) struct OwnRuntime {
+    handle: Handle,
+    /// The thread ends when this is dropped.
+    _runs: oneshot::Sender<()>,
+}
 
-impl Drop for OwnRuntime {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
+impl OwnRuntime {
+    fn start() -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
+        let (runs, over) = oneshot::channel();
+        let run = move || {
+            // An error says that the sender was dropped: that is the end.
+            let _ = runtime.block_on(over);
             runtime.shutdown_background();
-        }
+        };
+        std::thread::Builder::new()
+            .name("sink".to_owned())
+            .spawn(run)?;
+        Ok(Self {
+            handle,
+            _runs: runs,
+        })
     }
 }
 
@@ -254,10 +272,10 @@ async fn perform<S: Sink>(
     panic: Arc<PanicTold>,
 ) -> Called<S> {
     let done = match request {
-        Request::Deliver(batch) => {
-            let call = async { sink.deliver(&batch).await };
+        Request::Deliver(mut feed) => {
+            let call = async { sink.deliver_from(&mut feed).await };
             let done = attempt(call, (&*clock, limit), &panic).await;
-            done.map(Answer::Delivered)
+            done.map(|()| Answer::Delivered)
         }
         Request::Test => {
             let call = async { sink.test().await };
@@ -275,6 +293,7 @@ mod tests {
     use super::*;
     use crate::caught::end_thread;
     use crate::runner::clock::RuntimeClock;
+    use crate::sink::{Outcome, SinkMessage};
 
     /// Its panics are not unwound, as in the program.
     struct Panics;

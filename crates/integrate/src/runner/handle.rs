@@ -305,6 +305,12 @@ impl Handle {
         self.shared.lock().clone()
     }
 
+    /// Reads what it does, beside this handle.
+    pub(crate) fn activity_reader(&self) -> impl Fn() -> Activity + Send + use<> {
+        let shared = Arc::clone(&self.shared);
+        move || shared.lock().activity
+    }
+
     /// Waits until it is attached to the node, fails to be, or has ended.
     pub async fn attached(&self) {
         loop {

@@ -42,11 +42,12 @@ pub use handle::{Activity, Command, CommandError, Counts, Failure, Handle, State
 use self::attempt::Broken;
 use self::caller::{Answer, Caller, Place, Request};
 use self::clock::RuntimeClock;
-use self::core::{Batch, Core, Heard};
+use self::core::{Core, Heard};
 use self::handle::Shared;
 pub(crate) use self::source::SourceRunner;
+use crate::feed::{Feeder, Ticket};
 use crate::host::Host;
-use crate::sink::{Outcome, Sink, SinkMessage};
+use crate::sink::{Sink, SinkMessage};
 
 /// As [`Settings::max_attempts`], unless the configuration says otherwise. With the pauses between
 /// them they take some minutes.
@@ -146,6 +147,13 @@ pub const CLIENT_IDS: &str = "$integration/";
 /// Time within which what comes while the sink is called is to be seen in the state.
 const SHOWN_WITHIN: Duration = Duration::from_millis(100);
 
+/// Time between two looks at what a sink has said that takes messages while it is called.
+const LOOKS_EVERY: Duration = Duration::from_millis(5);
+
+/// Time between two times that the node is heard while the sink is called. To be woken for each
+/// message costs more than the message.
+const HEARD_EVERY: Duration = Duration::from_millis(1);
+
 /// Runs one sink.
 #[derive(Debug)]
 pub struct Runner<S> {
@@ -228,9 +236,13 @@ impl<S: Sink> Runner<S> {
             self.core.fill_hand();
             self.core.lend_places();
             let mut has_delivered = false;
-            let batch = self.core.batch(self.core.clock.now());
-            if !batch.messages.is_empty() {
-                self.deliver(batch).await;
+            let places = self.core.next_places(self.core.clock.now());
+            if let Some(until) = self.core.gathers_until(places.len()) {
+                self.core.gather(until).await;
+                continue;
+            }
+            if !places.is_empty() {
+                self.deliver(&places).await;
                 has_delivered = true;
             }
             if self.core.has_letters_to_send(self.core.clock.now()) {
@@ -262,9 +274,9 @@ impl<S: Sink> Runner<S> {
         if answers.is_empty() {
             return;
         }
-        let tested = match self.call(Request::Test).await {
+        let tested = match self.call(Request::Test, None).await {
             Ok(Answer::Tested(tested)) => tested,
-            Ok(Answer::Delivered(_)) => Err("the sink was not tested".to_owned()),
+            Ok(Answer::Delivered) => Err("the sink was not tested".to_owned()),
             Err(broken) => Err(broken.to_string()),
         };
         for answer in answers {
@@ -273,38 +285,48 @@ impl<S: Sink> Runner<S> {
         }
     }
 
-    /// Calls the sink, and obeys commands meanwhile.
-    async fn call(&mut self, request: Request) -> Result<Answer, Broken> {
+    /// Calls the sink, and obeys commands meanwhile. A `feeder` hands over what comes during the
+    /// call.
+    async fn call(&mut self, request: Request, feeder: Option<&Feeder>) -> Result<Answer, Broken> {
         let Self { caller, core } = self;
         let within = match &request {
             Request::Deliver(_) => core.settings.deliver_within,
             Request::Test => core.settings.deliver_within.min(TEST_WITHIN),
         };
         core.show();
-        let (clock, mut show_at) = (Arc::clone(&core.clock), None);
+        let clock = Arc::clone(&core.clock);
+        let mut times = CallTimes::default();
         let done = {
             let mut call = pin!(caller.call(request, within));
             loop {
-                let show = async {
-                    match show_at {
+                let wake = async {
+                    match times.next() {
                         Some(at) => clock.sleep_until(at).await,
+                        None => pending().await,
+                    }
+                };
+                let said = async {
+                    match feeder {
+                        Some(feeder) => feeder.told().await,
                         None => pending().await,
                     }
                 };
                 tokio::select! {
                     biased;
                     done = &mut call => break done,
-                    () = show => {
-                        core.show();
-                        show_at = None;
-                    }
-                    heard = core.hear() => match heard {
+                    () = wake => times.pass(clock.now(), || core.show()),
+                    () = said => {}
+                    heard = core.hear(times.hear_at.is_none()) => match heard {
                         Heard::Operator(told) => core.obey(told).await,
                         Heard::Node(told) => {
                             core.take_while_called(told);
-                            show_at = show_at.or_else(|| Some(clock.now() + SHOWN_WITHIN));
+                            times.heard(clock.now());
                         }
                     },
+                }
+                if let Some(feeder) = feeder {
+                    core.feed(feeder);
+                    times.look_at = feeder.takes_more().then(|| clock.now() + LOOKS_EVERY);
                 }
             }
         };
@@ -312,17 +334,10 @@ impl<S: Sink> Runner<S> {
         done
     }
 
-    /// Hands messages to the sink.
-    async fn hand_over(&mut self, messages: Vec<SinkMessage>) -> Result<Vec<Outcome>, Broken> {
-        match self.call(Request::Deliver(messages.into())).await? {
-            Answer::Delivered(outcomes) => Ok(outcomes),
-            Answer::Tested(_) => Ok(Vec::new()),
-        }
-    }
-
-    async fn deliver(&mut self, batch: Batch) {
-        let done = self.hand_over(batch.messages).await;
-        self.core.delivered(&batch.places, done);
+    async fn deliver(&mut self, places: &[usize]) {
+        let (feeder, feed) = self.core.begin_call(places);
+        let done = self.call(Request::Deliver(feed), Some(&feeder)).await;
+        self.core.end_call(&feeder, done.map(drop));
         self.core.store_letters_if_due().await;
         self.core.save_stop().await;
     }
@@ -337,8 +352,45 @@ impl<S: Sink> Runner<S> {
         if batch.is_empty() {
             return;
         }
-        let done = self.hand_over(batch).await;
-        self.core.letters_sent(letters, done).await;
+        let (feeder, feed) = Feeder::new(batch.len());
+        feeder.push((0..).map(Ticket).zip(batch));
+        feeder.close();
+        let done = self.call(Request::Deliver(feed), None).await.map(drop);
+        let said = (feeder.outcomes(), done);
+        self.core.letters_sent(letters, said).await;
+    }
+}
+
+/// When something is due while the sink is called; none: nothing is.
+#[derive(Debug, Default)]
+struct CallTimes {
+    /// The state is shown.
+    show_at: Option<Duration>,
+    /// What the sink has said is looked at.
+    look_at: Option<Duration>,
+    /// The node is heard again.
+    hear_at: Option<Duration>,
+}
+
+impl CallTimes {
+    fn next(&self) -> Option<Duration> {
+        let all = [self.show_at, self.look_at, self.hear_at];
+        all.into_iter().flatten().min()
+    }
+
+    /// Time has passed.
+    fn pass(&mut self, now: Duration, show: impl FnOnce()) {
+        if self.show_at.is_some_and(|at| at <= now) {
+            self.show_at = None;
+            show();
+        }
+        self.hear_at = self.hear_at.filter(|at| *at > now);
+    }
+
+    /// The node has told something.
+    fn heard(&mut self, now: Duration) {
+        self.show_at.get_or_insert(now + SHOWN_WITHIN);
+        self.hear_at = Some(now + HEARD_EVERY);
     }
 }
 

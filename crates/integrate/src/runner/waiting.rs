@@ -1,7 +1,5 @@
 //! Clients whose messages wait for an integration that does not deliver.
 
-use std::collections::VecDeque;
-
 use super::core::Held;
 use super::handle::Activity;
 
@@ -20,7 +18,7 @@ struct Seen {
 /// Client Identifiers of those who published the first messages in hand of each lane, each once;
 /// none while the integration delivers. A lane has messages of other clients than the others, and
 /// hundreds of its messages may stand before the first of another lane.
-pub(super) fn clients(activity: Activity, held: &VecDeque<Held>) -> Vec<String> {
+pub(super) fn clients<'a>(activity: Activity, held: impl Iterator<Item = &'a Held>) -> Vec<String> {
     let mut clients = Vec::new();
     if !matches!(
         activity,

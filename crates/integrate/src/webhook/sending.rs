@@ -1,141 +1,265 @@
 //! Which messages go in which request, and what follows from an answer.
 //!
-//! Messages of one publisher form a lane; without an order each message is one. Lanes are sent side
-//! by side. With batches some lanes share a list: if a request of several messages fails at them,
-//! they are sent one by one, so that one message holds up its own publisher alone.
+//! Of a publisher, one request is under way at a time; without an order any messages are sent side
+//! by side. A request may have a list of messages. If it fails at one of them, they are sent one by
+//! one, so that one message holds up its own publisher alone. Each answer makes room for the next
+//! request: a slow one holds up its publishers and nobody else.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::Future;
 
 use futures_util::StreamExt as _;
-use futures_util::stream;
+use futures_util::stream::FuturesUnordered;
 
 use super::WebhookSettings;
 use crate::each::Call;
-use crate::sink::{Outcome, SinkMessage, by_publisher};
+use crate::feed::{Feed, Ticket};
+use crate::sink::{Outcome, SinkMessage};
 
-/// Delivers a batch by `send`, which sends messages in one request and answers for all of them.
+/// Messages of one request.
+type List = Vec<(Ticket, SinkMessage)>;
+
+/// Delivers what comes by `send`, which sends messages in one request and answers for all of them.
 pub(super) async fn deliver<F: Future<Output = Outcome>>(
-    batch: &[SinkMessage],
+    feed: &mut Feed,
     settings: &WebhookSettings,
     send: impl Fn(Vec<SinkMessage>) -> F,
-) -> Vec<Outcome> {
-    let lanes = match settings.keeps_order {
-        true => by_publisher(batch),
-        false => (0..batch.len()).map(|at| vec![at]).collect(),
-    };
-    let in_flight = settings.in_flight.max(1);
-    let most = settings.batch_messages.max(1);
-    let lists = match most {
-        1 => lanes,
-        _ => shared(lanes, in_flight.min(batch.len().div_ceil(most))),
-    };
+) {
     let sending = Sending {
-        batch,
-        most,
-        keeps_order: settings.keeps_order,
         call: Call::new(settings.stops_at_refusal),
+        keeps_order: settings.keeps_order,
         send,
     };
-    let sent = stream::iter(lists).map(|list| sending.list(list));
-    let mut sent = sent.buffer_unordered(in_flight);
-    let mut outcomes = vec![Outcome::NotTried; batch.len()];
-    while let Some(placed) = sent.next().await {
-        for (at, outcome) in placed {
-            outcomes[at] = outcome;
+    let mut waiting = Waiting {
+        most: settings.batch_messages.max(1),
+        keeps_order: settings.keeps_order,
+        ..Waiting::default()
+    };
+    let in_flight = settings.in_flight.max(1);
+    let mut under_way = FuturesUnordered::new();
+    let mut is_over = false;
+    loop {
+        while let Some((ticket, message)) = feed.next() {
+            waiting.add(ticket, message);
+        }
+        while !is_over
+            && under_way.len() < in_flight
+            && let Some(list) = waiting.next(under_way.is_empty())
+        {
+            is_over = sending.call.is_over();
+            if !is_over {
+                under_way.push(sending.request(list));
+            }
+        }
+        tokio::select! {
+            biased;
+            answered = under_way.next() => match answered {
+                Some(answered) => waiting.answered(answered, feed),
+                None => return,
+            },
+            () = feed.more() => {}
         }
     }
-    outcomes
 }
 
-/// Lanes together in at most `count` lists of about the same length, each in the order of the
-/// batch.
-fn shared(mut lanes: Vec<Vec<usize>>, count: usize) -> Vec<Vec<usize>> {
-    let mut lists = vec![Vec::new(); count.max(1)];
-    lanes.sort_by_key(|lane| std::cmp::Reverse(lane.len()));
-    for lane in lanes {
-        if let Some(shortest) = lists.iter_mut().min_by_key(|list| list.len()) {
-            shortest.extend(lane);
-        }
-    }
-    lists.retain(|list| !list.is_empty());
-    lists.iter_mut().for_each(|list| list.sort_unstable());
-    lists
-}
-
-/// One call of the sink.
-struct Sending<'a, S> {
-    batch: &'a [SinkMessage],
+/// Messages that are not sent yet.
+#[derive(Default)]
+struct Waiting {
     /// Messages of one request, at most.
     most: usize,
     keeps_order: bool,
+    /// Without an order, all of them.
+    loose: VecDeque<(Ticket, SinkMessage)>,
+    /// With an order, by Client Identifier of their publisher.
+    publishers: HashMap<Box<str>, Publisher>,
+    /// Publishers of which a message may be sent now.
+    ready: VecDeque<Box<str>>,
+    /// Messages of these.
+    ready_messages: usize,
+}
+
+/// What waits of one publisher.
+#[derive(Default)]
+struct Publisher {
+    messages: VecDeque<(Ticket, SinkMessage)>,
+    state: PublisherState,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum PublisherState {
+    /// A message of it may be sent.
+    #[default]
+    Ready,
+    /// A request with messages of it is under way.
+    UnderWay,
+    /// Nothing more of it is sent in this call.
+    HeldUp,
+}
+
+impl Waiting {
+    fn add(&mut self, ticket: Ticket, message: SinkMessage) {
+        if !self.keeps_order {
+            return self.loose.push_back((ticket, message));
+        }
+        let name = message.client_id().unwrap_or_default();
+        if !self.publishers.contains_key(name) {
+            self.publishers.insert(name.into(), Publisher::default());
+        }
+        let Some(publisher) = self.publishers.get_mut(name) else {
+            return;
+        };
+        if publisher.state == PublisherState::Ready {
+            self.ready_messages += 1;
+            if publisher.messages.is_empty() {
+                self.ready.push_back(name.into());
+            }
+        }
+        publisher.messages.push_back((ticket, message));
+    }
+
+    /// Messages of the next request; none if there is to be none now. While others are under way,
+    /// a request has as many as it may.
+    fn next(&mut self, is_first: bool) -> Option<List> {
+        let sendable = match self.keeps_order {
+            true => self.ready_messages,
+            false => self.loose.len(),
+        };
+        if sendable == 0 || sendable < self.most && !is_first {
+            return None;
+        }
+        if !self.keeps_order {
+            let count = self.most.min(sendable);
+            return Some(self.loose.drain(..count).collect());
+        }
+        let mut list = List::new();
+        while list.len() < self.most
+            && let Some(name) = self.ready.pop_front()
+        {
+            let Some(publisher) = self.publishers.get_mut(&name) else {
+                continue;
+            };
+            publisher.state = PublisherState::UnderWay;
+            self.ready_messages -= publisher.messages.len();
+            let count = publisher.messages.len().min(self.most - list.len());
+            list.extend(publisher.messages.drain(..count));
+        }
+        list.sort_unstable_by_key(|(ticket, _)| *ticket);
+        Some(list)
+    }
+
+    /// A request was answered.
+    fn answered(&mut self, answered: Answered, feed: &mut Feed) {
+        let Answered {
+            list,
+            outcomes,
+            held_up,
+        } = answered;
+        for (ticket, outcome) in outcomes {
+            feed.tell(ticket, outcome);
+        }
+        if !self.keeps_order {
+            return;
+        }
+        for (_, message) in &list {
+            let name = message.client_id().unwrap_or_default();
+            let Some(publisher) = self.publishers.get_mut(name) else {
+                continue;
+            };
+            if publisher.state != PublisherState::UnderWay {
+                continue;
+            }
+            if held_up.contains(name) {
+                publisher.state = PublisherState::HeldUp;
+            } else if publisher.messages.is_empty() {
+                self.publishers.remove(name);
+            } else {
+                publisher.state = PublisherState::Ready;
+                self.ready_messages += publisher.messages.len();
+                self.ready.push_back(name.into());
+            }
+        }
+    }
+}
+
+/// What came of a request.
+struct Answered {
+    list: List,
+    /// Of the messages that were tried.
+    outcomes: Vec<(Ticket, Outcome)>,
+    /// Publishers of which nothing more may be sent in this call.
+    held_up: HashSet<Box<str>>,
+}
+
+/// One call of the sink.
+struct Sending<S> {
     call: Call,
+    keeps_order: bool,
     send: S,
 }
 
-impl<S: Fn(Vec<SinkMessage>) -> F, F: Future<Output = Outcome>> Sending<'_, S> {
-    /// Sends the messages at these places one request after the other. Returns the outcomes.
-    async fn list(&self, places: Vec<usize>) -> Vec<(usize, Outcome)> {
-        let mut outcomes = Vec::with_capacity(places.len());
-        // Publishers of which nothing more may be sent in this call.
-        let mut held_up = HashSet::new();
-        let mut left = places.into_iter().peekable();
-        while left.peek().is_some() {
-            let sendable =
-                |at: &usize| !self.keeps_order || !held_up.contains(&self.batch[*at].client_id());
-            let some: Vec<usize> = left.by_ref().filter(sendable).take(self.most).collect();
-            if some.is_empty() || self.call.is_over() {
-                break;
+impl<S: Fn(Vec<SinkMessage>) -> F, F: Future<Output = Outcome>> Sending<S> {
+    /// Sends messages in one request, and one by one if it fails at one of several.
+    async fn request(&self, list: List) -> Answered {
+        let messages = list.iter().map(|(_, message)| message.clone());
+        let outcome = (self.send)(messages.collect()).await;
+        let mut answered = Answered {
+            outcomes: Vec::with_capacity(list.len()),
+            list,
+            held_up: HashSet::new(),
+        };
+        let Answered {
+            list,
+            outcomes,
+            held_up,
+        } = &mut answered;
+        match (&**list, outcome) {
+            (_, Outcome::Done) => {
+                self.call.goes_on(&Outcome::Done);
+                outcomes.extend(list.iter().map(|(ticket, _)| (*ticket, Outcome::Done)));
             }
-            let messages = some.iter().map(|at| self.batch[*at].clone());
-            let outcome = (self.send)(messages.collect()).await;
-            match (&*some, outcome) {
-                (_, Outcome::Done) => {
-                    self.call.goes_on(&Outcome::Done);
-                    outcomes.extend(some.into_iter().map(|at| (at, Outcome::Done)));
+            ([(ticket, message)], outcome) => {
+                if !self.call.goes_on(&outcome) {
+                    held_up.insert(message.client_id().unwrap_or_default().into());
                 }
-                ([at], outcome) => {
-                    if !self.call.goes_on(&outcome) {
-                        held_up.insert(self.batch[*at].client_id());
-                    }
-                    outcomes.push((*at, outcome));
-                }
-                (_, outcome) if is_about_a_message(&outcome) => {
-                    self.one_by_one(&some, &mut held_up, &mut outcomes).await;
-                }
-                ([first, ..], outcome) => {
-                    self.call.goes_on(&outcome);
-                    outcomes.push((*first, outcome));
-                    break;
-                }
-                ([], _) => break,
+                outcomes.push((*ticket, outcome));
+            }
+            (list, outcome) if is_about_a_message(&outcome) => {
+                self.one_by_one(list, held_up, outcomes).await;
+            }
+            (list, outcome) => {
+                self.call.goes_on(&outcome);
+                outcomes.extend(list.first().map(|(ticket, _)| (*ticket, outcome)));
+                let names = list.iter().map(|(_, one)| one.client_id());
+                held_up.extend(names.map(|name| name.unwrap_or_default().into()));
             }
         }
-        outcomes
+        answered
     }
 
     /// Sends messages that failed together: the target may have got them.
-    async fn one_by_one<'b>(
-        &'b self,
-        places: &[usize],
-        held_up: &mut HashSet<Option<&'b str>>,
-        outcomes: &mut Vec<(usize, Outcome)>,
+    async fn one_by_one(
+        &self,
+        list: &[(Ticket, SinkMessage)],
+        held_up: &mut HashSet<Box<str>>,
+        outcomes: &mut Vec<(Ticket, Outcome)>,
     ) {
-        for at in places {
-            let message = &self.batch[*at];
-            if self.keeps_order && held_up.contains(&message.client_id()) {
+        for (ticket, message) in list {
+            let name = message.client_id().unwrap_or_default();
+            if self.keeps_order && held_up.contains(name) {
                 continue;
             }
             if self.call.is_over() {
-                break;
+                // What was not tried goes before all that follows it.
+                held_up.insert(name.into());
+                continue;
             }
             let mut again = message.clone();
             again.repeated = true;
             let outcome = (self.send)(vec![again]).await;
             if !self.call.goes_on(&outcome) {
-                held_up.insert(message.client_id());
+                held_up.insert(name.into());
             }
-            outcomes.push((*at, outcome));
+            outcomes.push((*ticket, outcome));
         }
     }
 }
@@ -153,6 +277,7 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
+    use crate::feed::deliver_batch;
     use crate::networks::AllowedNetworks;
     use crate::secret::Template;
     use crate::sink::Publisher;
@@ -201,7 +326,8 @@ mod tests {
             std::future::ready(failed.unwrap_or(Outcome::Done))
         };
         let batch = batch(names);
-        let outcomes = deliver(&batch, settings, send).await;
+        let deliver = async |feed: &mut Feed| deliver(feed, settings, send).await;
+        let outcomes = deliver_batch(&batch, deliver).await;
         (requests.into_inner().expect("a lock"), outcomes)
     }
 

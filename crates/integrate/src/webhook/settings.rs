@@ -71,6 +71,9 @@ const TIMEOUT_SECS: u64 = 10;
 const IN_FLIGHT: u64 = 8;
 /// Messages that a webhook gets at once: what is not settled yet comes twice after a crash.
 const BATCH_MESSAGES: u16 = 200;
+/// Messages of a lane that are there when the webhook has answered others. The more there are, the
+/// more publishers they are of, and the more requests can be under way.
+const IN_HAND: u16 = 1_000;
 /// Methods that requests may have.
 pub const METHODS: &[&str] = &["POST", "PUT", "PATCH"];
 /// Messages of one request, at most.
@@ -88,6 +91,7 @@ fn make(
     let settings = Settings {
         deliver_within: webhook.deliver_within(),
         batch_messages: BATCH_MESSAGES.max(webhook.batch_messages as u16),
+        in_hand: IN_HAND.max(webhook.batch_messages as u16),
         ..settings
     };
     let names: Vec<String> = webhook.secret_names().map(str::to_owned).collect();

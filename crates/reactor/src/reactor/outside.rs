@@ -290,9 +290,7 @@ impl Mail for Outside {
     }
 
     fn tell_parts(&mut self, events: &mut Vec<(PartId, PartEvent)>) {
-        for (id, event) in events.drain(..) {
-            self.outlets.tell(id, event);
-        }
+        self.outlets.tell(events.drain(..));
     }
 
     fn give_away(&mut self, to: ShardId, mut arrival: Arrival<Stream>) {

@@ -95,6 +95,8 @@ pub struct SinkPlan {
     pub tables_fail_percent: u64,
     /// Mean time between commands of operators, microseconds.
     pub command_us: u64,
+    /// It takes messages that come while it delivers others, and answers each at once.
+    pub streams: bool,
 }
 
 impl SinkPlan {
@@ -130,6 +132,7 @@ impl SinkPlan {
                 tables_fail_percent: random.pick(&[0, 0, 10, 30]),
                 command_us: random.pick(&[0, 3 * SECOND, 10 * SECOND]),
                 age_max_secs: random.pick(&[0, 0, 0, 20]),
+                streams: random.percent(50),
             }
         });
         plans.collect()

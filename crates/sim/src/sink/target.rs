@@ -6,7 +6,7 @@ use std::future::pending;
 use std::time::Duration;
 
 use martlet_broker::MessageId;
-use martlet_integrate::{Outcome, Sink, SinkMessage};
+use martlet_integrate::{Feed, Outcome, Sink, SinkMessage};
 
 use super::SinkFact;
 use super::host::Shared;
@@ -93,61 +93,106 @@ impl Target {
     }
 }
 
-impl Sink for Target {
-    async fn deliver(&mut self, batch: &[SinkMessage]) -> Vec<Outcome> {
+/// What the target has come to in a call.
+#[derive(Default)]
+struct Progress {
+    /// Publishers of which it takes nothing more.
+    failing: BTreeSet<Option<String>>,
+    /// It answers nothing more.
+    is_over: bool,
+}
+
+impl Target {
+    /// Waits as long as the target takes.
+    async fn work(&self) {
         let at_us = {
             let mut outside = self.0.lock();
             let most_us = outside.plan.deliver_us + 1;
             outside.now_us + outside.random.below(most_us)
         };
         self.0.until(at_us).await;
-        let (mut outcomes, mut failing) = (Vec::new(), BTreeSet::new());
-        for message in batch {
-            if failing.contains(&message.client_id()) {
-                outcomes.push(Outcome::NotTried);
-                continue;
+    }
+
+    /// Delivers one message; none: it does not say what became of it.
+    async fn deliver_one(&self, message: &SinkMessage, progress: &mut Progress) -> Option<Outcome> {
+        let publisher = message.client_id().map(str::to_owned);
+        if progress.failing.contains(&publisher) {
+            return Some(Outcome::NotTried);
+        }
+        assert!(!self.is_poisoned(message), "a message that it cannot take");
+        Some(match self.fate() {
+            Fate::Take => {
+                self.take(message);
+                Outcome::Done
             }
-            assert!(!self.is_poisoned(message), "a message that it cannot take");
-            match self.fate() {
-                Fate::Take => {
-                    self.take(message);
-                    outcomes.push(Outcome::Done);
-                }
-                Fate::Refuse => {
-                    let rejected = SinkFact::Rejected(MessageId(message.id()));
-                    self.0.lock().facts.push(rejected);
-                    outcomes.push(Outcome::Refused("not wanted".to_owned()));
-                }
-                Fate::Fail => {
-                    outcomes.push(Outcome::Failed("out of order".to_owned()));
-                    break;
-                }
-                Fate::Later => {
-                    let time = Duration::from_millis(700);
-                    outcomes.push(Outcome::Later("busy".to_owned(), time));
-                    break;
-                }
-                Fate::TakeAndHang => {
-                    self.take(message);
-                    pending::<()>().await;
-                }
-                Fate::TakeAndPanic => {
-                    self.take(message);
-                    panic!("by chance");
-                }
-                Fate::FailAtIt => {
-                    failing.insert(message.client_id());
-                    outcomes.push(Outcome::FailedAtMessage("not this one".to_owned()));
-                }
-                Fate::TakeSilently => {
-                    self.take(message);
-                    failing.insert(message.client_id());
-                    outcomes.push(Outcome::NoAnswer("silence".to_owned()));
-                }
-                Fate::Forget => break,
+            Fate::Refuse => {
+                let rejected = SinkFact::Rejected(MessageId(message.id()));
+                self.0.lock().facts.push(rejected);
+                Outcome::Refused("not wanted".to_owned())
+            }
+            Fate::Fail => {
+                progress.is_over = true;
+                Outcome::Failed("out of order".to_owned())
+            }
+            Fate::Later => {
+                progress.is_over = true;
+                let time = Duration::from_millis(700);
+                Outcome::Later("busy".to_owned(), time)
+            }
+            Fate::TakeAndHang => {
+                self.take(message);
+                pending().await
+            }
+            Fate::TakeAndPanic => {
+                self.take(message);
+                panic!("by chance");
+            }
+            Fate::FailAtIt => {
+                progress.failing.insert(publisher);
+                Outcome::FailedAtMessage("not this one".to_owned())
+            }
+            Fate::TakeSilently => {
+                self.take(message);
+                progress.failing.insert(publisher);
+                Outcome::NoAnswer("silence".to_owned())
+            }
+            Fate::Forget => {
+                progress.is_over = true;
+                return None;
+            }
+        })
+    }
+}
+
+impl Sink for Target {
+    async fn deliver(&mut self, batch: &[SinkMessage]) -> Vec<Outcome> {
+        self.work().await;
+        let (mut outcomes, mut progress) = (Vec::new(), Progress::default());
+        for message in batch {
+            outcomes.extend(self.deliver_one(message, &mut progress).await);
+            if progress.is_over {
+                break;
             }
         }
         self.answer(batch, outcomes)
+    }
+
+    async fn deliver_from(&mut self, feed: &mut Feed) {
+        if !self.0.lock().plan.streams {
+            let (tickets, batch) = feed.batch();
+            let outcomes = self.deliver(&batch).await;
+            return feed.tell_all(tickets, outcomes);
+        }
+        let mut progress = Progress::default();
+        while !progress.is_over
+            && let Some((ticket, message)) = feed.next()
+        {
+            self.work().await;
+            if let Some(outcome) = self.deliver_one(&message, &mut progress).await {
+                let outcomes = self.answer(std::slice::from_ref(&message), vec![outcome]);
+                feed.tell_all(vec![ticket], outcomes);
+            }
+        }
     }
 
     async fn test(&mut self) -> Result<(), String> {

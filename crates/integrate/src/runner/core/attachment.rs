@@ -12,6 +12,7 @@ use super::super::clock::within;
 use super::super::giving_up::Failures;
 use super::retry::{Retry, What};
 use super::{Core, Held, SAVED_WITHIN};
+use crate::feed::Ticket;
 use crate::lanes::{Lanes, Token, Told as ToldByNode};
 use crate::sink::SinkMessage;
 
@@ -139,9 +140,10 @@ impl Core {
             Some(ToldByNode::Delivery(token, delivery)) => self.held.push_back(Held {
                 token,
                 too_old_at: self.too_old_at(delivery.age_ms),
-                message: self.with_team(SinkMessage::delivered(&delivery)),
+                message: self.with_team(SinkMessage::delivered(delivery)),
                 panics: 0,
                 failures: Failures::default(),
+                ticket: Ticket(0),
             }),
             Some(ToldByNode::Queue(queue)) => self.queue = Some(queue),
             Some(ToldByNode::Ended(why)) => self.detached(why),

@@ -10,7 +10,7 @@ use tracing::error;
 use super::super::OnReject;
 use super::super::attempt::Broken;
 use super::retry::What;
-use super::{Attachment, Core, Held, Mode, Refused};
+use super::{Attachment, Call, Core, Held, Mode};
 use crate::sink::{Outcome, SinkMessage};
 
 /// Panics of the sink on one message, handed over alone, after which the message is refused.
@@ -32,33 +32,36 @@ const IN_HAND_STEP: usize = 250;
 /// The least of them, however large they are.
 const IN_HAND_MIN: usize = 100;
 
-/// Messages for one call of the sink.
-#[derive(Debug, Default)]
-pub(in super::super) struct Batch {
-    pub(in super::super) messages: Vec<SinkMessage>,
-    /// Where each of them stands among the messages in hand, in order.
-    pub(in super::super) places: Vec<usize>,
-}
-
 impl Core {
-    /// The next messages for the sink; empty: there are none, or it is not to be called now.
-    pub(in super::super) fn batch(&mut self, now: Duration) -> Batch {
-        let to_drain = match self.mode {
-            Mode::Running => None,
-            Mode::Draining { until_ms, .. } => Some(self.to_drain(until_ms)),
-            Mode::Paused | Mode::Stopped { .. } => return Batch::default(),
-        };
+    /// Where the next messages for a call of the sink stand among those in hand, in order; empty:
+    /// there are none, or it is not to be called now.
+    pub(in super::super) fn next_places(&self, now: Duration) -> Vec<usize> {
         if !self.to_sink.is_due(now) {
-            return Batch::default();
+            return Vec::new();
         }
         let messages_max = match self.alone {
             0 => usize::from(self.settings.batch_messages.max(1)),
             _ => 1,
         };
-        let mut batch = Batch::default();
+        self.places(now, (messages_max, self.settings.batch_bytes))
+    }
+
+    /// The same with this number of messages and bytes at most; one message may be larger.
+    pub(super) fn places(
+        &self,
+        now: Duration,
+        (messages_max, bytes_max): (usize, usize),
+    ) -> Vec<usize> {
+        let to_drain = match self.mode {
+            Mode::Running => None,
+            Mode::Draining { until_ms, .. } => Some(self.to_drain(until_ms)),
+            Mode::Paused | Mode::Stopped { .. } => return Vec::new(),
+        };
+        let mut places = Vec::with_capacity(messages_max.min(self.held.len()));
         let mut bytes = 0;
         // What the sink failed at comes without those behind it, so that others have places.
-        let mut failing = HashSet::new();
+        let has_failed = self.handed.iter().filter(|held| held.failures.are_any());
+        let mut failing: HashSet<&str> = has_failed.map(Held::publisher).collect();
         for (place, held) in self.held.iter().enumerate() {
             // A drain leaves what came after it; other lanes may have older messages behind that.
             if let Some(to_drain) = &to_drain {
@@ -76,14 +79,13 @@ impl Core {
                 failing.insert(held.publisher());
             }
             bytes += held.message.bytes();
-            let is_full = batch.places.len() >= messages_max || bytes > self.settings.batch_bytes;
-            if is_full && !batch.places.is_empty() {
+            let is_full = places.len() >= messages_max || bytes > bytes_max;
+            if is_full && !places.is_empty() {
                 break;
             }
-            batch.messages.push(held.message.clone());
-            batch.places.push(place);
+            places.push(place);
         }
-        batch
+        places
     }
 
     /// By lane, the place of the last message in hand that was received by then. What is before it
@@ -95,8 +97,8 @@ impl Core {
         by_then.map(|(place, held)| (held.lane(), place)).collect()
     }
 
-    /// Takes the messages of a batch out of those in hand.
-    fn take_out(&mut self, places: &[usize]) -> Vec<Held> {
+    /// Takes the messages at these places out of those in hand.
+    pub(super) fn take_out(&mut self, places: &[usize]) -> Vec<Held> {
         if places.last().is_none_or(|last| last + 1 == places.len()) {
             return self.held.drain(..places.len()).collect();
         }
@@ -197,22 +199,26 @@ impl Core {
         self.settle(settled.collect());
     }
 
-    /// The sink was handed these messages of those in hand.
-    pub(in super::super) fn delivered(
+    /// A call is over in which these messages of those that the sink was handed were not settled.
+    /// With what it said of them; `call` has those that were.
+    pub(super) fn delivered(
         &mut self,
-        places: &[usize],
-        done: Result<Vec<Outcome>, Broken>,
+        mut handed: Vec<Held>,
+        (outcomes, call): (Vec<Option<Outcome>>, &Call),
+        broken: Option<Broken>,
     ) {
-        let (outcomes, mut error, why) = self.outcomes(places, done);
+        let (outcomes, mut error, why) = match broken {
+            None => (outcomes, None, PartRefusal::Rejected),
+            Some(broken) => self.outcomes(&mut handed, broken),
+        };
         let now_ms = self.host.now_ms();
         let (mut settled, mut left, mut stop) = (Vec::new(), Vec::new(), None);
-        let (mut delivered, mut tried) = (0_usize, 0_usize);
+        let (mut delivered, mut tried) = (0_usize, call.delivered + call.refused);
         let (mut failing, mut error_at_message) = (Vec::new(), None);
         let mut after = Duration::ZERO;
         let mut skips = std::mem::take(&mut self.skips);
-        let mut outcomes = outcomes.into_iter();
-        for mut held in self.take_out(places) {
-            let outcome = outcomes.next();
+        let count = handed.len();
+        for (mut held, outcome) in handed.into_iter().zip(outcomes) {
             let so_far = self.counts.delivered + delivered as u64;
             let outcome = outcome.map(|one| {
                 let failures = &mut held.failures;
@@ -229,20 +235,14 @@ impl Core {
                     settled.push((held.token, PartOutcome::Done));
                 }
                 Some(Outcome::Refused(reason)) => {
-                    self.counts.refused += 1;
                     let stops = self.settings.on_reject == OnReject::Stop;
                     if stops && !std::mem::take(&mut skips) {
+                        self.counts.refused += 1;
                         stop.get_or_insert_with(|| stop_text(&held.message, &reason));
                         held.message.repeated = true;
                         left.push(held);
                     } else {
-                        self.refused.push_back(Refused {
-                            token: held.token,
-                            message: held.message,
-                            reason,
-                            why,
-                            at_ms: now_ms,
-                        });
+                        self.refuse(held, reason, why);
                     }
                 }
                 Some(Outcome::FailedAtMessage(failure) | Outcome::NoAnswer(failure)) => {
@@ -268,7 +268,7 @@ impl Core {
                 Some(Outcome::NotTried) | None => left.push(held),
             }
         }
-        self.alone = self.alone.saturating_sub(places.len() - left.len());
+        self.alone = self.alone.saturating_sub(count - left.len());
         for held in left.into_iter().rev() {
             match fault::is(Fault::SinkRetriesBehind) {
                 true => self.held.push_back(held),
@@ -284,6 +284,7 @@ impl Core {
             self.delivered_ms = Some(now_ms);
             self.panicked_in_a_row = 0;
         }
+        let delivered = delivered + call.delivered;
         if error.is_none() && delivered > 0 {
             self.publishers_wait(failing, error_at_message);
         } else {
@@ -326,7 +327,7 @@ impl Core {
     }
 
     /// The first message of a publisher that may have waited is through.
-    fn publisher_goes_on(&mut self, held: &Held) {
+    pub(super) fn publisher_goes_on(&mut self, held: &Held) {
         if self.waiting.is_empty() {
             return;
         }
@@ -350,29 +351,23 @@ impl Core {
         }
     }
 
-    /// Outcomes of a call; one that broke off has none, or fails for all messages. With what a
-    /// message is refused for, if one is.
+    /// Outcomes of a call that broke off: it fails for all messages that the sink has, or for one
+    /// at which it panicked. With the failure, or what a message is refused for.
     fn outcomes(
         &mut self,
-        places: &[usize],
-        done: Result<Vec<Outcome>, Broken>,
-    ) -> (Vec<Outcome>, Option<String>, PartRefusal) {
-        let broken = match done {
-            Ok(outcomes) => return (outcomes, None, PartRefusal::Rejected),
-            Err(broken) => broken,
-        };
+        handed: &mut [Held],
+        broken: Broken,
+    ) -> (Vec<Option<Outcome>>, Option<String>, PartRefusal) {
         let error = broken.to_string();
-        let failed = vec![Outcome::Failed(error.clone()); places.len()];
+        let failed = vec![Some(Outcome::Failed(error.clone())); handed.len()];
         let Broken::Panicked(_) = broken else {
             return (failed, Some(error), PartRefusal::Failed);
         };
         // One of these messages may be at fault: each comes alone until all of them are through.
-        if places.len() > 1 {
-            self.alone = self.alone.max(places.len());
-            return (failed, Some(error), PartRefusal::Failed);
+        if handed.len() > 1 {
+            self.alone = self.alone.max(handed.len());
         }
-        let held = places.first().and_then(|place| self.held.get_mut(*place));
-        let Some(held) = held else {
+        let [held] = handed else {
             return (failed, Some(error), PartRefusal::Failed);
         };
         held.panics += 1;
@@ -381,7 +376,11 @@ impl Core {
         }
         self.panicked_in_a_row += 1;
         let reason = format!("{error} ({PANICS_MAX} times at this message)");
-        (vec![Outcome::Refused(reason)], None, PartRefusal::Failed)
+        (
+            vec![Some(Outcome::Refused(reason))],
+            None,
+            PartRefusal::Failed,
+        )
     }
 }
 

@@ -1,6 +1,7 @@
 //! Dead letters: messages that the sink has refused are stored, and sent again when that is asked
 //! for.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use martlet_broker::PartOutcome;
@@ -12,6 +13,7 @@ use super::super::clock::answered;
 use super::retry::What;
 use super::{Core, SAVED_WITHIN};
 use crate::dead_letters::DeadLetter;
+use crate::feed::Ticket;
 use crate::sink::Outcome;
 
 /// Dead letters that wait to be sent again, at most.
@@ -158,28 +160,29 @@ impl Core {
     pub(in super::super) async fn letters_sent(
         &mut self,
         letters: Vec<DeadLetter>,
-        done: Result<Vec<Outcome>, Broken>,
+        (outcomes, done): (Vec<(Ticket, Outcome)>, Result<(), Broken>),
     ) {
         self.letters_under_way = 0;
-        let (outcomes, mut error) = match done {
-            Ok(outcomes) => (outcomes, None),
+        let mut outcomes: BTreeMap<Ticket, Outcome> = outcomes.into_iter().collect();
+        let mut error = None;
+        match done {
+            Ok(()) => {}
             Err(broken) if letters.len() == 1 && matches!(broken, Broken::Panicked(_)) => {
-                (vec![Outcome::Refused(broken.to_string())], None)
+                outcomes.insert(Ticket(0), Outcome::Refused(broken.to_string()));
             }
             Err(broken) => {
                 if matches!(broken, Broken::Panicked(_)) {
                     self.letters_alone = letters.len();
                 }
-                (Vec::new(), Some(broken.to_string()))
+                error = Some(broken.to_string());
             }
-        };
+        }
         let now_ms = self.host.now_ms();
         let (mut removed, mut refused, mut left) = (Vec::new(), Vec::new(), Vec::new());
         let is_empty = outcomes.is_empty();
         let mut after = Duration::ZERO;
-        let mut outcomes = outcomes.into_iter();
-        for mut letter in letters {
-            match outcomes.next() {
+        for (number, mut letter) in (0..).zip(letters) {
+            match outcomes.remove(&Ticket(number)) {
                 Some(Outcome::Done) => removed.push(letter.head.id),
                 // Whoever has it sent again looks at it.
                 Some(

@@ -2,11 +2,13 @@
 //! tables and the time by [`Host`] and [`Clock`] alone, so that tests drive it in virtual time.
 //!
 //! * `attachment`: its part of the node
+//! * `call`: one call of the sink
 //! * `delivery`: batches for the sink, and what becomes of their messages
 //! * `letters`: dead letters
 //! * `retry`: what fails and is tried again
 
 mod attachment;
+mod call;
 mod delivery;
 mod letters;
 mod retry;
@@ -23,12 +25,13 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tracing::warn;
 
 use self::attachment::Attachment;
-pub(super) use self::delivery::Batch;
+use self::call::Call;
 use self::retry::{Retry, What};
 use super::Settings;
 use super::clock::{Clock, answered, within};
 use super::giving_up::{Failures, GivingUp};
 use super::handle::{Activity, Answer, Command, CommandError, Counts, Shared, Told};
+use crate::feed::Ticket;
 use crate::host::{Host, PartSession, SavedState};
 use crate::lanes::{Token, Told as ToldByNode};
 use crate::sink::SinkMessage;
@@ -75,6 +78,8 @@ pub(super) struct Held {
     /// Times that the sink panicked when it was handed over alone.
     panics: u32,
     failures: Failures,
+    /// By which the sink names it in the call under way.
+    ticket: Ticket,
 }
 
 /// Who has told a runner something.
@@ -109,6 +114,12 @@ pub(super) struct Core {
     tenant: Option<TenantId>,
     /// Messages in hand, in the order of the queue.
     held: VecDeque<Held>,
+    /// Messages that the sink has in the call under way, in the order in which it got them.
+    handed: VecDeque<Held>,
+    next_ticket: u64,
+    call: Call,
+    /// When the sink was called last.
+    called_at: Option<Duration>,
     /// In the order of their refusal.
     refused: VecDeque<Refused>,
     /// The first refusal of the next call does not stop the integration.
@@ -185,6 +196,10 @@ impl Core {
             attachment: Attachment::Detached,
             tenant: None,
             held: VecDeque::new(),
+            handed: VecDeque::new(),
+            next_ticket: 0,
+            call: Call::default(),
+            called_at: None,
             refused: VecDeque::new(),
             skips: false,
             again: VecDeque::new(),
@@ -309,7 +324,7 @@ impl Core {
     /// one.
     fn skip_failing(&mut self) -> bool {
         let mut is_any = false;
-        let failing = self.held.iter_mut();
+        let failing = self.handed.iter_mut().chain(&mut self.held);
         for held in failing.filter(|held| held.failures.are_any()) {
             held.failures.is_skipped = true;
             is_any = true;
@@ -387,12 +402,14 @@ impl Core {
         };
     }
 
-    /// Waits until somebody tells it something, while the sink is called.
-    pub(super) async fn hear(&mut self) -> Heard {
+    /// Waits until somebody tells it something, while the sink is called: an operator, or the node
+    /// if it is to be heard.
+    pub(super) async fn hear(&mut self, hears_node: bool) -> Heard {
+        let hears_node = hears_node && self.deferred.is_none();
         tokio::select! {
             biased;
             Some(told) = self.told.recv() => Heard::Operator(told),
-            told = self.attachment.next_event(), if self.deferred.is_none() => Heard::Node(told),
+            told = self.attachment.next_event(), if hears_node => Heard::Node(told),
             else => pending().await,
         }
     }
@@ -487,7 +504,8 @@ impl Core {
             Mode::Running if failure.is_some() => (Activity::Retrying, None),
             Mode::Running => (Activity::Running, None),
         };
-        let held = self.held.iter().map(|held| held.message.received_ms());
+        let held = self.handed.iter().chain(&self.held);
+        let held = held.map(|held| held.message.received_ms());
         let refused = self.refused.iter().map(|one| one.message.received_ms());
         let queued = self.queue.and_then(|queue| queue.oldest_wall_ms);
         let mut state = self.shared.lock();
@@ -496,13 +514,14 @@ impl Core {
         state.stopped_because = stopped_because;
         state.tenant = self.tenant;
         state.counts = self.counts;
-        state.in_hand = self.held.len() + self.refused.len();
+        state.in_hand = self.handed.len() + self.held.len() + self.refused.len();
         state.queue = self.queue;
         let in_hand = state.in_hand as u64;
         state.lag = self.queue.map(|queue| queue.messages + in_hand);
         state.oldest_received_ms = refused.chain(held).chain(queued).min();
         state.failure = failure;
-        state.clients_waiting = super::waiting::clients(activity, &self.held);
+        state.clients_waiting =
+            super::waiting::clients(activity, self.handed.iter().chain(&self.held));
         state.last_error.clone_from(&self.last_error);
         state.delivered_ms = self.delivered_ms;
         state.sink_health.clone_from(&self.sink_health);

@@ -1,4 +1,5 @@
 mod script;
+mod streaming;
 
 use std::time::Duration;
 

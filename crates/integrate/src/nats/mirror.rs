@@ -1,0 +1,334 @@
+//! What a bucket needs beside the messages that are published: the retained messages from before
+//! the sink existed are added when it begins, and those that have expired are deleted.
+//!
+//! The bucket is compared with the retained messages of the node, in a task and over a connection
+//! of its own. The sink writes to the bucket meanwhile, so a key is changed only if it is still as
+//! it was read. What is retained after the comparison began is in the queue of the sink.
+
+use std::collections::HashMap;
+use std::future::IntoFuture as _;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use async_nats::header::HeaderMap;
+use async_nats::jetstream::consumer::pull::Config;
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy};
+use async_nats::jetstream::context::{PublishAckFuture, PublishErrorKind};
+use async_nats::jetstream::message::PublishMessage;
+use futures_util::StreamExt as _;
+use martlet_broker::{RetainedInfo, RetainedQuery, TenantId};
+use martlet_codec::{TopicFilter, TopicName};
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{info, warn};
+
+use super::connection::Connection;
+use super::{NatsSettings, bucket, headers, open};
+use crate::host::Host;
+use crate::runner::Activity;
+use crate::secret::SecretsReceiver;
+use crate::words::error_words;
+
+/// Time between two looks whether a comparison is due.
+const LOOKS_EVERY: Duration = Duration::from_secs(1);
+/// Pause after a comparison that failed.
+const AGAIN_AFTER: Duration = Duration::from_secs(10);
+/// After a comparison, the next one waits for so many times as long as it took: a large bucket is
+/// not read all the time because a few of its messages expire.
+const PAUSE_FACTOR: u32 = 20;
+/// Retained messages that are read at once.
+const PAGE: usize = 500;
+/// Time in which the next key of a bucket comes.
+const KEY_WITHIN: Duration = Duration::from_secs(10);
+/// The server forgets a consumer that was left behind after this time.
+const CONSUMER_FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
+/// Header by which the server changes a key only if its last revision is this one; 0: there is none.
+const EXPECTED: &str = "Nats-Expected-Last-Subject-Sequence";
+
+/// When the next retained message expires that is in the bucket. The sink and the task share it;
+/// the task ends when the sink is gone.
+#[derive(Debug, Default)]
+pub(super) struct NextExpiry(Mutex<Option<Instant>>);
+
+impl NextExpiry {
+    /// A message is in the bucket that expires after so many seconds.
+    pub(super) fn note(&self, secs: u32) {
+        let at = Instant::now() + Duration::from_secs(secs.into());
+        let mut next = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *next = Some(next.map_or(at, |next| next.min(at)));
+    }
+
+    /// Whether one has expired. If so, a comparison finds the next one.
+    fn take_if_passed(&self) -> bool {
+        let mut next = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let has_passed = next.is_some_and(|at| at <= Instant::now());
+        if has_passed {
+            *next = None;
+        }
+        has_passed
+    }
+}
+
+/// The task of a sink with a bucket.
+pub(super) struct Mirror {
+    pub(super) settings: Arc<NatsSettings>,
+    /// Name of the bucket.
+    pub(super) bucket: Box<str>,
+    pub(super) host: Arc<dyn Host>,
+    pub(super) secrets: SecretsReceiver,
+    /// Name of the team, or empty.
+    pub(super) tenant: Arc<str>,
+    pub(super) filters: Vec<Box<str>>,
+    pub(super) expiry: Weak<NextExpiry>,
+}
+
+/// A key of the bucket.
+struct Entry {
+    revision: u64,
+    /// The message that it has, if this sink of this node has written it.
+    own: Option<String>,
+    is_deleted: bool,
+}
+
+/// What a comparison has changed.
+#[derive(Default)]
+struct Changes {
+    added: usize,
+    deleted: usize,
+}
+
+impl Mirror {
+    /// Starts the task. `activity` says what the sink does: while it is paused nothing is changed.
+    pub(super) fn start(self, activity: impl Fn() -> Activity + Send + 'static) {
+        tokio::spawn(self.run(activity));
+    }
+
+    async fn run(mut self, activity: impl Fn() -> Activity) {
+        let (mut is_due, mut not_before) = (true, Instant::now());
+        let mut told = String::new();
+        while let Some(expiry) = self.expiry.upgrade() {
+            is_due |= expiry.take_if_passed();
+            let now = Instant::now();
+            if is_due && now >= not_before && activity() == Activity::Running {
+                let compared = self.compare(&expiry).await;
+                let sink = &*self.settings.name;
+                match compared {
+                    Ok(changes) => {
+                        let Changes { added, deleted } = changes;
+                        if added + deleted > 0 {
+                            info!(sink, added, deleted, "the bucket has the retained messages");
+                        }
+                        (is_due, told) = (false, String::new());
+                        not_before = Instant::now() + now.elapsed() * PAUSE_FACTOR;
+                    }
+                    Err(why) => {
+                        if told != why {
+                            warn!(
+                                sink,
+                                why, "the bucket is not compared with the retained messages"
+                            );
+                        }
+                        (told, not_before) = (why, Instant::now() + AGAIN_AFTER);
+                    }
+                }
+            }
+            drop(expiry);
+            sleep(LOOKS_EVERY).await;
+        }
+    }
+
+    /// Makes the bucket equal to the retained messages.
+    async fn compare(&mut self, expiry: &NextExpiry) -> Result<Changes, String> {
+        let secrets = self.secrets.borrow_and_update().clone()?;
+        let connection = open(&self.settings, &secrets).await?;
+        let tenant = self.host.tenant(&self.tenant);
+        let tenant = tenant.ok_or("its team has no tenant")?;
+        let changes = async {
+            let mut keys = self.keys(&connection).await?;
+            let added = self.add(&connection, tenant, &mut keys, expiry).await?;
+            let deleted = self.delete(&connection, tenant, keys).await?;
+            Ok(Changes { added, deleted })
+        };
+        changes.await.map_err(|why: String| connection.masked(&why))
+    }
+
+    /// All keys of the bucket, by their subject.
+    async fn keys(&self, connection: &Connection) -> Result<HashMap<String, Entry>, String> {
+        let unread = |error: &dyn std::error::Error| {
+            format!("the bucket cannot be read: {}", error_words(error))
+        };
+        let stream = connection
+            .jetstream
+            .get_stream(bucket::stream(&self.bucket))
+            .await;
+        let stream = stream.map_err(|error| unread(&error))?;
+        let config = Config {
+            deliver_policy: DeliverPolicy::LastPerSubject,
+            ack_policy: AckPolicy::None,
+            headers_only: true,
+            inactive_threshold: CONSUMER_FORGOTTEN_AFTER,
+            ..Config::default()
+        };
+        let consumer = stream.create_consumer(config).await;
+        let consumer = consumer.map_err(|error| unread(&error))?;
+        let mut keys = HashMap::new();
+        if consumer.cached_info().num_pending == 0 {
+            return Ok(keys);
+        }
+        let messages = consumer.messages().await;
+        let mut messages = messages.map_err(|error| unread(&error))?;
+        loop {
+            let next = timeout(KEY_WITHIN, messages.next()).await;
+            let Ok(Some(message)) = next else {
+                return Err("the bucket cannot be read: its next key does not come".to_owned());
+            };
+            let message = message.map_err(|error| unread(&error))?;
+            let info = message.info().map_err(|error| {
+                format!("the bucket cannot be read: a key has no revision: {error}")
+            })?;
+            let (revision, is_last) = (info.stream_sequence, info.pending == 0);
+            let none = HeaderMap::new();
+            let headers = message.headers.as_ref().unwrap_or(&none);
+            let entry = Entry {
+                revision,
+                own: headers::own_id(headers, &self.settings.name, self.host.node()),
+                is_deleted: headers.get(bucket::OPERATION).is_some(),
+            };
+            keys.insert(message.subject.to_string(), entry);
+            if is_last {
+                return Ok(keys);
+            }
+        }
+    }
+
+    /// Adds the retained messages that the bucket does not have. Takes all that are retained out of
+    /// `keys`. Returns how many were added.
+    async fn add(
+        &self,
+        connection: &Connection,
+        tenant: TenantId,
+        keys: &mut HashMap<String, Entry>,
+        expiry: &NextExpiry,
+    ) -> Result<usize, String> {
+        let mut added = 0;
+        for filter in &self.filters {
+            let mut query = query(tenant, filter, PAGE, usize::MAX);
+            loop {
+                let page = self.host.retained(&query).await;
+                let page = page.ok_or("the node does not say which messages are retained")?;
+                let mut sent = Vec::new();
+                for info in &page.messages {
+                    if let Some(secs) = info.expires_in_secs {
+                        expiry.note(secs);
+                    }
+                    // What is too long for a key is refused when it is published.
+                    let Ok(subject) = bucket::subject(&self.bucket, &info.topic) else {
+                        continue;
+                    };
+                    let revision = match keys.remove(&subject) {
+                        Some(entry) if entry.is_deleted => entry.revision,
+                        Some(Entry { own: None, .. }) => continue,
+                        Some(entry) if entry.own.as_deref() == Some(&*id_of(info)) => continue,
+                        Some(entry) => entry.revision,
+                        None => 0,
+                    };
+                    let mut headers =
+                        headers::of_retained(info, &id_of(info), &self.settings, self.host.node());
+                    headers.insert(EXPECTED, revision.to_string());
+                    let message = PublishMessage::build()
+                        .headers(headers)
+                        .payload(info.payload.to_vec().into());
+                    sent.push(send(connection, subject, message).await?);
+                }
+                added += acknowledged(sent).await?;
+                match page.messages.last().filter(|_| page.more) {
+                    Some(last) => query.after = Some(last.topic.clone()),
+                    None => break,
+                }
+            }
+        }
+        Ok(added)
+    }
+
+    /// Deletes those of these keys that this sink has written and whose message is not retained any
+    /// more. Returns how many were deleted.
+    async fn delete(
+        &self,
+        connection: &Connection,
+        tenant: TenantId,
+        keys: HashMap<String, Entry>,
+    ) -> Result<usize, String> {
+        let mut sent = Vec::new();
+        let own = keys.into_iter();
+        for (subject, entry) in own.filter(|(_, one)| one.own.is_some() && !one.is_deleted) {
+            let Some(topic) = bucket::topic(&self.bucket, &subject) else {
+                continue;
+            };
+            if !self.takes(&topic) {
+                continue;
+            }
+            let query = query(tenant, &topic, 1, 0);
+            let page = self.host.retained(&query).await;
+            let page = page.ok_or("the node does not say which messages are retained")?;
+            if !page.messages.is_empty() {
+                continue;
+            }
+            let mut headers = HeaderMap::new();
+            headers.insert(bucket::OPERATION, bucket::REMOVED);
+            headers.insert(EXPECTED, entry.revision.to_string());
+            let message = PublishMessage::build().headers(headers);
+            sent.push(send(connection, subject, message).await?);
+        }
+        acknowledged(sent).await
+    }
+
+    fn takes(&self, topic: &str) -> bool {
+        let Ok(topic) = TopicName::new(topic) else {
+            return false;
+        };
+        let mut filters = self.filters.iter();
+        filters.any(|filter| TopicFilter::new(filter).is_ok_and(|filter| filter.matches(topic)))
+    }
+}
+
+fn query(tenant: TenantId, filter: &str, limit: usize, bytes_max: usize) -> RetainedQuery {
+    RetainedQuery {
+        tenant,
+        filter: filter.into(),
+        limit,
+        payload_bytes_max: bytes_max,
+        ..RetainedQuery::default()
+    }
+}
+
+/// As [`SinkMessage::unique_id`](crate::SinkMessage::unique_id).
+fn id_of(info: &RetainedInfo) -> String {
+    format!("{}_{}", info.id.0, info.received_wall_ms)
+}
+
+async fn send(
+    connection: &Connection,
+    subject: String,
+    message: PublishMessage,
+) -> Result<PublishAckFuture, String> {
+    let sent = connection.jetstream.send_publish(subject, message).await;
+    sent.map_err(|error| format!("the bucket cannot be written: {}", error_words(&error)))
+}
+
+/// Waits for acknowledgements. Returns how many keys were changed: one that was changed meanwhile
+/// stays as it is.
+async fn acknowledged(sent: Vec<PublishAckFuture>) -> Result<usize, String> {
+    let mut changed = 0;
+    for one in sent {
+        match one.into_future().await {
+            Ok(_) => changed += 1,
+            Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => {}
+            Err(error) => {
+                return Err(format!(
+                    "the bucket cannot be written: {}",
+                    error_words(&error)
+                ));
+            }
+        }
+    }
+    Ok(changed)
+}
