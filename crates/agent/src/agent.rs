@@ -108,9 +108,17 @@ fn start(settings: &Settings) -> Result<(), String> {
     // A thread may still wait for input.
     runtime.shutdown_background();
     log::line(Level::Info, &format!("stopped: {}", shared.report()));
+    let refused = shared.queue.borrow().counts().refused;
     let closed = shared.queue.into_inner().close();
     let closed = closed.map_err(|error| format!("cannot close the queue {place}: {error}"));
-    closed.and(is_kept)
+    closed.and(is_kept)?;
+    match refused {
+        0 => Ok(()),
+        1 => Err("the broker has refused 1 message, which is lost".to_owned()),
+        _ => Err(format!(
+            "the broker has refused {refused} messages, which are lost"
+        )),
+    }
 }
 
 /// The signals that the agent acts on.

@@ -37,10 +37,11 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 const BUSY_DELAY: Duration = Duration::from_secs(5);
 
 /// A message that was handed to the session.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Sent {
     id: u64,
     bytes: u64,
+    topic: String,
 }
 
 /// The sending side of the agent.
@@ -281,7 +282,7 @@ impl<'a> Link<'a> {
             );
             match result {
                 Ok(request) => {
-                    self.in_flight.insert(request, Sent { id, bytes });
+                    self.in_flight.insert(request, Sent { id, bytes, topic });
                     self.in_flight_bytes += bytes;
                 }
                 Err(RequestError::NotConnected | RequestError::TooManyInFlight) => {
@@ -299,7 +300,7 @@ impl<'a> Link<'a> {
     }
 
     fn completed(&mut self, request: RequestId, reason: ReasonCode, text: Option<&str>) {
-        let Some(Sent { id, bytes }) = self.in_flight.remove(&request) else {
+        let Some(Sent { id, bytes, topic }) = self.in_flight.remove(&request) else {
             return;
         };
         self.in_flight_bytes -= bytes;
@@ -315,14 +316,16 @@ impl<'a> Link<'a> {
             | ReasonCode::TopicNameInvalid
             | ReasonCode::PacketTooLarge
             | ReasonCode::PayloadFormatInvalid => {
-                let text = format!("the broker refuses a message, which is removed: {why}");
+                let text =
+                    format!("the broker refuses a message to {topic:?}, which is removed: {why}");
                 self.end(id, End::Refused, &text);
             }
             _ => {
                 self.shared.queue.borrow_mut().give_back(id);
                 self.busy_until = Some(Instant::now() + BUSY_DELAY);
                 let text = format!(
-                    "the broker cannot take a message now ({why}); it is sent again in 5 s"
+                    "the broker cannot take a message to {topic:?} now ({why}); it is sent again \
+                     in 5 s"
                 );
                 self.busy.line(Level::Warning, &text);
             }

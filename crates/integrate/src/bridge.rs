@@ -173,11 +173,15 @@ impl Sink for BridgeSink {
         outcomes
     }
 
+    /// Connects, if there is no connection.
     async fn test(&mut self) -> Result<(), String> {
-        match self.status.trouble() {
-            None => Ok(()),
-            Some(why) => Err(why),
+        let gone = || Err("the bridge has ended".to_owned());
+        let (answer, answered) = oneshot::channel();
+        if self.worker.send(Ask::Test(answer)).is_err() {
+            return gone();
         }
+        answered.await.unwrap_or_else(|_| gone())?;
+        self.status.trouble().map_or(Ok(()), Err)
     }
 
     fn health(&self) -> Option<String> {
@@ -185,5 +189,14 @@ impl Sink for BridgeSink {
         // Nobody needs one that nobody has used.
         let is_used = connection.is_none_or(|one| one.is_used());
         self.status.trouble().filter(|_| is_used)
+    }
+
+    fn outage(&self) -> Option<String> {
+        self.status.outage()
+    }
+
+    fn try_again(&mut self) {
+        // A bridge that has ended connects no more.
+        let _ = self.worker.send(Ask::Connect);
     }
 }

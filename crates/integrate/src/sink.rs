@@ -59,6 +59,16 @@ pub trait Sink: Send + 'static {
     fn health(&self) -> Option<String> {
         None
     }
+
+    /// Why the other system cannot be reached, in words, where the sink knows that without a
+    /// delivery; none if it can. Then the integration is *retrying*. Read after each delivery.
+    fn outage(&self) -> Option<String> {
+        None
+    }
+
+    /// An operator has repaired something: a sink that waits until it connects again tries it at
+    /// once.
+    fn try_again(&mut self) {}
 }
 
 /// Result of the delivery of one message.

@@ -7,7 +7,7 @@
 //! The folder is never changed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
@@ -54,16 +54,19 @@ struct Position {
     offset: u64,
     /// Length and checksum of the file's beginning.
     head: (u16, u32),
+    /// The name that it had first: a renamed file keeps its topic.
+    name: String,
 }
 
 impl Position {
     fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(30);
+        let mut bytes = Vec::with_capacity(30 + self.name.len());
         bytes.extend_from_slice(&self.identity.inode.to_le_bytes());
         bytes.extend_from_slice(&self.identity.made.to_le_bytes());
         bytes.extend_from_slice(&self.offset.to_le_bytes());
         bytes.extend_from_slice(&self.head.0.to_le_bytes());
         bytes.extend_from_slice(&self.head.1.to_le_bytes());
+        bytes.extend_from_slice(self.name.as_bytes());
         bytes
     }
 
@@ -79,9 +82,7 @@ impl Position {
             made: take()?,
         };
         let offset = take()?;
-        let [a, b, c, d, e, f] = rest else {
-            return None;
-        };
+        let ([a, b, c, d, e, f], name) = rest.split_first_chunk::<6>()?;
         let head = (
             u16::from_le_bytes([*a, *b]),
             u32::from_le_bytes([*c, *d, *e, *f]),
@@ -90,6 +91,8 @@ impl Position {
             identity,
             offset,
             head,
+            // Empty where an earlier version has written it.
+            name: str::from_utf8(name).ok()?.to_owned(),
         })
     }
 }
@@ -153,8 +156,9 @@ impl Folder {
         })
     }
 
-    /// Puts new lines into the queue, files in the order of their names. `topic` gives the topic
-    /// for a file's name. What was put there still has to be committed.
+    /// Puts new lines into the queue: files that were renamed first, since another file may go on
+    /// for them, and the others in the order of their names. `topic` gives the topic for the first
+    /// name of a file. What was put there still has to be committed.
     pub(crate) fn scan<D: Disk>(
         &mut self,
         queue: &mut Queue<D>,
@@ -173,8 +177,8 @@ impl Folder {
         };
         self.forget_missing(queue, &found);
         let mut budget = SCAN_BYTES;
-        for (name, metadata) in &found {
-            let Some(tracked) = self.tracked(metadata) else {
+        for (name, metadata) in self.in_order(&found) {
+            let Some(tracked) = self.tracked(name, metadata) else {
                 continue;
             };
             if tracked.is_due(metadata.len(), now) {
@@ -182,8 +186,8 @@ impl Folder {
                     scan.more = true;
                     break;
                 }
+                let topic = topic(&tracked.position.name);
                 let path = self.path.join(name);
-                let topic = topic(&name.to_string_lossy());
                 let read = self.read_file(&path, identity(metadata), queue, now, &topic, budget);
                 match read {
                     Ok((bytes, too_long)) => {
@@ -200,6 +204,20 @@ impl Folder {
         }
         scan.more |= budget == 0 || queue.uncommitted_bytes() >= UNCOMMITTED_BYTES;
         scan
+    }
+
+    /// Files that were renamed since they were seen first, then the others; each by name.
+    fn in_order<'f>(
+        &self,
+        found: &'f BTreeMap<OsString, Metadata>,
+    ) -> Vec<(&'f OsString, &'f Metadata)> {
+        let is_renamed = |(name, metadata): &(&OsString, &Metadata)| {
+            let known = self.files.get(&identity(metadata));
+            known.is_some_and(|known| known.position.name != name.to_string_lossy())
+        };
+        let (mut all, others): (Vec<_>, Vec<_>) = found.iter().partition(is_renamed);
+        all.extend(others);
+        all
     }
 
     /// Regular files, by name.
@@ -235,7 +253,7 @@ impl Folder {
     }
 
     /// The file's entry, a new one if it is not known; none: there are too many files.
-    fn tracked(&mut self, metadata: &Metadata) -> Option<&mut Tracked> {
+    fn tracked(&mut self, name: &OsStr, metadata: &Metadata) -> Option<&mut Tracked> {
         let identity = identity(metadata);
         if !self.files.contains_key(&identity) {
             if self.files.len() >= FILES_MAX {
@@ -253,10 +271,15 @@ impl Folder {
                 identity,
                 offset: 0,
                 head: (0, 0),
+                name: String::new(),
             };
             self.files.insert(identity, Tracked::new(number, position));
         }
-        self.files.get_mut(&identity)
+        let tracked = self.files.get_mut(&identity)?;
+        if tracked.position.name.is_empty() {
+            tracked.position.name = name.to_string_lossy().into_owned();
+        }
+        Some(tracked)
     }
 
     /// Reads a file from its position on: bytes that were read, and lines that were too long.

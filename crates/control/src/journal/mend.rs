@@ -565,6 +565,9 @@ fn lost(told: &Told, reason: DropReason, commands: &Commands) -> Option<Way> {
         Event::Dropped {
             refused: Some(_), ..
         } => commands.letters_of(&head.client_id),
+        _ if reason == DropReason::RefusedByReceiver && head.client_id.starts_with(CLIENT_IDS) => {
+            commands.letters_of(&head.client_id)
+        }
         _ => Way::words(dropped(reason)?),
     }
 }

@@ -115,7 +115,13 @@ pub(super) fn door(facts: &Facts, found: &mut Found) {
             }
             cause => cause,
         };
+        let is_address = facts.from_address.is_some();
         let sentence = match cause {
+            Cause::NobodyKnown if is_address => format!(
+                "no connection from {} was refused since the node was started; ask about a client \
+                 by its Client Identifier, or about an address that was refused",
+                facts.question.name
+            ),
             Cause::NobodyKnown => format!(
                 "{} has never connected, and has not tried to since the node was started; {}",
                 facts.question.name,
@@ -124,9 +130,11 @@ pub(super) fn door(facts: &Facts, found: &mut Found) {
             _ => format!("it would be refused: {}", why.detail()),
         };
         let weight = weight_of_bar(facts, cause);
-        let way = facts.standing_way.clone().unwrap_or_default();
-        let finding = Finding::new(cause, sentence).way(way);
-        found.push((weight, who_is_meant(facts, finding)));
+        let way = facts.standing_way.clone().filter(|_| !is_address);
+        let finding = Finding::new(cause, sentence).way(way.unwrap_or_default());
+        if facts.from_address.as_ref().is_none_or(Vec::is_empty) {
+            found.push((weight, who_is_meant(facts, finding)));
+        }
     }
     if let Some(finding) = closed_listener(facts) {
         found.push((Weight::Out, finding));

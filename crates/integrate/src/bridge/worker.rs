@@ -2,7 +2,7 @@
 //! publishes here what comes in. It has a thread of its own.
 
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use martlet_broker::{
@@ -51,20 +51,36 @@ pub(super) enum Ask {
     Change(Change),
     /// To look whether a named connection is to be connected now.
     Look,
+    /// To connect at once, if there is no connection.
+    Connect,
+    /// As [`Ask::Connect`], and to say what came of it.
+    Test(oneshot::Sender<Result<(), String>>),
 }
 
 /// What a worker says of itself.
 #[derive(Debug)]
 pub(super) struct Status {
-    trouble: Mutex<Option<String>>,
+    trouble: Mutex<Option<Trouble>>,
     /// Name of the other broker among all nodes, if it is one and known.
     remote: Mutex<Option<Arc<str>>>,
 }
 
+/// What is wrong with a bridge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Trouble {
+    why: String,
+    /// There is no connection, and one was tried.
+    is_outage: bool,
+}
+
 impl Default for Status {
     fn default() -> Self {
+        let trouble = Trouble {
+            why: "the bridge has not connected yet".to_owned(),
+            is_outage: false,
+        };
         Self {
-            trouble: Mutex::new(Some("the bridge has not connected yet".to_owned())),
+            trouble: Mutex::new(Some(trouble)),
             remote: Mutex::default(),
         }
     }
@@ -73,8 +89,18 @@ impl Default for Status {
 impl Status {
     /// Why messages do not pass; none if all is well.
     pub(super) fn trouble(&self) -> Option<String> {
-        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        trouble.clone()
+        self.lock().as_ref().map(|trouble| trouble.why.clone())
+    }
+
+    /// Why there is no connection, if one was tried.
+    pub(super) fn outage(&self) -> Option<String> {
+        let trouble = self.lock();
+        let outage = trouble.as_ref().filter(|trouble| trouble.is_outage);
+        outage.map(|trouble| trouble.why.clone())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Trouble>> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Name of the other broker among all nodes, if it is one and known.
@@ -89,8 +115,8 @@ impl Status {
     }
 
     /// Sets what is wrong; returns whether it was something else.
-    fn set(&self, trouble: Option<String>) -> bool {
-        let mut own = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+    fn set(&self, trouble: Option<Trouble>) -> bool {
+        let mut own = self.lock();
         let is_new = *own != trouble;
         *own = trouble;
         is_new
@@ -134,6 +160,10 @@ struct Core {
     resting: Option<String>,
     /// Something was to be sent since the last connection.
     is_wanted: bool,
+    /// Somebody has asked for a connection.
+    connects_at_once: bool,
+    /// Those who wait for a connection, to know whether there is one.
+    tests: Vec<oneshot::Sender<Result<(), String>>>,
     /// SUBSCRIBE under way, and its filters.
     subscribing: Option<(RequestId, Vec<String>)>,
     /// The session of the other broker has the subscriptions.
@@ -195,6 +225,8 @@ impl Worker {
             is_connected: false,
             resting: None,
             is_wanted: false,
+            connects_at_once: false,
+            tests: Vec::new(),
             subscribing: None,
             is_subscribed: false,
             snapshot: None,
@@ -272,6 +304,8 @@ impl Worker {
         let Self { client, core } = self;
         let settings = Arc::clone(&core.settings);
         core.set_connected(true);
+        core.connects_at_once = false;
+        core.answer_tests(&Ok(()));
         core.inbox.connected(info.session_present);
         let now = client.now();
         let notifications = settings.notifications.as_ref();
@@ -366,7 +400,8 @@ impl Core {
         while !self.is_over {
             let may = due.is_some_and(|due| Instant::now() >= due);
             // Somebody waits for a subscription: it is tried at once.
-            if self.changes.wait() && self.is_ready() || may && self.is_to_connect() {
+            let is_asked = std::mem::take(&mut self.connects_at_once) || self.changes.wait();
+            if is_asked && self.is_ready() || may && self.is_to_connect() {
                 self.is_wanted = false;
                 return;
             }
@@ -443,6 +478,14 @@ impl Core {
             Heard::Sink(None) => self.is_over = true,
             Heard::Sink(Some(Ask::Change(change))) => self.changes.take(change),
             Heard::Sink(Some(Ask::Look)) => {}
+            Heard::Sink(Some(Ask::Connect)) => self.connects_at_once = !self.is_connected,
+            Heard::Sink(Some(Ask::Test(answer))) => {
+                self.tests.push(answer);
+                match self.is_connected {
+                    true => self.answer_tests(&Ok(())),
+                    false => self.connects_at_once = true,
+                }
+            }
             Heard::Sink(Some(Ask::Send(messages, answer))) => {
                 self.is_wanted = true;
                 if let Some(connection) = &self.settings.connection {
@@ -648,7 +691,7 @@ impl Core {
         let now = client.now();
         match client.session().subscribe(&request, now) {
             Ok(request) => self.subscribing = Some((request, names)),
-            Err(error) => self.tell_status(Some(format!("it cannot subscribe: {error}"))),
+            Err(error) => self.tell_trouble(format!("it cannot subscribe: {error}")),
         }
     }
 
@@ -671,7 +714,7 @@ impl Core {
                 reason.name()
             );
             warn!(bridge = &*self.settings.name, why, "nothing comes in there");
-            self.tell_status(Some(why));
+            self.tell_trouble(why);
         }
     }
 
@@ -702,9 +745,11 @@ impl Core {
             warn!(bridge, why, "the bridge is not connected");
         }
         self.outbox.answer(Some(&why));
+        self.answer_tests(&Err(why.clone()));
         self.fail_changes(&why);
         self.resting = Some(why.clone());
-        self.tell_status(Some(why));
+        let is_outage = true;
+        self.tell_status(Some(Trouble { why, is_outage }));
         (!is_once).then(|| Instant::now() + pause)
     }
 
@@ -745,9 +790,22 @@ impl Core {
         }
     }
 
-    fn tell_status(&self, trouble: Option<String>) {
-        if self.status.set(trouble) {
-            self.teller.tell(Command::Test);
+    fn answer_tests(&mut self, outcome: &Result<(), String>) {
+        for answer in self.tests.drain(..) {
+            // The one who asked may have given up.
+            let _ = answer.send(outcome.clone());
         }
+    }
+
+    fn tell_status(&self, trouble: Option<Trouble>) {
+        if self.status.set(trouble) {
+            self.teller.tell(Command::Look);
+        }
+    }
+
+    /// Something is wrong while there is a connection.
+    fn tell_trouble(&self, why: String) {
+        let is_outage = false;
+        self.tell_status(Some(Trouble { why, is_outage }));
     }
 }

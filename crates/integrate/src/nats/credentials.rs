@@ -52,10 +52,19 @@ impl Shown {
             Some(user) => (Some(user), value(&credentials.password).transpose()?),
             None => (server.username(), of_url()),
         };
+        let token = value(&credentials.token).transpose()?;
+        // As for NATS's own clients, a name without a password in a URL is a token.
+        if let (None, Some(name), None, None) = (&credentials.user, user, server.password(), &token)
+        {
+            return Ok(Self {
+                token: Some(SecretValue::new(name.to_owned())),
+                ..Self::default()
+            });
+        }
         Ok(Self {
             user: user.map(str::to_owned),
             password,
-            token: value(&credentials.token).transpose()?,
+            token,
             ..Self::default()
         })
     }
@@ -155,6 +164,10 @@ mod tests {
         let shown = shown.expect("they can be used");
         assert_eq!(shown.user.as_deref(), Some("ann"));
         assert_eq!(shown.password.expect("a password").expose(), "pw");
+        let shown = of(Credentials::default(), "nats://tok@h:1").await;
+        let shown = shown.expect("they can be used");
+        assert_eq!(shown.token.expect("a token").expose(), "tok");
+        assert_eq!(shown.user, None);
         let own = Credentials {
             user: Some("bob".into()),
             ..Credentials::default()

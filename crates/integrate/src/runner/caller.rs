@@ -33,6 +33,8 @@ pub(super) enum Request {
     Deliver(Feed),
     /// Whether the other system can be reached.
     Test,
+    /// Nothing: only its health is read.
+    Look,
 }
 
 /// What it answers.
@@ -42,6 +44,8 @@ pub(super) enum Answer {
     Delivered,
     /// Result of a test.
     Tested(Result<(), String>),
+    /// Its health was read.
+    Looked,
 }
 
 /// Where the calls run.
@@ -112,7 +116,16 @@ impl OwnRuntime {
 struct Called<S> {
     sink: S,
     done: Result<Answer, Broken>,
-    health: Option<String>,
+    said: SinkSaid,
+}
+
+/// What a sink says of itself.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SinkSaid {
+    /// See [`Sink::health`].
+    pub(super) health: Option<String>,
+    /// See [`Sink::outage`].
+    pub(super) outage: Option<String>,
 }
 
 enum State<S> {
@@ -133,7 +146,7 @@ pub(super) struct Caller<S> {
     panic: Arc<PanicTold>,
     /// Threads that panics have cost.
     lost: u32,
-    health: Option<String>,
+    said: SinkSaid,
 }
 
 impl<S> std::fmt::Debug for Caller<S> {
@@ -157,7 +170,7 @@ impl<S: Sink> Caller<S> {
             clock,
             panic: Arc::default(),
             lost: 0,
-            health: None,
+            said: SinkSaid::default(),
         }
     }
 
@@ -173,14 +186,18 @@ impl<S: Sink> Caller<S> {
         Ok((self.make)())
     }
 
-    /// A sink that has panicked too often is called again.
+    /// An operator has repaired something: a sink that has panicked too often is called again, and
+    /// one that waits tries again.
     pub(super) fn start_anew(&mut self) {
         self.lost = 0;
+        if let State::Idle(sink) = &mut self.state {
+            sink.try_again();
+        }
     }
 
     /// What the sink said of itself after the last call.
-    pub(super) fn health(&self) -> Option<&str> {
-        self.health.as_deref()
+    pub(super) fn said(&self) -> &SinkSaid {
+        &self.said
     }
 
     /// Calls the sink. If an earlier call blocks still, it is not called.
@@ -214,7 +231,7 @@ impl<S: Sink> Caller<S> {
     /// The sink is here again after a call.
     fn take_back(&mut self, called: Called<S>) -> Result<Answer, Broken> {
         self.state = State::Idle(called.sink);
-        self.health = called.health;
+        self.said = called.said;
         called.done
     }
 
@@ -282,10 +299,17 @@ async fn perform<S: Sink>(
             let done = attempt(call, (&*clock, limit), &panic).await;
             done.map(Answer::Tested)
         }
+        Request::Look => Ok(Answer::Looked),
     };
-    let health = catch_or_tell(Some(&panic), || sink.health());
-    let health = health.unwrap_or_else(|text| Some(format!("its health panicked: {text}")));
-    Called { sink, done, health }
+    let said = catch_or_tell(Some(&panic), || SinkSaid {
+        health: sink.health(),
+        outage: sink.outage(),
+    });
+    let said = said.unwrap_or_else(|text| SinkSaid {
+        health: Some(format!("its health panicked: {text}")),
+        outage: None,
+    });
+    Called { sink, done, said }
 }
 
 #[cfg(test)]

@@ -156,6 +156,8 @@ pub enum Command {
     Drain,
     /// Ask the sink whether the other system can be reached.
     Test,
+    /// Read what the sink says of itself.
+    Look,
     /// Send these dead letters again, also while paused. Those that are taken are removed.
     SendAgain(Vec<u64>),
 }

@@ -228,6 +228,10 @@ impl<S: Sink> Runner<S> {
                 self.caller.start_anew();
             }
             self.answer_tests().await;
+            if std::mem::take(&mut self.core.looks_at_sink) {
+                // What it answers is what it says of itself.
+                let _ = self.call(Request::Look, None).await;
+            }
             self.core.attach_if_due().await;
             self.core.take_ready();
             self.core.look_at_tenant_if_due();
@@ -276,7 +280,7 @@ impl<S: Sink> Runner<S> {
         }
         let tested = match self.call(Request::Test, None).await {
             Ok(Answer::Tested(tested)) => tested,
-            Ok(Answer::Delivered) => Err("the sink was not tested".to_owned()),
+            Ok(Answer::Delivered | Answer::Looked) => Err("the sink was not tested".to_owned()),
             Err(broken) => Err(broken.to_string()),
         };
         for answer in answers {
@@ -291,7 +295,7 @@ impl<S: Sink> Runner<S> {
         let Self { caller, core } = self;
         let within = match &request {
             Request::Deliver(_) => core.settings.deliver_within,
-            Request::Test => core.settings.deliver_within.min(TEST_WITHIN),
+            Request::Test | Request::Look => core.settings.deliver_within.min(TEST_WITHIN),
         };
         core.show();
         let clock = Arc::clone(&core.clock);
@@ -330,7 +334,7 @@ impl<S: Sink> Runner<S> {
                 }
             }
         };
-        core.sink_health = caller.health().map(str::to_owned);
+        core.sink_said(caller.said());
         done
     }
 

@@ -26,6 +26,8 @@ use crate::words::not_permitted;
 const NODE_PAUSE: Duration = Duration::from_secs(1);
 /// Shortest time between two lines of the log about refused messages.
 const TOLD_EVERY: Duration = Duration::from_secs(1);
+/// Time for which a refused message is a warning.
+const REFUSED_LATELY: Duration = Duration::from_secs(600);
 
 /// Runs one source.
 pub(crate) struct SourceRunner<S> {
@@ -52,6 +54,10 @@ pub(crate) struct SourceRunner<S> {
     counts: Counts,
     delivered_ms: Option<u64>,
     refusal_told: Option<Instant>,
+    /// Refusals since that was told.
+    untold: u64,
+    /// The last refusal, and when it was.
+    refused_last: Option<(String, Instant)>,
 }
 
 /// A message that the node has not answered.
@@ -97,6 +103,8 @@ impl<S: Source> SourceRunner<S> {
             counts: Counts::default(),
             delivered_ms: None,
             refusal_told: None,
+            untold: 0,
+            refused_last: None,
         };
         handle.with_task(tokio::spawn(async move {
             runner.run().await;
@@ -228,6 +236,7 @@ impl<S: Source> SourceRunner<S> {
                 let tested = tokio::time::timeout(super::TEST_WITHIN, tested).await;
                 tested.unwrap_or_else(|_| Err("no answer in time".to_owned()))
             }
+            Command::Look => Ok(()),
             Command::Skip => Err("a source does not stop at a message".to_owned()),
             Command::SendAgain(_) => Err("a source has no dead letters".to_owned()),
         }
@@ -282,12 +291,21 @@ impl<S: Source> SourceRunner<S> {
     async fn refuse(&mut self, number: u64, place: &str, why: &str) {
         self.counts.refused += 1;
         let now = Instant::now();
+        self.untold += 1;
         if self.refusal_told.is_none_or(|at| now >= at + TOLD_EVERY) {
             self.refusal_told = Some(now);
+            let messages = std::mem::take(&mut self.untold);
             let integration = self.settings.client_id();
-            tracing::warn!(integration, message = place, "refused for good: {why}");
+            tracing::warn!(
+                integration,
+                message = place,
+                messages,
+                "messages are refused for good, the last one because {why}"
+            );
         }
-        self.last_error = Some((format!("{place}: {why}"), self.host.now_ms()));
+        let why = format!("{place}: {why}");
+        self.refused_last = Some((why.clone(), now));
+        self.last_error = Some((why, self.host.now_ms()));
         self.source.answer(number, SourceAnswer::Refused).await;
     }
 
@@ -378,6 +396,17 @@ impl<S: Source> SourceRunner<S> {
         }
     }
 
+    /// What operators should know although messages come in: some were refused lately.
+    fn health(&self) -> Option<String> {
+        let (why, at) = self.refused_last.as_ref()?;
+        (at.elapsed() < REFUSED_LATELY).then(|| {
+            format!(
+                "it has refused {} messages since the start, the last one because {why}",
+                self.counts.refused
+            )
+        })
+    }
+
     fn show(&self) {
         let mut state = self.shared.lock();
         state.activity = match (self.is_paused, self.is_attached, &self.failure) {
@@ -395,6 +424,7 @@ impl<S: Source> SourceRunner<S> {
         let received = self.in_hand.values().map(|one| one.received_ms);
         state.oldest_received_ms = received.min();
         state.failure.clone_from(&self.failure);
+        state.sink_health = self.health();
         state.last_error.clone_from(&self.last_error);
         state.delivered_ms = self.delivered_ms;
         drop(state);

@@ -243,7 +243,8 @@ pub(crate) fn line_to_try(node: &NodeOptions, given: &Given<'_>) -> String {
         registry.rule_set(Owner::DeviceType, device_type).await
     });
     let topic = known.ok().and_then(|known| {
-        let mut rules = known.rules.into_iter();
+        let rules = known.in_force(Owner::DeviceType)?;
+        let mut rules = rules.into_iter();
         let rule = rules.find(|rule| rule.allows && rule.actions.has(Actions::PUBLISH))?;
         let topic = rule.filter.replace("%c", id).replace("%u", id);
         Some(topic.replace(['#', '+'], "test"))

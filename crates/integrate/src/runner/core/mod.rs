@@ -28,9 +28,10 @@ use self::attachment::Attachment;
 use self::call::Call;
 use self::retry::{Retry, What};
 use super::Settings;
+use super::caller::SinkSaid;
 use super::clock::{Clock, answered, within};
 use super::giving_up::{Failures, GivingUp};
-use super::handle::{Activity, Answer, Command, CommandError, Counts, Shared, Told};
+use super::handle::{Activity, Answer, Command, CommandError, Counts, Failure, Shared, Told};
 use crate::feed::Ticket;
 use crate::host::{Host, PartSession, SavedState};
 use crate::lanes::{Token, Told as ToldByNode};
@@ -159,6 +160,10 @@ pub(super) struct Core {
     /// Tests that wait for the sink.
     pub(super) tests: Vec<Answer>,
     pub(super) sink_health: Option<String>,
+    /// The other system cannot be reached, as the sink says.
+    pub(super) outage: Option<Failure>,
+    /// What the sink says of itself is to be read.
+    pub(super) looks_at_sink: bool,
     queue: Option<PartQueueState>,
     counts: Counts,
     delivered_ms: Option<u64>,
@@ -217,6 +222,8 @@ impl Core {
             to_node: Retry::default(),
             tests: Vec::new(),
             sink_health: None,
+            outage: None,
+            looks_at_sink: false,
             queue: None,
             counts: Counts::default(),
             delivered_ms: None,
@@ -279,6 +286,10 @@ impl Core {
         };
         let done = match command {
             Command::Test => return self.tests.push(answer),
+            Command::Look => {
+                self.looks_at_sink = true;
+                Ok(())
+            }
             Command::Pause => {
                 self.mode = Mode::Paused;
                 self.save(SavedState::Paused).await
@@ -486,6 +497,25 @@ impl Core {
         all.into_iter().flatten().min()
     }
 
+    /// Takes over what the sink says of itself.
+    pub(super) fn sink_said(&mut self, said: &SinkSaid) {
+        self.sink_health.clone_from(&said.health);
+        let Some(why) = &said.outage else {
+            self.outage = None;
+            return;
+        };
+        let now_ms = self.host.now_ms();
+        let since_ms = self.outage.as_ref().map_or(now_ms, |one| one.since_ms);
+        if self.outage.as_ref().is_none_or(|one| one.error != *why) {
+            self.last_error = Some((why.clone(), now_ms));
+        }
+        self.outage = Some(Failure {
+            error: why.clone(),
+            since_ms,
+            attempts: 0,
+        });
+    }
+
     /// Shows its state to others.
     pub(super) fn show(&self) {
         let failure = [
@@ -495,6 +525,7 @@ impl Core {
             &self.to_node,
         ];
         let failure = failure.into_iter().find_map(|retry| retry.failure.clone());
+        let failure = failure.or_else(|| self.outage.clone());
         let is_attached = matches!(self.attachment, Attachment::Attached(_));
         let (activity, stopped_because) = match &self.mode {
             Mode::Paused => (Activity::Paused, None),

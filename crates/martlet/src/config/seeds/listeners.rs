@@ -142,14 +142,14 @@ impl Names<'_> {
         if self.is_clients_tls()? {
             let ports = match self.first(&PORTS) {
                 Some(name) if self.port(name)? == Some(self.tls_port()?) => {
-                    format!(", and so is {name}")
+                    format!(" and {name}")
                 }
                 _ => String::new(),
             };
             self.warn(format!(
-                "environment MQTT_USE_TLS: a setting of clients, since no certificate of a server \
-                 is given; the node ignores it{ports}. For TLS set tls.certificate and tls.key, \
-                 or MQTT_CERT_FILE_PATH and MQTT_KEY_FILE_PATH"
+                "environment MQTT_USE_TLS: it is taken as a setting of clients, since the \
+                 environment has no certificate of a server; the node ignores it{ports}. For TLS \
+                 set tls.certificate and tls.key, or MQTT_CERT_FILE_PATH and MQTT_KEY_FILE_PATH"
             ));
             return Ok(None);
         }
