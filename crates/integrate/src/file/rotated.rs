@@ -65,7 +65,13 @@ impl RotatedFile {
     /// # Errors
     /// They could not; the system's reason, with the path.
     pub fn check(&mut self) -> Result<(), String> {
-        check_path(&self.settings.path)
+        let path = &self.settings.path;
+        check_path(path)?;
+        // The own lock of an open file says nothing against it.
+        if self.open.is_some() || !path.exists() {
+            return Ok(());
+        }
+        open(path).map(drop).map_err(|error| self.told(&error))
     }
 
     fn told(&self, error: &io::Error) -> String {
@@ -305,6 +311,19 @@ mod tests {
         fn drop(&mut self) {
             let _ = fs::remove_dir_all(&self.0);
         }
+    }
+
+    #[test]
+    fn a_check_tells_that_another_one_writes_the_file() {
+        let place = Place::new("checked");
+        let (mut own, mut other) = (place.file(), place.file());
+        assert_eq!(other.check(), Ok(()));
+        own.append(b"{}\n").unwrap();
+        assert_eq!(own.check(), Ok(()));
+        let why = other.check().unwrap_err();
+        assert!(why.contains("another sink or node writes it"), "{why}");
+        drop(own);
+        assert_eq!(other.check(), Ok(()));
     }
 
     #[test]
