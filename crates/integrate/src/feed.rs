@@ -64,16 +64,16 @@ pub struct Feed {
 
 impl Feed {
     /// The next message; none if there is none now. See [`Feed::more`].
-    pub fn next(&mut self) -> Option<(Ticket, SinkMessage)> {
+    pub fn take(&mut self) -> Option<(Ticket, SinkMessage)> {
         let mut state = self.shared.lock();
-        let next = state.waiting.pop_front();
-        if next.is_none() {
+        let message = state.waiting.pop_front();
+        if message.is_none() {
             self.shared.takes_more(&mut state);
         }
-        next
+        message
     }
 
-    /// Waits until [`Feed::next`] has a message. If no more come in this call, it waits for ever: a
+    /// Waits until [`Feed::take`] has a message. If no more come in this call, it waits for ever: a
     /// sink waits for it only while it has messages under way, and returns when it has none.
     pub async fn more(&mut self) {
         loop {
@@ -113,7 +113,7 @@ impl Feed {
 
     /// The first message fails for this reason, and nothing is tried.
     pub(crate) fn fail(&mut self, why: String) {
-        if let Some((ticket, _)) = self.next() {
+        if let Some((ticket, _)) = self.take() {
             self.tell(ticket, Outcome::Failed(why));
         }
     }

@@ -165,13 +165,13 @@ impl NatsSink {
         loop {
             while !state.ends
                 && sent.len() < sent_max
-                && let Some((ticket, message)) = feed.next()
+                && let Some((ticket, message)) = feed.take()
             {
                 let how = match self.send(to, &message).await {
                     Ok(sent) => Ok((sent.ack.map(IntoFuture::into_future), sent.subject)),
                     Err(outcome) => Err(outcome),
                 };
-                state.ends |= how.as_ref().is_err_and(|outcome| *outcome != Outcome::Done);
+                state.ends |= how.as_ref().is_err_and(|outcome| self.ends_at(outcome));
                 sent.push_back((ticket, message, how));
             }
             let Some((_, _, how)) = sent.front_mut() else {
@@ -196,9 +196,19 @@ impl NatsSink {
                 if let Ok((_, subject)) = &how {
                     self.log(&message, subject, &outcome);
                 }
+                state.ends |= self.ends_at(&outcome);
                 state.heard(&outcome);
                 feed.tell(ticket, outcome);
             }
+        }
+    }
+
+    /// Whether nothing more is sent in a call after this outcome.
+    fn ends_at(&self, outcome: &Outcome) -> bool {
+        match outcome {
+            Outcome::Done => false,
+            Outcome::Refused(_) => self.settings.stops_at_refusal,
+            _ => true,
         }
     }
 
@@ -233,7 +243,6 @@ impl Default for Answers {
 impl Answers {
     fn heard(&mut self, outcome: &Outcome) {
         self.fails |= matches!(outcome, Outcome::Failed(_));
-        self.ends |= *outcome != Outcome::Done;
         self.all_answered &= matches!(outcome, Outcome::Done | Outcome::Refused(_));
     }
 }

@@ -39,7 +39,7 @@ pub(super) async fn deliver<F: Future<Output = Outcome>>(
     let mut under_way = FuturesUnordered::new();
     let mut is_over = false;
     loop {
-        while let Some((ticket, message)) = feed.next() {
+        while let Some((ticket, message)) = feed.take() {
             waiting.add(ticket, message);
         }
         while !is_over

@@ -185,7 +185,7 @@ impl Sink for Target {
         }
         let mut progress = Progress::default();
         while !progress.is_over
-            && let Some((ticket, message)) = feed.next()
+            && let Some((ticket, message)) = feed.take()
         {
             self.work().await;
             if let Some(outcome) = self.deliver_one(&message, &mut progress).await {

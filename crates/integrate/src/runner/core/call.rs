@@ -3,7 +3,6 @@
 //! What the sink has done is settled during the call, and the messages that come then are handed
 //! over in it. All else that it says is looked at when the call is over.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -129,12 +128,10 @@ impl Core {
         if said.is_empty() {
             return;
         }
-        let (mut done, mut refused) = (HashSet::new(), Vec::new());
+        let (mut done, mut refused) = (Vec::with_capacity(said.len()), Vec::new());
         for (ticket, outcome) in said {
             match outcome {
-                Outcome::Done => {
-                    done.insert(ticket);
-                }
+                Outcome::Done => done.push(ticket),
                 Outcome::Refused(reason) if self.settings.on_reject == OnReject::DeadLetter => {
                     refused.push((ticket, reason));
                 }
@@ -144,6 +141,7 @@ impl Core {
         if !self.call.kept.is_empty() {
             feeder.close();
         }
+        done.sort_unstable();
         self.settle_done(&done);
         for (ticket, reason) in refused {
             if let Some(held) = self.take_handed(ticket) {
@@ -154,18 +152,18 @@ impl Core {
         }
     }
 
-    fn settle_done(&mut self, done: &HashSet<Ticket>) {
-        if done.is_empty() {
+    /// Settles these messages, which are in the order of the call.
+    fn settle_done(&mut self, done: &[Ticket]) {
+        let Some(last) = done.last() else {
             return;
-        }
+        };
         let mut settled = Vec::with_capacity(done.len());
-        let (count, now_ms) = (self.handed.len(), self.host.now_ms());
-        for _ in 0..count {
-            let Some(mut held) = self.handed.pop_front() else {
-                break;
-            };
-            if !done.contains(&held.ticket) {
-                self.handed.push_back(held);
+        let now_ms = self.host.now_ms();
+        let (mut done, mut others) = (done.iter().copied().peekable(), Vec::new());
+        while let Some(mut held) = self.handed.pop_front_if(|held| held.ticket <= *last) {
+            while done.next_if(|ticket| *ticket < held.ticket).is_some() {}
+            if done.next_if_eq(&held.ticket).is_none() {
+                others.push(held);
                 continue;
             }
             let so_far = self.counts.delivered;
@@ -177,6 +175,9 @@ impl Core {
             self.call.delivered += 1;
             self.call.bytes = self.call.bytes.saturating_sub(held.message.bytes());
             settled.push((held.token, PartOutcome::Done));
+        }
+        for held in others.into_iter().rev() {
+            self.handed.push_front(held);
         }
         self.delivered_ms = Some(now_ms);
         self.panicked_in_a_row = 0;

@@ -39,7 +39,7 @@ impl Sink for Streaming {
         let mut tickets = BTreeMap::<u64, Ticket>::new();
         let mut orders = self.orders.lock().await;
         loop {
-            while let Some((ticket, message)) = feed.next() {
+            while let Some((ticket, message)) = feed.take() {
                 tickets.insert(message.id(), ticket);
                 let mut calls = self.calls.lock().unwrap();
                 let call = calls.last_mut().unwrap();
