@@ -19,6 +19,8 @@ pub(super) struct InFlight<T> {
     /// Ended entries leave a hole, until they are first or last.
     slots: VecDeque<Option<T>>,
     len: usize,
+    /// How many identifiers were given, up to all of them.
+    given: u32,
 }
 
 impl<T> InFlight<T> {
@@ -28,7 +30,13 @@ impl<T> InFlight<T> {
             first: 0,
             slots: VecDeque::new(),
             len: 0,
+            given: 0,
         }
+    }
+
+    /// The identifier that the next `insert` will give was never given before.
+    pub(super) fn next_is_first_use(&self) -> bool {
+        self.given < ID_COUNT
     }
 
     /// How many are under way.
@@ -50,6 +58,7 @@ impl<T> InFlight<T> {
         );
         self.slots.push_back(Some(entry));
         self.len += 1;
+        self.given = (self.given + 1).min(ID_COUNT);
     }
 
     /// The entry with this identifier.

@@ -3,7 +3,12 @@
 //! Responsible for Packet Identifiers, the send quota, the QoS 1 and 2 handshakes of the sender,
 //! and sending again on the next connection. If the server has lost the session, what was sent and
 //! not acknowledged is sent again as new: nothing is lost, but a QoS 2 message may then arrive
-//! twice. MQTT 5.0 §3.3, §3.8, §3.10, §4.3, §4.4, §4.9.
+//! twice.
+//!
+//! If the server has a session that this one does not know, as after a crash of the client, the
+//! server may hold QoS 2 messages whose PUBREL it never got, and would take a new message with such
+//! a Packet Identifier for a repetition [MQTT-4.3.3-10]. So each identifier is released before its
+//! first use. MQTT 5.0 §3.3, §3.8, §3.10, §4.3, §4.4, §4.9.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -38,6 +43,11 @@ pub(super) struct Outbound {
     send_quota_max: u16,
     /// Requests in flight that this connection has not carried yet.
     unsent: usize,
+    /// Whether the server had a session at the first connection; none: there was no connection yet.
+    inherits: Option<bool>,
+    /// Identifiers that were released before their first use on this connection, in order: a
+    /// PUBCOMP of theirs may come.
+    released_first: VecDeque<PacketId>,
 }
 
 /// A request with a Packet Identifier.
@@ -55,6 +65,8 @@ enum Stage {
     Published {
         message: Message,
         sent_before: bool,
+        /// The server may hold another message with this identifier.
+        releases_first: bool,
     },
     /// PUBREL, not completed.
     Released,
@@ -73,11 +85,14 @@ impl Outbound {
             send_quota: 0,
             send_quota_max: 0,
             unsent: 0,
+            inherits: None,
+            released_first: VecDeque::new(),
         }
     }
 
     /// Messages stay for the next connection; other requests end.
     pub(super) fn connection_lost(&mut self, events: &mut VecDeque<Event>) {
+        self.released_first.clear();
         let mut ended = Vec::new();
         for (packet_id, request) in self.in_flight.iter_mut() {
             request.sent = false;
@@ -231,7 +246,9 @@ impl Session {
         let server_maximum = self.server.receive_maximum.map_or(u16::MAX, Into::into);
         self.outbound.send_quota_max = self.outbound.send_maximum.min(server_maximum);
         self.outbound.send_quota = self.outbound.send_quota_max;
+        self.outbound.inherits.get_or_insert(session_present);
         if !session_present {
+            self.outbound.inherits = Some(false);
             self.restart_as_new();
         }
         self.send_waiting(now);
@@ -242,7 +259,11 @@ impl Session {
         let mut released = Vec::new();
         for (packet_id, request) in self.outbound.in_flight.iter_mut() {
             match &mut request.stage {
-                Stage::Published { sent_before, .. } => *sent_before = false,
+                Stage::Published {
+                    sent_before,
+                    releases_first,
+                    ..
+                } => (*sent_before, *releases_first) = (false, false),
                 _ => released.push(packet_id),
             }
         }
@@ -269,10 +290,17 @@ impl Session {
             && let Some((id, message)) = self.outbound.queue.pop_front()
         {
             self.outbound.send_quota -= 1;
+            let is_inherited =
+                self.outbound.inherits == Some(true) && self.outbound.in_flight.next_is_first_use();
+            let releases_first = is_inherited && message.qos == QoS::ExactlyOnce;
+            if releases_first {
+                self.release_first(packet_id);
+            }
             self.encode_publish(&message, Some(packet_id), false, now);
             let stage = Stage::Published {
                 message,
                 sent_before: true,
+                releases_first,
             };
             self.outbound.in_flight.insert(Request {
                 id,
@@ -280,6 +308,19 @@ impl Session {
                 sent: true,
             });
         }
+    }
+
+    /// Sends PUBREL for what the server may hold of an earlier run of this client.
+    fn release_first(&mut self, packet_id: PacketId) {
+        self.send_ack(AckKind::PubRel, packet_id, ReasonCode::Success);
+        self.outbound.released_first.push_back(packet_id);
+    }
+
+    /// Whether a PUBCOMP answers such a PUBREL: it comes before any other of that identifier.
+    fn was_released_first(&mut self, packet_id: PacketId) -> bool {
+        let released = &mut self.outbound.released_first;
+        let at = released.iter().position(|one| *one == packet_id);
+        at.is_some_and(|at| released.remove(at).is_some())
     }
 
     fn send_again(&mut self, now: Duration) {
@@ -293,9 +334,15 @@ impl Session {
                 Stage::Published {
                     message,
                     sent_before,
+                    releases_first,
                 } => {
                     if self.outbound.send_quota == 0 {
                         break;
+                    }
+                    if *releases_first {
+                        // Whether the server has got that release is not known. If it has got the
+                        // message too, the message arrives twice, which is better than never.
+                        self.release_first(packet_id);
                     }
                     // [MQTT-3.3.1-1] DUP marks what may have been sent before.
                     self.encode_publish(message, Some(packet_id), *sent_before, now);
@@ -385,6 +432,9 @@ impl Session {
             packet_id,
             reason,
         });
+        if self.was_released_first(packet_id) {
+            return Ok(());
+        }
         match self
             .outbound
             .in_flight

@@ -748,3 +748,50 @@ fn auth_out_of_place_ends_the_connection() {
     pair.session.connect(&pair.options, pair.now);
     assert!(pair.receive(auth("ask", more, b"who?")).is_err());
 }
+
+#[test]
+fn identifiers_that_the_server_may_hold_of_an_earlier_run_are_released_before_their_first_use() {
+    for version in [ProtocolVersion::V311, ProtocolVersion::V5] {
+        let mut pair = Pair::new(version);
+        pair.options.clean_start = false;
+        pair.connect(ConnAckProperties::default(), true);
+        let first = pair.publish(QoS::ExactlyOnce, "a");
+        pair.publish(QoS::AtLeastOnce, "b");
+        assert_eq!(
+            pair.sent(),
+            ["PubRel 1 Success", "Publish q2 m1 a", "Publish q1 m2 b"]
+        );
+        // The server held nothing, or something: it says so before anything else of that message.
+        pair.receive_ack(AckKind::PubComp, 1).unwrap();
+        assert_eq!(pair.events(), [""; 0]);
+        // The connection is lost: it is not known whether the release came.
+        pair.session.connection_lost();
+        pair.connect(ConnAckProperties::default(), true);
+        assert_eq!(
+            pair.sent(),
+            [
+                "PubRel 1 Success",
+                "Publish q2 m1 dup a",
+                "Publish q1 m2 dup b"
+            ]
+        );
+        pair.receive_ack(AckKind::PubComp, 1).unwrap();
+        pair.receive_ack(AckKind::PubRec, 1).unwrap();
+        assert_eq!(pair.sent(), ["PubRel 1 Success"]);
+        pair.receive_ack(AckKind::PubComp, 1).unwrap();
+        assert_eq!(pair.events(), [format!("{first} Success")]);
+    }
+}
+
+#[test]
+fn identifiers_of_a_session_of_its_own_are_not_released_first() {
+    let mut pair = Pair::new(ProtocolVersion::V5);
+    pair.options.clean_start = false;
+    pair.connect(ConnAckProperties::default(), false);
+    pair.publish(QoS::ExactlyOnce, "a");
+    assert_eq!(pair.sent(), ["Publish q2 m1 a"]);
+    pair.session.connection_lost();
+    pair.connect(ConnAckProperties::default(), true);
+    pair.publish(QoS::ExactlyOnce, "b");
+    assert_eq!(pair.sent(), ["Publish q2 m1 dup a", "Publish q2 m2 b"]);
+}
