@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use martlet_certificates::handshake_failure;
 use martlet_client::{
-    Acknowledgement, Client, ConnectOptions, Endpoint, Event, Message, NetError, RequestError,
-    RequestId, Session,
+    Acknowledgement, Client, ConnectOptions, Endpoint, Event, Message, NetError, Password,
+    RequestError, RequestId, Session,
 };
 use martlet_codec::{QoS, ReasonCode};
 use tokio::sync::watch;
@@ -215,12 +215,12 @@ impl<'a> Link<'a> {
             _ => "the broker's log says why",
         };
         let why = reason.name();
-        let text = quoted(text);
+        let text = self.quoted(text);
         format!("the broker refuses the connection of {client_id} ({why}{text}): {advice}")
     }
 
     fn disconnected(&self, reason: ReasonCode, text: Option<&str>) -> String {
-        let text = quoted(text);
+        let text = self.quoted(text);
         match reason {
             ReasonCode::SessionTakenOver => format!(
                 "another client has connected as {}: give each agent its own --id",
@@ -309,7 +309,7 @@ impl<'a> Link<'a> {
             self.shared.ended.notify_one();
             return;
         }
-        let why = format!("{}{}", reason.name(), quoted(text));
+        let why = format!("{}{}", reason.name(), self.quoted(text));
         match reason {
             // No later attempt would end otherwise.
             ReasonCode::NotAuthorized
@@ -329,6 +329,19 @@ impl<'a> Link<'a> {
                 );
                 self.busy.line(Level::Warning, &text);
             }
+        }
+    }
+
+    /// Text of the broker, as it may stand in a log: it may repeat the password.
+    fn quoted(&self, text: Option<&str>) -> String {
+        let Some(text) = text else {
+            return String::new();
+        };
+        let password = self.connect.password.as_ref();
+        let password = password.and_then(|Password(bytes)| str::from_utf8(bytes).ok());
+        match password.filter(|password| !password.is_empty()) {
+            Some(password) => format!(": {:?}", text.replace(password, "***")),
+            None => format!(": {text:?}"),
         }
     }
 
@@ -366,11 +379,6 @@ async fn until(moment: Option<Instant>) {
         Some(moment) => tokio::time::sleep_until(moment).await,
         None => std::future::pending().await,
     }
-}
-
-/// Text of the broker, as it may stand in a log.
-fn quoted(text: Option<&str>) -> String {
-    text.map(|text| format!(": {text:?}")).unwrap_or_default()
 }
 
 fn cannot_connect(error: &NetError) -> String {

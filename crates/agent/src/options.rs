@@ -4,6 +4,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,6 +18,8 @@ use crate::queue::Limits;
 
 /// Longest password file, bytes: MQTT has no longer passwords.
 const PASSWORD_BYTES_MAX: u64 = 65_535;
+/// Longest packet of the broker, bytes: an answer with a reason.
+const PACKET_BYTES_MAX: u32 = 64 * 1024;
 /// Session Expiry Interval: a device may be away for a week.
 const SESSION_EXPIRY_SECS: u32 = 7 * 24 * 60 * 60;
 /// Keep Alive.
@@ -255,6 +258,8 @@ impl RunOptions {
             username: environment.username,
             password: environment.password,
             session_expiry_secs: Some(SESSION_EXPIRY_SECS),
+            // It subscribes to nothing: only answers come.
+            maximum_packet_size: NonZeroU32::new(PACKET_BYTES_MAX),
             ..ConnectOptions::default()
         };
         Ok(Settings {

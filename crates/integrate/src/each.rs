@@ -126,7 +126,7 @@ impl Call {
                 self.troubles.store(0, Ordering::Relaxed);
                 (true, false)
             }
-            Outcome::NotTried => (true, false),
+            Outcome::NotTried | Outcome::SentWithOthers => (true, false),
             Outcome::Refused(_) => (!self.stops_at_refusal, self.stops_at_refusal),
             Outcome::FailedAtMessage(_) | Outcome::NoAnswer(_) => {
                 let before = self.troubles.fetch_add(1, Ordering::Relaxed);
@@ -168,7 +168,7 @@ mod tests {
             Outcome::FailedAtMessage(_) => 'm',
             Outcome::NoAnswer(_) => 'n',
             Outcome::Later(..) => 'l',
-            Outcome::NotTried => 't',
+            Outcome::NotTried | Outcome::SentWithOthers => 't',
         };
         outcomes.iter().map(letter).collect()
     }

@@ -1,6 +1,7 @@
 //! The node, as a runner sees it. The control plane implements it; tests script it.
 
 use std::future::Future;
+use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -100,6 +101,11 @@ pub trait Host: Send + Sync + 'static {
     /// Name of the node, which no other node has.
     fn node(&self) -> &str {
         "node"
+    }
+
+    /// Longest packet that the node accepts, bytes: `limits.packet_bytes`. None: there is no limit.
+    fn packet_bytes_max(&self) -> Option<NonZeroU32> {
+        None
     }
 
     /// Whether a message that came over the bridge or named connection `from` came from a broker

@@ -125,6 +125,11 @@ impl Table {
         Some(text).filter(|text| !text.is_empty())
     }
 
+    /// Whether the key is there, be it empty.
+    pub fn has(&self, key: &str) -> bool {
+        self.0.contains_key(key)
+    }
+
     /// The texts of a key; empty if it is missing.
     pub fn texts(&self, key: &str) -> &[String] {
         match self.0.get(key) {

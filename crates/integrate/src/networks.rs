@@ -5,7 +5,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use tokio::net::{TcpStream, lookup_host};
 
 /// Networks that are not public, as the registries of IANA for special-purpose addresses have them.
@@ -42,6 +42,18 @@ const SPECIAL: &[&str] = &[
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AllowedNetworks(Arc<[IpNet]>);
 
+/// A network of IPv4 that is written as one of IPv6, such as `::ffff:10.0.0.0/104`: addresses are
+/// compared without that prefix.
+fn unmapped(network: IpNet) -> IpNet {
+    let IpNet::V6(found) = network else {
+        return network;
+    };
+    let (address, bits) = (found.addr().to_ipv4_mapped(), found.prefix_len());
+    let of_v4 = address.zip(bits.checked_sub(96));
+    let of_v4 = of_v4.and_then(|(address, bits)| Ipv4Net::new(address, bits).ok());
+    of_v4.map_or(network, IpNet::V4)
+}
+
 impl AllowedNetworks {
     /// Reads networks such as `10.1.0.0/16`; an address alone is a network of one.
     ///
@@ -51,7 +63,7 @@ impl AllowedNetworks {
         let all = texts.into_iter().map(|text| {
             let network = text.parse::<IpNet>().ok();
             let network = network.or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
-            network.ok_or_else(|| text.to_owned())
+            network.map(unmapped).ok_or_else(|| text.to_owned())
         });
         Ok(Self(all.collect::<Result<Vec<_>, _>>()?.into()))
     }

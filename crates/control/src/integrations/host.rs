@@ -1,6 +1,7 @@
 //! The node and its tables, as a runner of an integration sees them.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -233,6 +234,10 @@ impl Host for NodeHost {
 
     fn node(&self) -> &str {
         &self.node
+    }
+
+    fn packet_bytes_max(&self) -> Option<NonZeroU32> {
+        NonZeroU32::new(self.control.info.limits.packet_bytes)
     }
 
     fn shards(&self) -> u16 {

@@ -10,6 +10,7 @@ use martlet_codec::{QoS, ReasonCode};
 use tokio::time::timeout;
 
 use super::settings::{Address, BridgeSettings};
+use crate::masking::SecretTexts;
 use crate::runner::Backoff;
 use crate::secret::SecretValues;
 
@@ -120,6 +121,15 @@ pub(super) fn options(
         // No Receive Maximum: Mosquitto 2.0 sends more than that when it resumes a session.
         ..ConnectOptions::default()
     })
+}
+
+/// What the other broker is shown and may repeat.
+pub(super) fn secret_texts(values: &SecretValues, options: &ConnectOptions) -> SecretTexts {
+    let mut texts = SecretTexts::of(values);
+    if let Some(Password(password)) = &options.password {
+        texts.add(password);
+    }
+    texts
 }
 
 /// A notification: whether the bridge is connected.

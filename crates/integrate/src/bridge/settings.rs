@@ -401,7 +401,12 @@ fn make(
         return Err("`reconnect_min_secs` is more than `reconnect_max_secs`".to_owned());
     }
     let password = table.template("password")?;
-    let user = table.text("user").map(Into::into);
+    let user: Option<Box<str>> = table.text("user").map(Into::into);
+    if let Some(user) = &user
+        && (user.len() > usize::from(u16::MAX) || user.contains('\0'))
+    {
+        return Err("`user` is longer than 65,535 bytes or has a NUL".to_owned());
+    }
     if password.is_some() && user.is_none() {
         return Err("`password` needs `user`".to_owned());
     }

@@ -26,6 +26,7 @@ use super::settings::{BridgeSettings, Start};
 use super::snapshot::Snapshot;
 use super::{PUBLISHER, Route};
 use crate::host::Host;
+use crate::masking::SecretTexts;
 use crate::part::Part;
 use crate::runner::{Command, Teller};
 use crate::secret::SecretsReceiver;
@@ -158,6 +159,8 @@ struct Core {
     is_connected: bool,
     /// Why messages are not sent now, while no connection is being made.
     resting: Option<String>,
+    /// What the other broker may repeat in its answers, and must not be shown.
+    mask: SecretTexts,
     /// Something was to be sent since the last connection.
     is_wanted: bool,
     /// Somebody has asked for a connection.
@@ -224,6 +227,7 @@ impl Worker {
             attach_at: Instant::now(),
             is_connected: false,
             resting: None,
+            mask: SecretTexts::default(),
             is_wanted: false,
             connects_at_once: false,
             tests: Vec::new(),
@@ -275,14 +279,16 @@ impl Worker {
     async fn connect(&mut self) -> Result<ConnAckInfo, String> {
         let Self { client, core } = self;
         let secrets = core.secrets.borrow_and_update().clone()?;
-        let options = connecting::options(&core.settings, &secrets)?;
-        let settings = Arc::clone(&core.settings);
+        let mut options = connecting::options(&core.settings, &secrets)?;
+        options.maximum_packet_size = core.host.packet_bytes_max();
+        core.mask = connecting::secret_texts(&secrets, &options);
+        let (settings, mask) = (Arc::clone(&core.settings), core.mask.clone());
         let mut connecting = pin!(async {
             let mut failure = String::new();
             for address in &settings.addresses {
                 match connecting::open(client, address, &settings, &options).await {
                     Ok(info) => return Ok(info),
-                    Err(why) => failure = why,
+                    Err(why) => failure = mask.mask_text(&why),
                 }
             }
             Err(failure)
@@ -618,9 +624,16 @@ impl Core {
                 request,
                 acknowledgement,
             } => {
-                let Some(acknowledgement) = self.changed(request, acknowledgement) else {
+                let Some(mut acknowledgement) = self.changed(request, acknowledgement) else {
                     return Ok(());
                 };
+                if let Acknowledgement::Published {
+                    reason_string: Some(text),
+                    ..
+                } = &mut acknowledgement
+                {
+                    *text = self.mask.mask_text(text);
+                }
                 let mut snapshot = self.snapshot.as_mut();
                 if !snapshot.as_mut().is_some_and(|one| one.completed(request)) {
                     self.outbox.completed(request, acknowledgement);
@@ -631,7 +644,8 @@ impl Core {
                 reason_string,
                 ..
             } => {
-                let text = reason_string.map(|text| format!(" ({text})"));
+                // It may repeat what it got.
+                let text = reason_string.map(|text| format!(" ({})", self.mask.mask_text(&text)));
                 let text = text.unwrap_or_default();
                 let reason = reason.name();
                 return Err(format!(

@@ -70,8 +70,9 @@ impl Connection {
         let (lost_sender, lost) = watch::channel(false);
         let (complaint_sender, complaint) = watch::channel(None);
         let senders = Arc::new((lost_sender, complaint_sender));
-        let options = options(settings, values, &server, &was_connected)
-            .await?
+        let shown = Shown::of(&settings.credentials, values, &server).await?;
+        shown.add_to(&mut secrets);
+        let options = options(settings, shown, &server, &was_connected)
             .name(concat!("martlet/", env!("CARGO_PKG_VERSION")))
             .connection_timeout(CONNECT_WITHIN)
             .ping_interval(PING_EVERY)
@@ -183,14 +184,14 @@ async fn permitted(server: &ServerAddr, settings: &ServerSettings) -> Result<Str
 
 /// Options of a connection. The credentials are given out only once: that ends the client's own
 /// attempts to connect again.
-async fn options(
+fn options(
     settings: &ServerSettings,
-    values: &SecretValues,
+    shown: Shown,
     server: &ServerAddr,
     was_connected: &Arc<AtomicBool>,
-) -> Result<ConnectOptions, String> {
+) -> ConnectOptions {
     let was_connected = Arc::clone(was_connected);
-    let shown = Arc::new(Shown::of(&settings.credentials, values, server).await?);
+    let shown = Arc::new(shown);
     let mut options = ConnectOptions::with_auth_callback(move |nonce| {
         let auth = match was_connected.load(Ordering::SeqCst) {
             true => Err(AuthError::new("a lost connection is not made again")),
@@ -204,5 +205,5 @@ async fn options(
     if let Some((certificate, key)) = &settings.certificate {
         options = options.add_client_certificate(certificate.clone(), key.clone());
     }
-    Ok(options.require_tls(server.tls_required()))
+    options.require_tls(server.tls_required())
 }

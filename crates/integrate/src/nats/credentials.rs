@@ -6,6 +6,7 @@ use async_nats::{Auth, AuthError, ServerAddr};
 use nkeys::KeyPair;
 
 use super::server::Credentials;
+use crate::masking::SecretTexts;
 use crate::secret::{SecretValue, SecretValues, Template};
 
 /// Credentials with the values of their secrets.
@@ -67,6 +68,13 @@ impl Shown {
             token,
             ..Self::default()
         })
+    }
+
+    /// Adds what a server may repeat, and what must not be shown.
+    pub(super) fn add_to(&self, texts: &mut SecretTexts) {
+        for value in [&self.password, &self.token].into_iter().flatten() {
+            texts.add(value.expose().as_bytes());
+        }
     }
 
     async fn of_file(path: &Path) -> Result<Self, String> {

@@ -142,6 +142,13 @@ fn make(
     };
     let topic = TopicTemplate::parse(table.text("topic").unwrap_or("{subject}"));
     let allow = table.texts("allow").to_vec();
+    if table.has("allow") && allow.is_empty() {
+        return Err(
+            "`allow` is empty: name the Topic Filters to which messages may be published, or \
+             leave it out to permit all topics"
+                .to_owned(),
+        );
+    }
     if let Some(bad) = allow.iter().find(|one| TopicFilter::new(one).is_err()) {
         return Err(format!("`allow` has {bad:?}, which is no Topic Filter"));
     }

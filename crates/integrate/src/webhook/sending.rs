@@ -228,7 +228,10 @@ impl<S: Fn(Vec<SinkMessage>) -> F, F: Future<Output = Outcome>> Sending<S> {
             }
             (list, outcome) => {
                 self.call.goes_on(&outcome);
-                outcomes.extend(list.first().map(|(ticket, _)| (*ticket, outcome)));
+                let others = list.iter().skip(1);
+                let others = others.map(|(ticket, _)| (*ticket, Outcome::SentWithOthers));
+                let first = list.first().map(|(ticket, _)| (*ticket, outcome));
+                outcomes.extend(first.into_iter().chain(others));
                 let names = list.iter().map(|(_, one)| one.client_id());
                 held_up.extend(names.map(|name| name.unwrap_or_default().into()));
             }
@@ -246,11 +249,13 @@ impl<S: Fn(Vec<SinkMessage>) -> F, F: Future<Output = Outcome>> Sending<S> {
         for (ticket, message) in list {
             let name = message.client_id().unwrap_or_default();
             if self.keeps_order && held_up.contains(name) {
+                outcomes.push((*ticket, Outcome::SentWithOthers));
                 continue;
             }
             if self.call.is_over() {
-                // What was not tried goes before all that follows it.
+                // What comes again goes before all that follows it.
                 held_up.insert(name.into());
+                outcomes.push((*ticket, Outcome::SentWithOthers));
                 continue;
             }
             let mut again = message.clone();

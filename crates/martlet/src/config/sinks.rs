@@ -383,6 +383,13 @@ fn common(kind: &'static str, table: &Table) -> Result<Settings, String> {
             return Err(format!("`filters` has {filter:?} twice; name it once"));
         }
     }
+    if table.has("publish_as") && table.text("publish_as").is_none() {
+        return Err(
+            "`publish_as` is empty: name the user or device by whose rules messages are \
+             published, or leave it out to publish as the node"
+                .to_owned(),
+        );
+    }
     let on_full = match table.text("on_full") {
         Some("hold") => OnFull::Hold,
         _ => OnFull::DropOldest,

@@ -227,7 +227,11 @@ impl Core {
             if matches!(outcome, Some(Outcome::Done | Outcome::Refused(_))) {
                 self.publisher_goes_on(&held);
             }
-            tried += usize::from(!matches!(outcome, None | Some(Outcome::NotTried)));
+            let is_untried = matches!(
+                outcome,
+                None | Some(Outcome::NotTried | Outcome::SentWithOthers)
+            );
+            tried += usize::from(!is_untried);
             match outcome {
                 Some(Outcome::Done) => {
                     delivered += 1;
@@ -264,6 +268,10 @@ impl Core {
                 }
                 None if fault::is(Fault::SinkSilenceIsDone) => {
                     settled.push((held.token, PartOutcome::Done));
+                }
+                Some(Outcome::SentWithOthers) => {
+                    held.message.repeated = true;
+                    left.push(held);
                 }
                 Some(Outcome::NotTried) | None => left.push(held),
             }

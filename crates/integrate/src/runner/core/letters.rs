@@ -203,7 +203,9 @@ impl Core {
                     after = after.max(time);
                     left.push(letter.head.id);
                 }
-                Some(Outcome::NotTried) | None => left.push(letter.head.id),
+                Some(Outcome::NotTried | Outcome::SentWithOthers) | None => {
+                    left.push(letter.head.id)
+                }
             }
         }
         let delivered = removed.len() as u64;
