@@ -59,6 +59,11 @@ pub(super) fn topic(bucket: &str, subject: &str) -> Option<String> {
     String::from_utf8(topic).ok()
 }
 
+/// All subjects of a bucket.
+pub(super) fn subjects(bucket: &str) -> String {
+    format!("$KV.{bucket}.>")
+}
+
 /// Name of the stream of a bucket.
 pub(super) fn stream(bucket: &str) -> String {
     format!("KV_{bucket}")
@@ -112,7 +117,7 @@ pub(super) async fn create_if_none(
     }
     let config = Config {
         name,
-        subjects: vec![format!("$KV.{bucket}.>")],
+        subjects: vec![subjects(bucket)],
         max_messages_per_subject: 1,
         max_bytes: max_bytes.unwrap_or(-1),
         storage: StorageType::File,

@@ -163,6 +163,7 @@ impl Mirror {
         let stream = stream.map_err(|error| unread(&error))?;
         let config = Config {
             deliver_policy: DeliverPolicy::LastPerSubject,
+            filter_subject: bucket::subjects(&self.bucket),
             ack_policy: AckPolicy::None,
             headers_only: true,
             inactive_threshold: CONSUMER_FORGOTTEN_AFTER,
