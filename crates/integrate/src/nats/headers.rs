@@ -102,19 +102,37 @@ pub(super) fn own_id(headers: &HeaderMap, sink: &str, node: &str) -> Option<Stri
     is_of_node.then(|| id.to_owned())
 }
 
-/// A value in which control characters are replaced: line breaks would be further headers.
+/// A value in which control characters are replaced: line breaks would be further headers. So are
+/// blanks at its ends, which readers cut off: the rest would be another's name or topic.
 pub(super) fn without_controls(value: String) -> String {
     // 0xC2 begins the control characters beyond ASCII, and others.
     let may_be_one = |byte: u8| byte < 0x20 || byte == 0x7F || byte == 0xC2;
-    match value.bytes().any(may_be_one) {
+    let value = match value.bytes().any(may_be_one) {
         true => value.replace(char::is_control, "\u{fffd}"),
         false => value,
+    };
+    let inner = value.trim();
+    if inner.len() == value.len() {
+        return value;
     }
+    let before = value.len() - value.trim_start().len();
+    let (before, after) = (&value[..before], &value[before + inner.len()..]);
+    let replaced = |blanks: &str| "\u{fffd}".repeat(blanks.chars().count());
+    format!("{}{inner}{}", replaced(before), replaced(after))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn blanks_at_the_ends_are_replaced() {
+        let of = |value: &str| without_controls(value.to_owned());
+        assert_eq!(of(" a b\u{a0} "), "\u{fffd}a b\u{fffd}\u{fffd}");
+        assert_eq!(of("a b"), "a b");
+        assert_eq!(of("  "), "\u{fffd}\u{fffd}");
+        assert_eq!(of(""), "");
+    }
 
     #[test]
     fn control_characters_are_replaced() {

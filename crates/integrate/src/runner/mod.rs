@@ -319,7 +319,7 @@ impl<S: Sink> Runner<S> {
                     biased;
                     done = &mut call => break done,
                     () = wake => times.pass(clock.now(), || core.show()),
-                    () = said => {}
+                    () = said => times.changed(clock.now()),
                     heard = core.hear(times.hear_at.is_none()) => match heard {
                         Heard::Operator(told) => core.obey(told).await,
                         Heard::Node(told) => {
@@ -391,9 +391,14 @@ impl CallTimes {
         self.hear_at = self.hear_at.filter(|at| *at > now);
     }
 
+    /// The state has changed.
+    fn changed(&mut self, now: Duration) {
+        self.show_at.get_or_insert(now + SHOWN_WITHIN);
+    }
+
     /// The node has told something.
     fn heard(&mut self, now: Duration) {
-        self.show_at.get_or_insert(now + SHOWN_WITHIN);
+        self.changed(now);
         self.hear_at = Some(now + HEARD_EVERY);
     }
 }
