@@ -175,7 +175,7 @@ impl RequestOutcome {
 }
 
 fn matched(published: &Published) -> u64 {
-    published.matched_here + u64::from(published.other_shards)
+    published.matched_here - published.lanes + u64::from(published.other_shards)
 }
 
 /// Who answered, and was not permitted to.

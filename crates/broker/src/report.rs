@@ -112,6 +112,8 @@ pub struct Published {
     pub id: Option<MessageId>,
     /// Sessions and share groups of this shard that it was chosen for.
     pub matched_here: u64,
+    /// Of these, lanes of parts, such as integrations that take all messages.
+    pub lanes: u64,
     /// Number of other shards with receivers.
     pub other_shards: u32,
     /// The store was to keep something of it.
@@ -122,6 +124,11 @@ pub struct Published {
 }
 
 impl Published {
+    /// Whether it was chosen for anybody but lanes, which answer no request.
+    pub fn has_subscribers(&self) -> bool {
+        self.matched_here > self.lanes || self.other_shards > 0
+    }
+
     /// A part holds it back.
     pub(crate) fn held() -> Self {
         Self {
@@ -136,6 +143,7 @@ impl Published {
             reason,
             id: None,
             matched_here: 0,
+            lanes: 0,
             other_shards: 0,
             recorded: false,
             is_held: false,

@@ -127,7 +127,7 @@ impl Control {
         if published.reason.is_error() {
             return Ok(Requested::Refused(published.reason));
         }
-        if published.matched_here == 0 && published.other_shards == 0 {
+        if !published.has_subscribers() {
             return Ok(Requested::Unheard(published));
         }
         let since = Instant::now();

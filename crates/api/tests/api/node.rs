@@ -48,6 +48,7 @@ fn published(messages: &[NewMessage]) -> Said {
             },
             id: (!is_long).then_some(MessageId(number as u64)),
             matched_here: 0,
+            lanes: 0,
             other_shards: 0,
             recorded: false,
             is_held: false,

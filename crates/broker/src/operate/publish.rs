@@ -235,6 +235,7 @@ impl Shard {
             ..Origin::default()
         };
         let before = self.counters.matched;
+        self.parts.lanes_chosen = 0;
         let routed = self.route(cx, publication, origin);
         if routed.retained_full {
             self.forwarded = forwarded;
@@ -250,6 +251,7 @@ impl Shard {
             },
             id: Some(id),
             matched_here: self.counters.matched - before,
+            lanes: self.parts.lanes_chosen,
             other_shards: routed.other_shards.count_ones(),
             recorded: routed.record > RecordNumber(0),
             is_held: false,

@@ -33,6 +33,8 @@ pub(crate) struct Parts {
     pub(super) attached: Vec<Part>,
     /// Of parts that are attached once per shard.
     pub(crate) lanes: Lanes,
+    /// Lanes that the message under way was chosen for, since an operator's message was begun.
+    pub(crate) lanes_chosen: u64,
     /// Queues with bounds of their own, of parts that are attached and those that are not.
     pub(super) queues: BTreeMap<SessionId, PartQueue>,
 }

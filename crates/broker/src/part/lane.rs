@@ -254,7 +254,9 @@ impl Shard {
             let looked_at = lane.subscriptions.len();
             self.work.add(looked_at as u64 * NODE);
             if !matches.is_empty() && self.permits(session, Actions::RECEIVE, publication.topic) {
-                matched |= self.serve(cx, target, &matches, routing);
+                let is_served = self.serve(cx, target, &matches, routing);
+                self.parts.lanes_chosen += u64::from(is_served);
+                matched |= is_served;
             }
         }
         matched
