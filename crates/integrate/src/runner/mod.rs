@@ -325,7 +325,9 @@ impl<S: Sink> Runner<S> {
                     },
                 }
                 if let Some(feeder) = feeder {
-                    core.feed(feeder);
+                    if core.feed(feeder) {
+                        times.show_soon(clock.now());
+                    }
                     times.look_at = feeder.takes_more().then(|| clock.now() + LOOKS_EVERY);
                 }
             }
@@ -389,8 +391,12 @@ impl CallTimes {
 
     /// The node has told something.
     fn heard(&mut self, now: Duration) {
-        self.show_at.get_or_insert(now + SHOWN_WITHIN);
+        self.show_soon(now);
         self.hear_at = Some(now + HEARD_EVERY);
+    }
+
+    fn show_soon(&mut self, now: Duration) {
+        self.show_at.get_or_insert(now + SHOWN_WITHIN);
     }
 }
 
