@@ -41,7 +41,7 @@ const PAGE: usize = 500;
 const KEY_WITHIN: Duration = Duration::from_secs(10);
 /// The server forgets a consumer that was left behind after this time.
 const CONSUMER_FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
-/// Header by which the server changes a key only if its last revision is this one; 0: there is none.
+/// Header by which the server changes a key only if its last revision is this one; 0 is none.
 const EXPECTED: &str = "Nats-Expected-Last-Subject-Sequence";
 
 /// When the next retained message expires that is in the bucket. The sink and the task share it;

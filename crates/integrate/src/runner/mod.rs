@@ -319,7 +319,7 @@ impl<S: Sink> Runner<S> {
                     biased;
                     done = &mut call => break done,
                     () = wake => times.pass(clock.now(), || core.show()),
-                    () = said => times.changed(clock.now()),
+                    () = said => times.show_soon(clock.now()),
                     heard = core.hear(times.hear_at.is_none()) => match heard {
                         Heard::Operator(told) => core.obey(told).await,
                         Heard::Node(told) => {
@@ -329,7 +329,9 @@ impl<S: Sink> Runner<S> {
                     },
                 }
                 if let Some(feeder) = feeder {
-                    core.feed(feeder);
+                    if core.feed(feeder) {
+                        times.show_soon(clock.now());
+                    }
                     times.look_at = feeder.takes_more().then(|| clock.now() + LOOKS_EVERY);
                 }
             }
@@ -391,15 +393,15 @@ impl CallTimes {
         self.hear_at = self.hear_at.filter(|at| *at > now);
     }
 
-    /// The state has changed.
-    fn changed(&mut self, now: Duration) {
-        self.show_at.get_or_insert(now + SHOWN_WITHIN);
-    }
-
     /// The node has told something.
     fn heard(&mut self, now: Duration) {
-        self.changed(now);
+        self.show_soon(now);
         self.hear_at = Some(now + HEARD_EVERY);
+    }
+
+    /// The state has changed.
+    fn show_soon(&mut self, now: Duration) {
+        self.show_at.get_or_insert(now + SHOWN_WITHIN);
     }
 }
 

@@ -89,11 +89,17 @@ impl Core {
     }
 
     /// Looks at what the sink has said, and hands over what has come meanwhile if it takes that.
-    pub(in super::super) fn feed(&mut self, feeder: &Feeder) {
-        self.hear_outcomes(feeder);
-        if !feeder.takes_more() {
-            return;
+    /// Returns whether the sink has said something.
+    pub(in super::super) fn feed(&mut self, feeder: &Feeder) -> bool {
+        let has_heard = self.hear_outcomes(feeder);
+        if feeder.takes_more() {
+            self.hand_over_more(feeder);
         }
+        has_heard
+    }
+
+    /// Hands over what fits in the call under way, or ends it if something waits for that.
+    fn hand_over_more(&mut self, feeder: &Feeder) {
         let now = self.clock.now();
         if !self.may_feed(now) {
             return feeder.close();
@@ -122,11 +128,12 @@ impl Core {
         is_plain && !waits && !is_late && self.call.kept.is_empty()
     }
 
-    /// Settles what the sink has done, and notes what it has refused.
-    fn hear_outcomes(&mut self, feeder: &Feeder) {
+    /// Settles what the sink has done, and notes what it has refused. Returns whether it has said
+    /// something.
+    fn hear_outcomes(&mut self, feeder: &Feeder) -> bool {
         let said = feeder.outcomes();
         if said.is_empty() {
-            return;
+            return false;
         }
         let (mut done, mut refused) = (Vec::with_capacity(said.len()), Vec::new());
         for (ticket, outcome) in said {
@@ -150,6 +157,7 @@ impl Core {
                 self.refuse(held, reason, PartRefusal::Rejected);
             }
         }
+        true
     }
 
     /// Settles these messages, which are in the order of the call.
