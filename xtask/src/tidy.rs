@@ -65,6 +65,7 @@ const LAYOUT: &[(&str, &[&str])] = &[
             "martlet-registry",
             "martlet-lockout",
             "martlet-store",
+            "martlet-telemetry",
         ],
     ),
     (

@@ -41,7 +41,7 @@ pub async fn note_heard(control: Arc<Control>, tables: Arc<Tables>, catalogue: A
             return;
         }
     }
-    let mut waiting = Waiting::default();
+    let mut waiting = HeardDevices::default();
     loop {
         take(&control, &tables, &catalogue, &mut waiting).await;
         tokio::time::sleep(ATTACH_AGAIN).await;
@@ -70,7 +70,7 @@ async fn take(
     control: &Control,
     tables: &Arc<Tables>,
     catalogue: &Catalogue,
-    waiting: &mut Waiting,
+    waiting: &mut HeardDevices,
 ) {
     let filters = FILTERS.map(|path| catalogue.topic(path));
     let mut observer = Observer::attach(control, PART, &filters);
@@ -112,14 +112,14 @@ fn device_of(path: &str) -> Option<(&str, bool)> {
 
 /// Times that are to be written, by device.
 #[derive(Debug, Default)]
-struct Waiting {
+pub(crate) struct HeardDevices {
     /// By tenant and id: the last message, and the last telemetry; 0 is none.
     heard: HashMap<(u32, String), (i64, i64)>,
     /// When devices were written that are not to be written again yet.
     written: HashMap<(u32, String), Instant>,
 }
 
-impl Waiting {
+impl HeardDevices {
     fn note(&mut self, catalogue: &Catalogue, delivery: &Delivery) {
         let message = &delivery.message;
         let path = catalogue.path_of(message.topic());
@@ -128,7 +128,8 @@ impl Waiting {
         }
     }
 
-    fn note_of(&mut self, tenant: u32, id: &str, is_telemetry: bool, at_ms: i64) {
+    /// Notes that a device sent something, at a time in milliseconds since the Unix epoch.
+    pub(crate) fn note_of(&mut self, tenant: u32, id: &str, is_telemetry: bool, at_ms: i64) {
         let key = (tenant, id.to_owned());
         if self.heard.len() >= DEVICES_MAX && !self.heard.contains_key(&key) {
             return;
@@ -141,7 +142,7 @@ impl Waiting {
     }
 
     /// Takes out those that may be written now.
-    fn due(&mut self, now: Instant) -> Vec<Heard> {
+    pub(crate) fn due(&mut self, now: Instant) -> Vec<Heard> {
         self.written
             .retain(|_, at| now.duration_since(*at) < DEVICE_EVERY);
         let written = &mut self.written;
@@ -162,14 +163,18 @@ impl Waiting {
     }
 
     async fn write(&mut self, tables: &Arc<Tables>) {
-        let due = self.due(Instant::now());
-        for rows in due.chunks(ROWS) {
-            let rows = rows.to_vec();
-            let noted = tables
-                .note(move |registry| Box::pin(async move { registry.note_heard(&rows).await }));
-            if let Err(error) = noted.await {
-                warn!(%error, "when devices were heard of is not noted");
-            }
+        write_heard(tables, self.due(Instant::now())).await;
+    }
+}
+
+/// Notes in the tables when devices were heard of.
+pub(crate) async fn write_heard(tables: &Arc<Tables>, due: Vec<Heard>) {
+    for rows in due.chunks(ROWS) {
+        let rows = rows.to_vec();
+        let noted = tables
+            .note(move |registry| Box::pin(async move { registry.note_heard(&rows).await }));
+        if let Err(error) = noted.await {
+            warn!(%error, "when devices were heard of is not noted");
         }
     }
 }
@@ -189,7 +194,7 @@ mod tests {
 
     #[test]
     fn a_device_is_written_at_once_and_then_after_a_while() {
-        let mut waiting = Waiting::default();
+        let mut waiting = HeardDevices::default();
         let begun = Instant::now();
         waiting.note_of(0, "a", true, 1_000);
         waiting.note_of(0, "a", false, 2_000);

@@ -10,4 +10,5 @@ mod published;
 
 pub use catalogue::{Catalogue, DEVICE, Entry, PATTERNS};
 pub use heard::note_heard;
+pub(crate) use heard::{HeardDevices, write_heard};
 pub use published::publish_state;

@@ -25,6 +25,20 @@ pub(super) fn read(text: &str, out: &mut Collected<'_>) -> Result<(), Rejection>
     }
 }
 
+/// Lines of JSON; empty ones are skipped.
+pub(super) fn read_lines(text: &str, out: &mut Collected<'_>) -> Result<(), Rejection> {
+    for (at, line) in text.lines().enumerate() {
+        if line.trim().is_empty() {
+            continue;
+        }
+        read(line, out).map_err(|rejection| match rejection {
+            Rejection::NotJson(why) => Rejection::NotJson(format!("line {}: {why}", at + 1)),
+            other => other,
+        })?;
+    }
+    Ok(())
+}
+
 /// A payload that is one value. Text that is no JSON is a text.
 pub(super) fn read_value(text: &str, out: &mut Collected<'_>) -> Result<(), Rejection> {
     let json = parse(text).unwrap_or_else(|_| Json::String(text.to_owned()));
@@ -136,7 +150,7 @@ fn value_of(key: &str, json: Json, out: &Collected<'_>) -> Result<Option<Value>,
     Ok(Some(match json {
         Json::Null => return Ok(None),
         Json::Bool(flag) => Value::Bool(flag),
-        Json::String(text) => Value::Text(text),
+        Json::String(text) => Value::Text(text.into()),
         Json::Number(number) => match (number.as_i64(), number.as_f64()) {
             (Some(whole), _) => Value::Integer(whole),
             (None, Some(number)) if number.is_finite() => Value::Number(number),
@@ -148,7 +162,7 @@ fn value_of(key: &str, json: Json, out: &Collected<'_>) -> Result<Option<Value>,
                 let key = key.to_owned();
                 return Err(Rejection::TooDeep { key, max });
             }
-            Value::Json(without_secrets(json).to_string())
+            Value::Json(without_secrets(json).to_string().into())
         }
     }))
 }

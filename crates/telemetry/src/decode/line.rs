@@ -138,7 +138,7 @@ fn value_of(key: &str, text: &str) -> Result<Value, Wrong> {
     if let Some(rest) = text.strip_prefix('"') {
         let inner = rest.strip_suffix('"');
         let inner = inner.ok_or_else(|| syntax(format!("the text of {key} has no end")))?;
-        return Ok(Value::Text(unescaped_text(inner)));
+        return Ok(Value::Text(unescaped_text(inner).into()));
     }
     match text {
         "t" | "T" | "true" | "True" | "TRUE" => return Ok(Value::Bool(true)),

@@ -29,6 +29,8 @@ pub enum Format {
     /// `{"ts": …, "values": {}}`, or an array of these.
     #[default]
     Json,
+    /// Lines of such JSON, each by itself.
+    JsonLines,
     /// InfluxDB line protocol.
     Line,
     /// One value: a number, `true`, `false` or text, with the key `value`.
@@ -142,6 +144,7 @@ impl Decoder {
         };
         match self.format {
             Format::Json => json::read(text, &mut out)?,
+            Format::JsonLines => json::read_lines(text, &mut out)?,
             Format::Line => line::read(text, &mut out)?,
             Format::Value => json::read_value(text, &mut out)?,
         }

@@ -70,6 +70,22 @@ fn arrays_of_all_forms() {
 }
 
 #[test]
+fn each_line_of_json_is_by_itself() {
+    let decoder = Decoder {
+        format: Format::JsonLines,
+        ..Decoder::default()
+    };
+    let payload = "{\"a\": 1}\n\n[{\"a\": 2}]\r\n";
+    let expected = [
+        given("a", RECEIVED, Value::Integer(1)),
+        given("a", RECEIVED + 1, Value::Integer(2)),
+    ];
+    assert_eq!(decoded(&decoder, payload), expected);
+    let rejection = decoder.decode(b"{\"a\": 1}\n{", RECEIVED).unwrap_err();
+    assert!(rejection.to_string().contains("line 2"), "{rejection}");
+}
+
+#[test]
 fn the_magnitude_of_a_number_or_the_rule_decides_its_unit() {
     let time = |decoder: &Decoder, text: &str| {
         decoded(decoder, &format!(r#"{{"timestamp": {text}, "a": 1}}"#))[0].1
@@ -234,7 +250,7 @@ proptest! {
             "[a-z{}\\[\\]\":,0-9. =\\\\\n-]{0,80}".prop_map(String::into_bytes),
         ],
         format in prop_oneof![
-            Just(Format::Json), Just(Format::Line), Just(Format::Value),
+            Just(Format::Json), Just(Format::JsonLines), Just(Format::Line), Just(Format::Value),
         ],
     ) {
         let limits = Limits { values: 5, key_bytes: 6, text_bytes: 20, depth: 2 };

@@ -1,0 +1,37 @@
+//! Telemetry: values that devices publish or send by HTTP are decoded and stored, and read again.
+//!
+//! * `rule`: from topics to devices and keys
+//! * `store`: the storage while the node runs, which may not be reachable
+//! * `sink`: the integration that takes messages
+//! * `devices`: devices by the names in topics
+//! * `rejected`: payloads that were not stored
+//! * `tail`: values as they are stored
+//! * `retention`: how long values are kept
+//! * `metrics`: of the Prometheus page
+
+mod devices;
+mod metrics;
+mod rejected;
+mod retention;
+mod rule;
+mod sink;
+mod store;
+mod tail;
+
+pub use devices::TelemetryDevice;
+pub use martlet_telemetry::decode::{
+    Decoded, Decoder, Format, Limits as DecodeLimits, MissingTime, Reading, Rejection, Skew,
+    TimeUnit, time_of_text,
+};
+pub use martlet_telemetry::{
+    DatabaseUrl, Location, Order, Point, Position, Range, Row, Rows, Selection, Settings, Storage,
+    StorageError, Value,
+};
+pub use rejected::Rejected;
+pub use retention::{TelemetryKept, TypeKept};
+pub use rule::{DEVICE, KeyTemplate, Names, REST, Rule, TopicTemplate};
+pub use store::{StoreError, StoredNow, Telemetry, TelemetrySettings};
+pub use tail::{Tail, TailEnd};
+
+/// The file of telemetry in the data directory.
+pub const FILE: &str = "telemetry.db";
