@@ -22,6 +22,7 @@ const LAYOUT: &[(&str, &[&str])] = &[
     ("martlet-client", &["martlet-codec"]),
     ("martlet-access", &["martlet-broker", "martlet-codec"]),
     ("martlet-certificates", &[]),
+    ("martlet-telemetry", &[]),
     ("martlet-store", &["martlet-fault", "martlet-rows"]),
     (
         "martlet-persistence",

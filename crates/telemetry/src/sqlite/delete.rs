@@ -1,0 +1,1 @@
+//! Deletes spans of series.

@@ -1,0 +1,210 @@
+//! The interface of the storage.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use crate::memory::SharedMemory;
+use crate::query::{Range, Row, Rows, Selection, SeriesPages};
+use crate::reader::Reader;
+use crate::series::Written;
+use crate::sqlite::read::SqliteReader;
+use crate::value::Point;
+use crate::writer::{Done, Job, WriteJob, Writer};
+use crate::{Location, Settings, StorageError};
+
+/// Jobs that wait for the writer, apart from their bytes.
+const JOBS_MAX: usize = 1_024;
+
+/// Values of devices over time. Clones are of the same storage.
+#[derive(Clone, Debug)]
+pub struct Storage {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    jobs: mpsc::Sender<Job>,
+    /// Bytes that may wait for the writer.
+    room: Arc<Semaphore>,
+    room_bytes: u32,
+    reader: Reader,
+    location: Location,
+}
+
+impl Storage {
+    /// Opens the storage, and creates its file or tables if they do not exist. A thread is started
+    /// that writes; it ends when the storage is closed or its last clone is dropped.
+    ///
+    /// # Errors
+    /// The location cannot be used, or its tables are of a newer version.
+    pub async fn open(location: Location, settings: Settings) -> Result<Self, StorageError> {
+        let (jobs, receiver) = mpsc::channel(JOBS_MAX);
+        let memory = Arc::new(SharedMemory::default());
+        let reader = match &location {
+            Location::File(path) => {
+                let path = absolute(path)?;
+                Reader::Sqlite(SqliteReader::new(&path, &settings, Arc::clone(&memory)))
+            }
+            Location::Postgres(_) => {
+                return Err(StorageError::Location("PostgreSQL: not yet".to_owned()));
+            }
+        };
+        let room_bytes = u32::try_from(settings.waiting_bytes_max)
+            .unwrap_or(u32::MAX)
+            .clamp(1, u32::MAX >> 3);
+        start_writer(location.clone(), settings, memory, receiver).await?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                jobs,
+                room: Arc::new(Semaphore::new(room_bytes as usize)),
+                room_bytes,
+                reader,
+                location,
+            }),
+        })
+    }
+
+    /// Where the values are.
+    pub fn location(&self) -> &Location {
+        &self.inner.location
+    }
+
+    /// Writes points, and answers when they are synced. Points of several callers are committed
+    /// together. While more is waiting than [`Settings::waiting_bytes_max`], the call waits: that is
+    /// the back-pressure for whoever feeds the storage.
+    ///
+    /// A point that can never be stored is in [`Written::refused`], and the others are stored.
+    ///
+    /// # Errors
+    /// None of the points that are not refused is known to be stored: the disk is full, or the
+    /// database cannot be reached. They may be written again: a value that is written twice is one.
+    pub async fn write(&self, points: Vec<Point>) -> Result<Written, StorageError> {
+        let bytes: usize = points.iter().map(Point::bytes).sum();
+        // A list that is larger than all of the room takes all of it.
+        let room = u32::try_from(bytes)
+            .unwrap_or(u32::MAX)
+            .min(self.inner.room_bytes);
+        let room = Arc::clone(&self.inner.room).acquire_many_owned(room).await;
+        let room = room.map_err(|_| StorageError::Closed)?;
+        self.ask(|done| {
+            Job::Write(WriteJob {
+                points,
+                bytes,
+                room,
+                done,
+            })
+        })
+        .await
+    }
+
+    async fn ask<T>(&self, job: impl FnOnce(Done<T>) -> Job) -> Result<T, StorageError> {
+        let (done, answer) = oneshot::channel();
+        let sent = self.inner.jobs.send(job(done)).await;
+        sent.map_err(|_| StorageError::Closed)?;
+        answer.await.map_err(|_| StorageError::Closed)?
+    }
+
+    /// The latest value of each device and key, in order of device and key.
+    ///
+    /// # Errors
+    /// The values cannot be read.
+    pub async fn latest(&self, selection: &Selection) -> Result<Vec<Row>, StorageError> {
+        self.inner.reader.latest(selection).await
+    }
+
+    /// Keys of a device, in order.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub async fn keys(&self, device: i64) -> Result<Vec<Arc<str>>, StorageError> {
+        let selection = Selection::device(device);
+        let mut pages = SeriesPages::new(&self.inner.reader, &selection);
+        let mut keys = Vec::new();
+        while let Some(page) = pages.next().await? {
+            keys.extend(page.into_iter().map(|series| series.key));
+        }
+        Ok(keys)
+    }
+
+    /// Numbers of devices that have values, in order, after a device: `i64::MIN` for the first ones.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub async fn devices(&self, after: i64, limit: u32) -> Result<Vec<i64>, StorageError> {
+        self.inner.reader.devices(after, limit).await
+    }
+
+    /// Rows of a span of time.
+    ///
+    /// # Errors
+    /// The values cannot be read, or the limit is 0.
+    pub async fn range(&self, range: &Range) -> Result<Rows, StorageError> {
+        self.inner.reader.range(range).await
+    }
+
+    /// Packs all values that are in the journal into blocks. It happens by itself too, whenever
+    /// [`Settings::memory_bytes_max`] is reached.
+    ///
+    /// # Errors
+    /// The blocks cannot be written.
+    pub async fn pack(&self) -> Result<(), StorageError> {
+        self.ask(Job::Pack).await
+    }
+
+    /// Closes the storage when the writes before it are done. Later calls fail.
+    ///
+    /// # Errors
+    /// It was closed before.
+    pub async fn close(&self) -> Result<(), StorageError> {
+        let closed = self.ask(Job::Close).await;
+        self.inner.reader.close().await;
+        closed
+    }
+}
+
+fn absolute(path: &Path) -> Result<std::path::PathBuf, StorageError> {
+    std::path::absolute(path).map_err(|error| StorageError::File {
+        place: path.display().to_string(),
+        what: error.to_string(),
+    })
+}
+
+/// Starts the thread of the writer, and waits until it has opened the database.
+async fn start_writer(
+    location: Location,
+    settings: Settings,
+    memory: Arc<SharedMemory>,
+    jobs: mpsc::Receiver<Job>,
+) -> Result<(), StorageError> {
+    let (opened, answer) = oneshot::channel();
+    let work = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        let runtime = match runtime {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                let told = format!("the telemetry writer cannot start: {error}");
+                let _ = opened.send(Err(StorageError::Location(told)));
+                return;
+            }
+        };
+        runtime.block_on(async {
+            match Writer::open(&location, &settings, memory, jobs).await {
+                Ok(writer) => {
+                    // Nobody waits if the caller gave up; the channel of jobs is closed then.
+                    let _ = opened.send(Ok(()));
+                    writer.run().await;
+                }
+                Err(error) => drop(opened.send(Err(error))),
+            }
+        });
+    };
+    let thread = std::thread::Builder::new().name("telemetry".to_owned());
+    thread.spawn(work).map_err(|error| {
+        StorageError::Location(format!("the telemetry writer cannot start: {error}"))
+    })?;
+    answer.await.map_err(|_| StorageError::Closed)?
+}

@@ -1,0 +1,206 @@
+//! The thread that writes: it groups writes into transactions, and tidies up between them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::memory::SharedMemory;
+use crate::series::{Refused, Written};
+use crate::settings::GATHER_MAX;
+use crate::sqlite::write::SqliteWriter;
+use crate::value::{Point, Refusal};
+use crate::{Location, Settings, StorageError};
+
+/// Bytes of points of one transaction, about.
+const BATCH_BYTES_MAX: usize = 4 << 20;
+/// Pause between two looks for what is to be tidied up, when there is nothing or it failed.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// The answer to a job.
+pub(crate) type Done<T> = oneshot::Sender<Result<T, StorageError>>;
+
+/// What the writer is asked to do.
+#[derive(Debug)]
+pub(crate) enum Job {
+    Write(WriteJob),
+    /// Moves everything from memory into blocks.
+    Pack(Done<()>),
+    Close(Done<()>),
+}
+
+#[derive(Debug)]
+pub(crate) struct WriteJob {
+    pub(crate) points: Vec<Point>,
+    pub(crate) bytes: usize,
+    /// Its place among what waits; free again when it is written.
+    pub(crate) room: OwnedSemaphorePermit,
+    pub(crate) done: Done<Written>,
+}
+
+/// The writer of one of the databases.
+#[derive(Debug)]
+enum Engine {
+    Sqlite(SqliteWriter),
+}
+
+#[derive(Debug)]
+pub(crate) struct Writer {
+    engine: Engine,
+    jobs: mpsc::Receiver<Job>,
+    gather: Duration,
+    text_bytes_max: usize,
+}
+
+impl Writer {
+    pub(crate) async fn open(
+        location: &Location,
+        settings: &Settings,
+        memory: Arc<SharedMemory>,
+        jobs: mpsc::Receiver<Job>,
+    ) -> Result<Self, StorageError> {
+        let engine = match location {
+            Location::File(path) => {
+                Engine::Sqlite(SqliteWriter::open(path, settings, memory).await?)
+            }
+            Location::Postgres(_) => return Err(StorageError::Location("not yet".to_owned())),
+        };
+        Ok(Self {
+            engine,
+            jobs,
+            gather: settings.gather.min(GATHER_MAX),
+            text_bytes_max: settings.text_bytes_max,
+        })
+    }
+
+    /// Works until the storage is closed or dropped.
+    pub(crate) async fn run(mut self) {
+        let mut pause = Duration::ZERO;
+        loop {
+            let next = timeout(pause, self.jobs.recv()).await;
+            let next = match next {
+                Ok(None) => break,
+                Ok(Some(Job::Write(first))) => self.write_with_others(first).await,
+                Ok(Some(other)) => Some(other),
+                Err(_) => None,
+            };
+            if let Some(job) = next
+                && self.work(job).await.is_break()
+            {
+                break;
+            }
+            pause = match self.tidy().await {
+                Ok(true) => Duration::ZERO,
+                Ok(false) => IDLE,
+                // Whoever writes next is told, if it lasts.
+                Err(_) => IDLE,
+            };
+        }
+    }
+
+    async fn work(&mut self, job: Job) -> std::ops::ControlFlow<()> {
+        match job {
+            Job::Write(job) => self.write(vec![job]).await,
+            Job::Pack(done) => {
+                let Engine::Sqlite(writer) = &mut self.engine;
+                let _ = done.send(writer.move_all().await);
+            }
+            Job::Close(done) => {
+                let _ = done.send(Ok(()));
+                return std::ops::ControlFlow::Break(());
+            }
+        }
+        std::ops::ControlFlow::Continue(())
+    }
+
+    /// Writes a job and those that arrive soon after it. A job of another kind that arrives
+    /// meanwhile is answered.
+    async fn write_with_others(&mut self, first: WriteJob) -> Option<Job> {
+        let until = Instant::now() + self.gather;
+        let mut bytes = first.bytes;
+        let mut writes = vec![first];
+        let mut other = None;
+        while bytes < BATCH_BYTES_MAX && other.is_none() {
+            match timeout_at(until, self.jobs.recv()).await {
+                Ok(Some(Job::Write(job))) => {
+                    bytes += job.bytes;
+                    writes.push(job);
+                }
+                Ok(Some(job)) => other = Some(job),
+                Ok(None) | Err(_) => break,
+            }
+        }
+        self.write(writes).await;
+        other
+    }
+
+    async fn write(&mut self, writes: Vec<WriteJob>) {
+        let mut points = Vec::with_capacity(writes.iter().map(|job| job.points.len()).sum());
+        let mut answers = Vec::with_capacity(writes.len());
+        for job in writes {
+            let first = points.len();
+            let count = job.points.len();
+            let mut refused = Vec::new();
+            // Where each point that is committed stood in its list.
+            let mut indexes = Vec::new();
+            for (index, mut point) in job.points.into_iter().enumerate() {
+                match point.check(self.text_bytes_max) {
+                    Ok(()) => {
+                        point.clean();
+                        points.push(point);
+                        indexes.push(index);
+                    }
+                    Err(refusal) => refused.push(Refused { index, refusal }),
+                }
+            }
+            answers.push((first, count, indexes, refused, job.done, job.room));
+        }
+        let committed = match points.is_empty() {
+            true => Ok(Vec::new()),
+            false => self.commit(points).await,
+        };
+        for (first, count, indexes, refused, done, room) in answers {
+            let answer = committed.as_ref().map_err(Clone::clone);
+            let answer = answer.map(|of_all| answer_of(of_all, first, count, &indexes, refused));
+            // Who does not wait any more needs no answer.
+            let _ = done.send(answer);
+            drop(room);
+        }
+    }
+
+    async fn commit(&mut self, points: Vec<Point>) -> Result<Vec<(usize, Refusal)>, StorageError> {
+        let Engine::Sqlite(writer) = &mut self.engine;
+        // Nothing is taken that would not fit into memory: callers wait, or are told why not.
+        while writer.is_congested() {
+            writer.move_some().await?;
+        }
+        writer.commit(points).await
+    }
+
+    /// Does a small piece of what is to be done between writes. Answers whether there is more.
+    async fn tidy(&mut self) -> Result<bool, StorageError> {
+        let Engine::Sqlite(writer) = &mut self.engine;
+        let froze = writer.freeze(writer.memory_bytes_max);
+        Ok(writer.move_some().await? || froze)
+    }
+}
+
+/// The answer to one write of a transaction, in which `of_all` were refused by their index in it.
+fn answer_of(
+    of_all: &[(usize, Refusal)],
+    first: usize,
+    count: usize,
+    indexes: &[usize],
+    mut refused: Vec<Refused>,
+) -> Written {
+    let begin = of_all.partition_point(|(index, _)| *index < first);
+    let own = of_all[begin..].iter();
+    for (index, refusal) in own.take_while(|(index, _)| *index < first + indexes.len()) {
+        let (index, refusal) = (indexes[index - first], *refusal);
+        refused.push(Refused { index, refusal });
+    }
+    refused.sort_by_key(|refused| refused.index);
+    let stored = count - refused.len();
+    Written { stored, refused }
+}
