@@ -12,6 +12,7 @@
 //! A device is a number here, and a class of devices too: the caller knows what they are.
 
 mod codec;
+pub mod decode;
 mod error;
 mod location;
 mod memory;
