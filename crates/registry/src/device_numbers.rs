@@ -1,6 +1,6 @@
 //! Devices by tenant and id, many at once: for what goes by names in topics.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use sqlx::Row as _;
 
@@ -88,6 +88,29 @@ impl Registry {
                 sql.list(types.iter().map(String::as_str)).push(" ORDER BY number");
                 for row in sql.all(on).await? {
                     found.push((row.try_get("number")?, row.try_get("type")?));
+                }
+            }
+            Ok(found)
+        };
+        let read: Result<_, Fault> = read.await;
+        reading.end(read).await
+    }
+
+    /// Those of these numbers that devices have, deleted ones among them.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn known_numbers(&mut self, numbers: &[i64]) -> Result<HashSet<i64>, RegistryError> {
+        let engine = self.engine();
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
+        let read = async {
+            let mut found = HashSet::new();
+            for numbers in numbers.chunks(CHUNK) {
+                let mut sql = Sql::new(engine, "SELECT number FROM devices WHERE number IN ");
+                sql.list(numbers.iter().copied());
+                for row in sql.all(on).await? {
+                    found.insert(row.try_get("number")?);
                 }
             }
             Ok(found)

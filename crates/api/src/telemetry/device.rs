@@ -278,7 +278,7 @@ pub(crate) async fn delete(
         keys: keys_of(wanted.keys.as_deref())?,
     };
     let storage = telemetry.storage().await?;
-    let deleted = storage.delete(&selection, from, until).await?;
+    let deleted = storage.delete(selection, from, until).await?.values;
     let about = About(json!({
         "keys": wanted.keys,
         "from": wanted.from,

@@ -44,7 +44,7 @@ impl Format {
         }
     }
 
-    fn content_type(self) -> &'static str {
+    pub(super) fn content_type(self) -> &'static str {
         match self {
             Self::Csv => "text/csv; charset=utf-8; header=present",
             Self::JsonLines => "application/x-ndjson",
@@ -87,7 +87,7 @@ impl Format {
 }
 
 /// A cell of CSV (RFC 4180). What a spreadsheet would calculate is text to it.
-fn cell(text: &str) -> std::borrow::Cow<'_, str> {
+pub(super) fn cell(text: &str) -> std::borrow::Cow<'_, str> {
     let is_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
     match text.contains(['"', ',', '\n', '\r']) || is_formula {
         true => {

@@ -95,7 +95,7 @@ pub(crate) async fn store(
 ///
 /// # Errors
 /// There is none.
-pub(crate) fn decoder_of(common: &Decoder, headers: &HeaderMap) -> Result<Decoder, Problem> {
+fn decoder_of(common: &Decoder, headers: &HeaderMap) -> Result<Decoder, Problem> {
     let text = headers.get(header::CONTENT_TYPE);
     let text = text.and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = text.split(';').next().unwrap_or_default().trim();
@@ -119,7 +119,7 @@ pub(crate) fn decoder_of(common: &Decoder, headers: &HeaderMap) -> Result<Decode
 ///
 /// # Errors
 /// It is compressed in a way that is not known, damaged, or too long when it is unpacked.
-pub(crate) fn payload_of(api: &Api, headers: &HeaderMap, body: Bytes) -> Result<Bytes, Problem> {
+fn payload_of(api: &Api, headers: &HeaderMap, body: Bytes) -> Result<Bytes, Problem> {
     let encoding = headers.get(header::CONTENT_ENCODING);
     let encoding = encoding.and_then(|value| value.to_str().ok()).unwrap_or_default();
     match encoding.trim().to_ascii_lowercase().as_str() {

@@ -2,13 +2,15 @@
 //!
 //! * `ingest`: devices and others send values
 //! * `device`: values of one device
-//! * `query`: values of many devices, and what is calculated of them
+//! * `query`: values of many devices
+//! * `aggregate`: what is calculated of them in buckets
 //! * `export`: rows as CSV, lines of JSON and line protocol, as they are read
 //! * `tail`: values as they are stored
 //! * `rejected`: payloads that were not stored
 //! * `times`: times and spans in queries
 //! * `view`: values as they are answered
 
+mod aggregate;
 mod device;
 mod export;
 mod ingest;
@@ -33,8 +35,9 @@ use crate::problem::{Problem, ProblemKind};
 use crate::registry::Asking;
 use crate::route_list::Routes;
 
-pub(crate) use ingest::{decoder_of, payload_of};
-pub(crate) use times::{Span, time_of};
+pub(crate) use aggregate::bucket_of;
+use times::Span;
+pub(crate) use times::time_of;
 pub(crate) use view::{json_of, time_text};
 
 /// Adds these routes to the others.

@@ -1,4 +1,4 @@
-//! Values of many devices, and what is calculated of them.
+//! Values of many devices.
 
 use std::collections::HashMap;
 
@@ -12,7 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::device::{keys_of, limit_of, order_of};
 use super::view::DeviceReadingView;
-use super::{Span, export, telemetry_of};
+use super::{Span, aggregate, export, telemetry_of};
 use crate::api::Api;
 use crate::extract::QueryOf;
 use crate::problem::Problem;
@@ -107,25 +107,60 @@ pub(crate) struct Wanted {
     device_type: Option<String>,
     /// Keys with commas between them. Default: all.
     #[param(example = "temperature,humidity")]
-    keys: Option<String>,
+    pub(super) keys: Option<String>,
     /// The first time: RFC 3339, a number of seconds or milliseconds since 1970, `now`, or a time
     /// before now such as `-90s`, `-30m`, `-24h`, `-7d` or `-2w`. Default: `-24h`.
     #[param(example = "-24h")]
-    from: Option<String>,
+    pub(super) from: Option<String>,
     /// The first time that is not meant any more, written likewise. Default: no end.
-    to: Option<String>,
+    pub(super) to: Option<String>,
     /// `asc` (oldest first, the default) or `desc`.
-    order: Option<String>,
+    pub(super) order: Option<String>,
     /// The most items of a JSON answer. Exports have all.
     #[param(minimum = 1, maximum = 10_000, default = 1_000)]
-    limit: Option<usize>,
+    pub(super) limit: Option<usize>,
     /// `next` of the answer before.
-    cursor: Option<String>,
+    pub(super) cursor: Option<String>,
+    /// Buckets that values are summed up in: a length such as `30s`, `15m`, `1h` or `7d`, or a unit
+    /// of the calendar in `zone`: `minute`, `hour`, `day`, `week` (ISO 8601), `month`, `quarter` or
+    /// `year`. `all` is one bucket. The time of a bucket is its start. Default: the values
+    /// themselves.
+    #[param(example = "1h")]
+    pub(super) bucket: Option<String>,
+    /// Time zone of the calendar, by its name in the IANA database. Default: `UTC`.
+    #[param(example = "Europe/Berlin")]
+    pub(super) zone: Option<String>,
+    /// What is answered for each bucket, with commas between them: `avg` (default), `min`, `max`,
+    /// `sum`, `count`, `first`, `last`, `p50`, `p95`, `delta` and `rate` (per second).
+    #[param(example = "avg,max")]
+    pub(super) functions: Option<String>,
+    /// What is answered for buckets without values: `none` (default; they are left out), `null`,
+    /// `previous` or `linear`.
+    pub(super) fill: Option<String>,
     /// Only devices of this team, by id or name.
     team: Option<String>,
     /// `json` (default), or an export of all values: `csv`, `ndjson` or `line` (InfluxDB line
     /// protocol).
-    format: Option<String>,
+    pub(super) format: Option<String>,
+}
+
+impl Wanted {
+    /// # Errors
+    /// Something is said that is of buckets alone.
+    fn expect_no_bucket(&self) -> Result<(), Problem> {
+        let of_buckets = [
+            ("zone", &self.zone),
+            ("functions", &self.functions),
+            ("fill", &self.fill),
+        ];
+        match of_buckets.iter().find(|(_, text)| text.is_some()) {
+            None => Ok(()),
+            Some((name, _)) => {
+                let detail = "it is of buckets alone: say `bucket`, such as 1h";
+                Err(Problem::of_query(name, detail))
+            }
+        }
+    }
 }
 
 /// Values of several devices.
@@ -139,6 +174,12 @@ pub struct QueryAnswer {
     pub next: Option<String>,
 }
 
+/// Query telemetry
+///
+/// Values of several devices and keys, or with `bucket` what is calculated of them: then each item
+/// has `device`, `key`, `time` (the start of the bucket) and a member for each function, by device,
+/// key and time. If there are more items than `limit`, `truncated` is true and `next` is the cursor
+/// of the next ones. Data sources of Grafana that read JSON or CSV can use it.
 #[utoipa::path(get, path = "/api/v1/query", tag = "telemetry", params(Wanted),
     responses((status = 200, description = "The values", body = QueryAnswer)))]
 pub(crate) async fn query(
@@ -162,6 +203,10 @@ pub(crate) async fn query(
         to: wanted.to.clone(),
     };
     let (from, until) = span.read()?;
+    if wanted.bucket.is_some() {
+        return aggregate::answer(&api, &wanted, ids, (from, until)).await;
+    }
+    wanted.expect_no_bucket()?;
     let order = order_of(wanted.order.as_deref())?;
     let list = format!("query {numbers:?} {:?} {order:?}", wanted.keys);
     let after = wanted.cursor.as_deref();

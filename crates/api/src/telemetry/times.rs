@@ -7,9 +7,9 @@ use utoipa::IntoParams;
 
 use crate::problem::Problem;
 
-/// Beyond all times that are stored.
-const FIRST: i64 = i64::MIN;
-const END: i64 = i64::MAX;
+/// All times that are stored.
+const FIRST: i64 = martlet_control::telemetry::TIME_MIN;
+const END: i64 = martlet_control::telemetry::TIME_END;
 
 /// Which time: all that is said must hold.
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]

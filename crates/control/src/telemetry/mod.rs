@@ -24,8 +24,8 @@ pub use martlet_telemetry::decode::{
     TimeUnit, time_of_text,
 };
 pub use martlet_telemetry::{
-    DatabaseUrl, Location, Order, Point, Position, Range, Row, Rows, Selection, Settings, Storage,
-    StorageError, Value,
+    Aggregate, AggregatePosition, AggregateRow, Bucket, DatabaseUrl, Fill, Function, Location, Order, Point, Position, Range, Row, Rows, Selection, Settings, Storage,
+    StorageError, TIME_END, TIME_MIN, Unit, Value,
 };
 pub use rejected::Rejected;
 pub use retention::{TelemetryKept, TypeKept};

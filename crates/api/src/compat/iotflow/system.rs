@@ -11,6 +11,7 @@ use martlet_control::Reader;
 use martlet_control::principal::Scope;
 use serde_json::{Value, json};
 
+use super::telemetry;
 use super::view::numbers;
 use crate::api::Api;
 use crate::guard::Access::Scoped;
@@ -125,8 +126,8 @@ async fn devices(api: &Api, asking: Asking) -> Result<Value, Problem> {
         "active_devices": active,
         "online_devices": statistics.heard,
         "offline_devices": active.saturating_sub(statistics.heard),
-        "telemetry_last_hour": 0,
-        "telemetry_last_day": 0,
+        "telemetry_last_hour": telemetry::count_since(api, &asking, "-1h").await?,
+        "telemetry_last_day": telemetry::count_since(api, &asking, "-24h").await?,
     }))
 }
 

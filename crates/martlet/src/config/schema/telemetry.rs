@@ -103,13 +103,13 @@ pub(super) const TELEMETRY: &[(&str, Kind, Default, &str)] = &[
             max: 36_500,
         },
         Default::Integer(0),
-        "Days after which a value is deleted, unless [[telemetry.retention]] says otherwise for the type of its device; 0: never.",
+        "Days after which values are deleted, a whole day (UTC) at a time, unless [[telemetry.retention]] says otherwise for the type of its device; 0: never.",
     ),
     (
         "telemetry.keep_bytes",
         Kind::NoneOrAtLeast { min: 1_048_576 },
         Default::Integer(0),
-        "Bytes that the values of all devices take, at most: beyond that the oldest ones are deleted. 0: no limit.",
+        "Bytes that values take, at most, of devices of all types that have no [[telemetry.retention]]: beyond that the oldest days are deleted. 0: no limit.",
     ),
 ];
 
@@ -183,6 +183,6 @@ pub(crate) const TELEMETRY_RETENTION_KEYS: &[(&str, Kind, &str)] = &[
     (
         "keep_bytes",
         Kind::NoneOrAtLeast { min: 1_048_576 },
-        "Bytes that their values take together, at most: beyond that the oldest ones are deleted. Default: 0, only telemetry.keep_bytes applies.",
+        "Bytes that their values take together, at most: beyond that the oldest days are deleted. Default: 0, no limit.",
     ),
 ];
