@@ -11,6 +11,8 @@
 //!
 //! A device is a number here, and a class of devices too: the caller knows what they are.
 
+mod aggregate;
+mod bucket;
 mod codec;
 pub mod decode;
 mod error;
@@ -18,17 +20,24 @@ mod location;
 mod memory;
 mod query;
 mod reader;
+mod retention;
+mod rollup;
 mod scan;
 mod series;
 mod settings;
+mod spans;
 mod sqlite;
 mod storage;
+mod tally;
 mod value;
 mod writer;
 
+pub use aggregate::{Aggregate, AggregatePosition, AggregateRow, Aggregated, Fill, Function};
+pub use bucket::{Bucket, Unit};
 pub use error::StorageError;
 pub use location::{DatabaseUrl, Location};
 pub use query::{Order, Position, Range, Row, Rows, Selection};
+pub use retention::{Deleted, Limits, Retention};
 pub use series::{Refused, Written};
 pub use settings::Settings;
 pub use storage::Storage;

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use crate::value::{Instant, Sample, SeriesId, Time, Value};
+use crate::value::{DAY, Instant, Sample, SeriesId, Time, Value, day_of};
 
 /// What an entry takes, with its share of the nodes of the tree.
 const ENTRY_BYTES: usize = 72;
@@ -25,18 +25,6 @@ impl Generation {
         self.bytes += ENTRY_BYTES + sample.value.text_bytes();
         if let Some(old) = self.values.insert((series, sample.at), sample.value) {
             self.bytes -= ENTRY_BYTES + old.text_bytes();
-        }
-    }
-
-    /// Removes the values of a series in a span of time.
-    pub(crate) fn remove(&mut self, series: SeriesId, from: Time, until: Time) {
-        if from >= until {
-            return;
-        }
-        let span = (series, Instant::first_of(from))..(series, Instant::first_of(until));
-        let found: Vec<_> = self.values.range(span).map(|(at, _)| *at).collect();
-        for at in found {
-            self.remove_one(&at);
         }
     }
 
@@ -127,6 +115,23 @@ impl Memory {
             (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
             (a, b) => a.or(b),
         }
+    }
+
+    /// The days of a series in a span of time that have values here, in order.
+    pub(crate) fn days(&self, series: SeriesId, from: Time, until: Time) -> Vec<i64> {
+        let until = Instant::first_of(until);
+        let mut days = Vec::new();
+        for generation in [&self.active, &self.frozen] {
+            let mut from = Instant::first_of(from);
+            while let Some(((_, at), _)) = generation.span(series, from, until).next() {
+                let day = day_of(at.time);
+                days.push(day);
+                from = Instant::first_of((day + 1).saturating_mul(DAY));
+            }
+        }
+        days.sort_unstable();
+        days.dedup();
+        days
     }
 
     /// Samples of the first series that wait to be moved, at most so many series.

@@ -1,9 +1,13 @@
 //! Reading, whatever the database is.
 
+use std::ops::Range;
+use std::path::Path;
+
 use crate::StorageError;
+use crate::bucket::Level;
 use crate::scan::{Scan, Scanned};
 use crate::sqlite::read::SqliteReader;
-use crate::value::SeriesId;
+use crate::value::{SeriesId, Time};
 
 /// Readers of a database.
 #[derive(Clone, Debug)]
@@ -34,6 +38,71 @@ impl Reader {
         match self {
             Self::Sqlite(reader) => reader.scan(scan).await,
         }
+    }
+
+    /// Days of a series in a span of time whose roll-ups lack something.
+    pub(crate) fn days_without_rollups(
+        &self,
+        series: SeriesId,
+        from: Time,
+        until: Time,
+    ) -> Vec<i64> {
+        match self {
+            Self::Sqlite(reader) => reader.days_without_rollups(series, from, until),
+        }
+    }
+
+    /// The first and the last of some days that have roll-ups.
+    pub(crate) async fn rolled_bounds(
+        &self,
+        series: SeriesId,
+        days: Range<i64>,
+    ) -> Result<Option<(i64, i64)>, StorageError> {
+        match self {
+            Self::Sqlite(reader) => reader.rolled_bounds(series, days).await,
+        }
+    }
+
+    /// The bytes of roll-ups of a series by day.
+    pub(crate) async fn rollups(
+        &self,
+        series: SeriesId,
+        level: Level,
+        days: Range<i64>,
+    ) -> Result<Vec<(i64, Vec<u8>)>, StorageError> {
+        match self {
+            Self::Sqlite(reader) => reader.rollups(series, level, days).await,
+        }
+    }
+
+    /// How many values a device has.
+    pub(crate) async fn count(&self, device: i64) -> Result<u64, StorageError> {
+        match self {
+            Self::Sqlite(reader) => reader.count(device).await,
+        }
+    }
+
+    /// Bytes on disk that are in use.
+    pub(crate) async fn bytes(&self) -> Result<u64, StorageError> {
+        match self {
+            Self::Sqlite(reader) => reader.bytes().await,
+        }
+    }
+
+    /// Writes a copy to a new file.
+    pub(crate) async fn backup_to(&self, path: &Path) -> Result<(), StorageError> {
+        match self {
+            Self::Sqlite(reader) => reader.backup_to(path).await,
+        }
+    }
+
+    /// The error for bytes that are not as they were written.
+    pub(crate) fn damaged(&self, what: String) -> StorageError {
+        let place = match self {
+            Self::Sqlite(reader) => reader.place(),
+        };
+        let place = place.to_string();
+        StorageError::Damaged { place, what }
     }
 
     /// Closes its connections.

@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
+use crate::aggregate::{Aggregate, Aggregated};
 use crate::memory::SharedMemory;
 use crate::query::{Range, Row, Rows, Selection, SeriesPages};
 use crate::reader::Reader;
+use crate::retention::{Deleted, Retention};
 use crate::series::Written;
 use crate::sqlite::read::SqliteReader;
-use crate::value::Point;
+use crate::value::{Point, Time};
 use crate::writer::{Done, Job, WriteJob, Writer};
 use crate::{Location, Settings, StorageError};
 
@@ -99,6 +101,11 @@ impl Storage {
         .await
     }
 
+    #[cfg(test)]
+    pub(crate) fn reader(&self) -> &Reader {
+        &self.inner.reader
+    }
+
     async fn ask<T>(&self, job: impl FnOnce(Done<T>) -> Job) -> Result<T, StorageError> {
         let (done, answer) = oneshot::channel();
         let sent = self.inner.jobs.send(job(done)).await;
@@ -144,8 +151,69 @@ impl Storage {
         self.inner.reader.range(range).await
     }
 
-    /// Packs all values that are in the journal into blocks. It happens by itself too, whenever
-    /// [`Settings::memory_bytes_max`] is reached.
+    /// Sums, averages and the like per bucket. Roll-ups are used where they are valid and no edge of
+    /// a bucket cuts them.
+    ///
+    /// # Errors
+    /// The values cannot be read, the limit is 0, no function is asked for, or a percentile has too
+    /// many numbers in one bucket.
+    pub async fn aggregate(&self, of: &Aggregate) -> Result<Aggregated, StorageError> {
+        self.inner.reader.aggregate(of).await
+    }
+
+    /// Deletes the values of a selection from a time to before another one. Keys without values are
+    /// gone then.
+    ///
+    /// # Errors
+    /// They cannot be deleted; some may be.
+    pub async fn delete(
+        &self,
+        selection: Selection,
+        from: Time,
+        until: Time,
+    ) -> Result<Deleted, StorageError> {
+        self.ask(|done| Job::Delete(selection, from..until, done))
+            .await
+    }
+
+    /// Deletes what is older, or more, than is kept. To be called now and then, such as each hour:
+    /// nothing is deleted otherwise.
+    ///
+    /// # Errors
+    /// Values cannot be deleted; some may be.
+    pub async fn forget(&self, retention: Retention) -> Result<Deleted, StorageError> {
+        self.ask(|done| Job::Forget(retention, done)).await
+    }
+
+    /// How many values a device has.
+    ///
+    /// # Errors
+    /// They cannot be counted.
+    pub async fn count(&self, device: i64) -> Result<u64, StorageError> {
+        self.inner.reader.count(device).await
+    }
+
+    /// Bytes on disk that are in use. The file of SQLite may be larger: room of deleted values is
+    /// used again, but not given back.
+    ///
+    /// # Errors
+    /// The database cannot say.
+    pub async fn bytes(&self) -> Result<u64, StorageError> {
+        self.inner.reader.bytes().await
+    }
+
+    /// Writes all values as they are at this moment to a new file, which is a storage itself. Values
+    /// may be written meanwhile.
+    ///
+    /// # Errors
+    /// The file exists or cannot be written, or the values are in PostgreSQL, which has `pg_dump`.
+    pub async fn backup_to(&self, path: &Path) -> Result<(), StorageError> {
+        self.inner.reader.backup_to(path).await
+    }
+
+    /// Packs all values that are in the journal into blocks, and makes the roll-ups of days that are
+    /// over. Both happen by themselves too: the first one whenever [`Settings::memory_bytes_max`] is
+    /// reached, the other one when there is little to write.
     ///
     /// # Errors
     /// The blocks cannot be written.

@@ -16,8 +16,8 @@ pub const DAY: Time = 24 * HOUR;
 
 /// The earliest time that is stored: 0001-01-01T00:00:00Z.
 pub const TIME_MIN: Time = -62_135_596_800 * SECOND;
-/// The first time that is no longer stored: 9999-01-01T00:00:00Z.
-pub const TIME_END: Time = 253_370_764_800 * SECOND;
+/// The first time that is no longer stored: 9998-01-01T00:00:00Z.
+pub const TIME_END: Time = 253_339_228_800 * SECOND;
 
 /// Longest key in bytes.
 pub const KEY_BYTES_MAX: usize = 256;
@@ -133,7 +133,7 @@ pub enum Refusal {
     #[error("the text is longer than the limit for texts")]
     TextLength,
     /// The time is before [`TIME_MIN`] or not before [`TIME_END`].
-    #[error("the time is not in the years 1 to 9998")]
+    #[error("the time is not in the years 1 to 9997")]
     Time,
     /// The device has [`crate::Settings::keys_per_device_max`] keys.
     #[error("the device has as many keys as it may have")]

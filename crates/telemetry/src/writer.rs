@@ -1,16 +1,20 @@
 //! The thread that writes: it groups writes into transactions, and tidies up between them.
 
+use std::collections::VecDeque;
+use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::memory::SharedMemory;
+use crate::query::Selection;
+use crate::retention::{Deleted, Retention, Usage};
 use crate::series::{Refused, Written};
 use crate::settings::GATHER_MAX;
 use crate::sqlite::write::SqliteWriter;
-use crate::value::{Point, Refusal};
+use crate::value::{Point, Refusal, Time, day_of};
 use crate::{Location, Settings, StorageError};
 
 /// Bytes of points of one transaction, about.
@@ -25,7 +29,9 @@ pub(crate) type Done<T> = oneshot::Sender<Result<T, StorageError>>;
 #[derive(Debug)]
 pub(crate) enum Job {
     Write(WriteJob),
-    /// Moves everything from memory into blocks.
+    Delete(Selection, Range<Time>, Done<Deleted>),
+    Forget(Retention, Done<Deleted>),
+    /// Moves everything from memory into blocks, and makes all roll-ups.
     Pack(Done<()>),
     Close(Done<()>),
 }
@@ -49,6 +55,8 @@ enum Engine {
 pub(crate) struct Writer {
     engine: Engine,
     jobs: mpsc::Receiver<Job>,
+    /// Jobs that arrived during a long one.
+    postponed: VecDeque<Job>,
     gather: Duration,
     text_bytes_max: usize,
 }
@@ -69,6 +77,7 @@ impl Writer {
         Ok(Self {
             engine,
             jobs,
+            postponed: VecDeque::new(),
             gather: settings.gather.min(GATHER_MAX),
             text_bytes_max: settings.text_bytes_max,
         })
@@ -78,7 +87,10 @@ impl Writer {
     pub(crate) async fn run(mut self) {
         let mut pause = Duration::ZERO;
         loop {
-            let next = timeout(pause, self.jobs.recv()).await;
+            let next = match self.postponed.pop_front() {
+                Some(job) => Ok(Some(job)),
+                None => timeout(pause, self.jobs.recv()).await,
+            };
             let next = match next {
                 Ok(None) => break,
                 Ok(Some(Job::Write(first))) => self.write_with_others(first).await,
@@ -99,19 +111,81 @@ impl Writer {
         }
     }
 
-    async fn work(&mut self, job: Job) -> std::ops::ControlFlow<()> {
+    async fn work(&mut self, job: Job) -> ControlFlow<()> {
         match job {
             Job::Write(job) => self.write(vec![job]).await,
-            Job::Pack(done) => {
+            Job::Delete(selection, span, done) => {
                 let Engine::Sqlite(writer) = &mut self.engine;
-                let _ = done.send(writer.move_all().await);
+                let deleted = writer.delete(&selection, span.start, span.end).await;
+                let _ = done.send(deleted.map(|values| Deleted { values }));
+            }
+            Job::Forget(retention, done) => {
+                let deleted = self.forget(&retention).await;
+                let _ = done.send(deleted.map(|values| Deleted { values }));
+            }
+            Job::Pack(done) => {
+                let _ = done.send(self.pack().await);
             }
             Job::Close(done) => {
                 let _ = done.send(Ok(()));
-                return std::ops::ControlFlow::Break(());
+                return ControlFlow::Break(());
             }
         }
-        std::ops::ControlFlow::Continue(())
+        ControlFlow::Continue(())
+    }
+
+    async fn pack(&mut self) -> Result<(), StorageError> {
+        let Engine::Sqlite(writer) = &mut self.engine;
+        writer.move_all().await?;
+        while writer.roll_some(day_of(now())).await? {}
+        Ok(())
+    }
+
+    /// Deletes what is older or more than is kept. Writes that arrive meanwhile do not wait for all
+    /// of it.
+    async fn forget(&mut self, retention: &Retention) -> Result<u64, StorageError> {
+        let mut usage = Usage::default();
+        let mut after = i64::MIN;
+        if retention
+            .classes
+            .iter()
+            .any(|limits| limits.bytes.is_some())
+        {
+            loop {
+                let Engine::Sqlite(writer) = &mut self.engine;
+                match writer.add_usage(retention, &mut usage, after).await? {
+                    Some(last) => after = last,
+                    None => break,
+                }
+                self.write_waiting().await;
+            }
+        }
+        let first_days = usage.first_days(&retention.classes, now());
+        let (mut deleted, mut after) = (0, i64::MIN);
+        loop {
+            let Engine::Sqlite(writer) = &mut self.engine;
+            let (some, last) = writer.forget_some(retention, &first_days, after).await?;
+            deleted += some;
+            match last {
+                Some(last) => after = last,
+                None => return Ok(deleted),
+            }
+            self.write_waiting().await;
+        }
+    }
+
+    /// Writes what is waiting. Jobs of other kinds wait on.
+    async fn write_waiting(&mut self) {
+        let mut writes = Vec::new();
+        while let Ok(job) = self.jobs.try_recv() {
+            match job {
+                Job::Write(job) => writes.push(job),
+                other => self.postponed.push_back(other),
+            }
+        }
+        if !writes.is_empty() {
+            self.write(writes).await;
+        }
     }
 
     /// Writes a job and those that arrive soon after it. A job of another kind that arrives
@@ -181,9 +255,20 @@ impl Writer {
     /// Does a small piece of what is to be done between writes. Answers whether there is more.
     async fn tidy(&mut self) -> Result<bool, StorageError> {
         let Engine::Sqlite(writer) = &mut self.engine;
-        let froze = writer.freeze(writer.memory_bytes_max);
-        Ok(writer.move_some().await? || froze)
+        writer.freeze(writer.memory_bytes_max);
+        if writer.move_some().await? {
+            return Ok(true);
+        }
+        writer.roll_some(day_of(now())).await
     }
+}
+
+/// The time of this machine.
+fn now() -> Time {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        Time::try_from(since.as_micros()).unwrap_or(Time::MAX)
+    })
 }
 
 /// The answer to one write of a transaction, in which `of_all` were refused by their index in it.

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use sqlx::{Connection as _, Row as _, SqliteConnection};
+use sqlx::{Row as _, SqliteConnection};
 
+use super::in_transaction;
 use super::write::{SqliteWriter, json};
 use crate::StorageError;
 use crate::codec::block::{decode, is_full, pack};
@@ -254,26 +255,27 @@ async fn move_series(
     moving: &[(SeriesId, Vec<Sample>)],
     journal_until: Option<i64>,
 ) -> Result<(), Failure> {
-    let mut work = on.begin_with("BEGIN IMMEDIATE").await?;
-    let mut changes = Changes::default();
-    let mut tails = last_blocks(&mut work, moving).await?;
-    for (series, samples) in moving {
-        let Some(tail) = tails.remove(series) else {
-            changes.add(*series, samples);
-            continue;
-        };
-        let late = samples.partition_point(|sample| sample.at < tail.at);
-        let (late, newer) = samples.split_at(late);
-        append(&mut changes, *series, &tail, newer)?;
-        merge_late(&mut work, &mut changes, *series, late, tail.at).await?;
-    }
-    changes.write(&mut work).await?;
-    if let Some(until) = journal_until {
-        let sql = "DELETE FROM journal WHERE id <= ?1";
-        sqlx::query(sql).bind(until).execute(&mut *work).await?;
-    }
-    work.commit().await?;
-    Ok(())
+    in_transaction(on, async |work| {
+        let mut changes = Changes::default();
+        let mut tails = last_blocks(work, moving).await?;
+        for (series, samples) in moving {
+            let Some(tail) = tails.remove(series) else {
+                changes.add(*series, samples);
+                continue;
+            };
+            let late = samples.partition_point(|sample| sample.at < tail.at);
+            let (late, newer) = samples.split_at(late);
+            append(&mut changes, *series, &tail, newer)?;
+            merge_late(work, &mut changes, *series, late, tail.at).await?;
+        }
+        changes.write(work).await?;
+        if let Some(until) = journal_until {
+            let sql = "DELETE FROM journal WHERE id <= ?1";
+            sqlx::query(sql).bind(until).execute(work).await?;
+        }
+        Ok(())
+    })
+    .await
 }
 
 async fn last_blocks(

@@ -1,15 +1,7 @@
 //! Rows of the journal: what was committed and is not in blocks yet.
 
 use crate::codec::{Broken, Reader, put_signed, put_unsigned};
-use crate::value::{Instant, Sample, SeriesId, Time, Value};
-
-/// What a row of the journal says. The number is in the column `kind`.
-pub(crate) enum Kind {
-    /// Values were written.
-    Values = 1,
-    /// Values of a series in a span of time were deleted.
-    Deleted = 2,
-}
+use crate::value::{Instant, Sample, SeriesId, Value};
 
 /// The bytes of written values.
 pub(crate) fn encode(rows: &[(SeriesId, Sample)]) -> Vec<u8> {
@@ -75,20 +67,6 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Vec<(SeriesId, Sample)>, Broken> {
         rows.push((SeriesId(series), Sample { at, value }));
     }
     Ok(rows)
-}
-
-/// The bytes of a deletion.
-pub(crate) fn encode_deleted(series: SeriesId, from: Time, until: Time) -> Vec<u8> {
-    let mut to = Vec::with_capacity(24);
-    for number in [series.0, from, until] {
-        put_signed(&mut to, number);
-    }
-    to
-}
-
-pub(crate) fn decode_deleted(bytes: &[u8]) -> Result<(SeriesId, Time, Time), Broken> {
-    let mut from = Reader::new(bytes);
-    Ok((SeriesId(from.signed()?), from.signed()?, from.signed()?))
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use sqlx::sqlite::{
     SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
     SqliteSynchronous,
 };
-use sqlx::{ConnectOptions as _, SqliteConnection};
+use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
 
 use crate::{Settings, StorageError};
 
@@ -120,6 +120,51 @@ fn make_file(path: &Path) -> Result<(), StorageError> {
             what: error.to_string(),
         }),
     }
+}
+
+/// Does work in a transaction that nobody else writes in. The driver's own transactions are not used:
+/// when there is no room SQLite ends a transaction by itself, and the driver does not notice.
+pub(crate) async fn in_transaction<T, E: From<sqlx::Error>>(
+    on: &mut SqliteConnection,
+    work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, E>,
+) -> Result<T, E> {
+    sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut *on).await?;
+    let failed = match work(&mut *on).await {
+        Ok(done) => match sqlx::raw_sql("COMMIT").execute(&mut *on).await {
+            Ok(_) => return Ok(done),
+            Err(error) => error.into(),
+        },
+        Err(error) => error,
+    };
+    // It fails if there is none any more, which is as well.
+    let _ = sqlx::raw_sql("ROLLBACK").execute(on).await;
+    Err(failed)
+}
+
+/// Writes a copy of the file at `place`, as it is at this moment, to a new file. Values that are in
+/// the journal are in the copy's journal.
+pub(crate) async fn backup(place: &str, to: &Path) -> Result<(), StorageError> {
+    let file_error = |error: io::Error| StorageError::File {
+        place: to.display().to_string(),
+        what: error.to_string(),
+    };
+    let text = to.to_str().ok_or_else(|| {
+        file_error(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "its path is not UTF-8",
+        ))
+    })?;
+    let mut new = OpenOptions::new();
+    let made = new.write(true).create_new(true).mode(MODE).open(to);
+    let file = made.map_err(file_error)?;
+    let failed = |error| StorageError::of_sql(place, error);
+    let mut connection = options(Path::new(place)).connect().await.map_err(failed)?;
+    let copied = sqlx::query("VACUUM INTO ?1").bind(text.to_owned());
+    let copied = copied.execute(&mut connection).await;
+    let closed = connection.close().await;
+    copied.map_err(failed)?;
+    closed.map_err(failed)?;
+    file.sync_all().map_err(file_error)
 }
 
 /// Connections that read. They are opened when they are first used, and closed when they are idle.

@@ -4,14 +4,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use futures_util::TryStreamExt as _;
+use sqlx::SqliteConnection;
 use sqlx::sqlite::SqlitePool;
 
 use super::flush::{block_of, damaged};
 use super::write::json;
+use crate::bucket::Level;
 use crate::codec::block::decode;
 use crate::memory::{SharedMemory, merge};
 use crate::scan::{Scan, Scanned};
-use crate::value::{DAY, Instant, Sample, SeriesId, Time};
+use crate::value::{DAY, Instant, Sample, SeriesId, Time, day_of};
 use crate::{Settings, StorageError};
 
 /// Readers of a file.
@@ -74,14 +76,21 @@ impl SqliteReader {
             self.memory
                 .read()
                 .scan(scan.series, scan.from, scan.until, scan.newest_first, most);
-        let older = self.scan_blocks(scan, most).await?;
+        let connection = self.pool.acquire().await;
+        let mut connection = connection.map_err(|error| self.error(error))?;
+        let older = self.scan_blocks(&mut connection, scan, most).await?;
         let mut samples = merge(older, newer, scan.newest_first);
         let has_more = samples.len() > scan.limit;
         samples.truncate(scan.limit);
         Ok(Scanned { samples, has_more })
     }
 
-    async fn scan_blocks(&self, scan: &Scan, most: usize) -> Result<Vec<Sample>, StorageError> {
+    async fn scan_blocks(
+        &self,
+        on: &mut SqliteConnection,
+        scan: &Scan,
+        most: usize,
+    ) -> Result<Vec<Sample>, StorageError> {
         // Blocks do not overlap, and none is of two days: the first one that matters begins before
         // `from`, at most a day before it.
         let sql = match scan.newest_first {
@@ -101,7 +110,7 @@ impl SqliteReader {
             .bind(scan.from.time)
             .bind(scan.from.time.saturating_sub(DAY))
             .bind(scan.until.time)
-            .fetch(&self.pool);
+            .fetch(on);
         let mut found = Vec::new();
         while let Some(row) = rows.try_next().await.map_err(|error| self.error(error))? {
             let block = block_of(&row).map_err(|error| self.error(error))?;
@@ -118,22 +127,115 @@ impl SqliteReader {
         Ok(found)
     }
 
-    /// The first and last time of what is in memory of a series in a span of time.
-    pub(crate) fn in_memory(
+    /// Days of a series in a span of time whose roll-ups lack what is in memory.
+    pub(crate) fn days_without_rollups(
         &self,
         series: SeriesId,
         from: Time,
         until: Time,
-    ) -> Option<(Time, Time)> {
-        self.memory.read().bounds(series, from, until)
+    ) -> Vec<i64> {
+        self.memory.read().days(series, from, until)
     }
 
-    pub(crate) fn pool(&self) -> &SqlitePool {
-        &self.pool
+    /// The first and the last of some days that have roll-ups.
+    pub(crate) async fn rolled_bounds(
+        &self,
+        series: SeriesId,
+        days: std::ops::Range<i64>,
+    ) -> Result<Option<(i64, i64)>, StorageError> {
+        let sql = "SELECT (SELECT min(day) FROM rollups WHERE series = ?1 AND level = ?2 \
+                   AND day >= ?3 AND day < ?4), (SELECT max(day) FROM rollups \
+                   WHERE series = ?1 AND level = ?2 AND day >= ?3 AND day < ?4)";
+        let bounds = sqlx::query_as::<_, (Option<i64>, Option<i64>)>(sql).bind(series.0);
+        let bounds = bounds
+            .bind(Level::Day.number())
+            .bind(days.start)
+            .bind(days.end);
+        let bounds = bounds.fetch_one(&self.pool).await;
+        let (first, last) = bounds.map_err(|error| self.error(error))?;
+        Ok(first.zip(last))
     }
 
+    /// The bytes of roll-ups of a series by day, from a day to before another one.
+    pub(crate) async fn rollups(
+        &self,
+        series: SeriesId,
+        level: Level,
+        days: std::ops::Range<i64>,
+    ) -> Result<Vec<(i64, Vec<u8>)>, StorageError> {
+        let sql = "SELECT day, data FROM rollups WHERE series = ?1 AND level = ?2 \
+                   AND day >= ?3 AND day < ?4 ORDER BY day";
+        let rows = sqlx::query_as(sql).bind(series.0).bind(level.number());
+        let rows = rows.bind(days.start).bind(days.end).fetch_all(&self.pool);
+        rows.await.map_err(|error| self.error(error))
+    }
+
+    /// How many values a device has.
+    pub(crate) async fn count(&self, device: i64) -> Result<u64, StorageError> {
+        let mut count = 0;
+        for (_, _, series) in self.series(&[device]).await? {
+            let (from, until) = (Instant::first_of(Time::MIN), Instant::first_of(Time::MAX));
+            let memory = self.memory.read();
+            let newer = memory.scan(series, from, until, false, usize::MAX);
+            drop(memory);
+            // What is packed is counted twice, which has to be of one moment.
+            let begun = self.pool.begin().await;
+            let mut reading = begun.map_err(|error| self.error(error))?;
+            let sql = "SELECT coalesce(sum(samples), 0) FROM days WHERE series = ?1";
+            let packed = sqlx::query_scalar::<_, i64>(sql).bind(series.0);
+            let packed = packed.fetch_one(&mut *reading).await;
+            let packed = packed.map_err(|error| self.error(error))?;
+            count += u64::try_from(packed).unwrap_or(0);
+            count += self.count_new(&mut reading, series, &newer).await?;
+        }
+        Ok(count)
+    }
+
+    /// How many of some samples are not in blocks.
+    async fn count_new(
+        &self,
+        on: &mut SqliteConnection,
+        series: SeriesId,
+        samples: &[Sample],
+    ) -> Result<u64, StorageError> {
+        let mut count = 0;
+        for of_day in samples.chunk_by(|a, b| day_of(a.at.time) == day_of(b.at.time)) {
+            let (Some(first), Some(last)) = (of_day.first(), of_day.last()) else {
+                continue;
+            };
+            let scan = Scan {
+                series,
+                from: first.at,
+                until: last.at.next(),
+                newest_first: false,
+                limit: usize::MAX,
+            };
+            let older = self.scan_blocks(&mut *on, &scan, usize::MAX).await?;
+            let before = older.len();
+            count += merge(older, of_day.to_vec(), false).len() - before;
+        }
+        Ok(count as u64)
+    }
+
+    /// Bytes of the file that are in use; those of deleted values are used again.
+    pub(crate) async fn bytes(&self) -> Result<u64, StorageError> {
+        let sql = "SELECT (page_count - freelist_count) * page_size \
+                   FROM pragma_page_count, pragma_freelist_count, pragma_page_size";
+        let bytes = sqlx::query_scalar::<_, i64>(sql)
+            .fetch_one(&self.pool)
+            .await;
+        let bytes = bytes.map_err(|error| self.error(error))?;
+        Ok(u64::try_from(bytes).unwrap_or(0))
+    }
+
+    /// The file, as errors name it.
     pub(crate) fn place(&self) -> &Arc<str> {
         &self.place
+    }
+
+    /// Writes all values as they are at this moment into a new file.
+    pub(crate) async fn backup_to(&self, path: &Path) -> Result<(), StorageError> {
+        super::backup(&self.place, path).await
     }
 }
 

@@ -8,7 +8,6 @@ CREATE TABLE series (
 -- What was committed and is not in blocks yet, in order.
 CREATE TABLE journal (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
-    kind INTEGER NOT NULL,
     data BLOB NOT NULL
 );
 -- Consecutive values of a series and of one day (UTC). Blocks of a series do not overlap. `time` and

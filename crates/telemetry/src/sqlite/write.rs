@@ -5,9 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use futures_util::TryStreamExt as _;
-use sqlx::{Connection as _, Row as _, SqliteConnection};
+use sqlx::SqliteConnection;
 
-use super::journal::{self, Kind};
+use super::{in_transaction, journal};
 use crate::memory::SharedMemory;
 use crate::series::{Batch, KnownSeries, SeriesLimits, admit, missing};
 use crate::value::{Point, Refusal, SeriesId};
@@ -60,27 +60,17 @@ impl SqliteWriter {
     }
 
     async fn read_journal(&mut self) -> Result<(), StorageError> {
-        let sql = "SELECT id, kind, data FROM journal ORDER BY id";
-        let mut rows = sqlx::query(sql).fetch(&mut self.connection);
+        let sql = "SELECT id, data FROM journal ORDER BY id";
+        let mut rows = sqlx::query_as::<_, (i64, Vec<u8>)>(sql).fetch(&mut self.connection);
         let failed = |error| StorageError::of_sql(&self.place, error);
-        while let Some(row) = rows.try_next().await.map_err(failed)? {
-            let read = || Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?));
-            let (id, kind, data): (i64, i64, Vec<u8>) = read().map_err(failed)?;
-            let mut memory = self.memory.write();
-            let damaged = |broken: crate::codec::Broken| StorageError::Damaged {
+        while let Some((id, data)) = rows.try_next().await.map_err(failed)? {
+            let read = journal::decode(&data).map_err(|broken| StorageError::Damaged {
                 place: self.place.clone(),
                 what: format!("row {id} of the journal: {}", broken.0),
-            };
-            match kind {
-                kind if kind == Kind::Values as i64 => {
-                    for (series, sample) in journal::decode(&data).map_err(damaged)? {
-                        memory.active.insert(series, sample);
-                    }
-                }
-                _ => {
-                    let deleted = journal::decode_deleted(&data).map_err(damaged)?;
-                    memory.active.remove(deleted.0, deleted.1, deleted.2);
-                }
+            })?;
+            let mut memory = self.memory.write();
+            for (series, sample) in read {
+                memory.active.insert(series, sample);
             }
             self.journal_end = id;
         }
@@ -113,44 +103,25 @@ impl SqliteWriter {
         &mut self,
         points: &[Point],
     ) -> Result<(Batch, Vec<(usize, Refusal)>), sqlx::Error> {
-        let mut work = self.connection.begin_with("BEGIN IMMEDIATE").await?;
-        let wanted = missing(&self.known, points.iter());
-        let refusals = match wanted.is_empty() {
-            true => HashMap::new(),
-            false => {
-                let (known, count) = (&mut self.known, &mut self.series_count);
-                find_series(&mut work, known, count, wanted, self.limits).await?
-            }
-        };
-        let mut batch = Batch::default();
-        let mut refused = Vec::new();
-        // The known series may have been too many to keep them all.
-        let mut lost = Vec::new();
-        for (index, point) in points.iter().enumerate() {
-            match self.known.get(point.device, &point.key) {
-                Some(series) => batch.rows.push((series, point.sample())),
-                None => match refusals.get(&(point.device, Arc::clone(&point.key))) {
-                    Some(refusal) => refused.push((index, *refusal)),
-                    None => lost.push(point),
-                },
-            }
-        }
-        for point in lost {
-            let sql = "SELECT id FROM series WHERE device = ?1 AND key = ?2";
-            let id = sqlx::query_scalar(sql).bind(point.device).bind(&*point.key);
-            let series = SeriesId(id.fetch_one(&mut *work).await?);
-            batch.rows.push((series, point.sample()));
-        }
+        let (known, count, limits) = (&mut self.known, &mut self.series_count, self.limits);
         let mut journal_end = self.journal_end;
-        for rows in batch.rows.chunks(ROW_BYTES / 24) {
-            let sql = "INSERT INTO journal (kind, data) VALUES (?1, ?2)";
-            let written = sqlx::query(sql).bind(Kind::Values as i64);
-            let written = written.bind(journal::encode(rows)).execute(&mut *work);
-            journal_end = written.await?.last_insert_rowid();
-        }
-        work.commit().await?;
+        let done = in_transaction(&mut self.connection, async |work| {
+            let wanted = missing(known, points.iter());
+            let refusals = match wanted.is_empty() {
+                true => HashMap::new(),
+                false => find_series(work, known, count, wanted, limits).await?,
+            };
+            let (batch, refused) = with_series(work, known, &refusals, points).await?;
+            for rows in batch.rows.chunks(ROW_BYTES / 24) {
+                let written = sqlx::query("INSERT INTO journal (data) VALUES (?1)");
+                let written = written.bind(journal::encode(rows)).execute(&mut *work);
+                journal_end = written.await?.last_insert_rowid();
+            }
+            Ok::<_, sqlx::Error>((batch, refused))
+        });
+        let done = done.await?;
         self.journal_end = journal_end;
-        Ok((batch, refused))
+        Ok(done)
     }
 
     /// Shows what was committed to readers. They wait for no more than a few hundred values.
@@ -179,6 +150,33 @@ impl SqliteWriter {
         self.known.clear();
         self.series_count = None;
     }
+}
+
+/// Points with the numbers of their series, and those whose series may not be made.
+async fn with_series(
+    on: &mut SqliteConnection,
+    known: &KnownSeries,
+    refusals: &HashMap<(i64, Arc<str>), Refusal>,
+    points: &[Point],
+) -> Result<(Batch, Vec<(usize, Refusal)>), sqlx::Error> {
+    let mut batch = Batch::default();
+    let mut refused = Vec::new();
+    for (index, point) in points.iter().enumerate() {
+        if let Some(series) = known.get(point.device, &point.key) {
+            batch.rows.push((series, point.sample()));
+            continue;
+        }
+        if let Some(refusal) = refusals.get(&(point.device, Arc::clone(&point.key))) {
+            refused.push((index, *refusal));
+            continue;
+        }
+        // The known series became too many to keep them all.
+        let sql = "SELECT id FROM series WHERE device = ?1 AND key = ?2";
+        let id = sqlx::query_scalar(sql).bind(point.device).bind(&*point.key);
+        let series = SeriesId(id.fetch_one(&mut *on).await?);
+        batch.rows.push((series, point.sample()));
+    }
+    Ok((batch, refused))
 }
 
 /// Finds the numbers of series, and gives numbers to new ones.

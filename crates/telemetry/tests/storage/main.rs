@@ -1,5 +1,7 @@
 //! The storage as other crates use it, beside a naive model.
 
+mod aggregates;
+mod deletions;
 mod model;
 mod place;
 mod ranges;

@@ -9,8 +9,9 @@ use martlet_telemetry::{
 
 use crate::place::Dice;
 
-/// When the time of the tests begins: 2026-03-28T00:00:00Z.
-pub(crate) const BEGIN: Time = 1_774_656_000 * SECOND;
+/// When the time of the tests begins, two days before clocks change in Europe:
+/// 2025-03-28T00:00:00Z.
+pub(crate) const BEGIN: Time = 1_743_120_000 * SECOND;
 
 pub(crate) const KEYS: [&str; 4] = ["temperature", "count", "door", "state"];
 
@@ -61,6 +62,17 @@ impl Model {
             }
         }
         rows
+    }
+
+    pub(crate) fn delete(&mut self, selection: &Selection, from: Time, until: Time) -> usize {
+        let before = self.values.len();
+        let keys = selection.keys.as_ref();
+        self.values.retain(|(device, key, time, _), _| {
+            !(selection.devices.contains(device)
+                && keys.is_none_or(|keys| keys.contains(key))
+                && (from..until).contains(time))
+        });
+        before - self.values.len()
     }
 
     pub(crate) fn latest(&self, devices: &[i64]) -> Vec<Row> {
