@@ -96,7 +96,7 @@ pub(crate) struct Wanted {
 
 /// Values of a device.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub struct Readings {
+pub(crate) struct Readings {
     /// In the order that was asked for.
     pub items: Vec<ReadingView>,
     /// There are more values than `limit`.
@@ -166,7 +166,7 @@ pub(crate) struct KeysWanted {
 
 /// A value and its time.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub struct LatestView {
+pub(crate) struct LatestView {
     /// When it was measured.
     #[schema(format = DateTime)]
     pub time: String,
@@ -248,7 +248,7 @@ pub(crate) struct ToDelete {
 
 /// How many values were deleted.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub struct DeletedView {
+pub(crate) struct DeletedView {
     /// Values.
     pub deleted: u64,
 }

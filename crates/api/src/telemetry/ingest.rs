@@ -23,7 +23,7 @@ const UNPACKED: usize = 8;
 
 /// What became of the values.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub struct StoredView {
+pub(crate) struct StoredView {
     /// Values that are stored and synced.
     pub stored: usize,
     /// How many of them got the time of receipt in place of their own, which was too far off.

@@ -165,7 +165,7 @@ impl Wanted {
 
 /// Values of several devices.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub struct QueryAnswer {
+pub(crate) struct QueryAnswer {
     /// In the order that was asked for.
     pub items: Vec<DeviceReadingView>,
     /// There are more values than `limit`.

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 /// A value of one device.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-pub struct ReadingView {
+pub(crate) struct ReadingView {
     /// When it was measured; of values that came without a time, when they came.
     #[schema(format = DateTime)]
     pub time: String,
@@ -31,7 +31,7 @@ impl From<Row> for ReadingView {
 
 /// A value of one of several devices.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-pub struct DeviceReadingView {
+pub(crate) struct DeviceReadingView {
     /// Id of its device.
     pub device: String,
     /// When it was measured; of values that came without a time, when they came.

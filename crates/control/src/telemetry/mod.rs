@@ -7,8 +7,10 @@
 //! * `rejected`: payloads that were not stored
 //! * `tail`: values as they are stored
 //! * `retention`: how long values are kept
+//! * `copy`: a copy for a backup
 //! * `metrics`: of the Prometheus page
 
+mod copy;
 mod devices;
 mod metrics;
 mod rejected;
@@ -18,6 +20,7 @@ mod sink;
 mod store;
 mod tail;
 
+pub use copy::{TelemetryCopy, copy_at_rest};
 pub use devices::TelemetryDevice;
 pub use martlet_telemetry::decode::{
     Decoded, Decoder, Format, Limits as DecodeLimits, MissingTime, Reading, Rejection, Skew,

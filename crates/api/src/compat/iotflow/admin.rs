@@ -268,8 +268,7 @@ pub(super) async fn dashboard(
     asking: Asking,
 ) -> Result<Json<Value>, Problem> {
     let statistics = numbers(&api, &asking).await?;
-    let records = telemetry::count_of_all(&api, &asking).await?;
-    let last_day = telemetry::count_since(&api, &asking, "-24h").await?;
+    let (records, last_day) = telemetry::counts_of_all(&api, &asking).await?;
     let counts = statistics.counts;
     let kinds: Vec<Value> = { statistics.kinds.iter() }
         .map(|kind| json!({ "type": kind.kind, "count": kind.count }))

@@ -120,14 +120,15 @@ async fn database(api: &Api) -> Value {
 
 async fn devices(api: &Api, asking: Asking) -> Result<Value, Problem> {
     let statistics = numbers(api, &asking).await?;
+    let (last_hour, last_day) = telemetry::recent_counts(api, &asking).await?;
     let active = statistics.counts.active;
     Ok(json!({
         "total_devices": statistics.counts.total,
         "active_devices": active,
         "online_devices": statistics.heard,
         "offline_devices": active.saturating_sub(statistics.heard),
-        "telemetry_last_hour": telemetry::count_since(api, &asking, "-1h").await?,
-        "telemetry_last_day": telemetry::count_since(api, &asking, "-24h").await?,
+        "telemetry_last_hour": last_hour,
+        "telemetry_last_day": last_day,
     }))
 }
 

@@ -13,7 +13,7 @@ use martlet_codec::QoS;
 use martlet_control::principal::Principal;
 use martlet_control::telemetry::{
     Aggregate, Bucket, Decoder, Fill, Format, Function, Order, Position, Range, Row, Selection,
-    Storage, StoredNow, TIME_END, TelemetryDevice,
+    Storage, StoredNow, TIME_END, TIME_MIN, TelemetryDevice, Value as Stored,
 };
 use martlet_registry::{Device, DeviceFilter, DeviceOrder};
 use serde::Deserialize;
@@ -53,43 +53,48 @@ fn off(problem: Problem) -> Problem {
 
 /// How many values a device has; 0 while telemetry is off or cannot be read.
 pub(super) async fn count_of(api: &Api, device: i64) -> u64 {
-    match storage_of(api).await {
-        Ok(storage) => storage.count(device).await.unwrap_or(0),
-        Err(_) => 0,
-    }
+    count_since(api, vec![device], TIME_MIN).await
 }
 
-/// How many values the devices have that the caller sees, of the first thousand of them.
+/// How many values the devices have that the caller sees, of the first thousand of them; and how
+/// many of these were measured in the last day.
 ///
 /// # Errors
 /// The devices cannot be listed.
-pub(super) async fn count_of_all(api: &Api, asking: &Asking) -> Result<u64, Problem> {
+pub(super) async fn counts_of_all(api: &Api, asking: &Asking) -> Result<(u64, u64), Problem> {
     if api.control.telemetry().is_none() {
-        return Ok(0);
+        return Ok((0, 0));
     }
     let devices = devices_of(api, asking, DeviceFilter::default()).await?;
-    let mut count = 0;
-    for device in devices {
-        count += count_of(api, device.number).await;
-    }
-    Ok(count)
+    let devices: Vec<i64> = devices.iter().map(|device| device.number).collect();
+    let day = time_of("from", "-24h")?;
+    let all = count_since(api, devices.clone(), TIME_MIN).await;
+    Ok((all, count_since(api, devices, day).await))
 }
 
-/// How many of these values were measured since a time such as `-24h`.
+/// How many values of the same devices were measured in the last hour and day.
 ///
 /// # Errors
 /// The devices cannot be listed.
-pub(super) async fn count_since(api: &Api, asking: &Asking, from: &str) -> Result<u64, Problem> {
+pub(super) async fn recent_counts(api: &Api, asking: &Asking) -> Result<(u64, u64), Problem> {
     if api.control.telemetry().is_none() {
-        return Ok(0);
+        return Ok((0, 0));
     }
     let devices = devices_of(api, asking, DeviceFilter::default()).await?;
+    let devices: Vec<i64> = devices.iter().map(|device| device.number).collect();
+    let (hour, day) = (time_of("from", "-1h")?, time_of("from", "-24h")?);
+    let in_hour = count_since(api, devices.clone(), hour).await;
+    Ok((in_hour, count_since(api, devices, day).await))
+}
+
+/// How many values of devices were measured since a time; 0 while they cannot be read.
+async fn count_since(api: &Api, devices: Vec<i64>, from: i64) -> u64 {
     let question = Aggregate {
         selection: Selection {
-            devices: devices.iter().map(|device| device.number).collect(),
+            devices,
             keys: None,
         },
-        from: time_of("from", from)?,
+        from,
         until: TIME_END,
         bucket: Bucket::Whole,
         functions: vec![Function::Count],
@@ -98,18 +103,17 @@ pub(super) async fn count_since(api: &Api, asking: &Asking, from: &str) -> Resul
         after: None,
     };
     let Ok(storage) = storage_of(api).await else {
-        return Ok(0);
+        return 0;
     };
-    let found = storage.aggregate(&question).await?;
+    let Ok(found) = storage.aggregate(&question).await else {
+        return 0;
+    };
     let counts = found.rows.iter().flat_map(|row| row.values.first());
-    Ok(counts
-        .map(|count| match count {
-            Some(martlet_control::telemetry::Value::Integer(count)) => {
-                u64::try_from(*count).unwrap_or(0)
-            }
-            _ => 0,
-        })
-        .sum())
+    let counts = counts.map(|count| match count {
+        Some(Stored::Integer(count)) => u64::try_from(*count).unwrap_or(0),
+        _ => 0,
+    });
+    counts.sum()
 }
 
 async fn devices_of(
@@ -209,7 +213,7 @@ pub(super) async fn publish(
     let topic = api.settings.iotflow.topic(&format!("devices/{}/telemetry", device.id));
     let message = MessageBody::plain(topic.clone(), payload, QoS::AtLeastOnce, false);
     let tenant = TenantId(device.tenant);
-    publish::publish_one(&api, tenant, &principal, message).await?;
+    let _ = publish::publish_one(&api, tenant, &principal, message).await?;
     let answer = json!({
         "status": "success",
         "message": "Telemetry data published successfully",
@@ -318,7 +322,7 @@ pub(super) async fn recent(api: &Api, device: &Device, limit: usize) -> (Vec<Val
         return (Vec::new(), 0);
     };
     let wanted = Wanted {
-        from: martlet_control::telemetry::TIME_MIN,
+        from: TIME_MIN,
         until: TIME_END,
         data_type: None,
         offset: 0,
