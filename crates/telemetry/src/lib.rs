@@ -14,9 +14,11 @@
 mod aggregate;
 mod bucket;
 mod codec;
+mod engine;
 mod error;
 mod location;
 mod memory;
+mod postgres;
 mod query;
 mod reader;
 mod retention;
