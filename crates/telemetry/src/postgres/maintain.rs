@@ -15,6 +15,9 @@ use crate::value::{DAY, Time, day_of};
 /// Series that are looked at in one transaction.
 const SERIES_PER_STEP: i64 = 1_000;
 
+/// Bytes of a row without a text and of its place in the index, about.
+const ROW_BYTES: i64 = 116;
+
 /// The day of a time; `/` rounds towards 0.
 const DAY_OF: &str = "(time - ((time % 86400000000) + 86400000000) % 86400000000) / 86400000000";
 
@@ -38,7 +41,8 @@ impl PostgresWriter {
         .await
     }
 
-    /// See `SqliteWriter::add_usage`. Bytes are the average of all rows.
+    /// See `SqliteWriter::add_usage`. Bytes are an estimate: the size of the table would not do,
+    /// because it shrinks only when PostgreSQL cleans it up.
     pub(crate) async fn add_usage(
         &mut self,
         retention: &Retention,
@@ -46,20 +50,14 @@ impl PostgresWriter {
         after: i64,
     ) -> Result<Option<i64>, StorageError> {
         let sql = format!(
-            "SELECT s.id, s.device, p.day, (p.samples * (SELECT \
-             pg_total_relation_size('martlet_telemetry.points') / greatest(reltuples, 1) \
-             FROM pg_class WHERE oid = 'martlet_telemetry.points'::regclass))::int8 FROM \
+            "SELECT s.id, s.device, p.day, p.bytes FROM \
              (SELECT id, device FROM martlet_telemetry.series WHERE id > $1 ORDER BY id LIMIT $2) s \
-             LEFT JOIN LATERAL (SELECT {DAY_OF} AS day, count(*) AS samples \
+             LEFT JOIN LATERAL (SELECT {DAY_OF} AS day, \
+             sum({ROW_BYTES} + coalesce(octet_length(text), 0))::int8 AS bytes \
              FROM martlet_telemetry.points WHERE series = s.id GROUP BY 1) p ON TRUE ORDER BY s.id"
         );
         let rows = self
             .in_transaction(async |work| {
-                // Without it the planner may know of no rows, and a row would seem to be as large
-                // as the whole table.
-                sqlx::raw_sql("ANALYZE martlet_telemetry.points")
-                    .execute(&mut **work)
-                    .await?;
                 let rows = sqlx::query_as::<_, (i64, i64, Option<i64>, Option<i64>)>(
                     sqlx::AssertSqlSafe(sql),
                 );

@@ -23,8 +23,10 @@ const SCHEMA: &str = include_str!("schema.sql");
 
 /// Taken by one who creates the tables, until the end of the transaction.
 const SCHEMA_LOCK: &str = "SELECT pg_advisory_xact_lock(5129873164420718337)";
-/// Taken by those who write, together.
-const WRITE_LOCK: &str = "SELECT pg_advisory_xact_lock_shared(5129873164420718338)";
+/// Taken by those who write, together. A commit is synced, even if the database is set up otherwise.
+const WRITE_LOCK: &str = "SELECT pg_advisory_xact_lock_shared(5129873164420718338); \
+    SELECT set_config('synchronous_commit', 'on', TRUE) \
+    WHERE current_setting('synchronous_commit') = 'off'";
 /// Taken by one who makes roll-ups, alone.
 const ROLL_LOCK: &str = "SELECT pg_advisory_xact_lock(5129873164420718338)";
 
