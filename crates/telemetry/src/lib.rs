@@ -30,6 +30,7 @@ mod spans;
 mod sqlite;
 mod storage;
 mod tally;
+mod text;
 mod value;
 mod writer;
 
@@ -42,6 +43,7 @@ pub use retention::{Deleted, Limits, Retention};
 pub use series::{Refused, Written};
 pub use settings::Settings;
 pub use storage::Storage;
+pub use text::{Format, time_text};
 pub use value::{
     DAY, HOUR, Instant, KEY_BYTES_MAX, MINUTE, Point, Refusal, SECOND, TIME_END, TIME_MIN, Time,
     Value,
