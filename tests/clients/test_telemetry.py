@@ -284,6 +284,7 @@ def test_a_storage_that_cannot_be_used_holds_messages_and_is_in_health(start_nod
     assert status == 503
     place.mkdir()
     call(node, "POST", "/integrations/telemetry/main/resume", status=204)
+    until(lambda: ask(node, "/api/v1/devices/car/telemetry", headers={"X-API-Key": KEY})[0] == 200, "the storage is open")
     assert values(node, "car", 1) == [("speed", 1)]
     assert not warned()
 

@@ -15,9 +15,11 @@ mod aggregate;
 mod bucket;
 mod codec;
 pub mod decode;
+mod engine;
 mod error;
 mod location;
 mod memory;
+mod postgres;
 mod query;
 mod reader;
 mod retention;
@@ -29,6 +31,7 @@ mod spans;
 mod sqlite;
 mod storage;
 mod tally;
+mod text;
 mod value;
 mod writer;
 
@@ -41,6 +44,7 @@ pub use retention::{Deleted, Limits, Retention};
 pub use series::{Refused, Written};
 pub use settings::Settings;
 pub use storage::Storage;
+pub use text::{Format, time_text};
 pub use value::{
     DAY, HOUR, Instant, KEY_BYTES_MAX, MINUTE, Point, Refusal, SECOND, TIME_END, TIME_MIN, Time,
     Value,

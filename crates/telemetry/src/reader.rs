@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::StorageError;
 use crate::bucket::Level;
+use crate::postgres::read::PostgresReader;
 use crate::scan::{Scan, Scanned};
 use crate::sqlite::read::SqliteReader;
 use crate::value::{SeriesId, Time};
@@ -13,6 +14,7 @@ use crate::value::{SeriesId, Time};
 #[derive(Clone, Debug)]
 pub(crate) enum Reader {
     Sqlite(SqliteReader),
+    Postgres(PostgresReader),
 }
 
 impl Reader {
@@ -23,6 +25,7 @@ impl Reader {
     ) -> Result<Vec<(i64, String, SeriesId)>, StorageError> {
         match self {
             Self::Sqlite(reader) => reader.series(devices).await,
+            Self::Postgres(reader) => reader.series(devices).await,
         }
     }
 
@@ -30,6 +33,7 @@ impl Reader {
     pub(crate) async fn devices(&self, after: i64, limit: u32) -> Result<Vec<i64>, StorageError> {
         match self {
             Self::Sqlite(reader) => reader.devices(after, limit).await,
+            Self::Postgres(reader) => reader.devices(after, limit).await,
         }
     }
 
@@ -37,6 +41,7 @@ impl Reader {
     pub(crate) async fn scan(&self, scan: &Scan) -> Result<Scanned, StorageError> {
         match self {
             Self::Sqlite(reader) => reader.scan(scan).await,
+            Self::Postgres(reader) => reader.scan(scan).await,
         }
     }
 
@@ -49,6 +54,7 @@ impl Reader {
     ) -> Vec<i64> {
         match self {
             Self::Sqlite(reader) => reader.days_without_rollups(series, from, until),
+            Self::Postgres(_) => Vec::new(),
         }
     }
 
@@ -60,6 +66,7 @@ impl Reader {
     ) -> Result<Option<(i64, i64)>, StorageError> {
         match self {
             Self::Sqlite(reader) => reader.rolled_bounds(series, days).await,
+            Self::Postgres(reader) => reader.rolled_bounds(series, days).await,
         }
     }
 
@@ -72,6 +79,7 @@ impl Reader {
     ) -> Result<Vec<(i64, Vec<u8>)>, StorageError> {
         match self {
             Self::Sqlite(reader) => reader.rollups(series, level, days).await,
+            Self::Postgres(reader) => reader.rollups(series, level, days).await,
         }
     }
 
@@ -79,6 +87,7 @@ impl Reader {
     pub(crate) async fn count(&self, device: i64) -> Result<u64, StorageError> {
         match self {
             Self::Sqlite(reader) => reader.count(device).await,
+            Self::Postgres(reader) => reader.count(device).await,
         }
     }
 
@@ -86,6 +95,7 @@ impl Reader {
     pub(crate) async fn bytes(&self) -> Result<u64, StorageError> {
         match self {
             Self::Sqlite(reader) => reader.bytes().await,
+            Self::Postgres(reader) => reader.bytes().await,
         }
     }
 
@@ -93,15 +103,18 @@ impl Reader {
     pub(crate) async fn backup_to(&self, path: &Path) -> Result<(), StorageError> {
         match self {
             Self::Sqlite(reader) => reader.backup_to(path).await,
+            Self::Postgres(_) => Err(StorageError::Query(
+                "the telemetry is in PostgreSQL: back it up with pg_dump".to_owned(),
+            )),
         }
     }
 
     /// The error for bytes that are not as they were written.
     pub(crate) fn damaged(&self, what: String) -> StorageError {
         let place = match self {
-            Self::Sqlite(reader) => reader.place(),
+            Self::Sqlite(reader) => reader.place().to_string(),
+            Self::Postgres(reader) => reader.place().to_owned(),
         };
-        let place = place.to_string();
         StorageError::Damaged { place, what }
     }
 
@@ -109,6 +122,7 @@ impl Reader {
     pub(crate) async fn close(&self) {
         match self {
             Self::Sqlite(reader) => reader.close().await,
+            Self::Postgres(reader) => reader.close().await,
         }
     }
 }

@@ -7,6 +7,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::aggregate::{Aggregate, Aggregated};
 use crate::memory::SharedMemory;
+use crate::postgres::read::PostgresReader;
 use crate::query::{Range, Row, Rows, Selection, SeriesPages};
 use crate::reader::Reader;
 use crate::retention::{Deleted, Retention};
@@ -49,9 +50,7 @@ impl Storage {
                 let path = absolute(path)?;
                 Reader::Sqlite(SqliteReader::new(&path, &settings, Arc::clone(&memory)))
             }
-            Location::Postgres(_) => {
-                return Err(StorageError::Location("PostgreSQL: not yet".to_owned()));
-            }
+            Location::Postgres(url) => Reader::Postgres(PostgresReader::new(url, &settings)?),
         };
         let room_bytes = u32::try_from(settings.waiting_bytes_max)
             .unwrap_or(u32::MAX)

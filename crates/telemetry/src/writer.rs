@@ -8,12 +8,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use crate::engine::Engine;
 use crate::memory::SharedMemory;
 use crate::query::Selection;
 use crate::retention::{Deleted, Retention, Usage};
 use crate::series::{Refused, Written};
 use crate::settings::GATHER_MAX;
-use crate::sqlite::write::SqliteWriter;
 use crate::value::{Point, Refusal, Time, day_of};
 use crate::{Location, Settings, StorageError};
 
@@ -45,12 +45,7 @@ pub(crate) struct WriteJob {
     pub(crate) done: Done<Written>,
 }
 
-/// The writer of one of the databases.
-#[derive(Debug)]
-enum Engine {
-    Sqlite(SqliteWriter),
-}
-
+/// The writer with its jobs.
 #[derive(Debug)]
 pub(crate) struct Writer {
     engine: Engine,
@@ -68,12 +63,7 @@ impl Writer {
         memory: Arc<SharedMemory>,
         jobs: mpsc::Receiver<Job>,
     ) -> Result<Self, StorageError> {
-        let engine = match location {
-            Location::File(path) => {
-                Engine::Sqlite(SqliteWriter::open(path, settings, memory).await?)
-            }
-            Location::Postgres(_) => return Err(StorageError::Location("not yet".to_owned())),
-        };
+        let engine = Engine::open(location, settings, memory).await?;
         Ok(Self {
             engine,
             jobs,
@@ -102,7 +92,7 @@ impl Writer {
             {
                 break;
             }
-            pause = match self.tidy().await {
+            pause = match self.engine.tidy(day_of(now())).await {
                 Ok(true) => Duration::ZERO,
                 Ok(false) => IDLE,
                 // Whoever writes next is told, if it lasts.
@@ -115,8 +105,7 @@ impl Writer {
         match job {
             Job::Write(job) => self.write(vec![job]).await,
             Job::Delete(selection, span, done) => {
-                let Engine::Sqlite(writer) = &mut self.engine;
-                let deleted = writer.delete(&selection, span.start, span.end).await;
+                let deleted = self.engine.delete(&selection, span.start, span.end).await;
                 let _ = done.send(deleted.map(|values| Deleted { values }));
             }
             Job::Forget(retention, done) => {
@@ -124,7 +113,7 @@ impl Writer {
                 let _ = done.send(deleted.map(|values| Deleted { values }));
             }
             Job::Pack(done) => {
-                let _ = done.send(self.pack().await);
+                let _ = done.send(self.engine.pack(day_of(now())).await);
             }
             Job::Close(done) => {
                 let _ = done.send(Ok(()));
@@ -132,13 +121,6 @@ impl Writer {
             }
         }
         ControlFlow::Continue(())
-    }
-
-    async fn pack(&mut self) -> Result<(), StorageError> {
-        let Engine::Sqlite(writer) = &mut self.engine;
-        writer.move_all().await?;
-        while writer.roll_some(day_of(now())).await? {}
-        Ok(())
     }
 
     /// Deletes what is older or more than is kept. Writes that arrive meanwhile do not wait for all
@@ -152,8 +134,7 @@ impl Writer {
             .any(|limits| limits.bytes.is_some())
         {
             loop {
-                let Engine::Sqlite(writer) = &mut self.engine;
-                match writer.add_usage(retention, &mut usage, after).await? {
+                match self.engine.add_usage(retention, &mut usage, after).await? {
                     Some(last) => after = last,
                     None => break,
                 }
@@ -163,8 +144,8 @@ impl Writer {
         let first_days = usage.first_days(&retention.classes, now());
         let (mut deleted, mut after) = (0, i64::MIN);
         loop {
-            let Engine::Sqlite(writer) = &mut self.engine;
-            let (some, last) = writer.forget_some(retention, &first_days, after).await?;
+            let some = self.engine.forget_some(retention, &first_days, after);
+            let (some, last) = some.await?;
             deleted += some;
             match last {
                 Some(last) => after = last,
@@ -232,7 +213,7 @@ impl Writer {
         }
         let committed = match points.is_empty() {
             true => Ok(Vec::new()),
-            false => self.commit(points).await,
+            false => self.engine.commit(points).await,
         };
         for (first, count, indexes, refused, done, room) in answers {
             let answer = committed.as_ref().map_err(Clone::clone);
@@ -241,25 +222,6 @@ impl Writer {
             let _ = done.send(answer);
             drop(room);
         }
-    }
-
-    async fn commit(&mut self, points: Vec<Point>) -> Result<Vec<(usize, Refusal)>, StorageError> {
-        let Engine::Sqlite(writer) = &mut self.engine;
-        // Nothing is taken that would not fit into memory: callers wait, or are told why not.
-        while writer.is_congested() {
-            writer.move_some().await?;
-        }
-        writer.commit(points).await
-    }
-
-    /// Does a small piece of what is to be done between writes. Answers whether there is more.
-    async fn tidy(&mut self) -> Result<bool, StorageError> {
-        let Engine::Sqlite(writer) = &mut self.engine;
-        writer.freeze(writer.memory_bytes_max);
-        if writer.move_some().await? {
-            return Ok(true);
-        }
-        writer.roll_some(day_of(now())).await
     }
 }
 

@@ -113,12 +113,12 @@ impl Changes {
             .map(|(series, day)| (series.0, *day))
             .collect();
         let days = json(&days);
-        for level in 0..3 {
-            let sql = "DELETE FROM rollups WHERE (series, level, day) IN \
-                       (SELECT value ->> 0, ?2, value ->> 1 FROM json_each(?1))";
-            let delete = sqlx::query(sql).bind(&days).bind(level);
-            delete.execute(&mut *on).await?;
-        }
+        // Only days that are rolled have roll-ups.
+        let sql = "DELETE FROM rollups WHERE (series, level, day) IN \
+                   (SELECT d.series, level.column1, d.day FROM json_each(?1) j \
+                   CROSS JOIN days d ON d.series = j.value ->> 0 AND d.day = j.value ->> 1 \
+                   CROSS JOIN (VALUES (0), (1), (2)) level WHERE d.rolled = 1)";
+        sqlx::query(sql).bind(&days).execute(&mut *on).await?;
         let gains = self.days.iter();
         let gains =
             gains.map(|((series, day), (samples, bytes))| [series.0, *day, *samples, *bytes]);

@@ -38,10 +38,15 @@ const PAGE_BYTES: u32 = 4096;
 /// Time that a statement waits while another process, such as a backup, holds the lock.
 const BUSY_MAX: Duration = Duration::from_secs(10);
 
+/// Rows that the thread of a connection reads ahead. With few rows both threads wait for each other
+/// again and again, which costs more than the reading.
+const ROWS_AHEAD: usize = 512;
+
 fn options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
         .busy_timeout(BUSY_MAX)
+        .row_buffer_size(ROWS_AHEAD)
         .disable_statement_logging()
 }
 

@@ -208,11 +208,14 @@ fn question(dice: &mut Dice) -> Aggregate {
 
 #[tokio::test]
 async fn sums_per_bucket_are_those_of_the_model_whatever_was_rolled_up_meanwhile() {
-    let place = Place::new("sums");
+    check_against_the_model(&Place::new("sums"), 12).await;
+}
+
+pub(crate) async fn check_against_the_model(place: &Place, rounds: i64) {
     let storage = place.open(small()).await;
     let mut dice = Dice(1);
     let mut model = Model::default();
-    for round in 0..12 {
+    for round in 0..rounds {
         let points = points(&mut dice, 4000);
         model.write(&points);
         storage.write(points).await.expect("written");

@@ -4,4 +4,5 @@ mod aggregates;
 mod deletions;
 mod model;
 mod place;
+mod postgres;
 mod ranges;

@@ -3,10 +3,13 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use martlet_telemetry::{Location, Settings, Storage};
+use martlet_telemetry::{DatabaseUrl, Location, Settings, Storage};
 
-/// A directory that is removed at the end.
-pub(crate) struct Place(PathBuf);
+/// Where the values of a test are. A directory is removed at the end.
+pub(crate) enum Place {
+    Directory(PathBuf),
+    Database(DatabaseUrl),
+}
 
 impl Place {
     pub(crate) fn new(name: &str) -> Self {
@@ -15,22 +18,38 @@ impl Place {
         let name = format!("martlet-telemetry-{name}-{}-{count}", std::process::id());
         let path = std::env::temp_dir().join(name);
         std::fs::create_dir(&path).expect("a new directory");
-        Self(path)
+        Self::Directory(path)
+    }
+
+    pub(crate) fn of_database(url: DatabaseUrl) -> Self {
+        Self::Database(url)
     }
 
     pub(crate) fn file(&self) -> PathBuf {
-        self.0.join("telemetry.db")
+        match self {
+            Self::Directory(path) => path.join("telemetry.db"),
+            Self::Database(url) => panic!("{url} is no file"),
+        }
+    }
+
+    pub(crate) fn location(&self) -> Location {
+        match self {
+            Self::Directory(_) => Location::File(self.file()),
+            Self::Database(url) => Location::Postgres(url.clone()),
+        }
     }
 
     pub(crate) async fn open(&self, settings: Settings) -> Storage {
-        let opened = Storage::open(Location::File(self.file()), settings).await;
+        let opened = Storage::open(self.location(), settings).await;
         opened.expect("it opens")
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+        if let Self::Directory(path) = self {
+            let _ = std::fs::remove_dir_all(path);
+        }
     }
 }
 

@@ -7,11 +7,14 @@ use crate::place::{Dice, Place, small};
 
 #[tokio::test]
 async fn what_is_written_out_of_order_is_read_as_a_sorted_map_has_it() {
-    let place = Place::new("order");
+    check_against_the_model(&Place::new("order"), 40).await;
+}
+
+pub(crate) async fn check_against_the_model(place: &Place, rounds: i64) {
     let mut storage = place.open(small()).await;
     let mut dice = Dice(26);
     let mut model = Model::default();
-    for round in 0..40 {
+    for round in 0..rounds {
         let points = points(&mut dice, 500);
         model.write(&points);
         let written = storage.write(points).await.expect("written");
@@ -56,7 +59,11 @@ async fn what_is_written_out_of_order_is_read_as_a_sorted_map_has_it() {
 
 #[tokio::test]
 async fn values_that_arrive_backwards_and_in_one_instant_are_kept() {
-    let place = Place::new("backwards");
+    check_backwards(&Place::new("backwards"), 20).await;
+}
+
+#[expect(clippy::cast_precision_loss)]
+pub(crate) async fn check_backwards(place: &Place, rounds: i64) {
     let storage = place.open(small()).await;
     let mut model = Model::default();
     let all = Range {
@@ -67,7 +74,7 @@ async fn values_that_arrive_backwards_and_in_one_instant_are_kept() {
         limit: 3000,
         after: None,
     };
-    for round in (0..20).rev() {
+    for round in (0..rounds).rev() {
         let point = |index: i64| Point {
             device: 7,
             key: "noise".into(),
@@ -86,7 +93,10 @@ async fn values_that_arrive_backwards_and_in_one_instant_are_kept() {
 
 #[tokio::test]
 async fn points_that_can_never_be_stored_are_refused_one_by_one() {
-    let place = Place::new("refused");
+    check_refusals(&Place::new("refused")).await;
+}
+
+pub(crate) async fn check_refusals(place: &Place) {
     let settings = Settings {
         keys_per_device_max: 2,
         text_bytes_max: 5,
