@@ -1,5 +1,6 @@
 //! What is calculated of values in buckets.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
@@ -7,14 +8,15 @@ use axum::Json;
 use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
 use martlet_control::telemetry::{
-    Aggregate, AggregatePosition, AggregateRow, Bucket, Fill, Function, Selection, Unit,
+    Aggregate, AggregatePosition, AggregateRow, Bucket, Fill, Function, RowFormat, Selection, Unit,
+    time_text,
 };
 use serde_json::{Map, Value, json};
 
 use super::device::{keys_of, limit_of};
-use super::export::{Format, cell};
+use super::export::format_of;
 use super::query::Wanted;
-use super::view::{id_of, json_of, time_text};
+use super::view::{id_of, json_of};
 use super::telemetry_of;
 use crate::api::Api;
 use crate::problem::Problem;
@@ -96,7 +98,7 @@ pub(super) async fn answer(
         let detail = "buckets are always in the order of device, key and time";
         return Err(Problem::of_query("order", detail));
     }
-    let format = Format::read(wanted.format.as_deref())?;
+    let format = format_of(wanted.format.as_deref())?;
     let bucket = wanted.bucket.as_deref().unwrap_or_default();
     let list = format!(
         "buckets {devices:?} {:?}",
@@ -145,7 +147,7 @@ pub(super) async fn answer(
         return Err(Problem::of_query("bucket", detail));
     }
     let text = exported(format, found.rows, &names, &ids)?;
-    let headers = [(header::CONTENT_TYPE, format.content_type())];
+    let headers = [(header::CONTENT_TYPE, format.media_type())];
     Ok((headers, text).into_response())
 }
 
@@ -163,21 +165,21 @@ fn view(row: AggregateRow, names: &[&str], ids: &HashMap<i64, String>) -> Value 
 }
 
 fn exported(
-    format: Format,
+    format: RowFormat,
     rows: Vec<AggregateRow>,
     names: &[&str],
     ids: &HashMap<i64, String>,
 ) -> Result<String, Problem> {
     let mut text = String::new();
-    if format == Format::Line {
+    if format == RowFormat::LineProtocol {
         let detail = "line protocol has the values themselves: leave out `bucket`";
         return Err(Problem::of_query("format", detail));
     }
-    if format == Format::Csv {
+    if format == RowFormat::Csv {
         text.push_str(&format!("time,device,key,{}\r\n", names.join(",")));
     }
     for row in rows {
-        if format == Format::JsonLines {
+        if format == RowFormat::Ndjson {
             // Writing to a string cannot fail.
             let _ = writeln!(text, "{}", view(row, names, ids));
             continue;
@@ -189,7 +191,7 @@ fn exported(
             match value.as_ref().map(json_of) {
                 None => {}
                 Some(Value::String(value)) => text.push_str(&cell(&value)),
-                Some(value) => text.push_str(&cell_of_number(&value)),
+                Some(value) => text.push_str(&cell(&value.to_string())),
             }
         }
         text.push_str("\r\n");
@@ -197,11 +199,11 @@ fn exported(
     Ok(text)
 }
 
-/// Numbers and booleans are never formulas; JSON may need quotes.
-fn cell_of_number(value: &Value) -> String {
-    match value {
-        Value::Array(_) | Value::Object(_) => cell(&value.to_string()).into_owned(),
-        value => value.to_string(),
+/// A cell of CSV (RFC 4180).
+fn cell(text: &str) -> Cow<'_, str> {
+    match text.contains(['"', ',', '\n', '\r']) {
+        true => format!("\"{}\"", text.replace('"', "\"\"")).into(),
+        false => text.into(),
     }
 }
 

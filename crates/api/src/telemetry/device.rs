@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::extract::{Extension, State};
-use martlet_control::telemetry::{Order, Position, Range, Selection};
+use martlet_control::telemetry::{Order, Position, Range, Selection, time_text};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 
-use super::view::{ReadingView, json_of, time_text};
+use super::view::{ReadingView, json_of};
 use super::{Span, device_of, telemetry_of};
 use crate::api::Api;
 use crate::extract::{PathOf, QueryOf};

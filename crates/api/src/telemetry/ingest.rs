@@ -7,11 +7,11 @@ use axum::body::Bytes;
 use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use flate2::read::MultiGzDecoder;
-use martlet_control::telemetry::{Decoder, Format, TelemetryDevice};
+use martlet_control::telemetry::{Decoder, Format, TelemetryDevice, time_text};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{device_of, telemetry_of, time_text};
+use super::{device_of, telemetry_of};
 use crate::api::Api;
 use crate::extract::{PathOf, QueryOf};
 use crate::guard::OwnDevice;

@@ -38,7 +38,7 @@ use crate::route_list::Routes;
 pub(crate) use aggregate::bucket_of;
 use times::Span;
 pub(crate) use times::time_of;
-pub(crate) use view::{json_of, time_text};
+pub(crate) use view::json_of;
 
 /// Adds these routes to the others.
 pub(crate) fn add_to(routes: Routes) -> Routes {

@@ -224,7 +224,7 @@ pub(crate) async fn query(
         after: after.transpose()?,
     };
     let storage = telemetry.storage().await?;
-    if let Some(format) = export::Format::read(wanted.format.as_deref())? {
+    if let Some(format) = export::format_of(wanted.format.as_deref())? {
         return Ok(export::answer(storage, range, ids, format));
     }
     let found = storage.range(&range).await?;

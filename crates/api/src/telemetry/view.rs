@@ -2,8 +2,7 @@
 
 use std::collections::HashMap;
 
-use jiff::Timestamp;
-use martlet_control::telemetry::{Row, Value};
+use martlet_control::telemetry::{Row, Value, time_text};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -72,24 +71,9 @@ pub(crate) fn json_of(value: &Value) -> serde_json::Value {
     }
 }
 
-/// A time, µs since the Unix epoch, as RFC 3339 in UTC; texts of one length are in the order of
-/// their times.
-pub(crate) fn time_text(time: i64) -> String {
-    match Timestamp::from_microsecond(time) {
-        Ok(timestamp) => format!("{timestamp:.6}"),
-        Err(_) => time.to_string(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_have_microseconds() {
-        assert_eq!(time_text(1_772_366_400_000_000), "2026-03-01T12:00:00.000000Z");
-        assert_eq!(time_text(1_772_366_400_500_001), "2026-03-01T12:00:00.500001Z");
-    }
 
     #[test]
     fn values_keep_their_types() {

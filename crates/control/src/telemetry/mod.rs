@@ -28,8 +28,10 @@ pub use martlet_telemetry::decode::{
 };
 pub use martlet_telemetry::{
     Aggregate, AggregatePosition, AggregateRow, Bucket, DatabaseUrl, Fill, Function, Location, Order, Point, Position, Range, Row, Rows, Selection, Settings, Storage,
-    StorageError, TIME_END, TIME_MIN, Unit, Value,
+    StorageError, TIME_END, TIME_MIN, Unit, Value, time_text,
 };
+/// How rows are written.
+pub use martlet_telemetry::Format as RowFormat;
 pub use rejected::Rejected;
 pub use retention::{TelemetryKept, TypeKept};
 pub use rule::{DEVICE, KeyTemplate, Names, REST, Rule, TopicTemplate};

@@ -14,6 +14,7 @@ use martlet_control::principal::Principal;
 use martlet_control::telemetry::{
     Aggregate, Bucket, Decoder, Fill, Format, Function, Order, Position, Range, Row, Selection,
     Storage, StoredNow, TIME_END, TIME_MIN, TelemetryDevice, Value as Stored,
+    time_text,
 };
 use martlet_registry::{Device, DeviceFilter, DeviceOrder};
 use serde::Deserialize;
@@ -27,7 +28,7 @@ use crate::guard::{About, OwnDevice, Unchanged};
 use crate::problem::{Problem, ProblemKind};
 use crate::publish::{self, MessageBody};
 use crate::registry::Asking;
-use crate::telemetry::{bucket_of, json_of, telemetry_of, time_of, time_text};
+use crate::telemetry::{bucket_of, json_of, telemetry_of, time_of};
 
 /// What keys of metadata begin with.
 const METADATA: &str = "meta_";
