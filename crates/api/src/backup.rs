@@ -61,7 +61,11 @@ pub(crate) async fn backup(
         .map_err(Problem::unavailable)?;
     // After the store: what a queue has lost meanwhile is among the values then.
     let telemetry = match api.control.telemetry() {
-        Some(telemetry) => telemetry.copy_to(Path::new(&api.control.info.data_dir)).await?,
+        Some(telemetry) => {
+            telemetry
+                .copy_to(Path::new(&api.control.info.data_dir))
+                .await?
+        }
         None => None,
     };
     let (sender, mut receiver) = mpsc::channel(PIECES);
@@ -91,7 +95,9 @@ fn key_file(api: &Api) -> Result<PathBuf, Problem> {
 
 /// What is not in the archive, if anything.
 fn left_out(api: &Api) -> Option<[(HeaderName, HeaderValue); 1]> {
-    let tables = api.tables().is_ok_and(|tables| tables.location().file().is_none());
+    let tables = api
+        .tables()
+        .is_ok_and(|tables| tables.location().file().is_none());
     let telemetry = api.control.telemetry();
     let telemetry = telemetry.is_some_and(|one| matches!(one.location(), Location::Postgres(_)));
     let text = match (tables, telemetry) {

@@ -15,7 +15,8 @@ use crate::route_list::{Form, Routes};
 use crate::{
     admin, backup, bridges, clients, compat, docs, document_page, events, explain, frame, health,
     history, integrations, lockouts, logs, mqtt_session, node_setup, problem, publish, registry,
-    request, retained, secrets, session, setup, subscriptions, telemetry, topics, traces, webhooks, why,
+    request, retained, secrets, session, setup, subscriptions, telemetry, topics, traces, webhooks,
+    why,
 };
 
 /// The routes of a node. Who accepts connections says by [`Connection`](crate::Connection) in the

@@ -81,11 +81,9 @@ impl Registry {
         let read = async {
             let mut found = Vec::new();
             for types in types.chunks(CHUNK) {
-                let mut sql = Sql::new(
-                    engine,
-                    "SELECT number, type FROM devices WHERE type IN ",
-                );
-                sql.list(types.iter().map(String::as_str)).push(" ORDER BY number");
+                let mut sql = Sql::new(engine, "SELECT number, type FROM devices WHERE type IN ");
+                sql.list(types.iter().map(String::as_str))
+                    .push(" ORDER BY number");
                 for row in sql.all(on).await? {
                     found.push((row.try_get("number")?, row.try_get("type")?));
                 }

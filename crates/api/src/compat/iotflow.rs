@@ -109,7 +109,10 @@ fn add_telemetry(routes: CompatRoutes, api: &Api) -> CompatRoutes {
         .route("/api/v1/telemetry", send())
         .route("/api/v1/telemetry/status", read(get(telemetry::status)));
     routes
-        .route("/api/v1/telemetry/user/{user}", read(get(telemetry::of_user)))
+        .route(
+            "/api/v1/telemetry/user/{user}",
+            read(get(telemetry::of_user)),
+        )
         .route(
             "/api/v1/telemetry/device/{id}",
             read(get(telemetry::page_of_device)),
@@ -120,7 +123,10 @@ fn add_telemetry(routes: CompatRoutes, api: &Api) -> CompatRoutes {
         )
         .route("/api/v1/telemetry/{id}", read(get(telemetry::of_device)))
         .route("/api/v1/telemetry/{id}", delete)
-        .route("/api/v1/telemetry/{id}/latest", read(get(telemetry::latest)))
+        .route(
+            "/api/v1/telemetry/{id}/latest",
+            read(get(telemetry::latest)),
+        )
         .route(
             "/api/v1/telemetry/{id}/aggregated",
             read(get(telemetry::aggregated)),

@@ -16,8 +16,8 @@ use serde_json::{Map, Value, json};
 use super::device::{keys_of, limit_of};
 use super::export::format_of;
 use super::query::Wanted;
-use super::view::{id_of, json_of};
 use super::telemetry_of;
+use super::view::{id_of, json_of};
 use crate::api::Api;
 use crate::problem::Problem;
 
@@ -26,7 +26,13 @@ const EXPORT_MAX: usize = 100_000;
 const SECOND: i64 = 1_000_000;
 
 /// Units of lengths, and seconds of each.
-const LENGTHS: [(char, i64); 5] = [('s', 1), ('m', 60), ('h', 3_600), ('d', 86_400), ('w', 604_800)];
+const LENGTHS: [(char, i64); 5] = [
+    ('s', 1),
+    ('m', 60),
+    ('h', 3_600),
+    ('d', 86_400),
+    ('w', 604_800),
+];
 
 /// The buckets of a query.
 ///
@@ -102,7 +108,14 @@ pub(super) async fn answer(
     let bucket = wanted.bucket.as_deref().unwrap_or_default();
     let list = format!(
         "buckets {devices:?} {:?}",
-        (&wanted.keys, bucket, &wanted.zone, &wanted.functions, &wanted.fill, from)
+        (
+            &wanted.keys,
+            bucket,
+            &wanted.zone,
+            &wanted.functions,
+            &wanted.fill,
+            from
+        )
     );
     let after: Option<(i64, String, i64)> = api.cursors().key(&list, wanted.cursor.as_deref())?;
     let question = Aggregate {
@@ -185,7 +198,13 @@ fn exported(
             continue;
         }
         let device = id_of(row.device, ids);
-        let _ = write!(text, "{},{},{}", time_text(row.start), cell(&device), cell(&row.key));
+        let _ = write!(
+            text,
+            "{},{},{}",
+            time_text(row.start),
+            cell(&device),
+            cell(&row.key)
+        );
         for value in &row.values {
             text.push(',');
             match value.as_ref().map(json_of) {
@@ -213,11 +232,17 @@ mod tests {
 
     #[test]
     fn buckets_are_lengths_and_units_of_the_calendar() {
-        assert!(matches!(bucket_of("15m", None), Ok(Bucket::Fixed(900_000_000))));
+        assert!(matches!(
+            bucket_of("15m", None),
+            Ok(Bucket::Fixed(900_000_000))
+        ));
         assert!(matches!(bucket_of("all", None), Ok(Bucket::Whole)));
         let week = bucket_of("week", Some("Europe/Berlin"));
         assert!(matches!(week, Ok(Bucket::Calendar(Unit::Week, _))));
-        assert!(matches!(bucket_of("day", None), Ok(Bucket::Calendar(Unit::Day, _))));
+        assert!(matches!(
+            bucket_of("day", None),
+            Ok(Bucket::Calendar(Unit::Day, _))
+        ));
         for (text, zone) in [
             ("", None),
             ("0s", None),

@@ -32,7 +32,10 @@ pub(super) fn limit_of(asked: Option<usize>) -> Result<usize, Problem> {
     match asked {
         None => Ok(LIMIT),
         Some(limit @ 1..=LIMIT_MAX) => Ok(limit),
-        Some(_) => Err(Problem::of_query("limit", format!("expected 1 to {LIMIT_MAX}"))),
+        Some(_) => Err(Problem::of_query(
+            "limit",
+            format!("expected 1 to {LIMIT_MAX}"),
+        )),
     }
 }
 
@@ -49,7 +52,10 @@ pub(super) fn keys_of(text: Option<&str>) -> Result<Option<Vec<String>>, Problem
     match keys.len() {
         0 => Ok(None),
         1..=KEYS_MAX => Ok(Some(keys)),
-        _ => Err(Problem::of_query("keys", format!("expected {KEYS_MAX} keys at most"))),
+        _ => Err(Problem::of_query(
+            "keys",
+            format!("expected {KEYS_MAX} keys at most"),
+        )),
     }
 }
 
@@ -147,7 +153,9 @@ pub(crate) async fn range(
     let found = telemetry.storage().await?.range(&range).await?;
     Ok(Json(Readings {
         truncated: found.is_truncated(),
-        next: found.next.map(|next| api.cursors().after(&list, &next.to_string())),
+        next: found
+            .next
+            .map(|next| api.cursors().after(&list, &next.to_string())),
         items: found.rows.into_iter().map(Into::into).collect(),
     }))
 }

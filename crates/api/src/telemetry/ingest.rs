@@ -97,7 +97,9 @@ pub(crate) async fn store(
 /// There is none.
 fn decoder_of(common: &Decoder, headers: &HeaderMap) -> Result<Decoder, Problem> {
     let text = headers.get(header::CONTENT_TYPE);
-    let text = text.and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let text = text
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
     let essence = text.split(';').next().unwrap_or_default().trim();
     let format = match essence.to_ascii_lowercase().as_str() {
         "" | "application/json" => Format::Json,
@@ -121,7 +123,9 @@ fn decoder_of(common: &Decoder, headers: &HeaderMap) -> Result<Decoder, Problem>
 /// It is compressed in a way that is not known, damaged, or too long when it is unpacked.
 fn payload_of(api: &Api, headers: &HeaderMap, body: Bytes) -> Result<Bytes, Problem> {
     let encoding = headers.get(header::CONTENT_ENCODING);
-    let encoding = encoding.and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let encoding = encoding
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
     match encoding.trim().to_ascii_lowercase().as_str() {
         "" | "identity" => Ok(body),
         "gzip" | "x-gzip" => unpacked(&body, api.settings.body_bytes.saturating_mul(UNPACKED)),
@@ -167,11 +171,20 @@ mod tests {
     fn what_is_packed_is_unpacked_up_to_a_limit() {
         let body = packed(b"{\"a\": 1}");
         assert_eq!(&*unpacked(&body, 8).unwrap(), b"{\"a\": 1}");
-        assert_eq!(unpacked(&body, 7).unwrap_err().kind(), ProblemKind::TooLarge);
+        assert_eq!(
+            unpacked(&body, 7).unwrap_err().kind(),
+            ProblemKind::TooLarge
+        );
         let bomb = packed(&vec![b' '; 10_000_000]);
         assert!(bomb.len() < 20_000);
-        assert_eq!(unpacked(&bomb, 1_000).unwrap_err().kind(), ProblemKind::TooLarge);
-        assert_eq!(unpacked(b"plain", 100).unwrap_err().kind(), ProblemKind::BadRequest);
+        assert_eq!(
+            unpacked(&bomb, 1_000).unwrap_err().kind(),
+            ProblemKind::TooLarge
+        );
+        assert_eq!(
+            unpacked(b"plain", 100).unwrap_err().kind(),
+            ProblemKind::BadRequest
+        );
         let cut = unpacked(&body[..body.len() - 9], 100);
         assert_eq!(cut.unwrap_err().kind(), ProblemKind::BadRequest);
     }
@@ -183,7 +196,10 @@ mod tests {
             headers.insert(header::CONTENT_TYPE, text.parse().unwrap());
             decoder_of(&Decoder::default(), &headers).map(|decoder| decoder.format)
         };
-        assert_eq!(format("application/json; charset=utf-8").unwrap(), Format::Json);
+        assert_eq!(
+            format("application/json; charset=utf-8").unwrap(),
+            Format::Json
+        );
         assert_eq!(format("application/x-ndjson").unwrap(), Format::JsonLines);
         assert_eq!(format("text/plain; charset=utf-8").unwrap(), Format::Line);
         let kind = format("application/xml").unwrap_err().kind();

@@ -65,7 +65,9 @@ pub(super) async fn selected(
     let Some(named) = named else {
         let list = api.devices()?;
         let (scope, order) = (asking.scope(), DeviceOrder::Number);
-        let (found, total) = list.list_from(scope, filter, order, (0, DEVICES_MAX)).await?;
+        let (found, total) = list
+            .list_from(scope, filter, order, (0, DEVICES_MAX))
+            .await?;
         if total > DEVICES_MAX {
             let detail = format!("{total} devices are meant, at most {DEVICES_MAX} may be");
             return Err(Problem::of_query("device", detail));
@@ -77,7 +79,7 @@ pub(super) async fn selected(
         let name = martlet_control::devices::DeviceName::Id(id.to_owned());
         let device = api.devices()?.read(asking.scope(), name).await?;
         let fits = |wanted: &Option<String>, has: &dyn Fn(&String) -> bool| {
-            wanted.as_ref().is_none_or(|wanted| has(wanted))
+            wanted.as_ref().is_none_or(has)
         };
         if fits(&filter.device_type, &|wanted| *wanted == device.device_type)
             && fits(&filter.tag, &|wanted| device.tags.contains(wanted))
@@ -230,7 +232,9 @@ pub(crate) async fn query(
     let found = storage.range(&range).await?;
     let answer = QueryAnswer {
         truncated: found.is_truncated(),
-        next: found.next.map(|next| api.cursors().after(&list, &next.to_string())),
+        next: found
+            .next
+            .map(|next| api.cursors().after(&list, &next.to_string())),
         items: { found.rows.into_iter() }
             .map(|row| DeviceReadingView::new(row, &ids))
             .collect(),

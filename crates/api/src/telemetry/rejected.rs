@@ -45,5 +45,7 @@ pub(crate) async fn list(
         return Ok(Json(Items { items: Vec::new() }));
     }
     let tenant = tenant.map(|tenant| tenant.0);
-    Ok(Json(telemetry.rejected(tenant, limit).into_iter().collect()))
+    Ok(Json(
+        telemetry.rejected(tenant, limit).into_iter().collect(),
+    ))
 }

@@ -56,7 +56,9 @@ impl DeviceReadingView {
 
 /// The id of a device by its number.
 pub(super) fn id_of(number: i64, ids: &HashMap<i64, String>) -> String {
-    ids.get(&number).cloned().unwrap_or_else(|| number.to_string())
+    ids.get(&number)
+        .cloned()
+        .unwrap_or_else(|| number.to_string())
 }
 
 /// A value as JSON.

@@ -171,8 +171,8 @@ impl HeardDevices {
 pub(crate) async fn write_heard(tables: &Arc<Tables>, due: Vec<Heard>) {
     for rows in due.chunks(ROWS) {
         let rows = rows.to_vec();
-        let noted = tables
-            .note(move |registry| Box::pin(async move { registry.note_heard(&rows).await }));
+        let noted =
+            tables.note(move |registry| Box::pin(async move { registry.note_heard(&rows).await }));
         if let Err(error) = noted.await {
             warn!(%error, "when devices were heard of is not noted");
         }

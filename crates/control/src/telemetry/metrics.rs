@@ -49,7 +49,12 @@ impl Collector for TelemetryPage {
             ),
         ] {
             let counter = ConstCounter::new(count);
-            counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
+            counter.encode(encoder.encode_descriptor(
+                name,
+                help,
+                None,
+                counter.metric_type(),
+            )?)?;
         }
         let help = "Payloads, or values of them, that were not stored";
         let kind = ConstCounter::new(0u64).metric_type();

@@ -22,16 +22,17 @@ mod tail;
 
 pub use copy::{TelemetryCopy, copy_at_rest};
 pub use devices::TelemetryDevice;
+/// How rows are written.
+pub use martlet_telemetry::Format as RowFormat;
 pub use martlet_telemetry::decode::{
     Decoded, Decoder, Format, Limits as DecodeLimits, MissingTime, Reading, Rejection, Skew,
     TimeUnit, time_of_text,
 };
 pub use martlet_telemetry::{
-    Aggregate, AggregatePosition, AggregateRow, Bucket, DatabaseUrl, Fill, Function, Location, Order, Point, Position, Range, Row, Rows, Selection, Settings, Storage,
-    StorageError, TIME_END, TIME_MIN, Unit, Value, time_text,
+    Aggregate, AggregatePosition, AggregateRow, Bucket, DatabaseUrl, Fill, Function, Location,
+    Order, Point, Position, Range, Row, Rows, Selection, Settings, Storage, StorageError, TIME_END,
+    TIME_MIN, Unit, Value, time_text,
 };
-/// How rows are written.
-pub use martlet_telemetry::Format as RowFormat;
 pub use rejected::Rejected;
 pub use retention::{TelemetryKept, TypeKept};
 pub use rule::{DEVICE, KeyTemplate, Names, REST, Rule, TopicTemplate};

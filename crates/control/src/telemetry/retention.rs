@@ -60,7 +60,8 @@ impl TelemetryKept {
         let classes: Vec<Limits> = classes.collect();
         let class = |device_type: &str| {
             let mut all = self.types.iter();
-            all.position(|one| one.device_type == device_type).map(|place| place + 1)
+            all.position(|one| one.device_type == device_type)
+                .map(|place| place + 1)
         };
         let known = types.into_iter();
         let known = known.filter_map(|(number, name)| Some((number, class(&name)?)));
@@ -163,7 +164,10 @@ mod tests {
             }],
         };
         let retention = kept.retention(vec![(5, "meter".to_owned()), (6, "other".to_owned())]);
-        assert_eq!(retention.classes, [limits(Some(1_000), None), limits(None, Some(7))]);
+        assert_eq!(
+            retention.classes,
+            [limits(Some(1_000), None), limits(None, Some(7))]
+        );
         let class = |number| (retention.class_of)(number);
         assert_eq!((class(5), class(6), class(7)), (Some(1), Some(0), Some(0)));
         assert!(kept.is_limited() && !TelemetryKept::default().is_limited());

@@ -61,7 +61,9 @@ impl TopicTemplate {
             if has_rest {
                 return Err(format!("{text:?}: # stands at the end alone"));
             }
-            let name = level.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
+            let name = level
+                .strip_prefix('{')
+                .and_then(|rest| rest.strip_suffix('}'));
             match (level, name) {
                 ("#", _) => has_rest = true,
                 ("+", _) => levels.push(Level::Any),
@@ -74,7 +76,9 @@ impl TopicTemplate {
                     levels.push(Level::Named(name.into()));
                 }
                 (level, None) if level.contains(['{', '}']) => {
-                    return Err(format!("{text:?}: a name such as {{device}} is a whole level"));
+                    return Err(format!(
+                        "{text:?}: a name such as {{device}} is a whole level"
+                    ));
                 }
                 (level, None) => levels.push(Level::Text(level.into())),
             }
@@ -162,7 +166,9 @@ impl KeyTemplate {
                 return Err(format!("{text:?} has a {{ without }}"));
             };
             if name != KEY && !topic.has(name) {
-                return Err(format!("{text:?} has {{{name}}}, and the topic {topic} has not"));
+                return Err(format!(
+                    "{text:?} has {{{name}}}, and the topic {topic} has not"
+                ));
             }
             if !before.is_empty() {
                 parts.push(Part::Text(before.into()));
@@ -241,7 +247,16 @@ mod tests {
 
     #[test]
     fn templates_that_mean_nothing_are_rejected() {
-        for text in ["a/#/b", "a/x{device}", "a/{}", "a/{x y}", "a/{key}", "a/{x}/{x}", "", "a/b+"] {
+        for text in [
+            "a/#/b",
+            "a/x{device}",
+            "a/{}",
+            "a/{x y}",
+            "a/{key}",
+            "a/{x}/{x}",
+            "",
+            "a/b+",
+        ] {
             assert!(TopicTemplate::parse(text).is_err(), "{text}");
         }
         let topic = TopicTemplate::parse("a/{device}").unwrap();

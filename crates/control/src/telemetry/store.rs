@@ -213,7 +213,10 @@ impl Telemetry {
             Opened::Failed(at, error) if at.elapsed() < OPEN_EVERY => return Err(error.clone()),
             Opened::Not | Opened::Failed(..) => {}
         }
-        let (location, settings) = (self.settings.location.clone(), self.settings.storage.clone());
+        let (location, settings) = (
+            self.settings.location.clone(),
+            self.settings.storage.clone(),
+        );
         let opening = self.runtime.spawn(Storage::open(location, settings));
         let storage = opening.await.unwrap_or(Err(StorageError::Closed));
         match storage {
@@ -244,10 +247,10 @@ impl Telemetry {
     /// Closes the storage: what was written is in the file itself then.
     pub async fn close(&self) {
         let opened = std::mem::take(&mut *self.opened.lock().await);
-        if let Opened::There(storage) = opened {
-            if let Err(error) = storage.close().await {
-                warn!(%error, "telemetry storage is closed");
-            }
+        if let Opened::There(storage) = opened
+            && let Err(error) = storage.close().await
+        {
+            warn!(%error, "telemetry storage could not be closed");
         }
     }
 
@@ -344,7 +347,10 @@ impl Telemetry {
         }
         let refused = written.refused.into_iter().filter_map(|one| {
             let key = Arc::clone(keys.get(one.index)?);
-            Some((one.index, (key, reason_of(one.refusal), one.refusal.to_string())))
+            Some((
+                one.index,
+                (key, reason_of(one.refusal), one.refusal.to_string()),
+            ))
         });
         Ok(refused.collect())
     }
@@ -366,7 +372,9 @@ impl Telemetry {
     }
 
     pub(super) fn count_retimed(&self, values: usize) {
-        self.counters.retimed.fetch_add(values as u64, Ordering::Relaxed);
+        self.counters
+            .retimed
+            .fetch_add(values as u64, Ordering::Relaxed);
     }
 
     pub(super) fn count_forgotten(&self, values: u64) {

@@ -75,7 +75,10 @@ impl Tail {
             };
             let is_followed = |point: &&Point| {
                 self.devices.contains(&point.device)
-                    && self.keys.as_ref().is_none_or(|keys| keys.contains(&point.key))
+                    && self
+                        .keys
+                        .as_ref()
+                        .is_none_or(|keys| keys.contains(&point.key))
             };
             let points: Vec<Point> = batch.iter().filter(is_followed).cloned().collect();
             if !points.is_empty() {

@@ -7,9 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
-use martlet_control::backup::{
-    Archive, BackupParts, KEY_FILE, STORE, Verified, write_archive,
-};
+use martlet_control::backup::{Archive, BackupParts, KEY_FILE, STORE, Verified, write_archive};
 use martlet_control::telemetry::{TelemetryCopy, copy_at_rest};
 use martlet_persistence::DamageWords;
 

@@ -39,11 +39,22 @@ pub(crate) fn chart(points: &[(f64, f64)], size: (usize, usize), ends: (&str, &s
             row if row + 1 == height => number(least),
             _ => String::new(),
         };
-        text.push_str(&format!("{label:>LABEL$} ┤{}\n", line.trim_end_matches('\u{2800}')));
+        text.push_str(&format!(
+            "{label:>LABEL$} ┤{}\n",
+            line.trim_end_matches('\u{2800}')
+        ));
     }
     text.push_str(&format!("{:>LABEL$} └{}\n", "", "─".repeat(width)));
-    let gap = width.saturating_sub(ends.0.chars().count() + ends.1.chars().count()).max(1);
-    text.push_str(&format!("{:>LABEL$}  {}{}{}\n", "", ends.0, " ".repeat(gap), ends.1));
+    let gap = width
+        .saturating_sub(ends.0.chars().count() + ends.1.chars().count())
+        .max(1);
+    text.push_str(&format!(
+        "{:>LABEL$}  {}{}{}\n",
+        "",
+        ends.0,
+        " ".repeat(gap),
+        ends.1
+    ));
     text
 }
 
@@ -58,7 +69,10 @@ fn share(least: f64, most: f64) -> impl Fn(f64) -> f64 {
 /// The dot of a place, which is from 0 to 1 to the right and upwards.
 fn canvas_place((x, y): (f64, f64), (width, height): (usize, usize)) -> (i64, i64) {
     let (columns, rows) = ((2 * width - 1) as f64, (4 * height - 1) as f64);
-    ((x * columns).round() as i64, ((1.0 - y) * rows).round() as i64)
+    (
+        (x * columns).round() as i64,
+        ((1.0 - y) * rows).round() as i64,
+    )
 }
 
 /// A number in few characters.
@@ -109,7 +123,11 @@ impl Canvas {
 
     fn lines(&self) -> impl Iterator<Item = String> {
         let rows = self.cells.chunks(self.width);
-        rows.map(|row| row.iter().filter_map(|cell| char::from_u32(*cell)).collect())
+        rows.map(|row| {
+            row.iter()
+                .filter_map(|cell| char::from_u32(*cell))
+                .collect()
+        })
     }
 }
 
@@ -135,7 +153,11 @@ mod tests {
         assert_eq!(chart(&[], (80, 20), ("", "")), "");
         assert!(chart(&[(0.0, 5.0)], (0, 0), ("a", "b")).contains("5 ┤"));
         let flat = chart(&[(0.0, 5.0), (1.0, 5.0)], (40, 8), ("a", "b"));
-        assert!(flat.chars().any(|c| (0x2801..=0x28ff).contains(&(c as u32))), "{flat}");
+        assert!(
+            flat.chars()
+                .any(|c| (0x2801..=0x28ff).contains(&(c as u32))),
+            "{flat}"
+        );
     }
 
     #[test]

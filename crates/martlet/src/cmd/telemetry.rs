@@ -294,7 +294,9 @@ fn charts(items: &[Value], name: &str) -> String {
         let dots: Vec<(f64, f64)> = dots.collect();
         let drawn = chart(&dots, size(), (&ends.0, &ends.1));
         let many = points.len();
-        text.push_str(&format!("{title} ({many} values, last {newest})\n{on}{drawn}{off}\n"));
+        text.push_str(&format!(
+            "{title} ({many} values, last {newest})\n{on}{drawn}{off}\n"
+        ));
     }
     text
 }
@@ -333,7 +335,11 @@ fn tail(options: &TailOptions) -> anyhow::Result<()> {
             (false, Some(why)) => format!("-- {}\n", printable(why)),
             (false, None) => {
                 let (device, key) = (text_of(&one["device"]), text_of(&one["key"]));
-                format!("{} {device} {key} {}\n", text_of(&one["time"]), shown(&one["value"]))
+                format!(
+                    "{} {device} {key} {}\n",
+                    text_of(&one["time"]),
+                    shown(&one["value"])
+                )
             }
         };
         if one["why"].is_null() {
@@ -382,5 +388,9 @@ fn rejected(options: &RejectedOptions) -> anyhow::Result<String> {
         ]
     };
     let headers = ["LAST", ">COUNT", "CLIENT", "TOPIC", "WHY"];
-    Ok(columns(headers, items.iter().map(row), "No payload was rejected."))
+    Ok(columns(
+        headers,
+        items.iter().map(row),
+        "No payload was rejected.",
+    ))
 }

@@ -13,8 +13,11 @@ use super::schema::{Kind, TELEMETRY_RETENTION_KEYS, TELEMETRY_RULE_KEYS, Value};
 const SECOND: i64 = 1_000_000;
 const MS_OF_DAY: u64 = 86_400_000;
 
+/// A key of a table: its name, what it takes, what it means.
+pub(crate) type TableKey = (&'static str, Kind, &'static str);
+
 /// The lists of tables of `[telemetry]`, with their keys.
-pub(crate) fn tables() -> [(&'static str, &'static [(&'static str, Kind, &'static str)]); 2] {
+pub(crate) fn tables() -> [(&'static str, &'static [TableKey]); 2] {
     [
         ("rules", TELEMETRY_RULE_KEYS),
         ("retention", TELEMETRY_RETENTION_KEYS),
@@ -84,7 +87,9 @@ fn skew(word: &str) -> Skew {
 
 /// Seconds as µs; none: no limit.
 fn micros(secs: u64) -> Option<i64> {
-    let micros = i64::try_from(secs).ok().and_then(|secs| secs.checked_mul(SECOND));
+    let micros = i64::try_from(secs)
+        .ok()
+        .and_then(|secs| secs.checked_mul(SECOND));
     micros.filter(|micros| *micros > 0)
 }
 
@@ -151,9 +156,15 @@ fn time_unit(word: &str) -> TimeUnit {
 fn default_rules(effective: &Effective, common: &Decoder) -> Result<Vec<Rule>, ConfigError> {
     let base = super::http::iotflow_base(effective)?;
     let rules = [
-        (format!("{}/devices/{{{DEVICE}}}/telemetry/#", base.as_str()), &[][..]),
+        (
+            format!("{}/devices/{{{DEVICE}}}/telemetry/#", base.as_str()),
+            &[][..],
+        ),
         // The payload names the device, and its time twice.
-        (format!("device/data/{{{DEVICE}}}"), &["device_id", "datetime"][..]),
+        (
+            format!("device/data/{{{DEVICE}}}"),
+            &["device_id", "datetime"][..],
+        ),
     ];
     let rules = rules.into_iter().map(|(topic, ignore)| {
         let topic = TopicTemplate::parse(&topic).map_err(ConfigError::Unusable)?;
@@ -171,9 +182,8 @@ fn default_rules(effective: &Effective, common: &Decoder) -> Result<Vec<Rule>, C
 
 fn location(effective: &Effective) -> Result<Location, ConfigError> {
     let key = "telemetry.url";
-    let unusable = |why: String| {
-        ConfigError::Unusable(format!("{}: {key}: {why}", effective.source(key)))
-    };
+    let unusable =
+        |why: String| ConfigError::Unusable(format!("{}: {key}: {why}", effective.source(key)));
     let url = effective.secret(key).trim();
     if url.starts_with("postgres://") || url.starts_with("postgresql://") {
         let url = DatabaseUrl::parse(url);
@@ -188,7 +198,9 @@ fn location(effective: &Effective) -> Result<Location, ConfigError> {
     let found = location_of(url, effective).map_err(unusable)?;
     match found.file() {
         Some(path) => Ok(Location::File(path.to_owned())),
-        None => Err(unusable("expected postgres://… or the path of a file".to_owned())),
+        None => Err(unusable(
+            "expected postgres://… or the path of a file".to_owned(),
+        )),
     }
 }
 
@@ -200,7 +212,10 @@ fn kept(effective: &Effective) -> TelemetryKept {
         _ => None,
     };
     let types = effective.telemetry_retention.iter().map(|table| TypeKept {
-        device_type: table.get("type").map_or("", |one| one.value.text()).to_owned(),
+        device_type: table
+            .get("type")
+            .map_or("", |one| one.value.text())
+            .to_owned(),
         age_ms: age_ms(number(table, "keep_days").unwrap_or(days)),
         bytes: number(table, "keep_bytes").filter(|bytes| *bytes > 0),
     });

@@ -199,8 +199,7 @@ impl Attached {
         let message_log = MessageLog::new(Arc::clone(&tables), alive.node(), node.message_log.kept);
         let telemetry = telemetry::start(node, control, &tables);
         let takers = (&message_log, telemetry.as_ref());
-        let started =
-            start_integrations(node, control, &tables, &alive, takers, core.opened_by);
+        let started = start_integrations(node, control, &tables, &alive, takers, core.opened_by);
         let integrations = started.await;
         if let Some(opening) = &core.opening
             && Instant::now() < core.opened_by

@@ -84,7 +84,9 @@ fn read_line(line: &str, out: &mut Collected<'_>) -> Result<(), Wrong> {
     let timed = out.timed(time)?;
     for field in split(fields, ',', true) {
         let [name, value] = *split(field, '=', true).as_slice() else {
-            return Err(syntax(format!("{field:?} is no field: expected name=value")));
+            return Err(syntax(format!(
+                "{field:?} is no field: expected name=value"
+            )));
         };
         let name = unescaped(name);
         if out.decoder.ignores(&name) {

@@ -13,8 +13,7 @@ use martlet_codec::QoS;
 use martlet_control::principal::Principal;
 use martlet_control::telemetry::{
     Aggregate, Bucket, Decoder, Fill, Format, Function, Order, Position, Range, Row, Selection,
-    Storage, StoredNow, TIME_END, TIME_MIN, TelemetryDevice, Value as Stored,
-    time_text,
+    Storage, StoredNow, TIME_END, TIME_MIN, TelemetryDevice, Value as Stored, time_text,
 };
 use martlet_registry::{Device, DeviceFilter, DeviceOrder};
 use serde::Deserialize;
@@ -178,7 +177,9 @@ async fn stored(api: &Api, device: &Device, sent: Sent) -> Result<StoredNow, Pro
         tenant: device.tenant,
         id: device.id.as_str().into(),
     };
-    Ok(telemetry.store(&known, (&decoder, payload.as_bytes())).await?)
+    Ok(telemetry
+        .store(&known, (&decoder, payload.as_bytes()))
+        .await?)
 }
 
 pub(super) async fn send(
@@ -211,7 +212,10 @@ pub(super) async fn publish(
     telemetry_of(&api).map_err(off)?;
     let device = seen_by(&api, &asking, own, &named).await?;
     let payload = body.payload()?;
-    let topic = api.settings.iotflow.topic(&format!("devices/{}/telemetry", device.id));
+    let topic = api
+        .settings
+        .iotflow
+        .topic(&format!("devices/{}/telemetry", device.id));
     let message = MessageBody::plain(topic.clone(), payload, QoS::AtLeastOnce, false);
     let tenant = TenantId(device.tenant);
     let _ = publish::publish_one(&api, tenant, &principal, message).await?;
@@ -390,7 +394,10 @@ pub(super) async fn own(
     };
     let (found, truncated) = records(&storage_of(&api).await?, device.number, wanted).await?;
     let number = device.number;
-    let views: Vec<Value> = found.into_iter().map(|record| record.view(number)).collect();
+    let views: Vec<Value> = found
+        .into_iter()
+        .map(|record| record.view(number))
+        .collect();
     Ok(Json(json!({
         "status": "success",
         "device_id": number,
@@ -421,7 +428,10 @@ pub(super) async fn of_device(
     };
     let (found, truncated) = records(&storage_of(&api).await?, device.number, wanted).await?;
     let number = device.number;
-    let views: Vec<Value> = found.into_iter().map(|record| record.view(number)).collect();
+    let views: Vec<Value> = found
+        .into_iter()
+        .map(|record| record.view(number))
+        .collect();
     Ok(Json(json!({
         "device_id": number,
         "device_name": device.name,
@@ -459,7 +469,10 @@ pub(super) async fn page_of_device(
         found.retain(|record| !record.measurements.is_empty());
     }
     let number = device.number;
-    let views: Vec<Value> = found.into_iter().map(|record| record.view(number)).collect();
+    let views: Vec<Value> = found
+        .into_iter()
+        .map(|record| record.view(number))
+        .collect();
     // How many there are in all is known on the last page alone: others say that there are more.
     let total = wanted.offset + views.len() + usize::from(truncated);
     Ok(Json(json!({
@@ -496,7 +509,9 @@ pub(super) async fn latest(
         let problem = Problem::new(ProblemKind::NotFound, detail);
         return Err(problem.with_heading("No telemetry data found"));
     };
-    let values = found.iter().map(|row| (row.key.to_string(), json_of(&row.value)));
+    let values = found
+        .iter()
+        .map(|row| (row.key.to_string(), json_of(&row.value)));
     let mut values: Map<String, Value> = values.collect();
     values.insert("timestamp".to_owned(), time_text(newest).into());
     Ok(Json(json!({
@@ -549,8 +564,10 @@ pub(super) async fn aggregated(
     let field = asked.field.as_deref().unwrap_or("temperature");
     let aggregation = asked.aggregation.as_deref().unwrap_or("mean");
     let window = asked.window.as_deref().unwrap_or("1h");
-    let (from, until) =
-        span(asked.start_time.as_deref().unwrap_or("-24h"), asked.end_time.as_deref())?;
+    let (from, until) = span(
+        asked.start_time.as_deref().unwrap_or("-24h"),
+        asked.end_time.as_deref(),
+    )?;
     let question = Aggregate {
         selection: Selection::device(device.number).keys([field]),
         from,
@@ -652,7 +669,10 @@ pub(super) async fn delete(
     );
     let (from, until) = span(&start, Some(&stop))?;
     let selection = Selection::device(device.number);
-    let deleted = storage_of(&api).await?.delete(selection, from, until).await?;
+    let deleted = storage_of(&api)
+        .await?
+        .delete(selection, from, until)
+        .await?;
     let deleted = deleted.values;
     let about = json!({ "start_time": start, "stop_time": stop, "deleted": deleted });
     let answer = json!({
@@ -745,10 +765,7 @@ pub(super) async fn of_user(
 }
 
 /// The latest values of devices.
-pub(super) async fn of_all(
-    State(api): State<Api>,
-    asking: Asking,
-) -> Result<Json<Value>, Problem> {
+pub(super) async fn of_all(State(api): State<Api>, asking: Asking) -> Result<Json<Value>, Problem> {
     let storage = storage_of(&api).await?;
     let devices = devices_of(&api, &asking, DeviceFilter::default()).await?;
     let selection = Selection {
@@ -764,7 +781,9 @@ pub(super) async fn of_all(
         let Some(rows) = rows.get(&device.number) else {
             continue;
         };
-        let values = rows.iter().map(|row| (row.key.to_string(), json_of(&row.value)));
+        let values = rows
+            .iter()
+            .map(|row| (row.key.to_string(), json_of(&row.value)));
         let newest = rows.iter().map(|row| row.time).max().unwrap_or_default();
         telemetry.push(json!({
             "device_id": device.number,

@@ -150,7 +150,11 @@ pub(crate) const TELEMETRY_RULE_KEYS: &[(&str, Kind, &str)] = &[
         Kind::Word(MISSING_TIME),
         "As telemetry.missing_time, for this rule.",
     ),
-    ("skew", Kind::Word(SKEW), "As telemetry.skew, for this rule."),
+    (
+        "skew",
+        Kind::Word(SKEW),
+        "As telemetry.skew, for this rule.",
+    ),
     (
         "skew_ahead_secs",
         Kind::Integer {
