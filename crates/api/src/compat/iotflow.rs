@@ -9,7 +9,7 @@
 //! * `admin`: what administrators do with devices
 //! * `mqtt`, `topics`: the broker, messages and the catalogue of topics
 //! * `system`: how the node is
-//! * `telemetry`: telemetry, sent and read
+//! * `telemetry`, `records`: telemetry, sent and read
 //! * `body`, `view`, `limits`: bodies, how a device is shown, limits of single routes
 
 mod admin;
@@ -18,6 +18,7 @@ mod configuration;
 mod devices;
 mod limits;
 mod mqtt;
+mod records;
 mod system;
 mod telemetry;
 mod topics;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::body::{Body, expect_members};
 use super::configuration::values_of;
 use super::devices::{shown, status_of};
-use super::telemetry;
+use super::records;
 use super::view::{Seen, find, missing, numbers};
 use crate::api::Api;
 use crate::extract::{PathOf, QueryOf};
@@ -65,7 +65,7 @@ pub(super) async fn list(
     for device in found {
         let active = settings.get(&device.number).copied().unwrap_or(0);
         let (credentials, is_online) = (device.credentials, Seen::of(&api, &device).is_online);
-        let count = telemetry::count_of(&api, device.number).await;
+        let count = records::count_of(&api, device.number).await;
         let mut shown = shown(&api, device);
         shown.insert("telemetry_count".to_owned(), count.into());
         shown.insert("is_online".to_owned(), is_online.into());
@@ -105,7 +105,7 @@ pub(super) async fn show(
     let records: Vec<Value> = { credentials.iter() }
         .map(|credential| record_of(credential, now_ms))
         .collect();
-    let (recent, count) = telemetry::recent(&api, &device, RECENT).await;
+    let (recent, count) = records::recent(&api, &device, RECENT).await;
     let mut shown = shown(&api, device);
     let statistics = json!({
         "total_telemetry_records": count,
@@ -268,7 +268,7 @@ pub(super) async fn dashboard(
     asking: Asking,
 ) -> Result<Json<Value>, Problem> {
     let statistics = numbers(&api, &asking).await?;
-    let (records, last_day) = telemetry::counts_of_all(&api, &asking).await?;
+    let (records, last_day) = records::counts_of_all(&api, &asking).await?;
     let counts = statistics.counts;
     let kinds: Vec<Value> = { statistics.kinds.iter() }
         .map(|kind| json!({ "type": kind.kind, "count": kind.count }))

@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use super::body::{Body, expect_members};
 use super::configuration::values_of;
 use super::mqtt::Broker;
-use super::telemetry;
+use super::records;
 use super::view::{DeviceView, Seen, find, missing};
 use crate::api::Api;
 use crate::extract::{PathOf, QueryOf};
@@ -130,7 +130,7 @@ pub(super) async fn own_status(
     Extension(OwnDevice(device)): Extension<OwnDevice>,
 ) -> Json<Value> {
     let seen = Seen::of(&api, &device);
-    let count = telemetry::count_of(&api, device.number).await;
+    let count = records::count_of(&api, device.number).await;
     let mut shown = shown(&api, *device);
     shown.insert("telemetry_count".to_owned(), count.into());
     shown.insert("is_online".to_owned(), seen.is_online.into());
@@ -362,7 +362,7 @@ pub(super) async fn summary(
         "status": device.status.word(),
     });
     let limit = wanted.telemetry_limit.unwrap_or(10).clamp(1, 100);
-    let (recent, count) = telemetry::recent(&api, &device, limit).await;
+    let (recent, count) = records::recent(&api, &device, limit).await;
     let telemetry = json!({
         "recent_data": recent,
         "count": count,

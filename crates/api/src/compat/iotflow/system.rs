@@ -11,7 +11,7 @@ use martlet_control::Reader;
 use martlet_control::principal::Scope;
 use serde_json::{Value, json};
 
-use super::telemetry;
+use super::records;
 use super::view::numbers;
 use crate::api::Api;
 use crate::guard::Access::Scoped;
@@ -120,7 +120,7 @@ async fn database(api: &Api) -> Value {
 
 async fn devices(api: &Api, asking: Asking) -> Result<Value, Problem> {
     let statistics = numbers(api, &asking).await?;
-    let (last_hour, last_day) = telemetry::recent_counts(api, &asking).await?;
+    let (last_hour, last_day) = records::recent_counts(api, &asking).await?;
     let active = statistics.counts.active;
     Ok(json!({
         "total_devices": statistics.counts.total,
