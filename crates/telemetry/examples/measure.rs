@@ -61,7 +61,6 @@ fn noise(seed: i64) -> i64 {
 }
 
 /// A value as a sensor gives it: it wanders slowly, with the noise of its last digits.
-#[expect(clippy::cast_precision_loss, reason = "small numbers")]
 fn value(device: i64, key: usize, round: i64) -> Value {
     let last_digits = noise(device * 31 + round * 7 + key as i64) % 20;
     let slow = (round / 30 + device) % 400;
@@ -108,7 +107,6 @@ struct Measured {
     bytes: u64,
 }
 
-#[expect(clippy::cast_precision_loss, reason = "figures to be read")]
 fn print(rows: &[Measured]) {
     println!("| Way | values/s | CPU per value | cores | file, bytes per value |");
     println!("|---|---|---|---|---|");
@@ -338,7 +336,6 @@ async fn room(directory: &Path) -> Outcome<()> {
                 origin: 0,
                 value: match digits {
                     true => value(device, 0, index),
-                    #[expect(clippy::cast_precision_loss, reason = "any number will do")]
                     false => Value::Number((noise(index) as f64 + 1.0).sqrt()),
                 },
             };
@@ -349,7 +346,6 @@ async fn room(directory: &Path) -> Outcome<()> {
         }
         storage.pack().await?;
         let bytes = storage.bytes().await? - empty;
-        #[expect(clippy::cast_precision_loss, reason = "figures to be read")]
         let each = bytes as f64 / total as f64;
         println!("| {name} | {total} | {each:.2} |");
         storage.close().await?;
@@ -406,7 +402,6 @@ async fn query(directory: &Path, devices: i64) -> Outcome<()> {
         assert_eq!(rows.len(), 1_440);
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    #[expect(clippy::cast_precision_loss, reason = "figures to be read")]
     let rate = (written.load(Ordering::Relaxed) - before) as f64 / began.elapsed().as_secs_f64();
     stop.store(true, Ordering::Relaxed);
     load.await??;

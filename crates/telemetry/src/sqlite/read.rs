@@ -175,9 +175,10 @@ impl SqliteReader {
         let mut count = 0;
         for (_, _, series) in self.series(&[device]).await? {
             let (from, until) = (Instant::first_of(Time::MIN), Instant::first_of(Time::MAX));
-            let memory = self.memory.read();
-            let newer = memory.scan(series, from, until, false, usize::MAX);
-            drop(memory);
+            let newer = self
+                .memory
+                .read()
+                .scan(series, from, until, false, usize::MAX);
             // What is packed is counted twice, which has to be of one moment.
             let begun = self.pool.begin().await;
             let mut reading = begun.map_err(|error| self.error(error))?;

@@ -62,7 +62,6 @@ async fn values_that_arrive_backwards_and_in_one_instant_are_kept() {
     check_backwards(&Place::new("backwards"), 20).await;
 }
 
-#[expect(clippy::cast_precision_loss)]
 pub(crate) async fn check_backwards(place: &Place, rounds: i64) {
     let storage = place.open(small()).await;
     let mut model = Model::default();
