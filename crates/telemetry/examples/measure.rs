@@ -1,7 +1,7 @@
 //! What telemetry costs: values per second, CPU beside a bare insert loop, bytes per value, and a
 //! query during ingest. Run by `bench/telemetry`; it prints tables in Markdown.
 //!
-//! `measure DIRECTORY [--devices 10000] [--rounds 60]`
+//! `measure DIRECTORY [--devices 10000] [--rounds 60] [--only ingest|room|query]`
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -32,14 +32,13 @@ fn main() -> Outcome<()> {
     let mut arguments = std::env::args().skip(1);
     let directory = PathBuf::from(arguments.next().ok_or("usage: measure DIRECTORY")?);
     let (mut devices, mut rounds) = (10_000_i64, 60_i64);
+    let mut only = None;
     while let Some(name) = arguments.next() {
-        let value = arguments
-            .next()
-            .ok_or("an option needs a number")?
-            .parse()?;
+        let value = arguments.next().ok_or("an option needs a value")?;
         match name.as_str() {
-            "--devices" => devices = value,
-            "--rounds" => rounds = value,
+            "--devices" => devices = value.parse()?,
+            "--rounds" => rounds = value.parse()?,
+            "--only" => only = Some(value),
             other => return Err(format!("unknown option {other}").into()),
         }
     }
@@ -48,9 +47,17 @@ fn main() -> Outcome<()> {
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        ingest(&directory, devices, rounds).await?;
-        room(&directory).await?;
-        query(&directory, devices).await
+        let is_wanted = |part| only.as_ref().is_none_or(|only| only == part);
+        if is_wanted("ingest") {
+            ingest(&directory, devices, rounds).await?;
+        }
+        if is_wanted("room") {
+            room(&directory).await?;
+        }
+        if is_wanted("query") {
+            query(&directory, devices).await?;
+        }
+        Ok(())
     })
 }
 
