@@ -330,6 +330,7 @@ async fn room(directory: &Path) -> Outcome<()> {
             365 * 96,
             true,
         ),
+        ("one per day, two decimal places", DAY, 3 * 365, true),
     ] {
         let path = fresh(directory, "room.db")?;
         let storage = Storage::open(Location::File(path.clone()), Settings::default()).await?;

@@ -32,6 +32,7 @@ struct Inner {
     /// Bytes that may wait for the writer.
     room: Arc<Semaphore>,
     room_bytes: u32,
+    memory: Arc<SharedMemory>,
     reader: Reader,
     location: Location,
     trouble: Trouble,
@@ -60,7 +61,7 @@ impl Storage {
         let writer = NewWriter {
             location: location.clone(),
             settings,
-            memory,
+            memory: Arc::clone(&memory),
             jobs: receiver,
             trouble: trouble.clone(),
         };
@@ -70,6 +71,7 @@ impl Storage {
                 jobs,
                 room: Arc::new(Semaphore::new(room_bytes as usize)),
                 room_bytes,
+                memory,
                 reader,
                 location,
                 trouble,
@@ -218,6 +220,14 @@ impl Storage {
     /// The file exists or cannot be written, or the values are in PostgreSQL, which has `pg_dump`.
     pub async fn backup_to(&self, path: &Path) -> Result<(), StorageError> {
         self.inner.reader.backup_to(path).await
+    }
+
+    /// Bytes of memory that values take until they are committed or packed, about. They have limits:
+    /// [`Settings::waiting_bytes_max`], and twice [`Settings::memory_bytes_max`].
+    pub fn memory_bytes(&self) -> usize {
+        let waiting = self.inner.room_bytes as usize - self.inner.room.available_permits();
+        let memory = self.inner.memory.read();
+        waiting + memory.active.bytes() + memory.frozen.bytes()
     }
 
     /// What keeps the writer from packing values or making roll-ups, such as a full disk; none: nothing

@@ -142,3 +142,18 @@ pub(crate) async fn check_refusals(place: &Place) {
         [Value::Integer(1), Value::Text("a\u{fffd}c".into())]
     );
 }
+
+#[tokio::test]
+async fn memory_is_given_back_when_values_are_packed() {
+    let place = Place::new("memory");
+    let storage = place.open(Settings::default()).await;
+    assert_eq!(storage.memory_bytes(), 0);
+    storage.write(points(&mut Dice(4), 1000)).await.unwrap();
+    assert!(
+        storage.memory_bytes() > 1000 * 24,
+        "{}",
+        storage.memory_bytes()
+    );
+    storage.pack().await.unwrap();
+    assert_eq!(storage.memory_bytes(), 0);
+}
