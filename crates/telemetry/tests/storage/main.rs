@@ -4,6 +4,7 @@
 
 mod aggregates;
 mod back_fill;
+mod crashes;
 mod deletions;
 mod model;
 mod place;
