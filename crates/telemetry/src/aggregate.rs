@@ -438,7 +438,6 @@ impl<'a> Output<'a> {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a fraction of a span of time")]
 fn between(from: (Time, f64), to: (Time, f64), at: Time) -> f64 {
     let part = (at - from.0) as f64 / (to.0 - from.0) as f64;
     from.1 + (to.1 - from.1) * part

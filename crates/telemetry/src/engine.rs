@@ -33,6 +33,14 @@ impl Engine {
         })
     }
 
+    /// Closes the database. What was committed is safe, whether this succeeds or not.
+    pub(crate) async fn close(self) {
+        match self {
+            Self::Sqlite(writer) => writer.close().await,
+            Self::Postgres(writer) => writer.close().await,
+        }
+    }
+
     /// Commits points. What is refused for good is answered by its index, in order.
     pub(crate) async fn commit(
         &mut self,

@@ -76,9 +76,20 @@ pub enum StorageError {
 }
 
 impl StorageError {
-    /// Whether the same call may succeed later without a change by an operator's hand.
+    /// Whether the same call may succeed later: the trouble is in the database or its disk, not in the
+    /// call.
     pub fn is_worth_a_retry(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::Full { .. })
+        match self {
+            Self::Unreachable { .. }
+            | Self::Full { .. }
+            | Self::File { .. }
+            | Self::Database { .. } => true,
+            Self::Damaged { .. }
+            | Self::Newer { .. }
+            | Self::Location(_)
+            | Self::Query(_)
+            | Self::Closed => false,
+        }
     }
 
     /// What an error of the driver means.

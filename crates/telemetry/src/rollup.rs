@@ -46,10 +46,6 @@ impl NumberKind {
     }
 
     /// The value that a number was.
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "it was a whole number of 53 bits"
-    )]
     pub(crate) fn value(self, number: f64) -> Value {
         match self {
             Self::Integer => Value::Integer(number as i64),
@@ -136,10 +132,6 @@ impl DayRoller {
     }
 }
 
-#[expect(
-    clippy::cast_possible_wrap,
-    reason = "a day has no more than 2^63 values"
-)]
 fn encode(kind: NumberKind, level: Level, entries: &[Entry]) -> Vec<u8> {
     let mut to = vec![kind as u8];
     put_unsigned(&mut to, entries.len() as u64);
@@ -168,7 +160,6 @@ fn encode(kind: NumberKind, level: Level, entries: &[Entry]) -> Vec<u8> {
 }
 
 /// The entries of a day.
-#[expect(clippy::cast_sign_loss, reason = "only counts are written")]
 pub(crate) fn decode(
     bytes: &[u8],
     level: Level,

@@ -44,7 +44,7 @@ impl KnownSeries {
 pub(crate) fn missing<'a>(
     known: &KnownSeries,
     points: impl Iterator<Item = &'a Point>,
-) -> Vec<(i64, Arc<str>)> {
+) -> Vec<Pair> {
     let mut seen: HashSet<(i64, &str)> = HashSet::new();
     let mut missing = Vec::new();
     for point in points {
@@ -80,6 +80,12 @@ pub(crate) struct Batch {
     pub(crate) rows: Vec<(SeriesId, Sample)>,
 }
 
+/// A device and a key.
+pub(crate) type Pair = (i64, Arc<str>);
+
+/// Pairs of which no series may be made, and why.
+pub(crate) type Refusals = HashMap<Pair, Refusal>;
+
 /// How many series may still be made.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SeriesLimits {
@@ -90,11 +96,11 @@ pub(crate) struct SeriesLimits {
 /// Of the pairs that are in no table yet, those that may be added; and why the others may not.
 /// `keys` is how many keys each device has, `all` how many series there are.
 pub(crate) fn admit(
-    wanted: Vec<(i64, Arc<str>)>,
+    wanted: Vec<Pair>,
     keys: &mut HashMap<i64, usize>,
     mut all: u64,
     limits: SeriesLimits,
-) -> (Vec<(i64, Arc<str>)>, HashMap<(i64, Arc<str>), Refusal>) {
+) -> (Vec<Pair>, Refusals) {
     let mut admitted = Vec::new();
     let mut refused = HashMap::new();
     for pair in wanted {

@@ -14,7 +14,7 @@ use crate::retention::{Deleted, Retention};
 use crate::series::Written;
 use crate::sqlite::read::SqliteReader;
 use crate::value::{Point, Time};
-use crate::writer::{Done, Job, WriteJob, Writer};
+use crate::writer::{Done, Job, Trouble, WriteJob, Writer};
 use crate::{Location, Settings, StorageError};
 
 /// Jobs that wait for the writer, apart from their bytes.
@@ -32,8 +32,10 @@ struct Inner {
     /// Bytes that may wait for the writer.
     room: Arc<Semaphore>,
     room_bytes: u32,
+    memory: Arc<SharedMemory>,
     reader: Reader,
     location: Location,
+    trouble: Trouble,
 }
 
 impl Storage {
@@ -55,14 +57,24 @@ impl Storage {
         let room_bytes = u32::try_from(settings.waiting_bytes_max)
             .unwrap_or(u32::MAX)
             .clamp(1, u32::MAX >> 3);
-        start_writer(location.clone(), settings, memory, receiver).await?;
+        let trouble = Trouble::default();
+        let writer = NewWriter {
+            location: location.clone(),
+            settings,
+            memory: Arc::clone(&memory),
+            jobs: receiver,
+            trouble: trouble.clone(),
+        };
+        writer.start().await?;
         Ok(Self {
             inner: Arc::new(Inner {
                 jobs,
                 room: Arc::new(Semaphore::new(room_bytes as usize)),
                 room_bytes,
+                memory,
                 reader,
                 location,
+                trouble,
             }),
         })
     }
@@ -210,6 +222,20 @@ impl Storage {
         self.inner.reader.backup_to(path).await
     }
 
+    /// Bytes of memory that values take until they are committed or packed, about. They have limits:
+    /// [`Settings::waiting_bytes_max`], and twice [`Settings::memory_bytes_max`].
+    pub fn memory_bytes(&self) -> usize {
+        let waiting = self.inner.room_bytes as usize - self.inner.room.available_permits();
+        let memory = self.inner.memory.read();
+        waiting + memory.active.bytes() + memory.frozen.bytes()
+    }
+
+    /// What keeps the writer from packing values or making roll-ups, such as a full disk; none: nothing
+    /// did when it last tried. Values that were acknowledged are safe meanwhile.
+    pub fn trouble(&self) -> Option<StorageError> {
+        self.inner.trouble.get()
+    }
+
     /// Packs all values that are in the journal into blocks, and makes the roll-ups of days that are
     /// over. Both happen by themselves too: the first one whenever [`Settings::memory_bytes_max`] is
     /// reached, the other one when there is little to write.
@@ -225,9 +251,9 @@ impl Storage {
     /// # Errors
     /// It was closed before.
     pub async fn close(&self) -> Result<(), StorageError> {
-        let closed = self.ask(Job::Close).await;
+        // The last connection that is closed tidies up the log of SQLite.
         self.inner.reader.close().await;
-        closed
+        self.ask(Job::Close).await
     }
 }
 
@@ -238,40 +264,50 @@ fn absolute(path: &Path) -> Result<std::path::PathBuf, StorageError> {
     })
 }
 
-/// Starts the thread of the writer, and waits until it has opened the database.
-async fn start_writer(
+/// What the thread of the writer is started with.
+struct NewWriter {
     location: Location,
     settings: Settings,
     memory: Arc<SharedMemory>,
     jobs: mpsc::Receiver<Job>,
-) -> Result<(), StorageError> {
-    let (opened, answer) = oneshot::channel();
-    let work = move || {
+    trouble: Trouble,
+}
+
+impl NewWriter {
+    /// Starts the thread, and waits until it has opened the database.
+    async fn start(self) -> Result<(), StorageError> {
+        let (opened, answer) = oneshot::channel();
+        let thread = std::thread::Builder::new().name("telemetry".to_owned());
+        let started = thread.spawn(move || self.run(opened));
+        started.map_err(|error| not_started(&error))?;
+        answer.await.map_err(|_| StorageError::Closed)?
+    }
+
+    fn run(self, opened: Done<()>) {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build();
         let runtime = match runtime {
             Ok(runtime) => runtime,
             Err(error) => {
-                let told = format!("the telemetry writer cannot start: {error}");
-                let _ = opened.send(Err(StorageError::Location(told)));
+                let _ = opened.send(Err(not_started(&error)));
                 return;
             }
         };
         runtime.block_on(async {
-            match Writer::open(&location, &settings, memory, jobs).await {
+            let (location, settings) = (&self.location, &self.settings);
+            match Writer::open(location, settings, self.memory, self.jobs, self.trouble).await {
                 Ok(writer) => {
-                    // Nobody waits if the caller gave up; the channel of jobs is closed then.
+                    // If nobody waits any more the channel of jobs is closed, and it ends at once.
                     let _ = opened.send(Ok(()));
                     writer.run().await;
                 }
                 Err(error) => drop(opened.send(Err(error))),
             }
         });
-    };
-    let thread = std::thread::Builder::new().name("telemetry".to_owned());
-    thread.spawn(work).map_err(|error| {
-        StorageError::Location(format!("the telemetry writer cannot start: {error}"))
-    })?;
-    answer.await.map_err(|_| StorageError::Closed)?
+    }
+}
+
+fn not_started(error: &std::io::Error) -> StorageError {
+    StorageError::Location(format!("the telemetry writer cannot be started: {error}"))
 }

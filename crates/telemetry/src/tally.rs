@@ -127,12 +127,6 @@ impl Tally {
             .map(Value::Number)
     }
 
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_precision_loss,
-        clippy::cast_sign_loss,
-        reason = "places in a list of less than 2^53 numbers"
-    )]
     fn percentile(&self, part: f64) -> Option<f64> {
         let mut all = self.all.as_ref().filter(|all| !all.is_empty())?.clone();
         let place = (all.len() - 1) as f64 * part;
@@ -143,7 +137,6 @@ impl Tally {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a mean is of this precision")]
 fn mean(numbers: &Numbers) -> f64 {
     numbers.sum / numbers.count as f64
 }
@@ -154,7 +147,6 @@ fn change(numbers: &Numbers, previous: Option<(Time, f64)>) -> (Time, f64) {
     (numbers.last.0 - from.0, numbers.last.1 - from.1)
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a rate is of this precision")]
 fn rate((time, amount): (Time, f64)) -> Option<f64> {
     (time > 0).then(|| amount / (time as f64 / SECOND as f64))
 }

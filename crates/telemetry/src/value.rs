@@ -58,7 +58,6 @@ pub enum Value {
 
 impl Value {
     /// The number to calculate with; none for texts and JSON.
-    #[expect(clippy::cast_precision_loss, reason = "averages are of this precision")]
     pub fn number(&self) -> Option<f64> {
         match self {
             Self::Integer(value) => Some(*value as f64),

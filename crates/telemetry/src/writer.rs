@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::ops::{ControlFlow, Range};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
@@ -54,6 +54,22 @@ pub(crate) struct Writer {
     postponed: VecDeque<Job>,
     gather: Duration,
     text_bytes_max: usize,
+    trouble: Trouble,
+}
+
+/// What kept the writer from tidying up when it last tried to.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Trouble(Arc<Mutex<Option<StorageError>>>);
+
+impl Trouble {
+    fn set(&self, trouble: Option<StorageError>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    }
+
+    pub(crate) fn get(&self) -> Option<StorageError> {
+        let trouble = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        trouble.clone()
+    }
 }
 
 impl Writer {
@@ -62,6 +78,7 @@ impl Writer {
         settings: &Settings,
         memory: Arc<SharedMemory>,
         jobs: mpsc::Receiver<Job>,
+        trouble: Trouble,
     ) -> Result<Self, StorageError> {
         let engine = Engine::open(location, settings, memory).await?;
         Ok(Self {
@@ -70,12 +87,14 @@ impl Writer {
             postponed: VecDeque::new(),
             gather: settings.gather.min(GATHER_MAX),
             text_bytes_max: settings.text_bytes_max,
+            trouble,
         })
     }
 
     /// Works until the storage is closed or dropped.
     pub(crate) async fn run(mut self) {
         let mut pause = Duration::ZERO;
+        let mut closing = None;
         loop {
             let next = match self.postponed.pop_front() {
                 Some(job) => Ok(Some(job)),
@@ -88,20 +107,26 @@ impl Writer {
                 Err(_) => None,
             };
             if let Some(job) = next
-                && self.work(job).await.is_break()
+                && let ControlFlow::Break(done) = self.work(job).await
             {
+                closing = Some(done);
                 break;
             }
-            pause = match self.engine.tidy(day_of(now())).await {
+            let tidied = self.engine.tidy(day_of(now())).await;
+            pause = match tidied {
                 Ok(true) => Duration::ZERO,
-                Ok(false) => IDLE,
-                // Whoever writes next is told, if it lasts.
-                Err(_) => IDLE,
+                Ok(false) | Err(_) => IDLE,
             };
+            self.trouble.set(tidied.err());
+        }
+        self.engine.close().await;
+        if let Some(done) = closing {
+            // Who does not wait any more needs no answer.
+            let _ = done.send(Ok(()));
         }
     }
 
-    async fn work(&mut self, job: Job) -> ControlFlow<()> {
+    async fn work(&mut self, job: Job) -> ControlFlow<Done<()>> {
         match job {
             Job::Write(job) => self.write(vec![job]).await,
             Job::Delete(selection, span, done) => {
@@ -115,10 +140,7 @@ impl Writer {
             Job::Pack(done) => {
                 let _ = done.send(self.engine.pack(day_of(now())).await);
             }
-            Job::Close(done) => {
-                let _ = done.send(Ok(()));
-                return ControlFlow::Break(());
-            }
+            Job::Close(done) => return ControlFlow::Break(done),
         }
         ControlFlow::Continue(())
     }

@@ -67,11 +67,6 @@ const DECIMALS: [f64; 7] = [1.0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6];
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
 /// The number as so many decimal places say it, if that is exact to the last bit.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_precision_loss,
-    reason = "whether it is exact is checked"
-)]
 fn scaled(number: f64, factor: f64) -> Option<i64> {
     let scaled = (number * factor).round();
     if scaled.abs() >= EXACT {
@@ -133,7 +128,6 @@ pub(crate) fn read_numbers(from: &mut Reader<'_>, count: usize) -> Result<Vec<f6
     let factor = DECIMALS.get(usize::from(mode));
     let factor = *factor.ok_or(Broken("the form of its numbers is unknown"))?;
     let whole = read_integers(from, count)?;
-    #[expect(clippy::cast_precision_loss, reason = "only exact ones are written")]
     Ok(whole
         .into_iter()
         .map(|whole| whole as f64 / factor)

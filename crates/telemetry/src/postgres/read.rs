@@ -163,7 +163,6 @@ pub(crate) fn sample_of(row: &PgRow) -> Result<Option<Sample>, sqlx::Error> {
     let number: Option<f64> = row.try_get(3)?;
     let whole: Option<i64> = row.try_get(4)?;
     let text: Option<&str> = row.try_get(5)?;
-    #[expect(clippy::cast_possible_truncation, reason = "others are in `whole`")]
     let value = match row.try_get::<i16, _>(2)? {
         0 => whole
             .or(number.map(|number| number as i64))

@@ -9,7 +9,7 @@ use sqlx::{Connection as _, Postgres, Transaction};
 
 use super::{WORK_MAX, WRITE_LOCK, connect};
 use crate::location::DatabaseUrl;
-use crate::series::{KnownSeries, SeriesLimits, admit, missing};
+use crate::series::{KnownSeries, Pair, Refusals, SeriesLimits, admit, missing};
 use crate::value::{Instant, Point, Refusal, SeriesId, Value, day_of};
 use crate::{Settings, StorageError};
 
@@ -44,6 +44,14 @@ impl PostgresWriter {
                 series_max: settings.series_max,
             },
         })
+    }
+
+    /// Closes the connection.
+    pub(crate) async fn close(self) {
+        if let Some(connection) = self.connection {
+            // A server that does not answer is not waited for.
+            let _ = tokio::time::timeout(self.connect_max, connection.close()).await;
+        }
     }
 
     /// Commits points. What is refused for good is answered by its index.
@@ -102,7 +110,7 @@ async fn write(
     sqlx::raw_sql(WRITE_LOCK).execute(&mut **work).await?;
     let wanted = missing(known, points.iter());
     let refusals = match wanted.is_empty() {
-        true => HashMap::new(),
+        true => Refusals::new(),
         false => find_series(work, known, wanted, limits).await?,
     };
     let mut rows = Rows::new();
@@ -213,12 +221,12 @@ async fn touch_days(
 async fn find_series(
     on: &mut PgConnection,
     known: &mut KnownSeries,
-    wanted: Vec<(i64, Arc<str>)>,
+    wanted: Vec<Pair>,
     limits: SeriesLimits,
-) -> Result<HashMap<(i64, Arc<str>), Refusal>, sqlx::Error> {
+) -> Result<Refusals, sqlx::Error> {
     let new = look_up(on, known, wanted).await?;
     if new.is_empty() {
-        return Ok(HashMap::new());
+        return Ok(Refusals::new());
     }
     let devices: Vec<_> = new.iter().map(|(device, _)| *device).collect();
     // Series whose values were deleted are not counted, though their rows remain: another node may
@@ -246,7 +254,7 @@ async fn find_series(
     Ok(refused)
 }
 
-fn columns(pairs: &[(i64, Arc<str>)]) -> (Vec<i64>, Vec<&str>) {
+fn columns(pairs: &[Pair]) -> (Vec<i64>, Vec<&str>) {
     pairs.iter().map(|(device, key)| (*device, &**key)).unzip()
 }
 
@@ -254,8 +262,8 @@ fn columns(pairs: &[(i64, Arc<str>)]) -> (Vec<i64>, Vec<&str>) {
 async fn look_up(
     on: &mut PgConnection,
     known: &mut KnownSeries,
-    wanted: Vec<(i64, Arc<str>)>,
-) -> Result<Vec<(i64, Arc<str>)>, sqlx::Error> {
+    wanted: Vec<Pair>,
+) -> Result<Vec<Pair>, sqlx::Error> {
     let sql = "SELECT place, id FROM unnest($1::int8[], $2::text[]) WITH ORDINALITY \
                AS wanted (device, key, place) JOIN martlet_telemetry.series USING (device, key)";
     let (devices, keys) = columns(&wanted);

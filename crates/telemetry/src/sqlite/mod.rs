@@ -10,11 +10,11 @@ pub(crate) mod read;
 pub(crate) mod roll;
 pub(crate) mod write;
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::sqlite::{
     SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
@@ -38,6 +38,9 @@ const PAGE_BYTES: u32 = 4096;
 /// Time that a statement waits while another process, such as a backup, holds the lock.
 const BUSY_MAX: Duration = Duration::from_secs(10);
 
+/// Time that the lock of the file is waited for.
+const LOCK_MAX: Duration = Duration::from_secs(2);
+
 /// Rows that the thread of a connection reads ahead. With few rows both threads wait for each other
 /// again and again, which costs more than the reading.
 const ROWS_AHEAD: usize = 512;
@@ -48,6 +51,45 @@ fn options(path: &Path) -> SqliteConnectOptions {
         .busy_timeout(BUSY_MAX)
         .row_buffer_size(ROWS_AHEAD)
         .disable_statement_logging()
+}
+
+/// Keeps other processes, and other storages of this one, from writing to the file: what is in the
+/// memory of one of them the other would not know. The lock ends with the process or when it is
+/// dropped.
+pub(crate) async fn lock(path: &Path) -> Result<File, StorageError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let lock = Path::new(&name);
+    let failed = |what: String| StorageError::File {
+        place: path.display().to_string(),
+        what,
+    };
+    let mut options = OpenOptions::new();
+    let opened = options
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(MODE)
+        .open(lock);
+    let file = opened.map_err(|error| failed(format!("{}: {error}", lock.display())))?;
+    let until = Instant::now() + LOCK_MAX;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            // A process that was started while another storage was open has the lock too, until it
+            // runs its own program.
+            Err(TryLockError::WouldBlock) if Instant::now() < until => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            Err(TryLockError::WouldBlock) => {
+                return Err(failed(
+                    "another process has it open; stop that process, or use another file"
+                        .to_owned(),
+                ));
+            }
+            Err(TryLockError::Error(error)) => return Err(failed(error.to_string())),
+        }
+    }
 }
 
 /// Opens the file to write to it, and creates it and its tables if they are missing.

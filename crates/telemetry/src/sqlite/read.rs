@@ -91,18 +91,39 @@ impl SqliteReader {
         scan: &Scan,
         most: usize,
     ) -> Result<Vec<Sample>, StorageError> {
+        // Each block has at least one sample, and few of them are only next to the span. Without a
+        // limit the thread of the connection would read many blocks ahead for one sample.
+        let enough = i64::try_from(most.saturating_add(8)).unwrap_or(i64::MAX);
+        let (found, blocks) = self.scan_some(&mut *on, scan, most, enough).await?;
+        if found.len() >= most || blocks < enough {
+            return Ok(found);
+        }
+        let (found, _) = self.scan_some(on, scan, most, i64::MAX).await?;
+        Ok(found)
+    }
+
+    /// Samples of at most so many blocks, and how many blocks were read.
+    async fn scan_some(
+        &self,
+        on: &mut SqliteConnection,
+        scan: &Scan,
+        most: usize,
+        blocks_max: i64,
+    ) -> Result<(Vec<Sample>, i64), StorageError> {
         // Blocks do not overlap, and none is of two days: the first one that matters begins before
         // `from`, at most a day before it.
         let sql = match scan.newest_first {
             false => {
                 "SELECT time, origin, last_time, samples, data FROM blocks WHERE series = ?1 \
                  AND time >= coalesce((SELECT max(time) FROM blocks WHERE series = ?1 \
-                 AND time < ?2 AND time >= ?3), ?2) AND time <= ?4 ORDER BY time, origin"
+                 AND time < ?2 AND time >= ?3), ?2) AND time <= ?4 \
+                 ORDER BY time, origin LIMIT ?5"
             }
             true => {
                 "SELECT time, origin, last_time, samples, data FROM blocks WHERE series = ?1 \
                  AND time >= coalesce((SELECT max(time) FROM blocks WHERE series = ?1 \
-                 AND time < ?2 AND time >= ?3), ?2) AND time <= ?4 ORDER BY time DESC, origin DESC"
+                 AND time < ?2 AND time >= ?3), ?2) AND time <= ?4 \
+                 ORDER BY time DESC, origin DESC LIMIT ?5"
             }
         };
         let mut rows = sqlx::query(sql)
@@ -110,9 +131,12 @@ impl SqliteReader {
             .bind(scan.from.time)
             .bind(scan.from.time.saturating_sub(DAY))
             .bind(scan.until.time)
+            .bind(blocks_max)
             .fetch(on);
         let mut found = Vec::new();
+        let mut blocks = 0;
         while let Some(row) = rows.try_next().await.map_err(|error| self.error(error))? {
+            blocks += 1;
             let block = block_of(&row).map_err(|error| self.error(error))?;
             if block.at >= scan.until || block.last_time < scan.from.time {
                 continue;
@@ -124,7 +148,7 @@ impl SqliteReader {
                 break;
             }
         }
-        Ok(found)
+        Ok((found, blocks))
     }
 
     /// Days of a series in a span of time whose roll-ups lack what is in memory.
@@ -175,9 +199,10 @@ impl SqliteReader {
         let mut count = 0;
         for (_, _, series) in self.series(&[device]).await? {
             let (from, until) = (Instant::first_of(Time::MIN), Instant::first_of(Time::MAX));
-            let memory = self.memory.read();
-            let newer = memory.scan(series, from, until, false, usize::MAX);
-            drop(memory);
+            let newer = self
+                .memory
+                .read()
+                .scan(series, from, until, false, usize::MAX);
             // What is packed is counted twice, which has to be of one moment.
             let begun = self.pool.begin().await;
             let mut reading = begun.map_err(|error| self.error(error))?;

@@ -1,15 +1,15 @@
 //! Commits batches into the journal.
 
-use std::collections::HashMap;
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
 use futures_util::TryStreamExt as _;
-use sqlx::SqliteConnection;
+use sqlx::{Connection as _, SqliteConnection};
 
 use super::{in_transaction, journal};
 use crate::memory::SharedMemory;
-use crate::series::{Batch, KnownSeries, SeriesLimits, admit, missing};
+use crate::series::{Batch, KnownSeries, Pair, Refusals, SeriesLimits, admit, missing};
 use crate::value::{Point, Refusal, SeriesId};
 use crate::{Settings, StorageError};
 
@@ -27,6 +27,8 @@ pub(crate) struct SqliteWriter {
     pub(crate) frozen_until: i64,
     /// Last row of the journal.
     pub(crate) journal_end: i64,
+    /// Held as long as the writer is there.
+    _lock: File,
     known: KnownSeries,
     /// How many series there are, once they were counted.
     series_count: Option<u64>,
@@ -40,6 +42,7 @@ impl SqliteWriter {
         settings: &Settings,
         memory: Arc<SharedMemory>,
     ) -> Result<Self, StorageError> {
+        let lock = super::lock(path).await?;
         let connection = super::connect(path, settings).await?;
         let mut writer = Self {
             connection,
@@ -48,6 +51,7 @@ impl SqliteWriter {
             memory_bytes_max: settings.memory_bytes_max,
             frozen_until: 0,
             journal_end: 0,
+            _lock: lock,
             known: KnownSeries::default(),
             series_count: None,
             limits: SeriesLimits {
@@ -75,6 +79,11 @@ impl SqliteWriter {
             self.journal_end = id;
         }
         Ok(())
+    }
+
+    /// Closes the connection, and gives the file free for others.
+    pub(crate) async fn close(self) {
+        let _ = self.connection.close().await;
     }
 
     pub(crate) fn error(&self, error: sqlx::Error) -> StorageError {
@@ -108,7 +117,7 @@ impl SqliteWriter {
         let done = in_transaction(&mut self.connection, async |work| {
             let wanted = missing(known, points.iter());
             let refusals = match wanted.is_empty() {
-                true => HashMap::new(),
+                true => Refusals::new(),
                 false => find_series(work, known, count, wanted, limits).await?,
             };
             let (batch, refused) = with_series(work, known, &refusals, points).await?;
@@ -156,7 +165,7 @@ impl SqliteWriter {
 async fn with_series(
     on: &mut SqliteConnection,
     known: &KnownSeries,
-    refusals: &HashMap<(i64, Arc<str>), Refusal>,
+    refusals: &Refusals,
     points: &[Point],
 ) -> Result<(Batch, Vec<(usize, Refusal)>), sqlx::Error> {
     let mut batch = Batch::default();
@@ -184,12 +193,12 @@ async fn find_series(
     on: &mut SqliteConnection,
     known: &mut KnownSeries,
     count: &mut Option<u64>,
-    wanted: Vec<(i64, Arc<str>)>,
+    wanted: Vec<Pair>,
     limits: SeriesLimits,
-) -> Result<HashMap<(i64, Arc<str>), Refusal>, sqlx::Error> {
+) -> Result<Refusals, sqlx::Error> {
     let new = look_up(&mut *on, known, wanted).await?;
     if new.is_empty() {
-        return Ok(HashMap::new());
+        return Ok(Refusals::new());
     }
     let devices: Vec<_> = new.iter().map(|(device, _)| *device).collect();
     let sql = "SELECT device, count(*) FROM series \
@@ -221,8 +230,8 @@ async fn find_series(
 async fn look_up(
     on: &mut SqliteConnection,
     known: &mut KnownSeries,
-    wanted: Vec<(i64, Arc<str>)>,
-) -> Result<Vec<(i64, Arc<str>)>, sqlx::Error> {
+    wanted: Vec<Pair>,
+) -> Result<Vec<Pair>, sqlx::Error> {
     let sql = "SELECT j.key, s.id FROM json_each(?1) j CROSS JOIN series s \
                ON s.device = j.value ->> 0 AND s.key = j.value ->> 1";
     let rows = sqlx::query_as::<_, (i64, i64)>(sql).bind(json(&pairs(&wanted)));
@@ -243,7 +252,7 @@ async fn look_up(
     Ok(others)
 }
 
-fn pairs(of: &[(i64, Arc<str>)]) -> Vec<(i64, &str)> {
+fn pairs(of: &[Pair]) -> Vec<(i64, &str)> {
     of.iter().map(|(device, key)| (*device, &**key)).collect()
 }
 

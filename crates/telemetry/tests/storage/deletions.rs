@@ -222,3 +222,16 @@ async fn other_files_are_refused() {
     assert!(matches!(told, StorageError::Damaged { .. }), "{told}");
     assert!(told.to_string().contains("telemetry.db"), "{told}");
 }
+
+#[tokio::test]
+async fn one_storage_has_a_file() {
+    let place = Place::new("locked");
+    let storage = place.open(small()).await;
+    let told = Storage::open(place.location(), small())
+        .await
+        .map(drop)
+        .unwrap_err();
+    assert!(told.to_string().contains("another process"), "{told}");
+    storage.close().await.unwrap();
+    place.open(small()).await;
+}

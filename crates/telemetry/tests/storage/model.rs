@@ -17,7 +17,7 @@ pub(crate) const KEYS: [&str; 4] = ["temperature", "count", "door", "state"];
 
 #[derive(Default)]
 pub(crate) struct Model {
-    pub(crate) values: BTreeMap<(i64, String, Time, i64), Value>,
+    pub(crate) values: BTreeMap<(i64, Arc<str>, Time, i64), Value>,
 }
 
 impl Model {
@@ -25,7 +25,7 @@ impl Model {
         for point in points {
             let key = (
                 point.device,
-                point.key.to_string(),
+                Arc::clone(&point.key),
                 point.time,
                 point.origin,
             );
@@ -41,12 +41,12 @@ impl Model {
             .iter()
             .filter(|((device, key, time, _), _)| {
                 selection.devices.contains(device)
-                    && keys.is_none_or(|keys| keys.contains(key))
+                    && keys.is_none_or(|keys| keys.iter().any(|wanted| **wanted == **key))
                     && (range.from..range.until).contains(time)
             })
             .map(|((device, key, time, origin), value)| Row {
                 device: *device,
-                key: Arc::from(key.as_str()),
+                key: Arc::clone(key),
                 time: *time,
                 origin: *origin,
                 value: value.clone(),
@@ -69,7 +69,7 @@ impl Model {
         let keys = selection.keys.as_ref();
         self.values.retain(|(device, key, time, _), _| {
             !(selection.devices.contains(device)
-                && keys.is_none_or(|keys| keys.contains(key))
+                && keys.is_none_or(|keys| keys.iter().any(|wanted| **wanted == **key))
                 && (from..until).contains(time))
         });
         before - self.values.len()

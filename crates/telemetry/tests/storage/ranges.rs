@@ -62,7 +62,6 @@ async fn values_that_arrive_backwards_and_in_one_instant_are_kept() {
     check_backwards(&Place::new("backwards"), 20).await;
 }
 
-#[expect(clippy::cast_precision_loss)]
 pub(crate) async fn check_backwards(place: &Place, rounds: i64) {
     let storage = place.open(small()).await;
     let mut model = Model::default();
@@ -142,4 +141,19 @@ pub(crate) async fn check_refusals(place: &Place) {
         values,
         [Value::Integer(1), Value::Text("a\u{fffd}c".into())]
     );
+}
+
+#[tokio::test]
+async fn memory_is_given_back_when_values_are_packed() {
+    let place = Place::new("memory");
+    let storage = place.open(Settings::default()).await;
+    assert_eq!(storage.memory_bytes(), 0);
+    storage.write(points(&mut Dice(4), 1000)).await.unwrap();
+    assert!(
+        storage.memory_bytes() > 1000 * 24,
+        "{}",
+        storage.memory_bytes()
+    );
+    storage.pack().await.unwrap();
+    assert_eq!(storage.memory_bytes(), 0);
 }
