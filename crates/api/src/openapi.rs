@@ -208,7 +208,10 @@ fn declare_one(operation: &mut Operation, access: Access, is_write: bool) {
         let parameters = operation.parameters.get_or_insert_default();
         parameters.push(idempotency_key().into());
     }
-    if let Access::Scoped(scope) | Access::ScopedOrOfTeam(scope, _) = access {
+    if let Access::Scoped(scope)
+    | Access::ScopedOrOfTeam(scope, _)
+    | Access::ScopedOrOfDevice(scope) = access
+    {
         let more = ExtensionsBuilder::new()
             .add("x-scope", scope.name())
             .build();
