@@ -36,8 +36,8 @@ pub(crate) struct Wanted {
 /// A backup
 ///
 /// Everything that the node holds, as of one moment, as an archive. One that breaks off is one
-/// without its manifest, which its reader notices. Users, devices and telemetry in PostgreSQL are not
-/// in it: then `Martlet-Left-Out` says so, and `pg_dump` has a copy of those.
+/// without its manifest, which its reader notices. Users, devices and telemetry in PostgreSQL are
+/// not in it: then `Martlet-Left-Out` says so, and `pg_dump` has a copy of those.
 #[utoipa::path(get, path = "/api/v1/backup", tag = "node", params(Wanted),
     responses((status = 200, description = "The archive (tar)", content_type = "application/x-tar",
         body = Vec<u8>,

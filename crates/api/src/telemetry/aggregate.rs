@@ -15,7 +15,6 @@ use serde_json::{Map, Value, json};
 
 use super::device::{keys_of, limit_of};
 use super::export::format_of;
-use super::query::Wanted;
 use super::telemetry_of;
 use super::view::{id_of, json_of};
 use crate::api::Api;
@@ -88,13 +87,27 @@ fn fill_of(text: Option<&str>) -> Result<Fill, Problem> {
     }
 }
 
+/// What a query says of buckets, as it is written there.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Buckets {
+    pub(super) keys: Option<String>,
+    pub(super) bucket: String,
+    pub(super) zone: Option<String>,
+    pub(super) functions: Option<String>,
+    pub(super) fill: Option<String>,
+    pub(super) order: Option<String>,
+    pub(super) limit: Option<usize>,
+    pub(super) cursor: Option<String>,
+    pub(super) format: Option<String>,
+}
+
 /// The answer to a query with buckets.
 ///
 /// # Errors
 /// The query means nothing, or the values cannot be read.
 pub(super) async fn answer(
     api: &Api,
-    wanted: &Wanted,
+    wanted: Buckets,
     ids: HashMap<i64, String>,
     (from, until): (i64, i64),
 ) -> Result<Response, Problem> {
@@ -105,7 +118,7 @@ pub(super) async fn answer(
         return Err(Problem::of_query("order", detail));
     }
     let format = format_of(wanted.format.as_deref())?;
-    let bucket = wanted.bucket.as_deref().unwrap_or_default();
+    let bucket = wanted.bucket.as_str();
     let list = format!(
         "buckets {devices:?} {:?}",
         (

@@ -10,9 +10,10 @@ use martlet_registry::{DeviceFilter, DeviceOrder};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::aggregate::{self, Buckets};
 use super::device::{keys_of, limit_of, order_of};
 use super::view::DeviceReadingView;
-use super::{Span, aggregate, export, telemetry_of};
+use super::{Span, export, telemetry_of};
 use crate::api::Api;
 use crate::extract::QueryOf;
 use crate::problem::Problem;
@@ -109,41 +110,41 @@ pub(crate) struct Wanted {
     device_type: Option<String>,
     /// Keys with commas between them. Default: all.
     #[param(example = "temperature,humidity")]
-    pub(super) keys: Option<String>,
+    keys: Option<String>,
     /// The first time: RFC 3339, a number of seconds or milliseconds since 1970, `now`, or a time
     /// before now such as `-90s`, `-30m`, `-24h`, `-7d` or `-2w`. Default: `-24h`.
     #[param(example = "-24h")]
-    pub(super) from: Option<String>,
+    from: Option<String>,
     /// The first time that is not meant any more, written likewise. Default: no end.
-    pub(super) to: Option<String>,
+    to: Option<String>,
     /// `asc` (oldest first, the default) or `desc`.
-    pub(super) order: Option<String>,
+    order: Option<String>,
     /// The most items of a JSON answer. Exports have all.
     #[param(minimum = 1, maximum = 10_000, default = 1_000)]
-    pub(super) limit: Option<usize>,
+    limit: Option<usize>,
     /// `next` of the answer before.
-    pub(super) cursor: Option<String>,
+    cursor: Option<String>,
     /// Buckets that values are summed up in: a length such as `30s`, `15m`, `1h` or `7d`, or a unit
     /// of the calendar in `zone`: `minute`, `hour`, `day`, `week` (ISO 8601), `month`, `quarter` or
     /// `year`. `all` is one bucket. The time of a bucket is its start. Default: the values
     /// themselves.
     #[param(example = "1h")]
-    pub(super) bucket: Option<String>,
+    bucket: Option<String>,
     /// Time zone of the calendar, by its name in the IANA database. Default: `UTC`.
     #[param(example = "Europe/Berlin")]
-    pub(super) zone: Option<String>,
+    zone: Option<String>,
     /// What is answered for each bucket, with commas between them: `avg` (default), `min`, `max`,
     /// `sum`, `count`, `first`, `last`, `p50`, `p95`, `delta` and `rate` (per second).
     #[param(example = "avg,max")]
-    pub(super) functions: Option<String>,
+    functions: Option<String>,
     /// What is answered for buckets without values: `none` (default; they are left out), `null`,
     /// `previous` or `linear`.
-    pub(super) fill: Option<String>,
+    fill: Option<String>,
     /// Only devices of this team, by id or name.
     team: Option<String>,
     /// `json` (default), or an export of all values: `csv`, `ndjson` or `line` (InfluxDB line
     /// protocol).
-    pub(super) format: Option<String>,
+    format: Option<String>,
 }
 
 impl Wanted {
@@ -205,8 +206,19 @@ pub(crate) async fn query(
         to: wanted.to.clone(),
     };
     let (from, until) = span.read()?;
-    if wanted.bucket.is_some() {
-        return aggregate::answer(&api, &wanted, ids, (from, until)).await;
+    if let Some(bucket) = wanted.bucket {
+        let buckets = Buckets {
+            keys: wanted.keys,
+            bucket,
+            zone: wanted.zone,
+            functions: wanted.functions,
+            fill: wanted.fill,
+            order: wanted.order,
+            limit: wanted.limit,
+            cursor: wanted.cursor,
+            format: wanted.format,
+        };
+        return aggregate::answer(&api, buckets, ids, (from, until)).await;
     }
     wanted.expect_no_bucket()?;
     let order = order_of(wanted.order.as_deref())?;

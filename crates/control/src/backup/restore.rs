@@ -293,8 +293,8 @@ impl Places {
     }
 }
 
-/// There is no database at a path, unless an earlier restore has put it there, and nothing beside it
-/// that SQLite would take for a part of it.
+/// There is no database at a path, unless an earlier restore has put it there, and nothing beside
+/// it that SQLite would take for a part of it.
 fn expect_no_database(path: &Path, is_of_earlier: bool) -> Result<(), BackupError> {
     let beside = BESIDE_TABLES.map(|end| {
         let mut name = path.as_os_str().to_owned();

@@ -6,12 +6,13 @@
 //! * `devices`: devices by the names in topics
 //! * `rejected`: payloads that were not stored
 //! * `tail`: values as they are stored
-//! * `retention`: how long values are kept
+//! * `kept`, `retention`: how long values are kept, and what is deleted
 //! * `copy`: a copy for a backup
 //! * `metrics`: of the Prometheus page
 
 mod copy;
 mod devices;
+mod kept;
 mod metrics;
 mod rejected;
 mod retention;
@@ -22,6 +23,7 @@ mod tail;
 
 pub use copy::{TelemetryCopy, copy_at_rest};
 pub use devices::TelemetryDevice;
+pub use kept::{TelemetryKept, TypeKept};
 /// How rows are written.
 pub use martlet_telemetry::Format as RowFormat;
 pub use martlet_telemetry::decode::{
@@ -34,7 +36,7 @@ pub use martlet_telemetry::{
     TIME_MIN, Unit, Value, time_text,
 };
 pub use rejected::Rejected;
-pub use retention::{TelemetryKept, TypeKept};
+
 pub use rule::{DEVICE, KeyTemplate, Names, REST, Rule, TopicTemplate};
 pub use store::{StoreError, StoredNow, Telemetry, TelemetrySettings};
 pub use tail::{Tail, TailEnd};

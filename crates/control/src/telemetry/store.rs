@@ -13,8 +13,8 @@ use tokio::sync::Mutex;
 use tracing::{info, warn};
 
 use super::devices::{DeviceNames, Name, TelemetryDevice};
+use super::kept::TelemetryKept;
 use super::rejected::{Rejected, Rejections, TOO_MANY_KEYS};
-use super::retention::TelemetryKept;
 use super::rule::Rule;
 use super::tail::{Tail, Tails};
 use crate::control::Control;

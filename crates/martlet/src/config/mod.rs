@@ -6,8 +6,9 @@
 //! `authentication` into who is let in, `http` into what is served by HTTP and to whom,
 //! `registry` into where the tables are, `database` whether another program's variables say so,
 //! `sinks` into integrations, `message_log` into what is kept of messages, `topic_memory` into what
-//! is remembered of topics, `telemetry` into what is stored of what devices measure, `way_in` how clients reach it, `file_access` which files other users
-//! could change or read; `regular_file` reads files.
+//! is remembered of topics, `telemetry` into what is stored of what devices measure, `way_in` how
+//! clients reach it, `file_access` which files other users could change or read; `regular_file`
+//! reads files.
 
 mod authentication;
 mod bridges;

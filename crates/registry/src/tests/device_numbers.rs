@@ -16,7 +16,12 @@ both!(devices_are_found_by_tenant_and_id_many_at_once, registry, {
     registry.delete_device(&all(), "b".into(), None).await?;
 
     let wanted = |tenant: u32, id: &str| (tenant, id.to_owned());
-    let names = [wanted(0, "a"), wanted(0, "b"), wanted(0, "c"), wanted(team.tenant, "a")];
+    let names = [
+        wanted(0, "a"),
+        wanted(0, "b"),
+        wanted(0, "c"),
+        wanted(team.tenant, "a"),
+    ];
     let mut found = registry.numbered_devices(&names).await?;
     found.sort_by_key(|device| device.tenant);
     let common = registry.device(&Scope::All, "a".into()).await?.number;
