@@ -33,9 +33,9 @@ pub enum Function {
     P50,
     /// The number below which 95 % of the numbers are, interpolated too.
     P95,
-    /// How much the last number is above the last one before the bucket. If there is none before it:
-    /// above the first number of the bucket. So the sum over all buckets is the change over all of
-    /// the time. A counter that begins anew at 0 gives a negative number.
+    /// How much the last number is above the last one before the bucket. If there is none before
+    /// it: above the first number of the bucket. So the sum over all buckets is the change over all
+    /// of the time. A counter that begins anew at 0 gives a negative number.
     Delta,
     /// `Delta` per second between these two numbers.
     Rate,
@@ -94,7 +94,8 @@ pub enum Fill {
     Null,
     /// As the bucket before; null before the first one.
     Previous,
-    /// On the line between the buckets before and after, by their starts; null outside and for texts.
+    /// On the line between the buckets before and after, by their starts; null outside and for
+    /// texts.
     Linear,
 }
 
@@ -123,8 +124,8 @@ pub struct Aggregate {
     pub from: Time,
     /// The first time that is not wanted any more.
     pub until: Time,
-    /// How time is divided. Values outside `from` to `until` do not count, even if the bucket begins
-    /// earlier or ends later.
+    /// How time is divided. Values outside `from` to `until` do not count, even if the bucket
+    /// begins earlier or ends later.
     pub bucket: Bucket,
     /// What is answered for each bucket.
     pub functions: Vec<Function>,

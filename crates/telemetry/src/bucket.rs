@@ -14,8 +14,8 @@ use crate::value::{DAY, HOUR, MINUTE, SECOND, TIME_END, TIME_MIN, Time};
 pub enum Bucket {
     /// One bucket for all of the time that is asked for.
     Whole,
-    /// Buckets of the same length in microseconds, at least 1. They begin at multiples of the length
-    /// since 1970-01-01T00:00:00Z.
+    /// Buckets of the same length in microseconds, at least 1. They begin at multiples of the
+    /// length since 1970-01-01T00:00:00Z.
     Fixed(Time),
     /// Buckets of the calendar in a time zone.
     Calendar(Unit, TimeZone),
@@ -24,11 +24,12 @@ pub enum Bucket {
 /// A unit of the calendar.
 ///
 /// Days and longer units begin at midnight in the time zone, or where the clock jumps over it: the
-/// day on which daylight saving time begins has 23 hours, and the day on which it ends has 25 hours.
+/// day on which daylight saving time begins has 23 hours, and the day on which it ends has 25
+/// hours.
 ///
-/// Minutes and hours begin where the clock shows a full minute or hour, and wherever the clock jumps.
-/// An hour that comes twice is two buckets. Where the clock jumps by half an hour, a bucket has half
-/// an hour.
+/// Minutes and hours begin where the clock shows a full minute or hour, and wherever the clock
+/// jumps. An hour that comes twice is two buckets. Where the clock jumps by half an hour, a bucket
+/// has half an hour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
     /// A minute.

@@ -48,7 +48,8 @@ impl Engine {
     ) -> Result<Vec<(usize, Refusal)>, StorageError> {
         match self {
             Self::Sqlite(writer) => {
-                // Nothing is taken that would not fit into memory: callers wait, or are told why not.
+                // Nothing is taken that would not fit into memory: callers wait, or are told why
+                // not.
                 while writer.is_congested() {
                     writer.move_some().await?;
                 }

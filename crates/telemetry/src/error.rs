@@ -76,8 +76,8 @@ pub enum StorageError {
 }
 
 impl StorageError {
-    /// Whether the same call may succeed later: the trouble is in the database or its disk, not in the
-    /// call.
+    /// Whether the same call may succeed later: the trouble is in the database or its disk, not in
+    /// the call.
     pub fn is_worth_a_retry(&self) -> bool {
         match self {
             Self::Unreachable { .. }

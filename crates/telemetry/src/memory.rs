@@ -68,7 +68,8 @@ pub(crate) struct Memory {
 pub(crate) struct SharedMemory(RwLock<Memory>);
 
 impl SharedMemory {
-    /// For reading. Nothing that may panic runs while it is written to, and a reader leaves it whole.
+    /// For reading. Nothing that may panic runs while it is written to, and a reader leaves it
+    /// whole.
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, Memory> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }

@@ -85,8 +85,8 @@ impl Storage {
     }
 
     /// Writes points, and answers when they are synced. Points of several callers are committed
-    /// together. While more is waiting than [`Settings::waiting_bytes_max`], the call waits: that is
-    /// the back-pressure for whoever feeds the storage.
+    /// together. While more is waiting than [`Settings::waiting_bytes_max`], the call waits: that
+    /// is the back-pressure for whoever feeds the storage.
     ///
     /// A point that can never be stored is in [`Written::refused`], and the others are stored.
     ///
@@ -146,7 +146,8 @@ impl Storage {
         Ok(keys)
     }
 
-    /// Numbers of devices that have values, in order, after a device: `i64::MIN` for the first ones.
+    /// Numbers of devices that have values, in order, after a device: `i64::MIN` for the first
+    /// ones.
     ///
     /// # Errors
     /// They cannot be read.
@@ -162,8 +163,8 @@ impl Storage {
         self.inner.reader.range(range).await
     }
 
-    /// Sums, averages and the like per bucket. Roll-ups are used where they are valid and no edge of
-    /// a bucket cuts them.
+    /// Sums, averages and the like per bucket. Roll-ups are used where they are valid and no edge
+    /// of a bucket cuts them.
     ///
     /// # Errors
     /// The values cannot be read, the limit is 0, no function is asked for, or a percentile has too
@@ -213,8 +214,8 @@ impl Storage {
         self.inner.reader.bytes().await
     }
 
-    /// Writes all values as they are at this moment to a new file, which is a storage itself. Values
-    /// may be written meanwhile.
+    /// Writes all values as they are at this moment to a new file, which is a storage itself.
+    /// Values may be written meanwhile.
     ///
     /// # Errors
     /// The file exists or cannot be written, or the values are in PostgreSQL, which has `pg_dump`.
@@ -222,23 +223,23 @@ impl Storage {
         self.inner.reader.backup_to(path).await
     }
 
-    /// Bytes of memory that values take until they are committed or packed, about. They have limits:
-    /// [`Settings::waiting_bytes_max`], and twice [`Settings::memory_bytes_max`].
+    /// Bytes of memory that values take until they are committed or packed, about. They have
+    /// limits: [`Settings::waiting_bytes_max`], and twice [`Settings::memory_bytes_max`].
     pub fn memory_bytes(&self) -> usize {
         let waiting = self.inner.room_bytes as usize - self.inner.room.available_permits();
         let memory = self.inner.memory.read();
         waiting + memory.active.bytes() + memory.frozen.bytes()
     }
 
-    /// What keeps the writer from packing values or making roll-ups, such as a full disk; none: nothing
-    /// did when it last tried. Values that were acknowledged are safe meanwhile.
+    /// What keeps the writer from packing values or making roll-ups, such as a full disk; none:
+    /// nothing did when it last tried. Values that were acknowledged are safe meanwhile.
     pub fn trouble(&self) -> Option<StorageError> {
         self.inner.trouble.get()
     }
 
-    /// Packs all values that are in the journal into blocks, and makes the roll-ups of days that are
-    /// over. Both happen by themselves too: the first one whenever [`Settings::memory_bytes_max`] is
-    /// reached, the other one when there is little to write.
+    /// Packs all values that are in the journal into blocks, and makes the roll-ups of days that
+    /// are over. Both happen by themselves too: the first one whenever
+    /// [`Settings::memory_bytes_max`] is reached, the other one when there is little to write.
     ///
     /// # Errors
     /// The blocks cannot be written.

@@ -16,8 +16,9 @@ pub enum Format {
     Csv,
     /// One object per line: `{"time":"2025-03-28T00:00:00Z","device":"a","key":"k","value":1}`.
     Ndjson,
-    /// InfluxDB's line protocol with times in nanoseconds: `telemetry,device=a k=1i 1743120000000000000`.
-    /// JSON is a string. Of two values of one time and key InfluxDB keeps the last one.
+    /// InfluxDB's line protocol with times in nanoseconds: `telemetry,device=a k=1i
+    /// 1743120000000000000`. JSON is a string. Of two values of one time and key InfluxDB keeps the
+    /// last one.
     LineProtocol,
 }
 
@@ -64,8 +65,8 @@ impl Format {
     }
 }
 
-/// A time as RFC 3339 has it, in UTC. A time that the calendar does not have, which is never stored,
-/// is a number.
+/// A time as RFC 3339 has it, in UTC. A time that the calendar does not have, which is never
+/// stored, is a number.
 pub fn time_text(time: Time) -> String {
     match Timestamp::from_microsecond(time) {
         Ok(at) => at.to_string(),

@@ -51,7 +51,8 @@ impl PostgresWriter {
     ) -> Result<Option<i64>, StorageError> {
         let sql = format!(
             "SELECT s.id, s.device, p.day, p.bytes FROM \
-             (SELECT id, device FROM martlet_telemetry.series WHERE id > $1 ORDER BY id LIMIT $2) s \
+             (SELECT id, device FROM martlet_telemetry.series WHERE id > $1 \
+             ORDER BY id LIMIT $2) s \
              LEFT JOIN LATERAL (SELECT {DAY_OF} AS day, \
              sum({ROW_BYTES} + coalesce(octet_length(text), 0))::int8 AS bytes \
              FROM martlet_telemetry.points WHERE series = s.id GROUP BY 1) p ON TRUE ORDER BY s.id"

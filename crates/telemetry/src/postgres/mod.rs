@@ -1,7 +1,7 @@
 //! PostgreSQL: plain rows, in the schema `martlet_telemetry`.
 //!
-//! Several nodes may write to one database. Whoever makes roll-ups excludes those that write for that
-//! time, by a lock that is held until the end of a transaction.
+//! Several nodes may write to one database. Whoever makes roll-ups excludes those that write for
+//! that time, by a lock that is held until the end of a transaction.
 
 pub(crate) mod maintain;
 pub(crate) mod read;
@@ -23,7 +23,8 @@ const SCHEMA: &str = include_str!("schema.sql");
 
 /// Taken by one who creates the tables, until the end of the transaction.
 const SCHEMA_LOCK: &str = "SELECT pg_advisory_xact_lock(5129873164420718337)";
-/// Taken by those who write, together. A commit is synced, even if the database is set up otherwise.
+/// Taken by those who write, together. A commit is synced, even if the database is set up
+/// otherwise.
 const WRITE_LOCK: &str = "SELECT pg_advisory_xact_lock_shared(5129873164420718338); \
     SELECT set_config('synchronous_commit', 'on', TRUE) \
     WHERE current_setting('synchronous_commit') = 'off'";

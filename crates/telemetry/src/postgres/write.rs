@@ -61,8 +61,8 @@ impl PostgresWriter {
     ) -> Result<Vec<(usize, Refusal)>, StorageError> {
         let limits = self.limits;
         let mut known = std::mem::take(&mut self.known);
-        // Numbers that are given to series in a transaction that fails are not in the table: what is
-        // known stays taken away then.
+        // Numbers that are given to series in a transaction that fails are not in the table: what
+        // is known stays taken away then.
         let (known, refused) = self
             .in_transaction(async move |work| {
                 let refused = write(work, &mut known, limits, &points).await?;

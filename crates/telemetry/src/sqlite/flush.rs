@@ -312,8 +312,8 @@ fn append(
     changes.merge_into(series, tail, samples.to_vec())
 }
 
-/// Merges samples that are before the last block into the blocks that they belong to, one block after
-/// the other. Blocks between them are not read.
+/// Merges samples that are before the last block into the blocks that they belong to, one block
+/// after the other. Blocks between them are not read.
 async fn merge_late(
     on: &mut SqliteConnection,
     changes: &mut Changes,

@@ -79,7 +79,9 @@ mod tests {
     proptest! {
         #[test]
         fn the_journal_gives_back_what_was_written(
-            rows in prop::collection::vec((any::<i64>(), any::<i64>(), any::<i64>(), value()), 0..99),
+            rows in prop::collection::vec(
+                (any::<i64>(), any::<i64>(), any::<i64>(), value()), 0..99,
+            ),
         ) {
             let rows: Vec<_> = rows.into_iter().map(|(series, time, origin, value)| {
                 (SeriesId(series), Sample { at: Instant { time, origin }, value })

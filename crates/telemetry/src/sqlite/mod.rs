@@ -169,8 +169,8 @@ fn make_file(path: &Path) -> Result<(), StorageError> {
     }
 }
 
-/// Does work in a transaction that nobody else writes in. The driver's own transactions are not used:
-/// when there is no room SQLite ends a transaction by itself, and the driver does not notice.
+/// Does work in a transaction that nobody else writes in. The driver's own transactions are not
+/// used: when there is no room SQLite ends a transaction by itself, and the driver does not notice.
 pub(crate) async fn in_transaction<T, E: From<sqlx::Error>>(
     on: &mut SqliteConnection,
     work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, E>,

@@ -3,7 +3,8 @@
 //! 100,000 values, or as many as the variable says:
 //!
 //! ```sh
-//! MARTLET_TELEMETRY_VALUES=10000000 cargo test --release -p martlet-telemetry --test storage back_fill
+//! MARTLET_TELEMETRY_VALUES=10000000 cargo test --release -p martlet-telemetry --test storage
+//! back_fill
 //! ```
 
 use martlet_telemetry::{Order, Point, Range, SECOND, Selection, Settings, Storage, Time, Value};
@@ -23,7 +24,8 @@ fn values() -> i64 {
     given.map_or(100_000, |given| given.parse().expect("a number of values"))
 }
 
-/// The value at a place in the order of time. All series have values all the time, ten seconds apart.
+/// The value at a place in the order of time. All series have values all the time, ten seconds
+/// apart.
 fn point(place: i64, round: i64) -> Point {
     let series = place % (DEVICES * 4);
     let key = usize::try_from(series % 4).expect("small");

@@ -1,5 +1,5 @@
-//! The same in PostgreSQL: a server in a temporary directory, on a socket there, as a user other than
-//! root, which it refuses to run as. It ends with the process that it watches.
+//! The same in PostgreSQL: a server in a temporary directory, on a socket there, as a user other
+//! than root, which it refuses to run as. It ends with the process that it watches.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, chown};
