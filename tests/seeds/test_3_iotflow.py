@@ -643,11 +643,8 @@ def test_an_administrator_sees_how_the_system_is():
 # ---- Common
 
 
-LATER = [("GET", "/api/v1/devices/telemetry"), ("POST", "/api/v1/devices/telemetry"), ("POST", "/api/v1/telemetry"),
-         ("GET", "/api/v1/telemetry/1"), ("GET", "/api/v1/telemetry/1/latest"), ("GET", "/api/v1/telemetry/1/aggregated"),
-         ("DELETE", "/api/v1/telemetry/1"), ("GET", "/api/v1/telemetry/status"), ("GET", "/api/v1/telemetry/user/1"),
-         ("POST", "/api/v1/mqtt/telemetry/1"), ("GET", "/api/v1/devices/1/control/pending")]
-LATER_ADMIN = [("GET", "/api/v1/admin/telemetry"), ("POST", "/api/v1/mqtt/subscribe"),
+LATER = [("GET", "/api/v1/devices/1/control/pending")]
+LATER_ADMIN = [("POST", "/api/v1/mqtt/subscribe"),
                ("POST", "/api/v1/mqtt/device/sensor_001/command"), ("POST", "/api/v1/mqtt/fleet/group/command"),
                ("POST", "/api/v1/devices/1/control"), ("POST", "/api/v1/devices/1/control/1/status")]
 
@@ -660,6 +657,18 @@ def test_a_route_whose_part_is_not_there_says_so(node, method, path):
     assert told[:2] == (501, JSON)
     has(told[2], {**ERROR, "error": "=Not Implemented"})
     assert "planned" in told[2]["message"]
+
+
+@pytest.mark.parametrize("method, path", [
+    ("GET", "/api/v1/devices/telemetry"), ("POST", "/api/v1/devices/telemetry"), ("POST", "/api/v1/telemetry"),
+    ("GET", "/api/v1/telemetry/{number}"), ("GET", "/api/v1/telemetry/{number}/latest"),
+    ("POST", "/api/v1/mqtt/telemetry/{number}")])
+def test_without_telemetry_its_routes_say_what_to_set(node, method, path):
+    device = registered(node)
+    told = asked(node, method, path.replace("{number}", str(device["number"])), {"data": {"a": 1}}, *key_of(device))
+    assert told[:2] == (503, JSON), told
+    has(told[2], {**ERROR, "error": "=Telemetry is not stored"})
+    assert "telemetry.enabled" in told[2]["message"]
 
 
 @pytest.mark.parametrize("method, path, status, error", [

@@ -48,7 +48,8 @@ def nodes():
         compat = golden.get("compat", "1,2,3,4")
         if compat not in started:
             started[compat] = martlet_process.Node(
-                http=True, settings=[f"http.compat={compat}", "http.rate=0", "integrations.allow_private=127.0.0.0/8"],
+                http=True, settings=[f"http.compat={compat}", "http.rate=0", "telemetry.enabled=true",
+                                                "integrations.allow_private=127.0.0.0/8"],
                 variables={"IOTFLOW_ADMIN_TOKEN": TOKEN}.items())
         return started[compat]
 

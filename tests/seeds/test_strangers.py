@@ -43,7 +43,7 @@ PATHS = sorted({filled(path, "1", "a/b") for path in declared()})
 
 
 def test_all_systems_are_among_the_routes():
-    assert {"/publish", "/webhooks/1", "/api/v1/devices/register", "/api/v1/mqtt/publish", "/api/v1/telemetry/a/b",
+    assert {"/publish", "/webhooks/1", "/api/v1/devices/register", "/api/v1/mqtt/publish", "/api/v1/telemetry/1/latest",
             "/devices"} <= set(PATHS)
 
 

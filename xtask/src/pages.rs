@@ -216,6 +216,16 @@ and by the descriptors of the process. |
 | `martlet_locked_out` | gauge | Addresses and names that are locked out now for too many wrong \
  credentials; `martlet status` names some. |
 | `martlet_lockouts_total` | counter | How often one was locked out. |
+| `martlet_telemetry_values_total` | counter | Values of [telemetry](telemetry.md) that were \
+stored, if it is on. |
+| `martlet_telemetry_rejected_total` | counter | Payloads, or values of them, that were not \
+stored, by [`reason`](telemetry.md#watch-it). |
+| `martlet_telemetry_retimed_values_total` | counter | Values that got the time of receipt, as \
+their own was too far off. |
+| `martlet_telemetry_failed_writes_total` | counter | Batches that the storage did not take; they \
+are tried again. |
+| `martlet_telemetry_deleted_values_total` | counter | Values that were deleted by their \
+retention. |
 | `martlet_topic_memory_topics` | gauge | Topics in the [topic memory](topics.md), if there is \
 one. |
 | `martlet_topic_memory_dropped_total` | counter | Topics that it has dropped, by `reason`: \

@@ -22,6 +22,7 @@ const LAYOUT: &[(&str, &[&str])] = &[
     ("martlet-client", &["martlet-codec"]),
     ("martlet-access", &["martlet-broker", "martlet-codec"]),
     ("martlet-certificates", &[]),
+    ("martlet-telemetry", &[]),
     ("martlet-store", &["martlet-fault", "martlet-rows"]),
     (
         "martlet-persistence",
@@ -65,6 +66,7 @@ const LAYOUT: &[(&str, &[&str])] = &[
             "martlet-registry",
             "martlet-lockout",
             "martlet-store",
+            "martlet-telemetry",
         ],
     ),
     (

@@ -8,6 +8,8 @@ use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
+use martlet_control::backup::BackupParts;
+use martlet_control::telemetry::{Location, TelemetryCopy};
 use martlet_control::{PinnedStore, backup};
 use serde::Deserialize;
 use tokio::sync::mpsc;
@@ -34,8 +36,8 @@ pub(crate) struct Wanted {
 /// A backup
 ///
 /// Everything that the node holds, as of one moment, as an archive. One that breaks off is one
-/// without its manifest, which its reader notices. Users and devices in PostgreSQL are not in it:
-/// then `Martlet-Left-Out` says so, and `pg_dump` has a copy of those.
+/// without its manifest, which its reader notices. Users, devices and telemetry in PostgreSQL are
+/// not in it: then `Martlet-Left-Out` says so, and `pg_dump` has a copy of those.
 #[utoipa::path(get, path = "/api/v1/backup", tag = "node", params(Wanted),
     responses((status = 200, description = "The archive (tar)", content_type = "application/x-tar",
         body = Vec<u8>,
@@ -57,8 +59,23 @@ pub(crate) async fn backup(
         .map_err(|error| error.to_string())
         .and_then(|pinned| pinned)
         .map_err(Problem::unavailable)?;
+    // After the store: what a queue has lost meanwhile is among the values then.
+    let telemetry = match api.control.telemetry() {
+        Some(telemetry) => {
+            telemetry
+                .copy_to(Path::new(&api.control.info.data_dir))
+                .await?
+        }
+        None => None,
+    };
     let (sender, mut receiver) = mpsc::channel(PIECES);
-    tokio::task::spawn_blocking(move || make(&pinned, key_file.as_deref(), sender));
+    tokio::task::spawn_blocking(move || {
+        let parts = BackupParts {
+            key_file: key_file.as_deref(),
+            telemetry: telemetry.as_ref().map(TelemetryCopy::path),
+        };
+        make(&pinned, parts, sender);
+    });
     let pieces = futures_util::stream::poll_fn(move |cx| receiver.poll_recv(cx));
     let content_type = [(header::CONTENT_TYPE, "application/x-tar")];
     Ok((content_type, left_out, Body::from_stream(pieces)).into_response())
@@ -78,19 +95,29 @@ fn key_file(api: &Api) -> Result<PathBuf, Problem> {
 
 /// What is not in the archive, if anything.
 fn left_out(api: &Api) -> Option<[(HeaderName, HeaderValue); 1]> {
-    let tables = api.tables().ok()?;
-    if tables.location().file().is_some() {
-        return None;
-    }
-    let text = "users and devices: they are in PostgreSQL; back that database up with pg_dump";
+    let tables = api
+        .tables()
+        .is_ok_and(|tables| tables.location().file().is_none());
+    let telemetry = api.control.telemetry();
+    let telemetry = telemetry.is_some_and(|one| matches!(one.location(), Location::Postgres(_)));
+    let text = match (tables, telemetry) {
+        (false, false) => return None,
+        (true, false) => {
+            "users and devices: they are in PostgreSQL; back that database up with pg_dump"
+        }
+        (false, true) => "telemetry: it is in PostgreSQL; back that database up with pg_dump",
+        (true, true) => {
+            "users, devices and telemetry: they are in PostgreSQL; back that up with pg_dump"
+        }
+    };
     let name = HeaderName::from_static("martlet-left-out");
     Some([(name, HeaderValue::from_static(text))])
 }
 
-fn make(pinned: &PinnedStore, key_file: Option<&Path>, sender: mpsc::Sender<io::Result<Bytes>>) {
+fn make(pinned: &PinnedStore, parts: BackupParts<'_>, sender: mpsc::Sender<io::Result<Bytes>>) {
     let pieces = Pieces(sender.clone());
     let out = BufWriter::with_capacity(PIECE, pieces);
-    if let Err(error) = backup::write_archive(&pinned.directory, &pinned.files, key_file, out) {
+    if let Err(error) = backup::write_archive(&pinned.directory, &pinned.files, parts, out) {
         // The reader may be gone already.
         let _ = sender.blocking_send(Err(io::Error::other(error)));
     }

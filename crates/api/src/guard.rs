@@ -60,7 +60,7 @@ pub(crate) enum Audited {
     Soon,
     /// With what is changed, in the same transaction; here only what went wrong.
     InTables,
-    /// Nowhere: it changes nothing, though it is a POST.
+    /// Nowhere: it changes nothing, though it is a POST, or devices send it again and again.
     Nowhere,
 }
 

@@ -64,6 +64,7 @@ mod session;
 mod setup;
 mod shown_once;
 mod subscriptions;
+mod telemetry;
 mod tenant;
 pub mod time;
 mod topics;

@@ -36,6 +36,7 @@ use crate::problem::{ProblemKind, ProblemView};
         (name = "messages", description = "Publishing, and retained messages"),
         (name = "integrations", description = "Messages for other systems, and those that were refused"),
         (name = "devices", description = "Devices, their credentials, groups and configuration"),
+        (name = "telemetry", description = "Values that devices send"),
         (name = "people", description = "Users and teams"),
         (name = "rules", description = "What devices of a type and users with a role may do"),
         (name = "security", description = "Keys, sessions of the panel, the first administrator"),
@@ -207,7 +208,10 @@ fn declare_one(operation: &mut Operation, access: Access, is_write: bool) {
         let parameters = operation.parameters.get_or_insert_default();
         parameters.push(idempotency_key().into());
     }
-    if let Access::Scoped(scope) | Access::ScopedOrOfTeam(scope, _) = access {
+    if let Access::Scoped(scope)
+    | Access::ScopedOrOfTeam(scope, _)
+    | Access::ScopedOrOfDevice(scope) = access
+    {
         let more = ExtensionsBuilder::new()
             .add("x-scope", scope.name())
             .build();

@@ -53,6 +53,11 @@ impl Routes {
         self.add_audited(access, Audited::Soon, route)
     }
 
+    /// The same, for what devices send again and again: it has no entry in the audit log.
+    pub(crate) fn add_unaudited(self, access: Access, route: UtoipaMethodRouter<Api>) -> Self {
+        self.add_audited(access, Audited::Nowhere, route)
+    }
+
     /// The same, where the tables write down what is changed in them.
     pub(crate) fn add_of_tables(self, access: Access, route: UtoipaMethodRouter<Api>) -> Self {
         self.add_audited(access, Audited::InTables, route)

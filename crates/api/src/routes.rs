@@ -15,7 +15,8 @@ use crate::route_list::{Form, Routes};
 use crate::{
     admin, backup, bridges, clients, compat, docs, document_page, events, explain, frame, health,
     history, integrations, lockouts, logs, mqtt_session, node_setup, problem, publish, registry,
-    request, retained, secrets, session, setup, subscriptions, topics, traces, webhooks, why,
+    request, retained, secrets, session, setup, subscriptions, telemetry, topics, traces, webhooks,
+    why,
 };
 
 /// The routes of a node. Who accepts connections says by [`Connection`](crate::Connection) in the
@@ -173,5 +174,5 @@ fn declared(routes: Routes) -> Routes {
         .add(Known, routes!(session::end))
         .add(Open, routes!(session::begin))
         .add(Open, routes!(setup::make));
-    registry::add_to(routes)
+    telemetry::add_to(registry::add_to(routes))
 }

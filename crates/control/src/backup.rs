@@ -25,6 +25,8 @@ const MANIFEST_BYTES_MAX: u64 = 64 << 20;
 pub const STORE: &str = "store";
 /// Where the tables of users and devices lie in both.
 pub const TABLES: &str = martlet_registry::FILE;
+/// Where telemetry lies in both, if it is in a file.
+pub const TELEMETRY: &str = crate::telemetry::FILE;
 /// Where the key file of secrets lies in both, if the backup has it.
 pub const KEY_FILE: &str = crate::secrets::KEY_FILE;
 const CHUNK: usize = 256 * 1024;
@@ -121,66 +123,77 @@ fn error<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Ba
     }
 }
 
+/// What an archive has besides the store and the tables.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BackupParts<'a> {
+    /// The key file of secrets.
+    pub key_file: Option<&'a Path>,
+    /// A copy of telemetry that nobody writes to.
+    pub telemetry: Option<&'a Path>,
+}
+
 /// Writes an archive to `out`: the files of a store, a given number of bytes of each, the tables
-/// beside it, and the key file of secrets if it is given.
+/// beside it, and the other parts.
 ///
 /// # Errors
 /// A file cannot be read, or `out` does not take it.
 pub fn write_archive(
     store: &Path,
     files: &[(String, u64)],
-    key_file: Option<&Path>,
+    parts: BackupParts<'_>,
     out: impl Write,
 ) -> Result<(), BackupError> {
     let mut archive = tar::Builder::new(out);
     let mut manifest = Manifest {
         format: FORMAT,
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        key_file: key_file.is_some(),
+        key_file: parts.key_file.is_some(),
         files: Vec::new(),
     };
     for (name, bytes) in files {
         let source = store.join(name);
         let file = File::open(&source).map_err(error("opening", &source))?;
-        let mut reader = Summed::new(file.take(*bytes));
         let path = format!("{STORE}/{name}");
-        append(&mut archive, &path, *bytes, &mut reader).map_err(error("copying", &source))?;
-        manifest.files.push(FileEntry {
-            path,
-            bytes: *bytes,
-            crc32c: reader.sum,
-        });
+        let entry = append_file(&mut archive, path, (file, *bytes), &source)?;
+        manifest.files.push(entry);
     }
     let tables = store.with_file_name(TABLES);
     let copy = martlet_registry::wait(martlet_registry::copy_of(&tables));
     if let Some(copy) = copy.map_err(BackupError::Tables)? {
         let bytes = copy.metadata().map_err(error("reading", &tables))?.len();
-        let mut reader = Summed::new(copy.take(bytes));
-        let copied = append(&mut archive, TABLES, bytes, &mut reader);
-        copied.map_err(error("copying", &tables))?;
-        manifest.files.push(FileEntry {
-            path: TABLES.to_owned(),
-            bytes,
-            crc32c: reader.sum,
-        });
+        let entry = append_file(&mut archive, TABLES.to_owned(), (copy, bytes), &tables)?;
+        manifest.files.push(entry);
     }
-    if let Some(source) = key_file {
+    for (name, source) in [(TELEMETRY, parts.telemetry), (KEY_FILE, parts.key_file)] {
+        let Some(source) = source else {
+            continue;
+        };
         let file = File::open(source).map_err(error("opening", source))?;
         let bytes = file.metadata().map_err(error("reading", source))?.len();
-        let mut reader = Summed::new(file.take(bytes));
-        let copied = append(&mut archive, KEY_FILE, bytes, &mut reader);
-        copied.map_err(error("copying", source))?;
-        manifest.files.push(FileEntry {
-            path: KEY_FILE.to_owned(),
-            bytes,
-            crc32c: reader.sum,
-        });
+        let entry = append_file(&mut archive, name.to_owned(), (file, bytes), source)?;
+        manifest.files.push(entry);
     }
     let text = serde_json::to_vec_pretty(&manifest).map_err(io::Error::from);
     text.and_then(|text| append(&mut archive, MANIFEST, text.len() as u64, text.as_slice()))
         .and_then(|()| archive.into_inner())
         .and_then(|mut out| out.flush())
         .map_err(error("writing", Path::new("the archive")))
+}
+
+/// Appends so many bytes of a file, and returns its entry of the manifest.
+fn append_file(
+    archive: &mut tar::Builder<impl Write>,
+    path: String,
+    (file, bytes): (File, u64),
+    source: &Path,
+) -> Result<FileEntry, BackupError> {
+    let mut reader = Summed::new(file.take(bytes));
+    append(archive, &path, bytes, &mut reader).map_err(error("copying", source))?;
+    Ok(FileEntry {
+        path,
+        bytes,
+        crc32c: reader.sum,
+    })
 }
 
 fn append(

@@ -44,6 +44,7 @@ use crate::presence::{ClientPresence, Presence};
 use crate::request::Places;
 use crate::secrets::SecretStore;
 use crate::store::{PinnedStore, StoreSize, StoreState};
+use crate::telemetry::Telemetry;
 use ask::Waiting;
 
 /// Facts about this node that do not change.
@@ -151,6 +152,8 @@ pub struct Control {
     integrations: OnceLock<Arc<Integrations>>,
     /// Made after it too: the tables that keep secrets tell it of changes.
     secrets: OnceLock<Arc<SecretStore>>,
+    /// Values that devices send, if they are stored.
+    telemetry: OnceLock<Arc<Telemetry>>,
     chain: Option<AuthenticationChain>,
     logging: Option<Arc<Logging>>,
     log_limit: Mutex<LogLimit>,
@@ -199,6 +202,7 @@ impl Control {
             push: parts.push,
             integrations: OnceLock::new(),
             secrets: OnceLock::new(),
+            telemetry: OnceLock::new(),
             log_limit: Mutex::default(),
             info: parts.info,
             health: Health::default(),
@@ -284,6 +288,17 @@ impl Control {
     /// The secrets of other systems; none before the node is set up.
     pub fn secrets(&self) -> Option<&Arc<SecretStore>> {
         self.secrets.get()
+    }
+
+    /// Sets the telemetry of the node.
+    pub fn set_telemetry(&self, telemetry: Arc<Telemetry>) {
+        // It is there from the start on.
+        let _ = self.telemetry.set(telemetry);
+    }
+
+    /// The telemetry of the node; none: it is off.
+    pub fn telemetry(&self) -> Option<&Arc<Telemetry>> {
+        self.telemetry.get()
     }
 
     /// The integrations of the node; none before they are started.

@@ -64,6 +64,10 @@ pub struct Configuration {
     pub listeners: Vec<BTreeMap<String, ListenerValue>>,
     /// Further listeners of the HTTP server, beside `http.listen`.
     pub http_listeners: Vec<BTreeMap<String, ListenerValue>>,
+    /// Rules of telemetry.
+    pub telemetry_rules: Vec<BTreeMap<String, ListenerValue>>,
+    /// How long telemetry of types of devices is kept.
+    pub telemetry_retention: Vec<BTreeMap<String, ListenerValue>>,
     /// Configured sinks.
     pub sinks: Vec<ConfiguredSink>,
 }

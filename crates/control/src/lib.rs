@@ -35,6 +35,7 @@
 //! * [`directory`]: where that is looked up
 //! * [`secrets`]: secrets of other systems
 //! * [`tables`]: users, devices and the rest while the node runs
+//! * [`telemetry`]: values that devices send, stored
 //! * `wall_clock`: what it shows
 //! * [`topic_memory`]: what was published last, by topic
 //! * [`text`]: text from outside, on terminals and in shells
@@ -77,6 +78,7 @@ pub mod secrets;
 mod statistics;
 mod store;
 pub mod tables;
+pub mod telemetry;
 pub mod text;
 pub mod topic_memory;
 mod wall_clock;

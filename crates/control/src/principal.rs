@@ -42,6 +42,8 @@ scopes! {
     RetainedWrite "retained:write" "Change and remove retained messages.";
     DevicesRead "devices:read" "See devices.";
     DevicesWrite "devices:write" "Make, change and remove devices and their credentials.";
+    TelemetryRead "telemetry:read" "Read the values that devices send.";
+    TelemetryWrite "telemetry:write" "Send values for devices, and delete values.";
     UsersRead "users:read" "See users and teams.";
     UsersWrite "users:write" "Make, change and remove users and teams.";
     KeysRead "keys:read" "See which API keys and team tokens there are, without the keys.";
@@ -110,6 +112,8 @@ impl Scopes {
         let of_tables = [
             Scope::DevicesRead,
             Scope::DevicesWrite,
+            Scope::TelemetryRead,
+            Scope::TelemetryWrite,
             Scope::UsersRead,
             Scope::UsersWrite,
             Scope::KeysRead,
@@ -235,6 +239,7 @@ impl Role {
                                 | Scope::MessagesWrite
                                 | Scope::RetainedWrite
                                 | Scope::DevicesWrite
+                                | Scope::TelemetryWrite
                         )
                 })
                 .collect(),

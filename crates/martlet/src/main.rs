@@ -48,6 +48,8 @@ enum Command {
     Retained(cmd::retained::RetainedCommand),
     /// List topics that a running node remembers, and print their last messages
     Topic(cmd::topic::TopicCommand),
+    /// Show, follow and export values that devices have sent
+    Telemetry(cmd::telemetry::TelemetryCommand),
     /// Check whether a running node is ready, and print its warnings
     ///
     /// Exit code 0: it is ready; warnings are printed. 1: it is not ready, or does not answer. 3:
@@ -195,6 +197,7 @@ fn run(command: Command) -> ExitCode {
         Command::Session(command) => cmd::client::run_session(&command),
         Command::Retained(command) => cmd::retained::run(&command),
         Command::Topic(command) => cmd::topic::run(&command),
+        Command::Telemetry(command) => cmd::telemetry::run(&command),
         Command::Health(options) => cmd::admin::health(&options),
         Command::Stop(options) => cmd::stop::run(&options),
         Command::Backup(command) => cmd::backup::run(&command),

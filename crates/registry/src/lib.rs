@@ -45,6 +45,7 @@ mod dead_letters;
 mod deleted;
 mod device_ids;
 mod device_lists;
+mod device_numbers;
 mod devices;
 mod foreign;
 mod foreign_microservice;
@@ -93,6 +94,7 @@ pub use database::{FILE, Registry, copy_of, wait};
 pub use dead_letters::{DeadLetterCount, DeadLetterRow, DeadLettersKept};
 pub use device_ids::RenamedDevice;
 pub use device_lists::{DeviceCounts, DeviceFilter, DeviceOrder, KindCount, PartCounts};
+pub use device_numbers::NumberedDevice;
 pub use devices::{
     AddedDevice, Device, DeviceChange, DeviceRef, DeviceSecret, ExportedValue, Import, NewDevice,
     RowOutcome, Status, is_device_id,

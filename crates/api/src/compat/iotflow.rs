@@ -9,6 +9,7 @@
 //! * `admin`: what administrators do with devices
 //! * `mqtt`, `topics`: the broker, messages and the catalogue of topics
 //! * `system`: how the node is
+//! * `telemetry`, `records`: telemetry, sent and read
 //! * `body`, `view`, `limits`: bodies, how a device is shown, limits of single routes
 
 mod admin;
@@ -17,7 +18,9 @@ mod configuration;
 mod devices;
 mod limits;
 mod mqtt;
+mod records;
 mod system;
+mod telemetry;
 mod topics;
 mod view;
 
@@ -60,6 +63,7 @@ pub(super) fn has(path: &str) -> bool {
     };
     let mut parts = path.split('/');
     match (parts.next(), parts.next(), parts.next()) {
+        (Some("telemetry"), Some("tail" | "rejected"), None) => false,
         (Some("mqtt" | "admin" | "telemetry"), ..) => true,
         (Some("devices"), Some(word), None) => OF_DEVICES.contains(&word),
         (Some("devices"), Some(_), Some(word)) => OF_ONE_DEVICE.contains(&word),
@@ -71,17 +75,63 @@ pub(super) fn add_to(routes: CompatRoutes, api: &Api) -> CompatRoutes {
     let routes = add_devices(routes, api);
     let routes = add_mqtt(routes, api);
     let routes = add_admin(routes, api);
-    let telemetry = guarded(
-        api,
-        ScopedOrOfDevice(Scope::DevicesRead),
-        Audited::Here,
-        get(telemetry).post(telemetry).delete(telemetry),
-    );
+    let routes = add_telemetry(routes, api);
     routes
         .route("/health", system::health(api))
         .route("/status", status(api))
-        .route("/api/v1/telemetry", telemetry.clone())
-        .route("/api/v1/telemetry/{*rest}", telemetry)
+}
+
+fn add_telemetry(routes: CompatRoutes, api: &Api) -> CompatRoutes {
+    let read = |methods| {
+        let access = ScopedOrOfDevice(Scope::TelemetryRead);
+        guarded(api, access, Audited::Here, methods)
+    };
+    let send = || {
+        let send = limits::limited(api, Limit::Telemetry, post(telemetry::send));
+        guarded(api, OfDevice, Audited::Nowhere, send)
+    };
+    let delete = guarded(
+        api,
+        ScopedOrOfDevice(Scope::TelemetryWrite),
+        Audited::Here,
+        delete(telemetry::delete),
+    );
+    let publish = guarded(
+        api,
+        ScopedOrOfDevice(Scope::TelemetryWrite),
+        Audited::Nowhere,
+        post(telemetry::publish),
+    );
+    let own = guarded(api, OfDevice, Audited::Here, get(telemetry::own));
+    let routes = routes
+        .route("/api/v1/devices/telemetry", own)
+        .route("/api/v1/devices/telemetry", send())
+        .route("/api/v1/mqtt/telemetry/{id}", publish)
+        .route("/api/v1/telemetry", send())
+        .route("/api/v1/telemetry/status", read(get(telemetry::status)));
+    routes
+        .route(
+            "/api/v1/telemetry/user/{user}",
+            read(get(telemetry::of_user)),
+        )
+        .route(
+            "/api/v1/telemetry/device/{id}",
+            read(get(telemetry::page_of_device)),
+        )
+        .route(
+            "/api/v1/telemetry/device/{id}/aggregated",
+            read(get(telemetry::aggregated_of_device)),
+        )
+        .route("/api/v1/telemetry/{id}", read(get(telemetry::of_device)))
+        .route("/api/v1/telemetry/{id}", delete)
+        .route(
+            "/api/v1/telemetry/{id}/latest",
+            read(get(telemetry::latest)),
+        )
+        .route(
+            "/api/v1/telemetry/{id}/aggregated",
+            read(get(telemetry::aggregated)),
+        )
 }
 
 /// The state of the node.
@@ -112,10 +162,6 @@ fn add_devices(routes: CompatRoutes, api: &Api) -> CompatRoutes {
         .route(
             "/api/v1/devices/mqtt-credentials",
             own(get(devices::mqtt_credentials)),
-        )
-        .route(
-            "/api/v1/devices/telemetry",
-            own(get(telemetry).post(telemetry)),
         );
     routes
         .route(
@@ -171,7 +217,6 @@ fn add_mqtt(routes: CompatRoutes, api: &Api) -> CompatRoutes {
             "/api/v1/mqtt/topics/device/{id}",
             with(read, get(topics::of_device)),
         );
-    let of_device = ScopedOrOfDevice(Scope::DevicesRead);
     routes
         .route(
             "/api/v1/mqtt/device/{id}/command",
@@ -180,10 +225,6 @@ fn add_mqtt(routes: CompatRoutes, api: &Api) -> CompatRoutes {
         .route(
             "/api/v1/mqtt/fleet/{group}/command",
             with(write, post(commands)),
-        )
-        .route(
-            "/api/v1/mqtt/telemetry/{id}",
-            guarded(api, of_device, Audited::Here, post(telemetry)),
         )
 }
 
@@ -203,7 +244,10 @@ fn add_admin(routes: CompatRoutes, api: &Api) -> CompatRoutes {
         )
         .route("/api/v1/admin/stats", with(read, get(admin::statistics)))
         .route("/api/v1/admin/dashboard", with(read, get(admin::dashboard)))
-        .route("/api/v1/admin/telemetry", with(read, get(telemetry)));
+        .route(
+            "/api/v1/admin/telemetry",
+            with(Scope::TelemetryRead, get(telemetry::of_all)),
+        );
     routes
         .route(
             "/api/v1/admin/cache/device-status",
@@ -282,13 +326,6 @@ fn heading(problem: &Problem, path: &str) -> &'static str {
 
 type NotThere = (Extension<Unchanged>, Problem);
 
-async fn telemetry() -> NotThere {
-    not_there(
-        "telemetry is not stored yet, that is planned; devices publish it by MQTT to \
-         iotflow/devices/{id}/telemetry/…, where every subscriber gets it",
-    )
-}
-
 async fn commands() -> NotThere {
     not_there(
         "commands whose states are kept are planned; POST /api/v1/mqtt/publish sends a message to \
@@ -324,6 +361,7 @@ mod tests {
             "/api/v1/mqtt/status",
             "/api/v1/admin/devices/7",
             "/api/v1/telemetry",
+            "/api/v1/telemetry/7/latest",
         ] {
             assert!(has(own), "{own}");
         }
@@ -336,6 +374,8 @@ mod tests {
             "/api/v1/devices/summary",
             "/api/v1/devices/7/credentials",
             "/api/v1/devices/7/configuration",
+            "/api/v1/devices/7/telemetry",
+            "/api/v1/telemetry/tail",
             "/api/v1/status",
             "/api/v1/administrators",
         ] {

@@ -344,7 +344,7 @@ impl Wanted {
 }
 
 /// An unknown type is an error, not an empty list.
-async fn expect_type(api: &Api, device_type: &str) -> Result<(), Problem> {
+pub(crate) async fn expect_type(api: &Api, device_type: &str) -> Result<(), Problem> {
     let wanted = device_type.to_owned();
     let found = api.tables()?.read(move |registry| {
         Box::pin(async move { registry.rule_set(Owner::DeviceType, &wanted).await })
@@ -353,7 +353,8 @@ async fn expect_type(api: &Api, device_type: &str) -> Result<(), Problem> {
     found.map_err(|error| missing_of_query("type", error))
 }
 
-async fn group_id(api: &Api, asking: &Asking, group: &str) -> Result<String, Problem> {
+/// The id of the group that the caller sees by this id or name.
+pub(crate) async fn group_id(api: &Api, asking: &Asking, group: &str) -> Result<String, Problem> {
     let (scope, text) = (asking.scope(), group.to_owned());
     let found = api
         .tables()?
@@ -381,7 +382,7 @@ fn word_of_query<T>(
 pub(crate) struct OfTeam {
     /// Only devices of this team, by id or name: needed by a caller that sees all teams, for
     /// devices of teams that have a tenant of their own.
-    pub(super) team: Option<String>,
+    pub(crate) team: Option<String>,
 }
 
 /// A device to be added.

@@ -48,6 +48,7 @@ use crate::time::Moment;
 
 pub(crate) use asking::Asking;
 pub use bulk::{DeviceRow, devices_of_json, devices_of_table, json_of_device, table_of_devices};
+pub(crate) use devices::{OfTeam, expect_type, group_id};
 pub use names::ExportNames;
 
 /// Adds these routes to the others.

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Archive, BackupError, KEY_FILE, STORE, TABLES, error};
+use super::{Archive, BackupError, KEY_FILE, STORE, TABLES, TELEMETRY, error};
 
 /// What says, in a data directory, that a restore is under way or was cut off.
 pub const RESTORING: &str = "store.restoring";
@@ -37,6 +37,9 @@ struct Plan {
     /// The key file of secrets too.
     #[serde(default)]
     key_file: bool,
+    /// Telemetry too.
+    #[serde(default)]
+    telemetry: bool,
 }
 
 /// The directory of a restore that was cut off, if there is one.
@@ -58,11 +61,14 @@ impl Archive {
         let earlier = places.earlier()?;
         places.expect_room(has_tables, &earlier)?;
         places.expect_no_key(self.has_key_file(), &earlier)?;
+        let has_telemetry = self.places.contains_key(TELEMETRY);
+        places.expect_no_telemetry(has_telemetry, &earlier)?;
         let store = self.store()?;
         let mut plan = Plan {
             store: BTreeSet::new(),
             tables: has_tables,
             key_file: self.has_key_file(),
+            telemetry: has_telemetry,
         };
         for name in store.places.keys() {
             if name.contains('/') || name.starts_with('.') {
@@ -99,29 +105,27 @@ impl Archive {
             disk.copy(*place, &path).map_err(error("writing", &path))?;
             places.give(&path)?;
         }
-        let tables = places.restoring.join(TABLES);
-        if let Some(place) = self.places.get(TABLES) {
-            let copied = disk.copy(*place, &tables);
-            copied.map_err(error("writing", &tables))?;
-            places.give(&tables)?;
-        }
-        let key_file = places.restoring.join(KEY_FILE);
-        if let Some(place) = self.places.get(KEY_FILE) {
-            let copied = disk.copy(*place, &key_file);
-            copied.map_err(error("writing", &key_file))?;
-            places.give(&key_file)?;
+        for name in [TABLES, TELEMETRY, KEY_FILE] {
+            if let Some(place) = self.places.get(name) {
+                let path = places.restoring.join(name);
+                disk.copy(*place, &path).map_err(error("writing", &path))?;
+                places.give(&path)?;
+            }
         }
         places.give(&store)?;
         sync_directory(&store)?;
         if !in_place {
             fs::rename(&store, &places.store).map_err(error("renaming", &store))?;
         }
-        if plan.tables {
-            fs::rename(&tables, &places.tables).map_err(error("renaming", &tables))?;
-        }
-        if plan.key_file {
-            let renamed = fs::rename(&key_file, &places.key_file);
-            renamed.map_err(error("renaming", &key_file))?;
+        for (is_there, name, target) in [
+            (plan.tables, TABLES, &places.tables),
+            (plan.telemetry, TELEMETRY, &places.telemetry),
+            (plan.key_file, KEY_FILE, &places.key_file),
+        ] {
+            if is_there {
+                let path = places.restoring.join(name);
+                fs::rename(&path, target).map_err(error("renaming", &path))?;
+            }
         }
         sync_directory(&places.restoring)?;
         sync_directory(&places.data_dir)?;
@@ -136,6 +140,7 @@ struct Places {
     over: PathBuf,
     store: PathBuf,
     tables: PathBuf,
+    telemetry: PathBuf,
     key_file: PathBuf,
 }
 
@@ -147,6 +152,7 @@ impl Places {
             over: data_dir.join(OVER),
             store: data_dir.join(STORE),
             tables: data_dir.join(TABLES),
+            telemetry: data_dir.join(TELEMETRY),
             key_file: data_dir.join(KEY_FILE),
         }
     }
@@ -178,18 +184,15 @@ impl Places {
         if !has_tables && !earlier.tables {
             return Ok(());
         }
-        let beside = BESIDE_TABLES.map(|end| {
-            let mut name = self.tables.as_os_str().to_owned();
-            name.push(end);
-            PathBuf::from(name)
-        });
-        let own = (!earlier.tables).then(|| self.tables.clone());
-        for path in own.into_iter().chain(beside) {
-            if path.symlink_metadata().is_ok() {
-                return Err(BackupError::HasTables(path));
-            }
+        expect_no_database(&self.tables, earlier.tables)
+    }
+
+    /// There is no telemetry where the backup's goes.
+    fn expect_no_telemetry(&self, has_telemetry: bool, earlier: &Plan) -> Result<(), BackupError> {
+        match has_telemetry || earlier.telemetry {
+            true => expect_no_database(&self.telemetry, earlier.telemetry),
+            false => Ok(()),
         }
-        Ok(())
     }
 
     /// There is no other key file where the backup's goes.
@@ -205,8 +208,9 @@ impl Places {
     fn undo(&self, plan: &Plan) -> Result<(), BackupError> {
         let files = plan.store.iter().map(|name| self.store.join(name));
         let tables = plan.tables.then(|| self.tables.clone());
+        let telemetry = plan.telemetry.then(|| self.telemetry.clone());
         let key_file = plan.key_file.then(|| self.key_file.clone());
-        for path in files.chain(tables).chain(key_file) {
+        for path in files.chain(tables).chain(telemetry).chain(key_file) {
             remove(fs::remove_file(&path)).map_err(error("removing", &path))?;
         }
         if self.store.is_dir() {
@@ -221,6 +225,7 @@ impl Places {
             &self.over,
             &self.restoring.join(STORE),
             &self.restoring.join(TABLES),
+            &self.restoring.join(TELEMETRY),
             &self.restoring.join(KEY_FILE),
         ] {
             let is_directory = left.is_dir();
@@ -286,6 +291,23 @@ impl Places {
         let given = path.canonicalize().and_then(|path| give(&path, &owner));
         given.map_err(error("giving to the owner of the data directory", path))
     }
+}
+
+/// There is no database at a path, unless an earlier restore has put it there, and nothing beside
+/// it that SQLite would take for a part of it.
+fn expect_no_database(path: &Path, is_of_earlier: bool) -> Result<(), BackupError> {
+    let beside = BESIDE_TABLES.map(|end| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(end);
+        PathBuf::from(name)
+    });
+    let own = (!is_of_earlier).then(|| path.to_owned());
+    for path in own.into_iter().chain(beside) {
+        if path.symlink_metadata().is_ok() {
+            return Err(BackupError::HasTables(path));
+        }
+    }
+    Ok(())
 }
 
 fn is_kept(error: &io::Error) -> bool {

@@ -319,7 +319,7 @@ impl<S: Sink> Runner<S> {
                     biased;
                     done = &mut call => break done,
                     () = wake => times.pass(clock.now(), || core.show()),
-                    () = said => times.show_soon(clock.now()),
+                    () = said => {}
                     heard = core.hear(times.hear_at.is_none()) => match heard {
                         Heard::Operator(told) => core.obey(told).await,
                         Heard::Node(told) => {

@@ -1,7 +1,6 @@
 //! `martlet status`, `martlet health` and `martlet reload`, and how commands ask a running node:
 //! through `admin.sock` in its data directory.
 
-use std::fs::File;
 use std::io::ErrorKind;
 use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt as _;
@@ -477,15 +476,18 @@ pub(crate) fn is_running(data_dir: &Path) -> bool {
     std::os::unix::net::UnixStream::connect(data_dir.join(admin_socket::FILE_NAME)).is_ok()
 }
 
-/// Writes what the node answers to a file, as it comes.
-pub(crate) fn download(data_dir: &Path, path: &str, mut file: &File) -> anyhow::Result<()> {
-    use std::io::Write as _;
+/// Writes what the node answers, as it comes.
+pub(crate) fn download(
+    data_dir: &Path,
+    path: &str,
+    out: &mut impl std::io::Write,
+) -> anyhow::Result<()> {
     wait(async {
         let (stream, _) = connect(data_dir).await?;
         let mut response = send(stream, Question::get(path)).await?;
         while let Some(frame) = response.frame().await {
             if let Ok(bytes) = frame?.into_data() {
-                file.write_all(&bytes)?;
+                out.write_all(&bytes)?;
             }
         }
         Ok(())

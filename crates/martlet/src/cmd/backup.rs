@@ -7,7 +7,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
-use martlet_control::backup::{Archive, KEY_FILE, STORE, Verified, write_archive};
+use martlet_control::backup::{Archive, BackupParts, KEY_FILE, STORE, Verified, write_archive};
+use martlet_control::telemetry::{TelemetryCopy, copy_at_rest};
 use martlet_persistence::DamageWords;
 
 use crate::cmd::admin;
@@ -220,13 +221,21 @@ fn write_new(
             Some(_) => "/api/v1/backup?with_key_file=true",
             None => "/api/v1/backup",
         };
-        admin::download(data_dir, target, file).with_context(writing)?;
+        let mut out = file;
+        admin::download(data_dir, target, &mut out).with_context(writing)?;
     } else {
         let store = data_dir.join(STORE);
         let disk = claim_store_to_read(&store)?;
         let files = martlet_store::files_at_rest(disk.clone());
         let files = files.with_context(|| format!("store {}", store.display()))?;
-        write_archive(&store, &files, key_file, BufWriter::new(file)).with_context(writing)?;
+        let beside = partial.parent().filter(|path| !path.as_os_str().is_empty());
+        let beside = beside.unwrap_or(Path::new("."));
+        let telemetry = admin::wait(async { Ok(copy_at_rest(data_dir, beside).await?) })?;
+        let parts = BackupParts {
+            key_file,
+            telemetry: telemetry.as_ref().map(TelemetryCopy::path),
+        };
+        write_archive(&store, &files, parts, BufWriter::new(file)).with_context(writing)?;
         // Until here no node could start.
         drop(disk);
     }

@@ -117,6 +117,18 @@ fn show(options: &ConfigOptions, json: bool, changed: bool) -> anyhow::Result<St
             text.push_str(&format!("{line:<48} # {}\n", sourced.source));
         }
     }
+    for (name, tables) in [
+        ("telemetry.rules", &effective.telemetry_rules),
+        ("telemetry.retention", &effective.telemetry_retention),
+    ] {
+        for table in tables {
+            text.push_str(&format!("\n[[{name}]]\n"));
+            for (key, sourced) in table {
+                let line = format!("{key} = {}", sourced.value.shown());
+                text.push_str(&format!("{line:<48} # {}\n", sourced.source));
+            }
+        }
+    }
     for sink in &effective.sinks {
         text.push_str(&format!("\n[[{}]]\n", sink.section()));
         for (key, sourced) in &sink.keys {
@@ -199,6 +211,13 @@ fn reference() -> String {
     for (name, what) in config::http_listener_keys() {
         text.push_str(&format!("| `{name}` | {what} |\n"));
     }
+    for (name, keys) in config::telemetry_tables() {
+        text.push_str(&format!("\n## `[[telemetry.{name}]]`\n\n{TELEMETRY_HEAD}"));
+        for (name, kind, what) in keys {
+            let takes = config::expectation(*kind);
+            text.push_str(&format!("| `{name}` | {takes} | {what} |\n"));
+        }
+    }
     for known in config::table_kinds() {
         let head = match known.section {
             "bridges" => BRIDGES_HEAD,
@@ -267,6 +286,13 @@ and options of other systems add one each: `HTTP_SERVER_PORT` and `--http-addr`,
 const BRIDGES_HEAD: &str = "\
 One table per bridge to another broker, in the file alone; see
 [bridges.md](bridges.md). Changes apply at the next start.\n
+| Key | Takes | What it means |
+|---|---|---|
+";
+
+const TELEMETRY_HEAD: &str = "\
+One table each, in the file alone; see [telemetry.md](telemetry.md). Changes apply at the
+next start.\n
 | Key | Takes | What it means |
 |---|---|---|
 ";

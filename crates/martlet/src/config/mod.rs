@@ -6,8 +6,9 @@
 //! `authentication` into who is let in, `http` into what is served by HTTP and to whom,
 //! `registry` into where the tables are, `database` whether another program's variables say so,
 //! `sinks` into integrations, `message_log` into what is kept of messages, `topic_memory` into what
-//! is remembered of topics, `way_in` how clients reach it, `file_access` which files other users
-//! could change or read; `regular_file` reads files.
+//! is remembered of topics, `telemetry` into what is stored of what devices measure, `way_in` how
+//! clients reach it, `file_access` which files other users could change or read; `regular_file`
+//! reads files.
 
 mod authentication;
 mod bridges;
@@ -29,6 +30,7 @@ mod schema;
 mod seeds;
 mod sink_files;
 mod sinks;
+mod telemetry;
 mod topic_memory;
 mod way_in;
 
@@ -56,4 +58,5 @@ pub(crate) use resolve::{
 pub(crate) use schema::{Value, http_listener_keys, keys, listener_keys};
 pub(crate) use seeds::{ENDS_OF_CONNECTIONS, NAMES as NAMES_OF_OTHERS, Use, Variables, with_host};
 pub(crate) use sinks::{SinksConfig, table_kinds, unwritable as unwritable_sinks};
+pub(crate) use telemetry::tables as telemetry_tables;
 pub(crate) use way_in::way_in;

@@ -19,6 +19,7 @@ use martlet_control::feed::{Bounds, Filter, Kinds, Panel, PublishedKinds, Push};
 use martlet_control::presence::PresenceTopics;
 use martlet_control::secrets::KEY_FILE;
 use martlet_control::tables::TablesSettings;
+use martlet_control::telemetry::TelemetrySettings;
 use martlet_control::text::typed;
 use martlet_reactor::{Durability, ListenerConfig};
 use martlet_registry::Snapshot;
@@ -65,6 +66,8 @@ pub(crate) struct NodeConfig {
     pub(crate) iotflow_publish_secs: u64,
     /// The log of messages that other programs confirm.
     pub(crate) message_log: super::MessageLogConfig,
+    /// Storage of what devices measure; none: it is off.
+    pub(crate) telemetry: Option<TelemetrySettings>,
     pub(crate) shutdown_grace_secs: u64,
     /// Addresses that were left out because this machine lacks their family.
     pub(crate) skipped: Vec<String>,
@@ -178,6 +181,7 @@ pub(crate) fn resolve_with(
             path => PathBuf::from(path),
         },
         message_log: super::message_log::of(effective)?,
+        telemetry: super::telemetry::of(effective)?,
         sinks: super::sinks::sinks(effective, &data_dir(effective)?)?,
         data_dir: data_dir(effective)?,
         tables: super::registry::settings(effective)?,

@@ -2,15 +2,18 @@
 
 mod general;
 mod listeners;
+mod telemetry;
 
 pub(crate) use listeners::{HTTP_LISTENER_KEYS, LISTENER_KEYS, http_listener_keys, listener_keys};
 pub(crate) use martlet_integrate::Takes as Kind;
+pub(crate) use telemetry::{TELEMETRY_RETENTION_KEYS, TELEMETRY_RULE_KEYS};
 
 use martlet_broker::Limits;
 use martlet_control::text::masked_target;
 
 use super::masking;
 use general::{Default, GENERAL, STORE_BYTES_MIN};
+use telemetry::TELEMETRY;
 
 /// A key of the configuration.
 #[derive(Clone, Debug)]
@@ -113,6 +116,7 @@ impl std::fmt::Display for Value {
 pub(crate) fn keys() -> Vec<Key> {
     let mut keys: Vec<Key> = GENERAL
         .iter()
+        .chain(TELEMETRY)
         .map(|&(path, kind, ref default, what)| Key {
             path: path.to_owned(),
             kind,

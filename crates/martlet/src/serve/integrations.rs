@@ -12,6 +12,7 @@ use martlet_control::message_log::MessageLog;
 use martlet_control::presence::Alive;
 use martlet_control::secrets::SecretStore;
 use martlet_control::tables::Tables;
+use martlet_control::telemetry::Telemetry;
 use tokio::sync::oneshot;
 use tracing::warn;
 
@@ -51,7 +52,7 @@ pub(super) async fn start_integrations(
     control: &Arc<Control>,
     tables: &Arc<Tables>,
     alive: &Alive,
-    message_log: &MessageLog,
+    (message_log, telemetry): (&MessageLog, Option<&Arc<Telemetry>>),
     attached_by: Instant,
 ) -> Arc<Integrations> {
     let config::SinksConfig {
@@ -65,7 +66,8 @@ pub(super) async fn start_integrations(
     let kept = &node.message_log.filters;
     let kept: Vec<Box<str>> = kept.iter().map(|filter| filter.as_str().into()).collect();
     let log = (!kept.is_empty()).then(|| message_log.integration(kept));
-    let sinks = sinks.into_iter().chain(log);
+    let telemetry = telemetry.map(Telemetry::integration);
+    let sinks = sinks.into_iter().chain(log).chain(telemetry);
     let sinks = sinks.map(|sink| sink.bounded(bytes_max));
     let sinks = sinks.collect();
     for warning in config::unwritable_sinks(&node.sinks) {

@@ -35,6 +35,7 @@ mod signals;
 mod stages;
 mod stalling;
 mod store;
+mod telemetry;
 mod topic_memory;
 
 pub(crate) use data_dir::{claim as claim_data_dir, give_files_to_owner_of};

@@ -631,6 +631,9 @@ impl Reload {
         if effective.sinks_differ(&self.started_with) {
             all.push("[[sinks]]".to_owned());
         }
+        if effective.telemetry_differs(&self.started_with) {
+            all.push("[[telemetry.rules]], [[telemetry.retention]]".to_owned());
+        }
         all
     }
 

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use axum::Router;
 use martlet_api::{Api, RouteSettings};
+use martlet_control::activity::DeviceActivity;
 use martlet_control::authentication::{AuthenticationChain, Policy};
 use martlet_control::backup::STORE;
 use martlet_control::feed;
@@ -24,6 +25,7 @@ use martlet_control::integrations::Integrations;
 use martlet_control::message_log::MessageLog;
 use martlet_control::presence::Alive;
 use martlet_control::tables::Tables;
+use martlet_control::telemetry::Telemetry;
 use martlet_control::{Control, ControlParts, ReloadOf, ReloadRequest, SysStatistics};
 use martlet_reactor::Running;
 use tokio::net::UnixListener;
@@ -48,7 +50,7 @@ use super::signals::Signals;
 use super::store::{pump_store_notices, tell_restored};
 use super::{
     activity, admin_socket, http, identity_of_tables, iotflow, memory, note_tables, notify,
-    setup_link, tell_ignored, topic_memory,
+    setup_link, telemetry, tell_ignored, topic_memory,
 };
 use crate::config::{self, NodeConfig};
 
@@ -130,7 +132,7 @@ impl Core {
     ) -> anyhow::Result<Self> {
         let running = Arc::new(start_reactor(node, doorkeeper)?);
         let opened_by = Instant::now() + OPENED_WITHIN;
-        let waits = !node.sinks.sinks.is_empty();
+        let waits = !node.sinks.sinks.is_empty() || node.telemetry.is_some();
         let opening = waits.then(|| open_listeners_at_last(&running, opened_by));
         let damage = tell_restored(&running);
         let (reloads_to, reloads) = unbounded_channel();
@@ -179,6 +181,8 @@ struct Attached {
     alive: Arc<Alive>,
     presence: KeptPresence,
     message_log: MessageLog,
+    activity: Arc<DeviceActivity>,
+    telemetry: Option<Arc<Telemetry>>,
     integrations: Arc<Integrations>,
 }
 
@@ -195,8 +199,10 @@ impl Attached {
         let alive = Arc::new(Alive::open(&node.data_dir));
         let presence = keep_presence(node, control, &tables, &alive).await;
         let message_log = MessageLog::new(Arc::clone(&tables), alive.node(), node.message_log.kept);
-        let opened_by = core.opened_by;
-        let started = start_integrations(node, control, &tables, &alive, &message_log, opened_by);
+        let activity = activity::start(control, &tables);
+        let telemetry = telemetry::start(node, control, &tables, &activity);
+        let takers = (&message_log, telemetry.as_ref());
+        let started = start_integrations(node, control, &tables, &alive, takers, core.opened_by);
         let integrations = started.await;
         if let Some(opening) = &core.opening
             && Instant::now() < core.opened_by
@@ -214,6 +220,8 @@ impl Attached {
             alive,
             presence,
             message_log,
+            activity,
+            telemetry,
             integrations,
         }
     }
@@ -253,8 +261,7 @@ impl Serving {
             tokio::spawn(http::serve(open, routes, places.clone(), failures));
         }
         admin_socket::serve(bound.admin, routers.of(&node.api.routes));
-        let activity = activity::start(control, tables);
-        iotflow::start(node, control, tables, &activity);
+        iotflow::start(node, control, tables, &attached.activity);
         let reload = Reload::new(
             options.clone(),
             effective.clone(),
@@ -341,6 +348,9 @@ impl Serving {
             warn!(%error, "that the node was stopped could not be written");
         }
         end_streams(&core.control).await;
+        if let Some(telemetry) = &attached.telemetry {
+            telemetry.close().await;
+        }
         attached.tables.close().await;
     }
 }

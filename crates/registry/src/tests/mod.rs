@@ -4,6 +4,7 @@
 mod added_integrations;
 mod audit;
 mod device_ids;
+mod device_numbers;
 mod devices;
 mod engines;
 mod integrations;

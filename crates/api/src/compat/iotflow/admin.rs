@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::body::{Body, expect_members};
 use super::configuration::values_of;
 use super::devices::{shown, status_of};
+use super::records;
 use super::view::{Seen, find, missing, numbers};
 use crate::api::Api;
 use crate::extract::{PathOf, QueryOf};
@@ -21,6 +22,8 @@ use crate::time::Moment;
 /// Devices of a page, at most, and where nothing is said.
 const PAGE_MAX: u64 = 100;
 const PAGE: u64 = 50;
+/// Last records of telemetry that a device is shown with.
+const RECENT: usize = 10;
 
 /// Page and filter of the list of devices.
 #[derive(Debug, Deserialize)]
@@ -62,8 +65,9 @@ pub(super) async fn list(
     for device in found {
         let active = settings.get(&device.number).copied().unwrap_or(0);
         let (credentials, is_online) = (device.credentials, Seen::of(&api, &device).is_online);
+        let count = records::count_of(&api, device.number).await;
         let mut shown = shown(&api, device);
-        shown.insert("telemetry_count".to_owned(), 0.into());
+        shown.insert("telemetry_count".to_owned(), count.into());
         shown.insert("is_online".to_owned(), is_online.into());
         shown.insert("auth_records_count".to_owned(), credentials.into());
         shown.insert("config_count".to_owned(), active.into());
@@ -101,15 +105,16 @@ pub(super) async fn show(
     let records: Vec<Value> = { credentials.iter() }
         .map(|credential| record_of(credential, now_ms))
         .collect();
+    let (recent, count) = records::recent(&api, &device, RECENT).await;
     let mut shown = shown(&api, device);
     let statistics = json!({
-        "total_telemetry_records": 0,
-        "latest_telemetry": null,
+        "total_telemetry_records": count,
+        "latest_telemetry": recent.first().map(|record| &record["timestamp"]),
         "first_telemetry": null,
         "is_online": is_online,
     });
     shown.insert("statistics".to_owned(), statistics);
-    shown.insert("recent_telemetry".to_owned(), json!([]));
+    shown.insert("recent_telemetry".to_owned(), recent.into());
     Ok(Json(json!({
         "status": "success",
         "device": shown,
@@ -222,7 +227,7 @@ pub(super) async fn delete(
         "status": "success",
         "message": format!("Device {} deleted successfully", device.name),
         "device_id": device.number,
-        "note": "Telemetry of the device stays under its number",
+        "note": "Telemetry of the device is deleted within some minutes",
     })))
 }
 
@@ -251,7 +256,10 @@ pub(super) async fn statistics(
             "total_configs": parts.settings,
             "active_configs": parts.active_settings,
         },
-        "telemetry_note": "Telemetry is not stored yet",
+        "telemetry_note": match api.control.telemetry() {
+            Some(_) => "Telemetry is stored",
+            None => "Telemetry is not stored: telemetry.enabled is false",
+        },
     })))
 }
 
@@ -260,6 +268,7 @@ pub(super) async fn dashboard(
     asking: Asking,
 ) -> Result<Json<Value>, Problem> {
     let statistics = numbers(&api, &asking).await?;
+    let (records, last_day) = records::counts_of_all(&api, &asking).await?;
     let counts = statistics.counts;
     let kinds: Vec<Value> = { statistics.kinds.iter() }
         .map(|kind| json!({ "type": kind.kind, "count": kind.count }))
@@ -273,7 +282,7 @@ pub(super) async fn dashboard(
                 "inactive": counts.inactive,
                 "online": statistics.heard,
             },
-            "telemetry": { "total_records": 0, "last_24h": 0 },
+            "telemetry": { "total_records": records, "last_24h": last_day },
             "device_types": kinds,
         },
     })))

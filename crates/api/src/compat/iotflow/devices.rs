@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 use super::body::{Body, expect_members};
 use super::configuration::values_of;
 use super::mqtt::Broker;
+use super::records;
 use super::view::{DeviceView, Seen, find, missing};
 use crate::api::Api;
 use crate::extract::{PathOf, QueryOf};
@@ -129,8 +130,9 @@ pub(super) async fn own_status(
     Extension(OwnDevice(device)): Extension<OwnDevice>,
 ) -> Json<Value> {
     let seen = Seen::of(&api, &device);
+    let count = records::count_of(&api, device.number).await;
     let mut shown = shown(&api, *device);
-    shown.insert("telemetry_count".to_owned(), 0.into());
+    shown.insert("telemetry_count".to_owned(), count.into());
     shown.insert("is_online".to_owned(), seen.is_online.into());
     Json(json!({ "status": "success", "device": shown }))
 }
@@ -290,7 +292,7 @@ pub(super) async fn statuses(
 }
 
 /// The device that a path names; a device sees itself alone.
-async fn seen_by(
+pub(super) async fn seen_by(
     api: &Api,
     asking: &Asking,
     own: Option<Extension<OwnDevice>>,
@@ -332,11 +334,7 @@ pub(super) async fn status(
 #[derive(Debug, Deserialize)]
 pub(super) struct SummaryWanted {
     include_config: Option<String>,
-    #[expect(
-        dead_code,
-        reason = "telemetry is not stored yet, and the parameter is known"
-    )]
-    telemetry_limit: Option<u64>,
+    telemetry_limit: Option<usize>,
 }
 
 pub(super) async fn summary(
@@ -363,10 +361,17 @@ pub(super) async fn summary(
         "last_seen": seen.last_seen,
         "status": device.status.word(),
     });
+    let limit = wanted.telemetry_limit.unwrap_or(10).clamp(1, 100);
+    let (recent, count) = records::recent(&api, &device, limit).await;
+    let telemetry = json!({
+        "recent_data": recent,
+        "count": count,
+        "iotdb_available": api.control.telemetry().is_some(),
+    });
     Ok(Json(json!({
         "device": shown(&api, device),
         "status": status,
-        "telemetry": { "recent_data": [], "count": 0, "iotdb_available": false },
+        "telemetry": telemetry,
         "configuration": configuration,
         "summary_generated_at": Moment::now(),
     })))

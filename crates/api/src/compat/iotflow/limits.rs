@@ -1,4 +1,4 @@
-//! Limits of single routes: registrations of an address, heartbeats of a device.
+//! Limits of single routes: registrations of an address, heartbeats and telemetry of a device.
 
 use std::time::Instant;
 
@@ -20,6 +20,8 @@ pub(super) enum Limit {
     Registrations,
     /// Of a device: 30 in a minute.
     Heartbeats,
+    /// Of a device: 100 in a minute.
+    Telemetry,
 }
 
 /// The limits, and who has used how much of them.
@@ -27,6 +29,7 @@ pub(super) enum Limit {
 pub(crate) struct RouteLimits {
     registrations: Rates,
     heartbeats: Rates,
+    telemetry: Rates,
 }
 
 impl Default for RouteLimits {
@@ -34,6 +37,7 @@ impl Default for RouteLimits {
         Self {
             registrations: Rates::new(10.0 / 300.0, 10, None),
             heartbeats: Rates::new(30.0 / 60.0, 30, None),
+            telemetry: Rates::new(100.0 / 60.0, 100, None),
         }
     }
 }
@@ -41,7 +45,8 @@ impl Default for RouteLimits {
 impl RouteLimits {
     /// Approximate number of bytes of what is kept.
     pub(crate) fn memory_bytes(&self) -> usize {
-        self.registrations.memory_bytes() + self.heartbeats.memory_bytes()
+        let all = [&self.registrations, &self.heartbeats, &self.telemetry];
+        all.iter().map(|rates| rates.memory_bytes()).sum()
     }
 }
 
@@ -59,10 +64,14 @@ async fn check(State((api, limit)): State<(Api, Limit)>, request: Request, next:
             let address = connection.and_then(|connection| connection.peer);
             limits.registrations.take(&name_of(address), now)
         }
-        Limit::Heartbeats => {
+        Limit::Heartbeats | Limit::Telemetry => {
             let device = request.extensions().get::<OwnDevice>();
             let number = device.map_or(0, |own| own.0.number);
-            limits.heartbeats.take(&number.to_string(), now)
+            let rates = match limit {
+                Limit::Telemetry => &limits.telemetry,
+                _ => &limits.heartbeats,
+            };
+            rates.take(&number.to_string(), now)
         }
     };
     let Some(taken) = taken else {

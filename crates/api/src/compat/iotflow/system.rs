@@ -11,6 +11,7 @@ use martlet_control::Reader;
 use martlet_control::principal::Scope;
 use serde_json::{Value, json};
 
+use super::records;
 use super::view::numbers;
 use crate::api::Api;
 use crate::guard::Access::Scoped;
@@ -119,14 +120,15 @@ async fn database(api: &Api) -> Value {
 
 async fn devices(api: &Api, asking: Asking) -> Result<Value, Problem> {
     let statistics = numbers(api, &asking).await?;
+    let (last_hour, last_day) = records::recent_counts(api, &asking).await?;
     let active = statistics.counts.active;
     Ok(json!({
         "total_devices": statistics.counts.total,
         "active_devices": active,
         "online_devices": statistics.heard,
         "offline_devices": active.saturating_sub(statistics.heard),
-        "telemetry_last_hour": 0,
-        "telemetry_last_day": 0,
+        "telemetry_last_hour": last_hour,
+        "telemetry_last_day": last_day,
     }))
 }
 

@@ -55,6 +55,10 @@ pub(crate) struct Effective {
     pub(crate) http_listeners: Vec<ListenerTable>,
     /// Configured sinks, which are in the file alone.
     pub(crate) sinks: Vec<SinkTable>,
+    /// Rules of telemetry, which are in the file alone.
+    pub(crate) telemetry_rules: Vec<ListenerTable>,
+    /// How long telemetry of types of devices is kept, likewise.
+    pub(crate) telemetry_retention: Vec<ListenerTable>,
     /// What is odd but does not keep the node from starting.
     pub(crate) warnings: Vec<String>,
     /// What the start reports: private addresses that are permitted since their integration was
@@ -85,6 +89,8 @@ impl Effective {
             listeners: Vec::new(),
             http_listeners: Vec::new(),
             sinks: Vec::new(),
+            telemetry_rules: Vec::new(),
+            telemetry_retention: Vec::new(),
             warnings: Vec::new(),
             notes: Vec::new(),
             files: Vec::new(),
@@ -117,6 +123,16 @@ impl Effective {
             .iter()
             .map(values)
             .eq(other.sinks.iter().map(values))
+    }
+
+    /// Whether telemetry has other rules or another retention there.
+    pub(crate) fn telemetry_differs(&self, other: &Self) -> bool {
+        let tables = |all: &Self| {
+            let tables = all.telemetry_rules.iter().chain(&all.telemetry_retention);
+            tables.map(values_of).collect::<Vec<_>>()
+        };
+        let counts = |all: &Self| all.telemetry_rules.len();
+        counts(self) != counts(other) || tables(self) != tables(other)
     }
 
     /// A key that protects and did in `before`, but not any more, or less.
@@ -175,6 +191,8 @@ impl Effective {
             values: values.collect(),
             listeners: self.listeners.iter().map(shown_all).collect(),
             http_listeners: self.http_listeners.iter().map(shown_all).collect(),
+            telemetry_rules: self.telemetry_rules.iter().map(shown_all).collect(),
+            telemetry_retention: self.telemetry_retention.iter().map(shown_all).collect(),
             sinks: self
                 .sinks
                 .iter()

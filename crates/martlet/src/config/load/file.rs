@@ -7,7 +7,10 @@ use toml::de::{DeArray, DeTable, DeValue};
 use super::effective::{Effective, ListenerTable, SinkTable, Sourced};
 use super::{ConfigError, expectation, fits, known_key, nearest_of};
 use crate::config::bridges::topic_line;
-use crate::config::schema::{HTTP_LISTENER_KEYS, Key, Kind, LISTENER_KEYS, Value, is_list};
+use crate::config::schema::{
+    HTTP_LISTENER_KEYS, Key, Kind, LISTENER_KEYS, TELEMETRY_RETENTION_KEYS, TELEMETRY_RULE_KEYS,
+    Value, is_list,
+};
 use crate::config::sinks::{TableKind, table_kinds};
 
 struct File<'a> {
@@ -97,6 +100,36 @@ impl File<'_> {
             })
         });
         tables.collect()
+    }
+
+    /// The tables `[[telemetry.NAME]]`, each with a key that it needs; none: there are no such
+    /// tables.
+    fn telemetry(
+        &self,
+        name: &str,
+        value: &DeValue<'_>,
+    ) -> Result<Option<Vec<ListenerTable>>, ConfigError> {
+        let (keys, needed) = match name {
+            "rules" => (TELEMETRY_RULE_KEYS, "topic"),
+            "retention" => (TELEMETRY_RETENTION_KEYS, "type"),
+            _ => return Ok(None),
+        };
+        let DeValue::Array(tables) = value else {
+            return Ok(None);
+        };
+        let section = format!("telemetry.{name}");
+        let tables = tables.iter().map(|table| {
+            let found = self.table(&section, keys, table)?;
+            match found.contains_key(needed) {
+                true => Ok(found),
+                false => {
+                    let place = self.place(table.span().start);
+                    let text = format!("{place}: [[{section}]] needs `{needed}`");
+                    Err(ConfigError::Unusable(text))
+                }
+            }
+        });
+        tables.collect::<Result<_, _>>().map(Some)
     }
 
     /// A table of a list, with its keys.
@@ -228,6 +261,15 @@ pub(super) fn read_file(
                     return Err(unknown_section(schema, name, place));
                 }
                 for (key, value) in entries {
+                    if name == "telemetry"
+                        && let Some(tables) = file.telemetry(key.get_ref(), value.get_ref())?
+                    {
+                        match &**key.get_ref() {
+                            "rules" => effective.telemetry_rules.extend(tables),
+                            _ => effective.telemetry_retention.extend(tables),
+                        }
+                        continue;
+                    }
                     let dotted = format!("{name}.{}", key.get_ref());
                     let place = file.place(key.span().start);
                     let known = known_key(schema, &dotted, &place)?;

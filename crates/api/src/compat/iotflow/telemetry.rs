@@ -1,0 +1,592 @@
+//! Telemetry: devices send it, and they and others read it.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::{Extension, State};
+use axum::http::StatusCode;
+use martlet_broker::TenantId;
+use martlet_codec::QoS;
+use martlet_control::principal::Principal;
+use martlet_control::telemetry::{
+    Aggregate, Bucket, Decoder, Fill, Format, Function, Row, Selection, StoredNow, TIME_END,
+    TelemetryDevice, time_text,
+};
+use martlet_registry::{Device, DeviceFilter};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::body::{Body, expect_members};
+use super::devices::seen_by;
+use super::records::{Wanted, devices_of, off, records, storage_of};
+use crate::api::Api;
+use crate::extract::{PathOf, QueryOf};
+use crate::guard::{About, OwnDevice, Unchanged};
+use crate::problem::{Problem, ProblemKind};
+use crate::publish::{self, MessageBody};
+use crate::registry::Asking;
+use crate::telemetry::{bucket_of, json_of, telemetry_of, time_of};
+
+/// What a device sends.
+#[derive(Debug, Deserialize)]
+pub(super) struct Sent {
+    data: Option<Value>,
+    metadata: Option<Value>,
+    timestamp: Option<Value>,
+    #[serde(rename = "type")]
+    data_type: Option<String>,
+}
+
+impl Sent {
+    /// The same as a payload by MQTT has it.
+    fn payload(self) -> Result<String, Problem> {
+        expect_members(&[("data", self.data.is_some())])?;
+        let is_object = |value: &Value| value.as_object().is_some_and(|all| !all.is_empty());
+        let data = self.data.filter(is_object);
+        let data = data.ok_or_else(|| {
+            let detail = "data must be an object that is not empty";
+            Problem::bad_request(detail).with_heading("Invalid data format")
+        })?;
+        let mut metadata = match self.metadata {
+            Some(Value::Object(members)) => members,
+            None | Some(Value::Null) => Map::new(),
+            Some(_) => {
+                let detail = "metadata must be an object";
+                return Err(Problem::bad_request(detail).with_heading("Invalid metadata format"));
+            }
+        };
+        if let Some(data_type) = self.data_type {
+            metadata.insert("type".to_owned(), data_type.into());
+        }
+        let mut payload = json!({ "data": data, "metadata": metadata });
+        if let Some(timestamp) = self.timestamp.filter(|value| !value.is_null()) {
+            payload["timestamp"] = timestamp;
+        }
+        Ok(payload.to_string())
+    }
+}
+
+async fn stored(api: &Api, device: &Device, sent: Sent) -> Result<StoredNow, Problem> {
+    let telemetry = telemetry_of(api).map_err(off)?;
+    let payload = sent.payload()?;
+    let decoder = Decoder {
+        format: Format::Json,
+        ..telemetry.decoder().clone()
+    };
+    let known = TelemetryDevice {
+        number: device.number,
+        tenant: device.tenant,
+        id: device.id.as_str().into(),
+    };
+    Ok(telemetry
+        .store(&known, (&decoder, payload.as_bytes()))
+        .await?)
+}
+
+pub(super) async fn send(
+    State(api): State<Api>,
+    Extension(OwnDevice(device)): Extension<OwnDevice>,
+    Body(body): Body<Sent>,
+) -> Result<(StatusCode, Json<Value>), Problem> {
+    let stored = stored(&api, &device, body).await?;
+    let answer = json!({
+        "message": "Telemetry data stored successfully",
+        "telemetry_id": stored.received,
+        "device_id": device.number,
+        "device_name": device.name,
+        "timestamp": time_text(stored.received),
+        "stored_in_iotdb": true,
+    });
+    Ok((StatusCode::CREATED, Json(answer)))
+}
+
+/// By MQTT, as the path says: the message is published, so that subscribers get it too, and the
+/// rules of telemetry store it.
+pub(super) async fn publish(
+    State(api): State<Api>,
+    asking: Asking,
+    own: Option<Extension<OwnDevice>>,
+    Extension(principal): Extension<Principal>,
+    PathOf(named): PathOf<String>,
+    Body(body): Body<Sent>,
+) -> Result<(StatusCode, Extension<Unchanged>, Json<Value>), Problem> {
+    telemetry_of(&api).map_err(off)?;
+    let device = seen_by(&api, &asking, own, &named).await?;
+    let payload = body.payload()?;
+    let topic = api
+        .settings
+        .iotflow
+        .topic(&format!("devices/{}/telemetry", device.id));
+    let message = MessageBody::plain(topic.clone(), payload, QoS::AtLeastOnce, false);
+    let tenant = TenantId(device.tenant);
+    let _ = publish::publish_one(&api, tenant, &principal, message).await?;
+    let answer = json!({
+        "status": "success",
+        "message": "Telemetry data published successfully",
+        "device_id": device.number,
+        "device_name": device.name,
+        "topic": topic,
+        "timestamp": crate::time::Moment::now(),
+    });
+    Ok((StatusCode::CREATED, Extension(Unchanged), Json(answer)))
+}
+
+/// Which records.
+#[derive(Debug, Deserialize)]
+pub(super) struct Asked {
+    limit: Option<usize>,
+    offset: Option<usize>,
+    page: Option<usize>,
+    start_time: Option<String>,
+    end_time: Option<String>,
+    start_date: Option<String>,
+    end_date: Option<String>,
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    data_type: Option<String>,
+}
+
+impl Asked {
+    fn span(&self, default: &str) -> Result<(i64, i64), Problem> {
+        let from = self.start_time.as_deref().or(self.start_date.as_deref());
+        let until = self.end_time.as_deref().or(self.end_date.as_deref());
+        span(from.unwrap_or(default), until)
+    }
+
+    fn limit(&self, default: usize, most: usize) -> usize {
+        self.limit.unwrap_or(default).clamp(1, most)
+    }
+}
+
+fn span(from: &str, until: Option<&str>) -> Result<(i64, i64), Problem> {
+    let from = time_of("start_time", from)?;
+    let until = match until {
+        Some(until) => time_of("end_time", until)?,
+        None => TIME_END,
+    };
+    match from < until {
+        true => Ok((from, until)),
+        false => Err(Problem::of_query("end_time", "it is not after start_time")),
+    }
+}
+
+pub(super) async fn own(
+    State(api): State<Api>,
+    Extension(OwnDevice(device)): Extension<OwnDevice>,
+    QueryOf(asked): QueryOf<Asked>,
+) -> Result<Json<Value>, Problem> {
+    let (from, until) = asked.span("-24h")?;
+    let (limit, offset) = (asked.limit(100, 1_000), asked.offset.unwrap_or(0));
+    let wanted = Wanted {
+        from,
+        until,
+        data_type: asked.kind.as_deref(),
+        offset,
+        limit,
+    };
+    let (found, truncated) = records(&storage_of(&api).await?, device.number, wanted).await?;
+    let number = device.number;
+    let views: Vec<Value> = found
+        .into_iter()
+        .map(|record| record.view(number))
+        .collect();
+    Ok(Json(json!({
+        "status": "success",
+        "device_id": number,
+        "device_name": device.name,
+        "count": views.len(),
+        "telemetry": views,
+        "limit": limit,
+        "offset": offset,
+        "truncated": truncated,
+    })))
+}
+
+pub(super) async fn of_device(
+    State(api): State<Api>,
+    asking: Asking,
+    own: Option<Extension<OwnDevice>>,
+    PathOf(named): PathOf<String>,
+    QueryOf(asked): QueryOf<Asked>,
+) -> Result<Json<Value>, Problem> {
+    let device = seen_by(&api, &asking, own, &named).await?;
+    let (from, until) = asked.span("-1h")?;
+    let wanted = Wanted {
+        from,
+        until,
+        data_type: None,
+        offset: 0,
+        limit: asked.limit(1_000, 10_000),
+    };
+    let (found, truncated) = records(&storage_of(&api).await?, device.number, wanted).await?;
+    let number = device.number;
+    let views: Vec<Value> = found
+        .into_iter()
+        .map(|record| record.view(number))
+        .collect();
+    Ok(Json(json!({
+        "device_id": number,
+        "device_name": device.name,
+        "device_type": device.kind,
+        "start_time": time_text(from),
+        "count": views.len(),
+        "data": views,
+        "iotdb_available": true,
+        "truncated": truncated,
+    })))
+}
+
+pub(super) async fn page_of_device(
+    State(api): State<Api>,
+    asking: Asking,
+    own: Option<Extension<OwnDevice>>,
+    PathOf(named): PathOf<String>,
+    QueryOf(asked): QueryOf<Asked>,
+) -> Result<Json<Value>, Problem> {
+    let device = seen_by(&api, &asking, own, &named).await?;
+    let (from, until) = asked.span("-24h")?;
+    let (limit, page) = (asked.limit(100, 1_000), asked.page.unwrap_or(1).max(1));
+    let wanted = Wanted {
+        from,
+        until,
+        data_type: None,
+        offset: (page - 1).saturating_mul(limit),
+        limit,
+    };
+    let (mut found, truncated) = records(&storage_of(&api).await?, device.number, wanted).await?;
+    if let Some(key) = &asked.data_type {
+        for record in &mut found {
+            record.measurements.retain(|known, _| known == key);
+        }
+        found.retain(|record| !record.measurements.is_empty());
+    }
+    let number = device.number;
+    let views: Vec<Value> = found
+        .into_iter()
+        .map(|record| record.view(number))
+        .collect();
+    // How many there are in all is known on the last page alone: others say that there are more.
+    let total = wanted.offset + views.len() + usize::from(truncated);
+    Ok(Json(json!({
+        "success": true,
+        "device_id": number,
+        "device_name": device.name,
+        "telemetry": views,
+        "pagination": {
+            "total": total,
+            "currentPage": page,
+            "totalPages": total.div_ceil(limit),
+            "limit": limit,
+        },
+        "filters": {
+            "data_type": asked.data_type,
+            "start_date": asked.start_date,
+            "end_date": asked.end_date,
+        },
+        "truncated": truncated,
+    })))
+}
+
+pub(super) async fn latest(
+    State(api): State<Api>,
+    asking: Asking,
+    own: Option<Extension<OwnDevice>>,
+    PathOf(named): PathOf<String>,
+) -> Result<Json<Value>, Problem> {
+    let device = seen_by(&api, &asking, own, &named).await?;
+    let selection = Selection::device(device.number);
+    let found = storage_of(&api).await?.latest(&selection).await?;
+    let Some(newest) = found.iter().map(|row| row.time).max() else {
+        let detail = format!("Device {} has sent no telemetry", device.number);
+        let problem = Problem::new(ProblemKind::NotFound, detail);
+        return Err(problem.with_heading("No telemetry data found"));
+    };
+    let values = found
+        .iter()
+        .map(|row| (row.key.to_string(), json_of(&row.value)));
+    let mut values: Map<String, Value> = values.collect();
+    values.insert("timestamp".to_owned(), time_text(newest).into());
+    Ok(Json(json!({
+        "device_id": device.number,
+        "device_name": device.name,
+        "device_type": device.kind,
+        "latest_data": values,
+        "iotdb_available": true,
+    })))
+}
+
+/// What is calculated.
+#[derive(Debug, Deserialize)]
+pub(super) struct Calculated {
+    field: Option<String>,
+    data_type: Option<String>,
+    aggregation: Option<String>,
+    window: Option<String>,
+    start_time: Option<String>,
+    end_time: Option<String>,
+    start_date: Option<String>,
+    end_date: Option<String>,
+}
+
+fn function_of(word: &str) -> Result<Function, Problem> {
+    match word {
+        "mean" | "avg" => Ok(Function::Avg),
+        "median" => Ok(Function::P50),
+        "sum" => Ok(Function::Sum),
+        "count" => Ok(Function::Count),
+        "min" => Ok(Function::Min),
+        "max" => Ok(Function::Max),
+        "first" => Ok(Function::First),
+        "last" => Ok(Function::Last),
+        _ => {
+            let detail = "aggregation must be mean, sum, count, min, max, first, last or median";
+            Err(Problem::bad_request(detail).with_heading("Invalid aggregation"))
+        }
+    }
+}
+
+pub(super) async fn aggregated(
+    State(api): State<Api>,
+    asking: Asking,
+    own: Option<Extension<OwnDevice>>,
+    PathOf(named): PathOf<String>,
+    QueryOf(asked): QueryOf<Calculated>,
+) -> Result<Json<Value>, Problem> {
+    let device = seen_by(&api, &asking, own, &named).await?;
+    let field = asked.field.as_deref().unwrap_or("temperature");
+    let aggregation = asked.aggregation.as_deref().unwrap_or("mean");
+    let window = asked.window.as_deref().unwrap_or("1h");
+    let (from, until) = span(
+        asked.start_time.as_deref().unwrap_or("-24h"),
+        asked.end_time.as_deref(),
+    )?;
+    let question = Aggregate {
+        selection: Selection::device(device.number).keys([field]),
+        from,
+        until,
+        bucket: bucket_of(window, None)?,
+        functions: vec![function_of(aggregation)?],
+        fill: Fill::default(),
+        limit: 10_000,
+        after: None,
+    };
+    let found = storage_of(&api).await?.aggregate(&question).await?;
+    let truncated = found.is_truncated();
+    let data: Vec<Value> = { found.rows.into_iter() }
+        .map(|row| {
+            let value = row.values.first().and_then(Option::as_ref).map(json_of);
+            json!({ "timestamp": time_text(row.start), "value": value })
+        })
+        .collect();
+    Ok(Json(json!({
+        "device_id": device.number,
+        "device_name": device.name,
+        "device_type": device.kind,
+        "field": field,
+        "aggregation": aggregation,
+        "window": window,
+        "start_time": time_text(from),
+        "count": data.len(),
+        "data": data,
+        "iotdb_available": true,
+        "truncated": truncated,
+    })))
+}
+
+pub(super) async fn aggregated_of_device(
+    State(api): State<Api>,
+    asking: Asking,
+    own: Option<Extension<OwnDevice>>,
+    PathOf(named): PathOf<String>,
+    QueryOf(asked): QueryOf<Calculated>,
+) -> Result<Json<Value>, Problem> {
+    let device = seen_by(&api, &asking, own, &named).await?;
+    let (Some(field), Some(aggregation)) = (&asked.data_type, &asked.aggregation) else {
+        let detail = "data_type and aggregation are needed";
+        return Err(Problem::bad_request(detail).with_heading("Missing required fields"));
+    };
+    let from = asked.start_date.as_deref().unwrap_or("-24h");
+    let (from, until) = span(from, asked.end_date.as_deref())?;
+    let question = Aggregate {
+        selection: Selection::device(device.number).keys([field.as_str()]),
+        from,
+        until,
+        bucket: Bucket::Whole,
+        functions: vec![function_of(aggregation)?, Function::Count],
+        fill: Fill::default(),
+        limit: 1,
+        after: None,
+    };
+    let found = storage_of(&api).await?.aggregate(&question).await?;
+    let values = found.rows.into_iter().next().map(|row| row.values);
+    let value = |at: usize| {
+        let value = values.as_ref().and_then(|values| values.get(at));
+        value.and_then(Option::as_ref).map(json_of)
+    };
+    Ok(Json(json!({
+        "success": true,
+        "device_id": device.number,
+        "device_name": device.name,
+        "aggregation": {
+            "type": aggregation,
+            "data_type": field,
+            "value": value(0),
+            "count": value(1).unwrap_or_else(|| 0.into()),
+        },
+    })))
+}
+
+/// Which values are to be deleted.
+#[derive(Debug, Deserialize)]
+pub(super) struct ToDelete {
+    start_time: Option<String>,
+    stop_time: Option<String>,
+}
+
+pub(super) async fn delete(
+    State(api): State<Api>,
+    asking: Asking,
+    own: Option<Extension<OwnDevice>>,
+    PathOf(named): PathOf<String>,
+    Body(body): Body<ToDelete>,
+) -> Result<(Extension<About>, Json<Value>), Problem> {
+    let device = seen_by(&api, &asking, own, &named).await?;
+    expect_members(&[
+        ("start_time", body.start_time.is_some()),
+        ("stop_time", body.stop_time.is_some()),
+    ])?;
+    let (start, stop) = (
+        body.start_time.unwrap_or_default(),
+        body.stop_time.unwrap_or_default(),
+    );
+    let (from, until) = span(&start, Some(&stop))?;
+    let selection = Selection::device(device.number);
+    let deleted = storage_of(&api)
+        .await?
+        .delete(selection, from, until)
+        .await?;
+    let deleted = deleted.values;
+    let about = json!({ "start_time": start, "stop_time": stop, "deleted": deleted });
+    let answer = json!({
+        "message": "Telemetry data deleted successfully",
+        "device_id": device.number,
+        "device_name": device.name,
+        "start_time": start,
+        "stop_time": stop,
+        "deleted": deleted,
+    });
+    Ok((Extension(About(about)), Json(answer)))
+}
+
+pub(super) async fn status(State(api): State<Api>, asking: Asking) -> Result<Json<Value>, Problem> {
+    let counts = api.devices()?.count(asking.scope()).await?;
+    let is_available = storage_of(&api).await.is_ok();
+    Ok(Json(json!({
+        "iotdb_available": is_available,
+        "iotdb_host": null,
+        "iotdb_port": null,
+        "iotdb_database": "martlet",
+        "total_devices": counts.total,
+        "status": if is_available { "healthy" } else { "unavailable" },
+    })))
+}
+
+/// The telemetry of all devices of a user; a device sees those of its owner.
+pub(super) async fn of_user(
+    State(api): State<Api>,
+    asking: Asking,
+    own: Option<Extension<OwnDevice>>,
+    PathOf(user): PathOf<String>,
+    QueryOf(asked): QueryOf<Asked>,
+) -> Result<Json<Value>, Problem> {
+    if let Some(Extension(OwnDevice(own))) = &own
+        && own.owner != user
+    {
+        let detail = "You can only access telemetry of your own user";
+        return Err(Problem::new(ProblemKind::Forbidden, detail).with_heading("Access denied"));
+    }
+    let (from, until) = asked.span("-24h")?;
+    let limit = asked.limit(100, 1_000);
+    let filter = DeviceFilter {
+        owner: Some(user.clone()),
+        ..DeviceFilter::default()
+    };
+    let devices = devices_of(&api, &asking, filter).await?;
+    // A device of the common tenant belongs to no team, and sees no device of one.
+    let is_of_own = |device: &Device| match &own {
+        Some(Extension(OwnDevice(own))) => device.tenant == own.tenant,
+        None => true,
+    };
+    let storage = storage_of(&api).await?;
+    let mut found = BTreeMap::new();
+    let mut truncated = false;
+    for device in devices.iter().filter(|device| is_of_own(device)) {
+        let wanted = Wanted {
+            from,
+            until,
+            data_type: None,
+            offset: 0,
+            limit,
+        };
+        let (records, has_more) = records(&storage, device.number, wanted).await?;
+        truncated |= has_more;
+        for (place, record) in records.into_iter().enumerate() {
+            let mut view = Map::new();
+            view.insert("device_name".to_owned(), device.name.clone().into());
+            let key = (std::cmp::Reverse(record.time), device.number, place);
+            if let Value::Object(members) = record.view(device.number) {
+                view.extend(members);
+            }
+            found.insert(key, view);
+        }
+        // No more than the newest ones are needed.
+        while found.len() > limit {
+            truncated |= found.pop_last().is_some();
+        }
+    }
+    let total = found.len();
+    let telemetry: Vec<Map<String, Value>> = found.into_values().collect();
+    Ok(Json(json!({
+        "status": "success",
+        "user_id": user,
+        "count": total,
+        "total_count": total,
+        "telemetry": telemetry,
+        "truncated": truncated,
+    })))
+}
+
+/// The latest values of devices.
+pub(super) async fn of_all(State(api): State<Api>, asking: Asking) -> Result<Json<Value>, Problem> {
+    let storage = storage_of(&api).await?;
+    let devices = devices_of(&api, &asking, DeviceFilter::default()).await?;
+    let selection = Selection {
+        devices: devices.iter().map(|device| device.number).collect(),
+        keys: None,
+    };
+    let mut rows: BTreeMap<i64, Vec<Row>> = BTreeMap::new();
+    for row in storage.latest(&selection).await? {
+        rows.entry(row.device).or_default().push(row);
+    }
+    let mut telemetry = Vec::new();
+    for device in &devices {
+        let Some(rows) = rows.get(&device.number) else {
+            continue;
+        };
+        let values = rows
+            .iter()
+            .map(|row| (row.key.to_string(), json_of(&row.value)));
+        let newest = rows.iter().map(|row| row.time).max().unwrap_or_default();
+        telemetry.push(json!({
+            "device_id": device.number,
+            "device_name": device.name,
+            "timestamp": time_text(newest),
+            "latest_data": values.collect::<Map<_, _>>(),
+        }));
+    }
+    Ok(Json(json!({
+        "status": "success",
+        "count": telemetry.len(),
+        "telemetry": telemetry,
+    })))
+}

@@ -1,0 +1,97 @@
+//! Rows as CSV, lines of JSON and line protocol, as they are read: however many there are, no more
+//! than a page of them is in memory.
+
+use std::collections::HashMap;
+
+use axum::body::{Body, Bytes};
+use axum::http::header;
+use axum::response::{IntoResponse as _, Response};
+use martlet_control::telemetry::{Order, Range, RowFormat, Storage};
+
+use super::view::id_of;
+use crate::problem::Problem;
+
+/// Rows of a page.
+const PAGE: usize = 5_000;
+
+/// The format of an answer by its word; none: it is JSON.
+///
+/// # Errors
+/// It is no format.
+pub(super) fn format_of(word: Option<&str>) -> Result<Option<RowFormat>, Problem> {
+    match word {
+        None | Some("json") => Ok(None),
+        Some("csv") => Ok(Some(RowFormat::Csv)),
+        Some("ndjson") => Ok(Some(RowFormat::Ndjson)),
+        Some("line") => Ok(Some(RowFormat::LineProtocol)),
+        Some(other) => {
+            let detail = format!("{other:?} is none of json, csv, ndjson, line");
+            Err(Problem::of_query("format", detail))
+        }
+    }
+}
+
+struct Source {
+    storage: Storage,
+    range: Range,
+    ids: HashMap<i64, String>,
+    format: RowFormat,
+    is_first: bool,
+    has_more: bool,
+}
+
+impl Source {
+    async fn next(&mut self) -> Option<Result<Bytes, std::io::Error>> {
+        if !self.has_more {
+            return None;
+        }
+        let found = match self.storage.range(&self.range).await {
+            Ok(found) => found,
+            Err(error) => {
+                // The answer has begun: it ends without its end, so that nobody takes it for whole.
+                self.has_more = false;
+                tracing::warn!(%error, "an export of telemetry is broken off");
+                return Some(Err(std::io::Error::other("telemetry cannot be read")));
+            }
+        };
+        let mut text = String::new();
+        if std::mem::take(&mut self.is_first) {
+            text.push_str(self.format.head());
+        }
+        self.has_more = found.next.is_some();
+        self.range.after = found.next;
+        for row in found.rows {
+            let device = id_of(row.device, &self.ids);
+            self.format.write(&mut text, &device, &row);
+        }
+        Some(Ok(text.into()))
+    }
+}
+
+/// All rows of a range, by device, key and time.
+pub(super) fn answer(
+    storage: Storage,
+    range: Range,
+    ids: HashMap<i64, String>,
+    format: RowFormat,
+) -> Response {
+    let source = Source {
+        storage,
+        range: Range {
+            order: Order::BySeries,
+            limit: PAGE,
+            after: None,
+            ..range
+        },
+        ids,
+        format,
+        is_first: true,
+        has_more: true,
+    };
+    let chunks = futures_util::stream::unfold(source, |mut source| async move {
+        let chunk = source.next().await?;
+        Some((chunk, source))
+    });
+    let headers = [(header::CONTENT_TYPE, format.media_type())];
+    (headers, Body::from_stream(chunks)).into_response()
+}

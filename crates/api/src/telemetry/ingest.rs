@@ -1,0 +1,208 @@
+//! Devices, and others for them, send values.
+
+use std::io::Read as _;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Extension, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use flate2::read::MultiGzDecoder;
+use martlet_control::telemetry::{Decoder, Format, TelemetryDevice, time_text};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{device_of, telemetry_of};
+use crate::api::Api;
+use crate::extract::{PathOf, QueryOf};
+use crate::guard::OwnDevice;
+use crate::problem::{Problem, ProblemKind, ProblemView};
+use crate::registry::{Asking, OfTeam};
+
+/// How much longer than `http.body_bytes` a compressed body may be when it is unpacked.
+const UNPACKED: usize = 8;
+
+/// What became of the values.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub(crate) struct StoredView {
+    /// Values that are stored and synced.
+    pub stored: usize,
+    /// How many of them got the time of receipt in place of their own, which was too far off.
+    pub retimed: usize,
+    /// Time of receipt, which values without a time have.
+    #[schema(format = DateTime)]
+    pub received_at: String,
+}
+
+/// Send telemetry
+///
+/// Stores values of a device. It answers when they are synced. The body is one of these, by its
+/// Content-Type:
+///
+/// * `application/json`: an object of values, `{"data": {…}, "metadata": {…}, "timestamp": …}`,
+///   `{"ts": …, "values": {…}}`, or an array of these
+/// * `application/x-ndjson`: lines of such JSON
+/// * `text/plain` or `application/vnd.influx.line-protocol`: InfluxDB line protocol
+///
+/// With `Content-Encoding: gzip` it is unpacked. The body is stored as a whole or rejected with a
+/// reason. A device shows its secret in `X-API-Key`.
+#[utoipa::path(post, path = "/api/v1/devices/{id}/telemetry", tag = "telemetry",
+    params(("id" = String, Path, description = "Its id"), OfTeam),
+    request_body(content = serde_json::Value, content_type = "application/json"),
+    responses(
+        (status = 201, description = "It is stored", body = StoredView),
+        (status = 409, description = "The node stores no telemetry", body = ProblemView,
+            content_type = "application/problem+json"),
+        (status = 422, description = "The body is invalid: nothing of it is stored",
+            body = ProblemView, content_type = "application/problem+json"),
+        (status = 503, description = "It cannot be stored now", body = ProblemView,
+            content_type = "application/problem+json")))]
+pub(crate) async fn store(
+    State(api): State<Api>,
+    asking: Asking,
+    own: Option<Extension<OwnDevice>>,
+    PathOf(id): PathOf<String>,
+    QueryOf(of): QueryOf<OfTeam>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<(StatusCode, Json<StoredView>), Problem> {
+    let telemetry = telemetry_of(&api)?;
+    let asking = asking.within(&api, of.team.as_deref()).await?;
+    let own = own.map(|Extension(own)| own);
+    let device = device_of(&api, &asking, own.as_ref(), &id).await?;
+    let decoder = decoder_of(telemetry.decoder(), &headers)?;
+    let payload = payload_of(&api, &headers, body)?;
+    let device = TelemetryDevice {
+        number: device.number,
+        tenant: device.tenant,
+        id: device.id.into(),
+    };
+    let stored = telemetry.store(&device, (&decoder, &payload)).await;
+    let stored = stored.inspect_err(|error| {
+        if let Some(reason) = error.reason() {
+            let path = format!("POST /api/v1/devices/{id}/telemetry");
+            telemetry.reject(device.tenant, &path, Some(&id), (reason, error.told()));
+        }
+    })?;
+    let view = StoredView {
+        stored: stored.values,
+        retimed: stored.retimed,
+        received_at: time_text(stored.received),
+    };
+    Ok((StatusCode::CREATED, Json(view)))
+}
+
+/// The decoder for a body of this Content-Type.
+///
+/// # Errors
+/// There is none.
+fn decoder_of(common: &Decoder, headers: &HeaderMap) -> Result<Decoder, Problem> {
+    let text = headers.get(header::CONTENT_TYPE);
+    let text = text
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    let essence = text.split(';').next().unwrap_or_default().trim();
+    let format = match essence.to_ascii_lowercase().as_str() {
+        "" | "application/json" => Format::Json,
+        "application/x-ndjson" | "application/ndjson" | "application/jsonl" => Format::JsonLines,
+        "text/plain" | "application/vnd.influx.line-protocol" => Format::Line,
+        _ => {
+            let detail = format!(
+                "the Content-Type {essence:?} is not known: send application/json, \
+                 application/x-ndjson, or text/plain for line protocol"
+            );
+            return Err(Problem::new(ProblemKind::UnsupportedMediaType, detail));
+        }
+    };
+    let common = common.clone();
+    Ok(Decoder { format, ..common })
+}
+
+/// The body, unpacked if it is compressed.
+///
+/// # Errors
+/// It is compressed in a way that is not known, damaged, or too long when it is unpacked.
+fn payload_of(api: &Api, headers: &HeaderMap, body: Bytes) -> Result<Bytes, Problem> {
+    let encoding = headers.get(header::CONTENT_ENCODING);
+    let encoding = encoding
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    match encoding.trim().to_ascii_lowercase().as_str() {
+        "" | "identity" => Ok(body),
+        "gzip" | "x-gzip" => unpacked(&body, api.settings.body_bytes.saturating_mul(UNPACKED)),
+        _ => {
+            let detail = format!("the Content-Encoding {encoding:?} is not known: send gzip");
+            Err(Problem::new(ProblemKind::UnsupportedMediaType, detail))
+        }
+    }
+}
+
+fn unpacked(body: &[u8], bytes_max: usize) -> Result<Bytes, Problem> {
+    let most = u64::try_from(bytes_max).unwrap_or(u64::MAX);
+    let mut out = Vec::new();
+    // One byte more says that there is more.
+    let mut reader = MultiGzDecoder::new(body).take(most.saturating_add(1));
+    let read = reader.read_to_end(&mut out);
+    read.map_err(|error| Problem::bad_request(format!("the body is no gzip: {error}")))?;
+    match out.len() > bytes_max {
+        true => {
+            let detail = format!("the body is longer than {bytes_max} bytes when it is unpacked");
+            Err(Problem::new(ProblemKind::TooLarge, detail))
+        }
+        false => Ok(out.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+
+    use super::*;
+
+    fn packed(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn what_is_packed_is_unpacked_up_to_a_limit() {
+        let body = packed(b"{\"a\": 1}");
+        assert_eq!(&*unpacked(&body, 8).unwrap(), b"{\"a\": 1}");
+        assert_eq!(
+            unpacked(&body, 7).unwrap_err().kind(),
+            ProblemKind::TooLarge
+        );
+        let bomb = packed(&vec![b' '; 10_000_000]);
+        assert!(bomb.len() < 20_000);
+        assert_eq!(
+            unpacked(&bomb, 1_000).unwrap_err().kind(),
+            ProblemKind::TooLarge
+        );
+        assert_eq!(
+            unpacked(b"plain", 100).unwrap_err().kind(),
+            ProblemKind::BadRequest
+        );
+        let cut = unpacked(&body[..body.len() - 9], 100);
+        assert_eq!(cut.unwrap_err().kind(), ProblemKind::BadRequest);
+    }
+
+    #[test]
+    fn the_content_type_decides_how_a_body_is_read() {
+        let format = |text: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::CONTENT_TYPE, text.parse().unwrap());
+            decoder_of(&Decoder::default(), &headers).map(|decoder| decoder.format)
+        };
+        assert_eq!(
+            format("application/json; charset=utf-8").unwrap(),
+            Format::Json
+        );
+        assert_eq!(format("application/x-ndjson").unwrap(), Format::JsonLines);
+        assert_eq!(format("text/plain; charset=utf-8").unwrap(), Format::Line);
+        let kind = format("application/xml").unwrap_err().kind();
+        assert_eq!(kind, ProblemKind::UnsupportedMediaType);
+    }
+}

@@ -1,0 +1,51 @@
+//! Payloads that were not stored.
+
+use axum::Json;
+use axum::extract::State;
+use martlet_broker::TenantId;
+use martlet_control::telemetry::Rejected;
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::telemetry_of;
+use crate::api::Api;
+use crate::extract::QueryOf;
+use crate::page::{self, Items};
+use crate::problem::Problem;
+use crate::registry::Asking;
+use crate::tenant::{InTenants, OfTenant};
+
+/// How many.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Wanted {
+    /// The most items.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    limit: Option<usize>,
+}
+
+/// Rejected telemetry
+///
+/// Payloads that were acknowledged and not stored, with the reason: one item for each topic and
+/// reason, the last one first. They are kept in memory, 500 at most.
+#[utoipa::path(get, path = "/api/v1/telemetry/rejected", tag = "telemetry",
+    params(Wanted, OfTenant),
+    responses((status = 200, description = "The last ones", body = Items<Rejected>)))]
+pub(crate) async fn list(
+    State(api): State<Api>,
+    asking: Asking,
+    InTenants(tenant): InTenants,
+    QueryOf(wanted): QueryOf<Wanted>,
+) -> Result<Json<Items<Rejected>>, Problem> {
+    let telemetry = telemetry_of(&api)?;
+    let limit = page::limit(wanted.limit)?;
+    // Topics of the common tenant are of everybody: a team without a tenant sees none.
+    if !asking.sees_all() && tenant == Some(TenantId::default()) {
+        return Ok(Json(Items { items: Vec::new() }));
+    }
+    let tenant = tenant.map(|tenant| tenant.0);
+    Ok(Json(
+        telemetry.rejected(tenant, limit).into_iter().collect(),
+    ))
+}

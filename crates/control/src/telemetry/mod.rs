@@ -1,0 +1,45 @@
+//! Telemetry: values that devices publish or send by HTTP are decoded and stored, and read again.
+//!
+//! * `rule`: from topics to devices and keys
+//! * `store`: the storage while the node runs, which may not be reachable
+//! * `sink`: the integration that takes messages
+//! * `devices`: devices by the names in topics
+//! * `rejected`: payloads that were not stored
+//! * `tail`: values as they are stored
+//! * `kept`, `retention`: how long values are kept, and what is deleted
+//! * `copy`: a copy for a backup
+//! * `metrics`: of the Prometheus page
+
+mod copy;
+mod devices;
+mod kept;
+mod metrics;
+mod rejected;
+mod retention;
+mod rule;
+mod sink;
+mod store;
+mod tail;
+
+pub use copy::{TelemetryCopy, copy_at_rest};
+pub use devices::TelemetryDevice;
+pub use kept::{TelemetryKept, TypeKept};
+/// How rows are written.
+pub use martlet_telemetry::Format as RowFormat;
+pub use martlet_telemetry::decode::{
+    Decoded, Decoder, Format, Limits as DecodeLimits, MissingTime, Reading, Rejection, Skew,
+    TimeUnit, time_of_text,
+};
+pub use martlet_telemetry::{
+    Aggregate, AggregatePosition, AggregateRow, Bucket, DatabaseUrl, Fill, Function, Location,
+    Order, Point, Position, Range, Row, Rows, Selection, Settings, Storage, StorageError, TIME_END,
+    TIME_MIN, Unit, Value, time_text,
+};
+pub use rejected::Rejected;
+
+pub use rule::{DEVICE, KeyTemplate, Names, REST, Rule, TopicTemplate};
+pub use store::{StoreError, StoredNow, Telemetry, TelemetrySettings};
+pub use tail::{Tail, TailEnd};
+
+/// The file of telemetry in the data directory.
+pub const FILE: &str = "telemetry.db";

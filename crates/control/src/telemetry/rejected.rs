@@ -1,0 +1,146 @@
+//! Payloads that were not stored: how many, by reason, and the last ones.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde::Serialize;
+
+use crate::wall_clock::now_ms;
+
+/// Rejections that are remembered, at most. One topic and reason is remembered once.
+const KEPT: usize = 500;
+/// Longest text of a rejection that is kept, bytes.
+const TEXT_MAX: usize = 512;
+
+/// Reasons beside those of the decoder.
+pub(super) const UNKNOWN_DEVICE: &str = "unknown_device";
+/// The topic names no device, and the publisher is none.
+pub(super) const NO_DEVICE: &str = "no_device";
+/// The device has as many keys as it may have.
+pub(super) const TOO_MANY_KEYS: &str = "too_many_keys";
+
+/// Payloads of one topic that were not stored for one reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[schema(as = RejectedTelemetry)]
+pub struct Rejected {
+    /// When the last one came.
+    #[serde(rename = "at", with = "crate::rfc3339")]
+    #[schema(value_type = String, format = DateTime)]
+    pub at_ms: u64,
+    /// Number of the tenant; 0 is the common one.
+    pub tenant: u32,
+    /// Topic, or the path of an HTTP request.
+    pub topic: String,
+    /// Client Identifier of the last publisher, as far as known.
+    pub client_id: Option<String>,
+    /// Word of the reason, as the metric has it.
+    pub reason: &'static str,
+    /// What is wrong with the last one.
+    pub detail: String,
+    /// How many there were since the start, or since it was forgotten.
+    pub count: u64,
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(crate) struct Rejections(Mutex<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// The one that was rejected last is last.
+    last: VecDeque<Rejected>,
+    counts: BTreeMap<&'static str, u64>,
+}
+
+impl Rejections {
+    /// Notes a payload that is not stored.
+    pub(crate) fn note(
+        &self,
+        tenant: u32,
+        topic: &str,
+        client_id: Option<&str>,
+        (reason, detail): (&'static str, String),
+    ) {
+        let mut inner = self.inner();
+        *inner.counts.entry(reason).or_default() += 1;
+        let topic = shortened(topic);
+        let is_same =
+            |one: &Rejected| (one.tenant, one.reason) == (tenant, reason) && one.topic == topic;
+        let before = inner.last.iter().rposition(is_same);
+        let before = before.and_then(|place| inner.last.remove(place));
+        if inner.last.len() >= KEPT {
+            inner.last.pop_front();
+        }
+        inner.last.push_back(Rejected {
+            at_ms: now_ms(),
+            tenant,
+            topic,
+            client_id: client_id.map(shortened),
+            reason,
+            detail: shortened(&detail),
+            count: before.map_or(0, |one| one.count) + 1,
+        });
+    }
+
+    /// The last ones of a tenant, or of all, the newest first.
+    pub(crate) fn last(&self, tenant: Option<u32>, limit: usize) -> Vec<Rejected> {
+        let inner = self.inner();
+        let all = inner.last.iter().rev();
+        let all = all.filter(|one| tenant.is_none_or(|tenant| one.tenant == tenant));
+        all.take(limit).cloned().collect()
+    }
+
+    /// How many were rejected, by reason.
+    pub(crate) fn counts(&self) -> BTreeMap<&'static str, u64> {
+        self.inner().counts.clone()
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn shortened(text: &str) -> String {
+    match text.char_indices().find(|(at, _)| *at >= TEXT_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rejections_of_one_topic_and_reason_are_one_and_all_are_counted() {
+        let rejections = Rejections::default();
+        let reject = |tenant, topic: &str, reason| {
+            rejections.note(tenant, topic, Some("c"), (reason, "why".to_owned()));
+        };
+        reject(0, "a", "not_json");
+        reject(0, "b", "not_json");
+        reject(0, "a", "not_json");
+        reject(1, "a", "no_values");
+        let shown = |tenant| {
+            let last = rejections.last(tenant, 10).into_iter();
+            last.map(|one| (one.topic, one.count)).collect::<Vec<_>>()
+        };
+        assert_eq!(shown(Some(0)), [("a".to_owned(), 2), ("b".to_owned(), 1)]);
+        assert_eq!(shown(None).len(), 3);
+        assert_eq!(rejections.counts()["not_json"], 3);
+    }
+
+    #[test]
+    fn few_are_remembered_and_none_is_long() {
+        let rejections = Rejections::default();
+        for number in 0..2 * KEPT {
+            let detail = "ü".repeat(TEXT_MAX);
+            rejections.note(0, &format!("t/{number}"), None, ("not_json", detail));
+        }
+        let last = rejections.last(None, usize::MAX);
+        assert_eq!(last.len(), KEPT);
+        assert_eq!(last[0].topic, format!("t/{}", 2 * KEPT - 1));
+        assert!(last.iter().all(|one| one.detail.len() <= TEXT_MAX + 3));
+        assert_eq!(rejections.counts()["not_json"], 2 * KEPT as u64);
+    }
+}

@@ -1,0 +1,155 @@
+//! The integration that stores what devices publish.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use martlet_integrate::{ALL_TENANTS, ConfiguredSink, Outcome, Settings, Sink, SinkMessage};
+use martlet_telemetry::Point;
+
+use super::devices::Name;
+use super::rejected::{NO_DEVICE, UNKNOWN_DEVICE};
+use super::rule::{DEVICE, Names, Rule};
+use super::store::{StoreError, Telemetry, points_of};
+
+/// Kind and name of the integration.
+const KIND: &str = "telemetry";
+const NAME: &str = "main";
+
+impl Telemetry {
+    /// The integration that stores what the rules match, of all tenants.
+    pub fn integration(self: &Arc<Self>) -> ConfiguredSink {
+        let mut filters: Vec<Box<str>> = Vec::new();
+        for rule in self.rules() {
+            let filter = rule.topic.filter().into_boxed_str();
+            if !filters.contains(&filter) {
+                filters.push(filter);
+            }
+        }
+        let settings = Settings {
+            tenant: ALL_TENANTS.into(),
+            keeps_qos0: true,
+            ..Settings::new(KIND, NAME, filters)
+        };
+        let telemetry = Arc::clone(self);
+        ConfiguredSink::new(settings, move |_| TelemetrySink(Arc::clone(&telemetry)))
+    }
+}
+
+struct TelemetrySink(Arc<Telemetry>);
+
+impl Sink for TelemetrySink {
+    async fn deliver(&mut self, batch: &[SinkMessage]) -> Vec<Outcome> {
+        // All of a batch is written at once: what comes again after a failure overwrites itself.
+        let outcome = match self.0.take(batch).await {
+            Ok(()) => Outcome::Done,
+            Err(error) => Outcome::Failed(error.told()),
+        };
+        vec![outcome; batch.len()]
+    }
+
+    async fn test(&mut self) -> Result<(), String> {
+        self.0.test().await.map_err(|error| error.told())
+    }
+}
+
+/// A message with the rule that takes it.
+struct Taken<'a> {
+    message: &'a SinkMessage,
+    rule: &'a Rule,
+    names: Names<'a>,
+    device: Name,
+}
+
+/// A payload that is not stored: its message, the word of the reason and what is wrong.
+type NotStored<'a> = (&'a SinkMessage, &'static str, String);
+
+impl Telemetry {
+    /// Stores the values of messages. Invalid payloads are left out, counted and remembered.
+    ///
+    /// # Errors
+    /// Nothing is stored for sure: devices cannot be looked up, or the storage does not take it.
+    async fn take(&self, batch: &[SinkMessage]) -> Result<(), StoreError> {
+        let mut not_stored: Vec<NotStored<'_>> = Vec::new();
+        let mut taken = Vec::new();
+        for message in batch {
+            match self.taken(message) {
+                Some(Ok(one)) => taken.push(one),
+                Some(Err((reason, why))) => not_stored.push((message, reason, why)),
+                // The rules were others when it came, before a restart.
+                None => {}
+            }
+        }
+        let names: BTreeSet<Name> = taken.iter().map(|one| one.device.clone()).collect();
+        let devices = self.devices(names).await?;
+        let (mut points, mut heard, mut retimed) = (Vec::<Point>::new(), BTreeSet::new(), 0);
+        // The message of each point.
+        let mut sources = Vec::new();
+        for one in taken {
+            let message = one.message;
+            let Some(device) = devices.get(&one.device) else {
+                let id = &one.device.1;
+                let why = format!(
+                    "there is no device {id:?}: add it (martlet device add {id}), or correct the \
+                     topic"
+                );
+                not_stored.push((message, UNKNOWN_DEVICE, why));
+                continue;
+            };
+            let received = i64::try_from(message.received_ms()).unwrap_or(i64::MAX);
+            let received = received.saturating_mul(1_000);
+            match one.rule.decoder.decode(message.payload(), received) {
+                Err(rejection) => {
+                    not_stored.push((message, rejection.reason(), rejection.to_string()));
+                }
+                Ok(decoded) => {
+                    retimed += decoded.retimed;
+                    let origin = message.id() as i64;
+                    let key = |key: &str| one.rule.key.key(key, &one.names);
+                    points.extend(points_of(decoded, device.number, origin, key));
+                    sources.resize(points.len(), message);
+                    heard.insert(one.device);
+                }
+            }
+        }
+        let refused = self.write(points).await?;
+        self.note_heard(heard);
+        self.count_retimed(retimed);
+        for (message, reason, why) in not_stored {
+            let tenant = message.tenant().0;
+            self.reject(tenant, message.topic(), message.client_id(), (reason, why));
+        }
+        for (index, (key, reason, why)) in refused {
+            if let Some(message) = sources.get(index) {
+                let why = format!("{key}: {why}");
+                let tenant = message.tenant().0;
+                self.reject(tenant, message.topic(), message.client_id(), (reason, why));
+            }
+        }
+        Ok(())
+    }
+
+    /// The rule that takes a message, with its device; none: no rule does.
+    fn taken<'a>(
+        &'a self,
+        message: &'a SinkMessage,
+    ) -> Option<Result<Taken<'a>, (&'static str, String)>> {
+        let mut rules = self.rules().iter();
+        let found = rules.find_map(|rule| Some((rule, rule.topic.names(message.topic())?)));
+        let (rule, names) = found?;
+        // The topic names the device: permissions have decided who may publish to it.
+        let id = names.get(DEVICE).or_else(|| message.device());
+        let Some(id) = id.filter(|id| !id.is_empty()) else {
+            let why = format!(
+                "the rule's topic {} has no {{{DEVICE}}}, and the publisher is no device",
+                rule.topic
+            );
+            return Some(Err((NO_DEVICE, why)));
+        };
+        Some(Ok(Taken {
+            message,
+            rule,
+            device: (message.tenant().0, id.to_owned()),
+            names,
+        }))
+    }
+}

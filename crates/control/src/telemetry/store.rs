@@ -1,0 +1,436 @@
+//! The storage while the node runs: it is opened when it is needed, and again when it could not be
+//! opened; what it does not take is told to those who ask for it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use martlet_broker::TenantId;
+use martlet_telemetry::decode::{Decoded, Decoder, Rejection};
+use martlet_telemetry::{Location, Point, Settings, Storage, StorageError};
+use tokio::runtime::Handle;
+use tokio::sync::Mutex;
+use tracing::{info, warn};
+
+use super::devices::{DeviceNames, Name, TelemetryDevice};
+use super::kept::TelemetryKept;
+use super::rejected::{Rejected, Rejections, TOO_MANY_KEYS};
+use super::rule::Rule;
+use super::tail::{Tail, Tails};
+use crate::activity::DeviceActivity;
+use crate::control::Control;
+use crate::tables::{Tables, TablesError};
+use crate::wall_clock::now_signed_ms;
+
+/// Names the warning that telemetry cannot be stored.
+const WARNING: &str = "telemetry";
+/// Time between two attempts to open the storage.
+const OPEN_EVERY: Duration = Duration::from_secs(1);
+
+/// What telemetry is set up with.
+#[derive(Clone, Debug)]
+pub struct TelemetrySettings {
+    /// What is taken from topics.
+    pub rules: Vec<Rule>,
+    /// How payloads of HTTP requests are decoded.
+    pub decoder: Decoder,
+    /// Where values are stored.
+    pub location: Location,
+    /// Limits of the storage.
+    pub storage: Settings,
+    /// How long values are kept.
+    pub kept: TelemetryKept,
+}
+
+/// Telemetry of a node that runs.
+pub struct Telemetry {
+    control: Arc<Control>,
+    tables: Arc<Tables>,
+    settings: TelemetrySettings,
+    names: DeviceNames,
+    rejections: Rejections,
+    tails: Tails,
+    activity: Arc<DeviceActivity>,
+    counters: Counters,
+    /// The last origin of values without a time that came in no message.
+    last_origin: AtomicI64,
+    opened: Mutex<Opened>,
+    /// Where the storage's tasks run: parts of the node have runtimes of their own, which end.
+    runtime: Handle,
+}
+
+#[derive(Default)]
+enum Opened {
+    #[default]
+    Not,
+    /// It could not be opened then.
+    Failed(Instant, StorageError),
+    There(Storage),
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    values: AtomicU64,
+    retimed: AtomicU64,
+    failed_writes: AtomicU64,
+    forgotten: AtomicU64,
+}
+
+/// What was counted since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) values: u64,
+    pub(crate) retimed: u64,
+    pub(crate) failed_writes: u64,
+    pub(crate) forgotten: u64,
+}
+
+/// Why values are not stored or read.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The payload is invalid: nothing of it is stored.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    /// A value cannot be stored; the others of the payload are.
+    #[error("{key}: {why}")]
+    Refused {
+        /// Word of the reason.
+        reason: &'static str,
+        /// The key of the first such value.
+        key: Arc<str>,
+        /// What is wrong.
+        why: String,
+    },
+    /// The storage does not do it.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// Devices cannot be looked up.
+    #[error(transparent)]
+    Tables(#[from] TablesError),
+}
+
+impl StoreError {
+    /// Word of the reason, if the payload is at fault.
+    pub fn reason(&self) -> Option<&'static str> {
+        match self {
+            Self::Rejected(rejection) => Some(rejection.reason()),
+            Self::Refused { reason, .. } => Some(reason),
+            Self::Storage(_) | Self::Tables(_) => None,
+        }
+    }
+
+    /// Text for operators and callers.
+    pub fn told(&self) -> String {
+        match self {
+            Self::Tables(error) => error.told(),
+            error => error.to_string(),
+        }
+    }
+}
+
+/// What became of a payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoredNow {
+    /// Values that are stored.
+    pub values: usize,
+    /// How many of them got the time of receipt in place of a time that was too far off.
+    pub retimed: usize,
+    /// Time of receipt, µs since the Unix epoch.
+    pub received: i64,
+}
+
+/// A value that can never be stored: its place among those that were to be written; its key, the
+/// word of the reason, and what is wrong.
+pub(super) type RefusedPoint = (usize, (Arc<str>, &'static str, String));
+
+/// The values of a payload as they are stored.
+pub(super) fn points_of(
+    decoded: Decoded,
+    device: i64,
+    origin: i64,
+    key: impl Fn(&str) -> String,
+) -> impl Iterator<Item = Point> {
+    decoded.readings.into_iter().map(move |reading| Point {
+        device,
+        key: key(&reading.key).into(),
+        time: reading.time,
+        origin: if reading.is_own_time { 0 } else { origin },
+        value: reading.value,
+    })
+}
+
+impl Telemetry {
+    /// Of a node. The storage is opened when it is needed. Needs a Tokio runtime, on which the
+    /// storage's tasks run.
+    pub fn new(
+        control: Arc<Control>,
+        tables: Arc<Tables>,
+        activity: Arc<DeviceActivity>,
+        settings: TelemetrySettings,
+    ) -> Self {
+        Self {
+            names: DeviceNames::new(Arc::clone(&tables)),
+            control,
+            tables,
+            settings,
+            rejections: Rejections::default(),
+            tails: Tails::default(),
+            activity,
+            counters: Counters::default(),
+            last_origin: AtomicI64::new(0),
+            opened: Mutex::default(),
+            runtime: Handle::current(),
+        }
+    }
+
+    pub(super) fn rules(&self) -> &[Rule] {
+        &self.settings.rules
+    }
+
+    pub(super) fn kept(&self) -> &TelemetryKept {
+        &self.settings.kept
+    }
+
+    pub(super) fn tables(&self) -> &Arc<Tables> {
+        &self.tables
+    }
+
+    /// How payloads of HTTP requests are decoded.
+    pub fn decoder(&self) -> &Decoder {
+        &self.settings.decoder
+    }
+
+    /// Where values are stored, without a password.
+    pub fn location(&self) -> &Location {
+        &self.settings.location
+    }
+
+    /// The storage, which is opened if it is not open yet.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub async fn storage(&self) -> Result<Storage, StorageError> {
+        let mut opened = self.opened.lock().await;
+        match &*opened {
+            Opened::There(storage) => return Ok(storage.clone()),
+            Opened::Failed(at, error) if at.elapsed() < OPEN_EVERY => return Err(error.clone()),
+            Opened::Not | Opened::Failed(..) => {}
+        }
+        let (location, settings) = (
+            self.settings.location.clone(),
+            self.settings.storage.clone(),
+        );
+        let opening = self.runtime.spawn(Storage::open(location, settings));
+        let storage = opening.await.unwrap_or(Err(StorageError::Closed));
+        match storage {
+            Ok(storage) => {
+                info!(location = %self.settings.location, "telemetry storage is open");
+                *opened = Opened::There(storage.clone());
+                Ok(storage)
+            }
+            Err(error) => {
+                *opened = Opened::Failed(Instant::now(), error.clone());
+                drop(opened);
+                self.warn(&error);
+                Err(error)
+            }
+        }
+    }
+
+    /// Whether values can be stored now.
+    ///
+    /// # Errors
+    /// They cannot, for this reason.
+    pub(super) async fn test(&self) -> Result<(), StoreError> {
+        let storage = self.storage().await?;
+        storage.write(Vec::new()).await?;
+        Ok(())
+    }
+
+    /// Closes the storage: what was written is in the file itself then.
+    pub async fn close(&self) {
+        let opened = std::mem::take(&mut *self.opened.lock().await);
+        if let Opened::There(storage) = opened
+            && let Err(error) = storage.close().await
+        {
+            warn!(%error, "telemetry storage could not be closed");
+        }
+    }
+
+    pub(super) async fn devices(
+        &self,
+        names: BTreeSet<Name>,
+    ) -> Result<HashMap<Name, Arc<TelemetryDevice>>, TablesError> {
+        self.names.find(names).await
+    }
+
+    /// Stores a payload of a device that came by HTTP. When it returns, the values are synced.
+    ///
+    /// # Errors
+    /// The payload is invalid, a value cannot be stored, or the storage does not take it.
+    pub async fn store(
+        &self,
+        device: &TelemetryDevice,
+        (decoder, payload): (&Decoder, &[u8]),
+    ) -> Result<StoredNow, StoreError> {
+        let received = now_signed_ms().saturating_mul(1_000);
+        let decoded = decoder.decode(payload, received)?;
+        let (values, retimed) = (decoded.readings.len(), decoded.retimed);
+        let points = points_of(decoded, device.number, self.new_origin(), str::to_owned);
+        let refused = self.write(points.collect()).await?;
+        self.count_retimed(retimed);
+        self.note_heard(BTreeSet::from([(device.tenant, device.id.to_string())]));
+        match refused.into_iter().next() {
+            Some((_, (key, reason, why))) => Err(StoreError::Refused { reason, key, why }),
+            None => Ok(StoredNow {
+                values,
+                retimed,
+                received,
+            }),
+        }
+    }
+
+    /// Notes a payload that is not stored.
+    pub fn reject(
+        &self,
+        tenant: u32,
+        topic: &str,
+        client_id: Option<&str>,
+        why: (&'static str, String),
+    ) {
+        self.rejections.note(tenant, topic, client_id, why);
+    }
+
+    /// The last payloads that were not stored, of a tenant or of all, the newest first.
+    pub fn rejected(&self, tenant: Option<u32>, limit: usize) -> Vec<Rejected> {
+        self.rejections.last(tenant, limit)
+    }
+
+    pub(super) fn rejected_counts(&self) -> BTreeMap<&'static str, u64> {
+        self.rejections.counts()
+    }
+
+    /// Follows the values of devices as they are stored; no keys: all of them.
+    pub fn follow(&self, devices: HashSet<i64>, keys: Option<HashSet<Arc<str>>>) -> Tail {
+        self.tails.follow(devices, keys)
+    }
+
+    /// How many follow values as they are stored.
+    pub fn readers(&self) -> usize {
+        self.tails.readers()
+    }
+
+    /// Writes values. When it returns, they are synced, but for those that can never be stored,
+    /// which are returned.
+    ///
+    /// # Errors
+    /// Nothing is stored for sure.
+    pub(super) async fn write(&self, points: Vec<Point>) -> Result<Vec<RefusedPoint>, StoreError> {
+        if points.is_empty() {
+            return Ok(Vec::new());
+        }
+        let copy = (self.tails.readers() > 0).then(|| points.clone());
+        let keys: Vec<Arc<str>> = points.iter().map(|point| Arc::clone(&point.key)).collect();
+        let written = match self.storage().await {
+            Ok(storage) => storage.write(points).await,
+            Err(error) => Err(error),
+        };
+        let written = written.inspect_err(|error| {
+            self.counters.failed_writes.fetch_add(1, Ordering::Relaxed);
+            self.warn(error);
+        })?;
+        self.control.health.withdraw(WARNING);
+        let stored = written.stored as u64;
+        self.counters.values.fetch_add(stored, Ordering::Relaxed);
+        if let Some(points) = copy {
+            let is_refused = |index| written.refused.iter().any(|one| one.index == index);
+            let stored = points.into_iter().enumerate();
+            let stored = stored.filter(|(index, _)| !is_refused(*index));
+            self.tails.tell(stored.map(|(_, point)| point).collect());
+        }
+        let refused = written.refused.into_iter().filter_map(|one| {
+            let key = Arc::clone(keys.get(one.index)?);
+            Some((
+                one.index,
+                (key, reason_of(one.refusal), one.refusal.to_string()),
+            ))
+        });
+        Ok(refused.collect())
+    }
+
+    fn warn(&self, error: &StorageError) {
+        warn!(%error, "telemetry cannot be stored");
+        // A caller that may see health may not see the address of a database, and its user.
+        let why = match self.settings.location {
+            Location::File(_) => error.to_string(),
+            Location::Postgres(_) => {
+                "its database does not answer as it should, and the log says more".to_owned()
+            }
+        };
+        let text = format!(
+            "Telemetry cannot be stored, and messages wait in the queue of the integration \
+             telemetry/main: {why}."
+        );
+        self.control.health.warn_as(WARNING, text);
+    }
+
+    pub(super) fn count_retimed(&self, values: usize) {
+        self.counters
+            .retimed
+            .fetch_add(values as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_forgotten(&self, values: u64) {
+        self.counters.forgotten.fetch_add(values, Ordering::Relaxed);
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counts {
+            values: read(&self.counters.values),
+            retimed: read(&self.counters.retimed),
+            failed_writes: read(&self.counters.failed_writes),
+            forgotten: read(&self.counters.forgotten),
+        }
+    }
+
+    /// Tells values without a time apart that came in no message. Those of messages have the
+    /// number of the message, which is positive.
+    fn new_origin(&self) -> i64 {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = now.map_or(1, |now| i64::try_from(now.as_nanos()).unwrap_or(i64::MAX));
+        let next = |last: i64| Some(now.max(last.saturating_add(1)));
+        let (order, read) = (Ordering::Relaxed, Ordering::Relaxed);
+        let before = self.last_origin.fetch_update(order, read, next);
+        let before = before.unwrap_or_default();
+        -now.max(before.saturating_add(1))
+    }
+
+    /// Notes that devices have sent telemetry.
+    pub(super) fn note_heard(&self, devices: BTreeSet<Name>) {
+        for (tenant, id) in devices {
+            self.activity.note(TenantId(tenant), &id, true);
+        }
+    }
+}
+
+/// Word of a reason for which the storage never takes a value.
+fn reason_of(refusal: martlet_telemetry::Refusal) -> &'static str {
+    use martlet_telemetry::Refusal;
+    match refusal {
+        Refusal::NotFinite => "bad_number",
+        Refusal::KeyLength => "bad_key",
+        Refusal::TextLength => "text_too_long",
+        Refusal::Time => "bad_time",
+        Refusal::TooManyKeys | Refusal::TooManySeries => TOO_MANY_KEYS,
+    }
+}
+
+impl std::fmt::Debug for Telemetry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Telemetry")
+            .field("location", &self.settings.location)
+            .finish_non_exhaustive()
+    }
+}

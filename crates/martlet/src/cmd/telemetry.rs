@@ -1,0 +1,396 @@
+//! `martlet telemetry`: values that devices have sent, shown, followed and exported.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::ops::ControlFlow;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use martlet_control::text::printable;
+use serde_json::Value;
+
+use crate::cmd::admin::{AdminOptions, ask, download, encoded, finish_as, follow};
+use crate::cmd::chart::chart;
+use crate::cmd::columns::columns;
+use crate::cmd::node_options::NodeOptions;
+use crate::cmd::print::{errln, in_words_of_commands, out};
+
+/// Arguments of `martlet telemetry`.
+#[derive(Args, Debug)]
+pub(crate) struct TelemetryCommand {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand, Debug)]
+enum Action {
+    /// Show values, or what is calculated of them, with a chart of each key
+    Query(QueryOptions),
+    /// Print values as they are stored
+    Tail(TailOptions),
+    /// Write values as CSV, lines of JSON or InfluxDB line protocol
+    Export(ExportOptions),
+    /// List payloads that were not stored, with the reason
+    Rejected(RejectedOptions),
+}
+
+/// Which devices and keys.
+#[derive(Args, Debug)]
+struct Selection {
+    /// Devices, by id, with commas between them
+    #[arg(value_name = "DEVICE")]
+    device: Option<String>,
+    /// Devices of this group, by id or name
+    #[arg(long, value_name = "GROUP")]
+    group: Option<String>,
+    /// Devices with this tag
+    #[arg(long, value_name = "TAG")]
+    tag: Option<String>,
+    /// Devices of this type
+    #[arg(long = "type", value_name = "TYPE")]
+    device_type: Option<String>,
+    /// Devices of this team, by id or name
+    #[arg(long, value_name = "TEAM")]
+    team: Option<String>,
+    /// Keys with commas between them [default: all]
+    #[arg(long, short = 'k', value_name = "KEYS")]
+    keys: Option<String>,
+}
+
+/// Which time.
+#[derive(Args, Debug)]
+struct Span {
+    /// The first time: 2026-11-21T14:00:00Z, or so long ago: 90s, 30m, 24h, 7d
+    #[arg(long, value_name = "TIME", default_value = "24h")]
+    from: String,
+    /// The first time that is not shown any more
+    #[arg(long, value_name = "TIME")]
+    to: Option<String>,
+}
+
+#[derive(Args, Debug)]
+struct QueryOptions {
+    #[command(flatten)]
+    admin: AdminOptions,
+    #[command(flatten)]
+    of: Selection,
+    #[command(flatten)]
+    span: Span,
+    /// Calculate in buckets: 30s, 15m, 1h, 7d, or minute, hour, day, week, month, quarter, year
+    #[arg(long, short = 'b', value_name = "BUCKET")]
+    bucket: Option<String>,
+    /// What is calculated: avg, min, max, sum, count, first, last, p50, p95, delta, rate
+    #[arg(long, short = 'f', value_name = "FUNCTIONS", requires = "bucket")]
+    functions: Option<String>,
+    /// Time zone of the calendar, such as Europe/Berlin [default: UTC]
+    #[arg(long, value_name = "ZONE", requires = "bucket")]
+    zone: Option<String>,
+    /// What is shown for buckets without values: none, null, previous or linear
+    #[arg(long, value_name = "FILL", requires = "bucket")]
+    fill: Option<String>,
+    /// Print at most this many
+    #[arg(long, value_name = "N", default_value_t = 1_000,
+        value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    limit: u16,
+    /// Print a table, without charts
+    #[arg(long)]
+    table: bool,
+}
+
+#[derive(Args, Debug)]
+struct TailOptions {
+    #[command(flatten)]
+    admin: AdminOptions,
+    #[command(flatten)]
+    of: Selection,
+    /// Exit after this number of values
+    #[arg(long, short = 'n', value_name = "N")]
+    count: Option<u64>,
+}
+
+#[derive(Args, Debug)]
+struct ExportOptions {
+    #[command(flatten)]
+    node: NodeOptions,
+    #[command(flatten)]
+    of: Selection,
+    #[command(flatten)]
+    span: Span,
+    /// csv, ndjson or line
+    #[arg(long, value_name = "FORMAT", default_value = "csv",
+        value_parser = ["csv", "ndjson", "line"])]
+    format: String,
+}
+
+#[derive(Args, Debug)]
+struct RejectedOptions {
+    #[command(flatten)]
+    admin: AdminOptions,
+    /// Print at most this many
+    #[arg(long, value_name = "N", default_value_t = 100,
+        value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    limit: u16,
+}
+
+/// Width and height of a chart where the terminal does not say, characters.
+const CHART: (usize, usize) = (80, 14);
+/// Colour of charts at terminals.
+const COLOUR: (&str, &str) = ("\x1b[36m", "\x1b[0m");
+
+/// Runs the command.
+pub(crate) fn run(command: &TelemetryCommand) -> ExitCode {
+    match &command.action {
+        Action::Query(options) => finish_as(options.admin.json, query(options)),
+        Action::Rejected(options) => finish_as(options.admin.json, rejected(options)),
+        Action::Tail(options) => finish(tail(options)),
+        Action::Export(options) => finish(export(options)),
+    }
+}
+
+fn finish(done: anyhow::Result<()>) -> ExitCode {
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let error = in_words_of_commands(&format!("{error:#}"));
+            errln!("martlet: {}", printable(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Adds a parameter to a path and query.
+fn put(target: &mut String, name: &str, value: Option<&str>) {
+    if let Some(value) = value {
+        let mark = if target.contains('?') { '&' } else { '?' };
+        target.push_str(&format!("{mark}{name}={}", encoded(value)));
+    }
+}
+
+impl Selection {
+    fn put(&self, target: &mut String) {
+        put(target, "device", self.device.as_deref());
+        put(target, "group", self.group.as_deref());
+        put(target, "tag", self.tag.as_deref());
+        put(target, "type", self.device_type.as_deref());
+        put(target, "team", self.team.as_deref());
+        put(target, "keys", self.keys.as_deref());
+    }
+}
+
+impl Span {
+    fn put(&self, target: &mut String) {
+        put(target, "from", Some(&moment(&self.from)));
+        put(target, "to", self.to.as_deref().map(moment).as_deref());
+    }
+}
+
+/// A time as the API reads it: `24h` is so long ago.
+fn moment(text: &str) -> String {
+    let is_ago = text.ends_with(['s', 'm', 'h', 'd', 'w']);
+    match is_ago && text.starts_with(|first: char| first.is_ascii_digit()) {
+        true => format!("-{text}"),
+        false => text.to_owned(),
+    }
+}
+
+fn query(options: &QueryOptions) -> anyhow::Result<String> {
+    let mut target = "/api/v1/query".to_owned();
+    options.of.put(&mut target);
+    options.span.put(&mut target);
+    put(&mut target, "bucket", options.bucket.as_deref());
+    put(&mut target, "functions", options.functions.as_deref());
+    put(&mut target, "zone", options.zone.as_deref());
+    put(&mut target, "fill", options.fill.as_deref());
+    put(&mut target, "limit", Some(&options.limit.to_string()));
+    let body = ask(&options.admin.node.data_dir()?, "GET", &target)?;
+    if options.admin.json {
+        return Ok(body);
+    }
+    let answer: Value = serde_json::from_str(&body)?;
+    let none = Vec::new();
+    let items = answer["items"].as_array().unwrap_or(&none);
+    if items.is_empty() {
+        return Ok("There are no values.".to_owned());
+    }
+    let names: Vec<&str> = match (&options.bucket, &options.functions) {
+        (None, _) => vec!["value"],
+        (Some(_), None) => vec!["avg"],
+        (Some(_), Some(functions)) => functions.split(',').map(str::trim).collect(),
+    };
+    let mut text = match options.table {
+        true => String::new(),
+        false => charts(items, names[0]),
+    };
+    if options.table || text.is_empty() {
+        text = table(items, &names);
+    }
+    if answer["truncated"] == true {
+        text.push_str(&format!(
+            "There are more than {} values: raise --limit, or use --bucket or martlet telemetry \
+             export.\n",
+            options.limit
+        ));
+    }
+    Ok(text)
+}
+
+fn table(items: &[Value], names: &[&str]) -> String {
+    let row = |one: &Value| {
+        let values = names.iter().map(|name| shown(&one[*name]));
+        let values: Vec<String> = values.collect();
+        [
+            text_of(&one["time"]),
+            text_of(&one["device"]),
+            text_of(&one["key"]),
+            values.join("  "),
+        ]
+    };
+    let heads = names.join("  ").to_uppercase();
+    columns(["TIME", "DEVICE", "KEY", &heads], items.iter().map(row), "")
+}
+
+fn text_of(value: &Value) -> String {
+    printable(value.as_str().unwrap_or_default()).to_string()
+}
+
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => printable(text).to_string(),
+        other => printable(&other.to_string()).to_string(),
+    }
+}
+
+/// A chart of each device and key whose values are numbers; empty: there is none.
+fn charts(items: &[Value], name: &str) -> String {
+    let mut series: Vec<(String, Vec<(Timestamp, f64)>)> = Vec::new();
+    for item in items {
+        let number = item[name].as_f64().or(item[name].as_bool().map(f64::from));
+        let at = item["time"].as_str().and_then(|text| text.parse().ok());
+        let (Some(number), Some(at)) = (number, at) else {
+            continue;
+        };
+        let title = format!("{} {}", text_of(&item["device"]), text_of(&item["key"]));
+        match series.iter_mut().find(|(known, _)| *known == title) {
+            Some((_, points)) => points.push((at, number)),
+            None => series.push((title, vec![(at, number)])),
+        }
+    }
+    let (on, off) = match has_colours() {
+        true => COLOUR,
+        false => ("", ""),
+    };
+    let mut text = String::new();
+    for (title, mut points) in series {
+        points.sort_by_key(|(at, _)| *at);
+        let (Some(first), Some(last)) = (points.first(), points.last()) else {
+            continue;
+        };
+        let ends = (clock(first.0), clock(last.0));
+        let newest = last.1;
+        let dots = points.iter();
+        let dots = dots.map(|(at, number)| (at.as_microsecond() as f64, *number));
+        let dots: Vec<(f64, f64)> = dots.collect();
+        let drawn = chart(&dots, size(), (&ends.0, &ends.1));
+        let many = points.len();
+        text.push_str(&format!(
+            "{title} ({many} values, last {newest})\n{on}{drawn}{off}\n"
+        ));
+    }
+    text
+}
+
+fn has_colours() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+        && std::io::stdout().is_terminal()
+}
+
+/// Width and height of a chart, characters.
+fn size() -> (usize, usize) {
+    let out = std::io::stdout();
+    match rustix::termios::tcgetwinsize(&out) {
+        Ok(size) if size.ws_col > 0 => (usize::from(size.ws_col), CHART.1),
+        _ => CHART,
+    }
+}
+
+/// A time in the time zone of the machine.
+fn clock(at: Timestamp) -> String {
+    let zoned = at.to_zoned(TimeZone::system());
+    zoned.strftime("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+fn tail(options: &TailOptions) -> anyhow::Result<()> {
+    let mut target = "/api/v1/telemetry/tail".to_owned();
+    options.of.put(&mut target);
+    let data_dir = options.admin.node.data_dir()?;
+    let mut left = options.count.unwrap_or(u64::MAX);
+    let ended = follow(&data_dir, &target, |json| {
+        let Ok(one) = serde_json::from_str::<Value>(json) else {
+            return ControlFlow::Continue(());
+        };
+        let line = match (options.admin.json, one["why"].as_str()) {
+            (true, _) => format!("{json}\n"),
+            (false, Some(why)) => format!("-- {}\n", printable(why)),
+            (false, None) => {
+                let (device, key) = (text_of(&one["device"]), text_of(&one["key"]));
+                format!(
+                    "{} {device} {key} {}\n",
+                    text_of(&one["time"]),
+                    shown(&one["value"])
+                )
+            }
+        };
+        if one["why"].is_null() {
+            left -= 1;
+        }
+        // Nobody reads any more: that is their choice.
+        let is_read = out!("{line}");
+        match (is_read, left) {
+            (true, 1..) => ControlFlow::Continue(()),
+            _ => ControlFlow::Break(()),
+        }
+    })?;
+    match ended {
+        true => anyhow::bail!("the node has ended the stream"),
+        false => Ok(()),
+    }
+}
+
+fn export(options: &ExportOptions) -> anyhow::Result<()> {
+    let mut target = "/api/v1/query".to_owned();
+    options.of.put(&mut target);
+    options.span.put(&mut target);
+    put(&mut target, "format", Some(&options.format));
+    let mut out = std::io::stdout().lock();
+    download(&options.node.data_dir()?, &target, &mut out)?;
+    out.flush()?;
+    Ok(())
+}
+
+fn rejected(options: &RejectedOptions) -> anyhow::Result<String> {
+    let target = format!("/api/v1/telemetry/rejected?limit={}", options.limit);
+    let body = ask(&options.admin.node.data_dir()?, "GET", &target)?;
+    if options.admin.json {
+        return Ok(body);
+    }
+    let answer: Value = serde_json::from_str(&body)?;
+    let none = Vec::new();
+    let items = answer["items"].as_array().unwrap_or(&none);
+    let row = |one: &Value| {
+        [
+            text_of(&one["at"]),
+            one["count"].to_string(),
+            text_of(&one["client_id"]),
+            text_of(&one["topic"]),
+            text_of(&one["detail"]),
+        ]
+    };
+    let headers = ["LAST", ">COUNT", "CLIENT", "TOPIC", "WHY"];
+    Ok(columns(
+        headers,
+        items.iter().map(row),
+        "No payload was rejected.",
+    ))
+}

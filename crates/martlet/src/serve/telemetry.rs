@@ -1,0 +1,26 @@
+//! Telemetry, while the node runs.
+
+use std::sync::Arc;
+
+use martlet_control::Control;
+use martlet_control::activity::DeviceActivity;
+use martlet_control::tables::Tables;
+use martlet_control::telemetry::Telemetry;
+
+use crate::config::NodeConfig;
+
+/// Starts the telemetry of the node; none: it is off.
+pub(super) fn start(
+    node: &NodeConfig,
+    control: &Arc<Control>,
+    tables: &Arc<Tables>,
+    activity: &Arc<DeviceActivity>,
+) -> Option<Arc<Telemetry>> {
+    let settings = node.telemetry.clone()?;
+    let (tables, activity) = (Arc::clone(tables), Arc::clone(activity));
+    let telemetry = Telemetry::new(Arc::clone(control), tables, activity, settings);
+    let telemetry = Arc::new(telemetry);
+    control.set_telemetry(Arc::clone(&telemetry));
+    tokio::spawn(Arc::clone(&telemetry).keep_retention());
+    Some(telemetry)
+}

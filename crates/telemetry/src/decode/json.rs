@@ -1,0 +1,203 @@
+//! Objects and arrays of JSON, and single values.
+
+use serde_json::{Map, Value as Json};
+
+use super::time::{of_integer, of_number, of_text, shown};
+use super::{Collected, Rejection};
+use crate::Value;
+
+/// Members that hold the time of an object, the first one that is there.
+const TIMES: [&str; 2] = ["timestamp", "ts"];
+/// What the keys of members of `metadata` begin with.
+const METADATA: &str = "meta_";
+
+/// The members that hold values, each with what their keys begin with.
+type Parts = Vec<(&'static str, Map<String, Json>)>;
+
+pub(super) fn read(text: &str, out: &mut Collected<'_>) -> Result<(), Rejection> {
+    match parse(text)? {
+        Json::Object(members) => read_object(members, out),
+        Json::Array(items) => items.into_iter().try_for_each(|item| match item {
+            Json::Object(members) => read_object(members, out),
+            other => Err(Rejection::NotObject(kind(&other))),
+        }),
+        other => Err(Rejection::NotObject(kind(&other))),
+    }
+}
+
+/// Lines of JSON; empty ones are skipped.
+pub(super) fn read_lines(text: &str, out: &mut Collected<'_>) -> Result<(), Rejection> {
+    for (at, line) in text.lines().enumerate() {
+        if line.trim().is_empty() {
+            continue;
+        }
+        read(line, out).map_err(|rejection| match rejection {
+            Rejection::NotJson(why) => Rejection::NotJson(format!("line {}: {why}", at + 1)),
+            other => other,
+        })?;
+    }
+    Ok(())
+}
+
+/// A payload that is one value. Text that is no JSON is a text.
+pub(super) fn read_value(text: &str, out: &mut Collected<'_>) -> Result<(), Rejection> {
+    let json = parse(text).unwrap_or_else(|_| Json::String(text.to_owned()));
+    let timed = out.timed(None)?;
+    match value_of("value", json, out)? {
+        Some(value) => out.put("value".to_owned(), timed, value),
+        None => Ok(()),
+    }
+}
+
+fn parse(text: &str) -> Result<Json, Rejection> {
+    serde_json::from_str(text).map_err(|error| Rejection::NotJson(error.to_string()))
+}
+
+fn read_object(mut members: Map<String, Json>, out: &mut Collected<'_>) -> Result<(), Rejection> {
+    let own_time = take_time(&mut members, out)?;
+    let timed = out.timed(own_time)?;
+    for (prefix, part) in parts(members) {
+        for (name, json) in part {
+            if out.decoder.ignores(&name) {
+                continue;
+            }
+            put(format!("{prefix}{name}"), json, timed, 0, out)?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes the time out of an object.
+fn take_time(
+    members: &mut Map<String, Json>,
+    out: &Collected<'_>,
+) -> Result<Option<i64>, Rejection> {
+    let unit = out.decoder.time_unit;
+    let mut found = None;
+    for name in TIMES {
+        let Some(json) = members.remove(name) else {
+            continue;
+        };
+        // Both may be there; the second one is no value either.
+        if found.is_some() {
+            continue;
+        }
+        found = match &json {
+            Json::Null => None,
+            Json::Number(number) => {
+                let micros = match number.as_i64() {
+                    Some(whole) => of_integer(whole, unit),
+                    None => number.as_f64().and_then(|number| of_number(number, unit)),
+                };
+                Some(micros.ok_or_else(|| Rejection::BadTime(number.to_string()))?)
+            }
+            Json::String(text) => Some(of_text(text, unit)?),
+            other => return Err(Rejection::BadTime(shown(&other.to_string()))),
+        };
+    }
+    Ok(found)
+}
+
+/// The values of an object: those of `data` and `metadata`, of `values`, or all of its members.
+fn parts(mut members: Map<String, Json>) -> Parts {
+    for name in ["data", "values"] {
+        if !members.get(name).is_some_and(Json::is_object) {
+            continue;
+        }
+        let mut parts = Parts::new();
+        if let Some(Json::Object(values)) = members.remove(name) {
+            parts.push(("", values));
+        }
+        if let Some(Json::Object(metadata)) = members.remove("metadata") {
+            parts.push((METADATA, metadata));
+        }
+        return parts;
+    }
+    vec![("", members)]
+}
+
+/// Puts a member, or each member of it.
+fn put(
+    key: String,
+    json: Json,
+    timed: super::Timed,
+    depth: usize,
+    out: &mut Collected<'_>,
+) -> Result<(), Rejection> {
+    match json {
+        Json::Object(members) if out.decoder.flatten => {
+            let max = out.decoder.limits.depth;
+            if depth >= max {
+                return Err(Rejection::TooDeep { key, max });
+            }
+            for (name, json) in members {
+                if out.decoder.ignores(&name) {
+                    continue;
+                }
+                put(format!("{key}.{name}"), json, timed, depth + 1, out)?;
+            }
+            Ok(())
+        }
+        json => match value_of(&key, json, out)? {
+            Some(value) => out.put(key, timed, value),
+            None => Ok(()),
+        },
+    }
+}
+
+/// A value; none is `null`, which says that there is none.
+fn value_of(key: &str, json: Json, out: &Collected<'_>) -> Result<Option<Value>, Rejection> {
+    Ok(Some(match json {
+        Json::Null => return Ok(None),
+        Json::Bool(flag) => Value::Bool(flag),
+        Json::String(text) => Value::Text(text.into()),
+        Json::Number(number) => match (number.as_i64(), number.as_f64()) {
+            (Some(whole), _) => Value::Integer(whole),
+            (None, Some(number)) if number.is_finite() => Value::Number(number),
+            _ => return Err(Rejection::NotFinite(key.to_owned())),
+        },
+        json => {
+            let max = out.decoder.limits.depth;
+            if depth_of(&json) > max {
+                let key = key.to_owned();
+                return Err(Rejection::TooDeep { key, max });
+            }
+            Value::Json(without_secrets(json).to_string().into())
+        }
+    }))
+}
+
+/// The same without secrets in nested objects.
+fn without_secrets(json: Json) -> Json {
+    match json {
+        Json::Object(members) => {
+            let members = members.into_iter();
+            let members = members.filter(|(name, _)| name != super::SECRET_MEMBER);
+            let members = members.map(|(name, json)| (name, without_secrets(json)));
+            Json::Object(members.collect())
+        }
+        Json::Array(items) => Json::Array(items.into_iter().map(without_secrets).collect()),
+        json => json,
+    }
+}
+
+/// How deeply it is nested; the parser allows 128.
+fn depth_of(json: &Json) -> usize {
+    let below = match json {
+        Json::Object(members) => members.values().map(depth_of).max(),
+        Json::Array(items) => items.iter().map(depth_of).max(),
+        _ => return 0,
+    };
+    1 + below.unwrap_or(0)
+}
+
+fn kind(json: &Json) -> &'static str {
+    match json {
+        Json::Null => "null",
+        Json::Bool(_) => "true or false",
+        Json::Number(_) => "a number",
+        Json::String(_) => "a text",
+        Json::Array(_) => "an array",
+        Json::Object(_) => "an object",
+    }
+}

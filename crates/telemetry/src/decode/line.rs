@@ -1,0 +1,191 @@
+//! InfluxDB line protocol: `measurement,tag=value field=value,… time`.
+//!
+//! The key of a value is the measurement, the values of the tags in the order of their names, and
+//! the field, with dots between them: `cpu,cpu=cpu0 idle=99` has the key `cpu.cpu0.idle`. So values
+//! that tags tell apart stay apart.
+
+use super::time::{TimeUnit, of_integer};
+use super::{Collected, Rejection};
+use crate::Value;
+
+pub(super) fn read(text: &str, out: &mut Collected<'_>) -> Result<(), Rejection> {
+    for (at, line) in lines(text).into_iter().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        read_line(line, out).map_err(|error| match error {
+            Wrong::Syntax(why) => Rejection::NotLine { line: at + 1, why },
+            Wrong::Rejected(rejection) => rejection,
+        })?;
+    }
+    Ok(())
+}
+
+/// Why a line is not read.
+enum Wrong {
+    Syntax(String),
+    Rejected(Rejection),
+}
+
+impl From<Rejection> for Wrong {
+    fn from(rejection: Rejection) -> Self {
+        Self::Rejected(rejection)
+    }
+}
+
+fn syntax(why: impl Into<String>) -> Wrong {
+    Wrong::Syntax(why.into())
+}
+
+/// The lines of a text; an end of line in a text value does not end one.
+fn lines(text: &str) -> Vec<&str> {
+    split(text, '\n', true)
+}
+
+/// Splits at a character that is neither escaped nor, if so asked, between quotes.
+fn split(text: &str, separator: char, knows_quotes: bool) -> Vec<&str> {
+    let (mut parts, mut start) = (Vec::new(), 0);
+    let (mut is_escaped, mut is_quoted) = (false, false);
+    for (at, character) in text.char_indices() {
+        if is_escaped {
+            is_escaped = false;
+            continue;
+        }
+        match character {
+            '\\' => is_escaped = true,
+            '"' if knows_quotes => is_quoted = !is_quoted,
+            _ if character == separator && !is_quoted => {
+                parts.push(&text[start..at]);
+                start = at + character.len_utf8();
+            }
+            _ => {}
+        }
+    }
+    parts.push(&text[start..]);
+    parts
+}
+
+fn read_line(line: &str, out: &mut Collected<'_>) -> Result<(), Wrong> {
+    let (series, rest) = match *split(line, ' ', false).as_slice() {
+        [series, _, ..] => (series, line[series.len()..].trim_start()),
+        _ => return Err(syntax("expected a measurement, a blank and fields")),
+    };
+    let parts: Vec<&str> = split(rest, ' ', true)
+        .into_iter()
+        .filter(|part| !part.is_empty())
+        .collect();
+    let (fields, time) = match *parts.as_slice() {
+        [fields] => (fields, None),
+        [fields, time] => (fields, Some(time_of(time, out.decoder.time_unit)?)),
+        _ => return Err(syntax("expected fields and a time, and nothing behind it")),
+    };
+    let prefix = prefix_of(series, out)?;
+    let timed = out.timed(time)?;
+    for field in split(fields, ',', true) {
+        let [name, value] = *split(field, '=', true).as_slice() else {
+            return Err(syntax(format!(
+                "{field:?} is no field: expected name=value"
+            )));
+        };
+        let name = unescaped(name);
+        if out.decoder.ignores(&name) {
+            continue;
+        }
+        let key = format!("{prefix}.{name}");
+        let value = value_of(&key, value)?;
+        out.put(key, timed, value)?;
+    }
+    Ok(())
+}
+
+/// The time of a line: nanoseconds, unless the rule names another unit.
+fn time_of(text: &str, unit: TimeUnit) -> Result<i64, Rejection> {
+    let unit = match unit {
+        TimeUnit::Auto => TimeUnit::Nanos,
+        unit => unit,
+    };
+    let number = text.parse::<i64>().ok();
+    let time = number.and_then(|number| of_integer(number, unit));
+    time.ok_or_else(|| Rejection::BadTime(super::time::shown(text)))
+}
+
+/// The measurement and the values of its tags.
+fn prefix_of(series: &str, out: &Collected<'_>) -> Result<String, Wrong> {
+    let mut parts = split(series, ',', false).into_iter();
+    let measurement = parts.next().unwrap_or_default();
+    if measurement.is_empty() {
+        return Err(syntax("the measurement is empty"));
+    }
+    let mut tags = Vec::new();
+    for tag in parts {
+        let [name, value] = *split(tag, '=', false).as_slice() else {
+            return Err(syntax(format!("{tag:?} is no tag: expected name=value")));
+        };
+        let name = unescaped(name);
+        if !out.decoder.ignores(&name) {
+            tags.push((name, unescaped(value)));
+        }
+    }
+    tags.sort();
+    let mut prefix = unescaped(measurement);
+    for (_, value) in tags {
+        prefix.push('.');
+        prefix.push_str(&value);
+    }
+    Ok(prefix)
+}
+
+fn value_of(key: &str, text: &str) -> Result<Value, Wrong> {
+    if let Some(rest) = text.strip_prefix('"') {
+        let inner = rest.strip_suffix('"');
+        let inner = inner.ok_or_else(|| syntax(format!("the text of {key} has no end")))?;
+        return Ok(Value::Text(unescaped_text(inner).into()));
+    }
+    match text {
+        "t" | "T" | "true" | "True" | "TRUE" => return Ok(Value::Bool(true)),
+        "f" | "F" | "false" | "False" | "FALSE" => return Ok(Value::Bool(false)),
+        _ => {}
+    }
+    let no_value = || syntax(format!("{text:?} is no value of {key}"));
+    if let Some(whole) = text.strip_suffix(['i', 'u']) {
+        return match whole.parse::<i64>() {
+            Ok(number) => Ok(Value::Integer(number)),
+            Err(_) => match whole.parse::<u64>() {
+                Ok(number) => Ok(Value::Number(number as f64)),
+                Err(_) => Err(no_value()),
+            },
+        };
+    }
+    // The standard library reads "inf" and "nan" as well.
+    let number: f64 = text.parse().map_err(|_| no_value())?;
+    match number.is_finite() {
+        true => Ok(Value::Number(number)),
+        false => Err(Rejection::NotFinite(key.to_owned()).into()),
+    }
+}
+
+/// A name or tag value without its escapes.
+fn unescaped(text: &str) -> String {
+    unescape(text, &[',', '=', ' ', '\\'])
+}
+
+/// A text value without its escapes.
+fn unescaped_text(text: &str) -> String {
+    unescape(text, &['"', '\\'])
+}
+
+fn unescape(text: &str, known: &[char]) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut characters = text.chars().peekable();
+    while let Some(character) = characters.next() {
+        match characters.peek() {
+            Some(next) if character == '\\' && known.contains(next) => {
+                out.push(*next);
+                characters.next();
+            }
+            _ => out.push(character),
+        }
+    }
+    out
+}

@@ -1,0 +1,129 @@
+//! Why a payload is not stored.
+
+/// Words of all reasons, as metrics have them.
+pub const REASONS: [&str; 13] = [
+    "not_text",
+    "not_json",
+    "not_line",
+    "not_object",
+    "no_values",
+    "too_many_values",
+    "bad_key",
+    "text_too_long",
+    "too_deep",
+    "bad_time",
+    "no_time",
+    "skewed_time",
+    "bad_number",
+];
+
+/// Why a payload is not stored.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    /// It is no UTF-8.
+    #[error("the payload is no UTF-8 text")]
+    NotText,
+    /// It is no JSON.
+    #[error("the payload is no JSON: {0}")]
+    NotJson(String),
+    /// A line is no line protocol.
+    #[error("line {line}: {why}")]
+    NotLine {
+        /// Number of the line, from 1.
+        line: usize,
+        /// What is wrong.
+        why: String,
+    },
+    /// JSON other than an object or an array of objects.
+    #[error("expected an object of values or an array of them, found {0}")]
+    NotObject(&'static str),
+    /// There is no value in it.
+    #[error("the payload has no values")]
+    NoValues,
+    /// There are too many values in it.
+    #[error("the payload has more than {max} values")]
+    TooManyValues {
+        /// The limit.
+        max: usize,
+    },
+    /// A key is empty.
+    #[error("a key is empty")]
+    KeyEmpty,
+    /// A key is too long.
+    #[error("a key has {bytes} bytes, at most {max} are allowed")]
+    KeyTooLong {
+        /// Its length.
+        bytes: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// A key has a character that keys cannot have.
+    #[error("the key {key:?} has the character {character:?}")]
+    KeyCharacter {
+        /// The key.
+        key: String,
+        /// The character.
+        character: char,
+    },
+    /// A text is too long.
+    #[error("the value of {key} has {bytes} bytes, at most {max} are allowed")]
+    TextTooLong {
+        /// Its key.
+        key: String,
+        /// Its length.
+        bytes: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// A value is nested too deeply.
+    #[error("the value of {key} is nested more than {max} deep")]
+    TooDeep {
+        /// Its key.
+        key: String,
+        /// The limit.
+        max: usize,
+    },
+    /// The time cannot be read.
+    #[error("{0} is no time: expected ISO 8601 or a number of s, ms, µs or ns since 1970")]
+    BadTime(String),
+    /// There is no time, and the policy needs one.
+    #[error("the payload has no time, and missing_time is \"reject\"")]
+    NoTime,
+    /// The time is too far off, and the policy rejects that.
+    #[error("the time of the payload is {}, and skew is \"reject\"", off(*.ahead_secs))]
+    Skewed {
+        /// How far it is after the time of receipt, seconds; negative: before it.
+        ahead_secs: i64,
+    },
+    /// A number is not finite.
+    #[error("the value of {0} is no finite number")]
+    NotFinite(String),
+}
+
+impl Rejection {
+    /// Its word in metrics, one of [`REASONS`].
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::NotText => "not_text",
+            Self::NotJson(_) => "not_json",
+            Self::NotLine { .. } => "not_line",
+            Self::NotObject(_) => "not_object",
+            Self::NoValues => "no_values",
+            Self::TooManyValues { .. } => "too_many_values",
+            Self::KeyEmpty | Self::KeyTooLong { .. } | Self::KeyCharacter { .. } => "bad_key",
+            Self::TextTooLong { .. } => "text_too_long",
+            Self::TooDeep { .. } => "too_deep",
+            Self::BadTime(_) => "bad_time",
+            Self::NoTime => "no_time",
+            Self::Skewed { .. } => "skewed_time",
+            Self::NotFinite(_) => "bad_number",
+        }
+    }
+}
+
+fn off(ahead_secs: i64) -> String {
+    match ahead_secs < 0 {
+        true => format!("{} s in the past", ahead_secs.unsigned_abs()),
+        false => format!("{ahead_secs} s in the future"),
+    }
+}

@@ -1,0 +1,268 @@
+//! Payloads of all forms, their times and policies, and what is rejected.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// 2026-03-01T12:00:00Z, µs.
+const RECEIVED: i64 = 1_772_366_400_000_000;
+const SECOND: i64 = 1_000_000;
+
+fn decoded(decoder: &Decoder, payload: &str) -> Vec<(String, i64, bool, Value)> {
+    let decoded = decoder.decode(payload.as_bytes(), RECEIVED).unwrap();
+    let each = decoded.readings.into_iter();
+    each.map(|one| (one.key, one.time, one.is_own_time, one.value))
+        .collect()
+}
+
+fn rejected(decoder: &Decoder, payload: &str) -> &'static str {
+    let rejection = decoder.decode(payload.as_bytes(), RECEIVED).unwrap_err();
+    assert!(REASONS.contains(&rejection.reason()), "{rejection}");
+    rejection.reason()
+}
+
+fn own(key: &str, time: i64, value: Value) -> (String, i64, bool, Value) {
+    (key.to_owned(), time, true, value)
+}
+
+fn given(key: &str, time: i64, value: Value) -> (String, i64, bool, Value) {
+    (key.to_owned(), time, false, value)
+}
+
+#[test]
+fn a_flat_object_has_typed_values_and_never_the_secret() {
+    let payload = r#"{"api_key": "s3", "t": 21.5, "n": 7, "ok": true, "s": "on", "x": null,
+        "at": {"lat": 1, "api_key": "s4"}, "ts": 1772366399}"#;
+    let time = RECEIVED - SECOND;
+    let mut found = decoded(&Decoder::default(), payload);
+    found.sort_by(|a, b| a.0.cmp(&b.0));
+    let expected = [
+        own("at", time, Value::Json(r#"{"lat":1}"#.into())),
+        own("n", time, Value::Integer(7)),
+        own("ok", time, Value::Bool(true)),
+        own("s", time, Value::Text("on".into())),
+        own("t", time, Value::Number(21.5)),
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn data_and_metadata_are_told_apart() {
+    let payload = r#"{"data": {"t": 1}, "metadata": {"fw": "2.1"}, "timestamp":
+        "2026-03-01T13:00:00+01:00", "api_key": "s3", "other": 5}"#;
+    let expected = [
+        own("t", RECEIVED, Value::Integer(1)),
+        own("meta_fw", RECEIVED, Value::Text("2.1".into())),
+    ];
+    assert_eq!(decoded(&Decoder::default(), payload), expected);
+}
+
+#[test]
+fn arrays_of_all_forms() {
+    let payload = r#"[{"ts": 1772366399000, "values": {"a": 1}}, {"a": 2}, {"a": 3}]"#;
+    let expected = [
+        own("a", RECEIVED - SECOND, Value::Integer(1)),
+        // Without a time of their own they stay apart.
+        given("a", RECEIVED + 1, Value::Integer(2)),
+        given("a", RECEIVED + 2, Value::Integer(3)),
+    ];
+    assert_eq!(decoded(&Decoder::default(), payload), expected);
+}
+
+#[test]
+fn each_line_of_json_is_by_itself() {
+    let decoder = Decoder {
+        format: Format::JsonLines,
+        ..Decoder::default()
+    };
+    let payload = "{\"a\": 1}\n\n[{\"a\": 2}]\r\n";
+    let expected = [
+        given("a", RECEIVED, Value::Integer(1)),
+        given("a", RECEIVED + 1, Value::Integer(2)),
+    ];
+    assert_eq!(decoded(&decoder, payload), expected);
+    let rejection = decoder.decode(b"{\"a\": 1}\n{", RECEIVED).unwrap_err();
+    assert!(rejection.to_string().contains("line 2"), "{rejection}");
+}
+
+#[test]
+fn the_magnitude_of_a_number_or_the_rule_decides_its_unit() {
+    let time = |decoder: &Decoder, text: &str| {
+        decoded(decoder, &format!(r#"{{"timestamp": {text}, "a": 1}}"#))[0].1
+    };
+    let auto = Decoder::default();
+    let expected = RECEIVED - SECOND / 2;
+    assert_eq!(time(&auto, "1772366399.5"), expected);
+    assert_eq!(time(&auto, "1772366399500"), expected);
+    assert_eq!(time(&auto, "1772366399500000"), expected);
+    assert_eq!(time(&auto, "1772366399500000000"), expected);
+    assert_eq!(time(&auto, "\"1772366399500\""), expected);
+    assert_eq!(time(&auto, "\"2026-03-01T11:59:59.5Z\""), expected);
+    // Python writes times without an offset.
+    assert_eq!(time(&auto, "\"2026-03-01T11:59:59.500000\""), expected);
+    let millis = Decoder {
+        time_unit: TimeUnit::Millis,
+        ..Decoder::default()
+    };
+    assert_eq!(time(&millis, "5"), 5_000);
+}
+
+#[test]
+fn policies_of_missing_and_skewed_times() {
+    let mut decoder = Decoder {
+        missing_time: MissingTime::Reject,
+        ahead_max: Some(60 * SECOND),
+        behind_max: Some(3_600 * SECOND),
+        ..Decoder::default()
+    };
+    assert_eq!(rejected(&decoder, r#"{"a": 1}"#), "no_time");
+    let ahead = r#"{"a": 1, "ts": 1772366461}"#;
+    let behind = r#"{"a": 1, "ts": 1772362799}"#;
+    let near = r#"{"a": 1, "ts": 1772366460}"#;
+    for off in [ahead, behind] {
+        let found = decoder.decode(off.as_bytes(), RECEIVED).unwrap();
+        let one = &found.readings[0];
+        assert_eq!(
+            (one.time, one.is_own_time, found.retimed),
+            (RECEIVED, false, 1)
+        );
+    }
+    assert_eq!(decoded(&decoder, near)[0].1, RECEIVED + 60 * SECOND);
+    decoder.skew = Skew::Reject;
+    assert_eq!(rejected(&decoder, ahead), "skewed_time");
+    decoder.skew = Skew::Keep;
+    assert_eq!(decoded(&decoder, behind)[0].1, RECEIVED - 3_601 * SECOND);
+}
+
+#[test]
+fn nested_objects_become_keys_where_the_rule_says_so() {
+    let decoder = Decoder {
+        flatten: true,
+        ignore: vec!["device_id".to_owned()],
+        ..Decoder::default()
+    };
+    let payload = r#"{"device_id": "x", "a": {"b": {"c": 1}, "device_id": "y"}}"#;
+    let expected = [given("a.b.c", RECEIVED, Value::Integer(1))];
+    assert_eq!(decoded(&decoder, payload), expected);
+}
+
+#[test]
+fn lines_of_influx() {
+    let decoder = Decoder {
+        format: Format::Line,
+        ignore: vec!["host".to_owned()],
+        ..Decoder::default()
+    };
+    let payload = "# comment\n\
+        cpu,host=a,cpu=cpu\\ 0 idle=99.5,n=3i,s=\"a \\\"b\\\", =c\n d\",ok=t 1772366399000000000\n\
+        \r\nm v=1u\n";
+    let time = RECEIVED - SECOND;
+    let expected = [
+        own("cpu.cpu 0.idle", time, Value::Number(99.5)),
+        own("cpu.cpu 0.n", time, Value::Integer(3)),
+        own("cpu.cpu 0.s", time, Value::Text("a \"b\", =c\n d".into())),
+        own("cpu.cpu 0.ok", time, Value::Bool(true)),
+        given("m.v", RECEIVED + 1, Value::Integer(1)),
+    ];
+    assert_eq!(decoded(&decoder, payload), expected);
+    for (line, reason) in [
+        ("m", "not_line"),
+        ("m v", "not_line"),
+        ("m v=", "not_line"),
+        ("m v=1 2 3", "not_line"),
+        (",a=b v=1", "not_line"),
+        ("m,a v=1", "not_line"),
+        ("m v=\"x", "not_line"),
+        ("m v=1x", "not_line"),
+        ("m v=nan", "bad_number"),
+        ("m v=1 soon", "bad_time"),
+        ("", "no_values"),
+    ] {
+        assert_eq!(rejected(&decoder, line), reason, "{line}");
+    }
+}
+
+#[test]
+fn a_single_value_is_typed() {
+    let decoder = Decoder {
+        format: Format::Value,
+        ..Decoder::default()
+    };
+    for (payload, value) in [
+        ("21.5", Value::Number(21.5)),
+        ("7", Value::Integer(7)),
+        ("true", Value::Bool(true)),
+        ("on", Value::Text("on".into())),
+        ("\"on\"", Value::Text("on".into())),
+        ("[1,2]", Value::Json("[1,2]".into())),
+    ] {
+        assert_eq!(
+            decoded(&decoder, payload),
+            [given("value", RECEIVED, value)]
+        );
+    }
+}
+
+#[test]
+fn what_is_invalid_is_rejected_with_its_reason() {
+    let decoder = Decoder {
+        limits: Limits {
+            values: 3,
+            key_bytes: 8,
+            text_bytes: 10,
+            depth: 2,
+        },
+        ..Decoder::default()
+    };
+    for (payload, reason) in [
+        ("{", "not_json"),
+        ("21.5", "not_object"),
+        ("[1]", "not_object"),
+        ("[[]]", "not_object"),
+        ("{}", "no_values"),
+        ("[]", "no_values"),
+        (r#"{"a": null}"#, "no_values"),
+        (r#"{"a": 1, "b": 1, "c": 1, "d": 1}"#, "too_many_values"),
+        (r#"{"": 1}"#, "bad_key"),
+        (r#"{"123456789": 1}"#, "bad_key"),
+        (r#"{"a,b": 1}"#, "bad_key"),
+        (r#"{"a\nb": 1}"#, "bad_key"),
+        (r#"{"a": "12345678901"}"#, "text_too_long"),
+        (r#"{"a": [[[1]]]}"#, "too_deep"),
+        (r#"{"a": 1, "ts": "yesterday"}"#, "bad_time"),
+        (r#"{"a": 1, "ts": [1]}"#, "bad_time"),
+        (r#"{"a": 1, "ts": 1e300}"#, "bad_time"),
+        // JSON has no infinite numbers.
+        (r#"{"a": 1e999}"#, "not_json"),
+    ] {
+        assert_eq!(rejected(&decoder, payload), reason, "{payload}");
+    }
+    let no_text = decoder.decode(b"\xff", RECEIVED).unwrap_err();
+    assert_eq!(no_text, Rejection::NotText);
+}
+
+proptest! {
+    /// Whatever comes is decoded within the bounds, or rejected.
+    #[test]
+    fn arbitrary_payloads_stay_within_the_bounds(
+        payload in prop_oneof![
+            proptest::collection::vec(any::<u8>(), 0..200),
+            "[a-z{}\\[\\]\":,0-9. =\\\\\n-]{0,80}".prop_map(String::into_bytes),
+        ],
+        format in prop_oneof![
+            Just(Format::Json), Just(Format::JsonLines), Just(Format::Line), Just(Format::Value),
+        ],
+    ) {
+        let limits = Limits { values: 5, key_bytes: 6, text_bytes: 20, depth: 2 };
+        let decoder = Decoder { format, limits, ..Decoder::default() };
+        if let Ok(decoded) = decoder.decode(&payload, RECEIVED) {
+            prop_assert!((1..=5).contains(&decoded.readings.len()));
+            for one in decoded.readings {
+                prop_assert!((1..=6).contains(&one.key.len()));
+                if let Value::Number(number) = one.value {
+                    prop_assert!(number.is_finite());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! The writer of one of the databases.
+
+use std::sync::Arc;
+
+use crate::memory::SharedMemory;
+use crate::postgres::write::PostgresWriter;
+use crate::query::Selection;
+use crate::retention::{Retention, Usage};
+use crate::sqlite::write::SqliteWriter;
+use crate::value::{Point, Refusal, Time};
+use crate::{Location, Settings, StorageError};
+
+/// The writer of one of the databases.
+#[derive(Debug)]
+pub(crate) enum Engine {
+    Sqlite(Box<SqliteWriter>),
+    Postgres(Box<PostgresWriter>),
+}
+
+impl Engine {
+    pub(crate) async fn open(
+        location: &Location,
+        settings: &Settings,
+        memory: Arc<SharedMemory>,
+    ) -> Result<Self, StorageError> {
+        Ok(match location {
+            Location::File(path) => {
+                Self::Sqlite(Box::new(SqliteWriter::open(path, settings, memory).await?))
+            }
+            Location::Postgres(url) => {
+                Self::Postgres(Box::new(PostgresWriter::open(url, settings).await?))
+            }
+        })
+    }
+
+    /// Closes the database. What was committed is safe, whether this succeeds or not.
+    pub(crate) async fn close(self) {
+        match self {
+            Self::Sqlite(writer) => writer.close().await,
+            Self::Postgres(writer) => writer.close().await,
+        }
+    }
+
+    /// Commits points. What is refused for good is answered by its index, in order.
+    pub(crate) async fn commit(
+        &mut self,
+        points: Vec<Point>,
+    ) -> Result<Vec<(usize, Refusal)>, StorageError> {
+        match self {
+            Self::Sqlite(writer) => {
+                // Nothing is taken that would not fit into memory: callers wait, or are told why
+                // not.
+                while writer.is_congested() {
+                    writer.move_some().await?;
+                }
+                writer.commit(points).await
+            }
+            Self::Postgres(writer) => writer.commit(points).await,
+        }
+    }
+
+    /// Does a small piece of what is to be done between writes. Answers whether there is more.
+    pub(crate) async fn tidy(&mut self, today: i64) -> Result<bool, StorageError> {
+        match self {
+            Self::Sqlite(writer) => {
+                writer.freeze(writer.memory_bytes_max);
+                if writer.move_some().await? {
+                    return Ok(true);
+                }
+                writer.roll_some(today).await
+            }
+            Self::Postgres(writer) => writer.roll_some(today).await,
+        }
+    }
+
+    /// Does all that is to be done between writes.
+    pub(crate) async fn pack(&mut self, today: i64) -> Result<(), StorageError> {
+        if let Self::Sqlite(writer) = self {
+            writer.move_all().await?;
+        }
+        while self.tidy(today).await? {}
+        Ok(())
+    }
+
+    /// Deletes the values of a selection in a span of time. Answers how many.
+    pub(crate) async fn delete(
+        &mut self,
+        selection: &Selection,
+        from: Time,
+        until: Time,
+    ) -> Result<u64, StorageError> {
+        match self {
+            Self::Sqlite(writer) => writer.delete(selection, from, until).await,
+            Self::Postgres(writer) => writer.delete(selection, from, until).await,
+        }
+    }
+
+    /// Adds up the bytes of some series after one. Answers the last one; none: these were all.
+    pub(crate) async fn add_usage(
+        &mut self,
+        retention: &Retention,
+        usage: &mut Usage,
+        after: i64,
+    ) -> Result<Option<i64>, StorageError> {
+        match self {
+            Self::Sqlite(writer) => writer.add_usage(retention, usage, after).await,
+            Self::Postgres(writer) => writer.add_usage(retention, usage, after).await,
+        }
+    }
+
+    /// Deletes the days of some series after one that are before the first day of their class.
+    /// Answers how many values that were, and the last series; none: these were all.
+    pub(crate) async fn forget_some(
+        &mut self,
+        retention: &Retention,
+        first_days: &[i64],
+        after: i64,
+    ) -> Result<(u64, Option<i64>), StorageError> {
+        match self {
+            Self::Sqlite(writer) => writer.forget_some(retention, first_days, after).await,
+            Self::Postgres(writer) => writer.forget_some(retention, first_days, after).await,
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! PostgreSQL: plain rows, in the schema `martlet_telemetry`.
+//!
+//! Several nodes may write to one database. Whoever makes roll-ups excludes those that write for
+//! that time, by a lock that is held until the end of a transaction.
+
+pub(crate) mod maintain;
+pub(crate) mod read;
+pub(crate) mod write;
+
+use std::str::FromStr as _;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::{ConnectOptions as _, Connection as _};
+
+use crate::location::DatabaseUrl;
+use crate::{Settings, StorageError};
+
+/// Version of the tables.
+const VERSION: i64 = 1;
+/// The tables.
+const SCHEMA: &str = include_str!("schema.sql");
+
+/// Taken by one who creates the tables, until the end of the transaction.
+const SCHEMA_LOCK: &str = "SELECT pg_advisory_xact_lock(5129873164420718337)";
+/// Taken by those who write, together. A commit is synced, even if the database is set up
+/// otherwise.
+const WRITE_LOCK: &str = "SELECT pg_advisory_xact_lock_shared(5129873164420718338); \
+    SELECT set_config('synchronous_commit', 'on', TRUE) \
+    WHERE current_setting('synchronous_commit') = 'off'";
+/// Taken by one who makes roll-ups, alone.
+const ROLL_LOCK: &str = "SELECT pg_advisory_xact_lock(5129873164420718338)";
+
+/// A transaction takes no longer, or the database counts as unreachable.
+const WORK_MAX: Duration = Duration::from_secs(60);
+
+fn options(url: &DatabaseUrl) -> Result<PgConnectOptions, StorageError> {
+    let options = PgConnectOptions::from_str(url.whole());
+    // The driver's error may have a part of the password in it.
+    let options = options.map_err(|_| {
+        StorageError::Location(format!(
+            "{url}: not a URL of a database; use postgres://USER:PASSWORD@HOST:PORT/DATABASE"
+        ))
+    })?;
+    Ok(options.disable_statement_logging())
+}
+
+/// Connects, and creates the tables if they are missing.
+async fn connect(url: &DatabaseUrl, within: Duration) -> Result<PgConnection, StorageError> {
+    let place = url.to_string();
+    let options = options(url)?;
+    let work = async {
+        let mut connection = options.connect().await?;
+        let version = prepare(&mut connection).await?;
+        Ok((connection, version))
+    };
+    let done: Result<_, sqlx::Error> = match tokio::time::timeout(within, work).await {
+        Ok(done) => done,
+        Err(_) => Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())),
+    };
+    match done.map_err(|error| StorageError::of_sql(&place, error))? {
+        (connection, VERSION) => Ok(connection),
+        (_, found) => {
+            let known = VERSION;
+            Err(StorageError::Newer {
+                place,
+                found,
+                known,
+            })
+        }
+    }
+}
+
+/// Creates the tables if they are missing. Answers their version.
+async fn prepare(on: &mut PgConnection) -> Result<i64, sqlx::Error> {
+    let mut work = on.begin().await?;
+    sqlx::raw_sql(SCHEMA_LOCK).execute(&mut *work).await?;
+    let found = "SELECT to_regclass('martlet_telemetry.version') IS NOT NULL";
+    if !sqlx::query_scalar::<_, bool>(found)
+        .fetch_one(&mut *work)
+        .await?
+    {
+        let quiet = "SET LOCAL client_min_messages = warning";
+        sqlx::raw_sql(quiet).execute(&mut *work).await?;
+        sqlx::raw_sql(SCHEMA).execute(&mut *work).await?;
+        make_hypertable(&mut work).await?;
+    }
+    let version = sqlx::query_scalar("SELECT max(number) FROM martlet_telemetry.version");
+    let version = version.fetch_one(&mut *work).await?;
+    work.commit().await?;
+    Ok(version)
+}
+
+/// With TimescaleDB the points are in chunks of a week.
+async fn make_hypertable(on: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let found = "SELECT EXISTS (SELECT 1 FROM pg_extension WHERE extname = 'timescaledb')";
+    if sqlx::query_scalar::<_, bool>(found)
+        .fetch_one(&mut *on)
+        .await?
+    {
+        let sql = "SELECT create_hypertable('martlet_telemetry.points', 'time', \
+                   chunk_time_interval => 604800000000)";
+        sqlx::raw_sql(sql).execute(on).await?;
+    }
+    Ok(())
+}
+
+/// Connections that read. They are opened when they are first used.
+fn readers(url: &DatabaseUrl, settings: &Settings) -> Result<PgPool, StorageError> {
+    Ok(PgPoolOptions::new()
+        .max_connections(settings.readers_max.max(1))
+        .min_connections(0)
+        .idle_timeout(Some(Duration::from_secs(60)))
+        .acquire_timeout(settings.connect_max)
+        .connect_lazy_with(options(url)?))
+}

@@ -1,0 +1,181 @@
+//! Reads rows.
+
+use std::ops::Range;
+
+use sqlx::Row as _;
+use sqlx::postgres::{PgPool, PgRow};
+
+use crate::bucket::Level;
+use crate::location::DatabaseUrl;
+use crate::scan::{Scan, Scanned};
+use crate::value::{Instant, Sample, SeriesId, Value};
+use crate::{Settings, StorageError};
+
+/// Readers of a database.
+#[derive(Clone, Debug)]
+pub(crate) struct PostgresReader {
+    pool: PgPool,
+    place: String,
+}
+
+impl PostgresReader {
+    pub(crate) fn new(url: &DatabaseUrl, settings: &Settings) -> Result<Self, StorageError> {
+        Ok(Self {
+            pool: super::readers(url, settings)?,
+            place: url.to_string(),
+        })
+    }
+
+    fn error(&self, error: sqlx::Error) -> StorageError {
+        StorageError::of_sql(&self.place, error)
+    }
+
+    /// The database, as errors name it.
+    pub(crate) fn place(&self) -> &str {
+        &self.place
+    }
+
+    /// Closes the connections.
+    pub(crate) async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    /// See [`crate::reader::Reader::series`].
+    pub(crate) async fn series(
+        &self,
+        devices: &[i64],
+    ) -> Result<Vec<(i64, String, SeriesId)>, StorageError> {
+        let sql = "SELECT device, key, id FROM martlet_telemetry.series WHERE device = ANY($1) \
+                   AND EXISTS (SELECT 1 FROM martlet_telemetry.points WHERE series = id) \
+                   ORDER BY device, key";
+        let rows = sqlx::query_as::<_, (i64, String, i64)>(sql).bind(devices);
+        let rows = rows.fetch_all(&self.pool).await;
+        let rows = rows.map_err(|error| self.error(error))?.into_iter();
+        Ok(rows
+            .map(|(device, key, id)| (device, key, SeriesId(id)))
+            .collect())
+    }
+
+    /// See [`crate::reader::Reader::devices`].
+    pub(crate) async fn devices(&self, after: i64, limit: u32) -> Result<Vec<i64>, StorageError> {
+        let sql = "SELECT DISTINCT device FROM martlet_telemetry.series WHERE device > $1 \
+                   AND EXISTS (SELECT 1 FROM martlet_telemetry.points WHERE series = id) \
+                   ORDER BY device LIMIT $2";
+        let found = sqlx::query_scalar(sql).bind(after).bind(i64::from(limit));
+        let found = found.fetch_all(&self.pool).await;
+        found.map_err(|error| self.error(error))
+    }
+
+    /// A page of samples.
+    pub(crate) async fn scan(&self, scan: &Scan) -> Result<Scanned, StorageError> {
+        // The plain comparison of times lets TimescaleDB leave out chunks.
+        let sql = match scan.newest_first {
+            false => {
+                "SELECT time, origin, kind, number, whole, text FROM martlet_telemetry.points \
+                 WHERE series = $1 AND time >= $2 AND time <= $4 AND (time, origin) >= ($2, $3) \
+                 AND (time, origin) < ($4, $5) ORDER BY time, origin LIMIT $6"
+            }
+            true => {
+                "SELECT time, origin, kind, number, whole, text FROM martlet_telemetry.points \
+                 WHERE series = $1 AND time >= $2 AND time <= $4 AND (time, origin) >= ($2, $3) \
+                 AND (time, origin) < ($4, $5) ORDER BY time DESC, origin DESC LIMIT $6"
+            }
+        };
+        let most = i64::try_from(scan.limit.saturating_add(1)).unwrap_or(i64::MAX);
+        let rows = sqlx::query(sql)
+            .bind(scan.series.0)
+            .bind(scan.from.time)
+            .bind(scan.from.origin)
+            .bind(scan.until.time)
+            .bind(scan.until.origin)
+            .bind(most)
+            .fetch_all(&self.pool);
+        let rows = rows.await.map_err(|error| self.error(error))?;
+        let has_more = rows.len() > scan.limit;
+        let rows = rows.iter().take(scan.limit);
+        let mut samples = Vec::with_capacity(rows.len());
+        for row in rows {
+            let sample = sample_of(row).map_err(|error| self.error(error))?;
+            samples.push(sample.ok_or_else(|| StorageError::Damaged {
+                place: self.place.clone(),
+                what: format!("a row of series {} has no value of its kind", scan.series.0),
+            })?);
+        }
+        Ok(Scanned { samples, has_more })
+    }
+
+    /// See [`crate::reader::Reader::rolled_bounds`].
+    pub(crate) async fn rolled_bounds(
+        &self,
+        series: SeriesId,
+        days: Range<i64>,
+    ) -> Result<Option<(i64, i64)>, StorageError> {
+        let sql = "SELECT min(day), max(day) FROM martlet_telemetry.rollups \
+                   WHERE series = $1 AND level = $2 AND day >= $3 AND day < $4";
+        let bounds = sqlx::query_as::<_, (Option<i64>, Option<i64>)>(sql).bind(series.0);
+        let bounds = bounds
+            .bind(Level::Day.number())
+            .bind(days.start)
+            .bind(days.end);
+        let bounds = bounds.fetch_one(&self.pool).await;
+        let (first, last) = bounds.map_err(|error| self.error(error))?;
+        Ok(first.zip(last))
+    }
+
+    /// See [`crate::reader::Reader::rollups`].
+    pub(crate) async fn rollups(
+        &self,
+        series: SeriesId,
+        level: Level,
+        days: Range<i64>,
+    ) -> Result<Vec<(i64, Vec<u8>)>, StorageError> {
+        let sql = "SELECT day, data FROM martlet_telemetry.rollups WHERE series = $1 \
+                   AND level = $2 AND day >= $3 AND day < $4 ORDER BY day";
+        let rows = sqlx::query_as(sql).bind(series.0).bind(level.number());
+        let rows = rows.bind(days.start).bind(days.end).fetch_all(&self.pool);
+        rows.await.map_err(|error| self.error(error))
+    }
+
+    /// How many values a device has.
+    pub(crate) async fn count(&self, device: i64) -> Result<u64, StorageError> {
+        let sql = "SELECT count(*) FROM martlet_telemetry.points WHERE series IN \
+                   (SELECT id FROM martlet_telemetry.series WHERE device = $1)";
+        let count = sqlx::query_scalar::<_, i64>(sql).bind(device);
+        let count = count.fetch_one(&self.pool).await;
+        let count = count.map_err(|error| self.error(error))?;
+        Ok(u64::try_from(count).unwrap_or(0))
+    }
+
+    /// Bytes of the tables and indexes.
+    pub(crate) async fn bytes(&self) -> Result<u64, StorageError> {
+        let sql = "SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::int8 FROM pg_class \
+                   WHERE relnamespace = 'martlet_telemetry'::regnamespace AND relkind = 'r'";
+        let bytes = sqlx::query_scalar::<_, i64>(sql)
+            .fetch_one(&self.pool)
+            .await;
+        let bytes = bytes.map_err(|error| self.error(error))?;
+        Ok(u64::try_from(bytes).unwrap_or(0))
+    }
+}
+
+/// None: the row has no value of its kind.
+pub(crate) fn sample_of(row: &PgRow) -> Result<Option<Sample>, sqlx::Error> {
+    let number: Option<f64> = row.try_get(3)?;
+    let whole: Option<i64> = row.try_get(4)?;
+    let text: Option<&str> = row.try_get(5)?;
+    let value = match row.try_get::<i16, _>(2)? {
+        0 => whole
+            .or(number.map(|number| number as i64))
+            .map(Value::Integer),
+        1 => number.map(Value::Number),
+        2 => number.map(|number| Value::Bool(number != 0.0)),
+        3 => text.map(|text| Value::Text(text.into())),
+        4 => text.map(|text| Value::Json(text.into())),
+        _ => None,
+    };
+    let at = Instant {
+        time: row.try_get(0)?,
+        origin: row.try_get(1)?,
+    };
+    Ok(value.map(|value| Sample { at, value }))
+}

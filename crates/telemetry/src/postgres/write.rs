@@ -1,0 +1,282 @@
+//! Commits batches as rows.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::postgres::PgConnection;
+use sqlx::{Connection as _, Postgres, Transaction};
+
+use super::{WORK_MAX, WRITE_LOCK, connect};
+use crate::location::DatabaseUrl;
+use crate::series::{KnownSeries, Pair, Refusals, SeriesLimits, admit, missing};
+use crate::value::{Instant, Point, Refusal, SeriesId, Value, day_of};
+use crate::{Settings, StorageError};
+
+/// Rows of one statement.
+const ROWS_PER_INSERT: usize = 10_000;
+/// Whole numbers up to here are exact as floating point numbers.
+const EXACT: i64 = 1 << 53;
+
+/// The writer of this node.
+#[derive(Debug)]
+pub(crate) struct PostgresWriter {
+    url: DatabaseUrl,
+    /// None: it is opened when it is needed.
+    connection: Option<PgConnection>,
+    connect_max: Duration,
+    known: KnownSeries,
+    limits: SeriesLimits,
+}
+
+/// What each point of a batch is, by its identity: the last one wins.
+type Rows<'a> = BTreeMap<(SeriesId, Instant), &'a Value>;
+
+impl PostgresWriter {
+    pub(crate) async fn open(url: &DatabaseUrl, settings: &Settings) -> Result<Self, StorageError> {
+        Ok(Self {
+            url: url.clone(),
+            connection: Some(connect(url, settings.connect_max).await?),
+            connect_max: settings.connect_max,
+            known: KnownSeries::default(),
+            limits: SeriesLimits {
+                keys_per_device_max: settings.keys_per_device_max,
+                series_max: settings.series_max,
+            },
+        })
+    }
+
+    /// Closes the connection.
+    pub(crate) async fn close(self) {
+        if let Some(connection) = self.connection {
+            // A server that does not answer is not waited for.
+            let _ = tokio::time::timeout(self.connect_max, connection.close()).await;
+        }
+    }
+
+    /// Commits points. What is refused for good is answered by its index.
+    pub(crate) async fn commit(
+        &mut self,
+        points: Vec<Point>,
+    ) -> Result<Vec<(usize, Refusal)>, StorageError> {
+        let limits = self.limits;
+        let mut known = std::mem::take(&mut self.known);
+        // Numbers that are given to series in a transaction that fails are not in the table: what
+        // is known stays taken away then.
+        let (known, refused) = self
+            .in_transaction(async move |work| {
+                let refused = write(work, &mut known, limits, &points).await?;
+                Ok((known, refused))
+            })
+            .await?;
+        self.known = known;
+        Ok(refused)
+    }
+
+    /// Does work in a transaction, on a connection that is opened anew if it is broken.
+    pub(crate) async fn in_transaction<T>(
+        &mut self,
+        work: impl AsyncFnOnce(&mut Transaction<'_, Postgres>) -> Result<T, sqlx::Error>,
+    ) -> Result<T, StorageError> {
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => connect(&self.url, self.connect_max).await?,
+        };
+        let all = async {
+            let mut transaction = connection.begin().await?;
+            let done = work(&mut transaction).await?;
+            transaction.commit().await?;
+            Ok(done)
+        };
+        let done = match tokio::time::timeout(WORK_MAX, all).await {
+            Ok(done) => done,
+            Err(_) => Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())),
+        };
+        let done = done.map_err(|error| StorageError::of_sql(&self.url.to_string(), error));
+        // After an error the connection may be broken: it costs little to open another one.
+        if done.is_ok() {
+            self.connection = Some(connection);
+        }
+        done
+    }
+}
+
+async fn write(
+    work: &mut Transaction<'_, Postgres>,
+    known: &mut KnownSeries,
+    limits: SeriesLimits,
+    points: &[Point],
+) -> Result<Vec<(usize, Refusal)>, sqlx::Error> {
+    sqlx::raw_sql(WRITE_LOCK).execute(&mut **work).await?;
+    let wanted = missing(known, points.iter());
+    let refusals = match wanted.is_empty() {
+        true => Refusals::new(),
+        false => find_series(work, known, wanted, limits).await?,
+    };
+    let mut rows = Rows::new();
+    let mut refused = Vec::new();
+    for (index, point) in points.iter().enumerate() {
+        let series = known.get(point.device, &point.key);
+        let refusal = refusals.get(&(point.device, Arc::clone(&point.key)));
+        let series = match (series, refusal) {
+            (Some(series), _) => series,
+            (None, Some(refusal)) => {
+                refused.push((index, *refusal));
+                continue;
+            }
+            (None, None) => find_one(work, point).await?,
+        };
+        let at = Instant {
+            time: point.time,
+            origin: point.origin,
+        };
+        rows.insert((series, at), &point.value);
+    }
+    let rows: Vec<_> = rows.into_iter().collect();
+    for some in rows.chunks(ROWS_PER_INSERT) {
+        insert(work, some).await?;
+    }
+    touch_days(work, &rows).await?;
+    Ok(refused)
+}
+
+/// The known series became too many to keep them all.
+async fn find_one(on: &mut PgConnection, point: &Point) -> Result<SeriesId, sqlx::Error> {
+    let sql = "SELECT id FROM martlet_telemetry.series WHERE device = $1 AND key = $2";
+    let id = sqlx::query_scalar(sql).bind(point.device).bind(&*point.key);
+    Ok(SeriesId(id.fetch_one(on).await?))
+}
+
+async fn insert(
+    on: &mut PgConnection,
+    rows: &[((SeriesId, Instant), &Value)],
+) -> Result<(), sqlx::Error> {
+    let column = |of: fn(&(SeriesId, Instant)) -> i64| -> Vec<i64> {
+        rows.iter().map(|(at, _)| of(at)).collect()
+    };
+    let kinds = rows.iter().map(|(_, value)| match value {
+        Value::Integer(_) => 0_i16,
+        Value::Number(_) => 1,
+        Value::Bool(_) => 2,
+        Value::Text(_) => 3,
+        Value::Json(_) => 4,
+    });
+    let wholes = rows.iter().map(|(_, value)| match value {
+        Value::Integer(whole) if whole.unsigned_abs() > EXACT.unsigned_abs() => Some(*whole),
+        _ => None,
+    });
+    let texts = rows.iter().map(|(_, value)| match value {
+        Value::Text(text) | Value::Json(text) => Some(&**text),
+        _ => None,
+    });
+    let sql = "INSERT INTO martlet_telemetry.points \
+               (series, time, origin, kind, number, whole, text) \
+               SELECT * FROM unnest($1::int8[], $2::int8[], $3::int8[], $4::int2[], $5::float8[], \
+               $6::int8[], $7::text[]) ON CONFLICT (series, time, origin) DO UPDATE SET \
+               kind = excluded.kind, number = excluded.number, whole = excluded.whole, \
+               text = excluded.text";
+    let query = sqlx::query(sql)
+        .bind(column(|at| at.0.0))
+        .bind(column(|at| at.1.time))
+        .bind(column(|at| at.1.origin))
+        .bind(kinds.collect::<Vec<_>>())
+        .bind(
+            rows.iter()
+                .map(|(_, value)| value.number())
+                .collect::<Vec<_>>(),
+        )
+        .bind(wholes.collect::<Vec<_>>())
+        .bind(texts.collect::<Vec<_>>());
+    query.execute(on).await.map(drop)
+}
+
+/// The roll-ups of the days are gone until they are made anew.
+async fn touch_days(
+    on: &mut PgConnection,
+    rows: &[((SeriesId, Instant), &Value)],
+) -> Result<(), sqlx::Error> {
+    let days = rows
+        .iter()
+        .map(|((series, at), _)| (series.0, day_of(at.time)));
+    let days: BTreeSet<_> = days.collect();
+    let (series, days): (Vec<_>, Vec<_>) = days.into_iter().unzip();
+    let sql = "INSERT INTO martlet_telemetry.days AS known (series, day, rolled) \
+               SELECT series, day, FALSE FROM unnest($1::int8[], $2::int8[]) AS new (series, day) \
+               ON CONFLICT (series, day) DO UPDATE SET rolled = FALSE WHERE known.rolled";
+    let touched = sqlx::query(sql).bind(&series).bind(&days);
+    if touched.execute(&mut *on).await?.rows_affected() > 0 {
+        let sql = "DELETE FROM martlet_telemetry.rollups AS old USING \
+                   unnest($1::int8[], $2::int8[]) AS new (series, day) \
+                   WHERE old.series = new.series AND old.day = new.day";
+        sqlx::query(sql)
+            .bind(&series)
+            .bind(&days)
+            .execute(on)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Finds the numbers of series, and gives numbers to new ones.
+async fn find_series(
+    on: &mut PgConnection,
+    known: &mut KnownSeries,
+    wanted: Vec<Pair>,
+    limits: SeriesLimits,
+) -> Result<Refusals, sqlx::Error> {
+    let new = look_up(on, known, wanted).await?;
+    if new.is_empty() {
+        return Ok(Refusals::new());
+    }
+    let devices: Vec<_> = new.iter().map(|(device, _)| *device).collect();
+    // Series whose values were deleted are not counted, though their rows remain: another node may
+    // know their numbers.
+    let sql = "SELECT device, count(*) FROM martlet_telemetry.series WHERE device = ANY($1) \
+               AND EXISTS (SELECT 1 FROM martlet_telemetry.points WHERE series = id) \
+               GROUP BY device";
+    let counts = sqlx::query_as::<_, (i64, i64)>(sql).bind(devices);
+    let counts = counts.fetch_all(&mut *on).await?.into_iter();
+    let mut keys = counts
+        .map(|(device, count)| (device, usize::try_from(count).unwrap_or(usize::MAX)))
+        .collect();
+    // The planner's estimate: counting millions of rows would take long.
+    let sql = "SELECT greatest(reltuples, 0)::int8 FROM pg_class \
+               WHERE oid = 'martlet_telemetry.series'::regclass";
+    let all: i64 = sqlx::query_scalar(sql).fetch_one(&mut *on).await?;
+    let all = u64::try_from(all).unwrap_or(0);
+    let (admitted, refused) = admit(new, &mut keys, all, limits);
+    let sql = "INSERT INTO martlet_telemetry.series (device, key) \
+               SELECT * FROM unnest($1::int8[], $2::text[]) ORDER BY 1, 2 ON CONFLICT DO NOTHING";
+    let (devices, keys) = columns(&admitted);
+    let insert = sqlx::query(sql).bind(devices).bind(keys);
+    insert.execute(&mut *on).await?;
+    look_up(on, known, admitted).await?;
+    Ok(refused)
+}
+
+fn columns(pairs: &[Pair]) -> (Vec<i64>, Vec<&str>) {
+    pairs.iter().map(|(device, key)| (*device, &**key)).unzip()
+}
+
+/// Finds numbers of series; those that have none are answered.
+async fn look_up(
+    on: &mut PgConnection,
+    known: &mut KnownSeries,
+    wanted: Vec<Pair>,
+) -> Result<Vec<Pair>, sqlx::Error> {
+    let sql = "SELECT place, id FROM unnest($1::int8[], $2::text[]) WITH ORDINALITY \
+               AS wanted (device, key, place) JOIN martlet_telemetry.series USING (device, key)";
+    let (devices, keys) = columns(&wanted);
+    let found = sqlx::query_as::<_, (i64, i64)>(sql)
+        .bind(devices)
+        .bind(keys);
+    let found: HashMap<_, _> = found.fetch_all(on).await?.into_iter().collect();
+    let mut others = Vec::new();
+    for (place, pair) in (1_i64..).zip(wanted) {
+        match found.get(&place) {
+            Some(id) => known.insert(pair.0, pair.1, SeriesId(*id)),
+            None => others.push(pair),
+        }
+    }
+    Ok(others)
+}

@@ -1,0 +1,129 @@
+//! What is deleted because it is old, or because there is too much of it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::value::{DAY, Time, day_of};
+
+/// How long the values of a class of devices are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// A day (UTC) is deleted when all of it is older than this. None: values are kept forever.
+    pub age: Option<Duration>,
+    /// Bytes of packed values. The oldest days are deleted above it, but never today's. None: as
+    /// many as there is room for.
+    pub bytes: Option<u64>,
+}
+
+/// Limits of all devices.
+#[derive(Clone)]
+pub struct Retention {
+    /// The limits of each class.
+    pub classes: Vec<Limits>,
+    /// Index of the class of a device; none: its values are kept forever.
+    pub class_of: Arc<dyn Fn(i64) -> Option<usize> + Send + Sync>,
+}
+
+impl fmt::Debug for Retention {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Retention").field(&self.classes).finish()
+    }
+}
+
+impl Retention {
+    /// The same limits for all devices.
+    pub fn of_all(limits: Limits) -> Self {
+        Self {
+            classes: vec![limits],
+            class_of: Arc::new(|_| Some(0)),
+        }
+    }
+}
+
+/// What a deletion has deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Deleted {
+    /// Values.
+    pub values: u64,
+}
+
+/// Bytes per class and day, and from them the first day that each class keeps.
+#[derive(Debug, Default)]
+pub(crate) struct Usage {
+    bytes: HashMap<usize, BTreeMap<i64, u64>>,
+}
+
+impl Usage {
+    pub(crate) fn add(&mut self, class: usize, day: i64, bytes: u64) {
+        *self.bytes.entry(class).or_default().entry(day).or_default() += bytes;
+    }
+
+    /// The first day that each class keeps.
+    pub(crate) fn first_days(&self, classes: &[Limits], now: Time) -> Vec<i64> {
+        let today = day_of(now);
+        let first_day = |(class, limits): (usize, &Limits)| {
+            let age = limits
+                .age
+                .and_then(|age| Time::try_from(age.as_micros()).ok());
+            // The day in which the age ends is kept: some of it is younger.
+            let by_age = age.map_or(i64::MIN, |age| day_of(now.saturating_sub(age)));
+            let by_bytes = limits.bytes.map_or(i64::MIN, |most| {
+                let days = self.bytes.get(&class);
+                days.map_or(i64::MIN, |days| first_that_fits(days, most))
+            });
+            by_age.max(by_bytes).min(today)
+        };
+        classes.iter().enumerate().map(first_day).collect()
+    }
+}
+
+/// The first day with which all days until the last one are within `most` bytes.
+fn first_that_fits(days: &BTreeMap<i64, u64>, most: u64) -> i64 {
+    let mut sum = 0_u64;
+    for (day, bytes) in days.iter().rev() {
+        sum = sum.saturating_add(*bytes);
+        if sum > most {
+            return day + 1;
+        }
+    }
+    i64::MIN
+}
+
+/// The whole days in a span of time, as the first one and the one behind the last.
+pub(crate) fn whole_days(from: Time, until: Time) -> (i64, i64) {
+    let first = from.div_euclid(DAY) + i64::from(from.rem_euclid(DAY) > 0);
+    let end = until.div_euclid(DAY);
+    (first, end.max(first))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_day_that_is_kept_follows_from_age_and_bytes() {
+        let mut usage = Usage::default();
+        for day in 90..=100 {
+            usage.add(0, day, 10);
+            usage.add(1, day, 10);
+        }
+        let days = |days: u64| Some(Duration::from_secs(days * 86_400));
+        let limits = |age, bytes| Limits { age, bytes };
+        let now = 100 * DAY + DAY / 2;
+        let first = |a, b| usage.first_days(&[a, b], now);
+        assert_eq!(
+            first(limits(days(3), None), limits(None, Some(45))),
+            [97, 97]
+        );
+        assert_eq!(
+            first(limits(days(3), Some(25)), limits(None, Some(5))),
+            [99, 100]
+        );
+        assert_eq!(
+            first(limits(None, None), limits(None, Some(1000))),
+            [i64::MIN, i64::MIN]
+        );
+    }
+}

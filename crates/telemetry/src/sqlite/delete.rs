@@ -1,0 +1,288 @@
+//! Deletes spans of series, and days that are older than they are kept.
+
+use std::collections::HashSet;
+use std::ops::Range;
+use std::sync::Arc;
+
+use sqlx::SqliteConnection;
+
+use super::flush::{Changes, Failure, block_of, damaged};
+use super::in_transaction;
+use super::write::{SqliteWriter, json};
+use crate::StorageError;
+use crate::codec::block::decode;
+use crate::memory::SharedMemory;
+use crate::query::Selection;
+use crate::retention::{Retention, Usage, whole_days};
+use crate::value::{DAY, SeriesId, Time, day_of};
+
+/// Series that are looked at in one transaction.
+const SERIES_PER_STEP: i64 = 1_000;
+
+impl SqliteWriter {
+    /// Deletes the values of a selection in a span of time. Answers how many.
+    pub(crate) async fn delete(
+        &mut self,
+        selection: &Selection,
+        from: Time,
+        until: Time,
+    ) -> Result<u64, StorageError> {
+        // Blocks are all that there is after it: a deleted value is in no row of the journal from
+        // which it would come back.
+        let mut deleted = 0;
+        match self.move_all().await {
+            Err(StorageError::Full { .. }) => {
+                // Deleting what is packed makes room for the others.
+                deleted += self.delete_packed(selection, from, until).await?;
+                self.move_all().await?;
+            }
+            moved => moved?,
+        }
+        Ok(deleted + self.delete_packed(selection, from, until).await?)
+    }
+
+    async fn delete_packed(
+        &mut self,
+        selection: &Selection,
+        from: Time,
+        until: Time,
+    ) -> Result<u64, StorageError> {
+        let mut deleted = 0;
+        for device in &selection.devices {
+            let memory = Arc::clone(&self.memory);
+            let connection = &mut self.connection;
+            let done = delete_of(
+                connection,
+                *device,
+                selection,
+                from..until,
+                is_idle(&memory),
+            );
+            deleted += done.await.map_err(|failure| failure.at(&self.place))?;
+            self.forget_device(*device);
+        }
+        Ok(deleted)
+    }
+
+    /// Adds up the bytes of some series after one. Answers the last one; none: these were all.
+    pub(crate) async fn add_usage(
+        &mut self,
+        retention: &Retention,
+        usage: &mut Usage,
+        after: i64,
+    ) -> Result<Option<i64>, StorageError> {
+        let sql = "SELECT s.id, s.device, d.day, d.bytes FROM \
+                   (SELECT id, device FROM series WHERE id > ?1 ORDER BY id LIMIT ?2) s \
+                   LEFT JOIN days d ON d.series = s.id ORDER BY s.id";
+        let rows = sqlx::query_as::<_, (i64, i64, Option<i64>, Option<i64>)>(sql);
+        let rows = rows.bind(after).bind(SERIES_PER_STEP);
+        let rows = rows.fetch_all(&mut self.connection).await;
+        let rows = rows.map_err(|error| self.error(error))?;
+        let last = rows.last().map(|row| row.0);
+        for (_, device, day, bytes) in rows {
+            let class = (retention.class_of)(device);
+            if let (Some(class), Some(day), Some(bytes)) = (class, day, bytes) {
+                usage.add(class, day, u64::try_from(bytes).unwrap_or(0));
+            }
+        }
+        Ok(last)
+    }
+
+    /// Deletes the days of some series after one that are before the first day of their class.
+    /// Answers how many values that were, and the last series; none: these were all.
+    pub(crate) async fn forget_some(
+        &mut self,
+        retention: &Retention,
+        first_days: &[i64],
+        after: i64,
+    ) -> Result<(u64, Option<i64>), StorageError> {
+        let memory = Arc::clone(&self.memory);
+        // A series whose new values are only in memory must stay.
+        let is_idle = |series| {
+            let memory = memory.read();
+            memory
+                .bounds(SeriesId(series), Time::MIN, Time::MAX)
+                .is_none()
+        };
+        let connection = &mut self.connection;
+        let done = forget_some(connection, retention, first_days, after, is_idle).await;
+        let (deleted, last) = done.map_err(|error| self.error(error))?;
+        if deleted > 0 {
+            self.forget_series();
+        }
+        Ok((deleted, last))
+    }
+}
+
+/// Whether a series has no values in memory. One whose new values are only there must stay.
+fn is_idle(memory: &SharedMemory) -> impl Fn(i64) -> bool {
+    |series| {
+        let bounds = memory.read().bounds(SeriesId(series), Time::MIN, Time::MAX);
+        bounds.is_none()
+    }
+}
+
+async fn forget_some(
+    on: &mut SqliteConnection,
+    retention: &Retention,
+    first_days: &[i64],
+    after: i64,
+    is_idle: impl Fn(i64) -> bool,
+) -> Result<(u64, Option<i64>), sqlx::Error> {
+    let sql = "SELECT id, device FROM series WHERE id > ?1 ORDER BY id LIMIT ?2";
+    let rows = sqlx::query_as::<_, (i64, i64)>(sql);
+    let rows = rows
+        .bind(after)
+        .bind(SERIES_PER_STEP)
+        .fetch_all(&mut *on)
+        .await?;
+    let last = rows.last().map(|row| row.0);
+    let first_day = |device| {
+        let class = (retention.class_of)(device)?;
+        first_days.get(class).copied().filter(|day| *day > i64::MIN)
+    };
+    let limited = rows
+        .iter()
+        .filter_map(|(id, device)| Some((*id, first_day(*device)?)));
+    let limited: Vec<_> = limited.collect();
+    let sql = "SELECT d.series, d.day, d.samples FROM json_each(?1) j CROSS JOIN days d \
+               ON d.series = j.value ->> 0 AND d.day < j.value ->> 1";
+    let old = sqlx::query_as::<_, (i64, i64, i64)>(sql).bind(json(&limited));
+    let old = old.fetch_all(&mut *on).await?;
+    if old.is_empty() {
+        return Ok((0, last));
+    }
+    let deleted = in_transaction(on, async |work| {
+        let mut deleted = 0;
+        for (series, day, samples) in &old {
+            delete_days(work, SeriesId(*series), *day, day + 1).await?;
+            deleted += u64::try_from(*samples).unwrap_or(0);
+        }
+        let series = old.iter().map(|row| row.0);
+        let series: HashSet<_> = series.filter(|series| is_idle(*series)).collect();
+        delete_empty(work, &series.into_iter().collect::<Vec<_>>()).await?;
+        Ok::<_, sqlx::Error>(deleted)
+    });
+    Ok((deleted.await?, last))
+}
+
+async fn delete_of(
+    on: &mut SqliteConnection,
+    device: i64,
+    selection: &Selection,
+    span: Range<Time>,
+    is_idle: impl Fn(i64) -> bool,
+) -> Result<u64, Failure> {
+    in_transaction(on, async |work| {
+        let sql = "SELECT id, key FROM series WHERE device = ?1";
+        let series = sqlx::query_as::<_, (i64, String)>(sql).bind(device);
+        let series = series.fetch_all(&mut *work).await?;
+        let wanted = series.into_iter().filter(|(_, key)| selection.has_key(key));
+        let wanted: Vec<_> = wanted.map(|(id, _)| id).collect();
+        let mut deleted = 0;
+        for series in &wanted {
+            deleted += delete_span(work, SeriesId(*series), span.start, span.end).await?;
+        }
+        let idle: Vec<_> = wanted
+            .into_iter()
+            .filter(|series| is_idle(*series))
+            .collect();
+        delete_empty(work, &idle).await?;
+        Ok(deleted)
+    })
+    .await
+}
+
+async fn delete_span(
+    on: &mut SqliteConnection,
+    series: SeriesId,
+    from: Time,
+    until: Time,
+) -> Result<u64, Failure> {
+    if from >= until {
+        return Ok(0);
+    }
+    let (first, end) = whole_days(from, until);
+    let sql = "SELECT coalesce(sum(samples), 0) FROM days \
+               WHERE series = ?1 AND day >= ?2 AND day < ?3";
+    let whole = sqlx::query_scalar::<_, i64>(sql).bind(series.0);
+    let whole = whole.bind(first).bind(end).fetch_one(&mut *on).await?;
+    delete_days(on, series, first, end).await?;
+    let mut deleted = u64::try_from(whole).unwrap_or(0);
+    // Parts of days at both ends; they may be of the same day.
+    let mut ends = vec![day_of(from), day_of(until)];
+    ends.retain(|day| !(first..end).contains(day));
+    ends.dedup();
+    for day in ends {
+        deleted += delete_in_day(on, series, day, from, until).await?;
+    }
+    Ok(deleted)
+}
+
+/// Deletes whole days.
+async fn delete_days(
+    on: &mut SqliteConnection,
+    series: SeriesId,
+    first: i64,
+    end: i64,
+) -> Result<(), sqlx::Error> {
+    let sql = "DELETE FROM blocks WHERE series = ?1 AND time >= ?2 AND time < ?3";
+    let blocks = sqlx::query(sql).bind(series.0);
+    let blocks = blocks
+        .bind(first.saturating_mul(DAY))
+        .bind(end.saturating_mul(DAY));
+    blocks.execute(&mut *on).await?;
+    for sql in [
+        "DELETE FROM days WHERE series = ?1 AND day >= ?2 AND day < ?3",
+        "DELETE FROM rollups WHERE series = ?1 AND level = 0 AND day >= ?2 AND day < ?3",
+        "DELETE FROM rollups WHERE series = ?1 AND level = 1 AND day >= ?2 AND day < ?3",
+        "DELETE FROM rollups WHERE series = ?1 AND level = 2 AND day >= ?2 AND day < ?3",
+    ] {
+        let days = sqlx::query(sql).bind(series.0).bind(first).bind(end);
+        days.execute(&mut *on).await?;
+    }
+    Ok(())
+}
+
+async fn delete_in_day(
+    on: &mut SqliteConnection,
+    series: SeriesId,
+    day: i64,
+    from: Time,
+    until: Time,
+) -> Result<u64, Failure> {
+    let sql = "SELECT time, origin, last_time, samples, data FROM blocks \
+               WHERE series = ?1 AND time >= ?2 AND time < ?3 AND last_time >= ?4 AND time < ?5";
+    let rows = sqlx::query(sql).bind(series.0);
+    let rows = rows
+        .bind(day.saturating_mul(DAY))
+        .bind((day + 1).saturating_mul(DAY));
+    let rows = rows.bind(from).bind(until).fetch_all(&mut *on).await?;
+    let mut changes = Changes::default();
+    let mut deleted = 0;
+    for row in &rows {
+        let block = block_of(row)?;
+        let mut samples =
+            decode(&block.data).map_err(|broken| damaged(series, &block, broken.0))?;
+        let before = samples.len();
+        samples.retain(|sample| !(from..until).contains(&sample.at.time));
+        deleted += (before - samples.len()) as u64;
+        changes.remove(series, &block);
+        changes.add(series, &samples);
+    }
+    if !changes.is_empty() {
+        changes.write(on).await?;
+    }
+    Ok(deleted)
+}
+
+/// Deletes those series that have no values.
+async fn delete_empty(on: &mut SqliteConnection, series: &[i64]) -> Result<(), sqlx::Error> {
+    let sql = "DELETE FROM series WHERE id IN (SELECT value FROM json_each(?1)) \
+               AND NOT EXISTS (SELECT 1 FROM days WHERE days.series = series.id)";
+    sqlx::query(sql)
+        .bind(json(series))
+        .execute(on)
+        .await
+        .map(drop)
+}

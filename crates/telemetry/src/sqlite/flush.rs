@@ -1,0 +1,382 @@
+//! Moves values from memory into blocks.
+
+use std::collections::{BTreeMap, HashMap};
+
+use sqlx::{Row as _, SqliteConnection};
+
+use super::in_transaction;
+use super::write::{SqliteWriter, json};
+use crate::StorageError;
+use crate::codec::block::{decode, is_full, pack};
+use crate::memory::merge;
+use crate::value::{Instant, Sample, SeriesId, Time, day_of};
+
+/// Series that are moved in one transaction: a batch that arrives meanwhile waits for it.
+const SERIES_PER_STEP: usize = 500;
+/// Rows of one INSERT.
+const ROWS_PER_INSERT: usize = 50;
+
+/// A block as its row has it.
+#[derive(Clone, Debug)]
+pub(crate) struct Block {
+    pub(crate) at: Instant,
+    pub(crate) last_time: Time,
+    pub(crate) samples: usize,
+    pub(crate) data: Vec<u8>,
+}
+
+/// What a transaction changes in the blocks of many series.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    removed: Vec<(SeriesId, Instant)>,
+    added: Vec<(SeriesId, Block)>,
+    /// How many samples and bytes a day gains.
+    days: BTreeMap<(SeriesId, i64), (i64, i64)>,
+}
+
+fn signed(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+impl Changes {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.days.is_empty()
+    }
+
+    /// Takes a block away.
+    pub(crate) fn remove(&mut self, series: SeriesId, block: &Block) {
+        self.removed.push((series, block.at));
+        let day = self
+            .days
+            .entry((series, day_of(block.at.time)))
+            .or_default();
+        day.0 -= signed(block.samples);
+        day.1 -= signed(block.data.len());
+    }
+
+    /// Packs samples, which are in order, into blocks.
+    pub(crate) fn add(&mut self, series: SeriesId, samples: &[Sample]) {
+        for of_day in samples.chunk_by(|a, b| day_of(a.at.time) == day_of(b.at.time)) {
+            let mut rest = of_day;
+            for (count, data) in pack(of_day) {
+                let (packed, others) = rest.split_at(count);
+                rest = others;
+                let (Some(first), Some(last)) = (packed.first(), packed.last()) else {
+                    continue;
+                };
+                let day = day_of(first.at.time);
+                let day = self.days.entry((series, day)).or_default();
+                day.0 += signed(count);
+                day.1 += signed(data.len());
+                self.added.push((
+                    series,
+                    Block {
+                        at: first.at,
+                        last_time: last.at.time,
+                        samples: count,
+                        data,
+                    },
+                ));
+            }
+        }
+    }
+
+    /// Replaces a block by its samples and others, of which the others are newer.
+    fn merge_into(
+        &mut self,
+        series: SeriesId,
+        block: &Block,
+        samples: Vec<Sample>,
+    ) -> Result<(), Failure> {
+        let old = decode(&block.data).map_err(|broken| damaged(series, block, broken.0))?;
+        self.remove(series, block);
+        self.add(series, &merge(old, samples, false));
+        Ok(())
+    }
+
+    /// Writes the changes. The roll-ups of the days are gone then, until they are made anew.
+    pub(crate) async fn write(self, on: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+        for (series, at) in self.removed {
+            let sql = "DELETE FROM blocks WHERE series = ?1 AND time = ?2 AND origin = ?3";
+            let delete = sqlx::query(sql)
+                .bind(series.0)
+                .bind(at.time)
+                .bind(at.origin);
+            delete.execute(&mut *on).await?;
+        }
+        for rows in self.added.chunks(ROWS_PER_INSERT) {
+            insert(&mut *on, rows).await?;
+        }
+        let days: Vec<_> = self
+            .days
+            .keys()
+            .map(|(series, day)| (series.0, *day))
+            .collect();
+        let days = json(&days);
+        // Only days that are rolled have roll-ups.
+        let sql = "DELETE FROM rollups WHERE (series, level, day) IN \
+                   (SELECT d.series, level.column1, d.day FROM json_each(?1) j \
+                   CROSS JOIN days d ON d.series = j.value ->> 0 AND d.day = j.value ->> 1 \
+                   CROSS JOIN (VALUES (0), (1), (2)) level WHERE d.rolled = 1)";
+        sqlx::query(sql).bind(&days).execute(&mut *on).await?;
+        let gains = self.days.iter();
+        let gains =
+            gains.map(|((series, day), (samples, bytes))| [series.0, *day, *samples, *bytes]);
+        let gains: Vec<serde_json::Value> = gains.map(|gain| gain.to_vec().into()).collect();
+        let sql = "INSERT INTO days (series, day, samples, bytes, rolled) \
+                   SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, 0 \
+                   FROM json_each(?1) WHERE TRUE ON CONFLICT DO UPDATE SET \
+                   samples = samples + excluded.samples, bytes = bytes + excluded.bytes, rolled = 0";
+        let gains = serde_json::Value::from(gains).to_string();
+        sqlx::query(sql).bind(gains).execute(&mut *on).await?;
+        let sql = "DELETE FROM days WHERE samples <= 0 AND (series, day) IN \
+                   (SELECT value ->> 0, value ->> 1 FROM json_each(?1))";
+        // Only a deletion leaves a day empty.
+        if self.days.values().any(|(samples, _)| *samples < 0) {
+            sqlx::query(sql).bind(&days).execute(on).await?;
+        }
+        Ok(())
+    }
+}
+
+async fn insert(on: &mut SqliteConnection, rows: &[(SeriesId, Block)]) -> Result<(), sqlx::Error> {
+    let mut sql = "INSERT OR REPLACE INTO blocks (series, time, origin, last_time, samples, data) \
+                   VALUES (?, ?, ?, ?, ?, ?)"
+        .to_owned();
+    for _ in 1..rows.len() {
+        sql.push_str(", (?, ?, ?, ?, ?, ?)");
+    }
+    // The last one of a transaction has another number of rows; it is not worth keeping.
+    let keeps = rows.len() == ROWS_PER_INSERT;
+    let mut query = sqlx::query(sqlx::AssertSqlSafe(sql)).persistent(keeps);
+    for (series, block) in rows {
+        query = query
+            .bind(series.0)
+            .bind(block.at.time)
+            .bind(block.at.origin)
+            .bind(block.last_time)
+            .bind(signed(block.samples))
+            .bind(&block.data);
+    }
+    query.execute(on).await.map(drop)
+}
+
+/// Why blocks were not changed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    Sql(sqlx::Error),
+    Damaged(String),
+}
+
+impl From<sqlx::Error> for Failure {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Sql(error)
+    }
+}
+
+impl Failure {
+    pub(crate) fn at(self, place: &str) -> StorageError {
+        match self {
+            Self::Sql(error) => StorageError::of_sql(place, error),
+            Self::Damaged(what) => StorageError::Damaged {
+                place: place.to_owned(),
+                what,
+            },
+        }
+    }
+}
+
+pub(crate) fn damaged(series: SeriesId, block: &Block, what: &str) -> Failure {
+    let (series, time) = (series.0, block.at.time);
+    Failure::Damaged(format!("the block of series {series} at {time} µs: {what}"))
+}
+
+pub(crate) fn block_of(row: &sqlx::sqlite::SqliteRow) -> Result<Block, sqlx::Error> {
+    let samples: i64 = row.try_get(3)?;
+    Ok(Block {
+        at: Instant {
+            time: row.try_get(0)?,
+            origin: row.try_get(1)?,
+        },
+        last_time: row.try_get(2)?,
+        samples: usize::try_from(samples).unwrap_or(0),
+        data: row.try_get(4)?,
+    })
+}
+
+impl SqliteWriter {
+    /// Whether values wait to be moved into blocks before more are taken.
+    pub(crate) fn is_congested(&self) -> bool {
+        let memory = self.memory.read();
+        memory.active.bytes() >= self.memory_bytes_max && !memory.frozen.is_empty()
+    }
+
+    /// Begins to move the active generation, if it is large enough and the last one is done.
+    pub(crate) fn freeze(&mut self, bytes_min: usize) -> bool {
+        let mut memory = self.memory.write();
+        if !memory.frozen.is_empty() || memory.active.is_empty() {
+            return false;
+        }
+        if memory.active.bytes() < bytes_min {
+            return false;
+        }
+        memory.frozen = std::mem::take(&mut memory.active);
+        self.frozen_until = self.journal_end;
+        true
+    }
+
+    /// Moves some series of the frozen generation. Answers whether more wait.
+    pub(crate) async fn move_some(&mut self) -> Result<bool, StorageError> {
+        let moving = self.memory.read().next_to_move(SERIES_PER_STEP);
+        if moving.is_empty() {
+            return Ok(false);
+        }
+        let is_last = moving.len() < SERIES_PER_STEP;
+        let until = is_last.then_some(self.frozen_until);
+        let done = move_series(&mut self.connection, &moving, until).await;
+        done.map_err(|failure| failure.at(&self.place))?;
+        self.memory.write().moved(&moving);
+        Ok(!is_last)
+    }
+
+    /// Moves everything that is in memory into blocks, so that the journal is empty.
+    pub(crate) async fn move_all(&mut self) -> Result<(), StorageError> {
+        loop {
+            while self.move_some().await? {}
+            if !self.freeze(0) {
+                return Ok(());
+            }
+        }
+    }
+}
+
+async fn move_series(
+    on: &mut SqliteConnection,
+    moving: &[(SeriesId, Vec<Sample>)],
+    journal_until: Option<i64>,
+) -> Result<(), Failure> {
+    in_transaction(on, async |work| {
+        let mut changes = Changes::default();
+        let mut tails = last_blocks(work, moving).await?;
+        for (series, samples) in moving {
+            let Some(tail) = tails.remove(series) else {
+                changes.add(*series, samples);
+                continue;
+            };
+            let late = samples.partition_point(|sample| sample.at < tail.at);
+            let (late, newer) = samples.split_at(late);
+            append(&mut changes, *series, &tail, newer)?;
+            merge_late(work, &mut changes, *series, late, tail.at).await?;
+        }
+        changes.write(work).await?;
+        if let Some(until) = journal_until {
+            let sql = "DELETE FROM journal WHERE id <= ?1";
+            sqlx::query(sql).bind(until).execute(work).await?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+async fn last_blocks(
+    on: &mut SqliteConnection,
+    moving: &[(SeriesId, Vec<Sample>)],
+) -> Result<HashMap<SeriesId, Block>, sqlx::Error> {
+    let numbers: Vec<_> = moving.iter().map(|(series, _)| series.0).collect();
+    let sql = "SELECT b.time, b.origin, b.last_time, b.samples, b.data, j.value \
+               FROM json_each(?1) j CROSS JOIN blocks b ON b.series = j.value \
+               AND b.time = (SELECT max(time) FROM blocks WHERE series = j.value) \
+               ORDER BY b.series, b.time, b.origin";
+    let rows = sqlx::query(sql).bind(json(&numbers)).fetch_all(on).await?;
+    // Of several that begin at the same time, the last one stays.
+    let block = |row: &sqlx::sqlite::SqliteRow| Ok((SeriesId(row.try_get(5)?), block_of(row)?));
+    rows.iter().map(block).collect()
+}
+
+/// Adds samples that are not before the last block.
+fn append(
+    changes: &mut Changes,
+    series: SeriesId,
+    tail: &Block,
+    samples: &[Sample],
+) -> Result<(), Failure> {
+    let Some(first) = samples.first() else {
+        return Ok(());
+    };
+    let is_after = first.at.time > tail.last_time;
+    let of_another_day = day_of(first.at.time) != day_of(tail.at.time);
+    if is_after && (of_another_day || is_full(tail.data.len(), tail.samples)) {
+        changes.add(series, samples);
+        return Ok(());
+    }
+    changes.merge_into(series, tail, samples.to_vec())
+}
+
+/// Merges samples that are before the last block into the blocks that they belong to, one block
+/// after the other. Blocks between them are not read.
+async fn merge_late(
+    on: &mut SqliteConnection,
+    changes: &mut Changes,
+    series: SeriesId,
+    mut samples: &[Sample],
+    tail: Instant,
+) -> Result<(), Failure> {
+    while let Some(first) = samples.first() {
+        let mut block = block_at(on, series, first.at).await?;
+        if block.is_none() {
+            // What is older than all of its day joins the next block, so that values that arrive
+            // backwards do not make many small blocks. The last block may have changed already.
+            block = block_after(on, series, first.at).await?.filter(|next| {
+                next.at < tail
+                    && day_of(next.at.time) == day_of(first.at.time)
+                    && !is_full(next.data.len(), next.samples)
+            });
+        }
+        let from = block.as_ref().map_or(first.at, |block| block.at);
+        let next = block_after(on, series, from).await?;
+        let until = next.map_or(samples.len(), |next| {
+            samples.partition_point(|sample| sample.at < next.at)
+        });
+        let (here, others) = samples.split_at(until);
+        samples = others;
+        match block {
+            Some(block) => changes.merge_into(series, &block, here.to_vec())?,
+            None => changes.add(series, here),
+        }
+    }
+    Ok(())
+}
+
+/// The block of the same day in which an instant is or would be: the last one that begins no later.
+async fn block_at(
+    on: &mut SqliteConnection,
+    series: SeriesId,
+    at: Instant,
+) -> Result<Option<Block>, sqlx::Error> {
+    let sql = "SELECT time, origin, last_time, samples, data FROM blocks \
+               WHERE series = ?1 AND (time, origin) <= (?2, ?3) \
+               ORDER BY time DESC, origin DESC LIMIT 1";
+    let query = sqlx::query(sql)
+        .bind(series.0)
+        .bind(at.time)
+        .bind(at.origin);
+    let row = query.fetch_optional(on).await?;
+    let block = row.map(|row| block_of(&row)).transpose()?;
+    Ok(block.filter(|block| day_of(block.at.time) == day_of(at.time)))
+}
+
+/// The next block that begins after an instant.
+async fn block_after(
+    on: &mut SqliteConnection,
+    series: SeriesId,
+    at: Instant,
+) -> Result<Option<Block>, sqlx::Error> {
+    let sql = "SELECT time, origin, last_time, samples, data FROM blocks \
+               WHERE series = ?1 AND (time, origin) > (?2, ?3) ORDER BY time, origin LIMIT 1";
+    let query = sqlx::query(sql)
+        .bind(series.0)
+        .bind(at.time)
+        .bind(at.origin);
+    let row = query.fetch_optional(on).await?;
+    row.map(|row| block_of(&row)).transpose()
+}

@@ -1,0 +1,227 @@
+//! SQLite: a journal of what was committed, and blocks of packed values.
+//!
+//! A batch is one row of the journal, so that syncing it writes few pages whatever the number of
+//! series is. Its values are in [`crate::memory`] until they are packed into blocks.
+
+pub(crate) mod delete;
+pub(crate) mod flush;
+mod journal;
+pub(crate) mod read;
+pub(crate) mod roll;
+pub(crate) mod write;
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use sqlx::sqlite::{
+    SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
+    SqliteSynchronous,
+};
+use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
+
+use crate::{Settings, StorageError};
+
+/// Version of the tables, in `user_version`.
+const VERSION: i64 = 1;
+/// The tables.
+const SCHEMA: &str = include_str!("schema.sql");
+/// `application_id`: "MTel".
+const APPLICATION: i64 = 0x4d54_656c;
+/// SQLite gives `-wal` and `-shm` the mode of the file itself.
+const MODE: u32 = 0o600;
+/// Bytes of a page; see `codec::block`.
+const PAGE_BYTES: u32 = 4096;
+
+/// Time that a statement waits while another process, such as a backup, holds the lock.
+const BUSY_MAX: Duration = Duration::from_secs(10);
+
+/// Time that the lock of the file is waited for.
+const LOCK_MAX: Duration = Duration::from_secs(2);
+
+/// Rows that the thread of a connection reads ahead. With few rows both threads wait for each other
+/// again and again, which costs more than the reading.
+const ROWS_AHEAD: usize = 512;
+
+fn options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .busy_timeout(BUSY_MAX)
+        .row_buffer_size(ROWS_AHEAD)
+        .disable_statement_logging()
+}
+
+/// Keeps other processes, and other storages of this one, from writing to the file: what is in the
+/// memory of one of them the other would not know. The lock ends with the process or when it is
+/// dropped.
+pub(crate) async fn lock(path: &Path) -> Result<File, StorageError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let lock = Path::new(&name);
+    let failed = |what: String| StorageError::File {
+        place: path.display().to_string(),
+        what,
+    };
+    let mut options = OpenOptions::new();
+    let opened = options
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(MODE)
+        .open(lock);
+    let file = opened.map_err(|error| failed(format!("{}: {error}", lock.display())))?;
+    let until = Instant::now() + LOCK_MAX;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            // A process that was started while another storage was open has the lock too, until it
+            // runs its own program.
+            Err(TryLockError::WouldBlock) if Instant::now() < until => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            Err(TryLockError::WouldBlock) => {
+                return Err(failed(
+                    "another process has it open; stop that process, or use another file"
+                        .to_owned(),
+                ));
+            }
+            Err(TryLockError::Error(error)) => return Err(failed(error.to_string())),
+        }
+    }
+}
+
+/// Opens the file to write to it, and creates it and its tables if they are missing.
+pub(crate) async fn connect(
+    path: &Path,
+    settings: &Settings,
+) -> Result<SqliteConnection, StorageError> {
+    let place = path.display().to_string();
+    make_file(path)?;
+    let options = options(path)
+        .page_size(PAGE_BYTES)
+        .auto_vacuum(SqliteAutoVacuum::None)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        // After a burst the log shrinks to this when it is written from its beginning again.
+        .pragma("journal_size_limit", "67108864")
+        .pragma("cache_size", "-16384");
+    let failed = |error| StorageError::of_sql(&place, error);
+    let mut connection = options.connect().await.map_err(failed)?;
+    prepare(&mut connection, &place).await?;
+    if let Some(bytes) = settings.file_bytes_max {
+        limit_pages(&mut connection, bytes).await.map_err(failed)?;
+    }
+    Ok(connection)
+}
+
+async fn limit_pages(on: &mut SqliteConnection, bytes: u64) -> Result<(), sqlx::Error> {
+    let pages = (bytes / u64::from(PAGE_BYTES)).clamp(1, u64::from(u32::MAX - 1));
+    let sql = format!("PRAGMA max_page_count = {pages}");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(on).await?;
+    Ok(())
+}
+
+/// Creates the tables in an empty file, and refuses files of others and of newer versions.
+async fn prepare(on: &mut SqliteConnection, place: &str) -> Result<(), StorageError> {
+    let failed = |error| StorageError::of_sql(place, error);
+    let number = |sql: &'static str| sqlx::query_scalar::<_, i64>(sql);
+    let found = number("PRAGMA user_version").fetch_one(&mut *on).await;
+    let found = found.map_err(failed)?;
+    let owner = number("PRAGMA application_id").fetch_one(&mut *on).await;
+    let tables = number("SELECT count(*) FROM sqlite_schema").fetch_one(&mut *on);
+    let (owner, tables) = (owner.map_err(failed)?, tables.await.map_err(failed)?);
+    if tables > 0 && owner != APPLICATION {
+        return Err(StorageError::File {
+            place: place.to_owned(),
+            what: "it is the database of another program; choose another path".to_owned(),
+        });
+    }
+    if found > VERSION {
+        let (place, known) = (place.to_owned(), VERSION);
+        return Err(StorageError::Newer {
+            place,
+            found,
+            known,
+        });
+    }
+    if tables == 0 {
+        let sql = format!(
+            "BEGIN IMMEDIATE; {SCHEMA}; PRAGMA application_id = {APPLICATION}; \
+             PRAGMA user_version = {VERSION}; COMMIT"
+        );
+        let made = sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(on).await;
+        made.map_err(failed)?;
+    }
+    Ok(())
+}
+
+fn make_file(path: &Path) -> Result<(), StorageError> {
+    let mut options = OpenOptions::new();
+    match options.write(true).create_new(true).mode(MODE).open(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(StorageError::File {
+            place: path.display().to_string(),
+            what: error.to_string(),
+        }),
+    }
+}
+
+/// Does work in a transaction that nobody else writes in. The driver's own transactions are not
+/// used: when there is no room SQLite ends a transaction by itself, and the driver does not notice.
+pub(crate) async fn in_transaction<T, E: From<sqlx::Error>>(
+    on: &mut SqliteConnection,
+    work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, E>,
+) -> Result<T, E> {
+    sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut *on).await?;
+    let failed = match work(&mut *on).await {
+        Ok(done) => match sqlx::raw_sql("COMMIT").execute(&mut *on).await {
+            Ok(_) => return Ok(done),
+            Err(error) => error.into(),
+        },
+        Err(error) => error,
+    };
+    // It fails if there is none any more, which is as well.
+    let _ = sqlx::raw_sql("ROLLBACK").execute(on).await;
+    Err(failed)
+}
+
+/// Writes a copy of the file at `place`, as it is at this moment, to a new file. Values that are in
+/// the journal are in the copy's journal.
+pub(crate) async fn backup(place: &str, to: &Path) -> Result<(), StorageError> {
+    let file_error = |error: io::Error| StorageError::File {
+        place: to.display().to_string(),
+        what: error.to_string(),
+    };
+    let text = to.to_str().ok_or_else(|| {
+        file_error(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "its path is not UTF-8",
+        ))
+    })?;
+    let mut new = OpenOptions::new();
+    let made = new.write(true).create_new(true).mode(MODE).open(to);
+    let file = made.map_err(file_error)?;
+    let failed = |error| StorageError::of_sql(place, error);
+    let mut connection = options(Path::new(place)).connect().await.map_err(failed)?;
+    let copied = sqlx::query("VACUUM INTO ?1").bind(text.to_owned());
+    let copied = copied.execute(&mut connection).await;
+    let closed = connection.close().await;
+    copied.map_err(failed)?;
+    closed.map_err(failed)?;
+    file.sync_all().map_err(file_error)
+}
+
+/// Connections that read. They are opened when they are first used, and closed when they are idle.
+pub(crate) fn readers(path: &Path, settings: &Settings) -> SqlitePool {
+    let options = options(path).pragma("query_only", "1");
+    SqlitePoolOptions::new()
+        .max_connections(settings.readers_max.max(1))
+        .min_connections(0)
+        .idle_timeout(Some(Duration::from_secs(60)))
+        .acquire_timeout(Duration::from_secs(30))
+        .test_before_acquire(false)
+        .connect_lazy_with(options)
+}

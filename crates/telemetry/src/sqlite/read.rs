@@ -1,0 +1,283 @@
+//! Reads samples from memory and blocks.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use futures_util::TryStreamExt as _;
+use sqlx::SqliteConnection;
+use sqlx::sqlite::SqlitePool;
+
+use super::flush::{block_of, damaged};
+use super::write::json;
+use crate::bucket::Level;
+use crate::codec::block::decode;
+use crate::memory::{SharedMemory, merge};
+use crate::scan::{Scan, Scanned};
+use crate::value::{DAY, Instant, Sample, SeriesId, Time, day_of};
+use crate::{Settings, StorageError};
+
+/// Readers of a file.
+#[derive(Clone, Debug)]
+pub(crate) struct SqliteReader {
+    pool: SqlitePool,
+    memory: Arc<SharedMemory>,
+    place: Arc<str>,
+}
+
+impl SqliteReader {
+    pub(crate) fn new(path: &Path, settings: &Settings, memory: Arc<SharedMemory>) -> Self {
+        Self {
+            pool: super::readers(path, settings),
+            memory,
+            place: path.display().to_string().into(),
+        }
+    }
+
+    fn error(&self, error: sqlx::Error) -> StorageError {
+        StorageError::of_sql(&self.place, error)
+    }
+
+    /// Closes the connections.
+    pub(crate) async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    /// Series of devices: device, key and number, in order of device and key.
+    pub(crate) async fn series(
+        &self,
+        devices: &[i64],
+    ) -> Result<Vec<(i64, String, SeriesId)>, StorageError> {
+        let sql = "SELECT s.device, s.key, s.id FROM json_each(?1) j \
+                   CROSS JOIN series s ON s.device = j.value ORDER BY s.device, s.key";
+        let rows = sqlx::query_as::<_, (i64, String, i64)>(sql).bind(json(devices));
+        let rows = rows.fetch_all(&self.pool).await;
+        let rows = rows.map_err(|error| self.error(error))?.into_iter();
+        Ok(rows
+            .map(|(device, key, id)| (device, key, SeriesId(id)))
+            .collect())
+    }
+
+    /// Numbers of devices that have values, in order, after a device.
+    pub(crate) async fn devices(&self, after: i64, limit: u32) -> Result<Vec<i64>, StorageError> {
+        let sql = "SELECT DISTINCT device FROM series WHERE device > ?1 ORDER BY device LIMIT ?2";
+        let found = sqlx::query_scalar(sql).bind(after).bind(limit);
+        found
+            .fetch_all(&self.pool)
+            .await
+            .map_err(|error| self.error(error))
+    }
+
+    /// Samples of a series.
+    pub(crate) async fn scan(&self, scan: &Scan) -> Result<Scanned, StorageError> {
+        // One more than asked for tells whether there are more. Memory comes first: what moves
+        // into blocks meanwhile is seen twice then, and not missed.
+        let most = scan.limit.saturating_add(1);
+        let newer =
+            self.memory
+                .read()
+                .scan(scan.series, scan.from, scan.until, scan.newest_first, most);
+        let connection = self.pool.acquire().await;
+        let mut connection = connection.map_err(|error| self.error(error))?;
+        let older = self.scan_blocks(&mut connection, scan, most).await?;
+        let mut samples = merge(older, newer, scan.newest_first);
+        let has_more = samples.len() > scan.limit;
+        samples.truncate(scan.limit);
+        Ok(Scanned { samples, has_more })
+    }
+
+    async fn scan_blocks(
+        &self,
+        on: &mut SqliteConnection,
+        scan: &Scan,
+        most: usize,
+    ) -> Result<Vec<Sample>, StorageError> {
+        // Each block has at least one sample, and few of them are only next to the span. Without a
+        // limit the thread of the connection would read many blocks ahead for one sample.
+        let enough = i64::try_from(most.saturating_add(8)).unwrap_or(i64::MAX);
+        let (found, blocks) = self.scan_some(&mut *on, scan, most, enough).await?;
+        if found.len() >= most || blocks < enough {
+            return Ok(found);
+        }
+        let (found, _) = self.scan_some(on, scan, most, i64::MAX).await?;
+        Ok(found)
+    }
+
+    /// Samples of at most so many blocks, and how many blocks were read.
+    async fn scan_some(
+        &self,
+        on: &mut SqliteConnection,
+        scan: &Scan,
+        most: usize,
+        blocks_max: i64,
+    ) -> Result<(Vec<Sample>, i64), StorageError> {
+        // Blocks do not overlap, and none is of two days: the first one that matters begins before
+        // `from`, at most a day before it.
+        let sql = match scan.newest_first {
+            false => {
+                "SELECT time, origin, last_time, samples, data FROM blocks WHERE series = ?1 \
+                 AND time >= coalesce((SELECT max(time) FROM blocks WHERE series = ?1 \
+                 AND time < ?2 AND time >= ?3), ?2) AND time <= ?4 \
+                 ORDER BY time, origin LIMIT ?5"
+            }
+            true => {
+                "SELECT time, origin, last_time, samples, data FROM blocks WHERE series = ?1 \
+                 AND time >= coalesce((SELECT max(time) FROM blocks WHERE series = ?1 \
+                 AND time < ?2 AND time >= ?3), ?2) AND time <= ?4 \
+                 ORDER BY time DESC, origin DESC LIMIT ?5"
+            }
+        };
+        let mut rows = sqlx::query(sql)
+            .bind(scan.series.0)
+            .bind(scan.from.time)
+            .bind(scan.from.time.saturating_sub(DAY))
+            .bind(scan.until.time)
+            .bind(blocks_max)
+            .fetch(on);
+        let mut found = Vec::new();
+        let mut blocks = 0;
+        while let Some(row) = rows.try_next().await.map_err(|error| self.error(error))? {
+            blocks += 1;
+            let block = block_of(&row).map_err(|error| self.error(error))?;
+            if block.at >= scan.until || block.last_time < scan.from.time {
+                continue;
+            }
+            let samples = decode(&block.data)
+                .map_err(|broken| damaged(scan.series, &block, broken.0).at(&self.place))?;
+            take(&mut found, samples, scan);
+            if found.len() >= most {
+                break;
+            }
+        }
+        Ok((found, blocks))
+    }
+
+    /// Days of a series in a span of time whose roll-ups lack what is in memory.
+    pub(crate) fn days_without_rollups(
+        &self,
+        series: SeriesId,
+        from: Time,
+        until: Time,
+    ) -> Vec<i64> {
+        self.memory.read().days(series, from, until)
+    }
+
+    /// The first and the last of some days that have roll-ups.
+    pub(crate) async fn rolled_bounds(
+        &self,
+        series: SeriesId,
+        days: std::ops::Range<i64>,
+    ) -> Result<Option<(i64, i64)>, StorageError> {
+        let sql = "SELECT (SELECT min(day) FROM rollups WHERE series = ?1 AND level = ?2 \
+                   AND day >= ?3 AND day < ?4), (SELECT max(day) FROM rollups \
+                   WHERE series = ?1 AND level = ?2 AND day >= ?3 AND day < ?4)";
+        let bounds = sqlx::query_as::<_, (Option<i64>, Option<i64>)>(sql).bind(series.0);
+        let bounds = bounds
+            .bind(Level::Day.number())
+            .bind(days.start)
+            .bind(days.end);
+        let bounds = bounds.fetch_one(&self.pool).await;
+        let (first, last) = bounds.map_err(|error| self.error(error))?;
+        Ok(first.zip(last))
+    }
+
+    /// The bytes of roll-ups of a series by day, from a day to before another one.
+    pub(crate) async fn rollups(
+        &self,
+        series: SeriesId,
+        level: Level,
+        days: std::ops::Range<i64>,
+    ) -> Result<Vec<(i64, Vec<u8>)>, StorageError> {
+        let sql = "SELECT day, data FROM rollups WHERE series = ?1 AND level = ?2 \
+                   AND day >= ?3 AND day < ?4 ORDER BY day";
+        let rows = sqlx::query_as(sql).bind(series.0).bind(level.number());
+        let rows = rows.bind(days.start).bind(days.end).fetch_all(&self.pool);
+        rows.await.map_err(|error| self.error(error))
+    }
+
+    /// How many values a device has.
+    pub(crate) async fn count(&self, device: i64) -> Result<u64, StorageError> {
+        let mut count = 0;
+        for (_, _, series) in self.series(&[device]).await? {
+            let (from, until) = (Instant::first_of(Time::MIN), Instant::first_of(Time::MAX));
+            let newer = self
+                .memory
+                .read()
+                .scan(series, from, until, false, usize::MAX);
+            // What is packed is counted twice, which has to be of one moment.
+            let begun = self.pool.begin().await;
+            let mut reading = begun.map_err(|error| self.error(error))?;
+            let sql = "SELECT coalesce(sum(samples), 0) FROM days WHERE series = ?1";
+            let packed = sqlx::query_scalar::<_, i64>(sql).bind(series.0);
+            let packed = packed.fetch_one(&mut *reading).await;
+            let packed = packed.map_err(|error| self.error(error))?;
+            count += u64::try_from(packed).unwrap_or(0);
+            count += self.count_new(&mut reading, series, &newer).await?;
+        }
+        Ok(count)
+    }
+
+    /// How many of some samples are not in blocks.
+    async fn count_new(
+        &self,
+        on: &mut SqliteConnection,
+        series: SeriesId,
+        samples: &[Sample],
+    ) -> Result<u64, StorageError> {
+        let mut count = 0;
+        for of_day in samples.chunk_by(|a, b| day_of(a.at.time) == day_of(b.at.time)) {
+            let (Some(first), Some(last)) = (of_day.first(), of_day.last()) else {
+                continue;
+            };
+            let scan = Scan {
+                series,
+                from: first.at,
+                until: last.at.next(),
+                newest_first: false,
+                limit: usize::MAX,
+            };
+            let older = self.scan_blocks(&mut *on, &scan, usize::MAX).await?;
+            let before = older.len();
+            count += merge(older, of_day.to_vec(), false).len() - before;
+        }
+        Ok(count as u64)
+    }
+
+    /// Bytes of the file that are in use; those of deleted values are used again.
+    pub(crate) async fn bytes(&self) -> Result<u64, StorageError> {
+        let sql = "SELECT (page_count - freelist_count) * page_size \
+                   FROM pragma_page_count, pragma_freelist_count, pragma_page_size";
+        let bytes = sqlx::query_scalar::<_, i64>(sql)
+            .fetch_one(&self.pool)
+            .await;
+        let bytes = bytes.map_err(|error| self.error(error))?;
+        Ok(u64::try_from(bytes).unwrap_or(0))
+    }
+
+    /// The file, as errors name it.
+    pub(crate) fn place(&self) -> &Arc<str> {
+        &self.place
+    }
+
+    /// Writes all values as they are at this moment into a new file.
+    pub(crate) async fn backup_to(&self, path: &Path) -> Result<(), StorageError> {
+        super::backup(&self.place, path).await
+    }
+}
+
+/// Appends those samples of a block that are asked for.
+fn take(to: &mut Vec<Sample>, samples: Vec<Sample>, scan: &Scan) {
+    let is_whole =
+        |(first, last): (&Sample, &Sample)| first.at >= scan.from && last.at < scan.until;
+    if !scan.newest_first && samples.first().zip(samples.last()).is_some_and(is_whole) {
+        to.extend(samples);
+        return;
+    }
+    let span: std::ops::Range<Instant> = scan.from..scan.until;
+    let wanted = samples
+        .into_iter()
+        .filter(|sample| span.contains(&sample.at));
+    match scan.newest_first {
+        true => to.extend(wanted.rev()),
+        false => to.extend(wanted),
+    }
+}

@@ -1,0 +1,286 @@
+//! Commits batches into the journal.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use futures_util::TryStreamExt as _;
+use sqlx::{Connection as _, SqliteConnection};
+
+use super::{in_transaction, journal};
+use crate::memory::SharedMemory;
+use crate::series::{Batch, KnownSeries, Pair, Refusals, SeriesLimits, admit, missing};
+use crate::value::{Point, Refusal, SeriesId};
+use crate::{Settings, StorageError};
+
+/// Bytes of one row of the journal, about; a batch may have several.
+const ROW_BYTES: usize = 1 << 20;
+
+/// The one writer of a file.
+#[derive(Debug)]
+pub(crate) struct SqliteWriter {
+    pub(crate) connection: SqliteConnection,
+    pub(crate) memory: Arc<SharedMemory>,
+    pub(crate) place: String,
+    pub(crate) memory_bytes_max: usize,
+    /// Last row of the journal whose values are all in the frozen generation or in blocks.
+    pub(crate) frozen_until: i64,
+    /// Last row of the journal.
+    pub(crate) journal_end: i64,
+    /// Held as long as the writer is there.
+    _lock: File,
+    known: KnownSeries,
+    /// How many series there are, once they were counted.
+    series_count: Option<u64>,
+    limits: SeriesLimits,
+}
+
+impl SqliteWriter {
+    /// Opens the file, and reads its journal into memory.
+    pub(crate) async fn open(
+        path: &Path,
+        settings: &Settings,
+        memory: Arc<SharedMemory>,
+    ) -> Result<Self, StorageError> {
+        let lock = super::lock(path).await?;
+        let connection = super::connect(path, settings).await?;
+        let mut writer = Self {
+            connection,
+            memory,
+            place: path.display().to_string(),
+            memory_bytes_max: settings.memory_bytes_max,
+            frozen_until: 0,
+            journal_end: 0,
+            _lock: lock,
+            known: KnownSeries::default(),
+            series_count: None,
+            limits: SeriesLimits {
+                keys_per_device_max: settings.keys_per_device_max,
+                series_max: settings.series_max,
+            },
+        };
+        writer.read_journal().await?;
+        Ok(writer)
+    }
+
+    async fn read_journal(&mut self) -> Result<(), StorageError> {
+        let sql = "SELECT id, data FROM journal ORDER BY id";
+        let mut rows = sqlx::query_as::<_, (i64, Vec<u8>)>(sql).fetch(&mut self.connection);
+        let failed = |error| StorageError::of_sql(&self.place, error);
+        while let Some((id, data)) = rows.try_next().await.map_err(failed)? {
+            let read = journal::decode(&data).map_err(|broken| StorageError::Damaged {
+                place: self.place.clone(),
+                what: format!("row {id} of the journal: {}", broken.0),
+            })?;
+            let mut memory = self.memory.write();
+            for (series, sample) in read {
+                memory.active.insert(series, sample);
+            }
+            self.journal_end = id;
+        }
+        Ok(())
+    }
+
+    /// Closes the connection, and gives the file free for others.
+    pub(crate) async fn close(self) {
+        let _ = self.connection.close().await;
+    }
+
+    pub(crate) fn error(&self, error: sqlx::Error) -> StorageError {
+        StorageError::of_sql(&self.place, error)
+    }
+
+    /// Commits points. What is refused for good is answered by its index.
+    pub(crate) async fn commit(
+        &mut self,
+        points: Vec<Point>,
+    ) -> Result<Vec<(usize, Refusal)>, StorageError> {
+        match self.try_commit(&points).await {
+            Ok((batch, refused)) => {
+                self.remember(batch);
+                Ok(refused)
+            }
+            Err(error) => {
+                // Numbers that were given to series in this transaction are not in the table.
+                self.forget_series();
+                Err(self.error(error))
+            }
+        }
+    }
+
+    async fn try_commit(
+        &mut self,
+        points: &[Point],
+    ) -> Result<(Batch, Vec<(usize, Refusal)>), sqlx::Error> {
+        let (known, count, limits) = (&mut self.known, &mut self.series_count, self.limits);
+        let mut journal_end = self.journal_end;
+        let done = in_transaction(&mut self.connection, async |work| {
+            let wanted = missing(known, points.iter());
+            let refusals = match wanted.is_empty() {
+                true => Refusals::new(),
+                false => find_series(work, known, count, wanted, limits).await?,
+            };
+            let (batch, refused) = with_series(work, known, &refusals, points).await?;
+            for rows in batch.rows.chunks(ROW_BYTES / 24) {
+                let written = sqlx::query("INSERT INTO journal (data) VALUES (?1)");
+                let written = written.bind(journal::encode(rows)).execute(&mut *work);
+                journal_end = written.await?.last_insert_rowid();
+            }
+            Ok::<_, sqlx::Error>((batch, refused))
+        });
+        let done = done.await?;
+        self.journal_end = journal_end;
+        Ok(done)
+    }
+
+    /// Shows what was committed to readers. They wait for no more than a few hundred values.
+    fn remember(&mut self, batch: Batch) {
+        let mut rows = batch.rows.into_iter();
+        loop {
+            let mut memory = self.memory.write();
+            let some = rows.by_ref().take(500);
+            let count = some
+                .map(|(series, sample)| memory.active.insert(series, sample))
+                .count();
+            if count == 0 {
+                break;
+            }
+        }
+    }
+
+    /// Forgets the numbers of the series of a device, and how many series there are.
+    pub(crate) fn forget_device(&mut self, device: i64) {
+        self.known.forget_device(device);
+        self.series_count = None;
+    }
+
+    /// Forgets the numbers of all series, and how many there are.
+    pub(crate) fn forget_series(&mut self) {
+        self.known.clear();
+        self.series_count = None;
+    }
+}
+
+/// Points with the numbers of their series, and those whose series may not be made.
+async fn with_series(
+    on: &mut SqliteConnection,
+    known: &KnownSeries,
+    refusals: &Refusals,
+    points: &[Point],
+) -> Result<(Batch, Vec<(usize, Refusal)>), sqlx::Error> {
+    let mut batch = Batch::default();
+    let mut refused = Vec::new();
+    for (index, point) in points.iter().enumerate() {
+        if let Some(series) = known.get(point.device, &point.key) {
+            batch.rows.push((series, point.sample()));
+            continue;
+        }
+        if let Some(refusal) = refusals.get(&(point.device, Arc::clone(&point.key))) {
+            refused.push((index, *refusal));
+            continue;
+        }
+        // The known series became too many to keep them all.
+        let sql = "SELECT id FROM series WHERE device = ?1 AND key = ?2";
+        let id = sqlx::query_scalar(sql).bind(point.device).bind(&*point.key);
+        let series = SeriesId(id.fetch_one(&mut *on).await?);
+        batch.rows.push((series, point.sample()));
+    }
+    Ok((batch, refused))
+}
+
+/// Finds the numbers of series, and gives numbers to new ones.
+async fn find_series(
+    on: &mut SqliteConnection,
+    known: &mut KnownSeries,
+    count: &mut Option<u64>,
+    wanted: Vec<Pair>,
+    limits: SeriesLimits,
+) -> Result<Refusals, sqlx::Error> {
+    let new = look_up(&mut *on, known, wanted).await?;
+    if new.is_empty() {
+        return Ok(Refusals::new());
+    }
+    let devices: Vec<_> = new.iter().map(|(device, _)| *device).collect();
+    let sql = "SELECT device, count(*) FROM series \
+               WHERE device IN (SELECT value FROM json_each(?1)) GROUP BY device";
+    let counts = sqlx::query_as::<_, (i64, i64)>(sql).bind(json(&devices));
+    let counts = counts.fetch_all(&mut *on).await?.into_iter();
+    let mut keys = counts
+        .map(|(device, count)| (device, usize::try_from(count).unwrap_or(usize::MAX)))
+        .collect();
+    let all = match *count {
+        Some(all) => all,
+        None => {
+            let all = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM series");
+            u64::try_from(all.fetch_one(&mut *on).await?).unwrap_or(0)
+        }
+    };
+    let (admitted, refused) = admit(new, &mut keys, all, limits);
+    *count = Some(all + admitted.len() as u64);
+    let sql = "INSERT INTO series (device, key) SELECT value ->> 0, value ->> 1 FROM json_each(?1)";
+    sqlx::query(sql)
+        .bind(json(&pairs(&admitted)))
+        .execute(&mut *on)
+        .await?;
+    look_up(on, known, admitted).await?;
+    Ok(refused)
+}
+
+/// Finds numbers of series; those that have none are answered.
+async fn look_up(
+    on: &mut SqliteConnection,
+    known: &mut KnownSeries,
+    wanted: Vec<Pair>,
+) -> Result<Vec<Pair>, sqlx::Error> {
+    let sql = "SELECT j.key, s.id FROM json_each(?1) j CROSS JOIN series s \
+               ON s.device = j.value ->> 0 AND s.key = j.value ->> 1";
+    let rows = sqlx::query_as::<_, (i64, i64)>(sql).bind(json(&pairs(&wanted)));
+    let rows = rows.fetch_all(on).await?;
+    let mut found = vec![None; wanted.len()];
+    for (index, id) in rows {
+        if let Some(place) = usize::try_from(index).ok().and_then(|at| found.get_mut(at)) {
+            *place = Some(SeriesId(id));
+        }
+    }
+    let mut others = Vec::new();
+    for (pair, series) in wanted.into_iter().zip(found) {
+        match series {
+            Some(series) => known.insert(pair.0, pair.1, series),
+            None => others.push(pair),
+        }
+    }
+    Ok(others)
+}
+
+fn pairs(of: &[Pair]) -> Vec<(i64, &str)> {
+    of.iter().map(|(device, key)| (*device, &**key)).collect()
+}
+
+/// A list as an argument of `json_each`.
+pub(crate) fn json(list: &[impl Json]) -> String {
+    let items: Vec<_> = list.iter().map(Json::json).collect();
+    serde_json::Value::from(items).to_string()
+}
+
+/// What may be in such a list.
+pub(crate) trait Json {
+    fn json(&self) -> serde_json::Value;
+}
+
+impl Json for i64 {
+    fn json(&self) -> serde_json::Value {
+        (*self).into()
+    }
+}
+
+impl Json for (i64, i64) {
+    fn json(&self) -> serde_json::Value {
+        vec![self.0, self.1].into()
+    }
+}
+
+impl Json for (i64, &str) {
+    fn json(&self) -> serde_json::Value {
+        serde_json::Value::Array(vec![self.0.into(), self.1.into()])
+    }
+}

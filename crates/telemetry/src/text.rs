@@ -1,0 +1,251 @@
+//! Rows as text: CSV, NDJSON and InfluxDB's line protocol.
+
+use std::fmt::Write as _;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+
+use crate::StorageError;
+use crate::query::Row;
+use crate::value::{Time, Value};
+
+/// A format of rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// CSV (RFC 4180, lines end with CR LF) with the columns `time,device,key,type,value`.
+    Csv,
+    /// One object per line: `{"time":"2025-03-28T00:00:00Z","device":"a","key":"k","value":1}`.
+    Ndjson,
+    /// InfluxDB's line protocol with times in nanoseconds: `telemetry,device=a k=1i
+    /// 1743120000000000000`. JSON is a string. Of two values of one time and key InfluxDB keeps the
+    /// last one.
+    LineProtocol,
+}
+
+impl FromStr for Format {
+    type Err = StorageError;
+
+    fn from_str(text: &str) -> Result<Self, StorageError> {
+        match text {
+            "csv" => Ok(Self::Csv),
+            "ndjson" => Ok(Self::Ndjson),
+            "influx" => Ok(Self::LineProtocol),
+            _ => Err(StorageError::Query(format!(
+                "{text}: not a format; use csv, ndjson or influx"
+            ))),
+        }
+    }
+}
+
+impl Format {
+    /// Media type of such a text.
+    pub fn media_type(self) -> &'static str {
+        match self {
+            Self::Csv => "text/csv; charset=utf-8",
+            Self::Ndjson => "application/x-ndjson",
+            Self::LineProtocol => "text/plain; charset=utf-8",
+        }
+    }
+
+    /// What is before the first row.
+    pub fn head(self) -> &'static str {
+        match self {
+            Self::Csv => "time,device,key,type,value\r\n",
+            Self::Ndjson | Self::LineProtocol => "",
+        }
+    }
+
+    /// Appends a row. `device` is the name of its device.
+    pub fn write(self, to: &mut String, device: &str, row: &Row) {
+        match self {
+            Self::Csv => csv(to, device, row),
+            Self::Ndjson => ndjson(to, device, row),
+            Self::LineProtocol => line_protocol(to, device, row),
+        }
+    }
+}
+
+/// A time as RFC 3339 has it, in UTC. A time that the calendar does not have, which is never
+/// stored, is a number.
+pub fn time_text(time: Time) -> String {
+    match Timestamp::from_microsecond(time) {
+        Ok(at) => at.to_string(),
+        Err(_) => time.to_string(),
+    }
+}
+
+fn csv(to: &mut String, device: &str, row: &Row) {
+    to.push_str(&time_text(row.time));
+    for field in [device, &row.key] {
+        to.push(',');
+        csv_field(to, field);
+    }
+    let (kind, value) = match &row.value {
+        Value::Integer(number) => ("integer", number.to_string()),
+        Value::Number(number) => ("number", number.to_string()),
+        Value::Bool(truth) => ("bool", truth.to_string()),
+        Value::Text(text) => ("text", text.to_string()),
+        Value::Json(text) => ("json", text.to_string()),
+    };
+    to.push(',');
+    to.push_str(kind);
+    to.push(',');
+    csv_field(to, &value);
+    to.push_str("\r\n");
+}
+
+fn csv_field(to: &mut String, text: &str) {
+    // Spaces at the ends are kept by all readers only in quotes.
+    let is_plain = !text.contains([',', '"', '\r', '\n']) && text.trim() == text;
+    if is_plain {
+        to.push_str(text);
+        return;
+    }
+    to.push('"');
+    to.push_str(&text.replace('"', "\"\""));
+    to.push('"');
+}
+
+fn ndjson(to: &mut String, device: &str, row: &Row) {
+    let text = |text: &str| serde_json::Value::from(text);
+    let (time, device, key) = (text(&time_text(row.time)), text(device), text(&row.key));
+    // Writing to a text does not fail.
+    let _ = write!(
+        to,
+        "{{\"time\":{time},\"device\":{device},\"key\":{key},\"value\":"
+    );
+    match &row.value {
+        Value::Integer(number) => {
+            let _ = write!(to, "{number}");
+        }
+        Value::Number(number) => {
+            let _ = write!(to, "{}", serde_json::Value::from(*number));
+        }
+        Value::Bool(truth) => {
+            let _ = write!(to, "{truth}");
+        }
+        Value::Text(value) => {
+            let _ = write!(to, "{}", text(value));
+        }
+        // A line break in it would end the line.
+        Value::Json(value) => match serde_json::from_str::<serde_json::Value>(value) {
+            Ok(json) => {
+                let _ = write!(to, "{json}");
+            }
+            Err(_) => {
+                let _ = write!(to, "{}", text(value));
+            }
+        },
+    }
+    to.push_str("}\n");
+}
+
+fn line_protocol(to: &mut String, device: &str, row: &Row) {
+    to.push_str("telemetry,device=");
+    influx_name(to, device);
+    to.push(' ');
+    influx_name(to, &row.key);
+    to.push('=');
+    match &row.value {
+        Value::Integer(number) => {
+            let _ = write!(to, "{number}i");
+        }
+        Value::Number(number) => {
+            let _ = write!(to, "{number}");
+        }
+        Value::Bool(truth) => {
+            let _ = write!(to, "{truth}");
+        }
+        Value::Text(text) | Value::Json(text) => {
+            to.push('"');
+            to.push_str(&text.replace('\\', "\\\\").replace('"', "\\\""));
+            to.push('"');
+        }
+    }
+    let nanoseconds = i128::from(row.time) * 1_000;
+    let _ = writeln!(to, " {nanoseconds}");
+}
+
+/// A value of a tag, or the key of a field. Neither can have a line break in it, or end with `\`.
+fn influx_name(to: &mut String, name: &str) {
+    for letter in name.chars() {
+        match letter {
+            ',' | '=' | ' ' => to.extend(['\\', letter]),
+            '\n' | '\r' => to.push_str("\\ "),
+            _ => to.push(letter),
+        }
+    }
+    if name.ends_with('\\') {
+        to.push_str("\\ ");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(format: Format, device: &str, key: &str, value: Value) -> String {
+        let row = Row {
+            device: 1,
+            key: key.into(),
+            time: 1_743_120_000_500_000,
+            origin: 0,
+            value,
+        };
+        let mut text = String::new();
+        format.write(&mut text, device, &row);
+        text
+    }
+
+    #[test]
+    fn csv_quotes_what_would_end_a_field() {
+        for (device, value, expected) in [
+            ("a", Value::Number(21.5), "a,k,number,21.5"),
+            ("a,b", Value::Bool(true), "\"a,b\",k,bool,true"),
+            (
+                "a",
+                Value::Text("x \"y\"".into()),
+                "a,k,text,\"x \"\"y\"\"\"",
+            ),
+            ("a", Value::Text(" x".into()), "a,k,text,\" x\""),
+            ("a", Value::Json("[1,2]".into()), "a,k,json,\"[1,2]\""),
+        ] {
+            let expected = format!("2025-03-28T00:00:00.5Z,{expected}\r\n");
+            assert_eq!(written(Format::Csv, device, "k", value), expected);
+        }
+    }
+
+    #[test]
+    fn each_line_of_ndjson_is_an_object_with_the_value_as_it_is() {
+        for (value, expected) in [
+            (Value::Integer(i64::MAX), "9223372036854775807"),
+            (Value::Number(2.0), "2.0"),
+            (Value::Text("a\"\n".into()), r#""a\"\n""#),
+            (Value::Json("{\n\"a\": [1]}".into()), r#"{"a":[1]}"#),
+        ] {
+            let expected = format!(
+                "{{\"time\":\"2025-03-28T00:00:00.5Z\",\"device\":\"d\",\"key\":\"k\",\
+                 \"value\":{expected}}}\n"
+            );
+            assert_eq!(written(Format::Ndjson, "d", "k", value), expected);
+        }
+    }
+
+    #[test]
+    fn line_protocol_escapes_names_and_texts() {
+        for (device, key, value, expected) in [
+            ("d 1", "k,=", Value::Integer(-3), r"device=d\ 1 k\,\==-3i"),
+            ("d", "k", Value::Number(0.1), "device=d k=0.1"),
+            ("d", "k", Value::Bool(false), "device=d k=false"),
+            (
+                "d\n",
+                "k",
+                Value::Text(r#"a\"b"#.into()),
+                r#"device=d\  k="a\\\"b""#,
+            ),
+        ] {
+            let expected = format!("telemetry,{expected} 1743120000500000000\n");
+            assert_eq!(written(Format::LineProtocol, device, key, value), expected);
+        }
+    }
+}

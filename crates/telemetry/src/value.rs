@@ -1,0 +1,192 @@
+//! What is stored: a value of a device and key at a time.
+
+use std::sync::Arc;
+
+/// Microseconds since 1970-01-01T00:00:00Z.
+pub type Time = i64;
+
+/// Microseconds of a second.
+pub const SECOND: Time = 1_000_000;
+/// Microseconds of a minute.
+pub const MINUTE: Time = 60 * SECOND;
+/// Microseconds of an hour.
+pub const HOUR: Time = 60 * MINUTE;
+/// Microseconds of a day of 24 hours.
+pub const DAY: Time = 24 * HOUR;
+
+/// The earliest time that is stored: 0001-01-01T00:00:00Z.
+pub const TIME_MIN: Time = -62_135_596_800 * SECOND;
+/// The first time that is no longer stored: 9998-01-01T00:00:00Z.
+pub const TIME_END: Time = 253_339_228_800 * SECOND;
+
+/// Longest key in bytes.
+pub const KEY_BYTES_MAX: usize = 256;
+
+/// A value of a device.
+///
+/// Device, key, time and origin are its identity: the same point written twice is one value, and
+/// the later write wins.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Point {
+    /// Number of the device, which is never given to another device.
+    pub device: i64,
+    /// Name of the value, 1 to [`KEY_BYTES_MAX`] bytes.
+    pub key: Arc<str>,
+    /// When the value was measured, from [`TIME_MIN`] to before [`TIME_END`].
+    pub time: Time,
+    /// 0 if `time` is the device's own. Otherwise the id of the message, because the device sent
+    /// no time: two messages that arrive in the same microsecond are two values.
+    pub origin: i64,
+    /// The value.
+    pub value: Value,
+}
+
+/// A typed value.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// A whole number.
+    Integer(i64),
+    /// A finite number.
+    Number(f64),
+    /// True or false; 1 or 0 where values are calculated with.
+    Bool(bool),
+    /// A text. Zero bytes in it are stored as U+FFFD, because PostgreSQL has no zero bytes.
+    Text(Box<str>),
+    /// JSON that is none of the above, as text.
+    Json(Box<str>),
+}
+
+impl Value {
+    /// The number to calculate with; none for texts and JSON.
+    pub fn number(&self) -> Option<f64> {
+        match self {
+            Self::Integer(value) => Some(*value as f64),
+            Self::Number(value) => Some(*value),
+            Self::Bool(value) => Some(f64::from(u8::from(*value))),
+            Self::Text(_) | Self::Json(_) => None,
+        }
+    }
+
+    /// Bytes of its text.
+    pub(crate) fn text_bytes(&self) -> usize {
+        match self {
+            Self::Text(text) | Self::Json(text) => text.len(),
+            Self::Integer(_) | Self::Number(_) | Self::Bool(_) => 0,
+        }
+    }
+}
+
+/// What tells the values of a series apart, in order of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Instant {
+    /// See [`Point::time`].
+    pub time: Time,
+    /// See [`Point::origin`].
+    pub origin: i64,
+}
+
+impl Instant {
+    /// The first one of a time.
+    pub(crate) fn first_of(time: Time) -> Self {
+        Self {
+            time,
+            origin: i64::MIN,
+        }
+    }
+
+    /// The one after it.
+    pub(crate) fn next(self) -> Self {
+        match self.origin.checked_add(1) {
+            Some(origin) => Self { origin, ..self },
+            None => Self::first_of(self.time.saturating_add(1)),
+        }
+    }
+}
+
+/// A value of one series.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Sample {
+    pub(crate) at: Instant,
+    pub(crate) value: Value,
+}
+
+/// Number of the series of a device and key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct SeriesId(pub(crate) i64);
+
+/// Days since 1970, in UTC.
+pub(crate) fn day_of(time: Time) -> i64 {
+    time.div_euclid(DAY)
+}
+
+/// Why a point is refused for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The number is infinite or not a number.
+    #[error("the number is not finite")]
+    NotFinite,
+    /// The key is empty or longer than [`KEY_BYTES_MAX`].
+    #[error("the key must have 1 to {KEY_BYTES_MAX} bytes")]
+    KeyLength,
+    /// The text is longer than [`crate::Settings::text_bytes_max`].
+    #[error("the text is longer than the limit for texts")]
+    TextLength,
+    /// The time is before [`TIME_MIN`] or not before [`TIME_END`].
+    #[error("the time is not in the years 1 to 9997")]
+    Time,
+    /// The device has [`crate::Settings::keys_per_device_max`] keys.
+    #[error("the device has as many keys as it may have")]
+    TooManyKeys,
+    /// There are [`crate::Settings::series_max`] series.
+    #[error("there are as many pairs of device and key as there may be")]
+    TooManySeries,
+}
+
+impl Point {
+    /// Whether the point can be stored, apart from what depends on what is stored already.
+    pub(crate) fn check(&self, text_bytes_max: usize) -> Result<(), Refusal> {
+        if self.key.is_empty() || self.key.len() > KEY_BYTES_MAX {
+            return Err(Refusal::KeyLength);
+        }
+        if !(TIME_MIN..TIME_END).contains(&self.time) {
+            return Err(Refusal::Time);
+        }
+        if self.value.text_bytes() > text_bytes_max {
+            return Err(Refusal::TextLength);
+        }
+        match self.value {
+            Value::Number(number) if !number.is_finite() => Err(Refusal::NotFinite),
+            _ => Ok(()),
+        }
+    }
+
+    /// Replaces what PostgreSQL cannot store.
+    pub(crate) fn clean(&mut self) {
+        if self.key.contains('\0') {
+            self.key = self.key.replace('\0', "\u{fffd}").into();
+        }
+        if let Value::Text(text) | Value::Json(text) = &mut self.value
+            && text.contains('\0')
+        {
+            *text = text.replace('\0', "\u{fffd}").into();
+        }
+    }
+
+    /// Memory that it takes until it is written.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of::<Self>() + self.value.text_bytes()
+    }
+}
+
+impl Point {
+    /// The point without its device and key.
+    pub(crate) fn sample(&self) -> Sample {
+        Sample {
+            at: Instant {
+                time: self.time,
+                origin: self.origin,
+            },
+            value: self.value.clone(),
+        }
+    }
+}

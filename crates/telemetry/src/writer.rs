@@ -1,0 +1,275 @@
+//! The thread that writes: it groups writes into transactions, and tidies up between them.
+
+use std::collections::VecDeque;
+use std::ops::{ControlFlow, Range};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::engine::Engine;
+use crate::memory::SharedMemory;
+use crate::query::Selection;
+use crate::retention::{Deleted, Retention, Usage};
+use crate::series::{Refused, Written};
+use crate::settings::GATHER_MAX;
+use crate::value::{Point, Refusal, Time, day_of};
+use crate::{Location, Settings, StorageError};
+
+/// Bytes of points of one transaction, about.
+const BATCH_BYTES_MAX: usize = 4 << 20;
+/// Pause between two looks for what is to be tidied up, when there is nothing or it failed.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// The answer to a job.
+pub(crate) type Done<T> = oneshot::Sender<Result<T, StorageError>>;
+
+/// What the writer is asked to do.
+#[derive(Debug)]
+pub(crate) enum Job {
+    Write(WriteJob),
+    Delete(Selection, Range<Time>, Done<Deleted>),
+    Forget(Retention, Done<Deleted>),
+    /// Moves everything from memory into blocks, and makes all roll-ups.
+    Pack(Done<()>),
+    Close(Done<()>),
+}
+
+#[derive(Debug)]
+pub(crate) struct WriteJob {
+    pub(crate) points: Vec<Point>,
+    pub(crate) bytes: usize,
+    /// Its place among what waits; free again when it is written.
+    pub(crate) room: OwnedSemaphorePermit,
+    pub(crate) done: Done<Written>,
+}
+
+/// The writer with its jobs.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    engine: Engine,
+    jobs: mpsc::Receiver<Job>,
+    /// Jobs that arrived during a long one.
+    postponed: VecDeque<Job>,
+    gather: Duration,
+    text_bytes_max: usize,
+    trouble: Trouble,
+}
+
+/// What kept the writer from tidying up when it last tried to.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Trouble(Arc<Mutex<Option<StorageError>>>);
+
+impl Trouble {
+    fn set(&self, trouble: Option<StorageError>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    }
+
+    pub(crate) fn get(&self) -> Option<StorageError> {
+        let trouble = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        trouble.clone()
+    }
+}
+
+impl Writer {
+    pub(crate) async fn open(
+        location: &Location,
+        settings: &Settings,
+        memory: Arc<SharedMemory>,
+        jobs: mpsc::Receiver<Job>,
+        trouble: Trouble,
+    ) -> Result<Self, StorageError> {
+        let engine = Engine::open(location, settings, memory).await?;
+        Ok(Self {
+            engine,
+            jobs,
+            postponed: VecDeque::new(),
+            gather: settings.gather.min(GATHER_MAX),
+            text_bytes_max: settings.text_bytes_max,
+            trouble,
+        })
+    }
+
+    /// Works until the storage is closed or dropped.
+    pub(crate) async fn run(mut self) {
+        let mut pause = Duration::ZERO;
+        let mut closing = None;
+        loop {
+            let next = match self.postponed.pop_front() {
+                Some(job) => Ok(Some(job)),
+                None => timeout(pause, self.jobs.recv()).await,
+            };
+            let next = match next {
+                Ok(None) => break,
+                Ok(Some(Job::Write(first))) => self.write_with_others(first).await,
+                Ok(Some(other)) => Some(other),
+                Err(_) => None,
+            };
+            if let Some(job) = next
+                && let ControlFlow::Break(done) = self.work(job).await
+            {
+                closing = Some(done);
+                break;
+            }
+            let tidied = self.engine.tidy(day_of(now())).await;
+            pause = match tidied {
+                Ok(true) => Duration::ZERO,
+                Ok(false) | Err(_) => IDLE,
+            };
+            self.trouble.set(tidied.err());
+        }
+        self.engine.close().await;
+        if let Some(done) = closing {
+            // Who does not wait any more needs no answer.
+            let _ = done.send(Ok(()));
+        }
+    }
+
+    async fn work(&mut self, job: Job) -> ControlFlow<Done<()>> {
+        match job {
+            Job::Write(job) => self.write(vec![job]).await,
+            Job::Delete(selection, span, done) => {
+                let deleted = self.engine.delete(&selection, span.start, span.end).await;
+                let _ = done.send(deleted.map(|values| Deleted { values }));
+            }
+            Job::Forget(retention, done) => {
+                let deleted = self.forget(&retention).await;
+                let _ = done.send(deleted.map(|values| Deleted { values }));
+            }
+            Job::Pack(done) => {
+                let _ = done.send(self.engine.pack(day_of(now())).await);
+            }
+            Job::Close(done) => return ControlFlow::Break(done),
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Deletes what is older or more than is kept. Writes that arrive meanwhile do not wait for all
+    /// of it.
+    async fn forget(&mut self, retention: &Retention) -> Result<u64, StorageError> {
+        let mut usage = Usage::default();
+        let mut after = i64::MIN;
+        if retention
+            .classes
+            .iter()
+            .any(|limits| limits.bytes.is_some())
+        {
+            loop {
+                match self.engine.add_usage(retention, &mut usage, after).await? {
+                    Some(last) => after = last,
+                    None => break,
+                }
+                self.write_waiting().await;
+            }
+        }
+        let first_days = usage.first_days(&retention.classes, now());
+        let (mut deleted, mut after) = (0, i64::MIN);
+        loop {
+            let some = self.engine.forget_some(retention, &first_days, after);
+            let (some, last) = some.await?;
+            deleted += some;
+            match last {
+                Some(last) => after = last,
+                None => return Ok(deleted),
+            }
+            self.write_waiting().await;
+        }
+    }
+
+    /// Writes what is waiting. Jobs of other kinds wait on.
+    async fn write_waiting(&mut self) {
+        let mut writes = Vec::new();
+        while let Ok(job) = self.jobs.try_recv() {
+            match job {
+                Job::Write(job) => writes.push(job),
+                other => self.postponed.push_back(other),
+            }
+        }
+        if !writes.is_empty() {
+            self.write(writes).await;
+        }
+    }
+
+    /// Writes a job and those that arrive soon after it. A job of another kind that arrives
+    /// meanwhile is answered.
+    async fn write_with_others(&mut self, first: WriteJob) -> Option<Job> {
+        let until = Instant::now() + self.gather;
+        let mut bytes = first.bytes;
+        let mut writes = vec![first];
+        let mut other = None;
+        while bytes < BATCH_BYTES_MAX && other.is_none() {
+            match timeout_at(until, self.jobs.recv()).await {
+                Ok(Some(Job::Write(job))) => {
+                    bytes += job.bytes;
+                    writes.push(job);
+                }
+                Ok(Some(job)) => other = Some(job),
+                Ok(None) | Err(_) => break,
+            }
+        }
+        self.write(writes).await;
+        other
+    }
+
+    async fn write(&mut self, writes: Vec<WriteJob>) {
+        let mut points = Vec::with_capacity(writes.iter().map(|job| job.points.len()).sum());
+        let mut answers = Vec::with_capacity(writes.len());
+        for job in writes {
+            let first = points.len();
+            let count = job.points.len();
+            let mut refused = Vec::new();
+            // Where each point that is committed stood in its list.
+            let mut indexes = Vec::new();
+            for (index, mut point) in job.points.into_iter().enumerate() {
+                match point.check(self.text_bytes_max) {
+                    Ok(()) => {
+                        point.clean();
+                        points.push(point);
+                        indexes.push(index);
+                    }
+                    Err(refusal) => refused.push(Refused { index, refusal }),
+                }
+            }
+            answers.push((first, count, indexes, refused, job.done, job.room));
+        }
+        let committed = match points.is_empty() {
+            true => Ok(Vec::new()),
+            false => self.engine.commit(points).await,
+        };
+        for (first, count, indexes, refused, done, room) in answers {
+            let answer = committed.as_ref().map_err(Clone::clone);
+            let answer = answer.map(|of_all| answer_of(of_all, first, count, &indexes, refused));
+            // Who does not wait any more needs no answer.
+            let _ = done.send(answer);
+            drop(room);
+        }
+    }
+}
+
+/// The time of this machine.
+fn now() -> Time {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        Time::try_from(since.as_micros()).unwrap_or(Time::MAX)
+    })
+}
+
+/// The answer to one write of a transaction, in which `of_all` were refused by their index in it.
+fn answer_of(
+    of_all: &[(usize, Refusal)],
+    first: usize,
+    count: usize,
+    indexes: &[usize],
+    mut refused: Vec<Refused>,
+) -> Written {
+    let begin = of_all.partition_point(|(index, _)| *index < first);
+    let own = of_all[begin..].iter();
+    for (index, refusal) in own.take_while(|(index, _)| *index < first + indexes.len()) {
+        let (index, refusal) = (indexes[index - first], *refusal);
+        refused.push(Refused { index, refusal });
+    }
+    refused.sort_by_key(|refused| refused.index);
+    let stored = count - refused.len();
+    Written { stored, refused }
+}

@@ -1,0 +1,12 @@
+//! The storage as other crates use it, beside a naive model.
+
+#![allow(clippy::unwrap_used)] // A panic here is a failed assertion.
+
+mod aggregates;
+mod back_fill;
+mod crashes;
+mod deletions;
+mod model;
+mod place;
+mod postgres;
+mod ranges;

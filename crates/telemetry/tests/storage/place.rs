@@ -1,0 +1,81 @@
+//! Directories of tests, and numbers that are the same in each run.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use martlet_telemetry::{DatabaseUrl, Location, Settings, Storage};
+
+/// Where the values of a test are. A directory is removed at the end.
+pub(crate) enum Place {
+    Directory(PathBuf),
+    Database(DatabaseUrl),
+}
+
+impl Place {
+    pub(crate) fn new(name: &str) -> Self {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("martlet-telemetry-{name}-{}-{count}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir(&path).expect("a new directory");
+        Self::Directory(path)
+    }
+
+    pub(crate) fn of_database(url: DatabaseUrl) -> Self {
+        Self::Database(url)
+    }
+
+    pub(crate) fn file(&self) -> PathBuf {
+        match self {
+            Self::Directory(path) => path.join("telemetry.db"),
+            Self::Database(url) => panic!("{url} is no file"),
+        }
+    }
+
+    pub(crate) fn location(&self) -> Location {
+        match self {
+            Self::Directory(_) => Location::File(self.file()),
+            Self::Database(url) => Location::Postgres(url.clone()),
+        }
+    }
+
+    pub(crate) async fn open(&self, settings: Settings) -> Storage {
+        let opened = Storage::open(self.location(), settings).await;
+        opened.expect("it opens")
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Self::Directory(path) = self {
+            let _ = std::fs::remove_dir_all(path);
+        }
+    }
+}
+
+/// Settings under which values move into blocks often, and nobody waits for others.
+pub(crate) fn small() -> Settings {
+    Settings {
+        gather: std::time::Duration::ZERO,
+        memory_bytes_max: 64 << 10,
+        ..Settings::default()
+    }
+}
+
+/// SplitMix64: the same numbers in each run.
+pub(crate) struct Dice(pub(crate) u64);
+
+impl Dice {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// From 0 to before `end`.
+    pub(crate) fn below(&mut self, end: i64) -> i64 {
+        i64::try_from(self.next() % end.unsigned_abs()).expect("it is below an i64")
+    }
+}
