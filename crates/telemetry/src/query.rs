@@ -13,7 +13,7 @@ use crate::value::{Instant, Sample, SeriesId, Time, Value};
 /// Devices whose series are looked up at a time.
 const DEVICES_PER_STEP: usize = 500;
 /// Samples that are read at a time.
-pub(crate) const PAGE: usize = 20_000;
+pub(crate) const PAGE: usize = 50_000;
 
 /// Which values are meant.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -41,15 +41,16 @@ const BUSY_MAX: Duration = Duration::from_secs(10);
 /// Time that the lock of the file is waited for.
 const LOCK_MAX: Duration = Duration::from_secs(2);
 
-/// Rows that the thread of a connection reads ahead. With few rows both threads wait for each other
-/// again and again, which costs more than the reading.
+/// Rows that the thread of the writer's connection reads ahead. With few rows both threads wait for
+/// each other again and again, which costs more than the reading.
 const ROWS_AHEAD: usize = 512;
+/// The same of a reader. It often ends before it has read all, and what was read ahead is lost.
+const ROWS_AHEAD_OF_READER: usize = 64;
 
 fn options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
         .busy_timeout(BUSY_MAX)
-        .row_buffer_size(ROWS_AHEAD)
         .disable_statement_logging()
 }
 
@@ -100,6 +101,7 @@ pub(crate) async fn connect(
     let place = path.display().to_string();
     make_file(path)?;
     let options = options(path)
+        .row_buffer_size(ROWS_AHEAD)
         .page_size(PAGE_BYTES)
         .auto_vacuum(SqliteAutoVacuum::None)
         .journal_mode(SqliteJournalMode::Wal)
@@ -216,7 +218,9 @@ pub(crate) async fn backup(place: &str, to: &Path) -> Result<(), StorageError> {
 
 /// Connections that read. They are opened when they are first used, and closed when they are idle.
 pub(crate) fn readers(path: &Path, settings: &Settings) -> SqlitePool {
-    let options = options(path).pragma("query_only", "1");
+    let options = options(path)
+        .row_buffer_size(ROWS_AHEAD_OF_READER)
+        .pragma("query_only", "1");
     SqlitePoolOptions::new()
         .max_connections(settings.readers_max.max(1))
         .min_connections(0)
