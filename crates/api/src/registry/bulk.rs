@@ -53,7 +53,7 @@ pub(crate) struct Many {
 }
 
 /// The members of a device in an export that are the node's own.
-const NODES_OWN: [&str; 12] = [
+const NODES_OWN: [&str; 15] = [
     "user_name",
     "number",
     "credentials",
