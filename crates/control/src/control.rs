@@ -30,6 +30,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 
 use crate::authentication::{AuthenticationChain, LockedClient, LockedOut, Policy};
+use crate::commands::Commands;
 use crate::facts::NodeFacts;
 use crate::feed::{Feed, PushState};
 use crate::health::Health;
@@ -151,6 +152,8 @@ pub struct Control {
     integrations: OnceLock<Arc<Integrations>>,
     /// Made after it too: the tables that keep secrets tell it of changes.
     secrets: OnceLock<Arc<SecretStore>>,
+    /// Made after it too, by the tables.
+    commands: OnceLock<Arc<Commands>>,
     chain: Option<AuthenticationChain>,
     logging: Option<Arc<Logging>>,
     log_limit: Mutex<LogLimit>,
@@ -199,6 +202,7 @@ impl Control {
             push: parts.push,
             integrations: OnceLock::new(),
             secrets: OnceLock::new(),
+            commands: OnceLock::new(),
             log_limit: Mutex::default(),
             info: parts.info,
             health: Health::default(),
@@ -284,6 +288,17 @@ impl Control {
     /// The secrets of other systems; none before the node is set up.
     pub fn secrets(&self) -> Option<&Arc<SecretStore>> {
         self.secrets.get()
+    }
+
+    /// Sets the commands to devices.
+    pub fn set_commands(&self, commands: Arc<Commands>) {
+        // They are there from the start on.
+        let _ = self.commands.set(commands);
+    }
+
+    /// The commands to devices; none before the node is set up.
+    pub fn commands(&self) -> Option<&Arc<Commands>> {
+        self.commands.get()
     }
 
     /// The integrations of the node; none before they are started.

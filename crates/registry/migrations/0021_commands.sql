@@ -38,7 +38,7 @@ CREATE TABLE commands (
 
 CREATE INDEX commands_of_device ON commands (device, number);
 CREATE INDEX commands_due ON commands (number) WHERE due = 1;
-CREATE INDEX commands_open ON commands (device, expires_ms) WHERE finished_ms = 0;
+CREATE INDEX commands_open ON commands (expires_ms) WHERE finished_ms = 0;
 CREATE INDEX commands_sent ON commands (message) WHERE message <> 0;
 CREATE INDEX commands_finished ON commands (finished_ms) WHERE finished_ms > 0;
 CREATE INDEX commands_of_fleet ON commands (fleet_group, fleet) WHERE fleet <> '';

@@ -16,24 +16,35 @@ pub struct CommandsKept {
 }
 
 impl Registry {
-    /// Ends commands whose time is over before their device acknowledged them, and those whose
-    /// devices were deleted or disabled. Returns how many.
+    /// Ends commands whose time is over before their device acknowledged them. Returns how many.
     ///
     /// # Errors
     /// The database cannot be changed.
-    pub async fn end_commands(&mut self, now_ms: i64) -> Result<u64, RegistryError> {
+    pub async fn expire_commands(&mut self, now_ms: i64) -> Result<u64, RegistryError> {
         let mut work = self.begin(&Actor::local()).await?;
         let done = async {
             let sql = "UPDATE commands SET state = 'expired', finished_ms = $1, due = 0 WHERE \
                        finished_ms = 0 AND state <> 'acknowledged' AND expires_ms <= $1";
             let query = sqlx::query(sql).bind(now_ms);
-            let expired = query.execute(&mut *work.all).await?.rows_affected();
+            Ok(query.execute(&mut *work.all).await?.rows_affected())
+        };
+        let done: Result<_, Fault> = done.await;
+        work.end(done).await
+    }
+
+    /// Cancels commands whose devices were deleted or disabled with others, as those of a team.
+    /// Returns how many.
+    ///
+    /// # Errors
+    /// The database cannot be changed.
+    pub async fn cancel_commands_of_inactive(&mut self, now_ms: i64) -> Result<u64, RegistryError> {
+        let mut work = self.begin(&Actor::local()).await?;
+        let done = async {
             let sql = "UPDATE commands SET state = 'cancelled', finished_ms = $1, due = 0, \
-                       result = $2 WHERE finished_ms = 0 AND device IN (SELECT number FROM \
-                       devices WHERE deleted_ms > 0 OR status <> 'active')";
+                       result = $2 WHERE finished_ms = 0 AND EXISTS (SELECT 1 FROM devices WHERE \
+                       number = commands.device AND (deleted_ms > 0 OR status <> 'active'))";
             let query = sqlx::query(sql).bind(now_ms).bind(WHY_CANCELLED);
-            let cancelled = query.execute(&mut *work.all).await?.rows_affected();
-            Ok(expired + cancelled)
+            Ok(query.execute(&mut *work.all).await?.rows_affected())
         };
         let done: Result<_, Fault> = done.await;
         work.end(done).await

@@ -137,6 +137,9 @@ impl Command {
                 if !matches!(self.state, CommandState::Pending | CommandState::Sent) {
                     return false;
                 }
+                if self.state == CommandState::Sent {
+                    self.attempts -= 1;
+                }
                 self.state = CommandState::Pending;
                 self.is_due = *again;
                 (self.message, self.sent_ms) = (0, 0);
