@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use martlet_broker::{Delivery, EventKind, PartEvent, Published};
+use martlet_broker::{Delivery, EventKind, PartEvent, Published, Receipt};
 use martlet_codec::PacketId;
 use martlet_registry::{Command, CommandKey, CommandStep, CommandUpdate};
 use tracing::{debug, warn};
@@ -18,7 +18,7 @@ use super::message::{Said, filters, message_of, read};
 use super::posts::{Found, Messages, Posts};
 use super::{Commands, KEPT};
 use crate::control::Control;
-use crate::feed::{Batch, Filter, From, Kinds, Reader};
+use crate::feed::{Batch, Filter, From, Happened, Kinds, Reader};
 use crate::tables::TablesError;
 use crate::wall_clock::now_signed_ms;
 
@@ -40,6 +40,8 @@ const TICKS_TO_TRIM: u64 = 600;
 const QUEUED_TIME: Duration = Duration::from_secs(2);
 /// Devices that are remembered for that, at most.
 const SUBSCRIBED_MAX: usize = 100_000;
+/// Messages whose receipts wait until it is known that they are published, at most.
+const EARLY_MAX: usize = 10_000;
 /// Events of parts that are taken before what they led to is written.
 const EVENTS: usize = 8_192;
 
@@ -66,6 +68,7 @@ pub async fn keep(control: Arc<Control>, commands: Arc<Commands>) {
         posts,
         messages: Messages::default(),
         in_hand: HashMap::new(),
+        early: HashMap::new(),
         updates: Vec::new(),
         ended: Vec::new(),
         answered: HashMap::new(),
@@ -107,6 +110,8 @@ struct Task {
     posts: Posts,
     messages: Messages,
     in_hand: HashMap<i64, InHand>,
+    /// Receipts of messages that are not known, by their messages.
+    early: HashMap<u64, Vec<Receipt>>,
     /// What is to be written.
     updates: Vec<CommandUpdate>,
     /// Commands that are in hand no more once that is written.
@@ -190,14 +195,14 @@ impl Task {
             PartEvent::Receivers { message, receivers } => {
                 self.receivers(message.0, receivers);
             }
-            PartEvent::Receipt(receipt) => match self.messages.receipt(&receipt) {
-                Found::Step(number, step) => self.step(CommandKey::Number(number), step),
-                Found::Unknown(step) => {
-                    let receiver = receipt.receiver.to_string();
-                    self.step(CommandKey::Message(receipt.message.0, receiver), step);
+            PartEvent::Receipt(receipt) => {
+                // A device may acknowledge a message before it is stored, and that is told then.
+                let is_early = self.messages.number(receipt.message.0).is_none();
+                match is_early && !self.in_hand.is_empty() && self.early.len() < EARLY_MAX {
+                    true => self.early.entry(receipt.message.0).or_default().push(receipt),
+                    false => self.receipt(&receipt),
                 }
-                Found::Nothing => {}
-            },
+            }
             PartEvent::Delivery(delivery) => {
                 self.answer(tenant, &delivery);
                 let tokens = self.answered.entry((tenant, attachment)).or_default();
@@ -227,6 +232,28 @@ impl Task {
         if outcome.matched_here > 0 || outcome.other_shards > 0 {
             let message = message.0;
             self.step(CommandKey::Number(number), CommandStep::Sent { message });
+        }
+        for receipt in self.early.remove(&message.0).into_iter().flatten() {
+            self.receipt(&receipt);
+        }
+    }
+
+    fn receipt(&mut self, receipt: &Receipt) {
+        match self.messages.receipt(receipt) {
+            Found::Step(number, step) => self.step(CommandKey::Number(number), step),
+            Found::Unknown(step) => {
+                let receiver = receipt.receiver.to_string();
+                self.step(CommandKey::Message(receipt.message.0, receiver), step);
+            }
+            Found::Nothing => {}
+        }
+    }
+
+    /// Takes receipts that came before their messages were known to be published. Those of an
+    /// earlier run of the node are among them.
+    fn take_early(&mut self) {
+        for receipt in std::mem::take(&mut self.early).into_values().flatten() {
+            self.receipt(&receipt);
         }
     }
 
@@ -274,9 +301,13 @@ impl Task {
         let look_at = Instant::now() + QUEUED_TIME;
         for entry in batch.entries() {
             let client = match entry.what() {
-                crate::feed::Happened::Connected(client) => &client.client_id,
-                crate::feed::Happened::Event(told) => &told.head.client_id,
-                crate::feed::Happened::Lost => {
+                // Without its session it subscribes next.
+                Happened::Connected(client) if !client.flags.session_present() => {
+                    continue;
+                }
+                Happened::Connected(client) => &client.client_id,
+                Happened::Event(told) => &told.head.client_id,
+                Happened::Lost => {
                     self.is_all_due = true;
                     continue;
                 }
@@ -303,6 +334,9 @@ impl Task {
 
     /// Writes what has happened. What fails is kept, and written the next time.
     async fn write(&mut self) -> Result<(), TablesError> {
+        if self.in_hand.is_empty() && !self.early.is_empty() {
+            self.take_early();
+        }
         let tables = Arc::clone(&self.commands.tables);
         if !self.updates.is_empty() {
             let updates = self.updates.clone();
@@ -439,9 +473,9 @@ impl Task {
             before_ms = before_ms.min(at_ms);
             devices.push(device);
         }
-        match devices.is_empty() {
-            true => Ok(()),
-            false => self.subscribed_devices(devices, Some(before_ms)).await.map(drop),
+        if !devices.is_empty() {
+            self.subscribed_devices(devices, Some(before_ms)).await?;
         }
+        Ok(())
     }
 }

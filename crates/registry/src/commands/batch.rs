@@ -79,8 +79,8 @@ impl Registry {
     }
 
     /// These devices, by tenant and id, have subscribed: their pending commands are to be
-    /// published. So are those that were published before this time, but for those that the device
-    /// has for certain.
+    /// published. With a time: those too that were published before it, unless the device has
+    /// acknowledged them, or was sent them with QoS 0.
     ///
     /// # Errors
     /// The database cannot be changed.
@@ -97,7 +97,7 @@ impl Registry {
                 match sent_before_ms {
                     None => sql.push("state = 'pending'"),
                     Some(before_ms) => sql
-                        .push("state = 'sent' AND reached = 0 AND sent_ms < ")
+                        .push("state IN ('pending', 'sent') AND reached = 0 AND sent_ms < ")
                         .bind(before_ms),
                 };
                 sql.push(" AND finished_ms = 0 AND device IN (SELECT number FROM devices WHERE ");
