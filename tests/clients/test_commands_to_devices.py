@@ -122,7 +122,7 @@ def test_a_command_stays_sent_at_qos_0(commanding):
 
 def test_a_command_expires_and_is_retried(commanding):
     made = add(commanding, "pump")
-    sent = send(commanding, "pump", "open", expires_secs=1)["id"]
+    sent = send(commanding, "pump", "open", expires_secs=4)["id"]
     until_state(commanding, "pump", sent, "expired")
     client = connect(commanding, made)
     client.subscribe("d/pump/commands/#", qos=1)
@@ -248,7 +248,7 @@ def test_commands_survive_kills_of_the_node(tmp_path, start_node):
         time.sleep(0.01 * round)
         if round % 2:
             client = connect(node, made, clean=False, properties=LONG)
-            client.receive()
+            came.add(json.loads(client.receive().payload)["id"])
         node.process.kill()
         node.process.wait()
         if round % 2:

@@ -16,7 +16,11 @@ const ASK: &str = "status/command/pending";
 
 /// The topic of a command.
 pub fn topic_of(catalogue: &Catalogue, command: &Command) -> String {
-    format!("{}/commands/{}", device_topics(catalogue, command), command.kind)
+    format!(
+        "{}/commands/{}",
+        device_topics(catalogue, command),
+        command.kind
+    )
 }
 
 /// First levels of the topics of a command's device.
@@ -110,7 +114,9 @@ pub(super) enum Said {
 /// What was expected.
 pub(super) fn read(catalogue: &Catalogue, message: &Message) -> Result<Said, &'static str> {
     let topic = message.topic();
-    let native = topic.strip_prefix(NATIVE).and_then(|rest| rest.strip_prefix('/'));
+    let native = topic
+        .strip_prefix(NATIVE)
+        .and_then(|rest| rest.strip_prefix('/'));
     let of_iotflow = || catalogue.path_of(topic)?.strip_prefix("devices/");
     let (device, rest) = of_iotflow()
         .or(native)
@@ -143,7 +149,9 @@ fn read_answer(
     let progress = match body.get("progress") {
         None | Some(Value::Null) => None,
         Some(value) => {
-            let percent = value.as_f64().filter(|percent| (0.0..=100.0).contains(percent));
+            let percent = value
+                .as_f64()
+                .filter(|percent| (0.0..=100.0).contains(percent));
             Some(percent.ok_or("progress is no number from 0 to 100")? as u8)
         }
     };

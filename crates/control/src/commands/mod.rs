@@ -17,11 +17,11 @@ mod task;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use martlet_registry::{Actor, CommandsKept, Group, Page, PageRequest, Scope};
 pub use martlet_registry::{
     Command, CommandAnswer, CommandFilter, CommandKey, CommandOutcome, CommandState, CommandStep,
     CommandUpdate, FleetCommand, FleetReport, NewCommand,
 };
-use martlet_registry::{Actor, CommandsKept, Group, Page, PageRequest, Scope};
 use tokio::sync::Notify;
 
 use crate::devices::DeviceName;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use martlet_broker::{
     NewMessage, PartEvent, PartId, PartLine, PartOutcome, PartOutlet, PartPublish, PartQueueLimits,
-    PartReach, PartSpec, PartSubscription, ReceiptOutcome, Receipt, Settlement, TenantId,
+    PartReach, PartSpec, PartSubscription, Receipt, ReceiptOutcome, Settlement, TenantId,
 };
 use martlet_codec::{PacketId, RetainHandling};
 use martlet_registry::CommandStep;
@@ -82,7 +82,11 @@ impl Posts {
 
     /// The part of a tenant has ended: it is attached again when it is needed.
     pub(super) fn forget(&mut self, tenant: u32, attachment: u64) {
-        if self.lines.get(&tenant).is_some_and(|(own, _)| *own == attachment) {
+        if self
+            .lines
+            .get(&tenant)
+            .is_some_and(|(own, _)| *own == attachment)
+        {
             self.lines.remove(&tenant);
         }
     }
@@ -269,7 +273,10 @@ mod tests {
         let device = receipt("pump", ReceiptOutcome::Acknowledged);
         let delivered = Found::Step(1, CommandStep::Delivered);
         assert_eq!(messages.receipt(&device), delivered);
-        assert_eq!(messages.receipt(&device), Found::Unknown(CommandStep::Delivered));
+        assert_eq!(
+            messages.receipt(&device),
+            Found::Unknown(CommandStep::Delivered)
+        );
     }
 
     #[test]

@@ -60,7 +60,10 @@ pub async fn keep(control: Arc<Control>, commands: Arc<Commands>) {
     };
     let bytes = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&bytes);
-    control.count_also("commands", Box::new(move || counted.load(Ordering::Relaxed)));
+    control.count_also(
+        "commands",
+        Box::new(move || counted.load(Ordering::Relaxed)),
+    );
     let posts = Posts::new(filters(&commands.catalogue).into());
     let task = Task {
         control,
@@ -199,7 +202,11 @@ impl Task {
                 // A device may acknowledge a message before it is stored, and that is told then.
                 let is_early = self.messages.number(receipt.message.0).is_none();
                 match is_early && !self.in_hand.is_empty() && self.early.len() < EARLY_MAX {
-                    true => self.early.entry(receipt.message.0).or_default().push(receipt),
+                    true => self
+                        .early
+                        .entry(receipt.message.0)
+                        .or_default()
+                        .push(receipt),
                     false => self.receipt(&receipt),
                 }
             }
@@ -209,7 +216,10 @@ impl Task {
                 tokens.push(delivery.token);
             }
             PartEvent::Ended { why, .. } => {
-                warn!(why, tenant, "commands of a tenant are not published; that is tried again");
+                warn!(
+                    why,
+                    tenant, "commands of a tenant are not published; that is tried again"
+                );
                 self.posts.forget(tenant, attachment);
                 self.in_hand.retain(|_, command| command.tenant != tenant);
                 self.is_all_due = true;
@@ -223,7 +233,11 @@ impl Task {
             return;
         };
         let Some(message) = outcome.id.filter(|_| !outcome.reason.is_error()) else {
-            debug!(number, reason = outcome.reason.name(), "a command is not published now");
+            debug!(
+                number,
+                reason = outcome.reason.name(),
+                "a command is not published now"
+            );
             // It is still due, and tried again at the next tick.
             self.in_hand.remove(&number);
             return;
@@ -260,7 +274,10 @@ impl Task {
     fn receivers(&mut self, message: u64, receivers: u64) {
         let number = self.messages.number(message);
         if let Some(number) = self.messages.receivers(message, receivers) {
-            let again = self.in_hand.get(&number).is_some_and(|command| command.again);
+            let again = self
+                .in_hand
+                .get(&number)
+                .is_some_and(|command| command.again);
             let step = CommandStep::NoReceiver { again };
             self.looks |= again;
             self.step(CommandKey::Number(number), step);
@@ -395,9 +412,10 @@ impl Task {
     /// Publishes commands that are due.
     async fn publish(&mut self) -> Result<(), TablesError> {
         let limit = IN_HAND_MAX as u32;
-        let read = self.commands.tables.read(move |registry| {
-            Box::pin(async move { registry.due_commands(limit).await })
-        });
+        let read = self
+            .commands
+            .tables
+            .read(move |registry| Box::pin(async move { registry.due_commands(limit).await }));
         let due = read.await?;
         self.looks = false;
         let now_ms = now_signed_ms();
@@ -431,7 +449,8 @@ impl Task {
 
     async fn tick(&mut self, tick: u64) -> Result<(), TablesError> {
         self.looks = true;
-        self.in_hand.retain(|_, command| command.since.elapsed() < IN_HAND_TIME);
+        self.in_hand
+            .retain(|_, command| command.since.elapsed() < IN_HAND_TIME);
         let tables = Arc::clone(&self.commands.tables);
         let now_ms = now_signed_ms();
         let expired = tables

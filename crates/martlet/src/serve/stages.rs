@@ -47,8 +47,8 @@ use super::shards::ReactorShards;
 use super::signals::Signals;
 use super::store::{pump_store_notices, tell_restored};
 use super::{
-    activity, admin_socket, commands, http, identity_of_tables, iotflow, memory, note_tables, notify,
-    setup_link, tell_ignored, topic_memory,
+    activity, admin_socket, commands, http, identity_of_tables, iotflow, memory, note_tables,
+    notify, setup_link, tell_ignored, topic_memory,
 };
 use crate::config::{self, NodeConfig};
 

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use sqlx::Row as _;
 
-use super::row::{COLUMNS, Command, CommandStep, read_command};
 use super::FROM;
+use super::row::{COLUMNS, Command, CommandStep, read_command};
 use crate::database::Work;
 use crate::sql::{Fault, Sql, clean};
 use crate::{Actor, Registry, RegistryError};
@@ -185,9 +185,9 @@ async fn apply(work: &mut Work<'_>, updates: &[CommandUpdate]) -> Result<Vec<Com
     let by_id = numbers_by_id(work, updates).await?;
     let number_of = |update: &CommandUpdate| match &update.command {
         CommandKey::Number(number) => Some(*number),
-        CommandKey::Message(message, receiver) => {
-            by_message.get(&(message.cast_signed(), receiver.clone())).copied()
-        }
+        CommandKey::Message(message, receiver) => by_message
+            .get(&(message.cast_signed(), receiver.clone()))
+            .copied(),
         CommandKey::Id(tenant, device, id) => {
             let key = (*tenant, device.clone(), id.clone());
             by_id.get(&key).copied()
@@ -257,7 +257,8 @@ async fn numbers_by_id(
         return Ok(found);
     }
     let mut sql = work.sql("SELECT d.tenant, d.id, c.id, c.number");
-    sql.push(FROM).push("d.deleted_ms = 0 AND (d.tenant, d.id, c.id) IN (VALUES ");
+    sql.push(FROM)
+        .push("d.deleted_ms = 0 AND (d.tenant, d.id, c.id) IN (VALUES ");
     for (at, (tenant, device, id)) in ids.into_iter().enumerate() {
         sql.push(if at == 0 { "(" } else { ", (" });
         sql.bind(i64::from(tenant)).push(", ").bind(clean(device));
@@ -280,7 +281,9 @@ pub(super) async fn write(work: &mut Work<'_>, commands: &[Command]) -> Result<(
         );
         for (at, command) in some.iter().enumerate() {
             sql.push(if at == 0 { "(" } else { ", (" });
-            sql.bind(command.number).push(", ").bind(command.state.word());
+            sql.bind(command.number)
+                .push(", ")
+                .bind(command.state.word());
             sql.push(", ").bind(i64::from(command.is_due));
             sql.push(", ").bind(command.message);
             sql.push(", ").bind(i64::from(command.is_reached));

@@ -135,7 +135,9 @@ async fn add(work: &mut Work<'_>, group: &str, new: NewCommand) -> Result<FleetC
     );
     sql.bind(COMMANDS_OPEN_MAX);
     sql.push(" AND NOT EXISTS (SELECT 1 FROM commands o WHERE o.device = d.number AND o.id = ");
-    sql.bind(clean(&id)).push(") AND g.group_id = ").bind(group.id.clone());
+    sql.bind(clean(&id))
+        .push(") AND g.group_id = ")
+        .bind(group.id.clone());
     if let Some(team) = scope.team() {
         sql.push(" AND d.team = ").bind(team.to_owned());
     }
@@ -189,7 +191,15 @@ pub(super) async fn insert(
             sql.push(if at == 0 { "(" } else { ", (" });
             sql.bind(number).push(", ").bind(*device);
             sql.push(", ").bind(i64::from(new.qos.unwrap_or(usual)));
-            for text in [id, fleet, group, &new.kind, &new.name, &new.parameters, &who] {
+            for text in [
+                id,
+                fleet,
+                group,
+                &new.kind,
+                &new.name,
+                &new.parameters,
+                &who,
+            ] {
                 sql.push(", ").bind(clean(text));
             }
             sql.push(", ").bind(now_ms);

@@ -14,8 +14,8 @@ mod state;
 
 pub use batch::{CommandKey, CommandUpdate};
 pub use fleet::{FleetCommand, FleetReport};
-pub(crate) use kept::cancel_of_device;
 pub use kept::CommandsKept;
+pub(crate) use kept::cancel_of_device;
 pub use row::{Command, CommandAnswer, CommandOutcome, CommandStep};
 pub use state::CommandState;
 

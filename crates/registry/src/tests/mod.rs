@@ -3,6 +3,7 @@
 
 mod added_integrations;
 mod audit;
+mod commands;
 mod device_ids;
 mod devices;
 mod engines;
