@@ -37,7 +37,8 @@ pub(super) fn message_of(
     command: &Command,
     now_ms: i64,
 ) -> Option<NewMessage> {
-    let left_ms = u64::try_from(command.expires_ms - now_ms).ok()?;
+    let left_ms = u64::try_from(command.expires_ms - now_ms).ok();
+    let left_ms = left_ms.filter(|left_ms| *left_ms > 0)?;
     let left_secs = u32::try_from(left_ms.div_ceil(1000)).unwrap_or(u32::MAX);
     let qos = match command.qos {
         0 => QoS::AtMostOnce,
@@ -51,7 +52,7 @@ pub(super) fn message_of(
         qos,
         retain: false,
         payload_is_utf8: Some(true),
-        message_expiry_secs: (left_secs > 0).then_some(left_secs),
+        message_expiry_secs: Some(left_secs),
         content_type: Some("application/json".into()),
         response_topic: Some(answers.into()),
         correlation_data: Some(command.id.clone().into_bytes().into()),

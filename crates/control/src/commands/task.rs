@@ -80,6 +80,7 @@ pub async fn keep(control: Arc<Control>, commands: Arc<Commands>) {
         later: VecDeque::new(),
         is_all_due: true,
         looks: true,
+        attach_after: Instant::now(),
     };
     task.run(reader, &bytes).await;
 }
@@ -131,6 +132,8 @@ struct Task {
     is_all_due: bool,
     /// There may be commands to publish.
     looks: bool,
+    /// Until when nothing is published, since a part was ended.
+    attach_after: Instant,
 }
 
 impl Task {
@@ -223,6 +226,7 @@ impl Task {
                 self.posts.forget(tenant, attachment);
                 self.in_hand.retain(|_, command| command.tenant != tenant);
                 self.is_all_due = true;
+                self.attach_after = Instant::now() + TICK;
             }
             PartEvent::Attached { .. } | PartEvent::Queue(_) | PartEvent::Run { .. } => {}
         }
@@ -411,6 +415,9 @@ impl Task {
 
     /// Publishes commands that are due.
     async fn publish(&mut self) -> Result<(), TablesError> {
+        if Instant::now() < self.attach_after {
+            return Ok(());
+        }
         let limit = IN_HAND_MAX as u32;
         let read = self
             .commands
@@ -487,9 +494,10 @@ impl Task {
     async fn look_again(&mut self) -> Result<(), TablesError> {
         let now = Instant::now();
         let mut devices = Vec::new();
-        let mut before_ms = i64::MAX;
+        let mut before_ms = 0;
         while let Some((_, at_ms, device)) = self.later.pop_front_if(|(at, ..)| *at <= now) {
-            before_ms = before_ms.min(at_ms);
+            // Rather once too often than not at all.
+            before_ms = before_ms.max(at_ms);
             devices.push(device);
         }
         if !devices.is_empty() {
