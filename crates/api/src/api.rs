@@ -8,6 +8,7 @@ use std::time::Duration;
 use axum::extract::FromRef;
 use ipnet::IpNet;
 use martlet_control::Control;
+use martlet_control::commands::Commands;
 use martlet_control::devices::Devices;
 use martlet_control::directory::Directory;
 use martlet_control::iotflow::Catalogue;
@@ -248,6 +249,15 @@ impl Api {
     pub(crate) fn message_log(&self) -> Result<&MessageLog, Problem> {
         let log = self.message_log.as_ref();
         log.ok_or_else(|| Problem::unavailable("this node keeps no message log".to_owned()))
+    }
+
+    /// The commands to devices.
+    ///
+    /// # Errors
+    /// The node keeps none.
+    pub(crate) fn commands(&self) -> Result<&Arc<Commands>, Problem> {
+        let commands = self.control.commands();
+        commands.ok_or_else(|| Problem::unavailable("this node keeps no commands".to_owned()))
     }
 
     /// What callers do with devices.

@@ -27,6 +27,7 @@
 //! * [`activity`]: when devices sent something, and which are inactive
 //! * [`explain`]: what decides whether a client may do something
 //! * [`devices`]: what callers do with devices
+//! * [`commands`]: commands to devices, from their tables to the devices and back
 //! * [`facts`]: what the node was set up with
 //! * [`logging`]: what is logged, while the node runs
 //! * [`journal`]: what happened recently to clients, and the way to mend it
@@ -45,6 +46,7 @@ pub mod activity;
 pub mod authentication;
 pub mod backup;
 pub mod cause;
+pub mod commands;
 mod control;
 pub mod csv;
 pub mod devices;

@@ -16,6 +16,7 @@
 //! * `registration`: devices that register by a name, with their number as id
 //! * `activity`, `inactivity`: when devices last sent something, and which are silent for too long
 //! * `bans`, `presence`, `idempotency`: bans, connected clients, answers to earlier requests
+//! * `commands`: commands to devices, and their states
 //! * `message_log`: messages that other programs read and confirm
 //! * `dead_letters`, `integrations`: messages that integrations refused, and their states
 //! * `added_integrations`, `bridge_subscriptions`: integrations that were added by the API, and
@@ -38,6 +39,7 @@ mod bans;
 mod bridge_subscriptions;
 mod changes;
 mod client_ids;
+mod commands;
 mod configuration;
 mod credentials;
 mod database;
@@ -88,6 +90,11 @@ pub use audit::{Actor, AuditEntry, AuditFilter, AuditKept, AuditLine, NewAuditEn
 pub use bans::{Ban, BanKind, NewBan};
 pub use bridge_subscriptions::BridgeSubscription;
 pub use client_ids::ClientIds;
+pub use commands::{
+    COMMAND_BYTES_MAX, COMMANDS_OPEN_MAX, Command, CommandAnswer, CommandFilter, CommandKey,
+    CommandOutcome, CommandState, CommandStep, CommandUpdate, CommandsKept, FleetCommand,
+    FleetReport, NewCommand,
+};
 pub use configuration::{DataType, Setting};
 pub use credentials::{Credential, CredentialKind, CredentialUse, NewCredential, ROTATION_GRACE};
 pub use database::{FILE, Registry, copy_of, wait};

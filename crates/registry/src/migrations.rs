@@ -138,6 +138,12 @@ const MIGRATIONS: &[Step] = &[
         sqlite: include_str!("../migrations/0020_inactive_devices.sql"),
         postgres: include_str!("../migrations/0020_inactive_devices.sql"),
     },
+    Step {
+        version: 21,
+        name: "commands",
+        sqlite: include_str!("../migrations/0021_commands.sql"),
+        postgres: include_str!("../migrations/0021_commands.sql"),
+    },
 ];
 
 impl Step {

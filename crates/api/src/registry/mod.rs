@@ -5,6 +5,7 @@
 //! people of one team from another's.
 //!
 //! * `devices`, `bulk`, `names`, `credentials`, `configuration`, `groups`, `provisioning`: devices
+//! * `commands`: commands to devices and groups
 //! * `rule_sets`: types of devices, roles of users, and what they may do
 //! * `users`, `teams`, `keys`: people, and what they come with
 //! * `rights`: what a caller may grant, change and end
@@ -14,6 +15,7 @@ mod asking;
 mod audit;
 mod bans;
 mod bulk;
+mod commands;
 mod configuration;
 mod credentials;
 mod devices;
@@ -72,6 +74,13 @@ pub(crate) fn add_to(routes: Routes) -> Routes {
         .add_of_tables(Scoped(DevicesRead), routes!(configuration::list))
         .add_of_tables(Scoped(DevicesWrite), routes!(configuration::set))
         .add_of_tables(Scoped(DevicesWrite), routes!(configuration::remove))
+        .add_of_tables(Scoped(DevicesRead), routes!(commands::list))
+        .add_of_tables(Scoped(DevicesWrite), routes!(commands::send))
+        .add_of_tables(Scoped(DevicesRead), routes!(commands::show))
+        .add_of_tables(Scoped(DevicesWrite), routes!(commands::cancel))
+        .add_of_tables(Scoped(DevicesWrite), routes!(commands::retry))
+        .add_of_tables(Scoped(DevicesRead), routes!(commands::of_group))
+        .add_of_tables(Scoped(DevicesWrite), routes!(commands::send_to_group))
         .add_of_tables(Scoped(DevicesRead), routes!(groups::list))
         .add_of_tables(Scoped(DevicesWrite), routes!(groups::create))
         .add_of_tables(Scoped(DevicesRead), routes!(groups::show))

@@ -33,7 +33,7 @@ pub enum DeviceName {
 }
 
 impl DeviceName {
-    fn of(&self) -> DeviceRef<'_> {
+    pub(crate) fn of(&self) -> DeviceRef<'_> {
         match self {
             Self::Id(id) => DeviceRef::Id(id),
             Self::Number(number) => DeviceRef::Number(*number),

@@ -12,6 +12,7 @@ mod activity;
 pub(crate) mod admin_socket;
 mod announce;
 mod authentication;
+mod commands;
 pub(crate) mod data_dir;
 mod events;
 mod facts;

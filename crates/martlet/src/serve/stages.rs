@@ -49,8 +49,8 @@ use super::shards::ReactorShards;
 use super::signals::Signals;
 use super::store::{pump_store_notices, tell_restored};
 use super::{
-    activity, admin_socket, http, identity_of_tables, iotflow, memory, note_tables, notify,
-    setup_link, telemetry, tell_ignored, topic_memory,
+    activity, admin_socket, commands, http, identity_of_tables, iotflow, memory, note_tables,
+    notify, setup_link, telemetry, tell_ignored, topic_memory,
 };
 use crate::config::{self, NodeConfig};
 
@@ -250,6 +250,7 @@ impl Serving {
         let api = Api::new(Arc::clone(control), directory, api_tables, log, settings);
         let api = api.context("no source of randomness")?;
         spawn_tasks(node, control, tables);
+        commands::start(node, control, tables);
         tokio::spawn(attached.message_log.clone().keep());
         let http_at: Vec<HttpAt> = bound.http.iter().map(HttpAt::of).collect();
         let descriptors = core.running.descriptors();

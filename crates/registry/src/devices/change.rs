@@ -8,11 +8,12 @@ use super::add::{write_places, write_tags};
 use super::checks::{check_tags, expect_room, expect_type};
 use super::columns::{self, Device, DeviceChange, user_name};
 use super::find::find_device;
+use crate::commands::cancel_of_device;
 use crate::database::Work;
 use crate::groups::for_team as group_for_team;
 use crate::sql::Fault;
 use crate::teams::{Home, expect_unqualified, home, name_of};
-use crate::{Actor, Registry, RegistryError, expect_revision};
+use crate::{Actor, Registry, RegistryError, Status, expect_revision};
 
 impl Registry {
     /// Changes a device; the answer is what it is then.
@@ -68,6 +69,9 @@ async fn change_one(
     }
     if let Some(groups) = groups {
         set_groups(work, &mut new, &groups).await?;
+    }
+    if new.status != old.status && new.status != Status::Active {
+        cancel_of_device(work, &new).await?;
     }
     if new != old {
         new.revision += 1;

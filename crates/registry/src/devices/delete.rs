@@ -6,6 +6,7 @@ use super::DeviceRef;
 use super::checks::{owned_by, too_many};
 use super::columns::Device;
 use super::find::find_device;
+use crate::commands::cancel_of_device;
 use crate::database::Work;
 use crate::presence;
 use crate::sql::Fault;
@@ -85,6 +86,7 @@ async fn set_deleted(work: &mut Work<'_>, device: &Device, action: &str) -> Resu
                WHERE number = $2";
     let query = sqlx::query(sql).bind(work.now_ms).bind(device.number);
     query.execute(&mut *work.all).await?;
+    cancel_of_device(work, device).await?;
     let changed = json!({ "number": device.number });
     work.audit(action, ("device", &device.id), &device.team, changed)
         .await

@@ -3,6 +3,7 @@
 
 mod added_integrations;
 mod audit;
+mod commands;
 mod device_ids;
 mod device_numbers;
 mod devices;

@@ -1,0 +1,382 @@
+//! Commands to devices and to groups of devices.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use martlet_control::commands::{
+    Command, CommandFilter, CommandState, Commands, FleetCommand, FleetReport, NewCommand,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use utoipa::{IntoParams, ToSchema};
+
+use super::devices::OfTeam;
+use super::{Asking, moment, page_of, page_request, word};
+use crate::api::Api;
+use crate::extract::{JsonBody, PathOf, QueryOf};
+use crate::page::Page;
+use crate::problem::Problem;
+use crate::time::Moment;
+
+/// Time that a command has if nothing is said, seconds: a day.
+pub(crate) const TIME_SECS: u32 = 24 * 60 * 60;
+/// Commands to a group that a list shows.
+const FLEET_LIMIT: u32 = 100;
+
+/// A command to a device.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct CommandView {
+    /// Unique among the commands of its device.
+    id: String,
+    /// The id of its device.
+    device: String,
+    /// The id of the group that it was sent to; empty: none.
+    group: String,
+    /// The last level of its topic.
+    kind: String,
+    /// What is to be done.
+    command: String,
+    /// As they were given.
+    #[schema(value_type = Object)]
+    parameters: Value,
+    /// The topic that it is published to.
+    topic: String,
+    /// QoS of its message.
+    qos: u8,
+    /// `pending`, `sent`, `delivered`, `acknowledged`, `succeeded`, `failed`, `expired` or
+    /// `cancelled`.
+    state: &'static str,
+    /// How often it was published for somebody.
+    attempts: i64,
+    /// Percent, as the device last answered.
+    progress: Option<u8>,
+    /// What the device answered last, or why it ended.
+    result: String,
+    /// Who sent it.
+    asked_by: String,
+    /// When it was added.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    created_at: Option<Moment>,
+    /// Until when the device must have acknowledged it.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    expires_at: Option<Moment>,
+    /// When it was last published for somebody.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    sent_at: Option<Moment>,
+    /// When the device acknowledged the message.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    delivered_at: Option<Moment>,
+    /// When the device first answered.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    acknowledged_at: Option<Moment>,
+    /// When it succeeded, failed, expired or was cancelled.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    finished_at: Option<Moment>,
+}
+
+impl CommandView {
+    fn new(commands: &Commands, command: Command) -> Self {
+        Self {
+            topic: commands.topic_of(&command),
+            parameters: serde_json::from_str(&command.parameters).unwrap_or(Value::Null),
+            id: command.id,
+            device: command.device,
+            group: command.fleet_group,
+            kind: command.kind,
+            command: command.name,
+            qos: command.qos,
+            state: command.state.word(),
+            attempts: command.attempts,
+            progress: command.progress,
+            result: command.result,
+            asked_by: command.asked_by,
+            created_at: moment(command.created_ms),
+            expires_at: moment(command.expires_ms),
+            sent_at: moment(command.sent_ms),
+            delivered_at: moment(command.delivered_ms),
+            acknowledged_at: moment(command.acknowledged_ms),
+            finished_at: moment(command.finished_ms),
+        }
+    }
+}
+
+/// A command to be sent.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CommandBody {
+    /// Its id, unique among the commands of the device; one is made up if none is given.
+    id: Option<String>,
+    /// The last level of its topic: `config`, `control`, `firmware` or another word.
+    #[serde(default = "control")]
+    #[schema(default = "control")]
+    kind: String,
+    /// What is to be done.
+    command: String,
+    /// Any JSON, up to 64 KiB.
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    parameters: Value,
+    /// QoS of its message; 2 for devices of the type `iotflow` and else 1, if nothing is said.
+    #[schema(minimum = 0, maximum = 2)]
+    qos: Option<u8>,
+    /// How long the device has to acknowledge it, seconds.
+    #[serde(default = "time_secs")]
+    #[schema(default = 86_400, minimum = 1, maximum = 31_622_400)]
+    expires_secs: u32,
+}
+
+fn control() -> String {
+    "control".to_owned()
+}
+
+fn time_secs() -> u32 {
+    TIME_SECS
+}
+
+impl CommandBody {
+    fn command(self) -> NewCommand {
+        NewCommand {
+            id: self.id,
+            kind: self.kind,
+            name: self.command,
+            parameters: self.parameters.to_string(),
+            qos: self.qos,
+            time_ms: i64::from(self.expires_secs) * 1000,
+        }
+    }
+}
+
+/// Which commands.
+#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Wanted {
+    /// The most items on a page.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    limit: Option<usize>,
+    /// `next` of the page before.
+    cursor: Option<String>,
+    /// In this state.
+    state: Option<String>,
+    /// Only those that have not ended.
+    open: Option<bool>,
+    /// Look for the device among those of this team, by id or name.
+    team: Option<String>,
+}
+
+/// Commands of a device
+#[utoipa::path(get, path = "/api/v1/devices/{id}/commands", tag = "commands",
+    params(("id" = String, Path, description = "The device's id"), Wanted),
+    responses((status = 200, description = "A page of them, the newest one first",
+            body = Page<CommandView>),
+        (status = 404, description = "There is no such device")))]
+pub(crate) async fn list(
+    State(api): State<Api>,
+    asking: Asking,
+    PathOf(id): PathOf<String>,
+    QueryOf(wanted): QueryOf<Wanted>,
+) -> Result<axum::Json<Page<CommandView>>, Problem> {
+    let scope = asking.within(&api, wanted.team.as_deref()).await?.scope();
+    let known: Vec<&str> = CommandState::ALL.iter().map(|one| one.word()).collect();
+    let state = wanted.state.as_deref();
+    let state = state.map(|text| word("/state", text, CommandState::from_word, &known));
+    let filter = CommandFilter {
+        state: state.transpose()?,
+        is_open: wanted.open == Some(true),
+    };
+    let of = format!("commands {scope:?} {id} {filter:?}");
+    let asked = (wanted.limit, wanted.cursor.as_deref(), None);
+    let request = page_request(&api, &of, asked)?;
+    let commands = api.commands()?;
+    let page = commands.list(scope, id.into(), filter, request).await?;
+    let view = |command| CommandView::new(commands, command);
+    Ok(axum::Json(page_of(&api, &of, page, view)))
+}
+
+/// Send a command to a device
+///
+/// It is kept until the device has it or its time is over, also while the device is away.
+#[utoipa::path(post, path = "/api/v1/devices/{id}/commands", tag = "commands",
+    params(("id" = String, Path, description = "The device's id"), OfTeam),
+    request_body = CommandBody,
+    responses((status = 201, description = "It is kept, and is being published",
+            body = CommandView),
+        (status = 404, description = "There is no such device"),
+        (status = 409, description = "The device has a command of this id, or too many")))]
+pub(crate) async fn send(
+    State(api): State<Api>,
+    asking: Asking,
+    PathOf(id): PathOf<String>,
+    QueryOf(of): QueryOf<OfTeam>,
+    JsonBody(body): JsonBody<CommandBody>,
+) -> Result<(StatusCode, axum::Json<CommandView>), Problem> {
+    let actor = asking.within(&api, of.team.as_deref()).await?.actor;
+    let commands = api.commands()?;
+    let added = commands.add(actor, id.into(), body.command()).await?;
+    let view = CommandView::new(commands, added);
+    Ok((StatusCode::CREATED, axum::Json(view)))
+}
+
+/// A command of a device
+#[utoipa::path(get, path = "/api/v1/devices/{id}/commands/{command}", tag = "commands",
+    params(("id" = String, Path, description = "The device's id"),
+        ("command" = String, Path, description = "The command's id"), OfTeam),
+    responses((status = 200, description = "The command", body = CommandView),
+        (status = 404, description = "There is no such device or command")))]
+pub(crate) async fn show(
+    State(api): State<Api>,
+    asking: Asking,
+    PathOf((id, command)): PathOf<(String, String)>,
+    QueryOf(of): QueryOf<OfTeam>,
+) -> Result<axum::Json<CommandView>, Problem> {
+    let scope = asking.within(&api, of.team.as_deref()).await?.scope();
+    let commands = api.commands()?;
+    let found = commands.show(scope, id.into(), command).await?;
+    Ok(axum::Json(CommandView::new(commands, found)))
+}
+
+/// Cancel a command
+///
+/// A message that is on its way to the device already may arrive.
+#[utoipa::path(delete, path = "/api/v1/devices/{id}/commands/{command}", tag = "commands",
+    params(("id" = String, Path, description = "The device's id"),
+        ("command" = String, Path, description = "The command's id"), OfTeam),
+    responses((status = 200, description = "As it is now", body = CommandView),
+        (status = 404, description = "There is no such device or command"),
+        (status = 422, description = "It has ended")))]
+pub(crate) async fn cancel(
+    State(api): State<Api>,
+    asking: Asking,
+    PathOf((id, command)): PathOf<(String, String)>,
+    QueryOf(of): QueryOf<OfTeam>,
+) -> Result<axum::Json<CommandView>, Problem> {
+    let actor = asking.within(&api, of.team.as_deref()).await?.actor;
+    let commands = api.commands()?;
+    let cancelled = commands.cancel(actor, id.into(), command).await?;
+    Ok(axum::Json(CommandView::new(commands, cancelled)))
+}
+
+/// Publish a command once more
+///
+/// With the same id. If its time is over it has all of it again.
+#[utoipa::path(post, path = "/api/v1/devices/{id}/commands/{command}/retry", tag = "commands",
+    params(("id" = String, Path, description = "The device's id"),
+        ("command" = String, Path, description = "The command's id"), OfTeam),
+    responses((status = 200, description = "As it is now", body = CommandView),
+        (status = 404, description = "There is no such device or command"),
+        (status = 422, description = "It is pending, has succeeded, or was cancelled")))]
+pub(crate) async fn retry(
+    State(api): State<Api>,
+    asking: Asking,
+    PathOf((id, command)): PathOf<(String, String)>,
+    QueryOf(of): QueryOf<OfTeam>,
+) -> Result<axum::Json<CommandView>, Problem> {
+    let actor = asking.within(&api, of.team.as_deref()).await?.actor;
+    let commands = api.commands()?;
+    let retried = commands.retry(actor, id.into(), command).await?;
+    Ok(axum::Json(CommandView::new(commands, retried)))
+}
+
+/// A command that was sent to a group.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct FleetCommandView {
+    /// Its id, which the commands of the devices have too.
+    id: String,
+    /// The id of the group.
+    group: String,
+    /// Number of devices that have it.
+    devices: u64,
+    /// Devices of the group that do not: they are not active, have too many commands, or have one
+    /// of this id.
+    left_out: u64,
+}
+
+impl From<FleetCommand> for FleetCommandView {
+    fn from(sent: FleetCommand) -> Self {
+        Self {
+            id: sent.id,
+            group: sent.group.id,
+            devices: sent.devices,
+            left_out: sent.left_out,
+        }
+    }
+}
+
+/// How far the devices of a group are with a command.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct FleetReportView {
+    /// The command's id.
+    id: String,
+    /// What is to be done.
+    command: String,
+    /// When it was sent.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    created_at: Option<Moment>,
+    /// Number of devices that have it.
+    devices: u64,
+    /// Number of devices by state.
+    #[schema(value_type = Object)]
+    states: Map<String, Value>,
+}
+
+impl From<FleetReport> for FleetReportView {
+    fn from(report: FleetReport) -> Self {
+        let states = report.states.iter();
+        Self {
+            id: report.id,
+            command: report.name,
+            created_at: moment(report.created_ms),
+            devices: states.clone().map(|(_, count)| count).sum(),
+            states: states
+                .map(|(state, count)| (state.word().to_owned(), json!(count)))
+                .collect(),
+        }
+    }
+}
+
+/// Commands that were sent to a group.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct FleetReports {
+    /// The newest one first, up to 100.
+    items: Vec<FleetReportView>,
+}
+
+/// Send a command to a group
+///
+/// Each active device of the group has a command of this id from then on.
+#[utoipa::path(post, path = "/api/v1/groups/{id}/commands", tag = "commands",
+    params(("id" = String, Path, description = "The group's id or name"), OfTeam),
+    request_body = CommandBody,
+    responses((status = 201, description = "It is kept, and is being published",
+            body = FleetCommandView),
+        (status = 404, description = "There is no such group")))]
+pub(crate) async fn send_to_group(
+    State(api): State<Api>,
+    asking: Asking,
+    PathOf(id): PathOf<String>,
+    QueryOf(of): QueryOf<OfTeam>,
+    JsonBody(body): JsonBody<CommandBody>,
+) -> Result<(StatusCode, axum::Json<FleetCommandView>), Problem> {
+    let actor = asking.within(&api, of.team.as_deref()).await?.actor;
+    let sent = api.commands()?.add_to_group(actor, id, body.command());
+    let view = FleetCommandView::from(sent.await?);
+    Ok((StatusCode::CREATED, axum::Json(view)))
+}
+
+/// Commands that were sent to a group
+#[utoipa::path(get, path = "/api/v1/groups/{id}/commands", tag = "commands",
+    params(("id" = String, Path, description = "The group's id or name"), OfTeam),
+    responses((status = 200, description = "The newest one first, with states in sum",
+            body = FleetReports),
+        (status = 404, description = "There is no such group")))]
+pub(crate) async fn of_group(
+    State(api): State<Api>,
+    asking: Asking,
+    PathOf(id): PathOf<String>,
+    QueryOf(of): QueryOf<OfTeam>,
+) -> Result<axum::Json<FleetReports>, Problem> {
+    let scope = asking.within(&api, of.team.as_deref()).await?.scope();
+    let found = api.commands()?.of_group(scope, id, None, FLEET_LIMIT);
+    let (_, reports) = found.await?;
+    let items = reports.into_iter().map(FleetReportView::from).collect();
+    Ok(axum::Json(FleetReports { items }))
+}

@@ -1,0 +1,223 @@
+//! Topics and payloads of commands, and what devices answer.
+
+use martlet_broker::{Message, NewMessage};
+use martlet_codec::{PublishProperties, QoS};
+use martlet_registry::{Command, CommandAnswer, CommandOutcome, IOTFLOW};
+use serde_json::{Value, json};
+
+use crate::iotflow::Catalogue;
+use crate::rfc3339;
+
+/// Where devices of other types than `iotflow` have their topics.
+const NATIVE: &str = "d";
+/// Behind a device's topics: where it answers, and where it asks for its commands.
+const ANSWER: &str = "status/command";
+const ASK: &str = "status/command/pending";
+
+/// The topic of a command.
+pub fn topic_of(catalogue: &Catalogue, command: &Command) -> String {
+    format!(
+        "{}/commands/{}",
+        device_topics(catalogue, command),
+        command.kind
+    )
+}
+
+/// First levels of the topics of a command's device.
+fn device_topics(catalogue: &Catalogue, command: &Command) -> String {
+    match command.device_type == IOTFLOW {
+        true => catalogue.topic(&format!("devices/{}", command.device)),
+        false => format!("{NATIVE}/{}", command.device),
+    }
+}
+
+/// The message of a command; none if its time is over.
+pub(super) fn message_of(
+    catalogue: &Catalogue,
+    command: &Command,
+    now_ms: i64,
+) -> Option<NewMessage> {
+    let left_ms = u64::try_from(command.expires_ms - now_ms).ok();
+    let left_ms = left_ms.filter(|left_ms| *left_ms > 0)?;
+    let left_secs = u32::try_from(left_ms.div_ceil(1000)).unwrap_or(u32::MAX);
+    let qos = match command.qos {
+        0 => QoS::AtMostOnce,
+        1 => QoS::AtLeastOnce,
+        _ => QoS::ExactlyOnce,
+    };
+    let answers = format!("{}/{ANSWER}", device_topics(catalogue, command));
+    Some(NewMessage {
+        topic: topic_of(catalogue, command).into(),
+        payload: payload(command).to_string().into_bytes().into(),
+        qos,
+        retain: false,
+        payload_is_utf8: Some(true),
+        message_expiry_secs: Some(left_secs),
+        content_type: Some("application/json".into()),
+        response_topic: Some(answers.into()),
+        correlation_data: Some(command.id.clone().into_bytes().into()),
+        user_properties: Vec::new(),
+    })
+}
+
+fn payload(command: &Command) -> Value {
+    let time = |ms: i64| rfc3339::text(u64::try_from(ms).unwrap_or(0));
+    // They were read before they were written to the tables.
+    let parameters: Value = serde_json::from_str(&command.parameters).unwrap_or(Value::Null);
+    match command.device_type == IOTFLOW {
+        true => json!({
+            "command": command.name,
+            "parameters": parameters,
+            "timestamp": time(command.created_ms),
+            "command_id": command.id,
+            "source": "iotflow_api",
+        }),
+        false => json!({
+            "id": command.id,
+            "command": command.name,
+            "parameters": parameters,
+            "expires_at": time(command.expires_ms),
+        }),
+    }
+}
+
+/// Topic Filters of what devices say about commands.
+pub(super) fn filters(catalogue: &Catalogue) -> [String; 3] {
+    [
+        format!("{NATIVE}/+/{ANSWER}/#"),
+        catalogue.topic(&format!("devices/+/{ANSWER}/#")),
+        catalogue.topic("devices/+/commands/+/response"),
+    ]
+}
+
+/// What a device says about its commands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Said {
+    /// It answers the command of this id.
+    Answer {
+        /// The device.
+        device: String,
+        /// The command.
+        id: String,
+        /// What it answers.
+        answer: CommandAnswer,
+    },
+    /// It wants all commands that it has not acknowledged.
+    Asks {
+        /// The device.
+        device: String,
+    },
+}
+
+/// Reads what a device says.
+///
+/// # Errors
+/// What was expected.
+pub(super) fn read(catalogue: &Catalogue, message: &Message) -> Result<Said, &'static str> {
+    let topic = message.topic();
+    let native = topic
+        .strip_prefix(NATIVE)
+        .and_then(|rest| rest.strip_prefix('/'));
+    let of_iotflow = || catalogue.path_of(topic)?.strip_prefix("devices/");
+    let (device, rest) = of_iotflow()
+        .or(native)
+        .and_then(|path| path.split_once('/'))
+        .ok_or("the topic names no device")?;
+    let device = device.to_owned();
+    if rest == ASK {
+        return Ok(Said::Asks { device });
+    }
+    if rest != ANSWER && !rest.ends_with("/response") {
+        return Err("the topic is neither that of answers nor that of requests");
+    }
+    let properties = PublishProperties::from_forwarded(message.forwarded());
+    let correlation = properties.ok().and_then(|found| found.correlation_data);
+    let correlation = correlation.and_then(|data| std::str::from_utf8(data).ok());
+    let (id, answer) = read_answer(message.payload(), correlation)?;
+    Ok(Said::Answer { device, id, answer })
+}
+
+fn read_answer(
+    payload: &[u8],
+    correlation: Option<&str>,
+) -> Result<(String, CommandAnswer), &'static str> {
+    let body: Value = serde_json::from_slice(payload).map_err(|_| "the payload is no JSON")?;
+    let text = |name: &str| body.get(name).and_then(Value::as_str);
+    let id = text("command_id").or(text("id")).or(correlation);
+    let id = id.ok_or("command_id and Correlation Data are missing")?;
+    let outcome = text("status").and_then(outcome_of);
+    let outcome = outcome.ok_or("status is none of acknowledged, progress, succeeded, failed")?;
+    let progress = match body.get("progress") {
+        None | Some(Value::Null) => None,
+        Some(value) => {
+            let percent = value
+                .as_f64()
+                .filter(|percent| (0.0..=100.0).contains(percent));
+            Some(percent.ok_or("progress is no number from 0 to 100")? as u8)
+        }
+    };
+    let said = ["result", "message", "error"].map(|name| body.get(name));
+    let result = match said.into_iter().flatten().next() {
+        None | Some(Value::Null) => String::new(),
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    };
+    let answer = CommandAnswer {
+        outcome,
+        progress,
+        result,
+    };
+    Ok((id.to_owned(), answer))
+}
+
+/// How far a device is, by the words that devices use.
+fn outcome_of(word: &str) -> Option<CommandOutcome> {
+    match word {
+        "acknowledged" | "progress" | "in_progress" | "executing" => {
+            Some(CommandOutcome::Acknowledged)
+        }
+        "succeeded" | "success" | "completed" => Some(CommandOutcome::Succeeded),
+        "failed" | "error" => Some(CommandOutcome::Failed),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(outcome: CommandOutcome, progress: Option<u8>, result: &str) -> CommandAnswer {
+        CommandAnswer {
+            outcome,
+            progress,
+            result: result.to_owned(),
+        }
+    }
+
+    #[test]
+    fn answers_name_their_command_by_the_payload_or_correlation_data() {
+        let body = br#"{"command_id":"c1","status":"progress","progress":40.6}"#;
+        let progress = answer(CommandOutcome::Acknowledged, Some(40), "");
+        assert_eq!(
+            read_answer(body, Some("other")),
+            Ok(("c1".to_owned(), progress))
+        );
+        let body = br#"{"status":"completed","result":{"door":"open"}}"#;
+        let done = answer(CommandOutcome::Succeeded, None, r#"{"door":"open"}"#);
+        assert_eq!(read_answer(body, Some("c2")), Ok(("c2".to_owned(), done)));
+        assert!(read_answer(body, None).is_err());
+    }
+
+    #[test]
+    fn what_is_no_answer_is_refused() {
+        for wrong in [
+            "open",
+            "[]",
+            r#"{"command_id":"c","status":"maybe"}"#,
+            r#"{"command_id":"c","status":"progress","progress":101}"#,
+            r#"{"command_id":"c"}"#,
+        ] {
+            assert!(read_answer(wrong.as_bytes(), None).is_err(), "{wrong}");
+        }
+    }
+}

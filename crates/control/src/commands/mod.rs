@@ -1,0 +1,260 @@
+//! Commands to devices: what callers do with them, and the task that brings them to the devices.
+//!
+//! A command is a row in the tables. A part of the node with a durable session publishes it, and
+//! its receipts say how far the message came. So a command is published again after a crash, with
+//! the same id, rather than lost.
+//!
+//! * `message`: topics and payloads, and what devices answer
+//! * `task`: publishes commands and takes answers
+//! * `posts`: the parts, and messages whose receipts are due
+//! * `fleet`: the states of commands to groups, as messages
+
+mod fleet;
+mod message;
+mod posts;
+mod task;
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use martlet_registry::{Actor, CommandsKept, Group, Page, PageRequest, Scope};
+pub use martlet_registry::{
+    Command, CommandAnswer, CommandFilter, CommandKey, CommandOutcome, CommandState, CommandStep,
+    CommandUpdate, FleetCommand, FleetReport, NewCommand,
+};
+use tokio::sync::Notify;
+
+use crate::devices::DeviceName;
+use crate::iotflow::Catalogue;
+use crate::tables::{Tables, TablesError};
+use crate::wall_clock::now_signed_ms;
+pub use message::topic_of;
+pub use task::keep;
+
+/// How much is kept of commands that have ended: 30 days, and 100,000 of them.
+const KEPT: CommandsKept = CommandsKept {
+    commands: 100_000,
+    age_ms: 30 * 24 * 60 * 60 * 1000,
+};
+
+/// Groups whose states are published once more when commands expire, at most.
+const GROUPS_MAX: usize = 1_000;
+
+/// The commands of a node. Each call is one use case: it is done as a whole or not at all.
+#[derive(Debug)]
+pub struct Commands {
+    tables: Arc<Tables>,
+    catalogue: Arc<Catalogue>,
+    /// There is something to publish.
+    changed: Notify,
+    groups: Mutex<Groups>,
+}
+
+/// Groups with commands, by their ids.
+#[derive(Debug, Default)]
+struct Groups {
+    /// Those whose devices' states have changed.
+    changed: HashSet<String>,
+    /// Those whose states were published in this run.
+    published: HashSet<String>,
+}
+
+impl Commands {
+    /// Those of these tables. Topics of devices of the type `iotflow` are those of the catalogue.
+    pub fn new(tables: Arc<Tables>, catalogue: Arc<Catalogue>) -> Self {
+        Self {
+            tables,
+            catalogue,
+            changed: Notify::new(),
+            groups: Mutex::default(),
+        }
+    }
+
+    /// The topic of a command.
+    pub fn topic_of(&self, command: &Command) -> String {
+        topic_of(&self.catalogue, command)
+    }
+
+    /// Adds a command to a device, and begins to publish it.
+    ///
+    /// # Errors
+    /// See [`Registry::add_command`](martlet_registry::Registry::add_command).
+    pub async fn add(
+        &self,
+        actor: Actor,
+        device: DeviceName,
+        new: NewCommand,
+    ) -> Result<Command, TablesError> {
+        let added = self.tables.note(move |registry| {
+            Box::pin(async move { registry.add_command(&actor, device.of(), new).await })
+        });
+        let added = added.await?;
+        self.changed.notify_one();
+        Ok(added)
+    }
+
+    /// Adds a command for each active device of a group, and begins to publish them.
+    ///
+    /// # Errors
+    /// See [`Registry::add_fleet_command`](martlet_registry::Registry::add_fleet_command).
+    pub async fn add_to_group(
+        &self,
+        actor: Actor,
+        group: String,
+        new: NewCommand,
+    ) -> Result<FleetCommand, TablesError> {
+        let added = self.tables.note(move |registry| {
+            Box::pin(async move { registry.add_fleet_command(&actor, &group, new).await })
+        });
+        let added = added.await?;
+        self.group_has_changed(&added.group.id);
+        self.changed.notify_one();
+        Ok(added)
+    }
+
+    /// Commands that were sent to a group, with their states in sum, the newest one first.
+    ///
+    /// # Errors
+    /// There is no such group, or the tables cannot be read.
+    pub async fn of_group(
+        &self,
+        scope: Scope,
+        group: String,
+        id: Option<String>,
+        limit: u32,
+    ) -> Result<(Group, Vec<FleetReport>), TablesError> {
+        let read = self.tables.read(move |registry| {
+            Box::pin(async move {
+                let id = id.as_deref();
+                registry.fleet_reports(&scope, &group, id, limit).await
+            })
+        });
+        read.await
+    }
+
+    /// Commands of a device, the newest one first.
+    ///
+    /// # Errors
+    /// There is no such device, or the tables cannot be read.
+    pub async fn list(
+        &self,
+        scope: Scope,
+        device: DeviceName,
+        filter: CommandFilter,
+        page: PageRequest,
+    ) -> Result<Page<Command>, TablesError> {
+        let read = self.tables.read(move |registry| {
+            Box::pin(async move {
+                let device = device.of();
+                registry.commands(&scope, device, &filter, &page).await
+            })
+        });
+        read.await
+    }
+
+    /// A command of a device.
+    ///
+    /// # Errors
+    /// There is no such device or command, or the tables cannot be read.
+    pub async fn show(
+        &self,
+        scope: Scope,
+        device: DeviceName,
+        id: String,
+    ) -> Result<Command, TablesError> {
+        let read = self.tables.read(move |registry| {
+            Box::pin(async move { registry.command(&scope, device.of(), &id).await })
+        });
+        read.await
+    }
+
+    /// Cancels a command.
+    ///
+    /// # Errors
+    /// There is no such device or command, it has ended, or the tables cannot be changed.
+    pub async fn cancel(
+        &self,
+        actor: Actor,
+        device: DeviceName,
+        id: String,
+    ) -> Result<Command, TablesError> {
+        let cancelled = self.tables.note(move |registry| {
+            Box::pin(async move { registry.cancel_command(&actor, device.of(), &id).await })
+        });
+        let cancelled = cancelled.await?;
+        self.group_has_changed(&cancelled.fleet_group);
+        Ok(cancelled)
+    }
+
+    /// Has a command published once more.
+    ///
+    /// # Errors
+    /// There is no such device or command, its state permits no retry, or the tables cannot be
+    /// changed.
+    pub async fn retry(
+        &self,
+        actor: Actor,
+        device: DeviceName,
+        id: String,
+    ) -> Result<Command, TablesError> {
+        let retried = self.tables.note(move |registry| {
+            Box::pin(async move { registry.retry_command(&actor, device.of(), &id).await })
+        });
+        let retried = retried.await?;
+        self.group_has_changed(&retried.fleet_group);
+        self.changed.notify_one();
+        Ok(retried)
+    }
+
+    /// Takes what a device answers to a command, or what somebody answers for it. Returns the
+    /// command if that changed it.
+    ///
+    /// # Errors
+    /// The tables cannot be changed.
+    pub async fn answer(
+        &self,
+        command: CommandKey,
+        answer: CommandAnswer,
+    ) -> Result<Option<Command>, TablesError> {
+        let update = CommandUpdate {
+            command,
+            step: CommandStep::Answered(answer),
+            at_ms: now_signed_ms(),
+        };
+        let updated = self.tables.note(move |registry| {
+            Box::pin(async move { registry.update_commands(&[update]).await })
+        });
+        let updated = updated.await?.into_iter().next();
+        if let Some(command) = &updated {
+            self.group_has_changed(&command.fleet_group);
+        }
+        Ok(updated)
+    }
+
+    /// States of the commands to a group are to be published.
+    fn group_has_changed(&self, group: &str) {
+        if !group.is_empty() {
+            self.groups().changed.insert(group.to_owned());
+        }
+    }
+
+    /// The same of all groups whose states were published.
+    fn all_groups_have_changed(&self) {
+        let mut groups = self.groups();
+        let published = groups.published.clone();
+        groups.changed.extend(published);
+    }
+
+    fn take_changed_groups(&self) -> HashSet<String> {
+        let mut groups = self.groups();
+        let changed = std::mem::take(&mut groups.changed);
+        if groups.published.len() < GROUPS_MAX {
+            groups.published.extend(changed.iter().cloned());
+        }
+        changed
+    }
+
+    fn groups(&self) -> MutexGuard<'_, Groups> {
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,294 @@
+//! The parts that publish commands, one for each tenant that has some, and the messages whose
+//! receipts are due.
+
+use std::collections::HashMap;
+
+use martlet_broker::{
+    NewMessage, PartEvent, PartId, PartLine, PartOutcome, PartOutlet, PartPublish, PartQueueLimits,
+    PartReach, PartSpec, PartSubscription, Receipt, ReceiptOutcome, Settlement, TenantId,
+};
+use martlet_codec::{PacketId, RetainHandling};
+use martlet_registry::CommandStep;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use crate::control::Control;
+
+/// Client Identifier of the parts.
+const PART: &str = "$commands";
+/// Answers that a part may have and not have settled.
+const CREDIT: u16 = 4_096;
+/// Messages that are remembered, at most. Of others the tables say which command they are of.
+const MESSAGES_MAX: usize = 100_000;
+/// Bytes of one of them, approximately.
+const MESSAGE_BYTES: usize = 160;
+
+/// What a part was told in one tick, with its tenant and the number of its attachment.
+pub(super) type Told = (u32, u64, Vec<PartEvent>);
+
+/// The parts of a node.
+pub(super) struct Posts {
+    lines: HashMap<u32, (u64, Box<dyn PartLine>)>,
+    /// Number of the last attachment.
+    last: u64,
+    filters: Vec<String>,
+    told_to: UnboundedSender<Told>,
+    told: UnboundedReceiver<Told>,
+}
+
+impl Posts {
+    /// Whose parts subscribe to these filters.
+    pub(super) fn new(filters: Vec<String>) -> Self {
+        let (told_to, told) = unbounded_channel();
+        Self {
+            lines: HashMap::new(),
+            last: 0,
+            filters,
+            told_to,
+            told,
+        }
+    }
+
+    /// Attaches the part of a tenant, unless it is.
+    pub(super) fn attach(&mut self, control: &Control, tenant: u32) {
+        if self.lines.contains_key(&tenant) {
+            return;
+        }
+        self.last += 1;
+        let subscription = |filter: &String| PartSubscription {
+            filter: filter.as_str().into(),
+            identifier: 0,
+            retain_handling: RetainHandling::DoNotSend,
+        };
+        let spec = PartSpec {
+            id: PartId::default(),
+            tenant: TenantId(tenant),
+            client_id: PART.into(),
+            identity: None,
+            subscriptions: self.filters.iter().map(subscription).collect(),
+            credit: CREDIT,
+            session_expiry_secs: u32::MAX,
+            keeps_qos0: true,
+            queue: PartQueueLimits::default(),
+            reach: PartReach::Node,
+        };
+        let outlet = Outlet {
+            tenant,
+            attachment: self.last,
+            to: self.told_to.clone(),
+        };
+        let line = control.shards.attach(spec, Box::new(outlet));
+        self.lines.insert(tenant, (self.last, line));
+    }
+
+    /// The part of a tenant has ended: it is attached again when it is needed.
+    pub(super) fn forget(&mut self, tenant: u32, attachment: u64) {
+        if self
+            .lines
+            .get(&tenant)
+            .is_some_and(|(own, _)| *own == attachment)
+        {
+            self.lines.remove(&tenant);
+        }
+    }
+
+    /// Publishes a message for a command, with receipts. Returns whether the part is attached.
+    pub(super) fn publish(&self, tenant: u32, number: i64, message: NewMessage) -> bool {
+        let Some((_, line)) = self.lines.get(&tenant) else {
+            return false;
+        };
+        line.publish(PartPublish {
+            number: number.cast_unsigned(),
+            message,
+            hops: 0,
+            receipts: true,
+        });
+        true
+    }
+
+    /// Settles what a part was delivered.
+    pub(super) fn settle(&self, tenant: u32, attachment: u64, tokens: Vec<PacketId>) {
+        let Some((own, line)) = self.lines.get(&tenant) else {
+            return;
+        };
+        if *own == attachment {
+            let done = |token| Settlement {
+                token,
+                outcome: PartOutcome::Done,
+            };
+            line.settle(tokens.into_iter().map(done).collect());
+        }
+    }
+
+    /// What a part is told next. Nothing is lost if the future is dropped.
+    pub(super) async fn next(&mut self) -> Option<Told> {
+        self.told.recv().await
+    }
+
+    /// What is there already.
+    pub(super) fn next_now(&mut self) -> Option<Told> {
+        self.told.try_recv().ok()
+    }
+}
+
+struct Outlet {
+    tenant: u32,
+    attachment: u64,
+    to: UnboundedSender<Told>,
+}
+
+impl PartOutlet for Outlet {
+    fn tell(&mut self, event: PartEvent) {
+        self.tell_all(vec![event]);
+    }
+
+    fn tell_all(&mut self, events: Vec<PartEvent>) {
+        // After the task has ended nothing is taken.
+        let _ = self.to.send((self.tenant, self.attachment, events));
+    }
+}
+
+/// A message of a command, until its device has it.
+#[derive(Debug)]
+struct Posted {
+    number: i64,
+    device: String,
+    /// Receivers that are known, less receipts.
+    left: i64,
+    are_all_known: bool,
+}
+
+/// Messages whose receipts are due, by their names.
+#[derive(Debug, Default)]
+pub(super) struct Messages(HashMap<u64, Posted>);
+
+/// What a receipt says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// A step of the command of this number.
+    Step(i64, CommandStep),
+    /// It may be a step of a command that the tables know by this message.
+    Unknown(CommandStep),
+    /// Nothing about the device.
+    Nothing,
+}
+
+impl Messages {
+    /// Approximate number of bytes.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.0.len() * MESSAGE_BYTES
+    }
+
+    /// A message was published for a command of this device.
+    pub(super) fn add(&mut self, message: u64, number: i64, device: &str) {
+        if self.0.len() < MESSAGES_MAX {
+            let posted = Posted {
+                number,
+                device: device.to_owned(),
+                left: 0,
+                are_all_known: false,
+            };
+            self.0.insert(message, posted);
+        }
+    }
+
+    /// The command that a message was published for.
+    pub(super) fn number(&self, message: u64) -> Option<i64> {
+        self.0.get(&message).map(|posted| posted.number)
+    }
+
+    /// All receivers of a message are known. Returns the command if the device is certainly none.
+    pub(super) fn receivers(&mut self, message: u64, receivers: u64) -> Option<i64> {
+        let posted = self.0.get_mut(&message)?;
+        posted.left += i64::try_from(receivers).unwrap_or(i64::MAX);
+        posted.are_all_known = true;
+        self.forget_unreached(message)
+    }
+
+    /// A receiver's end of a message.
+    pub(super) fn receipt(&mut self, receipt: &Receipt) -> Found {
+        let message = receipt.message.0;
+        let step = step_of(receipt);
+        let Some(posted) = self.0.get_mut(&message) else {
+            return Found::Unknown(step);
+        };
+        if *posted.device == *receipt.receiver {
+            let number = posted.number;
+            self.0.remove(&message);
+            return Found::Step(number, step);
+        }
+        posted.left -= 1;
+        match self.forget_unreached(message) {
+            Some(number) => Found::Step(number, CommandStep::NoReceiver { again: false }),
+            None => Found::Nothing,
+        }
+    }
+
+    fn forget_unreached(&mut self, message: u64) -> Option<i64> {
+        let posted = self.0.get(&message)?;
+        if !posted.are_all_known || posted.left > 0 {
+            return None;
+        }
+        self.0.remove(&message).map(|posted| posted.number)
+    }
+}
+
+fn step_of(receipt: &Receipt) -> CommandStep {
+    use martlet_broker::DropReason::{PacketTooLarge, RefusedByReceiver};
+    match receipt.outcome {
+        ReceiptOutcome::Acknowledged => CommandStep::Delivered,
+        ReceiptOutcome::Refused(reason) => {
+            CommandStep::Refused(format!("the device refused the message: {}", reason.name()))
+        }
+        // It would be dropped again.
+        ReceiptOutcome::Dropped(reason @ (PacketTooLarge | RefusedByReceiver)) => {
+            CommandStep::Refused(format!("the message was dropped: {}", reason.meaning()))
+        }
+        ReceiptOutcome::Dropped(_) => CommandStep::Dropped,
+        ReceiptOutcome::Expired => CommandStep::Expired,
+        ReceiptOutcome::Sent => CommandStep::SentAtQos0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use martlet_broker::MessageId;
+
+    use super::*;
+
+    fn receipt(receiver: &str, outcome: ReceiptOutcome) -> Receipt {
+        Receipt {
+            message: MessageId(7),
+            receiver: receiver.into(),
+            outcome,
+        }
+    }
+
+    #[test]
+    fn only_what_the_device_does_is_a_step() {
+        let mut messages = Messages::default();
+        messages.add(7, 1, "pump");
+        let monitor = receipt("monitor", ReceiptOutcome::Acknowledged);
+        assert_eq!(messages.receipt(&monitor), Found::Nothing);
+        assert_eq!(messages.receivers(7, 2), None);
+        let device = receipt("pump", ReceiptOutcome::Acknowledged);
+        let delivered = Found::Step(1, CommandStep::Delivered);
+        assert_eq!(messages.receipt(&device), delivered);
+        assert_eq!(
+            messages.receipt(&device),
+            Found::Unknown(CommandStep::Delivered)
+        );
+    }
+
+    #[test]
+    fn a_message_that_only_others_receive_has_not_reached_the_device() {
+        let mut messages = Messages::default();
+        messages.add(7, 1, "pump");
+        assert_eq!(messages.receivers(7, 1), None);
+        let monitor = receipt("monitor", ReceiptOutcome::Sent);
+        let unreached = Found::Step(1, CommandStep::NoReceiver { again: false });
+        assert_eq!(messages.receipt(&monitor), unreached);
+        messages.add(7, 2, "pump");
+        assert_eq!(messages.receivers(7, 0), Some(2));
+        assert_eq!(messages.memory_bytes(), 0);
+    }
+}

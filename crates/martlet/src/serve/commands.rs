@@ -1,0 +1,17 @@
+//! Commands to devices, while the node runs.
+
+use std::sync::Arc;
+
+use martlet_control::Control;
+use martlet_control::commands::{Commands, keep};
+use martlet_control::tables::Tables;
+
+use crate::config::NodeConfig;
+
+/// Begins to publish them.
+pub(super) fn start(node: &NodeConfig, control: &Arc<Control>, tables: &Arc<Tables>) {
+    let catalogue = Arc::clone(&node.api.iotflow);
+    let commands = Arc::new(Commands::new(Arc::clone(tables), catalogue));
+    control.set_commands(Arc::clone(&commands));
+    tokio::spawn(keep(Arc::clone(control), commands));
+}

@@ -1,0 +1,331 @@
+//! Commands to devices: what a device is to do, until when, and how far it has come.
+//!
+//! * `state`: the states, and which follows which
+//! * `row`: a command, and what each step changes in it
+//! * `batch`: many steps in one transaction, and what is to be published
+//! * `fleet`: commands to the devices of a group, or to those that a filter names
+//! * `kept`: commands that end by themselves, and how long those that have ended are kept
+
+mod batch;
+mod fleet;
+mod kept;
+mod row;
+mod state;
+
+pub use batch::{CommandKey, CommandUpdate};
+pub use fleet::{FleetCommand, FleetReport};
+pub use kept::CommandsKept;
+pub(crate) use kept::cancel_of_device;
+pub use row::{Command, CommandAnswer, CommandOutcome, CommandStep};
+pub use state::CommandState;
+
+use serde_json::json;
+use sqlx::{AnyConnection, Row as _};
+
+use crate::database::Work;
+use crate::devices::find_device;
+use crate::page::{Cursor, page_of};
+use crate::sql::{Engine, Fault, Sql, clean};
+use crate::{
+    Actor, Device, DeviceRef, Page, PageRequest, Registry, RegistryError, Scope, Status, secret,
+};
+use row::{COLUMNS, read_command};
+
+/// Bytes of a command's parameters, at most.
+pub const COMMAND_BYTES_MAX: usize = 64 * 1024;
+/// Commands of a device that have not ended, at most.
+pub const COMMANDS_OPEN_MAX: i64 = 1_000;
+/// The longest time that a command may have, milliseconds: a year.
+const TIME_MAX_MS: i64 = 366 * 24 * 60 * 60 * 1000;
+/// Bytes of names.
+const NAME_BYTES_MAX: usize = 256;
+
+/// A command to be added.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewCommand {
+    /// Its id; none: one is made up.
+    pub id: Option<String>,
+    /// The last level of its topic: `config`, `control`, `firmware` or another word.
+    pub kind: String,
+    /// What is to be done.
+    pub name: String,
+    /// JSON.
+    pub parameters: String,
+    /// QoS of its message; none: 2 for devices of the type `iotflow`, else 1.
+    pub qos: Option<u8>,
+    /// How long the device has to acknowledge it, milliseconds.
+    pub time_ms: i64,
+}
+
+/// Which commands of a device are listed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CommandFilter {
+    /// In this state.
+    pub state: Option<CommandState>,
+    /// Those that have not ended.
+    pub is_open: bool,
+}
+
+impl Registry {
+    /// Adds a command to a device.
+    ///
+    /// # Errors
+    /// There is no such device, it is not active or has too many commands; it has one of this id;
+    /// or something about the command cannot be.
+    pub async fn add_command(
+        &mut self,
+        actor: &Actor,
+        device: DeviceRef<'_>,
+        new: NewCommand,
+    ) -> Result<Command, RegistryError> {
+        let mut work = self.begin(actor).await?;
+        let done = add_one(&mut work, device, new).await;
+        work.end(done).await
+    }
+
+    /// Commands of a device, the newest one first.
+    ///
+    /// # Errors
+    /// There is no such device, or the cursor is none.
+    pub async fn commands(
+        &mut self,
+        scope: &Scope,
+        device: DeviceRef<'_>,
+        filter: &CommandFilter,
+        page: &PageRequest,
+    ) -> Result<Page<Command>, RegistryError> {
+        let (engine, place) = (self.engine(), self.place().to_owned());
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
+        let read = async {
+            let device = find_device(on, engine, scope, device, false).await?;
+            let mut sql = Sql::new(engine, "SELECT ");
+            sql.push(COLUMNS).push(FROM).push("c.device = ");
+            sql.bind(device.number);
+            if let Some(state) = filter.state {
+                sql.push(" AND c.state = ").bind(state.word());
+            }
+            if filter.is_open {
+                sql.push(" AND c.finished_ms = 0");
+            }
+            if let Some(cursor) = Cursor::of(page)? {
+                sql.push(" AND c.number < ").bind(cursor.number);
+            }
+            sql.push(" ORDER BY c.number DESC LIMIT ");
+            sql.bind(page.rows_wanted());
+            let rows = sql.all(on).await?;
+            let items: Result<Vec<Command>, Fault> =
+                rows.iter().map(|row| read_command(row, &place)).collect();
+            Ok(page_of(page, items?, None, |command| Cursor {
+                text: String::new(),
+                number: command.number,
+            }))
+        };
+        let read: Result<_, Fault> = read.await;
+        reading.end(read).await
+    }
+
+    /// A command of a device.
+    ///
+    /// # Errors
+    /// There is no such device or command.
+    pub async fn command(
+        &mut self,
+        scope: &Scope,
+        device: DeviceRef<'_>,
+        id: &str,
+    ) -> Result<Command, RegistryError> {
+        let (engine, place) = (self.engine(), self.place().to_owned());
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
+        let read = async {
+            let device = find_device(on, engine, scope, device, false).await?;
+            find(on, engine, &place, &device, id).await
+        };
+        let read: Result<_, Fault> = read.await;
+        reading.end(read).await
+    }
+
+    /// Cancels a command. A message that is on its way to the device already may arrive.
+    ///
+    /// # Errors
+    /// There is no such device or command, or it has ended.
+    pub async fn cancel_command(
+        &mut self,
+        actor: &Actor,
+        device: DeviceRef<'_>,
+        id: &str,
+    ) -> Result<Command, RegistryError> {
+        let mut work = self.begin(actor).await?;
+        let done = async {
+            let mut command = find_to_change(&mut work, device, id).await?;
+            if !command.enter(CommandState::Cancelled, work.now_ms) {
+                let state = command.state.word();
+                let why = format!("the command {id} has ended: it is {state}");
+                return Err(RegistryError::Refused(why).into());
+            }
+            batch::write(&mut work, std::slice::from_ref(&command)).await?;
+            audit(&mut work, device, "command.cancel", &command).await?;
+            Ok(command)
+        };
+        let done = done.await;
+        work.end(done).await
+    }
+
+    /// Has a command published once more, with all of its time again if that is over.
+    ///
+    /// # Errors
+    /// There is no such device or command; or it succeeded, was cancelled or is pending anyway.
+    pub async fn retry_command(
+        &mut self,
+        actor: &Actor,
+        device: DeviceRef<'_>,
+        id: &str,
+    ) -> Result<Command, RegistryError> {
+        let mut work = self.begin(actor).await?;
+        let done = async {
+            let mut command = find_to_change(&mut work, device, id).await?;
+            if !command.state.may_be_retried() {
+                let state = command.state.word();
+                let why = format!("the command {id} is {state}, so that it is not retried");
+                return Err(RegistryError::Refused(why).into());
+            }
+            command.retry(work.now_ms);
+            batch::write(&mut work, std::slice::from_ref(&command)).await?;
+            audit(&mut work, device, "command.retry", &command).await?;
+            Ok(command)
+        };
+        let done = done.await;
+        work.end(done).await
+    }
+}
+
+const FROM: &str = " FROM commands c JOIN devices d ON d.number = c.device WHERE ";
+
+async fn find(
+    on: &mut AnyConnection,
+    engine: Engine,
+    place: &str,
+    device: &Device,
+    id: &str,
+) -> Result<Command, Fault> {
+    let mut sql = Sql::new(engine, "SELECT ");
+    sql.push(COLUMNS).push(FROM).push("c.device = ");
+    sql.bind(device.number).push(" AND c.id = ").bind(clean(id));
+    match sql.first(on).await? {
+        Some(row) => read_command(&row, place),
+        None => {
+            let why = format!("the device {} has no command {id}", device.id);
+            Err(RegistryError::NotFound(why).into())
+        }
+    }
+}
+
+async fn find_to_change(
+    work: &mut Work<'_>,
+    device: DeviceRef<'_>,
+    id: &str,
+) -> Result<Command, Fault> {
+    let (engine, scope) = (work.engine, work.actor.scope.clone());
+    let device = find_device(&mut work.all, engine, &scope, device, false).await?;
+    let place = work.place().to_owned();
+    find(&mut work.all, engine, &place, &device, id).await
+}
+
+async fn audit(
+    work: &mut Work<'_>,
+    device: DeviceRef<'_>,
+    action: &str,
+    command: &Command,
+) -> Result<(), Fault> {
+    let (engine, scope) = (work.engine, work.actor.scope.clone());
+    let device = find_device(&mut work.all, engine, &scope, device, false).await?;
+    let changed = json!({ "command": command.id, "name": command.name });
+    work.audit(action, ("device", &device.id), &device.team, changed)
+        .await
+}
+
+async fn add_one(
+    work: &mut Work<'_>,
+    device: DeviceRef<'_>,
+    new: NewCommand,
+) -> Result<Command, Fault> {
+    check(&new)?;
+    let (engine, scope) = (work.engine, work.actor.scope.clone());
+    let device = find_device(&mut work.all, engine, &scope, device, false).await?;
+    if device.status != Status::Active {
+        let status = device.status.word();
+        let why = format!("the device {} is {status}: activate it first", device.id);
+        return Err(RegistryError::Refused(why).into());
+    }
+    let sql = "SELECT COUNT(*) FROM commands WHERE device = $1 AND finished_ms = 0";
+    let open = sqlx::query(sql).bind(device.number);
+    let open: i64 = open.fetch_one(&mut *work.all).await?.try_get(0)?;
+    if open >= COMMANDS_OPEN_MAX {
+        let why = format!(
+            "the device {} has {COMMANDS_OPEN_MAX} commands that have not ended: cancel some first",
+            device.id
+        );
+        return Err(RegistryError::LimitReached(why).into());
+    }
+    let id = match &new.id {
+        Some(id) => id.clone(),
+        None => secret::new_id()?,
+    };
+    let sql = "SELECT 1 FROM commands WHERE device = $1 AND id = $2";
+    let same = sqlx::query(sql).bind(device.number).bind(id.clone());
+    if same.fetch_optional(&mut *work.all).await?.is_some() {
+        let why = format!("the device {} has a command {id} already", device.id);
+        return Err(RegistryError::Exists(why).into());
+    }
+    let to = [(device.number, device.device_type.clone())];
+    fleet::insert(work, &to, &new, &id, ("", "")).await?;
+    let place = work.place().to_owned();
+    let command = find(&mut work.all, engine, &place, &device, &id).await?;
+    let changed = json!({ "command": command.id, "name": command.name, "kind": command.kind });
+    work.audit("command.add", ("device", &device.id), &device.team, changed)
+        .await?;
+    Ok(command)
+}
+
+/// Refuses what cannot be a command.
+fn check(new: &NewCommand) -> Result<(), RegistryError> {
+    let refused = |why: String| Err(RegistryError::Refused(why));
+    let is_name = |text: &str| {
+        !text.is_empty() && text.len() <= NAME_BYTES_MAX && !text.chars().any(char::is_control)
+    };
+    let is_level =
+        |text: &str| is_name(text) && text.len() <= 64 && !text.contains(['/', '+', '#', '%']);
+    let id = new.id.as_deref();
+    if id.is_some_and(|id| !is_name(id) || id.contains('/')) {
+        return refused(format!(
+            "the id of a command has 1 to {NAME_BYTES_MAX} bytes, no / and no control characters"
+        ));
+    }
+    if !is_level(&new.kind) {
+        return refused(
+            "the kind of a command is a level of its topic: 1 to 64 bytes without /, +, #, % and \
+             control characters"
+                .to_owned(),
+        );
+    }
+    if !is_name(&new.name) {
+        return refused(format!(
+            "the name of a command has 1 to {NAME_BYTES_MAX} bytes and no control characters"
+        ));
+    }
+    if new.parameters.len() > COMMAND_BYTES_MAX {
+        return refused(format!(
+            "the parameters of a command may have {COMMAND_BYTES_MAX} bytes of JSON, and these \
+             have {}",
+            new.parameters.len()
+        ));
+    }
+    if new.time_ms < 1_000 || new.time_ms > TIME_MAX_MS {
+        return refused("a command has 1 second to 366 days to be acknowledged in".to_owned());
+    }
+    match new.qos.is_some_and(|qos| qos > 2) {
+        true => refused("QoS is 0, 1 or 2".to_owned()),
+        false => Ok(()),
+    }
+}

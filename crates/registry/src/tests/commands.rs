@@ -1,0 +1,155 @@
+use super::{both, is_not_found, new_device};
+use crate::{
+    Actor, Command, CommandAnswer, CommandFilter, CommandKey, CommandOutcome, CommandState,
+    CommandStep, CommandUpdate, CommandsKept, NewCommand, PageRequest, Registry, RegistryError,
+    Scope, Status,
+};
+
+fn new(id: &str) -> NewCommand {
+    NewCommand {
+        id: Some(id.to_owned()),
+        kind: "control".to_owned(),
+        name: "open".to_owned(),
+        parameters: "{}".to_owned(),
+        qos: None,
+        time_ms: 60_000,
+    }
+}
+
+async fn add(registry: &mut Registry, device: &str, id: &str) -> Result<Command, RegistryError> {
+    let actor = Actor::local();
+    registry.add_command(&actor, device.into(), new(id)).await
+}
+
+async fn state(
+    registry: &mut Registry,
+    device: &str,
+    id: &str,
+) -> Result<CommandState, RegistryError> {
+    let found = registry.command(&Scope::All, device.into(), id).await?;
+    Ok(found.state)
+}
+
+fn update(command: CommandKey, step: CommandStep) -> CommandUpdate {
+    CommandUpdate {
+        command,
+        step,
+        at_ms: 5,
+    }
+}
+
+both!(steps_of_several_commands_are_applied_in_order, registry, {
+    registry.add_device("pump").await?;
+    let one = add(registry, "pump", "one").await?;
+    add(registry, "pump", "two").await?;
+    assert!(matches!(
+        add(registry, "pump", "one").await,
+        Err(RegistryError::Exists(_))
+    ));
+    let due = registry.due_commands(10).await?;
+    assert_eq!(due.len(), 2);
+    let message = u64::MAX - 1;
+    let answer = CommandAnswer {
+        outcome: CommandOutcome::Succeeded,
+        progress: Some(100),
+        result: "done".to_owned(),
+    };
+    let by_message = |receiver: &str| CommandKey::Message(message, receiver.to_owned());
+    let sent = update(
+        CommandKey::Number(one.number),
+        CommandStep::Sent { message },
+    );
+    assert_eq!(registry.update_commands(&[sent]).await?.len(), 1);
+    // A receipt of another client than the device is none of it.
+    let others = update(by_message("monitor"), CommandStep::Delivered);
+    assert!(registry.update_commands(&[others]).await?.is_empty());
+    let two = CommandKey::Id(0, "pump".to_owned(), "two".to_owned());
+    let none = CommandKey::Id(1, "pump".to_owned(), "two".to_owned());
+    let updates = [
+        update(by_message("pump"), CommandStep::Delivered),
+        update(two, CommandStep::Answered(answer.clone())),
+        update(none, CommandStep::Answered(answer)),
+    ];
+    assert_eq!(registry.update_commands(&updates).await?.len(), 2);
+    assert_eq!(
+        state(registry, "pump", "one").await?,
+        CommandState::Delivered
+    );
+    let two = registry.command(&Scope::All, "pump".into(), "two").await?;
+    assert_eq!(two.state, CommandState::Succeeded);
+    assert_eq!(
+        (two.progress, &*two.result, two.finished_ms),
+        (Some(100), "done", 5)
+    );
+    assert!(registry.due_commands(10).await?.is_empty());
+});
+
+both!(
+    a_device_that_subscribes_has_its_commands_published,
+    registry,
+    {
+        registry.add_device("pump").await?;
+        let one = add(registry, "pump", "one").await?;
+        let nobody = update(
+            CommandKey::Number(one.number),
+            CommandStep::NoReceiver { again: false },
+        );
+        registry.update_commands(&[nobody]).await?;
+        assert!(registry.due_commands(10).await?.is_empty());
+        let pump = [(0, "pump".to_owned())];
+        assert_eq!(registry.devices_subscribed(&pump, None).await?, 1);
+        assert_eq!(registry.due_commands(10).await?.len(), 1);
+        assert_eq!(registry.tenants_with_commands().await?, [0]);
+    }
+);
+
+both!(commands_end_by_time_and_with_their_device, registry, {
+    for device in ["pump", "valve"] {
+        registry.add_device(device).await?;
+        add(registry, device, "c").await?;
+    }
+    assert_eq!(registry.expire_commands(0).await?, 0);
+    registry.set_status("pump", Status::Maintenance).await?;
+    assert_eq!(state(registry, "pump", "c").await?, CommandState::Cancelled);
+    assert_eq!(registry.expire_commands(i64::MAX).await?, 1);
+    assert_eq!(state(registry, "valve", "c").await?, CommandState::Expired);
+    let retried = registry.retry_command(&Actor::local(), "valve".into(), "c");
+    assert_eq!(retried.await?.state, CommandState::Pending);
+    let kept = CommandsKept {
+        commands: 0,
+        age_ms: u64::MAX,
+    };
+    assert_eq!(registry.trim_commands(kept, 0).await?, 1);
+    let gone = registry.command(&Scope::All, "pump".into(), "c").await;
+    assert!(is_not_found(gone));
+    let filter = CommandFilter::default();
+    let page = PageRequest::first(10);
+    let listed = registry.commands(&Scope::All, "valve".into(), &filter, &page);
+    assert_eq!(listed.await?.items.len(), 1);
+});
+
+both!(a_command_to_a_group_has_a_state_per_device, registry, {
+    let actor = Actor::local();
+    let group = crate::NewGroup {
+        name: "pumps".to_owned(),
+        ..crate::NewGroup::default()
+    };
+    let group = registry.add_group(&actor, group).await?;
+    for device in ["a", "b", "c"] {
+        let mut new = new_device(device);
+        new.groups = vec![group.id.clone()];
+        registry.create_device(&actor, new).await?;
+    }
+    registry.set_status("c", Status::Inactive).await?;
+    let sent = registry
+        .add_fleet_command(&actor, "pumps", new("all"))
+        .await?;
+    assert_eq!((sent.devices, sent.left_out), (2, 1));
+    let cancelled = registry.cancel_command(&actor, "a".into(), "all");
+    cancelled.await?;
+    let found = registry
+        .fleet_reports(&Scope::All, "pumps", None, 10)
+        .await?;
+    let expected = vec![(CommandState::Pending, 1), (CommandState::Cancelled, 1)];
+    assert_eq!(found.1[0].states, expected);
+});
