@@ -172,6 +172,8 @@ pub struct Inner {
     tables: Option<Arc<Tables>>,
     /// The log of messages that other programs confirm; none: the node keeps none.
     message_log: Option<MessageLog>,
+    /// Commands to devices; none: the node keeps none.
+    commands: Option<Arc<Commands>>,
 }
 
 /// A probe waits no longer for the tables.
@@ -185,14 +187,16 @@ const LOGIN_BURST: u32 = 10;
 const LOGIN_RATE: f64 = 0.2;
 
 impl Api {
-    /// The API of a node. `directory` says who callers are; `tables` keep users and devices and
-    /// `message_log` messages, if the node keeps any. None if this machine has no source of
-    /// randomness.
+    /// The API of a node. `directory` says who callers are; in what is kept are users and devices,
+    /// the message log, and commands. None if this machine has no source of randomness.
     pub fn new(
         control: Arc<Control>,
         directory: Arc<dyn Directory>,
-        tables: Option<Arc<Tables>>,
-        message_log: Option<MessageLog>,
+        (tables, message_log, commands): (
+            Option<Arc<Tables>>,
+            Option<MessageLog>,
+            Option<Arc<Commands>>,
+        ),
         settings: Settings,
     ) -> Option<Self> {
         let rates = Rates::new(f64::from(settings.rate), settings.burst, Some(RATE_OPTIONS));
@@ -214,6 +218,7 @@ impl Api {
             document: OnceLock::new(),
             tables,
             message_log,
+            commands,
             settings,
         };
         inner.count_memory();
@@ -256,7 +261,7 @@ impl Api {
     /// # Errors
     /// The node keeps none.
     pub(crate) fn commands(&self) -> Result<&Arc<Commands>, Problem> {
-        let commands = self.control.commands();
+        let commands = self.commands.as_ref();
         commands.ok_or_else(|| Problem::unavailable("this node keeps no commands".to_owned()))
     }
 

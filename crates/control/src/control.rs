@@ -30,7 +30,6 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 
 use crate::authentication::{AuthenticationChain, LockedClient, LockedOut, Policy};
-use crate::commands::Commands;
 use crate::facts::NodeFacts;
 use crate::feed::{Feed, PushState};
 use crate::health::Health;
@@ -155,8 +154,6 @@ pub struct Control {
     secrets: OnceLock<Arc<SecretStore>>,
     /// Values that devices send, if they are stored.
     telemetry: OnceLock<Arc<Telemetry>>,
-    /// Made after it too, by the tables.
-    commands: OnceLock<Arc<Commands>>,
     chain: Option<AuthenticationChain>,
     logging: Option<Arc<Logging>>,
     log_limit: Mutex<LogLimit>,
@@ -206,7 +203,6 @@ impl Control {
             integrations: OnceLock::new(),
             secrets: OnceLock::new(),
             telemetry: OnceLock::new(),
-            commands: OnceLock::new(),
             log_limit: Mutex::default(),
             info: parts.info,
             health: Health::default(),
@@ -303,17 +299,6 @@ impl Control {
     /// The telemetry of the node; none: it is off.
     pub fn telemetry(&self) -> Option<&Arc<Telemetry>> {
         self.telemetry.get()
-    }
-
-    /// Sets the commands to devices.
-    pub fn set_commands(&self, commands: Arc<Commands>) {
-        // They are there from the start on.
-        let _ = self.commands.set(commands);
-    }
-
-    /// The commands to devices; none before the node is set up.
-    pub fn commands(&self) -> Option<&Arc<Commands>> {
-        self.commands.get()
     }
 
     /// The integrations of the node; none before they are started.

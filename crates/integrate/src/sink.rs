@@ -89,8 +89,8 @@ pub enum Outcome {
     NoAnswer(String),
     /// As [`Outcome::Failed`], and the other system asks not to be called for that time.
     Later(String, Duration),
-    /// It was sent together with others, of which one failed: whether the other system has it is not
-    /// known. It comes again, and is marked as repeated.
+    /// It was sent together with others, of which one failed: whether the other system has it is
+    /// not known. It comes again, and is marked as repeated.
     SentWithOthers,
     /// It was not tried and comes again: for sinks that deliver messages of several publishers at
     /// once, and one of them failed.

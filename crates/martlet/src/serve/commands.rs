@@ -9,9 +9,13 @@ use martlet_control::tables::Tables;
 use crate::config::NodeConfig;
 
 /// Begins to publish them.
-pub(super) fn start(node: &NodeConfig, control: &Arc<Control>, tables: &Arc<Tables>) {
+pub(super) fn start(
+    node: &NodeConfig,
+    control: &Arc<Control>,
+    tables: &Arc<Tables>,
+) -> Arc<Commands> {
     let catalogue = Arc::clone(&node.api.iotflow);
     let commands = Arc::new(Commands::new(Arc::clone(tables), catalogue));
-    control.set_commands(Arc::clone(&commands));
-    tokio::spawn(keep(Arc::clone(control), commands));
+    tokio::spawn(keep(Arc::clone(control), Arc::clone(&commands)));
+    commands
 }

@@ -19,6 +19,7 @@ use martlet_api::{Api, RouteSettings};
 use martlet_control::activity::DeviceActivity;
 use martlet_control::authentication::{AuthenticationChain, Policy};
 use martlet_control::backup::STORE;
+use martlet_control::commands::Commands;
 use martlet_control::feed;
 use martlet_control::history;
 use martlet_control::integrations::Integrations;
@@ -182,6 +183,7 @@ struct Attached {
     presence: KeptPresence,
     message_log: MessageLog,
     activity: Arc<DeviceActivity>,
+    commands: Arc<Commands>,
     telemetry: Option<Arc<Telemetry>>,
     integrations: Arc<Integrations>,
 }
@@ -200,6 +202,8 @@ impl Attached {
         let presence = keep_presence(node, control, &tables, &alive).await;
         let message_log = MessageLog::new(Arc::clone(&tables), alive.node(), node.message_log.kept);
         let activity = activity::start(control, &tables);
+        // Before listeners open: a device may answer at once what it was sent before the restart.
+        let commands = commands::start(node, control, &tables);
         let telemetry = telemetry::start(node, control, &tables, &activity);
         let takers = (&message_log, telemetry.as_ref());
         let started = start_integrations(node, control, &tables, &alive, takers, core.opened_by);
@@ -221,6 +225,7 @@ impl Attached {
             presence,
             message_log,
             activity,
+            commands,
             telemetry,
             integrations,
         }
@@ -247,10 +252,11 @@ impl Serving {
         let api_tables = Some(Arc::clone(tables));
         let log = Some(attached.message_log.clone());
         let settings = node.api.clone();
-        let api = Api::new(Arc::clone(control), directory, api_tables, log, settings);
+        let commands = Some(Arc::clone(&attached.commands));
+        let kept = (api_tables, log, commands);
+        let api = Api::new(Arc::clone(control), directory, kept, settings);
         let api = api.context("no source of randomness")?;
         spawn_tasks(node, control, tables);
-        commands::start(node, control, tables);
         tokio::spawn(attached.message_log.clone().keep());
         let http_at: Vec<HttpAt> = bound.http.iter().map(HttpAt::of).collect();
         let descriptors = core.running.descriptors();

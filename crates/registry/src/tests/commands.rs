@@ -113,7 +113,8 @@ both!(commands_end_by_time_and_with_their_device, registry, {
     assert_eq!(state(registry, "pump", "c").await?, CommandState::Cancelled);
     assert_eq!(registry.expire_commands(i64::MAX).await?, 1);
     assert_eq!(state(registry, "valve", "c").await?, CommandState::Expired);
-    let retried = registry.retry_command(&Actor::local(), "valve".into(), "c");
+    let actor = Actor::local();
+    let retried = registry.retry_command(&actor, "valve".into(), "c");
     assert_eq!(retried.await?.state, CommandState::Pending);
     let kept = CommandsKept {
         commands: 0,
