@@ -4,6 +4,7 @@ import collections
 import json
 import pathlib
 import re
+import socket
 import threading
 
 import pytest
@@ -453,6 +454,56 @@ def test_a_password_is_a_stored_secret(start_node, tmp_path, start_mosquitto):
     set_secret(node, "there", "tops3cret")
     until_connected(node)
     assert "tops3cret" not in node.log()
+
+
+class RudeBroker:
+    """Accepts connections, answers each CONNECT of MQTT 5.0 with `answer(CONNECT)`, and says no more."""
+
+    def __init__(self, answer):
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.answer = answer
+        self.connects = []
+        threading.Thread(target=self.run, daemon=True).start()
+
+    def run(self):
+        while True:
+            try:
+                wire, _ = self.listener.accept()
+            except OSError:
+                return
+            with wire:
+                connect = wire.recv(65536)
+                self.connects.append(connect)
+                wire.sendall(self.answer(connect))
+                wire.settimeout(5)
+                try:
+                    wire.recv(1)
+                except OSError:
+                    pass
+
+    def close(self):
+        self.listener.close()
+
+
+def test_what_another_broker_repeats_of_a_password_is_not_shown(start_node, tmp_path):
+    reason = b"bad login tops3cret"
+    properties = b"\x1f" + len(reason).to_bytes(2, "big") + reason
+    refused = bytes([0, 0x87, len(properties)]) + properties
+    broker = RudeBroker(lambda connect: bytes([0x20, len(refused)]) + refused)
+    keys = {"protocol": "5.0", "user": "ann", "password": "tops3cret", "reconnect_max_secs": 1}
+    node = start_node(**configured(tmp_path, bridge_text(broker.port, '["a/# in 1"]', **keys)))
+    try:
+        until(lambda: any("bad login ***" in one for one in warnings(node)), lambda: warnings(node))
+        assert state(node)["state"] == "retrying"
+        # Maximum Packet Size is that of the node.
+        assert b"\x27\x00\x10\x00\x00" in broker.connects[0]
+        seen = len(broker.connects)
+        tested = call(node, "POST", "/api/v1/integrations/bridge/up/test", {})
+        assert "bad login ***" in json.dumps(tested) and len(broker.connects) > seen
+        assert "tops3cret" not in node.log() + json.dumps(state(node))
+    finally:
+        broker.close()
 
 
 def test_a_bridge_runs_from_a_mosquitto_conf(start_node, tmp_path, mosquitto):

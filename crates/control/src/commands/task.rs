@@ -247,7 +247,7 @@ impl Task {
             return;
         };
         self.messages.add(message.0, number, &command.device);
-        if outcome.matched_here > 0 || outcome.other_shards > 0 {
+        if outcome.has_subscribers() {
             let message = message.0;
             self.step(CommandKey::Number(number), CommandStep::Sent { message });
         }
