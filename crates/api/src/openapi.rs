@@ -239,6 +239,14 @@ fn declare_one(operation: &mut Operation, access: Access, is_write: bool) {
             };
         }
     }
+    let is_of_telemetry = operation
+        .tags
+        .as_ref()
+        .is_some_and(|tags| tags.iter().any(|tag| tag == TELEMETRY));
+    if is_of_telemetry {
+        let off = "The node stores no telemetry: `telemetry.enabled`";
+        all.entry("409".to_owned()).or_insert_with(|| problem(off));
+    }
     for kind in kinds {
         let status = kind.status().as_u16().to_string();
         all.entry(status).or_insert_with(|| problem(kind.what()));
@@ -247,6 +255,9 @@ fn declare_one(operation: &mut Operation, access: Access, is_write: bool) {
     all.entry("default".to_owned())
         .or_insert_with(|| problem(any));
 }
+
+/// Tag of the routes that need telemetry to be on.
+const TELEMETRY: &str = "telemetry";
 
 /// By which a write may be sent again.
 fn idempotency_key() -> Parameter {

@@ -86,8 +86,9 @@ pub struct Settings {
     pub queue: PartQueueLimits,
     /// What happens to messages that the sink refuses.
     pub on_reject: OnReject,
-    /// Attempts of one message, as [`Outcome::FailedAtMessage`](crate::Outcome::FailedAtMessage) counts them, after which it counts
-    /// as refused; 0: without end.
+    /// Attempts of one message, as
+    /// [`Outcome::FailedAtMessage`](crate::Outcome::FailedAtMessage) counts them, after which it
+    /// counts as refused; 0: without end.
     pub max_attempts: u32,
     /// Messages of a batch, at most, and messages in hand: 1 to 65,535. The node's
     /// `limits.in_flight` is a bound too.
