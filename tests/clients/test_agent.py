@@ -413,7 +413,7 @@ def test_what_the_broker_refuses_is_removed_counted_and_told(start_agent, start_
     (folder / "good").write_text("y\n")
     agent = start_agent("--topic", "device/data/{file}", "--folder", str(folder), port=node.port())
     agent.wait_until(messages=0, refused=1, acknowledged=1)
-    agent.wait_for_log("the broker refuses a message, which is removed: Not authorized")
+    agent.wait_for_log('the broker refuses a message to "device/data/bad", which is removed: Not authorized')
 
 
 def test_a_wrong_option_and_a_missing_folder_are_told(tmp_path):

@@ -138,7 +138,8 @@ def test_qos_0_that_a_busy_sink_could_not_take_is_told_with_the_key_that_keeps_i
     receiver.answer = lambda message: time.sleep(0.2) or (503, {}, b"later")
     node = start_node(**configured(tmp_path, receiver.url), settings=["node.threads=1"])
     with Client(node, "pump-1") as client:
-        for number in range(400):
+        # A webhook has 1,000 messages in hand.
+        for number in range(3_000):
             client.publish("plant/1", str(number), qos=0)
         client.publish("plant/1", "end", qos=1)
 
@@ -166,8 +167,8 @@ def test_a_tiny_queue_that_holds_takes_a_bounded_number_of_messages(start_node, 
     """Beside those that the sink has in hand."""
     node = start_node(**configured(tmp_path, receiver.url, max_bytes=1_000, on_full="hold"), settings=["node.threads=2"])
     receiver.answer = lambda message: (503, {}, b"later")
-    # A webhook has 200 messages in hand, of each of two threads half.
-    count, in_hand = 1_000, 100
+    # A webhook has 1,000 messages in hand, of each of two threads.
+    count, in_hand = 3_000, 1_000
     publisher = Publisher([node.port()], "a", count)
     publisher.start()
     try:

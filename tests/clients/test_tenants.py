@@ -460,7 +460,7 @@ def state_of(node, key):
     def bare(value):
         if isinstance(value, dict):
             return {name: bare(one) for name, one in value.items()
-                    if name not in {"last_used_at", "last_seen_at", "age_secs", "connected_secs", "online",
+                    if name not in {"last_used_at", "last_seen_at", "last_message_at", "age_secs", "connected_secs", "online",
                              "online_changed_at"}}
         return [bare(one) for one in value] if isinstance(value, list) else value
     paths = ("devices", "groups", "users", "teams", "keys", "provisioning-keys", "bans", "retained?payload=true",
