@@ -36,7 +36,6 @@ pub(crate) struct CommandView {
     /// What is to be done.
     command: String,
     /// As they were given.
-    #[schema(value_type = Object)]
     parameters: Value,
     /// The topic that it is published to.
     topic: String,
@@ -113,7 +112,6 @@ pub(crate) struct CommandBody {
     command: String,
     /// Any JSON, up to 64 KiB.
     #[serde(default)]
-    #[schema(value_type = Object)]
     parameters: Value,
     /// QoS of its message; 2 for devices of the type `iotflow` and else 1, if nothing is said.
     #[schema(minimum = 0, maximum = 2)]
