@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use martlet_broker::{PartOutcome, PartRefusal};
+use martlet_fault::{self as fault, Fault};
 
 use super::super::OnReject;
 use super::super::attempt::Broken;
@@ -191,6 +192,9 @@ impl Core {
         self.panicked_in_a_row = 0;
         if self.call.kept.is_empty() {
             self.succeed(What::Sink);
+        }
+        if self.is_stopping && fault::is(Fault::SinkStopForgets) {
+            settled.clear();
         }
         self.settle(settled);
     }
