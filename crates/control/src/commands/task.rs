@@ -58,6 +58,8 @@ pub async fn keep(control: Arc<Control>, commands: Arc<Commands>) {
         Ok(reader) => reader,
         Err(error) => return warn!(%error, "commands are not published"),
     };
+    // From here on shards tell of each subscription. What was subscribed before gets what is due.
+    control.all_told().await;
     let bytes = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&bytes);
     control.count_also(
