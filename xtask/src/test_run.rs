@@ -27,6 +27,8 @@ struct Ended {
     name: String,
     passed: bool,
     took: Duration,
+    /// What it printed of its failures; empty if it passed.
+    failures: String,
 }
 
 /// Builds the tests of the workspace and runs `at_once` programs at a time. What each prints comes
@@ -62,8 +64,10 @@ pub fn run_tests(at_once: usize) -> Result<bool> {
     })?;
     let ended = ended.into_inner().unwrap_or_else(PoisonError::into_inner);
     let failed: Vec<&Ended> = ended.iter().filter(|one| !one.passed).collect();
+    // Once more at the end: whoever sees only the last lines learns why.
     for one in &failed {
-        eprintln!("failed: {} ({:.1} s)", one.name, one.took.as_secs_f32());
+        let (name, took) = (&one.name, one.took.as_secs_f32());
+        eprintln!("failed: {name} ({took:.1} s)\n{}", one.failures);
     }
     Ok(failed.is_empty())
 }
@@ -114,6 +118,11 @@ fn run(program: &Program) -> Result<Ended> {
     command.env("CARGO_MANIFEST_DIR", &program.directory);
     let output = command.stdin(Stdio::null()).output()?;
     let (took, passed) = (began.elapsed(), output.status.success());
+    let failures = if passed {
+        String::new()
+    } else {
+        failures(&String::from_utf8_lossy(&output.stdout))
+    };
     let name = &program.name;
     let mut text = format!("\n     Running {name} ({:.1} s)\n", took.as_secs_f32()).into_bytes();
     text.extend(&output.stdout);
@@ -127,7 +136,19 @@ fn run(program: &Program) -> Result<Ended> {
         name: name.clone(),
         passed,
         took,
+        failures,
     })
+}
+
+/// What a program printed of its failures: from the line `failures:` on, or the last lines if it has
+/// none, as a program that crashed.
+fn failures(printed: &str) -> String {
+    const LAST: usize = 40;
+    if let Some(at) = printed.find("\nfailures:\n") {
+        return printed[at..].to_owned();
+    }
+    let lines: Vec<&str> = printed.lines().collect();
+    lines[lines.len().saturating_sub(LAST)..].join("\n")
 }
 
 #[cfg(test)]
@@ -149,5 +170,16 @@ mod tests {
         assert!(program(&line(false, "\"/p/target/martlet\"")).is_none());
         assert!(program(&line(true, "null")).is_none());
         assert!(program("{\"reason\":\"build-finished\"}").is_none());
+    }
+
+    #[test]
+    fn failures_are_found_in_what_a_program_prints() {
+        let printed =
+            "test a ... ok\ntest b ... FAILED\n\nfailures:\n\n---- b stdout ----\nleft: 1\n";
+        assert_eq!(
+            failures(printed),
+            "\nfailures:\n\n---- b stdout ----\nleft: 1\n"
+        );
+        assert_eq!(failures("test a ...\nkilled"), "test a ...\nkilled");
     }
 }

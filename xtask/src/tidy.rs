@@ -22,7 +22,8 @@ const LAYOUT: &[(&str, &[&str])] = &[
     ("martlet-client", &["martlet-codec"]),
     ("martlet-access", &["martlet-broker", "martlet-codec"]),
     ("martlet-certificates", &[]),
-    ("martlet-telemetry", &[]),
+    ("martlet-database-url", &[]),
+    ("martlet-telemetry", &["martlet-database-url"]),
     ("martlet-store", &["martlet-fault", "martlet-rows"]),
     (
         "martlet-persistence",
@@ -71,7 +72,12 @@ const LAYOUT: &[(&str, &[&str])] = &[
     ),
     (
         "martlet-registry",
-        &["martlet-access", "martlet-broker", "martlet-codec"],
+        &[
+            "martlet-access",
+            "martlet-broker",
+            "martlet-codec",
+            "martlet-database-url",
+        ],
     ),
     (
         "martlet-api",
