@@ -155,7 +155,7 @@ impl RequestOutcome {
         let pairs = response.user_properties.into_iter();
         Self {
             message_id: published.id.map(|id| id.to_string()),
-            matched: matched(published),
+            matched: published.subscribers(),
             after_ms: response.after.as_millis() as u64,
             response: ResponseView {
                 topic: response.topic,
@@ -172,10 +172,6 @@ impl RequestOutcome {
             },
         }
     }
-}
-
-fn matched(published: &Published) -> u64 {
-    published.matched_here - published.lanes + u64::from(published.other_shards)
 }
 
 /// Who answered, and was not permitted to.
@@ -243,7 +239,7 @@ pub(crate) async fn request(
         }
         Requested::Silent(published, silence) => {
             let response_topic = &silence.topic;
-            let whom = match matched(&published) {
+            let whom = match published.subscribers() {
                 1 => "1 subscriber".to_owned(),
                 count => format!("{count} subscribers"),
             };

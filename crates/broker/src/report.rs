@@ -124,9 +124,10 @@ pub struct Published {
 }
 
 impl Published {
-    /// Whether it was chosen for anybody but lanes, which answer no request.
-    pub fn has_subscribers(&self) -> bool {
-        self.matched_here > self.lanes || self.other_shards > 0
+    /// Sessions and share groups of this shard, and other shards, that it was chosen for. Lanes are
+    /// not counted: they answer no request.
+    pub fn subscribers(&self) -> u64 {
+        self.matched_here.saturating_sub(self.lanes) + u64::from(self.other_shards)
     }
 
     /// A part holds it back.

@@ -1,8 +1,8 @@
 //! When devices sent something: noted in the tables, in batches. Devices that have sent nothing for
 //! longer than their type permits become inactive, which is an event.
 //!
-//! Shards list devices that publish, once in some seconds. What has to be known at once, such as
-//! telemetry, is noted with each message by whoever takes it ([`DeviceActivity::note`]).
+//! Shards list the devices that publish, each once in some seconds. Heartbeats and telemetry have
+//! to be known at once: the parts that take them note each message ([`DeviceActivity::note`]).
 //!
 //! * `waiting`: what is yet to be written
 
@@ -106,20 +106,18 @@ impl DeviceActivity {
 
     /// Looks for devices that have become inactive.
     async fn look(&self, control: &Control, tables: &Arc<Tables>) -> Result<(), TablesError> {
-        let now_ms = now_signed_ms();
-        let (known_since_ms, has_room) = {
+        let check = {
             let waiting = self.waiting();
-            (waiting.known_since_ms(), !waiting.is_behind(Instant::now()))
-        };
-        // What waits may say otherwise of a device than the tables.
-        if !has_room {
-            return Ok(());
-        }
-        let check = InactivityCheck {
-            now_ms,
-            behind_ms: BEHIND_MS,
-            known_since_ms,
-            limit: ROWS as u32,
+            // Messages that have waited for long are not in the tables yet.
+            if waiting.is_behind(Instant::now()) {
+                return Ok(());
+            }
+            InactivityCheck {
+                now_ms: now_signed_ms(),
+                behind_ms: BEHIND_MS,
+                known_since_ms: waiting.known_since_ms(),
+                limit: ROWS as u32,
+            }
         };
         let found = tables
             .note(move |registry| Box::pin(async move { registry.mark_inactive(check).await }));
@@ -142,12 +140,8 @@ impl Default for DeviceActivity {
 
 /// Notes when devices send something, for as long as the node runs: from the first device on.
 pub async fn keep(control: Arc<Control>, tables: Arc<Tables>, activity: Arc<DeviceActivity>) {
-    let mut changes = tables.changes();
-    while !has_devices(&tables).await {
-        // Without the tables the node ends.
-        if changes.changed().await.is_err() {
-            return;
-        }
+    if !until_devices(&tables, DeviceFilter::default()).await {
+        return;
     }
     let mut ticks = tokio::time::interval(WRITE_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -180,16 +174,26 @@ async fn look_if_wanted(
     }
 }
 
-/// Whether there is a device; not if that cannot be read.
-async fn has_devices(tables: &Tables) -> bool {
+/// Waits until the tables have a device that this filter matches. Returns false if the node ends
+/// before.
+pub(crate) async fn until_devices(tables: &Tables, filter: DeviceFilter) -> bool {
+    let mut changes = tables.changes();
+    while !has_devices(tables, &filter).await {
+        if changes.changed().await.is_err() {
+            return false;
+        }
+    }
+    true
+}
+
+/// Whether there is such a device; false if that cannot be read.
+async fn has_devices(tables: &Tables, filter: &DeviceFilter) -> bool {
     if !tables.are_there() {
         return false;
     }
+    let filter = filter.clone();
     let read = tables.read(|registry| {
-        Box::pin(async move {
-            let filter = DeviceFilter::default();
-            registry.count_devices(&Scope::All, &filter).await
-        })
+        Box::pin(async move { registry.count_devices(&Scope::All, &filter).await })
     });
     read.await.is_ok_and(|count| count > 0)
 }

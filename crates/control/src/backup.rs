@@ -180,7 +180,7 @@ pub fn write_archive(
         .map_err(error("writing", Path::new("the archive")))
 }
 
-/// Appends so many bytes of a file, and returns its entry of the manifest.
+/// Appends the given number of bytes of a file. Returns its entry for the manifest.
 fn append_file(
     archive: &mut tar::Builder<impl Write>,
     path: String,

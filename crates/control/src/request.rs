@@ -127,7 +127,7 @@ impl Control {
         if published.reason.is_error() {
             return Ok(Requested::Refused(published.reason));
         }
-        if !published.has_subscribers() {
+        if published.subscribers() == 0 {
             return Ok(Requested::Unheard(published));
         }
         let since = Instant::now();

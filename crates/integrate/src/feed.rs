@@ -98,8 +98,9 @@ impl Feed {
         }
     }
 
-    /// Says what became of a message. After [`Outcome::Done`] the node forgets it at once, whatever
-    /// happens to the others. A message that has no outcome when the call ends was not tried.
+    /// Reports the outcome of a message. After [`Outcome::Done`] the node forgets it at once,
+    /// whatever happens to the others. A message that has no outcome when the call ends was not
+    /// tried.
     pub fn tell(&mut self, ticket: Ticket, outcome: Outcome) {
         let is_done = outcome == Outcome::Done;
         let mut state = self.shared.lock();
@@ -123,7 +124,7 @@ impl Feed {
         self.shared.lock().waiting.drain(..).unzip()
     }
 
-    /// Says what became of the messages of a batch, in its order.
+    /// Reports the outcomes of the messages of a batch, in its order.
     pub fn tell_all(&mut self, tickets: Vec<Ticket>, outcomes: Vec<Outcome>) {
         for (ticket, outcome) in tickets.into_iter().zip(outcomes) {
             self.tell(ticket, outcome);

@@ -121,7 +121,8 @@ pub use inactivity::{
 };
 pub use integrations::IntegrationState;
 pub use known::Known;
-pub use location::{DatabaseUrl, Location};
+pub use location::Location;
+pub use martlet_database_url::DatabaseUrl;
 pub use message_log::{LoggedMessage, MessagesKept, MessagesWanted};
 pub use offline_queue::{OfflineMessage, offline_messages};
 pub use page::{Page, PageRequest};

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use martlet_database_url::{DatabaseUrl, NotPostgres};
+
 use crate::StorageError;
 
 /// Where the values are.
@@ -23,51 +25,10 @@ impl fmt::Display for Location {
     }
 }
 
-/// The URL of a database. Its password is never shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct DatabaseUrl(String);
-
-impl DatabaseUrl {
-    /// `postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=verify-full`.
-    ///
-    /// # Errors
-    /// The URL is one of another kind of database.
-    pub fn parse(text: &str) -> Result<Self, StorageError> {
-        let is_known = ["postgres://", "postgresql://"];
-        match is_known.iter().any(|scheme| text.starts_with(scheme)) {
-            true => Ok(Self(text.to_owned())),
-            false => Err(StorageError::Location(
-                "the URL of the telemetry database must begin with postgres://".to_owned(),
-            )),
-        }
-    }
-
-    /// All of it, to connect.
-    pub(crate) fn whole(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for DatabaseUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (scheme, rest) = self.0.split_once("://").unwrap_or(("postgres", ""));
-        // A password may stand among the parameters too.
-        let place = rest.split(['?', '#']).next().unwrap_or_default();
-        match place.rsplit_once('@') {
-            Some((who, host)) => {
-                let user = who.split(':').next().unwrap_or_default();
-                write!(f, "{scheme}://{user}@{host}")
-            }
-            // One of the separators was part of a password.
-            None if rest.contains('@') => write!(f, "{scheme}://***"),
-            None => write!(f, "{scheme}://{place}"),
-        }
-    }
-}
-
-impl fmt::Debug for DatabaseUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
+impl From<NotPostgres> for StorageError {
+    fn from(_: NotPostgres) -> Self {
+        let why = "the URL of the telemetry database must begin with postgres://";
+        Self::Location(why.to_owned())
     }
 }
 

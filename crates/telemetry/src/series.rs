@@ -65,7 +65,7 @@ pub struct Refused {
     pub refusal: Refusal,
 }
 
-/// What became of the points of a write. Those that are not refused are synced.
+/// Result of a write. Those that are not refused are synced.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Written {
     /// Points that are stored, those that replace earlier ones included.

@@ -15,7 +15,9 @@ use utoipa::openapi::{RefOr, Schema};
 use utoipa::{IntoParams, ToSchema};
 
 use super::asking::missing_of_query;
-use super::{Asking, expected, expected_if_any, moment, page_of, page_request, version, word};
+use super::{
+    Asking, expected, expected_if_any, moment, page_of, page_request, version, word, word_of_query,
+};
 use crate::api::Api;
 use crate::extract::{JsonBody, PathOf, QueryOf};
 use crate::page::Page;
@@ -361,18 +363,6 @@ pub(crate) async fn group_id(api: &Api, asking: &Asking, group: &str) -> Result<
         .read(move |registry| Box::pin(async move { registry.group_named(&scope, &text).await }));
     let found = found.await.map(|group| group.id);
     found.map_err(|error| missing_of_query("group", error))
-}
-
-fn word_of_query<T>(
-    name: &str,
-    text: &str,
-    read: impl Fn(&str) -> Option<T>,
-    known: &[&str],
-) -> Result<T, Problem> {
-    read(text).ok_or_else(|| {
-        let detail = format!("{text:?} is none of {}", known.join(", "));
-        Problem::of_query(name, detail)
-    })
 }
 
 /// By which team a device is looked for.

@@ -310,3 +310,19 @@ pub(crate) fn word<T>(
         Problem::of_body(pointer, detail)
     })
 }
+
+/// The same of a query parameter.
+///
+/// # Errors
+/// It is none.
+pub(crate) fn word_of_query<T>(
+    name: &str,
+    text: &str,
+    read: impl Fn(&str) -> Option<T>,
+    known: &[&str],
+) -> Result<T, Problem> {
+    read(text).ok_or_else(|| {
+        let detail = format!("{text:?} is none of {}", known.join(", "));
+        Problem::of_query(name, detail)
+    })
+}

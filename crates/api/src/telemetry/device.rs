@@ -16,7 +16,7 @@ use crate::extract::{PathOf, QueryOf};
 use crate::guard::{About, OwnDevice};
 use crate::page::Items;
 use crate::problem::Problem;
-use crate::registry::{Asking, OfTeam};
+use crate::registry::{Asking, OfTeam, word_of_query};
 
 /// Values of an answer, at most, and where nothing is said.
 pub(super) const LIMIT_MAX: usize = 10_000;
@@ -64,14 +64,12 @@ pub(super) fn keys_of(text: Option<&str>) -> Result<Option<Vec<String>>, Problem
 /// # Errors
 /// It is none.
 pub(super) fn order_of(text: Option<&str>) -> Result<Order, Problem> {
-    match text {
-        None | Some("asc") => Ok(Order::OldestFirst),
-        Some("desc") => Ok(Order::NewestFirst),
-        Some(other) => {
-            let detail = format!("{other:?} is none of asc, desc");
-            Err(Problem::of_query("order", detail))
-        }
-    }
+    let read = |word: &str| match word {
+        "asc" => Some(Order::OldestFirst),
+        "desc" => Some(Order::NewestFirst),
+        _ => None,
+    };
+    word_of_query("order", text.unwrap_or("asc"), read, &["asc", "desc"])
 }
 
 /// Which values of a device.

@@ -10,6 +10,7 @@ use martlet_control::telemetry::{Order, Range, RowFormat, Storage};
 
 use super::view::id_of;
 use crate::problem::Problem;
+use crate::registry::word_of_query;
 
 /// Rows of a page.
 const PAGE: usize = 5_000;
@@ -19,16 +20,15 @@ const PAGE: usize = 5_000;
 /// # Errors
 /// It is no format.
 pub(super) fn format_of(word: Option<&str>) -> Result<Option<RowFormat>, Problem> {
-    match word {
-        None | Some("json") => Ok(None),
-        Some("csv") => Ok(Some(RowFormat::Csv)),
-        Some("ndjson") => Ok(Some(RowFormat::Ndjson)),
-        Some("line") => Ok(Some(RowFormat::LineProtocol)),
-        Some(other) => {
-            let detail = format!("{other:?} is none of json, csv, ndjson, line");
-            Err(Problem::of_query("format", detail))
-        }
-    }
+    let read = |word: &str| match word {
+        "json" => Some(None),
+        "csv" => Some(Some(RowFormat::Csv)),
+        "ndjson" => Some(Some(RowFormat::Ndjson)),
+        "line" => Some(Some(RowFormat::LineProtocol)),
+        _ => None,
+    };
+    let known = &["json", "csv", "ndjson", "line"];
+    word_of_query("format", word.unwrap_or("json"), read, known)
 }
 
 struct Source {

@@ -21,7 +21,7 @@ use crate::registry::{Asking, OfTeam};
 /// How much longer than `http.body_bytes` a compressed body may be when it is unpacked.
 const UNPACKED: usize = 8;
 
-/// What became of the values.
+/// Result of storing values.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct StoredView {
     /// Values that are stored and synced.

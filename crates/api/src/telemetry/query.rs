@@ -47,7 +47,7 @@ pub(super) async fn selected(
     let has_filter =
         devices.group.is_some() || devices.tag.is_some() || devices.device_type.is_some();
     if !has_filter && named.as_ref().is_none_or(Vec::is_empty) {
-        let detail = "say of which devices: device, group, tag or type";
+        let detail = "name the devices by device, group, tag or type";
         return Err(Problem::of_query("device", detail));
     }
     if let Some(device_type) = &devices.device_type {
@@ -149,7 +149,7 @@ pub(crate) struct Wanted {
 
 impl Wanted {
     /// # Errors
-    /// Something is said that is of buckets alone.
+    /// A parameter of buckets is given without `bucket`.
     fn expect_no_bucket(&self) -> Result<(), Problem> {
         let of_buckets = [
             ("zone", &self.zone),
@@ -159,7 +159,7 @@ impl Wanted {
         match of_buckets.iter().find(|(_, text)| text.is_some()) {
             None => Ok(()),
             Some((name, _)) => {
-                let detail = "it is of buckets alone: say `bucket`, such as 1h";
+                let detail = "it applies to buckets only: add `bucket`, such as 1h";
                 Err(Problem::of_query(name, detail))
             }
         }

@@ -246,9 +246,9 @@ impl Session {
         let server_maximum = self.server.receive_maximum.map_or(u16::MAX, Into::into);
         self.outbound.send_quota_max = self.outbound.send_maximum.min(server_maximum);
         self.outbound.send_quota = self.outbound.send_quota_max;
-        self.outbound.inherits.get_or_insert(session_present);
+        let inherits = session_present && self.outbound.inherits.unwrap_or(true);
+        self.outbound.inherits = Some(inherits);
         if !session_present {
-            self.outbound.inherits = Some(false);
             self.restart_as_new();
         }
         self.send_waiting(now);

@@ -107,7 +107,7 @@ impl Waiting {
         self.known_since_ms
     }
 
-    /// Something waits for so long that the tables cannot be believed.
+    /// Something has waited for so long that the tables are out of date.
     pub(super) fn is_behind(&self, now: Instant) -> bool {
         let mut all = self.devices.values();
         all.any(|noted| {

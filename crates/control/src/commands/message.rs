@@ -146,7 +146,7 @@ fn read_answer(
     let id = text("command_id").or(text("id")).or(correlation);
     let id = id.ok_or("command_id and Correlation Data are missing")?;
     let outcome = text("status").and_then(outcome_of);
-    let outcome = outcome.ok_or("status is none of acknowledged, progress, succeeded, failed")?;
+    let outcome = outcome.ok_or("status must be acknowledged, progress, succeeded or failed")?;
     let progress = match body.get("progress") {
         None | Some(Value::Null) => None,
         Some(value) => {

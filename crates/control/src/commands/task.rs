@@ -249,7 +249,7 @@ impl Task {
             return;
         };
         self.messages.add(message.0, number, &command.device);
-        if outcome.has_subscribers() {
+        if outcome.subscribers() > 0 {
             let message = message.0;
             self.step(CommandKey::Number(number), CommandStep::Sent { message });
         }
@@ -440,7 +440,7 @@ impl Task {
     }
 
     fn publish_one(&mut self, command: Command, now_ms: i64) {
-        // What is over expires at the next tick.
+        // Commands whose time is over expire at the next tick.
         let Some(message) = message_of(&self.commands.catalogue, &command, now_ms) else {
             return;
         };

@@ -7,11 +7,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use martlet_registry::{DeviceFilter, IOTFLOW, Scope};
+use martlet_registry::{DeviceFilter, IOTFLOW};
 use tracing::warn;
 
 use super::Catalogue;
-use crate::activity::DeviceActivity;
+use crate::activity::{DeviceActivity, until_devices};
 use crate::control::Control;
 use crate::observer::Observer;
 use crate::tables::Tables;
@@ -29,34 +29,17 @@ pub async fn note_heard(
     catalogue: Arc<Catalogue>,
     activity: Arc<DeviceActivity>,
 ) {
-    let mut changes = tables.changes();
-    while !has_devices(&tables).await {
-        // Without the tables the node ends.
-        if changes.changed().await.is_err() {
-            return;
-        }
+    let filter = DeviceFilter {
+        device_type: Some(IOTFLOW.to_owned()),
+        ..DeviceFilter::default()
+    };
+    if !until_devices(&tables, filter).await {
+        return;
     }
     loop {
         take(&control, &catalogue, &activity).await;
         tokio::time::sleep(ATTACH_AGAIN).await;
     }
-}
-
-/// Whether there is a device of the type; not if that cannot be read.
-async fn has_devices(tables: &Tables) -> bool {
-    if !tables.are_there() {
-        return false;
-    }
-    let read = tables.read(|registry| {
-        Box::pin(async move {
-            let filter = DeviceFilter {
-                device_type: Some(IOTFLOW.to_owned()),
-                ..DeviceFilter::default()
-            };
-            registry.count_devices(&Scope::All, &filter).await
-        })
-    });
-    read.await.is_ok_and(|count| count > 0)
 }
 
 /// Takes messages until the part is ended.

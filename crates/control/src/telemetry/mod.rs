@@ -31,9 +31,9 @@ pub use martlet_telemetry::decode::{
     TimeUnit, time_of_text,
 };
 pub use martlet_telemetry::{
-    Aggregate, AggregatePosition, AggregateRow, Bucket, DatabaseUrl, Fill, Function, Location,
-    Order, Point, Position, Range, Row, Rows, Selection, Settings, Storage, StorageError, TIME_END,
-    TIME_MIN, Unit, Value, time_text,
+    Aggregate, AggregatePosition, AggregateRow, Bucket, Fill, Function, Location, Order, Point,
+    Position, Range, Row, Rows, Selection, Settings, Storage, StorageError, TIME_END, TIME_MIN,
+    Unit, Value, time_text,
 };
 pub use rejected::Rejected;
 

@@ -1,4 +1,5 @@
-//! Values are deleted that are too old, too much, or of devices that are gone.
+//! Deletes values that are too old, values beyond the limit of bytes, and values of devices that
+//! are gone.
 
 use std::sync::Arc;
 use std::time::Duration;

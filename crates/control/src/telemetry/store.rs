@@ -129,7 +129,7 @@ impl StoreError {
     }
 }
 
-/// What became of a payload.
+/// Result of storing a payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoredNow {
     /// Values that are stored.

@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use martlet_control::tables::TablesSettings;
-use martlet_registry::{AuditKept, DatabaseUrl, FILE, Location};
+use martlet_registry::{AuditKept, DatabaseUrl, FILE, Location, RegistryError};
 
 use super::load::{ConfigError, Effective};
 use super::resolve::data_dir;
@@ -35,7 +35,8 @@ pub(crate) fn location(effective: &Effective) -> Result<Location, ConfigError> {
 /// It is the URL of no database that is understood. It may hold a password, and is not shown.
 pub(super) fn location_of(url: &str, effective: &Effective) -> Result<Location, String> {
     if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-        let url = DatabaseUrl::parse(url).map_err(|error| error.to_string())?;
+        let url =
+            DatabaseUrl::parse(url).map_err(|error| RegistryError::from(error).to_string())?;
         return Ok(url.into());
     }
     let mut schemes = FILE_SCHEMES.iter();

@@ -1,8 +1,8 @@
 //! What is stored of what devices measure.
 
 use martlet_control::telemetry::{
-    DEVICE, DatabaseUrl, DecodeLimits, Decoder, FILE, Format, KeyTemplate, Location, MissingTime,
-    Rule, Settings, Skew, TelemetryKept, TelemetrySettings, TimeUnit, TopicTemplate, TypeKept,
+    DEVICE, DecodeLimits, Decoder, FILE, Format, KeyTemplate, Location, MissingTime, Rule,
+    Settings, Skew, TelemetryKept, TelemetrySettings, TimeUnit, TopicTemplate, TypeKept,
 };
 
 use super::load::{ConfigError, Effective, ListenerTable};
@@ -185,22 +185,13 @@ fn location(effective: &Effective) -> Result<Location, ConfigError> {
     let unusable =
         |why: String| ConfigError::Unusable(format!("{}: {key}: {why}", effective.source(key)));
     let url = effective.secret(key).trim();
-    if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-        let url = DatabaseUrl::parse(url);
-        return url
-            .map(Location::Postgres)
-            .map_err(|error| unusable(error.to_string()));
-    }
     if url.is_empty() {
         let path = data_dir(effective)?.join(FILE);
         return Ok(Location::File(std::path::absolute(&path).unwrap_or(path)));
     }
-    let found = location_of(url, effective).map_err(unusable)?;
-    match found.file() {
-        Some(path) => Ok(Location::File(path.to_owned())),
-        None => Err(unusable(
-            "expected postgres://… or the path of a file".to_owned(),
-        )),
+    match location_of(url, effective).map_err(unusable)? {
+        martlet_registry::Location::File(path) => Ok(Location::File(path)),
+        martlet_registry::Location::Url(url) => Ok(Location::Postgres(url)),
     }
 }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions as _, Connection as _};
 
-use crate::location::DatabaseUrl;
+use crate::DatabaseUrl;
 use crate::{Settings, StorageError};
 
 /// Version of the tables.

@@ -5,8 +5,8 @@ use std::ops::Range;
 use sqlx::Row as _;
 use sqlx::postgres::{PgPool, PgRow};
 
+use crate::DatabaseUrl;
 use crate::bucket::Level;
-use crate::location::DatabaseUrl;
 use crate::scan::{Scan, Scanned};
 use crate::value::{Instant, Sample, SeriesId, Value};
 use crate::{Settings, StorageError};

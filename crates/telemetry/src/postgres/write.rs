@@ -8,7 +8,7 @@ use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Postgres, Transaction};
 
 use super::{WORK_MAX, WRITE_LOCK, connect};
-use crate::location::DatabaseUrl;
+use crate::DatabaseUrl;
 use crate::series::{KnownSeries, Pair, Refusals, SeriesLimits, admit, missing};
 use crate::value::{Instant, Point, Refusal, SeriesId, Value, day_of};
 use crate::{Settings, StorageError};

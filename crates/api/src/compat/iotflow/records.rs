@@ -124,6 +124,12 @@ pub(super) struct Record {
     metadata: Map<String, Value>,
 }
 
+/// Records as they are answered; `device` is the number of their device.
+pub(super) fn views_of(records: Vec<Record>, device: i64) -> Vec<Value> {
+    let views = records.into_iter().map(|record| record.view(device));
+    views.collect()
+}
+
 impl Record {
     /// As it is answered; `device` is the number of its device.
     pub(super) fn view(self, device: i64) -> Value {
@@ -226,6 +232,8 @@ pub(super) async fn recent(api: &Api, device: &Device, limit: usize) -> (Vec<Val
     };
     let found = records(&storage, device.number, wanted).await;
     let found = found.map_or_else(|_| Vec::new(), |(found, _)| found);
-    let views = found.into_iter().map(|record| record.view(device.number));
-    (views.collect(), count_of(api, device.number).await)
+    (
+        views_of(found, device.number),
+        count_of(api, device.number).await,
+    )
 }

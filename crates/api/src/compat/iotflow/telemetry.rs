@@ -18,7 +18,7 @@ use serde_json::{Map, Value, json};
 
 use super::body::{Body, expect_members};
 use super::devices::seen_by;
-use super::records::{Wanted, devices_of, off, records, storage_of};
+use super::records::{Wanted, devices_of, off, records, storage_of, views_of};
 use crate::api::Api;
 use crate::extract::{PathOf, QueryOf};
 use crate::guard::{About, OwnDevice, Unchanged};
@@ -186,10 +186,7 @@ pub(super) async fn own(
     };
     let (found, truncated) = records(&storage_of(&api).await?, device.number, wanted).await?;
     let number = device.number;
-    let views: Vec<Value> = found
-        .into_iter()
-        .map(|record| record.view(number))
-        .collect();
+    let views = views_of(found, number);
     Ok(Json(json!({
         "status": "success",
         "device_id": number,
@@ -220,10 +217,7 @@ pub(super) async fn of_device(
     };
     let (found, truncated) = records(&storage_of(&api).await?, device.number, wanted).await?;
     let number = device.number;
-    let views: Vec<Value> = found
-        .into_iter()
-        .map(|record| record.view(number))
-        .collect();
+    let views = views_of(found, number);
     Ok(Json(json!({
         "device_id": number,
         "device_name": device.name,
@@ -261,10 +255,7 @@ pub(super) async fn page_of_device(
         found.retain(|record| !record.measurements.is_empty());
     }
     let number = device.number;
-    let views: Vec<Value> = found
-        .into_iter()
-        .map(|record| record.view(number))
-        .collect();
+    let views = views_of(found, number);
     // How many there are in all is known on the last page alone: others say that there are more.
     let total = wanted.offset + views.len() + usize::from(truncated);
     Ok(Json(json!({

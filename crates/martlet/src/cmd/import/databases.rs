@@ -136,7 +136,8 @@ fn location(text: &str) -> anyhow::Result<Location> {
     if let Some((scheme, rest)) = text.split_once("://")
         && let Some("postgres" | "postgresql") = scheme.split('+').next()
     {
-        return Ok(DatabaseUrl::parse(&format!("postgresql://{rest}"))?.into());
+        let url = DatabaseUrl::parse(&format!("postgresql://{rest}"));
+        return Ok(url.map_err(RegistryError::from)?.into());
     }
     let mut schemes = ["sqlite:///", "sqlite://", "sqlite:", "file:"].into_iter();
     let path = schemes.find_map(|scheme| text.strip_prefix(scheme));
