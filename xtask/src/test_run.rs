@@ -140,8 +140,8 @@ fn run(program: &Program) -> Result<Ended> {
     })
 }
 
-/// What a program printed of its failures: from the line `failures:` on, or the last lines if it has
-/// none, as a program that crashed.
+/// What a program printed of its failures: from the line `failures:` on. A program that crashed has
+/// none: its last lines.
 fn failures(printed: &str) -> String {
     const LAST: usize = 40;
     if let Some(at) = printed.find("\nfailures:\n") {
