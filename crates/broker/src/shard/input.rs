@@ -105,6 +105,7 @@ impl Shard {
         input: &mut Buffer,
     ) {
         self.work.begin_input(self.settings.work.share);
+        let mut held = Held::of(input);
         while let Some(connection) = self.connections.get(id)
             && connection.phase != Phase::Closing
         {
@@ -112,12 +113,12 @@ impl Shard {
                 self.work.share_used = true;
                 return;
             }
-            let at = input.done as usize;
-            let header = match martlet_codec::decode_fixed_header(&input.bytes[at..]) {
+            let rest = held.rest();
+            let header = match martlet_codec::decode_fixed_header(rest) {
                 Ok(Some(header)) => header,
                 Ok(None) => return,
                 Err(error) => {
-                    let packet_type = type_of(&input.bytes[at..]);
+                    let packet_type = type_of(rest);
                     return self.packet_refused(cx, id, packet_type, error.into());
                 }
             };
@@ -126,7 +127,7 @@ impl Shard {
                 let error = PacketError::of(ReasonCode::PacketTooLarge, Limit::PacketBytes);
                 return self.packet_refused(cx, id, Some(header.packet_type), error);
             }
-            if input.bytes.len() - at < length {
+            if rest.len() < length {
                 return;
             }
             let connection = self.connections.at(id.index);
@@ -139,19 +140,19 @@ impl Shard {
                 _ => false,
             };
             if !passes {
-                input.done += length as u32;
+                held.keep(length);
                 continue;
             }
             self.work.add(PACKET);
             self.counters.packets_received += 1;
-            let body = &input.bytes[at + usize::from(header.header_len)..at + length];
+            let body = &rest[usize::from(header.header_len)..length];
             if self.wants.any(TOLD_OF_PACKETS) {
                 self.tell_packet_received(cx, id.index, &header, body);
             }
             if let Err(error) = self.packet_received(cx, id.index, &header, body) {
                 return self.packet_refused(cx, id, Some(header.packet_type), error);
             }
-            input.bytes.drain(at..at + length);
+            held.take_out(length);
         }
     }
 
@@ -564,4 +565,47 @@ pub(crate) enum Progress {
 fn may_be_connect(first: u8) -> bool {
     const QOS_3: u8 = 0b0110;
     first >> 4 == 1 && first & QOS_3 != QOS_3
+}
+
+/// An input buffer with held-back packets, of which some are taken out. The gap that these leave is
+/// closed once, at the end: closing it for each packet moves the rest of the buffer each time, so
+/// that a buffer full of small packets costs its square.
+struct Held<'a> {
+    input: &'a mut Buffer,
+    /// Where the packets begin that were not looked at. Between `input.done` and here is the gap.
+    next: usize,
+}
+
+impl<'a> Held<'a> {
+    fn of(input: &'a mut Buffer) -> Self {
+        let next = input.done as usize;
+        Self { input, next }
+    }
+
+    /// What was not looked at.
+    fn rest(&self) -> &[u8] {
+        &self.input.bytes[self.next..]
+    }
+
+    /// The next packet stays.
+    fn keep(&mut self, length: usize) {
+        let (done, end) = (self.input.done as usize, self.next + length);
+        if done < self.next {
+            self.input.bytes.copy_within(self.next..end, done);
+        }
+        self.input.done += length as u32;
+        self.next = end;
+    }
+
+    /// The next packet is worked off.
+    fn take_out(&mut self, length: usize) {
+        self.next += length;
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        let done = self.input.done as usize;
+        self.input.bytes.drain(done..self.next);
+    }
 }
