@@ -201,6 +201,7 @@ pub struct ConfiguredSink {
     pub settings: Settings,
     secrets: Vec<Box<str>>,
     files: Vec<PathBuf>,
+    read_files: Vec<PathBuf>,
     connection: Option<Arc<Connection>>,
     broker: Option<Broker>,
     start: Arc<Start>,
@@ -266,6 +267,7 @@ impl ConfiguredSink {
             settings,
             secrets: Vec::new(),
             files: Vec::new(),
+            read_files: Vec::new(),
             connection: None,
             broker: None,
             start: Arc::new(start),
@@ -315,6 +317,18 @@ impl ConfiguredSink {
     pub fn with_file(mut self, path: PathBuf) -> Self {
         self.files.push(path);
         self
+    }
+
+    /// It reads these files when it connects.
+    #[must_use]
+    pub(crate) fn reading(mut self, files: impl IntoIterator<Item = PathBuf>) -> Self {
+        self.read_files.extend(files);
+        self
+    }
+
+    /// Files that it reads when it connects: certificates and credentials.
+    pub fn read_files(&self) -> &[PathBuf] {
+        &self.read_files
     }
 
     /// Names of the secrets that it uses.

@@ -260,6 +260,16 @@ pub struct TlsFiles {
     pub check: ServerCheck,
 }
 
+impl TlsFiles {
+    /// Files that a connection reads.
+    fn files(&self) -> Vec<PathBuf> {
+        let certificate = self.certificate.iter();
+        let certificate = certificate.flat_map(|(certificate, key)| [certificate, key]);
+        let all = self.ca_file.iter().chain(&self.ca_directory);
+        all.chain(certificate).cloned().collect()
+    }
+}
+
 fn addresses(text: &str) -> Result<Vec<Address>, String> {
     let texts = text.split(',').map(str::trim);
     let all = texts.filter(|text| !text.is_empty()).map(address);
@@ -462,8 +472,9 @@ fn make(
         .flat_map(Template::names)
         .map(str::to_owned)
         .collect();
+    let files = bridge.tls.files();
     let sink = super::configured(settings, Arc::new(bridge));
-    Ok(sink.with_secrets(names))
+    Ok(sink.with_secrets(names).reading(files))
 }
 
 #[cfg(test)]

@@ -119,7 +119,8 @@ impl Shown {
     }
 }
 
-fn key_pair(seed: &str) -> Result<KeyPair, &'static str> {
+/// The key pair of a seed.
+pub(super) fn key_pair(seed: &str) -> Result<KeyPair, &'static str> {
     KeyPair::from_seed(seed.trim())
         .map_err(|_| "is not the seed of an nkey, expected SU and 56 letters")
 }

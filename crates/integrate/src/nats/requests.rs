@@ -97,12 +97,9 @@ fn make(
     settings: Settings,
 ) -> Result<ConfiguredSink, String> {
     let subject = table.text("subject").unwrap_or(SUBJECT);
-    let is_bad = |token: &str| token.is_empty() || token.contains(char::is_whitespace);
-    if subject.split('.').any(is_bad) {
-        return Err(format!(
-            "`subject` is {subject:?}, expected such as {SUBJECT}"
-        ));
-    }
+    check_filter(subject).map_err(|why| {
+        format!("`subject` is {subject:?}, expected such as {SUBJECT}: {why}")
+    })?;
     if &*settings.tenant == crate::ALL_TENANTS {
         return Err("`tenant` is \"*\": requests go to one tenant".to_owned());
     }
@@ -116,7 +113,7 @@ fn make(
         tenant: settings.tenant.clone(),
         publish_as: settings.publish_as.clone(),
     });
-    let names = own.server.secret_names();
+    let (names, files) = (own.server.secret_names(), own.server.files());
     let source = ConfiguredSink::of_source(settings, move |secrets, host| Requests {
         settings: Arc::clone(&own),
         host: Arc::clone(host),
@@ -125,7 +122,7 @@ fn make(
         waiting: JoinSet::new(),
         next_number: 0,
     });
-    Ok(source.with_secrets(names))
+    Ok(source.with_secrets(names).reading(files))
 }
 
 impl Requests {

@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::credentials::key_pair;
 use crate::kind::{Key, Surroundings, Table, Takes};
 use crate::networks::AllowedNetworks;
-use crate::secret::Template;
+use crate::secret::{SecretValues, Template};
 
 pub(super) const URL: Key = Key::new(
     "url",
@@ -113,6 +114,17 @@ impl ServerSettings {
     }
 }
 
+impl ServerSettings {
+    /// Files that a connection reads.
+    pub(super) fn files(&self) -> Vec<PathBuf> {
+        let certificate = self.certificate.iter();
+        let certificate = certificate.flat_map(|(certificate, key)| [certificate, key]);
+        let others = [&self.credentials.file, &self.ca_file];
+        let all = others.into_iter().flatten().chain(certificate);
+        all.cloned().collect()
+    }
+}
+
 fn credentials(table: &Table, data_dir: &Path) -> Result<Credentials, String> {
     let credentials = Credentials {
         file: table.path("credentials_file", data_dir),
@@ -132,6 +144,13 @@ fn credentials(table: &Table, data_dir: &Path) -> Result<Credentials, String> {
     }
     if credentials.password.is_some() && credentials.user.is_none() {
         return Err("`password` needs `user`".to_owned());
+    }
+    // What a secret completes is known when it is read.
+    if let Some(seed) = &credentials.nkey
+        && seed.names().next().is_none()
+    {
+        let seed = seed.fill(&SecretValues::new()).map_err(String::from)?;
+        key_pair(seed.expose()).map_err(|why| format!("`nkey` {why}"))?;
     }
     Ok(credentials)
 }

@@ -223,12 +223,12 @@ fn make(
         in_hand: IN_HAND,
         ..settings
     };
-    let names = nats.server.secret_names();
+    let (names, files) = (nats.server.secret_names(), nats.server.files());
     let nats = Arc::new(nats);
     let sink = ConfiguredSink::started_by(settings, move |settings, secrets, host| {
         start(Arc::clone(&nats), settings, secrets, host)
     });
-    Ok(sink.with_secrets(names))
+    Ok(sink.with_secrets(names).reading(files))
 }
 
 /// Starts a sink, and what its bucket needs.

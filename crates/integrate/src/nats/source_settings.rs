@@ -11,6 +11,7 @@ use super::server::{
 };
 use super::source::NatsSource;
 use super::stream::check_name;
+use super::subject::check_filter;
 use super::topic::TopicTemplate;
 use crate::kind::{ConfiguredSink, Key, Kind, Surroundings, Table, Takes};
 use crate::runner::{Backoff, Settings};
@@ -155,6 +156,10 @@ fn make(
     if &*settings.tenant == crate::ALL_TENANTS {
         return Err("`tenant` is \"*\": a source publishes to one tenant".to_owned());
     }
+    let filter_subject = table.text("filter_subject");
+    if let Some(filter) = filter_subject {
+        check_filter(filter).map_err(|why| format!("`filter_subject` is {filter:?}: {why}"))?;
+    }
     let in_hand = table.number("in_hand", 500);
     let nats = Arc::new(NatsSourceSettings {
         server: ServerSettings::of(table, surroundings)?,
@@ -163,7 +168,7 @@ fn make(
             "durable",
             &format!("martlet-{}", settings.name).replace('.', "-"),
         )?,
-        filter_subject: table.text("filter_subject").map(Into::into),
+        filter_subject: filter_subject.map(Into::into),
         only_new: table.text("deliver") == Some("new"),
         topic: topic.map_err(|why| format!("`topic`: {why}"))?,
         allow,
@@ -180,9 +185,9 @@ fn make(
         },
         ..settings
     };
-    let names = nats.server.secret_names();
+    let (names, files) = (nats.server.secret_names(), nats.server.files());
     let source = ConfiguredSink::of_source(settings, move |secrets, host| {
         NatsSource::new(Arc::clone(&nats), Arc::clone(host), secrets)
     });
-    Ok(source.with_secrets(names))
+    Ok(source.with_secrets(names).reading(files))
 }

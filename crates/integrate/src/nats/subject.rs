@@ -102,7 +102,8 @@ impl SubjectTemplate {
                 "expected tokens with dots between them, without blanks, *, >, % and }".to_owned(),
             );
         }
-        if shape.starts_with('$') || shape.starts_with("_INBOX.") {
+        let first = shape.split('.').next();
+        if shape.starts_with('$') || first == Some("_INBOX") {
             return Err("subjects that begin with $ or _INBOX belong to the server".to_owned());
         }
         Ok(())
@@ -172,6 +173,27 @@ impl SubjectTemplate {
             )),
         }
     }
+}
+
+/// Checks a subject with wildcards, such as `cmd.*` or `cmd.>`.
+///
+/// # Errors
+/// It is none; the reason in words.
+pub(super) fn check_filter(text: &str) -> Result<(), String> {
+    let is_bad = |token: &str| {
+        token.is_empty() || token.contains(|c: char| c.is_whitespace() || c.is_control())
+    };
+    if text.split('.').any(is_bad) {
+        return Err("expected tokens with dots between them, without blanks".to_owned());
+    }
+    let has_wildcard = |token: &str| token.len() > 1 && token.contains(['*', '>']);
+    let before_last = text.rsplit_once('.').map_or("", |(before, _)| before);
+    if text.split('.').any(has_wildcard) || before_last.split('.').any(|token| token == ">") {
+        return Err(
+            "the wildcards * and > are tokens of their own, and > is the last one".to_owned(),
+        );
+    }
+    Ok(())
 }
 
 fn push_name(subject: &mut String, name: Option<&str>) {

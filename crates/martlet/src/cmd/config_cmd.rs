@@ -328,7 +328,7 @@ fn check(options: &ConfigOptions) -> anyhow::Result<String> {
     let mut text = String::new();
     // Most who ask want to know it before they stop the node that runs.
     let in_use = data_dir::in_use(&node.data_dir);
-    let unwritable = config::unwritable_sinks(&node.sinks);
+    let unusable_files = config::unusable_files_of_sinks(&node.sinks);
     for warning in effective
         .warnings
         .iter()
@@ -337,7 +337,7 @@ fn check(options: &ConfigOptions) -> anyhow::Result<String> {
         .chain(&node.weak_passwords)
         .chain(&node.locked_out)
         .chain(&in_use)
-        .chain(&unwritable)
+        .chain(&unusable_files)
     {
         text.push_str(&format!("warning: {warning}\n"));
     }

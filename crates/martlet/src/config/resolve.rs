@@ -175,6 +175,9 @@ pub(crate) fn resolve_with(
         checks_bans: doors.idle_tables().is_some_and(|tables| tables.has_bans()),
         node_seed: 0,
     };
+    let sinks = super::sinks::sinks(effective, &data_dir(effective)?)?;
+    let unknown = super::sinks::unknown_default(effective, &sinks);
+    doors.warnings.extend(unknown);
     Ok(NodeConfig {
         key_file: match effective.text("secrets.key_file") {
             "" => data_dir(effective)?.join(KEY_FILE),
@@ -182,7 +185,7 @@ pub(crate) fn resolve_with(
         },
         message_log: super::message_log::of(effective)?,
         telemetry: super::telemetry::of(effective)?,
-        sinks: super::sinks::sinks(effective, &data_dir(effective)?)?,
+        sinks,
         data_dir: data_dir(effective)?,
         tables: super::registry::settings(effective)?,
         threads,

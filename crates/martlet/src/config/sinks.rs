@@ -289,19 +289,45 @@ pub(super) fn sinks(effective: &Effective, data_dir: &Path) -> Result<SinksConfi
     })
 }
 
-/// Sinks that could not write now, one sentence each. They do not keep a node from starting: it
-/// keeps their messages until they can.
-pub(crate) fn unwritable(config: &SinksConfig) -> Vec<String> {
-    let all = config.sinks.iter();
-    let all = all.flat_map(|sink| sink.files().iter().map(move |path| (sink, path)));
-    let all = all.filter_map(|(sink, path)| {
-        let why = check_path(path).err()?;
+/// Integrations that could not write or connect now because of their files, one sentence each. They
+/// do not keep a node from starting: it keeps their messages until they can.
+pub(crate) fn unusable_files(config: &SinksConfig) -> Vec<String> {
+    let mut told = Vec::new();
+    for sink in &config.sinks {
         let name = &sink.settings.name;
-        Some(format!(
-            "the sink {name:?} could not write now, and its messages would wait: {why}"
-        ))
-    });
-    all.collect()
+        for why in sink.files().iter().filter_map(|path| check_path(path).err()) {
+            told.push(format!(
+                "the sink {name:?} could not write now, and its messages would wait: {why}"
+            ));
+        }
+        for path in sink.read_files() {
+            // A directory of authorities is opened as a file is.
+            if let Err(error) = std::fs::File::open(path) {
+                let path = path.display();
+                told.push(format!(
+                    "the integration {name:?} could not connect now: {path} cannot be read: {error}"
+                ));
+            }
+        }
+    }
+    told
+}
+
+/// A sentence if no integration is the default connection of requests.
+pub(crate) fn unknown_default(effective: &Effective, config: &SinksConfig) -> Option<String> {
+    let key = "integrations.default_connection";
+    let name = effective.text(key);
+    let mut connections = config.sinks.iter().filter_map(ConfiguredSink::connection);
+    if ["", "internal"].contains(&name) || connections.any(|one| one.name() == name) {
+        return None;
+    }
+    let source = effective.source(key);
+    Some(format!(
+        "{source}: {key} is {name:?}, and there is no such connection: requests that name no \
+         broker will fail. Name a bridge with connection = true, set MQTT_{}_HOST, or take \
+         internal for this node",
+        name.to_uppercase()
+    ))
 }
 
 /// Networks of machines and containers. Link-local addresses are none: services of clouds that give
@@ -407,7 +433,7 @@ fn common(kind: &'static str, table: &Table) -> Result<Settings, String> {
             let attempts = table.number("max_attempts", u64::from(MAX_ATTEMPTS));
             u32::try_from(attempts).unwrap_or(u32::MAX)
         },
-        backoff: backoff(table),
+        backoff: backoff(table)?,
         queue: PartQueueLimits {
             // 0: the start finds out what is free.
             bytes_max: table.number("max_bytes", 0),
@@ -418,17 +444,21 @@ fn common(kind: &'static str, table: &Table) -> Result<Settings, String> {
     })
 }
 
-fn backoff(table: &Table) -> Backoff {
+fn backoff(table: &Table) -> Result<Backoff, String> {
     let default = Backoff::default();
     let pause = |key, default: Duration| {
         let millis = u64::try_from(default.as_millis()).unwrap_or(u64::MAX);
         Duration::from_millis(table.number(key, millis))
     };
     let first = pause("retry_first_ms", default.first);
-    Backoff {
-        first,
-        longest: pause("retry_longest_ms", default.longest).max(first),
+    let longest = pause("retry_longest_ms", default.longest);
+    if first > longest && table.has("retry_longest_ms") {
+        return Err("`retry_first_ms` is more than `retry_longest_ms`".to_owned());
     }
+    Ok(Backoff {
+        first,
+        longest: longest.max(first),
+    })
 }
 
 /// Names stand in Client Identifiers, paths of the API and metrics.

@@ -140,10 +140,55 @@ fn a_sink_does_not_write_files_of_the_node_nor_rename_its_own_over_them() {
 fn a_sink_whose_directory_is_missing_is_named_and_stops_no_start() {
     let text = sink("audit", "/no/such/directory/a.json", "");
     let config = from_file("missing", &text).unwrap();
-    let told = unwritable(&config);
+    let told = unusable_files(&config);
     assert_eq!(told.len(), 1);
     assert!(
         told[0].contains("\"audit\"") && told[0].contains("/no/such/directory"),
         "{told:?}"
     );
+}
+
+#[test]
+fn what_cannot_work_with_nats_is_refused_at_the_start() {
+    let sink = |more: &str| {
+        format!("[[sinks.nats]]\nname = \"n\"\nfilters = [\"#\"]\nurl = \"nats://h:4222\"\n{more}\n")
+    };
+    let source = |more: &str| {
+        format!("[[sources.nats]]\nname = \"n\"\nurl = \"nats://h:4222\"\nstream = \"S\"\n{more}\n")
+    };
+    for (number, (text, expected)) in [
+        (sink("nkey = \"SUNOSEED\""), "`nkey` is not the seed"),
+        (sink("subject = \"_INBOX\""), "_INBOX belong to the server"),
+        (
+            sink("retry_first_ms = 5000\nretry_longest_ms = 100"),
+            "`retry_first_ms` is more than",
+        ),
+        (source("filter_subject = \"a..b\""), "`filter_subject` is"),
+        (source("filter_subject = \"a.>.b\""), "> is the last one"),
+        (source("filter_subject = \"a*.b\""), "tokens of their own"),
+    ]
+    .iter()
+    .enumerate()
+    {
+        let error = from_file(&format!("nats-{number}"), text).unwrap_err();
+        assert!(error.contains(expected), "{error}");
+    }
+    let secret = sink("nkey = \"${secret:SEED}\"\nsubject = \"_INBOXES\"");
+    assert!(from_file("nats-secret", &secret).is_ok());
+    assert!(from_file("nats-filter", &source("filter_subject = \"a.*.>\"")).is_ok());
+}
+
+#[test]
+fn files_that_an_integration_cannot_read_are_named_and_stop_no_start() {
+    let text = "[[bridges]]\nname = \"up\"\nurl = \"mqtts://h\"\ntopics = [\"# out\"]\n\
+                ca_file = \"/no/such/ca.pem\"\n\
+                [[sinks.nats]]\nname = \"n\"\nfilters = [\"#\"]\nurl = \"tls://h:4222\"\n\
+                credentials_file = \"no.creds\"\n";
+    let told = unusable_files(&from_file("files", text).unwrap());
+    assert_eq!(told.len(), 2, "{told:?}");
+    let has = |words: [&str; 2]| {
+        let all = |one: &String| words.iter().all(|word| one.contains(word));
+        told.iter().any(all)
+    };
+    assert!(has(["\"up\"", "/no/such/ca.pem"]) && has(["\"n\"", "/data/no.creds"]));
 }

@@ -70,7 +70,7 @@ pub(super) async fn start_integrations(
     let sinks = sinks.into_iter().chain(log).chain(telemetry);
     let sinks = sinks.map(|sink| sink.bounded(bytes_max));
     let sinks = sinks.collect();
-    for warning in config::unwritable_sinks(&node.sinks) {
+    for warning in config::unusable_files_of_sinks(&node.sinks) {
         warn!("{warning}");
     }
     let options = &control.info.command_options;

@@ -147,13 +147,6 @@ impl Names<'_> {
         let Some(name) = self.get(variable).map(str::to_lowercase) else {
             return Ok(());
         };
-        if name != "internal" && !self.has_bridge(&name) {
-            self.warn(format!(
-                "environment {variable} is {name:?}, and there is no such connection: requests that \
-                 name no broker will fail. Set MQTT_{}_HOST, or internal for this node",
-                name.to_uppercase()
-            ));
-        }
         self.set(
             "integrations.default_connection",
             Value::Text(name),
