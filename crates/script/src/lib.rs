@@ -31,7 +31,7 @@ pub use play::{Incoming, Mismatch, Stage, play};
 pub use script::{
     Act, Expectation, Expected, Outgoing, Part, Script, Step, TextPacket, User, UserRule, Version,
 };
-pub use tcp_stage::{BrokerProcess, TcpStage, free_port};
+pub use tcp_stage::{BrokerProcess, Pace, TcpStage, free_port};
 pub use users::Users;
 pub use value::{Kind, Value, Variables, Word};
 pub use virtual_stage::{VirtualStage, configure};

@@ -10,23 +10,55 @@ use std::time::{Duration, Instant};
 
 use crate::play::{Incoming, Stage};
 
+/// Times that a script waits where it cannot see what it waits for.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// For an expected packet, at most.
+    pub patience: Duration,
+    /// Until what one connection has sent counts as worked off before another one sends:
+    /// connections of one broker have no common order that could be awaited.
+    pub settling: Duration,
+    /// For a packet that must not come.
+    pub quiet: Duration,
+}
+
+impl Pace {
+    /// Of a machine that does nothing else.
+    pub const USUAL: Self = Self {
+        patience: Duration::from_secs(3),
+        settling: Duration::from_millis(25),
+        quiet: Duration::from_millis(120),
+    };
+    /// Of a machine that stands still now and then.
+    pub const UNHURRIED: Self = Self {
+        patience: Duration::from_secs(15),
+        settling: Duration::from_millis(500),
+        quiet: Duration::from_millis(500),
+    };
+}
+
 /// Connections to a broker over TCP.
 #[derive(Debug)]
 pub struct TcpStage {
     address: SocketAddr,
     streams: Vec<Option<TcpStream>>,
     reading: Vec<bool>,
-    patience: Duration,
+    pace: Pace,
 }
 
 impl TcpStage {
     /// A stage before the broker at `address`.
     pub fn new(address: SocketAddr) -> Self {
+        Self::with_pace(address, Pace::USUAL)
+    }
+
+    /// The same, with these times.
+    pub fn with_pace(address: SocketAddr, pace: Pace) -> Self {
         Self {
             address,
             streams: Vec::new(),
             reading: Vec::new(),
-            patience: Duration::from_secs(3),
+            pace,
         }
     }
 }
@@ -89,16 +121,15 @@ impl Stage for TcpStage {
     }
 
     fn settle(&mut self) {
-        // Connections of one broker have no common order that could be awaited.
-        std::thread::sleep(Duration::from_millis(25));
+        std::thread::sleep(self.pace.settling);
     }
 
     fn patience(&self) -> Duration {
-        self.patience
+        self.pace.patience
     }
 
     fn quiet(&self) -> Duration {
-        Duration::from_millis(120)
+        self.pace.quiet
     }
 }
 
