@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
-use reqwest::{Client, Method, Response, Url};
+use reqwest::{Client, Method, Request, Response, Url};
 
 use super::WebhookSettings;
 use super::answer::{self, Body};
@@ -25,6 +25,10 @@ use crate::words::error_words;
 const ANSWER_BYTES_MAX: usize = 1_024;
 /// Time limit of a connection.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+/// Headers of Standard Webhooks.
+const ID: HeaderName = HeaderName::from_static("webhook-id");
+const TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
+const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 /// What a key in the form of Standard Webhooks begins with.
 pub(super) const KEY_PREFIX: &str = "whsec_";
 
@@ -115,22 +119,34 @@ impl Target {
             [message] => format!("msg_{}", message.unique_id()),
             [first, .., last] => format!("msg_{}_{}", first.unique_id(), last.unique_id()),
         };
-        let request = self.client.request(self.method.clone(), self.url.clone());
-        let mut request = request.headers(self.headers.clone());
-        if let Some(key) = &self.key {
-            let time = SystemTime::now().duration_since(UNIX_EPOCH);
-            let time = time.map_or(0, |time| time.as_secs());
-            request = request
-                .header("webhook-timestamp", time)
-                .header("webhook-signature", signature(key, &id, time, &body));
-        }
-        match request.header("webhook-id", id).body(body).send().await {
+        let Some(headers) = self.headers_of(&id, &body) else {
+            return Outcome::Refused("its id or signature cannot be sent in a header".to_owned());
+        };
+        // Put together by hand: merging headers into those of a builder costs as much as the rest.
+        let mut request = Request::new(self.method.clone(), self.url.clone());
+        *request.headers_mut() = headers;
+        *request.body_mut() = Some(body.into());
+        match self.client.execute(request).await {
             Ok(response) => self.outcome(response).await,
             Err(error) if error.is_connect() => Outcome::Failed(self.told(error)),
             // The target can be reached, and a message may be what ends or stops it.
             Err(error) if error.is_timeout() => Outcome::NoAnswer(self.told(error)),
             Err(error) => Outcome::FailedAtMessage(self.told(error)),
         }
+    }
+
+    /// The headers of a request with this id and body.
+    fn headers_of(&self, id: &str, body: &[u8]) -> Option<HeaderMap> {
+        let mut headers = self.headers.clone();
+        if let Some(key) = &self.key {
+            let time = SystemTime::now().duration_since(UNIX_EPOCH);
+            let time = time.map_or(0, |time| time.as_secs());
+            let signature = HeaderValue::try_from(signature(key, id, time, body)).ok()?;
+            headers.insert(TIMESTAMP, HeaderValue::from(time));
+            headers.insert(SIGNATURE, signature);
+        }
+        headers.insert(ID, HeaderValue::from_str(id).ok()?);
+        Some(headers)
     }
 
     async fn outcome(&self, response: Response) -> Outcome {
