@@ -15,6 +15,7 @@ use super::server::{
     CA_FILE, CERTIFICATE_FILE, CREDENTIALS_FILE, KEY_FILE, NKEY, PASSWORD, ServerSettings, TOKEN,
     URL, USER,
 };
+use super::subject::check_filter;
 use super::topic::TopicTemplate;
 use crate::host::{Host, RequestTrouble, Response};
 use crate::kind::{ConfiguredSink, Key, Kind, Surroundings, Table, Takes};
