@@ -8,7 +8,10 @@ use std::sync::Arc;
 
 use martlet_access::{AclFile, Subscribing};
 use martlet_broker::Rules;
-use martlet_codec::{OutgoingPublish, Packet, PacketId, ProtocolVersion, QoS, decode_fixed_header};
+use martlet_codec::{
+    Ack, AckKind, OutgoingPublish, Packet, PacketId, ProtocolVersion, QoS, ReasonCode,
+    decode_fixed_header,
+};
 
 use crate::counting::allocations;
 use crate::node::{ClientIndex, Node, measured_call};
@@ -113,6 +116,7 @@ pub(crate) const PATHS: &[Path] = &[
     path("part-qos1", "a part takes it, QoS 1", || {
         part(QoS::AtLeastOnce, true)
     }),
+    path("pubrels", "16,000 PUBREL packets at once, one", pubrels),
     path("wildcards", "1,000 filters with +, 10,000 topics", || {
         filters(&|number| format!("site/{}/+", number % 1000), 1000)
     }),
@@ -378,6 +382,29 @@ pub(crate) fn bytes_of_idle(count: u32) -> f64 {
         node.connect(&format!("device-{number:012}"), false);
     }
     (node.held_bytes() - before) as f64 / f64::from(count)
+}
+
+/// More packets than a client's share of a turn: those that wait must not cost more than the others.
+fn pubrels() -> Measured {
+    const ROUNDS: u32 = 10;
+    const PUBRELS: u16 = 16_000;
+    let mut node = Node::new();
+    let client = node.connect("publisher", false);
+    let round = |node: &mut Node| {
+        let output = node.sending(client);
+        for packet_id in (1..=PUBRELS).filter_map(PacketId::new) {
+            let ack = Ack::new(packet_id, ReasonCode::Success);
+            ack.encode(AckKind::PubRel, ProtocolVersion::V311, output);
+        }
+        node.run();
+    };
+    round(&mut node);
+    node.measure();
+    (0..ROUNDS).for_each(|_| round(&mut node));
+    Measured {
+        messages: u64::from(ROUNDS) * u64::from(PUBRELS),
+        allocations: node.allocations(),
+    }
 }
 
 fn subscribed(filter: &dyn Fn(u32) -> String, count: u32) -> (Node, ClientIndex) {

@@ -70,11 +70,7 @@ fn run(program: &Path, script: &Script, config: &str) -> Result<(), Failed> {
     usual.or_else(|_| compare(program, script, (config, Pace::UNHURRIED)))
 }
 
-fn compare(
-    program: &Path,
-    script: &Script,
-    (config, pace): (&str, Pace),
-) -> Result<(), Failed> {
+fn compare(program: &Path, script: &Script, (config, pace): (&str, Pace)) -> Result<(), Failed> {
     let mut difference = None;
     for version in &script.versions {
         for start in 1..=STARTS {

@@ -98,9 +98,8 @@ fn make(
     settings: Settings,
 ) -> Result<ConfiguredSink, String> {
     let subject = table.text("subject").unwrap_or(SUBJECT);
-    check_filter(subject).map_err(|why| {
-        format!("`subject` is {subject:?}, expected such as {SUBJECT}: {why}")
-    })?;
+    check_filter(subject)
+        .map_err(|why| format!("`subject` is {subject:?}, expected such as {SUBJECT}: {why}"))?;
     if &*settings.tenant == crate::ALL_TENANTS {
         return Err("`tenant` is \"*\": requests go to one tenant".to_owned());
     }

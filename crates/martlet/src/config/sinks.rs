@@ -295,7 +295,11 @@ pub(crate) fn unusable_files(config: &SinksConfig) -> Vec<String> {
     let mut told = Vec::new();
     for sink in &config.sinks {
         let name = &sink.settings.name;
-        for why in sink.files().iter().filter_map(|path| check_path(path).err()) {
+        for why in sink
+            .files()
+            .iter()
+            .filter_map(|path| check_path(path).err())
+        {
             told.push(format!(
                 "the sink {name:?} could not write now, and its messages would wait: {why}"
             ));

@@ -151,7 +151,9 @@ fn a_sink_whose_directory_is_missing_is_named_and_stops_no_start() {
 #[test]
 fn what_cannot_work_with_nats_is_refused_at_the_start() {
     let sink = |more: &str| {
-        format!("[[sinks.nats]]\nname = \"n\"\nfilters = [\"#\"]\nurl = \"nats://h:4222\"\n{more}\n")
+        format!(
+            "[[sinks.nats]]\nname = \"n\"\nfilters = [\"#\"]\nurl = \"nats://h:4222\"\n{more}\n"
+        )
     };
     let source = |more: &str| {
         format!("[[sources.nats]]\nname = \"n\"\nurl = \"nats://h:4222\"\nstream = \"S\"\n{more}\n")
