@@ -23,6 +23,7 @@ const LAYOUT: &[(&str, &[&str])] = &[
     ("martlet-access", &["martlet-broker", "martlet-codec"]),
     ("martlet-certificates", &[]),
     ("martlet-database-url", &[]),
+    ("martlet-rollout", &[]),
     ("martlet-telemetry", &["martlet-database-url"]),
     ("martlet-store", &["martlet-fault", "martlet-rows"]),
     (
@@ -65,6 +66,7 @@ const LAYOUT: &[(&str, &[&str])] = &[
             "martlet-certificates",
             "martlet-codec",
             "martlet-registry",
+            "martlet-rollout",
             "martlet-lockout",
             "martlet-store",
             "martlet-telemetry",
@@ -77,6 +79,7 @@ const LAYOUT: &[(&str, &[&str])] = &[
             "martlet-broker",
             "martlet-codec",
             "martlet-database-url",
+            "martlet-rollout",
         ],
     ),
     (

@@ -17,6 +17,7 @@ use tracing::{info, warn};
 use crate::api::{Api, Connection, ListenerKind};
 use crate::body;
 use crate::caller::{self, Caller};
+use crate::firmware;
 use crate::frame::RequestId;
 use crate::idempotency;
 use crate::keys::KEY_HEADER;
@@ -123,11 +124,15 @@ async fn check(
     }
     let request = Request::from_parts(parts, body);
     // Who is not let in has been answered; the body counts until the answer is there.
-    let (request, _held) = match body::read(&api, request, is_nobody).await {
-        Ok(read) => read,
-        Err(problem) => return finish(problem.into_response(), taken, name),
+    let is_streamed = firmware::is_streamed(&request);
+    let (request, _held) = match is_streamed {
+        true => (request, None),
+        false => match body::read(&api, request, is_nobody).await {
+            Ok((request, held)) => (request, Some(held)),
+            Err(problem) => return finish(problem.into_response(), taken, name),
+        },
     };
-    let answer = match is_write && access != Access::Open {
+    let answer = match is_write && access != Access::Open && !is_streamed {
         true => idempotency::run(api.clone(), &name, request, next).await,
         false => next.run(request).await,
     };

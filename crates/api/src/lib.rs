@@ -34,6 +34,7 @@ pub mod etag;
 mod events;
 mod explain;
 pub mod extract;
+mod firmware;
 mod forwarded;
 mod frame;
 mod guard;

@@ -38,6 +38,7 @@ use crate::problem::{ProblemKind, ProblemView};
         (name = "devices", description = "Devices, their credentials, groups and configuration"),
         (name = "telemetry", description = "Values that devices send"),
         (name = "commands", description = "Commands to devices and to groups of them"),
+        (name = "firmware", description = "Firmware for devices, and rollouts of it"),
         (name = "people", description = "Users and teams"),
         (name = "rules", description = "What devices of a type and users with a role may do"),
         (name = "security", description = "Keys, sessions of the panel, the first administrator"),

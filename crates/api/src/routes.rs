@@ -14,7 +14,7 @@ use crate::openapi::{self, Document};
 use crate::route_list::{Form, Routes};
 use crate::{
     admin, backup, bridges, clients, compat, docs, document_page, events, explain, frame, health,
-    history, integrations, lockouts, logs, mqtt_session, node_setup, problem, publish, registry,
+    firmware, history, integrations, lockouts, logs, mqtt_session, node_setup, problem, publish, registry,
     request, retained, secrets, session, setup, subscriptions, telemetry, topics, traces, webhooks,
     why,
 };
@@ -174,5 +174,5 @@ fn declared(routes: Routes) -> Routes {
         .add(Known, routes!(session::end))
         .add(Open, routes!(session::begin))
         .add(Open, routes!(setup::make));
-    telemetry::add_to(registry::add_to(routes))
+    firmware::add_to(telemetry::add_to(registry::add_to(routes)))
 }

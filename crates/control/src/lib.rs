@@ -28,6 +28,7 @@
 //! * [`explain`]: what decides whether a client may do something
 //! * [`devices`]: what callers do with devices
 //! * [`commands`]: commands to devices, from their tables to the devices and back
+//! * [`firmware`], [`rollouts`]: firmware for devices, and bringing it to them in waves
 //! * [`facts`]: what the node was set up with
 //! * [`logging`]: what is logged, while the node runs
 //! * [`journal`]: what happened recently to clients, and the way to mend it
@@ -56,6 +57,7 @@ mod event_words;
 pub mod explain;
 pub mod facts;
 pub mod feed;
+pub mod firmware;
 mod health;
 pub mod history;
 pub mod integrations;
@@ -76,6 +78,7 @@ pub mod principal;
 mod process;
 pub mod request;
 pub mod rfc3339;
+pub mod rollouts;
 pub mod secrets;
 mod statistics;
 mod store;

@@ -95,6 +95,10 @@ enum Command {
     User(cmd::user::UserCommand),
     /// Add, remove and list the devices of a node, and give them credentials
     Device(cmd::device::DeviceCommand),
+    /// Add, list and delete firmware for devices
+    Firmware(cmd::firmware::FirmwareCommand),
+    /// Bring firmware to devices in waves
+    Rollout(cmd::rollout::RolloutCommand),
     /// Add and remove groups of devices, and their members
     #[command(subcommand)]
     Group(cmd::group::GroupCommand),
@@ -213,6 +217,8 @@ fn run(command: Command) -> ExitCode {
         Command::Init(options) => cmd::init::run(&options),
         Command::User(command) => cmd::user::run(&command),
         Command::Device(command) => cmd::device::run(&command),
+        Command::Firmware(command) => cmd::firmware::run(&command),
+        Command::Rollout(command) => cmd::rollout::run(&command),
         Command::Group(command) => cmd::group::run(&command),
         Command::Key(command) => cmd::people::key(&command),
         Command::Team(command) => cmd::people::team(&command),

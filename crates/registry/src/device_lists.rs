@@ -1,5 +1,6 @@
 //! Lists of devices: filtered, ordered, by page; and how many there are.
 
+use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row as _};
 
 use crate::devices::{READ, fill, read_device};
@@ -378,6 +379,21 @@ async fn online(on: &mut AnyConnection, filter: &DeviceFilter) -> Result<Online,
     } else {
         Online::Many
     })
+}
+
+/// The devices that a filter names, but for what it says of connections: number, id and tenant.
+pub(crate) async fn named_by(
+    on: &mut AnyConnection,
+    engine: Engine,
+    wanted: (&Scope, &DeviceFilter),
+    limit: i64,
+) -> Result<Vec<(i64, String, i64)>, Fault> {
+    let mut sql = Sql::new(engine, "SELECT number, id, tenant FROM devices WHERE ");
+    conditions(&mut sql, engine, wanted, Online::Many);
+    sql.push(" ORDER BY number LIMIT ").bind(limit);
+    let rows = sql.all(on).await?;
+    let read = |row: &AnyRow| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?));
+    rows.iter().map(read).collect()
 }
 
 fn conditions(

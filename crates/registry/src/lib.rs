@@ -17,6 +17,7 @@
 //! * `activity`, `inactivity`: when devices last sent something, and which are silent for too long
 //! * `bans`, `presence`, `idempotency`: bans, connected clients, answers to earlier requests
 //! * `commands`: commands to devices, and their states
+//! * `firmware`, `rollouts`: firmware for devices, and bringing it to them in waves
 //! * `message_log`: messages that other programs read and confirm
 //! * `dead_letters`, `integrations`: messages that integrations refused, and their states
 //! * `added_integrations`, `bridge_subscriptions`: integrations that were added by the API, and
@@ -49,6 +50,7 @@ mod device_ids;
 mod device_lists;
 mod device_numbers;
 mod devices;
+mod firmware;
 mod foreign;
 mod foreign_microservice;
 mod gone;
@@ -68,6 +70,7 @@ mod postgres;
 mod presence;
 mod provisioning;
 mod registration;
+mod rollouts;
 mod rule_sets;
 mod secret;
 mod secrets;
@@ -106,6 +109,7 @@ pub use devices::{
     AddedDevice, Device, DeviceChange, DeviceRef, DeviceSecret, ExportedValue, Import, NewDevice,
     RowOutcome, Status, is_device_id,
 };
+pub use firmware::{FIRMWARE_MAX, Firmware, FirmwareFilter, NewFirmware};
 pub use foreign::{
     Contents, ForeignSetting, ForeignTables, IotFlowDevice, OtherSystem, ServiceMqttDevice,
     contents, iotflow_devices, service_mqtt_devices,
@@ -128,6 +132,11 @@ pub use offline_queue::{OfflineMessage, offline_messages};
 pub use page::{Page, PageRequest};
 pub use presence::Presence;
 pub use provisioning::{NewProvisioningKey, Provisioned, ProvisioningKey, RepeatableRequest};
+pub use martlet_rollout as rollout;
+pub use rollouts::{
+    AdvancedRollout, NewRollout, ROLLOUT_DEVICES_MAX, Rollout, RolloutDevice, RolloutOrder,
+    RolloutTarget,
+};
 pub use rule_sets::{
     ADMINISTRATOR_ROLE, DEVICE_TYPE, NO_ROLE, Owner, RuleSet, RulesPlace, USER_ROLE, beyond_own,
 };

@@ -144,6 +144,12 @@ const MIGRATIONS: &[Step] = &[
         sqlite: include_str!("../migrations/0021_commands.sql"),
         postgres: include_str!("../migrations/0021_commands.sql"),
     },
+    Step {
+        version: 24,
+        name: "firmware",
+        sqlite: include_str!("../migrations/0024_firmware.sql"),
+        postgres: include_str!("../migrations/0024_firmware.sql"),
+    },
 ];
 
 impl Step {

@@ -16,18 +16,20 @@ const ASK: &str = "status/command/pending";
 
 /// The topic of a command.
 pub fn topic_of(catalogue: &Catalogue, command: &Command) -> String {
-    format!(
-        "{}/commands/{}",
-        device_topics(catalogue, command),
-        command.kind
-    )
+    let device = (&*command.device, &*command.device_type);
+    topic_of_kind(catalogue, device, &command.kind)
 }
 
-/// First levels of the topics of a command's device.
-fn device_topics(catalogue: &Catalogue, command: &Command) -> String {
-    match command.device_type == IOTFLOW {
-        true => catalogue.topic(&format!("devices/{}", command.device)),
-        false => format!("{NATIVE}/{}", command.device),
+/// The topic of commands of this kind to a device, by its id and type.
+pub(super) fn topic_of_kind(catalogue: &Catalogue, device: (&str, &str), kind: &str) -> String {
+    format!("{}/commands/{kind}", device_topics(catalogue, device))
+}
+
+/// First levels of the topics of a device, by its id and type.
+fn device_topics(catalogue: &Catalogue, (device, device_type): (&str, &str)) -> String {
+    match device_type == IOTFLOW {
+        true => catalogue.topic(&format!("devices/{device}")),
+        false => format!("{NATIVE}/{device}"),
     }
 }
 
@@ -45,7 +47,8 @@ pub(super) fn message_of(
         1 => QoS::AtLeastOnce,
         _ => QoS::ExactlyOnce,
     };
-    let answers = format!("{}/{ANSWER}", device_topics(catalogue, command));
+    let device = (&*command.device, &*command.device_type);
+    let answers = format!("{}/{ANSWER}", device_topics(catalogue, device));
     Some(NewMessage {
         topic: topic_of(catalogue, command).into(),
         payload: payload(command).to_string().into_bytes().into(),

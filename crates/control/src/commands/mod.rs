@@ -6,12 +6,12 @@
 //!
 //! * `message`: topics and payloads, and what devices answer
 //! * `task`: publishes commands and takes answers
-//! * `posts`: the parts, and messages whose receipts are due
+//! * `posts`: parts that publish to devices, and messages whose receipts are due
 //! * `fleet`: the states of commands to groups, as messages
 
 mod fleet;
 mod message;
-mod posts;
+pub(crate) mod posts;
 mod task;
 
 use std::collections::HashSet;
@@ -70,9 +70,19 @@ impl Commands {
         }
     }
 
+    /// There may be commands to publish that were added elsewhere in the tables.
+    pub(crate) fn look(&self) {
+        self.changed.notify_one();
+    }
+
     /// The topic of a command.
     pub fn topic_of(&self, command: &Command) -> String {
         topic_of(&self.catalogue, command)
+    }
+
+    /// The topic of commands of this kind to a device, by its id and type.
+    pub(crate) fn topic_of_kind(&self, device: (&str, &str), kind: &str) -> String {
+        message::topic_of_kind(&self.catalogue, device, kind)
     }
 
     /// Adds a command to a device, and begins to publish it.

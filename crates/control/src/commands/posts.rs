@@ -1,5 +1,5 @@
-//! The parts that publish commands, one for each tenant that has some, and the messages whose
-//! receipts are due.
+//! Parts that publish to devices, one for each tenant that has some, and the messages of commands
+//! whose receipts are due.
 
 use std::collections::HashMap;
 
@@ -13,8 +13,6 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::control::Control;
 
-/// Client Identifier of the parts.
-const PART: &str = "$commands";
 /// Answers that a part may have and not have settled.
 const CREDIT: u16 = 4_096;
 /// Messages that are remembered, at most. Of others the tables say which command they are of.
@@ -23,25 +21,34 @@ const MESSAGES_MAX: usize = 100_000;
 const MESSAGE_BYTES: usize = 160;
 
 /// What a part was told in one tick, with its tenant and the number of its attachment.
-pub(super) type Told = (u32, u64, Vec<PartEvent>);
+pub(crate) type Told = (u32, u64, Vec<PartEvent>);
 
 /// The parts of a node.
-pub(super) struct Posts {
+pub(crate) struct Posts {
     lines: HashMap<u32, (u64, Box<dyn PartLine>)>,
     /// Number of the last attachment.
     last: u64,
+    client_id: &'static str,
+    session_expiry_secs: u32,
     filters: Vec<String>,
     told_to: UnboundedSender<Told>,
     told: UnboundedReceiver<Told>,
 }
 
 impl Posts {
-    /// Whose parts subscribe to these filters.
-    pub(super) fn new(filters: Vec<String>) -> Self {
+    /// Whose parts have this Client Identifier and Session Expiry Interval, and subscribe to these
+    /// filters.
+    pub(crate) fn new(
+        client_id: &'static str,
+        session_expiry_secs: u32,
+        filters: Vec<String>,
+    ) -> Self {
         let (told_to, told) = unbounded_channel();
         Self {
             lines: HashMap::new(),
             last: 0,
+            client_id,
+            session_expiry_secs,
             filters,
             told_to,
             told,
@@ -49,7 +56,7 @@ impl Posts {
     }
 
     /// Attaches the part of a tenant, unless it is.
-    pub(super) fn attach(&mut self, control: &Control, tenant: u32) {
+    pub(crate) fn attach(&mut self, control: &Control, tenant: u32) {
         if self.lines.contains_key(&tenant) {
             return;
         }
@@ -62,11 +69,11 @@ impl Posts {
         let spec = PartSpec {
             id: PartId::default(),
             tenant: TenantId(tenant),
-            client_id: PART.into(),
+            client_id: self.client_id.into(),
             identity: None,
             subscriptions: self.filters.iter().map(subscription).collect(),
             credit: CREDIT,
-            session_expiry_secs: u32::MAX,
+            session_expiry_secs: self.session_expiry_secs,
             keeps_qos0: true,
             queue: PartQueueLimits::default(),
             reach: PartReach::Node,
@@ -81,7 +88,7 @@ impl Posts {
     }
 
     /// The part of a tenant has ended: it is attached again when it is needed.
-    pub(super) fn forget(&mut self, tenant: u32, attachment: u64) {
+    pub(crate) fn forget(&mut self, tenant: u32, attachment: u64) {
         if self
             .lines
             .get(&tenant)
@@ -92,7 +99,7 @@ impl Posts {
     }
 
     /// Publishes a message for a command, with receipts. Returns whether the part is attached.
-    pub(super) fn publish(&self, tenant: u32, number: i64, message: NewMessage) -> bool {
+    pub(crate) fn publish(&self, tenant: u32, number: i64, message: NewMessage) -> bool {
         let Some((_, line)) = self.lines.get(&tenant) else {
             return false;
         };
@@ -106,7 +113,7 @@ impl Posts {
     }
 
     /// Settles what a part was delivered.
-    pub(super) fn settle(&self, tenant: u32, attachment: u64, tokens: Vec<PacketId>) {
+    pub(crate) fn settle(&self, tenant: u32, attachment: u64, tokens: Vec<PacketId>) {
         let Some((own, line)) = self.lines.get(&tenant) else {
             return;
         };
@@ -120,12 +127,12 @@ impl Posts {
     }
 
     /// What a part is told next. Nothing is lost if the future is dropped.
-    pub(super) async fn next(&mut self) -> Option<Told> {
+    pub(crate) async fn next(&mut self) -> Option<Told> {
         self.told.recv().await
     }
 
     /// What is there already.
-    pub(super) fn next_now(&mut self) -> Option<Told> {
+    pub(crate) fn next_now(&mut self) -> Option<Told> {
         self.told.try_recv().ok()
     }
 }

@@ -22,6 +22,8 @@ use crate::feed::{Batch, Filter, From, Happened, Kinds, Reader};
 use crate::tables::TablesError;
 use crate::wall_clock::now_signed_ms;
 
+/// Client Identifier of the parts.
+const PART: &str = "$commands";
 /// Commands whose messages are on their way to their receivers, at most.
 const IN_HAND_MAX: usize = 1_000;
 /// Bytes of one of them, approximately.
@@ -66,7 +68,7 @@ pub async fn keep(control: Arc<Control>, commands: Arc<Commands>) {
         "commands",
         Box::new(move || counted.load(Ordering::Relaxed)),
     );
-    let posts = Posts::new(filters(&commands.catalogue).into());
+    let posts = Posts::new(PART, u32::MAX, filters(&commands.catalogue).into());
     let task = Task {
         control,
         commands,

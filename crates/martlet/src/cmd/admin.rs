@@ -494,6 +494,45 @@ pub(crate) fn download(
     })
 }
 
+/// Sends a file as the body of a POST, as it is read, and returns the answer.
+pub(crate) fn upload(data_dir: &Path, path: &str, file: &Path) -> anyhow::Result<String> {
+    let name = file.display();
+    let opened = std::fs::File::open(file).with_context(|| format!("cannot open {name}"))?;
+    let length = opened.metadata()?.len();
+    let pieces = futures_util::stream::unfold(opened, |mut opened| async move {
+        let mut piece = vec![0; 64 * 1024];
+        let read = std::io::Read::read(&mut opened, &mut piece);
+        match read {
+            Ok(0) => None,
+            Ok(count) => {
+                piece.truncate(count);
+                Some((Ok(Bytes::from(piece)), opened))
+            }
+            Err(error) => Some((Err(error), opened)),
+        }
+    });
+    let request = hyper::Request::builder()
+        .method("POST")
+        .uri(path)
+        .header(hyper::header::HOST, "martlet")
+        .header(hyper::header::CONTENT_TYPE, "application/octet-stream")
+        .header(hyper::header::CONTENT_LENGTH, length)
+        .body(axum::body::Body::from_stream(pieces))?;
+    wait(async {
+        let (stream, _) = connect(data_dir).await?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        let response = sender.send_request(request).await?;
+        let status = response.status();
+        let text = text_of(response).await?;
+        match status.is_success() {
+            true => Ok(text),
+            false => Err(Refusal::new(status, text).into()),
+        }
+    })
+}
+
 /// Takes the events of a stream (text/event-stream) as they come, the data of each, until that
 /// breaks it off; true if the node has ended it.
 pub(crate) fn follow(

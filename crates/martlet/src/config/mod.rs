@@ -17,6 +17,7 @@ mod database;
 #[cfg(test)]
 mod fail_open_tests;
 mod file_access;
+mod firmware;
 mod http;
 mod load;
 mod made;

@@ -19,6 +19,7 @@ use martlet_control::feed::{Bounds, Filter, Kinds, Panel, PublishedKinds, Push};
 use martlet_control::presence::PresenceTopics;
 use martlet_control::secrets::KEY_FILE;
 use martlet_control::tables::TablesSettings;
+use martlet_control::firmware::FirmwareSettings;
 use martlet_control::telemetry::TelemetrySettings;
 use martlet_control::text::typed;
 use martlet_reactor::{Durability, ListenerConfig};
@@ -66,6 +67,8 @@ pub(crate) struct NodeConfig {
     pub(crate) iotflow_publish_secs: u64,
     /// The log of messages that other programs confirm.
     pub(crate) message_log: super::MessageLogConfig,
+    /// Bounds of firmware for devices, and the keys that it is verified with.
+    pub(crate) firmware: FirmwareSettings,
     /// Storage of what devices measure; none: it is off.
     pub(crate) telemetry: Option<TelemetrySettings>,
     pub(crate) shutdown_grace_secs: u64,
@@ -184,6 +187,7 @@ pub(crate) fn resolve_with(
             path => PathBuf::from(path),
         },
         message_log: super::message_log::of(effective)?,
+        firmware: super::firmware::of(effective)?,
         telemetry: super::telemetry::of(effective)?,
         sinks,
         data_dir: data_dir(effective)?,

@@ -1,5 +1,6 @@
 //! Every key there is: its kind, its default, what it means. The reference page comes from here.
 
+mod firmware;
 mod general;
 mod listeners;
 mod telemetry;
@@ -12,6 +13,7 @@ use martlet_broker::Limits;
 use martlet_control::text::masked_target;
 
 use super::masking;
+use firmware::FIRMWARE;
 use general::{Default, GENERAL, STORE_BYTES_MIN};
 use telemetry::TELEMETRY;
 
@@ -117,6 +119,7 @@ pub(crate) fn keys() -> Vec<Key> {
     let mut keys: Vec<Key> = GENERAL
         .iter()
         .chain(TELEMETRY)
+        .chain(FIRMWARE)
         .map(|&(path, kind, ref default, what)| Key {
             path: path.to_owned(),
             kind,
@@ -157,6 +160,7 @@ const LISTS: &[&str] = &[
     "auth.order",
     "events.push_kinds",
     "events.push_topics",
+    "firmware.public_keys",
     "compat",
     "open_routes",
     "http.api_keys",

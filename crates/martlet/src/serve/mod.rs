@@ -16,6 +16,7 @@ mod commands;
 pub(crate) mod data_dir;
 mod events;
 mod facts;
+mod firmware;
 mod http;
 mod integrations;
 mod iotflow;

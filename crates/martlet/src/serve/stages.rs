@@ -50,7 +50,7 @@ use super::shards::ReactorShards;
 use super::signals::Signals;
 use super::store::{pump_store_notices, tell_restored};
 use super::{
-    activity, admin_socket, commands, http, identity_of_tables, iotflow, memory, note_tables,
+    activity, admin_socket, commands, firmware, http, identity_of_tables, iotflow, memory, note_tables,
     notify, setup_link, telemetry, tell_ignored, topic_memory,
 };
 use crate::config::{self, NodeConfig};
@@ -204,6 +204,7 @@ impl Attached {
         let activity = activity::start(control, &tables);
         // Before listeners open: a device may answer at once what it was sent before the restart.
         let commands = commands::start(node, control, &tables);
+        firmware::start(node, control, &tables, &commands);
         let telemetry = telemetry::start(node, control, &tables, &activity);
         let takers = (&message_log, telemetry.as_ref());
         let started = start_integrations(node, control, &tables, &alive, takers, core.opened_by);

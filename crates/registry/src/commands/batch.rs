@@ -219,6 +219,7 @@ async fn apply(work: &mut Work<'_>, updates: &[CommandUpdate]) -> Result<Vec<Com
         .filter_map(|(command, is_changed)| is_changed.then_some(command))
         .collect();
     write(work, &changed).await?;
+    crate::rollouts::follow(work, &changed).await?;
     Ok(changed)
 }
 

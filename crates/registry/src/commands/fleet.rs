@@ -166,14 +166,15 @@ async fn add(work: &mut Work<'_>, group: &str, new: NewCommand) -> Result<FleetC
     })
 }
 
-/// Adds a command of this id for each of these devices, by number and type.
-pub(super) async fn insert(
+/// Adds a command of this id for each of these devices, by number and type. Returns the number of
+/// the first one; the others follow in this order.
+pub(crate) async fn insert(
     work: &mut Work<'_>,
     to: &[(i64, String)],
     new: &NewCommand,
     id: &str,
     (fleet, group): (&str, &str),
-) -> Result<(), Fault> {
+) -> Result<i64, Fault> {
     let sql = "UPDATE counters SET last = last + $1 WHERE name = 'command' RETURNING last";
     let query = sqlx::query_scalar::<_, i64>(sql).bind(to.len() as i64);
     let first = query.fetch_one(&mut *work.all).await? - to.len() as i64 + 1;
@@ -209,5 +210,5 @@ pub(super) async fn insert(
         }
         sql.execute(&mut work.all).await?;
     }
-    Ok(())
+    Ok(first)
 }

@@ -15,6 +15,7 @@ mod state;
 pub use batch::{CommandKey, CommandUpdate};
 pub use fleet::{FleetCommand, FleetReport};
 pub use kept::CommandsKept;
+pub(crate) use fleet::insert as insert_commands;
 pub(crate) use kept::cancel_of_device;
 pub use row::{Command, CommandAnswer, CommandOutcome, CommandStep};
 pub use state::CommandState;

@@ -1,0 +1,98 @@
+//! Firmware for devices, and rollouts of it.
+//!
+//! * `artefacts`: versions of firmware: added, listed, deleted
+//! * `file`: the file of a version, in ranges
+//! * `range`: what a request asks for of a file
+//! * `rollouts`: rollouts and their devices
+
+mod artefacts;
+mod file;
+mod range;
+mod rollouts;
+
+use std::sync::Arc;
+
+use axum::extract::Request;
+use axum::http::{Method, header};
+use martlet_control::firmware::{FirmwareError, FirmwareStore};
+use martlet_control::principal::Scope::{DevicesRead, DevicesWrite};
+use martlet_control::rollouts::Rollouts;
+use utoipa_axum::routes;
+
+use crate::api::Api;
+use crate::guard::Access::{Scoped, ScopedOrOfDevice};
+use crate::problem::{Problem, ProblemKind};
+use crate::route_list::Routes;
+
+/// Where firmware is added.
+const PATH: &str = "/api/v1/firmware";
+const JSON: &str = "application/json";
+
+/// Adds these routes to the others.
+pub(crate) fn add_to(routes: Routes) -> Routes {
+    routes
+        .add_of_tables(Scoped(DevicesRead), routes!(artefacts::list))
+        .add_of_tables(Scoped(DevicesWrite), routes!(artefacts::add))
+        .add_of_tables(Scoped(DevicesRead), routes!(artefacts::show))
+        .add_of_tables(Scoped(DevicesWrite), routes!(artefacts::remove))
+        .add(ScopedOrOfDevice(DevicesRead), routes!(file::file))
+        .add_of_tables(Scoped(DevicesRead), routes!(rollouts::list))
+        .add_of_tables(Scoped(DevicesWrite), routes!(rollouts::start))
+        .add_of_tables(Scoped(DevicesRead), routes!(rollouts::show))
+        .add_of_tables(Scoped(DevicesRead), routes!(rollouts::devices))
+        .add_of_tables(Scoped(DevicesWrite), routes!(rollouts::pause))
+        .add_of_tables(Scoped(DevicesWrite), routes!(rollouts::resume))
+        .add_of_tables(Scoped(DevicesWrite), routes!(rollouts::abort))
+        .add_of_tables(Scoped(DevicesWrite), routes!(rollouts::retry))
+}
+
+/// Whether the body of a request is taken piece by piece by its handler, which bounds it: a file of
+/// firmware is never in memory as a whole.
+pub(crate) fn is_streamed(request: &Request) -> bool {
+    request.method() == Method::POST && request.uri().path() == PATH && !is_json(request)
+}
+
+fn is_json(request: &Request) -> bool {
+    let content_type = request.headers().get(header::CONTENT_TYPE);
+    let content_type = content_type.and_then(|value| value.to_str().ok());
+    content_type.is_some_and(|text| {
+        let essence = text.split(';').next().unwrap_or_default().trim();
+        essence.eq_ignore_ascii_case(JSON)
+    })
+}
+
+/// The firmware of the node.
+///
+/// # Errors
+/// The node keeps none.
+fn firmware_of(api: &Api) -> Result<&Arc<FirmwareStore>, Problem> {
+    let firmware = api.control.firmware();
+    firmware.ok_or_else(|| Problem::unavailable("this node keeps no firmware".to_owned()))
+}
+
+/// The rollouts of the node.
+///
+/// # Errors
+/// The node keeps none.
+fn rollouts_of(api: &Api) -> Result<&Arc<Rollouts>, Problem> {
+    let rollouts = api.control.rollouts();
+    rollouts.ok_or_else(|| Problem::unavailable("this node keeps no rollouts".to_owned()))
+}
+
+impl From<FirmwareError> for Problem {
+    fn from(error: FirmwareError) -> Self {
+        let kind = match error {
+            FirmwareError::Tables(error) => return error.into(),
+            FirmwareError::Invalid(_) => ProblemKind::Invalid,
+            FirmwareError::TooLarge(_) => ProblemKind::TooLarge,
+            FirmwareError::NoRoom(_) => ProblemKind::Conflict,
+            FirmwareError::Busy(_) => ProblemKind::Unavailable,
+            FirmwareError::NoFile(_) => ProblemKind::NotFound,
+            FirmwareError::File { .. } => {
+                tracing::error!(%error, "a file of firmware cannot be used");
+                ProblemKind::Unavailable
+            }
+        };
+        Self::new(kind, error.to_string())
+    }
+}

@@ -1,0 +1,111 @@
+//! What a request asks for of a file (RFC 9110, 13 and 14).
+
+use axum::http::{HeaderMap, HeaderName, header};
+
+/// What is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// All of it.
+    Whole,
+    /// The bytes from the first to the last one, both included.
+    Range(u64, u64),
+    /// Nothing: no byte of the range is in the file.
+    Unsatisfiable,
+    /// Nothing: the reader has the file.
+    NotModified,
+}
+
+/// Reads the headers of a request for a file of `size` bytes with this entity tag, which has quotes
+/// around it. A range that is not understood, and several ranges, are as if none was asked for.
+pub(super) fn part_of(headers: &HeaderMap, size: u64, etag: &str) -> Part {
+    let text = |name: HeaderName| headers.get(name)?.to_str().ok();
+    if text(header::IF_NONE_MATCH).is_some_and(|list| is_in(list, etag)) {
+        return Part::NotModified;
+    }
+    // A date says too little of a file that is named by its digest.
+    if text(header::IF_RANGE).is_some_and(|known| known.trim() != etag) {
+        return Part::Whole;
+    }
+    let Some(range) = text(header::RANGE) else {
+        return Part::Whole;
+    };
+    match bounds(range) {
+        None => Part::Whole,
+        Some((None, None | Some(0))) => Part::Unsatisfiable,
+        Some((None, Some(last))) if size > 0 => {
+            Part::Range(size - last.min(size), size - 1)
+        }
+        Some((Some(first), last)) if first < size => {
+            Part::Range(first, last.map_or(size - 1, |last| last.min(size - 1)))
+        }
+        Some(_) => Part::Unsatisfiable,
+    }
+}
+
+/// Whether a list of entity tags has this one, or is `*`.
+fn is_in(list: &str, etag: &str) -> bool {
+    let mut tags = list.split(',').map(str::trim);
+    tags.any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
+}
+
+/// `bytes=first-last`; without the first one, `last` is how many bytes at the end.
+fn bounds(text: &str) -> Option<(Option<u64>, Option<u64>)> {
+    let (unit, range) = text.trim().split_once('=')?;
+    if !unit.trim().eq_ignore_ascii_case("bytes") {
+        return None;
+    }
+    let (first, last) = range.trim().split_once('-')?;
+    let number = |text: &str| match text.trim() {
+        "" => Some(None),
+        text if text.bytes().all(|byte| byte.is_ascii_digit()) => text.parse().ok().map(Some),
+        _ => None,
+    };
+    match (number(first)?, number(last)?) {
+        (None, None) => None,
+        (Some(first), Some(last)) if last < first => None,
+        both => Some(both),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ETAG: &str = "\"abc\"";
+
+    fn asked(range: &str, more: &[(&'static str, &str)]) -> Part {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::RANGE, range.parse().unwrap());
+        for (name, value) in more {
+            headers.insert(*name, value.parse().unwrap());
+        }
+        part_of(&headers, 100, ETAG)
+    }
+
+    #[test]
+    fn a_range_is_cut_at_the_end_of_the_file() {
+        assert_eq!(part_of(&HeaderMap::new(), 100, ETAG), Part::Whole);
+        assert_eq!(asked("bytes=0-9", &[]), Part::Range(0, 9));
+        assert_eq!(asked("bytes=90-200", &[]), Part::Range(90, 99));
+        assert_eq!(asked("bytes=99-", &[]), Part::Range(99, 99));
+        assert_eq!(asked("bytes=-10", &[]), Part::Range(90, 99));
+        assert_eq!(asked("bytes=-1000", &[]), Part::Range(0, 99));
+        assert_eq!(asked("bytes=100-", &[]), Part::Unsatisfiable);
+        assert_eq!(asked("bytes=-0", &[]), Part::Unsatisfiable);
+    }
+
+    #[test]
+    fn what_is_not_understood_is_as_if_nothing_was_asked_for() {
+        for wrong in ["bytes=9-1", "bytes=", "bytes=-", "bytes=a-b", "lines=1-2", "bytes=0-1,5-6"] {
+            assert_eq!(asked(wrong, &[]), Part::Whole, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn conditions_come_before_the_range() {
+        assert_eq!(asked("bytes=0-9", &[("if-range", ETAG)]), Part::Range(0, 9));
+        assert_eq!(asked("bytes=0-9", &[("if-range", "\"other\"")]), Part::Whole);
+        assert_eq!(asked("bytes=0-9", &[("if-none-match", "\"x\", W/\"abc\"")]), Part::NotModified);
+        assert_eq!(asked("bytes=0-9", &[("if-none-match", "\"x\"")]), Part::Range(0, 9));
+    }
+}

@@ -1,0 +1,346 @@
+//! Firmware for devices: files in the data directory, what the tables have of them, and serving
+//! them by MQTT.
+//!
+//! * `files`: the directory: a file is there as a whole or not at all, also after a crash
+//! * `upload`: a file comes in piece by piece
+//! * `signature`: what is verified of it
+//! * `request`: what a device asks for by MQTT
+//! * `chunks`: pieces of files by MQTT
+
+mod chunks;
+mod files;
+mod request;
+mod signature;
+mod upload;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+pub use martlet_registry::{Firmware, FirmwareFilter, NewFirmware};
+use martlet_registry::{Actor, Device, Page, PageRequest, RegistryError, Scope};
+use tokio::fs::File;
+use tokio::sync::Semaphore;
+
+use crate::tables::{Tables, TablesError};
+pub use chunks::serve_chunks;
+use files::Files;
+pub use signature::{PublicKey, WrongKey};
+pub use upload::{Claims, Upload};
+
+/// Uploads at once, at most.
+const UPLOADS_MAX: usize = 4;
+
+/// Directory of firmware in the data directory.
+pub const DIRECTORY: &str = "firmware";
+
+/// What firmware is bounded by, and how it is verified.
+#[derive(Clone, Debug)]
+pub struct FirmwareSettings {
+    /// Where files are.
+    pub directory: PathBuf,
+    /// Bytes of one file, at most.
+    pub max_bytes: u64,
+    /// Bytes of all files, at most.
+    pub total_bytes: u64,
+    /// Bytes per second that are served by MQTT, at most.
+    pub mqtt_bytes_per_sec: u64,
+    /// Keys of which one must have signed a file; empty: signatures are kept as they are given.
+    pub public_keys: Vec<PublicKey>,
+}
+
+/// Firmware of a node.
+#[derive(Debug)]
+pub struct FirmwareStore {
+    tables: Arc<Tables>,
+    settings: FirmwareSettings,
+    files: Files,
+    uploads: Arc<Semaphore>,
+    /// Bytes that uploads may still bring.
+    reserved: Arc<AtomicU64>,
+    /// Files are put in their places and removed one after the other.
+    placing: tokio::sync::Mutex<()>,
+}
+
+/// Why firmware is not taken or given.
+#[derive(Debug, thiserror::Error)]
+pub enum FirmwareError {
+    /// Something about it cannot be.
+    #[error("{0}")]
+    Invalid(String),
+    /// The file is too long.
+    #[error("{0}")]
+    TooLarge(String),
+    /// All files together would be too many bytes.
+    #[error("{0}")]
+    NoRoom(String),
+    /// Too many files are being uploaded.
+    #[error("{0}")]
+    Busy(String),
+    /// The file is not in the data directory of this node.
+    #[error("{0}")]
+    NoFile(String),
+    /// The file cannot be written or read.
+    #[error("the firmware's file cannot be {what}: {error}")]
+    File {
+        /// What was to be done.
+        what: &'static str,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// The tables do not take or have it.
+    #[error(transparent)]
+    Tables(#[from] TablesError),
+}
+
+impl FirmwareStore {
+    /// The firmware in this directory, which is made when it is needed.
+    pub fn new(tables: Arc<Tables>, settings: FirmwareSettings) -> Self {
+        Self {
+            tables,
+            files: Files::new(settings.directory.clone()),
+            settings,
+            uploads: Arc::new(Semaphore::new(UPLOADS_MAX)),
+            reserved: Arc::default(),
+            placing: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// Bytes of one file, at most.
+    pub fn max_bytes(&self) -> u64 {
+        self.settings.max_bytes
+    }
+
+    /// Ends what a crash has broken off. To be called at the start, until it succeeds.
+    ///
+    /// # Errors
+    /// The directory or the tables cannot be read.
+    pub async fn recover(&self) -> Result<(), FirmwareError> {
+        let _placing = self.placing.lock().await;
+        if !self.files.is_there() {
+            return Ok(());
+        }
+        let known = self
+            .tables
+            .read(|registry| Box::pin(registry.firmware_files()));
+        let known = known.await?;
+        self.files.recover(known.into_iter().collect()).await
+    }
+
+    /// Begins to take a file of `length` bytes, if its sender says how many it has.
+    ///
+    /// # Errors
+    /// It is too long, or there is no room for it.
+    pub async fn begin(
+        &self,
+        claims: Claims,
+        length: Option<u64>,
+    ) -> Result<Upload, FirmwareError> {
+        let max = self.settings.max_bytes;
+        if length.is_some_and(|length| length > max) {
+            return Err(too_large(max));
+        }
+        claims.check()?;
+        let permit = Arc::clone(&self.uploads).try_acquire_owned();
+        let permit = permit.map_err(|_| {
+            let why = format!("{UPLOADS_MAX} files are being uploaded: try again later");
+            FirmwareError::Busy(why)
+        })?;
+        let bytes = length.unwrap_or(max);
+        let stored = self.stored_bytes().await?;
+        let before = self.reserved.fetch_add(bytes, Ordering::Relaxed);
+        let reserved = (Arc::clone(&self.reserved), bytes);
+        let mut upload = Upload::new(claims, reserved, max, permit);
+        if stored.saturating_add(before).saturating_add(bytes) > self.settings.total_bytes {
+            let why = format!(
+                "all files of firmware may have {} bytes (firmware.total_bytes), and {stored} are \
+                 stored: delete some first (martlet firmware rm)",
+                self.settings.total_bytes
+            );
+            return Err(FirmwareError::NoRoom(why));
+        }
+        upload.open(&self.files).await?;
+        Ok(upload)
+    }
+
+    /// Bytes of all files.
+    ///
+    /// # Errors
+    /// The tables cannot be read.
+    pub async fn stored_bytes(&self) -> Result<u64, TablesError> {
+        let read = self
+            .tables
+            .read(|registry| Box::pin(registry.firmware_bytes()));
+        read.await
+    }
+
+    /// Ends an upload: when it returns, the file and its row are synced.
+    ///
+    /// # Errors
+    /// The file is not what was claimed, its signature is wrong, there is such a version, or it
+    /// cannot be written. Then nothing of it is kept.
+    pub async fn finish(&self, actor: Actor, upload: Upload) -> Result<Firmware, FirmwareError> {
+        let (received, new) = upload.finish().await?;
+        let new = self.verified(new)?;
+        new.check()
+            .map_err(|error| FirmwareError::Invalid(error.to_string()))?;
+        let _placing = self.placing.lock().await;
+        let digest = new.sha256.clone();
+        // Beside its place until the tables have it: see `Files::recover`.
+        self.files.prepare(received.path(), &digest).await?;
+        received.keep();
+        let added = self.tables.note(move |registry| {
+            Box::pin(async move { registry.add_firmware(&actor, new).await })
+        });
+        match added.await {
+            Ok(added) => {
+                self.files.place(&digest).await?;
+                Ok(added)
+            }
+            Err(error) => {
+                // A database that cannot be reached may have it: the next start knows.
+                if !error.is_fault() {
+                    self.files.discard(&digest).await;
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Adds firmware whose file is elsewhere.
+    ///
+    /// # Errors
+    /// Its signature is wrong, there is such a version, or something about it cannot be.
+    pub async fn refer(&self, actor: Actor, new: NewFirmware) -> Result<Firmware, FirmwareError> {
+        let new = self.verified(new)?;
+        let added = self.tables.note(move |registry| {
+            Box::pin(async move { registry.add_firmware(&actor, new).await })
+        });
+        Ok(added.await?)
+    }
+
+    fn verified(&self, mut new: NewFirmware) -> Result<NewFirmware, FirmwareError> {
+        new.sha256.make_ascii_lowercase();
+        let keys = &self.settings.public_keys;
+        new.is_verified = signature::verify(keys, &new.sha256, &new.signature)?;
+        Ok(new)
+    }
+
+    /// Firmware by name, the newest version first.
+    ///
+    /// # Errors
+    /// The tables cannot be read.
+    pub async fn list(
+        &self,
+        scope: Scope,
+        filter: FirmwareFilter,
+        page: PageRequest,
+    ) -> Result<Page<Firmware>, TablesError> {
+        let read = self.tables.read(move |registry| {
+            Box::pin(async move { registry.list_firmware(&scope, &filter, &page).await })
+        });
+        read.await
+    }
+
+    /// A version of firmware.
+    ///
+    /// # Errors
+    /// There is none, or the tables cannot be read.
+    pub async fn show(
+        &self,
+        scope: Scope,
+        name: String,
+        version: String,
+    ) -> Result<Firmware, TablesError> {
+        let read = self.tables.read(move |registry| {
+            Box::pin(async move { registry.firmware(&scope, &name, &version).await })
+        });
+        read.await
+    }
+
+    /// A version of firmware that a device may load.
+    ///
+    /// # Errors
+    /// There is none for devices of its type and team, or the tables cannot be read.
+    pub async fn for_device(
+        &self,
+        device: &Device,
+        name: String,
+        version: String,
+    ) -> Result<Firmware, TablesError> {
+        let (team, of_type) = (device.team.clone(), device.device_type.clone());
+        let read = self.tables.read(move |registry| {
+            Box::pin(async move {
+                let of = (&*team, &*of_type);
+                registry.firmware_for(of, &name, &version).await
+            })
+        });
+        read.await
+    }
+
+    /// Deletes a version of firmware, and its file if no other version has it.
+    ///
+    /// # Errors
+    /// There is none, a rollout needs it, or the tables cannot be changed.
+    pub async fn remove(
+        &self,
+        actor: Actor,
+        name: String,
+        version: String,
+    ) -> Result<Firmware, FirmwareError> {
+        let _placing = self.placing.lock().await;
+        let (scope, of) = (actor.scope.clone(), (name.clone(), version.clone()));
+        let found = self.show(scope, of.0, of.1).await?;
+        let is_here = found.url.is_empty();
+        if is_here {
+            // A crash from here on leaves no file that nobody knows of.
+            self.files.unplace(&found.sha256).await?;
+        }
+        let removed = self.tables.note(move |registry| {
+            Box::pin(async move { registry.remove_firmware(&actor, &name, &version).await })
+        });
+        match removed.await {
+            Ok((removed, is_needed)) => {
+                match is_needed {
+                    true => self.files.place(&removed.sha256).await?,
+                    false if is_here => self.files.discard(&removed.sha256).await,
+                    false => {}
+                }
+                Ok(removed)
+            }
+            Err(error) => {
+                if is_here {
+                    self.files.place(&found.sha256).await?;
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Opens the file of a version.
+    ///
+    /// # Errors
+    /// It is elsewhere, is not in the data directory of this node, or cannot be read.
+    pub async fn open(&self, firmware: &Firmware) -> Result<File, FirmwareError> {
+        if !firmware.url.is_empty() {
+            let why = format!("the file is at {}", firmware.url);
+            return Err(FirmwareError::NoFile(why));
+        }
+        self.files.open(&firmware.sha256, firmware.size).await
+    }
+}
+
+fn too_large(max: u64) -> FirmwareError {
+    let why = format!("a file of firmware has {max} bytes at most (firmware.max_bytes)");
+    FirmwareError::TooLarge(why)
+}
+
+fn invalid(why: impl Into<String>) -> FirmwareError {
+    FirmwareError::Invalid(why.into())
+}
+
+impl From<RegistryError> for FirmwareError {
+    fn from(error: RegistryError) -> Self {
+        Self::Tables(error.into())
+    }
+}

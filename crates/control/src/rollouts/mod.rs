@@ -1,0 +1,151 @@
+//! Rollouts of firmware: what callers do with them, and the task that advances them.
+//!
+//! The rules are those of `martlet-rollout`; the tables keep all of it. So nothing here is lost by a
+//! crash.
+//!
+//! * `task`: advances rollouts, and tells when one pauses or ends
+//! * `cause`: why a device is stuck
+
+mod cause;
+mod task;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use martlet_broker::TenantId;
+pub use martlet_registry::rollout::{
+    DeviceReason, DeviceState, Gate, Plan, PlanError, RolloutState, Wave,
+};
+use martlet_registry::{Actor, Page, PageRequest, Scope};
+pub use martlet_registry::{NewRollout, Rollout, RolloutDevice, RolloutOrder, RolloutTarget};
+use tokio::sync::Notify;
+
+use crate::commands::Commands;
+use crate::control::Control;
+use crate::tables::{Tables, TablesError};
+pub use cause::{Cause, CauseKind};
+use cause::{Facts, cause_of};
+pub use task::{RolloutCounts, keep};
+
+/// The rollouts of a node. Each call is one use case: it is done as a whole or not at all.
+#[derive(Debug)]
+pub struct Rollouts {
+    tables: Arc<Tables>,
+    commands: Arc<Commands>,
+    /// There is something to do.
+    changed: Notify,
+    counts: Mutex<RolloutCounts>,
+}
+
+impl Rollouts {
+    /// Those of these tables. Their commands are published by the others' task.
+    pub fn new(tables: Arc<Tables>, commands: Arc<Commands>) -> Self {
+        Self {
+            tables,
+            commands,
+            changed: Notify::new(),
+            counts: Mutex::default(),
+        }
+    }
+
+    /// How many rollouts are in which state, as of the last look.
+    pub fn counts(&self) -> RolloutCounts {
+        *self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a rollout, and begins it unless it is to be planned only.
+    ///
+    /// # Errors
+    /// See [`Registry::add_rollout`](martlet_registry::Registry::add_rollout).
+    pub async fn add(&self, actor: Actor, new: NewRollout) -> Result<Rollout, TablesError> {
+        let added = self
+            .tables
+            .note(move |registry| Box::pin(async move { registry.add_rollout(&actor, new).await }));
+        let added = added.await?;
+        self.changed.notify_one();
+        Ok(added)
+    }
+
+    /// Rollouts, the newest one first. `open`: only those that have not ended.
+    ///
+    /// # Errors
+    /// The tables cannot be read.
+    pub async fn list(
+        &self,
+        scope: Scope,
+        open: bool,
+        page: PageRequest,
+    ) -> Result<Page<Rollout>, TablesError> {
+        let read = self.tables.read(move |registry| {
+            Box::pin(async move { registry.rollouts(&scope, open, &page).await })
+        });
+        read.await
+    }
+
+    /// A rollout.
+    ///
+    /// # Errors
+    /// There is none, or the tables cannot be read.
+    pub async fn show(&self, scope: Scope, id: String) -> Result<Rollout, TablesError> {
+        let read = self
+            .tables
+            .read(move |registry| Box::pin(async move { registry.rollout(&scope, &id).await }));
+        read.await
+    }
+
+    /// Pauses, resumes, aborts or retries a rollout.
+    ///
+    /// # Errors
+    /// There is none, its state does not permit it, or the tables cannot be changed.
+    pub async fn order(
+        &self,
+        actor: Actor,
+        id: String,
+        order: RolloutOrder,
+    ) -> Result<Rollout, TablesError> {
+        let done = self.tables.note(move |registry| {
+            Box::pin(async move { registry.order_rollout(&actor, &id, order).await })
+        });
+        let done = done.await?;
+        self.changed.notify_one();
+        self.commands.look();
+        Ok(done)
+    }
+
+    /// Devices of a rollout, by wave, each with why it is stuck, if it is.
+    ///
+    /// # Errors
+    /// There is no such rollout, or the tables cannot be read.
+    pub async fn devices(
+        &self,
+        control: &Control,
+        (scope, id): (Scope, String),
+        state: Option<DeviceState>,
+        page: PageRequest,
+    ) -> Result<Page<(RolloutDevice, Option<Cause>)>, TablesError> {
+        let read = self.tables.read(move |registry| {
+            Box::pin(async move { registry.rollout_devices(&scope, &id, state, &page).await })
+        });
+        let (rollout, page) = read.await?;
+        let with_cause = |device: RolloutDevice| {
+            let presence = control.presence(TenantId(device.tenant), &device.id);
+            let topic = self.topic_of(&device);
+            let cause = cause_of(&Facts {
+                rollout: &rollout,
+                device: &device,
+                connected: presence.as_ref().map(|found| (found.online, found.since_ms)),
+                topic: &topic,
+            });
+            (device, cause)
+        };
+        Ok(Page {
+            items: page.items.into_iter().map(with_cause).collect(),
+            next: page.next,
+            total: page.total,
+        })
+    }
+
+    fn topic_of(&self, device: &RolloutDevice) -> String {
+        self.commands
+            .topic_of_kind((&device.id, &device.device_type), "firmware")
+    }
+}

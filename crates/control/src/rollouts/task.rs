@@ -1,0 +1,172 @@
+//! Advances rollouts, as long as the node runs.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use martlet_registry::rollout::RolloutState;
+use martlet_registry::{AdvancedRollout, Rollout};
+use tracing::{info, warn};
+
+use super::Rollouts;
+use crate::control::Control;
+use crate::tables::TablesError;
+use crate::wall_clock::now_signed_ms;
+
+/// Interval at which rollouts are looked at.
+const TICK: Duration = Duration::from_secs(1);
+/// Ticks between two looks for devices that are silent or have changed without an answer.
+const TICKS_TO_LOOK: u64 = 5;
+/// Transactions for one rollout in one tick, at most: others write to the tables too.
+const AT_ONCE: usize = 20;
+/// Name of the warning that rollouts are paused by their gates.
+const WARNING: &str = "rollouts_paused";
+
+/// How many rollouts are in which state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RolloutCounts {
+    /// They run.
+    pub running: u64,
+    /// Somebody has paused them.
+    pub paused_by_hand: u64,
+    /// Their gates have paused them.
+    pub paused_by_gate: u64,
+}
+
+/// Advances rollouts.
+pub async fn keep(control: Arc<Control>, rollouts: Arc<Rollouts>) {
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let (mut tick, mut told) = (0u64, BTreeSet::new());
+    loop {
+        let looks = tokio::select! {
+            _ = ticks.tick() => {
+                tick += 1;
+                tick.is_multiple_of(TICKS_TO_LOOK) || tick == 1
+            }
+            () = rollouts.changed.notified() => false,
+        };
+        if !rollouts.tables.are_there() {
+            continue;
+        }
+        if let Err(error) = rollouts.advance(&control, looks, &mut told).await {
+            warn!(%error, "rollouts are not advanced; that is tried again");
+        }
+    }
+}
+
+impl Rollouts {
+    async fn advance(
+        &self,
+        control: &Control,
+        looks: bool,
+        told: &mut BTreeSet<i64>,
+    ) -> Result<(), TablesError> {
+        let now_ms = now_signed_ms();
+        let read = self.tables.read(move |registry| {
+            Box::pin(async move { registry.rollouts_to_advance(looks, now_ms).await })
+        });
+        let mut counts = RolloutCounts::default();
+        let mut paused = Vec::new();
+        for number in read.await? {
+            let Some(rollout) = self.advance_one(number, looks).await? else {
+                continue;
+            };
+            match rollout.machine.state {
+                RolloutState::Running => counts.running += 1,
+                RolloutState::Paused(_) if rollout.machine.state.reason() == "by_hand" => {
+                    counts.paused_by_hand += 1;
+                }
+                RolloutState::Paused(_) => {
+                    counts.paused_by_gate += 1;
+                    paused.push(rollout);
+                }
+                _ => {}
+            }
+        }
+        *self.counts.lock().unwrap_or_else(PoisonError::into_inner) = counts;
+        warn_of(control, &paused, told);
+        Ok(())
+    }
+
+    async fn advance_one(
+        &self,
+        number: i64,
+        looks: bool,
+    ) -> Result<Option<Rollout>, TablesError> {
+        let mut looks = looks;
+        for _ in 0..AT_ONCE {
+            let advanced = self.tables.note(move |registry| {
+                Box::pin(async move { registry.advance_rollout(number, looks).await })
+            });
+            let Some(advanced) = advanced.await? else {
+                return Ok(None);
+            };
+            if advanced.has_commands {
+                self.commands.look();
+            }
+            log(&advanced);
+            looks = false;
+            if !advanced.has_more {
+                return Ok(Some(advanced.rollout));
+            }
+        }
+        // The rest comes in the next tick.
+        self.changed.notify_one();
+        Ok(None)
+    }
+}
+
+/// One line for each change of a rollout.
+fn log(advanced: &AdvancedRollout) {
+    let (rollout, machine) = (&advanced.rollout, &advanced.rollout.machine);
+    if !advanced.is_changed {
+        return;
+    }
+    let (state, reason) = (machine.state.word(), machine.state.reason());
+    let (id, firmware, version) = (&rollout.id, &rollout.name, &rollout.version);
+    let wave = machine.wave + 1;
+    match machine.state {
+        RolloutState::Paused(_) | RolloutState::Failed => warn!(
+            rollout = id,
+            firmware, version, wave, state, reason, "rollout paused or failed"
+        ),
+        _ => info!(
+            rollout = id,
+            firmware, version, wave, state, "rollout goes on"
+        ),
+    }
+}
+
+/// Health says which rollouts their gates have paused, until they go on.
+fn warn_of(control: &Control, paused: &[Rollout], told: &mut BTreeSet<i64>) {
+    let numbers: BTreeSet<i64> = paused.iter().map(|rollout| rollout.number).collect();
+    if numbers == *told {
+        return;
+    }
+    *told = numbers;
+    if paused.is_empty() {
+        return control.health.withdraw(WARNING);
+    }
+    let named: Vec<String> = paused.iter().take(3).map(described).collect();
+    let more = match paused.len() {
+        0..=3 => String::new(),
+        count => format!(" and {} more", count - 3),
+    };
+    let text = format!(
+        "Rollouts are paused by their gates: {}{more}. martlet rollout devices ID --state failed \
+         (or silent) says why, martlet rollout resume ID goes on.",
+        named.join(", ")
+    );
+    control.health.warn_as(WARNING, text);
+}
+
+fn described(rollout: &Rollout) -> String {
+    format!(
+        "{} ({} {}, {})",
+        rollout.id,
+        rollout.name,
+        rollout.version,
+        rollout.machine.state.reason()
+    )
+}

@@ -1,0 +1,27 @@
+//! Firmware for devices and rollouts of it, while the node runs.
+
+use std::sync::Arc;
+
+use martlet_control::Control;
+use martlet_control::commands::Commands;
+use martlet_control::firmware::{FirmwareStore, serve_chunks};
+use martlet_control::rollouts::{Rollouts, keep};
+use martlet_control::tables::Tables;
+
+use crate::config::NodeConfig;
+
+/// Begins to serve firmware and to advance rollouts.
+pub(super) fn start(
+    node: &NodeConfig,
+    control: &Arc<Control>,
+    tables: &Arc<Tables>,
+    commands: &Arc<Commands>,
+) {
+    let settings = node.firmware.clone();
+    let firmware = Arc::new(FirmwareStore::new(Arc::clone(tables), settings));
+    let rollouts = Arc::new(Rollouts::new(Arc::clone(tables), Arc::clone(commands)));
+    control.set_firmware(Arc::clone(&firmware), Arc::clone(&rollouts));
+    let catalogue = Arc::clone(&node.api.iotflow);
+    tokio::spawn(serve_chunks(Arc::clone(control), firmware, catalogue));
+    tokio::spawn(keep(Arc::clone(control), rollouts));
+}

@@ -1,0 +1,21 @@
+//! Rollouts of firmware: which devices are next, when a rollout pauses, and how it ends.
+//!
+//! Everything here is pure. Times are arguments, in milliseconds since the Unix epoch. What has to
+//! be done is returned. Who calls it keeps the states and carries the effects out.
+//!
+//! * `plan`: waves, and the gate between them
+//! * `device`: the states of a device, and what leads from one to the next
+//! * `rollout`: the states of a rollout
+#![forbid(unsafe_code)]
+
+mod device;
+mod plan;
+mod rollout;
+#[cfg(test)]
+mod tests;
+
+pub use device::{Device, DeviceEvent, DeviceReason, DeviceState};
+pub use plan::{Gate, Plan, PlanError, WAVES_MAX, Wave};
+pub use rollout::{
+    Effect, NotPermitted, PauseReason, Rollout, RolloutState, WaveCounts, percent_of,
+};
