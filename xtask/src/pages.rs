@@ -224,6 +224,11 @@ stored, by [`reason`](telemetry.md#watch-it). |
 their own was too far off. |
 | `martlet_telemetry_failed_writes_total` | counter | Batches that the storage did not take; they \
 are tried again. |
+| `martlet_telemetry_latency_seconds` | histogram | From the time that a device has given its \
+newest value to its arrival (`stage="received"`) and its synced write (`stage="stored"`), by \
+`device_type`: 50 types, and `other`. |
+| `martlet_rollouts` | gauge | [Rollouts](firmware.md) that have been started and have not ended, \
+by `state`: `running`, `paused_by_hand`, `paused_by_gate`. |
 | `martlet_telemetry_deleted_values_total` | counter | Values that were deleted by their \
 retention. |
 | `martlet_topic_memory_topics` | gauge | Topics in the [topic memory](topics.md), if there is \

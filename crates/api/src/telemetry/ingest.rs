@@ -75,6 +75,7 @@ pub(crate) async fn store(
         number: device.number,
         tenant: device.tenant,
         id: device.id.into(),
+        device_type: device.device_type.into(),
     };
     let stored = telemetry.store(&device, (&decoder, &payload)).await;
     let stored = stored.inspect_err(|error| {

@@ -1,11 +1,16 @@
 //! Advances rollouts, as long as the node runs.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use martlet_registry::rollout::RolloutState;
 use martlet_registry::{AdvancedRollout, Rollout};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::gauge::ConstGauge;
 use tracing::{info, warn};
 
 use super::Rollouts;
@@ -31,6 +36,23 @@ pub struct RolloutCounts {
     pub paused_by_hand: u64,
     /// Their gates have paused them.
     pub paused_by_gate: u64,
+}
+
+impl Collector for RolloutCounts {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Rollouts that have been started and have not ended";
+        let kind = MetricType::Gauge;
+        let mut family = encoder.encode_descriptor("rollouts", help, None, kind)?;
+        for (state, count) in [
+            ("running", self.running),
+            ("paused_by_hand", self.paused_by_hand),
+            ("paused_by_gate", self.paused_by_gate),
+        ] {
+            let gauge = ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX));
+            gauge.encode(family.encode_family(&[("state", state)])?)?;
+        }
+        Ok(())
+    }
 }
 
 /// Advances rollouts.

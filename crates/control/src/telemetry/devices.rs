@@ -22,6 +22,8 @@ pub struct TelemetryDevice {
     pub tenant: u32,
     /// Its id.
     pub id: Arc<str>,
+    /// Its type.
+    pub device_type: Arc<str>,
 }
 
 /// Devices by name. A name that no device has is remembered too.
@@ -68,7 +70,12 @@ impl DeviceNames {
         let read = read.await?.into_iter().map(|device| {
             let (tenant, number) = (device.tenant, device.number);
             let id = device.id.as_str().into();
-            let known = TelemetryDevice { number, tenant, id };
+            let known = TelemetryDevice {
+                number,
+                tenant,
+                id,
+                device_type: device.device_type.into(),
+            };
             ((tenant, device.id), Arc::new(known))
         });
         let read: HashMap<Name, Arc<TelemetryDevice>> = read.collect();

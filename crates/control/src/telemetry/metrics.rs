@@ -8,6 +8,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
 
 use super::Telemetry;
+use super::latency::AgesPage;
 use super::store::Counts;
 
 /// Telemetry at one moment.
@@ -15,6 +16,7 @@ use super::store::Counts;
 pub struct TelemetryPage {
     counts: Counts,
     rejected: BTreeMap<&'static str, u64>,
+    ages: AgesPage,
 }
 
 impl Telemetry {
@@ -23,6 +25,7 @@ impl Telemetry {
         TelemetryPage {
             counts: self.counts(),
             rejected: self.rejected_counts(),
+            ages: self.ages.page(),
         }
     }
 }
@@ -64,6 +67,7 @@ impl Collector for TelemetryPage {
             let label = [("reason", *reason)];
             ConstCounter::new(*count).encode(family.encode_family(&label)?)?;
         }
-        Ok(())
+        drop(family);
+        self.ages.encode(&mut encoder)
     }
 }

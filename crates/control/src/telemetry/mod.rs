@@ -8,11 +8,13 @@
 //! * `tail`: values as they are stored
 //! * `kept`, `retention`: how long values are kept, and what is deleted
 //! * `copy`: a copy for a backup
+//! * `latency`: how old values are when they come and when they are synced
 //! * `metrics`: of the Prometheus page
 
 mod copy;
 mod devices;
 mod kept;
+mod latency;
 mod metrics;
 mod rejected;
 mod retention;

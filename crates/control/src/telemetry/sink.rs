@@ -8,6 +8,7 @@ use martlet_telemetry::Point;
 
 use super::devices::Name;
 use super::rejected::{NO_DEVICE, UNKNOWN_DEVICE};
+use super::latency::newest_own_time;
 use super::rule::{DEVICE, Names, Rule};
 use super::store::{StoreError, Telemetry, points_of};
 
@@ -82,8 +83,8 @@ impl Telemetry {
         let names: BTreeSet<Name> = taken.iter().map(|one| one.device.clone()).collect();
         let devices = self.devices(names).await?;
         let (mut points, mut heard, mut retimed) = (Vec::<Point>::new(), BTreeSet::new(), 0);
-        // The message of each point.
-        let mut sources = Vec::new();
+        // The message of each point; type of the device, its time and that of receipt, by payload.
+        let (mut sources, mut timed) = (Vec::new(), Vec::new());
         for one in taken {
             let message = one.message;
             let Some(device) = devices.get(&one.device) else {
@@ -103,6 +104,9 @@ impl Telemetry {
                 }
                 Ok(decoded) => {
                     retimed += decoded.retimed;
+                    if let Some(time) = newest_own_time(&decoded) {
+                        timed.push((Arc::clone(&device.device_type), time, received));
+                    }
                     let origin = message.id() as i64;
                     let key = |key: &str| one.rule.key.key(key, &one.names);
                     points.extend(points_of(decoded, device.number, origin, key));
@@ -112,6 +116,9 @@ impl Telemetry {
             }
         }
         let refused = self.write(points).await?;
+        for (device_type, time, received) in timed {
+            self.ages.note(&device_type, time, received);
+        }
         self.note_heard(heard);
         self.count_retimed(retimed);
         for (message, reason, why) in not_stored {

@@ -15,6 +15,7 @@ use tracing::{info, warn};
 
 use super::devices::{DeviceNames, Name, TelemetryDevice};
 use super::kept::TelemetryKept;
+use super::latency::{Ages, newest_own_time};
 use super::rejected::{Rejected, Rejections, TOO_MANY_KEYS};
 use super::rule::Rule;
 use super::tail::{Tail, Tails};
@@ -53,6 +54,7 @@ pub struct Telemetry {
     tails: Tails,
     activity: Arc<DeviceActivity>,
     counters: Counters,
+    pub(super) ages: Ages,
     /// The last origin of values without a time that came in no message.
     last_origin: AtomicI64,
     opened: Mutex<Opened>,
@@ -178,6 +180,7 @@ impl Telemetry {
             tails: Tails::default(),
             activity,
             counters: Counters::default(),
+            ages: Ages::default(),
             last_origin: AtomicI64::new(0),
             opened: Mutex::default(),
             runtime: Handle::current(),
@@ -277,8 +280,12 @@ impl Telemetry {
         let received = now_signed_ms().saturating_mul(1_000);
         let decoded = decoder.decode(payload, received)?;
         let (values, retimed) = (decoded.readings.len(), decoded.retimed);
+        let newest = newest_own_time(&decoded);
         let points = points_of(decoded, device.number, self.new_origin(), str::to_owned);
         let refused = self.write(points.collect()).await?;
+        if let Some(time) = newest {
+            self.ages.note(&device.device_type, time, received);
+        }
         self.count_retimed(retimed);
         self.note_heard(BTreeSet::from([(device.tenant, device.id.to_string())]));
         match refused.into_iter().next() {

@@ -77,6 +77,7 @@ async fn stored(api: &Api, device: &Device, sent: Sent) -> Result<StoredNow, Pro
         number: device.number,
         tenant: device.tenant,
         id: device.id.as_str().into(),
+        device_type: device.device_type.as_str().into(),
     };
     Ok(telemetry
         .store(&known, (&decoder, payload.as_bytes()))
