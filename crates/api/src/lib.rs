@@ -31,6 +31,7 @@ mod counts;
 mod docs;
 mod document_page;
 pub mod etag;
+mod event_archive;
 mod events;
 mod explain;
 pub mod extract;

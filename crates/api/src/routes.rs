@@ -14,7 +14,7 @@ use crate::openapi::{self, Document};
 use crate::route_list::{Form, Routes};
 use crate::{
     admin, backup, bridges, clients, compat, docs, document_page, events, explain, frame, health,
-    firmware, history, integrations, lockouts, logs, mqtt_session, node_setup, problem, publish, registry,
+    firmware, history, integrations, lockouts, logs, mqtt_session, node_setup, problem, publish, registry, event_archive,
     request, retained, secrets, session, setup, subscriptions, telemetry, topics, traces, webhooks,
     why,
 };
@@ -110,6 +110,7 @@ fn declared(routes: Routes) -> Routes {
         .add(Scoped(Scope::ClientsWrite), routes!(lockouts::forget))
         .add(Scoped(Scope::AclRead), routes!(explain::explain))
         .add(Scoped(Scope::EventsRead), routes!(events::events))
+        .add(Scoped(Scope::EventsRead), routes!(event_archive::archive))
         .add(Scoped(Scope::ClientsRead), routes!(why::why))
         .add(Scoped(Scope::NodeRead), routes!(logs::lines))
         .add(Scoped(Scope::NodeRead), routes!(logs::levels))

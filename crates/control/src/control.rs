@@ -30,6 +30,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 
 use crate::authentication::{AuthenticationChain, LockedClient, LockedOut, Policy};
+use crate::event_archive::EventArchive;
 use crate::facts::NodeFacts;
 use crate::feed::{Feed, PushState};
 use crate::firmware::FirmwareStore;
@@ -156,6 +157,8 @@ pub struct Control {
     secrets: OnceLock<Arc<SecretStore>>,
     /// Values that devices send, if they are stored.
     telemetry: OnceLock<Arc<Telemetry>>,
+    /// Events in files, if any are kept.
+    event_archive: OnceLock<Arc<EventArchive>>,
     /// Firmware for devices, and rollouts of it.
     firmware: OnceLock<(Arc<FirmwareStore>, Arc<Rollouts>)>,
     chain: Option<AuthenticationChain>,
@@ -207,6 +210,7 @@ impl Control {
             integrations: OnceLock::new(),
             secrets: OnceLock::new(),
             telemetry: OnceLock::new(),
+            event_archive: OnceLock::new(),
             firmware: OnceLock::new(),
             log_limit: Mutex::default(),
             info: parts.info,
@@ -304,6 +308,17 @@ impl Control {
     /// The telemetry of the node; none: it is off.
     pub fn telemetry(&self) -> Option<&Arc<Telemetry>> {
         self.telemetry.get()
+    }
+
+    /// Sets the event archive.
+    pub fn set_event_archive(&self, archive: Arc<EventArchive>) {
+        // It is there from the start on.
+        let _ = self.event_archive.set(archive);
+    }
+
+    /// The event archive; none: no events are archived.
+    pub fn event_archive(&self) -> Option<&Arc<EventArchive>> {
+        self.event_archive.get()
     }
 
     /// Sets the firmware of the node and its rollouts.

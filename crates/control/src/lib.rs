@@ -23,6 +23,7 @@
 //! * `store`: whether the message store keeps up
 //! * [`feed`]: live events, for readers, and pushed to a panel
 //! * [`presence`]: which clients are connected, since when, and why others left
+//! * [`event_archive`]: events in files, for as long as is configured
 //! * `event_log`: events as log lines
 //! * [`activity`]: when devices sent something, and which are inactive
 //! * [`explain`]: what decides whether a client may do something
@@ -52,6 +53,7 @@ mod control;
 pub mod csv;
 pub mod devices;
 pub mod directory;
+pub mod event_archive;
 pub mod event_log;
 mod event_words;
 pub mod explain;

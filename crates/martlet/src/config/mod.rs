@@ -16,6 +16,7 @@ mod broken;
 mod database;
 #[cfg(test)]
 mod fail_open_tests;
+mod event_archive;
 mod file_access;
 mod firmware;
 mod http;

@@ -19,6 +19,7 @@ use martlet_control::feed::{Bounds, Filter, Kinds, Panel, PublishedKinds, Push};
 use martlet_control::presence::PresenceTopics;
 use martlet_control::secrets::KEY_FILE;
 use martlet_control::tables::TablesSettings;
+use martlet_control::event_archive::ArchiveSettings;
 use martlet_control::firmware::FirmwareSettings;
 use martlet_control::telemetry::TelemetrySettings;
 use martlet_control::text::typed;
@@ -69,6 +70,8 @@ pub(crate) struct NodeConfig {
     pub(crate) message_log: super::MessageLogConfig,
     /// Bounds of firmware for devices, and the keys that it is verified with.
     pub(crate) firmware: FirmwareSettings,
+    /// Which events are archived; none: no events are.
+    pub(crate) event_archive: Option<ArchiveSettings>,
     /// Storage of what devices measure; none: it is off.
     pub(crate) telemetry: Option<TelemetrySettings>,
     pub(crate) shutdown_grace_secs: u64,
@@ -188,6 +191,7 @@ pub(crate) fn resolve_with(
         },
         message_log: super::message_log::of(effective)?,
         firmware: super::firmware::of(effective)?,
+        event_archive: super::event_archive::of(effective)?,
         telemetry: super::telemetry::of(effective)?,
         sinks,
         data_dir: data_dir(effective)?,

@@ -1,5 +1,6 @@
 //! Every key there is: its kind, its default, what it means. The reference page comes from here.
 
+mod event_archive;
 mod firmware;
 mod general;
 mod listeners;
@@ -13,6 +14,7 @@ use martlet_broker::Limits;
 use martlet_control::text::masked_target;
 
 use super::masking;
+use event_archive::EVENT_ARCHIVE;
 use firmware::FIRMWARE;
 use general::{Default, GENERAL, STORE_BYTES_MIN};
 use telemetry::TELEMETRY;
@@ -120,6 +122,7 @@ pub(crate) fn keys() -> Vec<Key> {
         .iter()
         .chain(TELEMETRY)
         .chain(FIRMWARE)
+        .chain(EVENT_ARCHIVE)
         .map(|&(path, kind, ref default, what)| Key {
             path: path.to_owned(),
             kind,
@@ -158,6 +161,7 @@ const SWITCH: Kind = Kind::Boolean;
 const LISTS: &[&str] = &[
     "integrations.allow_private",
     "auth.order",
+    "events.archive_kinds",
     "events.push_kinds",
     "events.push_topics",
     "firmware.public_keys",

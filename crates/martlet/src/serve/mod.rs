@@ -14,6 +14,7 @@ mod announce;
 mod authentication;
 mod commands;
 pub(crate) mod data_dir;
+mod event_archive;
 mod events;
 mod facts;
 mod firmware;

@@ -50,7 +50,7 @@ use super::shards::ReactorShards;
 use super::signals::Signals;
 use super::store::{pump_store_notices, tell_restored};
 use super::{
-    activity, admin_socket, commands, firmware, http, identity_of_tables, iotflow, memory, note_tables,
+    activity, admin_socket, commands, event_archive, firmware, http, identity_of_tables, iotflow, memory, note_tables,
     notify, setup_link, telemetry, tell_ignored, topic_memory,
 };
 use crate::config::{self, NodeConfig};
@@ -365,6 +365,7 @@ impl Serving {
 
 /// Starts what runs beside the requests for as long as the node does.
 fn spawn_tasks(node: &NodeConfig, control: &Arc<Control>, tables: &Arc<Tables>) {
+    event_archive::start(node, control);
     tokio::spawn(history::keep(Arc::clone(control)));
     tokio::spawn(memory::keep(Arc::clone(control)));
     if let (Some(push), Some(state)) = (&node.push, control.push()) {
