@@ -39,8 +39,7 @@ def add_devices(node, count, **how):
     made = []
     for first in range(0, count, 500):
         rows = [{"id": f"p{at}", "groups": [group], **how} for at in range(first, min(first + 500, count))]
-        made += [one["device"] if "device" in one else one
-                 for one in call(node, "POST", "/api/v1/devices/bulk", {"devices": rows})["items"]]
+        made += call(node, "POST", "/api/v1/devices/bulk", {"devices": rows})["rows"]
     return made
 
 

@@ -225,7 +225,7 @@ their own was too far off. |
 | `martlet_telemetry_failed_writes_total` | counter | Batches that the storage did not take; they \
 are tried again. |
 | `martlet_telemetry_latency_seconds` | histogram | From the time that a device has given its \
-newest value to its arrival (`stage="received"`) and its synced write (`stage="stored"`), by \
+newest value to its arrival (`stage` is `received`) and its synced write (`stored`), by \
 `device_type`: 50 types, and `other`. |
 | `martlet_rollouts` | gauge | [Rollouts](firmware.md) that have been started and have not ended, \
 by `state`: `running`, `paused_by_hand`, `paused_by_gate`. |

@@ -69,7 +69,9 @@ pub(crate) async fn archive(
     let of = format!("archive {tenant:?} {:?} {:?}", wanted.client, wanted.topic);
     let after = wanted.cursor.as_deref();
     let after = after.map(|cursor| api.cursors().position(&of, cursor));
-    let after = after.transpose()?.map(|text| text.parse::<ArchivePosition>());
+    let after = after
+        .transpose()?
+        .map(|text| text.parse::<ArchivePosition>());
     let after = after.transpose();
     let ms = |name: &str, text: &str| {
         let micros = time_of(name, text)?;
@@ -77,7 +79,10 @@ pub(crate) async fn archive(
     };
     let kinds = wanted.kinds.as_deref().map(Kinds::parse).transpose();
     let topic = wanted.topic;
-    if topic.as_ref().is_some_and(|text| martlet_codec::TopicFilter::new(text).is_err()) {
+    if topic
+        .as_ref()
+        .is_some_and(|text| martlet_codec::TopicFilter::new(text).is_err())
+    {
         return Err(Problem::of_query("topic", "no Topic Filter"));
     }
     let query = ArchiveQuery {
@@ -97,7 +102,9 @@ pub(crate) async fn archive(
     };
     let found = archive.read(query).await?;
     Ok(Json(ArchivedEvents {
-        next: found.next.map(|next| api.cursors().after(&of, &next.to_string())),
+        next: found
+            .next
+            .map(|next| api.cursors().after(&of, &next.to_string())),
         items: found.events,
     }))
 }

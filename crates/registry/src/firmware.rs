@@ -265,9 +265,7 @@ impl Registry {
         let sql = "SELECT CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM (SELECT DISTINCT sha256, \
                    size FROM firmware WHERE url = '') AS files";
         let read = sqlx::query_scalar::<_, i64>(sql).fetch_one(on).await;
-        reading
-            .end(read.map(unsigned).map_err(Fault::from))
-            .await
+        reading.end(read.map(unsigned).map_err(Fault::from)).await
     }
 }
 
@@ -388,11 +386,7 @@ async fn add(work: &mut Work<'_>, new: NewFirmware) -> Result<Firmware, Fault> {
     Ok(added)
 }
 
-async fn remove(
-    work: &mut Work<'_>,
-    name: &str,
-    version: &str,
-) -> Result<(Firmware, bool), Fault> {
+async fn remove(work: &mut Work<'_>, name: &str, version: &str) -> Result<(Firmware, bool), Fault> {
     let (engine, scope) = (work.engine, work.actor.scope.clone());
     let found = find(&mut work.all, engine, &scope, name, version).await?;
     let mut sql = work.sql("SELECT id FROM rollouts WHERE finished_ms = 0 AND firmware = ");

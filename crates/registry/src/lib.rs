@@ -127,12 +127,12 @@ pub use integrations::IntegrationState;
 pub use known::Known;
 pub use location::Location;
 pub use martlet_database_url::DatabaseUrl;
+pub use martlet_rollout as rollout;
 pub use message_log::{LoggedMessage, MessagesKept, MessagesWanted};
 pub use offline_queue::{OfflineMessage, offline_messages};
 pub use page::{Page, PageRequest};
 pub use presence::Presence;
 pub use provisioning::{NewProvisioningKey, Provisioned, ProvisioningKey, RepeatableRequest};
-pub use martlet_rollout as rollout;
 pub use rollouts::{
     AdvancedRollout, NewRollout, ROLLOUT_DEVICES_MAX, Rollout, RolloutDevice, RolloutOrder,
     RolloutTarget,

@@ -6,7 +6,10 @@ const HOUR: i64 = 60 * 60 * 1000;
 
 fn plan(waves: &[&str], gate: Gate) -> Plan {
     Plan {
-        waves: waves.iter().map(|wave| Wave::parse(wave).unwrap()).collect(),
+        waves: waves
+            .iter()
+            .map(|wave| Wave::parse(wave).unwrap())
+            .collect(),
         gate,
         timeout_ms: 24 * HOUR,
     }
@@ -190,11 +193,17 @@ fn failures_beyond_the_gate_pause_at_once_and_a_resume_accepts_them() {
     fleet.all_succeed();
     assert_eq!(fleet.offered, [10], "nobody is offered it meanwhile");
     let counts = fleet.counts();
-    fleet.rollout.resume(&fleet.plan, &counts, fleet.now_ms).unwrap();
+    fleet
+        .rollout
+        .resume(&fleet.plan, &counts, fleet.now_ms)
+        .unwrap();
     fleet.settle();
     assert_eq!(fleet.offered, [10, 90]);
     fleet.answer(|at| failed().filter(|_| at < 30));
-    assert_eq!(fleet.rollout.state, paused, "the next wave has a gate of its own");
+    assert_eq!(
+        fleet.rollout.state, paused,
+        "the next wave has a gate of its own"
+    );
 }
 
 #[test]
@@ -229,9 +238,16 @@ fn an_aborted_rollout_leaves_devices_alone_that_have_begun() {
     for effect in fleet.rollout.abort().unwrap() {
         fleet.carry_out(effect);
     }
-    let states: Vec<_> = fleet.devices.iter().map(|(_, device)| device.state).collect();
+    let states: Vec<_> = fleet
+        .devices
+        .iter()
+        .map(|(_, device)| device.state)
+        .collect();
     let skipped = DeviceState::Skipped;
-    assert_eq!(states, [DeviceState::Downloading, skipped, skipped, skipped]);
+    assert_eq!(
+        states,
+        [DeviceState::Downloading, skipped, skipped, skipped]
+    );
     assert!(fleet.rollout.abort().is_err() && fleet.rollout.pause().is_err());
     assert!(fleet.rollout.retry(&fleet.plan, 5).is_err());
     fleet.all_succeed();
@@ -307,7 +323,10 @@ fn any_event() -> impl Strategy<Value = DeviceEvent> {
         percent.clone().prop_map(DeviceEvent::Downloading),
         percent.prop_map(DeviceEvent::Installing),
         Just(DeviceEvent::Succeeded),
-        Just(DeviceEvent::Failed(DeviceReason::DeviceSaid, "x".to_owned())),
+        Just(DeviceEvent::Failed(
+            DeviceReason::DeviceSaid,
+            "x".to_owned()
+        )),
         Just(DeviceEvent::Reported),
         Just(DeviceEvent::Silence),
         Just(DeviceEvent::Skipped(DeviceReason::Disabled)),

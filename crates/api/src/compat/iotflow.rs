@@ -310,6 +310,7 @@ fn heading(problem: &Problem, path: &str) -> &'static str {
         ProblemKind::Timeout => "Request Timeout",
         ProblemKind::Conflict => "Conflict",
         ProblemKind::PreconditionFailed => "Precondition Failed",
+        ProblemKind::RangeNotSatisfiable => "Range Not Satisfiable",
         ProblemKind::TooLarge => "Payload Too Large",
         ProblemKind::UriTooLong => "URI Too Long",
         ProblemKind::UnsupportedMediaType => "Unsupported Media Type",

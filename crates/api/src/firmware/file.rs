@@ -89,7 +89,10 @@ pub(crate) async fn file(
     Ok(match whole {
         None => (common, body).into_response(),
         Some(_) => {
-            let range = [(header::CONTENT_RANGE, format!("bytes {first}-{last}/{size}"))];
+            let range = [(
+                header::CONTENT_RANGE,
+                format!("bytes {first}-{last}/{size}"),
+            )];
             (StatusCode::PARTIAL_CONTENT, common, range, body).into_response()
         }
     })

@@ -32,9 +32,7 @@ pub(super) fn part_of(headers: &HeaderMap, size: u64, etag: &str) -> Part {
     match bounds(range) {
         None => Part::Whole,
         Some((None, None | Some(0))) => Part::Unsatisfiable,
-        Some((None, Some(last))) if size > 0 => {
-            Part::Range(size - last.min(size), size - 1)
-        }
+        Some((None, Some(last))) if size > 0 => Part::Range(size - last.min(size), size - 1),
         Some((Some(first), last)) if first < size => {
             Part::Range(first, last.map_or(size - 1, |last| last.min(size - 1)))
         }
@@ -96,7 +94,14 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_is_as_if_nothing_was_asked_for() {
-        for wrong in ["bytes=9-1", "bytes=", "bytes=-", "bytes=a-b", "lines=1-2", "bytes=0-1,5-6"] {
+        for wrong in [
+            "bytes=9-1",
+            "bytes=",
+            "bytes=-",
+            "bytes=a-b",
+            "lines=1-2",
+            "bytes=0-1,5-6",
+        ] {
             assert_eq!(asked(wrong, &[]), Part::Whole, "{wrong}");
         }
     }
@@ -104,8 +109,17 @@ mod tests {
     #[test]
     fn conditions_come_before_the_range() {
         assert_eq!(asked("bytes=0-9", &[("if-range", ETAG)]), Part::Range(0, 9));
-        assert_eq!(asked("bytes=0-9", &[("if-range", "\"other\"")]), Part::Whole);
-        assert_eq!(asked("bytes=0-9", &[("if-none-match", "\"x\", W/\"abc\"")]), Part::NotModified);
-        assert_eq!(asked("bytes=0-9", &[("if-none-match", "\"x\"")]), Part::Range(0, 9));
+        assert_eq!(
+            asked("bytes=0-9", &[("if-range", "\"other\"")]),
+            Part::Whole
+        );
+        assert_eq!(
+            asked("bytes=0-9", &[("if-none-match", "\"x\", W/\"abc\"")]),
+            Part::NotModified
+        );
+        assert_eq!(
+            asked("bytes=0-9", &[("if-none-match", "\"x\"")]),
+            Part::Range(0, 9)
+        );
     }
 }

@@ -135,7 +135,9 @@ pub(crate) struct RolloutView {
 
 fn words(states: &BTreeMap<DeviceState, u64>) -> States {
     let states = states.iter().filter(|(_, count)| **count > 0);
-    states.map(|(state, count)| (state.word(), *count)).collect()
+    states
+        .map(|(state, count)| (state.word(), *count))
+        .collect()
 }
 
 impl From<Rollout> for RolloutView {

@@ -97,9 +97,10 @@ impl Writer {
 
     fn try_write(&mut self, lines: &[u8], now_ms: u64) -> io::Result<()> {
         let most = (self.settings.bytes / SEGMENTS).clamp(1, SEGMENT_BYTES);
-        let longest = self.settings.age_ms.map_or(u64::MAX, |age_ms| {
-            (age_ms / SEGMENTS).max(SEGMENT_MS_MIN)
-        });
+        let longest = self
+            .settings
+            .age_ms
+            .map_or(u64::MAX, |age_ms| (age_ms / SEGMENTS).max(SEGMENT_MS_MIN));
         let is_full = self.open.as_ref().is_some_and(|open| {
             open.bytes >= most || now_ms.saturating_sub(open.segment.first_ms) >= longest
         });
@@ -141,7 +142,10 @@ impl Writer {
     fn delete_old(&self, now_ms: u64) -> io::Result<()> {
         let all = segments(&self.settings.directory)?;
         let mut bytes: u64 = all.iter().map(|(_, bytes)| bytes).sum();
-        let oldest_ms = self.settings.age_ms.map(|age_ms| now_ms.saturating_sub(age_ms));
+        let oldest_ms = self
+            .settings
+            .age_ms
+            .map(|age_ms| now_ms.saturating_sub(age_ms));
         let open = self.open.as_ref().map(|open| &open.segment);
         for (at, (segment, own)) in all.iter().enumerate() {
             // All of its events are older than the first one of the next segment.
@@ -159,7 +163,10 @@ impl Writer {
 
 /// Begins a segment. One of an earlier run is never continued: its last line may be half a one.
 fn begin(directory: &Path, now_ms: u64) -> io::Result<Open> {
-    DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)?;
     let mut segment = Segment {
         first_ms: now_ms,
         number: 0,

@@ -65,7 +65,12 @@ impl FromStr for ArchivePosition {
 
     fn from_str(text: &str) -> Result<Self, ()> {
         let mut parts = text.split(' ');
-        let mut next = || parts.next().and_then(|part| part.parse::<u64>().ok()).ok_or(());
+        let mut next = || {
+            parts
+                .next()
+                .and_then(|part| part.parse::<u64>().ok())
+                .ok_or(())
+        };
         let (first_ms, number, offset) = (next()?, next()?, next()?);
         let number = u32::try_from(number).map_err(drop)?;
         Ok(Self {
@@ -191,10 +196,17 @@ mod tests {
         let directory = std::env::temp_dir().join(format!("archive-read-{}", std::process::id()));
         let _ = fs::remove_dir_all(&directory);
         fs::create_dir_all(&directory).unwrap();
-        let segment = |first_ms| Segment { first_ms, number: 0 }.path(&directory);
+        let segment = |first_ms| {
+            Segment {
+                first_ms,
+                number: 0,
+            }
+            .path(&directory)
+        };
         let first = line(0, 10, "connected", "a") + &line(1, 11, "connected", "b");
         fs::write(segment(10), first).unwrap();
-        let second = line(0, 20, "published", "a") + &line(0, 21, "packet", "b") + "0 22 packet {\"ki";
+        let second =
+            line(0, 20, "published", "a") + &line(0, 21, "packet", "b") + "0 22 packet {\"ki";
         fs::write(segment(20), second).unwrap();
         let query = ArchiveQuery {
             tenant: None,
@@ -214,17 +226,40 @@ mod tests {
         let (found, next) = times(&query);
         assert_eq!(found, ["connected", "connected"]);
         let after = next.map(|next| next.to_string().parse().unwrap());
-        let (found, next) = times(&ArchiveQuery { after, limit: 9, ..query.clone() });
+        let (found, next) = times(&ArchiveQuery {
+            after,
+            limit: 9,
+            ..query.clone()
+        });
         assert_eq!((found.len(), next), (2, None));
         let of = |query: ArchiveQuery| times(&query).0;
         let tenant = Some(TenantId(1));
-        assert_eq!(of(ArchiveQuery { tenant, ..query.clone() }), ["connected"]);
-        let late = ArchiveQuery { from_ms: 20, until_ms: 21, ..query.clone() };
+        assert_eq!(
+            of(ArchiveQuery {
+                tenant,
+                ..query.clone()
+            }),
+            ["connected"]
+        );
+        let late = ArchiveQuery {
+            from_ms: 20,
+            until_ms: 21,
+            ..query.clone()
+        };
         assert_eq!(of(late), ["published"]);
         let client = Some("b".to_owned());
-        assert_eq!(of(ArchiveQuery { client, ..query.clone() }), ["connected", "packet"]);
+        assert_eq!(
+            of(ArchiveQuery {
+                client,
+                ..query.clone()
+            }),
+            ["connected", "packet"]
+        );
         let topic = Some("d/a/#".to_owned());
-        assert_eq!(of(ArchiveQuery { topic, ..query }), ["connected", "published"]);
+        assert_eq!(
+            of(ArchiveQuery { topic, ..query }),
+            ["connected", "published"]
+        );
         fs::remove_dir_all(&directory).unwrap();
     }
 }

@@ -180,7 +180,10 @@ impl Server {
                 }
             }
             PartEvent::Ended { why, .. } => {
-                warn!(why, tenant, "firmware is not served by MQTT; that is tried again");
+                warn!(
+                    why,
+                    tenant, "firmware is not served by MQTT; that is tried again"
+                );
                 self.posts.forget(tenant, attachment);
             }
             PartEvent::Attached { .. } | PartEvent::Queue(_) | PartEvent::Run { .. } => {}
@@ -247,7 +250,12 @@ impl Server {
             file.read_exact(&mut bytes).await
         };
         let read = read.await.map(drop);
-        read.map_err(|error| told(FirmwareError::File { what: "read", error }))?;
+        read.map_err(|error| {
+            told(FirmwareError::File {
+                what: "read",
+                error,
+            })
+        })?;
         Ok((firmware.size, bytes))
     }
 
@@ -365,6 +373,9 @@ mod tests {
         let later = now + Duration::from_secs(100);
         budget.take(1_500, later);
         let wait = budget.wait(later).as_secs_f64();
-        assert!((0.5..0.6).contains(&wait), "no more than a second is saved: {wait}");
+        assert!(
+            (0.5..0.6).contains(&wait),
+            "no more than a second is saved: {wait}"
+        );
     }
 }

@@ -45,12 +45,15 @@ impl Files {
             let mut builder = std::fs::DirBuilder::new();
             builder.recursive(true).mode(0o700).create(directory)
         });
-        let made = made.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        let made = made
+            .await
+            .unwrap_or_else(|error| Err(std::io::Error::other(error)));
         made.map_err(failed("written"))?;
         let path = self.directory.join(format!("{name}.{PART}"));
         let mut options = OpenOptions::new();
-        let opened = options.write(true).create_new(true).mode(0o600).open(&path);
-        Ok((path, opened.await.map_err(failed("written"))?))
+        options.write(true).create_new(true).mode(0o600);
+        let file = options.open(&path).await.map_err(failed("written"))?;
+        Ok((path, file))
     }
 
     /// Moves a synced file beside its place.
@@ -122,7 +125,9 @@ impl Files {
 
     /// Ends what a crash has broken off. `known` are the files that the tables have.
     pub(super) async fn recover(&self, known: HashSet<String>) -> Result<(), FirmwareError> {
-        let mut all = fs::read_dir(&self.directory).await.map_err(failed("read"))?;
+        let mut all = fs::read_dir(&self.directory)
+            .await
+            .map_err(failed("read"))?;
         while let Some(entry) = all.next_entry().await.map_err(failed("read"))? {
             let path = entry.path();
             let ending = path.extension().and_then(|ending| ending.to_str());

@@ -17,8 +17,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-pub use martlet_registry::{Firmware, FirmwareFilter, NewFirmware};
 use martlet_registry::{Actor, Device, Page, PageRequest, RegistryError, Scope};
+pub use martlet_registry::{Firmware, FirmwareFilter, NewFirmware};
 use tokio::fs::File;
 use tokio::sync::Semaphore;
 

@@ -210,7 +210,11 @@ mod tests {
     fn asked(topic: &str, payload: &str, response: Option<&str>) -> Result<ChunkRequest, String> {
         let catalogue = Catalogue::default();
         let (response, qos) = (response.map(str::to_owned), QoS::ExactlyOnce);
-        let read = read_parts(&catalogue, (topic, qos, payload.as_bytes()), (response, None));
+        let read = read_parts(
+            &catalogue,
+            (topic, qos, payload.as_bytes()),
+            (response, None),
+        );
         let read = read.ok_or_else(|| "not a topic of requests".to_owned())?;
         read.map_err(|wrong| wrong.why)
     }
@@ -220,7 +224,10 @@ mod tests {
         let topic = "d/pump/firmware/get";
         let body = r#"{"name": "pump", "version": "1.2", "offset": 100, "length": 50}"#;
         let found = asked(topic, body, None).unwrap();
-        assert_eq!((&*found.device, found.offset, found.length), ("pump", 100, 50));
+        assert_eq!(
+            (&*found.device, found.offset, found.length),
+            ("pump", 100, 50)
+        );
         assert_eq!(found.qos, QoS::AtLeastOnce);
         let answer = found.answer(1_000, vec![7; 50]);
         assert_eq!(&*answer.topic, "d/pump/firmware/chunk/pump/1.2/100");
@@ -238,7 +245,11 @@ mod tests {
         let with = |rest: &str| format!(r#"{{"name": "pump", "version": "1.2"{rest}}}"#);
         assert!(asked("d/pump/firmware/set", "{}", None).is_err());
         assert!(asked(topic, "x", None).unwrap_err().contains("JSON"));
-        assert!(asked(topic, "{}", None).unwrap_err().contains("name and version"));
+        assert!(
+            asked(topic, "{}", None)
+                .unwrap_err()
+                .contains("name and version")
+        );
         let long = asked(topic, &with(r#", "length": 65537"#), None);
         assert!(long.unwrap_err().contains("65536"));
         let both = asked(topic, &with(r#", "offset": 1, "chunk": 1"#), None);
@@ -247,7 +258,10 @@ mod tests {
         assert!(negative.unwrap_err().contains("numbers from 0"));
         for others in ["d/valve/x", "d/pump", "d/pumps/x", "d/pump/#"] {
             let elsewhere = asked(topic, &with(""), Some(others));
-            assert!(elsewhere.unwrap_err().contains("Response Topic"), "{others}");
+            assert!(
+                elsewhere.unwrap_err().contains("Response Topic"),
+                "{others}"
+            );
         }
     }
 }

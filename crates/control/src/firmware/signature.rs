@@ -66,7 +66,8 @@ pub(super) fn verify(
         ));
     }
     let bytes = decoded(signature).unwrap_or_default();
-    let digest = digest_of(sha256).ok_or_else(|| invalid("sha256 must be 64 hexadecimal digits"))?;
+    let digest =
+        digest_of(sha256).ok_or_else(|| invalid("sha256 must be 64 hexadecimal digits"))?;
     let is_right = |key: &PublicKey| {
         UnparsedPublicKey::new(&ED25519, key.0)
             .verify(&digest, &bytes)
@@ -110,7 +111,10 @@ mod tests {
         assert!(verify(&keys, &sha256, &signature).unwrap());
         assert!(verify(&keys[..1], &sha256, &signature).is_err());
         assert!(verify(&keys, &"0".repeat(64), &signature).is_err());
-        assert!(verify(&keys, &sha256, "").is_err(), "with keys it is needed");
+        assert!(
+            verify(&keys, &sha256, "").is_err(),
+            "with keys it is needed"
+        );
         assert!(!verify(&[], &sha256, &signature).unwrap());
         assert!(verify(&[], &sha256, "no base64!").is_err());
     }

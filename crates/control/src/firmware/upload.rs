@@ -153,7 +153,11 @@ impl Upload {
             return Err(invalid("the upload was not begun"));
         };
         let digest = self.digest.0.finish();
-        let sha256: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        let sha256: String = digest
+            .as_ref()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         if let Some(claimed) = &self.claims.sha256
             && !claimed.eq_ignore_ascii_case(&sha256)
         {

@@ -268,7 +268,10 @@ fn failed(facts: &Facts<'_>) -> Option<Cause> {
                 "" => "without saying why".to_owned(),
                 detail => format!("and said: {detail}"),
             };
-            cause(CauseKind::DeviceFailed, format!("The device has failed {said}"))
+            cause(
+                CauseKind::DeviceFailed,
+                format!("The device has failed {said}"),
+            )
         }
     }
 }
@@ -395,8 +398,16 @@ mod tests {
             (offered(Acknowledged), Some(true), CauseKind::NotDone),
             (disabled, Some(true), CauseKind::Disabled),
             (later, Some(true), CauseKind::WaveWaits),
-            (device(DeviceState::Waiting, None), None, CauseKind::NextTurn),
-            (device(DeviceState::Silent, Some(Pending)), None, CauseKind::Silent),
+            (
+                device(DeviceState::Waiting, None),
+                None,
+                CauseKind::NextTurn,
+            ),
+            (
+                device(DeviceState::Silent, Some(Pending)),
+                None,
+                CauseKind::Silent,
+            ),
         ] {
             let cause = found(&device, connected).unwrap();
             assert_eq!(cause.kind, kind, "{}", cause.text);
@@ -408,6 +419,9 @@ mod tests {
     fn a_silent_device_says_where_it_was_lost() {
         let silent = device(DeviceState::Silent, Some(CommandState::Pending));
         let text = found(&silent, Some(true)).unwrap().text;
-        assert!(text.contains("not subscribed to d/pump-1/commands/firmware"), "{text}");
+        assert!(
+            text.contains("not subscribed to d/pump-1/commands/firmware"),
+            "{text}"
+        );
     }
 }

@@ -132,7 +132,9 @@ impl Rollouts {
             let cause = cause_of(&Facts {
                 rollout: &rollout,
                 device: &device,
-                connected: presence.as_ref().map(|found| (found.online, found.since_ms)),
+                connected: presence
+                    .as_ref()
+                    .map(|found| (found.online, found.since_ms)),
                 topic: &topic,
             });
             (device, cause)

@@ -111,11 +111,7 @@ impl Rollouts {
         Ok(())
     }
 
-    async fn advance_one(
-        &self,
-        number: i64,
-        looks: bool,
-    ) -> Result<Option<Rollout>, TablesError> {
+    async fn advance_one(&self, number: i64, looks: bool) -> Result<Option<Rollout>, TablesError> {
         let mut looks = looks;
         for _ in 0..AT_ONCE {
             let advanced = self.tables.note(move |registry| {

@@ -7,8 +7,8 @@ use martlet_integrate::{ALL_TENANTS, ConfiguredSink, Outcome, Settings, Sink, Si
 use martlet_telemetry::Point;
 
 use super::devices::Name;
-use super::rejected::{NO_DEVICE, UNKNOWN_DEVICE};
 use super::latency::newest_own_time;
+use super::rejected::{NO_DEVICE, UNKNOWN_DEVICE};
 use super::rule::{DEVICE, Names, Rule};
 use super::store::{StoreError, Telemetry, points_of};
 

@@ -168,7 +168,12 @@ fn add(options: &AddOptions) -> anyhow::Result<String> {
                 "signature": options.signature.as_deref().unwrap_or_default(),
             });
             let question = ("POST", &*target);
-            ask_with(&data_dir, question, &reference.to_string(), Default::default())?
+            ask_with(
+                &data_dir,
+                question,
+                &reference.to_string(),
+                Default::default(),
+            )?
         }
     };
     if options.admin.json {
@@ -231,10 +236,14 @@ fn list(options: &ListOptions) -> anyhow::Result<String> {
             place,
         ]
     };
-    let headers = ["FIRMWARE", "VERSION", "TYPE", ">BYTES", "SHA-256", "ADDED", "FILE"];
+    let headers = [
+        "FIRMWARE", "VERSION", "TYPE", ">BYTES", "SHA-256", "ADDED", "FILE",
+    ];
     let mut text = columns(headers, items.iter().map(row), "There is no firmware.");
     if !answer["next"].is_null() {
-        text.push_str(&format!("There are more than {LIMIT} versions: name the firmware.\n"));
+        text.push_str(&format!(
+            "There are more than {LIMIT} versions: name the firmware.\n"
+        ));
     }
     Ok(text)
 }
@@ -247,8 +256,18 @@ fn show(named: &Named) -> anyhow::Result<String> {
     let found: Value = serde_json::from_str(&body)?;
     let mut text = String::new();
     for name in [
-        "name", "version", "device_type", "team", "size", "sha256", "signature", "verified", "url",
-        "file", "added_by", "created_at",
+        "name",
+        "version",
+        "device_type",
+        "team",
+        "size",
+        "sha256",
+        "signature",
+        "verified",
+        "url",
+        "file",
+        "added_by",
+        "created_at",
     ] {
         let line = format!("{name:<12} {}", text_of(&found[name]));
         text.push_str(line.trim_end());

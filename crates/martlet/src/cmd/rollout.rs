@@ -159,10 +159,13 @@ impl Named {
 }
 
 fn start(options: &StartOptions) -> anyhow::Result<String> {
-    let waves = options.waves.iter().map(|wave| match wave.trim().parse::<u64>() {
-        Ok(count) => Value::from(count),
-        Err(_) => Value::from(wave.trim()),
-    });
+    let waves = options
+        .waves
+        .iter()
+        .map(|wave| match wave.trim().parse::<u64>() {
+            Ok(count) => Value::from(count),
+            Err(_) => Value::from(wave.trim()),
+        });
     let waves: Vec<Value> = waves.collect();
     let mut body = json!({
         "firmware": options.name, "version": options.version, "group": options.group,
@@ -196,7 +199,9 @@ fn start(options: &StartOptions) -> anyhow::Result<String> {
         true => format!("martlet rollout resume {id} starts it."),
         false => format!("martlet rollout watch {id} follows it."),
     };
-    Ok(format!("Rollout {id} of {devices} devices is {state}.\n{next}\n"))
+    Ok(format!(
+        "Rollout {id} of {devices} devices is {state}.\n{next}\n"
+    ))
 }
 
 /// `succeeded 7, failed 1`.
@@ -238,8 +243,14 @@ fn list(options: &ListOptions) -> anyhow::Result<String> {
             states_text(&one["states"]),
         ]
     };
-    let headers = ["ID", "FIRMWARE", "VERSION", "STATE", "WAVE", ">DEVICES", "STATES"];
-    Ok(columns(headers, items.iter().map(row), "There are no rollouts."))
+    let headers = [
+        "ID", "FIRMWARE", "VERSION", "STATE", "WAVE", ">DEVICES", "STATES",
+    ];
+    Ok(columns(
+        headers,
+        items.iter().map(row),
+        "There are no rollouts.",
+    ))
 }
 
 fn show(named: &Named) -> anyhow::Result<String> {
@@ -269,9 +280,8 @@ fn show(named: &Named) -> anyhow::Result<String> {
         ("deadline", text_of(&rollout["deadline_at"])),
         ("finished", text_of(&rollout["finished_at"])),
     ];
-    let line = |(name, text): (&str, String)| {
-        format!("{}\n", format!("{name:<12} {text}").trim_end())
-    };
+    let line =
+        |(name, text): (&str, String)| format!("{}\n", format!("{name:<12} {text}").trim_end());
     let mut text = fields.map(line).concat();
     let none = Vec::new();
     let waves = rollout["waves"].as_array().unwrap_or(&none);
@@ -289,7 +299,10 @@ fn show(named: &Named) -> anyhow::Result<String> {
 
 fn devices(options: &DevicesOptions) -> anyhow::Result<String> {
     let (named, limit) = (&options.named, options.limit.to_string());
-    let parameters = [("limit", Some(&*limit)), ("state", options.state.as_deref())];
+    let parameters = [
+        ("limit", Some(&*limit)),
+        ("state", options.state.as_deref()),
+    ];
     let target = with_query(&named.path("/devices"), &parameters);
     let body = ask(&named.admin.node.data_dir()?, "GET", &target)?;
     if named.admin.json {
@@ -313,7 +326,11 @@ fn devices(options: &DevicesOptions) -> anyhow::Result<String> {
         ]
     };
     let headers = ["DEVICE", ">WAVE", "STATE", ">PROGRESS", "SINCE", "WHY"];
-    let mut text = columns(headers, items.iter().map(row), "No device is in that state.");
+    let mut text = columns(
+        headers,
+        items.iter().map(row),
+        "No device is in that state.",
+    );
     if !answer["next"].is_null() {
         text.push_str("There are more: raise --limit, or name a --state.\n");
     }
@@ -377,10 +394,15 @@ fn watch(named: &Named) -> ExitCode {
 fn progress_line(rollout: &Value) -> String {
     let count = |state: &str| rollout["states"][state].as_u64().unwrap_or(0);
     let devices = rollout["devices"].as_u64().unwrap_or(0);
-    let ended: u64 = ["succeeded", "failed", "silent", "skipped"].map(count).iter().sum();
+    let ended: u64 = ["succeeded", "failed", "silent", "skipped"]
+        .map(count)
+        .iter()
+        .sum();
     let part = |of: u64| (ended * of).checked_div(devices).unwrap_or(of);
     let full = part(BAR);
-    let bar: String = (0..BAR).map(|at| if at < full { '#' } else { ' ' }).collect();
+    let bar: String = (0..BAR)
+        .map(|at| if at < full { '#' } else { ' ' })
+        .collect();
     let waves = rollout["waves"].as_array().map_or(0, Vec::len);
     format!(
         "[{bar}] {:>3} % wave {}/{waves} {}: {}",
@@ -403,9 +425,9 @@ mod tests {
         });
         let line = progress_line(&rollout);
         assert!(line.starts_with(&format!("[{}{}]  50 %", "#".repeat(20), " ".repeat(20))));
-        assert!(line.ends_with(
-            "wave 2/3 paused (gate_failures): failed 1, succeeded 4, waiting 5"
-        ));
+        assert!(
+            line.ends_with("wave 2/3 paused (gate_failures): failed 1, succeeded 4, waiting 5")
+        );
         let nobody = json!({"devices": 0, "states": {}});
         assert!(progress_line(&nobody).contains("100 %"));
     }

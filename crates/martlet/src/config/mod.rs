@@ -14,9 +14,9 @@ mod authentication;
 mod bridges;
 mod broken;
 mod database;
+mod event_archive;
 #[cfg(test)]
 mod fail_open_tests;
-mod event_archive;
 mod file_access;
 mod firmware;
 mod http;

@@ -15,12 +15,12 @@ use martlet_broker::{EventInterest, Limits, QueueFull, RateExceeded, Realm, Sett
 use martlet_certificates::{ClientFiles, client_config};
 use martlet_control::UserPlaces;
 use martlet_control::authentication::{Lockout, Policy};
+use martlet_control::event_archive::ArchiveSettings;
 use martlet_control::feed::{Bounds, Filter, Kinds, Panel, PublishedKinds, Push};
+use martlet_control::firmware::FirmwareSettings;
 use martlet_control::presence::PresenceTopics;
 use martlet_control::secrets::KEY_FILE;
 use martlet_control::tables::TablesSettings;
-use martlet_control::event_archive::ArchiveSettings;
-use martlet_control::firmware::FirmwareSettings;
 use martlet_control::telemetry::TelemetrySettings;
 use martlet_control::text::typed;
 use martlet_reactor::{Durability, ListenerConfig};

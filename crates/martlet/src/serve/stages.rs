@@ -50,8 +50,8 @@ use super::shards::ReactorShards;
 use super::signals::Signals;
 use super::store::{pump_store_notices, tell_restored};
 use super::{
-    activity, admin_socket, commands, event_archive, firmware, http, identity_of_tables, iotflow, memory, note_tables,
-    notify, setup_link, telemetry, tell_ignored, topic_memory,
+    activity, admin_socket, commands, event_archive, firmware, http, identity_of_tables, iotflow,
+    memory, note_tables, notify, setup_link, telemetry, tell_ignored, topic_memory,
 };
 use crate::config::{self, NodeConfig};
 

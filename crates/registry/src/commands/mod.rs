@@ -13,9 +13,9 @@ mod row;
 mod state;
 
 pub use batch::{CommandKey, CommandUpdate};
+pub(crate) use fleet::insert as insert_commands;
 pub use fleet::{FleetCommand, FleetReport};
 pub use kept::CommandsKept;
-pub(crate) use fleet::insert as insert_commands;
 pub(crate) use kept::cancel_of_device;
 pub use row::{Command, CommandAnswer, CommandOutcome, CommandStep};
 pub use state::CommandState;

@@ -60,7 +60,8 @@ impl Registry {
                 let sql = "SELECT number FROM rollouts WHERE finished_ms > $1 AND EXISTS (SELECT \
                            1 FROM rollout_devices r WHERE r.rollout = rollouts.number AND r.state \
                            IN ('offered', 'delivered', 'downloading', 'installing'))";
-                let query = sqlx::query_scalar(sql).bind(now_ms.saturating_sub(AFTER_END_MS));
+                let query = sqlx::query_scalar::<_, i64>(sql);
+                let query = query.bind(now_ms.saturating_sub(AFTER_END_MS));
                 all.extend(query.fetch_all(on).await?);
             }
             Ok(all)
@@ -93,7 +94,9 @@ async fn advance(
 ) -> Result<Option<AdvancedRollout>, Fault> {
     let place = work.place().to_owned();
     let mut sql = work.sql("SELECT ");
-    sql.push(COLUMNS).push(" FROM rollouts WHERE number = ").bind(number);
+    sql.push(COLUMNS)
+        .push(" FROM rollouts WHERE number = ")
+        .bind(number);
     let Some(row) = sql.first(&mut work.all).await? else {
         return Ok(None);
     };
@@ -171,8 +174,10 @@ async fn offer(work: &mut Work<'_>, rollout: &Rollout, wave: usize) -> Result<(i
          (SELECT COUNT(*) FROM commands c WHERE c.device = r.device AND c.finished_ms = 0) AS open \
          FROM rollout_devices r LEFT JOIN devices d ON d.number = r.device WHERE r.rollout = ",
     );
-    sql.bind(rollout.number).push(" AND r.state = 'waiting' AND r.wave <= ");
-    sql.bind(wave as i64).push(" ORDER BY r.wave, r.device LIMIT ");
+    sql.bind(rollout.number)
+        .push(" AND r.state = 'waiting' AND r.wave <= ");
+    sql.bind(wave as i64)
+        .push(" ORDER BY r.wave, r.device LIMIT ");
     sql.bind(OFFERED_AT_ONCE);
     let (rows, place) = (sql.all(&mut work.all).await?, work.place().to_owned());
     let (mut changed, mut to) = (Vec::new(), Vec::new());
@@ -182,7 +187,11 @@ async fn offer(work: &mut Work<'_>, rollout: &Rollout, wave: usize) -> Result<(i
         let event = match left_out(row, &firmware)? {
             Some(event) => event,
             None => {
-                to.push((row.try_get::<i64, _>("attempts")?, number, row.try_get("type")?));
+                to.push((
+                    row.try_get::<i64, _>("attempts")?,
+                    number,
+                    row.try_get("type")?,
+                ));
                 DeviceEvent::Offered
             }
         };
@@ -248,7 +257,10 @@ async fn add_commands(
     });
     match firmware.url.is_empty() {
         true => {
-            let path = format!("/api/v1/firmware/{}/{}/file", firmware.name, firmware.version);
+            let path = format!(
+                "/api/v1/firmware/{}/{}/file",
+                firmware.name, firmware.version
+            );
             parameters["path"] = path.into();
         }
         false => parameters["url"] = firmware.url.clone().into(),
@@ -308,7 +320,9 @@ async fn look(work: &mut Work<'_>, rollout: &Rollout) -> Result<(), Fault> {
     sql.bind(rollout.number).push(OPEN);
     sql.push(" AND (c.finished_ms > 0 OR d.firmware_version = ");
     sql.bind(clean(&rollout.version)).push(" OR r.heard_ms <= ");
-    sql.bind(silent_before).push(") LIMIT ").bind(LOOKED_AT_ONCE);
+    sql.bind(silent_before)
+        .push(") LIMIT ")
+        .bind(LOOKED_AT_ONCE);
     let mut changed = Vec::new();
     for row in &sql.all(&mut work.all).await? {
         let mut device = read_progress(row, &place)?;
@@ -372,7 +386,9 @@ async fn reported_later(work: &mut Work<'_>, rollout: &Rollout) -> Result<(), Fa
     );
     sql.bind(rollout.number);
     sql.push(" AND r.state IN ('failed', 'silent') AND d.firmware_version = ");
-    sql.bind(clean(&rollout.version)).push(" LIMIT ").bind(LOOKED_AT_ONCE);
+    sql.bind(clean(&rollout.version))
+        .push(" LIMIT ")
+        .bind(LOOKED_AT_ONCE);
     let mut changed = Vec::new();
     for row in &sql.all(&mut work.all).await? {
         let mut device = read_progress(row, &place)?;

@@ -176,7 +176,9 @@ fn mixed(rollout: i64, device: i64) -> u64 {
 async fn insert(work: &mut Work<'_>, rollout: &Rollout) -> Result<(), Fault> {
     let machine = &rollout.machine;
     let mut sql = work.sql("INSERT INTO rollouts (");
-    sql.push(super::COLUMNS).push(") VALUES (").bind(rollout.number);
+    sql.push(super::COLUMNS)
+        .push(") VALUES (")
+        .bind(rollout.number);
     sql.push(", ").bind(rollout.id.clone());
     sql.push(", ").bind(rollout.team.clone());
     sql.push(", ").bind(rollout.firmware);

@@ -173,7 +173,10 @@ async fn count_of(
     rollout: i64,
     states: &[DeviceState],
 ) -> Result<i64, Fault> {
-    let mut sql = Sql::new(engine, "SELECT COUNT(*) FROM rollout_devices WHERE rollout = ");
+    let mut sql = Sql::new(
+        engine,
+        "SELECT COUNT(*) FROM rollout_devices WHERE rollout = ",
+    );
     sql.bind(rollout).push(" AND state IN ");
     sql.list(states.iter().map(|state| state.word()));
     Ok(sql.first(on).await?.map_or(Ok(0), |row| row.try_get(0))?)

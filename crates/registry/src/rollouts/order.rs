@@ -109,7 +109,8 @@ async fn retry(
     rollout.finished_ms = 0;
     // The command of a silent device may still be under way: the next one takes its place.
     let mut sql = work.sql("UPDATE commands SET state = 'cancelled', due = 0, finished_ms = ");
-    sql.bind(now_ms).push(", result = 'the rollout offers it again' WHERE finished_ms = 0");
+    sql.bind(now_ms)
+        .push(", result = 'the rollout offers it again' WHERE finished_ms = 0");
     sql.push(" AND number IN (SELECT command FROM rollout_devices WHERE rollout = ");
     sql.bind(rollout.number).push(" AND state IN ");
     sql.list(again.iter().map(|state| state.word())).push(")");

@@ -145,7 +145,10 @@ pub(super) fn read_rollout(row: &AnyRow, place: &str) -> Result<Rollout, Fault> 
     let number = |column: &str| -> Result<i64, sqlx::Error> { row.try_get(column) };
     let (word, reason): (String, String) = (row.try_get("state")?, row.try_get("reason")?);
     let state = RolloutState::from_words(&word, &reason).ok_or_else(|| {
-        damaged(place, format!("a rollout has the unknown state {word:?} {reason:?}"))
+        damaged(
+            place,
+            format!("a rollout has the unknown state {word:?} {reason:?}"),
+        )
     })?;
     let plan: String = row.try_get("plan")?;
     let waves = usize::try_from(number("waves")?).unwrap_or(0);
@@ -263,7 +266,8 @@ pub(super) async fn write_rollout(work: &mut Work<'_>, rollout: &Rollout) -> Res
     sql.bind(machine.wave_since_ms).push(", deadline_ms = ");
     sql.bind(machine.deadline_ms).push(", accepted_failed = ");
     sql.bind(signed(machine.accepted_failed));
-    sql.push(", accepted_silent = ").bind(signed(machine.accepted_silent));
+    sql.push(", accepted_silent = ")
+        .bind(signed(machine.accepted_silent));
     sql.push(", started_ms = ").bind(rollout.started_ms);
     sql.push(", finished_ms = ").bind(rollout.finished_ms);
     sql.push(" WHERE number = ").bind(rollout.number);
