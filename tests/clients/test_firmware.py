@@ -142,45 +142,40 @@ def test_pieces_by_mqtt(node):
     made = device(node)
     upload(node, content=CONTENT)
     client = Client(node, "p0").credentials(made["user_name"], made["secret"]).start()
-    client.subscribe("d/p0/firmware/#", qos=1)
-    client.subscribe("d/p0/x", qos=1)
+    for filter in ("d/p0/firmware/chunk/#", "d/p0/firmware/error", "d/p0/x"):
+        client.subscribe(filter, qos=1)
 
     def request(body, **how):
-        client.publish("d/p0/firmware/get", json.dumps(body), **how)
-        while True:
-            message = client.receive()
-            if message.topic != "d/p0/firmware/get":
-                return message
+        client.publish("d/p0/firmware/get", json.dumps({"name": "pump", "version": "2.0", **body}), **how)
+        return client.receive()
 
-    def served():
-        client.publish("d/p0/firmware/get", json.dumps({"name": "pump", "version": "2.0", "length": 1}))
-        return any(client.messages.get().topic != "d/p0/firmware/get" for _ in range(client.messages.qsize()))
+    def is_served():
+        client.publish("d/p0/firmware/get", json.dumps({"name": "pump", "version": "2.0", "length": 1}), qos=1)
+        return not client.messages.empty()
 
     # The node begins to serve pieces some seconds after the first firmware was added.
-    until(served, "no piece comes")
-    client.drain() if hasattr(client, "drain") else None
-    message = request({"name": "pump", "version": "2.0", "offset": 1_000, "length": 500})
+    until(is_served, "no piece comes")
+    message = request({"offset": 1_000, "length": 500})
     while not message.topic.endswith("/1000"):
         message = client.receive()
     assert message.topic == "d/p0/firmware/chunk/pump/2.0/1000" and message.payload == CONTENT[1_000:1_500]
     found = dict(message.properties.UserProperty)
     assert (found["offset"], found["size"]) == ("1000", str(len(CONTENT)))
     how = properties("PUBLISH", ResponseTopic="d/p0/x", CorrelationData=b"7")
-    message = request({"name": "pump", "version": "2.0", "chunk": 3, "size": 4096}, properties=how)
+    message = request({"chunk": 3, "size": 4096}, properties=how)
     assert (message.topic, message.payload) == ("d/p0/x", CONTENT[12_288:16_384])
     assert message.properties.CorrelationData == b"7"
     # All of it.
     whole = b""
     while len(whole) < len(CONTENT):
-        whole += request({"name": "pump", "version": "2.0", "offset": len(whole), "length": 65_536}).payload
+        whole += request({"offset": len(whole), "length": 65_536}).payload
     assert whole == CONTENT
-    for wrong in ({"name": "pump"}, {"name": "pump", "version": "2.0", "length": 65_537},
-                  {"name": "pump", "version": "3"}, {"name": "pump", "version": "2.0", "offset": len(CONTENT)}):
+    for wrong in ({"name": 7}, {"length": 65_537}, {"version": "3"}, {"offset": len(CONTENT)}):
         message = request(wrong)
         assert message.topic == "d/p0/firmware/error" and json.loads(message.payload)["error"], wrong
     # The node answers on the device's own topics alone.
     how = properties("PUBLISH", ResponseTopic="d/p1/x")
-    message = request({"name": "pump", "version": "2.0"}, properties=how)
+    message = request({}, properties=how)
     assert "Response Topic" in json.loads(message.payload)["error"]
     client.disconnect()
 
@@ -191,6 +186,7 @@ def test_a_piece_that_is_too_long_for_the_device_is_told(node):
     how = properties("CONNECT", MaximumPacketSize=2_000)
     client = Client(node, "p0", properties=how).credentials(made["user_name"], made["secret"]).start()
     client.subscribe("d/p0/firmware/error", qos=1)
+    client.subscribe("d/p0/firmware/chunk/#", qos=1)
 
     def told():
         client.publish("d/p0/firmware/get", json.dumps({"name": "pump", "version": "2.0", "length": 4_096}), qos=1)
