@@ -117,6 +117,31 @@ def test_a_device_passes_its_states(node):
     client.disconnect()
 
 
+def test_a_device_of_iotflow_gets_it_on_its_topic(node):
+    group = call(node, "POST", "/api/v1/groups", {"name": "pumps"})["id"]
+    made = call(node, "POST", "/api/v1/devices", {"id": "flow", "type": "iotflow", "groups": [group]})
+    upload(node, device_type="iotflow")
+    client = Client(node, "flow").credentials(made["user_name"], made["secret"]).start()
+    client.subscribe("iotflow/devices/flow/commands/#", qos=2)
+    client.subscribe("iotflow/devices/flow/firmware/#", qos=1)
+    rollout = start(node)["id"]
+    message = client.receive()
+    assert message.topic == "iotflow/devices/flow/commands/firmware" and not message.retain
+    body = json.loads(message.payload)
+    assert (body["command"], body["command_id"], body["parameters"]["version"]) == ("update", rollout, "2.0")
+
+    def piece():
+        client.publish("iotflow/devices/flow/status/firmware/get", json.dumps({"name": "pump", "version": "2.0"}), qos=1)
+        return not client.messages.empty()
+
+    until(piece, "no piece comes")
+    message = client.receive()
+    assert (message.topic, message.payload) == ("iotflow/devices/flow/firmware/chunk/pump/2.0/0", b"firmware")
+    client.publish("iotflow/devices/flow/status/command", json.dumps({"command_id": rollout, "status": "completed"}))
+    until_shown(node, rollout, lambda found: found["state"] == "succeeded")
+    client.disconnect()
+
+
 def test_devices_that_do_not_need_it_are_skipped_with_the_reason(node):
     add_devices(node, 1)
     group = call(node, "GET", "/api/v1/groups")["items"][0]["id"]
