@@ -11,8 +11,11 @@ use martlet_control::Control;
 use martlet_control::commands::Commands;
 use martlet_control::devices::Devices;
 use martlet_control::directory::Directory;
+use martlet_control::event_archive::EventArchive;
+use martlet_control::firmware::FirmwareStore;
 use martlet_control::iotflow::Catalogue;
 use martlet_control::message_log::MessageLog;
+use martlet_control::rollouts::Rollouts;
 use martlet_control::tables::Tables;
 use martlet_control::topic_memory::TopicMemory;
 
@@ -174,6 +177,10 @@ pub struct Inner {
     message_log: Option<MessageLog>,
     /// Commands to devices; none: the node keeps none.
     commands: Option<Arc<Commands>>,
+    /// Firmware for devices, and rollouts of it.
+    firmware: OnceLock<(Arc<FirmwareStore>, Arc<Rollouts>)>,
+    /// Events in files, if any are kept.
+    event_archive: OnceLock<Arc<EventArchive>>,
 }
 
 /// A probe waits no longer for the tables.
@@ -219,6 +226,8 @@ impl Api {
             tables,
             message_log,
             commands,
+            firmware: OnceLock::new(),
+            event_archive: OnceLock::new(),
             settings,
         };
         inner.count_memory();
@@ -226,6 +235,33 @@ impl Api {
             routes: Arc::new(inner.settings.routes.clone()),
             inner: Arc::new(inner),
         })
+    }
+
+    /// Sets the firmware of the node and its rollouts.
+    pub fn set_firmware(&self, firmware: Arc<FirmwareStore>, rollouts: Arc<Rollouts>) {
+        // They are there from the start on.
+        let _ = self.firmware.set((firmware, rollouts));
+    }
+
+    /// The firmware for devices; none: the node keeps none.
+    pub(crate) fn firmware(&self) -> Option<&Arc<FirmwareStore>> {
+        self.firmware.get().map(|(firmware, _)| firmware)
+    }
+
+    /// The rollouts of firmware; none: the node keeps none.
+    pub(crate) fn rollouts(&self) -> Option<&Arc<Rollouts>> {
+        self.firmware.get().map(|(_, rollouts)| rollouts)
+    }
+
+    /// Sets the event archive.
+    pub fn set_event_archive(&self, archive: Arc<EventArchive>) {
+        // It is there from the start on.
+        let _ = self.event_archive.set(archive);
+    }
+
+    /// The event archive; none: no events are archived.
+    pub(crate) fn event_archive(&self) -> Option<&Arc<EventArchive>> {
+        self.event_archive.get()
     }
 
     /// The same node for a listener with its own settings.

@@ -61,7 +61,7 @@ pub(crate) async fn archive(
     InTenants(tenant): InTenants,
     QueryOf(wanted): QueryOf<Wanted>,
 ) -> Result<Json<ArchivedEvents>, Problem> {
-    let archive = api.control.event_archive().ok_or_else(|| {
+    let archive = api.event_archive().ok_or_else(|| {
         Problem::conflict(
             "the node archives no events: set events.archive_kinds and start it again".to_owned(),
         )

@@ -17,7 +17,6 @@ use tracing::{info, warn};
 use crate::api::{Api, Connection, ListenerKind};
 use crate::body;
 use crate::caller::{self, Caller};
-use crate::firmware;
 use crate::frame::RequestId;
 use crate::idempotency;
 use crate::keys::KEY_HEADER;
@@ -25,6 +24,7 @@ use crate::origin;
 use crate::problem::{Problem, ProblemKind};
 use crate::rate::{self, Taken};
 use crate::session::CSRF_HEADER;
+use crate::streamed;
 use crate::time::Moment;
 
 /// Access rule of a route.
@@ -124,7 +124,7 @@ async fn check(
     }
     let request = Request::from_parts(parts, body);
     // Who is not let in has been answered; the body counts until the answer is there.
-    let is_streamed = firmware::is_streamed(&request);
+    let is_streamed = streamed::is_streamed(&request);
     let (request, _held) = match is_streamed {
         true => (request, None),
         false => match body::read(&api, request, is_nobody).await {

@@ -124,6 +124,9 @@ pub(crate) async fn metrics(
         if let Some(topics) = &api.settings.topic_memory {
             page.register_collector(Box::new(topics.metrics()));
         }
+        if let Some(rollouts) = api.rollouts() {
+            page.register_collector(Box::new(rollouts.counts()));
+        }
         if let Some(telemetry) = api.control.telemetry() {
             page.register_collector(Box::new(telemetry.metrics()));
         }

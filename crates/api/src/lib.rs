@@ -65,6 +65,7 @@ mod secrets;
 mod session;
 mod setup;
 mod shown_once;
+mod streamed;
 mod subscriptions;
 mod telemetry;
 mod tenant;

@@ -30,10 +30,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 
 use crate::authentication::{AuthenticationChain, LockedClient, LockedOut, Policy};
-use crate::event_archive::EventArchive;
 use crate::facts::NodeFacts;
 use crate::feed::{Feed, PushState};
-use crate::firmware::FirmwareStore;
 use crate::health::Health;
 use crate::history::History;
 use crate::integrations::Integrations;
@@ -44,7 +42,6 @@ use crate::logging::Logging;
 use crate::memory::Outside;
 use crate::presence::{ClientPresence, Presence};
 use crate::request::Places;
-use crate::rollouts::Rollouts;
 use crate::secrets::SecretStore;
 use crate::store::{PinnedStore, StoreSize, StoreState};
 use crate::telemetry::Telemetry;
@@ -157,10 +154,6 @@ pub struct Control {
     secrets: OnceLock<Arc<SecretStore>>,
     /// Values that devices send, if they are stored.
     telemetry: OnceLock<Arc<Telemetry>>,
-    /// Events in files, if any are kept.
-    event_archive: OnceLock<Arc<EventArchive>>,
-    /// Firmware for devices, and rollouts of it.
-    firmware: OnceLock<(Arc<FirmwareStore>, Arc<Rollouts>)>,
     chain: Option<AuthenticationChain>,
     logging: Option<Arc<Logging>>,
     log_limit: Mutex<LogLimit>,
@@ -210,8 +203,6 @@ impl Control {
             integrations: OnceLock::new(),
             secrets: OnceLock::new(),
             telemetry: OnceLock::new(),
-            event_archive: OnceLock::new(),
-            firmware: OnceLock::new(),
             log_limit: Mutex::default(),
             info: parts.info,
             health: Health::default(),
@@ -308,33 +299,6 @@ impl Control {
     /// The telemetry of the node; none: it is off.
     pub fn telemetry(&self) -> Option<&Arc<Telemetry>> {
         self.telemetry.get()
-    }
-
-    /// Sets the event archive.
-    pub fn set_event_archive(&self, archive: Arc<EventArchive>) {
-        // It is there from the start on.
-        let _ = self.event_archive.set(archive);
-    }
-
-    /// The event archive; none: no events are archived.
-    pub fn event_archive(&self) -> Option<&Arc<EventArchive>> {
-        self.event_archive.get()
-    }
-
-    /// Sets the firmware of the node and its rollouts.
-    pub fn set_firmware(&self, firmware: Arc<FirmwareStore>, rollouts: Arc<Rollouts>) {
-        // They are there from the start on.
-        let _ = self.firmware.set((firmware, rollouts));
-    }
-
-    /// The firmware for devices; none: the node keeps none.
-    pub fn firmware(&self) -> Option<&Arc<FirmwareStore>> {
-        self.firmware.get().map(|(firmware, _)| firmware)
-    }
-
-    /// The rollouts of firmware; none: the node keeps none.
-    pub fn rollouts(&self) -> Option<&Arc<Rollouts>> {
-        self.firmware.get().map(|(_, rollouts)| rollouts)
     }
 
     /// The integrations of the node; none before they are started.

@@ -53,9 +53,6 @@ impl Control {
         if let Some(integrations) = self.integrations() {
             registry.register_collector(Box::new(integrations.metrics().await));
         }
-        if let Some(rollouts) = self.rollouts() {
-            registry.register_collector(Box::new(rollouts.counts()));
-        }
         add(&mut registry);
         let mut of_process = Registry::default();
         of_process.register_collector(Box::new(Process));

@@ -382,10 +382,12 @@ proptest! {
                     }
                 }
                 Act::Wait(ms) => fleet.now_ms += ms,
-                Act::Pause => drop(fleet.rollout.pause()),
+                Act::Pause => {
+                    let _ = fleet.rollout.pause();
+                }
                 Act::Resume => {
                     let counts = fleet.counts();
-                    drop(fleet.rollout.resume(&fleet.plan, &counts, fleet.now_ms));
+                    let _ = fleet.rollout.resume(&fleet.plan, &counts, fleet.now_ms);
                 }
                 Act::Retry => {
                     is_retry = fleet.rollout.retry(&fleet.plan, fleet.now_ms).is_ok();

@@ -11,12 +11,13 @@ use martlet_control::firmware::{Claims, Firmware, FirmwareFilter, NewFirmware};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{firmware_of, is_json};
+use super::firmware_of;
 use crate::api::Api;
 use crate::extract::{PathOf, QueryOf, object_from_json};
 use crate::page::Page;
 use crate::problem::{Problem, ProblemKind, ProblemView};
 use crate::registry::{Asking, OfTeam, moment, page_of, page_request};
+use crate::streamed::is_json;
 use crate::time::Moment;
 
 /// How long the sender of a file may send nothing.

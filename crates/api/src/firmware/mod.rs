@@ -12,8 +12,6 @@ mod rollouts;
 
 use std::sync::Arc;
 
-use axum::extract::Request;
-use axum::http::{Method, header};
 use martlet_control::firmware::{FirmwareError, FirmwareStore};
 use martlet_control::principal::Scope::{DevicesRead, DevicesWrite};
 use martlet_control::rollouts::Rollouts;
@@ -23,10 +21,6 @@ use crate::api::Api;
 use crate::guard::Access::{Scoped, ScopedOrOfDevice};
 use crate::problem::{Problem, ProblemKind};
 use crate::route_list::Routes;
-
-/// Where firmware is added.
-const PATH: &str = "/api/v1/firmware";
-const JSON: &str = "application/json";
 
 /// Adds these routes to the others.
 pub(crate) fn add_to(routes: Routes) -> Routes {
@@ -46,27 +40,12 @@ pub(crate) fn add_to(routes: Routes) -> Routes {
         .add_of_tables(Scoped(DevicesWrite), routes!(rollouts::retry))
 }
 
-/// Whether the body of a request is taken piece by piece by its handler, which bounds it: a file of
-/// firmware is never in memory as a whole.
-pub(crate) fn is_streamed(request: &Request) -> bool {
-    request.method() == Method::POST && request.uri().path() == PATH && !is_json(request)
-}
-
-fn is_json(request: &Request) -> bool {
-    let content_type = request.headers().get(header::CONTENT_TYPE);
-    let content_type = content_type.and_then(|value| value.to_str().ok());
-    content_type.is_some_and(|text| {
-        let essence = text.split(';').next().unwrap_or_default().trim();
-        essence.eq_ignore_ascii_case(JSON)
-    })
-}
-
 /// The firmware of the node.
 ///
 /// # Errors
 /// The node keeps none.
 fn firmware_of(api: &Api) -> Result<&Arc<FirmwareStore>, Problem> {
-    let firmware = api.control.firmware();
+    let firmware = api.firmware();
     firmware.ok_or_else(|| Problem::unavailable("this node keeps no firmware".to_owned()))
 }
 
@@ -75,7 +54,7 @@ fn firmware_of(api: &Api) -> Result<&Arc<FirmwareStore>, Problem> {
 /// # Errors
 /// The node keeps none.
 fn rollouts_of(api: &Api) -> Result<&Arc<Rollouts>, Problem> {
-    let rollouts = api.control.rollouts();
+    let rollouts = api.rollouts();
     rollouts.ok_or_else(|| Problem::unavailable("this node keeps no rollouts".to_owned()))
 }
 

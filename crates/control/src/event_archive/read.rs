@@ -1,5 +1,5 @@
-//! Events of the archive, page by page. A page reads a bounded number of bytes, so that a query that
-//! finds little ends too.
+//! Events of the archive, page by page. A page reads a bounded number of bytes, so that a query
+//! that finds little ends too.
 
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Seek as _, SeekFrom};

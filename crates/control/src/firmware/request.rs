@@ -233,10 +233,10 @@ mod tests {
         assert_eq!(&*answer.topic, "d/pump/firmware/chunk/pump/1.2/100");
         let body = r#"{"name": "pump", "version": "1.2", "chunk": 3, "size": 4096}"#;
         let topic = "iotflow/devices/pump/status/firmware/get";
-        let own = Some("iotflow/devices/pump/status/x");
-        let found = asked(topic, body, own).unwrap();
+        let own = "iotflow/devices/pump/status/x";
+        let found = asked(topic, body, Some(own)).unwrap();
         assert_eq!((found.offset, found.length), (12_288, 4_096));
-        assert_eq!(&*found.answer(1, Vec::new()).topic, own.unwrap());
+        assert_eq!(&*found.answer(1, Vec::new()).topic, own);
     }
 
     #[test]

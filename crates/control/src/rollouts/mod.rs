@@ -1,7 +1,7 @@
 //! Rollouts of firmware: what callers do with them, and the task that advances them.
 //!
-//! The rules are those of `martlet-rollout`; the tables keep all of it. So nothing here is lost by a
-//! crash.
+//! The rules are those of `martlet-rollout`; the tables keep all of it. So a crash loses nothing
+//! of it.
 //!
 //! * `task`: advances rollouts, and tells when one pauses or ends
 //! * `cause`: why a device is stuck

@@ -58,7 +58,7 @@ impl Histogram {
     }
 
     fn buckets(&self) -> Vec<(f64, u64)> {
-        let bounds = BOUNDS.into_iter().chain([f64::MAX]);
+        let bounds = BOUNDS.into_iter().chain([f64::INFINITY]);
         bounds.zip(self.counts).collect()
     }
 }

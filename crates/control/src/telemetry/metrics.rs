@@ -67,7 +67,6 @@ impl Collector for TelemetryPage {
             let label = [("reason", *reason)];
             ConstCounter::new(*count).encode(family.encode_family(&label)?)?;
         }
-        drop(family);
         self.ages.encode(&mut encoder)
     }
 }

@@ -16,12 +16,16 @@ pub(super) fn start(
     control: &Arc<Control>,
     tables: &Arc<Tables>,
     commands: &Arc<Commands>,
-) {
+) -> (Arc<FirmwareStore>, Arc<Rollouts>) {
     let settings = node.firmware.clone();
     let firmware = Arc::new(FirmwareStore::new(Arc::clone(tables), settings));
     let rollouts = Arc::new(Rollouts::new(Arc::clone(tables), Arc::clone(commands)));
-    control.set_firmware(Arc::clone(&firmware), Arc::clone(&rollouts));
     let catalogue = Arc::clone(&node.api.iotflow);
-    tokio::spawn(serve_chunks(Arc::clone(control), firmware, catalogue));
-    tokio::spawn(keep(Arc::clone(control), rollouts));
+    tokio::spawn(serve_chunks(
+        Arc::clone(control),
+        Arc::clone(&firmware),
+        catalogue,
+    ));
+    tokio::spawn(keep(Arc::clone(control), Arc::clone(&rollouts)));
+    (firmware, rollouts)
 }

@@ -21,10 +21,12 @@ use martlet_control::authentication::{AuthenticationChain, Policy};
 use martlet_control::backup::STORE;
 use martlet_control::commands::Commands;
 use martlet_control::feed;
+use martlet_control::firmware::FirmwareStore;
 use martlet_control::history;
 use martlet_control::integrations::Integrations;
 use martlet_control::message_log::MessageLog;
 use martlet_control::presence::Alive;
+use martlet_control::rollouts::Rollouts;
 use martlet_control::tables::Tables;
 use martlet_control::telemetry::Telemetry;
 use martlet_control::{Control, ControlParts, ReloadOf, ReloadRequest, SysStatistics};
@@ -184,6 +186,7 @@ struct Attached {
     message_log: MessageLog,
     activity: Arc<DeviceActivity>,
     commands: Arc<Commands>,
+    firmware: (Arc<FirmwareStore>, Arc<Rollouts>),
     telemetry: Option<Arc<Telemetry>>,
     integrations: Arc<Integrations>,
 }
@@ -204,7 +207,7 @@ impl Attached {
         let activity = activity::start(control, &tables);
         // Before listeners open: a device may answer at once what it was sent before the restart.
         let commands = commands::start(node, control, &tables);
-        firmware::start(node, control, &tables, &commands);
+        let firmware = firmware::start(node, control, &tables, &commands);
         let telemetry = telemetry::start(node, control, &tables, &activity);
         let takers = (&message_log, telemetry.as_ref());
         let started = start_integrations(node, control, &tables, &alive, takers, core.opened_by);
@@ -227,6 +230,7 @@ impl Attached {
             message_log,
             activity,
             commands,
+            firmware,
             telemetry,
             integrations,
         }
@@ -257,6 +261,11 @@ impl Serving {
         let kept = (api_tables, log, commands);
         let api = Api::new(Arc::clone(control), directory, kept, settings);
         let api = api.context("no source of randomness")?;
+        let (firmware, rollouts) = attached.firmware.clone();
+        api.set_firmware(firmware, rollouts);
+        if let Some(archive) = event_archive::start(node, control) {
+            api.set_event_archive(archive);
+        }
         spawn_tasks(node, control, tables);
         tokio::spawn(attached.message_log.clone().keep());
         let http_at: Vec<HttpAt> = bound.http.iter().map(HttpAt::of).collect();
@@ -365,7 +374,6 @@ impl Serving {
 
 /// Starts what runs beside the requests for as long as the node does.
 fn spawn_tasks(node: &NodeConfig, control: &Arc<Control>, tables: &Arc<Tables>) {
-    event_archive::start(node, control);
     tokio::spawn(history::keep(Arc::clone(control)));
     tokio::spawn(memory::keep(Arc::clone(control)));
     if let (Some(push), Some(state)) = (&node.push, control.push()) {

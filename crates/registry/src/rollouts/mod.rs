@@ -1,8 +1,8 @@
 //! Rollouts: firmware for the devices of a group or filter, in waves.
 //!
 //! The rules are those of `martlet-rollout`. Here is what they need: rows, and commands of the kind
-//! `firmware`, each added in the transaction in which its device is offered the firmware. So a crash
-//! at any point neither loses a device nor offers it anything twice.
+//! `firmware`, each added in the transaction in which its device is offered the firmware. So a
+//! crash at any point neither loses a device nor offers it anything twice.
 //!
 //! * `row`: a rollout and a device in it, as the tables have them
 //! * `create`: a rollout begins with all of its devices, in waves
