@@ -384,7 +384,7 @@ pub(crate) fn bytes_of_idle(count: u32) -> f64 {
     (node.held_bytes() - before) as f64 / f64::from(count)
 }
 
-/// More packets than a client's share of a turn: those that wait must not cost more than the others.
+/// More packets than a client's share of a turn: those that wait must not cost more than others.
 fn pubrels() -> Measured {
     const ROUNDS: u32 = 10;
     const PUBRELS: u16 = 16_000;
