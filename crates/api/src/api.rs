@@ -14,6 +14,7 @@ use martlet_control::directory::Directory;
 use martlet_control::iotflow::Catalogue;
 use martlet_control::message_log::MessageLog;
 use martlet_control::tables::Tables;
+use martlet_control::twins::Twins;
 use martlet_control::topic_memory::TopicMemory;
 
 use crate::body::Bodies;
@@ -174,6 +175,8 @@ pub struct Inner {
     message_log: Option<MessageLog>,
     /// Commands to devices; none: the node keeps none.
     commands: Option<Arc<Commands>>,
+    /// Twins of devices; none: the node keeps none.
+    twins: Option<Arc<Twins>>,
 }
 
 /// A probe waits no longer for the tables.
@@ -188,14 +191,15 @@ const LOGIN_RATE: f64 = 0.2;
 
 impl Api {
     /// The API of a node. `directory` says who callers are; in what is kept are users and devices,
-    /// the message log, and commands. None if this machine has no source of randomness.
+    /// the message log, commands, and twins. None if this machine has no source of randomness.
     pub fn new(
         control: Arc<Control>,
         directory: Arc<dyn Directory>,
-        (tables, message_log, commands): (
+        (tables, message_log, commands, twins): (
             Option<Arc<Tables>>,
             Option<MessageLog>,
             Option<Arc<Commands>>,
+            Option<Arc<Twins>>,
         ),
         settings: Settings,
     ) -> Option<Self> {
@@ -219,6 +223,7 @@ impl Api {
             tables,
             message_log,
             commands,
+            twins,
             settings,
         };
         inner.count_memory();
@@ -263,6 +268,15 @@ impl Api {
     pub(crate) fn commands(&self) -> Result<&Arc<Commands>, Problem> {
         let commands = self.commands.as_ref();
         commands.ok_or_else(|| Problem::unavailable("this node keeps no commands".to_owned()))
+    }
+
+    /// The twins of devices.
+    ///
+    /// # Errors
+    /// The node keeps none.
+    pub(crate) fn twins(&self) -> Result<&Arc<Twins>, Problem> {
+        let twins = self.twins.as_ref();
+        twins.ok_or_else(|| Problem::unavailable("this node keeps no twins".to_owned()))
     }
 
     /// What callers do with devices.

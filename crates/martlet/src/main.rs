@@ -98,6 +98,8 @@ enum Command {
     /// Add and remove groups of devices, and their members
     #[command(subcommand)]
     Group(cmd::group::GroupCommand),
+    /// Send commands to devices and groups, and show how far they are
+    Command(cmd::command::CommandCommand),
     /// Add, revoke and list API keys
     #[command(subcommand)]
     Key(cmd::people::KeyCommand),
@@ -214,6 +216,7 @@ fn run(command: Command) -> ExitCode {
         Command::User(command) => cmd::user::run(&command),
         Command::Device(command) => cmd::device::run(&command),
         Command::Group(command) => cmd::group::run(&command),
+        Command::Command(command) => cmd::command::run(&command),
         Command::Key(command) => cmd::people::key(&command),
         Command::Team(command) => cmd::people::team(&command),
         Command::Ban(command) => cmd::people::ban(&command),

@@ -380,6 +380,11 @@ async fn online(on: &mut AnyConnection, filter: &DeviceFilter) -> Result<Online,
     })
 }
 
+/// Writes that a row of `devices` is in scope and passes a filter.
+pub(crate) fn push_filter(sql: &mut Sql, engine: Engine, scope: &Scope, filter: &DeviceFilter) {
+    conditions(sql, engine, (scope, filter), Online::Many);
+}
+
 fn conditions(
     sql: &mut Sql,
     engine: Engine,

@@ -144,6 +144,12 @@ const MIGRATIONS: &[Step] = &[
         sqlite: include_str!("../migrations/0021_commands.sql"),
         postgres: include_str!("../migrations/0021_commands.sql"),
     },
+    Step {
+        version: 22,
+        name: "twins",
+        sqlite: include_str!("../migrations/0022_twins.sql"),
+        postgres: include_str!("../migrations/0022_twins.sql"),
+    },
 ];
 
 impl Step {

@@ -27,6 +27,7 @@ use martlet_control::message_log::MessageLog;
 use martlet_control::presence::Alive;
 use martlet_control::tables::Tables;
 use martlet_control::telemetry::Telemetry;
+use martlet_control::twins::Twins;
 use martlet_control::{Control, ControlParts, ReloadOf, ReloadRequest, SysStatistics};
 use martlet_reactor::Running;
 use tokio::net::UnixListener;
@@ -51,7 +52,7 @@ use super::signals::Signals;
 use super::store::{pump_store_notices, tell_restored};
 use super::{
     activity, admin_socket, commands, http, identity_of_tables, iotflow, memory, note_tables,
-    notify, setup_link, telemetry, tell_ignored, topic_memory,
+    notify, setup_link, telemetry, tell_ignored, topic_memory, twins,
 };
 use crate::config::{self, NodeConfig};
 
@@ -184,6 +185,7 @@ struct Attached {
     message_log: MessageLog,
     activity: Arc<DeviceActivity>,
     commands: Arc<Commands>,
+    twins: Arc<Twins>,
     telemetry: Option<Arc<Telemetry>>,
     integrations: Arc<Integrations>,
 }
@@ -204,6 +206,7 @@ impl Attached {
         let activity = activity::start(control, &tables);
         // Before listeners open: a device may answer at once what it was sent before the restart.
         let commands = commands::start(node, control, &tables);
+        let twins = twins::start(node, control, &tables);
         let telemetry = telemetry::start(node, control, &tables, &activity);
         let takers = (&message_log, telemetry.as_ref());
         let started = start_integrations(node, control, &tables, &alive, takers, core.opened_by);
@@ -226,6 +229,7 @@ impl Attached {
             message_log,
             activity,
             commands,
+            twins,
             telemetry,
             integrations,
         }
@@ -253,7 +257,8 @@ impl Serving {
         let log = Some(attached.message_log.clone());
         let settings = node.api.clone();
         let commands = Some(Arc::clone(&attached.commands));
-        let kept = (api_tables, log, commands);
+        let twins = Some(Arc::clone(&attached.twins));
+        let kept = (api_tables, log, commands, twins);
         let api = Api::new(Arc::clone(control), directory, kept, settings);
         let api = api.context("no source of randomness")?;
         spawn_tasks(node, control, tables);

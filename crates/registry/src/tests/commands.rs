@@ -1,7 +1,7 @@
 use super::{both, is_not_found, new_device};
 use crate::{
     Actor, Command, CommandAnswer, CommandFilter, CommandKey, CommandOutcome, CommandState,
-    CommandStep, CommandUpdate, CommandsKept, NewCommand, PageRequest, Registry, RegistryError,
+    CommandStep, CommandUpdate, CommandsKept, FleetTarget, NewCommand, PageRequest, Registry, RegistryError,
     Scope, Status,
 };
 
@@ -143,7 +143,7 @@ both!(a_command_to_a_group_has_a_state_per_device, registry, {
     }
     registry.set_status("c", Status::Inactive).await?;
     let sent = registry
-        .add_fleet_command(&actor, "pumps", new("all"))
+        .add_fleet_command(&actor, FleetTarget::Group("pumps".to_owned()), new("all"))
         .await?;
     assert_eq!((sent.devices, sent.left_out), (2, 1));
     let cancelled = registry.cancel_command(&actor, "a".into(), "all");
