@@ -46,7 +46,7 @@ both!(steps_of_several_commands_are_applied_in_order, registry, {
         add(registry, "pump", "one").await,
         Err(RegistryError::Exists(_))
     ));
-    let due = registry.due_commands(10).await?;
+    let due = registry.due_commands(0, 10).await?;
     assert_eq!(due.len(), 2);
     let message = u64::MAX - 1;
     let answer = CommandAnswer {
@@ -81,7 +81,7 @@ both!(steps_of_several_commands_are_applied_in_order, registry, {
         (two.progress, &*two.result, two.finished_ms),
         (Some(100), "done", 5)
     );
-    assert!(registry.due_commands(10).await?.is_empty());
+    assert!(registry.due_commands(0, 10).await?.is_empty());
 });
 
 both!(
@@ -95,10 +95,10 @@ both!(
             CommandStep::NoReceiver { again: false },
         );
         registry.update_commands(&[nobody]).await?;
-        assert!(registry.due_commands(10).await?.is_empty());
+        assert!(registry.due_commands(0, 10).await?.is_empty());
         let pump = [(0, "pump".to_owned())];
         assert_eq!(registry.devices_subscribed(&pump, None).await?, 1);
-        assert_eq!(registry.due_commands(10).await?.len(), 1);
+        assert_eq!(registry.due_commands(0, 10).await?.len(), 1);
         assert_eq!(registry.tenants_with_commands().await?, [0]);
     }
 );
