@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+import martlet_process
 from paho_client import Client, properties
 from test_http_api import KEY
 from test_http_registry import ask, call
@@ -198,3 +199,20 @@ def test_the_audit_log_has_changes_without_values(node):
     [entry] = [one for one in entries if one["action"] == "twin.set"]
     assert entry["object_id"] == "pump" and "password" in json.dumps(entry["changed"])
     assert "hunter2" not in json.dumps(entries)
+
+
+def test_a_twin_at_the_command_line(tmp_path, start_node):
+    node = start_node(http=True, variables={"MARTLET_HTTP__API_KEYS": f"all:{KEY}"}, data_dir=tmp_path,
+                      settings=["http.rate=0"])
+    add(node, "pump")
+
+    def martlet(*args, code=0):
+        done = martlet_process.run("device", "twin", "pump", *args, "--data-dir", tmp_path)
+        assert done.returncode == code, done
+        return done.stdout
+
+    assert "(version 0)" in martlet()
+    assert '{"a":1,"b":2}' in martlet("--set", '{"a": 1, "b": 2}')
+    assert json.loads(martlet("--replace", '{"c": 3}', "--json"))["desired"] == {
+        **twin(node, "pump")["desired"], "values": {"c": 3}, "version": 2}
+    martlet("--set", "no JSON", code=1)

@@ -14,8 +14,8 @@ use martlet_control::directory::Directory;
 use martlet_control::iotflow::Catalogue;
 use martlet_control::message_log::MessageLog;
 use martlet_control::tables::Tables;
-use martlet_control::twins::Twins;
 use martlet_control::topic_memory::TopicMemory;
+use martlet_control::twins::Twins;
 
 use crate::body::Bodies;
 use crate::compat::{CompatApi, InternalUse, RouteLimits};

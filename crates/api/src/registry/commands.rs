@@ -169,8 +169,7 @@ impl Wanted {
     fn filter(&self) -> Result<CommandFilter, Problem> {
         let known: Vec<&str> = CommandState::ALL.iter().map(|one| one.word()).collect();
         let state = self.state.as_deref();
-        let state =
-            state.map(|text| word_of_query("state", text, CommandState::from_word, &known));
+        let state = state.map(|text| word_of_query("state", text, CommandState::from_word, &known));
         Ok(CommandFilter {
             state: state.transpose()?,
             is_open: self.open == Some(true),
@@ -374,7 +373,7 @@ pub(crate) async fn send_to_group(
 
 /// Commands that were sent to a group
 #[utoipa::path(get, path = "/api/v1/groups/{id}/commands", tag = "commands",
-    params(("id" = String, Path, description = "The group's id or name"), OfTeam),
+    params(("id" = String, Path, description = "The group's id or name"), WantedReports),
     responses((status = 200, description = "The newest one first, with states in sum",
             body = FleetReports),
         (status = 404, description = "There is no such group")))]
@@ -382,10 +381,10 @@ pub(crate) async fn of_group(
     State(api): State<Api>,
     asking: Asking,
     PathOf(id): PathOf<String>,
-    QueryOf(of): QueryOf<OfTeam>,
+    QueryOf(wanted): QueryOf<WantedReports>,
 ) -> Result<axum::Json<FleetReports>, Problem> {
-    let scope = asking.within(&api, of.team.as_deref()).await?.scope();
-    let found = api.commands()?.of_group(scope, id, None, FLEET_LIMIT);
+    let scope = asking.within(&api, wanted.team.as_deref()).await?.scope();
+    let found = api.commands()?.of_group(scope, id, wanted.id, FLEET_LIMIT);
     let (_, reports) = found.await?;
     let items = reports.into_iter().map(FleetReportView::from).collect();
     Ok(axum::Json(FleetReports { items }))
@@ -482,7 +481,9 @@ pub(crate) async fn send_to_many(
         ..DeviceFilter::default()
     };
     let target = FleetTarget::Filter(filter);
-    let sent = api.commands()?.add_to_many(asking.actor, target, body.command());
+    let sent = api
+        .commands()?
+        .add_to_many(asking.actor, target, body.command());
     let view = FleetCommandView::from(sent.await?);
     Ok((StatusCode::CREATED, axum::Json(view)))
 }
@@ -494,7 +495,7 @@ pub(crate) async fn send_to_many(
 pub(crate) struct WantedReports {
     /// Only the command of this id.
     id: Option<String>,
-    /// Only devices of this team, by id or name.
+    /// Only devices and groups of this team, by id or name.
     team: Option<String>,
 }
 
@@ -509,7 +510,11 @@ pub(crate) async fn to_many(
 ) -> Result<axum::Json<FleetReports>, Problem> {
     let scope = asking.within(&api, wanted.team.as_deref()).await?.scope();
     let found = api.commands()?.of_filters(scope, wanted.id, FLEET_LIMIT);
-    let items = found.await?.into_iter().map(FleetReportView::from).collect();
+    let items = found
+        .await?
+        .into_iter()
+        .map(FleetReportView::from)
+        .collect();
     Ok(axum::Json(FleetReports { items }))
 }
 

@@ -51,8 +51,8 @@ use crate::route_list::Routes;
 use crate::time::Moment;
 
 pub(crate) use asking::Asking;
-pub(crate) use commands::TIME_SECS as COMMAND_TIME_SECS;
 pub use bulk::{DeviceRow, devices_of_json, devices_of_table, json_of_device, table_of_devices};
+pub(crate) use commands::TIME_SECS as COMMAND_TIME_SECS;
 pub(crate) use devices::{OfTeam, expect_type, group_id};
 pub use names::ExportNames;
 

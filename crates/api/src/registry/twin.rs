@@ -127,7 +127,10 @@ pub(crate) async fn replace(
 fn values_in(body: Value) -> Result<Values, Problem> {
     match body {
         Value::Object(values) => Ok(values),
-        _ => Err(Problem::of_body("", "expected a JSON object of values by name")),
+        _ => Err(Problem::of_body(
+            "",
+            "expected a JSON object of values by name",
+        )),
     }
 }
 

@@ -27,9 +27,9 @@ pub use martlet_registry::{
 use tokio::sync::Notify;
 
 use crate::control::Control;
+use crate::control::ControlError;
 use crate::devices::DeviceName;
 use crate::iotflow::Catalogue;
-use crate::control::ControlError;
 use crate::tables::{Tables, TablesError};
 use crate::wall_clock::{now_ms, now_signed_ms};
 use message::fleet_message;

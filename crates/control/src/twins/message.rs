@@ -110,7 +110,10 @@ pub(super) fn error_message(
     let is_iotflow = catalogue.path_of(topic).is_some();
     let [native, iotflow] = topics(catalogue, device);
     let topic = if is_iotflow { iotflow } else { native };
-    message(format!("{topic}/error"), json!({ "error": why }).to_string())
+    message(
+        format!("{topic}/error"),
+        json!({ "error": why }).to_string(),
+    )
 }
 
 fn message(topic: String, payload: String) -> NewMessage {
@@ -141,7 +144,11 @@ mod tests {
         ] {
             assert!(takes_desired(&catalogue, "pump", filter), "{filter}");
         }
-        for filter in ["d/pump/commands/#", "d/other/config", "iotflow/devices/pump/commands/+"] {
+        for filter in [
+            "d/pump/commands/#",
+            "d/other/config",
+            "iotflow/devices/pump/commands/+",
+        ] {
             assert!(!takes_desired(&catalogue, "pump", filter), "{filter}");
         }
     }

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use martlet_broker::{
-    ClientQuery, Delivery, Event, EventKind, NewMessage, PartId, PartOutcome, PartQueueLimits, PartReach,
-    PartSpec, PartSubscription, Search, TenantId,
+    ClientQuery, Delivery, Event, EventKind, NewMessage, PartId, PartOutcome, PartQueueLimits,
+    PartReach, PartSpec, PartSubscription, Search, TenantId,
 };
 use martlet_codec::RetainHandling;
 use martlet_integrate::{Lanes, Token, Told};
@@ -268,9 +268,10 @@ impl Task<'_> {
         }
         let reports = self.reports.iter().map(|pending| pending.report.clone());
         let reports: Vec<TwinReport> = reports.collect();
-        let written = self.twins.tables.note(move |registry| {
-            Box::pin(async move { registry.note_reported(&reports).await })
-        });
+        let written = self
+            .twins
+            .tables
+            .note(move |registry| Box::pin(async move { registry.note_reported(&reports).await }));
         let outcomes = written.await?;
         let reports = std::mem::take(&mut self.reports);
         for (pending, outcome) in reports.iter().zip(outcomes) {
@@ -315,8 +316,7 @@ impl Task<'_> {
                 let presence = self.control.presence(TenantId(*tenant), id);
                 presence.is_some_and(|presence| presence.online)
             });
-            let connected: Vec<DeviceKey> =
-                connected.map(|(_, tenant, id)| (tenant, id)).collect();
+            let connected: Vec<DeviceKey> = connected.map(|(_, tenant, id)| (tenant, id)).collect();
             for some in connected.chunks(PUBLISHED_AT_ONCE) {
                 self.publish(some).await?;
             }
@@ -335,7 +335,8 @@ impl Task<'_> {
         twins.sort_by_key(|twin| twin.tenant);
         for of_tenant in twins.chunk_by(|one, other| one.tenant == other.tenant) {
             let messages = of_tenant.iter();
-            let messages = messages.map(|twin| desired_message(&self.twins.catalogue, twin, now_ms()));
+            let messages =
+                messages.map(|twin| desired_message(&self.twins.catalogue, twin, now_ms()));
             let tenant = TenantId(of_tenant[0].tenant);
             let published = self.control.publish(PART, tenant, messages.collect()).await;
             if let Err(error) = published {

@@ -1,6 +1,5 @@
 //! `martlet command`: commands to devices, sent through a running node, and how far they are.
 
-use std::collections::HashMap;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -17,6 +16,8 @@ use crate::cmd::print::{errln, outln};
 const NOT_ENDED: u8 = 3;
 /// Interval at which the node is asked for states.
 const INTERVAL: Duration = Duration::from_millis(500);
+/// The longest page of devices that there is.
+const ALL: [(&str, Option<&str>); 1] = [("limit", Some("1000"))];
 /// Characters of a result in a list.
 const RESULT_CHARACTERS: usize = 40;
 
@@ -203,7 +204,9 @@ fn send(options: &SendOptions) -> ExitCode {
     if !options.admin.json {
         outln!("Sent the command {} to {}", printable(&id), printable(&to));
         if let Some(left_out @ 1..) = sent["left_out"].as_u64() {
-            errln!("{left_out} devices are left out: they are not active or have too many commands");
+            errln!(
+                "{left_out} devices are left out: they are not active or have too many commands"
+            );
         }
     }
     let Some(secs) = options.wait else {
@@ -222,7 +225,9 @@ fn send(options: &SendOptions) -> ExitCode {
         Ok(state) => {
             if options.admin.json {
                 match read(&options.admin, &id, &of) {
-                    Ok(shown) => outln!("{shown}"),
+                    Ok(shown) => {
+                        outln!("{shown}");
+                    }
                     Err(error) => return failed(true, error),
                 }
             }
@@ -348,7 +353,9 @@ fn state_of(command: &Value) -> String {
 fn sums(states: &Value) -> String {
     let none = serde_json::Map::new();
     let states = states.as_object().unwrap_or(&none).iter();
-    let states: Vec<String> = states.map(|(state, count)| format!("{count} {state}")).collect();
+    let states: Vec<String> = states
+        .map(|(state, count)| format!("{count} {state}"))
+        .collect();
     states.join(", ")
 }
 
@@ -364,8 +371,9 @@ fn text_of(value: &Value) -> String {
 fn read(admin: &AdminOptions, id: &str, of: &Target) -> anyhow::Result<String> {
     let id = encoded(id);
     let target = match (&of.device, &of.group) {
-        (None, None) => format!("{}/{id}/devices{}", of.path(), of.query(&[])),
-        _ => format!("{}/{id}{}", of.path(), of.query(&[])),
+        (Some(_), _) => format!("{}/{id}{}", of.path(), of.query(&[])),
+        (None, Some(_)) => format!("{}/{id}{}", of.path(), of.query(&ALL)),
+        (None, None) => format!("{}/{id}/devices{}", of.path(), of.query(&ALL)),
     };
     ask(&admin.node.data_dir()?, "GET", &target)
 }
@@ -410,12 +418,7 @@ fn retry(options: &OfDevice) -> anyhow::Result<String> {
     change(options, "POST", "/retry", "Sent again")
 }
 
-fn change(
-    options: &OfDevice,
-    method: &str,
-    action: &str,
-    done: &str,
-) -> anyhow::Result<String> {
+fn change(options: &OfDevice, method: &str, action: &str, done: &str) -> anyhow::Result<String> {
     let of = Target {
         device: Some(options.device.clone()),
         group: None,
@@ -475,46 +478,52 @@ fn watch(
     until: Option<Instant>,
     prints: bool,
 ) -> anyhow::Result<Progress> {
-    let mut known: HashMap<String, String> = HashMap::new();
+    let mut known = None;
     loop {
-        let answer: Value = serde_json::from_str(&read(admin, id, of)?)?;
-        let items = match of.device.is_some() {
-            true => std::slice::from_ref(&answer),
-            false => items_of(&answer),
-        };
-        for one in items {
-            let (device, state) = (text_of(&one["device"]), state_of(one));
-            if known.get(&device) != Some(&state) {
-                if prints && admin.json {
-                    outln!("{one}");
-                } else if prints {
-                    let line = format!("{device}: {state} {}", text_of(&one["result"]));
-                    outln!("{}", printable(line.trim_end()));
-                }
-                known.insert(device, state);
+        let (told, line, progress) = look(admin, id, of)?;
+        if known.as_ref() != Some(&line) {
+            if prints && admin.json {
+                outln!("{told}");
+            } else if prints {
+                outln!("{}", printable(&line));
             }
+            known = Some(line);
         }
-        let states = items.iter().map(|one| one["state"].as_str().unwrap_or_default());
-        let progress = Progress::of(states);
-        // A page is not all of the devices.
-        let has_more = !answer["next"].is_null();
-        let is_late = until.is_some_and(|until| Instant::now() >= until);
-        match progress {
-            Progress::NotEnded if !is_late => std::thread::sleep(INTERVAL),
-            Progress::NotEnded => {
-                errln!("martlet: the command has not ended in time");
-                return Ok(Progress::NotEnded);
-            }
-            _ if has_more => {
-                anyhow::bail!(
-                    "the command has more than {} devices: martlet command ls shows the sum of \
-                     their states",
-                    items.len()
-                );
-            }
-            progress => return Ok(progress),
+        if progress != Progress::NotEnded {
+            return Ok(progress);
         }
+        if until.is_some_and(|until| Instant::now() >= until) {
+            errln!("martlet: the command has not ended in time");
+            return Ok(progress);
+        }
+        std::thread::sleep(INTERVAL);
     }
+}
+
+/// What the node says of a command now, the same as a line, and how far it is.
+fn look(admin: &AdminOptions, id: &str, of: &Target) -> anyhow::Result<(Value, String, Progress)> {
+    if of.device.is_some() {
+        let told: Value = serde_json::from_str(&read(admin, id, of)?)?;
+        let line = format!(
+            "{}: {} {}",
+            text_of(&told["device"]),
+            state_of(&told),
+            text_of(&told["result"])
+        );
+        let state = text_of(&told["state"]);
+        let progress = Progress::of(std::iter::once(&*state));
+        return Ok((told, line.trim_end().to_owned(), progress));
+    }
+    let target = format!("{}{}", of.path(), of.query(&[("id", Some(id))]));
+    let body = ask(&admin.node.data_dir()?, "GET", &target)?;
+    let answer: Value = serde_json::from_str(&body)?;
+    let Some(told) = items_of(&answer).first() else {
+        anyhow::bail!("no command {id} was sent there: martlet command ls lists them");
+    };
+    let states = told["states"].as_object();
+    let states = states.into_iter().flatten().map(|(state, _)| &**state);
+    let progress = Progress::of(states);
+    Ok((told.clone(), sums(&told["states"]), progress))
 }
 
 #[cfg(test)]

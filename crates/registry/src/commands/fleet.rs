@@ -328,7 +328,9 @@ async fn receivers(
          c.device = devices.number AND c.finished_ms = 0) < ",
     );
     sql.bind(COMMANDS_OPEN_MAX);
-    sql.push(" AND NOT EXISTS (SELECT 1 FROM commands o WHERE o.device = devices.number AND o.id = ");
+    sql.push(
+        " AND NOT EXISTS (SELECT 1 FROM commands o WHERE o.device = devices.number AND o.id = ",
+    );
     sql.bind(clean(id)).push(") AND ");
     let filter = DeviceFilter {
         status: Some(Status::Active),

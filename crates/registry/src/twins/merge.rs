@@ -54,11 +54,14 @@ pub fn difference(desired: &Values, reported: &Values) -> Values {
 fn is_same(one: &Value, other: &Value) -> bool {
     match (one, other) {
         (Value::Number(one), Value::Number(other)) => {
-            one == other
-                || (one.is_f64() || other.is_f64()) && one.as_f64() == other.as_f64()
+            one == other || (one.is_f64() || other.is_f64()) && one.as_f64() == other.as_f64()
         }
         (Value::Array(one), Value::Array(other)) => {
-            one.len() == other.len() && one.iter().zip(other).all(|(one, other)| is_same(one, other))
+            one.len() == other.len()
+                && one
+                    .iter()
+                    .zip(other)
+                    .all(|(one, other)| is_same(one, other))
         }
         (Value::Object(one), Value::Object(other)) => {
             one.len() == other.len()
@@ -107,9 +110,17 @@ mod tests {
     fn a_merge_patch_is_applied_as_its_document_says() {
         for (target, patch, expected) in [
             (json!({"a": "b"}), json!({"a": "c"}), json!({"a": "c"})),
-            (json!({"a": "b"}), json!({"b": "c"}), json!({"a": "b", "b": "c"})),
+            (
+                json!({"a": "b"}),
+                json!({"b": "c"}),
+                json!({"a": "b", "b": "c"}),
+            ),
             (json!({"a": "b"}), json!({"a": null}), json!({})),
-            (json!({"a": "b", "b": "c"}), json!({"a": null}), json!({"b": "c"})),
+            (
+                json!({"a": "b", "b": "c"}),
+                json!({"a": null}),
+                json!({"b": "c"}),
+            ),
             (json!({"a": ["b"]}), json!({"a": "c"}), json!({"a": "c"})),
             (json!({"a": "c"}), json!({"a": ["b"]}), json!({"a": ["b"]})),
             (
@@ -117,34 +128,61 @@ mod tests {
                 json!({"a": {"b": "d", "c": null}}),
                 json!({"a": {"b": "d"}}),
             ),
-            (json!({"a": [{"b": "c"}]}), json!({"a": [1]}), json!({"a": [1]})),
-            (json!({"e": null}), json!({"a": 1}), json!({"e": null, "a": 1})),
-            (json!({}), json!({"a": {"bb": {"ccc": null}}}), json!({"a": {"bb": {}}})),
+            (
+                json!({"a": [{"b": "c"}]}),
+                json!({"a": [1]}),
+                json!({"a": [1]}),
+            ),
+            (
+                json!({"e": null}),
+                json!({"a": 1}),
+                json!({"e": null, "a": 1}),
+            ),
+            (
+                json!({}),
+                json!({"a": {"bb": {"ccc": null}}}),
+                json!({"a": {"bb": {}}}),
+            ),
         ] {
-            assert_eq!(merged(target.clone(), patch.clone()), expected, "{target} {patch}");
+            assert_eq!(
+                merged(target.clone(), patch.clone()),
+                expected,
+                "{target} {patch}"
+            );
         }
     }
 
     #[test]
     fn a_difference_is_what_the_device_lacks() {
-        let of = |desired, reported| {
-            Value::Object(difference(&values(desired), &values(reported)))
-        };
+        let of = |desired, reported| Value::Object(difference(&values(desired), &values(reported)));
         assert_eq!(of(json!({"a": 1}), json!({})), json!({"a": 1}));
         assert_eq!(of(json!({"a": 30}), json!({"a": 30.0, "b": 2})), json!({}));
         assert_eq!(
-            of(json!({"a": {"b": 1, "c": 2}}), json!({"a": {"b": 1, "c": 3}})),
+            of(
+                json!({"a": {"b": 1, "c": 2}}),
+                json!({"a": {"b": 1, "c": 3}})
+            ),
             json!({"a": {"c": 2}})
         );
-        assert_eq!(of(json!({"a": {"b": 1}}), json!({"a": 7})), json!({"a": {"b": 1}}));
-        assert_eq!(of(json!({"a": [1, 2]}), json!({"a": [2, 1]})), json!({"a": [1, 2]}));
+        assert_eq!(
+            of(json!({"a": {"b": 1}}), json!({"a": 7})),
+            json!({"a": {"b": 1}})
+        );
+        assert_eq!(
+            of(json!({"a": [1, 2]}), json!({"a": [2, 1]})),
+            json!({"a": [1, 2]})
+        );
         assert_eq!(of(json!({"a": {}}), json!({})), json!({"a": {}}));
     }
 
     #[test]
     fn a_device_that_applies_a_difference_has_none() {
         let desired = values(json!({"a": {"b": [1], "c": {"d": "x"}}, "e": 2.5}));
-        for reported in [json!({}), json!({"a": 1}), json!({"a": {"c": {"z": 1}}, "e": 2})] {
+        for reported in [
+            json!({}),
+            json!({"a": 1}),
+            json!({"a": {"c": {"z": 1}}, "e": 2}),
+        ] {
             let mut reported = values(reported);
             let delta = difference(&desired, &reported);
             merge(&mut reported, &delta);

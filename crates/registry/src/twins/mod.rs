@@ -185,8 +185,8 @@ impl Registry {
         reading.end(read).await
     }
 
-    /// Active devices that have desired values which they have not reported, at most, in the order
-    /// of their numbers: those after `after`, in `limit` rows. For each its number, tenant and id.
+    /// Devices that have desired values, in the order of their numbers: those whose number is larger
+    /// than `after`, and of these at most `limit`. For each its number, tenant and id.
     ///
     /// # Errors
     /// The database cannot be read.
@@ -308,7 +308,9 @@ async fn set_desired(
                (device) DO UPDATE SET desired = excluded.desired, \
                desired_version = excluded.desired_version, desired_ms = excluded.desired_ms";
     let query = sqlx::query(sql).bind(device.number).bind(clean(&text));
-    let query = query.bind(twin.desired.version).bind(twin.desired.updated_ms);
+    let query = query
+        .bind(twin.desired.version)
+        .bind(twin.desired.updated_ms);
     query.execute(&mut *work.all).await?;
     // Values may be secrets of the device.
     let changed = json!({ "version": twin.desired.version, "members": change.members() });
@@ -323,7 +325,9 @@ async fn apply(
 ) -> Result<Vec<Result<(), String>>, Fault> {
     let place = work.place().to_owned();
     let mut sql = work.sql(SELECT);
-    let names = reports.iter().map(|report| (report.tenant, &*report.device));
+    let names = reports
+        .iter()
+        .map(|report| (report.tenant, &*report.device));
     push_names(&mut sql, names);
     let mut twins: HashMap<(u32, String), (Twin, Option<String>)> = HashMap::new();
     for row in sql.all(&mut work.all).await? {

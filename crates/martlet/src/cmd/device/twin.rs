@@ -34,8 +34,8 @@ pub(super) fn run(options: &TwinOptions) -> anyhow::Result<String> {
     let query = options.of.query();
     let data_dir = options.admin.node.data_dir()?;
     let change = |method: &str, option: &str, text: &str| {
-        let values: Value = serde_json::from_str(text)
-            .with_context(|| format!("{option}: {text:?} is no JSON"))?;
+        let values: Value =
+            serde_json::from_str(text).with_context(|| format!("{option}: {text:?} is no JSON"))?;
         let target = format!("/api/v1/devices/{id}/twin/desired{query}");
         let body = values.to_string();
         ask_with(&data_dir, (method, &target), &body, Duration::ZERO)
