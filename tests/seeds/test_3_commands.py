@@ -10,6 +10,7 @@ from test_3_iotflow import ADMIN, TOKEN, asked, key_of, registered
 from test_access import until
 
 VARIABLES = {"IOTFLOW_ADMIN_TOKEN": TOKEN}
+KEY = ("-H", f"X-API-Key: {TOKEN}", "-H", "Content-Type: application/json")
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,7 @@ def connected(node, device, *filters):
 
 
 def ok(node, method, path, body, *shown, status=200):
-    told = asked(node, method, path, body, *(shown or ADMIN))
+    told = asked(node, method, path, body, *(shown or KEY))
     assert told[0] == status, told
     return told[2]
 

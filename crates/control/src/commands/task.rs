@@ -236,7 +236,12 @@ impl Task {
                 self.is_all_due = true;
                 self.attach_after = Instant::now() + TICK;
             }
-            PartEvent::Attached { .. } | PartEvent::Queue(_) | PartEvent::Run { .. } => {}
+            PartEvent::Attached { .. } => {
+                self.posts.attached(tenant, attachment);
+                self.looks = true;
+                self.looked_until = 0;
+            }
+            PartEvent::Queue(_) | PartEvent::Run { .. } => {}
         }
     }
 

@@ -7,7 +7,7 @@ pub type Values = Map<String, Value>;
 
 /// Applies a merge patch: members of the patch replace those of the same name, `null` removes a
 /// member, and objects are merged in turn.
-pub fn merge(values: &mut Values, patch: &Values) {
+pub(super) fn merge(values: &mut Values, patch: &Values) {
     for (name, change) in patch {
         match change {
             Value::Null => {
@@ -31,7 +31,7 @@ pub fn merge(values: &mut Values, patch: &Values) {
 
 /// What of the desired values the reported values do not have. Members that only the reported
 /// values have are no difference: a device may report more than it is told.
-pub fn difference(desired: &Values, reported: &Values) -> Values {
+pub(super) fn difference(desired: &Values, reported: &Values) -> Values {
     let mut found = Values::new();
     for (name, wanted) in desired {
         match (wanted, reported.get(name)) {
@@ -74,7 +74,7 @@ fn is_same(one: &Value, other: &Value) -> bool {
 }
 
 /// Number of levels of objects and arrays; 0 for an object without members.
-pub fn depth(values: &Values) -> usize {
+pub(super) fn depth(values: &Values) -> usize {
     values.values().map(depth_of).max().unwrap_or(0)
 }
 

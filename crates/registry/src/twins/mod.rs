@@ -4,7 +4,8 @@
 
 mod merge;
 
-pub use merge::{Values, difference};
+pub use merge::Values;
+use merge::difference;
 
 use std::collections::HashMap;
 
