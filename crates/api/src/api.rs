@@ -189,18 +189,21 @@ const RATE_OPTIONS: &str = "http.burst, http.rate";
 const LOGIN_BURST: u32 = 10;
 const LOGIN_RATE: f64 = 0.2;
 
+/// What a node keeps: tables, the message log, commands and twins.
+type Kept = (
+    Option<Arc<Tables>>,
+    Option<MessageLog>,
+    Option<Arc<Commands>>,
+    Option<Arc<Twins>>,
+);
+
 impl Api {
     /// The API of a node. `directory` says who callers are; in what is kept are users and devices,
     /// the message log, commands, and twins. None if this machine has no source of randomness.
     pub fn new(
         control: Arc<Control>,
         directory: Arc<dyn Directory>,
-        (tables, message_log, commands, twins): (
-            Option<Arc<Tables>>,
-            Option<MessageLog>,
-            Option<Arc<Commands>>,
-            Option<Arc<Twins>>,
-        ),
+        (tables, message_log, commands, twins): Kept,
         settings: Settings,
     ) -> Option<Self> {
         let rates = Rates::new(f64::from(settings.rate), settings.burst, Some(RATE_OPTIONS));

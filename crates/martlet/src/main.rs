@@ -99,7 +99,8 @@ enum Command {
     #[command(subcommand)]
     Group(cmd::group::GroupCommand),
     /// Send commands to devices and groups, and show how far they are
-    Command(cmd::command::CommandCommand),
+    #[command(name = "command")]
+    Commands(cmd::command::CommandCommand),
     /// Add, revoke and list API keys
     #[command(subcommand)]
     Key(cmd::people::KeyCommand),
@@ -216,7 +217,7 @@ fn run(command: Command) -> ExitCode {
         Command::User(command) => cmd::user::run(&command),
         Command::Device(command) => cmd::device::run(&command),
         Command::Group(command) => cmd::group::run(&command),
-        Command::Command(command) => cmd::command::run(&command),
+        Command::Commands(command) => cmd::command::run(&command),
         Command::Key(command) => cmd::people::key(&command),
         Command::Team(command) => cmd::people::team(&command),
         Command::Ban(command) => cmd::people::ban(&command),
