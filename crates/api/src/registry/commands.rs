@@ -293,8 +293,8 @@ pub(crate) struct FleetCommandView {
     group: String,
     /// Number of devices that have it.
     devices: u64,
-    /// Other devices of the group or filter: they are not active, have too many commands, or have one
-    /// of this id.
+    /// Other devices of the group or filter: they are not active, have too many commands, or have
+    /// one of this id.
     left_out: u64,
 }
 

@@ -76,7 +76,7 @@ fn payload(command: &Command) -> Value {
     }
 }
 
-/// The message of a command on the topic of a fleet: for clients that subscribe to that topic alone.
+/// The message of a command on the topic of a fleet, for clients that subscribe to that alone.
 /// It is not retained, so that a client that connects later does not carry out an old command.
 pub(super) fn fleet_message(
     catalogue: &Catalogue,

@@ -109,8 +109,8 @@ impl Posts {
         }
     }
 
-    /// Publishes a message for a command, with receipts. Returns whether the part is attached: while
-    /// it is about to be, it is not told of receipts, and a device may acknowledge at once.
+    /// Publishes a message for a command, with receipts. Returns whether the part is attached:
+    /// before that it is not told of receipts, and a device may acknowledge at once.
     pub(super) fn publish(&self, tenant: u32, number: i64, message: NewMessage) -> bool {
         let line = self.lines.get(&tenant).filter(|line| line.is_attached);
         let Some(line) = line else {

@@ -79,7 +79,8 @@ both!(twins_are_read_for_devices_that_have_some, registry, {
     let page = registry.devices_with_desired(page[0].0, 10).await?;
     assert_eq!(page.len(), 1);
     assert_eq!(page[0].2, "c");
-    let other = registry.change_desired(&of_team("t"), "a".into(), &set, None);
+    let team = of_team("t");
+    let other = registry.change_desired(&team, "a".into(), &set, None);
     assert!(is_not_found(other.await));
     registry.remove_device("a").await?;
     assert!(registry.twins_of(&names[..1]).await?.is_empty());

@@ -186,8 +186,8 @@ impl Registry {
         reading.end(read).await
     }
 
-    /// Devices that have desired values, in the order of their numbers: those whose number is larger
-    /// than `after`, and of these at most `limit`. For each its number, tenant and id.
+    /// Devices that have desired values, in the order of their numbers: those whose number is
+    /// larger than `after`, and of these at most `limit`. For each its number, tenant and id.
     ///
     /// # Errors
     /// The database cannot be read.

@@ -191,7 +191,7 @@ pub(super) async fn control(
     Ok((StatusCode::CREATED, Json(answer)))
 }
 
-/// A command as these routes show it. `id` is its number, `command_id` what its message names it by.
+/// A command as these routes show it. `id` is its number, `command_id` the id in its message.
 fn shown(device: &Device, command: &Command) -> Value {
     json!({
         "id": command.number,
