@@ -9,7 +9,7 @@ use martlet_broker::{
     ClientQuery, Delivery, Event, EventKind, NewMessage, PartId, PartOutcome, PartQueueLimits,
     PartReach, PartSpec, PartSubscription, Search, TenantId,
 };
-use martlet_codec::RetainHandling;
+use martlet_codec::{ReasonCode, RetainHandling};
 use martlet_integrate::{Lanes, Token, Told};
 use martlet_registry::{DeviceFilter, TwinReport};
 use tracing::{debug, warn};
@@ -66,6 +66,9 @@ pub async fn keep(control: Arc<Control>, twins: Arc<Twins>) {
         let Some(why) = task.run(&mut reader).await else {
             return;
         };
+        if why == ReasonCode::ServerShuttingDown.name() {
+            return;
+        }
         warn!(why, "reports of devices are not taken; that is tried again");
         tokio::time::sleep(AGAIN).await;
     }

@@ -212,8 +212,8 @@ async fn reports(
     }
     sql.push(" GROUP BY fleet ORDER BY MIN(number) DESC LIMIT ");
     sql.bind(i64::from(limit)).push(
-        ") SELECT l.fleet, l.name, l.made, c.state, COUNT(*), l.first FROM last l JOIN commands c \
-         ON c.fleet = l.fleet AND c.fleet_group = ",
+        ") SELECT l.fleet, l.name, l.made, c.state, COUNT(*), l.first FROM last l CROSS JOIN \
+         commands c WHERE c.fleet <> '' AND c.fleet = l.fleet AND c.fleet_group = ",
     );
     sql.bind(group.to_owned());
     push_scope(&mut sql, scope);
