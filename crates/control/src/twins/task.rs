@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use martlet_broker::{
     ClientQuery, Delivery, Event, EventKind, NewMessage, PartId, PartOutcome, PartQueueLimits,
-    PartReach, PartSpec, PartSubscription, Search, TenantId,
+    PartReach, PartSpec, PartSubscription, RefusalCause, Search, TenantId,
 };
-use martlet_codec::{ReasonCode, RetainHandling};
+use martlet_codec::RetainHandling;
 use martlet_integrate::{Lanes, Token, Told};
 use martlet_registry::{DeviceFilter, TwinReport};
 use tracing::{debug, warn};
@@ -66,7 +66,7 @@ pub async fn keep(control: Arc<Control>, twins: Arc<Twins>) {
         let Some(why) = task.run(&mut reader).await else {
             return;
         };
-        if why == ReasonCode::ServerShuttingDown.name() {
+        if why == RefusalCause::ServerStopping.text() {
             return;
         }
         warn!(why, "reports of devices are not taken; that is tried again");
