@@ -270,3 +270,79 @@ def test_commands_survive_kills_of_the_node(tmp_path, start_node):
     for one in sent:
         until_state(node, "pump", one, "succeeded")
     client.disconnect()
+
+
+def test_a_command_by_type_and_tag_has_a_state_per_device(commanding):
+    group = call(commanding, "POST", "/api/v1/groups", {"name": "pumps"})["id"]
+    north = add(commanding, "north", tags=["cold"], groups=[group])
+    add(commanding, "south", tags=["cold"])
+    add(commanding, "warm", groups=[group])
+    add(commanding, "off", tags=["cold"])
+    call(commanding, "PATCH", "/api/v1/devices/off", {"status": "inactive"})
+    client = connect(commanding, north)
+    client.subscribe("d/north/commands/#", qos=1)
+    sent = call(commanding, "POST", "/api/v1/commands?tag=cold&type=device", {"command": "open", "id": "all"})
+    assert sent == {"id": "all", "group": "", "devices": 2, "left_out": 1}
+    assert json.loads(client.receive().payload)["id"] == "all"
+    until_state(commanding, "north", "all", "delivered")
+    answer(client, "north", "all", "succeeded")
+    until_state(commanding, "north", "all", "succeeded")
+    states = {one["device"]: one["state"] for one in call(commanding, "GET", "/api/v1/commands/all/devices")["items"]}
+    assert states == {"north": "succeeded", "south": "pending"}
+    open_ones = call(commanding, "GET", "/api/v1/commands/all/devices?open=true")["items"]
+    assert [one["device"] for one in open_ones] == ["south"]
+    [report] = call(commanding, "GET", "/api/v1/commands?id=all")["items"]
+    assert (report["devices"], report["states"]) == (2, {"succeeded": 1, "pending": 1})
+    # All that is said must hold, and something must be said.
+    assert call(commanding, "POST", "/api/v1/commands?tag=cold&group=pumps", {"command": "x"})["devices"] == 1
+    call(commanding, "POST", "/api/v1/commands", {"command": "x"}, expect=400)
+    call(commanding, "POST", "/api/v1/commands?type=none", {"command": "x"}, expect=400)
+    call(commanding, "POST", "/api/v1/commands?tag=cold", {"command": "x", "id": "all"}, expect=409)
+    call(commanding, "GET", "/api/v1/commands/none/devices", expect=404)
+    client.disconnect()
+
+
+def test_the_devices_of_a_group_command_come_by_page(commanding):
+    group = call(commanding, "POST", "/api/v1/groups", {"name": "pumps"})["id"]
+    for at in range(5):
+        add(commanding, f"p{at}", groups=[group])
+    call(commanding, "POST", "/api/v1/groups/pumps/commands", {"command": "open", "id": "all"})
+    path, seen = "/api/v1/groups/pumps/commands/all", []
+    page = call(commanding, "GET", f"{path}?limit=2")
+    while True:
+        seen += [one["device"] for one in page["items"]]
+        if page["next"] is None:
+            break
+        page = call(commanding, "GET", f"{path}?limit=2&cursor={page['next']}")
+    assert seen == [f"p{at}" for at in range(5)]
+    call(commanding, "GET", "/api/v1/groups/pumps/commands/none", expect=404)
+
+
+def test_commands_at_the_command_line(start_node, tmp_path):
+    node = start_node(http=True, variables={"MARTLET_HTTP__API_KEYS": f"all:{KEY}"}, data_dir=tmp_path, settings=["http.rate=0"])
+
+    def martlet(*args, code=0):
+        done = martlet_process.run("command", *args, "--data-dir", tmp_path, timeout=60)
+        assert done.returncode == code, (args, done)
+        return done.stdout
+
+    made = add(node, "pump", tags=["cold"])
+    told = martlet("send", "open", "--device", "pump", "--parameters", '{"valve": 3}', "--id", "c1")
+    assert "c1" in told and "pump" in told
+    assert "pending" in martlet("ls", "--device", "pump")
+    shown = json.loads(martlet("show", "c1", "--device", "pump", "--json"))
+    assert (shown["parameters"], shown["state"]) == ({"valve": 3}, "pending")
+    assert "c1" in martlet("cancel", "c1", "--device", "pump")
+    assert "cancelled" in martlet("show", "c1", "--device", "pump")
+    martlet("retry", "c1", "--device", "pump", code=1)
+    # What has not ended in time is told from what has.
+    martlet("send", "open", "--tag", "cold", "--id", "c2", "--wait", "1", code=3)
+    client = connect(node, made)
+    client.client.on_message = lambda _client, _data, message: client.client.publish(
+        "d/pump/status/command", json.dumps({"command_id": json.loads(message.payload)["id"], "status": "succeeded"}), 1)
+    client.subscribe("d/pump/commands/#", qos=1)
+    assert "1 succeeded" in martlet("watch", "c2")
+    told = json.loads(martlet("send", "open", "--device", "pump", "--wait", "30", "--json"))
+    assert told["state"] == "succeeded"
+    assert "1 succeeded" in martlet("ls")
+    client.disconnect()

@@ -70,6 +70,8 @@ class Request:
         self.path = path.replace("{number}", str(device["number"]))
         if "{message}" in path or path == "/messages":
             self.path = path.replace("{message}", kept_message(node))
+        if "{command}" in path or path.endswith("/control/pending"):
+            self.path = self.path.replace("{command}", sent_command(node, device))
         if "{webhook}" in path or path == "/webhooks":
             self.path = path.replace("{webhook}", added_webhook(node))
         as_administrator = ADMIN if self.system == "3" else KEY
@@ -107,6 +109,13 @@ def kept_message(node):
     message = {"topic": "test/topic", "payload": "kept", "qos": 1}
     assert asked(node, "POST", "/publish", message, *KEY)[0] == 200
     return asked(node, "GET", "/messages?limit=1", None, *KEY)[2]["messages"][0]["id"]
+
+
+def sent_command(node, device):
+    """The number of a command that a device has not acknowledged."""
+    told = asked(node, "POST", f"/api/v1/devices/{device['number']}/control", {"command": "open"}, *ADMIN)
+    assert told[0] == 201, told
+    return str(told[2]["id"])
 
 
 def added_webhook(node):

@@ -18,6 +18,7 @@ use martlet_control::message_log::MessageLog;
 use martlet_control::rollouts::Rollouts;
 use martlet_control::tables::Tables;
 use martlet_control::topic_memory::TopicMemory;
+use martlet_control::twins::Twins;
 
 use crate::body::Bodies;
 use crate::compat::{CompatApi, InternalUse, RouteLimits};
@@ -181,6 +182,8 @@ pub struct Inner {
     firmware: OnceLock<(Arc<FirmwareStore>, Arc<Rollouts>)>,
     /// Events in files, if any are kept.
     event_archive: OnceLock<Arc<EventArchive>>,
+    /// Twins of devices; none: the node keeps none.
+    twins: Option<Arc<Twins>>,
 }
 
 /// A probe waits no longer for the tables.
@@ -193,17 +196,21 @@ const RATE_OPTIONS: &str = "http.burst, http.rate";
 const LOGIN_BURST: u32 = 10;
 const LOGIN_RATE: f64 = 0.2;
 
+/// What a node keeps: tables, the message log, commands and twins.
+type Kept = (
+    Option<Arc<Tables>>,
+    Option<MessageLog>,
+    Option<Arc<Commands>>,
+    Option<Arc<Twins>>,
+);
+
 impl Api {
     /// The API of a node. `directory` says who callers are; in what is kept are users and devices,
-    /// the message log, and commands. None if this machine has no source of randomness.
+    /// the message log, commands, and twins. None if this machine has no source of randomness.
     pub fn new(
         control: Arc<Control>,
         directory: Arc<dyn Directory>,
-        (tables, message_log, commands): (
-            Option<Arc<Tables>>,
-            Option<MessageLog>,
-            Option<Arc<Commands>>,
-        ),
+        (tables, message_log, commands, twins): Kept,
         settings: Settings,
     ) -> Option<Self> {
         let rates = Rates::new(f64::from(settings.rate), settings.burst, Some(RATE_OPTIONS));
@@ -228,6 +235,7 @@ impl Api {
             commands,
             firmware: OnceLock::new(),
             event_archive: OnceLock::new(),
+            twins,
             settings,
         };
         inner.count_memory();
@@ -299,6 +307,15 @@ impl Api {
     pub(crate) fn commands(&self) -> Result<&Arc<Commands>, Problem> {
         let commands = self.commands.as_ref();
         commands.ok_or_else(|| Problem::unavailable("this node keeps no commands".to_owned()))
+    }
+
+    /// The twins of devices.
+    ///
+    /// # Errors
+    /// The node keeps none.
+    pub(crate) fn twins(&self) -> Result<&Arc<Twins>, Problem> {
+        let twins = self.twins.as_ref();
+        twins.ok_or_else(|| Problem::unavailable("this node keeps no twins".to_owned()))
     }
 
     /// What callers do with devices.

@@ -12,6 +12,7 @@
 //! * `operate`: sessions, subscriptions and messages, looked through and changed
 //! * [`integrations`]: sinks that take messages for other systems, and what those refused
 //! * [`iotflow`]: the topics of IoTFlow that mean something to the node
+//! * [`twins`]: values that devices are to have, and those that they report
 //! * [`request`]: a message that is published, and its response
 //! * [`message_log`]: messages that other programs read and confirm
 //! * `metrics`: the Prometheus page, with what the system says of the `process`
@@ -88,6 +89,7 @@ pub mod tables;
 pub mod telemetry;
 pub mod text;
 pub mod topic_memory;
+pub mod twins;
 mod wall_clock;
 pub mod why;
 pub mod words;

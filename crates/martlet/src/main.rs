@@ -102,6 +102,9 @@ enum Command {
     /// Add and remove groups of devices, and their members
     #[command(subcommand)]
     Group(cmd::group::GroupCommand),
+    /// Send commands to devices and groups, and show how far they are
+    #[command(name = "command")]
+    Commands(cmd::command::CommandCommand),
     /// Add, revoke and list API keys
     #[command(subcommand)]
     Key(cmd::people::KeyCommand),
@@ -220,6 +223,7 @@ fn run(command: Command) -> ExitCode {
         Command::Firmware(command) => cmd::firmware::run(&command),
         Command::Rollout(command) => cmd::rollout::run(&command),
         Command::Group(command) => cmd::group::run(&command),
+        Command::Commands(command) => cmd::command::run(&command),
         Command::Key(command) => cmd::people::key(&command),
         Command::Team(command) => cmd::people::team(&command),
         Command::Ban(command) => cmd::people::ban(&command),

@@ -396,6 +396,11 @@ pub(crate) async fn named_by(
     rows.iter().map(read).collect()
 }
 
+/// Writes that a row of `devices` is in scope and passes a filter.
+pub(crate) fn push_filter(sql: &mut Sql, engine: Engine, scope: &Scope, filter: &DeviceFilter) {
+    conditions(sql, engine, (scope, filter), Online::Many);
+}
+
 fn conditions(
     sql: &mut Sql,
     engine: Engine,

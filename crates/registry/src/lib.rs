@@ -81,6 +81,7 @@ mod team_tokens;
 mod teams;
 #[cfg(test)]
 mod tests;
+mod twins;
 mod users;
 mod writing;
 
@@ -96,7 +97,7 @@ pub use client_ids::ClientIds;
 pub use commands::{
     COMMAND_BYTES_MAX, COMMANDS_OPEN_MAX, Command, CommandAnswer, CommandFilter, CommandKey,
     CommandOutcome, CommandState, CommandStep, CommandUpdate, CommandsKept, FleetCommand,
-    FleetReport, NewCommand,
+    FleetReport, FleetTarget, NewCommand, new_command_id,
 };
 pub use configuration::{DataType, Setting};
 pub use credentials::{Credential, CredentialKind, CredentialUse, NewCredential, ROTATION_GRACE};
@@ -145,6 +146,10 @@ pub use secrets::{SECRET_NAME_BYTES_MAX, SealedSecret, SecretHead, check_secret_
 pub use snapshot::{Changed, LoginNumbers, Renewed, Snapshot, TeamTokenLogin, TeamTokenName};
 pub use team_tokens::{AddedTeamToken, TeamToken};
 pub use teams::{Member, NewTeam, PurgedTeam, Team, TeamChange};
+pub use twins::{
+    TWIN_BYTES_MAX, TWIN_DEPTH_MAX, Twin, TwinChange, TwinReport, TwinValues, Values,
+    values_of_json,
+};
 pub use users::{ApiRole, NewUser, User, UserChange};
 
 pub use martlet_access::{IOTFLOW, RuleLine, SERVICE_MQTT, check_password};

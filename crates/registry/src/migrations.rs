@@ -145,6 +145,12 @@ const MIGRATIONS: &[Step] = &[
         postgres: include_str!("../migrations/0021_commands.sql"),
     },
     Step {
+        version: 22,
+        name: "twins",
+        sqlite: include_str!("../migrations/0022_twins.sql"),
+        postgres: include_str!("../migrations/0022_twins.sql"),
+    },
+    Step {
         version: 24,
         name: "firmware",
         sqlite: include_str!("../migrations/0024_firmware.sql"),

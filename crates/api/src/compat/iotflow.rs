@@ -6,6 +6,7 @@
 //! token is any API key, such as that of `IOTFLOW_ADMIN_TOKEN`.
 //!
 //! * `devices`, `configuration`: what a device asks for itself, and states of devices
+//! * `commands`: commands to devices and groups
 //! * `admin`: what administrators do with devices
 //! * `mqtt`, `topics`: the broker, messages and the catalogue of topics
 //! * `system`: how the node is
@@ -14,6 +15,7 @@
 
 mod admin;
 mod body;
+mod commands;
 mod configuration;
 mod devices;
 mod limits;
@@ -178,21 +180,27 @@ fn add_devices(routes: CompatRoutes, api: &Api) -> CompatRoutes {
         )
         .route(
             "/api/v1/devices/{id}/control",
-            in_tables(Scoped(Scope::MessagesWrite), post(commands)),
+            in_tables(Scoped(Scope::MessagesWrite), post(commands::control)),
         )
         .route(
             "/api/v1/devices/{id}/control/pending",
-            in_tables(ScopedOrOfDevice(read), get(commands)),
+            in_tables(ScopedOrOfDevice(read), get(commands::pending)),
         )
         .route(
             "/api/v1/devices/{id}/control/{command}/status",
-            in_tables(ScopedOrOfDevice(Scope::DevicesWrite), post(commands)),
+            guarded(
+                api,
+                ScopedOrOfDevice(Scope::DevicesWrite),
+                Audited::Here,
+                post(commands::answer),
+            ),
         )
 }
 
 fn add_mqtt(routes: CompatRoutes, api: &Api) -> CompatRoutes {
     let with = |scope, methods| guarded(api, Scoped(scope), Audited::Here, methods);
     let (read, write) = (Scope::NodeRead, Scope::MessagesWrite);
+    let in_tables = |methods| guarded(api, Scoped(write), Audited::InTables, methods);
     let publish = guarded(api, Scoped(write), Audited::Soon, post(mqtt::publish));
     let routes = routes
         .route("/api/v1/mqtt/status", with(read, get(mqtt::status)))
@@ -220,11 +228,11 @@ fn add_mqtt(routes: CompatRoutes, api: &Api) -> CompatRoutes {
     routes
         .route(
             "/api/v1/mqtt/device/{id}/command",
-            with(write, post(commands)),
+            in_tables(post(commands::send)),
         )
         .route(
             "/api/v1/mqtt/fleet/{group}/command",
-            with(write, post(commands)),
+            in_tables(post(commands::send_to_fleet)),
         )
 }
 
@@ -326,13 +334,6 @@ fn heading(problem: &Problem, path: &str) -> &'static str {
 }
 
 type NotThere = (Extension<Unchanged>, Problem);
-
-async fn commands() -> NotThere {
-    not_there(
-        "commands whose states are kept are planned; POST /api/v1/mqtt/publish sends a message to \
-         iotflow/devices/{id}/commands/{type} or iotflow/fleet/commands/{group}",
-    )
-}
 
 async fn subscriptions() -> NotThere {
     not_there(

@@ -3,14 +3,16 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use martlet_control::commands::{
-    Command, CommandFilter, CommandState, Commands, FleetCommand, FleetReport, NewCommand,
+    Command, CommandFilter, CommandState, Commands, FleetCommand, FleetReport, FleetTarget,
+    NewCommand,
 };
+use martlet_registry::DeviceFilter;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use utoipa::{IntoParams, ToSchema};
 
-use super::devices::OfTeam;
-use super::{Asking, moment, page_of, page_request, word};
+use super::devices::{OfTeam, expect_type, group_id};
+use super::{Asking, moment, page_of, page_request, word_of_query};
 use crate::api::Api;
 use crate::extract::{JsonBody, PathOf, QueryOf};
 use crate::page::Page;
@@ -161,6 +163,20 @@ pub(crate) struct Wanted {
     team: Option<String>,
 }
 
+impl Wanted {
+    /// # Errors
+    /// The state is none.
+    fn filter(&self) -> Result<CommandFilter, Problem> {
+        let known: Vec<&str> = CommandState::ALL.iter().map(|one| one.word()).collect();
+        let state = self.state.as_deref();
+        let state = state.map(|text| word_of_query("state", text, CommandState::from_word, &known));
+        Ok(CommandFilter {
+            state: state.transpose()?,
+            is_open: self.open == Some(true),
+        })
+    }
+}
+
 /// Commands of a device
 #[utoipa::path(get, path = "/api/v1/devices/{id}/commands", tag = "commands",
     params(("id" = String, Path, description = "The device's id"), Wanted),
@@ -174,13 +190,7 @@ pub(crate) async fn list(
     QueryOf(wanted): QueryOf<Wanted>,
 ) -> Result<axum::Json<Page<CommandView>>, Problem> {
     let scope = asking.within(&api, wanted.team.as_deref()).await?.scope();
-    let known: Vec<&str> = CommandState::ALL.iter().map(|one| one.word()).collect();
-    let state = wanted.state.as_deref();
-    let state = state.map(|text| word("/state", text, CommandState::from_word, &known));
-    let filter = CommandFilter {
-        state: state.transpose()?,
-        is_open: wanted.open == Some(true),
-    };
+    let filter = wanted.filter()?;
     let of = format!("commands {scope:?} {id} {filter:?}");
     let asked = (wanted.limit, wanted.cursor.as_deref(), None);
     let request = page_request(&api, &of, asked)?;
@@ -274,17 +284,17 @@ pub(crate) async fn retry(
     Ok(axum::Json(CommandView::new(commands, retried)))
 }
 
-/// A command that was sent to a group.
+/// A command that was sent to several devices.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct FleetCommandView {
     /// Its id, which the commands of the devices have too.
     id: String,
-    /// The id of the group.
+    /// The id of the group; empty: it was sent to a filter.
     group: String,
     /// Number of devices that have it.
     devices: u64,
-    /// Devices of the group that do not: they are not active, have too many commands, or have one
-    /// of this id.
+    /// Other devices of the group or filter: they are not active, have too many commands, or have
+    /// one of this id.
     left_out: u64,
 }
 
@@ -292,14 +302,14 @@ impl From<FleetCommand> for FleetCommandView {
     fn from(sent: FleetCommand) -> Self {
         Self {
             id: sent.id,
-            group: sent.group.id,
+            group: sent.group.map(|group| group.id).unwrap_or_default(),
             devices: sent.devices,
             left_out: sent.left_out,
         }
     }
 }
 
-/// How far the devices of a group are with a command.
+/// How far several devices are with a command.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct FleetReportView {
     /// The command's id.
@@ -331,7 +341,7 @@ impl From<FleetReport> for FleetReportView {
     }
 }
 
-/// Commands that were sent to a group.
+/// Commands that were sent to several devices.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct FleetReports {
     /// The newest one first, up to 100.
@@ -355,14 +365,15 @@ pub(crate) async fn send_to_group(
     JsonBody(body): JsonBody<CommandBody>,
 ) -> Result<(StatusCode, axum::Json<FleetCommandView>), Problem> {
     let actor = asking.within(&api, of.team.as_deref()).await?.actor;
-    let sent = api.commands()?.add_to_group(actor, id, body.command());
+    let target = FleetTarget::Group(id);
+    let sent = api.commands()?.add_to_many(actor, target, body.command());
     let view = FleetCommandView::from(sent.await?);
     Ok((StatusCode::CREATED, axum::Json(view)))
 }
 
 /// Commands that were sent to a group
 #[utoipa::path(get, path = "/api/v1/groups/{id}/commands", tag = "commands",
-    params(("id" = String, Path, description = "The group's id or name"), OfTeam),
+    params(("id" = String, Path, description = "The group's id or name"), WantedReports),
     responses((status = 200, description = "The newest one first, with states in sum",
             body = FleetReports),
         (status = 404, description = "There is no such group")))]
@@ -370,11 +381,156 @@ pub(crate) async fn of_group(
     State(api): State<Api>,
     asking: Asking,
     PathOf(id): PathOf<String>,
-    QueryOf(of): QueryOf<OfTeam>,
+    QueryOf(wanted): QueryOf<WantedReports>,
 ) -> Result<axum::Json<FleetReports>, Problem> {
-    let scope = asking.within(&api, of.team.as_deref()).await?.scope();
-    let found = api.commands()?.of_group(scope, id, None, FLEET_LIMIT);
+    let scope = asking.within(&api, wanted.team.as_deref()).await?.scope();
+    let found = api.commands()?.of_group(scope, id, wanted.id, FLEET_LIMIT);
     let (_, reports) = found.await?;
     let items = reports.into_iter().map(FleetReportView::from).collect();
     Ok(axum::Json(FleetReports { items }))
+}
+
+/// The commands of a group's devices
+///
+/// Those of one command that was sent to the group, with the state of each device.
+#[utoipa::path(get, path = "/api/v1/groups/{id}/commands/{command}", tag = "commands",
+    params(("id" = String, Path, description = "The group's id or name"),
+        ("command" = String, Path, description = "The command's id"), Wanted),
+    responses((status = 200, description = "A page of them, in the order of the devices' numbers",
+            body = Page<CommandView>),
+        (status = 404, description = "There is no such group or command")))]
+pub(crate) async fn devices_of_group(
+    State(api): State<Api>,
+    asking: Asking,
+    PathOf((id, command)): PathOf<(String, String)>,
+    QueryOf(wanted): QueryOf<Wanted>,
+) -> Result<axum::Json<Page<CommandView>>, Problem> {
+    page_of_fleet(&api, asking, (Some(id), command), wanted).await
+}
+
+async fn page_of_fleet(
+    api: &Api,
+    asking: Asking,
+    (group, id): (Option<String>, String),
+    wanted: Wanted,
+) -> Result<axum::Json<Page<CommandView>>, Problem> {
+    let scope = asking.within(api, wanted.team.as_deref()).await?.scope();
+    let filter = wanted.filter()?;
+    let of = format!("commands of many {scope:?} {group:?} {id} {filter:?}");
+    let asked = (wanted.limit, wanted.cursor.as_deref(), None);
+    let request = page_request(api, &of, asked)?;
+    let commands = api.commands()?;
+    let page = commands.of_fleet(scope, (group, id), filter, request);
+    let view = |command| CommandView::new(commands, command);
+    Ok(axum::Json(page_of(api, &of, page.await?, view)))
+}
+
+/// Which devices a command is sent to: all that is said must hold.
+#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Receivers {
+    /// Devices of this type.
+    #[serde(rename = "type")]
+    #[param(rename = "type")]
+    device_type: Option<String>,
+    /// Devices of this kind.
+    kind: Option<String>,
+    /// Devices with this tag.
+    tag: Option<String>,
+    /// Devices of this group, by id or name.
+    group: Option<String>,
+    /// Devices of this team, by id or name: needed by a caller that sees all teams, for a team
+    /// that has a tenant of its own.
+    team: Option<String>,
+}
+
+/// Send a command to devices by type, kind, tag and group
+///
+/// Each active device that has all of this now has a command of this id from then on.
+#[utoipa::path(post, path = "/api/v1/commands", tag = "commands", params(Receivers),
+    request_body = CommandBody,
+    responses((status = 201, description = "It is kept, and is being published",
+            body = FleetCommandView),
+        (status = 409, description = "There is such a command of this id, or the devices are too \
+            many")))]
+pub(crate) async fn send_to_many(
+    State(api): State<Api>,
+    asking: Asking,
+    QueryOf(to): QueryOf<Receivers>,
+    JsonBody(body): JsonBody<CommandBody>,
+) -> Result<(StatusCode, axum::Json<FleetCommandView>), Problem> {
+    let asking = asking.within(&api, to.team.as_deref()).await?;
+    let all = [&to.device_type, &to.kind, &to.tag, &to.group];
+    if all.iter().all(|said| said.is_none()) {
+        let detail = "name the devices by type, kind, tag or group";
+        return Err(Problem::of_query("type", detail));
+    }
+    if let Some(device_type) = &to.device_type {
+        expect_type(&api, device_type).await?;
+    }
+    let group = match &to.group {
+        None => None,
+        Some(group) => Some(group_id(&api, &asking, group).await?),
+    };
+    let filter = DeviceFilter {
+        device_type: to.device_type,
+        kind: to.kind,
+        tag: to.tag,
+        group,
+        ..DeviceFilter::default()
+    };
+    let target = FleetTarget::Filter(filter);
+    let sent = api
+        .commands()?
+        .add_to_many(asking.actor, target, body.command());
+    let view = FleetCommandView::from(sent.await?);
+    Ok((StatusCode::CREATED, axum::Json(view)))
+}
+
+/// Which commands to several devices.
+#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct WantedReports {
+    /// Only the command of this id.
+    id: Option<String>,
+    /// Only devices and groups of this team, by id or name.
+    team: Option<String>,
+}
+
+/// Commands that were sent to devices by type, kind, tag and group
+#[utoipa::path(get, path = "/api/v1/commands", tag = "commands", params(WantedReports),
+    responses((status = 200, description = "The newest one first, with states in sum",
+            body = FleetReports)))]
+pub(crate) async fn to_many(
+    State(api): State<Api>,
+    asking: Asking,
+    QueryOf(wanted): QueryOf<WantedReports>,
+) -> Result<axum::Json<FleetReports>, Problem> {
+    let scope = asking.within(&api, wanted.team.as_deref()).await?.scope();
+    let found = api.commands()?.of_filters(scope, wanted.id, FLEET_LIMIT);
+    let items = found
+        .await?
+        .into_iter()
+        .map(FleetReportView::from)
+        .collect();
+    Ok(axum::Json(FleetReports { items }))
+}
+
+/// The commands of the devices that a command was sent to
+///
+/// Those of one command by type, kind, tag and group, with the state of each device.
+#[utoipa::path(get, path = "/api/v1/commands/{command}/devices", tag = "commands",
+    params(("command" = String, Path, description = "The command's id"), Wanted),
+    responses((status = 200, description = "A page of them, in the order of the devices' numbers",
+            body = Page<CommandView>),
+        (status = 404, description = "There is no such command")))]
+pub(crate) async fn devices_of_many(
+    State(api): State<Api>,
+    asking: Asking,
+    PathOf(command): PathOf<String>,
+    QueryOf(wanted): QueryOf<Wanted>,
+) -> Result<axum::Json<Page<CommandView>>, Problem> {
+    page_of_fleet(&api, asking, (None, command), wanted).await
 }

@@ -6,6 +6,7 @@
 //!
 //! * `devices`, `bulk`, `names`, `credentials`, `configuration`, `groups`, `provisioning`: devices
 //! * `commands`: commands to devices and groups
+//! * `twin`: values that a device is to have, and those that it reports
 //! * `rule_sets`: types of devices, roles of users, and what they may do
 //! * `users`, `teams`, `keys`: people, and what they come with
 //! * `rights`: what a caller may grant, change and end
@@ -27,6 +28,7 @@ mod rights;
 mod rule_sets;
 mod team_tokens;
 mod teams;
+mod twin;
 pub(crate) mod users;
 
 use axum::http::HeaderMap;
@@ -50,6 +52,7 @@ use crate::time::Moment;
 
 pub(crate) use asking::Asking;
 pub use bulk::{DeviceRow, devices_of_json, devices_of_table, json_of_device, table_of_devices};
+pub(crate) use commands::TIME_SECS as COMMAND_TIME_SECS;
 pub(crate) use devices::{OfTeam, expect_type, group_id};
 pub use names::ExportNames;
 
@@ -74,6 +77,8 @@ pub(crate) fn add_to(routes: Routes) -> Routes {
         .add_of_tables(Scoped(DevicesRead), routes!(configuration::list))
         .add_of_tables(Scoped(DevicesWrite), routes!(configuration::set))
         .add_of_tables(Scoped(DevicesWrite), routes!(configuration::remove))
+        .add_of_tables(Scoped(DevicesRead), routes!(twin::show))
+        .add_of_tables(Scoped(DevicesWrite), routes!(twin::merge, twin::replace))
         .add_of_tables(Scoped(DevicesRead), routes!(commands::list))
         .add_of_tables(Scoped(DevicesWrite), routes!(commands::send))
         .add_of_tables(Scoped(DevicesRead), routes!(commands::show))
@@ -81,6 +86,10 @@ pub(crate) fn add_to(routes: Routes) -> Routes {
         .add_of_tables(Scoped(DevicesWrite), routes!(commands::retry))
         .add_of_tables(Scoped(DevicesRead), routes!(commands::of_group))
         .add_of_tables(Scoped(DevicesWrite), routes!(commands::send_to_group))
+        .add_of_tables(Scoped(DevicesRead), routes!(commands::devices_of_group))
+        .add_of_tables(Scoped(DevicesWrite), routes!(commands::send_to_many))
+        .add_of_tables(Scoped(DevicesRead), routes!(commands::to_many))
+        .add_of_tables(Scoped(DevicesRead), routes!(commands::devices_of_many))
         .add_of_tables(Scoped(DevicesRead), routes!(groups::list))
         .add_of_tables(Scoped(DevicesWrite), routes!(groups::create))
         .add_of_tables(Scoped(DevicesRead), routes!(groups::show))

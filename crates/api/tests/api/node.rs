@@ -366,7 +366,13 @@ impl Node {
             Some(tables) => Arc::new(Arc::clone(tables)),
             None => directory.clone(),
         };
-        let api = Api::new(Arc::clone(&control), asked, (tables, None, None), settings).unwrap();
+        let api = Api::new(
+            Arc::clone(&control),
+            asked,
+            (tables, None, None, None),
+            settings,
+        )
+        .unwrap();
         Self {
             routes: router(api.clone()),
             api,

@@ -2,7 +2,7 @@
 
 use martlet_broker::{Message, NewMessage};
 use martlet_codec::{PublishProperties, QoS};
-use martlet_registry::{Command, CommandAnswer, CommandOutcome, IOTFLOW};
+use martlet_registry::{Command, CommandAnswer, CommandOutcome, IOTFLOW, NewCommand};
 use serde_json::{Value, json};
 
 use crate::iotflow::Catalogue;
@@ -42,17 +42,12 @@ pub(super) fn message_of(
     let left_ms = u64::try_from(command.expires_ms - now_ms).ok();
     let left_ms = left_ms.filter(|left_ms| *left_ms > 0)?;
     let left_secs = u32::try_from(left_ms.div_ceil(1000)).unwrap_or(u32::MAX);
-    let qos = match command.qos {
-        0 => QoS::AtMostOnce,
-        1 => QoS::AtLeastOnce,
-        _ => QoS::ExactlyOnce,
-    };
     let device = (&*command.device, &*command.device_type);
     let answers = format!("{}/{ANSWER}", device_topics(catalogue, device));
     Some(NewMessage {
         topic: topic_of(catalogue, command).into(),
         payload: payload(command).to_string().into_bytes().into(),
-        qos,
+        qos: qos_of(command.qos),
         retain: false,
         payload_is_utf8: Some(true),
         message_expiry_secs: Some(left_secs),
@@ -81,6 +76,49 @@ fn payload(command: &Command) -> Value {
             "parameters": parameters,
             "expires_at": time(command.expires_ms),
         }),
+    }
+}
+
+/// The message of a command on the topic of a fleet, for clients that subscribe to that alone.
+/// It is not retained, so that a client that connects later does not carry out an old command.
+pub(super) fn fleet_message(
+    catalogue: &Catalogue,
+    (group, id): (&str, &str),
+    new: &NewCommand,
+    now_ms: u64,
+) -> NewMessage {
+    let parameters: Value = serde_json::from_str(&new.parameters).unwrap_or(Value::Null);
+    let payload = json!({
+        "command": new.name,
+        "parameters": parameters,
+        "timestamp": rfc3339::text(now_ms),
+        "command_id": id,
+        "group_id": group,
+        "source": "iotflow_api",
+    });
+    let time_secs = u32::try_from(new.time_ms / 1000).unwrap_or(u32::MAX);
+    NewMessage {
+        topic: fleet_topic(catalogue, group).into(),
+        payload: payload.to_string().into_bytes().into(),
+        qos: qos_of(new.qos.unwrap_or(2)),
+        payload_is_utf8: Some(true),
+        message_expiry_secs: Some(time_secs),
+        content_type: Some("application/json".into()),
+        correlation_data: Some(id.to_owned().into_bytes().into()),
+        ..NewMessage::default()
+    }
+}
+
+/// The topic of commands to a fleet.
+pub fn fleet_topic(catalogue: &Catalogue, group: &str) -> String {
+    catalogue.topic(&format!("fleet/commands/{group}"))
+}
+
+fn qos_of(qos: u8) -> QoS {
+    match qos {
+        0 => QoS::AtMostOnce,
+        1 => QoS::AtLeastOnce,
+        _ => QoS::ExactlyOnce,
     }
 }
 

@@ -17,18 +17,23 @@ mod task;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use martlet_broker::{Published, TenantId};
+use martlet_codec::ReasonCode;
 use martlet_registry::{Actor, CommandsKept, Group, Page, PageRequest, Scope};
 pub use martlet_registry::{
     Command, CommandAnswer, CommandFilter, CommandKey, CommandOutcome, CommandState, CommandStep,
-    CommandUpdate, FleetCommand, FleetReport, NewCommand,
+    CommandUpdate, FleetCommand, FleetReport, FleetTarget, NewCommand, new_command_id,
 };
 use tokio::sync::Notify;
 
+use crate::control::Control;
+use crate::control::ControlError;
 use crate::devices::DeviceName;
 use crate::iotflow::Catalogue;
 use crate::tables::{Tables, TablesError};
-use crate::wall_clock::now_signed_ms;
-pub use message::topic_of;
+use crate::wall_clock::{now_ms, now_signed_ms};
+use message::fleet_message;
+pub use message::{fleet_topic, topic_of};
 pub use task::keep;
 
 /// How much is kept of commands that have ended: 30 days, and 100,000 of them.
@@ -103,23 +108,80 @@ impl Commands {
         Ok(added)
     }
 
-    /// Adds a command for each active device of a group, and begins to publish them.
+    /// Adds a command for each active device of a group or filter, and begins to publish them.
     ///
     /// # Errors
     /// See [`Registry::add_fleet_command`](martlet_registry::Registry::add_fleet_command).
-    pub async fn add_to_group(
+    pub async fn add_to_many(
         &self,
         actor: Actor,
-        group: String,
+        target: FleetTarget,
         new: NewCommand,
     ) -> Result<FleetCommand, TablesError> {
         let added = self.tables.note(move |registry| {
-            Box::pin(async move { registry.add_fleet_command(&actor, &group, new).await })
+            Box::pin(async move { registry.add_fleet_command(&actor, target, new).await })
         });
         let added = added.await?;
-        self.group_has_changed(&added.group.id);
+        if let Some(group) = &added.group {
+            self.group_has_changed(&group.id);
+        }
         self.changed.notify_one();
         Ok(added)
+    }
+
+    /// Commands that were sent to filters, with their states in sum, the newest one first.
+    ///
+    /// # Errors
+    /// The tables cannot be read.
+    pub async fn of_filters(
+        &self,
+        scope: Scope,
+        id: Option<String>,
+        limit: u32,
+    ) -> Result<Vec<FleetReport>, TablesError> {
+        let read = self.tables.read(move |registry| {
+            Box::pin(async move { registry.filter_reports(&scope, id.as_deref(), limit).await })
+        });
+        read.await
+    }
+
+    /// The commands of the devices that a command to several devices is for. `group`: the group
+    /// that it was sent to; none: it was sent to a filter.
+    ///
+    /// # Errors
+    /// There is no such group or command, or the tables cannot be read.
+    pub async fn of_fleet(
+        &self,
+        scope: Scope,
+        (group, id): (Option<String>, String),
+        filter: CommandFilter,
+        page: PageRequest,
+    ) -> Result<Page<Command>, TablesError> {
+        let read = self.tables.read(move |registry| {
+            Box::pin(async move {
+                let fleet = (group.as_deref(), &*id);
+                registry.fleet_commands(&scope, fleet, &filter, &page).await
+            })
+        });
+        read.await
+    }
+
+    /// Publishes a command on the topic of its fleet, for clients that have no commands of their
+    /// own. Devices of the group have the same command with the same id.
+    ///
+    /// # Errors
+    /// The topic cannot be, or the message is not published.
+    pub async fn publish_to_fleet(
+        &self,
+        control: &Control,
+        (caller, tenant): (&str, TenantId),
+        (group, id): (&str, &str),
+        new: &NewCommand,
+    ) -> Result<Published, ControlError> {
+        let message = fleet_message(&self.catalogue, (group, id), new, now_ms());
+        let published = control.publish(caller, tenant, vec![message]).await?;
+        let published = published.into_iter().next();
+        published.ok_or(ControlError::Refused(ReasonCode::UnspecifiedError))
     }
 
     /// Commands that were sent to a group, with their states in sum, the newest one first.
@@ -174,6 +236,25 @@ impl Commands {
     ) -> Result<Command, TablesError> {
         let read = self.tables.read(move |registry| {
             Box::pin(async move { registry.command(&scope, device.of(), &id).await })
+        });
+        read.await
+    }
+
+    /// A command of a device, by its number.
+    ///
+    /// # Errors
+    /// There is no such device or command, or the tables cannot be read.
+    pub async fn show_number(
+        &self,
+        scope: Scope,
+        device: DeviceName,
+        number: i64,
+    ) -> Result<Command, TablesError> {
+        let read = self.tables.read(move |registry| {
+            Box::pin(async move {
+                let device = device.of();
+                registry.command_of_number(&scope, device, number).await
+            })
         });
         read.await
     }

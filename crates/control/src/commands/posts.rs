@@ -23,9 +23,17 @@ const MESSAGE_BYTES: usize = 160;
 /// What a part was told in one tick, with its tenant and the number of its attachment.
 pub(crate) type Told = (u32, u64, Vec<PartEvent>);
 
+/// A part that is attached, or about to be.
+struct Line {
+    /// Number of its attachment.
+    attachment: u64,
+    line: Box<dyn PartLine>,
+    is_attached: bool,
+}
+
 /// The parts of a node.
 pub(crate) struct Posts {
-    lines: HashMap<u32, (u64, Box<dyn PartLine>)>,
+    lines: HashMap<u32, Line>,
     /// Number of the last attachment.
     last: u64,
     client_id: &'static str,
@@ -84,26 +92,38 @@ impl Posts {
             to: self.told_to.clone(),
         };
         let line = control.shards.attach(spec, Box::new(outlet));
-        self.lines.insert(tenant, (self.last, line));
+        let line = Line {
+            attachment: self.last,
+            line,
+            is_attached: false,
+        };
+        self.lines.insert(tenant, line);
+    }
+
+    /// The part of a tenant is attached: from now on it publishes.
+    pub(crate) fn attached(&mut self, tenant: u32, attachment: u64) {
+        let line = self.lines.get_mut(&tenant);
+        if let Some(line) = line.filter(|line| line.attachment == attachment) {
+            line.is_attached = true;
+        }
     }
 
     /// The part of a tenant has ended: it is attached again when it is needed.
     pub(crate) fn forget(&mut self, tenant: u32, attachment: u64) {
-        if self
-            .lines
-            .get(&tenant)
-            .is_some_and(|(own, _)| *own == attachment)
-        {
+        let line = self.lines.get(&tenant);
+        if line.is_some_and(|line| line.attachment == attachment) {
             self.lines.remove(&tenant);
         }
     }
 
-    /// Publishes a message for a command, with receipts. Returns whether the part is attached.
+    /// Publishes a message for a command, with receipts. Returns whether the part is attached:
+    /// before that it is not told of receipts, and a device may acknowledge at once.
     pub(crate) fn publish(&self, tenant: u32, number: i64, message: NewMessage) -> bool {
-        let Some((_, line)) = self.lines.get(&tenant) else {
+        let line = self.lines.get(&tenant).filter(|line| line.is_attached);
+        let Some(line) = line else {
             return false;
         };
-        line.publish(PartPublish {
+        line.line.publish(PartPublish {
             number: number.cast_unsigned(),
             message,
             hops: 0,
@@ -114,15 +134,13 @@ impl Posts {
 
     /// Settles what a part was delivered.
     pub(crate) fn settle(&self, tenant: u32, attachment: u64, tokens: Vec<PacketId>) {
-        let Some((own, line)) = self.lines.get(&tenant) else {
-            return;
-        };
-        if *own == attachment {
+        let line = self.lines.get(&tenant);
+        if let Some(line) = line.filter(|line| line.attachment == attachment) {
             let done = |token| Settlement {
                 token,
                 outcome: PartOutcome::Done,
             };
-            line.settle(tokens.into_iter().map(done).collect());
+            line.line.settle(tokens.into_iter().map(done).collect());
         }
     }
 

@@ -26,6 +26,8 @@ use crate::wall_clock::now_signed_ms;
 const PART: &str = "$commands";
 /// Commands whose messages are on their way to their receivers, at most.
 const IN_HAND_MAX: usize = 1_000;
+/// How many more there may be before commands are read to be published.
+const IN_HAND_LEAST: usize = IN_HAND_MAX / 4;
 /// Bytes of one of them, approximately.
 const IN_HAND_BYTES: usize = 160;
 /// What a command may take until its receivers are known; then it is published again.
@@ -84,6 +86,7 @@ pub async fn keep(control: Arc<Control>, commands: Arc<Commands>) {
         later: VecDeque::new(),
         is_all_due: true,
         looks: true,
+        looked_until: 0,
         attach_after: Instant::now(),
     };
     task.run(reader, &bytes).await;
@@ -136,6 +139,9 @@ struct Task {
     is_all_due: bool,
     /// There may be commands to publish.
     looks: bool,
+    /// Number of the last command that was read to be published; 0: the next look begins with the
+    /// oldest one.
+    looked_until: i64,
     /// Until when nothing is published, since a part was ended.
     attach_after: Instant,
 }
@@ -176,7 +182,7 @@ impl Task {
     /// Writes what has happened, and publishes what is due.
     async fn work(&mut self) -> Result<(), TablesError> {
         self.write().await?;
-        if self.looks && self.in_hand.len() < IN_HAND_MAX {
+        if self.looks {
             self.publish().await?;
         }
         Ok(())
@@ -232,7 +238,12 @@ impl Task {
                 self.is_all_due = true;
                 self.attach_after = Instant::now() + TICK;
             }
-            PartEvent::Attached { .. } | PartEvent::Queue(_) | PartEvent::Run { .. } => {}
+            PartEvent::Attached { .. } => {
+                self.posts.attached(tenant, attachment);
+                self.looks = true;
+                self.looked_until = 0;
+            }
+            PartEvent::Queue(_) | PartEvent::Run { .. } => {}
         }
     }
 
@@ -422,18 +433,24 @@ impl Task {
         if Instant::now() < self.attach_after {
             return Ok(());
         }
-        let limit = IN_HAND_MAX as u32;
-        let read = self
-            .commands
-            .tables
-            .read(move |registry| Box::pin(async move { registry.due_commands(limit).await }));
+        let (after, room) = (self.looked_until, IN_HAND_MAX - self.in_hand.len());
+        // A few at a time would be as many questions to the tables.
+        if room < IN_HAND_LEAST {
+            return Ok(());
+        }
+        let read = self.commands.tables.read(move |registry| {
+            Box::pin(async move { registry.due_commands(after, room as u32).await })
+        });
         let due = read.await?;
-        self.looks = false;
+        // Those behind are looked at once there is room; then the oldest ones again.
+        let is_last = due.len() < room;
+        self.looks = !is_last;
+        self.looked_until = match due.last() {
+            Some(last) if !is_last => last.number,
+            _ => 0,
+        };
         let now_ms = now_signed_ms();
         for command in due {
-            if self.in_hand.len() >= IN_HAND_MAX {
-                break;
-            }
             if !self.in_hand.contains_key(&command.number) {
                 self.publish_one(command, now_ms);
             }

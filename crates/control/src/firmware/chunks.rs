@@ -186,7 +186,8 @@ impl Server {
                 );
                 self.posts.forget(tenant, attachment);
             }
-            PartEvent::Attached { .. } | PartEvent::Queue(_) | PartEvent::Run { .. } => {}
+            PartEvent::Attached { .. } => self.posts.attached(tenant, attachment),
+            PartEvent::Queue(_) | PartEvent::Run { .. } => {}
         }
     }
 

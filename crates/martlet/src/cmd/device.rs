@@ -1,6 +1,7 @@
 //! `martlet device`: devices and their credentials, which are made up and shown once.
 
 mod bulk;
+mod twin;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use martlet_registry::{
     NewDevice, Owner, PageRequest, Registry, RegistryError, Scope, Secret, Status,
 };
 
+use crate::cmd::admin::finish_as;
 use crate::cmd::columns::columns;
 use crate::cmd::listing;
 use crate::cmd::node_options::TeamOption;
@@ -59,6 +61,8 @@ enum Action {
     Rotate(RotateOptions),
     /// Change a device: whether it is accepted, its type, its team, and its description
     Set(SetOptions),
+    /// Show or change the values that a device is to have, and show those that it has reported
+    Twin(twin::TwinOptions),
     /// Types of devices: which topics those of a type may use
     Type {
         #[command(subcommand)]
@@ -257,6 +261,7 @@ pub(crate) fn run(command: &DeviceCommand) -> ExitCode {
         Action::Ls(options) => list(options),
         Action::Rotate(options) => rotate(options),
         Action::Set(options) => set(options),
+        Action::Twin(options) => return finish_as(options.admin.json, twin::run(options)),
         Action::Type { action } => role::run_for(Owner::DeviceType, action),
     })
 }

@@ -14,6 +14,7 @@ pub(crate) mod client;
 mod client_environment;
 mod client_run;
 mod columns;
+pub(crate) mod command;
 pub(crate) mod completions;
 pub(crate) mod config_cmd;
 pub(crate) mod device;

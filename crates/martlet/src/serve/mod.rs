@@ -40,6 +40,7 @@ mod stalling;
 mod store;
 mod telemetry;
 mod topic_memory;
+mod twins;
 
 pub(crate) use data_dir::{claim as claim_data_dir, give_files_to_owner_of};
 pub(crate) use log::check_log_file;

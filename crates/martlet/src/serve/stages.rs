@@ -29,6 +29,7 @@ use martlet_control::presence::Alive;
 use martlet_control::rollouts::Rollouts;
 use martlet_control::tables::Tables;
 use martlet_control::telemetry::Telemetry;
+use martlet_control::twins::Twins;
 use martlet_control::{Control, ControlParts, ReloadOf, ReloadRequest, SysStatistics};
 use martlet_reactor::Running;
 use tokio::net::UnixListener;
@@ -53,7 +54,7 @@ use super::signals::Signals;
 use super::store::{pump_store_notices, tell_restored};
 use super::{
     activity, admin_socket, commands, event_archive, firmware, http, identity_of_tables, iotflow,
-    memory, note_tables, notify, setup_link, telemetry, tell_ignored, topic_memory,
+    memory, note_tables, notify, setup_link, telemetry, tell_ignored, topic_memory, twins,
 };
 use crate::config::{self, NodeConfig};
 
@@ -187,6 +188,7 @@ struct Attached {
     activity: Arc<DeviceActivity>,
     commands: Arc<Commands>,
     firmware: (Arc<FirmwareStore>, Arc<Rollouts>),
+    twins: Arc<Twins>,
     telemetry: Option<Arc<Telemetry>>,
     integrations: Arc<Integrations>,
 }
@@ -208,6 +210,7 @@ impl Attached {
         // Before listeners open: a device may answer at once what it was sent before the restart.
         let commands = commands::start(node, control, &tables);
         let firmware = firmware::start(node, control, &tables, &commands);
+        let twins = twins::start(node, control, &tables);
         let telemetry = telemetry::start(node, control, &tables, &activity);
         let takers = (&message_log, telemetry.as_ref());
         let started = start_integrations(node, control, &tables, &alive, takers, core.opened_by);
@@ -231,6 +234,7 @@ impl Attached {
             activity,
             commands,
             firmware,
+            twins,
             telemetry,
             integrations,
         }
@@ -258,7 +262,8 @@ impl Serving {
         let log = Some(attached.message_log.clone());
         let settings = node.api.clone();
         let commands = Some(Arc::clone(&attached.commands));
-        let kept = (api_tables, log, commands);
+        let twins = Some(Arc::clone(&attached.twins));
+        let kept = (api_tables, log, commands, twins);
         let api = Api::new(Arc::clone(control), directory, kept, settings);
         let api = api.context("no source of randomness")?;
         let (firmware, rollouts) = attached.firmware.clone();

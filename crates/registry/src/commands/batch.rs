@@ -58,18 +58,24 @@ impl Registry {
         work.end(done).await
     }
 
-    /// Commands that are to be published, the oldest ones first; of these at most `limit`.
+    /// Commands that are to be published, the oldest ones first: those whose number is larger than
+    /// `after`, and of these at most `limit`.
     ///
     /// # Errors
     /// The database cannot be read.
-    pub async fn due_commands(&mut self, limit: u32) -> Result<Vec<Command>, RegistryError> {
+    pub async fn due_commands(
+        &mut self,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<Command>, RegistryError> {
         let (engine, place) = (self.engine(), self.place().to_owned());
         let mut reading = self.reading().await?;
         let on = reading.connection();
         let read = async {
             let mut sql = Sql::new(engine, "SELECT ");
             sql.push(COLUMNS).push(FROM);
-            sql.push("c.due = 1 AND d.deleted_ms = 0 ORDER BY c.number LIMIT ");
+            sql.push("c.due = 1 AND d.deleted_ms = 0 AND c.number > ");
+            sql.bind(after).push(" ORDER BY c.number LIMIT ");
             sql.bind(i64::from(limit));
             let rows = sql.all(on).await?;
             rows.iter().map(|row| read_command(row, &place)).collect()
@@ -237,7 +243,9 @@ async fn numbers_by_message(
         return Ok(found);
     }
     let mut sql = work.sql("SELECT c.message, d.id, c.number");
-    sql.push(FROM).push("c.message IN ").list(messages);
+    // In the words of the index of them.
+    sql.push(FROM).push("c.message <> 0 AND c.message IN ");
+    sql.list(messages);
     for row in sql.all(&mut work.all).await? {
         found.insert((row.try_get(0)?, row.try_get(1)?), row.try_get(2)?);
     }
@@ -257,15 +265,18 @@ async fn numbers_by_id(
     if ids.is_empty() {
         return Ok(found);
     }
-    let mut sql = work.sql("SELECT d.tenant, d.id, c.id, c.number");
-    sql.push(FROM)
-        .push("d.deleted_ms = 0 AND (d.tenant, d.id, c.id) IN (VALUES ");
+    let mut sql = work.sql("WITH v (tenant, device, id) AS (VALUES ");
     for (at, (tenant, device, id)) in ids.into_iter().enumerate() {
         sql.push(if at == 0 { "(" } else { ", (" });
         sql.bind(i64::from(tenant)).push(", ").bind(clean(device));
         sql.push(", ").bind(clean(id)).push(")");
     }
-    sql.push(")");
+    // In this order SQLite looks up each of them, and does not read all commands.
+    sql.push(
+        ") SELECT d.tenant, d.id, c.id, c.number FROM v CROSS JOIN devices d CROSS JOIN commands c \
+         WHERE d.tenant = v.tenant AND d.id = v.device AND d.deleted_ms = 0 AND \
+         c.device = d.number AND c.id = v.id",
+    );
     for row in sql.all(&mut work.all).await? {
         let tenant = u32::try_from(row.try_get::<i64, _>(0)?).unwrap_or(u32::MAX);
         found.insert((tenant, row.try_get(1)?, row.try_get(2)?), row.try_get(3)?);

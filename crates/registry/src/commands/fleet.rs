@@ -2,33 +2,48 @@
 //! in sum.
 
 use serde_json::json;
-use sqlx::Row as _;
+use sqlx::{AnyConnection, Row as _};
 
-use super::{COMMANDS_OPEN_MAX, CommandState, NewCommand, check};
+use super::row::{COLUMNS, Command, read_command};
+use super::{COMMANDS_OPEN_MAX, CommandFilter, CommandState, FROM, NewCommand, check};
 use crate::database::Work;
+use crate::device_lists::push_filter;
+use crate::page::{Cursor, page_of};
 use crate::sql::{Fault, Sql, clean, unsigned};
-use crate::{Actor, Group, IOTFLOW, Registry, RegistryError, Scope, groups, secret};
+use crate::{
+    Actor, DeviceFilter, Group, IOTFLOW, Page, PageRequest, Registry, RegistryError, Scope, Status,
+    groups, secret,
+};
 
 /// Rows of one statement.
 const ROWS: usize = 500;
 /// Devices of one command, at most.
 const DEVICES_MAX: i64 = 100_000;
 
-/// A command to the devices of a group.
+/// The devices that a command is sent to. Of these it is for those that are active.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FleetTarget {
+    /// Those of a group, by its id or name.
+    Group(String),
+    /// Those that have all of this when the command is sent.
+    Filter(DeviceFilter),
+}
+
+/// A command to several devices.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FleetCommand {
     /// Its id, which the commands of its devices have too.
     pub id: String,
-    /// The group.
-    pub group: Group,
+    /// The group that it was sent to; none: it was sent to a filter.
+    pub group: Option<Group>,
     /// Devices that it is for.
     pub devices: u64,
-    /// Devices of the group that it is not for: they are not active, have too many commands, or
-    /// have one of this id.
+    /// Other devices of the group or filter: they are not active, have too many commands, or have
+    /// one of this id.
     pub left_out: u64,
 }
 
-/// How far the devices of a group are with a command.
+/// How far several devices are with a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FleetReport {
     /// The command's id.
@@ -42,18 +57,19 @@ pub struct FleetReport {
 }
 
 impl Registry {
-    /// Adds a command for each active device of a group, by its id or name.
+    /// Adds a command for each active device of a group or filter.
     ///
     /// # Errors
-    /// There is no such group, it has too many devices, or something about the command cannot be.
+    /// There is no such group, there are too many devices, there is a command of this id to a
+    /// filter, or something about the command cannot be.
     pub async fn add_fleet_command(
         &mut self,
         actor: &Actor,
-        group: &str,
+        target: FleetTarget,
         new: NewCommand,
     ) -> Result<FleetCommand, RegistryError> {
         let mut work = self.begin(actor).await?;
-        let done = add(&mut work, group, new).await;
+        let done = add(&mut work, target, new).await;
         work.end(done).await
     }
 
@@ -74,96 +90,268 @@ impl Registry {
         let on = reading.connection();
         let read = async {
             let group = groups::find(on, scope, group).await?;
-            let mut sql = Sql::new(
-                engine,
-                "WITH last AS (SELECT fleet, MIN(number) AS first, MIN(created_ms) AS made, \
-                 MIN(name) AS name FROM commands WHERE fleet <> '' AND fleet_group = ",
-            );
-            sql.bind(group.id.clone());
-            if let Some(id) = id {
-                sql.push(" AND fleet = ").bind(clean(id));
+            let mut last = Sql::new(engine, LAST);
+            last.bind(group.id.clone());
+            let reports = reports(on, &place, last, (&group.id, id), &Scope::All, limit).await?;
+            Ok((group, reports))
+        };
+        let read: Result<_, Fault> = read.await;
+        reading.end(read).await
+    }
+
+    /// Commands that were sent to filters, the newest one first, with the devices that are in
+    /// scope. `id`: only this one.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn filter_reports(
+        &mut self,
+        scope: &Scope,
+        id: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<FleetReport>, RegistryError> {
+        let (engine, place) = (self.engine(), self.place().to_owned());
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
+        let mut last = Sql::new(engine, LAST);
+        last.bind(String::new());
+        push_scope(&mut last, scope);
+        let read = reports(on, &place, last, ("", id), scope, limit).await;
+        reading.end(read).await
+    }
+
+    /// The commands of the devices that a command to several devices is for, in the order of the
+    /// devices' numbers. `group`: the id or name of the group that it was sent to; none: it was
+    /// sent to a filter.
+    ///
+    /// # Errors
+    /// There is no such group or command, or the cursor is none.
+    pub async fn fleet_commands(
+        &mut self,
+        scope: &Scope,
+        (group, id): (Option<&str>, &str),
+        filter: &CommandFilter,
+        page: &PageRequest,
+    ) -> Result<Page<Command>, RegistryError> {
+        let (engine, place) = (self.engine(), self.place().to_owned());
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
+        let read = async {
+            let group = match group {
+                None => String::new(),
+                Some(group) => groups::find(on, scope, group).await?.id,
+            };
+            let of_fleet = |sql: &mut Sql| {
+                sql.push("c.fleet <> '' AND c.fleet = ").bind(clean(id));
+                sql.push(" AND c.fleet_group = ").bind(group.clone());
+                if let Some(team) = scope.team() {
+                    sql.push(" AND d.team = ").bind(team.to_owned());
+                }
+            };
+            let mut sql = Sql::new(engine, "SELECT ");
+            sql.push(COLUMNS).push(FROM);
+            of_fleet(&mut sql);
+            if let Some(state) = filter.state {
+                sql.push(" AND c.state = ").bind(state.word());
             }
-            sql.push(" GROUP BY fleet ORDER BY MIN(number) DESC LIMIT ");
-            sql.bind(i64::from(limit)).push(
-                ") SELECT l.fleet, l.name, l.made, c.state, COUNT(*), l.first FROM last l JOIN \
-                 commands c ON c.fleet = l.fleet AND c.fleet_group = ",
-            );
-            sql.bind(group.id.clone()).push(
-                " GROUP BY l.fleet, l.name, l.made, l.first, c.state ORDER BY l.first DESC, c.state",
-            );
-            let mut reports: Vec<FleetReport> = Vec::new();
-            for row in sql.all(on).await? {
-                let (id, word): (String, String) = (row.try_get(0)?, row.try_get(3)?);
-                let state =
-                    CommandState::from_word(&word).ok_or_else(|| RegistryError::Damaged {
-                        place: place.clone(),
-                        what: format!("a command has the unknown state {word:?}"),
-                    })?;
-                let count = unsigned(row.try_get(4)?);
-                match reports.last_mut().filter(|last| last.id == id) {
-                    Some(last) => last.states.push((state, count)),
-                    None => reports.push(FleetReport {
-                        id,
-                        name: row.try_get(1)?,
-                        created_ms: row.try_get(2)?,
-                        states: vec![(state, count)],
-                    }),
+            if filter.is_open {
+                sql.push(" AND c.finished_ms = 0");
+            }
+            if let Some(cursor) = Cursor::of(page)? {
+                sql.push(" AND c.number > ").bind(cursor.number);
+            }
+            sql.push(" ORDER BY c.number LIMIT ");
+            sql.bind(page.rows_wanted());
+            let rows = sql.all(&mut *on).await?;
+            if rows.is_empty() {
+                let mut sql = Sql::new(engine, "SELECT 1");
+                sql.push(FROM);
+                of_fleet(&mut sql);
+                sql.push(" LIMIT 1");
+                if sql.first(on).await?.is_none() {
+                    let why = format!("no command {id} was sent there");
+                    return Err(RegistryError::NotFound(why).into());
                 }
             }
-            for report in &mut reports {
-                report.states.sort_unstable();
-            }
-            Ok((group, reports))
+            let items: Result<Vec<Command>, Fault> =
+                rows.iter().map(|row| read_command(row, &place)).collect();
+            Ok(page_of(page, items?, None, |command| Cursor {
+                text: String::new(),
+                number: command.number,
+            }))
         };
         let read: Result<_, Fault> = read.await;
         reading.end(read).await
     }
 }
 
-async fn add(work: &mut Work<'_>, group: &str, new: NewCommand) -> Result<FleetCommand, Fault> {
+/// The newest commands to several devices, up to the id of their group.
+const LAST: &str = "WITH last AS (SELECT fleet, MIN(number) AS first, MIN(created_ms) AS made, \
+    MIN(name) AS name FROM commands WHERE fleet <> '' AND fleet_group = ";
+
+/// Only commands of devices that are in scope.
+fn push_scope(sql: &mut Sql, scope: &Scope) {
+    if let Some(team) = scope.team() {
+        sql.push(" AND device IN (SELECT number FROM devices WHERE team = ");
+        sql.bind(team.to_owned()).push(")");
+    }
+}
+
+/// The states in sum of the commands that a statement begins to read, which is [`LAST`] with what
+/// follows it.
+async fn reports(
+    on: &mut AnyConnection,
+    place: &str,
+    mut sql: Sql,
+    (group, id): (&str, Option<&str>),
+    scope: &Scope,
+    limit: u32,
+) -> Result<Vec<FleetReport>, Fault> {
+    if let Some(id) = id {
+        sql.push(" AND fleet = ").bind(clean(id));
+    }
+    sql.push(" GROUP BY fleet ORDER BY MIN(number) DESC LIMIT ");
+    sql.bind(i64::from(limit)).push(
+        ") SELECT l.fleet, l.name, l.made, c.state, COUNT(*), l.first FROM last l CROSS JOIN \
+         commands c WHERE c.fleet <> '' AND c.fleet = l.fleet AND c.fleet_group = ",
+    );
+    sql.bind(group.to_owned());
+    push_scope(&mut sql, scope);
+    sql.push(" GROUP BY l.fleet, l.name, l.made, l.first, c.state ORDER BY l.first DESC, c.state");
+    let mut reports: Vec<FleetReport> = Vec::new();
+    for row in sql.all(on).await? {
+        let (id, word): (String, String) = (row.try_get(0)?, row.try_get(3)?);
+        let state = CommandState::from_word(&word).ok_or_else(|| RegistryError::Damaged {
+            place: place.to_owned(),
+            what: format!("a command has the unknown state {word:?}"),
+        })?;
+        let count = unsigned(row.try_get(4)?);
+        match reports.last_mut().filter(|last| last.id == id) {
+            Some(last) => last.states.push((state, count)),
+            None => reports.push(FleetReport {
+                id,
+                name: row.try_get(1)?,
+                created_ms: row.try_get(2)?,
+                states: vec![(state, count)],
+            }),
+        }
+    }
+    for report in &mut reports {
+        report.states.sort_unstable();
+    }
+    Ok(reports)
+}
+
+async fn add(
+    work: &mut Work<'_>,
+    target: FleetTarget,
+    new: NewCommand,
+) -> Result<FleetCommand, Fault> {
     check(&new)?;
     let scope = work.actor.scope.clone();
-    let group = groups::find(&mut work.all, &scope, group).await?;
+    let (group, filter) = match target {
+        FleetTarget::Filter(filter) => (None, filter),
+        FleetTarget::Group(group) => {
+            let group = groups::find(&mut work.all, &scope, &group).await?;
+            let filter = DeviceFilter {
+                group: Some(group.id.clone()),
+                ..DeviceFilter::default()
+            };
+            (Some(group), filter)
+        }
+    };
     let id = match &new.id {
         Some(id) => id.clone(),
         None => secret::new_id()?,
     };
-    let mut sql = work.sql(
-        "SELECT d.number, d.type FROM group_devices g JOIN devices d ON d.number = g.device \
-         WHERE d.deleted_ms = 0 AND d.status = 'active' AND (SELECT COUNT(*) FROM commands c \
-         WHERE c.device = d.number AND c.finished_ms = 0) < ",
-    );
-    sql.bind(COMMANDS_OPEN_MAX);
-    sql.push(" AND NOT EXISTS (SELECT 1 FROM commands o WHERE o.device = d.number AND o.id = ");
-    sql.bind(clean(&id))
-        .push(") AND g.group_id = ")
-        .bind(group.id.clone());
-    if let Some(team) = scope.team() {
-        sql.push(" AND d.team = ").bind(team.to_owned());
+    if group.is_none() && new.id.is_some() {
+        expect_new(work, &id).await?;
     }
-    sql.push(" ORDER BY d.number LIMIT ").bind(DEVICES_MAX + 1);
-    let mut to = Vec::new();
-    for row in sql.all(&mut work.all).await? {
-        to.push((row.try_get::<i64, _>(0)?, row.try_get::<String, _>(1)?));
-    }
-    if to.len() as i64 > DEVICES_MAX {
-        let why = format!(
-            "the group has more than {DEVICES_MAX} devices, to which one command can be sent: make \
-             several groups of them"
-        );
-        return Err(RegistryError::LimitReached(why).into());
-    }
-    insert(work, &to, &new, &id, (&id, &group.id)).await?;
-    let changed = json!({ "command": id, "name": new.name, "devices": to.len() });
-    work.audit("command.add", ("group", &group.id), &group.team, changed)
-        .await?;
+    let to = receivers(work, &filter, &id).await?;
+    let all = match &group {
+        Some(group) => group.devices,
+        None => {
+            let mut sql = work.sql("SELECT COUNT(*) FROM devices WHERE ");
+            push_filter(&mut sql, work.engine, &scope, &filter);
+            unsigned(sql.count(&mut work.all).await?)
+        }
+    };
+    let group_id = group.as_ref().map_or("", |group| &group.id);
+    insert(work, &to, &new, &id, (&id, group_id)).await?;
+    let changed = json!({
+        "command": id,
+        "name": new.name,
+        "devices": to.len(),
+        "type": filter.device_type,
+        "kind": filter.kind,
+        "tag": filter.tag,
+    });
+    let (about, team) = match &group {
+        Some(group) => (("group", &*group.id), &*group.team),
+        None => (("command", &*id), scope.team().unwrap_or_default()),
+    };
+    work.audit("command.add", about, team, changed).await?;
     let devices = to.len() as u64;
     Ok(FleetCommand {
-        left_out: group.devices.saturating_sub(devices),
+        left_out: all.saturating_sub(devices),
         id,
         group,
         devices,
     })
+}
+
+/// Refuses an id that a command to a filter has: their states would be summed up together.
+async fn expect_new(work: &mut Work<'_>, id: &str) -> Result<(), Fault> {
+    let scope = work.actor.scope.clone();
+    let mut sql = work.sql("SELECT 1 FROM commands WHERE fleet_group = '' AND fleet <> ''");
+    sql.push(" AND fleet = ").bind(clean(id));
+    push_scope(&mut sql, &scope);
+    sql.push(" LIMIT 1");
+    match sql.first(&mut work.all).await? {
+        None => Ok(()),
+        Some(_) => {
+            let why = format!("there is a command {id} to several devices: choose another id");
+            Err(RegistryError::Exists(why).into())
+        }
+    }
+}
+
+/// The devices that a command of this id can be added to, by number and type.
+async fn receivers(
+    work: &mut Work<'_>,
+    filter: &DeviceFilter,
+    id: &str,
+) -> Result<Vec<(i64, String)>, Fault> {
+    let scope = work.actor.scope.clone();
+    let mut sql = work.sql(
+        "SELECT number, type FROM devices WHERE (SELECT COUNT(*) FROM commands c WHERE \
+         c.device = devices.number AND c.finished_ms = 0) < ",
+    );
+    sql.bind(COMMANDS_OPEN_MAX);
+    sql.push(
+        " AND NOT EXISTS (SELECT 1 FROM commands o WHERE o.device = devices.number AND o.id = ",
+    );
+    sql.bind(clean(id)).push(") AND ");
+    let filter = DeviceFilter {
+        status: Some(Status::Active),
+        ..filter.clone()
+    };
+    push_filter(&mut sql, work.engine, &scope, &filter);
+    sql.push(" ORDER BY number LIMIT ").bind(DEVICES_MAX + 1);
+    let mut to = Vec::new();
+    for row in sql.all(&mut work.all).await? {
+        to.push((row.try_get::<i64, _>(0)?, row.try_get::<String, _>(1)?));
+    }
+    match to.len() as i64 > DEVICES_MAX {
+        false => Ok(to),
+        true => {
+            let why = format!(
+                "a command can be sent to {DEVICES_MAX} devices, and these are more: send several \
+                 commands, each to a part of them"
+            );
+            Err(RegistryError::LimitReached(why).into())
+        }
+    }
 }
 
 /// Adds a command of this id for each of these devices, by number and type. Returns the number of

@@ -14,7 +14,7 @@ mod state;
 
 pub use batch::{CommandKey, CommandUpdate};
 pub(crate) use fleet::insert as insert_commands;
-pub use fleet::{FleetCommand, FleetReport};
+pub use fleet::{FleetCommand, FleetReport, FleetTarget};
 pub use kept::CommandsKept;
 pub(crate) use kept::cancel_of_device;
 pub use row::{Command, CommandAnswer, CommandOutcome, CommandStep};
@@ -56,6 +56,14 @@ pub struct NewCommand {
     pub qos: Option<u8>,
     /// How long the device has to acknowledge it, milliseconds.
     pub time_ms: i64,
+}
+
+/// Makes up the id of a command.
+///
+/// # Errors
+/// There is no source of random bytes.
+pub fn new_command_id() -> Result<String, RegistryError> {
+    secret::new_id()
 }
 
 /// Which commands of a device are listed.
@@ -142,6 +150,37 @@ impl Registry {
         let read = async {
             let device = find_device(on, engine, scope, device, false).await?;
             find(on, engine, &place, &device, id).await
+        };
+        let read: Result<_, Fault> = read.await;
+        reading.end(read).await
+    }
+
+    /// The command of a device with this number.
+    ///
+    /// # Errors
+    /// There is no such device or command.
+    pub async fn command_of_number(
+        &mut self,
+        scope: &Scope,
+        device: DeviceRef<'_>,
+        number: i64,
+    ) -> Result<Command, RegistryError> {
+        let (engine, place) = (self.engine(), self.place().to_owned());
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
+        let read = async {
+            let device = find_device(on, engine, scope, device, false).await?;
+            let mut sql = Sql::new(engine, "SELECT ");
+            sql.push(COLUMNS).push(FROM).push("c.number = ");
+            sql.bind(number).push(" AND c.device = ");
+            sql.bind(device.number);
+            match sql.first(on).await? {
+                Some(row) => read_command(&row, &place),
+                None => {
+                    let why = format!("the device {} has no command {number}", device.id);
+                    Err(RegistryError::NotFound(why).into())
+                }
+            }
         };
         let read: Result<_, Fault> = read.await;
         reading.end(read).await

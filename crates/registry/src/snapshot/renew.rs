@@ -190,6 +190,11 @@ impl Snapshot {
             match device_row(on, tenant, &id).await? {
                 None => of_tenant.remove(&id),
                 Some((row, groups)) => {
+                    if !sets.has_all(&groups) {
+                        // A group that was added is no change of rules; but its topic is one.
+                        let base = &self.iotflow_base;
+                        sets = Arc::new(sets.read_again(on, place, base).await?.0);
+                    }
                     let by = sets.by_device(&row.device_type, &groups);
                     let rules = number_of(&mut sets, by, &id, place)?;
                     let mut entry = device_entry(&row, rules, &tokens);

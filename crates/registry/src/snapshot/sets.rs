@@ -152,6 +152,12 @@ impl Sets {
         !self.groups.is_empty()
     }
 
+    /// All of these groups are known, by their ids.
+    pub(super) fn has_all(&self, groups: &[String]) -> bool {
+        let mut groups = groups.iter();
+        groups.all(|id| self.groups.iter().any(|group| group.id == *id))
+    }
+
     /// By what a device of this type and in these groups has rules.
     pub(super) fn by_device(&self, device_type: &str, groups: &[String]) -> By {
         let is_iotflow = self.is_iotflow(device_type);

@@ -1,8 +1,8 @@
 use super::{both, is_not_found, new_device};
 use crate::{
     Actor, Command, CommandAnswer, CommandFilter, CommandKey, CommandOutcome, CommandState,
-    CommandStep, CommandUpdate, CommandsKept, NewCommand, PageRequest, Registry, RegistryError,
-    Scope, Status,
+    CommandStep, CommandUpdate, CommandsKept, DeviceFilter, FleetTarget, NewCommand, PageRequest,
+    Registry, RegistryError, Scope, Status,
 };
 
 fn new(id: &str) -> NewCommand {
@@ -46,7 +46,7 @@ both!(steps_of_several_commands_are_applied_in_order, registry, {
         add(registry, "pump", "one").await,
         Err(RegistryError::Exists(_))
     ));
-    let due = registry.due_commands(10).await?;
+    let due = registry.due_commands(0, 10).await?;
     assert_eq!(due.len(), 2);
     let message = u64::MAX - 1;
     let answer = CommandAnswer {
@@ -81,7 +81,7 @@ both!(steps_of_several_commands_are_applied_in_order, registry, {
         (two.progress, &*two.result, two.finished_ms),
         (Some(100), "done", 5)
     );
-    assert!(registry.due_commands(10).await?.is_empty());
+    assert!(registry.due_commands(0, 10).await?.is_empty());
 });
 
 both!(
@@ -95,10 +95,10 @@ both!(
             CommandStep::NoReceiver { again: false },
         );
         registry.update_commands(&[nobody]).await?;
-        assert!(registry.due_commands(10).await?.is_empty());
+        assert!(registry.due_commands(0, 10).await?.is_empty());
         let pump = [(0, "pump".to_owned())];
         assert_eq!(registry.devices_subscribed(&pump, None).await?, 1);
-        assert_eq!(registry.due_commands(10).await?.len(), 1);
+        assert_eq!(registry.due_commands(0, 10).await?.len(), 1);
         assert_eq!(registry.tenants_with_commands().await?, [0]);
     }
 );
@@ -143,7 +143,7 @@ both!(a_command_to_a_group_has_a_state_per_device, registry, {
     }
     registry.set_status("c", Status::Inactive).await?;
     let sent = registry
-        .add_fleet_command(&actor, "pumps", new("all"))
+        .add_fleet_command(&actor, FleetTarget::Group("pumps".to_owned()), new("all"))
         .await?;
     assert_eq!((sent.devices, sent.left_out), (2, 1));
     let cancelled = registry.cancel_command(&actor, "a".into(), "all");
@@ -153,4 +153,34 @@ both!(a_command_to_a_group_has_a_state_per_device, registry, {
         .await?;
     let expected = vec![(CommandState::Pending, 1), (CommandState::Cancelled, 1)];
     assert_eq!(found.1[0].states, expected);
+});
+
+both!(a_command_to_a_filter_is_one_of_its_own, registry, {
+    let actor = Actor::local();
+    for (device, tag) in [("a", "cold"), ("b", "cold"), ("c", "warm")] {
+        let mut new = new_device(device);
+        new.tags = vec![tag.to_owned()];
+        registry.create_device(&actor, new).await?;
+    }
+    let cold = || {
+        FleetTarget::Filter(DeviceFilter {
+            tag: Some("cold".to_owned()),
+            ..DeviceFilter::default()
+        })
+    };
+    let sent = registry.add_fleet_command(&actor, cold(), new("x")).await?;
+    assert_eq!((sent.devices, sent.left_out, sent.group), (2, 0, None));
+    let again = registry.add_fleet_command(&actor, cold(), new("x")).await;
+    assert!(matches!(again, Err(RegistryError::Exists(_))));
+    let reports = registry.filter_reports(&Scope::All, Some("x"), 10).await?;
+    assert_eq!(reports[0].states, [(CommandState::Pending, 2)]);
+    let team = Scope::Team("other".to_owned());
+    assert!(registry.filter_reports(&team, None, 10).await?.is_empty());
+    let (filter, page) = (CommandFilter::default(), PageRequest::first(1));
+    let listed = registry.fleet_commands(&Scope::All, (None, "x"), &filter, &page);
+    let listed = listed.await?;
+    assert_eq!(listed.items[0].device, "a");
+    assert!(listed.next.is_some());
+    let none = registry.fleet_commands(&team, (None, "x"), &filter, &page);
+    assert!(is_not_found(none.await));
 });

@@ -19,6 +19,7 @@ mod secrets;
 mod speed;
 mod team_tokens;
 mod teams;
+mod twins;
 mod upgrade;
 
 use std::future::Future;

@@ -1,0 +1,154 @@
+//! Twins of devices: the values that a device is to have, and those that it reports.
+
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse, Response};
+use martlet_control::twins::{Twin, TwinChange, TwinValues, Values};
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::devices::OfTeam;
+use super::{Asking, expected_if_any, moment, version};
+use crate::api::Api;
+use crate::extract::{JsonBody, PathOf, QueryOf};
+use crate::problem::Problem;
+use crate::time::Moment;
+
+/// Values of one side of a twin.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct TwinValuesView {
+    /// The values.
+    #[schema(value_type = Object)]
+    values: Values,
+    /// One larger with each change; 0: never set.
+    version: i64,
+    /// When they were last changed.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    updated_at: Option<Moment>,
+}
+
+impl From<TwinValues> for TwinValuesView {
+    fn from(side: TwinValues) -> Self {
+        Self {
+            values: side.values,
+            version: side.version,
+            updated_at: moment(side.updated_ms),
+        }
+    }
+}
+
+/// The twin of a device.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct TwinView {
+    /// The id of the device.
+    device: String,
+    /// What the device is to have. The `ETag` is made of its version.
+    desired: TwinValuesView,
+    /// What the device has reported.
+    reported: TwinValuesView,
+    /// The desired values that the device has not reported; empty: it has all of them.
+    #[schema(value_type = Object)]
+    difference: Values,
+}
+
+impl From<Twin> for TwinView {
+    fn from(twin: Twin) -> Self {
+        Self {
+            difference: twin.difference(),
+            device: twin.device,
+            desired: twin.desired.into(),
+            reported: twin.reported.into(),
+        }
+    }
+}
+
+/// Twin of a device
+#[utoipa::path(get, path = "/api/v1/devices/{id}/twin", tag = "devices",
+    params(("id" = String, Path, description = "The device's id"), OfTeam),
+    responses((status = 200, description = "Its desired and reported values", body = TwinView),
+        (status = 404, description = "There is no such device")))]
+pub(crate) async fn show(
+    State(api): State<Api>,
+    asking: Asking,
+    PathOf(id): PathOf<String>,
+    QueryOf(of): QueryOf<OfTeam>,
+) -> Result<Response, Problem> {
+    let scope = asking.within(&api, of.team.as_deref()).await?.scope();
+    let twin = api.twins()?.show(scope, id.into()).await?;
+    Ok(answered(twin))
+}
+
+/// Change the desired values of a device
+///
+/// By a merge patch (RFC 7396): members of the body replace those of the same name, and `null`
+/// removes a member. The device is sent the values at once if it has subscribed, and else when it
+/// subscribes. With `If-Match` only if they have this version; `"0"` stands for values that were
+/// never set.
+#[utoipa::path(patch, path = "/api/v1/devices/{id}/twin/desired", tag = "devices",
+    params(("id" = String, Path, description = "The device's id"), OfTeam),
+    request_body = Object,
+    responses((status = 200, description = "As it is now", body = TwinView),
+        (status = 404, description = "There is no such device"),
+        (status = 412, description = "They were changed meanwhile")))]
+pub(crate) async fn merge(
+    State(api): State<Api>,
+    asking: Asking,
+    PathOf(id): PathOf<String>,
+    QueryOf(of): QueryOf<OfTeam>,
+    headers: HeaderMap,
+    JsonBody(body): JsonBody<Value>,
+) -> Result<Response, Problem> {
+    let change = TwinChange::Merge(values_in(body)?);
+    changed(&api, asking, (id, of), &headers, change).await
+}
+
+/// Replace the desired values of a device
+///
+/// Members that are `null` are left out. Otherwise as a merge patch.
+#[utoipa::path(put, path = "/api/v1/devices/{id}/twin/desired", tag = "devices",
+    params(("id" = String, Path, description = "The device's id"), OfTeam),
+    request_body = Object,
+    responses((status = 200, description = "As it is now", body = TwinView),
+        (status = 404, description = "There is no such device"),
+        (status = 412, description = "They were changed meanwhile")))]
+pub(crate) async fn replace(
+    State(api): State<Api>,
+    asking: Asking,
+    PathOf(id): PathOf<String>,
+    QueryOf(of): QueryOf<OfTeam>,
+    headers: HeaderMap,
+    JsonBody(body): JsonBody<Value>,
+) -> Result<Response, Problem> {
+    let change = TwinChange::Replace(values_in(body)?);
+    changed(&api, asking, (id, of), &headers, change).await
+}
+
+fn values_in(body: Value) -> Result<Values, Problem> {
+    match body {
+        Value::Object(values) => Ok(values),
+        _ => Err(Problem::of_body(
+            "",
+            "expected a JSON object of values by name",
+        )),
+    }
+}
+
+async fn changed(
+    api: &Api,
+    asking: Asking,
+    (id, of): (String, OfTeam),
+    headers: &HeaderMap,
+    change: TwinChange,
+) -> Result<Response, Problem> {
+    let expected = expected_if_any(headers)?;
+    let actor = asking.within(api, of.team.as_deref()).await?.actor;
+    let twins = api.twins()?;
+    let changed = twins.change_desired(actor, id.into(), change, expected);
+    Ok(answered(changed.await?))
+}
+
+fn answered(twin: Twin) -> Response {
+    let tag = version(twin.desired.version).header();
+    ([tag], axum::Json(TwinView::from(twin))).into_response()
+}

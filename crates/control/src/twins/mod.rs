@@ -1,0 +1,117 @@
+//! Twins of devices: the values that a device is to have (desired), and those that it reports.
+//!
+//! Both are in the tables. A change of the desired values is published to the device, and so are
+//! the desired values whenever the device subscribes, so that a message that was lost is of no
+//! consequence. What devices report is taken by a part of the node with a durable session, which
+//! settles a message once the tables have it.
+//!
+//! * `message`: topics and payloads
+//! * `task`: publishes desired values and takes reports
+
+mod message;
+mod task;
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use martlet_registry::{Actor, Scope};
+pub use martlet_registry::{TWIN_BYTES_MAX, TWIN_DEPTH_MAX, Twin, TwinChange, TwinValues, Values};
+use tokio::sync::Notify;
+
+use crate::devices::DeviceName;
+use crate::iotflow::Catalogue;
+use crate::tables::{Tables, TablesError};
+pub use task::keep;
+
+/// Devices whose desired values are to be published, at most. Beyond that they are looked for among
+/// all that are connected.
+const DUE_MAX: usize = 100_000;
+
+/// Names a device: its tenant and id.
+type DeviceKey = (u32, String);
+
+/// The twins of a node. Each call is one use case: it is done as a whole or not at all.
+#[derive(Debug)]
+pub struct Twins {
+    tables: Arc<Tables>,
+    catalogue: Arc<Catalogue>,
+    due: Mutex<Due>,
+    /// There is something to publish.
+    changed: Notify,
+}
+
+/// Devices whose desired values are to be published.
+#[derive(Debug, Default)]
+struct Due {
+    devices: HashSet<DeviceKey>,
+    /// All that are connected.
+    all: bool,
+}
+
+impl Twins {
+    /// Those of these tables. Topics of devices of the type `iotflow` are those of the catalogue.
+    pub fn new(tables: Arc<Tables>, catalogue: Arc<Catalogue>) -> Self {
+        Self {
+            tables,
+            catalogue,
+            due: Mutex::default(),
+            changed: Notify::new(),
+        }
+    }
+
+    /// The twin of a device.
+    ///
+    /// # Errors
+    /// There is no such device, or the tables cannot be read.
+    pub async fn show(&self, scope: Scope, device: DeviceName) -> Result<Twin, TablesError> {
+        let read = self.tables.read(move |registry| {
+            Box::pin(async move { registry.twin(&scope, device.of()).await })
+        });
+        read.await
+    }
+
+    /// Changes the desired values of a device, and publishes them to it. `expected`: the version
+    /// that they must have.
+    ///
+    /// # Errors
+    /// See [`Registry::change_desired`](martlet_registry::Registry::change_desired).
+    pub async fn change_desired(
+        &self,
+        actor: Actor,
+        device: DeviceName,
+        change: TwinChange,
+        expected: Option<i64>,
+    ) -> Result<Twin, TablesError> {
+        let changed = self.tables.note(move |registry| {
+            Box::pin(async move {
+                let device = device.of();
+                registry
+                    .change_desired(&actor, device, &change, expected)
+                    .await
+            })
+        });
+        let twin = changed.await?;
+        self.make_due([(twin.tenant, twin.device.clone())]);
+        self.changed.notify_one();
+        Ok(twin)
+    }
+
+    fn make_due(&self, devices: impl IntoIterator<Item = DeviceKey>) {
+        let mut due = self.due();
+        for device in devices {
+            if due.devices.len() >= DUE_MAX {
+                due.all = true;
+                return;
+            }
+            due.devices.insert(device);
+        }
+    }
+
+    fn make_all_due(&self) {
+        self.due().all = true;
+    }
+
+    fn due(&self) -> MutexGuard<'_, Due> {
+        self.due.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

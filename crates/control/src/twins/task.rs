@@ -1,0 +1,355 @@
+//! Publishes desired values and takes what devices report, for as long as the node runs.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use martlet_broker::{
+    ClientQuery, Delivery, Event, EventKind, NewMessage, PartId, PartOutcome, PartQueueLimits,
+    PartReach, PartSpec, PartSubscription, RefusalCause, Search, TenantId,
+};
+use martlet_codec::RetainHandling;
+use martlet_integrate::{Lanes, Token, Told};
+use martlet_registry::{DeviceFilter, TwinReport};
+use tracing::{debug, warn};
+
+use super::message::{Said, desired_message, error_message, filters, read, takes_desired};
+use super::{DeviceKey, Twins};
+use crate::activity::until_devices;
+use crate::control::Control;
+use crate::feed::{Batch, Filter, From, Happened, Kinds, Reader};
+use crate::tables::TablesError;
+use crate::wall_clock::{now_ms, now_signed_ms};
+
+/// Client Identifier of the part, and name of the publisher.
+const PART: &str = "$twins";
+/// Reports that the part may have and not have settled.
+const CREDIT: u16 = 256;
+/// Devices whose desired values are read and published at once.
+const PUBLISHED_AT_ONCE: usize = 64;
+/// Rows of a page, of devices and of sessions.
+const PAGE: u32 = 1_000;
+/// Time until what has failed is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
+/// Bytes of a device that is named, approximately.
+const NAME_BYTES: usize = 96;
+
+/// Publishes desired values and takes reports. It begins with the first device of the node.
+pub async fn keep(control: Arc<Control>, twins: Arc<Twins>) {
+    if !until_devices(&twins.tables, DeviceFilter::default()).await {
+        return;
+    }
+    let filter = Filter {
+        kinds: Kinds::of(&[EventKind::Connected, EventKind::Subscribed]),
+        ..Filter::default()
+    };
+    let mut reader = match control.feed.read(filter, &From::Now) {
+        Ok(reader) => reader,
+        Err(error) => return warn!(%error, "desired values are not published to devices"),
+    };
+    // From here on shards tell of each subscription. Who subscribed before gets the values now.
+    control.all_told().await;
+    twins.make_all_due();
+    let bytes = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&bytes);
+    control.count_also("twins", Box::new(move || counted.load(Ordering::Relaxed)));
+    loop {
+        let mut task = Task {
+            lanes: attach(&control, &twins).await,
+            control: &control,
+            twins: &twins,
+            reports: Vec::new(),
+            errors: Vec::new(),
+            bytes: &bytes,
+        };
+        let Some(why) = task.run(&mut reader).await else {
+            return;
+        };
+        if why == RefusalCause::ServerStopping.text() {
+            return;
+        }
+        warn!(why, "reports of devices are not taken; that is tried again");
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+/// Attaches the part, with the lanes that an earlier run with more shards has left.
+async fn attach(control: &Control, twins: &Twins) -> Lanes {
+    let subscription = |filter: String| PartSubscription {
+        filter: filter.into(),
+        identifier: 0,
+        retain_handling: RetainHandling::DoNotSend,
+    };
+    let spec = PartSpec {
+        id: PartId::default(),
+        tenant: TenantId::default(),
+        client_id: PART.into(),
+        identity: None,
+        subscriptions: filters(&twins.catalogue).map(subscription).into(),
+        credit: CREDIT,
+        session_expiry_secs: u32::MAX,
+        keeps_qos0: true,
+        queue: PartQueueLimits::default(),
+        reach: PartReach::LaneOfAllTenants,
+    };
+    let query = ClientQuery {
+        search: Some(Search {
+            text: PART.into(),
+            anywhere: false,
+        }),
+        limit: PAGE as usize,
+        ..ClientQuery::default()
+    };
+    let found = control.clients(&query).await;
+    let clients = found.map(|page| page.clients).unwrap_or_default();
+    let names = clients.iter().map(|client| client.client_id.to_string());
+    // The search finds user names too.
+    let sessions: Vec<String> = names.filter(|name| name.starts_with(PART)).collect();
+    let among = (control.shards.count(), &*sessions);
+    Lanes::attach(&spec, among, |spec, outlet| {
+        control.shards.attach(spec, outlet)
+    })
+}
+
+/// A report that is not in the tables yet.
+struct Pending {
+    token: Token,
+    topic: String,
+    report: TwinReport,
+}
+
+struct Task<'n> {
+    lanes: Lanes,
+    control: &'n Control,
+    twins: &'n Twins,
+    reports: Vec<Pending>,
+    /// Messages that tell devices why a report is not applied, with their tenants.
+    errors: Vec<(TenantId, NewMessage)>,
+    bytes: &'n AtomicUsize,
+}
+
+impl Task<'_> {
+    /// Works until the part has ended, and says why; none: the node stops.
+    async fn run(&mut self, reader: &mut Reader) -> Option<&'static str> {
+        loop {
+            tokio::select! {
+                told = self.lanes.next() => {
+                    if let Err(why) = self.take(told?) {
+                        return Some(why);
+                    }
+                }
+                batch = reader.next() => self.happened(&batch?),
+                () = self.twins.changed.notified() => {}
+            }
+            while let Err(error) = self.work().await {
+                warn!(%error, "twins of devices are not kept up to date; that is tried again");
+                tokio::time::sleep(AGAIN).await;
+            }
+            let due = self.twins.due().devices.len();
+            self.bytes.store(due * NAME_BYTES, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes what the part was told, and what it is told next, as far as that is there.
+    fn take(&mut self, first: Told) -> Result<(), &'static str> {
+        let mut next = Some(first);
+        let mut settled = Vec::new();
+        while let Some(told) = next {
+            match told {
+                Told::Delivery(token, delivery) => settled.extend(self.deliver(token, &delivery)),
+                Told::Attached(_) | Told::Queue(_) => {}
+                Told::Ended(why) => return Err(why),
+            }
+            let has_room = self.reports.len() + self.errors.len() < usize::from(CREDIT);
+            next = has_room.then(|| self.lanes.next_now()).flatten();
+        }
+        let done = settled.into_iter().map(|token| (token, PartOutcome::Done));
+        self.lanes.settle_all(done);
+        Ok(())
+    }
+
+    /// Returns the token if nothing of the message is to be written.
+    fn deliver(&mut self, token: Token, delivery: &Delivery) -> Option<Token> {
+        let message = &delivery.message;
+        let tenant = message.tenant().0;
+        match read(&self.twins.catalogue, message) {
+            Some((device, Said::Reports(Ok(patch)))) => {
+                let report = TwinReport {
+                    tenant,
+                    device,
+                    patch,
+                    at_ms: now_signed_ms(),
+                };
+                let topic = message.topic().to_owned();
+                self.reports.push(Pending {
+                    token,
+                    topic,
+                    report,
+                });
+                return None;
+            }
+            Some((device, Said::Reports(Err(why)))) => {
+                let topic = message.topic();
+                debug!(why, topic, "a report of a device is not applied");
+                let answer = error_message(&self.twins.catalogue, (topic, &device), &why);
+                self.errors.push((message.tenant(), answer));
+            }
+            Some((device, Said::Asks)) => self.twins.make_due([(tenant, device)]),
+            None => {}
+        }
+        Some(token)
+    }
+
+    /// Devices have connected and subscribed.
+    fn happened(&self, batch: &Batch) {
+        if batch.gone > 0 || batch.is_new_run {
+            self.twins.make_all_due();
+        }
+        let mut devices = HashSet::new();
+        for entry in batch.entries() {
+            let client = match entry.what() {
+                // Without its session it subscribes next.
+                Happened::Connected(client) if !client.flags.session_present() => continue,
+                Happened::Connected(client) => &client.client_id,
+                Happened::Event(told) => {
+                    let client = &told.head.client_id;
+                    match &told.event {
+                        Event::Subscribed { filter, .. }
+                            if takes_desired(&self.twins.catalogue, client, filter) =>
+                        {
+                            client
+                        }
+                        _ => continue,
+                    }
+                }
+                Happened::Lost => {
+                    self.twins.make_all_due();
+                    continue;
+                }
+            };
+            if !client.starts_with('$') {
+                devices.insert((entry.tenant.0, client.to_string()));
+            }
+        }
+        self.twins.make_due(devices);
+    }
+
+    /// Writes what was reported, and publishes what is due.
+    async fn work(&mut self) -> Result<(), TablesError> {
+        self.write().await?;
+        self.tell_errors().await;
+        let is_all = std::mem::take(&mut self.twins.due().all);
+        if is_all && let Err(error) = self.publish_to_connected().await {
+            self.twins.make_all_due();
+            return Err(error);
+        }
+        loop {
+            let some: Vec<DeviceKey> = {
+                let mut due = self.twins.due();
+                let some = due.devices.iter().take(PUBLISHED_AT_ONCE);
+                let some: Vec<DeviceKey> = some.cloned().collect();
+                for device in &some {
+                    due.devices.remove(device);
+                }
+                some
+            };
+            if some.is_empty() {
+                return Ok(());
+            }
+            if let Err(error) = self.publish(&some).await {
+                self.twins.make_due(some);
+                return Err(error);
+            }
+        }
+    }
+
+    /// Writes reports, and settles their messages.
+    async fn write(&mut self) -> Result<(), TablesError> {
+        if self.reports.is_empty() {
+            return Ok(());
+        }
+        let reports = self.reports.iter().map(|pending| pending.report.clone());
+        let reports: Vec<TwinReport> = reports.collect();
+        let written = self
+            .twins
+            .tables
+            .note(move |registry| Box::pin(async move { registry.note_reported(&reports).await }));
+        let outcomes = written.await?;
+        let reports = std::mem::take(&mut self.reports);
+        for (pending, outcome) in reports.iter().zip(outcomes) {
+            if let Err(why) = outcome {
+                let (topic, report) = (&*pending.topic, &pending.report);
+                debug!(why, topic, "a report of a device is not applied");
+                let about = (topic, &*report.device);
+                let answer = error_message(&self.twins.catalogue, about, &why);
+                self.errors.push((TenantId(report.tenant), answer));
+            }
+        }
+        let settled = reports.into_iter();
+        let settled = settled.map(|pending| (pending.token, PartOutcome::Done));
+        self.lanes.settle_all(settled);
+        Ok(())
+    }
+
+    /// Tells devices why their reports are not applied. Nothing depends on that.
+    async fn tell_errors(&mut self) {
+        for (tenant, answer) in std::mem::take(&mut self.errors) {
+            let sent = self.control.publish(PART, tenant, vec![answer]).await;
+            if let Err(error) = sent {
+                debug!(%error, "devices are not told why reports are not applied");
+                return;
+            }
+        }
+    }
+
+    /// Publishes to all connected devices that have desired values.
+    async fn publish_to_connected(&self) -> Result<(), TablesError> {
+        let mut after = 0;
+        loop {
+            let read = self.twins.tables.read(move |registry| {
+                Box::pin(async move { registry.devices_with_desired(after, PAGE).await })
+            });
+            let page = read.await?;
+            let Some((last, ..)) = page.last() else {
+                return Ok(());
+            };
+            after = *last;
+            let connected = page.into_iter().filter(|(_, tenant, id)| {
+                let presence = self.control.presence(TenantId(*tenant), id);
+                presence.is_some_and(|presence| presence.online)
+            });
+            let connected: Vec<DeviceKey> = connected.map(|(_, tenant, id)| (tenant, id)).collect();
+            for some in connected.chunks(PUBLISHED_AT_ONCE) {
+                self.publish(some).await?;
+            }
+        }
+    }
+
+    /// Publishes the desired values of these devices, as far as they have any.
+    async fn publish(&self, devices: &[DeviceKey]) -> Result<(), TablesError> {
+        let names = devices.to_vec();
+        let read = self
+            .twins
+            .tables
+            .read(move |registry| Box::pin(async move { registry.twins_of(&names).await }));
+        let mut twins = read.await?;
+        twins.retain(|twin| twin.desired.version > 0);
+        twins.sort_by_key(|twin| twin.tenant);
+        for of_tenant in twins.chunk_by(|one, other| one.tenant == other.tenant) {
+            let messages = of_tenant.iter();
+            let messages =
+                messages.map(|twin| desired_message(&self.twins.catalogue, twin, now_ms()));
+            let tenant = TenantId(of_tenant[0].tenant);
+            let published = self.control.publish(PART, tenant, messages.collect()).await;
+            if let Err(error) = published {
+                warn!(%error, "desired values are not published to devices; that is tried again");
+                let again = of_tenant.iter();
+                let again = again.map(|twin| (twin.tenant, twin.device.clone()));
+                self.twins.make_due(again);
+                tokio::time::sleep(AGAIN).await;
+            }
+        }
+        Ok(())
+    }
+}

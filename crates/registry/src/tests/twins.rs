@@ -1,0 +1,87 @@
+use serde_json::json;
+
+use super::{all, both, is_not_found, of_team};
+use crate::{RegistryError, Scope, TwinChange, TwinReport, Values};
+
+fn values(json: serde_json::Value) -> Values {
+    match json {
+        serde_json::Value::Object(values) => values,
+        other => panic!("{other} is no object"),
+    }
+}
+
+fn patch(json: serde_json::Value) -> TwinChange {
+    TwinChange::Merge(values(json))
+}
+
+fn report(device: &str, json: serde_json::Value) -> TwinReport {
+    TwinReport {
+        tenant: 0,
+        device: device.to_owned(),
+        patch: values(json),
+        at_ms: 7,
+    }
+}
+
+both!(both_sides_of_a_twin_have_versions_of_their_own, registry, {
+    registry.add_device("pump").await?;
+    let actor = all();
+    let set = patch(json!({"a": 1, "b": {"c": 2}}));
+    let twin = registry.change_desired(&actor, "pump".into(), &set, Some(0));
+    assert_eq!(twin.await?.desired.version, 1);
+    let stale = registry.change_desired(&actor, "pump".into(), &set, Some(0));
+    assert!(matches!(
+        stale.await,
+        Err(RegistryError::Stale { found: 1, .. })
+    ));
+    let reports = [
+        report("pump", json!({"a": 1})),
+        report("none", json!({"a": 1})),
+        report("pump", json!({"a": null, "b": {"c": 2}})),
+        report("pump", json!({"long": "x".repeat(70_000)})),
+    ];
+    let outcomes = registry.note_reported(&reports).await?;
+    let applied: Vec<bool> = outcomes.iter().map(Result::is_ok).collect();
+    assert_eq!(applied, [true, false, true, false]);
+    let twin = registry.twin(&Scope::All, "pump".into()).await?;
+    assert_eq!(twin.desired.values, values(json!({"a": 1, "b": {"c": 2}})));
+    assert_eq!(twin.reported.values, values(json!({"b": {"c": 2}})));
+    assert_eq!((twin.reported.version, twin.reported.updated_ms), (2, 7));
+    assert_eq!(twin.difference(), values(json!({"a": 1})));
+    let replace = TwinChange::Replace(values(json!({"d": null, "e": 1})));
+    let twin = registry.change_desired(&actor, "pump".into(), &replace, Some(1));
+    assert_eq!(twin.await?.desired.values, values(json!({"e": 1})));
+});
+
+both!(twins_are_read_for_devices_that_have_some, registry, {
+    for device in ["a", "b", "c"] {
+        registry.add_device(device).await?;
+    }
+    let set = patch(json!({"x": 1}));
+    for device in ["a", "c"] {
+        registry
+            .change_desired(&all(), device.into(), &set, None)
+            .await?;
+    }
+    registry
+        .note_reported(&[report("b", json!({"x": 2}))])
+        .await?;
+    let names = ["a", "b", "none"].map(|id| (0, id.to_owned()));
+    let found = registry.twins_of(&names).await?;
+    let mut versions: Vec<(&str, i64)> = found
+        .iter()
+        .map(|twin| (&*twin.device, twin.desired.version))
+        .collect();
+    versions.sort_unstable();
+    assert_eq!(versions, [("a", 1), ("b", 0)]);
+    let page = registry.devices_with_desired(0, 1).await?;
+    assert_eq!(page[0].2, "a");
+    let page = registry.devices_with_desired(page[0].0, 10).await?;
+    assert_eq!(page.len(), 1);
+    assert_eq!(page[0].2, "c");
+    let team = of_team("t");
+    let other = registry.change_desired(&team, "a".into(), &set, None);
+    assert!(is_not_found(other.await));
+    registry.remove_device("a").await?;
+    assert!(registry.twins_of(&names[..1]).await?.is_empty());
+});
