@@ -24,6 +24,7 @@ const LAYOUT: &[(&str, &[&str])] = &[
     ("martlet-certificates", &[]),
     ("martlet-database-url", &[]),
     ("martlet-telemetry", &["martlet-database-url"]),
+    ("martlet-rules", &["martlet-codec"]),
     ("martlet-store", &["martlet-fault", "martlet-rows"]),
     (
         "martlet-persistence",
@@ -68,6 +69,7 @@ const LAYOUT: &[(&str, &[&str])] = &[
             "martlet-lockout",
             "martlet-store",
             "martlet-telemetry",
+            "martlet-rules",
         ],
     ),
     (

@@ -13,9 +13,9 @@ use crate::guard::Access::{Known, Open, Scoped};
 use crate::openapi::{self, Document};
 use crate::route_list::{Form, Routes};
 use crate::{
-    admin, backup, bridges, clients, compat, docs, document_page, events, explain, frame, health,
+    admin, alarms, backup, bridges, clients, compat, docs, document_page, events, explain, frame, health,
     history, integrations, lockouts, logs, mqtt_session, node_setup, problem, publish, registry,
-    request, retained, secrets, session, setup, subscriptions, telemetry, topics, traces, webhooks,
+    request, retained, rules, secrets, session, setup, subscriptions, telemetry, topics, traces, webhooks,
     why,
 };
 
@@ -174,5 +174,6 @@ fn declared(routes: Routes) -> Routes {
         .add(Known, routes!(session::end))
         .add(Open, routes!(session::begin))
         .add(Open, routes!(setup::make));
+    let routes = alarms::add_to(rules::add_to(routes));
     telemetry::add_to(registry::add_to(routes))
 }

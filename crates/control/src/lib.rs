@@ -13,6 +13,8 @@
 //! * [`integrations`]: sinks that take messages for other systems, and what those refused
 //! * [`iotflow`]: the topics of IoTFlow that mean something to the node
 //! * [`request`]: a message that is published, and its response
+//! * [`rules`]: rules about messages, and what follows from messages
+//! * [`alarms`]: alarms, their states, and who is told of them
 //! * [`message_log`]: messages that other programs read and confirm
 //! * `metrics`: the Prometheus page, with what the system says of the `process`
 //! * [`history`]: the main numbers of the last day
@@ -43,6 +45,7 @@
 #![forbid(unsafe_code)]
 
 pub mod activity;
+pub mod alarms;
 pub mod authentication;
 pub mod backup;
 pub mod cause;
@@ -76,6 +79,7 @@ pub mod principal;
 mod process;
 pub mod request;
 pub mod rfc3339;
+pub mod rules;
 pub mod secrets;
 mod statistics;
 mod store;

@@ -16,6 +16,7 @@
 //! * `words`: errors of other crates in words
 //! * `kind`: kinds of sinks, with their keys in the configuration
 //! * `json`: a message as JSON
+//! * `notice`: a message as people read it
 //! * `file`: a sink that appends to a file
 //! * `webhook`: a sink that sends HTTP requests
 //! * `bridge`: other brokers, in both directions
@@ -36,6 +37,7 @@ mod lanes;
 mod masking;
 pub mod nats;
 mod networks;
+mod notice;
 mod part;
 mod runner;
 mod secret;

@@ -144,6 +144,12 @@ const MIGRATIONS: &[Step] = &[
         sqlite: include_str!("../migrations/0021_commands.sql"),
         postgres: include_str!("../migrations/0021_commands.sql"),
     },
+    Step {
+        version: 23,
+        name: "rules and alarms",
+        sqlite: include_str!("../migrations/0023_rules_and_alarms.sql"),
+        postgres: include_str!("../migrations/0023_rules_and_alarms.sql"),
+    },
 ];
 
 impl Step {

@@ -2,6 +2,7 @@
 
 mod general;
 mod listeners;
+mod rules;
 mod telemetry;
 
 pub(crate) use listeners::{HTTP_LISTENER_KEYS, LISTENER_KEYS, http_listener_keys, listener_keys};
@@ -13,6 +14,7 @@ use martlet_control::text::masked_target;
 
 use super::masking;
 use general::{Default, GENERAL, STORE_BYTES_MIN};
+use rules::ALARMS;
 use telemetry::TELEMETRY;
 
 /// A key of the configuration.
@@ -117,6 +119,7 @@ pub(crate) fn keys() -> Vec<Key> {
     let mut keys: Vec<Key> = GENERAL
         .iter()
         .chain(TELEMETRY)
+        .chain(ALARMS)
         .map(|&(path, kind, ref default, what)| Key {
             path: path.to_owned(),
             kind,
