@@ -51,7 +51,7 @@ impl Operator {
             }
             _ => match (number(left), number(right)) {
                 (Some(one), Some(other)) => self.with_fraction(one, other),
-                _ => Err(ExecutionError::NoSuchOverload),
+                _ => Err(ExecutionError::no_such_overload("arithmetic", Vec::new())),
             },
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use cel::{Context, ExecutionError, Value};
+use cel::{Context, DeclarationError, ExecutionError, Value};
 use regex::Regex;
 
 use crate::arithmetic::{Operator, number};
@@ -41,32 +41,38 @@ pub(crate) const FUNCTIONS: &[&str] = &[
 const EARTH_M: f64 = 6_371_008.8;
 
 /// Adds the functions that CEL lacks.
-pub(crate) fn add_to(context: &mut Context<'_>, patterns: &Patterns) {
+///
+/// # Errors
+/// CEL has got one of these names.
+pub(crate) fn add_to(
+    context: &mut Context<'_, '_>,
+    patterns: &Patterns,
+) -> Result<(), DeclarationError> {
     for (operator, _, name) in Operator::ALL {
         context.add_function(name, move |left: Value, right: Value| {
             operator.apply(&left, &right)
-        });
+        })?;
     }
     context.add_function(ADD_NUMBERS, |left: Value, right: Value| {
         match (number(&left), number(&right)) {
             (Some(_), Some(_)) => Operator::Add.apply(&left, &right),
             _ => Err(failed("+", "inside of a macro it adds numbers alone")),
         }
-    });
+    })?;
     let patterns = Arc::clone(patterns);
     context.add_function(MATCHES, move |text: Arc<String>, pattern: i64| {
         let patterns = patterns.read().unwrap_or_else(PoisonError::into_inner);
         let pattern = usize::try_from(pattern).ok().and_then(|at| patterns.get(at));
-        let pattern = pattern.ok_or(ExecutionError::NoSuchOverload)?;
+        let pattern = pattern.ok_or_else(|| failed("matches", "there is no such pattern"))?;
         Ok::<Value, ExecutionError>(Value::Bool(pattern.is_match(&text)))
-    });
-    context.add_function("json", |value: Value| json_text(&value));
-    context.add_function("lower", |text: Arc<String>| text.to_lowercase());
-    context.add_function("abs", |value: Value| real("abs", &value).map(|one| Value::Float(one.abs())));
+    })?;
+    context.add_function("json", |value: Value| json_text(&value))?;
+    context.add_function("lower", |text: Arc<String>| text.to_lowercase())?;
+    context.add_function("abs", |value: Value| real("abs", &value).map(|one| Value::Float(one.abs())))?;
     context.add_function("round", |value: Value| {
         real("round", &value).map(|one| Value::Float(one.round()))
-    });
-    context.add_function("number", |value: Value| to_number(&value));
+    })?;
+    context.add_function("number", |value: Value| to_number(&value))?;
     context.add_function(
         "distance",
         |lat: Value, lon: Value, other_lat: Value, other_lon: Value| {
@@ -74,12 +80,13 @@ pub(crate) fn add_to(context: &mut Context<'_>, patterns: &Patterns) {
             let to = (real("distance", &other_lat)?, real("distance", &other_lon)?);
             Ok::<Value, ExecutionError>(Value::Float(distance_m(from, to)))
         },
-    );
+    )?;
     context.add_function("inside", |lat: Value, lon: Value, corners: Value| {
         let point = (real("inside", &lat)?, real("inside", &lon)?);
         let corners = corners_of(&corners)?;
         Ok::<Value, ExecutionError>(Value::Bool(is_inside(point, &corners)))
-    });
+    })?;
+    Ok(())
 }
 
 fn failed(function: &str, message: &str) -> ExecutionError {

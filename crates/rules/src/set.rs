@@ -341,7 +341,7 @@ impl RuleSet {
     }
 
     /// The variables of a message, and its value for `previous`.
-    fn scope_of(&self, facts: &Facts<'_>, used: Variables) -> (Context<'_>, Option<Value>) {
+    fn scope_of(&self, facts: &Facts<'_>, used: Variables) -> (Context<'_, '_>, Option<Value>) {
         let mut scope = self.evaluator.scope();
         let mut current = None;
         if used.has("time") {
@@ -433,7 +433,7 @@ impl RuleSet {
 struct Judge<'a> {
     facts: &'a Facts<'a>,
     rule: &'a Rule,
-    scope: &'a Context<'a>,
+    scope: &'a Context<'a, 'a>,
     /// Value for `previous` of the next message.
     current: Option<&'a Value>,
 }
@@ -541,7 +541,7 @@ impl Judge<'_> {
     /// Adds the value before this one, and remembers this one.
     fn add_previous(
         &self,
-        scope: &mut Context<'_>,
+        scope: &mut Context<'_, '_>,
         device: Option<&DeviceFacts>,
         memory: &mut Memory,
     ) {
@@ -570,7 +570,7 @@ impl Judge<'_> {
     fn action(
         &self,
         action: &CheckedAction,
-        scope: &Context<'_>,
+        scope: &Context<'_, '_>,
         device: Option<&DeviceFacts>,
     ) -> Result<Option<Action>, Problem> {
         let payload_of = |payload: &Option<Template>| match payload {
@@ -677,7 +677,7 @@ impl Judge<'_> {
     /// What the alarm of the rule observes.
     fn alarm(
         &self,
-        scope: &Context<'_>,
+        scope: &Context<'_, '_>,
         device: Option<&DeviceFacts>,
     ) -> Result<Option<AlarmInput>, Problem> {
         let Some(alarm) = &self.rule.alarm else {

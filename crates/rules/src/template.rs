@@ -74,7 +74,7 @@ impl Template {
     ///
     /// # Errors
     /// An expression has no value, or the text becomes too long.
-    pub(crate) fn text(&self, scope: &Context<'_>) -> Result<String, Problem> {
+    pub(crate) fn text(&self, scope: &Context<'_, '_>) -> Result<String, Problem> {
         let mut text = String::new();
         for part in &self.parts {
             match part {

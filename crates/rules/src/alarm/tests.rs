@@ -46,7 +46,7 @@ fn a_value_between_both_limits_changes_nothing() {
 #[test]
 fn a_condition_holds_for_its_time_before_the_alarm_is_raised() {
     let mut machine = AlarmMachine::default();
-    let mut take = |machine: &mut AlarmMachine, value, now_ms| {
+    let take = |machine: &mut AlarmMachine, value, now_ms| {
         let observation = Observation::Value(value, HOT);
         machine.take(about("hot", 60_000, &[]), &observation, now_ms)
     };

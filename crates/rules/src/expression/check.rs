@@ -2,7 +2,7 @@
 //! kinds, lists of macros are bounded, and patterns are compiled once.
 
 use cel::common::ast::{EntryExpr, Expr, LiteralValue};
-use cel::{Context, ExecutionError, IdedExpr, Value};
+use cel::{Context, DeclarationError, ExecutionError, IdedExpr, Value};
 use regex::{Regex, RegexBuilder};
 
 use super::{ELEMENTS_MAX, ExpressionError, PATTERN_BYTES_MAX};
@@ -63,7 +63,10 @@ impl Variables {
 }
 
 /// Adds the function that bounds the lists of macros.
-pub(super) fn add_bound(context: &mut Context<'_>) {
+///
+/// # Errors
+/// CEL has got its name.
+pub(super) fn add_bound(context: &mut Context<'_, '_>) -> Result<(), DeclarationError> {
     context.add_function(BOUNDED, |list: Value| {
         let elements = match &list {
             Value::List(items) => items.len(),
@@ -77,7 +80,7 @@ pub(super) fn add_bound(context: &mut Context<'_>) {
             )),
             false => Ok::<Value, ExecutionError>(list),
         }
-    });
+    })
 }
 
 /// Checks a syntax tree and makes it what is evaluated.
