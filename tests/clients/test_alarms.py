@@ -1,6 +1,8 @@
 """Alarms: their states, who is told of them, and what the node watches itself."""
 
 import json
+import socketserver
+import threading
 
 import pytest
 
@@ -110,10 +112,71 @@ def test_a_device_that_leaves_its_area_raises_an_alarm(start_node, tmp_path):
         until(lambda: alarms(node) == [], node.log)
 
 
-def test_alarms_are_events(node):
+def test_alarms_are_events(start_node, tmp_path):
+    node = start_node(**configured(tmp_path, text=HOT, settings=["events.publish=alarm_raised,alarm_changed"]))
+    with Client(node, "monitor") as monitor, Client(node, "pump") as pump:
+        monitor.subscribe("$events/+", qos=1)
+        pump.publish("plant/p1/temperature", "90")
+        event = json.loads(monitor.receive_payload())
+        assert (event["kind"], event["client_id"]) == ("alarm_raised", "p1")
+        assert (event["alarm"]["name"], event["alarm"]["severity"]) == ("hot", "major")
+        pump.publish("plant/p1/temperature", "10")
+        assert json.loads(monitor.receive_payload())["kind"] == "alarm_changed"
+
+
+class Mails(socketserver.StreamRequestHandler):
+    """A server of SMTP that takes everything."""
+
+    def handle(self):
+        self.wfile.write(b"220 mail ESMTP\r\n")
+        while line := self.rfile.readline():
+            word = line.strip().upper()
+            if word.startswith(b"EHLO"):
+                self.wfile.write(b"250-mail\r\n250 8BITMIME\r\n")
+            elif word == b"DATA":
+                self.wfile.write(b"354 go on\r\n")
+                lines = []
+                while (line := self.rfile.readline()) not in (b".\r\n", b""):
+                    lines.append(line.decode())
+                self.server.mails.append("".join(lines))
+                self.wfile.write(b"250 ok\r\n")
+            elif word == b"QUIT":
+                return self.wfile.write(b"221 bye\r\n")
+            else:
+                self.wfile.write(b"250 ok\r\n")
+
+
+@pytest.fixture
+def mails():
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Mails) as server:
+        server.daemon_threads = True
+        server.mails = []
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def test_an_alarm_is_a_mail(start_node, tmp_path, mails):
+    text = f"""{HOT}
+[integrations]
+allow_private = "127.0.0.0/8"
+
+[[sinks.email]]
+name = "operators"
+filters = ["iotflow/system/alerts"]
+server = "127.0.0.1"
+port = {mails.server_address[1]}
+tls = "none"
+from = "Martlet <martlet@example.com>"
+to = ["ops@example.com"]
+"""
+    node = start_node(**configured(tmp_path, text=text))
+    call(node, "POST", "/integrations/email/operators/test")
     with Client(node, "pump") as pump:
         pump.publish("plant/p1/temperature", "90")
-        until(lambda: len(alarms(node)) == 1, node.log)
+    until(lambda: len(mails.mails) == 1, node.log)
+    [mail] = mails.mails
+    assert "Subject: [raised] hot p1\r\n" in mail and "p1 is at 90" in mail and "Severity: major" in mail
 
 
 def test_alarms_of_a_rule_that_is_removed_are_cleared(start_node, tmp_path):

@@ -1,7 +1,6 @@
 """Rules about messages: what they do, that they are durable, that they end, and who may write them."""
 
 import json
-import time
 
 import pytest
 
@@ -9,6 +8,7 @@ import martlet_process
 from paho_client import Client
 from test_access import until
 from test_http_api import KEY, KEYS, VIEWER, ask
+from test_webhook_formats import Requests
 
 RULES = r"""
 [[rules]]
@@ -41,6 +41,13 @@ topics = ["limited"]
 publish_as = "eva"
 actions = [{ publish = { topic = "closed/x" } }, { publish = { topic = "open/x" } }]
 """
+
+
+@pytest.fixture
+def receiver():
+    made = Requests()
+    yield made
+    made.close()
 
 
 def configured(tmp_path, text=RULES, **more):
@@ -121,11 +128,19 @@ def test_a_message_waits_for_its_rule_over_a_crash(start_node, tmp_path):
 
 def test_the_rules_of_its_user_limit_what_a_rule_publishes(start_node, tmp_path):
     node = start_node(**configured(tmp_path))
-    acl = ["allow publish open/#"]
-    call(node, "POST", "/roles", {"name": "open", "rules": acl}, 201)
+    call(node, "POST", "/roles", {"name": "open", "rules": ["topic write open/#"]}, 201)
     call(node, "POST", "/users", {"name": "eva", "role": "open", "password": "long enough 1"}, 201)
-    with Client(node, "monitor").credentials("eva2", "x") as _:
-        pass
+    call(node, "POST", "/roles", {"name": "all", "rules": ["topic readwrite #"]}, 201)
+    call(node, "POST", "/users", {"name": "ada", "role": "all", "password": "long enough 2"}, 201)
+    with Client(node, "monitor").credentials("ada", "long enough 2") as monitor:
+        monitor.subscribe("open/#", qos=1)
+        monitor.subscribe("closed/#", qos=1)
+        monitor.publish("limited", "x")
+        assert monitor.receive().topic == "open/x"
+        monitor.expect_no_message()
+    found = counts(node, "bounded")
+    assert (found["actions"], found["errors"]) == (1, 1), found
+    assert "closed/x" in found["last_error"] and "do not permit" in found["last_error"]
 
 
 def test_rules_are_added_changed_and_removed_by_the_api(start_node, tmp_path):
@@ -220,3 +235,73 @@ def test_the_configuration_names_what_is_wrong(tmp_path):
         path.write_text(text)
         done = martlet_process.run("config", "check", "-c", str(path))
         assert done.returncode != 0 and words in done.stdout + done.stderr, done
+
+
+def test_a_rule_sends_a_webhook_a_command_and_a_value(start_node, tmp_path, receiver):
+    text = f"""
+[integrations]
+allow_private = "127.0.0.0/8"
+
+[telemetry]
+enabled = true
+
+[[sinks.webhook]]
+name = "crm"
+filters = ["crm/#"]
+url = "{receiver.url}"
+
+[[rules]]
+name = "all"
+topics = ["in"]
+actions = [
+    {{ webhook = {{ name = "crm", payload = "hook {{{{ payload.n }}}}" }} }},
+    {{ webhook = {{ name = "gone" }} }},
+    {{ command = {{ device = "pump", command = "reboot", parameters = '{{"n": 1}}' }} }},
+    {{ telemetry = {{ device = "pump", key = "twice", value = "payload.n * 2" }} }},
+]
+"""
+    node = start_node(**configured(tmp_path, text=text))
+    call(node, "POST", "/devices", {"id": "pump"}, 201)
+    with Client(node, "c") as client:
+        client.publish("in", '{"n": 4}')
+        until(lambda: counts(node, "all")["actions"] == 3, node.log)
+    until(lambda: [body["payload"] for body in receiver.bodies()] == ["hook 4"], node.log)
+    [command] = call(node, "GET", "/devices/pump/commands")["items"]
+    assert (command["command"], command["parameters"], command["asked_by"]) == ("reboot", {"n": 1}, "rule all")
+    found = call(node, "GET", "/devices/pump/telemetry/latest")
+    assert "8" in json.dumps(found), found
+    found = counts(node, "all")
+    assert found["errors"] == 1 and 'no webhook "gone"' in found["last_error"]
+
+
+def test_a_rule_looks_at_telemetry_and_events(start_node, tmp_path):
+    text = """
+[telemetry]
+enabled = true
+
+[[rules]]
+name = "warm"
+telemetry = "temp"
+device_tag = "north"
+when = "value > 20 && device.type == 'device'"
+actions = [{ publish = { topic = "warm/{{ device.id }}", payload = "{{ value }}" } }]
+
+[[rules]]
+name = "gone"
+events = ["disconnected"]
+when = "event.client_id == 'car'"
+actions = [{ publish = { topic = "gone" , payload = "{{ event.client_id }}" } }]
+"""
+    node = start_node(**configured(tmp_path, text=text))
+    call(node, "POST", "/devices", {"id": "p1", "tags": ["north"]}, 201)
+    call(node, "POST", "/devices", {"id": "p2"}, 201)
+    with Client(node, "monitor") as monitor:
+        monitor.subscribe("warm/#", qos=1)
+        monitor.subscribe("gone", qos=1)
+        with Client(node, "car") as car:
+            for device in ("p2", "p1"):
+                car.publish(f"iotflow/devices/{device}/telemetry/sensors", '{"temp": 21.5, "hum": 3}')
+            message = monitor.receive()
+            assert (message.topic, message.payload) == ("warm/p1", b"21.5")
+        message = monitor.receive()
+        assert (message.topic, message.payload) == ("gone", b"car")

@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use martlet_broker::TenantId;
+use martlet_control::message_log::MessagesWanted;
 use martlet_control::principal::{Scope, Scopes};
 use martlet_control::rules::{
     Definition, RuleChange, RuleCounts, RuleError, RuleSeen, Rules, TrialOutcome, TriedMessage,
@@ -26,10 +27,14 @@ use crate::page::Items;
 use crate::problem::{Problem, ProblemKind, ProblemView};
 use crate::registry::{Asking, expected_if_any, moment, version};
 use crate::route_list::Routes;
+use crate::telemetry::telemetry_of;
 use crate::time::Moment;
 
 /// Messages that a rule is tried on at once, at most.
 const TRIED_MAX: usize = 10_000;
+
+/// Bytes of messages of the past, at most.
+const PAST_BYTES_MAX: u64 = 8 << 20;
 
 /// Adds these routes to the others.
 pub(crate) fn add_to(routes: Routes) -> Routes {
@@ -395,15 +400,37 @@ pub(crate) struct TrialBody {
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     definition: Option<Map<String, Value>>,
-    /// Messages in their order, up to 10,000.
+    /// Messages in their order, up to 10,000; not with `history`.
+    #[serde(default)]
     messages: Vec<TriedBody>,
+    /// Messages of the past; not with `messages`.
+    #[serde(default)]
+    history: Option<HistoryBody>,
+}
+
+/// Messages of the past: those of the message log, and for a rule about telemetry the stored values
+/// of a device. 10,000 at most.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct HistoryBody {
+    /// Time before now, seconds.
+    #[schema(minimum = 1)]
+    since_secs: u64,
+    /// Id of a device; needed for a rule about telemetry.
+    #[serde(default)]
+    device: Option<String>,
 }
 
 /// What a rule makes of a message.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct TrialView {
-    /// Place of the message in the request, from 0.
+    /// Place of the message, from 0.
     message: usize,
+    /// Its topic; of a value of telemetry its key.
+    topic: String,
+    /// When it was received.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    at: Option<Moment>,
     /// `matched`, `unmatched`, `missing` (a member), `failed`; null: the rule does not look at it.
     verdict: Option<&'static str>,
     /// What is missing, or why it has failed.
@@ -413,10 +440,17 @@ pub(crate) struct TrialView {
     actions: Vec<Value>,
 }
 
-impl From<TrialOutcome> for TrialView {
-    fn from(of: TrialOutcome) -> Self {
+impl TrialView {
+    fn new(of: TrialOutcome, messages: &[TriedMessage]) -> Self {
+        let message = messages.get(of.message);
+        let topic = message.map(|message| match &message.value {
+            Some((key, _)) => key.clone(),
+            None => message.topic.clone(),
+        });
         Self {
             message: of.message,
+            topic: topic.unwrap_or_default(),
+            at: message.and_then(|message| Moment::from_ms(message.time_ms)),
             verdict: of.verdict,
             why: of.why,
             actions: of.actions,
@@ -457,13 +491,75 @@ pub(crate) async fn test(
         "" => TenantId::default(),
         team => api.control.tenant_of_team(team).unwrap_or_default(),
     };
-    let messages = body.messages.into_iter().enumerate();
-    let messages: Vec<TriedMessage> = messages
-        .map(|(at, message)| tried(at, message))
-        .collect::<Result<_, _>>()?;
+    let messages: Vec<TriedMessage> = match &body.history {
+        Some(history) => past(&api, &asking, tenant, &definition, history).await?,
+        None => {
+            let messages = body.messages.into_iter().enumerate();
+            messages
+                .map(|(at, message)| tried(at, message))
+                .collect::<Result<_, _>>()?
+        }
+    };
     let of = (name.as_str(), tenant.0);
     let outcomes = rules_of(&api)?.trial(of, definition, &messages).await?;
-    Ok(Json(outcomes.into_iter().map(Into::into).collect()))
+    let views = outcomes.into_iter();
+    Ok(Json(
+        views.map(|one| TrialView::new(one, &messages)).collect(),
+    ))
+}
+
+/// Messages of the past that a rule may look at, the oldest first.
+async fn past(
+    api: &Api,
+    asking: &Asking,
+    tenant: TenantId,
+    definition: &Definition,
+    history: &HistoryBody,
+) -> Result<Vec<TriedMessage>, Problem> {
+    let now_ms = Moment::now().as_ms();
+    let since_ms = i64::try_from(history.since_secs).unwrap_or(i64::MAX);
+    let from_ms = now_ms.saturating_sub(since_ms.saturating_mul(1_000));
+    if !definition.events.is_empty() {
+        let detail = "events are not kept for long enough: give them in `messages`";
+        return Err(Problem::of_body("/history", detail.to_owned()));
+    }
+    if let Some(key) = &definition.telemetry {
+        asking.expect_within([Scope::TelemetryRead].into())?;
+        let device = history.device.as_deref().ok_or_else(|| {
+            let detail = "expected the id of a device, whose values the rule is tried on";
+            Problem::of_body("/history/device", detail.to_owned())
+        })?;
+        let of = ((tenant.0, device), key.as_str());
+        let values = telemetry_of(api)?.past(of, (from_ms, now_ms), TRIED_MAX);
+        let values = values.await?.into_iter();
+        let tried = values.map(|(time_ms, value)| TriedMessage {
+            time_ms,
+            device: Some(device.to_owned()),
+            value: Some((key.clone(), value)),
+            ..TriedMessage::default()
+        });
+        return Ok(tried.collect());
+    }
+    asking.expect_within([Scope::MessagesRead].into())?;
+    let log = api.message_log()?;
+    let mut logged = Vec::new();
+    for confirmed in [false, true] {
+        let wanted = MessagesWanted {
+            confirmed,
+            limit: TRIED_MAX as u32 / 2,
+            bytes: PAST_BYTES_MAX,
+        };
+        logged.extend(log.list(tenant.0, wanted).await?);
+    }
+    logged.sort_by_key(|message| message.received_ms);
+    let tried = logged.into_iter().map(|message| TriedMessage {
+        topic: message.topic,
+        payload: message.payload,
+        time_ms: i64::try_from(message.received_ms).unwrap_or(i64::MAX),
+        device: history.device.clone(),
+        ..TriedMessage::default()
+    });
+    Ok(tried.filter(|one| one.time_ms >= from_ms).collect())
 }
 
 fn tried(at: usize, message: TriedBody) -> Result<TriedMessage, Problem> {

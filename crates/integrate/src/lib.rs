@@ -19,6 +19,7 @@
 //! * `notice`: a message as people read it
 //! * `file`: a sink that appends to a file
 //! * `webhook`: a sink that sends HTTP requests
+//! * `email`: a sink that sends mails
 //! * `bridge`: other brokers, in both directions
 //! * `nats`: a sink that publishes to JetStream, and a source that consumes from it
 #![forbid(unsafe_code)]
@@ -27,6 +28,7 @@ pub mod bridge;
 mod caught;
 mod dead_letters;
 mod each;
+pub mod email;
 mod feed;
 pub mod file;
 mod host;

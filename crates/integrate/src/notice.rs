@@ -87,12 +87,6 @@ impl Notice {
     }
 }
 
-/// How urgent an alarm is, from 1 to 5; none: the message is no alarm.
-pub(crate) fn severity_of(message: &SinkMessage) -> Option<String> {
-    let alarm: Alarm = serde_json::from_slice(message.payload()).ok()?;
-    Some(alarm.severity)
-}
-
 /// One line without signs that end a header.
 fn line(text: &str) -> String {
     let kept = text.chars().filter(|sign| !sign.is_control());

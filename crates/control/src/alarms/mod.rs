@@ -324,16 +324,6 @@ impl Alarms {
         self.changed(vec![change], 0);
         Ok(row)
     }
-
-    /// Number of alarms that are not cleared, by severity, and of what is watched for one.
-    pub(crate) fn counts(&self) -> (BTreeMap<Severity, u64>, usize) {
-        let machine = lock(&self.machine);
-        let mut open = BTreeMap::new();
-        for alarm in machine.open() {
-            *open.entry(alarm.severity).or_default() += 1;
-        }
-        (open, machine.counts().0)
-    }
 }
 
 impl std::fmt::Debug for Alarms {

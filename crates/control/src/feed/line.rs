@@ -189,6 +189,7 @@ impl<'a> FeedEvent<'a> {
             payload_encoding: None,
             last_message: None,
             inactive_after_secs: None,
+            alarm: None,
             latency_ms: None,
             packet: None,
             direction: None,

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::actions::{Doer, Origin};
 use super::devices::Name;
 use super::{InForce, KIND, NAME, Publisher, Rules, lock};
-use crate::telemetry::Value as TelemetryValue;
+use crate::telemetry::json_of;
 
 /// Client Identifiers of the parts of rules begin with this.
 pub(super) const BY_RULE: &str = "$rule/";
@@ -198,16 +198,6 @@ fn device_of_event(payload: &[u8]) -> Option<String> {
     let event: Value = serde_json::from_slice(payload).ok()?;
     let id = event.get("client_id")?.as_str()?;
     (!id.is_empty()).then(|| id.to_owned())
-}
-
-fn json_of(value: &TelemetryValue) -> Value {
-    match value {
-        TelemetryValue::Integer(number) => (*number).into(),
-        TelemetryValue::Number(number) => (*number).into(),
-        TelemetryValue::Bool(flag) => (*flag).into(),
-        TelemetryValue::Text(text) => (&**text).into(),
-        TelemetryValue::Json(json) => serde_json::from_str(json).unwrap_or_default(),
-    }
 }
 
 impl Rules {

@@ -2,16 +2,20 @@
 
 use std::fs;
 use std::io::Read as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
-use crate::cmd::admin::{AdminOptions, ask, ask_with_body, encoded, finish_as};
+use crate::cmd::admin::{AdminOptions, ask, ask_with, encoded, finish_as};
 use crate::cmd::columns::columns;
 use crate::cmd::node_options::TeamOption;
+
+/// Time that a request may take beyond others: a rule is attached, or tried on many messages.
+const LONGER: Duration = Duration::from_secs(20);
 
 /// Arguments of `martlet rule`.
 #[derive(Args, Debug)]
@@ -113,7 +117,17 @@ fn of_name(options: &NameOptions) -> String {
     target(&format!("/{}", encoded(&options.name)), &options.of)
 }
 
-fn text(value: &Value) -> String {
+/// What the node answers to a request with a body of JSON.
+pub(crate) fn ask_with_body(
+    data_dir: &Path,
+    target: (&str, &str),
+    body: &Value,
+) -> anyhow::Result<String> {
+    ask_with(data_dir, target, &body.to_string(), LONGER)
+}
+
+/// A value as text.
+pub(crate) fn text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Null => String::new(),
@@ -231,7 +245,7 @@ fn switch(options: &NameOptions, enabled: bool) -> anyhow::Result<String> {
 }
 
 /// Seconds of a time such as 15m.
-fn secs_of(text: &str) -> anyhow::Result<u64> {
+pub(crate) fn secs_of(text: &str) -> anyhow::Result<u64> {
     let wrong = || format!("{text:?}: expected a time such as 30s, 15m, 1h or 7d");
     let (number, unit) = text.split_at(text.len().saturating_sub(1));
     let number: u64 = number.parse().with_context(wrong)?;
