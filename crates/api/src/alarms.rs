@@ -142,9 +142,8 @@ fn states_of(text: Option<&str>) -> Result<Vec<String>, Problem> {
     let states = words.map(|word| match AlarmState::from_word(word) {
         Some(state) => Ok(state.word().to_owned()),
         None => {
-            let detail = format!(
-                "{word:?}: expected some of active, acknowledged, shelved and cleared"
-            );
+            let detail =
+                format!("{word:?}: expected some of active, acknowledged, shelved and cleared");
             Err(Problem::of_query("state", detail))
         }
     });

@@ -13,10 +13,10 @@ use crate::guard::Access::{Known, Open, Scoped};
 use crate::openapi::{self, Document};
 use crate::route_list::{Form, Routes};
 use crate::{
-    admin, alarms, backup, bridges, clients, compat, docs, document_page, events, explain, frame, health,
-    history, integrations, lockouts, logs, mqtt_session, node_setup, problem, publish, registry,
-    request, retained, rules, secrets, session, setup, subscriptions, telemetry, topics, traces, webhooks,
-    why,
+    admin, alarms, backup, bridges, clients, compat, docs, document_page, events, explain, frame,
+    health, history, integrations, lockouts, logs, mqtt_session, node_setup, problem, publish,
+    registry, request, retained, rules, secrets, session, setup, subscriptions, telemetry, topics,
+    traces, webhooks, why,
 };
 
 /// The routes of a node. Who accepts connections says by [`Connection`](crate::Connection) in the

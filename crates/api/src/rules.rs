@@ -472,7 +472,10 @@ pub(crate) async fn test(
     JsonBody(body): JsonBody<TrialBody>,
 ) -> Result<Json<Items<TrialView>>, Problem> {
     if body.messages.len() > TRIED_MAX {
-        let detail = format!("{} messages, expected {TRIED_MAX} at most", body.messages.len());
+        let detail = format!(
+            "{} messages, expected {TRIED_MAX} at most",
+            body.messages.len()
+        );
         return Err(Problem::of_body("/messages", detail));
     }
     let team = owner(&api, &asking, of.team.as_deref()).await?;

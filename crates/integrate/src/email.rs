@@ -13,7 +13,7 @@ use crate::kind::{ConfiguredSink, Key, Kind, Surroundings, Table, Takes};
 use crate::networks::AllowedNetworks;
 use crate::notice::Notice;
 use crate::runner::Settings;
-use crate::secret::{SecretValues, SecretsReceiver, Template};
+use crate::secret::{SecretValues, Template};
 use crate::sink::{Outcome, SinkMessage};
 
 /// Time limit of a command of SMTP.
@@ -50,7 +50,11 @@ const KEYS: &[Key] = &[
         Takes::Word(&["starttls", "tls", "none"]),
         "starttls (default): the connection is encrypted before anything is sent, or nothing is sent. tls: it is encrypted from the beginning. none: it is not, and user and password are refused.",
     ),
-    Key::new("user", Takes::Text, "User name at the server. Default: none."),
+    Key::new(
+        "user",
+        Takes::Text,
+        "User name at the server. Default: none.",
+    ),
     Key::new(
         "password",
         Takes::Secret,
@@ -102,10 +106,7 @@ fn make(
     Ok(sink.with_secrets_of(password.iter()))
 }
 
-fn email_settings(
-    table: &Table,
-    surroundings: &Surroundings<'_>,
-) -> Result<EmailSettings, String> {
+fn email_settings(table: &Table, surroundings: &Surroundings<'_>) -> Result<EmailSettings, String> {
     let mailbox = |key: &str, text: &str| {
         let parsed = text.parse::<Mailbox>();
         parsed.map_err(|_| {
@@ -117,7 +118,11 @@ fn email_settings(
         Some("none") => TlsMode::None,
         _ => TlsMode::StartTls,
     };
-    let default = if tls == TlsMode::Tls { SUBMISSIONS } else { SUBMISSION };
+    let default = if tls == TlsMode::Tls {
+        SUBMISSIONS
+    } else {
+        SUBMISSION
+    };
     let server = table.text("server");
     let from = table.text("from");
     let from = from.ok_or("`from` is missing, expected an address")?;
@@ -126,10 +131,15 @@ fn email_settings(
         .map(|text| mailbox("to", text))
         .collect::<Result<_, _>>()?;
     if to.is_empty() || to.len() > RECEIVERS_MAX {
-        return Err(format!("`to` has {} addresses, expected 1 to {RECEIVERS_MAX}", to.len()));
+        return Err(format!(
+            "`to` has {} addresses, expected 1 to {RECEIVERS_MAX}",
+            to.len()
+        ));
     }
     let settings = EmailSettings {
-        server: server.ok_or("`server` is missing, expected a host name")?.to_owned(),
+        server: server
+            .ok_or("`server` is missing, expected a host name")?
+            .to_owned(),
         port: u16::try_from(table.number("port", default)).unwrap_or(0),
         tls,
         user: table.text("user").map(str::to_owned),
@@ -184,7 +194,11 @@ impl EmailSettings {
             .from(self.from.clone())
             .subject(notice.title)
             // The same if the message comes again: receivers can tell.
-            .message_id(Some(format!("<{}@{}>", message.unique_id(), self.from.email.domain())))
+            .message_id(Some(format!(
+                "<{}@{}>",
+                message.unique_id(),
+                self.from.email.domain()
+            )))
             .header(ContentType::TEXT_PLAIN);
         for to in &self.to {
             mail = mail.to(to.clone());
@@ -202,7 +216,8 @@ impl EmailSink {
             .resolve(&self.settings.server, self.settings.port)
             .await?;
         let settings = &self.settings;
-        let make = |secrets: std::sync::Arc<SecretValues>| async move { settings.transport(&secrets) };
+        let make =
+            |secrets: std::sync::Arc<SecretValues>| async move { settings.transport(&secrets) };
         let transport = self.transport.take(make).await?;
         self.transport.keep(transport.clone());
         Ok(transport)
@@ -250,7 +265,10 @@ mod tests {
     use crate::kind::TableValue;
 
     fn made(more: &[(&str, &str)]) -> Result<EmailSettings, String> {
-        let mut all = vec![("server", "mail.example"), ("from", "Node <node@example.com>")];
+        let mut all = vec![
+            ("server", "mail.example"),
+            ("from", "Node <node@example.com>"),
+        ];
         all.extend_from_slice(more);
         let values = all.into_iter().map(|(key, text)| {
             let value = match key {
@@ -273,10 +291,19 @@ mod tests {
         assert_eq!((settings.port, settings.tls), (587, TlsMode::StartTls));
         let with_tls = made(&[("to", "ops@example.com"), ("tls", "tls")]);
         assert_eq!(with_tls.expect("it is complete").port, 465);
-        let clear = [("to", "o@e.com"), ("tls", "none"), ("user", "u"), ("password", "p")];
+        let clear = [
+            ("to", "o@e.com"),
+            ("tls", "none"),
+            ("user", "u"),
+            ("password", "p"),
+        ];
         assert!(made(&clear).expect_err("in clear").contains("in clear"));
         assert!(made(&[]).expect_err("no receiver").contains("`to`"));
-        assert!(made(&[("to", "nobody")]).expect_err("no address").contains("nobody"));
+        assert!(
+            made(&[("to", "nobody")])
+                .expect_err("no address")
+                .contains("nobody")
+        );
     }
 
     #[test]
@@ -287,7 +314,10 @@ mod tests {
         let message = SinkMessage::example("iotflow/system/alerts", alarm);
         let mail = settings.mail(&message).expect("a mail").formatted();
         let mail = String::from_utf8_lossy(&mail).into_owned();
-        assert!(mail.contains("Subject: [raised] hotBcc: x@y.z\r\n"), "{mail}");
+        assert!(
+            mail.contains("Subject: [raised] hotBcc: x@y.z\r\n"),
+            "{mail}"
+        );
         assert!(mail.contains("To: ops@example.com\r\n"), "{mail}");
         assert!(!mail.contains("\r\nBcc:"), "{mail}");
     }

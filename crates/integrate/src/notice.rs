@@ -56,7 +56,10 @@ impl Notice {
         let by = by.map_or_else(String::new, |by| format!(" by {by}"));
         let text = format!(
             "{}\nSeverity: {}\nRaised at {}\n{} at {}{by}\n",
-            alarm.message, alarm.severity, alarm.raised_at, capital(&alarm.change),
+            alarm.message,
+            alarm.severity,
+            alarm.raised_at,
+            capital(&alarm.change),
             alarm.changed_at,
         );
         let (priority, sign) = match alarm.severity.as_str() {
@@ -120,7 +123,8 @@ mod tests {
 
     #[test]
     fn an_alarm_has_a_title_and_a_priority() {
-        let alarm = br#"{"change":"raised","name":"hot","severity":"critical","message":"It is hot",
+        let alarm =
+            br#"{"change":"raised","name":"hot","severity":"critical","message":"It is hot",
             "device":"p\u00fc\n","raised_at":"T","changed_at":"T","changed_by":null,"more":1}"#;
         let notice = Notice::of(&SinkMessage::example("iotflow/system/alerts", alarm));
         assert_eq!(notice.title, "[raised] hot p\u{fc}");

@@ -127,7 +127,8 @@ impl Registry {
         let on = reading.connection();
         let read = async {
             let mut sql = Sql::new(engine, "SELECT ");
-            sql.push(COLUMNS).push(" FROM alarms WHERE cleared_ms = 0 AND node = ");
+            sql.push(COLUMNS)
+                .push(" FROM alarms WHERE cleared_ms = 0 AND node = ");
             sql.bind(clean(node)).push(" ORDER BY id");
             sql.all(on).await?.iter().map(read_alarm).collect()
         };
@@ -149,7 +150,9 @@ impl Registry {
         let on = reading.connection();
         let read = async {
             let mut sql = Sql::new(engine, "SELECT ");
-            sql.push(COLUMNS).push(" FROM alarms WHERE id > ").bind(0_i64);
+            sql.push(COLUMNS)
+                .push(" FROM alarms WHERE id > ")
+                .bind(0_i64);
             if let Some(tenant) = filter.tenant {
                 sql.push(" AND tenant = ").bind(i64::from(tenant));
             }

@@ -196,7 +196,9 @@ fn read_rule(row: &AnyRow) -> Result<StoredRule, Fault> {
 }
 
 fn not_found(name: &str) -> RegistryError {
-    RegistryError::NotFound(format!("there is no rule {name:?} that was added by the API"))
+    RegistryError::NotFound(format!(
+        "there is no rule {name:?} that was added by the API"
+    ))
 }
 
 /// Team and revision of a rule; none: there is no such one.

@@ -110,7 +110,10 @@ mod tests {
     fn kinds_of_numbers_mix_and_nothing_divides_by_zero() {
         let (two, half) = (Value::Int(2), Value::Float(0.5));
         let apply = |operator: Operator, one: &Value, other: &Value| operator.apply(one, other);
-        assert_eq!(apply(Operator::Multiply, &half, &two), Ok(Value::Float(1.0)));
+        assert_eq!(
+            apply(Operator::Multiply, &half, &two),
+            Ok(Value::Float(1.0))
+        );
         assert_eq!(apply(Operator::Add, &two, &two), Ok(Value::Int(4)));
         for zero in [Value::Int(0), Value::Float(0.0), Value::Float(-0.0)] {
             for operator in [Operator::Divide, Operator::Remainder] {

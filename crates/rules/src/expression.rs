@@ -101,12 +101,12 @@ impl Evaluator {
             ExpressionError(format!("line:column {}", shortened(first)))
         })?;
         let mut tree = program.expression().clone();
-        let mut patterns = self.patterns.write().unwrap_or_else(PoisonError::into_inner);
+        let mut patterns = self
+            .patterns
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         let variables = check::check(&mut tree, &mut patterns)?;
-        Ok(Expression {
-            tree,
-            variables,
-        })
+        Ok(Expression { tree, variables })
     }
 
     /// A scope for the values of a message.
@@ -220,4 +220,3 @@ fn check_text(text: &str) -> Result<(), ExpressionError> {
     }
     Ok(())
 }
-

@@ -62,13 +62,17 @@ pub(crate) fn add_to(
     let patterns = Arc::clone(patterns);
     context.add_function(MATCHES, move |text: Arc<String>, pattern: i64| {
         let patterns = patterns.read().unwrap_or_else(PoisonError::into_inner);
-        let pattern = usize::try_from(pattern).ok().and_then(|at| patterns.get(at));
+        let pattern = usize::try_from(pattern)
+            .ok()
+            .and_then(|at| patterns.get(at));
         let pattern = pattern.ok_or_else(|| failed("matches", "there is no such pattern"))?;
         Ok::<Value, ExecutionError>(Value::Bool(pattern.is_match(&text)))
     })?;
     context.add_function("json", |value: Value| json_text(&value))?;
     context.add_function("lower", |text: Arc<String>| text.to_lowercase())?;
-    context.add_function("abs", |value: Value| real("abs", &value).map(|one| Value::Float(one.abs())))?;
+    context.add_function("abs", |value: Value| {
+        real("abs", &value).map(|one| Value::Float(one.abs()))
+    })?;
     context.add_function("round", |value: Value| {
         real("round", &value).map(|one| Value::Float(one.round()))
     })?;
@@ -160,12 +164,21 @@ mod tests {
         assert!((metres - 877_500.0).abs() < 3_000.0, "{metres}");
         assert_eq!(distance_m(berlin, berlin), 0.0);
         let half = distance_m((0.0, 0.0), (0.0, 180.0));
-        assert!((half - std::f64::consts::PI * EARTH_M).abs() < 1.0, "{half}");
+        assert!(
+            (half - std::f64::consts::PI * EARTH_M).abs() < 1.0,
+            "{half}"
+        );
     }
 
     #[test]
     fn points_are_inside_a_polygon_or_not() {
-        let yard = [(0.0, 0.0), (0.0, 10.0), (10.0, 10.0), (5.0, 5.0), (10.0, 0.0)];
+        let yard = [
+            (0.0, 0.0),
+            (0.0, 10.0),
+            (10.0, 10.0),
+            (5.0, 5.0),
+            (10.0, 0.0),
+        ];
         assert!(is_inside((2.0, 5.0), &yard));
         assert!(is_inside((8.0, 1.0), &yard));
         assert!(!is_inside((8.0, 5.0), &yard));

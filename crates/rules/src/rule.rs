@@ -164,10 +164,15 @@ impl Rule {
         let mut all = Variables::default();
         let mut add = |more: Variables| all = all.or(more);
         let of = |template: &Option<Template>| {
-            template.as_ref().map_or(Variables::default(), Template::variables)
+            template
+                .as_ref()
+                .map_or(Variables::default(), Template::variables)
         };
         add(of(&self.device));
-        add(self.when.as_ref().map_or(Variables::default(), Expression::variables));
+        add(self
+            .when
+            .as_ref()
+            .map_or(Variables::default(), Expression::variables));
         for action in &self.actions {
             add(match action {
                 CheckedAction::Publish { topic, payload, .. } => topic.variables().or(of(payload)),
@@ -192,7 +197,9 @@ impl Rule {
                 AlarmTest::NoData { .. } => {}
                 AlarmTest::Condition { raise, clear } => {
                     add(raise.variables());
-                    add(clear.as_ref().map_or(Variables::default(), Expression::variables));
+                    add(clear
+                        .as_ref()
+                        .map_or(Variables::default(), Expression::variables));
                 }
             }
         }
@@ -204,9 +211,8 @@ impl Rule {
 fn check_name(key: &str, name: &str) -> Result<(), DefinitionError> {
     let is_good = |sign: char| sign.is_ascii_alphanumeric() || matches!(sign, '-' | '_' | '.');
     if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.chars().all(is_good) {
-        let why = format!(
-            "{name:?}: expected letters, digits, -, _ and ., {NAME_BYTES_MAX} at most"
-        );
+        let why =
+            format!("{name:?}: expected letters, digits, -, _ and ., {NAME_BYTES_MAX} at most");
         return Err(DefinitionError::new(key, why));
     }
     Ok(())
@@ -376,7 +382,9 @@ impl Reader<'_> {
             ("no_data", &alarm.no_data),
             ("condition", &alarm.condition),
         ];
-        let mut kinds = kinds.into_iter().filter_map(|(name, kind)| Some((name, kind.as_ref()?)));
+        let mut kinds = kinds
+            .into_iter()
+            .filter_map(|(name, kind)| Some((name, kind.as_ref()?)));
         let (Some((name, kind)), None) = (kinds.next(), kinds.next()) else {
             let why = "expected one of `threshold`, `rate`, `no_data` and `condition`";
             return Err(DefinitionError::new("alarm", why));
@@ -439,10 +447,7 @@ impl Reader<'_> {
     }
 }
 
-fn limit_of(
-    key: &impl Fn(&str) -> String,
-    kind: &AlarmKind,
-) -> Result<Limit, DefinitionError> {
+fn limit_of(key: &impl Fn(&str) -> String, kind: &AlarmKind) -> Result<Limit, DefinitionError> {
     let (side, raise) = match (kind.above, kind.below) {
         (Some(above), None) => (LimitSide::Above, above),
         (None, Some(below)) => (LimitSide::Below, below),

@@ -31,6 +31,15 @@ pub struct TaggedRule {
     pub rule: Arc<Rule>,
 }
 
+impl TaggedRule {
+    fn needs_device(&self) -> bool {
+        let definition = &self.rule.definition;
+        definition.device_type.is_some()
+            || definition.device_tag.is_some()
+            || self.rule.variables.has("device")
+    }
+}
+
 /// Something that follows from a message.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
@@ -235,7 +244,10 @@ impl RuleSet {
 
     /// Topic Filters of all rules that act.
     pub fn filters(&self) -> Vec<String> {
-        let acting = self.rules.iter().filter(|one| one.rule.definition.is_enabled());
+        let acting = self
+            .rules
+            .iter()
+            .filter(|one| one.rule.definition.is_enabled());
         let filters = acting.filter_map(|one| match &one.rule.source {
             RuleSource::Topics(filters) => Some(filters.clone()),
             _ => None,
@@ -248,7 +260,10 @@ impl RuleSet {
 
     /// Names of alarms that rules which act may raise, with their tenants.
     pub fn alarm_names(&self) -> HashSet<(u32, String)> {
-        let acting = self.rules.iter().filter(|one| one.rule.definition.is_enabled());
+        let acting = self
+            .rules
+            .iter()
+            .filter(|one| one.rule.definition.is_enabled());
         let mut names = HashSet::new();
         for one in acting {
             if one.rule.alarm.is_some() {
@@ -312,17 +327,17 @@ impl RuleSet {
         !self.candidates(facts).is_empty()
     }
 
+    /// Whether a rule needs types and tags of devices.
+    pub fn needs_devices(&self) -> bool {
+        self.rules.iter().any(|one| one.needs_device())
+    }
+
     /// Ids of devices whose type and tags rules need for a message.
     pub fn devices_of(&self, facts: &Facts<'_>) -> Vec<String> {
         let candidates = self.candidates(facts);
         let rules = candidates.iter().filter_map(|at| self.rules.get(*at));
         let needing: Vec<&TaggedRule> = rules
-            .filter(|one| {
-                let definition = &one.rule.definition;
-                definition.device_type.is_some()
-                    || definition.device_tag.is_some()
-                    || one.rule.variables.has("device")
-            })
+            .filter(|one| one.needs_device())
             .collect();
         if needing.is_empty() {
             return Vec::new();
@@ -407,9 +422,9 @@ impl RuleSet {
         let rules = candidates
             .iter()
             .filter_map(|at| Some((*at, self.rules.get(*at)?)));
-        let used = rules
-            .clone()
-            .fold(Variables::default(), |all, (_, one)| all.or(one.rule.variables));
+        let used = rules.clone().fold(Variables::default(), |all, (_, one)| {
+            all.or(one.rule.variables)
+        });
         let (scope, current) = self.scope_of(facts, used);
         let mut outcomes = Vec::with_capacity(candidates.len());
         for (at, one) in rules {
@@ -478,11 +493,11 @@ impl Judge<'_> {
             let Some(wanted) = wanted else { return true };
             device.as_ref().is_some_and(|device| is_it(device, wanted))
         };
-        if !is_of(&definition.device_type, &|one, wanted| one.device_type == wanted)
-            || !is_of(&definition.device_tag, &|one, wanted| {
-                one.tags.iter().any(|tag| tag == wanted)
-            })
-        {
+        if !is_of(&definition.device_type, &|one, wanted| {
+            one.device_type == wanted
+        }) || !is_of(&definition.device_tag, &|one, wanted| {
+            one.tags.iter().any(|tag| tag == wanted)
+        }) {
             return Ok(None);
         }
         let mut scope = self.scope.new_inner_scope();

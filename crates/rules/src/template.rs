@@ -50,8 +50,8 @@ impl Template {
                 parts.push(Part::Text(before.to_owned()));
             }
             let expression = evaluator.parse(inner.trim());
-            let expression = expression
-                .map_err(|error| ExpressionError(format!("{{{{{inner}}}}}: {error}")))?;
+            let expression =
+                expression.map_err(|error| ExpressionError(format!("{{{{{inner}}}}}: {error}")))?;
             parts.push(Part::Expression(expression));
             rest = after;
         }

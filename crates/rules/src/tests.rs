@@ -96,7 +96,10 @@ fn conditions_look_at_topic_and_payload() {
     }
     assert!(is_true("payload > 21", "21.5"));
     assert!(is_true("payload == 'on'", "on"));
-    assert!(is_true("distance(52.52, 13.40, payload.lat, payload.lon) > 800000", r#"{"lat":48.86,"lon":2.35}"#));
+    assert!(is_true(
+        "distance(52.52, 13.40, payload.lat, payload.lon) > 800000",
+        r#"{"lat":48.86,"lon":2.35}"#
+    ));
     let yard = "inside(payload.lat, payload.lon, [[0.0, 0.0], [0.0, 2.0], [2.0, 2.0], [2.0, 0.0]])";
     assert!(is_true(yard, r#"{"lat":1,"lon":1}"#));
     assert!(!is_true(yard, r#"{"lat":3,"lon":1}"#));
@@ -112,15 +115,25 @@ fn a_missing_field_is_no_error_and_division_by_zero_is_one() {
         verdict("previous == 1", "1"),
         Verdict::Missing("previous".to_owned())
     );
-    for when in ["1 / 0 == 1", "payload.a / payload.b > 1", "payload.a % 0 == 1"] {
+    for when in [
+        "1 / 0 == 1",
+        "payload.a / payload.b > 1",
+        "payload.a % 0 == 1",
+    ] {
         assert_eq!(
             verdict(when, r#"{"a":1,"b":0}"#),
             Verdict::Failed("division by zero".to_owned()),
             "{when}"
         );
     }
-    assert!(matches!(verdict("payload.a > 'x'", r#"{"a":1}"#), Verdict::Failed(_)));
-    assert!(matches!(verdict("payload.a", r#"{"a":1}"#), Verdict::Failed(_)));
+    assert!(matches!(
+        verdict("payload.a > 'x'", r#"{"a":1}"#),
+        Verdict::Failed(_)
+    ));
+    assert!(matches!(
+        verdict("payload.a", r#"{"a":1}"#),
+        Verdict::Failed(_)
+    ));
 }
 
 #[test]
@@ -190,7 +203,11 @@ fn texts_do_not_explode() {
         Verdict::Failed(_)
     ));
     // Debug builds are slow; without bounds it would take minutes.
-    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        began.elapsed()
+    );
 }
 
 #[test]
@@ -215,11 +232,23 @@ fn actions_are_made_of_the_message() {
         }),
     )]);
     let outcomes = evaluate(&set, &message("plant/7/temperature", b"90"));
-    let [Outcome { verdict: Verdict::Matched(actions), .. }] = &outcomes[..] else {
+    let [
+        Outcome {
+            verdict: Verdict::Matched(actions),
+            ..
+        },
+    ] = &outcomes[..]
+    else {
         panic!("{outcomes:?}");
     };
     assert_eq!(actions.len(), 4);
-    let Action::Publish { topic, payload, retain: true, .. } = &actions[0] else {
+    let Action::Publish {
+        topic,
+        payload,
+        retain: true,
+        ..
+    } = &actions[0]
+    else {
         panic!("{actions:?}");
     };
     assert_eq!(topic, "alerts/7");
@@ -237,7 +266,10 @@ fn stop_keeps_later_rules_from_a_message() {
     let rule = |when: &str, action: serde_json::Value| json!({ "topics": ["a/#"], "when": when, "actions": [action] });
     let set = set(&[
         ("first", rule("payload == 1", json!("stop"))),
-        ("second", rule("true", json!({ "publish": { "topic": "b" } }))),
+        (
+            "second",
+            rule("true", json!({ "publish": { "topic": "b" } })),
+        ),
     ]);
     let outcomes = evaluate(&set, &message("a", b"1"));
     assert_eq!(outcomes.len(), 1);
@@ -248,9 +280,7 @@ fn stop_keeps_later_rules_from_a_message() {
 
 #[test]
 fn loops_end() {
-    let rule = |own: bool| {
-        json!({ "topics": ["a"], "own": own, "actions": [{ "publish": { "topic": "a" } }] })
-    };
+    let rule = |own: bool| json!({ "topics": ["a"], "own": own, "actions": [{ "publish": { "topic": "a" } }] });
     let facts = |hops, by_rule| Facts {
         hops,
         by_rule,
@@ -328,12 +358,18 @@ fn telemetry_and_events_are_sources() {
         },
         ..message("", b"")
     };
-    assert!(matches!(evaluate(&set, &value)[0].verdict, Verdict::Matched(_)));
+    assert!(matches!(
+        evaluate(&set, &value)[0].verdict,
+        Verdict::Matched(_)
+    ));
     let event = Facts {
         source: Source::Event("disconnected"),
         ..message("", br#"{"client_id":"c"}"#)
     };
-    assert!(matches!(evaluate(&set, &event)[0].verdict, Verdict::Matched(_)));
+    assert!(matches!(
+        evaluate(&set, &event)[0].verdict,
+        Verdict::Matched(_)
+    ));
     assert_eq!(set.events(), ["disconnected"]);
     assert!(set.filters().is_empty());
 }
@@ -342,9 +378,15 @@ fn telemetry_and_events_are_sources() {
 fn definitions_say_which_key_is_wrong() {
     for (definition, key) in [
         (json!({ "actions": ["stop"] }), "topics"),
-        (json!({ "topics": ["a"], "events": ["x"], "actions": ["stop"] }), "topics"),
+        (
+            json!({ "topics": ["a"], "events": ["x"], "actions": ["stop"] }),
+            "topics",
+        ),
         (json!({ "topics": ["a#"], "actions": ["stop"] }), "topics"),
-        (json!({ "topics": ["$share/g/a"], "actions": ["stop"] }), "topics"),
+        (
+            json!({ "topics": ["$share/g/a"], "actions": ["stop"] }),
+            "topics",
+        ),
         (json!({ "topics": ["a"] }), "actions"),
         (
             json!({ "topics": ["a"], "actions": [{ "publish": { "topic": "a/#" } }] }),

@@ -128,7 +128,10 @@ mod tests {
     #[test]
     fn a_payload_is_json_or_text_or_bytes() {
         assert_eq!(of_payload(b"21"), Value::Float(21.0));
-        assert_eq!(of_payload(b"9007199254740993"), Value::Int(9_007_199_254_740_993));
+        assert_eq!(
+            of_payload(b"9007199254740993"),
+            Value::Int(9_007_199_254_740_993)
+        );
         assert_eq!(of_payload(b"on"), of_text("on"));
         assert_eq!(of_payload(b"\xff"), Value::Bytes(Arc::new(vec![0xff])));
         let payload = br#"{"a":[1,2.5,"x",null,true]}"#;

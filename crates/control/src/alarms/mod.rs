@@ -15,10 +15,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use martlet_broker::TenantId;
-use martlet_registry::{Page, PageRequest};
 pub use martlet_registry::{AlarmFilter, AlarmRow, AlarmsKept};
-pub use martlet_rules::{AlarmError, AlarmState, Severity};
+use martlet_registry::{Page, PageRequest};
 use martlet_rules::{AlarmChange, AlarmInput, AlarmKey, AlarmMachine, RuleSet};
+pub use martlet_rules::{AlarmError, AlarmState, Severity};
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
@@ -104,7 +104,9 @@ impl Alarms {
     /// Takes what was observed. `hops` says how often rules have passed on what led to it.
     pub(crate) fn observe(&self, inputs: impl IntoIterator<Item = AlarmInput>, hops: u8) {
         let mut machine = lock(&self.machine);
-        let changes = inputs.into_iter().filter_map(|input| input.apply(&mut machine));
+        let changes = inputs
+            .into_iter()
+            .filter_map(|input| input.apply(&mut machine));
         let changes: Vec<AlarmChange> = changes.collect();
         drop(machine);
         self.changed(changes, hops);
@@ -171,9 +173,9 @@ impl Alarms {
         let rows = match self.tables.are_there() {
             false => Vec::new(),
             true => {
-                let read = self
-                    .tables
-                    .read(move |registry| Box::pin(async move { registry.open_alarms(&node).await }));
+                let read = self.tables.read(move |registry| {
+                    Box::pin(async move { registry.open_alarms(&node).await })
+                });
                 read.await?
             }
         };
@@ -244,9 +246,9 @@ impl Alarms {
                 return Ok(());
             }
             let written = rows.clone();
-            let done = self
-                .tables
-                .note(move |registry| Box::pin(async move { registry.save_alarms(&written).await }));
+            let done = self.tables.note(move |registry| {
+                Box::pin(async move { registry.save_alarms(&written).await })
+            });
             done.await?;
             let mut unsaved = lock(&self.unsaved);
             for row in rows {
@@ -303,9 +305,8 @@ impl Alarms {
         let now_ms = now_signed_ms();
         let mut machine = lock(&self.machine);
         let alarm = machine.get(id);
-        let is_own = alarm.is_some_and(|alarm| {
-            tenant.is_none_or(|tenant| tenant.0 == alarm.key.tenant)
-        });
+        let is_own =
+            alarm.is_some_and(|alarm| tenant.is_none_or(|tenant| tenant.0 == alarm.key.tenant));
         if !is_own {
             return Err(AlarmError::NotFound(id));
         }

@@ -25,7 +25,10 @@ impl Alarms {
             self.tell_readers(&change);
             if let Err(why) = self.publish(publisher, &change, hops).await {
                 let alarm = &*change.alarm.key.name;
-                warn!(alarm, why, "an alarm was not published; GET /api/v1/alarms has it");
+                warn!(
+                    alarm,
+                    why, "an alarm was not published; GET /api/v1/alarms has it"
+                );
             }
         }
     }
@@ -58,7 +61,10 @@ impl Alarms {
         let path = entry.map_or("system/alerts", |entry| entry.path);
         let message = NewMessage {
             topic: catalogue.topic(path).into(),
-            payload: payload(&self.settings.node, change).to_string().into_bytes().into(),
+            payload: payload(&self.settings.node, change)
+                .to_string()
+                .into_bytes()
+                .into(),
             qos: entry.map_or(QoS::AtLeastOnce, |entry| entry.qos),
             retain: entry.is_none_or(|entry| entry.retain),
             payload_is_utf8: Some(true),

@@ -69,9 +69,9 @@ impl RuleDevices {
             return Ok(found);
         }
         let wanted = unknown.clone();
-        let read = self.tables.read(move |registry| {
-            Box::pin(async move { registry.rule_devices(&wanted).await })
-        });
+        let read = self
+            .tables
+            .read(move |registry| Box::pin(async move { registry.rule_devices(&wanted).await }));
         let read = read.await?.into_iter().map(|device| {
             let facts = DeviceFacts {
                 id: device.id.clone(),

@@ -32,7 +32,7 @@ use tracing::warn;
 pub use counts::RuleCounts;
 pub(crate) use publish::{PostError, Posted, Publisher};
 pub use stored::{RuleChange, RuleError, RuleSeen};
-pub use trial::{TriedMessage, TrialOutcome};
+pub use trial::{TrialOutcome, TriedMessage};
 
 use crate::alarms::Alarms;
 use crate::commands::Commands;
@@ -194,12 +194,18 @@ impl Rules {
         for (place, definition) in configured.chain(stored) {
             let name = &*place.name;
             if places.iter().any(|other| other.name == place.name) {
-                warn!(name, "a rule of the tables is not in force: the configuration has its name");
+                warn!(
+                    name,
+                    "a rule of the tables is not in force: the configuration has its name"
+                );
                 continue;
             }
             let Some(tenant) = self.tenant_of(&place.team) else {
                 let team = &*place.team;
-                warn!(name, team, "a rule is not in force: its team has no tenant of its own");
+                warn!(
+                    name,
+                    team, "a rule is not in force: its team has no tenant of its own"
+                );
                 waiting.insert(place.team);
                 continue;
             };
@@ -223,7 +229,10 @@ impl Rules {
         lock(&self.counts).retain(|name, _| names.contains(name.as_str()));
         let set = RuleSet::new(evaluator, rules);
         self.publish_kinds(&set.events());
-        let mut in_force = self.in_force.write().unwrap_or_else(PoisonError::into_inner);
+        let mut in_force = self
+            .in_force
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         *in_force = Arc::new(InForce { set, places });
     }
 
@@ -255,7 +264,6 @@ impl Rules {
         filters.dedup();
         filters
     }
-
 }
 
 impl std::fmt::Debug for Rules {

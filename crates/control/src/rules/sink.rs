@@ -14,6 +14,8 @@ use super::devices::Name;
 use super::{InForce, KIND, NAME, Publisher, Rules, lock};
 use crate::telemetry::json_of;
 
+/// Messages of one call.
+const BATCH_MESSAGES: u16 = 200;
 /// Client Identifiers of the parts of rules begin with this.
 pub(super) const BY_RULE: &str = "$rule/";
 
@@ -24,6 +26,8 @@ impl Rules {
         let settings = Settings {
             tenant: ALL_TENANTS.into(),
             keeps_qos0: true,
+            // Each may lead to a command, which is synced in the tables.
+            batch_messages: BATCH_MESSAGES,
             ..Settings::new(KIND, NAME, filters)
         };
         let rules = Arc::clone(self);
@@ -52,7 +56,14 @@ impl Sink for RuleSink {
             Err(why) => return vec![Outcome::Failed(why); batch.len()],
         };
         for message in batch {
-            match look_at(&rules, &in_force, (message, &devices), &mut self.memory, &mut doer).await
+            match look_at(
+                &rules,
+                &in_force,
+                (message, &devices),
+                &mut self.memory,
+                &mut doer,
+            )
+            .await
             {
                 Ok(()) => outcomes.push(Outcome::Done),
                 Err(why) => {
@@ -140,11 +151,7 @@ async fn look_at(
 }
 
 /// What rules are told of a message: one thing, or one for each value of telemetry.
-fn facts_of<'a>(
-    rules: &Rules,
-    in_force: &InForce,
-    message: &'a SinkMessage,
-) -> Vec<Facts<'a>> {
+fn facts_of<'a>(rules: &Rules, in_force: &InForce, message: &'a SinkMessage) -> Vec<Facts<'a>> {
     let received_ms = i64::try_from(message.received_ms()).unwrap_or(i64::MAX);
     let device = |id: &str| DeviceFacts {
         id: id.to_owned(),
@@ -208,6 +215,9 @@ impl Rules {
         batch: &[SinkMessage],
     ) -> Result<HashMap<Name, DeviceFacts>, String> {
         let mut names = Vec::new();
+        if !in_force.set.needs_devices() {
+            return Ok(HashMap::new());
+        }
         for message in batch {
             for facts in facts_of(self, in_force, message) {
                 let ids = in_force.set.devices_of(&facts).into_iter();

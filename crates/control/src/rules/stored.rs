@@ -232,14 +232,22 @@ impl Rules {
         let mut places = in_force.places.iter();
         places.find(|place| place.name == name && place.is_configured == is_configured)?;
         let counts = lock(&self.counts);
-        Some(counts.get(name).map_or_else(RuleCounts::default, |one| one.seen()))
+        Some(
+            counts
+                .get(name)
+                .map_or_else(RuleCounts::default, |one| one.seen()),
+        )
     }
 
     /// Adds or changes a rule. It is in force when this returns. Returns whether it is new.
     ///
     /// # Errors
     /// It says something that it may not, its name is taken, or the tables cannot be changed.
-    pub async fn set(self: &Arc<Self>, actor: Actor, change: RuleChange) -> Result<bool, RuleError> {
+    pub async fn set(
+        self: &Arc<Self>,
+        actor: Actor,
+        change: RuleChange,
+    ) -> Result<bool, RuleError> {
         check(&change.name, &change.definition)?;
         let name = &change.name;
         if self.configured.iter().any(|rule| rule.name == *name) {

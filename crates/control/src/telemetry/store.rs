@@ -350,7 +350,9 @@ impl Telemetry {
             after: None,
         };
         let rows = self.storage().await?.range(&range).await?.rows.into_iter();
-        Ok(rows.map(|row| (row.time / 1_000, super::json_of(&row.value))).collect())
+        Ok(rows
+            .map(|row| (row.time / 1_000, super::json_of(&row.value)))
+            .collect())
     }
 
     /// Notes a payload that is not stored.

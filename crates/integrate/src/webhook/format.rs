@@ -33,7 +33,8 @@ const INTERNAL: &str = "internal";
 
 impl Format {
     /// All names in the configuration.
-    pub(super) const NAMES: &'static [&'static str] = &["json", "cloudevents", "microservice", "ntfy"];
+    pub(super) const NAMES: &'static [&'static str] =
+        &["json", "cloudevents", "microservice", "ntfy"];
 
     /// By its name in the configuration.
     pub(super) fn from_name(name: &str) -> Self {
@@ -59,7 +60,9 @@ impl Format {
     pub(super) fn user_agent(self) -> &'static str {
         match self {
             Self::Microservice => "MQTT-Microservice",
-            Self::Json | Self::CloudEvents | Self::Ntfy => concat!("martlet/", env!("CARGO_PKG_VERSION")),
+            Self::Json | Self::CloudEvents | Self::Ntfy => {
+                concat!("martlet/", env!("CARGO_PKG_VERSION"))
+            }
         }
     }
 
@@ -84,7 +87,9 @@ impl Format {
         if self == Self::Ntfy {
             // Each message is shown by itself.
             let notice = messages.first().map(Notice::of);
-            return Ok(notice.map(|notice| notice.text.into_bytes()).unwrap_or_default());
+            return Ok(notice
+                .map(|notice| notice.text.into_bytes())
+                .unwrap_or_default());
         }
         if is_list {
             body.push(b'[');

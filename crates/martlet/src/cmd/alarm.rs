@@ -100,10 +100,20 @@ fn list(options: &ListOptions) -> anyhow::Result<String> {
     let all: Value = serde_json::from_str(&body).context("reading the answer")?;
     let rows = all["items"].as_array().into_iter().flatten().map(|one| {
         let of = |key: &str| printable(&text(&one[key])).to_string();
-        let row = ["id", "severity", "state", "name", "subject", "raised_at", "message"];
+        let row = [
+            "id",
+            "severity",
+            "state",
+            "name",
+            "subject",
+            "raised_at",
+            "message",
+        ];
         row.map(of)
     });
-    let headers = ["ID", "SEVERITY", "STATE", "NAME", "SUBJECT", "RAISED", "MESSAGE"];
+    let headers = [
+        "ID", "SEVERITY", "STATE", "NAME", "SUBJECT", "RAISED", "MESSAGE",
+    ];
     Ok(columns(headers, rows, "There are no alarms."))
 }
 
@@ -115,7 +125,10 @@ fn order(admin: &AdminOptions, id: &str, word: &str, body: &Value) -> anyhow::Re
     }
     let alarm: Value = serde_json::from_str(&body).context("reading the answer")?;
     let (name, state) = (text(&alarm["name"]), text(&alarm["state"]));
-    Ok(format!("The alarm {id}, {}, is {state}.\n", printable(&name)))
+    Ok(format!(
+        "The alarm {id}, {}, is {state}.\n",
+        printable(&name)
+    ))
 }
 
 fn shelve(options: &ShelveOptions) -> anyhow::Result<String> {

@@ -136,7 +136,11 @@ pub(crate) fn text(value: &Value) -> String {
 }
 
 fn list(options: &ListOptions) -> anyhow::Result<String> {
-    let body = ask(&options.admin.node.data_dir()?, "GET", &target("", &options.of))?;
+    let body = ask(
+        &options.admin.node.data_dir()?,
+        "GET",
+        &target("", &options.of),
+    )?;
     if options.admin.json {
         return Ok(body);
     }
@@ -270,8 +274,9 @@ fn test(options: &TestOptions) -> anyhow::Result<String> {
         let lines = read(file)?;
         let lines = lines.lines().filter(|line| !line.trim().is_empty());
         let messages: Result<Vec<Value>, _> = lines.map(serde_json::from_str).collect();
-        request["messages"] =
-            messages.with_context(|| format!("{}: expected JSON lines", file.display()))?.into();
+        request["messages"] = messages
+            .with_context(|| format!("{}: expected JSON lines", file.display()))?
+            .into();
     }
     if let Some(since) = &options.since {
         let history = json!({ "since_secs": secs_of(since)?, "device": options.device });

@@ -236,7 +236,10 @@ pub(crate) fn resolve_with(
 /// Names with commas between them.
 fn names_of(text: &str) -> Vec<String> {
     let names = text.split(',').map(str::trim);
-    names.filter(|name| !name.is_empty()).map(str::to_owned).collect()
+    names
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 /// Where the data are, without creating anything.

@@ -71,8 +71,8 @@ fn rule(keys: &Map<String, Value>) -> Result<ConfiguredRule, String> {
         return Err(format!("it needs `{NAME}`"));
     }
     let named = |why: String| format!("{name:?}: {why}");
-    let definition: Definition = serde_json::from_value(Value::Object(keys))
-        .map_err(|error| named(error.to_string()))?;
+    let definition: Definition =
+        serde_json::from_value(Value::Object(keys)).map_err(|error| named(error.to_string()))?;
     let rule = ConfiguredRule {
         name: name.clone(),
         team,

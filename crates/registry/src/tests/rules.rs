@@ -1,5 +1,7 @@
 use super::both;
-use crate::{Actor, AlarmFilter, AlarmRow, AlarmsKept, NewDevice, PageRequest, RegistryError, Scope};
+use crate::{
+    Actor, AlarmFilter, AlarmRow, AlarmsKept, NewDevice, PageRequest, RegistryError, Scope,
+};
 
 both!(a_rule_is_changed_by_who_knows_it, registry, {
     let actor = Actor::local();
@@ -7,9 +9,16 @@ both!(a_rule_is_changed_by_who_knows_it, registry, {
     assert!(registry.set_rule(&actor, of, "{}", Some(0)).await?);
     let again = registry.set_rule(&actor, of, "{}", Some(0)).await;
     assert!(matches!(again, Err(RegistryError::Exists(_))), "{again:?}");
-    assert!(!registry.set_rule(&actor, of, "{\"own\":true}", Some(1)).await?);
+    assert!(
+        !registry
+            .set_rule(&actor, of, "{\"own\":true}", Some(1))
+            .await?
+    );
     let stale = registry.set_rule(&actor, of, "{}", Some(1)).await;
-    assert!(matches!(stale, Err(RegistryError::Stale { .. })), "{stale:?}");
+    assert!(
+        matches!(stale, Err(RegistryError::Stale { .. })),
+        "{stale:?}"
+    );
     let all = registry.stored_rules(&Scope::All).await?;
     assert_eq!((all.len(), all[0].revision), (1, 2));
     assert_eq!(all[0].definition, "{\"own\":true}");

@@ -34,7 +34,12 @@ pub enum AlarmState {
 
 impl AlarmState {
     /// All there are.
-    pub const ALL: [Self; 4] = [Self::Active, Self::Acknowledged, Self::Shelved, Self::Cleared];
+    pub const ALL: [Self; 4] = [
+        Self::Active,
+        Self::Acknowledged,
+        Self::Shelved,
+        Self::Cleared,
+    ];
 
     /// As it is written.
     pub fn word(self) -> &'static str {
@@ -232,7 +237,9 @@ impl AlarmMachine {
 
     /// Alarms that are not cleared.
     pub fn open(&self) -> impl Iterator<Item = &Alarm> {
-        self.entries.values().filter_map(|entry| entry.alarm.as_ref())
+        self.entries
+            .values()
+            .filter_map(|entry| entry.alarm.as_ref())
     }
 
     /// The alarm of this number, unless it is cleared.
@@ -414,7 +421,10 @@ impl AlarmMachine {
         due.sort_unstable();
         let mut changes = Vec::new();
         for key in due {
-            let is_raised = self.entries.get(&key).is_some_and(|entry| entry.alarm.is_some());
+            let is_raised = self
+                .entries
+                .get(&key)
+                .is_some_and(|entry| entry.alarm.is_some());
             changes.extend(match is_raised {
                 true => self.end_shelving(&key, now_ms, ""),
                 false => self.holds(&key, now_ms),
@@ -501,7 +511,11 @@ impl AlarmMachine {
         if self.open_mut(id)?.state != AlarmState::Shelved {
             return Err(AlarmError::State(id, "not shelved"));
         }
-        let key = self.by_id.get(&id).cloned().ok_or(AlarmError::NotFound(id))?;
+        let key = self
+            .by_id
+            .get(&id)
+            .cloned()
+            .ok_or(AlarmError::NotFound(id))?;
         let change = self.end_shelving(&key, now_ms, by);
         change.ok_or(AlarmError::NotFound(id))
     }
@@ -511,7 +525,11 @@ impl AlarmMachine {
     /// # Errors
     /// There is none of this number.
     pub fn clear(&mut self, id: i64, by: &str, now_ms: i64) -> Result<AlarmChange, AlarmError> {
-        let key = self.by_id.get(&id).cloned().ok_or(AlarmError::NotFound(id))?;
+        let key = self
+            .by_id
+            .get(&id)
+            .cloned()
+            .ok_or(AlarmError::NotFound(id))?;
         let change = self.clear_key(&key, now_ms, by);
         if let Some(entry) = self.entries.get_mut(&key) {
             // Silence goes on: it is raised again by the next message that is missing.

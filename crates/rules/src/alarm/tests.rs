@@ -137,7 +137,10 @@ fn somebody_acknowledges_shelves_and_clears_an_alarm() {
     assert_eq!(over[0].alarm.state, AlarmState::Acknowledged);
     let change = machine.clear(id, "eva", 1_001).expect("it is open");
     assert_eq!(change.alarm.state, AlarmState::Cleared);
-    assert_eq!(machine.clear(id, "eva", 1_002), Err(AlarmError::NotFound(id)));
+    assert_eq!(
+        machine.clear(id, "eva", 1_002),
+        Err(AlarmError::NotFound(id))
+    );
     // Its condition still holds.
     assert_eq!(value(&mut machine, 90.0, 1_003), Some(ChangeKind::Raised));
     let later = machine.open().next().map_or(0, |alarm| alarm.id);

@@ -127,13 +127,18 @@ impl Check<'_> {
                 let mut elements = list.elements.iter_mut();
                 elements.try_for_each(|element| self.expression(element, depth + 1))
             }
-            Expr::Map(map) => map.entries.iter_mut().try_for_each(|entry| match &mut entry.expr {
-                EntryExpr::MapEntry(entry) => {
-                    self.expression(&mut entry.key, depth + 1)?;
-                    self.expression(&mut entry.value, depth + 1)
-                }
-                EntryExpr::StructField(_) => refused("it makes a message, which is not supported"),
-            }),
+            Expr::Map(map) => map
+                .entries
+                .iter_mut()
+                .try_for_each(|entry| match &mut entry.expr {
+                    EntryExpr::MapEntry(entry) => {
+                        self.expression(&mut entry.key, depth + 1)?;
+                        self.expression(&mut entry.value, depth + 1)
+                    }
+                    EntryExpr::StructField(_) => {
+                        refused("it makes a message, which is not supported")
+                    }
+                }),
             Expr::Call(_) => self.call(node, depth),
             Expr::Comprehension(_) => self.comprehension(node, depth),
             _ => refused("it has a part that is not supported"),
@@ -259,7 +264,13 @@ impl Check<'_> {
         };
         let number = Expr::Literal(LiteralValue::Int(number.into()));
         MATCHES.clone_into(&mut call.func_name);
-        call.args = vec![text, IdedExpr { id: 0, expr: number }];
+        call.args = vec![
+            text,
+            IdedExpr {
+                id: 0,
+                expr: number,
+            },
+        ];
         Ok(())
     }
 
