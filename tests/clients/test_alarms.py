@@ -9,7 +9,7 @@ import pytest
 from paho_client import Client
 from test_access import until
 from test_http_api import VIEWER
-from test_rules import call, configured
+from test_rules import call, configured, crash
 
 HOT = """
 [[rules]]
@@ -71,13 +71,15 @@ def test_an_alarm_is_acknowledged_shelved_and_cleared(node):
     assert call(node, "GET", f"/alarms/{number}")["state"] == "cleared"
 
 
-def test_alarms_survive_a_crash(node):
+def test_alarms_survive_a_crash(start_node, tmp_path):
+    options = configured(tmp_path, text=HOT, data_dir=tmp_path / "data")
+    node = start_node(**options)
     with Client(node, "pump") as pump:
         pump.publish("plant/p1/temperature", "90")
     until(lambda: len(alarms(node)) == 1, node.log)
     before = alarms(node)[0]
-    node.kill()
-    node.start()
+    crash(node)
+    node = start_node(**options)
     until(lambda: [one["id"] for one in alarms(node)] == [before["id"]], node.log)
     with Client(node, "pump") as pump:
         # It is the same alarm, and this value ends it.

@@ -10,6 +10,8 @@ from test_access import until
 from test_http_api import KEY, KEYS, VIEWER, ask
 from test_webhook_formats import Requests
 
+PASSWORD = "correct horse"
+
 RULES = r"""
 [[rules]]
 name = "hot"
@@ -66,6 +68,19 @@ def call(node, method, path, body=None, status=200, headers=(), key=KEY):
     return json.loads(text) if text else None
 
 
+def crash(node):
+    """The process ends at once."""
+    node.process.kill()
+    node.process.wait()
+
+
+def add_user(node, name):
+    """A user who may do everything: once there are devices, clients say who they are."""
+    call(node, "POST", "/roles", {"name": f"{name}-role", "rules": ["topic readwrite #"]}, 201)
+    user = {"name": name, "password": PASSWORD, "role": f"{name}-role"}
+    call(node, "POST", "/users", user, 201)
+
+
 def counts(node, name):
     return call(node, "GET", f"/rules/{name}")["counts"]
 
@@ -114,15 +129,16 @@ def test_rules_that_answer_each_other_end(start_node, tmp_path):
 
 
 def test_a_message_waits_for_its_rule_over_a_crash(start_node, tmp_path):
-    node = start_node(**configured(tmp_path))
-    call(node, "POST", "/integrations/rules/main/pause")
+    options = configured(tmp_path, data_dir=tmp_path / "data")
+    node = start_node(**options)
+    call(node, "POST", "/integrations/rules/main/pause", status=204)
     with Client(node, "pump") as pump:
         pump.publish("plant/1/temperature", "99")
-    node.kill()
-    node.start()
+    crash(node)
+    node = start_node(**options)
     with Client(node, "monitor") as monitor:
         monitor.subscribe("alerts/1", qos=1)
-        call(node, "POST", "/integrations/rules/main/resume")
+        call(node, "POST", "/integrations/rules/main/resume", status=204)
         assert monitor.receive_payload() == '{"t": 99}'
 
 
@@ -172,11 +188,13 @@ def test_rules_are_added_changed_and_removed_by_the_api(start_node, tmp_path):
 
 
 def test_rules_of_the_api_survive_a_restart(start_node, tmp_path):
-    node = start_node(**configured(tmp_path, text=""))
+    options = configured(tmp_path, text="", data_dir=tmp_path / "data")
+    node = start_node(**options)
     rule = {"topics": ["a"], "actions": [{"publish": {"topic": "b"}}]}
     call(node, "PUT", "/rules/copy", rule, 201)
-    node.stop()
-    node.start()
+    node.terminate()
+    node.wait()
+    node = start_node(**options)
     with Client(node, "monitor") as monitor, Client(node, "pump") as pump:
         monitor.subscribe("b", qos=1)
         pump.publish("a", "x")
@@ -230,7 +248,7 @@ def test_the_configuration_names_what_is_wrong(tmp_path):
         ('[[rules]]\ntopics = ["a"]\nactions = ["stop"]\n', "it needs `name`"),
         ('[[rules]]\nname = "a"\ntopics = ["a"]\nactions = ["stop"]\nwhen = "foo"\n', 'there is no "foo"'),
         ('[[rules]]\nname = "a"\ntopics = ["a"]\nthen = 1\n', "unknown field `then`"),
-        ('[[rule]]\nname = "a"\n', "[[rules]]"),
+        ('[[rules]]\nname = "a"\nevents = ["x"]\nactions = ["stop"]\n', "device_inactive"),
     ]:
         path.write_text(text)
         done = martlet_process.run("config", "check", "-c", str(path))
@@ -262,7 +280,8 @@ actions = [
 """
     node = start_node(**configured(tmp_path, text=text))
     call(node, "POST", "/devices", {"id": "pump"}, 201)
-    with Client(node, "c") as client:
+    add_user(node, "ada")
+    with Client(node, "c").credentials("ada", PASSWORD) as client:
         client.publish("in", '{"n": 4}')
         until(lambda: counts(node, "all")["actions"] == 3, node.log)
     until(lambda: [body["payload"] for body in receiver.bodies()] == ["hook 4"], node.log)
@@ -295,10 +314,11 @@ actions = [{ publish = { topic = "gone" , payload = "{{ event.client_id }}" } }]
     node = start_node(**configured(tmp_path, text=text))
     call(node, "POST", "/devices", {"id": "p1", "tags": ["north"]}, 201)
     call(node, "POST", "/devices", {"id": "p2"}, 201)
-    with Client(node, "monitor") as monitor:
+    add_user(node, "ada")
+    with Client(node, "monitor").credentials("ada", PASSWORD) as monitor:
         monitor.subscribe("warm/#", qos=1)
         monitor.subscribe("gone", qos=1)
-        with Client(node, "car") as car:
+        with Client(node, "car").credentials("ada", PASSWORD) as car:
             for device in ("p2", "p1"):
                 car.publish(f"iotflow/devices/{device}/telemetry/sensors", '{"temp": 21.5, "hum": 3}')
             message = monitor.receive()

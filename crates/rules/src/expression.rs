@@ -195,7 +195,7 @@ fn check_text(text: &str) -> Result<(), ExpressionError> {
             continue;
         }
         let belongs_to_word = sign.is_alphanumeric() || sign == '_';
-        if !sign.is_whitespace() && !(is_word && belongs_to_word) {
+        if !(sign.is_whitespace() || is_word && belongs_to_word) {
             tokens += 1;
         }
         is_word = belongs_to_word;

@@ -28,6 +28,8 @@ use crate::rules::Publisher;
 use crate::tables::{Tables, TablesError};
 use crate::wall_clock::now_signed_ms;
 
+/// Time that the start waits for the tables.
+const READ_WITHIN: Duration = Duration::from_secs(2);
 /// Time between two looks at what is due.
 const TICK: Duration = Duration::from_secs(1);
 /// Changes that are not told yet, at most. Older ones are dropped; the tables have them.
@@ -162,6 +164,16 @@ impl Alarms {
         };
         let changes = lock(&self.machine).retain_rules(is_there, now_signed_ms());
         self.changed(changes, 0);
+    }
+
+    /// Reads the alarms of earlier runs, if the tables answer soon: what is observed then is about
+    /// these.
+    pub async fn start(&self) {
+        match tokio::time::timeout(READ_WITHIN, self.restore()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!(%error, "alarms of earlier runs cannot be read yet"),
+            Err(_) => warn!("alarms of earlier runs cannot be read yet: the tables do not answer"),
+        }
     }
 
     /// Reads the alarms of earlier runs.

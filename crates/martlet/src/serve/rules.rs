@@ -34,6 +34,7 @@ pub(super) async fn start(
     );
     let rules = Arc::new(rules);
     control.set_rules(Arc::clone(&rules), Arc::clone(&alarms));
+    alarms.start().await;
     rules.start().await;
     tokio::spawn(alarms.keep());
     rules
