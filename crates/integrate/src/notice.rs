@@ -80,11 +80,11 @@ impl Notice {
     /// As headers of ntfy.
     pub(crate) fn headers(&self) -> Vec<(&'static str, String)> {
         let mut headers = vec![
-            ("Title", ascii(&self.title)),
-            ("Priority", self.priority.to_string()),
+            ("title", ascii(&self.title)),
+            ("priority", self.priority.to_string()),
         ];
         if !self.tags.is_empty() {
-            headers.push(("Tags", ascii(&self.tags)));
+            headers.push(("tags", ascii(&self.tags)));
         }
         headers
     }
@@ -130,7 +130,7 @@ mod tests {
         assert_eq!(notice.title, "[raised] hot p\u{fc}");
         assert!(notice.text.starts_with("It is hot\n"), "{}", notice.text);
         let headers = notice.headers();
-        assert_eq!(headers[0], ("Title", "[raised] hot p?".to_owned()));
+        assert_eq!(headers[0], ("title", "[raised] hot p?".to_owned()));
         assert_eq!(headers[1].1, "5");
         let other = Notice::of(&SinkMessage::example("a/b", b"on"));
         assert_eq!((&*other.title, &*other.text), ("a/b", "on"));

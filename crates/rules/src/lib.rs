@@ -11,6 +11,7 @@
 //! * `definition`: a rule as it is written
 //! * `rule`: a rule that is checked
 //! * `facts`: what a rule is told of a message
+//! * `filter`: Topic Filters that are split into their levels
 //! * `set`: all rules of a node, and what they make of a message
 //! * `alarm`: states of alarms
 #![forbid(unsafe_code)]
@@ -20,6 +21,7 @@ mod arithmetic;
 mod definition;
 mod expression;
 mod facts;
+mod filter;
 mod functions;
 mod rule;
 mod set;

@@ -11,6 +11,7 @@ use crate::alarm::{AlarmChange, AlarmKey, AlarmMachine, Check, Limit, LimitSide,
 use crate::arithmetic::number;
 use crate::expression::{Evaluator, Problem, Variables, evaluate, is_true};
 use crate::facts::{DeviceFacts, Facts, PAYLOAD_BYTES_MAX, Source};
+use crate::filter::Levels;
 use crate::rule::{AlarmTest, CheckedAction, Rule, RuleSource};
 use crate::template::Template;
 use crate::value::{bytes_of, of_json, of_members, of_payload, of_text, of_texts, to_json};
@@ -336,9 +337,7 @@ impl RuleSet {
     pub fn devices_of(&self, facts: &Facts<'_>) -> Vec<String> {
         let candidates = self.candidates(facts);
         let rules = candidates.iter().filter_map(|at| self.rules.get(*at));
-        let needing: Vec<&TaggedRule> = rules
-            .filter(|one| one.needs_device())
-            .collect();
+        let needing: Vec<&TaggedRule> = rules.filter(|one| one.needs_device()).collect();
         if needing.is_empty() {
             return Vec::new();
         }
@@ -756,52 +755,5 @@ fn beyond(limit: &Limit) -> String {
     match limit.side {
         LimitSide::Above => format!("above {}", limit.raise),
         LimitSide::Below => format!("below {}", limit.raise),
-    }
-}
-
-/// Levels of a Topic Filter.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Levels(Vec<Level>);
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Level {
-    Literal(String),
-    Plus,
-    Hash,
-}
-
-impl Levels {
-    /// Of a valid Topic Filter.
-    fn of(filter: &str) -> Self {
-        let levels = filter.split('/').map(|level| match level {
-            "+" => Level::Plus,
-            "#" => Level::Hash,
-            literal => Level::Literal(literal.to_owned()),
-        });
-        Self(levels.collect())
-    }
-
-    fn first_literal(&self) -> Option<String> {
-        match self.0.first() {
-            Some(Level::Literal(literal)) => Some(literal.clone()),
-            _ => None,
-        }
-    }
-
-    fn match_topic(&self, topic: &str) -> bool {
-        // [MQTT-4.7.2-1]
-        if topic.starts_with('$') && self.first_literal().is_none() {
-            return false;
-        }
-        let mut names = topic.split('/');
-        for level in &self.0 {
-            match level {
-                Level::Hash => return true,
-                Level::Plus if names.next().is_some() => {}
-                Level::Literal(literal) if names.next() == Some(literal) => {}
-                _ => return false,
-            }
-        }
-        names.next().is_none()
     }
 }

@@ -1,4 +1,5 @@
-//! Rules of the tables: read, changed, and followed. Nodes with the same tables have the same rules.
+//! Rules of the tables: read, changed, and followed. Nodes with the same tables have the same
+//! rules.
 
 use std::sync::Arc;
 use std::time::Duration;
