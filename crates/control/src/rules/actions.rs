@@ -5,7 +5,7 @@ use martlet_codec::{QoS, ReasonCode, TopicName};
 use martlet_registry::{Actor, NewCommand, RegistryError, Scope};
 use martlet_rules::Action;
 
-use super::sink::BY_RULE;
+use super::publish::BY_RULE;
 use super::{InForce, PostError, Posted, Publisher, Rules, TO_WEBHOOKS, lock};
 use crate::devices::DeviceName;
 use crate::tables::TablesError;

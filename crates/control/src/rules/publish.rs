@@ -13,6 +13,8 @@ use martlet_integrate::Part;
 
 use crate::control::Control;
 
+/// Client Identifiers of the parts of rules begin with this.
+pub(super) const BY_RULE: &str = "$rule/";
 /// Time that a message may take to be stored.
 const PUBLISHED_WITHIN: Duration = Duration::from_secs(30);
 /// Time until a part is attached: it is this process.

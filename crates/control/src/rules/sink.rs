@@ -11,13 +11,12 @@ use serde_json::Value;
 
 use super::actions::{Doer, Origin};
 use super::devices::Name;
+use super::publish::BY_RULE;
 use super::{InForce, KIND, NAME, Publisher, Rules, lock};
 use crate::telemetry::json_of;
 
 /// Messages of one call.
 const BATCH_MESSAGES: u16 = 200;
-/// Client Identifiers of the parts of rules begin with this.
-pub(super) const BY_RULE: &str = "$rule/";
 
 impl Rules {
     /// The integration with these Topic Filters.
