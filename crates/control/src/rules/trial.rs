@@ -113,7 +113,7 @@ fn try_all(
             message,
             verdict: None,
             why: None,
-            actions: ticked.iter().map(|change| change_of(change)).collect(),
+            actions: ticked.iter().map(change_of).collect(),
         };
         match found.map(|found| found.verdict) {
             None => {}
