@@ -139,7 +139,10 @@ impl Target {
     fn headers_of(&self, messages: &[SinkMessage], id: &str, body: &[u8]) -> Option<HeaderMap> {
         let mut headers = self.headers.clone();
         for (name, value) in self.format.headers(messages) {
-            headers.insert(HeaderName::from_static(name), HeaderValue::try_from(value).ok()?);
+            headers.insert(
+                HeaderName::from_static(name),
+                HeaderValue::try_from(value).ok()?,
+            );
         }
         if let Some(key) = &self.key {
             let time = SystemTime::now().duration_since(UNIX_EPOCH);

@@ -36,7 +36,7 @@ both!(rules_know_types_and_tags_of_devices, registry, {
         tags: vec!["north".to_owned(), "old".to_owned()],
         ..NewDevice::unnamed()
     };
-    registry.add_device(&Actor::local(), new).await?;
+    registry.create_device(&Actor::local(), new).await?;
     let wanted = [(0, "pump".to_owned()), (0, "none".to_owned())];
     let found = registry.rule_devices(&wanted).await?;
     assert_eq!(found.len(), 1);
@@ -64,10 +64,7 @@ both!(cleared_alarms_are_kept_for_a_time, registry, {
         states: vec!["cleared".to_owned()],
         ..AlarmFilter::default()
     };
-    let page = PageRequest {
-        limit: 2,
-        ..PageRequest::default()
-    };
+    let page = PageRequest::first(2);
     let found = registry.alarms(&filter, &page).await?;
     let ids: Vec<i64> = found.items.iter().map(|alarm| alarm.id).collect();
     assert_eq!(ids, [4, 3]);
