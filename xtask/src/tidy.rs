@@ -25,6 +25,7 @@ const LAYOUT: &[(&str, &[&str])] = &[
     ("martlet-database-url", &[]),
     ("martlet-rollout", &[]),
     ("martlet-telemetry", &["martlet-database-url"]),
+    ("martlet-rules", &["martlet-codec"]),
     ("martlet-store", &["martlet-fault", "martlet-rows"]),
     (
         "martlet-persistence",
@@ -70,6 +71,7 @@ const LAYOUT: &[(&str, &[&str])] = &[
             "martlet-lockout",
             "martlet-store",
             "martlet-telemetry",
+            "martlet-rules",
         ],
     ),
     (

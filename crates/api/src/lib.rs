@@ -20,6 +20,7 @@
 
 mod added;
 mod admin;
+mod alarms;
 mod api;
 mod backup;
 mod body;
@@ -60,6 +61,7 @@ mod request;
 mod retained;
 mod route_list;
 mod routes;
+mod rules;
 mod secret;
 mod secrets;
 mod session;

@@ -35,6 +35,8 @@ use crate::problem::{ProblemKind, ProblemView};
         (name = "clients", description = "Sessions, and what they do"),
         (name = "messages", description = "Publishing, and retained messages"),
         (name = "integrations", description = "Messages for other systems, and those that were refused"),
+        (name = "rules", description = "Rules about messages"),
+        (name = "alarms", description = "What is wrong with devices and with the node"),
         (name = "devices", description = "Devices, their credentials, groups and configuration"),
         (name = "telemetry", description = "Values that devices send"),
         (name = "commands", description = "Commands to devices and to groups of them"),

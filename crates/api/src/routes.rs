@@ -13,10 +13,10 @@ use crate::guard::Access::{Known, Open, Scoped};
 use crate::openapi::{self, Document};
 use crate::route_list::{Form, Routes};
 use crate::{
-    admin, backup, bridges, clients, compat, docs, document_page, event_archive, events, explain,
-    firmware, frame, health, history, integrations, lockouts, logs, mqtt_session, node_setup,
-    problem, publish, registry, request, retained, secrets, session, setup, subscriptions,
-    telemetry, topics, traces, webhooks, why,
+    admin, alarms, backup, bridges, clients, compat, docs, document_page, event_archive, events,
+    explain, firmware, frame, health, history, integrations, lockouts, logs, mqtt_session,
+    node_setup, problem, publish, registry, request, retained, rules, secrets, session, setup,
+    subscriptions, telemetry, topics, traces, webhooks, why,
 };
 
 /// The routes of a node. Who accepts connections says by [`Connection`](crate::Connection) in the
@@ -175,5 +175,6 @@ fn declared(routes: Routes) -> Routes {
         .add(Known, routes!(session::end))
         .add(Open, routes!(session::begin))
         .add(Open, routes!(setup::make));
+    let routes = alarms::add_to(rules::add_to(routes));
     firmware::add_to(telemetry::add_to(registry::add_to(routes)))
 }

@@ -182,6 +182,10 @@ pub enum Event {
         /// When it sent its last message before that, milliseconds since the Unix epoch.
         last_message_ms: u64,
     },
+    /// An alarm was raised. Told by the node, not by a shard.
+    AlarmRaised(Box<AlarmNotice>),
+    /// An alarm was acknowledged, shelved or cleared. Told by the node, not by a shard.
+    AlarmChanged(Box<AlarmNotice>),
     /// A subscription was refused.
     SubscribeRefused {
         /// The Topic Filter asked for.
@@ -212,6 +216,21 @@ pub struct PublishedMessage {
     pub payload: Box<[u8]>,
     /// When, milliseconds since the Unix epoch.
     pub at_ms: u64,
+}
+
+/// See [`Event::AlarmRaised`]. What it is about stands in the [`EventHead`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AlarmNotice {
+    /// Number of the alarm.
+    pub id: i64,
+    /// Its name.
+    pub name: Box<str>,
+    /// How bad it is, as a word.
+    pub severity: &'static str,
+    /// Its state, as a word.
+    pub state: &'static str,
+    /// What it says.
+    pub message: Box<str>,
 }
 
 /// See [`Event::Delivered`].

@@ -65,6 +65,8 @@ kinds! {
     Packet = "packet", None, Packet, "A packet came or was written.";
     DeviceInactive = "device_inactive", None, Connection, "A device has sent nothing for longer than its type permits.";
     DeviceActive = "device_active", None, Connection, "A device that was inactive has sent something.";
+    AlarmRaised = "alarm_raised", None, Connection, "An alarm was raised.";
+    AlarmChanged = "alarm_changed", None, Connection, "An alarm was acknowledged, shelved or cleared.";
     Gone = "gone", None, Gap, "Events were lost; nobody can leave that out.";
 }
 
@@ -110,6 +112,8 @@ impl Event {
             Self::Packet { .. } => EventKind::Packet,
             Self::DeviceInactive { .. } => EventKind::DeviceInactive,
             Self::DeviceActive { .. } => EventKind::DeviceActive,
+            Self::AlarmRaised(_) => EventKind::AlarmRaised,
+            Self::AlarmChanged(_) => EventKind::AlarmChanged,
         }
     }
 }

@@ -29,6 +29,7 @@ use martlet_integrate::Part;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 
+use crate::alarms::Alarms;
 use crate::authentication::{AuthenticationChain, LockedClient, LockedOut, Policy};
 use crate::facts::NodeFacts;
 use crate::feed::{Feed, PushState};
@@ -42,6 +43,7 @@ use crate::logging::Logging;
 use crate::memory::Outside;
 use crate::presence::{ClientPresence, Presence};
 use crate::request::Places;
+use crate::rules::Rules;
 use crate::secrets::SecretStore;
 use crate::store::{PinnedStore, StoreSize, StoreState};
 use crate::telemetry::Telemetry;
@@ -154,6 +156,9 @@ pub struct Control {
     secrets: OnceLock<Arc<SecretStore>>,
     /// Values that devices send, if they are stored.
     telemetry: OnceLock<Arc<Telemetry>>,
+    /// Rules about messages, and alarms.
+    rules: OnceLock<Arc<Rules>>,
+    alarms: OnceLock<Arc<Alarms>>,
     chain: Option<AuthenticationChain>,
     logging: Option<Arc<Logging>>,
     log_limit: Mutex<LogLimit>,
@@ -203,6 +208,8 @@ impl Control {
             integrations: OnceLock::new(),
             secrets: OnceLock::new(),
             telemetry: OnceLock::new(),
+            rules: OnceLock::new(),
+            alarms: OnceLock::new(),
             log_limit: Mutex::default(),
             info: parts.info,
             health: Health::default(),
@@ -299,6 +306,23 @@ impl Control {
     /// The telemetry of the node; none: it is off.
     pub fn telemetry(&self) -> Option<&Arc<Telemetry>> {
         self.telemetry.get()
+    }
+
+    /// Sets the rules about messages, and the alarms.
+    pub fn set_rules(&self, rules: Arc<Rules>, alarms: Arc<Alarms>) {
+        // They are there from the start on.
+        let _ = self.rules.set(rules);
+        let _ = self.alarms.set(alarms);
+    }
+
+    /// The rules about messages; none before the node is set up.
+    pub fn rules(&self) -> Option<&Arc<Rules>> {
+        self.rules.get()
+    }
+
+    /// The alarms; none before the node is set up.
+    pub fn alarms(&self) -> Option<&Arc<Alarms>> {
+        self.alarms.get()
     }
 
     /// The integrations of the node; none before they are started.

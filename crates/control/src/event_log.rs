@@ -110,6 +110,13 @@ pub(crate) fn write(told: &Told, way: Option<&Way>, is_traced: bool, left_out: L
                 "{text}"
             );
         }
+        Event::AlarmRaised(alarm) | Event::AlarmChanged(alarm) => {
+            let (id, name, severity) = (alarm.id, &*alarm.name, alarm.severity);
+            let (state, message) = (alarm.state, &*alarm.message);
+            line!(
+                is_traced, info, id, name, severity, state, client_id, tenant, message, "{text}"
+            );
+        }
         Event::Subscribed { filter, qos, .. } => {
             frequent!(debug, filter = &**filter, qos = *qos as u8);
         }

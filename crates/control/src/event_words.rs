@@ -51,6 +51,8 @@ pub(crate) fn headline(told: &Told) -> &'static str {
         Event::Packet { .. } => "packet",
         Event::DeviceInactive { .. } => "device inactive",
         Event::DeviceActive { .. } => "device active again",
+        Event::AlarmRaised(_) => "alarm raised",
+        Event::AlarmChanged(_) => "alarm changed",
     }
 }
 

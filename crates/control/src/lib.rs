@@ -14,6 +14,8 @@
 //! * [`iotflow`]: the topics of IoTFlow that mean something to the node
 //! * [`twins`]: values that devices are to have, and those that they report
 //! * [`request`]: a message that is published, and its response
+//! * [`rules`]: rules about messages, and what follows from messages
+//! * [`alarms`]: alarms, their states, and who is told of them
 //! * [`message_log`]: messages that other programs read and confirm
 //! * `metrics`: the Prometheus page, with what the system says of the `process`
 //! * [`history`]: the main numbers of the last day
@@ -46,6 +48,7 @@
 #![forbid(unsafe_code)]
 
 pub mod activity;
+pub mod alarms;
 pub mod authentication;
 pub mod backup;
 pub mod cause;
@@ -82,6 +85,7 @@ mod process;
 pub mod request;
 pub mod rfc3339;
 pub mod rollouts;
+pub mod rules;
 pub mod secrets;
 mod statistics;
 mod store;

@@ -52,8 +52,8 @@ scopes! {
     AclWrite "acl:write" "Change rules.";
     AuditRead "audit:read" "See who changed what.";
     EventsRead "events:read" "See what happened to clients.";
-    IntegrationsRead "integrations:read" "See integrations and which messages they have refused.";
-    IntegrationsWrite "integrations:write" "Pause, resume and drain integrations, send and drop dead letters, and set the secrets that integrations use.";
+    IntegrationsRead "integrations:read" "See integrations and which messages they have refused, rules about messages, and alarms.";
+    IntegrationsWrite "integrations:write" "Pause, resume and drain integrations, send and drop dead letters, set the secrets that integrations use, change rules about messages, and take care of alarms.";
     AuthCheck "auth:check" "Ask who a client is by its credentials, as another broker does.";
     ConfigRead "config:read" "See the configuration, without secrets.";
     ConfigWrite "config:write" "Change the configuration.";

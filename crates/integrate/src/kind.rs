@@ -16,7 +16,12 @@ use crate::sink::Sink;
 use crate::source::Source;
 
 /// All kinds of sinks, as `[[sinks.NAME]]` names them.
-pub const KINDS: &[Kind] = &[crate::file::KIND, crate::webhook::KIND, crate::nats::KIND];
+pub const KINDS: &[Kind] = &[
+    crate::file::KIND,
+    crate::webhook::KIND,
+    crate::nats::KIND,
+    crate::email::KIND,
+];
 
 /// All kinds of sources, each with its name in `[[sources.NAME]]`.
 pub const SOURCES: &[(&str, Kind)] = &[

@@ -16,8 +16,10 @@
 //! * `words`: errors of other crates in words
 //! * `kind`: kinds of sinks, with their keys in the configuration
 //! * `json`: a message as JSON
+//! * `notice`: a message as people read it
 //! * `file`: a sink that appends to a file
 //! * `webhook`: a sink that sends HTTP requests
+//! * `email`: a sink that sends mails
 //! * `bridge`: other brokers, in both directions
 //! * `nats`: a sink that publishes to JetStream, and a source that consumes from it
 #![forbid(unsafe_code)]
@@ -26,6 +28,7 @@ pub mod bridge;
 mod caught;
 mod dead_letters;
 mod each;
+pub mod email;
 mod feed;
 pub mod file;
 mod host;
@@ -36,6 +39,7 @@ mod lanes;
 mod masking;
 pub mod nats;
 mod networks;
+mod notice;
 mod part;
 mod runner;
 mod secret;

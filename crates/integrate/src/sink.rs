@@ -265,6 +265,11 @@ impl SinkMessage {
         Some(u32::try_from(secs).unwrap_or(u32::MAX))
     }
 
+    /// How often parts of the node have passed it on, each as the consequence of another message.
+    pub fn hops(&self) -> u8 {
+        self.message.hops()
+    }
+
     /// Name of the bridge or named connection over which it came; none if it came over none.
     pub fn bridge(&self) -> Option<&str> {
         // No client has such a Client Identifier.

@@ -114,6 +114,10 @@ enum Command {
     /// Ban clients, by Client Identifier, user name or address
     #[command(subcommand)]
     Ban(cmd::people::BanCommand),
+    /// List alarms, acknowledge, shelve and clear them
+    Alarm(cmd::alarm::AlarmCommand),
+    /// Add, change, remove and try rules about messages
+    Rule(cmd::rule::RuleCommand),
     /// List lockouts for wrong credentials, and end them
     Lockout(cmd::lockout::LockoutCommand),
     /// Show, pause, resume and test integrations, and their dead letters
@@ -227,6 +231,8 @@ fn run(command: Command) -> ExitCode {
         Command::Key(command) => cmd::people::key(&command),
         Command::Team(command) => cmd::people::team(&command),
         Command::Ban(command) => cmd::people::ban(&command),
+        Command::Alarm(command) => cmd::alarm::run(&command),
+        Command::Rule(command) => cmd::rule::run(&command),
         Command::Lockout(command) => cmd::lockout::run(&command),
         Command::Integration(command) => cmd::integration::run(&command),
         Command::Secret(command) => cmd::secret::run(&command),

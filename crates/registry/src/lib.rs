@@ -23,6 +23,7 @@
 //! * `added_integrations`, `bridge_subscriptions`: integrations that were added by the API, and
 //!   subscriptions at other brokers
 //! * `secrets`: sealed secrets of other systems
+//! * `rules`, `alarms`: rules about messages that were added by the API, and alarms
 //! * `audit`: who changed what, and whose objects they see
 //! * `foreign`, `foreign_microservice`: databases of other systems, and the devices, webhooks and
 //!   messages in them
@@ -34,6 +35,7 @@
 
 mod activity;
 mod added_integrations;
+mod alarms;
 mod api_keys;
 mod audit;
 mod bans;
@@ -72,6 +74,7 @@ mod provisioning;
 mod registration;
 mod rollouts;
 mod rule_sets;
+mod rules;
 mod secret;
 mod secrets;
 mod shared_map;
@@ -89,6 +92,7 @@ use std::path::PathBuf;
 
 pub use activity::{Activity, Heard};
 pub use added_integrations::{ADDED_MAX, AddedIntegration};
+pub use alarms::{AlarmFilter, AlarmRow, AlarmsKept};
 pub use api_keys::{ApiKey, NewApiKey};
 pub use audit::{Actor, AuditEntry, AuditFilter, AuditKept, AuditLine, NewAuditEntry, Scope};
 pub use bans::{Ban, BanKind, NewBan};
@@ -141,6 +145,7 @@ pub use rollouts::{
 pub use rule_sets::{
     ADMINISTRATOR_ROLE, DEVICE_TYPE, NO_ROLE, Owner, RuleSet, RulesPlace, USER_ROLE, beyond_own,
 };
+pub use rules::{RULES_MAX, RuleDevice, StoredRule};
 pub use secret::Secret;
 pub use secrets::{SECRET_NAME_BYTES_MAX, SealedSecret, SecretHead, check_secret_name};
 pub use snapshot::{Changed, LoginNumbers, Renewed, Snapshot, TeamTokenLogin, TeamTokenName};

@@ -151,6 +151,12 @@ const MIGRATIONS: &[Step] = &[
         postgres: include_str!("../migrations/0022_twins.sql"),
     },
     Step {
+        version: 23,
+        name: "rules and alarms",
+        sqlite: include_str!("../migrations/0023_rules_and_alarms.sql"),
+        postgres: include_str!("../migrations/0023_rules_and_alarms.sql"),
+    },
+    Step {
         version: 24,
         name: "firmware",
         sqlite: include_str!("../migrations/0024_firmware.sql"),

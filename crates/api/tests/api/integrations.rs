@@ -63,6 +63,10 @@ impl IntegrationMaker for NoneMade {
             why: "none is made in this test".to_owned(),
         })
     }
+
+    fn queue_bytes(&self) -> u64 {
+        1_000_000
+    }
 }
 
 /// A node with the sink `audit` and these dead letters.

@@ -25,6 +25,21 @@ fn kinds() -> Object {
     one_of("What kind of event it is.", all.map(|kind| kind.name()))
 }
 
+/// An alarm in an event.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+pub struct FeedAlarm<'a> {
+    /// Number of the alarm.
+    pub id: String,
+    /// Its name.
+    pub name: &'a str,
+    /// `info`, `warning`, `minor`, `major` or `critical`.
+    pub severity: &'static str,
+    /// `active`, `acknowledged`, `shelved` or `cleared`.
+    pub state: &'static str,
+    /// What it says.
+    pub message: &'a str,
+}
+
 /// An event: of its fields those that it has.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct FeedEvent<'a> {
@@ -111,6 +126,9 @@ pub struct FeedEvent<'a> {
     /// After how many seconds without a message a device is inactive.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub inactive_after_secs: Option<u32>,
+    /// The alarm that was raised or changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alarm: Option<FeedAlarm<'a>>,
     /// From its arrival to its delivery, milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency_ms: Option<u64>,
@@ -171,6 +189,7 @@ impl<'a> FeedEvent<'a> {
             payload_encoding: None,
             last_message: None,
             inactive_after_secs: None,
+            alarm: None,
             latency_ms: None,
             packet: None,
             direction: None,
@@ -406,6 +425,15 @@ fn fill<'a>(shown: &mut FeedEvent<'a>, told: &'a Told, payload_max: usize) {
         }
         Event::DeviceActive { last_message_ms } => {
             shown.last_message = Some(rfc3339::text(*last_message_ms));
+        }
+        Event::AlarmRaised(alarm) | Event::AlarmChanged(alarm) => {
+            shown.alarm = Some(FeedAlarm {
+                id: alarm.id.to_string(),
+                name: &alarm.name,
+                severity: alarm.severity,
+                state: alarm.state,
+                message: &alarm.message,
+            });
         }
         Event::Refused { .. }
         | Event::ReauthenticationRefused { .. }

@@ -31,6 +31,8 @@ const PUBLISHABLE: &[EventKind] = &[
     EventKind::PublishRefused,
     EventKind::DeviceInactive,
     EventKind::DeviceActive,
+    EventKind::AlarmRaised,
+    EventKind::AlarmChanged,
 ];
 
 /// Kinds of events that are published.

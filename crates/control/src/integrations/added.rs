@@ -13,7 +13,7 @@ use tracing::{info, warn};
 
 use super::connections::restore;
 use super::entry::Entry;
-use super::{Integrations, end_queue, tell_ended};
+use super::{ATTACHED_WITHIN, Integrations, STOPPED_WITHIN, end_queue, tell_ended};
 use crate::tables::TablesError;
 
 /// Kinds of integrations that may be added.
@@ -41,10 +41,6 @@ impl AddedKind {
     }
 }
 
-/// Time that the delivery under way may take when one is changed or removed.
-const STOPPED_WITHIN: Duration = Duration::from_secs(5);
-/// Time that a request to add one waits for the node to keep messages for it.
-const ATTACHED_WITHIN: Duration = Duration::from_secs(5);
 /// Pause after the tables did not answer.
 const AGAIN_AFTER: Duration = Duration::from_secs(2);
 
@@ -77,6 +73,9 @@ pub trait IntegrationMaker: Send + Sync + 'static {
         settings: &Map<String, Value>,
         sees_node: bool,
     ) -> Result<ConfiguredSink, Unusable>;
+
+    /// Bytes of a queue, where its size is not given.
+    fn queue_bytes(&self) -> u64;
 }
 
 /// Why an integration is not added, changed or removed.
@@ -280,7 +279,7 @@ impl Integrations {
         Some(entry)
     }
 
-    async fn end_queues_of(&self, entry: &Entry) {
+    pub(super) async fn end_queues_of(&self, entry: &Entry) {
         let integration = entry.settings.client_id();
         let Some(tenant) = self.host.tenant(&entry.settings.tenant) else {
             return;

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use martlet_integrate::{ConfiguredSink, Connection, Handle, Settings, State};
+use martlet_integrate::{ConfiguredSink, Connection, Handle, Settings, State, webhook};
 use tracing::warn;
 
 use super::host::NodeHost;
 use super::secrets::{self, OwnSecrets};
 use super::{Following, Integrations, sending, teams};
+use crate::rules::TO_WEBHOOKS;
 
 /// An integration that runs, and what follows it.
 pub(super) struct Entry {
@@ -45,6 +46,16 @@ impl Entry {
     }
 }
 
+/// A webhook takes what rules have for it, too.
+fn with_rules(sink: &ConfiguredSink) -> ConfiguredSink {
+    let mut sink = sink.clone();
+    if sink.settings.kind == webhook::KIND.name {
+        let filter = format!("{TO_WEBHOOKS}{}/#", sink.settings.name);
+        sink.settings.filters.push(filter.into());
+    }
+    sink
+}
+
 impl Integrations {
     /// Starts an integration. `is_added` says whether it was added by the API. Needs a Tokio
     /// runtime.
@@ -53,7 +64,7 @@ impl Integrations {
         let settings = sink.settings.clone();
         let own = Arc::new(OwnSecrets::new(&settings, sink.secrets()));
         let host: Arc<NodeHost> = Arc::clone(&self.host);
-        let handle = Arc::new(sink.start(own.subscribe(), host));
+        let handle = Arc::new(with_rules(sink).start(own.subscribe(), host));
         let with_secrets = vec![(Arc::clone(&own), Arc::clone(&handle))];
         let of_team = std::iter::once((settings.clone(), Arc::clone(&handle)));
         let following = [

@@ -62,6 +62,10 @@ use host::{IntegrationSession, NodeHost};
 pub(crate) use trouble::queue_trouble;
 use trouble::trouble;
 
+/// Time that the delivery under way may take when an integration is replaced or removed.
+const STOPPED_WITHIN: Duration = Duration::from_secs(5);
+/// Time that is waited for the node to keep messages for an integration.
+const ATTACHED_WITHIN: Duration = Duration::from_secs(5);
 /// Time that a runner may take to be told that it may try again.
 const TOLD_WITHIN: Duration = Duration::from_secs(1);
 
@@ -242,6 +246,48 @@ impl Integrations {
             })
         });
         told.collect()
+    }
+
+    /// What is wrong with each integration, with its name and tenant; none of one whose team does
+    /// not exist.
+    pub(crate) fn troubles(&self) -> Vec<(String, TenantId, Option<String>)> {
+        let entries = self.entries();
+        let told = entries.iter().filter_map(|entry| {
+            let (handle, state) = (&entry.handle, entry.state());
+            let name = format!("{}/{}", handle.kind(), handle.name());
+            Some((name, state.tenant?, trouble(&state, handle.on_full())))
+        });
+        told.collect()
+    }
+
+    /// Starts an integration of the node itself, or one in place of that of its name. Messages
+    /// that wait in its queue stay. Waits until the node keeps messages for it.
+    pub(crate) async fn replace_own(&self, sink: ConfiguredSink) {
+        let _changing = self.changing.lock().await;
+        let sink = sink.bounded(self.maker.queue_bytes());
+        let (kind, name) = (sink.settings.kind, &*sink.settings.name);
+        let mut entries = self.entries().to_vec();
+        if let Some(at) = entries.iter().position(|entry| entry.is_called(kind, name)) {
+            entries.remove(at).stop(STOPPED_WITHIN).await;
+        }
+        let entry = self.started(&sink, false);
+        entries.push(Arc::clone(&entry));
+        self.set_entries(entries);
+        // One that is not attached in time is in health.
+        let _ = tokio::time::timeout(ATTACHED_WITHIN, entry.handle.attached()).await;
+    }
+
+    /// Ends an integration of the node itself, with the messages in its queue.
+    pub(crate) async fn remove_own(&self, kind: &str, name: &str) {
+        let _changing = self.changing.lock().await;
+        let mut entries = self.entries().to_vec();
+        let Some(at) = entries.iter().position(|entry| entry.is_called(kind, name)) else {
+            return;
+        };
+        let entry = entries.remove(at);
+        entry.stop(STOPPED_WITHIN).await;
+        self.set_entries(entries);
+        self.end_queues_of(&entry).await;
     }
 
     /// Ends all integrations: deliveries under way are finished and settled, the rest stays in the

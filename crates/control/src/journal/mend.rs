@@ -547,7 +547,9 @@ fn way_of(told: &Told, commands: &Commands) -> Option<Way> {
         | Event::Delivered(_)
         | Event::Packet { .. }
         | Event::DeviceInactive { .. }
-        | Event::DeviceActive { .. } => None,
+        | Event::DeviceActive { .. }
+        | Event::AlarmRaised(_)
+        | Event::AlarmChanged(_) => None,
     }
 }
 

@@ -45,3 +45,14 @@ pub use tail::{Tail, TailEnd};
 
 /// The file of telemetry in the data directory.
 pub const FILE: &str = "telemetry.db";
+
+/// A value as JSON.
+pub(crate) fn json_of(value: &Value) -> serde_json::Value {
+    match value {
+        Value::Integer(number) => (*number).into(),
+        Value::Number(number) => (*number).into(),
+        Value::Bool(flag) => (*flag).into(),
+        Value::Text(text) => (&**text).into(),
+        Value::Json(json) => serde_json::from_str(json).unwrap_or_default(),
+    }
+}

@@ -19,17 +19,10 @@ const NAME: &str = "main";
 impl Telemetry {
     /// The integration that stores what the rules match, of all tenants.
     pub fn integration(self: &Arc<Self>) -> ConfiguredSink {
-        let mut filters: Vec<Box<str>> = Vec::new();
-        for rule in self.rules() {
-            let filter = rule.topic.filter().into_boxed_str();
-            if !filters.contains(&filter) {
-                filters.push(filter);
-            }
-        }
         let settings = Settings {
             tenant: ALL_TENANTS.into(),
             keeps_qos0: true,
-            ..Settings::new(KIND, NAME, filters)
+            ..Settings::new(KIND, NAME, self.filters())
         };
         let telemetry = Arc::clone(self);
         ConfiguredSink::new(settings, move |_| TelemetrySink(Arc::clone(&telemetry)))
@@ -52,6 +45,38 @@ impl Sink for TelemetrySink {
         self.0.test().await.map_err(|error| error.told())
     }
 }
+
+impl Telemetry {
+    /// Topic Filters of all that is taken.
+    pub(crate) fn filters(&self) -> Vec<Box<str>> {
+        let mut filters: Vec<Box<str>> = Vec::new();
+        for rule in self.rules() {
+            let filter = rule.topic.filter().into_boxed_str();
+            if !filters.contains(&filter) {
+                filters.push(filter);
+            }
+        }
+        filters
+    }
+
+    /// The values of a message with their keys, and the device that they are of; none: it has
+    /// none that would be stored.
+    pub(crate) fn readings_of(&self, message: &SinkMessage) -> Option<(Name, Vec<KeyedReading>)> {
+        let taken = self.taken(message)?.ok()?;
+        let received = i64::try_from(message.received_ms()).unwrap_or(i64::MAX);
+        let decoder = &taken.rule.decoder;
+        let decoded = decoder.decode(message.payload(), received.saturating_mul(1_000));
+        let readings = decoded.ok()?.readings.into_iter();
+        let keyed = readings.map(|reading| {
+            let key = taken.rule.key.key(&reading.key, &taken.names);
+            (key, reading)
+        });
+        Some((taken.device, keyed.collect()))
+    }
+}
+
+/// A value with the key that it is stored under.
+pub(crate) type KeyedReading = (String, super::Reading);
 
 /// A message with the rule that takes it.
 struct Taken<'a> {

@@ -298,6 +298,70 @@ impl Telemetry {
         }
     }
 
+    /// Stores a value of the device of this tenant and id, at a time in milliseconds since the
+    /// Unix epoch. When it returns, it is synced.
+    ///
+    /// # Errors
+    /// There is no such device, it is no value, or the storage does not take it.
+    pub(crate) async fn store_value(
+        &self,
+        (tenant, id): (u32, &str),
+        (key, value): (&str, &serde_json::Value),
+        time_ms: i64,
+    ) -> Result<(), StoreError> {
+        let name = (tenant, id.to_owned());
+        let found = self.devices(BTreeSet::from([name.clone()])).await?;
+        let device = found.get(&name).ok_or_else(|| StoreError::Refused {
+            reason: super::rejected::UNKNOWN_DEVICE,
+            key: key.into(),
+            why: format!("there is no device {id:?}"),
+        })?;
+        let payload = serde_json::json!({ "ts": time_ms, "values": { key: value } }).to_string();
+        let decoder = Decoder {
+            time_unit: super::TimeUnit::Millis,
+            skew: super::Skew::Keep,
+            limits: self.settings.decoder.limits,
+            ..Decoder::default()
+        };
+        let stored = self.store(device, (&decoder, payload.as_bytes()));
+        stored.await.map(drop)
+    }
+
+    /// Values of a key of the device of this tenant and id, from one time to before another, in
+    /// milliseconds since the Unix epoch, the oldest first, with their times.
+    ///
+    /// # Errors
+    /// There is no such device, or the values cannot be read.
+    pub async fn past(
+        &self,
+        ((tenant, id), key): ((u32, &str), &str),
+        (from_ms, until_ms): (i64, i64),
+        limit: usize,
+    ) -> Result<Vec<(i64, serde_json::Value)>, StoreError> {
+        let name = (tenant, id.to_owned());
+        let found = self.devices(BTreeSet::from([name.clone()])).await?;
+        let device = found.get(&name).ok_or_else(|| StoreError::Refused {
+            reason: super::rejected::UNKNOWN_DEVICE,
+            key: key.into(),
+            why: format!("there is no device {id:?}"),
+        })?;
+        let range = super::Range {
+            selection: super::Selection {
+                devices: vec![device.number],
+                keys: Some(vec![key.to_owned()]),
+            },
+            from: from_ms.saturating_mul(1_000),
+            until: until_ms.saturating_mul(1_000),
+            order: super::Order::OldestFirst,
+            limit,
+            after: None,
+        };
+        let rows = self.storage().await?.range(&range).await?.rows.into_iter();
+        Ok(rows
+            .map(|row| (row.time / 1_000, super::json_of(&row.value)))
+            .collect())
+    }
+
     /// Notes a payload that is not stored.
     pub fn reject(
         &self,

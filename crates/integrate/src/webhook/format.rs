@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::json::{self, rfc3339};
+use crate::notice::Notice;
 use crate::sink::SinkMessage;
 
 /// Form of the bodies.
@@ -19,6 +20,8 @@ pub enum Format {
     CloudEvents,
     /// That of the MQTT microservice: topic, payload, QoS, time and broker.
     Microservice,
+    /// Text for people, as ntfy shows it, with its title and priority in headers.
+    Ntfy,
 }
 
 /// What `source` begins with in CloudEvents; the topic follows.
@@ -30,13 +33,15 @@ const INTERNAL: &str = "internal";
 
 impl Format {
     /// All names in the configuration.
-    pub(super) const NAMES: &'static [&'static str] = &["json", "cloudevents", "microservice"];
+    pub(super) const NAMES: &'static [&'static str] =
+        &["json", "cloudevents", "microservice", "ntfy"];
 
     /// By its name in the configuration.
     pub(super) fn from_name(name: &str) -> Self {
         match name {
             "cloudevents" => Self::CloudEvents,
             "microservice" => Self::Microservice,
+            "ntfy" => Self::Ntfy,
             _ => Self::Json,
         }
     }
@@ -47,6 +52,7 @@ impl Format {
             (Self::CloudEvents, false) => "application/cloudevents+json",
             (Self::CloudEvents, true) => "application/cloudevents-batch+json",
             (Self::Json | Self::Microservice, _) => "application/json",
+            (Self::Ntfy, _) => "text/plain; charset=utf-8",
         }
     }
 
@@ -54,7 +60,17 @@ impl Format {
     pub(super) fn user_agent(self) -> &'static str {
         match self {
             Self::Microservice => "MQTT-Microservice",
-            Self::Json | Self::CloudEvents => concat!("martlet/", env!("CARGO_PKG_VERSION")),
+            Self::Json | Self::CloudEvents | Self::Ntfy => {
+                concat!("martlet/", env!("CARGO_PKG_VERSION"))
+            }
+        }
+    }
+
+    /// Headers of a request with these messages, beside those of the settings.
+    pub(super) fn headers(self, messages: &[SinkMessage]) -> Vec<(&'static str, String)> {
+        match (self, messages) {
+            (Self::Ntfy, [message, ..]) => Notice::of(message).headers(),
+            _ => Vec::new(),
         }
     }
 
@@ -68,6 +84,13 @@ impl Format {
         is_list: bool,
     ) -> serde_json::Result<Vec<u8>> {
         let mut body = Vec::new();
+        if self == Self::Ntfy {
+            // Each message is shown by itself.
+            let notice = messages.first().map(Notice::of);
+            return Ok(notice
+                .map(|notice| notice.text.into_bytes())
+                .unwrap_or_default());
+        }
         if is_list {
             body.push(b'[');
         }
@@ -88,6 +111,7 @@ impl Format {
             Self::Json => json::write(to, message),
             Self::CloudEvents => serde_json::to_writer(to, &CloudEvent::new(message)),
             Self::Microservice => serde_json::to_writer(to, &OfMicroservice::new(message)),
+            Self::Ntfy => Ok(()),
         }
     }
 }

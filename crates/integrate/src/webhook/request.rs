@@ -119,7 +119,7 @@ impl Target {
             [message] => format!("msg_{}", message.unique_id()),
             [first, .., last] => format!("msg_{}_{}", first.unique_id(), last.unique_id()),
         };
-        let Some(headers) = self.headers_of(&id, &body) else {
+        let Some(headers) = self.headers_of(messages, &id, &body) else {
             return Outcome::Refused("its id or signature cannot be sent in a header".to_owned());
         };
         // Put together by hand: merging headers into those of a builder costs as much as the rest.
@@ -135,9 +135,15 @@ impl Target {
         }
     }
 
-    /// The headers of a request with this id and body.
-    fn headers_of(&self, id: &str, body: &[u8]) -> Option<HeaderMap> {
+    /// The headers of a request with these messages, this id and body.
+    fn headers_of(&self, messages: &[SinkMessage], id: &str, body: &[u8]) -> Option<HeaderMap> {
         let mut headers = self.headers.clone();
+        for (name, value) in self.format.headers(messages) {
+            headers.insert(
+                HeaderName::from_static(name),
+                HeaderValue::try_from(value).ok()?,
+            );
+        }
         if let Some(key) = &self.key {
             let time = SystemTime::now().duration_since(UNIX_EPOCH);
             let time = time.map_or(0, |time| time.as_secs());

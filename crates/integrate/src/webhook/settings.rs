@@ -58,7 +58,7 @@ const KEYS: &[Key] = &[
     Key::new(
         "format",
         Takes::Word(Format::NAMES),
-        "Form of a message. json: all that the node knows of it. cloudevents: CloudEvents 1.0, structured. microservice: that of system 1. Default: json.",
+        "Form of a message. json: all that the node knows of it. cloudevents: CloudEvents 1.0, structured. microservice: that of system 1. ntfy: text for people with the headers Title, Priority and Tags, as ntfy takes it; for alarms. Default: json.",
     ),
     Key::new(
         "signing_key",
@@ -125,6 +125,9 @@ fn webhook_settings(
         stops_at_refusal,
         allowed: surroundings.allowed.clone(),
     };
+    if settings.format == Format::Ntfy && settings.batch_messages > 1 {
+        return Err("`batch_messages` has to be 1 with format = \"ntfy\"".to_owned());
+    }
     check(&settings)?;
     Ok(settings)
 }

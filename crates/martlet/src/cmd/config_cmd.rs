@@ -129,6 +129,10 @@ fn show(options: &ConfigOptions, json: bool, changed: bool) -> anyhow::Result<St
             }
         }
     }
+    for table in &effective.rules {
+        let keys = toml::to_string(&table.keys)?;
+        text.push_str(&format!("\n[[rules]] # {}\n{keys}", table.place));
+    }
     for sink in &effective.sinks {
         text.push_str(&format!("\n[[{}]]\n", sink.section()));
         for (key, sourced) in &sink.keys {

@@ -5,6 +5,7 @@
 pub(crate) mod acl;
 pub(crate) mod admin;
 pub(crate) mod agent;
+pub(crate) mod alarm;
 pub(crate) mod argv;
 pub(crate) mod backup;
 pub(crate) mod bench;
@@ -49,6 +50,7 @@ pub(crate) mod retained;
 pub(crate) mod role;
 pub(crate) mod rollout;
 pub(crate) mod rr;
+pub(crate) mod rule;
 mod scram;
 pub(crate) mod secret;
 pub(crate) mod stop;

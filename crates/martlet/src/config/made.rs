@@ -78,6 +78,10 @@ impl IntegrationMaker for MadeIntegrations {
         let sink = sink.map_err(|why| Unusable { key: None, why })?;
         Ok(sink.bounded(self.queue_bytes))
     }
+
+    fn queue_bytes(&self) -> u64 {
+        self.queue_bytes
+    }
 }
 
 /// What the value of a key may be.

@@ -28,6 +28,7 @@ pub(crate) mod mosquitto;
 mod registry;
 pub(crate) mod regular_file;
 mod resolve;
+mod rules;
 mod schema;
 mod seeds;
 mod sink_files;

@@ -63,6 +63,8 @@ pub(crate) struct NodeConfig {
     pub(crate) push: Option<Push>,
     /// Kinds of events that are published as messages.
     pub(crate) events_published: Option<PublishedKinds>,
+    /// Their names.
+    pub(crate) events_published_names: Vec<String>,
     pub(crate) sys_interval_secs: u64,
     /// Interval at which the node publishes its state to topics of IoTFlow; 0 is never.
     pub(crate) iotflow_publish_secs: u64,
@@ -74,6 +76,8 @@ pub(crate) struct NodeConfig {
     pub(crate) event_archive: Option<ArchiveSettings>,
     /// Storage of what devices measure; none: it is off.
     pub(crate) telemetry: Option<TelemetrySettings>,
+    /// Rules about messages, and alarms.
+    pub(crate) rules: super::rules::RulesConfig,
     pub(crate) shutdown_grace_secs: u64,
     /// Addresses that were left out because this machine lacks their family.
     pub(crate) skipped: Vec<String>,
@@ -193,6 +197,7 @@ pub(crate) fn resolve_with(
         firmware: super::firmware::of(effective)?,
         event_archive: super::event_archive::of(effective)?,
         telemetry: super::telemetry::of(effective)?,
+        rules: super::rules::of(effective)?,
         sinks,
         data_dir: data_dir(effective)?,
         tables: super::registry::settings(effective)?,
@@ -219,6 +224,7 @@ pub(crate) fn resolve_with(
         presence_topics: presence_topics(effective)?,
         push: push(effective)?,
         events_published: events_published(effective)?,
+        events_published_names: names_of(effective.text("events.publish")),
         sys_interval_secs: effective.integer("mqtt.sys_interval_secs"),
         iotflow_publish_secs: effective.integer("iotflow.publish_secs"),
         shutdown_grace_secs: effective.integer("mqtt.shutdown_grace_secs"),
@@ -233,6 +239,15 @@ pub(crate) fn resolve_with(
         user_places: user_places(effective),
         files,
     })
+}
+
+/// Names with commas between them.
+fn names_of(text: &str) -> Vec<String> {
+    let names = text.split(',').map(str::trim);
+    names
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 /// Where the data are, without creating anything.

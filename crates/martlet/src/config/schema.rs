@@ -4,6 +4,7 @@ mod event_archive;
 mod firmware;
 mod general;
 mod listeners;
+mod rules;
 mod telemetry;
 
 pub(crate) use listeners::{HTTP_LISTENER_KEYS, LISTENER_KEYS, http_listener_keys, listener_keys};
@@ -17,6 +18,7 @@ use super::masking;
 use event_archive::EVENT_ARCHIVE;
 use firmware::FIRMWARE;
 use general::{Default, GENERAL, STORE_BYTES_MIN};
+use rules::ALARMS;
 use telemetry::TELEMETRY;
 
 /// A key of the configuration.
@@ -123,6 +125,7 @@ pub(crate) fn keys() -> Vec<Key> {
         .chain(TELEMETRY)
         .chain(FIRMWARE)
         .chain(EVENT_ARCHIVE)
+        .chain(ALARMS)
         .map(|&(path, kind, ref default, what)| Key {
             path: path.to_owned(),
             kind,

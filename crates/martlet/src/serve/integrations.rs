@@ -10,6 +10,7 @@ use martlet_control::backup::STORE;
 use martlet_control::integrations::{IntegrationSettings, Integrations};
 use martlet_control::message_log::MessageLog;
 use martlet_control::presence::Alive;
+use martlet_control::rules::Rules;
 use martlet_control::secrets::SecretStore;
 use martlet_control::tables::Tables;
 use martlet_control::telemetry::Telemetry;
@@ -52,7 +53,7 @@ pub(super) async fn start_integrations(
     control: &Arc<Control>,
     tables: &Arc<Tables>,
     alive: &Alive,
-    (message_log, telemetry): (&MessageLog, Option<&Arc<Telemetry>>),
+    (message_log, telemetry, rules): (&MessageLog, Option<&Arc<Telemetry>>, &Arc<Rules>),
     attached_by: Instant,
 ) -> Arc<Integrations> {
     let config::SinksConfig {
@@ -68,6 +69,7 @@ pub(super) async fn start_integrations(
     let log = (!kept.is_empty()).then(|| message_log.integration(kept));
     let telemetry = telemetry.map(Telemetry::integration);
     let sinks = sinks.into_iter().chain(log).chain(telemetry);
+    let sinks = sinks.chain(rules.first_integration());
     let sinks = sinks.map(|sink| sink.bounded(bytes_max));
     let sinks = sinks.collect();
     for warning in config::unusable_files_of_sinks(&node.sinks) {

@@ -32,6 +32,7 @@ mod places;
 mod presence;
 mod reactor;
 mod reload;
+mod rules;
 mod setup_link;
 mod shards;
 mod signals;

@@ -634,6 +634,9 @@ impl Reload {
         if effective.telemetry_differs(&self.started_with) {
             all.push("[[telemetry.rules]], [[telemetry.retention]]".to_owned());
         }
+        if effective.rules_differ(&self.started_with) {
+            all.push("[[rules]]".to_owned());
+        }
         all
     }
 

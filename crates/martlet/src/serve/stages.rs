@@ -54,7 +54,7 @@ use super::signals::Signals;
 use super::store::{pump_store_notices, tell_restored};
 use super::{
     activity, admin_socket, commands, event_archive, firmware, http, identity_of_tables, iotflow,
-    memory, note_tables, notify, setup_link, telemetry, tell_ignored, topic_memory, twins,
+    memory, note_tables, notify, rules, setup_link, telemetry, tell_ignored, topic_memory, twins,
 };
 use crate::config::{self, NodeConfig};
 
@@ -136,7 +136,8 @@ impl Core {
     ) -> anyhow::Result<Self> {
         let running = Arc::new(start_reactor(node, doorkeeper)?);
         let opened_by = Instant::now() + OPENED_WITHIN;
-        let waits = !node.sinks.sinks.is_empty() || node.telemetry.is_some();
+        let has_sinks = !node.sinks.sinks.is_empty() || !node.rules.rules.is_empty();
+        let waits = has_sinks || node.telemetry.is_some();
         let opening = waits.then(|| open_listeners_at_last(&running, opened_by));
         let damage = tell_restored(&running);
         let (reloads_to, reloads) = unbounded_channel();
@@ -212,7 +213,8 @@ impl Attached {
         let firmware = firmware::start(node, control, &tables, &commands);
         let twins = twins::start(node, control, &tables);
         let telemetry = telemetry::start(node, control, &tables, &activity);
-        let takers = (&message_log, telemetry.as_ref());
+        let rules = rules::start(node, (control, &tables), &commands, alive.node()).await;
+        let takers = (&message_log, telemetry.as_ref(), &rules);
         let started = start_integrations(node, control, &tables, &alive, takers, core.opened_by);
         let integrations = started.await;
         if let Some(opening) = &core.opening
@@ -221,6 +223,7 @@ impl Attached {
             opening.abort();
             core.running.open_listeners();
         }
+        tokio::spawn(rules.keep());
         let uses = Arc::clone(&tables);
         core.chain.write_uses_by(Box::new(move || {
             let tables = Arc::clone(&uses);

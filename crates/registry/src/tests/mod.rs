@@ -14,6 +14,7 @@ mod message_log;
 mod model;
 mod postgres;
 mod registration;
+mod rules;
 mod schema;
 mod secrets;
 mod speed;

@@ -7,6 +7,7 @@ use martlet_control::facts::{Configuration, ConfigurationValue, ConfiguredSink, 
 
 use super::environment::EnvironmentFile;
 use crate::config::masking::shown as shown_of_sink;
+use crate::config::rules::RuleTable;
 use crate::config::schema::{Value, keys};
 use crate::config::sinks::section_of;
 
@@ -59,6 +60,8 @@ pub(crate) struct Effective {
     pub(crate) telemetry_rules: Vec<ListenerTable>,
     /// How long telemetry of types of devices is kept, likewise.
     pub(crate) telemetry_retention: Vec<ListenerTable>,
+    /// Rules about messages, likewise.
+    pub(crate) rules: Vec<RuleTable>,
     /// What is odd but does not keep the node from starting.
     pub(crate) warnings: Vec<String>,
     /// What the start reports: private addresses that are permitted since their integration was
@@ -91,6 +94,7 @@ impl Effective {
             sinks: Vec::new(),
             telemetry_rules: Vec::new(),
             telemetry_retention: Vec::new(),
+            rules: Vec::new(),
             warnings: Vec::new(),
             notes: Vec::new(),
             files: Vec::new(),
@@ -133,6 +137,15 @@ impl Effective {
         };
         let counts = |all: &Self| all.telemetry_rules.len();
         counts(self) != counts(other) || tables(self) != tables(other)
+    }
+
+    /// Whether other rules about messages are configured there, or in another way.
+    pub(crate) fn rules_differ(&self, other: &Self) -> bool {
+        let keys = |all: &Self| {
+            let tables = all.rules.iter();
+            tables.map(|table| table.keys.clone()).collect::<Vec<_>>()
+        };
+        keys(self) != keys(other)
     }
 
     /// A key that protects and did in `before`, but not any more, or less.

@@ -7,6 +7,7 @@ use toml::de::{DeArray, DeTable, DeValue};
 use super::effective::{Effective, ListenerTable, SinkTable, Sourced};
 use super::{ConfigError, expectation, fits, known_key, nearest_of};
 use crate::config::bridges::topic_line;
+use crate::config::rules::{RuleTable, keys_of};
 use crate::config::schema::{
     HTTP_LISTENER_KEYS, Key, Kind, LISTENER_KEYS, TELEMETRY_RETENTION_KEYS, TELEMETRY_RULE_KEYS,
     Value, is_list,
@@ -130,6 +131,21 @@ impl File<'_> {
             }
         });
         tables.collect::<Result<_, _>>().map(Some)
+    }
+
+    /// The tables `[[rules]]`. What is in them is checked when all of the configuration is read.
+    fn rules(&self, tables: &DeArray<'_>) -> Result<Vec<RuleTable>, ConfigError> {
+        let tables = tables.iter().map(|table| {
+            let place = self.place(table.span().start);
+            match table.get_ref() {
+                DeValue::Table(entries) => Ok(RuleTable {
+                    place,
+                    keys: keys_of(entries),
+                }),
+                _ => Err(no_tables(place, "rules")),
+            }
+        });
+        tables.collect()
     }
 
     /// A table of a list, with its keys.
@@ -256,6 +272,9 @@ pub(super) fn read_file(
             ("bridges", DeValue::Array(tables)) => {
                 effective.sinks.extend(file.bridges(tables)?);
             }
+            ("rules", DeValue::Array(tables)) => {
+                effective.rules.extend(file.rules(tables)?);
+            }
             (name, DeValue::Table(entries)) => {
                 if !is_section(schema, name) {
                     return Err(unknown_section(schema, name, place));
@@ -304,6 +323,7 @@ fn unknown_section(schema: &[Key], name: &str, place: String) -> ConfigError {
         ("sink", _) => Some("[[sinks.file]]".to_owned()),
         ("source", _) => Some("[[sources.nats]]".to_owned()),
         ("bridge" | "bridges", _) => Some("[[bridges]]".to_owned()),
+        ("rule" | "rules", _) => Some("[[rules]]".to_owned()),
         (_, hint) => hint.map(|section| format!("[{section}]")),
     };
     ConfigError::UnknownKey {
@@ -318,11 +338,11 @@ fn outside_sections(schema: &[Key], name: &str, place: String) -> ConfigError {
     if is_section(schema, name)
         || matches!(
             name,
-            "listeners" | "http_listeners" | "bridges" | "sinks" | "sources"
+            "listeners" | "http_listeners" | "bridges" | "rules" | "sinks" | "sources"
         )
     {
         let expected = match name {
-            "listeners" | "http_listeners" | "bridges" => format!("[[{name}]] tables"),
+            "listeners" | "http_listeners" | "bridges" | "rules" => format!("[[{name}]] tables"),
             "sinks" | "sources" => format!("[[{name}.KIND]] tables"),
             name => format!("a section, [{name}]"),
         };

@@ -1,0 +1,346 @@
+//! Alarms of the node: their states, kept in the tables; who is told of changes; and what the node
+//! watches itself.
+//!
+//! * `row`: an alarm as the tables have it
+//! * `told`: messages and events about changes
+//! * `watch`: certificates, integrations and the storage of telemetry
+
+mod row;
+mod told;
+mod watch;
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use martlet_broker::TenantId;
+pub use martlet_registry::{AlarmFilter, AlarmRow, AlarmsKept};
+use martlet_registry::{Page, PageRequest};
+use martlet_rules::{AlarmChange, AlarmInput, AlarmKey, AlarmMachine, RuleSet};
+pub use martlet_rules::{AlarmError, AlarmState, Severity};
+use tokio::sync::Notify;
+use tracing::{info, warn};
+
+use crate::control::Control;
+use crate::iotflow::Catalogue;
+use crate::rules::Publisher;
+use crate::tables::{Tables, TablesError};
+use crate::wall_clock::now_signed_ms;
+
+/// Time that the start waits for the tables.
+const READ_WITHIN: Duration = Duration::from_secs(2);
+/// Time between two looks at what is due.
+const TICK: Duration = Duration::from_secs(1);
+/// Changes that are not told yet, at most. Older ones are dropped; the tables have them.
+const UNTOLD_MAX: usize = 10_000;
+/// Alarms of one transaction.
+const ROWS: usize = 500;
+/// Time between two looks for alarms that are not kept any longer.
+const TRIM_EVERY_TICKS: u32 = 600;
+/// Longest time for which an alarm is shelved: 30 days.
+pub const SHELVED_MAX_SECS: u32 = 30 * 24 * 60 * 60;
+
+/// How alarms are kept.
+#[derive(Clone, Debug)]
+pub struct AlarmSettings {
+    /// Name of the node among those with the same tables.
+    pub node: String,
+    /// How long and how many are kept once they are cleared.
+    pub kept: AlarmsKept,
+    /// The node watches devices, certificates, integrations and telemetry.
+    pub watches_node: bool,
+    /// Topics of the node.
+    pub catalogue: Arc<Catalogue>,
+}
+
+/// What an operator does with an alarm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AlarmOrder {
+    /// Take care of it.
+    Acknowledge,
+    /// Silence it for this number of seconds.
+    Shelve(u32),
+    /// End the silence.
+    Unshelve,
+    /// End it.
+    Clear,
+}
+
+/// The alarms of a node that runs.
+pub struct Alarms {
+    control: Arc<Control>,
+    tables: Arc<Tables>,
+    settings: AlarmSettings,
+    machine: Mutex<AlarmMachine>,
+    /// Those that are to be written, as they are now.
+    unsaved: Mutex<BTreeMap<i64, AlarmRow>>,
+    /// Changes that are to be told, and how often rules have passed on what led to them.
+    untold: Mutex<VecDeque<(AlarmChange, u8)>>,
+    /// Names that rules have; none before they were read.
+    names: Mutex<Option<HashSet<(u32, String)>>>,
+    is_restored: AtomicBool,
+    wake: Notify,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Alarms {
+    /// Of these tables.
+    pub fn new(control: &Arc<Control>, tables: &Arc<Tables>, settings: AlarmSettings) -> Self {
+        Self {
+            control: Arc::clone(control),
+            tables: Arc::clone(tables),
+            settings,
+            machine: Mutex::default(),
+            unsaved: Mutex::default(),
+            untold: Mutex::default(),
+            names: Mutex::default(),
+            is_restored: AtomicBool::new(false),
+            wake: Notify::new(),
+        }
+    }
+
+    /// Takes what was observed. `hops` says how often rules have passed on what led to it.
+    pub(crate) fn observe(&self, inputs: impl IntoIterator<Item = AlarmInput>, hops: u8) {
+        let mut machine = lock(&self.machine);
+        let changes = inputs
+            .into_iter()
+            .filter_map(|input| input.apply(&mut machine));
+        let changes: Vec<AlarmChange> = changes.collect();
+        drop(machine);
+        self.changed(changes, hops);
+    }
+
+    /// What the node itself watches is, or is not, as it should be.
+    pub(crate) fn observe_node(
+        &self,
+        key: AlarmKey,
+        device: Option<String>,
+        told: (Severity, String),
+        (is_bad, for_ms): (bool, i64),
+    ) {
+        if self.settings.watches_node {
+            let input = AlarmInput::of_node(key, device, told, (is_bad, for_ms), now_signed_ms());
+            self.observe([input], 0);
+        }
+    }
+
+    fn changed(&self, changes: Vec<AlarmChange>, hops: u8) {
+        if changes.is_empty() {
+            return;
+        }
+        let mut unsaved = lock(&self.unsaved);
+        let mut untold = lock(&self.untold);
+        for change in changes {
+            let row = row::of_alarm(&self.settings.node, &change.alarm);
+            unsaved.insert(change.alarm.id, row);
+            untold.push_back((change, hops));
+            if untold.len() > UNTOLD_MAX {
+                untold.pop_front();
+            }
+        }
+        drop((unsaved, untold));
+        self.wake.notify_one();
+    }
+
+    /// The rules are these from now on: alarms of others are cleared.
+    pub(crate) fn set_rules(&self, set: &RuleSet) {
+        *lock(&self.names) = Some(set.alarm_names());
+        self.clear_others();
+    }
+
+    fn clear_others(&self) {
+        let names = lock(&self.names);
+        let Some(names) = names.as_ref() else { return };
+        if !self.is_restored.load(Ordering::Relaxed) {
+            return;
+        }
+        let is_there = |key: &AlarmKey| {
+            watch::NAMES.contains(&key.name.as_str())
+                || names.contains(&(key.tenant, key.name.clone()))
+        };
+        let changes = lock(&self.machine).retain_rules(is_there, now_signed_ms());
+        self.changed(changes, 0);
+    }
+
+    /// Reads the alarms of earlier runs, if the tables answer soon: what is observed then is about
+    /// these.
+    pub async fn start(&self) {
+        match tokio::time::timeout(READ_WITHIN, self.restore()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!(%error, "alarms of earlier runs cannot be read yet"),
+            Err(_) => warn!("alarms of earlier runs cannot be read yet: the tables do not answer"),
+        }
+    }
+
+    /// Reads the alarms of earlier runs.
+    ///
+    /// # Errors
+    /// The tables cannot be read.
+    async fn restore(&self) -> Result<(), TablesError> {
+        let node = self.settings.node.clone();
+        let rows = match self.tables.are_there() {
+            false => Vec::new(),
+            true => {
+                let read = self.tables.read(move |registry| {
+                    Box::pin(async move { registry.open_alarms(&node).await })
+                });
+                read.await?
+            }
+        };
+        let mut machine = lock(&self.machine);
+        let mut unsaved = lock(&self.unsaved);
+        let open: HashSet<AlarmKey> = machine.open().map(|alarm| alarm.key.clone()).collect();
+        let mut restored = Vec::new();
+        for row in rows {
+            match row::to_alarm(&row) {
+                Some(alarm) if !open.contains(&alarm.key) => restored.push(alarm),
+                // It was raised again before the tables could be read.
+                _ => {
+                    let cleared = AlarmRow {
+                        state: AlarmState::Cleared.word().to_owned(),
+                        cleared_ms: now_signed_ms(),
+                        ..row
+                    };
+                    unsaved.insert(cleared.id, cleared);
+                }
+            }
+        }
+        machine.restore(restored);
+        drop((machine, unsaved));
+        self.is_restored.store(true, Ordering::Relaxed);
+        self.clear_others();
+        Ok(())
+    }
+
+    /// Keeps the alarms, for as long as the node runs.
+    pub async fn keep(self: Arc<Self>) {
+        let mut publisher = Publisher::new(Arc::clone(&self.control));
+        let mut watch = watch::Watch::default();
+        let mut has_failed = false;
+        for number in (0..TRIM_EVERY_TICKS).cycle() {
+            let _ = tokio::time::timeout(TICK, self.wake.notified()).await;
+            if !self.is_restored.load(Ordering::Relaxed)
+                && let Err(error) = self.restore().await
+                && !has_failed
+            {
+                has_failed = true;
+                warn!(%error, "alarms of earlier runs cannot be read yet");
+            }
+            let changes = lock(&self.machine).tick(now_signed_ms());
+            self.changed(changes, 0);
+            if self.settings.watches_node {
+                watch.look(&self);
+            }
+            match self.save().await {
+                Ok(()) => has_failed = false,
+                Err(error) if !has_failed => {
+                    has_failed = true;
+                    warn!(%error, "alarms are not written to the tables; it is tried again");
+                }
+                Err(_) => {}
+            }
+            self.tell(&mut publisher).await;
+            if number == 0 {
+                self.trim().await;
+            }
+        }
+    }
+
+    /// Writes what has changed.
+    async fn save(&self) -> Result<(), TablesError> {
+        loop {
+            let rows: Vec<AlarmRow> = lock(&self.unsaved).values().take(ROWS).cloned().collect();
+            if rows.is_empty() {
+                return Ok(());
+            }
+            let written = rows.clone();
+            let done = self.tables.note(move |registry| {
+                Box::pin(async move { registry.save_alarms(&written).await })
+            });
+            done.await?;
+            let mut unsaved = lock(&self.unsaved);
+            for row in rows {
+                // One that has changed meanwhile is written again.
+                if unsaved.get(&row.id) == Some(&row) {
+                    unsaved.remove(&row.id);
+                }
+            }
+        }
+    }
+
+    async fn trim(&self) {
+        if !self.tables.are_there() {
+            return;
+        }
+        let kept = self.settings.kept;
+        let done = self.tables.note(move |registry| {
+            Box::pin(async move { registry.trim_alarms(kept, now_signed_ms()).await })
+        });
+        match done.await {
+            Ok(0) => {}
+            Ok(alarms) => info!(alarms, "cleared alarms are no longer kept"),
+            Err(error) => warn!(%error, "old alarms are not removed"),
+        }
+    }
+
+    /// A page of alarms, the newest one first.
+    ///
+    /// # Errors
+    /// The tables cannot be read, or the cursor is none.
+    pub async fn list(
+        &self,
+        filter: AlarmFilter,
+        page: PageRequest,
+    ) -> Result<Page<AlarmRow>, TablesError> {
+        // What was changed a moment ago is seen.
+        self.save().await?;
+        let read = self
+            .tables
+            .read(move |registry| Box::pin(async move { registry.alarms(&filter, &page).await }));
+        read.await
+    }
+
+    /// Does something with an alarm of a tenant; none: of any. Returns it as it is then.
+    ///
+    /// # Errors
+    /// There is none of this number that is not cleared, or its state does not permit it.
+    pub fn order(
+        &self,
+        (id, tenant): (i64, Option<TenantId>),
+        by: &str,
+        order: AlarmOrder,
+    ) -> Result<AlarmRow, AlarmError> {
+        let now_ms = now_signed_ms();
+        let mut machine = lock(&self.machine);
+        let alarm = machine.get(id);
+        let is_own =
+            alarm.is_some_and(|alarm| tenant.is_none_or(|tenant| tenant.0 == alarm.key.tenant));
+        if !is_own {
+            return Err(AlarmError::NotFound(id));
+        }
+        let change = match order {
+            AlarmOrder::Acknowledge => machine.acknowledge(id, by, now_ms),
+            AlarmOrder::Shelve(secs) => {
+                let secs = secs.min(SHELVED_MAX_SECS);
+                machine.shelve(id, now_ms + i64::from(secs) * 1_000, by, now_ms)
+            }
+            AlarmOrder::Unshelve => machine.unshelve(id, by, now_ms),
+            AlarmOrder::Clear => machine.clear(id, by, now_ms),
+        };
+        drop(machine);
+        let change = change?;
+        let row = row::of_alarm(&self.settings.node, &change.alarm);
+        self.changed(vec![change], 0);
+        Ok(row)
+    }
+}
+
+impl std::fmt::Debug for Alarms {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Alarms").finish_non_exhaustive()
+    }
+}

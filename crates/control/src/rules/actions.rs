@@ -1,0 +1,280 @@
+//! What follows from a message is done.
+
+use martlet_broker::{NewMessage, TenantId, may_publish};
+use martlet_codec::{QoS, ReasonCode, TopicName};
+use martlet_registry::{Actor, NewCommand, RegistryError, Scope};
+use martlet_rules::Action;
+
+use super::publish::BY_RULE;
+use super::{InForce, PostError, Posted, Publisher, Rules, TO_WEBHOOKS, lock};
+use crate::devices::DeviceName;
+use crate::tables::TablesError;
+use crate::telemetry::StoreError;
+
+/// Messages of a batch that are handed over before their answers are waited for, at most.
+const POSTED_MAX: usize = 256;
+
+/// Which rule does something, and for which message.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Origin {
+    /// Place of the rule in the set.
+    pub(super) rule: usize,
+    pub(super) tenant: u32,
+    pub(super) hops: u8,
+    pub(super) received_ms: i64,
+    /// Number of the message in the node.
+    pub(super) message: u64,
+}
+
+/// Does what follows from the messages of a batch.
+pub(super) struct Doer<'a> {
+    rules: &'a Rules,
+    in_force: &'a InForce,
+    publisher: &'a mut Publisher,
+    /// Messages whose answers are due: the place of the message in the batch, the rule, the topic.
+    posted: Vec<(usize, usize, String, Posted)>,
+    /// Number of messages so far.
+    messages: usize,
+    /// Actions of the present message: they number its commands.
+    actions: usize,
+    failed: Option<(usize, String)>,
+}
+
+impl<'a> Doer<'a> {
+    pub(super) fn new(
+        rules: &'a Rules,
+        in_force: &'a InForce,
+        publisher: &'a mut Publisher,
+    ) -> Self {
+        Self {
+            rules,
+            in_force,
+            publisher,
+            posted: Vec::new(),
+            messages: 0,
+            actions: 0,
+            failed: None,
+        }
+    }
+
+    /// What comes now follows from the next message.
+    pub(super) fn next_message(&mut self) {
+        self.messages += 1;
+        self.actions = 0;
+    }
+
+    /// Does what a rule has decided, in order.
+    ///
+    /// # Errors
+    /// Something cannot be done now, and is to be tried again; the reason in words.
+    pub(super) async fn act(
+        &mut self,
+        origin: &Origin,
+        actions: Vec<Action>,
+    ) -> Result<(), String> {
+        for action in actions {
+            self.actions += 1;
+            match self.one(origin, action).await {
+                Ok(()) => {}
+                Err(PostError::Refused(why)) => self.note(origin.rule, Err(&why)),
+                Err(PostError::Failed(why)) => return Err(why),
+            }
+        }
+        Ok(())
+    }
+
+    fn name(&self, rule: usize) -> &str {
+        let place = self.in_force.places.get(rule);
+        place.map_or("", |place| &place.name)
+    }
+
+    /// Counts an action that was done, or why not.
+    fn note(&self, rule: usize, done: Result<(), &str>) {
+        let mut counts = lock(&self.rules.counts);
+        let counts = counts.entry(self.name(rule).to_owned()).or_default();
+        match done {
+            Ok(()) => counts.actions += 1,
+            Err(why) => counts.failed(why),
+        }
+    }
+
+    async fn one(&mut self, origin: &Origin, action: Action) -> Result<(), PostError> {
+        match action {
+            Action::Publish {
+                topic,
+                payload,
+                qos,
+                retain,
+            } => {
+                let message = new_message(topic, payload, qos, retain);
+                return self.publish(origin, message).await;
+            }
+            Action::Webhook { name, payload } => self.webhook(origin, &name, payload).await?,
+            Action::Command {
+                device,
+                kind,
+                command,
+                parameters,
+                expires_secs,
+            } => {
+                let new = NewCommand {
+                    // The same if the message comes again.
+                    id: Some(format!(
+                        "rule-{}-{}-{}",
+                        self.name(origin.rule),
+                        origin.message,
+                        self.actions
+                    )),
+                    kind,
+                    name: command,
+                    parameters,
+                    qos: None,
+                    time_ms: i64::from(expires_secs) * 1_000,
+                };
+                self.command(origin, device, new).await?;
+            }
+            Action::Telemetry { device, key, value } => {
+                let telemetry = self.rules.control.telemetry().ok_or_else(|| {
+                    let why = "the node stores no telemetry: set telemetry.enabled = true";
+                    PostError::Refused(why.to_owned())
+                })?;
+                let of = (origin.tenant, device.as_str());
+                let stored = telemetry.store_value(of, (&key, &value), origin.received_ms);
+                stored.await.map_err(|error| match error {
+                    StoreError::Rejected(_) | StoreError::Refused { .. } => {
+                        PostError::Refused(error.told())
+                    }
+                    error => PostError::Failed(error.told()),
+                })?;
+            }
+            Action::Alarm(input) => self.rules.alarms.observe([*input], origin.hops),
+        }
+        self.note(origin.rule, Ok(()));
+        Ok(())
+    }
+
+    async fn publish(&mut self, origin: &Origin, message: NewMessage) -> Result<(), PostError> {
+        let topic = message.topic.to_string();
+        let refused = |why: String| Err(PostError::Refused(why));
+        if topic.contains(['+', '#']) || TopicName::new(&topic).is_err() {
+            return refused(format!("{topic:?} is no Topic Name"));
+        }
+        if !may_publish(&topic) {
+            return refused(format!("{topic:?} is a topic of the node's own"));
+        }
+        let rule = self.in_force.set.rules().get(origin.rule);
+        let publish_as = rule.and_then(|one| one.rule.definition().publish_as.as_deref());
+        let client_id = format!("{BY_RULE}{}", self.name(origin.rule));
+        let by = (TenantId(origin.tenant), client_id.as_str());
+        let message = (message, origin.hops.saturating_add(1));
+        let posted = self.publisher.post(by, publish_as, message).await?;
+        let at = self.messages.saturating_sub(1);
+        self.posted.push((at, origin.rule, topic, posted));
+        if self.posted.len() >= POSTED_MAX {
+            self.wait().await;
+        }
+        Ok(())
+    }
+
+    /// Waits for the answers that are due.
+    async fn wait(&mut self) {
+        for (at, rule, topic, posted) in std::mem::take(&mut self.posted) {
+            match self.publisher.answer(&posted).await {
+                Ok(outcome) if outcome.is_held => {
+                    let why = format!(
+                        "{topic:?}: the message waits, since the queue of an integration is full"
+                    );
+                    self.failed.get_or_insert((at, why));
+                }
+                Ok(outcome) if outcome.reason == ReasonCode::NotAuthorized => {
+                    let why = format!("{topic:?}: rules do not permit it to publish there");
+                    self.note(rule, Err(&why));
+                }
+                Ok(outcome) if outcome.reason.is_error() => {
+                    let why = format!("{topic:?}: the node rejects it: {}", outcome.reason.name());
+                    self.note(rule, Err(&why));
+                }
+                Ok(_) => self.note(rule, Ok(())),
+                Err(why) => {
+                    self.failed.get_or_insert((at, format!("{topic:?}: {why}")));
+                }
+            }
+        }
+    }
+
+    /// Waits until all is done.
+    ///
+    /// # Errors
+    /// Something of the message at this place is to be tried again; the reason in words.
+    pub(super) async fn finish(mut self) -> Result<(), (usize, String)> {
+        self.wait().await;
+        match self.failed {
+            None => Ok(()),
+            Some(failed) => Err(failed),
+        }
+    }
+
+    async fn webhook(
+        &self,
+        origin: &Origin,
+        name: &str,
+        payload: Vec<u8>,
+    ) -> Result<(), PostError> {
+        let topic = format!("{TO_WEBHOOKS}{name}/{}", self.name(origin.rule));
+        let message = new_message(topic, payload, QoS::AtLeastOnce, false);
+        let by = format!("{BY_RULE}{}", self.name(origin.rule));
+        let control = &self.rules.control;
+        let published = control.publish(&by, TenantId(origin.tenant), vec![message]);
+        let published = published.await;
+        let published = published.map_err(|error| PostError::Failed(error.to_string()))?;
+        match published.first() {
+            Some(one) if one.reason.is_error() => Err(PostError::Refused(format!(
+                "the webhook {name:?}: the node rejects the message: {}",
+                one.reason.name()
+            ))),
+            // A webhook is a lane, which is not counted among subscribers.
+            Some(one) if one.matched_here > 0 || one.other_shards > 0 => Ok(()),
+            _ => Err(PostError::Refused(format!(
+                "there is no webhook {name:?}: GET /api/v1/webhooks lists those there are"
+            ))),
+        }
+    }
+
+    async fn command(
+        &self,
+        origin: &Origin,
+        device: String,
+        new: NewCommand,
+    ) -> Result<(), PostError> {
+        let place = self.in_force.places.get(origin.rule);
+        let team = place.map_or("", |place| &place.team);
+        let actor = Actor {
+            who: format!("rule {}", self.name(origin.rule)),
+            by: "rule".to_owned(),
+            address: String::new(),
+            request_id: String::new(),
+            scope: match team {
+                "" => Scope::All,
+                team => Scope::Team(team.to_owned()),
+            },
+        };
+        let added = self.rules.commands.add(actor, DeviceName::Id(device), new);
+        match added.await {
+            Ok(_) => Ok(()),
+            // The message has come again.
+            Err(TablesError::Registry(RegistryError::Exists(_))) => Ok(()),
+            Err(error) if error.is_fault() => Err(PostError::Failed(error.told())),
+            Err(error) => Err(PostError::Refused(error.told())),
+        }
+    }
+}
+
+fn new_message(topic: String, payload: Vec<u8>, qos: QoS, retain: bool) -> NewMessage {
+    NewMessage {
+        topic: topic.into(),
+        payload: payload.into(),
+        qos,
+        retain,
+        ..NewMessage::default()
+    }
+}

@@ -1,0 +1,82 @@
+//! What was counted of a rule since the start of the node, and its last error.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::rfc3339;
+use crate::wall_clock::now_ms;
+
+/// Bytes of an error that is kept.
+const ERROR_BYTES_MAX: usize = 500;
+
+/// What was counted of a rule since the start of the node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct RuleCounts {
+    /// Messages that it has looked at.
+    pub messages: u64,
+    /// Messages for which its condition was true.
+    pub matched: u64,
+    /// Messages in which a member was missing that its condition needs. It is false for these.
+    pub missing: u64,
+    /// Actions that were done.
+    pub actions: u64,
+    /// Messages and actions for which it has failed.
+    pub errors: u64,
+    /// Messages that it did not look at, since rules have passed them on too often.
+    pub loops: u64,
+    /// Time that a message takes on average, µs.
+    pub micros_per_message: u64,
+    /// The last error.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    /// Time of the last error.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub last_error_at: Option<String>,
+}
+
+/// The same while it is counted.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Counts {
+    pub(super) messages: u64,
+    pub(super) matched: u64,
+    pub(super) missing: u64,
+    pub(super) actions: u64,
+    pub(super) errors: u64,
+    pub(super) loops: u64,
+    time: Duration,
+    last_error: Option<(u64, String)>,
+}
+
+impl Counts {
+    pub(super) fn failed(&mut self, why: &str) {
+        self.errors += 1;
+        let mut why = why.to_owned();
+        let end = (0..=ERROR_BYTES_MAX.min(why.len()))
+            .rev()
+            .find(|at| why.is_char_boundary(*at));
+        why.truncate(end.unwrap_or_default());
+        self.last_error = Some((now_ms(), why));
+    }
+
+    pub(super) fn took(&mut self, time: Duration) {
+        self.messages += 1;
+        self.time += time;
+    }
+
+    pub(super) fn seen(&self) -> RuleCounts {
+        let micros = self.time.as_micros() as u64;
+        RuleCounts {
+            messages: self.messages,
+            matched: self.matched,
+            missing: self.missing,
+            actions: self.actions,
+            errors: self.errors,
+            loops: self.loops,
+            micros_per_message: micros.checked_div(self.messages).unwrap_or(0),
+            last_error: self.last_error.as_ref().map(|(_, why)| why.clone()),
+            last_error_at: self.last_error.as_ref().map(|(at, _)| rfc3339::text(*at)),
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! Rules about messages, while the node runs: those of the configuration and those of the tables,
+//! and what follows from messages.
+//!
+//! One integration, `rules/main`, takes what the rules look at, of all tenants. It has a durable
+//! queue, as all integrations have. An action is done at least once: after a crash, or if the
+//! tables do not answer, the rules look at a message again.
+//!
+//! * `counts`: what was counted, and the last error
+//! * `devices`: types and tags of devices
+//! * `publish`: the parts by which rules and alarms publish
+//! * `sink`: the integration
+//! * `actions`: what follows from a message is done
+//! * `stored`: rules of the tables, changed and followed
+//! * `trial`: rules that are tried on messages, and nothing is done
+
+mod actions;
+mod counts;
+mod devices;
+mod publish;
+mod sink;
+mod stored;
+mod trial;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use martlet_broker::TenantId;
+pub use martlet_rules::{ActionDefinition, Definition, DefinitionError, RuleSource};
+use martlet_rules::{Evaluator, Rule, RuleSet, TaggedRule};
+use tracing::warn;
+
+pub use counts::RuleCounts;
+pub(crate) use publish::{PostError, Posted, Publisher};
+pub use stored::{RuleChange, RuleError, RuleSeen};
+pub use trial::{TrialOutcome, TriedMessage};
+
+use crate::alarms::Alarms;
+use crate::commands::Commands;
+use crate::control::Control;
+use crate::feed::{PublishedKinds, publish_events};
+use crate::tables::Tables;
+use counts::Counts;
+use devices::RuleDevices;
+
+/// Kind and name of the integration.
+const KIND: &str = "rules";
+const NAME: &str = "main";
+/// Topics below this carry messages from rules to webhooks.
+pub(crate) const TO_WEBHOOKS: &str = "$events/webhook/";
+
+/// A rule of the configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConfiguredRule {
+    /// Name.
+    pub name: String,
+    /// Name or id of the team whose messages it looks at; empty: the common tenant.
+    pub team: String,
+    /// What it says.
+    pub definition: Definition,
+}
+
+impl ConfiguredRule {
+    /// Checks what it says.
+    ///
+    /// # Errors
+    /// A key is missing or not what it may be.
+    pub fn check(&self) -> Result<(), DefinitionError> {
+        check(&self.name, &self.definition)
+    }
+}
+
+/// Checks a definition.
+///
+/// # Errors
+/// A key is missing or not what it may be.
+pub fn check(name: &str, definition: &Definition) -> Result<(), DefinitionError> {
+    let rule = Rule::new(&Evaluator::default(), name, definition.clone())?;
+    if let RuleSource::Events(kinds) = rule.source() {
+        let kinds: Vec<&str> = kinds.iter().map(|kind| kind_of_event(kind)).collect();
+        let parsed = PublishedKinds::parse(&kinds.join(","));
+        parsed.map_err(|error| DefinitionError {
+            key: "events".to_owned(),
+            why: error.to_string(),
+        })?;
+    }
+    Ok(())
+}
+
+/// Kind of events, also by a short name.
+fn kind_of_event(name: &str) -> &str {
+    match name {
+        "inactive" => "device_inactive",
+        "active" => "device_active",
+        name => name,
+    }
+}
+
+/// Where a rule is from.
+#[derive(Clone, Debug)]
+struct Place {
+    /// Id of the team; empty: the common tenant.
+    team: String,
+    name: String,
+    is_configured: bool,
+}
+
+/// The rules in force.
+#[derive(Debug, Default)]
+struct InForce {
+    set: RuleSet,
+    /// Of each rule of the set.
+    places: Vec<Place>,
+}
+
+/// The rules of a node that runs.
+pub struct Rules {
+    control: Arc<Control>,
+    tables: Arc<Tables>,
+    commands: Arc<Commands>,
+    alarms: Arc<Alarms>,
+    configured: Vec<ConfiguredRule>,
+    in_force: RwLock<Arc<InForce>>,
+    counts: Mutex<BTreeMap<String, Counts>>,
+    devices: RuleDevices,
+    /// Kinds of events that are published as messages.
+    published: Mutex<BTreeSet<String>>,
+    /// Held while rules are read again.
+    changing: tokio::sync::Mutex<()>,
+    /// Of the rules of the tables in force.
+    stamp: Mutex<Option<(i64, i64)>>,
+    /// Teams of rules that are not in force, since these have no tenant of their own.
+    waiting_teams: Mutex<BTreeSet<String>>,
+    /// Filters of the integration that runs; none: it does not.
+    filters: Mutex<Vec<String>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Rules {
+    /// Of a node with these rules in its configuration, which are valid. `published` are kinds of
+    /// events that the node publishes as messages in any case.
+    pub fn new(
+        (control, tables): (&Arc<Control>, &Arc<Tables>),
+        (commands, alarms): (&Arc<Commands>, &Arc<Alarms>),
+        configured: Vec<ConfiguredRule>,
+        published: BTreeSet<String>,
+    ) -> Self {
+        Self {
+            control: Arc::clone(control),
+            tables: Arc::clone(tables),
+            commands: Arc::clone(commands),
+            alarms: Arc::clone(alarms),
+            configured,
+            in_force: RwLock::default(),
+            counts: Mutex::default(),
+            devices: RuleDevices::new(Arc::clone(tables)),
+            published: Mutex::new(published),
+            changing: tokio::sync::Mutex::default(),
+            stamp: Mutex::default(),
+            waiting_teams: Mutex::default(),
+            filters: Mutex::default(),
+        }
+    }
+
+    fn in_force(&self) -> Arc<InForce> {
+        let in_force = self.in_force.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&in_force)
+    }
+
+    /// The number of the tenant of a team; none: it has none of its own.
+    fn tenant_of(&self, team: &str) -> Option<TenantId> {
+        match team {
+            "" => Some(TenantId::default()),
+            team => self.control.tenant_of_team(team),
+        }
+    }
+
+    /// Puts the rules of the configuration and these into force.
+    fn put_in_force(&self, stored: &[(Place, Definition)]) {
+        let evaluator = Evaluator::default();
+        let configured = self.configured.iter().map(|rule| {
+            let place = Place {
+                team: rule.team.clone(),
+                name: rule.name.clone(),
+                is_configured: true,
+            };
+            (place, &rule.definition)
+        });
+        let stored = stored.iter().map(|(place, one)| (place.clone(), one));
+        let (mut rules, mut places) = (Vec::<TaggedRule>::new(), Vec::<Place>::new());
+        let mut waiting = BTreeSet::new();
+        for (place, definition) in configured.chain(stored) {
+            let name = &*place.name;
+            if places.iter().any(|other| other.name == place.name) {
+                warn!(
+                    name,
+                    "a rule of the tables is not in force: the configuration has its name"
+                );
+                continue;
+            }
+            let Some(tenant) = self.tenant_of(&place.team) else {
+                let team = &*place.team;
+                warn!(
+                    name,
+                    team, "a rule is not in force: its team has no tenant of its own"
+                );
+                waiting.insert(place.team);
+                continue;
+            };
+            let mut definition = definition.clone();
+            for kind in &mut definition.events {
+                *kind = kind_of_event(kind).to_owned();
+            }
+            match Rule::new(&evaluator, name, definition) {
+                Ok(rule) => {
+                    rules.push(TaggedRule {
+                        tenant: tenant.0,
+                        rule: Arc::new(rule),
+                    });
+                    places.push(place);
+                }
+                Err(error) => warn!(name, %error, "a rule is not in force"),
+            }
+        }
+        *lock(&self.waiting_teams) = waiting;
+        let names: BTreeSet<&str> = places.iter().map(|place| place.name.as_str()).collect();
+        lock(&self.counts).retain(|name, _| names.contains(name.as_str()));
+        let set = RuleSet::new(evaluator, rules);
+        self.publish_kinds(&set.events());
+        let mut in_force = self
+            .in_force
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *in_force = Arc::new(InForce { set, places });
+    }
+
+    /// Has events of these kinds published as messages.
+    fn publish_kinds(&self, kinds: &[&str]) {
+        let mut published = lock(&self.published);
+        let missing: Vec<&str> = kinds
+            .iter()
+            .copied()
+            .filter(|kind| published.insert((*kind).to_owned()))
+            .collect();
+        if let Ok(Some(kinds)) = PublishedKinds::parse(&missing.join(",")) {
+            tokio::spawn(publish_events(Arc::clone(&self.control), kinds));
+        }
+    }
+
+    /// Topic Filters of all that the rules look at.
+    fn filters(&self) -> Vec<String> {
+        let in_force = self.in_force();
+        let mut filters = in_force.set.filters();
+        if in_force.set.has_telemetry()
+            && let Some(telemetry) = self.control.telemetry()
+        {
+            filters.extend(telemetry.filters().into_iter().map(String::from));
+        }
+        let events = in_force.set.events();
+        filters.extend(events.iter().map(|kind| format!("$events/{kind}")));
+        filters.sort_unstable();
+        filters.dedup();
+        filters
+    }
+}
+
+impl std::fmt::Debug for Rules {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Rules").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,234 @@
+//! The integration that hands messages to the rules.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use martlet_broker::EVENTS;
+use martlet_integrate::{ALL_TENANTS, ConfiguredSink, Outcome, Settings, Sink, SinkMessage};
+use martlet_rules::{DeviceFacts, Facts, Memory, Source, Verdict};
+use serde_json::Value;
+
+use super::actions::{Doer, Origin};
+use super::devices::Name;
+use super::publish::BY_RULE;
+use super::{InForce, KIND, NAME, Publisher, Rules, lock};
+use crate::telemetry::json_of;
+
+/// Messages of one call.
+const BATCH_MESSAGES: u16 = 200;
+
+impl Rules {
+    /// The integration with these Topic Filters.
+    pub(super) fn integration(self: &Arc<Self>, filters: Vec<String>) -> ConfiguredSink {
+        let filters = filters.into_iter().map(String::into_boxed_str).collect();
+        let settings = Settings {
+            tenant: ALL_TENANTS.into(),
+            keeps_qos0: true,
+            // Each may lead to a command, which is synced in the tables.
+            batch_messages: BATCH_MESSAGES,
+            ..Settings::new(KIND, NAME, filters)
+        };
+        let rules = Arc::clone(self);
+        ConfiguredSink::new(settings, move |_| RuleSink {
+            rules: Arc::clone(&rules),
+            memory: Memory::default(),
+            publisher: Publisher::new(Arc::clone(&rules.control)),
+        })
+    }
+}
+
+struct RuleSink {
+    rules: Arc<Rules>,
+    memory: Memory,
+    publisher: Publisher,
+}
+
+impl Sink for RuleSink {
+    async fn deliver(&mut self, batch: &[SinkMessage]) -> Vec<Outcome> {
+        let rules = Arc::clone(&self.rules);
+        let in_force = rules.in_force();
+        let mut outcomes = Vec::with_capacity(batch.len());
+        let mut doer = Doer::new(&rules, &in_force, &mut self.publisher);
+        let devices = match rules.devices_of(&in_force, batch).await {
+            Ok(devices) => devices,
+            Err(why) => return vec![Outcome::Failed(why); batch.len()],
+        };
+        for message in batch {
+            match look_at(
+                &rules,
+                &in_force,
+                (message, &devices),
+                &mut self.memory,
+                &mut doer,
+            )
+            .await
+            {
+                Ok(()) => outcomes.push(Outcome::Done),
+                Err(why) => {
+                    outcomes.push(Outcome::Failed(why));
+                    break;
+                }
+            }
+        }
+        let done = outcomes.len().saturating_sub(1);
+        if let Err((at, why)) = doer.finish().await {
+            // What came behind it has been done; it comes again as a repeated message.
+            outcomes.truncate(at.min(done));
+            outcomes.push(Outcome::Failed(why));
+        }
+        outcomes.resize(batch.len(), Outcome::NotTried);
+        outcomes
+    }
+
+    async fn test(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// Hands a message to the rules, and does what follows.
+///
+/// # Errors
+/// Something cannot be done now, and is to be tried again.
+async fn look_at(
+    rules: &Rules,
+    in_force: &InForce,
+    (message, devices): (&SinkMessage, &HashMap<Name, DeviceFacts>),
+    memory: &mut Memory,
+    doer: &mut Doer<'_>,
+) -> Result<(), String> {
+    doer.next_message();
+    for facts in facts_of(rules, in_force, message) {
+        let lookup = |id: &str| devices.get(&(facts.tenant, id.to_owned())).cloned();
+        let began = Instant::now();
+        let outcomes = in_force.set.evaluate(&facts, &lookup, memory);
+        let each = began.elapsed() / u32::try_from(outcomes.len().max(1)).unwrap_or(1);
+        for outcome in outcomes {
+            let Some(place) = in_force.places.get(outcome.rule) else {
+                continue;
+            };
+            let actions = {
+                let mut counts = lock(&rules.counts);
+                let counts = counts.entry(place.name.clone()).or_default();
+                counts.took(each);
+                match outcome.verdict {
+                    Verdict::Matched(actions) => {
+                        counts.matched += 1;
+                        actions
+                    }
+                    Verdict::Unmatched => continue,
+                    Verdict::Missing(_) => {
+                        counts.missing += 1;
+                        continue;
+                    }
+                    Verdict::Failed(why) => {
+                        counts.failed(&why);
+                        continue;
+                    }
+                    Verdict::Loop => {
+                        counts.loops += 1;
+                        counts.failed(&format!(
+                            "a message on {:?} was passed on by {} rules: it is taken for a loop \
+                             and not looked at",
+                            facts.topic, facts.hops
+                        ));
+                        continue;
+                    }
+                }
+            };
+            let origin = Origin {
+                rule: outcome.rule,
+                tenant: facts.tenant,
+                hops: facts.hops,
+                received_ms: facts.received_ms,
+                message: message.id(),
+            };
+            doer.act(&origin, actions).await?;
+        }
+    }
+    Ok(())
+}
+
+/// What rules are told of a message: one thing, or one for each value of telemetry.
+fn facts_of<'a>(rules: &Rules, in_force: &InForce, message: &'a SinkMessage) -> Vec<Facts<'a>> {
+    let received_ms = i64::try_from(message.received_ms()).unwrap_or(i64::MAX);
+    let device = |id: &str| DeviceFacts {
+        id: id.to_owned(),
+        ..DeviceFacts::default()
+    };
+    let by_rule = message
+        .client_id()
+        .and_then(|client_id| client_id.strip_prefix(BY_RULE));
+    let facts = Facts {
+        tenant: message.tenant().0,
+        topic: message.topic(),
+        payload: message.payload(),
+        source: Source::Message,
+        device: message.device().map(device),
+        time_ms: received_ms,
+        received_ms,
+        hops: message.hops(),
+        by_rule,
+    };
+    if let Some(kind) = message.topic().strip_prefix(EVENTS) {
+        let device = device_of_event(message.payload()).map(|id| device(&id));
+        return vec![Facts {
+            source: Source::Event(kind),
+            device,
+            ..facts
+        }];
+    }
+    let mut all = vec![facts.clone()];
+    if in_force.set.has_telemetry()
+        && let Some(telemetry) = rules.control.telemetry()
+        && let Some((name, readings)) = telemetry.readings_of(message)
+    {
+        let wanted = readings
+            .into_iter()
+            .filter(|(key, _)| in_force.set.looks_at_key(key));
+        all.extend(wanted.map(|(key, reading)| Facts {
+            source: Source::Telemetry {
+                key,
+                value: json_of(&reading.value),
+            },
+            device: Some(device(&name.1)),
+            time_ms: reading.time / 1_000,
+            ..facts.clone()
+        }));
+    }
+    all
+}
+
+/// The device of an event: the Client Identifier of a device is its id.
+fn device_of_event(payload: &[u8]) -> Option<String> {
+    let event: Value = serde_json::from_slice(payload).ok()?;
+    let id = event.get("client_id")?.as_str()?;
+    (!id.is_empty()).then(|| id.to_owned())
+}
+
+impl Rules {
+    /// The devices that rules need for messages.
+    async fn devices_of(
+        &self,
+        in_force: &InForce,
+        batch: &[SinkMessage],
+    ) -> Result<HashMap<Name, DeviceFacts>, String> {
+        let mut names = Vec::new();
+        if !in_force.set.needs_devices() {
+            return Ok(HashMap::new());
+        }
+        for message in batch {
+            for facts in facts_of(self, in_force, message) {
+                let ids = in_force.set.devices_of(&facts).into_iter();
+                names.extend(ids.map(|id| (facts.tenant, id)));
+            }
+        }
+        if names.is_empty() {
+            return Ok(HashMap::new());
+        }
+        names.sort_unstable();
+        names.dedup();
+        let found = self.devices.find(names).await;
+        found.map_err(|error| error.told())
+    }
+}

@@ -1,0 +1,291 @@
+//! Rules of the tables: read, changed, and followed. Nodes with the same tables have the same
+//! rules.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use martlet_integrate::ConfiguredSink;
+use martlet_registry::{Actor, RegistryError, Scope, StoredRule};
+use martlet_rules::{Definition, DefinitionError};
+use tracing::{info, warn};
+
+use super::{Place, RuleCounts, Rules, check, lock};
+use crate::tables::TablesError;
+
+/// Time that the start waits for the tables.
+const READ_WITHIN: Duration = Duration::from_secs(2);
+/// A Topic Filter that matches no message.
+const NOTHING: &str = "$events/none";
+/// Time between two looks at whether another node has changed rules.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// Why a rule is not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum RuleError {
+    /// It says something that it may not.
+    #[error(transparent)]
+    Definition(#[from] DefinitionError),
+    /// The configuration has a rule of this name.
+    #[error("{0}")]
+    Configured(String),
+    /// There is none of this name.
+    #[error("{0}")]
+    NotFound(String),
+    /// The tables say so, or cannot be used.
+    #[error(transparent)]
+    Tables(#[from] TablesError),
+}
+
+/// A rule that is to be added or changed.
+#[derive(Clone, Debug)]
+pub struct RuleChange {
+    /// Name, which no other rule has.
+    pub name: String,
+    /// Id of the team whose messages it looks at; empty: the common tenant.
+    pub team: String,
+    /// What it says.
+    pub definition: Definition,
+    /// The revision that it must have; 0: it must not exist; none: any.
+    pub revision: Option<i64>,
+}
+
+/// A rule as a caller sees it.
+#[derive(Clone, Debug)]
+pub struct RuleSeen {
+    /// Name, which no other rule has.
+    pub name: String,
+    /// Id of the team whose messages it looks at; empty: the common tenant.
+    pub team: String,
+    /// What it says.
+    pub definition: Definition,
+    /// What the tables have of it; none: it is of the configuration.
+    pub stored: Option<StoredRule>,
+    /// What was counted of it; none: it is not in force.
+    pub counts: Option<RuleCounts>,
+}
+
+impl Rules {
+    async fn stored(&self, scope: Scope) -> Result<Vec<StoredRule>, TablesError> {
+        if !self.tables.are_there() {
+            return Ok(Vec::new());
+        }
+        let read = self
+            .tables
+            .read(move |registry| Box::pin(async move { registry.stored_rules(&scope).await }));
+        read.await
+    }
+
+    async fn current_stamp(&self) -> Result<(i64, i64), TablesError> {
+        if !self.tables.are_there() {
+            return Ok((0, 0));
+        }
+        let read = self
+            .tables
+            .read(|registry| Box::pin(async move { registry.rules_stamp().await }));
+        read.await
+    }
+
+    /// Puts the rules in force as they are now. Waits until the node keeps messages for them.
+    ///
+    /// # Errors
+    /// The tables cannot be read: the rules of before stay in force.
+    pub async fn renew(self: &Arc<Self>) -> Result<(), TablesError> {
+        let _changing = self.changing.lock().await;
+        self.read_again().await?;
+        self.attach().await;
+        Ok(())
+    }
+
+    async fn read_again(&self) -> Result<(), TablesError> {
+        let stamp = self.current_stamp().await?;
+        let stored = self.stored(Scope::All).await?;
+        let read = stored.iter().filter_map(|one| {
+            let place = Place {
+                team: one.team.clone(),
+                name: one.name.clone(),
+                is_configured: false,
+            };
+            match serde_json::from_str(&one.definition) {
+                Ok(definition) => Some((place, definition)),
+                Err(error) => {
+                    let name = &*one.name;
+                    warn!(name, %error, "a rule in the tables is damaged: set it again");
+                    None
+                }
+            }
+        });
+        let read: Vec<(Place, Definition)> = read.collect();
+        self.put_in_force(&read);
+        self.alarms.set_rules(&self.in_force().set);
+        *lock(&self.stamp) = Some(stamp);
+        Ok(())
+    }
+
+    /// Puts the rules of the configuration into force, and those of the tables if these answer
+    /// soon.
+    pub async fn start(&self) {
+        self.put_in_force(&[]);
+        match tokio::time::timeout(READ_WITHIN, self.read_again()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!(%error, "rules in the tables cannot be read yet"),
+            Err(_) => warn!("rules in the tables cannot be read yet: they do not answer"),
+        }
+    }
+
+    /// The integration of the start; none: there are no rules.
+    pub fn first_integration(self: &Arc<Self>) -> Option<ConfiguredSink> {
+        let filters = self.filters();
+        lock(&self.filters).clone_from(&filters);
+        match (filters.is_empty(), lock(&self.stamp).is_some()) {
+            (false, _) => Some(self.integration(filters)),
+            // Its queue may have messages for rules that are not known yet.
+            (true, false) => Some(self.integration(vec![NOTHING.to_owned()])),
+            (true, true) => None,
+        }
+    }
+
+    /// Has the integration take what the rules look at now.
+    async fn attach(self: &Arc<Self>) {
+        let Some(integrations) = self.control.integrations() else {
+            return;
+        };
+        let filters = self.filters();
+        let has_changed = *lock(&self.filters) != filters;
+        if !has_changed {
+            return;
+        }
+        match filters.is_empty() {
+            true => integrations.remove_own(super::KIND, super::NAME).await,
+            false => {
+                let sink = self.integration(filters.clone());
+                integrations.replace_own(sink).await;
+            }
+        }
+        *lock(&self.filters) = filters;
+    }
+
+    /// Follows the rules of the tables, for as long as the node runs.
+    pub async fn keep(self: Arc<Self>) {
+        let mut has_failed = false;
+        loop {
+            let known = *lock(&self.stamp);
+            let waits_for_team = self.waits_for_team();
+            let changed = match self.current_stamp().await {
+                Ok(now) if Some(now) == known && !waits_for_team => Ok(false),
+                Ok(_) => self.renew().await.map(|()| true),
+                Err(error) => Err(error),
+            };
+            let is_first_failure = changed.is_err() && !has_failed;
+            has_failed = changed.is_err();
+            match changed {
+                Ok(true) => info!("the rules about messages were read again"),
+                Err(error) if is_first_failure => {
+                    warn!(%error, "rules in the tables cannot be read");
+                }
+                Ok(false) | Err(_) => {}
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Whether a rule is not in force since its team has no tenant yet, and has one now.
+    fn waits_for_team(&self) -> bool {
+        let teams = lock(&self.waiting_teams).clone();
+        teams.iter().any(|team| self.tenant_of(team).is_some())
+    }
+
+    /// The rules that a caller sees: those of the configuration, and then those of the tables.
+    ///
+    /// # Errors
+    /// The tables cannot be read.
+    pub async fn seen(&self, scope: Scope) -> Result<Vec<RuleSeen>, RuleError> {
+        let sees_team = |team: &str| match team {
+            "" => scope.team().is_none(),
+            team => scope.team().is_none_or(|own| own == team),
+        };
+        let configured = self.configured.iter().filter(|rule| sees_team(&rule.team));
+        let mut all: Vec<RuleSeen> = configured
+            .map(|rule| RuleSeen {
+                name: rule.name.clone(),
+                team: rule.team.clone(),
+                definition: rule.definition.clone(),
+                stored: None,
+                counts: self.counts_of(&rule.name, true),
+            })
+            .collect();
+        for one in self.stored(scope.clone()).await? {
+            let Ok(definition) = serde_json::from_str(&one.definition) else {
+                continue;
+            };
+            all.push(RuleSeen {
+                name: one.name.clone(),
+                team: one.team.clone(),
+                definition,
+                counts: self.counts_of(&one.name, false),
+                stored: Some(one),
+            });
+        }
+        Ok(all)
+    }
+
+    fn counts_of(&self, name: &str, is_configured: bool) -> Option<RuleCounts> {
+        let in_force = self.in_force();
+        let mut places = in_force.places.iter();
+        places.find(|place| place.name == name && place.is_configured == is_configured)?;
+        let counts = lock(&self.counts);
+        Some(
+            counts
+                .get(name)
+                .map_or_else(RuleCounts::default, |one| one.seen()),
+        )
+    }
+
+    /// Adds or changes a rule. It is in force when this returns. Returns whether it is new.
+    ///
+    /// # Errors
+    /// It says something that it may not, its name is taken, or the tables cannot be changed.
+    pub async fn set(
+        self: &Arc<Self>,
+        actor: Actor,
+        change: RuleChange,
+    ) -> Result<bool, RuleError> {
+        check(&change.name, &change.definition)?;
+        let name = &change.name;
+        if self.configured.iter().any(|rule| rule.name == *name) {
+            return Err(RuleError::Configured(format!(
+                "the configuration of the node has a rule {name:?}: choose another name, or change \
+                 it there"
+            )));
+        }
+        let definition = serde_json::to_string(&change.definition).unwrap_or_default();
+        let written = self.tables.note(move |registry| {
+            Box::pin(async move {
+                let of = (change.name.as_str(), change.team.as_str());
+                let set = registry.set_rule(&actor, of, &definition, change.revision);
+                set.await
+            })
+        });
+        let is_new = written.await?;
+        self.renew().await?;
+        Ok(is_new)
+    }
+
+    /// Removes a rule of the tables.
+    ///
+    /// # Errors
+    /// There is none, the caller does not see it, or the tables cannot be changed.
+    pub async fn remove(self: &Arc<Self>, actor: Actor, name: &str) -> Result<(), RuleError> {
+        let of = name.to_owned();
+        let removed = self
+            .tables
+            .note(move |registry| Box::pin(async move { registry.remove_rule(&actor, &of).await }));
+        match removed.await {
+            Err(TablesError::Registry(RegistryError::NotFound(why))) => {
+                return Err(RuleError::NotFound(why));
+            }
+            done => done?,
+        }
+        self.renew().await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,324 @@
+//! The e-mail sink: each message becomes a mail that is handed to a server by SMTP. For alarms.
+
+use std::time::Duration;
+
+use lettre::message::{Mailbox, header::ContentType};
+use lettre::transport::smtp::authentication::Credentials;
+use lettre::transport::smtp::client::{Tls, TlsParameters};
+use lettre::{AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor};
+
+use crate::each::OneByOne;
+use crate::kept::Kept;
+use crate::kind::{ConfiguredSink, Key, Kind, Surroundings, Table, Takes};
+use crate::networks::AllowedNetworks;
+use crate::notice::Notice;
+use crate::runner::Settings;
+use crate::secret::{SecretValues, Template};
+use crate::sink::{Outcome, SinkMessage};
+
+/// Time limit of a command of SMTP.
+const COMMAND_WITHIN: Duration = Duration::from_secs(20);
+/// Receivers of a mail, at most.
+const RECEIVERS_MAX: usize = 50;
+/// Port where mails are submitted (RFC 6409), and with TLS from the beginning (RFC 8314).
+const SUBMISSION: u64 = 587;
+const SUBMISSIONS: u64 = 465;
+
+/// The kind `email`.
+pub const KIND: Kind = Kind {
+    name: "email",
+    keys: KEYS,
+    make,
+};
+
+const KEYS: &[Key] = &[
+    Key::new(
+        "server",
+        Takes::Text,
+        "Host name of the server that takes the mails by SMTP. Private addresses need integrations.allow_private.",
+    ),
+    Key::new(
+        "port",
+        Takes::Integer {
+            min: 1,
+            max: 65_535,
+        },
+        "Its port. Default: 587; with tls = \"tls\" 465.",
+    ),
+    Key::new(
+        "tls",
+        Takes::Word(&["starttls", "tls", "none"]),
+        "starttls (default): the connection is encrypted before anything is sent, or nothing is sent. tls: it is encrypted from the beginning. none: it is not, and user and password are refused.",
+    ),
+    Key::new(
+        "user",
+        Takes::Text,
+        "User name at the server. Default: none.",
+    ),
+    Key::new(
+        "password",
+        Takes::Secret,
+        "Password at the server. May be ${secret:NAME}.",
+    ),
+    Key::new(
+        "from",
+        Takes::Text,
+        "Sender: an address, or \"Name <address>\".",
+    ),
+    Key::new(
+        "to",
+        Takes::Texts,
+        "Receivers: a list of addresses, 50 at most.",
+    ),
+];
+
+/// Settings of the sink.
+#[derive(Clone, Debug)]
+struct EmailSettings {
+    server: String,
+    port: u16,
+    tls: TlsMode,
+    user: Option<String>,
+    password: Option<Template>,
+    from: Mailbox,
+    to: Vec<Mailbox>,
+    allowed: AllowedNetworks,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum TlsMode {
+    StartTls,
+    Tls,
+    None,
+}
+
+fn make(
+    table: &Table,
+    surroundings: &Surroundings<'_>,
+    settings: Settings,
+) -> Result<ConfiguredSink, String> {
+    let email = email_settings(table, surroundings)?;
+    let password = email.password.clone();
+    let sink = ConfiguredSink::one_by_one(settings, move |secrets| EmailSink {
+        settings: email.clone(),
+        transport: Kept::new(secrets),
+    });
+    Ok(sink.with_secrets_of(password.iter()))
+}
+
+fn email_settings(table: &Table, surroundings: &Surroundings<'_>) -> Result<EmailSettings, String> {
+    let mailbox = |key: &str, text: &str| {
+        let parsed = text.parse::<Mailbox>();
+        parsed.map_err(|_| {
+            format!("`{key}` is {text:?}, expected an address such as \"ops@example.com\"")
+        })
+    };
+    let tls = match table.text("tls") {
+        Some("tls") => TlsMode::Tls,
+        Some("none") => TlsMode::None,
+        _ => TlsMode::StartTls,
+    };
+    let default = if tls == TlsMode::Tls {
+        SUBMISSIONS
+    } else {
+        SUBMISSION
+    };
+    let server = table.text("server");
+    let from = table.text("from");
+    let from = from.ok_or("`from` is missing, expected an address")?;
+    let to = table.texts("to").iter();
+    let to: Vec<Mailbox> = to
+        .map(|text| mailbox("to", text))
+        .collect::<Result<_, _>>()?;
+    if to.is_empty() || to.len() > RECEIVERS_MAX {
+        return Err(format!(
+            "`to` has {} addresses, expected 1 to {RECEIVERS_MAX}",
+            to.len()
+        ));
+    }
+    let settings = EmailSettings {
+        server: server
+            .ok_or("`server` is missing, expected a host name")?
+            .to_owned(),
+        port: u16::try_from(table.number("port", default)).unwrap_or(0),
+        tls,
+        user: table.text("user").map(str::to_owned),
+        password: table.template("password")?,
+        from: mailbox("from", from)?,
+        to,
+        allowed: surroundings.allowed.clone(),
+    };
+    if settings.user.is_some() != settings.password.is_some() {
+        return Err("`user` and `password` need each other".to_owned());
+    }
+    if settings.tls == TlsMode::None && settings.user.is_some() {
+        return Err("with tls = \"none\" the password would be sent in clear".to_owned());
+    }
+    Ok(settings)
+}
+
+type Transport = AsyncSmtpTransport<Tokio1Executor>;
+
+/// A sink that sends mails.
+struct EmailSink {
+    settings: EmailSettings,
+    transport: Kept<Transport>,
+}
+
+impl EmailSettings {
+    fn transport(&self, values: &SecretValues) -> Result<Transport, String> {
+        let parameters = || {
+            let made = TlsParameters::new(self.server.clone());
+            made.map_err(|error| format!("TLS cannot be used: {error}"))
+        };
+        let tls = match self.tls {
+            TlsMode::StartTls => Tls::Required(parameters()?),
+            TlsMode::Tls => Tls::Wrapper(parameters()?),
+            TlsMode::None => Tls::None,
+        };
+        let mut builder = Transport::builder_dangerous(self.server.clone())
+            .port(self.port)
+            .tls(tls)
+            .timeout(Some(COMMAND_WITHIN));
+        if let (Some(user), Some(password)) = (&self.user, &self.password) {
+            let password = password.fill(values).map_err(String::from)?;
+            let credentials = Credentials::new(user.clone(), password.expose().to_owned());
+            builder = builder.credentials(credentials);
+        }
+        Ok(builder.build())
+    }
+
+    fn mail(&self, message: &SinkMessage) -> Result<Message, String> {
+        let notice = Notice::of(message);
+        let mut mail = Message::builder()
+            .from(self.from.clone())
+            .subject(notice.title)
+            // The same if the message comes again: receivers can tell.
+            .message_id(Some(format!(
+                "<{}@{}>",
+                message.unique_id(),
+                self.from.email.domain()
+            )))
+            .header(ContentType::TEXT_PLAIN);
+        for to in &self.to {
+            mail = mail.to(to.clone());
+        }
+        let mail = mail.body(notice.text);
+        mail.map_err(|error| format!("no mail can be made of it: {error}"))
+    }
+}
+
+impl EmailSink {
+    async fn transport(&mut self) -> Result<Transport, String> {
+        // An address that is not permitted is told before a connection is made.
+        self.settings
+            .allowed
+            .resolve(&self.settings.server, self.settings.port)
+            .await?;
+        let settings = &self.settings;
+        let make =
+            |secrets: std::sync::Arc<SecretValues>| async move { settings.transport(&secrets) };
+        let transport = self.transport.take(make).await?;
+        self.transport.keep(transport.clone());
+        Ok(transport)
+    }
+}
+
+impl OneByOne for EmailSink {
+    const WITHIN: Duration = Duration::from_secs(60);
+
+    async fn deliver_one(&mut self, message: &SinkMessage) -> Outcome {
+        let mail = match self.settings.mail(message) {
+            Ok(mail) => mail,
+            Err(why) => return Outcome::Refused(why),
+        };
+        let transport = match self.transport().await {
+            Ok(transport) => transport,
+            Err(why) => return Outcome::Failed(why),
+        };
+        match transport.send(mail).await {
+            Ok(_) => Outcome::Done,
+            Err(error) if error.is_permanent() => {
+                Outcome::Refused(format!("the server refuses the mail: {error}"))
+            }
+            Err(error) if error.is_transient() => {
+                Outcome::FailedAtMessage(format!("the server does not take the mail: {error}"))
+            }
+            Err(error) => Outcome::Failed(format!("the server cannot be reached: {error}")),
+        }
+    }
+
+    async fn test(&mut self) -> Result<(), String> {
+        match self.transport().await?.test_connection().await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err("the server does not answer as a server of SMTP does".to_owned()),
+            Err(error) => Err(format!("the server cannot be reached: {error}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::kind::TableValue;
+
+    fn made(more: &[(&str, &str)]) -> Result<EmailSettings, String> {
+        let mut all = vec![
+            ("server", "mail.example"),
+            ("from", "Node <node@example.com>"),
+        ];
+        all.extend_from_slice(more);
+        let values = all.into_iter().map(|(key, text)| {
+            let value = match key {
+                "to" => TableValue::Texts(vec![text.to_owned()]),
+                _ => TableValue::Text(text.to_owned()),
+            };
+            (key.to_owned(), value)
+        });
+        let table: Table = values.collect();
+        let surroundings = Surroundings {
+            data_dir: Path::new("/data"),
+            allowed: &AllowedNetworks::default(),
+        };
+        email_settings(&table, &surroundings)
+    }
+
+    #[test]
+    fn a_password_is_never_sent_in_clear() {
+        let settings = made(&[("to", "ops@example.com")]).expect("it is complete");
+        assert_eq!((settings.port, settings.tls), (587, TlsMode::StartTls));
+        let with_tls = made(&[("to", "ops@example.com"), ("tls", "tls")]);
+        assert_eq!(with_tls.expect("it is complete").port, 465);
+        let clear = [
+            ("to", "o@e.com"),
+            ("tls", "none"),
+            ("user", "u"),
+            ("password", "p"),
+        ];
+        assert!(made(&clear).expect_err("in clear").contains("in clear"));
+        assert!(made(&[]).expect_err("no receiver").contains("`to`"));
+        assert!(
+            made(&[("to", "nobody")])
+                .expect_err("no address")
+                .contains("nobody")
+        );
+    }
+
+    #[test]
+    fn a_mail_says_what_an_alarm_says() {
+        let settings = made(&[("to", "ops@example.com")]).expect("it is complete");
+        let alarm = br#"{"change":"raised","name":"hot\r\nBcc: x@y.z","severity":"major",
+            "message":"It is hot","device":null,"raised_at":"T","changed_at":"T"}"#;
+        let message = SinkMessage::example("iotflow/system/alerts", alarm);
+        let mail = settings.mail(&message).expect("a mail").formatted();
+        let mail = String::from_utf8_lossy(&mail).into_owned();
+        assert!(
+            mail.contains("Subject: [raised] hotBcc: x@y.z\r\n"),
+            "{mail}"
+        );
+        assert!(mail.contains("To: ops@example.com\r\n"), "{mail}");
+        assert!(!mail.contains("\r\nBcc:"), "{mail}");
+    }
+}

@@ -1,0 +1,138 @@
+//! A message as people read it: a title, a text, and how urgent it is. Alarms are JSON objects on
+//! the topic of alerts; of any other message the topic is the title.
+
+use serde::Deserialize;
+
+use crate::sink::SinkMessage;
+
+/// Bytes of a text, at most.
+const TEXT_BYTES_MAX: usize = 4_000;
+/// Characters of a title, at most.
+const TITLE_MAX: usize = 200;
+
+/// A message for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Notice {
+    pub(crate) title: String,
+    pub(crate) text: String,
+    /// From 1 to 5, as ntfy has it; 3 is the default.
+    pub(crate) priority: u8,
+    /// As ntfy has it: names of signs and words, with commas between them.
+    pub(crate) tags: String,
+}
+
+/// What of an alarm is shown.
+#[derive(Deserialize)]
+struct Alarm {
+    change: String,
+    name: String,
+    severity: String,
+    message: String,
+    device: Option<String>,
+    raised_at: String,
+    changed_at: String,
+    changed_by: Option<String>,
+}
+
+impl Notice {
+    /// Of a message.
+    pub(crate) fn of(message: &SinkMessage) -> Self {
+        match serde_json::from_slice::<Alarm>(message.payload()) {
+            Ok(alarm) => Self::of_alarm(&alarm),
+            Err(_) => Self {
+                title: line(message.topic()),
+                text: shortened(&String::from_utf8_lossy(message.payload())),
+                priority: 3,
+                tags: String::new(),
+            },
+        }
+    }
+
+    fn of_alarm(alarm: &Alarm) -> Self {
+        let is_over = alarm.change == "cleared";
+        let device = alarm.device.as_deref();
+        let device = device.map_or_else(String::new, |id| format!(" {id}"));
+        let by = alarm.changed_by.as_deref();
+        let by = by.map_or_else(String::new, |by| format!(" by {by}"));
+        let text = format!(
+            "{}\nSeverity: {}\nRaised at {}\n{} at {}{by}\n",
+            alarm.message,
+            alarm.severity,
+            alarm.raised_at,
+            capital(&alarm.change),
+            alarm.changed_at,
+        );
+        let (priority, sign) = match alarm.severity.as_str() {
+            _ if is_over => (2, "white_check_mark"),
+            "critical" => (5, "rotating_light"),
+            "major" => (4, "warning"),
+            "minor" | "warning" => (3, "warning"),
+            _ => (2, "information_source"),
+        };
+        Self {
+            title: line(&format!("[{}] {}{device}", alarm.change, alarm.name)),
+            text: shortened(&text),
+            priority,
+            tags: format!("{sign},{}", alarm.severity),
+        }
+    }
+
+    /// As headers of ntfy.
+    pub(crate) fn headers(&self) -> Vec<(&'static str, String)> {
+        let mut headers = vec![
+            ("title", ascii(&self.title)),
+            ("priority", self.priority.to_string()),
+        ];
+        if !self.tags.is_empty() {
+            headers.push(("tags", ascii(&self.tags)));
+        }
+        headers
+    }
+}
+
+/// One line without signs that end a header.
+fn line(text: &str) -> String {
+    let kept = text.chars().filter(|sign| !sign.is_control());
+    kept.take(TITLE_MAX).collect()
+}
+
+/// Headers have ASCII alone.
+fn ascii(text: &str) -> String {
+    let kept = text.chars();
+    kept.map(|sign| if sign.is_ascii() { sign } else { '?' })
+        .collect()
+}
+
+fn shortened(text: &str) -> String {
+    let mut end = text.len().min(TEXT_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].to_owned()
+}
+
+fn capital(text: &str) -> String {
+    let mut signs = text.chars();
+    let first = signs.next().map(|sign| sign.to_ascii_uppercase());
+    first.into_iter().chain(signs).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alarm_has_a_title_and_a_priority() {
+        let alarm =
+            br#"{"change":"raised","name":"hot","severity":"critical","message":"It is hot",
+            "device":"p\u00fc\n","raised_at":"T","changed_at":"T","changed_by":null,"more":1}"#;
+        let notice = Notice::of(&SinkMessage::example("iotflow/system/alerts", alarm));
+        assert_eq!(notice.title, "[raised] hot p\u{fc}");
+        assert!(notice.text.starts_with("It is hot\n"), "{}", notice.text);
+        let headers = notice.headers();
+        assert_eq!(headers[0], ("title", "[raised] hot p?".to_owned()));
+        assert_eq!(headers[1].1, "5");
+        let other = Notice::of(&SinkMessage::example("a/b", b"on"));
+        assert_eq!((&*other.title, &*other.text), ("a/b", "on"));
+    }
+}

@@ -1,0 +1,137 @@
+//! `martlet alarm`: alarms of a running node.
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+use martlet_control::text::printable;
+use serde_json::{Value, json};
+
+use crate::cmd::admin::{AdminOptions, ask, encoded, finish_as};
+use crate::cmd::columns::columns;
+use crate::cmd::node_options::TeamOption;
+use crate::cmd::rule::{ask_with_body, secs_of, text};
+
+/// Arguments of `martlet alarm`.
+#[derive(Args, Debug)]
+pub(crate) struct AlarmCommand {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand, Debug)]
+enum Action {
+    /// List alarms that are not cleared
+    #[command(alias = "list")]
+    Ls(ListOptions),
+    /// Acknowledge an alarm: somebody takes care of it
+    Ack(NumberOptions),
+    /// Silence an alarm for a time
+    Shelve(ShelveOptions),
+    /// End the silence of an alarm
+    Unshelve(NumberOptions),
+    /// Clear an alarm
+    Clear(NumberOptions),
+}
+
+#[derive(Args, Debug)]
+struct ListOptions {
+    #[command(flatten)]
+    admin: AdminOptions,
+    #[command(flatten)]
+    of: TeamOption,
+    /// Cleared ones too
+    #[arg(long)]
+    all: bool,
+    /// The least severity: info, warning, minor, major, critical
+    #[arg(long, value_name = "WORD")]
+    severity: Option<String>,
+}
+
+#[derive(Args, Debug)]
+struct NumberOptions {
+    #[command(flatten)]
+    admin: AdminOptions,
+    /// Number of the alarm
+    id: String,
+}
+
+#[derive(Args, Debug)]
+struct ShelveOptions {
+    #[command(flatten)]
+    admin: AdminOptions,
+    /// Number of the alarm
+    id: String,
+    /// For how long: 30s, 15m, 1h, 7d
+    #[arg(long = "for", value_name = "TIME", default_value = "1h")]
+    time: String,
+}
+
+/// Runs `martlet alarm`.
+pub(crate) fn run(command: &AlarmCommand) -> ExitCode {
+    let order = |options: &NumberOptions, word: &str| {
+        let done = order(&options.admin, &options.id, word, &json!({}));
+        finish_as(options.admin.json, done)
+    };
+    match &command.action {
+        Action::Ls(options) => finish_as(options.admin.json, list(options)),
+        Action::Ack(options) => order(options, "acknowledge"),
+        Action::Unshelve(options) => order(options, "unshelve"),
+        Action::Clear(options) => order(options, "clear"),
+        Action::Shelve(options) => finish_as(options.admin.json, shelve(options)),
+    }
+}
+
+fn list(options: &ListOptions) -> anyhow::Result<String> {
+    let mut target = "/api/v1/alarms?limit=1000".to_owned();
+    if options.all {
+        target.push_str("&state=active,acknowledged,shelved,cleared");
+    }
+    if let Some(severity) = &options.severity {
+        target.push_str(&format!("&severity={}", encoded(severity)));
+    }
+    if let Some(team) = &options.of.team {
+        target.push_str(&format!("&team={}", encoded(team)));
+    }
+    let body = ask(&options.admin.node.data_dir()?, "GET", &target)?;
+    if options.admin.json {
+        return Ok(body);
+    }
+    let all: Value = serde_json::from_str(&body).context("reading the answer")?;
+    let rows = all["items"].as_array().into_iter().flatten().map(|one| {
+        let of = |key: &str| printable(&text(&one[key])).to_string();
+        let row = [
+            "id",
+            "severity",
+            "state",
+            "name",
+            "subject",
+            "raised_at",
+            "message",
+        ];
+        row.map(of)
+    });
+    let headers = [
+        "ID", "SEVERITY", "STATE", "NAME", "SUBJECT", "RAISED", "MESSAGE",
+    ];
+    Ok(columns(headers, rows, "There are no alarms."))
+}
+
+fn order(admin: &AdminOptions, id: &str, word: &str, body: &Value) -> anyhow::Result<String> {
+    let target = format!("/api/v1/alarms/{}/{word}", encoded(id));
+    let body = ask_with_body(&admin.node.data_dir()?, ("POST", &target), body)?;
+    if admin.json {
+        return Ok(body);
+    }
+    let alarm: Value = serde_json::from_str(&body).context("reading the answer")?;
+    let (name, state) = (text(&alarm["name"]), text(&alarm["state"]));
+    Ok(format!(
+        "The alarm {id}, {}, is {state}.\n",
+        printable(&name)
+    ))
+}
+
+fn shelve(options: &ShelveOptions) -> anyhow::Result<String> {
+    let body = json!({ "secs": secs_of(&options.time)? });
+    order(&options.admin, &options.id, "shelve", &body)
+}

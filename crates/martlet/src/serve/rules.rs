@@ -1,0 +1,41 @@
+//! Rules about messages, and alarms, while the node runs.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use martlet_control::Control;
+use martlet_control::alarms::{AlarmSettings, Alarms};
+use martlet_control::commands::Commands;
+use martlet_control::rules::Rules;
+use martlet_control::tables::Tables;
+
+use crate::config::NodeConfig;
+
+/// Makes them. Those of the tables are in force when this returns, unless the tables do not answer.
+pub(super) async fn start(
+    node: &NodeConfig,
+    (control, tables): (&Arc<Control>, &Arc<Tables>),
+    commands: &Arc<Commands>,
+    name: &str,
+) -> Arc<Rules> {
+    let settings = AlarmSettings {
+        node: name.to_owned(),
+        kept: node.rules.kept,
+        watches_node: node.rules.watches_node,
+        catalogue: Arc::clone(&node.api.iotflow),
+    };
+    let alarms = Arc::new(Alarms::new(control, tables, settings));
+    let published: BTreeSet<String> = node.events_published_names.iter().cloned().collect();
+    let rules = Rules::new(
+        (control, tables),
+        (commands, &alarms),
+        node.rules.rules.clone(),
+        published,
+    );
+    let rules = Arc::new(rules);
+    control.set_rules(Arc::clone(&rules), Arc::clone(&alarms));
+    alarms.start().await;
+    rules.start().await;
+    tokio::spawn(alarms.keep());
+    rules
+}

@@ -1,0 +1,260 @@
+//! Rules that were added by the API, and what rules need to know of devices.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, Row as _};
+
+use crate::database::Work;
+use crate::sql::{Fault, Sql, clean};
+use crate::teams::home;
+use crate::{Actor, Registry, RegistryError, Scope, expect_revision};
+
+/// Rules in the tables, at most.
+pub const RULES_MAX: i64 = 1_000;
+/// Ids of one statement.
+const CHUNK: usize = 200;
+/// Name of the object in the audit log.
+const KIND: &str = "rule";
+
+/// A rule in the tables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredRule {
+    /// Name, which no other rule has.
+    pub name: String,
+    /// Id of the team whose messages it looks at; empty: the common tenant.
+    pub team: String,
+    /// JSON, as it was written.
+    pub definition: String,
+    /// Counts its changes.
+    pub revision: i64,
+    /// Milliseconds since the Unix epoch.
+    pub created_ms: i64,
+    /// Milliseconds since the Unix epoch.
+    pub changed_ms: i64,
+    /// Who changed it last, as in the audit log.
+    pub changed_by: String,
+}
+
+/// What rules know of a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleDevice {
+    /// Number of its tenant.
+    pub tenant: u32,
+    /// Its id.
+    pub id: String,
+    /// Its type.
+    pub device_type: String,
+    /// Its tags, in their order.
+    pub tags: Vec<String>,
+}
+
+impl Registry {
+    /// The rules that the caller sees, by name.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn stored_rules(&mut self, scope: &Scope) -> Result<Vec<StoredRule>, RegistryError> {
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
+        let read = async {
+            let sql = "SELECT name, team, definition, revision, created_ms, changed_ms, \
+                       changed_by FROM message_rules ORDER BY name";
+            let rows = sqlx::query(sql).fetch_all(on).await?;
+            let all: Result<Vec<_>, Fault> = rows.iter().map(read_rule).collect();
+            let mut all = all?;
+            all.retain(|one| scope.sees(&one.team));
+            Ok(all)
+        };
+        let read: Result<_, Fault> = read.await;
+        reading.end(read).await
+    }
+
+    /// What changes whenever a rule does: how many there are, and the sum of their revisions and
+    /// times.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn rules_stamp(&mut self) -> Result<(i64, i64), RegistryError> {
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
+        let read = async {
+            let sql = "SELECT COUNT(*) AS rules, COALESCE(MAX(changed_ms), 0) AS changed \
+                       FROM message_rules";
+            let row = sqlx::query(sql).fetch_one(on).await?;
+            Ok((row.try_get("rules")?, row.try_get("changed")?))
+        };
+        let read: Result<_, Fault> = read.await;
+        reading.end(read).await
+    }
+
+    /// Writes a rule of this name and of the team of this id; empty: the common tenant. With a
+    /// `revision`, the rule has to be at that one; 0: it must not exist. Returns whether it is new.
+    ///
+    /// # Errors
+    /// The caller does not see the team, the name is that of another team's rule, the rule has
+    /// another revision, or there are [`RULES_MAX`].
+    pub async fn set_rule(
+        &mut self,
+        actor: &Actor,
+        (name, team): (&str, &str),
+        definition: &str,
+        revision: Option<i64>,
+    ) -> Result<bool, RegistryError> {
+        let mut work = self.begin(actor).await?;
+        let done = set_one(&mut work, (name, team), definition, revision).await;
+        work.end(done).await
+    }
+
+    /// Removes a rule.
+    ///
+    /// # Errors
+    /// There is none, or the caller does not see it.
+    pub async fn remove_rule(&mut self, actor: &Actor, name: &str) -> Result<(), RegistryError> {
+        let mut work = self.begin(actor).await?;
+        let done = async {
+            let found = found(&mut work.all, name).await?;
+            let found = found.filter(|(team, _)| work.actor.scope.sees(team));
+            let (team, _) = found.ok_or_else(|| not_found(name))?;
+            let query = sqlx::query("DELETE FROM message_rules WHERE name = $1").bind(clean(name));
+            query.execute(&mut *work.all).await?;
+            work.audit("rule.remove", (KIND, name), &team, json!({}))
+                .await
+        };
+        let done = done.await;
+        work.end(done).await
+    }
+
+    /// What rules know of the devices of these tenants and ids. Ids that no device has are left
+    /// out.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn rule_devices(
+        &mut self,
+        wanted: &[(u32, String)],
+    ) -> Result<Vec<RuleDevice>, RegistryError> {
+        let mut by_tenant = BTreeMap::<u32, Vec<&str>>::new();
+        for (tenant, id) in wanted {
+            by_tenant.entry(*tenant).or_default().push(id);
+        }
+        let engine = self.engine();
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
+        let read = async {
+            let mut found = Vec::new();
+            for (tenant, ids) in by_tenant {
+                for ids in ids.chunks(CHUNK) {
+                    let mut sql = Sql::new(
+                        engine,
+                        "SELECT devices.id AS id, devices.type AS type, device_tags.tag AS tag \
+                         FROM devices LEFT JOIN device_tags ON device_tags.device = \
+                         devices.number WHERE devices.deleted_ms = 0 AND devices.tenant = ",
+                    );
+                    sql.bind(i64::from(tenant)).push(" AND devices.id IN ");
+                    sql.list(ids.iter().map(|id| clean(id)));
+                    sql.push(" ORDER BY devices.id, device_tags.tag");
+                    for row in sql.all(on).await? {
+                        add_device(&mut found, tenant, &row)?;
+                    }
+                }
+            }
+            Ok(found)
+        };
+        let read: Result<_, Fault> = read.await;
+        reading.end(read).await
+    }
+}
+
+/// Adds a row: a device has one for each of its tags, or one without.
+fn add_device(found: &mut Vec<RuleDevice>, tenant: u32, row: &AnyRow) -> Result<(), Fault> {
+    let id: String = row.try_get("id")?;
+    let tag: Option<String> = row.try_get("tag")?;
+    match found.last_mut() {
+        Some(last) if last.tenant == tenant && last.id == id => last.tags.extend(tag),
+        _ => found.push(RuleDevice {
+            tenant,
+            id,
+            device_type: row.try_get("type")?,
+            tags: tag.into_iter().collect(),
+        }),
+    }
+    Ok(())
+}
+
+fn read_rule(row: &AnyRow) -> Result<StoredRule, Fault> {
+    Ok(StoredRule {
+        name: row.try_get("name")?,
+        team: row.try_get("team")?,
+        definition: row.try_get("definition")?,
+        revision: row.try_get("revision")?,
+        created_ms: row.try_get("created_ms")?,
+        changed_ms: row.try_get("changed_ms")?,
+        changed_by: row.try_get("changed_by")?,
+    })
+}
+
+fn not_found(name: &str) -> RegistryError {
+    RegistryError::NotFound(format!(
+        "there is no rule {name:?} that was added by the API"
+    ))
+}
+
+/// Team and revision of a rule; none: there is no such one.
+async fn found(on: &mut AnyConnection, name: &str) -> Result<Option<(String, i64)>, Fault> {
+    let query = sqlx::query("SELECT team, revision FROM message_rules WHERE name = $1");
+    let row = query.bind(clean(name)).fetch_optional(on).await?;
+    let read = row.map(|row| Ok((row.try_get("team")?, row.try_get("revision")?)));
+    read.transpose()
+}
+
+async fn set_one(
+    work: &mut Work<'_>,
+    (name, team): (&str, &str),
+    definition: &str,
+    revision: Option<i64>,
+) -> Result<bool, Fault> {
+    let team = home(&mut work.all, &work.actor.scope, team).await?.team;
+    let before = found(&mut work.all, name).await?;
+    if before.as_ref().is_some_and(|(before, _)| *before != team) {
+        let why = format!("the name {name:?} is that of a rule of another team: choose another");
+        return Err(RegistryError::Exists(why).into());
+    }
+    let current = before.as_ref().map_or(0, |(_, revision)| *revision);
+    if revision == Some(0) && current > 0 {
+        let why = format!("there is a rule {name:?} already");
+        return Err(RegistryError::Exists(why).into());
+    }
+    expect_revision(&format!("the rule {name:?}"), revision, current)?;
+    if before.is_none() {
+        let query = sqlx::query_scalar::<_, i64>("SELECT COUNT(*) FROM message_rules");
+        if query.fetch_one(&mut *work.all).await? >= RULES_MAX {
+            let why = format!(
+                "there are {RULES_MAX} rules that were added by the API, which is the most: \
+                 remove one, or put it into the configuration file"
+            );
+            return Err(RegistryError::LimitReached(why).into());
+        }
+    }
+    // Nodes with the same tables notice a change by its time.
+    let sql = "INSERT INTO message_rules (name, team, definition, revision, created_ms, changed_ms, \
+               changed_by) VALUES ($1, $2, $3, $4, $5, $5, $6) ON CONFLICT (name) DO UPDATE SET \
+               definition = excluded.definition, revision = excluded.revision, changed_ms = \
+               excluded.changed_ms, changed_by = excluded.changed_by";
+    let query = sqlx::query(sql).bind(clean(name)).bind(team.clone());
+    let query = query
+        .bind(clean(definition))
+        .bind(current + 1)
+        .bind(work.now_ms)
+        .bind(clean(&work.actor.who));
+    query.execute(&mut *work.all).await?;
+    let what = match before {
+        None => "rule.add",
+        Some(_) => "rule.change",
+    };
+    let changed: serde_json::Value = serde_json::from_str(definition).unwrap_or_default();
+    work.audit(what, (KIND, name), &team, json!({ "definition": changed }))
+        .await?;
+    Ok(before.is_none())
+}

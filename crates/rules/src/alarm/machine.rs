@@ -1,0 +1,553 @@
+//! The state machine of all alarms of a node.
+
+use std::collections::HashMap;
+
+use crate::alarm::{Check, Means};
+use crate::definition::Severity;
+
+/// Alarms, and devices whose alarms wait for something, at most.
+const ENTRIES_MAX: usize = 200_000;
+
+/// Names an alarm while it is active.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AlarmKey {
+    /// Tenant.
+    pub tenant: u32,
+    /// Name: that of its rule, or of what the node itself watches.
+    pub name: String,
+    /// What it is about: the id of a device, else a topic or a part of the node.
+    pub subject: String,
+}
+
+/// State of an alarm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AlarmState {
+    /// Nobody has taken care of it.
+    Active,
+    /// Somebody has.
+    Acknowledged,
+    /// It is silent until its time is over.
+    Shelved,
+    /// It is over.
+    Cleared,
+}
+
+impl AlarmState {
+    /// All there are.
+    pub const ALL: [Self; 4] = [
+        Self::Active,
+        Self::Acknowledged,
+        Self::Shelved,
+        Self::Cleared,
+    ];
+
+    /// As it is written.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Acknowledged => "acknowledged",
+            Self::Shelved => "shelved",
+            Self::Cleared => "cleared",
+        }
+    }
+
+    /// By its word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|known| known.word() == word)
+    }
+}
+
+/// An alarm that was raised.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Alarm {
+    /// Number of the alarm. A later one of the same name has another.
+    pub id: i64,
+    /// Its name and what it is about.
+    pub key: AlarmKey,
+    /// The device that it is about.
+    pub device: Option<String>,
+    /// How bad it is.
+    pub severity: Severity,
+    /// State.
+    pub state: AlarmState,
+    /// What it says.
+    pub message: String,
+    /// The value that has raised it.
+    pub value: Option<f64>,
+    /// Milliseconds since the Unix epoch.
+    pub raised_ms: i64,
+    /// Time of its last change, milliseconds since the Unix epoch.
+    pub changed_ms: i64,
+    /// Who has changed it last; empty: the node.
+    pub changed_by: String,
+    /// Until when it is shelved, milliseconds since the Unix epoch.
+    pub shelved_until_ms: Option<i64>,
+    /// It was acknowledged before it was shelved.
+    pub was_acknowledged: bool,
+}
+
+/// What has become of an alarm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangeKind {
+    /// It was raised.
+    Raised,
+    /// It was acknowledged.
+    Acknowledged,
+    /// It was shelved.
+    Shelved,
+    /// Its shelving is over, and it is active again.
+    Unshelved,
+    /// It is over.
+    Cleared,
+}
+
+impl ChangeKind {
+    /// As it is written.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Raised => "raised",
+            Self::Acknowledged => "acknowledged",
+            Self::Shelved => "shelved",
+            Self::Unshelved => "unshelved",
+            Self::Cleared => "cleared",
+        }
+    }
+}
+
+/// A change of an alarm.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AlarmChange {
+    /// What has happened.
+    pub kind: ChangeKind,
+    /// The alarm afterwards.
+    pub alarm: Alarm,
+}
+
+/// What is observed.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Observation {
+    /// A value.
+    Value(f64, Check),
+    /// Whether it is to be raised, and to be cleared.
+    Condition {
+        /// To be raised.
+        raise: bool,
+        /// To be cleared; not looked at if it is to be raised.
+        clear: bool,
+    },
+    /// A message: it is raised if there is no other within this time, milliseconds.
+    Seen {
+        /// The time.
+        after_ms: i64,
+    },
+}
+
+/// Alarms of an earlier run.
+pub type Restored = Vec<Alarm>;
+
+/// Why an alarm is not changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AlarmError {
+    /// There is no such alarm that is not cleared.
+    #[error("there is no alarm {0} that is not cleared")]
+    NotFound(i64),
+    /// Its state does not permit it.
+    #[error("the alarm {0} is {1}")]
+    State(i64, &'static str),
+}
+
+/// What an observation is about, and what is raised if it is bad.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct About {
+    pub(crate) key: AlarmKey,
+    pub(crate) device: Option<String>,
+    pub(crate) severity: Severity,
+    pub(crate) message: String,
+    pub(crate) for_ms: i64,
+    pub(crate) inhibited_by: Vec<String>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    /// While it is raised.
+    alarm: Option<Alarm>,
+    /// Since when its condition holds, while it is not raised.
+    holds_since: Option<i64>,
+    /// What would be raised.
+    about: About,
+    value: Option<f64>,
+    /// The last value and its time, for rates.
+    last: Option<(f64, i64)>,
+    /// The last message, and the time after which its silence is an alarm.
+    seen: Option<(i64, i64)>,
+}
+
+impl Entry {
+    fn new(about: About) -> Self {
+        Self {
+            alarm: None,
+            holds_since: None,
+            about,
+            value: None,
+            last: None,
+            seen: None,
+        }
+    }
+
+    /// Nothing would be lost without it.
+    fn is_idle(&self) -> bool {
+        self.alarm.is_none()
+            && self.holds_since.is_none()
+            && self.last.is_none()
+            && self.seen.is_none()
+    }
+}
+
+/// The alarms of a node.
+#[derive(Debug, Default)]
+pub struct AlarmMachine {
+    entries: HashMap<AlarmKey, Entry>,
+    by_id: HashMap<i64, AlarmKey>,
+    last_id: i64,
+    /// Observations that were dropped since there were too many entries.
+    dropped: u64,
+}
+
+impl AlarmMachine {
+    /// Takes the alarms that were not cleared at the end of an earlier run.
+    pub fn restore(&mut self, alarms: Restored) {
+        for alarm in alarms {
+            self.last_id = self.last_id.max(alarm.id);
+            let about = About {
+                key: alarm.key.clone(),
+                device: alarm.device.clone(),
+                severity: alarm.severity,
+                message: alarm.message.clone(),
+                for_ms: 0,
+                inhibited_by: Vec::new(),
+            };
+            let mut entry = Entry::new(about);
+            entry.value = alarm.value;
+            self.by_id.insert(alarm.id, alarm.key.clone());
+            let key = alarm.key.clone();
+            entry.alarm = Some(alarm);
+            self.entries.insert(key, entry);
+        }
+    }
+
+    /// Alarms that are not cleared.
+    pub fn open(&self) -> impl Iterator<Item = &Alarm> {
+        self.entries
+            .values()
+            .filter_map(|entry| entry.alarm.as_ref())
+    }
+
+    /// The alarm of this number, unless it is cleared.
+    pub fn get(&self, id: i64) -> Option<&Alarm> {
+        self.entries.get(self.by_id.get(&id)?)?.alarm.as_ref()
+    }
+
+    /// Entries, and observations that were dropped since there were too many.
+    pub fn counts(&self) -> (usize, u64) {
+        (self.entries.len(), self.dropped)
+    }
+
+    /// Forgets what waits of rules that are not there any more, and returns their alarms, cleared.
+    pub fn retain_rules(
+        &mut self,
+        is_there: impl Fn(&AlarmKey) -> bool,
+        now_ms: i64,
+    ) -> Vec<AlarmChange> {
+        let gone: Vec<AlarmKey> = self
+            .entries
+            .keys()
+            .filter(|key| !is_there(key))
+            .cloned()
+            .collect();
+        let mut changes = Vec::new();
+        for key in gone {
+            changes.extend(self.clear_key(&key, now_ms, ""));
+            self.entries.remove(&key);
+        }
+        changes
+    }
+
+    /// Takes what was observed at a time.
+    pub(crate) fn take(
+        &mut self,
+        about: About,
+        observation: &Observation,
+        now_ms: i64,
+    ) -> Option<AlarmChange> {
+        let key = about.key.clone();
+        if !self.entries.contains_key(&key) {
+            if self.entries.len() >= ENTRIES_MAX {
+                self.dropped += 1;
+                return None;
+            }
+            self.entries.insert(key.clone(), Entry::new(about));
+        } else if let Some(entry) = self.entries.get_mut(&key) {
+            entry.about = about;
+        }
+        let entry = self.entries.get_mut(&key)?;
+        let means = match observation {
+            Observation::Value(value, Check::Threshold(limit)) => {
+                entry.value = Some(*value);
+                limit.means(*value)
+            }
+            Observation::Value(value, Check::Rate { limit, per_ms }) => {
+                let change = rate(entry.last, (*value, now_ms), *per_ms);
+                // A value of the same moment would be an infinite change.
+                if entry.last.is_none_or(|(_, at_ms)| at_ms < now_ms) {
+                    entry.last = Some((*value, now_ms));
+                }
+                entry.value = change;
+                change.map_or(Means::Stay, |change| limit.means(change))
+            }
+            Observation::Condition { raise: true, .. } => Means::Raise,
+            Observation::Condition { clear: true, .. } => Means::Clear,
+            Observation::Condition { .. } => Means::Stay,
+            Observation::Seen { after_ms } => {
+                entry.seen = Some((now_ms, *after_ms));
+                Means::Clear
+            }
+        };
+        let change = match means {
+            Means::Raise => self.holds(&key, now_ms),
+            Means::Clear => self.clear_key(&key, now_ms, ""),
+            Means::Stay => None,
+        };
+        if self.entries.get(&key).is_some_and(Entry::is_idle) {
+            self.entries.remove(&key);
+        }
+        change
+    }
+
+    /// The condition of an alarm holds.
+    fn holds(&mut self, key: &AlarmKey, now_ms: i64) -> Option<AlarmChange> {
+        let entry = self.entries.get_mut(key)?;
+        if entry.alarm.is_some() {
+            return None;
+        }
+        let since = *entry.holds_since.get_or_insert(now_ms);
+        let is_due = now_ms.saturating_sub(since) >= entry.about.for_ms;
+        match is_due && !self.is_inhibited(key) {
+            true => self.raise(key, now_ms),
+            false => None,
+        }
+    }
+
+    /// Whether an alarm that silences this one is not cleared.
+    fn is_inhibited(&self, key: &AlarmKey) -> bool {
+        let Some(entry) = self.entries.get(key) else {
+            return false;
+        };
+        entry.about.inhibited_by.iter().any(|name| {
+            // On the same device, or on the node as a whole.
+            [key.subject.as_str(), ""].into_iter().any(|subject| {
+                let other = AlarmKey {
+                    tenant: key.tenant,
+                    name: name.clone(),
+                    subject: subject.to_owned(),
+                };
+                let found = self.entries.get(&other);
+                other != *key && found.is_some_and(|entry| entry.alarm.is_some())
+            })
+        })
+    }
+
+    fn raise(&mut self, key: &AlarmKey, now_ms: i64) -> Option<AlarmChange> {
+        // Numbers of alarms grow with the time, so that those of an earlier run are smaller.
+        self.last_id = now_ms.saturating_mul(1_000).max(self.last_id + 1);
+        let id = self.last_id;
+        let entry = self.entries.get_mut(key)?;
+        entry.holds_since = None;
+        let alarm = Alarm {
+            id,
+            key: key.clone(),
+            device: entry.about.device.clone(),
+            severity: entry.about.severity,
+            state: AlarmState::Active,
+            message: entry.about.message.clone(),
+            value: entry.value,
+            raised_ms: now_ms,
+            changed_ms: now_ms,
+            changed_by: String::new(),
+            shelved_until_ms: None,
+            was_acknowledged: false,
+        };
+        entry.alarm = Some(alarm.clone());
+        self.by_id.insert(id, key.clone());
+        Some(AlarmChange {
+            kind: ChangeKind::Raised,
+            alarm,
+        })
+    }
+
+    fn clear_key(&mut self, key: &AlarmKey, now_ms: i64, by: &str) -> Option<AlarmChange> {
+        let entry = self.entries.get_mut(key)?;
+        entry.holds_since = None;
+        let mut alarm = entry.alarm.take()?;
+        self.by_id.remove(&alarm.id);
+        alarm.state = AlarmState::Cleared;
+        alarm.changed_ms = now_ms;
+        alarm.shelved_until_ms = None;
+        by.clone_into(&mut alarm.changed_by);
+        Some(AlarmChange {
+            kind: ChangeKind::Cleared,
+            alarm,
+        })
+    }
+
+    /// Time has passed: alarms whose time has come are raised, and those whose shelving is over are
+    /// active again.
+    pub fn tick(&mut self, now_ms: i64) -> Vec<AlarmChange> {
+        let mut due = Vec::new();
+        for (key, entry) in &self.entries {
+            let is_silent = entry
+                .seen
+                .is_some_and(|(last_ms, after_ms)| now_ms - last_ms >= after_ms);
+            let holds = entry
+                .holds_since
+                .is_some_and(|since| now_ms - since >= entry.about.for_ms);
+            let alarm = entry.alarm.as_ref();
+            let is_over = alarm
+                .and_then(|alarm| alarm.shelved_until_ms)
+                .is_some_and(|until| until <= now_ms);
+            if (alarm.is_none() && (is_silent || holds)) || is_over {
+                due.push(key.clone());
+            }
+        }
+        due.sort_unstable();
+        let mut changes = Vec::new();
+        for key in due {
+            let is_raised = self
+                .entries
+                .get(&key)
+                .is_some_and(|entry| entry.alarm.is_some());
+            changes.extend(match is_raised {
+                true => self.end_shelving(&key, now_ms, ""),
+                false => self.holds(&key, now_ms),
+            });
+        }
+        changes
+    }
+
+    fn end_shelving(&mut self, key: &AlarmKey, now_ms: i64, by: &str) -> Option<AlarmChange> {
+        let alarm = self.entries.get_mut(key)?.alarm.as_mut()?;
+        alarm.state = match alarm.was_acknowledged {
+            true => AlarmState::Acknowledged,
+            false => AlarmState::Active,
+        };
+        alarm.shelved_until_ms = None;
+        alarm.changed_ms = now_ms;
+        by.clone_into(&mut alarm.changed_by);
+        Some(AlarmChange {
+            kind: ChangeKind::Unshelved,
+            alarm: alarm.clone(),
+        })
+    }
+
+    fn open_mut(&mut self, id: i64) -> Result<&mut Alarm, AlarmError> {
+        let key = self.by_id.get(&id).ok_or(AlarmError::NotFound(id))?;
+        let entry = self.entries.get_mut(key);
+        let alarm = entry.and_then(|entry| entry.alarm.as_mut());
+        alarm.ok_or(AlarmError::NotFound(id))
+    }
+
+    /// Somebody takes care of an alarm.
+    ///
+    /// # Errors
+    /// There is none of this number, or it is acknowledged already.
+    pub fn acknowledge(
+        &mut self,
+        id: i64,
+        by: &str,
+        now_ms: i64,
+    ) -> Result<AlarmChange, AlarmError> {
+        let alarm = self.open_mut(id)?;
+        if alarm.state == AlarmState::Acknowledged {
+            return Err(AlarmError::State(id, "acknowledged already"));
+        }
+        alarm.was_acknowledged = true;
+        if alarm.state == AlarmState::Active {
+            alarm.state = AlarmState::Acknowledged;
+        }
+        alarm.changed_ms = now_ms;
+        by.clone_into(&mut alarm.changed_by);
+        Ok(AlarmChange {
+            kind: ChangeKind::Acknowledged,
+            alarm: alarm.clone(),
+        })
+    }
+
+    /// Silences an alarm until a time.
+    ///
+    /// # Errors
+    /// There is none of this number.
+    pub fn shelve(
+        &mut self,
+        id: i64,
+        until_ms: i64,
+        by: &str,
+        now_ms: i64,
+    ) -> Result<AlarmChange, AlarmError> {
+        let alarm = self.open_mut(id)?;
+        alarm.state = AlarmState::Shelved;
+        alarm.shelved_until_ms = Some(until_ms);
+        alarm.changed_ms = now_ms;
+        by.clone_into(&mut alarm.changed_by);
+        Ok(AlarmChange {
+            kind: ChangeKind::Shelved,
+            alarm: alarm.clone(),
+        })
+    }
+
+    /// Ends the shelving of an alarm.
+    ///
+    /// # Errors
+    /// There is none of this number, or it is not shelved.
+    pub fn unshelve(&mut self, id: i64, by: &str, now_ms: i64) -> Result<AlarmChange, AlarmError> {
+        if self.open_mut(id)?.state != AlarmState::Shelved {
+            return Err(AlarmError::State(id, "not shelved"));
+        }
+        let key = self
+            .by_id
+            .get(&id)
+            .cloned()
+            .ok_or(AlarmError::NotFound(id))?;
+        let change = self.end_shelving(&key, now_ms, by);
+        change.ok_or(AlarmError::NotFound(id))
+    }
+
+    /// Clears an alarm by hand. It is raised again if its condition is observed again.
+    ///
+    /// # Errors
+    /// There is none of this number.
+    pub fn clear(&mut self, id: i64, by: &str, now_ms: i64) -> Result<AlarmChange, AlarmError> {
+        let key = self
+            .by_id
+            .get(&id)
+            .cloned()
+            .ok_or(AlarmError::NotFound(id))?;
+        let change = self.clear_key(&key, now_ms, by);
+        if let Some(entry) = self.entries.get_mut(&key) {
+            // Silence goes on: it is raised again by the next message that is missing.
+            entry.seen = None;
+            if entry.is_idle() {
+                self.entries.remove(&key);
+            }
+        }
+        change.ok_or(AlarmError::NotFound(id))
+    }
+}
+
+/// Change of a value in a time; none without an earlier value.
+fn rate(last: Option<(f64, i64)>, (value, now_ms): (f64, i64), per_ms: i64) -> Option<f64> {
+    let (before, at_ms) = last?;
+    let elapsed_ms = now_ms - at_ms;
+    if elapsed_ms <= 0 {
+        return None;
+    }
+    Some((value - before) * per_ms as f64 / elapsed_ms as f64)
+}

@@ -1,0 +1,169 @@
+//! The states of alarms.
+
+use super::*;
+use crate::alarm::machine::About;
+use crate::definition::Severity;
+
+const HOT: Check = Check::Threshold(Limit {
+    side: LimitSide::Above,
+    raise: 80.0,
+    clear: 75.0,
+});
+
+fn about(name: &str, for_ms: i64, inhibited_by: &[&str]) -> About {
+    About {
+        key: AlarmKey {
+            tenant: 0,
+            name: name.to_owned(),
+            subject: "pump".to_owned(),
+        },
+        device: Some("pump".to_owned()),
+        severity: Severity::Major,
+        message: format!("{name} is bad"),
+        for_ms,
+        inhibited_by: inhibited_by.iter().map(|&name| name.to_owned()).collect(),
+    }
+}
+
+fn value(machine: &mut AlarmMachine, value: f64, now_ms: i64) -> Option<ChangeKind> {
+    let observation = Observation::Value(value, HOT);
+    let change = machine.take(about("hot", 0, &[]), &observation, now_ms);
+    change.map(|change| change.kind)
+}
+
+#[test]
+fn a_value_between_both_limits_changes_nothing() {
+    let mut machine = AlarmMachine::default();
+    assert_eq!(value(&mut machine, 78.0, 1), None);
+    assert_eq!(value(&mut machine, 80.0, 2), None);
+    assert_eq!(value(&mut machine, 80.5, 3), Some(ChangeKind::Raised));
+    assert_eq!(value(&mut machine, 90.0, 4), None);
+    assert_eq!(value(&mut machine, 76.0, 5), None);
+    assert_eq!(value(&mut machine, 75.0, 6), Some(ChangeKind::Cleared));
+    assert_eq!(machine.counts().0, 0);
+}
+
+#[test]
+fn a_condition_holds_for_its_time_before_the_alarm_is_raised() {
+    let mut machine = AlarmMachine::default();
+    let take = |machine: &mut AlarmMachine, value, now_ms| {
+        let observation = Observation::Value(value, HOT);
+        machine.take(about("hot", 60_000, &[]), &observation, now_ms)
+    };
+    assert_eq!(take(&mut machine, 90.0, 0), None);
+    assert!(machine.tick(59_999).is_empty());
+    // It has been well for a moment: the time begins anew.
+    assert_eq!(take(&mut machine, 70.0, 59_999), None);
+    assert_eq!(take(&mut machine, 90.0, 60_000), None);
+    assert!(machine.tick(119_999).is_empty());
+    let changes = machine.tick(120_000);
+    assert_eq!(changes.len(), 1);
+    assert_eq!(changes[0].alarm.raised_ms, 120_000);
+    assert!(machine.tick(200_000).is_empty());
+}
+
+#[test]
+fn a_rate_is_the_change_in_its_time() {
+    let mut machine = AlarmMachine::default();
+    let limit = Limit {
+        side: LimitSide::Above,
+        raise: 5.0,
+        clear: 5.0,
+    };
+    let check = Check::Rate {
+        limit,
+        per_ms: 60_000,
+    };
+    let mut take = |value, now_ms| {
+        let observation = Observation::Value(value, check);
+        let change = machine.take(about("fast", 0, &[]), &observation, now_ms);
+        change.map(|change| change.kind)
+    };
+    assert_eq!(take(20.0, 0), None);
+    // 1 in 30 s is 2 in a minute.
+    assert_eq!(take(21.0, 30_000), None);
+    assert_eq!(take(24.0, 60_000), Some(ChangeKind::Raised));
+    assert_eq!(take(24.0, 60_000), None);
+    assert_eq!(take(24.0, 90_000), Some(ChangeKind::Cleared));
+}
+
+#[test]
+fn silence_is_an_alarm_and_the_next_message_ends_it() {
+    let mut machine = AlarmMachine::default();
+    let seen = Observation::Seen { after_ms: 10_000 };
+    assert_eq!(machine.take(about("silent", 0, &[]), &seen, 0), None);
+    assert!(machine.tick(9_999).is_empty());
+    let raised = machine.tick(10_000);
+    assert_eq!(raised[0].kind, ChangeKind::Raised);
+    assert!(machine.tick(11_000).is_empty());
+    let cleared = machine.take(about("silent", 0, &[]), &seen, 12_000);
+    assert_eq!(cleared.map(|change| change.kind), Some(ChangeKind::Cleared));
+}
+
+#[test]
+fn an_active_alarm_silences_those_that_it_inhibits_until_it_ends() {
+    let mut machine = AlarmMachine::default();
+    let bad = Observation::Condition {
+        raise: true,
+        clear: false,
+    };
+    let good = Observation::Condition {
+        raise: false,
+        clear: true,
+    };
+    assert!(machine.take(about("off", 0, &[]), &bad, 0).is_some());
+    assert_eq!(machine.take(about("hot", 0, &["off"]), &bad, 1), None);
+    assert!(machine.tick(2).is_empty());
+    assert!(machine.take(about("off", 0, &[]), &good, 3).is_some());
+    let raised = machine.tick(4);
+    assert_eq!(raised.len(), 1);
+    assert_eq!(raised[0].alarm.key.name, "hot");
+}
+
+#[test]
+fn somebody_acknowledges_shelves_and_clears_an_alarm() {
+    let mut machine = AlarmMachine::default();
+    assert!(value(&mut machine, 90.0, 1).is_some());
+    let id = machine.open().next().map_or(0, |alarm| alarm.id);
+    let change = machine.acknowledge(id, "eva", 2).expect("it is active");
+    assert_eq!(change.alarm.state, AlarmState::Acknowledged);
+    assert_eq!(change.alarm.changed_by, "eva");
+    assert!(machine.acknowledge(id, "eva", 3).is_err());
+    assert!(machine.unshelve(id, "eva", 3).is_err());
+    machine.shelve(id, 1_000, "eva", 4).expect("it is open");
+    assert!(machine.tick(999).is_empty());
+    let over = machine.tick(1_000);
+    // Who has acknowledged it does not have to do so again.
+    assert_eq!(over[0].alarm.state, AlarmState::Acknowledged);
+    let change = machine.clear(id, "eva", 1_001).expect("it is open");
+    assert_eq!(change.alarm.state, AlarmState::Cleared);
+    assert_eq!(
+        machine.clear(id, "eva", 1_002),
+        Err(AlarmError::NotFound(id))
+    );
+    // Its condition still holds.
+    assert_eq!(value(&mut machine, 90.0, 1_003), Some(ChangeKind::Raised));
+    let later = machine.open().next().map_or(0, |alarm| alarm.id);
+    assert!(later > id);
+}
+
+#[test]
+fn alarms_of_an_earlier_run_are_cleared_as_others_are() {
+    let mut machine = AlarmMachine::default();
+    assert!(value(&mut machine, 90.0, 5).is_some());
+    let open: Vec<Alarm> = machine.open().cloned().collect();
+    let mut later = AlarmMachine::default();
+    later.restore(open);
+    assert_eq!(value(&mut later, 90.0, 10), None);
+    assert_eq!(value(&mut later, 60.0, 11), Some(ChangeKind::Cleared));
+}
+
+#[test]
+fn alarms_of_rules_that_are_gone_are_cleared() {
+    let mut machine = AlarmMachine::default();
+    assert!(value(&mut machine, 90.0, 1).is_some());
+    let changes = machine.retain_rules(|key| key.name != "hot", 2);
+    assert_eq!(changes.len(), 1);
+    assert_eq!(changes[0].kind, ChangeKind::Cleared);
+    assert_eq!(machine.counts().0, 0);
+}

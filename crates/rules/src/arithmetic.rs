@@ -1,0 +1,134 @@
+//! Numbers of both kinds, which mix. In CEL they do not: `payload.count * 2` would be an error,
+//! since numbers of JSON have a fraction, if only of zero.
+
+use std::sync::Arc;
+
+use cel::{ExecutionError, Value};
+
+/// An operator of arithmetic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Operator {
+    Add,
+    Subtract,
+    Multiply,
+    Divide,
+    Remainder,
+}
+
+impl Operator {
+    /// All there are, with their names in the syntax tree and those of the functions that replace
+    /// them. No name that somebody can write has `@` in it.
+    pub(crate) const ALL: [(Self, &'static str, &'static str); 5] = [
+        (Self::Add, "_+_", "@add"),
+        (Self::Subtract, "_-_", "@subtract"),
+        (Self::Multiply, "_*_", "@multiply"),
+        (Self::Divide, "_/_", "@divide"),
+        (Self::Remainder, "_%_", "@remainder"),
+    ];
+
+    /// The result for two values.
+    ///
+    /// # Errors
+    /// The divisor is zero, the result does not fit, or the values are none that it takes.
+    pub(crate) fn apply(self, left: &Value, right: &Value) -> Result<Value, ExecutionError> {
+        match (self, left, right) {
+            (Self::Add, Value::String(one), Value::String(other)) => {
+                Ok(Value::String(Arc::new(format!("{one}{other}"))))
+            }
+            (Self::Add, Value::List(one), Value::List(other)) => {
+                let all = one.iter().chain(other.iter()).cloned().collect();
+                Ok(Value::List(Arc::new(all)))
+            }
+            (Self::Add, Value::Bytes(one), Value::Bytes(other)) => {
+                Ok(Value::Bytes(Arc::new([&one[..], &other[..]].concat())))
+            }
+            (_, Value::Int(one), Value::Int(other)) => self.whole(*one, *other),
+            (_, Value::UInt(one), Value::UInt(other)) => {
+                match (i64::try_from(*one), i64::try_from(*other)) {
+                    (Ok(one), Ok(other)) => self.whole(one, other),
+                    _ => self.with_fraction(*one as f64, *other as f64),
+                }
+            }
+            _ => match (number(left), number(right)) {
+                (Some(one), Some(other)) => self.with_fraction(one, other),
+                _ => Err(ExecutionError::no_such_overload("arithmetic", Vec::new())),
+            },
+        }
+    }
+
+    fn whole(self, one: i64, other: i64) -> Result<Value, ExecutionError> {
+        let result = match self {
+            Self::Add => one.checked_add(other),
+            Self::Subtract => one.checked_sub(other),
+            Self::Multiply => one.checked_mul(other),
+            Self::Divide | Self::Remainder if other == 0 => {
+                return Err(ExecutionError::DivisionByZero(Value::Int(one)));
+            }
+            Self::Divide => one.checked_div(other),
+            Self::Remainder => one.checked_rem(other),
+        };
+        let overflow = ExecutionError::Overflow("arithmetic", Value::Int(one), Value::Int(other));
+        result.map(Value::Int).ok_or(overflow)
+    }
+
+    fn with_fraction(self, one: f64, other: f64) -> Result<Value, ExecutionError> {
+        let result = match self {
+            Self::Add => one + other,
+            Self::Subtract => one - other,
+            Self::Multiply => one * other,
+            // Infinity would be above every threshold.
+            Self::Divide | Self::Remainder if other == 0.0 => {
+                return Err(ExecutionError::DivisionByZero(Value::Float(one)));
+            }
+            Self::Divide => one / other,
+            Self::Remainder => one % other,
+        };
+        let overflow =
+            || ExecutionError::Overflow("arithmetic", Value::Float(one), Value::Float(other));
+        Some(result)
+            .filter(|result| result.is_finite())
+            .map(Value::Float)
+            .ok_or_else(overflow)
+    }
+}
+
+/// A number of any kind.
+pub(crate) fn number(value: &Value) -> Option<f64> {
+    match value {
+        Value::Int(number) => Some(*number as f64),
+        Value::UInt(number) => Some(*number as f64),
+        Value::Float(number) => Some(*number),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_of_numbers_mix_and_nothing_divides_by_zero() {
+        let (two, half) = (Value::Int(2), Value::Float(0.5));
+        let apply = |operator: Operator, one: &Value, other: &Value| operator.apply(one, other);
+        assert_eq!(
+            apply(Operator::Multiply, &half, &two),
+            Ok(Value::Float(1.0))
+        );
+        assert_eq!(apply(Operator::Add, &two, &two), Ok(Value::Int(4)));
+        for zero in [Value::Int(0), Value::Float(0.0), Value::Float(-0.0)] {
+            for operator in [Operator::Divide, Operator::Remainder] {
+                for one in [&two, &half] {
+                    let result = apply(operator, one, &zero);
+                    assert!(
+                        matches!(result, Err(ExecutionError::DivisionByZero(_))),
+                        "{result:?}"
+                    );
+                }
+            }
+        }
+        let large = Value::Float(f64::MAX);
+        assert!(apply(Operator::Multiply, &large, &large).is_err());
+        assert!(apply(Operator::Add, &Value::Int(i64::MAX), &two).is_err());
+        assert!(apply(Operator::Subtract, &Value::Bool(true), &two).is_err());
+    }
+}

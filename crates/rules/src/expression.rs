@@ -1,0 +1,222 @@
+//! An expression of CEL that is checked and bounded. What it costs is bounded by its size and the
+//! size of what it is told: macros go over lists of limited length, once and never inside each
+//! other, and inside of one only the element is there, so that nothing is multiplied.
+
+mod check;
+
+use std::fmt;
+use std::sync::{Arc, PoisonError};
+
+use cel::{Context, ExecutionError, IdedExpr, Program, Value};
+
+use crate::functions::{self, Patterns};
+
+pub(crate) use check::Variables;
+
+/// Bytes of an expression, at most.
+pub const EXPRESSION_BYTES_MAX: usize = 4 * 1024;
+/// Elements of a list that a macro goes over, at most.
+pub const ELEMENTS_MAX: usize = 1_000;
+/// Bytes of a pattern of `matches`, at most.
+pub const PATTERN_BYTES_MAX: usize = 256;
+/// Brackets inside each other, at most; conditions `? :` too.
+const NESTED_MAX: usize = 24;
+/// Names, numbers, texts and signs of an expression, at most.
+const TOKENS_MAX: usize = 512;
+/// Bytes of an error that are shown.
+const SHOWN_MAX: usize = 300;
+
+/// Why an expression is not accepted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ExpressionError(pub String);
+
+/// Why an expression has no value for a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Problem {
+    /// A member or variable is missing: the message is none that the rule is about.
+    Missing(String),
+    /// An error of the rule.
+    Failed(String),
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing(name) => write!(f, "{name} is missing"),
+            Self::Failed(why) => f.write_str(why),
+        }
+    }
+}
+
+/// An expression that is checked.
+#[derive(Clone, Debug)]
+pub(crate) struct Expression {
+    tree: IdedExpr,
+    variables: Variables,
+}
+
+impl Expression {
+    /// What it uses.
+    pub(crate) fn variables(&self) -> Variables {
+        self.variables
+    }
+}
+
+/// Checks and evaluates expressions.
+pub struct Evaluator {
+    root: Context<'static, 'static>,
+    patterns: Patterns,
+}
+
+impl Default for Evaluator {
+    fn default() -> Self {
+        let patterns: Patterns = Arc::default();
+        let mut root = Context::default();
+        let added = functions::add_to(&mut root, &patterns);
+        let added = added.and_then(|()| check::add_bound(&mut root));
+        // Without it no rule is accepted that needs them; tests call all of them.
+        debug_assert!(added.is_ok(), "{added:?}");
+        Self { root, patterns }
+    }
+}
+
+impl fmt::Debug for Evaluator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Evaluator").finish_non_exhaustive()
+    }
+}
+
+impl Evaluator {
+    /// Reads an expression.
+    ///
+    /// # Errors
+    /// It is too long, no CEL, or uses what is not there or not bounded.
+    pub(crate) fn parse(&self, text: &str) -> Result<Expression, ExpressionError> {
+        check_text(text)?;
+        let program = Program::compile(text).map_err(|errors| {
+            let text = errors.to_string();
+            let first = text.lines().next().unwrap_or("it is no expression");
+            let first = first.strip_prefix("ERROR: <input>:").unwrap_or(first);
+            ExpressionError(format!("line:column {}", shortened(first)))
+        })?;
+        let mut tree = program.expression().clone();
+        let mut patterns = self
+            .patterns
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let variables = check::check(&mut tree, &mut patterns)?;
+        Ok(Expression { tree, variables })
+    }
+
+    /// A scope for the values of a message.
+    pub(crate) fn scope(&self) -> Context<'_, '_> {
+        self.root.new_inner_scope()
+    }
+}
+
+/// The value of an expression in a scope.
+pub(crate) fn evaluate(expression: &Expression, scope: &Context<'_, '_>) -> Result<Value, Problem> {
+    scope.resolve(&expression.tree).map_err(problem_of)
+}
+
+/// Whether a condition is true in a scope.
+pub(crate) fn is_true(expression: &Expression, scope: &Context<'_, '_>) -> Result<bool, Problem> {
+    match evaluate(expression, scope)? {
+        Value::Bool(flag) => Ok(flag),
+        other => Err(Problem::Failed(format!(
+            "the condition is {}, expected true or false",
+            other.type_of()
+        ))),
+    }
+}
+
+fn problem_of(error: ExecutionError) -> Problem {
+    let failed = |why: &str| Problem::Failed(why.to_owned());
+    match error {
+        ExecutionError::NoSuchKey(name) | ExecutionError::UndeclaredReference(name) => {
+            Problem::Missing(shortened(&name))
+        }
+        ExecutionError::IndexOutOfBounds(_) => Problem::Missing("an element of a list".to_owned()),
+        ExecutionError::DivisionByZero(_) | ExecutionError::RemainderByZero(_) => {
+            failed("division by zero")
+        }
+        ExecutionError::Overflow(..) => failed("a number is too large"),
+        ExecutionError::FunctionError { function, message } => {
+            Problem::Failed(shortened(&format!("{function}: {message}")))
+        }
+        // These show values, which may be long.
+        ExecutionError::NoSuchOverload(_)
+        | ExecutionError::UnsupportedBinaryOperator(..)
+        | ExecutionError::ValuesNotComparable(..)
+        | ExecutionError::UnexpectedType { .. }
+        | ExecutionError::UnsupportedTargetType { .. }
+        | ExecutionError::NotSupportedAsMethod { .. }
+        | ExecutionError::UnsupportedIndex(..)
+        | ExecutionError::UnsupportedKeyType(..) => {
+            failed("a value has another type than the expression expects")
+        }
+        other => Problem::Failed(shortened(&other.to_string())),
+    }
+}
+
+/// A text that is not too long to be shown.
+fn shortened(text: &str) -> String {
+    match text.char_indices().find(|(at, _)| *at >= SHOWN_MAX) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_owned(),
+    }
+}
+
+/// The parser calls itself for what is nested: its depth is bounded before it begins.
+fn check_text(text: &str) -> Result<(), ExpressionError> {
+    let refused = |why: String| Err(ExpressionError(why));
+    if text.trim().is_empty() {
+        return refused("it is empty".to_owned());
+    }
+    if text.len() > EXPRESSION_BYTES_MAX {
+        return refused(format!(
+            "it has {} bytes, expected {EXPRESSION_BYTES_MAX} at most",
+            text.len()
+        ));
+    }
+    let (mut depth, mut deepest, mut conditions, mut tokens) = (0_usize, 0, 0, 0);
+    let mut quote = None;
+    let mut is_word = false;
+    let mut is_escaped = false;
+    for sign in text.chars() {
+        if let Some(end) = quote {
+            match sign {
+                _ if is_escaped => is_escaped = false,
+                '\\' => is_escaped = true,
+                _ if sign == end => quote = None,
+                _ => {}
+            }
+            continue;
+        }
+        let belongs_to_word = sign.is_alphanumeric() || sign == '_';
+        if !(sign.is_whitespace() || is_word && belongs_to_word) {
+            tokens += 1;
+        }
+        is_word = belongs_to_word;
+        match sign {
+            '"' | '\'' => quote = Some(sign),
+            '(' | '[' | '{' => depth += 1,
+            ')' | ']' | '}' => depth = depth.saturating_sub(1),
+            '?' => conditions += 1,
+            _ => {}
+        }
+        deepest = deepest.max(depth);
+    }
+    if deepest > NESTED_MAX || conditions > NESTED_MAX {
+        return refused(format!(
+            "it has more than {NESTED_MAX} brackets inside each other, or conditions `? :`"
+        ));
+    }
+    if tokens > TOKENS_MAX {
+        return refused(format!(
+            "it has more than {TOKENS_MAX} names, numbers and signs"
+        ));
+    }
+    Ok(())
+}

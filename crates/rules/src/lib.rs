@@ -1,0 +1,46 @@
+//! Rules about messages, and alarms: what they say, and what follows from a message.
+//!
+//! The crate is pure: time and messages come in, actions and changes of alarms go out. Who calls it
+//! carries them out.
+//!
+//! * `expression`: an expression of CEL that is checked and bounded
+//! * `functions`: the functions that expressions have
+//! * `arithmetic`: numbers of both kinds, which mix
+//! * `value`: JSON to values of expressions, and back to text
+//! * `template`: text with expressions in it
+//! * `definition`: a rule as it is written
+//! * `rule`: a rule that is checked
+//! * `facts`: what a rule is told of a message
+//! * `filter`: Topic Filters that are split into their levels
+//! * `set`: all rules of a node, and what they make of a message
+//! * `alarm`: states of alarms
+#![forbid(unsafe_code)]
+
+pub mod alarm;
+mod arithmetic;
+mod definition;
+mod expression;
+mod facts;
+mod filter;
+mod functions;
+mod rule;
+mod set;
+mod template;
+#[cfg(test)]
+mod tests;
+mod value;
+
+pub use alarm::{Alarm, AlarmChange, AlarmError, AlarmKey, AlarmMachine, AlarmState, ChangeKind};
+pub use definition::{
+    ActionDefinition, AlarmAction, AlarmDefinition, AlarmKind, CommandAction, Definition,
+    DefinitionError, PublishAction, Severity, TelemetryAction, WebhookAction,
+};
+pub use expression::{
+    ELEMENTS_MAX, EXPRESSION_BYTES_MAX, Evaluator, ExpressionError, PATTERN_BYTES_MAX, Problem,
+};
+pub use facts::{DeviceFacts, Facts, PAYLOAD_BYTES_MAX, Source};
+pub use rule::{Rule, RuleSource};
+pub use set::{
+    Action, AlarmInput, HOPS_MAX, Memory, Outcome, PreviousKey, RuleSet, TaggedRule, Verdict,
+};
+pub use value::{json_text, text_of};

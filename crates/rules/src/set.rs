@@ -1,0 +1,759 @@
+//! All rules of a node, and what they make of a message. A payload is parsed once for all rules,
+//! and only those whose Topic Filters may match are looked at.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use cel::{Context, Value};
+use martlet_codec::QoS;
+
+use crate::alarm::{AlarmChange, AlarmKey, AlarmMachine, Check, Limit, LimitSide, Observation};
+use crate::arithmetic::number;
+use crate::expression::{Evaluator, Problem, Variables, evaluate, is_true};
+use crate::facts::{DeviceFacts, Facts, PAYLOAD_BYTES_MAX, Source};
+use crate::filter::Levels;
+use crate::rule::{AlarmTest, CheckedAction, Rule, RuleSource};
+use crate::template::Template;
+use crate::value::{bytes_of, of_json, of_members, of_payload, of_text, of_texts, to_json};
+
+/// How often rules may pass a message on, each as the consequence of another one.
+pub const HOPS_MAX: u8 = 8;
+/// Values that are remembered for `previous`, at most.
+const PREVIOUS_MAX: usize = 50_000;
+/// Bytes of such a value, at most.
+const PREVIOUS_BYTES_MAX: usize = 4 * 1024;
+
+/// A rule with its tenant.
+#[derive(Clone, Debug)]
+pub struct TaggedRule {
+    /// Tenant whose messages it looks at.
+    pub tenant: u32,
+    /// The rule.
+    pub rule: Arc<Rule>,
+}
+
+impl TaggedRule {
+    fn needs_device(&self) -> bool {
+        let definition = &self.rule.definition;
+        definition.device_type.is_some()
+            || definition.device_tag.is_some()
+            || self.rule.variables.has("device")
+    }
+}
+
+/// Something that follows from a message.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// A message is to be published.
+    Publish {
+        /// Topic Name, which may be none: it is made of the message.
+        topic: String,
+        /// Payload.
+        payload: Vec<u8>,
+        /// QoS.
+        qos: QoS,
+        /// It is retained.
+        retain: bool,
+    },
+    /// A webhook is to send a request.
+    Webhook {
+        /// Its name.
+        name: String,
+        /// Payload of the message that it gets.
+        payload: Vec<u8>,
+    },
+    /// A command is to be sent to a device.
+    Command {
+        /// Id of the device.
+        device: String,
+        /// The last level of its topic.
+        kind: String,
+        /// What is to be done.
+        command: String,
+        /// JSON.
+        parameters: String,
+        /// Time that the device has, seconds.
+        expires_secs: u32,
+    },
+    /// A value of a device is to be stored.
+    Telemetry {
+        /// Id of the device.
+        device: String,
+        /// Key.
+        key: String,
+        /// The value.
+        value: serde_json::Value,
+    },
+    /// An alarm may change.
+    Alarm(Box<AlarmInput>),
+}
+
+/// An observation for the alarms.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AlarmInput {
+    about: crate::alarm::About,
+    observation: Observation,
+    at_ms: i64,
+}
+
+impl AlarmInput {
+    /// What the node itself watches is, or is not, as it should be. Alarms of that are about a part
+    /// of the node or a device.
+    pub fn of_node(
+        key: AlarmKey,
+        device: Option<String>,
+        (severity, message): (crate::Severity, String),
+        (is_bad, for_ms): (bool, i64),
+        at_ms: i64,
+    ) -> Self {
+        Self {
+            about: crate::alarm::About {
+                key,
+                device,
+                severity,
+                message,
+                for_ms,
+                inhibited_by: Vec::new(),
+            },
+            observation: Observation::Condition {
+                raise: is_bad,
+                clear: !is_bad,
+            },
+            at_ms,
+        }
+    }
+
+    /// Gives it to the alarms.
+    pub fn apply(self, machine: &mut AlarmMachine) -> Option<AlarmChange> {
+        machine.take(self.about, &self.observation, self.at_ms)
+    }
+
+    /// Name of the alarm and what it is about.
+    pub fn key(&self) -> &AlarmKey {
+        &self.about.key
+    }
+
+    /// What is observed.
+    pub fn observation(&self) -> &Observation {
+        &self.observation
+    }
+}
+
+/// What a rule makes of a message.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// Its condition is true, and this follows.
+    Matched(Vec<Action>),
+    /// Its condition is false, or the device is another one.
+    Unmatched,
+    /// A member or variable is missing, so that its condition is false.
+    Missing(String),
+    /// The rule has failed.
+    Failed(String),
+    /// Rules have passed the message on too often: it is not looked at.
+    Loop,
+}
+
+/// A rule and what it makes of a message.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// Place of the rule in the set.
+    pub rule: usize,
+    /// What it makes of the message.
+    pub verdict: Verdict,
+}
+
+/// Names a remembered value.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PreviousKey {
+    tenant: u32,
+    rule: String,
+    /// Topic, or device and key.
+    of: String,
+}
+
+/// What rules remember between messages. A new one knows nothing.
+#[derive(Debug, Default)]
+pub struct Memory {
+    previous: HashMap<PreviousKey, Value>,
+    order: VecDeque<PreviousKey>,
+}
+
+impl Memory {
+    fn remember(&mut self, key: PreviousKey, value: &Value) {
+        if bytes_of(value) > PREVIOUS_BYTES_MAX {
+            return;
+        }
+        if self.previous.insert(key.clone(), value.clone()).is_none() {
+            self.order.push_back(key);
+        }
+        while self.order.len() > PREVIOUS_MAX {
+            if let Some(oldest) = self.order.pop_front() {
+                self.previous.remove(&oldest);
+            }
+        }
+    }
+}
+
+/// The rules of a node, in their order.
+#[derive(Debug, Default)]
+pub struct RuleSet {
+    evaluator: Evaluator,
+    rules: Vec<TaggedRule>,
+    /// Rules of topics by the first level of their filters; those that begin with a wildcard are
+    /// under none.
+    by_level: HashMap<Option<String>, Vec<(usize, Levels)>>,
+    by_key: HashMap<String, Vec<usize>>,
+    by_event: HashMap<String, Vec<usize>>,
+}
+
+impl RuleSet {
+    /// These rules, which `evaluator` has read.
+    pub fn new(evaluator: Evaluator, rules: Vec<TaggedRule>) -> Self {
+        let mut set = Self {
+            evaluator,
+            ..Self::default()
+        };
+        for (at, tagged) in rules.iter().enumerate() {
+            if !tagged.rule.definition.is_enabled() {
+                continue;
+            }
+            match &tagged.rule.source {
+                RuleSource::Topics(filters) => {
+                    for filter in filters {
+                        let levels = Levels::of(filter);
+                        let first = levels.first_literal();
+                        set.by_level.entry(first).or_default().push((at, levels));
+                    }
+                }
+                RuleSource::Telemetry(key) => set.by_key.entry(key.clone()).or_default().push(at),
+                RuleSource::Events(kinds) => {
+                    for kind in kinds {
+                        set.by_event.entry(kind.clone()).or_default().push(at);
+                    }
+                }
+            }
+        }
+        set.rules = rules;
+        set
+    }
+
+    /// The rules.
+    pub fn rules(&self) -> &[TaggedRule] {
+        &self.rules
+    }
+
+    /// Topic Filters of all rules that act.
+    pub fn filters(&self) -> Vec<String> {
+        let acting = self
+            .rules
+            .iter()
+            .filter(|one| one.rule.definition.is_enabled());
+        let filters = acting.filter_map(|one| match &one.rule.source {
+            RuleSource::Topics(filters) => Some(filters.clone()),
+            _ => None,
+        });
+        let mut filters: Vec<String> = filters.flatten().collect();
+        filters.sort_unstable();
+        filters.dedup();
+        filters
+    }
+
+    /// Names of alarms that rules which act may raise, with their tenants.
+    pub fn alarm_names(&self) -> HashSet<(u32, String)> {
+        let acting = self
+            .rules
+            .iter()
+            .filter(|one| one.rule.definition.is_enabled());
+        let mut names = HashSet::new();
+        for one in acting {
+            if one.rule.alarm.is_some() {
+                names.insert((one.tenant, one.rule.name.clone()));
+            }
+            for action in &one.rule.actions {
+                if let CheckedAction::Raise { name, .. } = action {
+                    names.insert((one.tenant, name.clone()));
+                }
+            }
+        }
+        names
+    }
+
+    /// Kinds of events that rules look at.
+    pub fn events(&self) -> Vec<&str> {
+        let mut kinds: Vec<&str> = self.by_event.keys().map(String::as_str).collect();
+        kinds.sort_unstable();
+        kinds
+    }
+
+    /// Whether rules look at telemetry.
+    pub fn has_telemetry(&self) -> bool {
+        !self.by_key.is_empty()
+    }
+
+    /// Whether rules look at values of this key.
+    pub fn looks_at_key(&self, key: &str) -> bool {
+        self.by_key.contains_key(key)
+    }
+
+    /// Places of the rules that look at a message, in their order.
+    fn candidates(&self, facts: &Facts<'_>) -> Vec<usize> {
+        let mut found: Vec<usize> = match &facts.source {
+            Source::Message => {
+                let first = facts.topic.split('/').next().unwrap_or_default();
+                // The key is made once: tables of `Option<String>` take no borrowed one.
+                let literal = self.by_level.get(&Some(first.to_owned()));
+                let wild = self.by_level.get(&None);
+                let all = literal.into_iter().chain(wild).flatten();
+                all.filter(|(_, levels)| levels.match_topic(facts.topic))
+                    .map(|(at, _)| *at)
+                    .collect()
+            }
+            Source::Telemetry { key, .. } => self.by_key.get(key).cloned().unwrap_or_default(),
+            Source::Event(kind) => self.by_event.get(*kind).cloned().unwrap_or_default(),
+        };
+        found.retain(|at| {
+            self.rules.get(*at).is_some_and(|one| {
+                let is_own = facts.by_rule == Some(one.rule.name.as_str());
+                one.tenant == facts.tenant && (!is_own || one.rule.definition.own)
+            })
+        });
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
+    /// Whether any rule looks at a message.
+    pub fn looks_at(&self, facts: &Facts<'_>) -> bool {
+        !self.candidates(facts).is_empty()
+    }
+
+    /// Whether a rule needs types and tags of devices.
+    pub fn needs_devices(&self) -> bool {
+        self.rules.iter().any(|one| one.needs_device())
+    }
+
+    /// Ids of devices whose type and tags rules need for a message.
+    pub fn devices_of(&self, facts: &Facts<'_>) -> Vec<String> {
+        let candidates = self.candidates(facts);
+        let rules = candidates.iter().filter_map(|at| self.rules.get(*at));
+        let needing: Vec<&TaggedRule> = rules.filter(|one| one.needs_device()).collect();
+        if needing.is_empty() {
+            return Vec::new();
+        }
+        let mut ids: Vec<String> = facts.device.iter().map(|one| one.id.clone()).collect();
+        let mut scope = None;
+        for one in needing {
+            if let Some(device) = &one.rule.device {
+                let scope = scope.get_or_insert_with(|| self.scope_of(facts, device.variables()).0);
+                ids.extend(device.text(scope).ok());
+            }
+        }
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    }
+
+    /// The variables of a message, and its value for `previous`.
+    fn scope_of(&self, facts: &Facts<'_>, used: Variables) -> (Context<'_, '_>, Option<Value>) {
+        let mut scope = self.evaluator.scope();
+        let mut current = None;
+        if used.has("time") {
+            scope.add_variable_from_value("time", Value::Int(facts.time_ms));
+        }
+        let takes = |name: &str| used.has(name) || used.has("previous");
+        match &facts.source {
+            Source::Message => {
+                if used.has("topic") {
+                    scope.add_variable_from_value("topic", of_text(facts.topic));
+                }
+                if used.has("levels") {
+                    let levels = of_texts(facts.topic.split('/'));
+                    scope.add_variable_from_value("levels", levels);
+                }
+                if takes("payload") && facts.payload.len() <= PAYLOAD_BYTES_MAX {
+                    let payload = of_payload(facts.payload);
+                    if used.has("previous") {
+                        current = Some(payload.clone());
+                    }
+                    scope.add_variable_from_value("payload", payload);
+                }
+            }
+            Source::Telemetry { key, value } => {
+                if used.has("topic") {
+                    scope.add_variable_from_value("topic", of_text(facts.topic));
+                }
+                if used.has("levels") {
+                    let levels = of_texts(facts.topic.split('/'));
+                    scope.add_variable_from_value("levels", levels);
+                }
+                if used.has("key") {
+                    scope.add_variable_from_value("key", of_text(key));
+                }
+                if takes("value") {
+                    let value = of_json(value.clone());
+                    if used.has("previous") {
+                        current = Some(value.clone());
+                    }
+                    scope.add_variable_from_value("value", value);
+                }
+            }
+            Source::Event(_) => {
+                if used.has("event") && facts.payload.len() <= PAYLOAD_BYTES_MAX {
+                    scope.add_variable_from_value("event", of_payload(facts.payload));
+                }
+            }
+        }
+        (scope, current)
+    }
+
+    /// What the rules make of a message. `lookup` gives the device of an id.
+    pub fn evaluate(
+        &self,
+        facts: &Facts<'_>,
+        lookup: &dyn Fn(&str) -> Option<DeviceFacts>,
+        memory: &mut Memory,
+    ) -> Vec<Outcome> {
+        let candidates = self.candidates(facts);
+        if candidates.is_empty() {
+            return Vec::new();
+        }
+        let rules = candidates
+            .iter()
+            .filter_map(|at| Some((*at, self.rules.get(*at)?)));
+        let used = rules.clone().fold(Variables::default(), |all, (_, one)| {
+            all.or(one.rule.variables)
+        });
+        let (scope, current) = self.scope_of(facts, used);
+        let mut outcomes = Vec::with_capacity(candidates.len());
+        for (at, one) in rules {
+            let judge = Judge {
+                facts,
+                rule: &one.rule,
+                scope: &scope,
+                current: current.as_ref(),
+            };
+            let (verdict, stops) = judge.verdict(lookup, memory);
+            outcomes.push(Outcome { rule: at, verdict });
+            if stops {
+                break;
+            }
+        }
+        outcomes
+    }
+}
+
+/// One rule and one message.
+struct Judge<'a> {
+    facts: &'a Facts<'a>,
+    rule: &'a Rule,
+    scope: &'a Context<'a, 'a>,
+    /// Value for `previous` of the next message.
+    current: Option<&'a Value>,
+}
+
+impl Judge<'_> {
+    fn verdict(
+        &self,
+        lookup: &dyn Fn(&str) -> Option<DeviceFacts>,
+        memory: &mut Memory,
+    ) -> (Verdict, bool) {
+        if self.facts.hops >= HOPS_MAX {
+            return (Verdict::Loop, false);
+        }
+        let judged = self.judge(lookup, memory);
+        match judged {
+            Ok(Some((actions, stops))) => (Verdict::Matched(actions), stops),
+            Ok(None) => (Verdict::Unmatched, false),
+            Err(Problem::Missing(name)) => {
+                let is_large = self.facts.payload.len() > PAYLOAD_BYTES_MAX;
+                let verdict = match is_large && matches!(name.as_str(), "payload" | "event") {
+                    true => Verdict::Failed(format!(
+                        "the payload has {} bytes, rules look into {PAYLOAD_BYTES_MAX} at most",
+                        self.facts.payload.len()
+                    )),
+                    false => Verdict::Missing(name),
+                };
+                (verdict, false)
+            }
+            Err(Problem::Failed(why)) => (Verdict::Failed(why), false),
+        }
+    }
+
+    /// None: it does not match.
+    fn judge(
+        &self,
+        lookup: &dyn Fn(&str) -> Option<DeviceFacts>,
+        memory: &mut Memory,
+    ) -> Result<Option<(Vec<Action>, bool)>, Problem> {
+        let device = self.device(lookup)?;
+        let definition = &self.rule.definition;
+        let is_of = |wanted: &Option<String>, is_it: &dyn Fn(&DeviceFacts, &str) -> bool| {
+            let Some(wanted) = wanted else { return true };
+            device.as_ref().is_some_and(|device| is_it(device, wanted))
+        };
+        if !is_of(&definition.device_type, &|one, wanted| {
+            one.device_type == wanted
+        }) || !is_of(&definition.device_tag, &|one, wanted| {
+            one.tags.iter().any(|tag| tag == wanted)
+        }) {
+            return Ok(None);
+        }
+        let mut scope = self.scope.new_inner_scope();
+        if self.rule.variables.has("device")
+            && let Some(device) = &device
+        {
+            let value = of_members([
+                ("id", of_text(&device.id)),
+                ("type", of_text(&device.device_type)),
+                ("tags", of_texts(device.tags.iter().map(String::as_str))),
+            ]);
+            scope.add_variable_from_value("device", value);
+        }
+        self.add_previous(&mut scope, device.as_ref(), memory);
+        if let Some(when) = &self.rule.when
+            && !is_true(when, &scope)?
+        {
+            return Ok(None);
+        }
+        let mut actions = Vec::new();
+        if let Some(input) = self.alarm(&scope, device.as_ref())? {
+            actions.push(Action::Alarm(Box::new(input)));
+        }
+        let mut stops = false;
+        for action in &self.rule.actions {
+            match self.action(action, &scope, device.as_ref())? {
+                Some(action) => actions.push(action),
+                None => {
+                    stops = true;
+                    break;
+                }
+            }
+        }
+        Ok(Some((actions, stops)))
+    }
+
+    fn device(
+        &self,
+        lookup: &dyn Fn(&str) -> Option<DeviceFacts>,
+    ) -> Result<Option<DeviceFacts>, Problem> {
+        let id = match &self.rule.device {
+            Some(template) => Some(template.text(self.scope)?),
+            None => self.facts.device.as_ref().map(|device| device.id.clone()),
+        };
+        Ok(id.map(|id| {
+            lookup(&id).unwrap_or_else(|| match &self.facts.device {
+                Some(device) if device.id == id => device.clone(),
+                _ => DeviceFacts {
+                    id,
+                    ..DeviceFacts::default()
+                },
+            })
+        }))
+    }
+
+    /// Adds the value before this one, and remembers this one.
+    fn add_previous(
+        &self,
+        scope: &mut Context<'_, '_>,
+        device: Option<&DeviceFacts>,
+        memory: &mut Memory,
+    ) {
+        let Some(current) = self.current else { return };
+        if !self.rule.variables.has("previous") {
+            return;
+        }
+        let of = match &self.facts.source {
+            Source::Telemetry { key, .. } => {
+                format!("{}\0{key}", device.map_or("", |device| &device.id))
+            }
+            _ => self.facts.topic.to_owned(),
+        };
+        let key = PreviousKey {
+            tenant: self.facts.tenant,
+            rule: self.rule.name.clone(),
+            of,
+        };
+        if let Some(previous) = memory.previous.get(&key) {
+            scope.add_variable_from_value("previous", previous.clone());
+        }
+        memory.remember(key, current);
+    }
+
+    /// None: the rule ends here, and so do later ones.
+    fn action(
+        &self,
+        action: &CheckedAction,
+        scope: &Context<'_, '_>,
+        device: Option<&DeviceFacts>,
+    ) -> Result<Option<Action>, Problem> {
+        let payload_of = |payload: &Option<Template>| match payload {
+            Some(payload) => payload.text(scope).map(String::into_bytes),
+            None => Ok(self.facts.payload.to_vec()),
+        };
+        let device_of = |wanted: &Option<Template>| match (wanted, device) {
+            (Some(wanted), _) => wanted.text(scope),
+            (None, Some(device)) => Ok(device.id.clone()),
+            (None, None) => Err(Problem::Failed(
+                "it is not known which device the message is about: set `device`".to_owned(),
+            )),
+        };
+        Ok(Some(match action {
+            CheckedAction::Stop => return Ok(None),
+            CheckedAction::Publish {
+                topic,
+                payload,
+                qos,
+                retain,
+            } => Action::Publish {
+                topic: topic.text(scope)?,
+                payload: payload_of(payload)?,
+                qos: *qos,
+                retain: *retain,
+            },
+            CheckedAction::Webhook { name, payload } => Action::Webhook {
+                name: name.clone(),
+                payload: payload_of(payload)?,
+            },
+            CheckedAction::Command {
+                device,
+                kind,
+                command,
+                parameters,
+                expires_secs,
+            } => Action::Command {
+                device: device_of(device)?,
+                kind: kind.clone(),
+                command: command.text(scope)?,
+                parameters: match parameters {
+                    Some(parameters) => parameters.text(scope)?,
+                    None => "{}".to_owned(),
+                },
+                expires_secs: *expires_secs,
+            },
+            CheckedAction::Telemetry { device, key, value } => Action::Telemetry {
+                device: device_of(device)?,
+                key: key.text(scope)?,
+                value: to_json(&evaluate(value, scope)?),
+            },
+            CheckedAction::Raise {
+                name,
+                severity,
+                message,
+            } => {
+                let message = match message {
+                    Some(message) => message.text(scope)?,
+                    None => format!("{name} was raised by the rule {}", self.rule.name),
+                };
+                let about = crate::alarm::About {
+                    severity: *severity,
+                    message,
+                    ..self.about(name, device)
+                };
+                self.observed(about, true)
+            }
+            CheckedAction::Clear { name } => self.observed(self.about(name, device), false),
+        }))
+    }
+
+    fn observed(&self, about: crate::alarm::About, raise: bool) -> Action {
+        Action::Alarm(Box::new(AlarmInput {
+            about,
+            observation: Observation::Condition {
+                raise,
+                clear: !raise,
+            },
+            at_ms: self.facts.received_ms,
+        }))
+    }
+
+    fn about(&self, name: &str, device: Option<&DeviceFacts>) -> crate::alarm::About {
+        let id = device.map(|device| device.id.clone());
+        let subject = match (&id, &self.facts.source) {
+            (Some(id), _) => id.clone(),
+            (None, Source::Event(kind)) => (*kind).to_owned(),
+            (None, _) => self.facts.topic.to_owned(),
+        };
+        crate::alarm::About {
+            key: AlarmKey {
+                tenant: self.facts.tenant,
+                name: name.to_owned(),
+                subject,
+            },
+            device: id,
+            severity: crate::Severity::default(),
+            message: String::new(),
+            for_ms: 0,
+            inhibited_by: Vec::new(),
+        }
+    }
+
+    /// What the alarm of the rule observes.
+    fn alarm(
+        &self,
+        scope: &Context<'_, '_>,
+        device: Option<&DeviceFacts>,
+    ) -> Result<Option<AlarmInput>, Problem> {
+        let Some(alarm) = &self.rule.alarm else {
+            return Ok(None);
+        };
+        let name = &self.rule.name;
+        let (observation, default) = match &alarm.test {
+            AlarmTest::Value(value, check) => {
+                let value = evaluate(value, scope)?;
+                let value = number(&value).ok_or_else(|| {
+                    Problem::Failed(format!(
+                        "the value of the alarm is {}, expected a number",
+                        value.type_of()
+                    ))
+                })?;
+                let text = match check {
+                    Check::Threshold(limit) => format!("{name}: {value} is {}", beyond(limit)),
+                    Check::Rate { limit, per_ms } => format!(
+                        "{name}: it changes faster than permitted: {} in {} s, and it is {value}",
+                        beyond(limit),
+                        per_ms / 1_000
+                    ),
+                };
+                (Observation::Value(value, *check), text)
+            }
+            AlarmTest::NoData { after_ms } => (
+                Observation::Seen {
+                    after_ms: *after_ms,
+                },
+                format!("{name}: no message for {} s", after_ms / 1_000),
+            ),
+            AlarmTest::Condition { raise, clear } => {
+                let raise = is_true(raise, scope)?;
+                let clear = match (raise, clear) {
+                    (false, Some(clear)) => is_true(clear, scope)?,
+                    (raise, _) => !raise,
+                };
+                let text = format!("{name}: its condition is true");
+                (Observation::Condition { raise, clear }, text)
+            }
+        };
+        let message = match &alarm.message {
+            Some(message) => message.text(scope)?,
+            None => default,
+        };
+        Ok(Some(AlarmInput {
+            about: crate::alarm::About {
+                severity: alarm.severity,
+                message,
+                for_ms: alarm.for_ms,
+                inhibited_by: alarm.inhibited_by.clone(),
+                ..self.about(name, device)
+            },
+            observation,
+            at_ms: self.facts.received_ms,
+        }))
+    }
+}
+
+fn beyond(limit: &Limit) -> String {
+    match limit.side {
+        LimitSide::Above => format!("above {}", limit.raise),
+        LimitSide::Below => format!("below {}", limit.raise),
+    }
+}

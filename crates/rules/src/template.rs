@@ -1,0 +1,94 @@
+//! Text with expressions in it: `alerts/{{ levels[1] }}`.
+
+use cel::Context;
+
+use crate::expression::{Evaluator, Expression, ExpressionError, Problem, Variables, evaluate};
+use crate::value::text_of;
+
+/// Bytes of a template, at most.
+const TEMPLATE_BYTES_MAX: usize = 64 * 1024;
+/// Expressions of a template, at most.
+const EXPRESSIONS_MAX: usize = 32;
+/// Bytes of the text that a template becomes, at most.
+const TEXT_BYTES_MAX: usize = 256 * 1024;
+
+/// A text with expressions in it.
+#[derive(Clone, Debug)]
+pub(crate) struct Template {
+    parts: Vec<Part>,
+}
+
+#[derive(Clone, Debug)]
+enum Part {
+    Text(String),
+    Expression(Expression),
+}
+
+impl Template {
+    /// Reads a template.
+    ///
+    /// # Errors
+    /// It is too long, `{{` lacks its `}}`, or an expression is not accepted.
+    pub(crate) fn parse(evaluator: &Evaluator, text: &str) -> Result<Self, ExpressionError> {
+        if text.len() > TEMPLATE_BYTES_MAX {
+            return Err(ExpressionError(format!(
+                "it has {} bytes, expected {TEMPLATE_BYTES_MAX} at most",
+                text.len()
+            )));
+        }
+        let (mut parts, mut rest, mut expressions) = (Vec::new(), text, 0);
+        while let Some((before, behind)) = rest.split_once("{{") {
+            let Some((inner, after)) = behind.split_once("}}") else {
+                return Err(ExpressionError("`{{` has no `}}` behind it".to_owned()));
+            };
+            expressions += 1;
+            if expressions > EXPRESSIONS_MAX {
+                let why = format!("it has more than {EXPRESSIONS_MAX} expressions");
+                return Err(ExpressionError(why));
+            }
+            if !before.is_empty() {
+                parts.push(Part::Text(before.to_owned()));
+            }
+            let expression = evaluator.parse(inner.trim());
+            let expression =
+                expression.map_err(|error| ExpressionError(format!("{{{{{inner}}}}}: {error}")))?;
+            parts.push(Part::Expression(expression));
+            rest = after;
+        }
+        if !rest.is_empty() {
+            parts.push(Part::Text(rest.to_owned()));
+        }
+        Ok(Self { parts })
+    }
+
+    /// What its expressions use.
+    pub(crate) fn variables(&self) -> Variables {
+        let parts = self.parts.iter().filter_map(|part| match part {
+            Part::Expression(expression) => Some(expression.variables()),
+            Part::Text(_) => None,
+        });
+        parts.fold(Variables::default(), Variables::or)
+    }
+
+    /// The text for a message.
+    ///
+    /// # Errors
+    /// An expression has no value, or the text becomes too long.
+    pub(crate) fn text(&self, scope: &Context<'_, '_>) -> Result<String, Problem> {
+        let mut text = String::new();
+        for part in &self.parts {
+            match part {
+                Part::Text(part) => text.push_str(part),
+                Part::Expression(expression) => {
+                    text.push_str(&text_of(&evaluate(expression, scope)?));
+                }
+            }
+            if text.len() > TEXT_BYTES_MAX {
+                return Err(Problem::Failed(format!(
+                    "a text becomes longer than {TEXT_BYTES_MAX} bytes"
+                )));
+            }
+        }
+        Ok(text)
+    }
+}
