@@ -101,7 +101,9 @@ def test_clients_of_a_user_and_those_that_are_away(node, name):
         assert [one["client_id"] for one in listed["items"]] == [f"{name}-a"]
         assert call(node, "GET", f"/clients?search={name}&user=ad")["items"] == []
         assert call(node, "GET", f"/clients?search={name}&connected=false")["items"] == []
-    [away] = call(node, "GET", f"/clients?search={name}&connected=false")["items"]
+    found = f"/clients?search={name}&connected=false"
+    until(lambda: call(node, "GET", found)["items"], "it is away")
+    [away] = call(node, "GET", found)["items"]
     assert away["client_id"] == f"{name}-a"
     assert call(node, "GET", f"/clients?search={name}&connected=true")["items"] == []
 

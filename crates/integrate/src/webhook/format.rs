@@ -309,7 +309,8 @@ mod tests {
             SinkMessage::example("a", b"1"),
             SinkMessage::example("b", b"2"),
         ];
-        for name in Format::NAMES {
+        // People read one message at a time.
+        for name in Format::NAMES.iter().filter(|name| **name != "ntfy") {
             let body = Format::from_name(name).body(&messages, true).expect("JSON");
             let all: Vec<Value> = serde_json::from_slice(&body).expect("a list");
             assert_eq!(all.len(), 2, "{name}");

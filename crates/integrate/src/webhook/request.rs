@@ -8,7 +8,9 @@ use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::header::{
+    AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
+};
 use reqwest::{Client, Method, Request, Response, Url};
 
 use super::WebhookSettings;
@@ -96,11 +98,15 @@ impl Target {
             .dns_resolver(Arc::new(Resolver(settings.allowed.clone())))
             .user_agent(format.user_agent())
             .build();
+        let client = client.map_err(|error| words(error, &secrets))?;
+        // A user name and a password in the URL become a header.
+        let request = client.request(method.clone(), url).headers(headers).build();
+        let request = request.map_err(|error| words(error, &secrets))?;
         Ok(Self {
-            client: client.map_err(|error| words(error, &secrets))?,
-            url,
+            client,
+            url: request.url().clone(),
             method,
-            headers,
+            headers: request.headers().clone(),
             key: key.as_ref().map(key_of).transpose()?,
             format,
             is_list,
@@ -168,8 +174,11 @@ impl Target {
 
     /// Whether the target answers at all.
     pub(super) async fn reach(&self) -> Result<(), String> {
-        let request = self.client.head(self.url.clone());
-        let sent = request.send().await;
+        let mut request = Request::new(Method::HEAD, self.url.clone());
+        if let Some(shown) = self.headers.get(AUTHORIZATION) {
+            request.headers_mut().insert(AUTHORIZATION, shown.clone());
+        }
+        let sent = self.client.execute(request).await;
         sent.map(drop).map_err(|error| self.told(error))
     }
 

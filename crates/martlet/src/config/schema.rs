@@ -154,6 +154,12 @@ pub(crate) fn keys() -> Vec<Key> {
         what: row.what,
         at_limit: Some(row.at_limit),
     }));
+    // Keys of a section stand together, wherever they are declared.
+    let section_of = |key: &Key| key.path.split('.').next().map(str::to_owned);
+    let mut sections: Vec<_> = keys.iter().map(section_of).collect();
+    let mut seen = std::collections::HashSet::new();
+    sections.retain(|section| seen.insert(section.clone()));
+    keys.sort_by_key(|key| sections.iter().position(|one| *one == section_of(key)));
     keys
 }
 

@@ -194,6 +194,6 @@ mod tests {
     fn levels_are_counted() {
         assert_eq!(depth(&values(json!({}))), 0);
         assert_eq!(depth(&values(json!({"a": 1}))), 1);
-        assert_eq!(depth(&values(json!({"a": [{"b": []}], "c": 1}))), 4);
+        assert_eq!(depth(&values(json!({"a": [{"b": []}], "c": 1}))), 3);
     }
 }
