@@ -118,7 +118,7 @@ pub(crate) struct Wanted {
 
 /// The alarms of the node.
 fn alarms_of(api: &Api) -> Result<&Arc<Alarms>, Problem> {
-    let alarms = api.control.alarms();
+    let alarms = api.alarms();
     alarms.ok_or_else(|| Problem::unavailable("the node is starting: try again".to_owned()))
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use axum::extract::FromRef;
 use ipnet::IpNet;
 use martlet_control::Control;
+use martlet_control::alarms::Alarms;
 use martlet_control::commands::Commands;
 use martlet_control::devices::Devices;
 use martlet_control::directory::Directory;
@@ -16,6 +17,7 @@ use martlet_control::firmware::FirmwareStore;
 use martlet_control::iotflow::Catalogue;
 use martlet_control::message_log::MessageLog;
 use martlet_control::rollouts::Rollouts;
+use martlet_control::rules::Rules;
 use martlet_control::tables::Tables;
 use martlet_control::topic_memory::TopicMemory;
 use martlet_control::twins::Twins;
@@ -180,6 +182,8 @@ pub struct Inner {
     commands: Option<Arc<Commands>>,
     /// Firmware for devices, and rollouts of it.
     firmware: OnceLock<(Arc<FirmwareStore>, Arc<Rollouts>)>,
+    /// Rules about messages, and alarms.
+    rules: OnceLock<(Arc<Rules>, Arc<Alarms>)>,
     /// Events in files, if any are kept.
     event_archive: OnceLock<Arc<EventArchive>>,
     /// Twins of devices; none: the node keeps none.
@@ -234,6 +238,7 @@ impl Api {
             message_log,
             commands,
             firmware: OnceLock::new(),
+            rules: OnceLock::new(),
             event_archive: OnceLock::new(),
             twins,
             settings,
@@ -259,6 +264,22 @@ impl Api {
     /// The rollouts of firmware; none: the node keeps none.
     pub(crate) fn rollouts(&self) -> Option<&Arc<Rollouts>> {
         self.firmware.get().map(|(_, rollouts)| rollouts)
+    }
+
+    /// Sets the rules about messages, and the alarms.
+    pub fn set_rules(&self, rules: Arc<Rules>, alarms: Arc<Alarms>) {
+        // They are there from the start on.
+        let _ = self.rules.set((rules, alarms));
+    }
+
+    /// The rules about messages; none: the node has none.
+    pub(crate) fn rules(&self) -> Option<&Arc<Rules>> {
+        self.rules.get().map(|(rules, _)| rules)
+    }
+
+    /// The alarms; none: the node has none.
+    pub(crate) fn alarms(&self) -> Option<&Arc<Alarms>> {
+        self.rules.get().map(|(_, alarms)| alarms)
     }
 
     /// Sets the event archive.

@@ -151,7 +151,7 @@ impl From<RuleError> for Problem {
 /// # Errors
 /// It is starting.
 fn rules_of(api: &Api) -> Result<&Arc<Rules>, Problem> {
-    let rules = api.control.rules();
+    let rules = api.rules();
     rules.ok_or_else(|| Problem::unavailable("the node is starting: try again".to_owned()))
 }
 

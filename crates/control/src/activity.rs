@@ -122,9 +122,8 @@ impl DeviceActivity {
         let found = tables
             .note(move |registry| Box::pin(async move { registry.mark_inactive(check).await }));
         for device in found.await? {
-            if let Some(alarms) = control.alarms() {
-                alarms.note_inactive(device.tenant, &device.id, Some(device.after_secs));
-            }
+            let secs = Some(device.after_secs);
+            control.silence(TenantId(device.tenant), &device.id, secs);
             let event = Event::DeviceInactive {
                 last_message_ms: unsigned(device.last_message_ms),
                 after_secs: device.after_secs,
@@ -203,9 +202,7 @@ async fn has_devices(tables: &Tables, filter: &DeviceFilter) -> bool {
 
 /// Tells that a device which was inactive has sent something.
 pub(crate) fn tell_active(control: &Control, device: &SilentDevice) {
-    if let Some(alarms) = control.alarms() {
-        alarms.note_inactive(device.tenant, &device.id, None);
-    }
+    control.silence(TenantId(device.tenant), &device.id, None);
     let last_message_ms = unsigned(device.last_message_ms);
     tell(control, device, Event::DeviceActive { last_message_ms });
 }

@@ -29,7 +29,6 @@ use martlet_integrate::Part;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 
-use crate::alarms::Alarms;
 use crate::authentication::{AuthenticationChain, LockedClient, LockedOut, Policy};
 use crate::facts::NodeFacts;
 use crate::feed::{Feed, PushState};
@@ -43,7 +42,6 @@ use crate::logging::Logging;
 use crate::memory::Outside;
 use crate::presence::{ClientPresence, Presence};
 use crate::request::Places;
-use crate::rules::Rules;
 use crate::secrets::SecretStore;
 use crate::store::{PinnedStore, StoreSize, StoreState};
 use crate::telemetry::Telemetry;
@@ -130,6 +128,9 @@ impl ControlParts {
     }
 }
 
+/// Is told of a device that has sent nothing for a number of seconds, or something again.
+pub type SilenceTold = Box<dyn Fn(TenantId, &str, Option<u32>) + Send + Sync>;
+
 /// The control plane of one node.
 pub struct Control {
     pub(crate) shards: Arc<dyn Shards>,
@@ -156,9 +157,8 @@ pub struct Control {
     secrets: OnceLock<Arc<SecretStore>>,
     /// Values that devices send, if they are stored.
     telemetry: OnceLock<Arc<Telemetry>>,
-    /// Rules about messages, and alarms.
-    rules: OnceLock<Arc<Rules>>,
-    alarms: OnceLock<Arc<Alarms>>,
+    /// Who is told of devices that fall silent.
+    silence_told: OnceLock<SilenceTold>,
     chain: Option<AuthenticationChain>,
     logging: Option<Arc<Logging>>,
     log_limit: Mutex<LogLimit>,
@@ -208,8 +208,7 @@ impl Control {
             integrations: OnceLock::new(),
             secrets: OnceLock::new(),
             telemetry: OnceLock::new(),
-            rules: OnceLock::new(),
-            alarms: OnceLock::new(),
+            silence_told: OnceLock::new(),
             log_limit: Mutex::default(),
             info: parts.info,
             health: Health::default(),
@@ -308,21 +307,17 @@ impl Control {
         self.telemetry.get()
     }
 
-    /// Sets the rules about messages, and the alarms.
-    pub fn set_rules(&self, rules: Arc<Rules>, alarms: Arc<Alarms>) {
-        // They are there from the start on.
-        let _ = self.rules.set(rules);
-        let _ = self.alarms.set(alarms);
+    /// Sets who is told of devices that fall silent.
+    pub fn tell_of_silence(&self, told: SilenceTold) {
+        // It is set once, at the start.
+        let _ = self.silence_told.set(told);
     }
 
-    /// The rules about messages; none before the node is set up.
-    pub fn rules(&self) -> Option<&Arc<Rules>> {
-        self.rules.get()
-    }
-
-    /// The alarms; none before the node is set up.
-    pub fn alarms(&self) -> Option<&Arc<Alarms>> {
-        self.alarms.get()
+    /// A device has sent nothing for this number of seconds; none: it has sent something again.
+    pub(crate) fn silence(&self, tenant: TenantId, device: &str, secs: Option<u32>) {
+        if let Some(told) = self.silence_told.get() {
+            told(tenant, device, secs);
+        }
     }
 
     /// The integrations of the node; none before they are started.

@@ -82,6 +82,7 @@ mod operate;
 pub mod presence;
 pub mod principal;
 mod process;
+pub(crate) mod remembered;
 pub mod request;
 pub mod rfc3339;
 pub mod rollouts;
@@ -100,7 +101,7 @@ pub mod words;
 
 pub use control::{
     Control, ControlError, ControlParts, NodeInfo, ReloadOf, ReloadRequest, Reloaded, Shards,
-    UserPlaces,
+    SilenceTold, UserPlaces,
 };
 pub use health::{Health, HealthReport, Reader};
 pub use latencies::Latencies;

@@ -8,7 +8,7 @@ use crate::sql::{Fault, Sql};
 use crate::{Registry, RegistryError};
 
 /// Ids of one statement.
-const CHUNK: usize = 200;
+pub(crate) const CHUNK: usize = 200;
 
 /// A device, as what is kept under its number needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +23,15 @@ pub struct NumberedDevice {
     pub device_type: String,
 }
 
+/// Ids of devices by their tenants.
+pub(crate) fn by_tenant(names: &[(u32, String)]) -> BTreeMap<u32, Vec<&str>> {
+    let mut by_tenant = BTreeMap::<u32, Vec<&str>>::new();
+    for (tenant, id) in names {
+        by_tenant.entry(*tenant).or_default().push(id);
+    }
+    by_tenant
+}
+
 impl Registry {
     /// The devices of these tenants and ids that are there, in any order. Ids that no device has
     /// are left out.
@@ -33,16 +42,13 @@ impl Registry {
         &mut self,
         wanted: &[(u32, String)],
     ) -> Result<Vec<NumberedDevice>, RegistryError> {
-        let mut by_tenant = BTreeMap::<u32, Vec<&str>>::new();
-        for (tenant, id) in wanted {
-            by_tenant.entry(*tenant).or_default().push(id);
-        }
+        let named = by_tenant(wanted);
         let engine = self.engine();
         let mut reading = self.reading().await?;
         let on = reading.connection();
         let read = async {
             let mut found = Vec::new();
-            for (tenant, ids) in by_tenant {
+            for (tenant, ids) in named {
                 for ids in ids.chunks(CHUNK) {
                     let mut sql = Sql::new(
                         engine,

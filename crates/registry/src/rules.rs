@@ -1,20 +1,17 @@
 //! Rules that were added by the API, and what rules need to know of devices.
 
-use std::collections::BTreeMap;
-
 use serde_json::json;
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row as _};
 
 use crate::database::Work;
+use crate::device_numbers::{CHUNK, by_tenant};
 use crate::sql::{Fault, Sql, clean};
 use crate::teams::home;
 use crate::{Actor, Registry, RegistryError, Scope, expect_revision};
 
 /// Rules in the tables, at most.
 pub const RULES_MAX: i64 = 1_000;
-/// Ids of one statement.
-const CHUNK: usize = 200;
 /// Name of the object in the audit log.
 const KIND: &str = "rule";
 
@@ -135,16 +132,13 @@ impl Registry {
         &mut self,
         wanted: &[(u32, String)],
     ) -> Result<Vec<RuleDevice>, RegistryError> {
-        let mut by_tenant = BTreeMap::<u32, Vec<&str>>::new();
-        for (tenant, id) in wanted {
-            by_tenant.entry(*tenant).or_default().push(id);
-        }
+        let named = by_tenant(wanted);
         let engine = self.engine();
         let mut reading = self.reading().await?;
         let on = reading.connection();
         let read = async {
             let mut found = Vec::new();
-            for (tenant, ids) in by_tenant {
+            for (tenant, ids) in named {
                 for ids in ids.chunks(CHUNK) {
                     let mut sql = Sql::new(
                         engine,

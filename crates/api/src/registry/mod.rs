@@ -314,10 +314,7 @@ pub(crate) fn word<T>(
     read: impl Fn(&str) -> Option<T>,
     known: &[&str],
 ) -> Result<T, Problem> {
-    read(text).ok_or_else(|| {
-        let detail = format!("{text:?} is none of {}", known.join(", "));
-        Problem::of_body(pointer, detail)
-    })
+    read(text).ok_or_else(|| Problem::of_body(pointer, none_of(text, known)))
 }
 
 /// The same of a query parameter.
@@ -330,8 +327,9 @@ pub(crate) fn word_of_query<T>(
     read: impl Fn(&str) -> Option<T>,
     known: &[&str],
 ) -> Result<T, Problem> {
-    read(text).ok_or_else(|| {
-        let detail = format!("{text:?} is none of {}", known.join(", "));
-        Problem::of_query(name, detail)
-    })
+    read(text).ok_or_else(|| Problem::of_query(name, none_of(text, known)))
+}
+
+fn none_of(text: &str, known: &[&str]) -> String {
+    format!("{text:?} is none of {}", known.join(", "))
 }

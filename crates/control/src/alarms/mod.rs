@@ -24,7 +24,7 @@ use tracing::{info, warn};
 
 use crate::control::Control;
 use crate::iotflow::Catalogue;
-use crate::rules::Publisher;
+use crate::rules::publish::Publisher;
 use crate::tables::{Tables, TablesError};
 use crate::wall_clock::now_signed_ms;
 
@@ -307,7 +307,7 @@ impl Alarms {
     /// Does something with an alarm of a tenant; none: of any. Returns it as it is then.
     ///
     /// # Errors
-    /// There is none of this number that is not cleared, or its state does not permit it.
+    /// No alarm of this number is open, or its state does not permit the change.
     pub fn order(
         &self,
         (id, tenant): (i64, Option<TenantId>),

@@ -9,7 +9,7 @@ use tracing::warn;
 
 use super::{Alarms, lock};
 use crate::rfc3339;
-use crate::rules::{PostError, Publisher};
+use crate::rules::publish::{PostError, Publisher};
 
 /// Client Identifier of the parts that publish alerts.
 const PART: &str = "$alarms";

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use martlet_broker::TenantId;
 use martlet_rules::{AlarmKey, Severity};
 
 use super::Alarms;
@@ -105,9 +106,9 @@ impl Alarms {
     }
 
     /// A device has become inactive, or active again.
-    pub(crate) fn note_inactive(&self, tenant: u32, id: &str, inactive_after_secs: Option<u32>) {
+    pub fn note_inactive(&self, tenant: TenantId, id: &str, inactive_after_secs: Option<u32>) {
         let key = AlarmKey {
-            tenant,
+            tenant: tenant.0,
             ..of_node(DEVICE_INACTIVE, id)
         };
         let is_bad = inactive_after_secs.is_some();

@@ -47,7 +47,7 @@ pub(super) fn message_of(
     Some(NewMessage {
         topic: topic_of(catalogue, command).into(),
         payload: payload(command).to_string().into_bytes().into(),
-        qos: qos_of(command.qos),
+        qos: QoS::from_bits(command.qos).unwrap_or(QoS::ExactlyOnce),
         retain: false,
         payload_is_utf8: Some(true),
         message_expiry_secs: Some(left_secs),
@@ -100,7 +100,7 @@ pub(super) fn fleet_message(
     NewMessage {
         topic: fleet_topic(catalogue, group).into(),
         payload: payload.to_string().into_bytes().into(),
-        qos: qos_of(new.qos.unwrap_or(2)),
+        qos: QoS::from_bits(new.qos.unwrap_or(2)).unwrap_or(QoS::ExactlyOnce),
         payload_is_utf8: Some(true),
         message_expiry_secs: Some(time_secs),
         content_type: Some("application/json".into()),
@@ -112,14 +112,6 @@ pub(super) fn fleet_message(
 /// The topic of commands to a fleet.
 pub fn fleet_topic(catalogue: &Catalogue, group: &str) -> String {
     catalogue.topic(&format!("fleet/commands/{group}"))
-}
-
-fn qos_of(qos: u8) -> QoS {
-    match qos {
-        0 => QoS::AtMostOnce,
-        1 => QoS::AtLeastOnce,
-        _ => QoS::ExactlyOnce,
-    }
 }
 
 /// Topic Filters of what devices say about commands.

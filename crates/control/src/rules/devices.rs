@@ -1,41 +1,28 @@
 //! Types and tags of devices, remembered until the tables change.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use martlet_rules::DeviceFacts;
-use tokio::sync::watch;
 
+use crate::remembered::{Name, Remembered};
 use crate::tables::{Tables, TablesError};
 
 /// Devices that are remembered, at most.
 const DEVICES_MAX: usize = 100_000;
 
-/// Tenant and id of a device.
-pub(super) type Name = (u32, String);
-
 /// Devices by name. A name that no device has is remembered too.
 #[derive(Debug)]
 pub(super) struct RuleDevices {
     tables: Arc<Tables>,
-    known: Mutex<Known>,
-}
-
-#[derive(Debug)]
-struct Known {
-    changes: watch::Receiver<()>,
-    by_name: HashMap<Name, Option<DeviceFacts>>,
+    known: Remembered<DeviceFacts>,
 }
 
 impl RuleDevices {
     pub(super) fn new(tables: Arc<Tables>) -> Self {
-        let known = Known {
-            changes: tables.changes(),
-            by_name: HashMap::new(),
-        };
         Self {
+            known: Remembered::new(&tables, DEVICES_MAX),
             tables,
-            known: Mutex::new(known),
         }
     }
 
@@ -47,24 +34,7 @@ impl RuleDevices {
         &self,
         names: Vec<Name>,
     ) -> Result<HashMap<Name, DeviceFacts>, TablesError> {
-        let (mut found, mut unknown) = (HashMap::new(), Vec::new());
-        {
-            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            let has_changed = known.changes.has_changed().unwrap_or(false);
-            if has_changed || known.by_name.len() >= DEVICES_MAX {
-                known.changes.mark_unchanged();
-                known.by_name.clear();
-            }
-            for name in names {
-                match known.by_name.get(&name) {
-                    Some(Some(device)) => {
-                        found.insert(name, device.clone());
-                    }
-                    Some(None) => {}
-                    None => unknown.push(name),
-                }
-            }
-        }
+        let (mut found, unknown) = self.known.find(names);
         if unknown.is_empty() || !self.tables.are_there() {
             return Ok(found);
         }
@@ -81,12 +51,7 @@ impl RuleDevices {
             ((device.tenant, device.id), facts)
         });
         let read: HashMap<Name, DeviceFacts> = read.collect();
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        for name in unknown {
-            let device = read.get(&name).cloned();
-            known.by_name.insert(name, device);
-        }
-        drop(known);
+        self.known.add(unknown, &read);
         found.extend(read);
         Ok(found)
     }

@@ -16,7 +16,7 @@
 mod actions;
 mod counts;
 mod devices;
-mod publish;
+pub(crate) mod publish;
 mod sink;
 mod stored;
 mod trial;

@@ -10,9 +10,9 @@ use martlet_rules::{DeviceFacts, Facts, Memory, Source, Verdict};
 use serde_json::Value;
 
 use super::actions::{Doer, Origin};
-use super::devices::Name;
 use super::publish::BY_RULE;
 use super::{InForce, KIND, NAME, Publisher, Rules, lock};
+use crate::remembered::Name;
 use crate::telemetry::json_of;
 
 /// Messages of one call.

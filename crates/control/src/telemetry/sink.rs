@@ -6,11 +6,11 @@ use std::sync::Arc;
 use martlet_integrate::{ALL_TENANTS, ConfiguredSink, Outcome, Settings, Sink, SinkMessage};
 use martlet_telemetry::Point;
 
-use super::devices::Name;
 use super::latency::newest_own_time;
 use super::rejected::{NO_DEVICE, UNKNOWN_DEVICE};
 use super::rule::{DEVICE, Names, Rule};
 use super::store::{StoreError, Telemetry, points_of};
+use crate::remembered::Name;
 
 /// Kind and name of the integration.
 const KIND: &str = "telemetry";

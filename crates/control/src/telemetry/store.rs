@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 use tracing::{info, warn};
 
-use super::devices::{DeviceNames, Name, TelemetryDevice};
+use super::devices::{DeviceNames, TelemetryDevice};
 use super::kept::TelemetryKept;
 use super::latency::{Ages, newest_own_time};
 use super::rejected::{Rejected, Rejections, TOO_MANY_KEYS};
@@ -21,6 +21,7 @@ use super::rule::Rule;
 use super::tail::{Tail, Tails};
 use crate::activity::DeviceActivity;
 use crate::control::Control;
+use crate::remembered::Name;
 use crate::tables::{Tables, TablesError};
 use crate::wall_clock::now_signed_ms;
 
@@ -298,6 +299,21 @@ impl Telemetry {
         }
     }
 
+    /// The device of this tenant and id, of which a value of this key is stored or read.
+    async fn device(
+        &self,
+        (tenant, id): (u32, &str),
+        key: &str,
+    ) -> Result<Arc<TelemetryDevice>, StoreError> {
+        let name = (tenant, id.to_owned());
+        let mut found = self.devices(BTreeSet::from([name.clone()])).await?;
+        found.remove(&name).ok_or_else(|| StoreError::Refused {
+            reason: super::rejected::UNKNOWN_DEVICE,
+            key: key.into(),
+            why: format!("there is no device {id:?}"),
+        })
+    }
+
     /// Stores a value of the device of this tenant and id, at a time in milliseconds since the
     /// Unix epoch. When it returns, it is synced.
     ///
@@ -309,13 +325,7 @@ impl Telemetry {
         (key, value): (&str, &serde_json::Value),
         time_ms: i64,
     ) -> Result<(), StoreError> {
-        let name = (tenant, id.to_owned());
-        let found = self.devices(BTreeSet::from([name.clone()])).await?;
-        let device = found.get(&name).ok_or_else(|| StoreError::Refused {
-            reason: super::rejected::UNKNOWN_DEVICE,
-            key: key.into(),
-            why: format!("there is no device {id:?}"),
-        })?;
+        let device = self.device((tenant, id), key).await?;
         let payload = serde_json::json!({ "ts": time_ms, "values": { key: value } }).to_string();
         let decoder = Decoder {
             time_unit: super::TimeUnit::Millis,
@@ -323,7 +333,7 @@ impl Telemetry {
             limits: self.settings.decoder.limits,
             ..Decoder::default()
         };
-        let stored = self.store(device, (&decoder, payload.as_bytes()));
+        let stored = self.store(&device, (&decoder, payload.as_bytes()));
         stored.await.map(drop)
     }
 
@@ -338,13 +348,7 @@ impl Telemetry {
         (from_ms, until_ms): (i64, i64),
         limit: usize,
     ) -> Result<Vec<(i64, serde_json::Value)>, StoreError> {
-        let name = (tenant, id.to_owned());
-        let found = self.devices(BTreeSet::from([name.clone()])).await?;
-        let device = found.get(&name).ok_or_else(|| StoreError::Refused {
-            reason: super::rejected::UNKNOWN_DEVICE,
-            key: key.into(),
-            why: format!("there is no device {id:?}"),
-        })?;
+        let device = self.device((tenant, id), key).await?;
         let range = super::Range {
             selection: super::Selection {
                 devices: vec![device.number],

@@ -17,7 +17,7 @@ pub(super) async fn start(
     (control, tables): (&Arc<Control>, &Arc<Tables>),
     commands: &Arc<Commands>,
     name: &str,
-) -> Arc<Rules> {
+) -> (Arc<Rules>, Arc<Alarms>) {
     let settings = AlarmSettings {
         node: name.to_owned(),
         kept: node.rules.kept,
@@ -33,9 +33,12 @@ pub(super) async fn start(
         published,
     );
     let rules = Arc::new(rules);
-    control.set_rules(Arc::clone(&rules), Arc::clone(&alarms));
+    let told = Arc::clone(&alarms);
+    control.tell_of_silence(Box::new(move |tenant, device, secs| {
+        told.note_inactive(tenant, device, secs);
+    }));
     alarms.start().await;
     rules.start().await;
-    tokio::spawn(alarms.keep());
-    rules
+    tokio::spawn(Arc::clone(&alarms).keep());
+    (rules, alarms)
 }

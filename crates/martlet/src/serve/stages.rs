@@ -17,6 +17,7 @@ use anyhow::Context as _;
 use axum::Router;
 use martlet_api::{Api, RouteSettings};
 use martlet_control::activity::DeviceActivity;
+use martlet_control::alarms::Alarms;
 use martlet_control::authentication::{AuthenticationChain, Policy};
 use martlet_control::backup::STORE;
 use martlet_control::commands::Commands;
@@ -27,6 +28,7 @@ use martlet_control::integrations::Integrations;
 use martlet_control::message_log::MessageLog;
 use martlet_control::presence::Alive;
 use martlet_control::rollouts::Rollouts;
+use martlet_control::rules::Rules;
 use martlet_control::tables::Tables;
 use martlet_control::telemetry::Telemetry;
 use martlet_control::twins::Twins;
@@ -190,6 +192,7 @@ struct Attached {
     commands: Arc<Commands>,
     firmware: (Arc<FirmwareStore>, Arc<Rollouts>),
     twins: Arc<Twins>,
+    rules: (Arc<Rules>, Arc<Alarms>),
     telemetry: Option<Arc<Telemetry>>,
     integrations: Arc<Integrations>,
 }
@@ -213,7 +216,8 @@ impl Attached {
         let firmware = firmware::start(node, control, &tables, &commands);
         let twins = twins::start(node, control, &tables);
         let telemetry = telemetry::start(node, control, &tables, &activity);
-        let rules = rules::start(node, (control, &tables), &commands, alive.node()).await;
+        let watched = rules::start(node, (control, &tables), &commands, alive.node()).await;
+        let rules = Arc::clone(&watched.0);
         let takers = (&message_log, telemetry.as_ref(), &rules);
         let started = start_integrations(node, control, &tables, &alive, takers, core.opened_by);
         let integrations = started.await;
@@ -238,6 +242,7 @@ impl Attached {
             commands,
             firmware,
             twins,
+            rules: watched,
             telemetry,
             integrations,
         }
@@ -271,6 +276,8 @@ impl Serving {
         let api = api.context("no source of randomness")?;
         let (firmware, rollouts) = attached.firmware.clone();
         api.set_firmware(firmware, rollouts);
+        let (rules, alarms) = attached.rules.clone();
+        api.set_rules(rules, alarms);
         if let Some(archive) = event_archive::start(node, control) {
             api.set_event_archive(archive);
         }

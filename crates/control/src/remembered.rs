@@ -1,0 +1,76 @@
+//! What is known of devices by their names, until the tables change.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+use crate::tables::Tables;
+
+/// Name of a device: number of its tenant, and its id.
+pub(crate) type Name = (u32, String);
+
+/// Devices by name. A name that no device has is remembered too.
+#[derive(Debug)]
+pub(crate) struct Remembered<D> {
+    known: Mutex<Known<D>>,
+    names_max: usize,
+}
+
+#[derive(Debug)]
+struct Known<D> {
+    changes: watch::Receiver<()>,
+    by_name: HashMap<Name, Option<D>>,
+}
+
+impl<D: Clone> Remembered<D> {
+    /// Of these tables, with this number of names at most.
+    pub(crate) fn new(tables: &Tables, names_max: usize) -> Self {
+        let known = Known {
+            changes: tables.changes(),
+            by_name: HashMap::new(),
+        };
+        Self {
+            known: Mutex::new(known),
+            names_max,
+        }
+    }
+
+    /// The devices that are remembered of these names, and the names that are not. To be asked
+    /// before the tables are read: what changes meanwhile is seen the next time.
+    pub(crate) fn find(
+        &self,
+        names: impl IntoIterator<Item = Name>,
+    ) -> (HashMap<Name, D>, Vec<Name>) {
+        let mut known = self.lock();
+        let has_changed = known.changes.has_changed().unwrap_or(false);
+        if has_changed || known.by_name.len() >= self.names_max {
+            known.changes.mark_unchanged();
+            known.by_name.clear();
+        }
+        let (mut found, mut unknown) = (HashMap::new(), Vec::new());
+        for name in names {
+            match known.by_name.get(&name) {
+                Some(Some(device)) => {
+                    found.insert(name, device.clone());
+                }
+                Some(None) => {}
+                None => unknown.push(name),
+            }
+        }
+        (found, unknown)
+    }
+
+    /// Remembers what the tables have of these names.
+    pub(crate) fn add(&self, names: Vec<Name>, read: &HashMap<Name, D>) {
+        let mut known = self.lock();
+        for name in names {
+            let device = read.get(&name).cloned();
+            known.by_name.insert(name, device);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known<D>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
