@@ -567,9 +567,9 @@ fn may_be_connect(first: u8) -> bool {
     first >> 4 == 1 && first & QOS_3 != QOS_3
 }
 
-/// An input buffer with held-back packets, of which some are taken out. The gap that these leave is
-/// closed once, at the end: closing it for each packet moves the rest of the buffer each time, so
-/// that a buffer full of small packets costs its square.
+/// An input buffer with held-back packets. Some are worked off and leave a gap, which is closed
+/// once, at the end. Closing it after each packet would move the rest of the buffer each time: the
+/// cost would grow with the square of the number of packets.
 struct Held<'a> {
     input: &'a mut Buffer,
     /// Where the packets begin that were not looked at. Between `input.done` and here is the gap.

@@ -107,7 +107,7 @@ impl Waiting {
         self.known_since_ms
     }
 
-    /// Something has waited for so long that the tables are out of date.
+    /// The tables are out of date: something has waited too long to be written.
     pub(super) fn is_behind(&self, now: Instant) -> bool {
         let mut all = self.devices.values();
         all.any(|noted| {

@@ -28,7 +28,7 @@ pub(super) fn of_alarm(node: &str, alarm: &Alarm) -> AlarmRow {
     }
 }
 
-/// The alarm of a row; none: a word in it is none of this version.
+/// The alarm of a row. None if this version does not know a word in it.
 pub(super) fn to_alarm(row: &AlarmRow) -> Option<Alarm> {
     Some(Alarm {
         id: row.id,

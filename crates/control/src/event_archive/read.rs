@@ -17,7 +17,7 @@ use crate::feed::Kinds;
 const SCANNED_BYTES: u64 = 32 * 1024 * 1024;
 /// Bytes of the events of a page, about.
 const PAGE_BYTES: usize = 2 * 1024 * 1024;
-/// A longer line is none of ours.
+/// A longer line was not written by the archive.
 const LINE_BYTES: u64 = 1024 * 1024;
 
 /// The files cannot be read.

@@ -320,8 +320,7 @@ async fn sleep(time: Duration) {
     }
 }
 
-/// Bytes per second, of which those of one second may be taken at once. What is taken beyond them
-/// is waited for.
+/// A limit of bytes per second. The bytes of one second may be taken at once; who takes more waits.
 struct Budget {
     per_sec: f64,
     left: f64,

@@ -45,7 +45,7 @@ pub struct FirmwareSettings {
     pub total_bytes: u64,
     /// Bytes per second that are served by MQTT, at most.
     pub mqtt_bytes_per_sec: u64,
-    /// Keys of which one must have signed a file; empty: signatures are kept as they are given.
+    /// One of these keys must have signed a file. Empty: signatures are kept as they are given.
     pub public_keys: Vec<PublicKey>,
 }
 

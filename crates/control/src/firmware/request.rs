@@ -53,7 +53,7 @@ pub(super) fn filters(catalogue: &Catalogue) -> Vec<String> {
     ]
 }
 
-/// Reads a request; none: the topic is none of requests.
+/// Reads a request. None if the topic is not one for requests.
 pub(super) fn read(
     catalogue: &Catalogue,
     message: &Message,

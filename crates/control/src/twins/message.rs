@@ -30,7 +30,7 @@ pub(super) enum Said {
     Asks,
 }
 
-/// The device that a message is of, and what it says; none if the topic is none of a twin.
+/// The device that a message is of, and what it says; none if the topic belongs to no twin.
 pub(super) fn read(catalogue: &Catalogue, message: &Message) -> Option<(String, Said)> {
     let topic = message.topic();
     let of_iotflow = catalogue.path_of(topic);

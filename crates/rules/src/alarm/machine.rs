@@ -458,7 +458,7 @@ impl AlarmMachine {
     /// Somebody takes care of an alarm.
     ///
     /// # Errors
-    /// There is none of this number, or it is acknowledged already.
+    /// No alarm has this number, or it is acknowledged already.
     pub fn acknowledge(
         &mut self,
         id: i64,
@@ -484,7 +484,7 @@ impl AlarmMachine {
     /// Silences an alarm until a time.
     ///
     /// # Errors
-    /// There is none of this number.
+    /// No alarm has this number.
     pub fn shelve(
         &mut self,
         id: i64,
@@ -506,7 +506,7 @@ impl AlarmMachine {
     /// Ends the shelving of an alarm.
     ///
     /// # Errors
-    /// There is none of this number, or it is not shelved.
+    /// No alarm has this number, or it is not shelved.
     pub fn unshelve(&mut self, id: i64, by: &str, now_ms: i64) -> Result<AlarmChange, AlarmError> {
         if self.open_mut(id)?.state != AlarmState::Shelved {
             return Err(AlarmError::State(id, "not shelved"));
@@ -523,7 +523,7 @@ impl AlarmMachine {
     /// Clears an alarm by hand. It is raised again if its condition is observed again.
     ///
     /// # Errors
-    /// There is none of this number.
+    /// No alarm has this number.
     pub fn clear(&mut self, id: i64, by: &str, now_ms: i64) -> Result<AlarmChange, AlarmError> {
         let key = self
             .by_id
