@@ -123,7 +123,7 @@ pub(crate) fn load(
     let schema = keys();
     let mut effective = Effective::defaults();
     if let Some(path) = &overlay.file {
-        read_file(path, &schema, &mut effective)?;
+        read_file(path, schema, &mut effective)?;
         effective.files.push(path.clone());
         effective.own_file = Some(path.clone());
     }
@@ -132,10 +132,10 @@ pub(crate) fn load(
     }
     let variables = seeds::Variables::new(environment, &overlay.names_of_file);
     seeds::read(&variables, &mut effective, !overlay.listen.is_empty())?;
-    read_environment(environment, &schema, &mut effective)?;
+    read_environment(environment, schema, &mut effective)?;
     for (path, text, option) in &overlay.values {
         let place = format!("command line {option}");
-        let key = known_key(&schema, path, &place)?;
+        let key = known_key(schema, path, &place)?;
         if key.kind == Kind::Secret {
             return Err(ConfigError::Unusable(format!(
                 "{place} {path}: other users of this machine can read command lines; put it into the \
@@ -245,7 +245,7 @@ pub(crate) fn import_mosquitto(path: &Path) -> Result<Imported, ConfigError> {
 /// What was expected.
 pub(super) fn check_value(path: &str, value: &Value, place: &str) -> Result<(), ConfigError> {
     let schema = keys();
-    let key = known_key(&schema, path, place)?;
+    let key = known_key(schema, path, place)?;
     match fits(key.kind, value) {
         true => Ok(()),
         false => Err(ConfigError::Value {

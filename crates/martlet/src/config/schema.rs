@@ -11,6 +11,8 @@ pub(crate) use listeners::{HTTP_LISTENER_KEYS, LISTENER_KEYS, http_listener_keys
 pub(crate) use martlet_integrate::Takes as Kind;
 pub(crate) use telemetry::{TELEMETRY_RETENTION_KEYS, TELEMETRY_RULE_KEYS};
 
+use std::sync::LazyLock;
+
 use martlet_broker::Limits;
 use martlet_control::text::masked_target;
 
@@ -119,7 +121,13 @@ impl std::fmt::Display for Value {
 }
 
 /// All keys, in the order of the reference page. Listeners are a list of tables of their own.
-pub(crate) fn keys() -> Vec<Key> {
+pub(crate) fn keys() -> &'static [Key] {
+    // Each reload and each checked value asks for them: they are put together once.
+    static KEYS: LazyLock<Vec<Key>> = LazyLock::new(put_together);
+    &KEYS
+}
+
+fn put_together() -> Vec<Key> {
     let mut keys: Vec<Key> = GENERAL
         .iter()
         .chain(TELEMETRY)
@@ -159,7 +167,7 @@ pub(crate) fn keys() -> Vec<Key> {
     let mut sections: Vec<_> = keys.iter().map(section_of).collect();
     let mut seen = std::collections::HashSet::new();
     sections.retain(|section| seen.insert(section.clone()));
-    keys.sort_by_key(|key| sections.iter().position(|one| *one == section_of(key)));
+    keys.sort_by_cached_key(|key| sections.iter().position(|one| *one == section_of(key)));
     keys
 }
 

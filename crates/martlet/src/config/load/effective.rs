@@ -80,12 +80,12 @@ pub(crate) struct Effective {
 impl Effective {
     /// Nothing is configured.
     pub(super) fn defaults() -> Self {
-        let defaults = keys().into_iter().map(|key| {
+        let defaults = keys().iter().map(|key| {
             let sourced = Sourced {
-                value: key.default,
+                value: key.default.clone(),
                 source: DEFAULT_SOURCE.to_owned(),
             };
-            (key.path, sourced)
+            (key.path.clone(), sourced)
         });
         Self {
             values: defaults.collect(),
