@@ -182,8 +182,7 @@ mod tests {
     use super::*;
     use crate::shortened::NAME_BYTES_MAX;
     use martlet_codec::ReasonCode;
-    use martlet_permission::RefusalCause;
-    use martlet_permission::TenantId;
+    use martlet_permission::{RefusalCause, TenantId};
 
     fn told(client_id: &str, user: UserName, event: Event) -> Told {
         let head = EventHead::new(TenantId(0), client_id).with_user(Some(user));

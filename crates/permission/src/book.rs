@@ -4,8 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::Rules;
-use crate::TenantId;
+use crate::{Rules, TenantId};
 
 /// Which of a node's sets of rules an identity belongs to: names of users mean different people at
 /// doors with credentials of their own.

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::TenantId;
-use crate::{Realm, Rules};
+use crate::{Realm, Rules, TenantId};
 
 /// What vouches for clients and knows no list of them, such as a key that tokens are signed with:
 /// when it is taken back, so are all for whom it vouched.

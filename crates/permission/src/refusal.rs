@@ -7,9 +7,7 @@
 
 use std::borrow::Cow;
 
-use crate::RevocationReason;
-use crate::{Limit, Reached};
-use crate::{ProxyFault, TlsFault, WebSocketFault};
+use crate::{Limit, ProxyFault, Reached, RevocationReason, TlsFault, WebSocketFault};
 
 macro_rules! causes {
     ($($(#[$doc:meta])* $variant:ident = $text:literal;)*) => {

@@ -299,7 +299,7 @@ impl Telemetry {
         }
     }
 
-    /// The device of this tenant and id, of which a value of this key is stored or read.
+    /// The device of this tenant and id. An error names the key whose value is stored or read.
     async fn device(
         &self,
         (tenant, id): (u32, &str),
