@@ -197,6 +197,10 @@ impl Shard {
 
     /// Session Expiry Interval in force, seconds: the ceiling is for clients.
     pub(crate) fn session_expiry_of(&self, request: &ConnectRequest) -> u32 {
+        let permit = request.permit.as_ref();
+        if permit.is_some_and(|permit| permit.identity.is_applicant) {
+            return 0;
+        }
         let ceiling = match &request.part {
             Some(_) => u32::MAX,
             None => self.settings.limits.session_expiry_max_secs,

@@ -37,6 +37,7 @@
 //!   packets; `fan_out`: a message for more receivers than one turn can serve
 //! * `share`, `retained`, `will`: Shared Subscriptions, retained messages, Wills
 //! * `operate`: commands that take several turns; `restore`: bringing a shard back
+//! * `screening`, `screen`: messages that the control plane looks at before they are routed
 //! * `review`: new rules and revocations, applied to all sessions over turns
 //! * `tell`: which events are made, and for which observers
 //! * `user_sessions`: how many sessions a user has
@@ -99,6 +100,8 @@ mod revocation;
 mod route;
 mod routing;
 mod run;
+mod screen;
+mod screening;
 mod session;
 mod shard;
 mod share;
@@ -148,7 +151,7 @@ pub use interest::{
     EPOCH_BUCKETS, EpochKey, EpochScope, Epochs, Interest, InterestClass, SHARDS_MAX, Wanted,
 };
 pub use lane_name::{lane_name, lane_of};
-pub use limits::{LimitRow, Limits, ListenerPolicy, QueueFull, RateExceeded, Settings};
+pub use limits::{Discovery, LimitRow, Limits, ListenerPolicy, QueueFull, RateExceeded, Settings};
 pub use lobby::is_assigned_client_id;
 pub use memory_use::{Growth, MemoryUse, ShardMemory};
 pub use message::{
@@ -164,7 +167,7 @@ pub use part::{
 };
 pub use permission::{
     Actions, CredentialMark, EVENTS, Identity, Names, Proof, Realm, Rule, RuleBook, Rules,
-    RulesError, TO_BRIDGES, Verdict, Voucher, may_publish,
+    RulesError, Screens, TO_BRIDGES, Verdict, Voucher, may_publish,
 };
 pub use place_table::PlaceTable;
 pub use record::{
@@ -181,6 +184,7 @@ pub use report::{
 pub use retained::{Page, Retained, RetainedChange};
 pub use revocation::{Revocation, RevocationReason, Whose};
 pub use run::Run;
+pub use screening::{Screened, Screening, ScreeningKind};
 pub use session::queue::{Apart, StoredEntry};
 pub use shard::{Shard, StoreState, TransportEnd};
 pub use share::message::{Member, MemberReceipt, Reads, RulesVersion, ShareMessage};

@@ -137,7 +137,10 @@ pub use message_log::{LoggedMessage, MessagesKept, MessagesWanted};
 pub use offline_queue::{OfflineMessage, offline_messages};
 pub use page::{Page, PageRequest};
 pub use presence::Presence;
-pub use provisioning::{NewProvisioningKey, Provisioned, ProvisioningKey, RepeatableRequest};
+pub use provisioning::{
+    NewProvisioningKey, Provisioned, ProvisioningKey, ProvisioningKeyRef, RepeatableRequest,
+    may_be_provisioning_key,
+};
 pub use rollouts::{
     AdvancedRollout, NewRollout, ROLLOUT_DEVICES_MAX, Rollout, RolloutDevice, RolloutOrder,
     RolloutTarget,

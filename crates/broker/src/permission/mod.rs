@@ -11,7 +11,7 @@ mod own;
 mod rules;
 
 pub use book::{Realm, RuleBook};
-pub use identity::{CredentialMark, Identity, Names, Proof, Voucher};
+pub use identity::{CredentialMark, Identity, Names, Proof, Screens, Voucher};
 pub use rules::{Rule, Rules, RulesError, Verdict};
 
 pub(crate) use own::node_may_publish;

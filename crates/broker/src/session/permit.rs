@@ -9,8 +9,8 @@ use crate::fault::{self, Fault};
 use crate::hash::Seed;
 use crate::id::TenantId;
 use crate::permission::{
-    Actions, CredentialMark, Identity, Names, Proof, Realm, RuleBook, Rules, Verdict, Voucher,
-    may_publish,
+    Actions, CredentialMark, Identity, Names, Proof, Realm, RuleBook, Rules, Screens, Verdict,
+    Voucher, may_publish,
 };
 use crate::record::SessionOwner;
 use crate::refusal::{Refusal, RefusalCause};
@@ -99,6 +99,8 @@ impl Permit {
             voucher: Voucher::NONE,
             credential: CredentialMark::NONE,
             expires_wall_ms: 0,
+            is_applicant: false,
+            screens: Screens::default(),
         };
         Self::new(identity, 0)
     }
@@ -143,7 +145,7 @@ impl Permit {
 
     /// Something may be forbidden.
     pub(crate) fn is_restricted(&self) -> bool {
-        !self.identity.rules.is_open()
+        !self.identity.rules.is_open() || self.identity.screens.any()
     }
 
     /// The rules are those of the book, if they are not its own.
@@ -178,6 +180,10 @@ impl Permit {
     ) -> bool {
         if !self.is_restricted() {
             return true;
+        }
+        if action == Actions::PUBLISH && self.identity.screens.any() {
+            // Whoever asks has to look at the message first: see `screen.rs`.
+            return false;
         }
         let hash = seed.hash_one((action, topic)) | 2;
         let slot = (hash >> 32) as usize % VERDICTS;

@@ -29,6 +29,15 @@ impl Shard {
         connection.flags.set_input_held(false);
         if let Some(mut input) = connection.input.take() {
             let consumed = self.receive_packets(cx, id, &input.bytes);
+            if self.screenings.holds(id.index)
+                && let Some(connection) = self.connections.get_mut(id)
+            {
+                // The rest follows when it is known what becomes of the message.
+                input.bytes.drain(..consumed);
+                connection.input = Some(input);
+                connection.flags.set_input_held(true);
+                return;
+            }
             if core::mem::take(&mut self.work.share_used)
                 && let Some(connection) = self.connections.get_mut(id)
             {
