@@ -217,3 +217,31 @@ def test_a_twin_at_the_command_line(tmp_path, start_node):
     assert json.loads(martlet("--replace", '{"c": 3}', "--json"))["desired"] == {
         **twin(node, "pump")["desired"], "values": {"c": 3}, "version": 2}
     martlet("--set", "no JSON", code=1)
+
+
+def test_a_device_reads_and_reports_by_http_with_its_own_secret(node):
+    made, other = add(node, "pump"), add(node, "valve")
+    desire(node, "pump", {"interval": 30})
+    path = "/api/v1/devices/pump/twin"
+    assert call(node, "GET", path, key=made["secret"])["desired"]["values"] == {"interval": 30}
+    told = call(node, "PATCH", f"{path}/reported", {"interval": 30, "up": 7}, key=made["secret"])
+    assert told["reported"]["values"] == {"interval": 30, "up": 7} and told["difference"] == {}
+    assert call(node, "PATCH", f"{path}/reported", {"up": None})["reported"]["values"] == {"interval": 30}
+    for secret, status in ((other["secret"], 403), ("wrong", 401)):
+        call(node, "GET", path, key=secret, expect=status)
+        call(node, "PATCH", f"{path}/reported", {"up": 1}, key=secret, expect=status)
+    call(node, "PATCH", f"{path}/desired", {"up": 1}, key=made["secret"], expect=401)
+    call(node, "PATCH", f"{path}/reported", {"x": "y" * 70_000}, key=made["secret"], expect=422)
+    assert twin(node, "pump")["reported"]["version"] == 2
+
+
+def test_the_part_that_takes_reports_is_in_no_list(node):
+    made = add(node, "pump")
+    client = connect(node, made)
+    client.subscribe("d/pump/config", qos=1)
+    desire(node, "pump", {"interval": 30})
+    client.receive()
+    for path in ("clients", "subscriptions"):
+        found = call(node, "GET", f"/api/v1/{path}")["items"]
+        assert {one["client_id"] for one in found} == {"pump"}
+    assert any(one["client_id"].startswith("$twins") for one in call(node, "GET", "/api/v1/clients?search=%24twins")["items"])

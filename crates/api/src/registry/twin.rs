@@ -1,9 +1,11 @@
 //! Twins of devices: the values that a device is to have, and those that it reports.
 
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
+use martlet_control::devices::DeviceName;
 use martlet_control::twins::{Twin, TwinChange, TwinValues, Values};
+use martlet_registry::{Device, Scope};
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -12,7 +14,8 @@ use super::devices::OfTeam;
 use super::{Asking, expected_if_any, moment, version};
 use crate::api::Api;
 use crate::extract::{JsonBody, PathOf, QueryOf};
-use crate::problem::Problem;
+use crate::guard::OwnDevice;
+use crate::problem::{Problem, ProblemKind};
 use crate::time::Moment;
 
 /// Values of one side of a twin.
@@ -71,12 +74,61 @@ impl From<Twin> for TwinView {
 pub(crate) async fn show(
     State(api): State<Api>,
     asking: Asking,
+    own: Option<Extension<OwnDevice>>,
     PathOf(id): PathOf<String>,
     QueryOf(of): QueryOf<OfTeam>,
 ) -> Result<Response, Problem> {
-    let scope = asking.within(&api, of.team.as_deref()).await?.scope();
-    let twin = api.twins()?.show(scope, id.into()).await?;
+    let twin = match own {
+        Some(Extension(own)) => {
+            let device = DeviceName::Number(only_itself(&own, &id)?.number);
+            api.twins()?.show(Scope::All, device).await?
+        }
+        None => {
+            let scope = asking.within(&api, of.team.as_deref()).await?.scope();
+            api.twins()?.show(scope, id.into()).await?
+        }
+    };
     Ok(answered(twin))
+}
+
+/// Report values of a device
+///
+/// What the device has, as if it had sent it by MQTT: a merge patch (RFC 7396) of what was reported
+/// before. A device may show its secret in `X-API-Key`.
+#[utoipa::path(patch, path = "/api/v1/devices/{id}/twin/reported", tag = "devices",
+    params(("id" = String, Path, description = "The device's id"), OfTeam),
+    request_body = Object,
+    responses((status = 200, description = "As it is now", body = TwinView),
+        (status = 404, description = "There is no such device")))]
+pub(crate) async fn report(
+    State(api): State<Api>,
+    asking: Asking,
+    own: Option<Extension<OwnDevice>>,
+    PathOf(id): PathOf<String>,
+    QueryOf(of): QueryOf<OfTeam>,
+    JsonBody(body): JsonBody<Value>,
+) -> Result<Response, Problem> {
+    let patch = values_in(body)?;
+    let device = match own {
+        Some(Extension(own)) => only_itself(&own, &id)?.clone(),
+        None => {
+            let scope = asking.within(&api, of.team.as_deref()).await?.scope();
+            api.devices()?.read(scope, id.into()).await?
+        }
+    };
+    Ok(answered(api.twins()?.report(&device, patch).await?))
+}
+
+/// The device that has shown its secret, if it asks for itself.
+fn only_itself<'d>(own: &'d OwnDevice, id: &str) -> Result<&'d Device, Problem> {
+    let OwnDevice(device) = own;
+    match device.id == id {
+        true => Ok(device),
+        false => {
+            let detail = "a device reads and changes its own twin alone";
+            Err(Problem::new(ProblemKind::Forbidden, detail))
+        }
+    }
 }
 
 /// Change the desired values of a device

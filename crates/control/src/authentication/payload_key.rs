@@ -120,17 +120,53 @@ fn find(payload: &[u8]) -> Found {
     let key = serde_json::from_str::<String>(key.get());
     let key = Password::from(key.unwrap_or_default().as_bytes());
     let mut rest = String::with_capacity(payload.len());
-    rest.push('{');
-    for (name, value) in members.iter().filter(|(name, _)| name != KEY) {
-        if rest.len() > 1 {
-            rest.push(',');
-        }
-        rest.push_str(&serde_json::Value::from(name.as_str()).to_string());
-        rest.push(':');
-        rest.push_str(value.get());
+    match write_object(&members, &mut rest, DEPTH_MAX) {
+        Some(()) => Found::Key(key, rest.into_bytes().into()),
+        None => Found::Unreadable,
     }
-    rest.push('}');
-    Found::Key(key, rest.into_bytes().into())
+}
+
+/// Levels of objects and arrays that are looked through for further members of that name. Each
+/// level is read once more.
+const DEPTH_MAX: usize = 16;
+
+/// Writes an object without members named `api_key`, in whatever level; none: there are too many
+/// levels.
+fn write_object(members: &[(String, &RawValue)], into: &mut String, depth: usize) -> Option<()> {
+    into.push('{');
+    let kept = members.iter().filter(|(name, _)| name != KEY);
+    for (at, (name, value)) in kept.enumerate() {
+        if at > 0 {
+            into.push(',');
+        }
+        into.push_str(&serde_json::Value::from(name.as_str()).to_string());
+        into.push(':');
+        write_value(value.get(), into, depth)?;
+    }
+    into.push('}');
+    Some(())
+}
+
+fn write_value(value: &str, into: &mut String, depth: usize) -> Option<()> {
+    let may_have_key = value.starts_with(['{', '[']) && (value.contains(KEY) || value.contains("\\u"));
+    if !may_have_key {
+        into.push_str(value);
+        return Some(());
+    }
+    let depth = depth.checked_sub(1)?;
+    if let Ok(Members(members)) = serde_json::from_str::<Members<'_>>(value) {
+        return write_object(&members, into, depth);
+    }
+    let elements = serde_json::from_str::<Vec<&RawValue>>(value).ok()?;
+    into.push('[');
+    for (at, element) in elements.iter().enumerate() {
+        if at > 0 {
+            into.push(',');
+        }
+        write_value(element.get(), into, depth)?;
+    }
+    into.push(']');
+    Some(())
 }
 
 /// The members of a JSON object in their order, each value as it stands there.
@@ -181,7 +217,7 @@ mod tests {
             (
                 r#"{ "b": [1, {"api_key": 2}], "api_key" : "k" , "a": 1e400 }"#,
                 "k",
-                r#"{"b":[1, {"api_key": 2}],"a":1e400}"#,
+                r#"{"b":[1,{}],"a":1e400}"#,
             ),
             (r#"{"api_key":"k","api_key":"l"}"#, "k", "{}"),
             (r#"{"api\u005fkey":"k\n","x":"\u00e9"}"#, "k\n", r#"{"x":"\u00e9"}"#),
@@ -198,7 +234,10 @@ mod tests {
         for payload in ["", "21.5", "[1]", r#"{"t":1}"#, r#"{"t":"\u0041"}"#, "\\u"] {
             assert!(matches!(find(payload.as_bytes()), Found::NoKey), "{payload}");
         }
-        for payload in ["api_key=k", r#"[{"api_key":"k"}]"#, r#"{"api_key":"k""#] {
+        let deep = "[".repeat(DEPTH_MAX + 1);
+        let deep = format!(r#"{{"api_key":"k","a":{deep}"api_key"{}}}"#, deep.replace('[', "]"));
+        let hidden = ["api_key=k", r#"[{"api_key":"k"}]"#, r#"{"api_key":"k""#, &deep];
+        for payload in hidden {
             let found = find(payload.as_bytes());
             assert!(matches!(found, Found::Unreadable), "{payload}");
         }

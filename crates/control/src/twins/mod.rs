@@ -14,13 +14,14 @@ mod task;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use martlet_registry::{Actor, Scope};
+use martlet_registry::{Actor, Device, DeviceRef, RegistryError, Scope, TwinReport};
 pub use martlet_registry::{TWIN_BYTES_MAX, TWIN_DEPTH_MAX, Twin, TwinChange, TwinValues, Values};
 use tokio::sync::Notify;
 
 use crate::devices::DeviceName;
 use crate::iotflow::Catalogue;
 use crate::tables::{Tables, TablesError};
+use crate::wall_clock::now_signed_ms;
 pub use task::keep;
 
 /// Devices whose desired values are to be published, at most. Beyond that they are looked for among
@@ -94,6 +95,31 @@ impl Twins {
         self.make_due([(twin.tenant, twin.device.clone())]);
         self.changed.notify_one();
         Ok(twin)
+    }
+
+    /// Notes what a device reports: a merge patch of what it has reported before. Returns its twin.
+    ///
+    /// # Errors
+    /// There is no such device, there would be too much of its values, or the tables cannot be
+    /// changed.
+    pub async fn report(&self, device: &Device, patch: Values) -> Result<Twin, TablesError> {
+        let report = TwinReport {
+            tenant: device.tenant,
+            device: device.id.clone(),
+            patch,
+            at_ms: now_signed_ms(),
+        };
+        let number = device.number;
+        let changed = self.tables.note(move |registry| {
+            Box::pin(async move {
+                let outcomes = registry.note_reported(&[report]).await?;
+                if let Some(Err(why)) = outcomes.into_iter().next() {
+                    return Err(RegistryError::Refused(why));
+                }
+                registry.twin(&Scope::All, DeviceRef::Number(number)).await
+            })
+        });
+        changed.await
     }
 
     fn make_due(&self, devices: impl IntoIterator<Item = DeviceKey>) {
