@@ -6,6 +6,7 @@ import pytest
 
 import martlet_process
 from paho_client import Client, properties
+from test_events import Stream
 from test_http_api import KEY
 from test_http_registry import ask, call
 from test_sinks import until
@@ -245,3 +246,16 @@ def test_the_part_that_takes_reports_is_in_no_list(node):
         found = call(node, "GET", f"/api/v1/{path}")["items"]
         assert {one["client_id"] for one in found} == {"pump"}
     assert any(one["client_id"].startswith("$twins") for one in call(node, "GET", "/api/v1/clients?search=%24twins")["items"])
+
+
+def test_changes_of_a_twin_are_events(node):
+    made = add(node, "pump")
+    stream = Stream(node, "kinds=twin_changed")
+    desire(node, "pump", {"password": "MARKER"})
+    client = connect(node, made)
+    client.publish("d/pump/twin/reported", '{"up": 7}')
+    for side in ("desired", "reported"):
+        _, event = stream.next()
+        assert (event["client_id"], event["twin"]) == ("pump", {"side": side, "version": 1})
+        assert "MARKER" not in json.dumps(event)
+    stream.close()

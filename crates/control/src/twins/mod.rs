@@ -14,6 +14,7 @@ mod task;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use martlet_broker::{Event, EventHead, TenantId, Told};
 use martlet_registry::{Actor, Device, DeviceRef, RegistryError, Scope, TwinReport};
 pub use martlet_registry::{TWIN_BYTES_MAX, TWIN_DEPTH_MAX, Twin, TwinChange, TwinValues, Values};
 use tokio::sync::Notify;
@@ -92,6 +93,7 @@ impl Twins {
             })
         });
         let twin = changed.await?;
+        self.tell((twin.tenant, &twin.device), "desired", twin.desired.version);
         self.make_due([(twin.tenant, twin.device.clone())]);
         self.changed.notify_one();
         Ok(twin)
@@ -119,7 +121,16 @@ impl Twins {
                 registry.twin(&Scope::All, DeviceRef::Number(number)).await
             })
         });
-        changed.await
+        let twin = changed.await?;
+        self.tell((twin.tenant, &twin.device), "reported", twin.reported.version);
+        Ok(twin)
+    }
+
+    /// Tells those who watch events that values have changed.
+    fn tell(&self, (tenant, device): (u32, &str), side: &'static str, version: i64) {
+        let head = EventHead::new(TenantId(tenant), device);
+        let event = Event::TwinChanged { side, version };
+        self.tables.control().tell(Told::new(head, event));
     }
 
     fn make_due(&self, devices: impl IntoIterator<Item = DeviceKey>) {

@@ -138,15 +138,15 @@ impl Registry {
         work.end(done).await
     }
 
-    /// Applies what devices report, in this order. Returns for each whether it was applied, or why
-    /// not. Devices that are not there have nothing applied.
+    /// Applies what devices report, in this order. Returns for each the version that the reported
+    /// values have then, or why it was not applied. Devices that are not there have nothing applied.
     ///
     /// # Errors
     /// The database cannot be changed; then nothing is.
     pub async fn note_reported(
         &mut self,
         reports: &[TwinReport],
-    ) -> Result<Vec<Result<(), String>>, RegistryError> {
+    ) -> Result<Vec<Result<i64, String>>, RegistryError> {
         let mut work = self.begin(&Actor::local()).await?;
         let done = async {
             let mut outcomes = Vec::with_capacity(reports.len());
@@ -323,7 +323,7 @@ async fn set_desired(
 async fn apply(
     work: &mut Work<'_>,
     reports: &[TwinReport],
-) -> Result<Vec<Result<(), String>>, Fault> {
+) -> Result<Vec<Result<i64, String>>, Fault> {
     let place = work.place().to_owned();
     let mut sql = work.sql(SELECT);
     let names = reports
@@ -349,6 +349,7 @@ async fn apply(
             twin.reported.version += 1;
             twin.reported.updated_ms = report.at_ms;
             *changed = Some(text);
+            twin.reported.version
         }));
     }
     let changed = twins.into_values();
