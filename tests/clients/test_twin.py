@@ -259,3 +259,36 @@ def test_changes_of_a_twin_are_events(node):
         assert (event["client_id"], event["twin"]) == ("pump", {"side": side, "version": 1})
         assert "MARKER" not in json.dumps(event)
     stream.close()
+
+
+def test_values_of_a_group_lie_below_those_of_the_device(node):
+    made = add(node, "pump")
+    for name in ("a", "b"):
+        call(node, "POST", "/api/v1/groups", {"name": name})
+    call(node, "POST", "/api/v1/groups/a/devices", {"devices": ["pump"]})
+    client = connect(node, made)
+    client.subscribe("d/pump/config", qos=1)
+    path = "/api/v1/groups/a/twin/desired"
+    told = call(node, "PATCH", path, {"interval": 60, "led": {"on": True}, "unit": "C"})
+    assert (told["name"], told["desired"]["version"]) == ("a", 1)
+    assert received(client)["desired"] == {"interval": 60, "led": {"on": True}, "unit": "C"}
+    desire(node, "pump", {"interval": 30})
+    message = received(client)
+    assert message["desired"] == {"interval": 30, "led": {"on": True}, "unit": "C"}
+    shown = twin(node, "pump")
+    assert shown["desired"]["values"] == {"interval": 30} and shown["of_groups"]["interval"] == 60
+    # A group that is joined counts at once, and with a higher version.
+    call(node, "PUT", "/api/v1/groups/b/twin/desired", {"unit": "F"})
+    call(node, "POST", "/api/v1/groups/b/devices", {"devices": ["pump"]})
+    client.publish("d/pump/twin/get", "")
+    joined = received(client)
+    assert joined["desired"]["unit"] == "F" and joined["version"] > message["version"]
+    client.publish("d/pump/twin/reported", json.dumps(joined["desired"]))
+    until(lambda: twin(node, "pump")["difference"] == {}, "nothing is missing")
+    call(node, "DELETE", "/api/v1/groups/b")
+    client.publish("d/pump/twin/get", "")
+    left = received(client)
+    assert left["desired"]["unit"] == "C" and left["version"] > joined["version"]
+    assert call(node, "GET", path)["desired"]["values"]["interval"] == 60
+    call(node, "GET", "/api/v1/groups/none/twin/desired", expect=404)
+    call(node, "PATCH", path, {"x": "y" * 70_000}, expect=422)

@@ -22,22 +22,12 @@ use crate::permission::{self, Actions, Identity, Names};
 use crate::refusal::{Refusal, RefusalCause};
 use crate::screen::screenings::Stage;
 use crate::screening::{Screened, Screening, ScreeningKind};
-use crate::session::inbound::Answer;
+use crate::session::inbound::{Answer, ScreenedPublish};
 use crate::session::permit::Permit;
 use crate::shard::{PacketError, Shard};
 
 /// Flags of PUBLISH that say nothing of the message: DUP.
 const DUP: u8 = 0b1000;
-
-/// What a message is whose client's rules do not permit it, or whose rules were not asked.
-pub(crate) enum ScreenedPublish {
-    /// It is the client's own, and the client may publish it.
-    Permitted,
-    /// It is the client's own, and the client may not publish it.
-    Forbidden,
-    /// It was dealt with: this is its answer.
-    Done(Answer),
-}
 
 impl Shard {
     /// Whether a PUBLISH waits until the control plane has looked at it. It is asked here.

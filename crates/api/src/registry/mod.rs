@@ -98,6 +98,11 @@ pub(crate) fn add_to(routes: Routes) -> Routes {
         .add_of_tables(Scoped(DevicesWrite), routes!(groups::delete))
         .add_of_tables(Scoped(DevicesWrite), routes!(groups::add_members))
         .add_of_tables(Scoped(DevicesWrite), routes!(groups::remove_members))
+        .add_of_tables(Scoped(DevicesRead), routes!(twin::show_of_group))
+        .add_of_tables(
+            Scoped(DevicesWrite),
+            routes!(twin::merge_of_group, twin::replace_of_group),
+        )
         .add_of_tables(Scoped(DevicesRead), routes!(groups::rules))
         .add_of_tables(Scoped(DevicesWrite), routes!(groups::set_rules))
         .add_of_tables(Scoped(KeysRead), routes!(provisioning::list))

@@ -4,7 +4,7 @@ use axum::extract::{Extension, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use martlet_control::devices::DeviceName;
-use martlet_control::twins::{Twin, TwinChange, TwinValues, Values};
+use martlet_control::twins::{GroupTwin, Twin, TwinChange, TwinValues, Values};
 use martlet_registry::{Device, Scope};
 use serde::Serialize;
 use serde_json::Value;
@@ -48,6 +48,9 @@ pub(crate) struct TwinView {
     device: String,
     /// What the device is to have. The `ETag` is made of its version.
     desired: TwinValuesView,
+    /// What its groups say that the device is to have. Its own desired values are laid over these.
+    #[schema(value_type = Object)]
+    of_groups: Values,
     /// What the device has reported.
     reported: TwinValuesView,
     /// The desired values that the device has not reported; empty: it has all of them.
@@ -59,6 +62,7 @@ impl From<Twin> for TwinView {
     fn from(twin: Twin) -> Self {
         Self {
             difference: twin.difference(),
+            of_groups: twin.of_groups,
             device: twin.device,
             desired: twin.desired.into(),
             reported: twin.reported.into(),
@@ -174,6 +178,90 @@ pub(crate) async fn replace(
 ) -> Result<Response, Problem> {
     let change = TwinChange::Replace(values_in(body)?);
     changed(&api, asking, (id, of), &headers, change).await
+}
+
+/// Desired values of a group.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct GroupTwinView {
+    /// The id of the group.
+    group: String,
+    /// Its name.
+    name: String,
+    /// What its devices are to have. The `ETag` is made of its version.
+    desired: TwinValuesView,
+}
+
+/// Desired values of a group
+#[utoipa::path(get, path = "/api/v1/groups/{id}/twin/desired", tag = "devices",
+    params(("id" = String, Path, description = "Its id, or its name")),
+    responses((status = 200, description = "What its devices are to have", body = GroupTwinView),
+        (status = 404, description = "There is no such group")))]
+pub(crate) async fn show_of_group(
+    State(api): State<Api>,
+    asking: Asking,
+    PathOf(id): PathOf<String>,
+) -> Result<Response, Problem> {
+    let twin = api.twins()?.of_group(asking.scope(), id).await?;
+    Ok(answered_of_group(twin))
+}
+
+/// Change the desired values of a group
+///
+/// By a merge patch (RFC 7396). A device's own desired values are laid over those of its groups; of
+/// two groups the one whose name comes last decides. With `If-Match` only if they have this version.
+#[utoipa::path(patch, path = "/api/v1/groups/{id}/twin/desired", tag = "devices",
+    params(("id" = String, Path, description = "Its id, or its name")),
+    request_body = Object,
+    responses((status = 200, description = "As it is now", body = GroupTwinView),
+        (status = 404, description = "There is no such group"),
+        (status = 412, description = "They were changed meanwhile")))]
+pub(crate) async fn merge_of_group(
+    State(api): State<Api>,
+    asking: Asking,
+    PathOf(id): PathOf<String>,
+    headers: HeaderMap,
+    JsonBody(body): JsonBody<Value>,
+) -> Result<Response, Problem> {
+    let change = TwinChange::Merge(values_in(body)?);
+    let expected = expected_if_any(&headers)?;
+    let changed = api
+        .twins()?
+        .change_of_group(asking.actor, id, change, expected);
+    Ok(answered_of_group(changed.await?))
+}
+
+/// Replace the desired values of a group
+///
+/// Members that are `null` are left out. Otherwise as a merge patch.
+#[utoipa::path(put, path = "/api/v1/groups/{id}/twin/desired", tag = "devices",
+    params(("id" = String, Path, description = "Its id, or its name")),
+    request_body = Object,
+    responses((status = 200, description = "As it is now", body = GroupTwinView),
+        (status = 404, description = "There is no such group"),
+        (status = 412, description = "They were changed meanwhile")))]
+pub(crate) async fn replace_of_group(
+    State(api): State<Api>,
+    asking: Asking,
+    PathOf(id): PathOf<String>,
+    headers: HeaderMap,
+    JsonBody(body): JsonBody<Value>,
+) -> Result<Response, Problem> {
+    let change = TwinChange::Replace(values_in(body)?);
+    let expected = expected_if_any(&headers)?;
+    let changed = api
+        .twins()?
+        .change_of_group(asking.actor, id, change, expected);
+    Ok(answered_of_group(changed.await?))
+}
+
+fn answered_of_group(twin: GroupTwin) -> Response {
+    let tag = version(twin.desired.version).header();
+    let view = GroupTwinView {
+        group: twin.group,
+        name: twin.name,
+        desired: twin.desired.into(),
+    };
+    ([tag], axum::Json(view)).into_response()
 }
 
 fn values_in(body: Value) -> Result<Values, Problem> {

@@ -23,7 +23,6 @@ use crate::record::Record;
 use crate::refusal::{Refusal, RefusalCause};
 use crate::retained::RetainedChange;
 use crate::routing::{Origin, expires_at};
-use crate::screen::ScreenedPublish;
 use crate::session::packet_ids::PacketIdRing;
 use crate::shard::{PacketError, PlainAck, Shard};
 use crate::shortened::shortened;
@@ -123,6 +122,16 @@ impl Answer {
             record: RecordNumber(0),
         }
     }
+}
+
+/// What a message is whose client's rules do not permit it, or whose rules were not asked.
+pub(crate) enum ScreenedPublish {
+    /// It is the client's own, and the client may publish it.
+    Permitted,
+    /// It is the client's own, and the client may not publish it.
+    Forbidden,
+    /// It was dealt with: this is its answer.
+    Done(Answer),
 }
 
 impl Shard {

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use martlet_broker::{Event, EventHead, TenantId, Told};
 use martlet_registry::{Actor, Device, DeviceRef, RegistryError, Scope, TwinReport};
-pub use martlet_registry::{TWIN_BYTES_MAX, TWIN_DEPTH_MAX, Twin, TwinChange, TwinValues, Values};
+pub use martlet_registry::{GroupTwin, TWIN_BYTES_MAX, TWIN_DEPTH_MAX, Twin, TwinChange, TwinValues, Values};
 use tokio::sync::Notify;
 
 use crate::devices::DeviceName;
@@ -95,6 +95,41 @@ impl Twins {
         let twin = changed.await?;
         self.tell((twin.tenant, &twin.device), "desired", twin.desired.version);
         self.make_due([(twin.tenant, twin.device.clone())]);
+        self.changed.notify_one();
+        Ok(twin)
+    }
+
+    /// The desired values of a group.
+    ///
+    /// # Errors
+    /// There is no such group, or the tables cannot be read.
+    pub async fn of_group(&self, scope: Scope, group: String) -> Result<GroupTwin, TablesError> {
+        let read = self.tables.read(move |registry| {
+            Box::pin(async move { registry.group_twin(&scope, &group).await })
+        });
+        read.await
+    }
+
+    /// Changes the desired values of a group, and publishes them to its devices.
+    ///
+    /// # Errors
+    /// See [`Registry::change_group_twin`](martlet_registry::Registry::change_group_twin).
+    pub async fn change_of_group(
+        &self,
+        actor: Actor,
+        group: String,
+        change: TwinChange,
+        expected: Option<i64>,
+    ) -> Result<GroupTwin, TablesError> {
+        let changed = self.tables.note(move |registry| {
+            Box::pin(async move {
+                registry
+                    .change_group_twin(&actor, &group, &change, expected)
+                    .await
+            })
+        });
+        let (twin, devices) = changed.await?;
+        self.make_due(devices);
         self.changed.notify_one();
         Ok(twin)
     }
