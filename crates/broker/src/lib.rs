@@ -13,6 +13,7 @@
 //!   operators, news for observers; `report`: answers to commands; `record`: what is persisted
 //! * `message`: the Application Message; `connect_request`, `guest`: a CONNECT on its way;
 //!   `authentication`: the question who a client is; `revocation`: credentials that are taken back
+//! * `screening`: the question what becomes of a message that is looked at before it is routed
 //! * `part::interface`, `share::message`, `share::ticket`: what parts and share groups are told
 //! * `connected_client`: a client as its connection, messages and events know it
 //! * `event_head`: who an event is about; `event_kind`: the closed list of kinds; `event_interest`:
@@ -37,7 +38,7 @@
 //!   packets; `fan_out`: a message for more receivers than one turn can serve
 //! * `share`, `retained`, `will`: Shared Subscriptions, retained messages, Wills
 //! * `operate`: commands that take several turns; `restore`: bringing a shard back
-//! * `screening`, `screen`: messages that the control plane looks at before they are routed
+//! * `screen`: messages that the control plane looks at before they are routed
 //! * `review`: new rules and revocations, applied to all sessions over turns
 //! * `tell`: which events are made, and for which observers
 //! * `user_sessions`: how many sessions a user has
