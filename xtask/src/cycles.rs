@@ -44,6 +44,7 @@ const VOCABULARY: (&str, &[&str]) = (
         "refusal",
         "report",
         "revocation",
+        "screening",
         "session::permit",
         "session::queue::entry",
         "share::message",
