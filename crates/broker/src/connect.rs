@@ -280,7 +280,11 @@ impl Shard {
         if connection.flags.transport_gone() && connection.flags.admitted() {
             let id = self.connections.id_of(old);
             while self.connections.get(id).is_some() {
-                self.finish_input(cx, id);
+                match self.screenings.holds(id.index) {
+                    false => self.finish_input(cx, id),
+                    // The new connection does not wait until a message is looked at.
+                    true => self.give_up_input(cx, id),
+                }
             }
         }
     }

@@ -277,6 +277,13 @@ fn what_a_client_sent_before_it_left_is_looked_at_all_the_same() {
         node.screened(shard, screening.connection, of_device(number));
         assert_eq!(taken(&mut node, spy), [format!("x/t/{number} 0 {number}")]);
     }
+    // A new connection does not wait for what its client sent before.
+    let link = come(&mut node, "back", Identity::anyone());
+    node.send(link, &keyed("x/t/3"));
+    node.end(link, TransportEnd::EndOfStream);
+    asked(&mut node);
+    let back = come(&mut node, "back", Identity::anyone());
+    node.end(back, TransportEnd::EndOfStream);
     // Who is gone for good is not asked about, and a late answer finds nobody.
     let link = come(&mut node, "gone", Identity::anyone());
     node.send(link, &keyed("x/t/3"));

@@ -55,6 +55,14 @@ impl Shard {
         }
     }
 
+    /// The same, and what came before its end is not worked off.
+    pub(crate) fn give_up_input<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId) {
+        let connection = self.connections.at(id.index);
+        self.pool.put(connection.input.take());
+        self.forget_screening(id.index);
+        self.finish_input(cx, id);
+    }
+
     /// Keeps what was not worked off. Most reads end with a whole packet and keep nothing.
     pub(super) fn keep_input<N: Node>(
         &mut self,
