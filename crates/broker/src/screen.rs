@@ -60,7 +60,11 @@ impl Shard {
             return false;
         };
         let aliased = connection.topic_of_alias(&publish);
-        let Some(topic) = publish.topic.map(|topic| topic.as_str()).or(aliased.as_deref()) else {
+        let Some(topic) = publish
+            .topic
+            .map(|topic| topic.as_str())
+            .or(aliased.as_deref())
+        else {
             return false;
         };
         let discovery = connection.listener().discovery.as_ref();
@@ -74,7 +78,9 @@ impl Shard {
             false => return false,
         };
         let is_repeated = publish.qos == QoS::ExactlyOnce
-            && publish.packet_id.is_some_and(|id| self.has_receipt(session, id));
+            && publish
+                .packet_id
+                .is_some_and(|id| self.has_receipt(session, id));
         if is_repeated || self.is_payload_too_long(publish.payload) {
             return false;
         }
@@ -313,7 +319,14 @@ impl Shard {
         };
         let mut routing = self.begin_routing(publication, None);
         let qos = granted.min(qos);
-        self.deliver(cx, session, &mut routing, qos, false, SubscriptionIds::new());
+        self.deliver(
+            cx,
+            session,
+            &mut routing,
+            qos,
+            false,
+            SubscriptionIds::new(),
+        );
         self.end_routing(routing);
     }
 

@@ -175,10 +175,9 @@ impl Cause {
             Is::Limit(limit) => Self::of_limit(limit),
             Is::Revoked(reason) => Self::of_revocation(reason),
             Is::LockedOut(_) => Self::LockedOut,
-            Is::WrongPassword(_)
-            | Is::WrongSecret
-            | Is::NoScramVerifier
-            | Is::ProvisioningKey => Self::WrongPassword,
+            Is::WrongPassword(_) | Is::WrongSecret | Is::NoScramVerifier | Is::ProvisioningKey => {
+                Self::WrongPassword
+            }
             Is::UnknownUser(_) | Is::CertificateNameUnknown | Is::NoDeviceInTopic => {
                 Self::UnknownName
             }

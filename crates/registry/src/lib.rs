@@ -155,8 +155,7 @@ pub use snapshot::{Changed, LoginNumbers, Renewed, Snapshot, TeamTokenLogin, Tea
 pub use team_tokens::{AddedTeamToken, TeamToken};
 pub use teams::{Member, NewTeam, PurgedTeam, Team, TeamChange};
 pub use twins::{
-    GroupTwin,
-    TWIN_BYTES_MAX, TWIN_DEPTH_MAX, Twin, TwinChange, TwinReport, TwinValues, Values,
+    GroupTwin, TWIN_BYTES_MAX, TWIN_DEPTH_MAX, Twin, TwinChange, TwinReport, TwinValues, Values,
     values_of_json,
 };
 pub use users::{ApiRole, NewUser, User, UserChange};

@@ -366,10 +366,7 @@ async fn find_good(
             "SELECT * FROM provisioning_keys WHERE digest = $1",
             secret::digest_text(&digests.digest(secret.as_bytes())),
         ),
-        ProvisioningKeyRef::Id(id) => (
-            "SELECT * FROM provisioning_keys WHERE id = $1",
-            clean(id),
-        ),
+        ProvisioningKeyRef::Id(id) => ("SELECT * FROM provisioning_keys WHERE id = $1", clean(id)),
     };
     let row = sqlx::query(sql).bind(value).fetch_optional(on).await?;
     let key = read_key(&row.ok_or_else(missing)?)?;

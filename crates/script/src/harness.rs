@@ -14,7 +14,8 @@ use std::sync::Arc;
 use martlet_broker::{
     Authenticated, Authentication, Command, ConnectionEffect, ConnectionId, Counters, Cx, Effects,
     Identity, ListenerPolicy, Now, PartCall, PartEvent, PartId, Peer, Record, RecordNumber, Report,
-    Rules, Run, Screened, Screening, Settings, Shard, ShardId, StoreState, TenantId, Told, TransportEnd, WorkLimits,
+    Rules, Run, Screened, Screening, Settings, Shard, ShardId, StoreState, TenantId, Told,
+    TransportEnd, WorkLimits,
 };
 use martlet_tick::local::{Parts, START, World, peer};
 use martlet_tick::{Control, LocalNode};

@@ -6,12 +6,10 @@ mod wire;
 use std::sync::Arc;
 
 use martlet_broker::{
-    Actions, Authenticated, Discovery, Identity, ListenerPolicy, Realm, Refusal, RefusalCause, Rule,
-    Rules, Screened, Screening, ScreeningKind, Settings, TransportEnd,
+    Actions, Authenticated, Discovery, Identity, ListenerPolicy, Realm, Refusal, RefusalCause,
+    Rule, Rules, Screened, Screening, ScreeningKind, Settings, TransportEnd,
 };
-use martlet_codec::{
-    Connect, Packet, ProtocolVersion, QoS, ReasonCode, ReasonCode::NotAuthorized,
-};
+use martlet_codec::{Connect, Packet, ProtocolVersion, QoS, ReasonCode, ReasonCode::NotAuthorized};
 use martlet_script::{Harness, Link, Wiring};
 use wire::{packets, publish, subscribe};
 
@@ -150,7 +148,10 @@ fn a_registration_is_answered_to_its_client_alone() {
         node.send(link, &subscribe(V5, &[RESPONSE], QoS::AtLeastOnce));
         taken(&mut node, link);
         let body = b"the provisioning key";
-        node.send(link, &publish(V5, REGISTER, (QoS::AtLeastOnce, 7), true, body));
+        node.send(
+            link,
+            &publish(V5, REGISTER, (QoS::AtLeastOnce, 7), true, body),
+        );
         let (shard, screening) = asked(&mut node);
         assert_eq!(screening.kind, ScreeningKind::Registration);
         assert!(screening.is_applicant && &*screening.payload == body);
@@ -162,7 +163,10 @@ fn a_registration_is_answered_to_its_client_alone() {
             refused: None,
         };
         node.screened(shard, screening.connection, answer);
-        assert_eq!(taken(&mut node, link), [&format!("{RESPONSE} 1 secret"), "0x00"]);
+        assert_eq!(
+            taken(&mut node, link),
+            [&format!("{RESPONSE} 1 secret"), "0x00"]
+        );
         let seen = taken(&mut node, spy);
         assert_eq!(seen, ["suback"], "nobody else sees anything");
         node.end(link, TransportEnd::EndOfStream);
@@ -175,10 +179,17 @@ fn an_applicant_may_do_nothing_else_and_leaves_nothing() {
     let mut node = node(1);
     let link = come(&mut node, "s1", applicant());
     for topic in ["x/t/1", RESPONSE, "x/discovery/register/s1/more"] {
-        node.send(link, &publish(V5, topic, (QoS::AtLeastOnce, 1), false, b"1"));
+        node.send(
+            link,
+            &publish(V5, topic, (QoS::AtLeastOnce, 1), false, b"1"),
+        );
         assert_eq!(taken(&mut node, link), ["0x87"], "{topic}");
     }
-    for filter in ["#", "x/discovery/response/+", &format!("$share/g/{RESPONSE}")] {
+    for filter in [
+        "#",
+        "x/discovery/response/+",
+        &format!("$share/g/{RESPONSE}"),
+    ] {
         node.send(link, &subscribe(V5, &[filter], QoS::AtMostOnce));
         let bytes = node.take(link);
         assert_eq!(bytes.last(), Some(&0x87), "{filter}");
@@ -205,7 +216,11 @@ fn an_applicant_may_do_nothing_else_and_leaves_nothing() {
     }
     node.end(third, TransportEnd::Finished);
     node.end_tick();
-    assert_eq!(node.leftovers(), [], "its session has ended with its connection");
+    assert_eq!(
+        node.leftovers(),
+        [],
+        "its session has ended with its connection"
+    );
 }
 
 #[test]
@@ -228,7 +243,11 @@ fn messages_keep_their_order_while_one_is_looked_at() {
     node.send(link, &all.concat());
     assert_eq!(taken(&mut node, spy), ["x/t/1 0 1"]);
     for (answer, seen, acked) in [
-        (of_device("2"), &["x/t/2 0 2", "x/t/3 0 3"][..], &["0x00"][..]),
+        (
+            of_device("2"),
+            &["x/t/2 0 2", "x/t/3 0 3"][..],
+            &["0x00"][..],
+        ),
         (of_device("4"), &["x/t/4 0 4"], &["0x00"]),
         (refused(), &[], &[]),
         // The device may not publish there, whatever its client may.
@@ -251,7 +270,13 @@ fn messages_keep_their_order_while_one_is_looked_at() {
 fn a_repetition_of_qos_2_is_not_looked_at_again() {
     let mut node = node(1);
     let link = come(&mut node, "old", Identity::anyone());
-    let mut message = publish(V5, "x/t/1", (QoS::ExactlyOnce, 1), false, br#"{"api_key":"k"}"#);
+    let mut message = publish(
+        V5,
+        "x/t/1",
+        (QoS::ExactlyOnce, 1),
+        false,
+        br#"{"api_key":"k"}"#,
+    );
     node.send(link, &message);
     let (shard, screening) = asked(&mut node);
     node.screened(shard, screening.connection, of_device("1"));
@@ -269,8 +294,19 @@ fn what_a_client_sent_before_it_left_is_looked_at_all_the_same() {
     node.send(spy, &subscribe(V5, &["x/t/#"], QoS::AtMostOnce));
     taken(&mut node, spy);
     let link = come(&mut node, "old", Identity::anyone());
-    let keyed = |topic| publish(V5, topic, (QoS::AtMostOnce, 0), false, br#"{"api_key":"k"}"#);
-    node.send(link, &[keyed("x/t/1"), keyed("x/t/2"), vec![0xE0, 0]].concat());
+    let keyed = |topic| {
+        publish(
+            V5,
+            topic,
+            (QoS::AtMostOnce, 0),
+            false,
+            br#"{"api_key":"k"}"#,
+        )
+    };
+    node.send(
+        link,
+        &[keyed("x/t/1"), keyed("x/t/2"), vec![0xE0, 0]].concat(),
+    );
     node.end(link, TransportEnd::EndOfStream);
     for number in ["1", "2"] {
         let (shard, screening) = asked(&mut node);
@@ -307,7 +343,10 @@ fn a_message_that_names_no_device_is_its_clients_own() {
     let link = come(&mut node, "own", own);
     for (topic, code) in [("x/t/1", "0x10"), ("y", "0x87")] {
         let payload = br#"{"a":"\u0041"}"#;
-        node.send(link, &publish(V5, topic, (QoS::AtLeastOnce, 1), false, payload));
+        node.send(
+            link,
+            &publish(V5, topic, (QoS::AtLeastOnce, 1), false, payload),
+        );
         let (shard, screening) = asked(&mut node);
         node.screened(shard, screening.connection, Screened::OfClient);
         assert_eq!(taken(&mut node, link), [code], "{topic}");

@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use martlet_broker::{
     Authentication, Counters, Cx, Effects, ListenerPolicy, LostMessage, Node, Now, PartEvent,
-    PartId, Peer, QueueRead, Record, RecordNumber, Report, Screening, Shard, ShardId,
-    ShardMessage, Told, TransportEnd,
+    PartId, Peer, QueueRead, Record, RecordNumber, Report, Screening, Shard, ShardId, ShardMessage,
+    Told, TransportEnd,
 };
 
 use self::at::At;

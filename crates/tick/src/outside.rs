@@ -13,7 +13,8 @@ use std::time::Duration;
 use martlet_broker::{
     Authenticated, Authentication, Command, ConnectionId, Cx, Effects, Guest, LostMessage,
     MemoryGauge, Node, Now, PartCall, PartEvent, PartId, Peer, QueueRead, ReadPage, Record,
-    RecordNumber, Report, Screened, Screening, Shard, ShardId, ShardMessage, StoreState, TlsFault, Told, TransportEnd,
+    RecordNumber, Report, Screened, Screening, Shard, ShardId, ShardMessage, StoreState, TlsFault,
+    Told, TransportEnd,
 };
 
 use crate::SocketKey;

@@ -163,7 +163,10 @@ mod tests {
     #[test]
     fn clients_wait_while_too_much_is_asked_about() {
         let mut screenings = Screenings::default();
-        assert!(screenings.begin(id(1), 1, BYTES_MAX + 1), "one is, however long");
+        assert!(
+            screenings.begin(id(1), 1, BYTES_MAX + 1),
+            "one is, however long"
+        );
         assert!(!screenings.begin(id(2), 2, 10) && !screenings.begin(id(3), 3, 10));
         assert!(screenings.holds(2) && screenings.next_queued().is_none());
         screenings.forget(2);

@@ -71,7 +71,10 @@ impl Inner {
             return failed("the node is starting");
         };
         let Ok(key) = String::from_utf8(key.to_vec()) else {
-            return refused_for(ReasonCode::BadUserNameOrPassword, not_valid("it is no text"));
+            return refused_for(
+                ReasonCode::BadUserNameOrPassword,
+                not_valid("it is no text"),
+            );
         };
         match check(key).await {
             Ok(id) => policy.applicant(asked, known, Some(&id)),

@@ -43,8 +43,8 @@ use martlet_lockout::{Caller, Failures, refused_for};
 use martlet_registry::Snapshot;
 use tokio::runtime::Handle;
 
-pub use applicants::{APPLICANT, CheckKey, KeyFault, key_of_applicant};
 pub(crate) use applicants::response_topic;
+pub use applicants::{APPLICANT, CheckKey, KeyFault, key_of_applicant};
 pub use elsewhere::Elsewhere;
 pub use logins::{Locked, Login};
 pub use martlet_lockout::{LockedOut, Lockout, LockoutEntry, Whom};

@@ -106,7 +106,11 @@ impl AuthenticationChain {
 
 /// Looks for the key of a payload.
 fn find(payload: &[u8]) -> Found {
-    let mentions = || payload.windows(KEY.len()).any(|part| part == KEY.as_bytes());
+    let mentions = || {
+        payload
+            .windows(KEY.len())
+            .any(|part| part == KEY.as_bytes())
+    };
     let Ok(Members(members)) = serde_json::from_slice::<Members<'_>>(payload) else {
         return match mentions() {
             true => Found::Unreadable,
@@ -148,7 +152,8 @@ fn write_object(members: &[(String, &RawValue)], into: &mut String, depth: usize
 }
 
 fn write_value(value: &str, into: &mut String, depth: usize) -> Option<()> {
-    let may_have_key = value.starts_with(['{', '[']) && (value.contains(KEY) || value.contains("\\u"));
+    let may_have_key =
+        value.starts_with(['{', '[']) && (value.contains(KEY) || value.contains("\\u"));
     if !may_have_key {
         into.push_str(value);
         return Some(());
@@ -220,7 +225,11 @@ mod tests {
                 r#"{"b":[1,{}],"a":1e400}"#,
             ),
             (r#"{"api_key":"k","api_key":"l"}"#, "k", "{}"),
-            (r#"{"api\u005fkey":"k\n","x":"\u00e9"}"#, "k\n", r#"{"x":"\u00e9"}"#),
+            (
+                r#"{"api\u005fkey":"k\n","x":"\u00e9"}"#,
+                "k\n",
+                r#"{"x":"\u00e9"}"#,
+            ),
             (r#"{"api_key":7}"#, "", "{}"),
         ];
         for (payload, key, rest) in cases {
@@ -232,11 +241,22 @@ mod tests {
     #[test]
     fn what_has_no_key_is_left_alone_and_what_hides_one_is_refused() {
         for payload in ["", "21.5", "[1]", r#"{"t":1}"#, r#"{"t":"\u0041"}"#, "\\u"] {
-            assert!(matches!(find(payload.as_bytes()), Found::NoKey), "{payload}");
+            assert!(
+                matches!(find(payload.as_bytes()), Found::NoKey),
+                "{payload}"
+            );
         }
         let deep = "[".repeat(DEPTH_MAX + 1);
-        let deep = format!(r#"{{"api_key":"k","a":{deep}"api_key"{}}}"#, deep.replace('[', "]"));
-        let hidden = ["api_key=k", r#"[{"api_key":"k"}]"#, r#"{"api_key":"k""#, &deep];
+        let deep = format!(
+            r#"{{"api_key":"k","a":{deep}"api_key"{}}}"#,
+            deep.replace('[', "]")
+        );
+        let hidden = [
+            "api_key=k",
+            r#"[{"api_key":"k"}]"#,
+            r#"{"api_key":"k""#,
+            &deep,
+        ];
         for payload in hidden {
             let found = find(payload.as_bytes());
             assert!(matches!(found, Found::Unreadable), "{payload}");

@@ -227,13 +227,22 @@ mod tests {
         let cases = [
             ("", "is not JSON"),
             ("[]", "is not a JSON object"),
-            (r#"{"key":"mp_SECRET","colour":"SECRET"}"#, "no member \"colour\""),
+            (
+                r#"{"key":"mp_SECRET","colour":"SECRET"}"#,
+                "no member \"colour\"",
+            ),
             (r#"{"key":["SECRET"]}"#, "member \"key\" is not text"),
-            (r#"{"key":"SECRET","provisioning_key":"SECRET"}"#, "stands twice"),
+            (
+                r#"{"key":"SECRET","provisioning_key":"SECRET"}"#,
+                "stands twice",
+            ),
         ];
         for (payload, expected) in cases {
             let told = Registration::read(payload.as_bytes()).expect_err(payload);
-            assert!(told.contains(expected) && !told.contains("SECRET"), "{told}");
+            assert!(
+                told.contains(expected) && !told.contains("SECRET"),
+                "{told}"
+            );
         }
         assert!(Registration::read(&vec![b' '; BYTES_MAX + 1]).is_err());
     }
@@ -254,7 +263,10 @@ mod tests {
     fn endpoints_name_a_host_only_where_there_is_one() {
         let told = |url: &str| endpoint(url).map(|told| told.to_string());
         let cases = [
-            ("mqtt://0.0.0.0:1883", Some(r#"{"port":1883,"scheme":"mqtt"}"#)),
+            (
+                "mqtt://0.0.0.0:1883",
+                Some(r#"{"port":1883,"scheme":"mqtt"}"#),
+            ),
             (
                 "mqtts://[::1]:8883",
                 Some(r#"{"host":"::1","port":8883,"scheme":"mqtts"}"#),

@@ -89,7 +89,9 @@ impl Discovery {
     /// Registers a device, and answers what its client is sent.
     pub async fn register(&self, screening: Screening) -> Screened {
         let discovery = screening.listener.discovery.clone();
-        let topics = discovery.iter().flat_map(|discovery| discovery.topics.iter());
+        let topics = discovery
+            .iter()
+            .flat_map(|discovery| discovery.topics.iter());
         let mut topics = topics.filter(|topic| screening.topic.starts_with(&***topic));
         let Some((beginning, id)) = topics.next().and_then(|beginning| {
             let id = screening.topic.strip_prefix(&**beginning)?;
@@ -104,7 +106,9 @@ impl Discovery {
         let topic = response_topic(beginning, &id).into();
         let done = tokio::time::timeout(ADDED_WITHIN, self.added(&screening, &id));
         let done = done.await.unwrap_or_else(|_| {
-            Err(unavailable("the tables have not answered in time".to_owned()))
+            Err(unavailable(
+                "the tables have not answered in time".to_owned(),
+            ))
         });
         match done {
             Ok(device) => Screened::Answered {
@@ -138,15 +142,22 @@ impl Discovery {
         };
         let actor = Actor {
             who: format!("client {}", screening.client_id),
-            by: format!("provisioning key {principal}").trim_end().to_owned(),
-            address: screening.address.map_or_else(String::new, |(ip, _)| ip.to_string()),
+            by: format!("provisioning key {principal}")
+                .trim_end()
+                .to_owned(),
+            address: screening
+                .address
+                .map_or_else(String::new, |(ip, _)| ip.to_string()),
             request_id: String::new(),
             scope: Scope::All,
         };
         let request = registration.request(id);
         let device = registration.into_device(id);
         let added = self.devices.provision_by_key(actor, key, device, request);
-        added.await.map(|made| made.device).map_err(|error| of_error(error, id))
+        added
+            .await
+            .map(|made| made.device)
+            .map_err(|error| of_error(error, id))
     }
 
     /// The provisioning key: the one that the client has shown when it connected, or the one in the
@@ -235,8 +246,13 @@ impl Discovery {
 
     /// The answer to a device that was added: all that it needs to connect.
     async fn success(&self, device: AddedDevice) -> Box<[u8]> {
-        let read = self.devices.read(Scope::All, DeviceName::Number(device.number));
-        let type_ = read.await.map(|device| device.device_type).unwrap_or_default();
+        let read = self
+            .devices
+            .read(Scope::All, DeviceName::Number(device.number));
+        let type_ = read
+            .await
+            .map(|device| device.device_type)
+            .unwrap_or_default();
         let topics = (type_ == IOTFLOW).then(|| message::topics_of(&self.catalogue, &device.id));
         message::success(&device, topics, &self.control.info.listeners)
     }
@@ -260,9 +276,7 @@ fn of_error(error: DeviceError, id: &str) -> NotDone {
     let (name, reason) = match &error {
         // The key was valid a moment ago.
         DeviceError::NotFound(_) => return not_valid(RefusalCause::ProvisioningKey.into()),
-        DeviceError::Exists(_) | DeviceError::NameTaken(_) => {
-            ("exists", ReasonCode::NotAuthorized)
-        }
+        DeviceError::Exists(_) | DeviceError::NameTaken(_) => ("exists", ReasonCode::NotAuthorized),
         DeviceError::LimitReached(_) => ("limit_reached", ReasonCode::QuotaExceeded),
         DeviceError::Refused(_) | DeviceError::Stale(_) => {
             ("not_permitted", ReasonCode::NotAuthorized)

@@ -16,7 +16,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use martlet_broker::{Event, EventHead, TenantId, Told};
 use martlet_registry::{Actor, Device, DeviceRef, RegistryError, Scope, TwinReport};
-pub use martlet_registry::{GroupTwin, TWIN_BYTES_MAX, TWIN_DEPTH_MAX, Twin, TwinChange, TwinValues, Values};
+pub use martlet_registry::{
+    GroupTwin, TWIN_BYTES_MAX, TWIN_DEPTH_MAX, Twin, TwinChange, TwinValues, Values,
+};
 use tokio::sync::Notify;
 
 use crate::devices::DeviceName;
@@ -157,7 +159,11 @@ impl Twins {
             })
         });
         let twin = changed.await?;
-        self.tell((twin.tenant, &twin.device), "reported", twin.reported.version);
+        self.tell(
+            (twin.tenant, &twin.device),
+            "reported",
+            twin.reported.version,
+        );
         Ok(twin)
     }
 

@@ -72,7 +72,8 @@ impl Doorkeeper {
 
 impl Authenticator for Doorkeeper {
     fn ask(&self, authentication: Authentication, answer: Answer) {
-        self.chain.ask(authentication, move |found| answer.give(found));
+        self.chain
+            .ask(authentication, move |found| answer.give(found));
     }
 
     fn screen(&self, screening: Screening, answer: ScreenedAnswer) {
