@@ -334,8 +334,7 @@ fn with_applicants(
     if policy.realm != Realm::COMMON {
         return Err(format!(
             "`{key}` is for the devices of the tables, and this listener has credentials of its \
-             own: leave out {}",
-            "password_file, acl_file and certificate_user_name"
+             own: leave out password_file, acl_file and certificate_user_name"
         ));
     }
     if discovery != "off" && policy.allow_anonymous {
