@@ -12,14 +12,14 @@ use core::hash::BuildHasher;
 use std::sync::Arc;
 
 use martlet_codec::{FixedHeader, PacketId, Publish, QoS, ReasonCode};
+use martlet_permission::{
+    Actions, Identity, Limit, Names, Refusal, RefusalCause, TenantId, may_publish,
+};
 
 use crate::connected_client::SharedClient;
-use crate::decision::Limit;
-use crate::id::{ConnectionId, SubscriptionIds, TenantId};
+use crate::id::{ConnectionId, SubscriptionIds};
 use crate::message::Publication;
 use crate::node::{Cx, Node};
-use crate::permission::{self, Actions, Identity, Names};
-use crate::refusal::{Refusal, RefusalCause};
 use crate::screen::screenings::Stage;
 use crate::screening::{Screened, Screening, ScreeningKind};
 use crate::session::inbound::{Answer, ScreenedPublish};
@@ -183,7 +183,7 @@ impl Shard {
                 payload,
                 refused,
             }) => {
-                self.send_answer(cx, session, &answered_on, &payload, publish.qos);
+                self.send_screening_answer(cx, session, &answered_on, &payload, publish.qos);
                 match refused {
                     None => Answer::accepted(),
                     Some((reason, why)) => {
@@ -209,7 +209,7 @@ impl Shard {
 
     /// Whether the rules of a client permit a message of its own.
     fn may_publish_own(&mut self, session: u32, topic: &str) -> bool {
-        if !permission::may_publish(topic) {
+        if !may_publish(topic) {
             return false;
         }
         let session = self.sessions.at(session);
@@ -290,7 +290,7 @@ impl Shard {
 
     /// Sends a message to the client of a session that nobody else gets: at the QoS of its
     /// subscription, or at QoS 0.
-    fn send_answer<N: Node>(
+    fn send_screening_answer<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         session: u32,

@@ -7,10 +7,9 @@ use std::sync::Arc;
 
 use martlet_codec::{ProtocolVersion, ReasonCode};
 
-use crate::id::{ConnectionId, TenantId};
+use crate::id::ConnectionId;
 use crate::limits::ListenerPolicy;
-use crate::permission::Identity;
-use crate::refusal::Refusal;
+use martlet_permission::{Identity, Refusal, TenantId};
 
 /// What a screened message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
