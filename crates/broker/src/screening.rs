@@ -9,7 +9,7 @@ use martlet_codec::{ProtocolVersion, ReasonCode};
 
 use crate::id::ConnectionId;
 use crate::limits::ListenerPolicy;
-use martlet_permission::{Identity, Refusal, TenantId};
+use martlet_permission::{Identity, Refusal, RefusalCause, TenantId};
 
 /// What a screened message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +91,17 @@ pub enum Screened {
         /// Why.
         why: Refusal,
     },
+}
+
+impl Screened {
+    /// Nobody came to an answer: the message is not routed.
+    pub fn failed() -> Self {
+        let detail = "the check of the message did not come to an end";
+        Self::Refused {
+            reason: ReasonCode::ImplementationSpecificError,
+            why: Refusal::untold(RefusalCause::LoginFailed, detail),
+        }
+    }
 }
 
 impl fmt::Debug for Screened {

@@ -11,7 +11,6 @@ use martlet_broker::{
     Authenticated, Authentication, ConnectionId, Refusal, RefusalCause, Screened, Screening,
     ShardId,
 };
-use martlet_codec::ReasonCode;
 
 use crate::mailbox::{Control, Mailboxes};
 
@@ -102,11 +101,7 @@ impl ScreenedAnswer {
 
 impl Drop for ScreenedAnswer {
     fn drop(&mut self) {
-        let detail = "the check of the message did not come to an end";
-        self.send(Screened::Refused {
-            reason: ReasonCode::ImplementationSpecificError,
-            why: Refusal::untold(RefusalCause::LoginFailed, detail),
-        });
+        self.send(Screened::failed());
     }
 }
 
