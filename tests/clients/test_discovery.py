@@ -95,7 +95,7 @@ def test_a_device_registers_and_connects(start_node, tmp_path, variables, versio
     assert told["topics"]["telemetry_publish"] == "iotflow/devices/sensor-9/telemetry"
     assert told["endpoints"] == [{"scheme": "mqtt", "host": "127.0.0.1", "port": place.node.port()}]
     made = call(place.node, "GET", "/api/v1/devices/sensor-9")
-    assert (made["name"], made["kind"], made["device_type"], made["firmware_version"]) == (
+    assert (made["name"], made["kind"], made["type"], made["firmware_version"]) == (
         "Boiler", "esp32", "iotflow", "1.2")
     with Client(place.node, told["client_id"]).credentials(told["username"], told["password"]) as device:
         device.subscribe("iotflow/devices/sensor-9/commands/#", qos=1)
@@ -284,8 +284,9 @@ def test_a_message_names_its_device_and_its_key_is_taken_out(place, version):
     seen = place.seen()
     assert secret.encode() not in seen and b"WRONG-MARKER" not in seen
     published = call(place.node, "GET", f"{ARCHIVE}?kinds=published&client=old-firmware&limit=1000")["items"]
-    assert len(published) == 54, len(published)
-    print(published[0], place.sink.read_text()[:600])
+    assert len(published) == 54 and {one["user_name"] for one in published} == {"$discovery"}
+    sent = [json.loads(line) for line in place.sink.read_text().splitlines() if "old-firmware" in line]
+    assert len(sent) == 54 and {(one["user"], one["device"]) for one in sent} == {("s1", "s1")}
     why = json.dumps(call(place.node, "GET", "/api/v1/why?name=old-firmware"))
     assert "api_key" in why, why
     assert call(place.node, "GET", "/api/v1/devices/s1")["last_seen_at"]
