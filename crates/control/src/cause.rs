@@ -175,8 +175,12 @@ impl Cause {
             Is::Limit(limit) => Self::of_limit(limit),
             Is::Revoked(reason) => Self::of_revocation(reason),
             Is::LockedOut(_) => Self::LockedOut,
-            Is::WrongPassword(_) | Is::WrongSecret | Is::NoScramVerifier => Self::WrongPassword,
-            Is::UnknownUser(_) | Is::CertificateNameUnknown => Self::UnknownName,
+            Is::WrongPassword(_) | Is::WrongSecret | Is::NoScramVerifier | Is::ProvisioningKey => {
+                Self::WrongPassword
+            }
+            Is::UnknownUser(_) | Is::CertificateNameUnknown | Is::NoDeviceInTopic => {
+                Self::UnknownName
+            }
             Is::Tls(fault) => Self::of_tls(fault),
             Is::WebSocket(fault) => Self::of_web_socket(fault),
             Is::Proxy(ProxyFault::Missing) | Is::NotMqtt => Self::WrongTransport,
@@ -205,6 +209,7 @@ impl Cause {
             | Is::WillForbidden
             | Is::WillOnServerTopic
             | Is::PartRefused
+            | Is::NotRegistered
             | Is::ReauthenticationFailed
             | Is::ReauthenticatedAsOther => Self::NotPermitted,
             Is::StoreFull => Self::StoreFull,
@@ -214,6 +219,8 @@ impl Cause {
             | Is::AuthenticationMessage
             | Is::NoSource
             | Is::NameOfDevice
+            | Is::RegistrationPayload
+            | Is::PayloadKeyUnreadable
             | Is::LoginFailed => Self::Other,
             Is::Packet(_)
             | Is::ByReasonCode

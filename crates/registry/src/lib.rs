@@ -137,7 +137,10 @@ pub use message_log::{LoggedMessage, MessagesKept, MessagesWanted};
 pub use offline_queue::{OfflineMessage, offline_messages};
 pub use page::{Page, PageRequest};
 pub use presence::Presence;
-pub use provisioning::{NewProvisioningKey, Provisioned, ProvisioningKey, RepeatableRequest};
+pub use provisioning::{
+    NewProvisioningKey, Provisioned, ProvisioningKey, ProvisioningKeyRef, RepeatableRequest,
+    may_be_provisioning_key,
+};
 pub use rollouts::{
     AdvancedRollout, NewRollout, ROLLOUT_DEVICES_MAX, Rollout, RolloutDevice, RolloutOrder,
     RolloutTarget,
@@ -152,7 +155,7 @@ pub use snapshot::{Changed, LoginNumbers, Renewed, Snapshot, TeamTokenLogin, Tea
 pub use team_tokens::{AddedTeamToken, TeamToken};
 pub use teams::{Member, NewTeam, PurgedTeam, Team, TeamChange};
 pub use twins::{
-    TWIN_BYTES_MAX, TWIN_DEPTH_MAX, Twin, TwinChange, TwinReport, TwinValues, Values,
+    GroupTwin, TWIN_BYTES_MAX, TWIN_DEPTH_MAX, Twin, TwinChange, TwinReport, TwinValues, Values,
     values_of_json,
 };
 pub use users::{ApiRole, NewUser, User, UserChange};

@@ -162,6 +162,12 @@ const MIGRATIONS: &[Step] = &[
         sqlite: include_str!("../migrations/0024_firmware.sql"),
         postgres: include_str!("../migrations/0024_firmware.sql"),
     },
+    Step {
+        version: 25,
+        name: "group twins",
+        sqlite: include_str!("../migrations/0025_group_twins.sqlite.sql"),
+        postgres: include_str!("../migrations/0025_group_twins.postgres.sql"),
+    },
 ];
 
 impl Step {

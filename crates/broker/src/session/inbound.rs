@@ -107,9 +107,29 @@ impl Inbound {
 }
 
 /// How a PUBLISH is answered.
-struct Answer {
+pub(crate) struct Answer {
     reason: ReasonCode,
     record: RecordNumber,
+}
+
+impl Answer {
+    /// It was taken, and nothing of it is recorded.
+    pub(crate) fn accepted() -> Self {
+        Self {
+            reason: ReasonCode::Success,
+            record: RecordNumber(0),
+        }
+    }
+}
+
+/// What a message is whose client's rules do not permit it, or whose rules were not asked.
+pub(crate) enum ScreenedPublish {
+    /// It is the client's own, and the client may publish it.
+    Permitted,
+    /// It is the client's own, and the client may not publish it.
+    Forbidden,
+    /// It was dealt with: this is its answer.
+    Done(Answer),
 }
 
 impl Shard {
@@ -253,10 +273,29 @@ impl Shard {
             return Ok(self.refused(index, reason));
         }
         if !martlet_permission::may_publish(topic) || !self.may_publish(session, topic) {
-            self.counters.publishes_refused += 1;
-            self.tell_publish_refused(cx, session, topic);
-            return Ok(self.refused(index, ReasonCode::NotAuthorized));
+            match self.screened_publish(cx, (index, session), topic, publish, qos2)? {
+                ScreenedPublish::Permitted => {}
+                ScreenedPublish::Done(answer) => return Ok(answer),
+                ScreenedPublish::Forbidden => {
+                    self.counters.publishes_refused += 1;
+                    self.tell_publish_refused(cx, session, topic);
+                    return Ok(self.refused(index, ReasonCode::NotAuthorized));
+                }
+            }
         }
+        self.publish_accepted(cx, (index, session), topic, publish, qos2)
+    }
+
+    /// Routes a message that its client may publish.
+    #[inline(always)] // Its second caller, which is rare, would cost each message some instructions.
+    pub(crate) fn publish_accepted<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        (index, session): (u32, u32),
+        topic: &str,
+        publish: &Publish<'_>,
+        qos2: Option<PacketId>,
+    ) -> Result<Answer, PacketError> {
         // An empty one takes a retained message away, which makes room.
         let needs_memory =
             publish.qos > QoS::AtMostOnce && !(publish.retain && publish.payload.is_empty());
@@ -303,6 +342,12 @@ impl Shard {
         let answer = self.route_accepted(cx, index, publication, receipt);
         self.forwarded = forwarded;
         answer
+    }
+
+    /// Whether a message of this Packet Identifier is between PUBLISH and PUBREL.
+    pub(crate) fn has_receipt(&mut self, session: u32, packet_id: PacketId) -> bool {
+        let inbound = &self.sessions.at(session).inbound;
+        inbound.receipt(packet_id).is_some()
     }
 
     /// Longer than `payload_bytes`.
@@ -357,7 +402,7 @@ impl Shard {
         self.tell_publish(cx, session, topic, ReasonCode::NotAuthorized, why);
     }
 
-    fn tell_publish<N: Node>(
+    pub(crate) fn tell_publish<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         session: u32,
@@ -509,7 +554,7 @@ impl Shard {
 
     /// v5 clients are told; towards v3 a refused message is acknowledged like any other, since
     /// 3.1.1 has no way to say no but closing [MQTT-3.1.1/3.3.5-2].
-    fn refused(&mut self, index: u32, reason: ReasonCode) -> Answer {
+    pub(crate) fn refused(&mut self, index: u32, reason: ReasonCode) -> Answer {
         let v5 = self.connections.at(index).version.is_v5();
         Answer {
             reason: if v5 { reason } else { ReasonCode::Success },
