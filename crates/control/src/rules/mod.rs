@@ -7,6 +7,7 @@
 //!
 //! * `counts`: what was counted, and the last error
 //! * `devices`: types and tags of devices
+//! * `guarded`: panics of expressions
 //! * `publish`: the parts by which rules and alarms publish
 //! * `sink`: the integration
 //! * `actions`: what follows from a message is done
@@ -16,6 +17,7 @@
 mod actions;
 mod counts;
 mod devices;
+mod guarded;
 pub(crate) mod publish;
 mod sink;
 mod stored;
@@ -26,7 +28,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use martlet_broker::TenantId;
 pub use martlet_rules::{ActionDefinition, Definition, DefinitionError, RuleSource};
-use martlet_rules::{Evaluator, Rule, RuleSet, TaggedRule};
+use martlet_rules::RuleSet;
 use tracing::warn;
 
 pub use counts::RuleCounts;
@@ -74,7 +76,7 @@ impl ConfiguredRule {
 /// # Errors
 /// A key is missing or not what it may be.
 pub fn check(name: &str, definition: &Definition) -> Result<(), DefinitionError> {
-    let rule = Rule::new(&Evaluator::default(), name, definition.clone())?;
+    let rule = guarded::read(name, definition)?;
     if let RuleSource::Events(kinds) = rule.source() {
         let kinds: Vec<&str> = kinds.iter().map(|kind| kind_of_event(kind)).collect();
         let parsed = PublishedKinds::parse(&kinds.join(","));
@@ -93,6 +95,14 @@ fn kind_of_event(name: &str) -> &str {
         "active" => "device_active",
         name => name,
     }
+}
+
+/// A definition with the whole names of events.
+fn with_kinds(mut definition: Definition) -> Definition {
+    for kind in &mut definition.events {
+        *kind = kind_of_event(kind).to_owned();
+    }
+    definition
 }
 
 /// Where a rule is from.
@@ -179,7 +189,6 @@ impl Rules {
 
     /// Puts the rules of the configuration and these into force.
     fn put_in_force(&self, stored: &[(Place, Definition)]) {
-        let evaluator = Evaluator::default();
         let configured = self.configured.iter().map(|rule| {
             let place = Place {
                 team: rule.team.clone(),
@@ -189,7 +198,7 @@ impl Rules {
             (place, &rule.definition)
         });
         let stored = stored.iter().map(|(place, one)| (place.clone(), one));
-        let (mut rules, mut places) = (Vec::<TaggedRule>::new(), Vec::<Place>::new());
+        let (mut wanted, mut places) = (Vec::<(u32, Definition)>::new(), Vec::<Place>::new());
         let mut waiting = BTreeSet::new();
         for (place, definition) in configured.chain(stored) {
             let name = &*place.name;
@@ -209,16 +218,11 @@ impl Rules {
                 waiting.insert(place.team);
                 continue;
             };
-            let mut definition = definition.clone();
-            for kind in &mut definition.events {
-                *kind = kind_of_event(kind).to_owned();
-            }
-            match Rule::new(&evaluator, name, definition) {
-                Ok(rule) => {
-                    rules.push(TaggedRule {
-                        tenant: tenant.0,
-                        rule: Arc::new(rule),
-                    });
+            let definition = with_kinds(definition.clone());
+            // One that cannot be read would leave a gap: patterns are numbered in the set.
+            match guarded::read(name, &definition) {
+                Ok(_) => {
+                    wanted.push((tenant.0, definition));
                     places.push(place);
                 }
                 Err(error) => warn!(name, %error, "a rule is not in force"),
@@ -227,7 +231,14 @@ impl Rules {
         *lock(&self.waiting_teams) = waiting;
         let names: BTreeSet<&str> = places.iter().map(|place| place.name.as_str()).collect();
         lock(&self.counts).retain(|name, _| names.contains(name.as_str()));
-        let set = RuleSet::new(evaluator, rules);
+        let names = places.iter().map(|place| place.name.clone());
+        let set = match guarded::set_of(names.zip(wanted).collect()) {
+            Ok(set) => set,
+            Err(error) => {
+                warn!(%error, "the rules stay as they were");
+                return;
+            }
+        };
         self.publish_kinds(&set.events());
         let mut in_force = self
             .in_force

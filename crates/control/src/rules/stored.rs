@@ -31,6 +31,9 @@ pub enum RuleError {
     /// There is none of this name.
     #[error("{0}")]
     NotFound(String),
+    /// It cannot be tried.
+    #[error("{0}")]
+    Trial(String),
     /// The tables say so, or cannot be used.
     #[error(transparent)]
     Tables(#[from] TablesError),
