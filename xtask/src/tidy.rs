@@ -102,6 +102,7 @@ const LAYOUT: &[(&str, &[&str])] = &[
         &[
             "martlet-broker",
             "martlet-codec",
+            "martlet-rules",
             "martlet-store",
             "martlet-tick",
         ],
