@@ -32,7 +32,9 @@ mod template;
 mod tests;
 mod value;
 
-pub use alarm::{Alarm, AlarmChange, AlarmError, AlarmKey, AlarmMachine, AlarmState, ChangeKind};
+pub use alarm::{
+    Alarm, AlarmChange, AlarmError, AlarmKey, AlarmMachine, AlarmState, ChangeKind, WatchState,
+};
 pub use definition::{
     ActionDefinition, AlarmAction, AlarmDefinition, AlarmKind, CommandAction, Definition,
     DefinitionError, PublishAction, Severity, TelemetryAction, WebhookAction,
