@@ -54,6 +54,8 @@ pub struct AlarmSettings {
     pub kept: AlarmsKept,
     /// The node watches devices, certificates, integrations and telemetry.
     pub watches_node: bool,
+    /// Time for which an integration does not deliver before that is an alarm, milliseconds.
+    pub trouble_ms: i64,
     /// Topics of the node.
     pub catalogue: Arc<Catalogue>,
 }

@@ -13,9 +13,7 @@ use crate::tables::TablesError;
 use crate::wall_clock::now_signed_ms;
 
 /// Time between two looks.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
-/// Time for which an integration does not deliver before that is an alarm.
-const TROUBLE_MS: i64 = 60_000;
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Devices with certificates that end soon, at most. Those that end first count.
 const DEVICES_MAX: u32 = 10_000;
 const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
@@ -139,11 +137,16 @@ impl Alarms {
 
     /// Clears alarms about certificates that were replaced.
     fn end_certificates(&self, is_over: impl Fn(&Alarm) -> bool) {
-        let machine = lock(&self.machine);
-        let open = machine.open().filter(|alarm| {
+        self.end_those(|alarm| {
             let is_one = CERTIFICATES.iter().any(|(name, ..)| *name == alarm.key.name);
             is_one && is_over(alarm)
         });
+    }
+
+    /// Clears alarms about what is there no more.
+    fn end_those(&self, is_over: impl Fn(&Alarm) -> bool) {
+        let machine = lock(&self.machine);
+        let open = machine.open().filter(|alarm| is_over(alarm));
         let over: Vec<Alarm> = open.cloned().collect();
         drop(machine);
         for alarm in over {
@@ -156,16 +159,27 @@ impl Alarms {
         let Some(integrations) = self.control.integrations() else {
             return;
         };
-        for (integration, tenant, trouble) in integrations.troubles() {
+        let troubles = integrations.troubles();
+        let there: HashSet<(u32, &str)> = troubles
+            .iter()
+            .map(|(name, tenant, _)| (tenant.0, name.as_str()))
+            .collect();
+        // One that was removed.
+        self.end_those(|alarm| {
+            let of = (alarm.key.tenant, alarm.key.subject.as_str());
+            alarm.key.name == INTEGRATION && alarm.device.is_none() && !there.contains(&of)
+        });
+        for (integration, tenant, trouble) in &troubles {
             let is_bad = trouble.is_some();
-            let why = trouble.unwrap_or_default();
+            let why = trouble.as_deref().unwrap_or_default();
             let message = format!("The integration {integration} {why}");
             let key = AlarmKey {
                 tenant: tenant.0,
-                ..of_node(INTEGRATION, &integration)
+                ..of_node(INTEGRATION, integration)
             };
             let told = (Severity::Major, message);
-            self.observe_node(key, None, told, (is_bad, TROUBLE_MS));
+            let after_ms = self.settings.trouble_ms;
+            self.observe_node(key, None, told, (is_bad, after_ms));
         }
     }
 

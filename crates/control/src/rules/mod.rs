@@ -8,6 +8,7 @@
 //! * `counts`: what was counted, and the last error
 //! * `devices`: types and tags of devices
 //! * `guarded`: panics of expressions
+//! * `metrics`: metrics of rules
 //! * `publish`: the parts by which rules and alarms publish
 //! * `sink`: the integration
 //! * `actions`: what follows from a message is done
@@ -18,6 +19,7 @@ mod actions;
 mod counts;
 mod devices;
 mod guarded;
+mod metrics;
 pub(crate) mod publish;
 mod sink;
 mod stored;
@@ -43,6 +45,7 @@ use crate::feed::{PublishedKinds, publish_events};
 use crate::tables::Tables;
 use counts::Counts;
 use devices::RuleDevices;
+use metrics::ActionCounts;
 
 /// Kind and name of the integration.
 const KIND: &str = "rules";
@@ -131,6 +134,7 @@ pub struct Rules {
     configured: Vec<ConfiguredRule>,
     in_force: RwLock<Arc<InForce>>,
     counts: Mutex<BTreeMap<String, Counts>>,
+    actions: ActionCounts,
     devices: RuleDevices,
     /// Kinds of events that are published as messages.
     published: Mutex<BTreeSet<String>>,
@@ -165,6 +169,7 @@ impl Rules {
             configured,
             in_force: RwLock::default(),
             counts: Mutex::default(),
+            actions: ActionCounts::default(),
             devices: RuleDevices::new(Arc::clone(tables)),
             published: Mutex::new(published),
             changing: tokio::sync::Mutex::default(),
