@@ -5,7 +5,7 @@ use martlet_registry::AlarmWatchRow;
 use martlet_rules::{AlarmKey, WatchState};
 use tracing::warn;
 
-use super::{Alarms, lock};
+use super::{Alarms, lock, watch};
 use crate::tables::TablesError;
 
 /// Rows of one transaction. Others who write to the tables wait for its end.
@@ -65,6 +65,10 @@ impl Alarms {
             Box::pin(async move { registry.alarm_watches(&node, KEPT_MAX).await })
         });
         let kept = read.await?.into_iter().filter_map(|row| {
+            // What the node watches itself is looked at anew.
+            if watch::NAMES.contains(&row.name.as_str()) {
+                return None;
+            }
             let name = &*row.name;
             match serde_json::from_str(&row.state) {
                 Ok(state) => {
