@@ -317,6 +317,11 @@ impl RuleSet {
         !self.by_key.is_empty()
     }
 
+    /// Keys of telemetry that rules look at.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.by_key.keys().map(String::as_str)
+    }
+
     /// Whether rules look at values of this key.
     pub fn looks_at_key(&self, key: &str) -> bool {
         self.by_key.contains_key(key)

@@ -43,6 +43,7 @@ use crate::commands::Commands;
 use crate::control::Control;
 use crate::feed::{PublishedKinds, publish_events};
 use crate::tables::Tables;
+use crate::telemetry::followed;
 use counts::Counts;
 use devices::RuleDevices;
 use metrics::ActionCounts;
@@ -250,6 +251,16 @@ impl Rules {
             .write()
             .unwrap_or_else(PoisonError::into_inner);
         *in_force = Arc::new(InForce { set, places });
+        drop(in_force);
+        self.follow_values();
+    }
+
+    /// Has values of the keys that rules look at handed over when they come by HTTP.
+    fn follow_values(&self) {
+        if let Some(telemetry) = self.control.telemetry() {
+            let in_force = self.in_force();
+            telemetry.follow(in_force.set.keys().map(str::to_owned).collect());
+        }
     }
 
     /// Has events of these kinds published as messages.
@@ -273,6 +284,7 @@ impl Rules {
             && let Some(telemetry) = self.control.telemetry()
         {
             filters.extend(telemetry.filters().into_iter().map(String::from));
+            filters.push(followed::topic());
         }
         let events = in_force.set.events();
         filters.extend(events.iter().map(|kind| format!("$events/{kind}")));

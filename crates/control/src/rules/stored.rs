@@ -137,6 +137,7 @@ impl Rules {
 
     /// The integration of the start; none: there are no rules.
     pub fn first_integration(self: &Arc<Self>) -> Option<ConfiguredSink> {
+        self.follow_values();
         let filters = self.filters();
         lock(&self.filters).clone_from(&filters);
         match (filters.is_empty(), lock(&self.stamp).is_some()) {
