@@ -60,6 +60,8 @@ pub enum Action {
     Webhook {
         /// Its name.
         name: String,
+        /// It is the rule's own.
+        is_own: bool,
         /// Payload of the message that it gets.
         payload: Vec<u8>,
     },
@@ -649,8 +651,13 @@ impl Judge<'_> {
                 qos: *qos,
                 retain: *retain,
             },
-            CheckedAction::Webhook { name, payload } => Action::Webhook {
+            CheckedAction::Webhook {
+                name,
+                is_own,
+                payload,
+            } => Action::Webhook {
                 name: name.clone(),
+                is_own: *is_own,
                 payload: payload_of(payload)?,
             },
             CheckedAction::Command {

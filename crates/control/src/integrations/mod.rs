@@ -260,6 +260,11 @@ impl Integrations {
         told.collect()
     }
 
+    /// What makes integrations of settings.
+    pub(crate) fn maker(&self) -> &dyn IntegrationMaker {
+        &*self.maker
+    }
+
     /// Starts an integration of the node itself, or one in place of that of its name. Messages
     /// that wait in its queue stay. Waits until the node keeps messages for it.
     pub(crate) async fn replace_own(&self, sink: ConfiguredSink) {

@@ -7,7 +7,7 @@ use martlet_rules::Action;
 
 use super::metrics::{ActionKind, ActionOutcome};
 use super::publish::BY_RULE;
-use super::{InForce, PostError, Posted, Publisher, Rules, TO_WEBHOOKS, lock};
+use super::{InForce, PostError, Posted, Publisher, Rules, TO_WEBHOOKS, lock, webhooks};
 use crate::devices::DeviceName;
 use crate::tables::TablesError;
 use crate::telemetry::StoreError;
@@ -120,7 +120,11 @@ impl<'a> Doer<'a> {
                 let message = new_message(topic, payload, qos, retain);
                 return self.publish(origin, message).await;
             }
-            Action::Webhook { name, payload } => self.webhook(origin, &name, payload).await?,
+            Action::Webhook {
+                name,
+                is_own,
+                payload,
+            } => self.webhook(origin, (&name, is_own), payload).await?,
             Action::Command {
                 device,
                 kind,
@@ -230,10 +234,13 @@ impl<'a> Doer<'a> {
     async fn webhook(
         &self,
         origin: &Origin,
-        name: &str,
+        (name, is_own): (&str, bool),
         payload: Vec<u8>,
     ) -> Result<(), PostError> {
-        let topic = format!("{TO_WEBHOOKS}{name}/{}", self.name(origin.rule));
+        let topic = match is_own {
+            true => webhooks::topic(name),
+            false => format!("{TO_WEBHOOKS}{name}/{}", self.name(origin.rule)),
+        };
         let message = new_message(topic, payload, QoS::AtLeastOnce, false);
         let by = format!("{BY_RULE}{}", self.name(origin.rule));
         let control = &self.rules.control;
@@ -247,6 +254,9 @@ impl<'a> Doer<'a> {
             ))),
             // A webhook is a lane, which is not counted among subscribers.
             Some(one) if one.matched_here > 0 || one.other_shards > 0 => Ok(()),
+            _ if is_own => Err(PostError::Refused(format!(
+                "the webhook {name:?} of the rule does not run: the log says why"
+            ))),
             _ => Err(PostError::Refused(format!(
                 "there is no webhook {name:?}: GET /api/v1/webhooks lists those there are"
             ))),

@@ -13,6 +13,7 @@
 //! * `sink`: the integration
 //! * `actions`: what follows from a message is done
 //! * `stored`: rules of the tables, changed and followed
+//! * `webhooks`: webhooks that rules have of their own
 //! * `trial`: rules that are tried on messages, and nothing is done
 
 mod actions;
@@ -24,13 +25,14 @@ pub(crate) mod publish;
 mod sink;
 mod stored;
 mod trial;
+mod webhooks;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use martlet_broker::TenantId;
 pub use martlet_rules::{ActionDefinition, Definition, DefinitionError, RuleSource};
-use martlet_rules::RuleSet;
+use martlet_rules::{Rule, RuleSet};
 use tracing::warn;
 
 pub use counts::RuleCounts;
@@ -71,15 +73,15 @@ impl ConfiguredRule {
     /// # Errors
     /// A key is missing or not what it may be.
     pub fn check(&self) -> Result<(), DefinitionError> {
-        check(&self.name, &self.definition)
+        check(&self.name, &self.definition).map(drop)
     }
 }
 
-/// Checks a definition.
+/// Checks a definition, and returns the rule.
 ///
 /// # Errors
 /// A key is missing or not what it may be.
-pub fn check(name: &str, definition: &Definition) -> Result<(), DefinitionError> {
+pub fn check(name: &str, definition: &Definition) -> Result<Rule, DefinitionError> {
     let rule = guarded::read(name, definition)?;
     if let RuleSource::Events(kinds) = rule.source() {
         let kinds: Vec<&str> = kinds.iter().map(|kind| kind_of_event(kind)).collect();
@@ -89,7 +91,7 @@ pub fn check(name: &str, definition: &Definition) -> Result<(), DefinitionError>
             why: error.to_string(),
         })?;
     }
-    Ok(())
+    Ok(rule)
 }
 
 /// Kind of events, also by a short name.
@@ -147,6 +149,8 @@ pub struct Rules {
     waiting_teams: Mutex<BTreeSet<String>>,
     /// Filters of the integration that runs; none: it does not.
     filters: Mutex<Vec<String>>,
+    /// Webhooks of rules that run, by name.
+    webhooks: Mutex<BTreeMap<String, webhooks::Made>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -177,6 +181,7 @@ impl Rules {
             stamp: Mutex::default(),
             waiting_teams: Mutex::default(),
             filters: Mutex::default(),
+            webhooks: Mutex::default(),
         }
     }
 

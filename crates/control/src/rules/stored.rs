@@ -9,7 +9,7 @@ use martlet_registry::{Actor, RegistryError, Scope, StoredRule};
 use martlet_rules::{Definition, DefinitionError};
 use tracing::{info, warn};
 
-use super::{Place, RuleCounts, Rules, check, lock};
+use super::{Place, RuleCounts, Rules, check, lock, webhooks};
 use crate::tables::TablesError;
 
 /// Time that the start waits for the tables.
@@ -95,6 +95,8 @@ impl Rules {
     pub async fn renew(self: &Arc<Self>) -> Result<(), TablesError> {
         let _changing = self.changing.lock().await;
         self.read_again().await?;
+        // Webhooks first: a message for one that is not there is not sent.
+        self.attach_webhooks().await;
         self.attach().await;
         Ok(())
     }
@@ -253,7 +255,10 @@ impl Rules {
         actor: Actor,
         change: RuleChange,
     ) -> Result<bool, RuleError> {
-        check(&change.name, &change.definition)?;
+        let rule = check(&change.name, &change.definition)?;
+        if let Some(integrations) = self.control.integrations() {
+            webhooks::check(integrations.maker(), &rule, &change.team)?;
+        }
         let name = &change.name;
         if self.configured.iter().any(|rule| rule.name == *name) {
             return Err(RuleError::Configured(format!(

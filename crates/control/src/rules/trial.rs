@@ -196,7 +196,7 @@ fn shown(action: &Action) -> Value {
         } => json!({ "publish": {
             "topic": topic, "payload": text(payload), "qos": *qos as u8, "retain": retain,
         } }),
-        Action::Webhook { name, payload } => {
+        Action::Webhook { name, payload, .. } => {
             json!({ "webhook": { "name": name, "payload": text(payload) } })
         }
         Action::Command {
