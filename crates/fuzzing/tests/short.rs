@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use martlet_broker::{Counters, DropReason};
 use martlet_fuzzing::{
-    Random, codec_decode, codec_roundtrip, rules_evaluate, shard_steps, shard_steps_counted, store_recover,
+    Random, codec_decode, codec_roundtrip, rules_evaluate, shard_steps, shard_steps_counted,
+    store_recover,
 };
 
 /// Time for one target at most, so that a slow machine does not wait.

@@ -321,7 +321,10 @@ impl OneByOne for EmailSink {
         match self.transport().await?.test_connection().await {
             Ok(true) => Ok(()),
             Ok(false) => Err("the server does not answer as a server of SMTP does".to_owned()),
-            Err(error) => Err(format!("the server cannot be reached: {}", error_words(&error))),
+            Err(error) => Err(format!(
+                "the server cannot be reached: {}",
+                error_words(&error)
+            )),
         }
     }
 }

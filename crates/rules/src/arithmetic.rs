@@ -64,7 +64,11 @@ impl Operator {
                 Ok(Value::String(Arc::new(format!("{one}{other}"))))
             }
             (Self::Add, Value::List(one), Value::List(other)) => {
-                check_size("+", (one.len() + other.len(), MADE_ELEMENTS_MAX), "elements")?;
+                check_size(
+                    "+",
+                    (one.len() + other.len(), MADE_ELEMENTS_MAX),
+                    "elements",
+                )?;
                 let all = one.iter().chain(other.iter()).cloned().collect();
                 Ok(Value::List(Arc::new(all)))
             }

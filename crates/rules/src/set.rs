@@ -229,11 +229,7 @@ impl RuleSet {
     }
 
     /// These rules, which `evaluator` has read and `guard` runs.
-    pub fn guarded(
-        evaluator: Evaluator,
-        rules: Vec<TaggedRule>,
-        guard: Box<dyn Guard>,
-    ) -> Self {
+    pub fn guarded(evaluator: Evaluator, rules: Vec<TaggedRule>, guard: Box<dyn Guard>) -> Self {
         let mut set = Self {
             evaluator,
             guard,

@@ -294,7 +294,10 @@ fn odd_values_have_a_verdict() {
             let _ = verdict(when, payload);
         }
     }
-    for when in ["duration('1000000000000h') > 1", "timestamp('9999999-01-01T00:00:00Z') > 1"] {
+    for when in [
+        "duration('1000000000000h') > 1",
+        "timestamp('9999999-01-01T00:00:00Z') > 1",
+    ] {
         let definition = json!({ "topics": ["#"], "when": when, "actions": ["stop"] });
         let why = refused(definition);
         assert!(why.contains("there is no function"), "{when}: {why}");

@@ -37,7 +37,9 @@ impl Alarms {
             if kept.0.is_empty() {
                 let changed = lock(&self.machine).take_changed_watches(ROWS);
                 let rows = changed.into_iter();
-                kept.0 = rows.map(|(key, state)| row_of(key, state.as_ref())).collect();
+                kept.0 = rows
+                    .map(|(key, state)| row_of(key, state.as_ref()))
+                    .collect();
             }
             if kept.0.is_empty() {
                 return Ok(());

@@ -94,7 +94,12 @@ impl Collector for AlarmsPage {
         put(&mut encoder, "alarms_watched", help, &watched)?;
         let unobserved = ConstCounter::new(self.unobserved);
         let help = "Observations that were dropped, since too many devices are watched";
-        put(&mut encoder, "alarms_observations_dropped", help, &unobserved)?;
+        put(
+            &mut encoder,
+            "alarms_observations_dropped",
+            help,
+            &unobserved,
+        )?;
         let help = "Changes of alarms for the topic of alerts, by what became of them";
         let kind = ConstCounter::new(0_u64).metric_type();
         let mut family = encoder.encode_descriptor("alarms_notifications", help, None, kind)?;

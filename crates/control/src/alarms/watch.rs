@@ -93,9 +93,8 @@ impl Alarms {
         // A listener has another file now.
         let files = facts.certificates.iter();
         let files: HashSet<&str> = files.map(|one| one.file.as_str()).collect();
-        let is_over = |alarm: &Alarm| {
-            alarm.device.is_none() && !files.contains(alarm.key.subject.as_str())
-        };
+        let is_over =
+            |alarm: &Alarm| alarm.device.is_none() && !files.contains(alarm.key.subject.as_str());
         self.end_certificates(is_over);
     }
 
@@ -113,7 +112,11 @@ impl Alarms {
         let is_cut = found.len() >= DEVICES_MAX as usize;
         for one in &found {
             let left_ms = one.ends_ms - now_ms;
-            let message = format!("The certificate of the device {} {}", one.device, ends(left_ms));
+            let message = format!(
+                "The certificate of the device {} {}",
+                one.device,
+                ends(left_ms)
+            );
             for (name, days, severity) in CERTIFICATES {
                 let key = AlarmKey {
                     tenant: one.tenant,
@@ -138,7 +141,9 @@ impl Alarms {
     /// Clears alarms about certificates that were replaced.
     fn end_certificates(&self, is_over: impl Fn(&Alarm) -> bool) {
         self.end_those(|alarm| {
-            let is_one = CERTIFICATES.iter().any(|(name, ..)| *name == alarm.key.name);
+            let is_one = CERTIFICATES
+                .iter()
+                .any(|(name, ..)| *name == alarm.key.name);
             is_one && is_over(alarm)
         });
     }

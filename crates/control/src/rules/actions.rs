@@ -199,7 +199,9 @@ impl<'a> Doer<'a> {
                     let why = format!(
                         "{topic:?}: the message waits, since the queue of an integration is full"
                     );
-                    self.rules.actions.note(ActionKind::Publish, ActionOutcome::Retried);
+                    self.rules
+                        .actions
+                        .note(ActionKind::Publish, ActionOutcome::Retried);
                     self.failed.get_or_insert((at, why));
                 }
                 Ok(outcome) if outcome.reason == ReasonCode::NotAuthorized => {
@@ -212,7 +214,9 @@ impl<'a> Doer<'a> {
                 }
                 Ok(_) => self.note((rule, ActionKind::Publish), Ok(())),
                 Err(why) => {
-                    self.rules.actions.note(ActionKind::Publish, ActionOutcome::Retried);
+                    self.rules
+                        .actions
+                        .note(ActionKind::Publish, ActionOutcome::Retried);
                     self.failed.get_or_insert((at, format!("{topic:?}: {why}")));
                 }
             }

@@ -9,9 +9,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use martlet_rules::{
-    Definition, DefinitionError, Evaluator, Guard, Rule, RuleSet, TaggedRule,
-};
+use martlet_rules::{Definition, DefinitionError, Evaluator, Guard, Rule, RuleSet, TaggedRule};
 
 /// Panics after which a rule is not evaluated any more. Fewer than a message may cost until it is a
 /// dead letter: the other rules shall see it.

@@ -91,7 +91,9 @@ async fn apart<T: Send + 'static>(
     let called = tokio::task::spawn_blocking(|| martlet_integrate::apart(call)).await;
     let called = called.unwrap_or_else(|error| Err(error.to_string()));
     called.map_err(|text| {
-        RuleError::Trial(format!("an expression of the rule cannot be evaluated: {text}"))
+        RuleError::Trial(format!(
+            "an expression of the rule cannot be evaluated: {text}"
+        ))
     })
 }
 

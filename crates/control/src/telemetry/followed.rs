@@ -53,12 +53,19 @@ impl FollowedValues {
 impl Telemetry {
     /// From now on values of these keys are published when they come by HTTP.
     pub(crate) fn follow(&self, keys: BTreeSet<String>) {
-        let mut followed = self.followed.write().unwrap_or_else(PoisonError::into_inner);
+        let mut followed = self
+            .followed
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         *followed = keys;
     }
 
     /// The messages with what is followed of a payload.
-    pub(super) fn followed_of(&self, device: &TelemetryDevice, decoded: &Decoded) -> Vec<NewMessage> {
+    pub(super) fn followed_of(
+        &self,
+        device: &TelemetryDevice,
+        decoded: &Decoded,
+    ) -> Vec<NewMessage> {
         let keys = self.followed.read().unwrap_or_else(PoisonError::into_inner);
         if keys.is_empty() {
             return Vec::new();

@@ -12,7 +12,10 @@ pub(super) const ALARMS: &[(&str, Kind, Default, &str)] = &[
     ),
     (
         "alarms.integration_after_secs",
-        Kind::Integer { min: 1, max: 86_400 },
+        Kind::Integer {
+            min: 1,
+            max: 86_400,
+        },
         Default::Integer(60),
         "Seconds for which an integration does not deliver before that is an alarm.",
     ),
