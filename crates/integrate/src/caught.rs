@@ -165,10 +165,8 @@ mod tests {
         let caught = apart(move || assert!(number < 7, "at {number}"));
         assert_eq!(caught, Err("at 7".to_owned()));
         // As in the program, where panics are not unwound.
-        assert_eq!(
-            apart(|| end_thread(&"at 8")),
-            Err::<(), _>("at 8".to_owned())
-        );
+        let lost = apart::<()>(|| end_thread(&"at 8"));
+        assert_eq!(lost, Err("at 8".to_owned()));
     }
 
     #[tokio::test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use martlet_control::devices::CredentialToAdd;
+use martlet_control::devices::{CredentialToAdd, certificate_of_pem};
 use martlet_registry::{Credential, NewCredential, ROTATION_GRACE, Secret};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;

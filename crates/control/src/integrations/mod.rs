@@ -57,6 +57,7 @@ use crate::health::Reader;
 use crate::secrets::SecretStore;
 use crate::tables::Tables;
 use entry::Entry;
+pub(crate) use entry::TO_WEBHOOKS;
 pub(crate) use host::part_of;
 use host::{IntegrationSession, NodeHost};
 pub(crate) use trouble::queue_trouble;

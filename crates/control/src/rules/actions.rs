@@ -7,8 +7,9 @@ use martlet_rules::Action;
 
 use super::metrics::{ActionKind, ActionOutcome};
 use super::publish::BY_RULE;
-use super::{InForce, PostError, Posted, Publisher, Rules, TO_WEBHOOKS, lock, webhooks};
+use super::{InForce, PostError, Posted, Publisher, Rules, lock, webhooks};
 use crate::devices::DeviceName;
+use crate::integrations::TO_WEBHOOKS;
 use crate::tables::TablesError;
 use crate::telemetry::StoreError;
 

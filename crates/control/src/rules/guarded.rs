@@ -35,7 +35,7 @@ pub(super) fn read(name: &str, definition: &Definition) -> Result<Rule, Definiti
 /// # Errors
 /// One cannot be read; the reason in words.
 pub(super) fn set_of(rules: Vec<(String, (u32, Definition))>) -> Result<RuleSet, String> {
-    let read = martlet_integrate::apart(move || {
+    let read = martlet_integrate::apart(move || -> Result<RuleSet, DefinitionError> {
         let evaluator = Evaluator::default();
         let rules = rules.into_iter().map(|(name, (tenant, definition))| {
             let rule = Arc::new(Rule::new(&evaluator, &name, definition)?);
@@ -45,7 +45,7 @@ pub(super) fn set_of(rules: Vec<(String, (u32, Definition))>) -> Result<RuleSet,
         let guard = Box::new(PanicGuard::new(rules.len()));
         Ok(RuleSet::guarded(evaluator, rules, guard))
     });
-    read?.map_err(|error: DefinitionError| error.to_string())
+    read?.map_err(|error| error.to_string())
 }
 
 /// Runs the rules of a set.
@@ -92,12 +92,19 @@ impl Guard for PanicGuard {
 mod tests {
     use super::*;
 
+    fn panics_at_7() {
+        panic!("at 7")
+    }
+
+    fn ends_at_8() {
+        martlet_integrate::end_thread(&"at 8")
+    }
+
     #[test]
     fn a_rule_that_panics_is_not_evaluated_any_more_and_others_are() {
         let guard = PanicGuard::new(2);
-        let mut panics = || panic!("at 7");
         for _ in 0..PANICS_MAX {
-            let failed = guard.run(0, &mut panics);
+            let failed = guard.run(0, &mut panics_at_7);
             let told = "the expression cannot be evaluated: at 7".to_owned();
             assert_eq!(failed, Err(told));
         }
@@ -115,10 +122,7 @@ mod tests {
         let guard = Arc::new(PanicGuard::new(1));
         for _ in 0..PANICS_MAX {
             let other = Arc::clone(&guard);
-            let lost = martlet_integrate::apart(move || {
-                let mut ends = || martlet_integrate::end_thread(&"at 8");
-                other.run(0, &mut ends)
-            });
+            let lost = martlet_integrate::apart(move || other.run(0, &mut ends_at_8));
             assert_eq!(lost, Err("at 8".to_owned()));
         }
         assert!(guard.run(0, &mut || {}).is_err());

@@ -53,8 +53,6 @@ use metrics::ActionCounts;
 /// Kind and name of the integration.
 const KIND: &str = "rules";
 const NAME: &str = "main";
-/// Topics below this carry messages from rules to webhooks.
-pub(crate) const TO_WEBHOOKS: &str = "$events/webhook/";
 
 /// A rule of the configuration.
 #[derive(Clone, Debug, PartialEq)]

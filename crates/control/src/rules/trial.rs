@@ -65,7 +65,7 @@ impl Rules {
         let names = apart(move || {
             let all = of.iter().map(|one| facts(one, tenant));
             let names = all.flat_map(|facts| named.devices_of(&facts));
-            names.map(|id| (tenant, id)).collect()
+            names.map(|id| (tenant, id)).collect::<Vec<_>>()
         });
         let devices = self.devices.find(names.await?).await?;
         let tried = apart(move || {

@@ -79,7 +79,7 @@ impl Rules {
         let acting = rules.filter(|(one, _)| one.rule.definition().is_enabled());
         let webhooks = acting.flat_map(|(one, place)| {
             let of = of_rule(&one.rule);
-            of.map(|(_, name, settings)| (name, (place.team.clone(), settings)))
+            of.map(move |(_, name, settings)| (name, (place.team.clone(), settings)))
         });
         webhooks.collect()
     }
