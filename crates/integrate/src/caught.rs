@@ -1,7 +1,7 @@
-//! Panics of sinks and of expressions. A panic ends the process, so that nothing goes on in a state that nobody
-//! expects; the service manager starts it again. A sink is the exception: its panic is an error of
-//! that sink, because the message at fault would come again with each start. So is the panic of a call
-//! on a thread of its own ([`apart`]), which reads what somebody has written.
+//! Panics of sinks and of expressions. A panic ends the process, so that nothing goes on in a state
+//! that nobody expects; the service manager starts it again. A sink is the exception: its panic is
+//! an error of that sink, because the message at fault would come again with each start. So is the
+//! panic of a call on a thread of its own ([`apart`]), which reads what somebody has written.
 //!
 //! Where panics unwind, as in tests, [`catch`] catches them. The program is built with `panic =
 //! "abort"`, which makes a message cheaper by 2 to 5 %: there the panic hook calls [`end_thread`],

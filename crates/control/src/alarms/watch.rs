@@ -1,5 +1,6 @@
-//! What the node watches itself: certificates of listeners and devices that expire, integrations that do not deliver, and
-//! the storage of telemetry. Devices that are silent are told of by `activity`.
+//! What the node watches itself: certificates of listeners and devices that expire, integrations
+//! that do not deliver, and the storage of telemetry. Devices that are silent are told of by
+//! `activity`.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
