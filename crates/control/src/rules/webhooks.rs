@@ -45,10 +45,11 @@ fn make(
     name: &str,
     (team, settings): &Made,
 ) -> Result<ConfiguredSink, String> {
-    let made = maker.make(AddedKind::Webhook, name, team, settings, false);
+    let mut settings = settings.clone();
+    settings.insert("filters".to_owned(), vec![topic(name)].into());
+    let made = maker.make(AddedKind::Webhook, name, team, &settings, false);
     let mut sink = made.map_err(|error| error.to_string())?;
     sink.settings.kind = KIND;
-    sink.settings.filters = vec![topic(name).into()];
     Ok(sink)
 }
 
