@@ -262,7 +262,7 @@ impl Rules {
     fn follow_values(&self) {
         if let Some(telemetry) = self.control.telemetry() {
             let in_force = self.in_force();
-            telemetry.follow(in_force.set.keys().map(str::to_owned).collect());
+            telemetry.hand_to_rules(in_force.set.keys().map(str::to_owned).collect());
         }
     }
 

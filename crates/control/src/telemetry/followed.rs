@@ -52,7 +52,7 @@ impl FollowedValues {
 
 impl Telemetry {
     /// From now on values of these keys are published when they come by HTTP.
-    pub(crate) fn follow(&self, keys: BTreeSet<String>) {
+    pub(crate) fn hand_to_rules(&self, keys: BTreeSet<String>) {
         let mut followed = self
             .followed
             .write()

@@ -47,7 +47,7 @@ pub struct TelemetrySettings {
 
 /// Telemetry of a node that runs.
 pub struct Telemetry {
-    control: Arc<Control>,
+    pub(super) control: Arc<Control>,
     tables: Arc<Tables>,
     settings: TelemetrySettings,
     names: DeviceNames,
