@@ -151,7 +151,7 @@ def test_certificates_of_listeners_and_devices_that_end_soon_are_alarms(start_no
     crt, key = self_signed(tmp_path, "server", 5)
     listen = ("mqtt://127.0.0.1:0", "mqtts://127.0.0.1:0")
     options = configured(tmp_path, text="", listen=listen)
-    options["settings"] += [f"tls.certificate={crt}", f"tls.private_key={key}"]
+    options["settings"] += [f"tls.certificate={crt}", f"tls.key={key}"]
     node = start_node(**options)
     until(lambda: named(node, "certificate_7_days"), node.log)
     [alarm] = named(node, "certificate_7_days")
@@ -227,7 +227,7 @@ def test_without_watch_node_nothing_of_the_node_is_an_alarm(start_node, tmp_path
     crt, key = self_signed(tmp_path, "server", 5)
     options = configured(tmp_path, text="[[rules]]\nname = \"a\"\ntopics = [\"a\"]\nalarm = { threshold = { above = 1 } }\n",
                          listen=("mqtt://127.0.0.1:0", "mqtts://127.0.0.1:0"))
-    options["settings"] += [f"tls.certificate={crt}", f"tls.private_key={key}", "alarms.watch_node=false"]
+    options["settings"] += [f"tls.certificate={crt}", f"tls.key={key}", "alarms.watch_node=false"]
     node = start_node(**options)
     with Client(node, "pump") as pump:
         pump.publish("a", "2")

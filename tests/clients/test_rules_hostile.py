@@ -95,6 +95,7 @@ actions = [{{ webhook = {{ url = "{receiver.url}", payload = "n is {{{{ payload.
         assert [one["pointer"] for one in problem["errors"]] == ["/actions/0/webhook/url"], problem
         both = {"topics": ["a"], "actions": [{"webhook": {"url": receiver.url, "name": "x"}}]}
         call(node, "PUT", "/rules/bad", both, 422)
+        call(node, "PUT", f"/rules/{'n' * 63}", slow, 422)
 
 
 def test_the_url_of_a_rule_is_not_in_a_private_network_unless_that_is_allowed(start_node, tmp_path, receiver):

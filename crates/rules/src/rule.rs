@@ -342,6 +342,13 @@ impl Reader<'_> {
                         let why = "expected one of `name` and `url`";
                         return Err(DefinitionError::new(format!("{key}.webhook.url"), why));
                     }
+                    true if own_webhook.len() > NAME_BYTES_MAX => {
+                        let why = format!(
+                            "the webhook would be {own_webhook:?}, expected {NAME_BYTES_MAX} bytes \
+                             at most: give the rule a shorter name"
+                        );
+                        return Err(DefinitionError::new(format!("{key}.webhook.url"), why));
+                    }
                     true => {}
                 }
                 if !is_own && webhook.format.is_some() {

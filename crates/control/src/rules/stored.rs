@@ -137,12 +137,18 @@ impl Rules {
         }
     }
 
+    /// Whether the rules of the tables were read. Before that it is not known which webhooks rules
+    /// have of their own.
+    pub fn are_read(&self) -> bool {
+        lock(&self.stamp).is_some()
+    }
+
     /// The integration of the start; none: there are no rules.
     pub fn first_integration(self: &Arc<Self>) -> Option<ConfiguredSink> {
         self.follow_values();
         let filters = self.filters();
         lock(&self.filters).clone_from(&filters);
-        match (filters.is_empty(), lock(&self.stamp).is_some()) {
+        match (filters.is_empty(), self.are_read()) {
             (false, _) => Some(self.integration(filters)),
             // Its queue may have messages for rules that are not known yet.
             (true, false) => Some(self.integration(vec![NOTHING.to_owned()])),

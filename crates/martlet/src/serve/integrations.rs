@@ -74,6 +74,8 @@ pub(super) async fn start_integrations(
     let log = (!kept.is_empty()).then(|| message_log.integration(kept));
     let telemetry = telemetry.map(Telemetry::integration);
     let sinks = sinks.into_iter().chain(log).chain(telemetry);
+    // Rules that could not be read may have webhooks of their own, whose queues stay.
+    let removes_others = removes_others && rules.are_read();
     let sinks = sinks.chain(rules.first_webhooks(&maker));
     let sinks = sinks.chain(rules.first_integration());
     let sinks = sinks.map(|sink| sink.bounded(bytes_max));
