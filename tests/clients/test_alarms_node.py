@@ -10,7 +10,7 @@ from test_access import until
 from test_alarms import alarms
 from test_cert import openssl
 from test_http_api import KEYS
-from test_rules import PASSWORD, add_user, call, configured, crash
+from test_rules import call, configured, crash
 from test_webhook_formats import Requests
 
 
@@ -138,12 +138,12 @@ def test_a_device_that_is_inactive_is_an_alarm_until_it_sends_something(start_no
     secret = call(node, "POST", "/devices", {"id": "pump-1"}, 201)["secret"]
     call(node, "PATCH", "/device-types/device", {"inactive_after_secs": 10})
     with Client(node, "pump-1").credentials("pump-1", secret) as pump:
-        pump.publish("devices/pump-1/t", "1")
+        pump.publish("d/pump-1/t", "1")
         until(lambda: named(node, "device_inactive"), node.log, 60)
         [alarm] = named(node, "device_inactive")
         assert (alarm["device"], alarm["severity"], alarm["state"]) == ("pump-1", "warning", "active")
         assert alarm["message"] == "The device pump-1 has sent nothing for 10 s"
-        pump.publish("devices/pump-1/t", "2")
+        pump.publish("d/pump-1/t", "2")
         until(lambda: not named(node, "device_inactive"), node.log)
 
 
@@ -213,9 +213,8 @@ def test_telemetry_that_cannot_be_stored_is_an_alarm(start_node, tmp_path):
     options["settings"] += ["telemetry.enabled=true"]
     options["variables"] = {**KEYS, "MARTLET_TELEMETRY__URL": f"{place}/t.db"}
     node = start_node(**options)
-    call(node, "POST", "/devices", {"id": "car"}, 201)
-    add_user(node, "ada")
-    with Client(node, "car").credentials("ada", PASSWORD) as car:
+    made = call(node, "POST", "/devices", {"id": "car", "type": "iotflow"}, 201)
+    with Client(node, "car").credentials(made["user_name"], made["secret"]) as car:
         car.publish("iotflow/devices/car/telemetry/sensors", '{"temp": 21.5}')
     until(lambda: named(node, "telemetry_storage"), node.log, 30)
     place.mkdir()
