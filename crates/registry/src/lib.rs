@@ -35,11 +35,13 @@
 
 mod activity;
 mod added_integrations;
+mod alarm_watches;
 mod alarms;
 mod api_keys;
 mod audit;
 mod bans;
 mod bridge_subscriptions;
+mod certificate_ends;
 mod changes;
 mod client_ids;
 mod commands;
@@ -92,11 +94,13 @@ use std::path::PathBuf;
 
 pub use activity::{Activity, Heard};
 pub use added_integrations::{ADDED_MAX, AddedIntegration};
+pub use alarm_watches::AlarmWatchRow;
 pub use alarms::{AlarmFilter, AlarmRow, AlarmsKept};
 pub use api_keys::{ApiKey, NewApiKey};
 pub use audit::{Actor, AuditEntry, AuditFilter, AuditKept, AuditLine, NewAuditEntry, Scope};
 pub use bans::{Ban, BanKind, NewBan};
 pub use bridge_subscriptions::BridgeSubscription;
+pub use certificate_ends::CertificateEnd;
 pub use client_ids::ClientIds;
 pub use commands::{
     COMMAND_BYTES_MAX, COMMANDS_OPEN_MAX, Command, CommandAnswer, CommandFilter, CommandKey,

@@ -59,6 +59,15 @@ pub struct CredentialToAdd {
     pub expires_ms: i64,
 }
 
+/// Fingerprint and end of the first certificate of a text in PEM: what is kept of the certificate
+/// of a device. The end is in milliseconds since the Unix epoch. None: there is no certificate in
+/// it.
+pub fn certificate_of_pem(text: &str) -> Option<(String, i64)> {
+    let facts = martlet_certificates::Facts::of_pem(text)?;
+    let ends_ms = facts.not_after_secs.saturating_mul(1_000);
+    Some((facts.fingerprint, ends_ms))
+}
+
 /// A key of a device's configuration to be set.
 #[derive(Clone, Debug)]
 pub struct SettingToSet {

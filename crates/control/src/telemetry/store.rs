@@ -2,8 +2,8 @@
 //! opened; what it does not take is told to those who ask for it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use martlet_broker::TenantId;
@@ -47,12 +47,14 @@ pub struct TelemetrySettings {
 
 /// Telemetry of a node that runs.
 pub struct Telemetry {
-    control: Arc<Control>,
+    pub(super) control: Arc<Control>,
     tables: Arc<Tables>,
     settings: TelemetrySettings,
     names: DeviceNames,
     rejections: Rejections,
     tails: Tails,
+    /// Keys whose values are published for the rules.
+    pub(super) followed: RwLock<BTreeSet<String>>,
     activity: Arc<DeviceActivity>,
     counters: Counters,
     pub(super) ages: Ages,
@@ -111,6 +113,9 @@ pub enum StoreError {
     /// Devices cannot be looked up.
     #[error(transparent)]
     Tables(#[from] TablesError),
+    /// The values are stored, and were not handed to the rules.
+    #[error("the values are stored, but the rules did not get them: {0}. Send them again")]
+    Rules(String),
 }
 
 impl StoreError {
@@ -119,7 +124,7 @@ impl StoreError {
         match self {
             Self::Rejected(rejection) => Some(rejection.reason()),
             Self::Refused { reason, .. } => Some(reason),
-            Self::Storage(_) | Self::Tables(_) => None,
+            Self::Storage(_) | Self::Tables(_) | Self::Rules(_) => None,
         }
     }
 
@@ -179,6 +184,7 @@ impl Telemetry {
             settings,
             rejections: Rejections::default(),
             tails: Tails::default(),
+            followed: RwLock::default(),
             activity,
             counters: Counters::default(),
             ages: Ages::default(),
@@ -269,10 +275,12 @@ impl Telemetry {
         self.names.find(names).await
     }
 
-    /// Stores a payload of a device that came by HTTP. When it returns, the values are synced.
+    /// Stores a payload of a device that came by HTTP. When it returns, the values are synced, and
+    /// those that rules look at are in the queue of the rules.
     ///
     /// # Errors
-    /// The payload is invalid, a value cannot be stored, or the storage does not take it.
+    /// The payload is invalid, a value cannot be stored, or the storage or the queue does not take
+    /// it.
     pub async fn store(
         &self,
         device: &TelemetryDevice,
@@ -280,6 +288,20 @@ impl Telemetry {
     ) -> Result<StoredNow, StoreError> {
         let received = now_signed_ms().saturating_mul(1_000);
         let decoded = decoder.decode(payload, received)?;
+        let followed = self.followed_of(device, &decoded);
+        let stored = self.store_decoded(device, decoded, received).await;
+        if matches!(stored, Ok(_) | Err(StoreError::Refused { .. })) {
+            self.publish_followed(device.tenant, followed).await?;
+        }
+        stored
+    }
+
+    async fn store_decoded(
+        &self,
+        device: &TelemetryDevice,
+        decoded: Decoded,
+        received: i64,
+    ) -> Result<StoredNow, StoreError> {
         let (values, retimed) = (decoded.readings.len(), decoded.retimed);
         let newest = newest_own_time(&decoded);
         let points = points_of(decoded, device.number, self.new_origin(), str::to_owned);
@@ -333,7 +355,9 @@ impl Telemetry {
             limits: self.settings.decoder.limits,
             ..Decoder::default()
         };
-        let stored = self.store(&device, (&decoder, payload.as_bytes()));
+        let received = now_signed_ms().saturating_mul(1_000);
+        let decoded = decoder.decode(payload.as_bytes(), received)?;
+        let stored = self.store_decoded(&device, decoded, received);
         stored.await.map(drop)
     }
 
