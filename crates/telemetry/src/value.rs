@@ -180,13 +180,13 @@ impl Point {
 
 impl Point {
     /// The point without its device and key.
-    pub(crate) fn sample(&self) -> Sample {
+    pub(crate) fn into_sample(self) -> Sample {
         Sample {
             at: Instant {
                 time: self.time,
                 origin: self.origin,
             },
-            value: self.value.clone(),
+            value: self.value,
         }
     }
 }
