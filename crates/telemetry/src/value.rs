@@ -173,7 +173,7 @@ impl Point {
     }
 
     /// Memory that it takes until it is written.
-    pub(crate) fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         size_of::<Self>() + self.value.text_bytes()
     }
 }
