@@ -131,11 +131,11 @@ mod tests {
     #[test]
     fn the_oldest_messages_are_forgotten() {
         let mut sent = Sent::default();
-        for id in 0..MESSAGES_MAX as MessageId + 5 {
+        for id in (0..MESSAGES_MAX as u64 + 5).map(MessageId) {
             sent.add(id, "pump".into(), 7);
             sent.add(id, "pump".into(), 8);
         }
         assert_eq!((sent.by_id.len(), sent.order.len()), (MESSAGES_MAX, MESSAGES_MAX));
-        assert!(!sent.by_id.contains_key(&4) && sent.by_id[&5].1 == 8);
+        assert!(!sent.by_id.contains_key(&MessageId(4)) && sent.by_id[&MessageId(5)].1 == 8);
     }
 }
