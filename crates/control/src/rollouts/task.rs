@@ -60,7 +60,7 @@ impl Collector for RolloutCounts {
 pub async fn keep(control: Arc<Control>, rollouts: Arc<Rollouts>, alarms: Arc<Alarms>) {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let (mut tick, mut told) = (0u64, BTreeMap::new());
+    let (mut tick, mut seen) = (0u64, Seen::default());
     loop {
         let looks = tokio::select! {
             _ = ticks.tick() => {
@@ -73,7 +73,7 @@ pub async fn keep(control: Arc<Control>, rollouts: Arc<Rollouts>, alarms: Arc<Al
             continue;
         }
         let observers = (&*control, &*alarms);
-        if let Err(error) = rollouts.advance(observers, looks, &mut told).await {
+        if let Err(error) = rollouts.advance(observers, looks, &mut seen).await {
             warn!(%error, "rollouts are not advanced; that is tried again");
         }
     }
@@ -84,7 +84,7 @@ impl Rollouts {
         &self,
         (control, alarms): (&Control, &Alarms),
         looks: bool,
-        told: &mut Paused,
+        Seen { told, looked }: &mut Seen,
     ) -> Result<(), TablesError> {
         let now_ms = now_signed_ms();
         let read = self.tables.read(move |registry| {
@@ -92,8 +92,17 @@ impl Rollouts {
         });
         let mut counts = RolloutCounts::default();
         let (mut paused, mut others, mut unknown) = (Vec::new(), Vec::new(), BTreeSet::new());
-        for number in read.await? {
-            let Some(rollout) = self.advance_one(number, looks).await? else {
+        let numbers = read.await?;
+        if looks {
+            // Those that have ended are among the numbers only now.
+            looked.retain(|number, _| numbers.contains(number));
+        }
+        for number in numbers {
+            // A look that has not come to its end goes on in each tick.
+            let look_after = looked.remove(&number).or(looks.then_some(0));
+            let (rollout, looked_until) = self.advance_one(number, look_after).await?;
+            looked.extend(looked_until.map(|until| (number, until)));
+            let Some(rollout) = rollout else {
                 // There is more to do than fits into a tick: it is told of in the next one.
                 unknown.insert(number);
                 continue;
@@ -117,27 +126,34 @@ impl Rollouts {
         Ok(())
     }
 
-    async fn advance_one(&self, number: i64, looks: bool) -> Result<Option<Rollout>, TablesError> {
-        let mut looks = looks;
+    /// Returns the rollout, if nothing more is to be done for it now, and the last device that was
+    /// looked at, if there are more.
+    async fn advance_one(
+        &self,
+        number: i64,
+        look_after: Option<i64>,
+    ) -> Result<(Option<Rollout>, Option<i64>), TablesError> {
+        let (mut look_after, mut looked_until) = (look_after, None);
         for _ in 0..AT_ONCE {
             let advanced = self.tables.note(move |registry| {
-                Box::pin(async move { registry.advance_rollout(number, looks).await })
+                Box::pin(async move { registry.advance_rollout(number, look_after).await })
             });
             let Some(advanced) = advanced.await? else {
-                return Ok(None);
+                return Ok((None, None));
             };
             if advanced.has_commands {
                 self.commands.look();
             }
             log(&advanced);
-            looks = false;
+            looked_until = looked_until.or(advanced.looked_until);
+            look_after = None;
             if !advanced.has_more {
-                return Ok(Some(advanced.rollout));
+                return Ok((Some(advanced.rollout), looked_until));
             }
         }
         // The rest comes in the next tick.
         self.changed.notify_one();
-        Ok(None)
+        Ok((None, looked_until))
     }
 }
 
@@ -160,6 +176,15 @@ fn log(advanced: &AdvancedRollout) {
             firmware, version, wave, state, "rollout goes on"
         ),
     }
+}
+
+/// What was seen of rollouts before.
+#[derive(Default)]
+struct Seen {
+    /// Those that were told of as paused.
+    told: Paused,
+    /// The device up to which those with many devices were looked at.
+    looked: BTreeMap<i64, i64>,
 }
 
 /// Rollouts that their gates have paused: number, then tenant and id.
