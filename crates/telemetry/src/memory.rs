@@ -402,10 +402,7 @@ mod tests {
     }
 
     fn all(memory: &SharedMemory, series: i64, newest_first: bool) -> Vec<(Time, Value)> {
-        let span = (
-            Instant::first_of(Time::MIN),
-            Instant::first_of(Time::MAX),
-        );
+        let span = (Instant::first_of(Time::MIN), Instant::first_of(Time::MAX));
         let found = memory.scan(SeriesId(series), span, newest_first, usize::MAX);
         found
             .into_iter()
@@ -475,7 +472,10 @@ mod tests {
             at: Instant { time: 5, origin: 0 },
             value: Value::Text(text.into()),
         };
-        memory.write().active.insert(SeriesId(1), text("a long text"));
+        memory
+            .write()
+            .active
+            .insert(SeriesId(1), text("a long text"));
         memory.write().active.insert(SeriesId(1), text("ab"));
         assert_eq!(memory.read().bytes(), SERIES_BYTES + VALUE_BYTES + 2);
         assert!(memory.freeze(1).is_some() && memory.read().is_moving());

@@ -62,8 +62,8 @@ impl Versions {
 /// The version in a payload, if it is a JSON object that names one.
 fn version_of(payload: &[u8]) -> Option<String> {
     let word = FIRMWARE_VERSION.as_bytes();
-    let is_likely = payload.len() <= PAYLOAD_MAX
-        && payload.windows(word.len()).any(|part| part == word);
+    let is_likely =
+        payload.len() <= PAYLOAD_MAX && payload.windows(word.len()).any(|part| part == word);
     if !is_likely {
         return None;
     }
@@ -104,7 +104,10 @@ mod tests {
     #[test]
     fn a_heartbeat_may_name_the_firmware() {
         let of = |payload: &str| version_of(payload.as_bytes());
-        assert_eq!(of(r#"{"firmware_version": "2.0", "x": 1}"#), Some("2.0".to_owned()));
+        assert_eq!(
+            of(r#"{"firmware_version": "2.0", "x": 1}"#),
+            Some("2.0".to_owned())
+        );
         assert_eq!(of(r#"{"firmware_version": 2}"#), None);
         assert_eq!(of("firmware_version"), None);
         assert_eq!(of(r#"{"x": 1}"#), None);

@@ -214,9 +214,8 @@ fn raise_alarms(
         told.insert(rollout.number, (tenant, rollout.id.clone()));
     }
     // What has ended is not looked at any more.
-    let is_open = |number: &i64| {
-        unknown.contains(number) || paused.iter().any(|one| one.number == *number)
-    };
+    let is_open =
+        |number: &i64| unknown.contains(number) || paused.iter().any(|one| one.number == *number);
     told.retain(|number, (tenant, id)| {
         let is_open = is_open(number);
         if !is_open {

@@ -96,9 +96,8 @@ impl Rejections {
     pub(crate) fn of_client(&self, tenant: u32, client_id: &str) -> Vec<Rejected> {
         let inner = self.inner();
         let all = inner.last.iter().rev();
-        let is_of = |one: &&Rejected| {
-            one.tenant == tenant && one.client_id.as_deref() == Some(client_id)
-        };
+        let is_of =
+            |one: &&Rejected| one.tenant == tenant && one.client_id.as_deref() == Some(client_id);
         all.filter(is_of).cloned().collect()
     }
 

@@ -135,7 +135,10 @@ mod tests {
             sent.add(id, "pump".into(), 7);
             sent.add(id, "pump".into(), 8);
         }
-        assert_eq!((sent.by_id.len(), sent.order.len()), (MESSAGES_MAX, MESSAGES_MAX));
+        assert_eq!(
+            (sent.by_id.len(), sent.order.len()),
+            (MESSAGES_MAX, MESSAGES_MAX)
+        );
         assert!(!sent.by_id.contains_key(&MessageId(4)) && sent.by_id[&MessageId(5)].1 == 8);
     }
 }

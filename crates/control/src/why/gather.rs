@@ -12,8 +12,8 @@ use martlet_codec::{TopicFilter, TopicName};
 use super::Question;
 use super::door::was_there_then;
 use super::facts::{
-    Banned, Facts, Lockout, Meant, Namesakes, NotStored, Presence, Session, StoreTrouble, Subscriber,
-    TopicRules,
+    Banned, Facts, Lockout, Meant, Namesakes, NotStored, Presence, Session, StoreTrouble,
+    Subscriber, TopicRules,
 };
 use crate::authentication::{Policy, Standing};
 use crate::cause::Cause;

@@ -11,8 +11,7 @@ use super::facts::{Facts, StoreTrouble};
 use super::found::{Found, RECENT_MS, Weight, is_connected};
 use super::side::is_subscribed;
 use super::{
-    Evidence, Finding, State, Verdict, arrival, door, integration, session, telemetry,
-    topic,
+    Evidence, Finding, State, Verdict, arrival, door, integration, session, telemetry, topic,
 };
 use crate::cause::Cause;
 

@@ -204,7 +204,10 @@ fn moment(text: &str) -> anyhow::Result<Timestamp> {
     }
     let expected = || anyhow::anyhow!("{text}: expected 10m, 2h, 7d or 2026-11-21T14:00:00Z");
     // Days of 24 hours: a span of calendar days cannot be subtracted without a time zone.
-    if let Some(days) = text.strip_suffix('d').and_then(|days| days.parse::<u16>().ok()) {
+    if let Some(days) = text
+        .strip_suffix('d')
+        .and_then(|days| days.parse::<u16>().ok())
+    {
         let long = SignedDuration::from_hours(24 * i64::from(days));
         return Timestamp::now().checked_sub(long).map_err(|_| expected());
     }

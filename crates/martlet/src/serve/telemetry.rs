@@ -24,7 +24,11 @@ pub(super) fn start(
     let counted = Arc::clone(&telemetry);
     control.count_also("telemetry", Box::new(move || counted.memory_bytes()));
     tokio::spawn(Arc::clone(&telemetry).keep_retention());
-    if node.telemetry.as_ref().is_some_and(|one| one.measures_subscribers) {
+    if node
+        .telemetry
+        .as_ref()
+        .is_some_and(|one| one.measures_subscribers)
+    {
         tokio::spawn(Arc::clone(&telemetry).measure_subscribers());
     }
     Some(telemetry)

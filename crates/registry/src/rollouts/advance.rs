@@ -310,11 +310,7 @@ async fn add_commands(
 /// Looks for devices that have changed without an answer, among those after one. Returns the last
 /// one that was looked at; none: there are no more. So a rollout of many devices costs no more in
 /// one transaction than others.
-async fn look(
-    work: &mut Work<'_>,
-    rollout: &Rollout,
-    after: i64,
-) -> Result<Option<i64>, Fault> {
+async fn look(work: &mut Work<'_>, rollout: &Rollout, after: i64) -> Result<Option<i64>, Fault> {
     let (now_ms, place) = (work.now_ms, work.place().to_owned());
     let silent_before = now_ms.saturating_sub(rollout.plan.gate.silent_after_ms);
     let is_live = matches!(

@@ -184,7 +184,10 @@ async fn add_to_days(on: &mut SqliteConnection, days: &[Gain]) -> Result<(), sql
     query.execute(on).await.map(drop)
 }
 
-async fn insert(on: &mut SqliteConnection, rows: Vec<(SeriesId, Block)>) -> Result<(), sqlx::Error> {
+async fn insert(
+    on: &mut SqliteConnection,
+    rows: Vec<(SeriesId, Block)>,
+) -> Result<(), sqlx::Error> {
     let mut query = with_rows(
         "INSERT OR REPLACE INTO blocks (series, time, origin, last_time, samples, data) VALUES ",
         "(?, ?, ?, ?, ?, ?)",

@@ -83,9 +83,7 @@ impl SqliteReader {
         // into blocks meanwhile is seen twice then, and not missed.
         let most = scan.limit.saturating_add(1);
         let span = (scan.from, scan.until);
-        let newer = self
-            .memory
-            .scan(scan.series, span, scan.newest_first, most);
+        let newer = self.memory.scan(scan.series, span, scan.newest_first, most);
         let connection = self.pool.acquire().await;
         let mut connection = connection.map_err(|error| self.error(error))?;
         let older = self.scan_blocks(&mut connection, scan, most).await?;
