@@ -1,5 +1,6 @@
-//! What the node watches itself: certificates that expire, integrations that do not deliver,
-//! the storage of telemetry, and rollouts that their gates have paused. Devices that are silent are told of by `activity`.
+//! What the node watches itself: certificates that expire, integrations that do not deliver, the
+//! storage of telemetry, and rollouts that their gates have paused. Devices that are silent are told
+//! of by `activity`.
 
 use std::time::{Duration, Instant};
 
