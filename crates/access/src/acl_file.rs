@@ -9,8 +9,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use martlet_broker::{Actions, Rule, Rules};
 use martlet_codec::TopicFilter;
+use martlet_permission::{Actions, Rule, Rules};
 
 use crate::by_owner::LinesByOwner;
 use crate::{FileProblem, RuleLine};
@@ -321,7 +321,7 @@ fn access_and_filter(rest: &str) -> Result<(Access, &str), String> {
 
 #[cfg(test)]
 mod tests {
-    use martlet_broker::Names;
+    use martlet_permission::Names;
     use proptest::prelude::*;
 
     use super::*;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use martlet_broker::{Actions, Rule, Rules};
+use martlet_permission::{Actions, Rule, Rules};
 
 /// People, programs, and anonymous clients where they are let in: all topics but those that begin
 /// with `$`, and reading `$SYS/#`, as with Mosquitto. Below IoTFlow's topics, what the node says of
@@ -169,7 +169,7 @@ fn compile(rules: impl Iterator<Item = Rule>, base: &IotflowBase) -> Arc<Rules> 
 
 #[cfg(test)]
 mod tests {
-    use martlet_broker::Names;
+    use martlet_permission::Names;
 
     use super::*;
 

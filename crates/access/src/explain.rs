@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use martlet_broker::{Actions, Names, Rules, Verdict, may_publish};
+use martlet_permission::{Actions, Names, Rules, Verdict, may_publish};
 
 use crate::AclFile;
 use crate::acl_file::Line;

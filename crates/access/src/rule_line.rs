@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use martlet_broker::Actions;
+use martlet_permission::Actions;
 
 use crate::acl_file::{Access, Statement, statement};
 

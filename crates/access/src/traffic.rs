@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use martlet_broker::{Actions, Names, Rules};
+use martlet_permission::{Actions, Names, Rules};
 
 use crate::acl_file::{Access, Line, Whose};
 use crate::lint::{Lint, covers, is_all};
@@ -400,7 +400,7 @@ mod tests {
         let compiled = rules
             .iter()
             .enumerate()
-            .map(|(at, rule)| martlet_broker::Rule {
+            .map(|(at, rule)| martlet_permission::Rule {
                 actions: rule.actions,
                 allows: rule.allows,
                 filter: rule.filter.clone(),

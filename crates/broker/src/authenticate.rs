@@ -9,6 +9,9 @@ pub(crate) mod authentications;
 use std::sync::Arc;
 
 use martlet_codec::ReasonCode;
+use martlet_permission::{
+    Actions, Identity, Names, Realm, Refusal, RefusalCause, Revocation, RuleBook, TenantId,
+};
 
 use crate::authenticate::authentications::IDENTITY_LOOK_MS;
 use crate::authentication::{Asker, Authenticated, Authentication, Password, Step};
@@ -16,15 +19,12 @@ use crate::connect_request::ConnectRequest;
 use crate::connection::Phase;
 use crate::exchange::state::Exchange;
 use crate::fault::{self, Fault};
-use crate::id::{ConnectionId, TenantId};
+use crate::id::ConnectionId;
 use crate::limits::ListenerPolicy;
 use crate::lobby::Admission;
 use crate::node::{Cx, Node};
-use crate::permission::{Actions, Identity, Names, Realm, RuleBook};
-use crate::refusal::{Refusal, RefusalCause};
 use crate::report::SessionRules;
 use crate::review::reviews::Affected;
-use crate::revocation::Revocation;
 use crate::session::permit::{Permit, PermitToken};
 use crate::shard::{Ending, Shard};
 use crate::timer::Timer;

@@ -6,11 +6,10 @@ use std::net::IpAddr;
 use std::sync::{Arc, Weak};
 
 use martlet_codec::{ProtocolVersion, ReasonCode};
+use martlet_permission::{Identity, Realm, Refusal, TenantId};
 
-use crate::id::{ConnectionId, TenantId};
+use crate::id::ConnectionId;
 use crate::limits::ListenerPolicy;
-use crate::permission::{Identity, Realm};
-use crate::refusal::Refusal;
 
 /// A password: not printed, whatever prints what it is part of.
 #[derive(Clone, PartialEq, Eq)]

@@ -3,12 +3,10 @@
 use std::sync::Arc;
 
 use martlet_codec::{QoS, ReasonCode, SubscriptionOptions};
+use martlet_permission::{Revocation, RuleBook, TenantId};
 
 use crate::event_interest::EventInterest;
-use crate::id::TenantId;
 use crate::limits::ListenerPolicy;
-use crate::permission::RuleBook;
-use crate::revocation::Revocation;
 
 /// A command; answers come as [`Report`](crate::Report)s that carry the same `request`.
 #[derive(Debug, Clone)]

@@ -5,18 +5,17 @@ use core::num::{NonZeroU16, NonZeroU32};
 use std::sync::Arc;
 
 use martlet_codec::{ConnAck, ConnAckProperties, PacketType, QoS, ReasonCode, UserProperties};
+use martlet_permission::{Limit, RefusalCause, TenantId};
 
 use crate::connect_request::ConnectRequest;
 use crate::connected_client::SharedClient;
 use crate::connection::{Since, TopicAliases};
-use crate::decision::Limit;
 use crate::event::Event;
 use crate::event_head::EventHead;
 use crate::event_interest::Wants;
 use crate::fault::{self, Fault};
-use crate::id::{RecordNumber, TenantId};
+use crate::id::RecordNumber;
 use crate::node::{Cx, Node};
-use crate::refusal::RefusalCause;
 use crate::session::Session;
 use crate::session::permit::Permit;
 use crate::shard::{Ending, Gated, Shard};

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use martlet_codec::ProtocolVersion;
+use martlet_permission::TenantId;
 
 use crate::connected_client::UserName;
-use crate::id::TenantId;
 use crate::part::interface::PartSpec;
 use crate::record::StoredWill;
 use crate::session::permit::Permit;

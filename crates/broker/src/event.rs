@@ -7,15 +7,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use martlet_codec::{PacketType, QoS, ReasonCode};
+use martlet_permission::{Proof, Reached, Refusal, RefusalCause, TenantId};
 
 use crate::connected_client::SharedClient;
 use crate::counters::DropReason;
-use crate::decision::Reached;
 use crate::event_head::EventHead;
-use crate::id::{MessageId, TenantId};
+use crate::id::MessageId;
 use crate::limits::{ListenerPolicy, QueueFull};
-use crate::permission::Proof;
-use crate::refusal::{Refusal, RefusalCause};
 
 /// An event: who it is about, and what happened.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,8 +4,9 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use martlet_permission::TenantId;
+
 use crate::connected_client::{ConnectedClient, UserName};
-use crate::id::TenantId;
 use crate::shortened::is_of_name;
 
 /// A user name, and whether the client has proved to be that user.

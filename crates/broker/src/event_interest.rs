@@ -3,8 +3,7 @@
 use std::net::IpAddr;
 
 use martlet_codec::{TopicFilter, TopicName};
-
-use crate::id::TenantId;
+use martlet_permission::TenantId;
 
 /// Which events are wanted; others are never built.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

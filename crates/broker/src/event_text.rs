@@ -3,10 +3,11 @@
 use std::borrow::Cow;
 use std::ops::Deref;
 
+use martlet_permission::Refusal;
+
 use crate::connected_client::{ConnectedClient, SharedClient, UserName};
 use crate::event::{DeliveredMessage, Event, PublishedMessage, Told};
 use crate::event_head::EventHead;
-use crate::refusal::Refusal;
 use crate::shortened::{WHY_BYTES_MAX, cut_to, is_cut, shortened};
 
 fn shorten<N>(name: &mut N)
@@ -179,10 +180,10 @@ impl Event {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::TenantId;
-    use crate::refusal::RefusalCause;
     use crate::shortened::NAME_BYTES_MAX;
     use martlet_codec::ReasonCode;
+    use martlet_permission::RefusalCause;
+    use martlet_permission::TenantId;
 
     fn told(client_id: &str, user: UserName, event: Event) -> Told {
         let head = EventHead::new(TenantId(0), client_id).with_user(Some(user));

@@ -12,17 +12,15 @@ use std::sync::Arc;
 use martlet_codec::{
     Auth, Disconnect, PacketType, ProtocolVersion, ReasonCode, decode_fixed_header,
 };
+use martlet_permission::{Identity, Limit, Refusal, RefusalCause};
 
 use crate::authentication::{Asker, Authenticated, Authentication, ExchangeState, Step};
 use crate::connection::Phase;
-use crate::decision::Limit;
 use crate::event::Event;
 use crate::event_interest::Wants;
 use crate::exchange::state::Turn;
 use crate::id::ConnectionId;
 use crate::node::{Cx, Node};
-use crate::permission::Identity;
-use crate::refusal::{Refusal, RefusalCause};
 use crate::session::permit::Permit;
 use crate::shard::{Ending, PacketError, Progress, Shard};
 use crate::timer::Timer;

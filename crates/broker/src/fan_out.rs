@@ -16,6 +16,7 @@ pub(crate) mod under_way;
 use core::ops::ControlFlow;
 use std::collections::VecDeque;
 
+use martlet_permission::Actions;
 use smallvec::SmallVec;
 
 use crate::effect::ShardMessage;
@@ -24,7 +25,6 @@ use crate::fault::{self, Fault};
 use crate::id::{SessionAddress, SessionId};
 use crate::interest::EpochKey;
 use crate::node::{Cx, Node};
-use crate::permission::Actions;
 use crate::routing::{Match, Routing, Target};
 use crate::shard::Shard;
 use crate::work::{FAN_OUTS, NODE};

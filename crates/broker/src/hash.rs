@@ -3,7 +3,9 @@
 
 use core::hash::BuildHasher;
 
-use crate::id::{ShardId, TenantId};
+use martlet_permission::TenantId;
+
+use crate::id::ShardId;
 use crate::lane_name::lane_of;
 use crate::limits::Settings;
 

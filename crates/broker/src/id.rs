@@ -1,4 +1,4 @@
-//! Names of the things a node holds: shards, connections, sessions, tenants, messages, records.
+//! Names of the things a node holds: shards, connections, sessions, messages, records.
 //!
 //! Handles are an index and a generation, so that a late reference to something that has ended
 //! finds nothing instead of its successor. They mean something on their own shard only.
@@ -10,10 +10,6 @@ use smallvec::SmallVec;
 /// A shard of this node, numbered from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ShardId(pub u16);
-
-/// Whose topics and client identifiers these are; those of different tenants never meet.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TenantId(pub u32);
 
 /// A Network Connection of one shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

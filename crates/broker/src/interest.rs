@@ -6,7 +6,9 @@
 
 use core::ops::ControlFlow;
 
-use crate::id::{ShardId, TenantId};
+use martlet_permission::TenantId;
+
+use crate::id::ShardId;
 use crate::topic_tree::Tree;
 
 /// Strength of the interest in a filter (idea 3). Ordered by what a publish must do for it.

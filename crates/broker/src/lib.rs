@@ -12,14 +12,12 @@
 //! * `effect`, `command`, `event`: the three closed lists: requests to the reactor, orders of
 //!   operators, news for observers; `report`: answers to commands; `record`: what is persisted
 //! * `message`: the Application Message; `connect_request`, `guest`: a CONNECT on its way;
-//!   `authentication`: the question who a client is; `revocation`: credentials that are taken back
+//!   `authentication`: the question who a client is
 //! * `part::interface`, `share::message`, `share::ticket`: what parts and share groups are told
 //! * `connected_client`: a client as its connection, messages and events know it
 //! * `event_head`: who an event is about; `event_kind`: the closed list of kinds; `event_interest`:
 //!   which are wanted; `event_text`: their names, cut; `shortened`: names cut
-//! * `refusal`: why something is refused or ended; `decision`: limits that decide;
-//!   `transport_fault`: what goes wrong below MQTT
-//! * `permission`: rules, compiled into a tree of topic levels
+//! * the crate `permission`: who a client is, what it may do, why it was refused
 //! * `limits`, `counters`, `timer`, `work`: what bounds, counts and times it all
 //! * `id`, `lane_name`, `hash`, `time`, `gauge`, `flags`: names, times and bytes that are counted
 //!
@@ -56,7 +54,6 @@ mod connect_request;
 mod connected_client;
 mod connection;
 mod counters;
-mod decision;
 mod effect;
 mod event;
 mod event_head;
@@ -85,17 +82,14 @@ mod node;
 mod operate;
 mod outgoing;
 mod part;
-mod permission;
 mod place_table;
 mod pressure;
 mod rate;
 mod record;
-mod refusal;
 mod report;
 mod restore;
 mod retained;
 mod review;
-mod revocation;
 mod route;
 mod routing;
 mod run;
@@ -109,7 +103,6 @@ mod tell;
 mod time;
 mod timer;
 mod topic_tree;
-mod transport_fault;
 mod unmatched;
 mod user_sessions;
 mod will;
@@ -128,7 +121,6 @@ pub use command::{
 pub use connect_request::ConnectRequest;
 pub use connected_client::{ConnectedClient, ConnectedFlags, SharedClient, UserName};
 pub use counters::{Accounting, Counters, DROP_REASONS, DropReason, Metric, MetricKind};
-pub use decision::{Limit, Reached};
 pub use effect::{
     ConnectionEffect, Effects, LostMessage, PageOf, QueueOwner, QueueRead, ReadMessage, ReadPage,
     ShardMessage,
@@ -142,7 +134,7 @@ pub use guest::{Guest, Peer};
 pub use hash::{ClientKey, owner};
 pub use id::{
     ConnectionId, MessageId, RecordNumber, SessionAddress, SessionEpoch, SessionId, ShardId,
-    SubscriptionIds, TenantId, first_number, shard_of, start_of,
+    SubscriptionIds, first_number, shard_of, start_of,
 };
 pub use interest::{
     EPOCH_BUCKETS, EpochKey, EpochScope, Epochs, Interest, InterestClass, SHARDS_MAX, Wanted,
@@ -150,6 +142,12 @@ pub use interest::{
 pub use lane_name::{lane_name, lane_of};
 pub use limits::{LimitRow, Limits, ListenerPolicy, QueueFull, RateExceeded, Settings};
 pub use lobby::is_assigned_client_id;
+pub use martlet_permission::{
+    Actions, Audience, CredentialMark, EVENTS, Identity, Limit, LockoutScope, Names,
+    PasswordSource, Proof, ProxyFault, Reached, Realm, Refusal, RefusalCause, Revocation,
+    RevocationReason, Rule, RuleBook, Rules, RulesError, TO_BRIDGES, TenantId, TlsFault,
+    UserSources, Verdict, Voucher, WebSocketFault, Whose, may_publish,
+};
 pub use memory_use::{Growth, MemoryUse, ShardMemory};
 pub use message::{
     Contents, HOPS_MAX, MESSAGE_OVERHEAD, Message, MessageHead, Publication, StoredMessage,
@@ -162,16 +160,11 @@ pub use part::{
     PartOutcome, PartOutlet, PartPublish, PartQueueLimits, PartQueueState, PartReach, PartRefusal,
     PartSpec, PartSubscription, PartTerms, Receipt, ReceiptOutcome, Settlement,
 };
-pub use permission::{
-    Actions, CredentialMark, EVENTS, Identity, Names, Proof, Realm, Rule, RuleBook, Rules,
-    RulesError, TO_BRIDGES, Verdict, Voucher, may_publish,
-};
 pub use place_table::PlaceTable;
 pub use record::{
     EnqueuedAs, EntryRecord, MessageRecord, RECORD_VERSION, RETAINED_COPIES, Record, SHARED_COPIES,
     SessionOwner, SessionRecord, StoredWill, SubscriptionRecord,
 };
-pub use refusal::{Audience, LockoutScope, PasswordSource, Refusal, RefusalCause, UserSources};
 pub use report::{
     Answer, ClientDetail, ClientInfo, ClientPage, ConnectionDetail, DeleteOutcome, DeliveryState,
     GroupLosses, HeardDevices, InFlightMessage, LossTimes, Published, QueuedMessage, Report,
@@ -179,7 +172,6 @@ pub use report::{
     UnmatchedTopic, WillInfo,
 };
 pub use retained::{Page, Retained, RetainedChange};
-pub use revocation::{Revocation, RevocationReason, Whose};
 pub use run::Run;
 pub use session::queue::{Apart, StoredEntry};
 pub use shard::{Shard, StoreState, TransportEnd};
@@ -189,6 +181,5 @@ pub use shortened::{
     NAME_BYTES_MAX, WHY_BYTES_MAX, is_asked_for, is_of_name, is_shortened, shortened,
 };
 pub use time::Now;
-pub use transport_fault::{ProxyFault, TlsFault, WebSocketFault};
 pub use user_sessions::UserSessions;
 pub use work::WorkLimits;

@@ -5,10 +5,9 @@
 use std::sync::{Arc, LazyLock};
 
 use martlet_codec::QoS;
+use martlet_permission::{Realm, TenantId};
 
 use crate::event_interest::EventInterest;
-use crate::id::TenantId;
-use crate::permission::Realm;
 use crate::work::WorkLimits;
 
 /// What happens to a message that finds a session's queue full.
@@ -417,6 +416,23 @@ impl RateExceeded {
             "drop-qos0" => Some(Self::DropQos0),
             "disconnect" => Some(Self::Disconnect),
             _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use martlet_permission::Limit;
+
+    use super::*;
+
+    #[test]
+    fn limits_that_refuse_are_keys_of_the_configuration() {
+        let limits = Limits::default();
+        for limit in Limit::ALL {
+            let option = limit.option();
+            let value = option.strip_prefix("limits.").map(|key| limits.get(key));
+            assert!(value.is_none_or(|value| value.is_some()), "{option}");
         }
     }
 }

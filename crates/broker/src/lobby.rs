@@ -10,21 +10,19 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use martlet_codec::{ConnAck, Connect, ProtocolVersion, ReasonCode};
+use martlet_permission::{Limit, Refusal, RefusalCause, TenantId};
 
 use crate::authentication::{Password, Step};
 use crate::connect_request::ConnectRequest;
 use crate::connected_client::UserName;
 use crate::connection::{Connection, Phase};
-use crate::decision::Limit;
 use crate::effect::ConnectionEffect;
 use crate::event::Event;
 use crate::event_head::EventHead;
 use crate::guest::{Guest, Peer};
-use crate::id::{ConnectionId, TenantId};
+use crate::id::ConnectionId;
 use crate::node::{Cx, Node};
-use crate::permission;
 use crate::record::StoredWill;
-use crate::refusal::{Refusal, RefusalCause};
 use crate::shard::Shard;
 use crate::shortened::shortened;
 use crate::timer::Timer;
@@ -314,7 +312,7 @@ impl Shard {
         if let Err(error) = self.check_topic(will.topic) {
             return Err((ReasonCode::TopicNameInvalid, error.cause));
         }
-        if !permission::may_publish(will.topic) {
+        if !martlet_permission::may_publish(will.topic) {
             return Err((ReasonCode::NotAuthorized, RefusalCause::WillOnServerTopic));
         }
         Ok(())

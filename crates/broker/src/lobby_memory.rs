@@ -7,9 +7,9 @@
 pub(crate) mod held;
 
 use martlet_codec::ReasonCode;
+use martlet_permission::Limit;
 
 use crate::connection::Phase;
-use crate::decision::Limit;
 use crate::effect::ConnectionEffect;
 use crate::id::ConnectionId;
 use crate::lobby::version_of_unfinished;

@@ -10,13 +10,13 @@ pub(crate) mod lost;
 
 use core::cmp::Reverse;
 
+use martlet_permission::{Limit, TenantId};
+
 use crate::counters::DropReason;
-use crate::decision::Limit;
 use crate::effect::QueueOwner;
 use crate::event::Event;
 use crate::event_head::EventHead;
 use crate::event_interest::Wants;
-use crate::id::TenantId;
 use crate::losses::lost::{Losses, Told};
 use crate::node::{Cx, Node};
 use crate::report::GroupLosses;

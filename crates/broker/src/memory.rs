@@ -57,9 +57,10 @@ mod tests {
     use core::cell::{Cell, RefCell};
 
     use super::*;
-    use crate::id::{ShardId, TenantId};
+    use crate::id::ShardId;
     use crate::interest::{EpochKey, Interest, InterestClass};
     use crate::retained::Retained;
+    use martlet_permission::TenantId;
 
     struct Lender {
         left: Cell<usize>,

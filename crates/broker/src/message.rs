@@ -7,11 +7,12 @@
 use std::sync::Arc;
 
 use martlet_codec::{QoS, text_of};
+use martlet_permission::TenantId;
 use triomphe::{Arc as PlainArc, ThinArc};
 
 use crate::connected_client::SharedClient;
 use crate::gauge::MemoryGauge;
-use crate::id::{MessageId, SessionAddress, TenantId};
+use crate::id::{MessageId, SessionAddress};
 use crate::time::Now;
 
 /// A message on its way through the router, borrowing from the packet that brought it.

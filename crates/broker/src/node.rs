@@ -8,7 +8,9 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::id::{ShardId, TenantId};
+use martlet_permission::TenantId;
+
+use crate::id::ShardId;
 use crate::interest::{EpochKey, Interest, InterestClass};
 use crate::memory_use::{MemoryUse, ShardMemory, is_nearly_used, is_short, is_watched};
 use crate::retained::Retained;

@@ -27,6 +27,7 @@ use std::sync::Arc;
 use martlet_codec::{
     PacketId, ProtocolVersion, QoS, ReasonCode, SubscribeFilter, SubscriptionOptions,
 };
+use martlet_permission::RefusalCause;
 
 use crate::connect_request::ConnectRequest;
 use crate::connection::Connection;
@@ -38,7 +39,6 @@ use crate::lane_name::lane_of;
 use crate::limits::ListenerPolicy;
 use crate::node::{Cx, Node};
 use crate::part::attached::Part;
-use crate::refusal::RefusalCause;
 use crate::session::permit::Permit;
 use crate::session::to_send::{Sending, Source};
 use crate::shard::{Ending, Shard};

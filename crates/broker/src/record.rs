@@ -8,11 +8,11 @@
 use std::sync::Arc;
 
 use martlet_codec::{PacketId, ProtocolVersion, QoS};
+use martlet_permission::{Realm, TenantId};
 
-use crate::id::{MessageId, RecordNumber, SessionEpoch, SubscriptionIds, TenantId};
+use crate::id::{MessageId, RecordNumber, SessionEpoch, SubscriptionIds};
 use crate::message::Message;
 use crate::part::interface::PartTerms;
-use crate::permission::Realm;
 
 /// The version that stands in each record once it is encoded.
 pub const RECORD_VERSION: u8 = 1;

@@ -6,13 +6,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use martlet_codec::{PacketId, ProtocolVersion, QoS, ReasonCode};
+use martlet_permission::{Reached, Rules, TenantId};
 
 use crate::connected_client::UserName;
 use crate::counters::{Counters, DropReason};
-use crate::decision::Reached;
-use crate::id::{MessageId, TenantId};
+use crate::id::MessageId;
 use crate::message::MessageHead;
-use crate::permission::Rules;
 
 /// The answer to a command.
 #[derive(Clone, Debug)]

@@ -9,15 +9,15 @@
 use std::sync::Arc;
 
 use martlet_codec::{PacketId, ProtocolVersion, SubscriptionFilter};
+use martlet_permission::{RefusalCause, TenantId};
 
 use crate::effect::QueueOwner;
 use crate::fault::{self, Fault};
 use crate::gauge::MemoryGauge;
-use crate::id::{RecordNumber, SessionAddress, SessionEpoch, TenantId};
+use crate::id::{RecordNumber, SessionAddress, SessionEpoch};
 use crate::message::Message;
 use crate::node::{Cx, Node};
 use crate::record::{EnqueuedAs, EntryRecord, Record, SessionRecord, SubscriptionRecord};
-use crate::refusal::RefusalCause;
 use crate::run::Run;
 use crate::session::Session;
 use crate::session::inbound::Inbound;

@@ -9,10 +9,12 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
+use martlet_permission::TenantId;
+
 use crate::fault::{self, Fault};
 use crate::gauge::Counted;
 use crate::hash::ClientKey;
-use crate::id::{MessageId, TenantId};
+use crate::id::MessageId;
 use crate::message::Message;
 
 /// All retained messages of a node.

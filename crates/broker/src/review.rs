@@ -8,11 +8,11 @@
 pub(crate) mod reviews;
 
 use martlet_codec::ReasonCode;
+use martlet_permission::RefusalCause;
 
 use crate::fault::{self, Fault};
 use crate::id::ConnectionId;
 use crate::node::{Cx, Node};
-use crate::refusal::RefusalCause;
 use crate::review::reviews::Affected;
 use crate::session::permit::Permit;
 use crate::shard::{Ending, Shard};

@@ -9,6 +9,7 @@ use core::ops::ControlFlow;
 use std::sync::Arc;
 
 use martlet_codec::QoS;
+use martlet_permission::{Actions, TenantId};
 use smallvec::SmallVec;
 
 use crate::connected_client::{ConnectedClient, SharedClient};
@@ -16,14 +17,11 @@ use crate::effect::ShardMessage;
 use crate::fan_out::under_way::Delivery;
 use crate::fault::{self, Fault};
 use crate::gauge::MemoryGauge;
-use crate::id::{
-    MessageId, RecordNumber, SessionAddress, SessionEpoch, ShardId, SubscriptionIds, TenantId,
-};
+use crate::id::{MessageId, RecordNumber, SessionAddress, SessionEpoch, ShardId, SubscriptionIds};
 use crate::interest::InterestClass;
 use crate::limits::ListenerPolicy;
 use crate::message::{Message, Publication};
 use crate::node::{Cx, Node};
-use crate::permission::Actions;
 use crate::record::{MessageRecord, Record};
 use crate::retained::{RetainedChange, is_own};
 use crate::routing::{Match, Origin, Routed, Routing, Target};

@@ -10,17 +10,16 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use martlet_codec::{FixedHeader, PacketType, QoS};
+use martlet_permission::{Proof, RefusalCause, TenantId};
 
 use crate::connected_client::UserName;
 use crate::connection::ToBeTold;
 use crate::event::{DeliveredMessage, Event, PublishedMessage};
 use crate::event_head::EventHead;
 use crate::event_interest::{EventInterest, Wants};
-use crate::id::{ConnectionId, MessageId, SessionId, TenantId};
+use crate::id::{ConnectionId, MessageId, SessionId};
 use crate::message::{Message, Publication, age_ms};
 use crate::node::{Cx, Node};
-use crate::permission::Proof;
-use crate::refusal::RefusalCause;
 use crate::report::SubscriptionInfo;
 use crate::shard::Shard;
 use crate::tell::telling::TraceScan;

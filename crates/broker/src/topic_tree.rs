@@ -12,11 +12,11 @@ use core::hash::BuildHasher;
 use core::ops::ControlFlow;
 use std::collections::BTreeMap;
 
+use martlet_permission::TenantId;
 use smallvec::SmallVec;
 
 use crate::arena::Arena;
 use crate::hash::{Seed, seeded};
-use crate::id::TenantId;
 use crate::place_table::PlaceTable;
 
 /// A place in a [`Tree`]; stays valid while a value is there.

@@ -11,7 +11,8 @@ pub(crate) mod topics;
 
 use std::sync::Arc;
 
-use crate::id::TenantId;
+use martlet_permission::TenantId;
+
 use crate::report::UnmatchedTopic;
 use crate::routing::Routing;
 use crate::shard::Shard;

@@ -4,11 +4,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use martlet_permission::{Limit, Reached, Refusal, TenantId};
+
 use crate::connect_request::ConnectRequest;
-use crate::decision::{Limit, Reached};
-use crate::id::TenantId;
 use crate::node::{Cx, Node};
-use crate::refusal::Refusal;
 use crate::shard::Shard;
 
 /// Sessions of users, by tenant and name.

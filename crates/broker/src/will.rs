@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use martlet_codec::Will;
+use martlet_permission::{Actions, Limit};
 
-use crate::decision::Limit;
 use crate::fault::{self, Fault};
 use crate::id::RecordNumber;
 use crate::message::Publication;
 use crate::node::{Cx, Node};
-use crate::permission::Actions;
 use crate::record::StoredWill;
 use crate::routing::Origin;
 use crate::shard::{RESERVE_WILL_BYTES, Shard};

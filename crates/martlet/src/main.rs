@@ -163,6 +163,14 @@ enum Command {
     Man(cmd::man::ManOptions),
 }
 
+/// `martlet agent` alone. The options of all commands take memory that a device has little of.
+#[derive(Parser)]
+#[command(name = "martlet")]
+struct AgentCli {
+    #[command(flatten)]
+    options: martlet_agent::AgentOptions,
+}
+
 fn main() -> ExitCode {
     panics::end_the_process();
     let args = match cmd::argv::by_program_name(std::env::args_os().collect()) {
@@ -179,6 +187,10 @@ fn run_words(words: Vec<OsString>) -> ExitCode {
 }
 
 fn run_args(args: Vec<OsString>) -> ExitCode {
+    // What it does not understand, and its help, all commands together tell.
+    if let Some(agent) = agent_alone(&args) {
+        return cmd::agent::run(&agent.options);
+    }
     let options = Cli::command();
     let args = match cmd::argv::normalise(args, &options) {
         Ok(args) => args,
@@ -194,6 +206,16 @@ fn run_args(args: Vec<OsString>) -> ExitCode {
             Some(text) => cmd::exit::usage(&text),
             None => cmd::argv::with_suggestion(error, &args, &options).exit(),
         },
+    }
+}
+
+fn agent_alone(args: &[OsString]) -> Option<AgentCli> {
+    match args {
+        [_, command, rest @ ..] if command == "agent" => {
+            let program = OsString::from("martlet");
+            AgentCli::try_parse_from(std::iter::once(&program).chain(rest)).ok()
+        }
+        _ => None,
     }
 }
 

@@ -6,7 +6,7 @@ use martlet_access::{
     IOTFLOW, IotflowBase, RuleLine, administrator_rules, built_in_device_rules, default_rules,
     iotflow_user_rules, is_built_in_device_type,
 };
-use martlet_broker::{Actions, Rule, Rules};
+use martlet_permission::{Actions, Rule, Rules};
 use serde_json::json;
 use sqlx::{AnyConnection, Row as _};
 

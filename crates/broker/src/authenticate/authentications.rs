@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use martlet_permission::{
+    CredentialMark, Identity, Realm, Revocation, RevocationReason, RuleBook, Voucher, Whose,
+};
+
 use crate::connect_request::ConnectRequest;
 use crate::exchange::state::Exchange;
 use crate::limits::ListenerPolicy;
-use crate::permission::{CredentialMark, Identity, Realm, RuleBook, Voucher};
-use crate::revocation::{Revocation, RevocationReason, Whose};
 use crate::timer::TimerKey;
 
 /// Revoked users, and when last and why.

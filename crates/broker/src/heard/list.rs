@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::id::TenantId;
+use martlet_permission::TenantId;
+
 use crate::report::HeardDevices;
 
 /// Devices in the list, at most.

@@ -3,8 +3,9 @@
 use core::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use martlet_permission::Limit;
+
 use crate::counters::{DROP_REASONS, DropReason};
-use crate::decision::Limit;
 use crate::effect::QueueOwner;
 use crate::report::LossTimes;
 

@@ -6,15 +6,15 @@ use std::sync::Arc;
 use martlet_codec::{
     PublishProperties, QoS, ReasonCode, TopicName, UserProperties, encode_user_property,
 };
+use martlet_permission::TenantId;
 
 use super::Step;
 use crate::command::NewMessage;
 use crate::event_interest::Wants;
-use crate::id::{RecordNumber, SessionAddress, TenantId};
+use crate::id::{RecordNumber, SessionAddress};
 use crate::message::Publication;
 use crate::node::{Cx, Node};
 use crate::part::holds::Holds;
-use crate::permission;
 use crate::report::{Answer, Published};
 use crate::routing::{Origin, expires_at};
 use crate::shard::{Shard, StoreState};
@@ -266,7 +266,7 @@ impl Shard {
         if TopicName::new(topic).is_err() || self.check_topic_text(topic).is_err() {
             return Err(ReasonCode::TopicNameInvalid);
         }
-        if !permission::node_may_publish(topic) {
+        if !martlet_permission::node_may_publish(topic) {
             return Err(ReasonCode::NotAuthorized);
         }
         let response = message.response_topic.as_deref();

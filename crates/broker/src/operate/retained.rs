@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use martlet_codec::{PublishProperties, QoS, ReasonCode, TopicFilter};
+use martlet_permission::TenantId;
 
 use super::{PAGE_BYTES, STEP_BYTES, Step};
 use crate::command::{NewMessage, RetainedQuery};
-use crate::id::{RecordNumber, TenantId};
+use crate::id::RecordNumber;
 use crate::message::Message;
 use crate::node::{Cx, Node};
 use crate::report::{Answer, DeleteOutcome, RetainedInfo, RetainedPage};

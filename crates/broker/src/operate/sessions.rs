@@ -5,17 +5,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use martlet_codec::ReasonCode;
+use martlet_permission::{Realm, RefusalCause, RevocationReason, TenantId};
 
 use super::{DETAIL_BYTES, PAGE_BYTES, STEP_BYTES, Step};
 use crate::command::{ClientQuery, Search};
 use crate::connection::Since;
-use crate::id::{RecordNumber, SessionId, TenantId};
+use crate::id::{RecordNumber, SessionId};
 use crate::losses::lost::Losses;
 use crate::node::{Cx, Node};
-use crate::permission::Realm;
-use crate::refusal::RefusalCause;
 use crate::report::{Answer, ClientDetail, ClientPage, ConnectionDetail, LossTimes, WillInfo};
-use crate::revocation::RevocationReason;
 use crate::session::Session;
 use crate::shard::{Ending, Shard};
 

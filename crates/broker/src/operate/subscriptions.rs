@@ -6,10 +6,11 @@ use std::sync::Arc;
 use martlet_codec::{
     ReasonCode, SubscribeFilter, SubscriptionFilter, SubscriptionOptions, TopicName,
 };
+use martlet_permission::TenantId;
 
 use super::{PAGE_BYTES, STEP_BYTES, Step};
 use crate::command::{NewSubscription, SubscriptionQuery};
-use crate::id::{RecordNumber, SessionId, TenantId};
+use crate::id::{RecordNumber, SessionId};
 use crate::node::{Cx, Node};
 use crate::report::{Answer, SubscriptionInfo, SubscriptionPage};
 use crate::shard::Shard;

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use martlet_codec::{QoS, TopicFilter, TopicName};
 use martlet_fault::{self as fault, Fault};
+use martlet_permission::TenantId;
 
-use crate::id::{SessionEpoch, TenantId};
+use crate::id::SessionEpoch;
 
 /// What a part holds back.
 #[derive(Clone, Debug)]

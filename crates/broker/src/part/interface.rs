@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use martlet_codec::{PacketId, ReasonCode, RetainHandling};
+use martlet_permission::{Identity, TenantId};
 
 use super::refusal::PartRefusal;
 use crate::command::NewMessage;
 use crate::connected_client::SharedClient;
 use crate::counters::DropReason;
-use crate::id::{MessageId, SubscriptionIds, TenantId};
+use crate::id::{MessageId, SubscriptionIds};
 use crate::message::Message;
-use crate::permission::Identity;
 use crate::report::Published;
 
 /// Names a part of this node while it is attached. Who attaches it chooses the number, each once.

@@ -13,16 +13,16 @@ use std::sync::Arc;
 
 use martlet_codec::{QoS, ReasonCode, RetainHandling, SubscriptionFilter, TopicName};
 use martlet_fault::{self as fault, Fault};
+use martlet_permission::{Actions, TenantId};
 use smallvec::SmallVec;
 
 use super::{PartEvent, PartSpec};
-use crate::id::{SessionEpoch, SessionId, TenantId, shard_of};
+use crate::id::{SessionEpoch, SessionId, shard_of};
 use crate::interest::InterestClass;
 use crate::lane_name::lane_of;
 use crate::node::{Cx, Node};
 use crate::part::interface::PartReach;
 use crate::part::lanes::{Lane, LaneSubscription};
-use crate::permission::Actions;
 use crate::record::{Record, SubscriptionRecord};
 use crate::report::SubscriptionInfo;
 use crate::routing::{Match, Routing, Target};

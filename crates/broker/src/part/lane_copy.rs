@@ -5,7 +5,9 @@
 //! A copy has the terms and subscriptions of another lane of the part, and no messages. Who
 //! attaches the part later changes it like any other lane.
 
-use crate::id::{SessionAddress, SessionEpoch, TenantId};
+use martlet_permission::TenantId;
+
+use crate::id::{SessionAddress, SessionEpoch};
 use crate::node::{Cx, Node};
 use crate::record::{Record, SessionRecord, SubscriptionRecord};
 use crate::shard::Shard;

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use martlet_codec::{QoS, TopicFilter, TopicName};
 use martlet_fault::{self as fault, Fault};
+use martlet_permission::TenantId;
 
-use crate::id::{SessionEpoch, SessionId, TenantId};
+use crate::id::{SessionEpoch, SessionId};
 use crate::part::interface::PartReach;
 use crate::record::SubscriptionRecord;
 

@@ -11,7 +11,6 @@ use crate::message::HOPS_MAX;
 use crate::node::{Cx, Node};
 use crate::operate::publish::Source;
 use crate::part::interface::PartPublish;
-use crate::permission;
 use crate::report::Published;
 use crate::shard::{Gated, Shard};
 use crate::tell::telling::TOLD_OF_PUBLISHED;
@@ -95,7 +94,7 @@ impl Shard {
         let (tenant, own) = (state.tenant, state.epoch);
         let is_permitted =
             self.may_publish(session, &message.topic) || fault::is(Fault::PartPublishUnchecked);
-        if !permission::may_publish(&message.topic) || !is_permitted {
+        if !martlet_permission::may_publish(&message.topic) || !is_permitted {
             return Err(Published::refused(ReasonCode::NotAuthorized));
         }
         if publish.hops > HOPS_MAX {

@@ -15,11 +15,12 @@ use std::sync::Arc;
 
 use martlet_codec::ReasonCode;
 use martlet_fault::{self as fault, Fault};
+use martlet_permission::TenantId;
 
 use super::{PartEvent, PartId};
 use crate::counters::DropReason;
 use crate::effect::{ReadMessage, ShardMessage};
-use crate::id::{MessageId, SessionAddress, SessionEpoch, SessionId, TenantId};
+use crate::id::{MessageId, SessionAddress, SessionEpoch, SessionId};
 use crate::message::Publication;
 use crate::node::{Cx, Node};
 use crate::part::interface::{Receipt, ReceiptOutcome};

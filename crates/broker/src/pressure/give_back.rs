@@ -1,11 +1,11 @@
 //! How those who hold most give back.
 
 use martlet_codec::ReasonCode;
+use martlet_permission::Limit;
 
 use super::{Holder, Stage};
 use crate::connection::Phase;
 use crate::counters::DropReason;
-use crate::decision::Limit;
 use crate::effect::ConnectionEffect;
 use crate::id::SessionId;
 use crate::memory_use::SMALL_BYTES;

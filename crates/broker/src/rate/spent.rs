@@ -1,6 +1,7 @@
 //! What a client has spent of its rate.
 
-use crate::decision::Limit;
+use martlet_permission::Limit;
+
 use crate::limits::Limits;
 
 /// What a connection has spent. It lies apart: few nodes limit it, and a connection is kept small.

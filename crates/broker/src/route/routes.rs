@@ -2,11 +2,11 @@
 
 use core::hash::BuildHasher;
 
+use martlet_permission::TenantId;
 use smallvec::SmallVec;
 
 use crate::fault::{self, Fault};
 use crate::hash::{Seed, seeded};
-use crate::id::TenantId;
 use crate::interest::{EpochKey, InterestClass, Wanted};
 use crate::node::MemoryPressure;
 use crate::place_table::PlaceTable;

@@ -1,9 +1,9 @@
 //! A message for a session: sent, queued, or dropped with a reason.
 
 use martlet_codec::{PacketId, QoS, ReasonCode};
+use martlet_permission::Limit;
 
 use crate::counters::DropReason;
-use crate::decision::Limit;
 use crate::effect::QueueOwner;
 use crate::event::Event;
 use crate::event_head::EventHead;

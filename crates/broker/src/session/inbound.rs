@@ -7,9 +7,9 @@ use std::sync::Arc;
 use martlet_codec::{
     AckKind, PacketId, Publish, QoS, ReasonCode, TopicName, is_plain, level_count,
 };
+use martlet_permission::{self, Actions, Limit, Refusal, RefusalCause};
 
 use crate::connected_client::UserName;
-use crate::decision::Limit;
 use crate::event::Event;
 use crate::event_head::EventHead;
 use crate::event_interest::Wants;
@@ -18,9 +18,7 @@ use crate::gauge::MemoryGauge;
 use crate::id::{RecordNumber, SessionId};
 use crate::message::{Message, Publication};
 use crate::node::{Cx, Node};
-use crate::permission::{self, Actions};
 use crate::record::Record;
-use crate::refusal::{Refusal, RefusalCause};
 use crate::retained::RetainedChange;
 use crate::routing::{Origin, expires_at};
 use crate::session::packet_ids::PacketIdRing;
@@ -254,7 +252,7 @@ impl Shard {
             self.tell_publish_beyond(cx, session, topic, reason, Limit::PayloadBytes);
             return Ok(self.refused(index, reason));
         }
-        if !permission::may_publish(topic) || !self.may_publish(session, topic) {
+        if !martlet_permission::may_publish(topic) || !self.may_publish(session, topic) {
             self.counters.publishes_refused += 1;
             self.tell_publish_refused(cx, session, topic);
             return Ok(self.refused(index, ReasonCode::NotAuthorized));
@@ -352,7 +350,7 @@ impl Shard {
         if !self.tells(session, Wants::CONNECTIONS) {
             return;
         }
-        let why = match permission::may_publish(topic) {
+        let why = match martlet_permission::may_publish(topic) {
             false => RefusalCause::ServerTopic.into(),
             true => self.why_not(session, Actions::PUBLISH, topic),
         };

@@ -20,13 +20,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use martlet_codec::ProtocolVersion;
+use martlet_permission::TenantId;
 
 use crate::arena::{Arena, Index};
 use crate::counters::DROP_REASONS;
 use crate::fault::{self, Fault};
 use crate::flags::flags;
 use crate::hash::{Seed, seeded};
-use crate::id::{SessionEpoch, SessionId, TenantId};
+use crate::id::{SessionEpoch, SessionId};
 use crate::losses::lost::Losses;
 use crate::part::interface::PartTerms;
 use crate::place_table::PlaceTable;

@@ -5,15 +5,14 @@ use core::hash::BuildHasher;
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use martlet_permission::{
+    Actions, CredentialMark, Identity, Names, Proof, Realm, Refusal, RefusalCause, RuleBook, Rules,
+    TenantId, Verdict, Voucher, may_publish,
+};
+
 use crate::fault::{self, Fault};
 use crate::hash::Seed;
-use crate::id::TenantId;
-use crate::permission::{
-    Actions, CredentialMark, Identity, Names, Proof, Realm, RuleBook, Rules, Verdict, Voucher,
-    may_publish,
-};
 use crate::record::SessionOwner;
-use crate::refusal::{Refusal, RefusalCause};
 
 /// Tells a permit from all others of the shard, and from itself with other rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,11 +4,12 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use martlet_permission::TenantId;
 use proptest::prelude::*;
 
 use super::*;
 use crate::gauge::MemoryGauge;
-use crate::id::{ShardId, TenantId};
+use crate::id::ShardId;
 use crate::message::Publication;
 use martlet_codec::QoS;
 

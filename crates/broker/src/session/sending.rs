@@ -2,13 +2,13 @@
 //! (MQTT 5 sections 3.1.2.11 and 3.3).
 
 use martlet_codec::QoS;
+use martlet_permission::Actions;
 
 use crate::counters::DropReason;
 use crate::fault::{self, Fault};
 use crate::message::expiry_left_secs;
 use crate::node::{Cx, Node};
 use crate::outgoing::{Outgoing, Parts};
-use crate::permission::Actions;
 use crate::session::to_send::{Sending, Source};
 use crate::shard::Shard;
 use crate::work::BYTES_PER_UNIT;

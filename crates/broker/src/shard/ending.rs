@@ -4,6 +4,7 @@ use core::hash::BuildHasher;
 use std::sync::Arc;
 
 use martlet_codec::{Disconnect, PacketType, ReasonCode};
+use martlet_permission::{Refusal, RefusalCause, TenantId, TlsFault};
 
 use crate::connected_client::UserName;
 use crate::connection::{Connection, Phase};
@@ -12,13 +13,11 @@ use crate::effect::{ConnectionEffect, QueueOwner};
 use crate::event::Event;
 use crate::event_head::EventHead;
 use crate::fault::{self, Fault};
-use crate::id::{ConnectionId, RecordNumber, TenantId};
+use crate::id::{ConnectionId, RecordNumber};
 use crate::node::{Cx, Node};
 use crate::record::Record;
-use crate::refusal::{Refusal, RefusalCause};
 use crate::shard::{PacketError, Shard};
 use crate::timer::Timer;
-use crate::transport_fault::TlsFault;
 use crate::work::{CLOSING, COMING_OR_GOING, ENDS};
 
 /// Subscriptions that are taken out of the index at once when their session ends; a session with

@@ -4,12 +4,12 @@
 //! for nothing still waits for those before it.
 
 use martlet_codec::{Ack, AckKind, PacketId, ProtocolVersion, ReasonCode};
+use martlet_permission::RefusalCause;
 
 use crate::connection::{Phase, Since};
 use crate::id::{ConnectionId, RecordNumber, SessionId};
 use crate::node::{Cx, Node};
 use crate::part::interface::{PartEvent, PartId};
-use crate::refusal::RefusalCause;
 use crate::shard::{Ending, Shard};
 use crate::subscribe::suback::Asked;
 use crate::work::{GATED, WRITE};

@@ -8,13 +8,12 @@
 use std::collections::VecDeque;
 
 use martlet_codec::{FixedHeader, PacketType, Subscribe};
+use martlet_permission::{Limit, RefusalCause};
 
 use crate::connect_request::ConnectRequest;
-use crate::decision::Limit;
 use crate::fault::{self, Fault};
 use crate::id::ConnectionId;
 use crate::node::{Cx, Node};
-use crate::refusal::RefusalCause;
 use crate::shard::Shard;
 use crate::work::NODE;
 

@@ -6,15 +6,14 @@
 use martlet_codec::{
     Ack, AckKind, Auth, Disconnect, FixedHeader, PacketId, PacketType, Publish, QoS, ReasonCode,
 };
+use martlet_permission::{Limit, RefusalCause};
 
 use crate::connection::{Buffer, Phase, Since};
-use crate::decision::Limit;
 use crate::effect::ConnectionEffect;
 use crate::id::{ConnectionId, SessionId};
 use crate::lobby::version_of_unfinished;
 use crate::node::{Cx, Node};
 use crate::rate::Pace;
-use crate::refusal::RefusalCause;
 use crate::session::acks_in_a_row::SHORT_ACK_LEN;
 use crate::shard::holding::Turn;
 use crate::shard::{Ending, PacketError, Shard, TransportEnd};

@@ -1,9 +1,11 @@
 //! Names that a shard gives: of messages, sessions and their owners.
 
+use martlet_permission::TenantId;
+
 use crate::hash::{ClientKey, owner};
 use crate::id::{
-    MessageId, SessionAddress, SessionEpoch, ShardId, TenantId, is_kept_for_receipts,
-    next_for_receipts, numbered,
+    MessageId, SessionAddress, SessionEpoch, ShardId, is_kept_for_receipts, next_for_receipts,
+    numbered,
 };
 use crate::run::Run;
 use crate::shard::Shard;

@@ -1,9 +1,7 @@
 //! Why a packet ends its connection: the rule that it breaks, or the limit that it exceeds.
 
 use martlet_codec::{DecodeError, ReasonCode};
-
-use crate::decision::Limit;
-use crate::refusal::RefusalCause;
+use martlet_permission::{Limit, RefusalCause};
 
 /// Why a packet ends its connection. One word long: what is returned for every packet is nearly
 /// always that nothing is wrong.

@@ -1,8 +1,8 @@
 //! Limits that were reached, with their values.
 
-use crate::decision::{Limit, Reached};
+use martlet_permission::{Limit, Reached, Refusal, RefusalCause};
+
 use crate::limits::ListenerPolicy;
-use crate::refusal::{Refusal, RefusalCause};
 use crate::shard::Shard;
 
 impl Shard {

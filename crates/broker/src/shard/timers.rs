@@ -3,14 +3,13 @@
 use core::cmp::Reverse;
 
 use martlet_codec::ReasonCode;
+use martlet_permission::{Limit, RefusalCause};
 
 use crate::connection::{Phase, keep_alive_ms};
-use crate::decision::Limit;
 use crate::effect::{ConnectionEffect, QueueOwner};
 use crate::id::{ConnectionId, ShardId};
 use crate::node::{Cx, Node};
 use crate::record::Record;
-use crate::refusal::RefusalCause;
 use crate::retained::EXPIRED_PER_SWEEP;
 use crate::session::queue::Queue;
 use crate::shard::{Ending, Shard};

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use martlet_codec::QoS;
+use martlet_permission::TenantId;
 use slab::Slab;
 
 use super::members::Members;
@@ -13,7 +14,7 @@ use super::ticket::GroupId;
 use crate::counters::{Accounting, DropReason};
 use crate::fault::{self, Fault};
 use crate::hash::seeded;
-use crate::id::{SessionAddress, SessionEpoch, TenantId};
+use crate::id::{SessionAddress, SessionEpoch};
 use crate::losses::lost::Losses;
 use crate::message::Message;
 use crate::session::queue::{Entry, Queue};

@@ -1,13 +1,13 @@
 //! A message on its way through a group: it comes, waits, is handed to a member, and ends.
 
 use martlet_codec::QoS;
+use martlet_permission::Limit;
 use smallvec::SmallVec;
 
 use super::group::{ASKED_AGAIN_AFTER, Choice, Outstanding};
 use super::message::ShareMessage;
 use super::ticket::{GroupId, ShareOutcome, ShareTicket};
 use crate::counters::DropReason;
-use crate::decision::Limit;
 use crate::effect::{LostMessage, PageOf, QueueOwner, QueueRead, ReadMessage};
 use crate::event::Event;
 use crate::event_head::EventHead;

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use martlet_codec::ReasonCode;
+use martlet_permission::{Actions, Realm};
 use smallvec::SmallVec;
 
 use super::message::{Member, Reads, RulesVersion, ShareMessage};
@@ -12,7 +13,6 @@ use crate::counters::DropReason;
 use crate::fault::{self, Fault};
 use crate::id::{MessageId, SessionEpoch, SessionId};
 use crate::node::{Cx, Node};
-use crate::permission::{Actions, Realm};
 use crate::record::{EnqueuedAs, EntryRecord, Record, SubscriptionRecord};
 use crate::routing::Routing;
 use crate::session::queue::{Apart, Entry, Taken};

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use martlet_codec::{QoS, SubscriptionFilter};
+use martlet_permission::TenantId;
 
 use super::group::Group;
 use super::members::Members;
@@ -11,7 +12,7 @@ use super::ticket::{GroupAddress, GroupId};
 use crate::counters::{Accounting, DropReason};
 use crate::effect::QueueOwner;
 use crate::hash::seeded;
-use crate::id::{SessionAddress, SessionEpoch, TenantId};
+use crate::id::{SessionAddress, SessionEpoch};
 use crate::node::{Cx, Node};
 use crate::record::Record;
 use crate::routing::Target;

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use martlet_codec::{QoS, ReasonCode};
+use martlet_permission::{Actions, Names, Rules, TenantId};
 
 use crate::counters::DropReason;
-use crate::id::{MessageId, SessionAddress, SessionEpoch, SessionId, TenantId};
+use crate::id::{MessageId, SessionAddress, SessionEpoch, SessionId};
 use crate::message::Message;
 use crate::part::interface::ReceiptOutcome;
-use crate::permission::{Actions, Names, Rules};
 use crate::session::queue::entry::StoredEntry;
 use crate::share::ticket::{GroupId, ShareOutcome, ShareTicket};
 

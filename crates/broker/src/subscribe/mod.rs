@@ -16,8 +16,8 @@ use std::sync::Arc;
 use martlet_codec::{
     PacketId, QoS, ReasonCode, RetainHandling, SubAck, SubscribeFilter, SubscriptionFilter,
 };
+use martlet_permission::{Limit, Refusal, RefusalCause};
 
-use crate::decision::Limit;
 use crate::event::Event;
 use crate::event_interest::Wants;
 use crate::fault::{self, Fault};
@@ -25,7 +25,6 @@ use crate::id::RecordNumber;
 use crate::limits::ListenerPolicy;
 use crate::node::{Cx, Node};
 use crate::record::{Record, SHARED_COPIES, SubscriptionRecord};
-use crate::refusal::{Refusal, RefusalCause};
 use crate::report::SubscriptionInfo;
 use crate::routing::Target;
 use crate::shard::Shard;

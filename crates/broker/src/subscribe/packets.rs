@@ -5,9 +5,9 @@ use martlet_codec::{
     FiltersLeft, ProtocolVersion, ReasonCode, Subscribe, SubscribeFilter, SubscriptionFilter,
     TopicFilter, UnsubAck, Unsubscribe, UserProperties,
 };
+use martlet_permission::Limit;
 
 use super::{Asked, Granted, PendingSubAck, Terms};
-use crate::decision::Limit;
 use crate::id::RecordNumber;
 use crate::limits::ListenerPolicy;
 use crate::node::{Cx, Node};

@@ -3,11 +3,12 @@
 //!
 //! It knows neither how the retained store finds them nor when a subscription asks for them.
 
+use martlet_permission::Actions;
+
 use crate::fault::{self, Fault};
 use crate::hash::ClientKey;
 use crate::id::SubscriptionIds;
 use crate::node::{Cx, Node};
-use crate::permission::Actions;
 use crate::record::{Record, SubscriptionRecord};
 use crate::shard::Shard;
 use crate::subscribe::retained_pending::RetainedCursor;

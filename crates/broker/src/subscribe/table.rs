@@ -4,9 +4,9 @@ use core::ops::Bound;
 use std::sync::Arc;
 
 use martlet_codec::QoS;
+use martlet_permission::TenantId;
 
 use crate::fault::{self, Fault};
-use crate::id::TenantId;
 use crate::interest::InterestClass;
 use crate::node::{Cx, Node};
 use crate::record::SubscriptionRecord;

@@ -8,8 +8,9 @@
 
 use core::ops::ControlFlow;
 
+use martlet_permission::TenantId;
+
 use super::{NONE, NodeKey, Tree, first_level, levels_of};
-use crate::id::TenantId;
 
 /// What a walk came to.
 #[derive(Debug, PartialEq, Eq)]

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::id::{SessionAddress, TenantId};
+use martlet_permission::TenantId;
+
+use crate::id::SessionAddress;
 use crate::message::Publication;
 use crate::report::UnmatchedTopic;
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use martlet_broker::{CredentialMark, Whose};
+use martlet_permission::{CredentialMark, Whose};
 
 use super::{Credential, DeviceEntry, Snapshot, UserEntry};
 use crate::Status;

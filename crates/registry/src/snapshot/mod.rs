@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use martlet_access::IotflowBase;
 use martlet_access::hash::PasswordHash;
 use martlet_access::scram::Verifier;
-use martlet_broker::{CredentialMark, PasswordSource, Refusal, RefusalCause, Rules};
+use martlet_permission::{CredentialMark, PasswordSource, Refusal, RefusalCause, Rules};
 
 use self::numbers::Numbers;
 use self::sets::{By, SetNumber, Sets};
@@ -625,7 +625,8 @@ impl Snapshot {
         }
     }
 
-    /// What [`Whose::Credential`](martlet_broker::Whose::Credential) knows a device's secret by.
+    /// What [`Whose::Credential`](martlet_permission::Whose::Credential) knows a device's secret
+    /// by.
     pub fn mark_of_secret(&self, secret: &[u8]) -> CredentialMark {
         CredentialMark::of_digest(&self.key.digest(secret))
     }

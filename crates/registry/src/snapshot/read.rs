@@ -6,7 +6,7 @@ use std::sync::Arc;
 use martlet_access::IotflowBase;
 use martlet_access::hash::PasswordHash;
 use martlet_access::scram::Verifier;
-use martlet_broker::Rules;
+use martlet_permission::Rules;
 use sqlx::{AnyConnection, Row as _};
 
 use super::numbers::Numbers;

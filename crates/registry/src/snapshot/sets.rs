@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use martlet_access::{IOTFLOW, IotflowBase, RuleLine};
-use martlet_broker::{Actions, Rule, Rules};
+use martlet_permission::{Actions, Rule, Rules};
 use sqlx::{AnyConnection, Row as _};
 
 use crate::RegistryError;

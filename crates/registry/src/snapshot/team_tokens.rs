@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use martlet_broker::CredentialMark;
+use martlet_permission::CredentialMark;
 use sqlx::{AnyConnection, Row as _};
 
 use crate::RegistryError;
@@ -55,7 +55,7 @@ pub struct TeamTokenLogin {
     pub device: Arc<str>,
     /// Tells the token from all others.
     pub token: [u8; 32],
-    /// What [`Whose::Credential`](martlet_broker::Whose::Credential) knows the token by.
+    /// What [`Whose::Credential`](martlet_permission::Whose::Credential) knows the token by.
     pub mark: CredentialMark,
 }
 

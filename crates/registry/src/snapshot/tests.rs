@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use martlet_access::RuleLine;
-use martlet_broker::{Actions, Names, Whose};
+use martlet_permission::{Actions, Names, Whose};
 
 use super::*;
 use crate::sql::Fault;

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use martlet_broker::{CredentialMark, RefusalCause, Whose};
+use martlet_permission::{CredentialMark, RefusalCause, Whose};
 use serde_json::json;
 use sqlx::{Column as _, Row as _};
 

@@ -1,7 +1,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use martlet_broker::{Actions, Whose};
+use martlet_permission::{Actions, Whose};
 use sqlx::Connection as _;
 
 use super::{all, both, new_device, postgres};

@@ -1,4 +1,4 @@
-use martlet_broker::{RefusalCause, Whose};
+use martlet_permission::{RefusalCause, Whose};
 
 use super::{all, both, is_not_found, new_device, of_team};
 use crate::{

@@ -1,5 +1,5 @@
 use martlet_access::RuleLine;
-use martlet_broker::{Actions, Names, Whose};
+use martlet_permission::{Actions, Names, Whose};
 
 use super::{all, both, is_not_found, new_device, of_team};
 use crate::{

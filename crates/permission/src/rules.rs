@@ -7,8 +7,8 @@ use std::fmt;
 use martlet_codec::TopicFilter;
 use smallvec::SmallVec;
 
-use super::identity::is_template;
-use super::{Actions, Names};
+use crate::identity::is_template;
+use crate::{Actions, Names};
 
 /// One rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,7 +78,7 @@ struct Node {
     below: SmallVec<[u32; 2]>,
 }
 
-/// Levels of a rule's filter at most: as many as [`Limits::topic_levels`](crate::Limits) allows by
+/// Levels of a rule's filter at most: as many as `limits.topic_levels` allows by
 /// default, and more than any that is met.
 const LEVELS_MAX: usize = 128;
 
@@ -126,7 +126,7 @@ impl Rules {
     }
 
     /// Bytes of memory that they take, about.
-    pub(crate) fn memory_bytes(&self) -> usize {
+    pub fn memory_bytes(&self) -> usize {
         // A level's text stands in its node, with its place.
         let node = size_of::<Node>() + size_of::<(Box<str>, u32)>();
         let filters: usize = self.rules.iter().map(|rule| rule.filter.len() * 2).sum();
@@ -143,7 +143,7 @@ impl Rules {
     }
 
     /// Nothing has to be asked.
-    pub(crate) fn is_open(&self) -> bool {
+    pub fn is_open(&self) -> bool {
         self.open
     }
 

@@ -1,25 +1,8 @@
-//! What a client may do: rules, compiled once into a tree of topic levels, so that a thousand of
-//! them cost no more than the levels of one topic.
-//!
-//! Whatever their source writes them in, rules come here in one form: the first that matches
-//! decides, and where none does, the default of the source. A rule may name the client by `%c` and
-//! its user by `%u`, so that one set serves a whole fleet.
-
-mod book;
-mod identity;
-mod own;
-mod rules;
-
-pub use book::{Realm, RuleBook};
-pub use identity::{CredentialMark, Identity, Names, Proof, Voucher};
-pub use rules::{Rule, Rules, RulesError, Verdict};
-
-pub(crate) use own::node_may_publish;
-pub use own::{EVENTS, TO_BRIDGES, may_publish};
+//! What a client wants to do.
 
 /// What a client wants to do, as a set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Actions(u8);
+pub struct Actions(pub(crate) u8);
 
 impl Actions {
     /// Nothing.

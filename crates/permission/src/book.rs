@@ -4,8 +4,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::Rules;
-use crate::id::TenantId;
+use crate::Rules;
+use crate::TenantId;
 
 /// Which of a node's sets of rules an identity belongs to: names of users mean different people at
 /// doors with credentials of their own.
@@ -42,7 +42,7 @@ impl Realm {
     pub const OWN_RULES: Self = Self(u32::MAX);
 
     /// Whose names these are. Rules of their own come with proofs of the node's realm alone.
-    pub(crate) fn of_names(self) -> Self {
+    pub fn of_names(self) -> Self {
         match self {
             Self::OWN_RULES => Self::COMMON,
             realm => realm,

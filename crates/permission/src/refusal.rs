@@ -7,9 +7,9 @@
 
 use std::borrow::Cow;
 
-use crate::decision::{Limit, Reached};
-use crate::revocation::RevocationReason;
-use crate::transport_fault::{ProxyFault, TlsFault, WebSocketFault};
+use crate::RevocationReason;
+use crate::{Limit, Reached};
+use crate::{ProxyFault, TlsFault, WebSocketFault};
 
 macro_rules! causes {
     ($($(#[$doc:meta])* $variant:ident = $text:literal;)*) => {
@@ -327,7 +327,7 @@ impl Refusal {
     }
 
     /// There are words for operators beside the cause.
-    pub(crate) fn has_detail(&self) -> bool {
+    pub fn has_detail(&self) -> bool {
         self.words.is_some()
     }
 
@@ -353,7 +353,7 @@ impl Refusal {
     }
 
     /// Changes the words for operators.
-    pub(crate) fn change_words(
+    pub fn change_words(
         &mut self,
         change: impl FnOnce(&mut Cow<'static, str>, &mut Option<Box<str>>),
     ) {

@@ -5,6 +5,7 @@
 const OWN: [&str; 4] = ["$SYS", "$share", "$CONTROL", "$events"];
 
 /// Whether any client may publish to this Topic Name (MQTT 5 section 4.7.2).
+#[inline]
 pub fn may_publish(topic: &str) -> bool {
     if !topic.starts_with('$') {
         return true;
@@ -23,7 +24,7 @@ pub const EVENTS: &str = "$events/";
 
 /// Whether the node may publish to this Topic Name for those who operate it. What callers of the
 /// API name themselves is checked by [`may_publish`] before.
-pub(crate) fn node_may_publish(topic: &str) -> bool {
+pub fn node_may_publish(topic: &str) -> bool {
     may_publish(topic) || topic.starts_with(TO_BRIDGES) || topic.starts_with(EVENTS)
 }
 

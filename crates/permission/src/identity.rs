@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Realm, Rules};
-use crate::id::TenantId;
+use crate::TenantId;
+use crate::{Realm, Rules};
 
 /// What vouches for clients and knows no list of them, such as a key that tokens are signed with:
 /// when it is taken back, so are all for whom it vouched.
@@ -86,7 +86,7 @@ pub struct Identity {
     pub owns_client_id: bool,
     /// Where its rules are looked up.
     pub realm: Realm,
-    /// What it may do; if the shards have a [`RuleBook`](super::RuleBook), what that says, unless
+    /// What it may do; if the shards have a [`RuleBook`](crate::RuleBook), what that says, unless
     /// the rules are the identity's own.
     pub rules: Arc<Rules>,
     /// Sessions that its user may have at most, whatever their Client Identifiers; 0: they are not
@@ -134,7 +134,7 @@ pub struct Names<'a> {
 
 impl<'a> Names<'a> {
     /// Both stand for one level, or for nothing.
-    pub(super) fn are_levels(&self) -> bool {
+    pub(crate) fn are_levels(&self) -> bool {
         [self.client_id, self.user_name]
             .iter()
             .all(|name| !name.contains(['+', '#', '/']))
@@ -148,7 +148,7 @@ impl<'a> Names<'a> {
     }
 
     /// Whether `level` is what `template` becomes with these names.
-    pub(super) fn fill(&self, template: &str, level: &str) -> bool {
+    pub(crate) fn fill(&self, template: &str, level: &str) -> bool {
         let (mut template, mut level) = (template, level);
         while let Some(at) = template.find('%') {
             let (before, rest) = template.split_at(at);
@@ -177,6 +177,6 @@ impl<'a> Names<'a> {
 }
 
 /// A level of a rule's Topic Filter names the client or its user.
-pub(super) fn is_template(level: &str) -> bool {
+pub(crate) fn is_template(level: &str) -> bool {
     level.contains("%c") || level.contains("%u")
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::permission::{CredentialMark, Realm, Voucher};
+use crate::{CredentialMark, Realm, Voucher};
 
 /// Whose credentials are taken back.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
