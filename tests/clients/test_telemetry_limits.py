@@ -106,9 +106,7 @@ def test_beyond_the_bytes_of_the_file_nothing_is_settled(start_node, tmp_path):
 def test_on_a_full_disk_nothing_is_settled(start_node, tmp_path):
     disk, data = tmp_path / "disk", tmp_path / "data"
     disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1500k", "none", disk], capture_output=True, text=True)
-    if mounted.returncode != 0:
-        pytest.skip(f"no file system can be mounted here: {mounted.stderr}")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1500k", "none", disk], check=True)
     try:
         how = {"http": True, "variables": {**KEYS, "MARTLET_TELEMETRY__URL": f"{disk}/t.db"}, "settings": SETTINGS, "data_dir": data}
 
