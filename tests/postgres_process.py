@@ -5,9 +5,11 @@ import itertools
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
+import time
 from urllib.parse import urlsplit
 
 
@@ -51,6 +53,49 @@ class Server:
 
     def stop(self):
         self.run("pg_ctl", "-D", self.data, "-w", "-m", "immediate", "stop")
+
+    def processes(self):
+        """Numbers of its processes, the first one first."""
+        with open(os.path.join(self.data, "postmaster.pid"), encoding="utf-8") as file:
+            first = int(file.readline())
+        found = [first]
+        for path in glob.glob("/proc/[0-9]*/stat"):
+            try:
+                with open(path, encoding="utf-8", errors="replace") as file:
+                    fields = file.read().rsplit(")", 1)[1].split()
+            except OSError:
+                continue
+            if int(fields[1]) == first:
+                found.append(int(path.split("/")[2]))
+        return found
+
+    def signal(self, number):
+        for process in self.processes():
+            try:
+                os.kill(process, number)
+            except ProcessLookupError:
+                pass
+
+    def hang(self):
+        """It takes connections and data, and answers nothing."""
+        self.signal(signal.SIGSTOP)
+
+    def go_on(self):
+        self.signal(signal.SIGCONT)
+
+    def kill(self):
+        self.signal(signal.SIGKILL)
+        for process in self.processes():
+            while os.path.exists(f"/proc/{process}") and not self.is_zombie(process):
+                time.sleep(0.02)
+
+    @staticmethod
+    def is_zombie(process):
+        try:
+            with open(f"/proc/{process}/stat", encoding="utf-8", errors="replace") as file:
+                return file.read().rsplit(")", 1)[1].split()[0] == "Z"
+        except OSError:
+            return True
 
     def serve_tls(self, certificate, key, password):
         """By TCP alone, with TLS and a password; the port."""

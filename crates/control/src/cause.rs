@@ -97,6 +97,7 @@ causes! {
     StoreSlow = "store-slow", "The message store writes more slowly than messages are published.";
     IntegrationFailing = "integration-failing", "An integration that takes its messages does not deliver them.";
     IntegrationPaused = "integration-paused", "An integration that takes its messages is paused.";
+    TelemetryNotStored = "telemetry-not-stored", "Telemetry that it published is not stored.";
     Other = "other", "Something else: see the sentence.";
 }
 

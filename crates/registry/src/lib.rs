@@ -115,8 +115,8 @@ pub use device_ids::RenamedDevice;
 pub use device_lists::{DeviceCounts, DeviceFilter, DeviceOrder, KindCount, PartCounts};
 pub use device_numbers::NumberedDevice;
 pub use devices::{
-    AddedDevice, Device, DeviceChange, DeviceRef, DeviceSecret, ExportedValue, Import, NewDevice,
-    RowOutcome, Status, is_device_id,
+    AddedDevice, Device, DeviceChange, DeviceRef, DeviceSecret, ExportedValue, FIRMWARE_VERSION,
+    Import, NewDevice, ReportedVersion, RowOutcome, Status, is_device_id, reported_version,
 };
 pub use firmware::{FIRMWARE_MAX, Firmware, FirmwareFilter, NewFirmware};
 pub use foreign::{

@@ -1,6 +1,6 @@
 //! What the node watches itself: certificates of listeners and devices that expire, integrations
-//! that do not deliver, and the storage of telemetry. Devices that are silent are told of by
-//! `activity`.
+//! that do not deliver, the storage of telemetry, and rollouts that their gates have paused. Devices
+//! that are silent are told of by `activity`.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -23,6 +23,8 @@ const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 pub(crate) const DEVICE_INACTIVE: &str = "device_inactive";
 const INTEGRATION: &str = "integration";
 const TELEMETRY: &str = "telemetry_storage";
+/// Name of the alarm about a rollout that its gate has paused.
+const ROLLOUT: &str = "rollout_paused";
 
 /// Alarms about certificates: name, days that are left, severity.
 const CERTIFICATES: [(&str, i64, Severity); 3] = [
@@ -33,10 +35,11 @@ const CERTIFICATES: [(&str, i64, Severity); 3] = [
 
 /// Names of all alarms about the node itself. Rules may have the same; theirs are apart by what
 /// they are about.
-pub(super) const NAMES: [&str; 6] = [
+pub(super) const NAMES: [&str; 7] = [
     DEVICE_INACTIVE,
     INTEGRATION,
     TELEMETRY,
+    ROLLOUT,
     CERTIFICATES[0].0,
     CERTIFICATES[1].0,
     CERTIFICATES[2].0,
@@ -194,6 +197,18 @@ impl Alarms {
         let message = "Telemetry cannot be stored: martlet health says why".to_owned();
         let key = of_node(TELEMETRY, "telemetry");
         self.observe_node(key, None, (Severity::Major, message), (is_bad, 0));
+    }
+
+    /// A rollout is paused by its gate, with this reason, or goes on. Its alarm, and the event of
+    /// that, belong to the tenant of the rollout's team.
+    pub fn note_rollout(&self, tenant: u32, id: &str, paused: Option<String>) {
+        let key = AlarmKey {
+            tenant,
+            ..of_node(ROLLOUT, id)
+        };
+        let is_bad = paused.is_some();
+        let told = (Severity::Major, paused.unwrap_or_default());
+        self.observe_node(key, None, told, (is_bad, 0));
     }
 
     /// A device has become inactive, or active again.

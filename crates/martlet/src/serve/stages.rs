@@ -216,10 +216,10 @@ impl Attached {
         let activity = activity::start(control, &tables);
         // Before listeners open: a device may answer at once what it was sent before the restart.
         let commands = commands::start(node, control, &tables);
-        let firmware = firmware::start(node, control, &tables, &commands);
         let twins = twins::start(node, control, &tables);
         let telemetry = telemetry::start(node, control, &tables, &activity);
         let watched = rules::start(node, (control, &tables), &commands, alive.node()).await;
+        let firmware = firmware::start(node, control, &tables, (&commands, &watched.1));
         let rules = Arc::clone(&watched.0);
         let takers = (&message_log, telemetry.as_ref(), &rules);
         let started = start_integrations(node, control, &tables, &alive, takers, core.opened_by);

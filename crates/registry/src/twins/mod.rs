@@ -17,7 +17,7 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row as _};
 
 use crate::database::Work;
-use crate::devices::find_device;
+use crate::devices::{find_device, note_version, reported_version};
 use crate::sql::{Engine, Fault, Sql, clean};
 use crate::{Actor, DeviceRef, Registry, RegistryError, Scope, expect_revision};
 
@@ -357,6 +357,7 @@ async fn apply(
         twins.insert((twin.tenant, twin.device.clone()), (twin, None));
     }
     let mut outcomes = Vec::with_capacity(reports.len());
+    let mut versions = Vec::new();
     for report in reports {
         let name = (report.tenant, clean(&report.device));
         let Some((twin, changed)) = twins.get_mut(&name) else {
@@ -370,6 +371,8 @@ async fn apply(
             twin.reported.version += 1;
             twin.reported.updated_ms = report.at_ms;
             *changed = Some(text);
+            let version = reported_version(&report.patch);
+            versions.extend(version.map(|version| (twin.number, version)));
             twin.reported.version
         }));
     }
@@ -396,6 +399,9 @@ async fn apply(
          reported_version = excluded.reported_version, reported_ms = excluded.reported_ms",
     );
     sql.execute(&mut work.all).await?;
+    for (number, version) in versions {
+        note_version(work, number, version).await?;
+    }
     Ok(outcomes)
 }
 
