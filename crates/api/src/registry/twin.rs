@@ -207,8 +207,9 @@ pub(crate) async fn show_of_group(
 
 /// Change the desired values of a group
 ///
-/// By a merge patch (RFC 7396). A device's own desired values are laid over those of its groups; of
-/// two groups the one whose name comes last decides. With `If-Match` only if they have this version.
+/// By a merge patch (RFC 7396). A device's own desired values are laid over those of its groups;
+/// of two groups the one whose name comes last decides. With `If-Match` only if they have this
+/// version.
 #[utoipa::path(patch, path = "/api/v1/groups/{id}/twin/desired", tag = "devices",
     params(("id" = String, Path, description = "Its id, or its name")),
     request_body = Object,

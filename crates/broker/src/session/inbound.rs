@@ -287,7 +287,7 @@ impl Shard {
     }
 
     /// Routes a message that its client may publish.
-    #[inline(always)] // Its second caller, which is rare, would cost each message some instructions.
+    #[inline(always)] // Its second, rare caller would cost each message some instructions.
     pub(crate) fn publish_accepted<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -362,8 +362,6 @@ impl Shard {
         self.connections.at(connection).address()
     }
 
-    /// Whose a session is: the name that its client has proved, or, where no proof is asked for,
-    /// the one that it gives while it is connected.
     /// Head of an event about the client of this session.
     pub(crate) fn head_of(&mut self, session: u32) -> EventHead {
         let session = self.sessions.at(session);
@@ -376,6 +374,8 @@ impl Shard {
         self.head_of(session).with_user(user)
     }
 
+    /// Whose a session is: the name that its client has proved, or, where no proof is asked for,
+    /// the one that it gives while it is connected.
     pub(crate) fn user_of(&mut self, session: u32) -> Option<UserName> {
         let session = self.sessions.at(session);
         if let Some(permit) = &session.permit {

@@ -141,13 +141,14 @@ impl Policy {
 
 /// An applicant may subscribe to where it is answered. What it publishes is looked at one by one.
 fn rules_of(discovery: &Discovery) -> Rules {
-    let rule = |beginning: &Box<str>| Rule {
+    let rule = |beginning: &str| Rule {
         actions: Actions::READ,
         allows: true,
         filter: response_topic(beginning, "+").into(),
         source: "the rule for clients that register".into(),
     };
-    let rules = discovery.topics.iter().map(rule).collect();
+    let topics = discovery.topics.iter().map(AsRef::as_ref);
+    let rules = topics.map(rule).collect();
     // The filters are made here.
     Rules::compile(rules, Actions::NONE).unwrap_or_else(|_| Rules::closed())
 }

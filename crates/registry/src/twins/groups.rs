@@ -1,5 +1,5 @@
-//! Desired values of groups. A device's own are laid over those of its groups; of two groups the one
-//! whose name comes last decides.
+//! Desired values of groups. A device's own are laid over those of its groups; of two groups the
+//! one whose name comes last decides.
 
 use std::collections::HashMap;
 

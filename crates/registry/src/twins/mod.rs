@@ -151,7 +151,8 @@ impl Registry {
     }
 
     /// Applies what devices report, in this order. Returns for each the version that the reported
-    /// values have then, or why it was not applied. Devices that are not there have nothing applied.
+    /// values have then, or why it was not applied. Nothing is applied to devices that are not
+    /// there.
     ///
     /// # Errors
     /// The database cannot be changed; then nothing is.
