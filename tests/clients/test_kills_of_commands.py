@@ -44,7 +44,7 @@ def test_kills_during_group_commands_and_rollouts(tmp_path, start_node):
             assert len(devices_of(node, rollout)) == DEVICES
 
         def states(command):
-            found = [one for one in call(node, "GET", path + "?limit=100")["items"] if one["id"] == command]
+            found = [one for one in call(node, "GET", path)["items"] if one["id"] == command]
             return found[0]["states"]
 
         for command in groups:

@@ -432,7 +432,8 @@ mod tests {
             }
             for series in 0..4 {
                 let of = model.range((series, Time::MIN)..(series + 1, Time::MIN));
-                let mut expected: Vec<_> = of.map(|((_, at), value)| (*at, value.clone())).collect();
+                let mut expected: Vec<_> =
+                    of.map(|((_, at), value)| (*at, value.clone())).collect();
                 if newest_first {
                     expected.reverse();
                 }

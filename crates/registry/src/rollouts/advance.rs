@@ -73,9 +73,10 @@ impl Registry {
         reading.end(read).await
     }
 
-    /// Does what is due for a rollout, up to a bound. `look_after`: also looks at devices after this
-    /// one, up to a bound, for those that are silent, have reported the version, or whose commands
-    /// have ended by themselves; 0 begins with the first one. None: there is no such rollout.
+    /// Does what is due for a rollout, up to a bound. `look_after`: also looks at devices after
+    /// this one, up to a bound, for those that are silent, have reported the version, or whose
+    /// commands have ended by themselves; 0 begins with the first one. None: there is no such
+    /// rollout.
     ///
     /// # Errors
     /// The database cannot be changed; then nothing is.
