@@ -289,7 +289,8 @@ def test_a_message_names_its_device_and_its_key_is_taken_out(place, version):
     assert len(sent) == 54 and {(one["user"], one["device"]) for one in sent} == {("s1", "s1")}
     why = json.dumps(call(place.node, "GET", "/api/v1/why?name=old-firmware"))
     assert "api_key" in why, why
-    assert call(place.node, "GET", "/api/v1/devices/s1")["last_seen_at"]
+    # The tables have it after a while.
+    until(lambda: call(place.node, "GET", "/api/v1/devices/s1")["last_seen_at"], "the device was seen")
 
 
 def test_a_client_that_goes_at_once_is_heard(place):

@@ -20,6 +20,7 @@ use crate::connected_client::SharedClient;
 use crate::id::{ConnectionId, SubscriptionIds};
 use crate::message::Publication;
 use crate::node::{Cx, Node};
+use crate::part::hold::looked_at;
 use crate::screen::screenings::Stage;
 use crate::screening::{Screened, Screening, ScreeningKind};
 use crate::session::inbound::{Answer, ScreenedPublish};
@@ -56,7 +57,7 @@ impl Shard {
         }
         let connection = self.connections.at(index);
         // What is wrong with a packet is found when it is worked off.
-        let Ok(publish) = Publish::decode(header.flags, body, connection.version) else {
+        let Some(publish) = looked_at(header, body, connection.version) else {
             return false;
         };
         let aliased = connection.topic_of_alias(&publish);

@@ -273,21 +273,37 @@ impl Shard {
             return Ok(self.refused(index, reason));
         }
         if !martlet_permission::may_publish(topic) || !self.may_publish(session, topic) {
-            match self.screened_publish(cx, (index, session), topic, publish, qos2)? {
-                ScreenedPublish::Permitted => {}
-                ScreenedPublish::Done(answer) => return Ok(answer),
-                ScreenedPublish::Forbidden => {
-                    self.counters.publishes_refused += 1;
-                    self.tell_publish_refused(cx, session, topic);
-                    return Ok(self.refused(index, ReasonCode::NotAuthorized));
-                }
-            }
+            return self.publish_not_permitted(cx, (index, session), topic, publish, qos2);
         }
         self.publish_accepted(cx, (index, session), topic, publish, qos2)
     }
 
+    /// A message that the client's rules do not permit, or that is screened.
+    #[cold]
+    #[inline(never)] // What follows it must not keep values for the usual message.
+    fn publish_not_permitted<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        (index, session): (u32, u32),
+        topic: &str,
+        publish: &Publish<'_>,
+        qos2: Option<PacketId>,
+    ) -> Result<Answer, PacketError> {
+        match self.screened_publish(cx, (index, session), topic, publish, qos2)? {
+            ScreenedPublish::Permitted => {
+                self.publish_accepted(cx, (index, session), topic, publish, qos2)
+            }
+            ScreenedPublish::Done(answer) => Ok(answer),
+            ScreenedPublish::Forbidden => {
+                self.counters.publishes_refused += 1;
+                self.tell_publish_refused(cx, session, topic);
+                Ok(self.refused(index, ReasonCode::NotAuthorized))
+            }
+        }
+    }
+
     /// Routes a message that its client may publish.
-    #[inline(always)] // Its second, rare caller would cost each message some instructions.
+    #[inline(never)] // It has a rare caller too: a second copy would cost the usual one more than a call.
     pub(crate) fn publish_accepted<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
