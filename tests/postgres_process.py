@@ -1,13 +1,16 @@
 """A server of PostgreSQL from Debian's package, on a socket in a directory of its own."""
 
+import contextlib
 import glob
 import itertools
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
+import time
 from urllib.parse import urlsplit
 
 
@@ -51,6 +54,53 @@ class Server:
 
     def stop(self):
         self.run("pg_ctl", "-D", self.data, "-w", "-m", "immediate", "stop")
+
+    def processes(self):
+        """Numbers of its processes, the first one first."""
+        with open(os.path.join(self.data, "postmaster.pid"), encoding="utf-8") as file:
+            first = int(file.readline())
+        found = [first]
+        for path in glob.glob("/proc/[0-9]*/stat"):
+            try:
+                with open(path, encoding="utf-8", errors="replace") as file:
+                    fields = file.read().rsplit(")", 1)[1].split()
+            except OSError:
+                continue
+            if int(fields[1]) == first:
+                found.append(int(path.split("/")[2]))
+        return found
+
+    def signal(self, number):
+        for process in self.processes():
+            try:
+                os.kill(process, number)
+            except ProcessLookupError:
+                pass
+
+    def hang(self):
+        """It takes connections and data, and answers nothing."""
+        self.signal(signal.SIGSTOP)
+
+    def go_on(self):
+        self.signal(signal.SIGCONT)
+
+    def kill(self):
+        self.signal(signal.SIGKILL)
+        for process in self.processes():
+            while os.path.exists(f"/proc/{process}") and not self.is_zombie(process):
+                time.sleep(0.02)
+        # A dead process that nobody has waited for counts as a server that runs.
+        for left in (os.path.join(self.data, "postmaster.pid"), *glob.glob(os.path.join(self.place, ".s.PGSQL.*.lock"))):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(left)
+
+    @staticmethod
+    def is_zombie(process):
+        try:
+            with open(f"/proc/{process}/stat", encoding="utf-8", errors="replace") as file:
+                return file.read().rsplit(")", 1)[1].split()[0] == "Z"
+        except OSError:
+            return True
 
     def serve_tls(self, certificate, key, password):
         """By TCP alone, with TLS and a password; the port."""

@@ -4,6 +4,7 @@ import json
 import time
 import urllib.request
 
+import martlet_process
 from paho_client import Client
 from test_http_api import KEY
 from test_http_registry import call
@@ -80,3 +81,60 @@ def test_how_old_values_are_is_a_histogram_of_their_type(tmp_path, start_node):
     assert (count("stored", "10.0"), count("stored", "30.0")) == (0, 1)
     assert (count("received", "10.0"), count("received", "30.0")) == (0, 1)
     assert 'martlet_rollouts{state="running"} 0' in metrics()
+
+
+def test_archived_events_at_the_command_line(tmp_path, start_node):
+    """The same of a node that runs and of its files."""
+    node = start_node(http=True, variables={"MARTLET_HTTP__API_KEYS": f"all:{KEY}"}, data_dir=tmp_path,
+                      settings=settings("events.archive_kinds=connected,disconnected,published"))
+    run = lambda *words: martlet_process.run("events", "--archive", *words, "--data-dir", str(tmp_path))
+    for name in ("a1", "a2"):
+        with Client(node, name) as client:
+            client.publish(f"d/{name}/x", "x", qos=1)
+    until(lambda: run("--kind", "disconnected").stdout.count("\n") == 2, "the events are archived")
+    words = [("--since", "2d"), ("--since", "2d", "--kind", "connected,disconnected", "--client", "a2"), ("--topic", "d/a1/#"),
+             ("--json", "-n", "3"), ("--until", "1h"), ("--since", "2020-01-01T00:00:00Z", "-k", "published", "--json")]
+    shown = [run(*some) for some in words]
+    assert all(one.returncode == 0 for one in shown), [one.stderr for one in shown]
+    assert [one.stdout.count("\n") for one in shown] == [6, 2, 1, 3, 0, 2]
+    assert " a2 " in shown[1].stdout and time.strftime("%Y-") in shown[1].stdout
+    assert json.loads(shown[5].stdout.splitlines()[0])["topic"] == "d/a1/x"
+    assert run("--kind", "nonsense").returncode == 1 and run("--since", "x").returncode == 1
+    node.terminate()
+    node.wait()
+    of_files = [run(*some) for some in words]
+    # The stop of the node has no events of clients.
+    assert [one.stdout for one in of_files] == [one.stdout for one in shown]
+    assert run("--kind", "nonsense").returncode == 1
+    empty = martlet_process.run("events", "--archive", "--data-dir", str(tmp_path / "none"))
+    assert empty.returncode == 1 and "events.archive_kinds" in empty.stderr
+
+
+def test_latency_to_subscribers_is_measured_if_that_is_asked_for(tmp_path, start_node):
+    node = start_node(http=True, variables={"MARTLET_HTTP__API_KEYS": f"all:{KEY}"}, data_dir=tmp_path,
+                      settings=["http.rate=0", "telemetry.enabled=true", "telemetry.subscriber_latency=true"])
+    call(node, "POST", "/api/v1/device-types", {"name": "free", "rules": ["topic readwrite #"]})
+    made = [call(node, "POST", "/api/v1/devices", {"id": name, "type": kind}) for name, kind in (("p0", "iotflow"), ("w", "free"))]
+    clients = [Client(node, one["id"]).credentials(one["user_name"], one["secret"]).start() for one in made]
+    clients[1].subscribe("iotflow/devices/+/telemetry/#", qos=1)
+
+    def counts():
+        with urllib.request.urlopen(node.http_url + "/metrics", timeout=10) as answer:
+            lines = answer.read().decode().splitlines()
+        name = 'martlet_telemetry_latency_seconds_bucket{le="%s",device_type="iotflow",stage="delivered"}'
+        return [float(line.split()[-1]) for le in ("10.0", "30.0", "+Inf") for line in lines if line.startswith(name % le)]
+
+    body = lambda age: json.dumps({"ts": int((time.time() - age) * 1000), "values": {"t": 1}})
+    # One second of QoS 0 and one of QoS 1; the reader of events begins soon after the start.
+    def measured():
+        for qos in (0, 1):
+            clients[0].publish("iotflow/devices/p0/telemetry/sensors", body(20), qos=qos)
+            clients[1].receive()
+        found = counts()
+        return found and found[-1] >= 4
+
+    until(measured, lambda: counts())
+    found = counts()
+    assert found[0] == 0 and found[1] == found[2]
+    for client in clients:
+        client.disconnect()

@@ -10,6 +10,7 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 
+import martlet_process
 from paho_client import Client, properties
 from test_http_api import KEY, ask
 from test_http_registry import call
@@ -222,3 +223,26 @@ def test_kills_leave_whole_files_alone(tmp_path, start_node):
         until(lambda: not any(files.glob("*.part")) and not any(files.glob("*.ready")), "parts of files are left")
     assert [one["version"] for one in call(node, "GET", "/api/v1/firmware")["items"]] == ["1.3", "1.2", "1.1", "1.0"]
     assert len(list((tmp_path / "firmware").iterdir())) == 4
+
+
+def test_a_backup_has_the_files(tmp_path, start_node):
+    variables = {"MARTLET_HTTP__API_KEYS": f"all:{KEY}"}
+    run = lambda place, *words: martlet_process.run("backup", *words, "--data-dir", str(place))
+    node = start_node(http=True, variables=variables, data_dir=tmp_path / "first")
+    upload(node, content=CONTENT)
+    upload(node, version="2.1", content=b"other")
+    assert run(tmp_path / "first", "create", str(tmp_path / "of-node.tar")).returncode == 0
+    node.terminate()
+    node.wait()
+    assert run(tmp_path / "first", "create", str(tmp_path / "at-rest.tar")).returncode == 0
+    for name in ("of-node", "at-rest"):
+        place = tmp_path / name
+        # A file that is there already is the same.
+        (place / "firmware").mkdir(parents=True)
+        (place / "firmware" / hashlib.sha256(b"other").hexdigest()).write_bytes(b"other")
+        done = run(place, "restore", str(tmp_path / f"{name}.tar"))
+        assert done.returncode == 0, done.stderr
+        node = start_node(http=True, variables=variables, data_dir=place)
+        assert get(node)[2] == CONTENT
+        assert get(node, "/api/v1/firmware/pump/2.1/file")[2] == b"other"
+        assert not (place / "store.restoring").exists() and not (place / "store.restored").exists()

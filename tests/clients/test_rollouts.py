@@ -117,6 +117,53 @@ def test_a_device_passes_its_states(node):
     client.disconnect()
 
 
+def test_a_version_that_the_device_reports_ends_it(node):
+    """In its twin, or in a heartbeat of IoTFlow."""
+    (made,) = add_devices(node, 1)
+    group = call(node, "GET", "/api/v1/groups")["items"][0]["id"]
+    flow = call(node, "POST", "/api/v1/devices", {"id": "flow", "type": "iotflow", "groups": [group]})
+    upload(node)
+    upload(node, name="flow", device_type="iotflow")
+    client = connect(node, made)
+    other = Client(node, "flow").credentials(flow["user_name"], flow["secret"]).start()
+    first, second = start(node)["id"], start(node, firmware="flow")["id"]
+    client.receive()
+    client.publish("d/p0/twin/reported", json.dumps({"firmware_version": "2.0"}))
+    until_shown(node, first, lambda found: found["states"].get("succeeded") == 1)
+    assert call(node, "GET", "/api/v1/devices/p0")["firmware_version"] == "2.0"
+
+    def beats():
+        other.publish("iotflow/devices/flow/status/heartbeat", json.dumps({"firmware_version": "2.0", "n": 1}), qos=1)
+        return call(node, "GET", "/api/v1/devices/flow")["firmware_version"] == "2.0"
+
+    until(beats, "the version in the heartbeat is not noted")
+    until_shown(node, second, lambda found: found["states"].get("succeeded") == 1)
+    client.disconnect()
+    other.disconnect()
+
+
+def test_a_gate_that_pauses_raises_an_alarm(node):
+    made = add_devices(node, 2)
+    upload(node)
+    rollout = start(node, waves=["50%", "100%"], gate={"max_failed_percent": 0})["id"]
+    until(lambda: devices_of(node, rollout, state="offered"), "no device is offered it")
+    (first,) = devices_of(node, rollout, state="offered")
+    client = connect(node, next(one for one in made if one["id"] == first))
+    answer(client, first, json.loads(client.receive().payload)["id"], "failed", result="no space")
+    found = until_shown(node, rollout, lambda found: found["state"] != "running")
+
+    def alarms():
+        items = call(node, "GET", "/api/v1/alarms?limit=100")["items"]
+        return [one for one in items if one["name"] == "rollout_paused" and one["subject"] == rollout]
+
+    assert found["state"] == "paused", found
+    until(lambda: [one for one in alarms() if one["state"] == "active"], lambda: f"the alarms are {alarms()}")
+    assert "gate_failures" in alarms()[0]["message"] and "pump 2.0" in alarms()[0]["message"]
+    order(node, rollout, "resume")
+    until(lambda: all(one["state"] == "cleared" for one in alarms()), lambda: f"the alarms are {alarms()}")
+    client.disconnect()
+
+
 def test_a_device_of_iotflow_gets_it_on_its_topic(node):
     group = call(node, "POST", "/api/v1/groups", {"name": "pumps"})["id"]
     made = call(node, "POST", "/api/v1/devices", {"id": "flow", "type": "iotflow", "groups": [group]})

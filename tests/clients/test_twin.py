@@ -6,6 +6,7 @@ import pytest
 
 import martlet_process
 from paho_client import Client, properties
+from test_events import Stream
 from test_http_api import KEY
 from test_http_registry import ask, call
 from test_sinks import until
@@ -217,3 +218,85 @@ def test_a_twin_at_the_command_line(tmp_path, start_node):
     assert json.loads(martlet("--replace", '{"c": 3}', "--json"))["desired"] == {
         **twin(node, "pump")["desired"], "values": {"c": 3}, "version": 2}
     martlet("--set", "no JSON", code=1)
+
+
+def test_a_device_reads_and_reports_by_http_with_its_own_secret(node):
+    made, other = add(node, "pump"), add(node, "valve")
+    desire(node, "pump", {"interval": 30})
+    path = "/api/v1/devices/pump/twin"
+    assert call(node, "GET", path, key=made["secret"])["desired"]["values"] == {"interval": 30}
+    told = call(node, "PATCH", f"{path}/reported", {"interval": 30, "up": 7}, key=made["secret"])
+    assert told["reported"]["values"] == {"interval": 30, "up": 7} and told["difference"] == {}
+    assert call(node, "PATCH", f"{path}/reported", {"up": None})["reported"]["values"] == {"interval": 30}
+    for secret, status in ((other["secret"], 403), ("wrong", 401)):
+        call(node, "GET", path, key=secret, expect=status)
+        call(node, "PATCH", f"{path}/reported", {"up": 1}, key=secret, expect=status)
+    call(node, "PATCH", f"{path}/desired", {"up": 1}, key=made["secret"], expect=401)
+    call(node, "PATCH", f"{path}/reported", {"x": "y" * 70_000}, key=made["secret"], expect=422)
+    assert twin(node, "pump")["reported"]["version"] == 2
+
+
+def test_the_part_that_takes_reports_is_in_no_list(node):
+    made = add(node, "pump")
+    client = connect(node, made)
+    client.subscribe("d/pump/config", qos=1)
+    desire(node, "pump", {"interval": 30})
+    client.receive()
+    for path in ("clients", "subscriptions"):
+        found = call(node, "GET", f"/api/v1/{path}")["items"]
+        assert {one["client_id"] for one in found} == {"pump"}
+    assert any(one["client_id"].startswith("$twins") for one in call(node, "GET", "/api/v1/clients?search=%24twins")["items"])
+
+
+def test_changes_of_a_twin_are_events(node):
+    made = add(node, "pump")
+    stream = Stream(node, "kinds=twin_changed")
+    desire(node, "pump", {"password": "MARKER"})
+    client = connect(node, made)
+    client.publish("d/pump/twin/reported", '{"up": 7}')
+    for side in ("desired", "reported"):
+        _, event = stream.next()
+        assert (event["client_id"], event["twin"]) == ("pump", {"side": side, "version": 1})
+        assert "MARKER" not in json.dumps(event)
+    stream.close()
+
+
+def received_with(client, **values):
+    """The first message with these values: those before may come more than once."""
+    while True:
+        message = received(client)
+        if values.items() <= message["desired"].items():
+            return message
+
+
+def test_values_of_a_group_lie_below_those_of_the_device(node):
+    made = add(node, "pump")
+    for name in ("a", "b"):
+        call(node, "POST", "/api/v1/groups", {"name": name})
+    call(node, "POST", "/api/v1/groups/a/devices", {"devices": ["pump"]})
+    client = connect(node, made)
+    client.subscribe("d/pump/config", qos=1)
+    path = "/api/v1/groups/a/twin/desired"
+    told = call(node, "PATCH", path, {"interval": 60, "led": {"on": True}, "unit": "C"})
+    assert (told["name"], told["desired"]["version"]) == ("a", 1)
+    assert received_with(client, interval=60)["desired"] == {"interval": 60, "led": {"on": True}, "unit": "C"}
+    desire(node, "pump", {"interval": 30})
+    message = received_with(client, interval=30)
+    assert message["desired"] == {"interval": 30, "led": {"on": True}, "unit": "C"}
+    shown = twin(node, "pump")
+    assert shown["desired"]["values"] == {"interval": 30} and shown["of_groups"]["interval"] == 60
+    # A group that is joined counts at once, and with a higher version.
+    call(node, "PUT", "/api/v1/groups/b/twin/desired", {"unit": "F"})
+    call(node, "POST", "/api/v1/groups/b/devices", {"devices": ["pump"]})
+    client.publish("d/pump/twin/get", "")
+    joined = received_with(client, unit="F")
+    assert joined["version"] > message["version"]
+    client.publish("d/pump/twin/reported", json.dumps(joined["desired"]))
+    until(lambda: twin(node, "pump")["difference"] == {}, "nothing is missing")
+    call(node, "DELETE", "/api/v1/groups/b")
+    client.publish("d/pump/twin/get", "")
+    left = received_with(client, unit="C")
+    assert left["version"] > joined["version"]
+    assert call(node, "GET", path)["desired"]["values"]["interval"] == 60
+    call(node, "GET", "/api/v1/groups/none/twin/desired", expect=404)
+    call(node, "PATCH", path, {"x": "y" * 70_000}, expect=422)

@@ -16,7 +16,7 @@ ROWS = {"1-microservice": 55, "2-panel-broker": 50, "3-iotflow": 108, "4-service
 MISSING = {
     "1-microservice": "",
     "2-panel-broker": "2.1 2.47",
-    "3-iotflow": "3.58 3.90 3.91 3.104",
+    "3-iotflow": "3.58 3.90 3.91",
     "4-service-mqtt": "4.4 4.12 4.16 4.20 4.28 4.29 4.30 4.31 4.32 4.33 4.34",
     "5-tls-guide": "5.8 5.57 5.58 5.61",
 }

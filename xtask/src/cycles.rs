@@ -40,6 +40,7 @@ const VOCABULARY: (&str, &[&str]) = (
         "part::refusal",
         "record",
         "report",
+        "screening",
         "session::permit",
         "session::queue::entry",
         "share::message",

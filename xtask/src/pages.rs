@@ -235,6 +235,26 @@ retention. |
 one. |
 | `martlet_topic_memory_dropped_total` | counter | Topics that it has dropped, by `reason`: \
 `too_many` of a tenant, `memory_full`, `too_old`. |
+| `martlet_rules` | gauge | [Rules](rules.md) in force. |
+| `martlet_rules_messages_total` | counter | Messages, values and events that a rule has looked \
+at, by `rule`, as the next five. |
+| `martlet_rules_matched_total` | counter | Of these, those for which the condition was true. |
+| `martlet_rules_missing_total` | counter | Of these, those in which a member was missing that \
+the condition needs. |
+| `martlet_rules_errors_total` | counter | Messages and actions for which a rule has failed. |
+| `martlet_rules_loops_total` | counter | Messages that were not looked at, since rules have \
+passed them on too often. |
+| `martlet_rules_evaluation_seconds_total` | counter | Time that a rule has taken to look at \
+messages, without its actions. |
+| `martlet_rules_actions_total` | counter | Actions of all rules, by `action` and `outcome`: \
+`done`, `refused` or `retried`. |
+| `martlet_alarms_open` | gauge | [Alarms](alarms.md) that are not cleared, by `state` and \
+`severity`. |
+| `martlet_alarms_watched` | gauge | Alarms and devices that are watched for one, in memory. |
+| `martlet_alarms_observations_dropped_total` | counter | Observations that were dropped, since \
+too many devices are watched. |
+| `martlet_alarms_notifications_total` | counter | Changes of alarms for the topic of alerts, \
+by `outcome`: `published`, `failed` or `dropped`. |
 | `martlet_integration_delivered_total` | counter | Messages that the target has taken; as all \
  of `martlet_integration_…` by `kind` and `name`. |
 | `martlet_integration_repeated_total` | counter | Of these, messages that may have been \

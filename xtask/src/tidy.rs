@@ -108,6 +108,7 @@ const LAYOUT: &[(&str, &[&str])] = &[
         &[
             "martlet-broker",
             "martlet-codec",
+            "martlet-rules",
             "martlet-store",
             "martlet-tick",
         ],

@@ -115,6 +115,25 @@ pub(crate) async fn list(
     page_of(&api, tenant, wanted).await.map(axum::Json)
 }
 
+/// Beginnings of the Client Identifiers of parts that the node has for itself and that nobody has
+/// configured: lists leave them out.
+const OWN_PARTS: &[&str] = &[
+    "$alarms",
+    "$commands",
+    "$firmware",
+    "$iotflow/heard",
+    "$topics/memory",
+    "$twins",
+];
+
+/// What a list leaves out: the node's own parts, unless they are asked for by name.
+pub(crate) fn without_own_parts(name: Option<&str>) -> &'static [&'static str] {
+    match name.is_some_and(|name| name.starts_with('$')) {
+        true => &[],
+        false => OWN_PARTS,
+    }
+}
+
 /// A page of sessions, each as its line of the list.
 pub(crate) async fn page_of<T: From<ClientInfo>>(
     api: &Api,
@@ -133,6 +152,7 @@ pub(crate) async fn page_of<T: From<ClientInfo>>(
     let after: Option<(String, u32)> = api.cursors().key(&list, cursor.as_deref())?;
     let query = ClientQuery {
         tenant: Some(tenant),
+        without: without_own_parts(search.as_deref()),
         search: search.as_deref().map(anywhere),
         user: user.map(Into::into),
         connected,

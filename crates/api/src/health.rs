@@ -130,6 +130,12 @@ pub(crate) async fn metrics(
         if let Some(telemetry) = api.control.telemetry() {
             page.register_collector(Box::new(telemetry.metrics()));
         }
+        if let Some(rules) = api.rules() {
+            page.register_collector(Box::new(rules.metrics()));
+        }
+        if let Some(alarms) = api.alarms() {
+            page.register_collector(Box::new(alarms.metrics()));
+        }
     });
     let page = page.await?;
     let content_type = match format {

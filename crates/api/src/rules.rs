@@ -141,6 +141,7 @@ impl From<RuleError> for Problem {
             }
             RuleError::Configured(why) => Self::new(ProblemKind::Conflict, why),
             RuleError::NotFound(why) => Self::new(ProblemKind::NotFound, why),
+            RuleError::Trial(why) => Self::of_body("/definition", why),
             RuleError::Tables(error) => error.into(),
         }
     }
@@ -492,7 +493,10 @@ pub(crate) async fn test(
     };
     let tenant = match team.as_str() {
         "" => TenantId::default(),
-        team => api.control.tenant_of_team(team).unwrap_or_default(),
+        team => api.control.tenant_of_team(team).ok_or_else(|| {
+            let detail = format!("the team {team:?} has no tenant of its own, so no messages");
+            Problem::new(ProblemKind::Conflict, detail)
+        })?,
     };
     let messages: Vec<TriedMessage> = match &body.history {
         Some(history) => past(&api, &asking, tenant, &definition, history).await?,
@@ -504,7 +508,9 @@ pub(crate) async fn test(
         }
     };
     let of = (name.as_str(), tenant.0);
-    let outcomes = rules_of(&api)?.trial(of, definition, &messages).await?;
+    let messages: Arc<[TriedMessage]> = messages.into();
+    let trial = rules_of(&api)?.trial(of, definition, Arc::clone(&messages));
+    let outcomes = trial.await?;
     let views = outcomes.into_iter();
     Ok(Json(
         views.map(|one| TrialView::new(one, &messages)).collect(),

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::api::Api;
-use crate::clients::no_session;
+use crate::clients::{no_session, without_own_parts};
 use crate::extract::{JsonBody, PathOf, QueryOf};
 use crate::integrations::expect_no_integration;
 use crate::page::{self, Page};
@@ -161,6 +161,7 @@ async fn page_of(
     let after: Option<(String, u32, String)> = api.cursors().key(&list, cursor.as_deref())?;
     let query = SubscriptionQuery {
         tenant: Some(tenant),
+        without: without_own_parts(client_id.as_deref()),
         client_id: client_id.map(Into::into),
         filter: filter.map(Into::into),
         share_name: share_name.map(Into::into),

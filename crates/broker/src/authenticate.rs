@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use martlet_codec::ReasonCode;
 use martlet_permission::{
-    Actions, Identity, Names, Realm, Refusal, RefusalCause, Revocation, RuleBook, TenantId,
+    Actions, Identity, Names, Realm, Refusal, RefusalCause, Revocation, RuleBook, Screens, TenantId,
 };
 
 use crate::authenticate::authentications::IDENTITY_LOOK_MS;
@@ -154,6 +154,13 @@ impl Shard {
             let (reason, cause) = (ReasonCode::NotAuthorized, RefusalCause::CredentialsEnded);
             return self.refuse_client(cx, id.index, &request, reason, cause);
         }
+        let listener = self.connections.at(id.index).listener();
+        let mut identity = identity;
+        identity.screens = Screens {
+            registrations: listener.discovery.is_some(),
+            payload_keys: listener.payload_api_key,
+        };
+        request.clean_start |= identity.is_applicant;
         request.tenant = identity.tenant;
         // The name that it has proved, whatever it said.
         request.user_name = identity.user_name.clone();
@@ -194,6 +201,7 @@ impl Shard {
     pub(crate) fn change_permit(&mut self, session: u32, mut permit: Box<Permit>) {
         let old = self.sessions.at(session).permit.as_deref();
         permit.identity.sessions_max = old.map_or(0, |old| old.identity.sessions_max);
+        permit.identity.screens = old.map_or_else(Screens::default, |old| old.identity.screens);
         let permit = self.permit_in_force(permit);
         self.note_restricted(Some(&permit));
         let old = self.sessions.set_permit(session, Some(permit));
@@ -253,8 +261,10 @@ impl Shard {
             None => {}
             Some(ends_wall_ms) if ends_wall_ms > cx.now.wall_ms => self.arm_identity_end(cx, id),
             Some(_) => {
-                let ending =
-                    Ending::told(ReasonCode::NotAuthorized, RefusalCause::CredentialsEnded);
+                let session = self.connections.at(id.index).session();
+                let cause = session.map(|session| self.cause_of_identity_end(session));
+                let cause = cause.unwrap_or(RefusalCause::CredentialsEnded);
+                let ending = Ending::told(ReasonCode::NotAuthorized, cause);
                 self.end_connection(cx, id.index, ending);
             }
         }
@@ -438,6 +448,12 @@ impl Shard {
     pub(crate) fn why_not(&mut self, session: u32, action: Actions, topic: &str) -> Refusal {
         let session = self.sessions.at(session);
         let refused = session.permit.as_ref().and_then(|permit| {
+            if permit.identity.is_applicant {
+                let detail = "a client without credentials of its own may register as a device, or \
+                              name its device by api_key in the payload, where its listener \
+                              permits that, and nothing else";
+                return Some(Refusal::untold(RefusalCause::Forbidden, detail));
+            }
             let names = permit.names(&session.client_id);
             permit.may(action, topic, names).err()
         });
@@ -458,7 +474,7 @@ impl Shard {
 }
 
 impl Permit {
-    fn names<'a>(&'a self, client_id: &'a str) -> Names<'a> {
+    pub(crate) fn names<'a>(&'a self, client_id: &'a str) -> Names<'a> {
         Names {
             client_id,
             user_name: self.user_name().unwrap_or_default(),

@@ -190,6 +190,9 @@ pub struct ClientQuery {
     pub user: Option<Box<str>>,
     /// With a connection, or without.
     pub connected: Option<bool>,
+    /// Without sessions whose Client Identifiers begin with one of these: those of parts that the
+    /// node has for itself.
+    pub without: &'static [&'static str],
     /// Behind this one, in the order of the answer.
     pub after: Option<(Box<str>, TenantId)>,
     /// At most this many.
@@ -228,6 +231,9 @@ pub struct SubscriptionQuery {
     pub share_name: Option<Box<str>>,
     /// That match this Topic Name.
     pub topic: Option<Box<str>>,
+    /// Without sessions whose Client Identifiers begin with one of these: those of parts that the
+    /// node has for itself.
+    pub without: &'static [&'static str],
     /// Behind this one, in the order of the answer: Client Identifier, tenant, Topic Filter.
     pub after: Option<(Box<str>, TenantId, Box<str>)>,
     /// At most this many.

@@ -196,6 +196,10 @@ impl Shard {
 
     /// Session Expiry Interval in force, seconds: the ceiling is for clients.
     pub(crate) fn session_expiry_of(&self, request: &ConnectRequest) -> u32 {
+        let permit = request.permit.as_ref();
+        if permit.is_some_and(|permit| permit.identity.is_applicant) {
+            return 0;
+        }
         let ceiling = match &request.part {
             Some(_) => u32::MAX,
             None => self.settings.limits.session_expiry_max_secs,
@@ -275,7 +279,11 @@ impl Shard {
         if connection.flags.transport_gone() && connection.flags.admitted() {
             let id = self.connections.id_of(old);
             while self.connections.get(id).is_some() {
-                self.finish_input(cx, id);
+                match self.screenings.holds(id.index) {
+                    false => self.finish_input(cx, id),
+                    // The new connection does not wait until a message is looked at.
+                    true => self.give_up_input(cx, id),
+                }
             }
         }
     }

@@ -14,6 +14,7 @@ use crate::part::holds::Hold;
 use crate::part::interface::{PartEvent, PartId, Receipt};
 use crate::record::Record;
 use crate::report::Report;
+use crate::screening::Screening;
 use crate::share::message::ShareMessage;
 use crate::share::ticket::GroupId;
 
@@ -30,6 +31,8 @@ pub struct Effects {
     pub connections: Vec<ConnectionEffect>,
     /// Clients who want to be let in, and who have to be known first.
     pub authentications: Vec<Authentication>,
+    /// Messages that the control plane looks at before they are routed.
+    pub screenings: Vec<Screening>,
     /// What happened, for logs and event feeds; only kinds that were asked for.
     pub events: Vec<Told>,
     /// Answers to commands.
@@ -123,6 +126,7 @@ impl Effects {
             && self.batches.iter().all(Vec::is_empty)
             && self.connections.is_empty()
             && self.authentications.is_empty()
+            && self.screenings.is_empty()
             && self.events.is_empty()
             && self.reports.is_empty()
             && self.reads.is_empty()

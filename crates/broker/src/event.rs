@@ -184,6 +184,13 @@ pub enum Event {
     AlarmRaised(Box<AlarmNotice>),
     /// An alarm was acknowledged, shelved or cleared. Told by the node, not by a shard.
     AlarmChanged(Box<AlarmNotice>),
+    /// Values of the twin of a device have changed. Told by the node, not by a shard.
+    TwinChanged {
+        /// Which ones: `desired` or `reported`.
+        side: &'static str,
+        /// Their version.
+        version: i64,
+    },
     /// A subscription was refused.
     SubscribeRefused {
         /// The Topic Filter asked for.

@@ -67,6 +67,7 @@ kinds! {
     DeviceActive = "device_active", None, Connection, "A device that was inactive has sent something.";
     AlarmRaised = "alarm_raised", None, Connection, "An alarm was raised.";
     AlarmChanged = "alarm_changed", None, Connection, "An alarm was acknowledged, shelved or cleared.";
+    TwinChanged = "twin_changed", None, Connection, "Desired or reported values of a device have changed.";
     Gone = "gone", None, Gap, "Events were lost; nobody can leave that out.";
 }
 
@@ -114,6 +115,7 @@ impl Event {
             Self::DeviceActive { .. } => EventKind::DeviceActive,
             Self::AlarmRaised(_) => EventKind::AlarmRaised,
             Self::AlarmChanged(_) => EventKind::AlarmChanged,
+            Self::TwinChanged { .. } => EventKind::TwinChanged,
         }
     }
 }

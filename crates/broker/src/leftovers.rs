@@ -22,6 +22,7 @@ impl Shard {
             ("memory of the lobby", usize::from(!self.lobby.is_empty())),
             ("what lies below MQTT", self.layers.len()),
             ("clients to be known", self.authentications.len()),
+            ("messages to be looked at", self.screenings.len()),
             ("sessions", self.sessions.len()),
             ("client identifiers", self.sessions.client_count()),
             (

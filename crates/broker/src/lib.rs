@@ -13,6 +13,7 @@
 //!   operators, news for observers; `report`: answers to commands; `record`: what is persisted
 //! * `message`: the Application Message; `connect_request`, `guest`: a CONNECT on its way;
 //!   `authentication`: the question who a client is
+//! * `screening`: the question what becomes of a message that is looked at before it is routed
 //! * `part::interface`, `share::message`, `share::ticket`: what parts and share groups are told
 //! * `connected_client`: a client as its connection, messages and events know it
 //! * `event_head`: who an event is about; `event_kind`: the closed list of kinds; `event_interest`:
@@ -35,6 +36,7 @@
 //!   packets; `fan_out`: a message for more receivers than one turn can serve
 //! * `share`, `retained`, `will`: Shared Subscriptions, retained messages, Wills
 //! * `operate`: commands that take several turns; `restore`: bringing a shard back
+//! * `screen`: messages that the control plane looks at before they are routed
 //! * `review`: new rules and revocations, applied to all sessions over turns
 //! * `tell`: which events are made, and for which observers
 //! * `user_sessions`: how many sessions a user has
@@ -93,6 +95,8 @@ mod review;
 mod route;
 mod routing;
 mod run;
+mod screen;
+mod screening;
 mod session;
 mod shard;
 mod share;
@@ -140,12 +144,12 @@ pub use interest::{
     EPOCH_BUCKETS, EpochKey, EpochScope, Epochs, Interest, InterestClass, SHARDS_MAX, Wanted,
 };
 pub use lane_name::{lane_name, lane_of};
-pub use limits::{LimitRow, Limits, ListenerPolicy, QueueFull, RateExceeded, Settings};
+pub use limits::{Discovery, LimitRow, Limits, ListenerPolicy, QueueFull, RateExceeded, Settings};
 pub use lobby::is_assigned_client_id;
 pub use martlet_permission::{
     Actions, Audience, CredentialMark, EVENTS, Identity, Limit, LockoutScope, Names,
     PasswordSource, Proof, ProxyFault, Reached, Realm, Refusal, RefusalCause, Revocation,
-    RevocationReason, Rule, RuleBook, Rules, RulesError, TO_BRIDGES, TenantId, TlsFault,
+    RevocationReason, Rule, RuleBook, Rules, RulesError, Screens, TO_BRIDGES, TenantId, TlsFault,
     UserSources, Verdict, Voucher, WebSocketFault, Whose, may_publish,
 };
 pub use memory_use::{Growth, MemoryUse, ShardMemory};
@@ -173,6 +177,7 @@ pub use report::{
 };
 pub use retained::{Page, Retained, RetainedChange};
 pub use run::Run;
+pub use screening::{Screened, Screening, ScreeningKind};
 pub use session::queue::{Apart, StoredEntry};
 pub use shard::{Shard, StoreState, TransportEnd};
 pub use share::message::{Member, MemberReceipt, Reads, RulesVersion, ShareMessage};

@@ -196,6 +196,15 @@ limits! {
     subscription_bytes: u32 = 2 * 1024 * 1024,
         "Bytes of all Topic Filters that one session subscribes to; 16 MiB at most.",
         "SUBACK 0x97 (v3: 0x80) for that filter.";
+    discovery_connections: u32 = 64,
+        "Clients without credentials of their own that are connected to register as devices (listener key discovery), in all and for each provisioning key that clients show as password; 0 lets none in.",
+        "v5: CONNACK 0x97; v3: CONNACK 3 (server unavailable).";
+    discovery_secs: u32 = 60,
+        "Time in which such a client has to register, seconds.",
+        "v5: DISCONNECT 0x87; v3: the connection is closed, whether it has registered or not.";
+    discovery_rate_per_address: u32 = 60,
+        "Registrations by MQTT per minute from one address (IPv6: one /64); 0 is no limit.",
+        "The client is told so on its response topic, with the error too_many_requests; v5: PUBACK 0x97.";
     sessions: u32 = 1_000_000,
         "Sessions of this node, those of absent clients included.",
         "A client without a session: v5 CONNACK 0x97; v3 CONNACK 3 (server unavailable).";
@@ -288,6 +297,34 @@ pub struct ListenerPolicy {
     /// Identifiers begin with `$`, limits of connections and of their rate do not hold for them,
     /// and that they come and go is not told. None for everybody else's.
     pub own: Option<TenantId>,
+    /// Clients without credentials of their own may register as devices; none: they may not.
+    pub discovery: Option<Arc<Discovery>>,
+    /// A message may name its device by `api_key` in its payload.
+    pub payload_api_key: bool,
+}
+
+/// How devices register on a listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Discovery {
+    /// The provisioning key may stand in the registration; else it has to be the password of the
+    /// CONNECT.
+    pub key_in_payload: bool,
+    /// Beginnings of the topics on which devices register, with the last slash. The last level is
+    /// the id that the device is to have.
+    pub topics: Arc<[Box<str>]>,
+    /// Clients that are connected to register, at most.
+    pub connections_max: u32,
+    /// Time in which such a client has to register, seconds.
+    pub lasts_secs: u32,
+}
+
+impl Discovery {
+    /// The id in a topic on which devices register; none: it is another topic.
+    pub fn id_of<'t>(&self, topic: &'t str) -> Option<&'t str> {
+        let mut all = self.topics.iter();
+        let id = all.find_map(|beginning| topic.strip_prefix(&**beginning))?;
+        (!id.is_empty() && !id.contains('/')).then_some(id)
+    }
 }
 
 impl ListenerPolicy {
@@ -350,6 +387,8 @@ impl Default for ListenerPolicy {
             subscription_ids_available: true,
             shared_subscription_available: true,
             own: None,
+            discovery: None,
+            payload_api_key: false,
         }
     }
 }

@@ -23,6 +23,7 @@ const PART_OF_TURN: u64 = 8;
 impl Shard {
     /// Notes whether a session has restricted rights: until one has, permissions are not checked.
     pub(crate) fn note_restricted(&mut self, permit: Option<&Permit>) {
+        self.screenings.is_used |= permit.is_some_and(|permit| permit.identity.screens.any());
         if permit.is_some_and(Permit::is_restricted) {
             self.reviews.has_restricted = true;
             self.has_restricted = true;

@@ -60,7 +60,12 @@ impl Shard {
         match cx.node.borrow_user_session(tenant, user_name, count_max) {
             true => Ok(()),
             false => {
-                let (limit, value) = (Limit::UserSessions, count_max.into());
+                let permit = request.permit.as_ref();
+                let limit = match permit.is_some_and(|permit| permit.identity.is_applicant) {
+                    true => Limit::DiscoveryConnections,
+                    false => Limit::UserSessions,
+                };
+                let value = count_max.into();
                 Err(Reached { limit, value }.refusal().about(&**user_name))
             }
         }

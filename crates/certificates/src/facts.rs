@@ -3,6 +3,8 @@
 use std::path::Path;
 
 use aws_lc_rs::digest;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
 use crate::pem::{self, FileError};
@@ -65,6 +67,12 @@ impl Facts {
             not_after_secs: certificate.validity().not_after.timestamp(),
             fingerprint: fingerprint(der),
         })
+    }
+
+    /// Of the first certificate of a text in PEM; none if there is none that can be read.
+    pub fn of_pem(text: &str) -> Option<Self> {
+        let der = CertificateDer::from_pem_slice(text.as_bytes()).ok()?;
+        Self::of(&der)
     }
 
     /// Of the first certificate of a file.

@@ -27,6 +27,8 @@ pub const STORE: &str = "store";
 pub const TABLES: &str = martlet_registry::FILE;
 /// Where telemetry lies in both, if it is in a file.
 pub const TELEMETRY: &str = crate::telemetry::FILE;
+/// Where files of firmware lie in both.
+pub const FIRMWARE: &str = crate::firmware::DIRECTORY;
 /// Where the key file of secrets lies in both, if the backup has it.
 pub const KEY_FILE: &str = crate::secrets::KEY_FILE;
 const CHUNK: usize = 256 * 1024;
@@ -133,7 +135,7 @@ pub struct BackupParts<'a> {
 }
 
 /// Writes an archive to `out`: the files of a store, a given number of bytes of each, the tables
-/// beside it, and the other parts.
+/// and the files of firmware beside it, and the other parts.
 ///
 /// # Errors
 /// A file cannot be read, or `out` does not take it.
@@ -164,6 +166,7 @@ pub fn write_archive(
         let entry = append_file(&mut archive, TABLES.to_owned(), (copy, bytes), &tables)?;
         manifest.files.push(entry);
     }
+    append_firmware(&mut archive, &store.with_file_name(FIRMWARE), &mut manifest)?;
     for (name, source) in [(TELEMETRY, parts.telemetry), (KEY_FILE, parts.key_file)] {
         let Some(source) = source else {
             continue;
@@ -178,6 +181,45 @@ pub fn write_archive(
         .and_then(|()| archive.into_inner())
         .and_then(|mut out| out.flush())
         .map_err(error("writing", Path::new("the archive")))
+}
+
+/// Appends the files of firmware. They never change, and the tables have been copied: one that is
+/// gone belongs to a version that has been deleted since.
+fn append_firmware(
+    archive: &mut tar::Builder<impl Write>,
+    directory: &Path,
+    manifest: &mut Manifest,
+) -> Result<(), BackupError> {
+    let names = firmware_files(directory).map_err(error("reading", directory))?;
+    for name in names {
+        let source = directory.join(&name);
+        let file = match File::open(&source) {
+            Err(gone) if gone.kind() == io::ErrorKind::NotFound => continue,
+            file => file.map_err(error("opening", &source))?,
+        };
+        let bytes = file.metadata().map_err(error("reading", &source))?.len();
+        let path = format!("{FIRMWARE}/{name}");
+        let entry = append_file(archive, path, (file, bytes), &source)?;
+        manifest.files.push(entry);
+    }
+    Ok(())
+}
+
+/// Names of the files of firmware in a directory, in order; none if it is not there.
+fn firmware_files(directory: &Path) -> io::Result<Vec<String>> {
+    let entries = match std::fs::read_dir(directory) {
+        Err(none) if none.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if crate::firmware::is_file_name(&name) {
+            names.push(name);
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
 }
 
 /// Appends the given number of bytes of a file. Returns its entry for the manifest.

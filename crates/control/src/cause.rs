@@ -97,6 +97,7 @@ causes! {
     StoreSlow = "store-slow", "The message store writes more slowly than messages are published.";
     IntegrationFailing = "integration-failing", "An integration that takes its messages does not deliver them.";
     IntegrationPaused = "integration-paused", "An integration that takes its messages is paused.";
+    TelemetryNotStored = "telemetry-not-stored", "Telemetry that it published is not stored.";
     Other = "other", "Something else: see the sentence.";
 }
 
@@ -175,8 +176,12 @@ impl Cause {
             Is::Limit(limit) => Self::of_limit(limit),
             Is::Revoked(reason) => Self::of_revocation(reason),
             Is::LockedOut(_) => Self::LockedOut,
-            Is::WrongPassword(_) | Is::WrongSecret | Is::NoScramVerifier => Self::WrongPassword,
-            Is::UnknownUser(_) | Is::CertificateNameUnknown => Self::UnknownName,
+            Is::WrongPassword(_) | Is::WrongSecret | Is::NoScramVerifier | Is::ProvisioningKey => {
+                Self::WrongPassword
+            }
+            Is::UnknownUser(_) | Is::CertificateNameUnknown | Is::NoDeviceInTopic => {
+                Self::UnknownName
+            }
             Is::Tls(fault) => Self::of_tls(fault),
             Is::WebSocket(fault) => Self::of_web_socket(fault),
             Is::Proxy(ProxyFault::Missing) | Is::NotMqtt => Self::WrongTransport,
@@ -205,6 +210,7 @@ impl Cause {
             | Is::WillForbidden
             | Is::WillOnServerTopic
             | Is::PartRefused
+            | Is::NotRegistered
             | Is::ReauthenticationFailed
             | Is::ReauthenticatedAsOther => Self::NotPermitted,
             Is::StoreFull => Self::StoreFull,
@@ -214,6 +220,8 @@ impl Cause {
             | Is::AuthenticationMessage
             | Is::NoSource
             | Is::NameOfDevice
+            | Is::RegistrationPayload
+            | Is::PayloadKeyUnreadable
             | Is::LoginFailed => Self::Other,
             Is::Packet(_)
             | Is::ByReasonCode

@@ -53,6 +53,7 @@ pub(crate) fn headline(told: &Told) -> &'static str {
         Event::DeviceActive { .. } => "device active again",
         Event::AlarmRaised(_) => "alarm raised",
         Event::AlarmChanged(_) => "alarm changed",
+        Event::TwinChanged { .. } => "twin changed",
     }
 }
 

@@ -31,6 +31,7 @@
 //! * [`activity`]: when devices sent something, and which are inactive
 //! * [`explain`]: what decides whether a client may do something
 //! * [`devices`]: what callers do with devices
+//! * [`discovery`]: devices that register by MQTT
 //! * [`commands`]: commands to devices, from their tables to the devices and back
 //! * [`firmware`], [`rollouts`]: firmware for devices, and bringing it to them in waves
 //! * [`facts`]: what the node was set up with
@@ -57,6 +58,7 @@ mod control;
 pub mod csv;
 pub mod devices;
 pub mod directory;
+pub mod discovery;
 pub mod event_archive;
 pub mod event_log;
 mod event_words;

@@ -70,6 +70,13 @@ impl<D: Clone> Remembered<D> {
         }
     }
 
+    /// Bytes of memory that the names take, about: `of_device` is what a device takes.
+    pub(crate) fn memory_bytes(&self, of_device: usize) -> usize {
+        // An id is short; the name is there twice with what the device has of it.
+        const NAME_BYTES: usize = 64;
+        self.lock().by_name.len() * (NAME_BYTES + of_device)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Known<D>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }

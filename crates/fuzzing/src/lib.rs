@@ -12,6 +12,7 @@
 //! * `packets`: well-formed packets with fields that were chosen
 //! * `client`: a client's end of a connection, which checks what the broker sends
 //! * `node`: a whole node in memory and virtual time, with such clients
+//! * `rules_evaluate`: expressions of rules, and payloads
 //! * `shard_steps`: steps on such a node
 //! * `store_recover`: a store whose files were changed from outside
 #![forbid(unsafe_code)]
@@ -22,6 +23,7 @@ mod codec;
 mod node;
 mod packets;
 mod random;
+mod rules_evaluate;
 mod shard_steps;
 mod store_recover;
 mod who;
@@ -30,5 +32,6 @@ pub use client::Client;
 pub use codec::{codec_decode, codec_roundtrip};
 pub use node::{Link, Node};
 pub use random::Random;
+pub use rules_evaluate::rules_evaluate;
 pub use shard_steps::{shard_steps, shard_steps_counted};
 pub use store_recover::store_recover;

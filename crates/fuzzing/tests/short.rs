@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use martlet_broker::{Counters, DropReason};
 use martlet_fuzzing::{
-    Random, codec_decode, codec_roundtrip, shard_steps, shard_steps_counted, store_recover,
+    Random, codec_decode, codec_roundtrip, rules_evaluate, shard_steps, shard_steps_counted,
+    store_recover,
 };
 
 /// Time for one target at most, so that a slow machine does not wait.
@@ -128,6 +129,14 @@ fn steps_reach_what_happens_on_a_node() {
     for (what, count) in reached {
         assert!(count > 0, "{what}: never");
     }
+}
+
+#[test]
+fn no_expression_and_no_payload_upset_the_rules() {
+    run("rules_evaluate", 4_000, rules_evaluate, |random| {
+        let length = 16 + random.below(400);
+        random.bytes(length)
+    });
 }
 
 #[test]

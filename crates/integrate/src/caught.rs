@@ -1,6 +1,7 @@
-//! Panics of sinks. A panic ends the process, so that nothing goes on in a state that nobody
-//! expects; the service manager starts it again. A sink is the exception: its panic is an error of
-//! that sink, because the message at fault would come again with each start.
+//! Panics of sinks and of expressions. A panic ends the process, so that nothing goes on in a state
+//! that nobody expects; the service manager starts it again. A sink is the exception: its panic is
+//! an error of that sink, because the message at fault would come again with each start. So is the
+//! panic of a call on a thread of its own ([`apart`]), which reads what somebody has written.
 //!
 //! Where panics unwind, as in tests, [`catch`] catches them. The program is built with `panic =
 //! "abort"`, which makes a message cheaper by 2 to 5 %: there the panic hook calls [`end_thread`],
@@ -9,7 +10,10 @@
 use std::any::Any;
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
@@ -69,6 +73,53 @@ pub(crate) fn catch_or_tell<T>(
     called.map_err(|panic| text_of(&*panic))
 }
 
+/// Threads that [`apart`] may lose by panics that are not unwound: each stands still until the
+/// process ends.
+const LOST_MAX: usize = 16;
+/// Time between two looks for a panic that is not unwound.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// Threads that [`apart`] has lost.
+static LOST: AtomicUsize = AtomicUsize::new(0);
+
+/// Calls something on a thread of its own, and waits for its end. Its panic is an error, also where
+/// panics are not unwound: then that thread is lost.
+///
+/// # Errors
+/// It panicked: the text of the panic. Or the system has no thread for it, or [`LOST_MAX`] threads
+/// are lost.
+pub fn apart<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
+    let lost = LOST.load(Ordering::Relaxed);
+    if lost >= LOST_MAX {
+        return Err(format!(
+            "{lost} threads of the node stand still after panics: restart the node"
+        ));
+    }
+    let told = Arc::<PanicTold>::default();
+    let (sender, receiver) = sync_channel(1);
+    let teller = Arc::clone(&told);
+    let run = move || {
+        // Nobody waits for the result any more: it is dropped.
+        let _ = sender.send(catch_or_tell(Some(&teller), call));
+    };
+    let started = std::thread::Builder::new()
+        .name("apart".to_owned())
+        .spawn(run);
+    started.map_err(|error| format!("no thread can be started: {error}"))?;
+    loop {
+        match receiver.recv_timeout(LOOK_EVERY) {
+            Ok(called) => return called,
+            Err(RecvTimeoutError::Disconnected) => return Err("without a message".to_owned()),
+            Err(RecvTimeoutError::Timeout) => {
+                if let Some(text) = told.text() {
+                    LOST.fetch_add(1, Ordering::Relaxed);
+                    return Err(text);
+                }
+            }
+        }
+    }
+}
+
 /// Whether a panic of this thread is an error of a sink.
 pub fn is_caught() -> bool {
     CALLS.with_borrow(|calls| !calls.is_empty())
@@ -105,6 +156,17 @@ mod tests {
         let caught = catch(|| assert!(number < 7, "at {number}"));
         assert_eq!(caught, Err("at 7".to_owned()));
         assert!(!is_caught());
+    }
+
+    #[test]
+    fn a_call_apart_returns_its_result_or_the_text_of_its_panic() {
+        assert_eq!(apart(|| 7), Ok(7));
+        let number = 7;
+        let caught = apart(move || assert!(number < 7, "at {number}"));
+        assert_eq!(caught, Err("at 7".to_owned()));
+        // As in the program, where panics are not unwound.
+        let lost = apart::<()>(|| end_thread(&"at 8"));
+        assert_eq!(lost, Err("at 8".to_owned()));
     }
 
     #[tokio::test]

@@ -1,10 +1,12 @@
 //! The e-mail sink: each message becomes a mail that is handed to a server by SMTP. For alarms.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
+use lettre::address::Envelope;
 use lettre::message::{Mailbox, header::ContentType};
 use lettre::transport::smtp::authentication::Credentials;
-use lettre::transport::smtp::client::{Tls, TlsParameters};
+use lettre::transport::smtp::client::{Certificate, CertificateStore, Tls, TlsParameters};
 use lettre::{AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor};
 
 use crate::each::OneByOne;
@@ -15,6 +17,7 @@ use crate::notice::Notice;
 use crate::runner::Settings;
 use crate::secret::{SecretValues, Template};
 use crate::sink::{Outcome, SinkMessage};
+use crate::words::error_words;
 
 /// Time limit of a command of SMTP.
 const COMMAND_WITHIN: Duration = Duration::from_secs(20);
@@ -51,6 +54,11 @@ const KEYS: &[Key] = &[
         "starttls (default): the connection is encrypted before anything is sent, or nothing is sent. tls: it is encrypted from the beginning. none: it is not, and user and password are refused.",
     ),
     Key::new(
+        "ca_file",
+        Takes::Text,
+        "PEM file of the authorities that the server's certificate may be from. Default: those that the system trusts.",
+    ),
+    Key::new(
         "user",
         Takes::Text,
         "User name at the server. Default: none.",
@@ -78,6 +86,8 @@ struct EmailSettings {
     server: String,
     port: u16,
     tls: TlsMode,
+    /// Authorities that the server's certificate may be from; none: those of the system.
+    ca_file: Option<PathBuf>,
     user: Option<String>,
     password: Option<Template>,
     from: Mailbox,
@@ -102,6 +112,7 @@ fn make(
     let sink = ConfiguredSink::one_by_one(settings, move |secrets| EmailSink {
         settings: email.clone(),
         transport: Kept::new(secrets),
+        refused: None,
     });
     Ok(sink.with_secrets_of(password.iter()))
 }
@@ -142,6 +153,7 @@ fn email_settings(table: &Table, surroundings: &Surroundings<'_>) -> Result<Emai
             .to_owned(),
         port: u16::try_from(table.number("port", default)).unwrap_or(0),
         tls,
+        ca_file: table.path("ca_file", surroundings.data_dir),
         user: table.text("user").map(str::to_owned),
         password: table.template("password")?,
         from: mailbox("from", from)?,
@@ -163,12 +175,24 @@ type Transport = AsyncSmtpTransport<Tokio1Executor>;
 struct EmailSink {
     settings: EmailSettings,
     transport: Kept<Transport>,
+    /// Receivers that the server has refused in the last mail, while it has taken others.
+    refused: Option<String>,
 }
 
 impl EmailSettings {
     fn transport(&self, values: &SecretValues) -> Result<Transport, String> {
         let parameters = || {
-            let made = TlsParameters::new(self.server.clone());
+            let mut builder = TlsParameters::builder(self.server.clone());
+            if let Some(path) = &self.ca_file {
+                let unusable = |why: String| format!("{}: {why}", path.display());
+                let pem = std::fs::read(path).map_err(|error| unusable(error.to_string()))?;
+                let authorities = Certificate::from_pem(&pem);
+                let authorities = authorities.map_err(|error| unusable(error.to_string()))?;
+                builder = builder
+                    .certificate_store(CertificateStore::None)
+                    .add_root_certificate(authorities);
+            }
+            let made = builder.build();
             made.map_err(|error| format!("TLS cannot be used: {error}"))
         };
         let tls = match self.tls {
@@ -224,6 +248,47 @@ impl EmailSink {
     }
 }
 
+/// What becomes of a mail that the server did not take.
+fn outcome_of(error: &lettre::transport::smtp::Error) -> Outcome {
+    let why = error_words(error);
+    match (error.is_permanent(), error.is_transient()) {
+        (true, _) => Outcome::Refused(format!("the server refuses the mail: {why}")),
+        (_, true) => Outcome::FailedAtMessage(format!("the server does not take the mail: {why}")),
+        _ => Outcome::Failed(format!("the server cannot be reached: {why}")),
+    }
+}
+
+impl EmailSink {
+    /// Sends a mail to each receiver by itself: one that is refused keeps it from no other.
+    async fn deliver_each(&mut self, transport: &Transport, mail: &Message) -> Outcome {
+        let (from, bytes) = (mail.envelope().from().cloned(), mail.formatted());
+        let (mut refused, mut is_taken, mut first) = (Vec::new(), false, None);
+        for to in mail.envelope().to() {
+            let envelope = match Envelope::new(from.clone(), vec![to.clone()]) {
+                Ok(envelope) => envelope,
+                Err(error) => return Outcome::Refused(error.to_string()),
+            };
+            match transport.send_raw(&envelope, &bytes).await {
+                Ok(_) => is_taken = true,
+                Err(error) if error.is_permanent() => {
+                    refused.push(format!("{to}: {}", error_words(&error)));
+                    first.get_or_insert(outcome_of(&error));
+                }
+                // The others get it again, rather than this one never.
+                Err(error) => return outcome_of(&error),
+            }
+        }
+        match (is_taken, first) {
+            (false, Some(outcome)) => outcome,
+            _ => {
+                let some = (!refused.is_empty()).then(|| refused.join("; "));
+                self.refused = some.map(|some| format!("the server refuses receivers: {some}"));
+                Outcome::Done
+            }
+        }
+    }
+}
+
 impl OneByOne for EmailSink {
     const WITHIN: Duration = Duration::from_secs(60);
 
@@ -236,23 +301,30 @@ impl OneByOne for EmailSink {
             Ok(transport) => transport,
             Err(why) => return Outcome::Failed(why),
         };
-        match transport.send(mail).await {
-            Ok(_) => Outcome::Done,
-            Err(error) if error.is_permanent() => {
-                Outcome::Refused(format!("the server refuses the mail: {error}"))
+        match transport.send_raw(mail.envelope(), &mail.formatted()).await {
+            Ok(_) => {
+                self.refused = None;
+                Outcome::Done
             }
-            Err(error) if error.is_transient() => {
-                Outcome::FailedAtMessage(format!("the server does not take the mail: {error}"))
+            Err(error) if error.is_permanent() && self.settings.to.len() > 1 => {
+                self.deliver_each(&transport, &mail).await
             }
-            Err(error) => Outcome::Failed(format!("the server cannot be reached: {error}")),
+            Err(error) => outcome_of(&error),
         }
+    }
+
+    fn health(&self) -> Option<String> {
+        self.refused.clone()
     }
 
     async fn test(&mut self) -> Result<(), String> {
         match self.transport().await?.test_connection().await {
             Ok(true) => Ok(()),
             Ok(false) => Err("the server does not answer as a server of SMTP does".to_owned()),
-            Err(error) => Err(format!("the server cannot be reached: {error}")),
+            Err(error) => Err(format!(
+                "the server cannot be reached: {}",
+                error_words(&error)
+            )),
         }
     }
 }

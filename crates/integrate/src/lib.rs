@@ -50,7 +50,7 @@ pub mod webhook;
 mod words;
 
 pub use bridge::{Broker, Brokers, Connection, ConnectionError};
-pub use caught::{catch, end_thread, is_caught};
+pub use caught::{apart, catch, end_thread, is_caught};
 pub use dead_letters::{DeadLetter, DeadLetterHead, DeadLetterStore};
 pub use each::OneByOne;
 pub use feed::{Feed, Ticket};

@@ -66,6 +66,9 @@ limits_reached! {
     SubscriptionBytes = "limits.subscription_bytes", "the Topic Filters of the session have as many bytes as they may have";
     Sessions = "limits.sessions", "the node has as many sessions as it may have";
     UserSessions = "max_sessions", "the device has as many sessions as its type permits";
+    DiscoveryConnections = "limits.discovery_connections", "as many clients are registering as may";
+    DiscoverySecs = "limits.discovery_secs", "the time to register is over";
+    DiscoveryRate = "limits.discovery_rate_per_address", "too many registrations came from the address in one minute";
     KeepAliveMax = "limits.keep_alive_max_secs", "1.5 x Keep Alive without a packet";
     WillBytes = "limits.will_bytes", "the Will is too long";
     WillsBytes = "limits.wills_bytes", "the Wills of the node have as many bytes as they may have";

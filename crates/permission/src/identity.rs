@@ -99,6 +99,27 @@ pub struct Identity {
     pub credential: CredentialMark,
     /// When its credentials end, wall clock in milliseconds; 0 is never.
     pub expires_wall_ms: u64,
+    /// It has no credentials of its own and may register as a device, or name a device in each
+    /// message: its session ends with its connection, and it has no Will and no wildcards.
+    pub is_applicant: bool,
+    /// Which of its messages are screened.
+    pub screens: Screens,
+}
+
+/// Which messages of a client are screened: looked at by the control plane before they are routed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Screens {
+    /// Registrations of devices.
+    pub registrations: bool,
+    /// Messages that name their device by `api_key` in the payload.
+    pub payload_keys: bool,
+}
+
+impl Screens {
+    /// Some are.
+    pub fn any(self) -> bool {
+        self.registrations || self.payload_keys
+    }
 }
 
 impl Identity {
@@ -118,6 +139,8 @@ impl Identity {
             voucher: Voucher::NONE,
             credential: CredentialMark::NONE,
             expires_wall_ms: 0,
+            is_applicant: false,
+            screens: Screens::default(),
         }
     }
 }

@@ -27,7 +27,7 @@ mod transport_fault;
 pub use actions::Actions;
 pub use book::{Realm, RuleBook};
 pub use decision::{Limit, Reached};
-pub use identity::{CredentialMark, Identity, Names, Proof, Voucher};
+pub use identity::{CredentialMark, Identity, Names, Proof, Screens, Voucher};
 pub use own::{EVENTS, TO_BRIDGES, may_publish, node_may_publish};
 pub use refusal::{Audience, LockoutScope, PasswordSource, Refusal, RefusalCause, UserSources};
 pub use revocation::{Revocation, RevocationReason, Whose};

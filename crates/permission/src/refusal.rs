@@ -160,6 +160,17 @@ causes! {
     Forbidden = "it is not permitted";
     /// The topic is one of the server's own.
     ServerTopic = "the topic is one of the server's own";
+    /// A provisioning key is unknown, has expired or was revoked.
+    ProvisioningKey = "the provisioning key is not valid";
+    /// The payload of a registration is not valid.
+    RegistrationPayload = "the registration is not valid";
+    /// A device cannot be registered: its id is taken or not permitted, or the provisioning key has
+    /// added all of its devices. The subject is the device.
+    NotRegistered = "the device was not registered";
+    /// A message names a device by `api_key`, and its topic names none.
+    NoDeviceInTopic = "the topic names no device";
+    /// A message mentions `api_key`, and its payload is no JSON object.
+    PayloadKeyUnreadable = "the payload is not a JSON object";
     /// A rule forbids the topic of the Will, or no rule permits it.
     WillForbidden = "the Will is not permitted";
     /// The topic of the Will is one of the server's own.

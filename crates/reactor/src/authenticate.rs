@@ -7,7 +7,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use martlet_broker::{Authenticated, Authentication, ConnectionId, Refusal, RefusalCause, ShardId};
+use martlet_broker::{
+    Authenticated, Authentication, ConnectionId, Refusal, RefusalCause, Screened, Screening,
+    ShardId,
+};
 
 use crate::mailbox::{Control, Mailboxes};
 
@@ -15,6 +18,12 @@ use crate::mailbox::{Control, Mailboxes};
 pub trait Authenticator: fmt::Debug + Send + Sync {
     /// Who is this? Any thread may give the answer.
     fn ask(&self, authentication: Authentication, answer: Answer);
+
+    /// What becomes of this message? Any thread may give the answer. Without one, as here, the
+    /// message is refused.
+    fn screen(&self, screening: Screening, answer: ScreenedAnswer) {
+        drop((screening, answer));
+    }
 }
 
 /// The way back of one answer. Dropped without one it is a refusal: no client gets in because
@@ -56,6 +65,43 @@ impl Drop for Answer {
             RefusalCause::LoginFailed,
             detail,
         )));
+    }
+}
+
+/// The way back of what becomes of a message. Dropped without an answer, the message is refused.
+#[derive(Debug)]
+pub struct ScreenedAnswer {
+    shard: ShardId,
+    connection: ConnectionId,
+    /// None once it was given.
+    mailboxes: Option<Arc<Mailboxes>>,
+}
+
+impl ScreenedAnswer {
+    pub(crate) fn new(shard: ShardId, connection: ConnectionId, mailboxes: Arc<Mailboxes>) -> Self {
+        Self {
+            shard,
+            connection,
+            mailboxes: Some(mailboxes),
+        }
+    }
+
+    /// Gives the answer.
+    pub fn give(mut self, answer: Screened) {
+        self.send(answer);
+    }
+
+    fn send(&mut self, answer: Screened) {
+        if let Some(mailboxes) = self.mailboxes.take() {
+            let control = Control::Screened(self.connection, Box::new(answer));
+            mailboxes.control(self.shard, control);
+        }
+    }
+}
+
+impl Drop for ScreenedAnswer {
+    fn drop(&mut self) {
+        self.send(Screened::failed());
     }
 }
 

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded, unbounded};
 use martlet_broker::{
     Authenticated, Command, ConnectionId, ListenerPolicy, PartCall, PartOutlet, PartSpec, ReadPage,
-    RecordNumber, ShardId, ShardMessage,
+    RecordNumber, Screened, ShardId, ShardMessage,
 };
 
 use martlet_tick::{Arrival, Batch};
@@ -54,6 +54,8 @@ pub(crate) enum Control {
     StoreState,
     /// From the authenticator: the identity of the client of that connection.
     Authenticated(ConnectionId, Box<Authenticated>),
+    /// From the authenticator: what becomes of the message of that connection.
+    Screened(ConnectionId, Box<Screened>),
     /// Accept connections from now on.
     OpenDoor,
     /// Look at the certificates of clients again.

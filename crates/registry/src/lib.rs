@@ -35,11 +35,13 @@
 
 mod activity;
 mod added_integrations;
+mod alarm_watches;
 mod alarms;
 mod api_keys;
 mod audit;
 mod bans;
 mod bridge_subscriptions;
+mod certificate_ends;
 mod changes;
 mod client_ids;
 mod commands;
@@ -92,11 +94,13 @@ use std::path::PathBuf;
 
 pub use activity::{Activity, Heard};
 pub use added_integrations::{ADDED_MAX, AddedIntegration};
+pub use alarm_watches::AlarmWatchRow;
 pub use alarms::{AlarmFilter, AlarmRow, AlarmsKept};
 pub use api_keys::{ApiKey, NewApiKey};
 pub use audit::{Actor, AuditEntry, AuditFilter, AuditKept, AuditLine, NewAuditEntry, Scope};
 pub use bans::{Ban, BanKind, NewBan};
 pub use bridge_subscriptions::BridgeSubscription;
+pub use certificate_ends::CertificateEnd;
 pub use client_ids::ClientIds;
 pub use commands::{
     COMMAND_BYTES_MAX, COMMANDS_OPEN_MAX, Command, CommandAnswer, CommandFilter, CommandKey,
@@ -111,8 +115,8 @@ pub use device_ids::RenamedDevice;
 pub use device_lists::{DeviceCounts, DeviceFilter, DeviceOrder, KindCount, PartCounts};
 pub use device_numbers::NumberedDevice;
 pub use devices::{
-    AddedDevice, Device, DeviceChange, DeviceRef, DeviceSecret, ExportedValue, Import, NewDevice,
-    RowOutcome, Status, is_device_id,
+    AddedDevice, Device, DeviceChange, DeviceRef, DeviceSecret, ExportedValue, FIRMWARE_VERSION,
+    Import, NewDevice, ReportedVersion, RowOutcome, Status, is_device_id, reported_version,
 };
 pub use firmware::{FIRMWARE_MAX, Firmware, FirmwareFilter, NewFirmware};
 pub use foreign::{
@@ -137,7 +141,10 @@ pub use message_log::{LoggedMessage, MessagesKept, MessagesWanted};
 pub use offline_queue::{OfflineMessage, offline_messages};
 pub use page::{Page, PageRequest};
 pub use presence::Presence;
-pub use provisioning::{NewProvisioningKey, Provisioned, ProvisioningKey, RepeatableRequest};
+pub use provisioning::{
+    NewProvisioningKey, Provisioned, ProvisioningKey, ProvisioningKeyRef, RepeatableRequest,
+    may_be_provisioning_key,
+};
 pub use rollouts::{
     AdvancedRollout, NewRollout, ROLLOUT_DEVICES_MAX, Rollout, RolloutDevice, RolloutOrder,
     RolloutTarget,
@@ -152,7 +159,7 @@ pub use snapshot::{Changed, LoginNumbers, Renewed, Snapshot, TeamTokenLogin, Tea
 pub use team_tokens::{AddedTeamToken, TeamToken};
 pub use teams::{Member, NewTeam, PurgedTeam, Team, TeamChange};
 pub use twins::{
-    TWIN_BYTES_MAX, TWIN_DEPTH_MAX, Twin, TwinChange, TwinReport, TwinValues, Values,
+    GroupTwin, TWIN_BYTES_MAX, TWIN_DEPTH_MAX, Twin, TwinChange, TwinReport, TwinValues, Values,
     values_of_json,
 };
 pub use users::{ApiRole, NewUser, User, UserChange};

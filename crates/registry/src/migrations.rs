@@ -162,6 +162,18 @@ const MIGRATIONS: &[Step] = &[
         sqlite: include_str!("../migrations/0024_firmware.sql"),
         postgres: include_str!("../migrations/0024_firmware.sql"),
     },
+    Step {
+        version: 25,
+        name: "group twins",
+        sqlite: include_str!("../migrations/0025_group_twins.sqlite.sql"),
+        postgres: include_str!("../migrations/0025_group_twins.postgres.sql"),
+    },
+    Step {
+        version: 26,
+        name: "alarm watches",
+        sqlite: include_str!("../migrations/0026_alarm_watches.sql"),
+        postgres: include_str!("../migrations/0026_alarm_watches.sql"),
+    },
 ];
 
 impl Step {

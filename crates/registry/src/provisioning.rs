@@ -1,6 +1,7 @@
 //! Keys by which devices add themselves: of one type, for one team, with a maximum number and an
 //! expiry.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde_json::json;
@@ -20,6 +21,35 @@ use crate::{Actor, AddedDevice, DEVICE_TYPE, NewDevice, Registry, RegistryError,
 
 /// Prefix of keys, so that a key that is found can be recognised.
 const PREFIX: &str = "mp_";
+
+/// Whether this could be a provisioning key.
+pub fn may_be_provisioning_key(text: &[u8]) -> bool {
+    text.starts_with(PREFIX.as_bytes())
+}
+
+/// By what a provisioning key is known.
+#[derive(Clone, PartialEq, Eq)]
+pub enum ProvisioningKeyRef {
+    /// Its text, which is a secret.
+    Secret(String),
+    /// Its id: who has shown the key has proved it before.
+    Id(String),
+}
+
+impl From<&str> for ProvisioningKeyRef {
+    fn from(secret: &str) -> Self {
+        Self::Secret(secret.to_owned())
+    }
+}
+
+impl fmt::Debug for ProvisioningKeyRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Secret(_) => f.write_str("Secret(***)"),
+            Self::Id(id) => f.debug_tuple("Id").field(id).finish(),
+        }
+    }
+}
 
 /// A provisioning key, as lists show it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -136,6 +166,22 @@ impl Registry {
         work.end(done).await
     }
 
+    /// The key with this text.
+    ///
+    /// # Errors
+    /// There is none, or it has expired or was revoked.
+    pub async fn provisioning_key_of(
+        &mut self,
+        secret: &str,
+    ) -> Result<ProvisioningKey, RegistryError> {
+        let key = ProvisioningKeyRef::Secret(secret.to_owned());
+        let digests = self.digest_key().await?;
+        let now_ms = crate::now_ms();
+        let mut reading = self.reading().await?;
+        let found = find_good(reading.connection(), &digests, &key, now_ms).await;
+        reading.end(found).await
+    }
+
     /// Adds a device by a key: it has the key's type, team and groups, whatever else is requested.
     /// `actor` says from where; the audit log names the key. A device that asks again, because no
     /// answer came, gets another secret as long as the first was not used.
@@ -146,13 +192,14 @@ impl Registry {
     pub async fn provision(
         &mut self,
         actor: &Actor,
-        secret: &str,
+        key: impl Into<ProvisioningKeyRef>,
         device: NewDevice,
         request: Option<&RepeatableRequest>,
     ) -> Result<Provisioned, RegistryError> {
+        let key = key.into();
         let digests = self.digest_key().await?;
         let mut work = self.begin(actor).await?;
-        let done = provision_one(&mut work, &digests, secret, device, request).await;
+        let done = provision_one(&mut work, &digests, &key, device, request).await;
         work.end(done).await
     }
 }
@@ -309,12 +356,19 @@ async fn revoke(work: &mut Work<'_>, id: &str) -> Result<(), Fault> {
 
 async fn find_good(
     on: &mut AnyConnection,
-    digest: String,
+    digests: &DigestKey,
+    key: &ProvisioningKeyRef,
     now_ms: i64,
 ) -> Result<ProvisioningKey, Fault> {
     let missing = || RegistryError::NotFound("there is no such provisioning key".to_owned());
-    let sql = "SELECT * FROM provisioning_keys WHERE digest = $1";
-    let row = sqlx::query(sql).bind(digest).fetch_optional(on).await?;
+    let (sql, value) = match key {
+        ProvisioningKeyRef::Secret(secret) => (
+            "SELECT * FROM provisioning_keys WHERE digest = $1",
+            secret::digest_text(&digests.digest(secret.as_bytes())),
+        ),
+        ProvisioningKeyRef::Id(id) => ("SELECT * FROM provisioning_keys WHERE id = $1", clean(id)),
+    };
+    let row = sqlx::query(sql).bind(value).fetch_optional(on).await?;
     let key = read_key(&row.ok_or_else(missing)?)?;
     let refused = |why: &str| Fault::Told(RegistryError::Refused(why.to_owned()));
     if key.revoked_ms > 0 {
@@ -329,12 +383,11 @@ async fn find_good(
 async fn provision_one(
     work: &mut Work<'_>,
     digests: &DigestKey,
-    secret: &str,
+    key: &ProvisioningKeyRef,
     device: NewDevice,
     request: Option<&RepeatableRequest>,
 ) -> Result<Provisioned, Fault> {
-    let digest = secret::digest_text(&digests.digest(secret.as_bytes()));
-    let key = find_good(&mut work.all, digest, work.now_ms).await?;
+    let key = find_good(&mut work.all, digests, key, work.now_ms).await?;
     // What the key gives was looked at when it was made.
     work.actor.scope = Scope::All;
     work.actor.by = format!("provisioning key {}", key.id);

@@ -5,6 +5,33 @@ use std::sync::Arc;
 
 use cel::{ExecutionError, Value};
 
+/// Bytes of a text, or of bytes, that an expression makes, at most.
+pub(crate) const MADE_BYTES_MAX: usize = 1024 * 1024;
+/// Elements of a list that `+` makes, at most.
+const MADE_ELEMENTS_MAX: usize = 100_000;
+
+/// Checks the size of what an expression makes.
+///
+/// # Errors
+/// It is too large.
+pub(crate) fn check_bytes(function: &str, bytes: usize) -> Result<(), ExecutionError> {
+    check_size(function, (bytes, MADE_BYTES_MAX), "bytes")
+}
+
+fn check_size(
+    function: &str,
+    (size, most): (usize, usize),
+    unit: &str,
+) -> Result<(), ExecutionError> {
+    match size > most {
+        true => Err(ExecutionError::function_error(
+            function,
+            format!("the result has {size} {unit}, expected {most} at most"),
+        )),
+        false => Ok(()),
+    }
+}
+
 /// An operator of arithmetic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Operator {
@@ -33,13 +60,20 @@ impl Operator {
     pub(crate) fn apply(self, left: &Value, right: &Value) -> Result<Value, ExecutionError> {
         match (self, left, right) {
             (Self::Add, Value::String(one), Value::String(other)) => {
+                check_bytes("+", one.len() + other.len())?;
                 Ok(Value::String(Arc::new(format!("{one}{other}"))))
             }
             (Self::Add, Value::List(one), Value::List(other)) => {
+                check_size(
+                    "+",
+                    (one.len() + other.len(), MADE_ELEMENTS_MAX),
+                    "elements",
+                )?;
                 let all = one.iter().chain(other.iter()).cloned().collect();
                 Ok(Value::List(Arc::new(all)))
             }
             (Self::Add, Value::Bytes(one), Value::Bytes(other)) => {
+                check_bytes("+", one.len() + other.len())?;
                 Ok(Value::Bytes(Arc::new([&one[..], &other[..]].concat())))
             }
             (_, Value::Int(one), Value::Int(other)) => self.whole(*one, *other),

@@ -112,8 +112,15 @@ pub struct PublishAction {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct WebhookAction {
-    /// Name of a webhook that is there.
+    /// Name of a webhook that is there. Not with `url`.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub name: String,
+    /// Address that the request goes to. The rule has a webhook of its own for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// Form of the body, as webhooks have it; with `url`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub format: Option<String>,
     /// Payload of the message that it gets, a template. Default: that of the message.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub payload: Option<String>,

@@ -5,8 +5,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use cel::{Context, DeclarationError, ExecutionError, Value};
 use regex::Regex;
 
-use crate::arithmetic::{Operator, number};
-use crate::value::json_text;
+use crate::arithmetic::{Operator, check_bytes, number};
+use crate::value::{bytes_of, json_text};
 
 /// Patterns of `matches`, by the numbers that stand for them in the syntax tree.
 pub(crate) type Patterns = Arc<RwLock<Vec<Regex>>>;
@@ -36,6 +36,9 @@ pub(crate) const FUNCTIONS: &[&str] = &[
     "startsWith",
     "string",
 ];
+
+/// Bytes that a value takes for each sign of its text, at most.
+const BYTES_OF_SIGN: usize = 24;
 
 /// Mean radius of the Earth, m (IUGG).
 const EARTH_M: f64 = 6_371_008.8;
@@ -68,7 +71,13 @@ pub(crate) fn add_to(
         let pattern = pattern.ok_or_else(|| failed("matches", "there is no such pattern"))?;
         Ok::<Value, ExecutionError>(Value::Bool(pattern.is_match(&text)))
     })?;
-    context.add_function("json", |value: Value| json_text(&value))?;
+    context.add_function("json", |value: Value| {
+        // Each `json` of a `json` may double the text: it is not made if it is large already.
+        check_bytes("json", bytes_of(&value) / BYTES_OF_SIGN)?;
+        let text = json_text(&value);
+        check_bytes("json", text.len())?;
+        Ok::<Value, ExecutionError>(Value::String(Arc::new(text)))
+    })?;
     context.add_function("lower", |text: Arc<String>| text.to_lowercase())?;
     context.add_function("abs", |value: Value| {
         real("abs", &value).map(|one| Value::Float(one.abs()))

@@ -12,6 +12,7 @@
 //! * `rule`: a rule that is checked
 //! * `facts`: what a rule is told of a message
 //! * `filter`: Topic Filters that are split into their levels
+//! * `guard`: who catches panics of the library for expressions
 //! * `set`: all rules of a node, and what they make of a message
 //! * `alarm`: states of alarms
 #![forbid(unsafe_code)]
@@ -23,6 +24,7 @@ mod expression;
 mod facts;
 mod filter;
 mod functions;
+mod guard;
 mod rule;
 mod set;
 mod template;
@@ -30,7 +32,9 @@ mod template;
 mod tests;
 mod value;
 
-pub use alarm::{Alarm, AlarmChange, AlarmError, AlarmKey, AlarmMachine, AlarmState, ChangeKind};
+pub use alarm::{
+    Alarm, AlarmChange, AlarmError, AlarmKey, AlarmMachine, AlarmState, ChangeKind, WatchState,
+};
 pub use definition::{
     ActionDefinition, AlarmAction, AlarmDefinition, AlarmKind, CommandAction, Definition,
     DefinitionError, PublishAction, Severity, TelemetryAction, WebhookAction,
@@ -39,6 +43,7 @@ pub use expression::{
     ELEMENTS_MAX, EXPRESSION_BYTES_MAX, Evaluator, ExpressionError, PATTERN_BYTES_MAX, Problem,
 };
 pub use facts::{DeviceFacts, Facts, PAYLOAD_BYTES_MAX, Source};
+pub use guard::Guard;
 pub use rule::{Rule, RuleSource};
 pub use set::{
     Action, AlarmInput, HOPS_MAX, Memory, Outcome, PreviousKey, RuleSet, TaggedRule, Verdict,

@@ -5,6 +5,7 @@ use martlet_codec::{QoS, TopicFilter, TopicName};
 use crate::alarm::{Check, Limit, LimitSide};
 use crate::definition::{
     ActionDefinition, AlarmDefinition, AlarmKind, Definition, DefinitionError, Severity,
+    WebhookAction,
 };
 use crate::expression::{Evaluator, Expression, Variables};
 use crate::template::Template;
@@ -54,6 +55,7 @@ pub(crate) enum CheckedAction {
     },
     Webhook {
         name: String,
+        is_own: bool,
         payload: Option<Template>,
     },
     Command {
@@ -126,7 +128,10 @@ impl Rule {
         }
         let actions = definition.actions.iter().enumerate();
         let actions: Vec<CheckedAction> = actions
-            .map(|(at, action)| reader.action(&format!("actions[{at}]"), action))
+            .map(|(at, action)| {
+                let own = own_webhook(name, at);
+                reader.action((&format!("actions[{at}]"), own), action)
+            })
             .collect::<Result<_, _>>()?;
         let alarm = definition.alarm.as_ref();
         let alarm = alarm.map(|alarm| reader.alarm(alarm, &source));
@@ -158,6 +163,18 @@ impl Rule {
     /// What it looks at.
     pub fn source(&self) -> &RuleSource {
         &self.source
+    }
+
+    /// The webhooks of its own, for actions with a URL: the place of the action, the name of the
+    /// webhook, and the action.
+    pub fn own_webhooks(&self) -> impl Iterator<Item = (usize, String, &WebhookAction)> {
+        let actions = self.definition.actions.iter().enumerate();
+        actions.filter_map(|(at, action)| match action {
+            ActionDefinition::Webhook(webhook) if webhook.url.is_some() => {
+                Some((at, own_webhook(&self.name, at), webhook))
+            }
+            _ => None,
+        })
     }
 
     fn all_variables(&self) -> Variables {
@@ -205,6 +222,11 @@ impl Rule {
         }
         all
     }
+}
+
+/// Name of the webhook that a rule has for the action at this place.
+fn own_webhook(rule: &str, at: usize) -> String {
+    format!("{rule}.{at}")
 }
 
 /// Names of rules stand in paths of URLs and in Client Identifiers.
@@ -286,7 +308,7 @@ impl Reader<'_> {
 
     fn action(
         &self,
-        key: &str,
+        (key, own_webhook): (&str, String),
         action: &ActionDefinition,
     ) -> Result<CheckedAction, DefinitionError> {
         let missing = |name: &str| DefinitionError::new(format!("{key}.{name}"), "it is missing");
@@ -313,10 +335,33 @@ impl Reader<'_> {
                 }
             }
             ActionDefinition::Webhook(webhook) => {
-                check_name(&format!("{key}.webhook.name"), &webhook.name)?;
+                let is_own = webhook.url.is_some();
+                match is_own {
+                    false => check_name(&format!("{key}.webhook.name"), &webhook.name)?,
+                    true if !webhook.name.is_empty() => {
+                        let why = "expected one of `name` and `url`";
+                        return Err(DefinitionError::new(format!("{key}.webhook.url"), why));
+                    }
+                    true if own_webhook.len() > NAME_BYTES_MAX => {
+                        let why = format!(
+                            "the webhook would be {own_webhook:?}, expected {NAME_BYTES_MAX} bytes \
+                             at most: give the rule a shorter name"
+                        );
+                        return Err(DefinitionError::new(format!("{key}.webhook.url"), why));
+                    }
+                    true => {}
+                }
+                if !is_own && webhook.format.is_some() {
+                    let why = "expected only with `url`: a webhook that is there has its own";
+                    return Err(DefinitionError::new(format!("{key}.webhook.format"), why));
+                }
                 let at = format!("{key}.webhook.payload");
                 CheckedAction::Webhook {
-                    name: webhook.name.clone(),
+                    name: match is_own {
+                        true => own_webhook,
+                        false => webhook.name.clone(),
+                    },
+                    is_own,
                     payload: self.template_of(&at, webhook.payload.as_deref())?,
                 }
             }

@@ -12,6 +12,7 @@ use crate::arithmetic::number;
 use crate::expression::{Evaluator, Problem, Variables, evaluate, is_true};
 use crate::facts::{DeviceFacts, Facts, PAYLOAD_BYTES_MAX, Source};
 use crate::filter::Levels;
+use crate::guard::{self, Guard, Unguarded};
 use crate::rule::{AlarmTest, CheckedAction, Rule, RuleSource};
 use crate::template::Template;
 use crate::value::{bytes_of, of_json, of_members, of_payload, of_text, of_texts, to_json};
@@ -59,6 +60,8 @@ pub enum Action {
     Webhook {
         /// Its name.
         name: String,
+        /// It is the rule's own.
+        is_own: bool,
         /// Payload of the message that it gets.
         payload: Vec<u8>,
     },
@@ -196,9 +199,9 @@ impl Memory {
 }
 
 /// The rules of a node, in their order.
-#[derive(Debug, Default)]
 pub struct RuleSet {
     evaluator: Evaluator,
+    guard: Box<dyn Guard>,
     rules: Vec<TaggedRule>,
     /// Rules of topics by the first level of their filters; those that begin with a wildcard are
     /// under none.
@@ -207,12 +210,33 @@ pub struct RuleSet {
     by_event: HashMap<String, Vec<usize>>,
 }
 
+impl Default for RuleSet {
+    fn default() -> Self {
+        Self::new(Evaluator::default(), Vec::new())
+    }
+}
+
+impl std::fmt::Debug for RuleSet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("RuleSet").field(&self.rules).finish()
+    }
+}
+
 impl RuleSet {
-    /// These rules, which `evaluator` has read.
+    /// These rules, which `evaluator` has read. A panic of an expression is caught by nobody.
     pub fn new(evaluator: Evaluator, rules: Vec<TaggedRule>) -> Self {
+        Self::guarded(evaluator, rules, Box::new(Unguarded))
+    }
+
+    /// These rules, which `evaluator` has read and `guard` runs.
+    pub fn guarded(evaluator: Evaluator, rules: Vec<TaggedRule>, guard: Box<dyn Guard>) -> Self {
         let mut set = Self {
             evaluator,
-            ..Self::default()
+            guard,
+            rules: Vec::new(),
+            by_level: HashMap::new(),
+            by_key: HashMap::new(),
+            by_event: HashMap::new(),
         };
         for (at, tagged) in rules.iter().enumerate() {
             if !tagged.rule.definition.is_enabled() {
@@ -291,6 +315,11 @@ impl RuleSet {
         !self.by_key.is_empty()
     }
 
+    /// Keys of telemetry that rules look at.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.by_key.keys().map(String::as_str)
+    }
+
     /// Whether rules look at values of this key.
     pub fn looks_at_key(&self, key: &str) -> bool {
         self.by_key.contains_key(key)
@@ -336,17 +365,23 @@ impl RuleSet {
     /// Ids of devices whose type and tags rules need for a message.
     pub fn devices_of(&self, facts: &Facts<'_>) -> Vec<String> {
         let candidates = self.candidates(facts);
-        let rules = candidates.iter().filter_map(|at| self.rules.get(*at));
-        let needing: Vec<&TaggedRule> = rules.filter(|one| one.needs_device()).collect();
+        let rules = candidates
+            .iter()
+            .filter_map(|at| Some((*at, self.rules.get(*at)?)));
+        let needing: Vec<(usize, &TaggedRule)> =
+            rules.filter(|(_, one)| one.needs_device()).collect();
         if needing.is_empty() {
             return Vec::new();
         }
         let mut ids: Vec<String> = facts.device.iter().map(|one| one.id.clone()).collect();
-        let mut scope = None;
-        for one in needing {
+        for (at, one) in needing {
             if let Some(device) = &one.rule.device {
-                let scope = scope.get_or_insert_with(|| self.scope_of(facts, device.variables()).0);
-                ids.extend(device.text(scope).ok());
+                let text = guard::run(&*self.guard, at, || {
+                    let scope = self.scope_of(facts, device.variables()).0;
+                    device.text(&scope).ok()
+                });
+                // The rule fails again when it is evaluated, which is told then.
+                ids.extend(text.ok().flatten());
             }
         }
         ids.sort_unstable();
@@ -433,7 +468,8 @@ impl RuleSet {
                 scope: &scope,
                 current: current.as_ref(),
             };
-            let (verdict, stops) = judge.verdict(lookup, memory);
+            let judged = guard::run(&*self.guard, at, || judge.verdict(lookup, memory));
+            let (verdict, stops) = judged.unwrap_or_else(|why| (Verdict::Failed(why), false));
             outcomes.push(Outcome { rule: at, verdict });
             if stops {
                 break;
@@ -611,8 +647,13 @@ impl Judge<'_> {
                 qos: *qos,
                 retain: *retain,
             },
-            CheckedAction::Webhook { name, payload } => Action::Webhook {
+            CheckedAction::Webhook {
+                name,
+                is_own,
+                payload,
+            } => Action::Webhook {
                 name: name.clone(),
+                is_own: *is_own,
                 payload: payload_of(payload)?,
             },
             CheckedAction::Command {

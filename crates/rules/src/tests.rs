@@ -210,6 +210,140 @@ fn texts_do_not_explode() {
     );
 }
 
+/// Each `json` doubles the signs that it escapes, and each `+` what is on its sides.
+#[test]
+fn what_grows_with_each_use_is_bounded() {
+    let nested = format!("size({}payload{}) > 0", "json(".repeat(20), ")".repeat(20));
+    let quotes = json!("\"".repeat(20_000)).to_string();
+    let sums = format!("size({}) > 0", ["payload"; 17].join(" + "));
+    let long = json!("x".repeat(65_000)).to_string();
+    let list = json!(vec![0; 30_000]).to_string();
+    let copies = format!("size(json([{}])) > 0", ["payload"; 60].join(", "));
+    let began = Instant::now();
+    for (when, payload) in [
+        (&nested, &quotes),
+        (&sums, &long),
+        (&sums, &list),
+        (&copies, &long),
+    ] {
+        let found = verdict(when, payload);
+        let Verdict::Failed(why) = &found else {
+            panic!("{when}: {found:?}");
+        };
+        assert!(why.contains("at most"), "{when}: {why}");
+    }
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
+/// Numbers at the ends of their ranges, texts that are none, and deep JSON have a verdict.
+#[test]
+fn odd_values_have_a_verdict() {
+    let deep = format!("{}1{}", "[".repeat(120), "]".repeat(120));
+    let payloads = [
+        "-9223372036854775808",
+        "9223372036854775807",
+        "18446744073709551615",
+        "1e308",
+        "-1e308",
+        "0",
+        "\"\"",
+        "\"2026-99-99T99:99:99Z\"",
+        "[]",
+        "{}",
+        "null",
+        deep.as_str(),
+    ];
+    let expressions = [
+        "-payload == 1",
+        "payload * payload > 0",
+        "payload - 1 > payload",
+        "payload % -1 == 0",
+        "payload / -1 > 0",
+        "abs(payload) >= 0.0",
+        "round(payload) == 0.0",
+        "int(payload) == 0",
+        "int(string(payload)) == 0",
+        "double(payload) == 0.0",
+        "number(string(payload)) == 0.0",
+        "payload[0] == 1",
+        "payload[-1] == 1",
+        "payload[9223372036854775807] == 1",
+        "payload[1.5] == 1",
+        "payload['x'] == 1",
+        "size(payload) == 0",
+        "payload in [payload]",
+        "[payload] == [payload]",
+        "{'a': payload}.a == payload",
+        "{payload: 1}[payload] == 1",
+        "distance(payload, payload, payload, payload) >= 0.0",
+        "inside(payload, payload, [[payload, 0], [1, 1], [0, 1]])",
+        "inside(1, 1, payload)",
+        "payload.all(x, x > 0)",
+        "payload.map(x, -x)[0] == 0",
+        "string(payload).matches('.*')",
+        "bytes(payload) == b'x'",
+        "json(payload) == ''",
+        "levels[int(payload)] == 'x'",
+    ];
+    for when in expressions {
+        for payload in payloads {
+            let _ = verdict(when, payload);
+        }
+    }
+    for when in [
+        "duration('1000000000000h') > 1",
+        "timestamp('9999999-01-01T00:00:00Z') > 1",
+    ] {
+        let definition = json!({ "topics": ["#"], "when": when, "actions": ["stop"] });
+        let why = refused(definition);
+        assert!(why.contains("there is no function"), "{when}: {why}");
+    }
+}
+
+/// Takes the second rule for one that panics.
+struct SecondPanics;
+
+impl crate::Guard for SecondPanics {
+    fn run(&self, rule: usize, part: &mut dyn FnMut()) -> Result<(), String> {
+        match rule {
+            1 => Err("it panicked".to_owned()),
+            _ => {
+                part();
+                Ok(())
+            }
+        }
+    }
+}
+
+#[test]
+fn a_rule_that_panics_fails_alone() {
+    let evaluator = Evaluator::default();
+    let rules = ["a", "b", "c"].map(|name| {
+        let definition = json!({
+            "topics": ["#"], "device": "{{ topic }}", "when": "device.id == 't'",
+            "actions": [{ "publish": { "topic": "x" } }],
+        });
+        let definition = serde_json::from_value(definition).expect("a definition");
+        let rule = Rule::new(&evaluator, name, definition).expect("a rule");
+        let rule = Arc::new(rule);
+        TaggedRule { tenant: 0, rule }
+    });
+    let set = RuleSet::guarded(evaluator, rules.into(), Box::new(SecondPanics));
+    let facts = message("t", b"1");
+    assert_eq!(set.devices_of(&facts), ["t"]);
+    let verdicts: Vec<Verdict> = evaluate(&set, &facts)
+        .into_iter()
+        .map(|outcome| outcome.verdict)
+        .collect();
+    assert!(matches!(verdicts[0], Verdict::Matched(_)));
+    assert_eq!(verdicts[1], Verdict::Failed("it panicked".to_owned()));
+    assert!(matches!(verdicts[2], Verdict::Matched(_)));
+}
+
 #[test]
 fn actions_are_made_of_the_message() {
     let set = set(&[(

@@ -14,7 +14,8 @@ use std::sync::Arc;
 use martlet_broker::{
     Authenticated, Authentication, Command, ConnectionEffect, ConnectionId, Counters, Cx, Effects,
     Identity, ListenerPolicy, Now, PartCall, PartEvent, PartId, Peer, Record, RecordNumber, Report,
-    Rules, Run, Settings, Shard, ShardId, StoreState, TenantId, Told, TransportEnd, WorkLimits,
+    Rules, Run, Screened, Screening, Settings, Shard, ShardId, StoreState, TenantId, Told,
+    TransportEnd, WorkLimits,
 };
 use martlet_tick::local::{Parts, START, World, peer};
 use martlet_tick::{Control, LocalNode};
@@ -308,6 +309,16 @@ impl Harness {
     /// Tells a shard who the client of a connection is.
     pub fn authenticated(&mut self, shard: u16, id: ConnectionId, answer: Authenticated) {
         self.control(shard, Control::Authenticated(id, Box::new(answer)));
+    }
+
+    /// Messages that are looked at before they are routed, each with its shard.
+    pub fn take_screenings(&mut self) -> Vec<(u16, Screening)> {
+        std::iter::from_fn(|| self.world.next_screening()).collect()
+    }
+
+    /// Tells a shard what becomes of the message of a connection.
+    pub fn screened(&mut self, shard: u16, id: ConnectionId, answer: Screened) {
+        self.control(shard, Control::Screened(id, Box::new(answer)));
     }
 
     /// Accepts all clients that wait to be authenticated, each as the user that it names, with all

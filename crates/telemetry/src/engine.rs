@@ -33,6 +33,14 @@ impl Engine {
         })
     }
 
+    /// Bytes of memory that known series take.
+    pub(crate) fn known_bytes(&self) -> usize {
+        match self {
+            Self::Sqlite(writer) => writer.known_bytes(),
+            Self::Postgres(writer) => writer.known_bytes(),
+        }
+    }
+
     /// Closes the database. What was committed is safe, whether this succeeds or not.
     pub(crate) async fn close(self) {
         match self {

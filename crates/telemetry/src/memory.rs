@@ -1,36 +1,169 @@
 //! Values that are in the journal and not yet in blocks.
 //!
-//! The writer adds what it has committed, and moves it into blocks one generation at a time, while
-//! the next generation fills. Readers look here first and into the blocks then: a value that moves
-//! meanwhile is seen twice, never missed.
+//! The writer adds what it has committed to the active generation. When that is large, it becomes
+//! the frozen one, which moves into blocks while the next one fills. Readers look here first and
+//! into the blocks then: a value that moves meanwhile is seen twice, never missed.
+//!
+//! The frozen generation is never changed, so that readers hold the lock only to copy what they
+//! want of the active one. The writer holds it for a few hundred values at once.
 
-use std::collections::BTreeMap;
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::value::{DAY, Instant, Sample, SeriesId, Time, Value, day_of};
 
-/// What an entry takes, with its share of the nodes of the tree.
-const ENTRY_BYTES: usize = 72;
+/// What a value takes, with its share of what its list has reserved.
+const VALUE_BYTES: usize = 72;
+/// What a series takes beside its values.
+const SERIES_BYTES: usize = 128;
+
+/// Hashes numbers of series. The storage gives them one after the other, so that nobody can choose
+/// numbers that collide.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct SeriesHasher(u64);
+
+impl Hasher for SeriesHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // The golden ratio; the product's upper bits are the mixed ones.
+        let mixed = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = mixed.rotate_left(32);
+    }
+
+    fn write_i64(&mut self, number: i64) {
+        self.write_u64(number.cast_unsigned());
+    }
+}
+
+/// Something by the number of its series.
+pub(crate) type BySeries<T> = HashMap<SeriesId, T, BuildHasherDefault<SeriesHasher>>;
+
+/// Values of one series.
+#[derive(Debug, Default)]
+struct SeriesValues {
+    /// Those that came in order of time: nearly all of them.
+    in_order: Vec<Sample>,
+    /// Those that came after a later one, of instants that are not in `in_order`.
+    late: BTreeMap<Instant, Value>,
+}
+
+impl SeriesValues {
+    /// Adds a value. Returns the one of the same instant that it replaces.
+    fn insert(&mut self, sample: Sample) -> Option<Value> {
+        if self.in_order.last().is_none_or(|last| last.at < sample.at) {
+            self.in_order.push(sample);
+            return None;
+        }
+        let found = self.in_order.binary_search_by(|one| one.at.cmp(&sample.at));
+        match found {
+            Ok(place) => Some(std::mem::replace(
+                &mut self.in_order[place].value,
+                sample.value,
+            )),
+            Err(_) => self.late.insert(sample.at, sample.value),
+        }
+    }
+
+    /// Those of `in_order` in a span of time.
+    fn span(&self, from: Instant, until: Instant) -> &[Sample] {
+        let begin = self.in_order.partition_point(|one| one.at < from);
+        let end = self.in_order.partition_point(|one| one.at < until);
+        // A span that ends before it begins has none.
+        self.in_order.get(begin..end).unwrap_or_default()
+    }
+
+    /// Those of `late` in a span of time.
+    fn late_span(
+        &self,
+        from: Instant,
+        until: Instant,
+    ) -> impl DoubleEndedIterator<Item = (&Instant, &Value)> {
+        // A range that ends before it begins would panic.
+        self.late.range(from..until.max(from))
+    }
+
+    /// The first `limit` samples of a span in order, or the last ones, newest first. There may be
+    /// up to twice as many.
+    fn scan(&self, from: Instant, until: Instant, newest_first: bool, limit: usize) -> Vec<Sample> {
+        let in_order = self.span(from, until).iter();
+        let late = self.late_span(from, until).map(sample_of);
+        match newest_first {
+            true => merge(
+                in_order.rev().take(limit).cloned().collect(),
+                late.rev().take(limit).collect(),
+                true,
+            ),
+            false => merge(
+                in_order.take(limit).cloned().collect(),
+                late.take(limit).collect(),
+                false,
+            ),
+        }
+    }
+
+    /// The first time of a span that has a value.
+    fn first_time(&self, from: Instant, until: Instant) -> Option<Time> {
+        let in_order = self.span(from, until).first().map(|one| one.at.time);
+        let late = self.late_span(from, until).next().map(|(at, _)| at.time);
+        match (in_order, late) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    /// All of them, in order.
+    fn all(&self) -> Vec<Sample> {
+        let late = self.late.iter().map(sample_of).collect();
+        merge(self.in_order.clone(), late, false)
+    }
+}
+
+fn sample_of((at, value): (&Instant, &Value)) -> Sample {
+    Sample {
+        at: *at,
+        value: value.clone(),
+    }
+}
 
 /// Values by series and time.
 #[derive(Debug, Default)]
 pub(crate) struct Generation {
-    values: BTreeMap<(SeriesId, Instant), Value>,
+    series: BySeries<SeriesValues>,
     bytes: usize,
 }
 
 impl Generation {
-    /// Adds a value, or replaces the one of the same identity.
-    pub(crate) fn insert(&mut self, series: SeriesId, sample: Sample) {
-        self.bytes += ENTRY_BYTES + sample.value.text_bytes();
-        if let Some(old) = self.values.insert((series, sample.at), sample.value) {
-            self.bytes -= ENTRY_BYTES + old.text_bytes();
+    /// An empty one, with room for so many series: a table that grows keeps readers waiting.
+    fn with_room(series: usize) -> Self {
+        Self {
+            series: HashMap::with_capacity_and_hasher(series, BuildHasherDefault::default()),
+            bytes: 0,
         }
     }
 
-    fn remove_one(&mut self, at: &(SeriesId, Instant)) {
-        if let Some(old) = self.values.remove(at) {
-            self.bytes -= ENTRY_BYTES + old.text_bytes();
+    /// Adds a value, or replaces the one of the same identity.
+    pub(crate) fn insert(&mut self, series: SeriesId, sample: Sample) {
+        let text_bytes = sample.value.text_bytes();
+        let before = self.series.len();
+        let values = self.series.entry(series).or_default();
+        let replaced = values.insert(sample);
+        if self.series.len() > before {
+            self.bytes += SERIES_BYTES;
+        }
+        self.bytes += text_bytes;
+        match replaced {
+            Some(old) => self.bytes -= old.text_bytes(),
+            None => self.bytes += VALUE_BYTES,
         }
     }
 
@@ -39,18 +172,14 @@ impl Generation {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.values.is_empty()
+        self.series.is_empty()
     }
 
-    fn span(
-        &self,
-        series: SeriesId,
-        from: Instant,
-        until: Instant,
-    ) -> impl DoubleEndedIterator<Item = (&(SeriesId, Instant), &Value)> {
-        // A range that ends before it begins would panic.
-        let until = until.max(from);
-        self.values.range((series, from)..(series, until))
+    /// Numbers of its series, in order.
+    fn numbers(&self) -> Vec<SeriesId> {
+        let mut numbers: Vec<SeriesId> = self.series.keys().copied().collect();
+        numbers.sort_unstable();
+        numbers
     }
 }
 
@@ -60,7 +189,9 @@ pub(crate) struct Memory {
     /// Takes what is committed.
     pub(crate) active: Generation,
     /// Moves into blocks.
-    pub(crate) frozen: Generation,
+    frozen: Arc<Generation>,
+    /// Series of the frozen generation up to this one are in blocks.
+    moved_until: Option<SeriesId>,
 }
 
 /// What the writer and the readers share.
@@ -77,89 +208,153 @@ impl SharedMemory {
     pub(crate) fn write(&self) -> RwLockWriteGuard<'_, Memory> {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-impl Memory {
     /// The first `limit` samples from `from` to before `until`, or the last ones, newest first.
+    /// There may be more of them than the limit.
     pub(crate) fn scan(
         &self,
         series: SeriesId,
-        from: Instant,
-        until: Instant,
+        (from, until): (Instant, Instant),
         newest_first: bool,
         limit: usize,
     ) -> Vec<Sample> {
-        let of = |generation: &Generation| -> Vec<Sample> {
-            let found = generation.span(series, from, until);
-            let sample = |((_, at), value): (&(SeriesId, Instant), &Value)| Sample {
-                at: *at,
-                value: value.clone(),
-            };
-            match newest_first {
-                true => found.rev().take(limit).map(sample).collect(),
-                false => found.take(limit).map(sample).collect(),
-            }
-        };
-        merge(of(&self.frozen), of(&self.active), newest_first)
-    }
-
-    /// The first and the last time of a series in a span of time.
-    pub(crate) fn bounds(&self, series: SeriesId, from: Time, until: Time) -> Option<(Time, Time)> {
-        let (from, until) = (Instant::first_of(from), Instant::first_of(until));
         let of = |generation: &Generation| {
-            let mut found = generation.span(series, from, until);
-            let first = found.next()?.0.1.time;
-            let last = found.next_back().map_or(first, |((_, at), _)| at.time);
-            Some((first, last))
+            let values = generation.series.get(&series);
+            values.map_or_else(Vec::new, |values| {
+                values.scan(from, until, newest_first, limit)
+            })
         };
-        match (of(&self.active), of(&self.frozen)) {
-            (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
-            (a, b) => a.or(b),
-        }
+        let (newer, frozen) = {
+            let memory = self.read();
+            (of(&memory.active), memory.unmoved(series))
+        };
+        let older = frozen.map_or_else(Vec::new, |frozen| of(&frozen));
+        merge(older, newer, newest_first)
     }
 
     /// The days of a series in a span of time that have values here, in order.
     pub(crate) fn days(&self, series: SeriesId, from: Time, until: Time) -> Vec<i64> {
         let until = Instant::first_of(until);
-        let mut days = Vec::new();
-        for generation in [&self.active, &self.frozen] {
+        let of = |generation: &Generation, days: &mut Vec<i64>| {
+            let Some(values) = generation.series.get(&series) else {
+                return;
+            };
             let mut from = Instant::first_of(from);
-            while let Some(((_, at), _)) = generation.span(series, from, until).next() {
-                let day = day_of(at.time);
+            while let Some(time) = values.first_time(from, until) {
+                let day = day_of(time);
                 days.push(day);
                 from = Instant::first_of((day + 1).saturating_mul(DAY));
             }
+        };
+        let mut days = Vec::new();
+        let frozen = {
+            let memory = self.read();
+            of(&memory.active, &mut days);
+            memory.unmoved(series)
+        };
+        if let Some(frozen) = frozen {
+            of(&frozen, &mut days);
         }
         days.sort_unstable();
         days.dedup();
         days
     }
 
-    /// Samples of the first series that wait to be moved, at most so many series.
-    pub(crate) fn next_to_move(&self, series_max: usize) -> Vec<(SeriesId, Vec<Sample>)> {
-        let mut found: Vec<(SeriesId, Vec<Sample>)> = Vec::new();
-        for ((series, at), value) in &self.frozen.values {
-            let sample = Sample {
-                at: *at,
-                value: value.clone(),
-            };
-            let count = found.len();
-            match found.last_mut() {
-                Some((last, samples)) if last == series => samples.push(sample),
-                _ if count == series_max => break,
-                _ => found.push((*series, vec![sample])),
+    /// Makes the active generation the frozen one, if it has this many bytes and the last one has
+    /// moved. Returns the generation that is to move.
+    pub(crate) fn freeze(&self, bytes_min: usize) -> Option<Moving> {
+        let room = {
+            let memory = self.read();
+            let is_small = memory.active.is_empty() || memory.active.bytes() < bytes_min;
+            if !memory.frozen.is_empty() || is_small {
+                return None;
             }
-        }
-        found
+            memory.active.series.len()
+        };
+        // Only the writer adds to it: it is the same a moment later.
+        let next = Generation::with_room(room);
+        let frozen = {
+            let mut memory = self.write();
+            memory.frozen = Arc::new(std::mem::replace(&mut memory.active, next));
+            memory.moved_until = None;
+            Arc::clone(&memory.frozen)
+        };
+        Some(Moving {
+            series: frozen.numbers(),
+            frozen,
+            done: 0,
+        })
     }
 
-    /// Forgets what was moved.
-    pub(crate) fn moved(&mut self, moved: &[(SeriesId, Vec<Sample>)]) {
-        for (series, samples) in moved {
-            for sample in samples {
-                self.frozen.remove_one(&(*series, sample.at));
-            }
-        }
+    /// Readers find series up to this one in blocks from now on.
+    pub(crate) fn moved(&self, until: SeriesId) {
+        self.write().moved_until = Some(until);
+    }
+
+    /// All of the frozen generation is in blocks.
+    pub(crate) fn moved_all(&self) {
+        let old = {
+            let mut memory = self.write();
+            memory.moved_until = None;
+            std::mem::take(&mut memory.frozen)
+        };
+        // Freeing many values takes a while: no reader waits for it.
+        drop(old);
+    }
+}
+
+impl Memory {
+    /// Bytes of both generations.
+    pub(crate) fn bytes(&self) -> usize {
+        self.active.bytes() + self.frozen.bytes()
+    }
+
+    /// Whether the frozen generation moves into blocks.
+    pub(crate) fn is_moving(&self) -> bool {
+        !self.frozen.is_empty()
+    }
+
+    /// The frozen generation, if it has values of a series that are not in blocks yet.
+    fn unmoved(&self, series: SeriesId) -> Option<Arc<Generation>> {
+        let is_moved = self.moved_until.is_some_and(|until| series <= until);
+        let has_values = !is_moved && self.frozen.series.contains_key(&series);
+        has_values.then(|| Arc::clone(&self.frozen))
+    }
+
+    /// Whether a series has values that are not in blocks.
+    pub(crate) fn has_values(&self, series: SeriesId) -> bool {
+        self.active.series.contains_key(&series) || self.unmoved(series).is_some()
+    }
+}
+
+/// A generation on its way into blocks, one series after the other.
+#[derive(Debug)]
+pub(crate) struct Moving {
+    frozen: Arc<Generation>,
+    /// Its series, in order.
+    series: Vec<SeriesId>,
+    /// How many of them have moved.
+    done: usize,
+}
+
+impl Moving {
+    /// Samples of the next series, at most so many.
+    pub(crate) fn next(&self, series_max: usize) -> Vec<(SeriesId, Vec<Sample>)> {
+        let next = self.series[self.done..].iter().take(series_max);
+        next.filter_map(|series| Some((*series, self.frozen.series.get(series)?.all())))
+            .collect()
+    }
+
+    /// Notes that so many more series are in blocks. Returns the last one.
+    pub(crate) fn advance(&mut self, count: usize) -> Option<SeriesId> {
+        self.done = (self.done + count).min(self.series.len());
+        let last = self.done.checked_sub(1)?;
+        self.series.get(last).copied()
+    }
+
+    /// Whether so many more series are all that is left.
+    pub(crate) fn is_last(&self, count: usize) -> bool {
+        self.done + count >= self.series.len()
     }
 }
 
@@ -191,4 +386,105 @@ pub(crate) fn merge(older: Vec<Sample>, newer: Vec<Sample>, newest_first: bool) 
     merged.extend(older);
     merged.extend(newer);
     merged
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn sample(time: Time, number: i64) -> Sample {
+        Sample {
+            at: Instant { time, origin: 0 },
+            value: Value::Integer(number),
+        }
+    }
+
+    fn all(memory: &SharedMemory, series: i64, newest_first: bool) -> Vec<(Time, Value)> {
+        let span = (Instant::first_of(Time::MIN), Instant::first_of(Time::MAX));
+        let found = memory.scan(SeriesId(series), span, newest_first, usize::MAX);
+        found
+            .into_iter()
+            .map(|one| (one.at.time, one.value))
+            .collect()
+    }
+
+    proptest! {
+        /// In whatever order values come, readers find each once, the newer one of an instant,
+        /// while all of it moves into blocks series by series.
+        #[test]
+        fn values_are_found_in_order_whatever_order_they_came_in(
+            written in prop::collection::vec((0..4_i64, 0..50_i64), 1..300),
+            frozen in 0..300_usize,
+            newest_first: bool,
+        ) {
+            let memory = SharedMemory::default();
+            let mut model: BTreeMap<(i64, Time), Value> = BTreeMap::new();
+            let mut moving = None;
+            for (index, (series, time)) in written.iter().enumerate() {
+                if index == frozen {
+                    moving = memory.freeze(0);
+                }
+                let number = i64::try_from(index).unwrap();
+                memory.write().active.insert(SeriesId(*series), sample(*time, number));
+                model.insert((*series, *time), Value::Integer(number));
+            }
+            for series in 0..4 {
+                let of = model.range((series, Time::MIN)..(series + 1, Time::MIN));
+                let mut expected: Vec<_> =
+                    of.map(|((_, at), value)| (*at, value.clone())).collect();
+                if newest_first {
+                    expected.reverse();
+                }
+                prop_assert_eq!(all(&memory, series, newest_first), expected);
+            }
+            let Some(mut moving) = moving else {
+                return Ok(());
+            };
+            let mut moved = BTreeMap::new();
+            loop {
+                let next = moving.next(1);
+                let is_last = moving.is_last(next.len());
+                for (series, samples) in &next {
+                    prop_assert!(samples.windows(2).all(|two| two[0].at < two[1].at));
+                    moved.insert(*series, samples.len());
+                }
+                if let Some(until) = moving.advance(next.len()) {
+                    memory.moved(until);
+                }
+                if is_last {
+                    memory.moved_all();
+                    break;
+                }
+            }
+            let first: std::collections::BTreeSet<_> = written[..frozen].iter().collect();
+            prop_assert_eq!(moved.values().sum::<usize>(), first.len());
+            let second: std::collections::BTreeSet<_> = written[frozen..].iter().collect();
+            let left: usize = (0..4).map(|series| all(&memory, series, false).len()).sum();
+            prop_assert_eq!(left, second.len());
+        }
+    }
+
+    #[test]
+    fn bytes_are_those_of_the_values_that_are_there() {
+        let memory = SharedMemory::default();
+        let text = |text: &str| Sample {
+            at: Instant { time: 5, origin: 0 },
+            value: Value::Text(text.into()),
+        };
+        memory
+            .write()
+            .active
+            .insert(SeriesId(1), text("a long text"));
+        memory.write().active.insert(SeriesId(1), text("ab"));
+        assert_eq!(memory.read().bytes(), SERIES_BYTES + VALUE_BYTES + 2);
+        assert!(memory.freeze(1).is_some() && memory.read().is_moving());
+        assert_eq!(memory.read().bytes(), SERIES_BYTES + VALUE_BYTES + 2);
+        assert!(memory.read().has_values(SeriesId(1)));
+        memory.moved(SeriesId(1));
+        assert!(!memory.read().has_values(SeriesId(1)));
+        memory.moved_all();
+        assert_eq!(memory.read().bytes(), 0);
+    }
 }

@@ -37,6 +37,14 @@ impl Reader {
         }
     }
 
+    /// Bytes of memory that parts of the file take, at most.
+    pub(crate) fn cache_bytes(&self) -> usize {
+        match self {
+            Self::Sqlite(reader) => reader.cache_bytes(),
+            Self::Postgres(_) => 0,
+        }
+    }
+
     /// A page of samples.
     pub(crate) async fn scan(&self, scan: &Scan) -> Result<Scanned, StorageError> {
         match self {

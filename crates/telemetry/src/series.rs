@@ -5,20 +5,52 @@ use std::sync::Arc;
 
 use crate::value::{Point, Refusal, Sample, SeriesId};
 
-/// Series whose numbers are kept in memory, about 100 bytes each. When there are more, all are
-/// looked up anew.
+/// Series whose numbers are kept in memory. When there are more, all are looked up anew.
 const KNOWN_MAX: usize = 500_000;
+
+/// Bytes that a series takes that is known.
+const KNOWN_BYTES: usize = 100;
+
+type Keys = HashMap<Arc<str>, SeriesId>;
 
 /// Numbers of series by device and key.
 #[derive(Debug, Default)]
 pub(crate) struct KnownSeries {
-    by_device: HashMap<i64, HashMap<Arc<str>, SeriesId>>,
+    by_device: HashMap<i64, Keys>,
     count: usize,
 }
 
 impl KnownSeries {
     pub(crate) fn get(&self, device: i64, key: &str) -> Option<SeriesId> {
         self.by_device.get(&device)?.get(key).copied()
+    }
+
+    /// The numbers of the series of points, and pairs that are not known, each once.
+    pub(crate) fn find(&self, points: &[Point]) -> (Vec<Option<SeriesId>>, Vec<Pair>) {
+        let mut found = Vec::with_capacity(points.len());
+        let mut seen: HashSet<(i64, &str)> = HashSet::new();
+        let mut unknown = Vec::new();
+        // Points of one device follow each other.
+        let mut last: Option<(i64, Option<&Keys>)> = None;
+        for point in points {
+            let device = point.device;
+            let keys = match last {
+                Some((of, keys)) if of == device => keys,
+                _ => self.by_device.get(&device),
+            };
+            last = Some((device, keys));
+            let series = keys.and_then(|keys| keys.get(&*point.key)).copied();
+            if series.is_none() && seen.insert((device, &*point.key)) {
+                unknown.push((device, Arc::clone(&point.key)));
+            }
+            found.push(series);
+        }
+        (found, unknown)
+    }
+
+    /// Bytes of memory that it takes, about.
+    pub(crate) fn bytes(&self) -> usize {
+        self.count * KNOWN_BYTES
     }
 
     pub(crate) fn insert(&mut self, device: i64, key: Arc<str>, series: SeriesId) {
@@ -38,22 +70,6 @@ impl KnownSeries {
         self.by_device.clear();
         self.count = 0;
     }
-}
-
-/// Pairs of device and key that are missing in `known`, each once.
-pub(crate) fn missing<'a>(
-    known: &KnownSeries,
-    points: impl Iterator<Item = &'a Point>,
-) -> Vec<Pair> {
-    let mut seen: HashSet<(i64, &str)> = HashSet::new();
-    let mut missing = Vec::new();
-    for point in points {
-        if known.get(point.device, &point.key).is_none() && seen.insert((point.device, &point.key))
-        {
-            missing.push((point.device, Arc::clone(&point.key)));
-        }
-    }
-    missing
 }
 
 /// A point that was refused for good.

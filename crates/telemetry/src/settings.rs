@@ -22,8 +22,11 @@ pub struct Settings {
     pub text_bytes_max: usize,
     /// Connections that read at the same time.
     pub readers_max: u32,
-    /// After this time without an answer a database counts as unreachable.
+    /// After this time without a connection a database counts as unreachable.
     pub connect_max: Duration,
+    /// After this time without an answer to a transaction or query a database counts as
+    /// unreachable, and the connection is given up. Only PostgreSQL has this.
+    pub answer_max: Duration,
 }
 
 impl Default for Settings {
@@ -38,6 +41,7 @@ impl Default for Settings {
             text_bytes_max: 64 << 10,
             readers_max: 4,
             connect_max: Duration::from_secs(10),
+            answer_max: Duration::from_secs(30),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
@@ -14,7 +15,7 @@ use crate::retention::{Deleted, Retention};
 use crate::series::Written;
 use crate::sqlite::read::SqliteReader;
 use crate::value::{Point, Time};
-use crate::writer::{Done, Job, Trouble, WriteJob, Writer};
+use crate::writer::{Done, Job, Told, WriteJob, Writer};
 use crate::{Location, Settings, StorageError};
 
 /// Jobs that wait for the writer, apart from their bytes.
@@ -35,7 +36,7 @@ struct Inner {
     memory: Arc<SharedMemory>,
     reader: Reader,
     location: Location,
-    trouble: Trouble,
+    told: Told,
 }
 
 impl Storage {
@@ -57,13 +58,13 @@ impl Storage {
         let room_bytes = u32::try_from(settings.waiting_bytes_max)
             .unwrap_or(u32::MAX)
             .clamp(1, u32::MAX >> 3);
-        let trouble = Trouble::default();
+        let told = Told::default();
         let writer = NewWriter {
             location: location.clone(),
             settings,
             memory: Arc::clone(&memory),
             jobs: receiver,
-            trouble: trouble.clone(),
+            told: told.clone(),
         };
         writer.start().await?;
         Ok(Self {
@@ -74,7 +75,7 @@ impl Storage {
                 memory,
                 reader,
                 location,
-                trouble,
+                told,
             }),
         })
     }
@@ -227,14 +228,20 @@ impl Storage {
     /// limits: [`Settings::waiting_bytes_max`], and twice [`Settings::memory_bytes_max`].
     pub fn memory_bytes(&self) -> usize {
         let waiting = self.inner.room_bytes as usize - self.inner.room.available_permits();
-        let memory = self.inner.memory.read();
-        waiting + memory.active.bytes() + memory.frozen.bytes()
+        waiting + self.inner.memory.read().bytes()
+    }
+
+    /// Bytes of memory that the storage holds, about: [`Self::memory_bytes`], the series that the
+    /// writer knows, and what SQLite keeps of its file.
+    pub fn held_bytes(&self) -> usize {
+        let known = self.inner.told.known_bytes.load(Ordering::Relaxed);
+        self.memory_bytes() + known + self.inner.reader.cache_bytes()
     }
 
     /// What keeps the writer from packing values or making roll-ups, such as a full disk; none:
     /// nothing did when it last tried. Values that were acknowledged are safe meanwhile.
     pub fn trouble(&self) -> Option<StorageError> {
-        self.inner.trouble.get()
+        self.inner.told.trouble.get()
     }
 
     /// Packs all values that are in the journal into blocks, and makes the roll-ups of days that
@@ -271,7 +278,7 @@ struct NewWriter {
     settings: Settings,
     memory: Arc<SharedMemory>,
     jobs: mpsc::Receiver<Job>,
-    trouble: Trouble,
+    told: Told,
 }
 
 impl NewWriter {
@@ -297,7 +304,7 @@ impl NewWriter {
         };
         runtime.block_on(async {
             let (location, settings) = (&self.location, &self.settings);
-            match Writer::open(location, settings, self.memory, self.jobs, self.trouble).await {
+            match Writer::open(location, settings, self.memory, self.jobs, self.told).await {
                 Ok(writer) => {
                     // If nobody waits any more the channel of jobs is closed, and it ends at once.
                     let _ = opened.send(Ok(()));

@@ -173,20 +173,20 @@ impl Point {
     }
 
     /// Memory that it takes until it is written.
-    pub(crate) fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         size_of::<Self>() + self.value.text_bytes()
     }
 }
 
 impl Point {
     /// The point without its device and key.
-    pub(crate) fn sample(&self) -> Sample {
+    pub(crate) fn into_sample(self) -> Sample {
         Sample {
             at: Instant {
                 time: self.time,
                 origin: self.origin,
             },
-            value: self.value.clone(),
+            value: self.value,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::ops::{ControlFlow, Range};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -55,6 +56,15 @@ pub(crate) struct Writer {
     gather: Duration,
     text_bytes_max: usize,
     trouble: Trouble,
+    known_bytes: Arc<AtomicUsize>,
+}
+
+/// What others learn of the writer.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Told {
+    pub(crate) trouble: Trouble,
+    /// Bytes of memory that the series take that it knows.
+    pub(crate) known_bytes: Arc<AtomicUsize>,
 }
 
 /// What kept the writer from tidying up when it last tried to.
@@ -78,7 +88,7 @@ impl Writer {
         settings: &Settings,
         memory: Arc<SharedMemory>,
         jobs: mpsc::Receiver<Job>,
-        trouble: Trouble,
+        told: Told,
     ) -> Result<Self, StorageError> {
         let engine = Engine::open(location, settings, memory).await?;
         Ok(Self {
@@ -87,7 +97,8 @@ impl Writer {
             postponed: VecDeque::new(),
             gather: settings.gather.min(GATHER_MAX),
             text_bytes_max: settings.text_bytes_max,
-            trouble,
+            trouble: told.trouble,
+            known_bytes: told.known_bytes,
         })
     }
 
@@ -118,6 +129,8 @@ impl Writer {
                 Ok(false) | Err(_) => IDLE,
             };
             self.trouble.set(tidied.err());
+            let known_bytes = self.engine.known_bytes();
+            self.known_bytes.store(known_bytes, Ordering::Relaxed);
         }
         self.engine.close().await;
         if let Some(done) = closing {

@@ -350,6 +350,9 @@ impl<S: Stream> Driver<S> {
                 Control::Authenticated(id, answer) => {
                     self.call(outside, |shard, cx| shard.authenticated(cx, id, *answer));
                 }
+                Control::Screened(id, answer) => {
+                    self.call(outside, |shard, cx| shard.screened(cx, id, *answer));
+                }
                 Control::RecheckCertificates => self.next_recheck = Some(0),
                 Control::Stop => {
                     self.stopped = true;

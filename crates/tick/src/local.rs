@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use martlet_broker::{
     Authentication, Counters, Cx, Effects, ListenerPolicy, LostMessage, Node, Now, PartEvent,
-    PartId, Peer, QueueRead, Record, RecordNumber, Report, Shard, ShardId, ShardMessage, Told,
-    TransportEnd,
+    PartId, Peer, QueueRead, Record, RecordNumber, Report, Screening, Shard, ShardId, ShardMessage,
+    Told, TransportEnd,
 };
 
 use self::at::At;
@@ -458,6 +458,12 @@ impl<P: Parts> World<P> {
     /// The next client who waits to be known, and the number of the shard that asks.
     pub fn next_asked(&mut self) -> Option<(u16, Authentication)> {
         self.net.asked.pop_front()
+    }
+
+    /// The next message that is looked at before it is routed, and the number of the shard that
+    /// asks.
+    pub fn next_screening(&mut self) -> Option<(u16, Screening)> {
+        self.net.screenings.pop_front()
     }
 
     /// Counters of all shards together.

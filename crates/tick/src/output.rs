@@ -99,10 +99,14 @@ impl<S: Stream> Driver<S> {
         }
     }
 
-    /// Asks for each client that has to be known before it is let in.
+    /// Asks for each client that has to be known before it is let in, and about each message that
+    /// is looked at before it is routed.
     fn ask_who<O: Outside<Stream = S>>(&mut self, outside: &mut O) {
         for authentication in self.effects.authentications.drain(..) {
             outside.ask(authentication);
+        }
+        for screening in self.effects.screenings.drain(..) {
+            outside.screen(screening);
         }
     }
 

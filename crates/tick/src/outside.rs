@@ -13,7 +13,8 @@ use std::time::Duration;
 use martlet_broker::{
     Authenticated, Authentication, Command, ConnectionId, Cx, Effects, Guest, LostMessage,
     MemoryGauge, Node, Now, PartCall, PartEvent, PartId, Peer, QueueRead, ReadPage, Record,
-    RecordNumber, Report, Shard, ShardId, ShardMessage, StoreState, TlsFault, Told, TransportEnd,
+    RecordNumber, Report, Screened, Screening, Shard, ShardId, ShardMessage, StoreState, TlsFault,
+    Told, TransportEnd,
 };
 
 use crate::SocketKey;
@@ -189,6 +190,8 @@ pub enum Control<S: Stream> {
     StoreIs(StoreState),
     /// From the authenticator: the identity of the client of that connection.
     Authenticated(ConnectionId, Box<Authenticated>),
+    /// What becomes of the message of that connection.
+    Screened(ConnectionId, Box<Screened>),
     /// Look at the certificates of clients again.
     RecheckCertificates,
     /// The loop ends after this tick.
@@ -381,6 +384,11 @@ pub trait Outside: Mail + Storage {
 
     /// Asks who a client is, to be answered by [`Control::Authenticated`].
     fn ask(&mut self, authentication: Authentication);
+
+    /// Asks what becomes of a message, to be answered by [`Control::Screened`].
+    fn screen(&mut self, screening: Screening) {
+        debug_assert!(false, "no listener screens messages: {screening:?}");
+    }
 
     /// Takes all of `events`.
     fn tell(&mut self, events: &mut Vec<Told>);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use martlet_control::devices::CredentialToAdd;
+use martlet_control::devices::{CredentialToAdd, certificate_of_pem};
 use martlet_registry::{Credential, NewCredential, ROTATION_GRACE, Secret};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -95,7 +95,10 @@ pub(crate) struct NewCredentialBody {
     secret: Option<String>,
     /// The SHA-256 fingerprint of the device's certificate, in hexadecimal.
     fingerprint: Option<String>,
-    /// When it ends; never, if nothing is said.
+    /// The device's certificate, in PEM, in place of its fingerprint. Only its fingerprint and its
+    /// end are kept.
+    certificate: Option<String>,
+    /// When it ends. Default: never, and for a certificate in PEM its own end.
     #[schema(format = DateTime)]
     expires_at: Option<String>,
 }
@@ -139,7 +142,23 @@ pub(crate) async fn add(
     let invalid = |field: &str, detail: String| {
         Problem::new(ProblemKind::Invalid, detail.clone()).of_field(field, detail)
     };
-    let new = match (&body.secret, &body.fingerprint) {
+    let certificate = body.certificate.as_deref().map(|text| {
+        certificate_of_pem(text).ok_or_else(|| {
+            let detail = "expected a certificate in PEM (-----BEGIN CERTIFICATE-----)";
+            invalid("/certificate", detail.to_owned())
+        })
+    });
+    let certificate = certificate.transpose()?;
+    let own_end_ms = certificate.as_ref().map(|(_, ends_ms)| *ends_ms);
+    let given = match (body.fingerprint, certificate) {
+        (Some(_), Some(_)) => {
+            let detail = "expected a fingerprint or a certificate, not both";
+            return Err(invalid("/certificate", detail.to_owned()));
+        }
+        (given, None) => given,
+        (None, Some((fingerprint, _))) => Some(fingerprint),
+    };
+    let new = match (&body.secret, &given) {
         (None, None) => NewCredential::MadeUp,
         (Some(text), None) => NewCredential::Given(
             Secret::given(text).map_err(|error| invalid("/secret", error.to_string()))?,
@@ -153,7 +172,10 @@ pub(crate) async fn add(
             return Err(invalid("/fingerprint", detail.to_owned()));
         }
     };
-    let expires_ms = time("/expires_at", body.expires_at.as_deref())?;
+    let expires_ms = match (body.expires_at.as_deref(), own_end_ms) {
+        (None, Some(ends_ms)) => ends_ms,
+        (given, _) => time("/expires_at", given)?,
+    };
     let actor = asking.within(&api, of.team.as_deref()).await?.actor;
     let new = CredentialToAdd {
         name: body.name,

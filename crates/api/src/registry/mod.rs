@@ -44,7 +44,7 @@ use utoipa_axum::routes;
 
 use crate::api::Api;
 use crate::etag::Version;
-use crate::guard::Access::{Open, Scoped, ScopedOrOfTeam};
+use crate::guard::Access::{Open, Scoped, ScopedOrOfDevice, ScopedOrOfTeam};
 use crate::page::{self, Page};
 use crate::problem::{Problem, ProblemKind};
 use crate::route_list::Routes;
@@ -77,7 +77,8 @@ pub(crate) fn add_to(routes: Routes) -> Routes {
         .add_of_tables(Scoped(DevicesRead), routes!(configuration::list))
         .add_of_tables(Scoped(DevicesWrite), routes!(configuration::set))
         .add_of_tables(Scoped(DevicesWrite), routes!(configuration::remove))
-        .add_of_tables(Scoped(DevicesRead), routes!(twin::show))
+        .add_of_tables(ScopedOrOfDevice(DevicesRead), routes!(twin::show))
+        .add_unaudited(ScopedOrOfDevice(DevicesWrite), routes!(twin::report))
         .add_of_tables(Scoped(DevicesWrite), routes!(twin::merge, twin::replace))
         .add_of_tables(Scoped(DevicesRead), routes!(commands::list))
         .add_of_tables(Scoped(DevicesWrite), routes!(commands::send))
@@ -97,6 +98,11 @@ pub(crate) fn add_to(routes: Routes) -> Routes {
         .add_of_tables(Scoped(DevicesWrite), routes!(groups::delete))
         .add_of_tables(Scoped(DevicesWrite), routes!(groups::add_members))
         .add_of_tables(Scoped(DevicesWrite), routes!(groups::remove_members))
+        .add_of_tables(Scoped(DevicesRead), routes!(twin::show_of_group))
+        .add_of_tables(
+            Scoped(DevicesWrite),
+            routes!(twin::merge_of_group, twin::replace_of_group),
+        )
         .add_of_tables(Scoped(DevicesRead), routes!(groups::rules))
         .add_of_tables(Scoped(DevicesWrite), routes!(groups::set_rules))
         .add_of_tables(Scoped(KeysRead), routes!(provisioning::list))

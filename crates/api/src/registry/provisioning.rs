@@ -7,7 +7,8 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use martlet_control::principal::Scope;
 use martlet_registry::{
-    DEVICE_TYPE, DeviceSecret, NewDevice, NewProvisioningKey, ProvisioningKey, RepeatableRequest,
+    DEVICE_TYPE, DeviceSecret, NewDevice, NewProvisioningKey, ProvisioningKey, ProvisioningKeyRef,
+    RepeatableRequest,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -280,17 +281,9 @@ pub(crate) async fn provision(
         id: body.id,
         ..NewDevice::unnamed()
     };
-    if request.is_some() {
-        // Whether the device has used what it was given.
-        api.tables()?.write_uses().await?;
-    }
-    let made = api.tables()?.change(move |registry| {
-        Box::pin(async move {
-            registry
-                .provision(&asking.actor, &body.key, device, request.as_ref())
-                .await
-        })
-    });
+    let key = ProvisioningKeyRef::Secret(body.key);
+    let devices = api.devices()?;
+    let made = devices.provision_by_key(asking.actor, key, device, request);
     let made = made.await.map_err(|error| {
         let problem = Problem::from(error);
         match problem.kind() {

@@ -1,9 +1,11 @@
 //! Twins of devices: the values that a device is to have, and those that it reports.
 
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
-use martlet_control::twins::{Twin, TwinChange, TwinValues, Values};
+use martlet_control::devices::DeviceName;
+use martlet_control::twins::{GroupTwin, Twin, TwinChange, TwinValues, Values};
+use martlet_registry::{Device, Scope};
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -12,7 +14,8 @@ use super::devices::OfTeam;
 use super::{Asking, expected_if_any, moment, version};
 use crate::api::Api;
 use crate::extract::{JsonBody, PathOf, QueryOf};
-use crate::problem::Problem;
+use crate::guard::OwnDevice;
+use crate::problem::{Problem, ProblemKind};
 use crate::time::Moment;
 
 /// Values of one side of a twin.
@@ -45,6 +48,9 @@ pub(crate) struct TwinView {
     device: String,
     /// What the device is to have. The `ETag` is made of its version.
     desired: TwinValuesView,
+    /// What its groups say that the device is to have. Its own desired values are laid over these.
+    #[schema(value_type = Object)]
+    of_groups: Values,
     /// What the device has reported.
     reported: TwinValuesView,
     /// The desired values that the device has not reported; empty: it has all of them.
@@ -56,6 +62,7 @@ impl From<Twin> for TwinView {
     fn from(twin: Twin) -> Self {
         Self {
             difference: twin.difference(),
+            of_groups: twin.of_groups,
             device: twin.device,
             desired: twin.desired.into(),
             reported: twin.reported.into(),
@@ -71,12 +78,61 @@ impl From<Twin> for TwinView {
 pub(crate) async fn show(
     State(api): State<Api>,
     asking: Asking,
+    own: Option<Extension<OwnDevice>>,
     PathOf(id): PathOf<String>,
     QueryOf(of): QueryOf<OfTeam>,
 ) -> Result<Response, Problem> {
-    let scope = asking.within(&api, of.team.as_deref()).await?.scope();
-    let twin = api.twins()?.show(scope, id.into()).await?;
+    let twin = match own {
+        Some(Extension(own)) => {
+            let device = DeviceName::Number(only_itself(&own, &id)?.number);
+            api.twins()?.show(Scope::All, device).await?
+        }
+        None => {
+            let scope = asking.within(&api, of.team.as_deref()).await?.scope();
+            api.twins()?.show(scope, id.into()).await?
+        }
+    };
     Ok(answered(twin))
+}
+
+/// Report values of a device
+///
+/// What the device has, as if it had sent it by MQTT: a merge patch (RFC 7396) of what was reported
+/// before. A device may show its secret in `X-API-Key`.
+#[utoipa::path(patch, path = "/api/v1/devices/{id}/twin/reported", tag = "devices",
+    params(("id" = String, Path, description = "The device's id"), OfTeam),
+    request_body = Object,
+    responses((status = 200, description = "As it is now", body = TwinView),
+        (status = 404, description = "There is no such device")))]
+pub(crate) async fn report(
+    State(api): State<Api>,
+    asking: Asking,
+    own: Option<Extension<OwnDevice>>,
+    PathOf(id): PathOf<String>,
+    QueryOf(of): QueryOf<OfTeam>,
+    JsonBody(body): JsonBody<Value>,
+) -> Result<Response, Problem> {
+    let patch = values_in(body)?;
+    let device = match own {
+        Some(Extension(own)) => only_itself(&own, &id)?.clone(),
+        None => {
+            let scope = asking.within(&api, of.team.as_deref()).await?.scope();
+            api.devices()?.read(scope, id.into()).await?
+        }
+    };
+    Ok(answered(api.twins()?.report(&device, patch).await?))
+}
+
+/// The device that has shown its secret, if it asks for itself.
+fn only_itself<'d>(own: &'d OwnDevice, id: &str) -> Result<&'d Device, Problem> {
+    let OwnDevice(device) = own;
+    match device.id == id {
+        true => Ok(device),
+        false => {
+            let detail = "a device reads and changes its own twin alone";
+            Err(Problem::new(ProblemKind::Forbidden, detail))
+        }
+    }
 }
 
 /// Change the desired values of a device
@@ -122,6 +178,91 @@ pub(crate) async fn replace(
 ) -> Result<Response, Problem> {
     let change = TwinChange::Replace(values_in(body)?);
     changed(&api, asking, (id, of), &headers, change).await
+}
+
+/// Desired values of a group.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct GroupTwinView {
+    /// The id of the group.
+    group: String,
+    /// Its name.
+    name: String,
+    /// What its devices are to have. The `ETag` is made of its version.
+    desired: TwinValuesView,
+}
+
+/// Desired values of a group
+#[utoipa::path(get, path = "/api/v1/groups/{id}/twin/desired", tag = "devices",
+    params(("id" = String, Path, description = "Its id, or its name")),
+    responses((status = 200, description = "What its devices are to have", body = GroupTwinView),
+        (status = 404, description = "There is no such group")))]
+pub(crate) async fn show_of_group(
+    State(api): State<Api>,
+    asking: Asking,
+    PathOf(id): PathOf<String>,
+) -> Result<Response, Problem> {
+    let twin = api.twins()?.of_group(asking.scope(), id).await?;
+    Ok(answered_of_group(twin))
+}
+
+/// Change the desired values of a group
+///
+/// By a merge patch (RFC 7396). A device's own desired values are laid over those of its groups;
+/// of two groups the one whose name comes last decides. With `If-Match` only if they have this
+/// version.
+#[utoipa::path(patch, path = "/api/v1/groups/{id}/twin/desired", tag = "devices",
+    params(("id" = String, Path, description = "Its id, or its name")),
+    request_body = Object,
+    responses((status = 200, description = "As it is now", body = GroupTwinView),
+        (status = 404, description = "There is no such group"),
+        (status = 412, description = "They were changed meanwhile")))]
+pub(crate) async fn merge_of_group(
+    State(api): State<Api>,
+    asking: Asking,
+    PathOf(id): PathOf<String>,
+    headers: HeaderMap,
+    JsonBody(body): JsonBody<Value>,
+) -> Result<Response, Problem> {
+    let change = TwinChange::Merge(values_in(body)?);
+    let expected = expected_if_any(&headers)?;
+    let changed = api
+        .twins()?
+        .change_of_group(asking.actor, id, change, expected);
+    Ok(answered_of_group(changed.await?))
+}
+
+/// Replace the desired values of a group
+///
+/// Members that are `null` are left out. Otherwise as a merge patch.
+#[utoipa::path(put, path = "/api/v1/groups/{id}/twin/desired", tag = "devices",
+    params(("id" = String, Path, description = "Its id, or its name")),
+    request_body = Object,
+    responses((status = 200, description = "As it is now", body = GroupTwinView),
+        (status = 404, description = "There is no such group"),
+        (status = 412, description = "They were changed meanwhile")))]
+pub(crate) async fn replace_of_group(
+    State(api): State<Api>,
+    asking: Asking,
+    PathOf(id): PathOf<String>,
+    headers: HeaderMap,
+    JsonBody(body): JsonBody<Value>,
+) -> Result<Response, Problem> {
+    let change = TwinChange::Replace(values_in(body)?);
+    let expected = expected_if_any(&headers)?;
+    let changed = api
+        .twins()?
+        .change_of_group(asking.actor, id, change, expected);
+    Ok(answered_of_group(changed.await?))
+}
+
+fn answered_of_group(twin: GroupTwin) -> Response {
+    let tag = version(twin.desired.version).header();
+    let view = GroupTwinView {
+        group: twin.group,
+        name: twin.name,
+        desired: twin.desired.into(),
+    };
+    ([tag], axum::Json(view)).into_response()
 }
 
 fn values_in(body: Value) -> Result<Values, Problem> {

@@ -102,6 +102,7 @@ impl From<StoreError> for Problem {
             }
             StoreError::Storage(error) => error.into(),
             StoreError::Tables(error) => error.into(),
+            StoreError::Rules(_) => Self::unavailable(error.to_string()),
         }
     }
 }

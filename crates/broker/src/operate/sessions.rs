@@ -126,7 +126,9 @@ impl Shard {
 
     fn is_asked_for(&self, session: &Session, query: &ClientQuery, text: &mut String) -> bool {
         let is_there = session.connection().is_some();
+        let mut without = query.without.iter();
         query.tenant.is_none_or(|tenant| tenant == session.tenant)
+            && !without.any(|beginning| session.client_id.starts_with(beginning))
             && query
                 .connected
                 .is_none_or(|connected| connected == is_there)

@@ -101,6 +101,10 @@ impl SubscriptionQuery {
 
     fn asks_for_session(&self, tenant: TenantId, client_id: &str) -> bool {
         let is_it = |asked: &str| asked == client_id;
+        let mut without = self.without.iter();
+        if without.any(|beginning| client_id.starts_with(beginning)) {
+            return false;
+        }
         self.tenant.is_none_or(|asked| asked == tenant)
             && self.client_id.as_deref().is_none_or(is_it)
     }

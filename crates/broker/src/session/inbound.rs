@@ -107,9 +107,29 @@ impl Inbound {
 }
 
 /// How a PUBLISH is answered.
-struct Answer {
+pub(crate) struct Answer {
     reason: ReasonCode,
     record: RecordNumber,
+}
+
+impl Answer {
+    /// It was taken, and nothing of it is recorded.
+    pub(crate) fn accepted() -> Self {
+        Self {
+            reason: ReasonCode::Success,
+            record: RecordNumber(0),
+        }
+    }
+}
+
+/// What a message is whose client's rules do not permit it, or whose rules were not asked.
+pub(crate) enum ScreenedPublish {
+    /// It is the client's own, and the client may publish it.
+    Permitted,
+    /// It is the client's own, and the client may not publish it.
+    Forbidden,
+    /// It was dealt with: this is its answer.
+    Done(Answer),
 }
 
 impl Shard {
@@ -237,7 +257,7 @@ impl Shard {
     }
 
     /// Permission, retained store, routing; answers the reason code and the record to wait for.
-    fn accept_publish<N: Node>(
+    pub(crate) fn accept_publish<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,
@@ -252,10 +272,11 @@ impl Shard {
             self.tell_publish_beyond(cx, session, topic, reason, Limit::PayloadBytes);
             return Ok(self.refused(index, reason));
         }
-        if !martlet_permission::may_publish(topic) || !self.may_publish(session, topic) {
-            self.counters.publishes_refused += 1;
-            self.tell_publish_refused(cx, session, topic);
-            return Ok(self.refused(index, ReasonCode::NotAuthorized));
+        if (!martlet_permission::may_publish(topic) || !self.may_publish(session, topic))
+            && let Some(answer) =
+                self.publish_not_permitted(cx, (index, session), topic, publish, qos2)?
+        {
+            return Ok(answer);
         }
         // An empty one takes a retained message away, which makes room.
         let needs_memory =
@@ -305,6 +326,35 @@ impl Shard {
         answer
     }
 
+    /// A message that the client's rules do not permit, or that is screened: its answer, or none if
+    /// the client may publish it.
+    #[cold]
+    #[inline(never)] // It must not keep values for the usual message.
+    fn publish_not_permitted<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        (index, session): (u32, u32),
+        topic: &str,
+        publish: &Publish<'_>,
+        qos2: Option<PacketId>,
+    ) -> Result<Option<Answer>, PacketError> {
+        match self.screened_publish(cx, (index, session), topic, publish, qos2)? {
+            ScreenedPublish::Permitted => Ok(None),
+            ScreenedPublish::Done(answer) => Ok(Some(answer)),
+            ScreenedPublish::Forbidden => {
+                self.counters.publishes_refused += 1;
+                self.tell_publish_refused(cx, session, topic);
+                Ok(Some(self.refused(index, ReasonCode::NotAuthorized)))
+            }
+        }
+    }
+
+    /// Whether a message of this Packet Identifier is between PUBLISH and PUBREL.
+    pub(crate) fn has_receipt(&mut self, session: u32, packet_id: PacketId) -> bool {
+        let inbound = &self.sessions.at(session).inbound;
+        inbound.receipt(packet_id).is_some()
+    }
+
     /// Longer than `payload_bytes`.
     pub(crate) fn is_payload_too_long(&self, payload: &[u8]) -> bool {
         let most = self.settings.limits.payload_bytes as usize;
@@ -317,8 +367,6 @@ impl Shard {
         self.connections.at(connection).address()
     }
 
-    /// Whose a session is: the name that its client has proved, or, where no proof is asked for,
-    /// the one that it gives while it is connected.
     /// Head of an event about the client of this session.
     pub(crate) fn head_of(&mut self, session: u32) -> EventHead {
         let session = self.sessions.at(session);
@@ -331,6 +379,8 @@ impl Shard {
         self.head_of(session).with_user(user)
     }
 
+    /// Whose a session is: the name that its client has proved, or, where no proof is asked for,
+    /// the one that it gives while it is connected.
     pub(crate) fn user_of(&mut self, session: u32) -> Option<UserName> {
         let session = self.sessions.at(session);
         if let Some(permit) = &session.permit {
@@ -357,7 +407,7 @@ impl Shard {
         self.tell_publish(cx, session, topic, ReasonCode::NotAuthorized, why);
     }
 
-    fn tell_publish<N: Node>(
+    pub(crate) fn tell_publish<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         session: u32,
@@ -509,7 +559,7 @@ impl Shard {
 
     /// v5 clients are told; towards v3 a refused message is acknowledged like any other, since
     /// 3.1.1 has no way to say no but closing [MQTT-3.1.1/3.3.5-2].
-    fn refused(&mut self, index: u32, reason: ReasonCode) -> Answer {
+    pub(crate) fn refused(&mut self, index: u32, reason: ReasonCode) -> Answer {
         let v5 = self.connections.at(index).version.is_v5();
         Answer {
             reason: if v5 { reason } else { ReasonCode::Success },

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use martlet_permission::{
     Actions, CredentialMark, Identity, Names, Proof, Realm, Refusal, RefusalCause, RuleBook, Rules,
-    TenantId, Verdict, Voucher, may_publish,
+    Screens, TenantId, Verdict, Voucher, may_publish,
 };
 
 use crate::fault::{self, Fault};
@@ -98,6 +98,8 @@ impl Permit {
             voucher: Voucher::NONE,
             credential: CredentialMark::NONE,
             expires_wall_ms: 0,
+            is_applicant: false,
+            screens: Screens::default(),
         };
         Self::new(identity, 0)
     }
@@ -142,7 +144,7 @@ impl Permit {
 
     /// Something may be forbidden.
     pub(crate) fn is_restricted(&self) -> bool {
-        !self.identity.rules.is_open()
+        !self.identity.rules.is_open() || self.identity.screens.any()
     }
 
     /// The rules are those of the book, if they are not its own.
@@ -177,6 +179,10 @@ impl Permit {
     ) -> bool {
         if !self.is_restricted() {
             return true;
+        }
+        if action == Actions::PUBLISH && self.identity.screens.any() {
+            // Whoever asks has to look at the message first: see `screen.rs`.
+            return false;
         }
         let hash = seed.hash_one((action, topic)) | 2;
         let slot = (hash >> 32) as usize % VERDICTS;

@@ -231,6 +231,7 @@ impl Shard {
         if !self.spent.is_empty() {
             self.spent.remove(&id.index);
         }
+        self.forget_screening(id.index);
         if !self.transport_ends.is_empty() {
             self.transport_ends.remove(&id.index);
         }
@@ -557,7 +558,11 @@ impl Shard {
     /// DISCONNECT may change the Session Expiry Interval.
     fn change_expiry(&mut self, session: u32, expiry_secs: u32) {
         // Its record follows when the session is left, which is next.
-        let ceiling = self.settings.limits.session_expiry_max_secs;
+        let permit = self.sessions.at(session).permit.as_ref();
+        let ceiling = match permit.is_some_and(|permit| permit.identity.is_applicant) {
+            true => 0,
+            false => self.settings.limits.session_expiry_max_secs,
+        };
         self.sessions.at(session).expiry_secs = expiry_secs.min(ceiling);
     }
 }

@@ -139,7 +139,7 @@ impl Shard {
     /// Whether a packet is worked off now.
     pub(super) fn turn_of<N: Node>(
         &mut self,
-        cx: &Cx<'_, N>,
+        cx: &mut Cx<'_, N>,
         index: u32,
         header: &FixedHeader,
         body: &[u8],
@@ -151,6 +151,9 @@ impl Shard {
         let mut for_part = false;
         let waits = match header.packet_type {
             PacketType::Publish => {
+                if self.screenings.is_used && self.waits_for_screening(cx, index, header, body) {
+                    return Turn::Later { for_store: false };
+                }
                 for_part = self.holds.any() && self.is_held_topic(index, header, body);
                 for_part
                     || self.congested

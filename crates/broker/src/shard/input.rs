@@ -28,6 +28,15 @@ impl Shard {
         connection.flags.set_input_held(false);
         if let Some(mut input) = connection.input.take() {
             let consumed = self.receive_packets(cx, id, &input.bytes);
+            if self.screenings.holds(id.index)
+                && let Some(connection) = self.connections.get_mut(id)
+            {
+                // The rest follows when it is known what becomes of the message.
+                input.bytes.drain(..consumed);
+                connection.input = Some(input);
+                connection.flags.set_input_held(true);
+                return;
+            }
             if core::mem::take(&mut self.work.share_used)
                 && let Some(connection) = self.connections.get_mut(id)
             {
@@ -43,6 +52,14 @@ impl Shard {
             self.end_connection(cx, id.index, Ending::lost(cause));
             self.forget_connection(id);
         }
+    }
+
+    /// The same, and what came before its end is not worked off.
+    pub(crate) fn give_up_input<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId) {
+        let connection = self.connections.at(id.index);
+        self.pool.put(connection.input.take());
+        self.forget_screening(id.index);
+        self.finish_input(cx, id);
     }
 
     /// Keeps what was not worked off. Most reads end with a whole packet and keep nothing.

@@ -61,6 +61,7 @@ use crate::review::reviews::{Affected, Reviews};
 use crate::route::routes::Routes;
 use crate::routing::{Origin, RoutingBuffers};
 use crate::run::Run;
+use crate::screen::screenings::Screenings;
 use crate::session::Sessions;
 use crate::session::outbound::EndedQueue;
 use crate::session::permit::PermitTokens;
@@ -99,6 +100,8 @@ pub struct Shard {
     pub(crate) checks_bans: bool,
     pub(crate) seed: Seed,
     pub(crate) authentications: Authentications,
+    /// Messages that the control plane looks at.
+    pub(crate) screenings: Screenings,
     /// Whether permissions are checked: a session with restricted rights is or was here, or
     /// sessions are being reviewed.
     pub(crate) has_restricted: bool,
@@ -276,6 +279,7 @@ impl Shard {
             checks_bans,
             seed: seeded(seed),
             authentications: Authentications::default(),
+            screenings: Screenings::default(),
             has_restricted: false,
             reviews: Reviews::default(),
             permit_tokens: PermitTokens::default(),

@@ -368,6 +368,13 @@ impl Shard {
     /// filter.
     fn forbidden(&mut self, session: u32, filter: &str) -> Option<Refusal> {
         let parsed = SubscriptionFilter::parse(filter).ok()?;
+        let is_plain = parsed.share_name.is_none() && !parsed.filter.has_wildcard();
+        let permit = self.sessions.at(session).permit.as_ref();
+        if !is_plain && permit.is_some_and(|permit| permit.identity.is_applicant) {
+            let detail = "a client without credentials of its own may use neither wildcards nor \
+                          Shared Subscriptions";
+            return Some(Refusal::untold(RefusalCause::Forbidden, detail));
+        }
         self.may_subscribe(session, parsed.filter.as_str()).err()
     }
 

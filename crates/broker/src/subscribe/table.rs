@@ -106,6 +106,12 @@ impl Shard {
         self.tree.get(node)?.list().get(slot as usize)
     }
 
+    /// The QoS of a session's own subscription to exactly this topic; QoS 0 if it has none.
+    pub(crate) fn qos_of_subscription(&mut self, session: u32, topic: &str) -> QoS {
+        let found = self.own_subscription(session, topic);
+        found.map_or(QoS::AtMostOnce, |found| found.qos)
+    }
+
     /// The number of a session's subscription to this filter, `$share/…` where it is `shared`.
     pub(super) fn known_number(&mut self, session: u32, filter: &str, shared: bool) -> Option<u32> {
         if shared {

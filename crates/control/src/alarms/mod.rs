@@ -1,10 +1,14 @@
 //! Alarms of the node: their states, kept in the tables; who is told of changes; and what the node
 //! watches itself.
 //!
+//! * `kept`: what alarms that are not raised wait for, over a restart
+//! * `metrics`: metrics of alarms
 //! * `row`: an alarm as the tables have it
 //! * `told`: messages and events about changes
 //! * `watch`: certificates, integrations and the storage of telemetry
 
+mod kept;
+mod metrics;
 mod row;
 mod told;
 mod watch;
@@ -50,6 +54,8 @@ pub struct AlarmSettings {
     pub kept: AlarmsKept,
     /// The node watches devices, certificates, integrations and telemetry.
     pub watches_node: bool,
+    /// Time for which an integration does not deliver before that is an alarm, milliseconds.
+    pub trouble_ms: i64,
     /// Topics of the node.
     pub catalogue: Arc<Catalogue>,
 }
@@ -80,6 +86,7 @@ pub struct Alarms {
     /// Names that rules have; none before they were read.
     names: Mutex<Option<HashSet<(u32, String)>>>,
     is_restored: AtomicBool,
+    notifications: metrics::Notifications,
     wake: Notify,
 }
 
@@ -99,6 +106,7 @@ impl Alarms {
             untold: Mutex::default(),
             names: Mutex::default(),
             is_restored: AtomicBool::new(false),
+            notifications: metrics::Notifications::default(),
             wake: Notify::new(),
         }
     }
@@ -140,6 +148,7 @@ impl Alarms {
             untold.push_back((change, hops));
             if untold.len() > UNTOLD_MAX {
                 untold.pop_front();
+                self.notifications.dropped();
             }
         }
         drop((unsaved, untold));
@@ -181,6 +190,7 @@ impl Alarms {
     /// # Errors
     /// The tables cannot be read.
     async fn restore(&self) -> Result<(), TablesError> {
+        let kept = self.kept_watches().await?;
         let node = self.settings.node.clone();
         let rows = match self.tables.are_there() {
             false => Vec::new(),
@@ -210,6 +220,7 @@ impl Alarms {
             }
         }
         machine.restore(restored);
+        machine.restore_watches(kept, now_signed_ms());
         drop((machine, unsaved));
         self.is_restored.store(true, Ordering::Relaxed);
         self.clear_others();
@@ -220,6 +231,7 @@ impl Alarms {
     pub async fn keep(self: Arc<Self>) {
         let mut publisher = Publisher::new(Arc::clone(&self.control));
         let mut watch = watch::Watch::default();
+        let mut kept = kept::Kept::default();
         let mut has_failed = false;
         for number in (0..TRIM_EVERY_TICKS).cycle() {
             let _ = tokio::time::timeout(TICK, self.wake.notified()).await;
@@ -233,9 +245,13 @@ impl Alarms {
             let changes = lock(&self.machine).tick(now_signed_ms());
             self.changed(changes, 0);
             if self.settings.watches_node {
-                watch.look(&self);
+                watch.look(&self).await;
             }
-            match self.save().await {
+            let saved = match self.save().await {
+                Ok(()) => self.keep_watches(&mut kept).await,
+                failed => failed,
+            };
+            match saved {
                 Ok(()) => has_failed = false,
                 Err(error) if !has_failed => {
                     has_failed = true;

@@ -23,12 +23,16 @@ impl Alarms {
             let next = lock(&self.untold).pop_front();
             let Some((change, hops)) = next else { return };
             self.tell_readers(&change);
-            if let Err(why) = self.publish(publisher, &change, hops).await {
-                let alarm = &*change.alarm.key.name;
-                warn!(
-                    alarm,
-                    why, "an alarm was not published; GET /api/v1/alarms has it"
-                );
+            match self.publish(publisher, &change, hops).await {
+                Ok(()) => self.notifications.published(),
+                Err(why) => {
+                    self.notifications.failed();
+                    let alarm = &*change.alarm.key.name;
+                    warn!(
+                        alarm,
+                        why, "an alarm was not published; GET /api/v1/alarms has it"
+                    );
+                }
             }
         }
     }

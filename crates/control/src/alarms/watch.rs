@@ -1,24 +1,30 @@
-//! What the node watches itself: certificates that expire, integrations that do not deliver, and
-//! the storage of telemetry. Devices that are silent are told of by `activity`.
+//! What the node watches itself: certificates of listeners and devices that expire, integrations
+//! that do not deliver, the storage of telemetry, and rollouts that their gates have paused.
+//! `activity` tells of devices that are silent.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use martlet_broker::TenantId;
-use martlet_rules::{AlarmKey, Severity};
+use martlet_rules::{Alarm, AlarmKey, Severity};
+use tracing::debug;
 
-use super::Alarms;
+use super::{Alarms, lock};
+use crate::tables::TablesError;
 use crate::wall_clock::now_signed_ms;
 
 /// Time between two looks.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
-/// Time for which an integration does not deliver before that is an alarm.
-const TROUBLE_MS: i64 = 60_000;
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Devices with certificates that end soon, at most. Those that end first count.
+const DEVICES_MAX: u32 = 10_000;
 const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 
 /// Name of the alarm about a device that is silent for longer than its type permits.
 pub(crate) const DEVICE_INACTIVE: &str = "device_inactive";
 const INTEGRATION: &str = "integration";
 const TELEMETRY: &str = "telemetry_storage";
+/// Name of the alarm about a rollout that its gate has paused.
+const ROLLOUT: &str = "rollout_paused";
 
 /// Alarms about certificates: name, days that are left, severity.
 const CERTIFICATES: [(&str, i64, Severity); 3] = [
@@ -29,10 +35,11 @@ const CERTIFICATES: [(&str, i64, Severity); 3] = [
 
 /// Names of all alarms about the node itself. Rules may have the same; theirs are apart by what
 /// they are about.
-pub(super) const NAMES: [&str; 6] = [
+pub(super) const NAMES: [&str; 7] = [
     DEVICE_INACTIVE,
     INTEGRATION,
     TELEMETRY,
+    ROLLOUT,
     CERTIFICATES[0].0,
     CERTIFICATES[1].0,
     CERTIFICATES[2].0,
@@ -43,12 +50,15 @@ pub(super) const NAMES: [&str; 6] = [
 pub(super) struct Watch(Option<Instant>);
 
 impl Watch {
-    pub(super) fn look(&mut self, alarms: &Alarms) {
+    pub(super) async fn look(&mut self, alarms: &Alarms) {
         if self.0.is_some_and(|at| at.elapsed() < LOOK_EVERY) {
             return;
         }
         self.0 = Some(Instant::now());
         alarms.look_at_certificates();
+        if let Err(error) = alarms.look_at_devices().await {
+            debug!(%error, "certificates of devices are not looked at: the tables cannot be read");
+        }
         alarms.look_at_integrations();
         alarms.look_at_telemetry();
     }
@@ -62,22 +72,95 @@ fn of_node(name: &str, subject: &str) -> AlarmKey {
     }
 }
 
+/// When a certificate ends, as the end of a sentence.
+fn ends(left_ms: i64) -> String {
+    match left_ms {
+        ..=0 => "has expired: replace it".to_owned(),
+        left_ms if left_ms < DAY_MS => "expires in less than a day: replace it".to_owned(),
+        left_ms => format!("expires in {} days: replace it", left_ms / DAY_MS),
+    }
+}
+
 impl Alarms {
     fn look_at_certificates(&self) {
         let facts = self.control.node_facts();
-        let now_ms = now_signed_ms();
         for certificate in &facts.certificates {
-            let left_ms = certificate.not_after_secs.saturating_mul(1_000) - now_ms;
+            let left_ms = certificate.not_after_secs.saturating_mul(1_000) - now_signed_ms();
+            let (file, subject) = (&certificate.file, &certificate.subject);
+            let message = format!("The certificate {subject} in {file} {}", ends(left_ms));
             for (name, days, severity) in CERTIFICATES {
                 let is_bad = left_ms <= days * DAY_MS;
-                let (file, subject) = (&certificate.file, &certificate.subject);
-                let left = left_ms.max(0) / DAY_MS;
-                let message = format!(
-                    "The certificate {subject} in {file} expires in {left} days: replace it"
-                );
-                let key = of_node(name, file);
-                self.observe_node(key, None, (severity, message), (is_bad, 0));
+                let told = (severity, message.clone());
+                self.observe_node(of_node(name, file), None, told, (is_bad, 0));
             }
+        }
+        // A listener has another file now.
+        let files = facts.certificates.iter();
+        let files: HashSet<&str> = files.map(|one| one.file.as_str()).collect();
+        let is_over =
+            |alarm: &Alarm| alarm.device.is_none() && !files.contains(alarm.key.subject.as_str());
+        self.end_certificates(is_over);
+    }
+
+    /// Looks at certificates of devices, as far as the tables know when they end.
+    async fn look_at_devices(&self) -> Result<(), TablesError> {
+        if !self.tables.are_there() {
+            return Ok(());
+        }
+        let now_ms = now_signed_ms();
+        let before_ms = now_ms + CERTIFICATES[0].1 * DAY_MS;
+        let read = self.tables.read(move |registry| {
+            Box::pin(async move { registry.certificate_ends(before_ms, DEVICES_MAX).await })
+        });
+        let found = read.await?;
+        let is_cut = found.len() >= DEVICES_MAX as usize;
+        for one in &found {
+            let left_ms = one.ends_ms - now_ms;
+            let message = format!(
+                "The certificate of the device {} {}",
+                one.device,
+                ends(left_ms)
+            );
+            for (name, days, severity) in CERTIFICATES {
+                let key = AlarmKey {
+                    tenant: one.tenant,
+                    ..of_node(name, &one.device)
+                };
+                let is_bad = left_ms <= days * DAY_MS;
+                let told = (severity, message.clone());
+                self.observe_node(key, Some(one.device.clone()), told, (is_bad, 0));
+            }
+        }
+        if !is_cut {
+            let found = found.iter().map(|one| (one.tenant, one.device.as_str()));
+            let found: HashSet<(u32, &str)> = found.collect();
+            self.end_certificates(|alarm| {
+                let device = alarm.device.as_deref();
+                device.is_some_and(|device| !found.contains(&(alarm.key.tenant, device)))
+            });
+        }
+        Ok(())
+    }
+
+    /// Clears alarms about certificates that were replaced.
+    fn end_certificates(&self, is_over: impl Fn(&Alarm) -> bool) {
+        self.end_those(|alarm| {
+            let is_one = CERTIFICATES
+                .iter()
+                .any(|(name, ..)| *name == alarm.key.name);
+            is_one && is_over(alarm)
+        });
+    }
+
+    /// Clears alarms about what is there no more.
+    fn end_those(&self, is_over: impl Fn(&Alarm) -> bool) {
+        let machine = lock(&self.machine);
+        let open = machine.open().filter(|alarm| is_over(alarm));
+        let over: Vec<Alarm> = open.cloned().collect();
+        drop(machine);
+        for alarm in over {
+            let told = (alarm.severity, alarm.message);
+            self.observe_node(alarm.key, alarm.device, told, (false, 0));
         }
     }
 
@@ -85,16 +168,27 @@ impl Alarms {
         let Some(integrations) = self.control.integrations() else {
             return;
         };
-        for (integration, tenant, trouble) in integrations.troubles() {
+        let troubles = integrations.troubles();
+        let there: HashSet<(u32, &str)> = troubles
+            .iter()
+            .map(|(name, tenant, _)| (tenant.0, name.as_str()))
+            .collect();
+        // One that was removed.
+        self.end_those(|alarm| {
+            let of = (alarm.key.tenant, alarm.key.subject.as_str());
+            alarm.key.name == INTEGRATION && alarm.device.is_none() && !there.contains(&of)
+        });
+        for (integration, tenant, trouble) in &troubles {
             let is_bad = trouble.is_some();
-            let why = trouble.unwrap_or_default();
+            let why = trouble.as_deref().unwrap_or_default();
             let message = format!("The integration {integration} {why}");
             let key = AlarmKey {
                 tenant: tenant.0,
-                ..of_node(INTEGRATION, &integration)
+                ..of_node(INTEGRATION, integration)
             };
             let told = (Severity::Major, message);
-            self.observe_node(key, None, told, (is_bad, TROUBLE_MS));
+            let after_ms = self.settings.trouble_ms;
+            self.observe_node(key, None, told, (is_bad, after_ms));
         }
     }
 
@@ -103,6 +197,18 @@ impl Alarms {
         let message = "Telemetry cannot be stored: martlet health says why".to_owned();
         let key = of_node(TELEMETRY, "telemetry");
         self.observe_node(key, None, (Severity::Major, message), (is_bad, 0));
+    }
+
+    /// A rollout is paused by its gate, with this reason, or goes on. Its alarm, and the event of
+    /// that, belong to the tenant of the rollout's team.
+    pub fn note_rollout(&self, tenant: u32, id: &str, paused: Option<String>) {
+        let key = AlarmKey {
+            tenant,
+            ..of_node(ROLLOUT, id)
+        };
+        let is_bad = paused.is_some();
+        let told = (Severity::Major, paused.unwrap_or_default());
+        self.observe_node(key, None, told, (is_bad, 0));
     }
 
     /// A device has become inactive, or active again.

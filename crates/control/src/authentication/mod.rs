@@ -6,6 +6,8 @@
 //! of another client's credentials is not enough. The same question is asked once, whatever number
 //! of clients wait for its answer. Where a source fails, clients are refused.
 //!
+//! * `applicants`: clients without credentials of their own, which register as devices
+//! * `payload_key`: messages that name their device by `api_key`
 //! * `elsewhere`: clients of other brokers, and what is to be forgotten
 //! * `logins`: who logs in to the panel, which counts as well
 //! * `proving`: passwords that are proved in steps and not sent
@@ -14,8 +16,10 @@
 //! * `turns`: which password is checked next
 //! * `verified`: what is remembered
 
+mod applicants;
 mod elsewhere;
 mod logins;
+mod payload_key;
 mod policy;
 mod proving;
 pub mod sources;
@@ -39,6 +43,8 @@ use martlet_lockout::{Caller, Failures, refused_for};
 use martlet_registry::Snapshot;
 use tokio::runtime::Handle;
 
+pub(crate) use applicants::response_topic;
+pub use applicants::{APPLICANT, CheckKey, KeyFault, key_of_applicant};
 pub use elsewhere::Elsewhere;
 pub use logins::{Locked, Login};
 pub use martlet_lockout::{LockedOut, Lockout, LockoutEntry, Whom};
@@ -99,6 +105,8 @@ struct Inner {
     logins: Turns,
     /// Writes which credentials were used.
     uses: OnceLock<WriteUses>,
+    /// Checks provisioning keys.
+    provisioning_keys: OnceLock<CheckKey>,
     runtime: Handle,
 }
 
@@ -156,6 +164,7 @@ impl AuthenticationChain {
             hashing: Hashing::new(cores),
             logins: Turns::new(1),
             uses: OnceLock::new(),
+            provisioning_keys: OnceLock::new(),
             state: Mutex::new(State {
                 policy,
                 verified: Verified::default(),
@@ -186,9 +195,14 @@ impl AuthenticationChain {
     ) {
         let address = asked.address.map(|(address, _)| address);
         let policy = self.policy();
+        let is_applicant = applicants::shown_key(&asked).is_some();
+        if is_applicant {
+            // Wrong keys count for the address: the name is nobody's yet.
+            asked.user_name = None;
+        }
         let shown = match asked.step {
-            None => policy.settle_tenant(&mut asked),
-            Some(_) => None,
+            None if !is_applicant => policy.settle_tenant(&mut asked),
+            _ => None,
         };
         // Whose a client is that proves it in steps is known when it has named itself.
         if let Some(step) = &asked.step {
@@ -516,7 +530,14 @@ impl Inner {
         place: &Place,
     ) -> Decided {
         let begun = Instant::now();
-        let (found, limit) = policy.decide(asked, decided, place).await;
+        let (found, limit) = match applicants::shown_key(asked) {
+            Some(key) => (
+                self.applicant_by_key(asked, policy, decided.1, key).await,
+                // It may be revoked at any time, and is shown once.
+                Some(Duration::ZERO),
+            ),
+            None => policy.decide(asked, decided, place).await,
+        };
         self.write_first_use(asked, &found, policy).await;
         let (found, wait) = self.lock().judge(found, caller, policy);
         let wait = match is_wrong(&found) {

@@ -116,6 +116,7 @@ impl Policy {
                 known,
                 data: None,
             },
+            Some(_) if self.takes_applicants(asked) => self.applicant(asked, known, None),
             _ => {
                 let detail = "it has no credentials, and anonymous clients are not let in";
                 Authenticated::refused(Refusal::untold(RefusalCause::NoCredentials, detail))
@@ -429,7 +430,7 @@ impl Policy {
     }
 
     /// The tables that clients are looked for in who come by a door of this realm.
-    fn tables_at(&self, realm: Realm) -> Option<&Arc<Snapshot>> {
+    pub(super) fn tables_at(&self, realm: Realm) -> Option<&Arc<Snapshot>> {
         tables_of(self.realms.get(&realm)?)
     }
 

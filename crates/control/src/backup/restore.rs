@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Archive, BackupError, KEY_FILE, STORE, TABLES, TELEMETRY, error};
+use super::{Archive, BackupError, FIRMWARE, KEY_FILE, STORE, TABLES, TELEMETRY, error};
 
 /// What says, in a data directory, that a restore is under way or was cut off.
 pub const RESTORING: &str = "store.restoring";
@@ -40,6 +40,10 @@ struct Plan {
     /// Telemetry too.
     #[serde(default)]
     telemetry: bool,
+    /// Names of the files of firmware that were not there before. A file with the same name has the
+    /// same content.
+    #[serde(default)]
+    firmware: BTreeSet<String>,
 }
 
 /// The directory of a restore that was cut off, if there is one.
@@ -69,6 +73,7 @@ impl Archive {
             tables: has_tables,
             key_file: self.has_key_file(),
             telemetry: has_telemetry,
+            firmware: BTreeSet::new(),
         };
         for name in store.places.keys() {
             if name.contains('/') || name.starts_with('.') {
@@ -80,6 +85,9 @@ impl Archive {
             plan.store.insert(name.clone());
         }
         places.undo(&earlier)?;
+        plan.firmware = self.firmware()?;
+        plan.firmware
+            .retain(|name| places.firmware.join(name).symlink_metadata().is_err());
         let done = self.unpack(&places, &plan);
         // Where a restore was cut off before, no node is to start with nothing.
         if done.is_err() && !was_cut_off {
@@ -87,6 +95,44 @@ impl Archive {
             let _ = places.undo(&plan).and_then(|()| places.end());
         }
         done
+    }
+
+    /// Names of the files of firmware in it.
+    fn firmware(&self) -> Result<BTreeSet<String>, BackupError> {
+        let prefix = format!("{FIRMWARE}/");
+        let names = self
+            .places
+            .keys()
+            .filter_map(|name| name.strip_prefix(&prefix));
+        let names: BTreeSet<String> = names.map(str::to_owned).collect();
+        match names
+            .iter()
+            .find(|name| !crate::firmware::is_file_name(name))
+        {
+            None => Ok(names),
+            Some(name) => Err(BackupError::Incomplete {
+                path: self.path.display().to_string(),
+                why: format!("{name:?} is no name of a file of firmware"),
+            }),
+        }
+    }
+
+    /// Writes files of firmware beside their places.
+    fn unpack_firmware(&self, places: &Places, plan: &Plan) -> Result<(), BackupError> {
+        if plan.firmware.is_empty() {
+            return Ok(());
+        }
+        let beside = places.restoring.join(FIRMWARE);
+        make_directory(&beside)?;
+        let disk = self.store()?;
+        for name in &plan.firmware {
+            if let Some(place) = self.places.get(&format!("{FIRMWARE}/{name}")) {
+                let path = beside.join(name);
+                disk.copy(*place, &path).map_err(error("writing", &path))?;
+                places.give(&path)?;
+            }
+        }
+        Ok(())
     }
 
     fn unpack(&self, places: &Places, plan: &Plan) -> Result<(), BackupError> {
@@ -112,6 +158,7 @@ impl Archive {
                 places.give(&path)?;
             }
         }
+        self.unpack_firmware(places, plan)?;
         places.give(&store)?;
         sync_directory(&store)?;
         if !in_place {
@@ -127,6 +174,7 @@ impl Archive {
                 fs::rename(&path, target).map_err(error("renaming", &path))?;
             }
         }
+        places.put_firmware(plan)?;
         sync_directory(&places.restoring)?;
         sync_directory(&places.data_dir)?;
         places.end()
@@ -142,6 +190,7 @@ struct Places {
     tables: PathBuf,
     telemetry: PathBuf,
     key_file: PathBuf,
+    firmware: PathBuf,
 }
 
 impl Places {
@@ -154,6 +203,7 @@ impl Places {
             tables: data_dir.join(TABLES),
             telemetry: data_dir.join(TELEMETRY),
             key_file: data_dir.join(KEY_FILE),
+            firmware: data_dir.join(FIRMWARE),
         }
     }
 
@@ -210,8 +260,13 @@ impl Places {
         let tables = plan.tables.then(|| self.tables.clone());
         let telemetry = plan.telemetry.then(|| self.telemetry.clone());
         let key_file = plan.key_file.then(|| self.key_file.clone());
-        for path in files.chain(tables).chain(telemetry).chain(key_file) {
+        let firmware = plan.firmware.iter().map(|name| self.firmware.join(name));
+        let all = files.chain(tables).chain(telemetry);
+        for path in all.chain(key_file).chain(firmware) {
             remove(fs::remove_file(&path)).map_err(error("removing", &path))?;
+        }
+        if self.firmware.is_dir() {
+            sync_directory(&self.firmware)?;
         }
         if self.store.is_dir() {
             sync_directory(&self.store)?;
@@ -227,6 +282,7 @@ impl Places {
             &self.restoring.join(TABLES),
             &self.restoring.join(TELEMETRY),
             &self.restoring.join(KEY_FILE),
+            &self.restoring.join(FIRMWARE),
         ] {
             let is_directory = left.is_dir();
             let removed = match is_directory {
@@ -257,6 +313,22 @@ impl Places {
             renamed.map_err(error("renaming", &self.over))?;
         }
         sync_directory(&self.data_dir)
+    }
+
+    /// Moves files of firmware to their places.
+    fn put_firmware(&self, plan: &Plan) -> Result<(), BackupError> {
+        if plan.firmware.is_empty() {
+            return Ok(());
+        }
+        if !self.firmware.is_dir() {
+            make_directory(&self.firmware)?;
+            self.give(&self.firmware)?;
+        }
+        for name in &plan.firmware {
+            let path = self.restoring.join(FIRMWARE).join(name);
+            fs::rename(&path, self.firmware.join(name)).map_err(error("renaming", &path))?;
+        }
+        sync_directory(&self.firmware)
     }
 
     /// From here on all of it counts, or nothing of it is there.

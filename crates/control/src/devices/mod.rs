@@ -17,7 +17,8 @@ use std::time::Duration;
 use martlet_registry::{
     Activity, Actor, Credential, DataType, Device, DeviceChange, DeviceCounts, DeviceFilter,
     DeviceOrder, DeviceRef, KindCount, NewCredential, NewDevice, Owner, Page, PageRequest,
-    PartCounts, Registry, RegistryError, Scope, Secret, Setting, Status,
+    PartCounts, Provisioned, ProvisioningKeyRef, Registry, RegistryError, RepeatableRequest, Scope,
+    Secret, Setting, Status,
 };
 
 use crate::activity::tell_active;
@@ -56,6 +57,15 @@ pub struct CredentialToAdd {
     pub credential: NewCredential,
     /// When it ends, in milliseconds since the Unix epoch; 0: never.
     pub expires_ms: i64,
+}
+
+/// Fingerprint and end of the first certificate of a text in PEM: what is kept of the certificate
+/// of a device. The end is in milliseconds since the Unix epoch. None: there is no certificate in
+/// it.
+pub fn certificate_of_pem(text: &str) -> Option<(String, i64)> {
+    let facts = martlet_certificates::Facts::of_pem(text)?;
+    let ends_ms = facts.not_after_secs.saturating_mul(1_000);
+    Some((facts.fingerprint, ends_ms))
 }
 
 /// A key of a device's configuration to be set.
@@ -240,6 +250,44 @@ impl Devices {
             })
         });
         Ok(added.await?)
+    }
+
+    /// Adds a device by a provisioning key, which says of which type, team and groups it is. With a
+    /// request that came before, the device gets another secret as long as it has not used the
+    /// first one.
+    ///
+    /// # Errors
+    /// The key is not valid, has added all of its devices or does not permit the id, the device
+    /// exists, or something about it cannot be.
+    pub async fn provision_by_key(
+        &self,
+        actor: Actor,
+        key: ProvisioningKeyRef,
+        new: NewDevice,
+        request: Option<RepeatableRequest>,
+    ) -> Done<Provisioned> {
+        if request.is_some() {
+            // Whether the device has used what it was given.
+            self.tables.write_uses().await?;
+        }
+        let made = self.tables.change(move |registry| {
+            Box::pin(async move {
+                let request = request.as_ref();
+                registry.provision(&actor, key, new, request).await
+            })
+        });
+        Ok(made.await?)
+    }
+
+    /// Checks a provisioning key, and answers its id.
+    ///
+    /// # Errors
+    /// There is no such key, or it has expired or was revoked.
+    pub async fn check_provisioning_key(&self, key: String) -> Done<String> {
+        let found = self.tables.read(move |registry| {
+            Box::pin(async move { registry.provisioning_key_of(&key).await })
+        });
+        Ok(found.await?.id)
     }
 
     /// A device.

@@ -7,7 +7,7 @@
 mod files;
 mod read;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -81,6 +81,15 @@ impl EventArchive {
             warn!(events, "events were lost before they were archived");
         }
     }
+}
+
+/// Events of the files in a directory that match, the oldest one first: those of a node that does
+/// not run, or of a copy. It blocks.
+///
+/// # Errors
+/// The files cannot be read.
+pub fn read_files(directory: &Path, query: &ArchiveQuery) -> Result<ArchivePage, ArchiveError> {
+    read::read(directory, query)
 }
 
 /// Writes events to the archive, as long as the node runs.

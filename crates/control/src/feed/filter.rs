@@ -302,6 +302,7 @@ fn is_trouble(kind: EventKind, event: &Event) -> bool {
         | EventKind::Delivered => false,
         EventKind::TakenOver
         | EventKind::DeviceActive
+        | EventKind::TwinChanged
         | EventKind::SessionEnded
         | EventKind::Subscribed
         | EventKind::Unsubscribed => false,

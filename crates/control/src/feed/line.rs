@@ -40,6 +40,15 @@ pub struct FeedAlarm<'a> {
     pub message: &'a str,
 }
 
+/// Values of a twin in an event.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+pub struct FeedTwin {
+    /// `desired` or `reported`.
+    pub side: &'static str,
+    /// Their version.
+    pub version: i64,
+}
+
 /// An event: of its fields those that it has.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct FeedEvent<'a> {
@@ -129,6 +138,9 @@ pub struct FeedEvent<'a> {
     /// The alarm that was raised or changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alarm: Option<FeedAlarm<'a>>,
+    /// The values of a twin that have changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub twin: Option<FeedTwin>,
     /// From its arrival to its delivery, milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency_ms: Option<u64>,
@@ -189,6 +201,7 @@ impl<'a> FeedEvent<'a> {
             payload_encoding: None,
             last_message: None,
             inactive_after_secs: None,
+            twin: None,
             alarm: None,
             latency_ms: None,
             packet: None,
@@ -425,6 +438,12 @@ fn fill<'a>(shown: &mut FeedEvent<'a>, told: &'a Told, payload_max: usize) {
         }
         Event::DeviceActive { last_message_ms } => {
             shown.last_message = Some(rfc3339::text(*last_message_ms));
+        }
+        Event::TwinChanged { side, version } => {
+            shown.twin = Some(FeedTwin {
+                side,
+                version: *version,
+            });
         }
         Event::AlarmRaised(alarm) | Event::AlarmChanged(alarm) => {
             shown.alarm = Some(FeedAlarm {

@@ -33,6 +33,7 @@ const PUBLISHABLE: &[EventKind] = &[
     EventKind::DeviceActive,
     EventKind::AlarmRaised,
     EventKind::AlarmChanged,
+    EventKind::TwinChanged,
 ];
 
 /// Kinds of events that are published.

@@ -15,6 +15,13 @@ use super::FirmwareError;
 const PART: &str = "part";
 const READY: &str = "ready";
 
+/// Whether a whole file has this name, in its place or beside it.
+pub(crate) fn is_file_name(name: &str) -> bool {
+    let digest = name.strip_suffix(".ready").unwrap_or(name);
+    let is_digit = |letter: char| matches!(letter, '0'..='9' | 'a'..='f');
+    digest.len() == 64 && digest.chars().all(is_digit)
+}
+
 #[derive(Debug)]
 pub(super) struct Files {
     directory: PathBuf,

@@ -25,6 +25,7 @@ use tokio::sync::Semaphore;
 use crate::tables::{Tables, TablesError};
 pub use chunks::serve_chunks;
 use files::Files;
+pub(crate) use files::is_file_name;
 pub use signature::{PublicKey, WrongKey};
 pub use upload::{Claims, Upload};
 

@@ -9,7 +9,9 @@ use tracing::warn;
 use super::host::NodeHost;
 use super::secrets::{self, OwnSecrets};
 use super::{Following, Integrations, sending, teams};
-use crate::rules::TO_WEBHOOKS;
+
+/// Topics below this carry messages from rules to webhooks.
+pub(crate) const TO_WEBHOOKS: &str = "$events/webhook/";
 
 /// An integration that runs, and what follows it.
 pub(super) struct Entry {

@@ -57,6 +57,7 @@ use crate::health::Reader;
 use crate::secrets::SecretStore;
 use crate::tables::Tables;
 use entry::Entry;
+pub(crate) use entry::TO_WEBHOOKS;
 pub(crate) use host::part_of;
 use host::{IntegrationSession, NodeHost};
 pub(crate) use trouble::queue_trouble;
@@ -258,6 +259,11 @@ impl Integrations {
             Some((name, state.tenant?, trouble(&state, handle.on_full())))
         });
         told.collect()
+    }
+
+    /// What makes integrations of settings.
+    pub(crate) fn maker(&self) -> &dyn IntegrationMaker {
+        &*self.maker
     }
 
     /// Starts an integration of the node itself, or one in place of that of its name. Messages

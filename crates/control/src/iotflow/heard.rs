@@ -1,5 +1,5 @@
 //! Heartbeats and telemetry of devices: a part of the node takes these messages, and notes when
-//! devices sent them.
+//! devices sent them, and which firmware their heartbeats name.
 //!
 //! The topic names the device; who may publish there is a matter of rules. Will Messages are not
 //! looked at: they have topics of their own.
@@ -11,6 +11,7 @@ use martlet_registry::{DeviceFilter, IOTFLOW};
 use tracing::warn;
 
 use super::Catalogue;
+use super::versions::Versions;
 use crate::activity::{DeviceActivity, until_devices};
 use crate::control::Control;
 use crate::observer::Observer;
@@ -36,14 +37,19 @@ pub async fn note_heard(
     if !until_devices(&tables, filter).await {
         return;
     }
+    let versions = Versions::keep(Arc::clone(&tables));
     loop {
-        take(&control, &catalogue, &activity).await;
+        take(&control, &catalogue, (&activity, &versions)).await;
         tokio::time::sleep(ATTACH_AGAIN).await;
     }
 }
 
 /// Takes messages until the part is ended.
-async fn take(control: &Control, catalogue: &Catalogue, activity: &DeviceActivity) {
+async fn take(
+    control: &Control,
+    catalogue: &Catalogue,
+    (activity, versions): (&DeviceActivity, &Versions),
+) {
     let filters = FILTERS.map(|path| catalogue.topic(path));
     let mut observer = Observer::attach(control, PART, &filters);
     loop {
@@ -54,6 +60,9 @@ async fn take(control: &Control, catalogue: &Catalogue, activity: &DeviceActivit
                     let path = catalogue.path_of(message.topic());
                     if let Some((id, is_telemetry)) = path.and_then(device_of) {
                         activity.note(message.tenant(), id, is_telemetry);
+                        if !is_telemetry {
+                            versions.note(message.tenant(), id, message.payload());
+                        }
                     }
                 }
             }

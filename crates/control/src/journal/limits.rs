@@ -49,6 +49,10 @@ pub(crate) fn by_limit(limit: Limit) -> Option<Way> {
             "have the device connect with the same Client Identifier each time, so that it resumes its \
              session, let its sessions expire sooner, or raise {option} of its device type"
         ),
+        Limit::DiscoverySecs => format!(
+            "have the device register as soon as it is connected, and connect again with its \
+             secret; or raise {option}"
+        ),
         Limit::OutputBytes => format!(
             "have the client read faster, or subscribe with QoS 1, so that messages wait in its \
              queue; or raise {option}"

@@ -549,7 +549,8 @@ fn way_of(told: &Told, commands: &Commands) -> Option<Way> {
         | Event::DeviceInactive { .. }
         | Event::DeviceActive { .. }
         | Event::AlarmRaised(_)
-        | Event::AlarmChanged(_) => None,
+        | Event::AlarmChanged(_)
+        | Event::TwinChanged { .. } => None,
     }
 }
 

@@ -173,6 +173,7 @@ fn by_itself(cause: RefusalCause) -> Option<Way> {
             "set the clock of the node and that of the token's issuer, or have the client wait"
         }
         RefusalCause::WillOnServerTopic => SERVER_TOPIC,
+        RefusalCause::ProvisioningKey => return screened(cause).and_then(Way::words),
         _ => return None,
     })
 }
@@ -188,9 +189,41 @@ pub(super) fn request(
     match why.cause {
         RefusalCause::Limit(limit) => by_limit(limit),
         RefusalCause::ServerTopic => Way::words(SERVER_TOPIC),
-        _ if reason == ReasonCode::NotAuthorized => Some(forbidden()),
-        _ => None,
+        cause => match screened(cause) {
+            Some(text) => Way::words(text),
+            None => (reason == ReasonCode::NotAuthorized).then(forbidden),
+        },
     }
+}
+
+/// Remedies of registrations, and of messages that name their device by `api_key`.
+fn screened(cause: RefusalCause) -> Option<&'static str> {
+    Some(match cause {
+        RefusalCause::ProvisioningKey => {
+            "give the device a provisioning key that is valid: POST /api/v1/provisioning-keys adds \
+             one"
+        }
+        RefusalCause::RegistrationPayload => {
+            "have the device send a JSON object with provisioning_key, and name, device_type, \
+             description, location, firmware_version, hardware_version or request_id"
+        }
+        RefusalCause::NotRegistered => {
+            "register under another id, or with another provisioning key; a device that exists and \
+             has lost its secret gets another by martlet device rotate"
+        }
+        RefusalCause::NoDeviceInTopic => {
+            "have the device publish to a topic with its id or number, or add it (martlet device \
+             add)"
+        }
+        RefusalCause::PayloadKeyUnreadable => {
+            "have the device send a JSON object with api_key as a member"
+        }
+        RefusalCause::WrongSecret | RefusalCause::UnknownUser(_) => {
+            "look first what api_key the device sends; if the good one is lost, give the device \
+             another secret (martlet device rotate)"
+        }
+        _ => return None,
+    })
 }
 
 /// Remedy of an ended connection.

@@ -1,6 +1,6 @@
 //! Advances rollouts, as long as the node runs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -14,6 +14,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use tracing::{info, warn};
 
 use super::Rollouts;
+use crate::alarms::Alarms;
 use crate::control::Control;
 use crate::tables::TablesError;
 use crate::wall_clock::now_signed_ms;
@@ -55,11 +56,11 @@ impl Collector for RolloutCounts {
     }
 }
 
-/// Advances rollouts.
-pub async fn keep(control: Arc<Control>, rollouts: Arc<Rollouts>) {
+/// Advances rollouts. Those that their gates have paused are alarms.
+pub async fn keep(control: Arc<Control>, rollouts: Arc<Rollouts>, alarms: Arc<Alarms>) {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let (mut tick, mut told) = (0u64, BTreeSet::new());
+    let (mut tick, mut seen) = (0u64, Seen::default());
     loop {
         let looks = tokio::select! {
             _ = ticks.tick() => {
@@ -71,7 +72,8 @@ pub async fn keep(control: Arc<Control>, rollouts: Arc<Rollouts>) {
         if !rollouts.tables.are_there() {
             continue;
         }
-        if let Err(error) = rollouts.advance(&control, looks, &mut told).await {
+        let observers = (&*control, &*alarms);
+        if let Err(error) = rollouts.advance(observers, looks, &mut seen).await {
             warn!(%error, "rollouts are not advanced; that is tried again");
         }
     }
@@ -80,58 +82,78 @@ pub async fn keep(control: Arc<Control>, rollouts: Arc<Rollouts>) {
 impl Rollouts {
     async fn advance(
         &self,
-        control: &Control,
+        (control, alarms): (&Control, &Alarms),
         looks: bool,
-        told: &mut BTreeSet<i64>,
+        Seen { told, looked }: &mut Seen,
     ) -> Result<(), TablesError> {
         let now_ms = now_signed_ms();
         let read = self.tables.read(move |registry| {
             Box::pin(async move { registry.rollouts_to_advance(looks, now_ms).await })
         });
         let mut counts = RolloutCounts::default();
-        let mut paused = Vec::new();
-        for number in read.await? {
-            let Some(rollout) = self.advance_one(number, looks).await? else {
+        let (mut paused, mut others, mut unknown) = (Vec::new(), Vec::new(), BTreeSet::new());
+        let numbers = read.await?;
+        if looks {
+            // Those that have ended are among the numbers only now.
+            looked.retain(|number, _| numbers.contains(number));
+        }
+        for number in numbers {
+            // A look that has not come to its end goes on in each tick.
+            let look_after = looked.remove(&number).or(looks.then_some(0));
+            let (rollout, looked_until) = self.advance_one(number, look_after).await?;
+            looked.extend(looked_until.map(|until| (number, until)));
+            let Some(rollout) = rollout else {
+                // There is more to do than fits into a tick: it is told of in the next one.
+                unknown.insert(number);
                 continue;
             };
             match rollout.machine.state {
-                RolloutState::Running => counts.running += 1,
-                RolloutState::Paused(_) if rollout.machine.state.reason() == "by_hand" => {
-                    counts.paused_by_hand += 1;
-                }
-                RolloutState::Paused(_) => {
+                RolloutState::Paused(_) if rollout.machine.state.reason() != "by_hand" => {
                     counts.paused_by_gate += 1;
                     paused.push(rollout);
+                    continue;
                 }
+                RolloutState::Running => counts.running += 1,
+                RolloutState::Paused(_) => counts.paused_by_hand += 1,
                 _ => {}
             }
+            others.push(rollout);
         }
         *self.counts.lock().unwrap_or_else(PoisonError::into_inner) = counts;
-        warn_of(control, &paused, told);
+        let seen = (&*paused, &*others, &unknown);
+        raise_alarms(control, alarms, seen, told);
+        warn_of(control, &paused);
         Ok(())
     }
 
-    async fn advance_one(&self, number: i64, looks: bool) -> Result<Option<Rollout>, TablesError> {
-        let mut looks = looks;
+    /// Returns the rollout, if nothing more is to be done for it now, and the last device that was
+    /// looked at, if there are more.
+    async fn advance_one(
+        &self,
+        number: i64,
+        look_after: Option<i64>,
+    ) -> Result<(Option<Rollout>, Option<i64>), TablesError> {
+        let (mut look_after, mut looked_until) = (look_after, None);
         for _ in 0..AT_ONCE {
             let advanced = self.tables.note(move |registry| {
-                Box::pin(async move { registry.advance_rollout(number, looks).await })
+                Box::pin(async move { registry.advance_rollout(number, look_after).await })
             });
             let Some(advanced) = advanced.await? else {
-                return Ok(None);
+                return Ok((None, None));
             };
             if advanced.has_commands {
                 self.commands.look();
             }
             log(&advanced);
-            looks = false;
+            looked_until = looked_until.or(advanced.looked_until);
+            look_after = None;
             if !advanced.has_more {
-                return Ok(Some(advanced.rollout));
+                return Ok((Some(advanced.rollout), looked_until));
             }
         }
         // The rest comes in the next tick.
         self.changed.notify_one();
-        Ok(None)
+        Ok((None, looked_until))
     }
 }
 
@@ -156,13 +178,55 @@ fn log(advanced: &AdvancedRollout) {
     }
 }
 
-/// Health says which rollouts their gates have paused, until they go on.
-fn warn_of(control: &Control, paused: &[Rollout], told: &mut BTreeSet<i64>) {
-    let numbers: BTreeSet<i64> = paused.iter().map(|rollout| rollout.number).collect();
-    if numbers == *told {
-        return;
+/// What was seen of rollouts before.
+#[derive(Default)]
+struct Seen {
+    /// Those that were told of as paused.
+    told: Paused,
+    /// The device up to which those with many devices were looked at.
+    looked: BTreeMap<i64, i64>,
+}
+
+/// Rollouts that their gates have paused: number, then tenant and id.
+type Paused = BTreeMap<i64, (u32, String)>;
+
+/// Raises an alarm for each rollout that its gate has paused, and clears those of others. `told`
+/// are those that were paused at the last look, and then at this one. After a restart the alarms
+/// are known already, and what is seen of them again changes nothing.
+fn raise_alarms(
+    control: &Control,
+    alarms: &Alarms,
+    (paused, others, unknown): (&[Rollout], &[Rollout], &BTreeSet<i64>),
+    told: &mut Paused,
+) {
+    let tenant_of = |rollout: &Rollout| match rollout.team.is_empty() {
+        true => 0,
+        false => control.tenant_of_team(&rollout.team).unwrap_or_default().0,
+    };
+    for rollout in others {
+        alarms.note_rollout(tenant_of(rollout), &rollout.id, None);
+        told.remove(&rollout.number);
     }
-    *told = numbers;
+    for rollout in paused {
+        let tenant = tenant_of(rollout);
+        let message = format!("The rollout {} is paused by its gate", described(rollout));
+        alarms.note_rollout(tenant, &rollout.id, Some(message));
+        told.insert(rollout.number, (tenant, rollout.id.clone()));
+    }
+    // What has ended is not looked at any more.
+    let is_open =
+        |number: &i64| unknown.contains(number) || paused.iter().any(|one| one.number == *number);
+    told.retain(|number, (tenant, id)| {
+        let is_open = is_open(number);
+        if !is_open {
+            alarms.note_rollout(*tenant, id, None);
+        }
+        is_open
+    });
+}
+
+/// Health says which rollouts their gates have paused, until they go on.
+fn warn_of(control: &Control, paused: &[Rollout]) {
     if paused.is_empty() {
         return control.health.withdraw(WARNING);
     }

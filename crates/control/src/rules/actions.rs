@@ -5,9 +5,11 @@ use martlet_codec::{QoS, ReasonCode, TopicName};
 use martlet_registry::{Actor, NewCommand, RegistryError, Scope};
 use martlet_rules::Action;
 
+use super::metrics::{ActionKind, ActionOutcome};
 use super::publish::BY_RULE;
-use super::{InForce, PostError, Posted, Publisher, Rules, TO_WEBHOOKS, lock};
+use super::{InForce, PostError, Posted, Publisher, Rules, lock, webhooks};
 use crate::devices::DeviceName;
+use crate::integrations::TO_WEBHOOKS;
 use crate::tables::TablesError;
 use crate::telemetry::StoreError;
 
@@ -74,10 +76,14 @@ impl<'a> Doer<'a> {
     ) -> Result<(), String> {
         for action in actions {
             self.actions += 1;
+            let kind = ActionKind::of(&action);
             match self.one(origin, action).await {
                 Ok(()) => {}
-                Err(PostError::Refused(why)) => self.note(origin.rule, Err(&why)),
-                Err(PostError::Failed(why)) => return Err(why),
+                Err(PostError::Refused(why)) => self.note((origin.rule, kind), Err(&why)),
+                Err(PostError::Failed(why)) => {
+                    self.rules.actions.note(kind, ActionOutcome::Retried);
+                    return Err(why);
+                }
             }
         }
         Ok(())
@@ -89,7 +95,12 @@ impl<'a> Doer<'a> {
     }
 
     /// Counts an action that was done, or why not.
-    fn note(&self, rule: usize, done: Result<(), &str>) {
+    fn note(&self, (rule, kind): (usize, ActionKind), done: Result<(), &str>) {
+        let outcome = match done {
+            Ok(()) => ActionOutcome::Done,
+            Err(_) => ActionOutcome::Refused,
+        };
+        self.rules.actions.note(kind, outcome);
         let mut counts = lock(&self.rules.counts);
         let counts = counts.entry(self.name(rule).to_owned()).or_default();
         match done {
@@ -99,6 +110,7 @@ impl<'a> Doer<'a> {
     }
 
     async fn one(&mut self, origin: &Origin, action: Action) -> Result<(), PostError> {
+        let kind = ActionKind::of(&action);
         match action {
             Action::Publish {
                 topic,
@@ -109,7 +121,11 @@ impl<'a> Doer<'a> {
                 let message = new_message(topic, payload, qos, retain);
                 return self.publish(origin, message).await;
             }
-            Action::Webhook { name, payload } => self.webhook(origin, &name, payload).await?,
+            Action::Webhook {
+                name,
+                is_own,
+                payload,
+            } => self.webhook(origin, (&name, is_own), payload).await?,
             Action::Command {
                 device,
                 kind,
@@ -149,7 +165,7 @@ impl<'a> Doer<'a> {
             }
             Action::Alarm(input) => self.rules.alarms.observe([*input], origin.hops),
         }
-        self.note(origin.rule, Ok(()));
+        self.note((origin.rule, kind), Ok(()));
         Ok(())
     }
 
@@ -184,18 +200,24 @@ impl<'a> Doer<'a> {
                     let why = format!(
                         "{topic:?}: the message waits, since the queue of an integration is full"
                     );
+                    self.rules
+                        .actions
+                        .note(ActionKind::Publish, ActionOutcome::Retried);
                     self.failed.get_or_insert((at, why));
                 }
                 Ok(outcome) if outcome.reason == ReasonCode::NotAuthorized => {
                     let why = format!("{topic:?}: rules do not permit it to publish there");
-                    self.note(rule, Err(&why));
+                    self.note((rule, ActionKind::Publish), Err(&why));
                 }
                 Ok(outcome) if outcome.reason.is_error() => {
                     let why = format!("{topic:?}: the node rejects it: {}", outcome.reason.name());
-                    self.note(rule, Err(&why));
+                    self.note((rule, ActionKind::Publish), Err(&why));
                 }
-                Ok(_) => self.note(rule, Ok(())),
+                Ok(_) => self.note((rule, ActionKind::Publish), Ok(())),
                 Err(why) => {
+                    self.rules
+                        .actions
+                        .note(ActionKind::Publish, ActionOutcome::Retried);
                     self.failed.get_or_insert((at, format!("{topic:?}: {why}")));
                 }
             }
@@ -217,10 +239,13 @@ impl<'a> Doer<'a> {
     async fn webhook(
         &self,
         origin: &Origin,
-        name: &str,
+        (name, is_own): (&str, bool),
         payload: Vec<u8>,
     ) -> Result<(), PostError> {
-        let topic = format!("{TO_WEBHOOKS}{name}/{}", self.name(origin.rule));
+        let topic = match is_own {
+            true => webhooks::topic(name),
+            false => format!("{TO_WEBHOOKS}{name}/{}", self.name(origin.rule)),
+        };
         let message = new_message(topic, payload, QoS::AtLeastOnce, false);
         let by = format!("{BY_RULE}{}", self.name(origin.rule));
         let control = &self.rules.control;
@@ -234,6 +259,9 @@ impl<'a> Doer<'a> {
             ))),
             // A webhook is a lane, which is not counted among subscribers.
             Some(one) if one.matched_here > 0 || one.other_shards > 0 => Ok(()),
+            _ if is_own => Err(PostError::Refused(format!(
+                "the webhook {name:?} of the rule does not run: the log says why"
+            ))),
             _ => Err(PostError::Refused(format!(
                 "there is no webhook {name:?}: GET /api/v1/webhooks lists those there are"
             ))),

@@ -45,7 +45,7 @@ pub(super) struct Counts {
     pub(super) actions: u64,
     pub(super) errors: u64,
     pub(super) loops: u64,
-    time: Duration,
+    pub(super) time: Duration,
     last_error: Option<(u64, String)>,
 }
 

@@ -7,26 +7,32 @@
 //!
 //! * `counts`: what was counted, and the last error
 //! * `devices`: types and tags of devices
+//! * `guarded`: panics of expressions
+//! * `metrics`: metrics of rules
 //! * `publish`: the parts by which rules and alarms publish
 //! * `sink`: the integration
 //! * `actions`: what follows from a message is done
 //! * `stored`: rules of the tables, changed and followed
+//! * `webhooks`: webhooks that rules have of their own
 //! * `trial`: rules that are tried on messages, and nothing is done
 
 mod actions;
 mod counts;
 mod devices;
+mod guarded;
+mod metrics;
 pub(crate) mod publish;
 mod sink;
 mod stored;
 mod trial;
+mod webhooks;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use martlet_broker::TenantId;
 pub use martlet_rules::{ActionDefinition, Definition, DefinitionError, RuleSource};
-use martlet_rules::{Evaluator, Rule, RuleSet, TaggedRule};
+use martlet_rules::{Rule, RuleSet};
 use tracing::warn;
 
 pub use counts::RuleCounts;
@@ -39,14 +45,14 @@ use crate::commands::Commands;
 use crate::control::Control;
 use crate::feed::{PublishedKinds, publish_events};
 use crate::tables::Tables;
+use crate::telemetry::followed;
 use counts::Counts;
 use devices::RuleDevices;
+use metrics::ActionCounts;
 
 /// Kind and name of the integration.
 const KIND: &str = "rules";
 const NAME: &str = "main";
-/// Topics below this carry messages from rules to webhooks.
-pub(crate) const TO_WEBHOOKS: &str = "$events/webhook/";
 
 /// A rule of the configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,16 +71,16 @@ impl ConfiguredRule {
     /// # Errors
     /// A key is missing or not what it may be.
     pub fn check(&self) -> Result<(), DefinitionError> {
-        check(&self.name, &self.definition)
+        check(&self.name, &self.definition).map(drop)
     }
 }
 
-/// Checks a definition.
+/// Checks a definition, and returns the rule.
 ///
 /// # Errors
 /// A key is missing or not what it may be.
-pub fn check(name: &str, definition: &Definition) -> Result<(), DefinitionError> {
-    let rule = Rule::new(&Evaluator::default(), name, definition.clone())?;
+pub fn check(name: &str, definition: &Definition) -> Result<Rule, DefinitionError> {
+    let rule = guarded::read(name, definition)?;
     if let RuleSource::Events(kinds) = rule.source() {
         let kinds: Vec<&str> = kinds.iter().map(|kind| kind_of_event(kind)).collect();
         let parsed = PublishedKinds::parse(&kinds.join(","));
@@ -83,7 +89,7 @@ pub fn check(name: &str, definition: &Definition) -> Result<(), DefinitionError>
             why: error.to_string(),
         })?;
     }
-    Ok(())
+    Ok(rule)
 }
 
 /// Kind of events, also by a short name.
@@ -93,6 +99,14 @@ fn kind_of_event(name: &str) -> &str {
         "active" => "device_active",
         name => name,
     }
+}
+
+/// A definition with the whole names of events.
+fn with_kinds(mut definition: Definition) -> Definition {
+    for kind in &mut definition.events {
+        *kind = kind_of_event(kind).to_owned();
+    }
+    definition
 }
 
 /// Where a rule is from.
@@ -121,6 +135,7 @@ pub struct Rules {
     configured: Vec<ConfiguredRule>,
     in_force: RwLock<Arc<InForce>>,
     counts: Mutex<BTreeMap<String, Counts>>,
+    actions: ActionCounts,
     devices: RuleDevices,
     /// Kinds of events that are published as messages.
     published: Mutex<BTreeSet<String>>,
@@ -132,6 +147,8 @@ pub struct Rules {
     waiting_teams: Mutex<BTreeSet<String>>,
     /// Filters of the integration that runs; none: it does not.
     filters: Mutex<Vec<String>>,
+    /// Webhooks of rules that run, by name.
+    webhooks: Mutex<BTreeMap<String, webhooks::Made>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -155,12 +172,14 @@ impl Rules {
             configured,
             in_force: RwLock::default(),
             counts: Mutex::default(),
+            actions: ActionCounts::default(),
             devices: RuleDevices::new(Arc::clone(tables)),
             published: Mutex::new(published),
             changing: tokio::sync::Mutex::default(),
             stamp: Mutex::default(),
             waiting_teams: Mutex::default(),
             filters: Mutex::default(),
+            webhooks: Mutex::default(),
         }
     }
 
@@ -179,7 +198,6 @@ impl Rules {
 
     /// Puts the rules of the configuration and these into force.
     fn put_in_force(&self, stored: &[(Place, Definition)]) {
-        let evaluator = Evaluator::default();
         let configured = self.configured.iter().map(|rule| {
             let place = Place {
                 team: rule.team.clone(),
@@ -189,7 +207,7 @@ impl Rules {
             (place, &rule.definition)
         });
         let stored = stored.iter().map(|(place, one)| (place.clone(), one));
-        let (mut rules, mut places) = (Vec::<TaggedRule>::new(), Vec::<Place>::new());
+        let (mut wanted, mut places) = (Vec::<(u32, Definition)>::new(), Vec::<Place>::new());
         let mut waiting = BTreeSet::new();
         for (place, definition) in configured.chain(stored) {
             let name = &*place.name;
@@ -209,16 +227,11 @@ impl Rules {
                 waiting.insert(place.team);
                 continue;
             };
-            let mut definition = definition.clone();
-            for kind in &mut definition.events {
-                *kind = kind_of_event(kind).to_owned();
-            }
-            match Rule::new(&evaluator, name, definition) {
-                Ok(rule) => {
-                    rules.push(TaggedRule {
-                        tenant: tenant.0,
-                        rule: Arc::new(rule),
-                    });
+            let definition = with_kinds(definition.clone());
+            // One that cannot be read would leave a gap: patterns are numbered in the set.
+            match guarded::read(name, &definition) {
+                Ok(_) => {
+                    wanted.push((tenant.0, definition));
                     places.push(place);
                 }
                 Err(error) => warn!(name, %error, "a rule is not in force"),
@@ -227,13 +240,30 @@ impl Rules {
         *lock(&self.waiting_teams) = waiting;
         let names: BTreeSet<&str> = places.iter().map(|place| place.name.as_str()).collect();
         lock(&self.counts).retain(|name, _| names.contains(name.as_str()));
-        let set = RuleSet::new(evaluator, rules);
+        let names = places.iter().map(|place| place.name.clone());
+        let set = match guarded::set_of(names.zip(wanted).collect()) {
+            Ok(set) => set,
+            Err(error) => {
+                warn!(%error, "the rules stay as they were");
+                return;
+            }
+        };
         self.publish_kinds(&set.events());
         let mut in_force = self
             .in_force
             .write()
             .unwrap_or_else(PoisonError::into_inner);
         *in_force = Arc::new(InForce { set, places });
+        drop(in_force);
+        self.follow_values();
+    }
+
+    /// Has values of the keys that rules look at handed over when they come by HTTP.
+    fn follow_values(&self) {
+        if let Some(telemetry) = self.control.telemetry() {
+            let in_force = self.in_force();
+            telemetry.hand_to_rules(in_force.set.keys().map(str::to_owned).collect());
+        }
     }
 
     /// Has events of these kinds published as messages.
@@ -257,6 +287,7 @@ impl Rules {
             && let Some(telemetry) = self.control.telemetry()
         {
             filters.extend(telemetry.filters().into_iter().map(String::from));
+            filters.push(followed::topic());
         }
         let events = in_force.set.events();
         filters.extend(events.iter().map(|kind| format!("$events/{kind}")));

@@ -13,6 +13,7 @@ use super::actions::{Doer, Origin};
 use super::publish::BY_RULE;
 use super::{InForce, KIND, NAME, Publisher, Rules, lock};
 use crate::remembered::Name;
+use crate::telemetry::followed::FollowedValues;
 use crate::telemetry::json_of;
 
 /// Messages of one call.
@@ -170,6 +171,23 @@ fn facts_of<'a>(rules: &Rules, in_force: &InForce, message: &'a SinkMessage) -> 
         hops: message.hops(),
         by_rule,
     };
+    if let Some(followed) = FollowedValues::of(message.topic(), message.payload()) {
+        let of = device(&followed.device);
+        let values = followed.values.into_iter();
+        let values = values.map(|one| Facts {
+            source: Source::Telemetry {
+                key: one.key,
+                value: one.value,
+            },
+            device: Some(of.clone()),
+            time_ms: one.time_ms,
+            // They came by no topic.
+            topic: "",
+            payload: &[],
+            ..facts.clone()
+        });
+        return values.collect();
+    }
     if let Some(kind) = message.topic().strip_prefix(EVENTS) {
         let device = device_of_event(message.payload()).map(|id| device(&id));
         return vec![Facts {

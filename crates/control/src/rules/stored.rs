@@ -9,7 +9,7 @@ use martlet_registry::{Actor, RegistryError, Scope, StoredRule};
 use martlet_rules::{Definition, DefinitionError};
 use tracing::{info, warn};
 
-use super::{Place, RuleCounts, Rules, check, lock};
+use super::{Place, RuleCounts, Rules, check, lock, webhooks};
 use crate::tables::TablesError;
 
 /// Time that the start waits for the tables.
@@ -31,6 +31,9 @@ pub enum RuleError {
     /// There is none of this name.
     #[error("{0}")]
     NotFound(String),
+    /// It cannot be tried.
+    #[error("{0}")]
+    Trial(String),
     /// The tables say so, or cannot be used.
     #[error(transparent)]
     Tables(#[from] TablesError),
@@ -92,6 +95,8 @@ impl Rules {
     pub async fn renew(self: &Arc<Self>) -> Result<(), TablesError> {
         let _changing = self.changing.lock().await;
         self.read_again().await?;
+        // Webhooks first: a message for one that is not there is not sent.
+        self.attach_webhooks().await;
         self.attach().await;
         Ok(())
     }
@@ -132,11 +137,18 @@ impl Rules {
         }
     }
 
+    /// Whether the rules of the tables were read. Before that it is not known which webhooks rules
+    /// have of their own.
+    pub fn are_read(&self) -> bool {
+        lock(&self.stamp).is_some()
+    }
+
     /// The integration of the start; none: there are no rules.
     pub fn first_integration(self: &Arc<Self>) -> Option<ConfiguredSink> {
+        self.follow_values();
         let filters = self.filters();
         lock(&self.filters).clone_from(&filters);
-        match (filters.is_empty(), lock(&self.stamp).is_some()) {
+        match (filters.is_empty(), self.are_read()) {
             (false, _) => Some(self.integration(filters)),
             // Its queue may have messages for rules that are not known yet.
             (true, false) => Some(self.integration(vec![NOTHING.to_owned()])),
@@ -249,7 +261,10 @@ impl Rules {
         actor: Actor,
         change: RuleChange,
     ) -> Result<bool, RuleError> {
-        check(&change.name, &change.definition)?;
+        let rule = check(&change.name, &change.definition)?;
+        if let Some(integrations) = self.control.integrations() {
+            webhooks::check(integrations.maker(), &rule, &change.team)?;
+        }
         let name = &change.name;
         if self.configured.iter().any(|rule| rule.name == *name) {
             return Err(RuleError::Configured(format!(

@@ -2,14 +2,17 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use martlet_rules::{
-    Action, AlarmMachine, Definition, DeviceFacts, Evaluator, Facts, Memory, Rule, RuleSet, Source,
-    TaggedRule, Verdict,
+    Action, AlarmMachine, Definition, DeviceFacts, Facts, Memory, RuleSet, Source, Verdict,
 };
 use serde_json::{Value, json};
 
-use super::{RuleError, Rules};
+use super::{RuleError, Rules, guarded};
+
+/// Longest time that a trial may take.
+const TRIAL_WITHIN: Duration = Duration::from_secs(10);
 
 /// A message that a rule is tried on.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -42,35 +45,56 @@ pub struct TrialOutcome {
 }
 
 impl Rules {
-    /// What a rule makes of messages of a tenant, in their order.
+    /// What a rule makes of messages of a tenant, in their order. It is found out on a thread of
+    /// its own, which holds up nobody.
     ///
     /// # Errors
-    /// It says something that it may not, or the tables cannot be read.
+    /// It says something that it may not, takes too long, or the tables cannot be read.
     pub async fn trial(
         &self,
         (name, tenant): (&str, u32),
         definition: Definition,
-        messages: &[TriedMessage],
+        messages: Arc<[TriedMessage]>,
     ) -> Result<Vec<TrialOutcome>, RuleError> {
         super::check(name, &definition)?;
-        let evaluator = Evaluator::default();
-        let mut definition = definition;
+        let mut definition = super::with_kinds(definition);
         definition.enabled = Some(true);
-        for kind in &mut definition.events {
-            *kind = super::kind_of_event(kind).to_owned();
-        }
-        let rule = Rule::new(&evaluator, name, definition)?;
-        let rule = TaggedRule {
-            tenant,
-            rule: Arc::new(rule),
-        };
-        let set = RuleSet::new(evaluator, vec![rule]);
-        let all: Vec<Facts<'_>> = messages.iter().map(|one| facts(one, tenant)).collect();
-        let names = all.iter().flat_map(|facts| set.devices_of(facts));
-        let names: Vec<(u32, String)> = names.map(|id| (tenant, id)).collect();
-        let devices = self.devices.find(names).await?;
-        Ok(try_all(&set, &all, &devices))
+        let set = guarded::set_of(vec![(name.to_owned(), (tenant, definition))]);
+        let set = Arc::new(set.map_err(RuleError::Trial)?);
+        let (named, of) = (Arc::clone(&set), Arc::clone(&messages));
+        let names = apart(move || {
+            let all = of.iter().map(|one| facts(one, tenant));
+            let names = all.flat_map(|facts| named.devices_of(&facts));
+            names.map(|id| (tenant, id)).collect::<Vec<_>>()
+        });
+        let devices = self.devices.find(names.await?).await?;
+        let tried = apart(move || {
+            let all: Vec<Facts<'_>> = messages.iter().map(|one| facts(one, tenant)).collect();
+            try_all(&set, &all, &devices)
+        });
+        tried.await?.ok_or_else(|| {
+            let secs = TRIAL_WITHIN.as_secs();
+            RuleError::Trial(format!(
+                "the trial takes longer than {secs} s: give it fewer messages"
+            ))
+        })
     }
+}
+
+/// Calls something on a thread of its own.
+///
+/// # Errors
+/// It panicked.
+async fn apart<T: Send + 'static>(
+    call: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, RuleError> {
+    let called = tokio::task::spawn_blocking(|| martlet_integrate::apart(call)).await;
+    let called = called.unwrap_or_else(|error| Err(error.to_string()));
+    called.map_err(|text| {
+        RuleError::Trial(format!(
+            "an expression of the rule cannot be evaluated: {text}"
+        ))
+    })
 }
 
 fn facts(message: &TriedMessage, tenant: u32) -> Facts<'_> {
@@ -97,14 +121,19 @@ fn facts(message: &TriedMessage, tenant: u32) -> Facts<'_> {
     }
 }
 
+/// None: it takes too long.
 fn try_all(
     set: &RuleSet,
     all: &[Facts<'_>],
     devices: &HashMap<(u32, String), DeviceFacts>,
-) -> Vec<TrialOutcome> {
+) -> Option<Vec<TrialOutcome>> {
+    let began = Instant::now();
     let (mut memory, mut machine) = (Memory::default(), AlarmMachine::default());
     let mut outcomes = Vec::with_capacity(all.len());
     for (message, facts) in all.iter().enumerate() {
+        if began.elapsed() > TRIAL_WITHIN {
+            return None;
+        }
         let lookup = |id: &str| devices.get(&(facts.tenant, id.to_owned())).cloned();
         // Time passes between messages, too.
         let ticked = machine.tick(facts.received_ms);
@@ -142,7 +171,7 @@ fn try_all(
         }
         outcomes.push(outcome);
     }
-    outcomes
+    Some(outcomes)
 }
 
 fn change_of(change: &martlet_rules::AlarmChange) -> Value {
@@ -169,7 +198,7 @@ fn shown(action: &Action) -> Value {
         } => json!({ "publish": {
             "topic": topic, "payload": text(payload), "qos": *qos as u8, "retain": retain,
         } }),
-        Action::Webhook { name, payload } => {
+        Action::Webhook { name, payload, .. } => {
             json!({ "webhook": { "name": name, "payload": text(payload) } })
         }
         Action::Command {

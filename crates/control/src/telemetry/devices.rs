@@ -8,6 +8,8 @@ use crate::tables::{Tables, TablesError};
 
 /// Names that are remembered, at most.
 const NAMES_MAX: usize = 200_000;
+/// What a device takes, with its id and type.
+const DEVICE_BYTES: usize = 128;
 
 /// A device that telemetry is stored of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +37,11 @@ impl DeviceNames {
             known: Remembered::new(&tables, NAMES_MAX),
             tables,
         }
+    }
+
+    /// Bytes of memory that the names take, about.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.known.memory_bytes(DEVICE_BYTES)
     }
 
     /// The devices of these names; names that no device has are left out.

@@ -1,5 +1,5 @@
-//! How old values are, by the device's own time, when the node has them and when they are synced:
-//! histograms for each type of devices.
+//! How old values are, by the device's own time, when the node has them, when they are synced, and
+//! when subscribers have them: histograms for each type of devices.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -28,15 +28,18 @@ pub(super) enum Stage {
     Received,
     /// To the storage, where it is synced.
     Stored,
+    /// To a subscriber.
+    Delivered,
 }
 
 impl Stage {
-    const ALL: [Self; 2] = [Self::Received, Self::Stored];
+    const ALL: [Self; 3] = [Self::Received, Self::Stored, Self::Delivered];
 
     fn word(self) -> &'static str {
         match self {
             Self::Received => "received",
             Self::Stored => "stored",
+            Self::Delivered => "delivered",
         }
     }
 }
@@ -67,7 +70,7 @@ impl Histogram {
 #[derive(Debug, Default)]
 pub(super) struct Ages(Mutex<ByType>);
 
-type ByType = BTreeMap<Arc<str>, [Histogram; 2]>;
+type ByType = BTreeMap<Arc<str>, [Histogram; Stage::ALL.len()]>;
 
 /// The time of the newest value of a payload that the device has given; none: it has given none.
 /// The other values of the payload are no older for the node.
@@ -87,13 +90,16 @@ impl Ages {
     fn note_at(&self, device_type: &Arc<str>, time: i64, received: i64, stored: i64) {
         let secs = |at: i64| at.saturating_sub(time) as f64 / 1e6;
         let mut all = self.lock();
-        let name = match all.len() < TYPES_MAX || all.contains_key(device_type) {
-            true => Arc::clone(device_type),
-            false => OTHERS.into(),
-        };
-        let [to_node, to_storage] = all.entry(name).or_default();
+        let [to_node, to_storage, _] = of_type(&mut all, device_type);
         to_node.add(secs(received));
         to_storage.add(secs(stored));
+    }
+
+    /// Counts a payload that a subscriber has got at this time. Times are µs since the Unix epoch.
+    pub(super) fn note_delivered(&self, device_type: &Arc<str>, time: i64, delivered: i64) {
+        let mut all = self.lock();
+        let [_, _, to_subscriber] = of_type(&mut all, device_type);
+        to_subscriber.add(delivered.saturating_sub(time) as f64 / 1e6);
     }
 
     pub(super) fn page(&self) -> AgesPage {
@@ -105,6 +111,18 @@ impl Ages {
     }
 }
 
+/// The histograms of a type of devices; those of all others if there are too many types.
+fn of_type<'a>(
+    all: &'a mut ByType,
+    device_type: &Arc<str>,
+) -> &'a mut [Histogram; Stage::ALL.len()] {
+    let name = match all.len() < TYPES_MAX || all.contains_key(device_type) {
+        true => Arc::clone(device_type),
+        false => OTHERS.into(),
+    };
+    all.entry(name).or_default()
+}
+
 /// The histograms at one moment.
 #[derive(Debug)]
 pub(super) struct AgesPage(ByType);
@@ -112,16 +130,20 @@ pub(super) struct AgesPage(ByType);
 impl AgesPage {
     pub(super) fn encode(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let help = "From the time that a device has given its newest value to its arrival at the \
-                    node (stage received) and to its synced write (stage stored), by the type of \
-                    the device";
+                    node (stage received), to its synced write (stage stored) and, if \
+                    telemetry.subscriber_latency is set, to a subscriber (stage delivered), by \
+                    the type of the device";
         let (name, unit) = ("telemetry_latency", Unit::Seconds);
         let mut family =
             encoder.encode_descriptor(name, help, Some(&unit), MetricType::Histogram)?;
         for (device_type, histograms) in &self.0 {
             for (stage, histogram) in Stage::ALL.into_iter().zip(histograms) {
+                let count: u64 = histogram.counts.iter().sum();
+                if count == 0 {
+                    continue;
+                }
                 let labels = [("device_type", &**device_type), ("stage", stage.word())];
                 let mut metric = family.encode_family(&labels)?;
-                let count = histogram.counts.iter().sum();
                 let (sum, buckets) = (histogram.sum_secs, histogram.buckets());
                 metric.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
             }
@@ -142,7 +164,9 @@ mod tests {
         // A clock that is ahead.
         ages.note_at(&pump, 9_000_000, 1_000_000, 1_200_000);
         ages.note_at(&pump, 0, 5_000_000_000, 5_000_000_000);
-        let [received, stored] = ages.lock()["pump"].clone();
+        ages.note_delivered(&pump, 1_000_000, 1_030_000);
+        let [received, stored, delivered] = ages.lock()["pump"].clone();
+        assert_eq!(delivered.counts[..3], [0, 0, 1]);
         assert_eq!(received.counts[..3], [1, 1, 0]);
         assert_eq!(stored.counts[..4], [1, 0, 0, 1]);
         assert_eq!(received.counts[BOUNDS.len()], 1);

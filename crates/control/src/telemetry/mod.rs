@@ -7,12 +7,15 @@
 //! * `rejected`: payloads that were not stored
 //! * `tail`: values as they are stored
 //! * `kept`, `retention`: how long values are kept, and what is deleted
+//! * `followed`: values that came by HTTP, for the rules
 //! * `copy`: a copy for a backup
-//! * `latency`: how old values are when they come and when they are synced
+//! * `latency`: how old values are when they come, when they are synced, and when subscribers have
+//!   them (`subscribers`)
 //! * `metrics`: of the Prometheus page
 
 mod copy;
 mod devices;
+pub(crate) mod followed;
 mod kept;
 mod latency;
 mod metrics;
@@ -21,6 +24,7 @@ mod retention;
 mod rule;
 mod sink;
 mod store;
+mod subscribers;
 mod tail;
 
 pub use copy::{TelemetryCopy, copy_at_rest};

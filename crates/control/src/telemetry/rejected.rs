@@ -18,6 +18,8 @@ pub(super) const UNKNOWN_DEVICE: &str = "unknown_device";
 pub(super) const NO_DEVICE: &str = "no_device";
 /// The device has as many keys as it may have.
 pub(super) const TOO_MANY_KEYS: &str = "too_many_keys";
+/// All devices together have as many keys as they may have.
+pub(super) const TOO_MANY_SERIES: &str = "too_many_series";
 
 /// Payloads of one topic that were not stored for one reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
@@ -88,6 +90,25 @@ impl Rejections {
         let all = inner.last.iter().rev();
         let all = all.filter(|one| tenant.is_none_or(|tenant| one.tenant == tenant));
         all.take(limit).cloned().collect()
+    }
+
+    /// The last ones of a client of a tenant, the newest first.
+    pub(crate) fn of_client(&self, tenant: u32, client_id: &str) -> Vec<Rejected> {
+        let inner = self.inner();
+        let all = inner.last.iter().rev();
+        let is_of =
+            |one: &&Rejected| one.tenant == tenant && one.client_id.as_deref() == Some(client_id);
+        all.filter(is_of).cloned().collect()
+    }
+
+    /// Bytes of memory that they take, about.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let inner = self.inner();
+        let texts = |one: &Rejected| {
+            one.topic.len() + one.detail.len() + one.client_id.as_ref().map_or(0, String::len)
+        };
+        let texts: usize = inner.last.iter().map(texts).sum();
+        inner.last.len() * size_of::<Rejected>() + texts
     }
 
     /// How many were rejected, by reason.

@@ -2,8 +2,8 @@
 //! opened; what it does not take is told to those who ask for it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use martlet_broker::TenantId;
@@ -16,7 +16,7 @@ use tracing::{info, warn};
 use super::devices::{DeviceNames, TelemetryDevice};
 use super::kept::TelemetryKept;
 use super::latency::{Ages, newest_own_time};
-use super::rejected::{Rejected, Rejections, TOO_MANY_KEYS};
+use super::rejected::{Rejected, Rejections, TOO_MANY_KEYS, TOO_MANY_SERIES};
 use super::rule::Rule;
 use super::tail::{Tail, Tails};
 use crate::activity::DeviceActivity;
@@ -29,6 +29,8 @@ use crate::wall_clock::now_signed_ms;
 const WARNING: &str = "telemetry";
 /// Time between two attempts to open the storage.
 const OPEN_EVERY: Duration = Duration::from_secs(1);
+/// Time after which health tells of a write that is not answered yet.
+const SLOW_AFTER: Duration = Duration::from_secs(5);
 
 /// What telemetry is set up with.
 #[derive(Clone, Debug)]
@@ -43,22 +45,28 @@ pub struct TelemetrySettings {
     pub storage: Settings,
     /// How long values are kept.
     pub kept: TelemetryKept,
+    /// How old values are when subscribers have them is measured.
+    pub measures_subscribers: bool,
 }
 
 /// Telemetry of a node that runs.
 pub struct Telemetry {
-    control: Arc<Control>,
+    pub(super) control: Arc<Control>,
     tables: Arc<Tables>,
     settings: TelemetrySettings,
     names: DeviceNames,
     rejections: Rejections,
     tails: Tails,
+    /// Keys whose values are published for the rules.
+    pub(super) followed: RwLock<BTreeSet<String>>,
     activity: Arc<DeviceActivity>,
     counters: Counters,
     pub(super) ages: Ages,
     /// The last origin of values without a time that came in no message.
     last_origin: AtomicI64,
     opened: Mutex<Opened>,
+    /// Bytes of memory of the storage when they were last counted.
+    storage_bytes: AtomicUsize,
     /// Where the storage's tasks run: parts of the node have runtimes of their own, which end.
     runtime: Handle,
 }
@@ -111,6 +119,9 @@ pub enum StoreError {
     /// Devices cannot be looked up.
     #[error(transparent)]
     Tables(#[from] TablesError),
+    /// The values are stored, and were not handed to the rules.
+    #[error("the values are stored, but the rules did not get them: {0}. Send them again")]
+    Rules(String),
 }
 
 impl StoreError {
@@ -119,7 +130,7 @@ impl StoreError {
         match self {
             Self::Rejected(rejection) => Some(rejection.reason()),
             Self::Refused { reason, .. } => Some(reason),
-            Self::Storage(_) | Self::Tables(_) => None,
+            Self::Storage(_) | Self::Tables(_) | Self::Rules(_) => None,
         }
     }
 
@@ -179,13 +190,19 @@ impl Telemetry {
             settings,
             rejections: Rejections::default(),
             tails: Tails::default(),
+            followed: RwLock::default(),
             activity,
             counters: Counters::default(),
             ages: Ages::default(),
             last_origin: AtomicI64::new(0),
             opened: Mutex::default(),
+            storage_bytes: AtomicUsize::new(0),
             runtime: Handle::current(),
         }
+    }
+
+    pub(super) fn control(&self) -> &Control {
+        &self.control
     }
 
     pub(super) fn rules(&self) -> &[Rule] {
@@ -221,10 +238,7 @@ impl Telemetry {
             Opened::Failed(at, error) if at.elapsed() < OPEN_EVERY => return Err(error.clone()),
             Opened::Not | Opened::Failed(..) => {}
         }
-        let (location, settings) = (
-            self.settings.location.clone(),
-            self.settings.storage.clone(),
-        );
+        let (location, settings) = (self.settings.location.clone(), self.storage_settings());
         let opening = self.runtime.spawn(Storage::open(location, settings));
         let storage = opening.await.unwrap_or(Err(StorageError::Closed));
         match storage {
@@ -240,6 +254,39 @@ impl Telemetry {
                 Err(error)
             }
         }
+    }
+
+    /// What the storage is opened with: with little memory for the node it packs values sooner.
+    fn storage_settings(&self) -> Settings {
+        let mut settings = self.settings.storage.clone();
+        if let Some(part) = self.control.memory_part() {
+            // Twice as many are there while they are packed.
+            settings.memory_bytes_max = settings.memory_bytes_max.min(part / 4).max(64 << 10);
+            settings.waiting_bytes_max = settings.waiting_bytes_max.min(part / 4).max(64 << 10);
+        }
+        settings
+    }
+
+    /// Bytes of memory that telemetry holds: the storage, names of devices, what was rejected, and
+    /// what readers have not read yet.
+    pub fn memory_bytes(&self) -> usize {
+        // While it is being opened, as many as before.
+        if let Ok(opened) = self.opened.try_lock() {
+            let bytes = match &*opened {
+                Opened::There(storage) => storage.held_bytes(),
+                Opened::Not | Opened::Failed(..) => 0,
+            };
+            self.storage_bytes.store(bytes, Ordering::Relaxed);
+        }
+        self.storage_bytes.load(Ordering::Relaxed)
+            + self.names.memory_bytes()
+            + self.rejections.memory_bytes()
+            + self.tails.memory_bytes()
+    }
+
+    /// Payloads of a client that were not stored, the newest first.
+    pub fn rejected_of(&self, tenant: u32, client_id: &str) -> Vec<Rejected> {
+        self.rejections.of_client(tenant, client_id)
     }
 
     /// Whether values can be stored now.
@@ -269,10 +316,12 @@ impl Telemetry {
         self.names.find(names).await
     }
 
-    /// Stores a payload of a device that came by HTTP. When it returns, the values are synced.
+    /// Stores a payload of a device that came by HTTP. When it returns, the values are synced, and
+    /// those that rules look at are in the queue of the rules.
     ///
     /// # Errors
-    /// The payload is invalid, a value cannot be stored, or the storage does not take it.
+    /// The payload is invalid, a value cannot be stored, or the storage or the queue does not take
+    /// it.
     pub async fn store(
         &self,
         device: &TelemetryDevice,
@@ -280,6 +329,20 @@ impl Telemetry {
     ) -> Result<StoredNow, StoreError> {
         let received = now_signed_ms().saturating_mul(1_000);
         let decoded = decoder.decode(payload, received)?;
+        let followed = self.followed_of(device, &decoded);
+        let stored = self.store_decoded(device, decoded, received).await;
+        if matches!(stored, Ok(_) | Err(StoreError::Refused { .. })) {
+            self.publish_followed(device.tenant, followed).await?;
+        }
+        stored
+    }
+
+    async fn store_decoded(
+        &self,
+        device: &TelemetryDevice,
+        decoded: Decoded,
+        received: i64,
+    ) -> Result<StoredNow, StoreError> {
         let (values, retimed) = (decoded.readings.len(), decoded.retimed);
         let newest = newest_own_time(&decoded);
         let points = points_of(decoded, device.number, self.new_origin(), str::to_owned);
@@ -333,7 +396,9 @@ impl Telemetry {
             limits: self.settings.decoder.limits,
             ..Decoder::default()
         };
-        let stored = self.store(&device, (&decoder, payload.as_bytes()));
+        let received = now_signed_ms().saturating_mul(1_000);
+        let decoded = decoder.decode(payload.as_bytes(), received)?;
+        let stored = self.store_decoded(&device, decoded, received);
         stored.await.map(drop)
     }
 
@@ -408,7 +473,7 @@ impl Telemetry {
         let copy = (self.tails.readers() > 0).then(|| points.clone());
         let keys: Vec<Arc<str>> = points.iter().map(|point| Arc::clone(&point.key)).collect();
         let written = match self.storage().await {
-            Ok(storage) => storage.write(points).await,
+            Ok(storage) => self.patiently(storage.write(points)).await,
             Err(error) => Err(error),
         };
         let written = written.inspect_err(|error| {
@@ -428,10 +493,25 @@ impl Telemetry {
             let key = Arc::clone(keys.get(one.index)?);
             Some((
                 one.index,
-                (key, reason_of(one.refusal), one.refusal.to_string()),
+                (key, reason_of(one.refusal), words_of(one.refusal)),
             ))
         });
         Ok(refused.collect())
+    }
+
+    /// Waits for a write. Health tells of one that takes long: whoever waits for it is kept back.
+    async fn patiently<T>(&self, write: impl Future<Output = T>) -> T {
+        let mut write = std::pin::pin!(write);
+        match tokio::time::timeout(SLOW_AFTER, &mut write).await {
+            Ok(done) => done,
+            Err(_) => {
+                let secs = SLOW_AFTER.as_secs();
+                warn!(secs, "the telemetry storage has not answered a write");
+                let why = format!("the storage has not answered for {secs} s");
+                self.control.health.warn_as(WARNING, cannot_store(&why));
+                write.await
+            }
+        }
     }
 
     fn warn(&self, error: &StorageError) {
@@ -443,11 +523,7 @@ impl Telemetry {
                 "its database does not answer as it should, and the log says more".to_owned()
             }
         };
-        let text = format!(
-            "Telemetry cannot be stored, and messages wait in the queue of the integration \
-             telemetry/main: {why}."
-        );
-        self.control.health.warn_as(WARNING, text);
+        self.control.health.warn_as(WARNING, cannot_store(&why));
     }
 
     pub(super) fn count_retimed(&self, values: usize) {
@@ -490,6 +566,29 @@ impl Telemetry {
     }
 }
 
+/// What health says while values cannot be stored.
+fn cannot_store(why: &str) -> String {
+    format!(
+        "Telemetry cannot be stored, and messages wait in the queue of the integration \
+         telemetry/main: {why}."
+    )
+}
+
+/// What is wrong with a value that the storage never takes, and what to do about it.
+fn words_of(refusal: martlet_telemetry::Refusal) -> String {
+    use martlet_telemetry::Refusal;
+    let remedy = match refusal {
+        Refusal::TooManyKeys => {
+            ": delete keys that are not needed any more, or raise telemetry.keys_per_device"
+        }
+        Refusal::TooManySeries => {
+            ": delete values that are not needed any more, or raise telemetry.series"
+        }
+        _ => "",
+    };
+    format!("{refusal}{remedy}")
+}
+
 /// Word of a reason for which the storage never takes a value.
 fn reason_of(refusal: martlet_telemetry::Refusal) -> &'static str {
     use martlet_telemetry::Refusal;
@@ -498,7 +597,8 @@ fn reason_of(refusal: martlet_telemetry::Refusal) -> &'static str {
         Refusal::KeyLength => "bad_key",
         Refusal::TextLength => "text_too_long",
         Refusal::Time => "bad_time",
-        Refusal::TooManyKeys | Refusal::TooManySeries => TOO_MANY_KEYS,
+        Refusal::TooManyKeys => TOO_MANY_KEYS,
+        Refusal::TooManySeries => TOO_MANY_SERIES,
     }
 }
 

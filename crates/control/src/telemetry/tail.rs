@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use martlet_telemetry::Point;
 use tokio::sync::broadcast;
@@ -13,13 +14,13 @@ const BATCHES: usize = 64;
 /// A batch of stored values.
 pub(crate) type StoredBatch = Arc<[Point]>;
 
-/// Where readers follow what is stored.
+/// Where readers follow what is stored, and bytes of the last batch.
 #[derive(Debug)]
-pub(crate) struct Tails(broadcast::Sender<StoredBatch>);
+pub(crate) struct Tails(broadcast::Sender<StoredBatch>, AtomicUsize);
 
 impl Default for Tails {
     fn default() -> Self {
-        Self(broadcast::Sender::new(BATCHES))
+        Self(broadcast::Sender::new(BATCHES), AtomicUsize::new(0))
     }
 }
 
@@ -29,7 +30,14 @@ impl Tails {
         self.0.receiver_count()
     }
 
+    /// Bytes of memory that batches take which a reader has not read yet, about.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.0.len() * self.1.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn tell(&self, points: Vec<Point>) {
+        let bytes = points.iter().map(Point::bytes).sum();
+        self.1.store(bytes, Ordering::Relaxed);
         // The last reader may have left meanwhile.
         let _ = self.0.send(points.into());
     }

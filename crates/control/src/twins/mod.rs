@@ -14,13 +14,17 @@ mod task;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use martlet_registry::{Actor, Scope};
-pub use martlet_registry::{TWIN_BYTES_MAX, TWIN_DEPTH_MAX, Twin, TwinChange, TwinValues, Values};
+use martlet_broker::{Event, EventHead, TenantId, Told};
+use martlet_registry::{Actor, Device, DeviceRef, RegistryError, Scope, TwinReport};
+pub use martlet_registry::{
+    GroupTwin, TWIN_BYTES_MAX, TWIN_DEPTH_MAX, Twin, TwinChange, TwinValues, Values,
+};
 use tokio::sync::Notify;
 
 use crate::devices::DeviceName;
 use crate::iotflow::Catalogue;
 use crate::tables::{Tables, TablesError};
+use crate::wall_clock::now_signed_ms;
 pub use task::keep;
 
 /// Devices whose desired values are to be published, at most. Beyond that they are looked for among
@@ -91,9 +95,83 @@ impl Twins {
             })
         });
         let twin = changed.await?;
+        self.tell((twin.tenant, &twin.device), "desired", twin.desired.version);
         self.make_due([(twin.tenant, twin.device.clone())]);
         self.changed.notify_one();
         Ok(twin)
+    }
+
+    /// The desired values of a group.
+    ///
+    /// # Errors
+    /// There is no such group, or the tables cannot be read.
+    pub async fn of_group(&self, scope: Scope, group: String) -> Result<GroupTwin, TablesError> {
+        let read = self.tables.read(move |registry| {
+            Box::pin(async move { registry.group_twin(&scope, &group).await })
+        });
+        read.await
+    }
+
+    /// Changes the desired values of a group, and publishes them to its devices.
+    ///
+    /// # Errors
+    /// See [`Registry::change_group_twin`](martlet_registry::Registry::change_group_twin).
+    pub async fn change_of_group(
+        &self,
+        actor: Actor,
+        group: String,
+        change: TwinChange,
+        expected: Option<i64>,
+    ) -> Result<GroupTwin, TablesError> {
+        let changed = self.tables.note(move |registry| {
+            Box::pin(async move {
+                registry
+                    .change_group_twin(&actor, &group, &change, expected)
+                    .await
+            })
+        });
+        let (twin, devices) = changed.await?;
+        self.make_due(devices);
+        self.changed.notify_one();
+        Ok(twin)
+    }
+
+    /// Notes what a device reports: a merge patch of what it has reported before. Returns its twin.
+    ///
+    /// # Errors
+    /// There is no such device, there would be too much of its values, or the tables cannot be
+    /// changed.
+    pub async fn report(&self, device: &Device, patch: Values) -> Result<Twin, TablesError> {
+        let report = TwinReport {
+            tenant: device.tenant,
+            device: device.id.clone(),
+            patch,
+            at_ms: now_signed_ms(),
+        };
+        let number = device.number;
+        let changed = self.tables.note(move |registry| {
+            Box::pin(async move {
+                let outcomes = registry.note_reported(&[report]).await?;
+                if let Some(Err(why)) = outcomes.into_iter().next() {
+                    return Err(RegistryError::Refused(why));
+                }
+                registry.twin(&Scope::All, DeviceRef::Number(number)).await
+            })
+        });
+        let twin = changed.await?;
+        self.tell(
+            (twin.tenant, &twin.device),
+            "reported",
+            twin.reported.version,
+        );
+        Ok(twin)
+    }
+
+    /// Tells those who watch events that values have changed.
+    fn tell(&self, (tenant, device): (u32, &str), side: &'static str, version: i64) {
+        let head = EventHead::new(TenantId(tenant), device);
+        let event = Event::TwinChanged { side, version };
+        self.tables.control().tell(Told::new(head, event));
     }
 
     fn make_due(&self, devices: impl IntoIterator<Item = DeviceKey>) {

@@ -278,13 +278,19 @@ impl Task<'_> {
         let outcomes = written.await?;
         let reports = std::mem::take(&mut self.reports);
         for (pending, outcome) in reports.iter().zip(outcomes) {
-            if let Err(why) = outcome {
-                let (topic, report) = (&*pending.topic, &pending.report);
-                debug!(why, topic, "a report of a device is not applied");
-                let about = (topic, &*report.device);
-                let answer = error_message(&self.twins.catalogue, about, &why);
-                self.errors.push((TenantId(report.tenant), answer));
-            }
+            let (topic, report) = (&*pending.topic, &pending.report);
+            let why = match outcome {
+                Ok(version) => {
+                    let device = (report.tenant, &*report.device);
+                    self.twins.tell(device, "reported", version);
+                    continue;
+                }
+                Err(why) => why,
+            };
+            debug!(why, topic, "a report of a device is not applied");
+            let about = (topic, &*report.device);
+            let answer = error_message(&self.twins.catalogue, about, &why);
+            self.errors.push((TenantId(report.tenant), answer));
         }
         let settled = reports.into_iter();
         let settled = settled.map(|pending| (pending.token, PartOutcome::Done));

@@ -81,10 +81,27 @@ pub struct Facts {
     pub store: Option<StoreTrouble>,
     /// What the share groups have lost that the session is a member of.
     pub groups: Vec<GroupLosses>,
+    /// Payloads that it published and that are not stored as telemetry, the latest first.
+    pub not_stored: Vec<NotStored>,
     /// Integrations of its tenant that do not deliver, or the one that was asked about.
     pub integrations: Vec<Integration>,
     /// The name is a user's who has several clients: the facts of each of them.
     pub clients: Vec<Facts>,
+}
+
+/// Payloads that are not stored as telemetry, of one topic and for one reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotStored {
+    /// When the last one came, milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// Their topic.
+    pub topic: String,
+    /// Word of the reason.
+    pub reason: &'static str,
+    /// What is wrong with the last one.
+    pub detail: String,
+    /// How many there were.
+    pub count: u64,
 }
 
 /// Why the message store takes no more messages.

@@ -12,8 +12,8 @@ use martlet_codec::{TopicFilter, TopicName};
 use super::Question;
 use super::door::was_there_then;
 use super::facts::{
-    Banned, Facts, Lockout, Meant, Namesakes, Presence, Session, StoreTrouble, Subscriber,
-    TopicRules,
+    Banned, Facts, Lockout, Meant, Namesakes, NotStored, Presence, Session, StoreTrouble,
+    Subscriber, TopicRules,
 };
 use crate::authentication::{Policy, Standing};
 use crate::cause::Cause;
@@ -243,6 +243,16 @@ impl Control {
         let unreadable = self.unreadable(who, &own, &unmatched).await?;
         let forbidden = runs.iter().map(|run| &run.last).chain(&refused_publishes);
         let permitted_now = self.permitted_now(tenant, forbidden).await?;
+        let telemetry = self.telemetry();
+        let not_stored = telemetry.map(|telemetry| telemetry.rejected_of(tenant.0, client_id));
+        let not_stored = not_stored.into_iter().flatten().map(|one| NotStored {
+            at_ms: one.at_ms,
+            topic: one.topic,
+            reason: one.reason,
+            detail: one.detail,
+            count: one.count,
+        });
+        let not_stored = not_stored.collect();
         let mut integrations = self.integrations_of(question, client_id);
         self.count_letters(&mut integrations).await;
         let now_ms = now_ms();
@@ -271,6 +281,7 @@ impl Control {
             by_certificate: policy
                 .as_deref()
                 .is_some_and(|policy| policy.takes_certificate_of(realm, name)),
+            not_stored,
             banned: policy
                 .as_deref()
                 .and_then(|policy| self.banned(policy, (tenant, client_id, proved), at)),

@@ -10,7 +10,9 @@ use martlet_broker::EventKind;
 use super::facts::{Facts, StoreTrouble};
 use super::found::{Found, RECENT_MS, Weight, is_connected};
 use super::side::is_subscribed;
-use super::{Evidence, Finding, State, Verdict, arrival, door, integration, session, topic};
+use super::{
+    Evidence, Finding, State, Verdict, arrival, door, integration, session, telemetry, topic,
+};
 use crate::cause::Cause;
 
 /// Pieces of evidence that are shown of several clients together.
@@ -103,6 +105,7 @@ fn looked_at(facts: &Facts) -> Found {
     }
     door::door(facts, &mut found);
     session::session(facts, &mut found);
+    telemetry::telemetry(facts, &mut found);
     // Where anonymous clients are accepted, any name would have the rules of those.
     if !is_unknown(facts) {
         arrival::arrivals(facts, &mut found);

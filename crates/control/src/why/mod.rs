@@ -7,7 +7,8 @@
 //! * `judge`: the verdict on the facts, without further questions: why a client is refused
 //!   (`door`), which of its messages were refused or lost (`session`), who publishes and receives
 //!   a topic (`topic`), which messages did not come to it though it is subscribed, or nearly so
-//!   (`arrival`, `near`), and which wait for an integration (`integration`)
+//!   (`arrival`, `near`), which wait for an integration (`integration`), and which are no
+//!   telemetry (`telemetry`)
 
 mod arrival;
 mod door;
@@ -20,6 +21,7 @@ mod namesakes;
 mod near;
 mod session;
 mod side;
+mod telemetry;
 #[cfg(test)]
 mod tests;
 mod topic;

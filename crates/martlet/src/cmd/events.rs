@@ -1,4 +1,6 @@
-//! `martlet events`: what happens to clients, a line each, as it happens.
+//! `martlet events`: what happens to clients, a line each, as it happens, or from the archive.
+
+mod archive;
 
 use std::io::IsTerminal as _;
 use std::ops::ControlFlow;
@@ -6,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use jiff::tz::TimeZone;
-use jiff::{Span, Timestamp};
+use jiff::{SignedDuration, Span, Timestamp};
 use martlet_broker::EventKind;
 use martlet_control::text::printable;
 use serde_json::Value;
@@ -27,6 +29,7 @@ pub(crate) struct EventsOptions {
     /// messages]
     #[arg(
         long = "type",
+        visible_alias = "kind",
         alias = "kinds",
         short = 'k',
         value_name = "KIND",
@@ -47,9 +50,17 @@ pub(crate) struct EventsOptions {
     /// Only what was refused or lost
     #[arg(long, short = 't')]
     trouble: bool,
-    /// Begin at this time, as far as events are kept: 10m, 2h, or a time as 2026-11-21T14:00:00Z
+    /// Begin at this time, as far as events are kept: 10m, 2h, 7d, or a time as
+    /// 2026-11-21T14:00:00Z
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
+    /// Print events that are kept in files (events.archive_kinds), and exit. Without a running node
+    /// the files of the data directory are read [default for --since: 24h]
+    #[arg(long, conflicts_with_all = ["trouble", "each"])]
+    archive: bool,
+    /// End before this time, written as that of --since
+    #[arg(long, value_name = "TIME", requires = "archive")]
+    until: Option<String>,
     /// Exit after this number of events
     #[arg(long, short = 'n', value_name = "N")]
     count: Option<u64>,
@@ -82,13 +93,13 @@ pub(crate) fn run(options: &EventsOptions) -> ExitCode {
 }
 
 fn show(options: &EventsOptions) -> anyhow::Result<()> {
+    let mut printer = Printer::new(options);
+    if options.archive {
+        return archive::show(options, &mut printer);
+    }
     let data_dir = options.admin.node.data_dir()?;
     let since = options.since.as_deref().map(moment).transpose()?;
     let target = target(options);
-    let out = std::io::stdout();
-    let colours =
-        std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) && out.is_terminal();
-    let mut left = options.count.unwrap_or(u64::MAX);
     let ended = follow(&data_dir, &target, |json| {
         let Ok(event) = serde_json::from_str::<Value>(json) else {
             return ControlFlow::Continue(());
@@ -97,21 +108,50 @@ fn show(options: &EventsOptions) -> anyhow::Result<()> {
         if at(&event).is_some_and(|at| since.is_some_and(|since| at < since)) {
             return ControlFlow::Continue(());
         }
-        let text = match options.admin.json {
-            true => format!("{json}\n"),
-            false => line(&event, colours),
-        };
-        left -= 1;
-        // Nobody reads any more: that is their choice.
-        let is_read = out!("{text}");
-        match (is_read, left) {
-            (true, 1..) => ControlFlow::Continue(()),
-            _ => ControlFlow::Break(()),
-        }
+        printer.print(&event, json)
     })?;
     match ended {
         true => anyhow::bail!("the node has ended the stream"),
         false => Ok(()),
+    }
+}
+
+/// Prints events, as many as are asked for.
+struct Printer {
+    json: bool,
+    colours: bool,
+    /// Lines begin with the date too.
+    dated: bool,
+    /// How many are still to be printed.
+    left: u64,
+}
+
+impl Printer {
+    fn new(options: &EventsOptions) -> Self {
+        let no_colours = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        Self {
+            json: options.admin.json,
+            colours: !no_colours && std::io::stdout().is_terminal(),
+            dated: options.archive,
+            left: options.count.unwrap_or(u64::MAX),
+        }
+    }
+
+    /// Prints an event. It breaks when there are enough, or nobody reads any more.
+    fn print(&mut self, event: &Value, json: &str) -> ControlFlow<()> {
+        if self.left == 0 {
+            return ControlFlow::Break(());
+        }
+        let text = match self.json {
+            true => format!("{json}\n"),
+            false => line(event, self.colours, self.dated),
+        };
+        self.left -= 1;
+        let is_read = out!("{text}");
+        match (is_read, self.left) {
+            (true, 1..) => ControlFlow::Continue(()),
+            _ => ControlFlow::Break(()),
+        }
     }
 }
 
@@ -162,7 +202,15 @@ fn moment(text: &str) -> anyhow::Result<Timestamp> {
     if let Ok(at) = text.parse::<Timestamp>() {
         return Ok(at);
     }
-    let expected = || anyhow::anyhow!("--since {text}: expected 10m, 2h or 2026-11-21T14:00:00Z");
+    let expected = || anyhow::anyhow!("{text}: expected 10m, 2h, 7d or 2026-11-21T14:00:00Z");
+    // Days of 24 hours: a span of calendar days cannot be subtracted without a time zone.
+    if let Some(days) = text
+        .strip_suffix('d')
+        .and_then(|days| days.parse::<u16>().ok())
+    {
+        let long = SignedDuration::from_hours(24 * i64::from(days));
+        return Timestamp::now().checked_sub(long).map_err(|_| expected());
+    }
     let span: Span = text.parse().map_err(|_| expected())?;
     Timestamp::now().checked_sub(span).map_err(|_| expected())
 }
@@ -185,7 +233,7 @@ const SAID: &[&str] = &[
 ];
 
 /// `14:03:07.512 connected     sensor-7 (site) 10.0.0.7:4242 listener=mqtt`
-fn line(event: &Value, colours: bool) -> String {
+fn line(event: &Value, colours: bool, dated: bool) -> String {
     let text = |name: &str| event[name].as_str().map(printable);
     let kind = text("kind").unwrap_or_default();
     let is_trouble = kind.contains("refused")
@@ -206,7 +254,11 @@ fn line(event: &Value, colours: bool) -> String {
     let at = at
         .unwrap_or_else(Timestamp::now)
         .to_zoned(TimeZone::system());
-    let mut line = format!("{} {on}{kind:<17}{off}", at.strftime("%H:%M:%S%.3f"));
+    let form = match dated {
+        true => "%Y-%m-%d %H:%M:%S%.3f",
+        false => "%H:%M:%S%.3f",
+    };
+    let mut line = format!("{} {on}{kind:<17}{off}", at.strftime(form));
     let mut say = |word: String| line.push_str(&format!(" {word}"));
     if let Some(client) = text("client_id").filter(|client| !client.is_empty()) {
         say(client);
@@ -258,7 +310,7 @@ mod tests {
             "address": "10.0.0.7:4242", "topic": "a/b", "qos": 1, "retain": false,
             "why": "no rule permits it", "reason": "Not authorized",
         });
-        let said = line(&event, false);
+        let said = line(&event, false, false);
         let rest = ".123 publish_refused   sensor\\u{1b}7 (claims site) 10.0.0.7:4242 a/b qos=1: \
                     no rule permits it\n";
         assert!(said.ends_with(rest), "{said}");
@@ -272,6 +324,8 @@ mod tests {
         assert!((599..=601).contains(&secs), "{secs}");
         let at = moment("2026-11-21T14:00:00Z").unwrap();
         assert_eq!(at.to_string(), "2026-11-21T14:00:00Z");
+        let secs = now.as_second() - moment("2d").unwrap().as_second();
+        assert!((172_799..=172_801).contains(&secs), "{secs}");
         assert!(moment("yesterday").is_err());
     }
 }

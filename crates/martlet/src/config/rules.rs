@@ -7,6 +7,7 @@ use toml::de::{DeArray, DeTable, DeValue};
 
 use super::load::{ConfigError, Effective};
 
+const MS_OF_SECOND: i64 = 1_000;
 const MS_OF_DAY: i64 = 86_400_000;
 /// Keys of a table beside those of the rule itself.
 const NAME: &str = "name";
@@ -26,6 +27,7 @@ pub(crate) struct RuleTable {
 pub(crate) struct RulesConfig {
     pub(crate) rules: Vec<ConfiguredRule>,
     pub(crate) watches_node: bool,
+    pub(crate) trouble_ms: i64,
     pub(crate) kept: AlarmsKept,
 }
 
@@ -50,6 +52,9 @@ pub(super) fn of(effective: &Effective) -> Result<RulesConfig, ConfigError> {
     Ok(RulesConfig {
         rules,
         watches_node: effective.boolean("alarms.watch_node"),
+        trouble_ms: i64::try_from(effective.integer("alarms.integration_after_secs"))
+            .unwrap_or(i64::MAX / MS_OF_SECOND)
+            .saturating_mul(MS_OF_SECOND),
         kept: AlarmsKept {
             age_ms: i64::try_from(effective.integer("alarms.kept_days"))
                 .unwrap_or(i64::MAX)

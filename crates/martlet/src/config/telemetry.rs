@@ -41,10 +41,12 @@ pub(super) fn of(effective: &Effective) -> Result<Option<TelemetrySettings>, Con
             keys_per_device_max: size(effective, "telemetry.keys_per_device"),
             series_max: effective.integer("telemetry.series"),
             text_bytes_max: common.limits.text_bytes,
+            file_bytes_max: Some(effective.integer("telemetry.file_bytes")).filter(|max| *max > 0),
             ..Settings::default()
         },
         decoder: common,
         kept: kept(effective),
+        measures_subscribers: effective.boolean("telemetry.subscriber_latency"),
     };
     Ok(effective.boolean("telemetry.enabled").then_some(settings))
 }

@@ -1,16 +1,31 @@
-//! The chain of the control plane behind the reactors' seam.
+//! The chain of the control plane behind the reactors' seam, and what looks at messages before they
+//! are routed.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::Context as _;
-use martlet_broker::Authentication;
-use martlet_control::authentication::{AuthenticationChain, Policy};
-use martlet_reactor::{Answer, Authenticator};
+use martlet_broker::{Authentication, Screening, ScreeningKind};
+use martlet_control::Control;
+use martlet_control::authentication::{AuthenticationChain, KeyFault, Policy};
+use martlet_control::devices::{DeviceError, Devices};
+use martlet_control::discovery::Discovery;
+use martlet_control::tables::Tables;
+use martlet_reactor::{Answer, Authenticator, ScreenedAnswer};
 use tokio::runtime::Handle;
+
+use crate::config::NodeConfig;
+
+/// Payloads of this length are looked at on the thread of the reactor.
+const AT_ONCE_BYTES: usize = 8 * 1024;
 
 /// A chain that reactors can ask.
 #[derive(Clone, Debug)]
-pub(super) struct Doorkeeper(pub(super) AuthenticationChain);
+pub(super) struct Doorkeeper {
+    pub(super) chain: AuthenticationChain,
+    /// Registers devices; none before the tables are open.
+    discovery: Arc<OnceLock<Arc<Discovery>>>,
+    runtime: Handle,
+}
 
 impl Doorkeeper {
     /// Lets in whom the policy knows, where clients are asked who they are.
@@ -18,16 +33,70 @@ impl Doorkeeper {
         let mut key = [0; 32];
         let mut source = std::fs::File::open("/dev/urandom").context("no source of randomness")?;
         std::io::Read::read_exact(&mut source, &mut key).context("no source of randomness")?;
-        Ok(Self(AuthenticationChain::new(
-            policy,
-            Handle::current(),
-            &key,
-        )))
+        let runtime = Handle::current();
+        Ok(Self {
+            chain: AuthenticationChain::new(policy, runtime.clone(), &key),
+            discovery: Arc::default(),
+            runtime,
+        })
+    }
+
+    /// From now on devices may register.
+    pub(super) fn begin_discovery(
+        &self,
+        node: &NodeConfig,
+        control: &Arc<Control>,
+        tables: &Arc<Tables>,
+    ) {
+        let devices = Devices::new(Arc::clone(tables));
+        self.chain.check_keys_by(Box::new(move |key| {
+            let devices = devices.clone();
+            Box::pin(async move {
+                let checked = devices.check_provisioning_key(key).await;
+                checked.map_err(|error| match error {
+                    DeviceError::Unavailable(why) => KeyFault::Unavailable(why),
+                    refused => KeyFault::NotValid(refused.to_string()),
+                })
+            })
+        }));
+        let discovery = Discovery::new(
+            Arc::clone(control),
+            Arc::clone(tables),
+            self.chain.clone(),
+            Arc::clone(&node.api.iotflow),
+        );
+        // It is set once, at the start.
+        let _ = self.discovery.set(Arc::new(discovery));
     }
 }
 
 impl Authenticator for Doorkeeper {
     fn ask(&self, authentication: Authentication, answer: Answer) {
-        self.0.ask(authentication, move |found| answer.give(found));
+        self.chain
+            .ask(authentication, move |found| answer.give(found));
+    }
+
+    fn screen(&self, screening: Screening, answer: ScreenedAnswer) {
+        match screening.kind {
+            ScreeningKind::Registration => {
+                // Before the tables are open the message is refused, and may come again.
+                let Some(discovery) = self.discovery.get().cloned() else {
+                    return;
+                };
+                self.runtime.spawn(async move {
+                    answer.give(discovery.register(screening).await);
+                });
+            }
+            ScreeningKind::PayloadKey if screening.payload.len() <= AT_ONCE_BYTES => {
+                self.chain
+                    .ask_payload_key(screening, move |found| answer.give(found));
+            }
+            ScreeningKind::PayloadKey => {
+                let chain = self.chain.clone();
+                self.runtime.spawn(async move {
+                    chain.ask_payload_key(screening, move |found| answer.give(found));
+                });
+            }
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use martlet_control::Control;
+use martlet_control::alarms::Alarms;
 use martlet_control::commands::Commands;
 use martlet_control::firmware::{FirmwareStore, serve_chunks};
 use martlet_control::rollouts::{Rollouts, keep};
@@ -15,7 +16,7 @@ pub(super) fn start(
     node: &NodeConfig,
     control: &Arc<Control>,
     tables: &Arc<Tables>,
-    commands: &Arc<Commands>,
+    (commands, alarms): (&Arc<Commands>, &Arc<Alarms>),
 ) -> (Arc<FirmwareStore>, Arc<Rollouts>) {
     let settings = node.firmware.clone();
     let firmware = Arc::new(FirmwareStore::new(Arc::clone(tables), settings));
@@ -26,6 +27,7 @@ pub(super) fn start(
         Arc::clone(&firmware),
         catalogue,
     ));
-    tokio::spawn(keep(Arc::clone(control), Arc::clone(&rollouts)));
+    let (control, alarms) = (Arc::clone(control), Arc::clone(alarms));
+    tokio::spawn(keep(control, Arc::clone(&rollouts), alarms));
     (firmware, rollouts)
 }

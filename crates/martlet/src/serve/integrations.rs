@@ -64,11 +64,19 @@ pub(super) async fn start_integrations(
     } = node.sinks.clone();
     let store_bytes = used_bytes(&node.data_dir.join(STORE));
     let bytes_max = queue_bytes_default(free_bytes(&node.data_dir), store_bytes);
+    let maker = config::MadeIntegrations {
+        data_dir: node.data_dir.clone(),
+        allowed,
+        queue_bytes: bytes_max,
+    };
     let kept = &node.message_log.filters;
     let kept: Vec<Box<str>> = kept.iter().map(|filter| filter.as_str().into()).collect();
     let log = (!kept.is_empty()).then(|| message_log.integration(kept));
     let telemetry = telemetry.map(Telemetry::integration);
     let sinks = sinks.into_iter().chain(log).chain(telemetry);
+    // Rules that could not be read may have webhooks of their own, whose queues stay.
+    let removes_others = removes_others && rules.are_read();
+    let sinks = sinks.chain(rules.first_webhooks(&maker));
     let sinks = sinks.chain(rules.first_integration());
     let sinks = sinks.map(|sink| sink.bounded(bytes_max));
     let sinks = sinks.collect();
@@ -79,11 +87,6 @@ pub(super) async fn start_integrations(
     let secrets = SecretStore::new(Arc::clone(tables), node.key_file.clone(), options);
     let secrets = Arc::new(secrets);
     control.set_secrets(Arc::clone(&secrets));
-    let maker = config::MadeIntegrations {
-        data_dir: node.data_dir.clone(),
-        allowed,
-        queue_bytes: bytes_max,
-    };
     let settings = IntegrationSettings {
         node: alive.node().to_owned(),
         dead_letters,

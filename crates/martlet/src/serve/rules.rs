@@ -22,6 +22,7 @@ pub(super) async fn start(
         node: name.to_owned(),
         kept: node.rules.kept,
         watches_node: node.rules.watches_node,
+        trouble_ms: node.rules.trouble_ms,
         catalogue: Arc::clone(&node.api.iotflow),
     };
     let alarms = Arc::new(Alarms::new(control, tables, settings));

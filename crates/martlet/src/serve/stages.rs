@@ -120,6 +120,7 @@ impl Bound {
 struct Core {
     running: Arc<Running>,
     control: Arc<Control>,
+    doorkeeper: Doorkeeper,
     chain: AuthenticationChain,
     reloads: UnboundedReceiver<ReloadRequest>,
     /// Carries events; ends with the reactors.
@@ -143,7 +144,7 @@ impl Core {
         let opening = waits.then(|| open_listeners_at_last(&running, opened_by));
         let damage = tell_restored(&running);
         let (reloads_to, reloads) = unbounded_channel();
-        let Doorkeeper(chain) = doorkeeper.clone();
+        let chain = doorkeeper.chain.clone();
         let shards = ReactorShards {
             running: Arc::clone(&running),
             store: node.data_dir.join(STORE),
@@ -173,6 +174,7 @@ impl Core {
         Ok(Self {
             running,
             control,
+            doorkeeper: doorkeeper.clone(),
             chain,
             reloads,
             events,
@@ -208,15 +210,16 @@ impl Attached {
             tables.warn_of_renamed().await;
         }
         let alive = Arc::new(Alive::open(&node.data_dir));
+        core.doorkeeper.begin_discovery(node, control, &tables);
         let presence = keep_presence(node, control, &tables, &alive).await;
         let message_log = MessageLog::new(Arc::clone(&tables), alive.node(), node.message_log.kept);
         let activity = activity::start(control, &tables);
         // Before listeners open: a device may answer at once what it was sent before the restart.
         let commands = commands::start(node, control, &tables);
-        let firmware = firmware::start(node, control, &tables, &commands);
         let twins = twins::start(node, control, &tables);
         let telemetry = telemetry::start(node, control, &tables, &activity);
         let watched = rules::start(node, (control, &tables), &commands, alive.node()).await;
+        let firmware = firmware::start(node, control, &tables, (&commands, &watched.1));
         let rules = Arc::clone(&watched.0);
         let takers = (&message_log, telemetry.as_ref(), &rules);
         let started = start_integrations(node, control, &tables, &alive, takers, core.opened_by);

@@ -21,6 +21,15 @@ pub(super) fn start(
     let telemetry = Telemetry::new(Arc::clone(control), tables, activity, settings);
     let telemetry = Arc::new(telemetry);
     control.set_telemetry(Arc::clone(&telemetry));
+    let counted = Arc::clone(&telemetry);
+    control.count_also("telemetry", Box::new(move || counted.memory_bytes()));
     tokio::spawn(Arc::clone(&telemetry).keep_retention());
+    if node
+        .telemetry
+        .as_ref()
+        .is_some_and(|one| one.measures_subscribers)
+    {
+        tokio::spawn(Arc::clone(&telemetry).measure_subscribers());
+    }
     Some(telemetry)
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 use martlet_broker::{
     Authentication, Command, ListenerPolicy, LostMessage, MemoryGauge, Now, PartCall, PartEvent,
-    PartId, Peer, ProxyFault, QueueRead, Record, RecordNumber, RefusalCause, Report, Settings,
-    ShardId, ShardMessage, TlsFault, Told, TransportEnd,
+    PartId, Peer, ProxyFault, QueueRead, Record, RecordNumber, RefusalCause, Report, Screening,
+    Settings, ShardId, ShardMessage, TlsFault, Told, TransportEnd,
 };
 use martlet_tick::{
     Arrival, Batch, Mail, Newcomer, Notice, Read, Received, SocketKey, Storage, Transport, Written,
@@ -17,7 +17,7 @@ use martlet_tick::{
 
 use super::Entrance;
 use super::write::write_output;
-use crate::authenticate::{Answer, Authenticator};
+use crate::authenticate::{Answer, Authenticator, ScreenedAnswer};
 use crate::clock::Clock;
 use crate::events::EventSender;
 use crate::layers::Layers;
@@ -253,6 +253,7 @@ impl Mail for Outside {
                 Control::MessagesRead(page) => To::MessagesRead(page),
                 Control::StoreState => To::StoreIs(self.writer.state()),
                 Control::Authenticated(id, answer) => To::Authenticated(id, answer),
+                Control::Screened(id, answer) => To::Screened(id, answer),
                 Control::OpenDoor => {
                     self.listeners.iter_mut().for_each(Listeners::open);
                     continue;
@@ -337,6 +338,12 @@ impl martlet_tick::Outside for Outside {
         let mailboxes = Arc::clone(&self.mailboxes);
         let answer = Answer::new(self.shard, authentication.connection, mailboxes);
         self.authenticator.ask(authentication, answer);
+    }
+
+    fn screen(&mut self, screening: Screening) {
+        let mailboxes = Arc::clone(&self.mailboxes);
+        let answer = ScreenedAnswer::new(self.shard, screening.connection, mailboxes);
+        self.authenticator.screen(screening, answer);
     }
 
     fn tell(&mut self, events: &mut Vec<Told>) {

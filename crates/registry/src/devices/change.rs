@@ -34,7 +34,7 @@ impl Registry {
     }
 }
 
-async fn change_one(
+pub(super) async fn change_one(
     work: &mut Work<'_>,
     device: DeviceRef<'_>,
     mut change: DeviceChange,

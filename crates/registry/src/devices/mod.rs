@@ -5,6 +5,7 @@
 //! * `columns`: the columns of the table, each declared once
 //! * `find`: reading devices
 //! * `add`, `change`, `delete`: what operators do with them
+//! * `reported`: versions of firmware that devices report
 //! * `checks`: which values a device may have
 
 mod add;
@@ -13,6 +14,7 @@ mod checks;
 mod columns;
 mod delete;
 mod find;
+mod reported;
 
 use std::fmt;
 
@@ -24,6 +26,8 @@ pub(crate) use columns::names as column_names;
 pub use columns::{Device, DeviceChange, ExportedValue, NewDevice};
 pub(crate) use columns::{READ, read_device, status_of};
 pub(crate) use find::{fill, find_device};
+pub(crate) use reported::note_version;
+pub use reported::{FIRMWARE_VERSION, ReportedVersion, reported_version};
 
 use crate::RegistryError;
 use crate::presence::Presence;

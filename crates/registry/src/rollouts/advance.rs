@@ -37,6 +37,9 @@ pub struct AdvancedRollout {
     pub has_commands: bool,
     /// There is more to do at once.
     pub has_more: bool,
+    /// The last device that was looked at, where the next look goes on; none: that was the last
+    /// one, or none was looked at.
+    pub looked_until: Option<i64>,
 }
 
 impl Registry {
@@ -70,19 +73,20 @@ impl Registry {
         reading.end(read).await
     }
 
-    /// Does what is due for a rollout, up to a bound. `looks`: also looks for devices that are
-    /// silent, have reported the version, or whose commands have ended by themselves. None: there
-    /// is no such rollout.
+    /// Does what is due for a rollout, up to a bound. `look_after`: also looks at devices after
+    /// this one, up to a bound, for those that are silent, have reported the version, or whose
+    /// commands have ended by themselves; 0 begins with the first one. None: there is no such
+    /// rollout.
     ///
     /// # Errors
     /// The database cannot be changed; then nothing is.
     pub async fn advance_rollout(
         &mut self,
         number: i64,
-        looks: bool,
+        look_after: Option<i64>,
     ) -> Result<Option<AdvancedRollout>, RegistryError> {
         let mut work = self.begin(&Actor::local()).await?;
-        let done = advance(&mut work, number, looks).await;
+        let done = advance(&mut work, number, look_after).await;
         work.end(done).await
     }
 }
@@ -90,7 +94,7 @@ impl Registry {
 async fn advance(
     work: &mut Work<'_>,
     number: i64,
-    looks: bool,
+    look_after: Option<i64>,
 ) -> Result<Option<AdvancedRollout>, Fault> {
     let place = work.place().to_owned();
     let mut sql = work.sql("SELECT ");
@@ -101,9 +105,10 @@ async fn advance(
         return Ok(None);
     };
     let mut rollout = read_rollout(&row, &place)?;
-    if looks {
-        look(work, &rollout).await?;
-    }
+    let looked_until = match look_after {
+        Some(after) => look(work, &rollout, after).await?,
+        None => None,
+    };
     let before = rollout.machine;
     let (has_commands, has_more) = carry_out(work, &mut rollout).await?;
     let (engine, machine) = (work.engine, rollout.machine);
@@ -112,6 +117,7 @@ async fn advance(
         is_changed: machine.state != before.state || machine.wave != before.wave,
         has_commands,
         has_more,
+        looked_until,
         rollout,
     }))
 }
@@ -302,8 +308,10 @@ async fn add_commands(
     Ok(())
 }
 
-/// Looks for devices that have changed without an answer.
-async fn look(work: &mut Work<'_>, rollout: &Rollout) -> Result<(), Fault> {
+/// Looks for devices that have changed without an answer, among those after one. Returns the last
+/// one that was looked at; none: there are no more. So a rollout of many devices costs no more in
+/// one transaction than others.
+async fn look(work: &mut Work<'_>, rollout: &Rollout, after: i64) -> Result<Option<i64>, Fault> {
     let (now_ms, place) = (work.now_ms, work.place().to_owned());
     let silent_before = now_ms.saturating_sub(rollout.plan.gate.silent_after_ms);
     let is_live = matches!(
@@ -314,17 +322,17 @@ async fn look(work: &mut Work<'_>, rollout: &Rollout) -> Result<(), Fault> {
         "SELECT r.device, r.state, r.reason, r.detail, r.progress, r.since_ms, r.heard_ms, \
          COALESCE(c.state, '') AS command_state, COALESCE(c.result, '') AS result, \
          COALESCE(d.firmware_version, '') AS has, COALESCE(d.status, '') AS status, \
-         COALESCE(d.deleted_ms, 1) AS deleted_ms FROM rollout_devices r LEFT JOIN commands c ON \
-         c.number = r.command LEFT JOIN devices d ON d.number = r.device WHERE r.rollout = ",
+         COALESCE(d.deleted_ms, 1) AS deleted_ms FROM (SELECT r.* FROM rollout_devices r WHERE \
+         r.rollout = ",
     );
-    sql.bind(rollout.number).push(OPEN);
-    sql.push(" AND (c.finished_ms > 0 OR d.firmware_version = ");
-    sql.bind(clean(&rollout.version)).push(" OR r.heard_ms <= ");
-    sql.bind(silent_before)
-        .push(") LIMIT ")
-        .bind(LOOKED_AT_ONCE);
-    let mut changed = Vec::new();
-    for row in &sql.all(&mut work.all).await? {
+    sql.bind(rollout.number).push(OPEN).push(" AND r.device > ");
+    sql.bind(after).push(" ORDER BY r.device LIMIT ");
+    sql.bind(LOOKED_AT_ONCE).push(
+        ") r LEFT JOIN commands c ON c.number = r.command LEFT JOIN devices d ON d.number = \
+         r.device ORDER BY r.device",
+    );
+    let (mut changed, rows) = (Vec::new(), sql.all(&mut work.all).await?);
+    for row in &rows {
         let mut device = read_progress(row, &place)?;
         let event = seen(row, rollout, &device, (silent_before, is_live))?;
         if event.is_some_and(|event| device.apply(&event, now_ms)) {
@@ -336,7 +344,11 @@ async fn look(work: &mut Work<'_>, rollout: &Rollout) -> Result<(), Fault> {
         }
     }
     write_devices(work, &changed).await?;
-    reported_later(work, rollout).await
+    reported_later(work, rollout).await?;
+    match rows.last() {
+        Some(last) if rows.len() as i64 >= LOOKED_AT_ONCE => Ok(Some(last.try_get("device")?)),
+        _ => Ok(None),
+    }
 }
 
 /// What has become of an open device without an answer; none: nothing.

@@ -1,6 +1,7 @@
 use super::both;
 use crate::{
-    Actor, AlarmFilter, AlarmRow, AlarmsKept, NewDevice, PageRequest, RegistryError, Scope,
+    Actor, AlarmFilter, AlarmRow, AlarmWatchRow, AlarmsKept, NewCredential, NewDevice, PageRequest,
+    RegistryError, Scope,
 };
 
 both!(a_rule_is_changed_by_who_knows_it, registry, {
@@ -77,3 +78,54 @@ both!(cleared_alarms_are_kept_for_a_time, registry, {
     let ids: Vec<i64> = left.items.iter().map(|alarm| alarm.id).collect();
     assert_eq!(ids, [4, 2]);
 });
+
+both!(what_alarms_wait_for_is_kept_by_node, registry, {
+    let row = |subject: &str, state: &str| AlarmWatchRow {
+        tenant: 3,
+        name: "hot".to_owned(),
+        subject: subject.to_owned(),
+        state: state.to_owned(),
+    };
+    let rows = [row("a", "{}"), row("b", "{}")];
+    registry.save_alarm_watches("n", &rows).await?;
+    registry.save_alarm_watches("other", &rows).await?;
+    let rows = [row("a", ""), row("b", "{\"last\":1}"), row("none", "")];
+    registry.save_alarm_watches("n", &rows).await?;
+    let kept = registry.alarm_watches("n", 10).await?;
+    assert_eq!(kept, [row("b", "{\"last\":1}")]);
+    assert_eq!(registry.alarm_watches("other", 1).await?.len(), 1);
+});
+
+both!(
+    devices_whose_last_certificate_ends_soon_are_found,
+    registry,
+    {
+        let actor = Actor::local();
+        let mut number = 0;
+        for (device, ends) in [
+            ("soon", &[500, 700][..]),
+            ("late", &[500, 2_000]),
+            ("never", &[500, 0]),
+            ("none", &[]),
+        ] {
+            let new = NewDevice {
+                id: Some(device.to_owned()),
+                ..NewDevice::unnamed()
+            };
+            registry.create_device(&actor, new).await?;
+            for ends_ms in ends {
+                number += 1;
+                let new = NewCredential::Certificate([number; 32]);
+                let added = registry.add_credential(&actor, device.into(), "", new, *ends_ms);
+                added.await?;
+            }
+        }
+        let found = registry.certificate_ends(1_000, 10).await?;
+        let found: Vec<(&str, i64)> = found
+            .iter()
+            .map(|one| (one.device.as_str(), one.ends_ms))
+            .collect();
+        assert_eq!(found, [("soon", 700)]);
+        assert!(registry.certificate_ends(600, 10).await?.is_empty());
+    }
+);

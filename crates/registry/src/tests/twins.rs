@@ -85,3 +85,32 @@ both!(twins_are_read_for_devices_that_have_some, registry, {
     registry.remove_device("a").await?;
     assert!(registry.twins_of(&names[..1]).await?.is_empty());
 });
+
+both!(
+    a_reported_version_of_firmware_is_that_of_the_device,
+    registry,
+    {
+        registry.add_device("pump").await?;
+        let long = "9".repeat(10_000);
+        for (said, found) in [
+            (json!({"firmware_version": "2.0"}), "2.0"),
+            (json!({"a": 1}), "2.0"),
+            (json!({"firmware_version": 3}), "2.0"),
+            (json!({"firmware_version": long}), "2.0"),
+            (json!({"firmware_version": "2.1"}), "2.1"),
+        ] {
+            registry.note_reported(&[report("pump", said)]).await?;
+            let device = registry.device(&Scope::All, "pump".into()).await?;
+            assert_eq!(device.firmware_version, found);
+        }
+        let said = |device: &str, version: &str| crate::ReportedVersion {
+            tenant: 0,
+            device: device.to_owned(),
+            version: version.to_owned(),
+        };
+        let reported = [said("pump", "2.1"), said("none", "1"), said("pump", "3.0")];
+        assert_eq!(registry.note_firmware_versions(&reported).await?, 1);
+        let device = registry.device(&Scope::All, "pump".into()).await?;
+        assert_eq!(device.firmware_version, "3.0");
+    }
+);

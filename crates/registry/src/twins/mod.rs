@@ -1,9 +1,12 @@
 //! Twins of devices: the values that a device is to have, and those that it has reported.
 //!
+//! * `groups`: values that the devices of a group are to have
 //! * `merge`: changes of values, and the difference between them
 
+mod groups;
 mod merge;
 
+pub use groups::GroupTwin;
 pub use merge::Values;
 use merge::difference;
 
@@ -14,8 +17,8 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row as _};
 
 use crate::database::Work;
-use crate::devices::find_device;
-use crate::sql::{Fault, Sql, clean};
+use crate::devices::{find_device, note_version, reported_version};
+use crate::sql::{Engine, Fault, Sql, clean};
 use crate::{Actor, DeviceRef, Registry, RegistryError, Scope, expect_revision};
 
 /// Bytes of the desired or of the reported values, at most, as JSON without blanks.
@@ -49,14 +52,23 @@ pub struct Twin {
     pub desired: TwinValues,
     /// What the device has reported.
     pub reported: TwinValues,
+    /// What its groups say that it is to have; its own desired values are laid over them.
+    pub of_groups: Values,
     /// Number of the device.
     number: i64,
 }
 
 impl Twin {
-    /// The desired values that the device has not reported.
+    /// All that the device is to have: its own desired values over those of its groups.
+    pub fn wanted(&self) -> Values {
+        let mut wanted = self.of_groups.clone();
+        merge::merge(&mut wanted, &self.desired.values);
+        wanted
+    }
+
+    /// What the device is to have and has not reported.
     pub fn difference(&self) -> Values {
-        difference(&self.desired.values, &self.reported.values)
+        difference(&self.wanted(), &self.reported.values)
     }
 }
 
@@ -116,7 +128,7 @@ impl Registry {
             let device = find_device(on, engine, scope, device, false).await?;
             let mut sql = Sql::new(engine, SELECT);
             sql.push("d.number = ").bind(device.number);
-            one_of(on, &place, sql).await
+            one_of(on, engine, &place, sql).await
         };
         let read: Result<_, Fault> = read.await;
         reading.end(read).await
@@ -138,15 +150,16 @@ impl Registry {
         work.end(done).await
     }
 
-    /// Applies what devices report, in this order. Returns for each whether it was applied, or why
-    /// not. Devices that are not there have nothing applied.
+    /// Applies what devices report, in this order. Returns for each the version that the reported
+    /// values have then, or why it was not applied. Nothing is applied to devices that are not
+    /// there.
     ///
     /// # Errors
     /// The database cannot be changed; then nothing is.
     pub async fn note_reported(
         &mut self,
         reports: &[TwinReport],
-    ) -> Result<Vec<Result<(), String>>, RegistryError> {
+    ) -> Result<Vec<Result<i64, String>>, RegistryError> {
         let mut work = self.begin(&Actor::local()).await?;
         let done = async {
             let mut outcomes = Vec::with_capacity(reports.len());
@@ -180,6 +193,7 @@ impl Registry {
                     found.push(read_twin(&row, &place)?);
                 }
             }
+            groups::fill(on, engine, &place, &mut found).await?;
             Ok(found)
         };
         let read: Result<_, Fault> = read.await;
@@ -235,11 +249,18 @@ fn push_names<'n>(sql: &mut Sql, names: impl Iterator<Item = (u32, &'n str)>) {
     sql.push(")");
 }
 
-async fn one_of(on: &mut AnyConnection, place: &str, sql: Sql) -> Result<Twin, Fault> {
-    match sql.first(on).await? {
-        Some(row) => read_twin(&row, place),
-        None => Err(RegistryError::NotFound("the device is not there any more".to_owned()).into()),
-    }
+async fn one_of(
+    on: &mut AnyConnection,
+    engine: Engine,
+    place: &str,
+    sql: Sql,
+) -> Result<Twin, Fault> {
+    let missing = || RegistryError::NotFound("the device is not there any more".to_owned());
+    let row = sql.first(on).await?.ok_or_else(missing)?;
+    let mut twin = [read_twin(&row, place)?];
+    groups::fill(on, engine, place, &mut twin).await?;
+    let [twin] = twin;
+    Ok(twin)
 }
 
 fn read_twin(row: &AnyRow, place: &str) -> Result<Twin, Fault> {
@@ -250,6 +271,7 @@ fn read_twin(row: &AnyRow, place: &str) -> Result<Twin, Fault> {
         device_type: row.try_get(3)?,
         desired: read_values(row, 4, place)?,
         reported: read_values(row, 7, place)?,
+        of_groups: Values::default(),
     })
 }
 
@@ -297,7 +319,7 @@ async fn set_desired(
     let place = work.place().to_owned();
     let mut sql = work.sql(SELECT);
     sql.push("d.number = ").bind(device.number);
-    let mut twin = one_of(&mut work.all, &place, sql).await?;
+    let mut twin = one_of(&mut work.all, engine, &place, sql).await?;
     let what = format!("the desired values of {}", device.id);
     expect_revision(&what, expected, twin.desired.version)?;
     change.apply(&mut twin.desired.values);
@@ -323,7 +345,7 @@ async fn set_desired(
 async fn apply(
     work: &mut Work<'_>,
     reports: &[TwinReport],
-) -> Result<Vec<Result<(), String>>, Fault> {
+) -> Result<Vec<Result<i64, String>>, Fault> {
     let place = work.place().to_owned();
     let mut sql = work.sql(SELECT);
     let names = reports
@@ -336,6 +358,7 @@ async fn apply(
         twins.insert((twin.tenant, twin.device.clone()), (twin, None));
     }
     let mut outcomes = Vec::with_capacity(reports.len());
+    let mut versions = Vec::new();
     for report in reports {
         let name = (report.tenant, clean(&report.device));
         let Some((twin, changed)) = twins.get_mut(&name) else {
@@ -349,6 +372,9 @@ async fn apply(
             twin.reported.version += 1;
             twin.reported.updated_ms = report.at_ms;
             *changed = Some(text);
+            let version = reported_version(&report.patch);
+            versions.extend(version.map(|version| (twin.number, version)));
+            twin.reported.version
         }));
     }
     let changed = twins.into_values();
@@ -374,6 +400,9 @@ async fn apply(
          reported_version = excluded.reported_version, reported_ms = excluded.reported_ms",
     );
     sql.execute(&mut work.all).await?;
+    for (number, version) in versions {
+        note_version(work, number, version).await?;
+    }
     Ok(outcomes)
 }
 

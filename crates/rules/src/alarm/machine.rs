@@ -1,7 +1,8 @@
 //! The state machine of all alarms of a node.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
+use super::kept::Written;
 use crate::alarm::{Check, Means};
 use crate::definition::Severity;
 
@@ -168,23 +169,26 @@ pub(crate) struct About {
 }
 
 #[derive(Debug)]
-struct Entry {
+pub(super) struct Entry {
     /// While it is raised.
-    alarm: Option<Alarm>,
+    pub(super) alarm: Option<Alarm>,
     /// Since when its condition holds, while it is not raised.
-    holds_since: Option<i64>,
+    pub(super) holds_since: Option<i64>,
     /// What would be raised.
-    about: About,
-    value: Option<f64>,
+    pub(super) about: About,
+    pub(super) value: Option<f64>,
     /// The last value and its time, for rates.
-    last: Option<(f64, i64)>,
+    pub(super) last: Option<(f64, i64)>,
     /// The last message, and the time after which its silence is an alarm.
-    seen: Option<(i64, i64)>,
+    pub(super) seen: Option<(i64, i64)>,
+    /// What is kept of it over a restart; none: nothing.
+    pub(super) written: Option<Written>,
 }
 
 impl Entry {
-    fn new(about: About) -> Self {
+    pub(super) fn new(about: About) -> Self {
         Self {
+            written: None,
             alarm: None,
             holds_since: None,
             about,
@@ -206,7 +210,9 @@ impl Entry {
 /// The alarms of a node.
 #[derive(Debug, Default)]
 pub struct AlarmMachine {
-    entries: HashMap<AlarmKey, Entry>,
+    pub(super) entries: HashMap<AlarmKey, Entry>,
+    /// Entries that are there no more, and of which something is kept.
+    pub(super) removed: HashSet<AlarmKey>,
     by_id: HashMap<i64, AlarmKey>,
     last_id: i64,
     /// Observations that were dropped since there were too many entries.
@@ -267,7 +273,7 @@ impl AlarmMachine {
         let mut changes = Vec::new();
         for key in gone {
             changes.extend(self.clear_key(&key, now_ms, ""));
-            self.entries.remove(&key);
+            self.remove(&key);
         }
         changes
     }
@@ -281,7 +287,7 @@ impl AlarmMachine {
     ) -> Option<AlarmChange> {
         let key = about.key.clone();
         if !self.entries.contains_key(&key) {
-            if self.entries.len() >= ENTRIES_MAX {
+            if !self.has_room_for(&key) {
                 self.dropped += 1;
                 return None;
             }
@@ -290,6 +296,13 @@ impl AlarmMachine {
             entry.about = about;
         }
         let entry = self.entries.get_mut(&key)?;
+        // A rule that was changed: what the one before has waited for is over.
+        if !matches!(observation, Observation::Seen { .. }) {
+            entry.seen = None;
+        }
+        if !matches!(observation, Observation::Value(_, Check::Rate { .. })) {
+            entry.last = None;
+        }
         let means = match observation {
             Observation::Value(value, Check::Threshold(limit)) => {
                 entry.value = Some(*value);
@@ -317,10 +330,26 @@ impl AlarmMachine {
             Means::Clear => self.clear_key(&key, now_ms, ""),
             Means::Stay => None,
         };
-        if self.entries.get(&key).is_some_and(Entry::is_idle) {
-            self.entries.remove(&key);
-        }
+        self.remove_if_idle(&key);
         change
+    }
+
+    /// Whether an entry of this name may be added.
+    pub(super) fn has_room_for(&self, key: &AlarmKey) -> bool {
+        self.entries.len() < ENTRIES_MAX || self.entries.contains_key(key)
+    }
+
+    fn remove_if_idle(&mut self, key: &AlarmKey) {
+        if self.entries.get(key).is_some_and(Entry::is_idle) {
+            self.remove(key);
+        }
+    }
+
+    fn remove(&mut self, key: &AlarmKey) {
+        let removed = self.entries.remove(key);
+        if removed.is_some_and(|entry| entry.written.is_some()) {
+            self.removed.insert(key.clone());
+        }
     }
 
     /// The condition of an alarm holds.
@@ -534,10 +563,8 @@ impl AlarmMachine {
         if let Some(entry) = self.entries.get_mut(&key) {
             // Silence goes on: it is raised again by the next message that is missing.
             entry.seen = None;
-            if entry.is_idle() {
-                self.entries.remove(&key);
-            }
         }
+        self.remove_if_idle(&key);
         change.ok_or(AlarmError::NotFound(id))
     }
 }

@@ -13,10 +13,12 @@
 //! A shelved alarm is silent until its time is over. An alarm that another one inhibits is raised
 //! when that one has ended, if its condition still holds.
 
+mod kept;
 mod machine;
 #[cfg(test)]
 mod tests;
 
+pub use kept::WatchState;
 pub(crate) use machine::About;
 pub use machine::{
     Alarm, AlarmChange, AlarmError, AlarmKey, AlarmMachine, AlarmState, ChangeKind, Observation,

@@ -167,3 +167,77 @@ fn alarms_of_rules_that_are_gone_are_cleared() {
     assert_eq!(changes[0].kind, ChangeKind::Cleared);
     assert_eq!(machine.counts().0, 0);
 }
+
+/// The machine of the next run, which has what this one has written.
+fn restarted(machine: &mut AlarmMachine, now_ms: i64) -> AlarmMachine {
+    let mut later = AlarmMachine::default();
+    later.restore(machine.open().cloned().collect());
+    let kept = machine.take_changed_watches(100).into_iter();
+    let kept = kept.filter_map(|(key, state)| {
+        let text = serde_json::to_string(&state?).expect("JSON");
+        Some((key, serde_json::from_str(&text).expect("the same")))
+    });
+    later.restore_watches(kept.collect::<Vec<_>>(), now_ms);
+    later
+}
+
+#[test]
+fn a_restart_changes_nothing_of_what_alarms_wait_for() {
+    let mut machine = AlarmMachine::default();
+    let hot = Observation::Value(90.0, HOT);
+    let seen = Observation::Seen { after_ms: 600_000 };
+    let limit = Limit {
+        side: LimitSide::Above,
+        raise: 5.0,
+        clear: 5.0,
+    };
+    let fast = Check::Rate {
+        limit,
+        per_ms: 60_000,
+    };
+    assert_eq!(machine.take(about("hot", 60_000, &[]), &hot, 0), None);
+    assert_eq!(machine.take(about("silent", 0, &[]), &seen, 0), None);
+    let first = Observation::Value(1.0, fast);
+    assert_eq!(machine.take(about("fast", 0, &[]), &first, 0), None);
+    let mut later = restarted(&mut machine, 50_000);
+    // 20 in a minute.
+    let second = Observation::Value(21.0, fast);
+    let change = later.take(about("fast", 0, &[]), &second, 59_000);
+    assert_eq!(change.map(|change| change.kind), Some(ChangeKind::Raised));
+    assert!(later.tick(59_999).is_empty());
+    let raised = later.tick(60_000);
+    assert_eq!((raised.len(), &*raised[0].alarm.key.name), (1, "hot"));
+    assert!(later.tick(599_999).is_empty());
+    let raised = later.tick(600_000);
+    assert_eq!((raised.len(), &*raised[0].alarm.key.name), (1, "silent"));
+}
+
+#[test]
+fn after_a_restart_a_silent_device_has_a_while_to_tell_that_it_lives() {
+    let mut machine = AlarmMachine::default();
+    let seen = Observation::Seen { after_ms: 100_000 };
+    machine.take(about("silent", 0, &[]), &seen, 0);
+    let mut later = restarted(&mut machine, 1_000_000);
+    assert!(later.tick(1_059_999).is_empty());
+    assert_eq!(later.tick(1_060_000).len(), 1);
+}
+
+#[test]
+fn few_rows_are_written_and_none_stays_behind() {
+    let mut machine = AlarmMachine::default();
+    let seen = Observation::Seen { after_ms: 40_000 };
+    let mut take = |at_ms| {
+        machine.take(about("silent", 0, &[]), &seen, at_ms);
+        machine.take_changed_watches(100).len()
+    };
+    assert_eq!((take(0), take(9_000), take(9_999)), (1, 0, 0));
+    assert_eq!((take(10_000), take(10_001)), (1, 0));
+    machine.retain_rules(|_| false, 20_000);
+    let removed = machine.take_changed_watches(100);
+    assert_eq!(removed.len(), 1);
+    assert_eq!(removed[0].1, None);
+    assert!(machine.take_changed_watches(100).is_empty());
+    // A value that raises at once leaves no row.
+    assert!(value(&mut machine, 90.0, 30_000).is_some());
+    assert!(machine.take_changed_watches(100).is_empty());
+}

@@ -167,7 +167,7 @@ impl Gate {
                     bound: true,
                     voucher: Voucher::NONE,
                     credential: CredentialMark::NONE,
-                    expires_wall_ms: 0,
+                    ..Identity::anyone()
                 };
                 Authenticated::Accepted {
                     identity,

@@ -31,9 +31,6 @@ const WRITE_LOCK: &str = "SELECT pg_advisory_xact_lock_shared(512987316442071833
 /// Taken by one who makes roll-ups, alone.
 const ROLL_LOCK: &str = "SELECT pg_advisory_xact_lock(5129873164420718338)";
 
-/// A transaction takes no longer, or the database counts as unreachable.
-const WORK_MAX: Duration = Duration::from_secs(60);
-
 fn options(url: &DatabaseUrl) -> Result<PgConnectOptions, StorageError> {
     let options = PgConnectOptions::from_str(url.whole());
     // The driver's error may have a part of the password in it.
@@ -45,19 +42,27 @@ fn options(url: &DatabaseUrl) -> Result<PgConnectOptions, StorageError> {
     Ok(options.disable_statement_logging())
 }
 
+/// Does work of the database, for which it has so much time.
+async fn within<T>(
+    most: Duration,
+    work: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, sqlx::Error> {
+    match tokio::time::timeout(most, work).await {
+        Ok(done) => done,
+        Err(_) => Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())),
+    }
+}
+
 /// Connects, and creates the tables if they are missing.
-async fn connect(url: &DatabaseUrl, within: Duration) -> Result<PgConnection, StorageError> {
+async fn connect(url: &DatabaseUrl, connect_max: Duration) -> Result<PgConnection, StorageError> {
     let place = url.to_string();
     let options = options(url)?;
     let work = async {
         let mut connection = options.connect().await?;
         let version = prepare(&mut connection).await?;
-        Ok((connection, version))
+        Ok::<_, sqlx::Error>((connection, version))
     };
-    let done: Result<_, sqlx::Error> = match tokio::time::timeout(within, work).await {
-        Ok(done) => done,
-        Err(_) => Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())),
-    };
+    let done = within(connect_max, work).await;
     match done.map_err(|error| StorageError::of_sql(&place, error))? {
         (connection, VERSION) => Ok(connection),
         (_, found) => {

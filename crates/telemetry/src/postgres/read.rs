@@ -1,10 +1,12 @@
 //! Reads rows.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use sqlx::Row as _;
 use sqlx::postgres::{PgPool, PgRow};
 
+use super::within;
 use crate::DatabaseUrl;
 use crate::bucket::Level;
 use crate::scan::{Scan, Scanned};
@@ -16,6 +18,7 @@ use crate::{Settings, StorageError};
 pub(crate) struct PostgresReader {
     pool: PgPool,
     place: String,
+    answer_max: Duration,
 }
 
 impl PostgresReader {
@@ -23,11 +26,21 @@ impl PostgresReader {
         Ok(Self {
             pool: super::readers(url, settings)?,
             place: url.to_string(),
+            answer_max: settings.answer_max,
         })
     }
 
     fn error(&self, error: sqlx::Error) -> StorageError {
         StorageError::of_sql(&self.place, error)
+    }
+
+    /// Waits for an answer, no longer than a database that can be reached takes.
+    async fn answer<T>(
+        &self,
+        query: impl Future<Output = Result<T, sqlx::Error>>,
+    ) -> Result<T, StorageError> {
+        let answer = within(self.answer_max, query).await;
+        answer.map_err(|error| self.error(error))
     }
 
     /// The database, as errors name it.
@@ -49,8 +62,7 @@ impl PostgresReader {
                    AND EXISTS (SELECT 1 FROM martlet_telemetry.points WHERE series = id) \
                    ORDER BY device, key";
         let rows = sqlx::query_as::<_, (i64, String, i64)>(sql).bind(devices);
-        let rows = rows.fetch_all(&self.pool).await;
-        let rows = rows.map_err(|error| self.error(error))?.into_iter();
+        let rows = self.answer(rows.fetch_all(&self.pool)).await?.into_iter();
         Ok(rows
             .map(|(device, key, id)| (device, key, SeriesId(id)))
             .collect())
@@ -62,8 +74,7 @@ impl PostgresReader {
                    AND EXISTS (SELECT 1 FROM martlet_telemetry.points WHERE series = id) \
                    ORDER BY device LIMIT $2";
         let found = sqlx::query_scalar(sql).bind(after).bind(i64::from(limit));
-        let found = found.fetch_all(&self.pool).await;
-        found.map_err(|error| self.error(error))
+        self.answer(found.fetch_all(&self.pool)).await
     }
 
     /// A page of samples.
@@ -90,7 +101,7 @@ impl PostgresReader {
             .bind(scan.until.origin)
             .bind(most)
             .fetch_all(&self.pool);
-        let rows = rows.await.map_err(|error| self.error(error))?;
+        let rows = self.answer(rows).await?;
         let has_more = rows.len() > scan.limit;
         let rows = rows.iter().take(scan.limit);
         let mut samples = Vec::with_capacity(rows.len());
@@ -117,8 +128,7 @@ impl PostgresReader {
             .bind(Level::Day.number())
             .bind(days.start)
             .bind(days.end);
-        let bounds = bounds.fetch_one(&self.pool).await;
-        let (first, last) = bounds.map_err(|error| self.error(error))?;
+        let (first, last) = self.answer(bounds.fetch_one(&self.pool)).await?;
         Ok(first.zip(last))
     }
 
@@ -133,7 +143,7 @@ impl PostgresReader {
                    AND level = $2 AND day >= $3 AND day < $4 ORDER BY day";
         let rows = sqlx::query_as(sql).bind(series.0).bind(level.number());
         let rows = rows.bind(days.start).bind(days.end).fetch_all(&self.pool);
-        rows.await.map_err(|error| self.error(error))
+        self.answer(rows).await
     }
 
     /// How many values a device has.
@@ -141,8 +151,7 @@ impl PostgresReader {
         let sql = "SELECT count(*) FROM martlet_telemetry.points WHERE series IN \
                    (SELECT id FROM martlet_telemetry.series WHERE device = $1)";
         let count = sqlx::query_scalar::<_, i64>(sql).bind(device);
-        let count = count.fetch_one(&self.pool).await;
-        let count = count.map_err(|error| self.error(error))?;
+        let count = self.answer(count.fetch_one(&self.pool)).await?;
         Ok(u64::try_from(count).unwrap_or(0))
     }
 
@@ -150,10 +159,8 @@ impl PostgresReader {
     pub(crate) async fn bytes(&self) -> Result<u64, StorageError> {
         let sql = "SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::int8 FROM pg_class \
                    WHERE relnamespace = 'martlet_telemetry'::regnamespace AND relkind = 'r'";
-        let bytes = sqlx::query_scalar::<_, i64>(sql)
-            .fetch_one(&self.pool)
-            .await;
-        let bytes = bytes.map_err(|error| self.error(error))?;
+        let bytes = sqlx::query_scalar::<_, i64>(sql).fetch_one(&self.pool);
+        let bytes = self.answer(bytes).await?;
         Ok(u64::try_from(bytes).unwrap_or(0))
     }
 }

@@ -7,9 +7,9 @@ use std::time::Duration;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Postgres, Transaction};
 
-use super::{WORK_MAX, WRITE_LOCK, connect};
+use super::{WRITE_LOCK, connect, within};
 use crate::DatabaseUrl;
-use crate::series::{KnownSeries, Pair, Refusals, SeriesLimits, admit, missing};
+use crate::series::{KnownSeries, Pair, Refusals, SeriesLimits, admit};
 use crate::value::{Instant, Point, Refusal, SeriesId, Value, day_of};
 use crate::{Settings, StorageError};
 
@@ -25,6 +25,7 @@ pub(crate) struct PostgresWriter {
     /// None: it is opened when it is needed.
     connection: Option<PgConnection>,
     connect_max: Duration,
+    answer_max: Duration,
     known: KnownSeries,
     limits: SeriesLimits,
 }
@@ -38,12 +39,18 @@ impl PostgresWriter {
             url: url.clone(),
             connection: Some(connect(url, settings.connect_max).await?),
             connect_max: settings.connect_max,
+            answer_max: settings.answer_max,
             known: KnownSeries::default(),
             limits: SeriesLimits {
                 keys_per_device_max: settings.keys_per_device_max,
                 series_max: settings.series_max,
             },
         })
+    }
+
+    /// Bytes of memory that known series take.
+    pub(crate) fn known_bytes(&self) -> usize {
+        self.known.bytes()
     }
 
     /// Closes the connection.
@@ -88,10 +95,7 @@ impl PostgresWriter {
             transaction.commit().await?;
             Ok(done)
         };
-        let done = match tokio::time::timeout(WORK_MAX, all).await {
-            Ok(done) => done,
-            Err(_) => Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())),
-        };
+        let done = within(self.answer_max, all).await;
         let done = done.map_err(|error| StorageError::of_sql(&self.url.to_string(), error));
         // After an error the connection may be broken: it costs little to open another one.
         if done.is_ok() {
@@ -108,23 +112,23 @@ async fn write(
     points: &[Point],
 ) -> Result<Vec<(usize, Refusal)>, sqlx::Error> {
     sqlx::raw_sql(WRITE_LOCK).execute(&mut **work).await?;
-    let wanted = missing(known, points.iter());
+    let (found, wanted) = known.find(points);
     let refusals = match wanted.is_empty() {
         true => Refusals::new(),
         false => find_series(work, known, wanted, limits).await?,
     };
     let mut rows = Rows::new();
     let mut refused = Vec::new();
-    for (index, point) in points.iter().enumerate() {
-        let series = known.get(point.device, &point.key);
-        let refusal = refusals.get(&(point.device, Arc::clone(&point.key)));
-        let series = match (series, refusal) {
-            (Some(series), _) => series,
-            (None, Some(refusal)) => {
-                refused.push((index, *refusal));
-                continue;
-            }
-            (None, None) => find_one(work, point).await?,
+    for (index, (point, series)) in points.iter().zip(found).enumerate() {
+        let series = match series.or_else(|| known.get(point.device, &point.key)) {
+            Some(series) => series,
+            None => match refusals.get(&(point.device, Arc::clone(&point.key))) {
+                Some(refusal) => {
+                    refused.push((index, *refusal));
+                    continue;
+                }
+                None => find_one(work, point).await?,
+            },
         };
         let at = Instant {
             time: point.time,

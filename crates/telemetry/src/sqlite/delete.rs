@@ -98,12 +98,7 @@ impl SqliteWriter {
     ) -> Result<(u64, Option<i64>), StorageError> {
         let memory = Arc::clone(&self.memory);
         // A series whose new values are only in memory must stay.
-        let is_idle = |series| {
-            let memory = memory.read();
-            memory
-                .bounds(SeriesId(series), Time::MIN, Time::MAX)
-                .is_none()
-        };
+        let is_idle = |series| !memory.read().has_values(SeriesId(series));
         let connection = &mut self.connection;
         let done = forget_some(connection, retention, first_days, after, is_idle).await;
         let (deleted, last) = done.map_err(|error| self.error(error))?;
@@ -116,10 +111,7 @@ impl SqliteWriter {
 
 /// Whether a series has no values in memory. One whose new values are only there must stay.
 fn is_idle(memory: &SharedMemory) -> impl Fn(i64) -> bool {
-    |series| {
-        let bounds = memory.read().bounds(SeriesId(series), Time::MIN, Time::MAX);
-        bounds.is_none()
-    }
+    |series| !memory.read().has_values(SeriesId(series))
 }
 
 async fn forget_some(

@@ -1,11 +1,11 @@
 //! Moves values from memory into blocks.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use sqlx::{Row as _, SqliteConnection};
 
 use super::in_transaction;
-use super::write::{SqliteWriter, json};
+use super::write::SqliteWriter;
 use crate::StorageError;
 use crate::codec::block::{decode, is_full, pack};
 use crate::memory::merge;
@@ -13,8 +13,8 @@ use crate::value::{Instant, Sample, SeriesId, Time, day_of};
 
 /// Series that are moved in one transaction: a batch that arrives meanwhile waits for it.
 const SERIES_PER_STEP: usize = 500;
-/// Rows of one INSERT.
-const ROWS_PER_INSERT: usize = 50;
+/// Rows of one statement.
+const ROWS_PER_INSERT: usize = 100;
 
 /// A block as its row has it.
 #[derive(Clone, Debug)]
@@ -96,7 +96,11 @@ impl Changes {
 
     /// Writes the changes. The roll-ups of the days are gone then, until they are made anew.
     pub(crate) async fn write(self, on: &mut SqliteConnection) -> Result<(), sqlx::Error> {
-        for (series, at) in self.removed {
+        // A block that begins where the one before it began replaces it: nearly always only the
+        // last block of a series grows.
+        let again = self.added.iter();
+        let again: BTreeSet<_> = again.map(|(series, block)| (*series, block.at)).collect();
+        for (series, at) in self.removed.iter().filter(|block| !again.contains(*block)) {
             let sql = "DELETE FROM blocks WHERE series = ?1 AND time = ?2 AND origin = ?3";
             let delete = sqlx::query(sql)
                 .bind(series.0)
@@ -104,51 +108,92 @@ impl Changes {
                 .bind(at.origin);
             delete.execute(&mut *on).await?;
         }
-        for rows in self.added.chunks(ROWS_PER_INSERT) {
-            insert(&mut *on, rows).await?;
+        let mut added = self.added.into_iter().peekable();
+        while added.peek().is_some() {
+            insert(&mut *on, added.by_ref().take(ROWS_PER_INSERT).collect()).await?;
         }
-        let days: Vec<_> = self
-            .days
-            .keys()
-            .map(|(series, day)| (series.0, *day))
-            .collect();
-        let days = json(&days);
-        // Only days that are rolled have roll-ups.
-        let sql = "DELETE FROM rollups WHERE (series, level, day) IN \
-                   (SELECT d.series, level.column1, d.day FROM json_each(?1) j \
-                   CROSS JOIN days d ON d.series = j.value ->> 0 AND d.day = j.value ->> 1 \
-                   CROSS JOIN (VALUES (0), (1), (2)) level WHERE d.rolled = 1)";
-        sqlx::query(sql).bind(&days).execute(&mut *on).await?;
-        let gains = self.days.iter();
-        let gains =
-            gains.map(|((series, day), (samples, bytes))| [series.0, *day, *samples, *bytes]);
-        let gains: Vec<serde_json::Value> = gains.map(|gain| gain.to_vec().into()).collect();
-        let sql = "INSERT INTO days (series, day, samples, bytes, rolled) \
-                   SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, 0 \
-                   FROM json_each(?1) WHERE TRUE ON CONFLICT DO UPDATE SET \
-                   samples = samples + excluded.samples, bytes = bytes + excluded.bytes, rolled = 0";
-        let gains = serde_json::Value::from(gains).to_string();
-        sqlx::query(sql).bind(gains).execute(&mut *on).await?;
-        let sql = "DELETE FROM days WHERE samples <= 0 AND (series, day) IN \
-                   (SELECT value ->> 0, value ->> 1 FROM json_each(?1))";
+        let days: Vec<Gain> = self.days.into_iter().collect();
+        for some in days.chunks(ROWS_PER_INSERT) {
+            remove_rollups(&mut *on, some).await?;
+            add_to_days(&mut *on, some).await?;
+        }
         // Only a deletion leaves a day empty.
-        if self.days.values().any(|(samples, _)| *samples < 0) {
-            sqlx::query(sql).bind(&days).execute(on).await?;
+        for ((series, day), _) in days.iter().filter(|(_, (samples, _))| *samples < 0) {
+            let sql = "DELETE FROM days WHERE series = ?1 AND day = ?2 AND samples <= 0";
+            let delete = sqlx::query(sql).bind(series.0).bind(day);
+            delete.execute(&mut *on).await?;
         }
         Ok(())
     }
 }
 
-async fn insert(on: &mut SqliteConnection, rows: &[(SeriesId, Block)]) -> Result<(), sqlx::Error> {
-    let mut sql = "INSERT OR REPLACE INTO blocks (series, time, origin, last_time, samples, data) \
-                   VALUES (?, ?, ?, ?, ?, ?)"
-        .to_owned();
-    for _ in 1..rows.len() {
-        sql.push_str(", (?, ?, ?, ?, ?, ?)");
+/// A day of a series, and how many samples and bytes it gains.
+type Gain = ((SeriesId, i64), (i64, i64));
+
+/// A statement with a list of rows in it, which is kept prepared if it is as long as most.
+pub(crate) fn with_rows(
+    before: &str,
+    row: &str,
+    rows: usize,
+    after: &str,
+) -> sqlx::query::Query<'static, sqlx::Sqlite, sqlx::sqlite::SqliteArguments> {
+    let mut sql = String::with_capacity(before.len() + after.len() + rows * (row.len() + 2));
+    sql.push_str(before);
+    sql.push_str(row);
+    for _ in 1..rows {
+        sql.push_str(", ");
+        sql.push_str(row);
     }
-    // The last one of a transaction has another number of rows; it is not worth keeping.
-    let keeps = rows.len() == ROWS_PER_INSERT;
-    let mut query = sqlx::query(sqlx::AssertSqlSafe(sql)).persistent(keeps);
+    sql.push_str(after);
+    let keeps = rows == ROWS_PER_INSERT;
+    sqlx::query(sqlx::AssertSqlSafe(sql)).persistent(keeps)
+}
+
+/// Removes the roll-ups of days. Only days that are rolled have some.
+async fn remove_rollups(on: &mut SqliteConnection, days: &[Gain]) -> Result<(), sqlx::Error> {
+    let mut query = with_rows(
+        "WITH wanted (series, day) AS (VALUES ",
+        "(?, ?)",
+        days.len(),
+        ") SELECT d.series, d.day FROM wanted w CROSS JOIN days d ON d.series = w.series \
+         AND d.day = w.day WHERE d.rolled = 1",
+    );
+    for ((series, day), _) in days {
+        query = query.bind(series.0).bind(*day);
+    }
+    for row in query.fetch_all(&mut *on).await? {
+        let (series, day): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+        let sql = "DELETE FROM rollups WHERE series = ?1 AND level IN (0, 1, 2) AND day = ?2";
+        let delete = sqlx::query(sql).bind(series).bind(day);
+        delete.execute(&mut *on).await?;
+    }
+    Ok(())
+}
+
+async fn add_to_days(on: &mut SqliteConnection, days: &[Gain]) -> Result<(), sqlx::Error> {
+    let mut query = with_rows(
+        "INSERT INTO days (series, day, samples, bytes, rolled) VALUES ",
+        "(?, ?, ?, ?, 0)",
+        days.len(),
+        " ON CONFLICT DO UPDATE SET samples = samples + excluded.samples, \
+         bytes = bytes + excluded.bytes, rolled = 0",
+    );
+    for ((series, day), (samples, bytes)) in days {
+        query = query.bind(series.0).bind(*day).bind(*samples).bind(*bytes);
+    }
+    query.execute(on).await.map(drop)
+}
+
+async fn insert(
+    on: &mut SqliteConnection,
+    rows: Vec<(SeriesId, Block)>,
+) -> Result<(), sqlx::Error> {
+    let mut query = with_rows(
+        "INSERT OR REPLACE INTO blocks (series, time, origin, last_time, samples, data) VALUES ",
+        "(?, ?, ?, ?, ?, ?)",
+        rows.len(),
+        "",
+    );
     for (series, block) in rows {
         query = query
             .bind(series.0)
@@ -156,7 +201,7 @@ async fn insert(on: &mut SqliteConnection, rows: &[(SeriesId, Block)]) -> Result
             .bind(block.at.origin)
             .bind(block.last_time)
             .bind(signed(block.samples))
-            .bind(&block.data);
+            .bind(block.data);
     }
     query.execute(on).await.map(drop)
 }
@@ -208,34 +253,36 @@ impl SqliteWriter {
     /// Whether values wait to be moved into blocks before more are taken.
     pub(crate) fn is_congested(&self) -> bool {
         let memory = self.memory.read();
-        memory.active.bytes() >= self.memory_bytes_max && !memory.frozen.is_empty()
+        memory.active.bytes() >= self.memory_bytes_max && memory.is_moving()
     }
 
     /// Begins to move the active generation, if it is large enough and the last one is done.
     pub(crate) fn freeze(&mut self, bytes_min: usize) -> bool {
-        let mut memory = self.memory.write();
-        if !memory.frozen.is_empty() || memory.active.is_empty() {
+        let Some(moving) = self.memory.freeze(bytes_min) else {
             return false;
-        }
-        if memory.active.bytes() < bytes_min {
-            return false;
-        }
-        memory.frozen = std::mem::take(&mut memory.active);
+        };
+        self.moving = Some(moving);
         self.frozen_until = self.journal_end;
         true
     }
 
     /// Moves some series of the frozen generation. Answers whether more wait.
     pub(crate) async fn move_some(&mut self) -> Result<bool, StorageError> {
-        let moving = self.memory.read().next_to_move(SERIES_PER_STEP);
-        if moving.is_empty() {
+        let Some(moving) = &mut self.moving else {
             return Ok(false);
-        }
-        let is_last = moving.len() < SERIES_PER_STEP;
+        };
+        let some = moving.next(SERIES_PER_STEP);
+        let is_last = moving.is_last(some.len());
         let until = is_last.then_some(self.frozen_until);
-        let done = move_series(&mut self.connection, &moving, until).await;
+        let done = move_series(&mut self.connection, &some, until).await;
         done.map_err(|failure| failure.at(&self.place))?;
-        self.memory.write().moved(&moving);
+        match moving.advance(some.len()) {
+            Some(until) if !is_last => self.memory.moved(until),
+            _ => {
+                self.memory.moved_all();
+                self.moving = None;
+            }
+        }
         Ok(!is_last)
     }
 
@@ -282,15 +329,26 @@ async fn last_blocks(
     on: &mut SqliteConnection,
     moving: &[(SeriesId, Vec<Sample>)],
 ) -> Result<HashMap<SeriesId, Block>, sqlx::Error> {
-    let numbers: Vec<_> = moving.iter().map(|(series, _)| series.0).collect();
-    let sql = "SELECT b.time, b.origin, b.last_time, b.samples, b.data, j.value \
-               FROM json_each(?1) j CROSS JOIN blocks b ON b.series = j.value \
-               AND b.time = (SELECT max(time) FROM blocks WHERE series = j.value) \
-               ORDER BY b.series, b.time, b.origin";
-    let rows = sqlx::query(sql).bind(json(&numbers)).fetch_all(on).await?;
-    // Of several that begin at the same time, the last one stays.
-    let block = |row: &sqlx::sqlite::SqliteRow| Ok((SeriesId(row.try_get(5)?), block_of(row)?));
-    rows.iter().map(block).collect()
+    let mut found = HashMap::with_capacity(moving.len());
+    for some in moving.chunks(ROWS_PER_INSERT) {
+        let mut query = with_rows(
+            "WITH wanted (series) AS (VALUES ",
+            "(?)",
+            some.len(),
+            ") SELECT b.time, b.origin, b.last_time, b.samples, b.data, b.series \
+             FROM wanted w CROSS JOIN blocks b ON b.series = w.series \
+             AND b.time = (SELECT max(time) FROM blocks WHERE series = w.series) \
+             ORDER BY b.series, b.time, b.origin",
+        );
+        for (series, _) in some {
+            query = query.bind(series.0);
+        }
+        for row in query.fetch_all(&mut *on).await? {
+            // Of several that begin at the same time, the last one stays.
+            found.insert(SeriesId(row.try_get(5)?), block_of(&row)?);
+        }
+    }
+    Ok(found)
 }
 
 /// Adds samples that are not before the last block.

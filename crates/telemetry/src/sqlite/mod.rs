@@ -47,6 +47,16 @@ const ROWS_AHEAD: usize = 512;
 /// The same of a reader. It often ends before it has read all, and what was read ahead is lost.
 const ROWS_AHEAD_OF_READER: usize = 64;
 
+/// Bytes of pages of the file that the writer's connection keeps in memory.
+pub(crate) const WRITER_CACHE_BYTES: usize = 16 << 20;
+/// The same of each reader.
+pub(crate) const READER_CACHE_BYTES: usize = 2 << 20;
+
+/// `cache_size` of so many bytes.
+fn cache_size(bytes: usize) -> String {
+    format!("-{}", bytes / 1024)
+}
+
 fn options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
@@ -108,7 +118,7 @@ pub(crate) async fn connect(
         .synchronous(SqliteSynchronous::Full)
         // After a burst the log shrinks to this when it is written from its beginning again.
         .pragma("journal_size_limit", "67108864")
-        .pragma("cache_size", "-16384");
+        .pragma("cache_size", cache_size(WRITER_CACHE_BYTES));
     let failed = |error| StorageError::of_sql(&place, error);
     let mut connection = options.connect().await.map_err(failed)?;
     prepare(&mut connection, &place).await?;
@@ -220,6 +230,7 @@ pub(crate) async fn backup(place: &str, to: &Path) -> Result<(), StorageError> {
 pub(crate) fn readers(path: &Path, settings: &Settings) -> SqlitePool {
     let options = options(path)
         .row_buffer_size(ROWS_AHEAD_OF_READER)
+        .pragma("cache_size", cache_size(READER_CACHE_BYTES))
         .pragma("query_only", "1");
     SqlitePoolOptions::new()
         .max_connections(settings.readers_max.max(1))

@@ -9,6 +9,7 @@ use sqlx::sqlite::SqlitePool;
 
 use super::flush::{block_of, damaged};
 use super::write::json;
+use super::{READER_CACHE_BYTES, WRITER_CACHE_BYTES};
 use crate::bucket::Level;
 use crate::codec::block::decode;
 use crate::memory::{SharedMemory, merge};
@@ -35,6 +36,15 @@ impl SqliteReader {
 
     fn error(&self, error: sqlx::Error) -> StorageError {
         StorageError::of_sql(&self.place, error)
+    }
+
+    /// Bytes of memory that pages of the file take, at most: no connection has more of them than
+    /// the file.
+    pub(crate) fn cache_bytes(&self) -> usize {
+        let file = std::fs::metadata(&*self.place).map_or(0, |found| found.len());
+        let file = usize::try_from(file).unwrap_or(usize::MAX);
+        let readers = usize::try_from(self.pool.size()).unwrap_or(0);
+        WRITER_CACHE_BYTES.min(file) + readers * READER_CACHE_BYTES.min(file)
     }
 
     /// Closes the connections.
@@ -72,10 +82,8 @@ impl SqliteReader {
         // One more than asked for tells whether there are more. Memory comes first: what moves
         // into blocks meanwhile is seen twice then, and not missed.
         let most = scan.limit.saturating_add(1);
-        let newer =
-            self.memory
-                .read()
-                .scan(scan.series, scan.from, scan.until, scan.newest_first, most);
+        let span = (scan.from, scan.until);
+        let newer = self.memory.scan(scan.series, span, scan.newest_first, most);
         let connection = self.pool.acquire().await;
         let mut connection = connection.map_err(|error| self.error(error))?;
         let older = self.scan_blocks(&mut connection, scan, most).await?;
@@ -158,7 +166,7 @@ impl SqliteReader {
         from: Time,
         until: Time,
     ) -> Vec<i64> {
-        self.memory.read().days(series, from, until)
+        self.memory.days(series, from, until)
     }
 
     /// The first and the last of some days that have roll-ups.
@@ -198,11 +206,8 @@ impl SqliteReader {
     pub(crate) async fn count(&self, device: i64) -> Result<u64, StorageError> {
         let mut count = 0;
         for (_, _, series) in self.series(&[device]).await? {
-            let (from, until) = (Instant::first_of(Time::MIN), Instant::first_of(Time::MAX));
-            let newer = self
-                .memory
-                .read()
-                .scan(series, from, until, false, usize::MAX);
+            let span = (Instant::first_of(Time::MIN), Instant::first_of(Time::MAX));
+            let newer = self.memory.scan(series, span, false, usize::MAX);
             // What is packed is counted twice, which has to be of one moment.
             let begun = self.pool.begin().await;
             let mut reading = begun.map_err(|error| self.error(error))?;

@@ -1,20 +1,24 @@
 //! Makes the roll-ups of days that are over.
 
-use futures_util::TryStreamExt as _;
-use sqlx::SqliteConnection;
+use std::collections::BTreeMap;
 
-use super::flush::{Failure, block_of, damaged};
+use futures_util::TryStreamExt as _;
+use sqlx::{Row as _, SqliteConnection};
+
+use super::flush::{Failure, block_of, damaged, with_rows};
 use super::in_transaction;
 use super::write::SqliteWriter;
 use crate::StorageError;
 use crate::codec::block::decode;
 use crate::rollup::DayRoller;
-use crate::value::{DAY, SeriesId};
+use crate::value::{DAY, SeriesId, day_of};
 
 /// Samples that are read in one step, about; a batch that arrives meanwhile waits for it.
 const SAMPLES_PER_STEP: i64 = 200_000;
 /// Days that are rolled in one step.
-const DAYS_PER_STEP: i64 = 200;
+const DAYS_PER_STEP: i64 = 500;
+/// Rows of one statement.
+const ROWS_PER_STATEMENT: usize = 100;
 
 impl SqliteWriter {
     /// Makes the roll-ups of some days before `today`. Answers whether more wait.
@@ -29,47 +33,93 @@ async fn roll(on: &mut SqliteConnection, today: i64) -> Result<bool, Failure> {
                ORDER BY day, series LIMIT ?2";
     let waiting = sqlx::query_as::<_, (i64, i64, i64)>(sql);
     let waiting = waiting.bind(today).bind(DAYS_PER_STEP);
-    let waiting = waiting.fetch_all(&mut *on).await?;
+    let mut waiting = waiting.fetch_all(&mut *on).await?;
     if waiting.is_empty() {
         return Ok(false);
     }
+    let mut samples = 0;
+    let few = waiting.iter().take_while(|(_, _, of_day)| {
+        let takes = samples == 0 || samples + of_day <= SAMPLES_PER_STEP;
+        samples += of_day;
+        takes
+    });
+    let few = few.count();
+    waiting.truncate(few);
     in_transaction(on, async |work| {
-        let mut samples = 0;
-        for (series, day, of_day) in waiting {
-            roll_day(work, SeriesId(series), day).await?;
-            samples += of_day;
-            if samples > SAMPLES_PER_STEP {
-                break;
-            }
+        for some in waiting.chunks(ROWS_PER_STATEMENT) {
+            roll_days(work, some).await?;
         }
         Ok(true)
     })
     .await
 }
 
-async fn roll_day(on: &mut SqliteConnection, series: SeriesId, day: i64) -> Result<(), Failure> {
-    let mut roller = DayRoller::default();
-    let sql = "SELECT time, origin, last_time, samples, data FROM blocks \
-               WHERE series = ?1 AND time >= ?2 AND time < ?3 ORDER BY time, origin";
-    {
-        let rows = sqlx::query(sql).bind(series.0);
-        let rows = rows.bind(day * DAY).bind((day + 1) * DAY);
-        let mut rows = rows.fetch(&mut *on);
-        while let Some(row) = rows.try_next().await? {
-            let block = block_of(&row)?;
-            let samples = decode(&block.data);
-            for sample in samples.map_err(|broken| damaged(series, &block, broken.0))? {
-                roller.add(&sample);
-            }
+/// Makes the roll-ups of days: series, day and number of samples of each.
+async fn roll_days(on: &mut SqliteConnection, days: &[(i64, i64, i64)]) -> Result<(), Failure> {
+    let sums = sum_up(&mut *on, days).await?;
+    let mut rows = Vec::new();
+    for ((series, day), roller) in sums {
+        let levels = roller.end().into_iter();
+        rows.extend(levels.map(|(level, data)| (series, level.number(), day, data)));
+    }
+    let mut rows = rows.into_iter().peekable();
+    while rows.peek().is_some() {
+        let some: Vec<_> = rows.by_ref().take(ROWS_PER_STATEMENT).collect();
+        let mut query = with_rows(
+            "INSERT INTO rollups (series, level, day, data) VALUES ",
+            "(?, ?, ?, ?)",
+            some.len(),
+            "",
+        );
+        for (series, level, day, data) in some {
+            query = query.bind(series.0).bind(level).bind(day).bind(data);
         }
+        query.execute(&mut *on).await?;
     }
-    for (level, data) in roller.end() {
-        let sql = "INSERT INTO rollups (series, level, day, data) VALUES (?1, ?2, ?3, ?4)";
-        let insert = sqlx::query(sql).bind(series.0).bind(level.number());
-        insert.bind(day).bind(data).execute(&mut *on).await?;
+    // Each of them is there: it is an update of many rows at once.
+    let mut query = with_rows(
+        "INSERT INTO days (series, day, samples, bytes, rolled) VALUES ",
+        "(?, ?, 0, 0, 1)",
+        days.len(),
+        " ON CONFLICT DO UPDATE SET rolled = 1",
+    );
+    for (series, day, _) in days {
+        query = query.bind(*series).bind(*day);
     }
-    let sql = "UPDATE days SET rolled = 1 WHERE series = ?1 AND day = ?2";
-    let update = sqlx::query(sql).bind(series.0).bind(day);
-    update.execute(on).await?;
+    query.execute(on).await?;
     Ok(())
 }
+
+/// The sums of each day that has blocks.
+async fn sum_up(
+    on: &mut SqliteConnection,
+    days: &[(i64, i64, i64)],
+) -> Result<BTreeMap<(SeriesId, i64), DayRoller>, Failure> {
+    let mut query = with_rows(
+        "WITH wanted (series, day) AS (VALUES ",
+        "(?, ?)",
+        days.len(),
+        ") SELECT b.time, b.origin, b.last_time, b.samples, b.data, b.series \
+         FROM wanted w CROSS JOIN blocks b ON b.series = w.series \
+         AND b.time >= w.day * 86400000000 AND b.time < (w.day + 1) * 86400000000 \
+         ORDER BY b.series, b.time, b.origin",
+    );
+    for (series, day, _) in days {
+        query = query.bind(*series).bind(*day);
+    }
+    let mut rows = query.fetch(on);
+    let mut sums: BTreeMap<(SeriesId, i64), DayRoller> = BTreeMap::new();
+    while let Some(row) = rows.try_next().await? {
+        let (series, block) = (SeriesId(row.try_get(5)?), block_of(&row)?);
+        let samples = decode(&block.data);
+        let samples = samples.map_err(|broken| damaged(series, &block, broken.0))?;
+        let roller = sums.entry((series, day_of(block.at.time))).or_default();
+        for sample in &samples {
+            roller.add(sample);
+        }
+    }
+    Ok(sums)
+}
+
+// The statement above has the length of a day in it.
+const _: () = assert!(DAY == 86_400_000_000);

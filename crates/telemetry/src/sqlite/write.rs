@@ -8,8 +8,8 @@ use futures_util::TryStreamExt as _;
 use sqlx::{Connection as _, SqliteConnection};
 
 use super::{in_transaction, journal};
-use crate::memory::SharedMemory;
-use crate::series::{Batch, KnownSeries, Pair, Refusals, SeriesLimits, admit, missing};
+use crate::memory::{Moving, SharedMemory};
+use crate::series::{Batch, KnownSeries, Pair, Refusals, SeriesLimits, admit};
 use crate::value::{Point, Refusal, SeriesId};
 use crate::{Settings, StorageError};
 
@@ -23,6 +23,8 @@ pub(crate) struct SqliteWriter {
     pub(crate) memory: Arc<SharedMemory>,
     pub(crate) place: String,
     pub(crate) memory_bytes_max: usize,
+    /// The frozen generation; none: all of it is in blocks.
+    pub(crate) moving: Option<Moving>,
     /// Last row of the journal whose values are all in the frozen generation or in blocks.
     pub(crate) frozen_until: i64,
     /// Last row of the journal.
@@ -49,6 +51,7 @@ impl SqliteWriter {
             memory,
             place: path.display().to_string(),
             memory_bytes_max: settings.memory_bytes_max,
+            moving: None,
             frozen_until: 0,
             journal_end: 0,
             _lock: lock,
@@ -81,6 +84,11 @@ impl SqliteWriter {
         Ok(())
     }
 
+    /// Bytes of memory that known series take.
+    pub(crate) fn known_bytes(&self) -> usize {
+        self.known.bytes()
+    }
+
     /// Closes the connection, and gives the file free for others.
     pub(crate) async fn close(self) {
         let _ = self.connection.close().await;
@@ -95,7 +103,7 @@ impl SqliteWriter {
         &mut self,
         points: Vec<Point>,
     ) -> Result<Vec<(usize, Refusal)>, StorageError> {
-        match self.try_commit(&points).await {
+        match self.try_commit(points).await {
             Ok((batch, refused)) => {
                 self.remember(batch);
                 Ok(refused)
@@ -110,16 +118,17 @@ impl SqliteWriter {
 
     async fn try_commit(
         &mut self,
-        points: &[Point],
+        points: Vec<Point>,
     ) -> Result<(Batch, Vec<(usize, Refusal)>), sqlx::Error> {
         let (known, count, limits) = (&mut self.known, &mut self.series_count, self.limits);
         let mut journal_end = self.journal_end;
         let done = in_transaction(&mut self.connection, async |work| {
-            let wanted = missing(known, points.iter());
+            let (series, wanted) = known.find(&points);
             let refusals = match wanted.is_empty() {
                 true => Refusals::new(),
                 false => find_series(work, known, count, wanted, limits).await?,
             };
+            let points = points.into_iter().zip(series);
             let (batch, refused) = with_series(work, known, &refusals, points).await?;
             for rows in batch.rows.chunks(ROW_BYTES / 24) {
                 let written = sqlx::query("INSERT INTO journal (data) VALUES (?1)");
@@ -161,18 +170,20 @@ impl SqliteWriter {
     }
 }
 
-/// Points with the numbers of their series, and those whose series may not be made.
+/// Points with the numbers of their series, and those whose series may not be made. A point comes
+/// with its series if that was known before.
 async fn with_series(
     on: &mut SqliteConnection,
     known: &KnownSeries,
     refusals: &Refusals,
-    points: &[Point],
+    points: impl ExactSizeIterator<Item = (Point, Option<SeriesId>)>,
 ) -> Result<(Batch, Vec<(usize, Refusal)>), sqlx::Error> {
     let mut batch = Batch::default();
+    batch.rows.reserve(points.len());
     let mut refused = Vec::new();
-    for (index, point) in points.iter().enumerate() {
-        if let Some(series) = known.get(point.device, &point.key) {
-            batch.rows.push((series, point.sample()));
+    for (index, (point, series)) in points.enumerate() {
+        if let Some(series) = series.or_else(|| known.get(point.device, &point.key)) {
+            batch.rows.push((series, point.into_sample()));
             continue;
         }
         if let Some(refusal) = refusals.get(&(point.device, Arc::clone(&point.key))) {
@@ -183,7 +194,7 @@ async fn with_series(
         let sql = "SELECT id FROM series WHERE device = ?1 AND key = ?2";
         let id = sqlx::query_scalar(sql).bind(point.device).bind(&*point.key);
         let series = SeriesId(id.fetch_one(&mut *on).await?);
-        batch.rows.push((series, point.sample()));
+        batch.rows.push((series, point.into_sample()));
     }
     Ok((batch, refused))
 }

@@ -1,11 +1,8 @@
 //! Many values that arrive out of order, and all questions beside the model.
 //!
-//! 100,000 values, or as many as the variable says:
-//!
-//! ```sh
-//! MARTLET_TELEMETRY_VALUES=10000000 cargo test --release -p martlet-telemetry --test storage
-//! back_fill
-//! ```
+//! 100,000 values, or as many as the variable says; `bench/back-fill` runs it with ten million.
+
+use std::io::{IsTerminal as _, Write as _};
 
 use martlet_telemetry::{Order, Point, Range, SECOND, Selection, Settings, Storage, Time, Value};
 
@@ -23,6 +20,22 @@ fn values() -> i64 {
     let given = std::env::var("MARTLET_TELEMETRY_VALUES").ok();
     given.map_or(100_000, |given| given.parse().expect("a number of values"))
 }
+
+/// Shows at a terminal how far it is.
+fn show(what: &str, done: i64, all: i64) {
+    if std::io::stderr().is_terminal() {
+        let percent = done * 100 / all.max(1);
+        let filled = "#".repeat(usize::try_from(percent / 4).unwrap_or(0));
+        eprint!("\r{what:<10} [{filled:<25}] {percent:>3} %");
+        let _ = std::io::stderr().flush();
+        if done >= all {
+            eprintln!();
+        }
+    }
+}
+
+/// Questions of one comparison.
+const QUESTIONS: i64 = 10;
 
 /// The value at a place in the order of time. All series have values all the time, ten seconds
 /// apart.
@@ -46,7 +59,8 @@ fn point(place: i64, round: i64) -> Point {
 }
 
 async fn compare(storage: &Storage, model: &Model, dice: &mut Dice, count: i64, until: Time) {
-    for _ in 0..10 {
+    for question_number in 0..QUESTIONS {
+        show("comparing", question_number, QUESTIONS);
         let mut range = question(dice);
         // Anywhere in all of the time.
         let shift = dice.below((until - BEGIN).max(1)) / SECOND * SECOND;
@@ -61,6 +75,7 @@ async fn compare(storage: &Storage, model: &Model, dice: &mut Dice, count: i64, 
         );
         aggregates::compare_one(storage, model, dice, until).await;
     }
+    show("comparing", QUESTIONS, QUESTIONS);
     let mut found = 0;
     for device in 1..=DEVICES {
         found += storage.count(device).await.unwrap();
@@ -95,6 +110,7 @@ async fn back_filled_values_are_those_of_the_model() {
         points.extend(again);
         model.write(&points);
         storage.write(points).await.expect("written");
+        show("writing", (first + CALL).min(count), count);
     }
     let count = i64::try_from(model.values.len()).unwrap();
     compare(&storage, &model, &mut dice, count, until).await;

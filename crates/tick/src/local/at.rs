@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use martlet_broker::{
     Authentication, Cx, Effects, LostMessage, MemoryGauge, Now, PartEvent, PartId, QueueRead,
-    Record, RecordNumber, Report, Shard, ShardId, Told, TransportEnd,
+    Record, RecordNumber, Report, Screening, Shard, ShardId, Told, TransportEnd,
 };
 
 use super::Parts;
@@ -225,6 +225,11 @@ impl<P: Parts> Outside for At<'_, P> {
         self.net
             .asked
             .push_back((self.shard as u16, authentication));
+    }
+
+    fn screen(&mut self, screening: Screening) {
+        let shard = self.shard as u16;
+        self.net.screenings.push_back((shard, screening));
     }
 
     fn tell(&mut self, events: &mut Vec<Told>) {

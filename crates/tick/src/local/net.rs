@@ -4,7 +4,9 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use martlet_broker::{Authentication, PartEvent, PartId, RecordNumber, Report, Told, TransportEnd};
+use martlet_broker::{
+    Authentication, PartEvent, PartId, RecordNumber, Report, Screening, Told, TransportEnd,
+};
 
 use crate::SocketKey;
 use crate::outside::{Arrival, Batch, Control, Layers, Notice, Stream};
@@ -148,6 +150,7 @@ pub(super) struct Net {
     pub(super) reports: Vec<Report>,
     pub(super) parts: VecDeque<(PartId, PartEvent)>,
     pub(super) asked: VecDeque<(u16, Authentication)>,
+    pub(super) screenings: VecDeque<(u16, Screening)>,
 }
 
 impl Net {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use martlet_broker::{ListenerPolicy, Realm};
+use martlet_broker::{Discovery, ListenerPolicy, Realm};
 use martlet_certificates::{ClientCertificates, ServerFiles, server_config};
 use martlet_codec::QoS;
 use martlet_reactor::{ListenAddress, ListenerConfig, Origins, TlsSettings, Transport};
@@ -13,7 +13,7 @@ use martlet_reactor::{ListenAddress, ListenerConfig, Origins, TlsSettings, Trans
 use super::options_of;
 use super::url::{MQTT_PORT, Url, WEBSOCKET_PATH, WEBSOCKET_PORT, listener_url, parse_url};
 use crate::config::authentication::Doors;
-use crate::config::http::HttpListener;
+use crate::config::http::{HttpListener, iotflow_base};
 use crate::config::load::{ConfigError, DEFAULT_SOURCE, Effective, ListenerTable};
 use crate::config::schema::Value;
 
@@ -221,8 +221,12 @@ fn configured_listener(
             None => *realm.insert(doors.realm_of(Some(table), &name)?),
         };
         let policy = policy(effective, Some(table), name.clone(), loopback, realm);
-        let lets_in =
-            policy.allow_anonymous || realm.is_some_and(|realm| doors.knows_anybody(realm));
+        let policy = with_applicants(effective, table, policy)
+            .map_err(|why| ConfigError::Unusable(format!("{}: {text}: {why}", url.source)))?;
+        let takes_applicants = policy.discovery.is_some() || policy.payload_api_key;
+        let lets_in = policy.allow_anonymous
+            || takes_applicants
+            || realm.is_some_and(|realm| doors.knows_anybody(realm));
         if !loopback && !lets_in {
             return Err(ConfigError::Unusable(format!(
                 "{}: {} can be reached from other machines, and nobody could connect, since no \
@@ -296,11 +300,69 @@ pub(super) fn policy(
             general("subscription_identifiers"),
         ),
         own: None,
+        discovery: None,
+        payload_api_key: false,
         shared_subscription_available: switch(
             "shared_subscriptions",
             general("shared_subscriptions"),
         ),
     }
+}
+
+/// The policy with what a listener says of clients without credentials of their own.
+fn with_applicants(
+    effective: &Effective,
+    table: &ListenerTable,
+    policy: ListenerPolicy,
+) -> Result<ListenerPolicy, String> {
+    let own = |key: &str| table.get(key).map(|found| &found.value);
+    let discovery = match own("discovery") {
+        Some(Value::Text(word)) => word.as_str(),
+        _ => "off",
+    };
+    let payload_api_key = matches!(own("payload_api_key"), Some(Value::Boolean(true)));
+    let key = match (discovery, payload_api_key) {
+        ("off", false) => return Ok(policy),
+        ("off", true) => "payload_api_key",
+        _ => "discovery",
+    };
+    if !policy.authenticate {
+        return Err(format!(
+            "`{key}` is set, and clients are not authenticated: set auth.enabled to on"
+        ));
+    }
+    if policy.realm != Realm::COMMON {
+        return Err(format!(
+            "`{key}` is for the devices of the tables, and this listener has credentials of its \
+             own: leave out password_file, acl_file and certificate_user_name"
+        ));
+    }
+    if discovery != "off" && policy.allow_anonymous {
+        return Err(
+            "`discovery` is set, and clients without credentials are anonymous clients here: set \
+             allow_anonymous of the listener to false"
+                .to_owned(),
+        );
+    }
+    let base = iotflow_base(effective).map_err(|error| error.to_string())?;
+    let limit = |key: &str| u32::try_from(effective.integer(key)).unwrap_or(u32::MAX);
+    let discovery = (discovery != "off").then(|| {
+        Arc::new(Discovery {
+            key_in_payload: discovery == "payload",
+            topics: [
+                format!("{}/discovery/register/", base.as_str()).into(),
+                "discovery/register/".into(),
+            ]
+            .into(),
+            connections_max: limit("limits.discovery_connections"),
+            lasts_secs: limit("limits.discovery_secs"),
+        })
+    });
+    Ok(ListenerPolicy {
+        discovery,
+        payload_api_key,
+        ..policy
+    })
 }
 
 /// What a listener is encrypted with; none if it is not.

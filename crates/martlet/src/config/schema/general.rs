@@ -507,7 +507,7 @@ pub(super) const GENERAL: &[(&str, Kind, Default, &str)] = &[
         "events.publish",
         Kind::Text,
         Default::Text(""),
-        "Comma-separated kinds of events of clients that are published as messages: JSON, QoS 1, on $events/KIND, such as $events/connected, for integrations and for clients with a rule for these topics. Kinds: connected, authenticated, refused, reauthentication_refused, taken_over, disconnected, session_ended, subscribed, unsubscribed, subscribe_refused, publish_refused, device_inactive, device_active, alarm_raised, alarm_changed. Empty: none.",
+        "Comma-separated kinds of events of clients that are published as messages: JSON, QoS 1, on $events/KIND, such as $events/connected, for integrations and for clients with a rule for these topics. Kinds: connected, authenticated, refused, reauthentication_refused, taken_over, disconnected, session_ended, subscribed, unsubscribed, subscribe_refused, publish_refused, device_inactive, device_active, alarm_raised, alarm_changed, twin_changed. Empty: none.",
     ),
     (
         "dead_letters.kept",

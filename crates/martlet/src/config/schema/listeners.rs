@@ -44,6 +44,16 @@ pub(crate) const LISTENER_KEYS: &[(&str, Kind, &str)] = &[
         "As mqtt.allow_anonymous, for this listener.",
     ),
     (
+        "discovery",
+        Kind::Word(DISCOVERY),
+        "Whether devices may register here by MQTT with a provisioning key, on discovery/register/ID and IOTFLOW_BASE/discovery/register/ID. off (default); password: the key is the password of the CONNECT; payload: as password, and clients without credentials may put the key into the registration. Needs allow_anonymous = false.",
+    ),
+    (
+        "payload_api_key",
+        SWITCH,
+        "Whether a message may name its device by api_key in a JSON payload, as firmware of system 3 does: it is then published by that device's rules, without the key. Clients without credentials are accepted, and may publish only such messages, unless allow_anonymous gives them more.",
+    ),
+    (
         "max_connections",
         Kind::Integer {
             min: 0,
@@ -173,6 +183,9 @@ pub(crate) const LISTENER_KEYS: &[(&str, Kind, &str)] = &[
         "Comma-separated origins whose pages may open a WebSocket, or *: all. Default: all; but only pages of this machine, such as http://localhost:3000, at a listener on loopback that accepts clients without credentials. A client that sends no origin, such as a device, is accepted.",
     ),
 ];
+
+/// How devices may register on a listener.
+const DISCOVERY: &[&str] = &["off", "password", "payload"];
 
 /// What is spoken at least.
 pub(super) const TLS_VERSIONS: &[&str] = &["1.2", "1.3"];

@@ -11,6 +11,15 @@ pub(super) const ALARMS: &[(&str, Kind, Default, &str)] = &[
         "Raise alarms about inactive devices, certificates that expire within 30, 7 and 1 days, integrations that do not deliver, and telemetry that cannot be stored; see alarms.md.",
     ),
     (
+        "alarms.integration_after_secs",
+        Kind::Integer {
+            min: 1,
+            max: 86_400,
+        },
+        Default::Integer(60),
+        "Seconds for which an integration does not deliver before that is an alarm.",
+    ),
+    (
         "alarms.kept_days",
         Kind::Integer {
             min: 1,

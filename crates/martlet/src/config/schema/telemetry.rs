@@ -97,6 +97,12 @@ pub(super) const TELEMETRY: &[(&str, Kind, Default, &str)] = &[
         "Longest text or JSON value, bytes. A payload with a longer one is not stored.",
     ),
     (
+        "telemetry.subscriber_latency",
+        SWITCH,
+        Default::Boolean(false),
+        "Measure how old values are when subscribers have them: the stage delivered of the metric martlet_telemetry_latency_seconds. It costs what a reader of the events published and delivered costs.",
+    ),
+    (
         "telemetry.keep_days",
         Kind::Integer {
             min: 0,
@@ -104,6 +110,12 @@ pub(super) const TELEMETRY: &[(&str, Kind, Default, &str)] = &[
         },
         Default::Integer(0),
         "Days after which values are deleted, a whole day (UTC) at a time, unless [[telemetry.retention]] says otherwise for the type of its device; 0: never.",
+    ),
+    (
+        "telemetry.file_bytes",
+        Kind::NoneOrAtLeast { min: 1_048_576 },
+        Default::Integer(0),
+        "Bytes that the file of SQLite may have, at most. Beyond that nothing is stored, messages wait in the queue of the integration telemetry/main, and health says so, as when the disk is full. 0: no limit.",
     ),
     (
         "telemetry.keep_bytes",

@@ -1,0 +1,348 @@
+//! Messages that the control plane looks at before they are routed: registrations of devices, and
+//! messages that name their device by `api_key` in the payload.
+//!
+//! The packet stays in the input of its connection until the answer is there, and what came behind
+//! it waits too, so that a client's messages keep their order. Then the packet is worked off with
+//! the answer. Clients whose messages are not screened are not looked at here: their rules permit
+//! what they publish, or forbid it.
+
+pub(crate) mod screenings;
+
+use core::hash::BuildHasher;
+use std::sync::Arc;
+
+use martlet_codec::{FixedHeader, PacketId, Publish, QoS, ReasonCode};
+use martlet_permission::{
+    Actions, Identity, Limit, Names, Refusal, RefusalCause, TenantId, may_publish,
+};
+
+use crate::connected_client::SharedClient;
+use crate::id::{ConnectionId, SubscriptionIds};
+use crate::message::Publication;
+use crate::node::{Cx, Node};
+use crate::part::hold::looked_at;
+use crate::screen::screenings::Stage;
+use crate::screening::{Screened, Screening, ScreeningKind};
+use crate::session::inbound::{Answer, ScreenedPublish};
+use crate::session::permit::Permit;
+use crate::shard::{PacketError, Shard};
+
+/// Flags of PUBLISH that say nothing of the message: DUP.
+const DUP: u8 = 0b1000;
+
+impl Shard {
+    /// Whether a PUBLISH waits until the control plane has looked at it. It is asked here.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn waits_for_screening<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        header: &FixedHeader,
+        body: &[u8],
+    ) -> bool {
+        let Some(session) = self.connections.at(index).session() else {
+            return false;
+        };
+        let screens = self.sessions.at(session).permit.as_ref();
+        let screens = screens.map_or_else(Default::default, |permit| permit.identity.screens);
+        if !screens.any() {
+            return false;
+        }
+        let packet = self.seed.hash_one((header.flags & !DUP, body));
+        match self.screenings.stage_of(index, packet) {
+            Some(Stage::Asked | Stage::Queued) => return true,
+            Some(Stage::Answered(_)) => return false,
+            None => {}
+        }
+        let connection = self.connections.at(index);
+        // What is wrong with a packet is found when it is worked off.
+        let Some(publish) = looked_at(header, body, connection.version) else {
+            return false;
+        };
+        let aliased = connection.topic_of_alias(&publish);
+        let Some(topic) = publish
+            .topic
+            .map(|topic| topic.as_str())
+            .or(aliased.as_deref())
+        else {
+            return false;
+        };
+        let discovery = connection.listener().discovery.as_ref();
+        let is_registration = screens.registrations
+            && discovery.is_some_and(|discovery| discovery.id_of(topic).is_some());
+        let kind = match is_registration {
+            true => ScreeningKind::Registration,
+            false if screens.payload_keys && may_have_key(publish.payload) => {
+                ScreeningKind::PayloadKey
+            }
+            false => return false,
+        };
+        let is_repeated = publish.qos == QoS::ExactlyOnce
+            && publish
+                .packet_id
+                .is_some_and(|id| self.has_receipt(session, id));
+        if is_repeated || self.is_payload_too_long(publish.payload) {
+            return false;
+        }
+        let id = self.connections.id_of(index);
+        if self.screenings.begin(id, packet, body.len()) {
+            let screening = self.screening(index, session, kind, topic, publish.payload);
+            cx.effects.screenings.push(screening);
+        }
+        true
+    }
+
+    fn screening(
+        &mut self,
+        index: u32,
+        session: u32,
+        kind: ScreeningKind,
+        topic: &str,
+        payload: &[u8],
+    ) -> Screening {
+        let session = self.sessions.at(session);
+        let identity = session.permit.as_ref().map(|permit| &permit.identity);
+        let (tenant, client_id) = (session.tenant, Arc::clone(&session.client_id));
+        let user_name = identity.and_then(|identity| identity.user_name.clone());
+        let is_applicant = identity.is_some_and(|identity| identity.is_applicant);
+        let connection = self.connections.id_of(index);
+        let found = self.connections.at(index);
+        Screening {
+            connection,
+            kind,
+            listener: Arc::clone(found.listener()),
+            address: found.address(),
+            version: found.version,
+            tenant,
+            client_id,
+            user_name,
+            is_applicant,
+            topic: topic.into(),
+            payload: payload.into(),
+        }
+    }
+
+    /// The answer to a [`Screening`]; too late for a connection that has ended.
+    pub fn screened<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId, answer: Screened) {
+        let there = self.connections.get(id).is_some();
+        if there && self.screenings.answer(id.index, answer) {
+            self.queue_input(id.index);
+        }
+        self.settle(cx);
+    }
+
+    /// Nothing of a connection is kept any more.
+    pub(crate) fn forget_screening(&mut self, index: u32) {
+        if self.screenings.is_used {
+            self.screenings.forget(index);
+            self.screen_queued();
+        }
+    }
+
+    /// There is room for messages that wait: their clients go on.
+    fn screen_queued(&mut self) {
+        while let Some(id) = self.screenings.next_queued() {
+            if self.connections.get(id).is_some() {
+                self.queue_input(id.index);
+            }
+        }
+    }
+
+    /// A PUBLISH that the rules of its client do not permit, or that is screened.
+    ///
+    /// # Errors
+    /// The connection ends for it.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn screened_publish<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        (index, session): (u32, u32),
+        topic: &str,
+        publish: &Publish<'_>,
+        qos2: Option<PacketId>,
+    ) -> Result<ScreenedPublish, PacketError> {
+        let permit = self.sessions.at(session).permit.as_ref();
+        if !permit.is_some_and(|permit| permit.identity.screens.any()) {
+            return Ok(ScreenedPublish::Forbidden);
+        }
+        let answer = self.screenings.take_answer(index);
+        self.screen_queued();
+        let done = match answer {
+            None | Some(Screened::OfClient) => {
+                return Ok(match self.may_publish_own(session, topic) {
+                    true => ScreenedPublish::Permitted,
+                    false => ScreenedPublish::Forbidden,
+                });
+            }
+            Some(Screened::Refused { reason, why }) => {
+                self.refuse_screened(cx, (index, session), topic, reason, why)
+            }
+            Some(Screened::Answered {
+                topic: answered_on,
+                payload,
+                refused,
+            }) => {
+                self.send_screening_answer(cx, session, &answered_on, &payload, publish.qos);
+                match refused {
+                    None => Answer::accepted(),
+                    Some((reason, why)) => {
+                        self.refuse_screened(cx, (index, session), topic, reason, why)
+                    }
+                }
+            }
+            Some(Screened::OfDevice {
+                identity,
+                known,
+                payload,
+            }) => {
+                let publish = Publish {
+                    payload: &payload,
+                    ..*publish
+                };
+                let of = (index, session);
+                self.publish_of_device(cx, of, topic, &publish, qos2, (*identity, known))?
+            }
+        };
+        Ok(ScreenedPublish::Done(done))
+    }
+
+    /// Whether the rules of a client permit a message of its own.
+    fn may_publish_own(&mut self, session: u32, topic: &str) -> bool {
+        if !may_publish(topic) {
+            return false;
+        }
+        let session = self.sessions.at(session);
+        let permit = session.permit.as_ref();
+        permit.is_none_or(|permit| {
+            let names = permit.names(&session.client_id);
+            permit.may(Actions::PUBLISH, topic, names).is_ok()
+        })
+    }
+
+    fn refuse_screened<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        (index, session): (u32, u32),
+        topic: &str,
+        reason: ReasonCode,
+        why: Refusal,
+    ) -> Answer {
+        self.counters.publishes_refused += 1;
+        self.tell_publish(cx, session, topic, reason, why);
+        self.refused(index, reason)
+    }
+
+    /// A message that has shown the key of a device: it is routed as the device's.
+    fn publish_of_device<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        (index, session): (u32, u32),
+        topic: &str,
+        publish: &Publish<'_>,
+        qos2: Option<PacketId>,
+        (identity, known): (Identity, u64),
+    ) -> Result<Answer, PacketError> {
+        let tenant = self.sessions.at(session).tenant;
+        if let Some(why) = self.why_not_of_device(tenant, topic, &identity, known) {
+            let reason = ReasonCode::NotAuthorized;
+            return Ok(self.refuse_screened(cx, (index, session), topic, reason, why));
+        }
+        // For this message the client is the device: to rules, subscribers, events and sinks.
+        let client = SharedClient::clone(self.connections.at(index).client());
+        let name = identity.user_name.clone();
+        let gauge = Arc::clone(&self.client_gauge);
+        let changed = self.connections.at(index).client_mut();
+        changed.set_names(Arc::clone(&client.client_id), name, &gauge);
+        changed.flags.set_user_is_proved(true);
+        changed.flags.set_is_device(true);
+        let permit = self.permit_in_force(Box::new(Permit::new(identity, known)));
+        let own = self.sessions.set_permit(session, Some(permit));
+        let answer = self.accept_publish(cx, index, session, topic, publish, qos2);
+        self.sessions.set_permit(session, own);
+        *self.connections.at(index).client_mut() = (*client).clone();
+        answer
+    }
+
+    /// Why a device may not publish to this topic; none: it may.
+    fn why_not_of_device(
+        &self,
+        tenant: TenantId,
+        topic: &str,
+        identity: &Identity,
+        known: u64,
+    ) -> Option<Refusal> {
+        if identity.tenant != tenant {
+            let detail = "the device is in another tenant than its client";
+            return Some(Refusal::untold(RefusalCause::Forbidden, detail));
+        }
+        if let Some(reason) = self.authentications.is_revoked(identity, known) {
+            return Some(RefusalCause::Revoked(reason).into());
+        }
+        let name = identity.user_name.as_deref().unwrap_or_default();
+        let names = Names {
+            client_id: name,
+            user_name: name,
+        };
+        let permit = Permit::new(identity.clone(), known);
+        permit.may(Actions::PUBLISH, topic, names).err()
+    }
+
+    /// Sends a message to the client of a session that nobody else gets: at the QoS of its
+    /// subscription, or at QoS 0.
+    fn send_screening_answer<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        session: u32,
+        topic: &str,
+        payload: &[u8],
+        qos: QoS,
+    ) {
+        // A session that is recorded would take the message into the store.
+        let granted = match self.sessions.at(session).durable {
+            true => QoS::AtMostOnce,
+            false => self.qos_of_subscription(session, topic),
+        };
+        let publication = Publication {
+            id: self.next_message_id(),
+            tenant: self.sessions.at(session).tenant,
+            publisher: None,
+            topic,
+            forwarded: &[],
+            payload,
+            qos,
+            retain: false,
+            received_wall_ms: cx.now.wall_ms,
+            expires_at_ms: u64::MAX,
+            received_mono_ms: cx.now.mono_ms,
+            hops: 0,
+        };
+        let mut routing = self.begin_routing(publication, None);
+        let qos = granted.min(qos);
+        self.deliver(
+            cx,
+            session,
+            &mut routing,
+            qos,
+            false,
+            SubscriptionIds::new(),
+        );
+        self.end_routing(routing);
+    }
+
+    /// The time to register is over, if that is what ends with the credentials of this client.
+    pub(crate) fn cause_of_identity_end(&mut self, session: u32) -> RefusalCause {
+        let permit = self.sessions.at(session).permit.as_ref();
+        match permit.is_some_and(|permit| permit.identity.is_applicant) {
+            true => Limit::DiscoverySecs.into(),
+            false => RefusalCause::CredentialsEnded,
+        }
+    }
+}
+
+/// Whether a payload may have a member `api_key`. Its name may be written with an escape.
+fn may_have_key(payload: &[u8]) -> bool {
+    let has = |text: &[u8]| payload.windows(text.len()).any(|window| window == text);
+    has(b"api_key") || has(b"\\u")
+}

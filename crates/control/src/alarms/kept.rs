@@ -1,0 +1,92 @@
+//! What alarms that are not raised wait for, in the tables: so `for_secs`, `rate` and `no_data` go
+//! on after a restart.
+
+use martlet_registry::AlarmWatchRow;
+use martlet_rules::{AlarmKey, WatchState};
+use tracing::warn;
+
+use super::{Alarms, lock, watch};
+use crate::tables::TablesError;
+
+/// Rows of one transaction. Others who write to the tables wait for its end.
+const ROWS: usize = 500;
+/// Transactions of a round. What is left is written in the next one.
+const TIMES: usize = 4;
+/// Rows that are read at the start, at most.
+const KEPT_MAX: u32 = 200_000;
+
+/// Rows that are to be written and were not taken by the tables yet.
+#[derive(Debug, Default)]
+pub(super) struct Kept(Vec<AlarmWatchRow>);
+
+fn row_of(key: AlarmKey, state: Option<&WatchState>) -> AlarmWatchRow {
+    AlarmWatchRow {
+        tenant: key.tenant,
+        name: key.name,
+        subject: key.subject,
+        state: state
+            .and_then(|state| serde_json::to_string(state).ok())
+            .unwrap_or_default(),
+    }
+}
+
+impl Alarms {
+    /// Writes what has changed.
+    pub(super) async fn keep_watches(&self, kept: &mut Kept) -> Result<(), TablesError> {
+        for _ in 0..TIMES {
+            if kept.0.is_empty() {
+                let changed = lock(&self.machine).take_changed_watches(ROWS);
+                let rows = changed.into_iter();
+                kept.0 = rows
+                    .map(|(key, state)| row_of(key, state.as_ref()))
+                    .collect();
+            }
+            if kept.0.is_empty() {
+                return Ok(());
+            }
+            let (node, rows) = (self.settings.node.clone(), kept.0.clone());
+            let done = self.tables.note(move |registry| {
+                Box::pin(async move { registry.save_alarm_watches(&node, &rows).await })
+            });
+            done.await?;
+            kept.0.clear();
+        }
+        Ok(())
+    }
+
+    /// What an earlier run has kept.
+    ///
+    /// # Errors
+    /// The tables cannot be read.
+    pub(super) async fn kept_watches(&self) -> Result<Vec<(AlarmKey, WatchState)>, TablesError> {
+        if !self.tables.are_there() {
+            return Ok(Vec::new());
+        }
+        let node = self.settings.node.clone();
+        let read = self.tables.read(move |registry| {
+            Box::pin(async move { registry.alarm_watches(&node, KEPT_MAX).await })
+        });
+        let kept = read.await?.into_iter().filter_map(|row| {
+            // What the node watches itself is looked at anew.
+            if watch::NAMES.contains(&row.name.as_str()) {
+                return None;
+            }
+            let name = &*row.name;
+            match serde_json::from_str(&row.state) {
+                Ok(state) => {
+                    let key = AlarmKey {
+                        tenant: row.tenant,
+                        name: row.name,
+                        subject: row.subject,
+                    };
+                    Some((key, state))
+                }
+                Err(error) => {
+                    warn!(name, %error, "what an alarm has waited for is damaged: it begins anew");
+                    None
+                }
+            }
+        });
+        Ok(kept.collect())
+    }
+}

@@ -1,0 +1,175 @@
+//! Applicants: clients without credentials of their own. On a listener with `discovery` they may
+//! register as devices; on one with `payload_api_key` each of their messages may name its device.
+//! What they publish is looked at before it is routed (`martlet_broker::Screening`).
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use martlet_broker::{
+    Actions, Authenticated, Authentication, Discovery, Identity, Password, Realm, Refusal,
+    RefusalCause, Rule, Rules,
+};
+use martlet_codec::ReasonCode;
+use martlet_lockout::refused_for;
+use martlet_registry::may_be_provisioning_key;
+
+use super::{AuthenticationChain, Inner, Policy};
+use crate::wall_clock::now_ms;
+
+/// User name of applicants, as events and lists show it. Behind it and a slash stands the id of the
+/// provisioning key, of those that have shown one as password.
+pub const APPLICANT: &str = "$discovery";
+
+/// Why a provisioning key is not accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyFault {
+    /// It is unknown, has expired or was revoked; in words.
+    NotValid(String),
+    /// It cannot be looked up now; in words.
+    Unavailable(String),
+}
+
+/// Checks a provisioning key, and answers its id.
+pub type CheckKey = Box<
+    dyn Fn(String) -> Pin<Box<dyn Future<Output = Result<String, KeyFault>> + Send>> + Send + Sync,
+>;
+
+/// The id of the provisioning key that an applicant of this user name has shown.
+pub fn key_of_applicant(user_name: &str) -> Option<&str> {
+    user_name.strip_prefix(APPLICANT)?.strip_prefix('/')
+}
+
+/// The provisioning key that a client shows as its password, where its listener accepts one.
+pub(super) fn shown_key(asked: &Authentication) -> Option<&[u8]> {
+    asked.listener.discovery.as_ref()?;
+    let password = asked.password.as_ref().map(Password::bytes)?;
+    may_be_provisioning_key(password).then_some(password)
+}
+
+impl AuthenticationChain {
+    /// From now on provisioning keys are checked so.
+    pub fn check_keys_by(&self, check: CheckKey) {
+        // It is set once, at the start.
+        let _ = self.0.provisioning_keys.set(check);
+    }
+}
+
+impl Inner {
+    /// A client that shows a provisioning key as its password.
+    pub(super) async fn applicant_by_key(
+        &self,
+        asked: &Authentication,
+        policy: &Policy,
+        known: u64,
+        key: &[u8],
+    ) -> Authenticated {
+        let failed = |why: &str| {
+            let detail = format!("the provisioning key cannot be checked: {why}");
+            Authenticated::failed(Refusal::untold(RefusalCause::LoginFailed, detail))
+        };
+        let Some(check) = self.provisioning_keys.get() else {
+            return failed("the node is starting");
+        };
+        let Ok(key) = String::from_utf8(key.to_vec()) else {
+            return refused_for(
+                ReasonCode::BadUserNameOrPassword,
+                not_valid("it is no text"),
+            );
+        };
+        match check(key).await {
+            Ok(id) => policy.applicant(asked, known, Some(&id)),
+            Err(KeyFault::NotValid(why)) => {
+                refused_for(ReasonCode::BadUserNameOrPassword, not_valid(&why))
+            }
+            Err(KeyFault::Unavailable(why)) => failed(&why),
+        }
+    }
+}
+
+fn not_valid(why: &str) -> Refusal {
+    Refusal::untold(RefusalCause::ProvisioningKey, why.to_owned())
+}
+
+impl Policy {
+    /// Whether a client without any credentials is accepted as an applicant.
+    pub(super) fn takes_applicants(&self, asked: &Authentication) -> bool {
+        let discovery = asked.listener.discovery.as_ref();
+        asked.listener.payload_api_key
+            || discovery.is_some_and(|discovery| discovery.key_in_payload)
+    }
+
+    /// An applicant, that may have shown the provisioning key with this id.
+    pub(super) fn applicant(
+        &self,
+        asked: &Authentication,
+        known: u64,
+        key: Option<&str>,
+    ) -> Authenticated {
+        let user_name = match key {
+            None => APPLICANT.to_owned(),
+            Some(id) => format!("{APPLICANT}/{id}"),
+        };
+        let listener = &asked.listener;
+        let discovery = listener.discovery.as_deref();
+        // Old firmware, which shows its key in each message, stays connected.
+        let bounds = discovery.filter(|_| key.is_some() || !listener.payload_api_key);
+        let may_register = |discovery: &&Discovery| discovery.key_in_payload || key.is_some();
+        let ends_ms = |discovery: &Discovery| now_ms() + u64::from(discovery.lasts_secs) * 1000;
+        if bounds.is_some_and(|discovery| discovery.connections_max == 0) {
+            let cause = RefusalCause::Limit(martlet_broker::Limit::DiscoveryConnections);
+            return Authenticated::refused(Refusal::told(cause));
+        }
+        Authenticated::Accepted {
+            identity: Identity {
+                tenant: asked.realm.tenant(),
+                user_name: Some(user_name.into()),
+                realm: Realm::OWN_RULES,
+                rules: discovery.filter(may_register).map_or_else(
+                    || Arc::new(Rules::closed()),
+                    |discovery| Arc::new(rules_of(discovery)),
+                ),
+                sessions_max: bounds.map_or(0, |discovery| discovery.connections_max),
+                expires_wall_ms: bounds.map_or(0, ends_ms),
+                is_applicant: true,
+                ..Identity::anyone()
+            },
+            known,
+            data: None,
+        }
+    }
+}
+
+/// An applicant may subscribe to where it is answered. What it publishes is looked at one by one.
+fn rules_of(discovery: &Discovery) -> Rules {
+    let rule = |beginning: &str| Rule {
+        actions: Actions::READ,
+        allows: true,
+        filter: response_topic(beginning, "+").into(),
+        source: "the rule for clients that register".into(),
+    };
+    let topics = discovery.topics.iter().map(AsRef::as_ref);
+    let rules = topics.map(rule).collect();
+    // The filters are made here.
+    Rules::compile(rules, Actions::NONE).unwrap_or_else(|_| Rules::closed())
+}
+
+/// The topic on which the registration of `id` is answered; `beginning` is that of the topic on
+/// which it was sent.
+pub(crate) fn response_topic(beginning: &str, id: &str) -> String {
+    let parent = beginning.strip_suffix("register/").unwrap_or(beginning);
+    format!("{parent}response/{id}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registration_is_answered_beside_its_topic() {
+        let topic = response_topic("iotflow/discovery/register/", "sensor-9");
+        assert_eq!(topic, "iotflow/discovery/response/sensor-9");
+        assert_eq!(key_of_applicant("$discovery/k1"), Some("k1"));
+        assert_eq!(key_of_applicant("$discovery"), None);
+        assert_eq!(key_of_applicant("pump"), None);
+    }
+}

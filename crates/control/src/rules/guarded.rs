@@ -1,0 +1,130 @@
+//! Panics of expressions. They are evaluated by a library, which may panic at what somebody has
+//! written or sent. Such a panic is an error of the rule, and neither the node nor other rules end
+//! by it.
+//!
+//! Where panics are not unwound, a panic costs the thread of the integration, which is made again
+//! and gets the message again. So a rule is counted as panicking before it runs, and no more
+//! afterwards: the count of one that does not return stays.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use martlet_rules::{Definition, DefinitionError, Evaluator, Guard, Rule, RuleSet, TaggedRule};
+
+/// Panics after which a rule is not evaluated any more. Fewer than a message may cost until it is a
+/// dead letter: the other rules shall see it.
+const PANICS_MAX: u32 = 2;
+
+/// Reads a rule. A panic of the library is an error of its expressions.
+///
+/// # Errors
+/// A key is missing or not what it may be.
+pub(super) fn read(name: &str, definition: &Definition) -> Result<Rule, DefinitionError> {
+    let (of, read) = (name.to_owned(), definition.clone());
+    let rule = martlet_integrate::apart(move || Rule::new(&Evaluator::default(), &of, read));
+    rule.unwrap_or_else(|text| {
+        Err(DefinitionError {
+            key: "when".to_owned(),
+            why: format!("an expression of the rule cannot be read: {text}"),
+        })
+    })
+}
+
+/// A set of rules that were read before, each with its name and tenant.
+///
+/// # Errors
+/// One cannot be read; the reason in words.
+pub(super) fn set_of(rules: Vec<(String, (u32, Definition))>) -> Result<RuleSet, String> {
+    let read = martlet_integrate::apart(move || -> Result<RuleSet, DefinitionError> {
+        let evaluator = Evaluator::default();
+        let rules = rules.into_iter().map(|(name, (tenant, definition))| {
+            let rule = Arc::new(Rule::new(&evaluator, &name, definition)?);
+            Ok::<_, DefinitionError>(TaggedRule { tenant, rule })
+        });
+        let rules = rules.collect::<Result<Vec<_>, _>>()?;
+        let guard = Box::new(PanicGuard::new(rules.len()));
+        Ok(RuleSet::guarded(evaluator, rules, guard))
+    });
+    read?.map_err(|error| error.to_string())
+}
+
+/// Runs the rules of a set.
+#[derive(Debug)]
+pub(super) struct PanicGuard {
+    /// Panics of each rule, with the one that may happen now.
+    panics: Vec<AtomicU32>,
+}
+
+impl PanicGuard {
+    /// Of so many rules.
+    pub(super) fn new(rules: usize) -> Self {
+        Self {
+            panics: std::iter::repeat_with(AtomicU32::default)
+                .take(rules)
+                .collect(),
+        }
+    }
+}
+
+impl Guard for PanicGuard {
+    fn run(&self, rule: usize, part: &mut dyn FnMut()) -> Result<(), String> {
+        let Some(panics) = self.panics.get(rule) else {
+            return Err("the rule is not in force".to_owned());
+        };
+        if panics.load(Ordering::Relaxed) >= PANICS_MAX {
+            return Err(format!(
+                "its expression is not evaluated any more, since that has failed {PANICS_MAX} \
+                 times in the library for expressions: change the rule, and report it"
+            ));
+        }
+        panics.fetch_add(1, Ordering::Relaxed);
+        match martlet_integrate::catch(part) {
+            Ok(()) => {
+                panics.fetch_sub(1, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(text) => Err(format!("the expression cannot be evaluated: {text}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn panics_at_7() {
+        panic!("at 7")
+    }
+
+    fn ends_at_8() {
+        martlet_integrate::end_thread(&"at 8")
+    }
+
+    #[test]
+    fn a_rule_that_panics_is_not_evaluated_any_more_and_others_are() {
+        let guard = PanicGuard::new(2);
+        for _ in 0..PANICS_MAX {
+            let failed = guard.run(0, &mut panics_at_7);
+            let told = "the expression cannot be evaluated: at 7".to_owned();
+            assert_eq!(failed, Err(told));
+        }
+        let mut is_run = false;
+        let barred = guard.run(0, &mut || is_run = true);
+        assert!(barred.is_err_and(|why| why.contains("change the rule")));
+        assert!(!is_run);
+        for _ in 0..10 {
+            assert_eq!(guard.run(1, &mut || {}), Ok(()));
+        }
+    }
+
+    #[test]
+    fn a_thread_that_does_not_return_counts_as_a_panic() {
+        let guard = Arc::new(PanicGuard::new(1));
+        for _ in 0..PANICS_MAX {
+            let other = Arc::clone(&guard);
+            let lost = martlet_integrate::apart(move || other.run(0, &mut ends_at_8));
+            assert_eq!(lost, Err("at 8".to_owned()));
+        }
+        assert!(guard.run(0, &mut || {}).is_err());
+    }
+}

@@ -1,0 +1,183 @@
+//! Metrics of rules.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use martlet_rules::Action;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+
+use super::counts::Counts;
+use super::{Rules, lock};
+use crate::metric::put;
+
+/// Kind of an action.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ActionKind {
+    Publish,
+    Webhook,
+    Command,
+    Telemetry,
+    Alarm,
+}
+
+impl ActionKind {
+    const ALL: [Self; 5] = [
+        Self::Publish,
+        Self::Webhook,
+        Self::Command,
+        Self::Telemetry,
+        Self::Alarm,
+    ];
+
+    pub(super) fn of(action: &Action) -> Self {
+        match action {
+            Action::Publish { .. } => Self::Publish,
+            Action::Webhook { .. } => Self::Webhook,
+            Action::Command { .. } => Self::Command,
+            Action::Telemetry { .. } => Self::Telemetry,
+            Action::Alarm(_) => Self::Alarm,
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Publish => "publish",
+            Self::Webhook => "webhook",
+            Self::Command => "command",
+            Self::Telemetry => "telemetry",
+            Self::Alarm => "alarm",
+        }
+    }
+}
+
+/// What became of an action.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ActionOutcome {
+    /// It was done.
+    Done,
+    /// It cannot be done.
+    Refused,
+    /// It cannot be done now: the rules look at the message again.
+    Retried,
+}
+
+impl ActionOutcome {
+    const ALL: [Self; 3] = [Self::Done, Self::Refused, Self::Retried];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Refused => "refused",
+            Self::Retried => "retried",
+        }
+    }
+}
+
+/// Actions of all rules, by kind and outcome.
+#[derive(Debug, Default)]
+pub(super) struct ActionCounts([[AtomicU64; ActionOutcome::ALL.len()]; ActionKind::ALL.len()]);
+
+impl ActionCounts {
+    pub(super) fn note(&self, kind: ActionKind, outcome: ActionOutcome) {
+        let of_kind = self.0.get(kind as usize);
+        if let Some(count) = of_kind.and_then(|counts| counts.get(outcome as usize)) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn get(&self, kind: ActionKind, outcome: ActionOutcome) -> u64 {
+        let of_kind = self.0.get(kind as usize);
+        let count = of_kind.and_then(|counts| counts.get(outcome as usize));
+        count.map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+}
+
+/// Name, meaning and value of a counter of a rule.
+type CounterOf = (&'static str, &'static str, fn(&Counts) -> u64);
+
+const COUNTERS: &[CounterOf] = &[
+    (
+        "rules_messages",
+        "Messages, values and events that a rule has looked at",
+        |counts| counts.messages,
+    ),
+    (
+        "rules_matched",
+        "Of these, those for which the condition was true",
+        |counts| counts.matched,
+    ),
+    (
+        "rules_missing",
+        "Of these, those in which a member was missing that the condition needs",
+        |counts| counts.missing,
+    ),
+    (
+        "rules_errors",
+        "Messages and actions for which a rule has failed",
+        |counts| counts.errors,
+    ),
+    (
+        "rules_loops",
+        "Messages that were not looked at, since rules have passed them on too often",
+        |counts| counts.loops,
+    ),
+];
+
+/// Rules at one moment.
+#[derive(Debug)]
+pub struct RulesPage {
+    /// By name.
+    rules: Vec<(String, Counts)>,
+    actions: Vec<(ActionKind, ActionOutcome, u64)>,
+}
+
+impl Rules {
+    /// Their metrics, as they are now.
+    pub fn metrics(&self) -> RulesPage {
+        let in_force = self.in_force();
+        let counts = lock(&self.counts);
+        let names = in_force.places.iter().map(|place| &place.name);
+        let rules = names.map(|name| (name.clone(), counts.get(name).cloned().unwrap_or_default()));
+        let kinds = ActionKind::ALL.into_iter();
+        let actions = kinds.flat_map(|kind| {
+            let outcomes = ActionOutcome::ALL.into_iter();
+            outcomes.map(move |outcome| (kind, outcome, self.actions.get(kind, outcome)))
+        });
+        RulesPage {
+            rules: rules.collect(),
+            actions: actions.collect(),
+        }
+    }
+}
+
+impl Collector for RulesPage {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let in_force = ConstGauge::new(i64::try_from(self.rules.len()).unwrap_or(i64::MAX));
+        put(&mut encoder, "rules", "Rules in force", &in_force)?;
+        let kind = ConstCounter::new(0_u64).metric_type();
+        for (name, help, value) in COUNTERS {
+            let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+            for (rule, counts) in &self.rules {
+                let label = [("rule", rule.as_str())];
+                ConstCounter::new(value(counts)).encode(family.encode_family(&label)?)?;
+            }
+        }
+        let help = "Time that a rule has taken to look at messages; without its actions";
+        let mut family = encoder.encode_descriptor("rules_evaluation_seconds", help, None, kind)?;
+        for (rule, counts) in &self.rules {
+            let label = [("rule", rule.as_str())];
+            let secs = ConstCounter::new(counts.time.as_secs_f64());
+            secs.encode(family.encode_family(&label)?)?;
+        }
+        let help = "Actions of rules, by kind and outcome";
+        let mut family = encoder.encode_descriptor("rules_actions", help, None, kind)?;
+        for (kind, outcome, count) in &self.actions {
+            let labels = [("action", kind.word()), ("outcome", outcome.word())];
+            ConstCounter::new(*count).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}

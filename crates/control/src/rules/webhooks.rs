@@ -1,0 +1,121 @@
+//! Webhooks that rules have of their own, for actions with a URL: integrations as others, each with
+//! a queue, retries and dead letters, so that a slow server holds up no rule.
+
+use std::collections::BTreeMap;
+
+use martlet_integrate::ConfiguredSink;
+use martlet_rules::{DefinitionError, Rule};
+use serde_json::{Map, Value};
+use tracing::warn;
+
+use super::{Rules, lock};
+use crate::integrations::{AddedKind, IntegrationMaker};
+
+/// Kind of these integrations.
+pub(crate) const KIND: &str = "rule-webhook";
+/// Topics below this carry messages from rules to them.
+const TOPICS: &str = "$events/rule-webhook/";
+
+/// What a webhook is made of: its team and its settings.
+pub(super) type Made = (String, Map<String, Value>);
+
+/// The topic of messages for the webhook of this name.
+pub(super) fn topic(name: &str) -> String {
+    format!("{TOPICS}{name}")
+}
+
+/// The webhooks of a rule: the place of the action, name and settings.
+fn of_rule(rule: &Rule) -> impl Iterator<Item = (usize, String, Map<String, Value>)> {
+    rule.own_webhooks().map(|(at, name, webhook)| {
+        let mut settings = Map::new();
+        settings.insert("url".to_owned(), webhook.url.clone().into());
+        if let Some(format) = &webhook.format {
+            settings.insert("format".to_owned(), format.clone().into());
+        }
+        (at, name, settings)
+    })
+}
+
+/// A webhook of these settings.
+///
+/// # Errors
+/// They are unusable; the reason in words.
+fn make(
+    maker: &dyn IntegrationMaker,
+    name: &str,
+    (team, settings): &Made,
+) -> Result<ConfiguredSink, String> {
+    let mut settings = settings.clone();
+    settings.insert("filters".to_owned(), vec![topic(name)].into());
+    let made = maker.make(AddedKind::Webhook, name, team, &settings, false);
+    let mut sink = made.map_err(|error| error.to_string())?;
+    sink.settings.kind = KIND;
+    Ok(sink)
+}
+
+/// Checks the webhooks of a rule.
+///
+/// # Errors
+/// One is unusable.
+pub(super) fn check(
+    maker: &dyn IntegrationMaker,
+    rule: &Rule,
+    team: &str,
+) -> Result<(), DefinitionError> {
+    for (at, name, settings) in of_rule(rule) {
+        let made = make(maker, &name, &(team.to_owned(), settings));
+        made.map_err(|why| DefinitionError {
+            key: format!("actions[{at}].webhook.url"),
+            why,
+        })?;
+    }
+    Ok(())
+}
+
+impl Rules {
+    /// Webhooks of the rules in force, by name.
+    fn wanted_webhooks(&self) -> BTreeMap<String, Made> {
+        let in_force = self.in_force();
+        let rules = in_force.set.rules().iter().zip(&in_force.places);
+        let acting = rules.filter(|(one, _)| one.rule.definition().is_enabled());
+        let webhooks = acting.flat_map(|(one, place)| {
+            let of = of_rule(&one.rule);
+            of.map(move |(_, name, settings)| (name, (place.team.clone(), settings)))
+        });
+        webhooks.collect()
+    }
+
+    /// The webhooks of the rules at the start.
+    pub fn first_webhooks(&self, maker: &dyn IntegrationMaker) -> Vec<ConfiguredSink> {
+        let wanted = self.wanted_webhooks();
+        let made = wanted.iter().filter_map(|(name, of)| {
+            let made = make(maker, name, of);
+            made.inspect_err(|error| warn!(name, error, "the webhook of a rule does not run"))
+                .ok()
+        });
+        let made = made.collect();
+        *lock(&self.webhooks) = wanted;
+        made
+    }
+
+    /// Starts and ends webhooks, so that they are those of the rules in force.
+    pub(super) async fn attach_webhooks(&self) {
+        let Some(integrations) = self.control.integrations() else {
+            return;
+        };
+        let wanted = self.wanted_webhooks();
+        let known = std::mem::replace(&mut *lock(&self.webhooks), wanted.clone());
+        for name in known.keys().filter(|name| !wanted.contains_key(*name)) {
+            integrations.remove_own(KIND, name).await;
+        }
+        for (name, of) in &wanted {
+            if known.get(name) == Some(of) {
+                continue;
+            }
+            match make(integrations.maker(), name, of) {
+                Ok(sink) => integrations.replace_own(sink).await,
+                Err(error) => warn!(name, error, "the webhook of a rule does not run"),
+            }
+        }
+    }
+}

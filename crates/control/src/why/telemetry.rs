@@ -1,0 +1,47 @@
+//! Why telemetry of a client was not stored.
+
+use super::Finding;
+use super::facts::Facts;
+use super::found::{Found, RECENT_MS, Weight};
+use crate::cause::Cause;
+
+/// Payloads that are named, at most.
+const NAMED: usize = 3;
+
+pub(super) fn telemetry(facts: &Facts, found: &mut Found) {
+    let is_recent = |at_ms: u64| facts.now_ms.saturating_sub(at_ms) <= RECENT_MS;
+    let recent = facts.not_stored.iter().filter(|one| is_recent(one.at_ms));
+    for one in recent.take(NAMED) {
+        let payloads = match one.count {
+            1 => "a payload was".to_owned(),
+            count => format!("{count} payloads were"),
+        };
+        let sentence = format!(
+            "{payloads} not stored as telemetry ({}), the last one of {}: {}",
+            one.reason, one.topic, one.detail
+        );
+        let mut finding = Finding::new(Cause::TelemetryNotStored, sentence).of_many(one.count);
+        finding.last_ms = Some(one.at_ms);
+        found.push((Weight::Trouble, finding.mend(remedy(one.reason))));
+    }
+}
+
+/// What to do about a reason.
+fn remedy(reason: &str) -> &'static str {
+    match reason {
+        "too_many_keys" => {
+            "see whether the device makes up keys, such as one for each message; else delete keys \
+             that are not needed any more, or raise telemetry.keys_per_device"
+        }
+        "too_many_series" => {
+            "delete values of devices that are not needed any more, or raise telemetry.series"
+        }
+        "unknown_device" | "no_device" => {
+            "add the device, or correct the topic or its rule in [[telemetry.rules]]"
+        }
+        "no_time" | "skewed_time" | "bad_time" => {
+            "set the clock of the device, or see telemetry.skew and telemetry.missing_time"
+        }
+        _ => "correct what the device publishes: martlet telemetry rejected has all of them",
+    }
+}

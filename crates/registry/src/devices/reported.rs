@@ -1,0 +1,82 @@
+//! Versions of their firmware that devices report themselves.
+
+use serde_json::{Map, Value};
+
+use super::change::change_one;
+use super::{DeviceChange, DeviceRef};
+use crate::database::Work;
+use crate::sql::{Fault, clean};
+use crate::{Actor, Registry, RegistryError};
+
+/// Member of what a device reports that says which firmware it runs.
+pub const FIRMWARE_VERSION: &str = "firmware_version";
+
+/// Which firmware a device says that it runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReportedVersion {
+    /// Tenant of the device.
+    pub tenant: u32,
+    /// Its id.
+    pub device: String,
+    /// The version.
+    pub version: String,
+}
+
+/// The version of the firmware in what a device reports, if it says so.
+pub fn reported_version(values: &Map<String, Value>) -> Option<&str> {
+    values.get(FIRMWARE_VERSION).and_then(Value::as_str)
+}
+
+impl Registry {
+    /// Notes which firmware devices say that they run. What no device has, and versions that a
+    /// device may not have, are left out. Returns how many devices had another version.
+    ///
+    /// # Errors
+    /// The database cannot be changed; then nothing is.
+    pub async fn note_firmware_versions(
+        &mut self,
+        reported: &[ReportedVersion],
+    ) -> Result<usize, RegistryError> {
+        let mut work = self.begin(&Actor::local()).await?;
+        let done = async {
+            let mut changed = 0;
+            for one in reported {
+                let sql = "SELECT number FROM devices WHERE tenant = $1 AND id = $2 \
+                           AND deleted_ms = 0";
+                let number = sqlx::query_scalar::<_, i64>(sql);
+                let number = number.bind(i64::from(one.tenant)).bind(clean(&one.device));
+                let number = number.fetch_optional(&mut *work.all).await?;
+                if let Some(number) = number {
+                    changed += usize::from(note_version(&mut work, number, &one.version).await?);
+                }
+            }
+            Ok(changed)
+        };
+        let done: Result<usize, Fault> = done.await;
+        work.end(done).await
+    }
+}
+
+/// Notes which firmware a device says that it runs. Returns whether that is another one than
+/// before. A version that a device may not have is left out.
+pub(crate) async fn note_version(
+    work: &mut Work<'_>,
+    number: i64,
+    version: &str,
+) -> Result<bool, Fault> {
+    let sql = "SELECT firmware_version FROM devices WHERE number = $1 AND deleted_ms = 0";
+    let known = sqlx::query_scalar::<_, String>(sql).bind(number);
+    let known = known.fetch_optional(&mut *work.all).await?;
+    if version.is_empty() || known.is_none_or(|known| known == clean(version)) {
+        return Ok(false);
+    }
+    let change = DeviceChange {
+        firmware_version: Some(clean(version)),
+        ..DeviceChange::default()
+    };
+    match change_one(work, DeviceRef::Number(number), change, None).await {
+        Ok(_) => Ok(true),
+        Err(Fault::Told(RegistryError::Refused(_))) => Ok(false),
+        Err(fault) => Err(fault),
+    }
+}

@@ -1,0 +1,166 @@
+//! What alarms that are not raised need to know over a restart: since when a condition holds, the
+//! last value, the last message. It is kept in rows, of which few are written: a condition at once,
+//! a value or message that follows another one only after a while.
+
+use serde::{Deserialize, Serialize};
+
+use super::machine::{About, AlarmKey, AlarmMachine, Entry};
+use crate::definition::Severity;
+
+/// A kept value is written again if it is older than this, milliseconds.
+const VALUE_MS: i64 = 30_000;
+/// A kept message is written again if it is older than the time without one that is an alarm,
+/// divided by this, or if it is older than a minute.
+const SEEN_PARTS: i64 = 4;
+const SEEN_MAX_MS: i64 = 60_000;
+/// Time that a device has after a restart until its silence is an alarm, at most: the last message
+/// that is kept may not have been its last one.
+const AFTER_RESTART_MS: i64 = 60_000;
+
+/// What is kept of an alarm.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct WatchState {
+    /// The device that it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// How bad it would be.
+    pub severity: Severity,
+    /// What it would say.
+    pub message: String,
+    /// Time for which its condition holds before it is raised, milliseconds.
+    pub for_ms: i64,
+    /// Names of alarms that silence it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub inhibited_by: Vec<String>,
+    /// Since when its condition holds, milliseconds since the Unix epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub holds_since: Option<i64>,
+    /// The value that would raise it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value: Option<f64>,
+    /// The last value and its time, for rates.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last: Option<(f64, i64)>,
+    /// The last message, and the time after which its silence is an alarm, milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seen: Option<(i64, i64)>,
+}
+
+/// What the row of an entry says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Written {
+    holds_since: Option<i64>,
+    last_ms: Option<i64>,
+    seen_ms: Option<i64>,
+}
+
+impl Entry {
+    /// What a row would say now; none: it needs no row.
+    fn to_write(&self) -> Option<Written> {
+        let now = Written {
+            holds_since: self.holds_since,
+            last_ms: self.last.map(|(_, at_ms)| at_ms),
+            seen_ms: self.seen.map(|(at_ms, _)| at_ms),
+        };
+        (now != Written::default()).then_some(now)
+    }
+
+    /// Whether what is written is good enough.
+    fn is_written(&self, now: Option<Written>) -> bool {
+        let (Some(now), Some(written)) = (now, self.written) else {
+            return now == self.written;
+        };
+        let is_near = |now: Option<i64>, written: Option<i64>, most_ms: i64| match (now, written) {
+            (Some(now), Some(written)) => (0..most_ms).contains(&(now - written)),
+            (now, written) => now == written,
+        };
+        let after_ms = self.seen.map_or(0, |(_, after_ms)| after_ms);
+        let seen_ms = (after_ms / SEEN_PARTS).clamp(1, SEEN_MAX_MS);
+        now.holds_since == written.holds_since
+            && is_near(now.last_ms, written.last_ms, VALUE_MS)
+            && is_near(now.seen_ms, written.seen_ms, seen_ms)
+    }
+
+    fn watch_state(&self) -> WatchState {
+        WatchState {
+            device: self.about.device.clone(),
+            severity: self.about.severity,
+            message: self.about.message.clone(),
+            for_ms: self.about.for_ms,
+            inhibited_by: self.about.inhibited_by.clone(),
+            holds_since: self.holds_since,
+            value: self.value,
+            last: self.last,
+            seen: self.seen,
+        }
+    }
+}
+
+impl AlarmMachine {
+    /// What is to be written since the last call, `most` at most: what is kept of an alarm, or none
+    /// if nothing is kept of it any more. It counts as written.
+    pub fn take_changed_watches(&mut self, most: usize) -> Vec<(AlarmKey, Option<WatchState>)> {
+        let mut changed = Vec::new();
+        for (key, entry) in &mut self.entries {
+            if changed.len() >= most {
+                return changed;
+            }
+            let now = entry.to_write();
+            if !entry.is_written(now) {
+                entry.written = now;
+                changed.push((key.clone(), now.map(|_| entry.watch_state())));
+            }
+        }
+        let room = most - changed.len();
+        let removed: Vec<AlarmKey> = self.removed.iter().take(room).cloned().collect();
+        for key in removed {
+            self.removed.remove(&key);
+            let entry = self.entries.get(&key);
+            // One that is there again has its row again.
+            if entry.is_none_or(|entry| entry.written.is_none()) {
+                changed.push((key, None));
+            }
+        }
+        changed
+    }
+
+    /// Takes what an earlier run has kept. What was observed since then stays.
+    pub fn restore_watches(
+        &mut self,
+        kept: impl IntoIterator<Item = (AlarmKey, WatchState)>,
+        now_ms: i64,
+    ) {
+        for (key, state) in kept {
+            if !self.has_room_for(&key) {
+                continue;
+            }
+            let written = Written {
+                holds_since: state.holds_since,
+                last_ms: state.last.map(|(_, at_ms)| at_ms),
+                seen_ms: state.seen.map(|(at_ms, _)| at_ms),
+            };
+            let about = About {
+                key: key.clone(),
+                device: state.device,
+                severity: state.severity,
+                message: state.message,
+                for_ms: state.for_ms,
+                inhibited_by: state.inhibited_by,
+            };
+            let entry = self.entries.entry(key).or_insert_with(|| Entry::new(about));
+            if entry.alarm.is_none() && entry.holds_since.is_none() {
+                entry.holds_since = state.holds_since;
+                entry.value = entry.value.or(state.value);
+            }
+            entry.last = entry.last.or(state.last);
+            if entry.seen.is_none() {
+                entry.seen = state.seen.map(|(at_ms, after_ms)| {
+                    let least_ms = now_ms - after_ms + after_ms.min(AFTER_RESTART_MS);
+                    (at_ms.max(least_ms).min(now_ms), after_ms)
+                });
+            }
+            entry.written = Some(written);
+        }
+    }
+}
