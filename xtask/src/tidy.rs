@@ -148,6 +148,12 @@ const TOP: &str = "martlet";
 /// Columns of a line of code.
 const COLUMNS_MAX: usize = 100;
 
+/// Lines of a function, unless it is a table.
+const FUNCTION_LINES_MAX: usize = 100;
+
+/// How the comment of a function begins that is a list of like entries and may be longer.
+const TABLE: &str = "// Table:";
+
 /// What breaks a rule, one line each.
 pub fn problems(files: &[SourceFile]) -> Vec<String> {
     let mut problems = Vec::new();
@@ -158,6 +164,7 @@ pub fn problems(files: &[SourceFile]) -> Vec<String> {
         }
         if file.path.ends_with(".rs") {
             check_width(file, &mut problems);
+            check_functions(file, &mut problems);
         }
         check_words(file, &mut problems);
     }
@@ -240,6 +247,46 @@ fn check_width(file: &SourceFile, problems: &mut Vec<String>) {
     }
 }
 
+/// Functions do one job. Only lists of like entries may be long, and say that they are such.
+fn check_functions(file: &SourceFile, problems: &mut Vec<String>) {
+    let lines: Vec<&str> = file.text.lines().collect();
+    for (index, line) in lines.iter().enumerate() {
+        let code = line.trim_start();
+        let indent = &line[..line.len() - code.len()];
+        if !is_function(code) || code.ends_with('}') {
+            continue;
+        }
+        let end = format!("{indent}}}");
+        let rest = lines[index..].iter();
+        let length = rest.take_while(|line| **line != end && !is_declaration(line, indent));
+        let length = length.count() + 1;
+        let is_table = index > 0 && lines[index - 1].trim_start().starts_with(TABLE);
+        if length > FUNCTION_LINES_MAX && !is_table {
+            let place = format!("{}:{}", file.path, index + 1);
+            problems.push(format!(
+                "{place}: a function of {length} lines, at most {FUNCTION_LINES_MAX} may be: split \
+                 it, or say `{TABLE} of what` above it if it is a list of like entries"
+            ));
+        }
+    }
+}
+
+/// Whether a line begins a function.
+fn is_function(code: &str) -> bool {
+    let before = code.split("fn ").next().unwrap_or_default();
+    let words = before.split_whitespace();
+    let mut words = words.filter(|word| !word.starts_with("pub"));
+    code.contains("fn ") && words.all(|word| ["const", "async", "unsafe"].contains(&word))
+}
+
+/// Whether a line ends a function without a body.
+fn is_declaration(line: &str, indent: &str) -> bool {
+    let of_same_depth = line
+        .strip_prefix(indent)
+        .is_some_and(|rest| !rest.starts_with(' '));
+    of_same_depth && line.ends_with(';')
+}
+
 fn check_words(file: &SourceFile, problems: &mut Vec<String>) {
     // This file names them.
     if file.path == "xtask/src/tidy.rs" || file.path.contains("node_modules") {
@@ -305,5 +352,19 @@ mod tests {
         let text = format!("// {}\n{long}\n", "TODO");
         assert_eq!(problems_of("crates/codec/src/a.rs", &text).len(), 2);
         assert_eq!(problems_of("docs/a.md", &text).len(), 0);
+    }
+
+    #[test]
+    fn long_functions_are_found_unless_they_are_tables() {
+        let body = "    work();\n".repeat(100);
+        let long = format!("fn short() {{}}\n\npub(crate) fn long(\n    a: u8,\n) {{\n{body}}}\n");
+        let found = problems_of("crates/codec/src/a.rs", &long);
+        assert_eq!(found.len(), 1);
+        assert!(found[0].starts_with("crates/codec/src/a.rs:3: a function of 104 lines"));
+        let table = format!(
+            "// Table: what is worked.\n{}",
+            &long["fn short() {}\n\n".len()..]
+        );
+        assert_eq!(problems_of("crates/codec/src/a.rs", &table).len(), 0);
     }
 }

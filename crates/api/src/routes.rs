@@ -52,6 +52,7 @@ pub(crate) fn document(api: &Api) -> Document {
     Document::new(&document)
 }
 
+// Table: the routes of the interface.
 fn declared(routes: Routes) -> Routes {
     let routes = routes
         .add(Open, routes!(health::live))

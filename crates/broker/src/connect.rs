@@ -5,7 +5,7 @@ use core::num::{NonZeroU16, NonZeroU32};
 use std::sync::Arc;
 
 use martlet_codec::{ConnAck, ConnAckProperties, PacketType, QoS, ReasonCode, UserProperties};
-use martlet_permission::{Limit, RefusalCause, TenantId};
+use martlet_permission::{Limit, Refusal, RefusalCause, TenantId};
 
 use crate::connect_request::ConnectRequest;
 use crate::connected_client::SharedClient;
@@ -34,32 +34,10 @@ impl Shard {
         mut request: ConnectRequest,
     ) {
         let (tenant, client_id) = (request.tenant, Arc::clone(&request.client_id));
-        let no_memory = self.memory.is_spent() || self.growth.sessions_stop;
-        if no_memory && self.sessions.find(tenant, &client_id).is_none() {
-            // A client with a session is let in: it takes what is queued for it.
-            let (reason, limit) = match self.growth.sessions_stop {
-                true => (ReasonCode::QuotaExceeded, Limit::MemoryKept),
-                false => (ReasonCode::ServerBusy, Limit::Memory),
-            };
-            return self.refuse_client(cx, index, &request, reason, limit);
-        }
-        if let Some(why) = self.has_no_room_for(&request) {
-            let reason = ReasonCode::QuotaExceeded;
-            return self.refuse_client(cx, index, &request, reason, why);
-        }
-        if let Some(why) = self.is_turned_away(index, &request) {
-            let reason = ReasonCode::NotAuthorized;
+        if let Err((reason, why)) = self.check_request(index, &request) {
             return self.refuse_client(cx, index, &request, reason, why);
         }
         let before = self.sessions.find(tenant, &client_id);
-        if let Some(why) = request
-            .will
-            .as_ref()
-            .and_then(|will| self.will_exceeds(before, will))
-        {
-            let reason = ReasonCode::QuotaExceeded;
-            return self.refuse_client(cx, index, &request, reason, why);
-        }
         let is_new = before.is_none();
         if is_new
             && !cx
@@ -100,37 +78,15 @@ impl Shard {
             return self.refuse_client(cx, index, &request, ReasonCode::ServerBusy, why);
         }
         let expiry_secs = self.session_expiry_of(&request);
-        let mut old = self.sessions.find(tenant, &client_id);
-        if let Some(found) = old
-            && !self.sessions.at(found).durable
-        {
-            // Remembered across a restart for its Will alone; the client is back before it is due.
-            self.discard_will(found);
-            self.end_session(cx, found, RefusalCause::KeptForWill);
-            old = None;
-        }
-        if let Some(found) = old
-            && self.gives_way(found, &request)
-        {
-            self.end_session(cx, found, RefusalCause::BelongsToOther);
-            old = None;
-        }
-        if request.clean_start
-            && let Some(ended) = old.take()
-        {
-            self.end_session(cx, ended, RefusalCause::CleanStart);
-        }
-        let session_present = old.is_some();
-        let session = match old {
-            Some(session) => session,
-            None => {
-                if !is_new {
-                    // It takes the place of the one that has just ended.
-                    cx.node.borrow_session(usize::MAX);
-                }
-                self.new_session(&request)
+        let resumed = self.session_to_resume(cx, &request);
+        let session_present = resumed.is_some();
+        let session = resumed.unwrap_or_else(|| {
+            if !is_new {
+                // It takes the place of the one that has just ended.
+                cx.node.borrow_session(usize::MAX);
             }
-        };
+            self.new_session(&request)
+        });
         self.resume_session(cx, index, session, &mut request, expiry_secs);
         self.tell_losses_while_away(cx, session);
         // Nor may a session of this client that has ended come back after a crash: it would take
@@ -159,6 +115,72 @@ impl Shard {
             }
         };
         self.report_connected(cx, index, session);
+        self.admit_once_recorded(cx, index, record, connack);
+    }
+
+    /// Whether a CONNECT may claim its session here, before anything is changed for it.
+    ///
+    /// # Errors
+    /// It may not; what its client is told.
+    fn check_request(
+        &mut self,
+        index: u32,
+        request: &ConnectRequest,
+    ) -> Result<(), (ReasonCode, Refusal)> {
+        let before = self.sessions.find(request.tenant, &request.client_id);
+        let no_memory = self.memory.is_spent() || self.growth.sessions_stop;
+        if no_memory && before.is_none() {
+            // A client with a session is let in: it takes what is queued for it.
+            return Err(match self.growth.sessions_stop {
+                true => (ReasonCode::QuotaExceeded, Limit::MemoryKept.into()),
+                false => (ReasonCode::ServerBusy, Limit::Memory.into()),
+            });
+        }
+        if let Some(why) = self.has_no_room_for(request) {
+            return Err((ReasonCode::QuotaExceeded, why.into()));
+        }
+        if let Some(why) = self.is_turned_away(index, request) {
+            return Err((ReasonCode::NotAuthorized, why));
+        }
+        let will = request.will.as_ref();
+        match will.and_then(|will| self.will_exceeds(before, will)) {
+            Some(why) => Err((ReasonCode::QuotaExceeded, why.into())),
+            None => Ok(()),
+        }
+    }
+
+    /// The session that this CONNECT resumes. One that it must not resume is ended.
+    fn session_to_resume<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        request: &ConnectRequest,
+    ) -> Option<u32> {
+        let found = self.sessions.find(request.tenant, &request.client_id)?;
+        if !self.sessions.at(found).durable {
+            // Remembered across a restart for its Will alone; the client is back before it is due.
+            self.discard_will(found);
+            self.end_session(cx, found, RefusalCause::KeptForWill);
+            return None;
+        }
+        if self.gives_way(found, request) {
+            self.end_session(cx, found, RefusalCause::BelongsToOther);
+            return None;
+        }
+        if request.clean_start {
+            self.end_session(cx, found, RefusalCause::CleanStart);
+            return None;
+        }
+        Some(found)
+    }
+
+    /// The client is let in once the record of its session is durable.
+    fn admit_once_recorded<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        record: RecordNumber,
+        connack: Vec<u8>,
+    ) {
         let connection = self.connections.id_of(index);
         self.arm_identity_end(cx, connection);
         let early = fault::is(Fault::ConnAckBeforeRecord)

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use martlet_codec::{FixedHeader, PacketId, Publish, QoS, ReasonCode};
 use martlet_permission::{
-    Actions, Identity, Limit, Names, Refusal, RefusalCause, TenantId, may_publish,
+    Actions, Identity, Limit, Names, Refusal, RefusalCause, Rules, TenantId, may_publish,
 };
 
 use crate::connected_client::SharedClient;
@@ -257,7 +257,9 @@ impl Shard {
         changed.set_names(Arc::clone(&client.client_id), name, &gauge);
         changed.flags.set_user_is_proved(true);
         changed.flags.set_is_device(true);
-        let permit = self.permit_in_force(Box::new(Permit::new(identity, known)));
+        let mut permit = self.permit_in_force(Box::new(Permit::new(identity, known)));
+        // Its rules were asked above, by the name of the device: the session has another one.
+        permit.identity.rules = Arc::new(Rules::open());
         let own = self.sessions.set_permit(session, Some(permit));
         let answer = self.accept_publish(cx, index, session, topic, publish, qos2);
         self.sessions.set_permit(session, own);

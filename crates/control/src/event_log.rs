@@ -39,6 +39,7 @@ pub(crate) const TRACED: &str = "martlet_control::event_log::traced";
 /// Writes one event to the log, with the number of its tenant if it is not the common one. `way`
 /// is how a refusal may be mended. What is traced is written whatever the level of the log is.
 /// `left_out` are lines of the same client and cause that were not written.
+// Table: a line for each kind of event.
 pub(crate) fn write(told: &Told, way: Option<&Way>, is_traced: bool, left_out: LeftOut) {
     let told = &*told.shown();
     let Told { head, event } = told;

@@ -54,14 +54,15 @@ impl Notice {
         let device = device.map_or_else(String::new, |id| format!(" {id}"));
         let by = alarm.changed_by.as_deref();
         let by = by.map_or_else(String::new, |by| format!(" by {by}"));
-        let text = format!(
-            "{}\nSeverity: {}\nRaised at {}\n{} at {}{by}\n",
-            alarm.message,
-            alarm.severity,
-            alarm.raised_at,
-            capital(&alarm.change),
-            alarm.changed_at,
+        let mut text = format!(
+            "{}\nSeverity: {}\nRaised at {}",
+            alarm.message, alarm.severity, alarm.raised_at
         );
+        if alarm.change != "raised" {
+            let (change, at) = (capital(&alarm.change), &alarm.changed_at);
+            text.push_str(&format!("\n{change} at {at}"));
+        }
+        text.push_str(&format!("{by}\n"));
         let (priority, sign) = match alarm.severity.as_str() {
             _ if is_over => (2, "white_check_mark"),
             "critical" => (5, "rotating_light"),
@@ -73,7 +74,10 @@ impl Notice {
             title: line(&format!("[{}] {}{device}", alarm.change, alarm.name)),
             text: shortened(&text),
             priority,
-            tags: format!("{sign},{}", alarm.severity),
+            tags: match sign == alarm.severity {
+                true => sign.to_owned(),
+                false => format!("{sign},{}", alarm.severity),
+            },
         }
     }
 

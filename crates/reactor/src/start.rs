@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, unbounded};
 use martlet_broker::{
-    Command, ListenerPolicy, MemoryUse, Node as _, PartId, PartLine, PartOutlet, PartSpec, Report,
-    Run, SHARDS_MAX, Settings, ShardId, owner,
+    Command, ListenerPolicy, MemoryUse, Node as _, Now, PartId, PartLine, PartOutlet, PartSpec,
+    Report, Run, SHARDS_MAX, Settings, ShardId, owner,
 };
 use martlet_persistence::{RestoreError, Shards};
 
@@ -129,29 +129,8 @@ pub fn start(mut config: ReactorConfig) -> Result<Running, StartError> {
             counted,
         )?);
     }
-    let shards = reactors.iter_mut().map(Reactor::lend_shard);
     let now = common.clock.now();
-    let listeners = config.listeners.iter();
-    let restored = config.store.restore(Shards {
-        settings: &config.settings,
-        node: &*common.node,
-        now,
-        listeners: listeners.map(|one| Arc::clone(&one.policy)).collect(),
-        shards: shards.collect(),
-    })?;
-    if restored.is_none() {
-        // What got messages of an earlier run must not take those of this one for the same.
-        let run = Run::after(0, now.wall_ms, config.settings.node_seed).unwrap_or_default();
-        for reactor in &mut reactors {
-            reactor.lend_shard().0.begin_names(run);
-        }
-    }
-    if let Some(book) = &config.rules {
-        for reactor in &mut reactors {
-            let (shard, _) = reactor.lend_shard();
-            shard.set_rule_book(Arc::clone(book));
-        }
-    }
+    let restored = restore(&mut config, &*common.node, now, &mut reactors)?;
     let mut clock = common.clock;
     if let Some(restored) = &restored {
         clock.set_record_time(now, restored.restored.record_ms);
@@ -192,6 +171,38 @@ pub fn start(mut config: ReactorConfig) -> Result<Running, StartError> {
         lock(&running.threads).push(thread);
     }
     Ok(running)
+}
+
+/// Brings back what was stored, and gives the shards their rules.
+fn restore(
+    config: &mut ReactorConfig,
+    node: &SharedNode,
+    now: Now,
+    reactors: &mut [Reactor],
+) -> Result<Option<Restored>, StartError> {
+    let shards = reactors.iter_mut().map(Reactor::lend_shard);
+    let listeners = config.listeners.iter();
+    let restored = config.store.restore(Shards {
+        settings: &config.settings,
+        node: node,
+        now,
+        listeners: listeners.map(|one| Arc::clone(&one.policy)).collect(),
+        shards: shards.collect(),
+    })?;
+    if restored.is_none() {
+        // What got messages of an earlier run must not take those of this one for the same.
+        let run = Run::after(0, now.wall_ms, config.settings.node_seed).unwrap_or_default();
+        for reactor in reactors.iter_mut() {
+            reactor.lend_shard().0.begin_names(run);
+        }
+    }
+    if let Some(book) = &config.rules {
+        for reactor in reactors.iter_mut() {
+            let (shard, _) = reactor.lend_shard();
+            shard.set_rule_book(Arc::clone(book));
+        }
+    }
+    Ok(restored)
 }
 
 /// Number of sockets of clients that are accepted. Beyond the limit of connections there is room

@@ -4,8 +4,8 @@ use martlet_codec::{QoS, TopicFilter, TopicName};
 
 use crate::alarm::{Check, Limit, LimitSide};
 use crate::definition::{
-    ActionDefinition, AlarmDefinition, AlarmKind, Definition, DefinitionError, Severity,
-    WebhookAction,
+    ActionDefinition, AlarmDefinition, AlarmKind, Definition, DefinitionError, PublishAction,
+    Severity, WebhookAction,
 };
 use crate::expression::{Evaluator, Expression, Variables};
 use crate::template::Template;
@@ -315,55 +315,10 @@ impl Reader<'_> {
         Ok(match action {
             ActionDefinition::Stop => CheckedAction::Stop,
             ActionDefinition::Publish(publish) => {
-                let key = format!("{key}.publish");
-                let at = |name: &str| format!("{key}.{name}");
-                if publish.topic.is_empty() {
-                    return Err(DefinitionError::new(at("topic"), "it is missing"));
-                }
-                if !publish.topic.contains("{{") {
-                    check_topic(&at("topic"), &publish.topic)?;
-                }
-                let qos = publish.qos.unwrap_or(1);
-                let qos = QoS::from_bits(qos).ok_or_else(|| {
-                    DefinitionError::new(at("qos"), format!("{qos}: expected 0, 1 or 2"))
-                })?;
-                CheckedAction::Publish {
-                    topic: self.template(&at("topic"), &publish.topic)?,
-                    payload: self.template_of(&at("payload"), publish.payload.as_deref())?,
-                    qos,
-                    retain: publish.retain,
-                }
+                self.publish_action(&format!("{key}.publish"), publish)?
             }
             ActionDefinition::Webhook(webhook) => {
-                let is_own = webhook.url.is_some();
-                match is_own {
-                    false => check_name(&format!("{key}.webhook.name"), &webhook.name)?,
-                    true if !webhook.name.is_empty() => {
-                        let why = "expected one of `name` and `url`";
-                        return Err(DefinitionError::new(format!("{key}.webhook.url"), why));
-                    }
-                    true if own_webhook.len() > NAME_BYTES_MAX => {
-                        let why = format!(
-                            "the webhook would be {own_webhook:?}, expected {NAME_BYTES_MAX} bytes \
-                             at most: give the rule a shorter name"
-                        );
-                        return Err(DefinitionError::new(format!("{key}.webhook.url"), why));
-                    }
-                    true => {}
-                }
-                if !is_own && webhook.format.is_some() {
-                    let why = "expected only with `url`: a webhook that is there has its own";
-                    return Err(DefinitionError::new(format!("{key}.webhook.format"), why));
-                }
-                let at = format!("{key}.webhook.payload");
-                CheckedAction::Webhook {
-                    name: match is_own {
-                        true => own_webhook,
-                        false => webhook.name.clone(),
-                    },
-                    is_own,
-                    payload: self.template_of(&at, webhook.payload.as_deref())?,
-                }
+                self.webhook_action(&format!("{key}.webhook"), own_webhook, webhook)?
             }
             ActionDefinition::Command(command) => {
                 let at = |name: &str| format!("{key}.command.{name}");
@@ -413,6 +368,66 @@ impl Reader<'_> {
                     }
                 }
             }
+        })
+    }
+
+    fn publish_action(
+        &self,
+        key: &str,
+        publish: &PublishAction,
+    ) -> Result<CheckedAction, DefinitionError> {
+        let at = |name: &str| format!("{key}.{name}");
+        if publish.topic.is_empty() {
+            return Err(DefinitionError::new(at("topic"), "it is missing"));
+        }
+        if !publish.topic.contains("{{") {
+            check_topic(&at("topic"), &publish.topic)?;
+        }
+        let qos = publish.qos.unwrap_or(1);
+        let qos = QoS::from_bits(qos)
+            .ok_or_else(|| DefinitionError::new(at("qos"), format!("{qos}: expected 0, 1 or 2")))?;
+        Ok(CheckedAction::Publish {
+            topic: self.template(&at("topic"), &publish.topic)?,
+            payload: self.template_of(&at("payload"), publish.payload.as_deref())?,
+            qos,
+            retain: publish.retain,
+        })
+    }
+
+    fn webhook_action(
+        &self,
+        key: &str,
+        own_name: String,
+        webhook: &WebhookAction,
+    ) -> Result<CheckedAction, DefinitionError> {
+        let at = |name: &str| format!("{key}.{name}");
+        let is_own = webhook.url.is_some();
+        match is_own {
+            false => check_name(&at("name"), &webhook.name)?,
+            true if !webhook.name.is_empty() => {
+                let why = "expected one of `name` and `url`";
+                return Err(DefinitionError::new(at("url"), why));
+            }
+            true if own_name.len() > NAME_BYTES_MAX => {
+                let why = format!(
+                    "the webhook would be {own_name:?}, expected {NAME_BYTES_MAX} bytes at most: \
+                     give the rule a shorter name"
+                );
+                return Err(DefinitionError::new(at("url"), why));
+            }
+            true => {}
+        }
+        if !is_own && webhook.format.is_some() {
+            let why = "expected only with `url`: a webhook that is there has its own";
+            return Err(DefinitionError::new(at("format"), why));
+        }
+        Ok(CheckedAction::Webhook {
+            name: match is_own {
+                true => own_name,
+                false => webhook.name.clone(),
+            },
+            is_own,
+            payload: self.template_of(&at("payload"), webhook.payload.as_deref())?,
         })
     }
 

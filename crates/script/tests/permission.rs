@@ -1,5 +1,6 @@
 //! Permissions that change, and credentials that are taken back, while clients come, stay and go.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use martlet_broker::{
@@ -489,12 +490,42 @@ impl Receiver {
         }
     }
 
+    /// What it has got is noted. The topic of a message that it may not have is an error.
+    fn receive(
+        &mut self,
+        node: &mut Harness,
+        arrived: &mut BTreeSet<u32>,
+        may: impl Fn(&str) -> bool,
+    ) -> Result<(), String> {
+        let Some(link) = self.link else { return Ok(()) };
+        for got in messages(node, link) {
+            if !may(&got.topic) {
+                return Err(got.topic);
+            }
+            arrived.insert(got.payload.parse::<u32>().unwrap_or(0));
+            self.unacknowledged.push(got.packet_id);
+        }
+        Ok(())
+    }
+
+    fn come_back(&mut self, node: &mut Harness, rules: &Arc<Rules>) {
+        self.link = Some(come_back(node, self.name, rules));
+    }
+
     fn leave(&mut self, node: &mut Harness) {
         self.unacknowledged.clear();
         if let Some(link) = self.link.take() {
             node.end(link, TransportEnd::EndOfStream);
         }
     }
+}
+
+/// The next number of xorshift32, below a bound.
+fn next_below(random: &mut u32, bound: u32) -> u32 {
+    *random ^= *random << 13;
+    *random ^= *random >> 17;
+    *random ^= *random << 5;
+    *random % bound
 }
 
 #[test]
@@ -521,12 +552,7 @@ fn a_share_group_gives_each_message_to_one_who_may_have_it_while_rules_change_an
         settings.limits.share_credit = [1, 2, 64][seed as usize / 2 % 3];
         let mut node = node_with(shards, settings);
         let mut random = seed.wrapping_mul(0x9E37_79B9) | 1;
-        let mut below = |bound: u32| {
-            random ^= random << 13;
-            random ^= random >> 17;
-            random ^= random << 5;
-            random % bound
-        };
+        let mut below = |bound: u32| next_below(&mut random, bound);
         let writer = come(&mut node, "writer", CLEAN, "writer", &open);
         let mut alice_may = 7;
         let mut receivers = [(0, "alice"), (1, "bob")].map(|(user, name)| {
@@ -539,7 +565,7 @@ fn a_share_group_gives_each_message_to_one_who_may_have_it_while_rules_change_an
                 unacknowledged: Vec::new(),
             }
         });
-        let (mut sent, mut arrived) = (0_u32, std::collections::BTreeSet::new());
+        let (mut sent, mut arrived) = (0_u32, BTreeSet::new());
         let mut send = |node: &mut Harness, topic: u32| {
             sent += 1;
             let topic = topics[topic as usize];
@@ -564,11 +590,7 @@ fn a_share_group_gives_each_message_to_one_who_may_have_it_while_rules_change_an
                         }
                         // By the old rules or by the new ones.
                         for receiver in &mut receivers {
-                            let Some(link) = receiver.link else { continue };
-                            for got in messages(&mut node, link) {
-                                arrived.insert(got.payload.parse::<u32>().unwrap_or(0));
-                                receiver.unacknowledged.push(got.packet_id);
-                            }
+                            assert_eq!(receiver.receive(&mut node, &mut arrived, |_| true), Ok(()));
                         }
                     }
                 }
@@ -577,30 +599,24 @@ fn a_share_group_gives_each_message_to_one_who_may_have_it_while_rules_change_an
                     let receiver = &mut receivers[user];
                     match receiver.link {
                         Some(_) => receiver.leave(&mut node),
-                        None => {
-                            let its = rules_of(alice_may, user);
-                            receiver.link = Some(come_back(&mut node, receiver.name, &its));
-                        }
+                        None => receiver.come_back(&mut node, &rules_of(alice_may, user)),
                     }
                 }
                 _ => total = send(&mut node, below(3)),
             }
             for (user, receiver) in receivers.iter_mut().enumerate() {
                 if is_last && receiver.link.is_none() {
-                    let its = rules_of(alice_may, user);
-                    receiver.link = Some(come_back(&mut node, receiver.name, &its));
+                    receiver.come_back(&mut node, &rules_of(alice_may, user));
                 }
             }
             for _ in 0..if is_last { 200 } else { 2 } {
                 for (user, receiver) in receivers.iter_mut().enumerate() {
-                    let Some(link) = receiver.link else { continue };
-                    for got in messages(&mut node, link) {
-                        let topic = &got.topic;
-                        let is_permitted = may(alice_may, user, topic);
-                        assert!(is_permitted, "{seed}: {topic} to {user} in step {step}");
-                        arrived.insert(got.payload.parse::<u32>().unwrap_or(0));
-                        receiver.unacknowledged.push(got.packet_id);
+                    if receiver.link.is_none() {
+                        continue;
                     }
+                    let is_permitted = |topic: &str| may(alice_may, user, topic);
+                    let got = receiver.receive(&mut node, &mut arrived, is_permitted);
+                    assert_eq!(got, Ok(()), "seed {seed}: to {user} in step {step}");
                     if is_last || below(3) == 0 {
                         receiver.acknowledge(&mut node);
                     }

@@ -125,7 +125,7 @@ fn taken(node: &mut Harness, link: Link) -> Vec<String> {
 
 fn of_device(payload: &str) -> Screened {
     Screened::OfDevice {
-        identity: Box::new(device("x/t/#")),
+        identity: Box::new(device("x/%c/#")),
         known: 0,
         payload: payload.as_bytes().into(),
     }
@@ -178,7 +178,7 @@ fn a_registration_is_answered_to_its_client_alone() {
 fn an_applicant_may_do_nothing_else_and_leaves_nothing() {
     let mut node = node(1);
     let link = come(&mut node, "s1", applicant());
-    for topic in ["x/t/1", RESPONSE, "x/discovery/register/s1/more"] {
+    for topic in ["x/d1/1", RESPONSE, "x/discovery/register/s1/more"] {
         node.send(
             link,
             &publish(V5, topic, (QoS::AtLeastOnce, 1), false, b"1"),
@@ -224,27 +224,27 @@ fn an_applicant_may_do_nothing_else_and_leaves_nothing() {
 fn messages_keep_their_order_while_one_is_looked_at() {
     let mut node = node(1);
     let spy = come(&mut node, "spy", Identity::anyone());
-    node.send(spy, &subscribe(V5, &["x/t/#"], QoS::AtMostOnce));
+    node.send(spy, &subscribe(V5, &["x/d1/#"], QoS::AtMostOnce));
     taken(&mut node, spy);
     let link = come(&mut node, "old", Identity::anyone());
     let keyed = br#"{"api_key":"k"}"#;
     let all = [
-        publish(V5, "x/t/1", (QoS::AtMostOnce, 0), false, b"1"),
-        publish(V5, "x/t/2", (QoS::AtLeastOnce, 2), true, keyed),
-        publish(V5, "x/t/3", (QoS::AtMostOnce, 0), false, b"3"),
-        publish(V5, "x/t/4", (QoS::ExactlyOnce, 4), false, keyed),
-        publish(V5, "x/t/5", (QoS::AtMostOnce, 0), false, keyed),
+        publish(V5, "x/d1/1", (QoS::AtMostOnce, 0), false, b"1"),
+        publish(V5, "x/d1/2", (QoS::AtLeastOnce, 2), true, keyed),
+        publish(V5, "x/d1/3", (QoS::AtMostOnce, 0), false, b"3"),
+        publish(V5, "x/d1/4", (QoS::ExactlyOnce, 4), false, keyed),
+        publish(V5, "x/d1/5", (QoS::AtMostOnce, 0), false, keyed),
         publish(V5, "y", (QoS::AtLeastOnce, 6), false, keyed),
-        publish(V5, "x/t/7", (QoS::AtMostOnce, 0), false, b"7"),
+        publish(V5, "x/d1/7", (QoS::AtMostOnce, 0), false, b"7"),
     ];
     node.send(link, &all.concat());
-    assert_eq!(taken(&mut node, spy), ["x/t/1 0 1"]);
+    assert_eq!(taken(&mut node, spy), ["x/d1/1 0 1"]);
     let steps: [(Screened, &[&str], &[&str]); 4] = [
-        (of_device("2"), &["x/t/2 0 2", "x/t/3 0 3"], &["0x00"]),
-        (of_device("4"), &["x/t/4 0 4"], &["0x00"]),
+        (of_device("2"), &["x/d1/2 0 2", "x/d1/3 0 3"], &["0x00"]),
+        (of_device("4"), &["x/d1/4 0 4"], &["0x00"]),
         (refused(), &[], &[]),
         // The device may not publish there, whatever its client may.
-        (of_device("6"), &["x/t/7 0 7"], &["0x87"]),
+        (of_device("6"), &["x/d1/7 0 7"], &["0x87"]),
     ];
     for (answer, seen, acked) in steps {
         let (shard, screening) = asked(&mut node);
@@ -256,8 +256,8 @@ fn messages_keep_their_order_while_one_is_looked_at() {
     assert!(node.take_screenings().is_empty());
     // What is retained has no key.
     let late = come(&mut node, "late", Identity::anyone());
-    node.send(late, &subscribe(V5, &["x/t/2"], QoS::AtMostOnce));
-    assert!(taken(&mut node, late).contains(&"x/t/2 0 2".to_owned()));
+    node.send(late, &subscribe(V5, &["x/d1/2"], QoS::AtMostOnce));
+    assert!(taken(&mut node, late).contains(&"x/d1/2 0 2".to_owned()));
 }
 
 #[test]
@@ -266,7 +266,7 @@ fn a_repetition_of_qos_2_is_not_looked_at_again() {
     let link = come(&mut node, "old", Identity::anyone());
     let mut message = publish(
         V5,
-        "x/t/1",
+        "x/d1/1",
         (QoS::ExactlyOnce, 1),
         false,
         br#"{"api_key":"k"}"#,
@@ -285,7 +285,7 @@ fn a_repetition_of_qos_2_is_not_looked_at_again() {
 fn what_a_client_sent_before_it_left_is_looked_at_all_the_same() {
     let mut node = node(1);
     let spy = come(&mut node, "spy", Identity::anyone());
-    node.send(spy, &subscribe(V5, &["x/t/#"], QoS::AtMostOnce));
+    node.send(spy, &subscribe(V5, &["x/d1/#"], QoS::AtMostOnce));
     taken(&mut node, spy);
     let link = come(&mut node, "old", Identity::anyone());
     let keyed = |topic| {
@@ -299,24 +299,24 @@ fn what_a_client_sent_before_it_left_is_looked_at_all_the_same() {
     };
     node.send(
         link,
-        &[keyed("x/t/1"), keyed("x/t/2"), vec![0xE0, 0]].concat(),
+        &[keyed("x/d1/1"), keyed("x/d1/2"), vec![0xE0, 0]].concat(),
     );
     node.end(link, TransportEnd::EndOfStream);
     for number in ["1", "2"] {
         let (shard, screening) = asked(&mut node);
         node.screened(shard, screening.connection, of_device(number));
-        assert_eq!(taken(&mut node, spy), [format!("x/t/{number} 0 {number}")]);
+        assert_eq!(taken(&mut node, spy), [format!("x/d1/{number} 0 {number}")]);
     }
     // A new connection does not wait for what its client sent before.
     let link = come(&mut node, "back", Identity::anyone());
-    node.send(link, &keyed("x/t/3"));
+    node.send(link, &keyed("x/d1/3"));
     node.end(link, TransportEnd::EndOfStream);
     asked(&mut node);
     let back = come(&mut node, "back", Identity::anyone());
     node.end(back, TransportEnd::EndOfStream);
     // Who is gone for good is not asked about, and a late answer finds nobody.
     let link = come(&mut node, "gone", Identity::anyone());
-    node.send(link, &keyed("x/t/3"));
+    node.send(link, &keyed("x/d1/3"));
     let (shard, screening) = asked(&mut node);
     let again = come(&mut node, "gone", Identity::anyone());
     node.screened(shard, screening.connection, of_device("3"));
@@ -330,12 +330,12 @@ fn what_a_client_sent_before_it_left_is_looked_at_all_the_same() {
 fn a_message_that_names_no_device_is_its_clients_own() {
     let mut node = node(1);
     let own = Identity {
-        rules: rules(&[(Actions::PUBLISH, "x/t/#")]),
+        rules: rules(&[(Actions::PUBLISH, "x/d1/#")]),
         realm: Realm::OWN_RULES,
         ..Identity::anyone()
     };
     let link = come(&mut node, "own", own);
-    for (topic, code) in [("x/t/1", "0x10"), ("y", "0x87")] {
+    for (topic, code) in [("x/d1/1", "0x10"), ("y", "0x87")] {
         let payload = br#"{"a":"\u0041"}"#;
         node.send(
             link,

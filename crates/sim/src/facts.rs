@@ -349,6 +349,7 @@ impl Fact {
         format!("{seconds:>12.6}  {who:<6} {}", self.what(ledger))
     }
 
+    // Table: the words of each event.
     fn what(&self, ledger: &Ledger) -> String {
         let topics = &ledger.topics;
         match *self {

@@ -57,6 +57,7 @@ pub(crate) use devices::{OfTeam, expect_type, group_id};
 pub use names::ExportNames;
 
 /// Adds these routes to the others.
+// Table: routes and their handlers.
 pub(crate) fn add_to(routes: Routes) -> Routes {
     routes
         .add_of_tables(Scoped(DevicesRead), routes!(devices::list))

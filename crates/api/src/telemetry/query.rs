@@ -201,10 +201,14 @@ pub(crate) async fn query(
     let ids = selected(&api, &asking, &devices).await?;
     let mut numbers: Vec<i64> = ids.keys().copied().collect();
     numbers.sort_unstable();
-    let span = Span {
+    let mut span = Span {
         from: wanted.from.clone(),
         to: wanted.to.clone(),
     };
+    if wanted.fill.is_some() && span.to.is_none() {
+        // Buckets in the future are not filled.
+        span.to = Some("now".to_owned());
+    }
     let (from, until) = span.read()?;
     if let Some(bucket) = wanted.bucket {
         let buckets = Buckets {

@@ -261,6 +261,7 @@ const TIMERS_PER_ADVANCE: usize = 512;
 impl Shard {
     /// Shard `id` of a node of `shard_count`. `seed` is for its hash tables: random in production,
     /// since clients choose the keys.
+    // Table: the fields and what they begin with.
     pub fn new(settings: Arc<Settings>, id: ShardId, shard_count: u16, seed: u64) -> Self {
         let route_entries = settings.limits.route_cache_entries as usize;
         let limits = &settings.limits;

@@ -17,19 +17,19 @@ mod membership;
 pub(crate) mod message;
 pub(crate) mod ticket;
 
-use smallvec::SmallVec;
+use std::sync::Arc;
 
 use crate::counters::DropReason;
 use crate::effect::ShardMessage;
 use crate::fault::{self, Fault};
-use crate::id::{SessionId, ShardId};
+use crate::id::{SessionAddress, SessionEpoch, SessionId, ShardId, SubscriptionIds};
 use crate::node::{Cx, Node};
 use crate::part::interface::ReceiptOutcome;
 use crate::record::{EnqueuedAs, Record};
-use crate::session::queue::Entry;
+use crate::session::queue::{Entry, StoredEntry};
 use crate::shard::Shard;
 use crate::share::message::ShareMessage;
-use crate::share::ticket::ShareOutcome;
+use crate::share::ticket::{GroupId, ShareOutcome};
 
 impl Shard {
     /// Traffic of share groups has come, from another shard or from this one.
@@ -82,10 +82,8 @@ impl Shard {
                 though_away,
             } => {
                 self.review_member(cx, member);
-                let mut subscription_ids = SmallVec::new();
-                if subscription_id != 0 {
-                    subscription_ids.push(subscription_id);
-                }
+                let id = (subscription_id != 0).then_some(subscription_id);
+                let subscription_ids: SubscriptionIds = id.into_iter().collect();
                 if let Some(ticket) = ticket
                     && let Some(session) = self.live_session(member)
                     && self.sends_at_once_and_never_again(session)
@@ -121,11 +119,7 @@ impl Shard {
                 message,
                 receipt,
             } => {
-                let index = self.groups.live(group).filter(|index| {
-                    let group = &self.groups.slab[*index as usize];
-                    !fault::is(Fault::ShareReturnedTaken) && !group.is_return_lost(delivery)
-                });
-                if let Some(index) = index {
+                if let Some(index) = self.takes_back(group, delivery) {
                     self.outcome_received(cx, group, delivery, ShareOutcome::Settled);
                     if let Some(receipt) = receipt {
                         self.receipts.add(entry.id, Some(receipt.0));
@@ -133,23 +127,40 @@ impl Shard {
                     self.given_back(index, *entry, message);
                     self.serve_group(cx, index);
                 } else {
-                    // The last member took the group with it, perhaps before the entry came back.
-                    let (message, why) = (entry.id, entry.why);
-                    let ended = Record::EntryEnded {
-                        epoch,
-                        message,
-                        why,
-                    };
-                    self.append(cx, ended);
-                    self.count_matched();
-                    self.counters.drop_messages(DropReason::SessionEnded, 1);
-                    if let Some(receipt) = receipt {
-                        let (part, receiver) = *receipt;
-                        let dropped = ReceiptOutcome::Dropped(DropReason::SessionEnded);
-                        self.send_receipt(cx, part, message, receiver, dropped);
-                    }
+                    self.returned_too_late(cx, epoch, &entry, receipt);
                 }
             }
+        }
+    }
+
+    /// The place of a group that takes back what a member returns.
+    fn takes_back(&self, group: GroupId, delivery: u64) -> Option<u32> {
+        let index = self.groups.live(group)?;
+        let is_lost = self.groups.slab[index as usize].is_return_lost(delivery);
+        (!fault::is(Fault::ShareReturnedTaken) && !is_lost).then_some(index)
+    }
+
+    /// The last member has taken its group with it, perhaps before it gave this entry back.
+    fn returned_too_late<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        epoch: SessionEpoch,
+        entry: &StoredEntry,
+        receipt: Option<Box<(SessionAddress, Arc<str>)>>,
+    ) {
+        let (message, why) = (entry.id, entry.why);
+        let ended = Record::EntryEnded {
+            epoch,
+            message,
+            why,
+        };
+        self.append(cx, ended);
+        self.count_matched();
+        self.counters.drop_messages(DropReason::SessionEnded, 1);
+        if let Some(receipt) = receipt {
+            let (part, receiver) = *receipt;
+            let dropped = ReceiptOutcome::Dropped(DropReason::SessionEnded);
+            self.send_receipt(cx, part, message, receiver, dropped);
         }
     }
 

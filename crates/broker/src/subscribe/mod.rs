@@ -210,44 +210,25 @@ impl Shard {
                 ..Granted::refused(ReasonCode::TopicFilterInvalid)
             };
         }
-        let listener = &terms.listener;
-        // v5 connections have been ended for it already.
-        if parsed.filter.has_wildcard() && !listener.wildcard_subscription_available {
-            let reason = ReasonCode::WildcardSubscriptionsNotSupported;
-            return Granted::beyond(reason, Limit::WildcardSubscriptions);
-        }
-        if parsed.share_name.is_some() && !listener.shared_subscription_available {
-            let reason = ReasonCode::SharedSubscriptionsNotSupported;
-            return Granted::beyond(reason, Limit::SharedSubscriptions);
+        if let Some(refused) = refused_by_listener(&terms.listener, &parsed) {
+            return refused;
         }
         if self.forbidden(session, requested.filter).is_some() {
             return Granted::refused(ReasonCode::NotAuthorized);
         }
+        let qos = requested.options.qos.min(terms.listener.maximum_qos);
         if self.stands(cx, terms, session, requested, subscription_id) {
             return Granted {
-                reason: granted(requested.options.qos.min(listener.maximum_qos)),
+                reason: granted(qos),
                 limit: None,
                 joining: false,
             };
         }
-        let qos = requested.options.qos.min(listener.maximum_qos);
         let shared = parsed.share_name.is_some();
         let known = self.known_number(session, requested.filter, shared);
-        let count = self.sessions.at(session).subscriptions.len();
-        if known.is_none() && count >= self.settings.limits.subscriptions_per_client as usize {
-            let limit = Limit::SubscriptionsPerClient;
-            return Granted::beyond(ReasonCode::QuotaExceeded, limit);
-        }
-        let bytes_max = self.settings.limits.subscription_bytes;
-        let subscriptions = &self.sessions.at(session).subscriptions;
-        let exceeds = !subscriptions.has_room_for(requested.filter, bytes_max);
-        let stops = self.growth.subscriptions_stop;
-        if known.is_none() && (exceeds || stops || self.memory.is_spent()) {
-            let limit = match exceeds {
-                true => Limit::SubscriptionBytes,
-                false if stops => Limit::MemoryKept,
-                false => Limit::Memory,
-            };
+        if known.is_none()
+            && let Some(limit) = self.no_room_for_subscription(session, requested.filter)
+        {
             return Granted::beyond(ReasonCode::QuotaExceeded, limit);
         }
         let wants_retained = !shared && wants_retained(v5, requested, known.is_none());
@@ -298,22 +279,51 @@ impl Shard {
                 joining: true,
             };
         }
-        let late = fault::is(Fault::RetainedReadBeforeInterest);
-        if !late {
-            self.enter_subscription(cx, session, &subscription);
-        }
-        if wants_retained {
-            self.owe_what_is_retained(cx, session, subscription.clone(), is_owed);
-        }
-        if late {
-            self.read_retained_page(cx);
-            self.enter_subscription(cx, session, &subscription);
-        }
+        let owed = wants_retained.then_some(is_owed);
+        self.enter_granted(cx, session, &subscription, owed);
         Granted {
             reason,
             limit: None,
             joining: false,
         }
+    }
+
+    /// Enters a subscription into the index. `is_owed` says whether retained messages are there
+    /// that it wants; none: it wants none.
+    fn enter_granted<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        session: u32,
+        subscription: &SubscriptionRecord,
+        is_owed: Option<bool>,
+    ) {
+        let late = fault::is(Fault::RetainedReadBeforeInterest);
+        if !late {
+            self.enter_subscription(cx, session, subscription);
+        }
+        if let Some(is_owed) = is_owed {
+            self.owe_what_is_retained(cx, session, subscription.clone(), is_owed);
+        }
+        if late {
+            self.read_retained_page(cx);
+            self.enter_subscription(cx, session, subscription);
+        }
+    }
+
+    /// The limit that a further subscription of a session would exceed.
+    fn no_room_for_subscription(&mut self, session: u32, filter: &str) -> Option<Limit> {
+        let limits = &self.settings.limits;
+        let subscriptions = &self.sessions.at(session).subscriptions;
+        if subscriptions.len() >= limits.subscriptions_per_client as usize {
+            return Some(Limit::SubscriptionsPerClient);
+        }
+        if !subscriptions.has_room_for(filter, limits.subscription_bytes) {
+            return Some(Limit::SubscriptionBytes);
+        }
+        if self.growth.subscriptions_stop {
+            return Some(Limit::MemoryKept);
+        }
+        self.memory.is_spent().then_some(Limit::Memory)
     }
 
     /// Notes what a subscription is owed now that it is in the index. What has been retained since
@@ -458,6 +468,23 @@ impl Shard {
         }
         number.is_some()
     }
+}
+
+/// A subscription of a kind that the listener does not offer. A v5 connection has been ended for it
+/// already.
+fn refused_by_listener(
+    listener: &ListenerPolicy,
+    parsed: &SubscriptionFilter<'_>,
+) -> Option<Granted> {
+    if parsed.filter.has_wildcard() && !listener.wildcard_subscription_available {
+        let reason = ReasonCode::WildcardSubscriptionsNotSupported;
+        return Some(Granted::beyond(reason, Limit::WildcardSubscriptions));
+    }
+    if parsed.share_name.is_some() && !listener.shared_subscription_available {
+        let reason = ReasonCode::SharedSubscriptionsNotSupported;
+        return Some(Granted::beyond(reason, Limit::SharedSubscriptions));
+    }
+    None
 }
 
 /// The subscription brings the retained messages that match it, if it is new or not.

@@ -3,6 +3,7 @@
 //! publish was refused.
 
 use martlet_broker::{Actions, TenantId, UnmatchedTopic};
+use martlet_codec::{TopicFilter, TopicName};
 
 use super::facts::{Facts, NearSubscriber, Unreadable};
 use super::found::{Found, RECENT_MS, Weight};
@@ -290,13 +291,25 @@ impl Control {
     }
 
     /// Topics of a tenant to which messages were published recently while nobody was subscribed.
+    /// Those of telemetry have reached whom they are for.
     pub(super) async fn recently_unmatched(
         &self,
         tenant: TenantId,
     ) -> Result<Vec<UnmatchedTopic>, ControlError> {
         let mut topics = self.unmatched_topics(tenant).await?;
         let now_ms = now_ms();
-        topics.retain(|one| now_ms.saturating_sub(one.last_ms) <= RECENT_MS);
+        let filters = self.telemetry().map(|telemetry| telemetry.filters());
+        let filters: Vec<Box<str>> = filters.unwrap_or_default();
+        let filters = filters
+            .iter()
+            .filter_map(|filter| TopicFilter::new(filter).ok());
+        let filters: Vec<TopicFilter<'_>> = filters.collect();
+        topics.retain(|one| {
+            let topic = TopicName::new(&one.topic);
+            let is_telemetry =
+                topic.is_ok_and(|topic| filters.iter().any(|one| one.matches(topic)));
+            !is_telemetry && now_ms.saturating_sub(one.last_ms) <= RECENT_MS
+        });
         Ok(topics)
     }
 

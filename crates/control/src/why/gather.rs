@@ -12,8 +12,8 @@ use martlet_codec::{TopicFilter, TopicName};
 use super::Question;
 use super::door::was_there_then;
 use super::facts::{
-    Banned, Facts, Lockout, Meant, Namesakes, NotStored, Presence, Session, StoreTrouble,
-    Subscriber, TopicRules,
+    Banned, Facts, Lockout, Meant, Namesakes, NearSubscriber, NotStored, Presence, Session,
+    StoreTrouble, Subscriber, TopicRules,
 };
 use crate::authentication::{Policy, Standing};
 use crate::cause::Cause;
@@ -33,6 +33,35 @@ const CLIENTS_MAX: usize = 16;
 
 /// Filters of a client's permissions that are named, at most.
 const PERMITTED_MAX: usize = 4;
+
+/// Who a client is.
+struct Identified {
+    /// The policy that says so.
+    policy: Option<Arc<Policy>>,
+    /// The user that it comes as.
+    user: Option<String>,
+    /// The name that it proves, or would.
+    proved: String,
+    known_as: Option<&'static str>,
+    by_team_token: bool,
+    namesakes: Namesakes,
+    standing: Option<Standing>,
+    standing_way: Option<Way>,
+    presence: Option<Presence>,
+    is_of_another: bool,
+    from_address: Option<Vec<Entry>>,
+}
+
+/// What holds for the topic that was asked about.
+#[derive(Default)]
+struct TopicFacts {
+    /// What the client may do with it.
+    rules: Option<TopicRules>,
+    /// Who is subscribed to it; none: a Topic Filter was asked about.
+    subscribers: Option<Vec<Subscriber>>,
+    /// Clients whose subscriptions nearly match it, while nobody is subscribed.
+    near: Vec<NearSubscriber>,
+}
 
 impl Control {
     /// Everything that is known of a client without asking the tables; of a user with several
@@ -143,25 +172,23 @@ impl Control {
         runs
     }
 
-    pub(super) async fn facts_of(
+    /// Who a client is, by the tables, its session and what became of it recently.
+    async fn identify(
         &self,
         question: &Question,
         client_id: &str,
-        session: Option<ClientDetail>,
-        runs: Vec<Run>,
-    ) -> Result<Facts, ControlError> {
+        session: Option<&ClientDetail>,
+        runs: &[Run],
+    ) -> Result<Identified, ControlError> {
         let (tenant, name) = (question.tenant, &*question.name);
         let policy = self.policy();
-        let user = session
-            .as_ref()
-            .and_then(|session| session.info.user_name.clone());
+        let user = session.and_then(|session| session.info.user_name.clone());
         let mut latest = runs
             .iter()
             .rev()
             .filter(|run| is_asked_for(&run.last.client_id, client_id));
         let user = user.or_else(|| latest.find_map(|run| run.last.user_name.clone()));
-        let proved = user.as_deref().unwrap_or(name);
-        let realm = Realm::of_tenant(tenant);
+        let proved = user.clone().unwrap_or_else(|| name.to_owned());
         let tables = policy.as_deref().and_then(|policy| policy.tables());
         let known = tables.and_then(|tables| tables.known(tenant.0, name));
         let is_of_another = client_id != name && {
@@ -178,41 +205,76 @@ impl Control {
             self.accepts_anonymous(listener.map(|presence| &*presence.listener_url))
         };
         let token = |key: &str| tables.and_then(|tables| tables.team_token_named(tenant.0, key));
-        let by_team_token = token(proved).is_some();
+        let by_team_token = token(&proved).is_some();
         // Of the key alone nothing is said about a client.
         let is_key_alone = client_id == name && token(name).is_some_and(|token| !token.is_revoked);
         let standing = policy.as_deref().map(|policy| match is_anonymous {
             true => Standing::Unproved,
             false if is_key_alone => Standing::Known,
-            false => policy.standing(realm, proved, client_id),
+            false => policy.standing(Realm::of_tenant(tenant), &proved, client_id),
         });
         let namesakes = tables.filter(|_| known.is_none() && token(name).is_none());
-        let namesakes = namesakes.map(|tables| Namesakes::of(question, tables));
-        let (add, standing_way) = match &standing {
-            Some(Standing::Barred(why)) => (
-                self.journal.adding(tenant, why, name),
-                self.journal.way_in(tenant, client_id, proved, why),
-            ),
-            _ => (None, None),
-        };
-        let rules = match &question.topic {
+        let mut namesakes = namesakes
+            .map(|tables| Namesakes::of(question, tables))
+            .unwrap_or_default();
+        let mut standing_way = None;
+        if let Some(Standing::Barred(why)) = &standing {
+            namesakes.add = self.journal.adding(tenant, why, name);
+            standing_way = self.journal.way_in(tenant, client_id, &proved, why);
+        }
+        let known_as = match known {
+            Some(martlet_registry::Known::User) => Some("user"),
+            Some(martlet_registry::Known::Device) => Some("device"),
+            None if token(name).is_some() => Some("team token"),
+            // A file or the configuration has it.
+            None if standing == Some(Standing::Known) && proved == name => Some("user"),
             None => None,
-            Some(topic) => {
-                let who = (tenant, client_id, user.as_deref());
-                Some(
-                    self.topic_rules(who, topic, question.is_about_filter())
-                        .await?,
-                )
-            }
         };
-        let subscribers = match &question.topic {
-            Some(topic) if !question.is_about_filter() => {
-                Some(self.subscribers_of(tenant, topic).await?)
-            }
-            _ => None,
-        };
+        let is_address =
+            !was_seen && known.is_none() && question.sees_node && name.parse::<IpAddr>().is_ok();
+        Ok(Identified {
+            policy,
+            user,
+            proved,
+            known_as,
+            by_team_token,
+            namesakes,
+            standing,
+            standing_way,
+            presence: presence.map(Presence::from),
+            is_of_another,
+            from_address: is_address.then(|| self.journal.refused_from(&host_of(name))),
+        })
+    }
+
+    pub(super) async fn facts_of(
+        &self,
+        question: &Question,
+        client_id: &str,
+        session: Option<ClientDetail>,
+        runs: Vec<Run>,
+    ) -> Result<Facts, ControlError> {
+        let tenant = question.tenant;
+        let identified = self
+            .identify(question, client_id, session.as_ref(), &runs)
+            .await?;
+        let Identified {
+            policy,
+            user,
+            proved,
+            known_as,
+            by_team_token,
+            namesakes,
+            standing,
+            standing_way,
+            presence,
+            is_of_another,
+            from_address,
+        } = identified;
+        let policy = policy.as_deref();
+        let who = (tenant, client_id, user.as_deref());
+        let topic = self.topic_asked_about(question, who).await?;
         let groups = self.groups_of(tenant, session.as_ref()).await?;
-        let presence = presence.map(Presence::from);
         let address = address_of(&runs, presence.as_ref());
         let at = address.and_then(|address| address.parse::<SocketAddr>().ok());
         let at = at.map(|address| address.ip());
@@ -220,72 +282,35 @@ impl Control {
             host if question.sees_node => self.journal.nameless_from(host),
             _ => Vec::new(),
         };
-        let is_address = !was_seen && known.is_none() && question.sees_node;
-        let from_address = Some(name)
-            .filter(|name| is_address && name.parse::<IpAddr>().is_ok())
-            .map(|name| self.journal.refused_from(&host_of(name)));
-        let near = match (&question.topic, &subscribers) {
-            (Some(topic), Some(all)) if all.is_empty() => {
-                self.near_subscribers_of(question, topic).await?
-            }
-            _ => Vec::new(),
-        };
         let own = session.iter().flat_map(|session| &session.subscriptions);
         let own: Vec<&str> = own.map(|one| &*one.filter).collect();
         let refused_publishes = self.recently_refused(question, &own);
         let unmatched = self.recently_unmatched(tenant).await?;
-        let unmatched_in_common = match tenant {
-            TenantId(0) => Vec::new(),
-            _ if question.sees_node => self.recently_unmatched(TenantId(0)).await?,
-            _ => Vec::new(),
+        let unmatched_in_common = match question.sees_node && tenant != TenantId(0) {
+            true => self.recently_unmatched(TenantId(0)).await?,
+            false => Vec::new(),
         };
-        let who = (tenant, client_id, user.as_deref());
         let unreadable = self.unreadable(who, &own, &unmatched).await?;
         let forbidden = runs.iter().map(|run| &run.last).chain(&refused_publishes);
         let permitted_now = self.permitted_now(tenant, forbidden).await?;
-        let telemetry = self.telemetry();
-        let not_stored = telemetry.map(|telemetry| telemetry.rejected_of(tenant.0, client_id));
-        let not_stored = not_stored.into_iter().flatten().map(|one| NotStored {
-            at_ms: one.at_ms,
-            topic: one.topic,
-            reason: one.reason,
-            detail: one.detail,
-            count: one.count,
-        });
-        let not_stored = not_stored.collect();
         let mut integrations = self.integrations_of(question, client_id);
         self.count_letters(&mut integrations).await;
-        let now_ms = now_ms();
         Ok(Facts {
             question: question.clone(),
-            now_ms,
-            known_as: match known {
-                Some(martlet_registry::Known::User) => Some("user".to_owned()),
-                Some(martlet_registry::Known::Device) => Some("device".to_owned()),
-                None if token(name).is_some() => Some("team token".to_owned()),
-                // A file or the configuration has it.
-                None if standing == Some(Standing::Known) && proved == name => {
-                    Some("user".to_owned())
-                }
-                None => None,
-            },
+            now_ms: now_ms(),
+            known_as: known_as.map(str::to_owned),
             user: user.clone(),
-            namesakes: Namesakes {
-                add,
-                ..namesakes.unwrap_or_default()
-            },
+            namesakes,
             by_team_token,
             deleted: None,
             spent: None,
             replaced_ms: None,
-            by_certificate: policy
-                .as_deref()
-                .is_some_and(|policy| policy.takes_certificate_of(realm, name)),
-            not_stored,
-            banned: policy
-                .as_deref()
-                .and_then(|policy| self.banned(policy, (tenant, client_id, proved), at)),
-            locked_out: self.lockout_of(tenant, (proved, client_id), at),
+            by_certificate: policy.is_some_and(|policy| {
+                policy.takes_certificate_of(Realm::of_tenant(tenant), &question.name)
+            }),
+            not_stored: self.not_stored_of(tenant, client_id),
+            banned: policy.and_then(|policy| self.banned(policy, (tenant, client_id, &proved), at)),
+            locked_out: self.lockout_of(tenant, (&proved, client_id), at),
             standing,
             standing_way,
             session: session.map(session_of),
@@ -296,14 +321,14 @@ impl Control {
             permitted_now,
             nameless,
             from_address,
-            near,
+            near: topic.near,
             unmatched,
             unmatched_in_common,
             unreadable,
             refused_publishes,
             listeners: self.info.listeners.clone(),
-            rules,
-            subscribers,
+            rules: topic.rules,
+            subscribers: topic.subscribers,
             store: self
                 .store_state()
                 .and_then(|state| store_trouble(state, question.sees_node)),
@@ -311,6 +336,48 @@ impl Control {
             integrations,
             clients: Vec::new(),
         })
+    }
+
+    /// What holds for the topic of a question, as far as it has one.
+    async fn topic_asked_about(
+        &self,
+        question: &Question,
+        who: (TenantId, &str, Option<&str>),
+    ) -> Result<TopicFacts, ControlError> {
+        let Some(topic) = &question.topic else {
+            return Ok(TopicFacts::default());
+        };
+        let is_filter = question.is_about_filter();
+        let rules = Some(self.topic_rules(who, topic, is_filter).await?);
+        let subscribers = match is_filter {
+            true => None,
+            false => Some(self.subscribers_of(question.tenant, topic).await?),
+        };
+        let near = match subscribers.as_ref().is_some_and(Vec::is_empty) {
+            true => self.near_subscribers_of(question, topic).await?,
+            false => Vec::new(),
+        };
+        Ok(TopicFacts {
+            rules,
+            subscribers,
+            near,
+        })
+    }
+
+    /// Payloads of a client that are not stored as telemetry.
+    fn not_stored_of(&self, tenant: TenantId, client_id: &str) -> Vec<NotStored> {
+        let Some(telemetry) = self.telemetry() else {
+            return Vec::new();
+        };
+        let rejected = telemetry.rejected_of(tenant.0, client_id).into_iter();
+        let not_stored = rejected.map(|one| NotStored {
+            at_ms: one.at_ms,
+            topic: one.topic,
+            reason: one.reason,
+            detail: one.detail,
+            count: one.count,
+        });
+        not_stored.collect()
     }
 
     /// What the share groups have lost that a session is a member of.

@@ -315,7 +315,7 @@ fn list(options: &ListOptions) -> anyhow::Result<String> {
                 sums(&one["states"]),
             ]
         };
-        let headers = ["ID", "COMMAND", "SENT", ">DEVICES", "STATES"];
+        let headers = ["ID", "COMMAND", "ASKED", ">DEVICES", "STATES"];
         let rows = items.iter().map(row);
         return Ok(columns(headers, rows, "There are no commands."));
     }
@@ -337,7 +337,7 @@ fn table(items: &[Value]) -> String {
             cut(&text_of(&one["result"]), RESULT_CHARACTERS),
         ]
     };
-    let headers = ["ID", "DEVICE", "COMMAND", "STATE", "SENT", "RESULT"];
+    let headers = ["ID", "DEVICE", "COMMAND", "STATE", "ASKED", "RESULT"];
     columns(headers, items.iter().map(row), "There are no commands.")
 }
 

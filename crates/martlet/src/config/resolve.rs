@@ -150,41 +150,9 @@ pub(crate) fn resolve_with(
         .iter()
         .any(|listener| listener.policy.allow_anonymous && !listener.address.is_local());
     let limits = limits(effective);
-    let memory_bytes = match limits.memory_bytes {
-        0 => default_memory_bytes(),
-        bytes if bytes < MEMORY_BYTES_MIN => {
-            return Err(ConfigError::Unusable(format!(
-                "{}: limits.memory_bytes is {bytes}, expected 0 (60 % of the memory) or at least \
-                 {MEMORY_BYTES_MIN} bytes; no client could connect with less",
-                effective.source("limits.memory_bytes")
-            )));
-        }
-        bytes => usize::try_from(bytes).unwrap_or(usize::MAX),
-    };
-    let threads = match effective.integer("node.threads") {
-        0 => std::thread::available_parallelism()
-            .map_or(1, usize::from)
-            .min(64),
-        threads => threads as usize,
-    };
-    let prefix = effective.text("mqtt.response_information");
-    let settings = Settings {
-        limits,
-        queue_full: QueueFull::from_name(effective.text("mqtt.queue_full")).unwrap_or_default(),
-        rate_exceeded: RateExceeded::from_name(effective.text("mqtt.rate_exceeded"))
-            .unwrap_or_default(),
-        refuse_control_characters: effective.boolean("mqtt.refuse_control_characters"),
-        response_information: (!prefix.is_empty()).then(|| prefix.to_owned()),
-        events: EventInterest {
-            // The journal has them whether or not the log does.
-            connections: true,
-            drops: effective.boolean("log.drops"),
-            ..EventInterest::default()
-        },
-        work: WorkLimits::default(),
-        checks_bans: doors.idle_tables().is_some_and(|tables| tables.has_bans()),
-        node_seed: 0,
-    };
+    let memory_bytes = memory_bytes_of(effective, &limits)?;
+    let has_bans = doors.idle_tables().is_some_and(|tables| tables.has_bans());
+    let settings = settings_of(effective, limits, has_bans);
     let sinks = super::sinks::sinks(effective, &data_dir(effective)?)?;
     let unknown = super::sinks::unknown_default(effective, &sinks);
     doors.warnings.extend(unknown);
@@ -201,7 +169,7 @@ pub(crate) fn resolve_with(
         sinks,
         data_dir: data_dir(effective)?,
         tables: super::registry::settings(effective)?,
-        threads,
+        threads: threads_of(effective),
         durability: durability(effective),
         simulate_power_loss: effective.boolean("store.simulate_power_loss"),
         settings,
@@ -239,6 +207,50 @@ pub(crate) fn resolve_with(
         user_places: user_places(effective),
         files,
     })
+}
+
+/// Memory that the node may use, bytes.
+fn memory_bytes_of(effective: &Effective, limits: &Limits) -> Result<usize, ConfigError> {
+    match limits.memory_bytes {
+        0 => Ok(default_memory_bytes()),
+        bytes if bytes < MEMORY_BYTES_MIN => Err(ConfigError::Unusable(format!(
+            "{}: limits.memory_bytes is {bytes}, expected 0 (60 % of the memory) or at least \
+             {MEMORY_BYTES_MIN} bytes; no client could connect with less",
+            effective.source("limits.memory_bytes")
+        ))),
+        bytes => Ok(usize::try_from(bytes).unwrap_or(usize::MAX)),
+    }
+}
+
+fn threads_of(effective: &Effective) -> usize {
+    match effective.integer("node.threads") {
+        0 => std::thread::available_parallelism()
+            .map_or(1, usize::from)
+            .min(64),
+        threads => threads as usize,
+    }
+}
+
+/// What shards are told.
+fn settings_of(effective: &Effective, limits: Limits, checks_bans: bool) -> Settings {
+    let prefix = effective.text("mqtt.response_information");
+    Settings {
+        limits,
+        queue_full: QueueFull::from_name(effective.text("mqtt.queue_full")).unwrap_or_default(),
+        rate_exceeded: RateExceeded::from_name(effective.text("mqtt.rate_exceeded"))
+            .unwrap_or_default(),
+        refuse_control_characters: effective.boolean("mqtt.refuse_control_characters"),
+        response_information: (!prefix.is_empty()).then(|| prefix.to_owned()),
+        events: EventInterest {
+            // The journal has them whether or not the log does.
+            connections: true,
+            drops: effective.boolean("log.drops"),
+            ..EventInterest::default()
+        },
+        work: WorkLimits::default(),
+        checks_bans,
+        node_seed: 0,
+    }
 }
 
 /// Names with commas between them.

@@ -44,6 +44,7 @@ fn observed(broker: &Broker, family: Family, args: &[&str], input: &[u8], count:
 }
 
 #[test]
+// Table: command lines that are tried.
 fn what_arrives_is_the_same() {
     let broker = Broker::open();
     let file = broker

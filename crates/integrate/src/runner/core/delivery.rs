@@ -277,12 +277,7 @@ impl Core {
             }
         }
         self.alone = self.alone.saturating_sub(count - left.len());
-        for held in left.into_iter().rev() {
-            match fault::is(Fault::SinkRetriesBehind) {
-                true => self.held.push_back(held),
-                false => self.held.push_front(held),
-            }
-        }
+        self.hold_again(left);
         if self.is_stopping && fault::is(Fault::SinkStopForgets) {
             settled.clear();
         }
@@ -301,24 +296,43 @@ impl Core {
         if error.is_none() && tried == 0 {
             error = Some("the sink returned no outcome".to_owned());
         }
-        match error {
-            Some(error) => {
-                self.counts.failed_attempts += 1;
-                // It makes progress: the pauses begin anew.
-                if let Some(failure) = self.to_sink.failure.as_mut().filter(|_| delivered > 0) {
-                    failure.attempts = 0;
-                }
-                self.fail(What::Sink, error);
-                self.pause_sink(after);
-            }
-            None => self.succeed(What::Sink),
-        }
+        self.call_ended(error, delivered > 0, after);
         if let Some(why) = stop {
-            error!(integration = %self.client_id, why, "the integration has stopped: resume it to go on");
-            self.last_error = Some((why.clone(), now_ms));
-            let is_saved = false;
-            self.mode = Mode::Stopped { why, is_saved };
+            self.stop(why, now_ms);
         }
+    }
+
+    /// Nothing is handed to the sink until an operator resumes the integration.
+    fn stop(&mut self, why: String, now_ms: u64) {
+        error!(integration = %self.client_id, why, "the integration has stopped: resume it to go on");
+        self.last_error = Some((why.clone(), now_ms));
+        let is_saved = false;
+        self.mode = Mode::Stopped { why, is_saved };
+    }
+
+    /// Messages that are handed to the sink again come first, in their order.
+    fn hold_again(&mut self, left: Vec<Held>) {
+        for held in left.into_iter().rev() {
+            match fault::is(Fault::SinkRetriesBehind) {
+                true => self.held.push_back(held),
+                false => self.held.push_front(held),
+            }
+        }
+    }
+
+    /// Whether the sink works, by its last call. After an error it is called again after a pause
+    /// of at least `after`.
+    fn call_ended(&mut self, error: Option<String>, has_delivered: bool, after: Duration) {
+        let Some(error) = error else {
+            return self.succeed(What::Sink);
+        };
+        self.counts.failed_attempts += 1;
+        // It makes progress: the pauses begin anew.
+        if let Some(failure) = self.to_sink.failure.as_mut().filter(|_| has_delivered) {
+            failure.attempts = 0;
+        }
+        self.fail(What::Sink, error);
+        self.pause_sink(after);
     }
 
     /// The sink has taken messages of others: these publishers wait alone.

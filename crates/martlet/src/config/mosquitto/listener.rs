@@ -102,6 +102,7 @@ impl Listener {
     }
 
     /// One of its lines.
+    // Table: the keywords of a listener.
     pub(super) fn read(
         &mut self,
         keyword: &str,
@@ -259,6 +260,7 @@ impl Listener {
     }
 
     /// As our own file would say it.
+    // Table: the keys of a listener.
     pub(super) fn table(
         &self,
         global: &Self,
