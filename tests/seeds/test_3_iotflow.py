@@ -251,7 +251,11 @@ def test_heartbeats_of_a_device_are_limited(node):
     device = registered(node)
     for _ in range(30):
         assert asked(node, "POST", "/api/v1/devices/heartbeat", None, *key_of(device))[0] == 200
-    told = asked(node, "POST", "/api/v1/devices/heartbeat", None, *key_of(device))
+    # Every two seconds one more is permitted, and a busy machine may have taken longer for these.
+    for _ in range(30):
+        told = asked(node, "POST", "/api/v1/devices/heartbeat", None, *key_of(device))
+        if told[0] != 200:
+            break
     assert told[0] == 429 and (told[2]["limit"], told[2]["window"]) == (30, 60)
 
 

@@ -558,7 +558,10 @@ async fn past(
             limit: TRIED_MAX as u32 / 2,
             bytes: PAST_BYTES_MAX,
         };
-        logged.extend(log.list(tenant.0, wanted).await?);
+        let mut listed = log.list(tenant.0, wanted).await?;
+        // The newest comes first there, and those of one millisecond keep their order.
+        listed.reverse();
+        logged.extend(listed);
     }
     logged.sort_by_key(|message| message.received_ms);
     let tried = logged.into_iter().map(|message| TriedMessage {

@@ -79,6 +79,10 @@ const LOST_MAX: usize = 16;
 /// Time between two looks for a panic that is not unwound.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
+/// Stack of a thread of [`apart`], bytes. What it calls may call itself for each level of a text
+/// from outside.
+const STACK_BYTES: usize = 8 * 1024 * 1024;
+
 /// Threads that [`apart`] has lost.
 static LOST: AtomicUsize = AtomicUsize::new(0);
 
@@ -104,6 +108,7 @@ pub fn apart<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> Re
     };
     let started = std::thread::Builder::new()
         .name("apart".to_owned())
+        .stack_size(STACK_BYTES)
         .spawn(run);
     started.map_err(|error| format!("no thread can be started: {error}"))?;
     loop {

@@ -8,7 +8,7 @@ use crate::sql::{Fault, Sql, clean};
 use crate::{Registry, RegistryError, now_ms};
 
 /// Whose objects a call sees. Those of others are as if they were not there.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Scope {
     /// Everybody's.
     All,

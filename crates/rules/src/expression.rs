@@ -23,6 +23,8 @@ pub const PATTERN_BYTES_MAX: usize = 256;
 const NESTED_MAX: usize = 24;
 /// Names, numbers, texts and signs of an expression, at most.
 const TOKENS_MAX: usize = 512;
+/// Signs in the whole text of an expression, at most. A text in quotes may have some too.
+const SIGNS_MAX: usize = 1_000;
 /// Bytes of an error that are shown.
 const SHOWN_MAX: usize = 300;
 
@@ -180,27 +182,20 @@ fn check_text(text: &str) -> Result<(), ExpressionError> {
             text.len()
         ));
     }
+    if signs(text) > SIGNS_MAX {
+        return refused(format!(
+            "it has more than {SIGNS_MAX} signs, those in texts and comments among them"
+        ));
+    }
     let (mut depth, mut deepest, mut conditions, mut tokens) = (0_usize, 0, 0, 0);
-    let mut quote = None;
     let mut is_word = false;
-    let mut is_escaped = false;
-    for sign in text.chars() {
-        if let Some(end) = quote {
-            match sign {
-                _ if is_escaped => is_escaped = false,
-                '\\' => is_escaped = true,
-                _ if sign == end => quote = None,
-                _ => {}
-            }
-            continue;
-        }
+    for sign in without_texts(text).chars() {
         let belongs_to_word = sign.is_alphanumeric() || sign == '_';
         if !(sign.is_whitespace() || is_word && belongs_to_word) {
             tokens += 1;
         }
         is_word = belongs_to_word;
         match sign {
-            '"' | '\'' => quote = Some(sign),
             '(' | '[' | '{' => depth += 1,
             ')' | ']' | '}' => depth = depth.saturating_sub(1),
             '?' => conditions += 1,
@@ -219,4 +214,86 @@ fn check_text(text: &str) -> Result<(), ExpressionError> {
         ));
     }
     Ok(())
+}
+
+/// Signs by which a syntax tree may get one level deeper, wherever they stand. Even if the parser
+/// took for code what is taken for a text here, its depth is bounded.
+fn signs(text: &str) -> usize {
+    let all = text.as_bytes();
+    let is_sign = |(at, byte): (usize, &u8)| match byte {
+        // Not that of a number.
+        b'.' => !all.get(at + 1).is_some_and(u8::is_ascii_digit),
+        byte => b"+-*/%<>=!&|?:([{".contains(byte),
+    };
+    all.iter()
+        .enumerate()
+        .filter(|found| is_sign(*found))
+        .count()
+}
+
+/// An expression without its comments, and with `"` for each of its texts.
+fn without_texts(text: &str) -> String {
+    let mut code = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(sign) = rest.chars().next() {
+        if rest.starts_with("//") {
+            rest = rest.find(['\n', '\r']).map_or("", |end| &rest[end..]);
+        } else if sign == '"' || sign == '\'' {
+            let word = code.trim_end_matches(|sign: char| sign.is_alphanumeric() || sign == '_');
+            let prefix = &code[word.len()..];
+            let is_prefix = prefix.len() <= 2 && prefix.chars().all(|sign| "rRbB".contains(sign));
+            let is_raw = is_prefix && prefix.contains(['r', 'R']);
+            code.push('"');
+            rest = behind_text(rest, sign, is_raw);
+        } else {
+            code.push(sign);
+            rest = &rest[sign.len_utf8()..];
+        }
+    }
+    code
+}
+
+/// What stands behind a text in quotes, with which `text` begins.
+fn behind_text(text: &str, quote: char, is_raw: bool) -> &str {
+    let long = quote.to_string().repeat(3);
+    let end = match text.starts_with(&long) {
+        true => long.as_str(),
+        false => &long[..1],
+    };
+    let mut rest = &text[end.len()..];
+    while let Some(sign) = rest.chars().next() {
+        if rest.starts_with(end) {
+            return &rest[end.len()..];
+        }
+        let is_escape = sign == '\\' && !is_raw;
+        rest = &rest[sign.len_utf8()..];
+        if is_escape && let Some(escaped) = rest.chars().next() {
+            rest = &rest[escaped.len_utf8()..];
+        }
+    }
+    rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_and_comments_hide_no_signs() {
+        let cases = [
+            (r#"a == "b(c" && d"#, r#"a == " && d"#),
+            ("a // it's\n+ b", "a \n+ b"),
+            (r"r'\' == '' + b", r#"r" == " + b"#),
+            ("'''a'b''' + c", r#"" + c"#),
+            (r#"'a\'b' + "c\\" + d"#, r#"" + " + d"#),
+        ];
+        for (text, code) in cases {
+            assert_eq!(without_texts(text), code, "{text}");
+        }
+        let deep = "+1".repeat(1_900);
+        for hidden in ["// '\n1", r"r'\' == '' ||1", "'''a'b''' + 1", "'"] {
+            assert!(check_text(&format!("{hidden}{deep}")).is_err(), "{hidden}");
+        }
+        assert!(check_text(&format!("a{}", ".b".repeat(2_000))).is_err());
+    }
 }

@@ -240,6 +240,25 @@ fn check_name(key: &str, name: &str) -> Result<(), DefinitionError> {
     Ok(())
 }
 
+/// An alarm that an event of an alarm raises would be such an event again, and so on.
+fn check_alarm_events(definition: &Definition) -> Result<(), DefinitionError> {
+    let raises = definition
+        .actions
+        .iter()
+        .any(|action| matches!(action, ActionDefinition::Alarm(alarm) if alarm.raise.is_some()));
+    let is_of_alarms = definition
+        .events
+        .iter()
+        .any(|kind| kind.starts_with("alarm"));
+    match is_of_alarms && (raises || definition.alarm.is_some()) {
+        true => {
+            let why = "events of alarms may raise no alarm: each would raise the next one";
+            Err(DefinitionError::new("events", why))
+        }
+        false => Ok(()),
+    }
+}
+
 fn source_of(definition: &Definition) -> Result<RuleSource, DefinitionError> {
     let sources = [
         !definition.topics.is_empty(),
@@ -257,6 +276,7 @@ fn source_of(definition: &Definition) -> Result<RuleSource, DefinitionError> {
         return Ok(RuleSource::Telemetry(key.clone()));
     }
     if !definition.events.is_empty() {
+        check_alarm_events(definition)?;
         return Ok(RuleSource::Events(definition.events.clone()));
     }
     if definition.topics.len() > TOPICS_MAX {

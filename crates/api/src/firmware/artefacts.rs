@@ -158,7 +158,7 @@ pub(crate) async fn add(
         return Ok((StatusCode::CREATED, Json(added.into())));
     }
     let length = length_of(request.headers());
-    let mut upload = firmware.begin(claims(query)?, length).await?;
+    let mut upload = firmware.begin(&actor.scope, claims(query)?, length).await?;
     let mut body = request.into_body();
     while let Some(piece) = next_piece(&mut body).await? {
         upload.write(&piece).await?;

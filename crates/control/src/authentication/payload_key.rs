@@ -40,8 +40,8 @@ impl AuthenticationChain {
             Found::NoKey => return answer(Screened::OfClient),
             Found::Key(key, payload) => (key, payload),
             Found::Unreadable => {
-                let detail = "the payload mentions api_key, and is not a JSON object: the key could \
-                              not be taken out of it";
+                let detail = "the payload has api_key elsewhere than as a member of a JSON object: \
+                              the key cannot be taken out of it";
                 let why = Refusal::untold(RefusalCause::PayloadKeyUnreadable, detail);
                 let reason = ReasonCode::PayloadFormatInvalid;
                 return answer(Screened::Refused { reason, why });
@@ -106,19 +106,20 @@ impl AuthenticationChain {
 
 /// Looks for the key of a payload.
 fn find(payload: &[u8]) -> Found {
-    let mentions = || {
-        payload
-            .windows(KEY.len())
-            .any(|part| part == KEY.as_bytes())
-    };
     let Ok(Members(members)) = serde_json::from_slice::<Members<'_>>(payload) else {
-        return match mentions() {
+        return match may_hide_key(payload) {
             true => Found::Unreadable,
             false => Found::NoKey,
         };
     };
     let Some((_, key)) = members.iter().find(|(name, _)| name == KEY) else {
-        return Found::NoKey;
+        let is_hidden = members
+            .iter()
+            .any(|(_, value)| may_hide_key(value.get().as_bytes()));
+        return match is_hidden {
+            true => Found::Unreadable,
+            false => Found::NoKey,
+        };
     };
     // What is no text is no key that any device has.
     let key = serde_json::from_str::<String>(key.get());
@@ -127,6 +128,35 @@ fn find(payload: &[u8]) -> Found {
     match write_object(&members, &mut rest, DEPTH_MAX) {
         Some(()) => Found::Key(key, rest.into_bytes().into()),
         None => Found::Unreadable,
+    }
+}
+
+/// Whether a payload, or a value in it, has a key somewhere inside: as the name of a member, or of
+/// one in a text that is JSON itself. What is no JSON is looked at as text.
+fn may_hide_key(value: &[u8]) -> bool {
+    let has = |text: &[u8]| value.windows(text.len()).any(|part| part == text);
+    if !has(KEY.as_bytes()) && !has(b"\\u") {
+        return false;
+    }
+    match serde_json::from_slice::<serde_json::Value>(value) {
+        Ok(value) => hides_key(&value),
+        // A name with an escape, in JSON that is cut off.
+        Err(_) => {
+            has(KEY.as_bytes())
+                || value.trim_ascii_start().starts_with(b"{")
+                || value.trim_ascii_start().starts_with(b"[")
+        }
+    }
+}
+
+fn hides_key(value: &serde_json::Value) -> bool {
+    match value {
+        serde_json::Value::Object(members) => members
+            .iter()
+            .any(|(name, value)| name == KEY || hides_key(value)),
+        serde_json::Value::Array(elements) => elements.iter().any(hides_key),
+        serde_json::Value::String(text) => text.contains("\"api_key\"") || text.contains("\\u"),
+        _ => false,
     }
 }
 
@@ -255,6 +285,11 @@ mod tests {
             "api_key=k",
             r#"[{"api_key":"k"}]"#,
             r#"{"api_key":"k""#,
+            r#"{"a":{"api_key":"k"}}"#,
+            r#"{"a":[{"api_key":"k"}]}"#,
+            r#"[{"\u0061pi_key":"k"}]"#,
+            r#"{"\u0061pi_key":"k""#,
+            r#"{"d":"{\"api_key\":\"k\"}"}"#,
             &deep,
         ];
         for payload in hidden {

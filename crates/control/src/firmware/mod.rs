@@ -13,14 +13,15 @@ mod request;
 mod signature;
 mod upload;
 
+use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use martlet_registry::{Actor, Device, Page, PageRequest, RegistryError, Scope};
 pub use martlet_registry::{Firmware, FirmwareFilter, NewFirmware};
 use tokio::fs::File;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::tables::{Tables, TablesError};
 pub use chunks::serve_chunks;
@@ -30,7 +31,9 @@ pub use signature::{PublicKey, WrongKey};
 pub use upload::{Claims, Upload};
 
 /// Uploads at once, at most.
-const UPLOADS_MAX: usize = 4;
+const UPLOADS_MAX: usize = 32;
+/// Those of one team, or of all who see everything.
+const UPLOADS_OF_TEAM_MAX: usize = 4;
 
 /// Directory of firmware in the data directory.
 pub const DIRECTORY: &str = "firmware";
@@ -57,6 +60,7 @@ pub struct FirmwareStore {
     settings: FirmwareSettings,
     files: Files,
     uploads: Arc<Semaphore>,
+    uploads_of: Mutex<HashMap<Scope, Arc<Semaphore>>>,
     /// Bytes that uploads may still bring.
     reserved: Arc<AtomicU64>,
     /// Files are put in their places and removed one after the other.
@@ -102,6 +106,7 @@ impl FirmwareStore {
             files: Files::new(settings.directory.clone()),
             settings,
             uploads: Arc::new(Semaphore::new(UPLOADS_MAX)),
+            uploads_of: Mutex::default(),
             reserved: Arc::default(),
             placing: tokio::sync::Mutex::default(),
         }
@@ -128,12 +133,36 @@ impl FirmwareStore {
         self.files.recover(known.into_iter().collect()).await
     }
 
+    /// A place among the uploads of the node, and of a team.
+    ///
+    /// # Errors
+    /// All are taken.
+    fn permits_of(&self, scope: &Scope) -> Result<[OwnedSemaphorePermit; 2], FirmwareError> {
+        let busy = |most: usize| {
+            let why = format!("{most} files are being uploaded: try again later");
+            FirmwareError::Busy(why)
+        };
+        let mut all = self
+            .uploads_of
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        // What nobody uses is made again when it is needed.
+        all.retain(|_, places| places.available_permits() < UPLOADS_OF_TEAM_MAX);
+        let new = || Arc::new(Semaphore::new(UPLOADS_OF_TEAM_MAX));
+        let own = Arc::clone(all.entry(scope.clone()).or_insert_with(new));
+        let own = own.try_acquire_owned();
+        let own = own.map_err(|_| busy(UPLOADS_OF_TEAM_MAX))?;
+        let common = Arc::clone(&self.uploads).try_acquire_owned();
+        Ok([own, common.map_err(|_| busy(UPLOADS_MAX))?])
+    }
+
     /// Begins to take a file of `length` bytes, if its sender says how many it has.
     ///
     /// # Errors
     /// It is too long, or there is no room for it.
     pub async fn begin(
         &self,
+        scope: &Scope,
         claims: Claims,
         length: Option<u64>,
     ) -> Result<Upload, FirmwareError> {
@@ -142,16 +171,12 @@ impl FirmwareStore {
             return Err(too_large(max));
         }
         claims.check()?;
-        let permit = Arc::clone(&self.uploads).try_acquire_owned();
-        let permit = permit.map_err(|_| {
-            let why = format!("{UPLOADS_MAX} files are being uploaded: try again later");
-            FirmwareError::Busy(why)
-        })?;
+        let permits = self.permits_of(scope)?;
         let bytes = length.unwrap_or(max);
         let stored = self.stored_bytes().await?;
         let before = self.reserved.fetch_add(bytes, Ordering::Relaxed);
         let reserved = (Arc::clone(&self.reserved), bytes);
-        let mut upload = Upload::new(claims, reserved, max, permit);
+        let mut upload = Upload::new(claims, reserved, max, permits);
         if stored.saturating_add(before).saturating_add(bytes) > self.settings.total_bytes {
             let why = format!(
                 "all files of firmware may have {} bytes (firmware.total_bytes), and {stored} are \

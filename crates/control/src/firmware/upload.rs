@@ -60,7 +60,7 @@ pub struct Upload {
     size: u64,
     max: u64,
     reserved: Reserved,
-    _permit: OwnedSemaphorePermit,
+    _permits: [OwnedSemaphorePermit; 2],
 }
 
 struct Digest(Context);
@@ -110,7 +110,7 @@ impl Upload {
         claims: Claims,
         (reserved, bytes): (Arc<AtomicU64>, u64),
         max: u64,
-        permit: OwnedSemaphorePermit,
+        permits: [OwnedSemaphorePermit; 2],
     ) -> Self {
         Self {
             claims,
@@ -119,7 +119,7 @@ impl Upload {
             size: 0,
             max: max.min(bytes),
             reserved: Reserved(reserved, bytes),
-            _permit: permit,
+            _permits: permits,
         }
     }
 

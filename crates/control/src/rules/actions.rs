@@ -6,7 +6,7 @@ use martlet_registry::{Actor, NewCommand, RegistryError, Scope};
 use martlet_rules::Action;
 
 use super::metrics::{ActionKind, ActionOutcome};
-use super::publish::BY_RULE;
+use super::publish::{BY_RULE, HOPS};
 use super::{InForce, PostError, Posted, Publisher, Rules, lock, webhooks};
 use crate::devices::DeviceName;
 use crate::integrations::TO_WEBHOOKS;
@@ -89,6 +89,12 @@ impl<'a> Doer<'a> {
         Ok(())
     }
 
+    /// Tells values of one time apart. It is the same if the message comes again.
+    fn origin_of_value(&self, origin: &Origin) -> i64 {
+        let number = origin.message as i64 ^ ((self.actions as i64) << 48);
+        (number & i64::MAX).max(1)
+    }
+
     fn name(&self, rule: usize) -> &str {
         let place = self.in_force.places.get(rule);
         place.map_or("", |place| &place.name)
@@ -118,7 +124,9 @@ impl<'a> Doer<'a> {
                 qos,
                 retain,
             } => {
-                let message = new_message(topic, payload, qos, retain);
+                let mut message = new_message(topic, payload, qos, retain);
+                let hops = origin.hops.saturating_add(1);
+                message.user_properties = vec![(HOPS.into(), hops.to_string().into())];
                 return self.publish(origin, message).await;
             }
             Action::Webhook {
@@ -155,7 +163,8 @@ impl<'a> Doer<'a> {
                     PostError::Refused(why.to_owned())
                 })?;
                 let of = (origin.tenant, device.as_str());
-                let stored = telemetry.store_value(of, (&key, &value), origin.received_ms);
+                let time = (origin.received_ms, self.origin_of_value(origin));
+                let stored = telemetry.store_value(of, (&key, &value), time);
                 stored.await.map_err(|error| match error {
                     StoreError::Rejected(_) | StoreError::Refused { .. } => {
                         PostError::Refused(error.told())

@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use martlet_rules::{Definition, DefinitionError, Evaluator, Guard, Rule, RuleSet, TaggedRule};
 
@@ -48,9 +49,16 @@ pub(super) fn set_of(rules: Vec<(String, (u32, Definition))>) -> Result<RuleSet,
     read?.map_err(|error| error.to_string())
 }
 
+/// Longest time that a rule may take for a message. All rules of the node run one after the other.
+const TIME_MAX: Duration = Duration::from_secs(1);
+/// Messages for which a rule may take longer. Then it is not evaluated any more.
+const SLOW_MAX: u32 = 3;
+
 /// Runs the rules of a set.
 #[derive(Debug)]
 pub(super) struct PanicGuard {
+    /// Messages for which each rule has taken too long.
+    slow: Vec<AtomicU32>,
     /// Panics of each rule, with the one that may happen now.
     panics: Vec<AtomicU32>,
 }
@@ -58,19 +66,26 @@ pub(super) struct PanicGuard {
 impl PanicGuard {
     /// Of so many rules.
     pub(super) fn new(rules: usize) -> Self {
+        let counters = || std::iter::repeat_with(AtomicU32::default).take(rules);
         Self {
-            panics: std::iter::repeat_with(AtomicU32::default)
-                .take(rules)
-                .collect(),
+            slow: counters().collect(),
+            panics: counters().collect(),
         }
     }
 }
 
 impl Guard for PanicGuard {
     fn run(&self, rule: usize, part: &mut dyn FnMut()) -> Result<(), String> {
-        let Some(panics) = self.panics.get(rule) else {
+        let (Some(panics), Some(slow)) = (self.panics.get(rule), self.slow.get(rule)) else {
             return Err("the rule is not in force".to_owned());
         };
+        if slow.load(Ordering::Relaxed) >= SLOW_MAX {
+            return Err(format!(
+                "its expression is not evaluated any more, since that has taken longer than {} s for \
+                 {SLOW_MAX} messages, while other rules waited: change the rule",
+                TIME_MAX.as_secs()
+            ));
+        }
         if panics.load(Ordering::Relaxed) >= PANICS_MAX {
             return Err(format!(
                 "its expression is not evaluated any more, since that has failed {PANICS_MAX} \
@@ -78,7 +93,12 @@ impl Guard for PanicGuard {
             ));
         }
         panics.fetch_add(1, Ordering::Relaxed);
-        match martlet_integrate::catch(part) {
+        let began = Instant::now();
+        let done = martlet_integrate::catch(part);
+        if began.elapsed() > TIME_MAX {
+            slow.fetch_add(1, Ordering::Relaxed);
+        }
+        match done {
             Ok(()) => {
                 panics.fetch_sub(1, Ordering::Relaxed);
                 Ok(())
@@ -115,6 +135,18 @@ mod tests {
         for _ in 0..10 {
             assert_eq!(guard.run(1, &mut || {}), Ok(()));
         }
+    }
+
+    #[test]
+    fn a_rule_that_takes_too_long_is_not_evaluated_any_more() {
+        let guard = PanicGuard::new(2);
+        let mut slowly = || std::thread::sleep(TIME_MAX + Duration::from_millis(1));
+        for _ in 0..SLOW_MAX {
+            assert_eq!(guard.run(0, &mut slowly), Ok(()));
+        }
+        let barred = guard.run(0, &mut || {});
+        assert!(barred.is_err_and(|why| why.contains("change the rule")));
+        assert_eq!(guard.run(1, &mut || {}), Ok(()));
     }
 
     #[test]

@@ -15,6 +15,10 @@ use crate::control::Control;
 
 /// Client Identifiers of the parts of rules begin with this.
 pub(super) const BY_RULE: &str = "$rule/";
+
+/// User Property of a message that rules have published: how many have passed it on, one after the
+/// other. So a loop over other nodes ends too.
+pub(super) const HOPS: &str = "martlet-hops";
 /// Time that a message may take to be stored.
 const PUBLISHED_WITHIN: Duration = Duration::from_secs(30);
 /// Time until a part is attached: it is this process.

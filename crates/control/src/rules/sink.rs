@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use martlet_broker::EVENTS;
+use martlet_codec::PublishProperties;
 use martlet_integrate::{ALL_TENANTS, ConfiguredSink, Outcome, Settings, Sink, SinkMessage};
 use martlet_rules::{DeviceFacts, Facts, Memory, Source, Verdict};
 use serde_json::Value;
 
 use super::actions::{Doer, Origin};
-use super::publish::BY_RULE;
+use super::publish::{BY_RULE, HOPS};
 use super::{InForce, KIND, NAME, Publisher, Rules, lock};
 use crate::remembered::Name;
 use crate::telemetry::followed::FollowedValues;
@@ -150,6 +151,19 @@ async fn look_at(
     Ok(())
 }
 
+/// Rules that have passed a message on, those of other nodes among them.
+fn hops_elsewhere(message: &SinkMessage) -> u8 {
+    if message.properties().is_empty() {
+        return 0;
+    }
+    let properties = PublishProperties::from_forwarded(message.properties());
+    let properties = properties.ok().into_iter();
+    let pairs = properties.flat_map(|all| all.user_properties.iter().collect::<Vec<_>>());
+    let hops = pairs.filter(|(name, _)| *name == HOPS);
+    let hops = hops.filter_map(|(_, hops)| hops.parse::<u8>().ok());
+    hops.max().unwrap_or_default()
+}
+
 /// What rules are told of a message: one thing, or one for each value of telemetry.
 fn facts_of<'a>(rules: &Rules, in_force: &InForce, message: &'a SinkMessage) -> Vec<Facts<'a>> {
     let received_ms = i64::try_from(message.received_ms()).unwrap_or(i64::MAX);
@@ -168,7 +182,7 @@ fn facts_of<'a>(rules: &Rules, in_force: &InForce, message: &'a SinkMessage) -> 
         device: message.device().map(device),
         time_ms: received_ms,
         received_ms,
-        hops: message.hops(),
+        hops: message.hops().max(hops_elsewhere(message)),
         by_rule,
     };
     if let Some(followed) = FollowedValues::of(message.topic(), message.payload()) {

@@ -8,8 +8,12 @@ use martlet_rules::{
     Action, AlarmMachine, Definition, DeviceFacts, Facts, Memory, RuleSet, Source, Verdict,
 };
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use super::{RuleError, Rules, guarded};
+
+/// Trials that run at one time; others wait.
+static RUNNING: Semaphore = Semaphore::const_new(2);
 
 /// Longest time that a trial may take.
 const TRIAL_WITHIN: Duration = Duration::from_secs(10);
@@ -88,7 +92,10 @@ impl Rules {
 async fn apart<T: Send + 'static>(
     call: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, RuleError> {
+    // It is never closed.
+    let running = RUNNING.acquire().await;
     let called = tokio::task::spawn_blocking(|| martlet_integrate::apart(call)).await;
+    drop(running);
     let called = called.unwrap_or_else(|error| Err(error.to_string()));
     called.map_err(|text| {
         RuleError::Trial(format!(

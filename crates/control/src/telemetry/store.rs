@@ -330,7 +330,9 @@ impl Telemetry {
         let received = now_signed_ms().saturating_mul(1_000);
         let decoded = decoder.decode(payload, received)?;
         let followed = self.followed_of(device, &decoded);
-        let stored = self.store_decoded(device, decoded, received).await;
+        let stored = self
+            .store_decoded(device, decoded, (received, self.new_origin()))
+            .await;
         if matches!(stored, Ok(_) | Err(StoreError::Refused { .. })) {
             self.publish_followed(device.tenant, followed).await?;
         }
@@ -341,11 +343,11 @@ impl Telemetry {
         &self,
         device: &TelemetryDevice,
         decoded: Decoded,
-        received: i64,
+        (received, origin): (i64, i64),
     ) -> Result<StoredNow, StoreError> {
         let (values, retimed) = (decoded.readings.len(), decoded.retimed);
         let newest = newest_own_time(&decoded);
-        let points = points_of(decoded, device.number, self.new_origin(), str::to_owned);
+        let points = points_of(decoded, device.number, origin, str::to_owned);
         let refused = self.write(points.collect()).await?;
         if let Some(time) = newest {
             self.ages.note(&device.device_type, time, received);
@@ -378,7 +380,7 @@ impl Telemetry {
     }
 
     /// Stores a value of the device of this tenant and id, at a time in milliseconds since the
-    /// Unix epoch. When it returns, it is synced.
+    /// Unix epoch. `origin` tells it from others of that time. When it returns, it is synced.
     ///
     /// # Errors
     /// There is no such device, it is no value, or the storage does not take it.
@@ -386,7 +388,7 @@ impl Telemetry {
         &self,
         (tenant, id): (u32, &str),
         (key, value): (&str, &serde_json::Value),
-        time_ms: i64,
+        (time_ms, origin): (i64, i64),
     ) -> Result<(), StoreError> {
         let device = self.device((tenant, id), key).await?;
         let payload = serde_json::json!({ "ts": time_ms, "values": { key: value } }).to_string();
@@ -397,8 +399,12 @@ impl Telemetry {
             ..Decoder::default()
         };
         let received = now_signed_ms().saturating_mul(1_000);
-        let decoded = decoder.decode(payload.as_bytes(), received)?;
-        let stored = self.store_decoded(&device, decoded, received);
+        let mut decoded = decoder.decode(payload.as_bytes(), received)?;
+        for reading in &mut decoded.readings {
+            // The node has made it: there may be several with this time.
+            reading.is_own_time = false;
+        }
+        let stored = self.store_decoded(&device, decoded, (received, origin));
         stored.await.map(drop)
     }
 

@@ -17,6 +17,9 @@ const DEPTH_MAX: usize = 96;
 const SUMS_MAX: usize = 16;
 /// Uses of variables, at most: each may copy the payload.
 const USES_MAX: usize = 64;
+/// Names, numbers, texts and operations inside of a macro, at most: they are evaluated for each
+/// element.
+const INSIDE_MAX: usize = 48;
 /// Patterns of all expressions of an evaluator, at most.
 const PATTERNS_MAX: usize = 10_000;
 /// Bytes that a compiled pattern may take.
@@ -94,6 +97,7 @@ pub(super) fn check(
         sums: 0,
         uses: 0,
         macros: 0,
+        inside: 0,
         element: None,
     };
     check.expression(tree, 0)?;
@@ -106,6 +110,8 @@ struct Check<'a> {
     sums: usize,
     uses: usize,
     macros: usize,
+    /// Parts inside of a macro so far.
+    inside: usize,
     /// Inside of a macro: the names of the element and of what is collected.
     element: Option<(String, String)>,
 }
@@ -118,6 +124,13 @@ impl Check<'_> {
     fn expression(&mut self, node: &mut IdedExpr, depth: usize) -> Result<(), ExpressionError> {
         if depth > DEPTH_MAX {
             return refused(format!("it has more than {DEPTH_MAX} levels"));
+        }
+        self.inside += usize::from(self.element.is_some());
+        if self.inside > INSIDE_MAX {
+            return refused(format!(
+                "it has more than {INSIDE_MAX} names, numbers and operations inside of a macro, which \
+                 are evaluated for each element"
+            ));
         }
         match &mut node.expr {
             Expr::Literal(_) => Ok(()),
