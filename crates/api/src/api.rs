@@ -174,6 +174,8 @@ pub struct Inner {
     pub(crate) cursors: Arc<Cursors>,
     pub(crate) internal_use: InternalUse,
     pub(crate) document: OnceLock<Document>,
+    /// Makes it, from all routes; set by who has them.
+    pub(crate) make_document: OnceLock<fn(&Api) -> Document>,
     /// Users, devices and the rest; none: the node keeps none.
     tables: Option<Arc<Tables>>,
     /// The log of messages that other programs confirm; none: the node keeps none.
@@ -234,6 +236,7 @@ impl Api {
             cursors: Arc::new(Cursors::new()?),
             internal_use: InternalUse::default(),
             document: OnceLock::new(),
+            make_document: OnceLock::new(),
             tables,
             message_log,
             commands,
