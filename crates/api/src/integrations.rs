@@ -16,8 +16,8 @@ use serde_json::json;
 use utoipa::{IntoParams, IntoResponses, ToSchema};
 
 use crate::api::Api;
+use crate::extensions::About;
 use crate::extract::{JsonBody, PathOf, QueryOf};
-use crate::guard::About;
 use crate::page::{self, Items, Page};
 use crate::payload::shown;
 use crate::problem::{Problem, ProblemKind, ProblemView};

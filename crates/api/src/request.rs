@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use crate::api::Api;
+use crate::extensions::About;
 use crate::extract::JsonBody;
-use crate::guard::About;
 use crate::payload::shown;
 use crate::problem::{Problem, ProblemKind, ProblemView};
 use crate::publish::{self, MessageBody, Refusal, UserProperty};

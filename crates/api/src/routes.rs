@@ -8,9 +8,10 @@ use martlet_control::principal::Scope;
 use utoipa::OpenApi as _;
 use utoipa_axum::routes;
 
+use crate::access::Access::{Known, Open, Scoped};
 use crate::api::Api;
-use crate::guard::Access::{Known, Open, Scoped};
-use crate::openapi::{self, Document};
+use crate::openapi;
+use crate::openapi::document::Document;
 use crate::route_list::{Form, Routes};
 use crate::{
     admin, alarms, backup, bridges, clients, compat, docs, document_page, event_archive, events,
