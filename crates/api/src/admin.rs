@@ -13,8 +13,8 @@ use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::api::Api;
+use crate::extensions::{About, Unchanged};
 use crate::extract::QueryOf;
-use crate::guard::{About, Unchanged};
 use crate::page::Items;
 use crate::problem::Problem;
 

@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::routes;
 
+use crate::access::Access::Scoped;
 use crate::api::Api;
 use crate::extract::{JsonBody, PathOf, QueryOf};
-use crate::guard::Access::Scoped;
 use crate::page::Page;
 use crate::problem::{Problem, ProblemKind, ProblemView};
 use crate::registry::{Asking, moment, page_of, page_request};

@@ -1,12 +1,9 @@
 //! What all routes share: the control plane, rights, and what is kept between requests.
 
-use std::net::IpAddr;
-use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::extract::FromRef;
-use ipnet::IpNet;
 use martlet_control::Control;
 use martlet_control::alarms::Alarms;
 use martlet_control::commands::Commands;
@@ -14,137 +11,26 @@ use martlet_control::devices::Devices;
 use martlet_control::directory::Directory;
 use martlet_control::event_archive::EventArchive;
 use martlet_control::firmware::FirmwareStore;
-use martlet_control::iotflow::Catalogue;
 use martlet_control::message_log::MessageLog;
 use martlet_control::rollouts::Rollouts;
 use martlet_control::rules::Rules;
 use martlet_control::tables::Tables;
-use martlet_control::topic_memory::TopicMemory;
 use martlet_control::twins::Twins;
 
-use crate::body::Bodies;
-use crate::compat::{CompatApi, InternalUse, RouteLimits};
+use crate::body::room::Bodies;
+use crate::compat::iotflow::rates::RouteLimits;
+use crate::compat::microservice::internal_use::InternalUse;
 use crate::counts::Counts;
-use crate::events::Streams;
-use crate::idempotency::KeptInMemory;
-use crate::keys::ApiKey;
-use crate::openapi::Document;
+use crate::events::places::Streams;
+use crate::idempotency::memory::KeptInMemory;
+use crate::openapi::document::Document;
 use crate::output::Output;
 use crate::page::Cursors;
 use crate::problem::Problem;
 use crate::rate::Rates;
-use crate::session::Sessions;
-use crate::setup::{Setup, UNCLAIMED};
-
-/// How the API behaves, by the configuration.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// API keys of the configuration.
-    pub keys: Vec<ApiKey>,
-    /// What listeners serve that have no settings of their own, and the Unix socket.
-    pub routes: RouteSettings,
-    /// Origins whose pages may ask; `*` is all, without cookies.
-    pub origins: Vec<String>,
-    /// Names of the node besides those of loopback, for listeners on loopback.
-    pub hosts: Vec<String>,
-    /// Proxies whose `X-Forwarded-For` is believed.
-    pub trusted_proxies: Vec<IpNet>,
-    /// Longest body, bytes.
-    pub body_bytes: usize,
-    /// Requests per second of one caller, and of one address; 0 is no limit.
-    pub rate: u32,
-    /// Requests at once before that counts.
-    pub burst: u32,
-    /// The log file; none: the log is in memory alone.
-    pub log_file: Option<PathBuf>,
-    /// Named connection that requests mean which name no broker; empty: the node itself.
-    pub default_connection: String,
-    /// Seconds after a heartbeat or telemetry for which a device counts as online.
-    pub online_secs: u32,
-    /// The catalogue of IoTFlow's topics.
-    pub iotflow: Arc<Catalogue>,
-    /// What was published last, by topic; none: nothing is remembered.
-    pub topic_memory: Option<Arc<TopicMemory>>,
-}
-
-/// What listeners may serve in different ways.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RouteSettings {
-    /// Routes that need no credentials: `POST /devices`.
-    pub open_routes: Vec<String>,
-    /// Other systems whose routes are served; where two have a path, the first one's.
-    pub compat: Vec<CompatApi>,
-    /// `/metrics` is JSON, unless the request asks for a form of Prometheus.
-    pub metrics_are_json: bool,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            keys: Vec::new(),
-            routes: RouteSettings::default(),
-            origins: Vec::new(),
-            hosts: Vec::new(),
-            trusted_proxies: Vec::new(),
-            body_bytes: 1024 * 1024,
-            rate: 0,
-            burst: 1,
-            log_file: None,
-            default_connection: String::new(),
-            online_secs: 300,
-            iotflow: Arc::default(),
-            topic_memory: None,
-        }
-    }
-}
-
-/// How a request came in. Who accepts connections puts it into the request's extensions; a request
-/// without one is trusted in nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Connection {
-    /// By which listener.
-    pub listener: ListenerKind,
-    /// From where; none on a Unix socket.
-    pub peer: Option<IpAddr>,
-}
-
-/// A way in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ListenerKind {
-    /// `admin.sock`: its file mode is its lock.
-    Socket,
-    /// A listener on TCP.
-    Tcp {
-        /// It can be reached from this machine alone.
-        is_loopback: bool,
-        /// It speaks TLS.
-        is_secure: bool,
-    },
-}
-
-impl Connection {
-    pub(crate) const UNKNOWN: Self = Self {
-        listener: ListenerKind::Tcp {
-            is_loopback: false,
-            is_secure: false,
-        },
-        peer: None,
-    };
-
-    pub(crate) fn is_loopback(&self) -> bool {
-        matches!(self.listener, ListenerKind::Tcp { is_loopback, .. } if is_loopback)
-    }
-
-    /// Its other end is a program on this machine.
-    pub(crate) fn comes_from_loopback(&self) -> bool {
-        self.peer
-            .is_some_and(|peer| peer.to_canonical().is_loopback())
-    }
-
-    pub(crate) fn is_secure(&self) -> bool {
-        matches!(self.listener, ListenerKind::Tcp { is_secure, .. } if is_secure)
-    }
-}
+use crate::session::open::Sessions;
+use crate::settings::{RouteSettings, Settings};
+use crate::setup::token::{Setup, UNCLAIMED};
 
 /// The state of all routes, as the routes of one listener see it.
 #[derive(Clone)]
@@ -174,6 +60,8 @@ pub struct Inner {
     pub(crate) cursors: Arc<Cursors>,
     pub(crate) internal_use: InternalUse,
     pub(crate) document: OnceLock<Document>,
+    /// Makes it, from all routes; set by who has them.
+    pub(crate) make_document: OnceLock<fn(&Api) -> Document>,
     /// Users, devices and the rest; none: the node keeps none.
     tables: Option<Arc<Tables>>,
     /// The log of messages that other programs confirm; none: the node keeps none.
@@ -234,6 +122,7 @@ impl Api {
             cursors: Arc::new(Cursors::new()?),
             internal_use: InternalUse::default(),
             document: OnceLock::new(),
+            make_document: OnceLock::new(),
             tables,
             message_log,
             commands,

@@ -1,68 +1,32 @@
 //! The caller: by the listener, an API key, a session, or without anything where that is permitted.
 
+pub(crate) mod known;
+
 use std::time::Instant;
 
-use axum::http::HeaderValue;
 use axum::http::header::{self, HeaderName};
 use axum::http::request::Parts;
 use martlet_broker::TenantId;
 use martlet_control::devices::KeyRefusal;
-use martlet_control::directory::{Account, DirectoryError};
+use martlet_control::directory::DirectoryError;
 use martlet_control::principal::{Principal, PrincipalKind, Scopes};
-use martlet_registry::{Activity, Device};
+use martlet_registry::Activity;
 use tracing::warn;
 
-use crate::api::{Api, Connection, ListenerKind};
+use crate::api::Api;
 use crate::compat;
+use crate::connection::{Connection, ListenerKind};
 use crate::forwarded;
 use crate::keys;
 use crate::origin;
 use crate::problem::{Problem, ProblemKind};
 use crate::secret::digest_of;
-use crate::session::{LoginSession, cookie_of};
+use crate::session::cookie_of;
 use crate::time::Moment;
-
-/// How a caller without credentials is asked for some.
-pub(crate) const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"martlet\"");
+use known::{CHALLENGE, Caller, principal_of};
 
 /// Interval at which it is noted that a device was seen, milliseconds.
 const SEEN_EVERY_MS: i64 = 1_000;
-
-/// The caller, and its session if it has one.
-#[derive(Clone, Debug)]
-pub(crate) struct Caller {
-    pub(crate) principal: Principal,
-    pub(crate) session: Option<LoginSession>,
-    /// The device whose secret it has shown.
-    pub(crate) device: Option<Box<Device>>,
-}
-
-impl Caller {
-    fn known(principal: Principal) -> Self {
-        Self {
-            principal,
-            session: None,
-            device: None,
-        }
-    }
-
-    /// A caller that did not have to authenticate.
-    pub(crate) fn anonymous(scopes: Scopes) -> Self {
-        Self::known(Principal::anonymous(scopes))
-    }
-}
-
-/// A user as a principal.
-pub(crate) fn principal_of(account: &Account) -> Principal {
-    Principal {
-        kind: PrincipalKind::User {
-            name: account.name.clone(),
-        },
-        scopes: account.scopes(),
-        team: account.team.clone(),
-        tenant: account.tenant,
-    }
-}
 
 fn unknown(detail: &str) -> Problem {
     Problem::new(ProblemKind::Unauthenticated, detail)
@@ -108,7 +72,7 @@ pub(crate) async fn identify(
 
 async fn by_key(api: &Api, key: &[u8]) -> Result<Caller, Problem> {
     let digest = digest_of(key);
-    if let Some(principal) = api.settings.holder_of(&digest) {
+    if let Some(principal) = keys::holder_of(&api.settings.keys, &digest) {
         return Ok(Caller::known(principal));
     }
     match api.directory.api_key(key).await {

@@ -12,13 +12,14 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::api::Api;
+use crate::client_ids::{no_session, without_own_parts};
 use crate::extract::{PathOf, QueryOf};
 use crate::integrations::expect_no_integration;
 use crate::page::{self, Page};
 use crate::problem::{Problem, ProblemKind, ProblemView};
 use crate::subscriptions::SubscriptionView;
 use crate::tenant::{InTenant, InTenants, OfTenant};
-use crate::time::Moment;
+use crate::time::at;
 
 /// A session.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
@@ -115,25 +116,6 @@ pub(crate) async fn list(
     page_of(&api, tenant, wanted).await.map(axum::Json)
 }
 
-/// Beginnings of the Client Identifiers of parts that the node has for itself and that nobody has
-/// configured: lists leave them out.
-const OWN_PARTS: &[&str] = &[
-    "$alarms",
-    "$commands",
-    "$firmware",
-    "$iotflow/heard",
-    "$topics/memory",
-    "$twins",
-];
-
-/// What a list leaves out: the node's own parts, unless they are asked for by name.
-pub(crate) fn without_own_parts(name: Option<&str>) -> &'static [&'static str] {
-    match name.is_some_and(|name| name.starts_with('$')) {
-        true => &[],
-        false => OWN_PARTS,
-    }
-}
-
 /// A page of sessions, each as its line of the list.
 pub(crate) async fn page_of<T: From<ClientInfo>>(
     api: &Api,
@@ -211,11 +193,6 @@ pub(crate) async fn show(
     let found = api.control.client(tenant, &client_id, limit).await?;
     let found = found.ok_or_else(|| no_session(&client_id))?;
     Ok(axum::Json(found.into()))
-}
-
-pub(crate) fn no_session(client_id: &str) -> Problem {
-    let detail = format!("there is no session of the client {client_id:?}");
-    Problem::new(ProblemKind::NotFound, detail).of_parameter("client_id", "no such session")
 }
 
 /// End a connection
@@ -395,12 +372,6 @@ impl From<ClientDetail> for ClientDetailView {
             drops: drops.collect(),
         }
     }
-}
-
-/// RFC 3339, of milliseconds since the Unix epoch.
-pub(crate) fn at(ms: u64) -> Option<String> {
-    let moment = Moment::from_ms(i64::try_from(ms).ok()?)?;
-    Some(moment.to_string())
 }
 
 impl From<ConnectionDetail> for ConnectionView {

@@ -6,7 +6,6 @@ use axum::response::{IntoResponse, Response};
 
 use crate::api::Api;
 use crate::problem::Problem;
-use crate::routes;
 
 /// This document
 ///
@@ -17,11 +16,11 @@ use crate::routes;
             headers(("ETag" = String, description = "Its version"))),
         (status = 304, description = "`If-None-Match` has its version")))]
 pub(crate) async fn show(State(api): State<Api>, headers: HeaderMap) -> Response {
-    if api.document.get().is_none() {
+    if let (None, Some(make)) = (api.document.get(), api.make_document.get().copied()) {
         let of = api.clone();
         // It takes too long for a thread that serves others too.
         let made = tokio::task::spawn_blocking(move || {
-            of.document.get_or_init(|| routes::document(&of));
+            of.document.get_or_init(|| make(&of));
         });
         if let Err(error) = made.await {
             return Problem::unavailable(error.to_string()).into_response();

@@ -1,7 +1,7 @@
 //! What happens to clients: recently, page by page, or as it happens, as server-sent events or by
 //! WebSocket.
 
-mod places;
+pub(crate) mod places;
 mod stream;
 mod websocket;
 
@@ -27,7 +27,6 @@ use crate::extract::QueryOf;
 use crate::origin;
 use crate::problem::{Problem, ProblemKind};
 use crate::tenant::{InTenants, OfTenant};
-pub(crate) use places::Streams;
 
 /// Which events.
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]

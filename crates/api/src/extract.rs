@@ -7,12 +7,10 @@ use axum::http::{Method, header};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_path_to_error::Segment;
 
+use crate::keys::KEY_PARAMETER;
 use crate::problem::{Problem, ProblemKind};
 use crate::tenant::{TEAM_PARAMETER, TeamTaken};
 use crate::wording::{Worded, worded};
-
-/// The parameter of the query that a key may be in; no handler's.
-pub(crate) const KEY_PARAMETER: &str = "api_key";
 
 /// A body that is a JSON object. A `POST` without one has `{}`, whatever kind it is said to be:
 /// where members are needed, they are missing.

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use axum::http::HeaderMap;
 use ipnet::IpNet;
 
-use crate::api::{Connection, ListenerKind};
+use crate::connection::{Connection, ListenerKind};
 
 const FORWARDED_FOR: &str = "x-forwarded-for";
 

@@ -11,48 +11,22 @@ use axum::response::{IntoResponse, Response};
 use martlet_control::text::{masked, printable};
 use tracing::{debug, info, warn};
 
-use crate::api::{Api, Connection, ListenerKind};
+use crate::api::Api;
 use crate::compat::ErrorForm;
+use crate::connection::{Connection, ListenerKind};
+use crate::extensions::{Asker, REQUEST_ID, RequestId};
 use crate::forwarded;
-use crate::guard::Asker;
 use crate::origin;
 use crate::output::Class;
 use crate::problem::{CONTENT_TYPE, Problem, ProblemKind};
 use crate::rate::name_of;
-use crate::secret::random_text;
 
 const METRICS: &str = "/metrics";
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// Longest number of a request that is taken from its sender.
-const REQUEST_ID_MAX: usize = 64;
 /// Longest path and query, bytes.
 const TARGET_MAX: usize = 8 * 1024;
 /// Most bytes and most fields of a header.
 const HEADER_BYTES_MAX: usize = 16 * 1024;
 const HEADER_FIELDS_MAX: usize = 64;
-
-/// The number of a request.
-#[derive(Clone, Debug)]
-pub(crate) struct RequestId(pub(crate) String);
-
-impl RequestId {
-    /// That of the sender, if it can stand in a log, or a new one.
-    fn of(headers: &HeaderMap) -> Self {
-        let given = headers.get(&REQUEST_ID).and_then(|id| id.to_str().ok());
-        let is_sane = |id: &&str| {
-            let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-            (1..=REQUEST_ID_MAX).contains(&id.len()) && id.bytes().all(is_plain)
-        };
-        match given.filter(is_sane) {
-            Some(given) => Self(given.to_owned()),
-            None => {
-                let mut id = random_text().unwrap_or_default();
-                id.truncate(22);
-                Self(id)
-            }
-        }
-    }
-}
 
 /// What the log says of a request.
 struct Line {

@@ -11,71 +11,23 @@ use axum::routing::MethodRouter;
 use martlet_broker::shortened;
 use martlet_control::directory::{AuditEntry, DirectoryError};
 use martlet_control::principal::{Principal, PrincipalKind, Scope, Scopes};
-use martlet_registry::Device;
 use tracing::{info, warn};
 
-use crate::api::{Api, Connection, ListenerKind};
+use crate::access::{Access, Audited};
+use crate::api::Api;
 use crate::body;
-use crate::caller::{self, Caller};
-use crate::frame::RequestId;
+use crate::caller;
+use crate::caller::known::Caller;
+use crate::connection::{Connection, ListenerKind};
+use crate::extensions::{About, Asker, OwnDevice, RequestId, Unchanged};
 use crate::idempotency;
 use crate::keys::KEY_HEADER;
 use crate::origin;
 use crate::problem::{Problem, ProblemKind};
 use crate::rate::{self, Taken};
-use crate::session::CSRF_HEADER;
+use crate::session::open::CSRF_HEADER;
 use crate::streamed;
 use crate::time::Moment;
-
-/// Access rule of a route.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Access {
-    /// Everybody: it changes nothing, or takes its proof in the body.
-    Open,
-    /// Every authenticated caller.
-    Known,
-    /// Callers with this scope.
-    Scoped(Scope),
-    /// Callers with the first scope; callers that see one team only, and cannot have that scope,
-    /// need the second. The route shows them only the objects of their team.
-    ScopedOrOfTeam(Scope, Scope),
-    /// The device whose secret the request shows. On routes of another system alone.
-    OfDevice,
-    /// Callers with this scope, and requests of this machine without credentials.
-    ScopedOrLocal(Scope),
-    /// Callers with this scope, or the device whose secret the request shows. The route shows a
-    /// device only what is its own.
-    ScopedOrOfDevice(Scope),
-}
-
-/// The device whose secret a request has shown.
-#[derive(Clone, Debug)]
-pub(crate) struct OwnDevice(pub(crate) Box<Device>);
-
-/// Where what a route changes is written down.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Audited {
-    /// Here, by its method and path.
-    Here,
-    /// Here, and soon: the caller does not wait for it.
-    Soon,
-    /// With what is changed, in the same transaction; here only what went wrong.
-    InTables,
-    /// Nowhere: it changes nothing, though it is a POST, or devices send it again and again.
-    Nowhere,
-}
-
-/// What the log and the audit say of the caller.
-#[derive(Clone, Debug)]
-pub(crate) struct Asker(pub(crate) String);
-
-/// What the audit log has of what a request was about: a JSON object.
-#[derive(Clone, Debug)]
-pub(crate) struct About(pub(crate) serde_json::Value);
-
-/// Says of an answer that its request has changed nothing, so that the audit log has no entry.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Unchanged;
 
 /// Handlers behind their access rule.
 pub(crate) fn guarded(

@@ -16,13 +16,13 @@ use serde_json::json;
 use utoipa::{IntoParams, IntoResponses, ToSchema};
 
 use crate::api::Api;
-use crate::clients::at;
+use crate::extensions::About;
 use crate::extract::{JsonBody, PathOf, QueryOf};
-use crate::guard::About;
 use crate::page::{self, Items, Page};
+use crate::payload::shown;
 use crate::problem::{Problem, ProblemKind, ProblemView};
-use crate::retained::shown;
 use crate::tenant::{InTenants, OfTenant};
+use crate::time::at;
 
 /// Dead letters that one request may name.
 const IDS_MAX: usize = 1_000;

@@ -6,8 +6,6 @@ use martlet_control::principal::{Principal, PrincipalKind, Scopes};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use crate::api::Settings;
-use crate::extract::KEY_PARAMETER;
 use crate::secret::{are_equal, digest_of};
 
 /// SHA-256 of a key: keys are long and random, so nothing slower is needed.
@@ -15,6 +13,9 @@ type KeyDigest = [u8; 32];
 
 /// The header that a key may be in.
 pub(crate) const KEY_HEADER: &str = "x-api-key";
+
+/// The parameter of the query that a key may be in; no handler's.
+pub(crate) const KEY_PARAMETER: &str = "api_key";
 
 /// A key, as far as the node knows it.
 #[derive(Clone, Debug)]
@@ -56,17 +57,15 @@ impl ApiKey {
     }
 }
 
-impl Settings {
-    /// Whose key it is. All are compared, each in a time that does not say where it differs.
-    pub(crate) fn holder_of(&self, digest: &KeyDigest) -> Option<Principal> {
-        let mut found = None;
-        for key in &self.keys {
-            if are_equal(&key.digest, digest) {
-                found = Some(key.principal());
-            }
+/// Whose key it is. All are compared, each in a time that does not say where it differs.
+pub(crate) fn holder_of(keys: &[ApiKey], digest: &KeyDigest) -> Option<Principal> {
+    let mut found = None;
+    for key in keys {
+        if are_equal(&key.digest, digest) {
+            found = Some(key.principal());
         }
-        found
     }
+    found
 }
 
 /// The key that a request shows: in `X-API-Key`, in the query, or as a bearer.

@@ -11,13 +11,16 @@
 //! the scope; `rate`; `idempotency`) → the handler → `guard` (audit) → `frame` (problems, headers,
 //! the log).
 //!
-//! Beside the handlers: `extract` and [`page`], [`etag`], [`time`] for what they take and give.
+//! Beside the handlers: `extract` and [`page`], [`etag`], [`time`] for what they take and give;
+//! `extensions` for what the parts around them tell each other of a request. What is kept between
+//! requests is in `api`, which imports no route.
 #![forbid(unsafe_code)]
 #![allow(
     unused_qualifications,
     reason = "what utoipa's attribute makes of `params(…)` is qualified"
 )]
 
+mod access;
 mod added;
 mod admin;
 mod alarms;
@@ -26,8 +29,10 @@ mod backup;
 mod body;
 mod bridges;
 mod caller;
+mod client_ids;
 mod clients;
 mod compat;
+mod connection;
 mod counts;
 mod docs;
 mod document_page;
@@ -35,6 +40,7 @@ pub mod etag;
 mod event_archive;
 mod events;
 mod explain;
+mod extensions;
 pub mod extract;
 mod firmware;
 mod forwarded;
@@ -53,6 +59,7 @@ mod openapi;
 mod origin;
 mod output;
 pub mod page;
+mod payload;
 pub mod problem;
 mod publish;
 mod rate;
@@ -65,6 +72,7 @@ mod rules;
 mod secret;
 mod secrets;
 mod session;
+mod settings;
 mod setup;
 mod shown_once;
 mod streamed;
@@ -80,12 +88,13 @@ mod wording;
 mod words;
 
 pub use admin::{Status, UseView};
-pub use api::{Api, Connection, ListenerKind, RouteSettings, Settings};
+pub use api::Api;
 pub use clients::{
     ClientDetailView, ClientView, ConnectionView, DropView, InFlightView, QueuedView, WillView,
 };
-pub use compat::CompatApi;
 pub use compat::microservice::webhooks::{MicroserviceIntegration, microservice_webhook};
+pub use compat::system::CompatApi;
+pub use connection::{Connection, ListenerKind};
 pub use frame::{is_probe, no_place};
 pub use history::{HistoryView, SeriesView};
 pub use integrations::{
@@ -101,7 +110,8 @@ pub use registry::{
 };
 pub use retained::{Deleted, RetainedView};
 pub use routes::router;
-pub use setup::UNCLAIMED;
+pub use settings::{RouteSettings, Settings};
+pub use setup::token::UNCLAIMED;
 pub use subscriptions::SubscriptionView;
 pub use topics::{RememberedView, TopicView};
 pub use traces::{TraceView, TracesView};

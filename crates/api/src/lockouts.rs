@@ -11,8 +11,8 @@ use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::api::Api;
+use crate::extensions::About;
 use crate::extract::QueryOf;
-use crate::guard::About;
 use crate::page::{self, Page};
 use crate::problem::Problem;
 use crate::tenant::{InTenants, OfTenant};

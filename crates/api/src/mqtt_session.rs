@@ -7,12 +7,14 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::api::Api;
-use crate::clients::{Wanted, at, no_session, page_of};
+use crate::client_ids::no_session;
+use crate::clients::{Wanted, page_of};
 use crate::extract::{PathOf, QueryOf};
 use crate::integrations::expect_no_integration;
 use crate::page::Page;
 use crate::problem::{Problem, ProblemView};
 use crate::tenant::{InTenant, InTenants, OfTenant};
+use crate::time::at;
 
 /// A session, as far as it outlives connections.
 #[derive(Debug, Serialize, ToSchema)]

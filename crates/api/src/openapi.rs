@@ -1,5 +1,7 @@
 //! The document that describes the API, made from the routes.
 
+pub(crate) mod document;
+
 use utoipa::OpenApi;
 use utoipa::openapi::extensions::ExtensionsBuilder;
 use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem};
@@ -9,8 +11,7 @@ use utoipa::openapi::security::{
 };
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, Required, ResponseBuilder, Schema};
 
-use crate::etag::Version;
-use crate::guard::Access;
+use crate::access::Access;
 use crate::idempotency;
 use crate::keys::KEY_HEADER;
 use crate::problem::{ProblemKind, ProblemView};
@@ -48,22 +49,6 @@ use crate::problem::{ProblemKind, ProblemView};
     )
 )]
 pub(crate) struct Base;
-
-/// The document, as it is sent.
-#[derive(Debug)]
-pub(crate) struct Document {
-    pub(crate) text: String,
-    pub(crate) version: Version,
-}
-
-impl Document {
-    pub(crate) fn new(document: &utoipa::openapi::OpenApi) -> Self {
-        // It was made of texts: that cannot fail.
-        let text = document.to_json().unwrap_or_default();
-        let version = Version::of_bytes(text.as_bytes());
-        Self { text, version }
-    }
-}
 
 /// By what callers say who they are.
 pub(crate) fn with_schemes(document: &mut utoipa::openapi::OpenApi) {

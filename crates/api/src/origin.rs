@@ -5,9 +5,10 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use martlet_control::principal::PrincipalKind;
 
-use crate::api::{Connection, ListenerKind, Settings};
-use crate::caller::Caller;
+use crate::caller::known::Caller;
+use crate::connection::{Connection, ListenerKind};
 use crate::problem::{Problem, ProblemKind};
+use crate::settings::Settings;
 
 /// How long a browser may remember what it may ask, seconds.
 const PREFLIGHT_SECS: &str = "600";

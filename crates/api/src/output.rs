@@ -11,7 +11,7 @@ use axum::response::{IntoResponse as _, Response};
 use hyper::body::{Frame, SizeHint};
 use martlet_control::Control;
 
-use crate::api::ListenerKind;
+use crate::connection::ListenerKind;
 use crate::problem::Problem;
 
 /// Answers of fewer bytes are not counted.

@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use crate::api::Api;
+use crate::extensions::About;
 use crate::extract::JsonBody;
-use crate::guard::About;
 use crate::problem::{Problem, ProblemKind};
 use crate::tenant::{InTenant, OfTenant};
 

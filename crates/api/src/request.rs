@@ -15,11 +15,11 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use crate::api::Api;
+use crate::extensions::About;
 use crate::extract::JsonBody;
-use crate::guard::About;
+use crate::payload::shown;
 use crate::problem::{Problem, ProblemKind, ProblemView};
 use crate::publish::{self, MessageBody, Refusal, UserProperty};
-use crate::retained::shown;
 use crate::tenant::{InTenant, OfTenant};
 
 /// How long a response is waited for, milliseconds: unless it is said, and at most.

@@ -11,12 +11,14 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::api::Api;
-use crate::clients::{anywhere, at};
+use crate::clients::anywhere;
 use crate::extract::{PathOf, QueryOf};
 use crate::page::{self, Page};
+use crate::payload::shown;
 use crate::problem::{Problem, ProblemKind, ProblemView};
 use crate::publish::UserProperty;
 use crate::tenant::{InTenant, OfTenant};
+use crate::time::at;
 
 /// Bytes of a payload that a list shows at most.
 const PAYLOAD_SHOWN_MAX: usize = 4096;
@@ -79,21 +81,6 @@ impl RetainedView {
             payload_encoding,
             payload_is_whole: with_payload && is_whole,
         }
-    }
-}
-
-/// As text where it is UTF-8, a letter that is cut at the end left out.
-pub(crate) fn shown(payload: &[u8], is_whole: bool) -> (String, String) {
-    let text = match std::str::from_utf8(payload) {
-        Ok(text) => Some(text),
-        Err(error) if !is_whole && error.error_len().is_none() => {
-            std::str::from_utf8(&payload[..error.valid_up_to()]).ok()
-        }
-        Err(_) => None,
-    };
-    match text {
-        Some(text) => (text.to_owned(), "text".to_owned()),
-        None => (STANDARD.encode(payload), "base64".to_owned()),
     }
 }
 

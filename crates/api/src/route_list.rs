@@ -6,8 +6,9 @@ use utoipa::OpenApi as _;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
+use crate::access::{Access, Audited};
 use crate::api::Api;
-use crate::guard::{Access, Audited, guarded};
+use crate::guard::guarded;
 use crate::openapi;
 
 /// Routes are added together with their access rule, or not at all.

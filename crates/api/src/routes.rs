@@ -8,9 +8,10 @@ use martlet_control::principal::Scope;
 use utoipa::OpenApi as _;
 use utoipa_axum::routes;
 
+use crate::access::Access::{Known, Open, Scoped};
 use crate::api::Api;
-use crate::guard::Access::{Known, Open, Scoped};
-use crate::openapi::{self, Document};
+use crate::openapi;
+use crate::openapi::document::Document;
 use crate::route_list::{Form, Routes};
 use crate::{
     admin, alarms, backup, bridges, clients, compat, docs, document_page, event_archive, events,
@@ -22,6 +23,8 @@ use crate::{
 /// The routes of a node. Who accepts connections says by [`Connection`](crate::Connection) in the
 /// extensions of each request how it came in.
 pub fn router(api: Api) -> Router {
+    // Routes are the same for all listeners of a node.
+    let _ = api.make_document.set(document);
     let routes = declared(Routes::new(&api, Form::Router(Router::new())));
     let (index, index_script) = compat::pages(&api);
     compat::add_to(routes.router(), &api)
@@ -42,7 +45,7 @@ pub fn router(api: Api) -> Router {
 
 /// The document that describes them. Making it takes much more memory than it has bytes, so that it
 /// is made when it is asked for.
-pub(crate) fn document(api: &Api) -> Document {
+fn document(api: &Api) -> Document {
     let form = Form::Document(Box::new(openapi::Base::openapi()));
     let mut document = declared(Routes::new(api, form)).document();
     openapi::with_schemes(&mut document);

@@ -18,11 +18,11 @@ use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::routes;
 
+use crate::access::Access::Scoped;
 use crate::added::owner;
 use crate::api::Api;
 use crate::etag::Version;
 use crate::extract::{JsonBody, PathOf, QueryOf};
-use crate::guard::Access::Scoped;
 use crate::page::Items;
 use crate::problem::{Problem, ProblemKind, ProblemView};
 use crate::registry::{Asking, expected_if_any, moment, version};

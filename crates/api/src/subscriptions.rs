@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::api::Api;
-use crate::clients::{no_session, without_own_parts};
+use crate::client_ids::{no_session, without_own_parts};
 use crate::extract::{JsonBody, PathOf, QueryOf};
 use crate::integrations::expect_no_integration;
 use crate::page::{self, Page};

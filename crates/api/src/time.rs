@@ -55,6 +55,12 @@ impl Serialize for Moment {
     }
 }
 
+/// RFC 3339, of milliseconds since the Unix epoch.
+pub(crate) fn at(ms: u64) -> Option<String> {
+    let moment = Moment::from_ms(i64::try_from(ms).ok()?)?;
+    Some(moment.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,12 +9,13 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::api::Api;
-use crate::clients::at;
 use crate::extract::{PathOf, QueryOf};
 use crate::page::{self, Items, Page};
+use crate::payload::shown;
 use crate::problem::{Problem, ProblemKind, ProblemView};
-use crate::retained::{check_filter, check_topic, shown};
+use crate::retained::{check_filter, check_topic};
 use crate::tenant::{InTenant, OfTenant};
+use crate::time::at;
 
 /// Longest text that is searched for, bytes.
 const SEARCH_MAX: usize = 256;

@@ -12,11 +12,11 @@ use martlet_control::logging::{Subject, TRACE_MINUTES_MAX, Trace};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::clients::at;
 use crate::extract::{JsonBody, QueryOf};
 use crate::logs::logging;
 use crate::problem::{Problem, ProblemKind, ProblemView};
 use crate::tenant::{InTenants, OfTenant};
+use crate::time::at;
 
 /// Minutes, unless they are said.
 const MINUTES: u32 = 10;

@@ -157,7 +157,7 @@ pub use message::{
     Contents, HOPS_MAX, MESSAGE_OVERHEAD, Message, MessageHead, Publication, StoredMessage,
 };
 pub use node::{Cx, MemoryPressure, Node};
-pub use operate::PAGE_BYTES;
+pub use operate::step::PAGE_BYTES;
 pub use part::holds::Hold;
 pub use part::{
     Delivery, LaneOrder, LaneTerms, OnFull, PartCall, PartEvent, PartId, PartIdentity, PartLine,

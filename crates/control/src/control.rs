@@ -5,12 +5,14 @@
 //! * `events`: what becomes of the events of shards
 //! * `bans`: ending the connections of banned clients
 //! * `health`: what operators should know
+//! * `memory`: what the memory of the node is held for
 //! * `reload`: reading files again
 
 mod ask;
 mod bans;
 mod events;
 mod health;
+mod memory;
 mod reload;
 mod shards;
 
@@ -41,7 +43,7 @@ use crate::log_limit::LogLimit;
 use crate::logging::Logging;
 use crate::memory::Outside;
 use crate::presence::{ClientPresence, Presence};
-use crate::request::Places;
+use crate::request::places::Places;
 use crate::secrets::SecretStore;
 use crate::store::{PinnedStore, StoreSize, StoreState};
 use crate::telemetry::Telemetry;

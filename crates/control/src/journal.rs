@@ -5,6 +5,7 @@
 //! kept as they came, but for long names, which are cut, and put into words for readers. The data
 //! plane never waits for it.
 
+mod commands;
 mod kind;
 mod lacking;
 mod limits;
@@ -12,13 +13,14 @@ mod mend;
 mod refused;
 mod runs;
 mod tls;
+mod way;
 mod web;
 
 pub(crate) use lacking::Lacking;
 pub(crate) use limits::by_limit as mend_of_limit;
-pub use mend::Way;
 pub(crate) use mend::dropped as mend_of_drop;
 pub use runs::Run;
+pub use way::Way;
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -184,7 +186,7 @@ pub struct Page {
 #[derive(Debug)]
 pub struct Journal {
     /// For what is to be typed.
-    commands: mend::Commands,
+    commands: commands::Commands,
     kept: Mutex<Kept>,
     /// The number of the last entry that was told of.
     last: watch::Sender<u64>,
@@ -298,7 +300,7 @@ impl Written {
         size_of::<Self>() + 64 + self.told.text_bytes()
     }
 
-    fn entry(&self, commands: &mend::Commands) -> Entry {
+    fn entry(&self, commands: &commands::Commands) -> Entry {
         let event = &self.told.event;
         let way = mend::way(&self.told, commands);
         let (mend, command) = way.map(|way| (way.text, way.command)).unzip();
@@ -339,7 +341,7 @@ impl Written {
 impl Default for Journal {
     fn default() -> Self {
         Self {
-            commands: mend::Commands::default(),
+            commands: commands::Commands::default(),
             kept: Mutex::default(),
             last: watch::Sender::new(0),
         }
@@ -351,7 +353,7 @@ impl Journal {
     pub fn of_node(options: &str) -> Self {
         let node = options.to_owned();
         Self {
-            commands: mend::Commands::of_node(node),
+            commands: commands::Commands::of_node(node),
             ..Self::default()
         }
     }

@@ -4,7 +4,10 @@
 //! The request itself goes the way of every message that an operator publishes, so that it is known
 //! whether anybody got it.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+pub(crate) mod places;
+
+pub use places::REQUESTS_MAX;
+
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::rand;
@@ -17,9 +20,8 @@ use martlet_integrate::Part;
 
 use crate::control::{Control, ControlError};
 use crate::journal::Entry;
+use places::Place;
 
-/// Requests that wait for their responses at once.
-pub const REQUESTS_MAX: usize = 64;
 /// How long the part may take until it is attached: it is this process, so beyond that the node is
 /// stalled.
 const SUBSCRIBED_WITHIN: Duration = Duration::from_secs(5);
@@ -155,7 +157,7 @@ impl Control {
         let mut part = self.attach(PartSpec {
             id: PartId::default(),
             tenant,
-            client_id: format!("$api/request/{}", place.number).into(),
+            client_id: format!("$api/request/{}", place.number()).into(),
             subscriptions: vec![PartSubscription {
                 filter: topic.into(),
                 identifier: 0,
@@ -231,55 +233,5 @@ impl Response {
             correlation_data: properties.correlation_data.map(<[u8]>::to_owned),
             after,
         }
-    }
-}
-
-/// Places of requests that wait: the names of their sessions come again and again, so that nothing
-/// remembers more of them.
-#[derive(Debug, Default)]
-pub(crate) struct Places(Mutex<u64>);
-
-impl Places {
-    fn take(&self) -> Option<Place<'_>> {
-        let mut taken = self.lock();
-        let number = taken.trailing_ones();
-        if number as usize >= REQUESTS_MAX {
-            return None;
-        }
-        *taken |= 1 << number;
-        Some(Place {
-            places: self,
-            number,
-        })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, u64> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// One of them, until it is dropped.
-struct Place<'a> {
-    places: &'a Places,
-    number: u32,
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        *self.places.lock() &= !(1 << self.number);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn so_many_requests_wait_at_once_and_no_more() {
-        let places = Places::default();
-        let mut taken: Vec<_> = std::iter::from_fn(|| places.take()).collect();
-        assert_eq!(taken.len(), REQUESTS_MAX);
-        let given_back = taken.remove(5).number;
-        assert_eq!(places.take().map(|place| place.number), Some(given_back));
     }
 }

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::database::Work;
-use crate::rule_sets::{Owner, expect_all, expect_own};
+use crate::rule_sets::owner::{Owner, expect_all, expect_own};
 use crate::sql::Fault;
 use crate::{Actor, Registry, RegistryError};
 

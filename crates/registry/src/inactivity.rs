@@ -6,7 +6,7 @@ use sqlx::Row as _;
 use sqlx::any::AnyRow;
 
 use crate::database::Work;
-use crate::rule_sets::{Owner, expect_all, unknown};
+use crate::rule_sets::owner::{Owner, expect_all, unknown};
 use crate::sql::{Fault, clean};
 use crate::{Actor, Heard, Registry, RegistryError};
 

@@ -10,7 +10,7 @@
 //! * `sql`, `page`, `writing`, `lines`: statements that are put together, lists by page,
 //!   transactions that write, and rows as text
 //! * `names`, `known`: which names objects may have, and whose a name is
-//! * `teams`, `users`, `api_keys`, `rule_sets`: people, what they may do, and by what
+//! * `teams`, `members`, `users`, `api_keys`, `rule_sets`: people, what they may do, and by what
 //! * `team_tokens`: what all devices of a team log in with
 //! * `devices`, `device_lists`, `credentials`, `groups`, `configuration`, `provisioning`: devices
 //! * `registration`: devices that register by a name, with their number as id
@@ -65,6 +65,7 @@ mod integrations;
 mod known;
 mod lines;
 mod location;
+mod members;
 mod message_log;
 mod migrations;
 mod names;
@@ -137,6 +138,7 @@ pub use known::Known;
 pub use location::Location;
 pub use martlet_database_url::DatabaseUrl;
 pub use martlet_rollout as rollout;
+pub use members::Member;
 pub use message_log::{LoggedMessage, MessagesKept, MessagesWanted};
 pub use offline_queue::{OfflineMessage, offline_messages};
 pub use page::{Page, PageRequest};
@@ -149,15 +151,17 @@ pub use rollouts::{
     AdvancedRollout, NewRollout, ROLLOUT_DEVICES_MAX, Rollout, RolloutDevice, RolloutOrder,
     RolloutTarget,
 };
-pub use rule_sets::{
-    ADMINISTRATOR_ROLE, DEVICE_TYPE, NO_ROLE, Owner, RuleSet, RulesPlace, USER_ROLE, beyond_own,
+pub use rule_sets::owner::{
+    ADMINISTRATOR_ROLE, DEVICE_TYPE, NO_ROLE, Owner, RulesPlace, USER_ROLE,
 };
+pub use rule_sets::{RuleSet, beyond_own};
 pub use rules::{RULES_MAX, RuleDevice, StoredRule};
 pub use secret::Secret;
 pub use secrets::{SECRET_NAME_BYTES_MAX, SealedSecret, SecretHead, check_secret_name};
-pub use snapshot::{Changed, LoginNumbers, Renewed, Snapshot, TeamTokenLogin, TeamTokenName};
+pub use snapshot::renew::{Changed, Renewed};
+pub use snapshot::{LoginNumbers, Snapshot, TeamTokenLogin, TeamTokenName};
 pub use team_tokens::{AddedTeamToken, TeamToken};
-pub use teams::{Member, NewTeam, PurgedTeam, Team, TeamChange};
+pub use teams::{NewTeam, PurgedTeam, Team, TeamChange};
 pub use twins::{
     GroupTwin, TWIN_BYTES_MAX, TWIN_DEPTH_MAX, Twin, TwinChange, TwinReport, TwinValues, Values,
     values_of_json,

@@ -1,10 +1,14 @@
 //! Roles of users, types and groups of devices: each is a name with rules in their order.
+//!
+//! * `owner`: what has rules
+
+pub(crate) mod owner;
 
 use std::sync::Arc;
 
 use martlet_access::{
     IOTFLOW, IotflowBase, RuleLine, administrator_rules, built_in_device_rules, default_rules,
-    iotflow_user_rules, is_built_in_device_type,
+    iotflow_user_rules,
 };
 use martlet_permission::{Actions, Rule, Rules};
 use serde_json::json;
@@ -14,91 +18,15 @@ use crate::client_ids::{self, ClientIds};
 use crate::database::Work;
 use crate::groups;
 use crate::names::check_new_name;
-use crate::sql::{Fault, clean};
+use crate::rule_sets::owner::{
+    ADMINISTRATOR_ROLE, Owner, USER_ROLE, expect_all, expect_own, unknown,
+};
+use crate::sql::Fault;
 use crate::teams;
 use crate::{Actor, Registry, RegistryError, Scope, expect_revision, now_ms};
 
-/// The role of who is given none: all topics but those that begin with `$`, and reading `$SYS/#`.
-pub const USER_ROLE: &str = "user";
-
-/// The role of people who are no clients: no topics.
-pub const NO_ROLE: &str = "none";
-
-/// Role with all rights of a client.
-pub const ADMINISTRATOR_ROLE: &str = "administrator";
-
-/// The type of devices that are given none.
-pub const DEVICE_TYPE: &str = "device";
-
 /// Rules of one role, type or group.
 const RULES_MAX: usize = 1_000;
-
-/// What has rules.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Owner {
-    /// A role, of users.
-    Role,
-    /// A type of devices.
-    DeviceType,
-    /// A group of devices, by its id.
-    Group,
-}
-
-impl Owner {
-    /// As it stands in the table.
-    pub(crate) fn kind(self) -> &'static str {
-        match self {
-            Self::Role => "role",
-            Self::DeviceType => "device_type",
-            Self::Group => "group",
-        }
-    }
-
-    /// For people.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Role => "role",
-            Self::DeviceType => "device type",
-            Self::Group => "group",
-        }
-    }
-
-    fn command(self) -> &'static str {
-        match self {
-            Self::Role => "martlet role",
-            Self::DeviceType => "martlet device type",
-            Self::Group => "martlet group",
-        }
-    }
-
-    fn route(self) -> &'static str {
-        match self {
-            Self::Role => "/api/v1/roles",
-            Self::DeviceType => "/api/v1/device-types",
-            Self::Group => "/api/v1/groups",
-        }
-    }
-}
-
-/// Where the rules of a user or device stand: its role, or its type.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RulesPlace {
-    /// What has them; a device of a group has those of the group too.
-    pub owner: Owner,
-    /// Its name.
-    pub name: String,
-}
-
-impl RulesPlace {
-    /// It comes with the program and stays as it is.
-    pub fn is_builtin(&self) -> bool {
-        match self.owner {
-            Owner::Role => [ADMINISTRATOR_ROLE, USER_ROLE, NO_ROLE, IOTFLOW].contains(&&*self.name),
-            Owner::DeviceType => is_built_in_device_type(&self.name),
-            Owner::Group => false,
-        }
-    }
-}
 
 /// A role or a type.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -393,15 +321,6 @@ fn lines(rules: &[RuleLine]) -> Vec<String> {
     rules.iter().map(RuleLine::to_string).collect()
 }
 
-pub(crate) fn expect_all(work: &Work<'_>) -> Result<(), RegistryError> {
-    match work.actor.scope {
-        Scope::All => Ok(()),
-        Scope::Team(_) => Err(RegistryError::Refused(
-            "roles and device types are changed only by callers that see all teams".to_owned(),
-        )),
-    }
-}
-
 /// Who has this role or type has no topics of others: a team without a tenant gives no more.
 pub(crate) async fn expect_own_topics(
     work: &mut Work<'_>,
@@ -589,50 +508,6 @@ fn read_actions(text: &str) -> Option<Actions> {
         actions = actions.and(Actions::from_name(name)?);
     }
     Some(actions)
-}
-
-/// It is there, and may be changed.
-pub(crate) async fn expect_own(
-    on: &mut AnyConnection,
-    owner: Owner,
-    name: &str,
-) -> Result<(), Fault> {
-    let why = match is_builtin(on, owner, name).await? {
-        Some(false) => return Ok(()),
-        Some(true) => RegistryError::Refused(format!(
-            "the {} {name} comes with the program and stays as it is: add one of another name",
-            owner.word()
-        )),
-        None => RegistryError::NotFound(unknown(owner, name)),
-    };
-    Err(why.into())
-}
-
-/// Whether there is one of that name, and whether it comes with the program.
-pub(crate) async fn is_builtin(
-    on: &mut AnyConnection,
-    owner: Owner,
-    name: &str,
-) -> Result<Option<bool>, sqlx::Error> {
-    let sql = match owner {
-        Owner::Role => "SELECT is_builtin FROM roles WHERE name = $1",
-        Owner::DeviceType => "SELECT is_builtin FROM device_types WHERE name = $1",
-        Owner::Group => "SELECT 0 * revision FROM device_groups WHERE id = $1",
-    };
-    let found = sqlx::query_scalar::<_, i64>(sql).bind(clean(name));
-    Ok(found.fetch_optional(on).await?.map(|found| found != 0))
-}
-
-pub(crate) fn unknown(owner: Owner, name: &str) -> String {
-    let (word, route, command) = (owner.word(), owner.route(), owner.command());
-    let known = format!("there is no {word} {name}: GET {route} ({command} ls) names all");
-    match owner {
-        // That is an id, which nobody gives.
-        Owner::Group => known,
-        Owner::Role | Owner::DeviceType => {
-            format!("{known}, and POST {route} ({command} add {name}) adds it")
-        }
-    }
 }
 
 /// What no rule permits is forbidden, subscribing too.

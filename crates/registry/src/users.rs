@@ -13,7 +13,8 @@ use serde_json::{Map, Value, json};
 
 use crate::database::Work;
 use crate::names::check_new_name;
-use crate::rule_sets::{expect_own_topics, is_builtin, unknown};
+use crate::rule_sets::expect_own_topics;
+use crate::rule_sets::owner::{is_builtin, unknown};
 use crate::sql::Fault;
 use crate::teams::{Home, expect_unqualified, forget_owner, home, team_seen};
 use crate::{

@@ -14,10 +14,11 @@ use serde_json::json;
 
 use super::CompatRoutes;
 use super::body::CompatBody;
+use crate::access::Access::{Open, Scoped};
+use crate::access::Audited;
 use crate::api::Api;
 use crate::docs;
-use crate::guard::Access::{Open, Scoped};
-use crate::guard::{Audited, guarded};
+use crate::guard::guarded;
 use crate::problem::{Problem, ProblemKind};
 use crate::registry::{Asking, moment};
 use crate::shown_once::{JsonWithSecrets, ShownOnce};

@@ -20,6 +20,7 @@ mod configuration;
 mod devices;
 mod limits;
 mod mqtt;
+pub(crate) mod rates;
 mod records;
 mod system;
 mod telemetry;
@@ -32,13 +33,14 @@ use axum::routing::{MethodRouter, delete, get, post, put};
 use martlet_control::principal::Scope;
 use serde_json::{Map, Value};
 
-pub(crate) use limits::RouteLimits;
 pub(super) use system::root;
 
 use super::CompatRoutes;
+use crate::access::Access::{OfDevice, Scoped, ScopedOrOfDevice};
+use crate::access::{Access, Audited};
 use crate::api::Api;
-use crate::guard::Access::{OfDevice, Scoped, ScopedOrOfDevice};
-use crate::guard::{Access, Audited, Unchanged, guarded};
+use crate::extensions::Unchanged;
+use crate::guard::guarded;
 use crate::problem::{Problem, ProblemKind};
 use crate::time::Moment;
 use limits::Limit;

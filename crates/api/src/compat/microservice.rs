@@ -2,7 +2,8 @@
 //!
 //! Its answers are `{"status": "success", …}` and `{"status": "error", "message": …}`.
 
-pub(crate) mod brokers;
+mod brokers;
+pub(crate) mod internal_use;
 mod log;
 mod messages;
 pub(crate) mod metrics;
@@ -20,9 +21,11 @@ use serde_json::{Value, json};
 
 use super::CompatRoutes;
 use super::body::CompatBody;
+use crate::access::Access::Scoped;
+use crate::access::Audited;
 use crate::api::Api;
-use crate::guard::Access::Scoped;
-use crate::guard::{About, Audited, guarded};
+use crate::extensions::About;
+use crate::guard::guarded;
 use crate::problem::{Problem, ProblemKind};
 use crate::publish::{self, MessageBody};
 use crate::tenant::InTenant;

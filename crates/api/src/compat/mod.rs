@@ -7,12 +7,10 @@
 
 mod body;
 mod device_service;
-mod iotflow;
+pub(crate) mod iotflow;
 pub(crate) mod microservice;
 mod panel_broker;
-
-pub(crate) use iotflow::RouteLimits;
-pub(crate) use microservice::brokers::InternalUse;
+pub(crate) mod system;
 
 use std::collections::HashMap;
 
@@ -21,48 +19,11 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::routing::{MethodRouter, get};
 
 use crate::api::Api;
+use crate::compat::system::CompatApi;
 use crate::docs;
 use crate::problem::{CONTENT_TYPE, Problem};
 
-/// A system whose routes are served.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum CompatApi {
-    /// The MQTT microservice: `/publish`, `/broker/status` and others, without a prefix.
-    Microservice,
-    /// The broker of the MQTT panel: its statistics at `/`, and `/api/mqtt/auth`.
-    PanelBroker,
-    /// IoTFlow: devices register and tell how they are, administrators see and change them.
-    IotFlow,
-    /// Service-MQTT: `POST /devices`, and what describes it below `/docs/`.
-    DeviceService,
-}
-
 impl CompatApi {
-    /// By its number in `http.compat`.
-    pub fn of_number(number: &str) -> Option<Self> {
-        match number {
-            "1" => Some(Self::Microservice),
-            "2" => Some(Self::PanelBroker),
-            "3" => Some(Self::IotFlow),
-            "4" => Some(Self::DeviceService),
-            _ => None,
-        }
-    }
-
-    /// Requests that its document prints.
-    pub fn documented_requests(self) -> &'static [&'static str] {
-        match self {
-            Self::Microservice => &["POST /publish", "GET /broker/status", "GET /logs"],
-            Self::PanelBroker => &["GET /"],
-            Self::IotFlow => &[
-                "POST /api/v1/devices/register",
-                "GET /api/v1/admin/devices",
-                "POST /api/v1/mqtt/publish",
-            ],
-            Self::DeviceService => &["POST /devices"],
-        }
-    }
-
     /// Whether it has routes with this path, for errors in its form.
     fn has(self, path: &str) -> bool {
         match self {

@@ -15,10 +15,11 @@ use serde::Serialize;
 pub(super) use authentication::told;
 
 use super::CompatRoutes;
+use crate::access::Access::{Scoped, ScopedOrLocal};
+use crate::access::Audited;
 use crate::api::Api;
 use crate::docs;
-use crate::guard::Access::{Scoped, ScopedOrLocal};
-use crate::guard::{Audited, guarded};
+use crate::guard::guarded;
 use crate::problem::Problem;
 use crate::time::Moment;
 

@@ -17,7 +17,8 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use super::Format;
 use super::places::Place;
-use crate::api::{Api, Connection};
+use crate::api::Api;
+use crate::connection::Connection;
 use crate::guard;
 
 /// Interval of heartbeats, at which the rights of the reader are checked, too.

@@ -10,8 +10,8 @@ use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use super::firmware_of;
 use super::range::{Part, part_of};
 use crate::api::Api;
+use crate::extensions::OwnDevice;
 use crate::extract::{PathOf, QueryOf};
-use crate::guard::OwnDevice;
 use crate::problem::{Problem, ProblemKind, ProblemView};
 use crate::registry::{Asking, OfTeam};
 

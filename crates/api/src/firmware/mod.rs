@@ -17,8 +17,8 @@ use martlet_control::principal::Scope::{DevicesRead, DevicesWrite};
 use martlet_control::rollouts::Rollouts;
 use utoipa_axum::routes;
 
+use crate::access::Access::{Scoped, ScopedOrOfDevice};
 use crate::api::Api;
-use crate::guard::Access::{Scoped, ScopedOrOfDevice};
 use crate::problem::{Problem, ProblemKind};
 use crate::route_list::Routes;
 

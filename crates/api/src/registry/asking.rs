@@ -8,8 +8,9 @@ use martlet_control::principal::Scopes;
 use martlet_control::tables::{TablesError, by_what};
 use martlet_registry::{Actor, RegistryError, Scope};
 
-use crate::api::{Api, Connection};
-use crate::frame::RequestId;
+use crate::api::Api;
+use crate::connection::Connection;
+use crate::extensions::RequestId;
 use crate::problem::{Problem, ProblemKind};
 
 /// The caller, with the objects that it sees and its rights.

@@ -42,9 +42,9 @@ use martlet_registry::{PageRequest, RegistryError};
 use serde::Serialize;
 use utoipa_axum::routes;
 
+use crate::access::Access::{Open, Scoped, ScopedOrOfDevice, ScopedOrOfTeam};
 use crate::api::Api;
 use crate::etag::Version;
-use crate::guard::Access::{Open, Scoped, ScopedOrOfDevice, ScopedOrOfTeam};
 use crate::page::{self, Page};
 use crate::problem::{Problem, ProblemKind};
 use crate::route_list::Routes;

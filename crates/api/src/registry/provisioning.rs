@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{Asking, moment, page_of_all, time};
-use crate::api::{Api, Connection};
+use crate::api::Api;
+use crate::connection::Connection;
 use crate::extract::{JsonBody, PathOf, QueryOf};
 use crate::idempotency::{self, hex};
 use crate::keys::Wanted;
@@ -291,7 +292,7 @@ pub(crate) async fn provision(
                 ProblemKind::Unauthenticated,
                 "the provisioning key is not valid",
             )
-            .with_header(header::WWW_AUTHENTICATE, crate::caller::CHALLENGE),
+            .with_header(header::WWW_AUTHENTICATE, crate::caller::known::CHALLENGE),
             _ => problem,
         }
     })?;

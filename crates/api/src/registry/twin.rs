@@ -13,8 +13,8 @@ use utoipa::ToSchema;
 use super::devices::OfTeam;
 use super::{Asking, expected_if_any, moment, version};
 use crate::api::Api;
+use crate::extensions::OwnDevice;
 use crate::extract::{JsonBody, PathOf, QueryOf};
-use crate::guard::OwnDevice;
 use crate::problem::{Problem, ProblemKind};
 use crate::time::Moment;
 

@@ -13,8 +13,8 @@ use utoipa::ToSchema;
 
 use super::{device_of, telemetry_of};
 use crate::api::Api;
+use crate::extensions::OwnDevice;
 use crate::extract::{PathOf, QueryOf};
-use crate::guard::OwnDevice;
 use crate::problem::{Problem, ProblemKind, ProblemView};
 use crate::registry::{Asking, OfTeam};
 

@@ -28,9 +28,9 @@ use martlet_control::telemetry::{StorageError, StoreError, Telemetry};
 use martlet_registry::Device;
 use utoipa_axum::routes;
 
+use crate::access::Access::{Scoped, ScopedOrOfDevice};
 use crate::api::Api;
-use crate::guard::Access::{Scoped, ScopedOrOfDevice};
-use crate::guard::OwnDevice;
+use crate::extensions::OwnDevice;
 use crate::problem::{Problem, ProblemKind};
 use crate::registry::Asking;
 use crate::route_list::Routes;

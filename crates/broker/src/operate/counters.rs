@@ -3,26 +3,15 @@
 
 use core::ops::Bound;
 
-use super::Step;
 use crate::id::{RecordNumber, SessionId};
 use crate::node::{Cx, Node};
+use crate::operate::jobs::counters::CountersScan;
+use crate::operate::step::Step;
 use crate::report::Answer;
 use crate::shard::Shard;
 
 /// Queues that a step looks at.
 const QUEUES_PER_STEP: usize = 1024;
-
-/// Counts the queues that are full.
-#[derive(Debug, Default)]
-pub(super) struct CountersScan {
-    /// The last session that was looked at.
-    after: Option<SessionId>,
-    /// All sessions have been looked at.
-    has_sessions: bool,
-    /// The place of the share group that is looked at next.
-    next_group: usize,
-    full: usize,
-}
 
 impl Shard {
     /// Goes on counting; sessions that have room again are not looked at by the next scan.

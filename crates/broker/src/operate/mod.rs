@@ -8,13 +8,14 @@
 //! waits in the gate.
 
 mod counters;
+pub(crate) mod jobs;
+pub(crate) mod operations;
 pub(crate) mod publish;
 mod retained;
 mod sessions;
+pub(crate) mod step;
 mod subscriptions;
 mod traffic;
-
-use std::collections::{BTreeMap, VecDeque};
 
 use martlet_codec::ReasonCode;
 
@@ -22,18 +23,20 @@ use crate::command::Command;
 use crate::fault::{self, Fault};
 use crate::id::RecordNumber;
 use crate::node::{Cx, Node};
-use crate::part::holds::Holds;
 use crate::report::{Answer, Report};
 use crate::shard::{Gated, Shard, StoreState};
 use crate::tell::telling::TraceScan;
 use crate::timer::{Timer, TimerKey};
 use crate::work::NODE;
-use counters::CountersScan;
-use publish::PublishJob;
-use retained::{DeleteRetainedJob, RetainedScan};
-use sessions::ClientScan;
-use subscriptions::SubscriptionScan;
-use traffic::TrafficScan;
+use jobs::clients::ClientScan;
+use jobs::counters::CountersScan;
+use jobs::publish::PublishJob;
+use jobs::retained::{DeleteRetainedJob, RetainedScan};
+use jobs::subscriptions::SubscriptionScan;
+use jobs::traffic::TrafficScan;
+use jobs::{ScanJob, WriteJob};
+use operations::Operation;
+use step::Step;
 
 /// Jobs of operators that a shard works on, at most, including those that wait for the store;
 /// further jobs are refused.
@@ -46,94 +49,6 @@ const HELD_SECS: u32 = 30;
 const SCANS_PER_WORK: usize = 2;
 /// Units of work of such a step, about.
 const SCAN_STEP: u64 = 512;
-
-/// Bytes of the texts and payloads of a page, about; one item is on it however long that is. What
-/// does not fit is on the next page.
-pub const PAGE_BYTES: usize = 1024 * 1024;
-/// Bytes of texts and payloads that a reading step looks at or copies, about.
-const STEP_BYTES: usize = 64 * 1024;
-/// Bytes of the texts in one list of what is told of a client, about.
-pub(crate) const DETAIL_BYTES: usize = 64 * 1024;
-
-/// What is being worked on for operators.
-#[derive(Debug, Default)]
-pub(crate) struct Operations {
-    /// The number of the last one.
-    last: u32,
-    writes: VecDeque<(Operation, WriteJob)>,
-    /// Jobs whose next message a part holds back, in order.
-    held: VecDeque<(Operation, WriteJob)>,
-    scans: VecDeque<(u64, ScanJob)>,
-    /// Answers that wait for the store, by the number of their operation.
-    unanswered: BTreeMap<u32, (Report, Option<TimerKey>)>,
-}
-
-/// Something that is answered later.
-#[derive(Clone, Copy, Debug)]
-struct Operation {
-    number: u32,
-    request: u64,
-    timer: Option<TimerKey>,
-}
-
-/// A job that writes.
-#[derive(Debug)]
-enum WriteJob {
-    Publish(PublishJob),
-    DeleteRetained(DeleteRetainedJob),
-}
-
-/// A job that reads.
-#[derive(Debug)]
-enum ScanJob {
-    Clients(ClientScan),
-    Subscriptions(SubscriptionScan),
-    Retained(RetainedScan),
-    Counters(CountersScan),
-    Traffic(TrafficScan),
-    Trace(TraceScan),
-}
-
-/// How far a job has come.
-enum Step {
-    /// There is more to do.
-    More,
-    /// This is the answer, once the record is durable.
-    Done(Answer, RecordNumber),
-    /// It is done, and no answer is waited for.
-    Ended,
-}
-
-impl Operations {
-    fn next(&mut self) -> u32 {
-        self.last = self.last.wrapping_add(1);
-        self.last
-    }
-
-    /// How many there are.
-    pub(crate) fn len(&self) -> usize {
-        self.writes.len() + self.held.len() + self.scans.len() + self.unanswered.len()
-    }
-
-    /// Takes out a job that writes; whether it waits for a part.
-    fn take_waiting(&mut self, number: u32) -> Option<((Operation, WriteJob), bool)> {
-        for (jobs, is_held) in [(&mut self.writes, false), (&mut self.held, true)] {
-            let place = jobs.iter().position(|(job, _)| job.number == number);
-            if let Some(job) = place.and_then(|place| jobs.remove(place)) {
-                return Some((job, is_held));
-            }
-        }
-        None
-    }
-
-    /// A part holds back less than before: those that waited for one are looked at again, before
-    /// those that came later.
-    pub(crate) fn release_held(&mut self) {
-        while let Some(held) = self.held.pop_back() {
-            self.writes.push_front(held);
-        }
-    }
-}
 
 impl Shard {
     /// A command whose answer may take more than this call.
@@ -460,24 +375,6 @@ impl Shard {
             // It is over.
             operation.timer = None;
             self.give_up_write(cx, (operation, job), is_held);
-        }
-    }
-}
-
-impl WriteJob {
-    /// What it does next waits for a part.
-    fn is_held_by(&self, holds: &Holds) -> bool {
-        match self {
-            Self::Publish(job) => job.is_held_by(holds),
-            Self::DeleteRetained(_) => false,
-        }
-    }
-
-    /// What it does next makes the store grow.
-    fn grows_store(&self) -> bool {
-        match self {
-            Self::Publish(job) => job.grows_store(),
-            Self::DeleteRetained(_) => true,
         }
     }
 }

@@ -8,13 +8,13 @@ use martlet_codec::{
 };
 use martlet_permission::TenantId;
 
-use super::Step;
 use crate::command::NewMessage;
 use crate::event_interest::Wants;
 use crate::id::{RecordNumber, SessionAddress};
 use crate::message::Publication;
 use crate::node::{Cx, Node};
-use crate::part::holds::Holds;
+use crate::operate::jobs::publish::PublishJob;
+use crate::operate::step::Step;
 use crate::report::{Answer, Published};
 use crate::routing::{Origin, expires_at};
 use crate::shard::{Shard, StoreState};
@@ -22,74 +22,11 @@ use crate::work::{BYTES_PER_UNIT, PACKET};
 
 /// Messages routed in one step.
 const MESSAGES_PER_STEP: usize = 64;
-/// Pairs of topics that are compared for one job, at most.
-const COMPARED_MAX: usize = 1024;
 /// Approximate bytes of a PUBLISH packet beside topic and payload: they count against the limit of
 /// packets.
 const PACKET_OVERHEAD: usize = 64;
 
-/// Messages to be published.
-#[derive(Debug)]
-pub(super) struct PublishJob {
-    tenant: TenantId,
-    publisher: Arc<str>,
-    messages: Arc<[NewMessage]>,
-    outcomes: Vec<Published>,
-    /// The last record that the answer waits for.
-    record: RecordNumber,
-}
-
-impl PublishJob {
-    pub(super) fn new(tenant: TenantId, publisher: Arc<str>, messages: Arc<[NewMessage]>) -> Self {
-        Self {
-            tenant,
-            publisher,
-            outcomes: Vec::with_capacity(messages.len()),
-            messages,
-            record: RecordNumber(0),
-        }
-    }
-
-    /// The next message is one that a part holds back.
-    pub(super) fn is_held_by(&self, holds: &Holds) -> bool {
-        let next = self.messages.get(self.outcomes.len());
-        next.is_some_and(|next| holds.hold_topic(self.tenant, &next.topic, next.qos))
-    }
-
-    /// The same caller has published to a topic by `earlier`, which waits: it is to come first.
-    /// Where many topics would have to be compared, that is assumed.
-    pub(super) fn is_behind(&self, earlier: &Self) -> bool {
-        if (self.tenant, &self.publisher) != (earlier.tenant, &earlier.publisher) {
-            return false;
-        }
-        let own = self.messages.get(self.outcomes.len()..).unwrap_or_default();
-        let waiting = &earlier.messages[earlier.outcomes.len()..];
-        let has = |topic: &str| waiting.iter().any(|one| *one.topic == *topic);
-        own.len() * waiting.len() > COMPARED_MAX || own.iter().any(|one| has(&one.topic))
-    }
-
-    /// The next message makes the store grow.
-    pub(super) fn grows_store(&self) -> bool {
-        let next = self.messages.get(self.outcomes.len());
-        next.is_some_and(NewMessage::grows_store)
-    }
-
-    /// It has waited too long, for a part if `is_held`: what was not routed is not.
-    pub(super) fn given_up(mut self, is_held: bool) -> Answer {
-        let refused = match is_held {
-            true => Published::held(),
-            false => Published::refused(ReasonCode::QuotaExceeded),
-        };
-        self.outcomes.resize(self.messages.len(), refused);
-        Answer::Publish(self.outcomes)
-    }
-}
-
 impl NewMessage {
-    fn grows_store(&self) -> bool {
-        self.retain || self.qos > QoS::AtMostOnce
-    }
-
     /// Length of all its texts, if each fits into a packet and has no null character
     /// [MQTT-1.5.4-2].
     fn text_bytes(&self) -> Option<usize> {

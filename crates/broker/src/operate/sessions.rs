@@ -1,78 +1,26 @@
 //! Sessions, as operators look for them, look into them and end them.
 
 use core::fmt::Write;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use martlet_codec::ReasonCode;
 use martlet_permission::{Realm, RefusalCause, RevocationReason, TenantId};
 
-use super::{DETAIL_BYTES, PAGE_BYTES, STEP_BYTES, Step};
 use crate::command::{ClientQuery, Search};
 use crate::connection::Since;
-use crate::id::{RecordNumber, SessionId};
+use crate::id::RecordNumber;
 use crate::losses::lost::Losses;
 use crate::node::{Cx, Node};
+use crate::operate::jobs::clients::ClientScan;
+use crate::operate::step::{PAGE_BYTES, STEP_BYTES, Step};
 use crate::report::{Answer, ClientDetail, ClientPage, ConnectionDetail, LossTimes, WillInfo};
 use crate::session::Session;
 use crate::shard::{Ending, Shard};
 
 /// Places of sessions that a step looks at.
 const PLACES_PER_STEP: u32 = 1024;
-
-/// Looks for sessions. They come and go between its steps: one that is there all the time is found
-/// once.
-#[derive(Debug)]
-pub(super) struct ClientScan {
-    query: ClientQuery,
-    next: u32,
-    total: usize,
-    /// The first ones behind the cursor. Some of them may end before the scan does.
-    found: BTreeMap<(Arc<str>, TenantId), SessionId>,
-    /// There are more behind the last key of those.
-    more: bool,
-}
-
-impl ClientScan {
-    pub(super) fn new(query: ClientQuery) -> Self {
-        Self {
-            query,
-            next: 0,
-            total: 0,
-            found: BTreeMap::new(),
-            more: false,
-        }
-    }
-
-    fn found(&mut self, session: &Session, id: SessionId) {
-        self.total += 1;
-        if self
-            .query
-            .after
-            .as_ref()
-            .is_some_and(|(client_id, tenant)| {
-                (&*session.client_id, session.tenant) <= (client_id, *tenant)
-            })
-        {
-            return;
-        }
-        if self.found.len() >= self.query.limit {
-            self.more = true;
-            let is_last = self
-                .found
-                .last_key_value()
-                .is_none_or(|((client_id, tenant), _)| {
-                    (&**client_id, *tenant) <= (&*session.client_id, session.tenant)
-                });
-            if is_last {
-                return;
-            }
-            self.found.pop_last();
-        }
-        let key = (Arc::clone(&session.client_id), session.tenant);
-        self.found.insert(key, id);
-    }
-}
+/// Bytes of the texts in one list of what is told of a client, about.
+const DETAIL_BYTES: usize = 64 * 1024;
 
 fn end_at((client_id, tenant): &(Arc<str>, TenantId)) -> (Box<str>, TenantId) {
     (client_id.as_ref().into(), *tenant)

@@ -1,114 +1,22 @@
 //! Subscriptions, as operators look for them, make them and end them.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
-use martlet_codec::{
-    ReasonCode, SubscribeFilter, SubscriptionFilter, SubscriptionOptions, TopicName,
-};
+use martlet_codec::{ReasonCode, SubscribeFilter, SubscriptionOptions};
 use martlet_permission::TenantId;
 
-use super::{PAGE_BYTES, STEP_BYTES, Step};
-use crate::command::{NewSubscription, SubscriptionQuery};
-use crate::id::{RecordNumber, SessionId};
+use crate::command::NewSubscription;
+use crate::id::RecordNumber;
 use crate::node::{Cx, Node};
+use crate::operate::jobs::subscriptions::SubscriptionScan;
+use crate::operate::step::{STEP_BYTES, Step};
 use crate::report::{Answer, SubscriptionInfo, SubscriptionPage};
 use crate::shard::Shard;
 use crate::subscribe::Terms;
 use crate::subscribe::suback::{Asked, PendingSubAck};
-use crate::subscribe::subscribers::SubscriptionPlace;
 
 /// Places of sessions that a step looks at, unless it finds many subscriptions.
 const PLACES_PER_STEP: u32 = 512;
 /// Subscriptions that a step looks at.
 const SUBSCRIPTIONS_PER_STEP: usize = 256;
-
-/// Looks for subscriptions, as [`super::ClientScan`] does for sessions.
-#[derive(Debug)]
-pub(super) struct SubscriptionScan {
-    query: SubscriptionQuery,
-    next: u32,
-    /// Where the next step goes on within the subscriptions of the session at that place.
-    within: Option<(SessionId, SubscriptionPlace)>,
-    total: usize,
-    found: BTreeMap<Key, SubscriptionInfo>,
-    /// Bytes of the filters in there.
-    found_bytes: usize,
-    /// The first one that has no place on the page: all that are behind it have none.
-    end: Option<Key>,
-}
-
-type Key = (Arc<str>, TenantId, Box<str>);
-
-impl SubscriptionScan {
-    pub(super) fn new(query: SubscriptionQuery) -> Self {
-        Self {
-            query,
-            next: 0,
-            within: None,
-            total: 0,
-            found: BTreeMap::new(),
-            found_bytes: 0,
-            end: None,
-        }
-    }
-
-    fn found(&mut self, info: SubscriptionInfo) {
-        if !self.query.asks_for(&info) {
-            return;
-        }
-        self.total += 1;
-        let place = (&*info.client_id, info.tenant, &*info.filter);
-        let after = self.query.after.as_ref();
-        if after.is_some_and(|(client_id, tenant, filter)| place <= (client_id, *tenant, filter)) {
-            return;
-        }
-        let end = self.end.as_ref();
-        if end.is_some_and(|(client_id, tenant, filter)| place >= (client_id, *tenant, filter)) {
-            return;
-        }
-        let key = (
-            Arc::clone(&info.client_id),
-            info.tenant,
-            info.filter.clone(),
-        );
-        self.found_bytes += info.bytes();
-        self.found.insert(key, info);
-        let is_too_long = |found: &Self| found.found_bytes > PAGE_BYTES && found.found.len() > 1;
-        while self.found.len() > self.query.limit || is_too_long(self) {
-            let Some((key, last)) = self.found.pop_last() else {
-                return;
-            };
-            self.found_bytes -= last.bytes();
-            self.end = Some(key);
-        }
-    }
-}
-
-impl SubscriptionQuery {
-    fn asks_for(&self, info: &SubscriptionInfo) -> bool {
-        let has_filter = |filter: &str| filter == &*info.filter;
-        let has_name = |name: &str| info.share_name() == Some(name);
-        let matches = |topic: &str| {
-            let topic = TopicName::new(topic);
-            let parsed = SubscriptionFilter::parse(&info.filter);
-            matches!((parsed, topic), (Ok(parsed), Ok(topic)) if parsed.filter.matches(topic))
-        };
-        self.filter.as_deref().is_none_or(has_filter)
-            && self.share_name.as_deref().is_none_or(has_name)
-            && self.topic.as_deref().is_none_or(matches)
-    }
-
-    fn asks_for_session(&self, tenant: TenantId, client_id: &str) -> bool {
-        let is_it = |asked: &str| asked == client_id;
-        let mut without = self.without.iter();
-        if without.any(|beginning| client_id.starts_with(beginning)) {
-            return false;
-        }
-        self.tenant.is_none_or(|asked| asked == tenant)
-            && self.client_id.as_deref().is_none_or(is_it)
-    }
-}
 
 impl Shard {
     pub(super) fn scan_subscriptions(&self, scan: &mut SubscriptionScan) -> Step {

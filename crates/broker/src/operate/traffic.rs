@@ -1,11 +1,11 @@
 //! Topics in use, and their clients: taken from the shard's routes, which it remembers for other
 //! reasons, and reported on request. It costs messages nothing.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{PAGE_BYTES, STEP_BYTES, Step};
-use crate::id::{RecordNumber, SessionId};
+use crate::id::RecordNumber;
+use crate::operate::jobs::traffic::TrafficScan;
+use crate::operate::step::{PAGE_BYTES, STEP_BYTES, Step};
 use crate::report::{Answer, TopicUse};
 use crate::session::permit::PermitToken;
 use crate::shard::Shard;
@@ -17,37 +17,6 @@ const USES_PER_STEP: usize = 128;
 
 /// Bytes of an answer, about: what is beyond them is left out.
 const TRAFFIC_BYTES: usize = 8 * PAGE_BYTES;
-
-/// Looks for topics that were published to recently, with the client that did it last, and the
-/// clients to whom their messages go, as far as these are sessions of this shard with rules of
-/// their own user.
-#[derive(Debug)]
-pub(super) struct TrafficScan {
-    /// Uses to report, at most.
-    limit: usize,
-    /// The session that is looked at next.
-    next_session: u32,
-    /// The route that is looked at next.
-    next_route: u32,
-    /// Sessions by the numbers of their permits.
-    by_permit: BTreeMap<u32, SessionId>,
-    uses: Vec<TopicUse>,
-    /// Bytes of those.
-    bytes: usize,
-}
-
-impl TrafficScan {
-    pub(super) fn new(limit: usize) -> Self {
-        Self {
-            limit,
-            next_session: 0,
-            next_route: 0,
-            by_permit: BTreeMap::new(),
-            uses: Vec::new(),
-            bytes: 0,
-        }
-    }
-}
 
 impl Shard {
     pub(super) fn scan_traffic(&self, scan: &mut TrafficScan) -> Step {

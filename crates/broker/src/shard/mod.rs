@@ -47,7 +47,7 @@ use crate::memory::MemoryLoan;
 use crate::memory_use::Growth;
 use crate::message::{Messages, Publication};
 use crate::node::{Cx, Node};
-use crate::operate::Operations;
+use crate::operate::operations::Operations;
 use crate::part::attached::Parts;
 use crate::part::holds::Holds;
 use crate::part::interface::PartEvent;

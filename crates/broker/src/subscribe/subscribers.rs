@@ -11,7 +11,6 @@ use smallvec::SmallVec;
 use crate::interest::InterestClass;
 use crate::record::{RETAINED_COPIES, SHARED_COPIES};
 use crate::routing::{Match, Target};
-use crate::session::{SessionFlags, Sessions};
 use crate::subscribe::retained_pending::RetainedPending;
 use crate::topic_tree::NodeKey;
 
@@ -151,17 +150,9 @@ impl Subscribers {
         }
     }
 
-    /// Where a subscriber of this filter, whose place is `node`, stands.
-    pub(super) fn slot_of(
-        &self,
-        sessions: &mut Sessions,
-        node: NodeKey,
-        target: Target,
-    ) -> Option<u32> {
-        if let Some(session) = target.as_session() {
-            return sessions.at(session).subscriptions.slot(node);
-        }
-        // There are few share groups at one filter.
+    /// Where a subscriber stands: looked for from the first one on. There are few share groups at
+    /// one filter; a session knows its slot itself ([`Subscriptions::slot`]).
+    pub(super) fn find(&self, target: Target) -> Option<u32> {
         let place = self.list().iter().position(|found| found.target == target);
         place.map(|slot| slot as u32)
     }
@@ -175,12 +166,7 @@ impl Subscribers {
     }
 }
 
-/// What a publish must do for a subscription of this QoS in a session.
-pub(super) fn strength_in(durable: bool, flags: SessionFlags, qos: QoS) -> InterestClass {
-    let keeps_qos0 = durable && flags.keeps_qos0();
-    strength(durable && qos > QoS::AtMostOnce, keeps_qos0)
-}
-
+/// What a publish must do for a subscription.
 pub(super) fn strength(durable: bool, keeps_qos0: bool) -> InterestClass {
     let mut strength = InterestClass::LIVE;
     if durable {

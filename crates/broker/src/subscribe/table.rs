@@ -12,10 +12,10 @@ use crate::node::{Cx, Node};
 use crate::record::SubscriptionRecord;
 use crate::report::SubscriptionInfo;
 use crate::routing::Target;
+use crate::session::{SessionFlags, Sessions};
 use crate::shard::Shard;
 use crate::subscribe::subscribers::{
-    SharedSubscription, Subscriber, Subscribers, SubscriptionPlace, strength, strength_in,
-    subscription_bytes,
+    SharedSubscription, Subscriber, Subscribers, SubscriptionPlace, strength, subscription_bytes,
 };
 use crate::topic_tree::NodeKey;
 use crate::work::FILTER;
@@ -164,7 +164,7 @@ impl Shard {
             return;
         };
         let before = subscribers.class();
-        let slot = subscribers.slot_of(&mut self.sessions, node, target);
+        let slot = slot_of(subscribers, &mut self.sessions, node, target);
         let Some(slot) = slot else { return };
         subscribers.swap_remove(slot);
         if let Some(moved) = subscribers.list().get(slot as usize)
@@ -226,7 +226,7 @@ impl Shard {
             return;
         };
         let before = subscribers.class();
-        let slot = subscribers.slot_of(&mut self.sessions, node, target);
+        let slot = slot_of(subscribers, &mut self.sessions, node, target);
         let Some(slot) = slot else { return };
         let Some(&subscriber) = subscribers.list().get(slot as usize) else {
             return;
@@ -361,4 +361,23 @@ impl Shard {
             self.send_leave(cx, session, filter);
         }
     }
+}
+
+/// Where a subscriber of the filter whose place is `node` stands.
+fn slot_of(
+    subscribers: &Subscribers,
+    sessions: &mut Sessions,
+    node: NodeKey,
+    target: Target,
+) -> Option<u32> {
+    match target.as_session() {
+        Some(session) => sessions.at(session).subscriptions.slot(node),
+        None => subscribers.find(target),
+    }
+}
+
+/// What a publish must do for a subscription of this QoS in a session.
+fn strength_in(durable: bool, flags: SessionFlags, qos: QoS) -> InterestClass {
+    let keeps_qos0 = durable && flags.keeps_qos0();
+    strength(durable && qos > QoS::AtMostOnce, keeps_qos0)
 }

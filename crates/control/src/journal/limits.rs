@@ -2,7 +2,7 @@
 
 use martlet_broker::Limit;
 
-use super::Way;
+use super::way::Way;
 
 /// What to do about a limit that was reached.
 pub(crate) fn by_limit(limit: Limit) -> Option<Way> {

@@ -8,9 +8,10 @@ use martlet_broker::{
 use martlet_codec::ReasonCode;
 use martlet_registry::is_device_id;
 
+use super::commands::Commands;
 use super::limits::by_limit;
-use super::mend::Commands;
-use super::{Way, tls, web};
+use super::way::Way;
+use super::{tls, web};
 use crate::cause::Cause;
 
 /// What to do about a wrong password.

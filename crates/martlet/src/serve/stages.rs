@@ -392,7 +392,7 @@ impl Serving {
 
 /// Starts what runs beside the requests for as long as the node does.
 fn spawn_tasks(node: &NodeConfig, control: &Arc<Control>, tables: &Arc<Tables>) {
-    tokio::spawn(history::keep(Arc::clone(control)));
+    tokio::spawn(history::task::keep(Arc::clone(control)));
     tokio::spawn(memory::keep(Arc::clone(control)));
     if let (Some(push), Some(state)) = (&node.push, control.push()) {
         let state = Arc::clone(state);

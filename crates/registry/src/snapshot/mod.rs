@@ -4,7 +4,7 @@
 mod gone;
 mod numbers;
 mod read;
-mod renew;
+pub(crate) mod renew;
 mod sets;
 mod team_tokens;
 #[cfg(test)]
@@ -29,13 +29,13 @@ use crate::changes::Seen;
 use crate::client_ids::ClientIds;
 use crate::credentials::{CredentialKind, CredentialUse};
 use crate::deleted::Deleted;
+use crate::device_ids::is_digits;
 use crate::known::Known;
-use crate::rule_sets::{Owner, RulesPlace};
+use crate::rule_sets::owner::{Owner, RulesPlace};
 use crate::secret::{Digest, DigestKey, digest_text, is_same};
 use crate::shared_map::SharedMap;
 use crate::{Ban, COMMON_TENANT, Location, Status};
 
-pub use self::renew::{Changed, Renewed};
 pub use self::team_tokens::{LoginNumbers, TeamTokenLogin, TeamTokenName};
 
 /// All of what decides.
@@ -300,6 +300,19 @@ impl Snapshot {
             None => self.user(tenant, name).map(|user| user.created_ms),
         };
         number.map_or(0, i64::unsigned_abs)
+    }
+
+    /// Id of the device whose number this name is. None: it is no number of a device of the
+    /// tenant, or a name in itself, which takes precedence.
+    pub fn device_numbered(&self, tenant: u32, name: &str) -> Option<&Arc<str>> {
+        // Without zeros in front, as numbers are written.
+        if !is_digits(name) || name.starts_with('0') {
+            return None;
+        }
+        let (of, id) = self.numbers.get(name.parse().ok()?)?;
+        let is_name =
+            self.known(tenant, name).is_some() || self.deleted.find(tenant, name).is_some();
+        (*of == tenant && !is_name).then_some(id)
     }
 
     /// A device of a tenant has this id.

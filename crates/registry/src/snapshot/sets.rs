@@ -12,7 +12,8 @@ use sqlx::{AnyConnection, Row as _};
 use crate::RegistryError;
 use crate::client_ids::ClientIds;
 use crate::lines::damaged;
-use crate::rule_sets::{Owner, RuleSet, compile, read_rule_sets, rules_of_lines};
+use crate::rule_sets::owner::Owner;
+use crate::rule_sets::{RuleSet, compile, read_rule_sets, rules_of_lines};
 use crate::sql::Fault;
 
 /// Rules in use, in [`Sets`] and all that follow them.

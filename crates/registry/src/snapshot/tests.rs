@@ -9,7 +9,9 @@ use martlet_permission::{Actions, Names, Whose};
 
 use super::*;
 use crate::sql::Fault;
-use crate::{Actor, DeviceChange, GroupChange, NewDevice, NewGroup, Owner, Registry, now_ms, wait};
+use crate::{
+    Actor, DeviceChange, GroupChange, NewDevice, NewGroup, Owner, Registry, Renewed, now_ms, wait,
+};
 
 /// A directory that is gone with the test.
 pub(crate) struct Place(PathBuf);

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::body::{Body, expect_members};
 use crate::api::Api;
-use crate::guard::OwnDevice;
+use crate::extensions::OwnDevice;
 use crate::problem::Problem;
 use crate::registry::{Asking, moment};
 

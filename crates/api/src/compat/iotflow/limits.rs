@@ -8,9 +8,10 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::MethodRouter;
 
-use crate::api::{Api, Connection};
-use crate::guard::OwnDevice;
-use crate::rate::{Rates, Taken, name_of};
+use crate::api::Api;
+use crate::connection::Connection;
+use crate::extensions::OwnDevice;
+use crate::rate::{Taken, name_of};
 use crate::time::Moment;
 
 /// What is limited.
@@ -22,32 +23,6 @@ pub(super) enum Limit {
     Heartbeats,
     /// Of a device: 100 in a minute.
     Telemetry,
-}
-
-/// The limits, and who has used how much of them.
-#[derive(Debug)]
-pub(crate) struct RouteLimits {
-    registrations: Rates,
-    heartbeats: Rates,
-    telemetry: Rates,
-}
-
-impl Default for RouteLimits {
-    fn default() -> Self {
-        Self {
-            registrations: Rates::new(10.0 / 300.0, 10, None),
-            heartbeats: Rates::new(30.0 / 60.0, 30, None),
-            telemetry: Rates::new(100.0 / 60.0, 100, None),
-        }
-    }
-}
-
-impl RouteLimits {
-    /// Approximate number of bytes of what is kept.
-    pub(crate) fn memory_bytes(&self) -> usize {
-        let all = [&self.registrations, &self.heartbeats, &self.telemetry];
-        all.iter().map(|rates| rates.memory_bytes()).sum()
-    }
 }
 
 /// Handlers behind their limit, after it is known who asks.

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::body::{Body, missing_field};
 use super::topics;
 use crate::api::Api;
-use crate::guard::About;
+use crate::extensions::About;
 use crate::problem::{Problem, ProblemKind};
 use crate::publish::{self, MessageBody};
 use crate::tenant::InTenant;

@@ -13,9 +13,10 @@ use serde_json::{Value, json};
 
 use super::records;
 use super::view::numbers;
+use crate::access::Access::Scoped;
+use crate::access::Audited;
 use crate::api::Api;
-use crate::guard::Access::Scoped;
-use crate::guard::{Audited, guarded};
+use crate::guard::guarded;
 use crate::problem::Problem;
 use crate::registry::Asking;
 use crate::time::Moment;

@@ -8,8 +8,8 @@ use serde_json::{Map, Value, json};
 
 use super::body::{Body, missing_field};
 use crate::api::Api;
+use crate::extensions::Unchanged;
 use crate::extract::PathOf;
-use crate::guard::Unchanged;
 use crate::problem::Problem;
 
 /// Bytes of a Topic Name, at most [MQTT-4.7.3-3].

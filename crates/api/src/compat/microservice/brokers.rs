@@ -2,7 +2,6 @@
 //! their states. A broker is a bridge with `connection = true`; `internal` is the node itself.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Json;
 use axum::extract::{Extension, State};
@@ -18,7 +17,7 @@ use serde_json::{Map, Value, json};
 use super::done;
 use crate::api::Api;
 use crate::compat::body::CompatBody;
-use crate::guard::About;
+use crate::extensions::About;
 use crate::problem::{Problem, ProblemKind};
 use crate::publish::{self, MessageBody};
 use crate::tenant::InTenant;
@@ -26,10 +25,6 @@ use crate::time::Moment;
 
 /// The name of the node itself among the brokers.
 const INTERNAL: &str = "internal";
-
-/// Whether the node itself was named as a broker since its start.
-#[derive(Debug, Default)]
-pub(crate) struct InternalUse(AtomicBool);
 
 /// A broker that a request names.
 enum Broker<'a> {
@@ -45,7 +40,7 @@ fn broker<'a>(api: &'a Api, tenant: TenantId, named: Option<&str>) -> Result<Bro
     let default = &*api.settings.default_connection;
     let name = named.unwrap_or(default);
     if name.is_empty() || name == INTERNAL {
-        api.internal_use.0.store(true, Ordering::Relaxed);
+        api.internal_use.note();
         return Ok(Broker::Internal);
     }
     let all = api.control.integrations();
@@ -195,7 +190,7 @@ fn unchanged(error: SubscriptionError, what: &str) -> Problem {
 pub(super) async fn status(State(api): State<Api>, InTenant(tenant): InTenant) -> Json<Value> {
     let mut brokers = Map::new();
     let mut are_connected = true;
-    if api.internal_use.0.load(Ordering::Relaxed) {
+    if api.internal_use.was() {
         let is_open = !api.control.info.listeners.is_empty();
         are_connected &= is_open;
         let state = json!({ "connected": is_open, "subscriptions": [] });

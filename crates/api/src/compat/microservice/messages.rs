@@ -13,11 +13,12 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{done, limit};
+use crate::access::Access::Scoped;
+use crate::access::Audited;
 use crate::api::Api;
 use crate::compat::CompatRoutes;
 use crate::extract::{PathOf, QueryOf};
-use crate::guard::Access::Scoped;
-use crate::guard::{Audited, guarded};
+use crate::guard::guarded;
 use crate::problem::{Problem, ProblemKind};
 use crate::tenant::InTenant;
 use crate::time::Moment;

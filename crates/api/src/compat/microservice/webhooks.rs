@@ -18,13 +18,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::{done, limit};
+use crate::access::Access::Scoped;
+use crate::access::Audited;
 use crate::added::{NOTE, owner, seen};
 use crate::api::Api;
 use crate::compat::CompatRoutes;
 use crate::compat::body::CompatBody;
 use crate::extract::{PathOf, QueryOf};
-use crate::guard::Access::Scoped;
-use crate::guard::{Audited, guarded};
+use crate::guard::guarded;
 use crate::integrations::started;
 use crate::problem::{Problem, ProblemKind};
 use crate::registry::{Asking, moment};

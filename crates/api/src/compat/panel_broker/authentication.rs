@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::api::Api;
 use crate::compat::body::Members;
-use crate::guard::Unchanged;
+use crate::extensions::Unchanged;
 use crate::problem::{Problem, ProblemKind};
 
 /// Members of a request, each with what messages call it.

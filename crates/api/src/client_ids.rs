@@ -1,0 +1,28 @@
+//! Client Identifiers that requests name, and those that lists leave out.
+
+use crate::problem::{Problem, ProblemKind};
+
+/// Beginnings of the Client Identifiers of parts that the node has for itself and that nobody has
+/// configured: lists leave them out.
+const OWN_PARTS: &[&str] = &[
+    "$alarms",
+    "$commands",
+    "$firmware",
+    "$iotflow/heard",
+    "$topics/memory",
+    "$twins",
+];
+
+/// What a list leaves out: the node's own parts, unless they are asked for by name.
+pub(crate) fn without_own_parts(name: Option<&str>) -> &'static [&'static str] {
+    match name.is_some_and(|name| name.starts_with('$')) {
+        true => &[],
+        false => OWN_PARTS,
+    }
+}
+
+/// What is told of a client that has no session.
+pub(crate) fn no_session(client_id: &str) -> Problem {
+    let detail = format!("there is no session of the client {client_id:?}");
+    Problem::new(ProblemKind::NotFound, detail).of_parameter("client_id", "no such session")
+}

@@ -1,0 +1,51 @@
+//! How a request came in.
+
+use std::net::IpAddr;
+
+/// How a request came in. Who accepts connections puts it into the request's extensions; a request
+/// without one is trusted in nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// By which listener.
+    pub listener: ListenerKind,
+    /// From where; none on a Unix socket.
+    pub peer: Option<IpAddr>,
+}
+
+/// A way in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListenerKind {
+    /// `admin.sock`: its file mode is its lock.
+    Socket,
+    /// A listener on TCP.
+    Tcp {
+        /// It can be reached from this machine alone.
+        is_loopback: bool,
+        /// It speaks TLS.
+        is_secure: bool,
+    },
+}
+
+impl Connection {
+    pub(crate) const UNKNOWN: Self = Self {
+        listener: ListenerKind::Tcp {
+            is_loopback: false,
+            is_secure: false,
+        },
+        peer: None,
+    };
+
+    pub(crate) fn is_loopback(&self) -> bool {
+        matches!(self.listener, ListenerKind::Tcp { is_loopback, .. } if is_loopback)
+    }
+
+    /// Its other end is a program on this machine.
+    pub(crate) fn comes_from_loopback(&self) -> bool {
+        self.peer
+            .is_some_and(|peer| peer.to_canonical().is_loopback())
+    }
+
+    pub(crate) fn is_secure(&self) -> bool {
+        matches!(self.listener, ListenerKind::Tcp { is_secure, .. } if is_secure)
+    }
+}

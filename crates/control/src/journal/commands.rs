@@ -1,0 +1,455 @@
+//! Commands of remedies, for a shell on the node's machine.
+//!
+//! Names and topics are text from outside: in a command each is one word of the shell, and none is
+//! an option.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::{Arc, OnceLock};
+
+use martlet_access::explain;
+use martlet_broker::{
+    EventHead, NAME_BYTES_MAX, Names, Refusal, RefusalCause, TenantId, UserSources, is_shortened,
+    lane_of, may_publish,
+};
+use martlet_integrate::CLIENT_IDS;
+use martlet_registry::{Known, Owner, RulesPlace, Snapshot, is_device_id};
+
+use super::lacking::Lacking;
+use super::way::Way;
+use crate::text::typed;
+
+/// Longest word of a command: a name, or a rule with a topic.
+const WORD_BYTES_MAX: usize = 2 * NAME_BYTES_MAX;
+
+/// How commands for this node begin.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Commands {
+    /// What tells them which node it is, as it is typed.
+    pub(super) node: String,
+    /// Who owns which tenant, and whose rules stand where.
+    pub(super) tables: TablesNow,
+    /// Whose clients it is about.
+    pub(super) tenant: TenantId,
+    /// In the tenant of this team; none: in the common one.
+    pub(super) team: Option<String>,
+}
+
+/// The tables as of now, and whether rules come with tokens or a hook's answer too; none before it
+/// is said who knows that.
+#[derive(Clone, Default)]
+pub(super) struct TablesNow(Arc<OnceLock<(Tables, HaveOthers)>>);
+
+type HaveOthers = Box<dyn Fn() -> bool + Send + Sync>;
+
+type Tables = Box<dyn Fn() -> Option<Arc<Snapshot>> + Send + Sync>;
+
+impl TablesNow {
+    pub(super) fn set(&self, tables: Tables, have_others: HaveOthers) {
+        // Who knows them stays the same.
+        let _ = self.0.set((tables, have_others));
+    }
+
+    fn now(&self) -> Option<Arc<Snapshot>> {
+        let (tables, _) = self.0.get()?;
+        tables()
+    }
+
+    fn have_others(&self) -> bool {
+        let found = self.0.get();
+        found.is_some_and(|(_, have_others)| have_others())
+    }
+}
+
+impl fmt::Debug for TablesNow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("TablesNow")
+            .field(&self.0.get().is_some())
+            .finish()
+    }
+}
+
+impl Commands {
+    /// For a node that is told by these options.
+    pub(super) fn of_node(node: String) -> Self {
+        Self {
+            node,
+            ..Self::default()
+        }
+    }
+
+    /// The same in a tenant; none: its team has no name.
+    pub(super) fn in_tenant(&self, tenant: TenantId) -> Option<Cow<'_, Self>> {
+        if tenant == TenantId::default() {
+            return Some(Cow::Borrowed(self));
+        }
+        let team = self.tables.now()?.team_of(tenant.0)?.to_owned();
+        Some(Cow::Owned(Self {
+            tenant,
+            team: Some(team),
+            ..self.clone()
+        }))
+    }
+
+    /// `martlet NAME`, the node, the options, and then these words. None if one is too long to be
+    /// typed, or was cut.
+    pub(super) fn line(
+        &self,
+        name: &str,
+        options: &[(&str, &str)],
+        words: &[&str],
+    ) -> Option<String> {
+        let mut line = format!("martlet {name}");
+        if !self.node.is_empty() {
+            line.push_str(&format!(" {}", self.node));
+        }
+        let values = options.iter().map(|(_, value)| *value);
+        if values
+            .chain(words.iter().copied())
+            .any(|word| word.len() > WORD_BYTES_MAX || is_shortened(word))
+        {
+            return None;
+        }
+        // Users' names are unique, whatever team they are of.
+        let is_of_team = match name {
+            "user add" | "trace" | "lockout rm" => true,
+            // Types are everybody's.
+            name => name.starts_with("device ") && !name.starts_with("device type "),
+        };
+        if let Some(team) = self.team.as_ref().filter(|_| is_of_team) {
+            line.push_str(&format!(" --team={}", typed(team)));
+        }
+        for (option, value) in options {
+            line.push_str(&format!(" {option}={}", typed(value)));
+        }
+        // A single dash is a word.
+        if words
+            .iter()
+            .any(|word| word.starts_with('-') && *word != "-")
+        {
+            line.push_str(" --");
+        }
+        for word in words {
+            line.push_str(&format!(" {}", typed(word)));
+        }
+        Some(line)
+    }
+
+    /// Another credential for a device.
+    pub(super) fn rotate(&self, id: &str) -> Option<String> {
+        self.line("device rotate", &[], &[id])
+    }
+
+    /// The same for one of this tenant.
+    pub(super) fn rotate_in(&self, tenant: TenantId, id: &str) -> Option<String> {
+        self.in_tenant(tenant)?.rotate(id)
+    }
+
+    /// What was deleted is there again.
+    pub(super) fn restore_in(
+        &self,
+        tenant: TenantId,
+        is_device: bool,
+        name: &str,
+    ) -> Option<String> {
+        self.in_tenant(tenant)?.restoring(is_device, name)
+    }
+
+    /// A deleted team is there again, with its deleted members.
+    pub(super) fn restore_team(&self, id: &str) -> Option<String> {
+        self.line("team restore", &[], &[id])
+    }
+
+    /// All that a client does goes to the log for a while.
+    pub(super) fn trace(&self, client_id: &str) -> Option<String> {
+        match client_id {
+            "" => None,
+            id => self.line("trace", &[], &[id]),
+        }
+    }
+
+    /// What the target of an integration has said of messages that it refused; none if this is not
+    /// the session of an integration.
+    pub(super) fn letters_of(&self, client_id: &str) -> Option<Way> {
+        let part = lane_of(client_id).map_or(client_id, |(part, _)| part);
+        let name = part.strip_prefix(CLIENT_IDS)?;
+        let command = self.line("integration dead-letter ls", &[], &[name]);
+        Way::by("its dead letters say what the target answered", command)
+    }
+
+    /// As [`Self::permit`], in a tenant.
+    pub(super) fn permit_in(&self, tenant: TenantId, lacking: &Lacking<'_>) -> Way {
+        let of_tenant = Self {
+            tenant,
+            ..self.clone()
+        };
+        of_tenant.permit(lacking)
+    }
+
+    /// Where a rule has to be that permits what a client lacks, with the command that adds it.
+    fn permit(&self, lacking: &Lacking<'_>) -> Way {
+        if lacking.action == "publish" && !may_publish(lacking.topic) {
+            let text = "clients publish to no topic of the server's own ($SYS)";
+            return Way::words(text).unwrap_or_default();
+        }
+        let user = lacking.user;
+        let tables = user.and_then(|user| Some((user, self.tables.now()?)));
+        let place = tables.and_then(|(user, tables)| {
+            let place = tables.rules_place(self.tenant.0, user)?;
+            Some((user, place))
+        });
+        let Some((user, place)) = place else {
+            let others = match self.tables.have_others() {
+                true => {
+                    ", or, for a client whose rules come with its token or the hook's answer, there"
+                }
+                false => "",
+            };
+            return Way {
+                text: format!("permit it in the ACL file (auth.acl_file){others}"),
+                command: None,
+            };
+        };
+        let RulesPlace { owner, name } = &place;
+        if let Some(way) = self.is_not_by_rules(user, lacking, *owner) {
+            return way;
+        }
+        let text = match (owner, place.is_builtin()) {
+            (Owner::Role, true) => format!(
+                "the role {name} is the program's and stays as it is: give {user} another role \
+                 (martlet role add NAME --rule …, martlet user set {} --role NAME)",
+                typed(user)
+            ),
+            (Owner::Role, false) => format!("permit it in the rules of the role {name}"),
+            (_, true) => format!(
+                "the device type {name} is the program's and stays as it is: permit it in a type \
+                 of your own (martlet device type add NAME --rule …, martlet device set {} --type \
+                 NAME), or in the rules of a group that the device is in",
+                typed(user)
+            ),
+            (_, false) => format!(
+                "permit it in the rules of the device type {name}, or of a group that the device \
+                 is in"
+            ),
+        };
+        let allow = match owner {
+            Owner::Role => "role allow",
+            Owner::DeviceType | Owner::Group => "device type allow",
+        };
+        let rule = lacking.rule(*owner).filter(|_| !place.is_builtin());
+        let command = rule.and_then(|rule| self.line(allow, &[], &[name, &rule]));
+        Way { text, command }
+    }
+
+    /// Another rule would change nothing: the rules permit it by now, or the first of them is that
+    /// rule already.
+    fn is_not_by_rules(&self, user: &str, lacking: &Lacking<'_>, owner: Owner) -> Option<Way> {
+        let tables = self.tables.now()?;
+        let rules = tables.rules_of(self.tenant.0, user)?;
+        let names = Names {
+            client_id: lacking.client_id,
+            user_name: user,
+        };
+        let found = explain(rules, names, lacking.actions(), lacking.filter());
+        if found.allowed {
+            let place = found.place.unwrap_or_else(|| "the rules".to_owned());
+            return Way::words(format!(
+                "{place} permits it by now: nothing need be done, unless the client comes with \
+                 another User Name or Client Identifier"
+            ));
+        }
+        let first = rules.rules().first()?;
+        let wanted = lacking.line(owner)?;
+        let is_there = first.allows == wanted.allows
+            && first.actions == wanted.actions
+            && first.filter == wanted.filter;
+        is_there.then(|| Way {
+            text: format!(
+                "{} is that rule already, and does not match: a name with +, # or / in it stands \
+                 for nothing there; have the client use another name or topic",
+                first.source
+            ),
+            command: None,
+        })
+    }
+
+    /// What a rule forbids: where to permit it, with the command that does.
+    pub(super) fn forbidden(&self, head: &EventHead, action: &str, topic: &str) -> Way {
+        self.permit(&Lacking {
+            client_id: &head.client_id,
+            user: head.user_name(),
+            action,
+            topic,
+        })
+    }
+
+    /// The same in a tenant.
+    pub(super) fn lockout_in(
+        &self,
+        tenant: TenantId,
+        user: Option<&str>,
+        address: Option<IpAddr>,
+    ) -> Way {
+        match self.in_tenant(tenant) {
+            Some(commands) => commands.lockout(user, address),
+            None => self.lockout(None, None),
+        }
+    }
+
+    /// A lockout of a name, else of an address, is lifted.
+    pub(super) fn lockout(&self, user: Option<&str>, address: Option<IpAddr>) -> Way {
+        let address = address.map(|address| address.to_string());
+        let who = user.or(address.as_deref());
+        Way {
+            text: "find the client that tries wrong passwords (martlet logs -t), then lift the \
+                   lockout; it also ends by itself (auth.lockout_failures)"
+                .to_owned(),
+            command: who.and_then(|who| self.line("lockout rm", &[], &[who])),
+        }
+    }
+
+    /// As [`Self::unknown`], in a tenant, if a name is refused for that.
+    pub(super) fn add_in(&self, tenant: TenantId, why: &Refusal, name: &str) -> Option<Way> {
+        match why.cause {
+            RefusalCause::UnknownUser(sources) if !sources.proofs => {
+                let commands = self.in_tenant(tenant)?;
+                Some(commands.unknown(sources, why.subject(), name))
+            }
+            _ => None,
+        }
+    }
+
+    /// None of these sources, with this password file, knows a name. It may be mistyped, and it is
+    /// not known whether it is a device's or a user's, who may do more.
+    pub(super) fn unknown(&self, sources: UserSources, file: Option<&str>, name: &str) -> Way {
+        if let Some(deleted) = self.deleted(name) {
+            return deleted;
+        }
+        let tables = self.tables.now();
+        if tables.is_some_and(|tables| tables.may_be_team_key(name)) {
+            return Way {
+                text:
+                    "if this is the key of a team token, no team has it any more: see that it is \
+                       whole, or add another token to the team of the device (martlet team token \
+                       add TEAM NAME); to list the teams, run"
+                        .to_owned(),
+                command: self.line("team ls", &[], &[]),
+            };
+        }
+        if !sources.registry {
+            return Way {
+                text: "add it".to_owned(),
+                command: self.user("user add", file, name),
+            };
+        }
+        let user = match file {
+            Some(_) => self.user("user add", file, name),
+            None => self.line("user add", &[("--role", "ROLE")], &[name]),
+        };
+        let user = user.unwrap_or_else(|| "martlet user add".to_owned());
+        if !is_device_id(name) {
+            return Way {
+                text: format!(
+                    "see that the name is spelt right; no device can have it, whose id is one level \
+                     of its topics; a person or a program is added by {user}, with a role that \
+                     permits what it needs (martlet role ls)"
+                ),
+                command: None,
+            };
+        }
+        Way {
+            text: format!(
+                "see that the name is spelt right; a person or a program is added by {user}, with \
+                 a role that permits what it needs (martlet role ls); to add a device, run"
+            ),
+            command: self.line("device add", &[], &[name]),
+        }
+    }
+
+    /// What to do about a client that showed the key of a team token and is not let in.
+    pub(super) fn team_token(
+        &self,
+        cause: RefusalCause,
+        key: &str,
+        client_id: &str,
+    ) -> Option<Way> {
+        let tables = self.tables.now()?;
+        let token = tables.team_token_named(self.tenant.0, key)?;
+        let team = token.team;
+        match cause {
+            RefusalCause::WrongSecret => Way::by(
+                "look first what secret the client has, which may be mistyped or that of another \
+                 token; secrets are not shown again: if it is lost, add another team token",
+                self.line("team token add", &[], &[team, token.name]),
+            ),
+            RefusalCause::CredentialExpired => Way::by(
+                "give the client another team token, or restore this one",
+                self.line("team token restore", &[], &[team, token.id]),
+            ),
+            RefusalCause::NotItsClientId => {
+                let is_device = tables.is_device(self.tenant.0, client_id);
+                let (what, command) = match is_device {
+                    true => (
+                        format!("to move the device {client_id} to that team"),
+                        self.line("device set", &[("--to-team", team)], &[client_id]),
+                    ),
+                    false if is_device_id(client_id) => {
+                        // In the tenant of a team, the line names the team already.
+                        let of_team = [("--team", team)];
+                        let options = if self.team.is_some() {
+                            &[][..]
+                        } else {
+                            &of_team
+                        };
+                        (
+                            format!("to add {client_id} to that team"),
+                            self.line("device add", options, &[client_id]),
+                        )
+                    }
+                    false => ("to list them".to_owned(), self.line("device ls", &[], &[])),
+                };
+                Some(Way {
+                    text: format!(
+                        "set the Client Identifier (client id) of the client to the id of a device \
+                         of the team {team}; {what}, run"
+                    ),
+                    command,
+                })
+            }
+            _ => None,
+        }
+    }
+
+    /// The name is kept for a device or user that was deleted: it cannot be added again.
+    fn deleted(&self, name: &str) -> Option<Way> {
+        let known = self.tables.now()?.deleted(self.tenant.0, name)?;
+        let is_device = known == Known::Device;
+        let text = match is_device {
+            true => "the device was deleted: restore it",
+            false => "the user was deleted: restore it",
+        };
+        Way::by(text, self.restoring(is_device, name))
+    }
+
+    fn restoring(&self, is_device: bool, name: &str) -> Option<String> {
+        let what = match is_device {
+            true => "device restore",
+            false => "user restore",
+        };
+        self.line(what, &[], &[name])
+    }
+
+    /// `martlet user …`, for the password file that a reason names, else for the tables.
+    pub(super) fn user(&self, name: &str, file: Option<&str>, user: &str) -> Option<String> {
+        let file = file.map(|file| {
+            let absolute = std::path::absolute(file);
+            absolute.map_or_else(|_| file.to_owned(), |path| path.display().to_string())
+        });
+        let options: Vec<(&str, &str)> = file.iter().map(|file| ("--file", &**file)).collect();
+        self.line(name, &options, &[user])
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,60 @@
+use super::*;
+
+#[test]
+fn a_command_names_the_node_the_user_and_the_client() {
+    let commands = Commands::of_node("--data-dir='/var/lib/my node'".to_owned());
+    let trace = |client_id: &str| commands.trace(client_id).unwrap_or_default();
+    let expected = "martlet trace --data-dir='/var/lib/my node' 'c d'";
+    assert_eq!(trace("c d"), expected);
+    assert!(trace("-x;y").ends_with(" -- '-x;y'"));
+    assert_eq!(trace(&"t".repeat(WORD_BYTES_MAX + 1)), "");
+    assert_eq!(trace(&martlet_broker::shortened(&"t".repeat(300))), "");
+}
+
+#[test]
+fn a_lockout_is_lifted_by_the_name_or_the_address_that_it_is_for() {
+    let commands = Commands::default();
+    let address = Some(IpAddr::from([192, 0, 2, 1]));
+    let of = |user, address| commands.lockout(user, address).command;
+    let expected = Some("martlet lockout rm 'a b'".to_owned());
+    assert_eq!(of(Some("a b"), address), expected);
+    let expected = Some("martlet lockout rm 192.0.2.1".to_owned());
+    assert_eq!(of(None, address), expected);
+    assert_eq!(of(None, None), None);
+}
+
+#[test]
+fn who_is_nobody_may_be_a_device() {
+    let commands = Commands::default();
+    let registry = UserSources {
+        registry: true,
+        proofs: false,
+    };
+    let way = commands.unknown(registry, None, "p 1");
+    assert_eq!(way.command.as_deref(), Some("martlet device add 'p 1'"));
+    let user = "martlet user add --role=ROLE 'p 1', with a role";
+    assert!(way.text.contains(user), "{}", way.text);
+    let way = commands.unknown(UserSources::default(), Some("/etc/passwd"), "p1");
+    let command = "martlet user add --file=/etc/passwd p1";
+    assert_eq!(way.command.as_deref(), Some(command));
+}
+
+#[test]
+fn who_is_in_no_tables_has_rules_in_files() {
+    let way = Commands::default().permit(&Lacking {
+        client_id: "c",
+        user: Some("ann"),
+        action: "publish",
+        topic: "a/b",
+    });
+    assert!(way.text.contains("auth.acl_file") && way.command.is_none());
+    // No token and no hook is configured.
+    assert!(!way.text.contains("hook"), "{}", way.text);
+    let of_team = Commands {
+        team: Some("north".to_owned()),
+        ..Commands::default()
+    };
+    let line = |name| of_team.line(name, &[], &["x"]).unwrap_or_default();
+    assert_eq!(line("device type rules"), "martlet device type rules x");
+    assert_eq!(line("trace"), "martlet trace --team=north x");
+}

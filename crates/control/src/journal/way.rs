@@ -1,0 +1,38 @@
+//! What to do about a problem.
+
+use std::fmt;
+
+/// What to do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Way {
+    /// In words.
+    pub text: String,
+    /// A command that does it, or that says more.
+    pub command: Option<String>,
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)?;
+        match &self.command {
+            Some(command) => write!(f, ": {command}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Way {
+    pub(super) fn words(text: impl Into<String>) -> Option<Self> {
+        Some(Self {
+            text: text.into(),
+            command: None,
+        })
+    }
+
+    pub(super) fn by(text: &str, command: Option<String>) -> Option<Self> {
+        Some(Self {
+            text: text.to_owned(),
+            command,
+        })
+    }
+}

@@ -1,0 +1,155 @@
+//! Members of teams: who may do what with the objects of a team.
+
+use serde_json::json;
+use sqlx::Row as _;
+use sqlx::any::AnyRow;
+
+use crate::database::Work;
+use crate::sql::{Fault, clean};
+use crate::teams::find_named;
+use crate::users::{expect_user, has_a_say_elsewhere};
+use crate::{Actor, ApiRole, Registry, RegistryError, Scope, Team};
+
+/// A member of a team.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// The team's id.
+    pub team: String,
+    /// The user.
+    pub user: String,
+    /// What they may do with the team's objects.
+    pub role: ApiRole,
+    /// Since when.
+    pub created_ms: i64,
+}
+
+impl Registry {
+    /// Who is in a team, which is named by its id or name; by their names.
+    ///
+    /// # Errors
+    /// There is no such team.
+    pub async fn members(
+        &mut self,
+        scope: &Scope,
+        team: &str,
+    ) -> Result<Vec<Member>, RegistryError> {
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
+        let read = async {
+            let team = find_named(&mut *on, scope, team, false).await?.id;
+            let sql = "SELECT team_members.* FROM team_members JOIN users ON name = user_name \
+                       WHERE team_members.team = $1 AND deleted_ms = 0 ORDER BY user_name";
+            let rows = sqlx::query(sql).bind(team).fetch_all(on).await?;
+            rows.iter().map(read_member).collect()
+        };
+        let read: Result<_, Fault> = read.await;
+        reading.end(read).await
+    }
+
+    /// A team, there or deleted, by its id or name; with the roles that people have in it.
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn team_and_roles(
+        &mut self,
+        scope: &Scope,
+        text: &str,
+        deleted: bool,
+    ) -> Result<(Team, Vec<ApiRole>), RegistryError> {
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
+        let read = async {
+            let team = find_named(&mut *on, scope, text, deleted).await?;
+            let sql = "SELECT * FROM team_members WHERE team = $1";
+            let rows = sqlx::query(sql).bind(team.id.clone()).fetch_all(on).await?;
+            let roles = rows.iter().map(|row| Ok(read_member(row)?.role));
+            let roles: Result<_, Fault> = roles.collect();
+            Ok((team, roles?))
+        };
+        let read: Result<_, Fault> = read.await;
+        reading.end(read).await
+    }
+
+    /// The teams of a user.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn teams_of(&mut self, user: &str) -> Result<Vec<Member>, RegistryError> {
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
+        let read = async {
+            let sql = "SELECT team_members.* FROM team_members JOIN teams ON id = team WHERE \
+                       user_name = $1 AND deleted_ms = 0 ORDER BY name";
+            let rows = sqlx::query(sql).bind(clean(user)).fetch_all(on);
+            rows.await?.iter().map(read_member).collect()
+        };
+        let read: Result<_, Fault> = read.await;
+        reading.end(read).await
+    }
+
+    /// Adds a user to a team, in this role; none: removes the user.
+    ///
+    /// # Errors
+    /// There is no such team or user.
+    pub async fn set_member(
+        &mut self,
+        actor: &Actor,
+        team: &str,
+        user: &str,
+        role: Option<ApiRole>,
+    ) -> Result<(), RegistryError> {
+        let mut work = self.begin(actor).await?;
+        let done = set_one_member(&mut work, team, user, role).await;
+        work.end(done).await
+    }
+}
+
+fn read_member(row: &AnyRow) -> Result<Member, Fault> {
+    let role: String = row.try_get("role")?;
+    Ok(Member {
+        team: row.try_get("team")?,
+        user: row.try_get("user_name")?,
+        role: ApiRole::from_word(&role).unwrap_or(ApiRole::None),
+        created_ms: row.try_get("created_ms")?,
+    })
+}
+
+async fn set_one_member(
+    work: &mut Work<'_>,
+    team: &str,
+    user: &str,
+    role: Option<ApiRole>,
+) -> Result<(), Fault> {
+    let team = find_named(&mut work.all, &work.actor.scope, team, false).await?;
+    let team = &*team.id;
+    expect_user(&mut work.all, &Scope::All, user).await?;
+    if let (Some(own), Some(_)) = (work.actor.scope.team().map(str::to_owned), role) {
+        // The role in one team decides what a user sees: another team cannot take the user over.
+        let sql = "SELECT name FROM users WHERE name = $1 AND team = $2 AND api_role = 'none'";
+        let query = sqlx::query_scalar::<_, String>(sql).bind(user.to_owned());
+        let at_home = query
+            .bind(own.clone())
+            .fetch_optional(&mut *work.all)
+            .await?;
+        if at_home.is_none() || has_a_say_elsewhere(&mut work.all, user, &own).await? {
+            let why = format!(
+                "{user} does not belong to the team, or has a role in another one: only a caller \
+                 that sees all teams can add them"
+            );
+            return Err(RegistryError::Refused(why).into());
+        }
+    }
+    let gone = sqlx::query("DELETE FROM team_members WHERE team = $1 AND user_name = $2");
+    let gone = gone.bind(team.to_owned()).bind(user.to_owned());
+    gone.execute(&mut *work.all).await?;
+    if let Some(role) = role {
+        let sql = "INSERT INTO team_members (team, user_name, role, created_ms) \
+                   VALUES ($1, $2, $3, $4)";
+        let query = sqlx::query(sql).bind(team.to_owned()).bind(user.to_owned());
+        let query = query.bind(role.word()).bind(work.now_ms);
+        query.execute(&mut *work.all).await?;
+    }
+    let changed = json!({ "user": user, "role": role.map(ApiRole::word) });
+    work.audit("team.member", ("team", team), team, changed)
+        .await
+}
