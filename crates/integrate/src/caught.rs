@@ -90,8 +90,8 @@ static LOST: AtomicUsize = AtomicUsize::new(0);
 /// panics are not unwound: then that thread is lost.
 ///
 /// # Errors
-/// It panicked: the text of the panic. Or the system has no thread for it, or [`LOST_MAX`] threads
-/// are lost.
+/// It panicked: the text of the panic. Or the system has no thread for it, or too many threads are
+/// lost.
 pub fn apart<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
     let lost = LOST.load(Ordering::Relaxed);
     if lost >= LOST_MAX {

@@ -130,7 +130,7 @@ pub fn start(mut config: ReactorConfig) -> Result<Running, StartError> {
         )?);
     }
     let now = common.clock.now();
-    let restored = restore(&mut config, &*common.node, now, &mut reactors)?;
+    let restored = restore(&mut config, &common.node, now, &mut reactors)?;
     let mut clock = common.clock;
     if let Some(restored) = &restored {
         clock.set_record_time(now, restored.restored.record_ms);
@@ -184,7 +184,7 @@ fn restore(
     let listeners = config.listeners.iter();
     let restored = config.store.restore(Shards {
         settings: &config.settings,
-        node: node,
+        node,
         now,
         listeners: listeners.map(|one| Arc::clone(&one.policy)).collect(),
         shards: shards.collect(),

@@ -262,8 +262,8 @@ fn behind_text(text: &str, quote: char, is_raw: bool) -> &str {
     };
     let mut rest = &text[end.len()..];
     while let Some(sign) = rest.chars().next() {
-        if rest.starts_with(end) {
-            return &rest[end.len()..];
+        if let Some(behind) = rest.strip_prefix(end) {
+            return behind;
         }
         let is_escape = sign == '\\' && !is_raw;
         rest = &rest[sign.len_utf8()..];

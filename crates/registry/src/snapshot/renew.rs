@@ -143,110 +143,135 @@ impl Snapshot {
         if is_same && self.changes_ms > read_ms {
             return Ok(Renewed::Same);
         }
-        let (mut sets, mut tenants) = (Arc::clone(&self.sets), Arc::clone(&self.tenants));
-        let mut tokens = Arc::clone(&self.tokens);
-        let mut in_use = self.in_use || !is_nobody;
-        if of_many {
-            let key = DigestKey::read(&digest_key_text(on).await?);
-            if key.is_none_or(|key| key.identity() != self.identity()) {
-                return Ok(Renewed::Everything);
-            }
-            let (newer, gained) = self.sets.read_again(on, place, &self.iotflow_base).await?;
-            for group in gained {
-                devices_of(on, &group, &mut changed_devices).await?;
-            }
-            if changed_devices.len() > CHANGES_MAX {
-                return Ok(Renewed::Everything);
-            }
-            sets = Arc::new(newer);
-            tenants = Arc::new(read_tenants(on).await?);
-            tokens = Arc::new(TeamTokens::read(on, place).await?);
-            in_use |= is_in_use(on).await?;
-        }
-        let (mut users, mut devices) = (self.users.clone(), self.devices.clone());
-        let (mut numbers, mut deleted) = (self.numbers.clone(), self.deleted.clone());
-        let mut bans = self.bans.clone();
-        let (mut names, mut changes_ms) = self.ended_until(read_ms);
-        for name in changed_users {
-            let name: Arc<str> = name.into();
-            match user_row(on, &name).await? {
-                Some(row) => {
-                    let by = By::Role(row.user.role.clone());
-                    let rules = number_of(&mut sets, by, &name, place)?;
-                    let entry = user_entry(row, rules, &tokens, place)?;
-                    users.insert(Arc::clone(&name), Arc::new(entry))
-                }
-                None => users.remove(&name),
-            };
-            deleted.read_user(on, &name).await?;
-            names.push(name);
-        }
-        for (tenant, id) in changed_devices {
-            let id: Arc<str> = id.into();
-            let mut of_tenant = devices.remove(&tenant).unwrap_or_default();
-            if let Some(old) = of_tenant.get(&id) {
-                numbers.remove(old.number, tenant, &id);
-            }
-            match device_row(on, tenant, &id).await? {
-                None => of_tenant.remove(&id),
-                Some((row, groups)) => {
-                    if !sets.has_all(&groups) {
-                        // A group that was added is no change of rules; but its topic is one.
-                        let base = &self.iotflow_base;
-                        sets = Arc::new(sets.read_again(on, place, base).await?.0);
-                    }
-                    let by = sets.by_device(&row.device_type, &groups);
-                    let rules = number_of(&mut sets, by, &id, place)?;
-                    let mut entry = device_entry(&row, rules, &tokens);
-                    let credentials = rows_of(on, row.number).await?;
-                    let credentials = credentials.iter();
-                    let credentials = credentials.map(|held| credential(held, &id, place));
-                    entry.credentials = credentials.collect::<Result<_, _>>()?;
-                    let ends = entry.credentials.iter().map(|held| held.expires_ms);
-                    changes_ms = ends
-                        .filter(|ends| *ends > read_ms)
-                        .fold(changes_ms, i64::min);
-                    numbers.insert(row.number, tenant, Arc::clone(&id));
-                    of_tenant.insert(Arc::clone(&id), Arc::new(entry))
-                }
-            };
-            devices.insert(tenant, of_tenant);
-            deleted.read_device(on, tenant, &id).await?;
-            names.push(id);
-        }
-        let mut new_bans = Vec::new();
-        for id in changed_bans {
-            new_bans.extend(bans.read_one(on, &id).await?);
-        }
-        let newest = users.values().next().map(|user| &user.hash);
-        let stranger = newest.map(|newest| self.stranger.as_ref().unwrap_or(newest).clone());
-        let snapshot = Self {
+        let (mut names, changes_ms) = self.ended_until(read_ms);
+        let mut next = Self {
             iotflow_base: self.iotflow_base.clone(),
             location: self.location.clone(),
             origin: self.origin.clone(),
             seen,
             read_ms,
             changes_ms,
-            in_use,
+            in_use: self.in_use || !is_nobody,
             key: self.key.clone(),
-            sets,
-            users,
-            devices,
-            numbers,
-            deleted,
-            tenants,
-            tokens,
-            bans,
+            sets: Arc::clone(&self.sets),
+            users: self.users.clone(),
+            devices: self.devices.clone(),
+            numbers: self.numbers.clone(),
+            deleted: self.deleted.clone(),
+            tenants: Arc::clone(&self.tenants),
+            tokens: Arc::clone(&self.tokens),
+            bans: self.bans.clone(),
             closed: Arc::clone(&self.closed),
-            stranger,
+            stranger: self.stranger.clone(),
             uses: Arc::clone(&self.uses),
         };
+        if of_many && !next.read_many(on, place, &mut changed_devices).await? {
+            return Ok(Renewed::Everything);
+        }
+        for name in changed_users {
+            let name: Arc<str> = name.into();
+            next.read_user(on, place, &name).await?;
+            names.push(name);
+        }
+        for (tenant, id) in changed_devices {
+            let id: Arc<str> = id.into();
+            next.read_device(on, place, (tenant, &id)).await?;
+            names.push(id);
+        }
+        let mut new_bans = Vec::new();
+        for id in changed_bans {
+            new_bans.extend(next.bans.read_one(on, &id).await?);
+        }
+        let newest = next.users.values().next().map(|user| &user.hash);
+        let stranger = newest.map(|newest| self.stranger.as_ref().unwrap_or(newest).clone());
+        next.stranger = stranger;
         Ok(Renewed::Changed(Changed {
-            tables: Arc::new(snapshot),
+            tables: Arc::new(next),
             names,
             rules: of_many,
             bans: new_bans,
         }))
+    }
+
+    /// Reads again what many depend on: sets of rules, tenants, tokens of teams. Adds the devices
+    /// that have come into groups. False: too much has changed, and everything is to be read.
+    async fn read_many(
+        &mut self,
+        on: &mut AnyConnection,
+        place: &str,
+        devices: &mut BTreeSet<(u32, String)>,
+    ) -> Result<bool, Fault> {
+        let key = DigestKey::read(&digest_key_text(on).await?);
+        if key.is_none_or(|key| key.identity() != self.identity()) {
+            return Ok(false);
+        }
+        let (newer, gained) = self.sets.read_again(on, place, &self.iotflow_base).await?;
+        for group in gained {
+            devices_of(on, &group, devices).await?;
+        }
+        if devices.len() > CHANGES_MAX {
+            return Ok(false);
+        }
+        self.sets = Arc::new(newer);
+        self.tenants = Arc::new(read_tenants(on).await?);
+        self.tokens = Arc::new(TeamTokens::read(on, place).await?);
+        self.in_use |= is_in_use(on).await?;
+        Ok(true)
+    }
+
+    async fn read_user(
+        &mut self,
+        on: &mut AnyConnection,
+        place: &str,
+        name: &Arc<str>,
+    ) -> Result<(), Fault> {
+        match user_row(on, name).await? {
+            Some(row) => {
+                let by = By::Role(row.user.role.clone());
+                let rules = number_of(&mut self.sets, by, name, place)?;
+                let entry = user_entry(row, rules, &self.tokens, place)?;
+                self.users.insert(Arc::clone(name), Arc::new(entry))
+            }
+            None => self.users.remove(name),
+        };
+        self.deleted.read_user(on, name).await
+    }
+
+    async fn read_device(
+        &mut self,
+        on: &mut AnyConnection,
+        place: &str,
+        (tenant, id): (u32, &Arc<str>),
+    ) -> Result<(), Fault> {
+        let mut of_tenant = self.devices.remove(&tenant).unwrap_or_default();
+        if let Some(old) = of_tenant.get(id) {
+            self.numbers.remove(old.number, tenant, id);
+        }
+        match device_row(on, tenant, id).await? {
+            None => of_tenant.remove(id),
+            Some((row, groups)) => {
+                if !self.sets.has_all(&groups) {
+                    // A group that was added is no change of rules; but its topic is one.
+                    let base = &self.iotflow_base;
+                    self.sets = Arc::new(self.sets.read_again(on, place, base).await?.0);
+                }
+                let by = self.sets.by_device(&row.device_type, &groups);
+                let rules = number_of(&mut self.sets, by, id, place)?;
+                let mut entry = device_entry(&row, rules, &self.tokens);
+                let credentials = rows_of(on, row.number).await?;
+                let credentials = credentials.iter();
+                let credentials = credentials.map(|held| credential(held, id, place));
+                entry.credentials = credentials.collect::<Result<_, _>>()?;
+                let ends = entry.credentials.iter().map(|held| held.expires_ms);
+                self.changes_ms = ends
+                    .filter(|ends| *ends > self.read_ms)
+                    .fold(self.changes_ms, i64::min);
+                self.numbers.insert(row.number, tenant, Arc::clone(id));
+                of_tenant.insert(Arc::clone(id), Arc::new(entry))
+            }
+        };
+        self.devices.insert(tenant, of_tenant);
+        self.deleted.read_device(on, tenant, id).await
     }
 }
 
