@@ -196,6 +196,14 @@ fn send(options: &SendOptions) -> ExitCode {
     };
     let sent: Value = serde_json::from_str(&body).unwrap_or_default();
     let id = text_of(&sent["id"]);
+    if sent["devices"].as_u64() == Some(0) {
+        if options.admin.json {
+            outln!("{body}");
+        }
+        let why = "the command was sent to no device: none that is active matches and has room for \
+                   a further command";
+        return failed(options.admin.json, anyhow::anyhow!(why));
+    }
     let to = match sent["devices"].as_u64() {
         None => format!("the device {}", text_of(&sent["device"])),
         Some(1) => "1 device".to_owned(),
