@@ -34,10 +34,10 @@ impl Shard {
         mut request: ConnectRequest,
     ) {
         let (tenant, client_id) = (request.tenant, Arc::clone(&request.client_id));
-        if let Err((reason, why)) = self.check_request(index, &request) {
+        let before = self.sessions.find(tenant, &client_id);
+        if let Err((reason, why)) = self.check_request(index, before, &request) {
             return self.refuse_client(cx, index, &request, reason, why);
         }
-        let before = self.sessions.find(tenant, &client_id);
         let is_new = before.is_none();
         if is_new
             && !cx
@@ -118,16 +118,17 @@ impl Shard {
         self.admit_once_recorded(cx, index, record, connack);
     }
 
-    /// Whether a CONNECT may claim its session here, before anything is changed for it.
+    /// Whether a CONNECT may claim its session here, before anything is changed for it. `before` is
+    /// the session that its client has.
     ///
     /// # Errors
     /// It may not; what its client is told.
     fn check_request(
         &mut self,
         index: u32,
+        before: Option<u32>,
         request: &ConnectRequest,
     ) -> Result<(), (ReasonCode, Refusal)> {
-        let before = self.sessions.find(request.tenant, &request.client_id);
         let no_memory = self.memory.is_spent() || self.growth.sessions_stop;
         if no_memory && before.is_none() {
             // A client with a session is let in: it takes what is queued for it.

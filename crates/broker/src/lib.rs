@@ -13,8 +13,9 @@
 //!   operators, news for observers; `report`: answers to commands; `record`: what is persisted
 //! * `message`: the Application Message; `connect_request`, `guest`: a CONNECT on its way;
 //!   `authentication`: the question who a client is
-//! * `screening`: the question what becomes of a message that is looked at before it is routed
+//! * `screening`: a request to check a message before it is routed, and the answer
 //! * `part::interface`, `share::message`, `share::ticket`: what parts and share groups are told
+//! * `counted_address`: an address as limits count it
 //! * `connected_client`: a client as its connection, messages and events know it
 //! * `event_head`: who an event is about; `event_kind`: the closed list of kinds; `event_interest`:
 //!   which are wanted; `event_text`: their names, cut; `shortened`: names cut
@@ -55,6 +56,7 @@ mod connect;
 mod connect_request;
 mod connected_client;
 mod connection;
+mod counted_address;
 mod counters;
 mod effect;
 mod event;
@@ -124,6 +126,7 @@ pub use command::{
 };
 pub use connect_request::ConnectRequest;
 pub use connected_client::{ConnectedClient, ConnectedFlags, SharedClient, UserName};
+pub use counted_address::counted_as;
 pub use counters::{Accounting, Counters, DROP_REASONS, DropReason, Metric, MetricKind};
 pub use effect::{
     ConnectionEffect, Effects, LostMessage, PageOf, QueueOwner, QueueRead, ReadMessage, ReadPage,

@@ -245,19 +245,20 @@ impl Shard {
         (identity, known): (Identity, u64),
     ) -> Result<Answer, PacketError> {
         let tenant = self.sessions.at(session).tenant;
-        if let Some(why) = self.why_not_of_device(tenant, topic, &identity, known) {
+        let permit = Box::new(Permit::new(identity, known));
+        if let Some(why) = self.why_not_of_device(tenant, topic, &permit) {
             let reason = ReasonCode::NotAuthorized;
             return Ok(self.refuse_screened(cx, (index, session), topic, reason, why));
         }
         // For this message the client is the device: to rules, subscribers, events and sinks.
         let client = SharedClient::clone(self.connections.at(index).client());
-        let name = identity.user_name.clone();
+        let name = permit.identity.user_name.clone();
         let gauge = Arc::clone(&self.client_gauge);
         let changed = self.connections.at(index).client_mut();
         changed.set_names(Arc::clone(&client.client_id), name, &gauge);
         changed.flags.set_user_is_proved(true);
         changed.flags.set_is_device(true);
-        let mut permit = self.permit_in_force(Box::new(Permit::new(identity, known)));
+        let mut permit = self.permit_in_force(permit);
         // Its rules were asked above, by the name of the device: the session has another one.
         permit.identity.rules = Arc::new(Rules::open());
         let own = self.sessions.set_permit(session, Some(permit));
@@ -268,26 +269,22 @@ impl Shard {
     }
 
     /// Why a device may not publish to this topic; none: it may.
-    fn why_not_of_device(
-        &self,
-        tenant: TenantId,
-        topic: &str,
-        identity: &Identity,
-        known: u64,
-    ) -> Option<Refusal> {
-        if identity.tenant != tenant {
+    fn why_not_of_device(&self, tenant: TenantId, topic: &str, permit: &Permit) -> Option<Refusal> {
+        if permit.identity.tenant != tenant {
             let detail = "the device is in another tenant than its client";
             return Some(Refusal::untold(RefusalCause::Forbidden, detail));
         }
-        if let Some(reason) = self.authentications.is_revoked(identity, known) {
+        if let Some(reason) = self
+            .authentications
+            .is_revoked(&permit.identity, permit.known)
+        {
             return Some(RefusalCause::Revoked(reason).into());
         }
-        let name = identity.user_name.as_deref().unwrap_or_default();
+        let name = permit.user_name().unwrap_or_default();
         let names = Names {
             client_id: name,
             user_name: name,
         };
-        let permit = Permit::new(identity.clone(), known);
         permit.may(Actions::PUBLISH, topic, names).err()
     }
 

@@ -1,5 +1,5 @@
-//! The question what becomes of a message that the control plane looks at before it is routed, and
-//! its answer: registrations of devices, and messages that name their device by `api_key`.
+//! A request to the control plane to check a message before it is routed, and its answer:
+//! registrations of devices, and messages that name their device by `api_key`.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -61,7 +61,7 @@ impl fmt::Debug for Screening {
     }
 }
 
-/// What becomes of a screened message.
+/// The answer: what the shard does with the message.
 #[derive(Clone)]
 pub enum Screened {
     /// It names no device: it is its client's own, by the client's rules.

@@ -6,11 +6,11 @@
 //! neither a stranger nor a device with an old password beside it can lock it out. Unknown names
 //! count as any other, so that a lockout tells nothing. It knows no clock.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use martlet_broker::{LockoutScope, Realm, Refusal, RefusalCause, TenantId};
+use martlet_broker::{LockoutScope, Realm, Refusal, RefusalCause, TenantId, counted_as};
 
 use crate::aging::Aging;
 
@@ -135,14 +135,6 @@ pub struct Caller {
     pub user_name: Option<Arc<str>>,
     /// It shows nothing that could be guessed.
     pub is_proved: bool,
-}
-
-/// The owner of an IPv6 address has at least all of its /64.
-fn counted_as(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(v6) => Ipv6Addr::from(u128::from(v6) >> 64 << 64).into(),
-    }
 }
 
 /// An address as it is counted: an IPv6 one with the length of what is.

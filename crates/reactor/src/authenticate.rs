@@ -19,8 +19,8 @@ pub trait Authenticator: fmt::Debug + Send + Sync {
     /// Who is this? Any thread may give the answer.
     fn ask(&self, authentication: Authentication, answer: Answer);
 
-    /// What becomes of this message? Any thread may give the answer. Without one, as here, the
-    /// message is refused.
+    /// Checks this message before it is routed. Any thread may give the answer. Without one, as
+    /// here, the message is refused.
     fn screen(&self, screening: Screening, answer: ScreenedAnswer) {
         drop((screening, answer));
     }
@@ -68,7 +68,7 @@ impl Drop for Answer {
     }
 }
 
-/// The way back of what becomes of a message. Dropped without an answer, the message is refused.
+/// Takes the answer to a screening. If it is dropped without one, the message is refused.
 #[derive(Debug)]
 pub struct ScreenedAnswer {
     shard: ShardId,

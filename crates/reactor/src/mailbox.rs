@@ -54,7 +54,7 @@ pub(crate) enum Control {
     StoreState,
     /// From the authenticator: the identity of the client of that connection.
     Authenticated(ConnectionId, Box<Authenticated>),
-    /// From the authenticator: what becomes of the message of that connection.
+    /// From the authenticator: the answer for the screened message of that connection.
     Screened(ConnectionId, Box<Screened>),
     /// Accept connections from now on.
     OpenDoor,

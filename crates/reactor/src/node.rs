@@ -5,13 +5,13 @@
 //! lock, for each message routed by a cached route.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use martlet_broker::{
     EPOCH_BUCKETS, EpochKey, EpochScope, Interest, InterestClass, MemoryPressure, MemoryUse, Node,
-    Retained, ShardId, ShardMemory, TenantId, UserSessions,
+    Retained, ShardId, ShardMemory, TenantId, UserSessions, counted_as,
 };
 
 /// The node that the reactors of one process share.
@@ -51,14 +51,6 @@ const ADDRESS_BYTES: usize = 32;
 
 /// Addresses that are told apart in one minute; what comes from further ones is not counted.
 const ADDRESSES_MAX: usize = 100_000;
-
-/// The owner of an IPv6 address has at least all of its /64.
-fn counted_as(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(v6) => Ipv6Addr::from(u128::from(v6) >> 64 << 64).into(),
-    }
-}
 
 impl SharedNode {
     /// An empty node that lends at most `memory_bytes` bytes. `seed` should be random: it keeps

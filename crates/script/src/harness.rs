@@ -316,7 +316,7 @@ impl Harness {
         std::iter::from_fn(|| self.world.next_screening()).collect()
     }
 
-    /// Tells a shard what becomes of the message of a connection.
+    /// Gives a shard the answer for the screened message of a connection.
     pub fn screened(&mut self, shard: u16, id: ConnectionId, answer: Screened) {
         self.control(shard, Control::Screened(id, Box::new(answer)));
     }

@@ -190,7 +190,7 @@ pub enum Control<S: Stream> {
     StoreIs(StoreState),
     /// From the authenticator: the identity of the client of that connection.
     Authenticated(ConnectionId, Box<Authenticated>),
-    /// What becomes of the message of that connection.
+    /// The answer for the screened message of that connection.
     Screened(ConnectionId, Box<Screened>),
     /// Look at the certificates of clients again.
     RecheckCertificates,
@@ -385,7 +385,7 @@ pub trait Outside: Mail + Storage {
     /// Asks who a client is, to be answered by [`Control::Authenticated`].
     fn ask(&mut self, authentication: Authentication);
 
-    /// Asks what becomes of a message, to be answered by [`Control::Screened`].
+    /// Asks for a message to be checked. The answer comes as [`Control::Screened`].
     fn screen(&mut self, screening: Screening) {
         debug_assert!(false, "no listener screens messages: {screening:?}");
     }

@@ -224,11 +224,7 @@ pub(crate) async fn merge_of_group(
     JsonBody(body): JsonBody<Value>,
 ) -> Result<Response, Problem> {
     let change = TwinChange::Merge(values_in(body)?);
-    let expected = expected_if_any(&headers)?;
-    let changed = api
-        .twins()?
-        .change_of_group(asking.actor, id, change, expected);
-    Ok(answered_of_group(changed.await?))
+    changed_of_group(&api, asking, id, &headers, change).await
 }
 
 /// Replace the desired values of a group
@@ -248,10 +244,19 @@ pub(crate) async fn replace_of_group(
     JsonBody(body): JsonBody<Value>,
 ) -> Result<Response, Problem> {
     let change = TwinChange::Replace(values_in(body)?);
-    let expected = expected_if_any(&headers)?;
-    let changed = api
-        .twins()?
-        .change_of_group(asking.actor, id, change, expected);
+    changed_of_group(&api, asking, id, &headers, change).await
+}
+
+async fn changed_of_group(
+    api: &Api,
+    asking: Asking,
+    id: String,
+    headers: &HeaderMap,
+    change: TwinChange,
+) -> Result<Response, Problem> {
+    let expected = expected_if_any(headers)?;
+    let twins = api.twins()?;
+    let changed = twins.change_of_group(asking.actor, id, change, expected);
     Ok(answered_of_group(changed.await?))
 }
 

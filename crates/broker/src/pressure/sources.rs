@@ -11,8 +11,9 @@
 //! A user is not looked at in this way: whole fleets log in as one user.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
+use crate::counted_address::counted_as;
 use crate::memory_use::SMALL_BYTES;
 
 /// Part of what all clients of an address hold that each of them counts as, as a divisor.
@@ -46,14 +47,6 @@ impl Sources {
     /// Forgets one of them; false if there is none.
     pub(super) fn forget_one(&mut self) -> bool {
         self.0.pop_first().is_some()
-    }
-}
-
-/// The owner of an IPv6 address has at least all of its /64.
-fn counted_as(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(v6) => Ipv6Addr::from(u128::from(v6) >> 64 << 64).into(),
     }
 }
 

@@ -181,7 +181,7 @@ impl Permit {
             return true;
         }
         if action == Actions::PUBLISH && self.identity.screens.any() {
-            // Whoever asks has to look at the message first: see `screen.rs`.
+            // The caller checks the message first: see `screen.rs`.
             return false;
         }
         let hash = seed.hash_one((action, topic)) | 2;

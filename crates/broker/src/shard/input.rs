@@ -31,7 +31,7 @@ impl Shard {
             if self.screenings.holds(id.index)
                 && let Some(connection) = self.connections.get_mut(id)
             {
-                // The rest follows when it is known what becomes of the message.
+                // The rest is worked off once the message has its answer.
                 input.bytes.drain(..consumed);
                 connection.input = Some(input);
                 connection.flags.set_input_held(true);

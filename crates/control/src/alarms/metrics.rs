@@ -13,7 +13,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use super::{Alarms, lock};
 use crate::metric::put;
 
-/// What became of the changes that are told on the topic of alerts.
+/// Outcomes of publishing changes of alarms on the alerts topic.
 #[derive(Debug, Default)]
 pub(super) struct Notifications {
     published: AtomicU64,
@@ -100,7 +100,7 @@ impl Collector for AlarmsPage {
             help,
             &unobserved,
         )?;
-        let help = "Changes of alarms for the topic of alerts, by what became of them";
+        let help = "Changes of alarms that were to be published on the alerts topic, by outcome";
         let kind = ConstCounter::new(0_u64).metric_type();
         let mut family = encoder.encode_descriptor("alarms_notifications", help, None, kind)?;
         for (outcome, count) in self.told {

@@ -152,7 +152,7 @@ impl Alarms {
         });
     }
 
-    /// Clears alarms about what is there no more.
+    /// Clears alarms about what no longer exists.
     fn end_those(&self, is_over: impl Fn(&Alarm) -> bool) {
         let machine = lock(&self.machine);
         let open = machine.open().filter(|alarm| is_over(alarm));

@@ -112,7 +112,7 @@ impl Archive {
             None => Ok(names),
             Some(name) => Err(BackupError::Incomplete {
                 path: self.path.display().to_string(),
-                why: format!("{name:?} is no name of a file of firmware"),
+                why: format!("{name:?} is not the name of a firmware file"),
             }),
         }
     }

@@ -88,21 +88,16 @@ impl Discovery {
 
     /// Registers a device, and answers what its client is sent.
     pub async fn register(&self, screening: Screening) -> Screened {
-        let discovery = screening.listener.discovery.clone();
-        let topics = discovery
-            .iter()
-            .flat_map(|discovery| discovery.topics.iter());
-        let mut topics = topics.filter(|topic| screening.topic.starts_with(&***topic));
-        let Some((beginning, id)) = topics.next().and_then(|beginning| {
-            let id = screening.topic.strip_prefix(&**beginning)?;
-            Some((&**beginning, id.to_owned()))
-        }) else {
+        let discovery = screening.listener.discovery.as_ref();
+        let id = discovery.and_then(|discovery| discovery.id_of(&screening.topic));
+        let Some(id) = id.map(str::to_owned) else {
             let cause = RefusalCause::RegistrationPayload;
             return Screened::Refused {
                 reason: ReasonCode::TopicNameInvalid,
                 why: Refusal::untold(cause, "the topic is not one on which devices register"),
             };
         };
+        let beginning = &screening.topic[..screening.topic.len() - id.len()];
         let topic = response_topic(beginning, &id).into();
         let done = tokio::time::timeout(ADDED_WITHIN, self.added(&screening, &id));
         let done = done.await.unwrap_or_else(|_| {

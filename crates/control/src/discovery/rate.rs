@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use martlet_broker::counted_as;
+
 /// Time over which registrations are counted.
 const WINDOW: Duration = Duration::from_secs(60);
 
@@ -27,7 +29,7 @@ impl Rates {
     pub(super) fn take(&self, address: IpAddr, most: u32, now: Instant) -> bool {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_over = |count: &Count| now.saturating_duration_since(count.since) >= WINDOW;
-        let mut address = network_of(address);
+        let mut address = counted_as(address);
         if counts.len() >= ADDRESSES_MAX && !counts.contains_key(&address) {
             counts.retain(|_, count| !is_over(count));
             if counts.len() >= ADDRESSES_MAX {
@@ -47,17 +49,6 @@ impl Rates {
         let has_room = count.count < most;
         count.count += u32::from(has_room);
         has_room
-    }
-}
-
-/// One customer has a whole /64 of IPv6.
-fn network_of(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(address) => {
-            let bits = u128::from(address) >> 64 << 64;
-            Ipv6Addr::from(bits).into()
-        }
     }
 }
 

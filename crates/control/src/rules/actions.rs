@@ -124,9 +124,7 @@ impl<'a> Doer<'a> {
                 qos,
                 retain,
             } => {
-                let mut message = new_message(topic, payload, qos, retain);
-                let hops = origin.hops.saturating_add(1);
-                message.user_properties = vec![(HOPS.into(), hops.to_string().into())];
+                let message = new_message(topic, payload, qos, retain);
                 return self.publish(origin, message).await;
             }
             Action::Webhook {
@@ -178,7 +176,7 @@ impl<'a> Doer<'a> {
         Ok(())
     }
 
-    async fn publish(&mut self, origin: &Origin, message: NewMessage) -> Result<(), PostError> {
+    async fn publish(&mut self, origin: &Origin, mut message: NewMessage) -> Result<(), PostError> {
         let topic = message.topic.to_string();
         let refused = |why: String| Err(PostError::Refused(why));
         if topic.contains(['+', '#']) || TopicName::new(&topic).is_err() {
@@ -191,8 +189,9 @@ impl<'a> Doer<'a> {
         let publish_as = rule.and_then(|one| one.rule.definition().publish_as.as_deref());
         let client_id = format!("{BY_RULE}{}", self.name(origin.rule));
         let by = (TenantId(origin.tenant), client_id.as_str());
-        let message = (message, origin.hops.saturating_add(1));
-        let posted = self.publisher.post(by, publish_as, message).await?;
+        let hops = origin.hops.saturating_add(1);
+        message.user_properties = vec![(HOPS.into(), hops.to_string().into())];
+        let posted = self.publisher.post(by, publish_as, (message, hops)).await?;
         let at = self.messages.saturating_sub(1);
         self.posted.push((at, origin.rule, topic, posted));
         if self.posted.len() >= POSTED_MAX {

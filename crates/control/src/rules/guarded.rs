@@ -56,27 +56,28 @@ const SLOW_MAX: u32 = 3;
 
 /// Runs the rules of a set.
 #[derive(Debug)]
-pub(super) struct PanicGuard {
-    /// Messages for which each rule has taken too long.
-    slow: Vec<AtomicU32>,
-    /// Panics of each rule, with the one that may happen now.
-    panics: Vec<AtomicU32>,
+pub(super) struct PanicGuard(Vec<Faults>);
+
+/// What went wrong with a rule.
+#[derive(Debug, Default)]
+struct Faults {
+    /// Messages for which it has taken too long.
+    slow: AtomicU32,
+    /// Panics, with the one that may happen now.
+    panics: AtomicU32,
 }
 
 impl PanicGuard {
-    /// Of so many rules.
+    /// Guards this number of rules.
     pub(super) fn new(rules: usize) -> Self {
-        let counters = || std::iter::repeat_with(AtomicU32::default).take(rules);
-        Self {
-            slow: counters().collect(),
-            panics: counters().collect(),
-        }
+        let all = std::iter::repeat_with(Faults::default).take(rules);
+        Self(all.collect())
     }
 }
 
 impl Guard for PanicGuard {
     fn run(&self, rule: usize, part: &mut dyn FnMut()) -> Result<(), String> {
-        let (Some(panics), Some(slow)) = (self.panics.get(rule), self.slow.get(rule)) else {
+        let Some(Faults { slow, panics }) = self.0.get(rule) else {
             return Err("the rule is not in force".to_owned());
         };
         if slow.load(Ordering::Relaxed) >= SLOW_MAX {

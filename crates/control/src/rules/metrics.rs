@@ -53,7 +53,7 @@ impl ActionKind {
     }
 }
 
-/// What became of an action.
+/// Outcome of an action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ActionOutcome {
     /// It was done.

@@ -156,9 +156,10 @@ fn hops_elsewhere(message: &SinkMessage) -> u8 {
     if message.properties().is_empty() {
         return 0;
     }
-    let properties = PublishProperties::from_forwarded(message.properties());
-    let properties = properties.ok().into_iter();
-    let pairs = properties.flat_map(|all| all.user_properties.iter().collect::<Vec<_>>());
+    let Ok(properties) = PublishProperties::from_forwarded(message.properties()) else {
+        return 0;
+    };
+    let pairs = properties.user_properties.iter();
     let hops = pairs.filter(|(name, _)| *name == HOPS);
     let hops = hops.filter_map(|(_, hops)| hops.parse::<u8>().ok());
     hops.max().unwrap_or_default()

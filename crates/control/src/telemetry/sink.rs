@@ -160,14 +160,18 @@ impl Telemetry {
         Ok(())
     }
 
+    /// The first rule that matches a topic, and what its names stand for there.
+    pub(super) fn rule_of<'a>(&'a self, topic: &'a str) -> Option<(&'a Rule, Names<'a>)> {
+        let mut rules = self.rules().iter();
+        rules.find_map(|rule| Some((rule, rule.topic.names(topic)?)))
+    }
+
     /// The rule that takes a message, with its device; none: no rule does.
     fn taken<'a>(
         &'a self,
         message: &'a SinkMessage,
     ) -> Option<Result<Taken<'a>, (&'static str, String)>> {
-        let mut rules = self.rules().iter();
-        let found = rules.find_map(|rule| Some((rule, rule.topic.names(message.topic())?)));
-        let (rule, names) = found?;
+        let (rule, names) = self.rule_of(message.topic())?;
         // The topic names the device: permissions have decided who may publish to it.
         let id = names.get(DEVICE).or_else(|| message.device());
         let Some(id) = id.filter(|id| !id.is_empty()) else {

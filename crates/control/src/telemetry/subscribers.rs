@@ -103,9 +103,7 @@ impl Telemetry {
         if message.payload.len() < message.payload_bytes {
             return None;
         }
-        let mut rules = self.rules().iter();
-        let (rule, names) =
-            rules.find_map(|rule| Some((rule, rule.topic.names(&message.topic)?)))?;
+        let (rule, names) = self.rule_of(&message.topic)?;
         let device = names.get(DEVICE).unwrap_or(publisher).to_owned();
         let received = i64::try_from(message.at_ms).unwrap_or(i64::MAX);
         let received = received.saturating_mul(1_000);

@@ -7,10 +7,11 @@
 //! is no loss. So clients that hold connections open cannot block health checks.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use martlet_broker::counted_as;
 use martlet_reactor::Descriptors;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
@@ -88,14 +89,6 @@ pub(crate) enum Entered {
     Full,
 }
 
-/// An address as it is counted: of IPv6 a network of 64 bits, of which one may have each address.
-fn counted_as(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.into(),
-        IpAddr::V6(address) => Ipv6Addr::from(u128::from(address) >> 64 << 64).into(),
-    }
-}
-
 impl Places {
     /// As many as the configuration and the descriptors of the process allow.
     pub(crate) fn new(mut limits: HttpConnections, descriptors: &Descriptors) -> Self {
@@ -151,8 +144,8 @@ impl Places {
 
     fn take(&self, address: IpAddr) -> Option<Place> {
         let limits = &self.0.limits;
-        let counted = counted_as(address);
         let canonical = address.to_canonical();
+        let counted = counted_as(canonical);
         let is_proxy = limits.proxies.iter().any(|net| net.contains(&canonical));
         let mut state = self.0.lock();
         let own = state.of_address.get(&counted).copied().unwrap_or(0);

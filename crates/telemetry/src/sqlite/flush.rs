@@ -14,7 +14,7 @@ use crate::value::{Instant, Sample, SeriesId, Time, day_of};
 /// Series that are moved in one transaction: a batch that arrives meanwhile waits for it.
 const SERIES_PER_STEP: usize = 500;
 /// Rows of one statement.
-const ROWS_PER_INSERT: usize = 100;
+pub(super) const ROWS_PER_STATEMENT: usize = 100;
 
 /// A block as its row has it.
 #[derive(Clone, Debug)]
@@ -110,10 +110,10 @@ impl Changes {
         }
         let mut added = self.added.into_iter().peekable();
         while added.peek().is_some() {
-            insert(&mut *on, added.by_ref().take(ROWS_PER_INSERT).collect()).await?;
+            insert(&mut *on, added.by_ref().take(ROWS_PER_STATEMENT).collect()).await?;
         }
         let days: Vec<Gain> = self.days.into_iter().collect();
-        for some in days.chunks(ROWS_PER_INSERT) {
+        for some in days.chunks(ROWS_PER_STATEMENT) {
             remove_rollups(&mut *on, some).await?;
             add_to_days(&mut *on, some).await?;
         }
@@ -145,7 +145,7 @@ pub(crate) fn with_rows(
         sql.push_str(row);
     }
     sql.push_str(after);
-    let keeps = rows == ROWS_PER_INSERT;
+    let keeps = rows == ROWS_PER_STATEMENT;
     sqlx::query(sqlx::AssertSqlSafe(sql)).persistent(keeps)
 }
 
@@ -330,7 +330,7 @@ async fn last_blocks(
     moving: &[(SeriesId, Vec<Sample>)],
 ) -> Result<HashMap<SeriesId, Block>, sqlx::Error> {
     let mut found = HashMap::with_capacity(moving.len());
-    for some in moving.chunks(ROWS_PER_INSERT) {
+    for some in moving.chunks(ROWS_PER_STATEMENT) {
         let mut query = with_rows(
             "WITH wanted (series) AS (VALUES ",
             "(?)",

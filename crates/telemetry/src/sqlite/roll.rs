@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use futures_util::TryStreamExt as _;
 use sqlx::{Row as _, SqliteConnection};
 
-use super::flush::{Failure, block_of, damaged, with_rows};
+use super::flush::{Failure, ROWS_PER_STATEMENT, block_of, damaged, with_rows};
 use super::in_transaction;
 use super::write::SqliteWriter;
 use crate::StorageError;
@@ -17,8 +17,6 @@ use crate::value::{DAY, SeriesId, day_of};
 const SAMPLES_PER_STEP: i64 = 200_000;
 /// Days that are rolled in one step.
 const DAYS_PER_STEP: i64 = 500;
-/// Rows of one statement.
-const ROWS_PER_STATEMENT: usize = 100;
 
 impl SqliteWriter {
     /// Makes the roll-ups of some days before `today`. Answers whether more wait.
