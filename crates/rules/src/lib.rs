@@ -12,6 +12,7 @@
 //! * `rule`: a rule that is checked
 //! * `facts`: what a rule is told of a message
 //! * `filter`: Topic Filters that are split into their levels
+//! * `hops`: how far a message is from its cause, so that loops end
 //! * `guard`: who catches panics of the library for expressions
 //! * `set`: all rules of a node, and what they make of a message
 //! * `alarm`: states of alarms
@@ -25,6 +26,7 @@ mod facts;
 mod filter;
 mod functions;
 mod guard;
+mod hops;
 mod rule;
 mod set;
 mod template;
@@ -44,8 +46,7 @@ pub use expression::{
 };
 pub use facts::{DeviceFacts, Facts, PAYLOAD_BYTES_MAX, Source};
 pub use guard::Guard;
+pub use hops::{HOPS_MAX, hops_after, hops_of_siblings};
 pub use rule::{Rule, RuleSource};
-pub use set::{
-    Action, AlarmInput, HOPS_MAX, Memory, Outcome, PreviousKey, RuleSet, TaggedRule, Verdict,
-};
+pub use set::{Action, AlarmInput, Memory, Outcome, PreviousKey, RuleSet, TaggedRule, Verdict};
 pub use value::{json_text, text_of};

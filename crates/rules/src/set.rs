@@ -13,12 +13,11 @@ use crate::expression::{Evaluator, Problem, Variables, evaluate, is_true};
 use crate::facts::{DeviceFacts, Facts, PAYLOAD_BYTES_MAX, Source};
 use crate::filter::Levels;
 use crate::guard::{self, Guard, Unguarded};
+use crate::hops::HOPS_MAX;
 use crate::rule::{AlarmTest, CheckedAction, Rule, RuleSource};
 use crate::template::Template;
 use crate::value::{bytes_of, of_json, of_members, of_payload, of_text, of_texts, to_json};
 
-/// How often rules may pass a message on, each as the consequence of another one.
-pub const HOPS_MAX: u8 = 8;
 /// Values that are remembered for `previous`, at most.
 const PREVIOUS_MAX: usize = 50_000;
 /// Bytes of such a value, at most.
@@ -117,6 +116,7 @@ impl AlarmInput {
                 message,
                 for_ms,
                 inhibited_by: Vec::new(),
+                hops: 0,
             },
             observation: Observation::Condition {
                 raise: is_bad,
@@ -124,6 +124,13 @@ impl AlarmInput {
             },
             at_ms,
         }
+    }
+
+    /// It follows from a message with this many hops.
+    #[must_use]
+    pub fn after(mut self, hops: u8) -> Self {
+        self.about.hops = hops;
+        self
     }
 
     /// Gives it to the alarms.
@@ -725,6 +732,7 @@ impl Judge<'_> {
             severity: crate::Severity::default(),
             message: String::new(),
             for_ms: 0,
+            hops: self.facts.hops,
             inhibited_by: Vec::new(),
         }
     }

@@ -58,6 +58,7 @@ async fn publish(control: &Control, catalogue: &Catalogue) -> Result<(), Control
                 response_topic: None,
                 correlation_data: None,
                 user_properties: Vec::new(),
+                hops: 0,
             })
         })
         .collect();
