@@ -269,6 +269,24 @@ def test_what_cannot_be_a_rollout_is_refused(node):
     assert call(node, "GET", PATH)["items"] == []
 
 
+def test_two_rollouts_of_one_firmware_do_not_meet_on_a_device(node):
+    """The last command would win, and nobody could say which version a device gets."""
+    add_devices(node, 2)
+    upload(node)
+    upload(node, version="3.0", content=b"other")
+    first = start(node)["id"]
+    refused = start(node, version="3.0", expect=409)
+    assert f"the rollout {first} of version 2.0 has not ended for 2 of these devices" in refused["detail"], refused
+    planned = start(node, version="3.0", start=False)["id"]
+    assert "has not ended" in order(node, planned, "resume", expect=409)["detail"]
+    assert shown(node, planned)["state"] == "planned"
+    upload(node, name="modem", content=b"modem")
+    order(node, start(node, firmware="modem")["id"], "abort")
+    order(node, first, "abort")
+    assert order(node, planned, "resume")["state"] == "running"
+    assert "has not ended" in start(node, expect=409)["detail"]
+
+
 def test_teams_see_their_own_firmware_and_rollouts_alone(node):
     keys = {}
     for name in ("north", "south"):

@@ -108,7 +108,8 @@ async fn check(
             },
             status: status.as_u16(),
             request_id: request_id.unwrap_or_default(),
-            is_soon: audited == Audited::Soon,
+            // What has failed may have failed for the tables: nobody waits for them once more.
+            is_soon: audited == Audited::Soon || status.is_server_error(),
         };
         let is_in_tables = audited == Audited::InTables && status.is_success();
         let is_there = is_in_tables || is_unchanged;

@@ -19,7 +19,7 @@ use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use martlet_access::IotflowBase;
@@ -141,6 +141,8 @@ pub struct Tables {
     passwords: Mutex<Opened>,
     follower: Mutex<Opened>,
     notes: Notes,
+    /// When they failed last, unless they have answered since then.
+    failed_at: std::sync::Mutex<Option<Instant>>,
     /// Told when something was changed, or may have been.
     changes: tokio::sync::watch::Sender<()>,
     known: Known,
@@ -173,6 +175,7 @@ impl Tables {
             passwords: Mutex::default(),
             follower: Mutex::default(),
             notes: Notes::default(),
+            failed_at: std::sync::Mutex::default(),
             changes: tokio::sync::watch::Sender::default(),
             known: Known::default(),
             identity: OnceLock::new(),
@@ -197,14 +200,17 @@ impl Tables {
         by: &Mutex<Opened>,
         work: impl for<'r> FnOnce(&'r mut Registry) -> Work<'r, T> + Send,
     ) -> Result<T, TablesError> {
+        let asked = Instant::now();
         let mut opened = by.lock().await;
+        self.check_answers_since(asked)?;
         let done = match self.open_to_read(&mut opened).await {
             Ok(registry) => work(registry).await,
             Err(error) => Err(error),
         };
         forget_broken(&mut opened, &done);
-        drop(opened);
+        // Before the next one has its turn.
         self.tell_health(done.as_ref().err());
+        drop(opened);
         Ok(done?)
     }
 
@@ -355,17 +361,20 @@ impl Tables {
         is_taken_over: bool,
         work: impl for<'r> FnOnce(&'r mut Registry) -> Work<'r, T>,
     ) -> Result<T, TablesError> {
+        let asked = Instant::now();
         let mut writer = self.writer.lock().await;
+        self.check_answers_since(asked)?;
         let done = match self.open_to_write(&mut writer).await {
             Ok(registry) => work(registry).await,
             Err(error) => Err(error),
         };
         forget_broken(&mut writer, &done);
+        // Before the next one has its turn.
+        self.tell_health(done.as_ref().err());
         drop(writer);
         if is_taken_over && done.is_ok() {
             self.forget_known();
         }
-        self.tell_health(done.as_ref().err());
         // What failed in the middle may have changed something.
         if is_taken_over && done.as_ref().err().is_none_or(is_fault) {
             let read = self.control.reload(ReloadOf::Tables).await;
@@ -433,8 +442,31 @@ impl Tables {
         }
     }
 
+    /// Those who wait for their turn while a database does not answer are answered when it has
+    /// failed for the first of them: each would wait for it as long, one after the other.
+    fn check_answers_since(&self, asked: Instant) -> Result<(), TablesError> {
+        let failed_at = *self
+            .failed_at
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let is_elsewhere = matches!(self.settings.location, Location::Url(_));
+        match failed_at.filter(|failed_at| is_elsewhere && *failed_at > asked) {
+            None => Ok(()),
+            Some(_) => Err(TablesError::Late(
+                self.settings.location.clone(),
+                asked.elapsed(),
+            )),
+        }
+    }
+
     fn tell_health(&self, error: Option<&RegistryError>) {
-        match error.filter(|error| is_fault(error)) {
+        let error = error.filter(|error| is_fault(error));
+        let failed_at = error.is_some().then(Instant::now);
+        *self
+            .failed_at
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = failed_at;
+        match error {
             None => self.control.health.withdraw(WARNING),
             Some(error) => self.warn(&error.to_string()),
         }

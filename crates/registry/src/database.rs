@@ -14,7 +14,7 @@ use sqlx::{Any, AnyConnection, Connection as _, Transaction};
 
 use crate::audit::{self, NewAuditEntry};
 use crate::migrations::{self, migrate};
-use crate::postgres::{self, CONNECT_MAX};
+use crate::postgres::{self, PING_MAX};
 use crate::secret::DigestKey;
 use crate::sql::{Engine, Fault, Sql};
 use crate::writing::begin_writing;
@@ -267,7 +267,7 @@ impl Registry {
     /// The connection; one that has broken, as when the database was started anew, is opened again.
     async fn connected(&mut self) -> Result<&mut AnyConnection, RegistryError> {
         if let Location::Url(url) = &self.location {
-            let alive = tokio::time::timeout(CONNECT_MAX, self.connection.ping()).await;
+            let alive = tokio::time::timeout(PING_MAX, self.connection.ping()).await;
             if !matches!(alive, Ok(Ok(()))) {
                 self.connection = postgres::connect(&self.place, url.whole()).await?;
                 self.key = None;

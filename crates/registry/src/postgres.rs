@@ -13,8 +13,11 @@ use sqlx::{Any, AnyConnection, AssertSqlSafe, Connection as _, Row as _, Transac
 use crate::RegistryError;
 use crate::sql::Fault;
 
-/// Time without an answer after which the database counts as unreachable.
+/// Time without an answer to a connection attempt after which the database counts as unreachable.
 pub(crate) const CONNECT_MAX: Duration = Duration::from_secs(10);
+
+/// The same for a connection that is there, and on which nothing else is under way.
+pub(crate) const PING_MAX: Duration = Duration::from_secs(5);
 
 /// Name of the schema.
 pub(crate) const SCHEMA: &str = "martlet";

@@ -135,7 +135,9 @@ impl<'a> Doer<'a> {
         };
         self.rules.actions.note(kind, outcome);
         let mut counts = lock(&self.rules.counts);
-        let counts = counts.entry(self.name(rule).to_owned()).or_default();
+        let Some(counts) = counts.get_mut(self.name(rule)) else {
+            return;
+        };
         match done {
             Ok(()) => counts.actions += 1,
             Err(why) => counts.failed(why),

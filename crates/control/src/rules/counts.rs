@@ -61,8 +61,16 @@ impl Counts {
         self.last_error = Some((now_ms(), why));
     }
 
-    /// Counts what the rule makes of a message on this topic. Returns what follows, if anything.
-    pub(super) fn note(&mut self, verdict: Verdict, topic: &str) -> Option<Vec<Action>> {
+    /// Counts what the rule makes of a message on this topic, in this time. Returns what follows, if
+    /// anything.
+    pub(super) fn note(
+        &mut self,
+        verdict: Verdict,
+        topic: &str,
+        time: Duration,
+    ) -> Option<Vec<Action>> {
+        self.messages += 1;
+        self.time += time;
         match verdict {
             Verdict::Matched(actions) => {
                 self.matched += 1;
@@ -80,11 +88,6 @@ impl Counts {
             }
         }
         None
-    }
-
-    pub(super) fn took(&mut self, time: Duration) {
-        self.messages += 1;
-        self.time += time;
     }
 
     pub(super) fn seen(&self) -> RuleCounts {

@@ -239,7 +239,12 @@ impl Rules {
         }
         *lock(&self.waiting_teams) = waiting;
         let names: BTreeSet<&str> = places.iter().map(|place| place.name.as_str()).collect();
-        lock(&self.counts).retain(|name, _| names.contains(name.as_str()));
+        let mut counts = lock(&self.counts);
+        counts.retain(|name, _| names.contains(name.as_str()));
+        for name in names {
+            counts.entry(name.to_owned()).or_default();
+        }
+        drop(counts);
         let names = places.iter().map(|place| place.name.clone());
         let set = match guarded::set_of(names.zip(wanted).collect()) {
             Ok(set) => set,

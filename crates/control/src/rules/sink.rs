@@ -113,9 +113,10 @@ async fn look_at(
                 continue;
             };
             let mut counts = lock(&rules.counts);
-            let counts = counts.entry(place.name.clone()).or_default();
-            counts.took(each);
-            if let Some(actions) = counts.note(outcome.verdict, facts.topic) {
+            // None: the rule has been removed meanwhile.
+            if let Some(counts) = counts.get_mut(&place.name)
+                && let Some(actions) = counts.note(outcome.verdict, facts.topic, each)
+            {
                 matched.push((outcome.rule, actions));
             }
         }

@@ -5,10 +5,13 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use martlet_control::text::printable;
 use martlet_registry::{Actor, DeviceRef, Group, NewGroup, RegistryError, RuleLine, Scope};
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::cmd::admin::{AdminOptions, ask, encoded, finish_as};
 use crate::cmd::columns::columns;
+use crate::cmd::desired::DesiredChange;
 use crate::cmd::listing;
+use crate::cmd::node_options::TeamOption;
 use crate::cmd::role::{self, NodeAndForm};
 use crate::cmd::tables;
 use crate::cmd::user::names_of_teams;
@@ -30,6 +33,21 @@ pub(crate) enum GroupCommand {
     Add(Members),
     /// Remove devices from a group
     Remove(Members),
+    /// Show or change the values that the devices of a group are to have
+    Desired(DesiredOptions),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DesiredOptions {
+    /// Id or name of the group
+    #[arg(value_name = "GROUP")]
+    group: String,
+    #[command(flatten)]
+    of: TeamOption,
+    #[command(flatten)]
+    admin: AdminOptions,
+    #[command(flatten)]
+    change: DesiredChange,
 }
 
 #[derive(Args, Debug)]
@@ -86,7 +104,10 @@ pub(crate) struct Members {
 
 /// Runs the command.
 pub(crate) fn run(command: &GroupCommand) -> ExitCode {
-    role::finish(work(command))
+    match command {
+        GroupCommand::Desired(options) => finish_as(options.admin.json, desired(options)),
+        command => role::finish(work(command)),
+    }
 }
 
 fn work(command: &GroupCommand) -> anyhow::Result<String> {
@@ -124,7 +145,29 @@ fn work(command: &GroupCommand) -> anyhow::Result<String> {
         }
         GroupCommand::Add(members) => change(members, true),
         GroupCommand::Remove(members) => change(members, false),
+        GroupCommand::Desired(options) => desired(options),
     }
+}
+
+/// Shows the desired values of a group, after they were changed if that is wanted.
+fn desired(options: &DesiredOptions) -> anyhow::Result<String> {
+    let (group, query) = (encoded(&options.group), options.of.query());
+    let data_dir = options.admin.node.data_dir()?;
+    let target = format!("/api/v1/groups/{group}/twin/desired{query}");
+    let body = match options.change.apply(&data_dir, &target)? {
+        Some(body) => body,
+        None => ask(&data_dir, "GET", &target)?,
+    };
+    if options.admin.json {
+        return Ok(body);
+    }
+    let found: Value = serde_json::from_str(&body)?;
+    let desired = &found["desired"];
+    let line = format!(
+        "desired      {} (version {})",
+        desired["values"], desired["version"]
+    );
+    Ok(format!("{}\n", printable(&line)))
 }
 
 /// The group by its id or its name, the name of its team, and its rules.
@@ -148,7 +191,7 @@ fn with_hint(error: RegistryError) -> RegistryError {
     }
 }
 
-fn json_of(group: &Group, team: &str) -> serde_json::Value {
+fn json_of(group: &Group, team: &str) -> Value {
     json!({
         "id": group.id, "name": group.name, "description": group.description,
         "team": group.team, "team_name": team, "devices": group.devices,

@@ -18,6 +18,7 @@ mod columns;
 pub(crate) mod command;
 pub(crate) mod completions;
 pub(crate) mod config_cmd;
+pub(crate) mod desired;
 pub(crate) mod device;
 pub(crate) mod events;
 pub(crate) mod exit;

@@ -1,12 +1,13 @@
 //! A rollout begins: its devices are those that the group or filter names at that moment, in waves.
 
 use serde_json::json;
+use sqlx::Row as _;
 
 use super::ROWS;
 use super::row::{Rollout, plan_text, read_counts};
 use crate::database::Work;
 use crate::device_lists::named_by;
-use crate::rollout::{Plan, Rollout as Machine};
+use crate::rollout::{DeviceState, Plan, Rollout as Machine};
 use crate::sql::{Fault, clean, signed};
 use crate::{
     Actor, DeviceFilter, Firmware, Registry, RegistryError, Scope, firmware, groups, secret,
@@ -105,6 +106,9 @@ async fn add(work: &mut Work<'_>, new: &NewRollout) -> Result<Rollout, Fault> {
     }
     insert(work, &rollout).await?;
     insert_devices(work, number, &devices, &sizes).await?;
+    if new.starts {
+        check_alone(work, &rollout).await?;
+    }
     drop_old(work).await?;
     let place = work.place().to_owned();
     rollout.counts = read_counts(&mut work.all, engine, &place, number).await?;
@@ -235,6 +239,33 @@ async fn insert_devices(
         sql.execute(&mut work.all).await?;
     }
     Ok(())
+}
+
+/// No other rollout offers its devices another version of the firmware: the last command would win,
+/// and which one that is nobody could say.
+pub(super) async fn check_alone(work: &mut Work<'_>, rollout: &Rollout) -> Result<(), Fault> {
+    let is_in_progress = |state: &DeviceState| state.is_open() || *state == DeviceState::Waiting;
+    let in_progress = DeviceState::ALL.into_iter().filter(is_in_progress);
+    let mut sql = work.sql(
+        "SELECT r.id, r.version, COUNT(*) AS devices, MIN(o.device_id) AS device FROM rollouts r \
+         JOIN rollout_devices o ON o.rollout = r.number JOIN rollout_devices d ON \
+         d.device = o.device WHERE r.finished_ms = 0 AND r.state <> 'planned' AND d.rollout = ",
+    );
+    sql.bind(rollout.number).push(" AND r.number <> ");
+    sql.bind(rollout.number).push(" AND r.name = ");
+    sql.bind(clean(&rollout.name)).push(" AND o.state IN ");
+    sql.list(in_progress.map(DeviceState::word));
+    sql.push(" GROUP BY r.id, r.version LIMIT 1");
+    let Some(row) = sql.first(&mut work.all).await? else {
+        return Ok(());
+    };
+    let (id, version): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+    let (devices, device): (i64, String) = (row.try_get(2)?, row.try_get(3)?);
+    let why = format!(
+        "the rollout {id} of version {version} has not ended for {devices} of these devices, such \
+         as {device}: abort it, or wait until it has ended"
+    );
+    Err(RegistryError::LimitReached(why).into())
 }
 
 /// Drops the oldest rollouts that have ended and are not kept any more.

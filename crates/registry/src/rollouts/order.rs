@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::advance::{carry_out, close};
+use super::create::check_alone;
 use super::row::{Rollout, read_counts, write_rollout};
 use super::{count_of, find};
 use crate::database::Work;
@@ -77,6 +78,9 @@ async fn apply(work: &mut Work<'_>, id: &str, order: RolloutOrder) -> Result<Rol
             rollout.finished_ms = now_ms;
         }
         RolloutOrder::Retry => retry(work, &mut rollout, refused).await?,
+    }
+    if matches!(order, RolloutOrder::Resume | RolloutOrder::Retry) {
+        check_alone(work, &rollout).await?;
     }
     write_rollout(work, &rollout).await?;
     // What is due now is done in the same transaction, as far as it is not too much.

@@ -1,0 +1,40 @@
+//! Desired values at the command line: options that change them, of devices and of groups.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Args;
+use serde_json::Value;
+
+use crate::cmd::admin::ask_with;
+
+/// What is changed.
+#[derive(Args, Debug)]
+pub(crate) struct DesiredChange {
+    /// Change desired values: a JSON object, in which null removes a value
+    #[arg(long, value_name = "JSON", conflicts_with = "replace")]
+    set: Option<String>,
+    /// Replace all desired values by this JSON object
+    #[arg(long, value_name = "JSON")]
+    replace: Option<String>,
+}
+
+impl DesiredChange {
+    /// Changes the desired values at this target of the API. Returns its answer; none if nothing is
+    /// to be changed.
+    ///
+    /// # Errors
+    /// What is given is no JSON, or the node refuses it or does not answer.
+    pub(crate) fn apply(&self, data_dir: &Path, target: &str) -> anyhow::Result<Option<String>> {
+        let (method, option, text) = match (&self.set, &self.replace) {
+            (Some(text), _) => ("PATCH", "--set", text),
+            (None, Some(text)) => ("PUT", "--replace", text),
+            (None, None) => return Ok(None),
+        };
+        let values: Value =
+            serde_json::from_str(text).with_context(|| format!("{option}: {text:?} is no JSON"))?;
+        let body = values.to_string();
+        ask_with(data_dir, (method, target), &body, Duration::ZERO).map(Some)
+    }
+}
