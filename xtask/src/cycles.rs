@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::sources::SourceFile;
 
 /// Crates that are looked at, and how many of their modules are in cycles. The aim is 0.
-const MAY: &[(&str, usize)] = &[("broker", 0), ("registry", 0), ("control", 4), ("api", 0)];
+const MAY: &[(&str, usize)] = &[("broker", 0), ("registry", 0), ("control", 0), ("api", 0)];
 
 /// Modules of the broker that are the words of its interface, and what these are made of: they
 /// import nothing else of it.

@@ -83,7 +83,7 @@ pub(crate) async fn backup(
 
 /// The key file of secrets, which has to be there.
 fn key_file(api: &Api) -> Result<PathBuf, Problem> {
-    let path = api.control.secrets().map(|secrets| secrets.key_file());
+    let path = api.integrations().map(|all| all.secrets().key_file());
     match path.filter(|path| path.is_file()) {
         Some(path) => Ok(path.to_owned()),
         None => Err(Problem::new(

@@ -4,14 +4,12 @@
 //! * `ask`: questions to shards and their answers
 //! * `events`: what becomes of the events of shards
 //! * `bans`: ending the connections of banned clients
-//! * `health`: what operators should know
 //! * `memory`: what the memory of the node is held for
 //! * `reload`: reading files again
 
 mod ask;
 mod bans;
 mod events;
-mod health;
 mod memory;
 mod reload;
 mod shards;
@@ -36,7 +34,6 @@ use crate::facts::NodeFacts;
 use crate::feed::{Feed, PushState};
 use crate::health::Health;
 use crate::history::History;
-use crate::integrations::Integrations;
 use crate::journal::Journal;
 use crate::latencies::Latencies;
 use crate::log_limit::LogLimit;
@@ -44,7 +41,6 @@ use crate::logging::Logging;
 use crate::memory::Outside;
 use crate::presence::{ClientPresence, Presence};
 use crate::request::places::Places;
-use crate::secrets::SecretStore;
 use crate::store::{PinnedStore, StoreSize, StoreState};
 use crate::telemetry::Telemetry;
 use ask::Waiting;
@@ -153,10 +149,6 @@ pub struct Control {
     /// The main numbers of the last day.
     pub history: History,
     push: Option<Arc<PushState>>,
-    /// Started after the control plane, which integrations call.
-    integrations: OnceLock<Arc<Integrations>>,
-    /// Made after it too: the tables that keep secrets tell it of changes.
-    secrets: OnceLock<Arc<SecretStore>>,
     /// Values that devices send, if they are stored.
     telemetry: OnceLock<Arc<Telemetry>>,
     /// Who is told of devices that fall silent.
@@ -207,8 +199,6 @@ impl Control {
             presence: Presence::new(&parts.info.listeners),
             history: History::default(),
             push: parts.push,
-            integrations: OnceLock::new(),
-            secrets: OnceLock::new(),
             telemetry: OnceLock::new(),
             silence_told: OnceLock::new(),
             log_limit: Mutex::default(),
@@ -281,23 +271,6 @@ impl Control {
         self.push.as_ref()
     }
 
-    /// Sets the integrations, which run from now on.
-    pub fn set_integrations(&self, integrations: Arc<Integrations>) {
-        // They are there from the start on.
-        let _ = self.integrations.set(integrations);
-    }
-
-    /// Sets the secrets of other systems.
-    pub fn set_secrets(&self, secrets: Arc<SecretStore>) {
-        // They are there from the start on.
-        let _ = self.secrets.set(secrets);
-    }
-
-    /// The secrets of other systems; none before the node is set up.
-    pub fn secrets(&self) -> Option<&Arc<SecretStore>> {
-        self.secrets.get()
-    }
-
     /// Sets the telemetry of the node.
     pub fn set_telemetry(&self, telemetry: Arc<Telemetry>) {
         // It is there from the start on.
@@ -320,11 +293,6 @@ impl Control {
         if let Some(told) = self.silence_told.get() {
             told(tenant, device, secs);
         }
-    }
-
-    /// The integrations of the node; none before they are started.
-    pub fn integrations(&self) -> Option<&Arc<Integrations>> {
-        self.integrations.get()
     }
 
     /// Authentication policy; none: authentication is off.

@@ -8,7 +8,7 @@
 //! # Layout
 //!
 //! * [`Control`] (`control`): commands to shards and their answers
-//! * `health`: alive, ready, and why not
+//! * `health`: alive, ready, and why not; `health_report`: all that operators should know
 //! * `operate`: sessions, subscriptions and messages, looked through and changed
 //! * [`integrations`]: sinks that take messages for other systems, and what those refused
 //! * [`iotflow`]: the topics of IoTFlow that mean something to the node
@@ -67,6 +67,7 @@ pub mod facts;
 pub mod feed;
 pub mod firmware;
 mod health;
+mod health_report;
 pub mod history;
 pub mod integrations;
 pub mod iotflow;

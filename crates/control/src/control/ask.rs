@@ -51,7 +51,7 @@ impl Control {
         self.snapshots_within(ANSWER_TIMEOUT).await
     }
 
-    pub(super) async fn snapshots_within(
+    pub(crate) async fn snapshots_within(
         &self,
         timeout: Duration,
     ) -> Result<Vec<Counters>, ControlError> {

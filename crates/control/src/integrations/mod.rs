@@ -49,6 +49,7 @@ pub use martlet_integrate::{KINDS, Surroundings, Table, TableValue};
 pub use martlet_integrate::{SecretTrouble, SecretValue, Settings};
 use martlet_registry::DeadLetterCount;
 pub use martlet_registry::DeadLettersKept;
+pub use metrics::IntegrationsPage;
 pub(crate) use operate::Examined;
 pub use operate::{Chosen, IntegrationSeen, Operator, Order, SENT_AT_ONCE_MAX, Sending};
 
@@ -120,11 +121,10 @@ pub struct IntegrationSettings {
 }
 
 impl Integrations {
-    /// Starts the configured sinks. Needs a Tokio runtime.
-    pub fn start(
+    /// Of a node. None is started yet.
+    pub fn new(
         control: &Arc<Control>,
         tables: &Arc<Tables>,
-        sinks: Vec<ConfiguredSink>,
         settings: IntegrationSettings,
     ) -> Self {
         let IntegrationSettings {
@@ -134,19 +134,28 @@ impl Integrations {
             maker,
         } = settings;
         let host = NodeHost::new(Arc::clone(control), Arc::clone(tables), &node, dead_letters);
-        let host = Arc::new(host);
-        let all = Self {
-            host,
+        Self {
+            host: Arc::new(host),
             entries: RwLock::new(Arc::new([])),
             store: secrets,
             tables: Arc::clone(tables),
             maker,
             changing: Mutex::default(),
-        };
-        let entries = sinks.into_iter().map(|sink| all.started(&sink, false));
-        let entries: Vec<Arc<Entry>> = entries.collect();
-        all.set_entries(entries);
-        all
+        }
+    }
+
+    /// Starts the configured sinks. Their queues are bounded as the maker says, unless they have
+    /// bounds of their own. Needs a Tokio runtime.
+    pub fn start(&self, sinks: Vec<ConfiguredSink>) {
+        let bytes_max = self.maker.queue_bytes();
+        let sinks = sinks.into_iter().map(|sink| sink.bounded(bytes_max));
+        let entries = sinks.map(|sink| self.started(&sink, false));
+        self.set_entries(entries.collect());
+    }
+
+    /// The secrets that they use.
+    pub fn secrets(&self) -> &SecretStore {
+        &self.store
     }
 
     /// All integrations that run now.

@@ -44,6 +44,7 @@ use crate::alarms::Alarms;
 use crate::commands::Commands;
 use crate::control::Control;
 use crate::feed::{PublishedKinds, publish_events};
+use crate::integrations::Integrations;
 use crate::tables::Tables;
 use crate::telemetry::followed;
 use counts::Counts;
@@ -130,6 +131,7 @@ struct InForce {
 pub struct Rules {
     control: Arc<Control>,
     tables: Arc<Tables>,
+    integrations: Arc<Integrations>,
     commands: Arc<Commands>,
     alarms: Arc<Alarms>,
     configured: Vec<ConfiguredRule>,
@@ -159,7 +161,7 @@ impl Rules {
     /// Of a node with these rules in its configuration, which are valid. `published` are kinds of
     /// events that the node publishes as messages in any case.
     pub fn new(
-        (control, tables): (&Arc<Control>, &Arc<Tables>),
+        (control, tables, integrations): (&Arc<Control>, &Arc<Tables>, &Arc<Integrations>),
         (commands, alarms): (&Arc<Commands>, &Arc<Alarms>),
         configured: Vec<ConfiguredRule>,
         published: BTreeSet<String>,
@@ -167,6 +169,7 @@ impl Rules {
         Self {
             control: Arc::clone(control),
             tables: Arc::clone(tables),
+            integrations: Arc::clone(integrations),
             commands: Arc::clone(commands),
             alarms: Arc::clone(alarms),
             configured,

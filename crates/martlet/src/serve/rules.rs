@@ -6,6 +6,7 @@ use std::sync::Arc;
 use martlet_control::Control;
 use martlet_control::alarms::{AlarmSettings, Alarms};
 use martlet_control::commands::Commands;
+use martlet_control::integrations::Integrations;
 use martlet_control::rules::Rules;
 use martlet_control::tables::Tables;
 
@@ -14,7 +15,7 @@ use crate::config::NodeConfig;
 /// Makes them. Those of the tables are in force when this returns, unless the tables do not answer.
 pub(super) async fn start(
     node: &NodeConfig,
-    (control, tables): (&Arc<Control>, &Arc<Tables>),
+    (control, tables, integrations): (&Arc<Control>, &Arc<Tables>, &Arc<Integrations>),
     commands: &Arc<Commands>,
     name: &str,
 ) -> (Arc<Rules>, Arc<Alarms>) {
@@ -25,10 +26,10 @@ pub(super) async fn start(
         trouble_ms: node.rules.trouble_ms,
         catalogue: Arc::clone(&node.api.iotflow),
     };
-    let alarms = Arc::new(Alarms::new(control, tables, settings));
+    let alarms = Arc::new(Alarms::new((control, tables, integrations), settings));
     let published: BTreeSet<String> = node.events_published_names.iter().cloned().collect();
     let rules = Rules::new(
-        (control, tables),
+        (control, tables, integrations),
         (commands, &alarms),
         node.rules.rules.clone(),
         published,
@@ -40,6 +41,5 @@ pub(super) async fn start(
     }));
     alarms.start().await;
     rules.start().await;
-    tokio::spawn(Arc::clone(&alarms).keep());
     (rules, alarms)
 }

@@ -4,25 +4,36 @@ use std::time::Duration;
 
 use martlet_broker::Counters;
 
-use super::{Control, sum};
 use crate::authentication::LockedOut;
+use crate::control::{Control, sum};
 use crate::health::{HealthReport, READY, Reader, STORE_FAILING};
+use crate::integrations::Integrations;
 use crate::memory;
 
 /// Time that a health probe waits for the shards.
 const HEALTH_TIMEOUT: Duration = Duration::from_millis(200);
 
 impl Control {
-    /// Alive, ready, and what operators should know, of the store and the queues too. Shards that
-    /// do not answer at once are not waited for: nothing is said of their queues then.
-    pub async fn health_report(&self, reader: Reader) -> HealthReport {
+    /// Alive, ready, and what operators should know, of the store, the queues and the integrations
+    /// too. Shards that do not answer at once are not waited for: nothing is said of their queues
+    /// then.
+    pub async fn health_report(
+        &self,
+        integrations: Option<&Integrations>,
+        reader: Reader,
+    ) -> HealthReport {
         let counters = self.snapshots_within(HEALTH_TIMEOUT).await;
         let counters = counters.map_or_else(|_| Counters::default(), |all| sum(&all));
-        self.health_report_with(&counters, reader)
+        self.health_report_with(&counters, integrations, reader)
     }
 
     /// The same, with the node's counters known.
-    pub fn health_report_with(&self, counters: &Counters, reader: Reader) -> HealthReport {
+    pub fn health_report_with(
+        &self,
+        counters: &Counters,
+        integrations: Option<&Integrations>,
+        reader: Reader,
+    ) -> HealthReport {
         let mut report = self.health.report();
         if reader == Reader::Operator {
             report.connections_max = Some(self.info.connections_max);
@@ -42,7 +53,7 @@ impl Control {
         if let Some(warning) = queues_warning(counters.queues_full) {
             report.warnings.push(warning);
         }
-        if let Some(integrations) = self.integrations() {
+        if let Some(integrations) = integrations {
             report.warnings.extend(integrations.warnings(reader));
         }
         let locked_out = lockouts_warning(&self.all_locked_out(), reader);
