@@ -2,15 +2,14 @@
 
 use serde_json::json;
 
-use super::ROWS;
-use super::row::{Rollout, plan_text, read_counts};
+use super::row::ROWS;
+use super::row::{COLUMNS, Rollout, plan_text, read_counts};
 use crate::database::Work;
 use crate::device_lists::named_by;
+use crate::groups::find::find_group;
 use crate::rollout::{Plan, Rollout as Machine};
 use crate::sql::{Fault, clean, signed};
-use crate::{
-    Actor, DeviceFilter, Firmware, Registry, RegistryError, Scope, firmware, groups, secret,
-};
+use crate::{Actor, DeviceFilter, Firmware, Registry, RegistryError, Scope, firmware, secret};
 
 /// Devices of a rollout, at most.
 pub const ROLLOUT_DEVICES_MAX: i64 = 100_000;
@@ -127,7 +126,7 @@ async fn devices(
     let (engine, scope) = (work.engine, work.actor.scope.clone());
     let group = match &target.group {
         None => None,
-        Some(text) => Some(groups::find(&mut work.all, &scope, text).await?.id),
+        Some(text) => Some(find_group(&mut work.all, &scope, text).await?.id),
     };
     if group.is_none() && target.tag.is_none() && target.device_type.is_none() {
         let why = "say which devices: a group, a tag or a type".to_owned();
@@ -176,9 +175,7 @@ fn mixed(rollout: i64, device: i64) -> u64 {
 async fn insert(work: &mut Work<'_>, rollout: &Rollout) -> Result<(), Fault> {
     let machine = &rollout.machine;
     let mut sql = work.sql("INSERT INTO rollouts (");
-    sql.push(super::COLUMNS)
-        .push(") VALUES (")
-        .bind(rollout.number);
+    sql.push(COLUMNS).push(") VALUES (").bind(rollout.number);
     sql.push(", ").bind(rollout.id.clone());
     sql.push(", ").bind(rollout.team.clone());
     sql.push(", ").bind(rollout.firmware);

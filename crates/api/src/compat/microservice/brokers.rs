@@ -14,7 +14,7 @@ use martlet_control::principal::Principal;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::done;
+use super::form::done;
 use crate::api::Api;
 use crate::compat::body::CompatBody;
 use crate::extensions::About;
