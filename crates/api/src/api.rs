@@ -16,6 +16,7 @@ use martlet_control::message_log::MessageLog;
 use martlet_control::rollouts::Rollouts;
 use martlet_control::rules::Rules;
 use martlet_control::tables::Tables;
+use martlet_control::telemetry::Telemetry;
 use martlet_control::twins::Twins;
 
 use crate::body::room::Bodies;
@@ -83,6 +84,8 @@ pub struct NodeParts {
     pub rules: Option<(Arc<Rules>, Arc<Alarms>)>,
     /// Integrations, with the secrets that they use.
     pub integrations: Option<Arc<Integrations>>,
+    /// Values of devices over time.
+    pub telemetry: Option<Arc<Telemetry>>,
     /// Events in files.
     pub event_archive: Option<Arc<EventArchive>>,
 }
@@ -157,6 +160,11 @@ impl Api {
     /// The integrations; none: the node has none.
     pub(crate) fn integrations(&self) -> Option<&Integrations> {
         self.parts.integrations.as_deref()
+    }
+
+    /// The telemetry; none: the node stores none.
+    pub(crate) fn telemetry(&self) -> Option<&Telemetry> {
+        self.parts.telemetry.as_deref()
     }
 
     /// The event archive; none: no events are archived.

@@ -135,7 +135,7 @@ pub(crate) async fn metrics(
         if let Some(rollouts) = api.rollouts() {
             page.register_collector(Box::new(rollouts.counts()));
         }
-        if let Some(telemetry) = api.control.telemetry() {
+        if let Some(telemetry) = api.telemetry() {
             page.register_collector(Box::new(telemetry.metrics()));
         }
         if let Some(rules) = api.rules() {

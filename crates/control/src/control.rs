@@ -5,23 +5,28 @@
 //! * `events`: what becomes of the events of shards
 //! * `bans`: ending the connections of banned clients
 //! * `memory`: what the memory of the node is held for
-//! * `reload`: reading files again
+//! * `reload`, `reloads`: reading files again, and requests to do so
+//! * `traces`: what is told of what is traced
+//! * `waiting`: who waits for answers
 
 mod ask;
 mod bans;
 mod events;
 mod memory;
 mod reload;
+mod reloads;
 mod shards;
+mod traces;
+mod waiting;
 
 pub use ask::ControlError;
 pub(crate) use ask::sum;
-pub use reload::{ReloadOf, ReloadRequest, Reloaded};
+pub use reloads::{ReloadOf, ReloadRequest, Reloaded};
 pub use shards::Shards;
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use martlet_broker::{Command, Limits, PartIdentity, PartSpec, Realm, ShardId, TenantId};
@@ -42,8 +47,7 @@ use crate::memory::Outside;
 use crate::presence::{ClientPresence, Presence};
 use crate::request::places::Places;
 use crate::store::{PinnedStore, StoreSize, StoreState};
-use crate::telemetry::Telemetry;
-use ask::Waiting;
+use waiting::{Waiting, lock};
 
 /// Facts about this node that do not change.
 #[derive(Clone, Debug)]
@@ -149,8 +153,6 @@ pub struct Control {
     /// The main numbers of the last day.
     pub history: History,
     push: Option<Arc<PushState>>,
-    /// Values that devices send, if they are stored.
-    telemetry: OnceLock<Arc<Telemetry>>,
     /// Who is told of devices that fall silent.
     silence_told: OnceLock<SilenceTold>,
     chain: Option<AuthenticationChain>,
@@ -189,7 +191,7 @@ impl Control {
             }
         })));
         if let Some(logging) = &parts.logging {
-            events::follow_traces(logging, &feed);
+            traces::follow_traces(logging, &feed);
         }
         Self {
             shards,
@@ -199,7 +201,6 @@ impl Control {
             presence: Presence::new(&parts.info.listeners),
             history: History::default(),
             push: parts.push,
-            telemetry: OnceLock::new(),
             silence_told: OnceLock::new(),
             log_limit: Mutex::default(),
             info: parts.info,
@@ -269,17 +270,6 @@ impl Control {
     /// How pushing events goes, if they are pushed.
     pub fn push(&self) -> Option<&Arc<PushState>> {
         self.push.as_ref()
-    }
-
-    /// Sets the telemetry of the node.
-    pub fn set_telemetry(&self, telemetry: Arc<Telemetry>) {
-        // It is there from the start on.
-        let _ = self.telemetry.set(telemetry);
-    }
-
-    /// The telemetry of the node; none: it is off.
-    pub fn telemetry(&self) -> Option<&Arc<Telemetry>> {
-        self.telemetry.get()
     }
 
     /// Sets who is told of devices that fall silent.
@@ -463,9 +453,4 @@ impl Control {
     pub(crate) fn shard_count(&self) -> u16 {
         self.shards.count()
     }
-}
-
-/// A lock that a panic elsewhere does not take along.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

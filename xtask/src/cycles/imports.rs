@@ -56,7 +56,7 @@ pub(super) fn imports_of(
     let mut imports = BTreeMap::new();
     for (name, module) in modules.iter().filter(|(name, _)| !name.is_empty()) {
         let used = module.uses.iter();
-        let used = used.filter(|one| !one.is_public || has_word(&module.code, &one.name));
+        let used = used.filter(|one| !one.is_public || has_name(&module.code, &one.name));
         let used = used.map(|one| one.path.clone());
         let named = paths_in(&module.code);
         let named = named.filter_map(|path| from_root(&path, module, &known));
@@ -177,9 +177,16 @@ fn paths_in(code: &str) -> impl Iterator<Item = Path> {
     found.map(|found| found.split("::").map(str::to_owned).collect())
 }
 
-fn has_word(code: &str, word: &str) -> bool {
-    let mut words = code.split(|c: char| !c.is_alphanumeric() && c != '_');
-    words.any(|one| one == word)
+/// Whether code uses a name: as neither a method, nor a later part of a path, nor a module that is
+/// declared.
+fn has_name(code: &str, name: &str) -> bool {
+    let is_of_name = |c: char| c.is_alphanumeric() || c == '_';
+    code.match_indices(name).any(|(at, _)| {
+        let (before, after) = (&code[..at], &code[at + name.len()..]);
+        let is_whole = !after.starts_with(is_of_name) && !before.ends_with(is_of_name);
+        let is_other = ["mod ", ".", ":"];
+        is_whole && !is_other.iter().any(|other| before.ends_with(other))
+    })
 }
 
 /// A file without comments and tests.
@@ -304,10 +311,12 @@ mod tests {
         let found = imports(&[
             (
                 "a/mod.rs",
-                "pub use b::Used;\npub use c::Unused;\nstruct A(Used);\n",
+                "mod named;\npub use b::Used;\npub use c::Unused;\npub use named::named;\n\
+                 struct A(Used);\nfn f() { other::Unused.named() }\n",
             ),
             ("a/b.rs", ""),
             ("a/c.rs", ""),
+            ("a/named.rs", ""),
         ]);
         assert_eq!(of(&found, "a"), ["a::b"]);
     }

@@ -24,7 +24,7 @@ struct May {
 const MAY: &[May] = &[
     may("broker", 0, 6),
     may("registry", 0, 0),
-    may("control", 0, 27),
+    may("control", 0, 5),
     may("api", 0, 0),
 ];
 

@@ -1,7 +1,5 @@
 //! The telemetry of the node, and the device that a request is about.
 
-use std::sync::Arc;
-
 use martlet_control::devices::DeviceName;
 use martlet_control::telemetry::Telemetry;
 use martlet_registry::Device;
@@ -15,8 +13,8 @@ use crate::registry::Asking;
 ///
 /// # Errors
 /// It is off.
-pub(crate) fn telemetry_of(api: &Api) -> Result<&Arc<Telemetry>, Problem> {
-    api.control.telemetry().ok_or_else(|| {
+pub(crate) fn telemetry_of(api: &Api) -> Result<&Telemetry, Problem> {
+    api.telemetry().ok_or_else(|| {
         Problem::conflict(
             "the node stores no telemetry: set telemetry.enabled = true and start it again"
                 .to_owned(),

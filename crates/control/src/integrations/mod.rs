@@ -3,9 +3,11 @@
 //!
 //! * `added`: integrations that are added, changed and removed while the node runs
 //! * `connections`: named connections, and their subscriptions in the tables
-//! * `entry`: one integration that runs
+//! * `entry`, `start`: one integration that runs, and starting it
+//! * `following`: tasks that follow one
 //! * `host`: the node and its tables, as a runner sees them
 //! * `letters`: the dead-letter store in the tables
+//! * `maker`: what makes integrations of settings
 //! * `metrics`: of the Prometheus page
 //! * `operate`: what one caller sees and does
 //! * `secrets`: the secrets that they use
@@ -16,12 +18,15 @@
 mod added;
 mod connections;
 mod entry;
+mod following;
 mod host;
 mod letters;
+mod maker;
 mod metrics;
 mod operate;
 mod secrets;
 mod sending;
+mod start;
 mod teams;
 mod trouble;
 
@@ -32,13 +37,11 @@ use std::time::Duration;
 use martlet_broker::TenantId;
 use martlet_integrate::{ALL_TENANTS, CLIENT_IDS, Command, Handle, Host as _};
 use tokio::sync::Mutex;
-use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
-pub use added::{
-    AddedChange, AddedError, AddedKind, AddedSeen, ENABLED, IntegrationMaker, Unusable,
-};
+pub use added::{AddedChange, AddedError, AddedSeen, ENABLED};
 pub use connections::{PublishTo, SubscriptionError};
+pub use maker::{AddedKind, IntegrationMaker, Unusable};
 pub use martlet_integrate::AllowedNetworks;
 pub use martlet_integrate::webhook::METHODS as WEBHOOK_METHODS;
 pub use martlet_integrate::{
@@ -59,6 +62,7 @@ use crate::secrets::SecretStore;
 use crate::tables::Tables;
 use entry::Entry;
 pub(crate) use entry::TO_WEBHOOKS;
+use following::TOLD_WITHIN;
 pub(crate) use host::part_of;
 use host::{IntegrationSession, NodeHost};
 pub(crate) use trouble::queue_trouble;
@@ -68,8 +72,6 @@ use trouble::trouble;
 const STOPPED_WITHIN: Duration = Duration::from_secs(5);
 /// Time that is waited for the node to keep messages for an integration.
 const ATTACHED_WITHIN: Duration = Duration::from_secs(5);
-/// Time that a runner may take to be told that it may try again.
-const TOLD_WITHIN: Duration = Duration::from_secs(1);
 
 /// Why something is not done.
 #[derive(Debug, thiserror::Error)]
@@ -83,16 +85,6 @@ pub enum IntegrationError {
     /// The dead-letter store cannot be read or written.
     #[error("the dead letters cannot be read or changed now: {0}")]
     Store(String),
-}
-
-/// A task that ends when this is dropped.
-#[derive(Debug)]
-struct Following(JoinHandle<()>);
-
-impl Drop for Following {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 /// The integrations of a node that runs.

@@ -7,8 +7,9 @@ use martlet_control::Control;
 use martlet_control::alarms::{AlarmSettings, Alarms};
 use martlet_control::commands::Commands;
 use martlet_control::integrations::Integrations;
-use martlet_control::rules::Rules;
+use martlet_control::rules::{RuleParts, Rules};
 use martlet_control::tables::Tables;
+use martlet_control::telemetry::Telemetry;
 
 use crate::config::NodeConfig;
 
@@ -16,7 +17,7 @@ use crate::config::NodeConfig;
 pub(super) async fn start(
     node: &NodeConfig,
     (control, tables, integrations): (&Arc<Control>, &Arc<Tables>, &Arc<Integrations>),
-    commands: &Arc<Commands>,
+    (commands, telemetry): (&Arc<Commands>, Option<&Arc<Telemetry>>),
     name: &str,
 ) -> (Arc<Rules>, Arc<Alarms>) {
     let settings = AlarmSettings {
@@ -28,12 +29,15 @@ pub(super) async fn start(
     };
     let alarms = Arc::new(Alarms::new((control, tables, integrations), settings));
     let published: BTreeSet<String> = node.events_published_names.iter().cloned().collect();
-    let rules = Rules::new(
-        (control, tables, integrations),
-        (commands, &alarms),
-        node.rules.rules.clone(),
-        published,
-    );
+    let parts = RuleParts {
+        control: Arc::clone(control),
+        tables: Arc::clone(tables),
+        integrations: Arc::clone(integrations),
+        telemetry: telemetry.cloned(),
+        commands: Arc::clone(commands),
+        alarms: Arc::clone(&alarms),
+    };
+    let rules = Rules::new(parts, node.rules.rules.clone(), published);
     let rules = Arc::new(rules);
     let told = Arc::clone(&alarms);
     control.tell_of_silence(Box::new(move |tenant, device, secs| {

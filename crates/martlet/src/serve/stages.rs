@@ -220,7 +220,8 @@ impl Attached {
         let telemetry = telemetry::start(node, control, &tables, &activity);
         let integrations = make_integrations(node, control, &tables, &alive);
         let uses = (control, &tables, &integrations);
-        let watched = rules::start(node, uses, &commands, alive.node()).await;
+        let watched = rules::start(node, uses, (&commands, telemetry.as_ref()), alive.node());
+        let watched = watched.await;
         let firmware = firmware::start(node, control, &tables, (&commands, &watched.1));
         let (rules, alarms) = (Arc::clone(&watched.0), Arc::clone(&watched.1));
         let takers = (&message_log, telemetry.as_ref(), &rules);
@@ -279,6 +280,7 @@ impl Serving {
             firmware: Some(attached.firmware.clone()),
             rules: Some(attached.rules.clone()),
             integrations: Some(Arc::clone(&attached.integrations)),
+            telemetry: attached.telemetry.clone(),
             event_archive: event_archive::start(node, control),
         };
         let api = Api::new(Arc::clone(control), directory, parts, node.api.clone());

@@ -8,6 +8,7 @@ use super::session::session_of;
 use crate::control::{Control, ControlError};
 use crate::integrations::{Activity, Examined, Integrations, part_of, queue_trouble};
 use crate::journal::Run;
+use crate::telemetry::Telemetry;
 use crate::text::typed;
 use crate::why::Question;
 use crate::why::facts::{Facts, Integration, NotDelivering, Session};
@@ -48,6 +49,7 @@ impl Control {
     pub(super) async fn facts_of_integration(
         &self,
         all: &Integrations,
+        telemetry: Option<&Telemetry>,
         question: &Question,
     ) -> Result<Facts, ControlError> {
         let (tenant, part) = (question.tenant, &*question.name);
@@ -59,7 +61,8 @@ impl Control {
             runs.extend(self.journal.runs_of(tenant, lane, &self.presence));
         }
         runs.sort_by_key(|run| (run.last.at_ms, run.last.seq));
-        let facts = self.facts_of(question, part, None, runs).await?;
+        let facts = self.facts_of(telemetry, question, part, None, runs);
+        let facts = facts.await?;
         Ok(Facts {
             session: as_one(sessions),
             // It has no address: those are of strangers.

@@ -27,6 +27,7 @@ use crate::control::{Control, ControlError};
 use crate::integrations::Integrations;
 use crate::journal::{Run, host, mend_of_limit};
 use crate::store::StoreState;
+use crate::telemetry::Telemetry;
 use crate::text::typed;
 use crate::wall_clock::{now_ms, now_signed_ms};
 use identity::Identified;
@@ -41,21 +42,22 @@ const CLIENTS_MAX: usize = 16;
 
 impl Control {
     /// Everything that is known of a client without asking the tables; of a user with several
-    /// clients, of each of them. It may be one of these integrations: their dead letters are
-    /// counted in the tables.
+    /// clients, of each of them. It may be an integration: its dead letters are counted in the
+    /// tables.
     ///
     /// # Errors
     /// If a shard does not answer in time.
     pub async fn facts(
         &self,
         integrations: Option<&Integrations>,
+        telemetry: Option<&Telemetry>,
         question: &Question,
     ) -> Result<Facts, ControlError> {
         self.settle_events().await;
         let meant = integrations.and_then(|all| Some((all, integration_meant(all, question)?)));
         let mut facts = match meant {
-            Some((all, question)) => self.facts_of_integration(all, &question).await?,
-            None => self.facts_of_client(question).await?,
+            Some((all, question)) => self.facts_of_integration(all, telemetry, &question).await?,
+            None => self.facts_of_client(telemetry, question).await?,
         };
         if let Some(all) = integrations {
             self.add_integrations(all, &mut facts).await;
@@ -63,7 +65,11 @@ impl Control {
         Ok(facts)
     }
 
-    async fn facts_of_client(&self, question: &Question) -> Result<Facts, ControlError> {
+    async fn facts_of_client(
+        &self,
+        telemetry: Option<&Telemetry>,
+        question: &Question,
+    ) -> Result<Facts, ControlError> {
         let (tenant, name) = (question.tenant, &*question.name);
         let runs = self.journal.runs_of(tenant, name, &self.presence);
         let own = self.session(tenant, name).await?;
@@ -73,14 +79,16 @@ impl Control {
         };
         if let [client_id] = &*clients {
             let session = self.session_of_user(tenant, client_id, name).await?;
-            return self.facts_of(question, client_id, session, runs).await;
+            let facts = self.facts_of(telemetry, question, client_id, session, runs);
+            return facts.await;
         }
-        let mut facts = self.facts_of(question, name, own, runs.clone()).await?;
+        let facts = self.facts_of(telemetry, question, name, own, runs.clone());
+        let mut facts = facts.await?;
         for client_id in clients {
             let session = self.session_of_user(tenant, &client_id, name).await?;
             let runs = self.runs_of_client(tenant, &client_id, name, &runs);
-            let facts_of_it = self.facts_of(question, &client_id, session, runs).await?;
-            facts.clients.push(facts_of_it);
+            let facts_of_it = self.facts_of(telemetry, question, &client_id, session, runs);
+            facts.clients.push(facts_of_it.await?);
         }
         Ok(facts)
     }
@@ -164,6 +172,7 @@ impl Control {
 
     pub(super) async fn facts_of(
         &self,
+        telemetry: Option<&Telemetry>,
         question: &Question,
         client_id: &str,
         session: Option<ClientDetail>,
@@ -200,9 +209,9 @@ impl Control {
         let own = session.iter().flat_map(|session| &session.subscriptions);
         let own: Vec<&str> = own.map(|one| &*one.filter).collect();
         let refused_publishes = self.recently_refused(question, &own);
-        let unmatched = self.recently_unmatched(tenant).await?;
+        let unmatched = self.recently_unmatched(telemetry, tenant).await?;
         let unmatched_in_common = match question.sees_node && tenant != TenantId(0) {
-            true => self.recently_unmatched(TenantId(0)).await?,
+            true => self.recently_unmatched(telemetry, TenantId(0)).await?,
             false => Vec::new(),
         };
         let unreadable = self.unreadable(who, &own, &unmatched).await?;
@@ -221,7 +230,9 @@ impl Control {
             by_certificate: policy.is_some_and(|policy| {
                 policy.takes_certificate_of(Realm::of_tenant(tenant), &question.name)
             }),
-            not_stored: self.not_stored_of(tenant, client_id),
+            not_stored: telemetry.map_or_else(Vec::new, |telemetry| {
+                not_stored_of(telemetry, tenant, client_id)
+            }),
             banned: policy.and_then(|policy| self.banned(policy, (tenant, client_id, &proved), at)),
             locked_out: self.lockout_of(tenant, (&proved, client_id), at),
             standing,
@@ -249,22 +260,6 @@ impl Control {
             integrations: Vec::new(),
             clients: Vec::new(),
         })
-    }
-
-    /// Payloads of a client that are not stored as telemetry.
-    fn not_stored_of(&self, tenant: TenantId, client_id: &str) -> Vec<NotStored> {
-        let Some(telemetry) = self.telemetry() else {
-            return Vec::new();
-        };
-        let rejected = telemetry.rejected_of(tenant.0, client_id).into_iter();
-        let not_stored = rejected.map(|one| NotStored {
-            at_ms: one.at_ms,
-            topic: one.topic,
-            reason: one.reason,
-            detail: one.detail,
-            count: one.count,
-        });
-        not_stored.collect()
     }
 
     /// What the share groups have lost that a session is a member of.
@@ -327,6 +322,19 @@ impl Control {
     ) -> Result<Option<ClientDetail>, ControlError> {
         self.client(tenant, client_id, SUBSCRIPTIONS_MAX).await
     }
+}
+
+/// Payloads of a client that are not stored as telemetry.
+fn not_stored_of(telemetry: &Telemetry, tenant: TenantId, client_id: &str) -> Vec<NotStored> {
+    let rejected = telemetry.rejected_of(tenant.0, client_id).into_iter();
+    let not_stored = rejected.map(|one| NotStored {
+        at_ms: one.at_ms,
+        topic: one.topic,
+        reason: one.reason,
+        detail: one.detail,
+        count: one.count,
+    });
+    not_stored.collect()
 }
 
 /// Where a client comes from, as far as known: where it was refused last, if that was after it was
