@@ -44,6 +44,7 @@
 //! * [`tables`]: users, devices and the rest while the node runs
 //! * [`telemetry`]: values that devices send, stored
 //! * `wall_clock`: what it shows
+//! * [`token_bucket`]: how fast something may be done
 //! * [`topic_memory`]: what was published last, by topic
 //! * [`text`]: text from outside, on terminals and in shells
 #![forbid(unsafe_code)]
@@ -96,6 +97,7 @@ mod store;
 pub mod tables;
 pub mod telemetry;
 pub mod text;
+pub mod token_bucket;
 pub mod topic_memory;
 pub mod twins;
 mod wall_clock;

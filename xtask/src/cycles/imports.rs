@@ -199,10 +199,7 @@ fn code_of(text: &str) -> String {
         let name = rest[at + OF_TESTS.len()..].split([';', '{']).next();
         let end = at + OF_TESTS.len() + name.unwrap_or_default().len();
         // The tests that are written into a file are at its end.
-        rest = match rest[end..].strip_prefix(';') {
-            Some(after) => after,
-            None => "",
-        };
+        rest = rest[end..].strip_prefix(';').unwrap_or_default();
     }
     code.push_str(rest);
     let lines = code.lines();
