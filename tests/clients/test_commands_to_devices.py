@@ -65,6 +65,10 @@ def test_a_command_passes_its_states(commanding):
     assert message.properties.CorrelationData == sent["id"].encode()
     delivered = until_state(commanding, "pump", sent["id"], "delivered")
     assert delivered["attempts"] == 1 and delivered["sent_at"] and delivered["delivered_at"]
+    answer(client, "pump", sent["id"], "opened")
+    until(lambda: "not understood: status must be" in shown(commanding, "pump", sent["id"])["result"],
+          lambda: shown(commanding, "pump", sent["id"]))
+    assert shown(commanding, "pump", sent["id"])["state"] == "delivered"
     answer(client, "pump", sent["id"], "progress", progress=40)
     until(lambda: shown(commanding, "pump", sent["id"])["progress"] == 40, "no progress")
     assert shown(commanding, "pump", sent["id"])["state"] == "acknowledged"

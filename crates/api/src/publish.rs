@@ -208,6 +208,7 @@ impl MessageBody {
             user_properties: pairs
                 .map(|pair| (pair.name.into(), pair.value.into()))
                 .collect(),
+            hops: 0,
         })
     }
 }

@@ -25,6 +25,7 @@ use crate::lobby::Admission;
 use crate::node::{Cx, Node};
 use crate::report::SessionRules;
 use crate::review::reviews::Affected;
+use crate::screen::may_have_key;
 use crate::session::permit::{Permit, PermitToken};
 use crate::shard::{Ending, Shard};
 use crate::timer::Timer;
@@ -167,6 +168,10 @@ impl Shard {
         let permit = self.permit_in_force(Box::new(Permit::new(identity, known)));
         let names = permit.names(&request.client_id);
         let will_refused = request.will.as_ref().and_then(|will| {
+            if permit.identity.screens.payload_keys && may_have_key(&will.payload) {
+                let detail = "a Will cannot show the key of a device: leave api_key out of it";
+                return Some(Refusal::untold(RefusalCause::PayloadKeyUnreadable, detail));
+            }
             let refused = permit.may(Actions::PUBLISH, &will.topic, names).err()?;
             let (topic, why) = (&will.topic, refused.detail());
             let detail = format!("the Will on {topic:?} is refused: {why}");
@@ -414,10 +419,15 @@ impl Shard {
         !self.has_restricted || self.rules_permit(session, action, topic)
     }
 
-    fn rules_permit(&mut self, session: u32, action: Actions, topic: &str) -> bool {
+    /// The rules have changed, and those of this session are not looked up yet.
+    pub(crate) fn review_if_due(&mut self, session: u32) {
         if self.reviews.is_under_way() {
             self.review(session);
         }
+    }
+
+    fn rules_permit(&mut self, session: u32, action: Actions, topic: &str) -> bool {
+        self.review_if_due(session);
         let session = self.sessions.at(session);
         match &mut session.permit {
             None => true,

@@ -282,6 +282,10 @@ pub struct NewMessage {
     pub correlation_data: Option<Box<[u8]>>,
     /// User Properties, in order.
     pub user_properties: Vec<(Box<str>, Box<str>)>,
+    /// 0 if it comes from outside; else more than [`Message::hops`](crate::Message::hops) of the
+    /// message that it follows from. What a part publishes with more than
+    /// [`HOPS_MAX`](crate::HOPS_MAX) is refused.
+    pub hops: u8,
 }
 
 /// A subscription that operators make for a client.

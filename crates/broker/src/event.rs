@@ -190,6 +190,8 @@ pub enum Event {
         side: &'static str,
         /// Their version.
         version: i64,
+        /// Hops of the event, as messages have them.
+        hops: u8,
     },
     /// A subscription was refused.
     SubscribeRefused {
@@ -236,6 +238,8 @@ pub struct AlarmNotice {
     pub state: &'static str,
     /// What it says.
     pub message: Box<str>,
+    /// Hops of the event, as messages have them.
+    pub hops: u8,
 }
 
 /// See [`Event::Delivered`].
@@ -264,6 +268,15 @@ impl Told {
 }
 
 impl Event {
+    /// How far it is from what a client has done, as messages count it: a rule may have led to it.
+    pub fn hops(&self) -> u8 {
+        match self {
+            Self::AlarmRaised(alarm) | Self::AlarmChanged(alarm) => alarm.hops,
+            Self::TwinChanged { hops, .. } => *hops,
+            _ => 0,
+        }
+    }
+
     /// Why something was refused or ended; none: it is about something else.
     pub fn refusal(&self) -> Option<&Refusal> {
         match self {

@@ -208,11 +208,13 @@ impl Shard {
         Ok(ScreenedPublish::Done(done))
     }
 
-    /// Whether the rules of a client permit a message of its own.
-    fn may_publish_own(&mut self, session: u32, topic: &str) -> bool {
+    /// Whether the rules of a client permit a message of its own, such as its Will: one that shows
+    /// no key of a device.
+    pub(crate) fn may_publish_own(&mut self, session: u32, topic: &str) -> bool {
         if !may_publish(topic) {
             return false;
         }
+        self.review_if_due(session);
         let session = self.sessions.at(session);
         let permit = session.permit.as_ref();
         permit.is_none_or(|permit| {
@@ -341,7 +343,7 @@ impl Shard {
 }
 
 /// Whether a payload may have a member `api_key`. Its name may be written with an escape.
-fn may_have_key(payload: &[u8]) -> bool {
+pub(crate) fn may_have_key(payload: &[u8]) -> bool {
     let has = |text: &[u8]| payload.windows(text.len()).any(|window| window == text);
     has(b"api_key") || has(b"\\u")
 }

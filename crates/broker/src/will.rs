@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use martlet_codec::Will;
-use martlet_permission::{Actions, Limit};
+use martlet_permission::Limit;
 
 use crate::fault::{self, Fault};
 use crate::id::RecordNumber;
@@ -156,7 +156,7 @@ impl Shard {
             received_mono_ms: now.mono_ms,
             hops: 0,
         };
-        let may = self.permits(index, Actions::PUBLISH, &will.topic);
+        let may = self.may_publish_own(index, &will.topic);
         if !may && !fault::is(Fault::WillUnchecked) {
             return self.will_refused(cx, index, &will.topic);
         }

@@ -118,7 +118,7 @@ pub(crate) fn write(told: &Told, way: Option<&Way>, is_traced: bool, left_out: L
                 is_traced, info, id, name, severity, state, client_id, tenant, message, "{text}"
             );
         }
-        Event::TwinChanged { side, version } => frequent!(debug, side, version),
+        Event::TwinChanged { side, version, .. } => frequent!(debug, side, version),
         Event::Subscribed { filter, qos, .. } => {
             frequent!(debug, filter = &**filter, qos = *qos as u8);
         }

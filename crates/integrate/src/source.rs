@@ -51,8 +51,8 @@ pub struct SourceMessage {
 /// What is to be done with a message of a source.
 #[derive(Clone, Debug)]
 pub enum What {
-    /// It is published. The number says how many nodes it has passed.
-    Publish(Box<NewMessage>, u8),
+    /// It is published. Its hops say how many nodes it has passed.
+    Publish(Box<NewMessage>),
     /// It needs no publishing: it comes from this node, or has expired.
     Nothing,
     /// The source has done all that is to be done with it. It is not answered.

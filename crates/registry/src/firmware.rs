@@ -19,6 +19,8 @@ const NAME_BYTES_MAX: usize = 128;
 const SIGNATURE_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of a URL.
 const URL_BYTES_MAX: usize = 2_048;
+/// Bytes of a file, at most, wherever it is: 1 TiB.
+const SIZE_MAX: u64 = 1 << 40;
 
 const COLUMNS: &str = "number, team, name, version, device_type, size, sha256, signature, \
                        verified, url, added_by, created_ms";
@@ -109,6 +111,9 @@ impl NewFirmware {
         }
         if self.size == 0 {
             return refused("the file of the firmware is empty".to_owned());
+        }
+        if self.size > SIZE_MAX {
+            return refused(format!("a firmware has up to {SIZE_MAX} bytes"));
         }
         let is_url = self.url.starts_with("https://") || self.url.starts_with("http://");
         let is_plain = self.url.len() <= URL_BYTES_MAX

@@ -174,6 +174,12 @@ const MIGRATIONS: &[Step] = &[
         sqlite: include_str!("../migrations/0026_alarm_watches.sql"),
         postgres: include_str!("../migrations/0026_alarm_watches.sql"),
     },
+    Step {
+        version: 27,
+        name: "command hops",
+        sqlite: include_str!("../migrations/0027_command_hops.sql"),
+        postgres: include_str!("../migrations/0027_command_hops.sql"),
+    },
 ];
 
 impl Step {

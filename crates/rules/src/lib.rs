@@ -12,12 +12,15 @@
 //! * `rule`: a rule that is checked
 //! * `facts`: what a rule is told of a message
 //! * `filter`: Topic Filters that are split into their levels
+//! * `hops`: how far a message is from its cause, so that loops end
 //! * `guard`: who catches panics of the library for expressions
 //! * `set`: all rules of a node, and what they make of a message
 //! * `alarm`: states of alarms
+//! * `alarm_input`: what they are told
 #![forbid(unsafe_code)]
 
 pub mod alarm;
+mod alarm_input;
 mod arithmetic;
 mod definition;
 mod expression;
@@ -25,6 +28,7 @@ mod facts;
 mod filter;
 mod functions;
 mod guard;
+mod hops;
 mod rule;
 mod set;
 mod template;
@@ -35,6 +39,7 @@ mod value;
 pub use alarm::{
     Alarm, AlarmChange, AlarmError, AlarmKey, AlarmMachine, AlarmState, ChangeKind, WatchState,
 };
+pub use alarm_input::AlarmInput;
 pub use definition::{
     ActionDefinition, AlarmAction, AlarmDefinition, AlarmKind, CommandAction, Definition,
     DefinitionError, PublishAction, Severity, TelemetryAction, WebhookAction,
@@ -44,8 +49,7 @@ pub use expression::{
 };
 pub use facts::{DeviceFacts, Facts, PAYLOAD_BYTES_MAX, Source};
 pub use guard::Guard;
+pub use hops::{HOPS_MAX, hops_after, hops_of_siblings};
 pub use rule::{Rule, RuleSource};
-pub use set::{
-    Action, AlarmInput, HOPS_MAX, Memory, Outcome, PreviousKey, RuleSet, TaggedRule, Verdict,
-};
+pub use set::{Action, Memory, Outcome, PreviousKey, RuleSet, TaggedRule, Verdict};
 pub use value::{json_text, text_of};

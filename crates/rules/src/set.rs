@@ -7,18 +7,18 @@ use std::sync::Arc;
 use cel::{Context, Value};
 use martlet_codec::QoS;
 
-use crate::alarm::{AlarmChange, AlarmKey, AlarmMachine, Check, Limit, LimitSide, Observation};
+use crate::alarm::{AlarmKey, Check, Limit, LimitSide, Observation};
+use crate::alarm_input::AlarmInput;
 use crate::arithmetic::number;
 use crate::expression::{Evaluator, Problem, Variables, evaluate, is_true};
 use crate::facts::{DeviceFacts, Facts, PAYLOAD_BYTES_MAX, Source};
 use crate::filter::Levels;
 use crate::guard::{self, Guard, Unguarded};
+use crate::hops::HOPS_MAX;
 use crate::rule::{AlarmTest, CheckedAction, Rule, RuleSource};
 use crate::template::Template;
 use crate::value::{bytes_of, of_json, of_members, of_payload, of_text, of_texts, to_json};
 
-/// How often rules may pass a message on, each as the consequence of another one.
-pub const HOPS_MAX: u8 = 8;
 /// Values that are remembered for `previous`, at most.
 const PREVIOUS_MAX: usize = 50_000;
 /// Bytes of such a value, at most.
@@ -89,57 +89,6 @@ pub enum Action {
     },
     /// An alarm may change.
     Alarm(Box<AlarmInput>),
-}
-
-/// An observation for the alarms.
-#[derive(Clone, Debug, PartialEq)]
-pub struct AlarmInput {
-    about: crate::alarm::About,
-    observation: Observation,
-    at_ms: i64,
-}
-
-impl AlarmInput {
-    /// What the node itself watches is, or is not, as it should be. Alarms of that are about a part
-    /// of the node or a device.
-    pub fn of_node(
-        key: AlarmKey,
-        device: Option<String>,
-        (severity, message): (crate::Severity, String),
-        (is_bad, for_ms): (bool, i64),
-        at_ms: i64,
-    ) -> Self {
-        Self {
-            about: crate::alarm::About {
-                key,
-                device,
-                severity,
-                message,
-                for_ms,
-                inhibited_by: Vec::new(),
-            },
-            observation: Observation::Condition {
-                raise: is_bad,
-                clear: !is_bad,
-            },
-            at_ms,
-        }
-    }
-
-    /// Gives it to the alarms.
-    pub fn apply(self, machine: &mut AlarmMachine) -> Option<AlarmChange> {
-        machine.take(self.about, &self.observation, self.at_ms)
-    }
-
-    /// Name of the alarm and what it is about.
-    pub fn key(&self) -> &AlarmKey {
-        &self.about.key
-    }
-
-    /// What is observed.
-    pub fn observation(&self) -> &Observation {
-        &self.observation
-    }
 }
 
 /// What a rule makes of a message.
@@ -725,6 +674,7 @@ impl Judge<'_> {
             severity: crate::Severity::default(),
             message: String::new(),
             for_ms: 0,
+            hops: self.facts.hops,
             inhibited_by: Vec::new(),
         }
     }

@@ -470,7 +470,6 @@ fn publish_of_part(node: &mut Harness, (name, id): (&str, PartId), topic: &str) 
     let publish = PartPublish {
         number: 5,
         message: message(topic),
-        hops: 0,
         receipts: false,
     };
     node.part_call(name, PartCall::Publish(id, Box::new(publish)));

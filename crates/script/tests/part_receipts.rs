@@ -110,7 +110,6 @@ impl Test {
             let publish = PartPublish {
                 number: 1,
                 message,
-                hops: 0,
                 receipts: true,
             };
             let call = PartCall::Publish(PART, Box::new(publish));
@@ -316,7 +315,6 @@ fn without_a_question_there_is_no_receipt() {
     let publish = PartPublish {
         number: 1,
         message: message("a", QoS::AtLeastOnce),
-        hops: 0,
         receipts: false,
     };
     // Their names pass the one that would ask for receipts.

@@ -9,7 +9,10 @@ use martlet_broker::{
     Actions, Authenticated, Discovery, Identity, ListenerPolicy, Realm, Refusal, RefusalCause,
     Rule, Rules, Screened, Screening, ScreeningKind, Settings, TransportEnd,
 };
-use martlet_codec::{Connect, Packet, ProtocolVersion, QoS, ReasonCode, ReasonCode::NotAuthorized};
+use martlet_codec::{
+    Connect, Packet, ProtocolVersion, PublishProperties, QoS, ReasonCode,
+    ReasonCode::NotAuthorized, Will,
+};
 use martlet_script::{Harness, Link, Wiring};
 use wire::{packets, publish, subscribe};
 
@@ -121,6 +124,54 @@ fn taken(node: &mut Harness, link: Link) -> Vec<String> {
         });
     });
     seen
+}
+
+/// A client that says this will be published when its connection is lost: whether it is let in.
+fn come_with_will(node: &mut Harness, payload: &[u8]) -> (Link, bool) {
+    let link = node.open();
+    let mut connect = Connect::new(V5, "dying");
+    connect.will = Some(Will {
+        topic: "w",
+        payload,
+        qos: QoS::AtMostOnce,
+        retain: false,
+        delay_secs: None,
+        properties: PublishProperties::default(),
+    });
+    node.send(link, &wire::encoded(&connect));
+    for (shard, asked) in node.take_authentications() {
+        let identity = Identity {
+            user_name: Some("ada".into()),
+            rules: rules(&[(Actions::PUBLISH, "w")]),
+            ..Identity::anyone()
+        };
+        let answer = Authenticated::Accepted {
+            identity,
+            known: 0,
+            data: None,
+        };
+        node.authenticated(shard, asked.connection, answer);
+    }
+    let mut is_accepted = false;
+    let answer = node.take(link);
+    packets(V5, &answer, |packet| {
+        is_accepted |= matches!(packet, Packet::ConnAck(ack) if ack.reason == ReasonCode::Success);
+    });
+    (link, is_accepted)
+}
+
+#[test]
+fn a_will_is_sent_by_the_rules_of_its_client_and_shows_no_key() {
+    let mut node = node(1);
+    let reader = come(&mut node, "reader", Identity::anyone());
+    node.send(reader, &subscribe(V5, &["w"], QoS::AtMostOnce));
+    taken(&mut node, reader);
+    let (link, is_accepted) = come_with_will(&mut node, b"gone");
+    assert!(is_accepted);
+    node.end(link, TransportEnd::Error);
+    assert_eq!(taken(&mut node, reader), ["w 0 gone"]);
+    let (_, is_accepted) = come_with_will(&mut node, br#"{"api_key": "secret"}"#);
+    assert!(!is_accepted);
 }
 
 fn of_device(payload: &str) -> Screened {

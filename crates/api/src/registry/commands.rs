@@ -142,6 +142,7 @@ impl CommandBody {
             parameters: self.parameters.to_string(),
             qos: self.qos,
             time_ms: i64::from(self.expires_secs) * 1000,
+            hops: 0,
         }
     }
 }

@@ -77,8 +77,6 @@ pub(crate) struct Source {
     pub(crate) tenant: TenantId,
     /// The session of the part that publishes it; none is an operator.
     pub(crate) session: Option<SessionAddress>,
-    /// See [`Publication::hops`].
-    pub(crate) hops: u8,
     /// Receipts are asked for.
     pub(crate) receipts: bool,
 }
@@ -121,7 +119,6 @@ impl Shard {
         let by = Source {
             tenant,
             session: None,
-            hops: 0,
             receipts: false,
         };
         self.publish_new(cx, by, message, |shard, cx, publication, matched| {
@@ -164,7 +161,7 @@ impl Shard {
             received_wall_ms: cx.now.wall_ms,
             expires_at_ms: expires_at(cx.now.mono_ms, message.message_expiry_secs),
             received_mono_ms: cx.now.mono_ms,
-            hops: by.hops,
+            hops: message.hops,
         };
         let id = publication.id;
         let origin = Origin {

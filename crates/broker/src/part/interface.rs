@@ -181,9 +181,6 @@ pub struct PartPublish {
     pub number: u64,
     /// The message.
     pub message: NewMessage,
-    /// 0 if it comes from outside; else one more than [`Message::hops`](crate::Message::hops) of
-    /// the message that it follows from. Beyond [`HOPS_MAX`](crate::HOPS_MAX) it is refused.
-    pub hops: u8,
     /// The part is told how the message ends for each of its receivers ([`PartEvent::Receipt`]),
     /// and how many they are ([`PartEvent::Receivers`]).
     ///

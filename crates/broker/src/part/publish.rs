@@ -74,7 +74,6 @@ impl Shard {
         let by = Source {
             tenant,
             session: Some(self.address_of(session)),
-            hops: publish.hops,
             receipts: publish.receipts,
         };
         self.publish_new(cx, by, message, |shard, cx, publication, matched| {
@@ -97,7 +96,7 @@ impl Shard {
         if !martlet_permission::may_publish(&message.topic) || !is_permitted {
             return Err(Published::refused(ReasonCode::NotAuthorized));
         }
-        if publish.hops > HOPS_MAX {
+        if message.hops > HOPS_MAX {
             return Err(Published::refused(ReasonCode::ImplementationSpecificError));
         }
         let is_held = self.holds.any()

@@ -83,8 +83,8 @@ pub struct Alarms {
     machine: Mutex<AlarmMachine>,
     /// Those that are to be written, as they are now.
     unsaved: Mutex<BTreeMap<i64, AlarmRow>>,
-    /// Changes that are to be told, and how often rules have passed on what led to them.
-    untold: Mutex<VecDeque<(AlarmChange, u8)>>,
+    /// Changes that are to be told.
+    untold: Mutex<VecDeque<AlarmChange>>,
     /// Names that rules have; none before they were read.
     names: Mutex<Option<HashSet<(u32, String)>>>,
     is_restored: AtomicBool,
@@ -117,15 +117,10 @@ impl Alarms {
         }
     }
 
-    /// Takes what was observed. `hops` says how often rules have passed on what led to it.
-    pub(crate) fn observe(&self, inputs: impl IntoIterator<Item = AlarmInput>, hops: u8) {
-        let mut machine = lock(&self.machine);
-        let changes = inputs
-            .into_iter()
-            .filter_map(|input| input.apply(&mut machine));
-        let changes: Vec<AlarmChange> = changes.collect();
-        drop(machine);
-        self.changed(changes, hops);
+    /// Takes what was observed.
+    pub(crate) fn observe(&self, input: AlarmInput) {
+        let change = input.apply(&mut lock(&self.machine));
+        self.changed(change);
     }
 
     /// What the node itself watches is, or is not, as it should be.
@@ -138,12 +133,13 @@ impl Alarms {
     ) {
         if self.settings.watches_node {
             let input = AlarmInput::of_node(key, device, told, (is_bad, for_ms), now_signed_ms());
-            self.observe([input], 0);
+            self.observe(input);
         }
     }
 
-    fn changed(&self, changes: Vec<AlarmChange>, hops: u8) {
-        if changes.is_empty() {
+    fn changed(&self, changes: impl IntoIterator<Item = AlarmChange>) {
+        let mut changes = changes.into_iter().peekable();
+        if changes.peek().is_none() {
             return;
         }
         let mut unsaved = lock(&self.unsaved);
@@ -151,7 +147,7 @@ impl Alarms {
         for change in changes {
             let row = row::of_alarm(&self.settings.node, &change.alarm);
             unsaved.insert(change.alarm.id, row);
-            untold.push_back((change, hops));
+            untold.push_back(change);
             if untold.len() > UNTOLD_MAX {
                 untold.pop_front();
                 self.notifications.dropped();
@@ -178,7 +174,7 @@ impl Alarms {
                 || names.contains(&(key.tenant, key.name.clone()))
         };
         let changes = lock(&self.machine).retain_rules(is_there, now_signed_ms());
-        self.changed(changes, 0);
+        self.changed(changes);
     }
 
     /// Reads the alarms of earlier runs, if the tables answer soon: what is observed then is about
@@ -249,7 +245,7 @@ impl Alarms {
                 warn!(%error, "alarms of earlier runs cannot be read yet");
             }
             let changes = lock(&self.machine).tick(now_signed_ms());
-            self.changed(changes, 0);
+            self.changed(changes);
             if self.settings.watches_node {
                 watch.look(&self).await;
             }
@@ -356,7 +352,7 @@ impl Alarms {
         drop(machine);
         let change = change?;
         let row = row::of_alarm(&self.settings.node, &change.alarm);
-        self.changed(vec![change], 0);
+        self.changed([change]);
         Ok(row)
     }
 }

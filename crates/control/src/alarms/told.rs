@@ -3,7 +3,7 @@
 
 use martlet_broker::{AlarmNotice, Event, EventHead, NewMessage, TenantId, Told};
 use martlet_codec::QoS;
-use martlet_rules::{Alarm, AlarmChange, ChangeKind};
+use martlet_rules::{Alarm, AlarmChange, ChangeKind, hops_after};
 use serde_json::{Value, json};
 use tracing::warn;
 
@@ -21,9 +21,9 @@ impl Alarms {
     pub(super) async fn tell(&self, publisher: &mut Publisher) {
         loop {
             let next = lock(&self.untold).pop_front();
-            let Some((change, hops)) = next else { return };
+            let Some(change) = next else { return };
             self.tell_readers(&change);
-            match self.publish(publisher, &change, hops).await {
+            match self.publish(publisher, &change).await {
                 Ok(()) => self.notifications.published(),
                 Err(why) => {
                     self.notifications.failed();
@@ -45,6 +45,7 @@ impl Alarms {
             severity: alarm.severity.word(),
             state: alarm.state.word(),
             message: alarm.message.as_str().into(),
+            hops: hops_after(change.hops, 1),
         };
         let event = match change.kind {
             ChangeKind::Raised => Event::AlarmRaised(Box::new(notice)),
@@ -54,12 +55,7 @@ impl Alarms {
         self.control.tell(Told::new(head, event));
     }
 
-    async fn publish(
-        &self,
-        publisher: &mut Publisher,
-        change: &AlarmChange,
-        hops: u8,
-    ) -> Result<(), String> {
+    async fn publish(&self, publisher: &mut Publisher, change: &AlarmChange) -> Result<(), String> {
         let catalogue = &self.settings.catalogue;
         let entry = catalogue.entry(ALERTS);
         let path = entry.map_or("system/alerts", |entry| entry.path);
@@ -73,10 +69,11 @@ impl Alarms {
             retain: entry.is_none_or(|entry| entry.retain),
             payload_is_utf8: Some(true),
             content_type: Some("application/json".into()),
+            hops: hops_after(change.hops, 1),
             ..NewMessage::default()
         };
         let by = (TenantId(change.alarm.key.tenant), PART);
-        let posted = publisher.post(by, None, (message, hops.saturating_add(1)));
+        let posted = publisher.post(by, None, message);
         let posted = posted.await.map_err(|error| match error {
             PostError::Refused(why) | PostError::Failed(why) => why,
         })?;

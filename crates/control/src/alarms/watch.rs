@@ -72,6 +72,18 @@ fn of_node(name: &str, subject: &str) -> AlarmKey {
     }
 }
 
+/// The alarms of a certificate with this time left, and whether each is raised: the worst one that
+/// applies, in place of the one before.
+fn certificate_alarms(left_ms: i64) -> impl Iterator<Item = (&'static str, Severity, bool)> {
+    let worst = CERTIFICATES
+        .iter()
+        .rposition(|(_, days, _)| left_ms <= days * DAY_MS);
+    let all = CERTIFICATES.into_iter().enumerate();
+    // The worst first: it is raised before the one that it replaces is cleared.
+    let all = all.rev();
+    all.map(move |(place, (name, _, severity))| (name, severity, Some(place) == worst))
+}
+
 /// When a certificate ends, as the end of a sentence.
 fn ends(left_ms: i64) -> String {
     match left_ms {
@@ -88,8 +100,7 @@ impl Alarms {
             let left_ms = certificate.not_after_secs.saturating_mul(1_000) - now_signed_ms();
             let (file, subject) = (&certificate.file, &certificate.subject);
             let message = format!("The certificate {subject} in {file} {}", ends(left_ms));
-            for (name, days, severity) in CERTIFICATES {
-                let is_bad = left_ms <= days * DAY_MS;
+            for (name, severity, is_bad) in certificate_alarms(left_ms) {
                 let told = (severity, message.clone());
                 self.observe_node(of_node(name, file), None, told, (is_bad, 0));
             }
@@ -121,12 +132,11 @@ impl Alarms {
                 one.device,
                 ends(left_ms)
             );
-            for (name, days, severity) in CERTIFICATES {
+            for (name, severity, is_bad) in certificate_alarms(left_ms) {
                 let key = AlarmKey {
                     tenant: one.tenant,
                     ..of_node(name, &one.device)
                 };
-                let is_bad = left_ms <= days * DAY_MS;
                 let told = (severity, message.clone());
                 self.observe_node(key, Some(one.device.clone()), told, (is_bad, 0));
             }

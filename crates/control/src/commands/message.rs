@@ -55,6 +55,7 @@ pub(super) fn message_of(
         response_topic: Some(answers.into()),
         correlation_data: Some(command.id.clone().into_bytes().into()),
         user_properties: Vec::new(),
+        hops: command.hops,
     })
 }
 
@@ -132,8 +133,8 @@ pub(super) enum Said {
         device: String,
         /// The command.
         id: String,
-        /// What it answers.
-        answer: CommandAnswer,
+        /// What it answers, or what was expected.
+        answer: Result<CommandAnswer, &'static str>,
     },
     /// It wants all commands that it has not acknowledged.
     Asks {
@@ -173,11 +174,24 @@ pub(super) fn read(catalogue: &Catalogue, message: &Message) -> Result<Said, &'s
 fn read_answer(
     payload: &[u8],
     correlation: Option<&str>,
-) -> Result<(String, CommandAnswer), &'static str> {
-    let body: Value = serde_json::from_slice(payload).map_err(|_| "the payload is no JSON")?;
+) -> Result<(String, Result<CommandAnswer, &'static str>), &'static str> {
+    let body = serde_json::from_slice::<Value>(payload);
+    let member = |name: &str| body.as_ref().ok()?.get(name)?.as_str();
+    let id = member("command_id").or(member("id")).or(correlation);
+    let id = match (id, &body) {
+        (Some(id), _) => id.to_owned(),
+        (None, Ok(_)) => return Err("command_id and Correlation Data are missing"),
+        (None, Err(_)) => return Err("the payload is no JSON"),
+    };
+    let answer = match &body {
+        Ok(body) => answer_of(body),
+        Err(_) => Err("the payload is no JSON"),
+    };
+    Ok((id, answer))
+}
+
+fn answer_of(body: &Value) -> Result<CommandAnswer, &'static str> {
     let text = |name: &str| body.get(name).and_then(Value::as_str);
-    let id = text("command_id").or(text("id")).or(correlation);
-    let id = id.ok_or("command_id and Correlation Data are missing")?;
     let outcome = text("status").and_then(outcome_of);
     let outcome = outcome.ok_or("status must be acknowledged, progress, succeeded or failed")?;
     let progress = match body.get("progress") {
@@ -195,12 +209,11 @@ fn read_answer(
         Some(Value::String(text)) => text.clone(),
         Some(other) => other.to_string(),
     };
-    let answer = CommandAnswer {
+    Ok(CommandAnswer {
         outcome,
         progress,
         result,
-    };
-    Ok((id.to_owned(), answer))
+    })
 }
 
 /// How far a device is, by the words that devices use.
@@ -233,24 +246,30 @@ mod tests {
         let progress = answer(CommandOutcome::Acknowledged, Some(40), "");
         assert_eq!(
             read_answer(body, Some("other")),
-            Ok(("c1".to_owned(), progress))
+            Ok(("c1".to_owned(), Ok(progress)))
         );
         let body = br#"{"status":"completed","result":{"door":"open"}}"#;
         let done = answer(CommandOutcome::Succeeded, None, r#"{"door":"open"}"#);
-        assert_eq!(read_answer(body, Some("c2")), Ok(("c2".to_owned(), done)));
+        assert_eq!(
+            read_answer(body, Some("c2")),
+            Ok(("c2".to_owned(), Ok(done)))
+        );
         assert!(read_answer(body, None).is_err());
     }
 
     #[test]
     fn what_is_no_answer_is_refused() {
+        for wrong in ["open", "[]", r#"{"status":"succeeded"}"#] {
+            assert!(read_answer(wrong.as_bytes(), None).is_err(), "{wrong}");
+        }
         for wrong in [
-            "open",
-            "[]",
             r#"{"command_id":"c","status":"maybe"}"#,
             r#"{"command_id":"c","status":"progress","progress":101}"#,
             r#"{"command_id":"c"}"#,
+            "open",
         ] {
-            assert!(read_answer(wrong.as_bytes(), None).is_err(), "{wrong}");
+            let (id, answer) = read_answer(wrong.as_bytes(), Some("c")).unwrap();
+            assert!(id == "c" && answer.is_err(), "{wrong}");
         }
     }
 }

@@ -126,7 +126,6 @@ impl Posts {
         line.line.publish(PartPublish {
             number: number.cast_unsigned(),
             message,
-            hops: 0,
             receipts: true,
         });
         true

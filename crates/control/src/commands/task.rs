@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use martlet_broker::{Delivery, EventKind, PartEvent, Published, Receipt};
 use martlet_codec::PacketId;
 use martlet_registry::{Command, CommandKey, CommandStep, CommandUpdate};
+use martlet_rules::hops_after;
 use tracing::{debug, warn};
 
 use super::message::{Said, filters, message_of, read};
@@ -81,7 +82,7 @@ pub async fn keep(control: Arc<Control>, commands: Arc<Commands>) {
         updates: Vec::new(),
         ended: Vec::new(),
         answered: HashMap::new(),
-        asking: HashSet::new(),
+        asking: HashMap::new(),
         subscribed: HashSet::new(),
         later: VecDeque::new(),
         is_all_due: true,
@@ -130,7 +131,7 @@ struct Task {
     /// Answers that are settled once that is written, by tenant and attachment.
     answered: HashMap<(u32, u64), Vec<PacketId>>,
     /// Devices that ask for their commands.
-    asking: HashSet<DeviceKey>,
+    asking: HashMap<DeviceKey, u8>,
     /// Devices that have subscribed, or connected with an earlier session.
     subscribed: HashSet<DeviceKey>,
     /// Devices that have subscribed, when they are looked at again, and when they did.
@@ -261,11 +262,20 @@ impl Task {
             self.in_hand.remove(&number);
             return;
         };
-        self.messages.add(message.0, number, &command.device);
-        if outcome.subscribers() > 0 {
-            let message = message.0;
-            self.step(CommandKey::Number(number), CommandStep::Sent { message });
+        if outcome.subscribers() == 0 {
+            // Integrations may have it, the device has not: it is sent once it subscribes.
+            let again = command.again;
+            self.step(
+                CommandKey::Number(number),
+                CommandStep::NoReceiver { again },
+            );
+            self.ended.push(number);
+            self.early.remove(&message.0);
+            return;
         }
+        self.messages.add(message.0, number, &command.device);
+        let sent = CommandStep::Sent { message: message.0 };
+        self.step(CommandKey::Number(number), sent);
         for receipt in self.early.remove(&message.0).into_iter().flatten() {
             self.receipt(&receipt);
         }
@@ -274,6 +284,8 @@ impl Task {
     fn receipt(&mut self, receipt: &Receipt) {
         match self.messages.receipt(receipt) {
             Found::Step(number, step) => self.step(CommandKey::Number(number), step),
+            // No device is called like that: it is an integration.
+            Found::Unknown(_) if receipt.receiver.starts_with('$') => {}
             Found::Unknown(step) => {
                 let receiver = receipt.receiver.to_string();
                 self.step(CommandKey::Message(receipt.message.0, receiver), step);
@@ -307,11 +319,17 @@ impl Task {
     fn answer(&mut self, tenant: u32, delivery: &Delivery) {
         match read(&self.commands.catalogue, &delivery.message) {
             Ok(Said::Answer { device, id, answer }) => {
-                let command = CommandKey::Id(tenant, device, id);
-                self.step(command, CommandStep::Answered(answer));
+                let step = match answer {
+                    Ok(answer) => CommandStep::Answered(answer),
+                    Err(why) => CommandStep::NotUnderstood(why),
+                };
+                self.step(CommandKey::Id(tenant, device, id), step);
             }
             Ok(Said::Asks { device }) => {
-                self.asking.insert((tenant, device));
+                // A rule may have asked, as the consequence of a command.
+                let hops = hops_after(delivery.message.hops(), 1);
+                let asked = self.asking.entry((tenant, device)).or_default();
+                *asked = hops.max(*asked);
             }
             Err(why) => {
                 let topic = delivery.message.topic();
@@ -401,7 +419,10 @@ impl Task {
             self.looks = true;
         }
         if !self.asking.is_empty() {
-            let devices: Vec<DeviceKey> = self.asking.iter().cloned().collect();
+            let devices = self.asking.iter();
+            let devices: Vec<(u32, String, u8)> = devices
+                .map(|((tenant, device), hops)| (*tenant, device.clone(), *hops))
+                .collect();
             let asked = tables.note(move |registry| {
                 Box::pin(async move { registry.commands_asked_for(&devices).await })
             });

@@ -439,7 +439,7 @@ fn fill<'a>(shown: &mut FeedEvent<'a>, told: &'a Told, payload_max: usize) {
         Event::DeviceActive { last_message_ms } => {
             shown.last_message = Some(rfc3339::text(*last_message_ms));
         }
-        Event::TwinChanged { side, version } => {
+        Event::TwinChanged { side, version, .. } => {
             shown.twin = Some(FeedTwin {
                 side,
                 version: *version,

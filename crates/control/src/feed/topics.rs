@@ -8,7 +8,7 @@ use martlet_broker::{EVENTS, EventKind, NewMessage, TenantId};
 use martlet_codec::QoS;
 use tracing::warn;
 
-use super::entry::Entry;
+use super::entry::{Entry, Happened};
 use super::{Filter, From, Kinds};
 use crate::control::Control;
 
@@ -121,12 +121,17 @@ async fn publish(control: &Control, some: &[(TenantId, NewMessage)]) {
 fn message(entry: &Entry<'_>, run: &str) -> Option<(TenantId, NewMessage)> {
     let shown = entry.shown(run, 0).ok()?;
     let payload = serde_json::to_vec(&shown).ok()?;
+    let hops = match entry.what() {
+        Happened::Event(told) => told.event.hops(),
+        _ => 0,
+    };
     let message = NewMessage {
         topic: format!("{EVENTS}{}", entry.kind.name()).into(),
         payload: payload.into(),
         qos: QoS::AtLeastOnce,
         payload_is_utf8: Some(true),
         content_type: Some("application/json".into()),
+        hops,
         ..NewMessage::default()
     };
     Some((entry.tenant, message))

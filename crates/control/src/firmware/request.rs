@@ -2,6 +2,7 @@
 
 use martlet_broker::{Message, NewMessage};
 use martlet_codec::{PublishProperties, QoS};
+use martlet_rules::hops_after;
 use serde_json::{Value, json};
 
 use crate::iotflow::Catalogue;
@@ -32,6 +33,8 @@ pub(super) struct ChunkRequest {
     pub(super) offset: u64,
     /// Bytes, up to [`CHUNK_MAX`].
     pub(super) length: u64,
+    /// Hops of the answer: a rule may have asked.
+    hops: u8,
     qos: QoS,
     response_topic: Option<String>,
     correlation: Option<Vec<u8>>,
@@ -42,6 +45,8 @@ pub(super) struct ChunkRequest {
 pub(super) struct WrongRequest {
     pub(super) device: String,
     topics: String,
+    /// Hops of the answer.
+    hops: u8,
     why: String,
 }
 
@@ -65,6 +70,7 @@ pub(super) fn read(
     read_parts(
         catalogue,
         (message.topic(), message.qos(), message.payload()),
+        hops_after(message.hops(), 1),
         (response, correlation.map(<[u8]>::to_vec)),
     )
 }
@@ -72,6 +78,7 @@ pub(super) fn read(
 fn read_parts(
     catalogue: &Catalogue,
     (topic, qos, payload): (&str, QoS, &[u8]),
+    hops: u8,
     (response_topic, correlation): (Option<String>, Option<Vec<u8>>),
 ) -> Option<Result<ChunkRequest, WrongRequest>> {
     let of_iotflow = || {
@@ -89,6 +96,7 @@ fn read_parts(
         Some(Err(WrongRequest {
             device: device.to_owned(),
             topics: topics.clone(),
+            hops,
             why: why.to_owned(),
         }))
     };
@@ -129,6 +137,7 @@ fn read_parts(
         version: version.to_owned(),
         offset,
         length,
+        hops,
         // An answer of QoS 2 would cost more and say no more.
         qos: qos.min(QoS::AtLeastOnce),
         response_topic,
@@ -162,6 +171,7 @@ impl ChunkRequest {
                 property("offset", offset.to_string()),
                 property("size", size.to_string()),
             ],
+            hops: self.hops,
             ..NewMessage::default()
         }
     }
@@ -176,6 +186,7 @@ impl ChunkRequest {
             topic: self.response_topic.clone().unwrap_or_else(usual).into(),
             correlation_data: self.correlation.clone().map(Into::into),
             user_properties: vec![("error".into(), why.into())],
+            hops: self.hops,
             ..error_message(&body)
         }
     }
@@ -187,6 +198,7 @@ impl WrongRequest {
         NewMessage {
             topic: format!("{}/{ERROR}", self.topics).into(),
             user_properties: vec![("error".into(), self.why.as_str().into())],
+            hops: self.hops,
             ..error_message(&json!({ "error": self.why }))
         }
     }
@@ -213,6 +225,7 @@ mod tests {
         let read = read_parts(
             &catalogue,
             (topic, qos, payload.as_bytes()),
+            2,
             (response, None),
         );
         let read = read.ok_or_else(|| "not a topic of requests".to_owned())?;
@@ -230,6 +243,7 @@ mod tests {
         );
         assert_eq!(found.qos, QoS::AtLeastOnce);
         let answer = found.answer(1_000, vec![7; 50]);
+        assert_eq!(answer.hops, 2);
         assert_eq!(&*answer.topic, "d/pump/firmware/chunk/pump/1.2/100");
         let body = r#"{"name": "pump", "version": "1.2", "chunk": 3, "size": 4096}"#;
         let topic = "iotflow/devices/pump/status/firmware/get";

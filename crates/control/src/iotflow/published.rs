@@ -67,6 +67,7 @@ async fn publish(
                 response_topic: None,
                 correlation_data: None,
                 user_properties: Vec::new(),
+                hops: 0,
             })
         })
         .collect();

@@ -217,7 +217,7 @@ fn screened(cause: RefusalCause) -> Option<&'static str> {
              add)"
         }
         RefusalCause::PayloadKeyUnreadable => {
-            "have the device send a JSON object with api_key as a member"
+            "have the device send a JSON object with api_key as a member, and a Will without it"
         }
         RefusalCause::WrongSecret | RefusalCause::UnknownUser(_) => {
             "look first what api_key the device sends; if the good one is lost, give the device \

@@ -80,6 +80,7 @@ fn message(topic: String, payload: String) -> NewMessage {
         response_topic: None,
         correlation_data: None,
         user_properties: Vec::new(),
+        hops: 0,
     }
 }
 

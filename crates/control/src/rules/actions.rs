@@ -3,7 +3,7 @@
 use martlet_broker::{NewMessage, TenantId, may_publish};
 use martlet_codec::{QoS, ReasonCode, TopicName};
 use martlet_registry::{Actor, NewCommand, RegistryError, Scope};
-use martlet_rules::Action;
+use martlet_rules::{Action, hops_after, hops_of_siblings};
 
 use super::metrics::{ActionKind, ActionOutcome};
 use super::publish::{BY_RULE, HOPS};
@@ -22,10 +22,37 @@ pub(super) struct Origin {
     /// Place of the rule in the set.
     pub(super) rule: usize,
     pub(super) tenant: u32,
-    pub(super) hops: u8,
+    pub(super) hops: ConsequenceHops,
     pub(super) received_ms: i64,
     /// Number of the message in the node.
     pub(super) message: u64,
+}
+
+/// Hops of what follows from a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ConsequenceHops {
+    /// Of each message and command.
+    sent: u8,
+    /// Of what alarms are told. Their messages have more.
+    observed: u8,
+}
+
+impl ConsequenceHops {
+    /// Of all that follows from a message with `hops`.
+    pub(super) fn of<'a>(hops: u8, actions: impl Iterator<Item = &'a Action>) -> Self {
+        let (mut sent, mut observed) = (0, 0);
+        for action in actions {
+            match action {
+                Action::Publish { .. } | Action::Command { .. } => sent += 1,
+                Action::Alarm(_) => observed += 1,
+                Action::Webhook { .. } | Action::Telemetry { .. } => {}
+            }
+        }
+        Self {
+            sent: hops_after(hops, sent),
+            observed: hops.saturating_add(hops_of_siblings(observed)),
+        }
+    }
 }
 
 /// Does what follows from the messages of a batch.
@@ -152,6 +179,7 @@ impl<'a> Doer<'a> {
                     parameters,
                     qos: None,
                     time_ms: i64::from(expires_secs) * 1_000,
+                    hops: origin.hops.sent,
                 };
                 self.command(origin, device, new).await?;
             }
@@ -170,7 +198,7 @@ impl<'a> Doer<'a> {
                     error => PostError::Failed(error.told()),
                 })?;
             }
-            Action::Alarm(input) => self.rules.alarms.observe([*input], origin.hops),
+            Action::Alarm(input) => self.rules.alarms.observe(input.after(origin.hops.observed)),
         }
         self.note((origin.rule, kind), Ok(()));
         Ok(())
@@ -189,9 +217,9 @@ impl<'a> Doer<'a> {
         let publish_as = rule.and_then(|one| one.rule.definition().publish_as.as_deref());
         let client_id = format!("{BY_RULE}{}", self.name(origin.rule));
         let by = (TenantId(origin.tenant), client_id.as_str());
-        let hops = origin.hops.saturating_add(1);
-        message.user_properties = vec![(HOPS.into(), hops.to_string().into())];
-        let posted = self.publisher.post(by, publish_as, (message, hops)).await?;
+        message.hops = origin.hops.sent;
+        message.user_properties = vec![(HOPS.into(), message.hops.to_string().into())];
+        let posted = self.publisher.post(by, publish_as, message).await?;
         let at = self.messages.saturating_sub(1);
         self.posted.push((at, origin.rule, topic, posted));
         if self.posted.len() >= POSTED_MAX {

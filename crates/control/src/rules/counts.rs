@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use martlet_rules::{Action, HOPS_MAX, Verdict};
 use serde::Serialize;
 
 use crate::rfc3339;
@@ -58,6 +59,27 @@ impl Counts {
             .find(|at| why.is_char_boundary(*at));
         why.truncate(end.unwrap_or_default());
         self.last_error = Some((now_ms(), why));
+    }
+
+    /// Counts what the rule makes of a message on this topic. Returns what follows, if anything.
+    pub(super) fn note(&mut self, verdict: Verdict, topic: &str) -> Option<Vec<Action>> {
+        match verdict {
+            Verdict::Matched(actions) => {
+                self.matched += 1;
+                return Some(actions);
+            }
+            Verdict::Unmatched => {}
+            Verdict::Missing(_) => self.missing += 1,
+            Verdict::Failed(why) => self.failed(&why),
+            Verdict::Loop => {
+                self.loops += 1;
+                self.failed(&format!(
+                    "a message on {topic:?} was passed on by rules too often ({HOPS_MAX} hops): it \
+                     is taken for a loop and not looked at"
+                ));
+            }
+        }
+        None
     }
 
     pub(super) fn took(&mut self, time: Duration) {

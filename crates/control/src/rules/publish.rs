@@ -16,8 +16,8 @@ use crate::control::Control;
 /// Client Identifiers of the parts of rules begin with this.
 pub(super) const BY_RULE: &str = "$rule/";
 
-/// User Property of a message that rules have published: how many have passed it on, one after the
-/// other. So a loop over other nodes ends too.
+/// User Property of a message that rules have published: its hops. So a loop over other nodes ends
+/// too.
 pub(super) const HOPS: &str = "martlet-hops";
 /// Time that a message may take to be stored.
 const PUBLISHED_WITHIN: Duration = Duration::from_secs(30);
@@ -74,7 +74,7 @@ impl Publisher {
         &mut self,
         (tenant, client_id): (TenantId, &str),
         publish_as: Option<&str>,
-        (message, hops): (NewMessage, u8),
+        message: NewMessage,
     ) -> Result<Posted, PostError> {
         let name = (tenant, client_id.to_owned());
         let is_same = |post: &Post| post.publish_as.as_deref() == publish_as;
@@ -92,7 +92,6 @@ impl Publisher {
         post.part.publish(PartPublish {
             number: post.last,
             message,
-            hops,
             receipts: false,
         });
         Ok(Posted {

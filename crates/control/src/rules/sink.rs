@@ -7,10 +7,10 @@ use std::time::Instant;
 use martlet_broker::EVENTS;
 use martlet_codec::PublishProperties;
 use martlet_integrate::{ALL_TENANTS, ConfiguredSink, Outcome, Settings, Sink, SinkMessage};
-use martlet_rules::{DeviceFacts, Facts, Memory, Source, Verdict};
+use martlet_rules::{DeviceFacts, Facts, Memory, Source};
 use serde_json::Value;
 
-use super::actions::{Doer, Origin};
+use super::actions::{ConsequenceHops, Doer, Origin};
 use super::publish::{BY_RULE, HOPS};
 use super::{InForce, KIND, NAME, Publisher, Rules, lock};
 use crate::remembered::Name;
@@ -100,7 +100,10 @@ async fn look_at(
     doer: &mut Doer<'_>,
 ) -> Result<(), String> {
     doer.next_message();
+    let mut matched = Vec::new();
+    let mut hops = 0;
     for facts in facts_of(rules, in_force, message) {
+        hops = facts.hops;
         let lookup = |id: &str| devices.get(&(facts.tenant, id.to_owned())).cloned();
         let began = Instant::now();
         let outcomes = in_force.set.evaluate(&facts, &lookup, memory);
@@ -109,49 +112,28 @@ async fn look_at(
             let Some(place) = in_force.places.get(outcome.rule) else {
                 continue;
             };
-            let actions = {
-                let mut counts = lock(&rules.counts);
-                let counts = counts.entry(place.name.clone()).or_default();
-                counts.took(each);
-                match outcome.verdict {
-                    Verdict::Matched(actions) => {
-                        counts.matched += 1;
-                        actions
-                    }
-                    Verdict::Unmatched => continue,
-                    Verdict::Missing(_) => {
-                        counts.missing += 1;
-                        continue;
-                    }
-                    Verdict::Failed(why) => {
-                        counts.failed(&why);
-                        continue;
-                    }
-                    Verdict::Loop => {
-                        counts.loops += 1;
-                        counts.failed(&format!(
-                            "a message on {:?} was passed on by {} rules: it is taken for a loop \
-                             and not looked at",
-                            facts.topic, facts.hops
-                        ));
-                        continue;
-                    }
-                }
-            };
-            let origin = Origin {
-                rule: outcome.rule,
-                tenant: facts.tenant,
-                hops: facts.hops,
-                received_ms: facts.received_ms,
-                message: message.id(),
-            };
-            doer.act(&origin, actions).await?;
+            let mut counts = lock(&rules.counts);
+            let counts = counts.entry(place.name.clone()).or_default();
+            counts.took(each);
+            if let Some(actions) = counts.note(outcome.verdict, facts.topic) {
+                matched.push((outcome.rule, actions));
+            }
         }
+    }
+    let origin = Origin {
+        rule: 0,
+        tenant: message.tenant().0,
+        hops: ConsequenceHops::of(hops, matched.iter().flat_map(|(_, actions)| actions)),
+        received_ms: i64::try_from(message.received_ms()).unwrap_or(i64::MAX),
+        message: message.id(),
+    };
+    for (rule, actions) in matched {
+        doer.act(&Origin { rule, ..origin }, actions).await?;
     }
     Ok(())
 }
 
-/// Rules that have passed a message on, those of other nodes among them.
+/// Hops that rules of other nodes have counted.
 fn hops_elsewhere(message: &SinkMessage) -> u8 {
     if message.properties().is_empty() {
         return 0;
@@ -204,7 +186,12 @@ fn facts_of<'a>(rules: &Rules, in_force: &InForce, message: &'a SinkMessage) -> 
         return values.collect();
     }
     if let Some(kind) = message.topic().strip_prefix(EVENTS) {
-        let device = device_of_event(message.payload()).map(|id| device(&id));
+        let client = client_of_event(message.payload());
+        // That what a rule publishes is refused may be the consequence of such an event.
+        if client.as_ref().is_some_and(|id| id.starts_with(BY_RULE)) {
+            return Vec::new();
+        }
+        let device = client.map(|id| device(&id));
         return vec![Facts {
             source: Source::Event(kind),
             device,
@@ -232,8 +219,8 @@ fn facts_of<'a>(rules: &Rules, in_force: &InForce, message: &'a SinkMessage) -> 
     all
 }
 
-/// The device of an event: the Client Identifier of a device is its id.
-fn device_of_event(payload: &[u8]) -> Option<String> {
+/// The client that an event is about: the Client Identifier of a device is its id.
+fn client_of_event(payload: &[u8]) -> Option<String> {
     let event: Value = serde_json::from_slice(payload).ok()?;
     let id = event.get("client_id")?.as_str()?;
     (!id.is_empty()).then(|| id.to_owned())

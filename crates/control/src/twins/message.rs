@@ -101,19 +101,23 @@ pub(super) fn desired_message(catalogue: &Catalogue, twin: &Twin, now_ms: u64) -
     )
 }
 
-/// The message that tells a device why a report of it was not applied.
+/// The message, with these hops, that tells a device why a report of it was not applied.
 pub(super) fn error_message(
     catalogue: &Catalogue,
     (topic, device): (&str, &str),
     why: &str,
+    hops: u8,
 ) -> NewMessage {
     let is_iotflow = catalogue.path_of(topic).is_some();
     let [native, iotflow] = topics(catalogue, device);
     let topic = if is_iotflow { iotflow } else { native };
-    message(
-        format!("{topic}/error"),
-        json!({ "error": why }).to_string(),
-    )
+    NewMessage {
+        hops,
+        ..message(
+            format!("{topic}/error"),
+            json!({ "error": why }).to_string(),
+        )
+    }
 }
 
 fn message(topic: String, payload: String) -> NewMessage {

@@ -11,7 +11,7 @@
 mod message;
 mod task;
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use martlet_broker::{Event, EventHead, TenantId, Told};
@@ -47,7 +47,8 @@ pub struct Twins {
 /// Devices whose desired values are to be published.
 #[derive(Debug, Default)]
 struct Due {
-    devices: HashSet<DeviceKey>,
+    /// With the hops of their messages: a rule may have asked for them.
+    devices: HashMap<DeviceKey, u8>,
     /// All that are connected.
     all: bool,
 }
@@ -95,8 +96,9 @@ impl Twins {
             })
         });
         let twin = changed.await?;
-        self.tell((twin.tenant, &twin.device), "desired", twin.desired.version);
-        self.make_due([(twin.tenant, twin.device.clone())]);
+        let changed = ("desired", twin.desired.version);
+        self.tell((twin.tenant, &twin.device), changed, 0);
+        self.make_due([(twin.tenant, twin.device.clone())], 0);
         self.changed.notify_one();
         Ok(twin)
     }
@@ -131,7 +133,7 @@ impl Twins {
             })
         });
         let (twin, devices) = changed.await?;
-        self.make_due(devices);
+        self.make_due(devices, 0);
         self.changed.notify_one();
         Ok(twin)
     }
@@ -159,29 +161,33 @@ impl Twins {
             })
         });
         let twin = changed.await?;
-        self.tell(
-            (twin.tenant, &twin.device),
-            "reported",
-            twin.reported.version,
-        );
+        let changed = ("reported", twin.reported.version);
+        self.tell((twin.tenant, &twin.device), changed, 0);
         Ok(twin)
     }
 
-    /// Tells those who watch events that values have changed.
-    fn tell(&self, (tenant, device): (u32, &str), side: &'static str, version: i64) {
+    /// Tells those who watch events that values have changed, as the consequence of a message with
+    /// these hops.
+    fn tell(&self, (tenant, device): (u32, &str), (side, version): (&'static str, i64), hops: u8) {
         let head = EventHead::new(TenantId(tenant), device);
-        let event = Event::TwinChanged { side, version };
+        let event = Event::TwinChanged {
+            side,
+            version,
+            hops,
+        };
         self.tables.control().tell(Told::new(head, event));
     }
 
-    fn make_due(&self, devices: impl IntoIterator<Item = DeviceKey>) {
+    /// The desired values of these devices are to be published, with these hops.
+    fn make_due(&self, devices: impl IntoIterator<Item = DeviceKey>, hops: u8) {
         let mut due = self.due();
         for device in devices {
             if due.devices.len() >= DUE_MAX {
                 due.all = true;
                 return;
             }
-            due.devices.insert(device);
+            let known = due.devices.entry(device).or_default();
+            *known = hops.max(*known);
         }
     }
 

@@ -1,6 +1,6 @@
 //! Publishes desired values and takes what devices report, for as long as the node runs.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -11,7 +11,8 @@ use martlet_broker::{
 };
 use martlet_codec::RetainHandling;
 use martlet_integrate::{Lanes, Token, Told};
-use martlet_registry::{DeviceFilter, TwinReport};
+use martlet_registry::{DeviceFilter, Twin, TwinReport};
+use martlet_rules::hops_after;
 use tracing::{debug, warn};
 
 use super::message::{Said, desired_message, error_message, filters, read, takes_desired};
@@ -116,6 +117,8 @@ async fn attach(control: &Control, twins: &Twins) -> Lanes {
 struct Pending {
     token: Token,
     topic: String,
+    /// Hops of what follows from it.
+    hops: u8,
     report: TwinReport,
 }
 
@@ -173,6 +176,8 @@ impl Task<'_> {
     fn deliver(&mut self, token: Token, delivery: &Delivery) -> Option<Token> {
         let message = &delivery.message;
         let tenant = message.tenant().0;
+        // A rule may have published it.
+        let hops = hops_after(message.hops(), 1);
         match read(&self.twins.catalogue, message) {
             Some((device, Said::Reports(Ok(patch)))) => {
                 let report = TwinReport {
@@ -185,6 +190,7 @@ impl Task<'_> {
                 self.reports.push(Pending {
                     token,
                     topic,
+                    hops,
                     report,
                 });
                 return None;
@@ -192,10 +198,10 @@ impl Task<'_> {
             Some((device, Said::Reports(Err(why)))) => {
                 let topic = message.topic();
                 debug!(why, topic, "a report of a device is not applied");
-                let answer = error_message(&self.twins.catalogue, (topic, &device), &why);
+                let answer = error_message(&self.twins.catalogue, (topic, &device), &why, hops);
                 self.errors.push((message.tenant(), answer));
             }
-            Some((device, Said::Asks)) => self.twins.make_due([(tenant, device)]),
+            Some((device, Said::Asks)) => self.twins.make_due([(tenant, device)], hops),
             None => {}
         }
         Some(token)
@@ -232,7 +238,7 @@ impl Task<'_> {
                 devices.insert((entry.tenant.0, client.to_string()));
             }
         }
-        self.twins.make_due(devices);
+        self.twins.make_due(devices, 0);
     }
 
     /// Writes what was reported, and publishes what is due.
@@ -245,11 +251,12 @@ impl Task<'_> {
             return Err(error);
         }
         loop {
-            let some: Vec<DeviceKey> = {
+            let some: HashMap<DeviceKey, u8> = {
                 let mut due = self.twins.due();
                 let some = due.devices.iter().take(PUBLISHED_AT_ONCE);
-                let some: Vec<DeviceKey> = some.cloned().collect();
-                for device in &some {
+                let some = some.map(|(device, hops)| (device.clone(), *hops));
+                let some: HashMap<DeviceKey, u8> = some.collect();
+                for device in some.keys() {
                     due.devices.remove(device);
                 }
                 some
@@ -258,7 +265,9 @@ impl Task<'_> {
                 return Ok(());
             }
             if let Err(error) = self.publish(&some).await {
-                self.twins.make_due(some);
+                for (device, hops) in some {
+                    self.twins.make_due([device], hops);
+                }
                 return Err(error);
             }
         }
@@ -282,14 +291,14 @@ impl Task<'_> {
             let why = match outcome {
                 Ok(version) => {
                     let device = (report.tenant, &*report.device);
-                    self.twins.tell(device, "reported", version);
+                    self.twins.tell(device, ("reported", version), pending.hops);
                     continue;
                 }
                 Err(why) => why,
             };
             debug!(why, topic, "a report of a device is not applied");
             let about = (topic, &*report.device);
-            let answer = error_message(&self.twins.catalogue, about, &why);
+            let answer = error_message(&self.twins.catalogue, about, &why, pending.hops);
             self.errors.push((TenantId(report.tenant), answer));
         }
         let settled = reports.into_iter();
@@ -327,14 +336,15 @@ impl Task<'_> {
             });
             let connected: Vec<DeviceKey> = connected.map(|(_, tenant, id)| (tenant, id)).collect();
             for some in connected.chunks(PUBLISHED_AT_ONCE) {
-                self.publish(some).await?;
+                let some = some.iter().map(|device| (device.clone(), 0));
+                self.publish(&some.collect()).await?;
             }
         }
     }
 
     /// Publishes the desired values of these devices, as far as they have any.
-    async fn publish(&self, devices: &[DeviceKey]) -> Result<(), TablesError> {
-        let names = devices.to_vec();
+    async fn publish(&self, devices: &HashMap<DeviceKey, u8>) -> Result<(), TablesError> {
+        let names: Vec<DeviceKey> = devices.keys().cloned().collect();
         let read = self
             .twins
             .tables
@@ -343,16 +353,22 @@ impl Task<'_> {
         twins.retain(|twin| twin.desired.version > 0);
         twins.sort_by_key(|twin| twin.tenant);
         for of_tenant in twins.chunk_by(|one, other| one.tenant == other.tenant) {
-            let messages = of_tenant.iter();
-            let messages =
-                messages.map(|twin| desired_message(&self.twins.catalogue, twin, now_ms()));
+            let hops_of = |twin: &Twin| {
+                let hops = devices.get(&(twin.tenant, twin.device.clone()));
+                hops.copied().unwrap_or_default()
+            };
+            let messages = of_tenant.iter().map(|twin| NewMessage {
+                hops: hops_of(twin),
+                ..desired_message(&self.twins.catalogue, twin, now_ms())
+            });
             let tenant = TenantId(of_tenant[0].tenant);
             let published = self.control.publish(PART, tenant, messages.collect()).await;
             if let Err(error) = published {
                 warn!(%error, "desired values are not published to devices; that is tried again");
-                let again = of_tenant.iter();
-                let again = again.map(|twin| (twin.tenant, twin.device.clone()));
-                self.twins.make_due(again);
+                for twin in of_tenant {
+                    let device = (twin.tenant, twin.device.clone());
+                    self.twins.make_due([device], hops_of(twin));
+                }
                 tokio::time::sleep(AGAIN).await;
             }
         }

@@ -130,7 +130,7 @@ impl Inbox {
             return;
         }
         match inward(message, settings, route) {
-            Inward::Publish(message, hops) => self.publish(message, hops, receipt, part),
+            Inward::Publish(message) => self.publish(message, receipt, part),
             Inward::Drop(why) => {
                 if let Some(why) = why {
                     self.dropped(settings, why);
@@ -164,19 +164,12 @@ impl Inbox {
         }
     }
 
-    fn publish(
-        &mut self,
-        message: NewMessage,
-        hops: u8,
-        receipt: Option<Receipt>,
-        part: Option<&Part>,
-    ) {
+    fn publish(&mut self, message: NewMessage, receipt: Option<Receipt>, part: Option<&Part>) {
         self.last_number += 1;
         let pending = Pending {
             publish: PartPublish {
                 number: self.last_number,
                 message,
-                hops,
                 receipts: false,
             },
             receipt,

@@ -204,8 +204,8 @@ pub(super) fn retained(
 
 /// What the bridge does with a message of the other broker.
 pub(super) enum Inward {
-    /// It is published here, after this number of hops.
-    Publish(NewMessage, u8),
+    /// It is published here.
+    Publish(NewMessage),
     /// It is not: it is not for this node, or has been here. A reason is for the log.
     Drop(Option<&'static str>),
 }
@@ -267,6 +267,7 @@ pub(super) fn inward(
         response_topic: text(properties.response_topic),
         correlation_data: properties.correlation_data.map(Vec::into_boxed_slice),
         user_properties,
+        hops: hops as u8,
     };
-    Inward::Publish(new, hops as u8)
+    Inward::Publish(new)
 }

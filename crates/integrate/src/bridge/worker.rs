@@ -717,7 +717,6 @@ impl Core {
             part.publish(PartPublish {
                 number: 0,
                 message,
-                hops: 0,
                 receipts: false,
             });
         }

@@ -191,6 +191,7 @@ async fn answered(
         response_topic: None,
         correlation_data: None,
         user_properties: Vec::new(),
+        hops: 0,
     };
     let publisher = (tenant, settings.publish_as.as_deref());
     host.request(publisher, message, settings.timeout).await

@@ -189,9 +189,9 @@ impl NatsSource {
             response_topic: None,
             correlation_data: None,
             user_properties: user_properties.collect(),
+            hops: u8::try_from(passed.len()).unwrap_or(u8::MAX),
         };
-        let hops = u8::try_from(passed.len()).unwrap_or(u8::MAX);
-        What::Publish(Box::new(message), hops)
+        What::Publish(Box::new(message))
     }
 }
 

@@ -255,8 +255,8 @@ impl<S: Source> SourceRunner<S> {
     async fn take(&mut self, message: SourceMessage) {
         self.works();
         let number = message.number;
-        let (publish, hops) = match message.what {
-            What::Publish(publish, hops) if hops <= HOPS_MAX => (publish, hops),
+        let publish = match message.what {
+            What::Publish(publish) if publish.hops <= HOPS_MAX => publish,
             What::Publish(..) => {
                 let why = format!("it has passed more than {HOPS_MAX} nodes");
                 return self.refuse(number, &message.place, &why).await;
@@ -276,7 +276,6 @@ impl<S: Source> SourceRunner<S> {
         part.publish(PartPublish {
             number,
             message: *publish,
-            hops,
             receipts: false,
         });
         let in_hand = InHand {

@@ -40,7 +40,6 @@ fn publish(node: &mut StoredNode, receipts: bool) -> Option<u64> {
             qos: QoS::ExactlyOnce,
             ..NewMessage::default()
         },
-        hops: 0,
         receipts,
     };
     node.part_call(NAME, PartCall::Publish(PART, Box::new(publish)));

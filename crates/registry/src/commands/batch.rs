@@ -143,22 +143,25 @@ impl Registry {
         work.end(done).await
     }
 
-    /// A device asks for its commands: those that it has not acknowledged are to be published.
+    /// Devices ask for their commands: those that they have not acknowledged are to be published,
+    /// with at least these hops.
     ///
     /// # Errors
     /// The database cannot be changed.
     pub async fn commands_asked_for(
         &mut self,
-        devices: &[(u32, String)],
+        devices: &[(u32, String, u8)],
     ) -> Result<u64, RegistryError> {
         let mut work = self.begin(&Actor::local()).await?;
         let done = async {
             let mut count = 0;
-            for (tenant, id) in devices {
-                let sql = "UPDATE commands SET due = 1, state = 'pending', reached = 0 WHERE \
-                           finished_ms = 0 AND state <> 'acknowledged' AND device IN (SELECT \
+            for (tenant, id, hops) in devices {
+                let sql = "UPDATE commands SET due = 1, state = 'pending', reached = 0, \
+                           hops = CASE WHEN hops < $3 THEN $3 ELSE hops END \
+                           WHERE finished_ms = 0 AND state <> 'acknowledged' AND device IN (SELECT \
                            number FROM devices WHERE tenant = $1 AND id = $2 AND deleted_ms = 0)";
                 let query = sqlx::query(sql).bind(i64::from(*tenant)).bind(clean(id));
+                let query = query.bind(i64::from(*hops));
                 count += query.execute(&mut *work.all).await?.rows_affected();
             }
             Ok(count)

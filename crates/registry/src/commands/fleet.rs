@@ -375,8 +375,8 @@ pub(crate) async fn insert(
         let mut sql = work.sql(
             "INSERT INTO commands (number, device, qos, id, fleet, fleet_group, kind, name, \
              parameters, asked_by, created_ms, expires_ms, state, due, message, reached, \
-             attempts, progress, result, sent_ms, delivered_ms, acknowledged_ms, finished_ms) \
-             VALUES ",
+             attempts, progress, result, sent_ms, delivered_ms, acknowledged_ms, finished_ms, \
+             hops) VALUES ",
         );
         for (at, (device, device_type)) in some.iter().enumerate() {
             let usual = if device_type == IOTFLOW { 2 } else { 1 };
@@ -396,7 +396,8 @@ pub(crate) async fn insert(
             }
             sql.push(", ").bind(now_ms);
             sql.push(", ").bind(now_ms.saturating_add(new.time_ms));
-            sql.push(", 'pending', 1, 0, 0, 0, -1, '', 0, 0, 0, 0)");
+            sql.push(", 'pending', 1, 0, 0, 0, -1, '', 0, 0, 0, 0, ");
+            sql.bind(i64::from(new.hops)).push(")");
             number += 1;
         }
         sql.execute(&mut work.all).await?;

@@ -26,6 +26,8 @@ pub struct NewCommand {
     pub qos: Option<u8>,
     /// How long the device has to acknowledge it, milliseconds.
     pub time_ms: i64,
+    /// Hops of its message: more than 0 if a rule sends it.
+    pub hops: u8,
 }
 
 /// Makes up the id of a command.

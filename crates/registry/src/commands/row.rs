@@ -14,7 +14,7 @@ const RESULT_BYTES_MAX: usize = 4_096;
 pub(super) const COLUMNS: &str = "c.number, c.id, d.id AS device_id, d.tenant, d.type, c.fleet, \
     c.fleet_group, c.kind, c.name, c.parameters, c.qos, c.asked_by, c.state, c.due, c.message, \
     c.reached, c.attempts, c.progress, c.result, c.created_ms, c.expires_ms, c.sent_ms, \
-    c.delivered_ms, c.acknowledged_ms, c.finished_ms";
+    c.delivered_ms, c.acknowledged_ms, c.finished_ms, c.hops";
 /// The tables of these columns, and how a condition begins.
 pub(super) const FROM: &str = " FROM commands c JOIN devices d ON d.number = c.device WHERE ";
 
@@ -65,6 +65,8 @@ pub struct Command {
     pub acknowledged_ms: i64,
     /// When it reached a final state.
     pub finished_ms: i64,
+    /// Hops of its message: more than 0 if a rule has sent it.
+    pub hops: u8,
     pub(super) is_due: bool,
     /// The name of its last message, as the tables have it; 0: none.
     pub(super) message: i64,
@@ -97,6 +99,8 @@ pub enum CommandStep {
     Expired,
     /// The device has answered.
     Answered(CommandAnswer),
+    /// The device has answered, and not as expected, for this reason.
+    NotUnderstood(&'static str),
 }
 
 /// What a device answers to a command.
@@ -172,6 +176,12 @@ impl Command {
             }
             CommandStep::Expired => return self.enter(CommandState::Expired, at_ms),
             CommandStep::Answered(answer) => return self.answer(answer, at_ms),
+            CommandStep::NotUnderstood(why) => {
+                if self.state.is_final() {
+                    return false;
+                }
+                self.result = format!("an answer of the device is not understood: {why}");
+            }
         }
         true
     }
@@ -263,6 +273,7 @@ pub(super) fn read_command(row: &AnyRow, place: &str) -> Result<Command, Fault> 
         delivered_ms: number("delivered_ms")?,
         acknowledged_ms: number("acknowledged_ms")?,
         finished_ms: number("finished_ms")?,
+        hops: u8::try_from(number("hops")?).unwrap_or(u8::MAX),
         is_due: number("due")? != 0,
         message: number("message")?,
         is_reached: number("reached")? != 0,

@@ -281,6 +281,7 @@ async fn add_commands(
         parameters: parameters.to_string(),
         qos: None,
         time_ms: (rollout.machine.deadline_ms - work.now_ms).max(1_000),
+        hops: 0,
     };
     let to: Vec<(i64, String)> = devices
         .iter()

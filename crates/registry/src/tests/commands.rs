@@ -13,6 +13,7 @@ fn new(id: &str) -> NewCommand {
         parameters: "{}".to_owned(),
         qos: None,
         time_ms: 60_000,
+        hops: 0,
     }
 }
 

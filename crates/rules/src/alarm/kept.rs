@@ -45,6 +45,8 @@ pub struct WatchState {
     /// The last message, and the time after which its silence is an alarm, milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seen: Option<(i64, i64)>,
+    /// Hops of the message that it waits since.
+    pub hops: u8,
 }
 
 /// What the row of an entry says.
@@ -93,6 +95,7 @@ impl Entry {
             value: self.value,
             last: self.last,
             seen: self.seen,
+            hops: self.hops,
         }
     }
 }
@@ -147,10 +150,12 @@ impl AlarmMachine {
                 message: state.message,
                 for_ms: state.for_ms,
                 inhibited_by: state.inhibited_by,
+                hops: state.hops,
             };
             let entry = self.entries.entry(key).or_insert_with(|| Entry::new(about));
             if entry.alarm.is_none() && entry.holds_since.is_none() {
                 entry.holds_since = state.holds_since;
+                entry.hops = entry.hops.max(state.hops);
                 entry.value = entry.value.or(state.value);
             }
             entry.last = entry.last.or(state.last);

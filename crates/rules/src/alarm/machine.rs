@@ -122,6 +122,8 @@ pub struct AlarmChange {
     pub kind: ChangeKind,
     /// The alarm afterwards.
     pub alarm: Alarm,
+    /// Hops of the message that it follows from; 0: it follows from none.
+    pub hops: u8,
 }
 
 /// What is observed.
@@ -166,6 +168,8 @@ pub(crate) struct About {
     pub(crate) message: String,
     pub(crate) for_ms: i64,
     pub(crate) inhibited_by: Vec<String>,
+    /// Hops of the message that was observed.
+    pub(crate) hops: u8,
 }
 
 #[derive(Debug)]
@@ -181,6 +185,8 @@ pub(super) struct Entry {
     pub(super) last: Option<(f64, i64)>,
     /// The last message, and the time after which its silence is an alarm.
     pub(super) seen: Option<(i64, i64)>,
+    /// Hops of the message that it waits since.
+    pub(super) hops: u8,
     /// What is kept of it over a restart; none: nothing.
     pub(super) written: Option<Written>,
 }
@@ -195,6 +201,7 @@ impl Entry {
             value: None,
             last: None,
             seen: None,
+            hops: 0,
         }
     }
 
@@ -231,6 +238,7 @@ impl AlarmMachine {
                 message: alarm.message.clone(),
                 for_ms: 0,
                 inhibited_by: Vec::new(),
+                hops: 0,
             };
             let mut entry = Entry::new(about);
             entry.value = alarm.value;
@@ -281,11 +289,12 @@ impl AlarmMachine {
     /// Takes what was observed at a time.
     pub(crate) fn take(
         &mut self,
-        about: About,
+        mut about: About,
         observation: &Observation,
         now_ms: i64,
     ) -> Option<AlarmChange> {
-        let key = about.key.clone();
+        about.message = on_one_line(about.message);
+        let (key, hops) = (about.key.clone(), about.hops);
         if !self.entries.contains_key(&key) {
             if !self.has_room_for(&key) {
                 self.dropped += 1;
@@ -296,6 +305,9 @@ impl AlarmMachine {
             entry.about = about;
         }
         let entry = self.entries.get_mut(&key)?;
+        if entry.holds_since.is_none() || matches!(observation, Observation::Seen { .. }) {
+            entry.hops = hops;
+        }
         // A rule that was changed: what the one before has waited for is over.
         if !matches!(observation, Observation::Seen { .. }) {
             entry.seen = None;
@@ -331,7 +343,7 @@ impl AlarmMachine {
             Means::Stay => None,
         };
         self.remove_if_idle(&key);
-        change
+        change.map(|change| AlarmChange { hops, ..change })
     }
 
     /// Whether an entry of this name may be added.
@@ -410,6 +422,7 @@ impl AlarmMachine {
         Some(AlarmChange {
             kind: ChangeKind::Raised,
             alarm,
+            hops: 0,
         })
     }
 
@@ -425,6 +438,7 @@ impl AlarmMachine {
         Some(AlarmChange {
             kind: ChangeKind::Cleared,
             alarm,
+            hops: 0,
         })
     }
 
@@ -450,14 +464,14 @@ impl AlarmMachine {
         due.sort_unstable();
         let mut changes = Vec::new();
         for key in due {
-            let is_raised = self
-                .entries
-                .get(&key)
-                .is_some_and(|entry| entry.alarm.is_some());
-            changes.extend(match is_raised {
+            let entry = self.entries.get(&key);
+            let is_raised = entry.is_some_and(|entry| entry.alarm.is_some());
+            let hops = entry.map_or(0, |entry| entry.hops);
+            let change = match is_raised {
                 true => self.end_shelving(&key, now_ms, ""),
                 false => self.holds(&key, now_ms),
-            });
+            };
+            changes.extend(change.map(|change| AlarmChange { hops, ..change }));
         }
         changes
     }
@@ -474,6 +488,7 @@ impl AlarmMachine {
         Some(AlarmChange {
             kind: ChangeKind::Unshelved,
             alarm: alarm.clone(),
+            hops: 0,
         })
     }
 
@@ -507,6 +522,7 @@ impl AlarmMachine {
         Ok(AlarmChange {
             kind: ChangeKind::Acknowledged,
             alarm: alarm.clone(),
+            hops: 0,
         })
     }
 
@@ -529,6 +545,7 @@ impl AlarmMachine {
         Ok(AlarmChange {
             kind: ChangeKind::Shelved,
             alarm: alarm.clone(),
+            hops: 0,
         })
     }
 
@@ -566,6 +583,15 @@ impl AlarmMachine {
         }
         self.remove_if_idle(&key);
         change.ok_or(AlarmError::NotFound(id))
+    }
+}
+
+/// A message may have parts of a payload: what a terminal or a mail would take for a command
+/// becomes spaces.
+fn on_one_line(message: String) -> String {
+    match message.contains(char::is_control) {
+        true => message.replace(char::is_control, " "),
+        false => message,
     }
 }
 

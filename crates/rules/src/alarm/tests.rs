@@ -22,6 +22,7 @@ fn about(name: &str, for_ms: i64, inhibited_by: &[&str]) -> About {
         message: format!("{name} is bad"),
         for_ms,
         inhibited_by: inhibited_by.iter().map(|&name| name.to_owned()).collect(),
+        hops: 0,
     }
 }
 
@@ -41,6 +42,21 @@ fn a_value_between_both_limits_changes_nothing() {
     assert_eq!(value(&mut machine, 76.0, 5), None);
     assert_eq!(value(&mut machine, 75.0, 6), Some(ChangeKind::Cleared));
     assert_eq!(machine.counts().0, 0);
+}
+
+#[test]
+fn a_message_has_no_control_characters() {
+    let mut machine = AlarmMachine::default();
+    let message = "hot\r\nBcc: all\u{1b}[2J".to_owned();
+    let about = About {
+        message,
+        ..about("hot", 0, &[])
+    };
+    let change = machine.take(about, &Observation::Value(90.0, HOT), 1);
+    assert_eq!(
+        change.map(|change| change.alarm.message).as_deref(),
+        Some("hot  Bcc: all [2J")
+    );
 }
 
 #[test]
@@ -210,6 +226,34 @@ fn a_restart_changes_nothing_of_what_alarms_wait_for() {
     assert!(later.tick(599_999).is_empty());
     let raised = later.tick(600_000);
     assert_eq!((raised.len(), &*raised[0].alarm.key.name), (1, "silent"));
+}
+
+#[test]
+fn what_time_raises_has_the_hops_of_the_message_that_it_waits_since() {
+    let after = |name: &str, for_ms, hops| About {
+        hops,
+        ..about(name, for_ms, &[])
+    };
+    let mut machine = AlarmMachine::default();
+    let hot = Observation::Value(90.0, HOT);
+    let seen = Observation::Seen { after_ms: 60_000 };
+    assert_eq!(machine.take(after("hot", 60_000, 4), &hot, 0), None);
+    assert_eq!(machine.take(after("hot", 60_000, 0), &hot, 1), None);
+    assert_eq!(machine.take(after("silent", 0, 0), &seen, 0), None);
+    assert_eq!(machine.take(after("silent", 0, 6), &seen, 0), None);
+    let hops = |changes: Vec<AlarmChange>| -> Vec<(String, u8)> {
+        let changes = changes.into_iter();
+        changes
+            .map(|change| (change.alarm.key.name, change.hops))
+            .collect()
+    };
+    let expected = vec![("hot".to_owned(), 4), ("silent".to_owned(), 6)];
+    let mut later = restarted(&mut machine, 1);
+    assert_eq!(hops(later.tick(60_001)), expected);
+    assert_eq!(hops(machine.tick(60_001)), expected);
+    let cold = Observation::Value(70.0, HOT);
+    let cleared = machine.take(after("hot", 60_000, 8), &cold, 60_002);
+    assert_eq!(cleared.map(|change| change.hops), Some(8));
 }
 
 #[test]

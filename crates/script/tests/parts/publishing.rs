@@ -21,9 +21,9 @@ fn part_message(topic: &str, payload: &str, hops: u8) -> PartPublish {
             topic: topic.into(),
             payload: payload.as_bytes().into(),
             qos: QoS::AtLeastOnce,
+            hops,
             ..NewMessage::default()
         },
-        hops,
         receipts: false,
     }
 }

@@ -77,8 +77,8 @@ impl Part {
                 response_topic: None,
                 correlation_data: None,
                 user_properties: Vec::new(),
+                hops,
             },
-            hops,
             receipts: asks,
         };
         io.fact(Fact::Published {

@@ -65,6 +65,7 @@ impl Sent {
             parameters: parameters_of(self.parameters),
             qos: Some(self.qos as u8),
             time_ms: i64::from(self.expires_secs.unwrap_or(COMMAND_TIME_SECS)) * 1000,
+            hops: 0,
         })
     }
 }
@@ -181,6 +182,7 @@ pub(super) async fn control(
         parameters: parameters_of(body.parameters),
         qos: None,
         time_ms: i64::from(COMMAND_TIME_SECS) * 1000,
+        hops: 0,
     };
     let device = find(&api, asking.scope(), &named).await?;
     let name = DeviceName::Number(device.number);
