@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import socket
 import stat
 import struct
@@ -338,86 +337,6 @@ def test_a_connect_on_the_http_port_is_refused(node):
     assert answer == b"" or answer.startswith(b"HTTP/1.1 400")
 
 
-def page_of(node):
-    """The metrics of a node that was asked for something before."""
-    get(node, "/health/live")
-    return get(node, "/metrics")
-
-
-def test_requests_by_http_are_counted(start_node):
-    node = start_node(http=True)
-    for path in ["/health/live", "/health/live", "/nowhere"]:
-        get(node, path)
-    _, _, page = get(node, "/metrics")
-    assert 'martlet_http_requests_total{method="GET",status="200"} 2\n' in page
-    assert 'martlet_http_requests_total{method="GET",status="404"} 1\n' in page
-    assert 'martlet_http_request_duration_seconds_count{method="GET"} 3\n' in page
-
-
-def test_each_metric_has_a_meaning_on_its_page(start_node):
-    page = (Path(__file__).parents[2] / "docs/metrics.md").read_text()
-    _, _, metrics = page_of(start_node(http=True))
-    kinds = re.findall(r"^# TYPE (\w+) (\w+)$", metrics, re.MULTILINE)
-    names = {name for name, _ in kinds}
-    of_shards = {name for name in names if name.startswith("martlet_shard_")}
-    assert of_shards and {name.replace("shard_", "", 1) for name in of_shards} <= names
-    rows = {f"| `{name}` | {kind} | " for name, kind in kinds if name not in of_shards}
-    assert len(rows) > 40
-    assert {row for row in rows if row not in page} == set()
-
-
-def test_dashboard_and_alerts_name_metrics_that_there_are(start_node):
-    _, _, page = page_of(start_node(http=True))
-    known = set(re.findall(r"^# TYPE (\w+) \w+$", page, re.MULTILINE))
-    assert {"process_open_fds", "process_max_fds", "process_cpu_seconds_total"} <= known
-    for file in ["grafana/martlet.json", "prometheus/alerts.yml"]:
-        text = (Path(__file__).parents[2] / "deploy" / file).read_text()
-        named = set(re.findall(r"\bmartlet_\w+", text))
-        assert len(named) > 8 and named <= known, named - known
-        reasons = set(re.findall(r'reason!?="(\w+)"', text.replace("\\", "")))
-        assert reasons <= set(re.findall(r'reason="(\w+)"', page))
-
-
-def test_metrics_count_messages(start_node, name):
-    node = start_node(http=True)
-    with Client(node, name) as client:
-        client.subscribe(name, 1)
-        for i in range(3):
-            client.publish(name, str(i))
-            client.receive()
-        status, headers, page = get(node, "/metrics")
-    assert status == 200
-    assert headers["Content-Type"].startswith("text/plain; version=0.0.4")
-    values = dict(re.findall(r"^(martlet_\w+(?:\{[^}]*\})?) (\S+)$", page, re.M))
-    assert values["martlet_publishes_received_total"] == "3"
-    assert values["martlet_publishes_sent_total"] == "3"
-    assert values["martlet_connections"] == "1"
-    told = [int(value) for name, value in values.items() if name.startswith("martlet_delivery_latency_seconds_count")]
-    assert sum(told) == 3, "each was sent at once"
-    assert values['martlet_messages_dropped_total{reason="client_away"}'] == "0"
-
-
-def test_the_accounts_balance(start_node, name):
-    node = start_node(http=True, settings=["mqtt.sys_interval_secs=0"])
-    with Client(node, name) as client:
-        client.subscribe(name, 2)
-        for i in range(51):
-            client.publish(name, str(i), i % 3)
-        for _ in range(51):
-            client.receive()
-    status, _, page = get(node, "/metrics")
-    assert status == 200
-    values = dict(re.findall(r"^martlet_(\w+) (\d+)$", page, re.M))
-    drops = re.findall(r"^martlet_messages_dropped_total\{.*\} (\d+)$", page, re.M)
-    assert len(drops) > 5
-    assert int(values["matched_total"]) == 51
-    ended = int(values["delivered_total"]) + int(values["expired_total"]) + sum(map(int, drops))
-    assert ended + int(values["held"]) == 51
-
-
-# Configuring
-
-
 def test_a_full_queue_is_logged_once_and_a_warning_until_it_is_worked_off(start_node, name):
     node = start_node(http=True, settings=["limits.queued_messages=10"])
     with Client(node, name, V311, clean=False) as sleeper:
@@ -436,128 +355,6 @@ def test_a_full_queue_is_logged_once_and_a_warning_until_it_is_worked_off(start_
     assert node.terminate() is None and node.wait() == 0
     told = [line for line in Path(node.log_path).read_text().splitlines() if "a queue is full" in line]
     assert len(told) == 1 and name in told[0] and "drop-oldest" in told[0], told
-
-
-def test_config_show_names_value_and_source(tmp_path):
-    file = tmp_path / "martlet.toml"
-    file.write_text("[limits]\nin_flight = 7\n")
-    done = martlet_process.run(
-        "config", "show", "--json", "--config", str(file), "--set", "mqtt.max_qos=1"
-    )
-    assert done.returncode == 0, done.stderr
-    values = {entry["key"]: entry for entry in json.loads(done.stdout)["values"]}
-    assert values["limits.in_flight"]["value"] == 7
-    assert "martlet.toml" in values["limits.in_flight"]["source"]
-    assert values["mqtt.max_qos"]["value"] == 1
-    assert values["mqtt.max_qos"]["source"] == "command line --set"
-    assert values["limits.receive_maximum"]["source"] == "default"
-
-
-def test_config_check_accepts_a_good_file(tmp_path):
-    file = tmp_path / "martlet.toml"
-    file.write_text('[[listeners]]\nurl = "mqtt://127.0.0.1:18830"\n')
-    free = tmp_path / "free"
-    done = martlet_process.run("config", "check", "--config", str(file), "--data-dir", str(free))
-    assert done.returncode == 0, done.stderr
-    assert "18830" in done.stdout
-    assert "warning" not in done.stdout
-    assert not free.exists()
-
-
-def test_config_check_refuses_a_data_directory_that_a_node_refuses(tmp_path):
-    file = tmp_path / "file"
-    file.write_text("")
-    cut_off = tmp_path / "cut-off"
-    (cut_off / "store.restoring").mkdir(parents=True)
-    bad_store = tmp_path / "bad-store"
-    bad_store.mkdir()
-    (bad_store / "store").write_text("")
-    too_long = tmp_path / ("d" * 100)
-    for data_dir, words in (
-        (file / "data", "cannot be made"),
-        (file, ""),
-        ("/proc/nope", "cannot be made"),
-        (cut_off, "a restore into"),
-        (bad_store, ""),
-        (too_long, "choose a shorter --data-dir"),
-    ):
-        options = ("--data-dir", str(data_dir), "--listen", "mqtt://127.0.0.1:0", "--http", "off")
-        for command in (("serve",), ("config", "check")):
-            done = martlet_process.run(*command, *options)
-            assert done.returncode == 1, (command, data_dir)
-            assert str(data_dir) in done.stderr
-        assert words in done.stderr
-        assert done.stdout == ""
-    assert not too_long.exists()
-
-
-def test_config_check_accepts_the_data_directory_of_a_node_that_runs_and_says_so(start_node):
-    node = start_node()
-    done = martlet_process.run("config", "check", "--data-dir", node.data_dir)
-    assert done.returncode == 0, done.stderr
-    assert f"warning: the data directory {node.data_dir} is in use" in done.stdout
-    assert str(node.process.pid) in done.stdout
-
-
-@pytest.mark.parametrize("source", ["toml", "environment", "command line", "mosquitto.conf", "imported"])
-def test_paths_that_are_not_whole_begin_at_the_working_directory(tmp_path, source):
-    here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
-    here.mkdir()
-    elsewhere.mkdir()
-    done = martlet_process.run("passwd", "--weak", "-c", "-b", str(here / "passwd"), "alice", "secret")
-    assert done.returncode == 0, done.stderr
-    variables, arguments = {}, ["--data-dir", str(tmp_path / "data")]
-    toml, conf = here / "martlet.toml", here / "mosquitto.conf"
-    conf.write_text("password_file passwd\n")
-    if source == "toml":
-        toml.write_text('[auth]\npassword_file = "passwd"\n')
-    elif source == "imported":
-        told = martlet_process.run("import", "mosquitto", str(conf), "--out", str(toml))
-        # It is written, and told that from here no node would start with it.
-        assert told.returncode == 3 and "cannot read passwd" in told.stdout, told
-    elif source == "environment":
-        variables["MARTLET_AUTH__PASSWORD_FILE"] = "passwd"
-    elif source == "command line":
-        arguments += ["--set", "auth.password_file=passwd"]
-    arguments += ["--mosquitto-conf", str(conf)] if source == "mosquitto.conf" else []
-    arguments += ["--config", str(toml)] if toml.exists() else []
-
-    def check(directory):
-        return subprocess.run([martlet_process.binary(), "config", "check", *arguments], cwd=directory, text=True,
-                              env={**martlet_process.environment(), **variables}, capture_output=True, timeout=DEADLINE_SECS)
-
-    assert check(here).returncode == 0, check(here).stderr
-    said = check(elsewhere)
-    assert said.returncode != 0
-    assert "cannot read passwd" in said.stderr and f"it begins at the working directory, {elsewhere}" in said.stderr
-
-
-def test_config_check_refuses_and_names_what_is_wrong(tmp_path):
-    file = tmp_path / "martlet.toml"
-    for text, word in (
-        ("[limits]\nin_flight = -1\n", "in_flight"),
-        ("[limits]\nno_such_limit = 1\n", "no_such_limit"),
-        ("[limits\n", "martlet.toml"),
-        ('[mqtt]\nqueue_full = "explode"\n', "queue_full"),
-        ('[[listeners]]\nurl = "gopher://x"\n', "gopher"),
-    ):
-        file.write_text(text)
-        done = martlet_process.run("config", "check", "--config", str(file))
-        assert done.returncode != 0, text
-        assert word in done.stderr, done.stderr
-        assert done.stdout == ""
-        served = martlet_process.run(
-            "serve", "--config", str(file), "--data-dir", str(tmp_path / "data")
-        )
-        assert served.returncode != 0, text
-        assert word in served.stderr
-
-
-def test_an_unknown_setting_on_the_command_line_is_refused():
-    for setting, word in (("limits.nothing=1", "limits.nothing"), ("limits.in_flight", "KEY=VALUE")):
-        done = martlet_process.run("config", "check", "--set", setting)
-        assert done.returncode != 0
-        assert word in done.stderr
 
 
 # Packets that clients do not send on their own
@@ -633,36 +430,6 @@ def test_help_and_version_are_there():
     assert re.match(r"martlet \d+\.\d+\.\d+", done.stdout)
     assert martlet_process.run("--help").returncode == 0
     assert martlet_process.run("no-such-command").returncode != 0
-
-
-def test_the_page_of_metrics_is_in_the_form_that_is_asked_for(start_node):
-    node = start_node(http=True)
-
-    def page(accept):
-        request = urllib.request.Request(f"{node.http_url}/metrics", headers={"Accept": accept} if accept else {})
-        with urllib.request.urlopen(request) as answer:
-            assert "Accept" in answer.headers["Vary"]
-            return answer.headers["Content-Type"], answer.read().decode()
-
-    kind, plain = page("text/plain")
-    assert kind.startswith("text/plain; version=0.0.4") and "# EOF" not in plain and "# UNIT" not in plain
-    kind, open_metrics = page("application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.1")
-    assert kind.startswith("application/openmetrics-text; version=1.0.0") and open_metrics.endswith("# EOF\n")
-    assert page(None)[0].startswith("text/plain") and page("*/*")[0].startswith("text/plain")
-    samples = {re.match(r"\w+", line).group() for line in plain.splitlines() if line[0] != "#"}
-    described = {line.split()[2]: line for line in plain.splitlines() if line.startswith("# HELP ")}
-    types = {line.split()[2]: line.split()[3] for line in plain.splitlines() if line.startswith("# TYPE ")}
-    for sample in samples:
-        family = re.sub(r"_(bucket|sum|count)$", "", sample) if sample not in described else sample
-        assert family in described and len(described[family].split(" ", 3)[3]) > 3, sample
-        assert (types[family] == "counter") == sample.endswith("_total"), sample
-    # The samples are the same in both.
-    names = {re.match(r"\w+", line).group() for line in open_metrics.splitlines() if line[0] != "#"}
-    assert {name for name in names ^ samples if "_http_" not in name} == set(), "requests are counted meanwhile"
-    promtool = shutil.which("promtool")
-    if promtool:
-        checked = subprocess.run([promtool, "check", "metrics"], input=plain, capture_output=True, text=True)
-        assert "no help text" not in checked.stderr + checked.stdout and checked.returncode in (0, 3), checked
 
 
 def test_the_first_lines_name_the_setup_link_and_the_tables(start_node, tmp_path):

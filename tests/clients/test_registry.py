@@ -4,7 +4,6 @@ reach who is connected."""
 import contextlib
 import hashlib
 import json
-import random
 import re
 import shlex
 import sqlite3
@@ -17,9 +16,8 @@ import pathlib
 import pytest
 
 import martlet_process
-from programs import need
 from paho_client import Client, properties
-from test_access import mosquitto_passwd, publish, until
+from test_access import publish, until
 from test_http_api import KEY, KEYS, ask
 from test_jwt import Signer
 from test_tls import Authority
@@ -166,79 +164,6 @@ def test_the_rules_of_a_role_hold_for_who_is_connected_too(start, place):
         assert ann.receive().payload == b"3"
         place.run("user", "set", "ann", "--role", "administrator")
         assert ann.subscribe("#") == [0]
-
-
-def test_explain_says_what_the_node_does(start, place):
-    place.run("role", "add", "reader", "--rule", "topic deny a/secret", "--rule", "topic read a/#",
-              "--rule", "pattern write own/%u/#")
-    place.user("ann", "--role", "reader")
-    secret = place.device("d1")
-    cases = [("ann", "publish", "own/ann/x"), ("ann", "publish", "own/bob/x"), ("ann", "publish", "a/1"),
-             ("ann", "subscribe", "a/#"), ("ann", "subscribe", "#"), ("ann", "subscribe", "a/secret"),
-             ("d1", "publish", "d/d1/up"), ("d1", "publish", "d/d2/up"),
-             ("d1", "publish", "iotflow/devices/d1/telemetry"), ("d1", "subscribe", "d/d1/#"),
-             ("d1", "subscribe", "#")]
-    node = start()
-    passwords = {"ann": "secret", "d1": secret}
-    for user, action, topic in cases:
-        password = passwords[user]
-        if action == "subscribe":
-            with Client(node, user).credentials(user, password) as client:
-                permitted = client.subscribe(topic)[0] < 0x80
-        else:
-            permitted = is_permitted(node, topic, "-u", user, "-i", user, "-P", password)
-        said = place.run("acl", "explain", user, action, topic, code=0 if permitted else 1)
-        assert said.startswith("permitted" if permitted else "refused"), (user, action, topic, said)
-    assert "role reader rule 1: a/secret" in place.run("acl", "explain", "ann", "receive", "a/secret", code=1)
-    place.run("device", "set", "d1", "--status", "inactive")
-    assert "device d1 is inactive" in place.run("acl", "explain", "d1", "publish", "d/d1/up", code=3)
-    place.run("user", "set", "ann", "--disable")
-    for running in [True, False]:
-        assert "user ann is disabled" in place.run("acl", "explain", "ann", "receive", "a/1", code=3)
-        assert "nobody of that name" in place.run("acl", "explain", "carol", "receive", "a/1", code=3)
-        assert "without credentials" in place.run("acl", "explain", "-", "receive", "a/1", code=3)
-        for action, topic in [("publish", "a/#"), ("receive", "+"), ("publish", ""), ("subscribe", "a/#/b")]:
-            assert " is no Topic " in place.run("acl", "explain", "ann", action, topic, code=2)
-        asked = json.loads(place.run("acl", "explain", "carol", "receive", "a/1", "--json", code=3))["asked"]
-        assert asked == "the running node" if running else "no node runs" in asked
-        node.close()
-
-
-def test_explain_agrees_with_the_node_whatever_the_rules_are(start, place):
-    """Random rules, as many as decide something, and random topics: the same seed each time."""
-    chance = random.Random(7)
-
-    def filters(levels):
-        parts = [chance.choice(levels) for _ in range(chance.randint(1, 3))]
-        return "/".join(parts + chance.choice([[], [], ["#"]]))
-
-    for number in range(4):
-        rules = []
-        for _ in range(8):
-            access = chance.choice(["read", "write", "readwrite", "deny"])
-            rules += ["--rule", f"pattern {access} {filters(['a', 'b', '+', '%c', '%u'])}"]
-        place.run("role", "add", f"role-{number}", *rules)
-        place.user(f"u{number}", "--role", f"role-{number}")
-    node = start()
-    seen = set()
-    for number in range(4):
-        user, client_id = f"u{number}", f"c{number}"
-        names = ["a", "b", user, client_id]
-        with Client(node, client_id).credentials(user, "secret") as client:
-            for _ in range(12):
-                action = chance.choice(["publish", "subscribe"])
-                topic = "/".join(chance.choice(names) for _ in range(chance.randint(1, 3)))
-                if action == "subscribe":
-                    topic = filters([*names, "+"])
-                    permitted = client.subscribe(topic)[0] < 0x80
-                else:
-                    permitted = client.acknowledged(topic)
-                said = place.run("acl", "explain", client_id, action, topic, code=0 if permitted else 1)
-                assert f"client {client_id} has, which is connected as user {user}" in said
-                said = place.run("acl", "explain", user, action, topic, "--client-id", client_id,
-                                 code=0 if permitted else 1)
-                seen.add((action, permitted))
-    assert len(seen) == 4, "the rules permit everything, or nothing"
 
 
 def test_a_device_has_the_topics_of_its_name_by_its_own_client_identifier(start, place):
@@ -475,50 +400,6 @@ def test_an_order_that_leaves_the_tables_out_is_told_and_opens_nothing(start, pl
     assert "But it lets nobody in by the tables: auth.order leaves registry out" in place.user("bob")
 
 
-def test_user_says_where_it_has_put_somebody(start, place):
-    said = place.user("alice")
-    assert f"in {place.path}/martlet.db" in said and f"No node runs with the data directory {place.path} now" in said
-    node = start()
-    assert "The running node has read it." in place.user("bob")
-    assert publish(node, "t", "-u", "bob", "-P", "secret")[0] == 0
-
-
-@pytest.mark.parametrize("form", ["toml", "mosquitto"])
-def test_user_changes_the_password_file_of_the_node_that_runs(start_node, tmp_path, form):
-    """However that was started: the command is told nothing but the data directory."""
-    passwords = tmp_path / "passwd"
-    martlet("passwd", "--weak", "-c", "-b", passwords, "alice", "secret")
-    if form == "toml":
-        configuration = tmp_path / "martlet.toml"
-        configuration.write_text(f'[auth]\npassword_file = "{passwords}"\n')
-        options = {"arguments": ["--config", str(configuration)]}
-    else:
-        configuration = tmp_path / "mosquitto.conf"
-        configuration.write_text(f"password_file {passwords}\n")
-        options = {"arguments": ["--mosquitto-conf", str(configuration)]}
-    node = start_node(**options)
-    said = martlet("user", "add", "bob", "--weak", "--data-dir", node.data_dir, given="word\n")
-    assert f"in {passwords}" in said and "The running node has read it." in said
-    assert martlet("user", "ls", "--data-dir", node.data_dir, "--json").count('"role"') == 0, "no table has them"
-    assert publish(node, "t", "-u", "bob", "-P", "word")[0] == 0
-    assert martlet("user", "ls", "--data-dir", node.data_dir) == "USER\nalice\nbob\n"
-    assert f"from {passwords}" in martlet("user", "rm", "bob", "--data-dir", node.data_dir)
-    assert publish(node, "t", "-u", "bob", "-P", "word")[0] != 0
-
-
-def test_password_files_of_listeners_are_named_to_who_adds_a_user(start_node, tmp_path):
-    passwords = tmp_path / "passwd"
-    martlet("passwd", "--weak", "-c", "-b", passwords, "alice", "secret")
-    configuration = tmp_path / "martlet.toml"
-    configuration.write_text(f'[[listeners]]\nurl = "mqtt://127.0.0.1:0"\npassword_file = "{passwords}"\n')
-    node = start_node(arguments=["--config", str(configuration)], listen=())
-    said = martlet("user", "add", "bob", "--weak", "--data-dir", node.data_dir, given="word\n", code=1)
-    assert f"password files of their own; name one: --file {passwords}" in said
-    assert "The running node has read it." in martlet(
-        "user", "add", "bob", "--weak", "--file", passwords, "--data-dir", node.data_dir, given="word\n")
-    assert publish(node, "t", "-u", "bob", "-P", "word")[0] == 0
-
-
 def test_a_backup_has_the_tables_whether_the_node_runs_or_not(start, place, start_node, tmp_path):
     place.user("alice")
     node = start()
@@ -567,44 +448,6 @@ def test_a_user_of_another_source_who_is_named_as_a_device_is_not_that_device(st
     assert may("t", "jwt", signer.token(sub="u"), "c")
 
 
-def test_lint_looks_at_roles_and_says_how_much_it_has_seen(start, place):
-    place.run("role", "add", "writer", "--rule", "topic readwrite d/#", "--rule", "topic read d/x",
-              "--rule", "topic read news")
-    place.run("device", "type", "add", "meter", "--rule", "pattern readwrite m/+/#")
-    place.user("ann", "--role", "writer")
-    meters = {name: place.device(name, "--type", "meter") for name in ["m1", "m2"]}
-    assert place.run("acl", "lint", code=1) == (
-        "role writer rule 2: `topic read d/x` never decides: role writer rule 1 (`topic readwrite d/#`) covers all of "
-        "it; remove one of them\n")
-    node = start()
-    lint = [martlet_process.binary(), "acl", "lint", "--traffic", "--data-dir", str(place.path)]
-
-    def linted():
-        done = subprocess.run(lint, capture_output=True, text=True, env=martlet_process.environment(), timeout=20)
-        return done.stdout.splitlines()[1:], done.stderr
-
-    with Client(node, "c1").credentials("ann", "secret") as ann:
-        ann.publish("d/ann/a", "x")
-        wider, seen = linted()
-        assert wider == [] and ": 1 uses of 1 topics by 1 clients" in seen, seen
-        assert "too little to judge: role writer rule 1\n" in seen, seen
-        assert "used by nobody so far" in seen and "role writer rule 3, device type meter rule 1\n" in seen, seen
-        ann.publish("d/ann/b", "x")
-        ann.publish("d/ann/c", "x")
-        wider, seen = linted()
-        assert wider == [
-            "role writer rule 1: `topic readwrite d/#` is wider than the traffic seen: `pattern write d/%u/+` would do "
-            "for its 3 uses"], (wider, seen)
-        with device(node, "m1", meters["m1"]) as one, device(node, "m2", meters["m2"]) as other:
-            for name, meter in [("m1", one), ("m2", other)]:
-                meter.publish(f"m/{name}/up", "x")
-                meter.publish(f"m/{name}/down", "x")
-            wider, seen = linted()
-    assert wider[1:] == [
-        "device type meter rule 1: `topic readwrite m/+/#` is wider than the traffic seen: `pattern write m/%c/+` "
-        "would do for its 4 uses"], (wider, seen)
-
-
 def test_the_mend_of_a_start_is_for_the_node_that_did_not_start(tmp_path):
     one, two, config = tmp_path / "one", tmp_path / "two", tmp_path / "my martlet.toml"
     config.write_text(f'[node]\ndata_dir = "{two}"\n[auth]\nregistry = "on"\nscram = true\n')
@@ -620,15 +463,6 @@ def test_nobody_who_is_to_be_removed_is_told_to_be_added(place):
     for command in [("device", "rm"), ("user", "rm"), ("device", "rotate"), ("user", "set", "--disable")]:
         said = place.run(*command, "nope", code=1)
         assert f"{command[0]} ls" in said and "add" not in said, said
-
-
-def test_users_of_a_password_file_are_not_changed_in_the_tables(start_node, tmp_path):
-    passwords = mosquitto_passwd(tmp_path / "passwd", ("sam", "secret"))
-    node = start_node(settings=[f"auth.password_file={passwords}"])
-    said = martlet("user", "set", "sam", "--disable", "--data-dir", node.data_dir, code=1)
-    mend = re.search(r"martlet (user rm \S+ --file \S+)", said).group(1)
-    martlet(*shlex.split(mend), "--data-dir", node.data_dir)
-    assert "sam" not in open(passwords).read()
 
 
 def test_the_last_administrator_does_not_go_without_a_word(place):
@@ -779,104 +613,6 @@ def test_health_says_no_more_that_nobody_administers_the_node_once_somebody_does
     until(lambda: "Nobody can administer" in health(), "a warning")
     place.run("key", "add", "app", "--scope", "administrator")
     until(lambda: "Nobody can administer" not in health(), "no warning any more")
-
-
-def test_one_rule_is_added_and_removed(place):
-    place.run("role", "add", "r", "--rule", "topic read a/#", "--rule", "topic write b/#")
-
-    def rules():
-        return json.loads(place.run("role", "rules", "r", "--json"))["rules"]
-
-    place.run("role", "allow", "r", "read c/#")
-    place.run("role", "deny", "r", "a/secret")
-    assert rules() == ["topic deny a/secret", "topic read c/#", "topic read a/#", "topic write b/#"]
-    place.run("role", "deny", "r", "topic deny a/secret")
-    place.run("role", "allow", "r", "topic write b/#")
-    assert rules() == ["topic write b/#", "topic deny a/secret", "topic read c/#", "topic read a/#"]
-    place.run("role", "remove", "r", "read c/#")
-    place.run("role", "remove", "r", "deny a/secret")
-    assert rules() == ["topic write b/#", "topic read a/#"]
-    said = place.run("role", "remove", "r", "read c/#", code=1)
-    assert 'has no rule "topic read c/#"' in said and "topic read a/#" in said
-    place.run("role", "allow", "r", "deny x", code=1)
-    place.run("role", "deny", "r", "read x", code=1)
-    place.run("role", "allow", "r", "", code=1)
-    assert "stays as it is" in place.run("role", "allow", "user", "x", code=1)
-    assert "no role none-such" in place.run("role", "allow", "none-such", "x", code=1)
-    assert rules() == ["topic write b/#", "topic read a/#"]
-    assert "replace all rules" in place.run("role", "rules", "r", "--rule", "topic read z")
-
-
-def test_two_who_add_rules_at_once_lose_none(place):
-    place.run("role", "add", "r", "--rule", "topic read a/#")
-    running = [subprocess.Popen([martlet_process.binary(), "role", "allow", "r", f"read t{number}/#", "--data-dir",
-                                 str(place.path)], stdout=subprocess.DEVNULL, env=martlet_process.environment())
-               for number in range(6)]
-    assert [one.wait(timeout=DEADLINE_SECS) for one in running] == [0] * 6
-    rules = json.loads(place.run("role", "rules", "r", "--json"))["rules"]
-    assert sorted(rules) == sorted(["topic read a/#"] + [f"topic read t{number}/#" for number in range(6)])
-
-
-def test_passwords_are_long_unless_it_is_said_otherwise(place, tmp_path):
-    at = ["--data-dir", place.path]
-    file = tmp_path / "passwd"
-    file.write_text("old:plain\n")
-    for command, sure in ((["user", "add", "ann", *at], "added"), (["user", "passwd", "ann", *at], "changed"),
-                          (["user", "add", "bob", "--file", file], "added"), (["user", "passwd", "bob", "--file", file], ""),
-                          (["passwd", file, "carol"], "")):
-        for password in ("", "x", "123456789"):
-            said = martlet(*command, given=f"{password}\n", code=1)
-            assert "nothing was changed" in said and (not password or "--weak" in said and password not in said), said
-            if not password:
-                martlet(*command, "--weak", given="\n", code=1)
-        martlet(*command, given="ä" * 10 + "\n")
-        if command[1] == "passwd":
-            martlet(*command, "--weak", given="x\n")
-    martlet("passwd", "-b", file, "dora", "short", code=1)
-    martlet("passwd", "-b", "--weak", file, "dora", "short")
-    done = subprocess.run(["bash", "-c", f"exec -a mosquitto_passwd {martlet_process.binary()} -b {file} emil short"],
-                          capture_output=True, text=True)
-    assert done.returncode == 0 and "Warning: the password has fewer than 10 characters." in done.stderr
-    done = subprocess.run([martlet_process.binary(), "passwd", "-U", file], capture_output=True, text=True)
-    assert done.returncode == 0 and "line 1" in done.stderr
-
-
-def test_short_passwords_of_files_are_warned_of(start_node, tmp_path):
-    file = tmp_path / "passwd"
-    file.write_text("ann:plain\nbob:long enough\n")
-    file.chmod(0o600)
-    options = ["--set", "auth.plain_passwords=true", "--set", f"auth.password_file={file}"]
-    variables = {"MARTLET_AUTH__CREDENTIALS": "carl:short,dora:long enough,emil:s3"}
-    node = start_node(data_dir=tmp_path / "data", arguments=options, variables=variables)
-    assert publish(node, "t", "-u", "carl", "-P", "short")[0] == 0, "it is good all the same"
-    checked = subprocess.run([martlet_process.binary(), "config", "check", "--data-dir", tmp_path / "other", *options],
-                             env={**martlet_process.environment(), **variables}, capture_output=True, text=True)
-    for told in (node.log(), martlet("health", "--data-dir", tmp_path / "data"), checked.stdout):
-        assert f"{file} has passwords of fewer than 10 characters, in line 1:" in told
-        assert "auth.credentials has passwords of fewer than 10 characters, in entries 1, 3:" in told
-    assert "carl" not in checked.stdout and "emil" not in checked.stdout
-
-
-def test_the_api_and_the_setup_page_take_no_short_password(start_node, place):
-    node = start_node(data_dir=place.path, http=True)
-    token = re.search(r"/setup#([\w-]+)", "\n".join(node.announced)).group(1)
-    import urllib.error
-    import urllib.request
-
-    def setup(password):
-        body = json.dumps({"token": token, "name": "root", "password": password}).encode()
-        request = urllib.request.Request(f"{node.http_url}/api/v1/setup", body, {"Content-Type": "application/json"})
-        try:
-            return urllib.request.urlopen(request).status, ""
-        except urllib.error.HTTPError as error:
-            return error.code, error.read().decode()
-
-    for password in ("", "x", "123456789", "x" * 1025):
-        status, said = setup(password)
-        assert status == 422 and "/password" in said, said
-    page = urllib.request.urlopen(f"{node.http_url}/setup").read().decode()
-    assert 'minlength="10"' in page
-    assert setup("1234567890")[0] == 201
 
 
 def test_health_warns_as_soon_as_the_last_administrator_is_gone(place, start):

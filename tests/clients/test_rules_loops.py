@@ -56,7 +56,8 @@ def test_many_consequences_of_one_message_have_consequences(start_node, tmp_path
 
 def test_alarms_that_are_raised_by_alerts_about_them_end(start_node, tmp_path):
     """Each alarm has a subject of its own, and is raised after a time."""
-    alarm = 'device = "{{ payload.id }}"\nalarm = { for_secs = 1, condition = { raise_when = "payload.change == \'raised\'" } }'
+    condition = "{ raise_when = \"payload.change == 'raised'\" }"
+    alarm = f'device = "{{{{ payload.id }}}}"\nalarm = {{ for_secs = 1, condition = {condition} }}'
     text = rule("again", 'topics = ["iotflow/system/alerts"]', more=alarm)
     text += rule("first", 'topics = ["start"]', "alarm = { raise = 'first' }")
     node = start_node(**configured(tmp_path, text=text))

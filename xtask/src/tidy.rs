@@ -151,6 +151,12 @@ const COLUMNS_MAX: usize = 100;
 /// Lines of a function, unless it is a table.
 const FUNCTION_LINES_MAX: usize = 100;
 
+/// Lines of a file of code.
+const FILE_LINES_MAX: usize = 800;
+
+/// Where code is whose files have that many lines at most.
+const CODE: &[&str] = &["bench/", "crates/", "tests/", "xtask/"];
+
 /// How the comment of a function begins that is a list of like entries and may be longer.
 const TABLE: &str = "// Table:";
 
@@ -166,6 +172,7 @@ pub fn problems(files: &[SourceFile]) -> Vec<String> {
             check_width(file, &mut problems);
             check_functions(file, &mut problems);
         }
+        check_length(file, &mut problems);
         check_words(file, &mut problems);
     }
     check_code_map(files, &mut problems);
@@ -244,6 +251,19 @@ fn check_width(file: &SourceFile, problems: &mut Vec<String>) {
             let place = format!("{}:{}", file.path, index + 1);
             problems.push(format!("{place}: more than {COLUMNS_MAX} columns"));
         }
+    }
+}
+
+/// A file has one subject.
+fn check_length(file: &SourceFile, problems: &mut Vec<String>) {
+    let is_code = [".rs", ".py"].iter().any(|end| file.path.ends_with(end));
+    let is_ours = CODE.iter().any(|folder| file.path.starts_with(folder));
+    let lines = file.text.lines().count();
+    if is_code && is_ours && lines > FILE_LINES_MAX {
+        problems.push(format!(
+            "{}: {lines} lines, at most {FILE_LINES_MAX} may be: split it by subject",
+            file.path
+        ));
     }
 }
 
@@ -351,6 +371,18 @@ mod tests {
         let long = "x".repeat(101);
         let text = format!("// {}\n{long}\n", "TODO");
         assert_eq!(problems_of("crates/codec/src/a.rs", &text).len(), 2);
+        assert_eq!(problems_of("docs/a.md", &text).len(), 0);
+    }
+
+    #[test]
+    fn long_files_are_found() {
+        let text = "x\n".repeat(801);
+        for path in ["crates/codec/src/a.rs", "tests/clients/test_a.py"] {
+            let found = problems_of(path, &text);
+            let expected = format!("{path}: 801 lines, at most 800 may be: split it by subject");
+            assert_eq!(found, [expected]);
+            assert_eq!(problems_of(path, &text[2..]).len(), 0);
+        }
         assert_eq!(problems_of("docs/a.md", &text).len(), 0);
     }
 

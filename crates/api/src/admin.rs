@@ -109,7 +109,7 @@ pub(crate) async fn status(
 ) -> Result<Json<Status>, Problem> {
     api.settle_unclaimed().await;
     let counters = control.snapshot().await?;
-    let health = control.health_report_with(&counters, Reader::Operator);
+    let health = control.health_report_with(&counters, api.integrations(), Reader::Operator);
     let memory = control.memory_report(&counters);
     let held = memory.held.iter();
     let held = held.map(|held| (held.held_for.to_owned(), held.bytes));

@@ -11,10 +11,12 @@ use martlet_control::devices::Devices;
 use martlet_control::directory::Directory;
 use martlet_control::event_archive::EventArchive;
 use martlet_control::firmware::FirmwareStore;
+use martlet_control::integrations::Integrations;
 use martlet_control::message_log::MessageLog;
 use martlet_control::rollouts::Rollouts;
 use martlet_control::rules::Rules;
 use martlet_control::tables::Tables;
+use martlet_control::telemetry::Telemetry;
 use martlet_control::twins::Twins;
 
 use crate::body::room::Bodies;
@@ -62,20 +64,30 @@ pub struct Inner {
     pub(crate) document: OnceLock<Document>,
     /// Makes it, from all routes; set by who has them.
     pub(crate) make_document: OnceLock<fn(&Api) -> Document>,
-    /// Users, devices and the rest; none: the node keeps none.
-    tables: Option<Arc<Tables>>,
-    /// The log of messages that other programs confirm; none: the node keeps none.
-    message_log: Option<MessageLog>,
-    /// Commands to devices; none: the node keeps none.
-    commands: Option<Arc<Commands>>,
+    parts: NodeParts,
+}
+
+/// Parts of a node that the API operates, as far as the node has them.
+#[derive(Default)]
+pub struct NodeParts {
+    /// Users, devices and the rest.
+    pub tables: Option<Arc<Tables>>,
+    /// The log of messages that other programs confirm.
+    pub message_log: Option<MessageLog>,
+    /// Commands to devices.
+    pub commands: Option<Arc<Commands>>,
+    /// Twins of devices.
+    pub twins: Option<Arc<Twins>>,
     /// Firmware for devices, and rollouts of it.
-    firmware: OnceLock<(Arc<FirmwareStore>, Arc<Rollouts>)>,
+    pub firmware: Option<(Arc<FirmwareStore>, Arc<Rollouts>)>,
     /// Rules about messages, and alarms.
-    rules: OnceLock<(Arc<Rules>, Arc<Alarms>)>,
-    /// Events in files, if any are kept.
-    event_archive: OnceLock<Arc<EventArchive>>,
-    /// Twins of devices; none: the node keeps none.
-    twins: Option<Arc<Twins>>,
+    pub rules: Option<(Arc<Rules>, Arc<Alarms>)>,
+    /// Integrations, with the secrets that they use.
+    pub integrations: Option<Arc<Integrations>>,
+    /// Values of devices over time.
+    pub telemetry: Option<Arc<Telemetry>>,
+    /// Events in files.
+    pub event_archive: Option<Arc<EventArchive>>,
 }
 
 /// A probe waits no longer for the tables.
@@ -88,21 +100,13 @@ const RATE_OPTIONS: &str = "http.burst, http.rate";
 const LOGIN_BURST: u32 = 10;
 const LOGIN_RATE: f64 = 0.2;
 
-/// What a node keeps: tables, the message log, commands and twins.
-type Kept = (
-    Option<Arc<Tables>>,
-    Option<MessageLog>,
-    Option<Arc<Commands>>,
-    Option<Arc<Twins>>,
-);
-
 impl Api {
-    /// The API of a node. `directory` says who callers are; in what is kept are users and devices,
-    /// the message log, commands, and twins. None if this machine has no source of randomness.
+    /// The API of a node with these parts. `directory` says who callers are. None if this machine
+    /// has no source of randomness.
     pub fn new(
         control: Arc<Control>,
         directory: Arc<dyn Directory>,
-        (tables, message_log, commands, twins): Kept,
+        parts: NodeParts,
         settings: Settings,
     ) -> Option<Self> {
         let rates = Rates::new(f64::from(settings.rate), settings.burst, Some(RATE_OPTIONS));
@@ -123,13 +127,7 @@ impl Api {
             internal_use: InternalUse::default(),
             document: OnceLock::new(),
             make_document: OnceLock::new(),
-            tables,
-            message_log,
-            commands,
-            firmware: OnceLock::new(),
-            rules: OnceLock::new(),
-            event_archive: OnceLock::new(),
-            twins,
+            parts,
             settings,
         };
         inner.count_memory();
@@ -139,47 +137,39 @@ impl Api {
         })
     }
 
-    /// Sets the firmware of the node and its rollouts.
-    pub fn set_firmware(&self, firmware: Arc<FirmwareStore>, rollouts: Arc<Rollouts>) {
-        // They are there from the start on.
-        let _ = self.firmware.set((firmware, rollouts));
-    }
-
     /// The firmware for devices; none: the node keeps none.
     pub(crate) fn firmware(&self) -> Option<&Arc<FirmwareStore>> {
-        self.firmware.get().map(|(firmware, _)| firmware)
+        self.parts.firmware.as_ref().map(|(firmware, _)| firmware)
     }
 
     /// The rollouts of firmware; none: the node keeps none.
     pub(crate) fn rollouts(&self) -> Option<&Arc<Rollouts>> {
-        self.firmware.get().map(|(_, rollouts)| rollouts)
-    }
-
-    /// Sets the rules about messages, and the alarms.
-    pub fn set_rules(&self, rules: Arc<Rules>, alarms: Arc<Alarms>) {
-        // They are there from the start on.
-        let _ = self.rules.set((rules, alarms));
+        self.parts.firmware.as_ref().map(|(_, rollouts)| rollouts)
     }
 
     /// The rules about messages; none: the node has none.
     pub(crate) fn rules(&self) -> Option<&Arc<Rules>> {
-        self.rules.get().map(|(rules, _)| rules)
+        self.parts.rules.as_ref().map(|(rules, _)| rules)
     }
 
     /// The alarms; none: the node has none.
     pub(crate) fn alarms(&self) -> Option<&Arc<Alarms>> {
-        self.rules.get().map(|(_, alarms)| alarms)
+        self.parts.rules.as_ref().map(|(_, alarms)| alarms)
     }
 
-    /// Sets the event archive.
-    pub fn set_event_archive(&self, archive: Arc<EventArchive>) {
-        // It is there from the start on.
-        let _ = self.event_archive.set(archive);
+    /// The integrations; none: the node has none.
+    pub(crate) fn integrations(&self) -> Option<&Integrations> {
+        self.parts.integrations.as_deref()
+    }
+
+    /// The telemetry; none: the node stores none.
+    pub(crate) fn telemetry(&self) -> Option<&Telemetry> {
+        self.parts.telemetry.as_deref()
     }
 
     /// The event archive; none: no events are archived.
     pub(crate) fn event_archive(&self) -> Option<&Arc<EventArchive>> {
-        self.event_archive.get()
+        self.parts.event_archive.as_ref()
     }
 
     /// The same node for a listener with its own settings.
@@ -196,8 +186,8 @@ impl Api {
     /// # Errors
     /// The node keeps none.
     pub(crate) fn tables(&self) -> Result<&Arc<Tables>, Problem> {
-        self.tables
-            .as_ref()
+        let tables = self.parts.tables.as_ref();
+        tables
             .ok_or_else(|| Problem::unavailable("this node keeps no users and devices".to_owned()))
     }
 
@@ -206,7 +196,7 @@ impl Api {
     /// # Errors
     /// The node keeps none.
     pub(crate) fn message_log(&self) -> Result<&MessageLog, Problem> {
-        let log = self.message_log.as_ref();
+        let log = self.parts.message_log.as_ref();
         log.ok_or_else(|| Problem::unavailable("this node keeps no message log".to_owned()))
     }
 
@@ -215,7 +205,7 @@ impl Api {
     /// # Errors
     /// The node keeps none.
     pub(crate) fn commands(&self) -> Result<&Arc<Commands>, Problem> {
-        let commands = self.commands.as_ref();
+        let commands = self.parts.commands.as_ref();
         commands.ok_or_else(|| Problem::unavailable("this node keeps no commands".to_owned()))
     }
 
@@ -224,7 +214,7 @@ impl Api {
     /// # Errors
     /// The node keeps none.
     pub(crate) fn twins(&self) -> Result<&Arc<Twins>, Problem> {
-        let twins = self.twins.as_ref();
+        let twins = self.parts.twins.as_ref();
         twins.ok_or_else(|| Problem::unavailable("this node keeps no twins".to_owned()))
     }
 
@@ -270,7 +260,7 @@ impl Api {
             return Some(false);
         }
         let is_claimed = self.directory.is_claimed().await.ok()?;
-        let Some(tables) = self.tables.as_ref().filter(|_| is_claimed) else {
+        let Some(tables) = self.parts.tables.as_ref().filter(|_| is_claimed) else {
             return Some(false);
         };
         tables.can_be_administered().await.ok().map(|can| !can)

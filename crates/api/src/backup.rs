@@ -60,7 +60,7 @@ pub(crate) async fn backup(
         .and_then(|pinned| pinned)
         .map_err(Problem::unavailable)?;
     // After the store: what a queue has lost meanwhile is among the values then.
-    let telemetry = match api.control.telemetry() {
+    let telemetry = match api.telemetry() {
         Some(telemetry) => {
             telemetry
                 .copy_to(Path::new(&api.control.info.data_dir))
@@ -83,7 +83,7 @@ pub(crate) async fn backup(
 
 /// The key file of secrets, which has to be there.
 fn key_file(api: &Api) -> Result<PathBuf, Problem> {
-    let path = api.control.secrets().map(|secrets| secrets.key_file());
+    let path = api.integrations().map(|all| all.secrets().key_file());
     match path.filter(|path| path.is_file()) {
         Some(path) => Ok(path.to_owned()),
         None => Err(Problem::new(
@@ -98,7 +98,7 @@ fn left_out(api: &Api) -> Option<[(HeaderName, HeaderValue); 1]> {
     let tables = api
         .tables()
         .is_ok_and(|tables| tables.location().file().is_none());
-    let telemetry = api.control.telemetry();
+    let telemetry = api.telemetry();
     let telemetry = telemetry.is_some_and(|one| matches!(one.location(), Location::Postgres(_)));
     let text = match (tables, telemetry) {
         (false, false) => return None,

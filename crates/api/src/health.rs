@@ -55,7 +55,8 @@ pub(crate) async fn ready(State(api): State<Api>) -> Response {
 
 async fn report(api: &Api, reader: Reader) -> HealthReport {
     api.settle_unclaimed().await;
-    api.control.health_report(reader).await
+    let integrations = api.integrations();
+    api.control.health_report(integrations, reader).await
 }
 
 fn readiness(report: HealthReport) -> Response {
@@ -119,7 +120,14 @@ pub(crate) async fn metrics(
         return compat_metrics::metrics(&api).await;
     }
     let format = accepted(&headers);
+    let integrations = match api.integrations() {
+        Some(all) => Some(all.metrics().await),
+        None => None,
+    };
     let page = api.control.metrics(format, |page| {
+        if let Some(integrations) = integrations {
+            page.register_collector(Box::new(integrations));
+        }
         api.counts.register(page);
         if let Some(topics) = &api.settings.topic_memory {
             page.register_collector(Box::new(topics.metrics()));
@@ -127,7 +135,7 @@ pub(crate) async fn metrics(
         if let Some(rollouts) = api.rollouts() {
             page.register_collector(Box::new(rollouts.counts()));
         }
-        if let Some(telemetry) = api.control.telemetry() {
+        if let Some(telemetry) = api.telemetry() {
             page.register_collector(Box::new(telemetry.metrics()));
         }
         if let Some(rules) = api.rules() {

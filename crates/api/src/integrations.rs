@@ -1,7 +1,5 @@
 //! Integrations: their states, what operators have them do, and their dead letters.
 
-use std::sync::Arc;
-
 use axum::Json;
 use axum::extract::{Extension, State};
 use axum::http::StatusCode;
@@ -215,7 +213,7 @@ pub(crate) async fn list(
     State(api): State<Api>,
     InTenants(tenant): InTenants,
 ) -> Json<Items<IntegrationView>> {
-    let all = match api.control.integrations() {
+    let all = match api.integrations() {
         Some(all) => all.operated_in(tenant).list().await,
         None => Vec::new(),
     };
@@ -635,12 +633,10 @@ fn operator(api: &Api, tenant: Option<TenantId>) -> Result<Operator<'_>, Problem
 /// The integrations of the node.
 ///
 /// # Errors
-/// They are not started yet.
-pub(crate) fn started(api: &Api) -> Result<&Arc<Integrations>, Problem> {
-    api.control.integrations().ok_or_else(|| {
-        let detail = "the integrations of the node are not started yet".to_owned();
-        Problem::unavailable(detail)
-    })
+/// The node has none.
+pub(crate) fn started(api: &Api) -> Result<&Integrations, Problem> {
+    let all = api.integrations();
+    all.ok_or_else(|| Problem::unavailable("the node has no integrations".to_owned()))
 }
 
 /// The session keeps the messages of no integration: only its configuration and
@@ -650,7 +646,7 @@ pub(crate) fn expect_no_integration(
     client_id: &str,
     instead: &str,
 ) -> Result<(), Problem> {
-    let integrations = api.control.integrations();
+    let integrations = api.integrations();
     match integrations.and_then(|all| all.of_session(client_id)) {
         None => Ok(()),
         Some(found) => Err(Problem::conflict(format!(

@@ -88,7 +88,7 @@ mod wording;
 mod words;
 
 pub use admin::{Status, UseView};
-pub use api::Api;
+pub use api::{Api, NodeParts};
 pub use clients::{
     ClientDetailView, ClientView, ConnectionView, DropView, InFlightView, QueuedView, WillView,
 };

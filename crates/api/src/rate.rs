@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use martlet_control::token_bucket::TokenBucket;
 
 use crate::problem::{Problem, ProblemKind};
 
@@ -23,13 +24,7 @@ pub(crate) struct Rates {
     burst: f64,
     /// Options that set both; none: they are fixed.
     options: Option<&'static str>,
-    buckets: Mutex<HashMap<String, Bucket>>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Bucket {
-    tokens: f64,
-    at: Instant,
+    buckets: Mutex<HashMap<String, TokenBucket>>,
 }
 
 /// What a bucket says to who takes from it.
@@ -64,30 +59,26 @@ impl Rates {
         }
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         if buckets.len() >= BUCKETS_MAX && !buckets.contains_key(who) {
-            buckets.retain(|_, bucket| self.refilled(*bucket, now) < self.burst);
+            buckets.retain(|_, bucket| !bucket.is_full(now));
         }
         let name = match buckets.len() >= BUCKETS_MAX && !buckets.contains_key(who) {
             true => "others",
             false => who,
         };
-        let bucket = buckets.entry(name.to_owned()).or_insert(Bucket {
-            tokens: self.burst,
-            at: now,
-        });
-        bucket.tokens = self.refilled(*bucket, now);
-        bucket.at = now;
-        let wait = match bucket.tokens >= 1.0 {
+        let new = || TokenBucket::new(self.per_second, self.burst, now);
+        let bucket = buckets.entry(name.to_owned()).or_insert_with(new);
+        let wait = match bucket.tokens(now) >= 1.0 {
             true => {
-                bucket.tokens -= 1.0;
+                bucket.take(1.0, now);
                 None
             }
-            false => Some((1.0 - bucket.tokens) / self.per_second),
+            false => Some(bucket.time_to(1.0, now)),
         };
         Some(Taken {
             limit: self.burst as u64,
-            remaining: bucket.tokens as u64,
-            reset: Duration::from_secs_f64((self.burst - bucket.tokens) / self.per_second),
-            wait: wait.map(Duration::from_secs_f64),
+            remaining: bucket.tokens(now) as u64,
+            reset: bucket.time_to(self.burst, now),
+            wait,
             per_second: self.per_second,
             options: self.options,
         })
@@ -98,11 +89,6 @@ impl Rates {
         let buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         let each = |name: &String| name.len() + BUCKET_BYTES;
         buckets.keys().map(each).sum()
-    }
-
-    fn refilled(&self, bucket: Bucket, now: Instant) -> f64 {
-        let passed = now.saturating_duration_since(bucket.at).as_secs_f64();
-        (bucket.tokens + passed * self.per_second).min(self.burst)
     }
 }
 

@@ -174,16 +174,15 @@ pub(crate) async fn remove(
 
 /// Integrations go by a change before it is answered.
 pub(crate) async fn in_force(api: &Api) {
-    if let Some(all) = api.control.integrations() {
+    if let Some(all) = api.integrations() {
         all.renew_secrets().await;
     }
 }
 
 pub(crate) fn store(api: &Api) -> Result<&SecretStore, Problem> {
-    let store = api.control.secrets();
-    let store =
-        store.ok_or_else(|| Problem::unavailable("the node keeps no secrets".to_owned()))?;
-    Ok(store)
+    let all = api.integrations();
+    let all = all.ok_or_else(|| Problem::unavailable("the node keeps no secrets".to_owned()))?;
+    Ok(all.secrets())
 }
 
 /// Id of the team that owns what the caller means; empty: the common tenant.
@@ -196,6 +195,6 @@ async fn owner(api: &Api, asking: &Asking, team: Option<&str>) -> Result<String,
 }
 
 fn users(api: &Api, team: &str, name: &str) -> Vec<String> {
-    let all = api.control.integrations();
+    let all = api.integrations();
     all.map_or_else(Vec::new, |all| all.using_secret(&api.control, team, name))
 }

@@ -53,7 +53,10 @@ pub(crate) async fn why(
         sees_node: principal.team.is_none(),
     };
     question.check().map_err(Problem::bad_request)?;
-    let mut facts = api.control.facts(&question).await?;
+    let facts = api
+        .control
+        .facts(api.integrations(), api.telemetry(), &question);
+    let mut facts = facts.await?;
     if let Ok(tables) = api.tables() {
         tables.complete(&mut facts).await;
     }

@@ -7,6 +7,9 @@
 use crate::arena::{Arena, Index};
 use crate::id::{ConnectionId, SessionId};
 
+/// Time between two looks for retained messages that have expired, milliseconds.
+pub(crate) const SWEEP_INTERVAL_MS: u64 = 1000;
+
 /// What is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Timer {

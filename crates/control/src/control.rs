@@ -4,26 +4,29 @@
 //! * `ask`: questions to shards and their answers
 //! * `events`: what becomes of the events of shards
 //! * `bans`: ending the connections of banned clients
-//! * `health`: what operators should know
 //! * `memory`: what the memory of the node is held for
-//! * `reload`: reading files again
+//! * `reload`, `reloads`: reading files again, and requests to do so
+//! * `traces`: what is told of what is traced
+//! * `waiting`: who waits for answers
 
 mod ask;
 mod bans;
 mod events;
-mod health;
 mod memory;
 mod reload;
+mod reloads;
 mod shards;
+mod traces;
+mod waiting;
 
 pub use ask::ControlError;
 pub(crate) use ask::sum;
-pub use reload::{ReloadOf, ReloadRequest, Reloaded};
+pub use reloads::{ReloadOf, ReloadRequest, Reloaded};
 pub use shards::Shards;
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use martlet_broker::{Command, Limits, PartIdentity, PartSpec, Realm, ShardId, TenantId};
@@ -36,7 +39,6 @@ use crate::facts::NodeFacts;
 use crate::feed::{Feed, PushState};
 use crate::health::Health;
 use crate::history::History;
-use crate::integrations::Integrations;
 use crate::journal::Journal;
 use crate::latencies::Latencies;
 use crate::log_limit::LogLimit;
@@ -44,10 +46,8 @@ use crate::logging::Logging;
 use crate::memory::Outside;
 use crate::presence::{ClientPresence, Presence};
 use crate::request::places::Places;
-use crate::secrets::SecretStore;
 use crate::store::{PinnedStore, StoreSize, StoreState};
-use crate::telemetry::Telemetry;
-use ask::Waiting;
+use waiting::{Waiting, lock};
 
 /// Facts about this node that do not change.
 #[derive(Clone, Debug)]
@@ -153,12 +153,6 @@ pub struct Control {
     /// The main numbers of the last day.
     pub history: History,
     push: Option<Arc<PushState>>,
-    /// Started after the control plane, which integrations call.
-    integrations: OnceLock<Arc<Integrations>>,
-    /// Made after it too: the tables that keep secrets tell it of changes.
-    secrets: OnceLock<Arc<SecretStore>>,
-    /// Values that devices send, if they are stored.
-    telemetry: OnceLock<Arc<Telemetry>>,
     /// Who is told of devices that fall silent.
     silence_told: OnceLock<SilenceTold>,
     chain: Option<AuthenticationChain>,
@@ -197,7 +191,7 @@ impl Control {
             }
         })));
         if let Some(logging) = &parts.logging {
-            events::follow_traces(logging, &feed);
+            traces::follow_traces(logging, &feed);
         }
         Self {
             shards,
@@ -207,9 +201,6 @@ impl Control {
             presence: Presence::new(&parts.info.listeners),
             history: History::default(),
             push: parts.push,
-            integrations: OnceLock::new(),
-            secrets: OnceLock::new(),
-            telemetry: OnceLock::new(),
             silence_told: OnceLock::new(),
             log_limit: Mutex::default(),
             info: parts.info,
@@ -281,34 +272,6 @@ impl Control {
         self.push.as_ref()
     }
 
-    /// Sets the integrations, which run from now on.
-    pub fn set_integrations(&self, integrations: Arc<Integrations>) {
-        // They are there from the start on.
-        let _ = self.integrations.set(integrations);
-    }
-
-    /// Sets the secrets of other systems.
-    pub fn set_secrets(&self, secrets: Arc<SecretStore>) {
-        // They are there from the start on.
-        let _ = self.secrets.set(secrets);
-    }
-
-    /// The secrets of other systems; none before the node is set up.
-    pub fn secrets(&self) -> Option<&Arc<SecretStore>> {
-        self.secrets.get()
-    }
-
-    /// Sets the telemetry of the node.
-    pub fn set_telemetry(&self, telemetry: Arc<Telemetry>) {
-        // It is there from the start on.
-        let _ = self.telemetry.set(telemetry);
-    }
-
-    /// The telemetry of the node; none: it is off.
-    pub fn telemetry(&self) -> Option<&Arc<Telemetry>> {
-        self.telemetry.get()
-    }
-
     /// Sets who is told of devices that fall silent.
     pub fn tell_of_silence(&self, told: SilenceTold) {
         // It is set once, at the start.
@@ -320,11 +283,6 @@ impl Control {
         if let Some(told) = self.silence_told.get() {
             told(tenant, device, secs);
         }
-    }
-
-    /// The integrations of the node; none before they are started.
-    pub fn integrations(&self) -> Option<&Arc<Integrations>> {
-        self.integrations.get()
     }
 
     /// Authentication policy; none: authentication is off.
@@ -495,9 +453,4 @@ impl Control {
     pub(crate) fn shard_count(&self) -> u16 {
         self.shards.count()
     }
-}
-
-/// A lock that a panic elsewhere does not take along.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -6,6 +6,7 @@
 //! plane never waits for it.
 
 mod commands;
+mod entry;
 mod kind;
 mod lacking;
 mod limits;
@@ -22,25 +23,22 @@ pub(crate) use mend::dropped as mend_of_drop;
 pub use runs::Run;
 pub use way::Way;
 
-use std::borrow::Cow;
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use martlet_broker::{
-    DropReason, Event, EventHead, EventKind, Refusal, RefusalCause, TenantId, Told, UserName,
-    is_of_name,
-};
+use martlet_broker::{Event, EventHead, EventKind, Refusal, TenantId, Told, UserName, is_of_name};
 use martlet_codec::ReasonCode;
 use martlet_registry::Snapshot;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::cause::Cause;
-use crate::event_words;
 use crate::presence::{Known, Presence};
 use crate::wall_clock::now_ms;
+pub use entry::Entry;
+use entry::Written;
 use runs::Runs;
 
 /// Entries about what was refused or lost, at most.
@@ -58,117 +56,6 @@ const CONNECTS_LOOKED_AT: usize = 1_024;
 
 /// Refused publishes that are looked at, at most.
 const REFUSED_LOOKED_AT: usize = 256;
-
-/// Something that happened.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[schema(as = Event)]
-pub struct Entry {
-    /// Its number, from 1 at the start of the node.
-    pub seq: u64,
-    /// When.
-    #[serde(rename = "at", with = "crate::rfc3339")]
-    #[schema(value_type = String, format = DateTime)]
-    pub at_ms: u64,
-    /// The number of the tenant; 0 is the common one.
-    #[serde(skip_serializing_if = "is_common", default)]
-    #[schema(value_type = u64)]
-    pub tenant: u32,
-    /// `connected`, `connect refused`, `re-authentication refused`, `disconnected`,
-    /// `publish refused`, `subscribe refused`,
-    /// `message dropped`, `messages dropped` (of a publisher that is too fast), `messages lost`
-    /// (for a client or share group), `publishes delayed`, `queue full` or `output full`.
-    #[serde(with = "kind")]
-    #[schema(schema_with = kind::schema)]
-    pub what: EventKind,
-    /// Client Identifier, as far as known.
-    pub client_id: String,
-    /// User Name, as far as known.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub user_name: Option<String>,
-    /// The client only says that this is its User Name.
-    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
-    pub claimed: bool,
-    /// Where from; none on a Unix socket, or where it is not known.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub address: Option<String>,
-    /// Topic Name or Topic Filter.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub topic: Option<String>,
-    /// Name of the reason code.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub reason: Option<String>,
-    /// How many messages it is about, where they are told of together.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub count: Option<u32>,
-    /// What decided it: a rule, a limit, a statement of the specification.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub why: Option<String>,
-    /// The key in the configuration of the limit that decided it.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    #[schema(example = "limits.packet_bytes")]
-    pub limit: Option<String>,
-    /// What went wrong, of a closed list.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub cause: Option<Cause>,
-    /// What to do about it.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub mend: Option<String>,
-    /// The command for it, which works as it stands in a shell on the node's machine.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub command: Option<String>,
-}
-
-fn is_common(tenant: &u32) -> bool {
-    *tenant == 0
-}
-
-impl Entry {
-    /// An entry of this kind, with nothing else.
-    pub fn new(what: EventKind) -> Self {
-        Self {
-            seq: 0,
-            at_ms: 0,
-            tenant: 0,
-            what,
-            client_id: String::new(),
-            user_name: None,
-            claimed: false,
-            address: None,
-            topic: None,
-            reason: None,
-            count: None,
-            why: None,
-            limit: None,
-            cause: None,
-            mend: None,
-            command: None,
-        }
-    }
-
-    /// The name of what happened.
-    pub fn what_name(&self) -> &'static str {
-        kind::name(self.what)
-    }
-
-    /// Something was refused or lost.
-    pub fn is_trouble(&self) -> bool {
-        match self.what {
-            EventKind::Connected => false,
-            EventKind::MessagesLost => !self.is_expected_loss(),
-            EventKind::Disconnected => {
-                self.limit.is_some() || self.cause == Some(Cause::ProtocolError)
-            }
-            _ => true,
-        }
-    }
-
-    /// Messages were dropped for a client that was not there, or ended with its session.
-    fn is_expected_loss(&self) -> bool {
-        let mut reasons = DropReason::ALL.iter();
-        let reason = reasons.find(|reason| self.reason.as_deref() == Some(reason.name()));
-        reason.is_some_and(|reason| reason.is_expected())
-    }
-}
 
 /// Entries behind a number.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -254,13 +141,6 @@ impl Entries {
     }
 }
 
-#[derive(Debug)]
-struct Written {
-    seq: u64,
-    at_ms: u64,
-    told: Told,
-}
-
 impl Kept {
     /// In the order of their numbers, from this one on.
     fn from(&self, from: u64) -> impl Iterator<Item = &Arc<Written>> {
@@ -291,50 +171,6 @@ impl Kept {
         self.troubles.bytes_max = bytes - self.comings.bytes_max;
         self.comings.make_room();
         self.gone = self.troubles.make_room().unwrap_or(self.gone);
-    }
-}
-
-impl Written {
-    /// Approximate bytes of it, with what the allocator and its owner add.
-    fn memory_bytes(&self) -> usize {
-        size_of::<Self>() + 64 + self.told.text_bytes()
-    }
-
-    fn entry(&self, commands: &commands::Commands) -> Entry {
-        let event = &self.told.event;
-        let way = mend::way(&self.told, commands);
-        let (mend, command) = way.map(|way| (way.text, way.command)).unzip();
-        let limit = event.cause().and_then(RefusalCause::limit);
-        Entry {
-            seq: self.seq,
-            at_ms: self.at_ms,
-            cause: Cause::of(event),
-            limit: limit.map(|limit| limit.option().to_owned()),
-            mend,
-            command: command.flatten(),
-            ..self.bare_entry()
-        }
-    }
-
-    /// The entry without its cause and remedy.
-    fn bare_entry(&self) -> Entry {
-        let Told { head, event } = &self.told;
-        let user = head.user();
-        let topic = event.topic().filter(|topic| !topic.is_empty());
-        Entry {
-            tenant: head.tenant.0,
-            client_id: head.client_id.to_string(),
-            user_name: user.map(|user| user.name.to_owned()),
-            claimed: user.is_some_and(|user| !user.is_proved),
-            address: head
-                .address
-                .map(|(ip, port)| SocketAddr::new(ip, port).to_string()),
-            topic: topic.map(str::to_owned),
-            reason: reason_of(event).map(str::to_owned),
-            count: event.count().and_then(|count| u32::try_from(count).ok()),
-            why: event_words::sentence(&self.told).map(Cow::into_owned),
-            ..Entry::new(event.kind())
-        }
     }
 }
 
@@ -622,16 +458,6 @@ pub(crate) fn is_trouble(event: &Event) -> bool {
         Event::MessagesLost { reason, .. } => !reason.is_expected(),
         Event::Disconnected { reason, why, .. } => Cause::is_trouble_at_end(*reason, why.cause),
         _ => true,
-    }
-}
-
-/// The name of the reason code, or of the reason of a drop.
-fn reason_of(event: &Event) -> Option<&'static str> {
-    match event {
-        Event::RateExceeded { .. } | Event::PublishesDelayed { .. } => {
-            Some(ReasonCode::MessageRateTooHigh.name())
-        }
-        _ => event.reason(),
     }
 }
 

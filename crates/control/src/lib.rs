@@ -8,7 +8,7 @@
 //! # Layout
 //!
 //! * [`Control`] (`control`): commands to shards and their answers
-//! * `health`: alive, ready, and why not
+//! * `health`: alive, ready, and why not; `health_report`: all that operators should know
 //! * `operate`: sessions, subscriptions and messages, looked through and changed
 //! * [`integrations`]: sinks that take messages for other systems, and what those refused
 //! * [`iotflow`]: the topics of IoTFlow that mean something to the node
@@ -44,6 +44,7 @@
 //! * [`tables`]: users, devices and the rest while the node runs
 //! * [`telemetry`]: values that devices send, stored
 //! * `wall_clock`: what it shows
+//! * [`token_bucket`]: how fast something may be done
 //! * [`topic_memory`]: what was published last, by topic
 //! * [`text`]: text from outside, on terminals and in shells
 #![forbid(unsafe_code)]
@@ -67,6 +68,7 @@ pub mod facts;
 pub mod feed;
 pub mod firmware;
 mod health;
+mod health_report;
 pub mod history;
 pub mod integrations;
 pub mod iotflow;
@@ -95,6 +97,7 @@ mod store;
 pub mod tables;
 pub mod telemetry;
 pub mod text;
+pub mod token_bucket;
 pub mod topic_memory;
 pub mod twins;
 mod wall_clock;

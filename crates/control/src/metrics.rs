@@ -50,9 +50,6 @@ impl Control {
         };
         let mut registry = Registry::with_prefix("martlet");
         registry.register_collector(Box::new(page));
-        if let Some(integrations) = self.integrations() {
-            registry.register_collector(Box::new(integrations.metrics().await));
-        }
         add(&mut registry);
         let mut of_process = Registry::default();
         of_process.register_collector(Box::new(Process));

@@ -10,11 +10,13 @@
 //! * `publish`: the topics
 
 mod alive;
+mod client;
 mod keep;
 mod known;
 mod publish;
 
 pub use alive::Alive;
+pub use client::ClientPresence;
 pub use keep::Keeper;
 pub use known::Who;
 pub(crate) use known::{Calm, Known};
@@ -28,35 +30,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use martlet_broker::TenantId;
-use serde::{Deserialize, Serialize};
-
-/// Whether a client is connected.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[schema(as = ClientPresence)]
-pub struct ClientPresence {
-    /// Its tenant; 0 is the common one.
-    pub tenant: u32,
-    /// Client Identifier.
-    pub client_id: String,
-    /// It is connected.
-    pub online: bool,
-    /// Since when it is, or is not: milliseconds since the Unix epoch.
-    pub since_ms: u64,
-    /// When it was last heard of, as far as events tell of it; who is online is there now.
-    pub last_seen_ms: u64,
-    /// Why it is not connected.
-    #[serde(skip_serializing_if = "String::is_empty", default)]
-    pub why: String,
-    /// From where it is, or was.
-    #[serde(skip_serializing_if = "String::is_empty", default)]
-    pub address: String,
-    /// The listener that it came by, as far as known.
-    #[serde(skip_serializing_if = "String::is_empty", default)]
-    pub listener: String,
-    /// The URL of that.
-    #[serde(skip_serializing_if = "String::is_empty", default)]
-    pub listener_url: String,
-}
 
 /// Something that is being written or read.
 pub type Stored<'a, T> = Pin<Box<dyn Future<Output = Result<T, String>> + Send + 'a>>;

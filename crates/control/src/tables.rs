@@ -6,7 +6,10 @@
 //! change is completed once it has begun, even if the caller has disconnected. The file is made by
 //! the first change, not by looking.
 
+mod administration;
 mod directory;
+mod error;
+mod keep_notes;
 mod known;
 mod notes;
 mod presence;
@@ -29,7 +32,9 @@ use tokio::sync::Mutex;
 
 use crate::directory::DirectoryError;
 use crate::{Control, ReloadOf};
-use directory::can_be_administered;
+use administration::can_be_administered;
+pub use error::TablesError;
+use error::is_fault;
 use known::Known;
 use notes::Notes;
 
@@ -46,58 +51,6 @@ const READ_ALL_MAX: Duration = Duration::from_secs(60);
 
 /// What is done with the tables.
 pub type Work<'r, T> = Pin<Box<dyn Future<Output = Result<T, RegistryError>> + Send + 'r>>;
-
-/// Why something is not done.
-#[derive(Debug, thiserror::Error)]
-pub enum TablesError {
-    /// The tables say so, or cannot be used.
-    #[error(transparent)]
-    Registry(#[from] RegistryError),
-    /// The database has not answered in time.
-    #[error("{0}: no answer in {secs} s", secs = .1.as_secs())]
-    Late(Location, Duration),
-    /// It is done, and the node does not go by it yet.
-    #[error("it is written, and not in force yet: the node could not read it: {0}")]
-    NotInForce(String),
-    /// It was broken off.
-    #[error("the change was broken off")]
-    BrokenOff,
-}
-
-impl TablesError {
-    /// The database is at fault, not what was asked for.
-    pub fn is_fault(&self) -> bool {
-        match self {
-            Self::Registry(error) => is_fault(error),
-            Self::Late(..) | Self::NotInForce(_) | Self::BrokenOff => true,
-        }
-    }
-
-    /// Text for callers: the message of the database is in the log.
-    pub fn told(&self) -> String {
-        match self {
-            Self::Registry(error) if is_fault(error) => CANNOT.to_owned(),
-            Self::Late(..) => CANNOT.to_owned(),
-            _ => self.to_string(),
-        }
-    }
-}
-
-/// What is told of a database that cannot be used.
-const CANNOT: &str = "the tables of users and devices cannot be used now: GET /api/v1/health (martlet health) and \
-     the node's log say why";
-
-fn is_fault(error: &RegistryError) -> bool {
-    !matches!(
-        error,
-        RegistryError::Refused(_)
-            | RegistryError::NotFound(_)
-            | RegistryError::Exists(_)
-            | RegistryError::Stale { .. }
-            | RegistryError::NameTaken(_)
-            | RegistryError::LimitReached(_)
-    )
-}
 
 /// Where the database was at fault nobody knows in the middle of what the connection is: SQLite,
 /// for one, ends a transaction by itself when the disk is full.

@@ -24,6 +24,7 @@ mod message;
 mod outgoing;
 mod settings;
 mod snapshot;
+mod status;
 mod topics;
 mod worker;
 
@@ -39,7 +40,8 @@ use crate::runner::{Runner, Settings};
 use crate::sink::{Outcome, Sink, SinkMessage, sent_at_once};
 use message::Outward;
 use outgoing::Messages;
-use worker::{Ask, Parts, Status};
+use status::Status;
+use worker::{Ask, Parts};
 
 pub use brokers::{Broker, Brokers};
 pub use connection::{Connection, ConnectionError};

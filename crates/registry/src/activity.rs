@@ -3,7 +3,7 @@
 
 use crate::inactivity::{mark_active, mark_one_active};
 use crate::sql::{Fault, Sql};
-use crate::{Actor, Registry, RegistryError, SilentDevice};
+use crate::{Actor, Heard, Registry, RegistryError, SilentDevice};
 
 /// What a device did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,21 +14,6 @@ pub enum Activity {
     Heartbeat,
     /// It sent telemetry, which is a message too.
     Telemetry,
-}
-
-/// When a device sent messages last, in milliseconds since the Unix epoch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Heard {
-    /// Its tenant.
-    pub tenant: u32,
-    /// Its id.
-    pub id: String,
-    /// The last message of any kind.
-    pub message_ms: i64,
-    /// The last heartbeat; 0: none.
-    pub heartbeat_ms: i64,
-    /// The last telemetry; 0: none.
-    pub telemetry_ms: i64,
 }
 
 impl Registry {

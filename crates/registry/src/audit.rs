@@ -1,117 +1,17 @@
 //! Who changed what: a row for each change, written with it.
 
+mod actor;
+pub(crate) mod entry;
+
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row as _};
 
 use crate::page::{Cursor, Page, PageRequest, page_of};
 use crate::sql::{Fault, Sql, clean};
 use crate::{Registry, RegistryError, now_ms};
-
-/// Whose objects a call sees. Those of others are as if they were not there.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Scope {
-    /// Everybody's.
-    All,
-    /// Those of the team of this id.
-    Team(String),
-}
-
-impl Scope {
-    /// The team, if it is one's.
-    pub fn team(&self) -> Option<&str> {
-        match self {
-            Self::All => None,
-            Self::Team(team) => Some(team),
-        }
-    }
-
-    /// An object of this team is seen; without a name it is nobody's.
-    pub(crate) fn sees(&self, team: &str) -> bool {
-        self.team().is_none_or(|own| own == team)
-    }
-}
-
-/// Who does something, as the audit log has it, and what they may see.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Actor {
-    /// A user, or who else it was.
-    pub who: String,
-    /// By what: an API key, a session, the command line.
-    pub by: String,
-    /// From where; empty: from this machine.
-    pub address: String,
-    /// The request, if it has an id.
-    pub request_id: String,
-    /// What they may see and change.
-    pub scope: Scope,
-}
-
-impl Actor {
-    /// The user of this process, at the command line, who may do everything.
-    pub fn local() -> Self {
-        use std::os::unix::fs::MetadataExt as _;
-        let found = std::fs::metadata("/proc/self");
-        Self {
-            who: found.map_or_else(|_| String::new(), |own| format!("uid {}", own.uid())),
-            by: "command".to_owned(),
-            address: String::new(),
-            request_id: String::new(),
-            scope: Scope::All,
-        }
-    }
-}
-
-/// What is to be written about something that was done, or refused, outside of these tables.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewAuditEntry {
-    /// The team whose people may see it; empty is none.
-    pub team: String,
-    /// `device.add`.
-    pub action: String,
-    /// `device`.
-    pub object_kind: String,
-    /// Which.
-    pub object_id: String,
-    /// A JSON object, without secrets.
-    pub changed: String,
-    /// `done`, or why not.
-    pub outcome: String,
-}
-
-/// The same, with who did it and when.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AuditLine {
-    /// Who did it.
-    pub actor: Actor,
-    /// Milliseconds since the Unix epoch.
-    pub at_ms: i64,
-    /// What.
-    pub entry: NewAuditEntry,
-}
-
-impl AuditLine {
-    /// Bytes of its texts.
-    pub fn text_bytes(&self) -> usize {
-        let texts = texts_of(&self.actor, &self.entry);
-        texts.iter().map(|text| text.len()).sum()
-    }
-}
-
-/// The texts of a row, in the order of their columns.
-fn texts_of<'a>(actor: &'a Actor, entry: &'a NewAuditEntry) -> [&'a String; 10] {
-    [
-        &actor.who,
-        &actor.by,
-        &actor.address,
-        &actor.request_id,
-        &entry.team,
-        &entry.action,
-        &entry.object_kind,
-        &entry.object_id,
-        &entry.changed,
-        &entry.outcome,
-    ]
-}
+pub use actor::{Actor, Scope};
+use entry::write_rows;
+pub use entry::{AuditLine, NewAuditEntry};
 
 /// A row of the audit log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -328,38 +228,4 @@ fn entry(row: &AnyRow) -> Result<AuditEntry, sqlx::Error> {
             outcome: row.try_get("outcome")?,
         },
     })
-}
-
-/// Rows of one statement, in the transaction of what they tell of.
-pub(crate) async fn write(
-    on: &mut AnyConnection,
-    sql: impl Fn(&'static str) -> Sql,
-    actor: &Actor,
-    entries: &[NewAuditEntry],
-) -> Result<(), sqlx::Error> {
-    let at_ms = now_ms();
-    let rows: Vec<_> = entries.iter().map(|entry| (at_ms, actor, entry)).collect();
-    write_rows(on, sql, &rows).await
-}
-
-async fn write_rows(
-    on: &mut AnyConnection,
-    sql: impl Fn(&'static str) -> Sql,
-    rows: &[(i64, &Actor, &NewAuditEntry)],
-) -> Result<(), sqlx::Error> {
-    for some in rows.chunks(200) {
-        let mut sql = sql(
-            "INSERT INTO audit (at_ms, who, by_what, address, request_id, team, action, \
-             object_kind, object_id, changed, outcome) VALUES ",
-        );
-        for (at, (at_ms, actor, entry)) in some.iter().enumerate() {
-            sql.push(if at == 0 { "(" } else { ", (" }).bind(*at_ms);
-            for text in texts_of(actor, entry) {
-                sql.push(", ").bind(clean(text));
-            }
-            sql.push(")");
-        }
-        sql.execute(on).await?;
-    }
-    Ok(())
 }

@@ -12,7 +12,7 @@ use martlet_access::IotflowBase;
 use sqlx::any::install_default_drivers;
 use sqlx::{Any, AnyConnection, Connection as _, Transaction};
 
-use crate::audit::{self, NewAuditEntry};
+use crate::audit::entry::{self, NewAuditEntry};
 use crate::migrations::{self, migrate};
 use crate::postgres::{self, PING_MAX};
 use crate::secret::DigestKey;
@@ -409,7 +409,7 @@ impl Work<'_> {
     pub(crate) async fn write_audit(&mut self, entries: &[NewAuditEntry]) -> Result<(), Fault> {
         let engine = self.engine;
         let new = |text| Sql::new(engine, text);
-        Ok(audit::write(&mut self.all, new, &self.actor, entries).await?)
+        Ok(entry::write(&mut self.all, new, &self.actor, entries).await?)
     }
 
     /// From now on clients have to say who they are, also after the last user and the last device

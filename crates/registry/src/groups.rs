@@ -1,42 +1,22 @@
 //! Groups of devices, which may have rules: a device's are its type's, followed by its groups' in
 //! the order of their names.
 
+pub(crate) mod find;
+
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
-use sqlx::any::AnyRow;
-use sqlx::{AnyConnection, Row as _};
+use sqlx::AnyConnection;
 
 use crate::database::Work;
 use crate::devices::{find_device, write_places};
 use crate::names::check_new_name;
 use crate::secret;
-use crate::sql::{Engine, Fault, Sql, clean};
+use crate::sql::{Engine, Fault, Sql};
 use crate::teams::home;
 use crate::{Actor, DeviceRef, Registry, RegistryError, Scope, check_text, expect_revision};
-
-/// A group.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Group {
-    /// Its id.
-    pub id: String,
-    /// Unique in its team.
-    pub name: String,
-    /// For people.
-    pub description: String,
-    /// For people: `#2f6fed`.
-    pub colour: String,
-    /// The id of its team; empty is none, and any device may be in it.
-    pub team: String,
-    /// Devices that are in it.
-    pub devices: u64,
-    /// Raised with every change.
-    pub revision: i64,
-    /// Milliseconds since the Unix epoch.
-    pub created_ms: i64,
-    /// When it was last changed.
-    pub updated_ms: i64,
-}
+pub use find::Group;
+use find::{SELECT, candidates, find_group, for_team, one_of, read_group};
 
 /// A group to be added.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -135,7 +115,7 @@ impl Registry {
     pub async fn group_named(&mut self, scope: &Scope, text: &str) -> Result<Group, RegistryError> {
         let mut reading = self.reading().await?;
         let on = reading.connection();
-        let found = find(on, scope, text).await;
+        let found = find_group(on, scope, text).await;
         reading.end(found).await
     }
 
@@ -167,7 +147,7 @@ impl Registry {
         let on = reading.connection();
         let found = async {
             match for_team(on, team, text).await? {
-                Some((id, _)) => find(on, &Scope::All, &id).await,
+                Some((id, _)) => find_group(on, &Scope::All, &id).await,
                 None => one_of(Vec::new(), text),
             }
         };
@@ -206,35 +186,6 @@ impl Registry {
     }
 }
 
-const SELECT: &str = "SELECT id, name, description, colour, team, revision, created_ms, \
-                      updated_ms, (SELECT COUNT(*) FROM group_devices JOIN devices ON \
-                      number = device WHERE group_id = device_groups.id AND deleted_ms = 0) \
-                      AS devices FROM device_groups";
-
-fn read_group(row: &AnyRow) -> Result<Group, Fault> {
-    let devices: i64 = row.try_get("devices")?;
-    Ok(Group {
-        id: row.try_get("id")?,
-        name: row.try_get("name")?,
-        description: row.try_get("description")?,
-        colour: row.try_get("colour")?,
-        team: row.try_get("team")?,
-        devices: u64::try_from(devices).unwrap_or(0),
-        revision: row.try_get("revision")?,
-        created_ms: row.try_get("created_ms")?,
-        updated_ms: row.try_get("updated_ms")?,
-    })
-}
-
-/// A group that these see, by its id, or else by its name, where that is one group's alone.
-pub(crate) async fn find(
-    on: &mut AnyConnection,
-    scope: &Scope,
-    text: &str,
-) -> Result<Group, Fault> {
-    one_of(candidates(on, scope, text).await?, text)
-}
-
 /// The same, with devices that come into it or leave it: of several of one name that of the team is
 /// meant that all of them are of.
 async fn find_with(
@@ -263,51 +214,6 @@ async fn find_with(
         }
     }
     one_of(groups, text)
-}
-
-/// Groups of this id or name that these see; the one of the id first.
-async fn candidates(
-    on: &mut AnyConnection,
-    scope: &Scope,
-    text: &str,
-) -> Result<Vec<Group>, Fault> {
-    let mut sql = Sql::short(SELECT);
-    sql.push(" WHERE id = ").bind(clean(text));
-    sql.push(" OR name = ").bind(clean(text));
-    let rows = sql.all(on).await?;
-    let groups: Result<Vec<_>, _> = rows.iter().map(read_group).collect();
-    let mut groups = groups?;
-    groups.retain(|group| scope.sees(&group.team));
-    groups.sort_by_key(|group| group.id != text);
-    Ok(groups)
-}
-
-fn one_of(groups: Vec<Group>, text: &str) -> Result<Group, Fault> {
-    let is_one = groups.len() == 1 || groups.first().is_some_and(|group| group.id == text);
-    match groups.into_iter().next() {
-        Some(group) if is_one => Ok(group),
-        Some(_) => Err(RegistryError::NotFound(format!(
-            "several groups have the name {text}: name the team (?team=TEAM, --team TEAM), or the \
-             group by its id"
-        ))
-        .into()),
-        None => Err(RegistryError::NotFound(format!("there is no group {text}")).into()),
-    }
-}
-
-/// The id of a group that devices of a team may be in, by its id or name, and its team; of two of
-/// one name the team's own.
-pub(crate) async fn for_team(
-    on: &mut AnyConnection,
-    team: &str,
-    text: &str,
-) -> Result<Option<(String, String)>, Fault> {
-    let sql = "SELECT id, team FROM device_groups WHERE (id = $1 OR name = $1) AND \
-               (team = '' OR team = $2)";
-    let query = sqlx::query_as::<_, (String, String)>(sql).bind(clean(text));
-    let found = query.bind(team.to_owned()).fetch_all(on).await?;
-    let found = found.into_iter();
-    Ok(found.min_by_key(|(id, of)| (id != text, of != team)))
 }
 
 fn check_colour(colour: &str) -> Result<(), RegistryError> {
@@ -383,7 +289,7 @@ async fn change_one(
     change: GroupChange,
     expected_revision: Option<i64>,
 ) -> Result<Group, Fault> {
-    let mut group = find(&mut work.all, &work.actor.scope, id).await?;
+    let mut group = find_group(&mut work.all, &work.actor.scope, id).await?;
     let id = &*group.id.clone();
     expect_revision("the group", expected_revision, group.revision)?;
     let mut changed = Map::new();
@@ -431,7 +337,7 @@ async fn remove_one(
     id: &str,
     expected_revision: Option<i64>,
 ) -> Result<(), Fault> {
-    let group = find(&mut work.all, &work.actor.scope, id).await?;
+    let group = find_group(&mut work.all, &work.actor.scope, id).await?;
     let id = &*group.id;
     expect_revision("the group", expected_revision, group.revision)?;
     for sql in [

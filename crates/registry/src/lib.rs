@@ -59,6 +59,7 @@ mod foreign;
 mod foreign_microservice;
 mod gone;
 mod groups;
+mod heard;
 mod idempotency;
 mod inactivity;
 mod integrations;
@@ -93,7 +94,7 @@ mod writing;
 
 use std::path::PathBuf;
 
-pub use activity::{Activity, Heard};
+pub use activity::Activity;
 pub use added_integrations::{ADDED_MAX, AddedIntegration};
 pub use alarm_watches::AlarmWatchRow;
 pub use alarms::{AlarmFilter, AlarmRow, AlarmsKept};
@@ -129,6 +130,7 @@ pub use foreign_microservice::{
 };
 pub use gone::{Gone, GoneTeam};
 pub use groups::{Group, GroupChange, NewGroup};
+pub use heard::Heard;
 pub use idempotency::Claim;
 pub use inactivity::{
     INACTIVE_AFTER_MAX_SECS, INACTIVE_AFTER_MIN_SECS, InactivityCheck, SilentDevice,

@@ -11,7 +11,7 @@ use sqlx::{AnyConnection, Row as _};
 use crate::credentials::rotate_one;
 use crate::database::Work;
 use crate::devices::{expect_type, find_device, insert_one};
-use crate::groups::for_team as group_for_team;
+use crate::groups::find::for_team as group_for_team;
 use crate::idempotency::{Claim, claim};
 use crate::names::{check_name, check_new_name};
 use crate::secret::{self, DigestKey, Secret};

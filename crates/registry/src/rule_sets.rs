@@ -16,7 +16,7 @@ use sqlx::{AnyConnection, Row as _};
 
 use crate::client_ids::{self, ClientIds};
 use crate::database::Work;
-use crate::groups;
+use crate::groups::find::find_group;
 use crate::names::check_new_name;
 use crate::rule_sets::owner::{
     ADMINISTRATOR_ROLE, Owner, USER_ROLE, expect_all, expect_own, unknown,
@@ -409,7 +409,7 @@ async fn change(
     };
     match owner {
         Owner::Group => {
-            let found = groups::find(&mut work.all, &work.actor.scope, &name).await?;
+            let found = find_group(&mut work.all, &work.actor.scope, &name).await?;
             if let Some(own) = work.actor.scope.team()
                 && teams::team_seen(&mut work.all, &work.actor.scope, own).await? == 0
             {

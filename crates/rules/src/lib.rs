@@ -16,9 +16,11 @@
 //! * `guard`: who catches panics of the library for expressions
 //! * `set`: all rules of a node, and what they make of a message
 //! * `alarm`: states of alarms
+//! * `alarm_input`: what they are told
 #![forbid(unsafe_code)]
 
 pub mod alarm;
+mod alarm_input;
 mod arithmetic;
 mod definition;
 mod expression;
@@ -37,6 +39,7 @@ mod value;
 pub use alarm::{
     Alarm, AlarmChange, AlarmError, AlarmKey, AlarmMachine, AlarmState, ChangeKind, WatchState,
 };
+pub use alarm_input::AlarmInput;
 pub use definition::{
     ActionDefinition, AlarmAction, AlarmDefinition, AlarmKind, CommandAction, Definition,
     DefinitionError, PublishAction, Severity, TelemetryAction, WebhookAction,
@@ -48,5 +51,5 @@ pub use facts::{DeviceFacts, Facts, PAYLOAD_BYTES_MAX, Source};
 pub use guard::Guard;
 pub use hops::{HOPS_MAX, hops_after, hops_of_siblings};
 pub use rule::{Rule, RuleSource};
-pub use set::{Action, AlarmInput, Memory, Outcome, PreviousKey, RuleSet, TaggedRule, Verdict};
+pub use set::{Action, Memory, Outcome, PreviousKey, RuleSet, TaggedRule, Verdict};
 pub use value::{json_text, text_of};

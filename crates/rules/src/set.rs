@@ -7,7 +7,8 @@ use std::sync::Arc;
 use cel::{Context, Value};
 use martlet_codec::QoS;
 
-use crate::alarm::{AlarmChange, AlarmKey, AlarmMachine, Check, Limit, LimitSide, Observation};
+use crate::alarm::{AlarmKey, Check, Limit, LimitSide, Observation};
+use crate::alarm_input::AlarmInput;
 use crate::arithmetic::number;
 use crate::expression::{Evaluator, Problem, Variables, evaluate, is_true};
 use crate::facts::{DeviceFacts, Facts, PAYLOAD_BYTES_MAX, Source};
@@ -88,65 +89,6 @@ pub enum Action {
     },
     /// An alarm may change.
     Alarm(Box<AlarmInput>),
-}
-
-/// An observation for the alarms.
-#[derive(Clone, Debug, PartialEq)]
-pub struct AlarmInput {
-    about: crate::alarm::About,
-    observation: Observation,
-    at_ms: i64,
-}
-
-impl AlarmInput {
-    /// What the node itself watches is, or is not, as it should be. Alarms of that are about a part
-    /// of the node or a device.
-    pub fn of_node(
-        key: AlarmKey,
-        device: Option<String>,
-        (severity, message): (crate::Severity, String),
-        (is_bad, for_ms): (bool, i64),
-        at_ms: i64,
-    ) -> Self {
-        Self {
-            about: crate::alarm::About {
-                key,
-                device,
-                severity,
-                message,
-                for_ms,
-                inhibited_by: Vec::new(),
-                hops: 0,
-            },
-            observation: Observation::Condition {
-                raise: is_bad,
-                clear: !is_bad,
-            },
-            at_ms,
-        }
-    }
-
-    /// It follows from a message with this many hops.
-    #[must_use]
-    pub fn after(mut self, hops: u8) -> Self {
-        self.about.hops = hops;
-        self
-    }
-
-    /// Gives it to the alarms.
-    pub fn apply(self, machine: &mut AlarmMachine) -> Option<AlarmChange> {
-        machine.take(self.about, &self.observation, self.at_ms)
-    }
-
-    /// Name of the alarm and what it is about.
-    pub fn key(&self) -> &AlarmKey {
-        &self.about.key
-    }
-
-    /// What is observed.
-    pub fn observation(&self) -> &Observation {
-        &self.observation
-    }
 }
 
 /// What a rule makes of a message.

@@ -12,8 +12,8 @@ use martlet_registry::{DeviceSecret, NewDevice, SERVICE_MQTT};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::CompatRoutes;
 use super::body::CompatBody;
+use super::routes::CompatRoutes;
 use crate::access::Access::{Open, Scoped};
 use crate::access::Audited;
 use crate::api::Api;

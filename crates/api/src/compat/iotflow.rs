@@ -35,7 +35,7 @@ use serde_json::{Map, Value};
 
 pub(super) use system::root;
 
-use super::CompatRoutes;
+use super::routes::CompatRoutes;
 use crate::access::Access::{OfDevice, Scoped, ScopedOrOfDevice};
 use crate::access::{Access, Audited};
 use crate::api::Api;

@@ -3,6 +3,7 @@
 //! Its answers are `{"status": "success", …}` and `{"status": "error", "message": …}`.
 
 mod brokers;
+mod form;
 pub(crate) mod internal_use;
 mod log;
 mod messages;
@@ -19,8 +20,9 @@ use martlet_control::principal::{Principal, Scope};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::CompatRoutes;
+use self::form::done;
 use super::body::CompatBody;
+use super::routes::CompatRoutes;
 use crate::access::Access::Scoped;
 use crate::access::Audited;
 use crate::api::Api;
@@ -29,9 +31,6 @@ use crate::guard::guarded;
 use crate::problem::{Problem, ProblemKind};
 use crate::publish::{self, MessageBody};
 use crate::tenant::InTenant;
-
-/// Items of a list unless the caller says otherwise.
-const LIMIT_DEFAULT: u32 = 100;
 
 /// Whether a path is one of these routes.
 pub(super) fn has(path: &str) -> bool {
@@ -156,23 +155,4 @@ async fn broker_status(State(api): State<Api>) -> Result<Json<Value>, Problem> {
             "clients": counters.connections,
         },
     })))
-}
-
-/// `limit` of a list, as the microservice reads it.
-///
-/// # Errors
-/// It is no whole number from 1 on.
-fn limit(text: Option<&str>) -> Result<u32, Problem> {
-    match text {
-        None | Some("") => Ok(LIMIT_DEFAULT),
-        Some(text) => match text.parse() {
-            Ok(limit @ 1..) => Ok(limit),
-            _ => Err(Problem::bad_request("Invalid limit parameter")),
-        },
-    }
-}
-
-/// The answer to what was done.
-fn done(message: String) -> Json<Value> {
-    Json(json!({ "status": "success", "message": message }))
 }

@@ -10,16 +10,16 @@ mod device_service;
 pub(crate) mod iotflow;
 pub(crate) mod microservice;
 mod panel_broker;
+mod routes;
 pub(crate) mod system;
-
-use std::collections::HashMap;
 
 use axum::Router;
 use axum::http::{HeaderValue, StatusCode};
 use axum::routing::{MethodRouter, get};
 
+use self::routes::CompatRoutes;
+use self::system::CompatApi;
 use crate::api::Api;
-use crate::compat::system::CompatApi;
 use crate::docs;
 use crate::problem::{CONTENT_TYPE, Problem};
 
@@ -62,26 +62,6 @@ impl CompatApi {
             Self::PanelBroker => Some(panel_broker::root(api)),
             Self::IotFlow => Some(panel_broker::for_programs(get(iotflow::root))),
         }
-    }
-}
-
-/// Routes of other systems. A path is the system's that has added it first.
-pub(crate) struct CompatRoutes {
-    router: Router<Api>,
-    /// Whose routes are added now.
-    system: CompatApi,
-    owners: HashMap<String, CompatApi>,
-}
-
-impl CompatRoutes {
-    /// Adds a route, unless a system that was before has the path.
-    pub(crate) fn route(mut self, path: &str, methods: MethodRouter<Api>) -> Self {
-        let system = self.system;
-        let owner = self.owners.entry(path.to_owned()).or_insert(system);
-        if *owner == system {
-            self.router = self.router.route(path, methods);
-        }
-        self
     }
 }
 
@@ -147,16 +127,11 @@ pub(crate) fn add_to(router: Router<Api>, api: &Api) -> Router<Api> {
     let Some(&first) = api.routes.compat.first() else {
         return router;
     };
-    let mut routes = CompatRoutes {
-        router,
-        system: first,
-        owners: HashMap::new(),
-    };
+    let mut routes = CompatRoutes::beside(router, first);
     for &system in &api.routes.compat {
-        routes.system = system;
-        routes = system.add_to(routes, api);
+        routes = system.add_to(routes.of(system), api);
     }
-    routes.router
+    routes.into_router()
 }
 
 /// What is at `/`.

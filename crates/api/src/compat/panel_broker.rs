@@ -14,7 +14,7 @@ use serde::Serialize;
 
 pub(super) use authentication::told;
 
-use super::CompatRoutes;
+use super::routes::CompatRoutes;
 use crate::access::Access::{Scoped, ScopedOrLocal};
 use crate::access::Audited;
 use crate::api::Api;

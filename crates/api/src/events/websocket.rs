@@ -21,7 +21,7 @@ use tracing::debug;
 
 use super::places::Place;
 use super::stream::{Asker, PIECE, Piece, Shaper, heartbeats};
-use super::{Format, Wanted};
+use super::wanted::{Format, Wanted};
 use crate::api::Api;
 use crate::problem::Problem;
 

@@ -11,7 +11,7 @@ use martlet_control::firmware::{Claims, Firmware, FirmwareFilter, NewFirmware};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::firmware_of;
+use super::of_node::firmware_of;
 use crate::api::Api;
 use crate::extract::{PathOf, QueryOf, object_from_json};
 use crate::page::Page;

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse as _, Response};
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
-use super::firmware_of;
+use super::of_node::firmware_of;
 use super::range::{Part, part_of};
 use crate::api::Api;
 use crate::extensions::OwnDevice;

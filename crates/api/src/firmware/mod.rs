@@ -2,23 +2,21 @@
 //!
 //! * `artefacts`: versions of firmware: added, listed, deleted
 //! * `file`: the file of a version, in ranges
+//! * `of_node`: the firmware and the rollouts of the node
 //! * `range`: what a request asks for of a file
 //! * `rollouts`: rollouts and their devices
 
 mod artefacts;
 mod file;
+mod of_node;
 mod range;
 mod rollouts;
 
-use std::sync::Arc;
-
-use martlet_control::firmware::{FirmwareError, FirmwareStore};
+use martlet_control::firmware::FirmwareError;
 use martlet_control::principal::Scope::{DevicesRead, DevicesWrite};
-use martlet_control::rollouts::Rollouts;
 use utoipa_axum::routes;
 
 use crate::access::Access::{Scoped, ScopedOrOfDevice};
-use crate::api::Api;
 use crate::problem::{Problem, ProblemKind};
 use crate::route_list::Routes;
 
@@ -38,24 +36,6 @@ pub(crate) fn add_to(routes: Routes) -> Routes {
         .add_of_tables(Scoped(DevicesWrite), routes!(rollouts::resume))
         .add_of_tables(Scoped(DevicesWrite), routes!(rollouts::abort))
         .add_of_tables(Scoped(DevicesWrite), routes!(rollouts::retry))
-}
-
-/// The firmware of the node.
-///
-/// # Errors
-/// The node keeps none.
-fn firmware_of(api: &Api) -> Result<&Arc<FirmwareStore>, Problem> {
-    let firmware = api.firmware();
-    firmware.ok_or_else(|| Problem::unavailable("this node keeps no firmware".to_owned()))
-}
-
-/// The rollouts of the node.
-///
-/// # Errors
-/// The node keeps none.
-fn rollouts_of(api: &Api) -> Result<&Arc<Rollouts>, Problem> {
-    let rollouts = api.rollouts();
-    rollouts.ok_or_else(|| Problem::unavailable("this node keeps no rollouts".to_owned()))
 }
 
 impl From<FirmwareError> for Problem {

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
-use super::rollouts_of;
+use super::of_node::rollouts_of;
 use crate::api::Api;
 use crate::extract::{JsonBody, PathOf, QueryOf};
 use crate::page::Page;

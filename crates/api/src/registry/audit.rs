@@ -5,7 +5,8 @@ use martlet_registry::{AuditEntry, AuditFilter};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{Asking, moment, page_of, page_request, time};
+use super::Asking;
+use super::forms::{moment, page_of, page_request, time};
 use crate::api::Api;
 use crate::extract::QueryOf;
 use crate::page::Page;

@@ -8,7 +8,8 @@ use martlet_registry::{Ban, BanKind, NewBan};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{Asking, moment, page_of, page_request, rights, time, word};
+use super::forms::{moment, page_of, page_request, time, word};
+use super::{Asking, rights};
 use crate::api::Api;
 use crate::extract::{JsonBody, PathOf, QueryOf};
 use crate::page::Page;

@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use utoipa::{IntoParams, ToSchema};
 
+use super::Asking;
 use super::devices::{OfTeam, expect_type, group_id};
-use super::{Asking, moment, page_of, page_request, word_of_query};
+use super::forms::{moment, page_of, page_request, word_of_query};
 use crate::api::Api;
 use crate::extract::{JsonBody, PathOf, QueryOf};
 use crate::page::Page;

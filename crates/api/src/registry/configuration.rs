@@ -8,8 +8,9 @@ use martlet_registry::{DataType, Setting};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::Asking;
 use super::devices::OfTeam;
-use super::{Asking, expected_if_any, moment, version, word};
+use super::forms::{expected_if_any, moment, version, word};
 use crate::api::Api;
 use crate::extract::{JsonBody, PathOf, QueryOf};
 use crate::problem::Problem;

@@ -9,8 +9,9 @@ use martlet_registry::{Credential, NewCredential, ROTATION_GRACE, Secret};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::Asking;
 use super::devices::OfTeam;
-use super::{Asking, moment, time};
+use super::forms::{moment, time};
 use crate::api::Api;
 use crate::extract::{JsonBody, PathOf, QueryOf};
 use crate::problem::{Problem, ProblemKind};

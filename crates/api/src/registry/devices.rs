@@ -14,9 +14,10 @@ use utoipa::openapi::path::{Parameter, ParameterIn};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{IntoParams, ToSchema};
 
+use super::Asking;
 use super::asking::missing_of_query;
-use super::{
-    Asking, expected, expected_if_any, moment, page_of, page_request, version, word, word_of_query,
+use super::forms::{
+    expected, expected_if_any, moment, page_of, page_request, version, word, word_of_query,
 };
 use crate::api::Api;
 use crate::extract::{JsonBody, PathOf, QueryOf};

@@ -8,8 +8,9 @@ use martlet_registry::{DeviceRef, Group, GroupChange, NewGroup, Owner, Scope};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::Asking;
+use super::forms::{expected, expected_if_any, moment, page_of_all, version};
 use super::rule_sets::{RuleLines, change_rules, lines, parse};
-use super::{Asking, expected, expected_if_any, moment, page_of_all, version};
 use crate::api::Api;
 use crate::extract::{JsonBody, PathOf, QueryOf};
 use crate::page::Page;

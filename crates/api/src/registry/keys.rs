@@ -8,8 +8,9 @@ use martlet_registry::{ApiKey, NewApiKey};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::Asking;
+use super::forms::{expected, moment, page_of_all, time, version};
 use super::rights::{self, change_within};
-use super::{Asking, expected, moment, page_of_all, time, version};
 use crate::api::Api;
 use crate::extract::{JsonBody, PathOf, QueryOf};
 use crate::keys::Wanted;

@@ -13,7 +13,8 @@ use martlet_registry::{
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Asking, moment, page_of_all, time};
+use super::Asking;
+use super::forms::{moment, page_of_all, time};
 use crate::api::Api;
 use crate::connection::Connection;
 use crate::extract::{JsonBody, PathOf, QueryOf};

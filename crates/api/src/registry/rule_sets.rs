@@ -8,8 +8,9 @@ use martlet_registry::{ClientIds, Owner, Registry, RegistryError, RuleLine, Rule
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::Asking;
+use super::forms::{expected, page_of_all, version};
 use super::rights::{self, change_within};
-use super::{Asking, expected, page_of_all, version};
 use crate::api::Api;
 use crate::extract::{JsonBody, PathOf, QueryOf};
 use crate::keys::Wanted;

@@ -9,8 +9,9 @@ use martlet_registry::{AddedTeamToken, Registry, TeamToken};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::Asking;
+use super::forms::moment;
 use super::rights::change_within;
-use super::{Asking, moment};
 use crate::api::Api;
 use crate::extract::{JsonBody, PathOf};
 use crate::problem::Problem;

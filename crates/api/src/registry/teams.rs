@@ -8,9 +8,10 @@ use martlet_registry::{ApiRole, Member, NewTeam, Registry, Team, TeamChange};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::Asking;
+use super::forms::{expected, expected_if_any, moment, page_of_all, version};
 use super::rights::{self, change_within};
 use super::users::{WantedUsers, api_role};
-use super::{Asking, expected, expected_if_any, moment, page_of_all, version};
 use crate::api::Api;
 use crate::extract::{JsonBody, PathOf, QueryOf};
 use crate::page::Page;

@@ -10,8 +10,9 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use super::Asking;
 use super::devices::OfTeam;
-use super::{Asking, expected_if_any, moment, version};
+use super::forms::{expected_if_any, moment, version};
 use crate::api::Api;
 use crate::extensions::OwnDevice;
 use crate::extract::{JsonBody, PathOf, QueryOf};

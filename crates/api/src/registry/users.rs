@@ -9,8 +9,9 @@ use martlet_registry::{ApiRole, NO_ROLE, NewUser, Registry, USER_ROLE, User, Use
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::Asking;
+use super::forms::{expected, expected_if_any, moment, page_of, page_request, version, word};
 use super::rights::{self, change_within};
-use super::{Asking, expected, expected_if_any, moment, page_of, page_request, version, word};
 use crate::api::Api;
 use crate::extract::{JsonBody, PathOf, QueryOf};
 use crate::page::Page;

@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 
 use super::device::{keys_of, limit_of};
 use super::export::format_of;
-use super::telemetry_of;
+use super::of_node::telemetry_of;
 use super::view::{id_of, json_of};
 use crate::api::Api;
 use crate::problem::Problem;

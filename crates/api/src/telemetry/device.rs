@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 
+use super::of_node::{device_of, telemetry_of};
+use super::times::Span;
 use super::view::{ReadingView, json_of};
-use super::{Span, device_of, telemetry_of};
 use crate::api::Api;
 use crate::extensions::{About, OwnDevice};
 use crate::extract::{PathOf, QueryOf};

@@ -11,7 +11,7 @@ use martlet_control::telemetry::{Decoder, Format, TelemetryDevice, time_text};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{device_of, telemetry_of};
+use super::of_node::{device_of, telemetry_of};
 use crate::api::Api;
 use crate::extensions::OwnDevice;
 use crate::extract::{PathOf, QueryOf};

@@ -5,6 +5,7 @@
 //! * `query`: values of many devices
 //! * `aggregate`: what is calculated of them in buckets
 //! * `export`: rows as CSV, lines of JSON and line protocol, as they are read
+//! * `of_node`: the telemetry of the node, and the device that a request is about
 //! * `tail`: values as they are stored
 //! * `rejected`: payloads that were not stored
 //! * `times`: times and spans in queries
@@ -14,29 +15,23 @@ mod aggregate;
 mod device;
 mod export;
 mod ingest;
+mod of_node;
 mod query;
 mod rejected;
 mod tail;
 mod times;
 mod view;
 
-use std::sync::Arc;
-
-use martlet_control::devices::DeviceName;
 use martlet_control::principal::Scope::{TelemetryRead, TelemetryWrite};
-use martlet_control::telemetry::{StorageError, StoreError, Telemetry};
-use martlet_registry::Device;
+use martlet_control::telemetry::{StorageError, StoreError};
 use utoipa_axum::routes;
 
 use crate::access::Access::{Scoped, ScopedOrOfDevice};
-use crate::api::Api;
-use crate::extensions::OwnDevice;
 use crate::problem::{Problem, ProblemKind};
-use crate::registry::Asking;
 use crate::route_list::Routes;
 
 pub(crate) use aggregate::bucket_of;
-use times::Span;
+pub(crate) use of_node::telemetry_of;
 pub(crate) use times::time_of;
 pub(crate) use view::json_of;
 
@@ -51,42 +46,6 @@ pub(crate) fn add_to(routes: Routes) -> Routes {
         .add(Scoped(TelemetryRead), routes!(query::query))
         .add(Scoped(TelemetryRead), routes!(tail::tail))
         .add(Scoped(TelemetryRead), routes!(rejected::list))
-}
-
-/// The telemetry of the node.
-///
-/// # Errors
-/// It is off.
-pub(crate) fn telemetry_of(api: &Api) -> Result<&Arc<Telemetry>, Problem> {
-    api.control.telemetry().ok_or_else(|| {
-        Problem::conflict(
-            "the node stores no telemetry: set telemetry.enabled = true and start it again"
-                .to_owned(),
-        )
-    })
-}
-
-/// The device of this id that the caller sees; a device sees itself alone.
-///
-/// # Errors
-/// There is none, or it is another one.
-async fn device_of(
-    api: &Api,
-    asking: &Asking,
-    own: Option<&OwnDevice>,
-    id: &str,
-) -> Result<Device, Problem> {
-    match own {
-        Some(OwnDevice(device)) if device.id == id => Ok((**device).clone()),
-        Some(_) => {
-            let detail = "a device sends and reads its own telemetry alone";
-            Err(Problem::new(ProblemKind::Forbidden, detail))
-        }
-        None => {
-            let (devices, name) = (api.devices()?, DeviceName::Id(id.to_owned()));
-            Ok(devices.read(asking.scope(), name).await?)
-        }
-    }
 }
 
 impl From<StoreError> for Problem {

@@ -12,8 +12,10 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::aggregate::{self, Buckets};
 use super::device::{keys_of, limit_of, order_of};
+use super::export;
+use super::of_node::telemetry_of;
+use super::times::Span;
 use super::view::DeviceReadingView;
-use super::{Span, export, telemetry_of};
 use crate::api::Api;
 use crate::extract::QueryOf;
 use crate::problem::Problem;

@@ -7,7 +7,7 @@ use martlet_control::telemetry::Rejected;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::telemetry_of;
+use super::of_node::telemetry_of;
 use crate::api::Api;
 use crate::extract::QueryOf;
 use crate::page::{self, Items};

@@ -17,8 +17,8 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 use utoipa::IntoParams;
 
 use super::device::keys_of;
+use super::of_node::telemetry_of;
 use super::query::{Devices, selected};
-use super::telemetry_of;
 use super::view::{DeviceReadingView, id_of, json_of};
 use crate::api::Api;
 use crate::connection::Connection;

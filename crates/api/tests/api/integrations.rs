@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::http::StatusCode;
+use martlet_api::NodeParts;
 use martlet_broker::TenantId;
 use martlet_control::integrations::{
     AddedKind, AllowedNetworks, ConfiguredSink, DeadLettersKept, IntegrationMaker,
@@ -12,11 +13,10 @@ use martlet_control::integrations::{
 };
 use martlet_control::principal::{Principal, PrincipalKind, Scopes};
 use martlet_control::secrets::SecretStore;
-use martlet_control::tables::{Tables, TablesSettings};
 use martlet_registry::DeadLetterRow;
 use serde_json::{Value, json};
 
-use crate::node::{Answer, Node, VIEWER, request, with_keys};
+use crate::node::{Answer, Node, VIEWER, control, request, tables_at, with_keys};
 use crate::registry::Place;
 
 const AUDIT: &str = "/api/v1/integrations/file/audit";
@@ -71,15 +71,8 @@ impl IntegrationMaker for NoneMade {
 
 /// A node with the sink `audit` and these dead letters.
 async fn node(place: &Place, letters: Vec<DeadLetterRow>) -> Node {
-    let node = Node::new(with_keys());
-    let settings = TablesSettings {
-        location: place.0.join("martlet.db").into(),
-        keeps_scram: false,
-        iotflow_base: Default::default(),
-        devices_per_user_max: None,
-        audit: martlet_registry::AuditKept::default(),
-    };
-    let tables = Arc::new(Tables::new(settings, Arc::clone(&node.control)));
+    let control = control();
+    let tables = Arc::new(tables_at(place.0.join("martlet.db"), &control));
     let put = tables.note(move |registry| {
         Box::pin(async move { registry.put_dead_letters("n1", &letters, KEPT).await })
     });
@@ -102,9 +95,13 @@ async fn node(place: &Place, letters: Vec<DeadLetterRow>) -> Node {
         secrets,
         maker: Arc::new(NoneMade),
     };
-    let all = Integrations::start(&node.control, &tables, sinks, settings);
-    node.control.set_integrations(Arc::new(all));
-    node
+    let all = Integrations::new(&control, &tables, settings);
+    all.start(sinks);
+    let parts = NodeParts {
+        integrations: Some(Arc::new(all)),
+        ..NodeParts::default()
+    };
+    Node::with_parts(with_keys(), control, parts)
 }
 
 async fn by(node: &Node, key: &str, method: &str, target: &str) -> Answer {

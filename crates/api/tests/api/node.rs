@@ -9,7 +9,7 @@ use axum::body::{Body, Bytes};
 use axum::http::request::Builder;
 use axum::http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;
-use martlet_api::{Api, ApiKey, Connection, ListenerKind, Settings, router};
+use martlet_api::{Api, ApiKey, Connection, ListenerKind, NodeParts, Settings, router};
 use martlet_broker::{
     Answer as Said, ClientPage, Command, DeleteOutcome, Limits, MemoryUse, MessageId, NewMessage,
     PartEvent, PartLine, PartOutlet, PartPublish, PartSpec, Published, Report, RetainedInfo,
@@ -316,6 +316,47 @@ pub(crate) const NEAR: ListenerKind = ListenerKind::Tcp {
     is_secure: false,
 };
 
+/// A control plane whose only shard is [`Lone`].
+pub(crate) fn control() -> Arc<Control> {
+    let own = Arc::new(OnceLock::new());
+    let (reloads, mut asked) = unbounded_channel::<ReloadRequest>();
+    tokio::spawn(async move {
+        while let Some(asked) = asked.recv().await {
+            asked.answer(Ok(Reloaded {
+                changed: vec!["acl".to_owned()],
+                ..Reloaded::default()
+            }));
+        }
+    });
+    let info = NodeInfo {
+        version: "1.2.3",
+        listeners: Vec::new(),
+        data_dir: "/data".to_owned(),
+        command_options: String::new(),
+        durability: "memory",
+        interval_ms: None,
+        connections_max: 1000,
+        anonymous_beyond_loopback: false,
+        limits: Limits::default(),
+    };
+    let shards = Box::new(Lone(Arc::clone(&own)));
+    let control = Arc::new(Control::new(ControlParts::new(shards, info, reloads)));
+    own.set(Arc::downgrade(&control)).unwrap();
+    control
+}
+
+/// Tables in this file.
+pub(crate) fn tables_at(path: PathBuf, control: &Arc<Control>) -> Tables {
+    let settings = TablesSettings {
+        location: path.into(),
+        keeps_scram: false,
+        iotflow_base: Default::default(),
+        devices_per_user_max: None,
+        audit: martlet_registry::AuditKept::default(),
+    };
+    Tables::new(settings, Arc::clone(control))
+}
+
 impl Node {
     pub(crate) fn new(settings: Settings) -> Self {
         Self::of(settings, None)
@@ -327,52 +368,22 @@ impl Node {
     }
 
     fn of(settings: Settings, tables: Option<PathBuf>) -> Self {
-        let own = Arc::new(OnceLock::new());
-        let (reloads, mut asked) = unbounded_channel::<ReloadRequest>();
-        tokio::spawn(async move {
-            while let Some(asked) = asked.recv().await {
-                asked.answer(Ok(Reloaded {
-                    changed: vec!["acl".to_owned()],
-                    ..Reloaded::default()
-                }));
-            }
-        });
-        let info = NodeInfo {
-            version: "1.2.3",
-            listeners: Vec::new(),
-            data_dir: "/data".to_owned(),
-            command_options: String::new(),
-            durability: "memory",
-            interval_ms: None,
-            connections_max: 1000,
-            anonymous_beyond_loopback: false,
-            limits: Limits::default(),
+        let control = control();
+        let parts = NodeParts {
+            tables: tables.map(|path| Arc::new(tables_at(path, &control))),
+            ..NodeParts::default()
         };
-        let shards = Box::new(Lone(Arc::clone(&own)));
-        let control = Arc::new(Control::new(ControlParts::new(shards, info, reloads)));
-        own.set(Arc::downgrade(&control)).unwrap();
+        Self::with_parts(settings, control, parts)
+    }
+
+    /// With this control plane and these parts.
+    pub(crate) fn with_parts(settings: Settings, control: Arc<Control>, parts: NodeParts) -> Self {
         let directory = Arc::new(InMemory::default());
-        let tables = tables.map(|path| {
-            let settings = TablesSettings {
-                location: path.into(),
-                keeps_scram: false,
-                iotflow_base: Default::default(),
-                devices_per_user_max: None,
-                audit: martlet_registry::AuditKept::default(),
-            };
-            Arc::new(Tables::new(settings, Arc::clone(&control)))
-        });
-        let asked: Arc<dyn Directory> = match &tables {
+        let asked: Arc<dyn Directory> = match &parts.tables {
             Some(tables) => Arc::new(Arc::clone(tables)),
             None => directory.clone(),
         };
-        let api = Api::new(
-            Arc::clone(&control),
-            asked,
-            (tables, None, None, None),
-            settings,
-        )
-        .unwrap();
+        let api = Api::new(Arc::clone(&control), asked, parts, settings).unwrap();
         Self {
             routes: router(api.clone()),
             api,

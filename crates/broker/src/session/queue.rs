@@ -6,6 +6,7 @@
 
 pub(crate) mod entry;
 mod expiry;
+mod swept;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use martlet_rows::Alike;
 
 use entry::{SEVERAL, SINGLE_MAX, row_bytes, row_is_apart, row_several};
-use expiry::{Expiry, Sweep, SweptRows};
+use swept::{Expiry, Sweep, SweptRows};
 
 use crate::effect::ReadMessage;
 use crate::fault::{self, Fault};

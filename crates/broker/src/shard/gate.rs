@@ -7,74 +7,13 @@ use martlet_codec::{Ack, AckKind, PacketId, ProtocolVersion, ReasonCode};
 use martlet_permission::RefusalCause;
 
 use crate::connection::{Phase, Since};
-use crate::id::{ConnectionId, RecordNumber, SessionId};
+use crate::id::{ConnectionId, RecordNumber};
 use crate::node::{Cx, Node};
-use crate::part::interface::{PartEvent, PartId};
-use crate::shard::{Ending, Shard};
+use crate::shard::Shard;
+use crate::shard::end::Ending;
+use crate::shard::gated::{Gated, PLACE_BYTES, PlainAck};
 use crate::subscribe::suback::Asked;
 use crate::work::{GATED, WRITE};
-
-/// Something that waits for a record.
-#[derive(Debug)]
-pub(crate) enum Gated {
-    /// An encoded packet for a connection.
-    Answer {
-        connection: ConnectionId,
-        bytes: Vec<u8>,
-        /// It acknowledges a PUBLISH.
-        publish: bool,
-    },
-    /// An acknowledgement for a connection.
-    Ack {
-        connection: ConnectionId,
-        ack: PlainAck,
-    },
-    /// The CONNACK that lets a client in.
-    Admit {
-        connection: ConnectionId,
-        connack: Vec<u8>,
-    },
-    /// A session may have something to send.
-    Pump(SessionId),
-    /// The answer to an operator, by the number of the operation.
-    Report(u32),
-    /// What a part is told.
-    PartEvent(PartId, Box<PartEvent>),
-}
-
-/// PUBACK, PUBREC, PUBREL or PUBCOMP.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct PlainAck {
-    pub(crate) kind: AckKind,
-    pub(crate) packet_id: PacketId,
-    pub(crate) reason: ReasonCode,
-}
-
-/// Bytes of a place in the gate.
-const PLACE_BYTES: usize = size_of::<(RecordNumber, Gated)>();
-
-impl Gated {
-    /// The connection of an encoded answer, and the bytes of that.
-    fn answer(&self) -> Option<(ConnectionId, usize)> {
-        match self {
-            Self::Answer {
-                connection, bytes, ..
-            } => Some((*connection, bytes.capacity())),
-            _ => None,
-        }
-    }
-
-    /// Bytes of memory that it takes.
-    fn bytes(&self) -> usize {
-        let packet = match self {
-            Self::Answer { bytes, .. } => bytes.capacity(),
-            Self::Admit { connack, .. } => connack.capacity(),
-            Self::Ack { .. } | Self::Pump(_) | Self::Report(_) => 0,
-            Self::PartEvent(..) => size_of::<PartEvent>(),
-        };
-        packet + PLACE_BYTES
-    }
-}
 
 impl Shard {
     pub(crate) fn gated_count(&self) -> usize {

@@ -15,26 +15,8 @@ use crate::fault::{self, Fault};
 use crate::id::ConnectionId;
 use crate::node::{Cx, Node};
 use crate::shard::Shard;
+use crate::shard::held::StoreState;
 use crate::work::NODE;
-
-/// What the store can take: each state takes less than the one before it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-pub enum StoreState {
-    /// It keeps up.
-    #[default]
-    KeepsUp,
-    /// Much waits to be written: packets that make it grow wait.
-    Behind,
-    /// There is no room but a reserve for what makes room: CONNECT packets that make it grow are
-    /// refused.
-    Full,
-    /// The same, because it takes as much as `limits.store_bytes` allows.
-    AtLimit,
-    /// It does not write, and as much waits as may: every CONNECT that has to be recorded is
-    /// refused.
-    Stuck,
-}
 
 /// What becomes of a packet.
 pub(super) enum Turn {
@@ -56,23 +38,6 @@ pub(crate) const RESERVE_WILL_BYTES: usize = 1024;
 
 /// Part of a turn in which input is queued that was held back, as a divisor.
 const RELEASED_PART_OF_TURN: u64 = 8;
-
-/// Connections whose packets are held back for the store or another shard: so that all others need
-/// not be looked at when these go on.
-#[derive(Debug, Default)]
-pub(super) struct Held {
-    /// They wait.
-    waiting: VecDeque<ConnectionId>,
-    /// They may go on.
-    released: VecDeque<ConnectionId>,
-}
-
-impl Held {
-    /// Whether some may go on.
-    pub(super) fn has_released(&self) -> bool {
-        !self.released.is_empty()
-    }
-}
 
 impl Shard {
     /// Sets the store's state: in all states but [`StoreState::KeepsUp`] packets that make it grow

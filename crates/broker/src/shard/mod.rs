@@ -4,14 +4,20 @@
 //! reads a clock or touches a socket. The calls of one tick come in any order; at its end the
 //! driver carries out the effects (see [`Effects`](crate::Effects)).
 
+mod commands;
+mod end;
 mod ending;
 mod gate;
+mod gated;
+mod held;
 mod holding;
+mod inbox;
 mod input;
 mod memory;
 mod names;
 mod output;
 mod packet_error;
+mod queues;
 mod reached;
 mod report;
 mod timers;
@@ -22,12 +28,11 @@ use core::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, VecDeque};
 use std::sync::Arc;
 
-use martlet_codec::{QoS, ReasonCode, UserProperties};
+use martlet_codec::{ReasonCode, UserProperties};
 use martlet_permission::{Limit, RefusalCause, TenantId};
 use slab::Slab;
 
 use crate::authenticate::authentications::Authentications;
-use crate::command::{Command, SysTopic};
 use crate::connection::{BufferPool, Connection, Connections, Phase, Since};
 use crate::counters::Counters;
 use crate::effect::{QueueOwner, ReadPage, ShardMessage};
@@ -45,21 +50,19 @@ use crate::lobby_memory::held::LobbyMemory;
 use crate::losses::lost::LossesToTell;
 use crate::memory::MemoryLoan;
 use crate::memory_use::Growth;
-use crate::message::{Messages, Publication};
+use crate::message::Messages;
 use crate::node::{Cx, Node};
 use crate::operate::operations::Operations;
 use crate::part::attached::Parts;
 use crate::part::holds::Holds;
-use crate::part::interface::PartEvent;
 use crate::part::receipts::due::Receipts;
 use crate::pressure::answers::AnswerBytes;
 use crate::pressure::relief::Relief;
 use crate::rate::spent::Spent;
 use crate::record::{Record, RecordCount};
-use crate::report::{Answer, Report};
-use crate::review::reviews::{Affected, Reviews};
+use crate::review::reviews::Reviews;
 use crate::route::routes::Routes;
-use crate::routing::{Origin, RoutingBuffers};
+use crate::routing::RoutingBuffers;
 use crate::run::Run;
 use crate::screen::screenings::Screenings;
 use crate::session::Sessions;
@@ -72,23 +75,21 @@ use crate::subscribe::half_done::HalfDone;
 use crate::subscribe::suback::PendingSubAck;
 use crate::subscribe::subscribers::Subscribers;
 use crate::tell::telling::{TOLD_WHEN_WRITTEN, Telling};
-use crate::timer::{Timer, Wheel};
+use crate::timer::{SWEEP_INTERVAL_MS, Timer, Wheel};
 use crate::topic_tree::Tree;
 use crate::unmatched::topics::UnmatchedTopics;
-use crate::work::{COMMAND, DELIVERY, INBOX, NODE, RECORD, RETAINED, Work};
+use crate::work::{DELIVERY, NODE, RECORD, RETAINED, Work};
 
-pub(crate) use ending::Ending;
-pub use ending::TransportEnd;
-use ending::WillAtEnd;
-pub(crate) use gate::{Gated, PlainAck};
-use holding::Held;
+pub(crate) use end::Ending;
+pub use end::TransportEnd;
+pub(crate) use gated::{Gated, PlainAck};
+use held::Held;
+pub use held::StoreState;
 pub(crate) use holding::RESERVE_WILL_BYTES;
-pub use holding::StoreState;
 pub(crate) use input::Progress;
 pub(crate) use packet_error::PacketError;
-use timers::SWEEP_INTERVAL_MS;
-pub(crate) use turns::Ends;
-use turns::InputQueue;
+pub(crate) use queues::Ends;
+use queues::InputQueue;
 
 /// All state that one core owns.
 #[derive(Debug)]
@@ -473,110 +474,6 @@ impl Shard {
         }
     }
 
-    /// Another shard's batch; it is emptied.
-    pub fn receive_batch<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        from: ShardId,
-        batch: &mut Vec<ShardMessage>,
-    ) {
-        for message in batch.drain(..) {
-            // What comes from one shard stays in its order.
-            if !self.inbox.is_empty() || self.has_done_enough() {
-                self.inbox.push_back((from, message));
-            } else {
-                self.shard_message_received(cx, from, message);
-            }
-        }
-    }
-
-    /// Goes on with what other shards have told.
-    fn work_off_inbox<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
-        while let Some((from, message)) = self.inbox.pop_front() {
-            self.shard_message_received(cx, from, message);
-            if self.work.is_past(INBOX) {
-                break;
-            }
-        }
-        if self.inbox.is_empty() {
-            self.inbox = VecDeque::new();
-        }
-    }
-
-    fn shard_message_received<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        from: ShardId,
-        message: ShardMessage,
-    ) {
-        match message {
-            ShardMessage::Publish {
-                message,
-                recorded,
-                had,
-            } => {
-                self.routed_message_received(cx, from, &message, recorded, had);
-            }
-            ShardMessage::MemoryShort => self.relief.begin(cx.node, cx.now.mono_ms),
-            ShardMessage::Routed(id) => self.routed_answer_received(cx, id),
-            ShardMessage::Share(message) => self.share_received(cx, from, message),
-            ShardMessage::Hold(hold) => self.hold_received(hold),
-            ShardMessage::HoldOver(part) => self.hold_is_over(part),
-            ShardMessage::HoldPublisher { session, on } => self.publisher_held(session, on),
-            ShardMessage::Receipt(part, receipt) => {
-                self.work.add(DELIVERY);
-                self.tell_part_of(cx, part, PartEvent::Receipt(*receipt));
-            }
-            ShardMessage::Receivers(message, count) => self.receivers_counted(cx, message, count),
-        }
-        self.settle(cx);
-    }
-
-    /// A command of those who operate the node.
-    pub fn command<N: Node>(&mut self, cx: &mut Cx<'_, N>, command: Command) {
-        self.work.add(COMMAND);
-        match command {
-            Command::Snapshot { request } => self.begin_counters(cx, request),
-            Command::SessionRules {
-                request,
-                tenant,
-                client_id,
-            } => {
-                let answer = Answer::SessionRules(self.session_rules(tenant, &client_id));
-                cx.effects.reports.push(Report { request, answer });
-            }
-            Command::PublishSys(topics) => {
-                for topic in &topics {
-                    self.publish_sys(cx, topic);
-                }
-            }
-            Command::Revoke(revocations) => self.revoke(cx.now.mono_ms, &revocations),
-            Command::SetRules(book) => self.set_rule_book(book),
-            Command::Ask(listeners) => self.ask_at(listeners),
-            Command::CheckBans(on) => self.checks_bans = on,
-            Command::SetRulesOf { book, users } => {
-                self.new_rule_book(book, Affected::Users(users));
-            }
-            Command::SetEvents(interest) => self.set_events(cx, interest),
-            Command::Shutdown => self.shut_down(cx),
-            Command::Clients { .. }
-            | Command::ClientDetail { .. }
-            | Command::GroupLosses { .. }
-            | Command::Unmatched { .. }
-            | Command::Heard { .. }
-            | Command::Subscriptions { .. }
-            | Command::Retained { .. }
-            | Command::Traffic { .. }
-            | Command::Publish { .. }
-            | Command::DeleteRetained { .. }
-            | Command::Disconnect { .. }
-            | Command::EndSession { .. }
-            | Command::Subscribe { .. }
-            | Command::Unsubscribe { .. } => self.operate(cx, command),
-        }
-        self.settle(cx);
-    }
-
     /// Messages that an effect asked for ([`QueueRead`](crate::QueueRead)) have come from the
     /// store, or it is known why not.
     pub fn messages_read<N: Node>(&mut self, cx: &mut Cx<'_, N>, page: ReadPage) {
@@ -688,11 +585,6 @@ impl Shard {
         self.work.done
     }
 
-    /// Whether messages of other shards wait here; later ones would wait behind them.
-    pub fn is_behind(&self) -> bool {
-        !self.inbox.is_empty()
-    }
-
     /// Counts a message that was chosen for a session or share group.
     #[inline(always)]
     pub(crate) fn count_matched(&mut self) {
@@ -759,43 +651,5 @@ impl Shard {
                 return;
             }
         }
-    }
-
-    fn shut_down<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
-        self.stopping = true;
-        for id in self.connections.ids() {
-            let cause = RefusalCause::ServerStopping;
-            match self.connections.at(id.index).phase {
-                Phase::Accepted => {
-                    let ending = Ending {
-                        will: WillAtEnd::Kept,
-                        ..Ending::told(ReasonCode::ServerShuttingDown, cause)
-                    };
-                    self.end_connection(cx, id.index, ending);
-                }
-                Phase::Lobby | Phase::Authenticating | Phase::Challenged => {
-                    self.refuse(cx, id.index, None, ReasonCode::ServerUnavailable, cause);
-                }
-                Phase::Closing => {}
-            }
-        }
-    }
-
-    fn publish_sys<N: Node>(&mut self, cx: &mut Cx<'_, N>, topic: &SysTopic) {
-        let publication = Publication {
-            id: self.next_message_id(),
-            tenant: TenantId(0),
-            publisher: None,
-            topic: &topic.topic,
-            forwarded: &[],
-            payload: topic.payload.as_bytes(),
-            qos: QoS::AtMostOnce,
-            retain: true,
-            received_wall_ms: cx.now.wall_ms,
-            expires_at_ms: u64::MAX,
-            received_mono_ms: cx.now.mono_ms,
-            hops: 0,
-        };
-        self.route(cx, publication, Origin::default());
     }
 }

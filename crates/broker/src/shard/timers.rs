@@ -13,7 +13,7 @@ use crate::record::Record;
 use crate::retained::EXPIRED_PER_SWEEP;
 use crate::session::queue::Queue;
 use crate::shard::{Ending, Shard};
-use crate::timer::Timer;
+use crate::timer::{SWEEP_INTERVAL_MS, Timer};
 use crate::work::{CLOSING, RETAINED_CHANGE};
 
 impl Shard {
@@ -259,6 +259,5 @@ const ENTRIES_PER_EXPIRY: usize = 256;
 const CLEARED_PER_SWEEP: usize = 128;
 /// Retained topics looked at per sweep.
 const SWEEP_STEPS: usize = 1024;
-pub(super) const SWEEP_INTERVAL_MS: u64 = 1000;
 /// How soon the sweep looks again while nothing that is retained expires.
 const IDLE_SWEEP_INTERVAL_MS: u64 = 30_000;

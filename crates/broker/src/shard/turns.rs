@@ -9,59 +9,15 @@
 use std::collections::VecDeque;
 
 use crate::connection::Phase;
-use crate::id::{ConnectionId, SessionId};
+use crate::id::ConnectionId;
 use crate::node::{Cx, Node};
-use crate::shard::{Ending, Shard};
+use crate::shard::Shard;
+use crate::shard::end::Ending;
+use crate::shard::queues::{Ends, InputQueue};
 use crate::work::{ENDS, Eighths, INPUT, NODE, QUICK_INPUT};
 
 /// Connections whose input is worked off per call of [`Shard::work`], of either queue.
 const INPUTS_PER_WORK: usize = 256;
-
-/// Connections with input to be worked off.
-#[derive(Debug, Default)]
-pub(super) struct InputQueue {
-    /// They were held back only because a turn was over.
-    quick: VecDeque<ConnectionId>,
-    /// They have used up a share of a turn that was theirs.
-    long: VecDeque<ConnectionId>,
-    /// One of them has its turn.
-    is_served: bool,
-}
-
-impl InputQueue {
-    pub(super) fn len(&self) -> usize {
-        self.quick.len() + self.long.len()
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.quick.is_empty() && self.long.is_empty()
-    }
-}
-
-/// What ends in its turn.
-#[derive(Debug, Default)]
-pub(crate) struct Ends {
-    /// Connections that are not obeyed any more.
-    connections: VecDeque<(ConnectionId, Ending)>,
-    /// Sessions whose connections have ended: their Wills, or their own ends.
-    sessions: VecDeque<SessionId>,
-}
-
-impl Ends {
-    pub(super) fn is_empty(&self) -> bool {
-        self.connections.is_empty() && self.sessions.is_empty()
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.connections.len() + self.sessions.len()
-    }
-
-    /// Bytes of memory that it takes.
-    pub(super) fn memory_bytes(&self) -> usize {
-        self.connections.capacity() * size_of::<(ConnectionId, Ending)>()
-            + self.sessions.capacity() * size_of::<SessionId>()
-    }
-}
 
 impl Shard {
     /// The connection's input is worked off soon.

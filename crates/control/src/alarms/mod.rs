@@ -27,6 +27,7 @@ use tokio::sync::Notify;
 use tracing::{info, warn};
 
 use crate::control::Control;
+use crate::integrations::Integrations;
 use crate::iotflow::Catalogue;
 use crate::rules::publish::Publisher;
 use crate::tables::{Tables, TablesError};
@@ -77,6 +78,7 @@ pub enum AlarmOrder {
 pub struct Alarms {
     control: Arc<Control>,
     tables: Arc<Tables>,
+    integrations: Arc<Integrations>,
     settings: AlarmSettings,
     machine: Mutex<AlarmMachine>,
     /// Those that are to be written, as they are now.
@@ -96,10 +98,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Alarms {
     /// Of these tables.
-    pub fn new(control: &Arc<Control>, tables: &Arc<Tables>, settings: AlarmSettings) -> Self {
+    pub fn new(
+        (control, tables, integrations): (&Arc<Control>, &Arc<Tables>, &Arc<Integrations>),
+        settings: AlarmSettings,
+    ) -> Self {
         Self {
             control: Arc::clone(control),
             tables: Arc::clone(tables),
+            integrations: Arc::clone(integrations),
             settings,
             machine: Mutex::default(),
             unsaved: Mutex::default(),

@@ -175,10 +175,7 @@ impl Alarms {
     }
 
     fn look_at_integrations(&self) {
-        let Some(integrations) = self.control.integrations() else {
-            return;
-        };
-        let troubles = integrations.troubles();
+        let troubles = self.integrations.troubles();
         let there: HashSet<(u32, &str)> = troubles
             .iter()
             .map(|(name, tenant, _)| (tenant.0, name.as_str()))

@@ -2,17 +2,16 @@
 //! register as devices; on one with `payload_api_key` each of their messages may name its device.
 //! What they publish is looked at before it is routed (`martlet_broker::Screening`).
 
-use std::pin::Pin;
 use std::sync::Arc;
 
 use martlet_broker::{
-    Actions, Authenticated, Authentication, Discovery, Identity, Password, Realm, Refusal,
-    RefusalCause, Rule, Rules,
+    Actions, Authenticated, Authentication, Discovery, Identity, Realm, Refusal, RefusalCause,
+    Rule, Rules,
 };
 use martlet_codec::ReasonCode;
 use martlet_lockout::refused_for;
-use martlet_registry::may_be_provisioning_key;
 
+use super::provisioning_key::{CheckKey, KeyFault};
 use super::{AuthenticationChain, Inner, Policy};
 use crate::wall_clock::now_ms;
 
@@ -20,30 +19,9 @@ use crate::wall_clock::now_ms;
 /// provisioning key, of those that have shown one as password.
 pub const APPLICANT: &str = "$discovery";
 
-/// Why a provisioning key is not accepted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum KeyFault {
-    /// It is unknown, has expired or was revoked; in words.
-    NotValid(String),
-    /// It cannot be looked up now; in words.
-    Unavailable(String),
-}
-
-/// Checks a provisioning key, and answers its id.
-pub type CheckKey = Box<
-    dyn Fn(String) -> Pin<Box<dyn Future<Output = Result<String, KeyFault>> + Send>> + Send + Sync,
->;
-
 /// The id of the provisioning key that an applicant of this user name has shown.
 pub fn key_of_applicant(user_name: &str) -> Option<&str> {
     user_name.strip_prefix(APPLICANT)?.strip_prefix('/')
-}
-
-/// The provisioning key that a client shows as its password, where its listener accepts one.
-pub(super) fn shown_key(asked: &Authentication) -> Option<&[u8]> {
-    asked.listener.discovery.as_ref()?;
-    let password = asked.password.as_ref().map(Password::bytes)?;
-    may_be_provisioning_key(password).then_some(password)
 }
 
 impl AuthenticationChain {

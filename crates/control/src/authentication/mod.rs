@@ -22,6 +22,7 @@ mod logins;
 mod payload_key;
 mod policy;
 mod proving;
+mod provisioning_key;
 pub mod sources;
 mod turns;
 mod verified;
@@ -44,7 +45,7 @@ use martlet_registry::Snapshot;
 use tokio::runtime::Handle;
 
 pub(crate) use applicants::response_topic;
-pub use applicants::{APPLICANT, CheckKey, KeyFault, key_of_applicant};
+pub use applicants::{APPLICANT, key_of_applicant};
 pub use elsewhere::Elsewhere;
 pub use logins::{Locked, Login};
 pub use martlet_lockout::{LockedOut, Lockout, LockoutEntry, Whom};
@@ -54,6 +55,7 @@ pub use policy::{
     Standing,
 };
 pub use proving::ScramUser;
+pub use provisioning_key::{CheckKey, KeyFault};
 pub use turns::Place;
 
 use crate::text::typed;
@@ -195,7 +197,7 @@ impl AuthenticationChain {
     ) {
         let address = asked.address.map(|(address, _)| address);
         let policy = self.policy();
-        let is_applicant = applicants::shown_key(&asked).is_some();
+        let is_applicant = provisioning_key::shown_key(&asked).is_some();
         if is_applicant {
             // Wrong keys count for the address: the name is nobody's yet.
             asked.user_name = None;
@@ -530,7 +532,7 @@ impl Inner {
         place: &Place,
     ) -> Decided {
         let begun = Instant::now();
-        let (found, limit) = match applicants::shown_key(asked) {
+        let (found, limit) = match provisioning_key::shown_key(asked) {
             Some(key) => (
                 self.applicant_by_key(asked, policy, decided.1, key).await,
                 // It may be revoked at any time, and is shown once.

@@ -1,12 +1,15 @@
 //! The chain of sources: the first that knows a client decides.
 //!
+//! * `finding`: what a source finds
 //! * `source`: the interface of a source of credentials
 //! * `renew`: a policy that follows another one
 
+mod finding;
 mod renew;
 mod source;
 
-pub use source::{Finding, Knowledge, Looking, Pretending, Refreshing, Source, SourceKind};
+pub use finding::{Finding, Looking, Pretending, Refreshing};
+pub use source::{Knowledge, Source, SourceKind};
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

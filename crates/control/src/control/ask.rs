@@ -1,8 +1,7 @@
 //! Questions to shards and their answers.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use martlet_broker::{
@@ -12,7 +11,9 @@ use martlet_broker::{
 use martlet_codec::ReasonCode;
 use tokio::sync::oneshot;
 
-use super::{Control, lock};
+use super::Control;
+use super::waiting::Waiting;
+use super::waiting::lock;
 
 /// Time that shards may take to answer: they answer within a tick, so a longer time means a stalled
 /// node.
@@ -51,7 +52,7 @@ impl Control {
         self.snapshots_within(ANSWER_TIMEOUT).await
     }
 
-    pub(super) async fn snapshots_within(
+    pub(crate) async fn snapshots_within(
         &self,
         timeout: Duration,
     ) -> Result<Vec<Counters>, ControlError> {
@@ -264,9 +265,6 @@ impl Control {
         }
     }
 }
-
-/// Those who wait for an answer, by the number of the request.
-pub(super) type Waiting = Mutex<HashMap<u64, oneshot::Sender<Answer>>>;
 
 /// A question is forgotten when its answer is not waited for any more.
 struct Asked<'a> {

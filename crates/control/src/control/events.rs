@@ -2,40 +2,20 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use martlet_broker::{Event, EventGroup, EventInterest, Realm, TenantId, Told, Traced, UserName};
+use martlet_broker::{Event, EventGroup, Realm, TenantId, Told, UserName};
 
-use super::{Control, lock};
+use super::Control;
+use super::waiting::lock;
 use crate::event_log;
-use crate::feed::{self, Feed};
+use crate::feed::{self};
 use crate::log_limit::LeftOut;
-use crate::logging::{Logging, Subject};
+use crate::logging::Subject;
 use crate::presence::Known;
 
 /// Time that events take to arrive, at most, unless there are more than can be processed.
 const SETTLED_WITHIN: Duration = Duration::from_millis(500);
-
-/// Has shards tell of what is traced, whenever that changes.
-pub(super) fn follow_traces(logging: &Logging, feed: &Arc<Feed>) {
-    let feed = Arc::clone(feed);
-    logging.on_change(Box::new(move |logging| {
-        let mut traced = Traced::default();
-        for (subject, _) in logging.traces() {
-            match subject {
-                Subject::Client(tenant, client_id) => traced.clients.push((tenant, client_id)),
-                Subject::Address(address) => traced.addresses.push(address),
-                Subject::Topic(filter) => traced.topics.push(filter),
-            }
-        }
-        let interest = EventInterest {
-            traced,
-            ..event_log::interest()
-        };
-        feed.set_logged(interest);
-    }));
-}
 
 impl Control {
     /// An event of which everything is logged: of its client, its address or its topic. `arrived`

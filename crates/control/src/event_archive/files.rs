@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use super::ArchiveSettings;
+use super::settings::ArchiveSettings;
 
 const EXTENSION: &str = "log";
 /// Bytes of a segment, at most; a smaller archive has 16 of them.

@@ -6,8 +6,9 @@
 
 mod files;
 mod read;
+mod settings;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,10 +16,11 @@ use std::time::Duration;
 use tracing::warn;
 
 use crate::control::Control;
-use crate::feed::{Batch, Filter, From, Kinds};
+use crate::feed::{Batch, Filter, From};
 use crate::wall_clock::now_ms;
 use files::Writer;
 pub use read::{ArchiveError, ArchivePage, ArchivePosition, ArchiveQuery};
+pub use settings::ArchiveSettings;
 
 /// Directory of the archive in the data directory.
 pub const DIRECTORY: &str = "events";
@@ -28,19 +30,6 @@ const TICK: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_secs(5);
 /// Name of the warning that events cannot be written.
 const WARNING: &str = "event_archive";
-
-/// What is archived, and for how long.
-#[derive(Clone, Debug)]
-pub struct ArchiveSettings {
-    /// Where the files are.
-    pub directory: PathBuf,
-    /// Kinds of events.
-    pub kinds: Kinds,
-    /// Milliseconds after which events are deleted; none: never.
-    pub age_ms: Option<u64>,
-    /// Bytes of all files, at most.
-    pub bytes: u64,
-}
 
 /// The archive of a node.
 #[derive(Debug)]

@@ -6,7 +6,8 @@ use std::ops::Range;
 use martlet_broker::{Event, EventGroup, EventInterest, EventKind, TenantId, is_asked_for};
 use martlet_codec::{TopicFilter, TopicName};
 
-use crate::feed::{Entry, Happened, Part};
+use crate::feed::Part;
+use crate::feed::entry::{Entry, Happened};
 use crate::journal;
 
 /// A set of kinds.

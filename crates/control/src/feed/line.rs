@@ -14,7 +14,7 @@ use serde::{Serialize, Serializer};
 use utoipa::openapi::schema::Object;
 
 use crate::event_words;
-use crate::feed::{Entry, Happened};
+use crate::feed::entry::{Entry, Happened};
 use crate::rfc3339;
 use crate::words::one_of;
 

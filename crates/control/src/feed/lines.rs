@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde::Serialize;
 use tokio_tungstenite::tungstenite::Bytes;
 
-use crate::feed::{Block, Entry, Part};
+use crate::feed::entry::Entry;
+use crate::feed::{Block, Part};
 
 /// Texts, and bytes of them, that are kept for readers that come to the same events a little later.
 const KEPT: usize = 32;

@@ -5,34 +5,38 @@
 //! Numbers never repeat while the node runs, and the name of the run tells them apart after a
 //! restart.
 
+mod entry;
 mod filter;
 mod interest;
 mod line;
 mod lines;
 mod panel;
 mod push;
+mod push_state;
 mod ring;
 mod together;
 mod topics;
 
+pub use entry::Entry;
+pub(crate) use entry::Happened;
+use entry::{EventOf, Said};
 pub(crate) use filter::has_topic;
 pub use filter::{Filter, Kinds, NoKind, Sample};
 pub(crate) use line::packet_name;
 pub use line::{FeedEvent, Gone};
 pub use lines::Lines;
 pub use panel::{Frame, Panel};
-pub use push::{Push, PushSeen, PushState, run as push};
-pub use ring::{Block, Part};
-pub(crate) use together::{Together, length, together};
+pub use push::{Push, run as push};
+pub use push_state::{PushSeen, PushState};
+pub use ring::{Block, Bounds, Part};
+pub(crate) use together::{length, together};
 pub use topics::{NotPublishable, PublishedKinds, publish_events};
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use martlet_broker::{
-    ConnectedClient, Event, EventInterest, EventKind, SharedClient, TenantId, Told,
-};
+use martlet_broker::{Event, EventInterest, SharedClient, TenantId, Told};
 use martlet_codec::PacketType;
 use tokio::sync::watch;
 
@@ -48,121 +52,6 @@ const PART: usize = 1_024;
 const PART_BYTES: usize = 128 * 1024;
 /// Readers at once, at most.
 const READERS_MAX: usize = 256;
-
-/// An event, with its number.
-#[derive(Clone, Copy, Debug)]
-pub struct Entry<'a> {
-    /// From 1 at the start of the node.
-    pub seq: u64,
-    /// When, milliseconds since the Unix epoch.
-    pub at_ms: u64,
-    /// What it is.
-    pub kind: EventKind,
-    /// In which tenant.
-    pub tenant: TenantId,
-    /// What happened.
-    said: &'a Said,
-}
-
-/// What an entry says, in little room: of those that are kept long, most say who came.
-#[derive(Debug)]
-enum Said {
-    /// A client has connected: it shares what its CONNECT said with presence.
-    Connected(SharedClient),
-    /// Any other event.
-    Event(Box<EventOf>),
-    /// Messages that were dropped together: the first of them.
-    Together(Box<(EventOf, Together)>),
-    /// One of them.
-    Each(Box<EventOf>),
-    /// Number of events that were lost before they came here.
-    Lost(u64),
-}
-
-/// An event and whose it is, as far as that is known and the event does not say it.
-#[derive(Debug)]
-struct EventOf {
-    told: Told,
-    who: Option<Who>,
-}
-
-/// What an entry says, to be looked at.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Happened<'a> {
-    /// A client has connected.
-    Connected(&'a ConnectedClient),
-    /// Any other event.
-    Event(&'a Told),
-    /// Events were lost before they came here.
-    Lost,
-}
-
-impl Said {
-    fn kind(&self) -> EventKind {
-        match self {
-            Self::Connected(_) => EventKind::Connected,
-            Self::Event(said) => said.told.event.kind(),
-            Self::Together(said) => said.0.told.event.kind(),
-            Self::Each(_) => EventKind::DroppedMessage,
-            Self::Lost(_) => EventKind::Gone,
-        }
-    }
-}
-
-impl<'a> Entry<'a> {
-    /// Number of events that were lost before they came here.
-    pub fn lost(&self) -> Option<u64> {
-        match self.said {
-            Said::Lost(count) => Some(*count),
-            _ => None,
-        }
-    }
-
-    /// What happened.
-    pub(crate) fn what(&self) -> Happened<'a> {
-        match self.said {
-            Said::Connected(client) => Happened::Connected(client),
-            Said::Event(said) | Said::Each(said) => Happened::Event(&said.told),
-            Said::Together(said) => Happened::Event(&said.0.told),
-            Said::Lost(_) => Happened::Lost,
-        }
-    }
-
-    /// Whose it is, as far as that is known and what happened does not say it.
-    fn who(&self) -> Option<&'a Who> {
-        match self.said {
-            Said::Event(said) | Said::Each(said) => said.who.as_ref(),
-            Said::Together(said) => said.0.who.as_ref(),
-            _ => None,
-        }
-    }
-
-    /// What is known of messages that were dropped together, if it stands for several.
-    pub(crate) fn together(&self) -> Option<Together> {
-        match self.said {
-            Said::Together(said) => Some(said.1),
-            _ => None,
-        }
-    }
-}
-
-/// Limits of what is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bounds {
-    /// Events.
-    pub events: usize,
-    /// Bytes of these events, approximately.
-    pub bytes: usize,
-}
-
-impl Default for Bounds {
-    fn default() -> Self {
-        Self {
-            events: 65_536,
-            bytes: 32 << 20,
-        }
-    }
-}
 
 /// The latest events of this node.
 #[derive(Debug)]

@@ -11,8 +11,9 @@ use martlet_broker::{Event, EventKind, PublishedMessage, Told};
 use martlet_codec::{PacketType, QoS};
 use serde::Serialize;
 
+use crate::feed::entry::{Entry, Happened};
 use crate::feed::line::{payload, text};
-use crate::feed::{Entry, Filter, Happened, Kinds};
+use crate::feed::{Filter, Kinds};
 
 /// The channel of all of them.
 const CHANNEL: &str = "mqtt";

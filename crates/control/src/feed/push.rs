@@ -7,8 +7,8 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures_util::stream::{SplitSink, SplitStream};
@@ -24,8 +24,9 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Bytes, Message};
-use tracing::{info, warn};
+use tracing::info;
 
+use super::push_state::PushState;
 use crate::control::Control;
 use crate::feed::{Filter, Frame, From, Kinds, Panel, Reader};
 use crate::text::masked;
@@ -48,8 +49,6 @@ const PING: Duration = Duration::from_secs(20);
 const FRAMES: usize = 64;
 /// Longest message of the server that is read, in bytes.
 const HEARD_MAX: usize = 64 * 1024;
-/// Name of the warning in health.
-const WARNING: &str = "events-push";
 
 /// Where to, and what.
 #[derive(Clone, Debug)]
@@ -67,74 +66,6 @@ pub struct Push {
     pub frame_bytes_max: usize,
     /// Which of the kinds that the panel has names for.
     pub kinds: Kinds,
-}
-
-/// How it is, as of a moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PushSeen {
-    /// There is a connection.
-    pub connected: bool,
-    /// Frames sent.
-    pub sent: u64,
-    /// Events that were lost because the server was away, or too slow.
-    pub lost: u64,
-    /// Connections made.
-    pub connects: u64,
-    /// Events that wait, of which some may become no frame.
-    pub behind: u64,
-}
-
-/// How it is.
-#[derive(Debug, Default)]
-pub struct PushState {
-    connected: AtomicBool,
-    sent: AtomicU64,
-    lost: AtomicU64,
-    connects: AtomicU64,
-    behind: AtomicU64,
-    waiting_bytes: AtomicUsize,
-    why: Mutex<String>,
-}
-
-impl PushState {
-    /// As of now.
-    pub fn seen(&self) -> PushSeen {
-        PushSeen {
-            connected: self.connected.load(Ordering::Relaxed),
-            sent: self.sent.load(Ordering::Relaxed),
-            lost: self.lost.load(Ordering::Relaxed),
-            connects: self.connects.load(Ordering::Relaxed),
-            behind: self.behind.load(Ordering::Relaxed),
-        }
-    }
-
-    /// Bytes of the frames that wait to be pushed.
-    pub(crate) fn memory_bytes(&self) -> usize {
-        self.waiting_bytes.load(Ordering::Relaxed)
-    }
-
-    fn fails(&self, control: &Control, why: &str) {
-        let mut known = self.why.lock().unwrap_or_else(PoisonError::into_inner);
-        // A line for what is new, not for each attempt.
-        if *known != why {
-            warn!(why, "events are not pushed; it is tried again");
-            why.clone_into(&mut known);
-        }
-        control.health.warn_as(
-            WARNING,
-            format!("Events are not pushed to events.push_url: {why}."),
-        );
-    }
-
-    fn is_well(&self, control: &Control) {
-        self.connected.store(true, Ordering::Relaxed);
-        self.connects.fetch_add(1, Ordering::Relaxed);
-        self.why
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
-        control.health.withdraw(WARNING);
-    }
 }
 
 trait Carry: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -172,7 +103,7 @@ pub async fn run(control: Arc<Control>, push: Push, state: Arc<PushState>) {
             Ok(socket) => {
                 let begun = Instant::now();
                 info!(url = masked(&push.url), "events are pushed");
-                state.is_well(&control);
+                state.is_well(&control.health);
                 let why = talk(socket, &mut source).await;
                 state.connected.store(false, Ordering::Relaxed);
                 if begun.elapsed() >= GOOD_AFTER {
@@ -185,7 +116,7 @@ pub async fn run(control: Arc<Control>, push: Push, state: Arc<PushState>) {
                 }
             }
         };
-        state.fails(&control, &why);
+        state.fails(&control.health, &why);
         state
             .behind
             .store(source.reader.behind(), Ordering::Relaxed);
@@ -204,7 +135,7 @@ async fn tenant(control: &Control, push: &Push, state: &PushState) -> TenantId {
             return found;
         }
         let why = format!("there is no team {team:?} with a tenant of its own (events.push_team)");
-        state.fails(control, &why);
+        state.fails(&control.health, &why);
         tokio::time::sleep(TEAM_PAUSE).await;
     }
 }

@@ -6,11 +6,29 @@ use std::sync::Arc;
 
 use martlet_broker::TenantId;
 
-use crate::feed::{Bounds, Entry, EventOf, Said};
+use crate::feed::entry::{Entry, EventOf, Said};
 
 /// Events of a block, at most, and bytes of them, approximately.
 const BLOCK: usize = 256;
 const BLOCK_BYTES: usize = 64 * 1024;
+
+/// Limits of what is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Events.
+    pub events: usize,
+    /// Bytes of these events, approximately.
+    pub bytes: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            events: 65_536,
+            bytes: 32 << 20,
+        }
+    }
+}
 
 /// Events whose numbers follow each other; never empty.
 #[derive(Debug)]

@@ -8,7 +8,8 @@ use martlet_broker::{EVENTS, EventKind, NewMessage, TenantId};
 use martlet_codec::QoS;
 use tracing::warn;
 
-use super::{Entry, Filter, From, Happened, Kinds};
+use super::entry::{Entry, Happened};
+use super::{Filter, From, Kinds};
 use crate::control::Control;
 
 /// As events show who publishes.

@@ -18,6 +18,7 @@ use crate::commands::posts::{Posts, Told};
 use crate::control::Control;
 use crate::iotflow::Catalogue;
 use crate::tables::TablesError;
+use crate::token_bucket::TokenBucket;
 
 /// Client Identifier of the parts.
 const PART: &str = "$firmware";
@@ -52,7 +53,9 @@ pub async fn serve_chunks(
     let counted = Arc::clone(&bytes);
     let count = move || counted.load(Ordering::Relaxed);
     control.count_also("firmware_requests", Box::new(count));
-    let budget = Budget::new(firmware.settings.mqtt_bytes_per_sec);
+    // No more than a second's are saved.
+    let per_sec = firmware.settings.mqtt_bytes_per_sec.max(1) as f64;
+    let budget = TokenBucket::new(per_sec, per_sec, Instant::now());
     let server = Server {
         posts: Posts::new(PART, 0, filters(&catalogue)),
         control,
@@ -83,7 +86,8 @@ struct Server {
     published: HashMap<u64, (u32, ChunkRequest)>,
     answers: HashMap<u64, (u32, ChunkRequest)>,
     settled: HashMap<(u32, u64), Vec<PacketId>>,
-    budget: Budget,
+    /// Bytes that may be sent.
+    budget: TokenBucket,
     number: u64,
 }
 
@@ -94,7 +98,7 @@ impl Server {
         loop {
             let wait = match self.turns.is_empty() {
                 true => Duration::MAX,
-                false => self.budget.wait(Instant::now()),
+                false => self.budget.time_to(1.0, Instant::now()),
             };
             tokio::select! {
                 told = self.posts.next() => {
@@ -212,13 +216,13 @@ impl Server {
         let tenant = key.0;
         match self.piece(key, &request).await {
             Ok((size, bytes)) => {
-                self.budget.take(bytes.len() as u64, Instant::now());
+                self.budget.take(bytes.len() as f64, Instant::now());
                 let answer = request.answer(size, bytes);
                 self.publish(tenant, Some(request), answer);
             }
             Err(error) => {
                 // Looking for what is not there costs, too.
-                self.budget.take(request.length, Instant::now());
+                self.budget.take(request.length as f64, Instant::now());
                 self.publish(tenant, None, request.error(&error));
             }
         }
@@ -317,65 +321,5 @@ async fn sleep(time: Duration) {
         Duration::MAX => std::future::pending().await,
         Duration::ZERO => tokio::task::yield_now().await,
         time => tokio::time::sleep(time).await,
-    }
-}
-
-/// A limit of bytes per second. The bytes of one second may be taken at once; who takes more waits.
-struct Budget {
-    per_sec: f64,
-    left: f64,
-    at: Instant,
-}
-
-impl Budget {
-    fn new(per_sec: u64) -> Self {
-        Self {
-            per_sec: per_sec.max(1) as f64,
-            left: per_sec as f64,
-            at: Instant::now(),
-        }
-    }
-
-    fn refill(&mut self, now: Instant) {
-        let passed = now.saturating_duration_since(self.at).as_secs_f64();
-        self.left = (self.left + passed * self.per_sec).min(self.per_sec);
-        self.at = now;
-    }
-
-    fn take(&mut self, bytes: u64, now: Instant) {
-        self.refill(now);
-        self.left -= bytes as f64;
-    }
-
-    /// Time until something may be taken.
-    fn wait(&mut self, now: Instant) -> Duration {
-        self.refill(now);
-        match self.left > 0.0 {
-            true => Duration::ZERO,
-            false => Duration::from_secs_f64((1.0 - self.left) / self.per_sec),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_taken_beyond_a_second_is_waited_for() {
-        let mut budget = Budget::new(1_000);
-        let now = budget.at;
-        assert_eq!(budget.wait(now), Duration::ZERO);
-        budget.take(3_000, now);
-        let wait = budget.wait(now).as_secs_f64();
-        assert!((2.0..2.1).contains(&wait), "{wait}");
-        assert_eq!(budget.wait(now + Duration::from_secs(3)), Duration::ZERO);
-        let later = now + Duration::from_secs(100);
-        budget.take(1_500, later);
-        let wait = budget.wait(later).as_secs_f64();
-        assert!(
-            (0.5..0.6).contains(&wait),
-            "no more than a second is saved: {wait}"
-        );
     }
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use tokio::fs::{self, File, OpenOptions};
 
-use super::FirmwareError;
+use super::error::FirmwareError;
 
 const PART: &str = "part";
 const READY: &str = "ready";

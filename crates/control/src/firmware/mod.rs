@@ -8,6 +8,7 @@
 //! * `chunks`: pieces of files by MQTT
 
 mod chunks;
+mod error;
 mod files;
 mod request;
 mod signature;
@@ -18,13 +19,15 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use martlet_registry::{Actor, Device, Page, PageRequest, RegistryError, Scope};
+use martlet_registry::{Actor, Device, Page, PageRequest, Scope};
 pub use martlet_registry::{Firmware, FirmwareFilter, NewFirmware};
 use tokio::fs::File;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::tables::{Tables, TablesError};
 pub use chunks::serve_chunks;
+pub use error::FirmwareError;
+use error::too_large;
 use files::Files;
 pub(crate) use files::is_file_name;
 pub use signature::{PublicKey, WrongKey};
@@ -65,37 +68,6 @@ pub struct FirmwareStore {
     reserved: Arc<AtomicU64>,
     /// Files are put in their places and removed one after the other.
     placing: tokio::sync::Mutex<()>,
-}
-
-/// Why firmware is not taken or given.
-#[derive(Debug, thiserror::Error)]
-pub enum FirmwareError {
-    /// Something about it cannot be.
-    #[error("{0}")]
-    Invalid(String),
-    /// The file is too long.
-    #[error("{0}")]
-    TooLarge(String),
-    /// All files together would be too many bytes.
-    #[error("{0}")]
-    NoRoom(String),
-    /// Too many files are being uploaded.
-    #[error("{0}")]
-    Busy(String),
-    /// The file is not in the data directory of this node.
-    #[error("{0}")]
-    NoFile(String),
-    /// The file cannot be written or read.
-    #[error("the firmware's file cannot be {what}: {error}")]
-    File {
-        /// What was to be done.
-        what: &'static str,
-        /// What the system said.
-        error: std::io::Error,
-    },
-    /// The tables do not take or have it.
-    #[error(transparent)]
-    Tables(#[from] TablesError),
 }
 
 impl FirmwareStore {
@@ -353,20 +325,5 @@ impl FirmwareStore {
             return Err(FirmwareError::NoFile(why));
         }
         self.files.open(&firmware.sha256, firmware.size).await
-    }
-}
-
-fn too_large(max: u64) -> FirmwareError {
-    let why = format!("a file of firmware has {max} bytes at most (firmware.max_bytes)");
-    FirmwareError::TooLarge(why)
-}
-
-fn invalid(why: impl Into<String>) -> FirmwareError {
-    FirmwareError::Invalid(why.into())
-}
-
-impl From<RegistryError> for FirmwareError {
-    fn from(error: RegistryError) -> Self {
-        Self::Tables(error.into())
     }
 }

@@ -6,7 +6,7 @@ use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 
-use super::{FirmwareError, invalid};
+use super::error::{FirmwareError, invalid};
 
 /// Bytes of a public key.
 const KEY: usize = 32;

@@ -11,8 +11,8 @@ use tokio::fs::File;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::error::{FirmwareError, invalid, too_large};
 use super::files::{Files, failed};
-use super::{FirmwareError, invalid, too_large};
 
 /// What the sender of a file says of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -6,77 +6,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use martlet_broker::TenantId;
-use martlet_integrate::{ConfiguredSink, Host as _, bridge, webhook};
+use martlet_integrate::{ConfiguredSink, Host as _};
 use martlet_registry::{Actor, AddedIntegration, RegistryError, Scope};
 use serde_json::{Map, Value};
 use tracing::{info, warn};
 
 use super::connections::restore;
 use super::entry::Entry;
+use super::maker::{AddedKind, Unusable};
 use super::{ATTACHED_WITHIN, Integrations, STOPPED_WITHIN, end_queue, tell_ended};
 use crate::tables::TablesError;
-
-/// Kinds of integrations that may be added.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AddedKind {
-    /// A bridge to another broker.
-    Bridge,
-    /// A webhook.
-    Webhook,
-}
-
-impl AddedKind {
-    const ALL: [Self; 2] = [Self::Bridge, Self::Webhook];
-
-    /// Its name, as integrations have it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Bridge => bridge::KIND.name,
-            Self::Webhook => webhook::KIND.name,
-        }
-    }
-
-    fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.name() == name)
-    }
-}
 
 /// Pause after the tables did not answer.
 const AGAIN_AFTER: Duration = Duration::from_secs(2);
 
 /// The setting that says whether an added integration runs.
 pub const ENABLED: &str = "enabled";
-
-/// Why settings are unusable.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{why}")]
-pub struct Unusable {
-    /// The unusable setting; none: the error is not about a single one.
-    pub key: Option<String>,
-    /// What is wrong, without values that may be secret.
-    pub why: String,
-}
-
-/// Makes integrations of their settings. The program implements it: it knows the configuration.
-pub trait IntegrationMaker: Send + Sync + 'static {
-    /// An integration of this kind and name, for the messages of the team of this id; empty: the
-    /// common tenant.
-    /// `sees_node` says whether who asks for it may have the node read files.
-    ///
-    /// # Errors
-    /// A setting is unknown or unusable.
-    fn make(
-        &self,
-        kind: AddedKind,
-        name: &str,
-        team: &str,
-        settings: &Map<String, Value>,
-        sees_node: bool,
-    ) -> Result<ConfiguredSink, Unusable>;
-
-    /// Bytes of a queue, where its size is not given.
-    fn queue_bytes(&self) -> u64;
-}
 
 /// Why an integration is not added, changed or removed.
 #[derive(Debug, thiserror::Error)]

@@ -50,13 +50,14 @@ const COUNTERS: &[CounterOf] = &[
 
 /// The integrations at one moment.
 #[derive(Debug)]
-pub(crate) struct IntegrationsPage {
+pub struct IntegrationsPage {
     all: Vec<IntegrationSeen>,
     now_ms: u64,
 }
 
 impl Integrations {
-    pub(crate) async fn metrics(&self) -> IntegrationsPage {
+    /// Their metrics at this moment.
+    pub async fn metrics(&self) -> IntegrationsPage {
         IntegrationsPage {
             all: self.operated_in(None).list().await,
             now_ms: now_ms(),

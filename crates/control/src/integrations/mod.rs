@@ -3,9 +3,11 @@
 //!
 //! * `added`: integrations that are added, changed and removed while the node runs
 //! * `connections`: named connections, and their subscriptions in the tables
-//! * `entry`: one integration that runs
+//! * `entry`, `start`: one integration that runs, and starting it
+//! * `following`: tasks that follow one
 //! * `host`: the node and its tables, as a runner sees them
 //! * `letters`: the dead-letter store in the tables
+//! * `maker`: what makes integrations of settings
 //! * `metrics`: of the Prometheus page
 //! * `operate`: what one caller sees and does
 //! * `secrets`: the secrets that they use
@@ -16,12 +18,15 @@
 mod added;
 mod connections;
 mod entry;
+mod following;
 mod host;
 mod letters;
+mod maker;
 mod metrics;
 mod operate;
 mod secrets;
 mod sending;
+mod start;
 mod teams;
 mod trouble;
 
@@ -32,13 +37,11 @@ use std::time::Duration;
 use martlet_broker::TenantId;
 use martlet_integrate::{ALL_TENANTS, CLIENT_IDS, Command, Handle, Host as _};
 use tokio::sync::Mutex;
-use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
-pub use added::{
-    AddedChange, AddedError, AddedKind, AddedSeen, ENABLED, IntegrationMaker, Unusable,
-};
+pub use added::{AddedChange, AddedError, AddedSeen, ENABLED};
 pub use connections::{PublishTo, SubscriptionError};
+pub use maker::{AddedKind, IntegrationMaker, Unusable};
 pub use martlet_integrate::AllowedNetworks;
 pub use martlet_integrate::webhook::METHODS as WEBHOOK_METHODS;
 pub use martlet_integrate::{
@@ -49,6 +52,7 @@ pub use martlet_integrate::{KINDS, Surroundings, Table, TableValue};
 pub use martlet_integrate::{SecretTrouble, SecretValue, Settings};
 use martlet_registry::DeadLetterCount;
 pub use martlet_registry::DeadLettersKept;
+pub use metrics::IntegrationsPage;
 pub(crate) use operate::Examined;
 pub use operate::{Chosen, IntegrationSeen, Operator, Order, SENT_AT_ONCE_MAX, Sending};
 
@@ -58,6 +62,7 @@ use crate::secrets::SecretStore;
 use crate::tables::Tables;
 use entry::Entry;
 pub(crate) use entry::TO_WEBHOOKS;
+use following::TOLD_WITHIN;
 pub(crate) use host::part_of;
 use host::{IntegrationSession, NodeHost};
 pub(crate) use trouble::queue_trouble;
@@ -67,8 +72,6 @@ use trouble::trouble;
 const STOPPED_WITHIN: Duration = Duration::from_secs(5);
 /// Time that is waited for the node to keep messages for an integration.
 const ATTACHED_WITHIN: Duration = Duration::from_secs(5);
-/// Time that a runner may take to be told that it may try again.
-const TOLD_WITHIN: Duration = Duration::from_secs(1);
 
 /// Why something is not done.
 #[derive(Debug, thiserror::Error)]
@@ -82,16 +85,6 @@ pub enum IntegrationError {
     /// The dead-letter store cannot be read or written.
     #[error("the dead letters cannot be read or changed now: {0}")]
     Store(String),
-}
-
-/// A task that ends when this is dropped.
-#[derive(Debug)]
-struct Following(JoinHandle<()>);
-
-impl Drop for Following {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 /// The integrations of a node that runs.
@@ -120,11 +113,10 @@ pub struct IntegrationSettings {
 }
 
 impl Integrations {
-    /// Starts the configured sinks. Needs a Tokio runtime.
-    pub fn start(
+    /// Of a node. None is started yet.
+    pub fn new(
         control: &Arc<Control>,
         tables: &Arc<Tables>,
-        sinks: Vec<ConfiguredSink>,
         settings: IntegrationSettings,
     ) -> Self {
         let IntegrationSettings {
@@ -134,19 +126,28 @@ impl Integrations {
             maker,
         } = settings;
         let host = NodeHost::new(Arc::clone(control), Arc::clone(tables), &node, dead_letters);
-        let host = Arc::new(host);
-        let all = Self {
-            host,
+        Self {
+            host: Arc::new(host),
             entries: RwLock::new(Arc::new([])),
             store: secrets,
             tables: Arc::clone(tables),
             maker,
             changing: Mutex::default(),
-        };
-        let entries = sinks.into_iter().map(|sink| all.started(&sink, false));
-        let entries: Vec<Arc<Entry>> = entries.collect();
-        all.set_entries(entries);
-        all
+        }
+    }
+
+    /// Starts the configured sinks. Their queues are bounded as the maker says, unless they have
+    /// bounds of their own. Needs a Tokio runtime.
+    pub fn start(&self, sinks: Vec<ConfiguredSink>) {
+        let bytes_max = self.maker.queue_bytes();
+        let sinks = sinks.into_iter().map(|sink| sink.bounded(bytes_max));
+        let entries = sinks.map(|sink| self.started(&sink, false));
+        self.set_entries(entries.collect());
+    }
+
+    /// The secrets that they use.
+    pub fn secrets(&self) -> &SecretStore {
+        &self.store
     }
 
     /// All integrations that run now.

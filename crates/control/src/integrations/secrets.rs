@@ -14,7 +14,8 @@ use martlet_integrate::{
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use super::{Following, Integrations, TOLD_WITHIN};
+use super::Integrations;
+use super::following::{Following, TOLD_WITHIN};
 use crate::control::Control;
 use crate::secrets::SecretStore;
 use crate::wall_clock::now_ms;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use martlet_integrate::{Command, CommandError, Handle};
 use tracing::info;
 
-use super::Following;
+use super::following::Following;
 use super::host::NodeHost;
 
 /// Time that a runner may take to be told.

@@ -9,8 +9,9 @@ use martlet_integrate::{Command, Handle, Host as _, Settings};
 use tokio::sync::watch;
 use tracing::warn;
 
+use super::following::{Following, TOLD_WITHIN};
 use super::host::NodeHost;
-use super::{Following, TOLD_WITHIN, end_queue, tell_ended};
+use super::{end_queue, tell_ended};
 
 /// An integration of a team.
 struct OfTeam {

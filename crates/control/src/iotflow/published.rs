@@ -10,6 +10,7 @@ use tracing::warn;
 use super::Catalogue;
 use crate::control::{Control, ControlError};
 use crate::health::{HealthReport, Reader};
+use crate::integrations::Integrations;
 use crate::rfc3339;
 use crate::wall_clock::now_ms;
 
@@ -19,21 +20,29 @@ const PUBLISHER: &str = "$iotflow";
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Publishes the state of the node at this interval, for as long as it runs.
-pub async fn publish_state(control: Arc<Control>, catalogue: Arc<Catalogue>, every: Duration) {
+pub async fn publish_state(
+    (control, integrations): (Arc<Control>, Arc<Integrations>),
+    catalogue: Arc<Catalogue>,
+    every: Duration,
+) {
     let mut ticks = tokio::time::interval(every);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        if let Err(error) = publish(&control, &catalogue).await {
+        if let Err(error) = publish(&control, &integrations, &catalogue).await {
             warn!(%error, "the state of the node was not published to the topics of the system");
         }
     }
 }
 
-async fn publish(control: &Control, catalogue: &Catalogue) -> Result<(), ControlError> {
+async fn publish(
+    control: &Control,
+    integrations: &Integrations,
+    catalogue: &Catalogue,
+) -> Result<(), ControlError> {
     let counters = control.snapshot().await?;
     // Only administrators read these topics.
-    let report = control.health_report_with(&counters, Reader::Operator);
+    let report = control.health_report_with(&counters, Some(integrations), Reader::Operator);
     let state = State {
         counters: &counters,
         report: &report,

@@ -10,7 +10,7 @@ use martlet_broker::{
 use martlet_lockout::Aging;
 use serde::{Deserialize, Serialize};
 
-use super::{Entry, Written};
+use super::entry::{Entry, Written};
 use crate::cause::Cause;
 use crate::presence::Calm;
 

@@ -1,4 +1,4 @@
-use martlet_broker::{Limit, PartRefusal, Reached};
+use martlet_broker::{DropReason, Limit, PartRefusal, Reached, RefusalCause};
 
 use super::*;
 

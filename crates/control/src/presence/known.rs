@@ -13,7 +13,7 @@ use martlet_broker::{
 };
 use martlet_codec::ReasonCode;
 
-use super::ClientPresence;
+use super::client::ClientPresence;
 use crate::cause::Cause;
 use crate::wall_clock::now_ms;
 

@@ -7,6 +7,7 @@
 //! * `cause`: why a device is stuck
 
 mod cause;
+mod counts;
 mod task;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,7 +25,8 @@ use crate::control::Control;
 use crate::tables::{Tables, TablesError};
 pub use cause::{Cause, CauseKind};
 use cause::{Facts, cause_of};
-pub use task::{RolloutCounts, keep};
+pub use counts::RolloutCounts;
+pub use task::keep;
 
 /// The rollouts of a node. Each call is one use case: it is done as a whole or not at all.
 #[derive(Debug)]

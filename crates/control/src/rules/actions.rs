@@ -186,7 +186,7 @@ impl<'a> Doer<'a> {
                 self.command(origin, device, new).await?;
             }
             Action::Telemetry { device, key, value } => {
-                let telemetry = self.rules.control.telemetry().ok_or_else(|| {
+                let telemetry = self.rules.telemetry.as_ref().ok_or_else(|| {
                     let why = "the node stores no telemetry: set telemetry.enabled = true";
                     PostError::Refused(why.to_owned())
                 })?;

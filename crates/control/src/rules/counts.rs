@@ -82,8 +82,8 @@ impl Counts {
             Verdict::Loop => {
                 self.loops += 1;
                 self.failed(&format!(
-                    "a message on {topic:?} was passed on by rules too often ({HOPS_MAX} hops): it \
-                     is taken for a loop and not looked at"
+                    "a message on {topic:?} was passed on by rules too often ({HOPS_MAX} hops): \
+                     it is taken for a loop and not looked at"
                 ));
             }
         }

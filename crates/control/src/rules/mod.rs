@@ -44,8 +44,9 @@ use crate::alarms::Alarms;
 use crate::commands::Commands;
 use crate::control::Control;
 use crate::feed::{PublishedKinds, publish_events};
+use crate::integrations::Integrations;
 use crate::tables::Tables;
-use crate::telemetry::followed;
+use crate::telemetry::{Telemetry, followed};
 use counts::Counts;
 use devices::RuleDevices;
 use metrics::ActionCounts;
@@ -126,10 +127,28 @@ struct InForce {
     places: Vec<Place>,
 }
 
+/// Parts of the node that rules use.
+pub struct RuleParts {
+    /// The control plane.
+    pub control: Arc<Control>,
+    /// The tables, which have rules.
+    pub tables: Arc<Tables>,
+    /// Integrations, among which that of the rules is.
+    pub integrations: Arc<Integrations>,
+    /// The telemetry; none: it is off.
+    pub telemetry: Option<Arc<Telemetry>>,
+    /// Commands to devices.
+    pub commands: Arc<Commands>,
+    /// Alarms that rules raise.
+    pub alarms: Arc<Alarms>,
+}
+
 /// The rules of a node that runs.
 pub struct Rules {
     control: Arc<Control>,
     tables: Arc<Tables>,
+    integrations: Arc<Integrations>,
+    telemetry: Option<Arc<Telemetry>>,
     commands: Arc<Commands>,
     alarms: Arc<Alarms>,
     configured: Vec<ConfiguredRule>,
@@ -159,21 +178,30 @@ impl Rules {
     /// Of a node with these rules in its configuration, which are valid. `published` are kinds of
     /// events that the node publishes as messages in any case.
     pub fn new(
-        (control, tables): (&Arc<Control>, &Arc<Tables>),
-        (commands, alarms): (&Arc<Commands>, &Arc<Alarms>),
+        parts: RuleParts,
         configured: Vec<ConfiguredRule>,
         published: BTreeSet<String>,
     ) -> Self {
+        let RuleParts {
+            control,
+            tables,
+            integrations,
+            telemetry,
+            commands,
+            alarms,
+        } = parts;
         Self {
-            control: Arc::clone(control),
-            tables: Arc::clone(tables),
-            commands: Arc::clone(commands),
-            alarms: Arc::clone(alarms),
+            devices: RuleDevices::new(Arc::clone(&tables)),
+            control,
+            tables,
+            integrations,
+            telemetry,
+            commands,
+            alarms,
             configured,
             in_force: RwLock::default(),
             counts: Mutex::default(),
             actions: ActionCounts::default(),
-            devices: RuleDevices::new(Arc::clone(tables)),
             published: Mutex::new(published),
             changing: tokio::sync::Mutex::default(),
             stamp: Mutex::default(),
@@ -265,7 +293,7 @@ impl Rules {
 
     /// Has values of the keys that rules look at handed over when they come by HTTP.
     fn follow_values(&self) {
-        if let Some(telemetry) = self.control.telemetry() {
+        if let Some(telemetry) = self.telemetry.as_ref() {
             let in_force = self.in_force();
             telemetry.hand_to_rules(in_force.set.keys().map(str::to_owned).collect());
         }
@@ -289,7 +317,7 @@ impl Rules {
         let in_force = self.in_force();
         let mut filters = in_force.set.filters();
         if in_force.set.has_telemetry()
-            && let Some(telemetry) = self.control.telemetry()
+            && let Some(telemetry) = self.telemetry.as_ref()
         {
             filters.extend(telemetry.filters().into_iter().map(String::from));
             filters.push(followed::topic());

@@ -201,7 +201,7 @@ fn facts_of<'a>(rules: &Rules, in_force: &InForce, message: &'a SinkMessage) -> 
     }
     let mut all = vec![facts.clone()];
     if in_force.set.has_telemetry()
-        && let Some(telemetry) = rules.control.telemetry()
+        && let Some(telemetry) = rules.telemetry.as_ref()
         && let Some((name, readings)) = telemetry.readings_of(message)
     {
         let wanted = readings

@@ -158,19 +158,16 @@ impl Rules {
 
     /// Has the integration take what the rules look at now.
     async fn attach(self: &Arc<Self>) {
-        let Some(integrations) = self.control.integrations() else {
-            return;
-        };
         let filters = self.filters();
         let has_changed = *lock(&self.filters) != filters;
         if !has_changed {
             return;
         }
         match filters.is_empty() {
-            true => integrations.remove_own(super::KIND, super::NAME).await,
+            true => self.integrations.remove_own(super::KIND, super::NAME).await,
             false => {
                 let sink = self.integration(filters.clone());
-                integrations.replace_own(sink).await;
+                self.integrations.replace_own(sink).await;
             }
         }
         *lock(&self.filters) = filters;
@@ -262,9 +259,7 @@ impl Rules {
         change: RuleChange,
     ) -> Result<bool, RuleError> {
         let rule = check(&change.name, &change.definition)?;
-        if let Some(integrations) = self.control.integrations() {
-            webhooks::check(integrations.maker(), &rule, &change.team)?;
-        }
+        webhooks::check(self.integrations.maker(), &rule, &change.team)?;
         let name = &change.name;
         if self.configured.iter().any(|rule| rule.name == *name) {
             return Err(RuleError::Configured(format!(

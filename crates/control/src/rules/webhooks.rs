@@ -86,10 +86,10 @@ impl Rules {
     }
 
     /// The webhooks of the rules at the start.
-    pub fn first_webhooks(&self, maker: &dyn IntegrationMaker) -> Vec<ConfiguredSink> {
+    pub fn first_webhooks(&self) -> Vec<ConfiguredSink> {
         let wanted = self.wanted_webhooks();
         let made = wanted.iter().filter_map(|(name, of)| {
-            let made = make(maker, name, of);
+            let made = make(self.integrations.maker(), name, of);
             made.inspect_err(|error| warn!(name, error, "the webhook of a rule does not run"))
                 .ok()
         });
@@ -100,20 +100,17 @@ impl Rules {
 
     /// Starts and ends webhooks, so that they are those of the rules in force.
     pub(super) async fn attach_webhooks(&self) {
-        let Some(integrations) = self.control.integrations() else {
-            return;
-        };
         let wanted = self.wanted_webhooks();
         let known = std::mem::replace(&mut *lock(&self.webhooks), wanted.clone());
         for name in known.keys().filter(|name| !wanted.contains_key(*name)) {
-            integrations.remove_own(KIND, name).await;
+            self.integrations.remove_own(KIND, name).await;
         }
         for (name, of) in &wanted {
             if known.get(name) == Some(of) {
                 continue;
             }
-            match make(integrations.maker(), name, of) {
-                Ok(sink) => integrations.replace_own(sink).await,
+            match make(self.integrations.maker(), name, of) {
+                Ok(sink) => self.integrations.replace_own(sink).await,
                 Err(error) => warn!(name, error, "the webhook of a rule does not run"),
             }
         }

@@ -9,7 +9,9 @@ use martlet_registry::{
 };
 use tokio::runtime::Handle;
 
-use super::{Tables, TablesError, is_fault};
+use super::Tables;
+use super::administration::may_do_everything;
+use super::error::{TablesError, is_fault};
 use crate::directory::{
     Account, AuditEntry, Directory, DirectoryError, FirstAdministrator, Looked,
 };
@@ -285,25 +287,6 @@ async fn account_named(
 async fn has_administrators_key(registry: &mut Registry) -> Result<bool, RegistryError> {
     let keys = registry.api_keys(&Scope::All).await?;
     Ok(keys.iter().any(may_do_everything))
-}
-
-/// Somebody can administer the node by the API: a user, or who has a key that belongs to no user.
-pub(super) async fn can_be_administered(registry: &mut Registry) -> Result<bool, RegistryError> {
-    if registry.has_administrator().await? {
-        return Ok(true);
-    }
-    let now_ms = now_signed_ms();
-    let keys = registry.api_keys(&Scope::All).await?;
-    Ok(keys.iter().any(|key| {
-        let is_valid = key.revoked_ms == 0 && (key.expires_ms == 0 || key.expires_ms > now_ms);
-        is_valid && key.owner.is_empty() && may_do_everything(key)
-    }))
-}
-
-fn may_do_everything(key: &ApiKey) -> bool {
-    let scopes = key.scopes.iter();
-    let scopes = scopes.filter_map(|scope| Scopes::parse(scope).ok());
-    key.team.is_empty() && scopes.fold(Scopes::NONE, Scopes::or) == Scopes::all()
 }
 
 /// Kind of a caller's name, as in the audit log.

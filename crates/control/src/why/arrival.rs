@@ -14,6 +14,7 @@ use crate::cause::Cause;
 use crate::control::{Control, ControlError};
 use crate::explain::{self, Outcome};
 use crate::journal::{Entry, Lacking};
+use crate::telemetry::Telemetry;
 use crate::wall_clock::now_ms;
 
 /// Subscriptions of a client that are compared with topics.
@@ -294,11 +295,12 @@ impl Control {
     /// Those of telemetry have reached whom they are for.
     pub(super) async fn recently_unmatched(
         &self,
+        telemetry: Option<&Telemetry>,
         tenant: TenantId,
     ) -> Result<Vec<UnmatchedTopic>, ControlError> {
         let mut topics = self.unmatched_topics(tenant).await?;
         let now_ms = now_ms();
-        let filters = self.telemetry().map(|telemetry| telemetry.filters());
+        let filters = telemetry.map(Telemetry::filters);
         let filters: Vec<Box<str>> = filters.unwrap_or_default();
         let filters = filters
             .iter()

@@ -2,7 +2,7 @@
 //! publishes here what comes in. It has a thread of its own.
 
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use martlet_broker::{
@@ -24,6 +24,7 @@ use super::incoming::Inbox;
 use super::outgoing::{Messages, Outbox, Server};
 use super::settings::{BridgeSettings, Start};
 use super::snapshot::Snapshot;
+use super::status::{Status, Trouble};
 use super::{PUBLISHER, Route};
 use crate::host::Host;
 use crate::masking::SecretTexts;
@@ -56,72 +57,6 @@ pub(super) enum Ask {
     Connect,
     /// As [`Ask::Connect`], and to say what came of it.
     Test(oneshot::Sender<Result<(), String>>),
-}
-
-/// What a worker says of itself.
-#[derive(Debug)]
-pub(super) struct Status {
-    trouble: Mutex<Option<Trouble>>,
-    /// Name of the other broker among all nodes, if it is one and known.
-    remote: Mutex<Option<Arc<str>>>,
-}
-
-/// What is wrong with a bridge.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Trouble {
-    why: String,
-    /// There is no connection, and one was tried.
-    is_outage: bool,
-}
-
-impl Default for Status {
-    fn default() -> Self {
-        let trouble = Trouble {
-            why: "the bridge has not connected yet".to_owned(),
-            is_outage: false,
-        };
-        Self {
-            trouble: Mutex::new(Some(trouble)),
-            remote: Mutex::default(),
-        }
-    }
-}
-
-impl Status {
-    /// Why messages do not pass; none if all is well.
-    pub(super) fn trouble(&self) -> Option<String> {
-        self.lock().as_ref().map(|trouble| trouble.why.clone())
-    }
-
-    /// Why there is no connection, if one was tried.
-    pub(super) fn outage(&self) -> Option<String> {
-        let trouble = self.lock();
-        let outage = trouble.as_ref().filter(|trouble| trouble.is_outage);
-        outage.map(|trouble| trouble.why.clone())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Trouble>> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Name of the other broker among all nodes, if it is one and known.
-    pub(super) fn remote(&self) -> Option<Arc<str>> {
-        let remote = self.remote.lock().unwrap_or_else(PoisonError::into_inner);
-        remote.clone()
-    }
-
-    fn set_remote(&self, name: &str) {
-        let mut remote = self.remote.lock().unwrap_or_else(PoisonError::into_inner);
-        *remote = Some(name.into());
-    }
-
-    /// Sets what is wrong; returns whether it was something else.
-    fn set(&self, trouble: Option<Trouble>) -> bool {
-        let mut own = self.lock();
-        let is_new = *own != trouble;
-        *own = trouble;
-        is_new
-    }
 }
 
 /// Something that came to the worker, but not from the other broker.

@@ -46,56 +46,54 @@ pub(super) fn queue_bytes_default(free_bytes: u64, store_bytes: u64) -> u64 {
 /// Time for which a start waits for the integrations in the tables.
 const SAVED_WITHIN: Duration = Duration::from_secs(2);
 
-/// Starts the integrations of the configuration and of the tables. When it returns they get what is
-/// published.
-pub(super) async fn start_integrations(
+/// The integrations of a node, none of which runs yet.
+pub(super) fn make_integrations(
     node: &NodeConfig,
     control: &Arc<Control>,
     tables: &Arc<Tables>,
     alive: &Alive,
-    (message_log, telemetry, rules): (&MessageLog, Option<&Arc<Telemetry>>, &Arc<Rules>),
-    attached_by: Instant,
 ) -> Arc<Integrations> {
-    let config::SinksConfig {
-        sinks,
-        dead_letters,
-        allowed,
-        removes_others,
-    } = node.sinks.clone();
     let store_bytes = used_bytes(&node.data_dir.join(STORE));
-    let bytes_max = queue_bytes_default(free_bytes(&node.data_dir), store_bytes);
     let maker = config::MadeIntegrations {
         data_dir: node.data_dir.clone(),
-        allowed,
-        queue_bytes: bytes_max,
+        allowed: node.sinks.allowed.clone(),
+        queue_bytes: queue_bytes_default(free_bytes(&node.data_dir), store_bytes),
     };
+    let options = &control.info.command_options;
+    let secrets = SecretStore::new(Arc::clone(tables), node.key_file.clone(), options);
+    let settings = IntegrationSettings {
+        node: alive.node().to_owned(),
+        dead_letters: node.sinks.dead_letters,
+        secrets: Arc::new(secrets),
+        maker: Arc::new(maker),
+    };
+    Arc::new(Integrations::new(control, tables, settings))
+}
+
+/// Starts the integrations of the configuration and of the tables. When it returns they get what is
+/// published.
+pub(super) async fn start_integrations(
+    node: &NodeConfig,
+    integrations: &Arc<Integrations>,
+    (message_log, telemetry, rules): (&MessageLog, Option<&Arc<Telemetry>>, &Arc<Rules>),
+    attached_by: Instant,
+) {
     let kept = &node.message_log.filters;
     let kept: Vec<Box<str>> = kept.iter().map(|filter| filter.as_str().into()).collect();
     let log = (!kept.is_empty()).then(|| message_log.integration(kept));
     let telemetry = telemetry.map(Telemetry::integration);
-    let sinks = sinks.into_iter().chain(log).chain(telemetry);
+    let sinks = node.sinks.sinks.iter().cloned();
+    let sinks = sinks.chain(log).chain(telemetry);
     // Rules that could not be read may have webhooks of their own, whose queues stay.
-    let removes_others = removes_others && rules.are_read();
-    let sinks = sinks.chain(rules.first_webhooks(&maker));
+    let removes_others = node.sinks.removes_others && rules.are_read();
+    let sinks = sinks.chain(rules.first_webhooks());
     let sinks = sinks.chain(rules.first_integration());
-    let sinks = sinks.map(|sink| sink.bounded(bytes_max));
-    let sinks = sinks.collect();
     for warning in config::unusable_files_of_sinks(&node.sinks) {
         warn!("{warning}");
     }
-    let options = &control.info.command_options;
-    let secrets = SecretStore::new(Arc::clone(tables), node.key_file.clone(), options);
-    let secrets = Arc::new(secrets);
-    control.set_secrets(Arc::clone(&secrets));
-    let settings = IntegrationSettings {
-        node: alive.node().to_owned(),
-        dead_letters,
-        secrets,
-        maker: Arc::new(maker),
-    };
-    let started = Arc::new(Integrations::start(control, tables, sinks, settings));
+    integrations.start(sinks.collect());
     let (is_read, read) = oneshot::channel();
-    let all = Arc::clone(&started);
+    let all = Arc::clone(integrations);
     tokio::spawn(async move {
         let are_all_there = all.start_saved().await;
         // The start may wait no longer.
@@ -108,9 +106,7 @@ pub(super) async fn start_integrations(
     // Tables that do not answer hold up nothing else.
     let _ = tokio::time::timeout(SAVED_WITHIN, read).await;
     // One that is not attached in time is in health.
-    let _ = tokio::time::timeout_at(attached_by.into(), started.attached()).await;
-    control.set_integrations(Arc::clone(&started));
-    started
+    let _ = tokio::time::timeout_at(attached_by.into(), integrations.attached()).await;
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use martlet_api::{CompatApi, RouteSettings};
 use martlet_control::Control;
 use martlet_control::activity::DeviceActivity;
+use martlet_control::integrations::Integrations;
 use martlet_control::iotflow::{note_heard, publish_state};
 use martlet_control::tables::Tables;
 
@@ -14,8 +15,7 @@ use crate::config::NodeConfig;
 /// Starts what the node does with topics of IoTFlow.
 pub(super) fn start(
     node: &NodeConfig,
-    control: &Arc<Control>,
-    tables: &Arc<Tables>,
+    (control, tables, integrations): (&Arc<Control>, &Arc<Tables>, &Arc<Integrations>),
     activity: &Arc<DeviceActivity>,
 ) {
     let catalogue = &node.api.iotflow;
@@ -28,7 +28,7 @@ pub(super) fn start(
     }
     if node.iotflow_publish_secs > 0 {
         let every = Duration::from_secs(node.iotflow_publish_secs);
-        let (control, catalogue) = (Arc::clone(control), Arc::clone(catalogue));
-        tokio::spawn(publish_state(control, catalogue, every));
+        let node = (Arc::clone(control), Arc::clone(integrations));
+        tokio::spawn(publish_state(node, Arc::clone(catalogue), every));
     }
 }

@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use martlet_broker::{Command, ListenerPolicy, Revocation, TenantId};
 use martlet_control::authentication::{AuthenticationChain, Policy};
+use martlet_control::integrations::Integrations;
 use martlet_control::tables::Tables;
 use martlet_control::text::printable;
 use martlet_control::{Control, ReloadOf, Reloaded};
@@ -49,6 +50,7 @@ pub(super) struct Reload {
     control: Arc<Control>,
     /// Users and devices.
     tables: Arc<Tables>,
+    integrations: Arc<Integrations>,
     /// By listener.
     policies: Vec<(String, Arc<ListenerPolicy>)>,
     /// By listener.
@@ -135,8 +137,8 @@ impl Reload {
         started_with: Effective,
         node: &NodeConfig,
         chain: AuthenticationChain,
-        control: Arc<Control>,
-        tables: Arc<Tables>,
+        (control, tables): (Arc<Control>, Arc<Tables>),
+        integrations: Arc<Integrations>,
         http_urls: Vec<String>,
     ) -> Self {
         let urls = &control.info.listeners;
@@ -157,6 +159,7 @@ impl Reload {
             chain,
             control,
             tables,
+            integrations,
             policies: policies.collect(),
             tls: tls.chain(http).collect(),
             files: node.files.clone(),
@@ -235,9 +238,7 @@ impl Reload {
             Some(done) => done,
             None => {
                 let done = self.run_everything(of, why).await;
-                if let Some(integrations) = self.control.integrations() {
-                    integrations.retry().await;
-                }
+                self.integrations.retry().await;
                 done
             }
         };

@@ -6,16 +6,18 @@ use std::sync::Arc;
 use martlet_control::Control;
 use martlet_control::alarms::{AlarmSettings, Alarms};
 use martlet_control::commands::Commands;
-use martlet_control::rules::Rules;
+use martlet_control::integrations::Integrations;
+use martlet_control::rules::{RuleParts, Rules};
 use martlet_control::tables::Tables;
+use martlet_control::telemetry::Telemetry;
 
 use crate::config::NodeConfig;
 
 /// Makes them. Those of the tables are in force when this returns, unless the tables do not answer.
 pub(super) async fn start(
     node: &NodeConfig,
-    (control, tables): (&Arc<Control>, &Arc<Tables>),
-    commands: &Arc<Commands>,
+    (control, tables, integrations): (&Arc<Control>, &Arc<Tables>, &Arc<Integrations>),
+    (commands, telemetry): (&Arc<Commands>, Option<&Arc<Telemetry>>),
     name: &str,
 ) -> (Arc<Rules>, Arc<Alarms>) {
     let settings = AlarmSettings {
@@ -25,14 +27,17 @@ pub(super) async fn start(
         trouble_ms: node.rules.trouble_ms,
         catalogue: Arc::clone(&node.api.iotflow),
     };
-    let alarms = Arc::new(Alarms::new(control, tables, settings));
+    let alarms = Arc::new(Alarms::new((control, tables, integrations), settings));
     let published: BTreeSet<String> = node.events_published_names.iter().cloned().collect();
-    let rules = Rules::new(
-        (control, tables),
-        (commands, &alarms),
-        node.rules.rules.clone(),
-        published,
-    );
+    let parts = RuleParts {
+        control: Arc::clone(control),
+        tables: Arc::clone(tables),
+        integrations: Arc::clone(integrations),
+        telemetry: telemetry.cloned(),
+        commands: Arc::clone(commands),
+        alarms: Arc::clone(&alarms),
+    };
+    let rules = Rules::new(parts, node.rules.rules.clone(), published);
     let rules = Arc::new(rules);
     let told = Arc::clone(&alarms);
     control.tell_of_silence(Box::new(move |tenant, device, secs| {
@@ -40,6 +45,5 @@ pub(super) async fn start(
     }));
     alarms.start().await;
     rules.start().await;
-    tokio::spawn(Arc::clone(&alarms).keep());
     (rules, alarms)
 }

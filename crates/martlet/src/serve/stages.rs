@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use axum::Router;
-use martlet_api::{Api, RouteSettings};
+use martlet_api::{Api, NodeParts, RouteSettings};
 use martlet_control::activity::DeviceActivity;
 use martlet_control::alarms::Alarms;
 use martlet_control::authentication::{AuthenticationChain, Policy};
@@ -43,7 +43,7 @@ use super::admin_socket::AdminSocket;
 use super::announce::{HttpAt, announce};
 use super::authentication::Doorkeeper;
 use super::events::{end_streams, pump_events, pump_reports, tell_pauses};
-use super::integrations::start_integrations;
+use super::integrations::{make_integrations, start_integrations};
 use super::log::Log;
 use super::options::ConfigOptions;
 use super::places::Places;
@@ -218,12 +218,14 @@ impl Attached {
         let commands = commands::start(node, control, &tables);
         let twins = twins::start(node, control, &tables);
         let telemetry = telemetry::start(node, control, &tables, &activity);
-        let watched = rules::start(node, (control, &tables), &commands, alive.node()).await;
+        let integrations = make_integrations(node, control, &tables, &alive);
+        let uses = (control, &tables, &integrations);
+        let watched = rules::start(node, uses, (&commands, telemetry.as_ref()), alive.node());
+        let watched = watched.await;
         let firmware = firmware::start(node, control, &tables, (&commands, &watched.1));
-        let rules = Arc::clone(&watched.0);
+        let (rules, alarms) = (Arc::clone(&watched.0), Arc::clone(&watched.1));
         let takers = (&message_log, telemetry.as_ref(), &rules);
-        let started = start_integrations(node, control, &tables, &alive, takers, core.opened_by);
-        let integrations = started.await;
+        start_integrations(node, &integrations, takers, core.opened_by).await;
         if let Some(opening) = &core.opening
             && Instant::now() < core.opened_by
         {
@@ -231,6 +233,7 @@ impl Attached {
             core.running.open_listeners();
         }
         tokio::spawn(rules.keep());
+        tokio::spawn(alarms.keep());
         let uses = Arc::clone(&tables);
         core.chain.write_uses_by(Box::new(move || {
             let tables = Arc::clone(&uses);
@@ -269,21 +272,19 @@ impl Serving {
     ) -> anyhow::Result<Self> {
         let (control, tables) = (&core.control, &attached.tables);
         let directory = Arc::new(Arc::clone(tables));
-        let api_tables = Some(Arc::clone(tables));
-        let log = Some(attached.message_log.clone());
-        let settings = node.api.clone();
-        let commands = Some(Arc::clone(&attached.commands));
-        let twins = Some(Arc::clone(&attached.twins));
-        let kept = (api_tables, log, commands, twins);
-        let api = Api::new(Arc::clone(control), directory, kept, settings);
+        let parts = NodeParts {
+            tables: Some(Arc::clone(tables)),
+            message_log: Some(attached.message_log.clone()),
+            commands: Some(Arc::clone(&attached.commands)),
+            twins: Some(Arc::clone(&attached.twins)),
+            firmware: Some(attached.firmware.clone()),
+            rules: Some(attached.rules.clone()),
+            integrations: Some(Arc::clone(&attached.integrations)),
+            telemetry: attached.telemetry.clone(),
+            event_archive: event_archive::start(node, control),
+        };
+        let api = Api::new(Arc::clone(control), directory, parts, node.api.clone());
         let api = api.context("no source of randomness")?;
-        let (firmware, rollouts) = attached.firmware.clone();
-        api.set_firmware(firmware, rollouts);
-        let (rules, alarms) = attached.rules.clone();
-        api.set_rules(rules, alarms);
-        if let Some(archive) = event_archive::start(node, control) {
-            api.set_event_archive(archive);
-        }
         spawn_tasks(node, control, tables);
         tokio::spawn(attached.message_log.clone().keep());
         let http_at: Vec<HttpAt> = bound.http.iter().map(HttpAt::of).collect();
@@ -296,14 +297,15 @@ impl Serving {
             tokio::spawn(http::serve(open, routes, places.clone(), failures));
         }
         admin_socket::serve(bound.admin, routers.of(&node.api.routes));
-        iotflow::start(node, control, tables, &attached.activity);
+        let uses = (control, tables, &attached.integrations);
+        iotflow::start(node, uses, &attached.activity);
         let reload = Reload::new(
             options.clone(),
             effective.clone(),
             node,
             core.chain.clone(),
-            Arc::clone(control),
-            Arc::clone(tables),
+            (Arc::clone(control), Arc::clone(tables)),
+            Arc::clone(&attached.integrations),
             http_at.iter().map(|at| at.url.clone()).collect(),
         );
         // The announcement must be true when it is read.

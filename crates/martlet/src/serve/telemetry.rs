@@ -20,7 +20,6 @@ pub(super) fn start(
     let (tables, activity) = (Arc::clone(tables), Arc::clone(activity));
     let telemetry = Telemetry::new(Arc::clone(control), tables, activity, settings);
     let telemetry = Arc::new(telemetry);
-    control.set_telemetry(Arc::clone(&telemetry));
     let counted = Arc::clone(&telemetry);
     control.count_also("telemetry", Box::new(move || counted.memory_bytes()));
     tokio::spawn(Arc::clone(&telemetry).keep_retention());

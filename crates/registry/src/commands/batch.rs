@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use sqlx::Row as _;
 
-use super::FROM;
+use super::row::FROM;
 use super::row::{COLUMNS, Command, CommandStep, read_command};
 use crate::database::Work;
 use crate::sql::{Fault, Sql, clean};

@@ -4,15 +4,18 @@
 use serde_json::json;
 use sqlx::{AnyConnection, Row as _};
 
+use super::new::{COMMANDS_OPEN_MAX, NewCommand, check};
+use super::row::FROM;
 use super::row::{COLUMNS, Command, read_command};
-use super::{COMMANDS_OPEN_MAX, CommandFilter, CommandState, FROM, NewCommand, check};
+use super::state::{CommandFilter, CommandState};
 use crate::database::Work;
 use crate::device_lists::push_filter;
+use crate::groups::find::find_group;
 use crate::page::{Cursor, page_of};
 use crate::sql::{Fault, Sql, clean, unsigned};
 use crate::{
     Actor, DeviceFilter, Group, IOTFLOW, Page, PageRequest, Registry, RegistryError, Scope, Status,
-    groups, secret,
+    secret,
 };
 
 /// Rows of one statement.
@@ -89,7 +92,7 @@ impl Registry {
         let mut reading = self.reading().await?;
         let on = reading.connection();
         let read = async {
-            let group = groups::find(on, scope, group).await?;
+            let group = find_group(on, scope, group).await?;
             let mut last = Sql::new(engine, LAST);
             last.bind(group.id.clone());
             let reports = reports(on, &place, last, (&group.id, id), &Scope::All, limit).await?;
@@ -139,7 +142,7 @@ impl Registry {
         let read = async {
             let group = match group {
                 None => String::new(),
-                Some(group) => groups::find(on, scope, group).await?.id,
+                Some(group) => find_group(on, scope, group).await?.id,
             };
             let of_fleet = |sql: &mut Sql| {
                 sql.push("c.fleet <> '' AND c.fleet = ").bind(clean(id));
@@ -252,7 +255,7 @@ async fn add(
     let (group, filter) = match target {
         FleetTarget::Filter(filter) => (None, filter),
         FleetTarget::Group(group) => {
-            let group = groups::find(&mut work.all, &scope, &group).await?;
+            let group = find_group(&mut work.all, &scope, &group).await?;
             let filter = DeviceFilter {
                 group: Some(group.id.clone()),
                 ..DeviceFilter::default()

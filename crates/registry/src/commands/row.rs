@@ -3,7 +3,7 @@
 use sqlx::Row as _;
 use sqlx::any::AnyRow;
 
-use super::CommandState;
+use super::state::CommandState;
 use crate::RegistryError;
 use crate::sql::{Fault, clean};
 
@@ -15,6 +15,8 @@ pub(super) const COLUMNS: &str = "c.number, c.id, d.id AS device_id, d.tenant, d
     c.fleet_group, c.kind, c.name, c.parameters, c.qos, c.asked_by, c.state, c.due, c.message, \
     c.reached, c.attempts, c.progress, c.result, c.created_ms, c.expires_ms, c.sent_ms, \
     c.delivered_ms, c.acknowledged_ms, c.finished_ms, c.hops";
+/// The tables of these columns, and how a condition begins.
+pub(super) const FROM: &str = " FROM commands c JOIN devices d ON d.number = c.device WHERE ";
 
 /// A command to a device. Times are milliseconds since the Unix epoch; 0: never.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -87,6 +87,15 @@ impl CommandState {
     }
 }
 
+/// Which commands of a device are listed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CommandFilter {
+    /// In this state.
+    pub state: Option<CommandState>,
+    /// Those that have not ended.
+    pub is_open: bool,
+}
+
 #[cfg(test)]
 mod tests {
     use super::CommandState::{

@@ -7,11 +7,12 @@ use sqlx::Row as _;
 
 use super::checks::{check_groups, check_tags, expect_type, owned_by, too_many};
 use super::columns::{self, Device, NewDevice, user_name};
-use super::{AddedDevice, DeviceSecret, Import, RowOutcome};
+use super::secret::DeviceSecret;
+use super::{AddedDevice, Import, RowOutcome};
 use crate::audit::NewAuditEntry;
 use crate::database::Work;
 use crate::device_ids::{expect_free_number, expect_own_number, generated_id, is_digits};
-use crate::groups::for_team as group_for_team;
+use crate::groups::find::for_team as group_for_team;
 use crate::secret::{self, DigestKey, Secret};
 use crate::sql::{Engine, Fault};
 use crate::teams::{Home, expect_unqualified, home_if_any, name_of};

@@ -10,7 +10,7 @@ use super::columns::{self, Device, DeviceChange, user_name};
 use super::find::find_device;
 use crate::commands::cancel_of_device;
 use crate::database::Work;
-use crate::groups::for_team as group_for_team;
+use crate::groups::find::for_team as group_for_team;
 use crate::sql::Fault;
 use crate::teams::{Home, expect_unqualified, home, name_of};
 use crate::{Actor, Registry, RegistryError, Status, expect_revision};

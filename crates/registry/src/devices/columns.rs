@@ -13,7 +13,8 @@ use super::checks::{
     check_description, check_kind, check_location, check_name, check_new_id, check_owner,
     check_version, unchecked,
 };
-use super::{DeviceSecret, Status};
+use super::secret::DeviceSecret;
+use super::status::Status;
 use crate::presence::Presence;
 use crate::sql::{Fault, Sql};
 use crate::{DEVICE_TYPE, RegistryError};

@@ -7,6 +7,7 @@
 //! * `add`, `change`, `delete`: what operators do with them
 //! * `reported`: versions of firmware that devices report
 //! * `checks`: which values a device may have
+//! * `status`, `secret`: what operators say of a device, and what a new one logs in with
 
 mod add;
 mod change;
@@ -15,6 +16,8 @@ mod columns;
 mod delete;
 mod find;
 mod reported;
+mod secret;
+mod status;
 
 use std::fmt;
 
@@ -28,47 +31,12 @@ pub(crate) use columns::{READ, read_device, status_of};
 pub(crate) use find::{fill, find_device};
 pub(crate) use reported::note_version;
 pub use reported::{FIRMWARE_VERSION, ReportedVersion, reported_version};
+pub use secret::DeviceSecret;
+pub use status::Status;
 
 use crate::RegistryError;
 use crate::presence::Presence;
 use crate::secret::Secret;
-
-/// What operators say of a device.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Status {
-    /// It is accepted.
-    #[default]
-    Active,
-    /// It is not.
-    Inactive,
-    /// It is not, for a while.
-    Maintenance,
-}
-
-impl Status {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Active, Self::Inactive, Self::Maintenance];
-
-    /// As it is written.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Active => "active",
-            Self::Inactive => "inactive",
-            Self::Maintenance => "maintenance",
-        }
-    }
-
-    /// From how it is written.
-    pub fn from_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|status| status.word() == word)
-    }
-}
-
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.word())
-    }
-}
 
 impl Device {
     /// What is known of the client of its id is about this device, and not about who had the id
@@ -113,19 +81,6 @@ impl fmt::Display for DeviceRef<'_> {
             Self::Number(number) => write!(f, "number {number}"),
         }
     }
-}
-
-/// What a new device logs in with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DeviceSecret {
-    /// It is made up, and shown once.
-    MadeUp,
-    /// As [`DeviceSecret::MadeUp`], with this many letters and digits, at least 16.
-    OfLength(usize),
-    /// It has it from elsewhere.
-    Given(Secret),
-    /// Nothing yet.
-    None,
 }
 
 impl NewDevice {

@@ -7,7 +7,7 @@ use sqlx::any::AnyRow;
 
 use super::follow::{Changed, write_devices};
 use super::row::{COLUMNS, Rollout, read_counts, read_progress, read_rollout, write_rollout};
-use super::{KIND, ROWS};
+use super::row::{KIND, ROWS};
 use crate::commands::{COMMANDS_OPEN_MAX, CommandState, NewCommand, insert_commands};
 use crate::database::Work;
 use crate::rollout::{Device, DeviceEvent, DeviceReason, DeviceState, Effect, RolloutState};

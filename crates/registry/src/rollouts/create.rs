@@ -3,15 +3,13 @@
 use serde_json::json;
 use sqlx::Row as _;
 
-use super::ROWS;
-use super::row::{Rollout, plan_text, read_counts};
+use super::row::{COLUMNS, ROWS, Rollout, plan_text, read_counts};
 use crate::database::Work;
 use crate::device_lists::named_by;
+use crate::groups::find::find_group;
 use crate::rollout::{DeviceState, Plan, Rollout as Machine};
 use crate::sql::{Fault, clean, signed};
-use crate::{
-    Actor, DeviceFilter, Firmware, Registry, RegistryError, Scope, firmware, groups, secret,
-};
+use crate::{Actor, DeviceFilter, Firmware, Registry, RegistryError, Scope, firmware, secret};
 
 /// Devices of a rollout, at most.
 pub const ROLLOUT_DEVICES_MAX: i64 = 100_000;
@@ -131,7 +129,7 @@ async fn devices(
     let (engine, scope) = (work.engine, work.actor.scope.clone());
     let group = match &target.group {
         None => None,
-        Some(text) => Some(groups::find(&mut work.all, &scope, text).await?.id),
+        Some(text) => Some(find_group(&mut work.all, &scope, text).await?.id),
     };
     if group.is_none() && target.tag.is_none() && target.device_type.is_none() {
         let why = "say which devices: a group, a tag or a type".to_owned();
@@ -180,9 +178,7 @@ fn mixed(rollout: i64, device: i64) -> u64 {
 async fn insert(work: &mut Work<'_>, rollout: &Rollout) -> Result<(), Fault> {
     let machine = &rollout.machine;
     let mut sql = work.sql("INSERT INTO rollouts (");
-    sql.push(super::COLUMNS)
-        .push(") VALUES (")
-        .bind(rollout.number);
+    sql.push(COLUMNS).push(") VALUES (").bind(rollout.number);
     sql.push(", ").bind(rollout.id.clone());
     sql.push(", ").bind(rollout.team.clone());
     sql.push(", ").bind(rollout.firmware);

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use sqlx::Row as _;
 
 use super::row::read_progress;
-use super::{KIND, ROWS};
+use super::row::{KIND, ROWS};
 use crate::commands::{Command, CommandState};
 use crate::database::Work;
 use crate::rollout::{Device, DeviceEvent, DeviceReason};

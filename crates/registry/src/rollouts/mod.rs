@@ -30,11 +30,6 @@ use crate::sql::{Engine, Fault, Sql, clean};
 use crate::{Page, PageRequest, Registry, RegistryError, Scope};
 use row::{COLUMNS, DEVICE_COLUMNS, DEVICE_FROM, read_counts, read_device, read_rollout};
 
-/// Kind of the commands of rollouts.
-pub(crate) const KIND: &str = "firmware";
-/// Rows of one statement.
-const ROWS: usize = 500;
-
 impl Registry {
     /// Rollouts, the newest one first. `open`: only those that have not ended.
     ///

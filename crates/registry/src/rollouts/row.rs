@@ -15,6 +15,11 @@ use crate::rollout::{
 use crate::sql::{Engine, Fault, Sql, signed, unsigned};
 use crate::{RegistryError, Status};
 
+/// Kind of the commands of rollouts.
+pub(super) const KIND: &str = "firmware";
+/// Rows of one statement.
+pub(super) const ROWS: usize = 500;
+
 /// The columns of [`read_rollout`].
 pub(super) const COLUMNS: &str = "number, id, team, firmware, name, version, target, plan, waves, \
     devices, state, reason, wave, wave_since_ms, deadline_ms, accepted_failed, accepted_silent, \

@@ -3,6 +3,7 @@
 
 mod added_integrations;
 mod audit;
+mod bans;
 mod commands;
 mod device_ids;
 mod device_numbers;
@@ -18,6 +19,7 @@ mod rules;
 mod schema;
 mod secrets;
 mod speed;
+mod team_rules;
 mod team_tokens;
 mod teams;
 mod twins;
@@ -29,7 +31,8 @@ use std::time::Duration;
 
 use crate::snapshot::tests::Place;
 use crate::{
-    Actor, DeviceChange, Location, NewDevice, Registry, RegistryError, Scope, Secret, Status, wait,
+    Actor, DeviceChange, Location, NewDevice, NewGroup, NewTeam, Registry, RegistryError, Scope,
+    Secret, Status, wait,
 };
 
 type Body = for<'a> fn(&'a mut Registry) -> Pin<Box<dyn Future<Output = Done> + Send + 'a>>;
@@ -131,6 +134,21 @@ fn new_device(id: &str) -> NewDevice {
 
 fn is_not_found<T: std::fmt::Debug>(told: Result<T, RegistryError>) -> bool {
     matches!(told, Err(RegistryError::NotFound(_)))
+}
+
+fn new_team(name: &str, owns_tenant: bool) -> NewTeam {
+    NewTeam {
+        name: name.to_owned(),
+        owns_tenant,
+        ..NewTeam::default()
+    }
+}
+
+fn new_group(name: &str) -> NewGroup {
+    NewGroup {
+        name: name.to_owned(),
+        ..NewGroup::default()
+    }
 }
 
 /// Runs a test on both engines: `both!(name, registry, { … })`.

@@ -6,9 +6,10 @@ use std::collections::HashMap;
 use serde_json::json;
 use sqlx::{AnyConnection, Row as _};
 
-use super::{ROWS, Twin, TwinChange, TwinValues, Values, merge, read_values, written};
+use super::twin::{ROWS, Twin, TwinChange, TwinValues, read_values, written};
+use super::{Values, merge};
 use crate::database::Work;
-use crate::groups::find;
+use crate::groups::find::find_group;
 use crate::sql::{Engine, Fault, Sql, clean};
 use crate::{Actor, Registry, RegistryError, Scope, expect_revision};
 
@@ -65,7 +66,7 @@ async fn one(
     scope: &Scope,
     group: &str,
 ) -> Result<(GroupTwin, String), Fault> {
-    let group = find(on, scope, group).await?;
+    let group = find_group(on, scope, group).await?;
     let sql = "SELECT desired, version, updated_ms FROM group_twins WHERE group_id = $1";
     let query = sqlx::query(sql).bind(group.id.clone());
     let row = query.fetch_optional(on).await?;

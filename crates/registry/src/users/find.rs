@@ -3,7 +3,7 @@
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row as _};
 
-use super::User;
+use super::user::User;
 use crate::page::Listed;
 use crate::sql::{Fault, Sql, clean};
 use crate::{ApiRole, Page, PageRequest, Registry, RegistryError, Scope};

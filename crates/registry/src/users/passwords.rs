@@ -4,8 +4,8 @@ use martlet_access::hash::{Kind, PasswordHash};
 use martlet_access::scram::Verifier;
 use serde_json::json;
 
-use super::User;
 use super::find::{find_own, user_row};
+use super::user::User;
 use crate::{Actor, Registry, RegistryError};
 
 impl Registry {

@@ -256,7 +256,7 @@ pub(super) async fn statistics(
             "total_configs": parts.settings,
             "active_configs": parts.active_settings,
         },
-        "telemetry_note": match api.control.telemetry() {
+        "telemetry_note": match api.telemetry() {
             Some(_) => "Telemetry is stored",
             None => "Telemetry is not stored: telemetry.enabled is false",
         },

@@ -366,7 +366,7 @@ pub(super) async fn summary(
     let telemetry = json!({
         "recent_data": recent,
         "count": count,
-        "iotdb_available": api.control.telemetry().is_some(),
+        "iotdb_available": api.telemetry().is_some(),
     });
     Ok(Json(json!({
         "device": shown(&api, device),

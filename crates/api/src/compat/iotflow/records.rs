@@ -49,7 +49,7 @@ pub(super) async fn count_of(api: &Api, device: i64) -> u64 {
 /// # Errors
 /// The devices cannot be listed.
 pub(super) async fn counts_of_all(api: &Api, asking: &Asking) -> Result<(u64, u64), Problem> {
-    if api.control.telemetry().is_none() {
+    if api.telemetry().is_none() {
         return Ok((0, 0));
     }
     let devices = devices_of(api, asking, DeviceFilter::default()).await?;
@@ -64,7 +64,7 @@ pub(super) async fn counts_of_all(api: &Api, asking: &Asking) -> Result<(u64, u6
 /// # Errors
 /// The devices cannot be listed.
 pub(super) async fn recent_counts(api: &Api, asking: &Asking) -> Result<(u64, u64), Problem> {
-    if api.control.telemetry().is_none() {
+    if api.telemetry().is_none() {
         return Ok((0, 0));
     }
     let devices = devices_of(api, asking, DeviceFilter::default()).await?;

@@ -71,7 +71,10 @@ pub(in crate::compat) async fn root() -> Json<Value> {
 
 pub(super) async fn status(State(api): State<Api>, asking: Asking) -> Result<Json<Value>, Problem> {
     let database = database(&api).await;
-    let is_ready = api.control.health_report(Reader::Anybody).await.status == "ready";
+    let report = api
+        .control
+        .health_report(api.integrations(), Reader::Anybody);
+    let is_ready = report.await.status == "ready";
     let is_reachable = database["healthy"] == true;
     let status = match (is_ready, is_reachable) {
         (true, true) => "healthy",

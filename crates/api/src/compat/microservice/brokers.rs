@@ -14,7 +14,7 @@ use martlet_control::principal::Principal;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::done;
+use super::form::done;
 use crate::api::Api;
 use crate::compat::body::CompatBody;
 use crate::extensions::About;
@@ -31,7 +31,7 @@ enum Broker<'a> {
     /// The node itself.
     Internal,
     /// Another one.
-    Other(&'a Arc<Integrations>, Arc<Connection>),
+    Other(&'a Integrations, Arc<Connection>),
 }
 
 /// The broker of this name; an empty name is the default connection.
@@ -43,7 +43,7 @@ fn broker<'a>(api: &'a Api, tenant: TenantId, named: Option<&str>) -> Result<Bro
         api.internal_use.note();
         return Ok(Broker::Internal);
     }
-    let all = api.control.integrations();
+    let all = api.integrations();
     let found = all.and_then(|all| Some((all, all.connection(tenant, name)?)));
     found
         .map(|(all, one)| Broker::Other(all, one))
@@ -196,7 +196,7 @@ pub(super) async fn status(State(api): State<Api>, InTenant(tenant): InTenant) -
         let state = json!({ "connected": is_open, "subscriptions": [] });
         brokers.insert(INTERNAL.to_owned(), state);
     }
-    let all = api.control.integrations();
+    let all = api.integrations();
     let all = all.map_or_else(Vec::new, |all| all.connections(tenant));
     for one in all.iter().filter(|one| one.is_used()) {
         let is_connected = one.is_connected();

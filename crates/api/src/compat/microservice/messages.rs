@@ -12,11 +12,11 @@ use martlet_control::principal::Scope;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{done, limit};
+use super::form::{done, limit};
 use crate::access::Access::Scoped;
 use crate::access::Audited;
 use crate::api::Api;
-use crate::compat::CompatRoutes;
+use crate::compat::routes::CompatRoutes;
 use crate::extract::{PathOf, QueryOf};
 use crate::guard::guarded;
 use crate::problem::{Problem, ProblemKind};

@@ -17,13 +17,13 @@ use martlet_control::text::masked_target;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::{done, limit};
+use super::form::{done, limit};
 use crate::access::Access::Scoped;
 use crate::access::Audited;
 use crate::added::{NOTE, owner, seen};
 use crate::api::Api;
-use crate::compat::CompatRoutes;
 use crate::compat::body::CompatBody;
+use crate::compat::routes::CompatRoutes;
 use crate::extract::{PathOf, QueryOf};
 use crate::guard::guarded;
 use crate::integrations::started;

@@ -1,26 +1,15 @@
 //! The interface of a source of credentials.
 
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
-use martlet_broker::{Authentication, Identity, Refusal, Rules, Whose};
+use martlet_broker::{Authentication, Refusal, Rules, Whose};
 use martlet_registry::Snapshot;
 
+use super::finding::{Looking, Pretending, Refreshing};
 use crate::authentication::proving::ScramUser;
 use crate::authentication::sources::Hashing;
 use crate::authentication::turns::Place;
-
-/// What looks for a client; it may take long, and must not block the thread that it runs on.
-pub type Looking<'a> = Pin<Box<dyn Future<Output = Finding> + Send + 'a>>;
-
-/// What takes as long.
-pub type Pretending<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
-
-/// What is looked at again; clients that are refused from now on.
-pub type Refreshing<'a> = Pin<Box<dyn Future<Output = Vec<Whose>> + Send + 'a>>;
 
 /// A place where credentials are kept.
 pub trait Source: fmt::Debug + Send + Sync {
@@ -184,32 +173,4 @@ pub enum Knowledge {
     No,
     /// A client that comes brings the proof, and with it the name.
     ByProof,
-}
-
-/// What a source found.
-#[derive(Clone, Debug)]
-pub enum Finding {
-    /// They are.
-    Known(Identity),
-    /// The source knows the name, and these are not its credentials: no other source is asked.
-    Wrong(Refusal),
-    /// Who it is was proved, or need not be, and the client is not let in all the same: nobody else
-    /// is asked, and it is no try of a password.
-    NotNow(Refusal),
-    /// It does not know the name; the next source may.
-    Stranger,
-    /// It cannot say: no other source is asked, and the client may come again.
-    Failed(Refusal),
-    /// One of these, which is remembered no longer than this.
-    Within(Box<Finding>, Duration),
-}
-
-impl Finding {
-    /// What was found, and how long it is remembered at most if that is said.
-    pub(super) fn with_limit(self) -> (Self, Option<Duration>) {
-        match self {
-            Self::Within(found, most) => (found.with_limit().0, Some(most)),
-            found => (found, None),
-        }
-    }
 }

@@ -9,6 +9,7 @@ mod password_file;
 mod people;
 mod registry;
 mod token;
+mod token_keys;
 mod vouchers;
 
 use std::sync::Arc;
@@ -24,7 +25,8 @@ pub use key_source::KeySource;
 pub use password_file::PasswordFileSource;
 pub use people::People;
 pub use registry::RegistrySource;
-pub use token::{TokenKeys, TokenSettings, Tokens};
+pub use token::{TokenSettings, Tokens};
+pub use token_keys::TokenKeys;
 
 use super::Finding;
 

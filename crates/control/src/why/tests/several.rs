@@ -3,6 +3,7 @@
 use martlet_broker::TlsFault;
 
 use super::*;
+use crate::why::facts::Lockout;
 
 fn stray(ago_ms: u64) -> Entry {
     Entry {

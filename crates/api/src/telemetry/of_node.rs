@@ -1,0 +1,46 @@
+//! The telemetry of the node, and the device that a request is about.
+
+use martlet_control::devices::DeviceName;
+use martlet_control::telemetry::Telemetry;
+use martlet_registry::Device;
+
+use crate::api::Api;
+use crate::extensions::OwnDevice;
+use crate::problem::{Problem, ProblemKind};
+use crate::registry::Asking;
+
+/// The telemetry of the node.
+///
+/// # Errors
+/// It is off.
+pub(crate) fn telemetry_of(api: &Api) -> Result<&Telemetry, Problem> {
+    api.telemetry().ok_or_else(|| {
+        Problem::conflict(
+            "the node stores no telemetry: set telemetry.enabled = true and start it again"
+                .to_owned(),
+        )
+    })
+}
+
+/// The device of this id that the caller sees; a device sees itself alone.
+///
+/// # Errors
+/// There is none, or it is another one.
+pub(super) async fn device_of(
+    api: &Api,
+    asking: &Asking,
+    own: Option<&OwnDevice>,
+    id: &str,
+) -> Result<Device, Problem> {
+    match own {
+        Some(OwnDevice(device)) if device.id == id => Ok((**device).clone()),
+        Some(_) => {
+            let detail = "a device sends and reads its own telemetry alone";
+            Err(Problem::new(ProblemKind::Forbidden, detail))
+        }
+        None => {
+            let (devices, name) = (api.devices()?, DeviceName::Id(id.to_owned()));
+            Ok(devices.read(asking.scope(), name).await?)
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! What a source finds, and the work of finding it.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use martlet_broker::{Identity, Refusal, Whose};
+
+/// What looks for a client; it may take long, and must not block the thread that it runs on.
+pub type Looking<'a> = Pin<Box<dyn Future<Output = Finding> + Send + 'a>>;
+
+/// What takes as long.
+pub type Pretending<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+
+/// What is looked at again; clients that are refused from now on.
+pub type Refreshing<'a> = Pin<Box<dyn Future<Output = Vec<Whose>> + Send + 'a>>;
+
+/// What a source found.
+#[derive(Clone, Debug)]
+pub enum Finding {
+    /// They are.
+    Known(Identity),
+    /// The source knows the name, and these are not its credentials: no other source is asked.
+    Wrong(Refusal),
+    /// Who it is was proved, or need not be, and the client is not let in all the same: nobody else
+    /// is asked, and it is no try of a password.
+    NotNow(Refusal),
+    /// It does not know the name; the next source may.
+    Stranger,
+    /// It cannot say: no other source is asked, and the client may come again.
+    Failed(Refusal),
+    /// One of these, which is remembered no longer than this.
+    Within(Box<Finding>, Duration),
+}
+
+impl Finding {
+    /// What was found, and how long it is remembered at most if that is said.
+    pub(super) fn with_limit(self) -> (Self, Option<Duration>) {
+        match self {
+            Self::Within(found, most) => (found.with_limit().0, Some(most)),
+            found => (found, None),
+        }
+    }
+}

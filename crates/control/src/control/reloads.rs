@@ -1,0 +1,53 @@
+//! Requests to read files again, and what came of it.
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+/// What is read again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReloadOf {
+    /// All files that may change while the node runs.
+    Everything,
+    /// What has changed in the tables of users and devices.
+    Tables,
+}
+
+/// A request to reload files, which waits for the result.
+#[derive(Debug)]
+pub struct ReloadRequest {
+    pub(super) of: ReloadOf,
+    pub(super) answer: oneshot::Sender<Result<Reloaded, String>>,
+}
+
+impl ReloadRequest {
+    /// Which.
+    pub fn of(&self) -> ReloadOf {
+        self.of
+    }
+
+    /// Tells them.
+    pub fn answer(self, outcome: Result<Reloaded, String>) {
+        // They may have given up.
+        let _ = self.answer.send(outcome);
+    }
+}
+
+/// What came of reading the files again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Reloaded {
+    /// What has changed since it was last read: files, keys of the configuration, `tables`. Empty:
+    /// nothing has.
+    #[serde(default)]
+    pub changed: Vec<String>,
+    /// Listeners with certificates that were read again.
+    pub certificates: usize,
+    /// Users whose credentials are not valid any more. Who has a certificate that is on a
+    /// revocation list is not counted.
+    pub revoked: usize,
+    /// What has changed and is in force from the next start on.
+    pub needs_restart: Vec<String>,
+    /// Listeners that are configured and not open before the next start, or open until then and not
+    /// configured any more, each in words.
+    #[serde(default)]
+    pub listeners: Vec<String>,
+}

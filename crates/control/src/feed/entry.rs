@@ -1,0 +1,103 @@
+//! An event as it is kept.
+
+use martlet_broker::{ConnectedClient, EventKind, SharedClient, TenantId, Told};
+
+use super::together::Together;
+use crate::presence::Who;
+
+/// An event, with its number.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry<'a> {
+    /// From 1 at the start of the node.
+    pub seq: u64,
+    /// When, milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// What it is.
+    pub kind: EventKind,
+    /// In which tenant.
+    pub tenant: TenantId,
+    /// What happened.
+    pub(super) said: &'a Said,
+}
+
+/// What an entry says, in little room: of those that are kept long, most say who came.
+#[derive(Debug)]
+pub(super) enum Said {
+    /// A client has connected: it shares what its CONNECT said with presence.
+    Connected(SharedClient),
+    /// Any other event.
+    Event(Box<EventOf>),
+    /// Messages that were dropped together: the first of them.
+    Together(Box<(EventOf, Together)>),
+    /// One of them.
+    Each(Box<EventOf>),
+    /// Number of events that were lost before they came here.
+    Lost(u64),
+}
+
+/// An event and whose it is, as far as that is known and the event does not say it.
+#[derive(Debug)]
+pub(super) struct EventOf {
+    pub(super) told: Told,
+    pub(super) who: Option<Who>,
+}
+
+/// What an entry says, to be looked at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Happened<'a> {
+    /// A client has connected.
+    Connected(&'a ConnectedClient),
+    /// Any other event.
+    Event(&'a Told),
+    /// Events were lost before they came here.
+    Lost,
+}
+
+impl Said {
+    pub(super) fn kind(&self) -> EventKind {
+        match self {
+            Self::Connected(_) => EventKind::Connected,
+            Self::Event(said) => said.told.event.kind(),
+            Self::Together(said) => said.0.told.event.kind(),
+            Self::Each(_) => EventKind::DroppedMessage,
+            Self::Lost(_) => EventKind::Gone,
+        }
+    }
+}
+
+impl<'a> Entry<'a> {
+    /// Number of events that were lost before they came here.
+    pub fn lost(&self) -> Option<u64> {
+        match self.said {
+            Said::Lost(count) => Some(*count),
+            _ => None,
+        }
+    }
+
+    /// What happened.
+    pub(crate) fn what(&self) -> Happened<'a> {
+        match self.said {
+            Said::Connected(client) => Happened::Connected(client),
+            Said::Event(said) | Said::Each(said) => Happened::Event(&said.told),
+            Said::Together(said) => Happened::Event(&said.0.told),
+            Said::Lost(_) => Happened::Lost,
+        }
+    }
+
+    /// Whose it is, as far as that is known and what happened does not say it.
+    pub(super) fn who(&self) -> Option<&'a Who> {
+        match self.said {
+            Said::Event(said) | Said::Each(said) => said.who.as_ref(),
+            Said::Together(said) => said.0.who.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// What is known of messages that were dropped together, if it stands for several.
+    pub(crate) fn together(&self) -> Option<Together> {
+        match self.said {
+            Said::Together(said) => Some(said.1),
+            _ => None,
+        }
+    }
+}

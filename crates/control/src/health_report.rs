@@ -1,0 +1,126 @@
+//! What operators should know of the node.
+
+use std::time::Duration;
+
+use martlet_broker::Counters;
+
+use crate::authentication::LockedOut;
+use crate::control::{Control, sum};
+use crate::health::{HealthReport, READY, Reader, STORE_FAILING};
+use crate::integrations::Integrations;
+use crate::memory;
+
+/// Time that a health probe waits for the shards.
+const HEALTH_TIMEOUT: Duration = Duration::from_millis(200);
+
+impl Control {
+    /// Alive, ready, and what operators should know, of the store, the queues and the integrations
+    /// too. Shards that do not answer at once are not waited for: nothing is said of their queues
+    /// then.
+    pub async fn health_report(
+        &self,
+        integrations: Option<&Integrations>,
+        reader: Reader,
+    ) -> HealthReport {
+        let counters = self.snapshots_within(HEALTH_TIMEOUT).await;
+        let counters = counters.map_or_else(|_| Counters::default(), |all| sum(&all));
+        self.health_report_with(&counters, integrations, reader)
+    }
+
+    /// The same, with the node's counters known.
+    pub fn health_report_with(
+        &self,
+        counters: &Counters,
+        integrations: Option<&Integrations>,
+        reader: Reader,
+    ) -> HealthReport {
+        let mut report = self.health.report();
+        if reader == Reader::Operator {
+            report.connections_max = Some(self.info.connections_max);
+        }
+        if self.shards.is_accepting_paused() {
+            report.warnings.push(format!(
+                "Nobody is accepted now: no descriptors are left for more connections (of {} at most); \
+                 raise the limit of open files (ulimit -n, LimitNOFILE).",
+                self.info.connections_max
+            ));
+        }
+        if reader == Reader::Anybody {
+            report.environment_file = None;
+        }
+        let memory = memory::warning(&self.shards.memory_use());
+        report.warnings.extend(memory);
+        if let Some(warning) = queues_warning(counters.queues_full) {
+            report.warnings.push(warning);
+        }
+        if let Some(integrations) = integrations {
+            report.warnings.extend(integrations.warnings(reader));
+        }
+        let locked_out = lockouts_warning(&self.all_locked_out(), reader);
+        report.warnings.extend(locked_out);
+        let Some(store) = self.store_state() else {
+            return report;
+        };
+        if let Some((secs, error)) = store.failing {
+            let patience_secs = u64::from(self.info.limits.store_patience_secs());
+            if report.status == READY && secs >= patience_secs {
+                report.status = STORE_FAILING;
+            }
+            report.warnings.push(format!(
+                "The message store has not been able to write for {secs} s: {error}. \
+                 What has to be stored is not acknowledged; QoS 0 goes on."
+            ));
+        } else if let Some(why) = store.low {
+            report.warnings.push(format!(
+                "No more messages are stored: {why}. QoS 0 goes on."
+            ));
+        } else if store.behind {
+            let behind = "The disk is too slow: publishers with QoS 1 and 2 are held back.";
+            report.warnings.push(behind.to_owned());
+        }
+        if store.unreadable > 0 {
+            report.warnings.push(format!(
+                "{} messages could not be read back: the store is damaged; `martlet store check` says where.",
+                store.unreadable
+            ));
+        }
+        report
+    }
+}
+
+/// What operators should know of queues that lose messages.
+fn queues_warning(full: u64) -> Option<String> {
+    let whose = match full {
+        0 => return None,
+        1 => "The queue of 1 session or share group is full".to_owned(),
+        _ => format!("The queues of {full} sessions or share groups are full"),
+    };
+    Some(format!(
+        "{whose}: messages for them are dropped as mqtt.queue_full says; \
+         `martlet clients` shows what is queued."
+    ))
+}
+
+/// What operators should know of guessed passwords.
+fn lockouts_warning(locked_out: &LockedOut, reader: Reader) -> Option<String> {
+    let who = match locked_out.now {
+        0 => return None,
+        1 => "1 address or name is".to_owned(),
+        now => format!("{now} addresses and names are"),
+    };
+    let more = match locked_out.now > locked_out.some.len() {
+        true => ", …",
+        false => "",
+    };
+    let named = match reader {
+        Reader::Anybody => String::new(),
+        Reader::Operator => format!(" ({}{more})", locked_out.some.join("; ")),
+    };
+    Some(format!(
+        "{who} locked out for too many wrong credentials{named}: no more passwords are checked \
+         there for a while. Clients are let in all the same while the password that they logged in \
+         with is remembered (auth.remember_secs), or where they have logged in before and only \
+         others were wrong. `martlet logs -t` tells who tries, `martlet why NAME` whether a client \
+         is kept out. It ends by itself; `martlet lockout rm` ends it now."
+    ))
+}

@@ -1,0 +1,60 @@
+//! What makes integrations of settings.
+
+use martlet_integrate::{ConfiguredSink, bridge, webhook};
+use serde_json::{Map, Value};
+
+/// Kinds of integrations that may be added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddedKind {
+    /// A bridge to another broker.
+    Bridge,
+    /// A webhook.
+    Webhook,
+}
+
+impl AddedKind {
+    const ALL: [Self; 2] = [Self::Bridge, Self::Webhook];
+
+    /// Its name, as integrations have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bridge => bridge::KIND.name,
+            Self::Webhook => webhook::KIND.name,
+        }
+    }
+
+    pub(super) fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+/// Why settings are unusable.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub struct Unusable {
+    /// The unusable setting; none: the error is not about a single one.
+    pub key: Option<String>,
+    /// What is wrong, without values that may be secret.
+    pub why: String,
+}
+
+/// Makes integrations of their settings. The program implements it: it knows the configuration.
+pub trait IntegrationMaker: Send + Sync + 'static {
+    /// An integration of this kind and name, for the messages of the team of this id; empty: the
+    /// common tenant.
+    /// `sees_node` says whether who asks for it may have the node read files.
+    ///
+    /// # Errors
+    /// A setting is unknown or unusable.
+    fn make(
+        &self,
+        kind: AddedKind,
+        name: &str,
+        team: &str,
+        settings: &Map<String, Value>,
+        sees_node: bool,
+    ) -> Result<ConfiguredSink, Unusable>;
+
+    /// Bytes of a queue, where its size is not given.
+    fn queue_bytes(&self) -> u64;
+}

@@ -1,0 +1,127 @@
+//! Who a client is.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use martlet_broker::{ClientDetail, Realm, is_asked_for};
+
+use crate::authentication::{Policy, Standing};
+use crate::control::{Control, ControlError};
+use crate::journal::{Entry, Run, Way};
+use crate::why::Question;
+use crate::why::facts::{Namesakes, Presence};
+
+/// Who a client is.
+pub(super) struct Identified {
+    /// The policy that says so.
+    pub(super) policy: Option<Arc<Policy>>,
+    /// The user that it comes as.
+    pub(super) user: Option<String>,
+    /// The name that it proves, or would.
+    pub(super) proved: String,
+    pub(super) known_as: Option<&'static str>,
+    pub(super) by_team_token: bool,
+    pub(super) namesakes: Namesakes,
+    pub(super) standing: Option<Standing>,
+    pub(super) standing_way: Option<Way>,
+    pub(super) presence: Option<Presence>,
+    pub(super) is_of_another: bool,
+    pub(super) from_address: Option<Vec<Entry>>,
+}
+
+impl Control {
+    /// Who a client is, by the tables, its session and what became of it recently.
+    pub(super) async fn identify(
+        &self,
+        question: &Question,
+        client_id: &str,
+        session: Option<&ClientDetail>,
+        runs: &[Run],
+    ) -> Result<Identified, ControlError> {
+        let (tenant, name) = (question.tenant, &*question.name);
+        let policy = self.policy();
+        let user = session.and_then(|session| session.info.user_name.clone());
+        let mut latest = runs
+            .iter()
+            .rev()
+            .filter(|run| is_asked_for(&run.last.client_id, client_id));
+        let user = user.or_else(|| latest.find_map(|run| run.last.user_name.clone()));
+        let proved = user.clone().unwrap_or_else(|| name.to_owned());
+        let tables = policy.as_deref().and_then(|policy| policy.tables());
+        let known = tables.and_then(|tables| tables.known(tenant.0, name));
+        let is_of_another = client_id != name && {
+            let whose = self.presence.user_of(tenant, client_id);
+            let session = self.session(tenant, client_id).await?;
+            let whose = whose.or_else(|| session?.info.user_name);
+            whose.is_some_and(|whose| whose != name)
+        };
+        let presence = self.presence(tenant, client_id);
+        let presence = presence.filter(|_| !is_of_another);
+        let was_seen = session.is_some() || presence.is_some() || !runs.is_empty();
+        let is_anonymous = was_seen && user.is_none() && known.is_none() && {
+            let listener = presence.as_ref();
+            self.accepts_anonymous(listener.map(|presence| &*presence.listener_url))
+        };
+        let token = |key: &str| tables.and_then(|tables| tables.team_token_named(tenant.0, key));
+        let by_team_token = token(&proved).is_some();
+        // Of the key alone nothing is said about a client.
+        let is_key_alone = client_id == name && token(name).is_some_and(|token| !token.is_revoked);
+        let standing = policy.as_deref().map(|policy| match is_anonymous {
+            true => Standing::Unproved,
+            false if is_key_alone => Standing::Known,
+            false => policy.standing(Realm::of_tenant(tenant), &proved, client_id),
+        });
+        let namesakes = tables.filter(|_| known.is_none() && token(name).is_none());
+        let mut namesakes = namesakes
+            .map(|tables| Namesakes::of(question, tables))
+            .unwrap_or_default();
+        let mut standing_way = None;
+        if let Some(Standing::Barred(why)) = &standing {
+            namesakes.add = self.journal.adding(tenant, why, name);
+            standing_way = self.journal.way_in(tenant, client_id, &proved, why);
+        }
+        let known_as = match known {
+            Some(martlet_registry::Known::User) => Some("user"),
+            Some(martlet_registry::Known::Device) => Some("device"),
+            None if token(name).is_some() => Some("team token"),
+            // A file or the configuration has it.
+            None if standing == Some(Standing::Known) && proved == name => Some("user"),
+            None => None,
+        };
+        let is_address =
+            !was_seen && known.is_none() && question.sees_node && name.parse::<IpAddr>().is_ok();
+        Ok(Identified {
+            policy,
+            user,
+            proved,
+            known_as,
+            by_team_token,
+            namesakes,
+            standing,
+            standing_way,
+            presence: presence.map(Presence::from),
+            is_of_another,
+            from_address: is_address.then(|| self.journal.refused_from(&host_of(name))),
+        })
+    }
+
+    /// A listener lets clients in that have no credentials; where it is not known which one it is,
+    /// any does.
+    fn accepts_anonymous(&self, url: Option<&str>) -> bool {
+        let facts = self.node_facts();
+        let mut mqtt = facts.listeners.iter().filter(|one| one.protocol == "mqtt");
+        let found = url.and_then(|url| mqtt.clone().find(|one| one.url == url));
+        match found {
+            Some(listener) => !listener.needs_credentials,
+            None => mqtt.any(|one| !one.needs_credentials),
+        }
+    }
+}
+
+/// An address as it stands before its port.
+fn host_of(address: &str) -> String {
+    match address.parse::<std::net::Ipv6Addr>() {
+        Ok(address) => format!("[{address}]"),
+        Err(_) => address.to_owned(),
+    }
+}

@@ -1,0 +1,290 @@
+//! Integrations, and the sessions and dead letters of one.
+
+use martlet_broker::LossTimes;
+use martlet_codec::{TopicFilter, TopicName};
+use martlet_integrate::{CLIENT_IDS, SecretTrouble};
+
+use super::session::session_of;
+use crate::control::{Control, ControlError};
+use crate::integrations::{Activity, Examined, Integrations, part_of, queue_trouble};
+use crate::journal::Run;
+use crate::telemetry::Telemetry;
+use crate::text::typed;
+use crate::why::Question;
+use crate::why::facts::{Facts, Integration, NotDelivering, Session};
+
+/// What to do if the target fails. The command tests it.
+const REPAIR_TARGET: &str =
+    "repair the target, and they are delivered; this tests whether it answers";
+
+/// The question about an integration that is named by kind and name, `file/audit`, or by the
+/// Client Identifier of its part or of one of its lanes, as one about its part.
+pub(super) fn integration_meant(all: &Integrations, question: &Question) -> Option<Question> {
+    let named = |name: &str| {
+        let (kind, name) = name.split_once('/')?;
+        all.get(kind, name)
+    };
+    let handle = match question.name.strip_prefix(CLIENT_IDS) {
+        Some(name) => {
+            named(name).or_else(|| named(part_of(&question.name).get(CLIENT_IDS.len()..)?))
+        }
+        None => named(&question.name),
+    }?;
+    let tenant = handle.state().tenant;
+    let is_there = match all.takes_all_tenants(handle.kind(), handle.name()) {
+        true => question.sees_node,
+        false => tenant == Some(question.tenant),
+    };
+    is_there.then(|| Question {
+        name: handle.client_id().to_owned(),
+        // The sessions of one that takes messages of all tenants are the node's own.
+        tenant: tenant.unwrap_or(question.tenant),
+        ..question.clone()
+    })
+}
+
+impl Control {
+    /// The facts of an integration, with the sessions and the recent events of all of its lanes. A
+    /// publisher's messages are in one of them alone.
+    pub(super) async fn facts_of_integration(
+        &self,
+        all: &Integrations,
+        telemetry: Option<&Telemetry>,
+        question: &Question,
+    ) -> Result<Facts, ControlError> {
+        let (tenant, part) = (question.tenant, &*question.name);
+        let lanes = all.lanes_of(tenant, part).await?;
+        let (mut sessions, mut runs) = (Vec::new(), Vec::<Run>::new());
+        for lane in &lanes {
+            let session = self.session(tenant, lane).await?;
+            sessions.extend(session.map(session_of));
+            runs.extend(self.journal.runs_of(tenant, lane, &self.presence));
+        }
+        runs.sort_by_key(|run| (run.last.at_ms, run.last.seq));
+        let facts = self.facts_of(telemetry, question, part, None, runs);
+        let facts = facts.await?;
+        Ok(Facts {
+            session: as_one(sessions),
+            // It has no address: those are of strangers.
+            nameless: Vec::new(),
+            ..facts
+        })
+    }
+
+    /// Adds the integrations to the facts of a client, and to those of each client of a user. The
+    /// dead letters of the one that was asked about are counted.
+    pub(super) async fn add_integrations(&self, all: &Integrations, facts: &mut Facts) {
+        facts.integrations = self.integrations_of(all, &facts.question, &facts.client_id);
+        for client in &mut facts.clients {
+            client.integrations = self.integrations_of(all, &client.question, &client.client_id);
+        }
+        if let Some(own) = facts.integrations.iter_mut().find(|one| one.is_own) {
+            own.dead_letters = all.letters_stored_of(&own.name).await.unwrap_or(0);
+        }
+    }
+
+    /// Integrations of the tenant that do not deliver, and that which was asked about.
+    fn integrations_of(
+        &self,
+        all: &Integrations,
+        question: &Question,
+        client_id: &str,
+    ) -> Vec<Integration> {
+        let topic = question.topic.as_deref();
+        let topic = topic.and_then(|topic| TopicName::new(topic).ok());
+        let mut found = Vec::new();
+        for examined in all.examined() {
+            let Examined {
+                handle,
+                state,
+                filters,
+                secret_trouble,
+            } = examined;
+            let is_seen = match all.takes_all_tenants(handle.kind(), handle.name()) {
+                true => question.sees_node,
+                false => state.tenant == Some(question.tenant),
+            };
+            if !is_seen {
+                continue;
+            }
+            let name = format!("{}/{}", handle.kind(), handle.name());
+            let command = |action: &str| self.integration_command(action, &name);
+            let why = match (&state.stopped_because, &state.failure) {
+                (Some(why), _) => Some(NotDelivering::Stopped {
+                    why: why.clone(),
+                    command: command("resume"),
+                }),
+                _ if state.activity == Activity::Paused => Some(NotDelivering::Paused {
+                    command: command("resume"),
+                }),
+                (None, Some(failure)) => {
+                    let (mend, command) = match secret_trouble {
+                        None => (REPAIR_TARGET, Some(command("test"))),
+                        Some(trouble) => self.secret_remedy(&trouble),
+                    };
+                    Some(NotDelivering::Failing {
+                        error: failure.error.clone(),
+                        since_ms: failure.since_ms,
+                        attempts: failure.attempts,
+                        mend,
+                        command,
+                    })
+                }
+                (None, None) if state.activity == Activity::Starting => {
+                    Some(NotDelivering::Starting)
+                }
+                (None, None) => None,
+            };
+            let is_own = handle.client_id() == client_id;
+            let queue = state.queue.as_ref();
+            let holds = queue.is_some_and(|queue| queue.holds);
+            let queue = queue.and_then(|queue| queue_trouble(queue, handle.on_full()));
+            if !is_own && why.is_none() && queue.is_none() {
+                continue;
+            }
+            let takes = |filter: &str, topic: TopicName<'_>| {
+                TopicFilter::new(filter).is_ok_and(|filter| filter.matches(topic))
+            };
+            found.push(Integration {
+                takes_topic: topic
+                    .is_some_and(|topic| filters.iter().any(|filter| takes(filter, topic))),
+                has_messages: state.clients_waiting.iter().any(|one| one == client_id),
+                waiting: state.lag,
+                command: command("test"),
+                dead_letters: 0,
+                letters_command: command("dead-letter ls"),
+                delivered: state.counts.delivered,
+                holds,
+                queue,
+                name,
+                is_own,
+                why,
+            });
+        }
+        found
+    }
+
+    /// The remedy for a fault of secrets, and its command if it has one.
+    fn secret_remedy(&self, trouble: &SecretTrouble) -> (&'static str, Option<String>) {
+        match trouble {
+            SecretTrouble::Missing { names, team, .. } => {
+                let team = match &**team {
+                    "" => String::new(),
+                    team => format!("--team {} ", typed(team)),
+                };
+                let name = names.first().map_or("", |name| name);
+                let command = self.command_with_options("secret set", &format!("{team}{name}"));
+                ("set the secret; it asks for the value", Some(command))
+            }
+            SecretTrouble::NotRead => ("wait until the tables answer", None),
+            _ => ("do what the error says", None),
+        }
+    }
+
+    fn integration_command(&self, action: &str, name: &str) -> String {
+        self.command_with_options(&format!("integration {action}"), &typed(name))
+    }
+
+    /// A command of this program with the options that name the node.
+    fn command_with_options(&self, command: &str, arguments: &str) -> String {
+        let options = match &*self.info.command_options {
+            "" => String::new(),
+            options => format!("{options} "),
+        };
+        format!("martlet {command} {options}{arguments}")
+    }
+}
+
+/// The sessions of all lanes of an integration as one; none if it has none.
+fn as_one(lanes: impl IntoIterator<Item = Session>) -> Option<Session> {
+    let mut lanes = lanes.into_iter();
+    let mut all = lanes.next()?;
+    for lane in lanes {
+        all.connected &= lane.connected;
+        all.since_ms = all.since_ms.into_iter().chain(lane.since_ms).min();
+        all.queued += lane.queued;
+        all.in_flight += lane.in_flight;
+        all.waits_for_store |= lane.waits_for_store;
+        all.queue_full = all.queue_full.or(lane.queue_full);
+        if lane.expired > 0 {
+            all.expired_at = match all.expired {
+                0 => lane.expired_at,
+                _ => both(all.expired_at, lane.expired_at),
+            };
+            all.expired += lane.expired;
+        }
+        for ((reason, count), at) in lane.drops.into_iter().zip(lane.dropped_at) {
+            let known = all.drops.iter().position(|(known, _)| *known == reason);
+            match known {
+                Some(place) => {
+                    all.drops[place].1 += count;
+                    all.dropped_at[place] = both(all.dropped_at[place], at);
+                }
+                None => {
+                    all.drops.push((reason, count));
+                    all.dropped_at.push(at);
+                }
+            }
+        }
+    }
+    Some(all)
+}
+
+/// When messages were lost on either of two lanes. A time of 0 is unknown.
+fn both(one: LossTimes, other: LossTimes) -> LossTimes {
+    let firsts = [one.first_ms, other.first_ms];
+    let known = firsts.into_iter().filter(|ms| *ms > 0);
+    LossTimes {
+        first_ms: known.min().unwrap_or(0),
+        last_ms: one.last_ms.max(other.last_ms),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use martlet_broker::DropReason;
+
+    use super::*;
+
+    const QUEUE_FULL: DropReason = DropReason::QueueFull;
+
+    fn lane(drops: &[(DropReason, u64, u64, u64)], expired: u64) -> Session {
+        Session {
+            connected: true,
+            queued: 2,
+            in_flight: 1,
+            drops: drops.iter().map(|drop| (drop.0, drop.1)).collect(),
+            dropped_at: drops
+                .iter()
+                .map(|drop| LossTimes {
+                    first_ms: drop.2,
+                    last_ms: drop.3,
+                })
+                .collect(),
+            expired,
+            expired_at: LossTimes {
+                first_ms: expired * 100,
+                last_ms: expired * 200,
+            },
+            ..Session::default()
+        }
+    }
+
+    #[test]
+    fn losses_of_all_lanes_are_counted_together() {
+        let lanes = [
+            lane(&[], 0),
+            lane(&[(QUEUE_FULL, 3, 500, 900)], 2),
+            lane(
+                &[(DropReason::TooOld, 1, 600, 600), (QUEUE_FULL, 4, 400, 700)],
+                1,
+            ),
+        ];
+        let all = as_one(lanes).unwrap();
+        assert_eq!((all.queued, all.in_flight, all.expired), (6, 3, 3));
+        assert_eq!(all.drops, [(QUEUE_FULL, 7), (DropReason::TooOld, 1)]);
+        let at = |first_ms, last_ms| LossTimes { first_ms, last_ms };
+        assert_eq!(all.dropped_at, [at(400, 900), at(600, 600)]);
+        assert_eq!(all.expired_at, at(100, 400));
+    }
+}

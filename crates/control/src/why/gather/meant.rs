@@ -1,0 +1,73 @@
+//! Whom a name means.
+
+use martlet_broker::{Realm, TenantId};
+
+use crate::control::{Control, ControlError};
+
+impl Control {
+    /// The name in a tenant of who is asked about there: `name@team` is one by that name too.
+    pub fn own_name(&self, tenant: TenantId, name: String) -> String {
+        let policy = self.policy();
+        let tables = policy.as_ref().and_then(|policy| policy.tables());
+        match tables.and_then(|tables| tables.qualified(&name)) {
+            Some((of, own)) if of == tenant.0 => own.to_owned(),
+            _ => name,
+        }
+    }
+
+    /// The user or device that is meant by a name of a tenant, or of none that was named:
+    /// `name@team` is one of the team's, as at the door.
+    pub fn user_meant(&self, tenant: Option<TenantId>, name: String) -> (TenantId, String) {
+        let policy = self.policy();
+        let tables = policy.as_ref().and_then(|policy| policy.tables());
+        let qualified = tables.and_then(|tables| tables.qualified(&name));
+        match qualified.filter(|(of, _)| tenant.is_none_or(|asked| asked.0 == *of)) {
+            Some((of, own)) => (TenantId(of), own.to_owned()),
+            None => (tenant.unwrap_or_default(), name),
+        }
+    }
+
+    /// Whom who asks means, who names no team: `name@team` is one in the team's tenant, as at the
+    /// door, and a user of the tables is where they are, unless a client of the common tenant has
+    /// that name.
+    ///
+    /// # Errors
+    /// If a shard does not answer in time.
+    pub async fn whom(&self, name: &str) -> Result<(TenantId, String), ControlError> {
+        let common = TenantId::default();
+        let Some(policy) = self.policy() else {
+            return Ok((common, name.to_owned()));
+        };
+        let (realm, own) = policy.tenant_of(Realm::COMMON, name);
+        let is_client =
+            realm != Realm::COMMON && own == name && self.client(common, name, 0).await?.is_some();
+        Ok(match is_client {
+            true => (common, name.to_owned()),
+            false => (realm.tenant(), own.to_owned()),
+        })
+    }
+
+    /// The client that is meant by a Client Identifier of a tenant, or of none that was named:
+    /// `id@team` is one of the team's, as at the door, unless a client is called just that.
+    ///
+    /// # Errors
+    /// If a shard does not answer in time.
+    pub async fn client_meant(
+        &self,
+        tenant: Option<TenantId>,
+        client_id: String,
+    ) -> Result<(TenantId, String), ControlError> {
+        let asked = tenant.unwrap_or_default();
+        let policy = self.policy();
+        let tables = policy.as_ref().and_then(|policy| policy.tables());
+        let qualified = tables.and_then(|tables| tables.qualified(&client_id));
+        let qualified = qualified.filter(|(of, _)| tenant.is_none_or(|asked| asked.0 == *of));
+        let Some((of, own)) = qualified else {
+            return Ok((asked, client_id));
+        };
+        match self.client(asked, &client_id, 0).await? {
+            Some(_) => Ok((asked, client_id)),
+            None => Ok((TenantId(of), own.to_owned())),
+        }
+    }
+}

@@ -1,0 +1,380 @@
+//! Where the facts come from.
+//!
+//! * `identity`: who a client is
+//! * `integrations`: integrations, and the sessions and dead letters of one
+//! * `meant`: whom a name means
+//! * `session`: the session of a client
+//! * `topic`: what holds for a topic
+
+mod identity;
+mod integrations;
+mod meant;
+mod session;
+mod topic;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use martlet_broker::{
+    ClientDetail, ClientQuery, EventKind, GroupLosses, Limit, Realm, TenantId, is_asked_for,
+};
+
+use super::Question;
+use super::door::was_there_then;
+use super::facts::{Banned, Facts, Lockout, NotStored, Presence, StoreTrouble};
+use crate::authentication::Policy;
+use crate::control::{Control, ControlError};
+use crate::integrations::Integrations;
+use crate::journal::{Run, host, mend_of_limit};
+use crate::store::StoreState;
+use crate::telemetry::Telemetry;
+use crate::text::typed;
+use crate::wall_clock::{now_ms, now_signed_ms};
+use identity::Identified;
+use integrations::integration_meant;
+use session::session_of;
+
+/// Subscriptions of a client, or subscribers of a topic, that are looked at.
+const SUBSCRIPTIONS_MAX: usize = 1_000;
+
+/// Clients of a user that are looked at.
+const CLIENTS_MAX: usize = 16;
+
+impl Control {
+    /// Everything that is known of a client without asking the tables; of a user with several
+    /// clients, of each of them. It may be an integration: its dead letters are counted in the
+    /// tables.
+    ///
+    /// # Errors
+    /// If a shard does not answer in time.
+    pub async fn facts(
+        &self,
+        integrations: Option<&Integrations>,
+        telemetry: Option<&Telemetry>,
+        question: &Question,
+    ) -> Result<Facts, ControlError> {
+        self.settle_events().await;
+        let meant = integrations.and_then(|all| Some((all, integration_meant(all, question)?)));
+        let mut facts = match meant {
+            Some((all, question)) => self.facts_of_integration(all, telemetry, &question).await?,
+            None => self.facts_of_client(telemetry, question).await?,
+        };
+        if let Some(all) = integrations {
+            self.add_integrations(all, &mut facts).await;
+        }
+        Ok(facts)
+    }
+
+    async fn facts_of_client(
+        &self,
+        telemetry: Option<&Telemetry>,
+        question: &Question,
+    ) -> Result<Facts, ControlError> {
+        let (tenant, name) = (question.tenant, &*question.name);
+        let runs = self.journal.runs_of(tenant, name, &self.presence);
+        let own = self.session(tenant, name).await?;
+        let clients = match own {
+            Some(_) => Vec::new(),
+            None => self.clients_of(tenant, name, &runs).await?,
+        };
+        if let [client_id] = &*clients {
+            let session = self.session_of_user(tenant, client_id, name).await?;
+            let facts = self.facts_of(telemetry, question, client_id, session, runs);
+            return facts.await;
+        }
+        let facts = self.facts_of(telemetry, question, name, own, runs.clone());
+        let mut facts = facts.await?;
+        for client_id in clients {
+            let session = self.session_of_user(tenant, &client_id, name).await?;
+            let runs = self.runs_of_client(tenant, &client_id, name, &runs);
+            let facts_of_it = self.facts_of(telemetry, question, &client_id, session, runs);
+            facts.clients.push(facts_of_it.await?);
+        }
+        Ok(facts)
+    }
+
+    /// Clients of a user: those that something happened to recently, then those that have a
+    /// session, the connected ones first. A device has one.
+    async fn clients_of(
+        &self,
+        tenant: TenantId,
+        name: &str,
+        runs: &[Run],
+    ) -> Result<Vec<String>, ControlError> {
+        let mut found: Vec<String> = Vec::new();
+        let mut add = |client_id: &str| {
+            if !client_id.is_empty() && !found.iter().any(|known| known == client_id) {
+                found.push(client_id.to_owned());
+            }
+        };
+        runs.iter().rev().for_each(|run| add(&run.last.client_id));
+        for connected in [true, false] {
+            let query = ClientQuery {
+                tenant: Some(tenant),
+                user: Some(name.into()),
+                connected: Some(connected),
+                limit: CLIENTS_MAX,
+                ..ClientQuery::default()
+            };
+            let page = self.clients(&query).await?;
+            page.clients.iter().for_each(|one| add(&one.client_id));
+        }
+        let policy = self.policy();
+        let tables = policy.as_deref().and_then(|policy| policy.tables());
+        let known = tables.and_then(|tables| tables.known(tenant.0, name));
+        if matches!(known, Some(martlet_registry::Known::Device)) {
+            found = vec![name.to_owned()];
+        }
+        found.truncate(CLIENTS_MAX);
+        Ok(found)
+    }
+
+    /// The session of a Client Identifier, unless it is another user's.
+    async fn session_of_user(
+        &self,
+        tenant: TenantId,
+        client_id: &str,
+        name: &str,
+    ) -> Result<Option<ClientDetail>, ControlError> {
+        let session = self.session(tenant, client_id).await?;
+        Ok(session.filter(|session| {
+            let user = session.info.user_name.as_deref();
+            client_id == name || user.is_none_or(|user| user == name)
+        }))
+    }
+
+    /// What became of one client of a user. Other users may have tried its Client Identifier.
+    fn runs_of_client(
+        &self,
+        tenant: TenantId,
+        client_id: &str,
+        name: &str,
+        of_user: &[Run],
+    ) -> Vec<Run> {
+        let mut runs = self.journal.runs_of(tenant, client_id, &self.presence);
+        runs.retain(|run| {
+            run.last
+                .user_name
+                .as_deref()
+                .is_none_or(|user| user == name)
+        });
+        for run in of_user {
+            let is_known = runs
+                .iter()
+                .any(|known| known.last.seq == run.last.seq && known.last.what == run.last.what);
+            if is_asked_for(&run.last.client_id, client_id) && !is_known {
+                runs.push(run.clone());
+            }
+        }
+        runs.sort_by_key(|run| (run.last.at_ms, run.last.seq));
+        runs
+    }
+
+    pub(super) async fn facts_of(
+        &self,
+        telemetry: Option<&Telemetry>,
+        question: &Question,
+        client_id: &str,
+        session: Option<ClientDetail>,
+        runs: Vec<Run>,
+    ) -> Result<Facts, ControlError> {
+        let tenant = question.tenant;
+        let identified = self
+            .identify(question, client_id, session.as_ref(), &runs)
+            .await?;
+        let Identified {
+            policy,
+            user,
+            proved,
+            known_as,
+            by_team_token,
+            namesakes,
+            standing,
+            standing_way,
+            presence,
+            is_of_another,
+            from_address,
+        } = identified;
+        let policy = policy.as_deref();
+        let who = (tenant, client_id, user.as_deref());
+        let topic = self.topic_asked_about(question, who).await?;
+        let groups = self.groups_of(tenant, session.as_ref()).await?;
+        let address = address_of(&runs, presence.as_ref());
+        let at = address.and_then(|address| address.parse::<SocketAddr>().ok());
+        let at = at.map(|address| address.ip());
+        let nameless = match address.and_then(host) {
+            host if question.sees_node => self.journal.nameless_from(host),
+            _ => Vec::new(),
+        };
+        let own = session.iter().flat_map(|session| &session.subscriptions);
+        let own: Vec<&str> = own.map(|one| &*one.filter).collect();
+        let refused_publishes = self.recently_refused(question, &own);
+        let unmatched = self.recently_unmatched(telemetry, tenant).await?;
+        let unmatched_in_common = match question.sees_node && tenant != TenantId(0) {
+            true => self.recently_unmatched(telemetry, TenantId(0)).await?,
+            false => Vec::new(),
+        };
+        let unreadable = self.unreadable(who, &own, &unmatched).await?;
+        let forbidden = runs.iter().map(|run| &run.last).chain(&refused_publishes);
+        let permitted_now = self.permitted_now(tenant, forbidden).await?;
+        Ok(Facts {
+            question: question.clone(),
+            now_ms: now_ms(),
+            known_as: known_as.map(str::to_owned),
+            user: user.clone(),
+            namesakes,
+            by_team_token,
+            deleted: None,
+            spent: None,
+            replaced_ms: None,
+            by_certificate: policy.is_some_and(|policy| {
+                policy.takes_certificate_of(Realm::of_tenant(tenant), &question.name)
+            }),
+            not_stored: telemetry.map_or_else(Vec::new, |telemetry| {
+                not_stored_of(telemetry, tenant, client_id)
+            }),
+            banned: policy.and_then(|policy| self.banned(policy, (tenant, client_id, &proved), at)),
+            locked_out: self.lockout_of(tenant, (&proved, client_id), at),
+            standing,
+            standing_way,
+            session: session.map(session_of),
+            presence,
+            is_of_another,
+            client_id: client_id.to_owned(),
+            runs,
+            permitted_now,
+            nameless,
+            from_address,
+            near: topic.near,
+            unmatched,
+            unmatched_in_common,
+            unreadable,
+            refused_publishes,
+            listeners: self.info.listeners.clone(),
+            rules: topic.rules,
+            subscribers: topic.subscribers,
+            store: self
+                .store_state()
+                .and_then(|state| store_trouble(state, question.sees_node)),
+            groups,
+            integrations: Vec::new(),
+            clients: Vec::new(),
+        })
+    }
+
+    /// What the share groups have lost that a session is a member of.
+    async fn groups_of(
+        &self,
+        tenant: TenantId,
+        session: Option<&ClientDetail>,
+    ) -> Result<Vec<GroupLosses>, ControlError> {
+        let subscriptions = session.iter().flat_map(|session| &session.subscriptions);
+        let shared = subscriptions.filter(|one| one.filter.starts_with("$share/"));
+        let filters: Arc<[Box<str>]> = shared.map(|one| one.filter.clone()).collect();
+        match filters.is_empty() {
+            true => Ok(Vec::new()),
+            false => self.group_losses(tenant, filters).await,
+        }
+    }
+
+    /// The lockout of the user name of a client, or of an address, and how it is lifted.
+    fn lockout_of(
+        &self,
+        tenant: TenantId,
+        who: (&str, &str),
+        address: Option<IpAddr>,
+    ) -> Option<Lockout> {
+        let locked = self.locked_out(tenant, who, address)?;
+        let user = Some(who.0).filter(|_| locked.is_of_name);
+        Some(Lockout {
+            why: locked.why,
+            accepted_secs: locked.accepted_for.map(|left| left.as_secs() + 1),
+            way: self.journal.lifting(tenant, user, address),
+        })
+    }
+
+    fn banned(
+        &self,
+        policy: &Policy,
+        (tenant, client_id, user): (TenantId, &str, &str),
+        address: Option<IpAddr>,
+    ) -> Option<Banned> {
+        let tables = policy.tables_even_idle()?;
+        let ban = tables.ban_of(tenant.0, client_id, user, address, now_signed_ms())?;
+        let mut command = "martlet ban rm ".to_owned();
+        if !self.info.command_options.is_empty() {
+            command.push_str(&format!("{} ", self.info.command_options));
+        }
+        command.push_str(&typed(&ban.id));
+        Some(Banned {
+            why: policy
+                .banned(tenant, client_id, Some(user), address)?
+                .into_detail()
+                .into_owned(),
+            command: Some(command),
+        })
+    }
+
+    pub(super) async fn session(
+        &self,
+        tenant: TenantId,
+        client_id: &str,
+    ) -> Result<Option<ClientDetail>, ControlError> {
+        self.client(tenant, client_id, SUBSCRIPTIONS_MAX).await
+    }
+}
+
+/// Payloads of a client that are not stored as telemetry.
+fn not_stored_of(telemetry: &Telemetry, tenant: TenantId, client_id: &str) -> Vec<NotStored> {
+    let rejected = telemetry.rejected_of(tenant.0, client_id).into_iter();
+    let not_stored = rejected.map(|one| NotStored {
+        at_ms: one.at_ms,
+        topic: one.topic,
+        reason: one.reason,
+        detail: one.detail,
+        count: one.count,
+    });
+    not_stored.collect()
+}
+
+/// Where a client comes from, as far as known: where it was refused last, if that was after it was
+/// let in, else where it was connected. Others may have been refused with its name meanwhile.
+fn address_of<'a>(runs: &'a [Run], presence: Option<&'a Presence>) -> Option<&'a str> {
+    let came = runs.iter().rev().find(|run| match run.last.what {
+        EventKind::Connected => true,
+        EventKind::Refused => !was_there_then(runs, run),
+        _ => false,
+    });
+    let address = came.and_then(|run| run.last.address.as_deref());
+    let address = address.or_else(|| presence?.address.as_deref());
+    address.or_else(|| {
+        let mut latest = runs.iter().rev();
+        latest.find_map(|run| run.last.address.as_deref())
+    })
+}
+
+/// What is wrong with the message store, told to who sees the whole node or to who does not.
+fn store_trouble(state: StoreState, sees_node: bool) -> Option<StoreTrouble> {
+    let told = |why: String| match sees_node {
+        true => why,
+        false => "the operator of the node knows more".to_owned(),
+    };
+    if let Some((_, error)) = state.failing {
+        return Some(StoreTrouble::Failing(told(error)));
+    }
+    if let Some(why) = state.low {
+        let limit = match state.is_at_limit {
+            true => Limit::StoreBytes,
+            false => Limit::DiskFull,
+        };
+        let mend = mend_of_limit(limit).filter(|_| sees_node);
+        return Some(StoreTrouble::Full {
+            why: match sees_node {
+                true => why,
+                false => "the message store is full".to_owned(),
+            },
+            mend: mend.map(|way| way.text),
+        });
+    }
+    state.behind.then_some(StoreTrouble::Slow)
+}

@@ -1,0 +1,268 @@
+//! What holds for a topic: who may do what with it, and who is subscribed.
+
+use std::sync::Arc;
+
+use martlet_broker::{
+    Actions, EventKind, Names, Realm, Rules, SessionRules, SubscriptionQuery, TenantId,
+};
+use martlet_codec::{TopicFilter, TopicName};
+
+use crate::cause::Cause;
+use crate::control::{Control, ControlError};
+use crate::explain;
+use crate::journal::{Entry, Lacking, Way};
+use crate::why::Question;
+use crate::why::facts::{Meant, NearSubscriber, Subscriber, TopicRules};
+
+const SUBSCRIBERS_MAX: usize = 20;
+
+/// Filters of a client's permissions that are named, at most.
+const PERMITTED_MAX: usize = 4;
+
+/// What holds for the topic that was asked about.
+#[derive(Default)]
+pub(super) struct TopicFacts {
+    /// What the client may do with it.
+    pub(super) rules: Option<TopicRules>,
+    /// Who is subscribed to it; none: a Topic Filter was asked about.
+    pub(super) subscribers: Option<Vec<Subscriber>>,
+    /// Clients whose subscriptions nearly match it, while nobody is subscribed.
+    pub(super) near: Vec<NearSubscriber>,
+}
+
+impl Control {
+    /// What holds for the topic of a question, as far as it has one.
+    pub(super) async fn topic_asked_about(
+        &self,
+        question: &Question,
+        who: (TenantId, &str, Option<&str>),
+    ) -> Result<TopicFacts, ControlError> {
+        let Some(topic) = &question.topic else {
+            return Ok(TopicFacts::default());
+        };
+        let is_filter = question.is_about_filter();
+        let rules = Some(self.topic_rules(who, topic, is_filter).await?);
+        let subscribers = match is_filter {
+            true => None,
+            false => Some(self.subscribers_of(question.tenant, topic).await?),
+        };
+        let near = match subscribers.as_ref().is_some_and(Vec::is_empty) {
+            true => self.near_subscribers_of(question, topic).await?,
+            false => Vec::new(),
+        };
+        Ok(TopicFacts {
+            rules,
+            subscribers,
+            near,
+        })
+    }
+
+    /// Who is subscribed to a topic, with whether they are connected.
+    async fn subscribers_of(
+        &self,
+        tenant: TenantId,
+        topic: &str,
+    ) -> Result<Vec<Subscriber>, ControlError> {
+        let query = SubscriptionQuery {
+            tenant: Some(tenant),
+            topic: Some(topic.into()),
+            limit: SUBSCRIBERS_MAX,
+            ..SubscriptionQuery::default()
+        };
+        let mut subscribers: Vec<Subscriber> = Vec::new();
+        for one in self.subscriptions(&query).await?.subscriptions {
+            let session = self.client(one.tenant, &one.client_id, 0).await?;
+            subscribers.push(Subscriber {
+                client_id: one.client_id.to_string(),
+                filter: one.filter.into_string(),
+                qos: one.qos as u8,
+                connected: session
+                    .as_ref()
+                    .is_some_and(|session| session.info.connected),
+                drops: session.map_or_else(Vec::new, |session| {
+                    let drops = session.drops.iter().zip(session.dropped_at);
+                    drops
+                        .map(|((reason, count), at)| (*reason, *count, at))
+                        .collect()
+                }),
+            });
+        }
+        Ok(subscribers)
+    }
+
+    async fn topic_rules(
+        &self,
+        (tenant, client_id, user): (TenantId, &str, Option<&str>),
+        topic: &str,
+        is_filter: bool,
+    ) -> Result<TopicRules, ControlError> {
+        let question = |action| explain::Question {
+            tenant,
+            user: user.or(Some(client_id)).map(str::to_owned),
+            client_id: Some(client_id.to_owned()),
+            action,
+            topic: topic.to_owned(),
+        };
+        let session = self.session_rules(tenant, client_id).await?;
+        // Nobody publishes to a Topic Filter.
+        let (publish, receive) = match is_filter {
+            true => (Actions::SUBSCRIBE, Actions::SUBSCRIBE),
+            false => (Actions::PUBLISH, Actions::RECEIVE),
+        };
+        let (publish, receive) = (
+            self.explain(&question(publish)).await?,
+            self.explain(&question(receive)).await?,
+        );
+        let names = Names {
+            client_id,
+            user_name: user.unwrap_or(client_id),
+        };
+        let rules = self.rules_of(tenant, session.as_ref(), user.unwrap_or(client_id));
+        let has_own_rules = session
+            .as_ref()
+            .is_some_and(|session| session.has_own_rules);
+        let mend = |action| match has_own_rules {
+            true => Way {
+                text: "give it a token that permits it, or have the hook's answer permit it"
+                    .to_owned(),
+                command: None,
+            },
+            false => self.journal.permitting(
+                tenant,
+                &Lacking {
+                    client_id,
+                    user: user.or(Some(client_id)),
+                    action,
+                    topic,
+                },
+            ),
+        };
+        let all = |action| {
+            let rules = rules.as_deref();
+            rules.map_or_else(Vec::new, |rules| permitted(rules, names, action))
+        };
+        let meant = |action| {
+            let rules = rules.as_deref()?;
+            meant(rules, names, action, topic)
+        };
+        Ok(TopicRules {
+            publish,
+            receive,
+            meant: meant(Actions::PUBLISH),
+            meant_receive: meant(Actions::RECEIVE),
+            permitted: all(Actions::PUBLISH),
+            readable: all(Actions::RECEIVE),
+            mend_publish: mend("publish"),
+            mend_receive: mend(match is_filter {
+                true => "subscribe",
+                false => "receive",
+            }),
+        })
+    }
+
+    /// What was refused by a rule and would not be by those of now, as numbers of entries.
+    pub(super) async fn permitted_now(
+        &self,
+        tenant: TenantId,
+        entries: impl Iterator<Item = &Entry>,
+    ) -> Result<Vec<u64>, ControlError> {
+        let mut permitted = Vec::new();
+        for entry in entries {
+            let Some(action) = action_forbidden(entry) else {
+                continue;
+            };
+            let question = explain::Question {
+                tenant,
+                user: entry.user_name.clone(),
+                client_id: Some(entry.client_id.clone()),
+                action,
+                topic: entry.topic.clone().unwrap_or_default(),
+            };
+            // A topic that was cut is none.
+            if question.check().is_ok()
+                && self.explain(&question).await?.outcome == explain::Outcome::Permitted
+            {
+                permitted.push(entry.seq);
+            }
+        }
+        Ok(permitted)
+    }
+
+    /// Those of the session, else those of the tables and files.
+    fn rules_of(
+        &self,
+        tenant: TenantId,
+        session: Option<&SessionRules>,
+        user: &str,
+    ) -> Option<Arc<Rules>> {
+        use martlet_broker::RuleBook as _;
+        if let Some(session) = session {
+            return session.rules.clone();
+        }
+        let policy = self.policy()?;
+        Some(policy.rules_of(Realm::of_tenant(tenant), Some(user)))
+    }
+}
+
+/// What an entry says that a rule forbade; none: no rule did.
+fn action_forbidden(entry: &Entry) -> Option<Actions> {
+    if entry.cause != Some(Cause::NotPermitted) {
+        return None;
+    }
+    match entry.what {
+        EventKind::PublishRefused => Some(Actions::PUBLISH),
+        EventKind::SubscribeRefused => Some(Actions::SUBSCRIBE),
+        EventKind::Dropped | EventKind::MessagesLost => Some(Actions::RECEIVE),
+        _ => None,
+    }
+}
+
+/// The rule that permits an action on this topic of another name.
+fn meant(rules: &Rules, names: Names<'_>, action: Actions, topic: &str) -> Option<Meant> {
+    let topic = TopicName::new(topic).ok()?;
+    let mut all = rules.rules().iter();
+    all.find_map(|rule| {
+        let is_template = rule.filter.contains("%c") || rule.filter.contains("%u");
+        if !rule.allows || !rule.actions.has(action) || !is_template {
+            return None;
+        }
+        let anybody: Vec<&str> = rule
+            .filter
+            .split('/')
+            .map(|level| match level.contains("%c") || level.contains("%u") {
+                true => "+",
+                false => level,
+            })
+            .collect();
+        let anybody = anybody.join("/");
+        if !TopicFilter::new(&anybody).ok()?.matches(topic) {
+            return None;
+        }
+        let own = substituted(&rule.filter, names);
+        let mut differing = rule
+            .filter
+            .split('/')
+            .zip(own.split('/'))
+            .zip(topic.levels());
+        let instead = differing.find(|((rule, own), level)| rule != own && own != level)?;
+        Some(Meant {
+            place: rule.source.to_string(),
+            instead: instead.1.to_owned(),
+            filter: own,
+        })
+    })
+}
+
+/// Filters with which rules permit that action.
+fn permitted(rules: &Rules, names: Names<'_>, action: Actions) -> Vec<String> {
+    let is_wanted = |rule: &&martlet_broker::Rule| rule.allows && rule.actions.has(action);
+    let filters = rules.rules().iter().filter(is_wanted);
+    let filters = filters.map(|rule| substituted(&rule.filter, names));
+    filters.take(PERMITTED_MAX).collect()
+}
+
+fn substituted(filter: &str, names: Names<'_>) -> String {
+    filter
+        .replace("%c", names.client_id)
+        .replace("%u", names.user_name)
+}

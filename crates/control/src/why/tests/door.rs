@@ -1,0 +1,303 @@
+//! Who is refused, or would be.
+
+use martlet_broker::{EventKind, LockoutScope, RefusalCause};
+use martlet_codec::ReasonCode;
+
+use super::{NOBODY, NOW, WRONG_PASSWORD, barred, connected, expect, facts, run};
+use crate::authentication::Standing;
+use crate::cause::Cause;
+use crate::journal::{Entry, Way};
+use crate::why::facts::{Banned, Deleted, GoneTeam, Lockout, Presence, Spent};
+use crate::why::{Finding, State, judge};
+
+#[test]
+fn what_it_was_told_when_it_last_came_decides() {
+    let wrong = (WRONG_PASSWORD, "wrong password, according to the registry");
+    let refused = run(
+        EventKind::Refused,
+        "BadUserNameOrPassword",
+        wrong,
+        12,
+        1_000,
+    );
+    let mut facts = facts(None);
+    facts.runs = vec![run(EventKind::Connected, "", "", 1, 900_000), refused];
+    facts.standing = Some(Standing::Known);
+    let verdict = judge(&facts);
+    expect(
+        &verdict,
+        Cause::WrongPassword,
+        State::Refused,
+        "according to",
+    );
+    assert_eq!(verdict.finding.since_ms, Some(NOW - 61_000));
+    assert_eq!(verdict.finding.count, Some(12));
+    assert_eq!(verdict.finding.mend.as_deref(), Some("do this"));
+    // It has come in meanwhile.
+    facts.runs.push(run(EventKind::Connected, "", "", 1, 10));
+    facts.session = Some(connected());
+    let verdict = judge(&facts);
+    let said = "is connected and nothing is wrong now";
+    expect(&verdict, Cause::NothingWrong, State::Connected, said);
+    let [before] = &*verdict.also else {
+        panic!("{verdict:#?}");
+    };
+    assert!(before.sentence.contains("it was refused: "), "{before:#?}");
+    assert_eq!((&before.mend, &before.command), (&None, &None));
+}
+
+#[test]
+fn who_would_not_be_let_in_is_told_so_before_it_comes() {
+    let mut facts = facts(None);
+    facts.known_as = Some("device".to_owned());
+    facts.standing = Some(barred(
+        RefusalCause::DeviceMaintenance,
+        "device d1 is maintenance",
+    ));
+    expect(
+        &judge(&facts),
+        Cause::Disabled,
+        State::NeverSeen,
+        "maintenance",
+    );
+    facts.standing = Some(Standing::Known);
+    expect(
+        &judge(&facts),
+        Cause::NeverConnected,
+        State::NeverSeen,
+        "neither connected nor",
+    );
+    facts.known_as = None;
+    let nobody = "nobody of that name is known to the registry";
+    facts.standing = Some(barred(NOBODY, nobody));
+    expect(
+        &judge(&facts),
+        Cause::NobodyKnown,
+        State::NeverSeen,
+        "nobody of that name",
+    );
+    facts.banned = Some(Banned {
+        why: "the user ann is banned: noise, until tomorrow".to_owned(),
+        command: None,
+    });
+    expect(
+        &judge(&facts),
+        Cause::Banned,
+        State::NeverSeen,
+        "until tomorrow",
+    );
+}
+
+#[test]
+fn a_door_that_is_closed_is_named() {
+    let mut facts = facts(None);
+    facts.standing = Some(Standing::Known);
+    facts.presence = Some(Presence {
+        since_ms: NOW - 10_000,
+        listener: Some("mqtts://0.0.0.0:8883".to_owned()),
+        ..Presence::default()
+    });
+    expect(
+        &judge(&facts),
+        Cause::ListenerClosed,
+        State::Away,
+        "mqtts://0.0.0.0:8883",
+    );
+}
+
+#[test]
+fn who_has_no_good_credential_left_is_told_so_with_the_way_to_another() {
+    let mut facts = facts(None);
+    facts.standing = Some(Standing::Known);
+    facts.known_as = Some("device".to_owned());
+    let spent = Spent {
+        count: 2,
+        all_revoked: true,
+        last_ms: 1_896_091_200_000,
+        command: Some("martlet device rotate d1".to_owned()),
+        ..Spent::default()
+    };
+    facts.spent = Some(spent.clone());
+    let wrong = (RefusalCause::WrongSecret, "wrong credential for device d1");
+    let refused = run(EventKind::Refused, "BadUserNameOrPassword", wrong, 3, 1_000);
+    facts.runs = vec![refused];
+    let verdict = judge(&facts);
+    let said = "all 2 of its credentials were revoked, the last on 2030-01-31 12:00 UTC";
+    expect(&verdict, Cause::CredentialExpired, State::Refused, said);
+    assert_eq!(
+        verdict.finding.command.as_deref(),
+        Some("martlet device rotate d1")
+    );
+    // Any certificate that names it would do, and it has shown none.
+    facts.by_certificate = true;
+    assert_eq!(judge(&facts).finding.cause, Cause::WrongPassword);
+    facts.spent = Some(Spent {
+        has_certificate: true,
+        ..spent
+    });
+    assert_eq!(judge(&facts).finding.cause, Cause::CredentialExpired);
+}
+
+#[test]
+fn a_stranger_who_tries_the_name_of_who_is_connected_is_a_remark() {
+    let mut facts = facts(None);
+    facts.session = Some(connected());
+    let wrong = (RefusalCause::WrongSecret, "wrong credential for device d1");
+    let mut tried = run(EventKind::Refused, "BadUserNameOrPassword", wrong, 3, 1_000);
+    tried.last.address = Some("[2001:db8::1]:4711".to_owned());
+    tried.last.command = Some("martlet device rotate d1".to_owned());
+    facts.runs = vec![run(EventKind::Connected, "", "", 1, 5_000), tried];
+    let verdict = judge(&facts);
+    expect(
+        &verdict,
+        Cause::NothingWrong,
+        State::Connected,
+        "is connected",
+    );
+    let [aside] = &*verdict.also else {
+        panic!("{verdict:#?}");
+    };
+    assert!(
+        aside
+            .sentence
+            .contains("a client at [2001:db8::1] tried its name with a wrong password 3 times"),
+        "{verdict:#?}"
+    );
+    assert_eq!(aside.command, None);
+    assert!(
+        !aside
+            .mend
+            .as_deref()
+            .unwrap_or_default()
+            .contains("do this")
+    );
+    // It came in after that: it may have been itself.
+    facts.runs.push(run(EventKind::Connected, "", "", 1, 500));
+    let verdict = judge(&facts);
+    assert_eq!(verdict.finding.cause, Cause::NothingWrong);
+    assert_eq!(verdict.also[0].command, None);
+    // It disconnected since, by itself: a refusal while it was connected does not keep it out.
+    facts.runs.pop();
+    facts.session = None;
+    facts.runs.push(run(
+        EventKind::Disconnected,
+        "Success",
+        "it said goodbye",
+        1,
+        400,
+    ));
+    let verdict = judge(&facts);
+    expect(&verdict, Cause::Away, State::Away, "it is not connected");
+    assert!(
+        verdict.also[0].sentence.starts_with("a client at "),
+        "{verdict:#?}"
+    );
+}
+
+#[test]
+fn who_went_with_a_team_is_told_which_to_restore() {
+    let mut facts = facts(None);
+    let command = Some("martlet team restore t1".to_owned());
+    for (brings_back, said) in [(true, "that restores it too"), (false, "first, then it")] {
+        facts.deleted = Some(Deleted {
+            user: None,
+            at_ms: NOW - 5_000,
+            command: command.clone(),
+            team: Some(GoneTeam {
+                name: "north".to_owned(),
+                brings_back,
+            }),
+        });
+        let verdict = judge(&facts);
+        expect(&verdict, Cause::Deleted, State::NeverSeen, "its team north");
+        let mend = verdict.finding.mend.unwrap_or_default();
+        assert!(
+            mend.contains("the team north") && mend.contains(said),
+            "{mend}"
+        );
+        assert_eq!(verdict.finding.command, command);
+    }
+}
+
+#[test]
+fn somebody_without_a_name_is_not_who_was_heard_of_since() {
+    let mut facts = facts(None);
+    let why = (RefusalCause::NotMqtt, "the first packet is not CONNECT");
+    let stray = |ago_ms| Entry {
+        address: Some("192.0.2.7:4711".to_owned()),
+        ..run(EventKind::Refused, "ProtocolError", why, 1, ago_ms).last
+    };
+    let keep_alive = ReasonCode::KeepAliveTimeout.name();
+    let silent = (RefusalCause::KeepAlive, "nothing came");
+    facts.runs = vec![run(EventKind::Disconnected, keep_alive, silent, 1, 5_000)];
+    facts.nameless = vec![stray(1_000)];
+    // It is the newest thing that is known, and a guess all the same.
+    let verdict = judge(&facts);
+    let said = "its connection was ended";
+    expect(&verdict, Cause::KeepAlive, State::Away, said);
+    let said = "another client at 192.0.2.7";
+    let guess = verdict.also.iter().find(|one| one.is_guess).unwrap();
+    assert!(guess.sentence.contains(said), "{guess:#?}");
+    let mend = guess.mend.as_deref().unwrap_or_default();
+    assert!(mend.starts_with("if it is this client: "), "{mend}");
+    // Something of its own is newer: there is nothing to guess.
+    facts.nameless = vec![stray(6_000)];
+    let verdict = judge(&facts);
+    assert_eq!(verdict.finding.cause, Cause::KeepAlive);
+    assert!(!verdict.also.iter().any(|one| one.is_guess), "{verdict:#?}");
+}
+
+#[test]
+fn a_lockout_that_is_over_is_a_remark() {
+    let mut facts = facts(None);
+    let wrong = (RefusalCause::WrongSecret, "wrong credential for device d1");
+    let locked = "locked out for 1 s more: too many wrong credentials for this user name";
+    facts.locked_out = Some(Lockout {
+        accepted_secs: None,
+        why: locked.to_owned(),
+        way: Way {
+            text: "lift it".to_owned(),
+            command: Some("martlet lockout rm d1".to_owned()),
+        },
+    });
+    let bad = "BadUserNameOrPassword";
+    facts.runs = vec![
+        run(
+            EventKind::Disconnected,
+            "Success",
+            "it said goodbye",
+            1,
+            9_000,
+        ),
+        run(EventKind::Refused, bad, wrong, 3, 3_000),
+        run(
+            EventKind::Refused,
+            "NotAuthorized",
+            (RefusalCause::LockedOut(LockoutScope::UserName), locked),
+            2,
+            2_000,
+        ),
+    ];
+    let verdict = judge(&facts);
+    expect(&verdict, Cause::LockedOut, State::Refused, "locked out");
+    let command = verdict.finding.command.as_deref();
+    assert_eq!(command, Some("martlet lockout rm d1"));
+    facts.locked_out = None;
+    let verdict = judge(&facts);
+    expect(
+        &verdict,
+        Cause::WrongPassword,
+        State::Refused,
+        "wrong credential",
+    );
+    let said = |one: &Finding| one.sentence.starts_with("it was locked out for ");
+    assert!(verdict.also.iter().any(said), "{verdict:#?}");
+    // It was another who tried, and it has not come itself.
+    facts.runs.remove(1);
+    expect(
+        &judge(&facts),
+        Cause::Away,
+        State::Away,
+        "it is not connected",
+    );
+}

@@ -1,0 +1,224 @@
+//! What became of a session and its messages.
+
+use martlet_broker::{DropReason, EventKind, Limit, LossTimes, Reached, RefusalCause};
+use martlet_codec::ReasonCode;
+
+use super::barred;
+use super::topic::facts_of_refused_topic;
+use super::{NOW, connected, expect, facts, rules, run};
+use crate::cause::Cause;
+use crate::explain::Outcome;
+use crate::journal::Way;
+use crate::why::Finding;
+use crate::why::facts::StoreTrouble;
+use crate::why::{State, Verdict, judge};
+
+#[test]
+fn who_goes_again_and_again_is_told_why() {
+    let mut facts = facts(None);
+    facts.session = Some(connected());
+    let silent = run(
+        EventKind::Disconnected,
+        "KeepAliveTimeout",
+        (RefusalCause::KeepAlive, "keep alive"),
+        4,
+        1_000,
+    );
+    facts.runs = vec![silent];
+    let reason = ReasonCode::KeepAliveTimeout.name();
+    facts.runs[0].last.reason = Some(reason.to_owned());
+    facts.runs[0].cause = Some(Cause::KeepAlive);
+    expect(
+        &judge(&facts),
+        Cause::KeepAlive,
+        State::Connected,
+        "4 times",
+    );
+    facts.runs[0].cause = Some(Cause::TakenOver);
+    expect(
+        &judge(&facts),
+        Cause::TakenOver,
+        State::Connected,
+        "same Client Identifier",
+    );
+    // Once is what a client does that comes again by another network.
+    facts.runs[0].count = 1;
+    facts.runs[0].cause = Some(Cause::KeepAlive);
+    expect(
+        &judge(&facts),
+        Cause::NothingWrong,
+        State::Connected,
+        "nothing of it",
+    );
+}
+
+#[test]
+fn what_is_old_or_weighs_less_is_told_beside_it() {
+    let mut facts = facts(None);
+    facts.session = Some(connected());
+    let refused = run(
+        EventKind::PublishRefused,
+        "NotAuthorized",
+        "no rule permits it",
+        1,
+        20 * 60 * 1000,
+    );
+    facts.runs = vec![refused];
+    let verdict = judge(&facts);
+    expect(
+        &verdict,
+        Cause::NothingWrong,
+        State::Connected,
+        "nothing of it",
+    );
+    assert_eq!(verdict.evidence.len(), 1);
+    facts.store = Some(StoreTrouble::Failing("no space left".to_owned()));
+    facts.runs[0].last.at_ms = NOW;
+    let verdict = judge(&facts);
+    expect(
+        &verdict,
+        Cause::StoreFailing,
+        State::Connected,
+        "no space left",
+    );
+    assert_eq!(verdict.also.len(), 1);
+}
+
+#[test]
+fn a_queue_that_has_drained_is_not_full_and_its_losses_are_told() {
+    let mut facts = facts(None);
+    let limit = Limit::QueuedMessages;
+    let full = Reached { limit, value: 5 };
+    let mut session = connected();
+    session.queued = 5;
+    session.drops = vec![(DropReason::QueueFull, 30)];
+    session.queue_full = Some(full);
+    facts.session = Some(session);
+    let mut dropped = run(EventKind::Dropped, "queue_full", &*full.words(), 30, 2_000);
+    dropped.last.topic = Some("t".to_owned());
+    let mut begun = run(EventKind::QueueFull, "", "5 messages wait", 1, 2_000);
+    begun.cause = Some(Cause::QueueFull);
+    facts.runs = vec![begun, dropped];
+    let verdict = judge(&facts);
+    let all = |verdict: &Verdict| {
+        let also = verdict.also.iter().map(|one| one.sentence.clone());
+        let all: Vec<String> = [verdict.finding.sentence.clone()]
+            .into_iter()
+            .chain(also)
+            .collect();
+        all.join("\n")
+    };
+    let said = all(&verdict);
+    assert!(
+        said.contains("its queue is full, 5 messages wait"),
+        "{said}"
+    );
+    assert!(said.contains("(limits.queued_messages = 5)"), "{said}");
+    if let Some(session) = &mut facts.session {
+        (session.queued, session.queue_full) = (0, None);
+    }
+    let verdict = judge(&facts);
+    let lost = "30 messages for it were dropped: the queue has as many messages";
+    expect(&verdict, Cause::QueueFull, State::Connected, lost);
+    let said = all(&verdict);
+    assert!(
+        !said.contains("is full") && said.contains("; there is room again"),
+        "{said}"
+    );
+    assert_eq!(verdict.finding.count, Some(30));
+    assert_eq!(verdict.finding.since_ms, Some(NOW - 62_000));
+    assert_eq!(verdict.finding.last_ms, Some(NOW - 2_000));
+    // What the journal has forgotten is told by number, since when the session counts it.
+    facts.runs.clear();
+    let at = LossTimes {
+        first_ms: NOW - 90_000,
+        last_ms: NOW - 2_000,
+    };
+    if let Some(session) = &mut facts.session {
+        session.dropped_at = vec![at];
+    }
+    let verdict = judge(&facts);
+    assert_eq!(verdict.finding.since_ms, Some(NOW - 90_000));
+    assert!(
+        verdict.finding.sentence.starts_with("30 messages"),
+        "{verdict:#?}"
+    );
+}
+
+#[test]
+fn a_connection_that_began_after_the_refusal_is_not_another_one() {
+    let mut facts = facts(None);
+    let wrong = (RefusalCause::WrongSecret, "wrong credential for device d1");
+    facts.runs = vec![
+        run(EventKind::Refused, "BadUserNameOrPassword", wrong, 3, 9_000),
+        run(EventKind::Connected, "", "", 1, 5_000),
+        run(
+            EventKind::Disconnected,
+            "Success",
+            "the client said goodbye",
+            1,
+            1_000,
+        ),
+    ];
+    let verdict = judge(&facts);
+    expect(&verdict, Cause::Away, State::Away, "it is not connected");
+    let is_claimed = |one: &Finding| one.sentence.contains("connection of its own");
+    assert!(!verdict.also.iter().any(is_claimed), "{verdict:#?}");
+    // It was connected while the other one tried.
+    facts.runs[1].last.at_ms = NOW - 10_000;
+    let verdict = judge(&facts);
+    assert!(verdict.also.iter().any(is_claimed), "{verdict:#?}");
+}
+
+#[test]
+fn a_remedy_is_that_of_the_finding_and_of_no_other_event() {
+    let mut facts = facts(None);
+    facts.known_as = Some("device".to_owned());
+    facts.standing = Some(barred(
+        RefusalCause::DeviceInactive,
+        "device d1 is inactive",
+    ));
+    facts.standing_way = Some(Way {
+        text: "let it in again".to_owned(),
+        command: Some("martlet device set --status=active d1".to_owned()),
+    });
+    // Another refusal of the same kind, for another name.
+    let other = (RefusalCause::DeviceInactive, "device d2 is inactive");
+    let mut refused = run(EventKind::Refused, "NotAuthorized", other, 1, 1_000);
+    refused.last.command = Some("martlet device set --status=active d2".to_owned());
+    facts.runs = vec![refused, run(EventKind::Connected, "", "", 1, 500)];
+    let finding = judge(&facts).finding;
+    let expected = "martlet device set --status=active d1";
+    assert_eq!(finding.command.as_deref(), Some(expected), "{finding:#?}");
+    // Nor has what the rules say of one topic the command of an event.
+    let mut facts = facts_of_refused_topic();
+    facts.runs[0].last.command = Some("martlet role allow other".to_owned());
+    assert_eq!(judge(&facts).finding.command, None);
+}
+
+#[test]
+fn losses_are_told_with_their_own_time() {
+    let mut facts = facts(Some("big"));
+    let mut session = connected();
+    session.subscriptions = vec![("big".to_owned(), 0)];
+    session.drops = vec![(DropReason::OutputFull, 2_614)];
+    session.dropped_at = vec![LossTimes {
+        first_ms: NOW - 4_000,
+        last_ms: NOW - 1_000,
+    }];
+    facts.session = Some(session);
+    facts.rules = rules(Outcome::Permitted, Outcome::Permitted);
+    let verdict = judge(&facts);
+    let said = "2614 messages for it were dropped";
+    expect(&verdict, Cause::SlowReader, State::Connected, said);
+    assert_eq!(verdict.finding.since_ms, Some(NOW - 4_000));
+    assert_eq!(verdict.also[0].cause, Cause::QosDowngraded);
+    // Long ago it is told beside.
+    if let Some(session) = &mut facts.session {
+        session.dropped_at[0].last_ms = NOW - 3_600_000;
+    }
+    let verdict = judge(&facts);
+    let said = "nothing is wrong now";
+    expect(&verdict, Cause::NothingWrong, State::Connected, said);
+    assert_eq!(verdict.also[0].cause, Cause::SlowReader);
+}

@@ -1,0 +1,290 @@
+//! Who publishes to a topic and receives it.
+
+use martlet_broker::{EventKind, RefusalCause};
+
+use super::{NOBODY, WRONG_PASSWORD, barred, connected, expect, facts, rules, run};
+use crate::cause::Cause;
+use crate::explain::Outcome;
+use crate::why::facts::{Facts, Meant, StoreTrouble, Subscriber};
+use crate::why::{State, judge};
+
+#[test]
+fn a_topic_is_followed_from_the_rules_to_who_is_subscribed() {
+    let mut facts = facts(Some("d/d2/telemetry"));
+    facts.session = Some(connected());
+    facts.rules = rules(Outcome::Refused, Outcome::Refused);
+    expect(
+        &judge(&facts),
+        Cause::NotPermitted,
+        State::Connected,
+        "d/d1/telemetry",
+    );
+    if let Some(rules) = &mut facts.rules {
+        rules.meant = Some(Meant {
+            place: "device type sensor rule 1".to_owned(),
+            filter: "d/d1/telemetry".to_owned(),
+            instead: "d2".to_owned(),
+        });
+    }
+    expect(
+        &judge(&facts),
+        Cause::WrongTopic,
+        State::Connected,
+        "instead of \"d2\"",
+    );
+    facts.rules = rules(Outcome::Permitted, Outcome::Refused);
+    facts.subscribers = Some(Vec::new());
+    expect(
+        &judge(&facts),
+        Cause::SubscriberAbsent,
+        State::Connected,
+        "nobody is subscribed",
+    );
+    let subscriber = |connected| Subscriber {
+        client_id: "app".to_owned(),
+        filter: "d/#".to_owned(),
+        qos: 0,
+        connected,
+        drops: Vec::new(),
+    };
+    facts.subscribers = Some(vec![subscriber(false)]);
+    expect(
+        &judge(&facts),
+        Cause::SubscriberAbsent,
+        State::Connected,
+        "none is connected",
+    );
+    // It is no fault: the messages come.
+    facts.subscribers = Some(vec![subscriber(true)]);
+    let verdict = judge(&facts);
+    let said = "to which 1 client is subscribed";
+    expect(&verdict, Cause::NothingWrong, State::Connected, said);
+    assert_eq!(verdict.also[0].cause, Cause::QosDowngraded);
+}
+
+#[test]
+fn a_receiver_is_told_what_keeps_messages_from_it() {
+    let mut facts = facts(Some("d/d2/telemetry"));
+    let mut session = connected();
+    session.subscriptions = vec![("d/+/telemetry".to_owned(), 0)];
+    facts.session = Some(session);
+    facts.rules = rules(Outcome::Refused, Outcome::Permitted);
+    let verdict = judge(&facts);
+    let said = "it is subscribed to d/d2/telemetry";
+    expect(&verdict, Cause::NothingWrong, State::Connected, said);
+    assert_eq!(verdict.also[0].cause, Cause::QosDowngraded);
+    assert!(!verdict.wrong);
+    facts.rules = rules(Outcome::Permitted, Outcome::Refused);
+    expect(
+        &judge(&facts),
+        Cause::NotPermitted,
+        State::Connected,
+        "may not read",
+    );
+    if let Some(session) = &mut facts.session {
+        session.subscriptions[0].1 = 1;
+    }
+    facts.rules = rules(Outcome::Permitted, Outcome::Permitted);
+    let mut full = run(
+        EventKind::Dropped,
+        "queue_full",
+        "the queue was full",
+        30,
+        1_000,
+    );
+    full.last.topic = Some("d/d2/telemetry".to_owned());
+    facts.runs = vec![full];
+    expect(
+        &judge(&facts),
+        Cause::QueueFull,
+        State::Connected,
+        "the queue was full",
+    );
+}
+
+#[test]
+fn what_was_refused_of_another_topic_is_told_beside_what_was_asked() {
+    let mut facts = facts(Some("d/d1/telemetry"));
+    facts.session = Some(connected());
+    facts.rules = rules(Outcome::Permitted, Outcome::Refused);
+    let mut refused = run(
+        EventKind::PublishRefused,
+        "Not authorized",
+        "no rule",
+        3,
+        1_000,
+    );
+    refused.last.topic = Some("d/d1/other".to_owned());
+    facts.runs = vec![refused.clone()];
+    let verdict = judge(&facts);
+    let said = "nothing of that topic was refused";
+    expect(&verdict, Cause::NothingWrong, State::Connected, said);
+    assert_eq!(verdict.also.len(), 1, "{verdict:#?}");
+    assert!(verdict.also[0].sentence.contains("d/d1/other"));
+    // What is wrong with the topic leads.
+    facts.subscribers = Some(Vec::new());
+    let verdict = judge(&facts);
+    let said = "nobody is subscribed";
+    expect(&verdict, Cause::SubscriberAbsent, State::Connected, said);
+    // Without a topic it is what is wrong, and so is what is of the topic.
+    facts.question.topic = None;
+    let said = "d/d1/other";
+    expect(&judge(&facts), Cause::NotPermitted, State::Connected, said);
+    facts.question.topic = Some("d/d1/other".to_owned());
+    facts.rules = rules(Outcome::Permitted, Outcome::Permitted);
+    expect(&judge(&facts), Cause::NotPermitted, State::Connected, said);
+}
+
+#[test]
+fn where_the_rule_has_to_be_is_named() {
+    let mut facts = facts(Some("d/d2/telemetry"));
+    facts.session = Some(connected());
+    facts.rules = rules(Outcome::Refused, Outcome::Refused);
+    let finding = judge(&facts).finding;
+    let mend = finding.mend.unwrap_or_default();
+    assert!(mend.contains("the device type sensor; or have"), "{mend}");
+    let command = finding.command.as_deref();
+    let expected = "martlet device type allow sensor 'topic write a'";
+    assert_eq!(command, Some(expected));
+}
+
+#[test]
+fn what_the_rules_permit_meanwhile_is_wrong_no_more() {
+    let mut facts = facts(None);
+    facts.session = Some(connected());
+    let mut refused = run(
+        EventKind::PublishRefused,
+        "Not authorized",
+        "no rule",
+        3,
+        1_000,
+    );
+    refused.last.topic = Some("d/d1/other".to_owned());
+    refused.last.command = Some("martlet role allow r".to_owned());
+    refused.last.seq = 7;
+    facts.runs = vec![refused];
+    let said = "its publish to d/d1/other was refused";
+    expect(&judge(&facts), Cause::NotPermitted, State::Connected, said);
+    facts.permitted_now = vec![7];
+    let verdict = judge(&facts);
+    let said = "nothing is wrong now";
+    expect(&verdict, Cause::NothingWrong, State::Connected, said);
+    let said = &verdict.also[0];
+    assert!(
+        said.sentence.ends_with("the rules permit it now"),
+        "{said:#?}"
+    );
+    assert_eq!((&said.mend, &said.command), (&None, &None));
+}
+
+#[test]
+fn of_an_unknown_name_it_is_not_told_what_it_may_publish() {
+    let mut facts = facts(Some("a/b"));
+    facts.rules = rules(Outcome::Permitted, Outcome::Permitted);
+    facts.subscribers = Some(Vec::new());
+    let verdict = judge(&facts);
+    let text = "nothing is known of d1";
+    expect(&verdict, Cause::NobodyKnown, State::NeverSeen, text);
+    assert!(verdict.also.is_empty(), "{verdict:#?}");
+}
+
+#[test]
+fn a_refused_publish_of_who_is_subscribed_to_the_topic_too_is_told() {
+    let mut facts = facts(Some("d/d1/telemetry"));
+    let mut session = connected();
+    session.subscriptions = vec![("d/#".to_owned(), 1)];
+    facts.session = Some(session);
+    facts.rules = rules(Outcome::Refused, Outcome::Permitted);
+    let mut refused = run(
+        EventKind::PublishRefused,
+        "Not authorized",
+        "no rule",
+        3,
+        1_000,
+    );
+    refused.last.topic = facts.question.topic.clone();
+    facts.runs = vec![refused];
+    let said = "its publish to d/d1/telemetry was refused";
+    expect(&judge(&facts), Cause::NotPermitted, State::Connected, said);
+}
+
+pub(super) fn facts_of_refused_topic() -> Facts {
+    let mut facts = facts(Some("d/d1/x"));
+    facts.session = Some(connected());
+    facts.rules = rules(Outcome::Refused, Outcome::Refused);
+    if let Some(rules) = &mut facts.rules {
+        rules.mend_publish.command = None;
+    }
+    let mut refused = run(
+        EventKind::PublishRefused,
+        "Not authorized",
+        "no rule",
+        3,
+        1_000,
+    );
+    refused.last.topic = Some("d/d1/x".to_owned());
+    facts.runs = vec![refused];
+    facts
+}
+
+#[test]
+fn a_full_store_is_named_to_who_waits_for_it_and_to_who_hears_nothing() {
+    let mut facts = facts(None);
+    facts.session = Some(connected());
+    let why = "the message store takes as much as limits.store_bytes allows".to_owned();
+    let mend = Some("raise limits.store_bytes".to_owned());
+    facts.store = Some(StoreTrouble::Full { why, mend });
+    let (full, is_there) = (Cause::StoreFull, State::Connected);
+    let said = "messages with QoS 1 and 2 wait, whoever publishes them: the message store takes";
+    expect(&judge(&facts), full, is_there, said);
+    if let Some(session) = &mut facts.session {
+        session.waits_for_store = true;
+    }
+    let verdict = judge(&facts);
+    let said = "its publishes wait: the message store takes as much as limits.store_bytes";
+    expect(&verdict, full, is_there, said);
+    let mend = verdict.finding.mend.as_deref();
+    assert_eq!(mend, Some("raise limits.store_bytes"));
+    facts.store = Some(StoreTrouble::Slow);
+    let said = "the disk is too slow";
+    expect(&judge(&facts), Cause::StoreSlow, is_there, said);
+    // The reason of an absent client is how it left, not the store.
+    facts.session = None;
+    facts.runs = vec![run(
+        EventKind::Disconnected,
+        "Success",
+        "it said goodbye",
+        1,
+        10,
+    )];
+    let said = "it is not connected";
+    expect(&judge(&facts), Cause::Away, State::Away, said);
+}
+
+#[test]
+fn what_holds_now_comes_before_what_happened() {
+    let mut facts = facts(None);
+    let wrong = (WRONG_PASSWORD, "the password is not that of the registry");
+    facts.runs = vec![run(
+        EventKind::Refused,
+        "BadUserNameOrPassword",
+        wrong,
+        1,
+        1_000,
+    )];
+    facts.standing = Some(barred(RefusalCause::UserDisabled, "user d1 is disabled"));
+    let verdict = judge(&facts);
+    expect(&verdict, Cause::Disabled, State::Refused, "is disabled");
+    assert_eq!(verdict.also[0].cause, Cause::WrongPassword);
+    // It was refused for that too: since when is told.
+    let disabled = (RefusalCause::UserDisabled, "user d1 is disabled");
+    facts
+        .runs
+        .push(run(EventKind::Refused, "NotAuthorized", disabled, 3, 500));
+    let verdict = judge(&facts);
+    expect(&verdict, Cause::Disabled, State::Refused, "is disabled");
+    assert_eq!(verdict.finding.count, Some(3));
+    facts.runs.pop();
+    facts.standing = Some(barred(NOBODY, "nobody of that name is known to x"));
+    expect(&judge(&facts), Cause::UnknownName, State::Refused, "nobody");
+}

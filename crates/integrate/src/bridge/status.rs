@@ -1,0 +1,69 @@
+//! How a bridge is, for its sink and for those who ask.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// What a worker says of itself.
+#[derive(Debug)]
+pub(super) struct Status {
+    trouble: Mutex<Option<Trouble>>,
+    /// Name of the other broker among all nodes, if it is one and known.
+    remote: Mutex<Option<Arc<str>>>,
+}
+
+/// What is wrong with a bridge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Trouble {
+    pub(super) why: String,
+    /// There is no connection, and one was tried.
+    pub(super) is_outage: bool,
+}
+
+impl Default for Status {
+    fn default() -> Self {
+        let trouble = Trouble {
+            why: "the bridge has not connected yet".to_owned(),
+            is_outage: false,
+        };
+        Self {
+            trouble: Mutex::new(Some(trouble)),
+            remote: Mutex::default(),
+        }
+    }
+}
+
+impl Status {
+    /// Why messages do not pass; none if all is well.
+    pub(super) fn trouble(&self) -> Option<String> {
+        self.lock().as_ref().map(|trouble| trouble.why.clone())
+    }
+
+    /// Why there is no connection, if one was tried.
+    pub(super) fn outage(&self) -> Option<String> {
+        let trouble = self.lock();
+        let outage = trouble.as_ref().filter(|trouble| trouble.is_outage);
+        outage.map(|trouble| trouble.why.clone())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Trouble>> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Name of the other broker among all nodes, if it is one and known.
+    pub(super) fn remote(&self) -> Option<Arc<str>> {
+        let remote = self.remote.lock().unwrap_or_else(PoisonError::into_inner);
+        remote.clone()
+    }
+
+    pub(super) fn set_remote(&self, name: &str) {
+        let mut remote = self.remote.lock().unwrap_or_else(PoisonError::into_inner);
+        *remote = Some(name.into());
+    }
+
+    /// Sets what is wrong; returns whether it was something else.
+    pub(super) fn set(&self, trouble: Option<Trouble>) -> bool {
+        let mut own = self.lock();
+        let is_new = *own != trouble;
+        *own = trouble;
+        is_new
+    }
+}

@@ -1,0 +1,55 @@
+//! Who does something, and whose objects they see.
+
+/// Whose objects a call sees. Those of others are as if they were not there.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// Everybody's.
+    All,
+    /// Those of the team of this id.
+    Team(String),
+}
+
+impl Scope {
+    /// The team, if it is one's.
+    pub fn team(&self) -> Option<&str> {
+        match self {
+            Self::All => None,
+            Self::Team(team) => Some(team),
+        }
+    }
+
+    /// An object of this team is seen; without a name it is nobody's.
+    pub(crate) fn sees(&self, team: &str) -> bool {
+        self.team().is_none_or(|own| own == team)
+    }
+}
+
+/// Who does something, as the audit log has it, and what they may see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Actor {
+    /// A user, or who else it was.
+    pub who: String,
+    /// By what: an API key, a session, the command line.
+    pub by: String,
+    /// From where; empty: from this machine.
+    pub address: String,
+    /// The request, if it has an id.
+    pub request_id: String,
+    /// What they may see and change.
+    pub scope: Scope,
+}
+
+impl Actor {
+    /// The user of this process, at the command line, who may do everything.
+    pub fn local() -> Self {
+        use std::os::unix::fs::MetadataExt as _;
+        let found = std::fs::metadata("/proc/self");
+        Self {
+            who: found.map_or_else(|_| String::new(), |own| format!("uid {}", own.uid())),
+            by: "command".to_owned(),
+            address: String::new(),
+            request_id: String::new(),
+            scope: Scope::All,
+        }
+    }
+}

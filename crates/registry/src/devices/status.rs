@@ -1,0 +1,40 @@
+//! What operators say of a device.
+
+use std::fmt;
+
+/// What operators say of a device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Status {
+    /// It is accepted.
+    #[default]
+    Active,
+    /// It is not.
+    Inactive,
+    /// It is not, for a while.
+    Maintenance,
+}
+
+impl Status {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Active, Self::Inactive, Self::Maintenance];
+
+    /// As it is written.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Inactive => "inactive",
+            Self::Maintenance => "maintenance",
+        }
+    }
+
+    /// From how it is written.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.word() == word)
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}

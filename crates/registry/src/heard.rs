@@ -1,0 +1,16 @@
+//! When devices sent messages last.
+
+/// When a device sent messages last, in milliseconds since the Unix epoch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// Its tenant.
+    pub tenant: u32,
+    /// Its id.
+    pub id: String,
+    /// The last message of any kind.
+    pub message_ms: i64,
+    /// The last heartbeat; 0: none.
+    pub heartbeat_ms: i64,
+    /// The last telemetry; 0: none.
+    pub telemetry_ms: i64,
+}

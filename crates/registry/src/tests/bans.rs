@@ -1,0 +1,136 @@
+//! Bans.
+
+use super::{all, both, new_team, of_team};
+use crate::{BanKind, NewBan, NewUser, PageRequest, RegistryError, Scope};
+
+both!(a_ban_is_of_the_tenant_that_its_name_is_in, registry, {
+    let north = registry.add_team(&all(), new_team("north", true)).await?;
+    let plain = registry.add_team(&all(), new_team("plain", false)).await?;
+    let ann = NewUser::new("ann");
+    registry
+        .create_user(&of_team(&north.id), ann, "0123456789")
+        .await?;
+    let new = |kind, value: &str, team: Option<&str>| NewBan {
+        kind,
+        value: value.to_owned(),
+        team: team.map(str::to_owned),
+        why: String::new(),
+        until_ms: 0,
+    };
+    let (client, user) = (BanKind::ClientId, BanKind::UserName);
+    for (actor, ban, value) in [
+        (of_team(&north.id), new(client, "p", None), "p"),
+        (of_team(&north.id), new(user, "p@north", None), "p"),
+        // Of another tenant it is nobody's name here.
+        (of_team(&north.id), new(user, "p@plain", None), "p@plain"),
+        (
+            of_team(&north.id),
+            new(BanKind::Address, "::/0", None),
+            "::/0",
+        ),
+        (all(), new(client, "p@north", None), "p"),
+        (all(), new(user, "ann", None), "ann"),
+        (all(), new(user, "p", Some("north")), "p"),
+        (all(), new(user, "p@north", Some(&north.id)), "p"),
+    ] {
+        let made = registry.add_ban(&actor, ban).await?;
+        assert_eq!(
+            (made.tenant, &*made.team, &*made.value),
+            (north.tenant, &*north.id, value)
+        );
+    }
+    for ban in [
+        new(client, "p", None),
+        new(client, "ann", None),
+        new(user, "p@nowhere", None),
+        new(user, "p@plain", None),
+    ] {
+        let made = registry.add_ban(&all(), ban.clone()).await?;
+        assert_eq!((made.tenant, &made.value), (0, &ban.value));
+    }
+    for ban in [
+        new(client, "p", Some("plain")),
+        new(client, "p", Some("nowhere")),
+        new(client, "p", Some("")),
+    ] {
+        let refused = registry.add_ban(&all(), ban).await;
+        assert!(matches!(refused, Err(RegistryError::Refused(_))));
+    }
+    let (actor, ban) = (of_team(&plain.id), new(client, "p", Some(&north.id)));
+    let other = registry.add_ban(&actor, ban).await;
+    assert!(matches!(other, Err(RegistryError::Refused(_))));
+    // The same again is one: `p` by two names, `p@plain`, `ann` and an address.
+    let own = registry.bans(&of_team(&north.id).scope).await?;
+    assert_eq!(own.len(), 5, "{own:#?}");
+    assert!(own.iter().all(|ban| ban.team == north.id));
+    assert_eq!(registry.bans(&Scope::All).await?.len(), 9);
+});
+
+both!(pages_of_users_and_bans_follow_each_other, registry, {
+    let team = registry.add_team(&all(), new_team("t", true)).await?;
+    let ann = of_team(&team.id);
+    for number in 0..5 {
+        let user = NewUser::new(&format!("u{number}"));
+        let actor = if number < 2 { &ann } else { &all() };
+        registry.create_user(actor, user, "x").await?;
+        let ban = NewBan {
+            kind: BanKind::ClientId,
+            value: format!("c{number}"),
+            team: None,
+            why: String::new(),
+            until_ms: 0,
+        };
+        registry.add_ban(actor, ban).await?;
+    }
+    for (scope, count) in [(Scope::All, 5), (ann.scope, 2)] {
+        let mut request = PageRequest {
+            with_total: true,
+            ..PageRequest::first(2)
+        };
+        let mut names = Vec::new();
+        loop {
+            let page = registry.users_page(&scope, false, &request).await?;
+            assert_eq!(page.total, Some(count));
+            names.extend(page.items.into_iter().map(|user| user.name));
+            request.cursor = page.next;
+            if request.cursor.is_none() {
+                break;
+            }
+        }
+        let expected: Vec<String> = (0..count).map(|number| format!("u{number}")).collect();
+        assert_eq!(names, expected);
+        let mut values = Vec::new();
+        loop {
+            let page = registry.bans_page(&scope, &request).await?;
+            assert_eq!(page.total, Some(count));
+            values.extend(page.items.into_iter().map(|ban| ban.value));
+            request.cursor = page.next;
+            if request.cursor.is_none() {
+                break;
+            }
+        }
+        values.sort();
+        let expected: Vec<String> = (0..count).map(|number| format!("c{number}")).collect();
+        assert_eq!(values, expected);
+    }
+    let gone = registry
+        .users_page(&Scope::All, true, &PageRequest::first(9))
+        .await?;
+    assert!(gone.items.is_empty());
+});
+
+both!(a_ban_that_would_be_over_already_is_refused, registry, {
+    let ban = |until_ms| NewBan {
+        kind: BanKind::ClientId,
+        value: "d".to_owned(),
+        team: None,
+        why: String::new(),
+        until_ms,
+    };
+    for over in [1, crate::now_ms(), -1] {
+        let told = registry.add_ban(&all(), ban(over)).await;
+        assert!(matches!(told, Err(RegistryError::Refused(_))), "{over}");
+    }
+    let later = crate::now_ms() + 60_000;
+    assert_eq!(registry.add_ban(&all(), ban(later)).await?.until_ms, later);
+});

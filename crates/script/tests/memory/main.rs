@@ -1,0 +1,10 @@
+//! What clients make a node hold counts against its limits, and who holds most gives back first.
+
+mod counted;
+#[path = "../lasting/mod.rs"]
+mod lasting;
+mod limits;
+mod node;
+mod relief;
+#[path = "../wire/mod.rs"]
+mod wire;

@@ -1,0 +1,37 @@
+//! What a client reaches the world by.
+
+use crate::agenda::{Agenda, Due};
+use crate::facts::Fact;
+use crate::network::Network;
+use crate::node::Node;
+use crate::observer::Observer;
+
+/// What a client reaches the world by.
+pub struct Io<'a> {
+    /// What is due when.
+    pub agenda: &'a mut Agenda,
+    /// The network.
+    pub network: &'a mut Network,
+    /// The node, to connect to.
+    pub node: &'a Node,
+    /// Who takes facts in.
+    pub observer: &'a mut Observer,
+}
+
+impl Io<'_> {
+    /// Virtual time, microseconds.
+    pub fn now_us(&self) -> u64 {
+        self.agenda.now_us()
+    }
+
+    /// Tells a fact.
+    pub fn fact(&mut self, fact: Fact) {
+        self.observer.fact(&fact);
+    }
+
+    /// A shard has something to do.
+    pub fn wake_shard(&mut self, shard: usize) {
+        let now_us = self.agenda.now_us();
+        self.agenda.enter(now_us, Due::Tick(shard as u16));
+    }
+}

@@ -1,0 +1,82 @@
+//! Names of records, bodies, queues and states.
+
+/// Number of a record: its place in the total order. The first is 1.
+pub type Lsn = u64;
+
+/// A body's name. The upper six bits say which shard gave it; no two bodies ever have the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BodyId(pub u64);
+
+impl BodyId {
+    /// The shard's bits last: ids that several shards give at the same time lie close together.
+    pub(crate) fn turned(self) -> u64 {
+        self.0.rotate_left(6)
+    }
+
+    pub(crate) fn of_turned(turned: u64) -> Self {
+        BodyId(turned.rotate_right(6))
+    }
+}
+
+/// A queue's name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QueueId(pub u64);
+
+/// A state's name. `owner` is the queue's number where both are forgotten together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StateKey {
+    /// Whose it is.
+    pub owner: u64,
+    /// What it is; the caller's affair.
+    pub kind: u8,
+    /// Which one.
+    pub number: u32,
+}
+
+/// Reasons for a body to live though no entry refers to it: bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Holds(pub(super) u8);
+
+impl Holds {
+    /// None.
+    pub const NONE: Holds = Holds(0);
+    /// Not all queues that want it have it yet.
+    pub const ROUTING: Holds = Holds(1);
+    /// It is retained.
+    pub const RETAINED: Holds = Holds(2);
+    /// It is kept for another reason.
+    pub const KEPT: Holds = Holds(4);
+
+    /// From bits; those without a meaning are dropped.
+    pub const fn from_bits(bits: u8) -> Self {
+        Holds(bits & 7)
+    }
+
+    /// As bits: 0 to 7.
+    pub const fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// These and those.
+    pub const fn with(self, other: Holds) -> Self {
+        Holds(self.0 | other.0)
+    }
+
+    /// Whether all of `other` are among these.
+    pub const fn contains(self, other: Holds) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Whether any of `other` is among these.
+    pub const fn intersects(self, other: Holds) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
+/// The key of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Entry {
+    pub(crate) queue: QueueId,
+    pub(crate) body: BodyId,
+    pub(crate) lane: u8,
+}

@@ -1,0 +1,127 @@
+"""Passwords: how long they are, and whose are changed where."""
+
+import json
+import re
+import shlex
+import subprocess
+
+import pytest
+
+import martlet_process
+from test_access import mosquitto_passwd, publish
+from test_registry import martlet, place, start  # noqa: F401
+
+
+def test_user_says_where_it_has_put_somebody(start, place):
+    said = place.user("alice")
+    assert f"in {place.path}/martlet.db" in said and f"No node runs with the data directory {place.path} now" in said
+    node = start()
+    assert "The running node has read it." in place.user("bob")
+    assert publish(node, "t", "-u", "bob", "-P", "secret")[0] == 0
+
+
+@pytest.mark.parametrize("form", ["toml", "mosquitto"])
+def test_user_changes_the_password_file_of_the_node_that_runs(start_node, tmp_path, form):
+    """However that was started: the command is told nothing but the data directory."""
+    passwords = tmp_path / "passwd"
+    martlet("passwd", "--weak", "-c", "-b", passwords, "alice", "secret")
+    if form == "toml":
+        configuration = tmp_path / "martlet.toml"
+        configuration.write_text(f'[auth]\npassword_file = "{passwords}"\n')
+        options = {"arguments": ["--config", str(configuration)]}
+    else:
+        configuration = tmp_path / "mosquitto.conf"
+        configuration.write_text(f"password_file {passwords}\n")
+        options = {"arguments": ["--mosquitto-conf", str(configuration)]}
+    node = start_node(**options)
+    said = martlet("user", "add", "bob", "--weak", "--data-dir", node.data_dir, given="word\n")
+    assert f"in {passwords}" in said and "The running node has read it." in said
+    assert martlet("user", "ls", "--data-dir", node.data_dir, "--json").count('"role"') == 0, "no table has them"
+    assert publish(node, "t", "-u", "bob", "-P", "word")[0] == 0
+    assert martlet("user", "ls", "--data-dir", node.data_dir) == "USER\nalice\nbob\n"
+    assert f"from {passwords}" in martlet("user", "rm", "bob", "--data-dir", node.data_dir)
+    assert publish(node, "t", "-u", "bob", "-P", "word")[0] != 0
+
+
+def test_password_files_of_listeners_are_named_to_who_adds_a_user(start_node, tmp_path):
+    passwords = tmp_path / "passwd"
+    martlet("passwd", "--weak", "-c", "-b", passwords, "alice", "secret")
+    configuration = tmp_path / "martlet.toml"
+    configuration.write_text(f'[[listeners]]\nurl = "mqtt://127.0.0.1:0"\npassword_file = "{passwords}"\n')
+    node = start_node(arguments=["--config", str(configuration)], listen=())
+    said = martlet("user", "add", "bob", "--weak", "--data-dir", node.data_dir, given="word\n", code=1)
+    assert f"password files of their own; name one: --file {passwords}" in said
+    assert "The running node has read it." in martlet(
+        "user", "add", "bob", "--weak", "--file", passwords, "--data-dir", node.data_dir, given="word\n")
+    assert publish(node, "t", "-u", "bob", "-P", "word")[0] == 0
+
+
+def test_users_of_a_password_file_are_not_changed_in_the_tables(start_node, tmp_path):
+    passwords = mosquitto_passwd(tmp_path / "passwd", ("sam", "secret"))
+    node = start_node(settings=[f"auth.password_file={passwords}"])
+    said = martlet("user", "set", "sam", "--disable", "--data-dir", node.data_dir, code=1)
+    mend = re.search(r"martlet (user rm \S+ --file \S+)", said).group(1)
+    martlet(*shlex.split(mend), "--data-dir", node.data_dir)
+    assert "sam" not in open(passwords).read()
+
+
+def test_passwords_are_long_unless_it_is_said_otherwise(place, tmp_path):
+    at = ["--data-dir", place.path]
+    file = tmp_path / "passwd"
+    file.write_text("old:plain\n")
+    for command, sure in ((["user", "add", "ann", *at], "added"), (["user", "passwd", "ann", *at], "changed"),
+                          (["user", "add", "bob", "--file", file], "added"), (["user", "passwd", "bob", "--file", file], ""),
+                          (["passwd", file, "carol"], "")):
+        for password in ("", "x", "123456789"):
+            said = martlet(*command, given=f"{password}\n", code=1)
+            assert "nothing was changed" in said and (not password or "--weak" in said and password not in said), said
+            if not password:
+                martlet(*command, "--weak", given="\n", code=1)
+        martlet(*command, given="ä" * 10 + "\n")
+        if command[1] == "passwd":
+            martlet(*command, "--weak", given="x\n")
+    martlet("passwd", "-b", file, "dora", "short", code=1)
+    martlet("passwd", "-b", "--weak", file, "dora", "short")
+    done = subprocess.run(["bash", "-c", f"exec -a mosquitto_passwd {martlet_process.binary()} -b {file} emil short"],
+                          capture_output=True, text=True)
+    assert done.returncode == 0 and "Warning: the password has fewer than 10 characters." in done.stderr
+    done = subprocess.run([martlet_process.binary(), "passwd", "-U", file], capture_output=True, text=True)
+    assert done.returncode == 0 and "line 1" in done.stderr
+
+
+def test_short_passwords_of_files_are_warned_of(start_node, tmp_path):
+    file = tmp_path / "passwd"
+    file.write_text("ann:plain\nbob:long enough\n")
+    file.chmod(0o600)
+    options = ["--set", "auth.plain_passwords=true", "--set", f"auth.password_file={file}"]
+    variables = {"MARTLET_AUTH__CREDENTIALS": "carl:short,dora:long enough,emil:s3"}
+    node = start_node(data_dir=tmp_path / "data", arguments=options, variables=variables)
+    assert publish(node, "t", "-u", "carl", "-P", "short")[0] == 0, "it is good all the same"
+    checked = subprocess.run([martlet_process.binary(), "config", "check", "--data-dir", tmp_path / "other", *options],
+                             env={**martlet_process.environment(), **variables}, capture_output=True, text=True)
+    for told in (node.log(), martlet("health", "--data-dir", tmp_path / "data"), checked.stdout):
+        assert f"{file} has passwords of fewer than 10 characters, in line 1:" in told
+        assert "auth.credentials has passwords of fewer than 10 characters, in entries 1, 3:" in told
+    assert "carl" not in checked.stdout and "emil" not in checked.stdout
+
+
+def test_the_api_and_the_setup_page_take_no_short_password(start_node, place):
+    node = start_node(data_dir=place.path, http=True)
+    token = re.search(r"/setup#([\w-]+)", "\n".join(node.announced)).group(1)
+    import urllib.error
+    import urllib.request
+
+    def setup(password):
+        body = json.dumps({"token": token, "name": "root", "password": password}).encode()
+        request = urllib.request.Request(f"{node.http_url}/api/v1/setup", body, {"Content-Type": "application/json"})
+        try:
+            return urllib.request.urlopen(request).status, ""
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    for password in ("", "x", "123456789", "x" * 1025):
+        status, said = setup(password)
+        assert status == 422 and "/password" in said, said
+    page = urllib.request.urlopen(f"{node.http_url}/setup").read().decode()
+    assert 'minlength="10"' in page
+    assert setup("1234567890")[0] == 201
