@@ -61,7 +61,7 @@ impl Counts {
         self.last_error = Some((now_ms(), why));
     }
 
-    /// Counts what the rule makes of a message on this topic, in this time. Returns what follows, if
+    /// Counts what the rule makes of a message on this topic in this time. Returns what follows, if
     /// anything.
     pub(super) fn note(
         &mut self,
