@@ -41,13 +41,14 @@ use crate::health::Health;
 use crate::history::History;
 use crate::journal::Journal;
 use crate::latencies::Latencies;
+use crate::lock::lock;
 use crate::log_limit::LogLimit;
 use crate::logging::Logging;
 use crate::memory::Outside;
 use crate::presence::{ClientPresence, Presence};
 use crate::request::places::Places;
 use crate::store::{PinnedStore, StoreSize, StoreState};
-use waiting::{Waiting, lock};
+use waiting::Waiting;
 
 /// Facts about this node that do not change.
 #[derive(Clone, Debug)]

@@ -74,6 +74,7 @@ pub mod integrations;
 pub mod iotflow;
 pub mod journal;
 mod latencies;
+mod lock;
 mod log_limit;
 pub mod log_lines;
 pub mod logging;

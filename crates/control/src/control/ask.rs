@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use super::Control;
 use super::waiting::Waiting;
-use super::waiting::lock;
+use crate::lock::lock;
 
 /// Time that shards may take to answer: they answer within a tick, so a longer time means a stalled
 /// node.

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use martlet_broker::{Event, EventGroup, Realm, TenantId, Told, UserName};
 
 use super::Control;
-use super::waiting::lock;
 use crate::event_log;
 use crate::feed::{self};
+use crate::lock::lock;
 use crate::log_limit::LeftOut;
 use crate::logging::Subject;
 use crate::presence::Known;
