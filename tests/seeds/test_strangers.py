@@ -25,7 +25,7 @@ def declared():
     paths, calls = [], 0
     for source in sorted(SOURCES.rglob("*.rs")):
         text = source.read_text()
-        if source.name == "mod.rs":
+        if source.name in ("mod.rs", "routes.rs"):
             # Where routes are taken in, not declared.
             continue
         calls += len(re.findall(r"\.route\(", text))
