@@ -15,7 +15,8 @@ pub struct TokenBucket {
 }
 
 impl TokenBucket {
-    /// A full bucket of `most` tokens, of which `per_second` come back in a second, more than 0.
+    /// A full bucket. `most` is its number of tokens. `per_second`, more than 0, is refilled each
+    /// second.
     pub fn new(per_second: f64, most: f64, now: Instant) -> Self {
         Self {
             per_second,

@@ -175,19 +175,15 @@ fn read_answer(
     payload: &[u8],
     correlation: Option<&str>,
 ) -> Result<(String, Result<CommandAnswer, &'static str>), &'static str> {
-    let body = serde_json::from_slice::<Value>(payload);
+    let body = serde_json::from_slice::<Value>(payload).map_err(|_| "the payload is no JSON");
     let member = |name: &str| body.as_ref().ok()?.get(name)?.as_str();
     let id = member("command_id").or(member("id")).or(correlation);
-    let id = match (id, &body) {
-        (Some(id), _) => id.to_owned(),
-        (None, Ok(_)) => return Err("command_id and Correlation Data are missing"),
-        (None, Err(_)) => return Err("the payload is no JSON"),
+    let Some(id) = id.map(str::to_owned) else {
+        return Err(body
+            .err()
+            .unwrap_or("command_id and Correlation Data are missing"));
     };
-    let answer = match &body {
-        Ok(body) => answer_of(body),
-        Err(_) => Err("the payload is no JSON"),
-    };
-    Ok((id, answer))
+    Ok((id, body.and_then(|body| answer_of(&body))))
 }
 
 fn answer_of(body: &Value) -> Result<CommandAnswer, &'static str> {

@@ -13,7 +13,7 @@ pub enum TablesError {
     /// The database has not answered in time.
     #[error("{0}: no answer in {secs} s", secs = .1.as_secs())]
     Late(Location, Duration),
-    /// It is done, and the node does not go by it yet.
+    /// The change is written, but the node has not applied it yet.
     #[error("it is written, and not in force yet: the node could not read it: {0}")]
     NotInForce(String),
     /// It was broken off.

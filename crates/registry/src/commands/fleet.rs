@@ -5,8 +5,7 @@ use serde_json::json;
 use sqlx::{AnyConnection, Row as _};
 
 use super::new::{COMMANDS_OPEN_MAX, NewCommand, check};
-use super::row::FROM;
-use super::row::{COLUMNS, Command, read_command};
+use super::row::{COLUMNS, Command, FROM, read_command};
 use super::state::{CommandFilter, CommandState};
 use crate::database::Work;
 use crate::device_lists::push_filter;

@@ -22,8 +22,8 @@ pub enum Finding {
     Known(Identity),
     /// The source knows the name, and these are not its credentials: no other source is asked.
     Wrong(Refusal),
-    /// Who it is was proved, or need not be, and the client is not let in all the same: nobody else
-    /// is asked, and it is no try of a password.
+    /// The identity is proved, or needs no proof, but the client is refused: no other source is
+    /// asked, and this is not counted as a failed login.
     NotNow(Refusal),
     /// It does not know the name; the next source may.
     Stranger,

@@ -30,7 +30,7 @@ pub(super) struct Identified {
 }
 
 impl Control {
-    /// Who a client is, by the tables, its session and what became of it recently.
+    /// Identifies a client by the tables, its session and its recent connections.
     pub(super) async fn identify(
         &self,
         question: &Question,

@@ -4,7 +4,7 @@
 //! * `integrations`: integrations, and the sessions and dead letters of one
 //! * `meant`: whom a name means
 //! * `session`: the session of a client
-//! * `topic`: what holds for a topic
+//! * `topic`: the permissions and subscribers of a topic
 
 mod identity;
 mod integrations;
@@ -143,7 +143,8 @@ impl Control {
         }))
     }
 
-    /// What became of one client of a user. Other users may have tried its Client Identifier.
+    /// The recent connections of one client of a user. Other users may have tried its Client
+    /// Identifier.
     fn runs_of_client(
         &self,
         tenant: TenantId,

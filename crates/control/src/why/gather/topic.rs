@@ -1,4 +1,4 @@
-//! What holds for a topic: who may do what with it, and who is subscribed.
+//! The facts about a topic: who may publish and subscribe, and who is subscribed.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ const SUBSCRIBERS_MAX: usize = 20;
 /// Filters of a client's permissions that are named, at most.
 const PERMITTED_MAX: usize = 4;
 
-/// What holds for the topic that was asked about.
+/// The facts about the topic of a question.
 #[derive(Default)]
 pub(super) struct TopicFacts {
     /// What the client may do with it.
@@ -31,7 +31,7 @@ pub(super) struct TopicFacts {
 }
 
 impl Control {
-    /// What holds for the topic of a question, as far as it has one.
+    /// Gathers the facts about the topic of a question, if it has one.
     pub(super) async fn topic_asked_about(
         &self,
         question: &Question,
