@@ -208,6 +208,32 @@ url = "{receiver.url}"
     until(lambda: not named(node, "integration"), node.log, 40)
 
 
+def test_an_integration_that_falls_behind_is_an_alarm(start_node, tmp_path, receiver):
+    """One that is paused keeps its messages: nothing fails, but they grow old."""
+    text = f"""
+[integrations]
+allow_private = ["127.0.0.0/8"]
+
+[[sinks.webhook]]
+name = "crm"
+filters = ["crm/#"]
+url = "{receiver.url}"
+"""
+    options = configured(tmp_path, text=text)
+    options["settings"] += ["alarms.integration_lag_secs=2"]
+    node = start_node(**options)
+    call(node, "POST", "/integrations/webhook/crm/pause", status=204)
+    with Client(node, "pump") as pump:
+        pump.publish("crm/1", "{}")
+    until(lambda: named(node, "integration_lag"), node.log, 40)
+    [alarm] = named(node, "integration_lag")
+    assert (alarm["subject"], alarm["severity"]) == ("webhook/crm", "warning")
+    assert "The integration webhook/crm is behind: 1 message waits, the oldest for " in alarm["message"]
+    assert not named(node, "integration")
+    call(node, "POST", "/integrations/webhook/crm/resume", status=204)
+    until(lambda: not named(node, "integration_lag"), node.log, 40)
+
+
 def test_telemetry_that_cannot_be_stored_is_an_alarm(start_node, tmp_path):
     place = tmp_path / "elsewhere"
     options = configured(tmp_path, text="")

@@ -1,6 +1,7 @@
 """Rules about messages: what they do, that they are durable, that they end, and who may write them."""
 
 import json
+import time
 
 import pytest
 
@@ -291,6 +292,31 @@ actions = [
     assert "8" in json.dumps(found), found
     found = counts(node, "all")
     assert found["errors"] == 1 and 'no webhook "gone"' in found["last_error"]
+
+
+def test_values_of_rules_are_stored_many_at_a_time(start_node, tmp_path):
+    """Each of 1,000 values would wait 25 ms and more for a sync of its own."""
+    text = """
+[telemetry]
+enabled = true
+
+[[rules]]
+name = "keep"
+topics = ["in/+"]
+actions = [ { telemetry = { device = "pump", key = "n", value = "payload.n" } } ]
+"""
+    node = start_node(**configured(tmp_path, text=text))
+    call(node, "POST", "/devices", {"id": "pump"}, 201)
+    add_user(node, "ada")
+    with Client(node, "c").credentials("ada", PASSWORD) as client:
+        for number in range(1000):
+            client.client.publish(f"in/{number}", json.dumps({"n": number}), 1)
+        until(lambda: counts(node, "keep")["messages"] > 0, node.log)
+        began = time.monotonic()
+        until(lambda: counts(node, "keep")["actions"] == 1000, node.log, 60)
+        assert time.monotonic() - began < 12
+    found = call(node, "GET", "/devices/pump/telemetry?keys=n&from=-1h&limit=2000")
+    assert sorted(row["value"] for row in found["items"]) == list(range(1000))
 
 
 def test_a_rule_looks_at_telemetry_and_events(start_node, tmp_path):

@@ -250,6 +250,41 @@ def test_rules_and_alarms_of_a_team_are_its_own(start_node, tmp_path, variables)
     assert counts_of(node, keys["north"])["matched"] == 1
 
 
+def test_a_team_sees_in_the_audit_log_what_was_done_with_its_alarms_and_telemetry(start_node, tmp_path):
+    """Also what somebody did who belongs to no team. Other teams see nothing of it."""
+    options = configured(tmp_path, text="")
+    options["settings"] += ["telemetry.enabled=true"]
+    node = start_node(**options)
+    call(node, "POST", "/device-types", {"name": "free", "rules": ["topic readwrite #"]}, 201)
+    keys, devices = {}, {}
+    for name in ("north", "south"):
+        team = call(node, "POST", "/teams", {"name": name, "owns_tenant": True}, 201)
+        made = {"name": f"of {name}", "team": team["id"], "scopes": ["administrator"]}
+        keys[name] = call(node, "POST", "/keys", made, 201)["key"]
+        devices[name] = call(node, "POST", "/devices", {"id": f"pump-{name}", "type": "free"}, 201, key=keys[name])
+    rule = {"topics": ["t"], "alarm": {"threshold": {"above": 5}}}
+    call(node, "PUT", "/rules/high", rule, 201, key=keys["north"])
+    made = devices["north"]
+    with Client(node, "pump-north").credentials(made["user_name"], made["secret"]) as pump:
+        pump.publish("t", "9")
+    until(lambda: alarms_of(node, keys["north"]), node.log)
+    [alarm] = alarms_of(node, keys["north"])
+    number = alarm["id"]
+    # By the team itself, and by the administrator of the node.
+    call(node, "POST", f"/alarms/{number}/acknowledge", key=keys["north"])
+    call(node, "POST", f"/alarms/{number}/shelve", {"secs": 60})
+    for key in (keys["north"], None):
+        path = "/devices/pump-north/telemetry?from=*&to=*" + ("" if key else "&team=north")
+        call(node, "DELETE", path, **({"key": key} if key else {}))
+    seen = call(node, "GET", "/audit?object_kind=route", key=keys["north"])["items"]
+    done = {(one["action"], one["object_id"], one["who"].split(":")[0]) for one in seen}
+    of_alarm, of_device = f"/api/v1/alarms/{number}", "/api/v1/devices/pump-north/telemetry"
+    assert len([one for one in seen if one["object_id"] == of_device]) == 2, seen
+    assert {("http.post", f"{of_alarm}/acknowledge", "key"), ("http.post", f"{of_alarm}/shelve", "key"),
+            ("http.delete", of_device, "key")} <= done, done
+    assert call(node, "GET", "/audit?object_kind=route", key=keys["south"])["items"] == []
+
+
 def alarms_of(node, key):
     return call(node, "GET", "/alarms", key=key)["items"]
 

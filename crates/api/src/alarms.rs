@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
+use axum::{Extension, Json};
+use martlet_broker::TenantId;
 use martlet_control::alarms::{
     AlarmError, AlarmFilter, AlarmOrder, AlarmRow, AlarmState, Alarms, SHELVED_MAX_SECS, Severity,
 };
@@ -14,6 +15,7 @@ use utoipa_axum::routes;
 
 use crate::access::Access::Scoped;
 use crate::api::Api;
+use crate::extensions::AboutTeam;
 use crate::extract::{JsonBody, PathOf, QueryOf};
 use crate::page::Page;
 use crate::problem::{Problem, ProblemKind, ProblemView};
@@ -220,16 +222,20 @@ pub(crate) async fn show(
     Ok(Json(found.into()))
 }
 
+/// The alarm as it is now, and the team that it belongs to.
+type Changed = (Option<Extension<AboutTeam>>, Json<AlarmView>);
+
 fn order(
     api: &Api,
     asking: &Asking,
     (id, tenant): (&str, InTenants),
     order: AlarmOrder,
-) -> Result<Json<AlarmView>, Problem> {
+) -> Result<Changed, Problem> {
     let InTenants(tenant) = tenant;
     let of = (number_of(id)?, tenant);
     let changed = alarms_of(api)?.order(of, &asking.actor.who, order)?;
-    Ok(Json(changed.into()))
+    let team = api.control.team_of_tenant(TenantId(changed.tenant));
+    Ok((team.map(AboutTeam).map(Extension), Json(changed.into())))
 }
 
 /// Acknowledge an alarm
@@ -248,7 +254,7 @@ pub(crate) async fn acknowledge(
     asking: Asking,
     tenant: InTenants,
     PathOf(id): PathOf<String>,
-) -> Result<Json<AlarmView>, Problem> {
+) -> Result<Changed, Problem> {
     order(&api, &asking, (&id, tenant), AlarmOrder::Acknowledge)
 }
 
@@ -277,7 +283,7 @@ pub(crate) async fn shelve(
     tenant: InTenants,
     PathOf(id): PathOf<String>,
     JsonBody(body): JsonBody<ShelveBody>,
-) -> Result<Json<AlarmView>, Problem> {
+) -> Result<Changed, Problem> {
     if !(1..=SHELVED_MAX_SECS).contains(&body.secs) {
         let detail = format!("expected seconds, from 1 to {SHELVED_MAX_SECS}");
         return Err(Problem::of_body("/secs", detail));
@@ -301,7 +307,7 @@ pub(crate) async fn unshelve(
     asking: Asking,
     tenant: InTenants,
     PathOf(id): PathOf<String>,
-) -> Result<Json<AlarmView>, Problem> {
+) -> Result<Changed, Problem> {
     order(&api, &asking, (&id, tenant), AlarmOrder::Unshelve)
 }
 
@@ -319,6 +325,6 @@ pub(crate) async fn clear(
     asking: Asking,
     tenant: InTenants,
     PathOf(id): PathOf<String>,
-) -> Result<Json<AlarmView>, Problem> {
+) -> Result<Changed, Problem> {
     order(&api, &asking, (&id, tenant), AlarmOrder::Clear)
 }

@@ -45,6 +45,11 @@ pub(crate) struct Asker(pub(crate) String);
 #[derive(Clone, Debug)]
 pub(crate) struct About(pub(crate) serde_json::Value);
 
+/// The team, by id, whose people see in the audit log what a request has done, though the caller is
+/// of another team or of none.
+#[derive(Clone, Debug)]
+pub(crate) struct AboutTeam(pub(crate) String);
+
 /// Says of an answer that its request has changed nothing, so that the audit log has no entry.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Unchanged;

@@ -19,7 +19,7 @@ use crate::body;
 use crate::caller;
 use crate::caller::known::Caller;
 use crate::connection::{Connection, ListenerKind};
-use crate::extensions::{About, Asker, OwnDevice, RequestId, Unchanged};
+use crate::extensions::{About, AboutTeam, Asker, OwnDevice, RequestId, Unchanged};
 use crate::idempotency;
 use crate::keys::KEY_HEADER;
 use crate::origin;
@@ -54,6 +54,7 @@ async fn check(
     };
     let is_nobody = is_nobody(&caller.principal);
     let name = caller.principal.to_string();
+    let own_team = caller.principal.team.clone();
     let taken = match connection.listener {
         ListenerKind::Socket => None,
         ListenerKind::Tcp { .. } if access == Access::Open => None,
@@ -101,6 +102,10 @@ async fn check(
             at_ms: Moment::now().as_ms(),
             principal: name.clone(),
             address: connection.peer.map(|peer| peer.to_string()),
+            team: match answer.extensions().get::<AboutTeam>() {
+                Some(AboutTeam(team)) => Some(team.clone()),
+                None => own_team,
+            },
             action,
             changed: match answer.extensions().get::<About>() {
                 Some(About(what)) => what.to_string(),

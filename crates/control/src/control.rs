@@ -321,6 +321,13 @@ impl Control {
         found.or_else(|| tables.tenant_named(team)).map(TenantId)
     }
 
+    /// The id of the team that owns a tenant; none: nobody, as the common one.
+    pub fn team_of_tenant(&self, tenant: TenantId) -> Option<String> {
+        let policy = self.policy()?;
+        let tables = policy.tables()?;
+        tables.team_id_of(tenant.0).map(ToOwned::to_owned)
+    }
+
     /// While the node runs, refreshes what decides about clients and changes elsewhere, such as the
     /// keys of a server, and ends the connections of clients that are no longer accepted.
     pub async fn follow_sources(self: Arc<Self>) {

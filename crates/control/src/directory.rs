@@ -67,6 +67,8 @@ pub struct AuditEntry {
     pub principal: String,
     /// Where from; none by `admin.sock`.
     pub address: Option<String>,
+    /// Id of the team whose people may see it; none: of no team's.
+    pub team: Option<String>,
     /// What was done: method and path, without what is secret.
     pub action: String,
     /// What the request was about, a JSON object without secrets.

@@ -90,6 +90,25 @@ impl Engine {
         Ok(())
     }
 
+    /// The first day of which values are not in blocks yet. PostgreSQL has no such values.
+    pub(crate) fn first_unpacked_day(&self) -> Option<i64> {
+        match self {
+            Self::Sqlite(writer) => writer.memory.read().first_day(),
+            Self::Postgres(_) => None,
+        }
+    }
+
+    /// Moves some of the values that are in memory into blocks. Answers whether more wait.
+    pub(crate) async fn pack_some(&mut self) -> Result<bool, StorageError> {
+        match self {
+            Self::Sqlite(writer) => {
+                writer.freeze(0);
+                writer.move_some().await
+            }
+            Self::Postgres(_) => Ok(false),
+        }
+    }
+
     /// Deletes the values of a selection in a span of time. Answers how many.
     pub(crate) async fn delete(
         &mut self,

@@ -136,10 +136,18 @@ fn sample_of((at, value): (&Instant, &Value)) -> Sample {
 }
 
 /// Values by series and time.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Generation {
     series: BySeries<SeriesValues>,
     bytes: usize,
+    /// The earliest time of a value.
+    first_time: Time,
+}
+
+impl Default for Generation {
+    fn default() -> Self {
+        Self::with_room(0)
+    }
 }
 
 impl Generation {
@@ -148,6 +156,7 @@ impl Generation {
         Self {
             series: HashMap::with_capacity_and_hasher(series, BuildHasherDefault::default()),
             bytes: 0,
+            first_time: Time::MAX,
         }
     }
 
@@ -155,6 +164,7 @@ impl Generation {
     pub(crate) fn insert(&mut self, series: SeriesId, sample: Sample) {
         let text_bytes = sample.value.text_bytes();
         let before = self.series.len();
+        self.first_time = self.first_time.min(sample.at.time);
         let values = self.series.entry(series).or_default();
         let replaced = values.insert(sample);
         if self.series.len() > before {
@@ -307,6 +317,15 @@ impl Memory {
     /// Bytes of both generations.
     pub(crate) fn bytes(&self) -> usize {
         self.active.bytes() + self.frozen.bytes()
+    }
+
+    /// The first day of which values are here; none: there are no values.
+    pub(crate) fn first_day(&self) -> Option<i64> {
+        let with_values = [&self.active, &*self.frozen].into_iter();
+        let with_values = with_values.filter(|generation| !generation.is_empty());
+        with_values
+            .map(|generation| day_of(generation.first_time))
+            .min()
     }
 
     /// Whether the frozen generation moves into blocks.

@@ -17,6 +17,17 @@ pub struct Limits {
     pub bytes: Option<u64>,
 }
 
+impl Limits {
+    /// The first day that is young enough. The day in which the age ends is kept: some of it is
+    /// younger.
+    fn first_day_by_age(&self, now: Time) -> i64 {
+        let age = self
+            .age
+            .and_then(|age| Time::try_from(age.as_micros()).ok());
+        age.map_or(i64::MIN, |age| day_of(now.saturating_sub(age)))
+    }
+}
+
 /// Limits of all devices.
 #[derive(Clone)]
 pub struct Retention {
@@ -33,6 +44,17 @@ impl fmt::Debug for Retention {
 }
 
 impl Retention {
+    /// The first day from which on no class deletes anything.
+    pub(crate) fn ends(&self, now: Time) -> i64 {
+        let today = day_of(now);
+        let of_class = |limits: &Limits| match (limits.bytes, limits.age) {
+            (Some(_), _) => today,
+            (None, Some(_)) => limits.first_day_by_age(now),
+            (None, None) => i64::MIN,
+        };
+        self.classes.iter().map(of_class).max().unwrap_or(i64::MIN)
+    }
+
     /// The same limits for all devices.
     pub fn of_all(limits: Limits) -> Self {
         Self {
@@ -64,11 +86,7 @@ impl Usage {
     pub(crate) fn first_days(&self, classes: &[Limits], now: Time) -> Vec<i64> {
         let today = day_of(now);
         let first_day = |(class, limits): (usize, &Limits)| {
-            let age = limits
-                .age
-                .and_then(|age| Time::try_from(age.as_micros()).ok());
-            // The day in which the age ends is kept: some of it is younger.
-            let by_age = age.map_or(i64::MIN, |age| day_of(now.saturating_sub(age)));
+            let by_age = limits.first_day_by_age(now);
             let by_bytes = limits.bytes.map_or(i64::MIN, |most| {
                 let days = self.bytes.get(&class);
                 days.map_or(i64::MIN, |days| first_that_fits(days, most))

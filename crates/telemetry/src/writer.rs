@@ -161,6 +161,11 @@ impl Writer {
     /// Deletes what is older or more than is kept. Writes that arrive meanwhile do not wait for all
     /// of it.
     async fn forget(&mut self, retention: &Retention) -> Result<u64, StorageError> {
+        match self.pack_to_forget(retention).await {
+            // Deleting what is packed makes room for the others.
+            Ok(()) | Err(StorageError::Full { .. }) => {}
+            Err(error) => return Err(error),
+        }
         let mut usage = Usage::default();
         let mut after = i64::MIN;
         if retention
@@ -188,6 +193,24 @@ impl Writer {
             }
             self.write_waiting().await;
         }
+    }
+
+    /// Moves values from memory into blocks, from which alone days are deleted, if some of them may
+    /// have to go. Values of today stay in any case.
+    async fn pack_to_forget(&mut self, retention: &Retention) -> Result<(), StorageError> {
+        let until = retention.ends(now());
+        // The generation that moves already, and the active one. What arrives meanwhile waits for
+        // the next time: else it could go on for ever.
+        for _ in 0..2 {
+            let first_day = self.engine.first_unpacked_day();
+            if first_day.is_none_or(|day| day >= until) {
+                break;
+            }
+            while self.engine.pack_some().await? {
+                self.write_waiting().await;
+            }
+        }
+        Ok(())
     }
 
     /// Writes what is waiting. Jobs of other kinds wait on.

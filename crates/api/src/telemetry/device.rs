@@ -13,7 +13,7 @@ use super::of_node::{device_of, telemetry_of};
 use super::times::Span;
 use super::view::{ReadingView, json_of};
 use crate::api::Api;
-use crate::extensions::{About, OwnDevice};
+use crate::extensions::{About, AboutTeam, OwnDevice};
 use crate::extract::{PathOf, QueryOf};
 use crate::page::Items;
 use crate::problem::Problem;
@@ -271,7 +271,7 @@ pub(crate) async fn delete(
     asking: Asking,
     PathOf(id): PathOf<String>,
     QueryOf(wanted): QueryOf<ToDelete>,
-) -> Result<(Extension<About>, Json<DeletedView>), Problem> {
+) -> Result<(Extension<About>, Extension<AboutTeam>, Json<DeletedView>), Problem> {
     let telemetry = telemetry_of(&api)?;
     let asking = asking.within(&api, wanted.team.as_deref()).await?;
     let device = device_of(&api, &asking, None, &id).await?;
@@ -292,5 +292,7 @@ pub(crate) async fn delete(
         "to": wanted.to,
         "deleted": deleted,
     }));
-    Ok((Extension(about), Json(DeletedView { deleted })))
+    let of_team = AboutTeam(device.team);
+    let answer = Json(DeletedView { deleted });
+    Ok((Extension(about), Extension(of_team), answer))
 }

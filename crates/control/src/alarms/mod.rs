@@ -57,6 +57,8 @@ pub struct AlarmSettings {
     pub watches_node: bool,
     /// Time for which an integration does not deliver before that is an alarm, milliseconds.
     pub trouble_ms: i64,
+    /// Age of a message that waits for an integration from which on that is an alarm, milliseconds.
+    pub lag_ms: u64,
     /// Topics of the node.
     pub catalogue: Arc<Catalogue>,
 }

@@ -1,5 +1,5 @@
 //! What the node watches itself: certificates of listeners and devices that expire, integrations
-//! that do not deliver, the storage of telemetry, and rollouts that their gates have paused.
+//! that do not deliver or fall behind, the storage of telemetry, and rollouts that their gates have paused.
 //! `activity` tells of devices that are silent.
 
 use std::collections::HashSet;
@@ -10,6 +10,7 @@ use martlet_rules::{Alarm, AlarmKey, Severity};
 use tracing::debug;
 
 use super::{Alarms, lock};
+use crate::integrations::Condition;
 use crate::tables::TablesError;
 use crate::wall_clock::now_signed_ms;
 
@@ -22,6 +23,8 @@ const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 /// Name of the alarm about a device that is silent for longer than its type permits.
 pub(crate) const DEVICE_INACTIVE: &str = "device_inactive";
 const INTEGRATION: &str = "integration";
+/// Name of the alarm about an integration for which messages wait for long, although it delivers.
+const INTEGRATION_LAG: &str = "integration_lag";
 const TELEMETRY: &str = "telemetry_storage";
 /// Name of the alarm about a rollout that its gate has paused.
 const ROLLOUT: &str = "rollout_paused";
@@ -35,9 +38,10 @@ const CERTIFICATES: [(&str, i64, Severity); 3] = [
 
 /// Names of all alarms about the node itself. Rules may have the same; theirs are apart by what
 /// they are about.
-pub(super) const NAMES: [&str; 7] = [
+pub(super) const NAMES: [&str; 8] = [
     DEVICE_INACTIVE,
     INTEGRATION,
+    INTEGRATION_LAG,
     TELEMETRY,
     ROLLOUT,
     CERTIFICATES[0].0,
@@ -175,28 +179,46 @@ impl Alarms {
     }
 
     fn look_at_integrations(&self) {
-        let troubles = self.integrations.troubles();
-        let there: HashSet<(u32, &str)> = troubles
+        let conditions = self.integrations.conditions();
+        let there: HashSet<(u32, &str)> = conditions
             .iter()
-            .map(|(name, tenant, _)| (tenant.0, name.as_str()))
+            .map(|one| (one.tenant.0, one.name.as_str()))
             .collect();
         // One that was removed.
         self.end_those(|alarm| {
             let of = (alarm.key.tenant, alarm.key.subject.as_str());
-            alarm.key.name == INTEGRATION && alarm.device.is_none() && !there.contains(&of)
+            let is_one = [INTEGRATION, INTEGRATION_LAG].contains(&alarm.key.name.as_str());
+            is_one && alarm.device.is_none() && !there.contains(&of)
         });
-        for (integration, tenant, trouble) in &troubles {
-            let is_bad = trouble.is_some();
-            let why = trouble.as_deref().unwrap_or_default();
-            let message = format!("The integration {integration} {why}");
-            let key = AlarmKey {
-                tenant: tenant.0,
-                ..of_node(INTEGRATION, integration)
-            };
-            let told = (Severity::Major, message);
-            let after_ms = self.settings.trouble_ms;
-            self.observe_node(key, None, told, (is_bad, after_ms));
+        for integration in &conditions {
+            self.look_at_integration(integration);
         }
+    }
+
+    fn look_at_integration(&self, integration: &Condition) {
+        let (name, lag) = (&integration.name, integration.lag);
+        let key = |alarm| AlarmKey {
+            tenant: integration.tenant.0,
+            ..of_node(alarm, name)
+        };
+        let why = integration.trouble.as_deref().unwrap_or_default();
+        let told = (Severity::Major, format!("The integration {name} {why}"));
+        let is_bad = integration.trouble.is_some();
+        let after_ms = self.settings.trouble_ms;
+        self.observe_node(key(INTEGRATION), None, told, (is_bad, after_ms));
+
+        let waiting = match lag.messages {
+            Some(1) => "1 message waits".to_owned(),
+            Some(messages) => format!("{messages} messages wait"),
+            None => "messages wait".to_owned(),
+        };
+        let secs = lag.age_ms / 1_000;
+        let message =
+            format!("The integration {name} is behind: {waiting}, the oldest for {secs} s");
+        // What does not deliver at all is one alarm, not two.
+        let is_bad = !is_bad && lag.age_ms > self.settings.lag_ms;
+        let told = (Severity::Warning, message);
+        self.observe_node(key(INTEGRATION_LAG), None, told, (is_bad, 0));
     }
 
     fn look_at_telemetry(&self) {

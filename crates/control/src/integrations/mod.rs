@@ -65,8 +65,8 @@ pub(crate) use entry::TO_WEBHOOKS;
 use following::TOLD_WITHIN;
 pub(crate) use host::part_of;
 use host::{IntegrationSession, NodeHost};
-pub(crate) use trouble::queue_trouble;
-use trouble::trouble;
+pub(crate) use trouble::{Condition, queue_trouble};
+use trouble::{Lag, trouble};
 
 /// Time that the delivery under way may take when an integration is replaced or removed.
 const STOPPED_WITHIN: Duration = Duration::from_secs(5);
@@ -250,16 +250,19 @@ impl Integrations {
         told.collect()
     }
 
-    /// What is wrong with each integration, with its name and tenant; none of one whose team does
-    /// not exist.
-    pub(crate) fn troubles(&self) -> Vec<(String, TenantId, Option<String>)> {
+    /// How each integration is doing; none of one whose team does not exist.
+    pub(crate) fn conditions(&self) -> Vec<Condition> {
         let entries = self.entries();
-        let told = entries.iter().filter_map(|entry| {
+        let conditions = entries.iter().filter_map(|entry| {
             let (handle, state) = (&entry.handle, entry.state());
-            let name = format!("{}/{}", handle.kind(), handle.name());
-            Some((name, state.tenant?, trouble(&state, handle.on_full())))
+            Some(Condition {
+                name: format!("{}/{}", handle.kind(), handle.name()),
+                tenant: state.tenant?,
+                trouble: trouble(&state, handle.on_full()),
+                lag: Lag::of(&state),
+            })
         });
-        told.collect()
+        conditions.collect()
     }
 
     /// What makes integrations of settings.

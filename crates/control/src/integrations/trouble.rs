@@ -1,12 +1,44 @@
 //! What is wrong with an integration, in words.
 
-use martlet_broker::{OnFull, PartQueueState};
+use martlet_broker::{OnFull, PartQueueState, TenantId};
 use martlet_integrate::{Activity, State};
 
 use crate::wall_clock::now_ms;
 
 /// Part of its bound, in percent, at which a queue is near it.
 const NEAR_PERCENT: u64 = 80;
+
+/// How an integration is doing, for those who watch it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Condition {
+    /// Its kind and name: `webhook/crm`.
+    pub(crate) name: String,
+    pub(crate) tenant: TenantId,
+    /// What is wrong with it, as a predicate; none if it delivers.
+    pub(crate) trouble: Option<String>,
+    /// How far it is behind.
+    pub(crate) lag: Lag,
+}
+
+/// How far an integration is behind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Lag {
+    /// Messages that wait for it; none if unknown.
+    pub(crate) messages: Option<u64>,
+    /// Age of the oldest of them, milliseconds; 0 if none waits.
+    pub(crate) age_ms: u64,
+}
+
+impl Lag {
+    pub(super) fn of(state: &State) -> Self {
+        let now_ms = now_ms();
+        let oldest_ms = state.oldest_received_ms.unwrap_or(now_ms);
+        Self {
+            messages: state.lag,
+            age_ms: now_ms.saturating_sub(oldest_ms),
+        }
+    }
+}
 
 /// What is wrong with an integration, as a predicate; none if it delivers, or was paused and has
 /// room in its queue.

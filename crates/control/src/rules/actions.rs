@@ -1,5 +1,6 @@
 //! What follows from a message is done.
 
+use futures_util::future::{BoxFuture, join_all};
 use martlet_broker::{NewMessage, TenantId, may_publish};
 use martlet_codec::{QoS, ReasonCode, TopicName};
 use martlet_registry::{Actor, NewCommand, RegistryError, Scope};
@@ -15,6 +16,8 @@ use crate::telemetry::StoreError;
 
 /// Messages of a batch that are handed over before their answers are waited for, at most.
 const POSTED_MAX: usize = 256;
+/// Values of a batch that are stored at once, at most.
+const STORED_MAX: usize = 256;
 
 /// Which rule does something, and for which message.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +58,9 @@ impl ConsequenceHops {
     }
 }
 
+/// The storing of a value.
+type Storing<'a> = BoxFuture<'a, Result<(), StoreError>>;
+
 /// Does what follows from the messages of a batch.
 pub(super) struct Doer<'a> {
     rules: &'a Rules,
@@ -62,6 +68,9 @@ pub(super) struct Doer<'a> {
     publisher: &'a mut Publisher,
     /// Messages whose answers are due: the place of the message in the batch, the rule, the topic.
     posted: Vec<(usize, usize, String, Posted)>,
+    /// Values that are due to be stored, with the place of the message in the batch and the rule.
+    /// They are synced together: one after the other each would wait for a sync of its own.
+    to_store: Vec<(usize, usize, Storing<'a>)>,
     /// Number of messages so far.
     messages: usize,
     /// Actions of the present message: they number its commands.
@@ -80,6 +89,7 @@ impl<'a> Doer<'a> {
             in_force,
             publisher,
             posted: Vec::new(),
+            to_store: Vec::new(),
             messages: 0,
             actions: 0,
             failed: None,
@@ -186,19 +196,7 @@ impl<'a> Doer<'a> {
                 self.command(origin, device, new).await?;
             }
             Action::Telemetry { device, key, value } => {
-                let telemetry = self.rules.telemetry.as_ref().ok_or_else(|| {
-                    let why = "the node stores no telemetry: set telemetry.enabled = true";
-                    PostError::Refused(why.to_owned())
-                })?;
-                let of = (origin.tenant, device.as_str());
-                let time = (origin.received_ms, self.origin_of_value(origin));
-                let stored = telemetry.store_value(of, (&key, &value), time);
-                stored.await.map_err(|error| match error {
-                    StoreError::Rejected(_) | StoreError::Refused { .. } => {
-                        PostError::Refused(error.told())
-                    }
-                    error => PostError::Failed(error.told()),
-                })?;
+                return self.store(origin, device, (key, value)).await;
             }
             Action::Alarm(input) => self.rules.alarms.observe(input.after(origin.hops.observed)),
         }
@@ -230,6 +228,55 @@ impl<'a> Doer<'a> {
         Ok(())
     }
 
+    async fn store(
+        &mut self,
+        origin: &Origin,
+        device: String,
+        (key, value): (String, serde_json::Value),
+    ) -> Result<(), PostError> {
+        let rules: &'a Rules = self.rules;
+        let telemetry = rules.telemetry.as_ref().ok_or_else(|| {
+            let why = "the node stores no telemetry: set telemetry.enabled = true";
+            PostError::Refused(why.to_owned())
+        })?;
+        let tenant = origin.tenant;
+        let time = (origin.received_ms, self.origin_of_value(origin));
+        let storing = async move {
+            let stored = telemetry.store_value((tenant, &device), (&key, &value), time);
+            stored.await
+        };
+        let at = self.messages.saturating_sub(1);
+        self.to_store.push((at, origin.rule, Box::pin(storing)));
+        if self.to_store.len() >= STORED_MAX {
+            self.store_all().await;
+        }
+        Ok(())
+    }
+
+    /// Stores the values that are due.
+    async fn store_all(&mut self) {
+        let to_store = std::mem::take(&mut self.to_store).into_iter();
+        let storing = to_store.map(|(at, rule, storing)| async move { (at, rule, storing.await) });
+        for (at, rule, stored) in join_all(storing).await {
+            match stored {
+                Ok(()) => self.note((rule, ActionKind::Telemetry), Ok(())),
+                Err(error @ (StoreError::Rejected(_) | StoreError::Refused { .. })) => {
+                    self.note((rule, ActionKind::Telemetry), Err(&error.told()));
+                }
+                Err(error) => self.fail(at, ActionKind::Telemetry, error.told()),
+            }
+        }
+    }
+
+    /// Something of the message at this place is to be tried again.
+    fn fail(&mut self, at: usize, kind: ActionKind, why: String) {
+        self.rules.actions.note(kind, ActionOutcome::Retried);
+        // The first such message of the batch: what comes behind it comes again.
+        if self.failed.as_ref().is_none_or(|(first, _)| at < *first) {
+            self.failed = Some((at, why));
+        }
+    }
+
     /// Waits for the answers that are due.
     async fn wait(&mut self) {
         for (at, rule, topic, posted) in std::mem::take(&mut self.posted) {
@@ -238,10 +285,7 @@ impl<'a> Doer<'a> {
                     let why = format!(
                         "{topic:?}: the message waits, since the queue of an integration is full"
                     );
-                    self.rules
-                        .actions
-                        .note(ActionKind::Publish, ActionOutcome::Retried);
-                    self.failed.get_or_insert((at, why));
+                    self.fail(at, ActionKind::Publish, why);
                 }
                 Ok(outcome) if outcome.reason == ReasonCode::NotAuthorized => {
                     let why = format!("{topic:?}: rules do not permit it to publish there");
@@ -252,12 +296,7 @@ impl<'a> Doer<'a> {
                     self.note((rule, ActionKind::Publish), Err(&why));
                 }
                 Ok(_) => self.note((rule, ActionKind::Publish), Ok(())),
-                Err(why) => {
-                    self.rules
-                        .actions
-                        .note(ActionKind::Publish, ActionOutcome::Retried);
-                    self.failed.get_or_insert((at, format!("{topic:?}: {why}")));
-                }
+                Err(why) => self.fail(at, ActionKind::Publish, format!("{topic:?}: {why}")),
             }
         }
     }
@@ -267,6 +306,7 @@ impl<'a> Doer<'a> {
     /// # Errors
     /// Something of the message at this place is to be tried again; the reason in words.
     pub(super) async fn finish(mut self) -> Result<(), (usize, String)> {
+        self.store_all().await;
         self.wait().await;
         match self.failed {
             None => Ok(()),
@@ -275,7 +315,7 @@ impl<'a> Doer<'a> {
     }
 
     async fn webhook(
-        &self,
+        &mut self,
         origin: &Origin,
         (name, is_own): (&str, bool),
         payload: Vec<u8>,
@@ -307,7 +347,7 @@ impl<'a> Doer<'a> {
     }
 
     async fn command(
-        &self,
+        &mut self,
         origin: &Origin,
         device: String,
         new: NewCommand,

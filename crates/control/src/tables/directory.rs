@@ -187,7 +187,7 @@ impl Directory for Arc<Tables> {
             };
             let (method, path) = entry.action.split_once(' ').unwrap_or_default();
             let entry = NewAuditEntry {
-                team: String::new(),
+                team: entry.team.unwrap_or_default(),
                 action: format!("http.{}", method.to_ascii_lowercase()),
                 object_kind: "route".to_owned(),
                 object_id: path.to_owned(),

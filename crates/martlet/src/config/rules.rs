@@ -28,6 +28,7 @@ pub(crate) struct RulesConfig {
     pub(crate) rules: Vec<ConfiguredRule>,
     pub(crate) watches_node: bool,
     pub(crate) trouble_ms: i64,
+    pub(crate) lag_ms: u64,
     pub(crate) kept: AlarmsKept,
 }
 
@@ -55,6 +56,9 @@ pub(super) fn of(effective: &Effective) -> Result<RulesConfig, ConfigError> {
         trouble_ms: i64::try_from(effective.integer("alarms.integration_after_secs"))
             .unwrap_or(i64::MAX / MS_OF_SECOND)
             .saturating_mul(MS_OF_SECOND),
+        lag_ms: effective
+            .integer("alarms.integration_lag_secs")
+            .saturating_mul(1_000),
         kept: AlarmsKept {
             age_ms: i64::try_from(effective.integer("alarms.kept_days"))
                 .unwrap_or(i64::MAX)

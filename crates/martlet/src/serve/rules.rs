@@ -25,6 +25,7 @@ pub(super) async fn start(
         kept: node.rules.kept,
         watches_node: node.rules.watches_node,
         trouble_ms: node.rules.trouble_ms,
+        lag_ms: node.rules.lag_ms,
         catalogue: Arc::clone(&node.api.iotflow),
     };
     let alarms = Arc::new(Alarms::new((control, tables, integrations), settings));

@@ -195,6 +195,12 @@ impl Snapshot {
         self.tenants.by_id.get(id).copied()
     }
 
+    /// The id of the team that owns a tenant; none: nobody, as the common one.
+    pub fn team_id_of(&self, tenant: u32) -> Option<&str> {
+        let mut teams = self.tenants.by_id.iter();
+        teams.find_map(|(id, of)| (*of == tenant).then_some(&**id))
+    }
+
     /// All tenants but the common one.
     pub fn tenants(&self) -> impl Iterator<Item = u32> {
         self.tenants.by_name.values().copied()

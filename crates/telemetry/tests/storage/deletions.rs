@@ -151,6 +151,26 @@ async fn a_series_of_which_all_packed_days_are_too_old_keeps_its_new_values() {
     assert_eq!(storage.range(&all(&[1])).await.unwrap().rows.len(), 1);
 }
 
+/// Values that came a moment ago, none of which is in a block: by age and by bytes.
+#[tokio::test]
+async fn values_that_are_not_packed_yet_are_deleted_too() {
+    let limits = |age, bytes| Retention::of_all(Limits { age, bytes });
+    let three_days = Some(Duration::from_secs(3 * 86_400));
+    for retention in [limits(three_days, None), limits(None, Some(40_000))] {
+        let place = Place::new("not-packed");
+        let storage = place.open(Settings::default()).await;
+        storage.write(ten_days(1)).await.unwrap();
+        let deleted = storage.forget(retention.clone()).await.unwrap().values;
+        let left = storage.count(1).await.unwrap();
+        assert!((1440..=9 * 1440).contains(&left), "{left} left");
+        assert_eq!(deleted, 14_400 - left);
+        storage.close().await.unwrap();
+        let storage = place.open(Settings::default()).await;
+        assert_eq!(storage.count(1).await.unwrap(), left);
+        assert_eq!(storage.forget(retention).await.unwrap().values, 0);
+    }
+}
+
 #[tokio::test]
 async fn a_backup_is_whole_while_values_are_written() {
     let place = Place::new("backup");

@@ -20,7 +20,7 @@ use super::body::{Body, expect_members};
 use super::devices::seen_by;
 use super::records::{Wanted, devices_of, off, records, storage_of, views_of};
 use crate::api::Api;
-use crate::extensions::{About, OwnDevice, Unchanged};
+use crate::extensions::{About, AboutTeam, OwnDevice, Unchanged};
 use crate::extract::{PathOf, QueryOf};
 use crate::problem::{Problem, ProblemKind};
 use crate::publish::{self, MessageBody};
@@ -441,7 +441,7 @@ pub(super) async fn delete(
     own: Option<Extension<OwnDevice>>,
     PathOf(named): PathOf<String>,
     Body(body): Body<ToDelete>,
-) -> Result<(Extension<About>, Json<Value>), Problem> {
+) -> Result<(Extension<About>, Extension<AboutTeam>, Json<Value>), Problem> {
     let device = seen_by(&api, &asking, own, &named).await?;
     expect_members(&[
         ("start_time", body.start_time.is_some()),
@@ -467,7 +467,8 @@ pub(super) async fn delete(
         "stop_time": stop,
         "deleted": deleted,
     });
-    Ok((Extension(About(about)), Json(answer)))
+    let (about, of_team) = (Extension(About(about)), Extension(AboutTeam(device.team)));
+    Ok((about, of_team, Json(answer)))
 }
 
 pub(super) async fn status(State(api): State<Api>, asking: Asking) -> Result<Json<Value>, Problem> {
