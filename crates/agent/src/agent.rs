@@ -18,8 +18,11 @@ use crate::topics::Names;
 
 /// Runs the agent until it is told to stop, or until standard input has ended and all of it was
 /// acknowledged. The exit code is 1 if it cannot start, or if something could not be stored.
-pub fn run(options: &AgentOptions) -> ExitCode {
-    let done = settings(options).and_then(|settings| start(&settings));
+///
+/// `settled` is called when the agent has started, and each time that it has connected: what is
+/// needed for that alone is not needed any more.
+pub fn run(options: &AgentOptions, settled: fn()) -> ExitCode {
+    let done = settings(options).and_then(|settings| start(&settings, settled));
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
@@ -73,7 +76,7 @@ pub(crate) fn open_queue(place: &QueuePlace) -> Result<Queue<RealDisk>, String> 
     Ok(queue)
 }
 
-fn start(settings: &Settings) -> Result<(), String> {
+fn start(settings: &Settings, settled: fn()) -> Result<(), String> {
     let mut queue = open_queue(&settings.queue)?;
     let mut connect = settings.connect.clone();
     if connect.client_id.is_empty() {
@@ -102,7 +105,9 @@ fn start(settings: &Settings) -> Result<(), String> {
             &format!("started: the queue {place} has {has}"),
         );
         // Its timer belongs to the runtime.
-        let link = Link::new(&settings.endpoint, connect, settings.rate, &shared);
+        let of_link = (settings.rate, settled);
+        let link = Link::new(&settings.endpoint, connect, of_link, &shared);
+        settled();
         Ok::<_, String>(run_both(&shared, signals, keeper, link).await)
     })?;
     // A thread may still wait for input.

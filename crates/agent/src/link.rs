@@ -58,6 +58,8 @@ pub(crate) struct Link<'a> {
     failures: u32,
     refused: Seldom,
     busy: Seldom,
+    /// See [`crate::run`].
+    settled: fn(),
 }
 
 /// Why a connection is over.
@@ -73,7 +75,7 @@ impl<'a> Link<'a> {
     pub(crate) fn new(
         endpoint: &'a Endpoint,
         connect: ConnectOptions,
-        per_second: u64,
+        (per_second, settled): (u64, fn()),
         shared: &'a Shared,
     ) -> Self {
         let mut session = Session::new();
@@ -90,6 +92,7 @@ impl<'a> Link<'a> {
             failures: 0,
             refused: Seldom::default(),
             busy: Seldom::default(),
+            settled,
         }
     }
 
@@ -177,6 +180,7 @@ impl<'a> Link<'a> {
                     self.shared.report()
                 );
                 log::line(Level::Info, &text);
+                (self.settled)();
                 None
             }
             Event::Refused {

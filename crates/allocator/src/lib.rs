@@ -9,8 +9,11 @@
 //! Large blocks are mappings of their own (`large.rs`), so that a large table grows without being
 //! copied.
 //!
+//! A program of which a small part runs for long can give back the memory of the rest (`code.rs`).
+//!
 //! This is the one crate with `unsafe`: a global allocator cannot be written without it.
 
+mod code;
 mod large;
 
 use core::alloc::{GlobalAlloc, Layout};
@@ -21,6 +24,7 @@ use libmimalloc_sys::{
     mi_zalloc_aligned,
 };
 
+pub use code::release_code;
 use large::{is_large, is_large_layout};
 
 /// Alignment of each block of at least so many bytes (`MI_MAX_ALIGN_SIZE` in mimalloc's `types.h`,

@@ -13,7 +13,8 @@
 //! * `incoming`: messages of the other broker on their way into the node
 //!
 //! What goes out comes from a sink like any other: its queue, dead letters and commands are those
-//! of the runner. The sink gives its batches to the worker, which also takes what comes in.
+//! of the runner. The sink gives its batches to the worker, which also takes what comes in. Both
+//! run on one thread: to wake another one for each batch would cost more than to send it.
 
 mod brokers;
 mod changes;
@@ -29,14 +30,16 @@ mod topics;
 mod worker;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use martlet_codec::QoS;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::host::Host;
 use crate::kind::ConfiguredSink;
-use crate::runner::{Runner, Settings};
+use crate::runner::{Command, Runner, Settings, Teller};
+use crate::secret::SecretsReceiver;
 use crate::sink::{Outcome, Sink, SinkMessage, sent_at_once};
 use message::Outward;
 use outgoing::Messages;
@@ -71,6 +74,8 @@ struct BridgeSink {
     settings: Arc<BridgeSettings>,
     route: Route,
     worker: mpsc::UnboundedSender<Ask>,
+    /// That of the worker; none: it could not be started.
+    runtime: Option<Handle>,
     status: Arc<Status>,
 }
 
@@ -79,33 +84,17 @@ fn configured(settings: Settings, bridge: Arc<BridgeSettings>) -> ConfiguredSink
     let connection = bridge.connection.clone();
     let broker = Broker::new(&bridge.addresses, connection.is_some());
     let sink = ConfiguredSink::started_by(settings, move |settings, secrets, host| {
-        let (asks, asked) = mpsc::unbounded_channel();
-        if let Some(connection) = &bridge.connection {
-            connection.started(&asks);
-        }
-        let status = Arc::<Status>::default();
-        let route = Route {
-            node: host.node().into(),
-            host: Arc::clone(&host),
+        let (bridge, runner_host) = (Arc::clone(&bridge), Arc::clone(&host));
+        let teller = Arc::<OnceLock<Teller>>::default();
+        let for_workers = Arc::clone(&teller);
+        let make = move || {
+            let of_worker = (secrets.clone(), Arc::clone(&for_workers));
+            BridgeSink::start(Arc::clone(&bridge), Arc::clone(&host), of_worker)
         };
-        let (for_sink, own) = (Arc::clone(&bridge), Arc::clone(&status));
-        let (sink_route, runner_host) = (route.clone(), Arc::clone(&host));
-        let make = move || BridgeSink {
-            settings: Arc::clone(&for_sink),
-            route: sink_route.clone(),
-            worker: asks.clone(),
-            status: Arc::clone(&own),
-        };
-        let handle = Runner::start(settings, make, runner_host);
-        worker::start(Parts {
-            settings: Arc::clone(&bridge),
-            secrets,
-            route,
-            host,
-            asks: asked,
-            status,
-            teller: handle.teller(),
-        });
+        let handle = Runner::start_with_runtime(settings, make, runner_host);
+        // It is set once. A worker that connected before has told nobody.
+        let _ = teller.set(handle.teller());
+        handle.teller().tell(Command::Look);
         handle
     });
     let sink = sink.with_broker(broker);
@@ -116,6 +105,39 @@ fn configured(settings: Settings, bridge: Arc<BridgeSettings>) -> ConfiguredSink
 }
 
 impl BridgeSink {
+    /// Starts a worker, and makes the sink that gives it messages.
+    fn start(
+        settings: Arc<BridgeSettings>,
+        host: Arc<dyn Host>,
+        (secrets, teller): (SecretsReceiver, Arc<OnceLock<Teller>>),
+    ) -> Self {
+        let (asks, asked) = mpsc::unbounded_channel();
+        if let Some(connection) = &settings.connection {
+            connection.started(&asks);
+        }
+        let status = Arc::<Status>::default();
+        let route = Route {
+            node: host.node().into(),
+            host: Arc::clone(&host),
+        };
+        let runtime = worker::start(Parts {
+            settings: Arc::clone(&settings),
+            secrets,
+            route: route.clone(),
+            host,
+            asks: asked,
+            status: Arc::clone(&status),
+            teller,
+        });
+        Self {
+            settings,
+            route,
+            worker: asks,
+            runtime,
+            status,
+        }
+    }
+
     async fn send(&self, messages: Messages) -> Vec<Outcome> {
         let gone = || vec![Outcome::Failed("the bridge has ended".to_owned())];
         let (answer, answered) = oneshot::channel();
@@ -195,6 +217,10 @@ impl Sink for BridgeSink {
 
     fn outage(&self) -> Option<String> {
         self.status.outage()
+    }
+
+    fn runtime(&self) -> Option<Handle> {
+        self.runtime.clone()
     }
 
     fn try_again(&mut self) {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use martlet_broker::{Delivery, MemoryGauge, Message, MessageId, Publication, TenantId};
 use martlet_codec::QoS;
+use tokio::runtime::Handle;
 
 use crate::bridge::PUBLISHER;
 use crate::dead_letters::DeadLetter;
@@ -63,6 +64,12 @@ pub trait Sink: Send + 'static {
     /// Why the other system cannot be reached, in words, where the sink knows that without a
     /// delivery; none if it can. Then the integration is *retrying*. Read after each delivery.
     fn outage(&self) -> Option<String> {
+        None
+    }
+
+    /// The runtime on which the sink is called, if it has one with a thread of its own. After a
+    /// panic that is not unwound another sink is made, which has another one.
+    fn runtime(&self) -> Option<Handle> {
         None
     }
 

@@ -24,7 +24,7 @@ struct May {
 const MAY: &[May] = &[
     may("broker", 0, 0),
     may("registry", 0, 0),
-    may("control", 0, 5),
+    may("control", 0, 0),
     may("api", 0, 0),
 ];
 

@@ -18,7 +18,7 @@ struct Cli {
 fn main() -> ExitCode {
     let options = Cli::parse().options;
     match options.action {
-        None => run(&options),
+        None => run(&options, || {}),
         Some(Action::Import(import)) => {
             let _ = writeln!(
                 std::io::stderr().lock(),

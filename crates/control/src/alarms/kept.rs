@@ -5,7 +5,8 @@ use martlet_registry::AlarmWatchRow;
 use martlet_rules::{AlarmKey, WatchState};
 use tracing::warn;
 
-use super::{Alarms, lock, watch};
+use super::names::NAMES;
+use super::{Alarms, lock};
 use crate::tables::TablesError;
 
 /// Rows of one transaction. Others who write to the tables wait for its end.
@@ -68,7 +69,7 @@ impl Alarms {
         });
         let kept = read.await?.into_iter().filter_map(|row| {
             // What the node watches itself is looked at anew.
-            if watch::NAMES.contains(&row.name.as_str()) {
+            if NAMES.contains(&row.name.as_str()) {
                 return None;
             }
             let name = &*row.name;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use martlet_rules::{AlarmState, Severity};
 use prometheus_client::collector::Collector;
@@ -12,28 +11,6 @@ use prometheus_client::metrics::gauge::ConstGauge;
 
 use super::{Alarms, lock};
 use crate::metric::put;
-
-/// Outcomes of publishing changes of alarms on the alerts topic.
-#[derive(Debug, Default)]
-pub(super) struct Notifications {
-    published: AtomicU64,
-    failed: AtomicU64,
-    dropped: AtomicU64,
-}
-
-impl Notifications {
-    pub(super) fn published(&self) {
-        self.published.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn failed(&self) {
-        self.failed.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn dropped(&self) {
-        self.dropped.fetch_add(1, Ordering::Relaxed);
-    }
-}
 
 /// Alarms at one moment.
 #[derive(Debug)]
@@ -66,16 +43,11 @@ impl Alarms {
                 .or_default() += 1;
         }
         let (watched, unobserved) = machine.counts();
-        let told = &self.notifications;
         AlarmsPage {
             open,
             watched,
             unobserved,
-            told: [
-                ("published", told.published.load(Ordering::Relaxed)),
-                ("failed", told.failed.load(Ordering::Relaxed)),
-                ("dropped", told.dropped.load(Ordering::Relaxed)),
-            ],
+            told: self.notifications.counts(),
         }
     }
 }

@@ -1,14 +1,20 @@
 //! Alarms of the node: their states, kept in the tables; who is told of changes; and what the node
 //! watches itself.
 //!
+//! * `keeping`: the task that keeps them
 //! * `kept`: what alarms that are not raised wait for, over a restart
 //! * `metrics`: metrics of alarms
+//! * `names`: names of alarms of the node itself
+//! * `notifications`: outcomes of telling changes
 //! * `row`: an alarm as the tables have it
 //! * `told`: messages and events about changes
 //! * `watch`: certificates, integrations and the storage of telemetry
 
+mod keeping;
 mod kept;
 mod metrics;
+mod names;
+mod notifications;
 mod row;
 mod told;
 mod watch;
@@ -16,7 +22,6 @@ mod watch;
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use martlet_broker::TenantId;
 pub use martlet_registry::{AlarmFilter, AlarmRow, AlarmsKept};
@@ -24,25 +29,16 @@ use martlet_registry::{Page, PageRequest};
 use martlet_rules::{AlarmChange, AlarmInput, AlarmKey, AlarmMachine, RuleSet};
 pub use martlet_rules::{AlarmError, AlarmState, Severity};
 use tokio::sync::Notify;
-use tracing::{info, warn};
 
 use crate::control::Control;
 use crate::integrations::Integrations;
 use crate::iotflow::Catalogue;
-use crate::rules::publish::Publisher;
 use crate::tables::{Tables, TablesError};
 use crate::wall_clock::now_signed_ms;
+use notifications::Notifications;
 
-/// Time that the start waits for the tables.
-const READ_WITHIN: Duration = Duration::from_secs(2);
-/// Time between two looks at what is due.
-const TICK: Duration = Duration::from_secs(1);
 /// Changes that are not told yet, at most. Older ones are dropped; the tables have them.
 const UNTOLD_MAX: usize = 10_000;
-/// Alarms of one transaction.
-const ROWS: usize = 500;
-/// Time between two looks for alarms that are not kept any longer.
-const TRIM_EVERY_TICKS: u32 = 600;
 /// Longest time for which an alarm is shelved: 30 days.
 pub const SHELVED_MAX_SECS: u32 = 30 * 24 * 60 * 60;
 
@@ -90,7 +86,7 @@ pub struct Alarms {
     /// Names that rules have; none before they were read.
     names: Mutex<Option<HashSet<(u32, String)>>>,
     is_restored: AtomicBool,
-    notifications: metrics::Notifications,
+    notifications: Notifications,
     wake: Notify,
 }
 
@@ -114,7 +110,7 @@ impl Alarms {
             untold: Mutex::default(),
             names: Mutex::default(),
             is_restored: AtomicBool::new(false),
-            notifications: metrics::Notifications::default(),
+            notifications: Notifications::default(),
             wake: Notify::new(),
         }
     }
@@ -172,139 +168,11 @@ impl Alarms {
             return;
         }
         let is_there = |key: &AlarmKey| {
-            watch::NAMES.contains(&key.name.as_str())
+            names::NAMES.contains(&key.name.as_str())
                 || names.contains(&(key.tenant, key.name.clone()))
         };
         let changes = lock(&self.machine).retain_rules(is_there, now_signed_ms());
         self.changed(changes);
-    }
-
-    /// Reads the alarms of earlier runs, if the tables answer soon: what is observed then is about
-    /// these.
-    pub async fn start(&self) {
-        match tokio::time::timeout(READ_WITHIN, self.restore()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => warn!(%error, "alarms of earlier runs cannot be read yet"),
-            Err(_) => warn!("alarms of earlier runs cannot be read yet: the tables do not answer"),
-        }
-    }
-
-    /// Reads the alarms of earlier runs.
-    ///
-    /// # Errors
-    /// The tables cannot be read.
-    async fn restore(&self) -> Result<(), TablesError> {
-        let kept = self.kept_watches().await?;
-        let node = self.settings.node.clone();
-        let rows = match self.tables.are_there() {
-            false => Vec::new(),
-            true => {
-                let read = self.tables.read(move |registry| {
-                    Box::pin(async move { registry.open_alarms(&node).await })
-                });
-                read.await?
-            }
-        };
-        let mut machine = lock(&self.machine);
-        let mut unsaved = lock(&self.unsaved);
-        let open: HashSet<AlarmKey> = machine.open().map(|alarm| alarm.key.clone()).collect();
-        let mut restored = Vec::new();
-        for row in rows {
-            match row::to_alarm(&row) {
-                Some(alarm) if !open.contains(&alarm.key) => restored.push(alarm),
-                // It was raised again before the tables could be read.
-                _ => {
-                    let cleared = AlarmRow {
-                        state: AlarmState::Cleared.word().to_owned(),
-                        cleared_ms: now_signed_ms(),
-                        ..row
-                    };
-                    unsaved.insert(cleared.id, cleared);
-                }
-            }
-        }
-        machine.restore(restored);
-        machine.restore_watches(kept, now_signed_ms());
-        drop((machine, unsaved));
-        self.is_restored.store(true, Ordering::Relaxed);
-        self.clear_others();
-        Ok(())
-    }
-
-    /// Keeps the alarms, for as long as the node runs.
-    pub async fn keep(self: Arc<Self>) {
-        let mut publisher = Publisher::new(Arc::clone(&self.control));
-        let mut watch = watch::Watch::default();
-        let mut kept = kept::Kept::default();
-        let mut has_failed = false;
-        for number in (0..TRIM_EVERY_TICKS).cycle() {
-            let _ = tokio::time::timeout(TICK, self.wake.notified()).await;
-            if !self.is_restored.load(Ordering::Relaxed)
-                && let Err(error) = self.restore().await
-                && !has_failed
-            {
-                has_failed = true;
-                warn!(%error, "alarms of earlier runs cannot be read yet");
-            }
-            let changes = lock(&self.machine).tick(now_signed_ms());
-            self.changed(changes);
-            if self.settings.watches_node {
-                watch.look(&self).await;
-            }
-            let saved = match self.save().await {
-                Ok(()) => self.keep_watches(&mut kept).await,
-                failed => failed,
-            };
-            match saved {
-                Ok(()) => has_failed = false,
-                Err(error) if !has_failed => {
-                    has_failed = true;
-                    warn!(%error, "alarms are not written to the tables; it is tried again");
-                }
-                Err(_) => {}
-            }
-            self.tell(&mut publisher).await;
-            if number == 0 {
-                self.trim().await;
-            }
-        }
-    }
-
-    /// Writes what has changed.
-    async fn save(&self) -> Result<(), TablesError> {
-        loop {
-            let rows: Vec<AlarmRow> = lock(&self.unsaved).values().take(ROWS).cloned().collect();
-            if rows.is_empty() {
-                return Ok(());
-            }
-            let written = rows.clone();
-            let done = self.tables.note(move |registry| {
-                Box::pin(async move { registry.save_alarms(&written).await })
-            });
-            done.await?;
-            let mut unsaved = lock(&self.unsaved);
-            for row in rows {
-                // One that has changed meanwhile is written again.
-                if unsaved.get(&row.id) == Some(&row) {
-                    unsaved.remove(&row.id);
-                }
-            }
-        }
-    }
-
-    async fn trim(&self) {
-        if !self.tables.are_there() {
-            return;
-        }
-        let kept = self.settings.kept;
-        let done = self.tables.note(move |registry| {
-            Box::pin(async move { registry.trim_alarms(kept, now_signed_ms()).await })
-        });
-        match done.await {
-            Ok(0) => {}
-            Ok(alarms) => info!(alarms, "cleared alarms are no longer kept"),
-            Err(error) => warn!(%error, "old alarms are not removed"),
-        }
     }
 
     /// A page of alarms, the newest one first.

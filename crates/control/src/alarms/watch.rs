@@ -1,6 +1,6 @@
 //! What the node watches itself: certificates of listeners and devices that expire, integrations
-//! that do not deliver or fall behind, the storage of telemetry, and rollouts that their gates have paused.
-//! `activity` tells of devices that are silent.
+//! that do not deliver or fall behind, the storage of telemetry, and rollouts that their gates have
+//! paused. `activity` tells of devices that are silent.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -9,6 +9,9 @@ use martlet_broker::TenantId;
 use martlet_rules::{Alarm, AlarmKey, Severity};
 use tracing::debug;
 
+use super::names::{
+    CERTIFICATES, DAY_MS, DEVICE_INACTIVE, INTEGRATION, INTEGRATION_LAG, ROLLOUT, TELEMETRY,
+};
 use super::{Alarms, lock};
 use crate::integrations::Condition;
 use crate::tables::TablesError;
@@ -18,36 +21,6 @@ use crate::wall_clock::now_signed_ms;
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Devices with certificates that end soon, at most. Those that end first count.
 const DEVICES_MAX: u32 = 10_000;
-const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
-
-/// Name of the alarm about a device that is silent for longer than its type permits.
-pub(crate) const DEVICE_INACTIVE: &str = "device_inactive";
-const INTEGRATION: &str = "integration";
-/// Name of the alarm about an integration for which messages wait for long, although it delivers.
-const INTEGRATION_LAG: &str = "integration_lag";
-const TELEMETRY: &str = "telemetry_storage";
-/// Name of the alarm about a rollout that its gate has paused.
-const ROLLOUT: &str = "rollout_paused";
-
-/// Alarms about certificates: name, days that are left, severity.
-const CERTIFICATES: [(&str, i64, Severity); 3] = [
-    ("certificate_30_days", 30, Severity::Warning),
-    ("certificate_7_days", 7, Severity::Major),
-    ("certificate_1_day", 1, Severity::Critical),
-];
-
-/// Names of all alarms about the node itself. Rules may have the same; theirs are apart by what
-/// they are about.
-pub(super) const NAMES: [&str; 8] = [
-    DEVICE_INACTIVE,
-    INTEGRATION,
-    INTEGRATION_LAG,
-    TELEMETRY,
-    ROLLOUT,
-    CERTIFICATES[0].0,
-    CERTIFICATES[1].0,
-    CERTIFICATES[2].0,
-];
 
 /// When it was looked at last.
 #[derive(Debug, Default)]

@@ -6,7 +6,7 @@ use martlet_codec::{QoS, ReasonCode, TopicName};
 use martlet_registry::{Actor, NewCommand, RegistryError, Scope};
 use martlet_rules::{Action, hops_after, hops_of_siblings};
 
-use super::metrics::{ActionKind, ActionOutcome};
+use super::action_counts::{ActionKind, ActionOutcome};
 use super::publish::{BY_RULE, HOPS};
 use super::{InForce, PostError, Posted, Publisher, Rules, lock, webhooks};
 use crate::devices::DeviceName;

@@ -1,99 +1,16 @@
 //! Metrics of rules.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use martlet_rules::Action;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
+use super::action_counts::{ActionKind, ActionOutcome};
 use super::counts::Counts;
 use super::{Rules, lock};
 use crate::metric::put;
-
-/// Kind of an action.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ActionKind {
-    Publish,
-    Webhook,
-    Command,
-    Telemetry,
-    Alarm,
-}
-
-impl ActionKind {
-    const ALL: [Self; 5] = [
-        Self::Publish,
-        Self::Webhook,
-        Self::Command,
-        Self::Telemetry,
-        Self::Alarm,
-    ];
-
-    pub(super) fn of(action: &Action) -> Self {
-        match action {
-            Action::Publish { .. } => Self::Publish,
-            Action::Webhook { .. } => Self::Webhook,
-            Action::Command { .. } => Self::Command,
-            Action::Telemetry { .. } => Self::Telemetry,
-            Action::Alarm(_) => Self::Alarm,
-        }
-    }
-
-    fn word(self) -> &'static str {
-        match self {
-            Self::Publish => "publish",
-            Self::Webhook => "webhook",
-            Self::Command => "command",
-            Self::Telemetry => "telemetry",
-            Self::Alarm => "alarm",
-        }
-    }
-}
-
-/// Outcome of an action.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ActionOutcome {
-    /// It was done.
-    Done,
-    /// It cannot be done.
-    Refused,
-    /// It cannot be done now: the rules look at the message again.
-    Retried,
-}
-
-impl ActionOutcome {
-    const ALL: [Self; 3] = [Self::Done, Self::Refused, Self::Retried];
-
-    fn word(self) -> &'static str {
-        match self {
-            Self::Done => "done",
-            Self::Refused => "refused",
-            Self::Retried => "retried",
-        }
-    }
-}
-
-/// Actions of all rules, by kind and outcome.
-#[derive(Debug, Default)]
-pub(super) struct ActionCounts([[AtomicU64; ActionOutcome::ALL.len()]; ActionKind::ALL.len()]);
-
-impl ActionCounts {
-    pub(super) fn note(&self, kind: ActionKind, outcome: ActionOutcome) {
-        let of_kind = self.0.get(kind as usize);
-        if let Some(count) = of_kind.and_then(|counts| counts.get(outcome as usize)) {
-            count.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    fn get(&self, kind: ActionKind, outcome: ActionOutcome) -> u64 {
-        let of_kind = self.0.get(kind as usize);
-        let count = of_kind.and_then(|counts| counts.get(outcome as usize));
-        count.map_or(0, |count| count.load(Ordering::Relaxed))
-    }
-}
 
 /// Name, meaning and value of a counter of a rule.
 type CounterOf = (&'static str, &'static str, fn(&Counts) -> u64);

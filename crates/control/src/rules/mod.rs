@@ -11,11 +11,13 @@
 //! * `metrics`: metrics of rules
 //! * `publish`: the parts by which rules and alarms publish
 //! * `sink`: the integration
+//! * `action_counts`: counts of actions
 //! * `actions`: what follows from a message is done
 //! * `stored`: rules of the tables, changed and followed
 //! * `webhooks`: webhooks that rules have of their own
 //! * `trial`: rules that are tried on messages, and nothing is done
 
+mod action_counts;
 mod actions;
 mod counts;
 mod devices;
@@ -33,6 +35,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use martlet_broker::TenantId;
 pub use martlet_rules::{ActionDefinition, Definition, DefinitionError, RuleSource};
 use martlet_rules::{Rule, RuleSet};
+use serde_json::{Map, Value};
 use tracing::warn;
 
 pub use counts::RuleCounts;
@@ -47,9 +50,9 @@ use crate::feed::{PublishedKinds, publish_events};
 use crate::integrations::Integrations;
 use crate::tables::Tables;
 use crate::telemetry::{Telemetry, followed};
+use action_counts::ActionCounts;
 use counts::Counts;
 use devices::RuleDevices;
-use metrics::ActionCounts;
 
 /// Kind and name of the integration.
 const KIND: &str = "rules";
@@ -119,6 +122,9 @@ struct Place {
     is_configured: bool,
 }
 
+/// What a webhook of a rule is made of: its team and its settings.
+type MadeWebhook = (String, Map<String, Value>);
+
 /// The rules in force.
 #[derive(Debug, Default)]
 struct InForce {
@@ -167,7 +173,7 @@ pub struct Rules {
     /// Filters of the integration that runs; none: it does not.
     filters: Mutex<Vec<String>>,
     /// Webhooks of rules that run, by name.
-    webhooks: Mutex<BTreeMap<String, webhooks::Made>>,
+    webhooks: Mutex<BTreeMap<String, MadeWebhook>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -8,16 +8,13 @@ use martlet_rules::{DefinitionError, Rule};
 use serde_json::{Map, Value};
 use tracing::warn;
 
-use super::{Rules, lock};
+use super::{MadeWebhook, Rules, lock};
 use crate::integrations::{AddedKind, IntegrationMaker};
 
 /// Kind of these integrations.
 pub(crate) const KIND: &str = "rule-webhook";
 /// Topics below this carry messages from rules to them.
 const TOPICS: &str = "$events/rule-webhook/";
-
-/// What a webhook is made of: its team and its settings.
-pub(super) type Made = (String, Map<String, Value>);
 
 /// The topic of messages for the webhook of this name.
 pub(super) fn topic(name: &str) -> String {
@@ -43,7 +40,7 @@ fn of_rule(rule: &Rule) -> impl Iterator<Item = (usize, String, Map<String, Valu
 fn make(
     maker: &dyn IntegrationMaker,
     name: &str,
-    (team, settings): &Made,
+    (team, settings): &MadeWebhook,
 ) -> Result<ConfiguredSink, String> {
     let mut settings = settings.clone();
     settings.insert("filters".to_owned(), vec![topic(name)].into());
@@ -74,7 +71,7 @@ pub(super) fn check(
 
 impl Rules {
     /// Webhooks of the rules in force, by name.
-    fn wanted_webhooks(&self) -> BTreeMap<String, Made> {
+    fn wanted_webhooks(&self) -> BTreeMap<String, MadeWebhook> {
         let in_force = self.in_force();
         let rules = in_force.set.rules().iter().zip(&in_force.places);
         let acting = rules.filter(|(one, _)| one.rule.definition().is_enabled());

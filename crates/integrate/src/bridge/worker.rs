@@ -1,8 +1,9 @@
 //! The task that has the connection of a bridge: it connects, sends what the sink gives it, and
-//! publishes here what comes in. It has a thread of its own.
+//! publishes here what comes in. It has a thread of its own, on which the sink is called too.
 
+use std::io;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use martlet_broker::{
@@ -13,6 +14,7 @@ use martlet_client::{
     UserPropertyList,
 };
 use martlet_codec::{QoS, ReasonCode, RetainHandling, SubscriptionOptions, TopicFilter, TopicName};
+use tokio::runtime::{Builder, Handle};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{error, info, warn};
@@ -84,8 +86,8 @@ struct Core {
     /// Closed when the sink has ended.
     asks: mpsc::UnboundedReceiver<Ask>,
     status: Arc<Status>,
-    /// Tells the runner that the status has changed.
-    teller: Teller,
+    /// Tells the runner that the status has changed. Not there while the runner starts.
+    teller: Arc<OnceLock<Teller>>,
     outbox: Outbox,
     inbox: Inbox,
     part: Option<Part>,
@@ -122,23 +124,27 @@ pub(super) struct Parts {
     pub(super) host: Arc<dyn Host>,
     pub(super) asks: mpsc::UnboundedReceiver<Ask>,
     pub(super) status: Arc<Status>,
-    pub(super) teller: Teller,
+    pub(super) teller: Arc<OnceLock<Teller>>,
 }
 
-/// Starts the thread of a bridge. It ends when all senders of `asks` are dropped.
-pub(super) fn start(parts: Parts) {
+/// Starts the thread of a bridge, and returns its runtime. It ends when all senders of `asks` are
+/// dropped. None: there is no thread for it, and it carries nothing.
+pub(super) fn start(parts: Parts) -> Option<Handle> {
     let bridge = parts.settings.name.clone();
-    let run = move || {
-        let runtime = tokio::runtime::Builder::new_current_thread();
-        let runtime = { runtime }.enable_all().build();
-        match runtime {
-            Ok(runtime) => runtime.block_on(async { Worker::new(parts).run().await }),
-            Err(error) => error!(%error, "a bridge has no runtime: it carries nothing"),
-        }
+    let started = || {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
+        let run = move || runtime.block_on(async { Worker::new(parts).run().await });
+        let thread = std::thread::Builder::new().name("bridge".to_owned());
+        thread.spawn(run).map(|_| handle)
     };
-    let thread = std::thread::Builder::new().name("bridge".to_owned());
-    if let Err(error) = thread.spawn(run) {
-        error!(%bridge, %error, "there is no thread for the bridge: it carries nothing");
+    match started() {
+        Ok(handle) => Some(handle),
+        Err(error) => {
+            let error: io::Error = error;
+            error!(%bridge, %error, "there is no thread for the bridge: it carries nothing");
+            None
+        }
     }
 }
 
@@ -746,8 +752,10 @@ impl Core {
     }
 
     fn tell_status(&self, trouble: Option<Trouble>) {
-        if self.status.set(trouble) {
-            self.teller.tell(Command::Look);
+        if self.status.set(trouble)
+            && let Some(teller) = self.teller.get()
+        {
+            teller.tell(Command::Look);
         }
     }
 

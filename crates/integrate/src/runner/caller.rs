@@ -55,6 +55,8 @@ pub(super) enum Place {
     Thread(OwnRuntime),
     /// On the runtime of the runner.
     Here(Handle),
+    /// On the runtime that the sink names.
+    OfSink,
     /// In the task of the runner itself, which has no runtime.
     InTask,
 }
@@ -71,11 +73,13 @@ impl Place {
         }
     }
 
-    fn handle(&self) -> Option<&Handle> {
+    /// The runtime for calls of this sink; none: it is called in the task of the runner.
+    fn handle(&self, sink: &impl Sink) -> Option<Handle> {
         match self {
             Self::InTask => None,
-            Self::Thread(runtime) => Some(&runtime.handle),
-            Self::Here(handle) => Some(handle),
+            Self::Thread(runtime) => Some(runtime.handle.clone()),
+            Self::Here(handle) => Some(handle.clone()),
+            Self::OfSink => Some(sink.runtime().unwrap_or_else(Handle::current)),
         }
     }
 }
@@ -215,14 +219,12 @@ impl<S: Sink> Caller<S> {
             }
             State::Lost => self.made_again()?,
         };
+        let runtime = self.place.handle(&sink);
         let time = (Arc::clone(&self.clock), limit);
         let call = perform(sink, request, time, Arc::clone(&self.panic));
-        if matches!(self.place, Place::InTask) {
+        let Some(runtime) = runtime else {
             let called = call.await;
             return self.take_back(called);
-        }
-        let Some(runtime) = self.place.handle() else {
-            return Err(Broken::Panicked("its thread has ended".to_owned()));
         };
         self.state = State::Busy(runtime.spawn(call), self.clock.now());
         self.returned(limit.saturating_add(BLOCKED_AFTER)).await

@@ -174,6 +174,15 @@ impl<S: Sink> Runner<S> {
         Self::start_at(settings, make, host, place)
     }
 
+    /// Starts the runner of a sink that is called on a runtime of its own ([`Sink::runtime`]).
+    pub(crate) fn start_with_runtime(
+        settings: Settings,
+        make: impl Fn() -> S + Send + 'static,
+        host: Arc<dyn Host>,
+    ) -> Handle {
+        Self::start_at(settings, make, host, Place::OfSink)
+    }
+
     fn start_at(
         settings: Settings,
         make: impl Fn() -> S + Send + 'static,

@@ -17,7 +17,8 @@ const NAMED_MAX: usize = 10;
 /// Runs the command.
 pub(crate) fn run(options: &AgentOptions) -> ExitCode {
     match &options.action {
-        None => martlet_agent::run(options),
+        // A device has little memory, and most of the program is not for the agent.
+        None => martlet_agent::run(options, martlet_allocator::release_code),
         Some(Action::Import(options)) => match import_file(options) {
             Ok(done) => print(options, &done),
             Err(why) => {
