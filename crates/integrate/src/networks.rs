@@ -76,6 +76,14 @@ impl AllowedNetworks {
     pub async fn connect(&self, address: &str) -> Result<TcpStream, String> {
         let (host, port) = address.rsplit_once(':').unwrap_or_default();
         let port = port.parse().map_err(|_| "expected HOST:PORT".to_owned())?;
+        self.connect_to(host, port).await
+    }
+
+    /// The same, of a host and a port.
+    ///
+    /// # Errors
+    /// As for [`AllowedNetworks::connect`].
+    pub(crate) async fn connect_to(&self, host: &str, port: u16) -> Result<TcpStream, String> {
         let mut why = String::new();
         for address in self.resolve(host, port).await? {
             match TcpStream::connect(address).await {

@@ -1,6 +1,7 @@
 //! The webhook sink: HTTP requests with messages as JSON in their bodies, one message or several.
 
 mod answer;
+mod connections;
 mod format;
 mod request;
 mod secrets;

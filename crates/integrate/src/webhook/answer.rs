@@ -3,8 +3,8 @@
 use std::num::IntErrorKind;
 use std::time::Duration;
 
+use hyper::StatusCode;
 use jiff::Timestamp;
-use reqwest::StatusCode;
 
 use crate::masking::SecretTexts;
 use crate::sink::Outcome;

@@ -1,32 +1,28 @@
 //! A request of a webhook, signed as Standard Webhooks has it.
 
-use std::net::IpAddr;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::header::{
-    AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
+use http_body_util::Full;
+use hyper::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
+    USER_AGENT,
 };
-use reqwest::{Client, Method, Request, Response, Url};
+use hyper::{Method, Request, Uri};
+use percent_encoding::percent_decode_str;
+use url::{Position, Url};
 
 use super::WebhookSettings;
-use super::answer::{self, Body};
+use super::answer;
+use super::connections::{Answer, Connections, NoAnswer, Sent};
 use super::format::Format;
 use super::secrets;
 use crate::masking::SecretTexts;
-use crate::networks::AllowedNetworks;
 use crate::secret::{SecretValue, SecretValues};
 use crate::sink::{Outcome, SinkMessage};
-use crate::words::error_words;
 
-/// Bytes of an answer that are read.
-const ANSWER_BYTES_MAX: usize = 1_024;
-/// Time limit of a connection.
-const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// Headers of Standard Webhooks.
 const ID: HeaderName = HeaderName::from_static("webhook-id");
 const TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
@@ -36,8 +32,11 @@ pub(super) const KEY_PREFIX: &str = "whsec_";
 
 /// Where requests go, with the values of all secrets.
 pub(super) struct Target {
-    client: Client,
-    url: Url,
+    connections: Connections,
+    /// Host, and port where it is not the usual one.
+    host: String,
+    /// Path and query.
+    place: Uri,
     method: Method,
     headers: HeaderMap,
     key: Option<hmac::Key>,
@@ -50,7 +49,7 @@ pub(super) struct Target {
 
 impl std::fmt::Debug for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Target").field(&self.url.host_str()).finish()
+        f.debug_tuple("Target").field(&self.host).finish()
     }
 }
 
@@ -64,18 +63,22 @@ impl Target {
         let secrets = secrets::all(settings, values)?;
         let url = Url::parse(filled(&settings.url)?.expose())
             .map_err(|error| format!("`url` is no URL: {error}"))?;
-        if !matches!(url.scheme(), "http" | "https") {
-            return Err("`url` has to begin with http:// or https://".to_owned());
-        }
-        // The client looks no name up for it.
-        let host = url.host_str().unwrap_or_default();
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        if let Ok(address) = host.parse::<IpAddr>() {
-            settings.allowed.check(address)?;
-        }
+        let connections = Connections::new(&url, &settings.allowed, settings.timeout)?;
+        let place = Uri::try_from(&url[Position::BeforePath..Position::AfterQuery]);
+        let place = place.map_err(|error| format!("`url` is no URL: {error}"))?;
+        let host = &url[Position::BeforeHost..Position::BeforePath];
         let method = Method::from_bytes(settings.method.as_bytes())
             .map_err(|_| "`method` is no method of HTTP".to_owned())?;
         let mut headers = HeaderMap::new();
+        let in_header = |text: &str| {
+            HeaderValue::from_str(text)
+                .map_err(|_| "`url` has a host that cannot be sent".to_owned())
+        };
+        headers.insert(HOST, in_header(host)?);
+        headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
+        if let Some(credentials) = credentials_of(&url) {
+            headers.insert(AUTHORIZATION, credentials);
+        }
         let (format, is_list) = (settings.format, settings.batch_messages > 1);
         let content_type = HeaderValue::from_static(format.content_type(is_list));
         headers.insert(CONTENT_TYPE, content_type);
@@ -88,25 +91,16 @@ impl Target {
             headers.insert(key, value);
         }
         let key = settings.signing_key.as_ref().map(filled).transpose()?;
-        let client = Client::builder()
-            .timeout(settings.timeout)
-            .connect_timeout(CONNECT_WITHIN.min(settings.timeout))
-            // Headers and signatures go where they were sent, and nowhere else.
-            .redirect(reqwest::redirect::Policy::none())
-            // A proxy would connect to addresses that are not checked here.
-            .no_proxy()
-            .dns_resolver(Arc::new(Resolver(settings.allowed.clone())))
-            .user_agent(format.user_agent())
-            .build();
-        let client = client.map_err(|error| words(error, &secrets))?;
-        // A user name and a password in the URL become a header.
-        let request = client.request(method.clone(), url).headers(headers).build();
-        let request = request.map_err(|error| words(error, &secrets))?;
+        if !headers.contains_key(USER_AGENT) {
+            let name = HeaderValue::from_static(format.user_agent());
+            headers.insert(USER_AGENT, name);
+        }
         Ok(Self {
-            client,
-            url: request.url().clone(),
+            connections,
+            host: host.to_owned(),
+            place,
             method,
-            headers: request.headers().clone(),
+            headers,
             key: key.as_ref().map(key_of).transpose()?,
             format,
             is_list,
@@ -128,17 +122,22 @@ impl Target {
         let Some(headers) = self.headers_of(messages, &id, &body) else {
             return Outcome::Refused("its id or signature cannot be sent in a header".to_owned());
         };
-        // Put together by hand: merging headers into those of a builder costs as much as the rest.
-        let mut request = Request::new(self.method.clone(), self.url.clone());
-        *request.headers_mut() = headers;
-        *request.body_mut() = Some(body.into());
-        match self.client.execute(request).await {
-            Ok(response) => self.outcome(response).await,
-            Err(error) if error.is_connect() => Outcome::Failed(self.told(error)),
+        let request = self.request(self.method.clone(), headers, body);
+        match self.connections.send(request).await {
+            Ok(answer) => self.outcome(&answer),
+            Err(error @ NoAnswer::NotConnected(_)) => Outcome::Failed(self.told(&error)),
             // The target can be reached, and a message may be what ends or stops it.
-            Err(error) if error.is_timeout() => Outcome::NoAnswer(self.told(error)),
-            Err(error) => Outcome::FailedAtMessage(self.told(error)),
+            Err(error @ NoAnswer::Late) => Outcome::NoAnswer(self.told(&error)),
+            Err(error @ NoAnswer::Broken(_)) => Outcome::FailedAtMessage(self.told(&error)),
         }
+    }
+
+    fn request(&self, method: Method, headers: HeaderMap, body: Vec<u8>) -> Sent {
+        let mut request = Request::new(Full::from(body));
+        *request.method_mut() = method;
+        *request.uri_mut() = self.place.clone();
+        *request.headers_mut() = headers;
+        request
     }
 
     /// The headers of a request with these messages, this id and body.
@@ -161,73 +160,44 @@ impl Target {
         Some(headers)
     }
 
-    async fn outcome(&self, response: Response) -> Outcome {
-        let status = response.status();
-        let retry_after = response.headers().get(RETRY_AFTER).cloned();
-        let retry_after = retry_after.as_ref().and_then(|value| value.to_str().ok());
-        let body = match status.is_success() {
-            true => Body::default(),
-            false => beginning(response).await,
-        };
-        answer::outcome(status, retry_after, &body, &self.secrets)
+    fn outcome(&self, answer: &Answer) -> Outcome {
+        let Answer { head, body } = answer;
+        let retry_after = head.headers.get(RETRY_AFTER);
+        let retry_after = retry_after.and_then(|value| value.to_str().ok());
+        answer::outcome(head.status, retry_after, body, &self.secrets)
     }
 
     /// Whether the target answers at all.
     pub(super) async fn reach(&self) -> Result<(), String> {
-        let mut request = Request::new(Method::HEAD, self.url.clone());
-        if let Some(shown) = self.headers.get(AUTHORIZATION) {
-            request.headers_mut().insert(AUTHORIZATION, shown.clone());
-        }
-        let sent = self.client.execute(request).await;
-        sent.map(drop).map_err(|error| self.told(error))
-    }
-
-    /// An error without the URL, which may have a secret.
-    fn told(&self, error: reqwest::Error) -> String {
-        let happened = match () {
-            () if error.is_timeout() => "the target did not answer in time (`timeout_secs`)",
-            () if error.is_connect() => "the target cannot be reached",
-            () => "the target ended the connection, or its answer is no HTTP",
-        };
-        format!("{happened}: {}", words(error, &self.secrets))
-    }
-}
-
-/// Resolves names to permitted addresses.
-struct Resolver(AllowedNetworks);
-
-impl Resolve for Resolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        let allowed = self.0.clone();
-        Box::pin(async move {
-            let permitted = allowed.resolve(name.as_str(), 0).await?;
-            Ok(Box::new(permitted.into_iter()) as Addrs)
-        })
-    }
-}
-
-/// Reads the beginning of an answer.
-async fn beginning(mut response: Response) -> Body {
-    let mut bytes = Vec::new();
-    while bytes.len() <= ANSWER_BYTES_MAX {
-        match response.chunk().await {
-            Ok(Some(part)) => bytes.extend_from_slice(&part),
-            Ok(None) => break,
-            Err(_) => {
-                let is_cut = true;
-                bytes.truncate(ANSWER_BYTES_MAX);
-                return Body { bytes, is_cut };
+        let mut headers = HeaderMap::new();
+        for name in [HOST, ACCEPT, USER_AGENT, AUTHORIZATION] {
+            if let Some(value) = self.headers.get(&name) {
+                headers.insert(name, value.clone());
             }
         }
+        let request = self.request(Method::HEAD, headers, Vec::new());
+        let sent = self.connections.send(request).await;
+        sent.map(drop).map_err(|error| self.told(&error))
     }
-    let is_cut = bytes.len() > ANSWER_BYTES_MAX;
-    bytes.truncate(ANSWER_BYTES_MAX);
-    Body { bytes, is_cut }
+
+    /// An error without secrets.
+    fn told(&self, error: &NoAnswer) -> String {
+        self.secrets.mask_text(&error.to_string())
+    }
 }
 
-/// An error with its causes, without the URL and without secrets.
-fn words(error: reqwest::Error, secrets: &SecretTexts) -> String {
-    secrets.mask_text(&error_words(&error.without_url()))
+/// The header of a user name and a password in a URL.
+fn credentials_of(url: &Url) -> Option<HeaderValue> {
+    if url.username().is_empty() && url.password().is_none() {
+        return None;
+    }
+    let mut credentials: Vec<u8> = percent_decode_str(url.username()).collect();
+    credentials.push(b':');
+    credentials.extend(percent_decode_str(url.password().unwrap_or_default()));
+    let value = format!("Basic {}", STANDARD.encode(credentials));
+    let mut value = HeaderValue::try_from(value).ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }
 
 fn key_of(text: &SecretValue) -> Result<hmac::Key, String> {

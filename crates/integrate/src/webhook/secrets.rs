@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use reqwest::Url;
+use url::Url;
 
 use super::WebhookSettings;
 use super::request::KEY_PREFIX;

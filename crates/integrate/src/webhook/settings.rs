@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reqwest::header::HeaderName;
+use hyper::header::HeaderName;
 
 use super::{Format, WebhookSettings, WebhookSink, check};
 use crate::kind::{ConfiguredSink, Key, Kind, Surroundings, Table, Takes};

@@ -1,0 +1,267 @@
+//! Connections to the target of a webhook, kept between requests: HTTP/1.1 by hyper.
+//!
+//! A sink has its own: a pool for many targets, with redirects and proxies, would cost each request
+//! as much again as its way to the kernel and back.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::{Body as _, Bytes, Incoming};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::rt::{Read, Write};
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use martlet_certificates::{ClientFiles, client_config};
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::ServerName;
+use url::Url;
+
+use super::answer::Body;
+use crate::networks::AllowedNetworks;
+use crate::words::error_words;
+
+/// Bytes of an answer that are told.
+const TOLD_BYTES_MAX: usize = 1_024;
+/// Bytes of an answer that are read so that the connection can be used again.
+const READ_BYTES_MAX: usize = 64 * 1_024;
+/// Time for that.
+const READ_WITHIN: Duration = Duration::from_secs(1);
+/// Time limit of a connection.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+/// A connection that nobody has used for so long is not used again: who is between may have
+/// forgotten it.
+const IDLE_MAX: Duration = Duration::from_secs(90);
+
+/// A request of a webhook.
+pub(super) type Sent = Request<Full<Bytes>>;
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(super) enum NoAnswer {
+    /// There is no connection, for this reason.
+    NotConnected(String),
+    /// The time limit is over.
+    Late,
+    /// The connection was ended, or what came is no HTTP.
+    Broken(hyper::Error),
+}
+
+impl fmt::Display for NoAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotConnected(why) => write!(f, "the target cannot be reached: {why}"),
+            Self::Late => f.write_str("the target did not answer in time (`timeout_secs`)"),
+            Self::Broken(error) => write!(
+                f,
+                "the target ended the connection, or its answer is no HTTP: {}",
+                error_words(error)
+            ),
+        }
+    }
+}
+
+/// An answer: its head, and the beginning of its body unless it says that all is well.
+pub(super) struct Answer {
+    pub(super) head: hyper::http::response::Parts,
+    pub(super) body: Body,
+}
+
+/// Connections to one host.
+pub(super) struct Connections {
+    host: String,
+    port: u16,
+    tls: Option<(TlsConnector, ServerName<'static>)>,
+    allowed: AllowedNetworks,
+    timeout: Duration,
+    /// Those that no request uses, the last one that was used at the end.
+    idle: Mutex<Vec<Idle>>,
+}
+
+struct Idle {
+    connection: SendRequest<Full<Bytes>>,
+    since: Instant,
+}
+
+impl Connections {
+    /// To the host of a URL. Nothing is connected yet.
+    ///
+    /// # Errors
+    /// It is no address that may be connected to, or TLS cannot be used; the reason in words.
+    pub(super) fn new(
+        url: &Url,
+        allowed: &AllowedNetworks,
+        timeout: Duration,
+    ) -> Result<Self, String> {
+        let is_encrypted = match url.scheme() {
+            "http" => false,
+            "https" => true,
+            _ => return Err("`url` has to begin with http:// or https://".to_owned()),
+        };
+        let host = url.host_str().unwrap_or_default();
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        // Nothing is looked up for it.
+        if let Ok(address) = host.parse::<IpAddr>() {
+            allowed.check(address)?;
+        }
+        Ok(Self {
+            host: host.to_owned(),
+            port: url.port_or_known_default().unwrap_or_default(),
+            tls: is_encrypted.then(|| tls(host)).transpose()?,
+            allowed: allowed.clone(),
+            timeout,
+            idle: Mutex::default(),
+        })
+    }
+
+    /// Sends a request, and waits for its answer.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(super) async fn send(&self, request: Sent) -> Result<Answer, NoAnswer> {
+        let until = Instant::now() + self.timeout;
+        let exchanged = timeout_at(until, self.exchange(request)).await;
+        let (connection, response) = exchanged.map_err(|_| NoAnswer::Late)??;
+        let (head, mut incoming) = response.into_parts();
+        if head.status.is_success() {
+            let body = Body::default();
+            if incoming.is_end_stream() || ends_soon(&mut incoming).await {
+                self.keep(connection);
+            }
+            return Ok(Answer { head, body });
+        }
+        let (body, is_over) = beginning(&mut incoming, until).await;
+        if is_over {
+            self.keep(connection);
+        }
+        Ok(Answer { head, body })
+    }
+
+    async fn exchange(
+        &self,
+        mut request: Sent,
+    ) -> Result<(SendRequest<Full<Bytes>>, Response<Incoming>), NoAnswer> {
+        while let Some(mut connection) = self.take() {
+            if connection.ready().await.is_err() {
+                continue;
+            }
+            match connection.try_send_request(request).await {
+                Ok(response) => return Ok((connection, response)),
+                // The target has ended the connection before it was written to.
+                Err(mut failed) => match failed.take_message() {
+                    Some(unsent) => request = unsent,
+                    None => return Err(NoAnswer::Broken(failed.into_error())),
+                },
+            }
+        }
+        let mut connection = self.connect().await?;
+        let sent = connection.send_request(request).await;
+        let response = sent.map_err(NoAnswer::Broken)?;
+        Ok((connection, response))
+    }
+
+    /// A connection that no request uses.
+    fn take(&self) -> Option<SendRequest<Full<Bytes>>> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = idle.pop()?;
+        if last.since.elapsed() < IDLE_MAX {
+            return Some(last.connection);
+        }
+        // Those before it were used earlier.
+        idle.clear();
+        None
+    }
+
+    fn keep(&self, connection: SendRequest<Full<Bytes>>) {
+        let since = Instant::now();
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.push(Idle { connection, since });
+    }
+
+    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, NoAnswer> {
+        let within = CONNECT_WITHIN.min(self.timeout);
+        let connecting = async {
+            let stream = self.allowed.connect_to(&self.host, self.port).await?;
+            // Without it a body waits for the acknowledgement of its head.
+            stream
+                .set_nodelay(true)
+                .map_err(|error| error.to_string())?;
+            match &self.tls {
+                None => start(TokioIo::new(stream)).await,
+                Some((connector, name)) => {
+                    let encrypted = connector.connect(name.clone(), stream).await;
+                    let encrypted = encrypted.map_err(|error| error_words(&error))?;
+                    start(TokioIo::new(encrypted)).await
+                }
+            }
+        };
+        match timeout(within, connecting).await {
+            Ok(connected) => connected.map_err(NoAnswer::NotConnected),
+            Err(_) => {
+                let secs = within.as_secs_f32();
+                let why = format!("there is no connection after {secs} s");
+                Err(NoAnswer::NotConnected(why))
+            }
+        }
+    }
+}
+
+fn tls(host: &str) -> Result<(TlsConnector, ServerName<'static>), String> {
+    let files = ClientFiles {
+        system_cas: true,
+        ..ClientFiles::default()
+    };
+    let config = client_config(&files).map_err(|error| error.to_string())?;
+    let name = ServerName::try_from(host.to_owned());
+    let name =
+        name.map_err(|_| "the host of `url` is no name that a certificate has".to_owned())?;
+    Ok((TlsConnector::from(Arc::clone(&config)), name))
+}
+
+/// Begins with HTTP on a connection.
+async fn start(
+    stream: impl Read + Write + Unpin + Send + 'static,
+) -> Result<SendRequest<Full<Bytes>>, String> {
+    let started = handshake(stream).await;
+    let (sender, connection) = started.map_err(|error| error_words(&error))?;
+    // Requests tell how it ended.
+    tokio::spawn(async move { drop(connection.await) });
+    Ok(sender)
+}
+
+/// Whether the rest of an answer comes soon, and is not long.
+async fn ends_soon(incoming: &mut Incoming) -> bool {
+    let rest = async {
+        let mut bytes = 0;
+        while let Some(frame) = incoming.frame().await {
+            let Ok(frame) = frame else { return false };
+            bytes += frame.data_ref().map_or(0, Bytes::len);
+            if bytes > READ_BYTES_MAX {
+                return false;
+            }
+        }
+        true
+    };
+    timeout(READ_WITHIN, rest).await.unwrap_or(false)
+}
+
+/// The beginning of an answer, and whether that is all of it.
+async fn beginning(incoming: &mut Incoming, until: Instant) -> (Body, bool) {
+    let mut bytes = Vec::new();
+    let (mut is_over, mut is_broken) = (false, false);
+    while bytes.len() <= TOLD_BYTES_MAX && !is_over && !is_broken {
+        match timeout_at(until, incoming.frame()).await {
+            Ok(Some(Ok(frame))) => {
+                bytes.extend_from_slice(frame.data_ref().map_or(&[], |data| data));
+            }
+            Ok(None) => is_over = true,
+            Ok(Some(Err(_))) | Err(_) => is_broken = true,
+        }
+    }
+    let is_cut = is_broken || bytes.len() > TOLD_BYTES_MAX;
+    bytes.truncate(TOLD_BYTES_MAX);
+    (Body { bytes, is_cut }, is_over)
+}
