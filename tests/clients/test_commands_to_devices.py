@@ -308,6 +308,24 @@ def test_the_states_of_a_command_to_a_tag_are_published_in_sum(commanding):
         one.disconnect()
 
 
+def test_each_tenant_has_the_sum_of_its_own_devices(commanding):
+    team = call(commanding, "POST", "/api/v1/teams", {"name": "south", "owns_tenant": True})["id"]
+    call(commanding, "POST", "/api/v1/device-types", {"name": "free", "rules": ["topic readwrite #"]})
+    watchers = []
+    for of, count in (({}, 1), ({"team": team}, 2)):
+        for at in range(count):
+            add(commanding, f"p{at}", tags=["north"], **of)
+        watchers.append(connect(commanding, add(commanding, "watcher", type="free", **of)))
+        watchers[-1].subscribe("iotflow/fleet/status/#", qos=1)
+    sent = call(commanding, "POST", "/api/v1/commands?tag=north", {"command": "open"})
+    assert sent["devices"] == 3
+    for watcher, count in zip(watchers, (1, 2)):
+        message = watcher.receive()
+        assert message.topic == f"iotflow/fleet/status/{sent['id']}"
+        assert json.loads(message.payload)["commands"][0]["states"] == {"pending": count}
+        watcher.disconnect()
+
+
 def test_teams_see_their_own_commands_alone(commanding):
     keys = {}
     for name in ("north", "south"):

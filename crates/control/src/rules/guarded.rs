@@ -196,7 +196,9 @@ mod tests {
 
     fn set_of_three() -> Arc<RuleSet> {
         let rules = ["a", "b", "c"].map(|name| {
-            let definition = json!({ "topics": ["#"], "when": "payload > 80", "actions": [] });
+            let publish = json!({ "publish": { "topic": "x" } });
+            let definition =
+                json!({ "topics": ["#"], "when": "payload > 80", "actions": [publish] });
             let definition = serde_json::from_value(definition).unwrap();
             let rule = Arc::new(read(name, &definition).unwrap());
             TaggedRule { tenant: 0, rule }
