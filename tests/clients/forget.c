@@ -1,8 +1,8 @@
 /* Preloaded into a broker, notes how to undo what it does to the message store on a real disk, so
  * that a test can take back all that was not synced, as a power cut does. Notes go to the file
  * FORGET_NOTES, one per line; files that lose their name are kept in FORGET_KEEP. Only paths under
- * FORGET_DIR count, and of files only those in a directory `store`. The others, such as SQLite's,
- * stay as they are. With FORGET_SYNC=no the syncs of files count for nothing; with
+ * FORGET_DIR count, and of files only those in a directory `store`. The others, such as the tables of
+ * the registry and the shared memory of SQLite, which it makes anew, stay as they are. With FORGET_SYNC=no the syncs of files count for nothing; with
  * FORGET_SYNC_DIR=store those of directories `store`, with FORGET_SYNC_DIR=above those of others.
  *
  *   w INODE OFFSET HEX   bytes that were there before a write
@@ -60,7 +60,8 @@ static int under_root(const char *path) {
 }
 
 static int counts(const char *path) {
-    return under_root(path) && strstr(path, "/store/") != NULL && !strstr(path, "/LOCK");
+    return under_root(path) && strstr(path, "/store/") != NULL && !strstr(path, "/LOCK") &&
+           !strstr(path, "-shm");
 }
 
 static int path_of(int fd, char *path) {

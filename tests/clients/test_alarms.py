@@ -10,6 +10,7 @@ from paho_client import Client
 from test_access import until
 from test_http_api import VIEWER
 from test_rules import call, configured, crash
+from test_webhook_formats import Requests
 
 HOT = """
 [[rules]]
@@ -22,6 +23,13 @@ alarm = { severity = "major", message = "{{ device.id }} is at {{ payload }}", t
 
 def alarms(node, query=""):
     return call(node, "GET", f"/alarms{query}")["items"]
+
+
+@pytest.fixture
+def receiver():
+    made = Requests()
+    yield made
+    made.close()
 
 
 @pytest.fixture
@@ -179,6 +187,25 @@ to = ["ops@example.com"]
     until(lambda: len(mails.mails) == 1, node.log)
     [mail] = mails.mails
     assert "Subject: [raised] hot p1\r\n" in mail and "p1 is at 90" in mail and "Severity: major" in mail
+
+
+def test_an_alarm_is_a_webhook(start_node, tmp_path, receiver):
+    text = f"""{HOT}
+[integrations]
+allow_private = "127.0.0.0/8"
+
+[[sinks.webhook]]
+name = "operators"
+filters = ["iotflow/system/alerts"]
+url = "{receiver.url}"
+"""
+    node = start_node(**configured(tmp_path, text=text))
+    with Client(node, "pump") as pump:
+        pump.publish("plant/p1/temperature", "90")
+        pump.publish("plant/p1/temperature", "10")
+    until(lambda: len(receiver.bodies()) == 2, node.log)
+    told = [json.loads(body["payload"]) for body in receiver.bodies()]
+    assert [(one["name"], one["device"], one["change"]) for one in told] == [("hot", "p1", "raised"), ("hot", "p1", "cleared")]
 
 
 def test_alarms_of_a_rule_that_is_removed_are_cleared(start_node, tmp_path):

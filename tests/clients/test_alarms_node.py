@@ -147,6 +147,19 @@ def test_a_device_that_is_inactive_is_an_alarm_until_it_sends_something(start_no
         until(lambda: not named(node, "device_inactive"), node.log)
 
 
+@pytest.mark.parametrize("days, name, severity", [
+    (1, "certificate_1_day", "critical"), (6, "certificate_7_days", "major"), (29, "certificate_30_days", "warning"),
+])
+def test_a_certificate_is_an_alarm_30_7_and_1_days_before_its_end(start_node, tmp_path, days, name, severity):
+    crt, key = self_signed(tmp_path, "server", days)
+    options = configured(tmp_path, text="", listen=("mqtt://127.0.0.1:0", "mqtts://127.0.0.1:0"))
+    options["settings"] += [f"tls.certificate={crt}", f"tls.key={key}"]
+    node = start_node(**options)
+    until(lambda: named(node, name), node.log)
+    [alarm] = [one for one in alarms(node) if one["name"].startswith("certificate_")]
+    assert (alarm["name"], alarm["severity"], alarm["subject"]) == (name, severity, str(crt)), alarm
+
+
 def test_certificates_of_listeners_and_devices_that_end_soon_are_alarms(start_node, tmp_path):
     crt, key = self_signed(tmp_path, "server", 5)
     listen = ("mqtt://127.0.0.1:0", "mqtts://127.0.0.1:0")

@@ -1,6 +1,8 @@
 """Commands to devices: their states, over restarts and kills of the node, and commands to groups."""
 
 import json
+import socket
+import struct
 import time
 
 import pytest
@@ -126,6 +128,63 @@ def test_a_command_stays_sent_at_qos_0(commanding):
     client.disconnect()
 
 
+class Wire:
+    """A device that sends and receives single packets of MQTT 3.1.1."""
+
+    def __init__(self, node, made):
+        self.socket = socket.create_connection(("127.0.0.1", node.port()), timeout=20)
+        parts = [made["id"], made["user_name"], made["secret"]]
+        texts = b"".join(struct.pack(">H", len(part)) + part.encode() for part in parts)
+        self.send(0x10, b"\0\x04MQTT\x04\xc2\0\0" + texts)
+        assert self.receive() == (0x20, b"\0\0")
+
+    def send(self, kind, body):
+        assert len(body) < 128
+        self.socket.sendall(bytes([kind, len(body)]) + body)
+
+    def exactly(self, count):
+        got = b""
+        while len(got) < count:
+            more = self.socket.recv(count - len(got))
+            assert more, "the connection has ended"
+            got += more
+        return got
+
+    def receive(self):
+        kind, length, shift = self.exactly(1)[0], 0, 0
+        while True:
+            (byte,) = self.exactly(1)
+            length |= (byte & 0x7F) << shift
+            if byte < 128:
+                return kind, self.exactly(length)
+            shift += 7
+
+    def subscribe(self, topic, qos):
+        self.send(0x82, b"\0\x01" + struct.pack(">H", len(topic)) + topic.encode() + bytes([qos]))
+        assert self.receive() == (0x90, bytes([0, 1, qos]))
+
+
+@pytest.mark.parametrize("qos, answer_kind", [(1, 0x40), (2, 0x50)])
+def test_a_command_is_delivered_by_puback_or_pubrec_and_not_before(commanding, qos, answer_kind):
+    """At QoS 2 the device has it with PUBREC; PUBCOMP is not waited for."""
+    wire = Wire(commanding, add(commanding, "pump"))
+    wire.subscribe("d/pump/commands/#", qos)
+    first = send(commanding, "pump", "open", qos=qos)["id"]
+    kind, body = wire.receive()
+    assert kind == 0x30 | qos << 1
+    packet_id = body[2 + body[1]:][:2]
+    until_state(commanding, "pump", first, "sent")
+    # A ping that is answered: the node has read all that the device has sent, which is no answer.
+    wire.send(0xC0, b"")
+    assert wire.receive() == (0xD0, b"")
+    assert shown(commanding, "pump", first)["state"] == "sent"
+    wire.send(answer_kind, packet_id)
+    until_state(commanding, "pump", first, "delivered")
+    if qos == 2:
+        assert wire.receive() == (0x62, packet_id)
+    wire.socket.close()
+
+
 def test_a_command_expires_and_is_retried(commanding):
     made = add(commanding, "pump")
     sent = send(commanding, "pump", "open", expires_secs=4)["id"]
@@ -215,6 +274,56 @@ def test_a_group_has_a_state_per_device_and_their_sum(commanding):
         pass
     for client in (*clients, watcher):
         client.disconnect()
+
+
+def test_the_states_of_a_command_to_a_tag_are_published_in_sum(commanding):
+    made = [add(commanding, f"p{at}", tags=["north"]) for at in range(2)]
+    add(commanding, "other")
+    call(commanding, "POST", "/api/v1/device-types", {"name": "free", "rules": ["topic readwrite #"]})
+    watcher = connect(commanding, add(commanding, "watcher", type="free"))
+    watcher.subscribe("iotflow/fleet/status/+", qos=1)
+    client = connect(commanding, made[0])
+    client.subscribe("d/p0/commands/#", qos=1)
+    sent = call(commanding, "POST", "/api/v1/commands?tag=north", {"command": "open"})
+    assert sent["devices"] == 2
+    assert json.loads(client.receive().payload)["id"] == sent["id"]
+    until_state(commanding, "p0", sent["id"], "delivered")
+    answer(client, "p0", sent["id"], "succeeded")
+    while True:
+        message = watcher.receive()
+        assert message.topic == f"iotflow/fleet/status/{sent['id']}" and not message.retain
+        (command,) = json.loads(message.payload)["commands"]
+        assert command["command_id"] == sent["id"] and command["command"] == "open"
+        if command["states"] == {"succeeded": 1, "pending": 1}:
+            break
+    call(commanding, "DELETE", f"/api/v1/devices/p1/commands/{sent['id']}")
+    while json.loads(watcher.receive().payload)["commands"][0]["states"] != {"succeeded": 1, "cancelled": 1}:
+        pass
+    # Nothing of it is left for those that subscribe later.
+    late = connect(commanding, add(commanding, "late", type="free"))
+    late.subscribe("iotflow/fleet/status/#", qos=1)
+    late.publish("iotflow/fleet/status/end", "", qos=1)
+    assert late.receive().topic == "iotflow/fleet/status/end"
+    for one in (client, watcher, late):
+        one.disconnect()
+
+
+def test_each_tenant_has_the_sum_of_its_own_devices(commanding):
+    team = call(commanding, "POST", "/api/v1/teams", {"name": "south", "owns_tenant": True})["id"]
+    call(commanding, "POST", "/api/v1/device-types", {"name": "free", "rules": ["topic readwrite #"]})
+    watchers = []
+    for of, count in (({}, 1), ({"team": team}, 2)):
+        for at in range(count):
+            add(commanding, f"p{at}", tags=["north"], **of)
+        watchers.append(connect(commanding, add(commanding, "watcher", type="free", **of)))
+        watchers[-1].subscribe("iotflow/fleet/status/#", qos=1)
+    sent = call(commanding, "POST", "/api/v1/commands?tag=north", {"command": "open"})
+    assert sent["devices"] == 3
+    for watcher, count in zip(watchers, (1, 2)):
+        message = watcher.receive()
+        assert message.topic == f"iotflow/fleet/status/{sent['id']}"
+        assert json.loads(message.payload)["commands"][0]["states"] == {"pending": count}
+        watcher.disconnect()
 
 
 def test_teams_see_their_own_commands_alone(commanding):

@@ -60,6 +60,10 @@ path = "{self.sink}"
         assert message.topic == RESPONSE + device and not message.retain
         return json.loads(message.payload)
 
+    def trace(self, client):
+        """Packets of the client are in the log from now on."""
+        call(self.node, "POST", "/api/v1/traces", {"client": client, "minutes": 5})
+
     def refusals(self, name):
         found = call(self.node, "GET", f"{ARCHIVE}?kinds=publish_refused,subscribe_refused,refused&client={name}")
         return found["items"]
@@ -124,6 +128,7 @@ def test_the_key_may_be_the_password(place):
 
 def test_nobody_else_sees_a_registration(place):
     place = place(PAYLOAD)
+    place.trace("s1")
     with place.user() as spy, place.applicant("other") as other:
         spy.subscribe("#", qos=2)
         other.subscribe(RESPONSE + "s1", qos=1)
@@ -144,6 +149,7 @@ def test_nobody_else_sees_a_registration(place):
     until(lambda: place.refusals("s1"), "the refusal is archived")
     seen = place.seen()
     assert b"plant/end" in seen and b"s1" in seen
+    assert REGISTER.encode() + b"s3" in place.node.log().encode(), "the client is traced"
     for secret in (place.key, told["password"], "mp_MARKER"):
         assert secret.encode() not in seen
     with sqlite3.connect(place.data / "martlet.db") as tables:
@@ -259,6 +265,7 @@ def keyed(place, version=5, **how):
 def test_a_message_names_its_device_and_its_key_is_taken_out(place, version):
     place = place("payload_api_key = true")
     secret, client = keyed(place, version)
+    place.trace("old-firmware")
     topic = "iotflow/devices/s1/telemetry"
     with place.user() as spy, client:
         spy.subscribe("iotflow/devices/#", qos=2)
@@ -283,6 +290,7 @@ def test_a_message_names_its_device_and_its_key_is_taken_out(place, version):
     until(lambda: len(place.refusals("old-firmware")) >= 5, "the refusals are archived")
     seen = place.seen()
     assert secret.encode() not in seen and b"WRONG-MARKER" not in seen
+    assert "iotflow/devices/s1/commands/control" in place.node.log(), "the client is traced"
     published = call(place.node, "GET", f"{ARCHIVE}?kinds=published&client=old-firmware&limit=1000")["items"]
     assert len(published) == 54 and {one["user_name"] for one in published} == {"$discovery"}
     sent = [json.loads(line) for line in place.sink.read_text().splitlines() if "old-firmware" in line]

@@ -4,6 +4,7 @@ A preloaded library (forget.c) notes how to undo each change of the store's file
 compiled by `cc`, which scripts/setup names.
 """
 
+import json
 import os
 import pathlib
 import queue
@@ -14,12 +15,16 @@ import pytest
 
 import martlet_process
 from paho_client import V5, Client, properties
+from test_access import until
+from test_http_api import KEYS
+from test_telemetry import connected, device, post, readings
 
 # Those that stay and those that are read are more than a segment of a small store.
 MESSAGES = 40
 READ = 80
 BYTES = 200_000
 RETAINED = 5
+VALUES = 60
 SOURCE = pathlib.Path(__file__).with_name("forget.c")
 
 
@@ -185,5 +190,50 @@ def test_a_sync_that_does_nothing_is_found(library, tmp_path, ignored):
         missing, _ = lose_power(library, tmp_path, **dict([ignored]))
     except RuntimeError:
         # The store does not even open.
+        return
+    assert missing
+
+
+def lose_power_of_telemetry(library, place, **variables):
+    """Sends values by HTTP and by MQTT, cuts the power, starts again; gives those that are missing."""
+    disk = Disk(place, library)
+    data, file = disk.root / "data", disk.root / "telemetry" / "store" / "t.db"
+    file.parent.mkdir(parents=True)
+    how = {"data_dir": data, "http": True, "settings": ["http.rate=0", "telemetry.enabled=true"]}
+    at = {**KEYS, "MARTLET_TELEMETRY__URL": str(file)}
+    node = martlet_process.Node(**how, variables={**at, **disk.variables, **variables})
+    try:
+        named = device(node, "car", type="tls-guide")
+        with connected(node, named) as client:
+            for number in range(VALUES):
+                value = {"ts": 1790000000 + number}
+                client.publish("device/data/car", json.dumps({**value, "mqtt": number}), 1)
+                post(node, "car", {**value, "http": number})
+            node.process.kill()
+            node.process.wait()
+            client.client.loop_stop()
+    finally:
+        node.close()
+    disk.cut_power()
+    expected = {(key, number) for key in ("mqtt", "http") for number in range(VALUES)}
+    missing = lambda: expected - {(key, value) for _, key, value in readings(node, "car")}
+    with martlet_process.Node(**how, variables=at) as node:
+        # Those by HTTP are there at once; the others may come from the queue.
+        lost = {key for key, _ in missing()}
+        if lost == {"mqtt"}:
+            until(lambda: not missing(), "the values of the queue are stored")
+        return missing()
+
+
+def test_values_that_were_acknowledged_are_there_after_a_power_cut(library, tmp_path):
+    assert lose_power_of_telemetry(library, tmp_path) == set()
+
+
+def test_a_sync_of_telemetry_that_does_nothing_is_found(library, tmp_path):
+    """The test above bites."""
+    try:
+        missing = lose_power_of_telemetry(library, tmp_path, FORGET_SYNC="no")
+    except RuntimeError:
+        # The storage does not even open.
         return
     assert missing

@@ -243,7 +243,10 @@ def test_a_planned_rollout_is_started_paused_aborted_and_not_retried(node):
     client = connect(node, next(one for one in made if one["id"] == first))
     command = json.loads(client.receive().payload)["id"]
     answer(client, first, command, "acknowledged")
-    until(lambda: state_of(node, rollout, first) == "delivered", "the answer is not noted")
+    # The device is `delivered` with its PUBACK already, and has begun with its answer.
+    until(lambda: call(node, "GET", f"/api/v1/devices/{first}/commands/{command}")["state"] == "acknowledged",
+          "the answer is not noted")
+    assert state_of(node, rollout, first) == "delivered"
     aborted = order(node, rollout, "abort")
     assert aborted["state"] == "aborted"
     # What has begun goes on.

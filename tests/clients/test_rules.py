@@ -129,6 +129,34 @@ def test_rules_that_answer_each_other_end(start_node, tmp_path):
     assert "loop" in counts(node, "there")["last_error"]
 
 
+def test_rules_act_after_routing_and_stop_no_message(start_node, tmp_path):
+    """A subscriber has the message whatever a rule says of it, and while rules are not evaluated."""
+    text = """
+[[rules]]
+name = "first"
+topics = ["in"]
+actions = [{ publish = { topic = "out/first" } }, "stop"]
+
+[[rules]]
+name = "second"
+topics = ["in"]
+actions = [{ publish = { topic = "out/second" } }]
+"""
+    node = start_node(**configured(tmp_path, text=text))
+    with Client(node, "monitor") as monitor, Client(node, "pump") as pump:
+        monitor.subscribe("in", qos=1)
+        monitor.subscribe("out/#", qos=1)
+        call(node, "POST", "/integrations/rules/main/pause", status=204)
+        pump.publish("in", "x")
+        assert monitor.receive().topic == "in"
+        monitor.expect_no_message()
+        call(node, "POST", "/integrations/rules/main/resume", status=204)
+        assert monitor.receive().topic == "out/first"
+        until(lambda: counts(node, "first")["actions"] >= 1, node.log)
+        monitor.expect_no_message()
+    assert counts(node, "second")["messages"] == 0
+
+
 def test_a_message_waits_for_its_rule_over_a_crash(start_node, tmp_path):
     options = configured(tmp_path, data_dir=tmp_path / "data")
     node = start_node(**options)

@@ -8,6 +8,7 @@ import http.client
 import io
 import json
 import os
+import pathlib
 import re
 import threading
 import time
@@ -22,6 +23,8 @@ import martlet_process
 from paho_client import Client
 from test_access import until
 from test_http_api import KEY, KEYS, VIEWER, ask
+
+DOCUMENT = pathlib.Path(__file__).parents[2] / "docs" / "telemetry.md"
 
 RULES = """
 [telemetry]
@@ -167,6 +170,35 @@ def test_topics_of_two_systems_are_taken_without_rules(start_node):
         until(lambda: call(node, "GET", f"/devices/{name}")["last_seen_at"], "it was seen")
 
 
+def test_the_nested_form_of_the_tls_guide_has_the_keys_of_the_flat_one(start_node):
+    node = start_node(http=True, variables=KEYS, settings=["telemetry.enabled=true"])
+    telemetry = {"cpu_usage": 12.5, "memory": {"total": 8, "percent": 50.0}, "network": {"bytes_sent": 9}}
+    payload = {"device_id": "car-1", "timestamp": 1790000000.25, "datetime": "x", "speed": 12, "telemetry": telemetry,
+               "detection": {"label": "awake", "confidence": 0.9}, "gps": {"lat": 1}}
+    with connected(node, device(node, "car-1", type="tls-guide")) as client:
+        client.publish("device/data/car-1", json.dumps(payload))
+    assert dict(values(node, "car-1", 8)) == {
+        "speed": 12, "cpu_usage": 12.5, "memory_total": 8, "memory_percent": 50.0, "network_bytes_sent": 9,
+        "detection_label": "awake", "detection_confidence": 0.9, "gps": {"lat": 1}}
+
+
+def test_a_device_has_three_times(node, name):
+    """When it was connected, when it sent something, and when it sent telemetry."""
+    named = device(node, name)
+    times = lambda: [call(node, "GET", f"/devices/{name}")[key] for key in ("last_seen_at", "last_message_at", "last_telemetry_at")]
+    assert times() == [None, None, None]
+    with connected(node, named) as client:
+        until(lambda: times()[0], "it was connected")
+        assert times()[1:] == [None, None]
+        client.publish(f"d/{name}/other", "x", 1)
+        until(lambda: times()[1], "it has sent something", 40)
+        assert times()[2] is None
+        client.publish(f"d/{name}/telemetry", json.dumps({"a": 1}), 1)
+        until(lambda: times()[2], "it has sent telemetry", 40)
+    seen, message, telemetry = map(datetime.fromisoformat, times())
+    assert message <= telemetry and seen
+
+
 def test_a_value_with_a_time_that_comes_twice_is_one(node, name):
     named = device(node, name)
     with connected(node, named) as client:
@@ -269,6 +301,44 @@ def test_nothing_acknowledged_is_lost_or_stored_twice_by_kill_9(rules, tmp_path)
         call(node, "POST", "/integrations/telemetry/main/resume", status=204)
         found = values(node, "pump", acknowledged)
         assert sorted(value for _, value in found) == list(range(acknowledged))
+
+
+def test_messages_of_qos_0_are_kept_until_they_are_stored(rules, tmp_path):
+    """They wait while the storage takes nothing, and over a kill."""
+    start = lambda: martlet_process.Node(http=True, variables=KEYS, settings=["http.rate=0"], arguments=["-c", rules],
+                                         data_dir=tmp_path)
+    node = start()
+    named = device(node, "pump")
+    call(node, "POST", "/integrations/telemetry/main/pause", status=204)
+    with connected(node, named) as client:
+        for number in range(50):
+            client.publish("d/pump/telemetry", json.dumps({"n": number}), 0)
+        # Once this one is acknowledged, those before it are kept.
+        client.publish("d/pump/telemetry", json.dumps({"n": 50}), 1)
+        node.process.kill()
+        node.wait()
+        client.client.loop_stop()
+    node.close()
+    with start() as node:
+        assert readings(node, "pump") == []
+        call(node, "POST", "/integrations/telemetry/main/resume", status=204)
+        assert sorted(value for _, value in values(node, "pump", 51)) == list(range(51))
+
+
+def test_what_was_answered_by_http_survives_kill_9(rules, tmp_path):
+    start = lambda: martlet_process.Node(http=True, variables=KEYS, settings=["http.rate=0"], arguments=["-c", rules],
+                                         data_dir=tmp_path)
+    node = start()
+    device(node, "pump")
+    for turn in range(3):
+        for number in range(20):
+            post(node, "pump", {"n": number, "ts": 1790000000 + 100 * turn + number})
+        node.process.kill()
+        node.wait()
+        node.close()
+        node = start()
+        assert len(readings(node, "pump")) == 20 * (turn + 1)
+    node.close()
 
 
 def test_a_storage_that_cannot_be_used_holds_messages_and_is_in_health(start_node, tmp_path):
@@ -375,8 +445,10 @@ def test_pages_are_cut_and_say_so(node, name):
 
 def test_many_devices_are_asked_by_group_tag_and_type(node, name):
     group = call(node, "POST", "/groups", {"name": name}, status=201)["id"]
+    call(node, "POST", "/device-types", {"name": name, "rules": ["topic readwrite d/%c/#"]}, status=201)
     for number in range(3):
-        device(node, f"{name}-{number}", tags=[name] if number else [], groups=[group] if number < 2 else [])
+        more = {"tags": [name] if number else [], "groups": [group] if number < 2 else []}
+        device(node, f"{name}-{number}", type="device" if number == 1 else name, **more)
         post(node, f"{name}-{number}", {"a": number, "b": 10 + number, "ts": 1790000000 + number})
 
     def found(**query):
@@ -388,6 +460,8 @@ def test_many_devices_are_asked_by_group_tag_and_type(node, name):
     assert found(group=name, keys="a,b") == [("0", "a", 0), ("0", "b", 10), ("1", "a", 1), ("1", "b", 11)]
     assert found(device=f"{name}-0,{name}-2", keys="b", order="desc") == [("2", "b", 12), ("0", "b", 10)]
     assert found(tag=name, group=name, keys="a") == [("1", "a", 1)]
+    assert found(type=name, keys="a,b") == [("0", "a", 0), ("0", "b", 10), ("2", "a", 2), ("2", "b", 12)]
+    assert found(type=name, tag=name, keys="a") == [("2", "a", 2)]
     assert call(node, "GET", f"/query?tag={name}&from=1790000000&limit=1")["truncated"] is True
     call(node, "GET", "/query", status=400)
     call(node, "GET", "/query?device=nobody-is-called-so", status=404)
@@ -413,6 +487,25 @@ def test_days_on_which_the_clocks_change_have_their_hours(node, zone, day, hours
     found = {datetime.fromisoformat(one["time"]): one["count"] for one in items}
     assert found[begin_utc] == hours * 4
     assert sum(found.values()) == len(times)
+
+
+@pytest.mark.parametrize("unit, begin", [
+    ("minute", "2026-05-20T12:34:00+02:00"), ("hour", "2026-05-20T12:00:00+02:00"), ("day", "2026-05-20T00:00:00+02:00"),
+    # Monday; the first week of 2026 begins in 2025.
+    ("week", "2026-05-18T00:00:00+02:00"), ("month", "2026-05-01T00:00:00+02:00"),
+    ("quarter", "2026-04-01T00:00:00+02:00"), ("year", "2026-01-01T00:00:00+01:00"),
+])
+def test_units_of_the_calendar_begin_as_the_time_zone_has_them(node, unit, begin):
+    name, _ = device(node, f"by-{unit}")
+    at = datetime.fromisoformat("2026-05-20T12:34:56+02:00")
+    begin = datetime.fromisoformat(begin)
+    # The last value before the bucket, the first one in it, and one more.
+    for number, time_of in enumerate([begin - timedelta(seconds=1), begin, at]):
+        post(node, name, {"v": number, "ts": int(time_of.timestamp())})
+    query = {"device": name, "from": int(begin.timestamp()) - 1, "bucket": unit, "zone": "Europe/Berlin", "functions": "count,max"}
+    before, items = call(node, "GET", f"/query?{urlencode(query)}")["items"]
+    assert (datetime.fromisoformat(items["time"]), items["count"], items["max"]) == (begin, 2, 2)
+    assert datetime.fromisoformat(before["time"]) < begin and before["count"] == 1
 
 
 def test_buckets_have_their_functions_and_gaps_are_filled(node, name):
@@ -459,10 +552,27 @@ def test_exports_have_all_values_and_are_read_again(node, name):
     line = ask(node, f"{query}&format=line&keys=n&to=1790000002", headers=headers)[2].decode()
     assert line == f"telemetry,device={name} n=0i 1790000000000000000\ntelemetry,device={name} n=1i 1790000001000000000\n"
     assert ask(node, f"{query}&format=xml", headers=headers)[0] == 400
-    # As Grafana's Infinity data source asks: times in milliseconds, buckets as CSV.
-    grafana = ask(node, f"/api/v1/query?device={name}&keys=n&from=1790000000000&to=1790003600000&bucket=30m&format=csv", headers=headers)
-    text = grafana[2].decode().splitlines()
-    assert text[0] == "time,device,key,avg" and len(text) == 4
+
+
+def test_the_documented_query_of_grafana_is_answered_with_its_columns(node, name):
+    """The URL and the columns of docs/telemetry.md, with what Grafana puts in: times in milliseconds, and an interval."""
+    device(node, name)
+    post(node, name, [{"speed": n, "ts": 1790000000 + 60 * n} for n in range(50)])
+    text = DOCUMENT.read_text()
+    [url] = re.findall(r"^\| URL \| `http://127.0.0.1:8080(.*)` \|$", text, re.M)
+    columns = re.findall(r"`(\w+)` \((\w+)\)", re.search(r"^\| Columns \| (.*) \|$", text, re.M).group(1))
+    for interval, count in [("30m", 3), ("1h", 2), ("15s", 50), ("1d", 1)]:
+        filled = url.replace("pump-7", name).replace("${__from}", "1790000000000").replace("${__to}", "1790003600000")
+        filled = filled.replace("${__interval}", interval)
+        assert "$" not in filled
+        status, answered, body = ask(node, filled, headers={"X-API-Key": VIEWER})
+        assert status == 200 and answered["Content-Type"].startswith("text/csv"), body
+        rows = list(csv.DictReader(io.StringIO(body.decode(), newline="")))
+        assert len(rows) == count
+        read = {"Time": datetime.fromisoformat, "Number": float, "String": str}
+        found = [[read[kind](row[column]) for column, kind in columns] for row in rows]
+        assert {row[1] for row in found} == {"speed"} and found == sorted(found)
+        assert (rows[0]["device"], columns[0][0]) == (name, "time")
 
 
 def tailed(node, query, count, key=KEY):

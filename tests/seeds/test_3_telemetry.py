@@ -1,5 +1,6 @@
 """Telemetry of IoTFlow as its devices send it, by MQTT and by HTTP, and as its programs read it."""
 
+import gzip
 import json
 import time
 
@@ -87,6 +88,57 @@ def test_telemetry_by_the_route_of_mqtt_is_published_and_stored(node):
     other = registered(node)
     assert asked(node, "GET", f"/api/v1/telemetry/{number}", None, *key_of(other))[0] == 403
     assert asked(node, "DELETE", f"/api/v1/telemetry/{number}", {"start_time": "-1h", "stop_time": "now"}, *key_of(other))[0] == 403
+
+
+def sent(node, path, body, device, tmp_path, *headers):
+    """What a device sends as a body of bytes: status and answer."""
+    place = tmp_path / "body"
+    place.write_bytes(body)
+    options = [option for header in headers for option in ("-H", header)]
+    told = asked(node, "POST", path, None, *key_of(device), *options, "--data-binary", f"@{place}")
+    return told[0], told[2]
+
+
+LINES = "Content-Type: application/x-ndjson"
+GZIP = "Content-Encoding: gzip"
+
+
+@pytest.mark.parametrize("path", ["/api/v1/telemetry", "/api/v1/devices/telemetry", "/api/v1/mqtt/telemetry/{number}"])
+def test_a_device_sends_lines_and_compressed_bodies(node, tmp_path, path):
+    device = registered(node)
+    path = path.format(number=device["number"])
+    now = int(time.time())
+    lines = [{"data": {"t": n}, "metadata": {"fw": "1"}, "timestamp": now - 60 * n} for n in range(4)]
+    text = lambda some: "\n\n".join(json.dumps(one) for one in some).encode() + b"\n"
+    stored = lambda: ok(node, "GET", "/api/v1/devices/telemetry", None, device)["telemetry"]
+    assert sent(node, path, text(lines[:2]), device, tmp_path, LINES)[0] == 201
+    assert sent(node, path, gzip.compress(json.dumps(lines[2]).encode()), device, tmp_path, GZIP)[0] == 201
+    assert sent(node, path, gzip.compress(text(lines[3:])), device, tmp_path, LINES, GZIP)[0] == 201
+    until(lambda: len(stored()) == 4, "all are stored")
+    assert measured(stored()) == [{"t": n} for n in range(4)]
+    assert stored()[0]["metadata"] == {"fw": "1"}
+
+
+def test_what_is_wrong_with_lines_and_compressed_bodies_is_told(node, tmp_path):
+    device = registered(node)
+    bomb = gzip.compress(b" " * 50_000_000)
+    assert len(bomb) < 100_000
+    for body, headers, status, error, words in [
+        (b'{"data": {"t": 1}}\n{', [LINES], 400, "Invalid JSON", "line 2"),
+        (b'{"data": {"t": 1}}\n{"data": 7}', [LINES], 400, "Invalid data format", "line 2"),
+        (b'{"data": {"t": 1}, "timestamp": "soon"}', [LINES], 400, "Validation Error", "soon"),
+        (b"\n", [LINES], 400, "Missing required fields", "data"),
+        (b"{}", [GZIP], 400, "Bad Request", "gzip"),
+        (b"{}", ["Content-Encoding: br"], 415, "Unsupported Media Type", "br"),
+        (bomb, [GZIP], 413, "Payload Too Large", "unpacked"),
+    ]:
+        found, told = sent(node, "/api/v1/telemetry", body, device, tmp_path, *headers)
+        assert found == status and told["error"] == error and words in told["message"], (body[:40], found, told)
+        assert {"timestamp", "path", "request_id"} <= told.keys()
+    assert ok(node, "GET", "/api/v1/devices/telemetry", None, device)["count"] == 0
+    # A body that is read and whose values cannot be stored is shown, as one that comes by MQTT.
+    of_node = asked(node, "GET", "/api/v1/telemetry/rejected", None, "-H", f"X-API-Key: {TOKEN}")[2]["items"]
+    assert ("POST /api/v1/telemetry", "bad_time") in [(one["topic"], one["reason"]) for one in of_node]
 
 
 def test_an_administrator_sees_counts_and_latest_values(node):

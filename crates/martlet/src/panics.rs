@@ -4,13 +4,19 @@
 
 /// From now on a panic ends the process, unless it is caught.
 pub(crate) fn end_the_process() {
+    end_the_process_or_thread(cfg!(panic = "abort"));
+}
+
+/// `aborts`: a panic is not unwound after the hook, so that one that is caught has to end its
+/// thread there.
+fn end_the_process_or_thread(aborts: bool) {
     let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         print(panic);
         if !martlet_integrate::is_caught() {
             std::process::abort();
         }
-        if cfg!(panic = "abort") {
+        if aborts {
             martlet_integrate::end_thread(panic.payload());
         }
     }));
@@ -27,6 +33,14 @@ mod tests {
 
     /// What the test below runs in a process of its own.
     fn panic_as_asked(wanted: &str) {
+        if wanted == "apart" {
+            super::end_the_process_or_thread(true);
+            for at in 0..2 {
+                let lost = martlet_integrate::apart::<()>(move || panic!("at {at}"));
+                assert_eq!(lost, Err(format!("at {at}")));
+            }
+            std::process::exit(REACHED);
+        }
         super::end_the_process();
         let caught = martlet_integrate::catch(|| panic!("caught"));
         assert_eq!(caught, Err("caught".to_owned()));
@@ -50,5 +64,6 @@ mod tests {
         };
         assert_eq!(run("none").code(), Some(REACHED));
         assert_eq!(run("thread").signal(), Some(SIGABRT));
+        assert_eq!(run("apart").code(), Some(REACHED));
     }
 }

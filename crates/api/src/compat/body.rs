@@ -18,9 +18,13 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for CompatBody<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         let bytes = whole_body(request, state).await?;
-        let json = without_comments(&bytes);
-        object_from_json(&json).map(Self)
+        object_with_comments(&bytes).map(Self)
     }
+}
+
+/// A JSON object with comments.
+pub(super) fn object_with_comments<T: DeserializeOwned>(json: &[u8]) -> Result<T, Problem> {
+    object_from_json(&without_comments(json))
 }
 
 /// The members of a body, which are looked at one by one; what is no JSON object has none.

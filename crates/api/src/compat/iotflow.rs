@@ -10,7 +10,7 @@
 //! * `admin`: what administrators do with devices
 //! * `mqtt`, `topics`: the broker, messages and the catalogue of topics
 //! * `system`: how the node is
-//! * `telemetry`, `records`: telemetry, sent and read
+//! * `sent`, `telemetry`, `records`: telemetry, sent and read
 //! * `body`, `view`, `limits`: bodies, how a device is shown, limits of single routes
 
 mod admin;
@@ -22,6 +22,7 @@ mod limits;
 mod mqtt;
 pub(crate) mod rates;
 mod records;
+mod sent;
 mod system;
 mod telemetry;
 mod topics;

@@ -97,14 +97,10 @@ pub(crate) async fn store(
 /// # Errors
 /// There is none.
 fn decoder_of(common: &Decoder, headers: &HeaderMap) -> Result<Decoder, Problem> {
-    let text = headers.get(header::CONTENT_TYPE);
-    let text = text
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
-    let essence = text.split(';').next().unwrap_or_default().trim();
-    let format = match essence.to_ascii_lowercase().as_str() {
+    let essence = essence(headers);
+    let format = match essence.as_str() {
         "" | "application/json" => Format::Json,
-        "application/x-ndjson" | "application/ndjson" | "application/jsonl" => Format::JsonLines,
+        _ if is_lines(headers) => Format::JsonLines,
         "text/plain" | "application/vnd.influx.line-protocol" => Format::Line,
         _ => {
             let detail = format!(
@@ -118,11 +114,31 @@ fn decoder_of(common: &Decoder, headers: &HeaderMap) -> Result<Decoder, Problem>
     Ok(Decoder { format, ..common })
 }
 
+/// The Content-Type without its parameters, in small letters.
+fn essence(headers: &HeaderMap) -> String {
+    let text = headers.get(header::CONTENT_TYPE);
+    let text = text
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    let essence = text.split(';').next().unwrap_or_default();
+    essence.trim().to_ascii_lowercase()
+}
+
+/// Whether the Content-Type says that the body is lines of JSON.
+pub(crate) fn is_lines(headers: &HeaderMap) -> bool {
+    [
+        "application/x-ndjson",
+        "application/ndjson",
+        "application/jsonl",
+    ]
+    .contains(&essence(headers).as_str())
+}
+
 /// The body, unpacked if it is compressed.
 ///
 /// # Errors
 /// It is compressed in a way that is not known, damaged, or too long when it is unpacked.
-fn payload_of(api: &Api, headers: &HeaderMap, body: Bytes) -> Result<Bytes, Problem> {
+pub(crate) fn payload_of(api: &Api, headers: &HeaderMap, body: Bytes) -> Result<Bytes, Problem> {
     let encoding = headers.get(header::CONTENT_ENCODING);
     let encoding = encoding
         .and_then(|value| value.to_str().ok())

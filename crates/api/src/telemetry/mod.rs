@@ -31,6 +31,7 @@ use crate::problem::{Problem, ProblemKind};
 use crate::route_list::Routes;
 
 pub(crate) use aggregate::bucket_of;
+pub(crate) use ingest::{is_lines, payload_of};
 pub(crate) use of_node::telemetry_of;
 pub(crate) use times::time_of;
 pub(crate) use view::json_of;

@@ -1,4 +1,4 @@
-//! The states of commands to groups, as messages on the topics of fleets.
+//! The states of commands to groups and filters, as messages on the topics of fleets.
 
 use std::sync::Arc;
 
@@ -8,9 +8,10 @@ use martlet_registry::{FleetReport, Scope};
 use serde_json::{Map, Value, json};
 use tracing::warn;
 
-use super::Commands;
+use super::{Commands, Fleet};
 use crate::control::Control;
 use crate::rfc3339;
+use crate::tables::TablesError;
 use crate::wall_clock::now_ms;
 
 /// As events show who publishes.
@@ -26,59 +27,90 @@ pub(super) fn states(report: &FleetReport) -> Value {
 }
 
 impl Commands {
-    /// Publishes the states of groups in which something has changed.
+    /// Publishes the states of fleets in which something has changed.
     pub(super) async fn publish_states(&self, control: &Control) {
-        for id in self.take_changed_groups() {
-            let read = self.of_group(Scope::All, id.clone(), None, REPORTS);
-            let (group, reports) = match read.await {
-                Ok(found) => found,
+        for fleet in self.take_changed_fleets() {
+            let messages = match &fleet {
+                Fleet::Group(id) => self.group_messages(control, id).await,
+                Fleet::Filter(id) => self.filter_messages(&fleet, id).await,
+            };
+            let messages = match messages {
+                Ok(messages) => messages,
                 // The group was removed.
                 Err(error) if !error.is_fault() => continue,
                 Err(error) => {
-                    warn!(%error, "the states of commands to a group are not published");
-                    self.group_has_changed(&id);
+                    warn!(%error, "the states of commands to several devices are not published");
+                    self.fleet_has_changed(fleet);
                     continue;
                 }
             };
-            let tenant = match group.team.is_empty() {
-                true => Some(TenantId::default()),
-                false => control.tenant_of_team(&group.team),
-            };
-            let tenant = tenant.unwrap_or_default();
-            if let Some(message) = self.state_message(&group.name, &reports) {
+            for (tenant, message) in messages {
                 let published = control.publish(PUBLISHER, tenant, vec![message]);
                 if let Err(error) = published.await {
-                    warn!(%error, "the states of commands to a group are not published");
+                    warn!(%error, "the states of commands to several devices are not published");
                 }
             }
         }
     }
 
-    /// None if the name of the group cannot be a level of a topic.
-    fn state_message(&self, group: &str, reports: &[FleetReport]) -> Option<NewMessage> {
-        if group.is_empty() || group.contains(['/', '+', '#', '\0']) {
-            return None;
-        }
-        let commands: Vec<Value> = reports
-            .iter()
-            .map(|report| {
-                json!({
-                    "command_id": report.id,
-                    "command": report.name,
-                    "timestamp": rfc3339::text(u64::try_from(report.created_ms).unwrap_or(0)),
-                    "states": states(report),
-                })
-            })
-            .collect();
+    async fn group_messages(
+        &self,
+        control: &Control,
+        id: &str,
+    ) -> Result<Vec<(TenantId, NewMessage)>, TablesError> {
+        let read = self.of_group(Scope::All, id.to_owned(), None, REPORTS);
+        let (group, reports) = read.await?;
+        let tenant = match group.team.is_empty() {
+            true => Some(TenantId::default()),
+            false => control.tenant_of_team(&group.team),
+        };
         let payload = json!({
-            "group_id": group,
-            "commands": commands,
+            "group_id": group.name,
+            "commands": reports.iter().map(state_view).collect::<Vec<_>>(),
             "timestamp": rfc3339::text(now_ms()),
         });
+        let message = self.state_message(&group.name, &payload);
+        let message = message.map(|message| (tenant.unwrap_or_default(), message));
+        Ok(message.into_iter().collect())
+    }
+
+    /// Each tenant has the sum of its own devices.
+    async fn filter_messages(
+        &self,
+        fleet: &Fleet,
+        id: &str,
+    ) -> Result<Vec<(TenantId, NewMessage)>, TablesError> {
+        let command = id.to_owned();
+        let read = self.tables.read(move |registry| {
+            Box::pin(async move { registry.filter_report_by_tenant(&command).await })
+        });
+        let reports = read.await?;
+        let states = reports.iter().flat_map(|(_, report)| &report.states);
+        if { states }.all(|(state, _)| state.is_final()) {
+            self.fleet_is_done(fleet);
+        }
+        let messages = reports.iter().filter_map(|(tenant, report)| {
+            let payload = json!({
+                "commands": [state_view(report)],
+                "timestamp": rfc3339::text(now_ms()),
+            });
+            let message = self.state_message(id, &payload)?;
+            // Each command has a topic of its own: retained messages would become more and more.
+            let retain = false;
+            Some((TenantId(*tenant), NewMessage { retain, ..message }))
+        });
+        Ok(messages.collect())
+    }
+
+    /// `name`: of the group, or the id of the command. None if it cannot be a level of a topic.
+    fn state_message(&self, name: &str, payload: &Value) -> Option<NewMessage> {
+        if name.is_empty() || name.contains(['/', '+', '#', '\0']) {
+            return None;
+        }
         let catalogue: &Arc<_> = &self.catalogue;
         let entry = catalogue.entry("fleet_status");
         Some(NewMessage {
-            topic: catalogue.topic(&format!("fleet/status/{group}")).into(),
+            topic: catalogue.topic(&format!("fleet/status/{name}")).into(),
             payload: payload.to_string().into_bytes().into(),
             qos: entry.map_or(QoS::AtLeastOnce, |entry| entry.qos),
             retain: entry.is_none_or(|entry| entry.retain),
@@ -87,4 +119,14 @@ impl Commands {
             ..NewMessage::default()
         })
     }
+}
+
+/// A command and the states of its devices in sum.
+fn state_view(report: &FleetReport) -> Value {
+    json!({
+        "command_id": report.id,
+        "command": report.name,
+        "timestamp": rfc3339::text(u64::try_from(report.created_ms).unwrap_or(0)),
+        "states": states(report),
+    })
 }

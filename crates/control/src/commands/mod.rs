@@ -7,7 +7,7 @@
 //! * `message`: topics and payloads, and what devices answer
 //! * `task`: publishes commands and takes answers
 //! * `posts`: parts that publish to devices, and messages whose receipts are due
-//! * `fleet`: the states of commands to groups, as messages
+//! * `fleet`: the states of commands to groups and filters, as messages
 
 mod fleet;
 mod message;
@@ -42,8 +42,8 @@ const KEPT: CommandsKept = CommandsKept {
     age_ms: 30 * 24 * 60 * 60 * 1000,
 };
 
-/// Groups whose states are published once more when commands expire, at most.
-const GROUPS_MAX: usize = 1_000;
+/// Fleets whose states are published once more when commands expire, at most.
+const FLEETS_MAX: usize = 1_000;
 
 /// The commands of a node. Each call is one use case: it is done as a whole or not at all.
 #[derive(Debug)]
@@ -52,16 +52,36 @@ pub struct Commands {
     catalogue: Arc<Catalogue>,
     /// There is something to publish.
     changed: Notify,
-    groups: Mutex<Groups>,
+    fleets: Mutex<Fleets>,
 }
 
-/// Groups with commands, by their ids.
+/// Several devices with the same command, whose states are published in sum.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Fleet {
+    /// A group, by its id.
+    Group(String),
+    /// The devices of a command that was sent to a filter, by the id of the command.
+    Filter(String),
+}
+
+impl Fleet {
+    /// The fleet of a command; none: it was sent to one device.
+    fn of(command: &Command) -> Option<Self> {
+        match (&*command.fleet_group, &*command.fleet) {
+            ("", "") => None,
+            ("", id) => Some(Self::Filter(id.to_owned())),
+            (group, _) => Some(Self::Group(group.to_owned())),
+        }
+    }
+}
+
+/// Fleets with commands.
 #[derive(Debug, Default)]
-struct Groups {
+struct Fleets {
     /// Those whose devices' states have changed.
-    changed: HashSet<String>,
+    changed: HashSet<Fleet>,
     /// Those whose states were published in this run.
-    published: HashSet<String>,
+    published: HashSet<Fleet>,
 }
 
 impl Commands {
@@ -71,7 +91,7 @@ impl Commands {
             tables,
             catalogue,
             changed: Notify::new(),
-            groups: Mutex::default(),
+            fleets: Mutex::default(),
         }
     }
 
@@ -122,9 +142,10 @@ impl Commands {
             Box::pin(async move { registry.add_fleet_command(&actor, target, new).await })
         });
         let added = added.await?;
-        if let Some(group) = &added.group {
-            self.group_has_changed(&group.id);
-        }
+        self.fleet_has_changed(match &added.group {
+            Some(group) => Fleet::Group(group.id.clone()),
+            None => Fleet::Filter(added.id.clone()),
+        });
         self.changed.notify_one();
         Ok(added)
     }
@@ -273,7 +294,7 @@ impl Commands {
             Box::pin(async move { registry.cancel_command(&actor, device.of(), &id).await })
         });
         let cancelled = cancelled.await?;
-        self.group_has_changed(&cancelled.fleet_group);
+        self.command_has_changed(&cancelled);
         Ok(cancelled)
     }
 
@@ -292,7 +313,7 @@ impl Commands {
             Box::pin(async move { registry.retry_command(&actor, device.of(), &id).await })
         });
         let retried = retried.await?;
-        self.group_has_changed(&retried.fleet_group);
+        self.command_has_changed(&retried);
         self.changed.notify_one();
         Ok(retried)
     }
@@ -317,35 +338,45 @@ impl Commands {
         });
         let updated = updated.await?.into_iter().next();
         if let Some(command) = &updated {
-            self.group_has_changed(&command.fleet_group);
+            self.command_has_changed(command);
         }
         Ok(updated)
     }
 
-    /// States of the commands to a group are to be published.
-    fn group_has_changed(&self, group: &str) {
-        if !group.is_empty() {
-            self.groups().changed.insert(group.to_owned());
+    /// A command has another state than before.
+    fn command_has_changed(&self, command: &Command) {
+        if let Some(fleet) = Fleet::of(command) {
+            self.fleet_has_changed(fleet);
         }
     }
 
-    /// The same of all groups whose states were published.
-    fn all_groups_have_changed(&self) {
-        let mut groups = self.groups();
-        let published = groups.published.clone();
-        groups.changed.extend(published);
+    /// States of the commands to a fleet are to be published.
+    fn fleet_has_changed(&self, fleet: Fleet) {
+        self.fleets().changed.insert(fleet);
     }
 
-    fn take_changed_groups(&self) -> HashSet<String> {
-        let mut groups = self.groups();
-        let changed = std::mem::take(&mut groups.changed);
-        if groups.published.len() < GROUPS_MAX {
-            groups.published.extend(changed.iter().cloned());
+    /// The same of all fleets whose states were published.
+    fn all_fleets_have_changed(&self) {
+        let mut fleets = self.fleets();
+        let published = fleets.published.clone();
+        fleets.changed.extend(published);
+    }
+
+    fn take_changed_fleets(&self) -> HashSet<Fleet> {
+        let mut fleets = self.fleets();
+        let changed = std::mem::take(&mut fleets.changed);
+        if fleets.published.len() < FLEETS_MAX {
+            fleets.published.extend(changed.iter().cloned());
         }
         changed
     }
 
-    fn groups(&self) -> MutexGuard<'_, Groups> {
-        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    /// All devices of a fleet are done: no command of it expires any more.
+    fn fleet_is_done(&self, fleet: &Fleet) {
+        self.fleets().published.remove(fleet);
+    }
+
+    fn fleets(&self) -> MutexGuard<'_, Fleets> {
+        self.fleets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

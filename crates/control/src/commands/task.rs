@@ -33,7 +33,7 @@ const IN_HAND_LEAST: usize = IN_HAND_MAX / 4;
 const IN_HAND_BYTES: usize = 160;
 /// What a command may take until its receivers are known; then it is published again.
 const IN_HAND_TIME: Duration = Duration::from_secs(30);
-/// Interval at which commands expire and states of groups are published.
+/// Interval at which commands expire and states of fleets are published.
 const TICK: Duration = Duration::from_secs(1);
 /// Ticks between two looks for what was missed: messages that were dropped, devices that were
 /// disabled with others.
@@ -400,7 +400,7 @@ impl Task {
             let changed = written.await?;
             self.updates.clear();
             for command in &changed {
-                self.commands.group_has_changed(&command.fleet_group);
+                self.commands.command_has_changed(command);
             }
         }
         for number in std::mem::take(&mut self.ended) {
@@ -526,7 +526,7 @@ impl Task {
             trimmed.await?;
         }
         if ended > 0 {
-            self.commands.all_groups_have_changed();
+            self.commands.all_fleets_have_changed();
         }
         self.commands.publish_states(&self.control).await;
         Ok(())

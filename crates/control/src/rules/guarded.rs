@@ -111,6 +111,11 @@ impl Guard for PanicGuard {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
+    use martlet_rules::{Facts, Memory, Source, Verdict};
+    use serde_json::json;
+
     use super::*;
 
     fn panics_at_7() {
@@ -159,5 +164,90 @@ mod tests {
             assert_eq!(lost, Err("at 8".to_owned()));
         }
         assert!(guard.run(0, &mut || {}).is_err());
+    }
+
+    /// The library panics at the second rule.
+    struct SecondPanics(PanicGuard);
+
+    impl Guard for SecondPanics {
+        fn run(&self, rule: usize, part: &mut dyn FnMut()) -> Result<(), String> {
+            match rule {
+                1 => self.0.run(rule, &mut panics_at_7),
+                _ => self.0.run(rule, part),
+            }
+        }
+    }
+
+    fn evaluated(set: &RuleSet) -> Vec<Verdict> {
+        let facts = Facts {
+            tenant: 0,
+            topic: "plant/7",
+            payload: b"81",
+            source: Source::Message,
+            device: None,
+            time_ms: 0,
+            received_ms: 0,
+            hops: 0,
+            by_rule: None,
+        };
+        let outcomes = set.evaluate(&facts, &|_| None, &mut Memory::default());
+        outcomes.into_iter().map(|one| one.verdict).collect()
+    }
+
+    fn set_of_three() -> Arc<RuleSet> {
+        let rules = ["a", "b", "c"].map(|name| {
+            let publish = json!({ "publish": { "topic": "x" } });
+            let definition =
+                json!({ "topics": ["#"], "when": "payload > 80", "actions": [publish] });
+            let definition = serde_json::from_value(definition).unwrap();
+            let rule = Arc::new(read(name, &definition).unwrap());
+            TaggedRule { tenant: 0, rule }
+        });
+        let guard = Box::new(SecondPanics(PanicGuard::new(3)));
+        Arc::new(RuleSet::guarded(Evaluator::default(), rules.into(), guard))
+    }
+
+    fn failed_alone(verdicts: &[Verdict], why: &str) {
+        assert!(matches!(
+            verdicts,
+            [Verdict::Matched(_), Verdict::Failed(told), Verdict::Matched(_)] if told.contains(why)
+        ));
+    }
+
+    #[test]
+    fn a_panic_while_a_message_is_evaluated_fails_its_rule_alone() {
+        let set = set_of_three();
+        for _ in 0..PANICS_MAX {
+            failed_alone(&evaluated(&set), "cannot be evaluated: at 7");
+        }
+        failed_alone(&evaluated(&set), "not evaluated any more");
+    }
+
+    /// The program is built with panics that are not unwound: the hook ends the thread. A hook is
+    /// that of a whole process, so this one has its own.
+    #[test]
+    fn where_panics_are_not_unwound_the_message_comes_again_and_the_other_rules_see_it() {
+        const MARK: &str = "MARTLET_TEST_OF_ABORTS";
+        if std::env::var_os(MARK).is_some() {
+            std::panic::set_hook(Box::new(|panic| {
+                if martlet_integrate::is_caught() {
+                    martlet_integrate::end_thread(panic.payload());
+                }
+            }));
+            let set = set_of_three();
+            for _ in 0..PANICS_MAX {
+                let on_lane = Arc::clone(&set);
+                let lost = martlet_integrate::apart(move || evaluated(&on_lane).len());
+                assert_eq!(lost, Err("at 7".to_owned()));
+            }
+            return failed_alone(&evaluated(&set), "not evaluated any more");
+        }
+        let name = "rules::guarded::tests::\
+                    where_panics_are_not_unwound_the_message_comes_again_and_the_other_rules_see_it";
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        let ended = command.args(["--exact", name]).env(MARK, "1").output();
+        let ended = ended.unwrap();
+        let told = String::from_utf8_lossy(&ended.stdout);
+        assert!(told.contains("1 passed"), "{told}");
     }
 }

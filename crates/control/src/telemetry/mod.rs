@@ -33,8 +33,8 @@ pub use kept::{TelemetryKept, TypeKept};
 /// How rows are written.
 pub use martlet_telemetry::Format as RowFormat;
 pub use martlet_telemetry::decode::{
-    Decoded, Decoder, Format, Limits as DecodeLimits, MissingTime, Reading, Rejection, Skew,
-    TimeUnit, time_of_text,
+    Decoded, Decoder, Format, Holder, Limits as DecodeLimits, MissingTime, Reading, Rejection,
+    Skew, TimeUnit, time_of_text,
 };
 pub use martlet_telemetry::{
     Aggregate, AggregatePosition, AggregateRow, Bucket, Fill, Function, Location, Order, Point,

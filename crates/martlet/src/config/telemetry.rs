@@ -1,7 +1,7 @@
 //! What is stored of what devices measure.
 
 use martlet_control::telemetry::{
-    DEVICE, DecodeLimits, Decoder, FILE, Format, KeyTemplate, Location, MissingTime, Rule,
+    DEVICE, DecodeLimits, Decoder, FILE, Format, Holder, KeyTemplate, Location, MissingTime, Rule,
     Settings, Skew, TelemetryKept, TelemetrySettings, TimeUnit, TopicTemplate, TypeKept,
 };
 
@@ -136,6 +136,7 @@ fn rule(table: &ListenerTable, common: &Decoder) -> Result<Rule, ConfigError> {
             _ => Vec::new(),
         },
         limits: common.limits,
+        holders: &[],
     };
     Ok(Rule {
         topic,
@@ -154,29 +155,41 @@ fn time_unit(word: &str) -> TimeUnit {
     }
 }
 
+/// The nested form of system 5: its values have the keys of the flat form.
+const HOLDERS: &[Holder] = &[
+    Holder {
+        name: "telemetry",
+        prefix: "",
+    },
+    Holder {
+        name: "detection",
+        prefix: "detection_",
+    },
+];
+
 /// Topics of systems 3 and 5.
 fn default_rules(effective: &Effective, common: &Decoder) -> Result<Vec<Rule>, ConfigError> {
     let base = super::http::iotflow_base(effective)?;
-    let rules = [
-        (
-            format!("{}/devices/{{{DEVICE}}}/telemetry/#", base.as_str()),
-            &[][..],
-        ),
-        // The payload names the device, and its time twice.
-        (
-            format!("device/data/{{{DEVICE}}}"),
-            &["device_id", "datetime"][..],
-        ),
-    ];
-    let rules = rules.into_iter().map(|(topic, ignore)| {
+    let iotflow = (
+        format!("{}/devices/{{{DEVICE}}}/telemetry/#", base.as_str()),
+        common.clone(),
+    );
+    // The payload names the device, and its time twice.
+    let ignored = ["device_id", "datetime"].map(str::to_owned);
+    let tls_guide = (
+        format!("device/data/{{{DEVICE}}}"),
+        Decoder {
+            ignore: ignored.into(),
+            holders: HOLDERS,
+            ..common.clone()
+        },
+    );
+    let rules = [iotflow, tls_guide].into_iter().map(|(topic, decoder)| {
         let topic = TopicTemplate::parse(&topic).map_err(ConfigError::Unusable)?;
         Ok(Rule {
             topic,
             key: KeyTemplate::default(),
-            decoder: Decoder {
-                ignore: ignore.iter().map(|&name| name.to_owned()).collect(),
-                ..common.clone()
-            },
+            decoder,
         })
     });
     rules.collect()

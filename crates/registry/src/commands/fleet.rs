@@ -122,6 +122,55 @@ impl Registry {
         reading.end(read).await
     }
 
+    /// A command that was sent to a filter, once for each tenant of its devices, with the states of
+    /// these devices in sum.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn filter_report_by_tenant(
+        &mut self,
+        id: &str,
+    ) -> Result<Vec<(u32, FleetReport)>, RegistryError> {
+        let (engine, place) = (self.engine(), self.place().to_owned());
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
+        let mut sql = Sql::new(
+            engine,
+            "SELECT d.tenant, MIN(c.name), MIN(c.created_ms), c.state, COUNT(*) FROM commands c \
+             JOIN devices d ON d.number = c.device WHERE c.fleet <> '' AND c.fleet_group = '' AND \
+             c.fleet = ",
+        );
+        sql.bind(clean(id));
+        sql.push(" GROUP BY d.tenant, c.state ORDER BY d.tenant");
+        let read = async {
+            let mut reports: Vec<(u32, FleetReport)> = Vec::new();
+            for row in sql.all(on).await? {
+                let tenant: i64 = row.try_get(0)?;
+                let tenant = u32::try_from(tenant).unwrap_or(u32::MAX);
+                let state = state_of(&row.try_get::<String, _>(3)?, &place)?;
+                let count = unsigned(row.try_get(4)?);
+                match reports.last_mut().filter(|(last, _)| *last == tenant) {
+                    Some((_, last)) => last.states.push((state, count)),
+                    None => {
+                        let report = FleetReport {
+                            id: id.to_owned(),
+                            name: row.try_get(1)?,
+                            created_ms: row.try_get(2)?,
+                            states: vec![(state, count)],
+                        };
+                        reports.push((tenant, report));
+                    }
+                }
+            }
+            for (_, report) in &mut reports {
+                report.states.sort_unstable();
+            }
+            Ok(reports)
+        };
+        let read: Result<_, Fault> = read.await;
+        reading.end(read).await
+    }
+
     /// The commands of the devices that a command to several devices is for, in the order of the
     /// devices' numbers. `group`: the id or name of the group that it was sent to; none: it was
     /// sent to a filter.
@@ -222,11 +271,8 @@ async fn reports(
     sql.push(" GROUP BY l.fleet, l.name, l.made, l.first, c.state ORDER BY l.first DESC, c.state");
     let mut reports: Vec<FleetReport> = Vec::new();
     for row in sql.all(on).await? {
-        let (id, word): (String, String) = (row.try_get(0)?, row.try_get(3)?);
-        let state = CommandState::from_word(&word).ok_or_else(|| RegistryError::Damaged {
-            place: place.to_owned(),
-            what: format!("a command has the unknown state {word:?}"),
-        })?;
+        let id: String = row.try_get(0)?;
+        let state = state_of(&row.try_get::<String, _>(3)?, place)?;
         let count = unsigned(row.try_get(4)?);
         match reports.last_mut().filter(|last| last.id == id) {
             Some(last) => last.states.push((state, count)),
@@ -242,6 +288,13 @@ async fn reports(
         report.states.sort_unstable();
     }
     Ok(reports)
+}
+
+fn state_of(word: &str, place: &str) -> Result<CommandState, RegistryError> {
+    CommandState::from_word(word).ok_or_else(|| RegistryError::Damaged {
+        place: place.to_owned(),
+        what: format!("a command has the unknown state {word:?}"),
+    })
 }
 
 async fn add(

@@ -61,7 +61,18 @@ fn read_object(mut members: Map<String, Json>, out: &mut Collected<'_>) -> Resul
             if out.decoder.ignores(&name) {
                 continue;
             }
-            put(format!("{prefix}{name}"), json, timed, 0, out)?;
+            let mut holders = out.decoder.holders.iter();
+            match (holders.find(|holder| *holder.name == name), json) {
+                (Some(holder), Json::Object(held)) => {
+                    let place = Place { timed, depth: 0 };
+                    put_members(holder.prefix, "_", held, place, out)?;
+                }
+                (_, json) => {
+                    let key = format!("{prefix}{name}");
+                    let between = out.decoder.flatten.then_some(".");
+                    put(key, between, json, Place { timed, depth: 0 }, out)?;
+                }
+            }
         }
     }
     Ok(())
@@ -116,33 +127,54 @@ fn parts(mut members: Map<String, Json>) -> Parts {
     vec![("", members)]
 }
 
-/// Puts a member, or each member of it.
-fn put(
-    key: String,
-    json: Json,
+/// The time of a member, and in how many objects it is.
+#[derive(Clone, Copy, Debug)]
+struct Place {
     timed: super::Timed,
     depth: usize,
+}
+
+/// Puts a member. `between`: what stands between names if each member of an object is a value;
+/// none: the object is one value.
+fn put(
+    key: String,
+    between: Option<&str>,
+    json: Json,
+    place: Place,
     out: &mut Collected<'_>,
 ) -> Result<(), Rejection> {
-    match json {
-        Json::Object(members) if out.decoder.flatten => {
+    match (between, json) {
+        (Some(between), Json::Object(members)) => {
             let max = out.decoder.limits.depth;
-            if depth >= max {
+            if place.depth >= max {
                 return Err(Rejection::TooDeep { key, max });
             }
-            for (name, json) in members {
-                if out.decoder.ignores(&name) {
-                    continue;
-                }
-                put(format!("{key}.{name}"), json, timed, depth + 1, out)?;
-            }
-            Ok(())
+            let depth = place.depth + 1;
+            let prefix = format!("{key}{between}");
+            put_members(&prefix, between, members, Place { depth, ..place }, out)
         }
-        json => match value_of(&key, json, out)? {
-            Some(value) => out.put(key, timed, value),
+        (_, json) => match value_of(&key, json, out)? {
+            Some(value) => out.put(key, place.timed, value),
             None => Ok(()),
         },
     }
+}
+
+/// Puts each member of an object.
+fn put_members(
+    prefix: &str,
+    between: &str,
+    members: Map<String, Json>,
+    place: Place,
+    out: &mut Collected<'_>,
+) -> Result<(), Rejection> {
+    for (name, json) in members {
+        if out.decoder.ignores(&name) {
+            continue;
+        }
+        put(format!("{prefix}{name}"), Some(between), json, place, out)?;
+    }
+    Ok(())
 }
 
 /// A value; none is `null`, which says that there is none.

@@ -83,6 +83,16 @@ impl Default for Limits {
     }
 }
 
+/// A member of a payload that is an object and only holds others. Objects in it are no values
+/// either: their names stand in the keys, with `_` between them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Its name.
+    pub name: &'static str,
+    /// What the keys of its members begin with.
+    pub prefix: &'static str,
+}
+
 /// How payloads are decoded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Decoder {
@@ -100,6 +110,8 @@ pub struct Decoder {
     pub behind_max: Option<i64>,
     /// Members of nested objects become values of their own, with a dot between the names.
     pub flatten: bool,
+    /// Members that only hold others: each member of such an object is a value of its own.
+    pub holders: &'static [Holder],
     /// Members and tags that are not stored.
     pub ignore: Vec<String>,
     /// Bounds of a payload.

@@ -147,6 +147,46 @@ fn nested_objects_become_keys_where_the_rule_says_so() {
 }
 
 #[test]
+fn members_that_only_hold_others_are_no_values() {
+    let decoder = Decoder {
+        holders: &[
+            Holder {
+                name: "telemetry",
+                prefix: "",
+            },
+            Holder {
+                name: "detection",
+                prefix: "detection_",
+            },
+        ],
+        ignore: vec!["device_id".to_owned()],
+        ..Decoder::default()
+    };
+    let payload = r#"{"device_id": "x", "speed": 1, "gps": {"lat": 2},
+        "telemetry": {"cpu_usage": 3, "memory": {"total": 4}, "api_key": "s"},
+        "detection": {"label": "drowsy", "timestamp": 5, "device_id": "y"}}"#;
+    let mut found = decoded(&decoder, payload);
+    found.sort_by(|a, b| a.0.cmp(&b.0));
+    let expected = [
+        given("cpu_usage", RECEIVED, Value::Integer(3)),
+        given("detection_label", RECEIVED, Value::Text("drowsy".into())),
+        given("detection_timestamp", RECEIVED, Value::Integer(5)),
+        given("gps", RECEIVED, Value::Json(r#"{"lat":2}"#.into())),
+        given("memory_total", RECEIVED, Value::Integer(4)),
+        given("speed", RECEIVED, Value::Integer(1)),
+    ];
+    assert_eq!(found, expected);
+    let number = decoded(&decoder, r#"{"detection": 7}"#);
+    assert_eq!(number, [given("detection", RECEIVED, Value::Integer(7))]);
+    let deep = format!(
+        r#"{{"telemetry": {}1{}}}"#,
+        r#"{"a":"#.repeat(20),
+        "}".repeat(20)
+    );
+    assert_eq!(rejected(&decoder, &deep), "too_deep");
+}
+
+#[test]
 fn lines_of_influx() {
     let decoder = Decoder {
         format: Format::Line,

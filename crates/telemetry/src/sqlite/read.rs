@@ -17,6 +17,15 @@ use crate::scan::{Scan, Scanned};
 use crate::value::{DAY, Instant, Sample, SeriesId, Time, day_of};
 use crate::{Settings, StorageError};
 
+/// Blocks of a series and a span of time. Blocks do not overlap, and none is of two days: the first
+/// one that matters begins before `from`, at most a day before it.
+const OLDEST_FIRST: &str = "SELECT time, origin, last_time, samples, data FROM blocks \
+    WHERE series = ?1 AND time >= coalesce((SELECT max(time) FROM blocks WHERE series = ?1 \
+    AND time < ?2 AND time >= ?3), ?2) AND time <= ?4 ORDER BY time, origin LIMIT ?5";
+const NEWEST_FIRST: &str = "SELECT time, origin, last_time, samples, data FROM blocks \
+    WHERE series = ?1 AND time >= coalesce((SELECT max(time) FROM blocks WHERE series = ?1 \
+    AND time < ?2 AND time >= ?3), ?2) AND time <= ?4 ORDER BY time DESC, origin DESC LIMIT ?5";
+
 /// Readers of a file.
 #[derive(Clone, Debug)]
 pub(crate) struct SqliteReader {
@@ -118,21 +127,9 @@ impl SqliteReader {
         most: usize,
         blocks_max: i64,
     ) -> Result<(Vec<Sample>, i64), StorageError> {
-        // Blocks do not overlap, and none is of two days: the first one that matters begins before
-        // `from`, at most a day before it.
         let sql = match scan.newest_first {
-            false => {
-                "SELECT time, origin, last_time, samples, data FROM blocks WHERE series = ?1 \
-                 AND time >= coalesce((SELECT max(time) FROM blocks WHERE series = ?1 \
-                 AND time < ?2 AND time >= ?3), ?2) AND time <= ?4 \
-                 ORDER BY time, origin LIMIT ?5"
-            }
-            true => {
-                "SELECT time, origin, last_time, samples, data FROM blocks WHERE series = ?1 \
-                 AND time >= coalesce((SELECT max(time) FROM blocks WHERE series = ?1 \
-                 AND time < ?2 AND time >= ?3), ?2) AND time <= ?4 \
-                 ORDER BY time DESC, origin DESC LIMIT ?5"
-            }
+            false => OLDEST_FIRST,
+            true => NEWEST_FIRST,
         };
         let mut rows = sqlx::query(sql)
             .bind(scan.series.0)
@@ -284,5 +281,30 @@ fn take(to: &mut Vec<Sample>, samples: Vec<Sample>, scan: &Scan) {
     match scan.newest_first {
         true => to.extend(wanted.rev()),
         false => to.extend(wanted),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::{Connection as _, Executor as _};
+
+    use super::*;
+
+    /// The statement reads one range of the primary key, after a look for where it begins: neither
+    /// whole tables nor other series, and nothing is sorted.
+    #[tokio::test]
+    async fn a_span_of_a_series_is_one_range_read() {
+        let mut on = SqliteConnection::connect("sqlite::memory:").await.unwrap();
+        let schema = sqlx::raw_sql(include_str!("schema.sql"));
+        on.execute(schema).await.unwrap();
+        for sql in [OLDEST_FIRST, NEWEST_FIRST] {
+            let explained = format!("EXPLAIN QUERY PLAN {sql}");
+            let rows = sqlx::query_as::<_, (i64, i64, i64, String)>(sqlx::AssertSqlSafe(explained));
+            let rows = rows.bind(1).bind(2).bind(3).bind(4).bind(5);
+            let plan = rows.fetch_all(&mut on).await.unwrap();
+            let steps: Vec<&str> = plan.iter().map(|(_, _, _, step)| &**step).collect();
+            let range = "SEARCH blocks USING PRIMARY KEY (series=? AND time>? AND time<?)";
+            assert_eq!(steps, [range, "SCALAR SUBQUERY 1", range]);
+        }
     }
 }

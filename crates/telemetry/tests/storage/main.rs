@@ -4,6 +4,7 @@
 
 mod aggregates;
 mod back_fill;
+mod batches;
 mod crashes;
 mod deletions;
 mod model;

@@ -15,13 +15,19 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        match CompatBody::from_request(request, state).await {
+        let read = CompatBody::from_request(request, state).await;
+        match read {
             Ok(CompatBody(body)) => Ok(Self(body)),
-            Err(problem) if problem.kind() == ProblemKind::BadRequest => {
-                Err(problem.with_heading("Invalid JSON"))
-            }
-            Err(problem) => Err(problem),
+            Err(problem) => Err(with_heading(problem)),
         }
+    }
+}
+
+/// What is wrong with JSON, with the heading of the system.
+pub(super) fn with_heading(problem: Problem) -> Problem {
+    match problem.kind() {
+        ProblemKind::BadRequest => problem.with_heading("Invalid JSON"),
+        _ => problem,
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::extract::{Extension, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Uri};
 use martlet_broker::TenantId;
 use martlet_codec::QoS;
 use martlet_control::principal::Principal;
@@ -19,6 +19,7 @@ use serde_json::{Map, Value, json};
 use super::body::{Body, expect_members};
 use super::devices::seen_by;
 use super::records::{Wanted, devices_of, off, records, storage_of, views_of};
+use super::sent::Sent;
 use crate::api::Api;
 use crate::extensions::{About, AboutTeam, OwnDevice, Unchanged};
 use crate::extract::{PathOf, QueryOf};
@@ -27,50 +28,10 @@ use crate::publish::{self, MessageBody};
 use crate::registry::Asking;
 use crate::telemetry::{bucket_of, json_of, telemetry_of, time_of};
 
-/// What a device sends.
-#[derive(Debug, Deserialize)]
-pub(super) struct Sent {
-    data: Option<Value>,
-    metadata: Option<Value>,
-    timestamp: Option<Value>,
-    #[serde(rename = "type")]
-    data_type: Option<String>,
-}
-
-impl Sent {
-    /// The same as a payload by MQTT has it.
-    fn payload(self) -> Result<String, Problem> {
-        expect_members(&[("data", self.data.is_some())])?;
-        let is_object = |value: &Value| value.as_object().is_some_and(|all| !all.is_empty());
-        let data = self.data.filter(is_object);
-        let data = data.ok_or_else(|| {
-            let detail = "data must be an object that is not empty";
-            Problem::bad_request(detail).with_heading("Invalid data format")
-        })?;
-        let mut metadata = match self.metadata {
-            Some(Value::Object(members)) => members,
-            None | Some(Value::Null) => Map::new(),
-            Some(_) => {
-                let detail = "metadata must be an object";
-                return Err(Problem::bad_request(detail).with_heading("Invalid metadata format"));
-            }
-        };
-        if let Some(data_type) = self.data_type {
-            metadata.insert("type".to_owned(), data_type.into());
-        }
-        let mut payload = json!({ "data": data, "metadata": metadata });
-        if let Some(timestamp) = self.timestamp.filter(|value| !value.is_null()) {
-            payload["timestamp"] = timestamp;
-        }
-        Ok(payload.to_string())
-    }
-}
-
-async fn stored(api: &Api, device: &Device, sent: Sent) -> Result<StoredNow, Problem> {
+async fn stored(api: &Api, path: &str, device: &Device, sent: Sent) -> Result<StoredNow, Problem> {
     let telemetry = telemetry_of(api).map_err(off)?;
-    let payload = sent.payload()?;
     let decoder = Decoder {
-        format: Format::Json,
+        format: Format::JsonLines,
         ..telemetry.decoder().clone()
     };
     let known = TelemetryDevice {
@@ -79,17 +40,28 @@ async fn stored(api: &Api, device: &Device, sent: Sent) -> Result<StoredNow, Pro
         id: device.id.as_str().into(),
         device_type: device.device_type.as_str().into(),
     };
-    Ok(telemetry
-        .store(&known, (&decoder, payload.as_bytes()))
-        .await?)
+    let lines = sent.lines();
+    let stored = telemetry.store(&known, (&decoder, lines.as_bytes())).await;
+    Ok(stored.inspect_err(|error| {
+        if let Some(reason) = error.reason() {
+            let place = format!("POST {path}");
+            telemetry.reject(
+                device.tenant,
+                &place,
+                Some(&device.id),
+                (reason, error.told()),
+            );
+        }
+    })?)
 }
 
 pub(super) async fn send(
     State(api): State<Api>,
     Extension(OwnDevice(device)): Extension<OwnDevice>,
-    Body(body): Body<Sent>,
+    uri: Uri,
+    sent: Sent,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
-    let stored = stored(&api, &device, body).await?;
+    let stored = stored(&api, uri.path(), &device, sent).await?;
     let answer = json!({
         "message": "Telemetry data stored successfully",
         "telemetry_id": stored.received,
@@ -109,11 +81,11 @@ pub(super) async fn publish(
     own: Option<Extension<OwnDevice>>,
     Extension(principal): Extension<Principal>,
     PathOf(named): PathOf<String>,
-    Body(body): Body<Sent>,
+    sent: Sent,
 ) -> Result<(StatusCode, Extension<Unchanged>, Json<Value>), Problem> {
     telemetry_of(&api).map_err(off)?;
     let device = seen_by(&api, &asking, own, &named).await?;
-    let payload = body.payload()?;
+    let payload = sent.message();
     let topic = api
         .settings
         .iotflow

@@ -1,0 +1,142 @@
+//! Telemetry that is sent: an object, or lines of such objects, which may be compressed.
+
+use axum::extract::{FromRequest, Request};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::body::{expect_members, with_heading};
+use crate::api::Api;
+use crate::compat::body::object_with_comments;
+use crate::extract::{object_from_json, whole_body};
+use crate::problem::Problem;
+use crate::telemetry::{is_lines, payload_of};
+
+/// The objects of a body, each as a payload by MQTT has it.
+#[derive(Clone, Debug)]
+pub(super) struct Sent(Vec<String>);
+
+impl Sent {
+    /// A line for each object.
+    pub(super) fn lines(&self) -> String {
+        self.0.join("\n")
+    }
+
+    /// The payload of one message.
+    pub(super) fn message(&self) -> String {
+        match &*self.0 {
+            [one] => one.clone(),
+            all => format!("[{}]", all.join(",")),
+        }
+    }
+}
+
+impl FromRequest<Api> for Sent {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
+        let headers = request.headers().clone();
+        let body = whole_body(request, api).await?;
+        let body = payload_of(api, &headers, body)?;
+        match is_lines(&headers) {
+            true => of_lines(&body),
+            false => {
+                let one: Object = object_with_comments(&body).map_err(with_heading)?;
+                Ok(Self(vec![one.payload()?]))
+            }
+        }
+    }
+}
+
+/// Lines of JSON; empty ones are skipped.
+fn of_lines(body: &[u8]) -> Result<Sent, Problem> {
+    let mut all = Vec::new();
+    for (at, line) in body.split(|byte| *byte == b'\n').enumerate() {
+        if line.trim_ascii().is_empty() {
+            continue;
+        }
+        let read = object_from_json::<Object>(line).map_err(with_heading);
+        let payload = read.and_then(Object::payload);
+        all.push(payload.map_err(|problem| of_line(at + 1, &problem))?);
+    }
+    expect_members(&[("data", !all.is_empty())])?;
+    Ok(Sent(all))
+}
+
+/// The same problem, with the number of its line.
+fn of_line(number: usize, problem: &Problem) -> Problem {
+    let detail = format!("line {number}: {}", problem.detail());
+    let told = Problem::new(problem.kind(), detail);
+    match problem.extra().heading {
+        Some(heading) => told.with_heading(heading),
+        None => told,
+    }
+}
+
+/// What a device sends of one time.
+#[derive(Debug, Deserialize)]
+struct Object {
+    data: Option<Value>,
+    metadata: Option<Value>,
+    timestamp: Option<Value>,
+    #[serde(rename = "type")]
+    data_type: Option<String>,
+}
+
+impl Object {
+    /// The same as a payload by MQTT has it.
+    fn payload(self) -> Result<String, Problem> {
+        expect_members(&[("data", self.data.is_some())])?;
+        let is_object = |value: &Value| value.as_object().is_some_and(|all| !all.is_empty());
+        let data = self.data.filter(is_object);
+        let data = data.ok_or_else(|| {
+            let detail = "data must be an object that is not empty";
+            Problem::bad_request(detail).with_heading("Invalid data format")
+        })?;
+        let mut metadata = match self.metadata {
+            Some(Value::Object(members)) => members,
+            None | Some(Value::Null) => Map::new(),
+            Some(_) => {
+                let detail = "metadata must be an object";
+                return Err(Problem::bad_request(detail).with_heading("Invalid metadata format"));
+            }
+        };
+        if let Some(data_type) = self.data_type {
+            metadata.insert("type".to_owned(), data_type.into());
+        }
+        let mut payload = json!({ "data": data, "metadata": metadata });
+        if let Some(timestamp) = self.timestamp.filter(|value| !value.is_null()) {
+            payload["timestamp"] = timestamp;
+        }
+        Ok(payload.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_read_as_a_whole_and_errors_name_theirs() {
+        let body = b"{\"data\": {\"a\": 1}}\r\n\n{\"data\": {\"a\": 2}, \"timestamp\": 7}\n";
+        let sent = of_lines(body).unwrap();
+        assert_eq!(
+            sent.message(),
+            r#"[{"data":{"a":1},"metadata":{}},{"data":{"a":2},"metadata":{},"timestamp":7}]"#
+        );
+        assert_eq!(sent.lines().lines().count(), 2);
+        let one = of_lines(b"{\"data\": {\"a\": 1}}").unwrap();
+        assert_eq!(one.message(), r#"{"data":{"a":1},"metadata":{}}"#);
+        let told = |body: &[u8]| {
+            let problem = of_lines(body).unwrap_err();
+            (problem.extra().heading, problem.detail().to_owned())
+        };
+        let (heading, detail) = told(b"{\"data\": {\"a\": 1}}\nno");
+        assert_eq!(heading, Some("Invalid JSON"));
+        assert!(detail.starts_with("line 2: "), "{detail}");
+        let (heading, detail) = told(b"{\"metadata\": {}}");
+        assert_eq!(heading, Some("Missing required fields"));
+        assert_eq!(detail, "line 1: Required fields: data");
+        assert_eq!(told(b"\n").0, Some("Missing required fields"));
+        assert!(told(b"[{\"data\": {\"a\": 1}}]").1.starts_with("line 1: "));
+    }
+}
