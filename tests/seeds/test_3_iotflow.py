@@ -607,6 +607,20 @@ def test_topics_are_validated(node):
     assert asked(node, "POST", path, {"topic": 1}, *ADMIN)[0] == 400
 
 
+def test_an_administrator_subscribes_the_server(node):
+    path = "/api/v1/mqtt/subscribe"
+    assert asked(node, "POST", path, {"topic": "iotflow/#"})[:2] == (401, JSON)
+    for sent, qos in [({"topic": "iotflow/devices/+/status/#", "qos": 2}, 2), ({"topic": "iotflow/fleet/status/g"}, 1)]:
+        assert asked(node, "POST", path, sent, *ADMIN) == (200, JSON, {
+            "status": "success", "message": "Subscribed successfully", "topic": sent["topic"], "qos": qos})
+    for topic in ("other/x", "#", "iotflow/a#", "iotflow/a\u0000"):
+        told = asked(node, "POST", path, {"topic": topic}, *ADMIN)
+        assert told[:2] == (400, JSON)
+        has(told[2], {**ERROR, "error": "=Invalid topic format", "topic": f"={topic}"})
+    assert asked(node, "POST", path, {"qos": 1}, *ADMIN)[2]["error"] == "Missing required field: topic"
+    assert asked(node, "POST", path, {"topic": "iotflow/x", "qos": 3}, *ADMIN)[0] == 400
+
+
 # ---- System
 
 
@@ -645,18 +659,6 @@ def test_an_administrator_sees_how_the_system_is():
 
 
 # ---- Common
-
-
-LATER_ADMIN = [("POST", "/api/v1/mqtt/subscribe")]
-
-
-@pytest.mark.parametrize("method, path", LATER_ADMIN)
-def test_a_route_whose_part_is_not_there_says_so(node, method, path):
-    assert asked(node, method, path)[:2] == (401, JSON)
-    told = asked(node, method, path, {}, *ADMIN)
-    assert told[:2] == (501, JSON)
-    has(told[2], {**ERROR, "error": "=Not Implemented"})
-    assert "planned" in told[2]["message"]
 
 
 @pytest.mark.parametrize("method, path", [

@@ -1,6 +1,8 @@
 """The guide to MQTT with TLS, from top to bottom: its lines as they are printed, but for ports and
 the paths of its container, with openssl, mosquitto's clients and paho."""
 
+import json
+import os
 import re
 import shutil
 import ssl
@@ -215,3 +217,25 @@ def test_a_client_certificate_is_asked_for_where_the_guide_recommends_it(tmp_pat
         guide.typed(f"{PUB} --cert {certs}/device-7.crt --key {certs}/device-7.key -u device_user -P your_password -t a -m x -q 1")
     finally:
         guide.node.close()
+
+
+def test_what_tls_costs_is_measured(tmp_path):
+    """docs/benchmarks.md has the figures of this script; here it runs for a moment, and what does not depend on the machine
+    is compared."""
+    need("openssl", "openssl")
+    cores, figures = sorted(os.sched_getaffinity(0)), tmp_path / "tls.jsonl"
+    done = subprocess.run(
+        [martlet_process.ROOT / "bench/tls", "--runs", "1", "--duration", "0.2", "--rate", "200", "--connects", "20", "--without",
+         "mosquitto", "--cores", f"{cores[0]},{cores[-1]}", "--json", figures],
+        env={**martlet_process.environment(), "MARTLET_BIN": martlet_process.binary()}, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done
+    for row in ("Bytes on the wire per message of 1,024 B", "Latency at 200/s, QoS 1, p50", "Broker's CPU per message at full load",
+                "Connecting one client, p50"):
+        assert re.search(rf"^\| {re.escape(row)}.* \| martlet \| ", done.stdout, re.M), (row, done.stdout)
+    _, plain, secure = map(json.loads, figures.read_text().splitlines())
+    assert (plain["tls"], secure["tls"]) == (False, True)
+    # A record of TLS 1.3 takes 22 bytes, and a message is one in each direction.
+    assert {round(secure[key] - plain[key]) for key in ("bytes-64", "bytes-1024")} == {44}
+    assert 1.03 < secure["bytes-1024"] / plain["bytes-1024"] < 1.05
+    assert plain["bytes-connect"] < secure["bytes-connect"]
+    assert all(one[key] > 0 for one in (plain, secure) for key in ("latency-p50", "cpu-full", "connect-time", "connect-cpu"))

@@ -156,9 +156,9 @@ for it. Beside what the shards count, summed over all of
 them, there are some of the node; those of the store are not there where all is kept in memory. What
 the shards count is there for each of them too: `martlet_shard_NAME{shard=\"0\"}`.
 
-`GET /api/v1/metrics/history` has the main numbers of the last day without any of that: every ten
-seconds, and of the last five minutes every second while there are 5,000 sessions at most, in
-memory alone. `martlet top` shows them.
+`GET /api/v1/metrics/history` has the main numbers of the last week without any of that: every ten
+minutes, of the last day every ten seconds, and of the last five minutes every second while there
+are 5,000 sessions at most, in memory alone. `martlet top` shows them.
 
 At any moment `matched = delivered + held + dropped + expired`, where `dropped` is the sum over all
 reasons: a message that did not arrive is found in one of them.

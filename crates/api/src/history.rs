@@ -66,10 +66,10 @@ pub struct SeriesView {
 
 /// Metrics over time
 ///
-/// The main numbers of the last day: every ten seconds, and of the last five minutes every second
-/// while there are 5,000 sessions at most. A point is the mean of its time, of `latency_p99` the
-/// highest. They are kept in memory only, so a restart begins anew; to keep them longer, read
-/// `/metrics`.
+/// The main numbers of the last week: every ten minutes, of the last day every ten seconds, and of
+/// the last five minutes every second while there are 5,000 sessions at most. A point is the mean
+/// of its time, of `latency_p99` the highest. They are kept in memory only, so a restart begins
+/// anew; to keep them longer, read `/metrics`.
 #[utoipa::path(get, path = "/api/v1/metrics/history", tag = "node", params(Wanted),
     responses((status = 200, description = "The numbers", body = HistoryView)))]
 pub(crate) async fn history(

@@ -48,7 +48,6 @@ problems! {
     RateLimited "rate-limited" 429 "Too many requests" "Too many requests came; Retry-After says when to ask again.";
     HeadersTooLarge "headers-too-large" 431 "Request header fields too large" "The header is longer than the node takes.";
     Internal "internal" 500 "Internal error" "The node is at fault; its log has the request's number.";
-    NotImplemented "not-implemented" 501 "Not implemented" "This part of the node is planned, and not there yet.";
     Unavailable "unavailable" 503 "Unavailable" "It cannot be done now.";
     NoAnswer "no-answer" 504 "No answer in time" "An integration did not answer in time: it may do it later.";
     NoResponse "no-response" 504 "No response" "The request was published, and no client has answered it.";

@@ -1,9 +1,9 @@
-//! The main numbers of the node over the last day: two rings in memory, one fine and short, one
+//! The main numbers of the node over the last week: three rings in memory, from fine and short to
 //! coarse and long, for charts that are available at once.
 //!
-//! Both are full after their time and never larger: 15 numbers of 4 bytes and a time, 8,640 times
-//! every ten seconds and 300 times every second, are 0.6 MB. A restart loses them; who wants more
-//! has a Prometheus read `/metrics`.
+//! They are full after their time and never larger: 15 numbers of 4 bytes and a time, 300 times
+//! every second, 8,640 times every ten seconds and 1,008 times every ten minutes, are 0.7 MB. A
+//! restart loses them; who wants more has a Prometheus read `/metrics`.
 //!
 //! * `task`: taking the numbers
 
@@ -79,6 +79,7 @@ impl Series {
 /// Seconds between two samples, and number of samples that are kept.
 const FINE: (u64, usize) = (1, 300);
 const COARSE: (u64, usize) = (10, 8_640);
+const WEEK: (u64, usize) = (600, 1_008);
 /// Points of one answer, at most.
 pub const POINTS_MAX: u64 = 10_000;
 /// Points of an answer by default, approximately.
@@ -99,6 +100,15 @@ pub struct History(Mutex<Rings>);
 struct Rings {
     fine: VecDeque<Sample>,
     coarse: VecDeque<Sample>,
+    week: VecDeque<Sample>,
+}
+
+/// Which of the rings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ring {
+    Fine,
+    Coarse,
+    Week,
 }
 
 /// What is asked for.
@@ -140,7 +150,12 @@ impl History {
         let begin_ms = from_ms + COARSE.0 * 1000;
         let is_fine = rings.fine.len() < FINE.1
             || rings.fine.front().is_some_and(|one| one.at_ms <= begin_ms);
-        let finest = if is_fine { FINE.0 } else { COARSE.0 };
+        let is_older = rings.begins_after(begin_ms);
+        let finest = match (is_fine, is_older) {
+            (true, _) => FINE.0,
+            (false, false) => COARSE.0,
+            (false, true) => WEEK.0,
+        };
         let step_secs = match range.step_secs {
             Some(step) => step.max(1),
             None => ((to_ms - from_ms) / 1000 / POINTS).max(finest),
@@ -151,29 +166,47 @@ impl History {
                 "{points} points: {POINTS_MAX} at most, by a longer step or a shorter time"
             ));
         }
-        let ring = match is_fine && step_secs < COARSE.0 {
-            true => &rings.fine,
-            false => &rings.coarse,
+        let samples = match is_fine && step_secs < COARSE.0 {
+            true => between(&rings.fine, from_ms, to_ms).collect::<Vec<_>>(),
+            false => {
+                // What the day does not have comes from the week.
+                let day_ms = rings.coarse.front().map_or(to_ms, |first| first.at_ms);
+                let before = between(&rings.week, from_ms, to_ms.min(day_ms));
+                before
+                    .chain(between(&rings.coarse, from_ms, to_ms))
+                    .collect()
+            }
         };
-        let begin = ring.partition_point(|sample| sample.at_ms < from_ms);
-        let samples = ring.range(begin..);
-        let samples = samples.take_while(|sample| sample.at_ms < to_ms);
-        Ok(gathered(series, samples, step_secs))
+        Ok(gathered(series, samples.into_iter(), step_secs))
     }
 
-    fn push(&self, sample: Sample, is_fine: bool, is_coarse: bool) {
+    fn push(&self, sample: Sample, ring: Ring) {
         let mut rings = self.lock();
-        if is_fine {
-            put(&mut rings.fine, sample, FINE.1);
-        }
-        if is_coarse {
-            put(&mut rings.coarse, sample, COARSE.1);
+        match ring {
+            Ring::Fine => put(&mut rings.fine, sample, FINE.1),
+            Ring::Coarse => put(&mut rings.coarse, sample, COARSE.1),
+            Ring::Week => put(&mut rings.week, sample, WEEK.1),
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Rings> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl Rings {
+    /// The day is full and begins after this time, so that older numbers are those of the week.
+    fn begins_after(&self, at_ms: u64) -> bool {
+        let first = self.coarse.front();
+        self.coarse.len() >= COARSE.1 && first.is_some_and(|first| first.at_ms > at_ms)
+    }
+}
+
+/// Samples from one time to before another.
+fn between(ring: &VecDeque<Sample>, from_ms: u64, to_ms: u64) -> impl Iterator<Item = &Sample> {
+    let begin = ring.partition_point(|sample| sample.at_ms < from_ms);
+    let samples = ring.range(begin..);
+    samples.take_while(move |sample| sample.at_ms < to_ms)
 }
 
 fn put(ring: &mut VecDeque<Sample>, sample: Sample, kept: usize) {
@@ -250,23 +283,63 @@ mod tests {
         }
     }
 
+    fn push(history: &History, second: u64, value: f32) {
+        let one = sample(second, value);
+        history.push(one, Ring::Fine);
+        for (every, ring) in [(COARSE.0, Ring::Coarse), (WEEK.0, Ring::Week)] {
+            if second.is_multiple_of(every) {
+                history.push(one, ring);
+            }
+        }
+    }
+
     #[test]
-    fn no_more_is_kept_than_a_day_and_five_minutes() {
+    fn no_more_is_kept_than_a_week_a_day_and_five_minutes() {
         let history = History::default();
-        for second in 0..100_000 {
-            history.push(sample(second, 1.0), true, second % 10 == 0);
+        for second in 0..700_000 {
+            push(&history, second, 1.0);
         }
         let rings = history.lock();
-        assert_eq!((rings.fine.len(), rings.coarse.len()), (300, 8_640));
-        let bytes = (rings.fine.capacity() + rings.coarse.capacity()) * size_of::<Sample>();
-        assert!(bytes < 2_000_000, "{bytes}");
+        let kept = [&rings.fine, &rings.coarse, &rings.week];
+        assert_eq!(kept.map(VecDeque::len), [300, 8_640, 1_008]);
+        let places: usize = kept.iter().map(|ring| ring.capacity()).sum();
+        assert!(places * size_of::<Sample>() < 2_000_000, "{places}");
+    }
+
+    #[test]
+    fn the_last_week_has_the_day_too() {
+        let history = History::default();
+        let (day, now) = (86_400, 700_000);
+        for second in 0..now {
+            // Ten times as many on the last day.
+            push(
+                &history,
+                second,
+                if second < now - day { 1.0 } else { 10.0 },
+            );
+        }
+        let asked = [Series::MessagesIn];
+        let found = history.find(&asked, range(now - 7 * day, now, Some(3_600)));
+        let found = found.unwrap();
+        assert!(
+            (167..=169).contains(&found.at_ms.len()),
+            "{}",
+            found.at_ms.len()
+        );
+        let count: f32 = found.values[0].iter().flatten().sum::<f32>() * 3_600.0;
+        let expected = (6 * day + 10 * day) as f32;
+        assert!((count / expected - 1.0).abs() < 0.02, "{count} {expected}");
+        let found = history
+            .find(&asked, range(now - 2 * day, now, None))
+            .unwrap();
+        assert_eq!(found.step_secs, 600);
     }
 
     #[test]
     fn a_point_is_the_mean_of_its_samples_and_of_the_slowest_the_highest() {
         let history = History::default();
         for second in 1_000..1_100 {
-            history.push(sample(second, second as f32), true, second % 10 == 0);
+            push(&history, second, second as f32);
         }
         let all = [Series::MessagesIn, Series::LatencyP99];
         let found = history.find(&all, range(1_000, 1_020, Some(5)));
@@ -276,7 +349,7 @@ mod tests {
         assert_eq!(found.values[1][0], Some(1_004.0));
         // What is older than the fine ring comes from the coarse one.
         for second in 1_100..1_400 {
-            history.push(sample(second, second as f32), true, second % 10 == 0);
+            push(&history, second, second as f32);
         }
         let found = history.find(&all, range(1_000, 1_040, None)).unwrap();
         assert_eq!((found.step_secs, found.at_ms.len()), (10, 4));
@@ -287,7 +360,7 @@ mod tests {
     #[test]
     fn what_is_not_known_is_no_number() {
         let history = History::default();
-        history.push(sample(10, f32::NAN), true, true);
+        push(&history, 10, f32::NAN);
         let found = history.find(&[Series::Cpu], range(0, 60, None)).unwrap();
         assert_eq!(found.values, [[None]]);
     }

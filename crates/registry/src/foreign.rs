@@ -254,12 +254,16 @@ pub(crate) struct Tables {
     has_any: bool,
 }
 
+/// The telemetry of IoTFlow, and the columns without which it is not read.
+pub(crate) const TELEMETRY: &str = "telemetry_data";
+pub(crate) const TELEMETRY_COLUMNS: [&str; 4] = ["id", "device_id", "payload", "timestamp"];
+
 /// Tables that are looked at.
 const LOOKED_AT: [&str; 6] = [
     "devices",
     "users",
     "device_configurations",
-    "telemetry_data",
+    TELEMETRY,
     "webhooks",
     "messages",
 ];
@@ -295,7 +299,7 @@ impl Tables {
         })
     }
 
-    fn has(&self, table: &str, columns: &[&str]) -> bool {
+    pub(crate) fn has(&self, table: &str, columns: &[&str]) -> bool {
         let found = self.columns.get(table);
         found.is_some_and(|found| columns.iter().all(|column| found.contains(*column)))
     }
@@ -389,7 +393,11 @@ async fn read_iotflow(
             }
         }
     }
-    let left = tables.left(on, &["users", "telemetry_data"]).await?;
+    let mut left = vec!["users"];
+    if !tables.has(TELEMETRY, &TELEMETRY_COLUMNS) {
+        left.push(TELEMETRY);
+    }
+    let left = tables.left(on, &left).await?;
     Ok(ForeignTables {
         devices,
         unreadable,

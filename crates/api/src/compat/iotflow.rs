@@ -28,7 +28,6 @@ mod telemetry;
 mod topics;
 mod view;
 
-use axum::extract::Extension;
 use axum::http::{HeaderValue, StatusCode};
 use axum::routing::{MethodRouter, delete, get, post, put};
 use martlet_control::principal::Scope;
@@ -40,7 +39,6 @@ use super::routes::CompatRoutes;
 use crate::access::Access::{OfDevice, Scoped, ScopedOrOfDevice};
 use crate::access::{Access, Audited};
 use crate::api::Api;
-use crate::extensions::Unchanged;
 use crate::guard::guarded;
 use crate::problem::{Problem, ProblemKind};
 use crate::time::Moment;
@@ -210,7 +208,7 @@ fn add_mqtt(routes: CompatRoutes, api: &Api) -> CompatRoutes {
         .route("/api/v1/mqtt/publish", publish)
         .route(
             "/api/v1/mqtt/subscribe",
-            with(Scope::ClientsWrite, post(subscriptions)),
+            with(Scope::ClientsWrite, post(mqtt::subscribe)),
         )
         .route(
             "/api/v1/mqtt/monitoring/metrics",
@@ -330,24 +328,9 @@ fn heading(problem: &Problem, path: &str) -> &'static str {
         ProblemKind::RateLimited => "Rate limit exceeded",
         ProblemKind::HeadersTooLarge => "Request Header Fields Too Large",
         ProblemKind::Internal => "Internal Server Error",
-        ProblemKind::NotImplemented => "Not Implemented",
         ProblemKind::Unavailable => "Service Unavailable",
         ProblemKind::NoAnswer | ProblemKind::NoResponse => "Gateway Timeout",
     }
-}
-
-type NotThere = (Extension<Unchanged>, Problem);
-
-async fn subscriptions() -> NotThere {
-    not_there(
-        "subscriptions of the node's own by this route are planned; MQTT clients subscribe, and \
-         GET /api/v1/events shows what happens",
-    )
-}
-
-fn not_there(detail: &str) -> NotThere {
-    let problem = Problem::new(ProblemKind::NotImplemented, detail);
-    (Extension(Unchanged), problem)
 }
 
 #[cfg(test)]

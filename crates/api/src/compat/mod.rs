@@ -2,8 +2,7 @@
 //! know. What they do is what routes of `/api/v1` do, by the same calls and with the same scopes.
 //!
 //! `http.compat`, or `compat` of a listener, says which are served. Where two systems have a path,
-//! it is served as the one has it that is named first ([`CompatRoutes`]). A route whose part of
-//! Martlet is not there yet answers 501.
+//! it is served as the one has it that is named first ([`CompatRoutes`]).
 
 mod body;
 mod device_service;

@@ -9,14 +9,29 @@ use axum::http::{HeaderMap, StatusCode, header};
 use flate2::read::MultiGzDecoder;
 use martlet_control::telemetry::{Decoder, Format, TelemetryDevice, time_text};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use super::of_node::{device_of, telemetry_of};
 use crate::api::Api;
 use crate::extensions::OwnDevice;
 use crate::extract::{PathOf, QueryOf};
 use crate::problem::{Problem, ProblemKind, ProblemView};
-use crate::registry::{Asking, OfTeam};
+use crate::registry::Asking;
+
+/// Which device, and how its values are taken.
+#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Sending {
+    /// Only devices of this team, by id or name: needed by a caller that sees all teams, for
+    /// devices of teams that have a tenant of their own.
+    team: Option<String>,
+    /// They are values of the past, such as those of another system: each needs a time, which it
+    /// keeps however old it is, rules and alarms do not see them, and the device does not count as
+    /// heard. Not for the secret of a device.
+    #[serde(default)]
+    past: bool,
+}
 
 /// How much longer than `http.body_bytes` a compressed body may be when it is unpacked.
 const UNPACKED: usize = 8;
@@ -46,7 +61,7 @@ pub(crate) struct StoredView {
 /// With `Content-Encoding: gzip` it is unpacked. The body is stored as a whole or rejected with a
 /// reason. A device shows its secret in `X-API-Key`.
 #[utoipa::path(post, path = "/api/v1/devices/{id}/telemetry", tag = "telemetry",
-    params(("id" = String, Path, description = "Its id"), OfTeam),
+    params(("id" = String, Path, description = "Its id"), Sending),
     request_body(content = serde_json::Value, content_type = "application/json"),
     responses(
         (status = 201, description = "It is stored", body = StoredView),
@@ -61,13 +76,17 @@ pub(crate) async fn store(
     asking: Asking,
     own: Option<Extension<OwnDevice>>,
     PathOf(id): PathOf<String>,
-    QueryOf(of): QueryOf<OfTeam>,
+    QueryOf(of): QueryOf<Sending>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<(StatusCode, Json<StoredView>), Problem> {
     let telemetry = telemetry_of(&api)?;
     let asking = asking.within(&api, of.team.as_deref()).await?;
     let own = own.map(|Extension(own)| own);
+    if of.past && own.is_some() {
+        let detail = "past=true needs an API key with the scope telemetry:write";
+        return Err(Problem::new(ProblemKind::Forbidden, detail));
+    }
     let device = device_of(&api, &asking, own.as_ref(), &id).await?;
     let decoder = decoder_of(telemetry.decoder(), &headers)?;
     let payload = payload_of(&api, &headers, body)?;
@@ -77,7 +96,10 @@ pub(crate) async fn store(
         id: device.id.into(),
         device_type: device.device_type.into(),
     };
-    let stored = telemetry.store(&device, (&decoder, &payload)).await;
+    let stored = match of.past {
+        true => telemetry.store_past(&device, (&decoder, &payload)).await,
+        false => telemetry.store(&device, (&decoder, &payload)).await,
+    };
     let stored = stored.inspect_err(|error| {
         if let Some(reason) = error.reason() {
             let path = format!("POST /api/v1/devices/{id}/telemetry");

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use martlet_broker::Counters;
 use tokio::time::MissedTickBehavior;
 
-use super::{COARSE, FINE, SERIES, Sample, Series};
+use super::{COARSE, FINE, Ring, SERIES, Sample, Series, WEEK};
 use crate::control::{Control, ControlError};
 use crate::latencies::Latencies;
 use crate::process::{cpu_secs, memory_bytes};
@@ -71,11 +71,11 @@ impl Totals {
 pub async fn keep(control: Arc<Control>) {
     let mut ticks = tokio::time::interval(Duration::from_secs(FINE.0));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    let (mut fine, mut coarse): (Option<Totals>, Option<Totals>) = (None, None);
+    let (mut fine, mut coarse) = (None::<Totals>, None::<Totals>);
+    let mut week = None::<Totals>;
     loop {
         ticks.tick().await;
-        let since = |totals: &Option<Totals>| totals.as_ref().map(|one| one.at.elapsed());
-        let is_due = since(&coarse).is_none_or(|since| since.as_millis() >= due_ms(COARSE.0));
+        let is_due = is_over(&coarse, COARSE.0);
         let sessions = coarse.as_ref().map_or(0, |one| one.counters.sessions);
         let is_fine = sessions <= FINE_SESSIONS_MAX;
         if !is_due && !is_fine {
@@ -86,21 +86,28 @@ pub async fn keep(control: Arc<Control>) {
             continue;
         };
         let at_ms = now_ms();
-        if let Some(before) = &fine {
-            control
-                .history
-                .push(now.sample_since(before, at_ms), true, false);
-        }
+        let note = |before: &Option<Totals>, ring| {
+            if let Some(before) = before {
+                control.history.push(now.sample_since(before, at_ms), ring);
+            }
+        };
+        note(&fine, Ring::Fine);
         if is_due {
-            if let Some(before) = &coarse {
-                control
-                    .history
-                    .push(now.sample_since(before, at_ms), false, true);
+            note(&coarse, Ring::Coarse);
+            if is_over(&week, WEEK.0) {
+                note(&week, Ring::Week);
+                week = Some(now.clone());
             }
             coarse = Some(now.clone());
         }
         fine = Some(now);
     }
+}
+
+/// The time since these numbers is over, or there are none.
+fn is_over(before: &Option<Totals>, secs: u64) -> bool {
+    let since = before.as_ref().map(|one| one.at.elapsed());
+    since.is_none_or(|since| since.as_millis() >= due_ms(secs))
 }
 
 /// A tick that is a little early counts too.

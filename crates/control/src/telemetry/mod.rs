@@ -8,6 +8,7 @@
 //! * `tail`: values as they are stored
 //! * `kept`, `retention`: how long values are kept, and what is deleted
 //! * `followed`: values that came by HTTP, for the rules
+//! * `past`: values of the past, of another system
 //! * `copy`: a copy for a backup
 //! * `latency`: how old values are when they come, when they are synced, and when subscribers have
 //!   them (`subscribers`)
@@ -19,6 +20,7 @@ pub(crate) mod followed;
 mod kept;
 mod latency;
 mod metrics;
+mod past;
 mod rejected;
 mod retention;
 mod rule;
@@ -41,6 +43,7 @@ pub use martlet_telemetry::{
     Position, Range, Row, Rows, Selection, Settings, Storage, StorageError, TIME_END, TIME_MIN,
     Unit, Value, time_text,
 };
+pub use past::TelemetryAtRest;
 pub use rejected::Rejected;
 
 pub use rule::{DEVICE, KeyTemplate, Names, REST, Rule, TopicTemplate};

@@ -581,7 +581,7 @@ fn cannot_store(why: &str) -> String {
 }
 
 /// What is wrong with a value that the storage never takes, and what to do about it.
-fn words_of(refusal: martlet_telemetry::Refusal) -> String {
+pub(super) fn words_of(refusal: martlet_telemetry::Refusal) -> String {
     use martlet_telemetry::Refusal;
     let remedy = match refusal {
         Refusal::TooManyKeys => {
@@ -596,7 +596,7 @@ fn words_of(refusal: martlet_telemetry::Refusal) -> String {
 }
 
 /// Word of a reason for which the storage never takes a value.
-fn reason_of(refusal: martlet_telemetry::Refusal) -> &'static str {
+pub(super) fn reason_of(refusal: martlet_telemetry::Refusal) -> &'static str {
     use martlet_telemetry::Refusal;
     match refusal {
         Refusal::NotFinite => "bad_number",

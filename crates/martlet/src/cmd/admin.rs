@@ -309,6 +309,8 @@ pub(crate) fn finish_as(json: bool, outcome: anyhow::Result<String>) -> ExitCode
 /// The node answered that it will not, or cannot: problem details (RFC 9457).
 #[derive(Debug)]
 pub(crate) struct Refusal {
+    /// Status of the answer.
+    status: u16,
     /// What is wrong.
     detail: String,
     /// All of the answer.
@@ -325,7 +327,17 @@ impl Refusal {
             Some(detail) => detail.to_owned(),
             None => format!("the node answered {status}: {body}"),
         };
-        Self { detail, body }
+        let status = status.as_u16();
+        Self {
+            status,
+            detail,
+            body,
+        }
+    }
+
+    /// Status of the answer.
+    pub(crate) fn status(&self) -> u16 {
+        self.status
     }
 
     /// The node's refusal, if that is the cause of the error.

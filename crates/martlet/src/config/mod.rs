@@ -61,5 +61,5 @@ pub(crate) use resolve::{
 pub(crate) use schema::{Value, http_listener_keys, keys, listener_keys};
 pub(crate) use seeds::{ENDS_OF_CONNECTIONS, NAMES as NAMES_OF_OTHERS, Use, Variables, with_host};
 pub(crate) use sinks::{table_kinds, unusable_files as unusable_files_of_sinks};
-pub(crate) use telemetry::tables as telemetry_tables;
+pub(crate) use telemetry::{of as telemetry_settings, tables as telemetry_tables};
 pub(crate) use way_in::way_in;

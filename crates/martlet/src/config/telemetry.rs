@@ -25,7 +25,7 @@ pub(crate) fn tables() -> [(&'static str, &'static [TableKey]); 2] {
 }
 
 /// The settings; none: telemetry is off. What is configured is checked in any case.
-pub(super) fn of(effective: &Effective) -> Result<Option<TelemetrySettings>, ConfigError> {
+pub(crate) fn of(effective: &Effective) -> Result<Option<TelemetrySettings>, ConfigError> {
     let common = decoder(effective);
     let rules = effective.telemetry_rules.iter();
     let mut rules: Vec<Rule> = rules

@@ -166,6 +166,15 @@ impl Decoder {
         }
     }
 
+    /// The same for values of the past: they keep their times, and each must have one.
+    pub fn of_past(&self) -> Self {
+        Self {
+            missing_time: MissingTime::Reject,
+            skew: Skew::Keep,
+            ..self.clone()
+        }
+    }
+
     fn ignores(&self, member: &str) -> bool {
         member == SECRET_MEMBER || self.ignore.iter().any(|name| name == member)
     }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::body::{Body, missing_field};
 use super::topics;
 use crate::api::Api;
-use crate::extensions::About;
+use crate::extensions::{About, Unchanged};
 use crate::problem::{Problem, ProblemKind};
 use crate::publish::{self, MessageBody};
 use crate::tenant::InTenant;
@@ -190,6 +190,35 @@ pub(super) async fn publish(
         "retain": retain,
     });
     Ok((about, Json(answer)))
+}
+
+/// A subscription that is asked for.
+#[derive(Debug, Deserialize)]
+pub(super) struct Subscription {
+    topic: Option<String>,
+    #[serde(default = "at_least_once", deserialize_with = "publish::qos")]
+    qos: QoS,
+}
+
+/// Accepts a subscription of the system's own client. That client is the node itself, which sees
+/// every message, so nothing changes.
+pub(super) async fn subscribe(
+    State(api): State<Api>,
+    Body(body): Body<Subscription>,
+) -> Result<(Extension<Unchanged>, Json<Value>), Problem> {
+    let topic = body.topic;
+    let topic = topic.ok_or_else(|| missing_field("Missing required field: topic"))?;
+    if let Some(error) = topics::error_of_filter(&api.settings.iotflow, &topic) {
+        let problem = Problem::bad_request(error).with_heading("Invalid topic format");
+        return Err(problem.with_member("topic", topic));
+    }
+    let answer = json!({
+        "status": "success",
+        "message": "Subscribed successfully",
+        "topic": topic,
+        "qos": body.qos as u8,
+    });
+    Ok((Extension(Unchanged), Json(answer)))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::{Extension, State};
+use martlet_codec::TopicFilter;
 use martlet_control::iotflow::{Catalogue, DEVICE, Entry, PATTERNS};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -126,6 +127,16 @@ pub(super) fn errors_of(catalogue: &Catalogue, topic: &str) -> Vec<String> {
     errors
 }
 
+/// What is wrong with a Topic Filter of the system; none: it is valid.
+pub(super) fn error_of_filter(catalogue: &Catalogue, filter: &str) -> Option<String> {
+    if catalogue.path_of(filter).is_none_or(str::is_empty) {
+        return Some(format!("Topic must start with '{}'", catalogue.topic("")));
+    }
+    TopicFilter::new(filter)
+        .err()
+        .map(|error| error.to_string())
+}
+
 /// The parts of a valid topic.
 fn parsed(catalogue: &Catalogue, topic: &str) -> Value {
     let path = catalogue.path_of(topic).unwrap_or(topic);
@@ -176,6 +187,18 @@ mod tests {
             ("", 1),
         ] {
             assert_eq!(errors_of(&catalogue, topic).len(), count, "{topic}");
+        }
+        for (filter, is_valid) in [
+            ("iotflow/devices/+/status/#", true),
+            ("iotflow/#", true),
+            ("iotflow/", false),
+            ("iotflow/a#", false),
+            ("iotflow/\0", false),
+            ("#", false),
+            ("", false),
+        ] {
+            let error = error_of_filter(&catalogue, filter);
+            assert_eq!(error.is_none(), is_valid, "{filter}");
         }
         let parsed = |topic: &str| parsed(&catalogue, topic);
         let of_group = parsed("iotflow/fleet/commands/g");

@@ -12,6 +12,7 @@ use martlet_registry::{
 };
 
 use super::report::{Outcome, Report};
+use super::telemetry;
 use crate::cmd::role::NodeAndForm;
 use crate::cmd::tables;
 use crate::config;
@@ -162,6 +163,8 @@ pub(super) fn import_iotflow(options: &DeviceOptions) -> anyhow::Result<Report> 
     });
     let wanted = wanted.chain(found.unreadable.into_iter().map(Err));
     let mut report = options.import(&location, wanted)?;
+    let (node, dry_run) = (&options.database.on.node, options.database.dry_run);
+    telemetry::import(&mut report, node, &location, dry_run)?;
     report.leave(found.left);
     Ok(report)
 }

@@ -5,6 +5,7 @@ mod files;
 mod microservice;
 mod mosquitto;
 mod report;
+mod telemetry;
 
 use std::process::ExitCode;
 
@@ -44,12 +45,13 @@ enum Action {
     /// added to the running node, with their ids. What was imported before is left as it is. Exit
     /// code 3: some webhooks were not imported; the report says why.
     Seed1(DatabaseOptions),
-    /// Import the devices of a database of IoTFlow (seed 3), with their numbers, keys and
-    /// configuration
+    /// Import the devices of a database of IoTFlow (seed 3), with their numbers, keys,
+    /// configuration and telemetry
     ///
     /// The id of a device is its number. Its key stays valid, and is kept as a digest. Devices that
-    /// were imported before are left as they are. Exit code 3: some devices were not imported; the
-    /// report says why.
+    /// were imported before are left as they are. Telemetry keeps its times, and needs
+    /// telemetry.enabled; the node may run or not. A value that was imported before is not added
+    /// again. Exit code 3: some things were not imported; the report says why.
     Seed3(DeviceOptions),
     /// Import the devices of a database of Service-MQTT (seed 4), with their passwords
     ///

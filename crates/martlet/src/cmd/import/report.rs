@@ -1,5 +1,7 @@
 //! What became of everything that was to be imported. There is no secret in it.
 
+use std::collections::HashSet;
+
 use martlet_control::text::printable;
 use serde_json::{Value, json};
 
@@ -25,13 +27,22 @@ impl Outcome {
 /// A line of the report.
 #[derive(Clone, Debug)]
 pub(super) struct Row {
-    /// `device`, `setting`, `user` or `role`.
+    /// `device`, `setting`, `telemetry`, `user` or `role`.
     pub(super) what: &'static str,
     /// Its id or name here.
     pub(super) id: String,
     pub(super) outcome: Outcome,
     /// Why it was skipped, or what else to know.
     pub(super) note: String,
+}
+
+/// The name of several such things.
+fn plural(what: &str) -> String {
+    match what {
+        "telemetry" => "telemetry of devices".to_owned(),
+        what if what.ends_with('s') => what.to_owned(),
+        what => format!("{what}s"),
+    }
 }
 
 /// All of it.
@@ -69,6 +80,13 @@ impl Report {
 
     pub(super) fn leave(&mut self, left: Vec<(&'static str, i64)>) {
         self.left.extend(left);
+    }
+
+    /// Ids of these things that are here now, or would be.
+    pub(super) fn there(&self, what: &str) -> HashSet<String> {
+        let rows = self.rows.iter();
+        let there = rows.filter(|row| row.what == what && row.outcome != Outcome::Skipped);
+        there.map(|row| row.id.clone()).collect()
     }
 
     fn count(&self, what: &str, outcome: Outcome) -> usize {
@@ -114,7 +132,8 @@ impl Report {
         for what in self.kinds() {
             let count = |outcome| self.count(what, outcome);
             text.push_str(&format!(
-                "{what}s: {} {done}, {} there before, {} skipped{dry}\n",
+                "{}: {} {done}, {} there before, {} skipped{dry}\n",
+                plural(what),
                 count(Outcome::Imported),
                 count(Outcome::Exists),
                 count(Outcome::Skipped),
@@ -124,9 +143,7 @@ impl Report {
             text.push_str(&format!("{}: nothing to import\n", self.from));
         }
         for (table, rows) in &self.left {
-            text.push_str(&format!(
-                "not imported: {rows} rows of the table {table}; that is planned\n"
-            ));
+            text.push_str(&format!("not imported: {rows} rows of the table {table}\n"));
         }
         text.push_str(&self.node);
         text

@@ -1,0 +1,85 @@
+//! Values of the past, such as those of another system: they keep their times, no rule sees them,
+//! and their device does not count as heard.
+
+use martlet_telemetry::{Storage, StorageError};
+
+use super::devices::TelemetryDevice;
+use super::store::{points_of, reason_of, words_of};
+use super::{Decoder, StoreError, StoredNow, Telemetry, TelemetrySettings};
+use crate::wall_clock::now_signed_ms;
+
+impl Telemetry {
+    /// Stores a payload with values of the past. When it returns, they are synced. A value without
+    /// a time of its own is invalid.
+    ///
+    /// # Errors
+    /// The payload is invalid, a value cannot be stored, or the storage does not take it.
+    pub async fn store_past(
+        &self,
+        device: &TelemetryDevice,
+        (decoder, payload): (&Decoder, &[u8]),
+    ) -> Result<StoredNow, StoreError> {
+        let received = now_signed_ms().saturating_mul(1_000);
+        let decoded = decoder.of_past().decode(payload, received)?;
+        let values = decoded.readings.len();
+        let points = points_of(decoded, device.number, 0, str::to_owned);
+        let refused = self.write(points.collect()).await?;
+        match refused.into_iter().next() {
+            Some((_, (key, reason, why))) => Err(StoreError::Refused { reason, key, why }),
+            None => Ok(StoredNow {
+                values,
+                retimed: 0,
+                received,
+            }),
+        }
+    }
+}
+
+/// The telemetry of a node that does not run.
+#[derive(Debug)]
+pub struct TelemetryAtRest {
+    storage: Storage,
+    decoder: Decoder,
+}
+
+impl TelemetryAtRest {
+    /// Opens the storage of a node.
+    ///
+    /// # Errors
+    /// It cannot be opened, or another process has it open.
+    pub async fn open(settings: TelemetrySettings) -> Result<Self, StorageError> {
+        let storage = Storage::open(settings.location, settings.storage).await?;
+        let decoder = settings.decoder.of_past();
+        Ok(Self { storage, decoder })
+    }
+
+    /// Stores a payload with values of the past, and returns their number. When it returns, they
+    /// are synced. A value without a time of its own is invalid.
+    ///
+    /// # Errors
+    /// The payload is invalid, a value cannot be stored, or the storage does not take it.
+    pub async fn store(&self, device: i64, payload: &[u8]) -> Result<usize, StoreError> {
+        let decoded = self.decoder.decode(payload, 0)?;
+        let values = decoded.readings.len();
+        let points: Vec<_> = points_of(decoded, device, 0, str::to_owned).collect();
+        let keys: Vec<_> = points.iter().map(|point| point.key.clone()).collect();
+        let written = self.storage.write(points).await?;
+        let refused = written.refused.into_iter().next();
+        match refused.and_then(|one| Some((keys.get(one.index)?, one.refusal))) {
+            Some((key, refusal)) => Err(StoreError::Refused {
+                reason: reason_of(refusal),
+                key: key.clone(),
+                why: words_of(refusal),
+            }),
+            None => Ok(values),
+        }
+    }
+
+    /// Closes the storage.
+    ///
+    /// # Errors
+    /// It cannot be closed.
+    pub async fn close(self) -> Result<(), StorageError> {
+        self.storage.close().await
+    }
+}
