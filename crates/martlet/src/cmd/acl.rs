@@ -118,7 +118,7 @@ impl FileOptions {
             None => {
                 let effective = self.node.load()?;
                 (
-                    effective.settings.auth.acl_file.clone(),
+                    effective.settings().auth.acl_file.clone(),
                     config::subscribing(&effective),
                 )
             }

@@ -154,7 +154,7 @@ fn create(options: &CreateOptions) -> anyhow::Result<ExitCode> {
 /// The key file of secrets; none if there is none.
 fn key_file(options: &BackupOptions, data_dir: &Path) -> Option<PathBuf> {
     let configured = options.node.load().ok();
-    let configured = configured.map(|found| found.settings.secrets.key_file);
+    let configured = configured.map(|found| found.settings().secrets.key_file.clone());
     let path = match configured.filter(|path| !path.is_empty()) {
         None => data_dir.join(KEY_FILE),
         Some(path) => PathBuf::from(path),

@@ -99,7 +99,7 @@ fn show(options: &ConfigOptions, json: bool, changed: bool) -> anyhow::Result<St
     }
     text.push_str(&tables("listeners", &effective.listeners));
     if effective.listeners.is_empty() {
-        text.push_str(match effective.settings.mqtt.enabled {
+        text.push_str(match effective.settings().mqtt.enabled {
             true => "\n# no [[listeners]]: loopback, 1883 and WebSocket 9001\n",
             false => "\n# no [[listeners]]: mqtt.enabled is false\n",
         });

@@ -79,7 +79,7 @@ const KINDS: &[(&str, Kind)] = &[
 
 /// The lockout for wrong credentials. It applies by HTTP too while no client has to log in.
 pub(crate) fn lockout(effective: &Effective) -> Lockout {
-    let auth = &effective.settings.auth;
+    let auth = &effective.settings().auth;
     Lockout {
         failures: auth.lockout_failures,
         lasts: Duration::from_secs(auth.lockout_secs),
@@ -115,7 +115,7 @@ impl<'a> Doors<'a> {
     pub(crate) fn new(effective: &'a Effective, tables: TablesRead) -> Result<Self, ConfigError> {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         let hashing = HASHING.get_or_init(|| Hashing::new(cores()));
-        let auth = &effective.settings.auth;
+        let auth = &effective.settings().auth;
         let remembered = Duration::from_secs(auth.remember_secs);
         let mut doors = Self {
             effective,
@@ -183,7 +183,7 @@ impl<'a> Doors<'a> {
         if self.realms.is_empty() {
             return None;
         }
-        let auth = &self.effective.settings.auth;
+        let auth = &self.effective.settings().auth;
         let mut policy = Policy::new(self.realms);
         policy.remembered = Duration::from_secs(auth.remember_secs);
         policy.refusal_remembered = Duration::from_secs(auth.refusal_remember_secs);
@@ -197,7 +197,7 @@ impl<'a> Doors<'a> {
     }
 
     fn chain(&mut self, table: Option<&ListenerTable>) -> Result<Option<Chain>, ConfigError> {
-        let enabled = self.effective.settings.auth.enabled;
+        let enabled = self.effective.settings().auth.enabled;
         if enabled == Enabled::Off {
             return Ok(None);
         }
@@ -239,7 +239,7 @@ impl<'a> Doors<'a> {
 
     fn order(&self) -> Result<Vec<Kind>, ConfigError> {
         let mut order = Vec::new();
-        for name in self.effective.settings.auth.order.split(',') {
+        for name in self.effective.settings().auth.order.split(',') {
             let name = name.trim();
             let Some((_, kind)) = KINDS.iter().find(|(known, _)| *known == name) else {
                 let known: Vec<&str> = KINDS.iter().map(|(known, _)| *known).collect();
@@ -265,7 +265,7 @@ impl<'a> Doors<'a> {
     }
 
     fn is_configured(&self, kind: Kind) -> bool {
-        let auth = &self.effective.settings.auth;
+        let auth = &self.effective.settings().auth;
         match kind {
             Kind::Certificate => auth.certificate_user_name.is_some(),
             Kind::Credentials => !auth.credentials.text().is_empty(),
@@ -279,7 +279,7 @@ impl<'a> Doors<'a> {
     /// The ACL file of the listener if it has keys of its own, else of the node; empty: none.
     fn acl_path<'b>(&'b self, table: Option<&'b ListenerTable>) -> &'b str {
         match table {
-            None => &self.effective.settings.auth.acl_file,
+            None => &self.effective.settings().auth.acl_file,
             Some(table) => table.acl_file.as_deref().unwrap_or_default(),
         }
     }
@@ -290,7 +290,7 @@ impl<'a> Doors<'a> {
         people: &People,
     ) -> Option<Arc<dyn Source>> {
         let field = match table {
-            None => self.effective.settings.auth.certificate_user_name,
+            None => self.effective.settings().auth.certificate_user_name,
             Some(table) => table.certificate_user_name.flatten(),
         }?;
         let ignores = table.is_some_and(|table| table.ignore_tables == Some(true));
@@ -313,7 +313,7 @@ impl<'a> Doors<'a> {
     /// The tables of the data directory, if they decide about anybody. That they are watched does
     /// not depend on it: the first user may be added at any time.
     fn read_registry(&mut self, read: TablesRead) -> Result<Option<Arc<Snapshot>>, ConfigError> {
-        let auth = &self.effective.settings.auth;
+        let auth = &self.effective.settings().auth;
         let is_wanted = auth.registry == Enabled::On;
         if [auth.registry, auth.enabled].contains(&Enabled::Off) {
             return Ok(None);
@@ -355,7 +355,7 @@ impl<'a> Doors<'a> {
         people: &People,
         known: &mut Users,
     ) -> Result<Option<Arc<dyn Source>>, ConfigError> {
-        let text = self.effective.settings.auth.credentials.text();
+        let text = self.effective.settings().auth.credentials.text();
         if text.is_empty() {
             return Ok(None);
         }
@@ -372,7 +372,7 @@ impl<'a> Doors<'a> {
     }
 
     fn tokens(&mut self, people: &People) -> Result<Option<Arc<dyn Source>>, ConfigError> {
-        let auth = &self.effective.settings.auth;
+        let auth = &self.effective.settings().auth;
         let path = auth.jwt_keys.clone();
         if path.is_empty() {
             let asked = [
@@ -411,7 +411,7 @@ impl<'a> Doors<'a> {
     }
 
     fn hook(&self, people: &People) -> Result<Option<Arc<dyn Source>>, ConfigError> {
-        let auth = &self.effective.settings.auth;
+        let auth = &self.effective.settings().auth;
         let url = &auth.hook_url;
         if url.is_empty() {
             return Ok(None);
@@ -433,7 +433,7 @@ impl<'a> Doors<'a> {
         people: &People,
         known: &mut Users,
     ) -> Result<Option<Arc<dyn Source>>, ConfigError> {
-        let auth = &self.effective.settings.auth;
+        let auth = &self.effective.settings().auth;
         let path = match table {
             None => auth.password_file.clone(),
             Some(table) => table.password_file.clone().unwrap_or_default(),
@@ -556,7 +556,7 @@ impl<'a> Doors<'a> {
 
 /// Who may subscribe to what, where there is an ACL file.
 pub(crate) fn subscribing(effective: &Effective) -> Subscribing {
-    effective.settings.acl.subscribe
+    effective.settings().acl.subscribe
 }
 
 /// Where users are.
@@ -568,7 +568,7 @@ pub(super) fn user_places(effective: &Effective) -> UserPlaces {
     let own = effective.listeners.iter();
     let own = own.filter_map(|table| table.password_file.as_ref());
     let own = own.filter(|path| !path.is_empty());
-    let auth = &effective.settings.auth;
+    let auth = &effective.settings().auth;
     UserPlaces {
         password_file: (!auth.password_file.is_empty()).then(|| absolute(&auth.password_file)),
         listener_password_files: own.map(|path| absolute(path)).collect(),
@@ -583,7 +583,7 @@ pub(super) fn user_places(effective: &Effective) -> UserPlaces {
 /// Reason why users and devices of the tables are refused; none if they are accepted.
 pub(crate) fn tables_unasked(effective: &Effective) -> Option<String> {
     let listeners = &effective.listeners;
-    let auth = &effective.settings.auth;
+    let auth = &effective.settings().auth;
     if auth.enabled == Enabled::Off {
         return Some("auth.enabled is off, so that nobody is asked who they are".to_owned());
     }
@@ -597,7 +597,7 @@ pub(crate) fn tables_unasked(effective: &Effective) -> Option<String> {
 }
 
 fn tables_left_out(effective: &Effective) -> Option<String> {
-    let mut order = effective.settings.auth.order.items();
+    let mut order = effective.settings().auth.order.items();
     let is_asked = order.any(|name| name == "registry");
     (!is_asked).then(|| "auth.order leaves registry out".to_owned())
 }

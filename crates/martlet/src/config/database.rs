@@ -50,7 +50,7 @@ pub(super) fn adopt(
             effective.warnings.push(warning);
             continue;
         }
-        let is_told = effective.settings.registry.adopt
+        let is_told = effective.settings().registry.adopt
             || TELLING
                 .iter()
                 .any(|names| names.iter().all(|name| get(name).is_some()));

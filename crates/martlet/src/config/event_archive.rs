@@ -12,7 +12,7 @@ const MS_OF_DAY: u64 = 86_400_000;
 
 /// None: no events are archived.
 pub(super) fn of(effective: &Effective) -> Result<Option<ArchiveSettings>, ConfigError> {
-    let events = &effective.settings.events;
+    let events = &effective.settings().events;
     let kinds = Kinds::parse(&events.archive_kinds).map_err(|error| {
         ConfigError::Unusable(format!("{}: {KINDS}: {error}", effective.source(KINDS)))
     })?;

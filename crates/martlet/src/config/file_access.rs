@@ -95,7 +95,7 @@ fn guarded(effective: &Effective) -> BTreeMap<PathBuf, Guarded> {
     for path in &effective.secret_files {
         add(path, true);
     }
-    let settings = &effective.settings;
+    let settings = effective.settings();
     for (path, is_secret) in [
         (&settings.auth.password_file, true),
         (&settings.auth.acl_file, false),
@@ -166,7 +166,7 @@ fn has_secret(effective: &Effective, path: &Path) -> bool {
 fn is_symmetric(effective: &Effective, path: &str) -> bool {
     use Algorithm::{HS256, HS384, HS512};
     if matches!(
-        effective.settings.auth.jwt_algorithm,
+        effective.settings().auth.jwt_algorithm,
         Some(HS256 | HS384 | HS512)
     ) {
         return true;

@@ -10,7 +10,7 @@ use super::schema::key;
 const PUBLIC_KEYS: &str = key!(firmware.public_keys);
 
 pub(super) fn of(effective: &Effective) -> Result<FirmwareSettings, ConfigError> {
-    let firmware = &effective.settings.firmware;
+    let firmware = &effective.settings().firmware;
     let keys = firmware.public_keys.items().map(|text| {
         PublicKey::parse(text).map_err(|error| {
             let source = effective.source(PUBLIC_KEYS);

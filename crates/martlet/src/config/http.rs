@@ -48,8 +48,8 @@ pub(crate) struct HttpConnections {
 const OF_ADDRESS_MIN: usize = 8;
 
 pub(super) fn connections(effective: &Effective, settings: &Settings) -> HttpConnections {
-    let all = effective.settings.http.connections;
-    let of_address = effective.settings.http.connections_per_address;
+    let all = effective.settings().http.connections;
+    let of_address = effective.settings().http.connections_per_address;
     HttpConnections {
         all,
         of_address: match of_address {
@@ -71,7 +71,7 @@ pub(super) fn listeners(
     files: &mut Vec<PathBuf>,
 ) -> Result<Vec<HttpListener>, ConfigError> {
     let mut listeners: Vec<HttpListener> = Vec::new();
-    let text = effective.settings.http.listen.as_str();
+    let text = effective.settings().http.listen.as_str();
     let is_default = effective.source(key!(http.listen)) == DEFAULT_SOURCE;
     let tables = &effective.http_listeners;
     for one in text.split(',').filter(|_| text != "off") {
@@ -159,7 +159,7 @@ fn opened(
     // A name stands for all its addresses.
     let found = address.trim_end_matches('/').to_socket_addrs();
     let found: Vec<SocketAddr> = found.map(Iterator::collect).unwrap_or_default();
-    let has_certificate = !effective.settings.http.tls_certificate.is_empty();
+    let has_certificate = !effective.settings().http.tls_certificate.is_empty();
     let is_secure = scheme == "https" || (scheme.is_empty() && has_certificate);
     if found.is_empty() || !is_secure {
         return Ok((found, None));
@@ -195,7 +195,7 @@ fn tls(
     source: &str,
     read: &mut Vec<PathBuf>,
 ) -> Result<TlsSettings, ConfigError> {
-    let (http, tls) = (&effective.settings.http, &effective.settings.tls);
+    let (http, tls) = (&effective.settings().http, &effective.settings().tls);
     let own = (&http.tls_certificate, &http.tls_key);
     let (certificate, key) = match own.0.is_empty() && own.1.is_empty() {
         true => (&tls.certificate, &tls.key),
@@ -228,7 +228,7 @@ pub(super) fn settings(
     effective: &Effective,
     warnings: &mut Vec<String>,
 ) -> Result<Settings, ConfigError> {
-    let configured = &effective.settings;
+    let configured = effective.settings();
     let http = &configured.http;
     let keys = keys(http.api_keys.text(), warnings);
     let token = admin_key(http.admin_token.text(), warnings);
@@ -271,7 +271,7 @@ pub(super) fn settings(
 
 /// Where topics of IoTFlow begin.
 pub(crate) fn iotflow_base(effective: &Effective) -> Result<IotflowBase, ConfigError> {
-    let base = &effective.settings.iotflow.base;
+    let base = &effective.settings().iotflow.base;
     IotflowBase::parse(base).ok_or_else(|| {
         ConfigError::Unusable(format!(
             "{}: iotflow.base: {base:?} cannot begin topics: expected levels such as iotflow or \
@@ -287,7 +287,7 @@ fn iotflow(effective: &Effective) -> Result<Arc<Catalogue>, ConfigError> {
         ConfigError::Unusable(format!("{}: {key}: {why}", effective.source(key)))
     };
     let base = iotflow_base(effective)?;
-    let catalogue = Catalogue::new(base.as_str(), &effective.settings.iotflow.topics);
+    let catalogue = Catalogue::new(base.as_str(), &effective.settings().iotflow.topics);
     catalogue
         .map(Arc::new)
         .map_err(|why| unusable(key!(iotflow.topics), why))

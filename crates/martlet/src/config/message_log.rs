@@ -18,7 +18,7 @@ pub(crate) struct MessageLogConfig {
 }
 
 pub(super) fn of(effective: &Effective) -> Result<MessageLogConfig, ConfigError> {
-    let messages = &effective.settings.messages;
+    let messages = &effective.settings().messages;
     Ok(MessageLogConfig {
         filters: filters(effective, key!(messages.keep), &messages.keep)?,
         kept: MessagesKept {

@@ -20,7 +20,7 @@ const FILE_SCHEMES: &[&str] = &["sqlite://", "sqlite3://", "sqlite:", "file:"];
 /// # Errors
 /// It is the URL of no database that is understood.
 pub(crate) fn location(effective: &Effective) -> Result<Location, ConfigError> {
-    let url = effective.settings.registry.url.text().trim();
+    let url = effective.settings().registry.url.text().trim();
     if url.is_empty() {
         return Ok(file_in(&data_dir(effective)?, FILE));
     }
@@ -63,7 +63,7 @@ fn file_in(data_dir: &Path, name: &str) -> Location {
 /// # Errors
 /// As [`location`].
 pub(crate) fn settings(effective: &Effective) -> Result<TablesSettings, ConfigError> {
-    let settings = &effective.settings;
+    let settings = effective.settings();
     let most = settings.registry.max_devices_per_user;
     Ok(TablesSettings {
         location: location(effective)?,

@@ -130,7 +130,7 @@ pub(crate) fn resolve_with(
     let mut doors = Doors::new(effective, tables)?;
     let mut files = Vec::new();
     let listeners = listeners(effective, &mut doors, &mut files, &mut skipped)?;
-    let settings = &effective.settings;
+    let settings = effective.settings();
     if settings.mqtt.enabled && listeners.iter().all(|listener| listener.tls.is_none()) {
         no_certificates_are_asked_for(effective)?;
     }
@@ -200,7 +200,7 @@ pub(crate) fn resolve_with(
 
 /// Memory that the node may use, bytes.
 fn memory_bytes_of(effective: &Effective) -> Result<usize, ConfigError> {
-    match effective.settings.limits.memory_bytes {
+    match effective.settings().limits.memory_bytes {
         0 => Ok(default_memory_bytes()),
         bytes if bytes < MEMORY_BYTES_MIN => Err(ConfigError::Unusable(format!(
             "{}: limits.memory_bytes is {bytes}, expected 0 (60 % of the memory) or at least \
@@ -253,7 +253,7 @@ fn names_of(text: &str) -> Vec<String> {
 
 /// Where the data are, without creating anything.
 pub(crate) fn data_dir(effective: &Effective) -> Result<PathBuf, ConfigError> {
-    let configured = &effective.settings.node.data_dir;
+    let configured = &effective.settings().node.data_dir;
     if !configured.is_empty() {
         return Ok(PathBuf::from(configured));
     }
@@ -296,7 +296,7 @@ pub(super) fn options_of(effective: &Effective) -> String {
 }
 
 fn durability(effective: &Effective) -> Durability {
-    let store = &effective.settings.store;
+    let store = &effective.settings().store;
     match store.durability {
         StoreDurability::Memory => Durability::Memory,
         StoreDurability::Interval => Durability::Interval {
@@ -322,7 +322,7 @@ pub(crate) struct LogFile {
 }
 
 fn log_file(effective: &Effective) -> Option<LogFile> {
-    let log = &effective.settings.log;
+    let log = &effective.settings().log;
     (!log.file.is_empty()).then(|| LogFile {
         path: PathBuf::from(&log.file),
         bytes: log.file_bytes,
@@ -334,7 +334,7 @@ fn log_file(effective: &Effective) -> Option<LogFile> {
 /// Where it is published who is connected.
 fn presence_topics(effective: &Effective) -> Result<Option<PresenceTopics>, ConfigError> {
     let key = key!(presence.topic);
-    let presence = &effective.settings.presence;
+    let presence = &effective.settings().presence;
     let topics = PresenceTopics::new(&presence.topic);
     let topics = topics
         .map_err(|why| ConfigError::Unusable(format!("{}: {key}: {why}", effective.source(key))))?;
@@ -345,13 +345,13 @@ fn presence_topics(effective: &Effective) -> Result<Option<PresenceTopics>, Conf
 /// Kinds of events that are published as messages.
 fn events_published(effective: &Effective) -> Result<Option<PublishedKinds>, ConfigError> {
     const KEY: &str = key!(events.publish);
-    PublishedKinds::parse(&effective.settings.events.publish).map_err(|error| {
+    PublishedKinds::parse(&effective.settings().events.publish).map_err(|error| {
         ConfigError::Unusable(format!("{}: {KEY}: {error}", effective.source(KEY)))
     })
 }
 
 fn push(effective: &Effective) -> Result<Option<Push>, ConfigError> {
-    let events = &effective.settings.events;
+    let events = &effective.settings().events;
     let url = &events.push_url;
     if url.is_empty() {
         return Ok(None);

@@ -50,7 +50,7 @@ pub(super) fn of(effective: &Effective) -> Result<RulesConfig, ConfigError> {
         }
         rules.push(rule);
     }
-    let alarms = &effective.settings.alarms;
+    let alarms = &effective.settings().alarms;
     Ok(RulesConfig {
         rules,
         watches_node: alarms.watch_node,

@@ -34,7 +34,7 @@ pub(super) struct OwnFiles {
 impl OwnFiles {
     /// Those of this configuration.
     pub(super) fn new(effective: &Effective, data_dir: &Path) -> Self {
-        let settings = &effective.settings;
+        let settings = effective.settings();
         let named = [
             &settings.log.file,
             &settings.secrets.key_file,

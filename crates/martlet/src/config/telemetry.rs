@@ -25,7 +25,7 @@ pub(crate) fn tables() -> [(&'static str, &'static [TableKey]); 2] {
 
 /// The settings; none: telemetry is off. What is configured is checked in any case.
 pub(super) fn of(effective: &Effective) -> Result<Option<TelemetrySettings>, ConfigError> {
-    let telemetry = &effective.settings.telemetry;
+    let telemetry = &effective.settings().telemetry;
     let common = decoder(effective);
     let rules = effective.telemetry_rules.iter();
     let mut rules: Vec<Rule> = rules
@@ -53,7 +53,7 @@ pub(super) fn of(effective: &Effective) -> Result<Option<TelemetrySettings>, Con
 
 /// How payloads are decoded unless a rule says otherwise.
 fn decoder(effective: &Effective) -> Decoder {
-    let telemetry = &effective.settings.telemetry;
+    let telemetry = &effective.settings().telemetry;
     Decoder {
         missing_time: telemetry.missing_time,
         skew: telemetry.skew,
@@ -147,7 +147,7 @@ fn location(effective: &Effective) -> Result<Location, ConfigError> {
     let key = key!(telemetry.url);
     let unusable =
         |why: String| ConfigError::Unusable(format!("{}: {key}: {why}", effective.source(key)));
-    let url = effective.settings.telemetry.url.text().trim();
+    let url = effective.settings().telemetry.url.text().trim();
     if url.is_empty() {
         let path = data_dir(effective)?.join(FILE);
         return Ok(Location::File(std::path::absolute(&path).unwrap_or(path)));
@@ -160,7 +160,7 @@ fn location(effective: &Effective) -> Result<Location, ConfigError> {
 
 fn kept(effective: &Effective) -> TelemetryKept {
     let age_ms = |days: u64| (days > 0).then_some(days * MS_OF_DAY);
-    let telemetry = &effective.settings.telemetry;
+    let telemetry = &effective.settings().telemetry;
     let types = effective.telemetry_retention.iter().map(|table| TypeKept {
         device_type: table.device_type.clone().unwrap_or_default(),
         age_ms: age_ms(table.keep_days.unwrap_or(telemetry.keep_days)),

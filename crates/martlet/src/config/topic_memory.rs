@@ -10,7 +10,7 @@ use super::schema::key;
 
 /// The topic memory; none: nothing is remembered.
 pub(super) fn of(effective: &Effective) -> Result<Option<Arc<TopicMemory>>, ConfigError> {
-    let memory = &effective.settings.topic_memory;
+    let memory = &effective.settings().topic_memory;
     let filters = filters(effective, key!(topic_memory.filters), &memory.filters)?;
     if filters.is_empty() {
         return Ok(None);

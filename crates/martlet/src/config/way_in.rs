@@ -116,7 +116,7 @@ fn certificate_of(effective: &Effective, address: SocketAddr) -> Option<PathBuf>
     };
     let table = effective.listeners.iter().find(is_there);
     let own = table.and_then(|table| table.certificate.as_ref());
-    let path = own.unwrap_or(&effective.settings.tls.certificate);
+    let path = own.unwrap_or(&effective.settings().tls.certificate);
     // The command may be typed in another directory.
     (!path.is_empty()).then(|| std::path::absolute(path).unwrap_or_else(|_| PathBuf::from(path)))
 }

@@ -52,8 +52,8 @@ fn certificates(node: &NodeConfig, effective: &Effective) -> Vec<CertificateFact
         files.extend(of_clients.into_iter().map(|path| (path, "client_ca")));
     }
     if node.http.iter().any(|listener| listener.tls.is_some()) {
-        let own = &effective.settings.http.tls_certificate;
-        let general = &effective.settings.tls.certificate;
+        let own = &effective.settings().http.tls_certificate;
+        let general = &effective.settings().tls.certificate;
         let used = if own.is_empty() { general } else { own };
         files.insert((PathBuf::from(used), "server"));
     }

@@ -126,7 +126,7 @@ fn of_running(data_dir: &Path) -> anyhow::Result<Trust> {
 fn of_configuration(effective: &config::Effective) -> Trust {
     let own = effective.listeners.iter();
     let own = own.filter_map(|table| table.client_certificates);
-    let general = effective.settings.tls.client_certificates;
+    let general = effective.settings().tls.client_certificates;
     Trust {
         lists: effective.paths(|tls| &tls.client_crl, |listener| &listener.client_crl),
         asks: own

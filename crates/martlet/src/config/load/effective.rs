@@ -54,7 +54,7 @@ impl SinkTable {
 #[derive(Clone, Debug)]
 pub(crate) struct Effective {
     /// The values, typed.
-    pub(crate) settings: Settings,
+    settings: Settings,
     /// The same of every key, set or not, with their places.
     values: KeyValues,
     /// Configured listeners; empty means the default ones.
@@ -122,6 +122,11 @@ impl Effective {
         checked(path, key.kind, &sourced, |value| settings.set(path, value))?;
         self.values.insert(path.to_owned(), sourced);
         Ok(())
+    }
+
+    /// The values of all keys of the node, typed.
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// Every key of the node, set or not.

@@ -468,7 +468,7 @@ impl Reading<'_> {
             }
             // Whoever wrote the address into the file wants it to be connected to.
             for host in hosts {
-                let before = &self.effective.settings.integrations.allow_private;
+                let before = &self.effective.settings().integrations.allow_private;
                 let before = before.as_str().to_owned();
                 if before.split(',').any(|one| one.trim() == host) {
                     continue;

@@ -23,7 +23,7 @@ const SOCKET_MODE: u32 = 0o660;
 /// Without an encrypted listener nobody can show a certificate: where the node asks for them, a
 /// listener was lost, or is not what it was meant to be.
 pub(super) fn no_certificates_are_asked_for(effective: &Effective) -> Result<(), ConfigError> {
-    let tls = &effective.settings.tls;
+    let tls = &effective.settings().tls;
     let is_off = tls.client_certificates == ClientCertificates::Off;
     let key = if !is_off {
         key!(tls.client_certificates)
@@ -50,7 +50,7 @@ pub(super) fn listeners(
     files: &mut Vec<PathBuf>,
     skipped: &mut Vec<String>,
 ) -> Result<Vec<ListenerConfig>, ConfigError> {
-    if !effective.settings.mqtt.enabled {
+    if !effective.settings().mqtt.enabled {
         return Ok(Vec::new());
     }
     if effective.listeners.is_empty() {
@@ -261,7 +261,7 @@ pub(super) fn policy(
 ) -> ListenerPolicy {
     let none = ListenerKeys::default();
     let own: &ListenerKeys = table.map_or(&none, |table| table);
-    let general = &effective.settings.mqtt;
+    let general = &effective.settings().mqtt;
     let max_qos = own.max_qos.unwrap_or(general.max_qos);
     ListenerPolicy {
         name,
@@ -328,7 +328,7 @@ fn with_applicants(
         );
     }
     let base = iotflow_base(effective).map_err(|error| error.to_string())?;
-    let limits = &effective.settings.limits;
+    let limits = &effective.settings().limits;
     let discovery = (mode != DiscoveryMode::Off).then(|| {
         Arc::new(Discovery {
             key_in_payload: mode == DiscoveryMode::Payload,
@@ -355,7 +355,7 @@ fn tls_of(
     is_secure: bool,
     files_read: &mut Vec<PathBuf>,
 ) -> Result<Option<TlsSettings>, String> {
-    let general = &effective.settings.tls;
+    let general = &effective.settings().tls;
     let own = table.client_certificates;
     let client_certificates = own.unwrap_or(general.client_certificates);
     if !is_secure {

@@ -57,7 +57,7 @@ pub(crate) fn with_host(text: &str, host: Option<&str>) -> Option<String> {
 }
 
 fn table(address: &HttpAddress, effective: &Effective) -> Result<HttpListenerTable, ConfigError> {
-    let others = effective.settings.http.compat.split(',').map(str::trim);
+    let others = effective.settings().http.compat.split(',').map(str::trim);
     let others = others.filter(|number| *number != address.system && *number != "off");
     let is_known = martlet_api::CompatApi::of_number(address.system).is_some();
     let own = is_known.then_some(address.system);

@@ -169,7 +169,7 @@ impl Names<'_> {
             .first(&["MQTT_CA_CERTS", "MQTT_TLS_INSECURE"])
             .is_some();
         let has_certificate = self.get("MQTT_CERT_FILE_PATH").is_some()
-            || !self.effective.settings.tls.certificate.is_empty()
+            || !self.effective.settings().tls.certificate.is_empty()
             || self.has_own(key!(tls.certificate));
         let is_on = self.switch("MQTT_USE_TLS")? == Some(true);
         Ok(is_on && is_clients && !has_certificate)
@@ -177,7 +177,7 @@ impl Names<'_> {
 
     /// TLS that is switched on needs its files.
     fn tls_files(&mut self, switch: &str, files: (&str, &str)) -> Result<(), ConfigError> {
-        let tls = &self.effective.settings.tls;
+        let tls = &self.effective.settings().tls;
         let (certificate, key) = (tls.certificate.is_empty(), tls.key.is_empty());
         for (name, key, is_empty) in [
             (files.0, key!(tls.certificate), certificate),
