@@ -27,15 +27,6 @@ pub enum Subscribing {
 }
 
 impl Subscribing {
-    /// By its word in the configuration.
-    pub fn from_name(name: &str) -> Option<Self> {
-        match name {
-            "at_delivery" => Some(Self::AtDelivery),
-            "refuse" => Some(Self::Refuse),
-            _ => None,
-        }
-    }
-
     /// What may be done where no line decides.
     fn default_actions(self) -> Actions {
         match self {

@@ -447,18 +447,6 @@ pub enum RateExceeded {
     Disconnect,
 }
 
-impl RateExceeded {
-    /// By its name in the configuration.
-    pub fn from_name(name: &str) -> Option<Self> {
-        match name {
-            "delay" => Some(Self::Delay),
-            "drop-qos0" => Some(Self::DropQos0),
-            "disconnect" => Some(Self::Disconnect),
-            _ => None,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use martlet_permission::Limit;

@@ -118,7 +118,7 @@ impl FileOptions {
             None => {
                 let effective = self.node.load()?;
                 (
-                    effective.text("auth.acl_file").to_owned(),
+                    effective.settings().auth.acl_file.clone(),
                     config::subscribing(&effective),
                 )
             }

@@ -154,11 +154,9 @@ fn create(options: &CreateOptions) -> anyhow::Result<ExitCode> {
 /// The key file of secrets; none if there is none.
 fn key_file(options: &BackupOptions, data_dir: &Path) -> Option<PathBuf> {
     let configured = options.node.load().ok();
-    let configured = configured
-        .as_ref()
-        .map(|found| found.text("secrets.key_file"));
-    let path = match configured {
-        None | Some("") => data_dir.join(KEY_FILE),
+    let configured = configured.map(|found| found.settings().secrets.key_file.clone());
+    let path = match configured.filter(|path| !path.is_empty()) {
+        None => data_dir.join(KEY_FILE),
         Some(path) => PathBuf::from(path),
     };
     path.is_file().then_some(path)

@@ -7,7 +7,7 @@ use martlet_environment::CLIENT_NAMES;
 
 use crate::cmd::columns::columns;
 use crate::cmd::print::{errln, out};
-use crate::config::{self, Use};
+use crate::config::{self, HttpListenerKeys, ListenerKeys, TableKeys, Use};
 use crate::serve::{self, ConfigOptions, data_dir};
 
 /// Options of `martlet config`.
@@ -80,7 +80,7 @@ fn show(options: &ConfigOptions, json: bool, changed: bool) -> anyhow::Result<St
         return Ok(format!("{}\n", serde_json::to_string_pretty(&shown)?));
     }
     let values = effective
-        .values
+        .values()
         .iter()
         .filter(|(_, sourced)| !changed || sourced.source != "default");
     let mut text = String::new();
@@ -97,38 +97,19 @@ fn show(options: &ConfigOptions, json: bool, changed: bool) -> anyhow::Result<St
         let line = format!("{rest} = {}", sourced.value.shown());
         text.push_str(&format!("{line:<48} # {}\n", sourced.source));
     }
-    for table in &effective.listeners {
-        text.push_str("\n[[listeners]]\n");
-        for (key, sourced) in table {
-            let line = format!("{key} = {}", sourced.value.shown());
-            text.push_str(&format!("{line:<48} # {}\n", sourced.source));
-        }
-    }
+    text.push_str(&tables("listeners", &effective.listeners));
     if effective.listeners.is_empty() {
-        text.push_str(match effective.boolean("mqtt.enabled") {
+        text.push_str(match effective.settings().mqtt.enabled {
             true => "\n# no [[listeners]]: loopback, 1883 and WebSocket 9001\n",
             false => "\n# no [[listeners]]: mqtt.enabled is false\n",
         });
     }
-    for table in &effective.http_listeners {
-        text.push_str("\n[[http_listeners]]\n");
-        for (key, sourced) in table {
-            let line = format!("{key} = {}", sourced.value.shown());
-            text.push_str(&format!("{line:<48} # {}\n", sourced.source));
-        }
-    }
-    for (name, tables) in [
-        ("telemetry.rules", &effective.telemetry_rules),
-        ("telemetry.retention", &effective.telemetry_retention),
-    ] {
-        for table in tables {
-            text.push_str(&format!("\n[[{name}]]\n"));
-            for (key, sourced) in table {
-                let line = format!("{key} = {}", sourced.value.shown());
-                text.push_str(&format!("{line:<48} # {}\n", sourced.source));
-            }
-        }
-    }
+    text.push_str(&tables("http_listeners", &effective.http_listeners));
+    text.push_str(&tables("telemetry.rules", &effective.telemetry_rules));
+    text.push_str(&tables(
+        "telemetry.retention",
+        &effective.telemetry_retention,
+    ));
     for table in &effective.rules {
         let keys = toml::to_string(&table.keys)?;
         text.push_str(&format!("\n[[rules]] # {}\n{keys}", table.place));
@@ -147,6 +128,19 @@ fn show(options: &ConfigOptions, json: bool, changed: bool) -> anyhow::Result<St
         text.push_str(&format!("# warning: {warning}\n"));
     }
     Ok(text)
+}
+
+/// Tables of a list, as `show` prints them.
+fn tables<T: TableKeys>(name: &str, tables: &[config::Table<T>]) -> String {
+    let mut text = String::new();
+    for table in tables {
+        text.push_str(&format!("\n[[{name}]]\n"));
+        for (key, sourced) in table.values() {
+            let line = format!("{key} = {}", sourced.value.shown());
+            text.push_str(&format!("{line:<48} # {}\n", sourced.source));
+        }
+    }
+    text
 }
 
 /// A line for each variable: what becomes of it, its name, and what it means or why it has no
@@ -208,18 +202,18 @@ fn reference() -> String {
         "\n## `[[listeners]]`\n\nOne table per listener; without any, loopback is listened on, ",
     );
     text.push_str("1883 and WebSocket 9001.\n\n| Key | What it means |\n|---|---|\n");
-    for (name, what) in config::listener_keys() {
-        text.push_str(&format!("| `{name}` | {what} |\n"));
+    for key in ListenerKeys::KEYS {
+        text.push_str(&format!("| `{}` | {} |\n", key.name, key.what));
     }
     text.push_str(HTTP_LISTENERS_HEAD);
-    for (name, what) in config::http_listener_keys() {
-        text.push_str(&format!("| `{name}` | {what} |\n"));
+    for key in HttpListenerKeys::KEYS {
+        text.push_str(&format!("| `{}` | {} |\n", key.name, key.what));
     }
     for (name, keys) in config::telemetry_tables() {
         text.push_str(&format!("\n## `[[telemetry.{name}]]`\n\n{TELEMETRY_HEAD}"));
-        for (name, kind, what) in keys {
-            let takes = config::expectation(*kind);
-            text.push_str(&format!("| `{name}` | {takes} | {what} |\n"));
+        for key in keys {
+            let takes = config::expectation(key.kind);
+            text.push_str(&format!("| `{}` | {takes} | {} |\n", key.name, key.what));
         }
     }
     for known in config::table_kinds() {
@@ -376,7 +370,7 @@ mod tests {
         let different: BTreeSet<&&str> = titles.iter().collect();
         assert_eq!(titles.len(), different.len(), "{titles:?}");
         let rows = text.lines().filter(|line| line.starts_with("| `")).count();
-        assert!(rows >= config::keys().len() + config::listener_keys().count());
+        assert!(rows >= config::keys().len() + ListenerKeys::KEYS.len());
         let mut lines = text.lines();
         let url = lines.find(|line| line.starts_with("| `url` |"));
         assert!(url.is_some_and(|url| url.contains("| a secret: text in quotes |")));

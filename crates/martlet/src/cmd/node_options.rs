@@ -100,7 +100,7 @@ impl NodeOptions {
         let Some(file) = &self.config else {
             return Err(error);
         };
-        let name = config::environment_name("node.data_dir");
+        let name = config::environment_name(config::key!(node.data_dir));
         let in_environment = || std::env::var_os(name).map(PathBuf::from);
         let known = self.data_dir.clone().or_else(in_environment);
         match known.or_else(|| config::data_dir_in(file)) {

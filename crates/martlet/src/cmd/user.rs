@@ -239,7 +239,7 @@ pub(super) fn password_file(node: &NodeOptions) -> anyhow::Result<Option<PathBuf
         return Ok(file);
     }
     let configured = node.load()?;
-    let path = configured.text("auth.password_file");
+    let path = &configured.settings().auth.password_file;
     Ok((!path.is_empty()).then(|| PathBuf::from(path)))
 }
 

@@ -12,11 +12,10 @@ use std::time::Duration;
 
 use martlet_access::{AclFile, PASSWORD_MIN, PasswordFile, Plain, Subscribing, credentials};
 use martlet_broker::Realm;
-use martlet_certificates::NameFrom;
 use martlet_control::UserPlaces;
 use martlet_control::authentication::sources::{
-    Algorithm, CertificateNames, Credentials, Hashing, Hook, HookForm, HookSettings, KeySource,
-    PasswordFileSource, People, RegistrySource, TokenKeys, TokenSettings, Tokens,
+    CertificateNames, Credentials, Hashing, Hook, HookSettings, KeySource, PasswordFileSource,
+    People, RegistrySource, TokenKeys, TokenSettings, Tokens,
 };
 use martlet_control::authentication::{Chain, Lockout, Policy, Source};
 use martlet_registry::{COMMON_TENANT, Owner, RulesPlace, Snapshot};
@@ -24,13 +23,17 @@ use martlet_registry::{COMMON_TENANT, Owner, RulesPlace, Snapshot};
 use super::load::{ConfigError, Effective, ListenerTable};
 use super::regular_file;
 use super::resolve::options_of;
-use super::schema::Value;
+use super::schema::{Enabled, key};
 
 /// Name of the warning about a listener at which the tables are not checked.
 pub(crate) const IGNORES_TABLES: &str = "listeners.ignore_tables";
 
-/// Keys of a listener that make it a realm of its own.
-const OWN: &[&str] = &["password_file", "acl_file", "certificate_user_name"];
+/// Whether a listener has a key that makes it a realm of its own.
+fn has_own_credentials(table: &ListenerTable) -> bool {
+    table.password_file.is_some()
+        || table.acl_file.is_some()
+        || table.certificate_user_name.is_some()
+}
 
 /// The authentication policy, while it is being read.
 #[derive(Debug)]
@@ -76,10 +79,10 @@ const KINDS: &[(&str, Kind)] = &[
 
 /// The lockout for wrong credentials. It applies by HTTP too while no client has to log in.
 pub(crate) fn lockout(effective: &Effective) -> Lockout {
-    let failures = effective.integer("auth.lockout_failures");
+    let auth = &effective.settings().auth;
     Lockout {
-        failures: u32::try_from(failures).unwrap_or(u32::MAX),
-        lasts: Duration::from_secs(effective.integer("auth.lockout_secs")),
+        failures: auth.lockout_failures,
+        lasts: Duration::from_secs(auth.lockout_secs),
     }
 }
 
@@ -112,7 +115,8 @@ impl<'a> Doors<'a> {
     pub(crate) fn new(effective: &'a Effective, tables: TablesRead) -> Result<Self, ConfigError> {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         let hashing = HASHING.get_or_init(|| Hashing::new(cores()));
-        let remembered = Duration::from_secs(effective.integer("auth.remember_secs"));
+        let auth = &effective.settings().auth;
+        let remembered = Duration::from_secs(auth.remember_secs);
         let mut doors = Self {
             effective,
             hashing: hashing.remembering(remembered),
@@ -127,7 +131,7 @@ impl<'a> Doors<'a> {
         };
         doors.registry = doors.read_registry(tables)?;
         doors.warn_of_locked_tables();
-        if effective.text("auth.registry") == "auto"
+        if auth.registry == Enabled::Auto
             && let Some(why) = tables_left_out(effective)
             && doors.registry.take().is_some()
         {
@@ -147,8 +151,7 @@ impl<'a> Doors<'a> {
         table: Option<&ListenerTable>,
         name: &str,
     ) -> Result<Option<Realm>, ConfigError> {
-        let own = table.filter(|table| OWN.iter().any(|key| table.contains_key(*key)));
-        let Some(table) = own else {
+        let Some(table) = table.filter(|table| has_own_credentials(table)) else {
             let is_common = self.realms.contains_key(&Realm::COMMON);
             return Ok(is_common.then_some(Realm::COMMON));
         };
@@ -180,22 +183,22 @@ impl<'a> Doors<'a> {
         if self.realms.is_empty() {
             return None;
         }
-        let secs = |key| Duration::from_secs(self.effective.integer(key));
+        let auth = &self.effective.settings().auth;
         let mut policy = Policy::new(self.realms);
-        policy.remembered = secs("auth.remember_secs");
-        policy.refusal_remembered = secs("auth.refusal_remember_secs");
+        policy.remembered = Duration::from_secs(auth.remember_secs);
+        policy.refusal_remembered = Duration::from_secs(auth.refusal_remember_secs);
         policy.made_up_key = self
             .registry
             .map(|tables| tables.key_for(b"made-up verifiers"));
         policy.idle_tables = self.idle_tables;
-        policy.scram = self.effective.boolean("auth.scram");
+        policy.scram = auth.scram;
         policy.lockout = lockout(self.effective);
         Some(Arc::new(policy))
     }
 
     fn chain(&mut self, table: Option<&ListenerTable>) -> Result<Option<Chain>, ConfigError> {
-        let enabled = self.effective.text("auth.enabled");
-        if enabled == "off" {
+        let enabled = self.effective.settings().auth.enabled;
+        if enabled == Enabled::Off {
             return Ok(None);
         }
         let acl = self.acl_file(table)?.map(Arc::new);
@@ -223,11 +226,11 @@ impl<'a> Doors<'a> {
         if let Some(acl) = acl {
             self.warn_of_locked_out(&acl, &users);
         }
-        let has_acl = !self.text(table, "acl_file").is_empty();
+        let has_acl = !self.acl_path(table).is_empty();
         // A listener with keys of its own is never open because they are empty; nor is one because
         // those who are to be let in are asked for nowhere.
         let is_bare = sources.is_empty() && !has_acl && !self.has_unasked;
-        if is_bare && enabled != "on" && table.is_none() {
+        if is_bare && enabled != Enabled::On && table.is_none() {
             return Ok(None);
         }
         let anonymous = people.rules_of(None);
@@ -236,7 +239,7 @@ impl<'a> Doors<'a> {
 
     fn order(&self) -> Result<Vec<Kind>, ConfigError> {
         let mut order = Vec::new();
-        for name in self.effective.text("auth.order").split(',') {
+        for name in self.effective.settings().auth.order.split(',') {
             let name = name.trim();
             let Some((_, kind)) = KINDS.iter().find(|(known, _)| *known == name) else {
                 let known: Vec<&str> = KINDS.iter().map(|(known, _)| *known).collect();
@@ -262,24 +265,22 @@ impl<'a> Doors<'a> {
     }
 
     fn is_configured(&self, kind: Kind) -> bool {
+        let auth = &self.effective.settings().auth;
         match kind {
-            Kind::Certificate => self.effective.text("auth.certificate_user_name") != "off",
-            Kind::Credentials => !self.effective.secret("auth.credentials").is_empty(),
+            Kind::Certificate => auth.certificate_user_name.is_some(),
+            Kind::Credentials => !auth.credentials.text().is_empty(),
             Kind::Registry => self.registry.is_some(),
-            Kind::PasswordFile => !self.effective.text("auth.password_file").is_empty(),
-            Kind::Token => !self.effective.text("auth.jwt_keys").is_empty(),
-            Kind::Hook => !self.effective.text("auth.hook_url").is_empty(),
+            Kind::PasswordFile => !auth.password_file.is_empty(),
+            Kind::Token => !auth.jwt_keys.is_empty(),
+            Kind::Hook => !auth.hook_url.is_empty(),
         }
     }
 
-    /// A key of the listener if it has keys of its own, else of the node.
-    fn text<'b>(&'b self, table: Option<&'b ListenerTable>, key: &str) -> &'b str {
+    /// The ACL file of the listener if it has keys of its own, else of the node; empty: none.
+    fn acl_path<'b>(&'b self, table: Option<&'b ListenerTable>) -> &'b str {
         match table {
-            None => self.effective.text(&format!("auth.{key}")),
-            Some(table) => match table.get(key).map(|found| &found.value) {
-                Some(Value::Text(text)) => text,
-                _ => "",
-            },
+            None => &self.effective.settings().auth.acl_file,
+            Some(table) => table.acl_file.as_deref().unwrap_or_default(),
         }
     }
 
@@ -288,18 +289,11 @@ impl<'a> Doors<'a> {
         table: Option<&ListenerTable>,
         people: &People,
     ) -> Option<Arc<dyn Source>> {
-        let field = match self.text(table, "certificate_user_name") {
-            "common-name" => NameFrom::CommonName,
-            "san-dns" => NameFrom::SanDns,
-            "san-uri" => NameFrom::SanUri,
-            "san-email" => NameFrom::SanEmail,
-            "subject" => NameFrom::Subject,
-            _ => return None,
-        };
-        let ignores = table.is_some_and(|table| {
-            let ignores = table.get("ignore_tables").map(|found| &found.value);
-            matches!(ignores, Some(Value::Boolean(true)))
-        });
+        let field = match table {
+            None => self.effective.settings().auth.certificate_user_name,
+            Some(table) => table.certificate_user_name.flatten(),
+        }?;
+        let ignores = table.is_some_and(|table| table.ignore_tables == Some(true));
         let registry = self.registry.clone().filter(|_| !ignores);
         if ignores && self.registry.is_some() {
             self.warnings.push(format!(
@@ -309,7 +303,7 @@ impl<'a> Doors<'a> {
             ));
         }
         // Who is removed from the tables may have a certificate that is good for long.
-        let has_acl = !self.text(table, "acl_file").is_empty();
+        let has_acl = !self.acl_path(table).is_empty();
         let is_strict = registry.is_some() && !has_acl;
         let names = CertificateNames::new(field, people.clone(), registry);
         let names = names.alone(table.is_some());
@@ -319,8 +313,9 @@ impl<'a> Doors<'a> {
     /// The tables of the data directory, if they decide about anybody. That they are watched does
     /// not depend on it: the first user may be added at any time.
     fn read_registry(&mut self, read: TablesRead) -> Result<Option<Arc<Snapshot>>, ConfigError> {
-        let wanted = self.effective.text("auth.registry");
-        if wanted == "off" || self.effective.text("auth.enabled") == "off" {
+        let auth = &self.effective.settings().auth;
+        let is_wanted = auth.registry == Enabled::On;
+        if [auth.registry, auth.enabled].contains(&Enabled::Off) {
             return Ok(None);
         }
         let location = super::registry::location(self.effective)?;
@@ -335,8 +330,8 @@ impl<'a> Doors<'a> {
         self.files.extend(location.file().map(Path::to_owned));
         let read = read.map_err(|error| ConfigError::Unusable(error.to_string()))?;
         match read {
-            Some(snapshot) if wanted == "on" || snapshot.is_in_use() => Ok(Some(snapshot)),
-            None if wanted == "on" => Err(ConfigError::Unusable(format!(
+            Some(snapshot) if is_wanted || snapshot.is_in_use() => Ok(Some(snapshot)),
+            None if is_wanted => Err(ConfigError::Unusable(format!(
                 "auth.registry is on, and there is no user or device: martlet user add {}NAME",
                 options_of(self.effective)
             ))),
@@ -360,7 +355,7 @@ impl<'a> Doors<'a> {
         people: &People,
         known: &mut Users,
     ) -> Result<Option<Arc<dyn Source>>, ConfigError> {
-        let text = self.effective.secret("auth.credentials");
+        let text = self.effective.settings().auth.credentials.text();
         if text.is_empty() {
             return Ok(None);
         }
@@ -368,30 +363,33 @@ impl<'a> Doors<'a> {
             .map_err(|why| ConfigError::Unusable(format!("auth.credentials: {why}")))?;
         let short = users.iter().enumerate().filter(|(_, user)| user.is_short());
         let short: Vec<usize> = short.map(|(at, _)| at + 1).collect();
-        self.warn_of_short("auth.credentials", "entry", "entries", &short);
+        self.warn_of_short(key!(auth.credentials), "entry", "entries", &short);
         known
             .names
             .extend(users.iter().map(|user| user.user_name.to_string()));
-        known.places.push("auth.credentials".to_owned());
+        known.places.push(key!(auth.credentials).to_owned());
         Ok(Some(Arc::new(Credentials::new(users, people.clone()))))
     }
 
     fn tokens(&mut self, people: &People) -> Result<Option<Arc<dyn Source>>, ConfigError> {
-        let path = self.effective.text("auth.jwt_keys").to_owned();
+        let auth = &self.effective.settings().auth;
+        let path = auth.jwt_keys.clone();
         if path.is_empty() {
-            let asked = ["issuer", "audience", "client_claim"];
-            let asked = asked.iter().map(|key| format!("auth.jwt_{key}"));
-            for key in asked.filter(|key| !self.effective.text(key).is_empty()) {
+            let asked = [
+                (key!(auth.jwt_issuer), &auth.jwt_issuer),
+                (key!(auth.jwt_audience), &auth.jwt_audience),
+                (key!(auth.jwt_client_claim), &auth.jwt_client_claim),
+            ];
+            for (key, _) in asked.into_iter().filter(|(_, text)| !text.is_empty()) {
                 let text = format!("{key} is set, and without auth.jwt_keys no token is taken");
                 self.warnings.push(text);
             }
             return Ok(None);
         }
-        let algorithm: Option<Algorithm> = self.effective.text("auth.jwt_algorithm").parse().ok();
         let unusable = |why: String| ConfigError::Unusable(format!("{path}: {why}"));
         let keys = if path.contains("://") {
-            let refresh = Duration::from_secs(self.effective.integer("auth.jwt_refresh_secs"));
-            KeySource::fetched(&path, refresh, algorithm)
+            let refresh = Duration::from_secs(auth.jwt_refresh_secs);
+            KeySource::fetched(&path, refresh, auth.jwt_algorithm)
                 .map_err(|why| ConfigError::Unusable(format!("auth.jwt_keys: {why}")))?
         } else if path.starts_with("http:") || path.starts_with("https:") {
             // It may hold a password, and is not shown.
@@ -399,37 +397,30 @@ impl<'a> Doors<'a> {
             return Err(ConfigError::Unusable(why));
         } else {
             let bytes = self.read(&path)?;
-            let keys = TokenKeys::read(&bytes, algorithm).map_err(unusable)?;
+            let keys = TokenKeys::read(&bytes, auth.jwt_algorithm).map_err(unusable)?;
             KeySource::Read(Arc::new(keys))
         };
-        let text = |key: &str| {
-            let text = self.effective.text(&format!("auth.jwt_{key}")).to_owned();
-            (!text.is_empty()).then_some(text)
-        };
+        let text = |text: &String| (!text.is_empty()).then(|| text.clone());
         let settings = TokenSettings {
-            issuer: text("issuer"),
-            audience: text("audience"),
-            user_claim: text("user_claim").unwrap_or_else(|| "sub".to_owned()),
-            client_claim: text("client_claim"),
+            issuer: text(&auth.jwt_issuer),
+            audience: text(&auth.jwt_audience),
+            user_claim: text(&auth.jwt_user_claim).unwrap_or_else(|| "sub".to_owned()),
+            client_claim: text(&auth.jwt_client_claim),
         };
         Ok(Some(Arc::new(Tokens::new(keys, settings, people.clone()))))
     }
 
     fn hook(&self, people: &People) -> Result<Option<Arc<dyn Source>>, ConfigError> {
-        let url = self.effective.text("auth.hook_url");
+        let auth = &self.effective.settings().auth;
+        let url = &auth.hook_url;
         if url.is_empty() {
             return Ok(None);
         }
         let settings = HookSettings {
-            url: url.to_owned(),
-            form: match self.effective.text("auth.hook_form") {
-                "status" => HookForm::Status,
-                "go-auth" => HookForm::GoAuth,
-                "result" => HookForm::Result,
-                _ => HookForm::Panel,
-            },
-            timeout: Duration::from_millis(self.effective.integer("auth.hook_timeout_ms")),
-            at_once: self.effective.integer("auth.hook_concurrency") as usize,
+            url: url.clone(),
+            form: auth.hook_form,
+            timeout: Duration::from_millis(auth.hook_timeout_ms),
+            at_once: auth.hook_concurrency,
         };
         let hook = Hook::new(settings, people.clone())
             .map_err(|why| ConfigError::Unusable(format!("auth.hook_url: {why}")))?;
@@ -442,11 +433,15 @@ impl<'a> Doors<'a> {
         people: &People,
         known: &mut Users,
     ) -> Result<Option<Arc<dyn Source>>, ConfigError> {
-        let path = self.text(table, "password_file").to_owned();
+        let auth = &self.effective.settings().auth;
+        let path = match table {
+            None => auth.password_file.clone(),
+            Some(table) => table.password_file.clone().unwrap_or_default(),
+        };
         if path.is_empty() {
             return Ok(None);
         }
-        let plain = match self.effective.boolean("auth.plain_passwords") {
+        let plain = match auth.plain_passwords {
             true => Plain::Accepted,
             false => Plain::Refused,
         };
@@ -458,7 +453,7 @@ impl<'a> Doors<'a> {
         known.names.extend(file.users().map(str::to_owned));
         known.places.push(path.clone());
         let (people, hashing) = (people.clone(), self.hashing.clone());
-        let renews = self.effective.boolean("auth.renew_hashes");
+        let renews = auth.renew_hashes;
         let source = PasswordFileSource::new(path, file, people, hashing);
         Ok(Some(Arc::new(source.renewing(renews))))
     }
@@ -535,7 +530,7 @@ impl<'a> Doors<'a> {
     }
 
     fn acl_file(&mut self, table: Option<&ListenerTable>) -> Result<Option<AclFile>, ConfigError> {
-        let path = self.text(table, "acl_file").to_owned();
+        let path = self.acl_path(table).to_owned();
         if path.is_empty() {
             return Ok(None);
         }
@@ -561,8 +556,7 @@ impl<'a> Doors<'a> {
 
 /// Who may subscribe to what, where there is an ACL file.
 pub(crate) fn subscribing(effective: &Effective) -> Subscribing {
-    // The configuration has no other words.
-    Subscribing::from_name(effective.text("acl.subscribe")).unwrap_or(Subscribing::Refuse)
+    effective.settings().acl.subscribe
 }
 
 /// Where users are.
@@ -571,19 +565,15 @@ pub(super) fn user_places(effective: &Effective) -> UserPlaces {
         let path = std::path::absolute(path).unwrap_or_else(|_| PathBuf::from(path));
         path.display().to_string()
     };
-    let own = effective.listeners.iter().filter_map(|table| {
-        let found = table.get("password_file").map(|found| &found.value);
-        match found {
-            Some(Value::Text(path)) if !path.is_empty() => Some(absolute(path)),
-            _ => None,
-        }
-    });
-    let password_file = effective.text("auth.password_file");
+    let own = effective.listeners.iter();
+    let own = own.filter_map(|table| table.password_file.as_ref());
+    let own = own.filter(|path| !path.is_empty());
+    let auth = &effective.settings().auth;
     UserPlaces {
-        password_file: (!password_file.is_empty()).then(|| absolute(password_file)),
-        listener_password_files: own.collect(),
+        password_file: (!auth.password_file.is_empty()).then(|| absolute(&auth.password_file)),
+        listener_password_files: own.map(|path| absolute(path)).collect(),
         tables_unasked: tables_unasked(effective),
-        keeps_scram: effective.boolean("auth.scram"),
+        keeps_scram: auth.scram,
         tables: super::registry::location(effective)
             .ok()
             .map(|location| location.to_string()),
@@ -593,22 +583,22 @@ pub(super) fn user_places(effective: &Effective) -> UserPlaces {
 /// Reason why users and devices of the tables are refused; none if they are accepted.
 pub(crate) fn tables_unasked(effective: &Effective) -> Option<String> {
     let listeners = &effective.listeners;
-    let has_own = |table: &ListenerTable| OWN.iter().any(|key| table.contains_key(*key));
-    if effective.text("auth.enabled") == "off" {
+    let auth = &effective.settings().auth;
+    if auth.enabled == Enabled::Off {
         return Some("auth.enabled is off, so that nobody is asked who they are".to_owned());
     }
-    if effective.text("auth.registry") == "off" {
+    if auth.registry == Enabled::Off {
         return Some("auth.registry is off".to_owned());
     }
-    if !listeners.is_empty() && listeners.iter().all(has_own) {
+    if !listeners.is_empty() && listeners.iter().all(has_own_credentials) {
         return Some("each listener has credentials of its own".to_owned());
     }
     tables_left_out(effective)
 }
 
 fn tables_left_out(effective: &Effective) -> Option<String> {
-    let mut order = effective.text("auth.order").split(',');
-    let is_asked = order.any(|name| name.trim() == "registry");
+    let mut order = effective.settings().auth.order.items();
+    let is_asked = order.any(|name| name == "registry");
     (!is_asked).then(|| "auth.order leaves registry out".to_owned())
 }
 

@@ -8,7 +8,7 @@ use martlet_registry::{Contents, Location, OtherSystem, contents, wait};
 use super::load::{ConfigError, DEFAULT_SOURCE, Effective, Sourced};
 use super::registry::{location_of, noted_place};
 use super::resolve::data_dir;
-use super::schema::Value;
+use super::schema::{Value, key};
 
 /// The variables; the first is stronger.
 pub(crate) const NAMES: [&str; 2] = ["DATABASE_URL", "DATABASE_DSN"];
@@ -31,7 +31,7 @@ pub(super) fn adopt(
     environment: &[(String, String)],
     effective: &mut Effective,
 ) -> Result<(), ConfigError> {
-    if effective.source("registry.url") != DEFAULT_SOURCE {
+    if effective.source(key!(registry.url)) != DEFAULT_SOURCE {
         return tell_of_others(effective);
     }
     let get = |name: &str| {
@@ -50,7 +50,7 @@ pub(super) fn adopt(
             effective.warnings.push(warning);
             continue;
         }
-        let is_told = effective.boolean("registry.adopt")
+        let is_told = effective.settings().registry.adopt
             || TELLING
                 .iter()
                 .any(|names| names.iter().all(|name| get(name).is_some()));
@@ -63,7 +63,7 @@ pub(super) fn adopt(
                     value: Value::Secret(url.to_owned().into()),
                     source: format!("environment {name}"),
                 };
-                effective.values.insert("registry.url".to_owned(), sourced);
+                effective.set(key!(registry.url), sourced)?;
             }
             Decision::Leave(why) => {
                 let warning = format!("environment {name}: {location} is not used: {why}");

@@ -5,23 +5,24 @@ use martlet_control::feed::Kinds;
 
 use super::load::{ConfigError, Effective};
 use super::resolve::data_dir;
+use super::schema::key;
 
-const KINDS: &str = "events.archive_kinds";
+const KINDS: &str = key!(events.archive_kinds);
 const MS_OF_DAY: u64 = 86_400_000;
 
 /// None: no events are archived.
 pub(super) fn of(effective: &Effective) -> Result<Option<ArchiveSettings>, ConfigError> {
-    let text = effective.text(KINDS);
-    let kinds = Kinds::parse(text).map_err(|error| {
+    let events = &effective.settings().events;
+    let kinds = Kinds::parse(&events.archive_kinds).map_err(|error| {
         ConfigError::Unusable(format!("{}: {KINDS}: {error}", effective.source(KINDS)))
     })?;
-    let days = effective.integer("events.archive_days");
+    let days = events.archive_days;
     let settings = ArchiveSettings {
         directory: data_dir(effective)?.join(DIRECTORY),
         kinds,
         age_ms: (days > 0).then_some(days * MS_OF_DAY),
-        bytes: effective.integer("events.archive_bytes"),
+        bytes: events.archive_bytes,
     };
-    let is_on = text.split(',').any(|kind| !kind.trim().is_empty());
+    let is_on = events.archive_kinds.items().next().is_some();
     Ok(is_on.then_some(settings))
 }

@@ -9,10 +9,11 @@ use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use martlet_control::authentication::sources::Algorithm;
 use martlet_control::text::typed;
 use martlet_environment::read_file;
 
-use super::load::{ConfigError, Effective, ListenerTable};
+use super::load::{ConfigError, Effective};
 use super::schema::Value;
 use super::{masking, regular_file};
 
@@ -94,40 +95,36 @@ fn guarded(effective: &Effective) -> BTreeMap<PathBuf, Guarded> {
     for path in &effective.secret_files {
         add(path, true);
     }
-    for (key, is_secret) in [
-        ("auth.password_file", true),
-        ("auth.acl_file", false),
-        ("tls.certificate", false),
-        ("tls.key", true),
-        ("tls.client_ca", false),
-        ("tls.client_crl", false),
-        ("http.tls_certificate", false),
-        ("http.tls_key", true),
-        ("events.push_ca_file", false),
+    let settings = effective.settings();
+    for (path, is_secret) in [
+        (&settings.auth.password_file, true),
+        (&settings.auth.acl_file, false),
+        (&settings.tls.certificate, false),
+        (&settings.tls.key, true),
+        (&settings.tls.client_ca, false),
+        (&settings.tls.client_crl, false),
+        (&settings.http.tls_certificate, false),
+        (&settings.http.tls_key, true),
+        (&settings.events.push_ca_file, false),
     ] {
-        add(Path::new(effective.text(key)), is_secret);
+        add(Path::new(path), is_secret);
     }
-    let keys = effective.text("auth.jwt_keys");
+    let keys = &settings.auth.jwt_keys;
     if !keys.contains("://") {
         add(Path::new(keys), is_symmetric(effective, keys));
     }
-    let of_listener = |table: &ListenerTable, key: &str| match table.get(key) {
-        Some(found) => match &found.value {
-            Value::Text(path) => PathBuf::from(path),
-            _ => PathBuf::new(),
-        },
-        None => PathBuf::new(),
-    };
     for table in &effective.listeners {
-        for (key, is_secret) in [
-            ("password_file", true),
-            ("acl_file", false),
-            ("certificate", false),
-            ("key", true),
-            ("client_ca", false),
-            ("client_crl", false),
+        for (path, is_secret) in [
+            (&table.password_file, true),
+            (&table.acl_file, false),
+            (&table.certificate, false),
+            (&table.key, true),
+            (&table.client_ca, false),
+            (&table.client_crl, false),
         ] {
-            add(&of_listener(table, key), is_secret);
+            if let Some(path) = path {
+                add(Path::new(path), is_secret);
+            }
         }
     }
     all
@@ -142,8 +139,11 @@ fn has_secret(effective: &Effective, path: &Path) -> bool {
         own.is_some_and(|own| name.is_some_and(|name| own.names.iter().any(|own| own == name)))
     };
     let place = format!("{} line ", path.display());
-    let values = effective.values.values();
-    let listeners = effective.listeners.iter().flat_map(|table| table.values());
+    let values = effective.values().values();
+    let listeners = effective
+        .listeners
+        .iter()
+        .flat_map(|table| table.values().values());
     // The sender of mails is an address, which a URL with a password looks like.
     let sinks = effective.sinks.iter().flat_map(|sink| &sink.keys);
     let sinks = sinks
@@ -164,7 +164,11 @@ fn has_secret(effective: &Effective, path: &Path) -> bool {
 /// Whether who reads the file could sign tokens by it. A public key, or a set of them, is for
 /// everybody.
 fn is_symmetric(effective: &Effective, path: &str) -> bool {
-    if effective.text("auth.jwt_algorithm").starts_with("HS") {
+    use Algorithm::{HS256, HS384, HS512};
+    if matches!(
+        effective.settings().auth.jwt_algorithm,
+        Some(HS256 | HS384 | HS512)
+    ) {
         return true;
     }
     let bytes = regular_file::read(Path::new(path)).unwrap_or_default();

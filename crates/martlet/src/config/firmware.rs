@@ -4,13 +4,14 @@ use martlet_control::firmware::{DIRECTORY, FirmwareSettings, PublicKey};
 
 use super::load::{ConfigError, Effective};
 use super::resolve::data_dir;
+use super::schema::key;
 
 /// Key of the public keys.
-const PUBLIC_KEYS: &str = "firmware.public_keys";
+const PUBLIC_KEYS: &str = key!(firmware.public_keys);
 
 pub(super) fn of(effective: &Effective) -> Result<FirmwareSettings, ConfigError> {
-    let keys = effective.text(PUBLIC_KEYS).split(',').map(str::trim);
-    let keys = keys.filter(|text| !text.is_empty()).map(|text| {
+    let firmware = &effective.settings().firmware;
+    let keys = firmware.public_keys.items().map(|text| {
         PublicKey::parse(text).map_err(|error| {
             let source = effective.source(PUBLIC_KEYS);
             ConfigError::Unusable(format!("{source}: {PUBLIC_KEYS}: {text:?}: {error}"))
@@ -18,9 +19,9 @@ pub(super) fn of(effective: &Effective) -> Result<FirmwareSettings, ConfigError>
     });
     Ok(FirmwareSettings {
         directory: data_dir(effective)?.join(DIRECTORY),
-        max_bytes: effective.integer("firmware.max_bytes"),
-        total_bytes: effective.integer("firmware.total_bytes"),
-        mqtt_bytes_per_sec: effective.integer("firmware.mqtt_bytes_per_sec"),
+        max_bytes: firmware.max_bytes,
+        total_bytes: firmware.total_bytes,
+        mqtt_bytes_per_sec: firmware.mqtt_bytes_per_sec,
         public_keys: keys.collect::<Result<_, _>>()?,
     })
 }

@@ -12,9 +12,9 @@ use martlet_control::iotflow::Catalogue;
 use martlet_control::principal::Scopes;
 use martlet_reactor::{ListenAddress, TlsSettings};
 
-use crate::config::load::{ConfigError, DEFAULT_SOURCE, Effective, ListenerTable};
+use crate::config::load::{ConfigError, DEFAULT_SOURCE, Effective, HttpListenerTable};
 use crate::config::resolve::{network, overlap};
-use crate::config::schema::Value;
+use crate::config::schema::{MetricsForm, TlsVersion, key};
 
 /// A listener of the HTTP server.
 #[derive(Clone, Debug)]
@@ -48,8 +48,8 @@ pub(crate) struct HttpConnections {
 const OF_ADDRESS_MIN: usize = 8;
 
 pub(super) fn connections(effective: &Effective, settings: &Settings) -> HttpConnections {
-    let all = effective.integer("http.connections") as usize;
-    let of_address = effective.integer("http.connections_per_address") as usize;
+    let all = effective.settings().http.connections;
+    let of_address = effective.settings().http.connections_per_address;
     HttpConnections {
         all,
         of_address: match of_address {
@@ -71,13 +71,13 @@ pub(super) fn listeners(
     files: &mut Vec<PathBuf>,
 ) -> Result<Vec<HttpListener>, ConfigError> {
     let mut listeners: Vec<HttpListener> = Vec::new();
-    let text = effective.text("http.listen");
-    let is_default = effective.source("http.listen") == DEFAULT_SOURCE;
+    let text = effective.settings().http.listen.as_str();
+    let is_default = effective.source(key!(http.listen)) == DEFAULT_SOURCE;
     let tables = &effective.http_listeners;
     for one in text.split(',').filter(|_| text != "off") {
         let expected = "expected HOST:PORT such as 127.0.0.1:8080, or off";
         let unusable = || ConfigError::Unusable(format!("http.listen is {text:?}, {expected}"));
-        let (addresses, tls) = opened(effective, one.trim(), "http.listen", files)?;
+        let (addresses, tls) = opened(effective, one.trim(), key!(http.listen), files)?;
         if addresses.is_empty() {
             return Err(unusable());
         }
@@ -87,16 +87,16 @@ pub(super) fn listeners(
                 tls: tls.clone(),
                 routes: general.clone(),
                 is_optional: is_default && !tables.is_empty(),
-                source: "http.listen".to_owned(),
+                source: key!(http.listen).to_owned(),
             };
             add(&mut listeners, listener)?;
         }
     }
     for table in tables {
-        let (url, source) = match table.get("url") {
-            Some(url) => (url.value.text(), url.source.clone()),
-            None => continue,
+        let Some(url) = &table.url else {
+            continue;
         };
+        let source = table.source("url").to_owned();
         let routes = routes(table, general)?;
         let (addresses, tls) = opened(effective, url, &source, files)?;
         if addresses.is_empty() {
@@ -159,7 +159,7 @@ fn opened(
     // A name stands for all its addresses.
     let found = address.trim_end_matches('/').to_socket_addrs();
     let found: Vec<SocketAddr> = found.map(Iterator::collect).unwrap_or_default();
-    let has_certificate = !effective.text("http.tls_certificate").is_empty();
+    let has_certificate = !effective.settings().http.tls_certificate.is_empty();
     let is_secure = scheme == "https" || (scheme.is_empty() && has_certificate);
     if found.is_empty() || !is_secure {
         return Ok((found, None));
@@ -169,24 +169,24 @@ fn opened(
 }
 
 /// What a listener serves: what it says itself, else what `http` says.
-fn routes(table: &ListenerTable, general: &RouteSettings) -> Result<RouteSettings, ConfigError> {
+fn routes(
+    table: &HttpListenerTable,
+    general: &RouteSettings,
+) -> Result<RouteSettings, ConfigError> {
     let mut routes = general.clone();
-    let get = |key: &str| {
-        let found = table.get(key)?;
-        Some((found.value.text(), &*found.source))
-    };
-    let unusable = |(source, key, why): (&str, &str, String)| {
+    let unusable = |key: &str, why: String| {
+        let source = table.source(key);
         ConfigError::Unusable(format!("{source}: {key}: {why}"))
     };
-    if let Some((text, source)) = get("compat") {
+    if let Some(text) = &table.compat {
         let compat = compat(text);
-        routes.compat = compat.map_err(|why| unusable((source, "compat", why)))?;
+        routes.compat = compat.map_err(|why| unusable("compat", why))?;
     }
-    if let Some((text, source)) = get("open_routes") {
+    if let Some(text) = &table.open_routes {
         let open = open_routes(text);
-        routes.open_routes = open.map_err(|why| unusable((source, "open_routes", why)))?;
+        routes.open_routes = open.map_err(|why| unusable("open_routes", why))?;
     }
-    routes.metrics_are_json = get("metrics").is_some_and(|(word, _)| word == "json");
+    routes.metrics_are_json = table.metrics == Some(MetricsForm::Json);
     Ok(routes)
 }
 
@@ -195,23 +195,20 @@ fn tls(
     source: &str,
     read: &mut Vec<PathBuf>,
 ) -> Result<TlsSettings, ConfigError> {
-    let own = ("http.tls_certificate", "http.tls_key");
-    let has_own = [own.0, own.1]
-        .iter()
-        .any(|key| !effective.text(key).is_empty());
-    let (certificate, key) = match has_own {
-        true => own,
-        false => ("tls.certificate", "tls.key"),
+    let (http, tls) = (&effective.settings().http, &effective.settings().tls);
+    let own = (&http.tls_certificate, &http.tls_key);
+    let (certificate, key) = match own.0.is_empty() && own.1.is_empty() {
+        true => (&tls.certificate, &tls.key),
+        false => own,
     };
-    let path = |key: &str| Some(effective.text(key)).filter(|path| !path.is_empty());
-    let (Some(certificate), Some(key)) = (path(certificate), path(key)) else {
+    if certificate.is_empty() || key.is_empty() {
         return Err(ConfigError::Unusable(format!(
             "{source} asks for https://, which needs a certificate and its key: set \
              http.tls_certificate and http.tls_key, or tls.certificate and tls.key"
         )));
-    };
+    }
     let files = ServerFiles {
-        without_tls12: effective.text("tls.version") == "1.3",
+        without_tls12: tls.version == TlsVersion::V13,
         certificate: PathBuf::from(certificate),
         key: PathBuf::from(key),
         client_ca: None,
@@ -231,53 +228,42 @@ pub(super) fn settings(
     effective: &Effective,
     warnings: &mut Vec<String>,
 ) -> Result<Settings, ConfigError> {
-    let list = |key: &str| {
-        let all = effective.text(key).split(',').map(str::trim);
-        all.filter(|one| !one.is_empty())
-            .map(str::to_owned)
-            .collect::<Vec<_>>()
-    };
-    let number = |key: &str| u32::try_from(effective.integer(key)).unwrap_or(u32::MAX);
-    let keys = match effective.get("http.api_keys") {
-        Value::Secret(secret) => keys(secret.text(), warnings),
-        _ => Ok(Vec::new()),
-    };
-    let token = match effective.get("http.admin_token") {
-        Value::Secret(token) => admin_key(token.text(), warnings),
-        _ => Ok(None),
-    };
+    let configured = effective.settings();
+    let http = &configured.http;
+    let keys = keys(http.api_keys.text(), warnings);
+    let token = admin_key(http.admin_token.text(), warnings);
     let unusable = |key: &str, why: String| {
         ConfigError::Unusable(format!("{}: {key}: {why}", effective.source(key)))
     };
-    let open_routes = open_routes(effective.text("http.open_routes"));
-    let compat = compat(effective.text("http.compat"));
-    let origins = list("http.origins");
+    let open_routes = open_routes(&http.open_routes);
+    let compat = compat(&http.compat);
+    let origins = http.origins.to_vec();
     if let Some(origin) = origins.iter().find(|origin| !is_origin(origin)) {
         let why = format!("{origin:?} is no origin, expected one such as https://panel.example");
-        return Err(unusable("http.origins", why));
+        return Err(unusable(key!(http.origins), why));
     }
-    let proxies = list("http.trusted_proxies");
-    let proxies: Result<Vec<IpNet>, String> = proxies.iter().map(|one| network(one)).collect();
-    let mut keys = keys.map_err(|why| unusable("http.api_keys", why))?;
-    keys.extend(token.map_err(|why| unusable("http.admin_token", why))?);
+    let proxies = http.trusted_proxies.items();
+    let proxies: Result<Vec<IpNet>, String> = proxies.map(network).collect();
+    let mut keys = keys.map_err(|why| unusable(key!(http.api_keys), why))?;
+    keys.extend(token.map_err(|why| unusable(key!(http.admin_token), why))?);
     Ok(Settings {
         keys,
         routes: RouteSettings {
-            open_routes: open_routes.map_err(|why| unusable("http.open_routes", why))?,
-            compat: compat.map_err(|why| unusable("http.compat", why))?,
+            open_routes: open_routes.map_err(|why| unusable(key!(http.open_routes), why))?,
+            compat: compat.map_err(|why| unusable(key!(http.compat), why))?,
             metrics_are_json: false,
         },
         origins,
-        hosts: list("http.hosts"),
-        trusted_proxies: proxies.map_err(|why| unusable("http.trusted_proxies", why))?,
-        body_bytes: effective.integer("http.body_bytes") as usize,
-        rate: number("http.rate"),
-        burst: number("http.burst"),
-        online_secs: number("presence.timeout_secs"),
+        hosts: http.hosts.to_vec(),
+        trusted_proxies: proxies.map_err(|why| unusable(key!(http.trusted_proxies), why))?,
+        body_bytes: http.body_bytes,
+        rate: http.rate,
+        burst: http.burst,
+        online_secs: configured.presence.timeout_secs,
         iotflow: iotflow(effective)?,
         topic_memory: super::topic_memory::of(effective)?,
-        default_connection: effective.text("integrations.default_connection").to_owned(),
-        log_file: Some(effective.text("log.file"))
+        default_connection: configured.integrations.default_connection.clone(),
+        log_file: Some(&configured.log.file)
             .filter(|path| !path.is_empty())
             .map(PathBuf::from),
     })
@@ -285,12 +271,12 @@ pub(super) fn settings(
 
 /// Where topics of IoTFlow begin.
 pub(crate) fn iotflow_base(effective: &Effective) -> Result<IotflowBase, ConfigError> {
-    let base = effective.text("iotflow.base");
+    let base = &effective.settings().iotflow.base;
     IotflowBase::parse(base).ok_or_else(|| {
         ConfigError::Unusable(format!(
             "{}: iotflow.base: {base:?} cannot begin topics: expected levels such as iotflow or \
              plant/iotflow, without + # % {{ and not $ first",
-            effective.source("iotflow.base")
+            effective.source(key!(iotflow.base))
         ))
     })
 }
@@ -301,10 +287,10 @@ fn iotflow(effective: &Effective) -> Result<Arc<Catalogue>, ConfigError> {
         ConfigError::Unusable(format!("{}: {key}: {why}", effective.source(key)))
     };
     let base = iotflow_base(effective)?;
-    let catalogue = Catalogue::new(base.as_str(), effective.text("iotflow.topics"));
+    let catalogue = Catalogue::new(base.as_str(), &effective.settings().iotflow.topics);
     catalogue
         .map(Arc::new)
-        .map_err(|why| unusable("iotflow.topics", why))
+        .map_err(|why| unusable(key!(iotflow.topics), why))
 }
 
 /// Whose routes are served.

@@ -1,14 +1,17 @@
 //! Lays the sources of configuration over each other and remembers where each value came from.
 //!
 //! * `effective`: the configuration in force
+//! * `table`: tables of lists in it
 //! * `file`, `environment`: two of the places that values come from
 
 mod effective;
 mod environment;
 mod file;
+mod table;
 
-pub(crate) use effective::{DEFAULT_SOURCE, Effective, ListenerTable, SinkTable, Sourced};
+pub(crate) use effective::{DEFAULT_SOURCE, Effective, KeyValues, SinkTable, Sourced};
 pub(crate) use environment::{environment, environment_name};
+pub(crate) use table::{HttpListenerTable, ListenerTable, Table, TelemetryRuleTable};
 
 use std::path::{Path, PathBuf};
 
@@ -144,29 +147,25 @@ pub(crate) fn load(
             )));
         }
         let value = parse_text(key, text, &place)?;
-        effective.values.insert(
-            path.clone(),
-            Sourced {
-                value,
-                source: place,
-            },
-        );
+        let source = place;
+        effective.set(path, Sourced { value, source })?;
     }
     if !overlay.listen.is_empty() {
-        effective.listeners = overlay.listen.iter().map(|url| listener_of(url)).collect();
+        let listeners = overlay.listen.iter().map(|url| listener_of(url));
+        effective.listeners = listeners.collect::<Result<_, _>>()?;
     }
     seeds::add_http_listeners(&variables, &overlay.http, &mut effective)?;
     database::adopt(environment, &mut effective)?;
     Ok(effective)
 }
 
-fn listener_of(url: &str) -> ListenerTable {
+fn listener_of(url: &str) -> Result<ListenerTable, ConfigError> {
     let source = "command line --listen".to_owned();
     let url = Sourced {
         value: Value::Text(url.to_owned()),
         source,
     };
-    ListenerTable::from([("url".to_owned(), url)])
+    ListenerTable::of([("url".to_owned(), url)])
 }
 
 fn known_key<'a>(schema: &'a [Key], path: &str, place: &str) -> Result<&'a Key, ConfigError> {
@@ -239,22 +238,30 @@ pub(crate) fn import_mosquitto(path: &Path) -> Result<Imported, ConfigError> {
     })
 }
 
-/// Whether a key takes this value.
+/// Stores a value, if the key takes it.
 ///
 /// # Errors
-/// What was expected.
-pub(super) fn check_value(path: &str, value: &Value, place: &str) -> Result<(), ConfigError> {
-    let schema = keys();
-    let key = known_key(schema, path, place)?;
-    match fits(key.kind, value) {
-        true => Ok(()),
-        false => Err(ConfigError::Value {
-            place: place.to_owned(),
-            key: key.path.clone(),
-            got: value.to_string(),
-            expected: expectation(key.kind),
-        }),
+/// It does not: what was expected. A value of another type is never stored as 0 or as nothing.
+fn checked(
+    key: &str,
+    kind: Kind,
+    sourced: &Sourced,
+    store: impl FnOnce(&Value) -> bool,
+) -> Result<(), ConfigError> {
+    let value = &sourced.value;
+    if fits(kind, value) && store(value) {
+        return Ok(());
     }
+    let is_secret = matches!(kind, Kind::Secret | Kind::Headers);
+    Err(ConfigError::Value {
+        place: sourced.source.clone(),
+        key: key.to_owned(),
+        got: match is_secret {
+            true => "of another type".to_owned(),
+            false => value.to_string(),
+        },
+        expected: expectation(kind),
+    })
 }
 
 fn fits(kind: Kind, value: &Value) -> bool {

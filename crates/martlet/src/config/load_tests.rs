@@ -25,13 +25,13 @@ fn sources_lie_over_each_other_and_are_remembered() {
         ..Overlay::default()
     };
     let effective = load(&overlay, &environment).unwrap();
-    assert_eq!(effective.integer("mqtt.max_qos"), 1);
+    assert_eq!(effective.settings().mqtt.max_qos, 1);
     assert_eq!(
-        effective.values["mqtt.max_qos"].source,
+        effective.source("mqtt.max_qos"),
         "environment MARTLET_MQTT__MAX_QOS"
     );
-    assert_eq!(effective.integer("limits.in_flight"), 7);
-    assert_eq!(effective.values["limits.packet_bytes"].source, "default");
+    assert_eq!(effective.settings().limits.in_flight, 7);
+    assert_eq!(effective.source("limits.packet_bytes"), "default");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use martlet_control::message_log::MessagesKept;
 
 use super::load::{ConfigError, Effective};
+use super::schema::key;
 use super::topic_memory::filters;
 
 const MS_OF_DAY: u64 = 86_400_000;
@@ -17,12 +18,13 @@ pub(crate) struct MessageLogConfig {
 }
 
 pub(super) fn of(effective: &Effective) -> Result<MessageLogConfig, ConfigError> {
+    let messages = &effective.settings().messages;
     Ok(MessageLogConfig {
-        filters: filters(effective, "messages.keep")?,
+        filters: filters(effective, key!(messages.keep), &messages.keep)?,
         kept: MessagesKept {
-            messages: effective.integer("messages.kept"),
-            bytes: effective.integer("messages.kept_bytes"),
-            age_ms: match effective.integer("messages.kept_days") {
+            messages: messages.kept,
+            bytes: messages.kept_bytes,
+            age_ms: match messages.kept_days {
                 0 => u64::MAX,
                 days => days * MS_OF_DAY,
             },

@@ -1,6 +1,6 @@
 //! One configuration: default < file (TOML) < environment < command line.
 //!
-//! A table of keys (`schema`) says what there is; `load` lays the sources over each other and
+//! `schema` declares every key, with its type, default and range; `load` lays the sources over each other and
 //! remembers where each value came from, `seeds` the names of other programs and `mosquitto` that
 //! broker's file among them; `resolve` turns the result into each layer's own settings,
 //! `authentication` into who is let in, `http` into what is served by HTTP and to whom,
@@ -42,11 +42,9 @@ pub(crate) use broken::data_dir_in;
 pub(crate) use database::{NAMES as DATABASE_NAMES, is_about_database};
 pub(crate) use file_access::{exposed_files, unreadable_files};
 pub(crate) use http::{HttpConnections, HttpListener, iotflow_base};
-#[cfg(test)]
-use load::ConfigError;
 pub(crate) use load::{
-    Effective, HttpAddress, Imported, Overlay, environment, environment_name, expectation,
-    import_mosquitto, load,
+    ConfigError, Effective, HttpAddress, Imported, Overlay, SinkTable, Table, environment,
+    environment_name, expectation, import_mosquitto, load,
 };
 pub(crate) use made::MadeIntegrations;
 pub(crate) use masking::shown as shown_of_sink;
@@ -56,9 +54,11 @@ pub(crate) use registry::{
     settings as tables_settings,
 };
 pub(crate) use resolve::{
-    LogFile, LogFormat, NodeConfig, command_options, data_dir, listener_url, resolve, resolve_with,
+    LogFile, NodeConfig, command_options, data_dir, listener_url, resolve, resolve_with,
 };
-pub(crate) use schema::{Value, http_listener_keys, keys, listener_keys};
+pub(crate) use schema::{
+    HttpListenerKeys, ListenerKeys, LogFormat, Settings, TableKeys, Value, key, keys,
+};
 pub(crate) use seeds::{ENDS_OF_CONNECTIONS, NAMES as NAMES_OF_OTHERS, Use, Variables, with_host};
 pub(crate) use sinks::{table_kinds, unusable_files as unusable_files_of_sinks};
 pub(crate) use telemetry::{of as telemetry_settings, tables as telemetry_tables};

@@ -10,6 +10,7 @@ use martlet_registry::{AuditKept, DatabaseUrl, FILE, Location, RegistryError};
 
 use super::load::{ConfigError, Effective};
 use super::resolve::data_dir;
+use super::schema::key;
 
 /// What begins the path of a file, as other programs write it; the longest first.
 const FILE_SCHEMES: &[&str] = &["sqlite://", "sqlite3://", "sqlite:", "file:"];
@@ -19,12 +20,12 @@ const FILE_SCHEMES: &[&str] = &["sqlite://", "sqlite3://", "sqlite:", "file:"];
 /// # Errors
 /// It is the URL of no database that is understood.
 pub(crate) fn location(effective: &Effective) -> Result<Location, ConfigError> {
-    let url = effective.secret("registry.url").trim();
+    let url = effective.settings().registry.url.text().trim();
     if url.is_empty() {
         return Ok(file_in(&data_dir(effective)?, FILE));
     }
     location_of(url, effective).map_err(|why| {
-        let source = effective.source("registry.url");
+        let source = effective.source(key!(registry.url));
         ConfigError::Unusable(format!("{source}: registry.url: {why}"))
     })
 }
@@ -62,15 +63,16 @@ fn file_in(data_dir: &Path, name: &str) -> Location {
 /// # Errors
 /// As [`location`].
 pub(crate) fn settings(effective: &Effective) -> Result<TablesSettings, ConfigError> {
-    let most = effective.integer("registry.max_devices_per_user");
+    let settings = effective.settings();
+    let most = settings.registry.max_devices_per_user;
     Ok(TablesSettings {
         location: location(effective)?,
-        keeps_scram: effective.boolean("auth.scram"),
+        keeps_scram: settings.auth.scram,
         iotflow_base: super::http::iotflow_base(effective)?,
         devices_per_user_max: (most > 0).then_some(most),
         audit: AuditKept {
-            days: effective.integer("audit.keep_days"),
-            lines: effective.integer("audit.keep_lines"),
+            days: settings.audit.keep_days,
+            lines: settings.audit.keep_lines,
         },
     })
 }

@@ -11,7 +11,7 @@ pub(crate) use url::{listener_url, parse_url};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use martlet_broker::{EventInterest, Limits, QueueFull, RateExceeded, Realm, Settings, WorkLimits};
+use martlet_broker::{EventInterest, Realm, Settings, WorkLimits};
 use martlet_certificates::{ClientFiles, client_config};
 use martlet_control::UserPlaces;
 use martlet_control::authentication::{Lockout, Policy};
@@ -29,6 +29,7 @@ use martlet_registry::Snapshot;
 use crate::config::authentication::{Doors, TablesRead, user_places};
 use crate::config::http::{self, HttpConnections, HttpListener};
 use crate::config::load::{ConfigError, Effective};
+use crate::config::schema::{self, LogFormat, StoreDurability, key};
 use crate::config::sinks::SinksConfig;
 use listeners::{keep_apart, listeners, no_certificates_are_asked_for};
 
@@ -115,13 +116,6 @@ impl NodeConfig {
     }
 }
 
-/// Form of the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LogFormat {
-    Text,
-    Json,
-}
-
 /// Resolves a configuration on this machine.
 pub(crate) fn resolve(effective: &Effective) -> Result<NodeConfig, ConfigError> {
     resolve_with(effective, TablesRead::NotYet)
@@ -136,8 +130,8 @@ pub(crate) fn resolve_with(
     let mut doors = Doors::new(effective, tables)?;
     let mut files = Vec::new();
     let listeners = listeners(effective, &mut doors, &mut files, &mut skipped)?;
-    let is_enabled = effective.boolean("mqtt.enabled");
-    if is_enabled && listeners.iter().all(|listener| listener.tls.is_none()) {
+    let settings = effective.settings();
+    if settings.mqtt.enabled && listeners.iter().all(|listener| listener.tls.is_none()) {
         no_certificates_are_asked_for(effective)?;
     }
     let api = http::settings(effective, &mut doors.warnings)?;
@@ -149,15 +143,13 @@ pub(crate) fn resolve_with(
     let anonymous_beyond_loopback = listeners
         .iter()
         .any(|listener| listener.policy.allow_anonymous && !listener.address.is_local());
-    let limits = limits(effective);
-    let memory_bytes = memory_bytes_of(effective, &limits)?;
+    let memory_bytes = memory_bytes_of(effective)?;
     let has_bans = doors.idle_tables().is_some_and(|tables| tables.has_bans());
-    let settings = settings_of(effective, limits, has_bans);
     let sinks = super::sinks::sinks(effective, &data_dir(effective)?)?;
     let unknown = super::sinks::unknown_default(effective, &sinks);
     doors.warnings.extend(unknown);
     Ok(NodeConfig {
-        key_file: match effective.text("secrets.key_file") {
+        key_file: match settings.secrets.key_file.as_str() {
             "" => data_dir(effective)?.join(KEY_FILE),
             path => PathBuf::from(path),
         },
@@ -169,33 +161,30 @@ pub(crate) fn resolve_with(
         sinks,
         data_dir: data_dir(effective)?,
         tables: super::registry::settings(effective)?,
-        threads: threads_of(effective),
+        threads: threads_of(settings.node.threads),
         durability: durability(effective),
-        simulate_power_loss: effective.boolean("store.simulate_power_loss"),
-        settings,
+        simulate_power_loss: settings.store.simulate_power_loss,
+        settings: settings_of(settings, has_bans),
         listeners,
         http,
         http_connections: http::connections(effective, &api),
         api,
         memory_bytes,
-        log_format: match effective.text("log.format") {
-            "json" => LogFormat::Json,
-            _ => LogFormat::Text,
-        },
-        log_level: log_level(effective)?,
+        log_format: settings.log.format,
+        log_level: log_level(&settings.log.level)?,
         log_file: log_file(effective),
-        log_connections: effective.boolean("log.connections"),
+        log_connections: settings.log.connections,
         events_kept: Bounds {
-            events: effective.integer("events.kept") as usize,
-            bytes: effective.integer("events.kept_bytes") as usize,
+            events: settings.events.kept,
+            bytes: settings.events.kept_bytes,
         },
         presence_topics: presence_topics(effective)?,
         push: push(effective)?,
         events_published: events_published(effective)?,
-        events_published_names: names_of(effective.text("events.publish")),
-        sys_interval_secs: effective.integer("mqtt.sys_interval_secs"),
-        iotflow_publish_secs: effective.integer("iotflow.publish_secs"),
-        shutdown_grace_secs: effective.integer("mqtt.shutdown_grace_secs"),
+        events_published_names: names_of(&settings.events.publish),
+        sys_interval_secs: settings.mqtt.sys_interval_secs,
+        iotflow_publish_secs: settings.iotflow.publish_secs,
+        shutdown_grace_secs: settings.mqtt.shutdown_grace_secs,
         skipped,
         anonymous_beyond_loopback,
         warnings: std::mem::take(&mut doors.warnings),
@@ -210,41 +199,41 @@ pub(crate) fn resolve_with(
 }
 
 /// Memory that the node may use, bytes.
-fn memory_bytes_of(effective: &Effective, limits: &Limits) -> Result<usize, ConfigError> {
-    match limits.memory_bytes {
+fn memory_bytes_of(effective: &Effective) -> Result<usize, ConfigError> {
+    match effective.settings().limits.memory_bytes {
         0 => Ok(default_memory_bytes()),
         bytes if bytes < MEMORY_BYTES_MIN => Err(ConfigError::Unusable(format!(
             "{}: limits.memory_bytes is {bytes}, expected 0 (60 % of the memory) or at least \
              {MEMORY_BYTES_MIN} bytes; no client could connect with less",
-            effective.source("limits.memory_bytes")
+            effective.source(key!(limits.memory_bytes))
         ))),
         bytes => Ok(usize::try_from(bytes).unwrap_or(usize::MAX)),
     }
 }
 
-fn threads_of(effective: &Effective) -> usize {
-    match effective.integer("node.threads") {
+fn threads_of(configured: usize) -> usize {
+    match configured {
         0 => std::thread::available_parallelism()
             .map_or(1, usize::from)
             .min(64),
-        threads => threads as usize,
+        threads => threads,
     }
 }
 
 /// What shards are told.
-fn settings_of(effective: &Effective, limits: Limits, checks_bans: bool) -> Settings {
-    let prefix = effective.text("mqtt.response_information");
+fn settings_of(configured: &schema::Settings, checks_bans: bool) -> Settings {
+    let mqtt = &configured.mqtt;
+    let prefix = &mqtt.response_information;
     Settings {
-        limits,
-        queue_full: QueueFull::from_name(effective.text("mqtt.queue_full")).unwrap_or_default(),
-        rate_exceeded: RateExceeded::from_name(effective.text("mqtt.rate_exceeded"))
-            .unwrap_or_default(),
-        refuse_control_characters: effective.boolean("mqtt.refuse_control_characters"),
-        response_information: (!prefix.is_empty()).then(|| prefix.to_owned()),
+        limits: configured.limits.clone(),
+        queue_full: mqtt.queue_full,
+        rate_exceeded: mqtt.rate_exceeded,
+        refuse_control_characters: mqtt.refuse_control_characters,
+        response_information: (!prefix.is_empty()).then(|| prefix.clone()),
         events: EventInterest {
             // The journal has them whether or not the log does.
             connections: true,
-            drops: effective.boolean("log.drops"),
+            drops: configured.log.drops,
             ..EventInterest::default()
         },
         work: WorkLimits::default(),
@@ -264,7 +253,7 @@ fn names_of(text: &str) -> Vec<String> {
 
 /// Where the data are, without creating anything.
 pub(crate) fn data_dir(effective: &Effective) -> Result<PathBuf, ConfigError> {
-    let configured = effective.text("node.data_dir");
+    let configured = &effective.settings().node.data_dir;
     if !configured.is_empty() {
         return Ok(PathBuf::from(configured));
     }
@@ -307,22 +296,14 @@ pub(super) fn options_of(effective: &Effective) -> String {
 }
 
 fn durability(effective: &Effective) -> Durability {
-    match effective.text("store.durability") {
-        "memory" => Durability::Memory,
-        "interval" => Durability::Interval {
-            ms: effective.integer("store.interval_ms"),
+    let store = &effective.settings().store;
+    match store.durability {
+        StoreDurability::Memory => Durability::Memory,
+        StoreDurability::Interval => Durability::Interval {
+            ms: store.interval_ms,
         },
-        _ => Durability::Sync,
+        StoreDurability::Sync => Durability::Sync,
     }
-}
-
-fn limits(effective: &Effective) -> Limits {
-    let mut limits = Limits::default();
-    for row in Limits::TABLE {
-        // The schema has checked that the value fits.
-        limits.set(row.key, effective.integer(&format!("limits.{}", row.key)));
-    }
-    limits
 }
 
 /// The filter of the log. A bare word that is no level would be taken as a module's name and
@@ -341,35 +322,37 @@ pub(crate) struct LogFile {
 }
 
 fn log_file(effective: &Effective) -> Option<LogFile> {
-    let path = effective.text("log.file");
-    (!path.is_empty()).then(|| LogFile {
-        path: path.into(),
-        bytes: effective.integer("log.file_bytes"),
-        kept: u32::try_from(effective.integer("log.files_kept")).unwrap_or(u32::MAX),
-        makes_directory: effective.source("log.file") == "environment LOG_FILE",
+    let log = &effective.settings().log;
+    (!log.file.is_empty()).then(|| LogFile {
+        path: PathBuf::from(&log.file),
+        bytes: log.file_bytes,
+        kept: log.files_kept,
+        makes_directory: effective.source(key!(log.file)) == "environment LOG_FILE",
     })
 }
 
 /// Where it is published who is connected.
 fn presence_topics(effective: &Effective) -> Result<Option<PresenceTopics>, ConfigError> {
-    let key = "presence.topic";
-    let topics = PresenceTopics::new(effective.text(key));
+    let key = key!(presence.topic);
+    let presence = &effective.settings().presence;
+    let topics = PresenceTopics::new(&presence.topic);
     let topics = topics
         .map_err(|why| ConfigError::Unusable(format!("{}: {key}: {why}", effective.source(key))))?;
-    Ok(effective.boolean("presence.publish").then_some(topics))
+    Ok(presence.publish.then_some(topics))
 }
 
 /// Where events are pushed to.
 /// Kinds of events that are published as messages.
 fn events_published(effective: &Effective) -> Result<Option<PublishedKinds>, ConfigError> {
-    const KEY: &str = "events.publish";
-    PublishedKinds::parse(effective.text(KEY)).map_err(|error| {
+    const KEY: &str = key!(events.publish);
+    PublishedKinds::parse(&effective.settings().events.publish).map_err(|error| {
         ConfigError::Unusable(format!("{}: {KEY}: {error}", effective.source(KEY)))
     })
 }
 
 fn push(effective: &Effective) -> Result<Option<Push>, ConfigError> {
-    let url = effective.text("events.push_url");
+    let events = &effective.settings().events;
+    let url = &events.push_url;
     if url.is_empty() {
         return Ok(None);
     }
@@ -379,17 +362,17 @@ fn push(effective: &Effective) -> Result<Option<Push>, ConfigError> {
     let place = url.strip_prefix("ws://").or(url.strip_prefix("wss://"));
     if place.is_none_or(|place| place.is_empty() || place.starts_with('/')) {
         let why = "expected ws://HOST:PORT/app/KEY or wss://HOST/app/KEY".to_owned();
-        return Err(unusable("events.push_url", why));
+        return Err(unusable(key!(events.push_url), why));
     }
-    let kinds = match effective.text("events.push_kinds") {
-        "" => Ok(Panel::kinds()),
-        text => Kinds::parse(text),
+    let kinds = match events.push_kinds.is_empty() {
+        true => Ok(Panel::kinds()),
+        false => Kinds::parse(&events.push_kinds),
     };
-    let ca_file = Some(effective.text("events.push_ca_file"));
+    let ca_file = Some(&events.push_ca_file);
     let ca_file = ca_file.filter(|path| !path.is_empty()).map(PathBuf::from);
     if ca_file.is_some() && !url.starts_with("wss://") {
         let why = "events.push_url is not wss://, so no certificate is looked at".to_owned();
-        return Err(unusable("events.push_ca_file", why));
+        return Err(unusable(key!(events.push_ca_file), why));
     }
     if let Some(path) = &ca_file {
         let files = ClientFiles {
@@ -397,29 +380,26 @@ fn push(effective: &Effective) -> Result<Option<Push>, ConfigError> {
             ..ClientFiles::default()
         };
         client_config(&files)
-            .map_err(|error| unusable("events.push_ca_file", error.to_string()))?;
+            .map_err(|error| unusable(key!(events.push_ca_file), error.to_string()))?;
     }
-    let topics = effective.text("events.push_topics").split(',');
-    let topics = topics.map(str::trim).filter(|one| !one.is_empty());
-    let topics: Vec<String> = topics.map(str::to_owned).collect();
+    let topics = events.push_topics.to_vec();
     if let Some(topic) = topics.iter().find(|topic| !Filter::is_topic(topic)) {
         let why = format!("{topic:?} is no Topic Filter, expected one such as devices/+/state");
-        return Err(unusable("events.push_topics", why));
+        return Err(unusable(key!(events.push_topics), why));
     }
-    let team = Some(effective.text("events.push_team"));
+    let team = Some(&events.push_team);
     Ok(Some(Push {
-        url: url.to_owned(),
-        team: team.filter(|team| !team.is_empty()).map(str::to_owned),
+        url: url.clone(),
+        team: team.filter(|team| !team.is_empty()).cloned(),
         ca_file,
         topics,
-        frame_bytes_max: effective.integer("events.push_bytes_max") as usize,
-        kinds: kinds.map_err(|error| unusable("events.push_kinds", error.to_string()))?,
+        frame_bytes_max: events.push_bytes_max,
+        kinds: kinds.map_err(|error| unusable(key!(events.push_kinds), error.to_string()))?,
     }))
 }
 
-fn log_level(effective: &Effective) -> Result<String, ConfigError> {
+fn log_level(text: &str) -> Result<String, ConfigError> {
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
-    let text = effective.text("log.level");
     let known = |part: &str| {
         let level = part.rsplit('=').next().unwrap_or(part).trim();
         LEVELS.iter().any(|known| known.eq_ignore_ascii_case(level))

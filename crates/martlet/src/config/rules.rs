@@ -50,20 +50,15 @@ pub(super) fn of(effective: &Effective) -> Result<RulesConfig, ConfigError> {
         }
         rules.push(rule);
     }
+    let alarms = &effective.settings().alarms;
     Ok(RulesConfig {
         rules,
-        watches_node: effective.boolean("alarms.watch_node"),
-        trouble_ms: i64::try_from(effective.integer("alarms.integration_after_secs"))
-            .unwrap_or(i64::MAX / MS_OF_SECOND)
-            .saturating_mul(MS_OF_SECOND),
-        lag_ms: effective
-            .integer("alarms.integration_lag_secs")
-            .saturating_mul(1_000),
+        watches_node: alarms.watch_node,
+        trouble_ms: i64::from(alarms.integration_after_secs) * MS_OF_SECOND,
+        lag_ms: alarms.integration_lag_secs * 1_000,
         kept: AlarmsKept {
-            age_ms: i64::try_from(effective.integer("alarms.kept_days"))
-                .unwrap_or(i64::MAX)
-                .saturating_mul(MS_OF_DAY),
-            alarms: i64::try_from(effective.integer("alarms.kept")).unwrap_or(i64::MAX),
+            age_ms: i64::from(alarms.kept_days) * MS_OF_DAY,
+            alarms: alarms.kept.into(),
         },
     })
 }

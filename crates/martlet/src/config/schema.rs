@@ -1,27 +1,40 @@
-//! Every key there is: its kind, its default, what it means. The reference page comes from here.
+//! Every key there is, each declared once: its type, its default, its range, what it means. The
+//! typed configuration and the reference page come from here.
+//!
+//! * `section`: how keys are declared
+//! * `value`, `words`: what values are
+//! * `general`, `authentication`, `http`, `events`, `telemetry`, `firmware`, `rules`, `listeners`:
+//!   the keys
 
-mod event_archive;
+mod authentication;
+mod events;
 mod firmware;
 mod general;
+mod http;
 mod listeners;
 mod rules;
+mod section;
 mod telemetry;
+#[cfg(test)]
+mod tests;
+mod value;
+mod words;
 
-pub(crate) use listeners::{HTTP_LISTENER_KEYS, LISTENER_KEYS, http_listener_keys, listener_keys};
+pub(crate) use general::Tls;
+pub(crate) use listeners::{HttpListenerKeys, ListenerKeys};
 pub(crate) use martlet_integrate::Takes as Kind;
-pub(crate) use telemetry::{TELEMETRY_RETENTION_KEYS, TELEMETRY_RULE_KEYS};
+pub(crate) use section::{TableKeys, key};
+pub(crate) use telemetry::{RetentionKeys, TelemetryRuleKeys};
+pub(crate) use value::Value;
+pub(crate) use words::{
+    DiscoveryMode, Enabled, LogFormat, MetricsForm, PayloadFormat, StoreDurability, TlsVersion,
+};
 
 use std::sync::LazyLock;
 
 use martlet_broker::Limits;
-use martlet_control::text::masked_target;
 
-use super::masking;
-use event_archive::EVENT_ARCHIVE;
-use firmware::FIRMWARE;
-use general::{Default, GENERAL, STORE_BYTES_MIN};
-use rules::ALARMS;
-use telemetry::TELEMETRY;
+use section::Section;
 
 /// A key of the configuration.
 #[derive(Clone, Debug)]
@@ -34,171 +47,125 @@ pub(crate) struct Key {
     pub(crate) what: &'static str,
     /// What happens at it, for limits.
     pub(crate) at_limit: Option<&'static str>,
+    /// Text with commas between several values: a file may have a list of texts in its place.
+    pub(crate) is_list: bool,
 }
 
-/// A value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Value {
-    Integer(u64),
-    Boolean(bool),
-    Text(String),
-    Texts(Vec<String>),
-    Headers(Vec<String>),
-    Secret(Secret),
+/// A key of a table of a list.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TableKey {
+    pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
+    /// What it means, in a sentence.
+    pub(crate) what: &'static str,
+    /// As of [`Key`].
+    pub(crate) is_list: bool,
 }
 
-/// Text that nothing prints.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Secret(String);
-
-impl Secret {
-    /// To be used, not to be shown.
-    pub(crate) fn text(&self) -> &str {
-        &self.0
-    }
-}
-
-impl From<String> for Secret {
-    fn from(text: String) -> Self {
-        Self(text)
-    }
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        std::fmt::Display::fmt(self, f)
-    }
-}
-
-impl std::fmt::Display for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if self.0.is_empty() { "" } else { "***" })
-    }
-}
-
-impl Value {
-    /// As JSON.
-    pub(crate) fn to_json(&self) -> serde_json::Value {
-        match self {
-            Self::Integer(value) => (*value).into(),
-            Self::Boolean(value) => (*value).into(),
-            Self::Text(value) => value.as_str().into(),
-            Self::Texts(values) => values.as_slice().into(),
-            Self::Headers(lines) => masking::headers(lines).into(),
-            Self::Secret(value) => value.to_string().into(),
-        }
-    }
-
-    /// The text; nothing of a value of another kind.
-    pub(crate) fn text(&self) -> &str {
-        match self {
-            Self::Text(value) => value,
-            _ => "",
-        }
-    }
-
-    /// To be shown: a URL is without what is secret in it.
-    pub(crate) fn shown(&self) -> Self {
-        match self {
-            Self::Text(value) => Self::Text(masked_target(value)),
-            value => value.clone(),
+/// Keys of sinks, sources and bridges have no lists with commas.
+impl From<(&'static str, Kind, &'static str)> for TableKey {
+    fn from((name, kind, what): (&'static str, Kind, &'static str)) -> Self {
+        Self {
+            name,
+            kind,
+            what,
+            is_list: false,
         }
     }
 }
 
-impl std::fmt::Display for Value {
-    /// As TOML.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Integer(value) => write!(f, "{value}"),
-            Self::Boolean(value) => write!(f, "{value}"),
-            Self::Text(value) => write!(f, "{value:?}"),
-            Self::Texts(values) => write!(f, "{values:?}"),
-            Self::Headers(lines) => write!(f, "{:?}", masking::headers(lines)),
-            Self::Secret(value) => write!(f, "\"{value}\""),
+macro_rules! settings {
+    ($($section:ident: $type:ty,)+) => {
+        /// The values of all keys: a field per section, with a field per key.
+        #[derive(Clone, Debug, Default)]
+        pub(crate) struct Settings {
+            $(pub(crate) $section: $type,)+
         }
-    }
+
+        impl Settings {
+            fn keys() -> Vec<Key> {
+                [$(<$type as Section>::keys(stringify!($section)),)+].concat()
+            }
+
+            /// Sets the key with this path. False: there is no such key, or the value is of another
+            /// type.
+            pub(crate) fn set(&mut self, path: &str, value: &Value) -> bool {
+                let Some((section, key)) = path.split_once('.') else {
+                    return false;
+                };
+                match section {
+                    $(stringify!($section) => Section::set(&mut self.$section, key, value),)+
+                    _ => false,
+                }
+            }
+        }
+    };
+}
+
+settings! {
+    node: general::Node,
+    store: general::Store,
+    tls: Tls,
+    auth: authentication::Auth,
+    acl: authentication::Acl,
+    registry: general::Registry,
+    audit: general::Audit,
+    http: http::Http,
+    log: general::Log,
+    events: events::Events,
+    dead_letters: general::DeadLetters,
+    integrations: general::Integrations,
+    secrets: general::Secrets,
+    presence: general::Presence,
+    messages: general::Messages,
+    topic_memory: general::TopicMemory,
+    iotflow: general::Iotflow,
+    mqtt: general::Mqtt,
+    telemetry: telemetry::Telemetry,
+    firmware: firmware::Firmware,
+    alarms: rules::Alarms,
+    limits: Limits,
 }
 
 /// All keys, in the order of the reference page. Listeners are a list of tables of their own.
 pub(crate) fn keys() -> &'static [Key] {
     // Each reload and each checked value asks for them: they are put together once.
-    static KEYS: LazyLock<Vec<Key>> = LazyLock::new(put_together);
+    static KEYS: LazyLock<Vec<Key>> = LazyLock::new(Settings::keys);
     &KEYS
 }
 
-fn put_together() -> Vec<Key> {
-    let mut keys: Vec<Key> = GENERAL
-        .iter()
-        .chain(TELEMETRY)
-        .chain(FIRMWARE)
-        .chain(EVENT_ARCHIVE)
-        .chain(ALARMS)
-        .map(|&(path, kind, ref default, what)| Key {
-            path: path.to_owned(),
-            kind,
-            default: match *default {
-                Default::Integer(value) => Value::Integer(value),
-                Default::Boolean(value) => Value::Boolean(value),
-                Default::Text(value) => Value::Text(value.to_owned()),
-                Default::NoSecret => Value::Secret(String::new().into()),
+/// The table of limits is the broker's.
+impl Section for Limits {
+    fn keys(section: &str) -> Vec<Key> {
+        let rows = Self::TABLE.iter().map(|row| Key {
+            path: format!("{section}.{}", row.key),
+            kind: match row.key {
+                "store_bytes" => Kind::NoneOrAtLeast {
+                    min: STORE_BYTES_MIN,
+                },
+                key => Kind::Integer {
+                    min: row.min(),
+                    max: limit_max(key),
+                },
             },
-            what,
-            at_limit: None,
-        })
-        .collect();
-    keys.extend(Limits::TABLE.iter().map(|row| Key {
-        path: format!("limits.{}", row.key),
-        kind: match row.key {
-            "store_bytes" => Kind::NoneOrAtLeast {
-                min: STORE_BYTES_MIN,
-            },
-            key => Kind::Integer {
-                min: row.min(),
-                max: limit_max(key),
-            },
-        },
-        default: Value::Integer(row.default),
-        what: row.what,
-        at_limit: Some(row.at_limit),
-    }));
-    // Keys of a section stand together, wherever they are declared.
-    let section_of = |key: &Key| key.path.split('.').next().map(str::to_owned);
-    let mut sections: Vec<_> = keys.iter().map(section_of).collect();
-    let mut seen = std::collections::HashSet::new();
-    sections.retain(|section| seen.insert(section.clone()));
-    keys.sort_by_cached_key(|key| sections.iter().position(|one| *one == section_of(key)));
-    keys
+            default: Value::Integer(row.default),
+            what: row.what,
+            at_limit: Some(row.at_limit),
+            is_list: false,
+        });
+        rows.collect()
+    }
+
+    fn set(&mut self, key: &str, value: &Value) -> bool {
+        match value {
+            Value::Integer(number) => Self::set(self, key, *number),
+            _ => false,
+        }
+    }
 }
 
-const SWITCH: Kind = Kind::Boolean;
-
-/// Keys whose text has several values with commas between them: a file may have a list of texts in
-/// its place, by general keys and those of a listener.
-const LISTS: &[&str] = &[
-    "integrations.allow_private",
-    "auth.order",
-    "events.archive_kinds",
-    "events.push_kinds",
-    "events.push_topics",
-    "firmware.public_keys",
-    "compat",
-    "open_routes",
-    "http.api_keys",
-    "http.compat",
-    "http.hosts",
-    "http.listen",
-    "http.open_routes",
-    "http.origins",
-    "http.trusted_proxies",
-    "origins",
-    "proxy_from",
-];
-
-/// Whether a key may be a list.
-pub(crate) fn is_list(key: &str) -> bool {
-    LISTS.contains(&key)
-}
+/// A store of which nothing lives takes 48 MiB at this limit, and has room for two segments more.
+const STORE_BYTES_MIN: u64 = 64 << 20;
 
 /// The longest packet that there is: its first byte, four bytes of the Remaining Length, and what
 /// these can count (MQTT 5, section 2.1.4).

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use crate::config::load::{ConfigError, Effective, SinkTable, Sourced, environment_name};
-use crate::config::schema::{Value, keys};
+use crate::config::schema::{Value, key, keys};
 
 mod connections;
 mod http;
@@ -349,7 +349,7 @@ pub(crate) fn read(
     names.authentication()?;
     names.registry()?;
     names.api_keys()?;
-    names.admin_token();
+    names.admin_token()?;
     names.reverb()?;
     names.log()?;
     names.http()?;
@@ -425,10 +425,9 @@ impl Names<'_> {
         })
     }
 
-    fn set(&mut self, key: &str, value: Value, name: &str) {
+    fn set(&mut self, key: &str, value: Value, name: &str) -> Result<(), ConfigError> {
         let source = format!("environment {name}");
-        let sourced = Sourced { value, source };
-        self.effective.values.insert(key.to_owned(), sourced);
+        self.effective.set(key, Sourced { value, source })
     }
 
     /// A node without its broker has no MQTT listeners; what is served by HTTP goes on.
@@ -443,30 +442,29 @@ impl Names<'_> {
             ));
             return Ok(());
         }
-        self.set("mqtt.enabled", Value::Boolean(false), name);
-        Ok(())
+        self.set(key!(mqtt.enabled), Value::Boolean(false), name)
     }
 
     fn authentication(&mut self) -> Result<(), ConfigError> {
         let name = "MQTT_BROKER_AUTH_ENABLED";
         if let Some(enabled) = self.switch(name)? {
             let word = if enabled { "on" } else { "off" };
-            self.set("auth.enabled", Value::Text(word.to_owned()), name);
+            self.set(key!(auth.enabled), Value::Text(word.to_owned()), name)?;
             if !enabled {
                 // Said in words: everybody is let in.
-                self.set("mqtt.allow_anonymous", Value::Boolean(true), name);
+                self.set(key!(mqtt.allow_anonymous), Value::Boolean(true), name)?;
             }
         }
         let name = "MQTT_BROKER_ALLOW_ANONYMOUS";
         if let Some(allow) = self.switch(name)?
             && self.switch("MQTT_BROKER_AUTH_ENABLED")? != Some(false)
         {
-            self.set("mqtt.allow_anonymous", Value::Boolean(allow), name);
+            self.set(key!(mqtt.allow_anonymous), Value::Boolean(allow), name)?;
         }
         let name = "MQTT_BROKER_CREDENTIALS";
         if let Some(users) = self.get(name) {
             let users = Value::Secret(users.to_owned().into());
-            self.set("auth.credentials", users, name);
+            self.set(key!(auth.credentials), users, name)?;
         }
         Ok(())
     }
@@ -482,17 +480,19 @@ impl Names<'_> {
             let most = most.ok_or_else(|| {
                 unusable(name, &format!("is {text:?}, expected a number of devices"))
             })?;
-            self.set("registry.max_devices_per_user", Value::Integer(most), name);
+            let key = key!(registry.max_devices_per_user);
+            self.set(key, Value::Integer(most), name)?;
         }
         Ok(())
     }
 
-    fn admin_token(&mut self) {
+    fn admin_token(&mut self) -> Result<(), ConfigError> {
         let name = "IOTFLOW_ADMIN_TOKEN";
         if let Some(token) = self.get(name) {
             let token = Value::Secret(token.to_owned().into());
-            self.set("http.admin_token", token, name);
+            self.set(key!(http.admin_token), token, name)?;
         }
+        Ok(())
     }
 
     fn api_keys(&mut self) -> Result<(), ConfigError> {
@@ -520,8 +520,7 @@ impl Names<'_> {
             return Err(unusable("API_KEY_ENABLED", why));
         }
         let value = Value::Secret(named.join(",").into());
-        self.set("http.api_keys", value, name);
-        Ok(())
+        self.set(key!(http.api_keys), value, name)
     }
 
     /// Where the panel's own server listens is where events are pushed to; the other names are the
@@ -538,8 +537,7 @@ impl Names<'_> {
             let host = if is_everywhere { "127.0.0.1" } else { host };
             let port = self.port("REVERB_SERVER_PORT")?.unwrap_or(REVERB_PORT);
             let url = format!("ws://{}/app/{key}", authority(host, port));
-            self.set("events.push_url", Value::Text(url), name);
-            return Ok(());
+            return self.set(key!(events.push_url), Value::Text(url), name);
         }
         let Some(host) = self.get("REVERB_HOST") else {
             return Ok(());
@@ -554,8 +552,7 @@ impl Names<'_> {
         };
         let port = self.port("REVERB_PORT")?.unwrap_or(443);
         let url = format!("{scheme}://{}/app/{key}", authority(host, port));
-        self.set("events.push_url", Value::Text(url), "REVERB_HOST");
-        Ok(())
+        self.set(key!(events.push_url), Value::Text(url), "REVERB_HOST")
     }
 
     fn has_own(&self, key: &str) -> bool {

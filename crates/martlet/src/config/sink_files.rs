@@ -34,15 +34,16 @@ pub(super) struct OwnFiles {
 impl OwnFiles {
     /// Those of this configuration.
     pub(super) fn new(effective: &Effective, data_dir: &Path) -> Self {
-        let keys = [
-            "log.file",
-            "secrets.key_file",
-            "auth.password_file",
-            "auth.acl_file",
-            "events.push_ca_file",
+        let settings = effective.settings();
+        let named = [
+            &settings.log.file,
+            &settings.secrets.key_file,
+            &settings.auth.password_file,
+            &settings.auth.acl_file,
+            &settings.events.push_ca_file,
         ];
-        let named = keys.iter().map(|key| effective.text(key));
-        let named = named.filter(|path| !path.is_empty()).map(PathBuf::from);
+        let named = named.into_iter().filter(|path| !path.is_empty());
+        let named = named.map(PathBuf::from);
         Self {
             data_dir: canonical(data_dir),
             others: named.chain(effective.files.iter().cloned()).collect(),

@@ -16,7 +16,7 @@ use martlet_integrate::{
 };
 
 use super::load::{ConfigError, Effective, SinkTable};
-use super::schema::{Kind, Value};
+use super::schema::{Kind, Value, key};
 use super::sink_files::{OwnFiles, meet};
 
 /// Name, kind and meaning of a key.
@@ -281,8 +281,8 @@ pub(super) fn sinks(effective: &Effective, data_dir: &Path) -> Result<SinksConfi
     Ok(SinksConfig {
         sinks: sinks.into_iter().map(|(sink, _)| sink).collect(),
         dead_letters: DeadLettersKept {
-            letters: effective.integer("dead_letters.kept"),
-            bytes: effective.integer("dead_letters.kept_bytes"),
+            letters: effective.settings().dead_letters.kept,
+            bytes: effective.settings().dead_letters.kept_bytes,
         },
         allowed,
         removes_others: effective.own_file.is_some(),
@@ -319,8 +319,12 @@ pub(crate) fn unusable_files(config: &SinksConfig) -> Vec<String> {
 
 /// A sentence if no integration is the default connection of requests.
 pub(crate) fn unknown_default(effective: &Effective, config: &SinksConfig) -> Option<String> {
-    let key = "integrations.default_connection";
-    let name = effective.text(key);
+    let key = key!(integrations.default_connection);
+    let name = effective
+        .settings()
+        .integrations
+        .default_connection
+        .as_str();
     let mut connections = config.sinks.iter().filter_map(ConfiguredSink::connection);
     if ["", "internal"].contains(&name) || connections.any(|one| one.name() == name) {
         return None;
@@ -348,8 +352,7 @@ const PRIVATE: &[&str] = &[
 
 /// `integrations.allow_private` and some more.
 fn allowed_networks(effective: &Effective, more: &[&str]) -> Result<AllowedNetworks, ConfigError> {
-    let texts = effective.text("integrations.allow_private").split(',');
-    let texts = texts.map(str::trim).filter(|text| !text.is_empty());
+    let texts = effective.settings().integrations.allow_private.items();
     AllowedNetworks::parse(texts.chain(more.iter().copied())).map_err(|text| {
         ConfigError::Unusable(format!(
             "integrations.allow_private has {text:?}, expected networks such as 10.1.0.0/16"

@@ -1,31 +1,31 @@
 //! What is stored of what devices measure.
 
 use martlet_control::telemetry::{
-    DEVICE, DecodeLimits, Decoder, FILE, Format, Holder, KeyTemplate, Location, MissingTime, Rule,
-    Settings, Skew, TelemetryKept, TelemetrySettings, TimeUnit, TopicTemplate, TypeKept,
+    DEVICE, DecodeLimits, Decoder, FILE, Format, Holder, KeyTemplate, Location, Rule, Settings,
+    TelemetryKept, TelemetrySettings, TopicTemplate, TypeKept,
 };
 
-use super::load::{ConfigError, Effective, ListenerTable};
+use super::load::{ConfigError, Effective, TelemetryRuleTable};
 use super::registry::location_of;
 use super::resolve::data_dir;
-use super::schema::{Kind, TELEMETRY_RETENTION_KEYS, TELEMETRY_RULE_KEYS, Value};
+use super::schema::{
+    PayloadFormat, RetentionKeys, TableKey, TableKeys as _, TelemetryRuleKeys, key,
+};
 
 const SECOND: i64 = 1_000_000;
 const MS_OF_DAY: u64 = 86_400_000;
 
-/// A key of a table: its name, what it takes, what it means.
-pub(crate) type TableKey = (&'static str, Kind, &'static str);
-
 /// The lists of tables of `[telemetry]`, with their keys.
 pub(crate) fn tables() -> [(&'static str, &'static [TableKey]); 2] {
     [
-        ("rules", TELEMETRY_RULE_KEYS),
-        ("retention", TELEMETRY_RETENTION_KEYS),
+        ("rules", TelemetryRuleKeys::KEYS),
+        ("retention", RetentionKeys::KEYS),
     ]
 }
 
 /// The settings; none: telemetry is off. What is configured is checked in any case.
 pub(crate) fn of(effective: &Effective) -> Result<Option<TelemetrySettings>, ConfigError> {
+    let telemetry = &effective.settings().telemetry;
     let common = decoder(effective);
     let rules = effective.telemetry_rules.iter();
     let mut rules: Vec<Rule> = rules
@@ -38,52 +38,34 @@ pub(crate) fn of(effective: &Effective) -> Result<Option<TelemetrySettings>, Con
         rules,
         location: location(effective)?,
         storage: Settings {
-            keys_per_device_max: size(effective, "telemetry.keys_per_device"),
-            series_max: effective.integer("telemetry.series"),
+            keys_per_device_max: telemetry.keys_per_device,
+            series_max: telemetry.series,
             text_bytes_max: common.limits.text_bytes,
-            file_bytes_max: Some(effective.integer("telemetry.file_bytes")).filter(|max| *max > 0),
+            file_bytes_max: Some(telemetry.file_bytes).filter(|max| *max > 0),
             ..Settings::default()
         },
         decoder: common,
         kept: kept(effective),
-        measures_subscribers: effective.boolean("telemetry.subscriber_latency"),
+        measures_subscribers: telemetry.subscriber_latency,
     };
-    Ok(effective.boolean("telemetry.enabled").then_some(settings))
-}
-
-fn size(effective: &Effective, key: &str) -> usize {
-    usize::try_from(effective.integer(key)).unwrap_or(usize::MAX)
+    Ok(telemetry.enabled.then_some(settings))
 }
 
 /// How payloads are decoded unless a rule says otherwise.
 fn decoder(effective: &Effective) -> Decoder {
+    let telemetry = &effective.settings().telemetry;
     Decoder {
-        missing_time: missing_time(effective.text("telemetry.missing_time")),
-        skew: skew(effective.text("telemetry.skew")),
-        ahead_max: micros(effective.integer("telemetry.skew_ahead_secs")),
-        behind_max: micros(effective.integer("telemetry.skew_behind_secs")),
+        missing_time: telemetry.missing_time,
+        skew: telemetry.skew,
+        ahead_max: micros(telemetry.skew_ahead_secs),
+        behind_max: micros(telemetry.skew_behind_secs),
         limits: DecodeLimits {
-            values: size(effective, "telemetry.message_values"),
-            key_bytes: size(effective, "telemetry.key_bytes"),
-            text_bytes: size(effective, "telemetry.text_bytes"),
+            values: telemetry.message_values,
+            key_bytes: telemetry.key_bytes,
+            text_bytes: telemetry.text_bytes,
             ..DecodeLimits::default()
         },
         ..Decoder::default()
-    }
-}
-
-fn missing_time(word: &str) -> MissingTime {
-    match word {
-        "reject" => MissingTime::Reject,
-        _ => MissingTime::Received,
-    }
-}
-
-fn skew(word: &str) -> Skew {
-    match word {
-        "reject" => Skew::Reject,
-        "keep" => Skew::Keep,
-        _ => Skew::Received,
     }
 }
 
@@ -95,46 +77,35 @@ fn micros(secs: u64) -> Option<i64> {
     micros.filter(|micros| *micros > 0)
 }
 
-fn rule(table: &ListenerTable, common: &Decoder) -> Result<Rule, ConfigError> {
-    let text = |key: &str| table.get(key).map(|found| found.value.text());
+fn rule(table: &TelemetryRuleTable, common: &Decoder) -> Result<Rule, ConfigError> {
     let unusable = |key: &str, why: String| {
-        let place = table.get(key).map_or("", |found| found.source.as_str());
+        let place = table.source(key);
         ConfigError::Unusable(format!("{place}: [[telemetry.rules]]: {key}: {why}"))
     };
-    let topic = TopicTemplate::parse(text("topic").unwrap_or_default());
+    let topic = TopicTemplate::parse(table.topic.as_deref().unwrap_or_default());
     let topic = topic.map_err(|why| unusable("topic", why))?;
-    let key = match text("key") {
+    let key = match &table.key {
         None => KeyTemplate::default(),
         Some(key) => KeyTemplate::parse(key, &topic).map_err(|why| unusable("key", why))?,
     };
-    let format = match text("format") {
-        Some("line") => Format::Line,
-        Some("value") => Format::Value,
-        _ => Format::Json,
+    let format = match table.format {
+        Some(PayloadFormat::Line) => Format::Line,
+        Some(PayloadFormat::Value) => Format::Value,
+        Some(PayloadFormat::Json) | None => Format::Json,
     };
     if format != Format::Value && !key.has_key() {
         let why = "expected {key} in it: the values of a message would have one key".to_owned();
         return Err(unusable("key", why));
     }
-    let secs = |key: &str, common: Option<i64>| match table.get(key).map(|found| &found.value) {
-        Some(Value::Integer(secs)) => micros(*secs),
-        _ => common,
-    };
     let decoder = Decoder {
         format,
-        time_unit: time_unit(text("time_unit").unwrap_or_default()),
-        missing_time: text("missing_time").map_or(common.missing_time, missing_time),
-        skew: text("skew").map_or(common.skew, skew),
-        ahead_max: secs("skew_ahead_secs", common.ahead_max),
-        behind_max: secs("skew_behind_secs", common.behind_max),
-        flatten: matches!(
-            table.get("flatten").map(|found| &found.value),
-            Some(Value::Boolean(true))
-        ),
-        ignore: match table.get("ignore").map(|found| &found.value) {
-            Some(Value::Texts(names)) => names.clone(),
-            _ => Vec::new(),
-        },
+        time_unit: table.time_unit.unwrap_or_default(),
+        missing_time: table.missing_time.unwrap_or(common.missing_time),
+        skew: table.skew.unwrap_or(common.skew),
+        ahead_max: table.skew_ahead_secs.map_or(common.ahead_max, micros),
+        behind_max: table.skew_behind_secs.map_or(common.behind_max, micros),
+        flatten: table.flatten.unwrap_or(false),
+        ignore: table.ignore.clone().unwrap_or_default(),
         limits: common.limits,
         holders: &[],
     };
@@ -143,16 +114,6 @@ fn rule(table: &ListenerTable, common: &Decoder) -> Result<Rule, ConfigError> {
         key,
         decoder,
     })
-}
-
-fn time_unit(word: &str) -> TimeUnit {
-    match word {
-        "s" => TimeUnit::Seconds,
-        "ms" => TimeUnit::Millis,
-        "us" => TimeUnit::Micros,
-        "ns" => TimeUnit::Nanos,
-        _ => TimeUnit::Auto,
-    }
 }
 
 /// The nested form of system 5: its values have the keys of the flat form.
@@ -196,10 +157,10 @@ fn default_rules(effective: &Effective, common: &Decoder) -> Result<Vec<Rule>, C
 }
 
 fn location(effective: &Effective) -> Result<Location, ConfigError> {
-    let key = "telemetry.url";
+    let key = key!(telemetry.url);
     let unusable =
         |why: String| ConfigError::Unusable(format!("{}: {key}: {why}", effective.source(key)));
-    let url = effective.secret(key).trim();
+    let url = effective.settings().telemetry.url.text().trim();
     if url.is_empty() {
         let path = data_dir(effective)?.join(FILE);
         return Ok(Location::File(std::path::absolute(&path).unwrap_or(path)));
@@ -212,22 +173,15 @@ fn location(effective: &Effective) -> Result<Location, ConfigError> {
 
 fn kept(effective: &Effective) -> TelemetryKept {
     let age_ms = |days: u64| (days > 0).then_some(days * MS_OF_DAY);
-    let days = effective.integer("telemetry.keep_days");
-    let number = |table: &ListenerTable, key: &str| match table.get(key).map(|one| &one.value) {
-        Some(Value::Integer(number)) => Some(*number),
-        _ => None,
-    };
+    let telemetry = &effective.settings().telemetry;
     let types = effective.telemetry_retention.iter().map(|table| TypeKept {
-        device_type: table
-            .get("type")
-            .map_or("", |one| one.value.text())
-            .to_owned(),
-        age_ms: age_ms(number(table, "keep_days").unwrap_or(days)),
-        bytes: number(table, "keep_bytes").filter(|bytes| *bytes > 0),
+        device_type: table.device_type.clone().unwrap_or_default(),
+        age_ms: age_ms(table.keep_days.unwrap_or(telemetry.keep_days)),
+        bytes: table.keep_bytes.filter(|bytes| *bytes > 0),
     });
     TelemetryKept {
-        age_ms: age_ms(days),
-        bytes: Some(effective.integer("telemetry.keep_bytes")).filter(|bytes| *bytes > 0),
+        age_ms: age_ms(telemetry.keep_days),
+        bytes: Some(telemetry.keep_bytes).filter(|bytes| *bytes > 0),
         types: types.collect(),
     }
 }

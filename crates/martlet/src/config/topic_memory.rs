@@ -6,30 +6,35 @@ use martlet_codec::TopicFilter;
 use martlet_control::topic_memory::{TopicMemory, TopicMemoryLimits};
 
 use super::load::{ConfigError, Effective};
+use super::schema::key;
 
 /// The topic memory; none: nothing is remembered.
 pub(super) fn of(effective: &Effective) -> Result<Option<Arc<TopicMemory>>, ConfigError> {
-    let filters = filters(effective, "topic_memory.filters")?;
+    let memory = &effective.settings().topic_memory;
+    let filters = filters(effective, key!(topic_memory.filters), &memory.filters)?;
     if filters.is_empty() {
         return Ok(None);
     }
-    let number = |key: &str| usize::try_from(effective.integer(key)).unwrap_or(usize::MAX);
     let limits = TopicMemoryLimits {
-        payloads: number("topic_memory.payloads"),
-        payload_bytes: number("topic_memory.payload_bytes"),
-        age_ms: match effective.integer("topic_memory.max_age_secs") {
+        payloads: memory.payloads,
+        payload_bytes: memory.payload_bytes,
+        age_ms: match memory.max_age_secs {
             0 => u64::MAX,
             secs => secs.saturating_mul(1_000),
         },
-        topics: number("topic_memory.topics"),
-        bytes: number("topic_memory.bytes"),
+        topics: memory.topics,
+        bytes: memory.bytes,
     };
     Ok(Some(Arc::new(TopicMemory::new(filters, limits))))
 }
 
 /// The Topic Filters of a key, without `$share`.
-pub(super) fn filters(effective: &Effective, key: &str) -> Result<Vec<String>, ConfigError> {
-    let filters = effective.text(key).split(',').map(str::trim);
+pub(super) fn filters(
+    effective: &Effective,
+    key: &str,
+    text: &str,
+) -> Result<Vec<String>, ConfigError> {
+    let filters = text.split(',').map(str::trim);
     let filters: Vec<String> = filters
         .filter(|filter| !filter.is_empty())
         .map(str::to_owned)

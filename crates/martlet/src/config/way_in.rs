@@ -11,7 +11,6 @@ use martlet_reactor::ListenAddress;
 
 use super::load::{Effective, ListenerTable};
 use super::resolve::parse_url;
-use super::schema::Value;
 
 /// Stands for the file of a CA that the node does not know.
 const UNKNOWN_CA: &str = "CA.crt";
@@ -104,7 +103,7 @@ fn own_address(everywhere: IpAddr) -> Option<IpAddr> {
 /// The certificate of the listener at this address.
 fn certificate_of(effective: &Effective, address: SocketAddr) -> Option<PathBuf> {
     let is_there = |table: &&ListenerTable| {
-        let Some(Value::Text(url)) = table.get("url").map(|url| &url.value) else {
+        let Some(url) = &table.url else {
             return false;
         };
         let addresses = parse_url(url, 0).map(|url| url.addresses);
@@ -116,11 +115,8 @@ fn certificate_of(effective: &Effective, address: SocketAddr) -> Option<PathBuf>
         })
     };
     let table = effective.listeners.iter().find(is_there);
-    let own = table.and_then(|table| table.get("certificate"));
-    let path = match own.map(|own| &own.value) {
-        Some(Value::Text(path)) => path,
-        _ => effective.text("tls.certificate"),
-    };
+    let own = table.and_then(|table| table.certificate.as_ref());
+    let path = own.unwrap_or(&effective.settings().tls.certificate);
     // The command may be typed in another directory.
     (!path.is_empty()).then(|| std::path::absolute(path).unwrap_or_else(|_| PathBuf::from(path)))
 }

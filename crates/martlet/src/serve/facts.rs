@@ -46,14 +46,14 @@ fn listeners(all: &[ListenerConfig], urls: &[String], http: &[String]) -> Vec<Li
 fn certificates(node: &NodeConfig, effective: &Effective) -> Vec<CertificateFacts> {
     let mut files: BTreeSet<(PathBuf, &'static str)> = BTreeSet::new();
     if node.listeners.iter().any(|listener| listener.tls.is_some()) {
-        for (key, used_as) in [("certificate", "server"), ("client_ca", "client_ca")] {
-            let paths = effective.paths(key).into_iter();
-            files.extend(paths.map(|path| (path, used_as)));
-        }
+        let own = effective.paths(|tls| &tls.certificate, |listener| &listener.certificate);
+        files.extend(own.into_iter().map(|path| (path, "server")));
+        let of_clients = effective.paths(|tls| &tls.client_ca, |listener| &listener.client_ca);
+        files.extend(of_clients.into_iter().map(|path| (path, "client_ca")));
     }
     if node.http.iter().any(|listener| listener.tls.is_some()) {
-        let own = effective.text("http.tls_certificate");
-        let general = effective.text("tls.certificate");
+        let own = &effective.settings().http.tls_certificate;
+        let general = &effective.settings().tls.certificate;
         let used = if own.is_empty() { general } else { own };
         files.insert((PathBuf::from(used), "server"));
     }

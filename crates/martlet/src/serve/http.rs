@@ -31,7 +31,7 @@ use tracing::{debug, warn};
 use super::accept_failures::AcceptFailures;
 use super::places::{Entered, Places, Seat};
 use super::stalling::Stalling;
-use crate::config::HttpListener;
+use crate::config::{HttpListener, key};
 
 /// Time until a header must be complete, from the connection or the request before it.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
@@ -79,8 +79,9 @@ pub(crate) async fn bind(wanted: &HttpListener) -> anyhow::Result<Option<Open>> 
         }
         Err(error) => {
             let by = by_owner(address);
+            const LISTEN: &str = key!(http.listen);
             let remedy = match &*wanted.source {
-                "http.listen" => "choose another --http ADDR, or --http off",
+                LISTEN => "choose another --http ADDR, or --http off",
                 _ => "choose another address",
             };
             let what = format!(

@@ -5,7 +5,7 @@ use anyhow::Context as _;
 use clap::Args;
 
 use super::panel_broker::Assignment;
-use crate::config::{HttpAddress, with_host};
+use crate::config::{HttpAddress, key, with_host};
 
 /// Its log file where none is named.
 const LOG_FILE: &str = "mqtt-service.log";
@@ -45,7 +45,7 @@ impl MicroserviceOptions {
             Some(true) => Some(named.unwrap_or_else(|| LOG_FILE.to_owned())),
             None => named,
         };
-        let file = file.map(|file| ("log.file".to_owned(), file, "--log-file"));
+        let file = file.map(|file| (key!(log.file).to_owned(), file, "--log-file"));
         file.into_iter().collect()
     }
 }

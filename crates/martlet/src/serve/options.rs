@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::microservice::MicroserviceOptions;
 use super::panel_broker::PanelBrokerOptions;
-use crate::config::{self, Overlay};
+use crate::config::{self, Overlay, key};
 
 /// Options of `martlet serve`, `martlet config` and all that reads a configuration.
 #[derive(Args, Clone, Debug, Default)]
@@ -76,18 +76,22 @@ impl ConfigOptions {
             .data_dir
             .as_ref()
             .map(|path| path.display().to_string());
-        put("node.data_dir", data_dir, "--data-dir");
+        put(key!(node.data_dir), data_dir, "--data-dir");
         put(
-            "node.threads",
+            key!(node.threads),
             self.threads.map(|count| count.to_string()),
             "--threads",
         );
         let anonymous = self.allow_anonymous.then(|| "true".to_owned());
-        put("mqtt.allow_anonymous", anonymous, "--allow-anonymous");
-        put("store.durability", self.durability.clone(), "--durability");
-        put("http.listen", self.http.clone(), "--http");
-        put("log.format", self.log_format.clone(), "--log-format");
-        put("log.level", self.log_level.clone(), "--log-level");
+        put(key!(mqtt.allow_anonymous), anonymous, "--allow-anonymous");
+        put(
+            key!(store.durability),
+            self.durability.clone(),
+            "--durability",
+        );
+        put(key!(http.listen), self.http.clone(), "--http");
+        put(key!(log.format), self.log_format.clone(), "--log-format");
+        put(key!(log.level), self.log_level.clone(), "--log-level");
         let mut listen = self.panel_broker.listeners();
         listen.extend(self.listen.iter().cloned());
         Ok(Overlay {

@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::microservice::further;
 use crate::cmd::print::errln;
-use crate::config::HttpAddress;
+use crate::config::{HttpAddress, key};
 
 /// What the panel's broker does without options. Its server of Reverb is told events only where one
 /// of those two options is given.
@@ -85,10 +85,10 @@ impl PanelBrokerOptions {
             all.extend(value.map(|value| (key.to_owned(), value, option)));
         };
         let url = self.or_usual(self.auth_url.as_ref(), AUTH_URL);
-        put("auth.hook_url", url, "-auth-url");
+        put(key!(auth.hook_url), url, "-auth-url");
         if let Some(text) = self.or_usual(self.api_token_ttl.as_ref(), API_TOKEN_TTL) {
             let secs = duration("-api-token-ttl", &text)?.as_secs().to_string();
-            put("auth.remember_secs", Some(secs), "-api-token-ttl");
+            put(key!(auth.remember_secs), Some(secs), "-api-token-ttl");
         }
         if let Some(text) = &self.auto_clean_interval {
             duration("-auto-clean-interval", text)?;
@@ -100,7 +100,7 @@ impl PanelBrokerOptions {
         if let (Some(_), _) | (_, Some(_)) = (host, key) {
             let host = host.unwrap_or(REVERB_HOST);
             let url = format!("ws://{host}/app/{}", key.unwrap_or(REVERB_APP_KEY));
-            put("events.push_url", Some(url), "-reverb-host");
+            put(key!(events.push_url), Some(url), "-reverb-host");
         }
         Ok(all)
     }

@@ -24,7 +24,7 @@ use tracing::{debug, error, info, warn};
 
 use super::announce::warn_of_files;
 use super::{ConfigOptions, facts, note_tables, tell_ignored};
-use crate::config::{self, Effective, HttpListener, NodeConfig, TablesRead};
+use crate::config::{self, ConfigError, Effective, HttpListener, NodeConfig, TablesRead, key};
 
 /// How often is looked whether a file has changed.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -455,8 +455,8 @@ impl Reload {
 
     /// Keys whose values differ from those that were last read without fault.
     fn keys_changed(&self, effective: &Effective) -> Vec<String> {
-        let changed = effective.values.iter().filter(|(key, sourced)| {
-            let held = self.held.values.get(*key);
+        let changed = effective.values().iter().filter(|(key, sourced)| {
+            let held = self.held.values().get(*key);
             held.is_none_or(|held| held.value != sourced.value)
         });
         let mut keys: Vec<String> = changed.map(|(key, _)| key.clone()).collect();
@@ -470,6 +470,7 @@ impl Reload {
         let effective = self.options.load().map_err(|error| format!("{error:#}"))?;
         let tables = self.read_tables(of).await?;
         let resolved = self.with_started_base(&effective);
+        let resolved = resolved.map_err(|error| error.to_string())?;
         let node = config::resolve_with(&resolved, tables).map_err(|error| error.to_string())?;
         if node.tables.location != *self.tables.location() {
             return Err("registry.url has changed; that needs a restart".to_owned());
@@ -602,13 +603,13 @@ impl Reload {
 
     /// The same, with the topics of IoTFlow where they were at the start: rules and catalogue are
     /// not to differ.
-    fn with_started_base(&self, effective: &Effective) -> Effective {
-        const KEY: &str = "iotflow.base";
+    fn with_started_base(&self, effective: &Effective) -> Result<Effective, ConfigError> {
+        const KEY: &str = key!(iotflow.base);
         let mut resolved = effective.clone();
-        if let Some(base) = self.started_with.values.get(KEY) {
-            resolved.values.insert(KEY.to_owned(), base.clone());
+        if let Some(base) = self.started_with.values().get(KEY) {
+            resolved.set(KEY, base.clone())?;
         }
-        resolved
+        Ok(resolved)
     }
 
     /// Keys whose changes apply only at the next start.
@@ -618,8 +619,8 @@ impl Reload {
                 .iter()
                 .any(|beginning| key.starts_with(beginning))
         };
-        let old = &self.started_with.values;
-        let changed = effective.values.iter().filter(|(key, sourced)| {
+        let old = self.started_with.values();
+        let changed = effective.values().iter().filter(|(key, sourced)| {
             !read_again(key) && old.get(*key).is_none_or(|old| old.value != sourced.value)
         });
         let mut all: Vec<String> = changed.map(|(key, _)| key.clone()).collect();

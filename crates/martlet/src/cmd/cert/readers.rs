@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use martlet_certificates::ClientCertificates;
 use martlet_control::text::typed;
 use serde_json::Value;
 
@@ -123,14 +124,14 @@ fn of_running(data_dir: &Path) -> anyhow::Result<Trust> {
 
 /// As a node would be configured.
 fn of_configuration(effective: &config::Effective) -> Trust {
-    let word = |text: &str| text != "off";
     let own = effective.listeners.iter();
-    let own = own.filter_map(|table| table.get("client_certificates"));
-    let mut words = own.map(|found| found.value.to_string());
+    let own = own.filter_map(|table| table.client_certificates);
+    let general = effective.settings().tls.client_certificates;
     Trust {
-        lists: effective.paths("client_crl"),
-        asks: word(effective.text("tls.client_certificates"))
-            || words.any(|text| word(text.trim_matches('"'))),
+        lists: effective.paths(|tls| &tls.client_crl, |listener| &listener.client_crl),
+        asks: own
+            .chain([general])
+            .any(|asked| asked != ClientCertificates::Off),
     }
 }
 

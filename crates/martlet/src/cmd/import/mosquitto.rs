@@ -14,7 +14,7 @@ use crate::cmd::listing;
 use crate::cmd::node_options::NodeOptions;
 use crate::cmd::print::{err, errln, in_words_of_commands, out};
 use crate::config::mosquitto::{Outcome, ReportLine};
-use crate::config::{self, Effective, Value};
+use crate::config::{self, Effective, SinkTable, Value};
 use crate::serve;
 
 #[derive(Args, Debug)]
@@ -154,10 +154,8 @@ fn problems(effective: &Effective) -> Vec<String> {
     };
     let mut all = config::unreadable_files(effective);
     let alone = effective.listeners.iter().filter_map(|table| {
-        let alone = Effective {
-            listeners: vec![table.clone()],
-            ..effective.clone()
-        };
+        let mut alone = effective.clone();
+        alone.listeners = vec![table.clone()];
         config::resolve(&alone).err()
     });
     let told: Vec<String> = [first]
@@ -196,7 +194,7 @@ fn secret_command(effective: &Effective, bridge: &str) -> String {
 /// The lines of passwords are reported as our file has them, with the command that is left to do.
 fn refer_to_secrets(report: &mut [ReportLine], effective: &Effective) {
     for table in &effective.sinks {
-        let name = table.keys.get("name").map_or("", |name| name.value.text());
+        let name = name_of(table);
         for (key, sourced) in &table.keys {
             let of_line = |line: &&mut ReportLine| line.place == sourced.source;
             if let (Value::Secret(_), Some(line)) =
@@ -212,11 +210,17 @@ fn refer_to_secrets(report: &mut [ReportLine], effective: &Effective) {
     }
 }
 
+fn name_of(table: &SinkTable) -> &str {
+    let name = table.keys.get("name");
+    let name = name.and_then(|name| name.value.as_text());
+    name.unwrap_or_default()
+}
+
 /// What differs from the defaults, as our file says it.
 fn toml_of(effective: &Effective, from: &str) -> String {
     let mut text = format!("# Made of {from} by martlet import mosquitto.\n");
     let mut section = "";
-    let set = effective.values.iter();
+    let set = effective.values().iter();
     for (key, sourced) in set.filter(|(_, sourced)| sourced.source != "default") {
         let (name, rest) = key.split_once('.').unwrap_or(("", key));
         if name != section {
@@ -228,14 +232,14 @@ fn toml_of(effective: &Effective, from: &str) -> String {
     }
     for table in &effective.listeners {
         text.push_str("\n[[listeners]]\n");
-        for (key, sourced) in table {
+        for (key, sourced) in table.values() {
             let line = format!("{key} = {}", sourced.value);
             text.push_str(&format!("{line:<48} # {}\n", sourced.source));
         }
     }
     for table in &effective.sinks {
         text.push_str(&format!("\n[[{}]]\n", table.section()));
-        let name = table.keys.get("name").map_or("", |name| name.value.text());
+        let name = name_of(table);
         for (key, sourced) in &table.keys {
             let (value, source) = match &sourced.value {
                 // What is secret is stored apart.

@@ -3,12 +3,17 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use martlet_certificates::ClientCertificates;
 use martlet_control::facts::{Configuration, ConfigurationValue, ConfiguredSink, ListenerValue};
 
 use super::environment::EnvironmentFile;
+use super::table::{
+    HttpListenerTable, ListenerTable, RetentionTable, Table, TelemetryRuleTable, values_of,
+};
+use super::{ConfigError, checked, known_key};
 use crate::config::masking::shown as shown_of_sink;
 use crate::config::rules::RuleTable;
-use crate::config::schema::{Value, keys};
+use crate::config::schema::{ListenerKeys, Settings, TableKeys, Tls, Value, key, keys};
 use crate::config::sinks::section_of;
 
 /// Source of values that are not set.
@@ -22,8 +27,8 @@ pub(crate) struct Sourced {
     pub(crate) source: String,
 }
 
-/// A listener as configured: its keys.
-pub(crate) type ListenerTable = BTreeMap<String, Sourced>;
+/// Keys with their values and places.
+pub(crate) type KeyValues = BTreeMap<String, Sourced>;
 
 /// A sink, source or bridge as configured.
 #[derive(Clone, Debug)]
@@ -35,7 +40,7 @@ pub(crate) struct SinkTable {
     /// It may connect to private addresses whatever `integrations.allow_private` is: who may set
     /// the environment has named its target.
     pub(crate) may_be_private: bool,
-    pub(crate) keys: ListenerTable,
+    pub(crate) keys: KeyValues,
 }
 
 impl SinkTable {
@@ -48,18 +53,20 @@ impl SinkTable {
 /// The configuration in force.
 #[derive(Clone, Debug)]
 pub(crate) struct Effective {
-    /// Every key, set or not.
-    pub(crate) values: BTreeMap<String, Sourced>,
+    /// The values, typed.
+    settings: Settings,
+    /// The same of every key, set or not, with their places.
+    values: KeyValues,
     /// Configured listeners; empty means the default ones.
     pub(crate) listeners: Vec<ListenerTable>,
     /// HTTP listeners beside `http.listen`.
-    pub(crate) http_listeners: Vec<ListenerTable>,
+    pub(crate) http_listeners: Vec<HttpListenerTable>,
     /// Configured sinks, which are in the file alone.
     pub(crate) sinks: Vec<SinkTable>,
     /// Rules of telemetry, which are in the file alone.
-    pub(crate) telemetry_rules: Vec<ListenerTable>,
+    pub(crate) telemetry_rules: Vec<TelemetryRuleTable>,
     /// How long telemetry of types of devices is kept, likewise.
-    pub(crate) telemetry_retention: Vec<ListenerTable>,
+    pub(crate) telemetry_retention: Vec<RetentionTable>,
     /// Rules about messages, likewise.
     pub(crate) rules: Vec<RuleTable>,
     /// What is odd but does not keep the node from starting.
@@ -88,6 +95,7 @@ impl Effective {
             (key.path.clone(), sourced)
         });
         Self {
+            settings: Settings::default(),
             values: defaults.collect(),
             listeners: Vec::new(),
             http_listeners: Vec::new(),
@@ -104,19 +112,36 @@ impl Effective {
         }
     }
 
+    /// Sets a key of the node.
+    ///
+    /// # Errors
+    /// There is no such key, or the value does not fit.
+    pub(crate) fn set(&mut self, path: &str, sourced: Sourced) -> Result<(), ConfigError> {
+        let key = known_key(keys(), path, &sourced.source)?;
+        let settings = &mut self.settings;
+        checked(path, key.kind, &sourced, |value| settings.set(path, value))?;
+        self.values.insert(path.to_owned(), sourced);
+        Ok(())
+    }
+
+    /// The values of all keys of the node, typed.
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Every key of the node, set or not.
+    pub(crate) fn values(&self) -> &KeyValues {
+        &self.values
+    }
+
     /// Whether other listeners are configured there, or in another way.
     pub(crate) fn listeners_differ(&self, other: &Self) -> bool {
-        !self
-            .listeners
-            .iter()
-            .map(values_of)
-            .eq(other.listeners.iter().map(values_of))
+        differ(&self.listeners, &other.listeners)
     }
 
     /// Whether other HTTP listeners are configured there, or in another way.
     pub(crate) fn http_listeners_differ(&self, other: &Self) -> bool {
-        let (own, others) = (&self.http_listeners, &other.http_listeners);
-        !own.iter().map(values_of).eq(others.iter().map(values_of))
+        differ(&self.http_listeners, &other.http_listeners)
     }
 
     /// Whether other sinks are configured there, or in another way.
@@ -131,12 +156,8 @@ impl Effective {
 
     /// Whether telemetry has other rules or another retention there.
     pub(crate) fn telemetry_differs(&self, other: &Self) -> bool {
-        let tables = |all: &Self| {
-            let tables = all.telemetry_rules.iter().chain(&all.telemetry_retention);
-            tables.map(values_of).collect::<Vec<_>>()
-        };
-        let counts = |all: &Self| all.telemetry_rules.len();
-        counts(self) != counts(other) || tables(self) != tables(other)
+        differ(&self.telemetry_rules, &other.telemetry_rules)
+            || differ(&self.telemetry_retention, &other.telemetry_retention)
     }
 
     /// Whether other rules about messages are configured there, or in another way.
@@ -150,32 +171,20 @@ impl Effective {
 
     /// A key that protects and did in `before`, but not any more, or less.
     pub(crate) fn lost_protection(&self, before: &Self) -> Option<String> {
-        let of_node = [
-            ("auth.acl_file", false),
-            ("tls.client_crl", false),
-            ("tls.client_certificates", true),
-        ];
-        let of_listener = [
-            ("acl_file", false),
-            ("client_crl", false),
-            ("client_certificates", true),
-        ];
-        for (key, is_rank) in of_node {
-            let (old, new) = (before.values.get(key), self.values.get(key));
-            if strength(new, is_rank) < strength(old, is_rank) {
-                return Some(key.to_owned());
-            }
+        let (old, new) = (protection(&before.settings), protection(&self.settings));
+        let mut of_node = old.into_iter().zip(new);
+        if let Some(((key, _), _)) = of_node.find(|((_, old), (_, new))| new < old) {
+            return Some(key.to_owned());
         }
-        let url = |table: &ListenerTable| table.get("url").map(|url| url.value.clone());
         for old in &before.listeners {
             // Listeners that are gone go on as they were until a restart.
-            let Some(new) = self.listeners.iter().find(|new| url(new) == url(old)) else {
+            let Some(new) = self.listeners.iter().find(|new| new.url == old.url) else {
                 continue;
             };
-            for (key, is_rank) in of_listener {
-                if strength(new.get(key), is_rank) < strength(old.get(key), is_rank) {
-                    return Some(format!("{key} of a listener"));
-                }
+            let (old, new) = (protection_of_listener(old), protection_of_listener(new));
+            let mut of_listener = old.into_iter().zip(new);
+            if let Some(((key, _), _)) = of_listener.find(|((_, old), (_, new))| new < old) {
+                return Some(format!("{key} of a listener"));
             }
         }
         None
@@ -191,21 +200,12 @@ impl Effective {
             value: sourced.value.shown().to_json(),
             source: sourced.source.clone(),
         });
-        let shown = |sourced: &Sourced| ListenerValue {
-            value: sourced.value.shown().to_json(),
-            source: sourced.source.clone(),
-        };
-        let shown_all = |table: &ListenerTable| {
-            let all = table.iter();
-            all.map(|(key, sourced)| (key.clone(), shown(sourced)))
-                .collect()
-        };
         Configuration {
             values: values.collect(),
-            listeners: self.listeners.iter().map(shown_all).collect(),
-            http_listeners: self.http_listeners.iter().map(shown_all).collect(),
-            telemetry_rules: self.telemetry_rules.iter().map(shown_all).collect(),
-            telemetry_retention: self.telemetry_retention.iter().map(shown_all).collect(),
+            listeners: shown_tables(&self.listeners),
+            http_listeners: shown_tables(&self.http_listeners),
+            telemetry_rules: shown_tables(&self.telemetry_rules),
+            telemetry_retention: shown_tables(&self.telemetry_retention),
             sinks: self
                 .sinks
                 .iter()
@@ -228,24 +228,19 @@ impl Effective {
     }
 
     /// The files of a key of TLS: the node's, and those of listeners.
-    pub(crate) fn paths(&self, key: &str) -> Vec<PathBuf> {
-        let general = self.values.get(&format!("tls.{key}"));
-        let own = self.listeners.iter().filter_map(|table| table.get(key));
-        let all = general.into_iter().chain(own);
-        let paths = all.filter_map(|sourced| match &sourced.value {
-            Value::Text(path) if !path.is_empty() => Some(PathBuf::from(path)),
-            _ => None,
-        });
-        paths.collect()
-    }
-
-    /// The value of a key that the schema has.
-    pub(crate) fn get(&self, path: &str) -> &Value {
-        &self
-            .values
-            .get(path)
-            .expect("the schema has every key that is asked for")
-            .value
+    pub(crate) fn paths(
+        &self,
+        of_node: fn(&Tls) -> &String,
+        of_listener: fn(&ListenerKeys) -> &Option<String>,
+    ) -> Vec<PathBuf> {
+        let own = self
+            .listeners
+            .iter()
+            .filter_map(|table| of_listener(table).as_ref());
+        let all = std::iter::once(of_node(&self.settings.tls)).chain(own);
+        all.filter(|path| !path.is_empty())
+            .map(PathBuf::from)
+            .collect()
     }
 
     /// Where the value of a key came from.
@@ -254,49 +249,56 @@ impl Effective {
             .get(path)
             .map_or(DEFAULT_SOURCE, |found| &found.source)
     }
-
-    pub(crate) fn integer(&self, path: &str) -> u64 {
-        match self.get(path) {
-            Value::Integer(value) => *value,
-            _ => 0,
-        }
-    }
-
-    pub(crate) fn boolean(&self, path: &str) -> bool {
-        matches!(self.get(path), Value::Boolean(true))
-    }
-
-    pub(crate) fn text(&self, path: &str) -> &str {
-        match self.get(path) {
-            Value::Text(value) => value,
-            _ => "",
-        }
-    }
-
-    pub(crate) fn secret(&self, path: &str) -> &str {
-        match self.get(path) {
-            Value::Secret(value) => value.text(),
-            _ => "",
-        }
-    }
 }
 
-/// Keys and values, without where they came from.
-fn values_of(table: &ListenerTable) -> Vec<(String, Value)> {
-    let all = table.iter();
-    all.map(|(key, found)| (key.clone(), found.value.clone()))
+/// Whether two lists of tables are configured in different ways.
+fn differ<T: TableKeys>(one: &[Table<T>], other: &[Table<T>]) -> bool {
+    let values = |table: &Table<T>| values_of(table.values());
+    !one.iter().map(values).eq(other.iter().map(values))
+}
+
+/// Tables as they are shown to operators.
+fn shown_tables<T: TableKeys>(tables: &[Table<T>]) -> Vec<BTreeMap<String, ListenerValue>> {
+    let shown = |(key, sourced): (&String, &Sourced)| {
+        let value = ListenerValue {
+            value: sourced.value.shown().to_json(),
+            source: sourced.source.clone(),
+        };
+        (key.clone(), value)
+    };
+    let tables = tables.iter();
+    tables
+        .map(|table| table.values().iter().map(shown).collect())
         .collect()
 }
 
-/// How much a value protects: of a file, whether there is one.
-fn strength(found: Option<&Sourced>, is_rank: bool) -> u8 {
-    match found.map(|found| &found.value) {
-        Some(Value::Text(word)) if is_rank => match word.as_str() {
-            "required" => 2,
-            "optional" => 1,
-            _ => 0,
-        },
-        Some(Value::Text(path)) => u8::from(!path.is_empty()),
-        _ => 0,
+/// How much the keys that protect clients do so, of all listeners.
+fn protection(settings: &Settings) -> [(&'static str, u8); 3] {
+    let (acl_file, tls) = (&settings.auth.acl_file, &settings.tls);
+    [
+        (key!(auth.acl_file), u8::from(!acl_file.is_empty())),
+        (key!(tls.client_crl), u8::from(!tls.client_crl.is_empty())),
+        (key!(tls.client_certificates), rank(tls.client_certificates)),
+    ]
+}
+
+/// The same of one listener.
+fn protection_of_listener(keys: &ListenerKeys) -> [(&'static str, u8); 3] {
+    let is_set = |path: &Option<String>| path.as_ref().is_some_and(|path| !path.is_empty());
+    [
+        ("acl_file", u8::from(is_set(&keys.acl_file))),
+        ("client_crl", u8::from(is_set(&keys.client_crl))),
+        (
+            "client_certificates",
+            keys.client_certificates.map_or(0, rank),
+        ),
+    ]
+}
+
+fn rank(asked: ClientCertificates) -> u8 {
+    match asked {
+        ClientCertificates::Off => 0,
+        ClientCertificates::Optional => 1,
+        ClientCertificates::Required => 2,
     }
 }

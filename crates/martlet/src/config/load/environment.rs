@@ -65,23 +65,15 @@ pub(super) fn read_environment(
                 ConfigError::Unusable(format!("{place}: cannot read {text}: {error}"))
             })?;
             let value = parse_text(key, text.trim_end_matches(['\n', '\r']), &place)?;
-            let sourced = Sourced {
-                value,
-                source: place,
-            };
-            effective.values.insert(key.path.clone(), sourced);
+            let source = place;
+            effective.set(&key.path, Sourced { value, source })?;
             continue;
         }
         match names.iter().find(|(known, _)| known == name) {
             Some((_, key)) => {
                 let value = parse_text(key, text, &place)?;
-                effective.values.insert(
-                    key.path.clone(),
-                    Sourced {
-                        value,
-                        source: place,
-                    },
-                );
+                let source = place;
+                effective.set(&key.path, Sourced { value, source })?;
             }
             None => {
                 let hint = nearest_of(names.iter().map(|(known, _)| known.as_str()), name);

@@ -4,13 +4,13 @@ use std::path::Path;
 
 use toml::de::{DeArray, DeTable, DeValue};
 
-use super::effective::{Effective, ListenerTable, SinkTable, Sourced};
+use super::effective::{Effective, KeyValues, SinkTable, Sourced};
+use super::table::{HttpListenerTable, ListenerTable, Table};
 use super::{ConfigError, expectation, fits, known_key, nearest_of};
 use crate::config::bridges::topic_line;
 use crate::config::rules::{RuleTable, keys_of};
 use crate::config::schema::{
-    HTTP_LISTENER_KEYS, Key, Kind, LISTENER_KEYS, TELEMETRY_RETENTION_KEYS, TELEMETRY_RULE_KEYS,
-    Value, is_list,
+    HttpListenerKeys, Key, Kind, ListenerKeys, TableKey, TableKeys, Value,
 };
 use crate::config::sinks::{TableKind, table_kinds};
 
@@ -27,8 +27,8 @@ impl File<'_> {
 
     fn listener(&self, table: &toml::Spanned<DeValue<'_>>) -> Result<ListenerTable, ConfigError> {
         let place = self.place(table.span().start);
-        let listener = self.table("listeners", LISTENER_KEYS, table)?;
-        if !listener.contains_key("url") {
+        let listener = self.listed::<ListenerKeys>("listeners", table)?;
+        if listener.url.is_none() {
             let text =
                 format!("{place}: a listener needs `url`, such as \"mqtt://127.0.0.1:1883\"");
             return Err(ConfigError::Unusable(text));
@@ -39,10 +39,10 @@ impl File<'_> {
     fn http_listener(
         &self,
         table: &toml::Spanned<DeValue<'_>>,
-    ) -> Result<ListenerTable, ConfigError> {
+    ) -> Result<HttpListenerTable, ConfigError> {
         let place = self.place(table.span().start);
-        let listener = self.table("http_listeners", HTTP_LISTENER_KEYS, table)?;
-        if !listener.contains_key("url") {
+        let listener = self.listed::<HttpListenerKeys>("http_listeners", table)?;
+        if listener.url.is_none() {
             let text =
                 format!("{place}: an HTTP listener needs `url`, such as \"http://127.0.0.1:9091\"");
             return Err(ConfigError::Unusable(text));
@@ -92,36 +92,52 @@ impl File<'_> {
         tables: &DeArray<'_>,
     ) -> Result<Vec<SinkTable>, ConfigError> {
         let section = known.table();
+        let keys: Vec<TableKey> = known.keys.iter().map(|&key| key.into()).collect();
         let tables = tables.iter().map(|table| {
             Ok(SinkTable {
                 kind: known.kind.to_owned(),
                 place: self.place(table.span().start),
                 may_be_private: false,
-                keys: self.table(&section, &known.keys, table)?,
+                keys: self.table(&section, &keys, table)?,
             })
         });
         tables.collect()
     }
 
-    /// The tables `[[telemetry.NAME]]`, each with a key that it needs; none: there are no such
-    /// tables.
+    /// The tables `[[telemetry.NAME]]`; false: there are no such tables.
     fn telemetry(
         &self,
         name: &str,
         value: &DeValue<'_>,
-    ) -> Result<Option<Vec<ListenerTable>>, ConfigError> {
-        let (keys, needed) = match name {
-            "rules" => (TELEMETRY_RULE_KEYS, "topic"),
-            "retention" => (TELEMETRY_RETENTION_KEYS, "type"),
-            _ => return Ok(None),
-        };
+        effective: &mut Effective,
+    ) -> Result<bool, ConfigError> {
         let DeValue::Array(tables) = value else {
-            return Ok(None);
+            return Ok(false);
         };
-        let section = format!("telemetry.{name}");
+        match name {
+            "rules" => {
+                let rules = self.needing("telemetry.rules", "topic", tables)?;
+                effective.telemetry_rules.extend(rules);
+            }
+            "retention" => {
+                let retention = self.needing("telemetry.retention", "type", tables)?;
+                effective.telemetry_retention.extend(retention);
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Tables of a list, each with a key that it needs.
+    fn needing<T: TableKeys>(
+        &self,
+        section: &str,
+        needed: &str,
+        tables: &DeArray<'_>,
+    ) -> Result<Vec<Table<T>>, ConfigError> {
         let tables = tables.iter().map(|table| {
-            let found = self.table(&section, keys, table)?;
-            match found.contains_key(needed) {
+            let found = self.listed::<T>(section, table)?;
+            match found.values().contains_key(needed) {
                 true => Ok(found),
                 false => {
                     let place = self.place(table.span().start);
@@ -130,7 +146,7 @@ impl File<'_> {
                 }
             }
         });
-        tables.collect::<Result<_, _>>().map(Some)
+        tables.collect()
     }
 
     /// The tables `[[rules]]`. What is in them is checked when all of the configuration is read.
@@ -148,30 +164,38 @@ impl File<'_> {
         tables.collect()
     }
 
+    /// A table of a list whose keys are typed.
+    fn listed<T: TableKeys>(
+        &self,
+        section: &str,
+        table: &toml::Spanned<DeValue<'_>>,
+    ) -> Result<Table<T>, ConfigError> {
+        Table::of(self.table(section, T::KEYS, table)?)
+    }
+
     /// A table of a list, with its keys.
     fn table(
         &self,
         section: &str,
-        keys: &[(&str, Kind, &str)],
+        keys: &[TableKey],
         table: &toml::Spanned<DeValue<'_>>,
-    ) -> Result<ListenerTable, ConfigError> {
+    ) -> Result<KeyValues, ConfigError> {
         let DeValue::Table(entries) = table.get_ref() else {
             return Err(no_tables(self.place(table.span().start), section));
         };
-        let mut found = ListenerTable::new();
+        let mut found = KeyValues::new();
         for (key, value) in entries {
             let place = self.place(key.span().start);
             let name = &**key.get_ref();
-            let known = keys.iter().find(|known| known.0 == name);
-            let Some(&(_, kind, _)) = known else {
-                let hint = nearest_of(keys.iter().map(|known| known.0), name);
+            let Some(known) = keys.iter().find(|known| known.name == name) else {
+                let hint = nearest_of(keys.iter().map(|known| known.name), name);
                 return Err(ConfigError::UnknownKey {
                     place,
                     key: name.to_owned(),
                     hint,
                 });
             };
-            let value = self.value(kind, name, value, &place)?;
+            let value = self.value(known.kind, known.is_list, name, value, &place)?;
             found.insert(
                 name.to_owned(),
                 Sourced {
@@ -197,6 +221,7 @@ impl File<'_> {
     pub(super) fn value(
         &self,
         kind: Kind,
+        is_list: bool,
         key: &str,
         value: &toml::Spanned<DeValue<'_>>,
         place: &str,
@@ -219,7 +244,7 @@ impl File<'_> {
             DeValue::String(text) => Some(text_of(kind, text.to_string())),
             DeValue::Array(texts) if kind == Kind::Texts => texts_of(texts).map(Value::Texts),
             DeValue::Array(texts) if kind == Kind::Headers => texts_of(texts).map(Value::Headers),
-            DeValue::Array(texts) if is_list(key) => joined(texts).map(|text| text_of(kind, text)),
+            DeValue::Array(texts) if is_list => joined(texts).map(|text| text_of(kind, text)),
             _ => None,
         };
         let is_secret = matches!(kind, Kind::Secret | Kind::Headers);
@@ -281,25 +306,16 @@ pub(super) fn read_file(
                 }
                 for (key, value) in entries {
                     if name == "telemetry"
-                        && let Some(tables) = file.telemetry(key.get_ref(), value.get_ref())?
+                        && file.telemetry(key.get_ref(), value.get_ref(), effective)?
                     {
-                        match &**key.get_ref() {
-                            "rules" => effective.telemetry_rules.extend(tables),
-                            _ => effective.telemetry_retention.extend(tables),
-                        }
                         continue;
                     }
                     let dotted = format!("{name}.{}", key.get_ref());
                     let place = file.place(key.span().start);
                     let known = known_key(schema, &dotted, &place)?;
-                    let value = file.value(known.kind, &dotted, value, &place)?;
-                    effective.values.insert(
-                        dotted,
-                        Sourced {
-                            value,
-                            source: place,
-                        },
-                    );
+                    let value = file.value(known.kind, known.is_list, &dotted, value, &place)?;
+                    let source = place;
+                    effective.set(&dotted, Sourced { value, source })?;
                 }
             }
             (name, _) => return Err(outside_sections(schema, name, place)),

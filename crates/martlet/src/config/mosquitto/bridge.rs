@@ -6,7 +6,7 @@ use martlet_codec::QoS;
 use martlet_integrate::bridge::{TOPICS, TopicRule};
 
 use super::Outcome;
-use crate::config::load::{ListenerTable, SinkTable, Sourced};
+use crate::config::load::{KeyValues, SinkTable, Sourced};
 use crate::config::schema::Value;
 use crate::config::sinks::BRIDGE;
 
@@ -16,7 +16,7 @@ const PORT: u16 = 1883;
 /// A bridge.
 pub(super) struct Bridge {
     place: String,
-    keys: ListenerTable,
+    keys: KeyValues,
     /// Host and port, with the place of the line.
     addresses: Vec<(String, u16)>,
     address_place: String,
@@ -34,7 +34,7 @@ impl Bridge {
         }
         let mut bridge = Self {
             place: place.to_owned(),
-            keys: ListenerTable::new(),
+            keys: KeyValues::new(),
             addresses: Vec::new(),
             address_place: place.to_owned(),
             topics: Vec::new(),

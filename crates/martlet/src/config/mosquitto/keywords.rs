@@ -1,6 +1,7 @@
 //! Every keyword of Mosquitto 2.0's and 2.1's file, and what it means here.
 
 use crate::config::load::nearest_of;
+use crate::config::schema::key;
 
 use super::{ConfigError, Line, Outcome, Reading, Value};
 
@@ -188,22 +189,31 @@ const KEYWORDS: &[(&str, Meaning)] = &[
         "dhparamfile",
         Meaning::NotNeeded("keys are agreed on over elliptic curves alone"),
     ),
-    ("max_keepalive", number("limits.keep_alive_max_secs", 0)),
+    ("max_keepalive", number(key!(limits.keep_alive_max_secs), 0)),
     ("max_packet_size", Meaning::Special(packet_size)),
     ("message_size_limit", Meaning::Special(message_size)),
-    ("max_inflight_messages", number("limits.in_flight", 65_535)),
+    (
+        "max_inflight_messages",
+        number(key!(limits.in_flight), 65_535),
+    ),
     (
         "max_queued_messages",
-        number("limits.queued_messages", u32::MAX as u64),
+        number(key!(limits.queued_messages), u32::MAX as u64),
     ),
-    ("max_queued_bytes", number("limits.queued_bytes", u64::MAX)),
-    ("memory_limit", number("limits.memory_bytes", 0)),
-    ("max_topic_alias", number("limits.topic_alias_maximum", 0)),
-    ("sys_interval", number("mqtt.sys_interval_secs", 0)),
+    (
+        "max_queued_bytes",
+        number(key!(limits.queued_bytes), u64::MAX),
+    ),
+    ("memory_limit", number(key!(limits.memory_bytes), 0)),
+    (
+        "max_topic_alias",
+        number(key!(limits.topic_alias_maximum), 0),
+    ),
+    ("sys_interval", number(key!(mqtt.sys_interval_secs), 0)),
     (
         "retain_available",
         Meaning::Switch {
-            key: "mqtt.retain_available",
+            key: key!(mqtt.retain_available),
         },
     ),
     ("persistence", Meaning::Special(persistence)),
@@ -237,7 +247,7 @@ const KEYWORDS: &[(&str, Meaning)] = &[
     (
         "connection_messages",
         Meaning::Switch {
-            key: "log.connections",
+            key: key!(log.connections),
         },
     ),
     (
@@ -345,7 +355,7 @@ fn max_connections(reading: &mut Reading<'_>, line: &Line) -> Result<(), ConfigE
         reading.tell(line, Outcome::Default, note);
         return Ok(());
     };
-    reading.set(line, "limits.connections", Value::Integer(number))
+    reading.set(line, key!(limits.connections), Value::Integer(number))
 }
 
 /// The longest packet that there is.
@@ -361,12 +371,12 @@ fn packet_size(reading: &mut Reading<'_>, line: &Line) -> Result<(), ConfigError
     } else {
         number.min(LONGEST)
     };
-    reading.set(line, "limits.packet_bytes", Value::Integer(bytes))
+    reading.set(line, key!(limits.packet_bytes), Value::Integer(bytes))
 }
 
 fn message_size(reading: &mut Reading<'_>, line: &Line) -> Result<(), ConfigError> {
     let number = reading.number(line)?;
-    reading.set(line, "limits.payload_bytes", Value::Integer(number))?;
+    reading.set(line, key!(limits.payload_bytes), Value::Integer(number))?;
     if number >= PACKET_BYTES
         && let Some(told) = reading.report.last_mut()
     {
@@ -389,7 +399,7 @@ fn persistence(reading: &mut Reading<'_>, line: &Line) -> Result<(), ConfigError
         true => "sync",
         false => "memory",
     };
-    reading.set(line, "store.durability", Value::Text(mode.to_owned()))?;
+    reading.set(line, key!(store.durability), Value::Text(mode.to_owned()))?;
     if mode == "memory"
         && let Some(told) = reading.report.last_mut()
     {
@@ -411,7 +421,7 @@ fn persistence(reading: &mut Reading<'_>, line: &Line) -> Result<(), ConfigError
 fn persistence_location(reading: &mut Reading<'_>, line: &Line) -> Result<(), ConfigError> {
     let directory = std::path::Path::new(&line.value).join("martlet");
     let directory = Value::Text(directory.display().to_string());
-    reading.set(line, "node.data_dir", directory)?;
+    reading.set(line, key!(node.data_dir), directory)?;
     if let Some(told) = reading.report.last_mut() {
         told.outcome = Outcome::Changed;
         told.note += ", beside mosquitto.db, which is not read";
@@ -435,7 +445,11 @@ fn client_expiration(reading: &mut Reading<'_>, line: &Line) -> Result<(), Confi
         _ => return Err(wrong()),
     };
     let secs = number.saturating_mul(secs).min(u64::from(u32::MAX));
-    reading.set(line, "limits.session_expiry_max_secs", Value::Integer(secs))
+    reading.set(
+        line,
+        key!(limits.session_expiry_max_secs),
+        Value::Integer(secs),
+    )
 }
 
 /// Levels of the log, by how much they show.
@@ -467,7 +481,7 @@ fn log_type(reading: &mut Reading<'_>, line: &Line) -> Result<(), ConfigError> {
         level => level.max(reading.log_level.unwrap_or(0)),
     };
     reading.log_level = Some(named);
-    reading.set(line, "log.level", Value::Text(LEVELS[named].to_owned()))
+    reading.set(line, key!(log.level), Value::Text(LEVELS[named].to_owned()))
 }
 
 fn log_dest(reading: &mut Reading<'_>, line: &Line) -> Result<(), ConfigError> {
@@ -479,7 +493,7 @@ fn log_dest(reading: &mut Reading<'_>, line: &Line) -> Result<(), ConfigError> {
         "file" => return reading.log_file(line, path.trim()),
         "none" => {
             reading.log_level = Some(0);
-            return reading.set(line, "log.level", Value::Text("off".to_owned()));
+            return reading.set(line, key!(log.level), Value::Text("off".to_owned()));
         }
         "stderr" => (Outcome::Default, "the log goes to standard error anyway"),
         "stdout" => (Outcome::Changed, "the log goes to standard error"),

@@ -7,7 +7,7 @@ use martlet_reactor::ANY_PATH;
 
 use super::Outcome;
 use crate::config::load::{ConfigError, Effective, ListenerTable, Sourced};
-use crate::config::schema::Value;
+use crate::config::schema::{Value, key};
 
 /// What has been said of it.
 #[derive(Clone, Debug, Default)]
@@ -267,12 +267,12 @@ impl Listener {
         per_listener: bool,
         is_local_only: bool,
     ) -> Result<ListenerTable, ConfigError> {
-        let mut table = ListenerTable::new();
+        let mut table = ListenerTable::default();
         let mut put = |key: &str, value: Value, place: &str| {
             let source = place.to_owned();
-            table.insert(key.to_owned(), Sourced { value, source });
+            table.set(key, Sourced { value, source })
         };
-        put("url", Value::Text(self.url()), &self.place);
+        put("url", Value::Text(self.url()), &self.place)?;
         let files = [
             ("certfile", "certificate"),
             ("keyfile", "key"),
@@ -288,7 +288,7 @@ impl Listener {
                         format!("{place}: {keyword}: the listener has no certfile and keyfile");
                     return Err(ConfigError::Unusable(text));
                 }
-                put(key, Value::Text(value.clone()), place);
+                put(key, Value::Text(value.clone()), place)?;
             }
         }
         if let Some((_, place)) = self.said.get("require_certificate").filter(|_| !is_secure) {
@@ -302,10 +302,10 @@ impl Listener {
             let requires = self.is("require_certificate");
             let word = if requires { "required" } else { "off" };
             let word = Value::Text(word.to_owned());
-            put("client_certificates", word, &self.place);
+            put("client_certificates", word, &self.place)?;
             if requires {
                 // As Mosquitto does.
-                put("x509_version1", Value::Boolean(true), &self.place);
+                put("x509_version1", Value::Boolean(true), &self.place)?;
             }
             let field = match (
                 self.is("use_identity_as_username"),
@@ -330,12 +330,12 @@ impl Listener {
             }
             if field != "off" {
                 let field = Value::Text(field.to_owned());
-                put("certificate_user_name", field, &self.place);
+                put("certificate_user_name", field, &self.place)?;
                 // A listener with one key of these has all of its own.
                 if !per_listener {
                     for key in ["password_file", "acl_file"] {
                         if let Some((value, place)) = global.said.get(key) {
-                            put(key, Value::Text(value.clone()), place);
+                            put(key, Value::Text(value.clone()), place)?;
                         }
                     }
                 }
@@ -343,25 +343,26 @@ impl Listener {
         }
         if let Some((version, place)) = self.said.get("tls_version").filter(|_| is_secure) {
             let version = if version == "tlsv1.3" { "1.3" } else { "1.2" };
-            put("tls_version", Value::Text(version.to_owned()), place);
+            put("tls_version", Value::Text(version.to_owned()), place)?;
         }
         if self.text("protocol") == Some("websockets") {
             let (origins, place) = match self.said.get("websockets_origin") {
                 Some((origins, place)) => (origins.as_str(), place.as_str()),
                 None => ("*", "mosquitto's default"),
             };
-            put("origins", Value::Text(origins.to_owned()), place);
+            put("origins", Value::Text(origins.to_owned()), place)?;
         }
         if let Some((_, place)) = self.said.get("enable_proxy_protocol") {
-            put("proxy_from", Value::Text(ANY_PROXY.to_owned()), place);
+            put("proxy_from", Value::Text(ANY_PROXY.to_owned()), place)?;
         }
         if let Some((places, place)) = self.said.get("max_connections") {
-            let places = places.parse().unwrap_or(0);
-            put("max_connections", Value::Integer(places), place);
+            // -1: no limit of its own.
+            let places = places.parse().unwrap_or(0).min(u32::MAX.into());
+            put("max_connections", Value::Integer(places), place)?;
         }
         if let Some((qos, place)) = self.said.get("max_qos") {
             let qos = qos.parse().unwrap_or(2);
-            put("max_qos", Value::Integer(qos), place);
+            put("max_qos", Value::Integer(qos), place)?;
         }
         let security = if per_listener { self } else { global };
         let own = self.said.get("allow_anonymous");
@@ -370,10 +371,10 @@ impl Listener {
             Some((value, place)) => (value == "true", place.as_str()),
             None => (is_local_only, "mosquitto's default"),
         };
-        put("allow_anonymous", Value::Boolean(allowed), place);
+        put("allow_anonymous", Value::Boolean(allowed), place)?;
         if let Some((value, place)) = security.said.get("allow_zero_length_clientid") {
             let allowed = Value::Boolean(value == "true");
-            put("allow_empty_client_id", allowed, place);
+            put("allow_empty_client_id", allowed, place)?;
         }
         if per_listener {
             for key in ["password_file", "acl_file"] {
@@ -382,25 +383,26 @@ impl Listener {
                     // That it has none is its own.
                     None => (String::new(), "mosquitto's default"),
                 };
-                put(key, Value::Text(value), place);
+                put(key, Value::Text(value), place)?;
             }
         }
         Ok(table)
     }
 
     /// What holds for all listeners, as our own file would say it.
-    pub(super) fn put_security(&self, effective: &mut Effective) {
+    pub(super) fn put_security(&self, effective: &mut Effective) -> Result<(), ConfigError> {
         for (keyword, key) in [
-            ("password_file", "auth.password_file"),
-            ("acl_file", "auth.acl_file"),
+            ("password_file", key!(auth.password_file)),
+            ("acl_file", key!(auth.acl_file)),
         ] {
             if let Some((value, source)) = self.said.get(keyword) {
                 let sourced = Sourced {
                     value: Value::Text(value.clone()),
                     source: source.clone(),
                 };
-                effective.values.insert(key.to_owned(), sourced);
+                effective.set(key, sourced)?;
             }
         }
+        Ok(())
     }
 }

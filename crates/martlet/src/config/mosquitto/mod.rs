@@ -11,7 +11,7 @@ mod listener;
 use std::path::{Path, PathBuf};
 
 use crate::config::load::{ConfigError, DEFAULT_SOURCE, Effective, Sourced, nearest};
-use crate::config::schema::Value;
+use crate::config::schema::{Value, key};
 use bridge::Bridge;
 use keywords::{LONGEST, Meaning, PACKET_BYTES, Scope};
 use listener::Listener;
@@ -296,19 +296,19 @@ impl Reading<'_> {
 
     /// A value of the node.
     fn set(&mut self, line: &Line, key: &str, value: Value) -> Result<(), ConfigError> {
-        super::load::check_value(key, &value, &line.place)?;
+        let before = self.effective.values().get(key);
         let is_default =
-            self.effective.source(key) == DEFAULT_SOURCE && *self.effective.get(key) == value;
+            before.is_some_and(|before| before.source == DEFAULT_SOURCE && before.value == value);
+        let note = format!("{key} = {value}");
+        let source = line.place.clone();
+        self.effective.set(key, Sourced { value, source })?;
         match is_default {
             true => {
-                let note = format!("{key} = {value}, the default here: the line changes nothing");
+                let note = format!("{note}, the default here: the line changes nothing");
                 self.tell(line, Outcome::Default, note);
             }
-            false => self.tell(line, Outcome::Mapped, format!("{key} = {value}")),
+            false => self.tell(line, Outcome::Mapped, note),
         }
-        let source = line.place.clone();
-        let sourced = Sourced { value, source };
-        self.effective.values.insert(key.to_owned(), sourced);
         Ok(())
     }
 
@@ -329,7 +329,7 @@ impl Reading<'_> {
         if path.is_empty() {
             return Err(line.error("expected the path of a file"));
         }
-        self.set(line, "log.file", Value::Text(path.to_owned()))?;
+        self.set(line, key!(log.file), Value::Text(path.to_owned()))?;
         if let Some(told) = self.report.last_mut() {
             told.note += "; it is renamed at 10 MB (log.file_bytes), and standard error has the same \
                           lines";
@@ -348,19 +348,16 @@ impl Reading<'_> {
                    \"127.0.0.1:8080\", or --http 127.0.0.1:8080"
                 .to_owned(),
         });
-        let value = Value::Text("off".to_owned());
-        let sourced = Sourced { value, source };
-        self.effective
-            .values
-            .insert("http.listen".to_owned(), sourced);
+        self.put(key!(http.listen), Value::Text("off".to_owned()), source);
     }
 
     /// Without `persistence true` Mosquitto keeps nothing over a restart.
     fn keep_data(&mut self) {
-        const KEY: &str = "store.durability";
-        if self.effective.source(KEY) != DEFAULT_SOURCE {
+        const KEY: &str = key!(store.durability);
+        let held = self.effective.values().get(KEY);
+        let Some(held) = held.filter(|held| held.source == DEFAULT_SOURCE) else {
             return;
-        }
+        };
         self.report.push(ReportLine {
             place: "mosquitto's default".to_owned(),
             text: "no persistence".to_owned(),
@@ -368,14 +365,14 @@ impl Reading<'_> {
             note: format!(
                 "{KEY} stays {}: sessions, retained and queued messages survive a restart here; {KEY} \
                  = \"memory\" keeps nothing, as Mosquitto does without persistence",
-                self.effective.get(KEY)
+                held.value
             ),
         });
     }
 
     /// A file that says nothing of the size of packets has the limit of Mosquitto 2.1.
     fn limit_packets(&mut self) {
-        const KEY: &str = "limits.packet_bytes";
+        const KEY: &str = key!(limits.packet_bytes);
         if self.effective.source(KEY) != DEFAULT_SOURCE {
             return;
         }
@@ -389,14 +386,12 @@ impl Reading<'_> {
                  max_packet_size {LONGEST} is"
             ),
         });
-        let value = Value::Integer(PACKET_BYTES);
-        let sourced = Sourced { value, source };
-        self.effective.values.insert(KEY.to_owned(), sourced);
+        self.put(KEY, Value::Integer(PACKET_BYTES), source);
     }
 
     /// Mosquitto drops the newest message where a queue is full.
     fn keep_oldest(&mut self) {
-        const KEY: &str = "mqtt.queue_full";
+        const KEY: &str = key!(mqtt.queue_full);
         let source = "mosquitto's default".to_owned();
         self.report.push(ReportLine {
             place: source.clone(),
@@ -406,9 +401,13 @@ impl Reading<'_> {
                 "{KEY} = \"drop-newest\", as in Mosquitto: a full queue keeps what it has"
             ),
         });
-        let value = Value::Text("drop-newest".to_owned());
-        let sourced = Sourced { value, source };
-        self.effective.values.insert(KEY.to_owned(), sourced);
+        self.put(KEY, Value::Text("drop-newest".to_owned()), source);
+    }
+
+    /// Sets what no line says.
+    fn put(&mut self, key: &str, value: Value, source: String) {
+        let set = self.effective.set(key, Sourced { value, source });
+        self.problems.extend(set.err());
     }
 
     fn begin_listener(&mut self, line: &Line) -> Result<(), ConfigError> {
@@ -430,7 +429,8 @@ impl Reading<'_> {
         self.keep_oldest();
         self.keep_data();
         if !self.per_listener {
-            self.global.put_security(self.effective);
+            let put = self.global.put_security(self.effective);
+            self.problems.extend(put.err());
         }
         self.effective.files.append(&mut self.files);
         for line in &self.report {
@@ -454,7 +454,7 @@ impl Reading<'_> {
     }
 
     fn finish_bridges(&mut self) {
-        const KEY: &str = "integrations.allow_private";
+        const KEY: &str = key!(integrations.allow_private);
         for bridge in std::mem::take(&mut self.bridges) {
             let place = bridge.place().to_owned();
             let hosts = bridge.private_hosts();
@@ -468,7 +468,8 @@ impl Reading<'_> {
             }
             // Whoever wrote the address into the file wants it to be connected to.
             for host in hosts {
-                let before = self.effective.get(KEY).text().to_owned();
+                let before = &self.effective.settings().integrations.allow_private;
+                let before = before.as_str().to_owned();
                 if before.split(',').any(|one| one.trim() == host) {
                     continue;
                 }
@@ -482,10 +483,7 @@ impl Reading<'_> {
                     outcome: Outcome::Mapped,
                     note,
                 });
-                let value = Value::Text(all.join(", "));
-                let source = place.clone();
-                let sourced = Sourced { value, source };
-                self.effective.values.insert(KEY.to_owned(), sourced);
+                self.put(KEY, Value::Text(all.join(", ")), place.clone());
             }
         }
     }

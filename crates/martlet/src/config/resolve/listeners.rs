@@ -15,7 +15,7 @@ use super::url::{MQTT_PORT, Url, WEBSOCKET_PATH, WEBSOCKET_PORT, listener_url, p
 use crate::config::authentication::Doors;
 use crate::config::http::{HttpListener, iotflow_base};
 use crate::config::load::{ConfigError, DEFAULT_SOURCE, Effective, ListenerTable};
-use crate::config::schema::Value;
+use crate::config::schema::{DiscoveryMode, ListenerKeys, TlsVersion, key};
 
 /// Owner and group.
 const SOCKET_MODE: u32 = 0o660;
@@ -23,15 +23,20 @@ const SOCKET_MODE: u32 = 0o660;
 /// Without an encrypted listener nobody can show a certificate: where the node asks for them, a
 /// listener was lost, or is not what it was meant to be.
 pub(super) fn no_certificates_are_asked_for(effective: &Effective) -> Result<(), ConfigError> {
-    let is_off = |key: &&str| matches!(effective.text(key), "" | "off");
-    let keys = ["tls.client_certificates", "tls.client_ca", "tls.client_crl"];
-    let Some(key) = keys.iter().find(|key| !is_off(key)) else {
+    let tls = &effective.settings().tls;
+    let is_off = tls.client_certificates == ClientCertificates::Off;
+    let key = if !is_off {
+        key!(tls.client_certificates)
+    } else if effective.source(key!(tls.client_certificates)) != DEFAULT_SOURCE {
+        // They are declined in words.
+        return Ok(());
+    } else if !tls.client_ca.is_empty() {
+        key!(tls.client_ca)
+    } else if !tls.client_crl.is_empty() {
+        key!(tls.client_crl)
+    } else {
         return Ok(());
     };
-    let is_declined = effective.source("tls.client_certificates") != DEFAULT_SOURCE;
-    if is_declined && effective.text("tls.client_certificates") == "off" {
-        return Ok(());
-    }
     Err(ConfigError::Unusable(format!(
         "{}: `{key}` is set, and no listener is encrypted, so that no client can show a certificate: \
          use mqtts:// or wss://, or leave it out",
@@ -45,7 +50,7 @@ pub(super) fn listeners(
     files: &mut Vec<PathBuf>,
     skipped: &mut Vec<String>,
 ) -> Result<Vec<ListenerConfig>, ConfigError> {
-    if !effective.boolean("mqtt.enabled") {
+    if !effective.settings().mqtt.enabled {
         return Ok(Vec::new());
     }
     if effective.listeners.is_empty() {
@@ -59,7 +64,7 @@ pub(super) fn listeners(
                 .iter()
                 .find(|known| overlap(&known.address, address))
             {
-                let place = table.get("url").map_or("", |url| url.source.as_str());
+                let place = table.source("url");
                 let text = match known.address == *address {
                     true => format!("{address} is listened on twice; name each address once"),
                     false => format!(
@@ -73,11 +78,8 @@ pub(super) fn listeners(
             listeners.push(listener);
         }
     }
-    let named = |table: &ListenerTable| match table.get("name").map(|name| &name.value) {
-        Some(Value::Text(name)) => Some(name.clone()),
-        _ => None,
-    };
-    let mut names: Vec<String> = effective.listeners.iter().filter_map(named).collect();
+    let names = effective.listeners.iter();
+    let mut names: Vec<&String> = names.filter_map(|table| table.name.as_ref()).collect();
     names.sort_unstable();
     if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
         return Err(ConfigError::Unusable(format!(
@@ -170,10 +172,10 @@ fn with_origins(
 ) -> Transport {
     let mut transport = transport.clone();
     if let Transport::WebSocket { origins, .. } = &mut transport {
-        let said = table.and_then(|table| table.get("origins"));
-        *origins = match said.map(|said| &said.value) {
-            Some(Value::Text(text)) if text == "*" => Origins::All,
-            Some(Value::Text(list)) if !list.is_empty() => {
+        let said = table.and_then(|table| table.origins.as_ref());
+        *origins = match said {
+            Some(list) if list.as_str() == "*" => Origins::All,
+            Some(list) if !list.is_empty() => {
                 let all = list.split(',').map(|origin| origin.trim().to_owned());
                 Origins::Listed(all.collect())
             }
@@ -190,13 +192,11 @@ fn configured_listener(
     doors: &mut Doors<'_>,
     files: &mut Vec<PathBuf>,
 ) -> Result<Vec<ListenerConfig>, ConfigError> {
-    let Some(url) = table.get("url") else {
+    let Some(text) = &table.url else {
         return Ok(Vec::new());
     };
-    let Value::Text(text) = &url.value else {
-        return Ok(Vec::new());
-    };
-    let unusable = |why: String| ConfigError::Unusable(format!("{}: {why}", url.source));
+    let source = table.source("url");
+    let unusable = |why: String| ConfigError::Unusable(format!("{source}: {why}"));
     let mode = socket_mode(table).map_err(|why| unusable(format!("{text}: {why}")))?;
     let Url {
         addresses,
@@ -204,16 +204,16 @@ fn configured_listener(
         is_secure,
     } = parse_url(text, mode).map_err(unusable)?;
     let proxies = proxies(table).map_err(|why| unusable(format!("{text}: {why}")))?;
-    let accept_rate = number(table, "accept_rate");
+    let accept_rate = table.accept_rate.unwrap_or(0);
     let tls = tls_of(effective, table, is_secure, files)
-        .map_err(|why| ConfigError::Unusable(format!("{}: {text}: {why}", url.source)))?;
+        .map_err(|why| unusable(format!("{text}: {why}")))?;
     let mut listeners = Vec::new();
     // All addresses of a name are one door.
     let mut realm = None;
     for address in addresses {
-        let name = match table.get("name").map(|name| &name.value) {
-            Some(Value::Text(name)) => name.clone(),
-            _ => listener_url(&address, &transport, is_secure),
+        let name = match &table.name {
+            Some(name) => name.clone(),
+            None => listener_url(&address, &transport, is_secure),
         };
         let loopback = address.is_local();
         let realm = match realm {
@@ -222,17 +222,16 @@ fn configured_listener(
         };
         let policy = policy(effective, Some(table), name.clone(), loopback, realm);
         let policy = with_applicants(effective, table, policy)
-            .map_err(|why| ConfigError::Unusable(format!("{}: {text}: {why}", url.source)))?;
+            .map_err(|why| unusable(format!("{text}: {why}")))?;
         let takes_applicants = policy.discovery.is_some() || policy.payload_api_key;
         let lets_in = policy.allow_anonymous
             || takes_applicants
             || realm.is_some_and(|realm| doors.knows_anybody(realm));
         if !loopback && !lets_in {
             return Err(ConfigError::Unusable(format!(
-                "{}: {} can be reached from other machines, and nobody could connect, since no \
+                "{source}: {} can be reached from other machines, and nobody could connect, since no \
                  credentials are configured; add a user (martlet user add {}NAME), or listen on \
                  loopback, or add --allow-anonymous if everybody who can reach it may use it",
-                url.source,
                 listener_url(&address, &transport, is_secure),
                 options_of(effective)
             )));
@@ -260,52 +259,40 @@ pub(super) fn policy(
     loopback: bool,
     realm: Option<Realm>,
 ) -> ListenerPolicy {
-    let own = |key: &str| {
-        table
-            .and_then(|table| table.get(key))
-            .map(|found| &found.value)
-    };
-    let switch = |key: &str, otherwise: bool| match own(key) {
-        Some(Value::Boolean(value)) => *value,
-        _ => otherwise,
-    };
-    let general = |key: &str| effective.boolean(&format!("mqtt.{key}"));
-    let max_qos = match own("max_qos") {
-        Some(Value::Integer(qos)) => *qos,
-        _ => effective.integer("mqtt.max_qos"),
-    };
+    let none = ListenerKeys::default();
+    let own: &ListenerKeys = table.map_or(&none, |table| table);
+    let general = &effective.settings().mqtt;
+    let max_qos = own.max_qos.unwrap_or(general.max_qos);
     ListenerPolicy {
         name,
         realm: realm.unwrap_or_default(),
         number: 0,
         // Set at the start.
         mark: 0,
-        connections_max: table.map_or(0, |table| number(table, "max_connections")),
-        connect_timeout_secs: table.map_or(0, |table| number(table, "connect_timeout_secs")),
+        connections_max: own.max_connections.unwrap_or(0),
+        connect_timeout_secs: own.connect_timeout_secs.unwrap_or(0),
         // Configured credentials are required, on this machine too.
-        allow_anonymous: switch(
-            "allow_anonymous",
-            (loopback && realm.is_none()) || general("allow_anonymous"),
-        ),
-        allow_empty_client_id: switch("allow_empty_client_id", general("allow_empty_client_id")),
+        allow_anonymous: own
+            .allow_anonymous
+            .unwrap_or((loopback && realm.is_none()) || general.allow_anonymous),
+        allow_empty_client_id: own
+            .allow_empty_client_id
+            .unwrap_or(general.allow_empty_client_id),
         authenticate: realm.is_some(),
-        maximum_qos: QoS::from_bits(max_qos as u8).unwrap_or(QoS::ExactlyOnce),
-        retain_available: switch("retain_available", general("retain_available")),
-        wildcard_subscription_available: switch(
-            "wildcard_subscriptions",
-            general("wildcard_subscriptions"),
-        ),
-        subscription_ids_available: switch(
-            "subscription_identifiers",
-            general("subscription_identifiers"),
-        ),
+        maximum_qos: QoS::from_bits(max_qos).unwrap_or(QoS::ExactlyOnce),
+        retain_available: own.retain_available.unwrap_or(general.retain_available),
+        wildcard_subscription_available: own
+            .wildcard_subscriptions
+            .unwrap_or(general.wildcard_subscriptions),
+        subscription_ids_available: own
+            .subscription_identifiers
+            .unwrap_or(general.subscription_identifiers),
         own: None,
         discovery: None,
         payload_api_key: false,
-        shared_subscription_available: switch(
-            "shared_subscriptions",
-            general("shared_subscriptions"),
-        ),
+        shared_subscription_available: own
+            .shared_subscriptions
+            .unwrap_or(general.shared_subscriptions),
     }
 }
 
@@ -315,15 +302,11 @@ fn with_applicants(
     table: &ListenerTable,
     policy: ListenerPolicy,
 ) -> Result<ListenerPolicy, String> {
-    let own = |key: &str| table.get(key).map(|found| &found.value);
-    let discovery = match own("discovery") {
-        Some(Value::Text(word)) => word.as_str(),
-        _ => "off",
-    };
-    let payload_api_key = matches!(own("payload_api_key"), Some(Value::Boolean(true)));
-    let key = match (discovery, payload_api_key) {
-        ("off", false) => return Ok(policy),
-        ("off", true) => "payload_api_key",
+    let mode = table.discovery.unwrap_or(DiscoveryMode::Off);
+    let payload_api_key = table.payload_api_key.unwrap_or(false);
+    let key = match (mode, payload_api_key) {
+        (DiscoveryMode::Off, false) => return Ok(policy),
+        (DiscoveryMode::Off, true) => "payload_api_key",
         _ => "discovery",
     };
     if !policy.authenticate {
@@ -337,7 +320,7 @@ fn with_applicants(
              own: leave out password_file, acl_file and certificate_user_name"
         ));
     }
-    if discovery != "off" && policy.allow_anonymous {
+    if mode != DiscoveryMode::Off && policy.allow_anonymous {
         return Err(
             "`discovery` is set, and clients without credentials are anonymous clients here: set \
              allow_anonymous of the listener to false"
@@ -345,17 +328,17 @@ fn with_applicants(
         );
     }
     let base = iotflow_base(effective).map_err(|error| error.to_string())?;
-    let limit = |key: &str| u32::try_from(effective.integer(key)).unwrap_or(u32::MAX);
-    let discovery = (discovery != "off").then(|| {
+    let limits = &effective.settings().limits;
+    let discovery = (mode != DiscoveryMode::Off).then(|| {
         Arc::new(Discovery {
-            key_in_payload: discovery == "payload",
+            key_in_payload: mode == DiscoveryMode::Payload,
             topics: [
                 format!("{}/discovery/register/", base.as_str()).into(),
                 "discovery/register/".into(),
             ]
             .into(),
-            connections_max: limit("limits.discovery_connections"),
-            lasts_secs: limit("limits.discovery_secs"),
+            connections_max: limits.discovery_connections,
+            lasts_secs: limits.discovery_secs,
         })
     });
     Ok(ListenerPolicy {
@@ -372,30 +355,24 @@ fn tls_of(
     is_secure: bool,
     files_read: &mut Vec<PathBuf>,
 ) -> Result<Option<TlsSettings>, String> {
-    let path = |key: &str| {
-        let from_table = table.get(key).map(|found| &found.value);
-        let general = || Value::Text(effective.text(&format!("tls.{key}")).to_owned());
-        match from_table.cloned().unwrap_or_else(general) {
-            Value::Text(path) if !path.is_empty() => Some(PathBuf::from(path)),
-            _ => None,
-        }
-    };
-    let word = match table.get("client_certificates").map(|found| &found.value) {
-        Some(Value::Text(word)) => word.as_str(),
-        _ => effective.text("tls.client_certificates"),
-    };
+    let general = &effective.settings().tls;
+    let own = table.client_certificates;
+    let client_certificates = own.unwrap_or(general.client_certificates);
     if !is_secure {
         let own = [
-            "certificate",
-            "key",
-            "client_ca",
-            "client_crl",
-            "x509_version1",
-            "tls_version",
+            ("certificate", table.certificate.is_some()),
+            ("key", table.key.is_some()),
+            ("client_ca", table.client_ca.is_some()),
+            ("client_crl", table.client_crl.is_some()),
+            ("x509_version1", table.x509_version1.is_some()),
+            ("tls_version", table.tls_version.is_some()),
         ];
-        let own = own.into_iter().find(|key| table.contains_key(*key));
+        let own = own.into_iter().find(|(_, is_set)| *is_set);
+        let own = own.map(|(key, _)| key);
         // No client can present a certificate there, so clients would be accepted without one.
-        let asks = table.contains_key("client_certificates") && word != "off";
+        let asks = table
+            .client_certificates
+            .is_some_and(|asked| asked != ClientCertificates::Off);
         return match own.or(asks.then_some("client_certificates")) {
             Some(key) => Err(format!(
                 "`{key}` is for encrypted listeners: use mqtts:// or wss://, or leave it out"
@@ -403,41 +380,32 @@ fn tls_of(
             None => Ok(None),
         };
     }
-    let (Some(certificate), Some(key)) = (path("certificate"), path("key")) else {
+    let path = |own: &Option<String>, general: &String| {
+        let path = own.as_ref().unwrap_or(general);
+        (!path.is_empty()).then(|| PathBuf::from(path))
+    };
+    let certificate = path(&table.certificate, &general.certificate);
+    let (Some(certificate), Some(key)) = (certificate, path(&table.key, &general.key)) else {
         return Err(
             "TLS needs a certificate and its key: set tls.certificate and tls.key, or \
              `certificate` and `key` of the listener"
                 .to_owned(),
         );
     };
-    let record_bytes = match table.get("tls_record_bytes").map(|found| &found.value) {
-        Some(Value::Integer(bytes)) => u16::try_from(*bytes).ok(),
-        _ => None,
-    };
-    let version = match table.get("tls_version").map(|found| &found.value) {
-        Some(Value::Text(version)) => version.as_str(),
-        _ => effective.text("tls.version"),
-    };
+    let version = table.tls_version.unwrap_or(general.version);
     let files = ServerFiles {
-        without_tls12: version == "1.3",
+        without_tls12: version == TlsVersion::V13,
         certificate,
         key,
-        client_ca: path("client_ca"),
-        client_certificates: match word {
-            "optional" => ClientCertificates::Optional,
-            "required" => ClientCertificates::Required,
-            _ => ClientCertificates::Off,
-        },
-        revoked: path("client_crl"),
-        accepts_version1: match table.get("x509_version1").map(|found| &found.value) {
-            Some(Value::Boolean(accepts)) => *accepts,
-            _ => effective.boolean("tls.x509_version1"),
-        },
-        record_bytes,
+        client_ca: path(&table.client_ca, &general.client_ca),
+        client_certificates,
+        revoked: path(&table.client_crl, &general.client_crl),
+        accepts_version1: table.x509_version1.unwrap_or(general.x509_version1),
+        record_bytes: table.tls_record_bytes,
     };
     // A CA that nobody is checked against: a line that was lost, and a door that is open.
-    let is_said = table.contains_key("client_certificates")
-        || effective.source("tls.client_certificates") != DEFAULT_SOURCE;
+    let is_said = table.client_certificates.is_some()
+        || effective.source(key!(tls.client_certificates)) != DEFAULT_SOURCE;
     if !is_said && (files.client_ca.is_some() || files.revoked.is_some()) {
         return Err(
             "client_ca or client_crl is set, and client_certificates is not: say required or \
@@ -458,17 +426,9 @@ fn tls_of(
     Ok(Some(TlsSettings::new(tls.config, tls.clients)))
 }
 
-/// A number of a listener; 0 if it says none.
-fn number(table: &ListenerTable, key: &str) -> u32 {
-    match table.get(key).map(|found| &found.value) {
-        Some(Value::Integer(number)) => u32::try_from(*number).unwrap_or(u32::MAX),
-        _ => 0,
-    }
-}
-
 /// Whose word on where clients come from is taken.
 fn proxies(table: &ListenerTable) -> Result<Vec<IpNet>, String> {
-    let Some(Value::Text(text)) = table.get("proxy_from").map(|found| &found.value) else {
+    let Some(text) = &table.proxy_from else {
         return Ok(Vec::new());
     };
     let networks = text.split(',').map(network);
@@ -488,7 +448,7 @@ pub(crate) fn network(text: &str) -> Result<IpNet, String> {
 
 /// Mode of the file of a Unix socket.
 fn socket_mode(table: &ListenerTable) -> Result<u32, String> {
-    let Some(Value::Text(text)) = table.get("mode").map(|found| &found.value) else {
+    let Some(text) = &table.mode else {
         return Ok(SOCKET_MODE);
     };
     let mode = u32::from_str_radix(text, 8).ok();

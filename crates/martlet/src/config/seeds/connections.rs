@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{NAMES, Names, unusable};
 use crate::config::load::ConfigError;
-use crate::config::schema::Value;
+use crate::config::schema::{Value, key};
 use crate::config::sinks::BRIDGE;
 
 /// What the names of all connections begin with.
@@ -147,12 +147,8 @@ impl Names<'_> {
         let Some(name) = self.get(variable).map(str::to_lowercase) else {
             return Ok(());
         };
-        self.set(
-            "integrations.default_connection",
-            Value::Text(name),
-            variable,
-        );
-        Ok(())
+        let key = key!(integrations.default_connection);
+        self.set(key, Value::Text(name), variable)
     }
 
     fn connection(&mut self, upper: &str, host: &str, common: &Common) -> Result<(), ConfigError> {

@@ -1,8 +1,8 @@
 //! What is served by HTTP, and the log, by the names of other programs.
 
 use super::{GENERIC, Names, Variables, authority, unusable};
-use crate::config::load::{ConfigError, Effective, HttpAddress, ListenerTable, Sourced};
-use crate::config::schema::Value;
+use crate::config::load::{ConfigError, Effective, HttpAddress, HttpListenerTable, Sourced};
+use crate::config::schema::{Value, key};
 
 /// Adds a listener for each variable and option that asks for one, with the routes of its system
 /// first. An option overrides the variable of its system.
@@ -40,7 +40,7 @@ pub(crate) fn add_http_listeners(
         });
     }
     for address in all {
-        let table = table(&address, effective);
+        let table = table(&address, effective)?;
         effective.http_listeners.push(table);
     }
     Ok(())
@@ -56,8 +56,8 @@ pub(crate) fn with_host(text: &str, host: Option<&str>) -> Option<String> {
     (!host.is_empty() && port.parse::<u16>().is_ok()).then(|| text.to_owned())
 }
 
-fn table(address: &HttpAddress, effective: &Effective) -> ListenerTable {
-    let others = effective.text("http.compat").split(',').map(str::trim);
+fn table(address: &HttpAddress, effective: &Effective) -> Result<HttpListenerTable, ConfigError> {
+    let others = effective.settings().http.compat.split(',').map(str::trim);
     let others = others.filter(|number| *number != address.system && *number != "off");
     let is_known = martlet_api::CompatApi::of_number(address.system).is_some();
     let own = is_known.then_some(address.system);
@@ -75,9 +75,8 @@ fn table(address: &HttpAddress, effective: &Effective) -> ListenerTable {
         value: Value::Text(text),
         source: address.source.clone(),
     };
-    all.into_iter()
-        .map(|(key, text)| (key.to_owned(), sourced(text)))
-        .collect()
+    let all = all.into_iter();
+    HttpListenerTable::of(all.map(|(key, text)| (key.to_owned(), sourced(text))))
 }
 
 impl Names<'_> {
@@ -92,38 +91,41 @@ impl Names<'_> {
                 _ => None,
             };
             let level = level.map(|level| Value::Text(level.to_owned()));
-            self.set_if(name, "log.level", level);
+            self.set_if(name, key!(log.level), level)?;
         }
         let name = "LOG_FORMAT";
         if let Some(text) = self.get(name) {
             let word = text.to_ascii_lowercase();
             let is_known = ["text", "json"].contains(&word.as_str());
-            self.set_if(name, "log.format", is_known.then_some(Value::Text(word)));
+            let format = is_known.then_some(Value::Text(word));
+            self.set_if(name, key!(log.format), format)?;
         }
         if let Some(file) = self.get("LOG_FILE").map(str::to_owned) {
-            self.set("log.file", Value::Text(file), "LOG_FILE");
+            self.set(key!(log.file), Value::Text(file), "LOG_FILE")?;
         }
         let name = "MQTT_BROKER_LOGGING_ENABLED";
         if let Some(is_on) = self.switch(name)? {
-            self.set("log.connections", Value::Boolean(is_on), name);
+            self.set(key!(log.connections), Value::Boolean(is_on), name)?;
         }
         Ok(())
     }
 
     pub(super) fn http(&mut self) -> Result<(), ConfigError> {
         if let Some(origins) = self.get("ALLOWED_ORIGINS").map(str::to_owned) {
-            self.set("http.origins", Value::Text(origins), "ALLOWED_ORIGINS");
+            self.set(key!(http.origins), Value::Text(origins), "ALLOWED_ORIGINS")?;
         }
         let per_minute = self.count("RATE_LIMIT_PER_MINUTE");
         if let Some(count) = per_minute {
             let rate = count.map(|count| Value::Integer(count.div_ceil(60)));
-            self.set_if("RATE_LIMIT_PER_MINUTE", "http.rate", rate);
+            self.set_if("RATE_LIMIT_PER_MINUTE", key!(http.rate), rate)?;
         }
         if let Some(count) = self.count("RATE_LIMIT_BURST") {
-            self.set_if("RATE_LIMIT_BURST", "http.burst", count.map(Value::Integer));
+            let count = count.map(Value::Integer);
+            self.set_if("RATE_LIMIT_BURST", key!(http.burst), count)?;
         } else if let Some(count) = per_minute.flatten() {
             // They may all come at once.
-            self.set("http.burst", Value::Integer(count), "RATE_LIMIT_PER_MINUTE");
+            let count = Value::Integer(count);
+            self.set(key!(http.burst), count, "RATE_LIMIT_PER_MINUTE")?;
         }
         Ok(())
     }
@@ -136,13 +138,16 @@ impl Names<'_> {
     }
 
     /// A value that cannot be used is left out, with a warning: many programs have these names.
-    fn set_if(&mut self, name: &str, key: &str, value: Option<Value>) {
+    fn set_if(&mut self, name: &str, key: &str, value: Option<Value>) -> Result<(), ConfigError> {
         debug_assert!(GENERIC.contains(&name), "{name} has one meaning");
         match value {
             Some(value) => self.set(key, value, name),
-            None => self.warn(format!(
-                "environment {name}: not used, its value is none of {key}"
-            )),
+            None => {
+                self.warn(format!(
+                    "environment {name}: not used, its value is none of {key}"
+                ));
+                Ok(())
+            }
         }
     }
 }

@@ -4,7 +4,7 @@ use std::net::{ToSocketAddrs as _, UdpSocket};
 
 use super::{Names, authority, unusable};
 use crate::config::load::{ConfigError, ListenerTable, Sourced};
-use crate::config::schema::Value;
+use crate::config::schema::{Value, key};
 
 const MQTT_PORT: u16 = 1883;
 const MQTTS_PORT: u16 = 8883;
@@ -75,7 +75,8 @@ impl Names<'_> {
             }
         }
         let urls = listeners.urls.iter();
-        self.effective.listeners = urls.map(|(url, name)| listener(url, name)).collect();
+        let listeners = urls.map(|(url, name)| listener(url, name));
+        self.effective.listeners = listeners.collect::<Result<_, _>>()?;
         Ok(())
     }
 
@@ -168,19 +169,24 @@ impl Names<'_> {
             .first(&["MQTT_CA_CERTS", "MQTT_TLS_INSECURE"])
             .is_some();
         let has_certificate = self.get("MQTT_CERT_FILE_PATH").is_some()
-            || !self.effective.text("tls.certificate").is_empty()
-            || self.has_own("tls.certificate");
+            || !self.effective.settings().tls.certificate.is_empty()
+            || self.has_own(key!(tls.certificate));
         let is_on = self.switch("MQTT_USE_TLS")? == Some(true);
         Ok(is_on && is_clients && !has_certificate)
     }
 
     /// TLS that is switched on needs its files.
     fn tls_files(&mut self, switch: &str, files: (&str, &str)) -> Result<(), ConfigError> {
-        for (name, key) in [(files.0, "tls.certificate"), (files.1, "tls.key")] {
+        let tls = &self.effective.settings().tls;
+        let (certificate, key) = (tls.certificate.is_empty(), tls.key.is_empty());
+        for (name, key, is_empty) in [
+            (files.0, key!(tls.certificate), certificate),
+            (files.1, key!(tls.key), key),
+        ] {
             match self.get(name).map(str::to_owned) {
-                Some(file) => self.set(key, Value::Text(file), name),
+                Some(file) => self.set(key, Value::Text(file), name)?,
                 // Martlet's own name may say it.
-                None if !self.effective.text(key).is_empty() || self.has_own(key) => {}
+                None if !is_empty || self.has_own(key) => {}
                 None => {
                     let why = format!("is true, and {name} names no file");
                     return Err(unusable(switch, &why));
@@ -198,10 +204,10 @@ fn is_of_this_machine(host: &str) -> bool {
     { addresses.into_iter().flatten() }.any(|address| UdpSocket::bind(address).is_ok())
 }
 
-fn listener(url: &str, name: &str) -> ListenerTable {
+fn listener(url: &str, name: &str) -> Result<ListenerTable, ConfigError> {
     let url = Sourced {
         value: Value::Text(url.to_owned()),
         source: format!("environment {name}"),
     };
-    ListenerTable::from([("url".to_owned(), url)])
+    ListenerTable::of([("url".to_owned(), url)])
 }

@@ -1,0 +1,83 @@
+use super::*;
+
+/// The values at the ends of what a key accepts.
+fn ends_of(kind: Kind) -> Vec<Value> {
+    match kind {
+        Kind::Integer { min, max } => vec![Value::Integer(min), Value::Integer(max)],
+        Kind::NoneOrAtLeast { min } => [0, min, u64::MAX].map(Value::Integer).to_vec(),
+        Kind::Boolean => [false, true].map(Value::Boolean).to_vec(),
+        Kind::Word(words) => {
+            let words = words.iter();
+            words.map(|word| Value::Text((*word).to_owned())).collect()
+        }
+        Kind::Text => vec![Value::Text("a".to_owned())],
+        Kind::Texts | Kind::Topics => vec![Value::Texts(vec!["a".to_owned()])],
+        Kind::Headers => vec![Value::Headers(vec!["a: b".to_owned()])],
+        Kind::Secret => vec![Value::Secret("a".to_owned().into())],
+    }
+}
+
+/// A value of another kind.
+fn other_than(kind: Kind) -> Value {
+    match kind {
+        Kind::Boolean => Value::Integer(1),
+        _ => Value::Boolean(true),
+    }
+}
+
+#[test]
+fn every_value_that_a_key_accepts_fits_its_type() {
+    let mut settings = Settings::default();
+    for key in keys() {
+        assert!(settings.set(&key.path, &key.default), "{}", key.path);
+        for value in ends_of(key.kind) {
+            assert!(settings.set(&key.path, &value), "{} {value}", key.path);
+        }
+    }
+}
+
+#[test]
+fn a_value_of_another_kind_is_not_taken_for_a_default() {
+    let mut settings = Settings::default();
+    for key in keys() {
+        assert!(
+            !settings.set(&key.path, &other_than(key.kind)),
+            "{}",
+            key.path
+        );
+    }
+    assert!(!settings.set("mqtt.max_qos_", &Value::Integer(1)));
+    assert!(!settings.set("max_qos", &Value::Integer(1)));
+    assert!(!settings.set("mqtt.queue_full", &Value::Text("drop".to_owned())));
+    assert!(!settings.set("mqtt.max_qos", &Value::Integer(256)));
+}
+
+fn check_table<T: TableKeys>() {
+    let mut table = T::default();
+    for key in T::KEYS {
+        for value in ends_of(key.kind) {
+            assert!(table.set(key.name, &value), "{} {value}", key.name);
+        }
+        assert!(!table.set(key.name, &other_than(key.kind)), "{}", key.name);
+    }
+    assert!(!table.set("nothing", &Value::Boolean(true)));
+}
+
+#[test]
+fn every_value_that_a_key_of_a_table_accepts_fits_its_type() {
+    check_table::<ListenerKeys>();
+    check_table::<HttpListenerKeys>();
+    check_table::<TelemetryRuleKeys>();
+    check_table::<RetentionKeys>();
+}
+
+#[test]
+fn paths_and_descriptions_are_whole() {
+    let mut paths: Vec<&str> = keys().iter().map(|key| &*key.path).collect();
+    paths.sort_unstable();
+    assert!(paths.windows(2).all(|pair| pair[0] != pair[1]), "{paths:?}");
+    for key in keys() {
+        let ends_well = key.what.ends_with('.') && key.what.trim() == key.what;
+        assert!(ends_well, "{}: {:?}", key.path, key.what);
+    }
+}

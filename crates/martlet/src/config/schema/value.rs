@@ -1,0 +1,89 @@
+//! Values of the configuration, whatever key they are of.
+
+use martlet_control::text::masked_target;
+
+use crate::config::masking;
+
+/// A value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Value {
+    Integer(u64),
+    Boolean(bool),
+    Text(String),
+    Texts(Vec<String>),
+    Headers(Vec<String>),
+    Secret(Secret),
+}
+
+/// Text that nothing prints.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Secret(String);
+
+impl Secret {
+    /// To be used, not to be shown.
+    pub(crate) fn text(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
+}
+
+impl std::fmt::Display for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_empty() { "" } else { "***" })
+    }
+}
+
+impl Value {
+    /// As JSON.
+    pub(crate) fn to_json(&self) -> serde_json::Value {
+        match self {
+            Self::Integer(value) => (*value).into(),
+            Self::Boolean(value) => (*value).into(),
+            Self::Text(value) => value.as_str().into(),
+            Self::Texts(values) => values.as_slice().into(),
+            Self::Headers(lines) => masking::headers(lines).into(),
+            Self::Secret(value) => value.to_string().into(),
+        }
+    }
+
+    /// The text or word; none: the value is of another kind.
+    pub(crate) fn as_text(&self) -> Option<&str> {
+        match self {
+            Self::Text(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// To be shown: a URL is without what is secret in it.
+    pub(crate) fn shown(&self) -> Self {
+        match self {
+            Self::Text(value) => Self::Text(masked_target(value)),
+            value => value.clone(),
+        }
+    }
+}
+
+impl std::fmt::Display for Value {
+    /// As TOML.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Integer(value) => write!(f, "{value}"),
+            Self::Boolean(value) => write!(f, "{value}"),
+            Self::Text(value) => write!(f, "{value:?}"),
+            Self::Texts(values) => write!(f, "{values:?}"),
+            Self::Headers(lines) => write!(f, "{:?}", masking::headers(lines)),
+            Self::Secret(value) => write!(f, "\"{value}\""),
+        }
+    }
+}
