@@ -1,9 +1,9 @@
 //! One configuration: default < file (TOML) < environment < command line.
 //!
-//! `schema` declares every key, with its type, default and range; `load` lays the sources over each other and
-//! remembers where each value came from, `seeds` the names of other programs and `mosquitto` that
-//! broker's file among them; `resolve` turns the result into each layer's own settings,
-//! `authentication` into who is let in, `http` into what is served by HTTP and to whom,
+//! `schema` declares every key, with its type, default and range; `load` lays the sources over each
+//! other and remembers where each value came from, `seeds` the names of other programs and
+//! `mosquitto` that broker's file among them; `resolve` turns the result into each layer's own
+//! settings, `authentication` into who is let in, `http` into what is served by HTTP and to whom,
 //! `registry` into where the tables are, `database` whether another program's variables say so,
 //! `sinks` into integrations, `message_log` into what is kept of messages, `topic_memory` into what
 //! is remembered of topics, `telemetry` into what is stored of what devices measure, `way_in` how
