@@ -2,8 +2,11 @@
  * that a test can take back all that was not synced, as a power cut does. Notes go to the file
  * FORGET_NOTES, one per line; files that lose their name are kept in FORGET_KEEP. Only paths under
  * FORGET_DIR count, and of files only those in a directory `store`. The others, such as the tables of
- * the registry and the shared memory of SQLite, which it makes anew, stay as they are. With FORGET_SYNC=no the syncs of files count for nothing; with
- * FORGET_SYNC_DIR=store those of directories `store`, with FORGET_SYNC_DIR=above those of others.
+ * the registry and the shared memory of SQLite, which it makes anew, stay as they are.
+ *
+ * With FORGET_SYNC=no the syncs of files count for nothing, with FORGET_SYNC=/TEXT those of files that
+ * have /TEXT in their path; with FORGET_SYNC_DIR=store those of directories `store`, with
+ * FORGET_SYNC_DIR=above those of others.
  *
  *   w INODE OFFSET HEX   bytes that were there before a write
  *   s INODE NOTE         the file is synced: all writes noted before that note are durable
@@ -165,6 +168,8 @@ static int synced(int fd, int (*sync)(int)) {
     long upto = count;
     pthread_mutex_unlock(&lock);
     if (ignored && strcmp(ignored, is_directory ? kind : "no") == 0)
+        return 0;
+    if (ignored && !is_directory && ignored[0] == '/' && strstr(path, ignored) != NULL)
         return 0;
     int done = sync(fd);
     pthread_mutex_lock(&lock);

@@ -4,6 +4,8 @@
 //! Tests are always built with panics that unwind. So a small program is compiled here, with the
 //! panic hook of this one and the libraries that the tests have.
 
+#![allow(clippy::unwrap_used)] // A panic here is a failed assertion.
+
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
