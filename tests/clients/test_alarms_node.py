@@ -144,7 +144,7 @@ def test_a_device_that_is_inactive_is_an_alarm_until_it_sends_something(start_no
         assert (alarm["device"], alarm["severity"], alarm["state"]) == ("pump-1", "warning", "active")
         assert alarm["message"] == "The device pump-1 has sent nothing for 10 s"
         pump.publish("d/pump-1/t", "2")
-        until(lambda: not named(node, "device_inactive"), node.log)
+        until(lambda: not named(node, "device_inactive"), node.log, 60)
 
 
 @pytest.mark.parametrize("days, name, severity", [
