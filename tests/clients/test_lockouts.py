@@ -244,12 +244,13 @@ def test_the_time_of_a_refusal_tells_neither_devices_nor_users_apart_from_names_
     names = ("pump", "nobody", "ada")
     for as_device in (True, False):
         times = {name: [] for name in names}
-        for number in range(15):
+        # The least of more attempts, on a busy machine.
+        for number in range(150):
             for name in names:
                 times[name].append(took(name, name if as_device else f"c{number}", f"guess {number}"))
-        least = {name: min(times[name]) for name in names}
-        # On a busy machine both take longer. Without the pause one would take a tenth of the other.
-        apart = abs(least["pump"] - least["nobody"])
-        assert least["pump"] >= 0.04 and apart < max(0.01, least["pump"] / 2), (as_device, least)
+            least = {name: min(times[name]) for name in names}
+            if number >= 14 and abs(least["pump"] - least["nobody"]) < 0.01:
+                break
+        assert least["pump"] >= 0.04 and abs(least["pump"] - least["nobody"]) < 0.01, (as_device, least)
         # A user's hash may take longer than the first step on a slow machine.
         assert least["ada"] >= 0.04, (as_device, least)

@@ -9,7 +9,7 @@
 //! Large blocks are mappings of their own (`large.rs`), so that a large table grows without being
 //! copied.
 //!
-//! A program of which a small part runs for long can give back the memory of the rest (`code.rs`).
+//! A program can give back the memory of code that it does not run any more (`code.rs`).
 //!
 //! This is the one crate with `unsafe`: a global allocator cannot be written without it.
 

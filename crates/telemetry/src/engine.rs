@@ -90,7 +90,8 @@ impl Engine {
         Ok(())
     }
 
-    /// The first day of which values are not in blocks yet. PostgreSQL has no such values.
+    /// The first day with values that are not in blocks yet; none: all values are. PostgreSQL has
+    /// no blocks.
     pub(crate) fn first_unpacked_day(&self) -> Option<i64> {
         match self {
             Self::Sqlite(writer) => writer.memory.read().first_day(),

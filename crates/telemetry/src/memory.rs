@@ -319,7 +319,7 @@ impl Memory {
         self.active.bytes() + self.frozen.bytes()
     }
 
-    /// The first day of which values are here; none: there are no values.
+    /// The first day that has values in memory; none: no value is in memory.
     pub(crate) fn first_day(&self) -> Option<i64> {
         let with_values = [&self.active, &*self.frozen].into_iter();
         let with_values = with_values.filter(|generation| !generation.is_empty());

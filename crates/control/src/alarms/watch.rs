@@ -180,11 +180,7 @@ impl Alarms {
         let after_ms = self.settings.trouble_ms;
         self.observe_node(key(INTEGRATION), None, told, (is_bad, after_ms));
 
-        let waiting = match lag.messages {
-            Some(1) => "1 message waits".to_owned(),
-            Some(messages) => format!("{messages} messages wait"),
-            None => "messages wait".to_owned(),
-        };
+        let waiting = lag.words().unwrap_or_else(|| "messages wait".to_owned());
         let secs = lag.age_ms / 1_000;
         let message =
             format!("The integration {name} is behind: {waiting}, the oldest for {secs} s");

@@ -10,6 +10,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 
 use super::Integrations;
 use super::operate::IntegrationSeen;
+use super::trouble::Lag;
 use crate::wall_clock::now_ms;
 
 /// Name, meaning and value of a counter.
@@ -128,9 +129,8 @@ impl Collector for IntegrationsPage {
             "Age of the oldest message that is not delivered; 0 if there is none",
         );
         self.family(&mut encoder, age, ConstGauge::new(0.0), |one| {
-            let received_ms = one.state.oldest_received_ms.unwrap_or(self.now_ms);
-            let age_ms = self.now_ms.saturating_sub(received_ms);
-            Some(ConstGauge::new(age_ms as f64 / 1_000.0))
+            let lag = Lag::of(&one.state, self.now_ms);
+            Some(ConstGauge::new(lag.age_ms as f64 / 1_000.0))
         })?;
         let kind = ConstGauge::new(0_i64).metric_type();
         let help = "1 for the state that the integration is in, 0 for the others";

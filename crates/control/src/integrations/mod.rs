@@ -60,6 +60,7 @@ use crate::control::{Control, ControlError};
 use crate::health::Reader;
 use crate::secrets::SecretStore;
 use crate::tables::Tables;
+use crate::wall_clock::now_ms;
 use entry::Entry;
 pub(crate) use entry::TO_WEBHOOKS;
 use following::TOLD_WITHIN;
@@ -236,11 +237,8 @@ impl Integrations {
         let told = entries.iter().filter_map(|entry| {
             let (handle, state) = (&entry.handle, entry.state());
             let why = trouble(&state, handle.on_full())?;
-            let waiting = match state.lag {
-                Some(1) => ", 1 message waits".to_owned(),
-                Some(lag) => format!(", {lag} messages wait"),
-                None => String::new(),
-            };
+            let waiting = Lag::of(&state, now_ms()).words();
+            let waiting = waiting.map_or_else(String::new, |words| format!(", {words}"));
             let (kind, name) = (handle.kind(), handle.name());
             Some(match reader {
                 Reader::Operator => format!("The integration {kind}/{name} {why}{waiting}."),
@@ -259,7 +257,7 @@ impl Integrations {
                 name: format!("{}/{}", handle.kind(), handle.name()),
                 tenant: state.tenant?,
                 trouble: trouble(&state, handle.on_full()),
-                lag: Lag::of(&state),
+                lag: Lag::of(&state, now_ms()),
             })
         });
         conditions.collect()

@@ -30,13 +30,20 @@ pub(crate) struct Lag {
 }
 
 impl Lag {
-    pub(super) fn of(state: &State) -> Self {
-        let now_ms = now_ms();
+    pub(super) fn of(state: &State, now_ms: u64) -> Self {
         let oldest_ms = state.oldest_received_ms.unwrap_or(now_ms);
         Self {
             messages: state.lag,
             age_ms: now_ms.saturating_sub(oldest_ms),
         }
+    }
+
+    /// How many messages wait, in words; none if that is unknown.
+    pub(crate) fn words(&self) -> Option<String> {
+        self.messages.map(|messages| match messages {
+            1 => "1 message waits".to_owned(),
+            messages => format!("{messages} messages wait"),
+        })
     }
 }
 

@@ -32,8 +32,7 @@ const READ_BYTES_MAX: usize = 64 * 1_024;
 const READ_WITHIN: Duration = Duration::from_secs(1);
 /// Time limit of a connection.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
-/// A connection that nobody has used for so long is not used again: who is between may have
-/// forgotten it.
+/// Longest time for which an idle connection is kept. A firewall in between may drop it after that.
 const IDLE_MAX: Duration = Duration::from_secs(90);
 
 /// A request of a webhook.

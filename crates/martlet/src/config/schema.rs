@@ -164,7 +164,7 @@ impl Section for Limits {
     }
 }
 
-/// A store of which nothing lives takes 48 MiB at this limit, and has room for two segments more.
+/// With this limit an empty store takes 48 MiB, and there is room for two more segments.
 const STORE_BYTES_MIN: u64 = 64 << 20;
 
 /// The longest packet that there is: its first byte, four bytes of the Remaining Length, and what

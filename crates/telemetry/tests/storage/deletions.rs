@@ -151,7 +151,7 @@ async fn a_series_of_which_all_packed_days_are_too_old_keeps_its_new_values() {
     assert_eq!(storage.range(&all(&[1])).await.unwrap().rows.len(), 1);
 }
 
-/// Values that came a moment ago, none of which is in a block: by age and by bytes.
+/// The retention by age and by bytes, while all values are in memory alone.
 #[tokio::test]
 async fn values_that_are_not_packed_yet_are_deleted_too() {
     let limits = |age, bytes| Retention::of_all(Limits { age, bytes });

@@ -194,7 +194,7 @@ impl Storage {
     }
 }
 
-/// What became of the records of a device.
+/// Numbers of the records of a device that were imported and skipped.
 #[derive(Default)]
 struct Done {
     records: i64,

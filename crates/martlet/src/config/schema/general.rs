@@ -1,4 +1,4 @@
-//! Sections of which each has a few keys, and `[mqtt]`.
+//! `[mqtt]`, and sections with few keys.
 
 use martlet_broker::{QueueFull, RateExceeded};
 use martlet_certificates::ClientCertificates;
