@@ -126,8 +126,13 @@ impl Feed {
 
     /// Reports the outcomes of the messages of a batch, in its order.
     pub fn tell_all(&mut self, tickets: Vec<Ticket>, outcomes: Vec<Outcome>) {
-        for (ticket, outcome) in tickets.into_iter().zip(outcomes) {
-            self.tell(ticket, outcome);
+        let has_failed = outcomes.iter().any(|outcome| *outcome != Outcome::Done);
+        let mut state = self.shared.lock();
+        state.outcomes.extend(tickets.into_iter().zip(outcomes));
+        let is_told = has_failed || state.outcomes.len() >= self.told_at;
+        drop(state);
+        if is_told {
+            self.shared.for_runner.notify_one();
         }
     }
 }

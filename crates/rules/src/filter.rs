@@ -23,9 +23,9 @@ impl Levels {
     }
 
     /// The first level; none: it is a wildcard.
-    pub(crate) fn first_literal(&self) -> Option<String> {
+    pub(crate) fn first_literal(&self) -> Option<&str> {
         match self.0.first() {
-            Some(Level::Literal(literal)) => Some(literal.clone()),
+            Some(Level::Literal(literal)) => Some(literal),
             _ => None,
         }
     }

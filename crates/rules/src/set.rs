@@ -17,7 +17,7 @@ use crate::guard::{self, Guard, Unguarded};
 use crate::hops::HOPS_MAX;
 use crate::rule::{AlarmTest, CheckedAction, Rule, RuleSource};
 use crate::template::Template;
-use crate::value::{bytes_of, of_json, of_members, of_payload, of_text, of_texts, to_json};
+use crate::value::{bytes_of, kept, of_json, of_members, of_payload, of_text, of_texts, to_json};
 
 /// Values that are remembered for `previous`, at most.
 const PREVIOUS_MAX: usize = 50_000;
@@ -152,9 +152,10 @@ pub struct RuleSet {
     evaluator: Evaluator,
     guard: Box<dyn Guard>,
     rules: Vec<TaggedRule>,
-    /// Rules of topics by the first level of their filters; those that begin with a wildcard are
-    /// under none.
-    by_level: HashMap<Option<String>, Vec<(usize, Levels)>>,
+    /// Rules of topics by the first level of their filters.
+    by_level: HashMap<String, Vec<(usize, Levels)>>,
+    /// Those whose filters begin with a wildcard.
+    wild: Vec<(usize, Levels)>,
     by_key: HashMap<String, Vec<usize>>,
     by_event: HashMap<String, Vec<usize>>,
 }
@@ -184,6 +185,7 @@ impl RuleSet {
             guard,
             rules: Vec::new(),
             by_level: HashMap::new(),
+            wild: Vec::new(),
             by_key: HashMap::new(),
             by_event: HashMap::new(),
         };
@@ -195,8 +197,11 @@ impl RuleSet {
                 RuleSource::Topics(filters) => {
                     for filter in filters {
                         let levels = Levels::of(filter);
-                        let first = levels.first_literal();
-                        set.by_level.entry(first).or_default().push((at, levels));
+                        let alike = match levels.first_literal() {
+                            Some(first) => set.by_level.entry(first.to_owned()).or_default(),
+                            None => &mut set.wild,
+                        };
+                        alike.push((at, levels));
                     }
                 }
                 RuleSource::Telemetry(key) => set.by_key.entry(key.clone()).or_default().push(at),
@@ -279,10 +284,8 @@ impl RuleSet {
         let mut found: Vec<usize> = match &facts.source {
             Source::Message => {
                 let first = facts.topic.split('/').next().unwrap_or_default();
-                // The key is made once: tables of `Option<String>` take no borrowed one.
-                let literal = self.by_level.get(&Some(first.to_owned()));
-                let wild = self.by_level.get(&None);
-                let all = literal.into_iter().chain(wild).flatten();
+                let literal = self.by_level.get(first);
+                let all = literal.into_iter().flatten().chain(&self.wild);
                 all.filter(|(_, levels)| levels.match_topic(facts.topic))
                     .map(|(at, _)| *at)
                     .collect()
@@ -339,7 +342,11 @@ impl RuleSet {
     }
 
     /// The variables of a message, and its value for `previous`.
-    fn scope_of(&self, facts: &Facts<'_>, used: Variables) -> (Context<'_, '_>, Option<Value>) {
+    fn scope_of<'a>(
+        &'a self,
+        facts: &'a Facts<'_>,
+        used: Variables,
+    ) -> (Context<'a, 'a>, Option<Value>) {
         let mut scope = self.evaluator.scope();
         let mut current = None;
         if used.has("time") {
@@ -349,42 +356,42 @@ impl RuleSet {
         match &facts.source {
             Source::Message => {
                 if used.has("topic") {
-                    scope.add_variable_from_value("topic", of_text(facts.topic));
+                    scope.add_variable_as_val("topic", of_text(facts.topic));
                 }
                 if used.has("levels") {
                     let levels = of_texts(facts.topic.split('/'));
-                    scope.add_variable_from_value("levels", levels);
+                    scope.add_variable_as_val("levels", levels);
                 }
                 if takes("payload") && facts.payload.len() <= PAYLOAD_BYTES_MAX {
                     let payload = of_payload(facts.payload);
                     if used.has("previous") {
-                        current = Some(payload.clone());
+                        current = kept(&payload);
                     }
-                    scope.add_variable_from_value("payload", payload);
+                    scope.add_variable_as_val("payload", payload);
                 }
             }
             Source::Telemetry { key, value } => {
                 if used.has("topic") {
-                    scope.add_variable_from_value("topic", of_text(facts.topic));
+                    scope.add_variable_as_val("topic", of_text(facts.topic));
                 }
                 if used.has("levels") {
                     let levels = of_texts(facts.topic.split('/'));
-                    scope.add_variable_from_value("levels", levels);
+                    scope.add_variable_as_val("levels", levels);
                 }
                 if used.has("key") {
-                    scope.add_variable_from_value("key", of_text(key));
+                    scope.add_variable_as_val("key", of_text(key));
                 }
                 if takes("value") {
-                    let value = of_json(value.clone());
+                    let value = of_json(value);
                     if used.has("previous") {
-                        current = Some(value.clone());
+                        current = kept(&value);
                     }
-                    scope.add_variable_from_value("value", value);
+                    scope.add_variable_as_val("value", value);
                 }
             }
             Source::Event(_) => {
                 if used.has("event") && facts.payload.len() <= PAYLOAD_BYTES_MAX {
-                    scope.add_variable_from_value("event", of_payload(facts.payload));
+                    scope.add_variable_as_val("event", of_payload(facts.payload));
                 }
             }
         }
@@ -493,7 +500,7 @@ impl Judge<'_> {
                 ("type", of_text(&device.device_type)),
                 ("tags", of_texts(device.tags.iter().map(String::as_str))),
             ]);
-            scope.add_variable_from_value("device", value);
+            scope.add_variable_as_val("device", value);
         }
         self.add_previous(&mut scope, device.as_ref(), memory);
         if let Some(when) = &self.rule.when

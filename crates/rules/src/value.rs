@@ -1,63 +1,163 @@
 //! JSON to values of expressions, and back to text.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::fmt;
 
 use cel::Value;
-use cel::objects::{Key, Map};
+use cel::common::types::{
+    CelBool, CelBytes, CelDouble, CelInt, CelList, CelMap, CelMapKey, CelNull, CelString,
+};
+use cel::common::value::Val;
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
 /// Whole numbers up to this are the same with and without a fraction.
 const WHOLE_MAX: u64 = 1 << 53;
 
-/// A value of JSON. All numbers have a fraction, as in JavaScript, so that a rule does not depend
-/// on whether a device sends 21 or 21.0; whole numbers that would lose digits are left whole.
-pub(crate) fn of_json(json: serde_json::Value) -> Value {
-    match json {
-        serde_json::Value::Null => Value::Null,
-        serde_json::Value::Bool(flag) => Value::Bool(flag),
-        serde_json::Value::Number(number) => match number.as_i64() {
-            Some(whole) if whole.unsigned_abs() > WHOLE_MAX => Value::Int(whole),
-            _ => Value::Float(number.as_f64().unwrap_or(f64::MAX)),
-        },
-        serde_json::Value::String(text) => Value::String(Arc::new(text)),
-        serde_json::Value::Array(items) => {
-            Value::List(Arc::new(items.into_iter().map(of_json).collect()))
-        }
-        serde_json::Value::Object(members) => {
-            let members = members.into_iter();
-            let map: HashMap<Key, Value> = members
-                .map(|(name, value)| (Key::from(name), of_json(value)))
-                .collect();
-            Value::Map(Map { map: Arc::new(map) })
+/// A value that an expression can use. It borrows texts from where they stand.
+pub(crate) type Variable<'v> = Box<dyn Val + 'v>;
+
+/// A value of JSON, which is read once, without a tree of JSON in between.
+struct Read<'v>(Variable<'v>);
+
+impl<'de> Deserialize<'de> for Read<'de> {
+    fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {
+        json.deserialize_any(ReadValue)
+    }
+}
+
+struct ReadValue;
+
+impl ReadValue {
+    /// All numbers have a fraction, as in JavaScript, so that a rule does not depend on whether a
+    /// device sends 21 or 21.0; whole numbers that would lose digits are left whole.
+    fn whole<'v>(number: i64) -> Read<'v> {
+        match number.unsigned_abs() > WHOLE_MAX {
+            true => Read(Box::new(CelInt::from(number))),
+            false => Read(Box::new(CelDouble::from(number as f64))),
         }
     }
+}
+
+impl<'de> Visitor<'de> for ReadValue {
+    type Value = Read<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Read<'de>, E> {
+        Ok(Read(Box::new(CelNull)))
+    }
+
+    fn visit_bool<E>(self, flag: bool) -> Result<Read<'de>, E> {
+        Ok(Read(Box::new(CelBool::from(flag))))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Read<'de>, E> {
+        Ok(Self::whole(number))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Read<'de>, E> {
+        Ok(match i64::try_from(number) {
+            Ok(number) => Self::whole(number),
+            Err(_) => Read(Box::new(CelDouble::from(number as f64))),
+        })
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<Read<'de>, E> {
+        Ok(Read(Box::new(CelDouble::from(number))))
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Read<'de>, E> {
+        Ok(Read(of_text(text)))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Read<'de>, E> {
+        Ok(Read(Box::new(CelString::from(text.to_owned()))))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Read<'de>, A::Error> {
+        let mut list: Vec<Variable<'de>> = Vec::new();
+        while let Some(Read(item)) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(Read(Box::new(CelList::from(list))))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Read<'de>, A::Error> {
+        let mut map: HashMap<CelMapKey<'de>, Variable<'de>> = HashMap::new();
+        while let Some((ReadName(name), Read(value))) = members.next_entry()? {
+            map.insert(name, value);
+        }
+        Ok(Read(Box::new(CelMap::from(map))))
+    }
+}
+
+/// Name of a member.
+struct ReadName<'v>(CelMapKey<'v>);
+
+impl<'de> Deserialize<'de> for ReadName<'de> {
+    fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {
+        struct ReadText;
+
+        impl<'de> Visitor<'de> for ReadText {
+            type Value = ReadName<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the name of a member")
+            }
+
+            fn visit_borrowed_str<E>(self, name: &'de str) -> Result<ReadName<'de>, E> {
+                Ok(ReadName(CelMapKey::from(name)))
+            }
+
+            fn visit_str<E>(self, name: &str) -> Result<ReadName<'de>, E> {
+                Ok(ReadName(CelMapKey::from(name.to_owned())))
+            }
+        }
+
+        json.deserialize_str(ReadText)
+    }
+}
+
+/// A value of JSON.
+pub(crate) fn of_json(json: &serde_json::Value) -> Variable<'_> {
+    // All that JSON can be is read.
+    Read::deserialize(json).map_or_else(|_| Box::new(CelNull) as Variable<'_>, |read| read.0)
 }
 
 /// A payload: JSON if it is JSON, else text if it is UTF-8, else bytes.
-pub(crate) fn of_payload(payload: &[u8]) -> Value {
-    if let Ok(json) = serde_json::from_slice(payload) {
-        return of_json(json);
+pub(crate) fn of_payload(payload: &[u8]) -> Variable<'_> {
+    if let Ok(Read(json)) = serde_json::from_slice(payload) {
+        return json;
     }
     match std::str::from_utf8(payload) {
         Ok(text) => of_text(text),
-        Err(_) => Value::Bytes(Arc::new(payload.to_vec())),
+        Err(_) => Box::new(CelBytes::from(payload)),
     }
 }
 
-pub(crate) fn of_text(text: &str) -> Value {
-    Value::String(Arc::new(text.to_owned()))
+pub(crate) fn of_text(text: &str) -> Variable<'_> {
+    Box::new(CelString::from(text))
 }
 
-pub(crate) fn of_texts<'a>(texts: impl Iterator<Item = &'a str>) -> Value {
-    Value::List(Arc::new(texts.map(of_text).collect()))
+pub(crate) fn of_texts<'a>(texts: impl Iterator<Item = &'a str>) -> Variable<'a> {
+    Box::new(CelList::from(texts.map(of_text).collect::<Vec<_>>()))
 }
 
-pub(crate) fn of_members<const N: usize>(members: [(&str, Value); N]) -> Value {
+pub(crate) fn of_members<'a, const N: usize>(
+    members: [(&'a str, Variable<'a>); N],
+) -> Variable<'a> {
     let members = members.into_iter();
-    let map: HashMap<Key, Value> = members
-        .map(|(name, value)| (Key::from(name), value))
+    let map: HashMap<CelMapKey<'a>, Variable<'a>> = members
+        .map(|(name, value)| (CelMapKey::from(name), value))
         .collect();
-    Value::Map(Map { map: Arc::new(map) })
+    Box::new(CelMap::from(map))
+}
+
+/// The same value by itself, to be kept; none: expressions have such a value, JSON has none.
+pub(crate) fn kept(value: &Variable<'_>) -> Option<Value> {
+    Value::try_from(&**value).ok()
 }
 
 /// As JSON. Members are in the order of their names.
@@ -123,25 +223,49 @@ pub(crate) fn bytes_of(value: &Value) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+
+    fn read(payload: &[u8]) -> Value {
+        kept(&of_payload(payload)).unwrap()
+    }
+
+    fn text(text: &str) -> Value {
+        Value::String(Arc::new(text.to_owned()))
+    }
 
     #[test]
     fn a_payload_is_json_or_text_or_bytes() {
-        assert_eq!(of_payload(b"21"), Value::Float(21.0));
-        assert_eq!(
-            of_payload(b"9007199254740993"),
-            Value::Int(9_007_199_254_740_993)
-        );
-        assert_eq!(of_payload(b"on"), of_text("on"));
-        assert_eq!(of_payload(b"\xff"), Value::Bytes(Arc::new(vec![0xff])));
+        assert_eq!(read(b"21"), Value::Float(21.0));
+        let cases = [
+            ("9007199254740993", Value::Int(9_007_199_254_740_993)),
+            ("-9007199254740993", Value::Int(-9_007_199_254_740_993)),
+            ("9007199254740992", Value::Float(9_007_199_254_740_992.0)),
+            (
+                "18446744073709551615",
+                Value::Float(18_446_744_073_709_551_615.0),
+            ),
+            (r#""a\u0041""#, text("aA")),
+        ];
+        for (json, value) in cases {
+            assert_eq!(read(json.as_bytes()), value, "{json}");
+        }
+        assert_eq!(read(b"on"), text("on"));
+        assert_eq!(read(b"21 "), Value::Float(21.0));
+        assert_eq!(read(b"21 22"), text("21 22"));
+        assert_eq!(read(b"\xff"), Value::Bytes(Arc::new(vec![0xff])));
         let payload = br#"{"a":[1,2.5,"x",null,true]}"#;
-        assert_eq!(json_text(&of_payload(payload)).as_bytes(), payload);
-        assert_eq!(text_of(&of_text("on")), "on");
+        assert_eq!(json_text(&read(payload)).as_bytes(), payload);
+        assert_eq!(json_text(&read(br#"{"a":1,"\u0061":2}"#)), r#"{"a":2}"#);
+        assert_eq!(text_of(&text("on")), "on");
+        let json = serde_json::from_slice(payload).unwrap();
+        assert_eq!(kept(&of_json(&json)), Some(read(payload)));
     }
 
     #[test]
     fn deep_json_is_text() {
         let deep = "[".repeat(100_000);
-        assert_eq!(of_payload(deep.as_bytes()), of_text(&deep));
+        assert_eq!(read(deep.as_bytes()), text(&deep));
     }
 }

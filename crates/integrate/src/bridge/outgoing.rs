@@ -132,16 +132,20 @@ impl Outbox {
             has_moved: false,
         };
         for (place, one) in messages.into_iter().enumerate() {
-            if let Some(outcome) = self.ended.remove(&one.id) {
+            // To ask for what is not there costs a hash of each message.
+            if !self.ended.is_empty()
+                && let Some(outcome) = self.ended.remove(&one.id)
+            {
                 batch.end(place, outcome);
                 continue;
             }
             if matches!(one.packet, Packet::Message(_)) {
                 batch.places.insert(one.id, place);
+                if self.under_way.contains(&one.id) {
+                    continue;
+                }
             }
-            if !self.under_way.contains(&one.id) {
-                self.waiting.push_back((place, one));
-            }
+            self.waiting.push_back((place, one));
         }
         self.batch = Some(batch);
     }

@@ -30,6 +30,9 @@ const PROTOCOLS: &[&str] = &["5.0", "3.1.1"];
 /// Messages of a lane that are there when the other broker has taken others, as long as they are
 /// small. Those of QoS 0 that find no place are dropped, unless they are kept.
 const IN_HAND: u16 = 4_000;
+/// Time between two calls of a few messages: so long a message may wait behind another one that
+/// came just before it. To send each by itself costs more.
+const CALLED_EVERY: Duration = Duration::from_millis(4);
 const STARTS: &[&str] = &["automatic", "lazy", "once"];
 
 const KEYS: &[Key] = &[
@@ -459,6 +462,7 @@ fn make(
         // cannot be reached.
         keeps_qos0: table.flag("keep_qos0", true),
         in_hand: IN_HAND,
+        called_every: CALLED_EVERY,
         // The pauses between connections are the bridge's own: a batch waits for the next one.
         backoff: Backoff {
             first: Duration::from_millis(100),

@@ -93,6 +93,10 @@ pub struct Settings {
     /// Messages of a batch, at most, and messages in hand: 1 to 65,535. The node's
     /// `limits.in_flight` is a bound too.
     pub batch_messages: u16,
+    /// Time between the beginnings of two calls of a few messages. Where messages follow each other
+    /// closely, they are handed over together: the threads that a call wakes cost more than a
+    /// message.
+    pub called_every: Duration,
     /// Messages that each lane hands over before they are settled, at most, as long as they are
     /// small: the next batch is there when the sink has taken one. 0: as many as
     /// [`Self::batch_messages`] and the node's `limits.in_flight` allow.
@@ -120,6 +124,7 @@ impl Settings {
             on_reject: OnReject::default(),
             max_attempts: MAX_ATTEMPTS,
             batch_messages: 1_000,
+            called_every: Duration::from_millis(1),
             in_hand: 0,
             batch_bytes: 1 << 20,
             deliver_within: Duration::from_secs(30),

@@ -19,9 +19,6 @@ use crate::sink::Outcome;
 /// Time in which messages are handed over in one call. Then the runner does what waits for the end
 /// of a call, such as storing dead letters.
 const FED_WITHIN: Duration = Duration::from_secs(2);
-/// Time between the beginnings of two calls of a few messages. Where messages follow each other
-/// closely, they are handed over together: the threads that a call wakes cost more than a message.
-const CALLED_EVERY: Duration = Duration::from_millis(1);
 /// Refused messages after which a call is ended, so that their dead letters are stored.
 const REFUSED_MAX: usize = 100;
 
@@ -57,7 +54,7 @@ impl Core {
     /// be called now.
     pub(in super::super) fn gathers_until(&self, messages: usize) -> Option<Duration> {
         let are_few = messages > 0 && messages * 2 < usize::from(self.settings.batch_messages);
-        let until = self.called_at?.saturating_add(CALLED_EVERY);
+        let until = self.called_at?.saturating_add(self.settings.called_every);
         (are_few && self.alone == 0 && self.clock.now() < until).then_some(until)
     }
 
