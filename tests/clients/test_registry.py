@@ -390,14 +390,14 @@ def test_an_order_that_leaves_the_tables_out_is_told_and_opens_nothing(start, pl
     order = ["auth.order=password-file"]
     place.user("alice")
     said = place.run("config", "check", "--set", *order)
-    assert "users and devices of martlet.db are not let in: auth.order leaves registry out" in said
+    assert "users and devices of martlet.db are rejected: auth.order leaves registry out" in said
     said = place.run("config", "check", "--set", *order, "--set", "auth.registry=on", code=1)
     assert "auth.order leaves it out" in said
     assert "leaves registry out" not in place.run("config", "check", "--set", *order, "--set", "auth.registry=off")
     node = start(settings=order)
     assert publish(node, "t", "-u", "alice", "-P", "secret")[0] != 0
     assert publish(node, "t")[0] != 0, "the door was closed, and stays so"
-    assert "But it lets nobody in by the tables: auth.order leaves registry out" in place.user("bob")
+    assert "But the node does not use the tables for logins: auth.order leaves registry out" in place.user("bob")
 
 
 def test_a_backup_has_the_tables_whether_the_node_runs_or_not(start, place, start_node, tmp_path):

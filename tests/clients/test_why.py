@@ -106,12 +106,12 @@ def test_a_disabled_user_and_one_that_nobody_knows(node, place):
     place.run("user", "set", "ann", "--disable")
     expect(node, "disabled", "user ann is disabled", "ann")
     assert come(node, "bob", "x") != 0
-    expect(node, "unknown-name", "nobody of that name", "bob")
+    expect(node, "unknown-name", "no user of that name", "bob")
 
 
 def test_a_name_that_nobody_has_may_be_a_device_that_is_spelt_or_comes_otherwise(node, place):
     assert come(node, "fan-9", "x") != 0
-    answer = expect(node, "unknown-name", "nobody of that name", "fan-9")
+    answer = expect(node, "unknown-name", "no user of that name", "fan-9")
     assert "martlet user add" in answer["mend"] and "--role=ROLE" in answer["mend"]
     assert answer["command"].startswith("martlet device add ") and answer["command"].endswith(" fan-9")
     place.device("fan-8")
@@ -121,7 +121,7 @@ def test_a_name_that_nobody_has_may_be_a_device_that_is_spelt_or_comes_otherwise
     place.run("team", "add", "north", "--own-tenant")
     assert "its User Name is fan-8@north now" in place.run("device", "set", "fan-8", "--to-team", "north")
     until(lambda: come(node, "fan-8", "x") != 0 and "command" not in verdict(node, "fan-8"), "it is moved")
-    answer = expect(node, "unknown-name", "nobody of that name", "fan-8")
+    answer = expect(node, "unknown-name", "no user of that name", "fan-8")
     assert "User Name of the client to fan-8@north" in answer["mend"] and "command" not in answer
 
 

@@ -29,7 +29,7 @@ def test_a_device_has_a_wrong_secret(node):
 
 def test_a_device_was_never_added(node):
     assert not node.comes("boiler-9", "x")
-    told = node.headline("unknown-name", "nobody of that name", "boiler-9")
+    told = node.headline("unknown-name", "no user of that name", "boiler-9")
     assert "spelt right" in told["mend"]
     assert node.comes("boiler-9", printed_secret(node.bash(told)))
     node.over("boiler-9")
@@ -81,7 +81,7 @@ def test_a_device_was_restored_and_has_not_tried_again(node):
     node.headline("deleted", "it was removed from the registry", "p5")
     node.run("device", "restore", "p5")
     told = node.headline("away", "that is over, and it has not tried again", "p5")
-    assert "nobody of that name" in told["sentence"] and told["mend"] == "have the client connect again"
+    assert "no user of that name" in told["sentence"] and told["mend"] == "have the client connect again"
     assert "command" not in told and told["state"] == "away", told
     assert node.comes("p5", secret)
     node.headline("not-permitted", "its publish to elsewhere was refused", "p5")
@@ -219,7 +219,7 @@ def test_a_device_of_a_team_comes_without_its_team(node):
     node.run("team", "add", "south", "--own-tenant")
     secret = node.device("valve-77", "--team", "south")
     assert not node.comes("valve-77", secret)
-    told = node.headline("unknown-name", "nobody of that name", "valve-77")
+    told = node.headline("unknown-name", "no user of that name", "valve-77")
     assert "User Name of the client to valve-77@south" in told["mend"]
     assert node.comes("valve-77@south", secret, "valve-77")
     node.over("valve-77@south")

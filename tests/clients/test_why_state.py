@@ -133,7 +133,7 @@ def test_who_is_let_in_without_credentials_is_told_nothing_else(start_node, tmp_
     expect(node, "nothing-wrong", "it is connected", "sensor")
     sensor.disconnect()
     answer = expect(node, "away", "the client said goodbye", "sensor")
-    assert "nobody of that name" not in json.dumps(answer), answer
+    assert "no user of that name" not in json.dumps(answer), answer
 
 
 def test_what_was_lost_is_told_first_and_since_when_it_was_lost(node):

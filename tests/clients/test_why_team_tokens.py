@@ -75,7 +75,7 @@ def test_no_team_has_the_token(node):
     key = "Aa" * 12
     assert not node.comes(key, "x" * 32, "pump")
     for who in (key, "pump"):
-        told = node.headline("unknown-name", "nobody of that name", who)
+        told = node.headline("unknown-name", "no user of that name", who)
         assert "the key of a team token" in told["mend"]
     assert "plant" in node.bash(told)
 

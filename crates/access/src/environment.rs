@@ -63,7 +63,7 @@ pub fn credentials(text: &str) -> Result<Vec<Credential>, String> {
         }
         if users.iter().any(|user| *user.user_name == *name) {
             return Err(format!(
-                "entry {number}: the user {name} stands there twice"
+                "entry {number}: there are two entries for the user {name}"
             ));
         }
         users.push(Credential {

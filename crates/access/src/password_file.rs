@@ -85,7 +85,7 @@ impl PasswordFile {
                 file.short.push(number);
             }
             if file.users.insert(user.into(), hash).is_some() {
-                return Err(problem(format!("{user} stands there twice")));
+                return Err(problem(format!("there are two lines for the user {user}")));
             }
         }
         file.stranger = commonest(file.users.values());

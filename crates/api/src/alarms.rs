@@ -101,7 +101,7 @@ impl From<AlarmRow> for AlarmView {
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Wanted {
+pub(crate) struct AlarmParams {
     /// States with commas between them: `active`, `acknowledged`, `shelved`, `cleared`. Default:
     /// all but `cleared`.
     state: Option<String>,
@@ -167,12 +167,12 @@ fn severities_of(text: Option<&str>) -> Result<Vec<String>, Problem> {
 /// Alarms
 ///
 /// The newest one first; without `state`, those that are not cleared.
-#[utoipa::path(get, path = "/api/v1/alarms", tag = "alarms", params(Wanted, OfTenant),
+#[utoipa::path(get, path = "/api/v1/alarms", tag = "alarms", params(AlarmParams, OfTenant),
     responses((status = 200, description = "A page", body = Page<AlarmView>)))]
 pub(crate) async fn list(
     State(api): State<Api>,
     InTenants(tenant): InTenants,
-    QueryOf(wanted): QueryOf<Wanted>,
+    QueryOf(wanted): QueryOf<AlarmParams>,
 ) -> Result<Json<Page<AlarmView>>, Problem> {
     const OF: &str = "alarms";
     let page = page_request(&api, OF, (wanted.limit, wanted.cursor.as_deref(), None))?;

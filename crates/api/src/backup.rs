@@ -27,7 +27,7 @@ const PIECES: usize = 4;
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Wanted {
+pub(crate) struct BackupParams {
     /// Also the key file that secrets of other systems are sealed with: who has the backup can then
     /// read them. Default: false.
     with_key_file: Option<bool>,
@@ -38,7 +38,7 @@ pub(crate) struct Wanted {
 /// Everything that the node holds, as of one moment, as an archive. One that breaks off is one
 /// without its manifest, which its reader notices. Users, devices and telemetry in PostgreSQL are
 /// not in it: then `Martlet-Left-Out` says so, and `pg_dump` has a copy of those.
-#[utoipa::path(get, path = "/api/v1/backup", tag = "node", params(Wanted),
+#[utoipa::path(get, path = "/api/v1/backup", tag = "node", params(BackupParams),
     responses((status = 200, description = "The archive (tar)", content_type = "application/x-tar",
         body = Vec<u8>,
         headers(("Martlet-Left-Out" = String, description = "What is not in it, if anything"))),
@@ -46,7 +46,7 @@ pub(crate) struct Wanted {
             content_type = "application/problem+json")))]
 pub(crate) async fn backup(
     State(api): State<Api>,
-    QueryOf(wanted): QueryOf<Wanted>,
+    QueryOf(wanted): QueryOf<BackupParams>,
 ) -> Result<Response, Problem> {
     let key_file = match wanted.with_key_file {
         Some(true) => Some(key_file(&api)?),

@@ -85,7 +85,7 @@ impl From<ClientInfo> for ClientView {
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Wanted {
+pub(crate) struct ClientParams {
     /// Text that is in the Client Identifier, the user name or the address.
     #[param(example = "sensor")]
     search: Option<String>,
@@ -106,12 +106,12 @@ pub(crate) struct Wanted {
 ///
 /// Sessions, connected or not, by Client Identifier.
 #[utoipa::path(get, path = "/api/v1/clients", tag = "clients",
-    params(Wanted, OfTenant),
+    params(ClientParams, OfTenant),
     responses((status = 200, description = "A page of them", body = Page<ClientView>)))]
 pub(crate) async fn list(
     State(api): State<Api>,
     InTenant(tenant): InTenant,
-    QueryOf(wanted): QueryOf<Wanted>,
+    QueryOf(wanted): QueryOf<ClientParams>,
 ) -> Result<axum::Json<Page<ClientView>>, Problem> {
     page_of(&api, tenant, wanted).await.map(axum::Json)
 }
@@ -120,9 +120,9 @@ pub(crate) async fn list(
 pub(crate) async fn page_of<T: From<ClientInfo>>(
     api: &Api,
     tenant: TenantId,
-    wanted: Wanted,
+    wanted: ClientParams,
 ) -> Result<Page<T>, Problem> {
-    let Wanted {
+    let ClientParams {
         search,
         connected,
         user,

@@ -20,7 +20,7 @@ const BUCKETS: [f64; 11] = [
 #[derive(Clone, Debug)]
 pub(crate) struct Counts {
     requests: Family<Answered, Counter>,
-    durations: Family<Asked, Histogram>,
+    durations: Family<MethodLabel, Histogram>,
     /// All requests, and those that were answered with 400 or more.
     totals: Arc<[AtomicU64; 2]>,
 }
@@ -32,7 +32,7 @@ struct Answered {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Asked {
+struct MethodLabel {
     method: &'static str,
 }
 
@@ -58,7 +58,7 @@ impl Counts {
         self.requests
             .get_or_create(&Answered { method, status })
             .inc();
-        let durations = self.durations.get_or_create(&Asked { method });
+        let durations = self.durations.get_or_create(&MethodLabel { method });
         durations.observe(took.as_secs_f64());
     }
 

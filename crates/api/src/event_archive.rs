@@ -19,7 +19,7 @@ use crate::tenant::{InTenants, OfTenant};
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Wanted {
+pub(crate) struct ArchiveParams {
     /// The first time: RFC 3339, a number of seconds or milliseconds since 1970, `now`, or a time
     /// before now such as `-90s`, `-30m`, `-24h`, `-7d` or `-2w`. Default: `-24h`.
     #[param(example = "-24h")]
@@ -53,13 +53,13 @@ pub(crate) struct ArchivedEvents {
 ///
 /// Events that are kept in files, as `events.archive_kinds`, `events.archive_days` and
 /// `events.archive_bytes` say. An event is there within a second.
-#[utoipa::path(get, path = "/api/v1/events/archive", tag = "clients", params(Wanted, OfTenant),
+#[utoipa::path(get, path = "/api/v1/events/archive", tag = "clients", params(ArchiveParams, OfTenant),
     responses((status = 200, description = "A page of them", body = ArchivedEvents),
         (status = 409, description = "No events are archived")))]
 pub(crate) async fn archive(
     State(api): State<Api>,
     InTenants(tenant): InTenants,
-    QueryOf(wanted): QueryOf<Wanted>,
+    QueryOf(wanted): QueryOf<ArchiveParams>,
 ) -> Result<Json<ArchivedEvents>, Problem> {
     let archive = api.event_archive().ok_or_else(|| {
         Problem::conflict(

@@ -1,9 +1,9 @@
 //! What happens to clients: recently, page by page, or as it happens, as server-sent events or by
 //! WebSocket.
 
+mod params;
 pub(crate) mod places;
 mod stream;
-mod wanted;
 mod websocket;
 
 use std::sync::Arc;
@@ -25,8 +25,8 @@ use crate::extract::QueryOf;
 use crate::origin;
 use crate::problem::Problem;
 use crate::tenant::{InTenants, OfTenant};
-pub(crate) use wanted::Format;
-use wanted::Wanted;
+use params::EventParams;
+pub(crate) use params::Format;
 
 /// Entries in one answer by default, and at most.
 const LIMIT_DEFAULT: usize = 1_000;
@@ -44,13 +44,13 @@ const WAIT_MAX_SECS: u64 = 5;
 /// more. As a WebSocket (`Upgrade: websocket`) the same are text frames; a text frame from the
 /// client with parameters of this query as a JSON object puts another filter in place.
 #[utoipa::path(get, path = "/api/v1/events", tag = "clients",
-    params(Wanted, OfTenant),
+    params(EventParams, OfTenant),
     responses((status = 200, description = "A page of them, in order, or a stream",
         content((Page = "application/json"), (FeedEvent = "text/event-stream")))))]
 pub(crate) async fn events(
     State(api): State<Api>,
     InTenants(tenant): InTenants,
-    QueryOf(wanted): QueryOf<Wanted>,
+    QueryOf(wanted): QueryOf<EventParams>,
     request: Request,
 ) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
@@ -86,7 +86,7 @@ fn accepts_stream(parts: &Parts) -> bool {
 async fn page(
     control: &Arc<Control>,
     tenant: Option<TenantId>,
-    wanted: &Wanted,
+    wanted: &EventParams,
 ) -> Result<Json<Page>, Problem> {
     let journal = &control.journal;
     let is_wanted = |entry: &Entry| {

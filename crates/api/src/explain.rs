@@ -18,7 +18,7 @@ use crate::tenant::{InTenants, OfTenant};
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Asked {
+pub(crate) struct ExplainParams {
     /// User name, `NAME@TEAM` of one in a team's tenant; without it, a client that has none.
     user: Option<String>,
     /// Client Identifier; without it, the user name.
@@ -34,12 +34,12 @@ pub(crate) struct Asked {
 /// What decides
 ///
 /// Whether a client may publish, subscribe or receive, and which rule says so.
-#[utoipa::path(get, path = "/api/v1/acl/explain", tag = "clients", params(Asked, OfTenant),
+#[utoipa::path(get, path = "/api/v1/acl/explain", tag = "clients", params(ExplainParams, OfTenant),
     responses((status = 200, description = "What comes of it, and why", body = Explained)))]
 pub(crate) async fn explain(
     State(control): State<Arc<Control>>,
     InTenants(tenant): InTenants,
-    QueryOf(asked): QueryOf<Asked>,
+    QueryOf(asked): QueryOf<ExplainParams>,
 ) -> Result<Json<Explained>, Problem> {
     let action = Actions::from_name(&asked.action).ok_or_else(|| {
         let why = format!("{:?} is no action", asked.action);

@@ -43,7 +43,7 @@ async fn json_of<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, P
         return Ok(Bytes::from_static(b"{}"));
     }
     if !is_json(request.headers().get(header::CONTENT_TYPE)) {
-        let detail = "the body has to be JSON: send Content-Type: application/json";
+        let detail = "the body must be JSON: send Content-Type: application/json";
         return Err(Problem::new(ProblemKind::UnsupportedMediaType, detail));
     }
     whole_body(request, state).await
@@ -190,7 +190,7 @@ mod tests {
 
     #[derive(Debug, serde::Deserialize)]
     #[serde(deny_unknown_fields)]
-    struct Wanted {
+    struct ExampleParams {
         limit: Option<u32>,
         topic: Option<String>,
     }
@@ -198,7 +198,7 @@ mod tests {
     #[derive(Debug, serde::Deserialize)]
     struct Outer {
         #[expect(dead_code, reason = "only its form matters")]
-        inner: Vec<Wanted>,
+        inner: Vec<ExampleParams>,
     }
 
     #[test]
@@ -224,7 +224,7 @@ mod tests {
         assert_eq!(pointer(unknown).as_deref(), Some("/inner/0/li~1mit"));
         assert_eq!(pointer(b"[7, 8]").as_deref(), Some("/0"));
         assert_eq!(pointer(b"7").as_deref(), Some(""));
-        let body = from_query::<Wanted>("limti=7", false)
+        let body = from_query::<ExampleParams>("limti=7", false)
             .unwrap_err()
             .body(None);
         assert!(body.contains(r#""parameter":"limti""#), "{body}");
@@ -232,7 +232,8 @@ mod tests {
 
     #[test]
     fn a_list_is_no_object() {
-        let kind = |bytes| object_from_json::<Wanted>(bytes).map_err(|problem| problem.kind());
+        let kind =
+            |bytes| object_from_json::<ExampleParams>(bytes).map_err(|problem| problem.kind());
         assert_eq!(kind(b" [7, \"t\"]").unwrap_err(), ProblemKind::Invalid);
         assert_eq!(kind(b"[]").unwrap_err(), ProblemKind::Invalid);
         assert_eq!(kind(b"[7").unwrap_err(), ProblemKind::BadRequest);
@@ -242,24 +243,26 @@ mod tests {
     #[test]
     fn what_is_no_json_is_a_bad_request() {
         for bytes in [&b"{"[..], b"{} {}", b"", b"\xff", b"nul"] {
-            let problem = from_json::<Wanted>(bytes).unwrap_err();
+            let problem = from_json::<ExampleParams>(bytes).unwrap_err();
             assert_eq!(problem.kind(), ProblemKind::BadRequest, "{bytes:?}");
         }
     }
 
     #[test]
     fn a_parameter_is_named() {
-        let found = from_query::<Wanted>("limit=7&topic=a%2Fb&api_key=s3", false).unwrap();
+        let found = from_query::<ExampleParams>("limit=7&topic=a%2Fb&api_key=s3", false).unwrap();
         assert_eq!(
             (found.limit, found.topic.as_deref()),
             (Some(7), Some("a/b"))
         );
         for query in ["limit=x", "limit=-1", "limit=99999999999"] {
-            let body = from_query::<Wanted>(query, false).unwrap_err().body(None);
+            let body = from_query::<ExampleParams>(query, false)
+                .unwrap_err()
+                .body(None);
             assert!(body.contains(r#""parameter":"limit""#), "{body}");
         }
-        assert!(from_query::<Wanted>("limti=7", false).is_err());
-        assert!(from_query::<Wanted>("limit=7&limit=8", false).is_err());
-        assert!(from_query::<Wanted>("topic=%ff", false).is_err());
+        assert!(from_query::<ExampleParams>("limti=7", false).is_err());
+        assert!(from_query::<ExampleParams>("limit=7&limit=8", false).is_err());
+        assert!(from_query::<ExampleParams>("topic=%ff", false).is_err());
     }
 }

@@ -20,7 +20,7 @@ const RANGE_MS: u64 = 300_000;
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Wanted {
+pub(crate) struct HistoryParams {
     /// Names with commas between them. Default: all.
     #[param(example = "messages_in,latency_p99")]
     metrics: Option<String>,
@@ -70,11 +70,11 @@ pub struct SeriesView {
 /// the last five minutes every second while there are 5,000 sessions at most. A point is the mean
 /// of its time, of `latency_p99` the highest. They are kept in memory only, so a restart begins
 /// anew; to keep them longer, read `/metrics`.
-#[utoipa::path(get, path = "/api/v1/metrics/history", tag = "node", params(Wanted),
+#[utoipa::path(get, path = "/api/v1/metrics/history", tag = "node", params(HistoryParams),
     responses((status = 200, description = "The numbers", body = HistoryView)))]
 pub(crate) async fn history(
     State(control): State<Arc<Control>>,
-    QueryOf(wanted): QueryOf<Wanted>,
+    QueryOf(wanted): QueryOf<HistoryParams>,
 ) -> Result<Json<HistoryView>, Problem> {
     let series = match wanted.metrics.as_deref() {
         None => Series::ALL.to_vec(),

@@ -98,7 +98,7 @@ pub(crate) fn shown_as_admin(headers: &HeaderMap) -> Option<Vec<u8>> {
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Wanted {
+pub(crate) struct PageParams {
     /// The most items on a page.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
@@ -108,7 +108,7 @@ pub(crate) struct Wanted {
     total: Option<bool>,
 }
 
-impl Wanted {
+impl PageParams {
     /// As pages are asked for.
     pub(crate) fn asked(&self) -> (Option<usize>, Option<&str>, Option<bool>) {
         (self.limit, self.cursor.as_deref(), self.total)

@@ -19,7 +19,7 @@ use crate::problem::Problem;
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Wanted {
+pub(crate) struct LogParams {
     /// Lines after this number: `next` of the answer before. Without it, the last lines.
     after: Option<u64>,
     /// Lines to return, at most.
@@ -51,11 +51,11 @@ const LEVELS: &[&str] = LEVELS_OF_LOG.split_at(1).1;
 /// The log
 ///
 /// Its last lines, wherever else they go. What the levels leave out is not there either.
-#[utoipa::path(get, path = "/api/v1/logs", tag = "node", params(Wanted),
+#[utoipa::path(get, path = "/api/v1/logs", tag = "node", params(LogParams),
     responses((status = 200, description = "Some lines", body = LogLinesView)))]
 pub(crate) async fn lines(
     State(control): State<Arc<Control>>,
-    QueryOf(wanted): QueryOf<Wanted>,
+    QueryOf(wanted): QueryOf<LogParams>,
 ) -> Result<Json<LogLinesView>, Problem> {
     let place = |level: &str| LEVELS.iter().position(|known| *known == level);
     let least = match wanted.level.as_deref().map(place) {

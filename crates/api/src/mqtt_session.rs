@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use crate::api::Api;
 use crate::client_ids::no_session;
-use crate::clients::{Wanted, page_of};
+use crate::clients::{ClientParams, page_of};
 use crate::extract::{PathOf, QueryOf};
 use crate::integrations::expect_no_integration;
 use crate::page::Page;
@@ -93,12 +93,12 @@ impl From<ClientInfo> for SessionLine {
 ///
 /// By Client Identifier; with `connected=false` those whose clients are away.
 #[utoipa::path(get, path = "/api/v1/sessions", tag = "clients",
-    params(Wanted, OfTenant),
+    params(ClientParams, OfTenant),
     responses((status = 200, description = "A page of them", body = Page<SessionLine>)))]
 pub(crate) async fn list(
     State(api): State<Api>,
     InTenant(tenant): InTenant,
-    QueryOf(wanted): QueryOf<Wanted>,
+    QueryOf(wanted): QueryOf<ClientParams>,
 ) -> Result<axum::Json<Page<SessionLine>>, Problem> {
     page_of(&api, tenant, wanted).await.map(axum::Json)
 }

@@ -40,7 +40,7 @@ problems! {
     PreconditionFailed "precondition-failed" 412 "Precondition failed" "What is to be changed is not as If-Match or If-None-Match has it.";
     TooLarge "too-large" 413 "Content too large" "The body is longer than the node takes.";
     UriTooLong "uri-too-long" 414 "URI too long" "The path and query are longer than the node takes.";
-    UnsupportedMediaType "unsupported-media-type" 415 "Unsupported media type" "The body has to be application/json.";
+    UnsupportedMediaType "unsupported-media-type" 415 "Unsupported media type" "The body must be application/json.";
     RangeNotSatisfiable "range-not-satisfiable" 416 "Range not satisfiable" "The file has no byte of the range that is asked for.";
     Misdirected "misdirected" 421 "Misdirected request" "The Host of the request is not one of this node.";
     Invalid "invalid" 422 "Invalid content" "The body can be read, and says what cannot be.";

@@ -88,7 +88,7 @@ impl RetainedView {
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Wanted {
+pub(crate) struct RetainedParams {
     /// Topic Filter that they match; `#` unless it is said, which topics that begin with `$` do not
     /// match.
     #[param(example = "devices/+/state")]
@@ -110,14 +110,14 @@ pub(crate) struct Wanted {
 ///
 /// By topic.
 #[utoipa::path(get, path = "/api/v1/retained", tag = "messages",
-    params(Wanted, OfTenant),
+    params(RetainedParams, OfTenant),
     responses((status = 200, description = "A page of them", body = Page<RetainedView>)))]
 pub(crate) async fn list(
     State(api): State<Api>,
     InTenant(tenant): InTenant,
-    QueryOf(wanted): QueryOf<Wanted>,
+    QueryOf(wanted): QueryOf<RetainedParams>,
 ) -> Result<axum::Json<Page<RetainedView>>, Problem> {
-    let Wanted {
+    let RetainedParams {
         filter,
         search,
         payload,

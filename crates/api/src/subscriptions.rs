@@ -54,7 +54,7 @@ impl From<SubscriptionInfo> for SubscriptionView {
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Wanted {
+pub(crate) struct SubscriptionParams {
     /// Of this client.
     client_id: Option<String>,
     /// To exactly this Topic Filter, `$share/…` where it is a Shared Subscription.
@@ -78,12 +78,12 @@ pub(crate) struct Wanted {
 ///
 /// Of all clients, by Client Identifier and Topic Filter. With `topic`, who would get a message.
 #[utoipa::path(get, path = "/api/v1/subscriptions", tag = "clients",
-    params(Wanted, OfTenant),
+    params(SubscriptionParams, OfTenant),
     responses((status = 200, description = "A page of them", body = Page<SubscriptionView>)))]
 pub(crate) async fn list(
     State(api): State<Api>,
     InTenant(tenant): InTenant,
-    QueryOf(wanted): QueryOf<Wanted>,
+    QueryOf(wanted): QueryOf<SubscriptionParams>,
 ) -> Result<axum::Json<Page<SubscriptionView>>, Problem> {
     page_of(&api, tenant, wanted).await
 }
@@ -121,7 +121,7 @@ pub(crate) async fn of_client(
     if api.control.client(tenant, &client_id, 0).await?.is_none() {
         return Err(no_session(&client_id));
     }
-    let wanted = Wanted {
+    let wanted = SubscriptionParams {
         client_id: Some(client_id),
         filter: None,
         share_name: None,
@@ -136,9 +136,9 @@ pub(crate) async fn of_client(
 async fn page_of(
     api: &Api,
     tenant: TenantId,
-    wanted: Wanted,
+    wanted: SubscriptionParams,
 ) -> Result<axum::Json<Page<SubscriptionView>>, Problem> {
-    let Wanted {
+    let SubscriptionParams {
         client_id,
         filter,
         share_name,

@@ -112,7 +112,7 @@ impl From<TopicSeen> for TopicView {
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Wanted {
+pub(crate) struct TopicParams {
     /// Topic Filter that they match; `#` unless it is said, which topics that begin with `$` do not
     /// match.
     #[param(example = "devices/+/state")]
@@ -135,7 +135,7 @@ pub(crate) struct Wanted {
 /// Topics that `topic_memory.filters` names, by name: with the last message, the rate and the
 /// number of messages since they are remembered. They are kept in memory: a restart begins anew,
 /// and the topics on which nothing was published for longest make room for others.
-#[utoipa::path(get, path = "/api/v1/topics", tag = "messages", params(Wanted, OfTenant),
+#[utoipa::path(get, path = "/api/v1/topics", tag = "messages", params(TopicParams, OfTenant),
     responses(
         (status = 200, description = "A page of them", body = Page<TopicView>),
         (status = 409, description = "The node remembers no topics", body = ProblemView,
@@ -143,7 +143,7 @@ pub(crate) struct Wanted {
 pub(crate) async fn list(
     State(api): State<Api>,
     InTenant(tenant): InTenant,
-    QueryOf(wanted): QueryOf<Wanted>,
+    QueryOf(wanted): QueryOf<TopicParams>,
 ) -> Result<Json<Page<TopicView>>, Problem> {
     let memory = memory_of(&api)?;
     let filter = wanted.filter.unwrap_or_else(|| "#".to_owned());

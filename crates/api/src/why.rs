@@ -17,7 +17,7 @@ use crate::tenant::{InTenantsOrGone, OfTenant, no_such_team};
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Asked {
+pub(crate) struct WhyParams {
     /// Client Identifier, device or user name. A caller that sees all teams may name a device of a
     /// team that has a tenant of its own as it connects: `ID@TEAM`.
     #[param(example = "sensor-7")]
@@ -31,15 +31,15 @@ pub(crate) struct Asked {
 ///
 /// One verdict from the tables, the rules, the session and the latest events: what is wrong, since
 /// when, and how it is mended.
-#[utoipa::path(get, path = "/api/v1/why", tag = "clients", params(Asked, OfTenant),
+#[utoipa::path(get, path = "/api/v1/why", tag = "clients", params(WhyParams, OfTenant),
     responses((status = 200, description = "The verdict", body = Verdict)))]
 pub(crate) async fn why(
     State(api): State<Api>,
     Extension(principal): Extension<Principal>,
     asked_in: InTenantsOrGone,
-    QueryOf(asked): QueryOf<Asked>,
+    QueryOf(asked): QueryOf<WhyParams>,
 ) -> Result<Json<Verdict>, Problem> {
-    let Asked { name, topic } = asked;
+    let WhyParams { name, topic } = asked;
     let (tenant, name) = match &asked_in {
         InTenantsOrGone::There(Some(tenant)) => (*tenant, api.control.own_name(*tenant, name)),
         InTenantsOrGone::There(None) => api.control.whom(&name).await?,

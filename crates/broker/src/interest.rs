@@ -47,7 +47,7 @@ impl InterestClass {
 
 /// Which shards want a topic, and how.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Wanted {
+pub struct InterestedShards {
     /// One bit per shard.
     pub shards: u64,
     /// The sum of all classes.
@@ -170,13 +170,17 @@ impl Interest {
 
     /// Who wants a tenant's Topic Name `topic`. Where more filters match than are looked at,
     /// everybody counts as wanting it, durably: a shard that does not finds that out itself.
-    pub fn wanted(&self, tenant: TenantId, topic: &str) -> Wanted {
+    pub fn wanted(&self, tenant: TenantId, topic: &str) -> InterestedShards {
         self.wanted_in_steps(tenant, topic).0
     }
 
     /// The same, and how many nodes of the index were looked at.
-    pub(crate) fn wanted_in_steps(&self, tenant: TenantId, topic: &str) -> (Wanted, usize) {
-        let mut wanted = Wanted::default();
+    pub(crate) fn wanted_in_steps(
+        &self,
+        tenant: TenantId,
+        topic: &str,
+    ) -> (InterestedShards, usize) {
+        let mut wanted = InterestedShards::default();
         let (steps, end) =
             self.tree
                 .matches_shared(tenant, topic, FILTERS_LOOKED_AT, |_, wants| {

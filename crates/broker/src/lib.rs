@@ -144,7 +144,8 @@ pub use id::{
     SubscriptionIds, first_number, shard_of, start_of,
 };
 pub use interest::{
-    EPOCH_BUCKETS, EpochKey, EpochScope, Epochs, Interest, InterestClass, SHARDS_MAX, Wanted,
+    EPOCH_BUCKETS, EpochKey, EpochScope, Epochs, Interest, InterestClass, InterestedShards,
+    SHARDS_MAX,
 };
 pub use lane_name::{lane_name, lane_of};
 pub use limits::{Discovery, LimitRow, Limits, ListenerPolicy, QueueFull, RateExceeded, Settings};

@@ -129,8 +129,8 @@ impl Default for MemoryPressure {
 }
 
 impl MemoryPressure {
-    /// Of a node that may lend `limit` bytes and has lent `used` of them: it is short when less
-    /// than an eighth is left, and one client may hold an eighth of all, 256 KiB at least.
+    /// The pressure at `used` of `limit` bytes: memory is short when less than an eighth is left,
+    /// and one client may hold an eighth of all, 256 KiB at least.
     pub fn of(used: usize, limit: usize) -> Self {
         Self {
             is_short: is_short(used, limit),

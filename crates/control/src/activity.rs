@@ -97,7 +97,7 @@ impl DeviceActivity {
                     }
                 }
                 Err(error) => {
-                    warn!(%error, "when devices sent something is not noted; it is tried again");
+                    warn!(%error, "when devices sent something is not noted; retrying");
                     return self.waiting().put_back(rows);
                 }
             }
@@ -158,7 +158,7 @@ pub async fn keep(control: Arc<Control>, tables: Arc<Tables>, activity: Arc<Devi
         if looked.elapsed() >= LOOK_EVERY {
             looked = Instant::now();
             if let Err(error) = look_if_wanted(&control, &tables, &activity).await {
-                warn!(%error, "which devices are inactive is not known; it is tried again");
+                warn!(%error, "which devices are inactive is not known; retrying");
             }
         }
     }

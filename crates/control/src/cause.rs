@@ -423,7 +423,7 @@ pub(crate) mod tests {
         "the password is not",
         "wrong password, according to /etc/passwd",
         "wrong credential for device x",
-        "nobody of that name is known to the registry x",
+        "no user of that name is known to the registry x",
         "x is neither a user nor a device of the tables",
         "it has no credentials",
         "does not permit anonymous",

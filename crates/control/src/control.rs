@@ -342,7 +342,10 @@ impl Control {
             let revocations = chain.refresh().await;
             if !revocations.is_empty() {
                 let revoked = revocations.len();
-                tracing::info!(revoked, "keys of tokens are gone from their server");
+                tracing::info!(
+                    revoked,
+                    "signing keys were withdrawn by their server: clients with their tokens are disconnected"
+                );
                 self.tell_all(&Command::Revoke(revocations.into()));
             }
         }

@@ -8,7 +8,7 @@ use martlet_broker::TenantId;
 
 use crate::principal::{Principal, Role, Scopes};
 
-/// What a look-up comes to, in time.
+/// The future of a look-up.
 pub type Looked<'a, T> = Pin<Box<dyn Future<Output = Result<T, DirectoryError>> + Send + 'a>>;
 
 /// Why names cannot be looked up.

@@ -114,9 +114,9 @@ impl Question {
             return match anonymous {
                 true => self
                     .by(&Rules::open(), self.user.as_deref(), asked.to_owned())
-                    .with("nobody has to say who they are, and then everybody may do everything"),
+                    .with("authentication is off, so every client may do everything"),
                 false => not_let_in(
-                    "nobody can have credentials, and nobody is let in without",
+                    "nothing knows any credentials, and anonymous clients are rejected",
                     asked,
                 ),
             };
@@ -224,8 +224,7 @@ fn by_session(question: &Question, session: &SessionRules) -> Explained {
         whom(session)
     );
     let Some(rules) = &session.rules else {
-        let note = "nobody has to say who they are where it came in, and then everybody may do \
-                    everything";
+        let note = "authentication is off where it came in, so every client may do everything";
         return question.by(&Rules::open(), None, asked).with(note);
     };
     let user = session.user.as_ref().map(UserName::as_str);

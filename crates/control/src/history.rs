@@ -143,7 +143,7 @@ impl History {
     pub fn find(&self, series: &[Series], range: Range) -> Result<Found, String> {
         let Range { from_ms, to_ms, .. } = range;
         if from_ms >= to_ms {
-            return Err("the end has to be after the beginning".to_owned());
+            return Err("the end must be after the beginning".to_owned());
         }
         let rings = self.lock();
         // The last five minutes are a second shorter than that by the time of the request.

@@ -163,7 +163,7 @@ impl Logging {
         let _ = self.changed.set(changed);
     }
 
-    /// Of what everything is logged.
+    /// The traces in force.
     pub fn traces(&self) -> Vec<Trace> {
         let mut state = self.lock();
         state.end_what_is_over();

@@ -44,16 +44,16 @@ const WARNING: &str = "registry";
 /// How often is looked whether another node has changed them.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Who follows what has changed waits no longer for it: what is in memory goes on deciding. To read
-/// all of it takes its time.
+/// Time limits of reading what has changed, and of reading everything. Logins use the copy in memory
+/// meanwhile.
 const RENEW_MAX: Duration = Duration::from_secs(5);
 const READ_ALL_MAX: Duration = Duration::from_secs(60);
 
 /// What is done with the tables.
 pub type Work<'r, T> = Pin<Box<dyn Future<Output = Result<T, RegistryError>> + Send + 'r>>;
 
-/// Where the database was at fault nobody knows in the middle of what the connection is: SQLite,
-/// for one, ends a transaction by itself when the disk is full.
+/// Drops the connection after a fault of the database: the state of its transaction is not known.
+/// SQLite, for one, ends a transaction by itself when the disk is full.
 fn forget_broken<T>(opened: &mut Opened, done: &Result<T, RegistryError>) {
     if done.as_ref().is_err_and(is_fault) {
         *opened = Opened::Not;
@@ -433,8 +433,7 @@ impl Tables {
             Location::Url(_) => "the database does not answer as it should, and the log says more",
         };
         let text = format!(
-            "The tables of users and devices cannot be used, and what is in memory goes on \
-             deciding: {why}."
+            "The tables of users and devices cannot be used: {why}. Logins use the copy in memory."
         );
         self.control.health.warn_as(WARNING, text);
     }

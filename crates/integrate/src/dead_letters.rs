@@ -3,7 +3,7 @@
 
 use martlet_codec::QoS;
 
-use crate::host::Asked;
+use crate::host::HostFuture;
 use crate::sink::{Publisher, SinkMessage};
 
 /// A dead letter without its payload.
@@ -89,11 +89,11 @@ pub trait DeadLetterStore: Send + Sync {
     /// Stores letters durably. A letter of the same integration and message that is there already
     /// is updated, so that a message that is refused again after a crash is there once. Returns how
     /// many of the oldest letters were dropped because the store was full.
-    fn put(&self, letters: Vec<DeadLetter>) -> Asked<'_, Result<u64, String>>;
+    fn put(&self, letters: Vec<DeadLetter>) -> HostFuture<'_, Result<u64, String>>;
 
     /// The letter of this number, with its payload; none if there is no such letter.
-    fn get(&self, id: u64) -> Asked<'_, Result<Option<DeadLetter>, String>>;
+    fn get(&self, id: u64) -> HostFuture<'_, Result<Option<DeadLetter>, String>>;
 
     /// Removes letters. Returns how many there were.
-    fn remove(&self, ids: Vec<u64>) -> Asked<'_, Result<u64, String>>;
+    fn remove(&self, ids: Vec<u64>) -> HostFuture<'_, Result<u64, String>>;
 }

@@ -47,7 +47,7 @@ impl Shared {
 }
 
 /// When there is a message.
-enum Wanted {
+enum NextMessage {
     Here,
     Later,
     Never,
@@ -78,23 +78,23 @@ impl Feed {
     pub async fn more(&mut self) {
         loop {
             match self.wants() {
-                Wanted::Here => return,
-                Wanted::Later => self.shared.for_sink.notified().await,
-                Wanted::Never => pending().await,
+                NextMessage::Here => return,
+                NextMessage::Later => self.shared.for_sink.notified().await,
+                NextMessage::Never => pending().await,
             }
         }
     }
 
     /// Whether there is a message, or will be one.
-    fn wants(&self) -> Wanted {
+    fn wants(&self) -> NextMessage {
         let mut state = self.shared.lock();
         if !state.waiting.is_empty() {
-            return Wanted::Here;
+            return NextMessage::Here;
         }
         self.shared.takes_more(&mut state);
         match state.is_closed {
-            true => Wanted::Never,
-            false => Wanted::Later,
+            true => NextMessage::Never,
+            false => NextMessage::Later,
         }
     }
 

@@ -13,7 +13,7 @@ use martlet_broker::{
 use crate::dead_letters::DeadLetterStore;
 
 /// An answer that is waited for.
-pub type Asked<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+pub type HostFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// State of an integration that survives a restart.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -124,10 +124,10 @@ pub trait Host: Send + Sync + 'static {
         &'a self,
         tenant: TenantId,
         part: &'a str,
-    ) -> Asked<'a, Option<Vec<PartSession>>>;
+    ) -> HostFuture<'a, Option<Vec<PartSession>>>;
 
     /// Retained messages; none if the node does not answer in time.
-    fn retained<'a>(&'a self, query: &'a RetainedQuery) -> Asked<'a, Option<RetainedPage>> {
+    fn retained<'a>(&'a self, query: &'a RetainedQuery) -> HostFuture<'a, Option<RetainedPage>> {
         let _ = query;
         Box::pin(std::future::ready(None))
     }
@@ -137,7 +137,7 @@ pub trait Host: Send + Sync + 'static {
         &'a self,
         kind: &'a str,
         name: &'a str,
-    ) -> Asked<'a, Result<SavedState, String>>;
+    ) -> HostFuture<'a, Result<SavedState, String>>;
 
     /// Saves the state of an integration.
     fn save_state<'a>(
@@ -145,7 +145,7 @@ pub trait Host: Send + Sync + 'static {
         kind: &'a str,
         name: &'a str,
         state: SavedState,
-    ) -> Asked<'a, Result<(), String>>;
+    ) -> HostFuture<'a, Result<(), String>>;
 
     /// The store of dead letters.
     fn dead_letters(&self) -> &dyn DeadLetterStore;
@@ -156,7 +156,7 @@ pub trait Host: Send + Sync + 'static {
         (_tenant, _publish_as): (TenantId, Option<&'a str>),
         _message: NewMessage,
         _timeout: Duration,
-    ) -> Asked<'a, Result<Response, RequestTrouble>> {
+    ) -> HostFuture<'a, Result<Response, RequestTrouble>> {
         Box::pin(async { Err(RequestTrouble::NobodyThere) })
     }
 

@@ -54,7 +54,7 @@ pub use caught::{apart, catch, end_thread, is_caught};
 pub use dead_letters::{DeadLetter, DeadLetterHead, DeadLetterStore};
 pub use each::OneByOne;
 pub use feed::{Feed, Ticket};
-pub use host::{Asked, Host, PartSession, RequestTrouble, Response, SavedState};
+pub use host::{Host, HostFuture, PartSession, RequestTrouble, Response, SavedState};
 pub use kept::Kept;
 pub use kind::{ConfiguredSink, KINDS, Key, Kind, SOURCES, Surroundings, Table, TableValue, Takes};
 pub use lanes::{Lanes, Token, Told};

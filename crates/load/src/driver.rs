@@ -116,7 +116,7 @@ impl Driver {
         // Of several addresses the first that listens.
         let listening = |address: &&SocketAddr| std::net::TcpStream::connect(address).is_ok();
         let address = addresses.iter().find(listening);
-        let address = *address.with_context(|| format!("{name}: nobody listens"))?;
+        let address = *address.with_context(|| format!("{name}: connection refused"))?;
         Ok(Self {
             poll: Poll::new()?,
             events: Events::with_capacity(4096),

@@ -200,8 +200,7 @@ pub enum RegistryError {
     /// The file existed, and does not any more. It is not created again: the users in it would be
     /// unknown.
     #[error(
-        "{place} is gone: put it back, from a backup if need be; to begin with an empty one, start \
-         the node again"
+        "{place} was deleted. Restore it from a backup, or restart the node to create an empty one"
     )]
     Gone {
         /// Which one.
@@ -209,8 +208,8 @@ pub enum RegistryError {
     },
     /// Others stand where the tables stood that the node was started with.
     #[error(
-        "{place} is another database than before, so others would be somebody and those who are \
-         would be nobody: put the one back that was there; to go by this one, start the node again"
+        "{place} is not the database that this node started with. Restore that one, or restart the \
+         node to use this one"
     )]
     Others {
         /// Which place.

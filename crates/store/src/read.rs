@@ -95,7 +95,7 @@ pub fn read_located<D: Disk, T: Copy>(
     located: &[(&Located<D::File>, T)],
     mut each: impl FnMut(T, Result<&[u8], Missing>),
 ) {
-    let wanted = located.iter().map(|(located, what)| Wanted {
+    let wanted = located.iter().map(|(located, what)| RecordRead {
         what: (located.id, *what),
         spot: Spot {
             file: &located.file,
@@ -199,7 +199,7 @@ fn body_in<'b, F>(found: Read<'_, 'b, F>, id: BodyId) -> Result<&'b [u8], Missin
 }
 
 /// What is wanted from one place.
-pub(crate) struct Wanted<'a, F, T> {
+pub(crate) struct RecordRead<'a, F, T> {
     pub(crate) what: T,
     pub(crate) spot: Spot<'a, F>,
     /// Bytes of its record, more or less.
@@ -209,7 +209,7 @@ pub(crate) struct Wanted<'a, F, T> {
 /// Reads records in the order in which they lie, neighbours with one call.
 pub(crate) fn read_all<D: Disk, T: Copy>(
     disk: &D,
-    mut wanted: Vec<Wanted<'_, D::File, T>>,
+    mut wanted: Vec<RecordRead<'_, D::File, T>>,
     mut each: impl FnMut(T, Read<'_, '_, D::File>),
 ) {
     // Pages of several queues, each in order already, which a stable sort makes use of.
@@ -225,7 +225,7 @@ pub(crate) fn read_all<D: Disk, T: Copy>(
         let read = disk.read_at(&first.spot.file.file, begin, &mut buffer);
         // What failed is tried record by record, so that each is told why it cannot be had.
         let filled = read.unwrap_or(0);
-        for Wanted { what, spot, bytes } in run {
+        for RecordRead { what, spot, bytes } in run {
             let there = buffer.get((spot.offset - begin) as usize..filled);
             let there = there.unwrap_or_default();
             let record = match length_of(there) {
@@ -238,7 +238,10 @@ pub(crate) fn read_all<D: Disk, T: Copy>(
 }
 
 /// How many of the wanted, from the first on, are read together, from where to where.
-fn neighbours<F, T>(first: &Wanted<'_, F, T>, wanted: &[Wanted<'_, F, T>]) -> (u64, u64, usize) {
+fn neighbours<F, T>(
+    first: &RecordRead<'_, F, T>,
+    wanted: &[RecordRead<'_, F, T>],
+) -> (u64, u64, usize) {
     let begin = first.spot.offset;
     let mut end = begin + first.bytes;
     let run = wanted.iter().take_while(|next| {
@@ -392,19 +395,27 @@ impl<D: Disk> Engine<D> {
         self.index.bodies.highest().collect()
     }
 
-    fn wanted<T>(&self, what: T, location: Location, bytes: u64) -> Option<Wanted<'_, D::File, T>> {
+    fn wanted<T>(
+        &self,
+        what: T,
+        location: Location,
+        bytes: u64,
+    ) -> Option<RecordRead<'_, D::File, T>> {
         let file = &self.segments.get(location.slot)?.file;
         let offset = location.offset();
         let spot = Spot { file, offset };
-        Some(Wanted { what, spot, bytes })
+        Some(RecordRead { what, spot, bytes })
     }
 
-    fn wanted_body(&self, id: BodyId) -> Option<Wanted<'_, D::File, BodyId>> {
+    fn wanted_body(&self, id: BodyId) -> Option<RecordRead<'_, D::File, BodyId>> {
         let (location, bytes) = self.index.bodies.locate(id)?;
         self.wanted(id, location, bytes)
     }
 
-    fn wanted_bodies(&self, bodies: Vec<(BodyId, Location)>) -> Vec<Wanted<'_, D::File, BodyId>> {
+    fn wanted_bodies(
+        &self,
+        bodies: Vec<(BodyId, Location)>,
+    ) -> Vec<RecordRead<'_, D::File, BodyId>> {
         let wanted = bodies.into_iter();
         wanted.filter_map(|(id, _)| self.wanted_body(id)).collect()
     }

@@ -10,7 +10,7 @@ use crate::engine::Engine;
 use crate::error::StoreError;
 use crate::index::live::class_bytes;
 use crate::index::{Index, Location};
-use crate::read::{NEIGHBOUR_BYTES, Spot, Wanted, read_all};
+use crate::read::{NEIGHBOUR_BYTES, RecordRead, Spot, read_all};
 use crate::record::{BodyId, Op, Ops, RecordBuffer, StateKey, ops_of};
 use martlet_fault::{self as fault, Fault};
 
@@ -291,7 +291,7 @@ impl<D: Disk> Engine<D> {
             let location = Location { slot, at };
             let file = &self.segments.get(slot)?.file;
             let offset = location.offset();
-            Some(Wanted {
+            Some(RecordRead {
                 what: location,
                 spot: Spot { file, offset },
                 bytes: class_bytes(place.class),

@@ -170,7 +170,7 @@ impl Folder {
             Ok(found) => found,
             Err(error) => {
                 let path = self.path.display();
-                let text = format!("cannot read the folder {path}: {error}; it is tried again");
+                let text = format!("cannot read the folder {path}: {error}; retrying");
                 self.unreadable.line(Level::Warning, &text);
                 return scan;
             }

@@ -61,20 +61,20 @@ pub(super) fn told(problem: &Problem) -> (HeaderValue, String) {
 
 /// A device to be added.
 #[derive(Debug, Deserialize)]
-struct Wanted {
+struct AddedDevice {
     #[serde(rename = "type")]
     kind: String,
 }
 
 /// A body that is such a device.
-struct WantedBody(Wanted);
+struct AddedDeviceBody(AddedDevice);
 
-impl<S: Send + Sync> FromRequest<S> for WantedBody {
+impl<S: Send + Sync> FromRequest<S> for AddedDeviceBody {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         let unexpected = || Problem::bad_request(EXPECTED);
-        match CompatBody::<Wanted>::from_request(request, state).await {
+        match CompatBody::<AddedDevice>::from_request(request, state).await {
             Ok(CompatBody(wanted)) if wanted.kind.is_empty() => Err(unexpected()),
             Ok(CompatBody(wanted)) => Ok(Self(wanted)),
             Err(problem) => Err(match problem.kind() {
@@ -102,7 +102,7 @@ async fn add(
     State(api): State<Api>,
     asking: Asking,
     Extension(principal): Extension<Principal>,
-    WantedBody(wanted): WantedBody,
+    AddedDeviceBody(wanted): AddedDeviceBody,
 ) -> Result<JsonWithSecrets<Added>, Problem> {
     let is_known = principal.kind != PrincipalKind::Anonymous;
     let new = NewDevice {

@@ -19,9 +19,9 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message, Utf8Bytes};
 use tracing::debug;
 
+use super::params::{EventParams, Format};
 use super::places::Place;
 use super::stream::{Asker, PIECE, Piece, Shaper, heartbeats};
-use super::wanted::{Format, Wanted};
 use crate::api::Api;
 use crate::problem::Problem;
 
@@ -51,7 +51,7 @@ pub(super) fn answer(
 ) -> Result<Response, Problem> {
     let header = |name| parts.headers.get(name);
     if header(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
-        let problem = Problem::bad_request("Sec-WebSocket-Version has to be 13");
+        let problem = Problem::bad_request("Sec-WebSocket-Version must be 13");
         return Err(problem.with_header(
             header::SEC_WEBSOCKET_VERSION,
             HeaderValue::from_static("13"),
@@ -235,7 +235,7 @@ impl Talk {
     /// reader may read no events any more.
     async fn change(&mut self, text: &str) -> Option<String> {
         let principal = self.asker.now().await?;
-        let wanted = serde_json::from_str::<Wanted>(text);
+        let wanted = serde_json::from_str::<EventParams>(text);
         let wanted = wanted.map_err(|error| error.to_string());
         let asked = wanted.and_then(|wanted| {
             let asked = wanted.asked(&principal, self.tenant);

@@ -208,7 +208,7 @@ async fn next_piece(body: &mut Body) -> Result<Option<axum::body::Bytes>, Proble
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Wanted {
+pub(crate) struct ArtefactParams {
     /// The most items on a page.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
@@ -223,13 +223,13 @@ pub(crate) struct Wanted {
 }
 
 /// Firmware
-#[utoipa::path(get, path = "/api/v1/firmware", tag = "firmware", params(Wanted),
+#[utoipa::path(get, path = "/api/v1/firmware", tag = "firmware", params(ArtefactParams),
     responses((status = 200, description = "A page of versions, by name, the newest one first",
         body = Page<FirmwareView>)))]
 pub(crate) async fn list(
     State(api): State<Api>,
     asking: Asking,
-    QueryOf(wanted): QueryOf<Wanted>,
+    QueryOf(wanted): QueryOf<ArtefactParams>,
 ) -> Result<Json<Page<FirmwareView>>, Problem> {
     let scope = asking.within(&api, wanted.team.as_deref()).await?.scope();
     let filter = FirmwareFilter {

@@ -278,7 +278,7 @@ pub(crate) async fn start(
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Wanted {
+pub(crate) struct RolloutParams {
     /// The most items on a page.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
@@ -291,13 +291,13 @@ pub(crate) struct Wanted {
 }
 
 /// Rollouts
-#[utoipa::path(get, path = "/api/v1/rollouts", tag = "firmware", params(Wanted),
+#[utoipa::path(get, path = "/api/v1/rollouts", tag = "firmware", params(RolloutParams),
     responses((status = 200, description = "A page of them, the newest one first",
         body = Page<RolloutView>)))]
 pub(crate) async fn list(
     State(api): State<Api>,
     asking: Asking,
-    QueryOf(wanted): QueryOf<Wanted>,
+    QueryOf(wanted): QueryOf<RolloutParams>,
 ) -> Result<Json<Page<RolloutView>>, Problem> {
     let scope = asking.within(&api, wanted.team.as_deref()).await?.scope();
     let open = wanted.open == Some(true);

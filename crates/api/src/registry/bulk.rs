@@ -19,7 +19,7 @@ use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
 use super::Asking;
-use super::devices::{DeviceView, NewDeviceBody, OfExport, Wanted};
+use super::devices::{DeviceParams, DeviceView, NewDeviceBody, OfExport};
 use super::names::ExportNames;
 use crate::api::Api;
 use crate::extract::{JsonOrList, QueryOf};
@@ -449,7 +449,7 @@ pub fn json_of_device(device: Device) -> Value {
 pub(crate) async fn export(
     State(api): State<Api>,
     asking: Asking,
-    QueryOf(wanted): QueryOf<Wanted>,
+    QueryOf(wanted): QueryOf<DeviceParams>,
 ) -> Result<Response, Problem> {
     wanted.check_export()?;
     let is_json = match wanted.format.as_deref() {

@@ -151,7 +151,7 @@ impl CommandBody {
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Wanted {
+pub(crate) struct CommandParams {
     /// The most items on a page.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
@@ -165,7 +165,7 @@ pub(crate) struct Wanted {
     team: Option<String>,
 }
 
-impl Wanted {
+impl CommandParams {
     /// # Errors
     /// The state is none.
     fn filter(&self) -> Result<CommandFilter, Problem> {
@@ -181,7 +181,7 @@ impl Wanted {
 
 /// Commands of a device
 #[utoipa::path(get, path = "/api/v1/devices/{id}/commands", tag = "commands",
-    params(("id" = String, Path, description = "The device's id"), Wanted),
+    params(("id" = String, Path, description = "The device's id"), CommandParams),
     responses((status = 200, description = "A page of them, the newest one first",
             body = Page<CommandView>),
         (status = 404, description = "There is no such device")))]
@@ -189,7 +189,7 @@ pub(crate) async fn list(
     State(api): State<Api>,
     asking: Asking,
     PathOf(id): PathOf<String>,
-    QueryOf(wanted): QueryOf<Wanted>,
+    QueryOf(wanted): QueryOf<CommandParams>,
 ) -> Result<axum::Json<Page<CommandView>>, Problem> {
     let scope = asking.within(&api, wanted.team.as_deref()).await?.scope();
     let filter = wanted.filter()?;
@@ -397,7 +397,7 @@ pub(crate) async fn of_group(
 /// Those of one command that was sent to the group, with the state of each device.
 #[utoipa::path(get, path = "/api/v1/groups/{id}/commands/{command}", tag = "commands",
     params(("id" = String, Path, description = "The group's id or name"),
-        ("command" = String, Path, description = "The command's id"), Wanted),
+        ("command" = String, Path, description = "The command's id"), CommandParams),
     responses((status = 200, description = "A page of them, in the order of the devices' numbers",
             body = Page<CommandView>),
         (status = 404, description = "There is no such group or command")))]
@@ -405,7 +405,7 @@ pub(crate) async fn devices_of_group(
     State(api): State<Api>,
     asking: Asking,
     PathOf((id, command)): PathOf<(String, String)>,
-    QueryOf(wanted): QueryOf<Wanted>,
+    QueryOf(wanted): QueryOf<CommandParams>,
 ) -> Result<axum::Json<Page<CommandView>>, Problem> {
     page_of_fleet(&api, asking, (Some(id), command), wanted).await
 }
@@ -414,7 +414,7 @@ async fn page_of_fleet(
     api: &Api,
     asking: Asking,
     (group, id): (Option<String>, String),
-    wanted: Wanted,
+    wanted: CommandParams,
 ) -> Result<axum::Json<Page<CommandView>>, Problem> {
     let scope = asking.within(api, wanted.team.as_deref()).await?.scope();
     let filter = wanted.filter()?;
@@ -524,7 +524,7 @@ pub(crate) async fn to_many(
 ///
 /// Those of one command by type, kind, tag and group, with the state of each device.
 #[utoipa::path(get, path = "/api/v1/commands/{command}/devices", tag = "commands",
-    params(("command" = String, Path, description = "The command's id"), Wanted),
+    params(("command" = String, Path, description = "The command's id"), CommandParams),
     responses((status = 200, description = "A page of them, in the order of the devices' numbers",
             body = Page<CommandView>),
         (status = 404, description = "There is no such command")))]
@@ -532,7 +532,7 @@ pub(crate) async fn devices_of_many(
     State(api): State<Api>,
     asking: Asking,
     PathOf(command): PathOf<String>,
-    QueryOf(wanted): QueryOf<Wanted>,
+    QueryOf(wanted): QueryOf<CommandParams>,
 ) -> Result<axum::Json<Page<CommandView>>, Problem> {
     page_of_fleet(&api, asking, (None, command), wanted).await
 }

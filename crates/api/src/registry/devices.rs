@@ -181,7 +181,7 @@ pub(super) fn answer(api: &Api, status: StatusCode, device: Device) -> Response 
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Wanted {
+pub(crate) struct DeviceParams {
     /// The most items on a page.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
@@ -235,7 +235,7 @@ const OF_LIST: [&str; 4] = ["limit", "cursor", "total", "sort"];
 const OF_EXPORT: [&str; 1] = ["format"];
 
 fn without(names: &[&str]) -> Vec<Parameter> {
-    let all = Wanted::into_params(|| Some(ParameterIn::Query));
+    let all = DeviceParams::into_params(|| Some(ParameterIn::Query));
     let mut all = all.into_iter().collect::<Vec<_>>();
     all.retain(|one| !names.contains(&&*one.name));
     for one in &mut all {
@@ -259,7 +259,7 @@ impl IntoParams for OfExport {
     }
 }
 
-impl Wanted {
+impl DeviceParams {
     /// # Errors
     /// Something is said that is of exports alone.
     fn check_list(&self) -> Result<(), Problem> {
@@ -534,7 +534,7 @@ impl DeviceChangeBody {
 pub(crate) async fn list(
     State(api): State<Api>,
     asking: Asking,
-    QueryOf(wanted): QueryOf<Wanted>,
+    QueryOf(wanted): QueryOf<DeviceParams>,
 ) -> Result<axum::Json<Page<DeviceView>>, Problem> {
     wanted.check_list()?;
     let filter = wanted.filter(&api, &asking).await?;

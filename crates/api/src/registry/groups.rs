@@ -67,7 +67,7 @@ fn answer(status: StatusCode, group: Group) -> Response {
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Wanted {
+pub(crate) struct GroupParams {
     /// The most items on a page.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
@@ -152,12 +152,12 @@ impl MemberRef {
 }
 
 /// Groups
-#[utoipa::path(get, path = "/api/v1/groups", tag = "devices", params(Wanted),
+#[utoipa::path(get, path = "/api/v1/groups", tag = "devices", params(GroupParams),
     responses((status = 200, description = "A page of them, by id", body = Page<GroupView>)))]
 pub(crate) async fn list(
     State(api): State<Api>,
     asking: Asking,
-    QueryOf(wanted): QueryOf<Wanted>,
+    QueryOf(wanted): QueryOf<GroupParams>,
 ) -> Result<axum::Json<Page<GroupView>>, Problem> {
     let scope = asking.within(&api, wanted.team.as_deref()).await?.scope();
     let asked = (wanted.limit, wanted.cursor.as_deref(), wanted.total);

@@ -13,7 +13,7 @@ use super::forms::{expected, moment, page_of_all, time, version};
 use super::rights::{self, change_within};
 use crate::api::Api;
 use crate::extract::{JsonBody, PathOf, QueryOf};
-use crate::keys::Wanted;
+use crate::keys::PageParams;
 use crate::page::Page;
 use crate::problem::{Problem, ProblemKind};
 use crate::shown_once::{JsonWithSecrets, ShownOnce};
@@ -73,12 +73,12 @@ impl From<ApiKey> for KeyView {
 /// API keys
 ///
 /// Their names and rights; the keys themselves are never shown.
-#[utoipa::path(get, path = "/api/v1/keys", tag = "security", params(Wanted),
+#[utoipa::path(get, path = "/api/v1/keys", tag = "security", params(PageParams),
     responses((status = 200, description = "A page of them, by id", body = Page<KeyView>)))]
 pub(crate) async fn list(
     State(api): State<Api>,
     asking: Asking,
-    QueryOf(wanted): QueryOf<Wanted>,
+    QueryOf(wanted): QueryOf<PageParams>,
 ) -> Result<axum::Json<Page<KeyView>>, Problem> {
     let mut all = Vec::new();
     if asking.sees_all() {

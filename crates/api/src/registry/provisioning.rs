@@ -19,7 +19,7 @@ use crate::api::Api;
 use crate::connection::Connection;
 use crate::extract::{JsonBody, PathOf, QueryOf};
 use crate::idempotency::{self, hex};
-use crate::keys::Wanted;
+use crate::keys::PageParams;
 use crate::page::Page;
 use crate::problem::{Problem, ProblemKind};
 use crate::rate::name_of;
@@ -79,13 +79,13 @@ impl From<ProvisioningKey> for ProvisioningKeyView {
 }
 
 /// Provisioning keys
-#[utoipa::path(get, path = "/api/v1/provisioning-keys", tag = "devices", params(Wanted),
+#[utoipa::path(get, path = "/api/v1/provisioning-keys", tag = "devices", params(PageParams),
     responses((status = 200, description = "A page of them, by id",
         body = Page<ProvisioningKeyView>)))]
 pub(crate) async fn list(
     State(api): State<Api>,
     asking: Asking,
-    QueryOf(wanted): QueryOf<Wanted>,
+    QueryOf(wanted): QueryOf<PageParams>,
 ) -> Result<axum::Json<Page<ProvisioningKeyView>>, Problem> {
     let scope = asking.scope();
     let found = api

@@ -13,7 +13,7 @@ use super::forms::{expected, page_of_all, version};
 use super::rights::{self, change_within};
 use crate::api::Api;
 use crate::extract::{JsonBody, PathOf, QueryOf};
-use crate::keys::Wanted;
+use crate::keys::PageParams;
 use crate::page::Page;
 use crate::problem::{Problem, ProblemKind};
 
@@ -157,7 +157,7 @@ async fn list_of(
     api: &Api,
     asking: &Asking,
     owner: Owner,
-    wanted: &Wanted,
+    wanted: &PageParams,
 ) -> Result<axum::Json<Page<RuleSetView>>, Problem> {
     let found = api
         .tables()?
@@ -299,13 +299,13 @@ macro_rules! routes_of {
      $show:ident $show_title:literal, $set:ident $set_title:literal,
      $delete:ident $delete_title:literal) => {
         #[doc = $list_title]
-        #[utoipa::path(get, path = $path, tag = "rules", params(Wanted),
+        #[utoipa::path(get, path = $path, tag = "rules", params(PageParams),
             responses((status = 200, description = "A page of them, by name",
                 body = Page<RuleSetView>)))]
         pub(crate) async fn $list(
             State(api): State<Api>,
             asking: Asking,
-            QueryOf(wanted): QueryOf<Wanted>,
+            QueryOf(wanted): QueryOf<PageParams>,
         ) -> Result<axum::Json<Page<RuleSetView>>, Problem> {
             list_of(&api, &asking, $owner, &wanted).await
         }

@@ -11,7 +11,7 @@ use crate::operate::step::{STEP_BYTES, Step};
 use crate::report::{Answer, SubscriptionInfo, SubscriptionPage};
 use crate::shard::Shard;
 use crate::subscribe::Terms;
-use crate::subscribe::suback::{Asked, PendingSubAck};
+use crate::subscribe::suback::{PendingSubAck, SubscribeOrigin};
 
 /// Places of sessions that a step looks at, unless it finds many subscriptions.
 const PLACES_PER_STEP: u32 = 512;
@@ -96,7 +96,7 @@ impl Shard {
             return self.answer_operator(cx, request, answer, record);
         }
         let pending = PendingSubAck {
-            asked: Asked::Operator { request, codes },
+            asked: SubscribeOrigin::Operator { request, codes },
             record,
             missing,
         };

@@ -318,8 +318,8 @@ impl<F: FnMut(PartEvent) + Send> PartOutlet for F {
     }
 }
 
-/// By which a part that is attached, or about to be, tells its shard something. It is detached when
-/// this is dropped.
+/// Commands of a part, attached or about to be, to its shard. The part is detached when this is
+/// dropped.
 pub trait PartLine: core::fmt::Debug + Send + Sync {
     /// Says what became of deliveries.
     fn settle(&self, settlements: Vec<Settlement>);

@@ -41,7 +41,7 @@ pub(crate) struct Relief {
     /// Holders found so far that may give back, of each kind; on top the one that would be the last
     /// to do so.
     pub(super) found: [BinaryHeap<Reverse<Found>>; KINDS],
-    /// What members of share groups hold by these, bytes.
+    /// Bytes that members of share groups hold by these groups.
     pub(super) by_member: BTreeMap<SessionAddress, usize>,
     /// What clients of one address hold together.
     pub(super) sources: Sources,

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use crate::fault::{self, Fault};
 use crate::hash::{Seed, seeded};
-use crate::interest::{EpochKey, InterestClass, Wanted};
+use crate::interest::{EpochKey, InterestClass, InterestedShards};
 use crate::node::MemoryPressure;
 use crate::place_table::PlaceTable;
 use crate::routing::Match;
@@ -24,7 +24,7 @@ pub(crate) struct Route {
     /// Sum of the node's epoch and of the shard's own: both only grow, so it stays the same as long
     /// as both do.
     pub(super) epoch: u64,
-    /// Who wants it, as in [`Wanted`], which would leave no room for the tenant.
+    /// Who wants it, as in [`InterestedShards`], which would leave no room for the tenant.
     pub(super) wanted_by: u64,
     pub(super) wanted_as: InterestClass,
     /// The permit by which it was last published to; 0 is none.
@@ -264,8 +264,8 @@ impl Route {
         }
     }
 
-    pub(super) fn wanted(&self) -> Wanted {
-        Wanted {
+    pub(super) fn wanted(&self) -> InterestedShards {
+        InterestedShards {
             shards: self.wanted_by,
             class: self.wanted_as,
         }

@@ -12,7 +12,7 @@ use crate::node::{Cx, Node};
 use crate::shard::Shard;
 use crate::shard::end::Ending;
 use crate::shard::gated::{Gated, PLACE_BYTES, PlainAck};
-use crate::subscribe::suback::Asked;
+use crate::subscribe::suback::SubscribeOrigin;
 use crate::work::{GATED, WRITE};
 
 impl Shard {
@@ -170,7 +170,9 @@ impl Shard {
         let gated = self.gate.iter().filter_map(|(_, gated)| gated.answer());
         let pending = self.pending_subacks.iter();
         let pending = pending.filter_map(|(_, pending)| match &pending.asked {
-            Asked::Client { connection, .. } => Some((*connection, pending.asked.bytes())),
+            SubscribeOrigin::Client { connection, .. } => {
+                Some((*connection, pending.asked.bytes()))
+            }
             _ => None,
         });
         let alive = gated

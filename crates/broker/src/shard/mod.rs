@@ -116,7 +116,7 @@ pub struct Shard {
     pub(crate) connect_rate: ConnectRate,
     /// How fast a client may publish has a limit.
     pub(crate) has_rates: bool,
-    /// Of what connections may publish, by their places, where that has a limit.
+    /// What each connection has published of what it may, if the rate has a limit.
     pub(crate) spent: SplitMap<u32, Spent>,
     pub(crate) sessions: Sessions,
     pub(crate) tree: Tree<Subscribers>,
@@ -131,7 +131,7 @@ pub struct Shard {
     pub(crate) groups: Groups,
     /// Share group traffic between sessions and groups of this shard.
     pub(crate) own_share_traffic: VecDeque<ShareMessage>,
-    /// Of the book that it has.
+    /// Version of the rules in force.
     pub(crate) rules_version: RulesVersion,
     /// Sessions whose share groups are to be told what they may get now.
     pub(crate) reads_changed: Vec<SessionId>,

@@ -29,7 +29,7 @@ use crate::report::SubscriptionInfo;
 use crate::routing::Target;
 use crate::shard::Shard;
 use crate::shortened::shortened;
-use crate::subscribe::suback::{Asked, PendingSubAck};
+use crate::subscribe::suback::{PendingSubAck, SubscribeOrigin};
 use crate::subscribe::subscribers::Subscriptions;
 
 /// By what subscriptions are granted.
@@ -94,13 +94,13 @@ impl Shard {
         }
         let PendingSubAck { asked, record, .. } = self.pending_subacks.remove(token);
         self.answer_bytes -= asked.bytes();
-        if let Asked::Client { connection, .. } = &asked
+        if let SubscribeOrigin::Client { connection, .. } = &asked
             && self.connections.get(*connection).is_some()
         {
             self.answers.remove(connection.index, asked.bytes());
         }
         match asked {
-            Asked::Client {
+            SubscribeOrigin::Client {
                 connection,
                 packet_id,
                 codes,
@@ -113,8 +113,8 @@ impl Shard {
                     self.answer_subscribe(cx, index, packet_id, &codes, why, record);
                 }
             }
-            Asked::Unfinished => {}
-            Asked::Operator { request, codes } => {
+            SubscribeOrigin::Unfinished => {}
+            SubscribeOrigin::Operator { request, codes } => {
                 self.joined_for_operator(cx, request, codes, record);
             }
         }

@@ -7,7 +7,7 @@ use martlet_codec::{
 };
 use martlet_permission::Limit;
 
-use super::{Asked, Granted, PendingSubAck, Terms};
+use super::{Granted, PendingSubAck, SubscribeOrigin, Terms};
 use crate::id::RecordNumber;
 use crate::limits::ListenerPolicy;
 use crate::node::{Cx, Node};
@@ -144,7 +144,7 @@ impl Shard {
             return self.answer_subscribe(cx, index, packet_id, &half.codes, half.why, record);
         }
         let connection = self.connections.id_of(index);
-        let asked = Asked::Client {
+        let asked = SubscribeOrigin::Client {
             connection,
             packet_id,
             codes: half.codes,
@@ -185,7 +185,7 @@ impl Shard {
             }
             None if joining > 0 => {
                 let pending = PendingSubAck {
-                    asked: Asked::Unfinished,
+                    asked: SubscribeOrigin::Unfinished,
                     record: RecordNumber(0),
                     missing: joining + 1,
                 };
@@ -200,7 +200,7 @@ impl Shard {
     /// Keeps an answer that waits for share groups.
     pub(crate) fn insert_pending_suback(&mut self, pending: PendingSubAck) -> usize {
         self.answer_bytes += pending.asked.bytes();
-        if let Asked::Client { connection, .. } = &pending.asked {
+        if let SubscribeOrigin::Client { connection, .. } = &pending.asked {
             self.answers.add(connection.index, pending.asked.bytes());
         }
         self.pending_subacks.insert(pending)

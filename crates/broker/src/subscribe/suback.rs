@@ -7,14 +7,14 @@ use crate::id::{ConnectionId, RecordNumber};
 /// An answer to SUBSCRIBE that waits for share groups.
 #[derive(Debug)]
 pub(crate) struct PendingSubAck {
-    pub(crate) asked: Asked,
+    pub(crate) asked: SubscribeOrigin,
     pub(crate) record: RecordNumber,
     pub(crate) missing: u32,
 }
 
 /// The origin of a request for subscriptions, and its results.
 #[derive(Debug)]
-pub(crate) enum Asked {
+pub(crate) enum SubscribeOrigin {
     /// The client.
     Client {
         connection: ConnectionId,
@@ -32,7 +32,7 @@ pub(crate) enum Asked {
     },
 }
 
-impl Asked {
+impl SubscribeOrigin {
     /// Bytes of memory that it takes, without its place in the table.
     pub(crate) fn bytes(&self) -> usize {
         match self {

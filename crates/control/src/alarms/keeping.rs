@@ -106,7 +106,7 @@ impl Alarms {
                 Ok(()) => has_failed = false,
                 Err(error) if !has_failed => {
                     has_failed = true;
-                    warn!(%error, "alarms are not written to the tables; it is tried again");
+                    warn!(%error, "alarms are not written to the tables; retrying");
                 }
                 Err(_) => {}
             }

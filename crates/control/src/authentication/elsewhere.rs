@@ -12,7 +12,7 @@ use martlet_codec::{ProtocolVersion, ReasonCode};
 use martlet_lockout::{Caller, refused_for};
 use martlet_registry::LoginNumbers;
 
-use super::policy::Asked;
+use super::policy::SourceSelection;
 use super::turns::Place;
 use super::{AuthenticationChain, Policy};
 
@@ -96,7 +96,7 @@ impl AuthenticationChain {
             }
             (state.revoked, Place::of(&state.failures, &caller))
         };
-        let decided = (Asked::OwnSources, known);
+        let decided = (SourceSelection::OwnSources, known);
         let (found, _) = self
             .0
             .find_out(asked, policy, decided, &caller, &place)

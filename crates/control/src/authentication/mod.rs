@@ -59,7 +59,7 @@ pub use provisioning_key::{CheckKey, KeyFault};
 pub use turns::Place;
 
 use crate::text::typed;
-use policy::{Asked, Decided};
+use policy::{Decided, SourceSelection};
 use sources::Hashing;
 use turns::Turns;
 use verified::{ClientMark, Digest, Digester, Times, Verified};
@@ -317,7 +317,7 @@ impl AuthenticationChain {
         place: Place,
     ) {
         self.0.runtime.spawn(async move {
-            let decided = (Asked::AllSources, known);
+            let decided = (SourceSelection::AllSources, known);
             let inner = &question.inner;
             let found = inner.find_out(&asked, &policy, decided, &caller, &place);
             let found = found.await;
@@ -527,7 +527,7 @@ impl Inner {
         &self,
         asked: &Authentication,
         policy: &Policy,
-        decided: (Asked, u64),
+        decided: (SourceSelection, u64),
         caller: &Caller,
         place: &Place,
     ) -> Decided {

@@ -44,7 +44,7 @@ pub enum Standing {
 
 /// Which sources are asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Asked {
+pub(super) enum SourceSelection {
     /// All of the realm.
     AllSources,
     /// Those of the node: not the hook.
@@ -121,7 +121,7 @@ impl Policy {
             },
             Some(_) if self.takes_applicants(asked) => self.applicant(asked, known, None),
             _ => {
-                let detail = "it has no credentials, and anonymous clients are not let in";
+                let detail = "it has no credentials, and anonymous clients are rejected";
                 Authenticated::refused(Refusal::untold(RefusalCause::NoCredentials, detail))
             }
         }
@@ -131,14 +131,14 @@ impl Policy {
     pub(super) async fn decide(
         &self,
         asked: &Authentication,
-        (which, known): (Asked, u64),
+        (which, known): (SourceSelection, u64),
         place: &Place,
     ) -> Decided {
         let chain = self.realms.get(&asked.realm);
         let sources = chain.map_or(&[][..], |chain| &chain.sources);
         let sources = match which {
-            Asked::AllSources => Cow::Borrowed(sources),
-            Asked::OwnSources => {
+            SourceSelection::AllSources => Cow::Borrowed(sources),
+            SourceSelection::OwnSources => {
                 let own = sources.iter().filter(|source| !source.is_hook());
                 Cow::Owned(own.cloned().collect())
             }
@@ -527,7 +527,7 @@ impl RuleBook for Policy {
 /// None of these sources knows the name.
 fn unknown_user(sources: &[Arc<dyn Source>]) -> Refusal {
     let names: Vec<String> = sources.iter().map(|source| source.name()).collect();
-    let detail = format!("nobody of that name is known to {}", names.join(", "));
+    let detail = format!("no user of that name is known to {}", names.join(", "));
     unknown_to(sources, detail)
 }
 

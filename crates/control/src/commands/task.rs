@@ -166,13 +166,13 @@ impl Task {
                 () = commands.changed.notified() => self.looks = true,
                 _ = ticks.tick() => {
                     if let Err(error) = self.tick(tick).await {
-                        warn!(%error, "commands do not expire; that is tried again");
+                        warn!(%error, "commands do not expire; retrying");
                     }
                     tick += 1;
                 }
             }
             if let Err(error) = self.work().await {
-                warn!(%error, "states of commands are not written; that is tried again");
+                warn!(%error, "states of commands are not written; retrying");
                 tokio::time::sleep(TICK).await;
             }
             let held = self.in_hand.len() * IN_HAND_BYTES + self.messages.memory_bytes();
@@ -232,7 +232,7 @@ impl Task {
             PartEvent::Ended { why, .. } => {
                 warn!(
                     why,
-                    tenant, "commands of a tenant are not published; that is tried again"
+                    tenant, "commands of a tenant are not published; retrying"
                 );
                 self.posts.forget(tenant, attachment);
                 self.in_hand.retain(|_, command| command.tenant != tenant);

@@ -235,7 +235,7 @@ impl Control {
         timeout: Duration,
         command: impl Fn(u64) -> Command,
     ) -> Result<Vec<Answer>, ControlError> {
-        let asked: Vec<Asked<'_>> = shards.iter().map(|_| self.expect_answer()).collect();
+        let asked: Vec<PendingAnswer<'_>> = shards.iter().map(|_| self.expect_answer()).collect();
         for (shard, asked) in shards.iter().zip(&asked) {
             self.shards.send(*shard, command(asked.request));
         }
@@ -254,11 +254,11 @@ impl Control {
         }
     }
 
-    fn expect_answer(&self) -> Asked<'_> {
+    fn expect_answer(&self) -> PendingAnswer<'_> {
         let request = self.next_request.fetch_add(1, Ordering::Relaxed);
         let (sender, answer) = oneshot::channel();
         lock(&self.waiting).insert(request, sender);
-        Asked {
+        PendingAnswer {
             waiting: &self.waiting,
             request,
             answer,
@@ -267,13 +267,13 @@ impl Control {
 }
 
 /// A question is forgotten when its answer is not waited for any more.
-struct Asked<'a> {
+struct PendingAnswer<'a> {
     waiting: &'a Waiting,
     request: u64,
     answer: oneshot::Receiver<Answer>,
 }
 
-impl Drop for Asked<'_> {
+impl Drop for PendingAnswer<'_> {
     fn drop(&mut self) {
         lock(self.waiting).remove(&self.request);
     }

@@ -21,7 +21,7 @@ impl Control {
             tokio::time::sleep(pause).await;
             for ban in &bans {
                 if let Err(error) = self.end_banned_by(ban).await {
-                    tracing::warn!(%error, "who is banned may be connected yet");
+                    tracing::warn!(%error, "banned clients may still be connected");
                 }
             }
         }

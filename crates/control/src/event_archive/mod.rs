@@ -118,7 +118,7 @@ pub async fn keep(control: Arc<Control>, archive: Arc<EventArchive>) {
         match done {
             Ok(()) => control.health.withdraw(WARNING),
             Err(error) => {
-                warn!(%error, "events are not archived; that is tried again");
+                warn!(%error, "events are not archived; retrying");
                 let text = format!("Events cannot be archived, and some are lost: {error}.");
                 control.health.warn_as(WARNING, text);
                 // The reader is told how many it has missed by then.

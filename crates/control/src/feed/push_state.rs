@@ -58,7 +58,7 @@ impl PushState {
         let mut known = self.why.lock().unwrap_or_else(PoisonError::into_inner);
         // A line for what is new, not for each attempt.
         if *known != why {
-            warn!(why, "events are not pushed; it is tried again");
+            warn!(why, "events are not pushed; retrying");
             why.clone_into(&mut known);
         }
         health.warn_as(

@@ -37,7 +37,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// A device: its tenant and id.
 type DeviceKey = (u32, String);
 /// A device, and a name and version of firmware.
-type Wanted = (DeviceKey, String, String);
+type ArtefactKey = (DeviceKey, String, String);
 
 /// Serves pieces of files, as long as the node runs.
 pub async fn serve_chunks(
@@ -46,7 +46,7 @@ pub async fn serve_chunks(
     catalogue: Arc<Catalogue>,
 ) {
     while let Err(error) = firmware.recover().await {
-        warn!(%error, "files of firmware are not checked; that is tried again");
+        warn!(%error, "files of firmware are not checked; retrying");
         tokio::time::sleep(LOOK_EVERY).await;
     }
     let bytes = Arc::new(AtomicUsize::new(0));
@@ -81,7 +81,7 @@ struct Server {
     /// Devices whose requests wait, in turn.
     turns: VecDeque<DeviceKey>,
     waiting: HashMap<DeviceKey, ChunkRequest>,
-    known: HashMap<Wanted, (Firmware, Instant)>,
+    known: HashMap<ArtefactKey, (Firmware, Instant)>,
     /// Answers by the numbers under which they are published, and by their messages.
     published: HashMap<u64, (u32, ChunkRequest)>,
     answers: HashMap<u64, (u32, ChunkRequest)>,
@@ -184,10 +184,7 @@ impl Server {
                 }
             }
             PartEvent::Ended { why, .. } => {
-                warn!(
-                    why,
-                    tenant, "firmware is not served by MQTT; that is tried again"
-                );
+                warn!(why, tenant, "firmware is not served by MQTT; retrying");
                 self.posts.forget(tenant, attachment);
             }
             PartEvent::Attached { .. } => self.posts.attached(tenant, attachment),

@@ -11,7 +11,7 @@ use martlet_broker::{
     RetainedPage, RetainedQuery, Search, TenantId, lane_of, may_publish,
 };
 use martlet_integrate::{
-    ALL_TENANTS, Asked, Brokers, DeadLetterStore, Host, PartSession, RequestTrouble, Response,
+    ALL_TENANTS, Brokers, DeadLetterStore, Host, HostFuture, PartSession, RequestTrouble, Response,
     SavedState, Settings, not_permitted,
 };
 use martlet_registry::{DeadLetterCount, DeadLettersKept, IntegrationState, Scope};
@@ -248,7 +248,7 @@ impl Host for NodeHost {
         &'a self,
         tenant: TenantId,
         part: &'a str,
-    ) -> Asked<'a, Option<Vec<PartSession>>> {
+    ) -> HostFuture<'a, Option<Vec<PartSession>>> {
         Box::pin(async move {
             let found = self.sessions_of_part(tenant, part).await.ok()?;
             let sessions = found.into_iter().map(|one| PartSession {
@@ -259,7 +259,7 @@ impl Host for NodeHost {
         })
     }
 
-    fn retained<'a>(&'a self, query: &'a RetainedQuery) -> Asked<'a, Option<RetainedPage>> {
+    fn retained<'a>(&'a self, query: &'a RetainedQuery) -> HostFuture<'a, Option<RetainedPage>> {
         Box::pin(async move { self.control.retained(query).await.ok() })
     }
 
@@ -267,7 +267,7 @@ impl Host for NodeHost {
         &'a self,
         kind: &'a str,
         name: &'a str,
-    ) -> Asked<'a, Result<SavedState, String>> {
+    ) -> HostFuture<'a, Result<SavedState, String>> {
         Box::pin(async move {
             let (node, kind, name) = (self.node.clone(), kind.to_owned(), name.to_owned());
             let read = self.tables.read(move |registry| {
@@ -287,7 +287,7 @@ impl Host for NodeHost {
         kind: &'a str,
         name: &'a str,
         state: SavedState,
-    ) -> Asked<'a, Result<(), String>> {
+    ) -> HostFuture<'a, Result<(), String>> {
         Box::pin(async move {
             let (node, kind, name) = (self.node.clone(), kind.to_owned(), name.to_owned());
             let (state, reason) = match state {
@@ -318,7 +318,7 @@ impl Host for NodeHost {
         (tenant, publish_as): (TenantId, Option<&'a str>),
         message: NewMessage,
         timeout: Duration,
-    ) -> Asked<'a, Result<Response, RequestTrouble>> {
+    ) -> HostFuture<'a, Result<Response, RequestTrouble>> {
         Box::pin(async move {
             if !may_publish(&message.topic) {
                 let why = "no client may publish to topics of the node's own".to_owned();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use martlet_codec::QoS;
-use martlet_integrate::{Asked, DeadLetter, DeadLetterHead, DeadLetterStore, Publisher};
+use martlet_integrate::{DeadLetter, DeadLetterHead, DeadLetterStore, HostFuture, Publisher};
 use martlet_registry::{DeadLetterRow, DeadLettersKept};
 use serde_json::{Value, json};
 
@@ -87,7 +87,7 @@ impl Letters {
 }
 
 impl DeadLetterStore for Letters {
-    fn put(&self, letters: Vec<DeadLetter>) -> Asked<'_, Result<u64, String>> {
+    fn put(&self, letters: Vec<DeadLetter>) -> HostFuture<'_, Result<u64, String>> {
         Box::pin(async move {
             let rows: Vec<DeadLetterRow> = letters.into_iter().map(row_of).collect();
             let (node, kept) = (self.node.clone(), self.kept);
@@ -98,7 +98,7 @@ impl DeadLetterStore for Letters {
         })
     }
 
-    fn get(&self, id: u64) -> Asked<'_, Result<Option<DeadLetter>, String>> {
+    fn get(&self, id: u64) -> HostFuture<'_, Result<Option<DeadLetter>, String>> {
         Box::pin(async move {
             let node = self.node.clone();
             let read = self.tables.read(move |registry| {
@@ -109,7 +109,7 @@ impl DeadLetterStore for Letters {
         })
     }
 
-    fn remove(&self, ids: Vec<u64>) -> Asked<'_, Result<u64, String>> {
+    fn remove(&self, ids: Vec<u64>) -> HostFuture<'_, Result<u64, String>> {
         Box::pin(async move {
             let node = self.node.clone();
             let removed = self.tables.note(move |registry| {

@@ -98,7 +98,7 @@ impl Keeper {
             }
             Err(error) => warn!(
                 error,
-                "who was connected before the start is not known; it is tried again"
+                "cannot read which clients were connected before the start; retrying"
             ),
         }
     }
@@ -162,7 +162,7 @@ impl Keeper {
         {
             warn!(
                 error,
-                "what is to be forgotten of the tables could not be: clients that were connected long ago, old lines of the audit log"
+                "cannot delete clients that were connected long ago and old lines of the audit log"
             );
         }
     }
@@ -245,10 +245,7 @@ impl Keeper {
         let Err(error) = done.unwrap_or_else(|_| Err("it was broken off".to_owned())) else {
             return true;
         };
-        warn!(
-            error,
-            "who is connected could not be written; it is tried again"
-        );
+        warn!(error, "cannot write which clients are connected; retrying");
         for noted in batch.iter() {
             let key = key(&noted.client);
             self.unwritten.entry(key).or_insert_with(|| noted.clone());

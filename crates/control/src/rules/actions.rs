@@ -34,9 +34,9 @@ pub(super) struct Origin {
 /// Hops of what follows from a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ConsequenceHops {
-    /// Of each message and command.
+    /// Hops of each message and command.
     sent: u8,
-    /// Of what alarms are told. Their messages have more.
+    /// Hops of what alarms are told. Their messages have more.
     observed: u8,
 }
 

@@ -22,8 +22,7 @@ const BATCH_MESSAGES: u16 = 500;
 /// Messages that each lane hands over before they are settled: what comes within the time between
 /// two calls, also at 100,000 messages a second. Others would be read back from the disk.
 const IN_HAND: u16 = 1_000;
-/// Time between two calls of a few messages: what a rule follows after at most. A lone message does
-/// not wait.
+/// Longest time between two calls of a few messages, see [`Settings::called_every`].
 const CALLED_EVERY: Duration = Duration::from_millis(4);
 
 impl Rules {

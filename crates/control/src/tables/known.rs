@@ -66,7 +66,7 @@ impl<K: Hash + Eq + Clone, V: Clone> Kept<K, V> {
     }
 }
 
-/// In place of a key, which stands nowhere.
+/// Digest of a key. No key is kept.
 fn of_key(key: &[u8]) -> [u8; SHA256_OUTPUT_LEN] {
     let mut bytes = [0; SHA256_OUTPUT_LEN];
     bytes.copy_from_slice(digest(&SHA256, key).as_ref());

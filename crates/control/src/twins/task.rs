@@ -70,7 +70,7 @@ pub async fn keep(control: Arc<Control>, twins: Arc<Twins>) {
         if why == RefusalCause::ServerStopping.text() {
             return;
         }
-        warn!(why, "reports of devices are not taken; that is tried again");
+        warn!(why, "reports of devices are not taken; retrying");
         tokio::time::sleep(AGAIN).await;
     }
 }
@@ -146,7 +146,7 @@ impl Task<'_> {
                 () = self.twins.changed.notified() => {}
             }
             while let Err(error) = self.work().await {
-                warn!(%error, "twins of devices are not kept up to date; that is tried again");
+                warn!(%error, "twins of devices are not kept up to date; retrying");
                 tokio::time::sleep(AGAIN).await;
             }
             let due = self.twins.due().devices.len();
@@ -364,7 +364,7 @@ impl Task<'_> {
             let tenant = TenantId(of_tenant[0].tenant);
             let published = self.control.publish(PART, tenant, messages.collect()).await;
             if let Err(error) = published {
-                warn!(%error, "desired values are not published to devices; that is tried again");
+                warn!(%error, "desired values are not published to devices; retrying");
                 for twin in of_tenant {
                     let device = (twin.tenant, twin.device.clone());
                     self.twins.make_due([device], hops_of(twin));

@@ -30,8 +30,7 @@ const PROTOCOLS: &[&str] = &["5.0", "3.1.1"];
 /// Messages of a lane that are there when the other broker has taken others, as long as they are
 /// small. Those of QoS 0 that find no place are dropped, unless they are kept.
 const IN_HAND: u16 = 4_000;
-/// Time between two calls of a few messages: so long a message may wait behind another one that
-/// came just before it. To send each by itself costs more.
+/// Longest time between two calls of a few messages, see [`Settings::called_every`].
 const CALLED_EVERY: Duration = Duration::from_millis(4);
 const STARTS: &[&str] = &["automatic", "lazy", "once"];
 
@@ -290,7 +289,7 @@ fn address(text: &str) -> Result<Address, String> {
     let (tls, default_port) = match scheme {
         "mqtt" | "tcp" => (false, 1883),
         "mqtts" | "ssl" | "tls" => (true, 8883),
-        _ => return Err("`url` has to begin with mqtt:// or mqtts://".to_owned()),
+        _ => return Err("`url` must begin with mqtt:// or mqtts://".to_owned()),
     };
     let place = place.strip_suffix('/').unwrap_or(place);
     if place.contains('@') {

@@ -53,7 +53,7 @@ impl Connection {
             "`url` is not a NATS URL, expected one such as nats://host:4222".to_owned()
         })?;
         if !matches!(server.scheme(), "nats" | "tls") {
-            return Err("`url` has to begin with nats:// or tls://".to_owned());
+            return Err("`url` must begin with nats:// or tls://".to_owned());
         }
         for text in [server.username(), server.password()].into_iter().flatten() {
             secrets.add(text.as_bytes());

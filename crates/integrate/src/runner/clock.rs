@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::host::Asked;
+use crate::host::HostFuture;
 
 /// Tells a runner the time.
 pub trait Clock: Send + Sync + 'static {
@@ -14,7 +14,7 @@ pub trait Clock: Send + Sync + 'static {
     fn now(&self) -> Duration;
 
     /// Waits until then.
-    fn sleep_until(&self, at: Duration) -> Asked<'_, ()>;
+    fn sleep_until(&self, at: Duration) -> HostFuture<'_, ()>;
 }
 
 /// The time of the Tokio runtime.
@@ -32,7 +32,7 @@ impl Clock for RuntimeClock {
         self.0.elapsed()
     }
 
-    fn sleep_until(&self, at: Duration) -> Asked<'_, ()> {
+    fn sleep_until(&self, at: Duration) -> HostFuture<'_, ()> {
         let at = self.0.checked_add(at);
         Box::pin(async move {
             match at {

@@ -93,9 +93,9 @@ pub struct Settings {
     /// Messages of a batch, at most, and messages in hand: 1 to 65,535. The node's
     /// `limits.in_flight` is a bound too.
     pub batch_messages: u16,
-    /// Time between the beginnings of two calls of a few messages. Where messages follow each other
-    /// closely, they are handed over together: the threads that a call wakes cost more than a
-    /// message.
+    /// Longest time between the beginnings of two calls of a few messages. Where messages follow
+    /// each other closely, they are handed over together: the threads that a call wakes cost more
+    /// than a message.
     pub called_every: Duration,
     /// Messages that each lane hands over before they are settled, at most, as long as they are
     /// small: the next batch is there when the sink has taken one. 0: as many as

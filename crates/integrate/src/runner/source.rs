@@ -382,7 +382,7 @@ impl<S: Source> SourceRunner<S> {
         self.last_error = Some((error.clone(), now_ms));
         if self.failure.is_none() {
             let integration = self.settings.client_id();
-            tracing::warn!(integration, error, "the source fails; it is tried again");
+            tracing::warn!(integration, error, "the source fails; retrying");
         }
         Failure::count(&mut self.failure, &error, now_ms);
     }

@@ -98,7 +98,7 @@ impl Connections {
         let is_encrypted = match url.scheme() {
             "http" => false,
             "https" => true,
-            _ => return Err("`url` has to begin with http:// or https://".to_owned()),
+            _ => return Err("`url` must begin with http:// or https://".to_owned()),
         };
         let host = url.host_str().unwrap_or_default();
         let host = host.trim_start_matches('[').trim_end_matches(']');

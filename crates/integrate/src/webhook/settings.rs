@@ -126,7 +126,7 @@ fn webhook_settings(
         allowed: surroundings.allowed.clone(),
     };
     if settings.format == Format::Ntfy && settings.batch_messages > 1 {
-        return Err("`batch_messages` has to be 1 with format = \"ntfy\"".to_owned());
+        return Err("`batch_messages` must be 1 with format = \"ntfy\"".to_owned());
     }
     check(&settings)?;
     Ok(settings)

@@ -123,7 +123,7 @@ pub(crate) fn reload(options: &AdminOptions) -> ExitCode {
         }
         if done.certificates > 0 {
             text.push_str(
-                "clients' certificates are looked at again: connections with a revoked one end\n",
+                "client certificates are checked again: connections with a revoked one end\n",
             );
         }
         for what in &done.needs_restart {

@@ -43,7 +43,7 @@ enum Action {
     /// issued.txt lists what the authority has issued. A file or a serial number stands for one
     /// certificate, which needs no file in the directory.
     Revoke(RevokeOptions),
-    /// Write the revocation list anew: it is valid for another year
+    /// Renew the revocation list: it is valid for another year
     Crl(DirectoryOptions),
     /// List all certificates, with the time that each is still valid
     ///

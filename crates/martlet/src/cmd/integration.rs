@@ -43,7 +43,7 @@ enum Action {
     Ls(ListOptions),
     /// Show the state of an integration, its counters and its last error
     Show(OneOptions),
-    /// Pause an integration until it is resumed, also over restarts
+    /// Pause an integration until it is resumed. It stays paused after a restart
     Pause(OneOptions),
     /// Resume an integration that is paused or has stopped
     Resume(OneOptions),

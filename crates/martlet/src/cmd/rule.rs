@@ -39,7 +39,7 @@ enum Action {
     On(NameOptions),
     /// Switch a rule off
     Off(NameOptions),
-    /// Tell what a rule would make of messages; nothing is done
+    /// Test a rule on messages: show what it would do, and do nothing
     Test(TestOptions),
 }
 

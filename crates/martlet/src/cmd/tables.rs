@@ -175,7 +175,7 @@ pub(crate) fn tell_node(node: &NodeOptions) -> String {
     if told.is_empty() {
         let unasked = node.load().ok().as_ref().and_then(config::tables_unasked);
         let unasked =
-            unasked.map(|why| format!("With this configuration none asks them: {why}.\n"));
+            unasked.map(|why| format!("This configuration does not use them for logins: {why}.\n"));
         return format!(
             "No node runs with the data directory {} now; it applies at the next start there. If \
              your node has another data directory, name it: --data-dir DIR or -c FILE.\n{}",
@@ -185,7 +185,8 @@ pub(crate) fn tell_node(node: &NodeOptions) -> String {
     }
     let places = user_places(node).ok().flatten();
     let unasked = places.and_then(|places| places.tables_unasked);
-    let unasked = unasked.map(|why| format!("But it lets nobody in by the tables: {why}.\n"));
+    let unasked =
+        unasked.map(|why| format!("But the node does not use the tables for logins: {why}.\n"));
     format!("{told}{}", unasked.unwrap_or_default())
 }
 

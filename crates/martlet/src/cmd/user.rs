@@ -255,8 +255,8 @@ fn expect_nodes_own(data_dir: &Path, file: &Path) -> anyhow::Result<()> {
         return Ok(());
     }
     bail!(
-        "the node, which the user {node} runs, has its users in {}, a file that is not that \
-         user's: if it is the right one, name it: --file {}",
+        "the password file {} does not belong to the user {node}, who runs the node: to use it \
+         all the same, name it: --file {}",
         file.display(),
         typed(&file.display().to_string())
     )

@@ -136,7 +136,7 @@ impl<'a> Doors<'a> {
             && doors.registry.take().is_some()
         {
             doors.has_unasked = true;
-            let warning = format!("users and devices of martlet.db are not let in: {why}");
+            let warning = format!("users and devices of martlet.db are rejected: {why}");
             doors.warnings.push(warning);
         }
         if let Some(chain) = doors.chain(None)? {

@@ -351,7 +351,7 @@ fn admin_key(token: &str, warnings: &mut Vec<String>) -> Result<Option<ApiKey>, 
         return Ok(None);
     }
     if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err("the token has to be of visible ASCII characters".to_owned());
+        return Err("the token must be of visible ASCII characters".to_owned());
     }
     if token.len() < KEY_BYTES_MIN {
         warnings.push(format!(
@@ -380,12 +380,12 @@ fn keys(text: &str, warnings: &mut Vec<String>) -> Result<Vec<ApiKey>, String> {
         let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
         if name.is_empty() || !name.bytes().all(is_name) {
             return Err(format!(
-                "the name of key {number} has to be of letters, digits, -, _ and ."
+                "the name of key {number} must be of letters, digits, -, _ and ."
             ));
         }
         if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(format!(
-                "the key of {name} has to be of visible ASCII characters"
+                "the key of {name} must be of visible ASCII characters"
             ));
         }
         // Where a key holds a colon its end is taken for a scope: it is not shown.

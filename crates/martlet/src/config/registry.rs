@@ -159,12 +159,12 @@ pub(crate) fn expect_noted(
     match identity {
         Some(identity) if identity == known => Ok(()),
         Some(_) => Err(format!(
-            "{location} has other users and devices than those that the node went by: put back \
-             the database that was there; or, to go by this one, remove {note}"
+            "{location} is not the database that this node used before: restore that one; or, to \
+             use this one, remove {note}"
         )),
         None => Err(format!(
-            "{location} has no users and devices, and had some: put it back, from a backup if need \
-             be; or, to begin without, remove {note}"
+            "{location} has no users and devices, and had some: restore it from a backup; or, to \
+             begin without, remove {note}"
         )),
     }
 }

@@ -91,8 +91,8 @@ pub(super) fn announce(
             false => "",
         };
         warn!(
-            "no administrator yet{open}; the link that makes the first one, once and within an \
-             hour, is in {} (from then on clients of MQTT need credentials too, unless \
+            "there is no administrator yet{open}. To make one, open the link in {} once, within an \
+             hour (from then on clients of MQTT need credentials too, unless \
              mqtt.allow_anonymous is true)",
             setup.place()
         );

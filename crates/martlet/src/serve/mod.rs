@@ -148,7 +148,7 @@ fn identity_of_tables(node: &NodeConfig) -> Option<String> {
 /// For the next start, which is to go by the same.
 fn note_tables(data_dir: &Path, location: &Location, identity: Option<String>) {
     if let Err(error) = config::note_tables(data_dir, location, identity.as_deref()) {
-        warn!(%error, "by which tables the node goes could not be written");
+        warn!(%error, "cannot note which tables the node uses");
     }
 }
 

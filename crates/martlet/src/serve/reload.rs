@@ -408,9 +408,12 @@ impl Reload {
                 // Whom a revocation list ends is known to the listeners alone.
                 let looked = match done.certificates {
                     0 => "",
-                    _ => "; clients' certificates are looked at again",
+                    _ => "; client certificates are checked again",
                 };
-                info!(credentials_gone = done.revoked, "reloaded ({why}){looked}");
+                info!(
+                    revoked_credentials = done.revoked,
+                    "reloaded ({why}){looked}"
+                );
             }
             Err(problem) => {
                 error!("reload ({why}): {problem}; the settings before it remain in force");
@@ -482,12 +485,13 @@ impl Reload {
         }
         if self.is_asking() && node.policy.is_none() {
             return Err(
-                "clients would no longer have to say who they are; that needs a restart".to_owned(),
+                "clients would no longer need credentials: restart the node to apply that"
+                    .to_owned(),
             );
         }
         if let Some(lost) = effective.lost_protection(&self.held) {
             return Err(format!(
-                "{lost} is gone or weaker, which opens more than it did; that needs a restart"
+                "the change removes or weakens {lost}: restart the node to apply it"
             ));
         }
         for warning in warn_of_files(&effective, &node, &self.control) {
@@ -587,7 +591,7 @@ impl Reload {
             let asking = self.policies.iter().map(|(_, policy)| policy);
             let asking = asking.filter(|policy| policy.authenticate).cloned();
             self.control.tell_all(&Command::Ask(asking.collect()));
-            info!("clients have to say who they are from now on; those that did not are ended");
+            info!("authentication is required now; clients without it were disconnected");
         }
     }
 

@@ -22,10 +22,10 @@ const SIGXFSZ: i32 = 25;
 
 /// What the signals ask for.
 #[derive(Clone, Debug)]
-pub(super) struct Signals(Arc<Asked>);
+pub(super) struct Signals(Arc<SignalState>);
 
 #[derive(Debug)]
-struct Asked {
+struct SignalState {
     /// Name of the signal to stop; empty: none came.
     stop: watch::Sender<&'static str>,
     /// SIGHUP: one that comes before it is waited for is not lost.
@@ -63,7 +63,7 @@ impl Signals {
         let beyond_limit =
             signal(SignalKind::from_raw(SIGXFSZ)).context("cannot handle SIGXFSZ")?;
         drop(_entered);
-        let signals = Self(Arc::new(Asked {
+        let signals = Self(Arc::new(SignalState {
             stop: watch::Sender::new(""),
             hangup: Notify::new(),
             phase: Mutex::new(Phase::Reading),

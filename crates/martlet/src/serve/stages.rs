@@ -382,7 +382,7 @@ impl Serving {
         let _ = tokio::time::timeout(LAST_EVENTS, over).await;
         attached.presence.stop().await;
         if let Err(error) = attached.alive.note_stop() {
-            warn!(%error, "that the node was stopped could not be written");
+            warn!(%error, "cannot note that the node was stopped");
         }
         end_streams(&core.control).await;
         if let Some(telemetry) = &attached.telemetry {
@@ -455,7 +455,10 @@ async fn stop_reactors(running: Arc<Running>, grace: Duration) {
     .await;
     match stopped {
         Ok((true, _)) => info!("all connections are closed"),
-        Ok((false, left)) => warn!(left, "connections were still open when their time was over"),
+        Ok((false, left)) => warn!(
+            left,
+            "connections were still open at the end of the time for stopping"
+        ),
         Err(error) => error!(%error, "stopping failed"),
     }
 }

@@ -9,7 +9,7 @@ use super::row::{COLUMNS, Command, FROM, read_command};
 use super::state::{CommandFilter, CommandState};
 use crate::database::Work;
 use crate::device_lists::push_filter;
-use crate::groups::find::find_group;
+use crate::groups::find::{candidates, find_group};
 use crate::page::{Cursor, page_of};
 use crate::sql::{Fault, Sql, clean, unsigned};
 use crate::{
@@ -261,33 +261,47 @@ async fn reports(
     if let Some(id) = id {
         sql.push(" AND fleet = ").bind(clean(id));
     }
-    sql.push(" GROUP BY fleet ORDER BY MIN(number) DESC LIMIT ");
+    // Teams may have chosen the same id for their commands to filters.
+    let is_one = match group.is_empty() {
+        true => ", name, created_ms",
+        false => "",
+    };
+    sql.push(" GROUP BY fleet").push(is_one);
+    sql.push(" ORDER BY MIN(number) DESC LIMIT ");
     sql.bind(i64::from(limit)).push(
         ") SELECT l.fleet, l.name, l.made, c.state, COUNT(*), l.first FROM last l CROSS JOIN \
          commands c WHERE c.fleet <> '' AND c.fleet = l.fleet AND c.fleet_group = ",
     );
     sql.bind(group.to_owned());
+    if group.is_empty() {
+        sql.push(" AND c.name = l.name AND c.created_ms = l.made");
+    }
     push_scope(&mut sql, scope);
     sql.push(" GROUP BY l.fleet, l.name, l.made, l.first, c.state ORDER BY l.first DESC, c.state");
-    let mut reports: Vec<FleetReport> = Vec::new();
+    // With the number of its first command, which no other has.
+    let mut reports: Vec<(i64, FleetReport)> = Vec::new();
     for row in sql.all(on).await? {
-        let id: String = row.try_get(0)?;
         let state = state_of(&row.try_get::<String, _>(3)?, place)?;
         let count = unsigned(row.try_get(4)?);
-        match reports.last_mut().filter(|last| last.id == id) {
-            Some(last) => last.states.push((state, count)),
-            None => reports.push(FleetReport {
-                id,
-                name: row.try_get(1)?,
-                created_ms: row.try_get(2)?,
-                states: vec![(state, count)],
-            }),
+        let first: i64 = row.try_get(5)?;
+        match reports.last_mut().filter(|(last, _)| *last == first) {
+            Some((_, last)) => last.states.push((state, count)),
+            None => {
+                let report = FleetReport {
+                    id: row.try_get(0)?,
+                    name: row.try_get(1)?,
+                    created_ms: row.try_get(2)?,
+                    states: vec![(state, count)],
+                };
+                reports.push((first, report));
+            }
         }
     }
-    for report in &mut reports {
+    let reports = reports.into_iter().map(|(_, mut report)| {
         report.states.sort_unstable();
-    }
-    Ok(reports)
+        report
+    });
+    Ok(reports.collect())
 }
 
 fn state_of(word: &str, place: &str) -> Result<CommandState, RegistryError> {
@@ -320,7 +334,7 @@ async fn add(
         None => secret::new_id()?,
     };
     if group.is_none() && new.id.is_some() {
-        expect_new(work, &id).await?;
+        expect_own_topic(work, &id).await?;
     }
     let to = receivers(work, &filter, &id).await?;
     let all = match &group {
@@ -355,12 +369,29 @@ async fn add(
     })
 }
 
-/// Refuses an id that a command to a filter has: their states would be summed up together.
-async fn expect_new(work: &mut Work<'_>, id: &str) -> Result<(), Fault> {
+/// Refuses an id for a command to a filter whose states could not be published on a topic of their
+/// own: it is no level of a topic, a group has this name, or another such command has it, to
+/// devices of the same tenant.
+async fn expect_own_topic(work: &mut Work<'_>, id: &str) -> Result<(), Fault> {
+    if id.contains(['+', '#']) {
+        let why = "the id of a command to several devices is a level of a topic: it has no + and #";
+        return Err(RegistryError::Refused(why.to_owned()).into());
+    }
     let scope = work.actor.scope.clone();
-    let mut sql = work.sql("SELECT 1 FROM commands WHERE fleet_group = '' AND fleet <> ''");
-    sql.push(" AND fleet = ").bind(clean(id));
-    push_scope(&mut sql, &scope);
+    if !candidates(&mut work.all, &scope, id).await?.is_empty() {
+        let why =
+            format!("there is a group {id}, whose commands have this topic: choose another id");
+        return Err(RegistryError::Exists(why).into());
+    }
+    let mut sql = work.sql(
+        "SELECT 1 FROM commands c JOIN devices d ON d.number = c.device WHERE c.fleet_group = '' \
+         AND c.fleet <> '' AND c.fleet = ",
+    );
+    sql.bind(clean(id));
+    if let Some(team) = scope.team() {
+        sql.push(" AND d.tenant IN (SELECT tenant FROM devices WHERE team = ");
+        sql.bind(team.to_owned()).push(")");
+    }
     sql.push(" LIMIT 1");
     match sql.first(&mut work.all).await? {
         None => Ok(()),

@@ -59,7 +59,7 @@ pub(crate) async fn find_group(
 }
 
 /// Groups of this id or name that these see; the one of the id first.
-pub(super) async fn candidates(
+pub(crate) async fn candidates(
     on: &mut AnyConnection,
     scope: &Scope,
     text: &str,

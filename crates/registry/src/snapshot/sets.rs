@@ -159,7 +159,7 @@ impl Sets {
         groups.all(|id| self.groups.iter().any(|group| group.id == *id))
     }
 
-    /// By what a device of this type and in these groups has rules.
+    /// The sets of rules of a device of this type and in these groups.
     pub(super) fn by_device(&self, device_type: &str, groups: &[String]) -> By {
         let is_iotflow = self.is_iotflow(device_type);
         let own = self

@@ -1,4 +1,4 @@
-use super::{both, is_not_found, new_device};
+use super::{all, both, is_not_found, new_device, new_group, new_team, of_team};
 use crate::{
     Actor, Command, CommandAnswer, CommandFilter, CommandKey, CommandOutcome, CommandState,
     CommandStep, CommandUpdate, CommandsKept, DeviceFilter, FleetTarget, NewCommand, PageRequest,
@@ -175,6 +175,13 @@ both!(a_command_to_a_filter_is_one_of_its_own, registry, {
     assert!(matches!(again, Err(RegistryError::Exists(_))));
     let reports = registry.filter_reports(&Scope::All, Some("x"), 10).await?;
     assert_eq!(reports[0].states, [(CommandState::Pending, 2)]);
+    for id in ["+", "a#"] {
+        let sent = registry.add_fleet_command(&actor, cold(), new(id)).await;
+        assert!(matches!(sent, Err(RegistryError::Refused(_))), "{id}");
+    }
+    registry.add_group(&actor, new_group("pumps")).await?;
+    let as_group = registry.add_fleet_command(&actor, cold(), new("pumps"));
+    assert!(matches!(as_group.await, Err(RegistryError::Exists(_))));
     let team = Scope::Team("other".to_owned());
     assert!(registry.filter_reports(&team, None, 10).await?.is_empty());
     let (filter, page) = (CommandFilter::default(), PageRequest::first(1));
@@ -184,4 +191,47 @@ both!(a_command_to_a_filter_is_one_of_its_own, registry, {
     assert!(listed.next.is_some());
     let none = registry.fleet_commands(&team, (None, "x"), &filter, &page);
     assert!(is_not_found(none.await));
+});
+
+both!(commands_of_two_teams_with_one_id_are_two, registry, {
+    let mut teams = Vec::new();
+    for (name, owns_tenant) in [
+        ("north", true),
+        ("south", true),
+        ("plain", false),
+        ("bare", false),
+    ] {
+        let team = registry
+            .add_team(&all(), new_team(name, owns_tenant))
+            .await?;
+        let device = new_device(&format!("{name}-1"));
+        registry.create_device(&of_team(&team.id), device).await?;
+        teams.push(team.id);
+    }
+    let everything = || FleetTarget::Filter(DeviceFilter::default());
+    for team in &teams[..3] {
+        let new = NewCommand {
+            name: format!("go {team}"),
+            ..new("same")
+        };
+        let sent = registry
+            .add_fleet_command(&of_team(team), everything(), new)
+            .await?;
+        assert_eq!((sent.devices, sent.left_out), (1, 0));
+    }
+    // It has the tenant of `plain`, and so the topic for the sum of its states.
+    let bare = of_team(&teams[3]);
+    let as_plain = registry.add_fleet_command(&bare, everything(), new("same"));
+    assert!(matches!(as_plain.await, Err(RegistryError::Exists(_))));
+    let reports = registry
+        .filter_reports(&Scope::All, Some("same"), 10)
+        .await?;
+    let states = [(CommandState::Pending, 1)];
+    assert_eq!(reports.len(), 3);
+    assert!(reports.iter().all(|report| report.states == states));
+    let own = registry
+        .filter_reports(&Scope::Team(teams[1].clone()), None, 10)
+        .await?;
+    assert_eq!(own.len(), 1);
+    assert_eq!(own[0].name, format!("go {}", teams[1]));
 });

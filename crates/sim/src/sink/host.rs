@@ -14,7 +14,7 @@ use martlet_broker::{
 };
 use martlet_codec::PacketId;
 use martlet_integrate::{
-    ALL_TENANTS, Asked, Clock, DeadLetter, DeadLetterStore, Host, PartSession, SavedState,
+    ALL_TENANTS, Clock, DeadLetter, DeadLetterStore, Host, HostFuture, PartSession, SavedState,
 };
 
 use super::{SinkFact, SinkPlan, attachment_of, team_of};
@@ -230,7 +230,7 @@ impl Clock for Shared {
         Duration::from_micros(self.lock().now_us)
     }
 
-    fn sleep_until(&self, at: Duration) -> Asked<'_, ()> {
+    fn sleep_until(&self, at: Duration) -> HostFuture<'_, ()> {
         let at_us = u64::try_from(at.as_nanos().div_ceil(1000)).unwrap_or(NEVER);
         Box::pin(self.until(at_us))
     }
@@ -327,7 +327,11 @@ impl Host for Shared {
         self.lock().shards
     }
 
-    fn sessions<'a>(&'a self, _: TenantId, part: &'a str) -> Asked<'a, Option<Vec<PartSession>>> {
+    fn sessions<'a>(
+        &'a self,
+        _: TenantId,
+        part: &'a str,
+    ) -> HostFuture<'a, Option<Vec<PartSession>>> {
         Box::pin(async move {
             self.wait_for_answer().await;
             if self.fails() {
@@ -340,7 +344,11 @@ impl Host for Shared {
         })
     }
 
-    fn saved_state<'a>(&'a self, _: &'a str, _: &'a str) -> Asked<'a, Result<SavedState, String>> {
+    fn saved_state<'a>(
+        &'a self,
+        _: &'a str,
+        _: &'a str,
+    ) -> HostFuture<'a, Result<SavedState, String>> {
         Box::pin(async {
             self.wait_for_answer().await;
             match self.fails() {
@@ -355,7 +363,7 @@ impl Host for Shared {
         _: &'a str,
         _: &'a str,
         state: SavedState,
-    ) -> Asked<'a, Result<(), String>> {
+    ) -> HostFuture<'a, Result<(), String>> {
         Box::pin(async {
             self.wait_for_answer().await;
             if self.fails() {
@@ -380,7 +388,7 @@ impl Host for Shared {
 }
 
 impl DeadLetterStore for Shared {
-    fn put(&self, letters: Vec<DeadLetter>) -> Asked<'_, Result<u64, String>> {
+    fn put(&self, letters: Vec<DeadLetter>) -> HostFuture<'_, Result<u64, String>> {
         Box::pin(async move {
             self.wait_for_answer().await;
             if self.fails() {
@@ -397,7 +405,7 @@ impl DeadLetterStore for Shared {
         })
     }
 
-    fn get(&self, id: u64) -> Asked<'_, Result<Option<DeadLetter>, String>> {
+    fn get(&self, id: u64) -> HostFuture<'_, Result<Option<DeadLetter>, String>> {
         Box::pin(async move {
             self.wait_for_answer().await;
             match self.fails() {
@@ -407,7 +415,7 @@ impl DeadLetterStore for Shared {
         })
     }
 
-    fn remove(&self, ids: Vec<u64>) -> Asked<'_, Result<u64, String>> {
+    fn remove(&self, ids: Vec<u64>) -> HostFuture<'_, Result<u64, String>> {
         Box::pin(async move {
             self.wait_for_answer().await;
             if self.fails() {

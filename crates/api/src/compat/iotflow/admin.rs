@@ -27,7 +27,7 @@ const RECENT: usize = 10;
 
 /// Page and filter of the list of devices.
 #[derive(Debug, Deserialize)]
-pub(super) struct Wanted {
+pub(super) struct DeviceParams {
     page: Option<u64>,
     per_page: Option<u64>,
     status: Option<String>,
@@ -36,7 +36,7 @@ pub(super) struct Wanted {
     search: Option<String>,
 }
 
-impl Wanted {
+impl DeviceParams {
     fn filter(&self) -> Result<DeviceFilter, Problem> {
         Ok(DeviceFilter {
             status: self.status.as_deref().map(status_of).transpose()?,
@@ -50,7 +50,7 @@ impl Wanted {
 pub(super) async fn list(
     State(api): State<Api>,
     asking: Asking,
-    QueryOf(wanted): QueryOf<Wanted>,
+    QueryOf(wanted): QueryOf<DeviceParams>,
 ) -> Result<Json<Value>, Problem> {
     let page = wanted.page.unwrap_or(1).max(1);
     let per_page = wanted.per_page.unwrap_or(PAGE).clamp(1, PAGE_MAX);

@@ -53,7 +53,7 @@ fn value_of(data_type: DataType, text: &str) -> Value {
 
 /// A key of the configuration.
 #[derive(Debug, Deserialize)]
-pub(super) struct Wanted {
+pub(super) struct ConfigurationBody {
     config_key: Option<String>,
     config_value: Option<Value>,
     data_type: Option<String>,
@@ -63,7 +63,7 @@ pub(super) async fn set(
     State(api): State<Api>,
     asking: Asking,
     Extension(OwnDevice(device)): Extension<OwnDevice>,
-    Body(body): Body<Wanted>,
+    Body(body): Body<ConfigurationBody>,
 ) -> Result<Json<Value>, Problem> {
     expect_members(&[
         ("config_key", body.config_key.is_some()),

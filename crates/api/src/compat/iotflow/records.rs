@@ -149,7 +149,7 @@ impl Record {
 
 /// Which records of a device.
 #[derive(Clone, Copy)]
-pub(super) struct Wanted<'a> {
+pub(super) struct RecordSelection<'a> {
     pub(super) from: i64,
     pub(super) until: i64,
     pub(super) data_type: Option<&'a str>,
@@ -164,7 +164,7 @@ pub(super) struct Wanted<'a> {
 pub(super) async fn records(
     storage: &Storage,
     device: i64,
-    wanted: Wanted<'_>,
+    wanted: RecordSelection<'_>,
 ) -> Result<(Vec<Record>, bool), Problem> {
     let mut found = Vec::<Record>::new();
     let mut last: Option<(i64, i64)> = None;
@@ -223,7 +223,7 @@ pub(super) async fn recent(api: &Api, device: &Device, limit: usize) -> (Vec<Val
     let Ok(storage) = storage_of(api).await else {
         return (Vec::new(), 0);
     };
-    let wanted = Wanted {
+    let wanted = RecordSelection {
         from: TIME_MIN,
         until: TIME_END,
         data_type: None,

@@ -18,7 +18,7 @@ use serde_json::{Map, Value, json};
 
 use super::body::{Body, expect_members};
 use super::devices::seen_by;
-use super::records::{Wanted, devices_of, off, records, storage_of, views_of};
+use super::records::{RecordSelection, devices_of, off, records, storage_of, views_of};
 use super::sent::Sent;
 use crate::api::Api;
 use crate::extensions::{About, AboutTeam, OwnDevice, Unchanged};
@@ -106,7 +106,7 @@ pub(super) async fn publish(
 
 /// Which records.
 #[derive(Debug, Deserialize)]
-pub(super) struct Asked {
+pub(super) struct RecordParams {
     limit: Option<usize>,
     offset: Option<usize>,
     page: Option<usize>,
@@ -119,7 +119,7 @@ pub(super) struct Asked {
     data_type: Option<String>,
 }
 
-impl Asked {
+impl RecordParams {
     fn span(&self, default: &str) -> Result<(i64, i64), Problem> {
         let from = self.start_time.as_deref().or(self.start_date.as_deref());
         let until = self.end_time.as_deref().or(self.end_date.as_deref());
@@ -146,11 +146,11 @@ fn span(from: &str, until: Option<&str>) -> Result<(i64, i64), Problem> {
 pub(super) async fn own(
     State(api): State<Api>,
     Extension(OwnDevice(device)): Extension<OwnDevice>,
-    QueryOf(asked): QueryOf<Asked>,
+    QueryOf(asked): QueryOf<RecordParams>,
 ) -> Result<Json<Value>, Problem> {
     let (from, until) = asked.span("-24h")?;
     let (limit, offset) = (asked.limit(100, 1_000), asked.offset.unwrap_or(0));
-    let wanted = Wanted {
+    let wanted = RecordSelection {
         from,
         until,
         data_type: asked.kind.as_deref(),
@@ -177,11 +177,11 @@ pub(super) async fn of_device(
     asking: Asking,
     own: Option<Extension<OwnDevice>>,
     PathOf(named): PathOf<String>,
-    QueryOf(asked): QueryOf<Asked>,
+    QueryOf(asked): QueryOf<RecordParams>,
 ) -> Result<Json<Value>, Problem> {
     let device = seen_by(&api, &asking, own, &named).await?;
     let (from, until) = asked.span("-1h")?;
-    let wanted = Wanted {
+    let wanted = RecordSelection {
         from,
         until,
         data_type: None,
@@ -208,12 +208,12 @@ pub(super) async fn page_of_device(
     asking: Asking,
     own: Option<Extension<OwnDevice>>,
     PathOf(named): PathOf<String>,
-    QueryOf(asked): QueryOf<Asked>,
+    QueryOf(asked): QueryOf<RecordParams>,
 ) -> Result<Json<Value>, Problem> {
     let device = seen_by(&api, &asking, own, &named).await?;
     let (from, until) = asked.span("-24h")?;
     let (limit, page) = (asked.limit(100, 1_000), asked.page.unwrap_or(1).max(1));
-    let wanted = Wanted {
+    let wanted = RecordSelection {
         from,
         until,
         data_type: None,
@@ -462,7 +462,7 @@ pub(super) async fn of_user(
     asking: Asking,
     own: Option<Extension<OwnDevice>>,
     PathOf(user): PathOf<String>,
-    QueryOf(asked): QueryOf<Asked>,
+    QueryOf(asked): QueryOf<RecordParams>,
 ) -> Result<Json<Value>, Problem> {
     if let Some(Extension(OwnDevice(own))) = &own
         && own.owner != user
@@ -486,7 +486,7 @@ pub(super) async fn of_user(
     let mut found = BTreeMap::new();
     let mut truncated = false;
     for device in devices.iter().filter(|device| is_of_own(device)) {
-        let wanted = Wanted {
+        let wanted = RecordSelection {
             from,
             until,
             data_type: None,

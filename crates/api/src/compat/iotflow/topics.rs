@@ -83,13 +83,13 @@ pub(super) async fn of_device(
 
 /// A topic to be looked at.
 #[derive(Debug, Deserialize)]
-pub(super) struct Wanted {
+pub(super) struct TopicBody {
     topic: Option<String>,
 }
 
 pub(super) async fn validate(
     State(api): State<Api>,
-    Body(body): Body<Wanted>,
+    Body(body): Body<TopicBody>,
 ) -> Result<(Extension<Unchanged>, Json<Value>), Problem> {
     let topic = body.topic;
     let topic = topic.ok_or_else(|| missing_field("Missing required field: topic"))?;

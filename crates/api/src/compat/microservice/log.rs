@@ -23,14 +23,14 @@ const BYTES_MAX: u64 = 4 * 1024 * 1024;
 const LINES_MAX: usize = 10_000;
 
 #[derive(Debug, Deserialize)]
-pub(super) struct Wanted {
+pub(super) struct LogParams {
     file: Option<String>,
     lines: Option<usize>,
 }
 
 pub(super) async fn show(
     State(api): State<Api>,
-    QueryOf(wanted): QueryOf<Wanted>,
+    QueryOf(wanted): QueryOf<LogParams>,
 ) -> Result<Response, Problem> {
     let own = api.settings.log_file.as_deref();
     if let Some(file) = wanted.file.as_deref().filter(|file| !file.is_empty()) {

@@ -39,7 +39,7 @@ pub(super) fn add_to(routes: CompatRoutes, api: &Api) -> CompatRoutes {
 
 /// Which messages are listed.
 #[derive(Debug, Deserialize)]
-struct Wanted {
+struct MessageParams {
     confirmed: Option<String>,
     limit: Option<String>,
 }
@@ -47,7 +47,7 @@ struct Wanted {
 async fn list(
     State(api): State<Api>,
     InTenant(tenant): InTenant,
-    QueryOf(wanted): QueryOf<Wanted>,
+    QueryOf(wanted): QueryOf<MessageParams>,
 ) -> Result<Json<Value>, Problem> {
     let limit = limit(wanted.limit.as_deref())?;
     let wanted = MessagesWanted {

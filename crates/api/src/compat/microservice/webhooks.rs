@@ -284,14 +284,14 @@ async fn one(api: &Api, asking: &Asking, id: &str) -> Result<(AddedSeen, Webhook
 
 /// Which webhooks are listed.
 #[derive(Debug, Deserialize)]
-struct Wanted {
+struct WebhookParams {
     limit: Option<String>,
 }
 
 async fn list(
     State(api): State<Api>,
     asking: Asking,
-    QueryOf(wanted): QueryOf<Wanted>,
+    QueryOf(wanted): QueryOf<WebhookParams>,
 ) -> Result<Json<Value>, Problem> {
     let limit = limit(wanted.limit.as_deref())?;
     let all = all(&api, &asking).await?;

@@ -89,7 +89,7 @@ impl RegistrySource {
         })
     }
 
-    /// Who came by team tokens that newer tables have not.
+    /// Clients whose team token is missing in newer tables.
     fn team_tokens_gone(&self, newer: Option<&Snapshot>) -> Vec<Whose> {
         let gone = self.snapshot.team_tokens_gone(self.tenant, newer);
         let whose = gone.iter().map(|token| Whose::Voucher(voucher(token)));

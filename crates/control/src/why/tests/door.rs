@@ -68,13 +68,13 @@ fn who_would_not_be_let_in_is_told_so_before_it_comes() {
         "neither connected nor",
     );
     facts.known_as = None;
-    let nobody = "nobody of that name is known to the registry";
+    let nobody = "no user of that name is known to the registry";
     facts.standing = Some(barred(NOBODY, nobody));
     expect(
         &judge(&facts),
         Cause::NobodyKnown,
         State::NeverSeen,
-        "nobody of that name",
+        "no user of that name",
     );
     facts.banned = Some(Banned {
         why: "the user ann is banned: noise, until tomorrow".to_owned(),

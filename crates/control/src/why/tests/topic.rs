@@ -285,6 +285,6 @@ fn what_holds_now_comes_before_what_happened() {
     expect(&verdict, Cause::Disabled, State::Refused, "is disabled");
     assert_eq!(verdict.finding.count, Some(3));
     facts.runs.pop();
-    facts.standing = Some(barred(NOBODY, "nobody of that name is known to x"));
+    facts.standing = Some(barred(NOBODY, "no user of that name is known to x"));
     expect(&judge(&facts), Cause::UnknownName, State::Refused, "nobody");
 }

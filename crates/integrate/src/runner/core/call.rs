@@ -19,6 +19,11 @@ use crate::sink::Outcome;
 /// Time in which messages are handed over in one call. Then the runner does what waits for the end
 /// of a call, such as storing dead letters.
 const FED_WITHIN: Duration = Duration::from_secs(2);
+/// The same for messages that come slowly: then a wait costs more than it saves.
+const CALLED_EVERY_LEAST: Duration = Duration::from_millis(1);
+/// Time that is waited for each message of the call before. So only messages that come faster than
+/// this wait for each other for longer than the least.
+const GATHERED_FOR_EACH: Duration = Duration::from_micros(40);
 /// Refused messages after which a call is ended, so that their dead letters are stored.
 const REFUSED_MAX: usize = 100;
 
@@ -46,6 +51,7 @@ impl Core {
             ..Call::default()
         };
         self.called_at = Some(self.call.began);
+        self.called_with = 0;
         self.hand_over(&feeder, places);
         (feeder, feed)
     }
@@ -54,7 +60,12 @@ impl Core {
     /// be called now.
     pub(in super::super) fn gathers_until(&self, messages: usize) -> Option<Duration> {
         let are_few = messages > 0 && messages * 2 < usize::from(self.settings.batch_messages);
-        let until = self.called_at?.saturating_add(self.settings.called_every);
+        let messages_before = u32::try_from(self.called_with).unwrap_or(u32::MAX);
+        let for_each = GATHERED_FOR_EACH.saturating_mul(messages_before);
+        let after = for_each.max(CALLED_EVERY_LEAST);
+        let until = self
+            .called_at?
+            .saturating_add(after.min(self.settings.called_every));
         (are_few && self.alone == 0 && self.clock.now() < until).then_some(until)
     }
 
@@ -76,6 +87,7 @@ impl Core {
         let first = self.handed.back().map_or(0, |last| last.ticket.0 + 1);
         let first = first.max(self.next_ticket);
         self.next_ticket = first + taken.len() as u64;
+        self.called_with += taken.len();
         let mut messages = Vec::with_capacity(taken.len());
         for (number, mut held) in (first..).zip(taken) {
             held.ticket = Ticket(number);

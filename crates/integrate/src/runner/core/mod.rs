@@ -121,6 +121,8 @@ pub(super) struct Core {
     call: Call,
     /// When the sink was called last.
     called_at: Option<Duration>,
+    /// Messages of that call.
+    called_with: usize,
     /// In the order of their refusal.
     refused: VecDeque<Refused>,
     /// The first refusal of the next call does not stop the integration.
@@ -205,6 +207,7 @@ impl Core {
             next_ticket: 0,
             call: Call::default(),
             called_at: None,
+            called_with: 0,
             refused: VecDeque::new(),
             skips: false,
             again: VecDeque::new(),

@@ -13,7 +13,7 @@ use martlet_broker::{
 use martlet_codec::{PacketId, QoS, ReasonCode};
 
 use crate::dead_letters::{DeadLetter, DeadLetterStore};
-use crate::host::{Asked, Host, PartSession, SavedState};
+use crate::host::{Host, HostFuture, PartSession, SavedState};
 use crate::runner::caller::Place;
 use crate::runner::{Handle, Runner, Settings, State};
 use crate::sink::{Outcome, Sink, SinkMessage};
@@ -425,7 +425,11 @@ impl Host for Scripted {
         self.world().shards
     }
 
-    fn sessions<'a>(&'a self, _: TenantId, part: &'a str) -> Asked<'a, Option<Vec<PartSession>>> {
+    fn sessions<'a>(
+        &'a self,
+        _: TenantId,
+        part: &'a str,
+    ) -> HostFuture<'a, Option<Vec<PartSession>>> {
         Box::pin(async move {
             let world = self.world();
             let lanes = (0..world.shards).map(|lane| PartSession {
@@ -436,7 +440,11 @@ impl Host for Scripted {
         })
     }
 
-    fn saved_state<'a>(&'a self, _: &'a str, _: &'a str) -> Asked<'a, Result<SavedState, String>> {
+    fn saved_state<'a>(
+        &'a self,
+        _: &'a str,
+        _: &'a str,
+    ) -> HostFuture<'a, Result<SavedState, String>> {
         Box::pin(async { Ok(self.world().saved.clone()) })
     }
 
@@ -445,7 +453,7 @@ impl Host for Scripted {
         _: &'a str,
         _: &'a str,
         state: SavedState,
-    ) -> Asked<'a, Result<(), String>> {
+    ) -> HostFuture<'a, Result<(), String>> {
         Box::pin(async {
             let mut world = self.world();
             match &world.store_error {
@@ -472,7 +480,7 @@ impl Host for Scripted {
 }
 
 impl DeadLetterStore for Scripted {
-    fn put(&self, letters: Vec<DeadLetter>) -> Asked<'_, Result<u64, String>> {
+    fn put(&self, letters: Vec<DeadLetter>) -> HostFuture<'_, Result<u64, String>> {
         Box::pin(async {
             let mut world = self.world();
             if let Some(error) = &world.store_error {
@@ -493,11 +501,11 @@ impl DeadLetterStore for Scripted {
         })
     }
 
-    fn get(&self, id: u64) -> Asked<'_, Result<Option<DeadLetter>, String>> {
+    fn get(&self, id: u64) -> HostFuture<'_, Result<Option<DeadLetter>, String>> {
         Box::pin(async move { Ok(self.world().letters.get(&id).cloned()) })
     }
 
-    fn remove(&self, ids: Vec<u64>) -> Asked<'_, Result<u64, String>> {
+    fn remove(&self, ids: Vec<u64>) -> HostFuture<'_, Result<u64, String>> {
         Box::pin(async move {
             let mut world = self.world();
             let removed = ids.iter().filter(|id| world.letters.remove(id).is_some());

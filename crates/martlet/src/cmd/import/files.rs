@@ -12,7 +12,7 @@ use super::report::{Outcome, Report};
 use crate::cmd::tables;
 
 /// Users with their hashes, and what each may do.
-struct Wanted {
+struct ImportedUser {
     name: String,
     hash: PasswordHash,
     role: String,
@@ -35,7 +35,7 @@ pub(super) fn import(file: &Path, options: &MosquittoOptions) -> anyhow::Result<
             Some(acl) => role_of(acl, user, &mut roles)?,
             None => options.role().to_owned(),
         };
-        wanted.push(Wanted {
+        wanted.push(ImportedUser {
             name: user.to_owned(),
             hash,
             role,
@@ -134,10 +134,10 @@ fn counted(rules: &[RuleLine]) -> String {
 async fn add_user(
     registry: &mut Registry,
     report: &mut Report,
-    wanted: Wanted,
+    wanted: ImportedUser,
     dry_run: bool,
 ) -> Result<(), RegistryError> {
-    let Wanted { name, hash, role } = wanted;
+    let ImportedUser { name, hash, role } = wanted;
     match registry.user(&Scope::All, &name).await {
         Ok(_) => {
             report.add("user", &name, Outcome::Exists, "");

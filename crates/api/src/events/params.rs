@@ -22,7 +22,7 @@ const TEXT_MAX: usize = 65_535;
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Wanted {
+pub(crate) struct EventParams {
     /// Of a page: begin at the event with this number.
     pub(super) from: Option<u64>,
     /// Otherwise: the last events, this number of them. Of a stream: of the events that are kept,
@@ -74,18 +74,18 @@ pub(crate) enum Format {
 
 /// What a stream is asked for.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct EventRequest {
     pub(super) filter: Filter,
     pub(super) format: Format,
 }
 
-impl Wanted {
+impl EventParams {
     /// As what a stream passes.
     pub(super) fn asked(
         &self,
         principal: &Principal,
         tenant: Option<TenantId>,
-    ) -> Result<Asked, Problem> {
+    ) -> Result<EventRequest, Problem> {
         let of_page = [
             ("from", self.from.is_some()),
             ("limit", self.limit.is_some()),
@@ -130,10 +130,10 @@ impl Wanted {
         }
         if payload > 0 && !principal.scopes.has(Scope::RetainedRead) {
             let scope = Scope::RetainedRead;
-            let detail = format!("{principal} lacks the scope {scope}, so payload has to be 0");
+            let detail = format!("{principal} lacks the scope {scope}, so payload must be 0");
             return Err(Problem::new(ProblemKind::Forbidden, detail));
         }
-        Ok(Asked {
+        Ok(EventRequest {
             filter: Filter {
                 // The panel's frames have no room for it.
                 tenant: tenant.or(is_panel.then(TenantId::default)),
