@@ -83,6 +83,7 @@ pub(crate) fn write(told: &Told, way: Option<&Way>, is_traced: bool, left_out: L
             messages,
             policy = policy.name(),
             why = why(told).as_deref(),
+            mend = way.map(Way::to_string).as_deref(),
             "{text}"
         ),
         Event::TakenOver { by, .. } => {
@@ -241,6 +242,7 @@ fn has_remedy(event: &Event) -> bool {
         Event::Refused { .. }
             | Event::MessagesLost { .. }
             | Event::PublishesDelayed { .. }
+            | Event::RateExceeded { .. }
             | Event::SubscribeRefused { .. }
             | Event::PublishRefused { .. }
     )

@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use martlet_broker::{DropReason, Event, Limit, PartRefusal, Reached, Refusal, Told};
+use martlet_broker::{DropReason, Event, EventKind, Limit, PartRefusal, Reached, Refusal, Told};
 use martlet_codec::ReasonCode;
 use martlet_integrate::CLIENT_IDS;
 
@@ -26,20 +26,14 @@ pub(crate) fn headline(told: &Told) -> &'static str {
         Event::Disconnected { .. } => "client disconnected",
         Event::Dropped { .. } => "message dropped",
         Event::QueueFull { limit, .. } if limit.limit == Limit::PartQueue => {
-            "the queue of an integration is full, its oldest messages are dropped: see max_bytes"
+            "the queue of an integration is full, its oldest messages are dropped"
         }
-        Event::QueueFull { .. } => {
-            "a queue is full, messages are dropped: see limits.queued_messages, \
-             limits.queued_bytes and mqtt.queue_full"
-        }
+        Event::QueueFull { .. } => "a queue is full, messages are dropped",
         Event::MessagesLost { .. } => "messages lost",
         Event::PublishesDelayed { .. } => {
             "publishes delayed: their client publishes faster than it may"
         }
-        Event::RateExceeded { .. } => {
-            "messages dropped: their client publishes faster than limits.publish_rate or \
-             limits.publish_bytes_rate"
-        }
+        Event::RateExceeded { .. } => "messages dropped: their client publishes faster than it may",
         Event::SubscribeRefused { .. } => "subscription refused",
         Event::PublishRefused { .. } => "publish refused",
         Event::TakenOver { .. } => "client taken over",
@@ -93,6 +87,66 @@ pub(crate) fn sentence(told: &Told) -> Option<Cow<'_, str>> {
         }
         _ => why,
     })
+}
+
+/// The name of a kind in the journal.
+pub(crate) fn name(kind: EventKind) -> &'static str {
+    kind.journal_name().unwrap_or_else(|| kind.name())
+}
+
+/// What happened to a client, as [`why`](crate::why) tells it of the client, with the topic or Topic
+/// Filter; none: the reason alone says it.
+pub(crate) fn of_client(kind: EventKind, topic: Option<&str>) -> Option<String> {
+    let told = match (kind, topic) {
+        (EventKind::Refused, _) => return None,
+        (EventKind::ReauthenticationRefused, _) => "it was refused when it authenticated again",
+        (EventKind::Disconnected, _) => "its connection was ended",
+        (EventKind::PublishRefused, Some(topic)) => {
+            return Some(format!("its publish to {topic} was refused"));
+        }
+        (EventKind::SubscribeRefused, Some(topic)) => {
+            return Some(format!("its subscription to {topic} was refused"));
+        }
+        (EventKind::Dropped, Some(topic)) => {
+            return Some(format!("a message of {topic} for it was dropped"));
+        }
+        (EventKind::Dropped, None) => "a message for it was dropped",
+        (EventKind::RateExceeded, Some(topic)) => {
+            return Some(format!(
+                "messages that it published to {topic} were dropped"
+            ));
+        }
+        (EventKind::PublishesDelayed, _) => "the messages that it publishes wait",
+        (EventKind::QueueFull, _) => "its queue was full",
+        (EventKind::MessagesLost | EventKind::OutputFull, _) => "messages for it were dropped",
+        (kind, topic) => {
+            let name = name(kind);
+            return Some(match topic {
+                Some(topic) => format!("{name}, {topic}"),
+                None => name.to_owned(),
+            });
+        }
+    };
+    Some(told.to_owned())
+}
+
+/// Messages for somebody that were dropped, for this reason; `why` is the reason in words.
+pub(crate) fn dropped(count: u64, whose: &str, why: &str, reason: DropReason) -> String {
+    format!("{} dropped: {why} ({})", were(count, whose), reason.name())
+}
+
+/// Messages for somebody that have expired.
+pub(crate) fn expired(count: u64, whose: &str) -> String {
+    let were = were(count, whose);
+    format!("{were} not delivered before the Message Expiry Interval ran out")
+}
+
+/// The beginning of a sentence about messages, such as "2 messages for it were".
+pub(crate) fn were(count: u64, whose: &str) -> String {
+    match count {
+        1 => format!("1 message{whose} was"),
+        count => format!("{count} messages{whose} were"),
+    }
 }
 
 /// Why a receiver has refused a message, by the reason code of its answer.

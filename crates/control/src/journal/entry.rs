@@ -100,7 +100,7 @@ impl Entry {
 
     /// The name of what happened.
     pub fn what_name(&self) -> &'static str {
-        kind::name(self.what)
+        event_words::name(self.what)
     }
 
     /// Something was refused or lost.

@@ -5,12 +5,8 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serializer};
 use utoipa::openapi::schema::Object;
 
+use crate::event_words::name;
 use crate::words::one_of;
-
-/// The name of a kind in an entry.
-pub(super) fn name(kind: EventKind) -> &'static str {
-    kind.journal_name().unwrap_or(kind.name())
-}
 
 pub(super) fn serialize<S: Serializer>(kind: &EventKind, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(name(*kind))

@@ -38,10 +38,7 @@ pub(crate) fn by_limit(limit: Limit) -> Option<Way> {
         Limit::PublishRate | Limit::PublishBytesRate => {
             format!("have the client publish less, or raise {option}")
         }
-        Limit::QueuedMessages | Limit::QueuedBytes | Limit::MemoryShare => format!(
-            "have the client connect more often or read faster, let the session of a client that \
-             does not come back expire sooner, or raise {option}"
-        ),
+        Limit::QueuedMessages | Limit::QueuedBytes | Limit::MemoryShare => of_queue(option),
         Limit::PartQueue => {
             format!("see why the integration takes its messages too late, or raise its {option}")
         }
@@ -85,6 +82,14 @@ pub(crate) fn by_limit(limit: Limit) -> Option<Way> {
         ),
         _ => format!("raise {option}, or find the clients that use most of it"),
     })
+}
+
+/// What to do about a queue that is full, by these options.
+pub(super) fn of_queue(options: &str) -> String {
+    format!(
+        "have the client connect more often or read faster, let the session of a client that does \
+         not come back expire sooner, or raise {options}"
+    )
 }
 
 #[cfg(test)]

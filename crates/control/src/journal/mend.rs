@@ -1,10 +1,10 @@
 //! Remedies for what was refused: as text and, where there is one, as a command.
 
-use martlet_broker::{DropReason, Event, EventHead, Told};
+use martlet_broker::{DropReason, Event, EventHead, Limit, Told};
 use martlet_integrate::CLIENT_IDS;
 
 use super::commands::Commands;
-use super::limits::by_limit;
+use super::limits::{by_limit, of_queue};
 use super::refused;
 use super::way::Way;
 
@@ -103,23 +103,30 @@ fn receiving(commands: &Commands, head: &EventHead, topic: &str) -> Way {
     Way { text, ..way }
 }
 
-pub(crate) fn dropped(reason: DropReason) -> Option<&'static str> {
-    Some(match reason {
+/// What to do about messages that were dropped for this reason. Where a limit is the reason, the
+/// remedy is that of the limit.
+pub(crate) fn dropped(reason: DropReason) -> Option<String> {
+    let limit = match reason {
+        DropReason::OutputFull => Some(Limit::OutputBytes),
+        DropReason::MemoryFull => Some(Limit::Memory),
+        _ => None,
+    };
+    if let Some(limit) = limit {
+        return by_limit(limit).map(|way| way.text);
+    }
+    let text = match reason {
         DropReason::ClientAway => {
             "publish and subscribe with QoS 1 and a session that persists, to have it kept"
-        }
-        DropReason::OutputFull => {
-            "have the client read faster, or subscribe with QoS 1, so that messages wait in its \
-             queue; or raise limits.output_bytes"
         }
         DropReason::PartBusy => {
             "set keep_qos0 = true for the integration in the configuration, or publish with QoS 1"
         }
-        DropReason::QueueFull => "raise limits.queued_messages or limits.queued_bytes",
+        DropReason::QueueFull => {
+            return Some(of_queue("limits.queued_messages or limits.queued_bytes"));
+        }
         DropReason::PacketTooLarge => {
             "the client's Maximum Packet Size is smaller than the message"
         }
-        DropReason::MemoryFull => "raise limits.memory_bytes, or give the machine more memory",
         DropReason::NotPermitted => {
             "permit it where its rules are, if it should be received: martlet why with the topic \
              says where that is"
@@ -135,7 +142,8 @@ pub(crate) fn dropped(reason: DropReason) -> Option<&'static str> {
             "stop the node; martlet store check then says what else is damaged"
         }
         _ => return None,
-    })
+    };
+    Some(text.to_owned())
 }
 
 #[cfg(test)]

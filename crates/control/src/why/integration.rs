@@ -1,12 +1,13 @@
 //! Messages that wait for an integration.
 
-use martlet_broker::{DropReason, LossTimes};
+use martlet_broker::{DropReason, Limit, LossTimes};
 
 use super::Finding;
 use super::facts::{Facts, Integration, NotDelivering, Session};
 use super::found::{Found, RECENT_MS, Weight, uncapitalized};
 use crate::cause::Cause;
-use crate::journal::mend_of_drop;
+use crate::event_words;
+use crate::journal::{mend_of_drop, mend_of_limit};
 
 /// It was asked about an integration.
 pub(super) fn is_one(facts: &Facts) -> bool {
@@ -40,25 +41,20 @@ pub(super) fn integrations(facts: &Facts, found: &mut Found) {
 /// What was dropped for an integration that was asked about, as its session counts it. What its
 /// target refused is told as dead letters.
 fn lost(now_ms: u64, one: &Integration, session: &Session, found: &mut Found) {
-    let name = &one.name;
+    let whose = format!(" for the integration {}", one.name);
     let drops = session.drops.iter().zip(&session.dropped_at);
     let drops = drops.filter(|((reason, count), _)| {
         *count > 0 && *reason != DropReason::RefusedByReceiver && !reason.is_expected()
     });
     for ((reason, count), at) in drops {
-        let why = format!(
-            "dropped: {} ({})",
-            uncapitalized(reason.meaning()),
-            reason.name()
-        );
+        let why = uncapitalized(reason.meaning());
+        let sentence = event_words::dropped(*count, &whose, &why, *reason);
         let mend = match reason {
-            DropReason::QueueFull => {
-                Some("raise `max_bytes` of the integration and restart the node")
-            }
+            DropReason::QueueFull => mend_of_limit(Limit::PartQueue).map(|way| way.text),
             reason => mend_of_drop(*reason),
         };
         let losses = (*count, *at);
-        let finding = lost_finding(name, Cause::of_drop(*reason), losses, &why);
+        let finding = lost_finding(Cause::of_drop(*reason), losses, sentence);
         let finding = match mend {
             Some(mend) => finding.mend(mend),
             None => finding,
@@ -66,9 +62,9 @@ fn lost(now_ms: u64, one: &Integration, session: &Session, found: &mut Found) {
         found.push((weight_of_loss(now_ms, *at), finding));
     }
     if session.expired > 0 {
-        let why = "not delivered before the Message Expiry Interval ran out";
+        let sentence = event_words::expired(session.expired, &whose);
         let losses = (session.expired, session.expired_at);
-        let finding = lost_finding(name, Cause::Expired, losses, why)
+        let finding = lost_finding(Cause::Expired, losses, sentence)
             .mend("publish with a longer Message Expiry Interval");
         found.push((weight_of_loss(now_ms, session.expired_at), finding));
     }
@@ -81,16 +77,7 @@ fn weight_of_loss(now_ms: u64, at: LossTimes) -> Weight {
     }
 }
 
-fn lost_finding(name: &str, cause: Cause, (count, at): (u64, LossTimes), why: &str) -> Finding {
-    let were = match count {
-        1 => "1 message for the integration".to_owned(),
-        count => format!("{count} messages for the integration"),
-    };
-    let was = match count {
-        1 => "was",
-        _ => "were",
-    };
-    let sentence = format!("{were} {name} {was} {why}");
+fn lost_finding(cause: Cause, (count, at): (u64, LossTimes), sentence: String) -> Finding {
     let mut finding = Finding::new(cause, sentence).of_many(count);
     finding.since_ms = Some(at.first_ms).filter(|ms| *ms > 0);
     finding.last_ms = Some(at.last_ms).filter(|ms| *ms > 0);

@@ -26,12 +26,13 @@ mod telemetry;
 mod tests;
 mod topic;
 
-use martlet_broker::{EventKind, TenantId};
+use martlet_broker::TenantId;
 use martlet_codec::{SubscriptionFilter, TopicName};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::cause::Cause;
+use crate::event_words;
 use crate::journal::{Run, Way};
 pub use judge::judge;
 
@@ -210,35 +211,7 @@ impl Finding {
         let last = &run.last;
         let why = last.why.as_deref().unwrap_or_else(|| cause.meaning());
         let topic = last.topic.as_deref().filter(|topic| !topic.is_empty());
-        let what = match (last.what, topic) {
-            (EventKind::Refused, _) => None,
-            (EventKind::ReauthenticationRefused, _) => {
-                Some("it was refused when it authenticated again".to_owned())
-            }
-            (EventKind::Disconnected, _) => Some("its connection was ended".to_owned()),
-            (EventKind::PublishRefused, Some(topic)) => {
-                Some(format!("its publish to {topic} was refused"))
-            }
-            (EventKind::SubscribeRefused, Some(topic)) => {
-                Some(format!("its subscription to {topic} was refused"))
-            }
-            (EventKind::Dropped, Some(topic)) => {
-                Some(format!("a message of {topic} for it was dropped"))
-            }
-            (EventKind::Dropped, None) => Some("a message for it was dropped".to_owned()),
-            (EventKind::RateExceeded, Some(topic)) => Some(format!(
-                "messages that it published to {topic} were dropped"
-            )),
-            (EventKind::PublishesDelayed, _) => {
-                Some("the messages that it publishes wait".to_owned())
-            }
-            (EventKind::QueueFull, _) => Some("its queue was full".to_owned()),
-            (EventKind::MessagesLost | EventKind::OutputFull, _) => {
-                Some("messages for it were dropped".to_owned())
-            }
-            (_, Some(topic)) => Some(format!("{}, {topic}", last.what_name())),
-            (_, None) => Some(last.what_name().to_owned()),
-        };
+        let what = event_words::of_client(last.what, topic);
         let sentence = what.map_or_else(|| why.to_owned(), |what| format!("{what}: {why}"));
         Self {
             count: Some(run.count),

@@ -10,6 +10,7 @@ use super::found::{Found, RECENT_MS, Weight, is_connected, is_recent, times, unc
 use super::side::{is_subscribed, of_topic};
 use super::topic::{is_by_rules, of_another_topic};
 use crate::cause::Cause;
+use crate::event_words;
 use crate::journal::{Run, mend_of_drop, mend_of_limit};
 
 /// Failures within that time that make a state of it, not an accident.
@@ -196,11 +197,7 @@ fn lost(facts: &Facts, session: &Session, found: &mut Found) {
         }
     }
     if session.expired > 0 {
-        let were = match session.expired {
-            1 => "1 message for it was".to_owned(),
-            count => format!("{count} messages for it were"),
-        };
-        let sentence = format!("{were} not delivered before the Message Expiry Interval ran out");
+        let sentence = event_words::expired(session.expired, " for it");
         let mut finding = Finding::new(Cause::Expired, sentence).of_many(session.expired);
         let LossTimes { first_ms, last_ms } = session.expired_at;
         finding.since_ms = Some(first_ms).filter(|ms| *ms > 0);
@@ -243,23 +240,13 @@ fn lost_by_group(facts: &Facts, session: &Session, group: &GroupLosses, found: &
             true => "; there is room again",
             false => "",
         };
-        let were = match count {
-            1 => "1 message for its share group".to_owned(),
-            count => format!("{count} messages for its share group"),
-        };
-        let was = match count {
-            1 => "was",
-            _ => "were",
-        };
-        let sentence = format!(
-            "{were} {name} {was} dropped: {why} ({}){again}",
-            reason.name()
-        );
+        let whose = format!(" for its share group {name}");
+        let sentence = event_words::dropped(*count, &whose, &why, *reason) + again;
         let mut finding = Finding::new(Cause::of_drop(*reason), sentence).of_many(*count);
         finding.since_ms = Some(at.first_ms).filter(|ms| *ms > 0);
         finding.last_ms = Some(at.last_ms).filter(|ms| *ms > 0);
         let way = limit.and_then(mend_of_limit).map(|way| way.text);
-        finding.mend = way.or_else(|| mend_of_drop(*reason).map(str::to_owned));
+        finding.mend = way.or_else(|| mend_of_drop(*reason));
         let is_recent = facts.now_ms.saturating_sub(at.last_ms) <= RECENT_MS;
         let weight = match is_recent {
             _ if !is_asked => Weight::Aside,
@@ -293,29 +280,24 @@ fn lost_for(
     let last_ms = last_ms.max(last.map(|run| run.last.at_ms));
     let why = last.and_then(|run| run.last.why.clone());
     let why = why.unwrap_or_else(|| uncapitalized(reason.meaning()));
-    let were = match count {
-        1 => "1 message for it was".to_owned(),
-        count => format!("{count} messages for it were"),
-    };
     let again = match session.queue_full {
         None if cause == Cause::QueueFull => "; there is room again",
         _ => "",
     };
     let sentence = match session.queue_full {
         // Why is told with it.
-        Some(_) if cause == Cause::QueueFull => format!("{were} dropped ({})", reason.name()),
-        _ => format!(
-            "{were} dropped: {} ({}){again}",
-            uncapitalized(&why),
-            reason.name()
-        ),
+        Some(_) if cause == Cause::QueueFull => {
+            let were = event_words::were(count, " for it");
+            format!("{were} dropped ({})", reason.name())
+        }
+        _ => event_words::dropped(count, " for it", &uncapitalized(&why), reason) + again,
     };
     let mut finding = Finding::new(cause, sentence).of_many(count);
     finding.since_ms = since_ms;
     finding.last_ms = last_ms;
     finding.mend = match last {
         Some(run) => run.last.mend.clone(),
-        None => mend_of_drop(reason).map(str::to_owned),
+        None => mend_of_drop(reason),
     };
     let is_recent = last_ms.is_some_and(|ms| facts.now_ms.saturating_sub(ms) <= RECENT_MS);
     let weight = match &facts.question.topic {

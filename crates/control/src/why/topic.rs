@@ -8,6 +8,7 @@ use super::facts::{Facts, Meant, TopicRules};
 use super::found::{Found, RECENT_MS, Weight, uncapitalized};
 use super::side::{Side, matching, of_topic, side, subscribes};
 use crate::cause::Cause;
+use crate::event_words;
 use crate::explain::{Explained, Outcome};
 use crate::journal::{Run, mend_of_drop};
 use crate::text::typed;
@@ -141,22 +142,19 @@ fn lost_by_subscribers(facts: &Facts, topic: &str) -> Vec<(Weight, Finding)> {
             if is_of_course || facts.now_ms.saturating_sub(at.last_ms) > RECENT_MS {
                 continue;
             }
-            let were = match count {
-                1 => "1 message was".to_owned(),
-                count => format!("{count} messages were"),
-            };
+            let whose =
+                format!(" of {topic} or other topics for {client_id}, which is subscribed to it,");
+            let why = uncapitalized(reason.meaning());
             let sentence = format!(
-                "{were} dropped for {client_id}, which is subscribed to {topic}, of that topic or \
-                 others: {} ({}); martlet why {} says more",
-                uncapitalized(reason.meaning()),
-                reason.name(),
+                "{}; martlet why {} says more",
+                event_words::dropped(*count, &whose, &why, *reason),
                 typed(client_id),
             );
             let mut finding = Finding::new(Cause::of_drop(*reason), sentence)
                 .of_many(*count)
                 .since(at.first_ms);
             finding.last_ms = Some(at.last_ms);
-            finding.mend = mend_of_drop(*reason).map(str::to_owned);
+            finding.mend = mend_of_drop(*reason);
             found.push((Weight::Topic, finding));
         }
     }
