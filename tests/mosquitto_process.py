@@ -1,4 +1,4 @@
-"""A Mosquitto from Debian's package, with a directory of its own."""
+"""A Mosquitto with a directory of its own: that of Debian's package, or another one that MARTLET_MOSQUITTO names."""
 
 import os
 import tempfile
@@ -24,7 +24,7 @@ class Mosquitto(ServerProcess):
                 f"listener {self.port} 127.0.0.1\n{listener.replace('{place}', self.place)}\nallow_anonymous true\n"
                 f"persistence true\npersistence_location {self.place}/\nautosave_on_changes true\n"
                 f"autosave_interval 1\nmax_queued_messages 0\n" + config.replace("{place}", self.place) + "\n")
-        self.command = [need("mosquitto", "mosquitto"), "-v", "-c", self.config]
+        self.command = [os.environ.get("MARTLET_MOSQUITTO") or need("mosquitto", "mosquitto"), "-v", "-c", self.config]
         self.start()
 
     def stop(self):

@@ -33,6 +33,7 @@ pub(super) fn of(message: &SinkMessage, settings: &NatsSettings, node: &str) -> 
         ("Mqtt-Client-Id", message.client_id()),
         ("Mqtt-User", message.user()),
         ("Mqtt-Device", message.device()),
+        ("Mqtt-Team", message.team()),
     ];
     for (name, value) in names {
         value

@@ -97,6 +97,13 @@ impl SubjectTemplate {
             }
         }
         let is_bad = |c: char| c.is_whitespace() || c.is_control() || "*>}%".contains(c);
+        if self.has_two_in_a_token() {
+            return Err(
+                "expected one field in each token: of two together nobody can tell where the first \
+                 one ends, and different names would make one subject"
+                    .to_owned(),
+            );
+        }
         if shape.contains(is_bad) || shape.split('.').any(str::is_empty) {
             return Err(
                 "expected tokens with dots between them, without blanks, *, >, % and }".to_owned(),
@@ -107,6 +114,18 @@ impl SubjectTemplate {
             return Err("subjects that begin with $ or _INBOX belong to the server".to_owned());
         }
         Ok(())
+    }
+
+    fn has_two_in_a_token(&self) -> bool {
+        let mut fields = 0;
+        self.0.iter().any(|part| {
+            match part {
+                Part::Text(text) if text.contains('.') => fields = 0,
+                Part::Text(_) => {}
+                Part::Field(_) => fields += 1,
+            }
+            fields > 1
+        })
     }
 
     /// The filter of all its subjects, for a stream.
@@ -142,6 +161,8 @@ impl SubjectTemplate {
             true => PublishProperties::from_forwarded(message.properties()).unwrap_or_default(),
             false => PublishProperties::default(),
         };
+        // Teams have names of their own: the same one is another's in each of them.
+        let others = team.filter(|_| message.is_of_all_tenants());
         let mut subject = String::new();
         for part in &self.0 {
             let field = match part {
@@ -154,9 +175,9 @@ impl SubjectTemplate {
             match field {
                 Field::Topic => push_levels(&mut subject, message.topic()),
                 Field::MqttTopic => subject.push_str(&mqtt_subject(message.topic())?),
-                Field::User => push_name(&mut subject, message.user()),
-                Field::Device => push_name(&mut subject, message.device()),
-                Field::Client => push_name(&mut subject, message.client_id()),
+                Field::User => push_name_of(&mut subject, message.user(), others),
+                Field::Device => push_name_of(&mut subject, message.device(), others),
+                Field::Client => push_name_of(&mut subject, message.client_id(), others),
                 Field::Tenant => push_name(&mut subject, team),
                 Field::ContentType => push_name(&mut subject, properties.content_type),
                 Field::Property(name) => {
@@ -202,6 +223,15 @@ fn push_name(subject: &mut String, name: Option<&str>) {
         // Another name than that of nobody.
         Some(MISSING) => subject.push_str("%2D"),
         Some(name) => push_token(subject, name),
+    }
+}
+
+/// The same of a name in a team, as `NAME%40TEAM`. No name alone makes that: its `%` is escaped.
+fn push_name_of(subject: &mut String, name: Option<&str>, team: Option<&str>) {
+    push_name(subject, name);
+    if let (Some(_), Some(team)) = (name, team) {
+        subject.push_str("%40");
+        push_token(subject, team);
     }
 }
 
@@ -253,6 +283,7 @@ fn mqtt_subject(topic: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sink::Publisher;
 
     fn token(name: &str) -> String {
         let mut subject = "raw.".to_owned();
@@ -325,8 +356,21 @@ mod tests {
         }
         let long = SinkMessage::example(&"a/".repeat(2_000), b"");
         assert!(template.subject(&long, None).is_err());
+        let of_north = SinkMessage::example("t", b"").published_by(Publisher {
+            user: Some("pump@x".to_owned()),
+            ..Publisher::default()
+        });
+        let template = SubjectTemplate::parse("raw.{user}").expect("a template");
+        let of_all = of_north.clone().with_team(Some("no.rth".into()), true);
+        let subject = template.subject(&of_all, Some("no.rth"));
+        assert_eq!(subject.as_deref(), Ok("raw.pump@x%40no%2Erth"));
+        let of_one = of_north.with_team(Some("no.rth".into()), false);
+        let subject = template.subject(&of_one, Some("no.rth"));
+        assert_eq!(subject.as_deref(), Ok("raw.pump@x"));
         for bad in [
             "",
+            "raw.{user}{client}",
+            "raw.{user}-{client}",
             "a..b",
             ".a",
             "a.*",

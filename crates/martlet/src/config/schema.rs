@@ -120,6 +120,7 @@ settings! {
     messages: general::Messages,
     topic_memory: general::TopicMemory,
     iotflow: general::Iotflow,
+    nats: general::Nats,
     mqtt: general::Mqtt,
     telemetry: telemetry::Telemetry,
     firmware: firmware::Firmware,

@@ -224,6 +224,20 @@ section! {
 }
 
 section! {
+    /// The sink nats/service-mqtt, which NATS_URL and ENABLE_JETSTREAM add. Sinks of the
+    /// configuration have these keys of their own.
+    Nats {
+        /// One line of the log, at info, for each message that the sink has forwarded: 10 a second
+        /// at most, and the number of the rest.
+        log_messages: bool = true;
+        /// Age at which the stream that the sink creates drops messages, seconds.
+        stream_max_age_secs: u64 = 604_800, in 60..=3_153_600_000;
+        /// Size at which the stream that the sink creates drops its oldest messages.
+        stream_max_bytes: u64 = 1_073_741_824, in 1_000_000..=9_223_372_036_854_775_807;
+    }
+}
+
+section! {
     /// What clients may do by MQTT.
     Mqtt {
         /// false: the node has no MQTT listeners. The HTTP server, admin.sock and integrations

@@ -42,6 +42,7 @@ impl Names<'_> {
             true => url,
             false => format!("nats://{url}"),
         };
+        let preset = &self.effective.settings().nats;
         let mut keys = vec![
             ("name", Value::Text(SINK.to_owned())),
             ("filters", Value::Texts(vec!["#".to_owned()])),
@@ -49,7 +50,12 @@ impl Names<'_> {
             ("url", Value::Text(url)),
             ("jetstream", Value::Boolean(jetstream.unwrap_or(true))),
             ("keep_qos0", Value::Boolean(true)),
-            ("log_messages", Value::Boolean(true)),
+            ("log_messages", Value::Boolean(preset.log_messages)),
+            (
+                "stream_max_age_secs",
+                Value::Integer(preset.stream_max_age_secs),
+            ),
+            ("stream_max_bytes", Value::Integer(preset.stream_max_bytes)),
             ("content_type", Value::Text("application/json".to_owned())),
         ];
         keys.extend(timeout_secs.map(|secs| ("timeout_secs", Value::Integer(secs))));
