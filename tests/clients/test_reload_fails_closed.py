@@ -122,7 +122,7 @@ def test_a_damaged_file_that_is_read_again_opens_nothing(site, how):
             told = martlet_process.run("reload", "--data-dir", node.data_dir)
             if told.returncode != 0:
                 refused += 1
-                places = [directory.name, "cannot read ", "needs a restart"]
+                places = [directory.name, "cannot read ", "needs a restart", "restart the node"]
                 assert any(place in told.stderr for place in places), f"{did}: {told.stderr}"
         else:
             told_before = node.log().count("(SIGHUP)")

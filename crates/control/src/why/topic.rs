@@ -142,12 +142,12 @@ fn lost_by_subscribers(facts: &Facts, topic: &str) -> Vec<(Weight, Finding)> {
             if is_of_course || facts.now_ms.saturating_sub(at.last_ms) > RECENT_MS {
                 continue;
             }
-            let whose =
-                format!(" of {topic} or other topics for {client_id}, which is subscribed to it,");
-            let why = uncapitalized(reason.meaning());
             let sentence = format!(
-                "{}; martlet why {} says more",
-                event_words::dropped(*count, &whose, &why, *reason),
+                "{} dropped for {client_id}, which is subscribed to {topic}, of that topic or \
+                 others: {} ({}); martlet why {} says more",
+                event_words::were(*count, ""),
+                uncapitalized(reason.meaning()),
+                reason.name(),
                 typed(client_id),
             );
             let mut finding = Finding::new(Cause::of_drop(*reason), sentence)
