@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use martlet_broker::TenantId;
 use martlet_control::message_log::MessagesWanted;
@@ -29,6 +29,9 @@ use crate::registry::{Asking, expected_if_any, moment, version};
 use crate::route_list::Routes;
 use crate::telemetry::telemetry_of;
 use crate::time::Moment;
+
+/// Seconds after which a trial may be asked for again, if others run.
+const BUSY_SECS: &str = "5";
 
 /// Messages that a rule is tried on at once, at most.
 const TRIED_MAX: usize = 10_000;
@@ -142,6 +145,10 @@ impl From<RuleError> for Problem {
             RuleError::Configured(why) => Self::new(ProblemKind::Conflict, why),
             RuleError::NotFound(why) => Self::new(ProblemKind::NotFound, why),
             RuleError::Trial(why) => Self::of_body("/definition", why),
+            RuleError::Busy(why) => {
+                let secs = HeaderValue::from_static(BUSY_SECS);
+                Self::unavailable(why).with_header(header::RETRY_AFTER, secs)
+            }
             RuleError::Tables(error) => error.into(),
         }
     }

@@ -26,6 +26,8 @@ pub(super) struct Origin {
     pub(super) rule: usize,
     pub(super) tenant: u32,
     pub(super) hops: ConsequenceHops,
+    /// The same by what the message tells.
+    pub(super) told_hops: ConsequenceHops,
     pub(super) received_ms: i64,
     /// Number of the message in the node.
     pub(super) message: u64,
@@ -218,7 +220,8 @@ impl<'a> Doer<'a> {
         let client_id = format!("{BY_RULE}{}", self.name(origin.rule));
         let by = (TenantId(origin.tenant), client_id.as_str());
         message.hops = origin.hops.sent;
-        message.user_properties = vec![(HOPS.into(), message.hops.to_string().into())];
+        let told = origin.told_hops.sent.to_string();
+        message.user_properties = vec![(HOPS.into(), told.into())];
         let posted = self.publisher.post(by, publish_as, message).await?;
         let at = self.messages.saturating_sub(1);
         self.posted.push((at, origin.rule, topic, posted));
