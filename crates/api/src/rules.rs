@@ -13,6 +13,7 @@ use martlet_control::principal::{Scope, Scopes};
 use martlet_control::rules::{
     Definition, RuleChange, RuleCounts, RuleError, RuleSeen, Rules, TrialOutcome, TriedMessage,
 };
+use martlet_control::telemetry::StoreError;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
@@ -547,8 +548,14 @@ async fn past(
         })?;
         let of = ((tenant.0, device), key.as_str());
         let values = telemetry_of(api)?.past(of, (from_ms, now_ms), TRIED_MAX);
-        let values = values.await?.into_iter();
-        let tried = values.map(|(time_ms, value)| TriedMessage {
+        let values = match values.await {
+            // Nothing is to be stored here.
+            Err(StoreError::Refused { why, .. }) => {
+                return Err(Problem::of_body("/history/device", why));
+            }
+            values => values?,
+        };
+        let tried = values.into_iter().map(|(time_ms, value)| TriedMessage {
             time_ms,
             device: Some(device.to_owned()),
             value: Some((key.clone(), value)),

@@ -1,5 +1,5 @@
-//! An expression of CEL that is checked and bounded. Macros go over lists of limited length, once and
-//! never inside each other, and inside of one only the element is there, so that nothing is
+//! An expression of CEL that is checked and bounded. Macros go over lists of limited length, once
+//! and never inside each other, and inside of one only the element is there, so that nothing is
 //! multiplied. What it costs is counted (`fuel`): it ends if that is too much.
 
 mod check;
@@ -131,7 +131,7 @@ fn resolve<'e, 'v>(
 ) -> Result<CowVal<'e, 'v>, Problem> {
     let charged = fuel::charge(expression.units);
     let value = charged.and_then(|()| Value::resolve_val(&expression.tree, scope));
-    // `true || x` has a value even if `x` is too much work: how much it was is bounded nevertheless.
+    // `x || true` has a value even if `x` is too much work.
     fuel::check()?;
     value.map_err(problem_of)
 }

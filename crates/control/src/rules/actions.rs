@@ -25,8 +25,10 @@ pub(super) struct Origin {
     /// Place of the rule in the set.
     pub(super) rule: usize,
     pub(super) tenant: u32,
+    /// By what this node has counted: of messages that are published. The message itself tells the
+    /// other ones, so that rules look at it nevertheless.
     pub(super) hops: ConsequenceHops,
-    /// The same by what the message tells.
+    /// By what the message tells: of commands and alarms, whose own messages tell nothing.
     pub(super) told_hops: ConsequenceHops,
     pub(super) received_ms: i64,
     /// Number of the message in the node.
@@ -193,14 +195,17 @@ impl<'a> Doer<'a> {
                     parameters,
                     qos: None,
                     time_ms: i64::from(expires_secs) * 1_000,
-                    hops: origin.hops.sent,
+                    hops: origin.told_hops.sent,
                 };
                 self.command(origin, device, new).await?;
             }
             Action::Telemetry { device, key, value } => {
                 return self.store(origin, device, (key, value)).await;
             }
-            Action::Alarm(input) => self.rules.alarms.observe(input.after(origin.hops.observed)),
+            Action::Alarm(input) => {
+                let input = input.after(origin.told_hops.observed);
+                self.rules.alarms.observe(input);
+            }
         }
         self.note((origin.rule, kind), Ok(()));
         Ok(())

@@ -61,9 +61,8 @@ impl GuardedRule {
 
 /// A set of rules, which `evaluator` has read.
 pub(super) fn set_of(evaluator: &Arc<Evaluator>, rules: &[GuardedRule]) -> RuleSet {
-    let faults = rules.iter().map(|rule| Arc::clone(&rule.faults)).collect();
+    let guard = Box::new(PanicGuard::of(rules));
     let rules = rules.iter().map(|rule| rule.tagged.clone()).collect();
-    let guard = Box::new(PanicGuard(faults));
     RuleSet::guarded(Arc::clone(evaluator), rules, guard)
 }
 
@@ -83,6 +82,13 @@ struct Faults {
     slow: AtomicU32,
     /// Panics, with the one that may happen now.
     panics: AtomicU32,
+}
+
+impl PanicGuard {
+    fn of(rules: &[GuardedRule]) -> Self {
+        let faults = rules.iter().map(|rule| Arc::clone(&rule.faults));
+        Self(faults.collect())
+    }
 }
 
 impl Guard for PanicGuard {
@@ -172,6 +178,30 @@ mod tests {
         let barred = guard.run(0, &mut || {});
         assert!(barred.is_err_and(|why| why.contains("change the rule")));
         assert_eq!(guard.run(1, &mut || {}), Ok(()));
+    }
+
+    #[test]
+    fn what_has_gone_wrong_with_a_rule_is_known_until_it_is_changed() {
+        let evaluator = Arc::default();
+        let rule = |topic: &str| {
+            let definition = json!({ "topics": [topic], "actions": ["stop"] });
+            let definition: Definition = serde_json::from_value(definition).unwrap();
+            let rule = read(&evaluator, "r", &definition).unwrap();
+            (GuardedRule::new(0, rule), definition)
+        };
+        let ((kept, definition), (other, other_definition)) = (rule("a"), rule("b"));
+        assert!(kept.is_same(0, &definition));
+        assert!(!kept.is_same(1, &definition) && !kept.is_same(0, &other_definition));
+        let guard = PanicGuard::of(&[kept.clone()]);
+        for _ in 0..PANICS_MAX {
+            assert!(guard.run(0, &mut panics_at_7).is_err());
+        }
+        // Another rule was put before it.
+        let guard = PanicGuard::of(&[other, kept]);
+        assert_eq!(guard.run(0, &mut || {}), Ok(()));
+        assert!(guard.run(1, &mut || {}).is_err());
+        let guard = PanicGuard::of(&[rule("a").0]);
+        assert_eq!(guard.run(0, &mut || {}), Ok(()));
     }
 
     #[test]

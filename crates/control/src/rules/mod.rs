@@ -16,6 +16,7 @@
 //! * `stored`: rules of the tables, changed and followed
 //! * `webhooks`: webhooks that rules have of their own
 //! * `trial`: rules that are tried on messages, and nothing is done
+//! * `trial_places`: places of trials
 
 mod action_counts;
 mod actions;
@@ -27,6 +28,7 @@ pub(crate) mod publish;
 mod sink;
 mod stored;
 mod trial;
+mod trial_places;
 mod webhooks;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -54,6 +56,7 @@ use action_counts::ActionCounts;
 use counts::Counts;
 use devices::RuleDevices;
 use guarded::GuardedRule;
+use trial_places::TrialPlaces;
 
 /// Kind and name of the integration.
 const KIND: &str = "rules";
@@ -167,7 +170,7 @@ pub struct Rules {
     counts: Mutex<BTreeMap<String, Counts>>,
     actions: ActionCounts,
     devices: RuleDevices,
-    trials: trial::Places,
+    trials: TrialPlaces,
     /// Kinds of events that are published as messages.
     published: Mutex<BTreeSet<String>>,
     /// Held while rules are read again.
@@ -207,7 +210,7 @@ impl Rules {
             in_force: RwLock::default(),
             counts: Mutex::default(),
             actions: ActionCounts::default(),
-            trials: trial::Places::default(),
+            trials: TrialPlaces::default(),
             published: Mutex::new(published),
             changing: tokio::sync::Mutex::default(),
             stamp: Mutex::default(),

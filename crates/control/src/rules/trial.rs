@@ -1,7 +1,7 @@
 //! Rules that are tried on messages: what would have happened is told, and nothing is done.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use martlet_rules::{
@@ -9,67 +9,13 @@ use martlet_rules::{
     Verdict,
 };
 use serde_json::{Value, json};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
 
-use super::{GuardedRule, RuleError, Rules, guarded, lock};
-
-/// Trials that run at one time. A team has one of them.
-const TRIALS_MAX: usize = 3;
+use super::guarded::GuardedRule;
+use super::trial_places::TrialPlace;
+use super::{RuleError, Rules, guarded};
 
 /// Longest time that a trial may take.
 const TRIAL_WITHIN: Duration = Duration::from_secs(10);
-
-/// Longest time that a trial waits until it begins.
-const BEGINS_WITHIN: Duration = Duration::from_secs(5);
-
-/// Places of trials.
-#[derive(Debug)]
-pub(super) struct Places {
-    all: Arc<Semaphore>,
-    /// Of each tenant that has had a trial.
-    of_tenants: Mutex<HashMap<u32, Arc<Semaphore>>>,
-}
-
-impl Default for Places {
-    fn default() -> Self {
-        Self {
-            all: Arc::new(Semaphore::new(TRIALS_MAX)),
-            of_tenants: Mutex::default(),
-        }
-    }
-}
-
-/// The place of a trial that runs, for as long as it is held.
-type Place = (OwnedSemaphorePermit, OwnedSemaphorePermit);
-
-impl Places {
-    /// Waits for a place.
-    ///
-    /// # Errors
-    /// There is none for a time.
-    async fn take(&self, tenant: u32) -> Result<Place, RuleError> {
-        let secs = BEGINS_WITHIN.as_secs();
-        let of_tenant = Arc::clone(
-            lock(&self.of_tenants)
-                .entry(tenant)
-                .or_insert_with(|| Arc::new(Semaphore::new(1))),
-        );
-        let taken = async {
-            // Who waits for its own team takes no place of others. No place is ever closed.
-            let own = of_tenant.acquire_owned().await.ok()?;
-            let one = Arc::clone(&self.all).acquire_owned().await.ok()?;
-            Some((own, one))
-        };
-        let taken = timeout(BEGINS_WITHIN, taken).await.ok().flatten();
-        taken.ok_or_else(|| {
-            RuleError::Busy(format!(
-                "other trials run, of which a team may have one at a time: this one has waited for \
-                 {secs} s, try again"
-            ))
-        })
-    }
-}
 
 /// A message that a rule is tried on.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -114,7 +60,8 @@ impl Rules {
         messages: Arc<[TriedMessage]>,
     ) -> Result<Vec<TrialOutcome>, RuleError> {
         super::check(name, &definition)?;
-        let place = Arc::new(self.trials.take(tenant).await?);
+        let place = self.trials.take(tenant).await;
+        let place = Arc::new(place.map_err(RuleError::Busy)?);
         let until = Instant::now() + TRIAL_WITHIN;
         let mut definition = super::with_kinds(definition);
         definition.enabled = Some(true);
@@ -159,7 +106,7 @@ fn too_long() -> RuleError {
 /// # Errors
 /// It panicked.
 async fn apart<T: Send + 'static>(
-    place: &Arc<Place>,
+    place: &Arc<TrialPlace>,
     call: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, RuleError> {
     let place = Arc::clone(place);
