@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use martlet_broker::TenantId;
 use martlet_control::message_log::MessagesWanted;
@@ -13,6 +13,7 @@ use martlet_control::principal::{Scope, Scopes};
 use martlet_control::rules::{
     Definition, RuleChange, RuleCounts, RuleError, RuleSeen, Rules, TrialOutcome, TriedMessage,
 };
+use martlet_control::telemetry::StoreError;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
@@ -29,6 +30,9 @@ use crate::registry::{Asking, expected_if_any, moment, version};
 use crate::route_list::Routes;
 use crate::telemetry::telemetry_of;
 use crate::time::Moment;
+
+/// Seconds after which a trial may be asked for again, if others run.
+const BUSY_SECS: &str = "5";
 
 /// Messages that a rule is tried on at once, at most.
 const TRIED_MAX: usize = 10_000;
@@ -142,6 +146,10 @@ impl From<RuleError> for Problem {
             RuleError::Configured(why) => Self::new(ProblemKind::Conflict, why),
             RuleError::NotFound(why) => Self::new(ProblemKind::NotFound, why),
             RuleError::Trial(why) => Self::of_body("/definition", why),
+            RuleError::Busy(why) => {
+                let secs = HeaderValue::from_static(BUSY_SECS);
+                Self::unavailable(why).with_header(header::RETRY_AFTER, secs)
+            }
             RuleError::Tables(error) => error.into(),
         }
     }
@@ -540,8 +548,14 @@ async fn past(
         })?;
         let of = ((tenant.0, device), key.as_str());
         let values = telemetry_of(api)?.past(of, (from_ms, now_ms), TRIED_MAX);
-        let values = values.await?.into_iter();
-        let tried = values.map(|(time_ms, value)| TriedMessage {
+        let values = match values.await {
+            // Nothing is to be stored here.
+            Err(StoreError::Refused { why, .. }) => {
+                return Err(Problem::of_body("/history/device", why));
+            }
+            values => values?,
+        };
+        let tried = values.into_iter().map(|(time_ms, value)| TriedMessage {
             time_ms,
             device: Some(device.to_owned()),
             value: Some((key.clone(), value)),

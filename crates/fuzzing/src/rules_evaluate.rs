@@ -195,8 +195,10 @@ pub fn rules_evaluate(data: &[u8]) {
             time_ms: at * 1_000,
             received_ms: at * 1_000,
             hops: 0,
+            told_hops: 0,
             by_rule: None,
         };
+        memory.next_message();
         set.devices_of(&facts);
         let lookup = |id: &str| {
             Some(DeviceFacts {
@@ -207,7 +209,9 @@ pub fn rules_evaluate(data: &[u8]) {
         };
         for outcome in set.evaluate(&facts, &lookup, &mut memory) {
             match outcome.verdict {
-                Verdict::Matched(actions) => follow(actions, &mut machine),
+                Verdict::Matched(actions) | Verdict::Withheld(actions) => {
+                    follow(actions, &mut machine);
+                }
                 Verdict::Failed(why) | Verdict::Missing(why) => {
                     assert!(why.len() < 2_000, "an error of {} bytes", why.len());
                 }

@@ -136,6 +136,17 @@ pub(crate) fn number(value: &Value) -> Option<f64> {
     }
 }
 
+/// A number as it is shown: a long one by its power of ten.
+pub(crate) fn short(number: f64) -> String {
+    /// Signs of a number that is not long.
+    const SIGNS_MAX: usize = 20;
+    let text = number.to_string();
+    match text.len() > SIGNS_MAX {
+        true => format!("{number:e}"),
+        false => text,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

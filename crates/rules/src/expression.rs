@@ -1,15 +1,19 @@
-//! An expression of CEL that is checked and bounded. What it costs is bounded by its size and the
-//! size of what it is told: macros go over lists of limited length, once and never inside each
-//! other, and inside of one only the element is there, so that nothing is multiplied.
+//! An expression of CEL that is checked and bounded. Macros go over lists of limited length, once
+//! and never inside each other, and inside of one only the element is there, so that nothing is
+//! multiplied. What it costs is counted (`fuel`): it ends if that is too much.
 
 mod check;
 
 use std::fmt;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
+use cel::common::types::CelBool;
+use cel::common::value::CowVal;
 use cel::{Context, ExecutionError, IdedExpr, Program, Value};
 
-use crate::functions::{self, Patterns};
+use crate::fuel;
+use crate::functions;
+use crate::pattern::{Held, Patterns};
 
 pub(crate) use check::Variables;
 
@@ -17,8 +21,6 @@ pub(crate) use check::Variables;
 pub const EXPRESSION_BYTES_MAX: usize = 4 * 1024;
 /// Elements of a list that a macro goes over, at most.
 pub const ELEMENTS_MAX: usize = 1_000;
-/// Bytes of a pattern of `matches`, at most.
-pub const PATTERN_BYTES_MAX: usize = 256;
 /// Brackets inside each other, at most; conditions `? :` too.
 const NESTED_MAX: usize = 24;
 /// Names, numbers, texts and signs of an expression, at most.
@@ -56,6 +58,10 @@ impl fmt::Display for Problem {
 pub(crate) struct Expression {
     tree: IdedExpr,
     variables: Variables,
+    /// What its parts cost, whatever their values are.
+    units: u64,
+    /// Patterns that it uses, which are there as long as it is.
+    _patterns: Arc<[Held]>,
 }
 
 impl Expression {
@@ -73,7 +79,7 @@ pub struct Evaluator {
 
 impl Default for Evaluator {
     fn default() -> Self {
-        let patterns: Patterns = Arc::default();
+        let patterns = Patterns::default();
         let mut root = Context::default();
         let added = functions::add_to(&mut root, &patterns);
         let added = added.and_then(|()| check::add_bound(&mut root));
@@ -103,12 +109,13 @@ impl Evaluator {
             ExpressionError(format!("line:column {}", shortened(first)))
         })?;
         let mut tree = program.expression().clone();
-        let mut patterns = self
-            .patterns
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        let variables = check::check(&mut tree, &mut patterns)?;
-        Ok(Expression { tree, variables })
+        let checked = check::check(&mut tree, &self.patterns)?;
+        Ok(Expression {
+            tree,
+            variables: checked.variables,
+            units: checked.units,
+            _patterns: checked.patterns.into(),
+        })
     }
 
     /// A scope for the values of a message.
@@ -117,18 +124,38 @@ impl Evaluator {
     }
 }
 
+/// The value of an expression in a scope, where it stands.
+fn resolve<'e, 'v>(
+    expression: &'e Expression,
+    scope: &'e Context<'e, 'v>,
+) -> Result<CowVal<'e, 'v>, Problem> {
+    let charged = fuel::charge(expression.units);
+    let value = charged.and_then(|()| Value::resolve_val(&expression.tree, scope));
+    // `x || true` has a value even if `x` is too much work.
+    fuel::check()?;
+    value.map_err(problem_of)
+}
+
+fn copied(value: &CowVal<'_, '_>) -> Result<Value, Problem> {
+    let charged = fuel::charge_value(value.as_ref());
+    fuel::check()?;
+    let copied = charged.and_then(|()| value.as_ref().try_into());
+    copied.map_err(problem_of)
+}
+
 /// The value of an expression in a scope.
 pub(crate) fn evaluate(expression: &Expression, scope: &Context<'_, '_>) -> Result<Value, Problem> {
-    scope.resolve(&expression.tree).map_err(problem_of)
+    copied(&resolve(expression, scope)?)
 }
 
 /// Whether a condition is true in a scope.
 pub(crate) fn is_true(expression: &Expression, scope: &Context<'_, '_>) -> Result<bool, Problem> {
-    match evaluate(expression, scope)? {
-        Value::Bool(flag) => Ok(flag),
-        other => Err(Problem::Failed(format!(
+    let value = resolve(expression, scope)?;
+    match value.downcast_ref::<CelBool>() {
+        Some(flag) => Ok(*flag.inner()),
+        None => Err(Problem::Failed(format!(
             "the condition is {}, expected true or false",
-            other.type_of()
+            copied(&value)?.type_of()
         ))),
     }
 }

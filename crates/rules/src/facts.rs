@@ -48,8 +48,11 @@ pub struct Facts<'a> {
     /// When it was received, milliseconds since the Unix epoch. Alarms go by this one: values that
     /// a device sends late say nothing about now.
     pub received_ms: i64,
-    /// How often rules and other parts have passed it on.
+    /// How often rules and other parts of this node have passed it on.
     pub hops: u8,
+    /// How often it was passed on by what the message itself tells. Everybody may write that into
+    /// a message: it keeps rules from publishing, and from nothing else.
+    pub told_hops: u8,
     /// Name of the rule that has published it.
     pub by_rule: Option<&'a str>,
 }

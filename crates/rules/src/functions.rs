@@ -1,21 +1,31 @@
-//! The functions that expressions have. What each costs is bounded by the size of its arguments.
+//! The functions that expressions have. Each is paid for before it is called: with the size of its
+//! arguments, and of its pattern.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
-use cel::{Context, DeclarationError, ExecutionError, Value};
-use regex::Regex;
+use cel::common::types::{CelBool, CelInt};
+use cel::common::value::{BuiltinRef, CowVal};
+use cel::{Context, DeclarationError, ExecutionError, FunctionContext, Value};
 
 use crate::arithmetic::{Operator, check_bytes, number};
-use crate::value::{bytes_of, json_text};
-
-/// Patterns of `matches`, by the numbers that stand for them in the syntax tree.
-pub(crate) type Patterns = Arc<RwLock<Vec<Regex>>>;
+use crate::fuel;
+use crate::pattern::Patterns;
+use crate::value::json_text;
 
 /// Name of the function that `matches` becomes: its pattern is a number.
 pub(crate) const MATCHES: &str = "@matches";
 
 /// Name of the function that `+` becomes inside of a macro: texts would grow with each element.
 pub(crate) const ADD_NUMBERS: &str = "@add_numbers";
+
+/// Name of the function around a value that is about to be copied or compared.
+pub(crate) const PAY: &str = "@pay";
+
+/// Name of the function around a value whose text is about to be looked at.
+pub(crate) const PAY_TEXT: &str = "@pay_text";
+
+/// Name of the function around what may have something in it: a list is looked through.
+pub(crate) const PAY_LIST: &str = "@pay_list";
 
 /// Names of functions that may be called.
 pub(crate) const FUNCTIONS: &[&str] = &[
@@ -37,11 +47,64 @@ pub(crate) const FUNCTIONS: &[&str] = &[
     "string",
 ];
 
-/// Bytes that a value takes for each sign of its text, at most.
-const BYTES_OF_SIGN: usize = 24;
-
 /// Mean radius of the Earth, m (IUGG).
 const EARTH_M: f64 = 6_371_008.8;
+
+/// A function of expressions.
+pub(crate) type Function = Box<
+    dyn for<'context, 'call> Fn(
+            &mut FunctionContext<'context, 'call>,
+        ) -> Result<CowVal<'context, 'call>, ExecutionError>
+        + Send
+        + Sync,
+>;
+
+/// Adds a function of so many values. It costs what these are.
+fn add<const N: usize>(
+    context: &mut Context<'_, '_>,
+    name: &str,
+    call: impl Fn([Value; N]) -> Result<Value, ExecutionError> + Send + Sync + 'static,
+) -> Result<(), DeclarationError> {
+    let function: Function = Box::new(move |called| {
+        let mut values = [const { Value::Null }; N];
+        if called.args.len() != N {
+            return Err(called.error(format!("expected {N} values")));
+        }
+        for (value, argument) in values.iter_mut().zip(&called.args) {
+            fuel::charge_value(argument.as_ref())?;
+            *value = argument.as_ref().try_into()?;
+        }
+        Ok(CowVal::Owned(call(values)?.try_into()?))
+    });
+    context.add_function::<Function, Function>(name, function)
+}
+
+/// Adds a function that returns its first argument, for which `charge` has been called.
+fn add_paying(
+    context: &mut Context<'_, '_>,
+    name: &str,
+    charge: fn(&CowVal<'_, '_>) -> Result<(), ExecutionError>,
+) -> Result<(), DeclarationError> {
+    let function: Function = Box::new(move |called| {
+        let value = first(called)?;
+        charge(&value)?;
+        Ok(value)
+    });
+    context.add_function::<Function, Function>(name, function)
+}
+
+/// Takes the first argument of a function.
+///
+/// # Errors
+/// There is none.
+pub(crate) fn first<'context, 'call>(
+    called: &mut FunctionContext<'context, 'call>,
+) -> Result<CowVal<'context, 'call>, ExecutionError> {
+    match called.args.is_empty() {
+        true => Err(called.error("expected a value")),
+        false => Ok(called.args.swap_remove(0)),
+    }
+}
 
 /// Adds the functions that CEL lacks.
 ///
@@ -51,55 +114,69 @@ pub(crate) fn add_to(
     context: &mut Context<'_, '_>,
     patterns: &Patterns,
 ) -> Result<(), DeclarationError> {
+    add_paying(context, PAY, |value| fuel::charge_value(value.as_ref()))?;
+    add_paying(context, PAY_TEXT, |value| fuel::charge_text(value.as_ref()))?;
+    add_paying(context, PAY_LIST, |value| match value.as_builtin() {
+        BuiltinRef::List(_) => fuel::charge_value(value.as_ref()),
+        _ => Ok(()),
+    })?;
     for (operator, _, name) in Operator::ALL {
-        context.add_function(name, move |left: Value, right: Value| {
+        add(context, name, move |[left, right]| {
             operator.apply(&left, &right)
         })?;
     }
-    context.add_function(ADD_NUMBERS, |left: Value, right: Value| {
+    add(context, ADD_NUMBERS, |[left, right]| {
         match (number(&left), number(&right)) {
             (Some(_), Some(_)) => Operator::Add.apply(&left, &right),
             _ => Err(failed("+", "inside of a macro it adds numbers alone")),
         }
     })?;
-    let patterns = Arc::clone(patterns);
-    context.add_function(MATCHES, move |text: Arc<String>, pattern: i64| {
-        let patterns = patterns.read().unwrap_or_else(PoisonError::into_inner);
-        let pattern = usize::try_from(pattern)
-            .ok()
-            .and_then(|at| patterns.get(at));
-        let pattern = pattern.ok_or_else(|| failed("matches", "there is no such pattern"))?;
-        Ok::<Value, ExecutionError>(Value::Bool(pattern.is_match(&text)))
-    })?;
-    context.add_function("json", |value: Value| {
-        // Each `json` of a `json` may double the text: it is not made if it is large already.
-        check_bytes("json", bytes_of(&value) / BYTES_OF_SIGN)?;
+    add_matches(context, patterns.clone())?;
+    add(context, "json", |[value]| {
         let text = json_text(&value);
+        // It may be longer than the value: signs are escaped.
+        fuel::charge(fuel::of_size(text.len()))?;
         check_bytes("json", text.len())?;
-        Ok::<Value, ExecutionError>(Value::String(Arc::new(text)))
+        Ok(Value::String(Arc::new(text)))
     })?;
-    context.add_function("lower", |text: Arc<String>| text.to_lowercase())?;
-    context.add_function("abs", |value: Value| {
+    add(context, "lower", |[value]| match value {
+        Value::String(text) => Ok(Value::String(Arc::new(text.to_lowercase()))),
+        _ => Err(failed("lower", "expected a text")),
+    })?;
+    add(context, "abs", |[value]| {
         real("abs", &value).map(|one| Value::Float(one.abs()))
     })?;
-    context.add_function("round", |value: Value| {
+    add(context, "round", |[value]| {
         real("round", &value).map(|one| Value::Float(one.round()))
     })?;
-    context.add_function("number", |value: Value| to_number(&value))?;
-    context.add_function(
-        "distance",
-        |lat: Value, lon: Value, other_lat: Value, other_lon: Value| {
-            let from = (real("distance", &lat)?, real("distance", &lon)?);
-            let to = (real("distance", &other_lat)?, real("distance", &other_lon)?);
-            Ok::<Value, ExecutionError>(Value::Float(distance_m(from, to)))
-        },
-    )?;
-    context.add_function("inside", |lat: Value, lon: Value, corners: Value| {
+    add(context, "number", |[value]| to_number(&value))?;
+    add(context, "distance", |[lat, lon, other_lat, other_lon]| {
+        let from = (real("distance", &lat)?, real("distance", &lon)?);
+        let to = (real("distance", &other_lat)?, real("distance", &other_lon)?);
+        Ok(Value::Float(distance_m(from, to)))
+    })?;
+    add(context, "inside", |[lat, lon, corners]| {
         let point = (real("inside", &lat)?, real("inside", &lon)?);
         let corners = corners_of(&corners)?;
-        Ok::<Value, ExecutionError>(Value::Bool(is_inside(point, &corners)))
+        Ok(Value::Bool(is_inside(point, &corners)))
     })?;
     Ok(())
+}
+
+/// `matches`: a text, which is not copied, and the number of a pattern.
+fn add_matches(context: &mut Context<'_, '_>, patterns: Patterns) -> Result<(), DeclarationError> {
+    let function: Function = Box::new(move |called| {
+        let pattern = called.args.get(1);
+        let pattern = pattern.and_then(|one| one.downcast_ref::<CelInt>());
+        let text = called.args.first().map(|one| one.as_builtin());
+        let (Some(BuiltinRef::String(text)), Some(pattern)) = (text, pattern) else {
+            return Err(failed("matches", "expected a text"));
+        };
+        let is_match = patterns.is_match(*pattern.inner(), text.inner())?;
+        let is_match = is_match.ok_or_else(|| failed("matches", "there is no such pattern"))?;
+        Ok(CowVal::owned(CelBool::from(is_match)))
+    });
+    context.add_function::<Function, Function>(MATCHES, function)
 }
 
 fn failed(function: &str, message: &str) -> ExecutionError {

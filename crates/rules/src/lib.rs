@@ -4,6 +4,8 @@
 //! carries them out.
 //!
 //! * `expression`: an expression of CEL that is checked and bounded
+//! * `fuel`: what expressions may cost
+//! * `pattern`: patterns of `matches`
 //! * `functions`: the functions that expressions have
 //! * `arithmetic`: numbers of both kinds, which mix
 //! * `value`: JSON to values of expressions, and back to text
@@ -14,6 +16,7 @@
 //! * `filter`: Topic Filters that are split into their levels
 //! * `hops`: how far a message is from its cause, so that loops end
 //! * `guard`: who catches panics of the library for expressions
+//! * `memory`: what rules remember between messages
 //! * `set`: all rules of a node, and what they make of a message
 //! * `alarm`: states of alarms
 //! * `alarm_input`: what they are told
@@ -26,9 +29,14 @@ mod definition;
 mod expression;
 mod facts;
 mod filter;
+mod fuel;
+#[cfg(test)]
+mod fuel_tests;
 mod functions;
 mod guard;
 mod hops;
+mod memory;
+mod pattern;
 mod rule;
 mod set;
 mod template;
@@ -44,12 +52,13 @@ pub use definition::{
     ActionDefinition, AlarmAction, AlarmDefinition, AlarmKind, CommandAction, Definition,
     DefinitionError, PublishAction, Severity, TelemetryAction, WebhookAction,
 };
-pub use expression::{
-    ELEMENTS_MAX, EXPRESSION_BYTES_MAX, Evaluator, ExpressionError, PATTERN_BYTES_MAX, Problem,
-};
+pub use expression::{ELEMENTS_MAX, EXPRESSION_BYTES_MAX, Evaluator, ExpressionError, Problem};
 pub use facts::{DeviceFacts, Facts, PAYLOAD_BYTES_MAX, Source};
+pub use fuel::UNITS_MAX;
 pub use guard::Guard;
 pub use hops::{HOPS_MAX, hops_after, hops_of_siblings};
+pub use memory::Memory;
+pub use pattern::PATTERN_BYTES_MAX;
 pub use rule::{Rule, RuleSource};
-pub use set::{Action, Memory, Outcome, PreviousKey, RuleSet, TaggedRule, Verdict};
+pub use set::{Action, Outcome, RuleSet, TaggedRule, Verdict};
 pub use value::{json_text, text_of};

@@ -155,6 +155,19 @@ impl Rule {
         &self.name
     }
 
+    /// Whether it publishes messages.
+    pub(crate) fn publishes(&self) -> bool {
+        let mut actions = self.actions.iter();
+        actions.any(|action| matches!(action, CheckedAction::Publish { .. }))
+    }
+
+    /// Whether all that it does is to publish messages.
+    pub(crate) fn does_nothing_but_publish(&self) -> bool {
+        let mut actions = self.actions.iter();
+        self.alarm.is_none()
+            && actions.all(|action| matches!(action, CheckedAction::Publish { .. }))
+    }
+
     /// As it was written.
     pub fn definition(&self) -> &Definition {
         &self.definition
@@ -235,6 +248,10 @@ fn check_name(key: &str, name: &str) -> Result<(), DefinitionError> {
     if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.chars().all(is_good) {
         let why =
             format!("{name:?}: expected letters, digits, -, _ and ., {NAME_BYTES_MAX} at most");
+        return Err(DefinitionError::new(key, why));
+    }
+    if matches!(name, "." | "..") {
+        let why = format!("{name:?}: in the path of a URL that is another place");
         return Err(DefinitionError::new(key, why));
     }
     Ok(())

@@ -1,7 +1,7 @@
 //! All rules of a node, and what they make of a message. A payload is parsed once for all rules,
 //! and only those whose Topic Filters may match are looked at.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use cel::{Context, Value};
@@ -9,20 +9,17 @@ use martlet_codec::QoS;
 
 use crate::alarm::{AlarmKey, Check, Limit, LimitSide, Observation};
 use crate::alarm_input::AlarmInput;
-use crate::arithmetic::number;
+use crate::arithmetic::{number, short};
 use crate::expression::{Evaluator, Problem, Variables, evaluate, is_true};
 use crate::facts::{DeviceFacts, Facts, PAYLOAD_BYTES_MAX, Source};
 use crate::filter::Levels;
+use crate::fuel;
 use crate::guard::{self, Guard, Unguarded};
 use crate::hops::HOPS_MAX;
+use crate::memory::{Memory, PreviousKey};
 use crate::rule::{AlarmTest, CheckedAction, Rule, RuleSource};
 use crate::template::Template;
-use crate::value::{bytes_of, kept, of_json, of_members, of_payload, of_text, of_texts, to_json};
-
-/// Values that are remembered for `previous`, at most.
-const PREVIOUS_MAX: usize = 50_000;
-/// Bytes of such a value, at most.
-const PREVIOUS_BYTES_MAX: usize = 4 * 1024;
+use crate::value::{kept, of_json, of_members, of_payload, of_text, of_texts, to_json};
 
 /// A rule with its tenant.
 #[derive(Clone, Debug)]
@@ -96,6 +93,9 @@ pub enum Action {
 pub enum Verdict {
     /// Its condition is true, and this follows.
     Matched(Vec<Action>),
+    /// Its condition is true, and this follows. What it would publish does not: the message tells
+    /// that rules have passed it on too often.
+    Withheld(Vec<Action>),
     /// Its condition is false, or the device is another one.
     Unmatched,
     /// A member or variable is missing, so that its condition is false.
@@ -115,41 +115,9 @@ pub struct Outcome {
     pub verdict: Verdict,
 }
 
-/// Names a remembered value.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct PreviousKey {
-    tenant: u32,
-    rule: String,
-    /// Topic, or device and key.
-    of: String,
-}
-
-/// What rules remember between messages. A new one knows nothing.
-#[derive(Debug, Default)]
-pub struct Memory {
-    previous: HashMap<PreviousKey, Value>,
-    order: VecDeque<PreviousKey>,
-}
-
-impl Memory {
-    fn remember(&mut self, key: PreviousKey, value: &Value) {
-        if bytes_of(value) > PREVIOUS_BYTES_MAX {
-            return;
-        }
-        if self.previous.insert(key.clone(), value.clone()).is_none() {
-            self.order.push_back(key);
-        }
-        while self.order.len() > PREVIOUS_MAX {
-            if let Some(oldest) = self.order.pop_front() {
-                self.previous.remove(&oldest);
-            }
-        }
-    }
-}
-
 /// The rules of a node, in their order.
 pub struct RuleSet {
-    evaluator: Evaluator,
+    evaluator: Arc<Evaluator>,
     guard: Box<dyn Guard>,
     rules: Vec<TaggedRule>,
     /// Rules of topics by the first level of their filters.
@@ -174,14 +142,18 @@ impl std::fmt::Debug for RuleSet {
 
 impl RuleSet {
     /// These rules, which `evaluator` has read. A panic of an expression is caught by nobody.
-    pub fn new(evaluator: Evaluator, rules: Vec<TaggedRule>) -> Self {
+    pub fn new(evaluator: impl Into<Arc<Evaluator>>, rules: Vec<TaggedRule>) -> Self {
         Self::guarded(evaluator, rules, Box::new(Unguarded))
     }
 
     /// These rules, which `evaluator` has read and `guard` runs.
-    pub fn guarded(evaluator: Evaluator, rules: Vec<TaggedRule>, guard: Box<dyn Guard>) -> Self {
+    pub fn guarded(
+        evaluator: impl Into<Arc<Evaluator>>,
+        rules: Vec<TaggedRule>,
+        guard: Box<dyn Guard>,
+    ) -> Self {
         let mut set = Self {
-            evaluator,
+            evaluator: evaluator.into(),
             guard,
             rules: Vec::new(),
             by_level: HashMap::new(),
@@ -329,6 +301,7 @@ impl RuleSet {
         for (at, one) in needing {
             if let Some(device) = &one.rule.device {
                 let text = guard::run(&*self.guard, at, || {
+                    fuel::give(fuel::UNITS_OF_DEVICE);
                     let scope = self.scope_of(facts, device.variables()).0;
                     device.text(&scope).ok()
                 });
@@ -398,7 +371,8 @@ impl RuleSet {
         (scope, current)
     }
 
-    /// What the rules make of a message. `lookup` gives the device of an id.
+    /// What the rules make of a message, or of one of its values. `lookup` gives the device of an
+    /// id.
     pub fn evaluate(
         &self,
         facts: &Facts<'_>,
@@ -424,7 +398,12 @@ impl RuleSet {
                 scope: &scope,
                 current: current.as_ref(),
             };
-            let judged = guard::run(&*self.guard, at, || judge.verdict(lookup, memory));
+            let units = memory.units_of(at);
+            let judged = guard::run(&*self.guard, at, || {
+                fuel::give(units);
+                judge.verdict(lookup, memory)
+            });
+            memory.note_used(at, units.saturating_sub(fuel::left()));
             let (verdict, stops) = judged.unwrap_or_else(|why| (Verdict::Failed(why), false));
             outcomes.push(Outcome { rule: at, verdict });
             if stops {
@@ -450,12 +429,19 @@ impl Judge<'_> {
         lookup: &dyn Fn(&str) -> Option<DeviceFacts>,
         memory: &mut Memory,
     ) -> (Verdict, bool) {
-        if self.facts.hops >= HOPS_MAX {
+        let withholds = self.facts.told_hops >= HOPS_MAX;
+        if self.facts.hops >= HOPS_MAX || withholds && self.rule.does_nothing_but_publish() {
             return (Verdict::Loop, false);
         }
-        let judged = self.judge(lookup, memory);
-        match judged {
-            Ok(Some((actions, stops))) => (Verdict::Matched(actions), stops),
+        match self.judge(withholds, lookup, memory) {
+            Ok(Some((actions, stops))) => {
+                let has_published = self.rule.publishes();
+                let verdict = match withholds && has_published {
+                    true => Verdict::Withheld(actions),
+                    false => Verdict::Matched(actions),
+                };
+                (verdict, stops)
+            }
             Ok(None) => (Verdict::Unmatched, false),
             Err(Problem::Missing(name)) => {
                 let is_large = self.facts.payload.len() > PAYLOAD_BYTES_MAX;
@@ -472,9 +458,10 @@ impl Judge<'_> {
         }
     }
 
-    /// None: it does not match.
+    /// None: it does not match. What `withholds` is not published.
     fn judge(
         &self,
+        withholds: bool,
         lookup: &dyn Fn(&str) -> Option<DeviceFacts>,
         memory: &mut Memory,
     ) -> Result<Option<(Vec<Action>, bool)>, Problem> {
@@ -513,7 +500,10 @@ impl Judge<'_> {
             actions.push(Action::Alarm(Box::new(input)));
         }
         let mut stops = false;
-        for action in &self.rule.actions {
+        let is_done = |action: &&CheckedAction| {
+            !(withholds && matches!(action, CheckedAction::Publish { .. }))
+        };
+        for action in self.rule.actions.iter().filter(is_done) {
             match self.action(action, &scope, device.as_ref())? {
                 Some(action) => actions.push(action),
                 None => {
@@ -530,7 +520,10 @@ impl Judge<'_> {
         lookup: &dyn Fn(&str) -> Option<DeviceFacts>,
     ) -> Result<Option<DeviceFacts>, Problem> {
         let id = match &self.rule.device {
-            Some(template) => Some(template.text(self.scope)?),
+            Some(template) => {
+                let text = fuel::at_most(fuel::UNITS_OF_DEVICE, || template.text(self.scope));
+                Some(text?)
+            }
             None => self.facts.device.as_ref().map(|device| device.id.clone()),
         };
         Ok(id.map(|id| {
@@ -566,7 +559,7 @@ impl Judge<'_> {
             rule: self.rule.name.clone(),
             of,
         };
-        if let Some(previous) = memory.previous.get(&key) {
+        if let Some(previous) = memory.previous(&key) {
             scope.add_variable_from_value("previous", previous.clone());
         }
         memory.remember(key, current);
@@ -631,7 +624,12 @@ impl Judge<'_> {
             CheckedAction::Telemetry { device, key, value } => Action::Telemetry {
                 device: device_of(device)?,
                 key: key.text(scope)?,
-                value: to_json(&evaluate(value, scope)?),
+                value: match evaluate(value, scope)? {
+                    Value::Float(number) if !number.is_finite() => {
+                        return Err(not_finite("the value that is stored", number));
+                    }
+                    value => to_json(&value),
+                },
             },
             CheckedAction::Raise {
                 name,
@@ -705,10 +703,14 @@ impl Judge<'_> {
                         value.type_of()
                     ))
                 })?;
+                if !value.is_finite() {
+                    return Err(not_finite("the value of the alarm", value));
+                }
+                let shown = short(value);
                 let text = match check {
-                    Check::Threshold(limit) => format!("{name}: {value} is {}", beyond(limit)),
+                    Check::Threshold(limit) => format!("{name}: {shown} is {}", beyond(limit)),
                     Check::Rate { limit, per_ms } => format!(
-                        "{name}: it changes faster than permitted: {} in {} s, and it is {value}",
+                        "{name}: it changes faster than permitted: {} in {} s, and it is {shown}",
                         beyond(limit),
                         per_ms / 1_000
                     ),
@@ -751,7 +753,16 @@ impl Judge<'_> {
 
 fn beyond(limit: &Limit) -> String {
     match limit.side {
-        LimitSide::Above => format!("above {}", limit.raise),
-        LimitSide::Below => format!("below {}", limit.raise),
+        LimitSide::Above => format!("above {}", short(limit.raise)),
+        LimitSide::Below => format!("below {}", short(limit.raise)),
     }
+}
+
+/// JSON has no such numbers, and one would be beyond every limit.
+fn not_finite(what: &str, number: f64) -> Problem {
+    let number = match number.is_nan() {
+        true => "no number (NaN)",
+        false => "infinite",
+    };
+    Problem::Failed(format!("{what} is {number}, expected a finite number"))
 }

@@ -3,6 +3,7 @@
 use cel::Context;
 
 use crate::expression::{Evaluator, Expression, ExpressionError, Problem, Variables, evaluate};
+use crate::fuel;
 use crate::value::text_of;
 
 /// Bytes of a template, at most.
@@ -80,7 +81,11 @@ impl Template {
             match part {
                 Part::Text(part) => text.push_str(part),
                 Part::Expression(expression) => {
-                    text.push_str(&text_of(&evaluate(expression, scope)?));
+                    let part = text_of(&evaluate(expression, scope)?);
+                    // Too many are told by the check.
+                    let _ = fuel::charge(fuel::of_size(part.len()));
+                    fuel::check()?;
+                    text.push_str(&part);
                 }
             }
             if text.len() > TEXT_BYTES_MAX {

@@ -11,7 +11,7 @@ use crate::{
     Action, Definition, Evaluator, HOPS_MAX, Memory, Outcome, Rule, RuleSet, TaggedRule, Verdict,
 };
 
-fn set(rules: &[(&str, serde_json::Value)]) -> RuleSet {
+pub(crate) fn set(rules: &[(&str, serde_json::Value)]) -> RuleSet {
     let evaluator = Evaluator::default();
     let rules = rules.iter().map(|(name, definition)| {
         let definition: Definition =
@@ -32,7 +32,7 @@ fn refused(definition: serde_json::Value) -> String {
     refused.expect_err("it is refused").to_string()
 }
 
-fn message<'a>(topic: &'a str, payload: &'a [u8]) -> Facts<'a> {
+pub(crate) fn message<'a>(topic: &'a str, payload: &'a [u8]) -> Facts<'a> {
     Facts {
         tenant: 0,
         topic,
@@ -42,15 +42,16 @@ fn message<'a>(topic: &'a str, payload: &'a [u8]) -> Facts<'a> {
         time_ms: 1_000,
         received_ms: 1_000,
         hops: 0,
+        told_hops: 0,
         by_rule: None,
     }
 }
 
-fn evaluate(set: &RuleSet, facts: &Facts<'_>) -> Vec<Outcome> {
+pub(crate) fn evaluate(set: &RuleSet, facts: &Facts<'_>) -> Vec<Outcome> {
     set.evaluate(facts, &|_| None, &mut Memory::default())
 }
 
-fn verdict(when: &str, payload: &str) -> Verdict {
+pub(crate) fn verdict(when: &str, payload: &str) -> Verdict {
     let set = set(&[(
         "r",
         json!({ "topics": ["#"], "when": when, "actions": ["stop"] }),
@@ -550,6 +551,13 @@ fn definitions_say_which_key_is_wrong() {
     ] {
         let why = refused(definition);
         assert!(why.starts_with(&format!("{key}: ")), "{key}: {why}");
+    }
+    // In a URL they would be another place.
+    for name in [".", "..", "a/b", ""] {
+        let definition = serde_json::from_value(json!({ "topics": ["a"], "actions": ["stop"] }));
+        let definition = definition.expect("a definition");
+        let refused = Rule::new(&Evaluator::default(), name, definition);
+        assert!(refused.is_err_and(|error| error.key == "name"), "{name}");
     }
     let unknown = json!({ "topics": ["a"], "then": [] });
     assert!(serde_json::from_value::<Definition>(unknown).is_err());

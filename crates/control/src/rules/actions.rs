@@ -25,7 +25,11 @@ pub(super) struct Origin {
     /// Place of the rule in the set.
     pub(super) rule: usize,
     pub(super) tenant: u32,
+    /// By what this node has counted: of messages that are published. The message itself tells the
+    /// other ones, so that rules look at it nevertheless.
     pub(super) hops: ConsequenceHops,
+    /// By what the message tells: of commands and alarms, whose own messages tell nothing.
+    pub(super) told_hops: ConsequenceHops,
     pub(super) received_ms: i64,
     /// Number of the message in the node.
     pub(super) message: u64,
@@ -191,14 +195,17 @@ impl<'a> Doer<'a> {
                     parameters,
                     qos: None,
                     time_ms: i64::from(expires_secs) * 1_000,
-                    hops: origin.hops.sent,
+                    hops: origin.told_hops.sent,
                 };
                 self.command(origin, device, new).await?;
             }
             Action::Telemetry { device, key, value } => {
                 return self.store(origin, device, (key, value)).await;
             }
-            Action::Alarm(input) => self.rules.alarms.observe(input.after(origin.hops.observed)),
+            Action::Alarm(input) => {
+                let input = input.after(origin.told_hops.observed);
+                self.rules.alarms.observe(input);
+            }
         }
         self.note((origin.rule, kind), Ok(()));
         Ok(())
@@ -218,7 +225,8 @@ impl<'a> Doer<'a> {
         let client_id = format!("{BY_RULE}{}", self.name(origin.rule));
         let by = (TenantId(origin.tenant), client_id.as_str());
         message.hops = origin.hops.sent;
-        message.user_properties = vec![(HOPS.into(), message.hops.to_string().into())];
+        let told = origin.told_hops.sent.to_string();
+        message.user_properties = vec![(HOPS.into(), told.into())];
         let posted = self.publisher.post(by, publish_as, message).await?;
         let at = self.messages.saturating_sub(1);
         self.posted.push((at, origin.rule, topic, posted));

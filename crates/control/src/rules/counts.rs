@@ -24,7 +24,8 @@ pub struct RuleCounts {
     pub actions: u64,
     /// Messages and actions for which it has failed.
     pub errors: u64,
-    /// Messages that it did not look at, since rules have passed them on too often.
+    /// Messages that it did not look at, or published nothing for, since rules have passed them on
+    /// too often.
     pub loops: u64,
     /// Time that a message takes on average, µs.
     pub micros_per_message: u64,
@@ -74,6 +75,15 @@ impl Counts {
         match verdict {
             Verdict::Matched(actions) => {
                 self.matched += 1;
+                return Some(actions);
+            }
+            Verdict::Withheld(actions) => {
+                self.matched += 1;
+                self.loops += 1;
+                self.failed(&format!(
+                    "a message on {topic:?} was passed on by rules too often ({HOPS_MAX} hops): \
+                     it is taken for a loop, and the rule publishes nothing for it"
+                ));
                 return Some(actions);
             }
             Verdict::Unmatched => {}

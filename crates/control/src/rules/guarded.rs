@@ -20,9 +20,14 @@ const PANICS_MAX: u32 = 2;
 ///
 /// # Errors
 /// A key is missing or not what it may be.
-pub(super) fn read(name: &str, definition: &Definition) -> Result<Rule, DefinitionError> {
+pub(super) fn read(
+    evaluator: &Arc<Evaluator>,
+    name: &str,
+    definition: &Definition,
+) -> Result<Rule, DefinitionError> {
+    let evaluator = Arc::clone(evaluator);
     let (of, read) = (name.to_owned(), definition.clone());
-    let rule = martlet_integrate::apart(move || Rule::new(&Evaluator::default(), &of, read));
+    let rule = martlet_integrate::apart(move || Rule::new(&evaluator, &of, read));
     rule.unwrap_or_else(|text| {
         Err(DefinitionError {
             key: "when".to_owned(),
@@ -31,22 +36,34 @@ pub(super) fn read(name: &str, definition: &Definition) -> Result<Rule, Definiti
     })
 }
 
-/// A set of rules that were read before, each with its name and tenant.
-///
-/// # Errors
-/// One cannot be read; the reason in words.
-pub(super) fn set_of(rules: Vec<(String, (u32, Definition))>) -> Result<RuleSet, String> {
-    let read = martlet_integrate::apart(move || -> Result<RuleSet, DefinitionError> {
-        let evaluator = Evaluator::default();
-        let rules = rules.into_iter().map(|(name, (tenant, definition))| {
-            let rule = Arc::new(Rule::new(&evaluator, &name, definition)?);
-            Ok::<_, DefinitionError>(TaggedRule { tenant, rule })
-        });
-        let rules = rules.collect::<Result<Vec<_>, _>>()?;
-        let guard = Box::new(PanicGuard::new(rules.len()));
-        Ok(RuleSet::guarded(evaluator, rules, guard))
-    });
-    read?.map_err(|error| error.to_string())
+/// A rule with its tenant, and what has gone wrong with it.
+#[derive(Clone, Debug)]
+pub(super) struct GuardedRule {
+    pub(super) tagged: TaggedRule,
+    faults: Arc<Faults>,
+}
+
+impl GuardedRule {
+    /// A rule with which nothing has gone wrong yet.
+    pub(super) fn new(tenant: u32, rule: Rule) -> Self {
+        let rule = Arc::new(rule);
+        Self {
+            tagged: TaggedRule { tenant, rule },
+            faults: Arc::default(),
+        }
+    }
+
+    /// Whether it is of this tenant and says this.
+    pub(super) fn is_same(&self, tenant: u32, definition: &Definition) -> bool {
+        self.tagged.tenant == tenant && self.tagged.rule.definition() == definition
+    }
+}
+
+/// A set of rules, which `evaluator` has read.
+pub(super) fn set_of(evaluator: &Arc<Evaluator>, rules: &[GuardedRule]) -> RuleSet {
+    let guard = Box::new(PanicGuard::of(rules));
+    let rules = rules.iter().map(|rule| rule.tagged.clone()).collect();
+    RuleSet::guarded(Arc::clone(evaluator), rules, guard)
 }
 
 /// Longest time that a rule may take for a message. All rules of the node run one after the other.
@@ -56,7 +73,7 @@ const SLOW_MAX: u32 = 3;
 
 /// Runs the rules of a set.
 #[derive(Debug)]
-pub(super) struct PanicGuard(Vec<Faults>);
+pub(super) struct PanicGuard(Vec<Arc<Faults>>);
 
 /// What went wrong with a rule.
 #[derive(Debug, Default)]
@@ -68,18 +85,18 @@ struct Faults {
 }
 
 impl PanicGuard {
-    /// Guards this number of rules.
-    pub(super) fn new(rules: usize) -> Self {
-        let all = std::iter::repeat_with(Faults::default).take(rules);
-        Self(all.collect())
+    fn of(rules: &[GuardedRule]) -> Self {
+        let faults = rules.iter().map(|rule| Arc::clone(&rule.faults));
+        Self(faults.collect())
     }
 }
 
 impl Guard for PanicGuard {
     fn run(&self, rule: usize, part: &mut dyn FnMut()) -> Result<(), String> {
-        let Some(Faults { slow, panics }) = self.0.get(rule) else {
+        let Some(faults) = self.0.get(rule) else {
             return Err("the rule is not in force".to_owned());
         };
+        let Faults { slow, panics } = &**faults;
         if slow.load(Ordering::Relaxed) >= SLOW_MAX {
             return Err(format!(
                 "its expression is not evaluated any more, since that has taken longer than {} s for \
@@ -117,6 +134,14 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    impl PanicGuard {
+        /// Guards this number of rules.
+        fn new(rules: usize) -> Self {
+            let all = std::iter::repeat_with(Arc::default).take(rules);
+            Self(all.collect())
+        }
+    }
 
     fn panics_at_7() {
         panic!("at 7")
@@ -156,6 +181,30 @@ mod tests {
     }
 
     #[test]
+    fn what_has_gone_wrong_with_a_rule_is_known_until_it_is_changed() {
+        let evaluator = Arc::default();
+        let rule = |topic: &str| {
+            let definition = json!({ "topics": [topic], "actions": ["stop"] });
+            let definition: Definition = serde_json::from_value(definition).unwrap();
+            let rule = read(&evaluator, "r", &definition).unwrap();
+            (GuardedRule::new(0, rule), definition)
+        };
+        let ((kept, definition), (other, other_definition)) = (rule("a"), rule("b"));
+        assert!(kept.is_same(0, &definition));
+        assert!(!kept.is_same(1, &definition) && !kept.is_same(0, &other_definition));
+        let guard = PanicGuard::of(&[kept.clone()]);
+        for _ in 0..PANICS_MAX {
+            assert!(guard.run(0, &mut panics_at_7).is_err());
+        }
+        // Another rule was put before it.
+        let guard = PanicGuard::of(&[other, kept]);
+        assert_eq!(guard.run(0, &mut || {}), Ok(()));
+        assert!(guard.run(1, &mut || {}).is_err());
+        let guard = PanicGuard::of(&[rule("a").0]);
+        assert_eq!(guard.run(0, &mut || {}), Ok(()));
+    }
+
+    #[test]
     fn a_thread_that_does_not_return_counts_as_a_panic() {
         let guard = Arc::new(PanicGuard::new(1));
         for _ in 0..PANICS_MAX {
@@ -188,6 +237,7 @@ mod tests {
             time_ms: 0,
             received_ms: 0,
             hops: 0,
+            told_hops: 0,
             by_rule: None,
         };
         let outcomes = set.evaluate(&facts, &|_| None, &mut Memory::default());
@@ -195,16 +245,17 @@ mod tests {
     }
 
     fn set_of_three() -> Arc<RuleSet> {
+        let evaluator = Arc::default();
         let rules = ["a", "b", "c"].map(|name| {
             let publish = json!({ "publish": { "topic": "x" } });
             let definition =
                 json!({ "topics": ["#"], "when": "payload > 80", "actions": [publish] });
             let definition = serde_json::from_value(definition).unwrap();
-            let rule = Arc::new(read(name, &definition).unwrap());
+            let rule = Arc::new(read(&evaluator, name, &definition).unwrap());
             TaggedRule { tenant: 0, rule }
         });
         let guard = Box::new(SecondPanics(PanicGuard::new(3)));
-        Arc::new(RuleSet::guarded(Evaluator::default(), rules.into(), guard))
+        Arc::new(RuleSet::guarded(evaluator, rules.into(), guard))
     }
 
     fn failed_alone(verdicts: &[Verdict], why: &str) {

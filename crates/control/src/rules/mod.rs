@@ -16,6 +16,7 @@
 //! * `stored`: rules of the tables, changed and followed
 //! * `webhooks`: webhooks that rules have of their own
 //! * `trial`: rules that are tried on messages, and nothing is done
+//! * `trial_places`: places of trials
 
 mod action_counts;
 mod actions;
@@ -27,14 +28,15 @@ pub(crate) mod publish;
 mod sink;
 mod stored;
 mod trial;
+mod trial_places;
 mod webhooks;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use martlet_broker::TenantId;
 pub use martlet_rules::{ActionDefinition, Definition, DefinitionError, RuleSource};
-use martlet_rules::{Rule, RuleSet};
+use martlet_rules::{Evaluator, Rule, RuleSet};
 use serde_json::{Map, Value};
 use tracing::warn;
 
@@ -53,6 +55,8 @@ use crate::telemetry::{Telemetry, followed};
 use action_counts::ActionCounts;
 use counts::Counts;
 use devices::RuleDevices;
+use guarded::GuardedRule;
+use trial_places::TrialPlaces;
 
 /// Kind and name of the integration.
 const KIND: &str = "rules";
@@ -84,7 +88,7 @@ impl ConfiguredRule {
 /// # Errors
 /// A key is missing or not what it may be.
 pub fn check(name: &str, definition: &Definition) -> Result<Rule, DefinitionError> {
-    let rule = guarded::read(name, definition)?;
+    let rule = guarded::read(&Arc::default(), name, definition)?;
     if let RuleSource::Events(kinds) = rule.source() {
         let kinds: Vec<&str> = kinds.iter().map(|kind| kind_of_event(kind)).collect();
         let parsed = PublishedKinds::parse(&kinds.join(","));
@@ -131,6 +135,8 @@ struct InForce {
     set: RuleSet,
     /// Of each rule of the set.
     places: Vec<Place>,
+    /// The rules of the set.
+    rules: Vec<GuardedRule>,
 }
 
 /// Parts of the node that rules use.
@@ -158,10 +164,13 @@ pub struct Rules {
     commands: Arc<Commands>,
     alarms: Arc<Alarms>,
     configured: Vec<ConfiguredRule>,
+    /// Reads the rules in force.
+    evaluator: Arc<Evaluator>,
     in_force: RwLock<Arc<InForce>>,
     counts: Mutex<BTreeMap<String, Counts>>,
     actions: ActionCounts,
     devices: RuleDevices,
+    trials: TrialPlaces,
     /// Kinds of events that are published as messages.
     published: Mutex<BTreeSet<String>>,
     /// Held while rules are read again.
@@ -197,9 +206,11 @@ impl Rules {
             commands: parts.commands,
             alarms: parts.alarms,
             configured,
+            evaluator: Arc::default(),
             in_force: RwLock::default(),
             counts: Mutex::default(),
             actions: ActionCounts::default(),
+            trials: TrialPlaces::default(),
             published: Mutex::new(published),
             changing: tokio::sync::Mutex::default(),
             stamp: Mutex::default(),
@@ -233,11 +244,16 @@ impl Rules {
             (place, &rule.definition)
         });
         let stored = stored.iter().map(|(place, one)| (place.clone(), one));
-        let (mut wanted, mut places) = (Vec::<(u32, Definition)>::new(), Vec::<Place>::new());
-        let mut waiting = BTreeSet::new();
+        let before = self.in_force();
+        let known = before.places.iter().zip(&before.rules);
+        let known: HashMap<&str, &GuardedRule> = known
+            .map(|(place, rule)| (place.name.as_str(), rule))
+            .collect();
+        let (mut rules, mut places) = (Vec::<GuardedRule>::new(), Vec::<Place>::new());
+        let (mut names, mut waiting) = (BTreeSet::new(), BTreeSet::new());
         for (place, definition) in configured.chain(stored) {
             let name = &*place.name;
-            if places.iter().any(|other| other.name == place.name) {
+            if names.contains(name) {
                 warn!(
                     name,
                     "a rule of the tables is not in force: the configuration has its name"
@@ -254,37 +270,36 @@ impl Rules {
                 continue;
             };
             let definition = with_kinds(definition.clone());
-            // One that cannot be read would leave a gap: patterns are numbered in the set.
-            match guarded::read(name, &definition) {
-                Ok(_) => {
-                    wanted.push((tenant.0, definition));
+            // One that was not changed stays as it is, with what has gone wrong with it.
+            let known = known.get(name).copied();
+            let rule = match known.filter(|rule| rule.is_same(tenant.0, &definition)) {
+                Some(known) => Ok(known.clone()),
+                None => guarded::read(&self.evaluator, name, &definition)
+                    .map(|rule| GuardedRule::new(tenant.0, rule)),
+            };
+            match rule {
+                Ok(rule) => {
+                    names.insert(place.name.clone());
+                    rules.push(rule);
                     places.push(place);
                 }
                 Err(error) => warn!(name, %error, "a rule is not in force"),
             }
         }
         *lock(&self.waiting_teams) = waiting;
-        let names: BTreeSet<&str> = places.iter().map(|place| place.name.as_str()).collect();
         let mut counts = lock(&self.counts);
-        counts.retain(|name, _| names.contains(name.as_str()));
+        counts.retain(|name, _| names.contains(name));
         for name in names {
-            counts.entry(name.to_owned()).or_default();
+            counts.entry(name).or_default();
         }
         drop(counts);
-        let names = places.iter().map(|place| place.name.clone());
-        let set = match guarded::set_of(names.zip(wanted).collect()) {
-            Ok(set) => set,
-            Err(error) => {
-                warn!(%error, "the rules stay as they were");
-                return;
-            }
-        };
+        let set = guarded::set_of(&self.evaluator, &rules);
         self.publish_kinds(&set.events());
         let mut in_force = self
             .in_force
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        *in_force = Arc::new(InForce { set, places });
+        *in_force = Arc::new(InForce { set, places, rules });
         drop(in_force);
         self.follow_values();
     }

@@ -16,8 +16,9 @@ use crate::control::Control;
 /// Client Identifiers of the parts of rules begin with this.
 pub(super) const BY_RULE: &str = "$rule/";
 
-/// User Property of a message that rules have published: its hops. So a loop over other nodes ends
-/// too.
+/// User Property of a message that rules have published: its hops, over all nodes. So a loop over
+/// other nodes ends too. Everybody may write it: it keeps rules from publishing, and from nothing
+/// else.
 pub(super) const HOPS: &str = "martlet-hops";
 /// Time that a message may take to be stored.
 const PUBLISHED_WITHIN: Duration = Duration::from_secs(30);

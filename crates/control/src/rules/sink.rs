@@ -106,10 +106,11 @@ async fn look_at(
     doer: &mut Doer<'_>,
 ) -> Result<(), String> {
     doer.next_message();
+    memory.next_message();
     let mut matched = Vec::new();
-    let mut hops = 0;
+    let (mut hops, mut told_hops) = (0, 0);
     for facts in facts_of(rules, in_force, message) {
-        hops = facts.hops;
+        (hops, told_hops) = (facts.hops, facts.told_hops);
         let lookup = |id: &str| devices.get(&(facts.tenant, id.to_owned())).cloned();
         let began = Instant::now();
         let outcomes = in_force.set.evaluate(&facts, &lookup, memory);
@@ -127,10 +128,12 @@ async fn look_at(
             }
         }
     }
+    let after = |hops| ConsequenceHops::of(hops, matched.iter().flat_map(|(_, actions)| actions));
     let origin = Origin {
         rule: 0,
         tenant: message.tenant().0,
-        hops: ConsequenceHops::of(hops, matched.iter().flat_map(|(_, actions)| actions)),
+        hops: after(hops),
+        told_hops: after(told_hops),
         received_ms: i64::try_from(message.received_ms()).unwrap_or(i64::MAX),
         message: message.id(),
     };
@@ -140,8 +143,21 @@ async fn look_at(
     Ok(())
 }
 
-/// Hops that rules of other nodes have counted.
-fn hops_elsewhere(message: &SinkMessage) -> u8 {
+/// Hops that were counted in this node. Those of a message that came over a bridge are what it
+/// tells.
+fn hops_here(message: &SinkMessage) -> u8 {
+    match message.bridge() {
+        None => message.hops(),
+        Some(_) => 0,
+    }
+}
+
+/// Hops that rules of this node and of others have counted, as the message tells.
+fn told_hops(message: &SinkMessage) -> u8 {
+    hops_of_property(message).max(message.hops())
+}
+
+fn hops_of_property(message: &SinkMessage) -> u8 {
     if message.properties().is_empty() {
         return 0;
     }
@@ -172,7 +188,8 @@ fn facts_of<'a>(rules: &Rules, in_force: &InForce, message: &'a SinkMessage) -> 
         device: message.device().map(device),
         time_ms: received_ms,
         received_ms,
-        hops: message.hops().max(hops_elsewhere(message)),
+        hops: hops_here(message),
+        told_hops: told_hops(message),
         by_rule,
     };
     if let Some(followed) = FollowedValues::of(message.topic(), message.payload()) {

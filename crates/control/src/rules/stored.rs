@@ -34,6 +34,9 @@ pub enum RuleError {
     /// It cannot be tried.
     #[error("{0}")]
     Trial(String),
+    /// It cannot be tried now.
+    #[error("{0}")]
+    Busy(String),
     /// The tables say so, or cannot be used.
     #[error(transparent)]
     Tables(#[from] TablesError),

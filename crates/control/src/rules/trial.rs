@@ -5,15 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use martlet_rules::{
-    Action, AlarmMachine, Definition, DeviceFacts, Facts, Memory, RuleSet, Source, Verdict,
+    Action, AlarmMachine, Definition, DeviceFacts, Evaluator, Facts, Memory, RuleSet, Source,
+    Verdict,
 };
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
 
+use super::guarded::GuardedRule;
+use super::trial_places::TrialPlace;
 use super::{RuleError, Rules, guarded};
-
-/// Trials that run at one time; others wait.
-static RUNNING: Semaphore = Semaphore::const_new(2);
 
 /// Longest time that a trial may take.
 const TRIAL_WITHIN: Duration = Duration::from_secs(10);
@@ -61,42 +60,62 @@ impl Rules {
         messages: Arc<[TriedMessage]>,
     ) -> Result<Vec<TrialOutcome>, RuleError> {
         super::check(name, &definition)?;
+        let place = self.trials.take(tenant).await;
+        let place = Arc::new(place.map_err(RuleError::Busy)?);
+        let until = Instant::now() + TRIAL_WITHIN;
         let mut definition = super::with_kinds(definition);
         definition.enabled = Some(true);
-        let set = guarded::set_of(vec![(name.to_owned(), (tenant, definition))]);
-        let set = Arc::new(set.map_err(RuleError::Trial)?);
+        let evaluator = Arc::<Evaluator>::default();
+        let rule = guarded::read(&evaluator, name, &definition)?;
+        let set = guarded::set_of(&evaluator, &[GuardedRule::new(tenant, rule)]);
+        let set = Arc::new(set);
         let (named, of) = (Arc::clone(&set), Arc::clone(&messages));
-        let names = apart(move || {
-            let all = of.iter().map(|one| facts(one, tenant));
-            let names = all.flat_map(|facts| named.devices_of(&facts));
-            names.map(|id| (tenant, id)).collect::<Vec<_>>()
+        let names = apart(&place, move || {
+            let mut names = Vec::new();
+            for facts in of.iter().map(|one| facts(one, tenant)) {
+                let ids = named.devices_of(&facts).into_iter();
+                names.extend(ids.map(|id| (tenant, id)));
+                if Instant::now() > until {
+                    return None;
+                }
+            }
+            names.sort_unstable();
+            names.dedup();
+            Some(names)
         });
-        let devices = self.devices.find(names.await?).await?;
-        let tried = apart(move || {
+        let names = names.await?.ok_or_else(too_long)?;
+        let devices = self.devices.find(names).await?;
+        let tried = apart(&place, move || {
             let all: Vec<Facts<'_>> = messages.iter().map(|one| facts(one, tenant)).collect();
-            try_all(&set, &all, &devices)
+            try_all(&set, &all, &devices, until)
         });
-        tried.await?.ok_or_else(|| {
-            let secs = TRIAL_WITHIN.as_secs();
-            RuleError::Trial(format!(
-                "the trial takes longer than {secs} s: give it fewer messages"
-            ))
-        })
+        tried.await?.ok_or_else(too_long)
     }
 }
 
-/// Calls something on a thread of its own.
+fn too_long() -> RuleError {
+    let secs = TRIAL_WITHIN.as_secs();
+    RuleError::Trial(format!(
+        "the trial takes longer than {secs} s: give it fewer messages"
+    ))
+}
+
+/// Calls something on a thread of its own. The place of the trial is taken until it has ended, even
+/// if nobody waits for it any more.
 ///
 /// # Errors
 /// It panicked.
 async fn apart<T: Send + 'static>(
+    place: &Arc<TrialPlace>,
     call: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, RuleError> {
-    // It is never closed.
-    let running = RUNNING.acquire().await;
-    let called = tokio::task::spawn_blocking(|| martlet_integrate::apart(call)).await;
-    drop(running);
-    let called = called.unwrap_or_else(|error| Err(error.to_string()));
+    let place = Arc::clone(place);
+    let called = tokio::task::spawn_blocking(move || {
+        let called = martlet_integrate::apart(call);
+        drop(place);
+        called
+    });
+    let called = called.await.unwrap_or_else(|error| Err(error.to_string()));
     called.map_err(|text| {
         RuleError::Trial(format!(
             "an expression of the rule cannot be evaluated: {text}"
@@ -124,6 +143,7 @@ fn facts(message: &TriedMessage, tenant: u32) -> Facts<'_> {
         time_ms: message.time_ms,
         received_ms: message.time_ms,
         hops: 0,
+        told_hops: 0,
         by_rule: None,
     }
 }
@@ -133,14 +153,12 @@ fn try_all(
     set: &RuleSet,
     all: &[Facts<'_>],
     devices: &HashMap<(u32, String), DeviceFacts>,
+    until: Instant,
 ) -> Option<Vec<TrialOutcome>> {
-    let began = Instant::now();
     let (mut memory, mut machine) = (Memory::default(), AlarmMachine::default());
     let mut outcomes = Vec::with_capacity(all.len());
     for (message, facts) in all.iter().enumerate() {
-        if began.elapsed() > TRIAL_WITHIN {
-            return None;
-        }
+        memory.next_message();
         let lookup = |id: &str| devices.get(&(facts.tenant, id.to_owned())).cloned();
         // Time passes between messages, too.
         let ticked = machine.tick(facts.received_ms);
@@ -153,7 +171,7 @@ fn try_all(
         };
         match found.map(|found| found.verdict) {
             None => {}
-            Some(Verdict::Matched(actions)) => {
+            Some(Verdict::Matched(actions) | Verdict::Withheld(actions)) => {
                 outcome.verdict = Some("matched");
                 for action in actions {
                     match action {
@@ -177,6 +195,9 @@ fn try_all(
             Some(Verdict::Loop) => outcome.verdict = Some("loop"),
         }
         outcomes.push(outcome);
+        if Instant::now() > until {
+            return None;
+        }
     }
     Some(outcomes)
 }

@@ -263,6 +263,21 @@ pub(crate) fn secs_of(text: &str) -> anyhow::Result<u64> {
     Ok(number.saturating_mul(unit))
 }
 
+/// Messages, one JSON object a line.
+fn messages_of(text: &str) -> anyhow::Result<Vec<Value>> {
+    let lines = text.lines().enumerate();
+    let lines = lines.filter(|(_, line)| !line.trim().is_empty());
+    let messages = lines.map(|(at, line)| {
+        serde_json::from_str(line).map_err(|error| {
+            let text = error.to_string();
+            // The place is that in the line.
+            let why = text.split(" at line ").next().unwrap_or_default();
+            anyhow::anyhow!("line {}, column {}: {why}", at + 1, error.column())
+        })
+    });
+    messages.collect()
+}
+
 fn test(options: &TestOptions) -> anyhow::Result<String> {
     let mut request = match PathBuf::from(&options.rule) {
         file if options.rule == "-" || file.is_file() => {
@@ -271,12 +286,9 @@ fn test(options: &TestOptions) -> anyhow::Result<String> {
         _ => json!({ "name": options.rule }),
     };
     if let Some(file) = &options.messages {
-        let lines = read(file)?;
-        let lines = lines.lines().filter(|line| !line.trim().is_empty());
-        let messages: Result<Vec<Value>, _> = lines.map(serde_json::from_str).collect();
-        request["messages"] = messages
-            .with_context(|| format!("{}: expected JSON lines", file.display()))?
-            .into();
+        let messages = messages_of(&read(file)?);
+        let messages = messages.with_context(|| format!("reading {}", file.display()))?;
+        request["messages"] = messages.into();
     }
     if let Some(since) = &options.since {
         let history = json!({ "since_secs": secs_of(since)?, "device": options.device });

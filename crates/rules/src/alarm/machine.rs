@@ -602,5 +602,7 @@ fn rate(last: Option<(f64, i64)>, (value, now_ms): (f64, i64), per_ms: i64) -> O
     if elapsed_ms <= 0 {
         return None;
     }
-    Some((value - before) * per_ms as f64 / elapsed_ms as f64)
+    let change = (value - before) * per_ms as f64 / elapsed_ms as f64;
+    // Two values may be further apart than numbers reach.
+    Some(change.clamp(f64::MIN, f64::MAX))
 }

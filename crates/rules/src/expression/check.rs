@@ -1,13 +1,18 @@
 //! What an expression may have in it, and what becomes of it: arithmetic takes numbers of both
-//! kinds, lists of macros are bounded, and patterns are compiled once.
+//! kinds, lists of macros are bounded, patterns are compiled once, and what costs more the larger a
+//! value is stands in a function that pays for it.
 
+use cel::common::ast::CallExpr;
 use cel::common::ast::{EntryExpr, Expr, LiteralValue};
-use cel::{Context, DeclarationError, ExecutionError, IdedExpr, Value};
-use regex::{Regex, RegexBuilder};
+use cel::common::types::CelInt;
+use cel::common::value::BuiltinRef;
+use cel::{Context, DeclarationError, ExecutionError, IdedExpr};
 
-use super::{ELEMENTS_MAX, ExpressionError, PATTERN_BYTES_MAX};
+use super::{ELEMENTS_MAX, ExpressionError};
 use crate::arithmetic::Operator;
-use crate::functions::{ADD_NUMBERS, FUNCTIONS, MATCHES};
+use crate::fuel;
+use crate::functions::{ADD_NUMBERS, FUNCTIONS, Function, MATCHES, PAY, PAY_LIST, PAY_TEXT, first};
+use crate::pattern::{Held, Patterns};
 
 /// Name of the function around the list of a macro.
 const BOUNDED: &str = "@bounded";
@@ -20,10 +25,6 @@ const USES_MAX: usize = 64;
 /// Names, numbers, texts and operations inside of a macro, at most: they are evaluated for each
 /// element.
 const INSIDE_MAX: usize = 48;
-/// Patterns of all expressions of an evaluator, at most.
-const PATTERNS_MAX: usize = 10_000;
-/// Bytes that a compiled pattern may take.
-const COMPILED_BYTES_MAX: usize = 1 << 18;
 
 /// Signs of CEL, as the syntax tree names them, but those of arithmetic.
 const SIGNS: &[&str] = &[
@@ -65,53 +66,74 @@ impl Variables {
     }
 }
 
-/// Adds the function that bounds the lists of macros.
+/// Adds the function that bounds the lists of macros, and pays for going over them. It gets the
+/// list, and units for each element.
 ///
 /// # Errors
 /// CEL has got its name.
 pub(super) fn add_bound(context: &mut Context<'_, '_>) -> Result<(), DeclarationError> {
-    context.add_function(BOUNDED, |list: Value| {
-        let elements = match &list {
-            Value::List(items) => items.len(),
-            Value::Map(members) => members.map.len(),
+    let function: Function = Box::new(|called| {
+        let units = called.args.get(1);
+        let units = units.and_then(|one| Some(*one.downcast_ref::<CelInt>()?.inner()));
+        let list = first(called)?;
+        let elements = match list.as_builtin() {
+            BuiltinRef::List(items) => items.inner().len(),
+            BuiltinRef::Map(members) => members.inner().len(),
             _ => 0,
         };
-        match elements > ELEMENTS_MAX {
-            true => Err(ExecutionError::function_error(
+        if elements > ELEMENTS_MAX {
+            return Err(ExecutionError::function_error(
                 "macro",
                 format!("the list has {elements} elements, expected {ELEMENTS_MAX} at most"),
-            )),
-            false => Ok::<Value, ExecutionError>(list),
+            ));
         }
-    })
+        let units = u64::try_from(units.unwrap_or_default()).unwrap_or_default();
+        fuel::charge(fuel::of_size(elements).saturating_mul(units))?;
+        fuel::charge_value(list.as_ref())?;
+        Ok(list)
+    });
+    context.add_function::<Function, Function>(BOUNDED, function)
+}
+
+/// What was found out of a syntax tree.
+#[derive(Debug)]
+pub(super) struct Checked {
+    pub(super) variables: Variables,
+    pub(super) patterns: Vec<Held>,
+    /// Units of its parts, but what is inside of a macro and what depends on values.
+    pub(super) units: u64,
 }
 
 /// Checks a syntax tree and makes it what is evaluated.
-pub(super) fn check(
-    tree: &mut IdedExpr,
-    patterns: &mut Vec<Regex>,
-) -> Result<Variables, ExpressionError> {
+pub(super) fn check(tree: &mut IdedExpr, patterns: &Patterns) -> Result<Checked, ExpressionError> {
     let mut check = Check {
         patterns,
-        variables: Variables::default(),
+        checked: Checked {
+            variables: Variables::default(),
+            patterns: Vec::new(),
+            units: 0,
+        },
         sums: 0,
         uses: 0,
         macros: 0,
         inside: 0,
+        inside_units: 0,
         element: None,
     };
     check.expression(tree, 0)?;
-    Ok(check.variables)
+    Ok(check.checked)
 }
 
 struct Check<'a> {
-    patterns: &'a mut Vec<Regex>,
-    variables: Variables,
+    patterns: &'a Patterns,
+    checked: Checked,
     sums: usize,
     uses: usize,
     macros: usize,
     /// Parts inside of a macro so far.
     inside: usize,
+    /// Their units for each element.
+    inside_units: u64,
     /// Inside of a macro: the names of the element and of what is collected.
     element: Option<(String, String)>,
 }
@@ -132,21 +154,22 @@ impl Check<'_> {
                  are evaluated for each element"
             ));
         }
+        self.count(&node.expr);
         match &mut node.expr {
             Expr::Literal(_) => Ok(()),
             Expr::Ident(name) => self.variable(name),
             Expr::Select(select) => self.expression(&mut select.operand, depth + 1),
             Expr::List(list) => {
                 let mut elements = list.elements.iter_mut();
-                elements.try_for_each(|element| self.expression(element, depth + 1))
+                elements.try_for_each(|element| self.copied(element, depth))
             }
             Expr::Map(map) => map
                 .entries
                 .iter_mut()
                 .try_for_each(|entry| match &mut entry.expr {
                     EntryExpr::MapEntry(entry) => {
-                        self.expression(&mut entry.key, depth + 1)?;
-                        self.expression(&mut entry.value, depth + 1)
+                        self.copied(&mut entry.key, depth)?;
+                        self.copied(&mut entry.value, depth)
                     }
                     EntryExpr::StructField(_) => {
                         refused("it makes a message, which is not supported")
@@ -156,6 +179,34 @@ impl Check<'_> {
             Expr::Comprehension(_) => self.comprehension(node, depth),
             _ => refused("it has a part that is not supported"),
         }
+    }
+
+    /// Counts the units of a part, without those of its own parts.
+    fn count(&mut self, part: &Expr) {
+        let text = match part {
+            Expr::Literal(LiteralValue::String(text)) => text.inner().len(),
+            Expr::Literal(LiteralValue::Bytes(bytes)) => bytes.inner().len(),
+            _ => 0,
+        };
+        let units = match self.element {
+            Some(_) => &mut self.inside_units,
+            None => &mut self.checked.units,
+        };
+        *units = units.saturating_add(fuel::OPERATION + fuel::of_size(text));
+    }
+
+    /// A part whose value becomes part of another value.
+    fn copied(&mut self, part: &mut IdedExpr, depth: usize) -> Result<(), ExpressionError> {
+        self.expression(part, depth + 1)?;
+        let is_elsewhere = match &part.expr {
+            Expr::Ident(_) | Expr::Select(_) => true,
+            Expr::Call(call) => matches!(&*call.func_name, "_[_]" | "_?_:_"),
+            _ => false,
+        };
+        if is_elsewhere {
+            pay(part, PAY);
+        }
+        Ok(())
     }
 
     fn variable(&mut self, name: &str) -> Result<(), ExpressionError> {
@@ -176,7 +227,7 @@ impl Check<'_> {
         if self.uses > USES_MAX {
             return refused(format!("it uses variables more than {USES_MAX} times"));
         }
-        self.variables.0 |= 1 << at;
+        self.checked.variables.0 |= 1 << at;
         Ok(())
     }
 
@@ -214,13 +265,17 @@ impl Check<'_> {
         let mut arguments = call.args.iter_mut();
         arguments.try_for_each(|argument| self.expression(argument, depth + 1))?;
         if let Some((operator, _, name)) = operator {
-            // What a macro collects grows by one element at a time.
+            // What a macro collects grows by one element at a time. The library sees that by the
+            // name of the operator, and copies nothing then.
             let is_collecting = match (&self.element, call.args.first().map(|first| &first.expr)) {
                 (Some((_, collected)), Some(Expr::Ident(first))) => first == collected,
                 _ => false,
             };
+            if is_collecting && *operator == Operator::Add {
+                return Ok(());
+            }
             let mut name = *name;
-            if *operator == Operator::Add && !is_collecting {
+            if *operator == Operator::Add {
                 self.sums += 1;
                 if self.sums > SUMS_MAX {
                     return refused(format!("it has more than {SUMS_MAX} signs +"));
@@ -235,6 +290,7 @@ impl Check<'_> {
         if let Some(target) = call.target.take_if(|_| is_own(&call.func_name)) {
             call.args.insert(0, *target);
         }
+        pay_for_arguments(call);
         Ok(())
     }
 
@@ -247,25 +303,9 @@ impl Check<'_> {
             Some(Expr::Literal(LiteralValue::String(text))) => text.inner().to_owned(),
             _ => return refused("the pattern of matches is a text in quotes, and no expression"),
         };
-        if pattern.len() > PATTERN_BYTES_MAX {
-            return refused(format!(
-                "a pattern has {} bytes, expected {PATTERN_BYTES_MAX} at most",
-                pattern.len()
-            ));
-        }
-        if self.patterns.len() >= PATTERNS_MAX {
-            return refused("all rules together have too many patterns");
-        }
-        let compiled = RegexBuilder::new(&pattern)
-            .size_limit(COMPILED_BYTES_MAX)
-            .build();
-        let compiled = compiled.map_err(|error| {
-            let text = error.to_string();
-            let last = text.lines().last().unwrap_or_default().to_owned();
-            ExpressionError(format!("the pattern {pattern:?} is none: {last}"))
-        })?;
-        let number = self.patterns.len() as i64;
-        self.patterns.push(compiled);
+        let held = self.patterns.add(&pattern).map_err(ExpressionError)?;
+        let number = held.number();
+        self.checked.patterns.push(held);
         call.args.pop();
         let text = match call.target.take() {
             Some(target) => *target,
@@ -299,15 +339,6 @@ impl Check<'_> {
         }
         self.macros += 1;
         self.expression(&mut all.iter_range, depth + 1)?;
-        let range = std::mem::take(&mut all.iter_range);
-        all.iter_range = IdedExpr {
-            id: range.id,
-            expr: Expr::Call(cel::common::ast::CallExpr {
-                func_name: BOUNDED.to_owned(),
-                target: None,
-                args: vec![range],
-            }),
-        };
         self.element = Some((all.iter_var.clone(), all.accu_var.clone()));
         let parts = [
             &mut all.accu_init,
@@ -319,7 +350,107 @@ impl Check<'_> {
             .into_iter()
             .try_for_each(|part| self.expression(part, depth + 1));
         self.element = None;
-        checked
+        checked?;
+        pay(&mut all.iter_range, BOUNDED);
+        let units = i64::try_from(self.inside_units).unwrap_or(i64::MAX);
+        if let Expr::Call(call) = &mut all.iter_range.expr {
+            call.args.push(IdedExpr {
+                id: 0,
+                expr: Expr::Literal(LiteralValue::Int(units.into())),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Puts a part into a function that pays for its value.
+fn pay(part: &mut IdedExpr, function: &str) {
+    let inner = std::mem::take(part);
+    part.id = inner.id;
+    part.expr = Expr::Call(CallExpr {
+        func_name: function.to_owned(),
+        target: None,
+        args: vec![inner],
+    });
+}
+
+/// Has a call pay for its arguments. Functions of our own and arithmetic do that themselves.
+fn pay_for_arguments(call: &mut CallExpr) {
+    match call.func_name.as_str() {
+        // They end where one of both ends.
+        "_==_" | "_!=_" | "_>=_" | "_<=_" | "_>_" | "_<_" => {
+            if let [left, right] = &mut call.args[..]
+                && !(is_small(left) || is_small(right))
+            {
+                pay(left, PAY);
+            }
+        }
+        "@in" => {
+            if let [element, list] = &mut call.args[..] {
+                if !is_small(element) {
+                    pay(element, PAY);
+                }
+                if !matches!(list.expr, Expr::List(_)) {
+                    pay(list, PAY_LIST);
+                }
+            }
+        }
+        "_[_]" => {
+            if let [_, index] = &mut call.args[..]
+                && !is_small(index)
+            {
+                pay(index, PAY_TEXT);
+            }
+        }
+        "contains" | "startsWith" | "endsWith" | "size" | "string" | "bytes" | "int" | "double" => {
+            let target = call.target.iter_mut().map(|target| &mut **target);
+            for part in target.chain(&mut call.args) {
+                if !is_small(part) {
+                    pay(part, PAY_TEXT);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Whether a value is a number, a truth value, or stands in the expression as it is, so that it was
+/// paid for.
+fn is_small(part: &IdedExpr) -> bool {
+    match &part.expr {
+        Expr::Literal(_) => true,
+        Expr::Select(select) => select.test,
+        Expr::Call(call) => matches!(
+            call.func_name.as_str(),
+            "!_" | "-_"
+                | "_&&_"
+                | "_||_"
+                | "_==_"
+                | "_!=_"
+                | "_>=_"
+                | "_<=_"
+                | "_>_"
+                | "_<_"
+                | "@in"
+                | "@subtract"
+                | "@multiply"
+                | "@divide"
+                | "@remainder"
+                | "@add_numbers"
+                | "@matches"
+                | "abs"
+                | "contains"
+                | "distance"
+                | "double"
+                | "endsWith"
+                | "inside"
+                | "int"
+                | "number"
+                | "round"
+                | "size"
+                | "startsWith"
+        ),
+        _ => false,
     }
 }
 
