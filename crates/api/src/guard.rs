@@ -67,6 +67,7 @@ async fn check(
     let action = format!("{} {}", parts.method, parts.uri.path());
     let request_id = parts.extensions.get::<RequestId>().map(|id| id.0.clone());
     parts.extensions.insert(connection);
+    parts.extensions.insert(api.large_bodies.reader(&name));
     parts.extensions.insert(caller.principal);
     if let Some(session) = caller.session {
         parts.extensions.insert(session);
