@@ -52,7 +52,9 @@ impl ForeignTable {
             Engine::Postgres => format!("textsend(CAST({column} AS TEXT))"),
             Engine::Sqlite if is_utf8 => format!("CAST({column} AS BLOB)"),
             // Bytes of such a database are UTF-16; as a text they are converted.
-            Engine::Sqlite => format!("CAST({column} AS TEXT)"),
+            Engine::Sqlite => {
+                format!("CASE typeof({column}) WHEN 'blob' THEN {column} ELSE CAST({column} AS TEXT) END")
+            }
         }));
         Ok(Self {
             name,
@@ -116,7 +118,11 @@ pub(crate) struct ForeignRow<'a> {
 impl ForeignRow<'_> {
     /// The bytes of a column, by its place among those that are read; none: it is NULL.
     pub(crate) fn bytes(self, at: usize) -> Result<Option<Vec<u8>>, Unread> {
-        Ok(self.row.try_get_unchecked(at + 1)?)
+        if let Ok(bytes) = self.row.try_get_unchecked(at + 1) {
+            return Ok(bytes);
+        }
+        let text: Option<String> = self.row.try_get_unchecked(at + 1)?;
+        Ok(text.map(String::into_bytes))
     }
 
     /// The text of a column; none: it is NULL.

@@ -55,7 +55,7 @@ pub(super) struct Skipped {
 
 impl Skipped {
     /// Rows that are told each by itself.
-    const TOLD_MAX: usize = 10;
+    const TOLD_MAX: usize = 20;
 
     pub(super) fn new(table: &'static str) -> Self {
         Self {
@@ -214,5 +214,30 @@ impl Report {
             "from": self.from, "dry_run": self.is_dry_run, "items": items, "not_imported": left,
         });
         format!("{report}\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_that_are_skipped_are_told_up_to_a_limit_and_counted() {
+        let mut skipped = Skipped::new("t");
+        assert_eq!(skipped.note(), None);
+        skipped.add("row 1: odd".to_owned());
+        assert_eq!(
+            skipped.note().as_deref(),
+            Some("1 row of the table t: row 1: odd")
+        );
+        for number in 2..=22 {
+            skipped.add(format!("row {number}: odd"));
+        }
+        let note = skipped.note().unwrap_or_default();
+        assert!(
+            note.starts_with("22 rows of the table t: row 1: odd; row 2: odd; "),
+            "{note}"
+        );
+        assert!(note.ends_with("; row 20: odd; and 2 more"), "{note}");
     }
 }
