@@ -4,7 +4,7 @@ use std::io::Read as _;
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::{Extension, State};
+use axum::extract::{Extension, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use flate2::read::MultiGzDecoder;
 use martlet_control::telemetry::{
@@ -15,9 +15,9 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::of_node::{device_of, telemetry_of};
 use crate::api::Api;
-use crate::body::large::{BodyReader, SMALL_BYTES_MAX};
+use crate::body::large::SMALL_BYTES_MAX;
 use crate::extensions::OwnDevice;
-use crate::extract::{PathOf, QueryOf};
+use crate::extract::{PathOf, QueryOf, reader_of, whole_body};
 use crate::problem::{Problem, ProblemKind, ProblemView};
 use crate::registry::Asking;
 
@@ -80,9 +80,7 @@ pub(crate) async fn store(
     own: Option<Extension<OwnDevice>>,
     PathOf(id): PathOf<String>,
     QueryOf(of): QueryOf<Sending>,
-    Extension(reader): Extension<BodyReader>,
-    headers: HeaderMap,
-    body: Bytes,
+    request: Request,
 ) -> Result<(StatusCode, Json<StoredView>), Problem> {
     let telemetry = telemetry_of(&api)?;
     let asking = asking.within(&api, of.team.as_deref()).await?;
@@ -92,14 +90,14 @@ pub(crate) async fn store(
         return Err(Problem::new(ProblemKind::Forbidden, detail));
     }
     let device = device_of(&api, &asking, own.as_ref(), &id).await?;
-    let decoder = decoder_of(telemetry.decoder(), &headers)?;
+    let decoder = decoder_of(telemetry.decoder(), request.headers())?;
     let decoder = match of.past {
         true => decoder.of_past(),
         false => decoder,
     };
     let received = received_now();
     let decode = move |payload: &[u8]| decoder.decode(payload, received);
-    let decoded = read_payload(&api, &reader, (&headers, body), decode).await?;
+    let decoded = read_payload(&api, request, decode).await?;
     let device = TelemetryDevice {
         number: device.number,
         tenant: device.tenant,
@@ -174,14 +172,14 @@ pub(crate) fn is_lines(headers: &HeaderMap) -> bool {
 /// place.
 pub(crate) async fn read_payload<T: Send + 'static>(
     api: &Api,
-    reader: &BodyReader,
-    (headers, body): (&HeaderMap, Bytes),
+    request: Request,
     read: impl FnOnce(&[u8]) -> T + Send + 'static,
 ) -> Result<T, Problem> {
-    let encoding = headers.get(header::CONTENT_ENCODING);
-    let encoding = encoding
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
+    let reader = reader_of(&request).unwrap_or_else(|| api.large_bodies.reader(""));
+    let encoding = request.headers().get(header::CONTENT_ENCODING);
+    let encoding = encoding.and_then(|value| value.to_str().ok());
+    let encoding = encoding.unwrap_or_default().to_owned();
+    let body = whole_body(request, api).await?;
     match encoding.trim().to_ascii_lowercase().as_str() {
         "" | "identity" => reader.read(body.len(), move || read(&body)).await,
         "gzip" | "x-gzip" => {

@@ -316,8 +316,9 @@ impl Telemetry {
         self.names.find(names).await
     }
 
-    /// Stores the values of a payload that came by HTTP at that time (µs since the Unix epoch). When
-    /// it returns, they are synced, and those that rules look at are in the queue of the rules.
+    /// Stores the values of a payload that came by HTTP at that time (µs since the Unix epoch).
+    /// When it returns, they are synced, and those that rules look at are in the queue of the
+    /// rules.
     ///
     /// # Errors
     /// A value cannot be stored, or the storage does not take them: nothing is stored then, and no

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::body::{expect_members, with_heading};
 use crate::api::Api;
 use crate::compat::body::object_with_comments;
-use crate::extract::{object_from_json, reader_of, whole_body};
+use crate::extract::object_from_json;
 use crate::problem::Problem;
 use crate::telemetry::{is_lines, read_payload};
 
@@ -40,20 +40,13 @@ impl FromRequest<Api> for Sent {
     type Rejection = Problem;
 
     async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
-        let headers = request.headers().clone();
-        let reader = reader_of(&request);
-        let reader = reader.unwrap_or_else(|| api.large_bodies.reader("anonymous"));
-        let body = whole_body(request, api).await?;
         let limits = api.telemetry().map(|telemetry| telemetry.decoder().limits);
         let limits = limits.unwrap_or_default();
-        let read = match is_lines(&headers) {
+        let read = match is_lines(request.headers()) {
             true => of_lines,
             false => of_object,
         };
-        read_payload(api, &reader, (&headers, body), move |body| {
-            read(body, limits)
-        })
-        .await?
+        read_payload(api, request, move |body| read(body, limits)).await?
     }
 }
 
