@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tracing::error;
 
@@ -43,9 +43,15 @@ impl LargeBodies {
     /// Reads the bodies of this caller.
     pub(crate) fn reader(&self, caller: &str) -> BodyReader {
         BodyReader {
-            large: self.clone(),
+            large: Some(self.clone()),
             caller: caller.to_owned(),
         }
+    }
+
+    /// The place of the caller, and one of all, once they are free.
+    async fn places(self, caller: &str) -> Result<Places, AcquireError> {
+        let own = self.place_of(caller).acquire_owned().await?;
+        Ok((own, self.all.acquire_owned().await?))
     }
 
     fn place_of(&self, caller: &str) -> Arc<Semaphore> {
@@ -59,14 +65,25 @@ impl LargeBodies {
     }
 }
 
+type Places = (OwnedSemaphorePermit, OwnedSemaphorePermit);
+
 /// Reads the bodies of one caller.
 #[derive(Clone, Debug)]
 pub(crate) struct BodyReader {
-    large: LargeBodies,
+    /// None: the caller needs no places.
+    large: Option<LargeBodies>,
     caller: String,
 }
 
 impl BodyReader {
+    /// Reads the bodies of an operator at `admin.sock`.
+    pub(crate) fn without_places() -> Self {
+        Self {
+            large: None,
+            caller: String::new(),
+        }
+    }
+
     /// Does the work of reading a body of that many bytes, or more when it is unpacked.
     ///
     /// # Errors
@@ -79,21 +96,13 @@ impl BodyReader {
         if bytes <= SMALL_BYTES_MAX {
             return Ok(work());
         }
-        let own = self.large.place_of(&self.caller);
-        let all = Arc::clone(&self.large.all);
-        let places = async { Ok((own.acquire_owned().await?, all.acquire_owned().await?)) };
-        let places: Result<_, tokio::sync::AcquireError> = match timeout(WAIT_MAX, places).await {
-            Ok(places) => places,
-            Err(_) => {
-                let secs = WAIT_MAX.as_secs();
-                let detail = format!(
-                    "the node reads other large bodies, and had no place for this one in {secs} s: \
-                     ask again later"
-                );
-                return Err(Problem::unavailable(detail));
-            }
+        let places = match self.large.clone() {
+            None => None,
+            Some(large) => match timeout(WAIT_MAX, large.places(&self.caller)).await {
+                Ok(places) => Some(places.map_err(|_| broken())?),
+                Err(_) => return Err(no_place()),
+            },
         };
-        let places = places.map_err(|_| broken())?;
         // Where the caller has gone, the places are taken until the work is done.
         let done = tokio::task::spawn_blocking(move || {
             let done = work();
@@ -105,6 +114,15 @@ impl BodyReader {
             broken()
         })
     }
+}
+
+fn no_place() -> Problem {
+    let secs = WAIT_MAX.as_secs();
+    let detail = format!(
+        "the node reads other large bodies, and had no place for this one in {secs} s: ask again \
+         later"
+    );
+    Problem::unavailable(detail)
 }
 
 fn broken() -> Problem {
