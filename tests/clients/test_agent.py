@@ -338,10 +338,11 @@ def test_an_import_says_what_it_leaves_out_and_what_it_cannot_read(seed_queue, t
     queue = str(tmp_path / "queue")
     with sqlite3.connect(seed_queue) as database:
         fill(database, ["x"], topic="device/+/data")
+        database.execute("INSERT INTO messages (topic, payload, timestamp) VALUES (CAST(x'ff' AS TEXT), 'x', 17.5)")
     database.close()
     done = run("agent", "import", str(seed_queue), "--queue", queue, "--queue-messages", "100")
     assert done.returncode == 3
-    assert "1 rows have a topic that no broker accepts and were left out: 121" in done.stderr
+    assert "2 rows have a topic that no broker accepts and were left out: 121, 122" in done.stderr
     assert "its 20 oldest messages were dropped" in done.stderr
     missing = run("agent", "import", str(tmp_path / "none.db"), "--queue", queue)
     assert (missing.returncode, "there is no such file" in missing.stderr) == (1, True)

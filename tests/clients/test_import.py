@@ -221,7 +221,7 @@ def expect_imported(told):
     notes = [row[2] for row in rows]
     assert "1 record: the device was not imported" in notes[0]
     assert notes[1].startswith("4 records with 10 values")
-    assert notes[2].startswith("2 records, the first one is 5: its payload is no JSON object")
+    assert notes[2].startswith("2 rows of the table telemetry_data: record 5: its payload is no JSON object; record 6: "), notes[2]
     assert notes[3].startswith("1 record with 1 values")
 
 

@@ -19,6 +19,7 @@ use martlet_control::tables::Tables;
 use martlet_control::telemetry::Telemetry;
 use martlet_control::twins::Twins;
 
+use crate::body::large::LargeBodies;
 use crate::body::room::Bodies;
 use crate::compat::iotflow::rates::RouteLimits;
 use crate::compat::microservice::internal_use::InternalUse;
@@ -57,6 +58,7 @@ pub struct Inner {
     pub(crate) route_limits: Arc<RouteLimits>,
     pub(crate) answers: Arc<KeptInMemory>,
     pub(crate) bodies: Bodies,
+    pub(crate) large_bodies: LargeBodies,
     pub(crate) output: Output,
     pub(crate) streams: Arc<Streams>,
     pub(crate) cursors: Arc<Cursors>,
@@ -121,6 +123,7 @@ impl Api {
             route_limits: Arc::default(),
             answers: Arc::default(),
             bodies: Bodies::default(),
+            large_bodies: LargeBodies::default(),
             output: Output::default(),
             streams: Arc::default(),
             cursors: Arc::new(Cursors::new()?),

@@ -1,6 +1,7 @@
 //! Bodies of requests: read once the caller is known, each into one buffer, and all of them within
 //! a budget and the node's memory.
 
+pub(crate) mod large;
 pub(crate) mod room;
 
 use std::sync::Arc;

@@ -10,6 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::api::Api;
 use crate::extract::QueryOf;
+use crate::name_list::name_list;
 use crate::page;
 use crate::problem::Problem;
 use crate::telemetry::time_of;
@@ -77,7 +78,9 @@ pub(crate) async fn archive(
         let micros = time_of(name, text)?;
         Ok::<u64, Problem>(u64::try_from(micros / 1_000).unwrap_or(0))
     };
-    let kinds = wanted.kinds.as_deref().map(Kinds::parse).transpose();
+    let kinds = wanted.kinds.as_deref();
+    kinds.map(|text| name_list("kinds", text)).transpose()?;
+    let kinds = kinds.map(Kinds::parse).transpose();
     let topic = wanted.topic;
     if topic
         .as_ref()

@@ -7,6 +7,7 @@ use axum::http::{Method, header};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_path_to_error::Segment;
 
+use crate::body::large::BodyReader;
 use crate::keys::KEY_PARAMETER;
 use crate::problem::{Problem, ProblemKind};
 use crate::tenant::{TEAM_PARAMETER, TeamTaken};
@@ -17,11 +18,13 @@ use crate::wording::{Worded, worded};
 #[derive(Clone, Copy, Debug)]
 pub struct JsonBody<T>(pub T);
 
-impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
+impl<S: Send + Sync, T: DeserializeOwned + Send + 'static> FromRequest<S> for JsonBody<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        object_from_json(&json_of(request, state).await?).map(Self)
+        let reader = reader_of(&request);
+        let body = json_of(request, state).await?;
+        read_with(reader, body, object_from_json).await.map(Self)
     }
 }
 
@@ -29,11 +32,30 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct JsonOrList<T>(pub(crate) T);
 
-impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonOrList<T> {
+impl<S: Send + Sync, T: DeserializeOwned + Send + 'static> FromRequest<S> for JsonOrList<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        from_json(&json_of(request, state).await?).map(Self)
+        let reader = reader_of(&request);
+        let body = json_of(request, state).await?;
+        read_with(reader, body, from_json).await.map(Self)
+    }
+}
+
+/// What reads the body of a request; none: nothing stands before its route.
+pub(crate) fn reader_of(request: &Request) -> Option<BodyReader> {
+    request.extensions().get().cloned()
+}
+
+/// Reads a body; a large one has to wait for a place.
+pub(crate) async fn read_with<T: Send + 'static>(
+    reader: Option<BodyReader>,
+    body: Bytes,
+    read: fn(&[u8]) -> Result<T, Problem>,
+) -> Result<T, Problem> {
+    match reader {
+        Some(reader) => reader.read(body.len(), move || read(&body)).await?,
+        None => read(&body),
     }
 }
 

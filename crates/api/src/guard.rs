@@ -16,6 +16,7 @@ use tracing::{info, warn};
 use crate::access::{Access, Audited};
 use crate::api::Api;
 use crate::body;
+use crate::body::large::BodyReader;
 use crate::caller;
 use crate::caller::known::Caller;
 use crate::connection::{Connection, ListenerKind};
@@ -67,6 +68,10 @@ async fn check(
     let action = format!("{} {}", parts.method, parts.uri.path());
     let request_id = parts.extensions.get::<RequestId>().map(|id| id.0.clone());
     parts.extensions.insert(connection);
+    parts.extensions.insert(match connection.listener {
+        ListenerKind::Socket => BodyReader::without_places(),
+        ListenerKind::Tcp { .. } => api.large_bodies.reader(&name),
+    });
     parts.extensions.insert(caller.principal);
     if let Some(session) = caller.session {
         parts.extensions.insert(session);

@@ -54,6 +54,7 @@ mod keys;
 mod lockouts;
 mod logs;
 mod mqtt_session;
+mod name_list;
 mod node_setup;
 mod openapi;
 mod origin;

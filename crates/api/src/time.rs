@@ -22,7 +22,8 @@ impl Moment {
 
     /// As RFC 3339 has it; none: it is no time.
     pub fn parse(text: &str) -> Option<Self> {
-        text.parse().ok().map(Self)
+        let is_valid = martlet_control::telemetry::has_valid_offset(text);
+        text.parse().ok().filter(|_| is_valid).map(Self)
     }
 
     /// The time that is `duration` from now.

@@ -57,6 +57,11 @@ fn to_the_second(second: u64) -> String {
 }
 
 fn parse<E: serde::de::Error>(text: &str) -> Result<u64, E> {
+    if !martlet_telemetry::decode::has_valid_offset(text) {
+        return Err(E::custom(format!(
+            "{text:?} is no time with an offset of 23:59 at most"
+        )));
+    }
     let time: Timestamp = text.parse().map_err(E::custom)?;
     u64::try_from(time.as_millisecond()).map_err(|_| E::custom("a time before 1970"))
 }

@@ -5,10 +5,11 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::Path;
 
-use sqlx::any::{AnyRow, install_default_drivers};
-use sqlx::{AnyConnection, AssertSqlSafe, Connection as _, Row as _};
+use sqlx::any::install_default_drivers;
+use sqlx::{AnyConnection, AssertSqlSafe, Connection as _};
 
 use crate::database::sqlite_url;
+use crate::foreign_rows::{ForeignRow, ForeignTable, Unread, UnreadableRow, read_each};
 use crate::migrations::first_checksum;
 use crate::postgres;
 use crate::sql::{Engine, Fault};
@@ -114,8 +115,8 @@ pub struct ServiceMqttDevice {
 pub struct ForeignTables<D> {
     /// Its devices, by number or id.
     pub devices: Vec<D>,
-    /// Devices that cannot be read: the id as it is there, and why.
-    pub unreadable: Vec<(String, String)>,
+    /// Rows that cannot be read.
+    pub unreadable: Vec<UnreadableRow>,
     /// Tables whose rows are not read, with the number of rows; only those that have some.
     pub left: Vec<(&'static str, i64)>,
 }
@@ -156,7 +157,7 @@ pub async fn iotflow_devices(
     read_from(location, async |on, engine| {
         let tables = Tables::read(on, engine).await?;
         tables.expect(OtherSystem::IotFlow, location)?;
-        read_iotflow(on, &tables).await
+        read_iotflow((on, engine), &tables).await
     })
     .await
 }
@@ -171,20 +172,22 @@ pub async fn service_mqtt_devices(
     read_from(location, async |on, engine| {
         let tables = Tables::read(on, engine).await?;
         tables.expect(OtherSystem::ServiceMqtt, location)?;
-        let sql = "SELECT CAST(id AS TEXT), COALESCE(device_type, ''), COALESCE(mqtt_user, ''), \
-                   COALESCE(mqtt_password, '') FROM devices ORDER BY id";
-        let rows = sqlx::query(sql).fetch_all(on).await?;
-        let devices = rows.iter().map(|row| {
+        let columns = ["id", "device_type", "mqtt_user", "mqtt_password"];
+        let table = ForeignTable::read((&mut *on, engine), "devices", &columns).await?;
+        let rows = sqlx::query(table.select("devices ORDER BY id"));
+        let rows = rows.fetch_all(on).await?;
+        let mut unreadable = Vec::new();
+        let device = |row: ForeignRow<'_>| -> Result<_, Unread> {
             Ok(ServiceMqttDevice {
-                id: row.try_get(0)?,
-                device_type: row.try_get(1)?,
-                user_name: row.try_get(2)?,
-                password: row.try_get(3)?,
+                id: row.text(0)?.ok_or_else(|| row.odd(0, "is NULL"))?,
+                device_type: row.text_or_empty(1)?,
+                user_name: row.text_or_empty(2)?,
+                password: row.text_or_empty(3)?,
             })
-        });
+        };
         Ok(ForeignTables {
-            devices: devices.collect::<Result<_, Fault>>()?,
-            unreadable: Vec::new(),
+            devices: read_each(&table, &rows, ("device", 0), &mut unreadable, device)?,
+            unreadable,
             left: Vec::new(),
         })
     })
@@ -350,90 +353,144 @@ impl Tables {
     }
 }
 
+/// Columns of a device of IoTFlow.
+const IOTFLOW: [&str; 9] = [
+    "id",
+    "name",
+    "description",
+    "device_type",
+    "api_key",
+    "status",
+    "location",
+    "firmware_version",
+    "hardware_version",
+];
+
 async fn read_iotflow(
-    on: &mut AnyConnection,
+    (on, engine): (&mut AnyConnection, Engine),
     tables: &Tables,
 ) -> Result<ForeignTables<IotFlowDevice>, Fault> {
-    let sql = "SELECT CAST(id AS TEXT), COALESCE(name, ''), COALESCE(description, ''), \
-               COALESCE(device_type, ''), COALESCE(api_key, ''), COALESCE(status, ''), \
-               COALESCE(location, ''), COALESCE(firmware_version, ''), \
-               COALESCE(hardware_version, '') FROM devices ORDER BY id";
-    let rows = sqlx::query(sql).fetch_all(&mut *on).await?;
-    let (mut devices, mut unreadable) = (Vec::new(), Vec::new());
-    for row in &rows {
-        match iotflow_device(row)? {
-            Ok(device) => devices.push(device),
-            Err(found) => unreadable.push(found),
-        }
-    }
+    let table = ForeignTable::read((&mut *on, engine), "devices", &IOTFLOW).await?;
+    let rows = sqlx::query(table.select("devices ORDER BY id"));
+    let rows = rows.fetch_all(&mut *on).await?;
+    let mut unreadable = Vec::new();
+    let devices = read_each(
+        &table,
+        &rows,
+        ("device", 0),
+        &mut unreadable,
+        iotflow_device,
+    )?;
     let places = devices.iter().enumerate();
     let places: HashMap<i64, usize> = places.map(|(at, device)| (device.number, at)).collect();
+    let mut found = ForeignTables {
+        devices,
+        unreadable,
+        left: Vec::new(),
+    };
     if tables.has("devices", &["user_id"]) && tables.has("users", &["username"]) {
-        let sql = "SELECT CAST(devices.id AS TEXT), users.username FROM devices \
-                   JOIN users ON users.id = devices.user_id";
-        for row in sqlx::query(sql).fetch_all(&mut *on).await? {
-            if let Some(at) = number_of(&row)?.and_then(|number| places.get(&number)) {
-                devices[*at].owner = row.try_get(1)?;
-            }
-        }
+        read_owners((&mut *on, engine), &places, &mut found).await?;
     }
     if tables.has("device_configurations", &["config_key"]) {
-        let sql = "SELECT CAST(device_id AS TEXT), config_key, COALESCE(config_value, ''), \
-                   COALESCE(data_type, 'string'), \
-                   CASE WHEN COALESCE(is_active, TRUE) THEN 'yes' ELSE 'no' END \
-                   FROM device_configurations ORDER BY device_id, config_key";
-        for row in sqlx::query(sql).fetch_all(&mut *on).await? {
-            if let Some(at) = number_of(&row)?.and_then(|number| places.get(&number)) {
-                devices[*at].settings.push(ForeignSetting {
-                    key: row.try_get(1)?,
-                    value: row.try_get(2)?,
-                    data_type: row.try_get(3)?,
-                    is_active: row.try_get::<String, _>(4)? == "yes",
-                });
-            }
-        }
+        read_settings((&mut *on, engine), &places, &mut found).await?;
     }
     let mut left = vec!["users"];
     if !tables.has(TELEMETRY, &TELEMETRY_COLUMNS) {
         left.push(TELEMETRY);
     }
-    let left = tables.left(on, &left).await?;
-    Ok(ForeignTables {
-        devices,
-        unreadable,
-        left,
-    })
+    found.left = tables.left(on, &left).await?;
+    Ok(found)
 }
 
-/// The number of a device in the first column; none: it is no number.
-fn number_of(row: &AnyRow) -> Result<Option<i64>, sqlx::Error> {
-    let text: Option<String> = row.try_get(0)?;
+async fn read_owners(
+    (on, engine): (&mut AnyConnection, Engine),
+    places: &HashMap<i64, usize>,
+    found: &mut ForeignTables<IotFlowDevice>,
+) -> Result<(), Fault> {
+    let columns = ["devices.id", "users.username"];
+    let table = ForeignTable::read((&mut *on, engine), "devices", &columns).await?;
+    let sql = table.select("devices JOIN users ON users.id = devices.user_id");
+    for row in sqlx::query(sql).fetch_all(on).await? {
+        let row = table.row(&row);
+        let Ok(number) = number_of(row) else {
+            // The device is not read either.
+            continue;
+        };
+        if let Some(at) = places.get(&number) {
+            // A name that is no text is no user here.
+            found.devices[*at].owner = row.text_or_empty(1).unwrap_or_else(|_| row.shown(1));
+        }
+    }
+    Ok(())
+}
+
+async fn read_settings(
+    (on, engine): (&mut AnyConnection, Engine),
+    places: &HashMap<i64, usize>,
+    found: &mut ForeignTables<IotFlowDevice>,
+) -> Result<(), Fault> {
+    let columns = [
+        "device_id",
+        "config_key",
+        "config_value",
+        "data_type",
+        "is_active",
+    ];
+    let name = "device_configurations";
+    let table = ForeignTable::read((&mut *on, engine), name, &columns).await?;
+    let sql = table.select("device_configurations ORDER BY device_id, config_key");
+    let rows = sqlx::query(sql).fetch_all(on).await?;
+    let setting = |row: ForeignRow<'_>| -> Result<_, Unread> {
+        let device = places.get(&number_of(row)?);
+        let device = device.ok_or_else(|| Unread::Row("its device was not read".to_owned()))?;
+        let data_type = row.text(3)?.unwrap_or_else(|| "string".to_owned());
+        let setting = ForeignSetting {
+            key: row.text_or_empty(1)?,
+            value: row.text_or_empty(2)?,
+            data_type,
+            is_active: row.text(4)?.is_none() || row.flag(4)?,
+        };
+        Ok((*device, setting))
+    };
+    for row in &rows {
+        let row = table.row(row);
+        match setting(row) {
+            Ok((device, setting)) => found.devices[device].settings.push(setting),
+            Err(Unread::Row(why)) => {
+                let id = format!("{}/{}", row.shown(0), row.shown(1));
+                found.unreadable.push(row.unreadable("setting", id, &why));
+            }
+            Err(Unread::Fault(fault)) => return Err(fault),
+        }
+    }
+    Ok(())
+}
+
+/// The number of a device in the first column.
+fn number_of(row: ForeignRow<'_>) -> Result<i64, Unread> {
+    let text = row.text(0)?;
     // SQLite keeps any text in a column of numbers. Only what a number is written as is one.
     let number = text.as_ref().and_then(|text| text.parse::<i64>().ok());
-    Ok(number.filter(|number| text.as_deref() == Some(&number.to_string())))
+    let number = number.filter(|number| text.as_deref() == Some(&number.to_string()));
+    number.ok_or_else(|| Unread::Row("its id is no number".to_owned()))
 }
 
-/// A device, or its id as it is there and why it cannot be read.
-fn iotflow_device(row: &AnyRow) -> Result<Result<IotFlowDevice, (String, String)>, Fault> {
-    let Some(number) = number_of(row)? else {
-        let id: Option<String> = row.try_get(0)?;
-        let why = "its id is no number".to_owned();
-        return Ok(Err((id.unwrap_or_else(|| "NULL".to_owned()), why)));
-    };
-    let name: String = row.try_get(1)?;
+fn iotflow_device(row: ForeignRow<'_>) -> Result<IotFlowDevice, Unread> {
+    let number = number_of(row)?;
+    let name = row.text_or_empty(1)?;
     if name.is_empty() {
-        return Ok(Err((number.to_string(), "it has no name".to_owned())));
+        return Err(Unread::Row("it has no name".to_owned()));
     }
-    Ok(Ok(IotFlowDevice {
+    Ok(IotFlowDevice {
         number,
         name,
-        description: row.try_get(2)?,
-        device_type: row.try_get(3)?,
-        api_key: row.try_get(4)?,
-        status: row.try_get(5)?,
-        location: row.try_get(6)?,
-        firmware_version: row.try_get(7)?,
-        hardware_version: row.try_get(8)?,
+        description: row.text_or_empty(2)?,
+        device_type: row.text_or_empty(3)?,
+        api_key: row.text_or_empty(4)?,
+        status: row.text_or_empty(5)?,
+        location: row.text_or_empty(6)?,
+        firmware_version: row.text_or_empty(7)?,
+        hardware_version: row.text_or_empty(8)?,
         ..IotFlowDevice::default()
-    }))
+    })
 }

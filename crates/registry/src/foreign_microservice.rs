@@ -2,10 +2,9 @@
 
 use std::fmt;
 
-use sqlx::Row as _;
-
 use crate::foreign::{OtherSystem, Tables, read_from};
-use crate::sql::Fault;
+use crate::foreign_rows::{ForeignRow, ForeignTable, Unread, UnreadableRow, read_each};
+use crate::sql::Engine;
 use crate::{Location, RegistryError};
 
 /// A webhook of the microservice.
@@ -48,6 +47,8 @@ pub struct MicroserviceMessage {
     pub id: String,
     /// Topic Name.
     pub topic: String,
+    /// Which row of the table it is.
+    pub place: String,
     /// Payload.
     pub payload: Vec<u8>,
     /// QoS.
@@ -67,6 +68,8 @@ pub struct MicroserviceContents {
     pub webhooks: Vec<MicroserviceWebhook>,
     /// Its last messages, the oldest first.
     pub messages: Vec<MicroserviceMessage>,
+    /// Rows that cannot be read.
+    pub unreadable: Vec<UnreadableRow>,
     /// Number of all messages.
     pub messages_there: i64,
 }
@@ -83,52 +86,81 @@ pub async fn microservice_contents(
     read_from(location, async |on, engine| {
         let tables = Tables::read(on, engine).await?;
         tables.expect(OtherSystem::Microservice, location)?;
-        let sql = "SELECT CAST(id AS TEXT), COALESCE(name, ''), COALESCE(url, ''), \
-                   COALESCE(method, ''), COALESCE(topic_filter, ''), CAST(enabled AS INTEGER), \
-                   COALESCE(CAST(headers AS TEXT), ''), CAST(COALESCE(timeout, 0) AS INTEGER), \
-                   CAST(COALESCE(retry_count, 0) AS INTEGER), \
-                   CAST(COALESCE(retry_delay, 0) AS INTEGER) FROM webhooks ORDER BY id";
-        let rows = sqlx::query(sql).fetch_all(&mut *on).await?;
-        let webhooks = rows.iter().map(|row| {
-            Ok(MicroserviceWebhook {
-                id: row.try_get(0)?,
-                name: row.try_get(1)?,
-                url: row.try_get(2)?,
-                method: row.try_get(3)?,
-                topic_filter: row.try_get(4)?,
-                enabled: row.try_get::<i64, _>(5)? != 0,
-                headers: row.try_get(6)?,
-                timeout: row.try_get(7)?,
-                retry_count: row.try_get(8)?,
-                retry_delay: row.try_get(9)?,
-            })
-        });
-        let webhooks = webhooks.collect::<Result<_, Fault>>()?;
+        if engine == Engine::Postgres {
+            let why =
+                format!("{location}: the database of the MQTT microservice is a file of SQLite");
+            return Err(RegistryError::Refused(why).into());
+        }
+        let mut unreadable = Vec::new();
+        let table = ForeignTable::read((&mut *on, engine), "webhooks", &WEBHOOK).await?;
+        let rows = sqlx::query(table.select("webhooks ORDER BY id"));
+        let rows = rows.fetch_all(&mut *on).await?;
+        let webhooks = read_each(&table, &rows, ("webhook", 0), &mut unreadable, webhook)?;
         let sql = "SELECT COUNT(*) FROM messages";
         let messages_there = sqlx::query_scalar(sql).fetch_one(&mut *on).await?;
-        let sql = "SELECT CAST(id AS TEXT), COALESCE(topic, ''), \
-                   COALESCE(CAST(payload AS BLOB), x''), CAST(COALESCE(qos, 0) AS INTEGER), \
-                   CAST(COALESCE(retained, 0) AS INTEGER), \
-                   COALESCE(CAST(timestamp AS TEXT), ''), \
-                   CAST(COALESCE(confirmed, 0) AS INTEGER) FROM messages ORDER BY id DESC LIMIT $1";
+        let table = ForeignTable::read((&mut *on, engine), "messages", &MESSAGE).await?;
+        let sql = table.select("messages ORDER BY id DESC LIMIT $1");
         let query = sqlx::query(sql).bind(i64::from(messages_max));
-        let rows = query.fetch_all(&mut *on).await?;
-        let messages = rows.iter().rev().map(|row| {
-            Ok(MicroserviceMessage {
-                id: row.try_get(0)?,
-                topic: row.try_get(1)?,
-                payload: row.try_get(2)?,
-                qos: row.try_get(3)?,
-                retained: row.try_get::<i64, _>(4)? != 0,
-                time: row.try_get(5)?,
-                confirmed: row.try_get::<i64, _>(6)? != 0,
-            })
-        });
+        let mut rows = query.fetch_all(&mut *on).await?;
+        rows.reverse();
+        let messages = read_each(&table, &rows, ("message", 0), &mut unreadable, message)?;
         Ok(MicroserviceContents {
             webhooks,
-            messages: messages.collect::<Result<_, Fault>>()?,
+            messages,
+            unreadable,
             messages_there,
         })
     })
     .await
+}
+
+const WEBHOOK: [&str; 10] = [
+    "id",
+    "name",
+    "url",
+    "method",
+    "topic_filter",
+    "enabled",
+    "headers",
+    "timeout",
+    "retry_count",
+    "retry_delay",
+];
+
+fn webhook(row: ForeignRow<'_>) -> Result<MicroserviceWebhook, Unread> {
+    Ok(MicroserviceWebhook {
+        id: row.text(0)?.ok_or_else(|| row.odd(0, "is NULL"))?,
+        name: row.text_or_empty(1)?,
+        url: row.text_or_empty(2)?,
+        method: row.text_or_empty(3)?,
+        topic_filter: row.text_or_empty(4)?,
+        enabled: row.flag(5)?,
+        headers: row.text_or_empty(6)?,
+        timeout: row.number(7)?.unwrap_or_default(),
+        retry_count: row.number(8)?.unwrap_or_default(),
+        retry_delay: row.number(9)?.unwrap_or_default(),
+    })
+}
+
+const MESSAGE: [&str; 7] = [
+    "id",
+    "topic",
+    "payload",
+    "qos",
+    "retained",
+    "timestamp",
+    "confirmed",
+];
+
+fn message(row: ForeignRow<'_>) -> Result<MicroserviceMessage, Unread> {
+    Ok(MicroserviceMessage {
+        id: row.text(0)?.ok_or_else(|| row.odd(0, "is NULL"))?,
+        place: row.place(),
+        topic: row.text_or_empty(1)?,
+        payload: row.bytes(2)?.unwrap_or_default(),
+        qos: row.number(3)?.unwrap_or_default(),
+        retained: row.flag(4)?,
+        time: row.text_or_empty(5)?,
+        confirmed: row.flag(6)?,
+    })
 }

@@ -1,16 +1,28 @@
-//! Telemetry in a database of IoTFlow, read in pages. Nothing in it is changed.
+//! Telemetry in a database of IoTFlow. Nothing in it is changed.
 
-use sqlx::Row as _;
+use std::collections::HashMap;
+
+use futures_util::TryStreamExt as _;
 
 use crate::foreign::{OtherSystem, TELEMETRY, TELEMETRY_COLUMNS, Tables, read_from};
-use crate::sql::Fault;
+use crate::foreign_rows::{ForeignRow, ForeignTable, Unread};
+use crate::sql::{Engine, Fault};
 use crate::{Location, RegistryError};
 
 /// What a device of IoTFlow sent for one time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IotFlowRecord {
-    /// Its id.
-    pub id: i64,
+    /// The id of the device as it is there.
+    pub device: String,
+    /// Which record of the table it is: its id, and the number of its row where that is another.
+    pub place: String,
+    /// What was sent, or why it cannot be read.
+    pub sent: Result<IotFlowPayload, String>,
+}
+
+/// What a device of IoTFlow sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IotFlowPayload {
     /// When it was measured, as the database writes it; in UTC if there is no offset.
     pub time: String,
     /// JSON: the values by their keys.
@@ -21,8 +33,8 @@ pub struct IotFlowRecord {
     pub data_type: String,
 }
 
-/// Number of records of each device, by the id of the device as it is there. Empty if there is no
-/// telemetry.
+/// Number of records of each device, by the id of the device as it is there, in the order of
+/// [`iotflow_records`]. Empty if there is no telemetry.
 ///
 /// # Errors
 /// It cannot be read, or is no such database.
@@ -35,53 +47,99 @@ pub async fn iotflow_record_counts(
         if !tables.has(TELEMETRY, &TELEMETRY_COLUMNS) {
             return Ok(Vec::new());
         }
-        let sql = "SELECT COALESCE(CAST(device_id AS TEXT), 'NULL'), COUNT(*) \
-                   FROM telemetry_data GROUP BY device_id ORDER BY device_id";
-        let rows = sqlx::query(sql).fetch_all(on).await?;
-        let counts = rows
-            .iter()
-            .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
-        counts.collect::<Result<_, Fault>>()
+        let columns = ["device_id", "COUNT(*)"];
+        let table = ForeignTable::counting((&mut *on, engine), TELEMETRY, &columns).await?;
+        let sql = table.select("telemetry_data GROUP BY device_id ORDER BY device_id");
+        let mut counts: Vec<(String, i64)> = Vec::new();
+        let mut places: HashMap<String, usize> = HashMap::new();
+        for row in sqlx::query(sql).fetch_all(on).await? {
+            let row = table.row(&row);
+            let records = row.number(1).ok().flatten().unwrap_or_default();
+            // The same id may be there as a number and as a text.
+            let device = row.shown(0);
+            match places.get(&device) {
+                Some(at) => counts[*at].1 += records,
+                None => {
+                    places.insert(device.clone(), counts.len());
+                    counts.push((device, records));
+                }
+            }
+        }
+        Ok(counts)
     })
     .await
 }
 
-/// Records of a device after one, in the order of their ids; `i64::MIN` for the first ones.
+/// Columns of a record.
+const COLUMNS: [&str; 4] = ["id", "device_id", "timestamp", "payload"];
+const METADATA: &str = "device_metadata";
+const DATA_TYPE: &str = "data_type";
+
+/// Reads all records, those of a device together and in the order of their times, and hands them
+/// over, that many at once. It ends early where they are not taken.
 ///
 /// # Errors
 /// They cannot be read.
 pub async fn iotflow_records(
     location: &Location,
-    (device, after): (i64, i64),
-    limit: u32,
-) -> Result<Vec<IotFlowRecord>, RegistryError> {
+    at_once: usize,
+    mut take: impl FnMut(Vec<IotFlowRecord>) -> bool + Send,
+) -> Result<(), RegistryError> {
     read_from(location, async |on, engine| {
+        if engine == Engine::Postgres {
+            // Storing them takes as long as it takes.
+            let sql = "SET LOCAL statement_timeout = 0; \
+                       SET LOCAL idle_in_transaction_session_timeout = 0";
+            sqlx::raw_sql(sql).execute(&mut *on).await?;
+        }
         let tables = Tables::read(on, engine).await?;
-        let (metadata, data_type) = ("device_metadata", "data_type");
-        let optional = |column: &'static str| match tables.has(TELEMETRY, &[column]) {
-            true => format!("COALESCE(CAST({column} AS TEXT), '')"),
-            false => "''".to_owned(),
-        };
-        let sql = format!(
-            "SELECT CAST(id AS BIGINT), COALESCE(CAST(timestamp AS TEXT), ''), \
-             COALESCE(CAST(payload AS TEXT), ''), {}, {} FROM telemetry_data \
-             WHERE device_id = $1 AND id > $2 ORDER BY id LIMIT $3",
-            optional(metadata),
-            optional(data_type)
-        );
-        let query = sqlx::query(sqlx::AssertSqlSafe(sql));
-        let query = query.bind(device).bind(after).bind(i64::from(limit));
-        let rows = query.fetch_all(on).await?;
-        let records = rows.iter().map(|row| {
-            Ok(IotFlowRecord {
-                id: row.try_get(0)?,
-                time: row.try_get(1)?,
-                payload: row.try_get(2)?,
-                metadata: row.try_get(3)?,
-                data_type: row.try_get(4)?,
-            })
-        });
-        records.collect::<Result<_, Fault>>()
+        let mut columns = COLUMNS.to_vec();
+        for column in [METADATA, DATA_TYPE] {
+            columns.push(match tables.has(TELEMETRY, &[column]) {
+                true => column,
+                false => "NULL",
+            });
+        }
+        let table = ForeignTable::read((&mut *on, engine), TELEMETRY, &columns).await?;
+        let sql = table.select("telemetry_data ORDER BY device_id, timestamp, id");
+        let mut rows = sqlx::query(sql).fetch(on);
+        let mut records = Vec::new();
+        while let Some(row) = rows.try_next().await? {
+            records.push(record(table.row(&row))?);
+            if records.len() >= at_once && !take(std::mem::take(&mut records)) {
+                return Ok(());
+            }
+        }
+        if !records.is_empty() {
+            take(records);
+        }
+        Ok(())
     })
     .await
+}
+
+fn record(row: ForeignRow<'_>) -> Result<IotFlowRecord, Fault> {
+    let (id, number) = (row.shown(0), row.number_in_table());
+    let place = match number.is_empty() || number == id {
+        true => format!("record {id}"),
+        false => format!("record {id} (row {number})"),
+    };
+    Ok(IotFlowRecord {
+        device: row.shown(1),
+        place,
+        sent: match payload(row) {
+            Ok(payload) => Ok(payload),
+            Err(Unread::Row(why)) => Err(why),
+            Err(Unread::Fault(fault)) => return Err(fault),
+        },
+    })
+}
+
+fn payload(row: ForeignRow<'_>) -> Result<IotFlowPayload, Unread> {
+    Ok(IotFlowPayload {
+        time: row.text_or_empty(2)?,
+        payload: row.text_or_empty(3)?,
+        metadata: row.text_or_empty(4)?,
+        data_type: row.text_or_empty(5)?,
+    })
 }

@@ -25,8 +25,8 @@
 //! * `secrets`: sealed secrets of other systems
 //! * `rules`, `alarms`: rules about messages that were added by the API, and alarms
 //! * `audit`: who changed what, and whose objects they see
-//! * `foreign`, `foreign_microservice`, `foreign_telemetry`: databases of other systems, and the
-//!   devices, webhooks, messages and telemetry in them
+//! * `foreign`, `foreign_rows`, `foreign_microservice`, `foreign_telemetry`: databases of other
+//!   systems, and the devices, webhooks, messages and telemetry in them
 //! * `offline_queue`: queues that devices keep in SQLite
 //! * `secret`: credentials that are made up, and the digests that are kept of them
 //! * `changes`: what was changed since they were last read
@@ -57,6 +57,7 @@ mod devices;
 mod firmware;
 mod foreign;
 mod foreign_microservice;
+mod foreign_rows;
 mod foreign_telemetry;
 mod gone;
 mod groups;
@@ -129,7 +130,10 @@ pub use foreign::{
 pub use foreign_microservice::{
     MicroserviceContents, MicroserviceMessage, MicroserviceWebhook, microservice_contents,
 };
-pub use foreign_telemetry::{IotFlowRecord, iotflow_record_counts, iotflow_records};
+pub use foreign_rows::UnreadableRow;
+pub use foreign_telemetry::{
+    IotFlowPayload, IotFlowRecord, iotflow_record_counts, iotflow_records,
+};
 pub use gone::{Gone, GoneTeam};
 pub use groups::{Group, GroupChange, NewGroup};
 pub use heard::Heard;

@@ -7,6 +7,8 @@ use sqlx::Row as _;
 
 use crate::database::is_there;
 use crate::foreign::read_from;
+use crate::foreign_rows::{ForeignRow, ForeignTable, Unread};
+use crate::sql::Fault;
 use crate::{Location, RegistryError};
 
 /// A message of such a queue.
@@ -35,7 +37,7 @@ pub async fn offline_messages(path: &Path) -> Result<Vec<OfflineMessage>, Regist
         )));
     }
     let location = Location::File(path.to_owned());
-    read_from(&location, async |on, _| {
+    read_from(&location, async |on, engine| {
         let sql = "SELECT COUNT(*) FROM pragma_table_info('messages') \
                    WHERE name IN ('id', 'topic', 'payload', 'timestamp')";
         let columns: i64 = sqlx::query(sql).fetch_one(&mut *on).await?.try_get(0)?;
@@ -47,19 +49,36 @@ pub async fn offline_messages(path: &Path) -> Result<Vec<OfflineMessage>, Regist
             ))
             .into());
         }
-        let sql = "SELECT id, COALESCE(CAST(topic AS TEXT), ''), \
-                   COALESCE(CAST(payload AS BLOB), x''), COALESCE(CAST(timestamp AS TEXT), '') \
-                   FROM messages ORDER BY id";
-        let rows = sqlx::query(sql).fetch_all(on).await?;
-        let messages = rows.iter().map(|row| {
-            Ok(OfflineMessage {
-                number: row.try_get(0)?,
-                topic: row.try_get(1)?,
-                payload: row.try_get(2)?,
-                time: row.try_get(3)?,
-            })
-        });
+        let columns = ["id", "topic", "payload", "timestamp"];
+        let table = ForeignTable::read((&mut *on, engine), "messages", &columns).await?;
+        let rows = sqlx::query(table.select("messages ORDER BY id"));
+        let rows = rows.fetch_all(on).await?;
+        let messages = rows.iter().map(|row| message(table.row(row)));
         messages.collect()
     })
     .await
+}
+
+/// A message. One whose topic is no text has none, which no broker accepts.
+fn message(row: ForeignRow<'_>) -> Result<OfflineMessage, Fault> {
+    let number = match row.number(0) {
+        Ok(Some(number)) => number,
+        // Its id is none: it is known by its place in the table.
+        _ => row.number_in_table().parse().unwrap_or_default(),
+    };
+    Ok(OfflineMessage {
+        number,
+        topic: or_empty(row.text(1))?,
+        payload: or_empty(row.bytes(2))?,
+        time: or_empty(row.text(3))?,
+    })
+}
+
+/// A value that is there and can be read, or else an empty one.
+fn or_empty<T: Default>(read: Result<Option<T>, Unread>) -> Result<T, Fault> {
+    match read {
+        Ok(value) => Ok(value.unwrap_or_default()),
+        Err(Unread::Row(_)) => Ok(T::default()),
+        Err(Unread::Fault(fault)) => Err(fault),
+    }
 }

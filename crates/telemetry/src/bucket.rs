@@ -95,12 +95,23 @@ impl Bucket {
             )),
             Self::Fixed(length) => {
                 let start = time.div_euclid(*length).saturating_mul(*length);
-                Ok((start, start.saturating_add(*length)))
+                Ok(stored(start, start.saturating_add(*length)))
             }
-            Self::Calendar(unit, zone) => calendar(*unit, zone, time).map_err(|error| {
-                StorageError::Query(format!("the calendar has no bucket for {time} µs: {error}"))
-            }),
+            Self::Calendar(unit, zone) => match calendar(*unit, zone, time) {
+                Ok((start, end)) => Ok(stored(start, end)),
+                Err(error) => Err(StorageError::Query(format!(
+                    "the calendar has no bucket for {time} µs: {error}"
+                ))),
+            },
         }
+    }
+}
+
+/// The first bucket of all begins with the first time that is stored.
+fn stored(start: Time, end: Time) -> (Time, Time) {
+    match start < TIME_MIN && TIME_MIN < end {
+        true => (TIME_MIN, end),
+        false => (start, end),
     }
 }
 

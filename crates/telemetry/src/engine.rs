@@ -6,8 +6,9 @@ use crate::memory::SharedMemory;
 use crate::postgres::write::PostgresWriter;
 use crate::query::Selection;
 use crate::retention::{Retention, Usage};
+use crate::series::Points;
 use crate::sqlite::write::SqliteWriter;
-use crate::value::{Point, Refusal, Time};
+use crate::value::{Refusal, Time};
 use crate::{Location, Settings, StorageError};
 
 /// The writer of one of the databases.
@@ -52,7 +53,7 @@ impl Engine {
     /// Commits points. What is refused for good is answered by its index, in order.
     pub(crate) async fn commit(
         &mut self,
-        points: Vec<Point>,
+        points: Points,
     ) -> Result<Vec<(usize, Refusal)>, StorageError> {
         match self {
             Self::Sqlite(writer) => {

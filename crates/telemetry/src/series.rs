@@ -1,6 +1,7 @@
 //! Numbers of series that the writer knows.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::value::{Point, Refusal, Sample, SeriesId};
@@ -84,7 +85,8 @@ pub struct Refused {
 /// Result of a write. Those that are not refused are synced.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Written {
-    /// Points that are stored, those that replace earlier ones included.
+    /// Points that are stored, those that replace earlier ones included. Of a list that was written
+    /// as a whole: all, or none.
     pub stored: usize,
     /// Points that were refused for good.
     pub refused: Vec<Refused>,
@@ -99,8 +101,44 @@ pub(crate) struct Batch {
 /// A device and a key.
 pub(crate) type Pair = (i64, Arc<str>);
 
-/// Pairs of which no series may be made, and why.
-pub(crate) type Refusals = HashMap<Pair, Refusal>;
+/// Points of a batch, and which of them are stored together or not at all.
+#[derive(Debug, Default)]
+pub(crate) struct Points {
+    pub(crate) list: Vec<Point>,
+    /// Spans of the list, in order. Any other point is stored by itself.
+    pub(crate) wholes: Vec<Range<usize>>,
+}
+
+/// Points of which no series may be made.
+#[derive(Debug, Default)]
+pub(crate) struct Refusals {
+    /// Why, by the index of the point.
+    points: HashMap<usize, Refusal>,
+    /// Spans that are stored as a whole or not at all, and have such a point.
+    wholes: Vec<Range<usize>>,
+}
+
+/// What becomes of a point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Stored,
+    /// Another point of its span is refused.
+    LeftOut,
+    Refused(Refusal),
+}
+
+impl Refusals {
+    pub(crate) fn of(&self, index: usize) -> Verdict {
+        if let Some(refusal) = self.points.get(&index) {
+            return Verdict::Refused(*refusal);
+        }
+        let next = self.wholes.partition_point(|span| span.end <= index);
+        match self.wholes.get(next) {
+            Some(span) if span.contains(&index) => Verdict::LeftOut,
+            _ => Verdict::Stored,
+        }
+    }
+}
 
 /// How many series may still be made.
 #[derive(Clone, Copy, Debug)]
@@ -109,27 +147,145 @@ pub(crate) struct SeriesLimits {
     pub(crate) series_max: u64,
 }
 
-/// Of the pairs that are in no table yet, those that may be added; and why the others may not.
-/// `keys` is how many keys each device has, `all` how many series there are.
-pub(crate) fn admit(
-    wanted: Vec<Pair>,
-    keys: &mut HashMap<i64, usize>,
-    mut all: u64,
+/// What there is already, while new pairs are admitted.
+struct Admission<'a> {
     limits: SeriesLimits,
-) -> (Vec<Pair>, Refusals) {
-    let mut admitted = Vec::new();
-    let mut refused = HashMap::new();
-    for pair in wanted {
-        let of_device = keys.entry(pair.0).or_default();
-        if *of_device >= limits.keys_per_device_max {
-            refused.insert(pair, Refusal::TooManyKeys);
-        } else if all >= limits.series_max {
-            refused.insert(pair, Refusal::TooManySeries);
-        } else {
-            *of_device += 1;
-            all += 1;
-            admitted.push(pair);
+    /// How many keys each device has.
+    keys: &'a mut HashMap<i64, usize>,
+    /// How many series there are.
+    all: u64,
+    /// Pairs that have no series yet.
+    new: HashSet<Pair>,
+    admitted: Vec<Pair>,
+}
+
+impl Admission<'_> {
+    /// Admits the pair of a point, if it is new.
+    fn admit(&mut self, point: &Point) -> Result<(), Refusal> {
+        let pair = (point.device, Arc::clone(&point.key));
+        if !self.new.contains(&pair) {
+            return Ok(());
+        }
+        let of_device = self.keys.entry(pair.0).or_default();
+        if *of_device >= self.limits.keys_per_device_max {
+            return Err(Refusal::TooManyKeys);
+        }
+        if self.all >= self.limits.series_max {
+            return Err(Refusal::TooManySeries);
+        }
+        *of_device += 1;
+        self.all += 1;
+        self.new.remove(&pair);
+        self.admitted.push(pair);
+        Ok(())
+    }
+
+    /// Takes back what was admitted after the first ones.
+    fn take_back(&mut self, first: usize) {
+        for pair in self.admitted.drain(first..) {
+            let of_device = self.keys.entry(pair.0).or_default();
+            *of_device = of_device.saturating_sub(1);
+            self.all -= 1;
+            self.new.insert(pair);
         }
     }
-    (admitted, refused)
+}
+
+/// Of the pairs that are in no table yet, those that may be added; and the points that may not be
+/// stored. `keys` is how many keys each device has, `all` how many series there are.
+pub(crate) fn admit(
+    points: &Points,
+    new: Vec<Pair>,
+    keys: &mut HashMap<i64, usize>,
+    all: u64,
+    limits: SeriesLimits,
+) -> (Vec<Pair>, Refusals) {
+    let mut admission = Admission {
+        limits,
+        keys,
+        all,
+        new: new.into_iter().collect(),
+        admitted: Vec::new(),
+    };
+    let mut refusals = Refusals::default();
+    let mut wholes = points.wholes.iter().peekable();
+    let mut index = 0;
+    while index < points.list.len() {
+        let whole = wholes.next_if(|span| span.start == index);
+        let span = whole.cloned().unwrap_or(index..index + 1);
+        let (first, mut is_refused) = (admission.admitted.len(), false);
+        for at in span.clone() {
+            if let Some(Err(refusal)) = points.list.get(at).map(|point| admission.admit(point)) {
+                refusals.points.insert(at, refusal);
+                is_refused = true;
+            }
+        }
+        index = span.end.max(index + 1);
+        if is_refused && whole.is_some() {
+            admission.take_back(first);
+            refusals.wholes.push(span);
+        }
+    }
+    (admission.admitted, refusals)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::value::Value;
+
+    fn points(keys: &[(i64, &str)], wholes: Vec<Range<usize>>) -> (Points, Vec<Pair>) {
+        let point = |(device, key): &(i64, &str)| Point {
+            device: *device,
+            key: (*key).into(),
+            time: 0,
+            origin: 0,
+            value: Value::Integer(1),
+        };
+        let list: Vec<Point> = keys.iter().map(point).collect();
+        let pairs = list.iter().map(|point| (point.device, point.key.clone()));
+        let new = pairs.collect();
+        (Points { list, wholes }, new)
+    }
+
+    #[test]
+    fn a_span_is_stored_as_a_whole_and_takes_nothing_if_it_is_not() {
+        let limits = SeriesLimits {
+            keys_per_device_max: 2,
+            series_max: 4,
+        };
+        let keys = [
+            (1, "a"),
+            (1, "b"),
+            (1, "c"),
+            (1, "c"),
+            (2, "x"),
+            (1, "d"),
+            (2, "y"),
+            (3, "z"),
+        ];
+        let (points, new) = points(&keys, vec![0..3, 4..5, 6..8]);
+        let (admitted, refusals) = admit(&points, new, &mut HashMap::new(), 0, limits);
+        let admitted: Vec<_> = admitted
+            .iter()
+            .map(|(device, key)| (*device, &**key))
+            .collect();
+        // The first three are one too many for the device, the last two for all devices.
+        assert_eq!(admitted, [(1, "c"), (2, "x"), (1, "d")]);
+        let verdicts: Vec<_> = (0..8).map(|index| refusals.of(index)).collect();
+        let refused = Verdict::Refused;
+        assert_eq!(
+            verdicts,
+            [
+                Verdict::LeftOut,
+                Verdict::LeftOut,
+                refused(Refusal::TooManyKeys),
+                Verdict::Stored,
+                Verdict::Stored,
+                Verdict::Stored,
+                Verdict::LeftOut,
+                refused(Refusal::TooManySeries),
+            ]
+        );
+    }
 }

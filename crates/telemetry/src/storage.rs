@@ -95,6 +95,18 @@ impl Storage {
     /// None of the points that are not refused is known to be stored: the disk is full, or the
     /// database cannot be reached. They may be written again: a value that is written twice is one.
     pub async fn write(&self, points: Vec<Point>) -> Result<Written, StorageError> {
+        self.write_as(points, false).await
+    }
+
+    /// The same for points that are stored together: if one is refused, none is stored.
+    ///
+    /// # Errors
+    /// None of the points is known to be stored, as with [`Self::write`].
+    pub async fn write_whole(&self, points: Vec<Point>) -> Result<Written, StorageError> {
+        self.write_as(points, true).await
+    }
+
+    async fn write_as(&self, points: Vec<Point>, is_whole: bool) -> Result<Written, StorageError> {
         let bytes: usize = points.iter().map(Point::bytes).sum();
         // A list that is larger than all of the room takes all of it.
         let room = u32::try_from(bytes)
@@ -105,6 +117,7 @@ impl Storage {
         self.ask(|done| {
             Job::Write(WriteJob {
                 points,
+                is_whole,
                 bytes,
                 room,
                 done,

@@ -13,7 +13,7 @@ use crate::engine::Engine;
 use crate::memory::SharedMemory;
 use crate::query::Selection;
 use crate::retention::{Deleted, Retention, Usage};
-use crate::series::{Refused, Written};
+use crate::series::{Points, Refused, Written};
 use crate::settings::GATHER_MAX;
 use crate::value::{Point, Refusal, Time, day_of};
 use crate::{Location, Settings, StorageError};
@@ -40,6 +40,8 @@ pub(crate) enum Job {
 #[derive(Debug)]
 pub(crate) struct WriteJob {
     pub(crate) points: Vec<Point>,
+    /// They are stored together or not at all.
+    pub(crate) is_whole: bool,
     pub(crate) bytes: usize,
     /// Its place among what waits; free again when it is written.
     pub(crate) room: OwnedSemaphorePermit,
@@ -249,10 +251,13 @@ impl Writer {
     }
 
     async fn write(&mut self, writes: Vec<WriteJob>) {
-        let mut points = Vec::with_capacity(writes.iter().map(|job| job.points.len()).sum());
+        let mut points = Points {
+            list: Vec::with_capacity(writes.iter().map(|job| job.points.len()).sum()),
+            wholes: Vec::new(),
+        };
         let mut answers = Vec::with_capacity(writes.len());
         for job in writes {
-            let first = points.len();
+            let first = points.list.len();
             let count = job.points.len();
             let mut refused = Vec::new();
             // Where each point that is committed stood in its list.
@@ -261,15 +266,25 @@ impl Writer {
                 match point.check(self.text_bytes_max) {
                     Ok(()) => {
                         point.clean();
-                        points.push(point);
+                        points.list.push(point);
                         indexes.push(index);
                     }
                     Err(refusal) => refused.push(Refused { index, refusal }),
                 }
             }
+            if job.is_whole && !refused.is_empty() {
+                points.list.truncate(first);
+                indexes.clear();
+            } else if job.is_whole && !indexes.is_empty() {
+                points.wholes.push(first..points.list.len());
+            }
+            let count = match job.is_whole {
+                true => Count::Whole(count),
+                false => Count::Each(count),
+            };
             answers.push((first, count, indexes, refused, job.done, job.room));
         }
-        let committed = match points.is_empty() {
+        let committed = match points.list.is_empty() {
             true => Ok(Vec::new()),
             false => self.engine.commit(points).await,
         };
@@ -291,11 +306,20 @@ fn now() -> Time {
     })
 }
 
+/// How many points a write has.
+#[derive(Clone, Copy, Debug)]
+enum Count {
+    /// Each is stored or refused by itself.
+    Each(usize),
+    /// None is stored if one is refused.
+    Whole(usize),
+}
+
 /// The answer to one write of a transaction, in which `of_all` were refused by their index in it.
 fn answer_of(
     of_all: &[(usize, Refusal)],
     first: usize,
-    count: usize,
+    count: Count,
     indexes: &[usize],
     mut refused: Vec<Refused>,
 ) -> Written {
@@ -306,6 +330,10 @@ fn answer_of(
         refused.push(Refused { index, refusal });
     }
     refused.sort_by_key(|refused| refused.index);
-    let stored = count - refused.len();
+    let stored = match count {
+        Count::Each(count) => count - refused.len(),
+        Count::Whole(count) if refused.is_empty() => count,
+        Count::Whole(_) => 0,
+    };
     Written { stored, refused }
 }

@@ -5,7 +5,7 @@ use axum::extract::{FromRequest, Request};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::extract::{object_from_json, whole_body};
+use crate::extract::{object_from_json, read_with, reader_of, whole_body};
 use crate::problem::Problem;
 
 /// A body that is a JSON object. Its Content-Type is not looked at, since their `curl -d` sends
@@ -13,12 +13,15 @@ use crate::problem::Problem;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CompatBody<T>(pub(super) T);
 
-impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for CompatBody<T> {
+impl<S: Send + Sync, T: DeserializeOwned + Send + 'static> FromRequest<S> for CompatBody<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let reader = reader_of(&request);
         let bytes = whole_body(request, state).await?;
-        object_with_comments(&bytes).map(Self)
+        read_with(reader, bytes, object_with_comments)
+            .await
+            .map(Self)
     }
 }
 
@@ -35,9 +38,13 @@ impl<S: Send + Sync> FromRequest<S> for Members {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let reader = reader_of(&request);
         let bytes = whole_body(request, state).await?;
-        let found = serde_json::from_slice(&without_comments(&bytes));
-        Ok(Self(found.unwrap_or_default()))
+        let read = |bytes: &[u8]| {
+            let found = serde_json::from_slice(&without_comments(bytes));
+            Ok(Self(found.unwrap_or_default()))
+        };
+        read_with(reader, bytes, read).await
     }
 }
 

@@ -9,6 +9,7 @@ use martlet_control::principal::{Principal, Scope};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
+use crate::name_list::name_list;
 use crate::problem::{Problem, ProblemKind};
 
 /// Bytes of a payload that are included, at most.
@@ -96,6 +97,11 @@ impl EventParams {
         }
         let format = self.format.unwrap_or_default();
         let is_panel = format == Format::Panel;
+        for (name, list) in [("kinds", &self.kinds), ("sample", &self.sample)] {
+            list.as_deref()
+                .map(|text| name_list(name, text))
+                .transpose()?;
+        }
         let kinds = match self.kinds.as_deref().map(Kinds::parse) {
             Some(kinds) => kinds.map_err(|error| Problem::of_query("kinds", error.to_string()))?,
             None if is_panel => Panel::kinds(),

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use axum::body::Bytes;
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use martlet_control::csv::{self, LineEnd};
@@ -22,6 +22,7 @@ use super::Asking;
 use super::devices::{DeviceParams, DeviceView, NewDeviceBody, OfExport};
 use super::names::ExportNames;
 use crate::api::Api;
+use crate::body::large::BodyReader;
 use crate::extract::{JsonOrList, QueryOf};
 use crate::problem::{Problem, ProblemKind};
 use crate::shown_once::{JsonWithSecrets, ShownOnce};
@@ -309,20 +310,23 @@ pub(crate) async fn import(
     State(api): State<Api>,
     asking: Asking,
     QueryOf(how): QueryOf<How>,
+    Extension(reader): Extension<BodyReader>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<JsonWithSecrets<Done>, Problem> {
     let kind = headers.get(header::CONTENT_TYPE);
     let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let essence = kind.split(';').next().unwrap_or_default().trim();
-    let all = match essence.to_ascii_lowercase().as_str() {
-        "text/csv" => of_table(&body)?,
-        "application/json" => of_bodies(crate::extract::from_json(&body)?),
+    let read: fn(&[u8]) -> Result<Vec<Read>, Problem> = match essence.to_ascii_lowercase().as_str()
+    {
+        "text/csv" => of_table,
+        "application/json" => |body| Ok(of_bodies(crate::extract::from_json(body)?)),
         _ => {
             let detail = "send Content-Type: text/csv or application/json";
             return Err(Problem::new(ProblemKind::UnsupportedMediaType, detail));
         }
     };
+    let all = reader.read(body.len(), move || read(&body)).await??;
     add_all(&api, asking, all, how).await
 }
 

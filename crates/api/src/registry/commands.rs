@@ -464,6 +464,11 @@ pub(crate) async fn send_to_many(
 ) -> Result<(StatusCode, axum::Json<FleetCommandView>), Problem> {
     let asking = asking.within(&api, to.team.as_deref()).await?;
     let all = [&to.device_type, &to.kind, &to.tag, &to.group];
+    for (name, said) in ["type", "kind", "tag", "group"].into_iter().zip(all) {
+        if said.as_deref() == Some("") {
+            return Err(Problem::of_query(name, "it is empty"));
+        }
+    }
     if all.iter().all(|said| said.is_none()) {
         let detail = "name the devices by type, kind, tag or group";
         return Err(Problem::of_query("type", detail));

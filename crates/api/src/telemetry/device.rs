@@ -15,6 +15,7 @@ use super::view::{ReadingView, json_of};
 use crate::api::Api;
 use crate::extensions::{About, AboutTeam, OwnDevice};
 use crate::extract::{PathOf, QueryOf};
+use crate::name_list::name_list;
 use crate::page::Items;
 use crate::problem::Problem;
 use crate::registry::{Asking, OfTeam, word_of_query};
@@ -43,16 +44,15 @@ pub(super) fn limit_of(asked: Option<usize>) -> Result<usize, Problem> {
 /// Keys with commas between them; none: all keys.
 ///
 /// # Errors
-/// There are too many.
+/// There are too many, or one is empty.
 pub(super) fn keys_of(text: Option<&str>) -> Result<Option<Vec<String>>, Problem> {
     let Some(text) = text else {
         return Ok(None);
     };
-    let keys = text.split(',').filter(|key| !key.is_empty());
+    let keys = name_list("keys", text)?.into_iter();
     let keys: Vec<String> = keys.map(str::to_owned).collect();
     match keys.len() {
-        0 => Ok(None),
-        1..=KEYS_MAX => Ok(Some(keys)),
+        0..=KEYS_MAX => Ok(Some(keys)),
         _ => Err(Problem::of_query(
             "keys",
             format!("expected {KEYS_MAX} keys at most"),

@@ -4,17 +4,20 @@ use std::io::Read as _;
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::{Extension, State};
+use axum::extract::{Extension, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use flate2::read::MultiGzDecoder;
-use martlet_control::telemetry::{Decoder, Format, TelemetryDevice, time_text};
+use martlet_control::telemetry::{
+    Decoder, Format, StoreError, TelemetryDevice, received_now, time_text,
+};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::of_node::{device_of, telemetry_of};
 use crate::api::Api;
+use crate::body::large::SMALL_BYTES_MAX;
 use crate::extensions::OwnDevice;
-use crate::extract::{PathOf, QueryOf};
+use crate::extract::{PathOf, QueryOf, reader_of, whole_body};
 use crate::problem::{Problem, ProblemKind, ProblemView};
 use crate::registry::Asking;
 
@@ -77,8 +80,7 @@ pub(crate) async fn store(
     own: Option<Extension<OwnDevice>>,
     PathOf(id): PathOf<String>,
     QueryOf(of): QueryOf<Sending>,
-    headers: HeaderMap,
-    body: Bytes,
+    request: Request,
 ) -> Result<(StatusCode, Json<StoredView>), Problem> {
     let telemetry = telemetry_of(&api)?;
     let asking = asking.within(&api, of.team.as_deref()).await?;
@@ -88,19 +90,26 @@ pub(crate) async fn store(
         return Err(Problem::new(ProblemKind::Forbidden, detail));
     }
     let device = device_of(&api, &asking, own.as_ref(), &id).await?;
-    let decoder = decoder_of(telemetry.decoder(), &headers)?;
-    let payload = payload_of(&api, &headers, body)?;
+    let decoder = decoder_of(telemetry.decoder(), request.headers())?;
+    let decoder = match of.past {
+        true => decoder.of_past(),
+        false => decoder,
+    };
+    let received = received_now();
+    let decode = move |payload: &[u8]| decoder.decode(payload, received);
+    let decoded = read_payload(&api, request, decode).await?;
     let device = TelemetryDevice {
         number: device.number,
         tenant: device.tenant,
         id: device.id.into(),
         device_type: device.device_type.into(),
     };
-    let stored = match of.past {
-        true => telemetry.store_past(&device, (&decoder, &payload)).await,
-        false => telemetry.store(&device, (&decoder, &payload)).await,
+    let stored = match decoded {
+        Err(rejection) => Err(rejection.into()),
+        Ok(decoded) if of.past => telemetry.store_past(&device, (decoded, received)).await,
+        Ok(decoded) => telemetry.store(&device, (decoded, received)).await,
     };
-    let stored = stored.inspect_err(|error| {
+    let stored = stored.inspect_err(|error: &StoreError| {
         if let Some(reason) = error.reason() {
             let path = format!("POST /api/v1/devices/{id}/telemetry");
             telemetry.reject(device.tenant, &path, Some(&id), (reason, error.told()));
@@ -156,22 +165,48 @@ pub(crate) fn is_lines(headers: &HeaderMap) -> bool {
     .contains(&essence(headers).as_str())
 }
 
-/// The body, unpacked if it is compressed.
+/// Reads a body, which is unpacked first if it is compressed. A large one has to wait for a place.
 ///
 /// # Errors
-/// It is compressed in a way that is not known, damaged, or too long when it is unpacked.
-pub(crate) fn payload_of(api: &Api, headers: &HeaderMap, body: Bytes) -> Result<Bytes, Problem> {
-    let encoding = headers.get(header::CONTENT_ENCODING);
-    let encoding = encoding
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
+/// It is compressed in a way that is not known, damaged, too long when it is unpacked, or found no
+/// place.
+pub(crate) async fn read_payload<T: Send + 'static>(
+    api: &Api,
+    request: Request,
+    read: impl FnOnce(&[u8]) -> T + Send + 'static,
+) -> Result<T, Problem> {
+    let reader = reader_of(&request).unwrap_or_else(|| api.large_bodies.reader(""));
+    let encoding = request.headers().get(header::CONTENT_ENCODING);
+    let encoding = encoding.and_then(|value| value.to_str().ok());
+    let encoding = encoding.unwrap_or_default().to_owned();
+    let body = whole_body(request, api).await?;
     match encoding.trim().to_ascii_lowercase().as_str() {
-        "" | "identity" => Ok(body),
-        "gzip" | "x-gzip" => unpacked(&body, api.settings.body_bytes.saturating_mul(UNPACKED)),
+        "" | "identity" => reader.read(body.len(), move || read(&body)).await,
+        "gzip" | "x-gzip" => {
+            let most = api.settings.body_bytes.saturating_mul(UNPACKED);
+            if let Some(payload) = small(&body, most)? {
+                return Ok(read(&payload));
+            }
+            let work = move || unpacked(&body, most).map(|payload| read(&payload));
+            reader.read(usize::MAX, work).await?
+        }
         _ => {
             let detail = format!("the Content-Encoding {encoding:?} is not known: send gzip");
             Err(Problem::new(ProblemKind::UnsupportedMediaType, detail))
         }
+    }
+}
+
+/// A compressed body that is small when it is unpacked; none: it is large.
+fn small(body: &[u8], bytes_max: usize) -> Result<Option<Bytes>, Problem> {
+    if bytes_max > SMALL_BYTES_MAX && body.len() > SMALL_BYTES_MAX {
+        return Ok(None);
+    }
+    match unpacked(body, bytes_max.min(SMALL_BYTES_MAX)) {
+        Err(problem) if problem.kind() == ProblemKind::TooLarge && bytes_max > SMALL_BYTES_MAX => {
+            Ok(None)
+        }
+        unpacked => unpacked.map(Some),
     }
 }
 

@@ -31,7 +31,7 @@ use crate::problem::{Problem, ProblemKind};
 use crate::route_list::Routes;
 
 pub(crate) use aggregate::bucket_of;
-pub(crate) use ingest::{is_lines, payload_of};
+pub(crate) use ingest::{is_lines, read_payload};
 pub(crate) use of_node::telemetry_of;
 pub(crate) use times::time_of;
 pub(crate) use view::json_of;
@@ -57,7 +57,7 @@ impl From<StoreError> for Problem {
                 Self::new(ProblemKind::Invalid, detail)
             }
             StoreError::Refused { .. } => {
-                let detail = format!("not all values of the body are stored: {error}");
+                let detail = format!("nothing of the body is stored: {error}");
                 Self::new(ProblemKind::Invalid, detail)
             }
             StoreError::Storage(error) => error.into(),

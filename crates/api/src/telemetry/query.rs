@@ -18,6 +18,7 @@ use super::times::Span;
 use super::view::DeviceReadingView;
 use crate::api::Api;
 use crate::extract::QueryOf;
+use crate::name_list::name_list;
 use crate::problem::Problem;
 use crate::registry::{Asking, expect_type, group_id};
 
@@ -42,13 +43,20 @@ pub(super) async fn selected(
     asking: &Asking,
     devices: &Devices,
 ) -> Result<HashMap<i64, String>, Problem> {
-    let named: Option<Vec<&str>> = devices.device.as_deref().map(|text| {
-        let ids = text.split(',').map(str::trim);
-        ids.filter(|id| !id.is_empty()).collect()
-    });
+    let named = devices.device.as_deref();
+    let named = named.map(|text| name_list("device", text)).transpose()?;
     let has_filter =
         devices.group.is_some() || devices.tag.is_some() || devices.device_type.is_some();
-    if !has_filter && named.as_ref().is_none_or(Vec::is_empty) {
+    for (name, text) in [
+        ("tag", &devices.tag),
+        ("group", &devices.group),
+        ("type", &devices.device_type),
+    ] {
+        if text.as_deref() == Some("") {
+            return Err(Problem::of_query(name, "it is empty"));
+        }
+    }
+    if !has_filter && named.is_none() {
         let detail = "name the devices by device, group, tag or type";
         return Err(Problem::of_query("device", detail));
     }
@@ -78,7 +86,7 @@ pub(super) async fn selected(
         return Ok(found.into_iter().map(|one| (one.number, one.id)).collect());
     };
     let mut found = HashMap::new();
-    for id in named {
+    for id in named.into_iter().map(str::trim) {
         let name = martlet_control::devices::DeviceName::Id(id.to_owned());
         let device = api.devices()?.read(asking.scope(), name).await?;
         let fits = |wanted: &Option<String>, has: &dyn Fn(&String) -> bool| {

@@ -36,7 +36,7 @@ pub use kept::{TelemetryKept, TypeKept};
 pub use martlet_telemetry::Format as RowFormat;
 pub use martlet_telemetry::decode::{
     Decoded, Decoder, Format, Holder, Limits as DecodeLimits, MissingTime, Reading, Rejection,
-    Skew, TimeUnit, time_of_text,
+    Skew, TimeUnit, has_valid_offset, time_of_text,
 };
 pub use martlet_telemetry::{
     Aggregate, AggregatePosition, AggregateRow, Bucket, Fill, Function, Location, Order, Point,
@@ -52,6 +52,11 @@ pub use tail::{Tail, TailEnd};
 
 /// The file of telemetry in the data directory.
 pub const FILE: &str = "telemetry.db";
+
+/// The time of receipt of what arrives now, µs since the Unix epoch.
+pub fn received_now() -> i64 {
+    crate::wall_clock::now_signed_ms().saturating_mul(1_000)
+}
 
 /// A value as JSON.
 pub(crate) fn json_of(value: &Value) -> serde_json::Value {

@@ -5,33 +5,27 @@ use martlet_telemetry::{Storage, StorageError};
 
 use super::devices::TelemetryDevice;
 use super::store::{points_of, reason_of, words_of};
-use super::{Decoder, StoreError, StoredNow, Telemetry, TelemetrySettings};
-use crate::wall_clock::now_signed_ms;
+use super::{Decoded, Decoder, StoreError, StoredNow, Telemetry, TelemetrySettings};
 
 impl Telemetry {
-    /// Stores a payload with values of the past. When it returns, they are synced. A value without
-    /// a time of its own is invalid.
+    /// Stores the values of a payload of the past, which [`Decoder::of_past`] has decoded. It came
+    /// at that time (µs since the Unix epoch). When it returns, they are synced.
     ///
     /// # Errors
-    /// The payload is invalid, a value cannot be stored, or the storage does not take it.
+    /// A value cannot be stored, or the storage does not take them: nothing is stored then.
     pub async fn store_past(
         &self,
         device: &TelemetryDevice,
-        (decoder, payload): (&Decoder, &[u8]),
+        (decoded, received): (Decoded, i64),
     ) -> Result<StoredNow, StoreError> {
-        let received = now_signed_ms().saturating_mul(1_000);
-        let decoded = decoder.of_past().decode(payload, received)?;
         let values = decoded.readings.len();
         let points = points_of(decoded, device.number, 0, str::to_owned);
-        let refused = self.write(points.collect()).await?;
-        match refused.into_iter().next() {
-            Some((_, (key, reason, why))) => Err(StoreError::Refused { reason, key, why }),
-            None => Ok(StoredNow {
-                values,
-                retimed: 0,
-                received,
-            }),
-        }
+        self.write_whole(points.collect()).await?;
+        Ok(StoredNow {
+            values,
+            retimed: 0,
+            received,
+        })
     }
 }
 
@@ -57,13 +51,14 @@ impl TelemetryAtRest {
     /// are synced. A value without a time of its own is invalid.
     ///
     /// # Errors
-    /// The payload is invalid, a value cannot be stored, or the storage does not take it.
+    /// The payload is invalid, a value cannot be stored, or the storage does not take it: nothing
+    /// of it is stored then.
     pub async fn store(&self, device: i64, payload: &[u8]) -> Result<usize, StoreError> {
         let decoded = self.decoder.decode(payload, 0)?;
         let values = decoded.readings.len();
         let points: Vec<_> = points_of(decoded, device, 0, str::to_owned).collect();
         let keys: Vec<_> = points.iter().map(|point| point.key.clone()).collect();
-        let written = self.storage.write(points).await?;
+        let written = self.storage.write_whole(points).await?;
         let refused = written.refused.into_iter().next();
         match refused.and_then(|one| Some((keys.get(one.index)?, one.refusal))) {
             Some((key, refusal)) => Err(StoreError::Refused {

@@ -103,7 +103,7 @@ pub enum StoreError {
     /// The payload is invalid: nothing of it is stored.
     #[error(transparent)]
     Rejected(#[from] Rejection),
-    /// A value cannot be stored; the others of the payload are.
+    /// A value cannot be stored: nothing of the payload is.
     #[error("{key}: {why}")]
     Refused {
         /// Word of the reason.
@@ -316,27 +316,23 @@ impl Telemetry {
         self.names.find(names).await
     }
 
-    /// Stores a payload of a device that came by HTTP. When it returns, the values are synced, and
-    /// those that rules look at are in the queue of the rules.
+    /// Stores the values of a payload that came by HTTP at that time (µs since the Unix epoch).
+    /// When it returns, they are synced, and those that rules look at are in the queue of the
+    /// rules.
     ///
     /// # Errors
-    /// The payload is invalid, a value cannot be stored, or the storage or the queue does not take
-    /// it.
+    /// A value cannot be stored, or the storage does not take them: nothing is stored then, and no
+    /// rule sees it. Or the queue of the rules does not take them.
     pub async fn store(
         &self,
         device: &TelemetryDevice,
-        (decoder, payload): (&Decoder, &[u8]),
+        (decoded, received): (Decoded, i64),
     ) -> Result<StoredNow, StoreError> {
-        let received = now_signed_ms().saturating_mul(1_000);
-        let decoded = decoder.decode(payload, received)?;
         let followed = self.followed_of(device, &decoded);
-        let stored = self
-            .store_decoded(device, decoded, (received, self.new_origin()))
-            .await;
-        if matches!(stored, Ok(_) | Err(StoreError::Refused { .. })) {
-            self.publish_followed(device.tenant, followed).await?;
-        }
-        stored
+        let times = (received, self.new_origin());
+        let stored = self.store_decoded(device, decoded, times).await?;
+        self.publish_followed(device.tenant, followed).await?;
+        Ok(stored)
     }
 
     async fn store_decoded(
@@ -348,20 +344,17 @@ impl Telemetry {
         let (values, retimed) = (decoded.readings.len(), decoded.retimed);
         let newest = newest_own_time(&decoded);
         let points = points_of(decoded, device.number, origin, str::to_owned);
-        let refused = self.write(points.collect()).await?;
+        self.write_whole(points.collect()).await?;
         if let Some(time) = newest {
             self.ages.note(&device.device_type, time, received);
         }
         self.count_retimed(retimed);
         self.note_heard(BTreeSet::from([(device.tenant, device.id.to_string())]));
-        match refused.into_iter().next() {
-            Some((_, (key, reason, why))) => Err(StoreError::Refused { reason, key, why }),
-            None => Ok(StoredNow {
-                values,
-                retimed,
-                received,
-            }),
-        }
+        Ok(StoredNow {
+            values,
+            retimed,
+            received,
+        })
     }
 
     /// The device of this tenant and id. An error names the key whose value is stored or read.
@@ -473,12 +466,32 @@ impl Telemetry {
     /// # Errors
     /// Nothing is stored for sure.
     pub(super) async fn write(&self, points: Vec<Point>) -> Result<Vec<RefusedPoint>, StoreError> {
+        self.write_as(points, false).await
+    }
+
+    /// Writes the values of one payload. When it returns, all are synced.
+    ///
+    /// # Errors
+    /// One of them can never be stored, or nothing is stored for sure.
+    pub(super) async fn write_whole(&self, points: Vec<Point>) -> Result<(), StoreError> {
+        match self.write_as(points, true).await?.into_iter().next() {
+            Some((_, (key, reason, why))) => Err(StoreError::Refused { reason, key, why }),
+            None => Ok(()),
+        }
+    }
+
+    async fn write_as(
+        &self,
+        points: Vec<Point>,
+        is_whole: bool,
+    ) -> Result<Vec<RefusedPoint>, StoreError> {
         if points.is_empty() {
             return Ok(Vec::new());
         }
         let copy = (self.tails.readers() > 0).then(|| points.clone());
         let keys: Vec<Arc<str>> = points.iter().map(|point| Arc::clone(&point.key)).collect();
         let written = match self.storage().await {
+            Ok(storage) if is_whole => self.patiently(storage.write_whole(points)).await,
             Ok(storage) => self.patiently(storage.write(points)).await,
             Err(error) => Err(error),
         };
@@ -489,7 +502,7 @@ impl Telemetry {
         self.control.health.withdraw(WARNING);
         let stored = written.stored as u64;
         self.counters.values.fetch_add(stored, Ordering::Relaxed);
-        if let Some(points) = copy {
+        if let Some(points) = copy.filter(|_| written.stored > 0) {
             let is_refused = |index| written.refused.iter().any(|one| one.index == index);
             let stored = points.into_iter().enumerate();
             let stored = stored.filter(|(index, _)| !is_refused(*index));

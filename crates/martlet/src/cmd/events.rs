@@ -10,6 +10,7 @@ use clap::Args;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Span, Timestamp};
 use martlet_broker::EventKind;
+use martlet_control::telemetry::has_valid_offset;
 use martlet_control::text::printable;
 use serde_json::Value;
 
@@ -199,7 +200,9 @@ fn target(options: &EventsOptions) -> String {
 
 /// Reads a time, or a duration before now.
 fn moment(text: &str) -> anyhow::Result<Timestamp> {
-    if let Ok(at) = text.parse::<Timestamp>() {
+    if let Ok(at) = text.parse::<Timestamp>()
+        && has_valid_offset(text)
+    {
         return Ok(at);
     }
     let expected = || anyhow::anyhow!("{text}: expected 10m, 2h, 7d or 2026-11-21T14:00:00Z");

@@ -15,12 +15,107 @@ const METADATA: &str = "meta_";
 type Parts = Vec<(&'static str, Map<String, Json>)>;
 
 pub(super) fn read(text: &str, out: &mut Collected<'_>) -> Result<(), Rejection> {
-    match parse(text)? {
+    match text.trim_matches(BLANKS).strip_prefix('[') {
+        Some(rest) => read_items(rest, out),
+        None => read_item(text, out),
+    }
+}
+
+/// What JSON ignores between its parts.
+const BLANKS: [char; 4] = [' ', '\t', '\n', '\r'];
+
+/// The items of an array, behind its bracket. They are parsed one by one, so that a payload with
+/// too many values is rejected before the others are in memory.
+fn read_items(text: &str, out: &mut Collected<'_>) -> Result<(), Rejection> {
+    let mut rest = text;
+    if rest.trim_start_matches(BLANKS) == "]" {
+        return Ok(());
+    }
+    for number in 1.. {
+        let end = end_of_item(rest.as_bytes());
+        let (item, behind) = rest.split_at(end.unwrap_or(rest.len()));
+        read_item(item, out).map_err(|rejection| match rejection {
+            Rejection::NotJson(why) => Rejection::NotJson(format!("item {number}: {why}")),
+            other => other,
+        })?;
+        match behind.strip_prefix(',') {
+            Some(others) => rest = others,
+            None if behind == "]" => break,
+            None if behind.is_empty() => {
+                return Err(Rejection::NotJson("the list has no end".to_owned()));
+            }
+            None => {
+                return Err(Rejection::NotJson(
+                    "there is more after the list".to_owned(),
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Where an item of an array ends: at the comma or bracket that follows it.
+fn end_of_item(json: &[u8]) -> Option<usize> {
+    let mut depth = 0_usize;
+    let mut marks = Marks::of(json);
+    marks.find_map(|(at, mark)| {
+        match mark {
+            b'[' | b'{' => depth += 1,
+            b',' | b']' if depth == 0 => return Some(at),
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        None
+    })
+}
+
+/// Values, lists and objects of a text of JSON, about: what begins one is counted.
+pub(super) fn count_parts(json: &[u8]) -> usize {
+    let begins = |(_, mark): &(usize, u8)| matches!(mark, b'[' | b'{' | b',');
+    Marks::of(json).filter(begins).count()
+}
+
+/// Commas, brackets and braces of a text of JSON that are not in a string, with their places.
+struct Marks<'a> {
+    json: std::iter::Enumerate<std::slice::Iter<'a, u8>>,
+}
+
+impl<'a> Marks<'a> {
+    fn of(json: &'a [u8]) -> Self {
+        Self {
+            json: json.iter().enumerate(),
+        }
+    }
+
+    /// Goes to the end of a string, behind its first quote.
+    fn pass_string(&mut self) {
+        while let Some((_, byte)) = self.json.next() {
+            match byte {
+                b'\\' => drop(self.json.next()),
+                b'"' => return,
+                _ => {}
+            }
+        }
+    }
+}
+
+impl Iterator for Marks<'_> {
+    type Item = (usize, u8);
+
+    fn next(&mut self) -> Option<(usize, u8)> {
+        loop {
+            match self.json.next()? {
+                (_, b'"') => self.pass_string(),
+                (at, mark @ (b',' | b'[' | b']' | b'{' | b'}')) => return Some((at, *mark)),
+                _ => {}
+            }
+        }
+    }
+}
+
+fn read_item(text: &str, out: &mut Collected<'_>) -> Result<(), Rejection> {
+    match parse(text, out)? {
         Json::Object(members) => read_object(members, out),
-        Json::Array(items) => items.into_iter().try_for_each(|item| match item {
-            Json::Object(members) => read_object(members, out),
-            other => Err(Rejection::NotObject(kind(&other))),
-        }),
         other => Err(Rejection::NotObject(kind(&other))),
     }
 }
@@ -41,7 +136,10 @@ pub(super) fn read_lines(text: &str, out: &mut Collected<'_>) -> Result<(), Reje
 
 /// A payload that is one value. Text that is no JSON is a text.
 pub(super) fn read_value(text: &str, out: &mut Collected<'_>) -> Result<(), Rejection> {
-    let json = parse(text).unwrap_or_else(|_| Json::String(text.to_owned()));
+    let json = match parse(text, out) {
+        Err(Rejection::NotJson(_)) => Json::String(text.to_owned()),
+        parsed => parsed?,
+    };
     let timed = out.timed(None)?;
     match value_of("value", json, out)? {
         Some(value) => out.put("value".to_owned(), timed, value),
@@ -49,7 +147,8 @@ pub(super) fn read_value(text: &str, out: &mut Collected<'_>) -> Result<(), Reje
     }
 }
 
-fn parse(text: &str) -> Result<Json, Rejection> {
+fn parse(text: &str, out: &Collected<'_>) -> Result<Json, Rejection> {
+    out.decoder.limits.check_parts(text.as_bytes())?;
     serde_json::from_str(text).map_err(|error| Rejection::NotJson(error.to_string()))
 }
 

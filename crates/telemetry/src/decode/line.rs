@@ -9,7 +9,7 @@ use super::{Collected, Rejection};
 use crate::Value;
 
 pub(super) fn read(text: &str, out: &mut Collected<'_>) -> Result<(), Rejection> {
-    for (at, line) in lines(text).into_iter().enumerate() {
+    for (at, line) in split(text, '\n', true).enumerate() {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
             continue;
@@ -38,43 +38,65 @@ fn syntax(why: impl Into<String>) -> Wrong {
     Wrong::Syntax(why.into())
 }
 
-/// The lines of a text; an end of line in a text value does not end one.
-fn lines(text: &str) -> Vec<&str> {
-    split(text, '\n', true)
+/// Splits at a character that is neither escaped nor, if so asked, between quotes. An end of line
+/// in a text value does not end a line.
+fn split(text: &str, separator: char, knows_quotes: bool) -> Split<'_> {
+    Split {
+        rest: Some(text),
+        separator,
+        knows_quotes,
+    }
 }
 
-/// Splits at a character that is neither escaped nor, if so asked, between quotes.
-fn split(text: &str, separator: char, knows_quotes: bool) -> Vec<&str> {
-    let (mut parts, mut start) = (Vec::new(), 0);
-    let (mut is_escaped, mut is_quoted) = (false, false);
-    for (at, character) in text.char_indices() {
-        if is_escaped {
-            is_escaped = false;
-            continue;
-        }
-        match character {
-            '\\' => is_escaped = true,
-            '"' if knows_quotes => is_quoted = !is_quoted,
-            _ if character == separator && !is_quoted => {
-                parts.push(&text[start..at]);
-                start = at + character.len_utf8();
-            }
-            _ => {}
-        }
+/// The parts of a text.
+struct Split<'a> {
+    rest: Option<&'a str>,
+    separator: char,
+    knows_quotes: bool,
+}
+
+impl<'a> Split<'a> {
+    /// The first parts, `N` at most.
+    fn first<const N: usize>(self) -> Vec<&'a str> {
+        self.take(N).collect()
     }
-    parts.push(&text[start..]);
-    parts
+}
+
+impl<'a> Iterator for Split<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        let rest = self.rest?;
+        let (mut is_escaped, mut is_quoted) = (false, false);
+        let is_end = |(_, character): &(usize, char)| {
+            if is_escaped {
+                is_escaped = false;
+                return false;
+            }
+            match *character {
+                '\\' => is_escaped = true,
+                '"' if self.knows_quotes => is_quoted = !is_quoted,
+                character => return character == self.separator && !is_quoted,
+            }
+            false
+        };
+        let Some((end, separator)) = rest.char_indices().find(is_end) else {
+            self.rest = None;
+            return Some(rest);
+        };
+        self.rest = Some(&rest[end + separator.len_utf8()..]);
+        Some(&rest[..end])
+    }
 }
 
 fn read_line(line: &str, out: &mut Collected<'_>) -> Result<(), Wrong> {
-    let (series, rest) = match *split(line, ' ', false).as_slice() {
-        [series, _, ..] => (series, line[series.len()..].trim_start()),
+    let (series, rest) = match *split(line, ' ', false).first::<2>().as_slice() {
+        [series, _] => (series, line[series.len()..].trim_start()),
         _ => return Err(syntax("expected a measurement, a blank and fields")),
     };
-    let parts: Vec<&str> = split(rest, ' ', true)
-        .into_iter()
-        .filter(|part| !part.is_empty())
-        .collect();
+    let parts = split(rest, ' ', true).filter(|part| !part.is_empty());
+    // A third one is one too many.
+    let parts: Vec<&str> = parts.take(3).collect();
     let (fields, time) = match *parts.as_slice() {
         [fields] => (fields, None),
         [fields, time] => (fields, Some(time_of(time, out.decoder.time_unit)?)),
@@ -83,7 +105,7 @@ fn read_line(line: &str, out: &mut Collected<'_>) -> Result<(), Wrong> {
     let prefix = prefix_of(series, out)?;
     let timed = out.timed(time)?;
     for field in split(fields, ',', true) {
-        let [name, value] = *split(field, '=', true).as_slice() else {
+        let [name, value] = *split(field, '=', true).first::<3>().as_slice() else {
             return Err(syntax(format!(
                 "{field:?} is no field: expected name=value"
             )));
@@ -112,19 +134,25 @@ fn time_of(text: &str, unit: TimeUnit) -> Result<i64, Rejection> {
 
 /// The measurement and the values of its tags.
 fn prefix_of(series: &str, out: &Collected<'_>) -> Result<String, Wrong> {
-    let mut parts = split(series, ',', false).into_iter();
+    let mut parts = split(series, ',', false);
     let measurement = parts.next().unwrap_or_default();
     if measurement.is_empty() {
         return Err(syntax("the measurement is empty"));
     }
     let mut tags = Vec::new();
     for tag in parts {
-        let [name, value] = *split(tag, '=', false).as_slice() else {
+        let [name, value] = *split(tag, '=', false).first::<3>().as_slice() else {
             return Err(syntax(format!("{tag:?} is no tag: expected name=value")));
         };
         let name = unescaped(name);
         if !out.decoder.ignores(&name) {
             tags.push((name, unescaped(value)));
+        }
+        // Each has a dot in the key.
+        let max = out.decoder.limits.key_bytes;
+        if tags.len() > max {
+            let bytes = tags.len();
+            return Err(Rejection::KeyTooLong { bytes, max }.into());
         }
     }
     tags.sort();

@@ -15,9 +15,10 @@ mod tests;
 mod time;
 
 pub use rejection::{REASONS, Rejection};
-pub use time::{TimeUnit, of_text as time_of_text};
+pub use time::{TimeUnit, has_valid_offset, of_text as time_of_text};
 
 use crate::Value;
+use crate::value::{TIME_END, TIME_MIN};
 
 /// The member that no form stores: old firmware sends its secret in it.
 pub const SECRET_MEMBER: &str = "api_key";
@@ -70,6 +71,29 @@ pub struct Limits {
     pub text_bytes: usize,
     /// Deepest nesting of a value.
     pub depth: usize,
+}
+
+impl Limits {
+    /// Values, lists and objects in one object of a payload, about; more than any that is stored
+    /// has. It limits the memory that is used while the object is read.
+    pub fn parts(&self) -> usize {
+        self.values
+            .saturating_mul(4)
+            .saturating_add(self.text_bytes)
+    }
+
+    /// Whether a text of JSON has no more parts than an object may have. Nothing is parsed.
+    ///
+    /// # Errors
+    /// It has more.
+    pub fn check_parts(&self, json: &[u8]) -> Result<(), Rejection> {
+        let max = self.parts();
+        // A part has one byte at least.
+        match json.len() > max && json::count_parts(json) > max {
+            true => Err(Rejection::TooManyParts { max }),
+            false => Ok(()),
+        }
+    }
 }
 
 impl Default for Limits {
@@ -223,6 +247,7 @@ impl Collected<'_> {
                 ahead_secs: ahead / 1_000_000,
             }),
             Skew::Received if is_off => Ok(given(true)),
+            _ if !(TIME_MIN..TIME_END).contains(&time) => Err(Rejection::TimeRange),
             _ => Ok(Timed {
                 time,
                 is_own: true,

@@ -46,6 +46,12 @@ pub enum Rejection {
         /// The limit.
         max: usize,
     },
+    /// An object of it has too many values, lists and objects in it.
+    #[error("an object of the payload has more than {max} values, lists and objects in it")]
+    TooManyParts {
+        /// The limit.
+        max: usize,
+    },
     /// A key is empty.
     #[error("a key is empty")]
     KeyEmpty,
@@ -86,6 +92,9 @@ pub enum Rejection {
     /// The time cannot be read.
     #[error("{0} is no time: expected ISO 8601 or a number of s, ms, µs or ns since 1970")]
     BadTime(String),
+    /// The time is none that is stored.
+    #[error("the time of the payload is not in the years 1 to 9997")]
+    TimeRange,
     /// There is no time, and the policy needs one.
     #[error("the payload has no time, and missing_time is \"reject\"")]
     NoTime,
@@ -109,11 +118,11 @@ impl Rejection {
             Self::NotLine { .. } => "not_line",
             Self::NotObject(_) => "not_object",
             Self::NoValues => "no_values",
-            Self::TooManyValues { .. } => "too_many_values",
+            Self::TooManyValues { .. } | Self::TooManyParts { .. } => "too_many_values",
             Self::KeyEmpty | Self::KeyTooLong { .. } | Self::KeyCharacter { .. } => "bad_key",
             Self::TextTooLong { .. } => "text_too_long",
             Self::TooDeep { .. } => "too_deep",
-            Self::BadTime(_) => "bad_time",
+            Self::BadTime(_) | Self::TimeRange => "bad_time",
             Self::NoTime => "no_time",
             Self::Skewed { .. } => "skewed_time",
             Self::NotFinite(_) => "bad_number",

@@ -306,3 +306,99 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn items_of_a_list_are_read_one_by_one() {
+    let decoder = Decoder::default();
+    let payload = " [ {\"a\": \"],{\\\"\"} ,\r\n{\"b\": [[1], {\"c\": 2}]}\t] ";
+    let expected = [
+        given("a", RECEIVED, Value::Text("],{\"".into())),
+        given("b", RECEIVED + 1, Value::Json("[[1],{\"c\":2}]".into())),
+    ];
+    assert_eq!(decoded(&decoder, payload), expected);
+    for (payload, reason) in [
+        ("[]", "no_values"),
+        (" [ ] ", "no_values"),
+        ("[", "not_json"),
+        ("[,]", "not_json"),
+        ("[{\"a\": 1},]", "not_json"),
+        ("[{\"a\": 1}", "not_json"),
+        ("[{\"a\": 1}] x", "not_json"),
+        ("[{\"a\": 1}]]", "not_json"),
+        ("[{\"a\": 1]}", "not_json"),
+        ("[}]", "not_json"),
+        ("[{\"a\": 1} {\"a\": 2}]", "not_json"),
+        ("[[{\"a\": 1}]]", "not_object"),
+        ("[1]", "not_object"),
+        ("[\"a", "not_json"),
+    ] {
+        assert_eq!(rejected(&decoder, payload), reason, "{payload}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_list_is_read_if_it_is_json(text in "[\\[\\]{},:\"a1 \\\\]{0,12}") {
+        let text = format!("[{text}]");
+        let parsed = serde_json::from_str::<Vec<serde_json::Map<String, serde_json::Value>>>(&text);
+        match Decoder::default().decode(text.as_bytes(), RECEIVED) {
+            Ok(_) | Err(Rejection::NoValues) => prop_assert!(parsed.is_ok(), "{}", text),
+            Err(Rejection::NotJson(_)) => prop_assert!(parsed.is_err(), "{}", text),
+            Err(_) => {}
+        }
+    }
+}
+
+#[test]
+fn an_object_with_too_many_parts_is_not_parsed() {
+    let limits = Limits {
+        values: 10,
+        text_bytes: 20,
+        ..Limits::default()
+    };
+    let decoder = Decoder {
+        limits,
+        ..Decoder::default()
+    };
+    let payload = |items: usize| format!("{{\"a\": [{}1]}}", "1,".repeat(items));
+    let told = |payload: &str| decoder.decode(payload.as_bytes(), RECEIVED).unwrap_err();
+    assert_eq!(told(&payload(100)), Rejection::TooManyParts { max: 60 });
+    let text = Rejection::TextTooLong {
+        key: "a".to_owned(),
+        bytes: 43,
+        max: 20,
+    };
+    assert_eq!(told(&payload(20)), text);
+    // Commas in texts are no parts.
+    let commas = format!(
+        "{{\"a\": 1, \"x\": null, \"\": null, \"{}\": null}}",
+        ",[{".repeat(90)
+    );
+    assert_eq!(decoded(&decoder, &commas).len(), 1);
+}
+
+#[test]
+fn times_that_are_not_stored_are_rejected_with_all_of_the_payload() {
+    let decoder = Decoder {
+        skew: Skew::Keep,
+        ..Decoder::default()
+    };
+    for time in ["0000-12-31T23:59:59Z", "9998-01-01T00:00:00Z"] {
+        let payload = format!(r#"[{{"a": 1, "ts": 7}}, {{"a": 1, "ts": "{time}"}}]"#);
+        assert_eq!(rejected(&decoder, &payload), "bad_time", "{time}");
+        assert_eq!(rejected(&decoder.of_past(), &payload), "bad_time", "{time}");
+    }
+    for time in ["2025-07-01T10:00:00+24:00", "2025-07-01 10:00:00-25:00"] {
+        assert!(time_of_text(time, TimeUnit::Auto).is_err(), "{time}");
+    }
+    for time in [
+        "2025-07-01T10:00:00+23:59",
+        "2025-07-01 10:00:00-23:59",
+        "2025-07-01 10:00:00.250000+02",
+        "2025-07-01",
+        "2025-07-01 10:00",
+        "2025-07-01T10:00:00Z",
+    ] {
+        assert!(time_of_text(time, TimeUnit::Auto).is_ok(), "{time}");
+    }
+}

@@ -78,12 +78,28 @@ pub fn of_text(text: &str, unit: TimeUnit) -> Result<i64, Rejection> {
 }
 
 fn of_iso(text: &str) -> Option<i64> {
+    if !has_valid_offset(text) {
+        return None;
+    }
     if let Ok(timestamp) = text.parse::<jiff::Timestamp>() {
         return Some(timestamp.as_microsecond());
     }
     let civil: jiff::civil::DateTime = text.parse().ok()?;
     let zoned = civil.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
     Some(zoned.timestamp().as_microsecond())
+}
+
+/// The longest offset from UTC, seconds: 23:59.
+const OFFSET_MAX: i32 = 24 * 3_600 - 60;
+
+/// Whether a text has a time as ISO 8601 writes it, with an offset from UTC of 23:59 at most, or
+/// with none.
+pub fn has_valid_offset(text: &str) -> bool {
+    let Ok(pieces) = jiff::fmt::temporal::Pieces::parse(text) else {
+        return false;
+    };
+    let offset = pieces.to_numeric_offset();
+    offset.is_none_or(|offset| offset.seconds().abs() <= OFFSET_MAX)
 }
 
 /// A text as messages show it: quoted, and not long.

@@ -1,7 +1,6 @@
 //! Commits batches as rows.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::PgConnection;
@@ -9,7 +8,7 @@ use sqlx::{Connection as _, Postgres, Transaction};
 
 use super::{WRITE_LOCK, connect, within};
 use crate::DatabaseUrl;
-use crate::series::{KnownSeries, Pair, Refusals, SeriesLimits, admit};
+use crate::series::{KnownSeries, Pair, Points, Refusals, SeriesLimits, Verdict, admit};
 use crate::value::{Instant, Point, Refusal, SeriesId, Value, day_of};
 use crate::{Settings, StorageError};
 
@@ -64,7 +63,7 @@ impl PostgresWriter {
     /// Commits points. What is refused for good is answered by its index.
     pub(crate) async fn commit(
         &mut self,
-        points: Vec<Point>,
+        points: Points,
     ) -> Result<Vec<(usize, Refusal)>, StorageError> {
         let limits = self.limits;
         let mut known = std::mem::take(&mut self.known);
@@ -109,26 +108,28 @@ async fn write(
     work: &mut Transaction<'_, Postgres>,
     known: &mut KnownSeries,
     limits: SeriesLimits,
-    points: &[Point],
+    points: &Points,
 ) -> Result<Vec<(usize, Refusal)>, sqlx::Error> {
     sqlx::raw_sql(WRITE_LOCK).execute(&mut **work).await?;
-    let (found, wanted) = known.find(points);
+    let (found, wanted) = known.find(&points.list);
     let refusals = match wanted.is_empty() {
-        true => Refusals::new(),
-        false => find_series(work, known, wanted, limits).await?,
+        true => Refusals::default(),
+        false => find_series(work, known, (points, wanted), limits).await?,
     };
     let mut rows = Rows::new();
     let mut refused = Vec::new();
-    for (index, (point, series)) in points.iter().zip(found).enumerate() {
+    for (index, (point, series)) in points.list.iter().zip(found).enumerate() {
+        match refusals.of(index) {
+            Verdict::Stored => {}
+            Verdict::LeftOut => continue,
+            Verdict::Refused(refusal) => {
+                refused.push((index, refusal));
+                continue;
+            }
+        }
         let series = match series.or_else(|| known.get(point.device, &point.key)) {
             Some(series) => series,
-            None => match refusals.get(&(point.device, Arc::clone(&point.key))) {
-                Some(refusal) => {
-                    refused.push((index, *refusal));
-                    continue;
-                }
-                None => find_one(work, point).await?,
-            },
+            None => find_one(work, point).await?,
         };
         let at = Instant {
             time: point.time,
@@ -225,12 +226,12 @@ async fn touch_days(
 async fn find_series(
     on: &mut PgConnection,
     known: &mut KnownSeries,
-    wanted: Vec<Pair>,
+    (points, wanted): (&Points, Vec<Pair>),
     limits: SeriesLimits,
 ) -> Result<Refusals, sqlx::Error> {
     let new = look_up(on, known, wanted).await?;
     if new.is_empty() {
-        return Ok(Refusals::new());
+        return Ok(Refusals::default());
     }
     let devices: Vec<_> = new.iter().map(|(device, _)| *device).collect();
     // Series whose values were deleted are not counted, though their rows remain: another node may
@@ -248,7 +249,7 @@ async fn find_series(
                WHERE oid = 'martlet_telemetry.series'::regclass";
     let all: i64 = sqlx::query_scalar(sql).fetch_one(&mut *on).await?;
     let all = u64::try_from(all).unwrap_or(0);
-    let (admitted, refused) = admit(new, &mut keys, all, limits);
+    let (admitted, refused) = admit(points, new, &mut keys, all, limits);
     let sql = "INSERT INTO martlet_telemetry.series (device, key) \
                SELECT * FROM unnest($1::int8[], $2::text[]) ORDER BY 1, 2 ON CONFLICT DO NOTHING";
     let (devices, keys) = columns(&admitted);

@@ -9,7 +9,7 @@ use sqlx::{Connection as _, SqliteConnection};
 
 use super::{in_transaction, journal};
 use crate::memory::{Moving, SharedMemory};
-use crate::series::{Batch, KnownSeries, Pair, Refusals, SeriesLimits, admit};
+use crate::series::{Batch, KnownSeries, Pair, Points, Refusals, SeriesLimits, Verdict, admit};
 use crate::value::{Point, Refusal, SeriesId};
 use crate::{Settings, StorageError};
 
@@ -101,7 +101,7 @@ impl SqliteWriter {
     /// Commits points. What is refused for good is answered by its index.
     pub(crate) async fn commit(
         &mut self,
-        points: Vec<Point>,
+        points: Points,
     ) -> Result<Vec<(usize, Refusal)>, StorageError> {
         match self.try_commit(points).await {
             Ok((batch, refused)) => {
@@ -118,17 +118,17 @@ impl SqliteWriter {
 
     async fn try_commit(
         &mut self,
-        points: Vec<Point>,
+        points: Points,
     ) -> Result<(Batch, Vec<(usize, Refusal)>), sqlx::Error> {
         let (known, count, limits) = (&mut self.known, &mut self.series_count, self.limits);
         let mut journal_end = self.journal_end;
         let done = in_transaction(&mut self.connection, async |work| {
-            let (series, wanted) = known.find(&points);
+            let (series, wanted) = known.find(&points.list);
             let refusals = match wanted.is_empty() {
-                true => Refusals::new(),
-                false => find_series(work, known, count, wanted, limits).await?,
+                true => Refusals::default(),
+                false => find_series(work, known, count, (&points, wanted), limits).await?,
             };
-            let points = points.into_iter().zip(series);
+            let points = points.list.into_iter().zip(series);
             let (batch, refused) = with_series(work, known, &refusals, points).await?;
             for rows in batch.rows.chunks(ROW_BYTES / 24) {
                 let written = sqlx::query("INSERT INTO journal (data) VALUES (?1)");
@@ -182,12 +182,16 @@ async fn with_series(
     batch.rows.reserve(points.len());
     let mut refused = Vec::new();
     for (index, (point, series)) in points.enumerate() {
+        match refusals.of(index) {
+            Verdict::Stored => {}
+            Verdict::LeftOut => continue,
+            Verdict::Refused(refusal) => {
+                refused.push((index, refusal));
+                continue;
+            }
+        }
         if let Some(series) = series.or_else(|| known.get(point.device, &point.key)) {
             batch.rows.push((series, point.into_sample()));
-            continue;
-        }
-        if let Some(refusal) = refusals.get(&(point.device, Arc::clone(&point.key))) {
-            refused.push((index, *refusal));
             continue;
         }
         // The known series became too many to keep them all.
@@ -204,12 +208,12 @@ async fn find_series(
     on: &mut SqliteConnection,
     known: &mut KnownSeries,
     count: &mut Option<u64>,
-    wanted: Vec<Pair>,
+    (points, wanted): (&Points, Vec<Pair>),
     limits: SeriesLimits,
 ) -> Result<Refusals, sqlx::Error> {
     let new = look_up(&mut *on, known, wanted).await?;
     if new.is_empty() {
-        return Ok(Refusals::new());
+        return Ok(Refusals::default());
     }
     let devices: Vec<_> = new.iter().map(|(device, _)| *device).collect();
     let sql = "SELECT device, count(*) FROM series \
@@ -226,7 +230,7 @@ async fn find_series(
             u64::try_from(all.fetch_one(&mut *on).await?).unwrap_or(0)
         }
     };
-    let (admitted, refused) = admit(new, &mut keys, all, limits);
+    let (admitted, refused) = admit(points, new, &mut keys, all, limits);
     *count = Some(all + admitted.len() as u64);
     let sql = "INSERT INTO series (device, key) SELECT value ->> 0, value ->> 1 FROM json_each(?1)";
     sqlx::query(sql)

@@ -1,15 +1,16 @@
 //! Telemetry that is sent: an object, or lines of such objects, which may be compressed.
 
 use axum::extract::{FromRequest, Request};
+use martlet_control::telemetry::{DecodeLimits, Rejection, StoreError};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::body::{expect_members, with_heading};
 use crate::api::Api;
 use crate::compat::body::object_with_comments;
-use crate::extract::{object_from_json, whole_body};
+use crate::extract::object_from_json;
 use crate::problem::Problem;
-use crate::telemetry::{is_lines, payload_of};
+use crate::telemetry::{is_lines, read_payload};
 
 /// The objects of a body, each as a payload by MQTT has it.
 #[derive(Clone, Debug)]
@@ -19,6 +20,11 @@ impl Sent {
     /// A line for each object.
     pub(super) fn lines(&self) -> String {
         self.0.join("\n")
+    }
+
+    /// Bytes of all of it.
+    pub(super) fn bytes(&self) -> usize {
+        self.0.iter().map(|one| one.len() + 1).sum()
     }
 
     /// The payload of one message.
@@ -34,26 +40,39 @@ impl FromRequest<Api> for Sent {
     type Rejection = Problem;
 
     async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
-        let headers = request.headers().clone();
-        let body = whole_body(request, api).await?;
-        let body = payload_of(api, &headers, body)?;
-        match is_lines(&headers) {
-            true => of_lines(&body),
-            false => {
-                let one: Object = object_with_comments(&body).map_err(with_heading)?;
-                Ok(Self(vec![one.payload()?]))
-            }
-        }
+        let limits = api.telemetry().map(|telemetry| telemetry.decoder().limits);
+        let limits = limits.unwrap_or_default();
+        let read = match is_lines(request.headers()) {
+            true => of_lines,
+            false => of_object,
+        };
+        read_payload(api, request, move |body| read(body, limits)).await?
     }
 }
 
-/// Lines of JSON; empty ones are skipped.
-fn of_lines(body: &[u8]) -> Result<Sent, Problem> {
+/// Rejects what would be too much, before it is read.
+fn rejected(rejection: Rejection) -> Problem {
+    StoreError::from(rejection).into()
+}
+
+fn of_object(body: &[u8], limits: DecodeLimits) -> Result<Sent, Problem> {
+    limits.check_parts(body).map_err(rejected)?;
+    let one: Object = object_with_comments(body).map_err(with_heading)?;
+    Ok(Sent(vec![one.payload()?]))
+}
+
+/// Lines of JSON; empty ones are skipped. Each has a value at least.
+fn of_lines(body: &[u8], limits: DecodeLimits) -> Result<Sent, Problem> {
     let mut all = Vec::new();
     for (at, line) in body.split(|byte| *byte == b'\n').enumerate() {
         if line.trim_ascii().is_empty() {
             continue;
         }
+        let max = limits.values;
+        if all.len() >= max {
+            return Err(rejected(Rejection::TooManyValues { max }));
+        }
+        limits.check_parts(line).map_err(rejected)?;
         let read = object_from_json::<Object>(line).map_err(with_heading);
         let payload = read.and_then(Object::payload);
         all.push(payload.map_err(|problem| of_line(at + 1, &problem))?);
@@ -118,16 +137,16 @@ mod tests {
     #[test]
     fn lines_are_read_as_a_whole_and_errors_name_theirs() {
         let body = b"{\"data\": {\"a\": 1}}\r\n\n{\"data\": {\"a\": 2}, \"timestamp\": 7}\n";
-        let sent = of_lines(body).unwrap();
+        let sent = of_lines(body, DecodeLimits::default()).unwrap();
         assert_eq!(
             sent.message(),
             r#"[{"data":{"a":1},"metadata":{}},{"data":{"a":2},"metadata":{},"timestamp":7}]"#
         );
         assert_eq!(sent.lines().lines().count(), 2);
-        let one = of_lines(b"{\"data\": {\"a\": 1}}").unwrap();
+        let one = of_lines(b"{\"data\": {\"a\": 1}}", DecodeLimits::default()).unwrap();
         assert_eq!(one.message(), r#"{"data":{"a":1},"metadata":{}}"#);
         let told = |body: &[u8]| {
-            let problem = of_lines(body).unwrap_err();
+            let problem = of_lines(body, DecodeLimits::default()).unwrap_err();
             (problem.extra().heading, problem.detail().to_owned())
         };
         let (heading, detail) = told(b"{\"data\": {\"a\": 1}}\nno");

@@ -9,8 +9,8 @@ use martlet_broker::TenantId;
 use martlet_codec::QoS;
 use martlet_control::principal::Principal;
 use martlet_control::telemetry::{
-    Aggregate, Bucket, Decoder, Fill, Format, Function, Row, Selection, StoredNow, TIME_END,
-    TelemetryDevice, time_text,
+    Aggregate, Bucket, Decoder, Fill, Format, Function, Row, Selection, StoreError, StoredNow,
+    TIME_END, TelemetryDevice, received_now, time_text,
 };
 use martlet_registry::{Device, DeviceFilter};
 use serde::Deserialize;
@@ -21,6 +21,7 @@ use super::devices::seen_by;
 use super::records::{RecordSelection, devices_of, off, records, storage_of, views_of};
 use super::sent::Sent;
 use crate::api::Api;
+use crate::body::large::BodyReader;
 use crate::extensions::{About, AboutTeam, OwnDevice, Unchanged};
 use crate::extract::{PathOf, QueryOf};
 use crate::problem::{Problem, ProblemKind};
@@ -28,8 +29,14 @@ use crate::publish::{self, MessageBody};
 use crate::registry::Asking;
 use crate::telemetry::{bucket_of, json_of, telemetry_of, time_of};
 
-async fn stored(api: &Api, path: &str, device: &Device, sent: Sent) -> Result<StoredNow, Problem> {
+async fn stored(
+    api: &Api,
+    (path, reader): (&str, &BodyReader),
+    device: &Device,
+    sent: Sent,
+) -> Result<StoredNow, Problem> {
     let telemetry = telemetry_of(api).map_err(off)?;
+    let bytes = sent.bytes();
     let decoder = Decoder {
         format: Format::JsonLines,
         ..telemetry.decoder().clone()
@@ -40,9 +47,13 @@ async fn stored(api: &Api, path: &str, device: &Device, sent: Sent) -> Result<St
         id: device.id.as_str().into(),
         device_type: device.device_type.as_str().into(),
     };
-    let lines = sent.lines();
-    let stored = telemetry.store(&known, (&decoder, lines.as_bytes())).await;
-    Ok(stored.inspect_err(|error| {
+    let received = received_now();
+    let decode = move || decoder.decode(sent.lines().as_bytes(), received);
+    let stored = match reader.read(bytes, decode).await? {
+        Err(rejection) => Err(rejection.into()),
+        Ok(decoded) => telemetry.store(&known, (decoded, received)).await,
+    };
+    Ok(stored.inspect_err(|error: &StoreError| {
         if let Some(reason) = error.reason() {
             let place = format!("POST {path}");
             telemetry.reject(
@@ -58,10 +69,11 @@ async fn stored(api: &Api, path: &str, device: &Device, sent: Sent) -> Result<St
 pub(super) async fn send(
     State(api): State<Api>,
     Extension(OwnDevice(device)): Extension<OwnDevice>,
+    Extension(reader): Extension<BodyReader>,
     uri: Uri,
     sent: Sent,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
-    let stored = stored(&api, uri.path(), &device, sent).await?;
+    let stored = stored(&api, (uri.path(), &reader), &device, sent).await?;
     let answer = json!({
         "message": "Telemetry data stored successfully",
         "telemetry_id": stored.received,

@@ -8,7 +8,7 @@ use clap::Args;
 use martlet_registry::{
     Actor, DataType, DatabaseUrl, DeviceRef, DeviceSecret, ForeignSetting, IotFlowDevice, Location,
     NewDevice, Registry, RegistryError, RowOutcome, Scope, Secret, ServiceMqttDevice, Status,
-    iotflow_devices, service_mqtt_devices, wait,
+    UnreadableRow, iotflow_devices, service_mqtt_devices, wait,
 };
 
 use super::report::{Outcome, Report};
@@ -103,10 +103,14 @@ impl DeviceOptions {
         &self,
         from: &Location,
         found: impl Iterator<Item = Result<Wanted, (String, String)>>,
+        unreadable: &[UnreadableRow],
     ) -> anyhow::Result<Report> {
         let dry_run = self.database.dry_run;
         let mut report = Report::new(from.to_string(), dry_run);
         let mut devices = Vec::new();
+        for row in unreadable {
+            report.add(row.what, &row.id, Outcome::Skipped, &row.why);
+        }
         for device in found {
             match device {
                 Ok(wanted) => devices.push(wanted),
@@ -161,8 +165,7 @@ pub(super) fn import_iotflow(options: &DeviceOptions) -> anyhow::Result<Report> 
         let id = device.number.to_string();
         of_iotflow(device, &device_type).map_err(|why| (id, why))
     });
-    let wanted = wanted.chain(found.unreadable.into_iter().map(Err));
-    let mut report = options.import(&location, wanted)?;
+    let mut report = options.import(&location, wanted, &found.unreadable)?;
     let (node, dry_run) = (&options.database.on.node, options.database.dry_run);
     telemetry::import(&mut report, node, &location, dry_run)?;
     report.leave(found.left);
@@ -178,7 +181,7 @@ pub(super) fn import_service_mqtt(options: &DeviceOptions) -> anyhow::Result<Rep
         let id = device.id.clone();
         of_service_mqtt(device, &device_type).map_err(|why| (id, why))
     });
-    options.import(&location, wanted)
+    options.import(&location, wanted, &found.unreadable)
 }
 
 /// A device that is to be added.
@@ -283,6 +286,16 @@ async fn add(
         if outcome != Outcome::Skipped {
             let is_there = outcome == Outcome::Exists || !dry_run;
             add_settings(registry, report, &one, is_there, dry_run).await?;
+        } else {
+            for setting in &one.settings {
+                let id = format!("{}/{}", one.id, setting.key);
+                report.add(
+                    "setting",
+                    &id,
+                    Outcome::Skipped,
+                    "its device was not imported",
+                );
+            }
         }
     }
     Ok(())

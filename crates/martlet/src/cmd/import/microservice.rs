@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use martlet_api::microservice_webhook;
+use martlet_codec::TopicName;
+use martlet_control::telemetry::has_valid_offset;
 use martlet_registry::{
     LoggedMessage, MicroserviceMessage, MicroserviceWebhook, microservice_contents, wait,
 };
 use serde_json::{Value, json};
 
 use super::databases::DatabaseOptions;
-use super::report::{Outcome, Report};
+use super::report::{Outcome, Report, Skipped};
 use crate::cmd::admin::{ask, ask_with, encoded};
 use crate::cmd::tables;
 
@@ -28,7 +30,14 @@ pub(super) fn import(options: &DatabaseOptions) -> anyhow::Result<Report> {
     let location = options.location(&["DB_PATH"], Some("mqtt-messages.db"))?;
     let found = wait(microservice_contents(&location, MESSAGES_MAX))?;
     let mut report = Report::new(location.to_string(), options.dry_run);
-    add_messages(&mut report, options, found.messages)?;
+    let mut skipped = Skipped::new("messages");
+    for row in found.unreadable {
+        match row.what {
+            "message" => skipped.add(format!("message {}: {}", row.id, row.why)),
+            what => report.add(what, &row.id, Outcome::Skipped, &row.why),
+        }
+    }
+    add_messages(&mut report, options, found.messages, skipped)?;
     let left = found.messages_there - i64::from(MESSAGES_MAX);
     if left > 0 {
         report.leave(vec![("messages", left)]);
@@ -49,14 +58,19 @@ fn add_messages(
     report: &mut Report,
     options: &DatabaseOptions,
     found: Vec<MicroserviceMessage>,
+    mut skipped: Skipped,
 ) -> anyhow::Result<()> {
-    let count = found.len() as u64;
-    if count == 0 {
-        return Ok(());
+    let mut messages: Vec<LoggedMessage> = Vec::with_capacity(found.len());
+    for message in found {
+        let place = format!("message {} ({})", message.id, message.place);
+        match logged(message) {
+            Ok(message) => messages.push(message),
+            Err(why) => skipped.add(format!("{place}: {why}")),
+        }
     }
-    let messages: Vec<LoggedMessage> = found.into_iter().map(logged).collect();
+    let count = messages.len() as u64;
     let mut stored = count;
-    if !options.dry_run {
+    if !options.dry_run && count > 0 {
         stored = 0;
         tables::with(&options.on.node, async |registry| {
             for some in messages.chunks(MESSAGES_AT_ONCE) {
@@ -73,21 +87,38 @@ fn add_messages(
         let there = (count - stored).to_string();
         report.add("messages", &there, Outcome::Exists, "");
     }
+    if let Some(note) = skipped.note() {
+        report.add(
+            "messages",
+            &skipped.count().to_string(),
+            Outcome::Skipped,
+            &note,
+        );
+    }
     Ok(())
 }
 
-fn logged(message: MicroserviceMessage) -> LoggedMessage {
-    let received_ms = ms_of(&message.time).or_else(|| ms_of_id(&message.id));
-    LoggedMessage {
+/// A message as the log has it, or why it is none.
+fn logged(message: MicroserviceMessage) -> Result<LoggedMessage, String> {
+    let (topic, qos) = (message.topic, message.qos);
+    TopicName::new(&topic).map_err(|error| format!("its topic: {error}"))?;
+    let qos = u8::try_from(qos).ok().filter(|qos| *qos <= 2);
+    let qos = qos.ok_or_else(|| format!("its QoS is {}", message.qos))?;
+    // A message without a time has one in its id.
+    let (time, received_ms) = match message.time.trim() {
+        "" => ("none", ms_of_id(&message.id)),
+        time => (time, ms_of(time)),
+    };
+    Ok(LoggedMessage {
         id: message.id,
         tenant: 0,
-        topic: message.topic,
+        received_ms: received_ms.ok_or_else(|| format!("its time cannot be read: {time}"))?,
+        topic,
         payload: message.payload,
-        qos: u8::try_from(message.qos.clamp(0, 2)).unwrap_or_default(),
+        qos,
         retain: message.retained,
-        received_ms: received_ms.unwrap_or_default(),
         confirmed: message.confirmed,
-    }
+    })
 }
 
 /// A time as Go writes it into SQLite: `2026-03-01 12:00:00.5+00:00`, `2026-03-01T12:00:00Z`, or
@@ -99,6 +130,9 @@ fn ms_of(text: &str) -> Option<u64> {
     let mut whole = first.to_owned();
     if let Some(time) = second {
         whole = format!("{first}T{time}{}", offset.unwrap_or_default());
+    }
+    if !has_valid_offset(&whole) {
+        return None;
     }
     let parsed = whole.parse::<Timestamp>();
     let parsed = parsed.or_else(|_| format!("{whole}Z").parse::<Timestamp>());
@@ -164,7 +198,15 @@ mod tests {
         ] {
             assert_eq!(ms_of(text), expected, "{text}");
         }
-        assert_eq!((ms_of(""), ms_of("yesterday")), (None, None));
+        for text in [
+            "",
+            "yesterday",
+            "bad",
+            "2026-03-01 12:00:00+25:00",
+            "1969-12-31 12:00:00",
+        ] {
+            assert_eq!(ms_of(text), None, "{text}");
+        }
         assert_eq!(ms_of_id("1772366400500000000"), expected);
     }
 }

@@ -45,6 +45,53 @@ fn plural(what: &str) -> String {
     }
 }
 
+/// Rows of a table that were skipped: the first ones each with the reason.
+#[derive(Debug)]
+pub(super) struct Skipped {
+    table: &'static str,
+    count: i64,
+    first: Vec<String>,
+}
+
+impl Skipped {
+    /// Rows that are told each by itself.
+    const TOLD_MAX: usize = 20;
+
+    pub(super) fn new(table: &'static str) -> Self {
+        Self {
+            table,
+            count: 0,
+            first: Vec::new(),
+        }
+    }
+
+    /// Counts a row: which one it is, and why it is skipped.
+    pub(super) fn add(&mut self, told: String) {
+        self.count += 1;
+        if self.first.len() < Self::TOLD_MAX {
+            self.first.push(told);
+        }
+    }
+
+    pub(super) fn count(&self) -> i64 {
+        self.count
+    }
+
+    /// What the report says of them; none: there are none.
+    pub(super) fn note(&self) -> Option<String> {
+        let first = self.first.join("; ");
+        let (count, table) = (self.count, self.table);
+        match (count, count - self.first.len() as i64) {
+            (0, _) => None,
+            (1, _) => Some(format!("1 row of the table {table}: {first}")),
+            (_, 0) => Some(format!("{count} rows of the table {table}: {first}")),
+            (_, more) => Some(format!(
+                "{count} rows of the table {table}: {first}; and {more} more"
+            )),
+        }
+    }
+}
+
 /// All of it.
 #[derive(Debug)]
 pub(super) struct Report {
@@ -167,5 +214,30 @@ impl Report {
             "from": self.from, "dry_run": self.is_dry_run, "items": items, "not_imported": left,
         });
         format!("{report}\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_that_are_skipped_are_told_up_to_a_limit_and_counted() {
+        let mut skipped = Skipped::new("t");
+        assert_eq!(skipped.note(), None);
+        skipped.add("row 1: odd".to_owned());
+        assert_eq!(
+            skipped.note().as_deref(),
+            Some("1 row of the table t: row 1: odd")
+        );
+        for number in 2..=22 {
+            skipped.add(format!("row {number}: odd"));
+        }
+        let note = skipped.note().unwrap_or_default();
+        assert!(
+            note.starts_with("22 rows of the table t: row 1: odd; row 2: odd; "),
+            "{note}"
+        );
+        assert!(note.ends_with("; row 20: odd; and 2 more"), "{note}");
     }
 }

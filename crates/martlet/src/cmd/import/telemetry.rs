@@ -1,19 +1,21 @@
 //! Telemetry from the table `telemetry_data` of IoTFlow. The node stores it if it runs; else it is
 //! written into the node's storage here.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::anyhow;
 use martlet_control::telemetry::{StoreError, TelemetryAtRest};
 use martlet_registry::{
-    DeviceRef, IotFlowRecord, Location, Scope, iotflow_record_counts, iotflow_records, wait,
+    DeviceRef, IotFlowPayload, IotFlowRecord, Location, Scope, iotflow_record_counts,
+    iotflow_records, wait,
 };
 use serde_json::{Map, Value, json};
 
-use super::report::{Outcome, Report};
+use super::report::{Outcome, Report, Skipped};
 use crate::cmd::admin::{self, Refusal, ask, ask_with, encoded};
 use crate::cmd::node_options::NodeOptions;
 use crate::cmd::print::err;
@@ -21,7 +23,7 @@ use crate::cmd::tables;
 use crate::config;
 
 /// Records that are read at once.
-const PAGE: u32 = 5_000;
+const PAGE: usize = 5_000;
 /// Records that are stored at once, and bytes of them, about.
 const RECORDS_AT_ONCE: usize = 500;
 const BYTES_AT_ONCE: usize = 256 << 10;
@@ -56,19 +58,88 @@ pub(super) fn import(
         }
         return Ok(());
     }
-    let mut progress = Progress::new(there.iter().map(|(_, records)| records).sum());
-    let storage = target.open(node, &there)?;
-    for (at, (id, _)) in there.iter().enumerate() {
-        let mut done = Done::default();
-        let imported = import_device(&storage, (from, id), &mut done, &mut progress);
+    let mut import = Import {
+        storage: target.open(node, &there)?,
+        progress: Progress::new(there.iter().map(|(_, records)| records).sum()),
+        devices: HashMap::new(),
+        batch: Batch::default(),
+    };
+    let ended = import.run(from, &devices);
+    for (id, records) in &there {
+        let done = import.devices.remove(id).unwrap_or_default();
+        let left = records - done.records - done.skipped.count();
         done.add_to(report, id);
-        if let Err(error) = imported {
-            skip(report, &there[at..], &format!("{error:#}"));
-            break;
+        if let (Err(error), 1..) = (&ended, left) {
+            skip(report, &[(id.clone(), left)], &format!("{error:#}"));
         }
     }
-    progress.end();
-    storage.close()
+    import.progress.end();
+    import.storage.close()
+}
+
+/// An import that is under way.
+struct Import {
+    storage: Storage,
+    progress: Progress,
+    /// What became of the records of each device so far.
+    devices: HashMap<String, Done>,
+    /// Records of one device that are stored next.
+    batch: Batch,
+}
+
+impl Import {
+    /// Reads all records in one thread, and stores those of these devices in this one.
+    fn run(&mut self, from: &Location, devices: &HashSet<String>) -> anyhow::Result<()> {
+        let (send, pages) = sync_channel::<Vec<IotFlowRecord>>(1);
+        std::thread::scope(|scope| {
+            let reading = scope.spawn(move || {
+                let take = |page| send.send(page).is_ok();
+                wait(iotflow_records(from, PAGE, take))
+            });
+            let stored = self.store_all(pages, devices);
+            let read = reading.join();
+            stored?;
+            read.map_err(|_| anyhow!("the thread that reads the records ended"))??;
+            Ok(())
+        })
+    }
+
+    fn store_all(
+        &mut self,
+        pages: Receiver<Vec<IotFlowRecord>>,
+        devices: &HashSet<String>,
+    ) -> anyhow::Result<()> {
+        for record in pages.into_iter().flatten() {
+            if !devices.contains(&record.device) {
+                continue;
+            }
+            if self.batch.is_full(&record) {
+                self.store()?;
+            }
+            let IotFlowRecord {
+                device,
+                place,
+                sent,
+            } = record;
+            let read = sent.and_then(|sent| Ok((payload_of(&sent)?, bytes_of(&sent))));
+            match read {
+                Ok((payload, bytes)) => self.batch.add((device, place), payload, bytes),
+                Err(why) => {
+                    self.progress.add(1);
+                    let done = self.devices.entry(device).or_default();
+                    done.skipped.add(format!("{place}: {why}"));
+                }
+            }
+        }
+        self.store()
+    }
+
+    fn store(&mut self) -> anyhow::Result<()> {
+        let batch = std::mem::take(&mut self.batch);
+        self.progress.add(batch.records.len());
+        let done = self.devices.entry(batch.device.clone()).or_default();
+        batch.store(&self.storage, done)
+    }
 }
 
 /// None of these is imported, or not all of their records.
@@ -194,22 +265,24 @@ impl Storage {
     }
 }
 
-/// Numbers of the records of a device that were imported and skipped.
-#[derive(Default)]
+/// The records of a device that were imported and skipped.
 struct Done {
     records: i64,
     values: u64,
-    skipped: i64,
-    /// Id of the first record that was skipped, and why.
-    first: Option<(i64, String)>,
+    skipped: Skipped,
+}
+
+impl Default for Done {
+    fn default() -> Self {
+        Self {
+            records: 0,
+            values: 0,
+            skipped: Skipped::new("telemetry_data"),
+        }
+    }
 }
 
 impl Done {
-    fn skip(&mut self, id: i64, why: String) {
-        self.skipped += 1;
-        self.first.get_or_insert((id, why));
-    }
-
     fn add_to(self, report: &mut Report, id: &str) {
         if self.records > 0 {
             let note = format!(
@@ -219,89 +292,58 @@ impl Done {
             );
             report.add("telemetry", id, Outcome::Imported, &note);
         }
-        if let Some((record, why)) = self.first {
-            let note = match self.skipped {
-                1 => format!("record {record}: {why}"),
-                many => format!("{many} records, the first one is {record}: {why}"),
-            };
+        if let Some(note) = self.skipped.note() {
             report.add("telemetry", id, Outcome::Skipped, &note);
         }
     }
 }
 
-fn import_device(
-    storage: &Storage,
-    (from, id): (&Location, &str),
-    done: &mut Done,
-    progress: &mut Progress,
-) -> anyhow::Result<()> {
-    let number = id.parse().context("its id is no number")?;
-    let mut after = i64::MIN;
-    loop {
-        let page = wait(iotflow_records(from, (number, after), PAGE))?;
-        let Some(last) = page.last().filter(|last| last.id > after) else {
-            return Ok(());
-        };
-        after = last.id;
-        let mut batch = Batch::default();
-        for record in page {
-            let bytes = record.payload.len() + record.metadata.len();
-            if batch.is_full(bytes) {
-                progress.add(batch.records.len());
-                batch.store(storage, id, done)?;
-            }
-            match payload_of(&record) {
-                Ok(payload) => batch.add(record.id, payload, bytes),
-                Err(why) => {
-                    progress.add(1);
-                    done.skip(record.id, why);
-                }
-            }
-        }
-        progress.add(batch.records.len());
-        batch.store(storage, id, done)?;
-    }
-}
-
-/// Records that are stored together.
+/// Records of a device that are stored together.
 #[derive(Default)]
 struct Batch {
-    ids: Vec<i64>,
+    device: String,
+    places: Vec<String>,
     records: Vec<Value>,
     bytes: usize,
 }
 
 impl Batch {
-    fn is_full(&self, more: usize) -> bool {
+    /// This record has to wait for the next batch.
+    fn is_full(&self, next: &IotFlowRecord) -> bool {
+        let bytes = next.sent.as_ref().map_or(0, bytes_of);
         !self.records.is_empty()
-            && (self.records.len() >= RECORDS_AT_ONCE || self.bytes + more > BYTES_AT_ONCE)
+            && (self.device != next.device
+                || self.records.len() >= RECORDS_AT_ONCE
+                || self.bytes + bytes > BYTES_AT_ONCE)
     }
 
-    fn add(&mut self, id: i64, payload: Value, bytes: usize) {
-        self.ids.push(id);
+    fn add(&mut self, (device, place): (String, String), payload: Value, bytes: usize) {
+        self.device = device;
+        self.places.push(place);
         self.records.push(payload);
         self.bytes += bytes;
     }
 
-    /// Stores the records and forgets them. If the storage rejects one of them, each half is
-    /// stored by itself, down to that record.
-    fn store(&mut self, storage: &Storage, device: &str, done: &mut Done) -> anyhow::Result<()> {
-        let Self { ids, records, .. } = std::mem::take(self);
-        let mut parts = vec![(ids.as_slice(), records.as_slice())];
-        while let Some((ids, records)) = parts.pop() {
-            let Some(first) = ids.first() else {
+    /// Stores the records. If the storage rejects one of them, each half is stored by itself, down
+    /// to that record.
+    fn store(self, storage: &Storage, done: &mut Done) -> anyhow::Result<()> {
+        let mut parts = vec![(self.places.as_slice(), self.records.as_slice())];
+        while let Some((places, records)) = parts.pop() {
+            let Some(first) = places.first() else {
                 continue;
             };
-            match storage.store(device, records) {
+            match storage.store(&self.device, records) {
                 Ok(values) => {
                     done.records += records.len() as i64;
                     done.values += values;
                 }
-                Err(Failure::Records(why)) if records.len() == 1 => done.skip(*first, why),
+                Err(Failure::Records(why)) if records.len() == 1 => {
+                    done.skipped.add(format!("{first}: {why}"));
+                }
                 Err(Failure::Records(_)) => {
                     let middle = records.len() / 2;
-                    parts.push((&ids[middle..], &records[middle..]));
-                    parts.push((&ids[..middle], &records[..middle]));
+                    parts.push((&places[middle..], &records[middle..]));
+                    parts.push((&places[..middle], &records[..middle]));
                 }
                 Err(Failure::Storage(error)) => return Err(error),
             }
@@ -310,8 +352,13 @@ impl Batch {
     }
 }
 
+/// Bytes of what is stored, about.
+fn bytes_of(sent: &IotFlowPayload) -> usize {
+    sent.payload.len() + sent.metadata.len()
+}
+
 /// A record as devices send it by HTTP.
-fn payload_of(record: &IotFlowRecord) -> Result<Value, String> {
+fn payload_of(record: &IotFlowPayload) -> Result<Value, String> {
     let members = |column: &str, text: &str| {
         let value = match text.trim() {
             "" => Value::Null,
@@ -380,9 +427,8 @@ impl Progress {
 mod tests {
     use super::*;
 
-    fn record(payload: &str, metadata: &str, data_type: &str) -> IotFlowRecord {
-        IotFlowRecord {
-            id: 1,
+    fn record(payload: &str, metadata: &str, data_type: &str) -> IotFlowPayload {
+        IotFlowPayload {
             time: "2025-07-01 10:00:00".to_owned(),
             payload: payload.to_owned(),
             metadata: metadata.to_owned(),

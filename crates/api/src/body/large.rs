@@ -1,0 +1,169 @@
+//! Large bodies: they are unpacked and read on threads of their own, few at once and one of each
+//! caller, so that the threads of the API answer others meanwhile.
+
+use std::collections::HashMap;
+use std::num::NonZero;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+use tracing::error;
+
+use crate::problem::{Problem, ProblemKind};
+
+/// Bytes of a body, unpacked, up to which it is read at once.
+pub(crate) const SMALL_BYTES_MAX: usize = 64 * 1024;
+/// Large bodies that are read at once, at most: half as many as there are processors.
+const PLACES_MAX: usize = 4;
+/// Time that a large body waits for its place.
+const WAIT_MAX: Duration = Duration::from_secs(30);
+/// Callers that are remembered though they have no large body.
+const CALLERS_MAX: usize = 100;
+
+/// Places of large bodies.
+#[derive(Clone, Debug)]
+pub(crate) struct LargeBodies {
+    all: Arc<Semaphore>,
+    of_callers: Arc<Mutex<HashMap<String, Arc<Semaphore>>>>,
+}
+
+impl Default for LargeBodies {
+    fn default() -> Self {
+        let processors = available_parallelism().map_or(1, NonZero::get);
+        Self {
+            all: Arc::new(Semaphore::new((processors / 2).clamp(1, PLACES_MAX))),
+            of_callers: Arc::default(),
+        }
+    }
+}
+
+impl LargeBodies {
+    /// Reads the bodies of this caller.
+    pub(crate) fn reader(&self, caller: &str) -> BodyReader {
+        BodyReader {
+            large: Some(self.clone()),
+            caller: caller.to_owned(),
+        }
+    }
+
+    /// The place of the caller, and one of all, once they are free.
+    async fn places(self, caller: &str) -> Result<Places, AcquireError> {
+        let own = self.place_of(caller).acquire_owned().await?;
+        Ok((own, self.all.acquire_owned().await?))
+    }
+
+    fn place_of(&self, caller: &str) -> Arc<Semaphore> {
+        let callers = self.of_callers.lock();
+        let mut callers = callers.unwrap_or_else(PoisonError::into_inner);
+        if callers.len() >= CALLERS_MAX {
+            callers.retain(|_, place| Arc::strong_count(place) > 1);
+        }
+        let place = callers.entry(caller.to_owned());
+        Arc::clone(place.or_insert_with(|| Arc::new(Semaphore::new(1))))
+    }
+}
+
+type Places = (OwnedSemaphorePermit, OwnedSemaphorePermit);
+
+/// Reads the bodies of one caller.
+#[derive(Clone, Debug)]
+pub(crate) struct BodyReader {
+    /// None: the caller needs no places.
+    large: Option<LargeBodies>,
+    caller: String,
+}
+
+impl BodyReader {
+    /// Reads the bodies of an operator at `admin.sock`.
+    pub(crate) fn without_places() -> Self {
+        Self {
+            large: None,
+            caller: String::new(),
+        }
+    }
+
+    /// Does the work of reading a body of that many bytes, or more when it is unpacked.
+    ///
+    /// # Errors
+    /// It is large, and found no place in time.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        bytes: usize,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Problem> {
+        if bytes <= SMALL_BYTES_MAX {
+            return Ok(work());
+        }
+        let places = match self.large.clone() {
+            None => None,
+            Some(large) => match timeout(WAIT_MAX, large.places(&self.caller)).await {
+                Ok(places) => Some(places.map_err(|_| broken())?),
+                Err(_) => return Err(no_place()),
+            },
+        };
+        // Where the caller has gone, the places are taken until the work is done.
+        let done = tokio::task::spawn_blocking(move || {
+            let done = work();
+            drop(places);
+            done
+        });
+        done.await.map_err(|error| {
+            error!(%error, "a body could not be read");
+            broken()
+        })
+    }
+}
+
+fn no_place() -> Problem {
+    let secs = WAIT_MAX.as_secs();
+    let detail = format!(
+        "the node reads other large bodies, and had no place for this one in {secs} s: ask again \
+         later"
+    );
+    Problem::unavailable(detail)
+}
+
+fn broken() -> Problem {
+    Problem::new(ProblemKind::Internal, "the body could not be read")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_caller_has_one_place_and_small_bodies_need_none() {
+        let bodies = LargeBodies {
+            all: Arc::new(Semaphore::new(2)),
+            ..LargeBodies::default()
+        };
+        let large = SMALL_BYTES_MAX + 1;
+        let (go_on, wait) = mpsc::channel::<()>();
+        let one = bodies.reader("device:1");
+        let first = tokio::spawn({
+            let one = one.clone();
+            async move { one.read(large, move || wait.recv().is_ok()).await }
+        });
+        while bodies.all.available_permits() == 2 {
+            tokio::task::yield_now().await;
+        }
+        let second = tokio::spawn({
+            let one = one.clone();
+            async move { one.read(large, || 2).await }
+        });
+        assert_eq!(one.read(SMALL_BYTES_MAX, || 3).await.unwrap(), 3);
+        assert_eq!(
+            bodies.reader("device:2").read(large, || 4).await.unwrap(),
+            4
+        );
+        assert!(!second.is_finished());
+        go_on.send(()).unwrap();
+        assert!(first.await.unwrap().unwrap());
+        assert_eq!(second.await.unwrap().unwrap(), 2);
+        assert_eq!(bodies.all.available_permits(), 2);
+    }
+}
