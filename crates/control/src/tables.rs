@@ -44,8 +44,8 @@ const WARNING: &str = "registry";
 /// How often is looked whether another node has changed them.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Time limits of reading what has changed, and of reading everything. Logins use the copy in memory
-/// meanwhile.
+/// Time limits of reading what has changed, and of reading everything. Logins use the copy in
+/// memory meanwhile.
 const RENEW_MAX: Duration = Duration::from_secs(5);
 const READ_ALL_MAX: Duration = Duration::from_secs(60);
 
