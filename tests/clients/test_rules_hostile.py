@@ -239,7 +239,7 @@ def test_rules_and_alarms_of_a_team_are_its_own(start_node, tmp_path, variables)
     for order in ("acknowledge", "clear"):
         call(node, "POST", f"/alarms/{alarm['id']}/{order}", status=404, key=keys["south"])
     call(node, "GET", f"/alarms/{alarm['id']}", status=404, key=keys["south"])
-    assert len(call(node, "GET", "/devices/pump/commands", key=keys["north"])["items"]) == 1
+    until(lambda: len(call(node, "GET", "/devices/pump/commands", key=keys["north"])["items"]) == 1, node.log)
     assert call(node, "GET", "/devices/pump/commands", key=keys["south"])["items"] == []
     crash(node)
     node = start_node(**options)
