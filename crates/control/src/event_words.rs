@@ -94,8 +94,8 @@ pub(crate) fn name(kind: EventKind) -> &'static str {
     kind.journal_name().unwrap_or_else(|| kind.name())
 }
 
-/// What happened to a client, as [`why`](crate::why) tells it of the client, with the topic or Topic
-/// Filter; none: the reason alone says it.
+/// What happened to a client, as [`why`](crate::why) tells it of the client, with the Topic Name or
+/// Topic Filter; none: the reason alone says it.
 pub(crate) fn of_client(kind: EventKind, topic: Option<&str>) -> Option<String> {
     let told = match (kind, topic) {
         (EventKind::Refused, _) => return None,

@@ -192,7 +192,7 @@ mod tests {
         let ((kept, definition), (other, other_definition)) = (rule("a"), rule("b"));
         assert!(kept.is_same(0, &definition));
         assert!(!kept.is_same(1, &definition) && !kept.is_same(0, &other_definition));
-        let guard = PanicGuard::of(&[kept.clone()]);
+        let guard = PanicGuard::of(std::slice::from_ref(&kept));
         for _ in 0..PANICS_MAX {
             assert!(guard.run(0, &mut panics_at_7).is_err());
         }
