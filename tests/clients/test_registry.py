@@ -555,7 +555,7 @@ def test_tables_that_are_gone_are_missed_and_end_nobody(start, place, tmp_path):
         assert listed() == 200
         for file in place.path.glob("martlet.db*"):
             file.rename(tmp_path / file.name)
-        until(lambda: "martlet.db is gone" in health(), "a warning")
+        until(lambda: "martlet.db was deleted" in health(), "a warning")
         status, _, answer = ask(node, "/api/v1/devices", headers={"X-API-Key": KEY})
         assert status == 503 and "martlet health" in answer.decode()
         status = ask(node, "/api/v1/devices", "POST", {"X-API-Key": KEY, "Content-Type": "application/json"},
@@ -566,7 +566,7 @@ def test_tables_that_are_gone_are_missed_and_end_nobody(start, place, tmp_path):
         other = Place(tmp_path / "other")
         other.device("d9")
         (tmp_path / "other" / "martlet.db").rename(place.path / "martlet.db")
-        until(lambda: "another database" in health(), "a warning")
+        until(lambda: "is not the database" in health(), "a warning")
         assert listed() == 503
         (place.path / "martlet.db").unlink()
         for file in tmp_path.glob("martlet.db*"):
@@ -594,14 +594,14 @@ def test_a_start_without_the_tables_that_were_there_is_refused_until_it_is_meant
     node.wait()
     for file in place.path.glob("martlet.db*"):
         file.rename(tmp_path / file.name)
-    with pytest.raises(RuntimeError, match="put it back"):
+    with pytest.raises(RuntimeError, match="restore it from a backup"):
         start()
     with pytest.raises(RuntimeError, match="registry.url"):
         start(settings=[f"registry.url={tmp_path / 'other.db'}"])
     other = Place(tmp_path / "other")
     other.device("d9")
     (tmp_path / "other" / "martlet.db").rename(place.path / "martlet.db")
-    with pytest.raises(RuntimeError, match="other users and devices"):
+    with pytest.raises(RuntimeError, match="is not the database that this node used"):
         start()
     (place.path / "registry").unlink()
     start().close()

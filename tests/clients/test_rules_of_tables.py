@@ -36,7 +36,7 @@ def test_explain_says_what_the_node_does(start, place):
     place.run("user", "set", "ann", "--disable")
     for running in [True, False]:
         assert "user ann is disabled" in place.run("acl", "explain", "ann", "receive", "a/1", code=3)
-        assert "nobody of that name" in place.run("acl", "explain", "carol", "receive", "a/1", code=3)
+        assert "no user of that name" in place.run("acl", "explain", "carol", "receive", "a/1", code=3)
         assert "without credentials" in place.run("acl", "explain", "-", "receive", "a/1", code=3)
         for action, topic in [("publish", "a/#"), ("receive", "+"), ("publish", ""), ("subscribe", "a/#/b")]:
             assert " is no Topic " in place.run("acl", "explain", "ann", action, topic, code=2)

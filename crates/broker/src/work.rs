@@ -19,8 +19,8 @@ pub struct WorkLimits {
 impl Default for WorkLimits {
     fn default() -> Self {
         Self {
-            turn: 12 * 1024,
-            share: 3 * 1024,
+            turn: 16 * 1024,
+            share: 4 * 1024,
             matches: 1024,
         }
     }
