@@ -286,5 +286,10 @@ fn what_holds_now_comes_before_what_happened() {
     assert_eq!(verdict.finding.count, Some(3));
     facts.runs.pop();
     facts.standing = Some(barred(NOBODY, "no user of that name is known to x"));
-    expect(&judge(&facts), Cause::UnknownName, State::Refused, "no user of that name");
+    expect(
+        &judge(&facts),
+        Cause::UnknownName,
+        State::Refused,
+        "no user of that name",
+    );
 }
