@@ -1,7 +1,7 @@
 """Versions of firmware: uploads, signatures, ranges, pieces by MQTT, and kills of the node."""
 
-import contextlib
 import base64
+import contextlib
 import hashlib
 import http.client
 import json

@@ -18,6 +18,21 @@ pub(crate) fn name_list<'a>(parameter: &str, text: &'a str) -> Result<Vec<&'a st
     }
 }
 
+/// Rejects parameters of a query that are given and empty: a program that has no name to give must
+/// not reach all.
+///
+/// # Errors
+/// One is.
+pub(crate) fn expect_not_empty<const N: usize>(
+    parameters: [(&str, &Option<String>); N],
+) -> Result<(), Problem> {
+    let mut parameters = parameters.into_iter();
+    match parameters.find(|(_, text)| text.as_deref() == Some("")) {
+        Some((name, _)) => Err(Problem::of_query(name, "it is empty")),
+        None => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

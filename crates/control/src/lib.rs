@@ -93,6 +93,7 @@ pub mod rfc3339;
 pub mod rollouts;
 pub mod rules;
 pub mod secrets;
+pub mod shared_places;
 mod statistics;
 mod store;
 pub mod tables;

@@ -102,10 +102,13 @@ impl Feed {
     /// whatever happens to the others. A message that has no outcome when the call ends was not
     /// tried.
     pub fn tell(&mut self, ticket: Ticket, outcome: Outcome) {
-        let is_done = outcome == Outcome::Done;
+        self.report(outcome != Outcome::Done, [(ticket, outcome)]);
+    }
+
+    fn report(&mut self, has_failed: bool, outcomes: impl IntoIterator<Item = (Ticket, Outcome)>) {
         let mut state = self.shared.lock();
-        state.outcomes.push((ticket, outcome));
-        let is_told = !is_done || state.outcomes.len() >= self.told_at;
+        state.outcomes.extend(outcomes);
+        let is_told = has_failed || state.outcomes.len() >= self.told_at;
         drop(state);
         if is_told {
             self.shared.for_runner.notify_one();
@@ -127,13 +130,7 @@ impl Feed {
     /// Reports the outcomes of the messages of a batch, in its order.
     pub fn tell_all(&mut self, tickets: Vec<Ticket>, outcomes: Vec<Outcome>) {
         let has_failed = outcomes.iter().any(|outcome| *outcome != Outcome::Done);
-        let mut state = self.shared.lock();
-        state.outcomes.extend(tickets.into_iter().zip(outcomes));
-        let is_told = has_failed || state.outcomes.len() >= self.told_at;
-        drop(state);
-        if is_told {
-            self.shared.for_runner.notify_one();
-        }
+        self.report(has_failed, tickets.into_iter().zip(outcomes));
     }
 }
 

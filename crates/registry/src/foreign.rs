@@ -186,7 +186,13 @@ pub async fn service_mqtt_devices(
             })
         };
         Ok(ForeignTables {
-            devices: read_each(&table, &rows, ("device", 0), &mut unreadable, device)?,
+            devices: read_each(
+                &table,
+                &rows,
+                ("device", |row| row.shown(0)),
+                &mut unreadable,
+                device,
+            )?,
             unreadable,
             left: Vec::new(),
         })
@@ -377,7 +383,7 @@ async fn read_iotflow(
     let devices = read_each(
         &table,
         &rows,
-        ("device", 0),
+        ("device", |row| row.shown(0)),
         &mut unreadable,
         iotflow_device,
     )?;
@@ -452,16 +458,16 @@ async fn read_settings(
         };
         Ok((*device, setting))
     };
-    for row in &rows {
-        let row = table.row(row);
-        match setting(row) {
-            Ok((device, setting)) => found.devices[device].settings.push(setting),
-            Err(Unread::Row(why)) => {
-                let id = format!("{}/{}", row.shown(0), row.shown(1));
-                found.unreadable.push(row.unreadable("setting", id, &why));
-            }
-            Err(Unread::Fault(fault)) => return Err(fault),
-        }
+    let id = |row: ForeignRow<'_>| format!("{}/{}", row.shown(0), row.shown(1));
+    let settings = read_each(
+        &table,
+        &rows,
+        ("setting", id),
+        &mut found.unreadable,
+        setting,
+    )?;
+    for (device, setting) in settings {
+        found.devices[device].settings.push(setting);
     }
     Ok(())
 }

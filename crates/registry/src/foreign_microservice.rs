@@ -95,7 +95,13 @@ pub async fn microservice_contents(
         let table = ForeignTable::read((&mut *on, engine), "webhooks", &WEBHOOK).await?;
         let rows = sqlx::query(table.select("webhooks ORDER BY id"));
         let rows = rows.fetch_all(&mut *on).await?;
-        let webhooks = read_each(&table, &rows, ("webhook", 0), &mut unreadable, webhook)?;
+        let webhooks = read_each(
+            &table,
+            &rows,
+            ("webhook", |row| row.shown(0)),
+            &mut unreadable,
+            webhook,
+        )?;
         let sql = "SELECT COUNT(*) FROM messages";
         let messages_there = sqlx::query_scalar(sql).fetch_one(&mut *on).await?;
         let table = ForeignTable::read((&mut *on, engine), "messages", &MESSAGE).await?;
@@ -103,7 +109,13 @@ pub async fn microservice_contents(
         let query = sqlx::query(sql).bind(i64::from(messages_max));
         let mut rows = query.fetch_all(&mut *on).await?;
         rows.reverse();
-        let messages = read_each(&table, &rows, ("message", 0), &mut unreadable, message)?;
+        let messages = read_each(
+            &table,
+            &rows,
+            ("message", |row| row.shown(0)),
+            &mut unreadable,
+            message,
+        )?;
         Ok(MicroserviceContents {
             webhooks,
             messages,

@@ -13,7 +13,7 @@ pub struct UnreadableRow {
     pub what: &'static str,
     /// Its id, as far as it can be shown.
     pub id: String,
-    /// Why, and which row of which table it is.
+    /// The reason, with the table and the number of the row.
     pub why: String,
 }
 
@@ -199,7 +199,7 @@ impl ForeignRow<'_> {
 pub(crate) fn read_each<T>(
     table: &ForeignTable,
     rows: &[AnyRow],
-    (what, id): (&'static str, usize),
+    (what, id): (&'static str, impl Fn(ForeignRow<'_>) -> String),
     unreadable: &mut Vec<UnreadableRow>,
     read: impl Fn(ForeignRow<'_>) -> Result<T, Unread>,
 ) -> Result<Vec<T>, Fault> {
@@ -208,7 +208,7 @@ pub(crate) fn read_each<T>(
         let row = table.row(row);
         match read(row) {
             Ok(one) => found.push(one),
-            Err(Unread::Row(why)) => unreadable.push(row.unreadable(what, row.shown(id), &why)),
+            Err(Unread::Row(why)) => unreadable.push(row.unreadable(what, id(row), &why)),
             Err(Unread::Fault(fault)) => return Err(fault),
         }
     }

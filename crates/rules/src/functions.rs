@@ -59,7 +59,7 @@ pub(crate) type Function = Box<
         + Sync,
 >;
 
-/// Adds a function of so many values. It costs what these are.
+/// Adds a function with `N` arguments. It is charged for their sizes.
 fn add<const N: usize>(
     context: &mut Context<'_, '_>,
     name: &str,

@@ -109,7 +109,7 @@ pub(crate) struct Points {
     pub(crate) wholes: Vec<Range<usize>>,
 }
 
-/// Points of which no series may be made.
+/// Points that are refused, since their series may not be created.
 #[derive(Debug, Default)]
 pub(crate) struct Refusals {
     /// Why, by the index of the point.
@@ -118,7 +118,7 @@ pub(crate) struct Refusals {
     wholes: Vec<Range<usize>>,
 }
 
-/// What becomes of a point.
+/// The result for a point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Stored,

@@ -1,14 +1,12 @@
 //! Large bodies: they are unpacked and read on threads of their own, few at once and one of each
 //! caller, so that the threads of the API answer others meanwhile.
 
-use std::collections::HashMap;
 use std::num::NonZero;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use martlet_control::shared_places::SharedPlaces;
 use tracing::error;
 
 use crate::problem::{Problem, ProblemKind};
@@ -17,29 +15,27 @@ use crate::problem::{Problem, ProblemKind};
 pub(crate) const SMALL_BYTES_MAX: usize = 64 * 1024;
 /// Large bodies that are read at once, at most: half as many as there are processors.
 const PLACES_MAX: usize = 4;
+/// Those of one caller.
+const PLACES_OF_CALLER_MAX: usize = 1;
 /// Time that a large body waits for its place.
 const WAIT_MAX: Duration = Duration::from_secs(30);
-/// Callers that are remembered though they have no large body.
-const CALLERS_MAX: usize = 100;
 
-/// Places of large bodies.
+/// Places of large bodies, by caller.
 #[derive(Clone, Debug)]
-pub(crate) struct LargeBodies {
-    all: Arc<Semaphore>,
-    of_callers: Arc<Mutex<HashMap<String, Arc<Semaphore>>>>,
-}
+pub(crate) struct LargeBodies(Arc<SharedPlaces<String>>);
 
 impl Default for LargeBodies {
     fn default() -> Self {
         let processors = available_parallelism().map_or(1, NonZero::get);
-        Self {
-            all: Arc::new(Semaphore::new((processors / 2).clamp(1, PLACES_MAX))),
-            of_callers: Arc::default(),
-        }
+        Self::with_places((processors / 2).clamp(1, PLACES_MAX))
     }
 }
 
 impl LargeBodies {
+    fn with_places(places: usize) -> Self {
+        Self(Arc::new(SharedPlaces::new(places, PLACES_OF_CALLER_MAX)))
+    }
+
     /// Reads the bodies of this caller.
     pub(crate) fn reader(&self, caller: &str) -> BodyReader {
         BodyReader {
@@ -47,25 +43,7 @@ impl LargeBodies {
             caller: caller.to_owned(),
         }
     }
-
-    /// The place of the caller, and one of all, once they are free.
-    async fn places(self, caller: &str) -> Result<Places, AcquireError> {
-        let own = self.place_of(caller).acquire_owned().await?;
-        Ok((own, self.all.acquire_owned().await?))
-    }
-
-    fn place_of(&self, caller: &str) -> Arc<Semaphore> {
-        let callers = self.of_callers.lock();
-        let mut callers = callers.unwrap_or_else(PoisonError::into_inner);
-        if callers.len() >= CALLERS_MAX {
-            callers.retain(|_, place| Arc::strong_count(place) > 1);
-        }
-        let place = callers.entry(caller.to_owned());
-        Arc::clone(place.or_insert_with(|| Arc::new(Semaphore::new(1))))
-    }
 }
-
-type Places = (OwnedSemaphorePermit, OwnedSemaphorePermit);
 
 /// Reads the bodies of one caller.
 #[derive(Clone, Debug)]
@@ -96,17 +74,17 @@ impl BodyReader {
         if bytes <= SMALL_BYTES_MAX {
             return Ok(work());
         }
-        let places = match self.large.clone() {
+        let place = match &self.large {
             None => None,
-            Some(large) => match timeout(WAIT_MAX, large.places(&self.caller)).await {
-                Ok(places) => Some(places.map_err(|_| broken())?),
-                Err(_) => return Err(no_place()),
-            },
+            Some(LargeBodies(places)) => {
+                let place = places.take(&self.caller, WAIT_MAX).await;
+                Some(place.ok_or_else(no_place)?)
+            }
         };
-        // Where the caller has gone, the places are taken until the work is done.
+        // Where the caller has gone, the place is taken until the work is done.
         let done = tokio::task::spawn_blocking(move || {
             let done = work();
-            drop(places);
+            drop(place);
             done
         });
         done.await.map_err(|error| {
@@ -137,10 +115,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_caller_has_one_place_and_small_bodies_need_none() {
-        let bodies = LargeBodies {
-            all: Arc::new(Semaphore::new(2)),
-            ..LargeBodies::default()
-        };
+        let bodies = LargeBodies::with_places(2);
         let large = SMALL_BYTES_MAX + 1;
         let (go_on, wait) = mpsc::channel::<()>();
         let one = bodies.reader("device:1");
@@ -148,7 +123,7 @@ mod tests {
             let one = one.clone();
             async move { one.read(large, move || wait.recv().is_ok()).await }
         });
-        while bodies.all.available_permits() == 2 {
+        while bodies.0.free() == 2 {
             tokio::task::yield_now().await;
         }
         let second = tokio::spawn({
@@ -164,6 +139,6 @@ mod tests {
         go_on.send(()).unwrap();
         assert!(first.await.unwrap().unwrap());
         assert_eq!(second.await.unwrap().unwrap(), 2);
-        assert_eq!(bodies.all.available_permits(), 2);
+        assert_eq!(bodies.0.free(), 2);
     }
 }

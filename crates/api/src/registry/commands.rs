@@ -16,6 +16,7 @@ use super::devices::{OfTeam, expect_type, group_id};
 use super::forms::{moment, page_of, page_request, word_of_query};
 use crate::api::Api;
 use crate::extract::{JsonBody, PathOf, QueryOf};
+use crate::name_list::expect_not_empty;
 use crate::page::Page;
 use crate::problem::Problem;
 use crate::time::Moment;
@@ -464,11 +465,12 @@ pub(crate) async fn send_to_many(
 ) -> Result<(StatusCode, axum::Json<FleetCommandView>), Problem> {
     let asking = asking.within(&api, to.team.as_deref()).await?;
     let all = [&to.device_type, &to.kind, &to.tag, &to.group];
-    for (name, said) in ["type", "kind", "tag", "group"].into_iter().zip(all) {
-        if said.as_deref() == Some("") {
-            return Err(Problem::of_query(name, "it is empty"));
-        }
-    }
+    expect_not_empty([
+        ("type", &to.device_type),
+        ("kind", &to.kind),
+        ("tag", &to.tag),
+        ("group", &to.group),
+    ])?;
     if all.iter().all(|said| said.is_none()) {
         let detail = "name the devices by type, kind, tag or group";
         return Err(Problem::of_query("type", detail));

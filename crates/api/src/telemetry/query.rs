@@ -18,7 +18,7 @@ use super::times::Span;
 use super::view::DeviceReadingView;
 use crate::api::Api;
 use crate::extract::QueryOf;
-use crate::name_list::name_list;
+use crate::name_list::{expect_not_empty, name_list};
 use crate::problem::Problem;
 use crate::registry::{Asking, expect_type, group_id};
 
@@ -47,15 +47,11 @@ pub(super) async fn selected(
     let named = named.map(|text| name_list("device", text)).transpose()?;
     let has_filter =
         devices.group.is_some() || devices.tag.is_some() || devices.device_type.is_some();
-    for (name, text) in [
+    expect_not_empty([
         ("tag", &devices.tag),
         ("group", &devices.group),
         ("type", &devices.device_type),
-    ] {
-        if text.as_deref() == Some("") {
-            return Err(Problem::of_query(name, "it is empty"));
-        }
-    }
+    ])?;
     if !has_filter && named.is_none() {
         let detail = "name the devices by device, group, tag or type";
         return Err(Problem::of_query("device", detail));

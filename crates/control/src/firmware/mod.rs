@@ -14,16 +14,15 @@ mod request;
 mod signature;
 mod upload;
 
-use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use martlet_registry::{Actor, Device, Page, PageRequest, Scope};
 pub use martlet_registry::{Firmware, FirmwareFilter, NewFirmware};
 use tokio::fs::File;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::shared_places::{SharedPlace, SharedPlaces};
 use crate::tables::{Tables, TablesError};
 pub use chunks::serve_chunks;
 pub use error::FirmwareError;
@@ -62,8 +61,7 @@ pub struct FirmwareStore {
     tables: Arc<Tables>,
     settings: FirmwareSettings,
     files: Files,
-    uploads: Arc<Semaphore>,
-    uploads_of: Mutex<HashMap<Scope, Arc<Semaphore>>>,
+    uploads: SharedPlaces<Scope>,
     /// Bytes that uploads may still bring.
     reserved: Arc<AtomicU64>,
     /// Files are put in their places and removed one after the other.
@@ -77,8 +75,7 @@ impl FirmwareStore {
             tables,
             files: Files::new(settings.directory.clone()),
             settings,
-            uploads: Arc::new(Semaphore::new(UPLOADS_MAX)),
-            uploads_of: Mutex::default(),
+            uploads: SharedPlaces::new(UPLOADS_MAX, UPLOADS_OF_TEAM_MAX),
             reserved: Arc::default(),
             placing: tokio::sync::Mutex::default(),
         }
@@ -109,23 +106,11 @@ impl FirmwareStore {
     ///
     /// # Errors
     /// All are taken.
-    fn permits_of(&self, scope: &Scope) -> Result<[OwnedSemaphorePermit; 2], FirmwareError> {
-        let busy = |most: usize| {
+    fn place_of(&self, scope: &Scope) -> Result<SharedPlace, FirmwareError> {
+        self.uploads.try_take(scope).map_err(|most| {
             let why = format!("{most} files are being uploaded: try again later");
             FirmwareError::Busy(why)
-        };
-        let mut all = self
-            .uploads_of
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        // What nobody uses is made again when it is needed.
-        all.retain(|_, places| places.available_permits() < UPLOADS_OF_TEAM_MAX);
-        let new = || Arc::new(Semaphore::new(UPLOADS_OF_TEAM_MAX));
-        let own = Arc::clone(all.entry(scope.clone()).or_insert_with(new));
-        let own = own.try_acquire_owned();
-        let own = own.map_err(|_| busy(UPLOADS_OF_TEAM_MAX))?;
-        let common = Arc::clone(&self.uploads).try_acquire_owned();
-        Ok([own, common.map_err(|_| busy(UPLOADS_MAX))?])
+        })
     }
 
     /// Begins to take a file of `length` bytes, if its sender says how many it has.
@@ -143,12 +128,12 @@ impl FirmwareStore {
             return Err(too_large(max));
         }
         claims.check()?;
-        let permits = self.permits_of(scope)?;
+        let place = self.place_of(scope)?;
         let bytes = length.unwrap_or(max);
         let stored = self.stored_bytes().await?;
         let before = self.reserved.fetch_add(bytes, Ordering::Relaxed);
         let reserved = (Arc::clone(&self.reserved), bytes);
-        let mut upload = Upload::new(claims, reserved, max, permits);
+        let mut upload = Upload::new(claims, reserved, max, place);
         if stored.saturating_add(before).saturating_add(bytes) > self.settings.total_bytes {
             let why = format!(
                 "all files of firmware may have {} bytes (firmware.total_bytes), and {stored} are \

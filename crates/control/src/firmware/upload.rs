@@ -9,10 +9,10 @@ use aws_lc_rs::rand;
 use martlet_registry::NewFirmware;
 use tokio::fs::File;
 use tokio::io::AsyncWriteExt as _;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::error::{FirmwareError, invalid, too_large};
 use super::files::{Files, failed};
+use crate::shared_places::SharedPlace;
 
 /// What the sender of a file says of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -60,7 +60,7 @@ pub struct Upload {
     size: u64,
     max: u64,
     reserved: Reserved,
-    _permits: [OwnedSemaphorePermit; 2],
+    _place: SharedPlace,
 }
 
 struct Digest(Context);
@@ -110,7 +110,7 @@ impl Upload {
         claims: Claims,
         (reserved, bytes): (Arc<AtomicU64>, u64),
         max: u64,
-        permits: [OwnedSemaphorePermit; 2],
+        place: SharedPlace,
     ) -> Self {
         Self {
             claims,
@@ -119,7 +119,7 @@ impl Upload {
             size: 0,
             max: max.min(bytes),
             reserved: Reserved(reserved, bytes),
-            _permits: permits,
+            _place: place,
         }
     }
 

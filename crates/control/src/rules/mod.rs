@@ -16,7 +16,6 @@
 //! * `stored`: rules of the tables, changed and followed
 //! * `webhooks`: webhooks that rules have of their own
 //! * `trial`: rules that are tried on messages, and nothing is done
-//! * `trial_places`: places of trials
 
 mod action_counts;
 mod actions;
@@ -28,7 +27,6 @@ pub(crate) mod publish;
 mod sink;
 mod stored;
 mod trial;
-mod trial_places;
 mod webhooks;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -50,17 +48,20 @@ use crate::commands::Commands;
 use crate::control::Control;
 use crate::feed::{PublishedKinds, publish_events};
 use crate::integrations::Integrations;
+use crate::shared_places::SharedPlaces;
 use crate::tables::Tables;
 use crate::telemetry::{Telemetry, followed};
 use action_counts::ActionCounts;
 use counts::Counts;
 use devices::RuleDevices;
 use guarded::GuardedRule;
-use trial_places::TrialPlaces;
 
 /// Kind and name of the integration.
 const KIND: &str = "rules";
 const NAME: &str = "main";
+/// Trials that run at one time, and those of one team.
+const TRIALS_MAX: usize = 3;
+const TRIALS_OF_TEAM_MAX: usize = 1;
 
 /// A rule of the configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -170,7 +171,8 @@ pub struct Rules {
     counts: Mutex<BTreeMap<String, Counts>>,
     actions: ActionCounts,
     devices: RuleDevices,
-    trials: TrialPlaces,
+    /// Places of trials, by tenant.
+    trials: SharedPlaces<u32>,
     /// Kinds of events that are published as messages.
     published: Mutex<BTreeSet<String>>,
     /// Held while rules are read again.
@@ -210,7 +212,7 @@ impl Rules {
             in_force: RwLock::default(),
             counts: Mutex::default(),
             actions: ActionCounts::default(),
-            trials: TrialPlaces::default(),
+            trials: SharedPlaces::new(TRIALS_MAX, TRIALS_OF_TEAM_MAX),
             published: Mutex::new(published),
             changing: tokio::sync::Mutex::default(),
             stamp: Mutex::default(),

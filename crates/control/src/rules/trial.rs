@@ -11,11 +11,13 @@ use martlet_rules::{
 use serde_json::{Value, json};
 
 use super::guarded::GuardedRule;
-use super::trial_places::TrialPlace;
-use super::{RuleError, Rules, guarded};
+use super::{RuleError, Rules, TRIALS_MAX, guarded};
+use crate::shared_places::SharedPlace;
 
 /// Longest time that a trial may take.
 const TRIAL_WITHIN: Duration = Duration::from_secs(10);
+/// Longest time that a trial waits until it begins.
+const BEGINS_WITHIN: Duration = Duration::from_secs(5);
 
 /// A message that a rule is tried on.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -60,8 +62,8 @@ impl Rules {
         messages: Arc<[TriedMessage]>,
     ) -> Result<Vec<TrialOutcome>, RuleError> {
         super::check(name, &definition)?;
-        let place = self.trials.take(tenant).await;
-        let place = Arc::new(place.map_err(RuleError::Busy)?);
+        let place = self.trials.take(&tenant, BEGINS_WITHIN).await;
+        let place = Arc::new(place.ok_or_else(no_place)?);
         let until = Instant::now() + TRIAL_WITHIN;
         let mut definition = super::with_kinds(definition);
         definition.enabled = Some(true);
@@ -93,6 +95,14 @@ impl Rules {
     }
 }
 
+fn no_place() -> RuleError {
+    RuleError::Busy(format!(
+        "other trials run: a team may run one at a time, and the node {TRIALS_MAX}. No place was \
+         free within {} s: try again",
+        BEGINS_WITHIN.as_secs()
+    ))
+}
+
 fn too_long() -> RuleError {
     let secs = TRIAL_WITHIN.as_secs();
     RuleError::Trial(format!(
@@ -106,7 +116,7 @@ fn too_long() -> RuleError {
 /// # Errors
 /// It panicked.
 async fn apart<T: Send + 'static>(
-    place: &Arc<TrialPlace>,
+    place: &Arc<SharedPlace>,
     call: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, RuleError> {
     let place = Arc::clone(place);

@@ -369,9 +369,9 @@ async fn add(
     })
 }
 
-/// Refuses an id for a command to a filter whose states could not be published on a topic of their
-/// own: it is no level of a topic, a group has this name, or another such command has it, to
-/// devices of the same tenant.
+/// Refuses the id of a command to a filter if the sum of its states would have no topic of its own:
+/// the id is no level of a topic, a group has this name, or another command to devices of the same
+/// tenant has this id.
 async fn expect_own_topic(work: &mut Work<'_>, id: &str) -> Result<(), Fault> {
     if id.contains(['+', '#']) {
         let why = "the id of a command to several devices is a level of a topic: it has no + and #";

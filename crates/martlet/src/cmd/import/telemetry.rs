@@ -81,7 +81,7 @@ pub(super) fn import(
 struct Import {
     storage: Storage,
     progress: Progress,
-    /// What became of the records of each device so far.
+    /// Numbers of records of each device that were imported and skipped so far.
     devices: HashMap<String, Done>,
     /// Records of one device that are stored next.
     batch: Batch,

@@ -1,0 +1,103 @@
+//! Places for work that costs much: so many at once of all callers, and fewer of one of them, so
+//! that none takes them all.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+use crate::lock::lock;
+
+/// Places that callers share. `K` names a caller.
+#[derive(Debug)]
+pub struct SharedPlaces<K> {
+    all: Arc<Semaphore>,
+    all_max: usize,
+    own_max: usize,
+    /// Places of each caller that has one, or waits for one.
+    own: Mutex<HashMap<K, Arc<Semaphore>>>,
+}
+
+/// A place, for as long as it is held.
+#[derive(Debug)]
+pub struct SharedPlace {
+    _own: OwnedSemaphorePermit,
+    _of_all: OwnedSemaphorePermit,
+}
+
+impl<K: Clone + Eq + Hash> SharedPlaces<K> {
+    /// `all_max` places, of which one caller may have `own_max`.
+    pub fn new(all_max: usize, own_max: usize) -> Self {
+        Self {
+            all: Arc::new(Semaphore::new(all_max)),
+            all_max,
+            own_max,
+            own: Mutex::default(),
+        }
+    }
+
+    /// Takes a place that is free.
+    ///
+    /// # Errors
+    /// None is; how many are taken, of the caller or of all.
+    pub fn try_take(&self, caller: &K) -> Result<SharedPlace, usize> {
+        let own = self.own_of(caller).try_acquire_owned();
+        let of_all = Arc::clone(&self.all);
+        Ok(SharedPlace {
+            _own: own.map_err(|_| self.own_max)?,
+            _of_all: of_all.try_acquire_owned().map_err(|_| self.all_max)?,
+        })
+    }
+
+    /// Waits for a place; none: none was free within that time. Who waits for a place of its own
+    /// takes none of the others.
+    pub async fn take(&self, caller: &K, within: Duration) -> Option<SharedPlace> {
+        let own = self.own_of(caller);
+        let taken = async {
+            // No place is ever closed.
+            Some(SharedPlace {
+                _own: own.acquire_owned().await.ok()?,
+                _of_all: Arc::clone(&self.all).acquire_owned().await.ok()?,
+            })
+        };
+        timeout(within, taken).await.ok().flatten()
+    }
+
+    fn own_of(&self, caller: &K) -> Arc<Semaphore> {
+        let mut known = lock(&self.own);
+        // What nobody uses is made again when it is needed.
+        known.retain(|_, own| Arc::strong_count(own) > 1);
+        let new = || Arc::new(Semaphore::new(self.own_max));
+        Arc::clone(known.entry(caller.clone()).or_insert_with(new))
+    }
+
+    /// Number of places that are free.
+    pub fn free(&self) -> usize {
+        self.all.available_permits()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_caller_leaves_places_to_others_and_nobody_is_remembered() {
+        let places = SharedPlaces::new(3, 2);
+        let two = [
+            places.try_take(&"a").unwrap(),
+            places.try_take(&"a").unwrap(),
+        ];
+        assert_eq!(places.try_take(&"a").unwrap_err(), 2);
+        let third = places.try_take(&"b").unwrap();
+        assert_eq!(places.try_take(&"c").unwrap_err(), 3);
+        drop(two);
+        assert_eq!(places.free(), 2);
+        drop(places.try_take(&"c"));
+        assert!(!places.own.lock().unwrap().contains_key("a"));
+        drop(third);
+    }
+}
