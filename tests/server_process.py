@@ -1,6 +1,7 @@
 """A server of another project that tests kill, hang and start again."""
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -8,6 +9,9 @@ import subprocess
 import time
 
 DEADLINE_SECS = 20
+# The least value that systems have for it: Linux from 32768 on, macOS and the BSDs from 49152 on.
+FIRST_EPHEMERAL_PORT = 32_768
+given_ports = set()
 
 
 class ServerProcess:
@@ -54,9 +58,19 @@ def free_port():
 
 
 def free_ports(count):
-    """Ports that nobody listens on now, each another one."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
+    """Ports that nobody listens on now, each another one, and none that this process was given before.
+
+    They lie below the ports that the system gives to outgoing connections and to listeners of port 0: between this
+    call and the start of the server, nothing but another caller of this function can take one."""
+    ports = []
+    while len(ports) < count:
+        port = random.randrange(10_000, FIRST_EPHEMERAL_PORT)
+        if port in given_ports:
+            continue
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            continue
+        given_ports.add(port)
+        ports.append(port)
     return ports
