@@ -151,7 +151,8 @@ impl BridgeSink {
     /// sink stops there.
     async fn deliver_at_once(&self, batch: &[SinkMessage]) -> Vec<Outcome> {
         let mut outcomes = Vec::with_capacity(batch.len());
-        let mut messages = Messages::default();
+        let bytes = batch.iter().map(SinkMessage::bytes).sum();
+        let mut messages = Messages::with_room(batch.len(), bytes);
         let mut scratch = Vec::new();
         let remote = self.status.remote();
         let route = (&self.route, remote.as_deref());

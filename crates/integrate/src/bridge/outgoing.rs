@@ -26,9 +26,20 @@ pub(super) struct Messages {
     messages: Vec<Outgoing>,
     /// Packets of those that are encoded.
     encoded: Vec<u8>,
+    /// Bytes that these may take, about.
+    encoded_bytes: usize,
 }
 
 impl Messages {
+    /// Has room for so many messages, which take about so many bytes.
+    pub(super) fn with_room(messages: usize, bytes: usize) -> Self {
+        Self {
+            messages: Vec::with_capacity(messages),
+            encoded: Vec::new(),
+            encoded_bytes: bytes,
+        }
+    }
+
     /// Adds a message of QoS 1 or 2. The node names it by `id`.
     pub(super) fn add(&mut self, id: u64, message: Message) {
         let packet = Packet::Message(Box::new(message));
@@ -37,6 +48,9 @@ impl Messages {
 
     /// Adds the PUBLISH of a message of QoS 0, which `encode` appends.
     pub(super) fn add_encoded(&mut self, id: u64, encode: impl FnOnce(&mut Vec<u8>)) {
+        if self.encoded.is_empty() {
+            self.encoded.reserve(self.encoded_bytes);
+        }
         let start = self.encoded.len();
         encode(&mut self.encoded);
         let packet = Packet::Encoded(start..self.encoded.len());
@@ -119,7 +133,9 @@ impl Outbox {
         if self.ended.len() > ENDS_MAX {
             self.ended.clear();
         }
-        let Messages { messages, encoded } = given;
+        let Messages {
+            messages, encoded, ..
+        } = given;
         self.waiting.clear();
         self.encoded = encoded;
         let mut batch = Batch {
