@@ -97,7 +97,7 @@ impl From<AddedError> for Problem {
     }
 }
 
-/// Whose integrations.
+/// The team whose integrations are listed.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]

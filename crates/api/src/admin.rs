@@ -21,7 +21,7 @@ use crate::problem::Problem;
 /// The state of a node.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct Status {
-    /// Of the program.
+    /// Version of the program.
     pub version: String,
     /// `ready`, `starting` or `stopping`.
     pub status: String,
@@ -78,7 +78,7 @@ pub struct Status {
 pub struct UseView {
     /// Client Identifier.
     pub client_id: String,
-    /// By which user name it is known.
+    /// User name by which the node knows the client.
     pub user_name: Option<String>,
     /// Topic Name.
     pub topic: String,
@@ -146,10 +146,10 @@ pub(crate) struct VersionView {
     /// `martlet`.
     #[schema(example = "martlet")]
     name: &'static str,
-    /// Of the program.
+    /// Version of the program.
     #[schema(example = "1.2.3")]
     version: &'static str,
-    /// Of the API, as in its paths.
+    /// Version of the API, as in its paths.
     #[schema(example = "v1")]
     api: &'static str,
 }

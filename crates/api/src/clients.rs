@@ -91,7 +91,7 @@ pub(crate) struct ClientParams {
     search: Option<String>,
     /// With a connection, or without.
     connected: Option<bool>,
-    /// Of exactly this user.
+    /// Only clients of exactly this user.
     user: Option<String>,
     /// The most items on a page.
     #[param(minimum = 1, maximum = 1000, default = 100)]

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 /// without one is trusted in nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connection {
-    /// By which listener.
+    /// The listener that it came by.
     pub listener: ListenerKind,
     /// From where; none on a Unix socket.
     pub peer: Option<IpAddr>,

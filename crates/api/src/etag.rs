@@ -11,7 +11,7 @@ use crate::secret::digest_of;
 pub struct Version(HeaderValue);
 
 impl Version {
-    /// Of what is sent.
+    /// Makes the tag from the bytes that are sent.
     pub fn of_bytes(bytes: &[u8]) -> Self {
         let digest = digest_of(bytes);
         let hex: String = digest[..16]
@@ -21,7 +21,7 @@ impl Version {
         Self::quoted(&hex)
     }
 
-    /// By the number that its keeper counts up with each change.
+    /// Makes the tag from a number that its keeper counts up with each change.
     pub fn of_number(number: u64) -> Self {
         Self::quoted(&number.to_string())
     }

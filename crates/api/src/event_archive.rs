@@ -30,7 +30,7 @@ pub(crate) struct ArchiveParams {
     /// Kinds with commas between them, such as `connected,disconnected`. Default: all that are
     /// archived.
     kinds: Option<String>,
-    /// Of this client.
+    /// Only events of this client.
     client: Option<String>,
     /// With a topic that this Topic Filter matches.
     topic: Option<String>,

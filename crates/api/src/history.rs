@@ -16,7 +16,7 @@ use crate::time::Moment;
 /// Unless it is said: the last five minutes, which are kept for every second.
 const RANGE_MS: u64 = 300_000;
 
-/// Of which numbers, and when.
+/// Which numbers are asked for, and of which time.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]

@@ -75,7 +75,7 @@ pub struct IntegrationView {
     pub delivered_at: Option<String>,
     /// Messages delivered since the start of the node.
     pub delivered: u64,
-    /// Of these, messages that may have been delivered before.
+    /// How many of these may have been delivered before.
     pub repeated: u64,
     /// Messages refused since the start of the node.
     pub refused: u64,

@@ -57,7 +57,8 @@ impl ApiKey {
     }
 }
 
-/// Whose key it is. All are compared, each in a time that does not say where it differs.
+/// Finds the principal of a key. All keys are compared, each in a time that does not say where it
+/// differs.
 pub(crate) fn holder_of(keys: &[ApiKey], digest: &KeyDigest) -> Option<Principal> {
     let mut found = None;
     for key in keys {

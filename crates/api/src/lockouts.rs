@@ -83,7 +83,7 @@ pub(crate) async fn list(
     }))
 }
 
-/// Whose lockouts are ended; one of them.
+/// Which lockouts to end; one of them.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -130,7 +130,7 @@ pub(crate) async fn lift(
     Ok((Extension(About(about)), axum::Json(Lifted { lifted })))
 }
 
-/// Whose logins are forgotten.
+/// Whose logins the node forgets.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]

@@ -50,7 +50,7 @@ use crate::problem::{ProblemKind, ProblemView};
 )]
 pub(crate) struct Base;
 
-/// By what callers say who they are.
+/// Adds the ways in which callers authenticate.
 pub(crate) fn with_schemes(document: &mut utoipa::openapi::OpenApi) {
     let components = document.components.get_or_insert_default();
     let key = |value| SecurityScheme::ApiKey(value);
@@ -160,7 +160,7 @@ pub(crate) fn declare(path: &str, item: &mut PathItem, access: Access) {
     }
 }
 
-/// By which programs that are made from the document know an operation: `get_acl_explain`.
+/// Makes the id that programs generated from the document call an operation by: `get_acl_explain`.
 fn id_of(method: &str, path: &str) -> String {
     let path = path.strip_prefix("/api/v1").unwrap_or(path);
     let words = path.split(|letter: char| !letter.is_ascii_alphanumeric());
@@ -247,7 +247,7 @@ fn declare_one(operation: &mut Operation, access: Access, is_write: bool) {
 /// Tag of the routes that need telemetry to be on.
 const TELEMETRY: &str = "telemetry";
 
-/// By which a write may be sent again.
+/// The header with which a write may be sent again.
 fn idempotency_key() -> Parameter {
     let schema = ObjectBuilder::new()
         .schema_type(Type::String)

@@ -40,7 +40,7 @@ pub(crate) struct Output(Arc<AtomicUsize>);
 pub(crate) enum Class {
     /// Health or metrics: always sent.
     Probe,
-    /// By `admin.sock`.
+    /// The caller comes by `admin.sock`.
     Socket,
     /// Any other.
     Other,
@@ -119,7 +119,7 @@ impl Output {
 /// Memory of the node that an answer takes.
 struct Held {
     bytes: usize,
-    /// Of them, borrowed from the node's memory.
+    /// Bytes of them that are borrowed from the node's memory.
     borrowed: usize,
     output: Output,
     control: Arc<Control>,

@@ -74,7 +74,7 @@ const KEPT: char = '\0';
 #[derive(Debug)]
 pub struct Cursors {
     key: hmac::Key,
-    /// By their digest.
+    /// Long cursors, by their digest.
     long: Mutex<VecDeque<(String, String)>>,
 }
 

@@ -87,11 +87,11 @@ impl ProblemKind {
 /// A field at fault.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldError {
-    /// Of the body: where it is, as a JSON Pointer (RFC 6901).
+    /// Where the fault is in the body, as a JSON Pointer (RFC 6901).
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "/password")]
     pub pointer: Option<String>,
-    /// Of the query or the path: its name.
+    /// Name of the parameter of the query or the path.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "limit")]
     pub parameter: Option<String>,
@@ -142,7 +142,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// Of a kind, with what happened.
+    /// A problem of this kind. `detail` says what happened.
     pub fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
         Self {
             kind,

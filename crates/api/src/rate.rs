@@ -140,7 +140,8 @@ fn ceil(duration: Duration) -> u64 {
     duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }
 
-/// By which an address is known: of IPv6 a network of 64 bits, of which one may have each address.
+/// The name under which an address is counted. Of IPv6 it is a network of 64 bits, since one client
+/// may have all of its addresses.
 pub(crate) fn name_of(address: Option<IpAddr>) -> String {
     match address.map(|address| address.to_canonical()) {
         Some(IpAddr::V4(address)) => address.to_string(),

@@ -174,7 +174,7 @@ impl RequestOutcome {
     }
 }
 
-/// Who answered, and was not permitted to.
+/// Words for an answer to a command that nobody permitted its sender to give.
 fn refused_text(refused: &Entry) -> String {
     let (topic, why) = (&refused.topic, refused.why.as_deref());
     let mut text = format!(

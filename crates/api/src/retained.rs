@@ -286,7 +286,7 @@ pub struct Deleted {
     pub preview: bool,
     /// How many there are.
     pub count: u64,
-    /// Of a preview: the first hundred topics.
+    /// For a preview: the first hundred topics.
     pub topics: Vec<String>,
 }
 

@@ -125,7 +125,7 @@ pub(crate) struct RuleBody(Map<String, Value>);
 }))]
 pub(crate) struct NamedRuleBody(Map<String, Value>);
 
-/// Whose rules.
+/// The team whose rules are meant.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]

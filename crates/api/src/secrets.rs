@@ -36,7 +36,7 @@ pub(crate) struct SecretView {
     used_by: Vec<String>,
 }
 
-/// Whose secrets.
+/// The team whose secrets are meant.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]

@@ -62,19 +62,19 @@ pub(crate) struct Login {
 /// The caller, and its session.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct SessionView {
-    /// Who it is: `user:NAME`, `key:NAME` or `admin.sock`.
+    /// The caller: `user:NAME`, `key:NAME` or `admin.sock`.
     #[schema(example = "user:ada")]
     principal: String,
     /// What they may do.
     scopes: Vec<&'static str>,
-    /// Of a session: token to send as `X-CSRF-Token` with every request that changes something.
+    /// For a session: token to send as `X-CSRF-Token` with every request that changes something.
     #[serde(skip_serializing_if = "Option::is_none")]
     csrf_token: Option<String>,
-    /// Of a session: when it ends at the latest.
+    /// For a session: when it ends at the latest.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     ends_at: Option<Moment>,
-    /// Of a session: seconds without a request after which it ends before that.
+    /// For a session: seconds without a request after which it ends before that.
     #[serde(skip_serializing_if = "Option::is_none")]
     idle_secs: Option<u64>,
 }

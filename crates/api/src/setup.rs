@@ -17,7 +17,7 @@ use crate::problem::{Problem, ProblemKind};
 use crate::registry::users::check_password;
 use token::UNCLAIMED;
 
-/// Who the first administrator is to be.
+/// The first administrator.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SetupBody {

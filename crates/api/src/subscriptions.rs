@@ -55,12 +55,12 @@ impl From<SubscriptionInfo> for SubscriptionView {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct SubscriptionParams {
-    /// Of this client.
+    /// Only subscriptions of this client.
     client_id: Option<String>,
     /// To exactly this Topic Filter, `$share/…` where it is a Shared Subscription.
     #[param(example = "devices/+/state")]
     filter: Option<String>,
-    /// By this ShareName.
+    /// Only subscriptions with this ShareName.
     share_name: Option<String>,
     /// That match this Topic Name.
     #[param(example = "devices/7/state")]

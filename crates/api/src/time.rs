@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer};
 pub struct Moment(jiff::Timestamp);
 
 impl Moment {
-    /// Of the wall clock.
+    /// The time of the wall clock.
     pub fn now() -> Self {
         Self(jiff::Timestamp::now())
     }

@@ -49,7 +49,7 @@ pub struct RememberedView {
     pub qos: u8,
     /// It was published with RETAIN 1.
     pub retain: bool,
-    /// Who published it; null for the node itself and for operators.
+    /// The publisher; null for the node itself and for operators.
     pub publisher: Option<PublisherView>,
     /// Length of the payload.
     pub payload_bytes: usize,
@@ -61,7 +61,7 @@ pub struct RememberedView {
     pub payload_is_whole: bool,
 }
 
-/// Who published a message.
+/// The publisher of a message.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct PublisherView {
     /// Client Identifier.

@@ -6,7 +6,7 @@ use martlet_control::words::one_of;
 use martlet_registry::{ApiRole, BanKind, Status};
 use utoipa::openapi::schema::{Array, ArrayBuilder, Object};
 
-/// Of a device.
+/// The statuses of a device.
 pub(crate) fn statuses() -> Object {
     one_of(
         "`active` devices are let in, `inactive` ones and those in `maintenance` are not; where \
@@ -15,7 +15,7 @@ pub(crate) fn statuses() -> Object {
     )
 }
 
-/// By what a device proves who it is.
+/// The kinds of credentials by which a device authenticates.
 pub(crate) fn credential_kinds() -> Object {
     use martlet_registry::CredentialKind::{Certificate, Secret};
     one_of(

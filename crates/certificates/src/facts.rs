@@ -16,7 +16,7 @@ pub struct Facts {
     pub serial: String,
     /// Whom it is about, as text.
     pub subject: String,
-    /// Who has signed it.
+    /// The issuer that has signed it.
     pub issuer: String,
     /// Its Common Name.
     pub common_name: Option<String>,
@@ -33,7 +33,7 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// Of a certificate in DER; none if it cannot be read.
+    /// Reads a certificate in DER; none if it cannot be read.
     pub fn of(der: &[u8]) -> Option<Self> {
         let (_, certificate) = X509Certificate::from_der(der).ok()?;
         let subject = certificate.subject();
@@ -69,13 +69,13 @@ impl Facts {
         })
     }
 
-    /// Of the first certificate of a text in PEM; none if there is none that can be read.
+    /// Reads the first certificate of a text in PEM; none if there is none that can be read.
     pub fn of_pem(text: &str) -> Option<Self> {
         let der = CertificateDer::from_pem_slice(text.as_bytes()).ok()?;
         Self::of(&der)
     }
 
-    /// Of the first certificate of a file.
+    /// Reads the first certificate of a file.
     ///
     /// # Errors
     /// The file has none.

@@ -148,7 +148,7 @@ fn whole_chain(files: &ServerFiles) -> Result<Vec<CertificateDer<'static>>, File
     Ok(chain)
 }
 
-/// Who has signed a certificate, and is not a CA that has signed itself: clients have these.
+/// The intermediate CA that has signed a certificate. Clients have the CAs that signed themselves.
 fn issuer_between<'a>(
     certificate: &[u8],
     authorities: &'a [CertificateDer<'static>],

@@ -24,8 +24,8 @@ use waiting::Waiting;
 const WRITE_EVERY: Duration = Duration::from_secs(1);
 /// Time between two looks for inactive devices.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// By how much what is noted may be behind what a device does: the round in which a shard lists a
-/// device once, and the time until it is asked.
+/// How far a note may be behind what a device does: the round in which a shard lists a device once,
+/// and the time until the shard is asked.
 const BEHIND_MS: i64 = 10_000;
 /// Devices of one transaction. Others who write to the tables wait for its end.
 const ROWS: usize = 500;
@@ -39,7 +39,7 @@ pub struct DeviceActivity {
 }
 
 impl DeviceActivity {
-    /// Of a node that starts now.
+    /// The activity of a node that starts now.
     pub fn new() -> Self {
         Self {
             waiting: Mutex::new(Waiting::new(now_signed_ms())),

@@ -53,7 +53,7 @@ use waiting::Waiting;
 /// Facts about this node that do not change.
 #[derive(Clone, Debug)]
 pub struct NodeInfo {
-    /// Of the program.
+    /// Version of the program.
     pub version: &'static str,
     /// Addresses it listens on, as URLs.
     pub listeners: Vec<String>,
@@ -149,12 +149,12 @@ pub struct Control {
     events_taken: watch::Sender<u64>,
     /// What happens now.
     pub feed: Arc<Feed>,
-    /// Who is connected.
+    /// The clients that are connected.
     pub presence: Presence,
     /// The main numbers of the last day.
     pub history: History,
     push: Option<Arc<PushState>>,
-    /// Who is told of devices that fall silent.
+    /// The receiver of what falls silent: devices without messages.
     silence_told: OnceLock<SilenceTold>,
     chain: Option<AuthenticationChain>,
     logging: Option<Arc<Logging>>,
@@ -367,7 +367,7 @@ impl Control {
         self.chain.as_ref()
     }
 
-    /// Who is locked out now, of all tenants.
+    /// The lockouts in force now, of all tenants.
     pub fn all_locked_out(&self) -> LockedOut {
         let chain = self.chain.as_ref();
         chain.map_or_else(LockedOut::default, AuthenticationChain::locked_out)

@@ -29,9 +29,9 @@ pub struct Account {
     pub name: String,
     /// What they may do.
     pub role: Role,
-    /// Whose devices they may see; none is all.
+    /// Only devices of this team are visible; none: all.
     pub team: Option<String>,
-    /// Whose clients and topics: the team's, if it owns a tenant.
+    /// The tenant whose clients and topics are visible: the team's, if it owns one.
     pub tenant: TenantId,
     /// Another number for each password they have had, so that sessions end with the password.
     pub generation: u64,
@@ -58,7 +58,7 @@ pub enum FirstAdministrator {
     Refused(String),
 }
 
-/// Who changed what, by which request.
+/// An entry of the audit log: who changed what, by which request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditEntry {
     /// Milliseconds since the Unix epoch.
@@ -77,7 +77,7 @@ pub struct AuditEntry {
     pub status: u16,
     /// Number of the request, as in the log.
     pub request_id: String,
-    /// Who asked need not wait until it is written.
+    /// The caller need not wait until it is written.
     pub is_soon: bool,
 }
 

@@ -16,9 +16,9 @@ use crate::control::{Control, ControlError};
 pub struct Question {
     /// Among the clients of which tenant.
     pub tenant: TenantId,
-    /// By which user name; none is a client without one.
+    /// The user name; none: a client without one.
     pub user: Option<String>,
-    /// By which Client Identifier; without one it is the user name.
+    /// The Client Identifier; none: it is the user name.
     pub client_id: Option<String>,
     /// One of them.
     pub action: Actions,
@@ -106,8 +106,8 @@ impl Question {
         }
     }
 
-    /// By the rules that a client would get that came now. `anonymous`: some listener lets clients
-    /// in without credentials. `asked` is whose the policy is.
+    /// Explains by the rules that a client would get that came now. `anonymous`: some listener lets
+    /// clients in without credentials. `asked` is whose the policy is.
     pub fn by_policy(&self, policy: Option<&Policy>, anonymous: bool, asked: &str) -> Explained {
         let realm = policy.and_then(|policy| policy.realms.get(&self.realm()));
         let (Some(policy), Some(chain)) = (policy, realm) else {

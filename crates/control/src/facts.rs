@@ -12,7 +12,7 @@ pub struct NodeFacts {
     pub listeners: Vec<ListenerFacts>,
     /// With which certificates, and whom it believes.
     pub certificates: Vec<CertificateFacts>,
-    /// By which values.
+    /// The values of the configuration.
     pub configuration: Configuration,
 }
 

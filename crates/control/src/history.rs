@@ -65,12 +65,12 @@ series! {
 const SERIES: usize = Series::ALL.len();
 
 impl Series {
-    /// By its name.
+    /// Finds a series by its name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|known| known.name() == name)
     }
 
-    /// Of several values the highest counts: a reader of the slowest wants no average of it.
+    /// Whether the highest of several values counts: nobody wants an average of the slowest.
     fn is_highest(self) -> bool {
         matches!(self, Self::LatencyP99)
     }
@@ -130,7 +130,7 @@ pub struct Found {
     /// When each point begins, milliseconds since the Unix epoch. Where nothing is known there is
     /// none.
     pub at_ms: Vec<u64>,
-    /// Of each series that was asked for, in that order, a value for each time.
+    /// For each series that was asked for, in that order, a value for each time.
     pub values: Vec<Vec<Option<f32>>>,
 }
 

@@ -6,6 +6,6 @@ pub struct Latencies {
     /// Upper bounds in seconds, rising, each with the messages that are above the one before; the
     /// last is infinite.
     pub buckets: Vec<(f64, u64)>,
-    /// Of all of them, seconds.
+    /// The sum of all of them, in seconds.
     pub sum_secs: f64,
 }

@@ -72,7 +72,7 @@ struct State {
     level: String,
     /// Areas with a level of their own, and until when.
     areas: BTreeMap<&'static str, (String, Option<u64>)>,
-    /// Of what everything is logged, and until when.
+    /// Subjects of which everything is logged, and until when.
     traces: BTreeMap<Subject, Option<u64>>,
 }
 
@@ -100,7 +100,7 @@ pub struct Change {
 /// Settings of the log that are in force.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Levels {
-    /// Of everything.
+    /// The level of everything that has no level of its own.
     pub level: String,
     /// Areas with a level of their own.
     pub areas: Vec<AreaLevel>,

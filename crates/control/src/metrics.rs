@@ -115,9 +115,9 @@ fn as_text_format(page: &str) -> String {
 
 #[derive(Debug)]
 struct Page {
-    /// Of all shards.
+    /// The counters of all shards together.
     counters: Counters,
-    /// Of each, in order.
+    /// The counters of each shard, in order.
     shards: Vec<Counters>,
     memory: MemoryReport,
     uptime_secs: f64,
@@ -125,7 +125,7 @@ struct Page {
     accept_pauses: u64,
     connections_max: u64,
     events_dropped: u64,
-    /// Of each shard.
+    /// The latencies of each shard.
     latencies: Vec<Latencies>,
     feed_readers: u64,
     /// None where events are not pushed.

@@ -104,7 +104,7 @@ impl PresenceStore for PresenceInMemory {
     }
 }
 
-/// Who is connected.
+/// The clients that are connected.
 #[derive(Debug, Default)]
 pub struct Presence {
     known: Mutex<Known>,
@@ -113,7 +113,7 @@ pub struct Presence {
 }
 
 impl Presence {
-    /// Of a node that listens at these URLs, in the order of its listeners.
+    /// The presence at a node that listens at these URLs, in the order of its listeners.
     pub fn new(listeners: &[String]) -> Self {
         Self {
             known: Mutex::new(Known::new(listeners)),

@@ -60,7 +60,7 @@ scopes! {
 }
 
 impl Scope {
-    /// By its name.
+    /// Finds a scope by its name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|known| known.name() == name)
     }
@@ -216,7 +216,7 @@ impl Role {
         }
     }
 
-    /// By its name.
+    /// Finds a role by its name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|known| known.name() == name)
     }
@@ -261,7 +261,7 @@ impl Role {
 pub enum PrincipalKind {
     /// Came by `admin.sock`, which its file mode locks.
     Socket,
-    /// By an API key.
+    /// An API key.
     ApiKey {
         /// The name of the key.
         id: String,
@@ -283,13 +283,13 @@ pub enum PrincipalKind {
 /// The caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Principal {
-    /// By what they are known.
+    /// The kind of the caller.
     pub kind: PrincipalKind,
     /// What they may do.
     pub scopes: Scopes,
-    /// Whose devices they may see; none is all.
+    /// Only devices of this team are visible; none: all.
     pub team: Option<String>,
-    /// Whose clients and topics: the team's, if it owns a tenant.
+    /// The tenant whose clients and topics are visible: the team's, if it owns one.
     pub tenant: TenantId,
 }
 

@@ -24,7 +24,7 @@ struct Known<D> {
 }
 
 impl<D: Clone> Remembered<D> {
-    /// Of these tables, with this number of names at most.
+    /// Remembers names of these tables, at most this number.
     pub(crate) fn new(tables: &Tables, names_max: usize) -> Self {
         let known = Known {
             changes: tables.changes(),

@@ -118,7 +118,7 @@ impl Tables {
         self.notes.memory_bytes()
     }
 
-    /// Of a node. Nothing is opened yet.
+    /// The tables of a node. Nothing is opened yet.
     pub fn new(settings: TablesSettings, control: Arc<Control>) -> Self {
         Self {
             settings,

@@ -23,7 +23,7 @@ pub struct Lockout {
     pub lasts: Duration,
 }
 
-/// Who is locked out at some moment.
+/// Names and addresses that are locked out at some moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LockedOut {
     /// Addresses and names that are kept out now.
@@ -49,14 +49,14 @@ pub struct LockoutEntry {
     pub last_address: Option<String>,
 }
 
-/// Whose lockouts are meant.
+/// Which lockouts are meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Whom {
     /// All of them.
     Everybody,
-    /// Of a user name, from anywhere.
+    /// Lockouts of a user name, from anywhere.
     Name(String),
-    /// Of an address, for any name.
+    /// Lockouts of an address, for any name.
     Address(IpAddr),
 }
 
@@ -89,7 +89,7 @@ enum Suspect {
     NameFrom(Home),
     /// At whichever door.
     Address(IpAddr),
-    /// Of the credentials of a door.
+    /// A name of the credentials of a door.
     Name(Realm, Arc<str>),
 }
 
@@ -127,7 +127,7 @@ pub struct Failures {
 /// The caller: the parts that are counted.
 #[derive(Clone, Debug, Default)]
 pub struct Caller {
-    /// Whose names are meant: those of another door are other people's.
+    /// The realm of the names: those of another door are other people's.
     pub realm: Realm,
     /// Where it comes from.
     pub address: Option<IpAddr>,
@@ -173,7 +173,7 @@ impl Suspect {
         }
     }
 
-    /// Who sees all tenants sees it, or who sees this one.
+    /// Whether it is visible to a caller that sees this tenant; none: all tenants.
     fn is_seen(&self, tenant: Option<TenantId>) -> bool {
         tenant.is_none_or(|tenant| self.realm().is_some_and(|realm| realm.tenant() == tenant))
     }

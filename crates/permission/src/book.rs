@@ -14,7 +14,8 @@ pub struct Realm(pub u32);
 impl Realm {
     /// The node's.
     pub const COMMON: Self = Self(0);
-    /// Of a tenant other than the common one: its users and devices are not known in others.
+    /// The book of a tenant other than the common one: its users and devices are not known in
+    /// others.
     pub const fn of_tenant(tenant: TenantId) -> Self {
         match tenant.0 {
             0 => Self::COMMON,
@@ -22,8 +23,8 @@ impl Realm {
         }
     }
 
-    /// Of a set that has this number, such as that of a listener with credentials of its own. None
-    /// of these is a tenant's.
+    /// The book of a set that has this number, such as that of a listener with credentials of its
+    /// own. None of these is a tenant's.
     pub const fn numbered(number: u32) -> Self {
         Self(number & !TENANTS)
     }
@@ -40,7 +41,8 @@ impl Realm {
     /// them.
     pub const OWN_RULES: Self = Self(u32::MAX);
 
-    /// Whose names these are. Rules of their own come with proofs of the node's realm alone.
+    /// The book that these names belong to. Rules of their own come with proofs of the node's realm
+    /// alone.
     pub fn of_names(self) -> Self {
         match self {
             Self::OWN_RULES => Self::COMMON,

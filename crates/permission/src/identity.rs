@@ -22,7 +22,8 @@ impl CredentialMark {
     /// It is not known by which it came, or there is but one.
     pub const NONE: Self = Self(0);
 
-    /// Of a credential with this digest. Of a device's few no two have the same, as good as ever.
+    /// The mark of a credential with this digest. Two credentials of a device practically never
+    /// have the same.
     pub fn of_digest(digest: &[u8; 32]) -> Self {
         let [first, second, third, fourth, ..] = *digest;
         Self(u32::from_be_bytes([first, second, third, fourth]).max(1))
@@ -68,12 +69,12 @@ impl Proof {
 /// have one identity.
 #[derive(Clone, Debug)]
 pub struct Identity {
-    /// Whose topics and Client Identifiers it uses.
+    /// The tenant of its topics and Client Identifiers.
     pub tenant: TenantId,
     /// The name it proved to have: what rules, `%u`, takeover and revoking go by. None is
     /// anonymous.
     pub user_name: Option<Arc<str>>,
-    /// By what it has proved that.
+    /// How it has proved that.
     pub proof: Proof,
     /// Which of those who had that name one after the other, where names are given away again; 0 is
     /// not known. What one of them leaves is not for the next.
@@ -95,7 +96,7 @@ pub struct Identity {
     pub bound: bool,
     /// What vouched for it, if that may be taken back.
     pub voucher: Voucher,
-    /// By which of its user's credentials it came, if that one alone may be taken back.
+    /// The credential of its user that it came by, if that one alone may be taken back.
     pub credential: CredentialMark,
     /// When its credentials end, wall clock in milliseconds; 0 is never.
     pub expires_wall_ms: u64,

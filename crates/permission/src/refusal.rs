@@ -264,7 +264,7 @@ pub struct UserSources {
     pub proofs: bool,
 }
 
-/// Who is told.
+/// The readers of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Audience {
     /// The client is told the text of the cause, operators the detail.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{CredentialMark, Realm, Voucher};
 
-/// Whose credentials are taken back.
+/// The clients whose credentials are taken back.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Whose {
     /// A user's.
@@ -22,7 +22,7 @@ pub enum Whose {
 pub struct Revocation {
     /// Realm of these names: in another realm the name is another user's.
     pub realm: Realm,
-    /// Who had them.
+    /// The clients that had them.
     pub whose: Whose,
     /// Counted up with each revocation.
     pub number: u64,

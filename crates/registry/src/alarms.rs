@@ -47,17 +47,17 @@ pub struct AlarmRow {
 /// Which alarms are listed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AlarmFilter {
-    /// Of this tenant; none: of all.
+    /// Only alarms of this tenant; none: of all.
     pub tenant: Option<u32>,
     /// In one of these states; empty: in any.
     pub states: Vec<String>,
     /// With one of these severities; empty: with any.
     pub severities: Vec<String>,
-    /// Of this device.
+    /// Only alarms of this device.
     pub device: Option<String>,
-    /// Of this name.
+    /// Only alarms of this name.
     pub name: Option<String>,
-    /// Of this number.
+    /// Only the alarm of this number.
     pub id: Option<i64>,
 }
 

@@ -22,7 +22,7 @@ pub struct AuditEntry {
     pub at_ms: i64,
     /// Who it was.
     pub who: String,
-    /// By what.
+    /// How: by an API key, a session or the command line.
     pub by: String,
     /// From where.
     pub address: String,
@@ -46,7 +46,8 @@ const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 /// Which rows of the audit log are asked for; empty is any.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuditFilter {
-    /// Who it was: `user:ada`, `key:ID`, `device:ID`, `uid 0`, or without what they are, `ada`.
+    /// Only entries of this caller: `user:ada`, `key:ID`, `device:ID`, `uid 0`, or without the
+    /// kind, `ada`.
     pub who: Option<String>,
     /// Action; `device.` stands for all actions that begin with it.
     pub action: Option<String>,

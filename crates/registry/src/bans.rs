@@ -58,13 +58,13 @@ pub struct Ban {
     pub tenant: u32,
     /// The id of the team that owns it; empty: nobody does.
     pub team: String,
-    /// By what.
+    /// What the ban names.
     pub kind: BanKind,
     /// Whom.
     pub value: String,
     /// For people.
     pub why: String,
-    /// Who has done it.
+    /// Who made it.
     pub made_by: String,
     /// Milliseconds since the Unix epoch.
     pub created_ms: i64,
@@ -82,7 +82,7 @@ impl Ban {
 /// A ban to be added.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewBan {
-    /// By what.
+    /// What the ban names.
     pub kind: BanKind,
     /// Whom. Who sees all teams and names none means a device or user of a team's tenant by
     /// `NAME@TEAM`, as it connects.
@@ -302,7 +302,7 @@ impl Registry {
         work.end(done).await
     }
 
-    /// Who is kept out, newest first; those that have ended too.
+    /// All bans, newest first; those that have ended too.
     ///
     /// # Errors
     /// The database cannot be read.
@@ -462,7 +462,7 @@ async fn insert(work: &mut Work<'_>, new: NewBan) -> Result<Ban, Fault> {
     Ok(ban)
 }
 
-/// Who is meant: a name, or an address, in a tenant.
+/// What a ban names: a name, or an address, in a tenant.
 struct Whom {
     tenant: i64,
     /// The id of the team that owns it.

@@ -21,9 +21,9 @@ pub(crate) enum Changes {
     /// What these users, devices and bans are, some of which may be gone.
     Of {
         users: BTreeSet<String>,
-        /// By tenant and id.
+        /// Devices by tenant and id.
         devices: BTreeSet<(u32, String)>,
-        /// By id.
+        /// Bans by id.
         bans: BTreeSet<String>,
         /// What many go by: rules, roles, types, groups' names, teams, settings.
         of_many: bool,

@@ -12,7 +12,7 @@ use crate::names::check_new_name;
 use crate::sql::{Fault, Sql, clean};
 use crate::{Actor, DeviceRef, Registry, RegistryError, Scope, check_text, expect_revision};
 
-/// Of what type a value is.
+/// The type of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DataType {
     /// Any text.

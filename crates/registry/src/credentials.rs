@@ -208,7 +208,7 @@ impl Registry {
         self.device_of(CredentialKind::Secret, &digest).await
     }
 
-    /// Whose certificate this is, by its SHA-256 fingerprint.
+    /// The device of a certificate, found by its SHA-256 fingerprint.
     ///
     /// # Errors
     /// The database cannot be read.
@@ -280,7 +280,7 @@ impl Registry {
     }
 }
 
-/// Of credentials or API keys.
+/// Writes when credentials or API keys were used.
 pub(crate) async fn write_uses(
     work: &mut Work<'_>,
     uses: &[CredentialUse],

@@ -13,9 +13,9 @@ use crate::sql::{Fault, clean};
 /// Names of users and devices that were deleted. Quick to copy.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Deleted {
-    /// Of whichever tenant: nobody else has the name of a user.
+    /// Names of users, whichever tenant: no two users have the same name.
     users: SharedMap<Arc<str>, ()>,
-    /// By tenant.
+    /// Names of devices by tenant.
     devices: SharedMap<u32, SharedMap<Arc<str>, ()>>,
 }
 
@@ -83,7 +83,7 @@ impl Deleted {
         self.devices.insert(tenant, of_tenant);
     }
 
-    /// Whose name this was in a tenant; none: nobody's who can be restored.
+    /// The user or device that had this name in a tenant; none: nobody who can be restored.
     pub(crate) fn find(&self, tenant: u32, name: &str) -> Option<Known> {
         if self
             .devices

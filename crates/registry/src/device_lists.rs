@@ -11,19 +11,19 @@ use crate::{Device, Registry, RegistryError, Scope, Status, now_ms};
 /// Which devices are asked for; none is any.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeviceFilter {
-    /// Of this type.
+    /// Only devices of this type.
     pub device_type: Option<String>,
-    /// Of this kind.
+    /// Only devices of this kind.
     pub kind: Option<String>,
-    /// Of this status.
+    /// Only devices with this status.
     pub status: Option<Status>,
     /// With this tag.
     pub tag: Option<String>,
     /// In the group of this id.
     pub group: Option<String>,
-    /// Of the team of this id.
+    /// Only devices of the team of this id.
     pub team: Option<String>,
-    /// Whose owner this is.
+    /// Only devices of this owner.
     pub owner: Option<String>,
     /// With this in id, name, description or location, in small or capital letters.
     pub text: Option<String>,
@@ -40,14 +40,14 @@ pub struct DeviceFilter {
 /// How devices are ordered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeviceOrder {
-    /// By id, bytewise.
+    /// The id, bytewise.
     #[default]
     Id,
     /// Newest first.
     Created,
     /// First who was heard of last.
     LastSeen,
-    /// By number, oldest first.
+    /// The number, oldest first.
     Number,
 }
 
@@ -56,11 +56,11 @@ pub enum DeviceOrder {
 pub struct DeviceCounts {
     /// All that are there.
     pub total: u64,
-    /// Of the status `active`.
+    /// Devices with the status `active`.
     pub active: u64,
-    /// Of the status `inactive`.
+    /// Devices with the status `inactive`.
     pub inactive: u64,
-    /// Of the status `maintenance`.
+    /// Devices with the status `maintenance`.
     pub maintenance: u64,
     /// Connected, as far as that is written.
     pub online: u64,

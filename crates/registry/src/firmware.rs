@@ -78,7 +78,7 @@ pub struct NewFirmware {
 /// Which firmware is listed; none is any.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FirmwareFilter {
-    /// Of this name.
+    /// Only artefacts of this name.
     pub name: Option<String>,
     /// For devices of this type.
     pub device_type: Option<String>,

@@ -34,7 +34,7 @@ pub struct SilentDevice {
 pub struct InactivityCheck {
     /// Now, milliseconds since the Unix epoch.
     pub now_ms: i64,
-    /// By how much the tables may be behind what the node knows, milliseconds.
+    /// How far the tables may be behind what the node knows, milliseconds.
     pub behind_ms: i64,
     /// Since when the node knows all messages: a device of which something may have been missed is
     /// left out.

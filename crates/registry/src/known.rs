@@ -1,6 +1,6 @@
 //! Whose a name is.
 
-/// Whose name it is.
+/// What has a name: a user or a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Known {
     /// A user's.

@@ -24,7 +24,7 @@ pub struct Member {
 }
 
 impl Registry {
-    /// Who is in a team, which is named by its id or name; by their names.
+    /// The members of a team, which is named by its id or name; in the order of their names.
     ///
     /// # Errors
     /// There is no such team.

@@ -27,7 +27,7 @@ pub fn may_be_provisioning_key(text: &[u8]) -> bool {
     text.starts_with(PREFIX.as_bytes())
 }
 
-/// By what a provisioning key is known.
+/// The name of a provisioning key.
 #[derive(Clone, PartialEq, Eq)]
 pub enum ProvisioningKeyRef {
     /// Its text, which is a secret.
@@ -204,12 +204,12 @@ impl Registry {
     }
 }
 
-/// By what a request is known that may come twice.
+/// What recognises a request that may come twice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RepeatableRequest {
     /// What its sender made up, or a digest of that.
     pub key: String,
-    /// Of all that it says.
+    /// Digest of the whole request.
     pub digest: String,
 }
 

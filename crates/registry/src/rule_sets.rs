@@ -321,7 +321,7 @@ fn lines(rules: &[RuleLine]) -> Vec<String> {
     rules.iter().map(RuleLine::to_string).collect()
 }
 
-/// Who has this role or type has no topics of others: a team without a tenant gives no more.
+/// Refuses a role or type with topics of others to a team without a tenant.
 pub(crate) async fn expect_own_topics(
     work: &mut Work<'_>,
     owner: Owner,

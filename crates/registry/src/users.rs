@@ -244,8 +244,8 @@ impl Registry {
     }
 }
 
-/// Who sees one team only gives nobody more than that: no role of all teams, and without a tenant
-/// no topics of others.
+/// Checks that a user who sees one team gives nobody more than that: no role of all teams, and
+/// without a tenant no topics of others.
 async fn check_roles(work: &mut Work<'_>, user: &User) -> Result<(), Fault> {
     let Some(team) = work.actor.scope.team() else {
         return Ok(());

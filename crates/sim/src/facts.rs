@@ -44,7 +44,7 @@ pub enum Fact {
     Connecting {
         /// Who.
         client: ClientIndex,
-        /// By which link.
+        /// The link that it came by.
         link: LinkIndex,
         /// Clean Start.
         clean: bool,

@@ -17,7 +17,7 @@ use crate::topics::{FilterIndex, TopicIndex, Topics};
 /// A message of the run.
 #[derive(Clone, Copy, Debug)]
 pub struct MessageRow {
-    /// Who publishes it, or whose Will it is.
+    /// The client that publishes it, or whose Will it is.
     pub publisher: ClientIndex,
     /// Its topic.
     pub topic: TopicIndex,
@@ -117,7 +117,7 @@ pub struct SinkRow {
     pub name: String,
     /// What it takes.
     pub filters: Vec<FilterIndex>,
-    /// Whose messages it takes.
+    /// The tenant whose messages it takes.
     pub tenant: SinkTenant,
 }
 

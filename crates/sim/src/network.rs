@@ -101,7 +101,7 @@ impl Network {
         (self.links.len() - 1) as LinkIndex
     }
 
-    /// Whose link it is.
+    /// The client of a link.
     pub fn client(&self, link: LinkIndex) -> ClientIndex {
         self.links[link as usize].client
     }
@@ -247,7 +247,7 @@ impl Pipe {
         }
     }
 
-    /// Of what is on its way only some arrives.
+    /// Cuts a link: of the bytes under way only some arrive.
     fn cut(&mut self, random: &mut Random) {
         let mut kept = random.below(self.bytes.len() as u64 + 1) as usize;
         self.bytes.truncate(kept);

@@ -60,7 +60,7 @@ pub struct Observer {
     /// All that happened, if it is to be logged.
     pub log: Option<Vec<(u64, Line)>>,
     now_us: u64,
-    /// By Client Identifier: the session that was recorded last.
+    /// The session that was recorded last, by Client Identifier.
     sessions: BTreeMap<String, SessionEpoch>,
 }
 

@@ -29,7 +29,7 @@ pub enum Class {
 pub struct Topics {
     names: Vec<(String, Class)>,
     filters: Vec<String>,
-    /// By filter, then topic.
+    /// Whether a filter matches a topic, by filter, then topic.
     matches: Vec<Vec<bool>>,
 }
 

@@ -38,7 +38,7 @@ pub(crate) struct Held {
     bytes: usize,
     max: usize,
     of: Vec<(Arc<AtomicUsize>, usize)>,
-    /// Of them, borrowed from the node's memory.
+    /// Bytes of them that are borrowed from the node's memory.
     borrowed: usize,
     is_open: bool,
     memory: Option<Arc<Control>>,

@@ -90,7 +90,7 @@ struct Statistics {
     retained: u64,
     /// Messages that are held for clients: queued or in flight.
     inflight: u64,
-    /// Of those, the ones that expired.
+    /// How many of those have expired.
     inflight_dropped: u64,
     subscriptions: u64,
     packets_received: u64,

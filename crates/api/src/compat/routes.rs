@@ -11,7 +11,7 @@ use crate::api::Api;
 /// Routes of other systems. A path is the system's that has added it first.
 pub(crate) struct CompatRoutes {
     router: Router<Api>,
-    /// Whose routes are added now.
+    /// The system whose routes are added now.
     system: CompatApi,
     owners: HashMap<String, CompatApi>,
 }

@@ -14,7 +14,7 @@ pub enum CompatApi {
 }
 
 impl CompatApi {
-    /// By its number in `http.compat`.
+    /// Finds a system by its number in `http.compat`.
     pub fn of_number(number: &str) -> Option<Self> {
         match number {
             "1" => Some(Self::Microservice),

@@ -24,41 +24,41 @@ const TEXT_MAX: usize = 65_535;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct EventParams {
-    /// Of a page: begin at the event with this number.
+    /// For a page: begin at the event with this number.
     pub(super) from: Option<u64>,
     /// Otherwise: the last events, this number of them. Of a stream: of the events that are kept,
     /// before new ones.
     pub(super) tail: Option<usize>,
-    /// Of a page: events to return, at most; never more than 10000.
+    /// For a page: the most events to return, at most 10000.
     #[param(default = 1000)]
     pub(super) limit: Option<usize>,
-    /// Of a page: seconds to wait while there is no event.
+    /// For a page: seconds to wait while there is no event.
     #[param(maximum = 5)]
     pub(super) wait_secs: Option<u64>,
     /// Only events of this client; on a page of this user, too.
     pub(super) client: Option<String>,
     /// Only what was refused or lost.
     pub(super) trouble: Option<bool>,
-    /// Of a stream: kinds with commas between them, such as `connected,disconnected`, or `all`.
+    /// For a stream: kinds, separated by commas, such as `connected,disconnected`, or `all`.
     /// Without it: all but `packet`.
     kinds: Option<String>,
-    /// Of a stream: clients whose identifier begins with this prefix.
+    /// For a stream: only clients whose identifier begins with this prefix.
     client_prefix: Option<String>,
-    /// Of a stream: of this user.
+    /// For a stream: only events of this user.
     user: Option<String>,
-    /// Of a stream: with a topic that this Topic Filter matches.
+    /// For a stream: only events with a topic that this Topic Filter matches.
     topic: Option<String>,
-    /// Of a stream: of connections from this IP address.
+    /// For a stream: only connections from this IP address.
     #[param(value_type = Option<String>, example = "192.0.2.1")]
     address: Option<IpAddr>,
-    /// Of a stream: one in this number of events of a kind, such as `packet:100,published:10`.
+    /// For a stream: one in this number of events of a kind, such as `packet:100,published:10`.
     sample: Option<String>,
-    /// Of a stream: bytes of each payload to include; it requires the scope `retained:read` too.
+    /// For a stream: bytes of each payload to include. It requires the scope `retained:read` too.
     #[param(minimum = 0, maximum = 1_048_576, default = 0)]
     payload: Option<usize>,
-    /// Of a stream: `events`, or `panel` for the names and fields of the MQTT Panel.
+    /// For a stream: `events`, or `panel` for the names and fields of the MQTT Panel.
     format: Option<Format>,
-    /// Of a stream: resume after this event, as the header Last-Event-ID does.
+    /// For a stream: resume after this event, as the header Last-Event-ID does.
     last_event_id: Option<String>,
 }
 

@@ -17,9 +17,9 @@ use crate::problem::Problem;
 
 /// Streams at once.
 const ALL_MAX: usize = 256;
-/// Of one key, user or other caller.
+/// Streams of one key, user or other caller.
 const OF_CALLER_MAX: usize = 32;
-/// Of all keys and users of one team.
+/// Streams of all keys and users of one team.
 const OF_TEAM_MAX: usize = 64;
 /// Left for administrators and `admin.sock` by all others.
 const FOR_ADMINISTRATORS: usize = 48;

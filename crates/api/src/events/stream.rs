@@ -133,12 +133,12 @@ fn json(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
 
-/// Who asked, to be looked at again: a key may be taken away, a session may end.
+/// The caller. It is checked again later: a key may be taken away, a session may end.
 pub(super) struct Asker {
     api: Api,
     parts: Parts,
     scopes: Vec<Scope>,
-    /// Of keys and people, among others.
+    /// Tells of changes to keys and people, among others.
     changes: Option<watch::Receiver<()>>,
     has_changed: bool,
     looked: Instant,

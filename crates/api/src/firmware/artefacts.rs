@@ -214,7 +214,7 @@ pub(crate) struct ArtefactParams {
     limit: Option<usize>,
     /// `next` of the page before.
     cursor: Option<String>,
-    /// Of this name.
+    /// Only artefacts of this name.
     name: Option<String>,
     /// For devices of this type.
     device_type: Option<String>,

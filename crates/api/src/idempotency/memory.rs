@@ -19,7 +19,7 @@ const ENTRY_BYTES: usize = 320;
 /// In the tables longer ones are not kept: that the request was answered is.
 pub(super) const WRITTEN_BYTES_MAX: usize = 64 * 1024;
 
-/// Of a caller and a key, and of a request.
+/// Digest of a caller and a key, or of a request.
 pub(super) type Digest = [u8; 32];
 
 /// An answer that may be given again.
@@ -67,10 +67,10 @@ struct Table {
     order: VecDeque<(Digest, Instant)>,
     /// Those with an answer, in the order in which they were answered; some have none any more.
     answered: VecDeque<(Digest, Instant)>,
-    /// Of all answers, approximately, and of those of each caller.
+    /// Bytes of all answers, approximately, and of those of each caller.
     bytes: usize,
     of_caller: HashMap<Arc<str>, usize>,
-    /// Of all answers at most; a caller may have half of it.
+    /// Most bytes of all answers. A caller may have half of it.
     bytes_max: usize,
 }
 

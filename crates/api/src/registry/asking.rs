@@ -16,7 +16,7 @@ use crate::problem::{Problem, ProblemKind};
 /// The caller, with the objects that it sees and its rights.
 #[derive(Clone, Debug)]
 pub(crate) struct Asking {
-    /// Who it is, as the audit log has it, and what they see.
+    /// The caller as the audit log names it, and what it sees.
     pub(crate) actor: Actor,
     /// What its holder may do: scopes and roles.
     pub(crate) scopes: Scopes,

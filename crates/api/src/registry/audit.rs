@@ -24,7 +24,7 @@ pub(crate) struct AuditView {
     /// Who it was.
     #[schema(example = "user:ada")]
     who: String,
-    /// By what: a session, an API key, the command line.
+    /// How: by a session, an API key or the command line.
     by: String,
     /// From where; empty: from this machine.
     address: String,
@@ -33,7 +33,7 @@ pub(crate) struct AuditView {
     /// What was done.
     #[schema(example = "device.add")]
     action: String,
-    /// Of which kind the object is.
+    /// Kind of the object.
     object_kind: String,
     /// Which object.
     object_id: String,
@@ -74,12 +74,12 @@ pub(crate) struct WantedLines {
     cursor: Option<String>,
     /// Say how many there are on all pages.
     total: Option<bool>,
-    /// Who it was, as a line has it, or without what they are: `ada` is `user:ada`, `key:ada` and
-    /// `device:ada`.
+    /// Only entries of this caller, as a line names it or without its kind: `ada` is `user:ada`,
+    /// `key:ada` and `device:ada`.
     who: Option<String>,
     /// What was done; `device.` is all whose name begins so.
     action: Option<String>,
-    /// Of which kind the object is.
+    /// Only entries about objects of this kind.
     object_kind: Option<String>,
     /// Which object.
     object_id: Option<String>,

@@ -22,7 +22,7 @@ use crate::words;
 pub(crate) struct BanView {
     /// Its id.
     id: String,
-    /// By what.
+    /// What the ban names: a Client Identifier, a user name, or an address or network.
     #[schema(schema_with = words::ban_kinds)]
     kind: &'static str,
     /// Whom.
@@ -109,7 +109,7 @@ pub(crate) struct OfTeam {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct BanBody {
-    /// By what: a Client Identifier, a user name, or an address or network.
+    /// What the ban names: a Client Identifier, a user name, or an address or network.
     #[schema(schema_with = words::ban_kinds)]
     kind: String,
     /// Value of the ban. A caller that sees all teams, and names none, means a device or user of a

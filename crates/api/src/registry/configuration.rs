@@ -50,7 +50,7 @@ impl From<Setting> for SettingView {
 /// All keys of a device.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Settings {
-    /// By key.
+    /// The settings, in the order of their keys.
     items: Vec<SettingView>,
 }
 

@@ -42,7 +42,7 @@ pub(crate) struct DeviceView {
     pub(super) number: i64,
     /// For people.
     pub(super) name: String,
-    /// Of its type are the topics that it may use.
+    /// Its device type, which says what topics it may use.
     #[serde(rename = "type")]
     pub(super) device_type: String,
     /// What it is, in the words of its owner.
@@ -192,11 +192,11 @@ pub(crate) struct DeviceParams {
     /// `csv`, which it is if nothing is said, or `json`.
     #[param(schema_with = words::export_formats, required = false)]
     pub(super) format: Option<String>,
-    /// Of this type.
+    /// Only devices of this type.
     #[serde(rename = "type")]
     #[param(rename = "type")]
     device_type: Option<String>,
-    /// Of this kind.
+    /// Only devices of this kind.
     kind: Option<String>,
     /// `active`, `inactive` or `maintenance`.
     #[param(schema_with = words::statuses, required = false)]
@@ -205,9 +205,9 @@ pub(crate) struct DeviceParams {
     tag: Option<String>,
     /// In this group, by id, or by a name that is one group's alone.
     group: Option<String>,
-    /// Of this team, by id or name; empty: of none.
+    /// Only devices of this team, by id or name; empty: devices without a team.
     team: Option<String>,
-    /// Whose owner this is.
+    /// Only devices of this owner.
     owner: Option<String>,
     /// With this in id, name, description or location.
     q: Option<String>,
@@ -366,7 +366,7 @@ pub(crate) async fn group_id(api: &Api, asking: &Asking, group: &str) -> Result<
     found.map_err(|error| missing_of_query("group", error))
 }
 
-/// By which team a device is looked for.
+/// The team in which a device is looked for.
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -553,11 +553,11 @@ pub(crate) async fn list(
 pub(crate) struct Summary {
     /// All that are there.
     total: u64,
-    /// Of the status `active`.
+    /// Devices with the status `active`.
     active: u64,
-    /// Of the status `inactive`.
+    /// Devices with the status `inactive`.
     inactive: u64,
-    /// Of the status `maintenance`.
+    /// Devices with the status `maintenance`.
     maintenance: u64,
     /// Connected, as far as that is written.
     online: u64,

@@ -75,11 +75,11 @@ pub(crate) struct GroupParams {
     cursor: Option<String>,
     /// Say how many there are on all pages.
     total: Option<bool>,
-    /// Of this team, by id or name.
+    /// Only groups of this team, by id or name.
     team: Option<String>,
 }
 
-/// By which team a group is looked for.
+/// The team in which a group is looked for.
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]

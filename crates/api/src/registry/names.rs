@@ -7,7 +7,7 @@ use martlet_registry::{Device, Group, Registry, RegistryError, Scope};
 /// What teams and groups are called.
 #[derive(Clone, Debug, Default)]
 pub struct ExportNames {
-    /// By their ids.
+    /// Names of teams, by their ids.
     teams: HashMap<String, String>,
     groups: HashMap<String, Group>,
 }

@@ -217,7 +217,7 @@ pub(crate) struct ProvisionBody {
 }
 
 impl ProvisionBody {
-    /// By what it is known that it comes again. The tables have digests alone.
+    /// Recognises the request when it comes again. The tables have digests alone.
     fn request(&self, key: &str) -> RepeatableRequest {
         let mut fields = vec![
             self.id.as_ref(),

@@ -54,15 +54,14 @@ pub(crate) struct RuleSetView {
     permits_all: bool,
     /// Those that hold, in their order; of what is built in they are the program's.
     rules: Vec<String>,
-    /// Of device types: `id`, the id of the device, or `any` Client Identifier but the ids of other
-    /// devices.
+    /// For device types: `id`, the id of the device, or `any` Client Identifier but the ids of
+    /// other devices.
     #[serde(skip_serializing_if = "Option::is_none")]
     client_id: Option<&'static str>,
-    /// Of device types: sessions that a device may have at most.
+    /// For device types: sessions that a device may have at most.
     #[serde(skip_serializing_if = "Option::is_none")]
     max_sessions: Option<u32>,
-    /// Of device types: after how many seconds without a message its devices are inactive; 0:
-    /// never.
+    /// For device types: seconds without a message after which a device is inactive; 0: never.
     #[serde(skip_serializing_if = "Option::is_none")]
     inactive_after_secs: Option<u32>,
     /// Raised with every change; the `ETag` is made of it.
@@ -95,11 +94,10 @@ pub(crate) struct NewRuleSet {
     /// As of [`RuleLines`].
     #[serde(default)]
     rules: Vec<String>,
-    /// Of a device type: which Client Identifiers its devices may use. `id` if nothing is said.
+    /// For a device type: which Client Identifiers its devices may use. Without it: `id`.
     #[schema(example = "any")]
     client_id: Option<String>,
-    /// Of a device type with `client_id` `any`: sessions that a device may have. 10 if nothing is
-    /// said.
+    /// For a device type with `client_id` `any`: sessions that a device may have. Without it: 10.
     max_sessions: Option<u32>,
 }
 
@@ -109,11 +107,11 @@ pub(crate) struct NewRuleSet {
 pub(crate) struct RuleSetChange {
     /// As of [`RuleLines`].
     rules: Vec<String>,
-    /// Of a device type: which Client Identifiers its devices may use; if nothing is said, it
-    /// stays.
+    /// For a device type: which Client Identifiers its devices may use. Without it, nothing
+    /// changes.
     #[schema(example = "any")]
     client_id: Option<String>,
-    /// Of a device type with `client_id` `any`: sessions that a device may have.
+    /// For a device type with `client_id` `any`: sessions that a device may have.
     max_sessions: Option<u32>,
 }
 

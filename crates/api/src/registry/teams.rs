@@ -315,7 +315,7 @@ pub(crate) struct MemberView {
 /// All who are in a team.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct MemberList {
-    /// By name.
+    /// The members, in the order of their names.
     items: Vec<MemberView>,
 }
 

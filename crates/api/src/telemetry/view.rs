@@ -43,7 +43,7 @@ pub(crate) struct DeviceReadingView {
 }
 
 impl DeviceReadingView {
-    /// Of a row, by the ids of devices.
+    /// The view of a row. `ids` are the ids of devices.
     pub(super) fn new(row: Row, ids: &HashMap<i64, String>) -> Self {
         Self {
             device: id_of(row.device, ids),

@@ -11,7 +11,7 @@ use super::files::{file_error, replace_for_owner};
 use super::{AuthorityError, INDEX};
 use crate::facts::Facts;
 
-/// Whose devices there are is nobody else's business.
+/// Nobody else may read which devices there are.
 const MODE: u32 = 0o600;
 
 const HEAD: &str = "\

@@ -33,7 +33,7 @@ pub struct Revoked {
     pub list: PathBuf,
     /// Serial numbers, those that were revoked before included.
     pub serials: Vec<String>,
-    /// Of the same name, and still good.
+    /// Other certificates of the same name that are still good.
     pub others: Vec<Entry>,
     /// What of a name is not known, or what a serial number belongs to.
     pub note: Option<String>,

@@ -19,7 +19,7 @@ const ENTRY_BYTES: usize = 96;
 /// What waits to be written, and when what was last written.
 #[derive(Debug)]
 pub(super) struct Waiting {
-    /// By tenant and id.
+    /// Devices by tenant and id.
     devices: HashMap<(u32, String), Noted>,
     id_bytes: usize,
     /// The last time at which something was left out, or nothing was noted.

@@ -15,11 +15,11 @@ use crate::metric::put;
 /// Alarms at one moment.
 #[derive(Debug)]
 pub struct AlarmsPage {
-    /// By state and severity.
+    /// Open alarms by state and severity.
     open: BTreeMap<(&'static str, &'static str), i64>,
     watched: usize,
     unobserved: u64,
-    /// By outcome.
+    /// Notifications by outcome.
     told: [(&'static str, u64); 3],
 }
 

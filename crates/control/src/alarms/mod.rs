@@ -95,7 +95,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Alarms {
-    /// Of these tables.
+    /// The alarms of these tables.
     pub fn new(
         (control, tables, integrations): (&Arc<Control>, &Arc<Tables>, &Arc<Integrations>),
         settings: AlarmSettings,

@@ -189,7 +189,7 @@ impl AuthenticationChain {
         let _ = self.0.uses.set(write);
     }
 
-    /// Who is this? Does not block; what is known is answered at once, on this thread.
+    /// Asks who a client is. Does not block: what is known is answered at once, on this thread.
     pub fn ask(
         &self,
         mut asked: Authentication,
@@ -446,7 +446,7 @@ impl AuthenticationChain {
         waiting + state.verified.memory_bytes() + state.failures.memory_bytes() + hashing
     }
 
-    /// Who is locked out now.
+    /// The lockouts in force now.
     pub fn locked_out(&self) -> LockedOut {
         self.0.lock().failures.locked_out(Instant::now())
     }

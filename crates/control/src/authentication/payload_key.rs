@@ -29,8 +29,8 @@ enum Found {
 }
 
 impl AuthenticationChain {
-    /// Whose message is this, by the key in its payload? Does not block; what is known is answered
-    /// at once, on this thread.
+    /// Asks whose message this is, by the key in its payload. Does not block: what is known is
+    /// answered at once, on this thread.
     pub fn ask_payload_key(
         &self,
         screening: Screening,

@@ -66,7 +66,7 @@ pub struct Chain {
 /// Authentication policy of the node.
 #[derive(Debug)]
 pub struct Policy {
-    /// By the realms of the listeners.
+    /// Chains by the realms of the listeners.
     pub realms: BTreeMap<Realm, Chain>,
     /// How long what was verified is remembered.
     pub remembered: Duration,

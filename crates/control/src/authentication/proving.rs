@@ -218,7 +218,7 @@ impl Proving {
 }
 
 impl Policy {
-    /// By which verifier a name is proved, and whose it is; may take some milliseconds.
+    /// Finds the verifier that proves a name, and whose name it is; may take some milliseconds.
     fn scram_user(
         &self,
         realm: Realm,

@@ -32,7 +32,7 @@ impl Digester {
         key
     }
 
-    /// Of a client by name: of which answers are its own.
+    /// Makes the key of the answers that belong to a client by name.
     pub(super) fn client(
         &self,
         realm: Realm,
@@ -51,8 +51,8 @@ impl Digester {
         mark
     }
 
-    /// Of everything that an answer may depend on, each with its length: no two sets of credentials
-    /// are one.
+    /// Makes the digest of everything that an answer may depend on, each with its length. So no two
+    /// sets of credentials have the same input.
     pub(super) fn of(&self, asked: &Authentication) -> Digest {
         let mut context = hmac::Context::with_key(&self.0);
         let password = asked.password.as_ref().map(Password::bytes);

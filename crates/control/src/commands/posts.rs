@@ -44,7 +44,7 @@ pub(crate) struct Posts {
 }
 
 impl Posts {
-    /// Whose parts have this Client Identifier and Session Expiry Interval, and subscribe to these
+    /// The parts have this Client Identifier and Session Expiry Interval, and subscribe to these
     /// filters.
     pub(crate) fn new(
         client_id: &'static str,

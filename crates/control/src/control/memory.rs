@@ -6,7 +6,7 @@ use super::Control;
 use crate::authentication::AuthenticationChain;
 use crate::memory::{CountBytes, MemoryHeld, MemoryReport, Other};
 
-/// Of the limit, the part that one kind of memory outside of the shards may take at most.
+/// One kind of memory outside of the shards may take the limit divided by this number.
 const PARTS: usize = 16;
 
 impl Control {

@@ -45,7 +45,7 @@ pub trait Shards: Send + Sync + 'static {
     /// Sets the number of bytes that are in use outside of the shards, beside what was borrowed.
     /// Answers whether memory is short.
     fn set_memory_outside(&self, bytes: usize) -> bool;
-    /// Of the bytes in use, those of the addresses that clients connect from.
+    /// How many of the bytes in use are for the addresses that clients connect from.
     fn addresses_bytes(&self) -> usize;
     /// Bytes of events that wait to be taken.
     fn events_bytes(&self) -> usize;

@@ -90,7 +90,7 @@ pub struct DeviceStatistics {
     pub counts: DeviceCounts,
     /// How many are connected, or were heard of since the given time; active ones only.
     pub heard: u64,
-    /// Of each kind.
+    /// The number of devices of each kind.
     pub kinds: Vec<KindCount>,
     /// Their credentials and configurations.
     pub parts: PartCounts,

@@ -82,7 +82,7 @@ impl Registration {
         self.provisioning_key.as_deref()
     }
 
-    /// By what it is known that it comes again. The tables have digests alone.
+    /// Recognises the request when it comes again. The tables have digests alone.
     pub(super) fn request(&self, id: &str) -> Option<RepeatableRequest> {
         let request_id = self.request_id.as_ref()?;
         let fields = json!([

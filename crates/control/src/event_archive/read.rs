@@ -28,15 +28,15 @@ pub struct ArchiveError(#[from] pub(super) io::Error);
 /// Which events.
 #[derive(Clone, Debug)]
 pub struct ArchiveQuery {
-    /// Of this tenant; none: of all.
+    /// Only events of this tenant; none: of all.
     pub tenant: Option<TenantId>,
     /// From this time on, milliseconds since the Unix epoch,
     pub from_ms: u64,
     /// and before this one.
     pub until_ms: u64,
-    /// Of these kinds.
+    /// Only events of these kinds.
     pub kinds: Kinds,
-    /// Of this client.
+    /// Only events of this client.
     pub client: Option<String>,
     /// With a topic that this Topic Filter matches.
     pub topic: Option<String>,

@@ -84,7 +84,7 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// Whose it is, as far as that is known and what happened does not say it.
+    /// The client that it is about, as far as that is known and the event does not say it.
     pub(super) fn who(&self) -> Option<&'a Who> {
         match self.said {
             Said::Event(said) | Said::Each(said) => said.who.as_ref(),

@@ -105,19 +105,19 @@ impl Sample {
 pub struct Filter {
     /// In this tenant; none: in all.
     pub tenant: Option<TenantId>,
-    /// Of these kinds.
+    /// Only events of these kinds.
     pub kinds: Kinds,
-    /// Of this client.
+    /// Only events of this client.
     pub client: Option<String>,
-    /// Of clients whose identifier begins so.
+    /// Only events of clients whose identifier begins so.
     pub client_prefix: Option<String>,
-    /// Of this user.
+    /// Only events of this user.
     pub user: Option<String>,
     /// With a topic that this Topic Filter matches.
     pub topic: Option<String>,
     /// Topic Filters: an event that has a topic has one that some of them matches; none: any.
     pub topics: Vec<String>,
-    /// Of a connection from this address.
+    /// Only events of a connection from this address.
     pub address: Option<IpAddr>,
     /// Only what was refused or lost.
     pub trouble: bool,

@@ -84,8 +84,8 @@ pub struct FeedEvent<'a> {
     /// The listener.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listener: Option<&'a str>,
-    /// By what the client has proved who it is: `password`, `device_token`, `certificate`, `jwt`,
-    /// `hook` or `scram-sha-256`.
+    /// How the client has authenticated: `password`, `device_token`, `certificate`, `jwt`, `hook`
+    /// or `scram-sha-256`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub method: Option<&'static str>,
     /// Protocol version: `3.1`, `3.1.1` or `5.0`.

@@ -125,7 +125,7 @@ pub async fn run(control: Arc<Control>, push: Push, state: Arc<PushState>) {
     }
 }
 
-/// Whose events are pushed. A team that there is not yet is waited for.
+/// The tenant whose events are pushed. If its team does not exist yet, this waits for it.
 async fn tenant(control: &Control, push: &Push, state: &PushState) -> TenantId {
     let Some(team) = &push.team else {
         return TenantId::default();

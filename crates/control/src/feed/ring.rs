@@ -114,7 +114,7 @@ impl Part {
 #[derive(Debug, Default)]
 pub(super) struct Blocks {
     made: Vec<Arc<Block>>,
-    /// Of the block that is being made.
+    /// Events of the block that is being made.
     kept: Vec<Kept>,
     first: u64,
     at_ms: u64,
@@ -165,7 +165,7 @@ impl Blocks {
 #[derive(Debug)]
 pub(super) struct Ring {
     pub(super) bounds: Bounds,
-    /// Of the first one, some events may be too old already.
+    /// Some events of the first block may be too old already.
     blocks: VecDeque<Arc<Block>>,
     bytes: usize,
     /// The number of the next event.

@@ -40,7 +40,7 @@ pub(super) struct ChunkRequest {
     correlation: Option<Vec<u8>>,
 }
 
-/// Who asks and where the answer goes, also if it is an error.
+/// A request that is wrong: who sent it, and where the answer goes, also if it is an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct WrongRequest {
     pub(super) device: String,

@@ -29,7 +29,7 @@ const RUNNING: &str = "running";
 const PAUSED: &str = "paused";
 const STOPPED: &str = "stopped";
 
-/// Who publishes requests that come from another system, where no user is named.
+/// The publisher of requests that come from another system, where no user is named.
 const REQUESTS: &str = "an integration";
 
 /// Sessions that are looked at in one step.

@@ -114,7 +114,7 @@ pub struct IntegrationSettings {
 }
 
 impl Integrations {
-    /// Of a node. None is started yet.
+    /// The integrations of a node. None is started yet.
     pub fn new(
         control: &Arc<Control>,
         tables: &Arc<Tables>,

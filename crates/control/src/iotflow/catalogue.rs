@@ -8,7 +8,7 @@ pub const DEVICE: &str = "{device_id}";
 /// A topic of the catalogue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// By which it is found.
+    /// The name by which it is found.
     pub name: &'static str,
     /// Below the base.
     pub path: &'static str,

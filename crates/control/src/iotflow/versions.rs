@@ -27,7 +27,7 @@ pub(super) struct Versions {
 }
 
 impl Versions {
-    /// Of these tables. Versions are written by a task of their own: heartbeats do not wait.
+    /// Keeps the versions of these tables. A task of its own writes them: heartbeats do not wait.
     pub(super) fn keep(tables: Arc<Tables>) -> Self {
         let known = Arc::default();
         let (new, reported) = mpsc::channel(WAITING_MAX);

@@ -28,9 +28,9 @@ const WORD_BYTES_MAX: usize = 2 * NAME_BYTES_MAX;
 pub(super) struct Commands {
     /// What tells them which node it is, as it is typed.
     pub(super) node: String,
-    /// Who owns which tenant, and whose rules stand where.
+    /// They say who owns which tenant, and where each rule stands.
     pub(super) tables: TablesNow,
-    /// Whose clients it is about.
+    /// The tenant of the clients that it is about.
     pub(super) tenant: TenantId,
     /// In the tenant of this team; none: in the common one.
     pub(super) team: Option<String>,

@@ -55,11 +55,11 @@ pub struct Keeper {
 /// A batch on its way to the store.
 type Write = JoinHandle<Result<(), String>>;
 
-/// By tenant and Client Identifier, so that there are no more of them than clients.
+/// Notes by tenant and Client Identifier, so that there are no more of them than clients.
 type Batch = HashMap<(u32, String), Noted>;
 
 impl Keeper {
-    /// Of a node. From now on it takes in what changes.
+    /// Begins to keep the presence of a node, and takes in what changes from now on.
     pub fn new(
         control: Arc<Control>,
         store: Arc<dyn PresenceStore>,

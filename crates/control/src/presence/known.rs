@@ -73,7 +73,7 @@ impl Who {
 #[derive(Debug)]
 pub(crate) struct Known {
     clients: Arena<Client>,
-    /// By tenant and Client Identifier.
+    /// Places by tenant and Client Identifier.
     by_name: PlaceTable,
     hasher: FixedState,
     /// Clients that are not connected, with the time of their disconnect, in that order; some have

@@ -25,10 +25,11 @@ pub(super) struct Origin {
     /// Place of the rule in the set.
     pub(super) rule: usize,
     pub(super) tenant: u32,
-    /// By what this node has counted: of messages that are published. The message itself tells the
-    /// other ones, so that rules look at it nevertheless.
+    /// The hops that this node has counted: they hold for messages that are published. The message
+    /// itself says how many came before, so that rules look at it nevertheless.
     pub(super) hops: ConsequenceHops,
-    /// By what the message tells: of commands and alarms, whose own messages tell nothing.
+    /// The hops that the message tells: they hold for commands and alarms, whose own messages tell
+    /// nothing.
     pub(super) told_hops: ConsequenceHops,
     pub(super) received_ms: i64,
     /// Number of the message in the node.
@@ -45,7 +46,7 @@ pub(super) struct ConsequenceHops {
 }
 
 impl ConsequenceHops {
-    /// Of all that follows from a message with `hops`.
+    /// Everything that follows from a message with `hops`.
     pub(super) fn of<'a>(hops: u8, actions: impl Iterator<Item = &'a Action>) -> Self {
         let (mut sent, mut observed) = (0, 0);
         for action in actions {

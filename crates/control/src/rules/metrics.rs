@@ -46,7 +46,7 @@ const COUNTERS: &[CounterOf] = &[
 /// Rules at one moment.
 #[derive(Debug)]
 pub struct RulesPage {
-    /// By name.
+    /// Counts of the rules by name.
     rules: Vec<(String, Counts)>,
     actions: Vec<(ActionKind, ActionOutcome, u64)>,
 }

@@ -134,7 +134,7 @@ type MadeWebhook = (String, Map<String, Value>);
 #[derive(Debug, Default)]
 struct InForce {
     set: RuleSet,
-    /// Of each rule of the set.
+    /// The place of each rule of the set.
     places: Vec<Place>,
     /// The rules of the set.
     rules: Vec<GuardedRule>,
@@ -177,7 +177,7 @@ pub struct Rules {
     published: Mutex<BTreeSet<String>>,
     /// Held while rules are read again.
     changing: tokio::sync::Mutex<()>,
-    /// Of the rules of the tables in force.
+    /// The stamp of the rules of the tables that are in force.
     stamp: Mutex<Option<(i64, i64)>>,
     /// Teams of rules that are not in force, since these have no tenant of their own.
     waiting_teams: Mutex<BTreeSet<String>>,
@@ -192,7 +192,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Rules {
-    /// Of a node with these rules in its configuration, which are valid. `published` are kinds of
+    /// The rules of a node that has these valid ones in its configuration. `published` are kinds of
     /// events that the node publishes as messages in any case.
     pub fn new(
         parts: RuleParts,

@@ -24,7 +24,7 @@ pub(super) struct Known(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// By the digest of the key, with when it ends: milliseconds, 0 for never.
+    /// Principals by the digest of the key, with when it ends: milliseconds, 0 for never.
     keys: Kept<[u8; SHA256_OUTPUT_LEN], (Principal, i64)>,
     accounts: Kept<String, Account>,
     failed: Option<Instant>,

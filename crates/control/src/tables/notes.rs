@@ -31,7 +31,7 @@ pub(super) struct Queued {
 #[derive(Debug)]
 pub(super) struct Line {
     pub(super) line: AuditLine,
-    /// Who waits for it.
+    /// Where the caller waits until it is written.
     pub(super) written: Option<oneshot::Sender<Result<(), String>>>,
 }
 

@@ -175,8 +175,8 @@ pub(super) fn points_of(
 }
 
 impl Telemetry {
-    /// Of a node. The storage is opened when it is needed. Needs a Tokio runtime, on which the
-    /// storage's tasks run.
+    /// The telemetry of a node. The storage is opened when it is needed. Needs a Tokio runtime, on
+    /// which the storage's tasks run.
     pub fn new(
         control: Arc<Control>,
         tables: Arc<Tables>,

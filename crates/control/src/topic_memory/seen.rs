@@ -8,7 +8,7 @@ use martlet_codec::{QoS, TopicFilter};
 /// Which topics are looked for: all that is said must hold.
 #[derive(Clone, Copy, Debug)]
 pub struct TopicQuery<'a> {
-    /// Whose topics.
+    /// The tenant of the topics.
     pub tenant: TenantId,
     /// They match this Topic Filter.
     pub filter: TopicFilter<'a>,
@@ -26,7 +26,7 @@ pub struct TopicQuery<'a> {
 /// A page of topics.
 #[derive(Clone, Debug, Default)]
 pub struct TopicsSeen {
-    /// By their names.
+    /// The topics, by their names.
     pub topics: Vec<TopicSeen>,
     /// There are more.
     pub more: bool,
@@ -68,7 +68,7 @@ pub struct PayloadSeen {
     pub qos: QoS,
     /// It was published with RETAIN 1.
     pub retain: bool,
-    /// Who published it; none where that is not known, or the node did.
+    /// The publisher; none where that is not known, or it was the node.
     pub publisher: Option<Arc<PublisherSeen>>,
     /// Its payload, or its beginning.
     pub payload: Arc<[u8]>,
@@ -76,7 +76,7 @@ pub struct PayloadSeen {
     pub payload_bytes: usize,
 }
 
-/// Who published a message.
+/// The publisher of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublisherSeen {
     /// Client Identifier.

@@ -132,7 +132,7 @@ fn missed_by(facts: &Facts, one: &UnmatchedTopic) -> Option<Finding> {
     }
 }
 
-/// Who published the messages of a topic, and how many they are.
+/// Words for who published the messages of a topic, and how many they are.
 fn published(one: &UnmatchedTopic) -> String {
     let count = match one.count {
         1 => "1 message".to_owned(),
@@ -248,7 +248,7 @@ fn refused_publishes(facts: &Facts, found: &mut Found) {
     }
 }
 
-/// Who is subscribed to nearly that topic, in words for the publisher.
+/// Words for the publisher: who is subscribed to nearly that topic.
 pub(super) fn near_subscribers(near: &[NearSubscriber]) -> Option<String> {
     let all = near.iter().take(TOLD).map(|one| {
         let NearSubscriber {

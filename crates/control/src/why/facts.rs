@@ -62,7 +62,7 @@ pub struct Facts {
     pub listeners: Vec<String>,
     /// What it may do with the topic.
     pub rules: Option<TopicRules>,
-    /// Who is subscribed to the topic.
+    /// The subscribers of the topic.
     pub subscribers: Option<Vec<Subscriber>>,
     /// Clients whose subscriptions nearly match the topic, while nobody is subscribed to it.
     pub near: Vec<NearSubscriber>,
@@ -242,7 +242,7 @@ pub struct Namesakes {
     pub add: Option<Way>,
 }
 
-/// Who is not in the tables any more.
+/// Somebody who is not in the tables any more.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Deleted {
     /// The user of the client, if it has another name than was asked about.
@@ -267,7 +267,7 @@ pub struct GoneTeam {
 /// What keeps a client out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Banned {
-    /// By what, why, and until when.
+    /// What is banned, why, and until when.
     pub why: String,
     /// The command that lifts it.
     pub command: Option<String>,
@@ -358,7 +358,7 @@ pub struct Meant {
     pub instead: String,
 }
 
-/// Who is subscribed to a topic.
+/// A subscriber of a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subscriber {
     /// Client Identifier.
@@ -384,7 +384,7 @@ pub struct Unreadable {
     pub way: Way,
 }
 
-/// Who is subscribed to nearly that topic.
+/// A subscriber of nearly that topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NearSubscriber {
     /// Client Identifier.

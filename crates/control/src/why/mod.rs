@@ -94,7 +94,7 @@ pub enum State {
 /// One thing that is so.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Finding {
-    /// Of a closed list.
+    /// The cause, one of a closed list.
     pub cause: Cause,
     /// In a sentence.
     pub sentence: String,

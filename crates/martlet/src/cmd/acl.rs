@@ -177,7 +177,7 @@ fn explained_text(found: &Explained) -> String {
     text
 }
 
-/// By one file alone.
+/// Explains by one file alone.
 fn explain_by_file(
     options: &ExplainOptions,
     path: &Path,
@@ -201,7 +201,7 @@ fn explain_by_file(
     })
 }
 
-/// By the node that runs; where none does, as one would decide that was started now.
+/// Asks the node that runs. If none runs, explains what a node would decide that was started now.
 fn explain_by_node(options: &ExplainOptions, question: &Question) -> anyhow::Result<Explained> {
     let effective = options.file.node.load()?;
     let data_dir = config::data_dir(&effective)?;

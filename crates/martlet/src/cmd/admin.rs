@@ -465,7 +465,7 @@ fn expect_trusted(data_dir: &Path, peer: u32) -> anyhow::Result<()> {
     }
 }
 
-/// Who runs the node that answers at this data directory's socket.
+/// The system user of the node that answers at this data directory's socket.
 pub(crate) fn user_of_node(data_dir: &Path) -> anyhow::Result<u32> {
     wait(async { Ok(connect(data_dir).await?.1) })
 }

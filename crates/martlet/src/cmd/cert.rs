@@ -524,7 +524,7 @@ fn json(path: &Path, facts: &Facts) -> serde_json::Value {
     })
 }
 
-/// Of a certificate without a file.
+/// The entry of a certificate without a file.
 fn entry_json(entry: &Entry) -> serde_json::Value {
     serde_json::json!({
         "certificate": null,

@@ -48,7 +48,7 @@ enum Action {
     Watch(NamedOptions),
 }
 
-/// Whose commands.
+/// The devices that commands are for.
 #[derive(Args, Clone, Debug)]
 struct Target {
     /// Device, by id
@@ -453,7 +453,7 @@ enum Progress {
 }
 
 impl Progress {
-    /// Of commands in these states.
+    /// Counts commands by these states.
     fn of<'s>(states: impl Iterator<Item = &'s str>) -> Self {
         let mut progress = Self::Succeeded;
         for state in states {

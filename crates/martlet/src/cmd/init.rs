@@ -164,7 +164,7 @@ fn is_host_name(name: &str) -> bool {
     name.len() <= 253 && rest.split('.').all(is_label)
 }
 
-/// By which clients may know this machine.
+/// The names by which clients may know this machine.
 fn names(more: &[String]) -> Vec<String> {
     let host = rustix::system::uname();
     let host = host.nodename().to_str().unwrap_or_default().to_owned();

@@ -269,7 +269,7 @@ fn is_device(place: &Place, name: &str) -> anyhow::Result<bool> {
     })
 }
 
-/// Of the node that runs, else the end of the file to which the last one wrote.
+/// Prints the log of the node that runs, else the end of the file to which the last one wrote.
 fn logs(place: &Place) -> anyhow::Result<ExitCode> {
     use std::io::IsTerminal as _;
     if crate::cmd::admin::is_running(&place.data()) {

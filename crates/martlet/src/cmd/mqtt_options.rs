@@ -142,7 +142,7 @@ pub(crate) struct Target {
     pub(crate) connect: ConnectOptions,
     /// The Client Identifier was generated: no other client has it.
     pub(crate) has_generated_id: bool,
-    /// By which it proves who it is, if it is not to send its password.
+    /// SCRAM, if it authenticates by that and does not send its password.
     pub(crate) scram: Option<Scram>,
     /// The topic in the URL, if there is one.
     pub(crate) topic: Option<String>,

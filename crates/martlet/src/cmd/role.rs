@@ -75,13 +75,13 @@ pub(crate) struct RulesOptions {
     /// Read rules from standard input, a line each
     #[arg(long, conflicts_with = "rules")]
     stdin: bool,
-    /// Of a device type: which Client Identifiers its devices may use: "id", their own, or "any"
+    /// For a device type: which Client Identifiers its devices may use: "id", their own, or "any"
     #[arg(long, value_name = "id|any")]
     client_id: Option<String>,
-    /// Of a device type with --client-id any: sessions that a device may have [default: 10]
+    /// For a device type with --client-id any: sessions that a device may have [default: 10]
     #[arg(long, value_name = "NUMBER", requires = "client_id")]
     max_sessions: Option<u32>,
-    /// Of a device type, also of a built-in one: time without a message after which its devices are
+    /// For a device type, also a built-in one: time without a message after which a device is
     /// inactive: "10m", "24h"; 0: never
     #[arg(long, value_name = "TIME", value_parser = inactive_after)]
     inactive_after: Option<u32>,

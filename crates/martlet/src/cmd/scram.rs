@@ -26,7 +26,7 @@ impl std::fmt::Debug for Scram {
 }
 
 impl Scram {
-    /// Of a user with this password.
+    /// The login of a user with this password.
     pub(crate) fn new(user_name: String, password: Vec<u8>) -> Self {
         Self {
             user_name,

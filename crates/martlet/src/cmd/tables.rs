@@ -150,7 +150,7 @@ pub(crate) async fn team_if_any(
     }
 }
 
-/// Who works at the command line, and looks at one team only if that is named.
+/// The caller: somebody at the command line, who looks at one team only if that is named.
 pub(crate) async fn actor(
     registry: &mut Registry,
     team: Option<&str>,

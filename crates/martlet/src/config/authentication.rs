@@ -554,7 +554,7 @@ impl<'a> Doors<'a> {
     }
 }
 
-/// Who may subscribe to what, where there is an ACL file.
+/// How subscriptions are permitted where there is an ACL file.
 pub(crate) fn subscribing(effective: &Effective) -> Subscribing {
     effective.settings().acl.subscribe
 }

@@ -393,7 +393,7 @@ impl Left {
             .any(|(known, said)| known == key && said == value)
     }
 
-    /// Who has no credentials is let in on purpose.
+    /// Clients without credentials are let in on purpose.
     fn is_open(&self, is_loopback: bool) -> bool {
         if self.site.is_mosquitto() {
             let is_local = !self.says("listener") && !self.says("port");

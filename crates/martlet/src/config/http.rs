@@ -34,7 +34,7 @@ pub(crate) struct HttpListener {
 /// How many HTTP connections there may be.
 #[derive(Clone, Debug)]
 pub(crate) struct HttpConnections {
-    /// Of all listeners.
+    /// Most connections of all listeners.
     pub(crate) all: usize,
     pub(crate) of_address: usize,
     /// An address leaves half of the free ones to others. Not where the user has set what an
@@ -223,7 +223,7 @@ fn tls(
     Ok(TlsSettings::new(tls.config, tls.clients))
 }
 
-/// Who may ask for what.
+/// The settings that say who may ask for what.
 pub(super) fn settings(
     effective: &Effective,
     warnings: &mut Vec<String>,
@@ -293,7 +293,7 @@ fn iotflow(effective: &Effective) -> Result<Arc<Catalogue>, ConfigError> {
         .map_err(|why| unusable(key!(iotflow.topics), why))
 }
 
-/// Whose routes are served.
+/// The systems whose routes are served.
 fn compat(text: &str) -> Result<Vec<CompatApi>, String> {
     let mut all = Vec::new();
     for number in text.split(',').map(str::trim) {

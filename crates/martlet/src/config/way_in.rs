@@ -59,8 +59,8 @@ pub(crate) fn way_in(effective: &Effective, url: &str) -> String {
     options
 }
 
-/// By what name a client reaches an address, and finds the certificate valid; none if that is
-/// localhost, as clients have it by themselves.
+/// The name by which a client reaches an address and finds the certificate valid; none if that is
+/// localhost, which clients try by themselves.
 fn host(ip: IpAddr, certificate: Option<&Path>) -> Option<String> {
     let ip = ip.to_canonical();
     let everywhere = ip.is_unspecified();

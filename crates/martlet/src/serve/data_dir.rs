@@ -160,8 +160,8 @@ pub(crate) fn belongs_to_others(directory: &Path) -> Option<(String, String)> {
     })
 }
 
-/// By which process the directory is claimed, as the end of a phrase. Who it is helps, but the
-/// answer is the same without.
+/// The process that has claimed the directory, as the end of a phrase. It only helps the reader:
+/// without it the answer is the same.
 fn owner(lock: &mut File) -> String {
     let mut owner = String::new();
     let _ = lock.read_to_string(&mut owner);

@@ -83,7 +83,7 @@ pub(super) async fn tell_pauses(control: Arc<Control>) {
     }
 }
 
-/// Who reads events is told that there are no more.
+/// Tells readers of events that there are no more.
 pub(super) async fn end_streams(control: &Control) {
     control.feed.close();
     let until = Instant::now() + Duration::from_millis(500);

@@ -10,7 +10,8 @@ use martlet_reactor::ListenerConfig;
 
 use crate::config::{Effective, NodeConfig};
 
-/// Of a node that listens at these URLs, in the order of its listeners, and at those by HTTP.
+/// The facts of a node that listens at these URLs, in the order of its listeners, and at those by
+/// HTTP.
 pub(super) fn of(
     node: &NodeConfig,
     effective: &Effective,

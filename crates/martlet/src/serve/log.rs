@@ -25,7 +25,7 @@ use crate::config::{LogFile, LogFormat, NodeConfig};
 
 /// The log as it was started.
 pub(super) struct Log {
-    /// By which it is changed.
+    /// Changes the levels while the node runs.
     pub(super) logging: Arc<Logging>,
     /// Standard error.
     pub(super) standard: Standard,

@@ -139,7 +139,7 @@ pub(crate) fn program_name() -> String {
         .unwrap_or_else(|| "martlet".to_owned())
 }
 
-/// Of the tables that say who is let in, if any do.
+/// The identity of the tables that say who is let in, if any do.
 fn identity_of_tables(node: &NodeConfig) -> Option<String> {
     let tables = node.policy.as_ref()?.tables()?;
     Some(tables.identity())

@@ -19,12 +19,13 @@ use crate::config::HttpConnections;
 
 /// Connections in the reserve at most.
 const RESERVE: usize = 64;
-/// Of the descriptors that are kept from clients of MQTT, HTTP leaves this number for others: 8 for
-/// the tables (three connections with two files each, and one that they share), and as many for
-/// `admin.sock`, the store and files that are read again.
+/// Descriptors that clients of MQTT do not get and HTTP leaves to others: 8 for the tables (three
+/// connections with two files each, and one that they share), and as many for `admin.sock`, the
+/// store and files that are read again.
 const DESCRIPTORS_OF_OTHERS: u64 = 16;
-/// Of the remaining ones, this share is for places, and this part for the reserve.
+/// Per cent of the remaining descriptors that are for places.
 const PLACES_PERCENT: u64 = 60;
+/// The reserve takes one in so many of them.
 const RESERVE_PART: u64 = 10;
 /// Unless the user has set it, an address has no more places than this part of the free ones: so
 /// the next address always finds some, however many addresses take all that they can.

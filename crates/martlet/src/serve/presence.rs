@@ -10,7 +10,7 @@ use tracing::error;
 
 use crate::config::NodeConfig;
 
-/// Who is connected, while it is kept.
+/// The presence of clients, while it is kept.
 pub(super) struct KeptPresence {
     stopped: oneshot::Sender<()>,
     task: tokio::task::JoinHandle<()>,

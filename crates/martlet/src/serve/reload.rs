@@ -51,9 +51,9 @@ pub(super) struct Reload {
     /// Users and devices.
     tables: Arc<Tables>,
     integrations: Arc<Integrations>,
-    /// By listener.
+    /// Policies by listener.
     policies: Vec<(String, Arc<ListenerPolicy>)>,
-    /// By listener.
+    /// Settings of TLS by listener.
     tls: BTreeMap<String, TlsSettings>,
     files: Vec<PathBuf>,
     /// The listeners that were opened at the start, as people are told of them.
@@ -79,7 +79,7 @@ struct Gone {
 }
 
 impl Gone {
-    /// Of these names alone, if any are given.
+    /// What has changed; only of these names, if any are given.
     fn between(older: &Snapshot, newer: &Snapshot, names: Option<&[Arc<str>]>) -> Self {
         Self {
             devices: older.devices_gone(newer, names),

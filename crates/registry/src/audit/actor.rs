@@ -1,6 +1,6 @@
 //! Who does something, and whose objects they see.
 
-/// Whose objects a call sees. Those of others are as if they were not there.
+/// Which objects a call sees. All others are as if they did not exist.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Scope {
     /// Everybody's.
@@ -24,12 +24,12 @@ impl Scope {
     }
 }
 
-/// Who does something, as the audit log has it, and what they may see.
+/// The caller as the audit log names it, and what it may see.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Actor {
     /// A user, or who else it was.
     pub who: String,
-    /// By what: an API key, a session, the command line.
+    /// How: by an API key, a session or the command line.
     pub by: String,
     /// From where; empty: from this machine.
     pub address: String,

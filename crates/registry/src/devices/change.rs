@@ -117,7 +117,7 @@ async fn move_to_team(work: &mut Work<'_>, device: &mut Device, team: String) ->
     Ok(())
 }
 
-/// By their names.
+/// The groups of a device, in the order of their names.
 async fn groups_of(on: &mut AnyConnection, device: i64) -> Result<Vec<String>, sqlx::Error> {
     let sql = "SELECT id FROM group_devices JOIN device_groups ON id = group_id \
                WHERE device = $1 ORDER BY name, id";

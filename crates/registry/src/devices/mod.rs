@@ -52,8 +52,8 @@ impl Device {
     }
 }
 
-/// By what a device is named: its id, within the team that is asked for or else the common tenant,
-/// or its number.
+/// The name of a device: its id, within the team that is asked for or else the common tenant, or
+/// its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceRef<'a> {
     /// Its id.

@@ -9,8 +9,8 @@ use crate::Status;
 use crate::credentials::CredentialKind;
 
 impl Snapshot {
-    /// Who may have been let in by these tables and would not be by newer ones, by what they proved
-    /// then; of one tenant.
+    /// Clients of one tenant that these tables may have let in, by what they proved then, and that
+    /// newer tables would refuse.
     pub fn no_longer_valid(&self, tenant: u32, newer: &Self) -> Vec<Whose> {
         let gone = |name| self.gone(tenant, newer, name);
         self.names(tenant).flat_map(gone).collect()

@@ -53,19 +53,19 @@ pub struct Snapshot {
     iotflow_base: IotflowBase,
     sets: Arc<Sets>,
     users: SharedMap<Arc<str>, Arc<UserEntry>>,
-    /// By tenant and id.
+    /// Devices by tenant and id.
     devices: Devices,
     numbers: Numbers,
     /// Users and devices that can be restored: until then, or until they are removed for good, the
     /// name is nobody's.
     deleted: Deleted,
-    /// Of teams that own one.
+    /// The tenants of the teams that own one.
     tenants: Arc<Tenants>,
     tokens: Arc<TeamTokens>,
     bans: Bans,
     /// What nobody has who is not let in.
     closed: Arc<Rules>,
-    /// Who is not known takes as long as who is.
+    /// Checked for names that nobody has, so that these take as long as known ones.
     stranger: Option<PasswordHash>,
     uses: Arc<Uses>,
 }
@@ -95,7 +95,7 @@ struct Origin {
 #[derive(Debug, Default)]
 struct Tenants {
     by_name: HashMap<String, u32>,
-    /// Of teams that were deleted and can be restored.
+    /// Tenants of teams that were deleted and can be restored.
     deleted: HashSet<String>,
     by_id: HashMap<String, u32>,
     /// Names of the teams by their tenants.
@@ -275,7 +275,7 @@ impl Snapshot {
         self.users.get(name).filter(|user| user.tenant == tenant)
     }
 
-    /// Whose name this is in a tenant; none: nobody's.
+    /// The user or device that has this name in a tenant; none: nobody.
     pub fn known(&self, tenant: u32, name: &str) -> Option<Known> {
         if self.device(tenant, name).is_some() {
             return Some(Known::Device);
@@ -559,13 +559,13 @@ impl Snapshot {
         uses.map(told).collect()
     }
 
-    /// Who was deleted and can be restored.
+    /// The users and devices that were deleted and can be restored.
     #[cfg(test)]
     pub(crate) fn all_deleted(&self) -> &Deleted {
         &self.deleted
     }
 
-    /// Whose name this was in a tenant, who was deleted and can be restored.
+    /// The user or device that had this name in a tenant, was deleted, and can be restored.
     pub fn deleted(&self, tenant: u32, name: &str) -> Option<Known> {
         self.deleted.find(tenant, name)
     }

@@ -42,7 +42,7 @@ pub(super) struct Sets {
     groups: Vec<Group>,
     /// The type of that name is the program's own, not one that was there before.
     knows_iotflow: bool,
-    /// By number.
+    /// The sets by number.
     held: Vec<(By, Arc<Rules>)>,
     numbers: HashMap<By, SetNumber>,
 }

@@ -13,9 +13,9 @@ use crate::sql::Fault;
 /// Those of teams that are there, revoked ones too; and the numbers of these teams.
 #[derive(Debug, Default)]
 pub(super) struct TeamTokens {
-    /// By the digest of the key.
+    /// Tokens by the digest of the key.
     pub(super) by_key: HashMap<Digest, Token>,
-    /// By the id of the team.
+    /// Numbers of teams by their id.
     team_numbers: HashMap<String, u32>,
 }
 
@@ -62,11 +62,11 @@ pub struct TeamTokenLogin {
 /// Numbers by which other programs know who has logged in; 0: there is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LoginNumbers {
-    /// Of the team.
+    /// Number of the team.
     pub team: i64,
-    /// Of the team token.
+    /// Number of the team token.
     pub token: i64,
-    /// Of the device.
+    /// Number of the device.
     pub device: i64,
 }
 

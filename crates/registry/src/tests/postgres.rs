@@ -15,7 +15,7 @@ use crate::DatabaseUrl;
 struct Server {
     place: PathBuf,
     bin: PathBuf,
-    /// Whose it is; none: this user's.
+    /// The owner; none: this user.
     owner: Option<(u32, u32)>,
 }
 

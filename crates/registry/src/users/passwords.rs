@@ -125,7 +125,7 @@ impl Registry {
         Ok(is_in.then_some(row.user))
     }
 
-    /// Of a password that is being set; empty where none is kept.
+    /// The verifier of a password that is being set; empty where none is kept.
     pub(super) fn new_verifier(&self, password: &str) -> Result<String, RegistryError> {
         if !self.with_scram {
             return Ok(String::new());

@@ -27,7 +27,7 @@ pub(super) struct Durable {
     early_entries: BTreeSet<MessageId>,
     /// By Client Identifier: the session, and its first record since the last CONNECT.
     sessions: BTreeMap<String, (SessionEpoch, Lsn)>,
-    /// Who has sent CONNECT since.
+    /// Clients that have sent CONNECT since.
     connecting: BTreeSet<String>,
     /// What was sent at QoS 2 and has no record, since the message has none either.
     bare: BTreeSet<(ClientIndex, u16)>,
@@ -234,7 +234,7 @@ impl Durable {
         }
     }
 
-    /// Who must have this message kept for it.
+    /// Notes the clients for which this message must be kept.
     fn note_keepers(&mut self, message: MessageIndex, ledger: &Ledger) {
         let row = ledger.message(message);
         if row.qos == QoS::AtMostOnce || row.empty {

@@ -23,12 +23,12 @@ const UNDER_WAY_US: u64 = 15 * SECOND;
 /// How late a session may end.
 const LATE_US: u64 = 2 * SECOND;
 
-/// Who is away since when.
+/// Clients that are away, and since when.
 #[derive(Debug, Default)]
 pub(super) struct Expiry {
     /// First reported without a connection.
     away: BTreeMap<String, u64>,
-    /// Who takes what it is sent as fast as it comes: only there the way is short.
+    /// Clients that take what they are sent as fast as it comes: only there the way is short.
     prompt: BTreeMap<ClientIndex, bool>,
 }
 

@@ -22,7 +22,7 @@ pub(super) struct SubscriptionIdentifiers {
 #[derive(Clone, Copy, Debug, Default)]
 struct Asked {
     life: u32,
-    /// Of all its SUBSCRIBE packets: what waits may be from before the last one.
+    /// Identifiers of all its SUBSCRIBE packets: what waits may be from before the last one.
     identifiers: Identifiers,
     retain_as_published: bool,
 }

@@ -16,7 +16,7 @@ const CHECK: &str = "exactly once, at least once";
 /// How often each session got each message.
 #[derive(Debug, Default)]
 pub(super) struct Once {
-    /// By client; the session's life, then what it got.
+    /// What each client got, with the number of the session's life.
     got: BTreeMap<ClientIndex, (u32, Got)>,
 }
 

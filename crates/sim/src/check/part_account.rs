@@ -16,7 +16,7 @@ const CHECK: &str = "accounts of parts";
 /// What each part has settled.
 #[derive(Debug, Default)]
 pub(super) struct PartAccounts {
-    /// By the lane, too; 0 for a part that is attached once.
+    /// Accounts by part and lane; lane 0 for a part that is attached once.
     accounts: BTreeMap<(PartIndex, u16), Account>,
     /// What a part says to a node that is told to stop may not be heard.
     is_stopping: bool,

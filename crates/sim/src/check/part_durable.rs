@@ -20,7 +20,7 @@ const CHECK_MESSAGES: &str = "parts are told of what is durable";
 /// What the records say of sessions.
 #[derive(Debug, Default)]
 pub(super) struct PartDurable {
-    /// By Client Identifier: the session and its last record.
+    /// The session and its last record, by Client Identifier.
     sessions: BTreeMap<String, (SessionEpoch, Lsn)>,
     /// The last record of each subscription.
     subscriptions: BTreeMap<(SessionEpoch, String), Lsn>,

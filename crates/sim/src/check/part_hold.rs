@@ -24,14 +24,14 @@ const HOLD_US: u64 = SECOND;
 /// those that fail, come before it.
 const ANSWER_US: u64 = 12 * SECOND;
 
-/// Who waits, and for which parts.
+/// Clients that wait, and for which parts.
 #[derive(Debug, Default)]
 pub(super) struct PartHold {
     /// Parts that were told that publishers wait, and have taken nothing since: when that was.
     full: BTreeMap<PartIndex, u64>,
     /// Parts whose queue was within its bound, or held, since they were attached.
     bounded: BTreeSet<PartIndex>,
-    /// By client.
+    /// What each client has sent.
     sent: BTreeMap<ClientIndex, Sent>,
     /// Topics with messages that expire: a queue with those may have room again without a word.
     expiring: BTreeSet<TopicIndex>,

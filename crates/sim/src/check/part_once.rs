@@ -23,7 +23,7 @@ const CHECK: &str = "once to a part, or repeated";
 #[derive(Debug, Default)]
 pub(super) struct PartOnce {
     told: BTreeMap<(PartIndex, MessageId), Told>,
-    /// By part and message, for one life and one run of the node: the broker's names.
+    /// The broker's names, by part and message, for one life and one run of the node.
     names: BTreeMap<(PartIndex, MessageIndex), (u32, u32, BTreeSet<MessageId>)>,
 }
 

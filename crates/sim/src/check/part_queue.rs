@@ -17,7 +17,8 @@ const CHECK: &str = "bounds of parts' queues";
 /// Messages that are dropped for their age in one look, at most.
 const TOO_OLD_AT_ONCE: u64 = 1024;
 
-/// By how much the wall clock tells another time than records before that is written down.
+/// Milliseconds by which the wall clock tells another time than records before that is written
+/// down.
 const CLOCK_APART_MS: u64 = 1_000;
 /// Within that time after the store has answered its shards tell their parts what waited for it,
 /// microseconds.
@@ -32,7 +33,7 @@ type Drop = (u64, DropReason);
 /// What is lost, and when.
 #[derive(Debug, Default)]
 pub(super) struct PartQueues {
-    /// By part and topic; none where only the store knew it.
+    /// Drops by part and topic; no topic where only the store knew it.
     drops: BTreeMap<(PartIndex, Option<TopicIndex>), Vec<Drop>>,
     /// When each message had left the queue of each part, at the earliest, by when the part was
     /// told of it first; and the crashes of the node before.

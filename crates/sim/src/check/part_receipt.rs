@@ -21,7 +21,7 @@ const CHECK: &str = "receipts";
 /// What parts have asked for, and what they were told.
 #[derive(Debug, Default)]
 pub(super) struct PartReceipts {
-    /// By the broker's name.
+    /// What was asked for, by the broker's name of the message.
     asked: BTreeMap<MessageId, Asked>,
     /// Receipts by the message and the receiver: the run of the node in which the last was told.
     told: BTreeMap<(MessageId, Option<ClientIndex>), u64>,

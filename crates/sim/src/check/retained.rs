@@ -100,7 +100,7 @@ impl Retained {
         }
     }
 
-    /// Who is subscribed has seen last what is retained.
+    /// Checks that each subscriber has seen last what is retained.
     fn check_subscribers(
         &self,
         topic: TopicIndex,

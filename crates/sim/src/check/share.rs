@@ -14,10 +14,10 @@ use crate::topics::{Class, FilterIndex, TopicIndex};
 
 const CHECK: &str = "share groups";
 
-/// Who got what.
+/// Checks who got which message of a share group.
 #[derive(Debug, Default)]
 pub(super) struct Share {
-    /// By group and message.
+    /// Receivers by group and message.
     got: BTreeMap<(FilterIndex, MessageIndex), Receiver>,
     owed: BTreeMap<(FilterIndex, MessageIndex), ()>,
     /// What two members got, if none of them turns out to have lost its connection by then: what

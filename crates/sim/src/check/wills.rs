@@ -23,12 +23,12 @@ const NOTICE_US: u64 = 200 * SECOND;
 /// All Wills.
 #[derive(Debug, Default)]
 pub(super) struct Wills {
-    /// Of each client's last connection.
+    /// The Will of each client's last connection.
     last: BTreeMap<ClientIndex, MessageIndex>,
     wills: BTreeMap<MessageIndex, Will>,
-    /// Who has been promised it: client and life.
+    /// Clients that have been promised it, with their life.
     owed: BTreeMap<(MessageIndex, ClientIndex), u32>,
-    /// Who has got it.
+    /// Clients that have got it.
     got: BTreeSet<(MessageIndex, ClientIndex)>,
     /// For whom the node has dropped a Will on that topic, and said so.
     dropped: BTreeSet<(Option<TopicIndex>, ClientIndex)>,
@@ -149,8 +149,8 @@ impl Wills {
         }
     }
 
-    /// Who was connected counts as lost, and has some time to come back; a DISCONNECT whose record
-    /// was not yet durable counts for nothing.
+    /// A client that was connected counts as lost, and has some time to come back. A DISCONNECT
+    /// whose record was not yet durable counts for nothing.
     fn crashed(&mut self, at_us: u64, ledger: &Ledger) {
         let grace_us = 30 * SECOND;
         let mut uncertain = BTreeSet::new();

@@ -103,7 +103,7 @@ pub struct Client {
     identifier: u32,
     outgoing: VecDeque<Outgoing>,
     requests: Vec<Request>,
-    /// By place in the plan.
+    /// Whether a subscription was granted, by its place in the plan.
     granted: Vec<bool>,
     /// QoS 2 messages received and not yet released.
     receipts: BTreeSet<u16>,

@@ -92,7 +92,7 @@ pub struct Node {
     /// None while it is down.
     drivers: Vec<RefCell<Driver<Wire>>>,
     inboxes: Vec<RefCell<Inbox>>,
-    /// By sender and receiver: batches that are on their way or wait.
+    /// Batches that are on their way or wait, by sender and receiver.
     waiting: Vec<Cell<usize>>,
     late: RefCell<Vec<Late>>,
     /// The broker's ends of all connections there ever were.

@@ -40,7 +40,7 @@ impl FilterSet {
 pub struct ToldDelivery {
     /// The attachment that it is for; the part may have given that up.
     pub attachment: PartId,
-    /// By which it is settled, with the number of the lane above it.
+    /// The token that settles it, with the number of the lane above it.
     pub token: u32,
     /// The broker's name of the message.
     pub id: MessageId,
@@ -89,7 +89,7 @@ pub enum PartFact {
     Told(ToldDelivery),
     /// It answers to a delivery.
     Settled {
-        /// By which token, as it was told.
+        /// The token, as it was told.
         token: u32,
         /// With which answer.
         outcome: PartOutcome,

@@ -38,7 +38,7 @@ pub struct Judged {
     pub verdict: Verdict,
     /// The tenant that its name was looked for in.
     pub tenant: u32,
-    /// Who it is, if it was accepted.
+    /// The login, if it was accepted.
     pub login: Option<Login>,
 }
 

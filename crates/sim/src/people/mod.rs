@@ -112,11 +112,11 @@ struct VersionRow {
     users: Vec<Standing>,
     /// Those who made it have been told that it is in force.
     answered: bool,
-    /// Of connections that were there then: bytes for their clients that had been made before.
+    /// For connections that were there then: bytes for their clients that had been made before.
     marks: BTreeMap<LinkIndex, u64>,
 }
 
-/// Who a connection was accepted as.
+/// The login of an accepted connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Login {
     /// Which user.
@@ -134,7 +134,7 @@ pub struct Login {
 pub struct People {
     versions: Vec<VersionRow>,
     logins: BTreeMap<LinkIndex, Login>,
-    /// By which connections each message was sent, and the versions in force then.
+    /// The connections by which each message was sent, and the versions in force then.
     sent: BTreeMap<MessageIndex, Vec<(LinkIndex, Version)>>,
     holders: u64,
     /// What leads to a lockout.
@@ -163,7 +163,7 @@ impl People {
         }
     }
 
-    /// Whose client it is.
+    /// The user of a client.
     pub fn user_of(client: ClientIndex) -> UserIndex {
         client / CLIENTS_OF_ONE
     }
@@ -251,7 +251,7 @@ impl People {
         answered.unwrap_or(0)
     }
 
-    /// Who a connection was accepted as.
+    /// The login of a connection that was accepted.
     pub fn login(&self, link: LinkIndex) -> Option<Login> {
         self.logins.get(&link).copied()
     }
@@ -267,13 +267,13 @@ impl People {
         self.sent.entry(message).or_default().push((link, version));
     }
 
-    /// By whom a message was sent, the last time first, and the versions in force then.
+    /// The logins by which a message was sent, the last time first, and the versions in force then.
     pub fn sent(&self, message: MessageIndex) -> impl Iterator<Item = (Login, Version)> {
         let sent = self.sent.get(&message).into_iter().flatten().rev();
         sent.filter_map(|(link, version)| Some((self.login(*link)?, *version)))
     }
 
-    /// By this version or one that came after it, the user may do this.
+    /// Whether the user may do this by this version or one that came after it.
     pub fn may_since(
         &self,
         version: Version,

@@ -37,7 +37,7 @@ pub(super) struct Outside {
     pub(super) wakes_us: u64,
     pub(super) shards: u16,
     attachments: u64,
-    /// Of each lane that is attached, with its Client Identifier.
+    /// Outlets of the lanes that are attached, with their Client Identifiers.
     outlets: BTreeMap<PartId, (String, Box<dyn PartOutlet>)>,
     /// What each token stands for.
     tokens: BTreeMap<(PartId, PacketId), MessageId>,
@@ -236,7 +236,7 @@ impl Clock for Shared {
     }
 }
 
-/// By which a runner tells a shard something about a lane.
+/// The line by which a runner tells a shard something about a lane.
 struct Line {
     shared: Shared,
     client_id: String,

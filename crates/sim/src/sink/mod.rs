@@ -54,7 +54,7 @@ fn attachment_of(sink: SinkIndex, number: u64) -> PartId {
     PartId(ATTACHMENT | u64::from(sink) << SINK_SHIFT | number)
 }
 
-/// Whose messages an integration takes.
+/// The tenants whose messages an integration takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SinkTenant {
     /// Those of one tenant, by its team; the common one has none.
@@ -75,7 +75,7 @@ pub struct SinkPlan {
     pub name: String,
     /// What it takes.
     pub filters: Vec<FilterIndex>,
-    /// Whose messages it takes.
+    /// The tenants whose messages it takes.
     pub tenant: SinkTenant,
     /// It stops at a message that is refused.
     pub stops: bool,
@@ -198,7 +198,7 @@ pub enum SinkFact {
         message: Option<MessageIndex>,
         /// It may have been delivered before, as it says.
         repeated: bool,
-        /// Whose it is, as it says.
+        /// The tenant that it says it is from.
         tenant: TenantId,
     },
     /// Its target has answered that it has a message.

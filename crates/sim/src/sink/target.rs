@@ -13,7 +13,7 @@ use super::host::Shared;
 use crate::client::outbound::message_of;
 use crate::facts::MessageIndex;
 
-/// Of so many messages one makes the sink panic each time, until disturbances are over.
+/// One message in so many makes the sink panic each time, until disturbances are over.
 const POISONED_ONE_IN: MessageIndex = 37;
 
 /// What the target does with a message.

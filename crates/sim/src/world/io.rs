@@ -14,7 +14,7 @@ pub struct Io<'a> {
     pub network: &'a mut Network,
     /// The node, to connect to.
     pub node: &'a Node,
-    /// Who takes facts in.
+    /// The observer that takes facts in.
     pub observer: &'a mut Observer,
 }
 

@@ -59,7 +59,7 @@ pub struct World {
     parts: Vec<Part>,
     sinks: Vec<SimSink>,
     observer: Observer,
-    /// Who changes users, where clients have some.
+    /// The office that changes users, where clients have some.
     office: Option<Office>,
     disturbance: Disturbance,
     random: Random,

@@ -18,7 +18,7 @@ use crate::random::Random;
 /// Requests from this one on ask whether a version is in force.
 const FIRST_REQUEST: u64 = 1 << 32;
 
-/// Who changes users, and who lets them in.
+/// The office that changes users, and lets clients in.
 #[derive(Debug)]
 pub struct Office {
     gate: Gate,

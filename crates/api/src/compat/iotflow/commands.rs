@@ -298,7 +298,7 @@ pub(super) async fn answer(
     Ok((unchanged, Json(answer)))
 }
 
-/// By the number that these routes show, or else by its id.
+/// Finds a command by the number that these routes show, or else by its id.
 async fn find_command(api: &Api, device: &Device, named: &str) -> Result<Command, Problem> {
     let commands = api.commands()?;
     let name = DeviceName::Number(device.number);

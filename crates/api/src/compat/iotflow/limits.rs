@@ -17,11 +17,11 @@ use crate::time::Moment;
 /// What is limited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Limit {
-    /// Of an address: 10 in 5 minutes.
+    /// Registrations from an address: 10 in 5 minutes.
     Registrations,
-    /// Of a device: 30 in a minute.
+    /// Heartbeats of a device: 30 in a minute.
     Heartbeats,
-    /// Of a device: 100 in a minute.
+    /// Telemetry of a device: 100 in a minute.
     Telemetry,
 }
 

@@ -32,8 +32,8 @@ pub(super) struct Broker {
 }
 
 impl Broker {
-    /// By the first listener without TLS, or else with it. Where it has all addresses, the host is
-    /// the one that the request was sent to.
+    /// The address of the first listener without TLS, or else of one with TLS. If it listens at all
+    /// addresses, the host is the one that the request was sent to.
     pub(super) fn of(api: &Api, asked_at: Option<&str>) -> Self {
         Self::among(&api.control.info.listeners, asked_at)
     }

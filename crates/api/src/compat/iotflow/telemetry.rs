@@ -85,8 +85,8 @@ pub(super) async fn send(
     Ok((StatusCode::CREATED, Json(answer)))
 }
 
-/// By MQTT, as the path says: the message is published, so that subscribers get it too, and the
-/// rules of telemetry store it.
+/// Publishes the message by MQTT, as the path says. So subscribers get it too, and the rules of
+/// telemetry store it.
 pub(super) async fn publish(
     State(api): State<Api>,
     asking: Asking,

@@ -64,8 +64,8 @@ pub trait Source: fmt::Debug + Send + Sync {
         }
     }
 
-    /// Who may have been let in, by what it held, and would not be by the one of its kind among
-    /// these, if there still is one.
+    /// Clients that this source may have let in for what it held, and that the source of its kind
+    /// among `next`, if there is one, would refuse.
     fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<Whose>;
 
     /// The same with these tables; none: it does not look at any.
@@ -149,7 +149,7 @@ pub trait Source: fmt::Debug + Send + Sync {
         None
     }
 
-    /// By which [`Source::no_longer_valid`] of an older one finds its kind.
+    /// Lets [`Source::no_longer_valid`] of an older source find its kind.
     fn as_any(&self) -> &dyn std::any::Any;
 }
 

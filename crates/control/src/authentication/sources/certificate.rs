@@ -22,7 +22,7 @@ pub struct CertificateNames {
     field: NameFrom,
     people: People,
     registry: Option<Arc<Snapshot>>,
-    /// Whose names.
+    /// The tenant that the names belong to.
     tenant: u32,
     /// Names that the registry does not hold are unknown.
     is_strict: bool,

@@ -17,7 +17,7 @@ use crate::authentication::{Finding, Looking, Place, ScramUser, Source};
 #[derive(Debug)]
 pub struct Credentials {
     users: Vec<Credential>,
-    /// Of each user's password, some milliseconds each: made for all users when the first is
+    /// Verifiers of all users' passwords, some milliseconds each. They are made when the first is
     /// needed, so that the time tells no names.
     verifiers: OnceLock<Vec<Option<Verifier>>>,
     people: People,

@@ -62,7 +62,7 @@ pub struct Hook {
     client: Client,
     turns: Turns,
     people: People,
-    /// Who lets clients in.
+    /// The server that lets clients in.
     voucher: Voucher,
 }
 

@@ -24,9 +24,9 @@ const HOLDS: Duration = Duration::from_secs(86_400);
 /// Keys.
 #[derive(Debug)]
 pub enum KeySource {
-    /// Of a file.
+    /// Keys of a file.
     Read(Arc<TokenKeys>),
-    /// Of a server.
+    /// Keys of a server.
     Fetched(Box<Fetched>),
 }
 

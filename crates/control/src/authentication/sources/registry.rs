@@ -15,7 +15,7 @@ use crate::wall_clock::now_signed_ms;
 #[derive(Debug)]
 pub struct RegistrySource {
     snapshot: Arc<Snapshot>,
-    /// Whose users and devices.
+    /// The tenant that the users and devices belong to.
     tenant: u32,
     hashing: Hashing,
 }

@@ -150,7 +150,7 @@ impl Tokens {
         }
     }
 
-    /// Who came by keys that the server does not have any more.
+    /// Clients that came by keys that the server does not have any more.
     async fn gone_from_server(&self) -> Vec<Whose> {
         let KeySource::Fetched(fetched) = &self.keys else {
             return Vec::new();

@@ -11,7 +11,7 @@ use crate::journal::{Entry, Run, Way};
 use crate::why::Question;
 use crate::why::facts::{Namesakes, Presence};
 
-/// Who a client is.
+/// The identity of a client.
 pub(super) struct Identified {
     /// The policy that says so.
     pub(super) policy: Option<Arc<Policy>>,

@@ -24,7 +24,7 @@ const PERMITTED_MAX: usize = 4;
 pub(super) struct TopicFacts {
     /// What the client may do with it.
     pub(super) rules: Option<TopicRules>,
-    /// Who is subscribed to it; none: a Topic Filter was asked about.
+    /// Its subscribers; none: a Topic Filter was asked about.
     pub(super) subscribers: Option<Vec<Subscriber>>,
     /// Clients whose subscriptions nearly match it, while nobody is subscribed.
     pub(super) near: Vec<NearSubscriber>,
@@ -57,7 +57,7 @@ impl Control {
         })
     }
 
-    /// Who is subscribed to a topic, with whether they are connected.
+    /// The subscribers of a topic, and whether they are connected.
     async fn subscribers_of(
         &self,
         tenant: TenantId,

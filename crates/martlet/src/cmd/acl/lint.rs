@@ -41,7 +41,7 @@ struct Subject {
     file: Option<AclFile>,
     /// Roles and types that are not built in.
     sets: Vec<(Owner, RuleSet)>,
-    /// Whose they are.
+    /// The tables that the rules belong to.
     tables: Option<Snapshot>,
 }
 

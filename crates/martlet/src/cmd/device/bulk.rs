@@ -138,7 +138,7 @@ fn try_import(options: &ImportOptions) -> anyhow::Result<usize> {
     Ok(refused.len())
 }
 
-/// By its name or its first letter, which no table begins with.
+/// Whether a file is JSON, by its name or its first letter, which no table begins with.
 fn is_json(file: &Path, text: &[u8]) -> bool {
     let is_named = file
         .extension()

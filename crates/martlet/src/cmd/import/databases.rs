@@ -189,7 +189,7 @@ struct Wanted {
     id: String,
     device: NewDevice,
     secret: Secret,
-    /// Who owns it, if there is such a user here.
+    /// The owner, if there is such a user here.
     owner: String,
     settings: Vec<ForeignSetting>,
     note: String,

@@ -152,7 +152,7 @@ fn skip(report: &mut Report, counts: &[(String, i64)], why: &str) {
 
 /// Where telemetry is stored.
 enum Target {
-    /// By the node that runs with this data directory.
+    /// The node that runs with this data directory stores them.
     Node(PathBuf),
     /// In the storage of a node that does not run.
     AtRest(Box<martlet_control::telemetry::TelemetrySettings>),

@@ -33,7 +33,7 @@ pub(super) enum Meaning {
     Special(fn(&mut Reading<'_>, &Line) -> Result<(), ConfigError>),
 }
 
-/// Whose a line about a listener is.
+/// Which listener a line is about.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scope {
     /// The listener's above.

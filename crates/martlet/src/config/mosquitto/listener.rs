@@ -14,7 +14,7 @@ use crate::config::schema::{Value, key};
 pub(super) struct Listener {
     place: String,
     port: Option<u16>,
-    /// Of a Unix socket.
+    /// Path of a Unix socket.
     path: Option<String>,
     host: Option<String>,
     /// Keywords with their values and places, as they stand there.

@@ -426,7 +426,7 @@ fn tls_of(
     Ok(Some(TlsSettings::new(tls.config, tls.clients)))
 }
 
-/// Whose word on where clients come from is taken.
+/// Addresses that are trusted to say where clients come from.
 fn proxies(table: &ListenerTable) -> Result<Vec<IpNet>, String> {
     let Some(text) = &table.proxy_from else {
         return Ok(Vec::new());

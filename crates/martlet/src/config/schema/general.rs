@@ -147,7 +147,7 @@ section! {
 }
 
 section! {
-    /// Who is connected.
+    /// Presence of clients.
     Presence {
         /// Publish who is connected: retained, QoS 1, {"status": "online", "since": milliseconds,
         /// "reason": why not}. The retained message of the other state is taken away. Nothing is
