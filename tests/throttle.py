@@ -26,9 +26,13 @@ class Throttle:
                 here, _ = self.listener.accept()
             except OSError:
                 return
+            try:
+                there = socket.create_connection(("127.0.0.1", self.target))
+            except OSError:
+                here.close()
+                continue
             # What is not passed yet waits at its sender, not in a buffer of the system.
             here.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * PART)
-            there = socket.create_connection(("127.0.0.1", self.target))
             for one in (here, there):
                 one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             for pair in ((here, there), (there, here)):

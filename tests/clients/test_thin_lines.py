@@ -92,8 +92,8 @@ def test_nothing_is_lost_over_a_thin_line(start_node, tmp_path, target):
             thread.start()
         for thread in threads:
             thread.join()
-        # The publishers were not held up: most of it waits, and none of it is called a failure.
-        assert state()["lag"] > PUBLISHERS * EACH // 3, state()
+        # The publishers were not held up: much of it waits, and that is not called a failure.
+        assert state()["lag"] > PUBLISHERS * EACH // 6, state()
         states = set()
         until(lambda: states.add(state()["state"]) or state()["lag"] == 0, lambda: [state(), node.log()])
         assert states == {"running"}, (states, node.log())

@@ -47,7 +47,8 @@ def test_a_webhook_is_added_changed_and_removed_while_the_node_runs(start_node, 
     assert status == 200 and shown["settings"]["filters"] == ["other/#"], shown
     assert [one["name"] for one in ask(node, "GET", "/api/v1/webhooks")[1]["items"]] == ["crm"]
     publish(node, ("other/1", "after the restart"))
-    until(lambda: receiver.payloads()[3:] == ["after the restart"], node.log)
+    # The kill may bring the two before it once more.
+    until(lambda: receiver.payloads()[-1] == "after the restart", node.log)
     assert ask(node, "DELETE", WEBHOOK)[0] == 204
     for path in (WEBHOOK, "/api/v1/integrations/webhook/crm"):
         assert ask(node, "GET", path)[0] == 404
