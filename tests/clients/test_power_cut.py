@@ -14,9 +14,11 @@ import subprocess
 import pytest
 
 import martlet_process
+import nats_process
 from paho_client import V5, Client, properties
 from test_access import until
 from test_http_api import KEY, KEYS, ask
+from test_nats_sources import configured, consumer
 from test_telemetry import connected, device, post, readings
 
 # Those that stay and those that are read are more than a segment of a small store.
@@ -25,6 +27,7 @@ READ = 80
 BYTES = 200_000
 RETAINED = 5
 VALUES = 60
+FROM_NATS = 2_000
 SOURCE = pathlib.Path(__file__).with_name("forget.c")
 
 
@@ -239,3 +242,49 @@ def test_values_that_were_acknowledged_are_there_after_a_power_cut(library, tmp_
 def test_a_sync_of_telemetry_that_does_nothing_is_found(library, tmp_path):
     """The test above bites."""
     assert lose_power_of_telemetry(library, tmp_path, FORGET_SYNC="/telemetry/")
+
+
+def lose_power_of_a_source(library, place, **variables):
+    """Takes messages out of a stream of NATS, cuts the power, and starts again without the source. Gives the numbers
+    that were acknowledged to NATS and that the session has not."""
+    disk, server = Disk(place, library), nats_process.Server()
+    data = disk.root / "data"
+    try:
+        asks = nats_process.Client(server)
+        asks.add_stream("CMD", "cmd.>")
+        options = {**configured(place / "source", server.url), "data_dir": data}
+        options["variables"] = {**dict(options["variables"]), **disk.variables, **variables}
+        with martlet_process.Node(**options) as node:
+            leave_session(node, "keeper", "cmd/#")
+            for number in range(1, FROM_NATS + 1):
+                asks.send(b"PUB cmd.x 4\r\n%s\r\n" % number.to_bytes(4, "big"))
+            acknowledged = lambda: consumer(server).get("ack_floor", {}).get("stream_seq", 0)
+            until(lambda: acknowledged() >= FROM_NATS // 4, "NATS gets acknowledgements")
+            node.process.kill()
+            node.process.wait()
+        floor = acknowledged()
+    finally:
+        server.close()
+    disk.cut_power()
+    with martlet_process.Node(data_dir=data) as node:
+        client = Client(node, "keeper", V5, clean=False, properties=LASTS).start()
+        with Client(node, "last", V5) as last:
+            last.publish("cmd/x", b"last", qos=2)
+        found = set()
+        while client.session_present and (payload := client.receive().payload) != b"last":
+            found.add(int.from_bytes(payload, "big"))
+        client.disconnect()
+    return set(range(1, floor + 1)) - found
+
+
+def test_what_was_acknowledged_to_nats_is_there_after_a_power_cut(library, tmp_path):
+    assert lose_power_of_a_source(library, tmp_path) == set()
+
+
+def test_a_sync_of_what_came_from_nats_that_does_nothing_is_found(library, tmp_path):
+    """The test above bites."""
+    try:
+        assert lose_power_of_a_source(library, tmp_path, FORGET_SYNC="no")
+    except RuntimeError:
+        # The store does not even open.
+        pass

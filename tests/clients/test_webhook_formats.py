@@ -254,6 +254,28 @@ def test_events_of_clients_are_sent_as_messages(start_node, tmp_path, receiver):
     assert event["user_name"] == "ada" and event["at"].endswith("Z")
 
 
+def test_ends_of_connections_and_refusals_are_sent_as_messages(start_node, tmp_path, receiver):
+    node = start_node(
+        **configured(tmp_path, receiver.url, filters=["$events/disconnected", "$events/refused"]),
+        settings=["events.publish=connected,disconnected,refused,session_ended"])
+    secret = call(node, "POST", "/api/v1/devices", {"id": "pump-1"})["secret"]
+    with Client(node, "pump-1").credentials("pump-1", "known-password-5") as client:
+        assert client.connack.is_failure
+    until(lambda: len(receiver.bodies()) == 1, node.log)
+    with Client(node, "pump-1").credentials("pump-1", secret):
+        pass
+    lost = Client(node, "pump-1").credentials("pump-1", secret).start()
+    lost.drop()
+    until(lambda: len(receiver.bodies()) == 3, node.log)
+    events = [(body["topic"], json.loads(body["payload"])) for body in receiver.bodies()]
+    assert [topic for topic, _ in events] == ["$events/refused", "$events/disconnected", "$events/disconnected"]
+    assert [event["kind"] for _, event in events] == ["refused", "disconnected", "disconnected"]
+    assert {event["client_id"] for _, event in events} == {"pump-1"}
+    reasons = [event["reason"] for _, event in events]
+    assert len(set(reasons)) == 3, reasons
+    assert not any(word in json.dumps(receiver.bodies()) for word in ("known-password-5", secret))
+
+
 def test_a_device_that_goes_silent_is_told_and_so_is_its_return(start_node, tmp_path, receiver):
     options = configured(tmp_path, receiver.url, filters=["$events/device_inactive", "$events/device_active"])
     node = start_node(**options, settings=["events.publish=device_inactive,device_active"])

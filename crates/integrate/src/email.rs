@@ -1,5 +1,6 @@
 //! The e-mail sink: each message becomes a mail that is handed to a server by SMTP. For alarms.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use lettre::message::{Mailbox, header::ContentType};
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Certificate, CertificateStore, Tls, TlsParameters};
 use lettre::{AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor};
+use tokio::net::TcpStream;
 
 use crate::each::OneByOne;
 use crate::kept::Kept;
@@ -174,13 +176,15 @@ type Transport = AsyncSmtpTransport<Tokio1Executor>;
 /// A sink that sends mails.
 struct EmailSink {
     settings: EmailSettings,
-    transport: Kept<Transport>,
+    /// With the address that it connects to.
+    transport: Kept<(SocketAddr, Transport)>,
     /// Receivers that the server has refused in the last mail, while it has taken others.
     refused: Option<String>,
 }
 
 impl EmailSettings {
-    fn transport(&self, values: &SecretValues) -> Result<Transport, String> {
+    /// Connects to this address; the certificate has to be that of the server's name.
+    fn transport(&self, to: SocketAddr, values: &SecretValues) -> Result<Transport, String> {
         let parameters = || {
             let mut builder = TlsParameters::builder(self.server.clone());
             if let Some(path) = &self.ca_file {
@@ -200,8 +204,8 @@ impl EmailSettings {
             TlsMode::Tls => Tls::Wrapper(parameters()?),
             TlsMode::None => Tls::None,
         };
-        let mut builder = Transport::builder_dangerous(self.server.clone())
-            .port(self.port)
+        let mut builder = Transport::builder_dangerous(to.ip().to_string())
+            .port(to.port())
             .tls(tls)
             .timeout(Some(COMMAND_WITHIN));
         if let (Some(user), Some(password)) = (&self.user, &self.password) {
@@ -234,18 +238,29 @@ impl EmailSettings {
 
 impl EmailSink {
     async fn transport(&mut self) -> Result<Transport, String> {
-        // An address that is not permitted is told before a connection is made.
-        self.settings
-            .allowed
-            .resolve(&self.settings.server, self.settings.port)
-            .await?;
         let settings = &self.settings;
-        let make =
-            |secrets: std::sync::Arc<SecretValues>| async move { settings.transport(&secrets) };
-        let transport = self.transport.take(make).await?;
-        self.transport.keep(transport.clone());
-        Ok(transport)
+        // The address that is checked is the one that is connected to: another look-up could give another one.
+        let permitted = settings.allowed.resolve(&settings.server, settings.port);
+        let permitted = permitted.await?;
+        self.transport.discard_if(|(to, _)| !permitted.contains(to));
+        let make = |secrets: std::sync::Arc<SecretValues>| async move {
+            let to = answering(&permitted).await?;
+            Ok((to, settings.transport(to, &secrets)?))
+        };
+        let kept = self.transport.take(make).await?;
+        self.transport.keep(kept.clone());
+        Ok(kept.1)
     }
+}
+
+/// The address to connect to: of several, the first one that accepts a connection.
+async fn answering(permitted: &[SocketAddr]) -> Result<SocketAddr, String> {
+    if let [only] = permitted {
+        return Ok(*only);
+    }
+    let unreachable = |error| format!("the server cannot be reached: {error}");
+    let connected = TcpStream::connect(permitted).await.map_err(unreachable)?;
+    connected.peer_addr().map_err(unreachable)
 }
 
 /// What becomes of a mail that the server did not take.
@@ -309,7 +324,11 @@ impl OneByOne for EmailSink {
             Err(error) if error.is_permanent() && self.settings.to.len() > 1 => {
                 self.deliver_each(&transport, &mail).await
             }
-            Err(error) => outcome_of(&error),
+            Err(error) => {
+                // Another one of its addresses may answer.
+                self.transport.discard_if(|_| true);
+                outcome_of(&error)
+            }
         }
     }
 

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// How long to wait after failures: twice as long after each, with jitter, within bounds.
+/// How long to wait after failures: twice as long after each, with jitter, within bounds. Bounds that
+/// are the same are one pause without jitter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backoff {
     /// Pause after the first failure.
@@ -24,6 +25,9 @@ impl Backoff {
     /// Pause after this number of failures in a row, from 1: between half of it and all of it, by
     /// the random number.
     pub fn pause(self, failures: u32, random: u64) -> Duration {
+        if self.first == self.longest {
+            return self.first;
+        }
         let doublings = failures.saturating_sub(1).min(31);
         let whole = self.first.saturating_mul(1 << doublings).min(self.longest);
         let half = whole / 2;
@@ -51,6 +55,15 @@ mod tests {
                 let pause = backoff.pause(failures, random);
                 assert!(pause >= backoff.first / 2 && pause <= backoff.longest);
             }
+        }
+    }
+
+    #[test]
+    fn a_pause_that_does_not_grow_is_kept_to() {
+        let (first, longest) = (Duration::from_secs(5), Duration::from_secs(5));
+        let backoff = Backoff { first, longest };
+        for failures in [1, 2, 40] {
+            assert_eq!(backoff.pause(failures, 7), first);
         }
     }
 }

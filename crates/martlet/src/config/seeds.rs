@@ -15,6 +15,7 @@ mod webhook;
 
 pub(crate) use connections::ENDS as ENDS_OF_CONNECTIONS;
 pub(crate) use http::{add_http_listeners, with_host};
+pub(crate) use nats::add_nats;
 
 /// Port of the panel's server of events.
 const REVERB_PORT: u16 = 8080;
@@ -353,7 +354,6 @@ pub(crate) fn read(
     names.reverb()?;
     names.log()?;
     names.http()?;
-    names.nats()?;
     names.webhook()?;
     names.connections()?;
     names.listeners()

@@ -209,7 +209,7 @@ const RETRY_LONGEST_MS_KEY: KeyOfSink = (
         min: 10,
         max: RETRY_MAX_MS,
     },
-    "Longest such pause, milliseconds. Default: 60000.",
+    "Longest such pause, milliseconds. If it is that of retry_first_ms, each pause is exactly as long. Default: 60000.",
 );
 
 /// Longest pause between attempts that may be configured: a day.

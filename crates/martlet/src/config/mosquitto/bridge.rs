@@ -238,3 +238,148 @@ fn switch(text: &str) -> Result<Value, String> {
         other => Err(format!("{other:?} is neither true nor false")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(value: &str) -> Value {
+        Value::Text(value.to_owned())
+    }
+
+    fn texts(values: &[&str]) -> Value {
+        Value::Texts(values.iter().map(|one| (*one).to_owned()).collect())
+    }
+
+    /// The table of a bridge with these lines, `KEYWORD VALUE` each, behind an address and a topic.
+    fn table(lines: &[&str]) -> SinkTable {
+        let mut bridge = Bridge::begin("b", "line 1").expect("a name");
+        for line in [&["address h", "topic a out 1"], lines].concat() {
+            let (keyword, value) = line.split_once(' ').expect("keyword and value");
+            let read = bridge.read(keyword, value, "line 2");
+            assert_eq!(read.map(|read| read.0), Ok(Outcome::Mapped), "{line}");
+        }
+        bridge.table().expect("a table")
+    }
+
+    #[test]
+    fn each_line_is_a_key_of_a_bridge() {
+        let (yes, no) = (Value::Boolean(true), Value::Boolean(false));
+        for (lines, key, expected) in [
+            (
+                &["address 10.0.0.1"][..],
+                "url",
+                text("mqtt://h:1883, mqtt://10.0.0.1:1883"),
+            ),
+            (
+                &["addresses [::1]:1884 x:9"],
+                "url",
+                text("mqtt://h:1883, mqtt://[::1]:1884, mqtt://x:9"),
+            ),
+            (
+                &["topic # both 2 l/ r/"],
+                "topics",
+                texts(&["a out 1", "# both 2 l/ r/"]),
+            ),
+            // Mosquitto's defaults.
+            (&["topic b"], "topics", texts(&["a out 1", "b out 0"])),
+            (&[], "protocol", text("3.1.1")),
+            (
+                &["bridge_protocol_version mqttv311"],
+                "protocol",
+                text("3.1.1"),
+            ),
+            (
+                &["bridge_protocol_version mqttv50"],
+                "protocol",
+                text("5.0"),
+            ),
+            (&["start_type automatic"], "start", text("automatic")),
+            (&["start_type lazy"], "start", text("lazy")),
+            (&["start_type once"], "start", text("once")),
+            (&["idle_timeout 7"], "idle_secs", Value::Integer(7)),
+            (&["notifications false"], "notifications", no.clone()),
+            (
+                &["notifications_local_only true"],
+                "notifications_local_only",
+                yes.clone(),
+            ),
+            (
+                &["notification_topic s/t"],
+                "notification_topic",
+                text("s/t"),
+            ),
+            (&["cleansession true"], "clean_session", yes.clone()),
+            (&["try_private false"], "try_private", no.clone()),
+            (
+                &["bridge_outgoing_retain false"],
+                "outgoing_retain",
+                no.clone(),
+            ),
+            (&["remote_clientid c"], "client_id", text("c")),
+            (&["clientid c"], "client_id", text("c")),
+            (&["remote_username u"], "user", text("u")),
+            (
+                &["remote_password p"],
+                "password",
+                Value::Secret("p".to_owned().into()),
+            ),
+            (
+                &["keepalive_interval 30"],
+                "keep_alive_secs",
+                Value::Integer(30),
+            ),
+            (
+                &["restart_timeout 2 9"],
+                "reconnect_min_secs",
+                Value::Integer(2),
+            ),
+            (
+                &["restart_timeout 2 9"],
+                "reconnect_max_secs",
+                Value::Integer(9),
+            ),
+            (&["bridge_cafile ca.pem"], "ca_file", text("ca.pem")),
+            (&["bridge_cafile ca.pem"], "url", text("mqtts://h:1883")),
+            (&["bridge_capath cas"], "ca_directory", text("cas")),
+            (&["bridge_capath cas"], "url", text("mqtts://h:1883")),
+            (
+                &["bridge_tls_use_os_certs true"],
+                "url",
+                text("mqtts://h:1883"),
+            ),
+            (
+                &["bridge_certfile c.pem"],
+                "certificate_file",
+                text("c.pem"),
+            ),
+            (&["bridge_keyfile k.pem"], "key_file", text("k.pem")),
+            (&["bridge_insecure true"], "any_server_name", yes.clone()),
+        ] {
+            let table = table(lines);
+            let found = table.keys.get(key).map(|sourced| &sourced.value);
+            assert_eq!(found, Some(&expected), "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_followed_is_an_error() {
+        let mut bridge = Bridge::begin("b", "line 1").expect("a name");
+        for line in [
+            "start_type manual",
+            "bridge_protocol_version mqttv31",
+            "notifications perhaps",
+            "cleansession 1",
+            "keepalive_interval soon",
+            "address h:port",
+            "topic a sideways",
+            "topic a/#/b both",
+            "bridge_psk 1234",
+            "bridge_require_ocsp true",
+        ] {
+            let (keyword, value) = line.split_once(' ').expect("keyword and value");
+            assert!(bridge.read(keyword, value, "line 2").is_err(), "{line}");
+        }
+        assert!(bridge.table().is_err(), "it has no address");
+    }
+}

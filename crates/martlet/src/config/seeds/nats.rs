@@ -1,7 +1,7 @@
 //! Forwarding to NATS by the names of another program: a sink `nats/service-mqtt`.
 
-use super::{Names, unusable};
-use crate::config::load::ConfigError;
+use super::{Names, Variables, unusable};
+use crate::config::load::{ConfigError, Effective};
 use crate::config::schema::Value;
 
 /// Name of the sink.
@@ -11,12 +11,24 @@ const URL: &str = "nats://localhost:4222";
 /// Longest time limit of an acknowledgement that a sink may have.
 const TIMEOUT_SECS_MAX: u64 = 300;
 
+/// Adds the sink that takes every message, if NATS is named. The keys `nats.…` of all places are read
+/// before.
+///
+/// # Errors
+/// A value is none.
+pub(crate) fn add_nats(
+    variables: &Variables<'_>,
+    effective: &mut Effective,
+) -> Result<(), ConfigError> {
+    let mut names = Names {
+        variables,
+        effective,
+    };
+    names.nats()
+}
+
 impl Names<'_> {
-    /// Adds the sink that takes every message, if NATS is named.
-    ///
-    /// # Errors
-    /// A value is none.
-    pub(super) fn nats(&mut self) -> Result<(), ConfigError> {
+    fn nats(&mut self) -> Result<(), ConfigError> {
         let jetstream = self.switch("ENABLE_JETSTREAM")?;
         let (url, source) = match (self.get("NATS_URL"), jetstream) {
             (Some(url), _) => (url.to_owned(), "NATS_URL"),

@@ -1,0 +1,139 @@
+"""The first example of each page about an integration, as a reader pastes it. Ports and directories are others."""
+
+import os
+import pathlib
+import re
+import signal
+import subprocess
+
+import pytest
+
+import martlet_process
+import nats_process
+from mosquitto_process import Mosquitto
+from server_process import free_ports
+from test_sinks import until
+
+DOCS = pathlib.Path(__file__).parents[2] / "docs"
+PORTS = (1883, 1884, 4222, 8000, 8080)
+# The programs of the examples, with the ports of a test, named as `PORT_NUMBER`. Machines of tests are slower than those
+# of readers: pauses are longer.
+PROGRAMS = {
+    "martlet": """command=$1
+shift
+case "$command $*" in
+    serve*--listen*) exec BINARY serve --http 127.0.0.1:PORT_8080 "$@" ;;
+    serve*) exec BINARY serve --listen mqtt://127.0.0.1:PORT_1883 --http 127.0.0.1:PORT_8080 "$@" ;;
+    pub*|sub*) exec BINARY "$command" -p PORT_1883 "$@" ;;
+    agent*) exec BINARY agent --port PORT_1883 "$@" ;;
+    *) exec BINARY "$command" "$@" ;;
+esac
+""",
+    "nats-server": """exec NATS -a 127.0.0.1 -p PORT_4222 "$@"\n""",
+    "sleep": """exec /bin/sleep $(($1 * 3))\n""",
+}
+
+
+class Reader:
+    """Pastes the blocks of a page into a shell, in a directory of its own."""
+
+    def __init__(self, place):
+        self.place, self.output = place, place / "output"
+        self.ports = dict(zip(PORTS, free_ports(len(PORTS))))
+        programs = place / "programs"
+        programs.mkdir()
+        (place / "tmp").mkdir()
+        for name, text in PROGRAMS.items():
+            text = text.replace("BINARY", martlet_process.binary()).replace("NATS", nats_process.program(nats_process.DEBIAN))
+            (programs / name).write_text("#!/bin/sh\n" + self.moved(text.replace("PORT_", "")))
+            (programs / name).chmod(0o755)
+        state = {"HOME": str(place), "XDG_STATE_HOME": str(place / "state")}
+        self.environment = {**martlet_process.environment(), **state, "PATH": f"{programs}:{os.environ['PATH']}"}
+        self.shell = None
+
+    def moved(self, text):
+        for port, other in self.ports.items():
+            text = re.sub(rf"(?<!\d){port}(?!\d)", str(other), text)
+        return text
+
+    def pasted(self, text):
+        return self.moved(text).replace("/tmp/", f"{self.place}/tmp/")
+
+    def paste(self, text):
+        """Waits until the shell has come to the end."""
+        with open(self.output, "wb") as output:
+            self.shell = subprocess.Popen(
+                ["bash", "-c", self.pasted(text)], cwd=self.place, env=self.environment, stdin=subprocess.DEVNULL,
+                stdout=output, stderr=output, start_new_session=True)
+        self.shell.wait(timeout=120)
+
+    def said(self):
+        return self.output.read_text(errors="replace")
+
+    def close(self):
+        try:
+            os.killpg(self.shell.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+
+@pytest.fixture
+def reader(tmp_path):
+    made = Reader(tmp_path)
+    yield made
+    made.close()
+
+
+def first_example(page):
+    """The blocks of configuration before the first block of commands, and these."""
+    blocks = re.findall(r"^```(toml|sh)\n(.*?)^```", (DOCS / f"{page}.md").read_text(), re.S | re.M)
+    kinds = [kind for kind, _ in blocks]
+    first = kinds.index("sh")
+    return "".join(text for _, text in blocks[:first]), blocks[first][1]
+
+
+@pytest.mark.parametrize("page, shows", [
+    ("files", [r'"topic":"plant/1/temperature","payload":"21.5"']),
+    ("integrations", [r'"topic":"plant/1/temperature","payload":"21.5"']),
+    ("webhooks", [r'"topic": ?"plant/1/temperature", ?"payload": ?"21.5"']),
+    ("nats", [r"nats/raw", r"(?m)^delivered +1, 0 of them repeated$"]),
+    ("bridges", [r"(?m)^plant/1/temperature 21.5$", r"(?m)^cmd/pump on$", r"bridge/site"]),
+    ("topics", [r"(?m)^ +1 +[01]\.\d+ .* hall/7/temperature +21\.5$"]),
+    ("rules", [r'(?m)^alerts/7 \{"t": 81\}$', r"(?m)^hot +on +configuration +1 +1 +0"]),
+    ("alarms", [r"(?m) major +active +hot +pump-7 .*81 is above 80$"]),
+])
+def test_the_first_example_works_as_pasted(reader, page, shows):
+    configuration, commands = first_example(page)
+    if configuration:
+        (reader.place / "martlet.toml").write_text(reader.pasted(configuration))
+    reader.paste(commands)
+    said = reader.said()
+    for pattern in shows:
+        assert re.search(pattern, said), f"no {pattern!r} in\n{said}"
+    for wrong in ("command not found", "error:", "Error", "panicked"):
+        assert wrong not in said, said
+
+
+def test_the_first_example_of_the_agent_works_as_pasted(reader):
+    configuration, commands = first_example("agent")
+    assert configuration == ""
+    listen = (f"mqtt://127.0.0.1:{reader.ports[1883]}",)
+    with martlet_process.Node(listen=listen):
+        reader.paste(commands)
+        lines = [f"device/data/tractor-7 {number}" for number in (1, 2, 3)]
+        until(lambda: [line for line in reader.said().splitlines() if line.startswith("device/")] == lines, reader.said)
+
+
+def test_the_first_example_of_named_connections_works_as_pasted(reader):
+    there = Mosquitto()
+    try:
+        text = (DOCS / "seeds.md").read_text()
+        _, _, section = text.partition("### Other brokers\n")
+        [commands] = re.findall(r"^```sh\n(.*?)^```", section.split("\n### ")[0], re.S | re.M)
+        host = "MQTT_HIVEMQ_HOST=broker.example.com MQTT_HIVEMQ_PORT=1883"
+        assert host in commands
+        reader.paste(commands.replace(host, f"MQTT_HIVEMQ_HOST=127.0.0.1 MQTT_HIVEMQ_PORT={there.port}"))
+        until(lambda: "'a/b'" in there.log(), lambda: f"{there.log()}\n{reader.said()}")
+        assert '"hivemq":{"connected":true,"subscriptions":["sensors/#"]}' in reader.said().replace(" ", ""), reader.said()
+    finally:
+        there.close()

@@ -1,0 +1,120 @@
+"""A name whose address changes between two look-ups: nothing connects to an address that is not permitted.
+
+A preloaded library (rebind.c) answers look-ups and notes each address that the node connects to. It is compiled by
+`cc`, which scripts/setup names.
+"""
+
+import pathlib
+import subprocess
+
+import pytest
+
+import nats_process
+import test_bridges
+import test_nats
+import test_webhooks
+from mosquitto_process import Mosquitto
+from paho_client import Client
+from test_sinks import until
+
+NAME, FIRST, LATER = "rebind.test", "127.0.0.1", "169.254.169.254"
+SOURCE = pathlib.Path(__file__).with_name("rebind.c")
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    path = tmp_path_factory.mktemp("library") / "rebind.so"
+    subprocess.run(["cc", "-O1", "-shared", "-fPIC", "-o", path, SOURCE, "-ldl"], check=True)
+    return path
+
+
+class Webhook:
+    """A receiver that ends the connection after each answer."""
+
+    kind = "webhook/crm"
+
+    def __init__(self):
+        self.receiver = test_webhooks.Receiver()
+        self.receiver.answer = lambda message: (204, {"connection": "close"}, b"")
+
+    def configured(self, place):
+        return test_webhooks.configured(place, self.receiver.url.replace("127.0.0.1", NAME))
+
+    def received(self):
+        return self.receiver.payloads()
+
+    def end_connection(self):
+        """It has ended already."""
+
+    def close(self):
+        self.receiver.close()
+
+
+class Nats:
+    kind = "nats/raw"
+
+    def __init__(self):
+        self.server = nats_process.Server()
+        nats_process.Client(self.server).add_stream("RAW", "raw.>")
+
+    def configured(self, place):
+        return test_nats.configured(place, self.server.url.replace("127.0.0.1", NAME))
+
+    def received(self):
+        return [payload.decode() for _, _, payload in nats_process.Client(self.server).all("RAW")]
+
+    def end_connection(self):
+        self.server.kill()
+        self.server.start()
+
+    def close(self):
+        self.server.close()
+
+
+class Bridge:
+    kind = "bridge/up"
+
+    def __init__(self):
+        self.server = Mosquitto()
+
+    def configured(self, place):
+        keys = {"url": f"mqtt://{NAME}:{self.server.port}", "reconnect_max_secs": 1}
+        return test_bridges.configured(place, test_bridges.bridge_text(self.server.port, '["plant/# out 1"]', **keys))
+
+    def received(self):
+        return [topic.removeprefix("plant/") for topic, _, _ in test_bridges.received(self.server, "plant/")]
+
+    def end_connection(self):
+        self.server.kill()
+        self.server.start()
+
+    def close(self):
+        self.server.close()
+
+
+@pytest.mark.parametrize("target", [Webhook, Nats, Bridge])
+def test_an_address_that_a_later_lookup_gives_is_checked_too(start_node, tmp_path, library, target):
+    notes = tmp_path / "notes"
+    notes.touch()
+    other = target()
+    try:
+        options = other.configured(tmp_path)
+        preload = {"LD_PRELOAD": str(library), "REBIND_NAME": NAME, "REBIND_FIRST": FIRST, "REBIND_LATER": LATER,
+                   "REBIND_NOTES": str(notes)}
+        node = start_node(**{**options, "variables": {**dict(options["variables"]), **preload}})
+        with Client(node, "pump-1") as client:
+            client.publish("plant/first", "first")
+            until(lambda: other.received() == ["first"], lambda: f"{other.received()}\n{node.log()}")
+            other.end_connection()
+            client.publish("plant/second", "second")
+        refused = f"{LATER} is a private or special address"
+        told = lambda: [one for one in test_bridges.warnings(node) if other.kind in one]
+        until(lambda: any(refused in one and "integrations.allow_private" in one for one in told()),
+              lambda: [told(), node.log()])
+        seen = notes.read_text().splitlines()
+        # The library was asked, and saw the connection that was permitted.
+        assert seen[0] == f"lookup {FIRST}" and f"connect {FIRST}" in seen and f"lookup {LATER}" in seen, seen
+        assert f"connect {LATER}" not in seen
+        assert other.received() == ["first"]
+    finally:
+        other.close()
