@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use martlet_client::{Acknowledgement, Message, RequestError, RequestId, Session};
-use martlet_codec::{QoS, ReasonCode};
+use martlet_codec::{ProtocolVersion, QoS, ReasonCode};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -21,14 +21,35 @@ const ANSWERED_WITHIN: Duration = Duration::from_secs(10);
 const ENDS_MAX: usize = 100_000;
 
 /// Messages to be sent.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Messages {
+    /// Version of MQTT for which they are made.
+    version: ProtocolVersion,
     messages: Vec<Outgoing>,
     /// Packets of those that are encoded.
     encoded: Vec<u8>,
 }
 
 impl Messages {
+    /// None yet. They are made for this version of MQTT.
+    pub(super) fn new(version: ProtocolVersion) -> Self {
+        Self {
+            version,
+            messages: Vec::new(),
+            encoded: Vec::new(),
+        }
+    }
+
+    /// Version of MQTT for which they are made.
+    pub(super) fn version(&self) -> ProtocolVersion {
+        self.version
+    }
+
+    /// Outcomes that say that none was sent.
+    pub(super) fn failed(&self, why: &str) -> Vec<Outcome> {
+        vec![Outcome::Failed(why.to_owned()); self.messages.len()]
+    }
+
     /// Adds a message of QoS 1 or 2. The node names it by `id`.
     pub(super) fn add(&mut self, id: u64, message: Message) {
         let packet = Packet::Message(Box::new(message));
@@ -119,7 +140,9 @@ impl Outbox {
         if self.ended.len() > ENDS_MAX {
             self.ended.clear();
         }
-        let Messages { messages, encoded } = given;
+        let Messages {
+            messages, encoded, ..
+        } = given;
         self.waiting.clear();
         self.encoded = encoded;
         let mut batch = Batch {
@@ -282,7 +305,7 @@ mod tests {
 
     fn given(outbox: &mut Outbox, ids: &[u64]) -> oneshot::Receiver<Vec<Outcome>> {
         let (answer, answered) = oneshot::channel();
-        let mut all = Messages::default();
+        let mut all = Messages::new(ProtocolVersion::V5);
         ids.iter().for_each(|id| all.add(*id, Message::default()));
         outbox.take(all, answer);
         answered
