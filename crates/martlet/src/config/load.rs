@@ -154,6 +154,7 @@ pub(crate) fn load(
         let listeners = overlay.listen.iter().map(|url| listener_of(url));
         effective.listeners = listeners.collect::<Result<_, _>>()?;
     }
+    seeds::add_nats(&variables, &mut effective)?;
     seeds::add_http_listeners(&variables, &overlay.http, &mut effective)?;
     database::adopt(environment, &mut effective)?;
     Ok(effective)
