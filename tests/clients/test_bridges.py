@@ -304,16 +304,22 @@ def test_nothing_is_lost_over_kills_of_the_node(start_node, tmp_path, mosquitto)
     assert list(came) == [f"in/{at}" for at in range(count)]
 
 
-def test_two_nodes_with_bridges_to_each_other_make_no_loop(start_node, tmp_path):
+@pytest.mark.parametrize("protocols", [("5.0", "5.0"), ("3.1.1", "3.1.1"), ("5.0", "3.1.1")], ids="-".join)
+def test_two_nodes_with_bridges_to_each_other_make_no_loop(start_node, tmp_path, protocols):
     ports = [free_port(), free_port()]
     nodes = []
     for own in (0, 1):
         place = tmp_path / str(own)
         place.mkdir()
-        bridge = bridge_text(ports[1 - own], '["# both 1"]', name=f"to-{1 - own}", reconnect_max_secs=1)
+        bridge = bridge_text(ports[1 - own], '["# both 1"]', name=f"to-{1 - own}", reconnect_max_secs=1,
+                             protocol=protocols[own])
         nodes.append(start_node(**configured(place, bridge, listen=(f"mqtt://127.0.0.1:{ports[own]}",))))
     for node in nodes:
         until_connected(node)
+    for node, protocol in zip(nodes, protocols):
+        if protocol == "3.1.1":
+            until(lambda: "MQTT 5.0 is spoken" in node.log(), node.log)
+            until_connected(node, 2)
     with Client(nodes[0], "c0") as zero, Client(nodes[1], "c1") as one:
         zero.subscribe("a/#", qos=1)
         one.subscribe("a/#", qos=1)

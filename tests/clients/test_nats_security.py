@@ -1,5 +1,9 @@
 """TLS, client certificates and files of credentials of the NATS sink, against nats-server."""
 
+import pathlib
+import socket
+import subprocess
+
 import pytest
 
 import nats_accounts
@@ -45,6 +49,33 @@ def test_tls_with_a_client_certificate(start_node, tmp_path, source):
         assert nats.stored() == 1
     finally:
         nats.close()
+
+
+def test_what_is_connected_to_is_the_address_that_was_checked(start_node, tmp_path, source):
+    library = tmp_path / "resolve.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, pathlib.Path(__file__).with_name("resolve.c"), "-ldl"],
+                   check=True)
+    authority = Authority(tmp_path / "ca")
+    certificate, key = authority.sign("server", names="DNS:moves.example")
+    nats = nats_process.Server(f'tls {{ cert_file: "{certificate}", key_file: "{key}" }}',
+                               source=source, monitored=True)
+    # The name has a permitted address when it is looked up first, and another one after that.
+    with socket.create_server(("127.0.0.2", nats.port)) as other:
+        other.setblocking(False)
+        try:
+            options = configured(tmp_path, f"tls://moves.example:{nats.port}", allowed='["127.0.0.1"]',
+                                 ca_file=authority.certificate)
+            node = start_node(**{**options, "variables": {
+                **options["variables"], "LD_PRELOAD": str(library), "RESOLVE_NAME": "moves.example",
+                "RESOLVE_ADDRESSES": "127.0.0.1 127.0.0.2"}})
+            with Client(node, "pump-1") as client:
+                for at in range(3):
+                    client.publish(f"plant/{at}", "x")
+            until_created(node, nats, 3)
+            with pytest.raises(BlockingIOError):
+                other.accept()
+        finally:
+            nats.close()
 
 
 def test_tls_is_not_left_out_where_the_server_has_none(start_node, tmp_path, source):

@@ -26,7 +26,7 @@ class Requests:
     """A receiver that keeps the requests, and answers as `answer` says by the body."""
 
     def __init__(self):
-        self.seen, self.under_way, self.most_at_once = [], 0, 0
+        self.seen, self.methods, self.under_way, self.most_at_once = [], [], 0, 0
         self.lock = threading.Lock()
         self.answer = lambda body: 204
         outer = self
@@ -44,9 +44,12 @@ class Requests:
                     outer.under_way -= 1
                     headers = {name.lower(): value for name, value in self.headers.items()}
                     outer.seen.append((status, headers, body))
+                    outer.methods.append(self.command)
                 self.send_response(status)
                 self.send_header("content-length", "0")
                 self.end_headers()
+
+            do_GET = do_PUT = do_PATCH = do_DELETE = do_POST
 
             def log_message(self, *_):
                 pass

@@ -351,8 +351,9 @@ def test_a_password_in_a_url_is_not_shown_and_stays(tmp_path, receiver):
         assert asked(node, "POST", "/webhooks", many)[0] == 400
 
 
-def test_a_webhook_retries_with_its_pause_and_gives_up(tmp_path, receiver):
-    receiver.answer = lambda body: 500 if body["payload"] == "bad" else 204
+@pytest.mark.parametrize("status", [500, 404])
+def test_a_webhook_retries_with_its_pause_and_gives_up(tmp_path, receiver, status):
+    receiver.answer = lambda body: status if body["payload"] == "bad" else 204
     settings = ["integrations.allow_private=127.0.0.0/8"]
     with martlet_process.Node(http=True, data_dir=tmp_path / "data", settings=settings) as node:
         webhook = {**WEBHOOK, "url": receiver.url, "retry_count": 2, "retry_delay": 1}
@@ -361,15 +362,31 @@ def test_a_webhook_retries_with_its_pause_and_gives_up(tmp_path, receiver):
             client.publish("hook/1", "bad", 1)
             client.publish("hook/1", "good", 1)
         until(lambda: payloads(receiver) == ["good"], node.log)
-        assert len(receiver.bodies(500)) == 3
+        assert len(receiver.bodies(status)) == 3
         letters = f"/api/v1/integrations/webhook/{webhook['id']}/dead-letters"
         assert len(asked(node, "GET", letters)[2]["items"]) == 1
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE"])
+def test_a_webhook_has_its_method(tmp_path, receiver, method):
+    variables = {"MQTT_BROKER_ENABLED": "true", "MQTT_BROKER_AUTH_ENABLED": "false", "WEBHOOK_ENABLED": "true",
+                 "WEBHOOK_URL": receiver.url, "WEBHOOK_METHOD": method.lower()}
+    settings = ["integrations.allow_private=127.0.0.0/8"]
+    with martlet_process.Node(http=True, data_dir=tmp_path / "data", settings=settings,
+                              variables=variables.items()) as node:
+        made = asked(node, "POST", "/webhooks", {**WEBHOOK, "url": receiver.url, "method": method})
+        assert (made[0], made[2]["webhook"]["method"]) == (201, method)
+        with Client(node, "pump") as client:
+            client.publish("hook/1", "x", 1)
+        until(lambda: payloads(receiver) == ["x", "x"], node.log)
+        assert receiver.methods == [method, method]
 
 
 @pytest.mark.parametrize("wrong, says", [
     ({"topic_filter": "a"}, "URL is required"), ({"url": "http://127.0.0.1/"}, "Topic filter is required"),
     ({"url": "http://10.0.0.1/", "topic_filter": "a"}, "integrations.allow_private"),
     ({"url": "gopher://h/", "topic_filter": "a"}, "Invalid webhook: "),
+    ({"url": "http://127.0.0.1/", "topic_filter": "a", "method": "CONNECT"}, "expected one of POST, PUT"),
     ({"url": "http://127.0.0.1/", "topic_filter": "a", "headers": {"Host": "x"}}, "Invalid webhook: "),
 ])
 def test_what_is_wrong_with_a_webhook_is_told(wrong, says):

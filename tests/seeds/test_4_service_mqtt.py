@@ -209,6 +209,23 @@ def test_without_jetstream_whoever_is_subscribed_gets_the_messages():
         nats.close()
 
 
+def test_topics_that_begin_with_a_dollar_sign_are_forwarded_if_they_are_named(tmp_path):
+    rules = tmp_path / "acl"
+    rules.write_text("topic #\ntopic $aws/#\ntopic $other/#\n")
+    nats = nats_process.Server()
+    try:
+        with Service(NATS_URL=nats.url, MARTLET_NATS__FILTERS="#, $aws/#",
+                     MARTLET_AUTH__ACL_FILE=str(rules), MARTLET_MQTT__ALLOW_ANONYMOUS="true") as service:
+            for topic in ["$aws/1", "$other/1", "plain"]:
+                done = Mosquitto(service.node).pub("-t", topic, "-m", topic, "-q", "1")
+                assert done.returncode == 0, done.stderr
+            asks = nats_process.Client(nats)
+            until(lambda: asks.count("MARTLET_service-mqtt") == 2, service.node.log)
+            assert [payload for _, _, payload in asks.all("MARTLET_service-mqtt")] == [b"$aws/1", b"plain"]
+    finally:
+        nats.close()
+
+
 @pytest.mark.parametrize("variables, told", [
     ({"NATS_URL": "nats://h:4222", "PUBLISH_TIMEOUT_SEC": "0"}, "PUBLISH_TIMEOUT_SEC is"),
     ({"ENABLE_JETSTREAM": "perhaps"}, "ENABLE_JETSTREAM is"),

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use martlet_certificates::{ClientFiles, ServerCheck, Versions, client_config};
+use martlet_certificates::{ClientFiles, ServerCheck, client_config};
 use martlet_client::{ConnectOptions, Endpoint};
 use martlet_codec::{ProtocolVersion, TopicName};
 use martlet_environment::ClientEnvironment;
@@ -306,15 +306,13 @@ fn tls_files(environment: &ClientEnvironment) -> ClientFiles {
     ClientFiles {
         system_cas: environment.ca_file.is_none(),
         ca_file: environment.ca_file.clone(),
-        ca_directory: None,
         certificate: environment.certificate.clone(),
         key: environment.key.clone(),
         check: match environment.insecure {
             true => ServerCheck::Nothing,
             false => ServerCheck::Full,
         },
-        versions: Versions::default(),
-        alpn: None,
+        ..ClientFiles::default()
     }
 }
 

@@ -151,8 +151,8 @@ pub use lane_name::{lane_name, lane_of};
 pub use limits::{Discovery, LimitRow, Limits, ListenerPolicy, QueueFull, RateExceeded, Settings};
 pub use lobby::is_assigned_client_id;
 pub use martlet_permission::{
-    Actions, Audience, CredentialMark, EVENTS, Identity, Limit, LockoutScope, Names,
-    PasswordSource, Proof, ProxyFault, Reached, Realm, Refusal, RefusalCause, Revocation,
+    Actions, Audience, CredentialMark, EVENTS, Identity, Limit, LockoutScope, NODES_WITH_BRIDGES,
+    Names, PasswordSource, Proof, ProxyFault, Reached, Realm, Refusal, RefusalCause, Revocation,
     RevocationReason, Rule, RuleBook, Rules, RulesError, Screens, TO_BRIDGES, TenantId, TlsFault,
     UserSources, Verdict, Voucher, WebSocketFault, Whose, may_publish,
 };

@@ -58,6 +58,9 @@ pub struct ClientFiles {
     pub key: Option<PathBuf>,
     /// How much of the server's certificate is looked at.
     pub check: ServerCheck,
+    /// Host that the server's certificate has to be for; none: the one that is connected to. Who
+    /// connects to an address that was resolved and checked before names its host here.
+    pub host: Option<String>,
     /// Versions of TLS.
     pub versions: Versions,
     /// Application protocol that is offered, such as `mqtt`.
@@ -121,8 +124,13 @@ fn verifier(
             "the server's certificate could not be checked: {error}"
         ))
     })?;
+    let host = files.host.as_deref().map(|host| {
+        let name = ServerName::try_from(host.to_owned());
+        name.map_err(|_| FileError::Unusable(format!("{host:?} is no host name and no address")))
+    });
     Ok(Arc::new(Trusted {
         verifier,
+        host: host.transpose()?,
         files: match &files.ca_file {
             Some(path) => pem::certificates(path)?,
             None => Vec::new(),
@@ -187,6 +195,8 @@ fn add_directory(roots: &mut RootCertStore, directory: &Path) -> Result<(), File
 struct Trusted {
     verifier: Arc<WebPkiServerVerifier>,
     files: Vec<CertificateDer<'static>>,
+    /// The host that they have to be for; none: the one that is connected to.
+    host: Option<ServerName<'static>>,
     /// For whatever host they are.
     any_name: bool,
 }
@@ -226,6 +236,7 @@ impl ServerCertVerifier for Trusted {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
+        let server_name = self.host.as_ref().unwrap_or(server_name);
         let checked = match self.is_named(end_entity, server_name, now) {
             Ok(true) => Ok(ServerCertVerified::assertion()),
             Ok(false) => self.verifier.verify_server_cert(

@@ -11,12 +11,11 @@ use std::error::Error;
 use std::sync::Arc;
 
 use martlet_integrate::{
-    AllowedNetworks, ConfiguredSink, Kept, Key, Kind, OneByOne, Outcome, SecretValue, SecretValues,
-    Settings, SinkMessage, Surroundings, Table, Takes, Template, json,
+    AllowedNetworks, Attempt, ConfiguredSink, Kept, Key, Kind, OneByOne, Outcome, SecretValue,
+    SecretValues, Settings, SinkMessage, Surroundings, Table, Takes, Template, json,
 };
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
 
 /// The kind `tcp`.
 pub(crate) const KIND: Kind = Kind {
@@ -37,12 +36,9 @@ fn make(
     surroundings: &Surroundings<'_>,
     settings: Settings,
 ) -> Result<ConfiguredSink, String> {
-    let address = table.text("address");
-    let password = table.template("password")?.ok_or("`password` is missing")?;
+    let password = table.required_template("password", "a text")?;
     let target = Target {
-        address: address
-            .ok_or("`address` is missing, expected HOST:PORT")?
-            .to_owned(),
+        address: table.required("address", "HOST:PORT")?.to_owned(),
         password: password.clone(),
         allowed: surroundings.allowed.clone(),
     };
@@ -61,8 +57,8 @@ struct Target {
 }
 
 impl Target {
-    async fn connect(&self, secrets: &SecretValues) -> Result<BufReader<TcpStream>, String> {
-        let password = self.password.fill(secrets)?;
+    async fn connect(&self, secrets: Arc<SecretValues>) -> Result<BufReader<TcpStream>, String> {
+        let password = self.password.fill(&secrets)?;
         let mut stream = self.allowed.connect(&self.address).await?;
         let line = SecretValue::new(format!("{}\n", password.expose()));
         let sent = stream.write_all(line.expose().as_bytes()).await;
@@ -77,18 +73,10 @@ struct TcpSink {
 }
 
 impl TcpSink {
-    async fn connection(&mut self) -> Result<BufReader<TcpStream>, String> {
-        let target = &self.target;
-        let connect = |secrets: Arc<_>| async move { target.connect(&secrets).await };
-        self.connection.take(connect).await
-    }
-
     /// Sends a message, and waits until the receiver has it.
-    async fn send(
-        &mut self,
-        message: &SinkMessage,
-    ) -> Result<Outcome, Box<dyn Error + Send + Sync>> {
-        let mut connection = self.connection().await?;
+    async fn send(&mut self, message: &SinkMessage) -> Attempt {
+        let connect = |secrets| self.target.connect(secrets);
+        let mut connection = self.connection.take(connect).await?;
         let mut line = Vec::new();
         json::write(&mut line, message)?;
         line.push(b'\n');
@@ -110,16 +98,12 @@ impl TcpSink {
 
 impl OneByOne for TcpSink {
     async fn deliver_one(&mut self, message: &SinkMessage) -> Outcome {
-        let outcome = self.send(message).await;
-        outcome.unwrap_or_else(|error| Outcome::Failed(error.to_string()))
+        self.send(message).await.into()
     }
 
     async fn test(&mut self) -> Result<(), String> {
-        // One that is kept says nothing about now.
-        self.connection.discard_if(|_| true);
-        let connection = self.connection().await?;
-        self.connection.keep(connection);
-        Ok(())
+        let connect = |secrets| self.target.connect(secrets);
+        self.connection.renew(connect).await
     }
 }
 
@@ -143,11 +127,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         password: Template::parse("${secret:password}")?,
         allowed: AllowedNetworks::parse(["127.0.0.1"])?,
     };
-    let password = SecretValue::new("open sesame".to_owned());
-    let secrets = SecretValues::from([("password".into(), password)]);
     let mut sink = TcpSink {
         target,
-        connection: Kept::new(watch::channel(Ok(Arc::new(secrets))).1),
+        connection: Kept::example([("password", "open sesame")]),
     };
     let mut outcomes = Vec::new();
     for payload in ["21.5", "99"] {

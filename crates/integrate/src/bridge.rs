@@ -5,6 +5,7 @@
 //! * `message`: a message of one side as the other gets it
 //! * `brokers`: which bridges connect to the same broker
 //! * `changes`: changes of its subscriptions that are under way
+//! * `protocol`: which version of MQTT it speaks
 //! * `connection`: a named connection, whose subscriptions change while it runs
 //! * `connecting`: a connection to the other broker
 //! * `worker`: the task that has the connection
@@ -23,6 +24,7 @@ mod connection;
 mod incoming;
 mod message;
 mod outgoing;
+mod protocol;
 mod settings;
 mod snapshot;
 mod status;
@@ -48,6 +50,7 @@ use worker::{Ask, Parts};
 
 pub use brokers::{Broker, Brokers};
 pub use connection::{Connection, ConnectionError};
+pub use protocol::Protocol;
 pub use settings::{Address, BridgeSettings, DEFAULT_QOS, KIND, Start, TOPICS};
 pub use topics::{Direction, TopicRule, Topics};
 
@@ -82,7 +85,7 @@ struct BridgeSink {
 /// The integration of a bridge.
 fn configured(settings: Settings, bridge: Arc<BridgeSettings>) -> ConfiguredSink {
     let connection = bridge.connection.clone();
-    let broker = Broker::new(&bridge.addresses, connection.is_some());
+    let broker = bridge.broker.clone();
     let sink = ConfiguredSink::started_by(settings, move |settings, secrets, host| {
         let (bridge, runner_host) = (Arc::clone(&bridge), Arc::clone(&host));
         let teller = Arc::<OnceLock<Teller>>::default();
@@ -151,8 +154,9 @@ impl BridgeSink {
     /// sink stops there.
     async fn deliver_at_once(&self, batch: &[SinkMessage]) -> Vec<Outcome> {
         let mut outcomes = Vec::with_capacity(batch.len());
+        let version = self.settings.protocol.version();
         let bytes = batch.iter().map(SinkMessage::bytes).sum();
-        let mut messages = Messages::with_room(batch.len(), bytes);
+        let mut messages = Messages::with_room(version, batch.len(), bytes);
         let mut scratch = Vec::new();
         let remote = self.status.remote();
         let route = (&self.route, remote.as_deref());
@@ -162,7 +166,6 @@ impl BridgeSink {
                 Outward::Refuse(why) => Outcome::Refused(why),
                 Outward::Send(sent) => {
                     if sent.qos == QoS::AtMostOnce {
-                        let version = self.settings.version;
                         messages.add_encoded(one.id(), |to| sent.encode(version, &mut scratch, to));
                     } else {
                         messages.add(one.id(), sent.message());
@@ -188,6 +191,9 @@ impl BridgeSink {
 
 impl Sink for BridgeSink {
     async fn deliver(&mut self, batch: &[SinkMessage]) -> Vec<Outcome> {
+        if batch.iter().any(|message| message.bridge().is_some()) {
+            self.route.host.look_up_brokers().await;
+        }
         let mut outcomes = Vec::with_capacity(batch.len());
         for some in sent_at_once(batch, self.settings.stops_at_refusal) {
             outcomes.extend(self.deliver_at_once(some).await);

@@ -136,9 +136,7 @@ fn email_settings(table: &Table, surroundings: &Surroundings<'_>) -> Result<Emai
     } else {
         SUBMISSION
     };
-    let server = table.text("server");
-    let from = table.text("from");
-    let from = from.ok_or("`from` is missing, expected an address")?;
+    let from = table.required("from", "an address")?;
     let to = table.texts("to").iter();
     let to: Vec<Mailbox> = to
         .map(|text| mailbox("to", text))
@@ -150,9 +148,7 @@ fn email_settings(table: &Table, surroundings: &Surroundings<'_>) -> Result<Emai
         ));
     }
     let settings = EmailSettings {
-        server: server
-            .ok_or("`server` is missing, expected a host name")?
-            .to_owned(),
+        server: table.required("server", "a host name")?.to_owned(),
         port: u16::try_from(table.number("port", default)).unwrap_or(0),
         tls,
         ca_file: table.path("ca_file", surroundings.data_dir),

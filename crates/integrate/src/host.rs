@@ -115,6 +115,12 @@ pub trait Host: Send + Sync + 'static {
         false
     }
 
+    /// Looks up the names of the brokers that [`Host::is_same_broker`] compares, if that was not
+    /// done.
+    fn look_up_brokers(&self) -> HostFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
     /// Number of shards, by each of which a part is attached.
     fn shards(&self) -> u16;
 

@@ -4,7 +4,9 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
-use crate::secret::{SecretValues, SecretsReceiver};
+use tokio::sync::watch;
+
+use crate::secret::{SecretValue, SecretValues, SecretsReceiver};
 
 /// What a sink keeps between deliveries, such as a connection to the other system. It is made of
 /// the secrets of the sink, and made anew when these change.
@@ -29,6 +31,14 @@ impl<T> Kept<T> {
         }
     }
 
+    /// The same of secrets with these names and texts, for tests of sinks.
+    pub fn example<'a>(secrets: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        let secrets = secrets.into_iter();
+        let values = secrets.map(|(name, text)| (name.into(), SecretValue::new(text.to_owned())));
+        // They do not change, so nobody keeps the sender.
+        Self::new(watch::channel(Ok(Arc::new(values.collect()))).1)
+    }
+
     /// Takes it out; `make` makes it if there is none, or if the secrets have changed. Only what
     /// comes back by [`Kept::keep`] is used again. So after a failure, or after a delivery that was
     /// dropped at an `await`, the next delivery gets a new one.
@@ -50,6 +60,23 @@ impl<T> Kept<T> {
     /// Keeps it for the next delivery.
     pub fn keep(&mut self, value: T) {
         self.value = Some(value);
+    }
+
+    /// Makes it anew and keeps that: a test of whether it can be made now.
+    ///
+    /// # Errors
+    /// As for [`Kept::take`].
+    pub async fn renew<F>(
+        &mut self,
+        make: impl FnOnce(Arc<SecretValues>) -> F,
+    ) -> Result<(), String>
+    where
+        F: Future<Output = Result<T, String>>,
+    {
+        self.value = None;
+        let value = self.take(make).await?;
+        self.keep(value);
+        Ok(())
     }
 
     /// Drops it if it cannot be used any more.
@@ -90,5 +117,10 @@ mod tests {
         kept.keep("kept".to_owned());
         kept.discard_if(|value| value == "kept");
         assert_eq!(kept.take(name).await.as_deref(), Ok("second"));
+        kept.keep("kept".to_owned());
+        assert_eq!(kept.renew(name).await, Ok(()));
+        assert_eq!(kept.take(name).await.as_deref(), Ok("second"));
+        let mut example = Kept::example([("token", "of a test")]);
+        assert_eq!(example.take(name).await.as_deref(), Ok("of a test"));
     }
 }

@@ -188,6 +188,27 @@ impl Table {
         let parsed = self.text(key).map(Template::parse).transpose();
         parsed.map_err(|why| format!("`{key}`: {why}"))
     }
+
+    /// As [`Table::text`], of a key that a sink cannot do without. `expected` says what it has to
+    /// be, for the message of the error.
+    ///
+    /// # Errors
+    /// It is missing.
+    pub fn required(&self, key: &str, expected: &str) -> Result<&str, String> {
+        self.text(key).ok_or_else(|| missing(key, expected))
+    }
+
+    /// As [`Table::template`], of a key that a sink cannot do without.
+    ///
+    /// # Errors
+    /// It is missing, or its references are malformed.
+    pub fn required_template(&self, key: &str, expected: &str) -> Result<Template, String> {
+        self.template(key)?.ok_or_else(|| missing(key, expected))
+    }
+}
+
+fn missing(key: &str, expected: &str) -> String {
+    format!("`{key}` is missing, expected {expected}")
 }
 
 /// What of the node's configuration a sink may need.

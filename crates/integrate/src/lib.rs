@@ -66,6 +66,6 @@ pub use runner::{
     Handle, MAX_ATTEMPTS, OnReject, Runner, Settings, State, ToldCommand,
 };
 pub use secret::{SecretTrouble, SecretValue, SecretValues, Secrets, SecretsReceiver, Template};
-pub use sink::{Outcome, Publisher, Sink, SinkMessage, by_publisher};
+pub use sink::{Attempt, Outcome, Publisher, Sink, SinkMessage, by_publisher};
 pub use source::{Source, SourceAnswer, SourceMessage, What};
 pub use words::{error_words, not_permitted};

@@ -1,6 +1,7 @@
 //! The interface of another system that takes messages, and the messages that it gets.
 
 use std::collections::HashMap;
+use std::error::Error;
 use std::future::Future;
 use std::slice::Chunks;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use tokio::runtime::Handle;
 use crate::bridge::PUBLISHER;
 use crate::dead_letters::DeadLetter;
 use crate::feed::Feed;
+use crate::words::error_words;
 
 /// Another system that takes messages. Implement `deliver` and `test`; the runner does the rest:
 /// batches, time limits, retries, dead letters, and what operators ask for. A system that answers
@@ -102,6 +104,16 @@ pub enum Outcome {
     /// It was not tried and comes again: for sinks that deliver messages of several publishers at
     /// once, and one of them failed.
     NotTried,
+}
+
+/// Result of a delivery in whose steps errors may happen.
+pub type Attempt = Result<Outcome, Box<dyn Error + Send + Sync>>;
+
+impl From<Attempt> for Outcome {
+    /// An error says that the message is to be tried again.
+    fn from(attempt: Attempt) -> Self {
+        attempt.unwrap_or_else(|error| Self::Failed(error_words(&*error)))
+    }
 }
 
 /// A message for a sink. Clones share the text.

@@ -93,7 +93,7 @@ impl Shard {
         let (tenant, own) = (state.tenant, state.epoch);
         let is_permitted =
             self.may_publish(session, &message.topic) || fault::is(Fault::PartPublishUnchecked);
-        if !martlet_permission::may_publish(&message.topic) || !is_permitted {
+        if !martlet_permission::part_may_publish(&message.topic) || !is_permitted {
             return Err(Published::refused(ReasonCode::NotAuthorized));
         }
         if message.hops > HOPS_MAX {

@@ -232,6 +232,10 @@ impl Host for NodeHost {
         self.brokers.is_same(from, to)
     }
 
+    fn look_up_brokers(&self) -> HostFuture<'_, ()> {
+        Box::pin(self.brokers.look_up())
+    }
+
     fn node(&self) -> &str {
         &self.node
     }

@@ -1,17 +1,46 @@
 //! Which bridges connect to the same broker: what comes from there over a named connection does not
 //! go back over another bridge. Before MQTT 5.0 nothing in a message says where it was.
+//!
+//! Brokers are the same if they have an address in common, as it is configured or as it is
+//! resolved: `localhost` is 127.0.0.1 too.
 
-use std::collections::HashMap;
-use std::sync::{PoisonError, RwLock};
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use tokio::net::lookup_host;
+use tokio::time::timeout;
 
 use super::settings::Address;
 
-/// The broker of a bridge.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Time limit of looking up a name.
+const LOOK_UP_WITHIN: Duration = Duration::from_secs(5);
+/// After this time a name that was not found is looked up again.
+const AGAIN_AFTER: Duration = Duration::from_secs(30);
+
+/// The broker of a bridge. Clones learn of the same addresses.
+#[derive(Clone, Debug)]
 pub struct Broker {
     /// Host and port of each address.
     addresses: Vec<(Box<str>, u16)>,
     is_connection: bool,
+    resolved: Arc<RwLock<Resolved>>,
+}
+
+/// Addresses that the names of a broker have, or had since the start.
+#[derive(Debug, Default)]
+struct Resolved {
+    found: HashSet<SocketAddr>,
+    /// When they were looked up, without success.
+    failed_at: Option<Instant>,
+}
+
+impl Resolved {
+    fn is_due(&self) -> bool {
+        let failed_at = self.failed_at;
+        self.found.is_empty() && failed_at.is_none_or(|at| at.elapsed() >= AGAIN_AFTER)
+    }
 }
 
 impl Broker {
@@ -22,7 +51,53 @@ impl Broker {
         Self {
             addresses: addresses.collect(),
             is_connection,
+            resolved: Arc::default(),
         }
+    }
+
+    /// Its names have these addresses.
+    pub(super) fn has(&self, found: &[SocketAddr]) {
+        let canonical = found
+            .iter()
+            .map(|one| SocketAddr::new(one.ip().to_canonical(), one.port()));
+        let mut resolved = self
+            .resolved
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        resolved.found.extend(canonical);
+        resolved.failed_at = resolved.found.is_empty().then(Instant::now);
+    }
+
+    fn is_due(&self) -> bool {
+        let resolved = self.resolved.read();
+        resolved.unwrap_or_else(PoisonError::into_inner).is_due()
+    }
+
+    async fn look_up(&self) {
+        let mut found = Vec::new();
+        for (host, port) in &self.addresses {
+            let looked_up = timeout(LOOK_UP_WITHIN, lookup_host((&**host, *port))).await;
+            // One that is not found now is found when the bridge connects.
+            found.extend(looked_up.into_iter().flatten().flatten());
+        }
+        self.has(&found);
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        if self
+            .addresses
+            .iter()
+            .any(|one| other.addresses.contains(one))
+        {
+            return true;
+        }
+        if Arc::ptr_eq(&self.resolved, &other.resolved) {
+            return true;
+        }
+        let (own, others) = (self.resolved.read(), other.resolved.read());
+        let own = own.unwrap_or_else(PoisonError::into_inner);
+        let others = others.unwrap_or_else(PoisonError::into_inner);
+        !own.found.is_disjoint(&others.found)
     }
 }
 
@@ -39,6 +114,18 @@ impl Brokers {
         }
     }
 
+    /// Looks up the names of brokers of which no address is known.
+    pub async fn look_up(&self) {
+        let due: Vec<Broker> = {
+            let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
+            let due = all.values().filter(|broker| broker.is_due());
+            due.cloned().collect()
+        };
+        for broker in due {
+            broker.look_up().await;
+        }
+    }
+
     /// Whether what comes over the named connection `from` is from a broker that the bridge `to`
     /// connects to. Of other bridges their topics and marks decide what goes where.
     pub fn is_same(&self, from: &str, to: &str) -> bool {
@@ -46,7 +133,7 @@ impl Brokers {
         let (Some(from), Some(to)) = (all.get(from), all.get(to)) else {
             return false;
         };
-        from.is_connection && from.addresses.iter().any(|one| to.addresses.contains(one))
+        from.is_connection && from.is_same(to)
     }
 }
 
@@ -69,7 +156,8 @@ mod tests {
             "up",
             Some(&of(&[other.clone(), address("hive.example", 1883)], false)),
         );
-        all.set("side", Some(&of(&[other], false)));
+        let side = of(&[other], false);
+        all.set("side", Some(&side));
         all.set("file", None);
         assert!(all.is_same("hive", "up"));
         for (from, to) in [
@@ -80,5 +168,32 @@ mod tests {
         ] {
             assert!(!all.is_same(from, to), "{from} {to}");
         }
+    }
+
+    #[tokio::test]
+    async fn brokers_with_an_address_in_common_are_the_same() {
+        let address = |host: &str, port| Address {
+            host: host.into(),
+            port,
+            tls: false,
+        };
+        let all = Brokers::default();
+        for (name, host, port) in [
+            ("hive", "127.0.0.1", 1883),
+            ("up", "localhost", 1883),
+            ("mapped", "::ffff:127.0.0.1", 1883),
+            ("side", "localhost", 1884),
+            ("away", "no such name", 1883),
+        ] {
+            let broker = Broker::new(&[address(host, port)], name == "hive");
+            all.set(name, Some(&broker));
+        }
+        all.look_up().await;
+        let same = |to| all.is_same("hive", to);
+        assert!(same("up") && same("mapped") && !same("side") && !same("away"));
+        // A name may have another address when the bridge connects.
+        let known = all.0.read().expect("no panic")["side"].clone();
+        known.has(&["127.0.0.1:1883".parse().expect("an address")]);
+        assert!(all.is_same("hive", "side"));
     }
 }

@@ -48,7 +48,11 @@ pub(super) async fn open(
                 reason_string,
             }) => {
                 let text = reason_string.as_deref();
-                return Err(rejected(code, reason, text, settings.version.is_v5()));
+                if reason == ReasonCode::UnsupportedProtocolVersion && settings.protocol.fall_back()
+                {
+                    return Err("it does not speak MQTT 5.0".to_owned());
+                }
+                return Err(rejected(code, reason, text, options.version.is_v5()));
             }
             // What requests of an earlier connection came to.
             Ok(_) => {}
@@ -63,12 +67,10 @@ pub(super) async fn open(
 /// The name has no address, none is permitted, or the files of TLS cannot be used.
 async fn endpoint(address: &Address, settings: &BridgeSettings) -> Result<Endpoint, String> {
     let mut endpoint = Endpoint::tcp(&*address.host, address.port);
-    endpoint.resolved = Some(
-        settings
-            .allowed
-            .resolve(&address.host, address.port)
-            .await?,
-    );
+    let resolved = settings.allowed.resolve(&address.host, address.port);
+    let resolved = resolved.await?;
+    settings.broker.has(&resolved);
+    endpoint.resolved = Some(resolved);
     if address.tls {
         let files = files(settings);
         let config = tokio::task::spawn_blocking(move || client_config(&files)).await;
@@ -102,11 +104,12 @@ pub(super) fn options(
 ) -> Result<ConnectOptions, String> {
     let password = settings.password.as_ref().map(|one| one.fill(values));
     let password = password.transpose()?;
-    let is_v5 = settings.version.is_v5();
+    let version = settings.protocol.version();
+    let is_v5 = version.is_v5();
     let notifications = settings.notifications.as_ref();
     let notifications = notifications.filter(|one| one.remote);
     Ok(ConnectOptions {
-        version: settings.version,
+        version,
         bridge: settings.try_private && !is_v5,
         client_id: settings.client_id.to_string(),
         clean_start: settings.clean_session,

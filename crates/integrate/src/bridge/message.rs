@@ -10,6 +10,7 @@ use martlet_codec::{
 
 use super::Route;
 use super::connection::FROM;
+use super::protocol::is_topic_of_node;
 use super::settings::BridgeSettings;
 use crate::sink::SinkMessage;
 use crate::via::PROPERTY as VIA;
@@ -133,7 +134,7 @@ pub(super) fn outward<'a>(
         forwarded: &[],
         via: None,
     };
-    if settings.version.is_v5() {
+    if settings.protocol.is_v5() {
         (sent.properties, sent.forwarded) = (properties, message.properties());
         sent.expiry_secs = expiry;
         sent.via = (!has_been_here).then_some(&*route.node);
@@ -157,7 +158,7 @@ fn to_connection<'a>(
         payload: message.payload(),
         qos: message.qos(),
         retain: retain && settings.outgoing_retain,
-        expiry_secs: expiry.filter(|_| settings.version.is_v5()),
+        expiry_secs: expiry.filter(|_| settings.protocol.is_v5()),
         properties: PublishProperties::default(),
         forwarded: &[],
         via: None,
@@ -184,7 +185,7 @@ pub(super) fn retained(
         retain: settings.outgoing_retain,
         ..Message::default()
     };
-    if settings.version.is_v5() {
+    if settings.protocol.is_v5() {
         let text = |text: &Option<Box<str>>| text.as_deref().map(str::to_owned);
         let properties = &mut out.properties;
         properties.payload_format_utf8 = info.payload_is_utf8;
@@ -223,7 +224,7 @@ pub(super) fn inward(
         (None, Some((connection, (topic, qos)))) => (topic, qos, Some(connection.name())),
         (None, None) => return Inward::Drop(None),
     };
-    if from.is_some() && topic.starts_with('$') {
+    if from.is_some() && topic.starts_with('$') || is_topic_of_node(&topic) {
         return Inward::Drop(Some("its topic is the node's own here"));
     }
     let properties = message.properties;

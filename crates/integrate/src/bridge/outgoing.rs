@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use martlet_client::{Acknowledgement, Message, RequestError, RequestId, Session};
-use martlet_codec::{QoS, ReasonCode};
+use martlet_codec::{ProtocolVersion, QoS, ReasonCode};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -21,8 +21,10 @@ const ANSWERED_WITHIN: Duration = Duration::from_secs(10);
 const ENDS_MAX: usize = 100_000;
 
 /// Messages to be sent.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Messages {
+    /// Version of MQTT for which they are made.
+    version: ProtocolVersion,
     messages: Vec<Outgoing>,
     /// Packets of those that are encoded.
     encoded: Vec<u8>,
@@ -31,13 +33,25 @@ pub(super) struct Messages {
 }
 
 impl Messages {
-    /// Has room for so many messages, which take about so many bytes.
-    pub(super) fn with_room(messages: usize, bytes: usize) -> Self {
+    /// None yet, for this version of MQTT. There is room for so many, which take about so many
+    /// bytes.
+    pub(super) fn with_room(version: ProtocolVersion, messages: usize, bytes: usize) -> Self {
         Self {
+            version,
             messages: Vec::with_capacity(messages),
             encoded: Vec::new(),
             encoded_bytes: bytes,
         }
+    }
+
+    /// Version of MQTT for which they are made.
+    pub(super) fn version(&self) -> ProtocolVersion {
+        self.version
+    }
+
+    /// Outcomes that say that none was sent.
+    pub(super) fn failed(&self, why: &str) -> Vec<Outcome> {
+        vec![Outcome::Failed(why.to_owned()); self.messages.len()]
     }
 
     /// Adds a message of QoS 1 or 2. The node names it by `id`.
@@ -298,7 +312,7 @@ mod tests {
 
     fn given(outbox: &mut Outbox, ids: &[u64]) -> oneshot::Receiver<Vec<Outcome>> {
         let (answer, answered) = oneshot::channel();
-        let mut all = Messages::default();
+        let mut all = Messages::with_room(ProtocolVersion::V5, ids.len(), 0);
         ids.iter().for_each(|id| all.add(*id, Message::default()));
         outbox.take(all, answer);
         answered

@@ -7,7 +7,9 @@ use std::time::Duration;
 use martlet_certificates::ServerCheck;
 use martlet_codec::{ProtocolVersion, QoS, TopicName};
 
+use super::brokers::Broker;
 use super::connection::Connection;
+use super::protocol::Protocol;
 use super::topics::{TopicRule, Topics};
 use crate::kind::{ConfiguredSink, Key, Kind, Surroundings, Table, Takes};
 use crate::networks::AllowedNetworks;
@@ -48,7 +50,7 @@ const KEYS: &[Key] = &[
     Key::new(
         "protocol",
         Takes::Word(PROTOCOLS),
-        "Version of MQTT: 5.0 (default) or 3.1.1. Loops of several brokers are broken with 5.0 only.",
+        "Version of MQTT: 5.0 (default) or 3.1.1. With another node that has bridges it is 5.0 in any case. Loops of several brokers are broken with 5.0 only.",
     ),
     Key::new(
         "client_id",
@@ -154,7 +156,7 @@ const KEYS: &[Key] = &[
     Key::new(
         "try_private",
         Takes::Boolean,
-        "Whether the bridge tells the other broker that it is one, with protocol 3.1.1, as Mosquitto does. The other broker keeps RETAIN then, and sends the bridge none of its own messages. Set it to false if the other broker rejects that. Default: true.",
+        "Whether the bridge tells the other broker that it is one, with protocol 3.1.1, as Mosquitto does. The other broker keeps RETAIN then, and sends the bridge none of its own messages. A bridge to a node with bridges speaks 5.0 then, which ends loops. Set it to false if the other broker rejects that. Default: true.",
     ),
     Key::new(
         "outgoing_retain",
@@ -217,8 +219,10 @@ pub struct BridgeSettings {
     pub topics: Topics,
     /// The named connection that it is; none: it is none.
     pub connection: Option<Arc<Connection>>,
+    /// The other broker, as other bridges are compared with it.
+    pub broker: Broker,
     /// Version of MQTT.
-    pub version: ProtocolVersion,
+    pub protocol: Protocol,
     /// Client Identifier.
     pub client_id: Box<str>,
     /// User name.
@@ -422,17 +426,20 @@ fn make(
     if password.is_some() && user.is_none() {
         return Err("`password` needs `user`".to_owned());
     }
+    let addresses = addresses(table.text("url").unwrap_or_default())?;
+    let connection = connection(table, &settings.name)?;
     let number = |key, default| u16::try_from(table.number(key, default)).unwrap_or(u16::MAX);
     let bridge = BridgeSettings {
         name: settings.name.clone(),
         tenant: settings.tenant.clone(),
-        addresses: addresses(table.text("url").unwrap_or_default())?,
+        broker: Broker::new(&addresses, connection.is_some()),
+        addresses,
         topics: topics(table)?,
-        connection: connection(table, &settings.name)?,
-        version: match table.text("protocol") {
+        connection,
+        protocol: Protocol::new(match table.text("protocol") {
             Some("3.1.1") => ProtocolVersion::V311,
             _ => ProtocolVersion::V5,
-        },
+        }),
         client_id: client_id.into(),
         user,
         password,

@@ -7,13 +7,14 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use martlet_broker::{
-    NewMessage, PartEvent, PartId, PartPublish, PartQueueLimits, PartReach, PartSpec,
+    NODES_WITH_BRIDGES, NewMessage, PartEvent, PartId, PartPublish, PartQueueLimits, PartReach,
+    PartSpec,
 };
 use martlet_client::{
-    Acknowledgement, Client, ConnAckInfo, Event, Message, RequestId, Session, SubscribeRequest,
+    Acknowledgement, Client, ConnAckInfo, Event, RequestId, Session, SubscribeRequest,
     UserPropertyList,
 };
-use martlet_codec::{QoS, ReasonCode, RetainHandling, SubscriptionOptions, TopicFilter, TopicName};
+use martlet_codec::{QoS, ReasonCode, RetainHandling, SubscriptionOptions};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -24,6 +25,7 @@ use super::connecting;
 use super::connection::Change;
 use super::incoming::Inbox;
 use super::outgoing::{Messages, Outbox, Server};
+use super::protocol::{is_topic_of_node, topic_of_node};
 use super::settings::{BridgeSettings, Start};
 use super::snapshot::Snapshot;
 use super::status::{Status, Trouble};
@@ -34,7 +36,6 @@ use crate::part::Part;
 use crate::runner::{Command, Teller};
 use crate::secret::SecretsReceiver;
 use crate::sink::Outcome;
-use crate::via::PROPERTY as VIA;
 
 /// After a connection that lasted this long, the next pause is the shortest again.
 const LASTED: Duration = Duration::from_secs(10);
@@ -43,8 +44,8 @@ const ATTACHED_AGAIN_AFTER: Duration = Duration::from_secs(2);
 /// Time for the last packets when the node stops.
 const GOODBYE_WITHIN: Duration = Duration::from_secs(2);
 
-/// States of the bridges of a broker. Those that a node publishes at itself have its name.
-const STATES: &str = "$SYS/broker/connection/+/state";
+/// Why what waits is not sent while the bridge changes its version of MQTT.
+const CONNECTS_AGAIN: &str = "the bridge connects again, by another version of MQTT";
 
 /// What a worker is asked.
 #[derive(Debug)]
@@ -317,7 +318,7 @@ impl Worker {
                     }
                 }
             }
-            if core.is_over {
+            if core.is_over || core.settings.protocol.version() != client.session().version() {
                 return Ok(());
             }
         }
@@ -435,6 +436,11 @@ impl Core {
             }
             Heard::Sink(Some(Ask::Send(messages, answer))) => {
                 self.is_wanted = true;
+                if messages.version() != self.settings.protocol.version() {
+                    // The sink may have given up waiting.
+                    let _ = answer.send(messages.failed(CONNECTS_AGAIN));
+                    return;
+                }
                 if let Some(connection) = &self.settings.connection {
                     connection.set_used();
                 }
@@ -488,6 +494,10 @@ impl Core {
         self.part = Some(Part::attach(spec, |spec, outlet| {
             self.host.attach(spec, outlet)
         }));
+        self.publish(
+            topic_of_node(&self.settings.name),
+            self.route.node.as_bytes(),
+        );
         self.notify(self.is_connected);
     }
 
@@ -536,11 +546,8 @@ impl Core {
     /// The other broker has told something.
     fn event(&mut self, event: Event, session: &mut Session) -> Result<(), String> {
         match event {
-            Event::Message(message) if self.is_state(&message) => {
-                let mut pairs = message.properties.user_properties.iter();
-                if let Some((_, name)) = pairs.find(|(name, _)| *name == VIA) {
-                    self.status.set_remote(name);
-                }
+            Event::Message(message) if is_topic_of_node(&message.topic) => {
+                self.other_is_node(&message.payload);
                 if let Some(packet_id) = message.packet_id {
                     session.acknowledge(message.qos, packet_id, ReasonCode::Success);
                 }
@@ -598,28 +605,36 @@ impl Core {
         Ok(())
     }
 
-    /// Whether a message is the state of a bridge of the other broker, and not for this node.
-    fn is_state(&self, message: &Message) -> bool {
-        if !message.topic.starts_with('$') {
-            return false;
+    /// The other broker is a node of this name that has bridges.
+    fn other_is_node(&self, name: &[u8]) {
+        let Ok(name) = std::str::from_utf8(name) else {
+            return;
+        };
+        self.status.set_remote(name);
+        let (bridge, protocol) = (&*self.settings.name, &self.settings.protocol);
+        let was_v5 = protocol.is_v5();
+        protocol.speak_v5();
+        if was_v5 != protocol.is_v5() {
+            info!(
+                bridge,
+                other = name,
+                "the other broker is a node with bridges: MQTT 5.0 is spoken"
+            );
         }
-        let filter = TopicFilter::new(STATES);
-        let topic = TopicName::new(&message.topic);
-        let matches = filter.is_ok_and(|filter| topic.is_ok_and(|topic| filter.matches(topic)));
-        matches && self.settings.topics.inward(&message.topic).is_none()
     }
 
     /// Subscribes to what comes in. Before MQTT 5.0 each SUBSCRIBE brings all retained messages
     /// again, which may be older than what this node has: a session that has the subscriptions
     /// already is not asked again.
     fn subscribe(&mut self, client: &mut Client, session_present: bool) {
-        let is_v5 = self.settings.version.is_v5();
+        let is_v5 = self.settings.protocol.is_v5();
         let mut filters = self.settings.topics.remote_filters();
         let connection = self.settings.connection.as_ref();
         let of_connection = connection.map_or_else(Vec::new, |one| one.all());
         filters.extend(of_connection.iter().cloned());
-        if is_v5 {
-            filters.insert(0, (STATES.to_owned(), QoS::AtMostOnce));
+        // A broker that is to know nothing of bridges is not asked for any.
+        if is_v5 || self.settings.try_private {
+            filters.insert(0, (NODES_WITH_BRIDGES.to_owned(), QoS::AtLeastOnce));
         }
         if filters.is_empty() || !is_v5 && session_present && self.is_subscribed {
             return;
@@ -632,7 +647,7 @@ impl Core {
                 // Who subscribes by name wants all that is published there.
                 no_local: is_v5 && !of_connection.iter().any(|(own, _)| *own == filter),
                 retain_as_published: is_v5,
-                retain_handling: match is_v5 && filter != STATES {
+                retain_handling: match is_v5 && filter != NODES_WITH_BRIDGES {
                     true => RetainHandling::SendIfNew,
                     false => RetainHandling::SendAtSubscribe,
                 },
@@ -658,11 +673,11 @@ impl Core {
             return;
         };
         self.is_subscribed = true;
-        // The bridge can do without the states.
+        // The bridge can do without them.
         let mut refused = filters
             .iter()
             .zip(&codes)
-            .filter(|(filter, _)| **filter != STATES);
+            .filter(|(filter, _)| **filter != NODES_WITH_BRIDGES);
         if let Some((filter, reason)) = refused.find(|(_, reason)| reason.is_error()) {
             let why = format!(
                 "the other broker rejects the subscription to {filter:?}: {}",
@@ -683,6 +698,7 @@ impl Core {
         self.notify(false);
         let Err(why) = ended else {
             self.tell_status(None);
+            self.outbox.answer(Some(CONNECTS_AGAIN));
             self.fail_changes("the connection was ended");
             return Some(Instant::now());
         };
@@ -710,14 +726,19 @@ impl Core {
 
     /// Publishes here whether the bridge is connected.
     fn notify(&self, is_connected: bool) {
-        if let (Some(part), Some(one)) = (&self.part, &self.settings.notifications) {
-            let payload: &[u8] = if is_connected { b"1" } else { b"0" };
+        if let Some(one) = &self.settings.notifications {
+            self.publish(one.topic.clone(), if is_connected { b"1" } else { b"0" });
+        }
+    }
+
+    /// Publishes here what is retained.
+    fn publish(&self, topic: Box<str>, payload: &[u8]) {
+        if let Some(part) = &self.part {
             let message = NewMessage {
-                topic: one.topic.clone(),
+                topic,
                 payload: payload.into(),
                 qos: QoS::AtLeastOnce,
                 retain: true,
-                user_properties: vec![(VIA.into(), (*self.route.node).into())],
                 ..NewMessage::default()
             };
             part.publish(PartPublish {

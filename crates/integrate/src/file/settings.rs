@@ -49,8 +49,7 @@ fn make(
 }
 
 fn file_settings(table: &Table, data_dir: &Path) -> Result<FileSettings, String> {
-    let path = table.text("path");
-    let path = path.ok_or("`path` is missing, expected the path of a file")?;
+    let path = table.required("path", "the path of a file")?;
     let files_kept = table.number("files_kept", FILES_KEPT);
     Ok(FileSettings {
         path: whole_path(data_dir, path)?,

@@ -1,15 +1,19 @@
 //! A connection to NATS that is never made again by itself: messages that were sent over an old one
 //! and were lost may not come behind newer ones that were sent over a new one.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_nats::jetstream::Context;
 use async_nats::jetstream::context::{ContextBuilder, PublishErrorKind};
+use async_nats::rustls::ClientConfig;
 use async_nats::{
-    AuthError, Client, ConnectErrorKind, ConnectOptions, Event, RequestErrorKind, ServerAddr,
+    AuthError, Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, RequestErrorKind,
+    ServerAddr,
 };
+use martlet_certificates::{ClientFiles, client_config};
 use tokio::sync::watch;
 
 use super::credentials::{Shown, filled};
@@ -42,7 +46,8 @@ impl std::fmt::Debug for Connection {
 }
 
 impl Connection {
-    /// Connects to the first server that answers.
+    /// Connects to the first address of the server that answers. The addresses are checked, and the
+    /// client is given no name that it would resolve once more.
     pub(super) async fn open(
         settings: &ServerSettings,
         values: &SecretValues,
@@ -58,21 +63,44 @@ impl Connection {
         for text in [server.username(), server.password()].into_iter().flatten() {
             secrets.add(text.as_bytes());
         }
-        let address = permitted(&server, settings).await?;
-        // A name that TLS checks has to be that of the URL.
-        let to = match server.tls_required() {
-            true => server.clone(),
-            false => address
-                .parse()
-                .map_err(|_| "the address cannot be used".to_owned())?,
+        let addresses = settings.allowed.resolve(server.host(), server.port()).await;
+        let addresses = addresses.map_err(|why| format!("NATS cannot be reached: {why}"))?;
+        let tls = tls(settings, &server).await;
+        let tls = tls.map_err(|why| format!("NATS cannot be reached: {why}"))?;
+        let shown = Shown::of(&settings.credentials, values, &server).await?;
+        shown.add_to(&mut secrets);
+        let way = Way {
+            shown: Arc::new(shown),
+            tls,
+            requires_tls: server.tls_required(),
         };
+        let mut failure = "NATS has no address".to_owned();
+        for address in addresses {
+            let error = match Self::connect(address, &way, settings.timeout, &secrets).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => error,
+            };
+            let is_rejected = is_rejected(error.kind());
+            failure = secrets.mask_text(&words(&error));
+            if is_rejected {
+                break;
+            }
+        }
+        Err(failure)
+    }
+
+    async fn connect(
+        address: SocketAddr,
+        way: &Way,
+        timeout: Duration,
+        secrets: &SecretTexts,
+    ) -> Result<Self, ConnectError> {
         let was_connected = Arc::<AtomicBool>::default();
         let (lost_sender, lost) = watch::channel(false);
         let (complaint_sender, complaint) = watch::channel(None);
         let senders = Arc::new((lost_sender, complaint_sender));
-        let shown = Shown::of(&settings.credentials, values, &server).await?;
-        shown.add_to(&mut secrets);
-        let options = options(settings, shown, &server, &was_connected)
+        let options = way
+            .options(&was_connected)
             .name(concat!("martlet/", env!("CARGO_PKG_VERSION")))
             .connection_timeout(CONNECT_WITHIN)
             .ping_interval(PING_EVERY)
@@ -92,26 +120,15 @@ impl Connection {
                     }
                 }
             });
-        let client = options.connect(to).await.map_err(|error| {
-            let why = secrets.mask_text(&error_words(&error));
-            match error.kind() {
-                ConnectErrorKind::TimedOut => format!(
-                    "NATS takes connections and does not answer, or the network drops them: {why}"
-                ),
-                ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
-                    format!("NATS rejects the credentials: {why}")
-                }
-                _ => format!("NATS cannot be reached: {why}"),
-            }
-        })?;
+        let client = options.connect(format!("nats://{address}")).await?;
         was_connected.store(true, Ordering::SeqCst);
-        let jetstream = context(client.clone(), settings.timeout);
+        let jetstream = context(client.clone(), timeout);
         Ok(Self {
             jetstream,
             client,
             lost,
             complaint,
-            secrets,
+            secrets: secrets.clone(),
         })
     }
 
@@ -174,36 +191,78 @@ fn context(client: Client, ack_timeout: Duration) -> Context {
         .build(client)
 }
 
-/// An address of the server that may be connected to, with its port.
-async fn permitted(server: &ServerAddr, settings: &ServerSettings) -> Result<String, String> {
-    let permitted = settings.allowed.resolve(server.host(), server.port()).await;
-    let permitted = permitted.map_err(|why| format!("NATS cannot be reached: {why}"))?;
-    let first = permitted.first().ok_or("NATS has no address")?;
-    Ok(format!("nats://{first}"))
+/// How each address of a server is connected to.
+struct Way {
+    shown: Arc<Shown>,
+    /// With what TLS is spoken; none: with what the client takes by itself.
+    tls: Option<ClientConfig>,
+    requires_tls: bool,
 }
 
-/// Options of a connection. The credentials are given out only once: that ends the client's own
-/// attempts to connect again.
-fn options(
+impl Way {
+    /// Options of a connection. The credentials are given out only once: that ends the client's own
+    /// attempts to connect again.
+    fn options(&self, was_connected: &Arc<AtomicBool>) -> ConnectOptions {
+        let was_connected = Arc::clone(was_connected);
+        let shown = Arc::clone(&self.shown);
+        let mut options = ConnectOptions::with_auth_callback(move |nonce| {
+            let auth = match was_connected.load(Ordering::SeqCst) {
+                true => Err(AuthError::new("a lost connection is not made again")),
+                false => shown.auth(&nonce),
+            };
+            std::future::ready(auth)
+        });
+        if let Some(tls) = &self.tls {
+            options = options.tls_client_config(tls.clone());
+        }
+        options.require_tls(self.requires_tls)
+    }
+}
+
+/// What TLS is spoken with: the certificate has to be for the host of the URL, although the client
+/// knows its address alone. A server may ask for TLS with `nats://` too.
+///
+/// # Errors
+/// A file cannot be used.
+async fn tls(
     settings: &ServerSettings,
-    shown: Shown,
     server: &ServerAddr,
-    was_connected: &Arc<AtomicBool>,
-) -> ConnectOptions {
-    let was_connected = Arc::clone(was_connected);
-    let shown = Arc::new(shown);
-    let mut options = ConnectOptions::with_auth_callback(move |nonce| {
-        let auth = match was_connected.load(Ordering::SeqCst) {
-            true => Err(AuthError::new("a lost connection is not made again")),
-            false => shown.auth(&nonce),
-        };
-        std::future::ready(auth)
-    });
-    if let Some(path) = &settings.ca_file {
-        options = options.add_root_certificates(path.clone());
+) -> Result<Option<ClientConfig>, String> {
+    let has_files = settings.ca_file.is_some() || settings.certificate.is_some();
+    if !server.tls_required() && !has_files {
+        return Ok(None);
     }
-    if let Some((certificate, key)) = &settings.certificate {
-        options = options.add_client_certificate(certificate.clone(), key.clone());
+    let (certificate, key) = settings.certificate.clone().unzip();
+    let files = ClientFiles {
+        system_cas: settings.ca_file.is_none(),
+        ca_file: settings.ca_file.clone(),
+        certificate,
+        key,
+        host: Some(server.host().to_owned()),
+        ..ClientFiles::default()
+    };
+    let config = tokio::task::spawn_blocking(move || client_config(&files)).await;
+    let config = config.map_err(|_| "the files of TLS were not read".to_owned())?;
+    let config = config.map_err(|error| error.to_string())?;
+    Ok(Some(Arc::unwrap_or_clone(config)))
+}
+
+/// Whether the server has answered, and no other address would answer otherwise.
+fn is_rejected(kind: ConnectErrorKind) -> bool {
+    matches!(
+        kind,
+        ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation
+    )
+}
+
+/// Why there is no connection.
+fn words(error: &ConnectError) -> String {
+    let why = error_words(error);
+    match error.kind() {
+        ConnectErrorKind::TimedOut => {
+            format!("NATS takes connections and does not answer, or the network drops them: {why}")
+        }
+        kind if is_rejected(kind) => format!("NATS rejects the credentials: {why}"),
+        _ => format!("NATS cannot be reached: {why}"),
     }
-    options.require_tls(server.tls_required())
 }

@@ -91,9 +91,7 @@ impl ServerSettings {
     /// They cannot be used; the reason in words.
     pub(super) fn of(table: &Table, surroundings: &Surroundings<'_>) -> Result<Self, String> {
         Ok(Self {
-            url: table
-                .template("url")?
-                .ok_or("`url` is missing, expected nats:// or tls://")?,
+            url: table.required_template("url", "nats:// or tls://")?,
             credentials: credentials(table, surroundings.data_dir)?,
             ca_file: table.path("ca_file", surroundings.data_dir),
             certificate: table.client_certificate(surroundings.data_dir)?,

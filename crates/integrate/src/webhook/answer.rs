@@ -23,9 +23,10 @@ pub(super) struct Body {
     pub(super) is_cut: bool,
 }
 
-/// The outcome of a message by the status and the beginning of the answer.
+/// The outcome of a message by the status and the beginning of the answer. `is_for_good` is whether
+/// the target will never take a message that it answers with 4xx.
 pub(super) fn outcome(
-    status: StatusCode,
+    (status, is_for_good): (StatusCode, bool),
     retry_after: Option<&str>,
     body: &Body,
     secrets: &SecretTexts,
@@ -46,8 +47,8 @@ pub(super) fn outcome(
             "{said}; redirects are not followed: set `url` to the address that is meant"
         ));
     }
-    let is_for_good = status.is_client_error() && !matches!(status.as_u16(), 408 | 425 | 429);
-    if is_for_good {
+    let is_refused = status.is_client_error() && !matches!(status.as_u16(), 408 | 425 | 429);
+    if is_refused && is_for_good {
         return Outcome::Refused(said);
     }
     match retry_after.and_then(|text| pause(text, Timestamp::now())) {
@@ -89,6 +90,10 @@ mod tests {
     use super::*;
 
     fn of(status: u16, retry_after: Option<&str>, body: &str) -> Outcome {
+        of_target(status, true, retry_after, body)
+    }
+
+    fn of_target(status: u16, is_for_good: bool, retry_after: Option<&str>, body: &str) -> Outcome {
         let status = StatusCode::from_u16(status).expect("a status");
         let mut secrets = SecretTexts::default();
         secrets.add(b"known");
@@ -96,7 +101,7 @@ mod tests {
             bytes: body.as_bytes().to_vec(),
             is_cut: false,
         };
-        outcome(status, retry_after, &body, &secrets)
+        outcome((status, is_for_good), retry_after, &body, &secrets)
     }
 
     #[test]
@@ -107,6 +112,10 @@ mod tests {
                 matches!(of(status, None, ""), Outcome::Refused(_)),
                 "{status}"
             );
+        }
+        for status in [400, 404, 422] {
+            let outcome = of_target(status, false, None, "");
+            assert!(matches!(outcome, Outcome::FailedAtMessage(_)), "{status}");
         }
         for status in [408, 425, 429, 502, 503, 504] {
             assert!(

@@ -164,7 +164,8 @@ impl Target {
         let Answer { head, body } = answer;
         let retry_after = head.headers.get(RETRY_AFTER);
         let retry_after = retry_after.and_then(|value| value.to_str().ok());
-        answer::outcome(head.status, retry_after, body, &self.secrets)
+        let is_for_good = self.format != Format::Microservice;
+        answer::outcome((head.status, is_for_good), retry_after, body, &self.secrets)
     }
 
     /// Whether the target answers at all.

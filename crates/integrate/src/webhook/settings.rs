@@ -25,7 +25,7 @@ const KEYS: &[Key] = &[
     Key::new(
         "method",
         Takes::Word(METHODS),
-        "Method of the requests. Default: POST.",
+        "Method of the requests. Those other than POST, PUT and PATCH need format = \"microservice\". Default: POST.",
     ),
     Key::new(
         "headers",
@@ -58,7 +58,7 @@ const KEYS: &[Key] = &[
     Key::new(
         "format",
         Takes::Word(Format::NAMES),
-        "Form of a message. json: all that the node knows of it. cloudevents: CloudEvents 1.0, structured. microservice: that of system 1. ntfy: text for people with the headers Title, Priority and Tags, as ntfy takes it; for alarms. Default: json.",
+        "Form of a message. json: all that the node knows of it. cloudevents: CloudEvents 1.0, structured. microservice: that of system 1; as there, a target that answers 400 to 499 is tried again, up to max_attempts. ntfy: text for people with the headers Title, Priority and Tags, as ntfy takes it; for alarms. Default: json.",
     ),
     Key::new(
         "signing_key",
@@ -74,8 +74,10 @@ const BATCH_MESSAGES: u16 = 200;
 /// Messages of a lane that are there when the webhook has answered others. The more there are, the
 /// more publishers they are of, and the more requests can be under way.
 const IN_HAND: u16 = 1_000;
-/// Methods that requests may have.
-pub const METHODS: &[&str] = &["POST", "PUT", "PATCH"];
+/// Methods that requests of the microservice may have.
+pub const METHODS: &[&str] = &["POST", "PUT", "PATCH", "GET", "DELETE", "HEAD", "OPTIONS"];
+/// Those of all others.
+const METHODS_WITH_BODY: &[&str] = &["POST", "PUT", "PATCH"];
 /// Messages of one request, at most.
 const BATCH_MAX: u64 = 1_000;
 /// Headers that the sink itself sets.
@@ -106,14 +108,13 @@ fn webhook_settings(
     surroundings: &Surroundings<'_>,
     stops_at_refusal: bool,
 ) -> Result<WebhookSettings, String> {
-    let url = table.template("url")?;
     let mut headers = Vec::new();
     for (at, line) in table.texts("headers").iter().enumerate() {
         headers.push(header(line).map_err(|why| format!("line {} of `headers`: {why}", at + 1))?);
     }
     let in_flight = table.number("in_flight", IN_FLIGHT);
     let settings = WebhookSettings {
-        url: url.ok_or("`url` is missing, expected http:// or https://")?,
+        url: table.required_template("url", "http:// or https://")?,
         method: table.text("method").unwrap_or("POST").to_owned(),
         headers,
         timeout: Duration::from_secs(table.number("timeout_secs", TIMEOUT_SECS)),
@@ -127,6 +128,13 @@ fn webhook_settings(
     };
     if settings.format == Format::Ntfy && settings.batch_messages > 1 {
         return Err("`batch_messages` must be 1 with format = \"ntfy\"".to_owned());
+    }
+    let is_usual = METHODS_WITH_BODY.contains(&&*settings.method);
+    if !is_usual && settings.format != Format::Microservice {
+        return Err(format!(
+            "`method` is {}, expected POST, PUT or PATCH; others need format = \"microservice\"",
+            settings.method
+        ));
     }
     check(&settings)?;
     Ok(settings)

@@ -81,6 +81,7 @@ impl TlsOptions {
             check,
             versions: self.tls_version.unwrap_or_default(),
             alpn: self.tls_alpn.clone(),
+            ..ClientFiles::default()
         };
         client_config(&files).map_err(|error| error.to_string())
     }

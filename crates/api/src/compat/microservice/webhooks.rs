@@ -155,10 +155,8 @@ impl Webhook {
         }
         self.check_sizes(body.headers.as_ref().map_or(0, BTreeMap::len))?;
         if !WEBHOOK_METHODS.contains(&&*self.method) {
-            let why = format!(
-                "the method is {:?}, expected POST, PUT or PATCH",
-                self.method
-            );
+            let methods = WEBHOOK_METHODS.join(", ");
+            let why = format!("the method is {:?}, expected one of {methods}", self.method);
             return Err(invalid(&why));
         }
         if !(1..=SECS_MAX).contains(&self.timeout) || self.retry_delay > SECS_MAX {

@@ -153,17 +153,24 @@ impl Bridge {
         Ok((Outcome::Mapped, format!("{first}, {longest}")))
     }
 
-    /// Private addresses that it names, as `integrations.allow_private` has them.
+    /// Private addresses that it names, as `integrations.allow_private` has them. Link-local ones
+    /// are not among them.
     pub(super) fn private_hosts(&self) -> Vec<String> {
         let mut hosts = Vec::new();
         for (host, _) in &self.addresses {
-            match (&**host, host.parse::<IpAddr>()) {
+            match (&**host, host.parse()) {
                 ("localhost", _) => hosts.extend(["127.0.0.1".to_owned(), "::1".to_owned()]),
-                (_, Ok(_)) => hosts.push(host.clone()),
-                (_, Err(_)) => {}
+                (_, Ok(address)) if !is_link_local(address) => hosts.push(host.clone()),
+                _ => {}
             }
         }
         hosts
+    }
+
+    /// Link-local addresses that it names.
+    pub(super) fn link_local_hosts(&self) -> impl Iterator<Item = &str> {
+        let hosts = self.addresses.iter().map(|(host, _)| &**host);
+        hosts.filter(|host| host.parse().is_ok_and(is_link_local))
     }
 
     /// The table.
@@ -193,6 +200,15 @@ impl Bridge {
             may_be_private: false,
             keys: self.keys,
         })
+    }
+}
+
+/// Whether an address is one of this link alone. Services of clouds that give out credentials are
+/// at such addresses, so the address in the file alone does not permit it.
+fn is_link_local(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
     }
 }
 
@@ -381,5 +397,18 @@ mod tests {
             assert!(bridge.read(keyword, value, "line 2").is_err(), "{line}");
         }
         assert!(bridge.table().is_err(), "it has no address");
+    }
+
+    #[test]
+    fn link_local_addresses_are_not_permitted_by_their_line() {
+        let mut bridge = Bridge::begin("up", "a:1").expect("a bridge");
+        let addresses = "10.1.2.3 169.254.169.254:1884 [fe80::1]:1885 ::ffff:169.254.0.1 localhost";
+        bridge.read("addresses", addresses, "a:2").expect("a line");
+        assert_eq!(bridge.private_hosts(), ["10.1.2.3", "127.0.0.1", "::1"]);
+        let link_local: Vec<&str> = bridge.link_local_hosts().collect();
+        assert_eq!(
+            link_local,
+            ["169.254.169.254", "fe80::1", "::ffff:169.254.0.1"]
+        );
     }
 }

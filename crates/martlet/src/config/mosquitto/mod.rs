@@ -458,6 +458,17 @@ impl Reading<'_> {
         for bridge in std::mem::take(&mut self.bridges) {
             let place = bridge.place().to_owned();
             let hosts = bridge.private_hosts();
+            for host in bridge.link_local_hosts() {
+                self.report.push(ReportLine {
+                    place: place.clone(),
+                    text: format!("the address {host}"),
+                    outcome: Outcome::Unsupported,
+                    note: format!(
+                        "it is link-local, where clouds give out credentials; put it into {KEY} \
+                         to permit it"
+                    ),
+                });
+            }
             match bridge.table() {
                 Ok(table) => self.effective.sinks.push(table),
                 Err(why) => {

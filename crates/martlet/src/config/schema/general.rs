@@ -227,6 +227,9 @@ section! {
     /// The sink nats/service-mqtt, which NATS_URL and ENABLE_JETSTREAM add. Sinks of the
     /// configuration have these keys of their own.
     Nats {
+        /// Topic Filters of the messages that the sink takes, separated by commas. # has all topics
+        /// but those that begin with $, such as $aws/#: name these as well.
+        filters: List<String> = "#";
         /// One line of the log, at info, for each message that the sink has forwarded: 10 a second
         /// at most, and the number of the rest.
         log_messages: bool = true;

@@ -55,9 +55,10 @@ impl Names<'_> {
             false => format!("nats://{url}"),
         };
         let preset = &self.effective.settings().nats;
+        let filters = preset.filters.items().map(str::to_owned).collect();
         let mut keys = vec![
             ("name", Value::Text(SINK.to_owned())),
-            ("filters", Value::Texts(vec!["#".to_owned()])),
+            ("filters", Value::Texts(filters)),
             ("tenant", Value::Text("*".to_owned())),
             ("url", Value::Text(url)),
             ("jetstream", Value::Boolean(jetstream.unwrap_or(true))),

@@ -38,7 +38,7 @@ impl Names<'_> {
         }
         let method = self.get("WEBHOOK_METHOD").unwrap_or("POST").to_uppercase();
         if !METHODS.contains(&&*method) {
-            let why = format!("is {method:?}, expected POST, PUT or PATCH");
+            let why = format!("is {method:?}, expected one of {}", METHODS.join(", "));
             return Err(unusable("WEBHOOK_METHOD", &why));
         }
         let timeout = self.number("WEBHOOK_TIMEOUT", 10, 1..=SECS_MAX)?;
