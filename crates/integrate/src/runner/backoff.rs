@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// How long to wait after failures: twice as long after each, with jitter, within bounds. Bounds that
-/// are the same are one pause without jitter.
+/// How long to wait after failures: twice as long after each, with jitter, within bounds. Bounds
+/// that are the same are one pause without jitter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backoff {
     /// Pause after the first failure.
