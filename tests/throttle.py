@@ -1,4 +1,4 @@
-"""A TCP proxy in front of a server that passes a number of bytes a second in each direction, as a thin line does."""
+"""A TCP proxy in front of a server, which passes a number of bytes per second of each connection in each direction."""
 
 import socket
 import threading
@@ -9,16 +9,13 @@ PART = 1_024
 
 
 class Throttle:
-    """Listens on `port`. `set_rate` changes the bytes per second of all connections."""
+    """Listens on `port`. `rate`, in bytes per second, may be changed at any time."""
 
     def __init__(self, target, rate):
         self.target, self.rate = target, rate
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         threading.Thread(target=self.accept, daemon=True).start()
-
-    def set_rate(self, rate):
-        self.rate = rate
 
     def accept(self):
         while True:

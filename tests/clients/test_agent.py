@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import signal
 import sqlite3
 import subprocess
@@ -437,3 +438,42 @@ def test_systemd_accepts_the_unit_and_finds_it_well_confined(tmp_path):
     done = subprocess.run([analyze, "security", "--offline=true", "--threshold=20", "--no-pager", str(place)],
                           capture_output=True, text=True, timeout=DEADLINE_SECS)
     assert done.returncode == 0, done.stdout[-200:]
+
+
+@pytest.mark.parametrize("protocol", ["5", "311"])
+def test_the_session_of_an_agent_outlives_its_connection(start_agent, tmp_path, protocol):
+    with Node(data_dir=tmp_path / "data") as node:
+        agent = start_agent("--topic", TOPIC, "--id", "tractor-7", "--protocol-version", protocol, port=node.port())
+        agent.wait_for_log("connected to")
+        shown = json.loads(run("client", "show", "tractor-7", "--json", "--data-dir", str(node.data_dir)).stdout)
+        client = shown["client"]
+        assert (shown["connection"]["clean_start"], client["keep_alive_secs"]) == (False, 60), shown
+        assert client["session_expiry_secs"] == (7 * 86_400 if protocol == "5" else 2**32 - 1), shown
+        agent.kill()
+        node.wait_for_log("disconnected client_id=\"tractor-7\"")
+        agent.start()
+        agent.wait_for_log("connected to", len(agent.log()) // 2)
+        node.wait_for_log("session_present=true")
+
+
+# The limit holds for the program that is shipped, which bench/agent measures. That of a debug build is larger.
+SMALL_PROGRAM_MEMORY_MAX = 15_000_000
+
+
+def test_the_small_program_loses_nothing_and_takes_little_memory(start_agent, broker):
+    program = pathlib.Path(binary()).with_name("martlet-agent")
+    if not program.is_file():
+        pytest.skip(f"{program} is not there: cargo build --workspace --bins")
+    count = 3_000
+    agent = start_agent("--topic", TOPIC, port=broker.port, program=[str(program)])
+    agent.wait_for_log("connected to")
+    agent.write(lines(numbers(count // 2)))
+    broker.kill()
+    agent.write(lines(numbers(count // 2, first=count // 2)))
+    agent.wait_for_log("next attempt")
+    assert agent.memory() <= SMALL_PROGRAM_MEMORY_MAX
+    broker.start()
+    agent.wait_until(messages=0)
+    assert agent.memory() <= SMALL_PROGRAM_MEMORY_MAX
+    assert agent.end() == 0
+    assert once(broker.payloads(str(count - 1))) == numbers(count)

@@ -2,6 +2,7 @@
 bridges that the API adds, changes and removes."""
 
 import json
+import re
 import subprocess
 import threading
 
@@ -175,6 +176,14 @@ def test_subscriptions_survive_restarts_of_either_side(start_node, tmp_path, mos
         there.publish("gone", "x")
         there.publish("b/1", "x")
         assert here.receive().topic == "b/1"
+
+
+@pytest.mark.parametrize("value, flag", [("true", 1), ("false", 0), (None, 0)])
+def test_a_connection_is_clean_if_its_variable_says_so(start_node, mosquitto, value, flag):
+    more = {} if value is None else {"MQTT_HIVEMQ_CLEAN_SESSION": value}
+    node = start_node(http=True, variables=variables(mosquitto.port, **more))
+    subscribe(node, "a/#")
+    assert re.search(rf"as laravel-HIVEMQ \(p\d, c{flag}, ", mosquitto.log()), mosquitto.log()
 
 
 def test_what_is_published_while_the_broker_is_dead_arrives_in_order(start_node, tmp_path, mosquitto):

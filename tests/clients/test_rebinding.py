@@ -15,6 +15,9 @@ import test_nats
 import test_webhooks
 from mosquitto_process import Mosquitto
 from paho_client import Client
+from test_alarm_mails import Mails
+from test_cert import cert
+from test_http_api import KEYS
 from test_sinks import until
 
 NAME, FIRST, LATER = "rebind.test", "127.0.0.1", "169.254.169.254"
@@ -33,7 +36,7 @@ class Webhook:
 
     kind = "webhook/crm"
 
-    def __init__(self):
+    def __init__(self, _):
         self.receiver = test_webhooks.Receiver()
         self.receiver.answer = lambda message: (204, {"connection": "close"}, b"")
 
@@ -53,7 +56,7 @@ class Webhook:
 class Nats:
     kind = "nats/raw"
 
-    def __init__(self):
+    def __init__(self, _):
         self.server = nats_process.Server()
         nats_process.Client(self.server).add_stream("RAW", "raw.>")
 
@@ -74,7 +77,7 @@ class Nats:
 class Bridge:
     kind = "bridge/up"
 
-    def __init__(self):
+    def __init__(self, _):
         self.server = Mosquitto()
 
     def configured(self, place):
@@ -92,11 +95,52 @@ class Bridge:
         self.server.close()
 
 
-@pytest.mark.parametrize("target", [Webhook, Nats, Bridge])
+class Email:
+    """A server with a certificate for the name, to which the sink makes a connection for each mail."""
+
+    kind = "email/operators"
+
+    def __init__(self, place):
+        self.directory = place / "certs"
+        cert("ca", "--dir", self.directory)
+        cert("server", NAME, "--dir", self.directory)
+        self.server = Mails(self.directory, True)
+
+    def configured(self, place):
+        config = place / "martlet.toml"
+        config.write_text(f"""
+[integrations]
+allow_private = "127.0.0.0/8"
+[[sinks.email]]
+name = "operators"
+filters = ["plant/#"]
+server = "{NAME}"
+port = {self.server.server_address[1]}
+tls = "tls"
+ca_file = "{self.directory}/ca.crt"
+user = "martlet"
+password = "pass word"
+from = "martlet@example.com"
+to = ["ops@example.com"]
+""")
+        return {"arguments": ("-c", str(config)), "data_dir": place / "data", "http": True, "variables": KEYS}
+
+    def received(self):
+        return [text.split("\r\n\r\n")[1].strip() for _, text in self.server.mails]
+
+    def end_connection(self):
+        """It has ended already."""
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@pytest.mark.parametrize("target", [Webhook, Nats, Bridge, Email])
 def test_an_address_that_a_later_lookup_gives_is_checked_too(start_node, tmp_path, library, target):
     notes = tmp_path / "notes"
     notes.touch()
-    other = target()
+    other = target(tmp_path)
     try:
         options = other.configured(tmp_path)
         preload = {"LD_PRELOAD": str(library), "REBIND_NAME": NAME, "REBIND_FIRST": FIRST, "REBIND_LATER": LATER,

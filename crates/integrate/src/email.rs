@@ -235,7 +235,8 @@ impl EmailSettings {
 impl EmailSink {
     async fn transport(&mut self) -> Result<Transport, String> {
         let settings = &self.settings;
-        // The address that is checked is the one that is connected to: another look-up could give another one.
+        // The address that is checked is the one that is connected to: another look-up could give
+        // another one.
         let permitted = settings.allowed.resolve(&settings.server, settings.port);
         let permitted = permitted.await?;
         self.transport.discard_if(|(to, _)| !permitted.contains(to));

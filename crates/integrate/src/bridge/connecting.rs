@@ -191,7 +191,7 @@ pub(super) fn pause(
         first: first.saturating_mul(2),
         longest,
     };
-    backoff.pause(failures, random).max(first)
+    backoff.with_jitter(failures, random).max(first)
 }
 
 #[cfg(test)]
@@ -206,5 +206,9 @@ mod tests {
         assert!((1.9..2.0).contains(&secs(1, 999)));
         assert_eq!(secs(20, 0), 60.0);
         assert!((119.0..120.0).contains(&secs(u32::MAX, 999)));
+        // Bridges with narrow bounds do not all come back at once either.
+        let narrow = (Duration::from_secs(1), Duration::from_secs(2));
+        let secs = |random| pause(narrow, 1, random).as_secs_f64();
+        assert!(secs(0) == 1.0 && (1.9..2.0).contains(&secs(999)));
     }
 }

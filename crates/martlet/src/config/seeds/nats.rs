@@ -11,8 +11,8 @@ const URL: &str = "nats://localhost:4222";
 /// Longest time limit of an acknowledgement that a sink may have.
 const TIMEOUT_SECS_MAX: u64 = 300;
 
-/// Adds the sink that takes every message, if NATS is named. The keys `nats.…` of all places are read
-/// before.
+/// Adds the sink that takes every message, if NATS is named. The keys `nats.…` of all places are
+/// read before.
 ///
 /// # Errors
 /// A value is none.
