@@ -46,45 +46,44 @@ impl Shard {
         let timer = self.wheel.arm(cx.now.mono_ms + timeout_ms, timer);
         let connection = self.connections.at(index);
         connection.phase = Phase::Authenticating;
+        let certificate = connection
+            .lobby_mut()
+            .and_then(|state| state.certificate.take());
         // The client has done its part: the authenticator has a deadline of its own.
         if let Some(deadline) = connection.deadline.replace(timer) {
             self.wheel.cancel(deadline);
         }
         cx.effects.authentications.push(Authentication {
             connection: id,
-            listener: Arc::clone(self.connections.at(index).listener()),
-            realm: self.connections.at(index).listener().realm,
-            address: self.connections.at(index).address(),
+            listener: Arc::clone(connection.listener()),
+            realm: connection.listener().realm,
+            address: connection.address(),
             version: request.version,
             client_id: Arc::clone(&request.client_id),
             user_name: request.user_name.clone(),
             password,
-            certificate: self.authentications.certificates.remove(&index),
+            certificate,
             asker: Asker::of(request.asks.insert(Arc::default())),
             step,
         });
         if let Some(method) = &request.authentication_method {
             let exchange = Exchange::asked(Arc::clone(method));
-            self.authentications.exchanges.insert(index, exchange);
+            connection.make_rare().exchange = Some(Box::new(exchange));
         }
         let bytes = size_of::<ConnectRequest>() + request.remaining_bytes as usize;
-        self.lobby.set_request(id, bytes);
-        self.authentications
-            .waiting
-            .insert(index, Box::new(request));
+        if let Some(state) = connection.lobby_mut() {
+            state.request = Some(Box::new(request));
+        }
+        self.change_held(id, |held| held.request = bytes as u32);
     }
 
     /// The client of a connection that has sent no CONNECT yet has proved to have this certificate.
     pub fn has_certificate(&mut self, id: ConnectionId, certificate: Arc<[u8]>) {
-        let lobby = |phase| phase == Phase::Lobby;
-        if self
-            .connections
-            .get(id)
-            .is_some_and(|found| lobby(found.phase))
+        if let Some(connection) = self.connections.get_mut(id)
+            && connection.phase == Phase::Lobby
+            && let Some(state) = connection.lobby_mut()
         {
-            self.authentications
-                .certificates
-                .insert(id.index, certificate);
+            state.certificate = Some(certificate);
         }
     }
 
@@ -112,7 +111,7 @@ impl Shard {
         if let Authenticated::Continue { data, state } = answer {
             return self.challenge(cx, id.index, &data, state);
         }
-        let Some(mut request) = self.authentications.waiting.remove(&id.index) else {
+        let Some(mut request) = self.take_waiting(id.index) else {
             return;
         };
         self.connections.at(id.index).phase = Phase::Lobby;
@@ -140,6 +139,11 @@ impl Shard {
             // Answered above.
             Authenticated::Continue { .. } => {}
         }
+    }
+
+    /// Takes the CONNECT of a client that waits to be known.
+    pub(crate) fn take_waiting(&mut self, index: u32) -> Option<Box<ConnectRequest>> {
+        self.connections.at(index).lobby_mut()?.request.take()
     }
 
     fn identified<N: Node>(

@@ -9,7 +9,8 @@ use martlet_permission::{Limit, Refusal, RefusalCause, TenantId};
 
 use crate::connect_request::ConnectRequest;
 use crate::connected_client::SharedClient;
-use crate::connection::{Since, TopicAliases};
+use crate::connection::Since;
+use crate::connection::topic_aliases::TopicAliases;
 use crate::event::Event;
 use crate::event_head::EventHead;
 use crate::event_interest::Wants;
@@ -302,7 +303,7 @@ impl Shard {
         if connection.flags.transport_gone() && connection.flags.admitted() {
             let id = self.connections.id_of(old);
             while self.connections.get(id).is_some() {
-                match self.screenings.holds(id.index) {
+                match self.connections.at(id.index).waits_for_screening() {
                     false => self.finish_input(cx, id),
                     // The new connection does not wait until a message is looked at.
                     true => self.give_up_input(cx, id),
@@ -388,9 +389,8 @@ impl Shard {
         let alias_max = request
             .topic_alias_maximum
             .min(self.settings.limits.topic_alias_outbound);
-        let aliases = (alias_max > 0).then(|| Box::new(TopicAliases::new(alias_max, &self.seed)));
         let owner = self.sessions.id_of(session);
-        self.connections.take_entropy(index);
+        self.leave_lobby(index);
         let connection = self.connections.at(index);
         connection.accept(owner);
         self.accepted_count += 1;
@@ -404,8 +404,17 @@ impl Shard {
             .set_session_expiry_zero(request.session_expiry_secs == 0);
         connection.packet_bytes_max = request.packet_bytes_max;
         connection.send_quota = request.receive_maximum.min(in_flight_max);
-        connection.aliases = aliases;
-        connection.last_received_ms = cx.now.mono_ms;
+        if alias_max > 0 {
+            let aliases = TopicAliases::new(alias_max, &self.seed);
+            connection.make_rare().aliases = Some(aliases);
+        }
+        let exchange = request.authentication_method.as_ref();
+        let exchange = exchange.map(|method| self.authentications.accepted(method));
+        match exchange {
+            Some(exchange) => connection.make_rare().exchange = Some(Box::new(exchange)),
+            None => drop(connection.take_rare(|rare| rare.exchange.take())),
+        }
+        connection.received(cx.now.mono_ms);
         if let Some(timer) = connection.deadline.take() {
             self.wheel.cancel(timer);
         }
@@ -417,11 +426,6 @@ impl Shard {
             self.connections.at(index).deadline = Some(timer);
         }
         self.begin_trace(session);
-        self.leave_lobby(index);
-        self.authentications.forget(index);
-        if let Some(method) = &request.authentication_method {
-            self.authentications.accepted(index, method);
-        }
         if !self.connections.at(index).flags.part() {
             self.counters.connects_accepted += 1;
         }

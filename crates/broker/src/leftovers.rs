@@ -20,9 +20,7 @@ impl Shard {
             ("connections", self.connections.iter().count()),
             ("lobby connections", self.lobby_count),
             ("memory of the lobby", usize::from(!self.lobby.is_empty())),
-            ("what lies below MQTT", self.layers.len()),
-            ("clients to be known", self.authentications.len()),
-            ("messages to be looked at", self.screenings.len()),
+            ("bytes of messages to be looked at", self.screenings.bytes()),
             ("sessions", self.sessions.len()),
             ("client identifiers", self.sessions.client_count()),
             (
@@ -33,9 +31,7 @@ impl Shard {
             ("share groups", self.groups.len()),
             ("share group messages", self.own_share_traffic.len()),
             ("subscriptions to be answered", self.pending_subacks.len()),
-            ("packets that are half done", self.half_done.len()),
             ("bytes of answers", self.answer_bytes),
-            ("connections with answers that wait", self.answers.len()),
             ("clients that are held back", self.held_count()),
             ("timers", timers),
             ("what waits for the store", self.gated_count()),
@@ -45,7 +41,6 @@ impl Shard {
             ("operators to be answered", self.operations.len()),
             ("connections to be ended", self.closing.len()),
             ("ends that wait for their turn", self.ends.len()),
-            ("transports that have ended", self.transport_ends.len()),
         ];
         let left = tables.into_iter().filter(|(_, count)| *count > 0);
         left.collect()

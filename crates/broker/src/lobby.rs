@@ -58,17 +58,12 @@ pub(crate) enum Admission {
 impl Shard {
     pub(crate) fn enter_lobby<N: Node>(&mut self, cx: &Cx<'_, N>, peer: Peer) -> ConnectionId {
         self.work.add(SOCKET);
-        let Peer {
-            address,
-            listener,
-            entropy,
-        } = peer;
-        let timeout_secs = match listener.connect_timeout_secs {
+        let timeout_secs = match peer.listener.connect_timeout_secs {
             0 => self.settings.limits.connect_timeout_secs,
             own => own,
         };
-        let connection = Connection::new(listener, address, cx.now.mono_ms);
-        let id = self.connections.insert(connection, entropy);
+        let connection = Connection::new(peer, cx.now.mono_ms);
+        let id = self.connections.insert(connection);
         let timeout_ms = u64::from(timeout_secs) * 1000;
         let due_ms = cx.now.mono_ms + timeout_ms;
         let timer = self.wheel.arm(due_ms, Timer::ConnectDeadline(id));
@@ -142,8 +137,8 @@ impl Shard {
             return Admission::Here;
         }
         let id = self.connections.id_of(index);
+        let entropy = self.entropy_of(index);
         self.leave_lobby(index);
-        let entropy = self.connections.take_entropy(index);
         if let Some(connection) = self.forget_connection(id) {
             let peer = Peer {
                 address: connection.address(),
@@ -160,6 +155,12 @@ impl Shard {
                 .push(ConnectionEffect::Move { id, to, guest });
         }
         Admission::Moved
+    }
+
+    /// 16 random bytes of a connection in the lobby.
+    fn entropy_of(&mut self, index: u32) -> [u8; 16] {
+        let state = self.connections.at(index).lobby();
+        state.map_or([0; 16], |state| state.entropy)
     }
 
     /// What fails here ends the connection [MQTT-3.1.4-2], [MQTT-3.1.3-8].
@@ -348,7 +349,7 @@ impl Shard {
             }
         }
         let client_id = match assigned {
-            true => assigned_client_id(&self.connections.entropy(index)).into(),
+            true => assigned_client_id(&self.entropy_of(index)).into(),
             false => connect.client_id.into(),
         };
         let session_expiry_secs = match (v5, connect.clean_start) {
@@ -499,10 +500,6 @@ impl Shard {
         });
         if let Some(version) = version.filter(|_| has_code) {
             self.write_refusal(cx, index, version, reason, why.for_client());
-        }
-        let connection = self.connections.at(index);
-        if connection.phase.is_lobby() {
-            self.authentications.forget(index);
         }
         let connection = self.connections.at(index);
         connection.phase = Phase::Closing;

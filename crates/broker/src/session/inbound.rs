@@ -688,9 +688,7 @@ impl Shard {
                 "MQTT-3.3.2-7",
             ));
         };
-        let aliases = connection
-            .aliases
-            .get_or_insert_with(|| Box::new(crate::connection::TopicAliases::new(0, &seed)));
+        let aliases = connection.make_aliases(&seed);
         if aliases.inbound.len() <= place {
             aliases.inbound.resize(place + 1, None);
         }

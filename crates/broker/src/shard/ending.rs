@@ -47,9 +47,10 @@ impl Shard {
                 // What came before the end counts, a DISCONNECT above all, even if its client did
                 // not wait for CONNACK.
                 let admitted = connection.flags.admitted();
-                self.connections.at(id.index).flags.set_transport_gone(true);
+                let connection = self.connections.at(id.index);
+                connection.flags.set_transport_gone(true);
                 if end != TransportEnd::EndOfStream {
-                    self.transport_ends.insert(id.index, cause);
+                    connection.make_rare().transport_end = Some(cause);
                 }
                 if admitted && self.has_done_enough() {
                     self.queue_input(id.index);
@@ -90,21 +91,9 @@ impl Shard {
     /// Takes a connection out of the tables, whatever state it is in.
     pub(crate) fn forget_connection(&mut self, id: ConnectionId) -> Option<Connection> {
         let mut connection = self.connections.remove(id)?;
-        self.answers.forget(id.index);
-        if !self.spent.is_empty() {
-            self.spent.remove(&id.index);
-        }
-        self.forget_screening(id.index);
-        if !self.transport_ends.is_empty() {
-            self.transport_ends.remove(&id.index);
-        }
-        if !self.layers.is_empty() {
-            self.layers.remove(&id.index);
-        }
-        if connection.phase.is_lobby() {
-            self.authentications.forget(id.index);
-        }
-        let proving = self.authentications.forget_exchange(id.index);
+        self.end_screening(connection.take_rare(|rare| rare.screening.take()));
+        let exchange = connection.rare().and_then(|rare| rare.exchange.as_ref());
+        let proving = exchange.and_then(|exchange| exchange.deadline);
         let timers = [
             connection.deadline.take(),
             connection.stalled.take(),
@@ -147,9 +136,7 @@ impl Shard {
             connection.flags.set_ending(false);
             connection.flags.set_admitted(true);
         }
-        if !self.spent.is_empty() {
-            self.tell_rate_drops(cx, index);
-        }
+        self.tell_rate_drops(cx, index);
         self.work.add(COMING_OR_GOING);
         if let Some(half_done) = self.take_half_done(index) {
             self.give_up(cx, half_done);
@@ -164,7 +151,7 @@ impl Shard {
         self.accepted_count -= 1;
         connection.flags.set_input_held(false);
         connection.input = None;
-        connection.aliases = None;
+        connection.take_rare(|rare| rare.aliases.take());
         if let Some(timer) = connection.deadline.take() {
             self.wheel.cancel(timer);
         }

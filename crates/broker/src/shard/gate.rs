@@ -3,10 +3,12 @@
 //! Answers of one connection leave in the order in which they were asked for, so one that waits
 //! for nothing still waits for those before it.
 
+use std::collections::BTreeMap;
+
 use martlet_codec::{Ack, AckKind, PacketId, ProtocolVersion, ReasonCode};
 use martlet_permission::RefusalCause;
 
-use crate::connection::{Phase, Since};
+use crate::connection::{Connection, Phase, Since};
 use crate::id::{ConnectionId, RecordNumber};
 use crate::node::{Cx, Node};
 use crate::shard::Shard;
@@ -143,8 +145,10 @@ impl Shard {
             .back()
             .map_or(RecordNumber(0), |(number, _)| *number);
         self.gated_bytes += gated.bytes();
-        if let Some((connection, bytes)) = gated.answer() {
-            self.answers.add(connection.index, bytes);
+        if let Some((connection, bytes)) = gated.answer()
+            && let Some(connection) = self.connections.get_mut(connection)
+        {
+            connection.add_answer_bytes(bytes);
         }
         self.gate.push_back((record.max(last), gated));
     }
@@ -178,8 +182,14 @@ impl Shard {
         let alive = gated
             .chain(pending)
             .filter(|(connection, _)| self.connections.get(*connection).is_some());
-        let alive = alive.map(|(connection, bytes)| (connection.index, bytes));
-        self.answers.is_sum_of(alive)
+        let mut sums: BTreeMap<u32, usize> = BTreeMap::new();
+        for (connection, bytes) in alive {
+            *sums.entry(connection.index).or_default() += bytes;
+        }
+        let counted = |(index, connection): (u32, &Connection)| {
+            connection.answer_bytes() == sums.get(&index).copied().unwrap_or_default()
+        };
+        self.connections.entries().all(counted)
     }
 
     /// Bytes of the places of this number of answers.
@@ -201,9 +211,9 @@ impl Shard {
             .pop_front_if(|(number, _)| records.is_durable(*number))?;
         self.gated_bytes -= gated.bytes();
         if let Some((connection, bytes)) = gated.answer()
-            && self.connections.get(connection).is_some()
+            && let Some(connection) = self.connections.get_mut(connection)
         {
-            self.answers.remove(connection.index, bytes);
+            connection.remove_answer_bytes(bytes);
         }
         Some(gated)
     }

@@ -177,7 +177,7 @@ impl Shard {
         match (header.packet_type, session) {
             (PacketType::Publish, _) => header.flags & PUBLISH_STORED != 0,
             (PacketType::Unsubscribe, Some(_)) => true,
-            (PacketType::Subscribe, Some(_)) if self.is_half_done(index) => true,
+            (PacketType::Subscribe, Some(_)) if connection.is_half_done() => true,
             (PacketType::Subscribe, Some(session)) => {
                 // A malformed one ends the connection.
                 let subscribe = Subscribe::decode(body, version);

@@ -8,7 +8,8 @@ use martlet_codec::{
 };
 use martlet_permission::{Limit, RefusalCause};
 
-use crate::connection::{Buffer, Phase, Since};
+use crate::connection::buffer::Buffer;
+use crate::connection::{Phase, Since};
 use crate::effect::ConnectionEffect;
 use crate::id::{ConnectionId, SessionId};
 use crate::lobby::version_of_unfinished;
@@ -28,8 +29,8 @@ impl Shard {
         connection.flags.set_input_held(false);
         if let Some(mut input) = connection.input.take() {
             let consumed = self.receive_packets(cx, id, &input.bytes);
-            if self.screenings.holds(id.index)
-                && let Some(connection) = self.connections.get_mut(id)
+            if let Some(connection) = self.connections.get_mut(id)
+                && connection.waits_for_screening()
             {
                 // The rest is worked off once the message has its answer.
                 input.bytes.drain(..consumed);
@@ -46,8 +47,8 @@ impl Shard {
                 return self.queue_input_after_share(id.index);
             }
         }
-        if self.connections.get(id).is_some() {
-            let cause = self.transport_ends.get(&id.index).copied();
+        if let Some(connection) = self.connections.get(id) {
+            let cause = connection.rare().and_then(|rare| rare.transport_end);
             let cause = cause.unwrap_or(TransportEnd::EndOfStream.cause());
             self.end_connection(cx, id.index, Ending::lost(cause));
             self.forget_connection(id);
@@ -58,7 +59,8 @@ impl Shard {
     pub(crate) fn give_up_input<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId) {
         let connection = self.connections.at(id.index);
         self.pool.put(connection.input.take());
-        self.forget_screening(id.index);
+        let pending = connection.take_rare(|rare| rare.screening.take());
+        self.end_screening(pending);
         self.finish_input(cx, id);
     }
 
@@ -147,7 +149,7 @@ impl Shard {
                 return;
             }
             let connection = self.connections.at(id.index);
-            connection.last_received_ms = cx.now.mono_ms;
+            connection.received(cx.now.mono_ms);
             let passes = match header.packet_type {
                 PacketType::PubAck | PacketType::PubComp | PacketType::PingReq => true,
                 PacketType::PubRec | PacketType::PubRel => {
@@ -376,19 +378,26 @@ impl Shard {
                 return Ok(Progress::NeedMore);
             }
         }
-        if !self.is_half_done(id.index) {
+        let has_filters = matches!(
+            header.packet_type,
+            PacketType::Subscribe | PacketType::Unsubscribe
+        );
+        let connection = self.connections.at(id.index);
+        connection.received(cx.now.mono_ms);
+        connection.held_for_store_since = Since::NONE;
+        let goes_on = has_filters && connection.is_half_done();
+        if !goes_on {
             self.work.add(PACKET);
             self.counters.packets_received += 1;
             if self.wants.any(TOLD_OF_PACKETS) {
                 self.tell_packet_received(cx, id.index, &header, body);
             }
         }
-        let connection = self.connections.at(id.index);
-        connection.last_received_ms = cx.now.mono_ms;
-        connection.held_for_store_since = Since::NONE;
         self.packet_received(cx, id.index, &header, body)?;
-        if self.is_half_done(id.index) {
-            let connection = self.connections.at(id.index);
+        if has_filters
+            && let Some(connection) = self.connections.get_mut(id)
+            && connection.is_half_done()
+        {
             connection.flags.set_input_held(true);
             self.work.share_used = true;
             return Ok(Progress::NeedMore);
@@ -416,12 +425,6 @@ impl Shard {
             }
         }
         Ok(())
-    }
-
-    /// A SUBSCRIBE or UNSUBSCRIBE of this connection has been begun and goes on.
-    #[inline(always)]
-    pub(crate) fn is_half_done(&self, index: u32) -> bool {
-        !self.half_done.is_empty() && self.half_done.contains_key(&index)
     }
 
     /// One packet of an accepted client.
@@ -490,7 +493,7 @@ impl Shard {
         if is_answered && connection.has_gated_enough(&self.settings.limits, kind.packet_type()) {
             return None;
         }
-        connection.last_received_ms = cx.now.mono_ms;
+        connection.received(cx.now.mono_ms);
         connection.held_for_store_since = Since::NONE;
         connection.owner()
     }

@@ -177,17 +177,12 @@ impl Shard {
     /// Counts the bytes of tables to which clients add entries.
     fn count_table_bytes(&self) -> usize {
         let routed = self.awaiting_routed.memory_bytes() + self.receipts.memory_bytes();
-        let spent = self.spent.memory_bytes();
-        let half_done = self.half_done.memory_bytes();
         let subacks = self.pending_subacks.capacity() * size_of::<PendingSubAck>();
         let expiring = self.expiring.capacity() * size_of::<(u64, QueueOwner)>();
         let ends = self.ends.memory_bytes() + self.reviews.memory_bytes();
         let ends = ends + self.losses_to_tell.memory_bytes();
-        let answers =
-            self.answers.len() * size_of::<(u32, usize)>() + self.unmatched.memory_bytes();
         let timers = self.wheel.memory_bytes();
-        let below = self.layers.memory_bytes() + self.transport_ends.memory_bytes();
-        routed + spent + half_done + below + subacks + expiring + ends + answers + timers
+        routed + subacks + expiring + ends + self.unmatched.memory_bytes() + timers
     }
 
     /// Gives the memory of tables back that were long and are empty.

@@ -33,7 +33,8 @@ use martlet_permission::{Limit, RefusalCause, TenantId};
 use slab::Slab;
 
 use crate::authenticate::authentications::Authentications;
-use crate::connection::{BufferPool, Connection, Connections, Phase, Since};
+use crate::connection::buffer::BufferPool;
+use crate::connection::{Connection, Connections, Phase, Since};
 use crate::counters::Counters;
 use crate::effect::{QueueOwner, ReadPage, ShardMessage};
 use crate::event_interest::Wants;
@@ -56,9 +57,7 @@ use crate::operate::operations::Operations;
 use crate::part::attached::Parts;
 use crate::part::holds::Holds;
 use crate::part::receipts::due::Receipts;
-use crate::pressure::answers::AnswerBytes;
 use crate::pressure::relief::Relief;
-use crate::rate::spent::Spent;
 use crate::record::{Record, RecordCount};
 use crate::review::reviews::Reviews;
 use crate::route::routes::Routes;
@@ -71,7 +70,6 @@ use crate::session::permit::PermitTokens;
 use crate::share::group::Groups;
 use crate::share::message::{RulesVersion, ShareMessage};
 use crate::split_map::SplitMap;
-use crate::subscribe::half_done::HalfDone;
 use crate::subscribe::suback::PendingSubAck;
 use crate::subscribe::subscribers::Subscribers;
 use crate::tell::telling::{TOLD_WHEN_WRITTEN, Telling};
@@ -116,8 +114,6 @@ pub struct Shard {
     pub(crate) connect_rate: ConnectRate,
     /// How fast a client may publish has a limit.
     pub(crate) has_rates: bool,
-    /// What each connection has published of what it may, if the rate has a limit.
-    pub(crate) spent: SplitMap<u32, Spent>,
     pub(crate) sessions: Sessions,
     pub(crate) tree: Tree<Subscribers>,
     /// Of `tree`.
@@ -136,12 +132,8 @@ pub struct Shard {
     /// Sessions whose share groups are to be told what they may get now.
     pub(crate) reads_changed: Vec<SessionId>,
     pub(crate) pending_subacks: Slab<PendingSubAck>,
-    /// SUBSCRIBE and UNSUBSCRIBE packets of which some filters are done, by connection.
-    pub(crate) half_done: SplitMap<u32, HalfDone>,
-    /// Bytes of the answers in these two.
+    /// Bytes of the answers in it, and of those that are half done.
     pub(crate) answer_bytes: usize,
-    /// Bytes of the answers in `pending_subacks` and in the gate, by connection.
-    pub(crate) answers: AnswerBytes,
     pub(crate) operations: Operations,
     pub(crate) parts: Parts,
     pub(crate) receipts: Receipts,
@@ -170,9 +162,6 @@ pub struct Shard {
     held: Held,
     /// Connections and sessions that end in their turn.
     pub(crate) ends: Ends,
-    /// How the transports ended that ended otherwise than by the peer's end of stream, of
-    /// connections whose input is still to be worked off, by their places.
-    pub(crate) transport_ends: SplitMap<u32, RefusalCause>,
     /// Sessions with retained messages to be read.
     pub(crate) retained_queue: VecDeque<SessionId>,
     /// Where the sweep for expired retained messages goes on.
@@ -191,8 +180,6 @@ pub struct Shard {
     pub(crate) client_gauge: Arc<MemoryGauge>,
     /// Bytes of what lies between sockets and MQTT.
     pub(crate) layer_bytes: usize,
-    /// Of them, those of connections that are there, by their places.
-    pub(crate) layers: SplitMap<u32, u32>,
     /// Bytes of the sessions' Wills.
     pub(crate) will_bytes: usize,
     /// Bytes of the sessions' subscriptions.
@@ -285,12 +272,11 @@ impl Shard {
             has_restricted: false,
             reviews: Reviews::default(),
             permit_tokens: PermitTokens::default(),
-            connections: Connections::new(seed),
+            connections: Connections::default(),
             lobby_count: 0,
             lobby: LobbyMemory::default(),
             connect_rate: ConnectRate::default(),
             has_rates,
-            spent: SplitMap::new(seeded(seed)),
             sessions: Sessions::new(seed),
             tree: Tree::new(seed),
             epochs: Epochs::default(),
@@ -303,9 +289,7 @@ impl Shard {
             rules_version: RulesVersion::default(),
             reads_changed: Vec::new(),
             pending_subacks: Slab::new(),
-            half_done: SplitMap::new(seeded(seed)),
             answer_bytes: 0,
-            answers: AnswerBytes::default(),
             operations: Operations::default(),
             parts: Parts::default(),
             receipts: Receipts::new(seeded(seed)),
@@ -323,7 +307,6 @@ impl Shard {
             input_queue: InputQueue::default(),
             held: Held::default(),
             ends: Ends::default(),
-            transport_ends: SplitMap::new(seeded(seed)),
             retained_queue: VecDeque::new(),
             retained_sweep: None,
             expiring: BinaryHeap::new(),
@@ -334,7 +317,6 @@ impl Shard {
             buffer_bytes: 0,
             client_gauge: Arc::default(),
             layer_bytes: 0,
-            layers: SplitMap::new(seeded(seed)),
             will_bytes: 0,
             subscription_bytes: 0,
             subscription_count: 0,

@@ -29,8 +29,8 @@ impl Shard {
         self.buffer_bytes = self.buffer_bytes + bytes - before;
         if connection.phase.is_lobby() {
             let generation = connection.generation;
-            self.lobby
-                .set_buffers(ConnectionId { index, generation }, bytes);
+            let id = ConnectionId { index, generation };
+            self.change_held(id, |held| held.buffers = bytes as u32);
         }
     }
 }

@@ -106,10 +106,13 @@ impl Shard {
         }
         if connection.flags.reading_paused() || !connection.flags.admitted() {
             // It is the server that does not read, or that owes a CONNACK.
-            connection.last_received_ms = now_ms;
+            connection.received(now_ms);
         }
-        let due_ms = connection.last_received_ms + u64::from(connection.keep_alive_ms());
-        if due_ms > now_ms {
+        let quiet_ms = connection.quiet_ms(now_ms);
+        if let Some(left_ms) = connection.keep_alive_ms().checked_sub(quiet_ms)
+            && left_ms > 0
+        {
+            let due_ms = now_ms + u64::from(left_ms);
             connection.deadline = Some(self.wheel.arm(due_ms, Timer::KeepAlive(id)));
             return;
         }

@@ -95,9 +95,9 @@ impl Shard {
         let PendingSubAck { asked, record, .. } = self.pending_subacks.remove(token);
         self.answer_bytes -= asked.bytes();
         if let SubscribeOrigin::Client { connection, .. } = &asked
-            && self.connections.get(*connection).is_some()
+            && let Some(connection) = self.connections.get_mut(*connection)
         {
-            self.answers.remove(connection.index, asked.bytes());
+            connection.remove_answer_bytes(asked.bytes());
         }
         match asked {
             SubscribeOrigin::Client {

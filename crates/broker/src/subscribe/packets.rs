@@ -163,7 +163,7 @@ impl Shard {
             Some(token) => {
                 if let Some(pending) = self.pending_subacks.get_mut(token) {
                     self.answer_bytes += asked.bytes();
-                    self.answers.add(index, asked.bytes());
+                    self.connections.at(index).add_answer_bytes(asked.bytes());
                     pending.missing += joining;
                     (pending.asked, pending.record) = (asked, record);
                 }
@@ -194,26 +194,26 @@ impl Shard {
             None => {}
         }
         self.answer_bytes += half.bytes();
-        self.half_done.insert(index, half);
+        self.connections.at(index).make_rare().half_done = Some(Box::new(half));
     }
 
     /// Keeps an answer that waits for share groups.
     pub(crate) fn insert_pending_suback(&mut self, pending: PendingSubAck) -> usize {
         self.answer_bytes += pending.asked.bytes();
-        if let SubscribeOrigin::Client { connection, .. } = &pending.asked {
-            self.answers.add(connection.index, pending.asked.bytes());
+        if let SubscribeOrigin::Client { connection, .. } = &pending.asked
+            && let Some(connection) = self.connections.get_mut(*connection)
+        {
+            connection.add_answer_bytes(pending.asked.bytes());
         }
         self.pending_subacks.insert(pending)
     }
 
     /// Takes the state of a packet that is half done, if the connection has one.
     pub(crate) fn take_half_done(&mut self, index: u32) -> Option<HalfDone> {
-        if self.half_done.is_empty() {
-            return None;
-        }
-        let half = self.half_done.remove(&index)?;
+        let connection = self.connections.at(index);
+        let half = connection.take_rare(|rare| rare.half_done.take())?;
         self.answer_bytes -= half.bytes();
-        Some(half)
+        Some(*half)
     }
 
     /// The connection of a packet that is half done has ended: no answer is sent.

@@ -190,7 +190,7 @@ impl Shard {
         let Some(connection) = self.admitted_connection(index) else {
             return false;
         };
-        if self.is_half_done(connection) {
+        if self.connections.at(connection).is_half_done() {
             // They go on when the answer to that packet is out.
             return false;
         }
