@@ -5,6 +5,7 @@
 //! back later: rules that change, credentials that are revoked.
 
 pub(crate) mod authentications;
+pub(crate) mod permits;
 
 use std::sync::Arc;
 
@@ -169,7 +170,9 @@ impl Shard {
         request.tenant = identity.tenant;
         // The name that it has proved, whatever it said.
         request.user_name = identity.user_name.clone();
-        let permit = self.permit_in_force(Box::new(Permit::new(identity, known)));
+        let permit = self
+            .permits
+            .in_force(Box::new(Permit::new(identity, known)));
         let names = permit.names(&request.client_id);
         let will_refused = request.will.as_ref().and_then(|will| {
             if permit.identity.screens.payload_keys && may_have_key(&will.payload) {
@@ -211,13 +214,13 @@ impl Shard {
         let old = self.sessions.at(session).permit.as_deref();
         permit.identity.sessions_max = old.map_or(0, |old| old.identity.sessions_max);
         permit.identity.screens = old.map_or_else(Screens::default, |old| old.identity.screens);
-        let permit = self.permit_in_force(permit);
+        let permit = self.permits.in_force(permit);
         self.note_restricted(Some(&permit));
         let old = self.sessions.set_permit(session, Some(permit));
         let new = self.sessions.at(session).permit.as_deref();
         if !Permit::is_same(old.as_deref(), new) {
             self.raise_epochs_of(session);
-            self.reads_changed.push(self.sessions.id_of(session));
+            self.groups.reads_changed.push(self.sessions.id_of(session));
         }
     }
 
@@ -380,26 +383,14 @@ impl Shard {
     /// Sets a book whose rules may differ from those of the book before; all share groups are told,
     /// also of members who may get the same as before: they wait for all of them.
     pub(crate) fn new_rule_book(&mut self, book: Arc<dyn RuleBook>, affected: Affected) {
-        self.authentications.book = Some(book);
-        self.rules_version = self.rules_version.next();
+        self.permits.set_book(book);
         self.begin_review(Some(affected));
-    }
-
-    /// What a session gets with its connection: the rules are those of this moment, whenever the
-    /// identity was decided.
-    pub(crate) fn permit_in_force(&mut self, mut permit: Box<Permit>) -> Box<Permit> {
-        permit.token = self.permit_tokens.next();
-        permit.reviewed = self.reviews.last();
-        if let Some(book) = &self.authentications.book {
-            permit.look_up(&**book);
-        }
-        permit
     }
 
     /// Whether a session may publish to this topic.
     #[inline]
     pub(crate) fn may_publish(&mut self, session: u32, topic: &str) -> bool {
-        if !self.has_restricted || fault::is(Fault::PublishUnchecked) {
+        if !self.permits.is_checked() || fault::is(Fault::PublishUnchecked) {
             return true;
         }
         let state = self.sessions.at(session);
@@ -420,12 +411,12 @@ impl Shard {
     /// Whether a session may publish to this topic, or gets messages of it.
     #[inline]
     pub(crate) fn permits(&mut self, session: u32, action: Actions, topic: &str) -> bool {
-        !self.has_restricted || self.rules_permit(session, action, topic)
+        !self.permits.is_checked() || self.rules_permit(session, action, topic)
     }
 
     /// The rules have changed, and those of this session are not looked up yet.
     pub(crate) fn review_if_due(&mut self, session: u32) {
-        if self.reviews.is_under_way() {
+        if self.permits.reviews.is_under_way() {
             self.review(session);
         }
     }
@@ -476,7 +467,7 @@ impl Shard {
 
     /// Whether a session may subscribe to this Topic Filter; else what forbids it.
     pub(crate) fn may_subscribe(&mut self, session: u32, filter: &str) -> Result<(), Refusal> {
-        if self.reviews.is_under_way() {
+        if self.permits.reviews.is_under_way() {
             self.review(session);
         }
         let session = self.sessions.at(session);

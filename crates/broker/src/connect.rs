@@ -130,10 +130,10 @@ impl Shard {
         before: Option<u32>,
         request: &ConnectRequest,
     ) -> Result<(), (ReasonCode, Refusal)> {
-        let no_memory = self.memory.is_spent() || self.growth.sessions_stop;
+        let no_memory = self.memory.is_spent() || self.memory.growth.sessions_stop;
         if no_memory && before.is_none() {
             // A client with a session is let in: it takes what is queued for it.
-            return Err(match self.growth.sessions_stop {
+            return Err(match self.memory.growth.sessions_stop {
                 true => (ReasonCode::QuotaExceeded, Limit::MemoryKept.into()),
                 false => (ReasonCode::ServerBusy, Limit::Memory.into()),
             });
@@ -332,7 +332,7 @@ impl Shard {
     ) {
         // The client is back before its Will was due, so it is not sent [MQTT-3.1.3-9].
         let permit = request.permit.take();
-        let permit = permit.map(|permit| self.permit_in_force(permit));
+        let permit = permit.map(|permit| self.permits.in_force(permit));
         self.note_restricted(permit.as_deref());
         if !fault::is(Fault::WillSentThoughBack) {
             self.discard_will(session);
@@ -531,7 +531,7 @@ impl Shard {
         let is_device = is_proved && permit.is_some_and(|permit| permit.identity.is_device);
         let client_id = Arc::clone(&session.client_id);
         let keep_alive_secs = self.keep_alive_in_force(request.keep_alive_secs);
-        let gauge = &self.client_gauge;
+        let gauge = &self.memory.clients;
         let client = self.connections.at(index).client_mut();
         client.set_names(client_id, request.user_name.clone(), gauge);
         client.keep_alive_secs = keep_alive_secs;

@@ -7,7 +7,7 @@ impl Shard {
     /// Bytes of memory that count, of tables that keep it while they are empty.
     #[doc(hidden)]
     pub fn bytes_of_tables(&self) -> u64 {
-        self.table_bytes as u64
+        self.memory.tables as u64
     }
 
     /// The tables that have entries, and how many. Timers of the shard itself do not count.
@@ -18,8 +18,11 @@ impl Shard {
         let timers = self.wheel.armed().filter(of_clients).count();
         let tables = [
             ("connections", self.connections.iter().count()),
-            ("lobby connections", self.lobby_count),
-            ("memory of the lobby", usize::from(!self.lobby.is_empty())),
+            ("lobby connections", self.lobby.len()),
+            (
+                "memory of the lobby",
+                usize::from(!self.lobby.memory.is_empty()),
+            ),
             ("bytes of messages to be looked at", self.screenings.bytes()),
             ("sessions", self.sessions.len()),
             ("client identifiers", self.sessions.client_count()),
@@ -27,11 +30,11 @@ impl Shard {
                 "queues of sessions that have ended",
                 self.ended_queues.len(),
             ),
-            ("filters", self.tree.len()),
+            ("filters", self.subscribers.tree.len()),
             ("share groups", self.groups.len()),
-            ("share group messages", self.own_share_traffic.len()),
-            ("subscriptions to be answered", self.pending_subacks.len()),
-            ("bytes of answers", self.answer_bytes),
+            ("share group messages", self.groups.own_traffic.len()),
+            ("subscriptions to be answered", self.subacks.len()),
+            ("bytes of answers", self.subacks.bytes()),
             ("clients that are held back", self.held_count()),
             ("timers", timers),
             ("what waits for the store", self.gated_count()),

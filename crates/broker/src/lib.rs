@@ -44,7 +44,8 @@
 //! * `heard`: which devices have published
 //! * `unmatched`: topics of messages that nobody was subscribed to
 //! * `rate`, `losses`: messages beyond a rate, and messages lost
-//! * `memory`, `memory_use`, `pressure`: what memory is used for, and relief when it is short
+//! * `memory`, `memory_account`, `memory_use`, `pressure`: what memory is used for, and relief when
+//!   it is short
 //! * `arena`, `place_table`, `split_map`: tables; `leftovers`: what is left in a shard, for tests
 #![forbid(unsafe_code)]
 
@@ -80,6 +81,7 @@ mod lobby;
 mod lobby_memory;
 mod losses;
 mod memory;
+mod memory_account;
 mod memory_use;
 mod message;
 mod node;

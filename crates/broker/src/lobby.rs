@@ -5,6 +5,7 @@
 //! session. What came behind the CONNECT moves along.
 
 pub(crate) mod connect_rate;
+pub(crate) mod state;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -68,7 +69,7 @@ impl Shard {
         let due_ms = cx.now.mono_ms + timeout_ms;
         let timer = self.wheel.arm(due_ms, Timer::ConnectDeadline(id));
         self.connections.at(id.index).deadline = Some(timer);
-        self.lobby_count += 1;
+        self.lobby.enter();
         id
     }
 
@@ -116,7 +117,7 @@ impl Shard {
             }
         };
         let listener = self.connections.at(index).listener();
-        if listener.authenticate || self.checks_bans && listener.own.is_none() {
+        if listener.authenticate || self.authentications.checks_bans && listener.own.is_none() {
             self.ask_who(cx, index, request, password, step);
             return Admission::Here;
         }
@@ -251,7 +252,8 @@ impl Shard {
         if self.connections.at(index).listener().own.is_some() {
             return Ok(());
         }
-        if !self.connect_rate.take(cx.now.mono_ms, limits.connect_rate) {
+        let rate = &mut self.lobby.connect_rate;
+        if !rate.take(cx.now.mono_ms, limits.connect_rate) {
             let why = Limit::ConnectRate.into();
             return Err((ReasonCode::ConnectionRateExceeded, why));
         }

@@ -25,18 +25,16 @@ const IDLE_LAYERS_BYTES: u32 = 2 * 1024;
 impl Shard {
     /// Removes a connection from the lobby.
     pub(crate) fn leave_lobby(&mut self, index: u32) {
-        self.lobby_count -= 1;
         let connection = self.connections.at(index);
-        if let Some(state) = connection.take_rare(|rare| rare.lobby.take()) {
-            self.lobby.left(index, state.held);
-        }
+        let state = connection.take_rare(|rare| rare.lobby.take());
+        self.lobby.leave(index, state);
     }
 
     /// Changes what a connection of the lobby holds.
     pub(crate) fn change_held(&mut self, id: ConnectionId, change: impl FnOnce(&mut Held)) {
         let state = self.connections.at(id.index).lobby_mut();
         if let Some(state) = state {
-            self.lobby.change(id, &mut state.held, change);
+            self.lobby.memory.change(id, &mut state.held, change);
         }
     }
 
@@ -49,7 +47,7 @@ impl Shard {
         bytes: u32,
         before: u32,
     ) {
-        self.layer_bytes = self.layer_bytes + bytes as usize - before as usize;
+        self.memory.layers = self.memory.layers + bytes as usize - before as usize;
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
@@ -57,7 +55,7 @@ impl Shard {
         if connection.phase.is_lobby() {
             let bytes = bytes.saturating_sub(IDLE_LAYERS_BYTES);
             self.change_held(id, |held| held.layers = bytes);
-            if self.lobby.is_over() {
+            if self.lobby.memory.is_over() {
                 self.relieve_lobby(cx);
                 self.settle(cx);
             }
@@ -67,16 +65,16 @@ impl Shard {
     /// Ends the charge for these bytes between a socket and MQTT: they were freed, or they move to
     /// another shard with their connection.
     pub fn discharge_layers(&mut self, bytes: u32) {
-        self.layer_bytes -= bytes as usize;
+        self.memory.layers -= bytes as usize;
     }
 
     /// Refuses those who hold most while the lobby holds more than its part: one at least, and more
     /// while the turn lasts. Answers whether there were any.
     pub(crate) fn relieve_lobby<N: Node>(&mut self, cx: &mut Cx<'_, N>) -> bool {
         let mut any = false;
-        while self.lobby.is_over()
+        while self.lobby.memory.is_over()
             && !(any && self.has_done_enough())
-            && let Some(&(_, _, index)) = self.lobby.ranks.last()
+            && let Some(&(_, _, index)) = self.lobby.memory.ranks.last()
         {
             any = true;
             self.work.add(COMING_OR_GOING);

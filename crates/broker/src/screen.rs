@@ -278,12 +278,12 @@ impl Shard {
         // For this message the client is the device: to rules, subscribers, events and sinks.
         let client = SharedClient::clone(self.connections.at(index).client());
         let name = permit.identity.user_name.clone();
-        let gauge = Arc::clone(&self.client_gauge);
+        let gauge = Arc::clone(&self.memory.clients);
         let changed = self.connections.at(index).client_mut();
         changed.set_names(Arc::clone(&client.client_id), name, &gauge);
         changed.flags.set_user_is_proved(true);
         changed.flags.set_is_device(true);
-        let mut permit = self.permit_in_force(permit);
+        let mut permit = self.permits.in_force(permit);
         // Its rules were asked above, by the name of the device: the session has another one.
         permit.identity.rules = Arc::new(Rules::open());
         let own = self.sessions.set_permit(session, Some(permit));

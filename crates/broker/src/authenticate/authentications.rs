@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use martlet_permission::{
-    CredentialMark, Identity, Realm, Revocation, RevocationReason, RuleBook, Voucher, Whose,
+    CredentialMark, Identity, Realm, Revocation, RevocationReason, Voucher, Whose,
 };
 
 use crate::exchange::state::Exchange;
@@ -82,8 +82,8 @@ pub(crate) struct Authentications {
     revoked: Revoked,
     /// The same, oldest first, with the time it came.
     revocations: VecDeque<(u64, Revocation)>,
-    /// Where rules are looked up, if anywhere.
-    pub(crate) book: Option<Arc<dyn RuleBook>>,
+    /// Clients that need no credentials are asked for too: they may be banned.
+    pub(crate) checks_bans: bool,
     /// Listeners that require authentication now, though they did not at first.
     pub(crate) asking: Arc<[Arc<ListenerPolicy>]>,
 }
@@ -97,6 +97,13 @@ const REMEMBERED_MS: u64 = 600_000;
 pub(super) const IDENTITY_LOOK_MS: u64 = 86_400_000;
 
 impl Authentications {
+    pub(crate) fn new(checks_bans: bool) -> Self {
+        Self {
+            checks_bans,
+            ..Self::default()
+        }
+    }
+
     /// A client has been accepted by this method, and may prove anew who it is.
     pub(crate) fn accepted(&mut self, method: &Arc<str>) -> Exchange {
         let last = self.method.as_ref().filter(|last| *last == method);

@@ -116,7 +116,8 @@ impl Shard {
                 self.tell_losses_soon(session, reason);
             }
         }
-        self.buffer_bytes -= connection.charged_bytes as usize;
+        self.memory
+            .charge_buffers(0, connection.charged_bytes as usize);
         Some(connection)
     }
 
@@ -200,7 +201,7 @@ impl Shard {
         if recorded {
             let number = self.append(cx, Record::Ended(epoch));
             let client = self.seed.hash_one((tenant, &*client_id));
-            self.ends_under_way.push_back((number, client));
+            self.gate.session_ends(number, client);
         }
         self.work.add(COMING_OR_GOING);
         cx.node.return_session();
@@ -226,18 +227,8 @@ impl Shard {
     /// The record that must be durable before a client whose session has ended begins another: 0 if
     /// none is under way.
     pub(crate) fn end_under_way(&mut self, tenant: TenantId, client_id: &str) -> RecordNumber {
-        let durable = |number: RecordNumber| self.records.is_durable(number);
-        while self
-            .ends_under_way
-            .pop_front_if(|(number, _)| durable(*number))
-            .is_some()
-        {}
         let client = self.seed.hash_one((tenant, client_id));
-        let ends = self.ends_under_way.iter().rev();
-        let mut of_client = ends.filter(|(_, other)| *other == client);
-        of_client
-            .next()
-            .map_or(RecordNumber(0), |(number, _)| *number)
+        self.gate.end_of(&self.records, client)
     }
 
     /// The session stays for its Session Expiry Interval [MQTT-4.1.0-1], then it ends

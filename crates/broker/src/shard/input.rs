@@ -202,7 +202,7 @@ impl Shard {
         }
         if connection.buffer_bytes() != connection.charged_bytes as usize {
             self.charge_buffers(id.index);
-            if self.lobby.is_over() {
+            if self.lobby.memory.is_over() {
                 self.relieve_lobby(cx);
                 if self.connections.get(id).is_none() {
                     return;
@@ -224,7 +224,7 @@ impl Shard {
         bytes: &[u8],
     ) -> usize {
         self.work.begin_input(self.settings.work.share);
-        if self.reviews.is_under_way() {
+        if self.permits.reviews.is_under_way() {
             self.review_connection(id);
         }
         let consumed = self.receive_each(cx, id, bytes);
