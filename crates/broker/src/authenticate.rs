@@ -15,8 +15,8 @@ use martlet_permission::{
 };
 
 use crate::authenticate::authentications::IDENTITY_LOOK_MS;
-use crate::authentication::{Asker, Authenticated, Authentication, Password, Step};
-use crate::connect_request::ConnectRequest;
+use crate::authentication::{Authenticated, Authentication, Password, Step};
+use crate::connect_request::{ConnectRequest, ConnectingClient, Login, WaitingConnect};
 use crate::connection::Phase;
 use crate::exchange::state::Exchange;
 use crate::fault::{self, Fault};
@@ -37,7 +37,7 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,
-        mut request: ConnectRequest,
+        request: ConnectRequest,
         password: Option<Password>,
         step: Option<Step>,
     ) {
@@ -54,6 +54,8 @@ impl Shard {
         if let Some(deadline) = connection.deadline.replace(timer) {
             self.wheel.cancel(deadline);
         }
+        let waiting = WaitingConnect::new(request);
+        let request = &waiting.request;
         cx.effects.authentications.push(Authentication {
             connection: id,
             listener: Arc::clone(connection.listener()),
@@ -64,16 +66,16 @@ impl Shard {
             user_name: request.user_name.clone(),
             password,
             certificate,
-            asker: Asker::of(request.asks.insert(Arc::default())),
+            asker: waiting.asker(),
             step,
         });
         if let Some(method) = &request.authentication_method {
             let exchange = Exchange::asked(Arc::clone(method));
             connection.make_rare().exchange = Some(Box::new(exchange));
         }
-        let bytes = size_of::<ConnectRequest>() + request.remaining_bytes as usize;
+        let bytes = waiting.bytes();
         if let Some(state) = connection.lobby_mut() {
-            state.request = Some(Box::new(request));
+            state.waiting = Some(Box::new(waiting));
         }
         self.change_held(id, |held| held.request = bytes as u32);
     }
@@ -112,7 +114,7 @@ impl Shard {
         if let Authenticated::Continue { data, state } = answer {
             return self.challenge(cx, id.index, &data, state);
         }
-        let Some(mut request) = self.take_waiting(id.index) else {
+        let Some(request) = self.take_waiting(id.index) else {
             return;
         };
         self.connections.at(id.index).phase = Phase::Lobby;
@@ -124,18 +126,22 @@ impl Shard {
             } => {
                 if !self.connections.at(id.index).listener().authenticate {
                     // It was asked for because it may be banned. What it says of itself stands.
-                    return self.go_on(cx, id, *request);
+                    let login = self.claimed_login(id.index, &request);
+                    return self.go_on(cx, id, ConnectingClient::new(request, login));
                 }
-                let has_method = request.authentication_method.is_some();
-                request.authentication_data = data.filter(|_| has_method);
-                self.identified(cx, id, *request, identity, known);
+                let data = data.filter(|_| request.authentication_method.is_some());
+                self.identified(cx, id, request, (identity, known, data));
             }
             Authenticated::Refused { reason, why, claim } => {
-                if let Some(claim) = claim {
-                    request.tenant = claim.tenant;
-                    request.user_name = claim.user_name.or(request.user_name);
-                }
-                self.refuse_client(cx, id.index, &request, reason, why);
+                let login = match claim {
+                    Some(claim) => {
+                        let user_name = claim.user_name.or_else(|| request.user_name.clone());
+                        Login::claimed(claim.tenant, user_name)
+                    }
+                    None => self.claimed_login(id.index, &request),
+                };
+                let client = ConnectingClient::new(request, login);
+                self.refuse_client(cx, id.index, &client, reason, why);
             }
             // Answered above.
             Authenticated::Continue { .. } => {}
@@ -143,33 +149,30 @@ impl Shard {
     }
 
     /// Takes the CONNECT of a client that waits to be known.
-    pub(crate) fn take_waiting(&mut self, index: u32) -> Option<Box<ConnectRequest>> {
-        self.connections.at(index).lobby_mut()?.request.take()
+    pub(crate) fn take_waiting(&mut self, index: u32) -> Option<ConnectRequest> {
+        let waiting = self.connections.at(index).lobby_mut()?.waiting.take()?;
+        Some(waiting.request)
     }
 
     fn identified<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         id: ConnectionId,
-        mut request: ConnectRequest,
-        identity: Identity,
-        known: u64,
+        request: ConnectRequest,
+        (mut identity, known, data): (Identity, u64, Option<Box<[u8]>>),
     ) {
         let ends_wall_ms = identity.expires_wall_ms;
         if ends_wall_ms > 0 && ends_wall_ms <= cx.now.wall_ms {
             let (reason, cause) = (ReasonCode::NotAuthorized, RefusalCause::CredentialsEnded);
-            return self.refuse_client(cx, id.index, &request, reason, cause);
+            let login = self.claimed_login(id.index, &request);
+            let client = ConnectingClient::new(request, login);
+            return self.refuse_client(cx, id.index, &client, reason, cause);
         }
         let listener = self.connections.at(id.index).listener();
-        let mut identity = identity;
         identity.screens = Screens {
             registrations: listener.discovery.is_some(),
             payload_keys: listener.payload_api_key,
         };
-        request.clean_start |= identity.is_applicant;
-        request.tenant = identity.tenant;
-        // The name that it has proved, whatever it said.
-        request.user_name = identity.user_name.clone();
         let permit = self
             .permits
             .in_force(Box::new(Permit::new(identity, known)));
@@ -184,19 +187,19 @@ impl Shard {
             let detail = format!("the Will on {topic:?} is refused: {why}");
             Some(Refusal::untold(RefusalCause::WillForbidden, detail))
         });
-        request.permit = Some(permit);
+        let client = ConnectingClient::new(request, Login::proved(permit, data));
         if let Some(why) = will_refused {
             let reason = ReasonCode::NotAuthorized;
-            return self.refuse_client(cx, id.index, &request, reason, why);
+            return self.refuse_client(cx, id.index, &client, reason, why);
         }
-        self.go_on(cx, id, request);
+        self.go_on(cx, id, client);
     }
 
     /// The client is let in, and what came behind its CONNECT is worked off.
-    fn go_on<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId, request: ConnectRequest) {
+    fn go_on<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId, client: ConnectingClient) {
         let unread = self.connections.at(id.index).input.take();
         let bytes = unread.as_ref().map_or(&[][..], |unread| &unread.bytes);
-        match self.let_in(cx, id.index, request, bytes) {
+        match self.let_in(cx, id.index, client, bytes) {
             Admission::Moved => {}
             Admission::Here => {
                 if let Some(connection) = self.connections.get_mut(id)
@@ -229,14 +232,15 @@ impl Shard {
     pub(crate) fn is_turned_away(
         &mut self,
         index: u32,
-        request: &ConnectRequest,
+        client: &ConnectingClient,
     ) -> Option<Refusal> {
         let listener = self.connections.at(index).listener();
         // It was on its way from another shard when that changed.
         if asking_instead(&self.authentications.asking, listener).is_some() {
             return Some(RefusalCause::CredentialsRequired.into());
         }
-        let permit = request.permit.as_ref();
+        let ConnectingClient { request, login, .. } = client;
+        let permit = login.permit.as_ref();
         if let Some(permit) = permit
             && let Some(reason) = self
                 .authentications
@@ -245,7 +249,7 @@ impl Shard {
         {
             return Some(RefusalCause::Revoked(reason).into());
         }
-        let old = self.sessions.find(request.tenant, &request.client_id)?;
+        let old = self.sessions.find(login.tenant, &request.client_id)?;
         let owner = self.sessions.at(old).permit.as_deref()?;
         let is_theirs = permit.is_some_and(|permit| {
             permit.identity.owns_client_id || owner.is_of_same_user(&permit.identity)

@@ -15,6 +15,7 @@ use martlet_codec::{
 use martlet_permission::{Identity, Limit, Refusal, RefusalCause};
 
 use crate::authentication::{Asker, Authenticated, Authentication, ExchangeState, Step};
+use crate::connect_request::ConnectingClient;
 use crate::connection::{Connection, Phase};
 use crate::event::Event;
 use crate::event_interest::Wants;
@@ -127,13 +128,13 @@ impl Shard {
                 (client_id, user_name, Asker::default())
             }
             None => {
-                let request = connection.lobby().and_then(|state| state.request.as_ref());
-                let Some(request) = request else {
+                let waiting = connection.lobby().and_then(|state| state.waiting.as_ref());
+                let Some(waiting) = waiting else {
                     return;
                 };
-                let asker = request.asks.as_ref().map(Asker::of).unwrap_or_default();
+                let request = &waiting.request;
                 let client_id = Arc::clone(&request.client_id);
-                (client_id, request.user_name.clone(), asker)
+                (client_id, request.user_name.clone(), waiting.asker())
             }
         };
         cx.effects.authentications.push(Authentication {
@@ -181,7 +182,11 @@ impl Shard {
         error: PacketError,
     ) {
         match self.take_waiting(index) {
-            Some(request) => self.refuse_client(cx, index, &request, error.reason, error.cause),
+            Some(request) => {
+                let login = self.claimed_login(index, &request);
+                let client = ConnectingClient::new(request, login);
+                self.refuse_client(cx, index, &client, error.reason, error.cause);
+            }
             None => self.refuse(cx, index, None, error.reason, error.cause),
         }
     }

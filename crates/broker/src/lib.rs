@@ -11,7 +11,7 @@
 //!
 //! * `effect`, `command`, `event`: the three closed lists: requests to the reactor, orders of
 //!   operators, news for observers; `report`: answers to commands; `record`: what is persisted
-//! * `message`: the Application Message; `connect_request`, `guest`: a CONNECT on its way;
+//! * `message`: the Application Message; `connect_request`, `guest`: a client on its way in;
 //!   `authentication`: the question who a client is
 //! * `screening`: a request to check a message before it is routed, and the answer
 //! * `part::interface`, `share::message`, `share::ticket`: what parts and share groups are told
@@ -126,7 +126,7 @@ pub use command::{
     ClientQuery, Command, NewMessage, NewSubscription, RetainedQuery, Search, SubscriptionQuery,
     SysTopic,
 };
-pub use connect_request::ConnectRequest;
+pub use connect_request::ConnectingClient;
 pub use connected_client::{ConnectedClient, ConnectedFlags, SharedClient, UserName};
 pub use counted_address::counted_as;
 pub use counters::{Accounting, Counters, DROP_REASONS, DropReason, Metric, MetricKind};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::connect_request::ConnectRequest;
+use crate::connect_request::WaitingConnect;
 use crate::lobby_memory::held::Held;
 
 /// What a connection has only before its CONNECT is accepted.
@@ -15,7 +15,7 @@ pub(crate) struct LobbyState {
     /// What it holds.
     pub(crate) held: Held,
     /// Its CONNECT, while the authenticator is asked who its client is.
-    pub(crate) request: Option<Box<ConnectRequest>>,
+    pub(crate) waiting: Option<Box<WaitingConnect>>,
 }
 
 impl LobbyState {
@@ -24,7 +24,7 @@ impl LobbyState {
             entropy,
             certificate: None,
             held: Held::default(),
-            request: None,
+            waiting: None,
         }
     }
 }

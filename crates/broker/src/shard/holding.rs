@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use martlet_codec::{FixedHeader, PacketType, Subscribe};
 use martlet_permission::{Limit, RefusalCause};
 
-use crate::connect_request::ConnectRequest;
+use crate::connect_request::ConnectingClient;
 use crate::fault::{self, Fault};
 use crate::id::ConnectionId;
 use crate::node::{Cx, Node};
@@ -209,12 +209,13 @@ impl Shard {
     /// Reason why a CONNECT finds no room in the store. A client with a session is accepted while
     /// there is a reserve, so that it can take what is queued, or end it with Clean Start: a small
     /// record that replaces another.
-    pub(crate) fn has_no_room_for(&self, request: &ConnectRequest) -> Option<RefusalCause> {
+    pub(crate) fn has_no_room_for(&self, client: &ConnectingClient) -> Option<RefusalCause> {
         if self.held_back.store < StoreState::Full {
             return None;
         }
-        let outlives = self.session_expiry_of(request) > 0;
-        let found = self.sessions.find(request.tenant, &request.client_id);
+        let outlives = self.session_expiry_of(client) > 0;
+        let request = &client.request;
+        let found = self.sessions.find(client.login.tenant, &request.client_id);
         let old = found.and_then(|index| self.sessions.get(self.sessions.id_of(index)));
         let is_recorded = old.is_some_and(|old| old.recorded);
         if !outlives && request.will.is_none() && !is_recorded {

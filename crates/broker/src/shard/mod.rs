@@ -255,11 +255,10 @@ impl Shard {
     }
 
     /// A connection comes from another shard's lobby, because its session lives here.
-    #[expect(clippy::boxed_local, reason = "guests travel boxed between shards")]
     pub fn adopt<N: Node>(&mut self, cx: &mut Cx<'_, N>, guest: Box<Guest>) -> ConnectionId {
         let Guest {
             peer,
-            connect,
+            client,
             unread,
         } = *guest;
         let id = self.enter_lobby(cx, peer);
@@ -267,13 +266,13 @@ impl Shard {
         if !unread.is_empty() {
             connection.keep_input(&unread, &mut self.pool);
         }
-        connection.packet_bytes_max = connect.packet_bytes_max;
+        connection.packet_bytes_max = client.request.packet_bytes_max;
         if self.stopping {
-            let (version, reason) = (connect.version, ReasonCode::ServerUnavailable);
+            let (version, reason) = (client.request.version, ReasonCode::ServerUnavailable);
             let cause = RefusalCause::ServerStopping;
             self.refuse(cx, id.index, Some(version), reason, cause);
         } else {
-            self.accept_connect(cx, id.index, connect);
+            self.accept_connect(cx, id.index, client);
         }
         self.settle(cx);
         id
