@@ -13,7 +13,7 @@ use crate::connection::Phase;
 use crate::effect::ConnectionEffect;
 use crate::id::ConnectionId;
 use crate::lobby::version_of_unfinished;
-use crate::lobby_memory::held::Held;
+use crate::lobby_memory::held::LobbyHolding;
 use crate::node::{Cx, Node};
 use crate::shard::{PacketError, Shard};
 use crate::work::COMING_OR_GOING;
@@ -31,7 +31,7 @@ impl Shard {
     }
 
     /// Changes what a connection of the lobby holds.
-    pub(crate) fn change_held(&mut self, id: ConnectionId, change: impl FnOnce(&mut Held)) {
+    pub(crate) fn change_held(&mut self, id: ConnectionId, change: impl FnOnce(&mut LobbyHolding)) {
         let state = self.connections.at(id.index).lobby_mut();
         if let Some(state) = state {
             self.lobby.memory.change(id, &mut state.held, change);

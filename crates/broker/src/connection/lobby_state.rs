@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::connect_request::WaitingConnect;
-use crate::lobby_memory::held::Held;
+use crate::lobby_memory::held::LobbyHolding;
 
 /// What a connection has only before its CONNECT is accepted.
 #[derive(Debug)]
@@ -13,7 +13,7 @@ pub(crate) struct LobbyState {
     /// The certificate that its client has proved to have.
     pub(crate) certificate: Option<Arc<[u8]>>,
     /// What it holds.
-    pub(crate) held: Held,
+    pub(crate) held: LobbyHolding,
     /// Its CONNECT, while the authenticator is asked who its client is.
     pub(crate) waiting: Option<Box<WaitingConnect>>,
 }
@@ -23,7 +23,7 @@ impl LobbyState {
         Self {
             entropy,
             certificate: None,
-            held: Held::default(),
+            held: LobbyHolding::default(),
             waiting: None,
         }
     }

@@ -19,7 +19,7 @@ const BYTES_MIN: usize = 64 * 1024;
 
 /// What one connection of the lobby holds, in bytes.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Held {
+pub(crate) struct LobbyHolding {
     /// Generation of the connection: later ones have higher numbers.
     generation: u32,
     /// Its buffers.
@@ -30,7 +30,7 @@ pub(crate) struct Held {
     pub(crate) request: u32,
 }
 
-impl Held {
+impl LobbyHolding {
     fn sum(self) -> u32 {
         self.buffers
             .saturating_add(self.layers)
@@ -71,8 +71,8 @@ impl LobbyMemory {
     pub(crate) fn change(
         &mut self,
         id: ConnectionId,
-        held: &mut Held,
-        change: impl FnOnce(&mut Held),
+        held: &mut LobbyHolding,
+        change: impl FnOnce(&mut LobbyHolding),
     ) {
         let ConnectionId { index, generation } = id;
         let before = *held;
@@ -90,10 +90,10 @@ impl LobbyMemory {
     }
 
     /// The connection that held this has left the lobby.
-    pub(crate) fn left(&mut self, index: u32, mut held: Held) {
+    pub(crate) fn left(&mut self, index: u32, mut held: LobbyHolding) {
         let generation = held.generation;
         let id = ConnectionId { index, generation };
-        self.change(id, &mut held, |held| *held = Held::default());
+        self.change(id, &mut held, |held| *held = LobbyHolding::default());
     }
 
     /// Bytes of CONNECT packets whose clients wait to be known.

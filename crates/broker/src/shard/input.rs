@@ -123,7 +123,7 @@ impl Shard {
         input: &mut Buffer,
     ) {
         self.work.begin_input(self.settings.work.share);
-        let mut held = Held::of(input);
+        let mut held = HeldInput::of(input);
         while let Some(connection) = self.connections.get(id)
             && connection.phase != Phase::Closing
         {
@@ -589,13 +589,13 @@ fn may_be_connect(first: u8) -> bool {
 /// An input buffer with held-back packets. Some are worked off and leave a gap, which is closed
 /// once, at the end. Closing it after each packet would move the rest of the buffer each time: the
 /// cost would grow with the square of the number of packets.
-struct Held<'a> {
+struct HeldInput<'a> {
     input: &'a mut Buffer,
     /// Where the packets begin that were not looked at. Between `input.done` and here is the gap.
     next: usize,
 }
 
-impl<'a> Held<'a> {
+impl<'a> HeldInput<'a> {
     fn of(input: &'a mut Buffer) -> Self {
         let next = input.done as usize;
         Self { input, next }
@@ -622,7 +622,7 @@ impl<'a> Held<'a> {
     }
 }
 
-impl Drop for Held<'_> {
+impl Drop for HeldInput<'_> {
     fn drop(&mut self) {
         let done = self.input.done as usize;
         self.input.bytes.drain(done..self.next);
