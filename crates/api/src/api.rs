@@ -6,9 +6,9 @@ use std::time::Duration;
 use axum::extract::FromRef;
 use martlet_control::Control;
 use martlet_control::alarms::Alarms;
+use martlet_control::callers::Callers;
 use martlet_control::commands::Commands;
 use martlet_control::devices::Devices;
-use martlet_control::directory::Directory;
 use martlet_control::event_archive::EventArchive;
 use martlet_control::firmware::FirmwareStore;
 use martlet_control::integrations::Integrations;
@@ -46,7 +46,7 @@ pub struct Api {
 /// What all listeners share.
 pub struct Inner {
     pub(crate) control: Arc<Control>,
-    pub(crate) directory: Arc<dyn Directory>,
+    pub(crate) callers: Arc<dyn Callers>,
     pub(crate) settings: Settings,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) setup: Setup,
@@ -103,18 +103,18 @@ const LOGIN_BURST: u32 = 10;
 const LOGIN_RATE: f64 = 0.2;
 
 impl Api {
-    /// The API of a node with these parts. `directory` says who callers are. None if this machine
+    /// The API of a node with these parts. `callers` says who callers are. None if this machine
     /// has no source of randomness.
     pub fn new(
         control: Arc<Control>,
-        directory: Arc<dyn Directory>,
+        callers: Arc<dyn Callers>,
         parts: NodeParts,
         settings: Settings,
     ) -> Option<Self> {
         let rates = Rates::new(f64::from(settings.rate), settings.burst, Some(RATE_OPTIONS));
         let inner = Inner {
             control,
-            directory,
+            callers,
             sessions: Arc::default(),
             setup: Setup::default(),
             counts: Counts::default(),
@@ -232,7 +232,7 @@ impl Api {
     /// The token by which the first administrator can be made: once, and for an hour. None if there
     /// is an administrator, or nobody who would know.
     pub async fn setup_token(&self) -> Option<String> {
-        match self.directory.has_administrator().await {
+        match self.callers.has_administrator().await {
             Ok(false) => self.setup.make(),
             _ => None,
         }
@@ -253,7 +253,7 @@ impl Api {
 
     /// Whether the node has no administrator yet: then every listener is open to this machine.
     pub async fn is_unclaimed(&self) -> bool {
-        self.settings.keys.is_empty() && matches!(self.directory.is_claimed().await, Ok(false))
+        self.settings.keys.is_empty() && matches!(self.callers.is_claimed().await, Ok(false))
     }
 
     /// Whether the node had an administrator, and nobody can administer it any more by the API.
@@ -262,7 +262,7 @@ impl Api {
         if !self.settings.keys.is_empty() {
             return Some(false);
         }
-        let is_claimed = self.directory.is_claimed().await.ok()?;
+        let is_claimed = self.callers.is_claimed().await.ok()?;
         let Some(tables) = self.parts.tables.as_ref().filter(|_| is_claimed) else {
             return Some(false);
         };

@@ -7,8 +7,8 @@ use std::time::Instant;
 use axum::http::header::{self, HeaderName};
 use axum::http::request::Parts;
 use martlet_broker::TenantId;
+use martlet_control::callers::CallersError;
 use martlet_control::devices::KeyRefusal;
-use martlet_control::directory::DirectoryError;
 use martlet_control::principal::{Principal, PrincipalKind, Scopes};
 use martlet_registry::Activity;
 use tracing::warn;
@@ -75,9 +75,9 @@ async fn by_key(api: &Api, key: &[u8]) -> Result<Caller, Problem> {
     if let Some(principal) = keys::holder_of(&api.settings.keys, &digest) {
         return Ok(Caller::known(principal));
     }
-    match api.directory.api_key(key).await {
+    match api.callers.api_key(key).await {
         Ok(Some(principal)) => Ok(Caller::known(principal)),
-        Ok(None) | Err(DirectoryError::None) => Err(unknown("the API key is not valid")),
+        Ok(None) | Err(CallersError::None) => Err(unknown("the API key is not valid")),
         Err(error) => Err(error.into()),
     }
 }
@@ -157,7 +157,7 @@ async fn by_session(api: &Api, cookie: &[u8]) -> Result<Option<Caller>, Problem>
     let Some(session) = api.sessions.of_cookie(cookie, Instant::now()) else {
         return Ok(None);
     };
-    let account = api.directory.account(&session.user).await?;
+    let account = api.callers.account(&session.user).await?;
     let Some(account) = account.filter(|account| account.generation == session.generation) else {
         api.sessions.end(cookie);
         return Ok(None);

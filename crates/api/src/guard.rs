@@ -9,7 +9,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::MethodRouter;
 use martlet_broker::shortened;
-use martlet_control::directory::{AuditEntry, DirectoryError};
+use martlet_control::callers::{AuditEntry, CallersError};
 use martlet_control::principal::{Principal, PrincipalKind, Scope, Scopes};
 use tracing::{info, warn};
 
@@ -263,8 +263,8 @@ async fn write_down(api: &Api, entry: AuditEntry, is_there: bool) {
     if is_there {
         return;
     }
-    match api.directory.audit(entry).await {
-        Ok(()) | Err(DirectoryError::None) => {}
+    match api.callers.audit(entry).await {
+        Ok(()) | Err(CallersError::None) => {}
         Err(error) => warn!(%error, "the audit log does not take an entry"),
     }
 }

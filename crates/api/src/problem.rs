@@ -3,7 +3,7 @@
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use martlet_control::ControlError;
-use martlet_control::directory::DirectoryError;
+use martlet_control::callers::CallersError;
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -269,12 +269,12 @@ impl From<ControlError> for Problem {
     }
 }
 
-impl From<DirectoryError> for Problem {
-    fn from(error: DirectoryError) -> Self {
+impl From<CallersError> for Problem {
+    fn from(error: CallersError) -> Self {
         let kind = match error {
             // That is no fault, and asking again does not help.
-            DirectoryError::None => ProblemKind::Conflict,
-            DirectoryError::Unavailable(_) => ProblemKind::Unavailable,
+            CallersError::None => ProblemKind::Conflict,
+            CallersError::Unavailable(_) => ProblemKind::Unavailable,
         };
         Self::new(kind, error.to_string())
     }

@@ -140,7 +140,7 @@ pub(crate) async fn begin(
             None
         }
     };
-    let found = api.directory.check_password(&login.user, &login.password);
+    let found = api.callers.check_password(&login.user, &login.password);
     let found = found.await?;
     if let Some(attempt) = attempt {
         attempt.finish(found.is_some()).await?;

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use axum::extract::{Extension, State};
 use axum::http::StatusCode;
-use martlet_control::directory::FirstAdministrator;
+use martlet_control::callers::FirstAdministrator;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -61,7 +61,7 @@ pub(crate) async fn make(
 ) -> Result<(StatusCode, Extension<Asker>, axum::Json<SetupDone>), Problem> {
     let is_good = api.setup.is_good(&body.token, Instant::now());
     // There may be a key by now, which comes from the command line or the configuration.
-    if !api.settings.keys.is_empty() || api.directory.is_claimed().await? {
+    if !api.settings.keys.is_empty() || api.callers.is_claimed().await? {
         api.setup.use_up();
         return Err(Problem::conflict(
             "the node has or had an administrator: the link is no longer valid; martlet user add \
@@ -75,7 +75,7 @@ pub(crate) async fn make(
     }
     check_password(&body.password)?;
     let made = api
-        .directory
+        .callers
         .make_first_administrator(&body.name, &body.password);
     match made.await? {
         FirstAdministrator::Made(account) => {

@@ -39,10 +39,10 @@ pub struct Arena<T, const CHUNK: usize = 64> {
     len: usize,
 }
 
-type Chunk<T, const CHUNK: usize> = [Place<T>; CHUNK];
+type Chunk<T, const CHUNK: usize> = [Slot<T>; CHUNK];
 
 #[derive(Debug)]
-enum Place<T> {
+enum Slot<T> {
     Taken(T),
     /// The next free place.
     Free(u32),
@@ -72,7 +72,7 @@ impl<T, const CHUNK: usize> Arena<T, CHUNK> {
         }
         let index = self.free;
         if let Some(place) = self.place_mut(index)
-            && let Place::Free(next) = core::mem::replace(place, Place::Taken(value))
+            && let Slot::Free(next) = core::mem::replace(place, Slot::Taken(value))
         {
             self.free = next;
         }
@@ -84,8 +84,8 @@ impl<T, const CHUNK: usize> Arena<T, CHUNK> {
     pub fn get(&self, index: u32) -> Option<&T> {
         let chunk = self.chunks.get(index as usize / CHUNK)?;
         match &chunk[index as usize % CHUNK] {
-            Place::Taken(value) => Some(value),
-            Place::Free(_) => None,
+            Slot::Taken(value) => Some(value),
+            Slot::Free(_) => None,
         }
     }
 
@@ -93,8 +93,8 @@ impl<T, const CHUNK: usize> Arena<T, CHUNK> {
     #[inline]
     pub fn get_mut(&mut self, index: u32) -> Option<&mut T> {
         match self.place_mut(index)? {
-            Place::Taken(value) => Some(value),
-            Place::Free(_) => None,
+            Slot::Taken(value) => Some(value),
+            Slot::Free(_) => None,
         }
     }
 
@@ -102,10 +102,10 @@ impl<T, const CHUNK: usize> Arena<T, CHUNK> {
     pub fn remove(&mut self, index: u32) -> Option<T> {
         let next = self.free;
         let place = self.place_mut(index)?;
-        if matches!(place, Place::Free(_)) {
+        if matches!(place, Slot::Free(_)) {
             return None;
         }
-        let before = core::mem::replace(place, Place::Free(next));
+        let before = core::mem::replace(place, Slot::Free(next));
         self.free = index;
         self.len -= 1;
         if self.len == 0 && self.chunks.len() > 1 {
@@ -113,8 +113,8 @@ impl<T, const CHUNK: usize> Arena<T, CHUNK> {
             *self = Self::default();
         }
         match before {
-            Place::Taken(value) => Some(value),
-            Place::Free(_) => None,
+            Slot::Taken(value) => Some(value),
+            Slot::Free(_) => None,
         }
     }
 
@@ -149,20 +149,20 @@ impl<T, const CHUNK: usize> Arena<T, CHUNK> {
             .flat_map(|chunk| chunk.iter())
             .enumerate();
         places.filter_map(|(index, place)| match place {
-            Place::Taken(value) => Some((index as u32, value)),
-            Place::Free(_) => None,
+            Slot::Taken(value) => Some((index as u32, value)),
+            Slot::Free(_) => None,
         })
     }
 
     #[inline]
-    fn place_mut(&mut self, index: u32) -> Option<&mut Place<T>> {
+    fn place_mut(&mut self, index: u32) -> Option<&mut Slot<T>> {
         let chunk = self.chunks.get_mut(index as usize / CHUNK)?;
         Some(&mut chunk[index as usize % CHUNK])
     }
 }
 
 fn empty_chunk<T, const CHUNK: usize>() -> Box<Chunk<T, CHUNK>> {
-    let places: Box<[Place<T>]> = (0..CHUNK).map(|_| Place::Free(NONE)).collect();
+    let places: Box<[Slot<T>]> = (0..CHUNK).map(|_| Slot::Free(NONE)).collect();
     match places.try_into() {
         Ok(chunk) => chunk,
         Err(_) => unreachable!("it has as many places as a chunk"),

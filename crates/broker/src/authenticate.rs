@@ -5,6 +5,7 @@
 //! back later: rules that change, credentials that are revoked.
 
 pub(crate) mod authentications;
+pub(crate) mod permits;
 
 use std::sync::Arc;
 
@@ -14,8 +15,8 @@ use martlet_permission::{
 };
 
 use crate::authenticate::authentications::IDENTITY_LOOK_MS;
-use crate::authentication::{Asker, Authenticated, Authentication, Password, Step};
-use crate::connect_request::ConnectRequest;
+use crate::authentication::{Authenticated, Authentication, Password, Step};
+use crate::connect_request::{ConnectRequest, ConnectingClient, Login, WaitingConnect};
 use crate::connection::Phase;
 use crate::exchange::state::Exchange;
 use crate::fault::{self, Fault};
@@ -36,7 +37,7 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,
-        mut request: ConnectRequest,
+        request: ConnectRequest,
         password: Option<Password>,
         step: Option<Step>,
     ) {
@@ -46,45 +47,46 @@ impl Shard {
         let timer = self.wheel.arm(cx.now.mono_ms + timeout_ms, timer);
         let connection = self.connections.at(index);
         connection.phase = Phase::Authenticating;
+        let certificate = connection
+            .lobby_mut()
+            .and_then(|state| state.certificate.take());
         // The client has done its part: the authenticator has a deadline of its own.
         if let Some(deadline) = connection.deadline.replace(timer) {
             self.wheel.cancel(deadline);
         }
+        let waiting = WaitingConnect::new(request);
+        let request = &waiting.request;
         cx.effects.authentications.push(Authentication {
             connection: id,
-            listener: Arc::clone(self.connections.at(index).listener()),
-            realm: self.connections.at(index).listener().realm,
-            address: self.connections.at(index).address(),
+            listener: Arc::clone(connection.listener()),
+            realm: connection.listener().realm,
+            address: connection.address(),
             version: request.version,
             client_id: Arc::clone(&request.client_id),
             user_name: request.user_name.clone(),
             password,
-            certificate: self.authentications.certificates.remove(&index),
-            asker: Asker::of(request.asks.insert(Arc::default())),
+            certificate,
+            asker: waiting.asker(),
             step,
         });
         if let Some(method) = &request.authentication_method {
             let exchange = Exchange::asked(Arc::clone(method));
-            self.authentications.exchanges.insert(index, exchange);
+            connection.make_rare().exchange = Some(Box::new(exchange));
         }
-        let bytes = size_of::<ConnectRequest>() + request.remaining_bytes as usize;
-        self.lobby.set_request(id, bytes);
-        self.authentications
-            .waiting
-            .insert(index, Box::new(request));
+        let bytes = waiting.bytes();
+        if let Some(state) = connection.lobby_mut() {
+            state.waiting = Some(Box::new(waiting));
+        }
+        self.change_held(id, |held| held.request = bytes as u32);
     }
 
     /// The client of a connection that has sent no CONNECT yet has proved to have this certificate.
     pub fn has_certificate(&mut self, id: ConnectionId, certificate: Arc<[u8]>) {
-        let lobby = |phase| phase == Phase::Lobby;
-        if self
-            .connections
-            .get(id)
-            .is_some_and(|found| lobby(found.phase))
+        if let Some(connection) = self.connections.get_mut(id)
+            && connection.phase == Phase::Lobby
+            && let Some(state) = connection.lobby_mut()
         {
-            self.authentications
-                .certificates
-                .insert(id.index, certificate);
+            state.certificate = Some(certificate);
         }
     }
 
@@ -112,7 +114,7 @@ impl Shard {
         if let Authenticated::Continue { data, state } = answer {
             return self.challenge(cx, id.index, &data, state);
         }
-        let Some(mut request) = self.authentications.waiting.remove(&id.index) else {
+        let Some(request) = self.take_waiting(id.index) else {
             return;
         };
         self.connections.at(id.index).phase = Phase::Lobby;
@@ -124,48 +126,56 @@ impl Shard {
             } => {
                 if !self.connections.at(id.index).listener().authenticate {
                     // It was asked for because it may be banned. What it says of itself stands.
-                    return self.go_on(cx, id, *request);
+                    let login = self.claimed_login(id.index, &request);
+                    return self.go_on(cx, id, ConnectingClient::new(request, login));
                 }
-                let has_method = request.authentication_method.is_some();
-                request.authentication_data = data.filter(|_| has_method);
-                self.identified(cx, id, *request, identity, known);
+                let data = data.filter(|_| request.authentication_method.is_some());
+                self.identified(cx, id, request, (identity, known, data));
             }
             Authenticated::Refused { reason, why, claim } => {
-                if let Some(claim) = claim {
-                    request.tenant = claim.tenant;
-                    request.user_name = claim.user_name.or(request.user_name);
-                }
-                self.refuse_client(cx, id.index, &request, reason, why);
+                let login = match claim {
+                    Some(claim) => {
+                        let user_name = claim.user_name.or_else(|| request.user_name.clone());
+                        Login::claimed(claim.tenant, user_name)
+                    }
+                    None => self.claimed_login(id.index, &request),
+                };
+                let client = ConnectingClient::new(request, login);
+                self.refuse_client(cx, id.index, &client, reason, why);
             }
             // Answered above.
             Authenticated::Continue { .. } => {}
         }
     }
 
+    /// Takes the CONNECT of a client that waits to be known.
+    pub(crate) fn take_waiting(&mut self, index: u32) -> Option<ConnectRequest> {
+        let waiting = self.connections.at(index).lobby_mut()?.waiting.take()?;
+        Some(waiting.request)
+    }
+
     fn identified<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         id: ConnectionId,
-        mut request: ConnectRequest,
-        identity: Identity,
-        known: u64,
+        request: ConnectRequest,
+        (mut identity, known, data): (Identity, u64, Option<Box<[u8]>>),
     ) {
         let ends_wall_ms = identity.expires_wall_ms;
         if ends_wall_ms > 0 && ends_wall_ms <= cx.now.wall_ms {
             let (reason, cause) = (ReasonCode::NotAuthorized, RefusalCause::CredentialsEnded);
-            return self.refuse_client(cx, id.index, &request, reason, cause);
+            let login = self.claimed_login(id.index, &request);
+            let client = ConnectingClient::new(request, login);
+            return self.refuse_client(cx, id.index, &client, reason, cause);
         }
         let listener = self.connections.at(id.index).listener();
-        let mut identity = identity;
         identity.screens = Screens {
             registrations: listener.discovery.is_some(),
             payload_keys: listener.payload_api_key,
         };
-        request.clean_start |= identity.is_applicant;
-        request.tenant = identity.tenant;
-        // The name that it has proved, whatever it said.
-        request.user_name = identity.user_name.clone();
-        let permit = self.permit_in_force(Box::new(Permit::new(identity, known)));
+        let permit = self
+            .permits
+            .in_force(Box::new(Permit::new(identity, known)));
         let names = permit.names(&request.client_id);
         let will_refused = request.will.as_ref().and_then(|will| {
             if permit.identity.screens.payload_keys && may_have_key(&will.payload) {
@@ -177,19 +187,19 @@ impl Shard {
             let detail = format!("the Will on {topic:?} is refused: {why}");
             Some(Refusal::untold(RefusalCause::WillForbidden, detail))
         });
-        request.permit = Some(permit);
+        let client = ConnectingClient::new(request, Login::proved(permit, data));
         if let Some(why) = will_refused {
             let reason = ReasonCode::NotAuthorized;
-            return self.refuse_client(cx, id.index, &request, reason, why);
+            return self.refuse_client(cx, id.index, &client, reason, why);
         }
-        self.go_on(cx, id, request);
+        self.go_on(cx, id, client);
     }
 
     /// The client is let in, and what came behind its CONNECT is worked off.
-    fn go_on<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId, request: ConnectRequest) {
+    fn go_on<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId, client: ConnectingClient) {
         let unread = self.connections.at(id.index).input.take();
         let bytes = unread.as_ref().map_or(&[][..], |unread| &unread.bytes);
-        match self.let_in(cx, id.index, request, bytes) {
+        match self.let_in(cx, id.index, client, bytes) {
             Admission::Moved => {}
             Admission::Here => {
                 if let Some(connection) = self.connections.get_mut(id)
@@ -207,13 +217,13 @@ impl Shard {
         let old = self.sessions.at(session).permit.as_deref();
         permit.identity.sessions_max = old.map_or(0, |old| old.identity.sessions_max);
         permit.identity.screens = old.map_or_else(Screens::default, |old| old.identity.screens);
-        let permit = self.permit_in_force(permit);
+        let permit = self.permits.in_force(permit);
         self.note_restricted(Some(&permit));
         let old = self.sessions.set_permit(session, Some(permit));
         let new = self.sessions.at(session).permit.as_deref();
         if !Permit::is_same(old.as_deref(), new) {
             self.raise_epochs_of(session);
-            self.reads_changed.push(self.sessions.id_of(session));
+            self.groups.reads_changed.push(self.sessions.id_of(session));
         }
     }
 
@@ -222,14 +232,15 @@ impl Shard {
     pub(crate) fn is_turned_away(
         &mut self,
         index: u32,
-        request: &ConnectRequest,
+        client: &ConnectingClient,
     ) -> Option<Refusal> {
         let listener = self.connections.at(index).listener();
         // It was on its way from another shard when that changed.
         if asking_instead(&self.authentications.asking, listener).is_some() {
             return Some(RefusalCause::CredentialsRequired.into());
         }
-        let permit = request.permit.as_ref();
+        let ConnectingClient { request, login, .. } = client;
+        let permit = login.permit.as_ref();
         if let Some(permit) = permit
             && let Some(reason) = self
                 .authentications
@@ -238,7 +249,7 @@ impl Shard {
         {
             return Some(RefusalCause::Revoked(reason).into());
         }
-        let old = self.sessions.find(request.tenant, &request.client_id)?;
+        let old = self.sessions.find(login.tenant, &request.client_id)?;
         let owner = self.sessions.at(old).permit.as_deref()?;
         let is_theirs = permit.is_some_and(|permit| {
             permit.identity.owns_client_id || owner.is_of_same_user(&permit.identity)
@@ -376,26 +387,14 @@ impl Shard {
     /// Sets a book whose rules may differ from those of the book before; all share groups are told,
     /// also of members who may get the same as before: they wait for all of them.
     pub(crate) fn new_rule_book(&mut self, book: Arc<dyn RuleBook>, affected: Affected) {
-        self.authentications.book = Some(book);
-        self.rules_version = self.rules_version.next();
+        self.permits.set_book(book);
         self.begin_review(Some(affected));
-    }
-
-    /// What a session gets with its connection: the rules are those of this moment, whenever the
-    /// identity was decided.
-    pub(crate) fn permit_in_force(&mut self, mut permit: Box<Permit>) -> Box<Permit> {
-        permit.token = self.permit_tokens.next();
-        permit.reviewed = self.reviews.last();
-        if let Some(book) = &self.authentications.book {
-            permit.look_up(&**book);
-        }
-        permit
     }
 
     /// Whether a session may publish to this topic.
     #[inline]
     pub(crate) fn may_publish(&mut self, session: u32, topic: &str) -> bool {
-        if !self.has_restricted || fault::is(Fault::PublishUnchecked) {
+        if !self.permits.is_checked() || fault::is(Fault::PublishUnchecked) {
             return true;
         }
         let state = self.sessions.at(session);
@@ -416,12 +415,12 @@ impl Shard {
     /// Whether a session may publish to this topic, or gets messages of it.
     #[inline]
     pub(crate) fn permits(&mut self, session: u32, action: Actions, topic: &str) -> bool {
-        !self.has_restricted || self.rules_permit(session, action, topic)
+        !self.permits.is_checked() || self.rules_permit(session, action, topic)
     }
 
     /// The rules have changed, and those of this session are not looked up yet.
     pub(crate) fn review_if_due(&mut self, session: u32) {
-        if self.reviews.is_under_way() {
+        if self.permits.reviews.is_under_way() {
             self.review(session);
         }
     }
@@ -472,7 +471,7 @@ impl Shard {
 
     /// Whether a session may subscribe to this Topic Filter; else what forbids it.
     pub(crate) fn may_subscribe(&mut self, session: u32, filter: &str) -> Result<(), Refusal> {
-        if self.reviews.is_under_way() {
+        if self.permits.reviews.is_under_way() {
             self.review(session);
         }
         let session = self.sessions.at(session);

@@ -7,15 +7,17 @@ use std::sync::Arc;
 use martlet_codec::{ConnAck, ConnAckProperties, PacketType, QoS, ReasonCode, UserProperties};
 use martlet_permission::{Limit, Refusal, RefusalCause, TenantId};
 
-use crate::connect_request::ConnectRequest;
+use crate::connect_request::{ConnectRequest, ConnectingClient, Login};
 use crate::connected_client::SharedClient;
-use crate::connection::{Since, TopicAliases};
+use crate::connection::Since;
+use crate::connection::topic_aliases::TopicAliases;
 use crate::event::Event;
 use crate::event_head::EventHead;
 use crate::event_interest::Wants;
 use crate::fault::{self, Fault};
 use crate::id::RecordNumber;
 use crate::node::{Cx, Node};
+use crate::part::interface::PartSpec;
 use crate::session::Session;
 use crate::session::permit::Permit;
 use crate::shard::{Ending, Gated, Shard};
@@ -31,12 +33,12 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,
-        mut request: ConnectRequest,
+        client: ConnectingClient,
     ) {
-        let (tenant, client_id) = (request.tenant, Arc::clone(&request.client_id));
+        let (tenant, client_id) = (client.login.tenant, Arc::clone(&client.request.client_id));
         let before = self.sessions.find(tenant, &client_id);
-        if let Err((reason, why)) = self.check_request(index, before, &request) {
-            return self.refuse_client(cx, index, &request, reason, why);
+        if let Err((reason, why)) = self.check_client(index, before, &client) {
+            return self.refuse_client(cx, index, &client, reason, why);
         }
         let is_new = before.is_none();
         if is_new
@@ -45,64 +47,66 @@ impl Shard {
                 .borrow_session(self.settings.limits.sessions as usize)
         {
             let reason = ReasonCode::QuotaExceeded;
-            return self.refuse_client(cx, index, &request, reason, Limit::Sessions);
+            return self.refuse_client(cx, index, &client, reason, Limit::Sessions);
         }
-        if let Err(why) = self.take_user_session(cx, before, &request) {
+        if let Err(why) = self.take_user_session(cx, before, &client) {
             if is_new {
                 cx.node.return_session();
             }
-            return self.refuse_client(cx, index, &request, ReasonCode::QuotaExceeded, why);
+            return self.refuse_client(cx, index, &client, ReasonCode::QuotaExceeded, why);
         }
         self.work.add(COMING_OR_GOING);
-        self.hear_out(cx, tenant, &client_id);
-        // An old connection of the same client is ended first [MQTT-3.1.4-3]. That may end its
-        // session, so the session is looked for after it.
-        if let Some(old) = self.sessions.find(tenant, &client_id)
-            && let Some(connection) = self.sessions.at(old).connection()
-        {
-            self.counters.sessions_taken_over += 1;
-            self.tell_taken_over(cx, old, (connection, index));
-            let cause = RefusalCause::TakenOver;
-            let ending = Ending::told(ReasonCode::SessionTakenOver, cause);
-            self.end_connection(cx, connection, ending);
-        }
-        // What the end of its connection has left for later comes before the new one.
-        if let Some(old) = self.sessions.find(tenant, &client_id) {
-            self.finish_leaving(cx, old);
-        }
+        self.end_old_connection(cx, index, (tenant, &client_id));
         if let Err(why) = self.take_place(cx, index) {
             if is_new {
                 cx.node.return_session();
             }
-            self.leave_user_session(cx, &request);
-            return self.refuse_client(cx, index, &request, ReasonCode::ServerBusy, why);
+            self.leave_user_session(cx, &client);
+            return self.refuse_client(cx, index, &client, ReasonCode::ServerBusy, why);
         }
-        let expiry_secs = self.session_expiry_of(&request);
-        let resumed = self.session_to_resume(cx, &request);
+        let expiry_secs = self.session_expiry_of(&client);
+        let resumed = self.session_to_resume(cx, &client);
         let session_present = resumed.is_some();
         let session = resumed.unwrap_or_else(|| {
             if !is_new {
                 // It takes the place of the one that has just ended.
                 cx.node.borrow_session(usize::MAX);
             }
-            self.new_session(&request)
+            self.new_session(tenant, &client_id)
         });
-        self.resume_session(cx, index, session, &mut request, expiry_secs);
+        let clean_start = client.has_clean_start();
+        let ConnectingClient {
+            request,
+            login,
+            part,
+        } = client;
+        let Login {
+            user_name,
+            permit,
+            data,
+            ..
+        } = login;
+        let of_part = part.as_deref();
+        self.resume_session(cx, (index, session), &request, permit, of_part, expiry_secs);
         self.tell_losses_while_away(cx, session);
         // Nor may a session of this client that has ended come back after a crash: it would take
         // new messages for old ones by their Packet Identifiers.
-        if let Some(part) = request.part.as_deref() {
+        if let Some(part) = &part {
             let (reach, queue) = (part.reach, part.queue);
             self.begin_lane(session, reach);
             self.bound_queue_of_part(cx, session, queue);
         }
         let record = self.record_session(cx, session);
         let record = record.max(self.end_under_way(tenant, &client_id));
-        self.describe_client(index, session, &request, session_present);
+        self.describe_client((index, session), &request, user_name);
+        let flags = &mut self.connections.at(index).client_mut().flags;
+        flags.set_clean_start(clean_start);
+        flags.set_session_present(session_present);
         self.configure_connection(cx, index, session, &request);
-        let (record, connack) = match request.part.take() {
+        let (record, connack) = match part {
             None => {
-                let connack = self.encode_connack(index, &request, session_present, expiry_secs);
+                let granted = (session_present, expiry_secs);
+                let connack = self.encode_connack(index, &request, data.as_deref(), granted);
                 if self.wants.any(Wants::PACKETS.and(Wants::CLIENTS)) {
                     let connect = (PacketType::Connect, None, request.remaining_bytes);
                     self.tell_packet(cx, index, connect, false);
@@ -118,32 +122,56 @@ impl Shard {
         self.admit_once_recorded(cx, index, record, connack);
     }
 
+    /// An old connection of the same client is ended first [MQTT-3.1.4-3]. That may end its
+    /// session, so the session is looked for after it.
+    fn end_old_connection<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        (tenant, client_id): (TenantId, &str),
+    ) {
+        self.hear_out(cx, tenant, client_id);
+        if let Some(old) = self.sessions.find(tenant, client_id)
+            && let Some(connection) = self.sessions.at(old).connection()
+        {
+            self.counters.sessions_taken_over += 1;
+            self.tell_taken_over(cx, old, (connection, index));
+            let cause = RefusalCause::TakenOver;
+            let ending = Ending::told(ReasonCode::SessionTakenOver, cause);
+            self.end_connection(cx, connection, ending);
+        }
+        // What the end of its connection has left for later comes before the new one.
+        if let Some(old) = self.sessions.find(tenant, client_id) {
+            self.finish_leaving(cx, old);
+        }
+    }
+
     /// Whether a CONNECT may claim its session here, before anything is changed for it. `before` is
     /// the session that its client has.
     ///
     /// # Errors
     /// It may not; what its client is told.
-    fn check_request(
+    fn check_client(
         &mut self,
         index: u32,
         before: Option<u32>,
-        request: &ConnectRequest,
+        client: &ConnectingClient,
     ) -> Result<(), (ReasonCode, Refusal)> {
-        let no_memory = self.memory.is_spent() || self.growth.sessions_stop;
+        let no_memory = self.memory.is_spent() || self.memory.growth.sessions_stop;
         if no_memory && before.is_none() {
             // A client with a session is let in: it takes what is queued for it.
-            return Err(match self.growth.sessions_stop {
+            return Err(match self.memory.growth.sessions_stop {
                 true => (ReasonCode::QuotaExceeded, Limit::MemoryKept.into()),
                 false => (ReasonCode::ServerBusy, Limit::Memory.into()),
             });
         }
-        if let Some(why) = self.has_no_room_for(request) {
+        if let Some(why) = self.has_no_room_for(client) {
             return Err((ReasonCode::QuotaExceeded, why.into()));
         }
-        if let Some(why) = self.is_turned_away(index, request) {
+        if let Some(why) = self.is_turned_away(index, client) {
             return Err((ReasonCode::NotAuthorized, why));
         }
-        let will = request.will.as_ref();
+        let will = client.request.will.as_ref();
         match will.and_then(|will| self.will_exceeds(before, will)) {
             Some(why) => Err((ReasonCode::QuotaExceeded, why.into())),
             None => Ok(()),
@@ -154,20 +182,22 @@ impl Shard {
     fn session_to_resume<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
-        request: &ConnectRequest,
+        client: &ConnectingClient,
     ) -> Option<u32> {
-        let found = self.sessions.find(request.tenant, &request.client_id)?;
+        let found = self
+            .sessions
+            .find(client.login.tenant, client.client_id())?;
         if !self.sessions.at(found).durable {
             // Remembered across a restart for its Will alone; the client is back before it is due.
             self.discard_will(found);
             self.end_session(cx, found, RefusalCause::KeptForWill);
             return None;
         }
-        if self.gives_way(found, request) {
+        if self.gives_way(found, &client.login) {
             self.end_session(cx, found, RefusalCause::BelongsToOther);
             return None;
         }
-        if request.clean_start {
+        if client.has_clean_start() {
             self.end_session(cx, found, RefusalCause::CleanStart);
             return None;
         }
@@ -218,24 +248,23 @@ impl Shard {
     }
 
     /// Session Expiry Interval in force, seconds: the ceiling is for clients.
-    pub(crate) fn session_expiry_of(&self, request: &ConnectRequest) -> u32 {
-        let permit = request.permit.as_ref();
-        if permit.is_some_and(|permit| permit.identity.is_applicant) {
+    pub(crate) fn session_expiry_of(&self, client: &ConnectingClient) -> u32 {
+        if client.login.is_applicant() {
             return 0;
         }
-        let ceiling = match &request.part {
+        let ceiling = match &client.part {
             Some(_) => u32::MAX,
             None => self.settings.limits.session_expiry_max_secs,
         };
-        request.session_expiry_secs.min(ceiling)
+        client.request.session_expiry_secs.min(ceiling)
     }
 
     /// Whether a session belongs to an earlier user of the name or Client Identifier, not to this
     /// client.
-    fn gives_way(&mut self, session: u32, request: &ConnectRequest) -> bool {
+    fn gives_way(&mut self, session: u32, login: &Login) -> bool {
         let owner = self.sessions.at(session).permit.as_deref();
         owner
-            .zip(request.permit.as_deref())
+            .zip(login.permit.as_deref())
             .is_some_and(|(owner, permit)| owner.gives_way_to(&permit.identity))
     }
 
@@ -302,7 +331,7 @@ impl Shard {
         if connection.flags.transport_gone() && connection.flags.admitted() {
             let id = self.connections.id_of(old);
             while self.connections.get(id).is_some() {
-                match self.screenings.holds(id.index) {
+                match self.connections.at(id.index).waits_for_screening() {
                     false => self.finish_input(cx, id),
                     // The new connection does not wait until a message is looked at.
                     true => self.give_up_input(cx, id),
@@ -312,11 +341,10 @@ impl Shard {
     }
 
     /// A session is known by its Client Identifier [MQTT-3.1.3-2].
-    fn new_session(&mut self, request: &ConnectRequest) -> u32 {
+    fn new_session(&mut self, tenant: TenantId, client_id: &Arc<str>) -> u32 {
         let epoch = self.next_epoch();
-        let client_id = request.client_id.clone();
         self.sessions
-            .insert(Session::new(request.tenant, client_id, epoch))
+            .insert(Session::new(tenant, Arc::clone(client_id), epoch))
     }
 
     /// The session belongs to this connection from now on, with the Will of its CONNECT
@@ -324,14 +352,14 @@ impl Shard {
     fn resume_session<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
-        index: u32,
-        session: u32,
-        request: &mut ConnectRequest,
+        (index, session): (u32, u32),
+        request: &ConnectRequest,
+        permit: Option<Box<Permit>>,
+        part: Option<&PartSpec>,
         expiry_secs: u32,
     ) {
         // The client is back before its Will was due, so it is not sent [MQTT-3.1.3-9].
-        let permit = request.permit.take();
-        let permit = permit.map(|permit| self.permit_in_force(permit));
+        let permit = permit.map(|permit| self.permits.in_force(permit));
         self.note_restricted(permit.as_deref());
         if !fault::is(Fault::WillSentThoughBack) {
             self.discard_will(session);
@@ -345,7 +373,6 @@ impl Shard {
         state.version = request.version;
         state.expiry_secs = expiry_secs;
         state.durable |= expiry_secs > 0;
-        let part = request.part.as_ref();
         let keeps_qos0 = part.is_some_and(|part| part.keeps_qos0);
         let keeps_otherwise = state.flags.keeps_qos0() != keeps_qos0;
         state.flags.set_keeps_qos0(keeps_qos0);
@@ -353,10 +380,10 @@ impl Shard {
         if let Some(timer) = state.expiry_timer.take() {
             self.wheel.cancel(timer);
         }
-        self.sessions.set_part(session, request.part.is_some());
+        self.sessions.set_part(session, part.is_some());
         self.return_user_session(cx, session);
         self.sessions.set_permit(session, permit);
-        self.replace_will(session, request.will.take());
+        self.replace_will(session, request.will.clone());
         if is_changed && has_subscriptions {
             self.raise_epochs_of(session);
         }
@@ -388,9 +415,8 @@ impl Shard {
         let alias_max = request
             .topic_alias_maximum
             .min(self.settings.limits.topic_alias_outbound);
-        let aliases = (alias_max > 0).then(|| Box::new(TopicAliases::new(alias_max, &self.seed)));
         let owner = self.sessions.id_of(session);
-        self.connections.take_entropy(index);
+        self.leave_lobby(index);
         let connection = self.connections.at(index);
         connection.accept(owner);
         self.accepted_count += 1;
@@ -404,8 +430,17 @@ impl Shard {
             .set_session_expiry_zero(request.session_expiry_secs == 0);
         connection.packet_bytes_max = request.packet_bytes_max;
         connection.send_quota = request.receive_maximum.min(in_flight_max);
-        connection.aliases = aliases;
-        connection.last_received_ms = cx.now.mono_ms;
+        if alias_max > 0 {
+            let aliases = TopicAliases::new(alias_max, &self.seed);
+            connection.make_rare().aliases = Some(aliases);
+        }
+        let exchange = request.authentication_method.as_ref();
+        let exchange = exchange.map(|method| self.authentications.accepted(method));
+        match exchange {
+            Some(exchange) => connection.make_rare().exchange = Some(Box::new(exchange)),
+            None => drop(connection.take_rare(|rare| rare.exchange.take())),
+        }
+        connection.received(cx.now.mono_ms);
         if let Some(timer) = connection.deadline.take() {
             self.wheel.cancel(timer);
         }
@@ -417,11 +452,6 @@ impl Shard {
             self.connections.at(index).deadline = Some(timer);
         }
         self.begin_trace(session);
-        self.leave_lobby(index);
-        self.authentications.forget(index);
-        if let Some(method) = &request.authentication_method {
-            self.authentications.accepted(index, method);
-        }
         if !self.connections.at(index).flags.part() {
             self.counters.connects_accepted += 1;
         }
@@ -444,8 +474,8 @@ impl Shard {
         &mut self,
         index: u32,
         request: &ConnectRequest,
-        session_present: bool,
-        expiry_secs: u32,
+        authentication_data: Option<&[u8]>,
+        (session_present, expiry_secs): (bool, u32),
     ) -> Vec<u8> {
         let mut out = Vec::new();
         let limits = &self.settings.limits;
@@ -484,7 +514,7 @@ impl Shard {
             server_reference: None,
             // [MQTT-4.12.0-5]
             authentication_method: request.authentication_method.as_deref(),
-            authentication_data: request.authentication_data.as_deref(),
+            authentication_data,
         };
         let reason = ReasonCode::Success;
         ConnAck {
@@ -516,27 +546,24 @@ impl Shard {
     /// Notes in the connection which client it is of, and what that client asked for.
     fn describe_client(
         &mut self,
-        index: u32,
-        session: u32,
+        (index, session): (u32, u32),
         request: &ConnectRequest,
-        session_present: bool,
+        user_name: Option<Arc<str>>,
     ) {
         let session = self.sessions.at(session);
         let permit = session.permit.as_ref();
-        let is_proved = permit.is_some() && request.user_name.is_some();
+        let is_proved = permit.is_some() && user_name.is_some();
         let is_device = is_proved && permit.is_some_and(|permit| permit.identity.is_device);
         let client_id = Arc::clone(&session.client_id);
         let keep_alive_secs = self.keep_alive_in_force(request.keep_alive_secs);
-        let gauge = &self.client_gauge;
+        let gauge = &self.memory.clients;
         let client = self.connections.at(index).client_mut();
-        client.set_names(client_id, request.user_name.clone(), gauge);
+        client.set_names(client_id, user_name, gauge);
         client.keep_alive_secs = keep_alive_secs;
         client.version = request.version;
         let flags = &mut client.flags;
         flags.set_user_is_proved(is_proved);
         flags.set_is_device(is_device);
-        flags.set_clean_start(request.clean_start);
-        flags.set_session_present(session_present);
     }
 }
 

@@ -1,35 +1,30 @@
-//! An accepted CONNECT.
+//! A CONNECT, and who its client is.
 
 use std::sync::Arc;
 
 use martlet_codec::ProtocolVersion;
 use martlet_permission::TenantId;
 
+use crate::authentication::Asker;
 use crate::connected_client::UserName;
 use crate::part::interface::PartSpec;
 use crate::record::StoredWill;
 use crate::session::permit::Permit;
 
-/// An accepted CONNECT, on its way to the shard that owns the session.
+/// What a CONNECT asks for.
 #[derive(Debug)]
-pub struct ConnectRequest {
+pub(crate) struct ConnectRequest {
     pub(crate) version: ProtocolVersion,
     pub(crate) bridge: bool,
     pub(crate) clean_start: bool,
     pub(crate) keep_alive_secs: u16,
-    pub(crate) tenant: TenantId,
     pub(crate) client_id: Arc<str>,
-    /// There while it waits to be known who it is.
-    pub(crate) asks: Option<Arc<()>>,
     /// The identifier was given by us [MQTT-3.1.3-6].
     pub(crate) assigned: bool,
+    /// What the client says, which is not proved.
     pub(crate) user_name: Option<Arc<str>>,
-    /// Its identity; none where no credentials are asked for.
-    pub(crate) permit: Option<Box<Permit>>,
     /// By which it proves who it is in steps.
     pub(crate) authentication_method: Option<Arc<str>>,
-    /// What the last step said.
-    pub(crate) authentication_data: Option<Box<[u8]>>,
     pub(crate) will: Option<Arc<StoredWill>>,
     /// As asked for; v3 sessions that are not clean ask for ever.
     pub(crate) session_expiry_secs: u32,
@@ -41,20 +36,108 @@ pub struct ConnectRequest {
     pub(crate) problem_information: bool,
     /// Remaining Length of the CONNECT.
     pub(crate) remaining_bytes: u32,
-    /// It is no CONNECT, but a part that attaches.
+}
+
+/// A CONNECT whose client is not known yet: the authenticator is asked.
+#[derive(Debug)]
+pub(crate) struct WaitingConnect {
+    pub(crate) request: ConnectRequest,
+    /// There as long as it waits.
+    asks: Arc<()>,
+}
+
+impl WaitingConnect {
+    pub(crate) fn new(request: ConnectRequest) -> Self {
+        Self {
+            request,
+            asks: Arc::default(),
+        }
+    }
+
+    /// Whether it still waits, for the authenticator.
+    pub(crate) fn asker(&self) -> Asker {
+        Asker::of(&self.asks)
+    }
+
+    /// Bytes of memory that it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of::<Self>() + self.request.remaining_bytes as usize
+    }
+}
+
+/// Who a client is.
+#[derive(Debug)]
+pub(crate) struct Login {
+    pub(crate) tenant: TenantId,
+    /// The user that it has proved to be; without a permit, the one that it claims to be.
+    pub(crate) user_name: Option<Arc<str>>,
+    /// Its identity; none where no credentials are asked for.
+    pub(crate) permit: Option<Box<Permit>>,
+    /// What the last step of the authenticator says to the client.
+    pub(crate) data: Option<Box<[u8]>>,
+}
+
+impl Login {
+    /// A client that has proved nothing.
+    pub(crate) fn claimed(tenant: TenantId, user_name: Option<Arc<str>>) -> Self {
+        Self {
+            tenant,
+            user_name,
+            permit: None,
+            data: None,
+        }
+    }
+
+    /// A client that has proved to be this one, whatever it said.
+    pub(crate) fn proved(permit: Box<Permit>, data: Option<Box<[u8]>>) -> Self {
+        Self {
+            tenant: permit.identity.tenant,
+            user_name: permit.identity.user_name.clone(),
+            permit: Some(permit),
+            data,
+        }
+    }
+
+    /// It has no credentials of its own.
+    pub(crate) fn is_applicant(&self) -> bool {
+        let permit = self.permit.as_ref();
+        permit.is_some_and(|permit| permit.identity.is_applicant)
+    }
+}
+
+/// A client whose CONNECT may be accepted: what it asks for, and who it is. It goes to the shard
+/// that owns its session.
+#[derive(Debug)]
+pub struct ConnectingClient {
+    pub(crate) request: ConnectRequest,
+    pub(crate) login: Login,
+    /// It is no client, but a part that attaches.
     pub(crate) part: Option<Box<PartSpec>>,
 }
 
-impl ConnectRequest {
+impl ConnectingClient {
+    pub(crate) fn new(request: ConnectRequest, login: Login) -> Self {
+        Self {
+            request,
+            login,
+            part: None,
+        }
+    }
+
     /// Client Identifier, given by the client or assigned.
     pub fn client_id(&self) -> &str {
-        &self.client_id
+        &self.request.client_id
+    }
+
+    /// Its session begins anew: it asks for that, or has no right to another.
+    pub(crate) fn has_clean_start(&self) -> bool {
+        self.request.clean_start || self.login.is_applicant()
     }
 
     /// Its user; until it has proved it, that is what it says.
     pub(crate) fn user(&self) -> Option<UserName> {
-        let name = self.user_name.clone()?;
-        Some(match self.permit {
+        let name = self.login.user_name.clone()?;
+        Some(match self.login.permit {
             Some(_) => UserName::Proved(name),
             None => UserName::Claimed(name),
         })

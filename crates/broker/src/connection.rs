@@ -6,23 +6,31 @@
 //! There may be a million connections, most idle: one is kept small, and what it needs only while
 //! it has a buffer lies with that.
 
-use core::num::NonZeroU16;
-use std::collections::VecDeque;
+pub(crate) mod buffer;
+pub(crate) mod lobby_state;
+pub(crate) mod rare;
+pub(crate) mod topic_aliases;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use hashbrown::HashMap as RawMap;
 use martlet_codec::{PacketType, ProtocolVersion, Publish};
 
 use crate::arena::Arena;
 use crate::connected_client::{ConnectedClient, SharedClient};
+use crate::connection::buffer::{Buffer, BufferPool, ToBeTold};
+use crate::connection::lobby_state::LobbyState;
+use crate::connection::rare::RareState;
+use crate::connection::topic_aliases::TopicAliases;
 use crate::effect::ConnectionEffect;
 use crate::flags::flags;
-use crate::hash::{HashMap, Seed, seeded};
-use crate::id::{ConnectionId, MessageId, RecordNumber, SessionId};
+use crate::guest::Peer;
+use crate::hash::Seed;
+use crate::id::{ConnectionId, RecordNumber, SessionId};
 use crate::limits::{Limits, ListenerPolicy};
 use crate::node::{Cx, Node};
-use crate::split_map::SplitMap;
+use crate::rate::spent::Spent;
+use crate::screen::screenings::PendingScreening;
 use crate::timer::TimerKey;
 
 /// How far a connection has come.
@@ -68,7 +76,11 @@ pub(crate) struct Connection {
     output: Option<Box<Buffer>>,
     /// Bytes received and not yet worked off; not there while there are none.
     pub(crate) input: Option<Box<Buffer>>,
-    pub(crate) last_received_ms: u64,
+    /// When a packet came last: the last 32 bits of monotonic milliseconds. They begin anew after
+    /// 49 days; no Keep Alive is as long.
+    last_received_ms: u32,
+    /// Bytes of what lies between its socket and MQTT.
+    pub(crate) layer_bytes: u32,
     pub(crate) deadline: Option<TimerKey>,
     pub(crate) stalled: Option<TimerKey>,
     /// Whose QoS 0 messages lie in the output, once it was accepted.
@@ -81,7 +93,7 @@ pub(crate) struct Connection {
     pub(crate) charged_bytes: u32,
     /// Its address, and its client once that was accepted. Shared with events.
     client: SharedClient,
-    pub(crate) aliases: Option<Box<TopicAliases>>,
+    rare: Option<Box<RareState>>,
 }
 
 /// A moment of monotonic time, to 16 ms, in 4 bytes; it may be none. It is known for two years.
@@ -108,22 +120,6 @@ impl Since {
         let passed = u64::from(if passed == u32::MAX { 0 } else { passed });
         (self != Self::NONE).then(|| now.saturating_sub(passed) * SINCE_UNIT_MS)
     }
-}
-
-/// Bytes that came and are not worked off, or are to go and not written.
-#[derive(Debug, Default)]
-pub(crate) struct Buffer {
-    pub(crate) bytes: Vec<u8>,
-    /// How many of the first bytes are done with: written, or looked at and held back.
-    pub(crate) done: u32,
-    /// QoS 0 messages in output, of which this many are held (idea 6).
-    pub(crate) qos0: u32,
-    /// Of them, those whose delivery is to be told, in order.
-    pub(crate) to_be_told: VecDeque<ToBeTold>,
-    /// Its capacity when that was last charged.
-    charged: u32,
-    /// Last time the peer took output, or there was none.
-    last_progress_ms: u64,
 }
 
 flags! {
@@ -156,45 +152,23 @@ flags! {
     11 part set_part;
 }
 
-/// Topic Aliases of one connection, both directions.
-#[derive(Debug)]
-pub(crate) struct TopicAliases {
-    /// Set by the client; index is alias - 1.
-    pub(crate) inbound: Vec<Option<Arc<str>>>,
-    pub(crate) inbound_bytes: usize,
-    /// Given by us, first come first served.
-    pub(crate) outbound: HashMap<Box<str>, NonZeroU16>,
-    pub(crate) outbound_bytes: usize,
-    /// The client's Topic Alias Maximum, bounded by ours.
-    pub(crate) outbound_max: u16,
-}
-
-impl TopicAliases {
-    pub(crate) fn new(outbound_max: u16, seed: &Seed) -> Self {
-        Self {
-            inbound: Vec::new(),
-            inbound_bytes: 0,
-            outbound: RawMap::with_hasher(seed.clone()),
-            outbound_bytes: 0,
-            outbound_max,
-        }
-    }
-}
-
-/// What an outbound Topic Alias takes beside its topic, in bytes.
-const OUTBOUND_ALIAS_BYTES: usize = 48;
-
 /// How long nothing may come, milliseconds, with this Keep Alive; 0 is for ever [MQTT-3.1.2-22].
 pub(crate) fn keep_alive_ms(keep_alive_secs: u16) -> u32 {
     u32::from(keep_alive_secs) * 1500
 }
 
 impl Connection {
-    pub(crate) fn new(
-        listener: Arc<ListenerPolicy>,
-        address: Option<(IpAddr, u16)>,
-        now_ms: u64,
-    ) -> Self {
+    /// One in the lobby.
+    pub(crate) fn new(peer: Peer, now_ms: u64) -> Self {
+        let Peer {
+            address,
+            listener,
+            entropy,
+        } = peer;
+        let rare = RareState {
+            lobby: Some(Box::new(LobbyState::new(entropy))),
+            ..RareState::default()
+        };
         Self {
             generation: 0,
             phase: Phase::Lobby,
@@ -207,7 +181,8 @@ impl Connection {
             gated_for: RecordNumber(0),
             output: None,
             input: None,
-            last_received_ms: now_ms,
+            last_received_ms: now_ms as u32,
+            layer_bytes: 0,
             deadline: None,
             stalled: None,
             session: SessionId::NONE,
@@ -215,8 +190,122 @@ impl Connection {
             held_for_store_since: Since::NONE,
             charged_bytes: 0,
             client: SharedClient::new(ConnectedClient::unknown(listener, address)),
-            aliases: None,
+            rare: Some(Box::new(rare)),
         }
+    }
+
+    /// What few connections have, if it has some of it.
+    #[inline(always)]
+    pub(crate) fn rare(&self) -> Option<&RareState> {
+        self.rare.as_deref()
+    }
+
+    /// The same, to change it.
+    #[inline(always)]
+    pub(crate) fn rare_mut(&mut self) -> Option<&mut RareState> {
+        self.rare.as_deref_mut()
+    }
+
+    /// The same, to put something into it.
+    pub(crate) fn make_rare(&mut self) -> &mut RareState {
+        self.rare.get_or_insert_default()
+    }
+
+    /// Takes something out of what few connections have. If nothing is left, that takes no memory.
+    pub(crate) fn take_rare<T>(
+        &mut self,
+        take: impl FnOnce(&mut RareState) -> Option<T>,
+    ) -> Option<T> {
+        let rare = self.rare.as_mut()?;
+        let taken = take(rare);
+        if rare.is_empty() {
+            self.rare = None;
+        }
+        taken
+    }
+
+    /// What it has because it is in the lobby.
+    pub(crate) fn lobby(&self) -> Option<&LobbyState> {
+        self.rare.as_ref()?.lobby.as_deref()
+    }
+
+    /// The same, to change it.
+    pub(crate) fn lobby_mut(&mut self) -> Option<&mut LobbyState> {
+        self.rare.as_mut()?.lobby.as_deref_mut()
+    }
+
+    /// Its client may be given Topic Aliases, or has set some.
+    #[inline(always)]
+    pub(crate) fn has_aliases(&self) -> bool {
+        self.rare().is_some_and(|rare| rare.aliases.is_some())
+    }
+
+    /// Its Topic Aliases, to use them.
+    #[inline(always)]
+    pub(crate) fn aliases_mut(&mut self) -> Option<&mut TopicAliases> {
+        self.rare.as_mut()?.aliases.as_mut()
+    }
+
+    /// The same; they are made if there are none.
+    pub(crate) fn make_aliases(&mut self, seed: &Seed) -> &mut TopicAliases {
+        let aliases = &mut self.make_rare().aliases;
+        aliases.get_or_insert_with(|| TopicAliases::new(0, seed))
+    }
+
+    /// A SUBSCRIBE or UNSUBSCRIBE of it has been begun and goes on.
+    pub(crate) fn is_half_done(&self) -> bool {
+        self.rare().is_some_and(|rare| rare.half_done.is_some())
+    }
+
+    /// A message of it that the control plane looks at.
+    pub(crate) fn screening(&self) -> Option<&PendingScreening> {
+        self.rare()?.screening.as_deref()
+    }
+
+    /// It waits until the control plane has looked at a message.
+    pub(crate) fn waits_for_screening(&self) -> bool {
+        self.screening().is_some_and(PendingScreening::waits)
+    }
+
+    /// What its client has published of what it may, if the rate has a limit and it has published.
+    pub(crate) fn spent(&mut self) -> Option<&mut Spent> {
+        self.rare_mut()?.spent.as_deref_mut()
+    }
+
+    /// The same; at first it has published nothing.
+    pub(crate) fn make_spent(&mut self) -> &mut Spent {
+        self.make_rare().spent.get_or_insert_default()
+    }
+
+    /// Counts bytes of an answer that waits.
+    pub(crate) fn add_answer_bytes(&mut self, bytes: usize) {
+        if bytes > 0 {
+            self.make_rare().answer_bytes += bytes;
+        }
+    }
+
+    /// These bytes of an answer do not wait any more.
+    pub(crate) fn remove_answer_bytes(&mut self, bytes: usize) {
+        self.take_rare(|rare| {
+            rare.answer_bytes -= bytes;
+            Some(())
+        });
+    }
+
+    /// Bytes of answers that wait, beside acknowledgements.
+    pub(crate) fn answer_bytes(&self) -> usize {
+        self.rare().map_or(0, |rare| rare.answer_bytes)
+    }
+
+    /// A packet has come.
+    #[inline(always)]
+    pub(crate) fn received(&mut self, now_ms: u64) {
+        self.last_received_ms = now_ms as u32;
+    }
+
+    /// For how long no packet has come, milliseconds.
+    pub(crate) fn quiet_ms(&self, now_ms: u64) -> u32 {
+        (now_ms as u32).wrapping_sub(self.last_received_ms)
     }
 
     /// The session's place, once accepted.
@@ -263,7 +352,7 @@ impl Connection {
     /// The topic that an alias of a PUBLISH stands for; none if it has none, or an unknown one.
     pub(crate) fn topic_of_alias(&self, publish: &Publish<'_>) -> Option<Arc<str>> {
         let alias = publish.properties.topic_alias?;
-        let aliases = self.aliases.as_ref()?;
+        let aliases = self.rare()?.aliases.as_ref()?;
         aliases.inbound.get(usize::from(alias.get()) - 1)?.clone()
     }
 
@@ -280,23 +369,13 @@ impl Connection {
         }
     }
 
-    /// Bytes of memory that its buffers and Topic Aliases take.
+    /// Bytes of memory that its buffers take, and what few connections have.
     pub(crate) fn buffer_bytes(&self) -> usize {
         let bytes = |buffer: &Option<Box<Buffer>>| {
             let buffer = buffer.as_ref();
             buffer.map_or(0, |buffer| buffer.bytes.capacity())
         };
-        bytes(&self.output) + bytes(&self.input) + self.alias_bytes()
-    }
-
-    /// Bytes of the topics that its Topic Aliases stand for, and of their tables.
-    fn alias_bytes(&self) -> usize {
-        let aliases = self.aliases.as_ref();
-        aliases.map_or(0, |aliases| {
-            let topics = aliases.inbound_bytes + aliases.outbound_bytes;
-            let inbound = aliases.inbound.capacity() * size_of::<Option<Arc<str>>>();
-            topics + inbound + aliases.outbound.len() * OUTBOUND_ALIAS_BYTES
-        })
+        bytes(&self.output) + bytes(&self.input) + self.rare().map_or(0, RareState::bytes)
     }
 
     /// Bytes of the user name that its client has told, proved or not.
@@ -387,10 +466,8 @@ impl Connection {
     /// Takes QoS 0 messages out of the output that have not begun to be written; how many.
     pub(crate) fn drop_qos0_output(&mut self) -> u32 {
         // Later packets may stand on a Topic Alias that one of them sets.
-        let has_aliases = self
-            .aliases
-            .as_ref()
-            .is_some_and(|aliases| !aliases.outbound.is_empty());
+        let aliases = self.rare().and_then(|rare| rare.aliases.as_ref());
+        let has_aliases = aliases.is_some_and(|aliases| !aliases.outbound.is_empty());
         match &mut self.output {
             Some(output) if !has_aliases => output.drop_qos0(),
             _ => 0,
@@ -471,90 +548,18 @@ impl Connection {
     }
 }
 
-impl Buffer {
-    /// Takes out QoS 0 messages none of whose bytes has been written; how many.
-    fn drop_qos0(&mut self) -> u32 {
-        if !self.to_be_told.is_empty() {
-            // Their places count those before them.
-            return 0;
-        }
-        let mut kept = Vec::new();
-        let (mut at, mut dropped) = (0, 0);
-        while let Some((length, is_qos0)) = packet_at(&self.bytes[at..]) {
-            let end = (at + length).min(self.bytes.len());
-            match is_qos0 && at >= self.done as usize {
-                true => dropped += 1,
-                false => kept.extend_from_slice(&self.bytes[at..end]),
-            }
-            at = end;
-        }
-        kept.extend_from_slice(&self.bytes[at..]);
-        self.bytes = kept;
-        self.qos0 -= dropped;
-        dropped
-    }
-
-    /// `count` bytes have been written, which is not all.
-    fn wrote(&mut self, count: usize) -> u32 {
-        let until = self.done as usize + count;
-        let (delivered, boundary) = self.packets_written(until);
-        self.qos0 -= delivered;
-        self.done = until as u32;
-        // Only whole packets are cut off, so that the buffer always begins with a packet's start.
-        if boundary > self.bytes.len() / 2 {
-            self.bytes.drain(..boundary);
-            self.done -= boundary as u32;
-        }
-        delivered
-    }
-
-    /// Of what ends between the bytes written before and `until`: how many QoS 0 PUBLISH packets,
-    /// and where the last packet that is written whole ends.
-    fn packets_written(&self, until: usize) -> (u32, usize) {
-        let (mut delivered, mut boundary) = (0, 0);
-        while let Some((length, qos0)) = packet_at(&self.bytes[boundary..]) {
-            let end = boundary + length;
-            if end > until {
-                break;
-            }
-            delivered += u32::from(qos0 && end > self.done as usize);
-            boundary = end;
-        }
-        (delivered, boundary)
-    }
-}
-
-/// Length of the packet at the front of our own output and whether it is a QoS 0 PUBLISH.
-fn packet_at(bytes: &[u8]) -> Option<(usize, bool)> {
-    let header = martlet_codec::decode_fixed_header(bytes).ok().flatten()?;
-    let publish = header.packet_type == PacketType::Publish;
-    Some((header.packet_len(), publish && header.flags & 0b0110 == 0))
-}
-
 /// The shard's connections.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Connections {
     arena: Arena<Connection>,
     generation: u32,
-    /// What was random about those that have not been accepted yet, by their places.
-    entropies: SplitMap<u32, [u8; 16]>,
 }
 
 impl Connections {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self {
-            arena: Arena::default(),
-            generation: 0,
-            entropies: SplitMap::new(seeded(seed)),
-        }
-    }
-
-    /// `entropy` is for an assigned Client Identifier.
-    pub(crate) fn insert(&mut self, mut connection: Connection, entropy: [u8; 16]) -> ConnectionId {
+    pub(crate) fn insert(&mut self, mut connection: Connection) -> ConnectionId {
         self.generation = self.generation.wrapping_add(1);
         connection.generation = self.generation;
         let index = self.arena.insert(connection);
-        self.entropies.insert(index, entropy);
         ConnectionId {
             index,
             generation: self.generation,
@@ -575,22 +580,7 @@ impl Connections {
 
     pub(crate) fn remove(&mut self, id: ConnectionId) -> Option<Connection> {
         self.get(id)?;
-        self.take_entropy(id.index);
         self.arena.remove(id.index)
-    }
-
-    /// 16 random bytes of a connection that has not been accepted.
-    pub(crate) fn entropy(&self, index: u32) -> [u8; 16] {
-        self.entropies.get(&index).copied().unwrap_or_default()
-    }
-
-    /// The same, of one that is accepted or moves.
-    pub(crate) fn take_entropy(&mut self, index: u32) -> [u8; 16] {
-        // Nearly always there are none.
-        match self.entropies.is_empty() {
-            true => [0; 16],
-            false => self.entropies.remove(&index).unwrap_or_default(),
-        }
     }
 
     /// The connection at a place that may be free.
@@ -627,91 +617,16 @@ impl Connections {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Connection> {
-        self.arena.iter().map(|(_, connection)| connection)
+        self.entries().map(|(_, connection)| connection)
+    }
+
+    /// All connections, with their places.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (u32, &Connection)> {
+        self.arena.iter()
     }
 
     pub(crate) fn len(&self) -> usize {
         self.arena.len()
-    }
-}
-
-/// Buffers that connections borrow while they have something in them.
-#[derive(Debug, Default)]
-pub(crate) struct BufferPool {
-    // Boxed where they are used, so that they are not moved into boxes and out.
-    #[expect(
-        clippy::vec_box,
-        reason = "they go to connections and come back in their boxes"
-    )]
-    free: Vec<Box<Buffer>>,
-    /// Room in them, bytes.
-    bytes: usize,
-}
-
-/// Capacity of a fresh buffer: more than CONNACK needs. Those of busy connections grow, and stay so
-/// in the pool.
-const BUFFER_BYTES: usize = 512;
-/// A buffer that grew beyond this is not kept. It is more than what one read brings, since buffers
-/// double: else those of connections with large messages would grow anew each time.
-const KEPT_BYTES: usize = 128 * 1024;
-/// Buffers kept.
-const KEPT: usize = 128;
-
-impl BufferPool {
-    pub(crate) fn take(&mut self) -> Box<Buffer> {
-        if let Some(buffer) = self.free.pop() {
-            self.bytes -= buffer.bytes.capacity();
-            return buffer;
-        }
-        Box::new(Buffer {
-            bytes: Vec::with_capacity(BUFFER_BYTES),
-            ..Buffer::default()
-        })
-    }
-
-    /// Bytes of the buffers that wait to be used.
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    #[inline]
-    pub(crate) fn put(&mut self, buffer: Option<Box<Buffer>>) {
-        let Some(mut buffer) = buffer else { return };
-        let bytes = buffer.bytes.capacity();
-        if bytes == 0 || bytes > KEPT_BYTES || self.free.len() >= KEPT {
-            return drop_buffer(buffer);
-        }
-        buffer.bytes.clear();
-        (buffer.done, buffer.qos0, buffer.charged) = (0, 0, 0);
-        if !buffer.to_be_told.is_empty() {
-            buffer.to_be_told.clear();
-        }
-        self.bytes += bytes;
-        self.free.push(buffer);
-    }
-}
-
-/// Out of the way of those that are kept.
-#[cold]
-fn drop_buffer(buffer: Box<Buffer>) {
-    drop(buffer);
-}
-
-/// A QoS 0 message in an output whose delivery is to be reported.
-#[derive(Debug)]
-pub(crate) struct ToBeTold {
-    /// QoS 0 messages of the output up to this one that have not left.
-    pub(crate) left: u32,
-    pub(crate) topic: Box<str>,
-    pub(crate) id: MessageId,
-    pub(crate) received_mono_ms: u64,
-}
-
-impl ToBeTold {
-    /// Notes that `count` QoS 0 messages have left; returns whether this message is one of them.
-    pub(crate) fn has_left(&mut self, count: u32) -> bool {
-        self.left = self.left.saturating_sub(count);
-        self.left == 0
     }
 }
 
@@ -744,5 +659,35 @@ mod tests {
     fn an_idle_connection_is_small() {
         // A chunk of them is whole pages.
         assert!(size_of::<Connection>() <= 96);
+        assert!(size_of::<RareState>() <= 192);
+    }
+
+    fn connection() -> Connection {
+        let peer = Peer {
+            address: None,
+            listener: Arc::default(),
+            entropy: [7; 16],
+        };
+        Connection::new(peer, 0)
+    }
+
+    #[test]
+    fn what_few_connections_have_takes_no_memory_once_it_is_gone() {
+        let mut connection = connection();
+        assert!(connection.lobby().is_some());
+        connection.add_answer_bytes(5);
+        connection.take_rare(|rare| rare.lobby.take());
+        assert_eq!(connection.answer_bytes(), 5);
+        assert!(connection.buffer_bytes() >= size_of::<RareState>());
+        connection.remove_answer_bytes(5);
+        assert!(connection.rare().is_none());
+        assert_eq!(connection.buffer_bytes(), 0);
+    }
+
+    #[test]
+    fn how_long_nothing_came_is_known_when_the_count_begins_anew() {
+        let mut connection = connection();
+        connection.received(u64::from(u32::MAX) - 5);
+        assert_eq!(connection.quiet_ms(u64::from(u32::MAX) + 10), 15);
     }
 }

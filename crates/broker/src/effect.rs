@@ -5,7 +5,7 @@
 //! that it follows from, and an answer of another shard leaves after its own records.
 
 use crate::authentication::Authentication;
-use crate::event::{Event, Told};
+use crate::event::{Event, EventNotice};
 use crate::event_head::EventHead;
 use crate::guest::Guest;
 use crate::id::{ConnectionId, MessageId, SessionEpoch, SessionId, ShardId};
@@ -34,7 +34,7 @@ pub struct Effects {
     /// Messages that the control plane looks at before they are routed.
     pub screenings: Vec<Screening>,
     /// What happened, for logs and event feeds; only kinds that were asked for.
-    pub events: Vec<Told>,
+    pub events: Vec<EventNotice>,
     /// Answers to commands.
     pub reports: Vec<Report>,
     /// Messages of queues that lie in the store and are wanted now.
@@ -108,7 +108,7 @@ pub struct LostMessage {
 impl Effects {
     /// Something happened. Long names are cut here.
     pub(crate) fn tell(&mut self, head: EventHead, event: Event) {
-        self.events.push(Told::new(head, event));
+        self.events.push(EventNotice::new(head, event));
     }
 
     /// Room for a node of `shard_count` shards.

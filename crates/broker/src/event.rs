@@ -17,7 +17,7 @@ use crate::limits::{ListenerPolicy, QueueFull};
 
 /// An event: who it is about, and what happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct EventNotice {
     /// Who it is about.
     pub head: EventHead,
     /// What happened.
@@ -257,7 +257,7 @@ pub struct DeliveredMessage {
     pub at_ms: u64,
 }
 
-impl Told {
+impl EventNotice {
     /// An event about a client that has connected.
     pub fn connected(tenant: TenantId, client: SharedClient) -> Self {
         Self {

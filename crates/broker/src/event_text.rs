@@ -1,4 +1,4 @@
-//! Names and texts of events, cut: where an event is made, or by [`Told::shown`].
+//! Names and texts of events, cut: where an event is made, or by [`EventNotice::shown`].
 
 use std::borrow::Cow;
 use std::ops::Deref;
@@ -6,7 +6,7 @@ use std::ops::Deref;
 use martlet_permission::Refusal;
 
 use crate::connected_client::{ConnectedClient, SharedClient, UserName};
-use crate::event::{DeliveredMessage, Event, PublishedMessage, Told};
+use crate::event::{DeliveredMessage, Event, EventNotice, PublishedMessage};
 use crate::event_head::EventHead;
 use crate::shortened::{WHY_BYTES_MAX, cut_to, is_cut, shortened};
 
@@ -63,7 +63,7 @@ impl EventHead {
     }
 }
 
-impl Told {
+impl EventNotice {
     /// An event as shards tell it. User Names, reasons and the Client Identifier of a refused
     /// client are cut. Other Client Identifiers stay whole, up to their limit: readers tell clients
     /// apart by them. Topics of refusals and drops were cut before.
@@ -184,12 +184,12 @@ mod tests {
     use martlet_codec::ReasonCode;
     use martlet_permission::{RefusalCause, TenantId};
 
-    fn told(client_id: &str, user: UserName, event: Event) -> Told {
+    fn told(client_id: &str, user: UserName, event: Event) -> EventNotice {
         let head = EventHead::new(TenantId(0), client_id).with_user(Some(user));
-        Told::new(head, event)
+        EventNotice::new(head, event)
     }
 
-    fn refused(client_id: &str, detail: &str) -> Told {
+    fn refused(client_id: &str, detail: &str) -> EventNotice {
         let event = Event::Refused {
             will_topic: None,
             reason: ReasonCode::NotAuthorized,
@@ -225,17 +225,17 @@ mod tests {
         let short = shortened(&long).into_owned();
         let mut client = ConnectedClient::new(&long, Some(&long));
         client.flags.set_user_is_proved(true);
-        let mut event = Told::connected(TenantId(0), SharedClient::new(client));
+        let mut event = EventNotice::connected(TenantId(0), SharedClient::new(client));
         event.shorten();
         assert_eq!(event.head.proved(), Some(&*long), "it may be looked for");
-        let Told { head, event } = event.shown().into_owned();
+        let EventNotice { head, event } = event.shown().into_owned();
         assert_eq!((&*head.client_id, head.proved()), (&*short, Some(&*short)));
         let Event::Connected(client) = event else {
             panic!("{event:?}");
         };
         assert_eq!(EventHead::of_client(TenantId(0), &client).user, head.user);
         let claimed = ConnectedClient::new("c", Some(&long));
-        let mut event = Told::connected(TenantId(0), SharedClient::new(claimed));
+        let mut event = EventNotice::connected(TenantId(0), SharedClient::new(claimed));
         event.shorten();
         assert_eq!(event.head.claimed(), Some(&*short));
     }

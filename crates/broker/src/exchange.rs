@@ -15,10 +15,11 @@ use martlet_codec::{
 use martlet_permission::{Identity, Limit, Refusal, RefusalCause};
 
 use crate::authentication::{Asker, Authenticated, Authentication, ExchangeState, Step};
-use crate::connection::Phase;
+use crate::connect_request::ConnectingClient;
+use crate::connection::{Connection, Phase};
 use crate::event::Event;
 use crate::event_interest::Wants;
-use crate::exchange::state::Turn;
+use crate::exchange::state::{Exchange, Turn};
 use crate::id::ConnectionId;
 use crate::node::{Cx, Node};
 use crate::session::permit::Permit;
@@ -75,7 +76,8 @@ impl Shard {
         auth: &Auth<'_>,
     ) -> Result<(), PacketError> {
         self.check_user_properties(auth.user_properties)?;
-        let Some(exchange) = self.authentications.exchanges.get_mut(&index) else {
+        let id = self.connections.id_of(index);
+        let Some(exchange) = exchange_of(self.connections.at(index)) else {
             return Err(auth_without_method(auth));
         };
         if auth.authentication_method != Some(&*exchange.method) {
@@ -105,7 +107,7 @@ impl Shard {
         };
         if again {
             let timeout_ms = u64::from(self.settings.limits.authenticate_timeout_secs) * 1000;
-            let timer = Timer::ReauthenticationDeadline(self.connections.id_of(index));
+            let timer = Timer::ReauthenticationDeadline(id);
             exchange.deadline = Some(self.wheel.arm(cx.now.mono_ms + timeout_ms, timer));
         }
         self.ask_step(cx, index, step);
@@ -126,12 +128,13 @@ impl Shard {
                 (client_id, user_name, Asker::default())
             }
             None => {
-                let Some(request) = self.authentications.waiting.get(&index) else {
+                let waiting = connection.lobby().and_then(|state| state.waiting.as_ref());
+                let Some(waiting) = waiting else {
                     return;
                 };
-                let asker = request.asks.as_ref().map(Asker::of).unwrap_or_default();
+                let request = &waiting.request;
                 let client_id = Arc::clone(&request.client_id);
-                (client_id, request.user_name.clone(), asker)
+                (client_id, request.user_name.clone(), waiting.asker())
             }
         };
         cx.effects.authentications.push(Authentication {
@@ -162,10 +165,11 @@ impl Shard {
             self.refuse_waiting(cx, index, error);
             return;
         }
-        if let Some(exchange) = self.authentications.exchanges.get_mut(&index) {
+        let connection = self.connections.at(index);
+        if let Some(exchange) = exchange_of(connection) {
             exchange.turn = Turn::Client(state);
         }
-        self.connections.at(index).phase = Phase::Challenged;
+        connection.phase = Phase::Challenged;
         self.queue_input(index);
     }
 
@@ -177,8 +181,12 @@ impl Shard {
         index: u32,
         error: PacketError,
     ) {
-        match self.authentications.waiting.remove(&index) {
-            Some(request) => self.refuse_client(cx, index, &request, error.reason, error.cause),
+        match self.take_waiting(index) {
+            Some(request) => {
+                let login = self.claimed_login(index, &request);
+                let client = ConnectingClient::new(request, login);
+                self.refuse_client(cx, index, &client, error.reason, error.cause);
+            }
             None => self.refuse(cx, index, None, error.reason, error.cause),
         }
     }
@@ -193,7 +201,8 @@ impl Shard {
         reason: ReasonCode,
         data: Option<&[u8]>,
     ) -> Result<(), PacketError> {
-        let Some(exchange) = self.authentications.exchanges.get(&index) else {
+        let connection = self.connections.at(index);
+        let Some(exchange) = exchange_of(connection) else {
             let why = "authentication in steps of a client that named no method";
             return Err(PacketError::rule(ReasonCode::UnspecifiedError, why));
         };
@@ -204,7 +213,6 @@ impl Shard {
         };
         self.scratch.clear();
         auth.encode(&mut self.scratch);
-        let connection = self.connections.at(index);
         if self.scratch.len() > connection.packet_bytes_max as usize {
             let why = "authentication needs larger packets than the client takes";
             return Err(PacketError::rule(ReasonCode::PacketTooLarge, why));
@@ -222,7 +230,7 @@ impl Shard {
         id: ConnectionId,
         answer: Authenticated,
     ) {
-        let Some(exchange) = self.authentications.exchanges.get_mut(&id.index) else {
+        let Some(exchange) = exchange_of(self.connections.at(id.index)) else {
             return;
         };
         if !matches!(exchange.turn, Turn::Keeper) {
@@ -269,7 +277,7 @@ impl Shard {
         data: Option<&[u8]>,
     ) -> Result<(), PacketError> {
         let refused = |cause: RefusalCause| PacketError::of(ReasonCode::NotAuthorized, cause);
-        if let Some(exchange) = self.authentications.exchanges.get_mut(&id.index) {
+        if let Some(exchange) = exchange_of(self.connections.at(id.index)) {
             exchange.turn = Turn::Over;
             if let Some(timer) = exchange.deadline.take() {
                 self.wheel.cancel(timer);
@@ -322,16 +330,19 @@ impl Shard {
 
     /// The client has begun to prove anew who it is, and has not come to an end.
     pub(crate) fn check_reauthentication<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId) {
-        if self.connections.get(id).is_none() {
-            return;
-        }
-        let Some(exchange) = self.authentications.exchanges.get_mut(&id.index) else {
+        let connection = self.connections.get_mut(id);
+        let Some(exchange) = connection.and_then(exchange_of) else {
             return;
         };
         exchange.deadline = None;
         let ending = Ending::told(ReasonCode::NotAuthorized, Limit::AuthenticateTimeout);
         self.end_connection(cx, id.index, ending);
     }
+}
+
+/// The exchange of a connection whose CONNECT named an Authentication Method.
+fn exchange_of(connection: &mut Connection) -> Option<&mut Exchange> {
+    connection.rare_mut()?.exchange.as_deref_mut()
 }
 
 /// When credentials end; never is the greatest.

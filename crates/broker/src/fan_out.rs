@@ -175,7 +175,7 @@ impl Shard {
         let (from, among) = match core::mem::take(&mut receivers.stage) {
             Stage::Gathering(from, among) => (Some(from), among),
             Stage::New => {
-                receivers.epoch = self.epochs.at(EpochKey::of(tenant, topic));
+                receivers.epoch = self.subscribers.epochs.at(EpochKey::of(tenant, topic));
                 (None, None)
             }
             Stage::Serving(_) => return,
@@ -186,7 +186,7 @@ impl Shard {
         // Subscribers of the filter that comes first; those behind them have been gathered.
         let mut among = among;
         let mut stopped_among = None;
-        let (tree, sessions, seed) = (&self.tree, &self.sessions, &self.seed);
+        let (tree, sessions, seed) = (&self.subscribers.tree, &self.sessions, &self.seed);
         let walked = tree.matches_from(tenant, topic, from.as_deref(), limit, |node, there| {
             let list = there.list();
             let list = match among.take() {
@@ -259,7 +259,7 @@ impl Shard {
             return false;
         };
         let key = EpochKey::of(routing.publication.tenant, routing.publication.topic);
-        let is_changed = self.epochs.at(key) != receivers.epoch;
+        let is_changed = self.subscribers.epochs.at(key) != receivers.epoch;
         let mut matches: SmallVec<[Match; 4]> = SmallVec::new();
         while let Some(&first) = receivers.found.get(place) {
             if self.work.is_share_over() {
@@ -285,7 +285,7 @@ impl Shard {
             self.work.add(matches.len() as u64 * NODE);
             let topic = routing.publication.topic;
             if matches.is_empty()
-                || self.has_restricted
+                || self.permits.is_checked()
                     && !self.permits(session, Actions::RECEIVE, topic)
                     && !fault::is(Fault::FannedOutUnchecked)
             {
@@ -304,7 +304,7 @@ impl Shard {
     /// The session still has the subscription that was found.
     fn still_subscribes(&mut self, session: u32, found: &Found) -> bool {
         let slot = self.sessions.at(session).subscriptions.slot(found.node);
-        let there = self.tree.get(found.node);
+        let there = self.subscribers.tree.get(found.node);
         let subscriber = slot.zip(there).and_then(|(slot, there)| {
             let list = there.list();
             list.get(slot as usize)

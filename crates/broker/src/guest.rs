@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::connect_request::ConnectRequest;
+use crate::connect_request::ConnectingClient;
 use crate::limits::ListenerPolicy;
 
 /// Where a connection came from and by which door.
@@ -22,8 +22,8 @@ pub struct Peer {
 pub struct Guest {
     /// Where it came from.
     pub peer: Peer,
-    /// The accepted CONNECT.
-    pub connect: ConnectRequest,
+    /// Its client.
+    pub client: ConnectingClient,
     /// Bytes that came after the CONNECT.
     pub unread: Vec<u8>,
 }

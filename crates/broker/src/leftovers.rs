@@ -7,7 +7,7 @@ impl Shard {
     /// Bytes of memory that count, of tables that keep it while they are empty.
     #[doc(hidden)]
     pub fn bytes_of_tables(&self) -> u64 {
-        self.table_bytes as u64
+        self.memory.tables as u64
     }
 
     /// The tables that have entries, and how many. Timers of the shard itself do not count.
@@ -18,24 +18,23 @@ impl Shard {
         let timers = self.wheel.armed().filter(of_clients).count();
         let tables = [
             ("connections", self.connections.iter().count()),
-            ("lobby connections", self.lobby_count),
-            ("memory of the lobby", usize::from(!self.lobby.is_empty())),
-            ("what lies below MQTT", self.layers.len()),
-            ("clients to be known", self.authentications.len()),
-            ("messages to be looked at", self.screenings.len()),
+            ("lobby connections", self.lobby.len()),
+            (
+                "memory of the lobby",
+                usize::from(!self.lobby.memory.is_empty()),
+            ),
+            ("bytes of messages to be looked at", self.screenings.bytes()),
             ("sessions", self.sessions.len()),
             ("client identifiers", self.sessions.client_count()),
             (
                 "queues of sessions that have ended",
                 self.ended_queues.len(),
             ),
-            ("filters", self.tree.len()),
+            ("filters", self.subscribers.tree.len()),
             ("share groups", self.groups.len()),
-            ("share group messages", self.own_share_traffic.len()),
-            ("subscriptions to be answered", self.pending_subacks.len()),
-            ("packets that are half done", self.half_done.len()),
-            ("bytes of answers", self.answer_bytes),
-            ("connections with answers that wait", self.answers.len()),
+            ("share group messages", self.groups.own_traffic.len()),
+            ("subscriptions to be answered", self.subacks.len()),
+            ("bytes of answers", self.subacks.bytes()),
             ("clients that are held back", self.held_count()),
             ("timers", timers),
             ("what waits for the store", self.gated_count()),
@@ -45,7 +44,6 @@ impl Shard {
             ("operators to be answered", self.operations.len()),
             ("connections to be ended", self.closing.len()),
             ("ends that wait for their turn", self.ends.len()),
-            ("transports that have ended", self.transport_ends.len()),
         ];
         let left = tables.into_iter().filter(|(_, count)| *count > 0);
         left.collect()

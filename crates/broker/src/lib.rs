@@ -11,7 +11,7 @@
 //!
 //! * `effect`, `command`, `event`: the three closed lists: requests to the reactor, orders of
 //!   operators, news for observers; `report`: answers to commands; `record`: what is persisted
-//! * `message`: the Application Message; `connect_request`, `guest`: a CONNECT on its way;
+//! * `message`: the Application Message; `connect_request`, `guest`: a client on its way in;
 //!   `authentication`: the question who a client is
 //! * `screening`: a request to check a message before it is routed, and the answer
 //! * `part::interface`, `share::message`, `share::ticket`: what parts and share groups are told
@@ -44,7 +44,8 @@
 //! * `heard`: which devices have published
 //! * `unmatched`: topics of messages that nobody was subscribed to
 //! * `rate`, `losses`: messages beyond a rate, and messages lost
-//! * `memory`, `memory_use`, `pressure`: what memory is used for, and relief when it is short
+//! * `memory`, `memory_account`, `memory_use`, `pressure`: what memory is used for, and relief when
+//!   it is short
 //! * `arena`, `place_table`, `split_map`: tables; `leftovers`: what is left in a shard, for tests
 #![forbid(unsafe_code)]
 
@@ -80,6 +81,7 @@ mod lobby;
 mod lobby_memory;
 mod losses;
 mod memory;
+mod memory_account;
 mod memory_use;
 mod message;
 mod node;
@@ -124,7 +126,7 @@ pub use command::{
     ClientQuery, Command, NewMessage, NewSubscription, RetainedQuery, Search, SubscriptionQuery,
     SysTopic,
 };
-pub use connect_request::ConnectRequest;
+pub use connect_request::ConnectingClient;
 pub use connected_client::{ConnectedClient, ConnectedFlags, SharedClient, UserName};
 pub use counted_address::counted_as;
 pub use counters::{Accounting, Counters, DROP_REASONS, DropReason, Metric, MetricKind};
@@ -132,7 +134,7 @@ pub use effect::{
     ConnectionEffect, Effects, LostMessage, PageOf, QueueOwner, QueueRead, ReadMessage, ReadPage,
     ShardMessage,
 };
-pub use event::{AlarmNotice, DeliveredMessage, Event, PublishedMessage, Told};
+pub use event::{AlarmNotice, DeliveredMessage, Event, EventNotice, PublishedMessage};
 pub use event_head::{EventHead, UserRef};
 pub use event_interest::{EventGroup, EventInterest, Traced};
 pub use event_kind::EventKind;

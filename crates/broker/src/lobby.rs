@@ -5,6 +5,7 @@
 //! session. What came behind the CONNECT moves along.
 
 pub(crate) mod connect_rate;
+pub(crate) mod state;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use martlet_codec::{ConnAck, Connect, ProtocolVersion, ReasonCode};
 use martlet_permission::{Limit, Refusal, RefusalCause, TenantId};
 
 use crate::authentication::{Password, Step};
-use crate::connect_request::ConnectRequest;
+use crate::connect_request::{ConnectRequest, ConnectingClient, Login};
 use crate::connected_client::UserName;
 use crate::connection::{Connection, Phase};
 use crate::effect::ConnectionEffect;
@@ -41,8 +42,8 @@ struct BadConnect {
 /// What is known of a refused client.
 struct Said<'a> {
     version: Option<ProtocolVersion>,
-    /// Its CONNECT, if nothing is wrong with that.
-    request: Option<&'a ConnectRequest>,
+    /// The client, if nothing is wrong with its CONNECT.
+    client: Option<&'a ConnectingClient>,
     /// Else the User Name in it.
     claims: Option<Arc<str>>,
 }
@@ -58,22 +59,17 @@ pub(crate) enum Admission {
 impl Shard {
     pub(crate) fn enter_lobby<N: Node>(&mut self, cx: &Cx<'_, N>, peer: Peer) -> ConnectionId {
         self.work.add(SOCKET);
-        let Peer {
-            address,
-            listener,
-            entropy,
-        } = peer;
-        let timeout_secs = match listener.connect_timeout_secs {
+        let timeout_secs = match peer.listener.connect_timeout_secs {
             0 => self.settings.limits.connect_timeout_secs,
             own => own,
         };
-        let connection = Connection::new(listener, address, cx.now.mono_ms);
-        let id = self.connections.insert(connection, entropy);
+        let connection = Connection::new(peer, cx.now.mono_ms);
+        let id = self.connections.insert(connection);
         let timeout_ms = u64::from(timeout_secs) * 1000;
         let due_ms = cx.now.mono_ms + timeout_ms;
         let timer = self.wheel.arm(due_ms, Timer::ConnectDeadline(id));
         self.connections.at(id.index).deadline = Some(timer);
-        self.lobby_count += 1;
+        self.lobby.enter();
         id
     }
 
@@ -106,14 +102,11 @@ impl Shard {
             .add(CONNECT + (body.len() / BYTES_PER_UNIT) as u64);
         self.renew_listener(index);
         let (request, password, step) = match self.check_connect(cx, index, flags, body) {
-            Ok((mut request, password, step)) => {
-                request.remaining_bytes = body.len() as u32;
-                (request, password, step)
-            }
+            Ok(checked) => checked,
             Err(bad) => {
                 let said = Said {
                     version: bad.version,
-                    request: None,
+                    client: None,
                     claims: bad.claims,
                 };
                 self.refuse_as(cx, index, said, bad.reason, bad.cause.into());
@@ -121,11 +114,18 @@ impl Shard {
             }
         };
         let listener = self.connections.at(index).listener();
-        if listener.authenticate || self.checks_bans && listener.own.is_none() {
+        if listener.authenticate || self.authentications.checks_bans && listener.own.is_none() {
             self.ask_who(cx, index, request, password, step);
             return Admission::Here;
         }
-        self.let_in(cx, index, request, unread)
+        let login = self.claimed_login(index, &request);
+        self.let_in(cx, index, ConnectingClient::new(request, login), unread)
+    }
+
+    /// Who a client is that need not prove it.
+    pub(crate) fn claimed_login(&mut self, index: u32, request: &ConnectRequest) -> Login {
+        let tenant = self.connections.at(index).listener().own;
+        Login::claimed(tenant.unwrap_or(TenantId(0)), request.user_name.clone())
     }
 
     /// Nothing is known against the client: it goes to the shard that owns its session.
@@ -133,17 +133,17 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,
-        request: ConnectRequest,
+        client: ConnectingClient,
         unread: &[u8],
     ) -> Admission {
-        let to = self.owner(request.tenant, &request.client_id);
+        let to = self.owner(client.login.tenant, client.client_id());
         if to == self.id {
-            self.accept_connect(cx, index, request);
+            self.accept_connect(cx, index, client);
             return Admission::Here;
         }
         let id = self.connections.id_of(index);
+        let entropy = self.entropy_of(index);
         self.leave_lobby(index);
-        let entropy = self.connections.take_entropy(index);
         if let Some(connection) = self.forget_connection(id) {
             let peer = Peer {
                 address: connection.address(),
@@ -152,7 +152,7 @@ impl Shard {
             };
             let guest = Box::new(Guest {
                 peer,
-                connect: request,
+                client,
                 unread: unread.to_vec(),
             });
             cx.effects
@@ -160,6 +160,12 @@ impl Shard {
                 .push(ConnectionEffect::Move { id, to, guest });
         }
         Admission::Moved
+    }
+
+    /// 16 random bytes of a connection in the lobby.
+    fn entropy_of(&mut self, index: u32) -> [u8; 16] {
+        let state = self.connections.at(index).lobby();
+        state.map_or([0; 16], |state| state.entropy)
     }
 
     /// What fails here ends the connection [MQTT-3.1.4-2], [MQTT-3.1.3-8].
@@ -218,7 +224,7 @@ impl Shard {
             return Err(refuse(ReasonCode::NotAuthorized, cause));
         }
         let request = self
-            .request_of(index, &connect)
+            .request_of(index, &connect, body.len())
             .map_err(|(reason, cause)| refuse(reason, cause))?;
         let method = request.authentication_method.clone();
         let step = method.map(|method| Step {
@@ -250,7 +256,8 @@ impl Shard {
         if self.connections.at(index).listener().own.is_some() {
             return Ok(());
         }
-        if !self.connect_rate.take(cx.now.mono_ms, limits.connect_rate) {
+        let rate = &mut self.lobby.connect_rate;
+        if !rate.take(cx.now.mono_ms, limits.connect_rate) {
             let why = Limit::ConnectRate.into();
             return Err((ReasonCode::ConnectionRateExceeded, why));
         }
@@ -322,6 +329,7 @@ impl Shard {
         &mut self,
         index: u32,
         connect: &Connect<'_>,
+        remaining_bytes: usize,
     ) -> Result<ConnectRequest, (ReasonCode, RefusalCause)> {
         let v5 = connect.version.is_v5();
         let assigned = connect.client_id.is_empty();
@@ -348,7 +356,7 @@ impl Shard {
             }
         }
         let client_id = match assigned {
-            true => assigned_client_id(&self.connections.entropy(index)).into(),
+            true => assigned_client_id(&self.entropy_of(index)).into(),
             false => connect.client_id.into(),
         };
         let session_expiry_secs = match (v5, connect.clean_start) {
@@ -359,23 +367,14 @@ impl Shard {
         let delay_max_secs = self.settings.limits.will_delay_max_secs;
         let properties = &connect.properties;
         Ok(ConnectRequest {
-            asks: None,
             version: connect.version,
             bridge: connect.bridge,
             clean_start: connect.clean_start,
             keep_alive_secs: connect.keep_alive_secs,
-            tenant: self
-                .connections
-                .at(index)
-                .listener()
-                .own
-                .unwrap_or(TenantId(0)),
             client_id,
             assigned,
             user_name: connect.user_name.map(Arc::from),
-            permit: None,
             authentication_method: connect.properties.authentication_method.map(Arc::from),
-            authentication_data: None,
             will: connect
                 .will
                 .as_ref()
@@ -390,8 +389,7 @@ impl Shard {
             topic_alias_maximum: properties.topic_alias_maximum.unwrap_or(0),
             response_information: properties.request_response_information.unwrap_or(false),
             problem_information: properties.request_problem_information.unwrap_or(true),
-            remaining_bytes: 0,
-            part: None,
+            remaining_bytes: remaining_bytes as u32,
         })
     }
 
@@ -410,7 +408,7 @@ impl Shard {
     ) {
         let said = Said {
             version,
-            request: None,
+            client: None,
             claims: None,
         };
         self.refuse_as(cx, index, said, reason, why.into());
@@ -421,13 +419,13 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,
-        request: &ConnectRequest,
+        client: &ConnectingClient,
         reason: ReasonCode,
         why: impl Into<Refusal>,
     ) {
         let said = Said {
-            version: Some(request.version),
-            request: Some(request),
+            version: Some(client.request.version),
+            client: Some(client),
             claims: None,
         };
         self.refuse_as(cx, index, said, reason, why.into());
@@ -471,7 +469,7 @@ impl Shard {
     ) {
         let Said {
             version,
-            request,
+            client,
             claims,
         } = said;
         self.counters.connects_refused += 1;
@@ -501,10 +499,6 @@ impl Shard {
             self.write_refusal(cx, index, version, reason, why.for_client());
         }
         let connection = self.connections.at(index);
-        if connection.phase.is_lobby() {
-            self.authentications.forget(index);
-        }
-        let connection = self.connections.at(index);
         connection.phase = Phase::Closing;
         if let Some(timer) = connection.deadline.take() {
             self.wheel.cancel(timer);
@@ -513,31 +507,33 @@ impl Shard {
         self.pool.put(connection.input.take());
         self.leave_lobby(index);
         self.charge_buffers(index);
-        let client = request.map(|found| (found.tenant, &*found.client_id));
-        if self.tells_of_refused(client, address.map(|(ip, _)| ip)) {
+        let name = client.map(|client| (client.login.tenant, client.client_id()));
+        if self.tells_of_refused(name, address.map(|(ip, _)| ip)) {
             let why = match why.limit() {
                 // With its value, unless who refused it has said that.
                 Some(limit) if !why.has_detail() => self.refusal(index, limit.into()),
                 _ => why,
             };
-            if let Some(found) = request
-                && let Some(permit) = &found.permit
+            if let Some(ConnectingClient { request, login, .. }) = client
+                && let Some(permit) = &login.permit
                 && let Some(name) = permit.identity.user_name.clone()
             {
-                let proof = permit.identity.proof;
-                self.tell_authenticated(cx, index, (found.tenant, &found.client_id), (name, proof));
+                let client = (login.tenant, &request.client_id);
+                self.tell_authenticated(cx, index, client, (name, permit.identity.proof));
             }
-            let head = match request {
-                Some(found) => EventHead::new(found.tenant, Arc::clone(&found.client_id)),
+            let head = match client {
+                Some(ConnectingClient { request, login, .. }) => {
+                    EventHead::new(login.tenant, Arc::clone(&request.client_id))
+                }
                 None => EventHead::unknown(),
             };
-            let user = request.and_then(ConnectRequest::user);
+            let user = client.and_then(ConnectingClient::user);
             cx.effects.tell(
                 head.with_user(user.or(claims.map(UserName::Claimed)))
                     .with_address(address),
                 Event::Refused {
-                    will_topic: request
-                        .and_then(|found| found.will.as_ref())
+                    will_topic: client
+                        .and_then(|client| client.request.will.as_ref())
                         .map(|will| (&*shortened(&will.topic)).into()),
                     reason,
                     why,

@@ -13,6 +13,7 @@ use crate::connection::Phase;
 use crate::effect::ConnectionEffect;
 use crate::id::ConnectionId;
 use crate::lobby::version_of_unfinished;
+use crate::lobby_memory::held::LobbyHolding;
 use crate::node::{Cx, Node};
 use crate::shard::{PacketError, Shard};
 use crate::work::COMING_OR_GOING;
@@ -24,8 +25,17 @@ const IDLE_LAYERS_BYTES: u32 = 2 * 1024;
 impl Shard {
     /// Removes a connection from the lobby.
     pub(crate) fn leave_lobby(&mut self, index: u32) {
-        self.lobby_count -= 1;
-        self.lobby.forget(index);
+        let connection = self.connections.at(index);
+        let state = connection.take_rare(|rare| rare.lobby.take());
+        self.lobby.leave(index, state);
+    }
+
+    /// Changes what a connection of the lobby holds.
+    pub(crate) fn change_held(&mut self, id: ConnectionId, change: impl FnOnce(&mut LobbyHolding)) {
+        let state = self.connections.at(id.index).lobby_mut();
+        if let Some(state) = state {
+            self.lobby.memory.change(id, &mut state.held, change);
+        }
     }
 
     /// Sets the bytes of a connection between the socket and MQTT; `before` is the value of the
@@ -37,19 +47,15 @@ impl Shard {
         bytes: u32,
         before: u32,
     ) {
-        self.layer_bytes = self.layer_bytes + bytes as usize - before as usize;
-        let Some(connection) = self.connections.get(id) else {
+        self.memory.layers = self.memory.layers + bytes as usize - before as usize;
+        let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
-        let is_lobby = connection.phase.is_lobby();
-        match bytes {
-            0 => drop(self.layers.remove(&id.index)),
-            bytes => drop(self.layers.insert(id.index, bytes)),
-        }
-        if is_lobby {
+        connection.layer_bytes = bytes;
+        if connection.phase.is_lobby() {
             let bytes = bytes.saturating_sub(IDLE_LAYERS_BYTES);
-            self.lobby.change(id, |held| held.layers = bytes);
-            if self.lobby.is_over() {
+            self.change_held(id, |held| held.layers = bytes);
+            if self.lobby.memory.is_over() {
                 self.relieve_lobby(cx);
                 self.settle(cx);
             }
@@ -59,24 +65,16 @@ impl Shard {
     /// Ends the charge for these bytes between a socket and MQTT: they were freed, or they move to
     /// another shard with their connection.
     pub fn discharge_layers(&mut self, bytes: u32) {
-        self.layer_bytes -= bytes as usize;
-    }
-
-    /// Bytes of what lies between the socket of a connection and MQTT.
-    pub(crate) fn layer_bytes_of(&self, index: u32) -> usize {
-        match self.layers.is_empty() {
-            true => 0,
-            false => self.layers.get(&index).map_or(0, |bytes| *bytes as usize),
-        }
+        self.memory.layers -= bytes as usize;
     }
 
     /// Refuses those who hold most while the lobby holds more than its part: one at least, and more
     /// while the turn lasts. Answers whether there were any.
     pub(crate) fn relieve_lobby<N: Node>(&mut self, cx: &mut Cx<'_, N>) -> bool {
         let mut any = false;
-        while self.lobby.is_over()
+        while self.lobby.memory.is_over()
             && !(any && self.has_done_enough())
-            && let Some(&(_, _, index)) = self.lobby.ranks.last()
+            && let Some(&(_, _, index)) = self.lobby.memory.ranks.last()
         {
             any = true;
             self.work.add(COMING_OR_GOING);
@@ -88,7 +86,7 @@ impl Shard {
     fn show_out_of_lobby<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
         self.counters.clients_relieved += 1;
         let id = self.connections.id_of(index);
-        let has_layers = self.layer_bytes_of(index) > 0;
+        let has_layers = self.connections.at(index).layer_bytes > 0;
         if has_layers {
             // What lies below MQTT would stay until its peer has taken the answer.
             cx.effects.connections.push(ConnectionEffect::Abort(id));

@@ -17,7 +17,7 @@ use crate::effect::QueueOwner;
 use crate::event::Event;
 use crate::event_head::EventHead;
 use crate::event_interest::Wants;
-use crate::losses::lost::{Losses, Told};
+use crate::losses::lost::{LossNotice, Losses};
 use crate::node::{Cx, Node};
 use crate::report::GroupLosses;
 use crate::shard::Shard;
@@ -38,7 +38,7 @@ impl Shard {
         reason: DropReason,
         topic: &str,
     ) {
-        if Told::of(reason) != Told::AtEnd && self.tells(index, Wants::CONNECTIONS) {
+        if LossNotice::of(reason) != LossNotice::AtEnd && self.tells(index, Wants::CONNECTIONS) {
             let owner = QueueOwner::Session(self.sessions.id_of(index));
             self.tell_losses_of(cx, owner, reason, topic);
         }
@@ -52,7 +52,7 @@ impl Shard {
         reason: DropReason,
         topic: &str,
     ) {
-        if Told::of(reason) == Told::AtEnd {
+        if LossNotice::of(reason) == LossNotice::AtEnd {
             return;
         }
         let losses = self.losses_of(owner);
@@ -160,7 +160,7 @@ impl Shard {
     }
 
     fn tell_again(&mut self, now_ms: u64, owner: QueueOwner, reason: DropReason) {
-        if let Told::Every(every_ms) = Told::of(reason) {
+        if let LossNotice::Every(every_ms) = LossNotice::of(reason) {
             self.tell_at(now_ms + every_ms, owner, reason);
         }
     }

@@ -57,9 +57,9 @@ const LARGEST_PART: usize = 8;
 /// What clients and share groups hold that hold [`SMALL_BYTES`] or more: bytes, by the size of the
 /// holder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Held(pub(super) [usize; SIZES]);
+pub struct HeldBySize(pub(super) [usize; SIZES]);
 
-impl Held {
+impl HeldBySize {
     /// Adds `held` bytes of a holder that counts as one of `bytes`.
     pub(crate) fn add(&mut self, held: usize, bytes: usize) {
         let size = (bytes / SMALL_BYTES).max(1).ilog2() as usize;
@@ -95,10 +95,10 @@ pub struct ShardMemory {
     /// Messages: retained, queued and in flight.
     pub messages: usize,
     /// What clients and share groups hold, as found by the last search (`pressure.rs`).
-    pub held: Held,
+    pub held: HeldBySize,
     /// The same, by what the holders count as beside others: many clients of one address count as
     /// larger than they are.
-    pub counted: Held,
+    pub counted: HeldBySize,
     /// What all share groups hold, as found by the last search.
     pub groups: usize,
     /// Packets of clients that are not complete or wait for their turn, likewise; they are in the
@@ -221,7 +221,7 @@ impl MemoryUse {
     }
 
     /// What the largest of these holders have at least, bytes.
-    pub(crate) fn least_of_largest_of(&self, held: &Held) -> usize {
+    pub(crate) fn least_of_largest_of(&self, held: &HeldBySize) -> usize {
         let enough = (self.limit.unwrap_or(usize::MAX) / LARGEST_PART).min(held.from(0) / 2);
         let size = (0..SIZES)
             .rev()
@@ -231,7 +231,7 @@ impl MemoryUse {
 
     /// The part of the excess that a shard is to see to whose clients and share groups have `own`,
     /// by what they count as.
-    pub(crate) fn excess_of(&self, own: &Held) -> usize {
+    pub(crate) fn excess_of(&self, own: &HeldBySize) -> usize {
         let least = self.least_of_largest() / SMALL_BYTES;
         let size = least.ilog2() as usize;
         let (own, all) = (own.from(size), self.shards.counted.from(size).max(1));
@@ -348,7 +348,7 @@ mod tests {
         all.used = 1510;
         assert_eq!(all.excess(), 110);
         all.shards.counted = all.shards.held;
-        let mut own = Held::default();
+        let mut own = HeldBySize::default();
         own.add(100, SMALL_BYTES);
         assert_eq!(all.excess_of(&own), 55);
     }
@@ -362,12 +362,12 @@ mod tests {
         all.shards.counted.add(1000, 10 * KIB);
         assert_eq!(all.least_of_largest(), 512 * KIB);
         // Many who hold little, and a few who hold more, but not an eighth.
-        all.shards.counted = Held::default();
+        all.shards.counted = HeldBySize::default();
         all.shards.counted.add(120, 100 * KIB);
         all.shards.counted.add(1200, 60 * KIB);
         assert_eq!(all.least_of_largest(), 32 * KIB);
         // What all hold is little.
-        all.shards.counted = Held::default();
+        all.shards.counted = HeldBySize::default();
         all.shards.counted.add(30, 100 * KIB);
         all.shards.counted.add(20, 10 * KIB);
         assert_eq!(all.least_of_largest(), 64 * KIB);

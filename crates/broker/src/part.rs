@@ -29,7 +29,7 @@ use martlet_codec::{
 };
 use martlet_permission::RefusalCause;
 
-use crate::connect_request::ConnectRequest;
+use crate::connect_request::{ConnectRequest, ConnectingClient, Login};
 use crate::connection::Connection;
 use crate::counters::DropReason;
 use crate::fault::{self, Fault};
@@ -124,14 +124,10 @@ impl Shard {
             bridge: false,
             clean_start: false,
             keep_alive_secs: 0,
-            tenant: spec.tenant,
             client_id: Arc::clone(&spec.client_id),
-            asks: None,
             assigned: false,
-            user_name: principal.and_then(|one| one.identity.user_name.clone()),
-            permit: principal.map(|one| Box::new(Permit::new(one.identity.clone(), one.known))),
+            user_name: None,
             authentication_method: None,
-            authentication_data: None,
             will: None,
             session_expiry_secs: spec.session_expiry_secs,
             receive_maximum: spec.credit.max(1),
@@ -141,9 +137,18 @@ impl Shard {
             response_information: false,
             problem_information: false,
             remaining_bytes: 0,
+        };
+        let client = ConnectingClient {
+            request,
+            login: Login {
+                tenant: spec.tenant,
+                user_name: principal.and_then(|one| one.identity.user_name.clone()),
+                permit: principal.map(|one| Box::new(Permit::new(one.identity.clone(), one.known))),
+                data: None,
+            },
             part: Some(Box::new(spec.clone())),
         };
-        self.accept_connect(cx, id.index, request);
+        self.accept_connect(cx, id.index, client);
     }
 
     /// Its session is claimed: makes its subscriptions those that it asks for.

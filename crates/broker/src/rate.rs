@@ -59,7 +59,7 @@ impl Shard {
             // What is left is not waited for: what is beyond the rate is dropped.
             return Ok(Pace::Within);
         }
-        let spent = self.spent.get_or_default(id.index);
+        let spent = connection.make_spent();
         let Some(due_ms) = spent.due_ms(cx.now.mono_ms) else {
             return Ok(Pace::Within);
         };
@@ -88,7 +88,7 @@ impl Shard {
         let connection = self.connections.at(index);
         let (session, address) = (connection.session(), connection.address());
         let now_ms = cx.now.mono_ms;
-        let (Some(session), Some(spent)) = (session, self.spent.get_mut(&index)) else {
+        let (Some(session), Some(spent)) = (session, connection.spent()) else {
             return;
         };
         spent.delayed += 1;
@@ -110,10 +110,10 @@ impl Shard {
 
     /// What is held may be worked off.
     pub(crate) fn rate_is_over(&mut self, id: ConnectionId) {
-        if self.connections.get(id).is_none() {
+        let Some(connection) = self.connections.get_mut(id) else {
             return;
-        }
-        if let Some(spent) = self.spent.get_mut(&id.index) {
+        };
+        if let Some(spent) = connection.spent() {
             spent.is_awaited = false;
         }
         self.queue_input(id.index);
@@ -130,8 +130,9 @@ impl Shard {
         index: u32,
         publish: &Publish<'_>,
     ) -> Result<bool, PacketError> {
-        let is_leaving = self.connections.at(index).flags.transport_gone();
-        let spent = self.spent.get_or_default(index);
+        let connection = self.connections.at(index);
+        let is_leaving = connection.flags.transport_gone();
+        let spent = connection.make_spent();
         let is_beyond = spent.due_ms(cx.now.mono_ms).is_some();
         if !is_beyond || publish.qos > QoS::AtMostOnce && !is_leaving {
             let (limits, bytes) = (&self.settings.limits, publish.payload.len());
@@ -146,7 +147,7 @@ impl Shard {
         self.counters.publishes_dropped += 1;
         if self.wants.any(Wants::CONNECTIONS.and(Wants::CLIENTS)) {
             let id = self.connections.id_of(index);
-            let spent = self.spent.get_or_default(index);
+            let spent = self.connections.at(index).make_spent();
             spent.dropped += 1;
             if spent.dropped == 1 {
                 let topic = publish.topic.map(|topic| topic.as_str());
@@ -161,14 +162,14 @@ impl Shard {
 
     /// Tells how many messages of a connection were dropped since that was last told.
     pub(crate) fn tell_rate_drops<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
-        let Some(spent) = self.spent.get_mut(&index) else {
+        let connection = self.connections.at(index);
+        let (session, address) = (connection.session(), connection.address());
+        let Some(spent) = connection.spent() else {
             return;
         };
         let (count, topic) = (spent.dropped, core::mem::take(&mut spent.topic));
         let limit = spent.limit();
         spent.dropped = 0;
-        let connection = self.connections.at(index);
-        let (session, address) = (connection.session(), connection.address());
         if let (1.., Some(session)) = (count, session)
             && self.tells(session, Wants::CONNECTIONS)
         {

@@ -42,7 +42,7 @@ impl Shard {
 
     /// What counts the bytes of this shard's messages, for those that are read from the store.
     pub fn gauge(&self) -> Arc<MemoryGauge> {
-        Arc::clone(&self.gauge)
+        Arc::clone(&self.memory.gauge)
     }
 
     /// Brings a share group back.
@@ -75,7 +75,7 @@ impl Shard {
         }
         let mut inbound = Inbound::default();
         if !fault::is(Fault::ReceiptsNotRestored) {
-            receipts.for_each(|id| inbound.insert_receipt(id, RecordNumber(0), &self.gauge));
+            receipts.for_each(|id| inbound.insert_receipt(id, RecordNumber(0), &self.memory.gauge));
         }
         let ends_soon = record.expiry_secs == 0;
         let client_id = Arc::clone(&record.client_id);
@@ -184,9 +184,11 @@ impl Shard {
         let outbound = &mut self.sessions.at(index).outbound;
         match packet_id {
             Some(packet_id) => {
-                outbound.restore_in_flight(packet_id, entry, released, &self.gauge);
+                outbound.restore_in_flight(packet_id, entry, released, &self.memory.gauge);
             }
-            None => outbound.queue_mut().push_back_stored(&entry, &self.gauge),
+            None => outbound
+                .queue_mut()
+                .push_back_stored(&entry, &self.memory.gauge),
         }
         self.watch_queue_expiry(QueueOwner::Session(session.session));
     }

@@ -24,21 +24,19 @@ impl Shard {
     /// Notes whether a session has restricted rights: until one has, permissions are not checked.
     pub(crate) fn note_restricted(&mut self, permit: Option<&Permit>) {
         self.screenings.is_used |= permit.is_some_and(|permit| permit.identity.screens.any());
-        if permit.is_some_and(Permit::is_restricted) {
-            self.reviews.has_restricted = true;
-            self.has_restricted = true;
+        if let Some(permit) = permit {
+            self.permits.note(permit);
         }
     }
 
     /// Begins to review all sessions. `book`: whose rules a new book has changed.
     pub(crate) fn begin_review(&mut self, book: Option<Affected>) {
         let places = self.sessions.places();
-        self.reviews.begin(places, book);
-        if self.reviews.is_under_way() {
-            // Each receiver of a message is asked for, which reviews it, and each route is computed
-            // anew.
-            self.has_restricted = true;
-            self.epochs.any += u64::from(!fault::is(Fault::RouteOutlivesRules));
+        if self.permits.begin_review(places, book) {
+            // Each route is computed anew.
+            if !fault::is(Fault::RouteOutlivesRules) {
+                self.subscribers.raise_all_epochs();
+            }
         }
     }
 
@@ -56,7 +54,7 @@ impl Shard {
     /// client is no longer obeyed and is sent nothing more.
     #[cold]
     pub(crate) fn review(&mut self, session: u32) -> bool {
-        let last = self.reviews.last;
+        let last = self.permits.reviews.last;
         let state = self.sessions.at(session);
         let connection = state.connection();
         let has_groups = state.subscriptions.groups().next().is_some();
@@ -66,7 +64,7 @@ impl Shard {
         let Some(permit) = &mut state.permit else {
             let is_asked = connection.is_some_and(|connection| self.review_listener(connection));
             if is_asked && has_groups {
-                self.reads_changed.push(self.sessions.id_of(session));
+                self.groups.reads_changed.push(self.sessions.id_of(session));
             }
             return is_asked;
         };
@@ -75,11 +73,9 @@ impl Shard {
             return false;
         }
         self.work.add(REVIEW);
-        let (is_new, concerns) = self.reviews.new_book(since, permit.user_name());
-        if concerns && let Some(book) = &self.authentications.book {
-            permit.look_up(&**book);
-            permit.token = self.permit_tokens.next();
-            self.reviews.has_restricted |= permit.is_restricted();
+        let (is_new, concerns) = self.permits.reviews.new_book(since, permit.user_name());
+        if concerns {
+            self.permits.renew(permit);
         }
         let revoked = self
             .authentications
@@ -88,10 +84,13 @@ impl Shard {
         let is_revoked = revoked.is_some();
         // Groups wait for the rules of all of their members, also of those whose are the same.
         if (is_new || is_revoked) && has_groups {
-            self.reads_changed.push(self.sessions.id_of(session));
+            self.groups.reads_changed.push(self.sessions.id_of(session));
         }
         if let Some(reason) = revoked {
-            self.reviews.revoked.push(self.sessions.id_of(session));
+            self.permits
+                .reviews
+                .revoked
+                .push(self.sessions.id_of(session));
             if let Some(connection) = connection {
                 let ending = Ending::told(ReasonCode::NotAuthorized, RefusalCause::Revoked(reason));
                 self.stop_obeying(connection, ending);
@@ -105,11 +104,11 @@ impl Shard {
         let began = self.work.done;
         let units = self.settings.work.turn / PART_OF_TURN;
         while self.work.done - began < units {
-            if let Some(id) = self.reviews.revoked.pop() {
+            if let Some(id) = self.permits.reviews.revoked.pop() {
                 if let Some(session) = self.live_session(id) {
                     self.return_all_shared(cx, session);
                 }
-            } else if let Some(place) = self.reviews.next_place() {
+            } else if let Some(place) = self.permits.reviews.next_place() {
                 if self.sessions.look_at(place).is_some() {
                     self.review(place);
                 }
@@ -123,8 +122,6 @@ impl Shard {
     }
 
     fn end_review(&mut self) {
-        self.reviews.books.clear();
-        self.reviews.revoked = Vec::new();
-        self.has_restricted = self.reviews.has_restricted;
+        self.permits.end_review();
     }
 }

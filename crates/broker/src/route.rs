@@ -227,21 +227,21 @@ impl Shard {
         let client = self.publishing_client(routing.publication.publisher);
         let message = self
             .messages
-            .make(&routing.publication, client, &self.gauge);
+            .make(&routing.publication, client, &self.memory.gauge);
         routing.message.insert(message).clone()
     }
 
     /// A publication as a message that is kept for long.
     pub(crate) fn copy(&mut self, publication: &Publication<'_>) -> Message {
         let client = self.publishing_client(publication.publisher);
-        Message::new(publication, client, &mut self.scratch, &self.gauge)
+        Message::new(publication, client, &mut self.scratch, &self.memory.gauge)
     }
 
     /// The client that published a message which this shard received.
     fn publishing_client(&mut self, address: Option<SessionAddress>) -> Option<SharedClient> {
         let session = self.sessions.get(address?.session)?;
         let Some(connection) = session.connection() else {
-            return Some(absent_client(session, &self.client_gauge));
+            return Some(absent_client(session, &self.memory.clients));
         };
         let connection = self.connections.at(connection);
         Some(SharedClient::clone(connection.client()))
@@ -369,7 +369,7 @@ impl Shard {
         let place = self.routes.place(tenant, topic);
         let route = &mut self.routes.routes[place];
         // Read before the indexes are: a change in between is seen again.
-        let epoch = cx.node.interest_epoch(route.key) + self.epochs.at(route.key);
+        let epoch = cx.node.interest_epoch(route.key) + self.subscribers.epochs.at(route.key);
         if route.epoch == epoch {
             self.counters.routes_cached += 1;
         } else {
@@ -402,7 +402,7 @@ impl Shard {
         }
         let route = &mut self.routes.routes[place];
         if fault::is(Fault::EpochReadAfterIndex) {
-            route.epoch = cx.node.interest_epoch(route.key) + self.epochs.at(route.key);
+            route.epoch = cx.node.interest_epoch(route.key) + self.subscribers.epochs.at(route.key);
         }
         let bytes = route.bytes();
         let matches = &mut route.matches;
@@ -411,14 +411,17 @@ impl Shard {
             true => usize::MAX,
             false => self.settings.work.matches,
         };
-        let (steps, end) = self.tree.matches(tenant, topic, limit, |_, subscribers| {
-            let list = subscribers.list();
-            if list.len() > limit - matches.len() {
-                return ControlFlow::Break(());
-            }
-            matches.extend(list.iter().map(Subscriber::as_match));
-            ControlFlow::Continue(())
-        });
+        let (steps, end) = self
+            .subscribers
+            .tree
+            .matches(tenant, topic, limit, |_, subscribers| {
+                let list = subscribers.list();
+                if list.len() > limit - matches.len() {
+                    return ControlFlow::Break(());
+                }
+                matches.extend(list.iter().map(Subscriber::as_match));
+                ControlFlow::Continue(())
+            });
         self.work.add((steps + matches.len()) as u64 * NODE);
         route.fans_out = end.is_break();
         route.is_forbidden = false;
@@ -426,7 +429,7 @@ impl Shard {
             *matches = SmallVec::new();
         }
         matches.sort_by_key(|found| found.target);
-        if self.has_restricted {
+        if self.permits.is_checked() {
             self.drop_forbidden_matches(place, topic);
         }
         let route = &self.routes.routes[place];

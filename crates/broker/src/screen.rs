@@ -21,7 +21,7 @@ use crate::id::{ConnectionId, SubscriptionIds};
 use crate::message::Publication;
 use crate::node::{Cx, Node};
 use crate::part::hold::looked_at;
-use crate::screen::screenings::Stage;
+use crate::screen::screenings::PendingScreening;
 use crate::screening::{Screened, Screening, ScreeningKind};
 use crate::session::inbound::{Answer, ScreenedPublish};
 use crate::session::permit::Permit;
@@ -50,12 +50,16 @@ impl Shard {
             return false;
         }
         let packet = self.seed.hash_one((header.flags & !DUP, body));
-        match self.screenings.stage_of(index, packet) {
-            Some(Stage::Asked | Stage::Queued) => return true,
-            Some(Stage::Answered(_)) => return false,
-            None => {}
-        }
         let connection = self.connections.at(index);
+        if let Some(pending) = connection.screening() {
+            if pending.is_of(packet) {
+                return pending.waits();
+            }
+            // It is another message's.
+            if let Some(pending) = connection.take_rare(|rare| rare.screening.take()) {
+                self.screenings.ended(&pending);
+            }
+        }
         // What is wrong with a packet is found when it is worked off.
         let Some(publish) = looked_at(header, body, connection.version) else {
             return false;
@@ -86,7 +90,10 @@ impl Shard {
             return false;
         }
         let id = self.connections.id_of(index);
-        if self.screenings.begin(id, packet, body.len()) {
+        let pending = self.screenings.begin(id, packet, body.len());
+        let is_asked = pending.is_asked();
+        self.connections.at(index).make_rare().screening = Some(Box::new(pending));
+        if is_asked {
             let screening = self.screening(index, session, kind, topic, publish.payload);
             cx.effects.screenings.push(screening);
         }
@@ -125,17 +132,22 @@ impl Shard {
 
     /// The answer to a [`Screening`]; too late for a connection that has ended.
     pub fn screened<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId, answer: Screened) {
-        let there = self.connections.get(id).is_some();
-        if there && self.screenings.answer(id.index, answer) {
+        let connection = self.connections.get_mut(id);
+        let rare = connection.and_then(|connection| connection.rare_mut());
+        let pending = rare.and_then(|rare| rare.screening.as_mut());
+        if pending.is_some_and(|pending| pending.answer(answer)) {
             self.queue_input(id.index);
         }
         self.settle(cx);
     }
 
-    /// Nothing of a connection is kept any more.
-    pub(crate) fn forget_screening(&mut self, index: u32) {
+    /// A connection has ended, or what it has sent is not worked off: its message, if one is looked
+    /// at, leaves room for others.
+    pub(crate) fn end_screening(&mut self, pending: Option<Box<PendingScreening>>) {
         if self.screenings.is_used {
-            self.screenings.forget(index);
+            if let Some(pending) = pending {
+                self.screenings.ended(&pending);
+            }
             self.screen_queued();
         }
     }
@@ -143,7 +155,12 @@ impl Shard {
     /// There is room for messages that wait: their clients go on.
     fn screen_queued(&mut self) {
         while let Some(id) = self.screenings.next_queued() {
-            if self.connections.get(id).is_some() {
+            let Some(connection) = self.connections.get_mut(id) else {
+                continue;
+            };
+            let queued =
+                connection.take_rare(|rare| rare.screening.take_if(|pending| pending.is_queued()));
+            if queued.is_some() {
                 self.queue_input(id.index);
             }
         }
@@ -167,7 +184,13 @@ impl Shard {
         if !permit.is_some_and(|permit| permit.identity.screens.any()) {
             return Ok(ScreenedPublish::Forbidden);
         }
-        let answer = self.screenings.take_answer(index);
+        let connection = self.connections.at(index);
+        let pending =
+            connection.take_rare(|rare| rare.screening.take_if(|pending| !pending.waits()));
+        if let Some(pending) = &pending {
+            self.screenings.ended(pending);
+        }
+        let answer = pending.and_then(|pending| pending.into_answer());
         self.screen_queued();
         let done = match answer {
             None | Some(Screened::OfClient) => {
@@ -255,12 +278,12 @@ impl Shard {
         // For this message the client is the device: to rules, subscribers, events and sinks.
         let client = SharedClient::clone(self.connections.at(index).client());
         let name = permit.identity.user_name.clone();
-        let gauge = Arc::clone(&self.client_gauge);
+        let gauge = Arc::clone(&self.memory.clients);
         let changed = self.connections.at(index).client_mut();
         changed.set_names(Arc::clone(&client.client_id), name, &gauge);
         changed.flags.set_user_is_proved(true);
         changed.flags.set_is_device(true);
-        let mut permit = self.permit_in_force(permit);
+        let mut permit = self.permits.in_force(permit);
         // Its rules were asked above, by the name of the device: the session has another one.
         permit.identity.rules = Arc::new(Rules::open());
         let own = self.sessions.set_permit(session, Some(permit));

@@ -38,11 +38,6 @@ impl<K: Eq + Hash, V> SplitMap<K, V> {
         self.len
     }
 
-    #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
     /// Bytes of memory that it takes.
     pub(crate) fn memory_bytes(&self) -> usize {
         self.bytes + self.segments.capacity() * size_of::<HashTable<(K, V)>>()
@@ -232,7 +227,7 @@ mod tests {
             watched(&mut || assert_eq!(map.remove(&Key(number)), Some(number)));
         }
         assert!(most < 8 * AVERAGE_MAX, "{most}");
-        assert!(map.is_empty() && map.memory_bytes() < full / 8);
+        assert!(map.len() == 0 && map.memory_bytes() < full / 8);
     }
 
     proptest! {

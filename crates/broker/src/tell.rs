@@ -13,7 +13,7 @@ use martlet_codec::{FixedHeader, PacketType, QoS};
 use martlet_permission::{Proof, RefusalCause, TenantId};
 
 use crate::connected_client::UserName;
-use crate::connection::ToBeTold;
+use crate::connection::buffer::ToBeTold;
 use crate::event::{DeliveredMessage, Event, PublishedMessage};
 use crate::event_head::EventHead;
 use crate::event_interest::{EventInterest, Wants};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use martlet_permission::{Limit, Reached, Refusal, TenantId};
 
-use crate::connect_request::ConnectRequest;
+use crate::connect_request::ConnectingClient;
 use crate::node::{Cx, Node};
 use crate::shard::Shard;
 
@@ -43,9 +43,9 @@ impl Shard {
         &mut self,
         cx: &Cx<'_, N>,
         before: Option<u32>,
-        request: &ConnectRequest,
+        client: &ConnectingClient,
     ) -> Result<(), Refusal> {
-        let Some((user_name, count_max)) = counted(request) else {
+        let Some((user_name, count_max)) = counted(client) else {
             return Ok(());
         };
         if let Some(before) = before
@@ -56,12 +56,11 @@ impl Shard {
             permit.identity.sessions_max = 0;
             return Ok(());
         }
-        let tenant = request.tenant;
+        let tenant = client.login.tenant;
         match cx.node.borrow_user_session(tenant, user_name, count_max) {
             true => Ok(()),
             false => {
-                let permit = request.permit.as_ref();
-                let limit = match permit.is_some_and(|permit| permit.identity.is_applicant) {
+                let limit = match client.login.is_applicant() {
                     true => Limit::DiscoveryConnections,
                     false => Limit::UserSessions,
                 };
@@ -72,11 +71,17 @@ impl Shard {
     }
 
     /// Undoes [`Shard::take_user_session`] for a client that is refused after all.
-    pub(crate) fn leave_user_session<N: Node>(&mut self, cx: &Cx<'_, N>, request: &ConnectRequest) {
-        let Some((user_name, count_max)) = counted(request) else {
+    pub(crate) fn leave_user_session<N: Node>(
+        &mut self,
+        cx: &Cx<'_, N>,
+        client: &ConnectingClient,
+    ) {
+        let Some((user_name, count_max)) = counted(client) else {
             return;
         };
-        if let Some(before) = self.sessions.find(request.tenant, &request.client_id)
+        if let Some(before) = self
+            .sessions
+            .find(client.login.tenant, &client.request.client_id)
             && let Some(permit) = &mut self.sessions.at(before).permit
             && permit.identity.sessions_max == 0
             && permit.identity.user_name.as_ref() == Some(user_name)
@@ -84,7 +89,7 @@ impl Shard {
             permit.identity.sessions_max = count_max;
             return;
         }
-        cx.node.return_user_session(request.tenant, user_name);
+        cx.node.return_user_session(client.login.tenant, user_name);
     }
 
     /// The session is not its user's any more.
@@ -100,8 +105,8 @@ impl Shard {
 }
 
 /// The user whose sessions are counted, and how many there may be; none: they are not.
-fn counted(request: &ConnectRequest) -> Option<(&Arc<str>, u32)> {
-    let identity = &request.permit.as_ref()?.identity;
+fn counted(client: &ConnectingClient) -> Option<(&Arc<str>, u32)> {
+    let identity = &client.login.permit.as_ref()?.identity;
     let user_name = identity.user_name.as_ref()?;
     (identity.sessions_max > 0).then_some((user_name, identity.sessions_max))
 }

@@ -50,9 +50,9 @@ impl Shard {
         let bytes = |will: &Option<Arc<StoredWill>>| {
             will.as_ref().map_or(0, |will| will.bytes() + WILL_OVERHEAD)
         };
-        self.will_bytes += bytes(&will);
+        self.memory.wills += bytes(&will);
         let before = core::mem::replace(&mut self.sessions.at(session).will, will);
-        self.will_bytes -= bytes(&before);
+        self.memory.wills -= bytes(&before);
         before
     }
 
@@ -64,14 +64,14 @@ impl Shard {
         let more = (will.bytes() + WILL_OVERHEAD).saturating_sub(had);
         let stops = match before {
             _ if more == 0 => false,
-            Some(_) if will.bytes() <= RESERVE_WILL_BYTES => self.growth.reserve_stops,
-            Some(_) | None => self.growth.wills_stop,
+            Some(_) if will.bytes() <= RESERVE_WILL_BYTES => self.memory.growth.reserve_stops,
+            Some(_) | None => self.memory.growth.wills_stop,
         };
         let limits = &self.settings.limits;
         let bytes_max = limits.wills_bytes / u64::from(self.shard_count.max(1));
         if will.bytes() > limits.will_bytes as usize {
             Some(Limit::WillBytes)
-        } else if more > 0 && (self.will_bytes + more) as u64 > bytes_max {
+        } else if more > 0 && (self.memory.wills + more) as u64 > bytes_max {
             Some(Limit::WillsBytes)
         } else if stops {
             Some(Limit::MemoryKept)

@@ -11,7 +11,7 @@ mod waiting;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use martlet_broker::{Answer, Command, Event, EventHead, TenantId, Told};
+use martlet_broker::{Answer, Command, Event, EventHead, EventNotice, TenantId};
 use martlet_registry::{DeviceFilter, InactivityCheck, Registry, Scope, SilentDevice};
 use tracing::{debug, warn};
 
@@ -209,7 +209,7 @@ pub(crate) fn tell_active(control: &Control, device: &SilentDevice) {
 
 fn tell(control: &Control, device: &SilentDevice, event: Event) {
     let head = EventHead::new(TenantId(device.tenant), device.id.as_str());
-    control.tell(Told::new(head, event));
+    control.tell(EventNotice::new(head, event));
 }
 
 fn unsigned(ms: i64) -> u64 {

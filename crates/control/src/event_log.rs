@@ -4,7 +4,7 @@
 use std::fmt::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
 
-use martlet_broker::{Event, EventInterest, TenantId, Told};
+use martlet_broker::{Event, EventInterest, EventNotice, TenantId};
 use tracing::{Level, debug, enabled, info, trace, warn};
 
 use crate::event_words::{headline, why};
@@ -40,9 +40,9 @@ pub(crate) const TRACED: &str = "martlet_control::event_log::traced";
 /// is how a refusal may be mended. What is traced is written whatever the level of the log is.
 /// `left_out` are lines of the same client and cause that were not written.
 // Table: a line for each kind of event.
-pub(crate) fn write(told: &Told, way: Option<&Way>, is_traced: bool, left_out: LeftOut) {
+pub(crate) fn write(told: &EventNotice, way: Option<&Way>, is_traced: bool, left_out: LeftOut) {
     let told = &*told.shown();
-    let Told { head, event } = told;
+    let EventNotice { head, event } = told;
     let (text, client_id) = (headline(told), &*head.client_id);
     let tenant = (head.tenant != TenantId::default()).then_some(head.tenant.0);
     let address = || AddressText::of(head.address);
@@ -168,8 +168,8 @@ pub(crate) fn write(told: &Told, way: Option<&Way>, is_traced: bool, left_out: L
 }
 
 /// Writes that something was refused, ended, dropped or delayed.
-fn write_end(told: &Told, way: Option<&Way>, is_traced: bool, left_out: LeftOut) {
-    let Told { head, event } = told;
+fn write_end(told: &EventNotice, way: Option<&Way>, is_traced: bool, left_out: LeftOut) {
+    let EventNotice { head, event } = told;
     let tenant = (head.tenant != TenantId::default()).then_some(head.tenant.0);
     let address = has_address(event).then(|| AddressText::of(head.address));
     let (topic, filter) = match event {

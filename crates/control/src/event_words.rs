@@ -6,12 +6,14 @@
 
 use std::borrow::Cow;
 
-use martlet_broker::{DropReason, Event, EventKind, Limit, PartRefusal, Reached, Refusal, Told};
+use martlet_broker::{
+    DropReason, Event, EventKind, EventNotice, Limit, PartRefusal, Reached, Refusal,
+};
 use martlet_codec::ReasonCode;
 use martlet_integrate::CLIENT_IDS;
 
 /// What happened.
-pub(crate) fn headline(told: &Told) -> &'static str {
+pub(crate) fn headline(told: &EventNotice) -> &'static str {
     match &told.event {
         Event::MessagesLost {
             reason: DropReason::RefusedByReceiver,
@@ -52,7 +54,7 @@ pub(crate) fn headline(told: &Told) -> &'static str {
 }
 
 /// Why something was refused or ended.
-pub(crate) fn decision(told: &Told) -> Option<&str> {
+pub(crate) fn decision(told: &EventNotice) -> Option<&str> {
     match &told.event {
         Event::SessionEnded { cause, .. } => Some(cause.text()),
         Event::Dropped {
@@ -65,7 +67,7 @@ pub(crate) fn decision(told: &Told) -> Option<&str> {
 
 /// The same, and why messages were dropped or delayed: the limit with its value, or what the reason
 /// of a drop means.
-pub(crate) fn why(told: &Told) -> Option<Cow<'_, str>> {
+pub(crate) fn why(told: &EventNotice) -> Option<Cow<'_, str>> {
     if let Some(why) = decision(told) {
         return Some(why.into());
     }
@@ -78,7 +80,7 @@ pub(crate) fn why(told: &Told) -> Option<Cow<'_, str>> {
 }
 
 /// The same with how many messages it is about, where a single sentence says both.
-pub(crate) fn sentence(told: &Told) -> Option<Cow<'_, str>> {
+pub(crate) fn sentence(told: &EventNotice) -> Option<Cow<'_, str>> {
     let why = why(told)?;
     Some(match &told.event {
         Event::QueueFull { messages, .. } => format!("{messages} messages wait: {why}").into(),

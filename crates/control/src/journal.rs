@@ -28,7 +28,9 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use martlet_broker::{Event, EventHead, EventKind, Refusal, TenantId, Told, UserName, is_of_name};
+use martlet_broker::{
+    Event, EventHead, EventKind, EventNotice, Refusal, TenantId, UserName, is_of_name,
+};
 use martlet_codec::ReasonCode;
 use martlet_registry::Snapshot;
 use serde::{Deserialize, Serialize};
@@ -195,7 +197,7 @@ impl Journal {
     }
 
     /// What to do about an event, if anything is known to help.
-    pub fn way(&self, told: &Told) -> Option<Way> {
+    pub fn way(&self, told: &EventNotice) -> Option<Way> {
         mend::way(told, &self.commands)
     }
 
@@ -260,7 +262,7 @@ impl Journal {
             why: why.clone(),
         };
         let head = EventHead::new(tenant, client_id).with_user(Some(user));
-        mend::way(&Told { head, event }, &self.commands)
+        mend::way(&EventNotice { head, event }, &self.commands)
     }
 
     /// The command that gives a device of a tenant another credential.
@@ -276,7 +278,7 @@ impl Journal {
 
     /// Writes one event down, unless it is one of those of which there are too many. `before` is
     /// what presence knew before it.
-    pub(crate) fn write(&self, told: &Told, before: &Known) {
+    pub(crate) fn write(&self, told: &EventNotice, before: &Known) {
         if !Self::keeps(&told.event) {
             return;
         }

@@ -39,7 +39,7 @@
 //! * [`journal`]: what happened recently to clients, and the way to mend it
 //! * [`why`]: why a client does not work, of the closed list of [`cause`]
 //! * [`principal`]: callers and their rights
-//! * [`directory`]: where that is looked up
+//! * [`callers`]: where that is looked up
 //! * [`secrets`]: secrets of other systems
 //! * [`tables`]: users, devices and the rest while the node runs
 //! * [`telemetry`]: values that devices send, stored
@@ -53,12 +53,12 @@ pub mod activity;
 pub mod alarms;
 pub mod authentication;
 pub mod backup;
+pub mod callers;
 pub mod cause;
 pub mod commands;
 mod control;
 pub mod csv;
 pub mod devices;
-pub mod directory;
 pub mod discovery;
 pub mod event_archive;
 pub mod event_log;

@@ -9,7 +9,7 @@ use std::fmt;
 use std::hash::BuildHasher as _;
 use std::time::{Duration, Instant};
 
-use martlet_broker::{Event, TenantId, Told};
+use martlet_broker::{Event, EventNotice, TenantId};
 
 /// Lines of a client and cause that are written at once.
 const AT_ONCE: u32 = 10;
@@ -101,7 +101,7 @@ impl Entry {
 
 impl LogLimit {
     /// None: the line of this event is left out. Else what was left out before it.
-    pub(crate) fn take(&mut self, told: &Told, now: Instant) -> Option<LeftOut> {
+    pub(crate) fn take(&mut self, told: &EventNotice, now: Instant) -> Option<LeftOut> {
         let Some((kind, reason)) = cause(&told.event) else {
             return Some(LeftOut::default());
         };
@@ -155,17 +155,17 @@ mod tests {
 
     use super::*;
 
-    fn refused(client_id: &str, reason: ReasonCode) -> Told {
+    fn refused(client_id: &str, reason: ReasonCode) -> EventNotice {
         let event = Event::PublishRefused {
             topic: "t".to_owned(),
             reason,
             why: Refusal::untold(RefusalCause::Forbidden, "no rule permits it"),
         };
         let head = EventHead::new(TenantId::default(), client_id);
-        Told { head, event }
+        EventNotice { head, event }
     }
 
-    fn written(limit: &mut LogLimit, told: &Told, times: usize, now: Instant) -> usize {
+    fn written(limit: &mut LogLimit, told: &EventNotice, times: usize, now: Instant) -> usize {
         (0..times).filter_map(|_| limit.take(told, now)).count()
     }
 

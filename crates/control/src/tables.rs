@@ -7,7 +7,7 @@
 //! the first change, not by looking.
 
 mod administration;
-mod directory;
+mod callers;
 mod error;
 mod keep_notes;
 mod known;
@@ -15,7 +15,7 @@ mod notes;
 mod presence;
 mod recall;
 
-pub use directory::by_what;
+pub use callers::by_what;
 pub use presence::PresenceInTables;
 
 use std::future::Future;
@@ -30,7 +30,7 @@ use martlet_registry::{AuditKept, Location, Registry, RegistryError, Renewed, Sn
 use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 
-use crate::directory::DirectoryError;
+use crate::callers::CallersError;
 use crate::{Control, ReloadOf};
 use administration::can_be_administered;
 pub use error::TablesError;
@@ -172,7 +172,7 @@ impl Tables {
         &self,
         kept: Option<T>,
         asked: impl Future<Output = Result<Option<T>, TablesError>> + Send,
-    ) -> Result<Option<T>, DirectoryError> {
+    ) -> Result<Option<T>, CallersError> {
         if kept.is_some() && self.known.is_pausing(Instant::now()) {
             return Ok(kept);
         }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::RecvTimeoutError;
-use martlet_broker::{Event, EventGroup, SharedClient, TenantId, Told};
+use martlet_broker::{Event, EventGroup, EventNotice, SharedClient, TenantId};
 
 use crate::stats::Counters;
 
@@ -26,7 +26,7 @@ pub struct Events {
 struct Taken {
     list: Vec<Waits>,
     /// The same when they are taken one by one, in order.
-    single: VecDeque<Told>,
+    single: VecDeque<EventNotice>,
 }
 
 /// Where reactors put them.
@@ -51,19 +51,19 @@ const CHUNK: usize = 128;
 #[derive(Debug)]
 enum Waits {
     Connected(TenantId, SharedClient),
-    Other(Box<Told>),
+    Other(Box<EventNotice>),
 }
 
-impl From<Told> for Waits {
-    fn from(told: Told) -> Self {
+impl From<EventNotice> for Waits {
+    fn from(told: EventNotice) -> Self {
         match told.event {
             Event::Connected(client) => Self::Connected(told.head.tenant, client),
-            event => Self::Other(Box::new(Told { event, ..told })),
+            event => Self::Other(Box::new(EventNotice { event, ..told })),
         }
     }
 }
 
-impl From<Waits> for Told {
+impl From<Waits> for EventNotice {
     fn from(waits: Waits) -> Self {
         match waits {
             Waits::Other(told) => *told,
@@ -114,12 +114,12 @@ pub(crate) fn events(capacity: usize) -> (EventSender, Events) {
 }
 
 /// Approximate number of bytes that an event takes while it waits.
-fn bytes_of(told: &Told) -> usize {
+fn bytes_of(told: &EventNotice) -> usize {
     size_of::<Waits>()
         + match &told.event {
             // Its connection counts it.
             Event::Connected(_) => 0,
-            _ => size_of::<Told>() + told.text_bytes(),
+            _ => size_of::<EventNotice>() + told.text_bytes(),
         }
 }
 
@@ -133,7 +133,7 @@ fn is_frequent(event: &Event) -> bool {
 
 impl EventSender {
     /// Hands over the events of a tick, as far as there is room.
-    pub(crate) fn send(&self, events: &mut Vec<Told>, counters: &Counters) {
+    pub(crate) fn send(&self, events: &mut Vec<EventNotice>, counters: &Counters) {
         if events.is_empty() {
             return;
         }
@@ -189,7 +189,7 @@ impl Drop for EventSender {
 }
 
 impl Waiting {
-    fn append(&mut self, events: &mut Vec<Told>) {
+    fn append(&mut self, events: &mut Vec<EventNotice>) {
         let mut events = events.drain(..);
         while events.len() > 0 {
             let last = self.chunks.back_mut();
@@ -266,7 +266,7 @@ impl Events {
     }
 
     /// The next event; none when the reactors are gone.
-    pub fn recv(&self) -> Option<Told> {
+    pub fn recv(&self) -> Option<EventNotice> {
         self.recv_until(None).ok()
     }
 
@@ -274,24 +274,26 @@ impl Events {
     ///
     /// # Errors
     /// None came, or the reactors are gone.
-    pub fn recv_timeout(&self, timeout: Duration) -> Result<Told, RecvTimeoutError> {
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<EventNotice, RecvTimeoutError> {
         self.recv_until(Some(Instant::now() + timeout))
     }
 
-    fn recv_until(&self, deadline: Option<Instant>) -> Result<Told, RecvTimeoutError> {
+    fn recv_until(&self, deadline: Option<Instant>) -> Result<EventNotice, RecvTimeoutError> {
         loop {
             if let Some(told) = self.lock().single.pop_front() {
                 return Ok(told);
             }
             let mut list = Vec::new();
             self.queue.wait(deadline)?.take(&mut list);
-            self.lock().single.extend(list.into_iter().map(Told::from));
+            self.lock()
+                .single
+                .extend(list.into_iter().map(EventNotice::from));
         }
     }
 
     /// Waits for events, and puts the next ones behind those in the list, in order; false when the
     /// reactors are gone.
-    pub fn recv_some(&self, into: &mut Vec<Told>) -> bool {
+    pub fn recv_some(&self, into: &mut Vec<EventNotice>) -> bool {
         let mut taken = self.lock();
         into.extend(taken.single.drain(..));
         if !into.is_empty() {
@@ -304,7 +306,7 @@ impl Events {
         };
         waiting.take(&mut list);
         drop(waiting);
-        into.extend(list.drain(..).map(Told::from));
+        into.extend(list.drain(..).map(EventNotice::from));
         self.lock().list = list;
         true
     }
@@ -320,9 +322,9 @@ impl Events {
 }
 
 impl Iterator for Events {
-    type Item = Told;
+    type Item = EventNotice;
 
-    fn next(&mut self) -> Option<Told> {
+    fn next(&mut self) -> Option<EventNotice> {
         self.recv()
     }
 }
@@ -333,7 +335,7 @@ mod tests {
     use martlet_broker::{ConnectedClient, EventHead, MessageId, PublishedMessage, RefusalCause};
     use martlet_codec::{PacketType, QoS};
 
-    fn packet() -> Told {
+    fn packet() -> EventNotice {
         told(Event::Packet {
             is_out: false,
             packet_type: PacketType::PingReq,
@@ -344,12 +346,12 @@ mod tests {
     }
 
     /// Of a client in the common tenant.
-    fn told(event: Event) -> Told {
+    fn told(event: Event) -> EventNotice {
         let head = EventHead::new(TenantId::default(), "c");
-        Told { head, event }
+        EventNotice { head, event }
     }
 
-    fn ended() -> Told {
+    fn ended() -> EventNotice {
         told(Event::SessionEnded {
             cause: RefusalCause::CleanStart,
         })
@@ -395,9 +397,9 @@ mod tests {
     fn packets_leave_room_for_what_is_seldom() {
         let (sender, events) = events(10);
         let counters = Counters::default();
-        let mut batch: Vec<Told> = (0..8).map(|_| packet()).collect();
+        let mut batch: Vec<EventNotice> = (0..8).map(|_| packet()).collect();
         sender.send(&mut batch, &counters);
-        let mut batch: Vec<Told> = (0..8).map(|_| ended()).collect();
+        let mut batch: Vec<EventNotice> = (0..8).map(|_| ended()).collect();
         sender.send(&mut batch, &counters);
         let mut stats = crate::ReactorStats::default();
         stats += &counters;
@@ -439,9 +441,9 @@ mod tests {
         let (sender, events) = events(10_000);
         let connected = |number: u32| {
             let client = ConnectedClient::new(&number.to_string(), None);
-            Told::connected(TenantId::default(), SharedClient::new(client))
+            EventNotice::connected(TenantId::default(), SharedClient::new(client))
         };
-        let all: Vec<Told> = (0..1_000)
+        let all: Vec<EventNotice> = (0..1_000)
             .map(|number| {
                 if number % 3 == 0 {
                     ended()

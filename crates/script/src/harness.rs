@@ -13,9 +13,9 @@ use std::sync::Arc;
 
 use martlet_broker::{
     Authenticated, Authentication, Command, ConnectionEffect, ConnectionId, Counters, Cx, Effects,
-    Identity, ListenerPolicy, Now, PartCall, PartEvent, PartId, Peer, Record, RecordNumber, Report,
-    Rules, Run, Screened, Screening, Settings, Shard, ShardId, StoreState, TenantId, Told,
-    TransportEnd, WorkLimits,
+    EventNotice, Identity, ListenerPolicy, Now, PartCall, PartEvent, PartId, Peer, Record,
+    RecordNumber, Report, Rules, Run, Screened, Screening, Settings, Shard, ShardId, StoreState,
+    TenantId, TransportEnd, WorkLimits,
 };
 use martlet_tick::local::{Parts, START, World, peer};
 use martlet_tick::{Control, LocalNode};
@@ -297,7 +297,7 @@ impl Harness {
     }
 
     /// Events that have been reported since the last call.
-    pub fn take_events(&mut self) -> Vec<Told> {
+    pub fn take_events(&mut self) -> Vec<EventNotice> {
         self.world.take_events()
     }
 

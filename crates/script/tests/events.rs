@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use martlet_broker::{
-    Authenticated, Command, Event, EventInterest, Identity, ListenerPolicy, Proof, RefusalCause,
-    Settings, TenantId, Told, Traced, TransportEnd,
+    Authenticated, Command, Event, EventInterest, EventNotice, Identity, ListenerPolicy, Proof,
+    RefusalCause, Settings, TenantId, Traced, TransportEnd,
 };
 use martlet_script::{Harness, Link, Wiring};
 
@@ -51,12 +51,12 @@ fn publish(node: &mut Harness, link: Link, topic: &str, qos: u8, payload: &str) 
 }
 
 /// What was told of a client, in a word or two each.
-fn told(events: &[Told], of: &str) -> Vec<String> {
+fn told(events: &[EventNotice], of: &str) -> Vec<String> {
     let of_client = events.iter().filter(|told| *told.head.client_id == *of);
     of_client.map(in_words).collect()
 }
 
-fn in_words(told: &Told) -> String {
+fn in_words(told: &EventNotice) -> String {
     match &told.event {
         Event::Authenticated { proof, .. } => {
             let user = told.head.proved().unwrap_or("nobody");

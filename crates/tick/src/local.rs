@@ -10,9 +10,9 @@ mod net;
 use std::sync::Arc;
 
 use martlet_broker::{
-    Authentication, Counters, Cx, Effects, ListenerPolicy, LostMessage, Node, Now, PartEvent,
-    PartId, Peer, QueueRead, Record, RecordNumber, Report, Screening, Shard, ShardId, ShardMessage,
-    Told, TransportEnd,
+    Authentication, Counters, Cx, Effects, EventNotice, ListenerPolicy, LostMessage, Node, Now,
+    PartEvent, PartId, Peer, QueueRead, Record, RecordNumber, Report, Screening, Shard, ShardId,
+    ShardMessage, TransportEnd,
 };
 
 use self::at::At;
@@ -441,7 +441,7 @@ impl<P: Parts> World<P> {
     }
 
     /// Events since the last call.
-    pub fn take_events(&mut self) -> Vec<Told> {
+    pub fn take_events(&mut self) -> Vec<EventNotice> {
         std::mem::take(&mut self.net.events)
     }
 

@@ -11,10 +11,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use martlet_broker::{
-    Authenticated, Authentication, Command, ConnectionId, Cx, Effects, Guest, LostMessage,
-    MemoryGauge, Node, Now, PartCall, PartEvent, PartId, Peer, QueueRead, ReadPage, Record,
-    RecordNumber, Report, Screened, Screening, Shard, ShardId, ShardMessage, StoreState, TlsFault,
-    Told, TransportEnd,
+    Authenticated, Authentication, Command, ConnectionId, Cx, Effects, EventNotice, Guest,
+    LostMessage, MemoryGauge, Node, Now, PartCall, PartEvent, PartId, Peer, QueueRead, ReadPage,
+    Record, RecordNumber, Report, Screened, Screening, Shard, ShardId, ShardMessage, StoreState,
+    TlsFault, TransportEnd,
 };
 
 use crate::SocketKey;
@@ -391,7 +391,7 @@ pub trait Outside: Mail + Storage {
     }
 
     /// Takes all of `events`.
-    fn tell(&mut self, events: &mut Vec<Told>);
+    fn tell(&mut self, events: &mut Vec<EventNotice>);
 
     /// Takes an answer to a command.
     fn report(&mut self, report: Report);

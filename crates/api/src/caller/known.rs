@@ -1,7 +1,7 @@
 //! The caller, once it is known.
 
 use axum::http::HeaderValue;
-use martlet_control::directory::Account;
+use martlet_control::callers::Account;
 use martlet_control::principal::{Principal, PrincipalKind, Scopes};
 use martlet_registry::Device;
 

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::http::HeaderMap;
-use martlet_control::directory::Account;
+use martlet_control::callers::Account;
 
 use crate::secret::{are_equal, digest_of, random_text};
 

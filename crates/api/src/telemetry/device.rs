@@ -77,7 +77,7 @@ pub(super) fn order_of(text: Option<&str>) -> Result<Order, Problem> {
 #[derive(Clone, Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Wanted {
+pub(crate) struct DeviceValueParams {
     /// Keys with commas between them. Default: all.
     #[param(example = "temperature,humidity")]
     keys: Option<String>,
@@ -115,14 +115,14 @@ pub(crate) struct Readings {
 /// Its values by time. If there are more than `limit`, `truncated` is true and `next` is the cursor
 /// of the next ones.
 #[utoipa::path(get, path = "/api/v1/devices/{id}/telemetry", tag = "telemetry",
-    params(("id" = String, Path, description = "Its id"), Wanted),
+    params(("id" = String, Path, description = "Its id"), DeviceValueParams),
     responses((status = 200, description = "The values", body = Readings)))]
 pub(crate) async fn range(
     State(api): State<Api>,
     asking: Asking,
     own: Option<Extension<OwnDevice>>,
     PathOf(id): PathOf<String>,
-    QueryOf(wanted): QueryOf<Wanted>,
+    QueryOf(wanted): QueryOf<DeviceValueParams>,
 ) -> Result<Json<Readings>, Problem> {
     let telemetry = telemetry_of(&api)?;
     let asking = asking.within(&api, wanted.team.as_deref()).await?;

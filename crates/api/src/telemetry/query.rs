@@ -102,7 +102,7 @@ pub(super) async fn selected(
 #[derive(Clone, Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Wanted {
+pub(crate) struct QueryParams {
     /// Ids of devices with commas between them.
     #[param(example = "pump-7,pump-8")]
     device: Option<String>,
@@ -153,7 +153,7 @@ pub(crate) struct Wanted {
     format: Option<String>,
 }
 
-impl Wanted {
+impl QueryParams {
     /// # Errors
     /// A parameter of buckets is given without `bucket`.
     fn expect_no_bucket(&self) -> Result<(), Problem> {
@@ -189,12 +189,12 @@ pub(crate) struct QueryAnswer {
 /// has `device`, `key`, `time` (the start of the bucket) and a member for each function, by device,
 /// key and time. If there are more items than `limit`, `truncated` is true and `next` is the cursor
 /// of the next ones. Data sources of Grafana that read JSON or CSV can use it.
-#[utoipa::path(get, path = "/api/v1/query", tag = "telemetry", params(Wanted),
+#[utoipa::path(get, path = "/api/v1/query", tag = "telemetry", params(QueryParams),
     responses((status = 200, description = "The values", body = QueryAnswer)))]
 pub(crate) async fn query(
     State(api): State<Api>,
     asking: Asking,
-    QueryOf(wanted): QueryOf<Wanted>,
+    QueryOf(wanted): QueryOf<QueryParams>,
 ) -> Result<Response, Problem> {
     let telemetry = telemetry_of(&api)?;
     let asking = asking.within(&api, wanted.team.as_deref()).await?;

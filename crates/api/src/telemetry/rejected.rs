@@ -19,7 +19,7 @@ use crate::tenant::{InTenants, OfTenant};
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Wanted {
+pub(crate) struct RejectedParams {
     /// The most items.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
@@ -30,13 +30,13 @@ pub(crate) struct Wanted {
 /// Payloads that were acknowledged and not stored, with the reason: one item for each topic and
 /// reason, the last one first. They are kept in memory, 500 at most.
 #[utoipa::path(get, path = "/api/v1/telemetry/rejected", tag = "telemetry",
-    params(Wanted, OfTenant),
+    params(RejectedParams, OfTenant),
     responses((status = 200, description = "The last ones", body = Items<Rejected>)))]
 pub(crate) async fn list(
     State(api): State<Api>,
     asking: Asking,
     InTenants(tenant): InTenants,
-    QueryOf(wanted): QueryOf<Wanted>,
+    QueryOf(wanted): QueryOf<RejectedParams>,
 ) -> Result<Json<Items<Rejected>>, Problem> {
     let telemetry = telemetry_of(&api)?;
     let limit = page::limit(wanted.limit)?;

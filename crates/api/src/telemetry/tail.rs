@@ -38,7 +38,7 @@ const READERS_MAX: usize = 256;
 #[derive(Clone, Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Wanted {
+pub(crate) struct TailParams {
     /// Ids of devices with commas between them.
     device: Option<String>,
     /// Devices of this group, by id or name.
@@ -61,13 +61,13 @@ pub(crate) struct Wanted {
 /// `data: {"device": …, "time": …, "key": …, "value": …}`. A reader that is too slow gets an event
 /// `gone`, and values are missing there. The stream ends when the reader loses the right, or when
 /// one of the devices is removed.
-#[utoipa::path(get, path = "/api/v1/telemetry/tail", tag = "telemetry", params(Wanted),
+#[utoipa::path(get, path = "/api/v1/telemetry/tail", tag = "telemetry", params(TailParams),
     responses((status = 200, description = "The values", body = DeviceReadingView,
         content_type = "text/event-stream")))]
 pub(crate) async fn tail(
     State(api): State<Api>,
     asking: Asking,
-    QueryOf(wanted): QueryOf<Wanted>,
+    QueryOf(wanted): QueryOf<TailParams>,
     request: Request,
 ) -> Result<Response, Problem> {
     let telemetry = telemetry_of(&api)?;
@@ -115,7 +115,7 @@ pub(crate) async fn tail(
     Ok((headers, Body::from_stream(chunks)).into_response())
 }
 
-impl Wanted {
+impl TailParams {
     fn devices(&self) -> Devices {
         Devices {
             device: self.device.clone(),

@@ -4,8 +4,8 @@
 
 mod broker;
 mod callers;
-mod directory;
 mod document;
+mod in_memory;
 mod integrations;
 mod node;
 mod panel;

@@ -16,7 +16,7 @@ use martlet_broker::{
     RetainedPage, Settlement, ShardId, SubscriptionPage,
 };
 use martlet_codec::{QoS, ReasonCode};
-use martlet_control::directory::Directory;
+use martlet_control::callers::Callers;
 use martlet_control::principal::Scopes;
 use martlet_control::tables::{Tables, TablesSettings};
 use martlet_control::{
@@ -27,7 +27,7 @@ use serde_json::Value;
 use tokio::sync::mpsc::unbounded_channel;
 use tower::ServiceExt as _;
 
-use crate::directory::InMemory;
+use crate::in_memory::InMemory;
 
 /// A shard without clients, which has one retained message.
 struct Lone(Arc<OnceLock<Weak<Control>>>);
@@ -379,7 +379,7 @@ impl Node {
     /// With this control plane and these parts.
     pub(crate) fn with_parts(settings: Settings, control: Arc<Control>, parts: NodeParts) -> Self {
         let directory = Arc::new(InMemory::default());
-        let asked: Arc<dyn Directory> = match &parts.tables {
+        let asked: Arc<dyn Callers> = match &parts.tables {
             Some(tables) => Arc::new(Arc::clone(tables)),
             None => directory.clone(),
         };

@@ -1,16 +1,14 @@
-//! Connections that wait to be authenticated, and revocations.
+//! What clients are authenticated by, and revocations.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use martlet_permission::{
-    CredentialMark, Identity, Realm, Revocation, RevocationReason, RuleBook, Voucher, Whose,
+    CredentialMark, Identity, Realm, Revocation, RevocationReason, Voucher, Whose,
 };
 
-use crate::connect_request::ConnectRequest;
 use crate::exchange::state::Exchange;
 use crate::limits::ListenerPolicy;
-use crate::timer::TimerKey;
 
 /// Revoked users, and when last and why.
 #[derive(Clone, Debug, Default)]
@@ -75,22 +73,17 @@ impl Revoked {
     }
 }
 
-/// Connections of this shard that wait for an answer, and recent revocations.
+/// What the clients of this shard are authenticated by, and recent revocations.
 #[derive(Debug, Default)]
 pub(crate) struct Authentications {
-    pub(crate) waiting: BTreeMap<u32, Box<ConnectRequest>>,
-    /// Of connections whose CONNECT named an Authentication Method, until they are forgotten.
-    pub(crate) exchanges: BTreeMap<u32, Exchange>,
     /// The method of the last client that was accepted by one: nearly all have the same.
     method: Option<Arc<str>>,
-    /// Certificates of connections in the lobby.
-    pub(crate) certificates: BTreeMap<u32, Arc<[u8]>>,
     /// Recent revocations.
     revoked: Revoked,
     /// The same, oldest first, with the time it came.
     revocations: VecDeque<(u64, Revocation)>,
-    /// Where rules are looked up, if anywhere.
-    pub(crate) book: Option<Arc<dyn RuleBook>>,
+    /// Clients that need no credentials are asked for too: they may be banned.
+    pub(crate) checks_bans: bool,
     /// Listeners that require authentication now, though they did not at first.
     pub(crate) asking: Arc<[Arc<ListenerPolicy>]>,
 }
@@ -104,28 +97,19 @@ const REMEMBERED_MS: u64 = 600_000;
 pub(super) const IDENTITY_LOOK_MS: u64 = 86_400_000;
 
 impl Authentications {
-    pub(crate) fn forget(&mut self, index: u32) {
-        self.waiting.remove(&index);
-        self.certificates.remove(&index);
-        self.exchanges.remove(&index);
+    pub(crate) fn new(checks_bans: bool) -> Self {
+        Self {
+            checks_bans,
+            ..Self::default()
+        }
     }
 
     /// A client has been accepted by this method, and may prove anew who it is.
-    pub(crate) fn accepted(&mut self, index: u32, method: &Arc<str>) {
+    pub(crate) fn accepted(&mut self, method: &Arc<str>) -> Exchange {
         let last = self.method.as_ref().filter(|last| *last == method);
         let method = Arc::clone(last.unwrap_or(method));
         self.method = Some(Arc::clone(&method));
-        self.exchanges.insert(index, Exchange::over(method));
-    }
-
-    /// What is kept of connections that are there.
-    pub(crate) fn len(&self) -> usize {
-        self.waiting.len() + self.exchanges.len() + self.certificates.len()
-    }
-
-    /// Of a connection that is forgotten; the timer that it leaves.
-    pub(crate) fn forget_exchange(&mut self, index: u32) -> Option<TimerKey> {
-        self.exchanges.remove(&index)?.deadline
+        Exchange::over(method)
     }
 
     pub(crate) fn revoke(&mut self, now_ms: u64, revocations: &[Revocation]) {

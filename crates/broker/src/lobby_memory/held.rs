@@ -1,7 +1,7 @@
 //! What connections that have not logged in hold.
 
 use core::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use crate::id::ConnectionId;
 use crate::node::MemoryPressure;
@@ -19,18 +19,18 @@ const BYTES_MIN: usize = 64 * 1024;
 
 /// What one connection of the lobby holds, in bytes.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Held {
+pub(crate) struct LobbyHolding {
     /// Generation of the connection: later ones have higher numbers.
     generation: u32,
     /// Its buffers.
-    buffers: u32,
+    pub(crate) buffers: u32,
     /// What lies below MQTT.
-    pub(super) layers: u32,
+    pub(crate) layers: u32,
     /// Its CONNECT, while its client waits to be authenticated.
-    request: u32,
+    pub(crate) request: u32,
 }
 
-impl Held {
+impl LobbyHolding {
     fn sum(self) -> u32 {
         self.buffers
             .saturating_add(self.layers)
@@ -47,8 +47,7 @@ impl Held {
 /// What the connections of the lobby hold.
 #[derive(Debug)]
 pub(crate) struct LobbyMemory {
-    /// By the connection's place. Nearly all hold nothing and are not in here.
-    held: BTreeMap<u32, Held>,
+    /// Those that hold something: nearly all hold nothing.
     pub(crate) ranks: BTreeSet<Rank>,
     bytes: usize,
     /// Of all CONNECT packets whose clients wait to be known.
@@ -59,7 +58,6 @@ pub(crate) struct LobbyMemory {
 impl Default for LobbyMemory {
     fn default() -> Self {
         Self {
-            held: BTreeMap::new(),
             ranks: BTreeSet::new(),
             bytes: 0,
             request_bytes: 0,
@@ -69,48 +67,33 @@ impl Default for LobbyMemory {
 }
 
 impl LobbyMemory {
-    pub(crate) fn change(&mut self, id: ConnectionId, change: impl FnOnce(&mut Held)) {
+    /// Changes what a connection holds.
+    pub(crate) fn change(
+        &mut self,
+        id: ConnectionId,
+        held: &mut LobbyHolding,
+        change: impl FnOnce(&mut LobbyHolding),
+    ) {
         let ConnectionId { index, generation } = id;
-        let before = self.held.get(&index).copied().unwrap_or_default();
-        let mut now = Held {
-            generation,
-            ..before
-        };
-        change(&mut now);
+        let before = *held;
+        held.generation = generation;
+        change(held);
+        let now = *held;
         if before.sum() > 0 {
             self.ranks.remove(&before.rank(index));
         }
         if now.sum() > 0 {
             self.ranks.insert(now.rank(index));
-            self.held.insert(index, now);
-        } else {
-            self.held.remove(&index);
         }
         self.bytes = self.bytes - before.sum() as usize + now.sum() as usize;
         self.request_bytes = self.request_bytes - before.request as usize + now.request as usize;
     }
 
-    /// Sets the bytes of a connection's buffers.
-    pub(crate) fn set_buffers(&mut self, id: ConnectionId, bytes: usize) {
-        if bytes > 0 || !self.held.is_empty() {
-            self.change(id, |held| held.buffers = bytes as u32);
-        }
-    }
-
-    /// Sets the bytes of the CONNECT of a client that waits to be authenticated.
-    pub(crate) fn set_request(&mut self, id: ConnectionId, bytes: usize) {
-        self.change(id, |held| held.request = bytes as u32);
-    }
-
-    /// The connection has left the lobby.
-    pub(crate) fn forget(&mut self, index: u32) {
-        if !self.held.is_empty() {
-            let id = ConnectionId {
-                index,
-                generation: 0,
-            };
-            self.change(id, |held| *held = Held::default());
-        }
+    /// The connection that held this has left the lobby.
+    pub(crate) fn left(&mut self, index: u32, mut held: LobbyHolding) {
+        let generation = held.generation;
+        let id = ConnectionId { index, generation };
+        self.change(id, &mut held, |held| *held = LobbyHolding::default());
     }
 
     /// Bytes of CONNECT packets whose clients wait to be known.
@@ -132,6 +115,6 @@ impl LobbyMemory {
 
     /// Nothing is held.
     pub(crate) fn is_empty(&self) -> bool {
-        self.held.is_empty()
+        self.ranks.is_empty()
     }
 }

@@ -17,7 +17,7 @@ pub(super) const TOLD_EVERY_MS: u64 = 10_000;
 
 /// When it is told that messages were dropped for a reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Told {
+pub(crate) enum LossNotice {
     /// At once, and again after this time, in milliseconds, if there are more.
     Every(u64),
     /// At once, and again when the client is back: until then there may be many.
@@ -26,7 +26,7 @@ pub(crate) enum Told {
     AtEnd,
 }
 
-impl Told {
+impl LossNotice {
     pub(crate) fn of(reason: DropReason) -> Self {
         match reason {
             DropReason::ClientAway => Self::UntilBack,

@@ -200,7 +200,7 @@ impl Shard {
     fn connection_detail(&self, session: &Session) -> Option<ConnectionDetail> {
         let connection = self.connections.id_of(session.connection()?);
         let connection = self.connections.get(connection)?;
-        let aliases = connection.aliases.as_ref();
+        let aliases = connection.rare().and_then(|rare| rare.aliases.as_ref());
         Some(ConnectionDetail {
             listener: connection.listener().name.clone(),
             clean_start: connection.client().flags.clean_start(),

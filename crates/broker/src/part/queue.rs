@@ -143,7 +143,7 @@ impl Shard {
         let mut bytes = queue.limits.bytes_max;
         let is_durable = self.sessions.get(id).is_some_and(|session| session.durable);
         if !self.reads_back || !is_durable {
-            let share = self.client_bytes_max as u64;
+            let share = self.memory.client_bytes_max as u64;
             bytes = bytes.min(match holds && !fault::is(Fault::HoldIgnoresMemory) {
                 true => held_from(share),
                 false => share,

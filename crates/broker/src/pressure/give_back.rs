@@ -142,6 +142,13 @@ impl Shard {
     /// buffers and user name, the messages that wait for it, the answers to it that wait for the
     /// store or for share groups, and its Will if that is published then.
     pub(super) fn bytes_held_by(&mut self, index: u32) -> usize {
+        let layers = self.connections.look_at(index);
+        let layers = layers.map_or(0, |connection| connection.layer_bytes as usize);
+        layers + self.bytes_held_without_layers(index)
+    }
+
+    /// The same, without what lies between its socket and MQTT.
+    pub(super) fn bytes_held_without_layers(&mut self, index: u32) -> usize {
         let Some(connection) = self.connections.look_at(index) else {
             return 0;
         };
@@ -156,13 +163,10 @@ impl Shard {
                 0 => will.bytes(),
                 _ => 0,
             });
-        let half_done = match self.half_done.is_empty() {
-            true => 0,
-            false => self.half_done.get(&index).map_or(0, |half| half.bytes()),
-        };
-        let answers = Self::bytes_in_gate(connection.answers_gated) + self.answers.of(index);
-        let buffers = connection.buffer_bytes() + self.layer_bytes_of(index);
-        let buffers = buffers + connection.name_bytes();
+        let half_done = connection.rare().and_then(|rare| rare.half_done.as_ref());
+        let half_done = half_done.map_or(0, |half| half.bytes());
+        let answers = Self::bytes_in_gate(connection.answers_gated) + connection.answer_bytes();
+        let buffers = connection.buffer_bytes() + connection.name_bytes();
         self.count_in_flight(in_flight);
         buffers + waiting + half_done + answers + will
     }

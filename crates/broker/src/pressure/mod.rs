@@ -24,7 +24,6 @@
 //! Search and relief go on over turns: there may be a million clients, and as many members of one
 //! share group. How holders are found is in `search`, how they give back in `give_back`.
 
-pub(crate) mod answers;
 mod give_back;
 pub(crate) mod relief;
 mod search;

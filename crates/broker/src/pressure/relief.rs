@@ -4,7 +4,7 @@ use core::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
 use crate::id::{ConnectionId, SessionAddress, SessionId};
-use crate::memory_use::{Held, SMALL_BYTES, ShardMemory};
+use crate::memory_use::{HeldBySize, SMALL_BYTES, ShardMemory};
 use crate::node::Node;
 use crate::pressure::sources::Sources;
 use crate::share::ticket::GroupId;
@@ -63,11 +63,11 @@ pub(crate) struct Relief {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Sums {
     /// By holders.
-    held: Held,
+    held: HeldBySize,
     /// The same, by what the holders count as.
-    pub(super) counted: Held,
+    pub(super) counted: HeldBySize,
     /// By clients alone.
-    clients: Held,
+    clients: HeldBySize,
     /// By all share groups.
     pub(super) groups: usize,
     /// By packets of clients that are not complete or wait for their turn.

@@ -52,7 +52,7 @@ impl Shard {
         let connection = self.connections.look_at(place);
         let connection = connection.filter(|connection| connection.phase == Phase::Accepted);
         if let Some((address, _)) = connection.and_then(|connection| connection.address()) {
-            let bytes = self.bytes_held_by(place) - self.layer_bytes_of(place);
+            let bytes = self.bytes_held_without_layers(place);
             self.relief.sources.add(address, bytes);
         }
         Stage::Sources(place + 1)

@@ -46,8 +46,6 @@ pub(crate) struct Reviews {
     left: u32,
     /// Sessions whose credentials were revoked, and which may hold messages of share groups.
     pub(crate) revoked: Vec<SessionId>,
-    /// Whether a session with restricted rights is or was here.
-    pub(crate) has_restricted: bool,
 }
 
 impl Reviews {
@@ -60,6 +58,12 @@ impl Reviews {
     #[inline(always)]
     pub(crate) fn is_under_way(&self) -> bool {
         self.left > 0
+    }
+
+    /// All sessions have been reviewed.
+    pub(crate) fn end(&mut self) {
+        self.books.clear();
+        self.revoked = Vec::new();
     }
 
     /// Whether something is left to be done in later turns.

@@ -85,7 +85,7 @@ impl Shard {
         if consumed == 0 {
             return 0;
         }
-        connection.last_received_ms = cx.now.mono_ms;
+        connection.received(cx.now.mono_ms);
         connection.held_for_store_since = Since::NONE;
         session.inbound.rest();
         session.accounting.delivered += delivered;

@@ -77,7 +77,11 @@ impl Shard {
         let may_send = self.may_send_now(index);
         if may_send
             && self.sends_once(index)
-            && let Some(packet_id) = self.sessions.at(index).outbound.next_packet_id(&self.gauge)
+            && let Some(packet_id) = self
+                .sessions
+                .at(index)
+                .outbound
+                .next_packet_id(&self.memory.gauge)
         {
             let how = Sending {
                 dup: false,
@@ -191,7 +195,11 @@ impl Shard {
         ticket: ShareTicket,
     ) {
         let connection = self.admitted_connection(index);
-        let packet_id = self.sessions.at(index).outbound.next_packet_id(&self.gauge);
+        let packet_id = self
+            .sessions
+            .at(index)
+            .outbound
+            .next_packet_id(&self.memory.gauge);
         let answer = (Some(index), message.id());
         let (Some(connection), Some(packet_id)) = (connection, packet_id) else {
             let outcome = ShareOutcome::Returned { sent_qos2: false };
@@ -275,7 +283,7 @@ impl Shard {
             );
         };
         let waiting = self.connections.at(connection).output_len();
-        if waiting >= self.output_bytes_max {
+        if waiting >= self.memory.output_bytes_max {
             return self.drop_message(
                 cx,
                 index,
@@ -325,7 +333,7 @@ impl Shard {
         let connection = self.connections.at(connection);
         outbound.queue().is_empty()
             && (outbound.sending() < connection.send_quota.into() || fault::is(Fault::QuotaIgnored))
-            && connection.output_len() < self.output_bytes_max
+            && connection.output_len() < self.memory.output_bytes_max
     }
 
     /// Puts an entry in flight and sends it, at once if it need not wait for its record; the output
@@ -338,7 +346,12 @@ impl Shard {
         mut entry: Entry,
         routing: Option<&mut Routing<'_>>,
     ) {
-        let Some(packet_id) = self.sessions.at(index).outbound.next_packet_id(&self.gauge) else {
+        let Some(packet_id) = self
+            .sessions
+            .at(index)
+            .outbound
+            .next_packet_id(&self.memory.gauge)
+        else {
             return self.enqueue(cx, index, entry);
         };
         let moved_from = self.take_from_group(cx, index, &mut entry);
@@ -523,7 +536,7 @@ impl Shard {
         }
         if is_in_memory {
             // No client has more than a share of it.
-            bytes_max = bytes_max.min(self.client_bytes_max as u64);
+            bytes_max = bytes_max.min(self.memory.client_bytes_max as u64);
         }
         let policy = match bounds.holds {
             true => QueueFull::DropNewest,
@@ -643,7 +656,8 @@ impl Shard {
         }
         let is_in_memory = self.is_queue_in_memory(index);
         let limits = &self.settings.limits;
-        let is_in_memory = is_in_memory && (self.client_bytes_max as u64) < limits.queued_bytes;
+        let is_in_memory =
+            is_in_memory && (self.memory.client_bytes_max as u64) < limits.queued_bytes;
         // One may have just been taken out.
         match self.sessions.at(index).outbound.queue().len() + 1 >= limits.queued_messages as usize
         {

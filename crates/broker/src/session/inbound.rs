@@ -221,7 +221,7 @@ impl Shard {
         let answer = self.accept_publish(cx, index, session, topic, publish, Some(packet_id))?;
         if !answer.reason.is_error() {
             let inbound = &mut self.sessions.at(session).inbound;
-            inbound.insert_receipt(packet_id, answer.record, &self.gauge);
+            inbound.insert_receipt(packet_id, answer.record, &self.memory.gauge);
         }
         self.acknowledge(cx, index, AckKind::PubRec, packet_id, answer);
         Ok(())
@@ -512,7 +512,7 @@ impl Shard {
         let count = cx.node.retained(|store| store.len());
         match count >= self.settings.limits.retained_messages as usize {
             true => Limit::RetainedMessages,
-            false if self.growth.retained_stops => Limit::MemoryKept,
+            false if self.memory.growth.retained_stops => Limit::MemoryKept,
             false => Limit::RetainedBytes,
         }
     }
@@ -545,7 +545,7 @@ impl Shard {
         let limits = &self.settings.limits;
         let (count_max, bytes_max) = (
             limits.retained_messages as usize,
-            match self.growth.retained_stops {
+            match self.memory.growth.retained_stops {
                 true => 0,
                 false => limits.retained_bytes as usize,
             },
@@ -688,9 +688,7 @@ impl Shard {
                 "MQTT-3.3.2-7",
             ));
         };
-        let aliases = connection
-            .aliases
-            .get_or_insert_with(|| Box::new(crate::connection::TopicAliases::new(0, &seed)));
+        let aliases = connection.make_aliases(&seed);
         if aliases.inbound.len() <= place {
             aliases.inbound.resize(place + 1, None);
         }

@@ -36,7 +36,7 @@ enum Unsent {
 impl Shard {
     /// Sends what can be sent: first what is in flight and unsent, then from the queue.
     pub(crate) fn pump<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
-        if self.reviews.is_under_way() {
+        if self.permits.reviews.is_under_way() {
             self.review(index);
         }
         self.queue_retained(index);
@@ -83,7 +83,7 @@ impl Shard {
             return true;
         }
         let session = self.sessions.at(index);
-        let Some(packet_id) = session.outbound.next_packet_id(&self.gauge) else {
+        let Some(packet_id) = session.outbound.next_packet_id(&self.memory.gauge) else {
             session.outbound.queue_mut().push_front(entry);
             return false;
         };

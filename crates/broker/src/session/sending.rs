@@ -69,7 +69,7 @@ impl Shard {
             }
             alias_fits = bytes + TOPIC_ALIAS_BYTES <= bytes_max;
         }
-        if v5 && alias_fits && connection.aliases.is_some() {
+        if v5 && alias_fits && connection.has_aliases() {
             let bytes_max = self.settings.limits.topic_alias_bytes as usize;
             alias_given = choose_alias(connection, parts.topic, bytes_max, &mut outgoing);
         }
@@ -109,7 +109,7 @@ fn choose_alias(
     bytes_max: usize,
     outgoing: &mut Outgoing<'_>,
 ) -> bool {
-    let Some(aliases) = &mut connection.aliases else {
+    let Some(aliases) = connection.aliases_mut() else {
         return false;
     };
     let Some(topic) = martlet_codec::text_of(topic) else {

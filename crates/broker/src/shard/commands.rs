@@ -36,7 +36,7 @@ impl Shard {
             Command::Revoke(revocations) => self.revoke(cx.now.mono_ms, &revocations),
             Command::SetRules(book) => self.set_rule_book(book),
             Command::Ask(listeners) => self.ask_at(listeners),
-            Command::CheckBans(on) => self.checks_bans = on,
+            Command::CheckBans(on) => self.authentications.checks_bans = on,
             Command::SetRulesOf { book, users } => {
                 self.new_rule_book(book, Affected::Users(users));
             }

@@ -47,9 +47,10 @@ impl Shard {
                 // What came before the end counts, a DISCONNECT above all, even if its client did
                 // not wait for CONNACK.
                 let admitted = connection.flags.admitted();
-                self.connections.at(id.index).flags.set_transport_gone(true);
+                let connection = self.connections.at(id.index);
+                connection.flags.set_transport_gone(true);
                 if end != TransportEnd::EndOfStream {
-                    self.transport_ends.insert(id.index, cause);
+                    connection.make_rare().transport_end = Some(cause);
                 }
                 if admitted && self.has_done_enough() {
                     self.queue_input(id.index);
@@ -90,21 +91,9 @@ impl Shard {
     /// Takes a connection out of the tables, whatever state it is in.
     pub(crate) fn forget_connection(&mut self, id: ConnectionId) -> Option<Connection> {
         let mut connection = self.connections.remove(id)?;
-        self.answers.forget(id.index);
-        if !self.spent.is_empty() {
-            self.spent.remove(&id.index);
-        }
-        self.forget_screening(id.index);
-        if !self.transport_ends.is_empty() {
-            self.transport_ends.remove(&id.index);
-        }
-        if !self.layers.is_empty() {
-            self.layers.remove(&id.index);
-        }
-        if connection.phase.is_lobby() {
-            self.authentications.forget(id.index);
-        }
-        let proving = self.authentications.forget_exchange(id.index);
+        self.end_screening(connection.take_rare(|rare| rare.screening.take()));
+        let exchange = connection.rare().and_then(|rare| rare.exchange.as_ref());
+        let proving = exchange.and_then(|exchange| exchange.deadline);
         let timers = [
             connection.deadline.take(),
             connection.stalled.take(),
@@ -127,7 +116,8 @@ impl Shard {
                 self.tell_losses_soon(session, reason);
             }
         }
-        self.buffer_bytes -= connection.charged_bytes as usize;
+        self.memory
+            .charge_buffers(0, connection.charged_bytes as usize);
         Some(connection)
     }
 
@@ -147,9 +137,7 @@ impl Shard {
             connection.flags.set_ending(false);
             connection.flags.set_admitted(true);
         }
-        if !self.spent.is_empty() {
-            self.tell_rate_drops(cx, index);
-        }
+        self.tell_rate_drops(cx, index);
         self.work.add(COMING_OR_GOING);
         if let Some(half_done) = self.take_half_done(index) {
             self.give_up(cx, half_done);
@@ -164,7 +152,7 @@ impl Shard {
         self.accepted_count -= 1;
         connection.flags.set_input_held(false);
         connection.input = None;
-        connection.aliases = None;
+        connection.take_rare(|rare| rare.aliases.take());
         if let Some(timer) = connection.deadline.take() {
             self.wheel.cancel(timer);
         }
@@ -213,7 +201,7 @@ impl Shard {
         if recorded {
             let number = self.append(cx, Record::Ended(epoch));
             let client = self.seed.hash_one((tenant, &*client_id));
-            self.ends_under_way.push_back((number, client));
+            self.gate.session_ends(number, client);
         }
         self.work.add(COMING_OR_GOING);
         cx.node.return_session();
@@ -239,18 +227,8 @@ impl Shard {
     /// The record that must be durable before a client whose session has ended begins another: 0 if
     /// none is under way.
     pub(crate) fn end_under_way(&mut self, tenant: TenantId, client_id: &str) -> RecordNumber {
-        let durable = |number: RecordNumber| self.records.is_durable(number);
-        while self
-            .ends_under_way
-            .pop_front_if(|(number, _)| durable(*number))
-            .is_some()
-        {}
         let client = self.seed.hash_one((tenant, client_id));
-        let ends = self.ends_under_way.iter().rev();
-        let mut of_client = ends.filter(|(_, other)| *other == client);
-        of_client
-            .next()
-            .map_or(RecordNumber(0), |(number, _)| *number)
+        self.gate.end_of(&self.records, client)
     }
 
     /// The session stays for its Session Expiry Interval [MQTT-4.1.0-1], then it ends

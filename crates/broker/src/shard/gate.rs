@@ -3,10 +3,12 @@
 //! Answers of one connection leave in the order in which they were asked for, so one that waits
 //! for nothing still waits for those before it.
 
+use std::collections::BTreeMap;
+
 use martlet_codec::{Ack, AckKind, PacketId, ProtocolVersion, ReasonCode};
 use martlet_permission::RefusalCause;
 
-use crate::connection::{Phase, Since};
+use crate::connection::{Connection, Phase, Since};
 use crate::id::{ConnectionId, RecordNumber};
 use crate::node::{Cx, Node};
 use crate::shard::Shard;
@@ -135,18 +137,14 @@ impl Shard {
         self.output_appended(cx, index);
     }
 
-    /// Puts something off until `record` is durable. Records are numbered in order, so the gate is
-    /// sorted except for what waits for an earlier one; that waits a little longer.
+    /// Puts something off until `record` is durable.
     pub(crate) fn gate<N: Node>(&mut self, _cx: &Cx<'_, N>, record: RecordNumber, gated: Gated) {
-        let last = self
-            .gate
-            .back()
-            .map_or(RecordNumber(0), |(number, _)| *number);
-        self.gated_bytes += gated.bytes();
-        if let Some((connection, bytes)) = gated.answer() {
-            self.answers.add(connection.index, bytes);
+        if let Some((connection, bytes)) = gated.answer()
+            && let Some(connection) = self.connections.get_mut(connection)
+        {
+            connection.add_answer_bytes(bytes);
         }
-        self.gate.push_back((record.max(last), gated));
+        self.gate.put_off(record, gated);
     }
 
     /// Lets out what waits for records that are durable now, up to this number of units of work.
@@ -167,9 +165,9 @@ impl Shard {
 
     /// Whether the bytes of answers that are counted by connection are those of all that wait.
     pub(super) fn answers_balance(&self) -> bool {
-        let gated = self.gate.iter().filter_map(|(_, gated)| gated.answer());
-        let pending = self.pending_subacks.iter();
-        let pending = pending.filter_map(|(_, pending)| match &pending.asked {
+        let gated = self.gate.iter().filter_map(Gated::answer);
+        let pending = self.subacks.iter();
+        let pending = pending.filter_map(|pending| match &pending.asked {
             SubscribeOrigin::Client { connection, .. } => {
                 Some((*connection, pending.asked.bytes()))
             }
@@ -178,8 +176,14 @@ impl Shard {
         let alive = gated
             .chain(pending)
             .filter(|(connection, _)| self.connections.get(*connection).is_some());
-        let alive = alive.map(|(connection, bytes)| (connection.index, bytes));
-        self.answers.is_sum_of(alive)
+        let mut sums: BTreeMap<u32, usize> = BTreeMap::new();
+        for (connection, bytes) in alive {
+            *sums.entry(connection.index).or_default() += bytes;
+        }
+        let counted = |(index, connection): (u32, &Connection)| {
+            connection.answer_bytes() == sums.get(&index).copied().unwrap_or_default()
+        };
+        self.connections.entries().all(counted)
     }
 
     /// Bytes of the places of this number of answers.
@@ -189,21 +193,16 @@ impl Shard {
 
     /// Whether something waits for its turn alone: its record is durable.
     pub(super) fn is_gate_open(&self) -> bool {
-        let first = self.gate.front();
-        first.is_some_and(|(record, _)| self.records.is_durable(*record))
+        self.gate.is_open(&self.records)
     }
 
     /// Takes the first that waits for a record that is durable now.
     fn next_from_gate(&mut self) -> Option<Gated> {
-        let records = &self.records;
-        let (_, gated) = self
-            .gate
-            .pop_front_if(|(number, _)| records.is_durable(*number))?;
-        self.gated_bytes -= gated.bytes();
+        let gated = self.gate.take_open(&self.records)?;
         if let Some((connection, bytes)) = gated.answer()
-            && self.connections.get(connection).is_some()
+            && let Some(connection) = self.connections.get_mut(connection)
         {
-            self.answers.remove(connection.index, bytes);
+            connection.remove_answer_bytes(bytes);
         }
         Some(gated)
     }
@@ -247,7 +246,7 @@ impl Shard {
                 let Some(session) = found.and_then(|found| found.session()) else {
                     return;
                 };
-                if self.reviews.is_under_way() && self.review(session) {
+                if self.permits.reviews.is_under_way() && self.review(session) {
                     return;
                 }
                 if connack.len() > self.connections.at(id.index).packet_bytes_max as usize {

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use martlet_codec::{FixedHeader, PacketType, Subscribe};
 use martlet_permission::{Limit, RefusalCause};
 
-use crate::connect_request::ConnectRequest;
+use crate::connect_request::ConnectingClient;
 use crate::fault::{self, Fault};
 use crate::id::ConnectionId;
 use crate::node::{Cx, Node};
@@ -43,19 +43,17 @@ impl Shard {
     /// Sets the store's state: in all states but [`StoreState::KeepsUp`] packets that make it grow
     /// are held back; QoS 0 continues.
     pub fn store_is(&mut self, state: StoreState) {
-        let was = core::mem::replace(&mut self.store, state);
-        let keeps_up = state == StoreState::KeepsUp;
-        self.release_held(was != state && keeps_up);
+        self.held_back.store_is(state);
     }
 
     /// What the store can take.
     pub(crate) fn store_state(&self) -> StoreState {
-        self.store
+        self.held_back.store
     }
 
     /// Another shard's mailbox is full.
     pub(crate) fn is_congested(&self) -> bool {
-        self.congested
+        self.held_back.congested
     }
 
     /// What a connection has sent waits for the store or another shard.
@@ -63,21 +61,23 @@ impl Shard {
         let connection = self.connections.at(id.index);
         if !connection.flags.in_held_list() {
             connection.flags.set_in_held_list(true);
-            self.held.waiting.push_back(id);
+            self.held_back.waiting.push_back(id);
         }
     }
 
     /// Those who wait go on in their turns, if `release`: the store keeps up again, or the other
     /// shard has room.
     pub(crate) fn release_held(&mut self, release: bool) {
-        if release {
-            self.held.released.append(&mut self.held.waiting);
-        }
+        self.held_back.release_if(release);
     }
 
     /// Connections in the lists of those that are or were held back.
     pub(crate) fn held_count(&self) -> usize {
-        let all = self.held.waiting.iter().chain(&self.held.released);
+        let all = self
+            .held_back
+            .waiting
+            .iter()
+            .chain(&self.held_back.released);
         let there = all.filter(|id| self.connections.get(**id).is_some());
         there.count()
     }
@@ -86,7 +86,7 @@ impl Shard {
     pub(super) fn queue_released(&mut self) {
         let began = self.work.done;
         let units = self.settings.work.turn / RELEASED_PART_OF_TURN;
-        while let Some(id) = self.held.released.pop_front() {
+        while let Some(id) = self.held_back.released.pop_front() {
             self.work.add(NODE);
             if let Some(connection) = self.connections.get_mut(id) {
                 connection.flags.set_in_held_list(false);
@@ -98,7 +98,7 @@ impl Shard {
                 return;
             }
         }
-        self.held.released = VecDeque::new();
+        self.held_back.released = VecDeque::new();
     }
 
     /// Whether a packet is worked off now.
@@ -121,7 +121,7 @@ impl Shard {
                 }
                 for_part = self.holds.any() && self.is_held_topic(index, header, body);
                 for_part
-                    || self.congested
+                    || self.held_back.congested
                     || self.work.is_turn_over()
                     || self.fan_outs.holds_any() && self.is_held_publisher(index)
             }
@@ -132,14 +132,14 @@ impl Shard {
             // Nothing answers it, nothing is asked of the store, or the connection ends with it.
             _ => return Turn::Now,
         };
-        let keeps_up = self.store == StoreState::KeepsUp;
+        let keeps_up = self.held_back.store == StoreState::KeepsUp;
         let for_store = !keeps_up && self.grows_store(cx, index, header, body);
         if self.connections.at(index).flags.transport_gone() {
             // A client that has gone sends no more: what came before the end is worked off. But one
             // client after the other could come and go, and a reserve has an end. So has the queue
             // of a part.
             let for_part = for_part && !fault::is(Fault::HoldSparesLeavers);
-            return match for_part || for_store && self.store >= StoreState::Full {
+            return match for_part || for_store && self.held_back.store >= StoreState::Full {
                 true => Turn::Never,
                 false => Turn::Now,
             };
@@ -177,7 +177,7 @@ impl Shard {
         match (header.packet_type, session) {
             (PacketType::Publish, _) => header.flags & PUBLISH_STORED != 0,
             (PacketType::Unsubscribe, Some(_)) => true,
-            (PacketType::Subscribe, Some(_)) if self.is_half_done(index) => true,
+            (PacketType::Subscribe, Some(_)) if connection.is_half_done() => true,
             (PacketType::Subscribe, Some(session)) => {
                 // A malformed one ends the connection.
                 let subscribe = Subscribe::decode(body, version);
@@ -209,19 +209,20 @@ impl Shard {
     /// Reason why a CONNECT finds no room in the store. A client with a session is accepted while
     /// there is a reserve, so that it can take what is queued, or end it with Clean Start: a small
     /// record that replaces another.
-    pub(crate) fn has_no_room_for(&self, request: &ConnectRequest) -> Option<RefusalCause> {
-        if self.store < StoreState::Full {
+    pub(crate) fn has_no_room_for(&self, client: &ConnectingClient) -> Option<RefusalCause> {
+        if self.held_back.store < StoreState::Full {
             return None;
         }
-        let outlives = self.session_expiry_of(request) > 0;
-        let found = self.sessions.find(request.tenant, &request.client_id);
+        let outlives = self.session_expiry_of(client) > 0;
+        let request = &client.request;
+        let found = self.sessions.find(client.login.tenant, &request.client_id);
         let old = found.and_then(|index| self.sessions.get(self.sessions.id_of(index)));
         let is_recorded = old.is_some_and(|old| old.recorded);
         if !outlives && request.will.is_none() && !is_recorded {
             return None;
         }
         let will_bytes = request.will.as_ref().map_or(0, |will| will.bytes());
-        match self.store {
+        match self.held_back.store {
             StoreState::Full | StoreState::AtLimit
                 if is_recorded && will_bytes <= RESERVE_WILL_BYTES =>
             {
@@ -235,7 +236,7 @@ impl Shard {
 
     /// What a client is told that has waited for the store for too long.
     pub(crate) fn store_limit(&self) -> Limit {
-        match self.store {
+        match self.held_back.store {
             StoreState::AtLimit => Limit::StoreBytes,
             StoreState::Full => Limit::DiskFull,
             StoreState::KeepsUp | StoreState::Behind | StoreState::Stuck => Limit::StoreStalled,

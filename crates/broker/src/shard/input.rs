@@ -8,7 +8,8 @@ use martlet_codec::{
 };
 use martlet_permission::{Limit, RefusalCause};
 
-use crate::connection::{Buffer, Phase, Since};
+use crate::connection::buffer::Buffer;
+use crate::connection::{Phase, Since};
 use crate::effect::ConnectionEffect;
 use crate::id::{ConnectionId, SessionId};
 use crate::lobby::version_of_unfinished;
@@ -28,8 +29,8 @@ impl Shard {
         connection.flags.set_input_held(false);
         if let Some(mut input) = connection.input.take() {
             let consumed = self.receive_packets(cx, id, &input.bytes);
-            if self.screenings.holds(id.index)
-                && let Some(connection) = self.connections.get_mut(id)
+            if let Some(connection) = self.connections.get_mut(id)
+                && connection.waits_for_screening()
             {
                 // The rest is worked off once the message has its answer.
                 input.bytes.drain(..consumed);
@@ -46,8 +47,8 @@ impl Shard {
                 return self.queue_input_after_share(id.index);
             }
         }
-        if self.connections.get(id).is_some() {
-            let cause = self.transport_ends.get(&id.index).copied();
+        if let Some(connection) = self.connections.get(id) {
+            let cause = connection.rare().and_then(|rare| rare.transport_end);
             let cause = cause.unwrap_or(TransportEnd::EndOfStream.cause());
             self.end_connection(cx, id.index, Ending::lost(cause));
             self.forget_connection(id);
@@ -58,7 +59,8 @@ impl Shard {
     pub(crate) fn give_up_input<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId) {
         let connection = self.connections.at(id.index);
         self.pool.put(connection.input.take());
-        self.forget_screening(id.index);
+        let pending = connection.take_rare(|rare| rare.screening.take());
+        self.end_screening(pending);
         self.finish_input(cx, id);
     }
 
@@ -121,7 +123,7 @@ impl Shard {
         input: &mut Buffer,
     ) {
         self.work.begin_input(self.settings.work.share);
-        let mut held = Held::of(input);
+        let mut held = HeldInput::of(input);
         while let Some(connection) = self.connections.get(id)
             && connection.phase != Phase::Closing
         {
@@ -147,7 +149,7 @@ impl Shard {
                 return;
             }
             let connection = self.connections.at(id.index);
-            connection.last_received_ms = cx.now.mono_ms;
+            connection.received(cx.now.mono_ms);
             let passes = match header.packet_type {
                 PacketType::PubAck | PacketType::PubComp | PacketType::PingReq => true,
                 PacketType::PubRec | PacketType::PubRel => {
@@ -200,7 +202,7 @@ impl Shard {
         }
         if connection.buffer_bytes() != connection.charged_bytes as usize {
             self.charge_buffers(id.index);
-            if self.lobby.is_over() {
+            if self.lobby.memory.is_over() {
                 self.relieve_lobby(cx);
                 if self.connections.get(id).is_none() {
                     return;
@@ -222,7 +224,7 @@ impl Shard {
         bytes: &[u8],
     ) -> usize {
         self.work.begin_input(self.settings.work.share);
-        if self.reviews.is_under_way() {
+        if self.permits.reviews.is_under_way() {
             self.review_connection(id);
         }
         let consumed = self.receive_each(cx, id, bytes);
@@ -376,19 +378,26 @@ impl Shard {
                 return Ok(Progress::NeedMore);
             }
         }
-        if !self.is_half_done(id.index) {
+        let has_filters = matches!(
+            header.packet_type,
+            PacketType::Subscribe | PacketType::Unsubscribe
+        );
+        let connection = self.connections.at(id.index);
+        connection.received(cx.now.mono_ms);
+        connection.held_for_store_since = Since::NONE;
+        let goes_on = has_filters && connection.is_half_done();
+        if !goes_on {
             self.work.add(PACKET);
             self.counters.packets_received += 1;
             if self.wants.any(TOLD_OF_PACKETS) {
                 self.tell_packet_received(cx, id.index, &header, body);
             }
         }
-        let connection = self.connections.at(id.index);
-        connection.last_received_ms = cx.now.mono_ms;
-        connection.held_for_store_since = Since::NONE;
         self.packet_received(cx, id.index, &header, body)?;
-        if self.is_half_done(id.index) {
-            let connection = self.connections.at(id.index);
+        if has_filters
+            && let Some(connection) = self.connections.get_mut(id)
+            && connection.is_half_done()
+        {
             connection.flags.set_input_held(true);
             self.work.share_used = true;
             return Ok(Progress::NeedMore);
@@ -416,12 +425,6 @@ impl Shard {
             }
         }
         Ok(())
-    }
-
-    /// A SUBSCRIBE or UNSUBSCRIBE of this connection has been begun and goes on.
-    #[inline(always)]
-    pub(crate) fn is_half_done(&self, index: u32) -> bool {
-        !self.half_done.is_empty() && self.half_done.contains_key(&index)
     }
 
     /// One packet of an accepted client.
@@ -490,7 +493,7 @@ impl Shard {
         if is_answered && connection.has_gated_enough(&self.settings.limits, kind.packet_type()) {
             return None;
         }
-        connection.last_received_ms = cx.now.mono_ms;
+        connection.received(cx.now.mono_ms);
         connection.held_for_store_since = Since::NONE;
         connection.owner()
     }
@@ -586,13 +589,13 @@ fn may_be_connect(first: u8) -> bool {
 /// An input buffer with held-back packets. Some are worked off and leave a gap, which is closed
 /// once, at the end. Closing it after each packet would move the rest of the buffer each time: the
 /// cost would grow with the square of the number of packets.
-struct Held<'a> {
+struct HeldInput<'a> {
     input: &'a mut Buffer,
     /// Where the packets begin that were not looked at. Between `input.done` and here is the gap.
     next: usize,
 }
 
-impl<'a> Held<'a> {
+impl<'a> HeldInput<'a> {
     fn of(input: &'a mut Buffer) -> Self {
         let next = input.done as usize;
         Self { input, next }
@@ -619,7 +622,7 @@ impl<'a> Held<'a> {
     }
 }
 
-impl Drop for Held<'_> {
+impl Drop for HeldInput<'_> {
     fn drop(&mut self) {
         let done = self.input.done as usize;
         self.input.bytes.drain(done..self.next);

@@ -1,15 +1,10 @@
 //! What a shard holds in memory, as it counts against the node's, and settling that with the node.
 
-use std::collections::VecDeque;
-
-use slab::Slab;
-
-use crate::effect::{QueueOwner, ShardMessage};
+use crate::effect::ShardMessage;
 use crate::id::ShardId;
 use crate::memory_use::{Growth, ShardMemory};
 use crate::node::{Cx, Node};
 use crate::shard::Shard;
-use crate::subscribe::suback::PendingSubAck;
 use crate::work::FREED_MESSAGE;
 
 /// Bytes of a session beside its subscriptions, Will, messages, names and own rules: here, in the
@@ -19,43 +14,30 @@ const SESSION_BYTES: usize = 768;
 const CONNECTION_BYTES: usize = 448;
 /// Bytes of output that may wait for a client however many there are.
 const OUTPUT_SHARE_MIN: usize = 32 * 1024;
-/// Turns between two counts of what waits to be used again, which changes slowly.
-const TURNS_PER_LOOK_AT_POOLS: u32 = 64;
-/// Interval at which other shards are told that memory is short, milliseconds.
-const TOLD_EVERY_MS: u64 = 100;
-/// Turns between two looks at what is kept, while enough memory is left.
-const TURNS_PER_NOTE: u32 = 8;
-/// Change of what is kept, in bytes, at which it is noted anew.
-const KEPT_STEP: usize = 64 * 1024;
-/// Entries for which a table keeps its memory while it is empty.
-const KEPT_ENTRIES: usize = 16 * 1024;
-
 impl Shard {
     /// Reports the use to the node's memory. If memory is short, the clients that hold most give
     /// back first.
     pub(super) fn settle_memory<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
-        if self.turns.is_multiple_of(TURNS_PER_LOOK_AT_POOLS) {
-            self.shrink_tables();
-            self.pool_bytes = self.count_pool_bytes();
-            self.table_bytes = self.count_table_bytes();
+        if self.memory.end_turn() {
+            self.gate.shrink();
+            self.subacks.shrink();
+            self.memory.pools = self.count_pool_bytes();
+            self.memory.tables = self.count_table_bytes();
         }
-        self.turns = self.turns.wrapping_add(1);
         let used = self.used_bytes();
         let keeps_no_spare = cx.node.memory_pressure().is_nearly_used;
-        self.memory
-            .settle(cx.node, used + self.pool_bytes, keeps_no_spare);
+        self.memory.settle(cx.node, used, keeps_no_spare);
         let pressure = cx.node.memory_pressure();
-        self.client_bytes_max = pressure.client_max;
-        self.output_bytes_max = self.output_share(pressure.limit);
-        if pressure.is_watched || self.turns.is_multiple_of(TURNS_PER_NOTE) {
+        self.memory.client_bytes_max = pressure.client_max;
+        self.memory.output_bytes_max = self.output_share(pressure.limit);
+        if self.memory.looks_at_kept(pressure.is_watched) {
             self.note_memory(cx, pressure.is_watched);
         }
-        if self.parts_of != (pressure.limit, pressure.is_short) {
-            self.parts_of = (pressure.limit, pressure.is_short);
-            self.lobby.set_part(&pressure, self.shard_count);
+        if self.memory.has_new_parts(&pressure) {
+            self.lobby.memory.set_part(&pressure, self.shard_count);
             self.routes.set_part(&pressure, self.shard_count);
         }
-        let relieved = self.lobby.is_over() && self.relieve_lobby(cx);
+        let relieved = self.lobby.memory.is_over() && self.relieve_lobby(cx);
         if pressure.is_short {
             self.tell_memory_short(cx);
             if !relieved {
@@ -63,8 +45,7 @@ impl Shard {
             }
             // What has been given back serves the next publisher.
             let used = self.used_bytes();
-            self.memory
-                .settle(cx.node, used + self.pool_bytes, keeps_no_spare);
+            self.memory.settle(cx.node, used, keeps_no_spare);
         } else if self.relief.is_searching() {
             self.relieve(cx, used);
         } else {
@@ -86,11 +67,10 @@ impl Shard {
             self.work.add(freed as u64 * FREED_MESSAGE);
         }
         let kept = self.kept_bytes();
-        if is_watched || kept.abs_diff(self.kept_noted) >= KEPT_STEP {
-            self.kept_noted = kept;
+        if self.memory.notes_kept(kept, is_watched) {
             cx.node.note_memory(self.id, self.memory_uses());
         }
-        self.growth = match is_watched {
+        self.memory.growth = match is_watched {
             true => cx.node.memory_use().growth(),
             false => Growth::default(),
         };
@@ -98,16 +78,14 @@ impl Shard {
 
     /// Little is left of the node's memory.
     pub(crate) fn is_memory_short(&self) -> bool {
-        let (_, is_short) = self.parts_of;
-        is_short || self.memory.is_spent()
+        self.memory.is_short()
     }
 
     /// Wakes the other shards at intervals, so that they search for their largest holders.
     fn tell_memory_short<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
-        if cx.now.mono_ms < self.memory_told_ms + TOLD_EVERY_MS {
+        if !self.memory.tells_of_shortage(cx.now.mono_ms) {
             return;
         }
-        self.memory_told_ms = cx.now.mono_ms;
         for (shard, batch) in cx.effects.batches.iter_mut().enumerate() {
             if shard != usize::from(self.id.0) {
                 batch.push(ShardMessage::MemoryShort);
@@ -117,9 +95,9 @@ impl Shard {
 
     /// Bytes of Wills, subscriptions, share groups, sessions and tables.
     fn kept_bytes(&self) -> usize {
-        let subscriptions = self.subscription_bytes + self.groups.memory_bytes();
+        let subscriptions = self.subscribers.bytes() + self.groups.memory_bytes();
         let sessions = self.bytes_of_sessions();
-        self.will_bytes + subscriptions + sessions + self.table_bytes
+        self.memory.wills + subscriptions + sessions + self.memory.tables
     }
 
     /// Bytes of sessions beside their subscriptions, Wills and messages.
@@ -129,16 +107,16 @@ impl Shard {
 
     /// What the memory of this shard is used for.
     pub(crate) fn memory_uses(&self) -> ShardMemory {
-        let answers = self.gated_bytes + self.answer_bytes + self.fan_outs.bytes();
-        let layers = self.lobby.request_bytes() + self.layer_bytes;
-        let connections = self.connections.len() * CONNECTION_BYTES + self.client_gauge.bytes();
+        let answers = self.gate.bytes() + self.subacks.bytes() + self.fan_outs.bytes();
+        let layers = self.lobby.memory.request_bytes() + self.memory.layers;
+        let connections = self.connections.len() * CONNECTION_BYTES + self.memory.clients.bytes();
         ShardMemory {
-            wills: self.will_bytes,
-            subscriptions: self.subscription_bytes + self.groups.memory_bytes(),
+            wills: self.memory.wills,
+            subscriptions: self.subscribers.bytes() + self.groups.memory_bytes(),
             sessions: self.bytes_of_sessions(),
-            tables: self.table_bytes,
-            connections: connections + self.buffer_bytes + layers + answers,
-            messages: self.gauge.bytes(),
+            tables: self.memory.tables,
+            connections: connections + self.memory.buffers + layers + answers,
+            messages: self.memory.gauge.bytes(),
             ..self.relief.found()
         }
     }
@@ -146,14 +124,14 @@ impl Shard {
     /// Bytes of memory that count against the node's.
     pub(crate) fn used_bytes(&self) -> usize {
         let inbox = self.inbox.capacity() * size_of::<(ShardId, ShardMessage)>();
-        let connections = self.connections.len() * CONNECTION_BYTES + self.client_gauge.bytes();
+        let connections = self.connections.len() * CONNECTION_BYTES + self.memory.clients.bytes();
         let clients = self.bytes_of_sessions() + connections;
-        let lobby = self.lobby.request_bytes() + self.layer_bytes;
-        let kept = self.subscription_bytes + self.will_bytes + clients + lobby;
-        let groups = self.groups.memory_bytes() + self.answer_bytes + self.table_bytes;
+        let lobby = self.lobby.memory.request_bytes() + self.memory.layers;
+        let kept = self.subscribers.bytes() + self.memory.wills + clients + lobby;
+        let groups = self.groups.memory_bytes() + self.subacks.bytes() + self.memory.tables;
         let groups = groups + self.relief.memory_bytes();
         let beside = self.fan_outs.bytes() + inbox + self.routes.memory_bytes() + groups;
-        self.gauge.bytes() + self.buffer_bytes + self.gated_bytes + kept + beside
+        self.memory.gauge.bytes() + self.memory.buffers + self.gate.bytes() + kept + beside
     }
 
     /// Bytes of output that may wait for one client: a quarter of the node's memory is enough for
@@ -177,26 +155,11 @@ impl Shard {
     /// Counts the bytes of tables to which clients add entries.
     fn count_table_bytes(&self) -> usize {
         let routed = self.awaiting_routed.memory_bytes() + self.receipts.memory_bytes();
-        let spent = self.spent.memory_bytes();
-        let half_done = self.half_done.memory_bytes();
-        let subacks = self.pending_subacks.capacity() * size_of::<PendingSubAck>();
-        let expiring = self.expiring.capacity() * size_of::<(u64, QueueOwner)>();
-        let ends = self.ends.memory_bytes() + self.reviews.memory_bytes();
+        let subacks = self.subacks.table_bytes();
+        let expiring = self.expiring.memory_bytes();
+        let ends = self.ends.memory_bytes() + self.permits.reviews.memory_bytes();
         let ends = ends + self.losses_to_tell.memory_bytes();
-        let answers =
-            self.answers.len() * size_of::<(u32, usize)>() + self.unmatched.memory_bytes();
         let timers = self.wheel.memory_bytes();
-        let below = self.layers.memory_bytes() + self.transport_ends.memory_bytes();
-        routed + spent + half_done + below + subacks + expiring + ends + answers + timers
-    }
-
-    /// Gives the memory of tables back that were long and are empty.
-    fn shrink_tables(&mut self) {
-        if self.gate.is_empty() && self.gate.capacity() > KEPT_ENTRIES {
-            self.gate = VecDeque::new();
-        }
-        if self.pending_subacks.is_empty() && self.pending_subacks.capacity() > KEPT_ENTRIES {
-            self.pending_subacks = Slab::new();
-        }
+        routed + subacks + expiring + ends + self.unmatched.memory_bytes() + timers
     }
 }

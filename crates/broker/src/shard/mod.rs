@@ -7,6 +7,7 @@
 mod commands;
 mod end;
 mod ending;
+mod expiring;
 mod gate;
 mod gated;
 mod held;
@@ -15,6 +16,7 @@ mod inbox;
 mod input;
 mod memory;
 mod names;
+mod numbers;
 mod output;
 mod packet_error;
 mod queues;
@@ -24,69 +26,61 @@ mod timers;
 mod turns;
 mod waiting;
 
-use core::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use martlet_codec::{ReasonCode, UserProperties};
-use martlet_permission::{Limit, RefusalCause, TenantId};
-use slab::Slab;
+use martlet_permission::{Limit, RefusalCause};
 
 use crate::authenticate::authentications::Authentications;
-use crate::connection::{BufferPool, Connection, Connections, Phase, Since};
+use crate::authenticate::permits::Permits;
+use crate::connection::buffer::BufferPool;
+use crate::connection::{Connection, Connections, Phase, Since};
 use crate::counters::Counters;
 use crate::effect::{QueueOwner, ReadPage, ShardMessage};
 use crate::event_interest::Wants;
 use crate::fan_out::under_way::FanOuts;
-use crate::gauge::MemoryGauge;
 use crate::guest::{Guest, Peer};
 use crate::hash::{Seed, seeded};
 use crate::heard::list::Heard;
 use crate::id::{ConnectionId, MessageId, RecordNumber, SessionId, ShardId};
-use crate::interest::Epochs;
 use crate::limits::Settings;
-use crate::lobby::connect_rate::ConnectRate;
-use crate::lobby_memory::held::LobbyMemory;
+use crate::lobby::state::Lobby;
 use crate::losses::lost::LossesToTell;
-use crate::memory::MemoryLoan;
-use crate::memory_use::Growth;
+use crate::memory_account::MemoryAccount;
 use crate::message::Messages;
 use crate::node::{Cx, Node};
 use crate::operate::operations::Operations;
 use crate::part::attached::Parts;
 use crate::part::holds::Holds;
 use crate::part::receipts::due::Receipts;
-use crate::pressure::answers::AnswerBytes;
 use crate::pressure::relief::Relief;
-use crate::rate::spent::Spent;
 use crate::record::{Record, RecordCount};
-use crate::review::reviews::Reviews;
 use crate::route::routes::Routes;
 use crate::routing::RoutingBuffers;
-use crate::run::Run;
 use crate::screen::screenings::Screenings;
 use crate::session::Sessions;
 use crate::session::outbound::EndedQueue;
-use crate::session::permit::PermitTokens;
 use crate::share::group::Groups;
-use crate::share::message::{RulesVersion, ShareMessage};
 use crate::split_map::SplitMap;
-use crate::subscribe::half_done::HalfDone;
-use crate::subscribe::suback::PendingSubAck;
-use crate::subscribe::subscribers::Subscribers;
+use crate::subscribe::index::SubscriberIndex;
+use crate::subscribe::retained_reads::RetainedReads;
+use crate::subscribe::suback::PendingSubAcks;
 use crate::tell::telling::{TOLD_WHEN_WRITTEN, Telling};
 use crate::timer::{SWEEP_INTERVAL_MS, Timer, Wheel};
-use crate::topic_tree::Tree;
 use crate::unmatched::topics::UnmatchedTopics;
 use crate::work::{DELIVERY, NODE, RECORD, RETAINED, Work};
 
 pub(crate) use end::Ending;
 pub use end::TransportEnd;
+use expiring::ExpiringQueues;
+use gated::Gate;
 pub(crate) use gated::{Gated, PlainAck};
-use held::Held;
+use held::HeldBack;
 pub use held::StoreState;
 pub(crate) use holding::RESERVE_WILL_BYTES;
 pub(crate) use input::Progress;
+use numbers::Numbers;
 pub(crate) use packet_error::PacketError;
 pub(crate) use queues::Ends;
 use queues::InputQueue;
@@ -97,31 +91,17 @@ pub struct Shard {
     pub(crate) id: ShardId,
     pub(crate) shard_count: u16,
     pub(crate) settings: Arc<Settings>,
-    /// Clients that need no credentials are asked for too: they may be banned.
-    pub(crate) checks_bans: bool,
     pub(crate) seed: Seed,
     pub(crate) authentications: Authentications,
     /// Messages that the control plane looks at.
     pub(crate) screenings: Screenings,
-    /// Whether permissions are checked: a session with restricted rights is or was here, or
-    /// sessions are being reviewed.
-    pub(crate) has_restricted: bool,
-    pub(crate) reviews: Reviews,
-    pub(crate) permit_tokens: PermitTokens,
+    pub(crate) permits: Permits,
     pub(crate) connections: Connections,
-    /// Connections that have not been accepted yet.
-    pub(crate) lobby_count: usize,
-    /// What they hold.
-    pub(crate) lobby: LobbyMemory,
-    pub(crate) connect_rate: ConnectRate,
+    pub(crate) lobby: Lobby,
     /// How fast a client may publish has a limit.
     pub(crate) has_rates: bool,
-    /// What each connection has published of what it may, if the rate has a limit.
-    pub(crate) spent: SplitMap<u32, Spent>,
     pub(crate) sessions: Sessions,
-    pub(crate) tree: Tree<Subscribers>,
-    /// Of `tree`.
-    pub(crate) epochs: Epochs,
+    pub(crate) subscribers: SubscriberIndex,
     pub(crate) routes: Routes,
     pub(crate) routing_buffers: RoutingBuffers,
     /// Messages that nobody was subscribed to.
@@ -129,19 +109,7 @@ pub struct Shard {
     /// Devices that have published.
     pub(crate) heard: Heard,
     pub(crate) groups: Groups,
-    /// Share group traffic between sessions and groups of this shard.
-    pub(crate) own_share_traffic: VecDeque<ShareMessage>,
-    /// Version of the rules in force.
-    pub(crate) rules_version: RulesVersion,
-    /// Sessions whose share groups are to be told what they may get now.
-    pub(crate) reads_changed: Vec<SessionId>,
-    pub(crate) pending_subacks: Slab<PendingSubAck>,
-    /// SUBSCRIBE and UNSUBSCRIBE packets of which some filters are done, by connection.
-    pub(crate) half_done: SplitMap<u32, HalfDone>,
-    /// Bytes of the answers in these two.
-    pub(crate) answer_bytes: usize,
-    /// Bytes of the answers in `pending_subacks` and in the gate, by connection.
-    pub(crate) answers: AnswerBytes,
+    pub(crate) subacks: PendingSubAcks,
     pub(crate) operations: Operations,
     pub(crate) parts: Parts,
     pub(crate) receipts: Receipts,
@@ -150,12 +118,7 @@ pub struct Shard {
     pub(crate) telling: Telling,
     pub(crate) wheel: Wheel<Timer>,
     pub(crate) records: RecordCount,
-    /// What waits for a record to be durable, in order.
-    gate: VecDeque<(RecordNumber, Gated)>,
-    /// Memory of what is in it.
-    gated_bytes: usize,
-    /// Ends of sessions that may not be durable yet, oldest first, with a hash of whose they were.
-    pub(crate) ends_under_way: VecDeque<(RecordNumber, u64)>,
+    gate: Gate,
     /// Queues of sessions and share groups that have ended: memory is given back, and receipts are
     /// told, over turns.
     pub(crate) ended_queues: VecDeque<EndedQueue>,
@@ -167,74 +130,29 @@ pub struct Shard {
     pub(crate) answered: Option<SessionId>,
     /// Connections with input to be worked off.
     input_queue: InputQueue,
-    held: Held,
+    held_back: HeldBack,
     /// Connections and sessions that end in their turn.
     pub(crate) ends: Ends,
-    /// How the transports ended that ended otherwise than by the peer's end of stream, of
-    /// connections whose input is still to be worked off, by their places.
-    pub(crate) transport_ends: SplitMap<u32, RefusalCause>,
-    /// Sessions with retained messages to be read.
-    pub(crate) retained_queue: VecDeque<SessionId>,
-    /// Where the sweep for expired retained messages goes on.
-    retained_sweep: Option<(TenantId, Box<str>)>,
+    pub(crate) retained_reads: RetainedReads,
     /// Queues with messages that expire, by when the first does.
-    pub(crate) expiring: BinaryHeap<Reverse<(u64, QueueOwner)>>,
+    expiring: ExpiringQueues,
     /// Clients and share groups that lost messages, by when that is told again.
     pub(crate) losses_to_tell: LossesToTell,
     /// Messages of queues can be read back from the store.
     pub(crate) reads_back: bool,
     pub(crate) counters: Counters,
     pub(crate) pool: BufferPool,
-    /// Bytes of the connections' buffers.
-    buffer_bytes: usize,
-    /// What counts the bytes of clients that are connected, or that their messages name.
-    pub(crate) client_gauge: Arc<MemoryGauge>,
-    /// Bytes of what lies between sockets and MQTT.
-    pub(crate) layer_bytes: usize,
-    /// Of them, those of connections that are there, by their places.
-    pub(crate) layers: SplitMap<u32, u32>,
-    /// Bytes of the sessions' Wills.
-    pub(crate) will_bytes: usize,
-    /// Bytes of the sessions' subscriptions.
-    pub(crate) subscription_bytes: usize,
-    pub(crate) subscription_count: usize,
     /// Connections that have been accepted and have not ended.
     pub(crate) accepted_count: usize,
     /// Sessions whose queues have dropped messages.
     pub(crate) dropping: BTreeSet<SessionId>,
     /// The search for clients that hold much, while memory is short.
     pub(crate) relief: Relief,
-    /// Bytes that wait to be used again, as counted last.
-    pool_bytes: usize,
-    /// Bytes of tables that grow slowly, as counted last.
-    pub(crate) table_bytes: usize,
-    /// Calls of [`Shard::work`].
-    turns: u32,
-    pub(crate) gauge: Arc<MemoryGauge>,
-    pub(crate) memory: MemoryLoan,
-    /// The node's memory, and whether it is short, for which the parts of lobby and routes were
-    /// set.
-    parts_of: (Option<usize>, bool),
-    /// When other shards were told last that memory is short, monotonic milliseconds.
-    memory_told_ms: u64,
-    /// Bytes of what is kept, as the node was told last.
-    kept_noted: usize,
-    /// What may not grow, because what is kept takes too much of the node's memory.
-    pub(crate) growth: Growth,
-    /// Bytes that one client may hold, by the node's memory.
-    pub(crate) client_bytes_max: usize,
-    /// Bytes of output that may wait for one client now.
-    pub(crate) output_bytes_max: usize,
+    pub(crate) memory: MemoryAccount,
     pub(crate) messages: Messages,
     pub(crate) scratch: Vec<u8>,
     pub(crate) forwarded: Vec<u8>,
-    next_message: u64,
-    run: Run,
-    next_epoch: u64,
-    /// Another shard's mailbox is full: publishers are held back.
-    congested: bool,
-    /// What the store can take.
-    store: StoreState,
+    numbers: Numbers,
     pub(crate) work: Work,
     /// See [`WorkLimits::copied_in_a_crowd`](crate::WorkLimits).
     pub(crate) copied_in_a_crowd: usize,
@@ -266,8 +184,8 @@ impl Shard {
     pub fn new(settings: Arc<Settings>, id: ShardId, shard_count: u16, seed: u64) -> Self {
         let route_entries = settings.limits.route_cache_entries as usize;
         let limits = &settings.limits;
-        let checks_bans = settings.checks_bans;
         let output_bytes_max = limits.output_bytes as usize;
+        let authentications = Authentications::new(settings.checks_bans);
         let has_rates = limits.publish_rate > 0 || limits.publish_bytes_rate > 0;
         let copied_in_a_crowd = settings.work.copied_in_a_crowd();
         let wants = Wants::of(&settings.events);
@@ -278,34 +196,21 @@ impl Shard {
             id,
             shard_count,
             settings,
-            checks_bans,
             seed: seeded(seed),
-            authentications: Authentications::default(),
+            authentications,
             screenings: Screenings::default(),
-            has_restricted: false,
-            reviews: Reviews::default(),
-            permit_tokens: PermitTokens::default(),
-            connections: Connections::new(seed),
-            lobby_count: 0,
-            lobby: LobbyMemory::default(),
-            connect_rate: ConnectRate::default(),
+            permits: Permits::default(),
+            connections: Connections::default(),
+            lobby: Lobby::default(),
             has_rates,
-            spent: SplitMap::new(seeded(seed)),
             sessions: Sessions::new(seed),
-            tree: Tree::new(seed),
-            epochs: Epochs::default(),
+            subscribers: SubscriberIndex::new(seed),
             routes: Routes::new(seed, route_entries),
             routing_buffers: RoutingBuffers::default(),
             unmatched: UnmatchedTopics::default(),
             heard: Heard::default(),
             groups: Groups::new(seed),
-            own_share_traffic: VecDeque::new(),
-            rules_version: RulesVersion::default(),
-            reads_changed: Vec::new(),
-            pending_subacks: Slab::new(),
-            half_done: SplitMap::new(seeded(seed)),
-            answer_bytes: 0,
-            answers: AnswerBytes::default(),
+            subacks: PendingSubAcks::default(),
             operations: Operations::default(),
             parts: Parts::default(),
             receipts: Receipts::new(seeded(seed)),
@@ -313,53 +218,28 @@ impl Shard {
             telling,
             wheel,
             records: RecordCount::default(),
-            gate: VecDeque::new(),
-            gated_bytes: 0,
-            ends_under_way: VecDeque::new(),
+            gate: Gate::default(),
             ended_queues: VecDeque::new(),
             awaiting_routed: SplitMap::new(seeded(seed)),
             closing: Vec::new(),
             answered: None,
             input_queue: InputQueue::default(),
-            held: Held::default(),
+            held_back: HeldBack::default(),
             ends: Ends::default(),
-            transport_ends: SplitMap::new(seeded(seed)),
-            retained_queue: VecDeque::new(),
-            retained_sweep: None,
-            expiring: BinaryHeap::new(),
+            retained_reads: RetainedReads::default(),
+            expiring: ExpiringQueues::default(),
             losses_to_tell: LossesToTell::default(),
             reads_back: false,
             counters: Counters::default(),
             pool: BufferPool::default(),
-            buffer_bytes: 0,
-            client_gauge: Arc::default(),
-            layer_bytes: 0,
-            layers: SplitMap::new(seeded(seed)),
-            will_bytes: 0,
-            subscription_bytes: 0,
-            subscription_count: 0,
             accepted_count: 0,
             dropping: BTreeSet::new(),
             relief: Relief::default(),
-            pool_bytes: 0,
-            table_bytes: 0,
-            turns: 0,
-            gauge: Arc::default(),
-            memory: MemoryLoan::default(),
-            parts_of: (None, false),
-            memory_told_ms: 0,
-            kept_noted: 0,
-            growth: Growth::default(),
-            client_bytes_max: usize::MAX,
-            output_bytes_max,
+            memory: MemoryAccount::new(output_bytes_max),
             messages: Messages::default(),
             scratch: Vec::new(),
             forwarded: Vec::new(),
-            next_message: 0,
-            run: Run::default(),
-            next_epoch: 0,
-            congested: false,
-            store: StoreState::default(),
+            numbers: Numbers::default(),
             work: Work::default(),
             copied_in_a_crowd,
             fan_outs: FanOuts::default(),
@@ -375,11 +255,10 @@ impl Shard {
     }
 
     /// A connection comes from another shard's lobby, because its session lives here.
-    #[expect(clippy::boxed_local, reason = "guests travel boxed between shards")]
     pub fn adopt<N: Node>(&mut self, cx: &mut Cx<'_, N>, guest: Box<Guest>) -> ConnectionId {
         let Guest {
             peer,
-            connect,
+            client,
             unread,
         } = *guest;
         let id = self.enter_lobby(cx, peer);
@@ -387,13 +266,13 @@ impl Shard {
         if !unread.is_empty() {
             connection.keep_input(&unread, &mut self.pool);
         }
-        connection.packet_bytes_max = connect.packet_bytes_max;
+        connection.packet_bytes_max = client.request.packet_bytes_max;
         if self.stopping {
-            let (version, reason) = (connect.version, ReasonCode::ServerUnavailable);
+            let (version, reason) = (client.request.version, ReasonCode::ServerUnavailable);
             let cause = RefusalCause::ServerStopping;
             self.refuse(cx, id.index, Some(version), reason, cause);
         } else {
-            self.accept_connect(cx, id.index, connect);
+            self.accept_connect(cx, id.index, client);
         }
         self.settle(cx);
         id
@@ -499,8 +378,7 @@ impl Shard {
 
     /// Some other shard's mailbox is full (`on`), or has room again: publishers are held back.
     pub fn congested<N: Node>(&mut self, _cx: &mut Cx<'_, N>, on: bool) {
-        let was = core::mem::replace(&mut self.congested, on);
-        self.release_held(was && !on);
+        self.held_back.is_congested(on);
     }
 
     /// Fires timers that are due, a bounded number at a time.
@@ -599,7 +477,7 @@ impl Shard {
 
     /// Whether something waits for a record behind number `before` to be durable.
     pub fn awaits_beyond(&self, before: RecordNumber) -> bool {
-        self.gate.back().is_some_and(|(record, _)| *record > before)
+        self.gate.awaits_beyond(before)
     }
 
     /// PUBLISH packets so far of messages that waited for nothing.
@@ -638,9 +516,9 @@ impl Shard {
     pub(crate) fn settle<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
         loop {
             // First: what a member refuses comes back to a group that knows why.
-            if let Some(session) = self.reads_changed.pop() {
+            if let Some(session) = self.groups.reads_changed.pop() {
                 self.send_reads(cx, session);
-            } else if let Some(message) = self.own_share_traffic.pop_front() {
+            } else if let Some(message) = self.groups.own_traffic.pop_front() {
                 let own = self.id;
                 self.share_received(cx, own, message);
             } else if let Some((id, reason, cause)) = self.closing.pop() {

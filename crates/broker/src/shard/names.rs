@@ -3,49 +3,38 @@
 use martlet_permission::TenantId;
 
 use crate::hash::{ClientKey, owner};
-use crate::id::{
-    MessageId, SessionAddress, SessionEpoch, ShardId, is_kept_for_receipts, next_for_receipts,
-    numbered,
-};
+use crate::id::{MessageId, SessionAddress, SessionEpoch, ShardId, numbered};
 use crate::run::Run;
 use crate::shard::Shard;
 
 impl Shard {
     pub(crate) fn next_message_id(&mut self) -> MessageId {
-        self.next_message += 1;
-        if is_kept_for_receipts(self.next_message) {
-            self.next_message += 1;
-        }
-        MessageId::new(self.id, self.next_message)
+        MessageId::new(self.id, self.numbers.next_message())
     }
 
     /// The name of a message that asks for receipts.
     pub(crate) fn next_message_id_with_receipts(&mut self) -> MessageId {
-        self.next_message = next_for_receipts(self.next_message);
-        MessageId::new(self.id, self.next_message)
+        MessageId::new(self.id, self.numbers.next_message_with_receipts())
     }
 
     /// Number of this run of the node, whose names may have come into the room of later ones.
     pub(crate) fn run(&self) -> u32 {
-        self.run.number
+        self.numbers.run().number
     }
 
     /// Number of the last run before this one.
     pub(crate) fn last_run(&self) -> u32 {
-        self.run.last
+        self.numbers.run().last
     }
 
     /// Messages and sessions get names of this run from now on. Without a store that is all that a
     /// run begins with.
     pub fn begin_names(&mut self, run: Run) {
-        self.run = run;
-        self.next_message = run.first;
-        self.next_epoch = run.first;
+        self.numbers.begin(run);
     }
 
     pub(crate) fn next_epoch(&mut self) -> SessionEpoch {
-        self.next_epoch += 1;
-        SessionEpoch(numbered(self.id, self.next_epoch))
+        SessionEpoch(numbered(self.id, self.numbers.next_epoch()))
     }
 
     /// The shard that owns a session or share group.

@@ -26,11 +26,11 @@ impl Shard {
     pub(crate) fn charge_buffers(&mut self, index: u32) {
         let connection = self.connections.at(index);
         let (bytes, before) = connection.charge();
-        self.buffer_bytes = self.buffer_bytes + bytes - before;
+        self.memory.charge_buffers(bytes, before);
         if connection.phase.is_lobby() {
             let generation = connection.generation;
-            self.lobby
-                .set_buffers(ConnectionId { index, generation }, bytes);
+            let id = ConnectionId { index, generation };
+            self.change_held(id, |held| held.buffers = bytes as u32);
         }
     }
 }

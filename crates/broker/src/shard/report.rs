@@ -25,9 +25,9 @@ impl Shard {
         let parts = self.accepted_parts();
         counters.connections = self.accepted_count.saturating_sub(parts) as u64;
         counters.parts = parts as u64;
-        counters.lobby_connections = self.lobby_count as u64;
+        counters.lobby_connections = self.lobby.len() as u64;
         counters.sessions = (self.sessions.len() - self.sessions.of_parts()) as u64;
-        counters.subscriptions = self.subscription_count as u64;
+        counters.subscriptions = self.subscribers.count() as u64;
         counters.share_groups = self.groups.len() as u64;
         counters.queues_full = queues_full as u64;
         let gone = counters.delivered + counters.dropped_total() + counters.expired;

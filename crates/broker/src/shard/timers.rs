@@ -1,7 +1,5 @@
 //! What happens when a timer fires.
 
-use core::cmp::Reverse;
-
 use martlet_codec::ReasonCode;
 use martlet_permission::{Limit, RefusalCause};
 
@@ -69,13 +67,13 @@ impl Shard {
 
     /// One shard does it for all: the retained store is the node's.
     fn sweep_retained<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
-        let (after, now_ms) = (self.retained_sweep.take(), cx.now.mono_ms);
+        let (after, now_ms) = (self.retained_reads.sweep.take(), cx.now.mono_ms);
         if self.id != ShardId(0) {
             return;
         }
         let mut ended = Vec::new();
         let mut interval_ms = IDLE_SWEEP_INTERVAL_MS;
-        self.retained_sweep = cx.node.retained(|store| {
+        self.retained_reads.sweep = cx.node.retained(|store| {
             if store.sweep_cleared(CLEARED_PER_SWEEP, now_ms, &mut ended) {
                 interval_ms = 1;
                 return after;
@@ -106,10 +104,13 @@ impl Shard {
         }
         if connection.flags.reading_paused() || !connection.flags.admitted() {
             // It is the server that does not read, or that owes a CONNACK.
-            connection.last_received_ms = now_ms;
+            connection.received(now_ms);
         }
-        let due_ms = connection.last_received_ms + u64::from(connection.keep_alive_ms());
-        if due_ms > now_ms {
+        let quiet_ms = connection.quiet_ms(now_ms);
+        if let Some(left_ms) = connection.keep_alive_ms().checked_sub(quiet_ms)
+            && left_ms > 0
+        {
+            let due_ms = now_ms + u64::from(left_ms);
             connection.deadline = Some(self.wheel.arm(due_ms, Timer::KeepAlive(id)));
             return;
         }
@@ -131,9 +132,7 @@ impl Shard {
         let Some(due_ms) = queue.and_then(Queue::expiry_to_watch) else {
             return;
         };
-        let first_ms = self.expiring.peek().map(|Reverse((due_ms, _))| *due_ms);
-        self.expiring.push(Reverse((due_ms, owner)));
-        if first_ms.is_none_or(|first_ms| due_ms < first_ms) {
+        if self.expiring.push(due_ms, owner) {
             self.wheel.arm(due_ms, Timer::QueueExpiry);
         }
     }
@@ -151,13 +150,9 @@ impl Shard {
     /// Looks for expired messages in the queues whose time has come, at some entries at a time.
     fn expire_queues<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
         for _ in 0..QUEUES_PER_EXPIRY {
-            let Some(Reverse((due_ms, owner))) = self.expiring.peek().copied() else {
-                return;
-            };
-            if due_ms > cx.now.mono_ms {
+            let Some((due_ms, owner)) = self.expiring.take_due(cx.now.mono_ms) else {
                 break;
-            }
-            self.expiring.pop();
+            };
             let more = match owner {
                 QueueOwner::Session(id) => {
                     let index = self.live_session(id);
@@ -167,7 +162,7 @@ impl Shard {
             };
             if more {
                 // It is the first again, and others have their turn before.
-                self.expiring.push(Reverse((due_ms, owner)));
+                self.expiring.push(due_ms, owner);
                 break;
             }
             if let Some(queue) = self.queue_of(owner) {
@@ -175,8 +170,8 @@ impl Shard {
             }
             self.watch_queue_expiry(owner);
         }
-        if let Some(Reverse((due_ms, _))) = self.expiring.peek() {
-            self.wheel.arm(*due_ms, Timer::QueueExpiry);
+        if let Some(due_ms) = self.expiring.first_ms() {
+            self.wheel.arm(due_ms, Timer::QueueExpiry);
         }
     }
 

@@ -9,8 +9,8 @@ impl Shard {
             || self.has_put_off()
             || self.is_gate_open()
             || self.relief.is_under_way()
-            || !self.retained_queue.is_empty()
-            || self.lobby.is_over()
+            || !self.retained_reads.is_empty()
+            || self.lobby.memory.is_over()
             || self.has_work_for_operators()
     }
 
@@ -18,8 +18,8 @@ impl Shard {
     #[inline]
     pub(super) fn has_put_off(&self) -> bool {
         !self.inbox.is_empty()
-            || self.reviews.has_work()
-            || self.held.has_released()
+            || self.permits.reviews.has_work()
+            || self.held_back.has_released()
             || !self.fan_outs.is_empty()
             || !self.ends.is_empty()
             || self.sessions.first_retired().is_some()

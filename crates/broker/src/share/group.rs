@@ -14,10 +14,11 @@ use super::ticket::GroupId;
 use crate::counters::{Accounting, DropReason};
 use crate::fault::{self, Fault};
 use crate::hash::seeded;
-use crate::id::{SessionAddress, SessionEpoch};
+use crate::id::{SessionAddress, SessionEpoch, SessionId};
 use crate::losses::lost::Losses;
 use crate::message::Message;
 use crate::session::queue::{Entry, Queue};
+use crate::share::message::ShareMessage;
 use crate::split_map::SplitMap;
 use crate::topic_tree::NodeKey;
 
@@ -82,6 +83,10 @@ pub(crate) struct Groups {
     pub(super) put_off: VecDeque<GroupId>,
     /// Bytes of memory that the groups take beside their messages.
     pub(super) bytes: usize,
+    /// Traffic between sessions and groups of this shard.
+    pub(crate) own_traffic: VecDeque<ShareMessage>,
+    /// Sessions whose groups are to be told what they may get now.
+    pub(crate) reads_changed: Vec<SessionId>,
 }
 
 impl Groups {
@@ -94,6 +99,8 @@ impl Groups {
             seed,
             put_off: VecDeque::new(),
             bytes: 0,
+            own_traffic: VecDeque::new(),
+            reads_changed: Vec::new(),
         }
     }
 

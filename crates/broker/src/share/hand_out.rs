@@ -266,7 +266,7 @@ impl Shard {
         index: u32,
         mut entry: Entry,
     ) -> Option<Entry> {
-        let (shard, rules_version) = (self.id, self.rules_version);
+        let (shard, rules_version) = (self.id, self.permits.rules_version());
         let group = &mut self.groups.slab[index as usize];
         let choice = group.choose(&entry.message, entry.qos, rules_version);
         if !matches!(choice, Choice::Member(_)) && group.members.is_any_restricted() {
@@ -516,7 +516,7 @@ impl Shard {
                 group.queue.push_front(entry.with(message))
             }
             Some(message) => group.queue.push_back(entry.with(message), window),
-            None => group.queue.push_back_stored(&entry, &self.gauge),
+            None => group.queue.push_back_stored(&entry, &self.memory.gauge),
         }
         let generation = group.generation;
         self.watch_queue_expiry(QueueOwner::Group(GroupId { index, generation }));
@@ -545,7 +545,7 @@ impl Shard {
         let is_in_memory = !(self.reads_back && entry.recorded);
         if is_in_memory {
             // As a client, it has no more than a share of the memory.
-            bytes_max = bytes_max.min(self.client_bytes_max as u64);
+            bytes_max = bytes_max.min(self.memory.client_bytes_max as u64);
         }
         let window = self.window_for_more(self.group_window(index));
         let queue = &self.groups.slab[index as usize].queue;
@@ -597,7 +597,7 @@ impl Shard {
 
     fn limit_at(&self, index: u32, is_in_memory: bool) -> Limit {
         let limits = &self.settings.limits;
-        let is_share = is_in_memory && (self.client_bytes_max as u64) < limits.queued_bytes;
+        let is_share = is_in_memory && (self.memory.client_bytes_max as u64) < limits.queued_bytes;
         // One may have just been taken out.
         let messages = self.groups.slab[index as usize].queue.len() + 1;
         match messages >= limits.queued_messages as usize {

@@ -80,7 +80,7 @@ impl Shard {
     fn rules_version_of(&mut self, session: u32) -> RulesVersion {
         let permit = self.sessions.at(session).permit.as_deref();
         match permit.is_some_and(|permit| permit.identity.realm != Realm::OWN_RULES) {
-            true => self.rules_version,
+            true => self.permits.rules_version(),
             false => RulesVersion::ANY,
         }
     }
@@ -146,7 +146,7 @@ impl Shard {
         if filters.is_empty() {
             return;
         }
-        if self.reviews.is_under_way() {
+        if self.permits.reviews.is_under_way() {
             // What it may get is said by the book of this version.
             self.review(session);
         }

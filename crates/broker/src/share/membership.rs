@@ -189,7 +189,7 @@ impl Shard {
         };
         self.receipts.add(entry.id, part);
         let group = &mut self.groups.slab[index as usize];
-        group.queue.push_back_stored(entry, &self.gauge);
+        group.queue.push_back_stored(entry, &self.memory.gauge);
         group.accounting.matched += 1;
         self.count_matched();
         self.watch_queue_expiry(QueueOwner::Group(id));

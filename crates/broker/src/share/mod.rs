@@ -167,11 +167,11 @@ impl Shard {
     /// A member that rules have changed for, or that was revoked, gives back what it is handed: its
     /// group hears why before.
     fn review_member<N: Node>(&mut self, cx: &mut Cx<'_, N>, member: SessionId) {
-        if self.reviews.is_under_way()
+        if self.permits.reviews.is_under_way()
             && let Some(session) = self.live_session(member)
         {
             self.review(session);
-            while let Some(changed) = self.reads_changed.pop() {
+            while let Some(changed) = self.groups.reads_changed.pop() {
                 self.send_reads(cx, changed);
             }
         }
@@ -179,7 +179,7 @@ impl Shard {
 
     fn share_send<N: Node>(&mut self, cx: &mut Cx<'_, N>, to: ShardId, message: ShareMessage) {
         if to == self.id {
-            self.own_share_traffic.push_back(message);
+            self.groups.own_traffic.push_back(message);
         } else if let Some(batch) = cx.effects.batches.get_mut(usize::from(to.0)) {
             batch.push(ShardMessage::Share(message));
         }

@@ -4,9 +4,11 @@
 //! found `subscribers`'s, what a new one is owed of the retained messages `retained`'s.
 
 pub(crate) mod half_done;
+pub(crate) mod index;
 mod packets;
 mod retained;
 pub(crate) mod retained_pending;
+pub(crate) mod retained_reads;
 pub(crate) mod suback;
 pub(crate) mod subscribers;
 mod table;
@@ -85,19 +87,13 @@ impl Granted {
 impl Shard {
     /// A share group knows its member now; the last answer sends the SUBACK.
     pub(crate) fn joined<N: Node>(&mut self, cx: &mut Cx<'_, N>, token: usize) {
-        let Some(pending) = self.pending_subacks.get_mut(token) else {
+        let Some(PendingSubAck { asked, record, .. }) = self.subacks.joined(token) else {
             return;
         };
-        pending.missing -= 1;
-        if pending.missing > 0 {
-            return;
-        }
-        let PendingSubAck { asked, record, .. } = self.pending_subacks.remove(token);
-        self.answer_bytes -= asked.bytes();
         if let SubscribeOrigin::Client { connection, .. } = &asked
-            && self.connections.get(*connection).is_some()
+            && let Some(connection) = self.connections.get_mut(*connection)
         {
-            self.answers.remove(connection.index, asked.bytes());
+            connection.remove_answer_bytes(asked.bytes());
         }
         match asked {
             SubscribeOrigin::Client {
@@ -320,7 +316,7 @@ impl Shard {
         if !subscriptions.has_room_for(filter, limits.subscription_bytes) {
             return Some(Limit::SubscriptionBytes);
         }
-        if self.growth.subscriptions_stop {
+        if self.memory.growth.subscriptions_stop {
             return Some(Limit::MemoryKept);
         }
         self.memory.is_spent().then_some(Limit::Memory)
@@ -451,7 +447,10 @@ impl Shard {
         if shared {
             self.leave_group(cx, session, filter);
         } else if number.is_some()
-            && let Some(node) = self.tree.find(self.sessions.at(session).tenant, filter)
+            && let Some(node) = self
+                .subscribers
+                .tree
+                .find(self.sessions.at(session).tenant, filter)
         {
             self.unindex_subscriber(cx, node, Target::session(session));
         }

@@ -79,7 +79,7 @@ impl Shard {
             }
         }
         half.unchecked = filters.left();
-        let vacant = self.pending_subacks.vacant_key();
+        let vacant = self.subacks.next_token();
         let token = half.pending.unwrap_or(vacant);
         let mut joining = 0;
         let mut filters = Subscribe::filters_left(body, version, half.left);
@@ -161,11 +161,10 @@ impl Shard {
                 self.insert_pending_suback(pending);
             }
             Some(token) => {
-                if let Some(pending) = self.pending_subacks.get_mut(token) {
-                    self.answer_bytes += asked.bytes();
-                    self.answers.add(index, asked.bytes());
-                    pending.missing += joining;
-                    (pending.asked, pending.record) = (asked, record);
+                let bytes = asked.bytes();
+                self.subacks.asked_more(token, joining);
+                if self.subacks.all_asked(token, asked, record) {
+                    self.connections.at(index).add_answer_bytes(bytes);
                 }
                 // The packet itself is no more missing.
                 self.joined(cx, token);
@@ -178,11 +177,7 @@ impl Shard {
     /// answer.
     fn put_off(&mut self, index: u32, mut half: HalfDone, joining: u32) {
         match half.pending {
-            Some(token) => {
-                if let Some(pending) = self.pending_subacks.get_mut(token) {
-                    pending.missing += joining;
-                }
-            }
+            Some(token) => self.subacks.asked_more(token, joining),
             None if joining > 0 => {
                 let pending = PendingSubAck {
                     asked: SubscribeOrigin::Unfinished,
@@ -193,27 +188,26 @@ impl Shard {
             }
             None => {}
         }
-        self.answer_bytes += half.bytes();
-        self.half_done.insert(index, half);
+        self.subacks.count(&half);
+        self.connections.at(index).make_rare().half_done = Some(Box::new(half));
     }
 
     /// Keeps an answer that waits for share groups.
     pub(crate) fn insert_pending_suback(&mut self, pending: PendingSubAck) -> usize {
-        self.answer_bytes += pending.asked.bytes();
-        if let SubscribeOrigin::Client { connection, .. } = &pending.asked {
-            self.answers.add(connection.index, pending.asked.bytes());
+        if let SubscribeOrigin::Client { connection, .. } = &pending.asked
+            && let Some(connection) = self.connections.get_mut(*connection)
+        {
+            connection.add_answer_bytes(pending.asked.bytes());
         }
-        self.pending_subacks.insert(pending)
+        self.subacks.insert(pending)
     }
 
     /// Takes the state of a packet that is half done, if the connection has one.
     pub(crate) fn take_half_done(&mut self, index: u32) -> Option<HalfDone> {
-        if self.half_done.is_empty() {
-            return None;
-        }
-        let half = self.half_done.remove(&index)?;
-        self.answer_bytes -= half.bytes();
-        Some(half)
+        let connection = self.connections.at(index);
+        let half = connection.take_rare(|rare| rare.half_done.take())?;
+        self.subacks.uncount(&half);
+        Some(*half)
     }
 
     /// The connection of a packet that is half done has ended: no answer is sent.

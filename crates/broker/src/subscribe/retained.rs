@@ -33,7 +33,7 @@ impl Shard {
             subscription_id: subscription.subscription_id,
             copy,
         };
-        pending.push(subscription.filter.clone(), cursor, &self.gauge);
+        pending.push(subscription.filter.clone(), cursor, &self.memory.gauge);
         self.queue_retained(session);
     }
 
@@ -43,13 +43,13 @@ impl Shard {
         let state = self.sessions.at(session);
         if state.subscriptions.retained().is_some() && !state.flags.retained_queued() {
             state.flags.set_retained_queued(true);
-            self.retained_queue.push_back(id);
+            self.retained_reads.push(id);
         }
     }
 
     /// Reads one page for one session; false if nothing is to be read.
     pub(crate) fn read_retained_page<N: Node>(&mut self, cx: &mut Cx<'_, N>) -> bool {
-        let Some(id) = self.retained_queue.pop_front() else {
+        let Some(id) = self.retained_reads.next() else {
             return false;
         };
         let Some(index) = self.live_session(id) else {
@@ -190,7 +190,7 @@ impl Shard {
         let Some(connection) = self.admitted_connection(index) else {
             return false;
         };
-        if self.is_half_done(connection) {
+        if self.connections.at(connection).is_half_done() {
             // They go on when the answer to that packet is out.
             return false;
         }

@@ -1,8 +1,104 @@
-//! A SUBACK that waits for share groups.
+//! SUBACK packets that wait for share groups.
 
 use martlet_codec::{PacketId, ReasonCode};
+use slab::Slab;
 
 use crate::id::{ConnectionId, RecordNumber};
+use crate::subscribe::half_done::HalfDone;
+
+/// Answers to SUBSCRIBE that wait for share groups.
+#[derive(Debug, Default)]
+pub(crate) struct PendingSubAcks {
+    all: Slab<PendingSubAck>,
+    /// Bytes of these answers, and of those to packets that are half done.
+    bytes: usize,
+}
+
+/// Entries for which the table keeps its memory while it is empty.
+const KEPT_ENTRIES: usize = 16 * 1024;
+
+impl PendingSubAcks {
+    /// The token that the next answer will have.
+    pub(crate) fn next_token(&self) -> usize {
+        self.all.vacant_key()
+    }
+
+    /// Keeps an answer; its token.
+    pub(crate) fn insert(&mut self, pending: PendingSubAck) -> usize {
+        self.bytes += pending.asked.bytes();
+        self.all.insert(pending)
+    }
+
+    /// So many share groups more have been asked.
+    pub(crate) fn asked_more(&mut self, token: usize, joining: u32) {
+        if let Some(pending) = self.all.get_mut(token) {
+            pending.missing += joining;
+        }
+    }
+
+    /// All filters of the packet have their answer, except for those that share groups are asked
+    /// for; false if the answer is not awaited any more.
+    pub(crate) fn all_asked(
+        &mut self,
+        token: usize,
+        asked: SubscribeOrigin,
+        record: RecordNumber,
+    ) -> bool {
+        let Some(pending) = self.all.get_mut(token) else {
+            return false;
+        };
+        self.bytes += asked.bytes();
+        (pending.asked, pending.record) = (asked, record);
+        true
+    }
+
+    /// A share group has answered; the whole answer, if it was the last.
+    pub(crate) fn joined(&mut self, token: usize) -> Option<PendingSubAck> {
+        let pending = self.all.get_mut(token)?;
+        pending.missing -= 1;
+        if pending.missing > 0 {
+            return None;
+        }
+        let pending = self.all.remove(token);
+        self.bytes -= pending.asked.bytes();
+        Some(pending)
+    }
+
+    /// A packet is half done.
+    pub(crate) fn count(&mut self, half_done: &HalfDone) {
+        self.bytes += half_done.bytes();
+    }
+
+    /// The packet goes on.
+    pub(crate) fn uncount(&mut self, half_done: &HalfDone) {
+        self.bytes -= half_done.bytes();
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &PendingSubAck> {
+        self.all.iter().map(|(_, pending)| pending)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Bytes of answers.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Bytes of memory that the table takes, without the answers.
+    pub(crate) fn table_bytes(&self) -> usize {
+        self.all.capacity() * size_of::<PendingSubAck>()
+    }
+
+    /// Gives the table's memory back if it was long and is empty.
+    pub(crate) fn shrink(&mut self) {
+        if self.all.is_empty() && self.all.capacity() > KEPT_ENTRIES {
+            self.all = Slab::new();
+        }
+    }
+}
 
 /// An answer to SUBSCRIBE that waits for share groups.
 #[derive(Debug)]

@@ -15,7 +15,7 @@ use crate::routing::Target;
 use crate::session::{SessionFlags, Sessions};
 use crate::shard::Shard;
 use crate::subscribe::subscribers::{
-    SharedSubscription, Subscriber, Subscribers, SubscriptionPlace, strength, subscription_bytes,
+    SharedSubscription, Subscriber, Subscribers, SubscriptionPlace, strength,
 };
 use crate::topic_tree::NodeKey;
 use crate::work::FILTER;
@@ -46,16 +46,14 @@ impl Shard {
     fn count_subscription(&mut self, session: u32, filter: &str) {
         let subscriptions = &mut self.sessions.at(session).subscriptions;
         subscriptions.filter_bytes.add(filter);
-        self.subscription_count += 1;
-        self.subscription_bytes += subscription_bytes(filter);
+        self.subscribers.add(filter);
     }
 
     /// The opposite of [`Shard::count_subscription`].
     fn uncount_subscription(&mut self, session: u32, filter: &str) {
         let subscriptions = &mut self.sessions.at(session).subscriptions;
         subscriptions.filter_bytes.remove(filter);
-        self.subscription_count -= 1;
-        self.subscription_bytes -= subscription_bytes(filter);
+        self.subscribers.remove(filter);
     }
 
     /// Enters a subscription of a session, without share name, into the index.
@@ -95,15 +93,18 @@ impl Shard {
     /// The Topic Filters of a session, without those of share groups.
     pub(crate) fn filters_of(&mut self, session: u32) -> Vec<Box<str>> {
         let own = self.sessions.at(session).subscriptions.own.iter();
-        own.map(|(node, _)| self.tree.filter(*node).1.into())
+        own.map(|(node, _)| self.subscribers.tree.filter(*node).1.into())
             .collect()
     }
 
     /// A session's own subscription to this filter, without share name.
     pub(super) fn own_subscription(&mut self, session: u32, filter: &str) -> Option<&Subscriber> {
-        let node = self.tree.find(self.sessions.at(session).tenant, filter)?;
+        let node = self
+            .subscribers
+            .tree
+            .find(self.sessions.at(session).tenant, filter)?;
         let slot = self.sessions.at(session).subscriptions.slot(node)?;
-        self.tree.get(node)?.list().get(slot as usize)
+        self.subscribers.tree.get(node)?.list().get(slot as usize)
     }
 
     /// The QoS of a session's own subscription to exactly this topic; QoS 0 if it has none.
@@ -130,7 +131,10 @@ impl Shard {
         filter: &str,
         subscriber: Subscriber,
     ) -> NodeKey {
-        let (node, subscribers) = self.tree.entry(tenant, filter, Subscribers::default);
+        let (node, subscribers) = self
+            .subscribers
+            .tree
+            .entry(tenant, filter, Subscribers::default);
         let before = subscribers.class();
         let slot = match subscriber.target.as_session() {
             Some(session) => self.sessions.at(session).subscriptions.slot(node),
@@ -159,8 +163,8 @@ impl Shard {
         node: NodeKey,
         target: Target,
     ) {
-        let (tenant, filter) = self.tree.filter(node);
-        let Some(subscribers) = self.tree.get_mut(node) else {
+        let (tenant, filter) = self.subscribers.tree.filter(node);
+        let Some(subscribers) = self.subscribers.tree.get_mut(node) else {
             return;
         };
         let before = subscribers.class();
@@ -178,10 +182,10 @@ impl Shard {
             self.uncount_subscription(session, &filter);
         }
         if is_empty {
-            self.tree.remove(node);
+            self.subscribers.tree.remove(node);
         }
         if fault::is(Fault::InterestStays) {
-            self.epochs.raise(tenant, &filter);
+            self.subscribers.raise_epoch(tenant, &filter);
             return;
         }
         self.interest_changed(cx, (tenant, &filter), before, class);
@@ -195,7 +199,7 @@ impl Shard {
         before: InterestClass,
         class: InterestClass,
     ) {
-        self.epochs.raise(tenant, filter);
+        self.subscribers.raise_epoch(tenant, filter);
         if before != class {
             let shard = self.id;
             cx.node.set_interest(shard, tenant, filter, class);
@@ -222,7 +226,7 @@ impl Shard {
         target: Target,
         strength_of: impl FnOnce(&Subscriber) -> InterestClass,
     ) {
-        let Some(subscribers) = self.tree.get_mut(node) else {
+        let Some(subscribers) = self.subscribers.tree.get_mut(node) else {
             return;
         };
         let before = subscribers.class();
@@ -241,7 +245,7 @@ impl Shard {
         };
         subscribers.replace(slot, subscriber);
         let class = subscribers.class();
-        let (tenant, filter) = self.tree.filter(node);
+        let (tenant, filter) = self.subscribers.tree.filter(node);
         self.interest_changed(cx, (tenant, &filter), before, class);
     }
 
@@ -251,12 +255,12 @@ impl Shard {
         let state = self.sessions.at(session);
         if state.subscriptions.own.len() > EPOCHS_AT_ONCE {
             let tenant = state.tenant;
-            self.epochs.raise(tenant, "#");
+            self.subscribers.raise_epoch(tenant, "#");
             return;
         }
         for (node, _) in self.sessions.at(session).subscriptions.own.clone() {
-            let (tenant, filter) = self.tree.filter(node);
-            self.epochs.raise(tenant, &filter);
+            let (tenant, filter) = self.subscribers.tree.filter(node);
+            self.subscribers.raise_epoch(tenant, &filter);
         }
     }
 
@@ -297,9 +301,9 @@ impl Shard {
             Some(SubscriptionPlace::Shared(last)) => (own.len(), Bound::Excluded(&**last)),
         };
         for (node, slot) in &own[first..] {
-            let subscribers = self.tree.get(*node).map(Subscribers::list);
+            let subscribers = self.subscribers.tree.get(*node).map(Subscribers::list);
             if let Some(subscriber) = subscribers.and_then(|list| list.get(*slot as usize)) {
-                let filter: Box<str> = self.tree.filter(*node).1.into();
+                let filter: Box<str> = self.subscribers.tree.filter(*node).1.into();
                 bytes += filter.len();
                 found.push(SubscriptionInfo {
                     no_local: subscriber.no_local,

@@ -1,7 +1,7 @@
 //! Who is told of changes of alarms: subscribers of the topic of alerts, and readers of events.
 //! Other systems are told by integrations that take that topic, with their queues and retries.
 
-use martlet_broker::{AlarmNotice, Event, EventHead, NewMessage, TenantId, Told};
+use martlet_broker::{AlarmNotice, Event, EventHead, EventNotice, NewMessage, TenantId};
 use martlet_codec::QoS;
 use martlet_rules::{Alarm, AlarmChange, ChangeKind, hops_after};
 use serde_json::{Value, json};
@@ -52,7 +52,7 @@ impl Alarms {
             _ => Event::AlarmChanged(Box::new(notice)),
         };
         let head = EventHead::new(TenantId(alarm.key.tenant), alarm.key.subject.as_str());
-        self.control.tell(Told::new(head, event));
+        self.control.tell(EventNotice::new(head, event));
     }
 
     async fn publish(&self, publisher: &mut Publisher, change: &AlarmChange) -> Result<(), String> {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use martlet_broker::{Event, EventGroup, Realm, TenantId, Told, UserName};
+use martlet_broker::{Event, EventGroup, EventNotice, Realm, TenantId, UserName};
 
 use super::Control;
 use crate::event_log;
@@ -20,7 +20,7 @@ const SETTLED_WITHIN: Duration = Duration::from_millis(500);
 impl Control {
     /// An event of which everything is logged: of its client, its address or its topic. `arrived`
     /// are clients whose presence is not known yet, with their addresses.
-    fn is_traced(&self, told: &Told, arrived: &HashMap<(TenantId, &str), IpAddr>) -> bool {
+    fn is_traced(&self, told: &EventNotice, arrived: &HashMap<(TenantId, &str), IpAddr>) -> bool {
         let event = &told.event;
         let Some(logging) = self.logging.as_ref() else {
             return false;
@@ -48,7 +48,7 @@ impl Control {
     /// have a line at the level of the log.
     pub fn events_received(
         &self,
-        events: &mut Vec<Told>,
+        events: &mut Vec<EventNotice>,
         lost: u64,
         is_logged: impl Fn(&Event) -> bool,
     ) {
@@ -59,11 +59,16 @@ impl Control {
     }
 
     /// Tells an event that no shard tells.
-    pub(crate) fn tell(&self, told: Told) {
+    pub(crate) fn tell(&self, told: EventNotice) {
         self.take_events(&mut vec![told], 0, |_| true);
     }
 
-    fn take_events(&self, events: &mut Vec<Told>, lost: u64, is_logged: impl Fn(&Event) -> bool) {
+    fn take_events(
+        &self,
+        events: &mut Vec<EventNotice>,
+        lost: u64,
+        is_logged: impl Fn(&Event) -> bool,
+    ) {
         let has_traces = self.logging().is_some_and(|logging| logging.has_traces());
         let mut arrived = HashMap::new();
         let logs_drops = self.feed.logs_drops();
@@ -93,7 +98,7 @@ impl Control {
             }
         }
         drop(log_limit);
-        let journal = |known: &Known, told: &Told| {
+        let journal = |known: &Known, told: &EventNotice| {
             if logs_drops || !matches!(told.event, Event::Dropped { .. }) {
                 self.journal.write(told, known);
             }
@@ -104,7 +109,7 @@ impl Control {
 
     /// A client that is refused before its CONNECT, as in the TLS handshake, may have shown a name:
     /// the refusal is reported to the team of that name.
-    fn settle_claim(&self, told: &mut Told) {
+    fn settle_claim(&self, told: &mut EventNotice) {
         let (head, is_refused) = (&mut told.head, matches!(told.event, Event::Refused { .. }));
         let Some(UserName::Claimed(name)) = &mut head.user else {
             return;

@@ -1,6 +1,6 @@
 //! An event as it is kept.
 
-use martlet_broker::{ConnectedClient, EventKind, SharedClient, TenantId, Told};
+use martlet_broker::{ConnectedClient, EventKind, EventNotice, SharedClient, TenantId};
 
 use super::together::Together;
 use crate::presence::Who;
@@ -38,7 +38,7 @@ pub(super) enum Said {
 /// An event and whose it is, as far as that is known and the event does not say it.
 #[derive(Debug)]
 pub(super) struct EventOf {
-    pub(super) told: Told,
+    pub(super) told: EventNotice,
     pub(super) who: Option<Who>,
 }
 
@@ -48,7 +48,7 @@ pub(crate) enum Happened<'a> {
     /// A client has connected.
     Connected(&'a ConnectedClient),
     /// Any other event.
-    Event(&'a Told),
+    Event(&'a EventNotice),
     /// Events were lost before they came here.
     Lost,
 }

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use martlet_broker::{
-    ConnectedClient, DropReason, Event, EventKind, MessageId, RefusalCause, Told, UserRef,
+    ConnectedClient, DropReason, Event, EventKind, EventNotice, MessageId, RefusalCause, UserRef,
 };
 use martlet_codec::PacketType;
 use serde::{Serialize, Serializer};
@@ -374,7 +374,7 @@ fn fill_connected<'a>(shown: &mut FeedEvent<'a>, client: &'a ConnectedClient) {
     shown.listener = Some(&client.listener.name);
 }
 
-fn fill<'a>(shown: &mut FeedEvent<'a>, told: &'a Told, payload_max: usize) {
+fn fill<'a>(shown: &mut FeedEvent<'a>, told: &'a EventNotice, payload_max: usize) {
     fill_common(shown, told);
     match &told.event {
         Event::Authenticated {
@@ -467,7 +467,7 @@ fn fill<'a>(shown: &mut FeedEvent<'a>, told: &'a Told, payload_max: usize) {
 }
 
 /// What several kinds of events have.
-fn fill_common<'a>(shown: &mut FeedEvent<'a>, told: &'a Told) {
+fn fill_common<'a>(shown: &mut FeedEvent<'a>, told: &'a EventNotice) {
     let event = &told.event;
     shown.reason = event.reason();
     shown.why = event_words::decision(told);

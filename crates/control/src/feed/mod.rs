@@ -36,7 +36,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use martlet_broker::{Event, EventInterest, SharedClient, TenantId, Told};
+use martlet_broker::{Event, EventInterest, EventNotice, SharedClient, TenantId};
 use martlet_codec::PacketType;
 use tokio::sync::watch;
 
@@ -155,10 +155,10 @@ impl Feed {
     /// one while a reader wants that.
     pub(crate) fn write(
         &self,
-        events: &mut Vec<Told>,
+        events: &mut Vec<EventNotice>,
         lost: u64,
         presence: &Presence,
-        mut before: impl FnMut(&Known, &Told),
+        mut before: impl FnMut(&Known, &EventNotice),
     ) {
         let _one = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let now_ms = now_ms();
@@ -183,7 +183,7 @@ impl Feed {
                 break;
             };
             let tenant = told.head.tenant;
-            let others: Vec<Told> = with_it.filter(|_| wants_each).collect();
+            let others: Vec<EventNotice> = with_it.filter(|_| wants_each).collect();
             let at_ms = at_ms(&told.event).unwrap_or(now_ms);
             let who = known.note(&told, at_ms);
             let who = who_comes(&told, events.as_slice()).or(who);
@@ -197,7 +197,7 @@ impl Feed {
             }
             let said = match (told, together) {
                 (
-                    Told {
+                    EventNotice {
                         event: Event::Connected(client),
                         ..
                     },
@@ -374,7 +374,7 @@ impl Drop for Reader {
 }
 
 /// The client of a CONNECT, which is told before the client is known to be connected.
-fn who_comes(told: &Told, next: &[Told]) -> Option<Who> {
+fn who_comes(told: &EventNotice, next: &[EventNotice]) -> Option<Who> {
     let Event::Packet {
         packet_type: PacketType::Connect,
         ..

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 
-use martlet_broker::{Event, EventKind, PublishedMessage, Told};
+use martlet_broker::{Event, EventKind, EventNotice, PublishedMessage};
 use martlet_codec::{PacketType, QoS};
 use serde::Serialize;
 
@@ -247,7 +247,7 @@ impl Panel {
     fn frame(&self, entry: &Entry<'_>, what: Happened<'_>, payload_max: usize) -> String {
         let whole = |payload| frame_of(entry, what, payload, usize::MAX);
         let mut payload_max = match what {
-            Happened::Event(Told {
+            Happened::Event(EventNotice {
                 event: Event::Published(message),
                 ..
             }) => payload_max.min(message.payload.len()),

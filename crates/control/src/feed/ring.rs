@@ -268,7 +268,7 @@ fn weight(said: &Said) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use martlet_broker::{Event, EventHead, MessageId, PublishedMessage, Told};
+    use martlet_broker::{Event, EventHead, EventNotice, MessageId, PublishedMessage};
     use martlet_codec::QoS;
 
     #[test]
@@ -291,7 +291,7 @@ mod tests {
             };
             let event = Event::Published(Box::new(message));
             let head = EventHead::new(TenantId::default(), "c");
-            let told = Told { head, event };
+            let told = EventNotice { head, event };
             Said::Event(Box::new(EventOf { told, who: None }))
         };
         let mut blocks = Blocks::default();

@@ -20,12 +20,12 @@ fn feed() -> (Arc<Feed>, Presence, Asked) {
 }
 
 /// In the common tenant.
-fn told(client_id: &str, event: Event) -> Told {
+fn told(client_id: &str, event: Event) -> EventNotice {
     let head = EventHead::new(TenantId::default(), client_id);
-    Told { head, event }
+    EventNotice { head, event }
 }
 
-fn packet(client_id: &str, is_out: bool, packet_type: PacketType, packet_id: u16) -> Told {
+fn packet(client_id: &str, is_out: bool, packet_type: PacketType, packet_id: u16) -> EventNotice {
     let packet = Event::Packet {
         is_out,
         packet_type,
@@ -36,7 +36,7 @@ fn packet(client_id: &str, is_out: bool, packet_type: PacketType, packet_id: u16
     told(client_id, packet)
 }
 
-fn published(client_id: &str, qos: QoS, payload: &[u8]) -> Told {
+fn published(client_id: &str, qos: QoS, payload: &[u8]) -> EventNotice {
     let message = PublishedMessage {
         topic: "t/1".into(),
         id: MessageId(1),
@@ -50,13 +50,13 @@ fn published(client_id: &str, qos: QoS, payload: &[u8]) -> Told {
     told(client_id, Event::Published(Box::new(message)))
 }
 
-fn connected(client_id: &str) -> Told {
+fn connected(client_id: &str) -> EventNotice {
     let mut client = ConnectedClient::new(client_id, None);
     (client.keep_alive_secs, client.version) = (60, ProtocolVersion::V5);
-    Told::connected(TenantId::default(), SharedClient::new(client))
+    EventNotice::connected(TenantId::default(), SharedClient::new(client))
 }
 
-fn disconnected(client_id: &str) -> Told {
+fn disconnected(client_id: &str) -> EventNotice {
     let (reason, why) = (ReasonCode::Success, RefusalCause::Goodbye.into());
     told(client_id, Event::Disconnected { reason, why })
 }
@@ -83,7 +83,7 @@ fn a_reader_of_one_tenant_gets_nothing_of_others() {
     let readers = filters.map(|filter| feed.read(filter, &From::Now).unwrap());
     let events = [0, 3, 4].map(|tenant| {
         let client = ConnectedClient::new("same", None);
-        Told::connected(TenantId(tenant), SharedClient::new(client))
+        EventNotice::connected(TenantId(tenant), SharedClient::new(client))
     });
     feed.write(&mut events.into(), 0, &presence, |_, _| ());
     let [third, common, all] = readers.map(|mut reader| seqs(&reader.take()));
@@ -186,7 +186,11 @@ fn shards_are_told_what_all_want_together_and_only_when_that_changes() {
 }
 
 /// Names of the panel's frames, and the event after which a reader resumes.
-fn frames(feed: &Arc<Feed>, presence: &Presence, mut events: Vec<Told>) -> Vec<(String, u64)> {
+fn frames(
+    feed: &Arc<Feed>,
+    presence: &Presence,
+    mut events: Vec<EventNotice>,
+) -> Vec<(String, u64)> {
     let mut reader = feed.read(of("all"), &From::Now).unwrap();
     let mut panel = Panel::new(reader.filter(), usize::MAX);
     let mut out = Vec::new();

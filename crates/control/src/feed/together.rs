@@ -3,7 +3,7 @@
 //! Shards tell of up to 1,024 waiting messages of such a session one by one. Their readers get one
 //! event with a count. Responsible for finding them in what the shards tell.
 
-use martlet_broker::{DropReason, Event, RefusalCause, Told};
+use martlet_broker::{DropReason, Event, EventNotice, RefusalCause};
 
 /// Messages of a queue that shards tell of one by one when a session ends; they count the others.
 const TOLD_AT_MOST: u64 = 1024;
@@ -25,12 +25,12 @@ impl Together {
 }
 
 /// Both are messages that were dropped because the same session has ended.
-fn are_together(first: &Told, next: &Told) -> bool {
+fn are_together(first: &EventNotice, next: &EventNotice) -> bool {
     is_at_end(first) && is_at_end(next) && is_of_the_same(first, next)
 }
 
 /// Why the session has ended whose message was dropped, if the next event says so.
-fn why_ended(first: &Told, next: &Told) -> Option<RefusalCause> {
+fn why_ended(first: &EventNotice, next: &EventNotice) -> Option<RefusalCause> {
     match &next.event {
         Event::SessionEnded { cause } if is_at_end(first) && is_of_the_same(first, next) => {
             Some(*cause)
@@ -40,13 +40,13 @@ fn why_ended(first: &Told, next: &Told) -> Option<RefusalCause> {
 }
 
 /// Both are about the same client.
-fn is_of_the_same(first: &Told, next: &Told) -> bool {
+fn is_of_the_same(first: &EventNotice, next: &EventNotice) -> bool {
     first.head.tenant == next.head.tenant && first.head.client_id == next.head.client_id
 }
 
 /// The number of events at the beginning that are told of as one: the first, and messages that were
 /// dropped with it.
-pub(crate) fn length(events: &[Told]) -> usize {
+pub(crate) fn length(events: &[EventNotice]) -> usize {
     let Some((first, rest)) = events.split_first() else {
         return 0;
     };
@@ -56,7 +56,7 @@ pub(crate) fn length(events: &[Told]) -> usize {
 
 /// What is known of the `length` events at the beginning, if they are several messages of a session
 /// that has ended.
-pub(crate) fn together(events: &[Told], length: usize) -> Option<Together> {
+pub(crate) fn together(events: &[EventNotice], length: usize) -> Option<Together> {
     let first = events.first().filter(|_| length > 1)?;
     let next = events.get(length);
     Some(Together {
@@ -65,7 +65,7 @@ pub(crate) fn together(events: &[Told], length: usize) -> Option<Together> {
     })
 }
 
-fn is_at_end(told: &Told) -> bool {
+fn is_at_end(told: &EventNotice) -> bool {
     match &told.event {
         Event::Dropped { reason, .. } => {
             *reason == DropReason::SessionEnded && !told.head.client_id.is_empty()

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::net::SocketAddr;
 
-use martlet_broker::{DropReason, Event, EventKind, RefusalCause, Told};
+use martlet_broker::{DropReason, Event, EventKind, EventNotice, RefusalCause};
 use martlet_codec::ReasonCode;
 use serde::{Deserialize, Serialize};
 
@@ -127,7 +127,7 @@ impl Entry {
 pub(super) struct Written {
     pub(super) seq: u64,
     pub(super) at_ms: u64,
-    pub(super) told: Told,
+    pub(super) told: EventNotice,
 }
 
 impl Written {
@@ -154,7 +154,7 @@ impl Written {
 
     /// The entry without its cause and remedy.
     pub(super) fn bare_entry(&self) -> Entry {
-        let Told { head, event } = &self.told;
+        let EventNotice { head, event } = &self.told;
         let user = head.user();
         let topic = event.topic().filter(|topic| !topic.is_empty());
         Entry {

@@ -1,6 +1,6 @@
 //! Remedies for what was refused: as text and, where there is one, as a command.
 
-use martlet_broker::{DropReason, Event, EventHead, Limit, Told};
+use martlet_broker::{DropReason, Event, EventHead, EventNotice, Limit};
 use martlet_integrate::CLIENT_IDS;
 
 use super::commands::Commands;
@@ -10,7 +10,7 @@ use super::way::Way;
 
 /// Remedy of a problem, if there is one. Commands name the team of the tenant: without it they
 /// would change another user, so there is no command if the team is unknown.
-pub(super) fn way(told: &Told, commands: &Commands) -> Option<Way> {
+pub(super) fn way(told: &EventNotice, commands: &Commands) -> Option<Way> {
     let tenant = told.head.tenant;
     match commands.in_tenant(tenant) {
         Some(commands) => way_of(told, &commands),
@@ -27,8 +27,8 @@ pub(super) fn way(told: &Told, commands: &Commands) -> Option<Way> {
     }
 }
 
-fn way_of(told: &Told, commands: &Commands) -> Option<Way> {
-    let Told { head, event } = told;
+fn way_of(told: &EventNotice, commands: &Commands) -> Option<Way> {
+    let EventNotice { head, event } = told;
     match event {
         Event::Refused { why, .. } | Event::ReauthenticationRefused { why, .. } => {
             refused::connect(commands, told, why)
@@ -76,8 +76,8 @@ fn way_of(told: &Told, commands: &Commands) -> Option<Way> {
 }
 
 /// Remedy of messages that were dropped for this reason.
-fn lost(told: &Told, reason: DropReason, commands: &Commands) -> Option<Way> {
-    let Told { head, event } = told;
+fn lost(told: &EventNotice, reason: DropReason, commands: &Commands) -> Option<Way> {
+    let EventNotice { head, event } = told;
     let topic = event.topic().filter(|topic| !topic.is_empty());
     if let Some(topic) = topic.filter(|_| reason == DropReason::NotPermitted) {
         return Some(receiving(commands, head, topic));

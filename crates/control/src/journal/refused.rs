@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use martlet_broker::{
-    Event, Limit, LockoutScope, PasswordSource, ProxyFault, Refusal, RefusalCause, Told,
+    Event, EventNotice, Limit, LockoutScope, PasswordSource, ProxyFault, Refusal, RefusalCause,
 };
 use martlet_codec::ReasonCode;
 use martlet_registry::is_device_id;
@@ -19,7 +19,7 @@ const SET_AGAIN: &str = "look first what credential the client has, which may be
                          older one; if the good one is lost, set another";
 
 /// Remedy of a refused connection or re-authentication.
-pub(super) fn connect(commands: &Commands, told: &Told, why: &Refusal) -> Option<Way> {
+pub(super) fn connect(commands: &Commands, told: &EventNotice, why: &Refusal) -> Option<Way> {
     let (user, address) = (told.head.user_name(), told.head.ip());
     match why.cause {
         RefusalCause::Limit(limit) => by_limit(limit),
@@ -55,7 +55,7 @@ fn reason_of(event: &Event) -> Option<ReasonCode> {
     }
 }
 
-fn by_will(commands: &Commands, told: &Told) -> Option<Way> {
+fn by_will(commands: &Commands, told: &EventNotice) -> Option<Way> {
     match &told.event {
         Event::Refused {
             will_topic: Some(topic),
@@ -96,7 +96,7 @@ fn lockout(
 }
 
 /// Remedy of a refusal of a client that showed the key of a team token.
-fn of_team_token(commands: &Commands, told: &Told, why: &Refusal) -> Option<Way> {
+fn of_team_token(commands: &Commands, told: &EventNotice, why: &Refusal) -> Option<Way> {
     match why.subject() {
         None => commands.team_token(why.cause, told.head.user_name()?, &told.head.client_id),
         // It is about the device.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hashbrown::Equivalent;
 use martlet_broker::{
-    Event, EventHead, RefusalCause, SharedClient, TenantId, Told, is_shortened, shortened,
+    Event, EventHead, EventNotice, RefusalCause, SharedClient, TenantId, is_shortened, shortened,
 };
 use martlet_lockout::Aging;
 use serde::{Deserialize, Serialize};
@@ -84,7 +84,7 @@ impl Runs {
         whole_client_id: Option<&str>,
         before: impl Fn(&str) -> Option<Calm>,
     ) {
-        let Told { head, event } = &written.told;
+        let EventNotice { head, event } = &written.told;
         let client_id = &*head.client_id;
         let user = head.user_name().unwrap_or_default();
         let is_calm =
@@ -172,7 +172,7 @@ impl Runs {
 
 /// What would stand here of a client of which nothing was written down, the latest last.
 fn of_calm(tenant: TenantId, calm: Calm) -> Vec<Kept> {
-    let kept = |(since_ms, count, at_ms), told: Told| Kept {
+    let kept = |(since_ms, count, at_ms), told: EventNotice| Kept {
         cause: None,
         since_ms,
         count,
@@ -183,14 +183,14 @@ fn of_calm(tenant: TenantId, calm: Calm) -> Vec<Kept> {
         }),
     };
     let client = SharedClient::clone(&calm.client);
-    let came = kept(calm.came, Told::connected(tenant, calm.client));
+    let came = kept(calm.came, EventNotice::connected(tenant, calm.client));
     // Its name is cut there.
     let user = came.last.told.head.user.clone();
     let went = calm.went.map(|(since_ms, count, at_ms, reason, cause)| {
         let why = cause.into();
         let event = Event::Disconnected { reason, why };
         let head = EventHead::new(tenant, Arc::clone(&client.client_id)).with_user(user);
-        kept((since_ms, count, at_ms), Told { head, event })
+        kept((since_ms, count, at_ms), EventNotice { head, event })
     });
     match (went, calm.online) {
         (Some(went), true) => vec![went, came],
@@ -200,7 +200,7 @@ fn of_calm(tenant: TenantId, calm: Calm) -> Vec<Kept> {
 }
 
 fn put(runs: &mut Vec<Kept>, written: &Arc<Written>, cause: Option<Cause>) {
-    let Told { head, event } = &written.told;
+    let EventNotice { head, event } = &written.told;
     let is_same = |run: &Kept| {
         let last = &run.last.told.event;
         if let (Event::MessagesLost { reason: before, .. }, Event::MessagesLost { reason, .. }) =
@@ -256,7 +256,7 @@ mod tests {
     }
 
     impl Node {
-        fn note(&mut self, at_ms: u64, whole: Told) {
+        fn note(&mut self, at_ms: u64, whole: EventNotice) {
             let mut known = self.presence.begin();
             let told = whole.shown().into_owned();
             let cause = Cause::of(&told.event);
@@ -283,12 +283,12 @@ mod tests {
         Some(UserName::Claimed("user".into()))
     }
 
-    fn told(client_id: &str, user: Option<UserName>, event: Event) -> Told {
+    fn told(client_id: &str, user: Option<UserName>, event: Event) -> EventNotice {
         let head = EventHead::new(COMMON, client_id).with_user(user);
-        Told::new(head, event)
+        EventNotice::new(head, event)
     }
 
-    fn refused(client_id: &str) -> Told {
+    fn refused(client_id: &str) -> EventNotice {
         let event = Event::Refused {
             will_topic: None,
             reason: ReasonCode::BadUserNameOrPassword,
@@ -300,13 +300,13 @@ mod tests {
         told(client_id, user(), event)
     }
 
-    fn connected(client_id: &str, user: Option<UserName>) -> Told {
+    fn connected(client_id: &str, user: Option<UserName>) -> EventNotice {
         let user = user.map(UserName::into_name);
         let client = ConnectedClient::new(client_id, user.as_deref());
-        Told::connected(COMMON, SharedClient::new(client))
+        EventNotice::connected(COMMON, SharedClient::new(client))
     }
 
-    fn disconnected(client_id: &str, reason: ReasonCode, cause: RefusalCause) -> Told {
+    fn disconnected(client_id: &str, reason: ReasonCode, cause: RefusalCause) -> EventNotice {
         let why = cause.into();
         told(client_id, user(), Event::Disconnected { reason, why })
     }
@@ -358,7 +358,7 @@ mod tests {
         assert_eq!(node.of(&shortened(&long)), [(10, 1)]);
     }
 
-    fn dropped(client_id: &str) -> Told {
+    fn dropped(client_id: &str) -> EventNotice {
         let event = Event::Dropped {
             topic: "t".to_owned(),
             stored: None,

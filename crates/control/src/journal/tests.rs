@@ -2,17 +2,17 @@ use martlet_broker::{DropReason, Limit, PartRefusal, Reached, RefusalCause};
 
 use super::*;
 
-fn told(client_id: &str, event: Event) -> Told {
+fn told(client_id: &str, event: Event) -> EventNotice {
     let head = EventHead::new(TenantId::default(), client_id);
-    Told { head, event }
+    EventNotice { head, event }
 }
 
-fn write(journal: &Journal, told: Told) {
+fn write(journal: &Journal, told: EventNotice) {
     journal.write(&told, &Presence::default().begin());
     journal.announce();
 }
 
-fn disconnected(client_id: &str) -> Told {
+fn disconnected(client_id: &str) -> EventNotice {
     let (reason, why) = (ReasonCode::Success, RefusalCause::Goodbye.into());
     told(client_id, Event::Disconnected { reason, why })
 }
@@ -26,7 +26,7 @@ fn reached(limit: Limit) -> Refusal {
     Reached { limit, value: 7 }.refusal()
 }
 
-fn refused(client_id: &str) -> Told {
+fn refused(client_id: &str) -> EventNotice {
     let event = Event::Refused {
         will_topic: None,
         reason: ReasonCode::NotAuthorized,
@@ -183,7 +183,7 @@ fn a_message_that_was_refused_says_why_by_whom_and_where_there_is_more() {
         };
         told(client_id, event)
     };
-    let words_of = |told: Told| {
+    let words_of = |told: EventNotice| {
         let journal = Journal::default();
         write(&journal, told);
         let page = journal.page(1, 10, |_| true);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use foldhash::quality::FixedState;
 use martlet_broker::{
-    Arena, Event, PlaceTable, RefusalCause, SharedClient, TenantId, Told, UserRef,
+    Arena, Event, EventNotice, PlaceTable, RefusalCause, SharedClient, TenantId, UserRef,
 };
 use martlet_codec::ReasonCode;
 
@@ -232,8 +232,8 @@ impl Known {
     }
 
     /// Takes an event in; the answer is who it is about, unless the event says all of that.
-    pub(crate) fn note(&mut self, told: &Told, at_ms: u64) -> Option<Who> {
-        let Told { head, event } = told;
+    pub(crate) fn note(&mut self, told: &EventNotice, at_ms: u64) -> Option<Who> {
+        let EventNotice { head, event } = told;
         match event {
             Event::Connected(client) => {
                 let index = self.put(head.tenant, client, at_ms);

@@ -1,4 +1,4 @@
-use martlet_broker::{ConnectedClient, Event, EventHead, RefusalCause, SharedClient, Told};
+use martlet_broker::{ConnectedClient, Event, EventHead, EventNotice, RefusalCause, SharedClient};
 use martlet_codec::ReasonCode;
 
 use super::known::OFFLINE_MAX;
@@ -6,16 +6,16 @@ use super::*;
 
 const COMMON: TenantId = TenantId(0);
 
-fn connected(client_id: &str) -> Told {
+fn connected(client_id: &str) -> EventNotice {
     let mut client = ConnectedClient::new(client_id, Some("user"));
     client.address = Some(([127, 0, 0, 1].into(), 9));
-    Told::connected(COMMON, SharedClient::new(client))
+    EventNotice::connected(COMMON, SharedClient::new(client))
 }
 
-fn disconnected(client_id: &str, cause: RefusalCause) -> Told {
+fn disconnected(client_id: &str, cause: RefusalCause) -> EventNotice {
     let (reason, why) = (ReasonCode::Success, cause.into());
     let head = EventHead::new(COMMON, client_id);
-    Told {
+    EventNotice {
         head,
         event: Event::Disconnected { reason, why },
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 
-use crate::directory::Account;
+use crate::callers::Account;
 use crate::principal::Principal;
 
 /// Entries that are kept of each kind; the one that was requested longest ago makes room.

@@ -14,7 +14,7 @@ mod task;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use martlet_broker::{Event, EventHead, TenantId, Told};
+use martlet_broker::{Event, EventHead, EventNotice, TenantId};
 use martlet_registry::{Actor, Device, DeviceRef, RegistryError, Scope, TwinReport};
 pub use martlet_registry::{
     GroupTwin, TWIN_BYTES_MAX, TWIN_DEPTH_MAX, Twin, TwinChange, TwinValues, Values,
@@ -175,7 +175,7 @@ impl Twins {
             version,
             hops,
         };
-        self.tables.control().tell(Told::new(head, event));
+        self.tables.control().tell(EventNotice::new(head, event));
     }
 
     /// The desired values of these devices are to be published, with these hops.

@@ -15,9 +15,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use martlet_broker::{
-    Command, Counters, DropReason, ListenerPolicy, LostMessage, Node, Now, PartCall, PartEvent,
-    PartId, QueueRead, ReadPage, Record, RecordNumber, Settings, Shard, ShardId, TenantId, Told,
-    TransportEnd, owner,
+    Command, Counters, DropReason, EventNotice, ListenerPolicy, LostMessage, Node, Now, PartCall,
+    PartEvent, PartId, QueueRead, ReadPage, Record, RecordNumber, Settings, Shard, ShardId,
+    TenantId, TransportEnd, owner,
 };
 use martlet_persistence::{
     ClockState, Making, RestoreError, RestoreReport, Shards, encode, locate, put_clock,
@@ -120,7 +120,7 @@ pub(crate) struct StoredNode {
     /// What opening the store found, last time.
     pub(crate) found: Report,
     /// What was told to logs.
-    pub(crate) events: Vec<Told>,
+    pub(crate) events: Vec<EventNotice>,
     pub(crate) reads_done: u64,
     world: World<Store>,
     settings: Arc<Settings>,

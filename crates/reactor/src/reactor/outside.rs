@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use crossbeam_channel::Sender;
 use martlet_broker::{
-    Authentication, Command, ListenerPolicy, LostMessage, MemoryGauge, Now, PartCall, PartEvent,
-    PartId, Peer, ProxyFault, QueueRead, Record, RecordNumber, RefusalCause, Report, Screening,
-    Settings, ShardId, ShardMessage, TlsFault, Told, TransportEnd,
+    Authentication, Command, EventNotice, ListenerPolicy, LostMessage, MemoryGauge, Now, PartCall,
+    PartEvent, PartId, Peer, ProxyFault, QueueRead, Record, RecordNumber, RefusalCause, Report,
+    Screening, Settings, ShardId, ShardMessage, TlsFault, TransportEnd,
 };
 use martlet_tick::{
     Arrival, Batch, Mail, Newcomer, Notice, Read, Received, SocketKey, Storage, Transport, Written,
@@ -346,7 +346,7 @@ impl martlet_tick::Outside for Outside {
         self.authenticator.screen(screening, answer);
     }
 
-    fn tell(&mut self, events: &mut Vec<Told>) {
+    fn tell(&mut self, events: &mut Vec<EventNotice>) {
         self.events.send(events, &self.counters);
     }
 

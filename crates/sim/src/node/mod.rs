@@ -18,9 +18,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use martlet_broker::{
-    Authenticated, Authentication, Command, ConnectionId, Guest, Interest, ListenerPolicy, Now,
-    PartCall, PartEvent, PartId, Peer, Record, RecordNumber, Report, Retained, RuleBook, Settings,
-    Shard, ShardId, TenantId, Told, TransportEnd, owner,
+    Authenticated, Authentication, Command, ConnectionId, EventNotice, Guest, Interest,
+    ListenerPolicy, Now, PartCall, PartEvent, PartId, Peer, Record, RecordNumber, Report, Retained,
+    RuleBook, Settings, Shard, ShardId, TenantId, TransportEnd, owner,
 };
 use martlet_persistence::{RestoreReport, Shards, restore};
 use martlet_tick::{Arrival, Batch, Control, Driver, Newcomer, Notice, SocketKey};
@@ -50,7 +50,7 @@ pub enum Asked {
     /// A record was appended.
     Recorded(Lsn, Record),
     /// The node has told the log.
-    Event(Told),
+    Event(EventNotice),
     /// A shard wants to know who a client is.
     Who(usize, Box<Authentication>),
     /// A part is told something; what was durable then.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use martlet_broker::{
-    Authentication, MemoryGauge, Now, PartEvent, PartId, QueueRead, ReadPage, Record, RecordNumber,
-    Report, ShardId, Told,
+    Authentication, EventNotice, MemoryGauge, Now, PartEvent, PartId, QueueRead, ReadPage, Record,
+    RecordNumber, Report, ShardId,
 };
 use martlet_fault::Fault;
 use martlet_persistence::Making;
@@ -201,7 +201,7 @@ impl<'a> Outside for Around<'a> {
         self.node.ask(Asked::Who(self.shard, asked));
     }
 
-    fn tell(&mut self, events: &mut Vec<Told>) {
+    fn tell(&mut self, events: &mut Vec<EventNotice>) {
         for told in events.drain(..) {
             self.node.ask(Asked::Event(told));
         }

@@ -7,7 +7,7 @@ mod people;
 
 use std::collections::VecDeque;
 
-use martlet_broker::{Event, Guest, PartId, Report, Told, TransportEnd};
+use martlet_broker::{Event, EventNotice, Guest, PartId, Report, TransportEnd};
 use martlet_tick::Batch;
 
 use crate::agenda::{Agenda, Due, SECOND};
@@ -462,7 +462,7 @@ impl World {
     }
 
     /// The node has told the log something.
-    fn told(&mut self, told: &Told) {
+    fn told(&mut self, told: &EventNotice) {
         let Event::Dropped { topic, reason, .. } = &told.event else {
             return;
         };

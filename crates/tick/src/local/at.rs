@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use martlet_broker::{
-    Authentication, Cx, Effects, LostMessage, MemoryGauge, Now, PartEvent, PartId, QueueRead,
-    Record, RecordNumber, Report, Screening, Shard, ShardId, Told, TransportEnd,
+    Authentication, Cx, Effects, EventNotice, LostMessage, MemoryGauge, Now, PartEvent, PartId,
+    QueueRead, Record, RecordNumber, Report, Screening, Shard, ShardId, TransportEnd,
 };
 
 use super::Parts;
@@ -232,7 +232,7 @@ impl<P: Parts> Outside for At<'_, P> {
         self.net.screenings.push_back((shard, screening));
     }
 
-    fn tell(&mut self, events: &mut Vec<Told>) {
+    fn tell(&mut self, events: &mut Vec<EventNotice>) {
         self.net.events.append(events);
     }
 

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use martlet_broker::{
-    Authentication, PartEvent, PartId, RecordNumber, Report, Screening, Told, TransportEnd,
+    Authentication, EventNotice, PartEvent, PartId, RecordNumber, Report, Screening, TransportEnd,
 };
 
 use crate::SocketKey;
@@ -146,7 +146,7 @@ pub(super) struct Net {
     pub(super) reads: u64,
     pub(super) writes: u64,
     pub(super) turns: u64,
-    pub(super) events: Vec<Told>,
+    pub(super) events: Vec<EventNotice>,
     pub(super) reports: Vec<Report>,
     pub(super) parts: VecDeque<(PartId, PartEvent)>,
     pub(super) asked: VecDeque<(u16, Authentication)>,

@@ -11,7 +11,7 @@ fn what_is_about_a_team_has_no_command_that_would_be_about_another() {
         why: Refusal::untold(RefusalCause::WrongSecret, "wrong credential for device d1")
             .about("d1"),
     };
-    let told = |tenant| Told {
+    let told = |tenant| EventNotice {
         head: EventHead::new(TenantId(tenant), "d1"),
         event: event.clone(),
     };

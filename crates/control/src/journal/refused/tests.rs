@@ -4,7 +4,7 @@ use super::*;
 use crate::cause::tests::WORDS_OF_OLD;
 use crate::journal::mend;
 
-fn refused(user: &str, why: Refusal) -> Told {
+fn refused(user: &str, why: Refusal) -> EventNotice {
     let event = Event::Refused {
         will_topic: None,
         reason: ReasonCode::NotAuthorized,
@@ -13,14 +13,14 @@ fn refused(user: &str, why: Refusal) -> Told {
     told(user, Some(UserName::Claimed(user.into())), event)
 }
 
-fn told(client_id: &str, user: Option<UserName>, event: Event) -> Told {
+fn told(client_id: &str, user: Option<UserName>, event: Event) -> EventNotice {
     let address = Some((IpAddr::from([192, 0, 2, 1]), 1));
     let head = EventHead::new(TenantId(0), client_id);
     let head = head.with_user(user).with_address(address);
-    Told { head, event }
+    EventNotice { head, event }
 }
 
-fn way(told: &Told) -> Way {
+fn way(told: &EventNotice) -> Way {
     mend::way(told, &Commands::default()).unwrap_or_default()
 }
 

@@ -102,7 +102,7 @@ impl DeviceOptions {
     fn import(
         &self,
         from: &Location,
-        found: impl Iterator<Item = Result<Wanted, (String, String)>>,
+        found: impl Iterator<Item = Result<DeviceToImport, (String, String)>>,
         unreadable: &[UnreadableRow],
     ) -> anyhow::Result<Report> {
         let dry_run = self.database.dry_run;
@@ -185,7 +185,7 @@ pub(super) fn import_service_mqtt(options: &DeviceOptions) -> anyhow::Result<Rep
 }
 
 /// A device that is to be added.
-struct Wanted {
+struct DeviceToImport {
     id: String,
     device: NewDevice,
     secret: Secret,
@@ -195,7 +195,7 @@ struct Wanted {
     note: String,
 }
 
-fn of_iotflow(found: IotFlowDevice, device_type: &str) -> Result<Wanted, String> {
+fn of_iotflow(found: IotFlowDevice, device_type: &str) -> Result<DeviceToImport, String> {
     let secret = Secret::given(&found.api_key).map_err(|why| format!("its key: {why}"))?;
     let id = found.number.to_string();
     let known = Status::from_word(&found.status);
@@ -216,7 +216,7 @@ fn of_iotflow(found: IotFlowDevice, device_type: &str) -> Result<Wanted, String>
         secret: DeviceSecret::Given(secret.clone()),
         ..NewDevice::new(&id)
     };
-    Ok(Wanted {
+    Ok(DeviceToImport {
         id,
         device,
         secret,
@@ -226,7 +226,7 @@ fn of_iotflow(found: IotFlowDevice, device_type: &str) -> Result<Wanted, String>
     })
 }
 
-fn of_service_mqtt(found: ServiceMqttDevice, device_type: &str) -> Result<Wanted, String> {
+fn of_service_mqtt(found: ServiceMqttDevice, device_type: &str) -> Result<DeviceToImport, String> {
     let secret = Secret::given(&found.password).map_err(|why| format!("its password: {why}"))?;
     // What it logs in with is what it is known by.
     let (id, note) = match found.user_name.is_empty() || found.user_name == found.id {
@@ -242,7 +242,7 @@ fn of_service_mqtt(found: ServiceMqttDevice, device_type: &str) -> Result<Wanted
         secret: DeviceSecret::Given(secret.clone()),
         ..NewDevice::new(&id)
     };
-    Ok(Wanted {
+    Ok(DeviceToImport {
         id,
         device,
         secret,
@@ -255,7 +255,7 @@ fn of_service_mqtt(found: ServiceMqttDevice, device_type: &str) -> Result<Wanted
 async fn add(
     registry: &mut Registry,
     report: &mut Report,
-    mut wanted: Vec<Wanted>,
+    mut wanted: Vec<DeviceToImport>,
     dry_run: bool,
 ) -> Result<(), RegistryError> {
     let actor = Actor::local();
@@ -302,7 +302,7 @@ async fn add(
 }
 
 /// Its owner is the user of that name, if there is one.
-async fn own(registry: &mut Registry, one: &mut Wanted) -> Result<(), RegistryError> {
+async fn own(registry: &mut Registry, one: &mut DeviceToImport) -> Result<(), RegistryError> {
     if one.owner.is_empty() {
         return Ok(());
     }
@@ -323,7 +323,7 @@ async fn own(registry: &mut Registry, one: &mut Wanted) -> Result<(), RegistryEr
 
 /// The device of that id is the one that was imported before: it has that secret, or what it is and
 /// is called is the same.
-async fn is_same(registry: &mut Registry, one: &Wanted) -> Result<bool, RegistryError> {
+async fn is_same(registry: &mut Registry, one: &DeviceToImport) -> Result<bool, RegistryError> {
     let found = match registry.device(&Scope::All, DeviceRef::Id(&one.id)).await {
         Ok(found) => found,
         Err(RegistryError::NotFound(_)) => return Ok(false),
@@ -341,7 +341,7 @@ async fn is_same(registry: &mut Registry, one: &Wanted) -> Result<bool, Registry
 async fn add_settings(
     registry: &mut Registry,
     report: &mut Report,
-    one: &Wanted,
+    one: &DeviceToImport,
     is_there: bool,
     dry_run: bool,
 ) -> Result<(), RegistryError> {

@@ -12,13 +12,11 @@ use tokio::runtime::Handle;
 use super::Tables;
 use super::administration::may_do_everything;
 use super::error::{TablesError, is_fault};
-use crate::directory::{
-    Account, AuditEntry, Directory, DirectoryError, FirstAdministrator, Looked,
-};
+use crate::callers::{Account, AuditEntry, Callers, CallersError, FirstAdministrator, Looked};
 use crate::principal::{Principal, PrincipalKind, Role, Scopes};
 use crate::wall_clock::now_signed_ms;
 
-impl From<TablesError> for DirectoryError {
+impl From<TablesError> for CallersError {
     fn from(error: TablesError) -> Self {
         Self::Unavailable(error.told())
     }
@@ -27,7 +25,7 @@ impl From<TablesError> for DirectoryError {
 /// The least that a password of the panel has: it is tried from anywhere.
 const PASSWORD_MIN: usize = 10;
 
-impl Directory for Arc<Tables> {
+impl Callers for Arc<Tables> {
     fn api_key<'a>(&'a self, key: &'a [u8]) -> Looked<'a, Option<Principal>> {
         Box::pin(async move {
             let Ok(text) = std::str::from_utf8(key).map(str::to_owned) else {
@@ -200,7 +198,7 @@ impl Directory for Arc<Tables> {
                 entry,
             };
             let written = self.write_line(line, is_soon).await;
-            written.map_err(DirectoryError::Unavailable)
+            written.map_err(CallersError::Unavailable)
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use martlet_control::directory::{Account, AuditEntry, Directory, FirstAdministrator, Looked};
+use martlet_control::callers::{Account, AuditEntry, Callers, FirstAdministrator, Looked};
 use martlet_control::principal::{Principal, PrincipalKind, Role, Scopes};
 
 #[derive(Default)]
@@ -50,7 +50,7 @@ fn now<'a, T: Send + 'a>(found: T) -> Looked<'a, T> {
     Box::pin(std::future::ready(Ok(found)))
 }
 
-impl Directory for InMemory {
+impl Callers for InMemory {
     fn api_key<'a>(&'a self, key: &'a [u8]) -> Looked<'a, Option<Principal>> {
         let keys = self.keys.lock().unwrap();
         let found = keys.iter().find(|(known, _)| known == key);

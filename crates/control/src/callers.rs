@@ -1,4 +1,4 @@
-//! Directory of the control plane: API keys, users, administrators, and the audit log. The tables
+//! Who callers of the API are: API keys, users and administrators; and the audit log. The tables
 //! implement it.
 
 use std::future::Future;
@@ -9,11 +9,11 @@ use martlet_broker::TenantId;
 use crate::principal::{Principal, Role, Scopes};
 
 /// The future of a look-up.
-pub type Looked<'a, T> = Pin<Box<dyn Future<Output = Result<T, DirectoryError>> + Send + 'a>>;
+pub type Looked<'a, T> = Pin<Box<dyn Future<Output = Result<T, CallersError>> + Send + 'a>>;
 
 /// Why names cannot be looked up.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DirectoryError {
+pub enum CallersError {
     /// The node has none.
     #[error("this node keeps no users for HTTP; use an API key of http.api_keys, or admin.sock")]
     None,
@@ -82,7 +82,7 @@ pub struct AuditEntry {
 }
 
 /// The look-ups.
-pub trait Directory: Send + Sync + 'static {
+pub trait Callers: Send + Sync + 'static {
     /// The owner of this key; none if it is unknown, or not valid any more.
     fn api_key<'a>(&'a self, key: &'a [u8]) -> Looked<'a, Option<Principal>>;
 
@@ -117,13 +117,13 @@ pub trait Directory: Send + Sync + 'static {
 
 /// There is none: every look-up says so.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct NoDirectory;
+pub struct NoCallers;
 
 fn none<'a, T: Send + 'a>() -> Looked<'a, T> {
-    Box::pin(std::future::ready(Err(DirectoryError::None)))
+    Box::pin(std::future::ready(Err(CallersError::None)))
 }
 
-impl Directory for NoDirectory {
+impl Callers for NoCallers {
     fn api_key<'a>(&'a self, _: &'a [u8]) -> Looked<'a, Option<Principal>> {
         none()
     }

@@ -1,0 +1,30 @@
+//! What a connection has only before its CONNECT is accepted.
+
+use std::sync::Arc;
+
+use crate::connect_request::WaitingConnect;
+use crate::lobby_memory::held::LobbyHolding;
+
+/// What a connection has only before its CONNECT is accepted.
+#[derive(Debug)]
+pub(crate) struct LobbyState {
+    /// 16 random bytes, from which a Client Identifier may be made.
+    pub(crate) entropy: [u8; 16],
+    /// The certificate that its client has proved to have.
+    pub(crate) certificate: Option<Arc<[u8]>>,
+    /// What it holds.
+    pub(crate) held: LobbyHolding,
+    /// Its CONNECT, while the authenticator is asked who its client is.
+    pub(crate) waiting: Option<Box<WaitingConnect>>,
+}
+
+impl LobbyState {
+    pub(crate) fn new(entropy: [u8; 16]) -> Self {
+        Self {
+            entropy,
+            certificate: None,
+            held: LobbyHolding::default(),
+            waiting: None,
+        }
+    }
+}

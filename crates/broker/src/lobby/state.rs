@@ -1,0 +1,35 @@
+//! What the connections of the lobby have in common.
+
+use crate::connection::lobby_state::LobbyState;
+use crate::lobby::connect_rate::ConnectRate;
+use crate::lobby_memory::held::LobbyMemory;
+
+/// What the connections have in common that have not been accepted yet.
+#[derive(Debug, Default)]
+pub(crate) struct Lobby {
+    count: usize,
+    /// What they hold.
+    pub(crate) memory: LobbyMemory,
+    /// CONNECTs of this second.
+    pub(crate) connect_rate: ConnectRate,
+}
+
+impl Lobby {
+    /// A connection has come.
+    pub(crate) fn enter(&mut self) {
+        self.count += 1;
+    }
+
+    /// The connection at a place is accepted, refused or gone.
+    pub(crate) fn leave(&mut self, index: u32, state: Option<Box<LobbyState>>) {
+        self.count -= 1;
+        if let Some(state) = state {
+            self.memory.left(index, state.held);
+        }
+    }
+
+    /// How many connections are in it.
+    pub(crate) fn len(&self) -> usize {
+        self.count
+    }
+}

@@ -1,0 +1,62 @@
+//! The subscriptions of a shard's sessions, by Topic Filter.
+
+use martlet_permission::TenantId;
+
+use crate::interest::Epochs;
+use crate::subscribe::subscribers::{Subscribers, subscription_bytes};
+use crate::topic_tree::Tree;
+
+/// The subscriptions of a shard's sessions, by Topic Filter.
+#[derive(Debug)]
+pub(crate) struct SubscriberIndex {
+    pub(crate) tree: Tree<Subscribers>,
+    /// Of `tree`.
+    pub(crate) epochs: Epochs,
+    /// Subscriptions, with those of share groups, which are not in `tree`.
+    count: usize,
+    /// Bytes of all of them.
+    bytes: usize,
+}
+
+impl SubscriberIndex {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            tree: Tree::new(seed),
+            epochs: Epochs::default(),
+            count: 0,
+            bytes: 0,
+        }
+    }
+
+    /// Counts a new subscription.
+    pub(super) fn add(&mut self, filter: &str) {
+        self.count += 1;
+        self.bytes += subscription_bytes(filter);
+    }
+
+    /// Counts one less.
+    pub(super) fn remove(&mut self, filter: &str) {
+        self.count -= 1;
+        self.bytes -= subscription_bytes(filter);
+    }
+
+    /// Routes of topics that match this filter are not valid any more.
+    pub(super) fn raise_epoch(&mut self, tenant: TenantId, filter: &str) {
+        self.epochs.raise(tenant, filter);
+    }
+
+    /// No route is valid any more.
+    pub(crate) fn raise_all_epochs(&mut self) {
+        self.epochs.any += 1;
+    }
+
+    /// How many subscriptions there are.
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Bytes of memory that they take.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
