@@ -47,6 +47,8 @@ pub struct Lanes {
     /// What a lane was told in one tick, as far as it is not taken yet.
     taken: (usize, vec::IntoIter<PartEvent>),
     granted: Option<Vec<ReasonCode>>,
+    /// Deliveries in `order` that the state of the queue, as it was passed on last, counts.
+    waiting_told: usize,
     /// Bytes that the queues of all lanes may have together; 0: what clients may have.
     bytes_max: u64,
     /// Deliveries that each lane may have and not have settled, beside those that are lent.
@@ -171,6 +173,7 @@ impl Lanes {
             told,
             taken: (0, Vec::new().into_iter()),
             granted: None,
+            waiting_told: 0,
             bytes_max: spec.queue.bytes_max,
             has_ended: false,
         }
@@ -208,6 +211,11 @@ impl Lanes {
             }
             let (lane, events) = &mut self.taken;
             let Some(event) = events.next() else {
+                let waiting = self.order.waiting_count();
+                if self.waiting_told != waiting {
+                    self.waiting_told = waiting;
+                    return Some(Told::Queue(self.queue()));
+                }
                 let (lane, events) = self.told.try_recv().ok()?;
                 self.taken = (lane, events.into_iter());
                 continue;
@@ -286,7 +294,8 @@ impl Lanes {
         }
     }
 
-    /// The queues of all lanes together.
+    /// The queues of all lanes together, with the deliveries that wait until messages of an earlier
+    /// run of the node are settled.
     fn queue(&self) -> PartQueueState {
         let mut sum = PartQueueState {
             bytes_max: self.bytes_max,
@@ -301,6 +310,10 @@ impl Lanes {
             sum.dropped += queue.dropped;
             sum.expired += queue.expired;
         }
+        sum.messages += self.order.waiting_count() as u64;
+        let waiting = self.order.waiting();
+        let waiting = waiting.map(|delivery| delivery.message.received_wall_ms());
+        sum.oldest_wall_ms = waiting.chain(sum.oldest_wall_ms).min();
         sum
     }
 

@@ -49,6 +49,17 @@ impl<T> LaneOrder<T> {
         }
     }
 
+    /// Deliveries that have not been taken.
+    pub fn waiting(&self) -> impl Iterator<Item = &T> {
+        let of_lanes = self.lanes.iter().map(|lane| &lane.deliveries);
+        of_lanes.flatten().map(|(_, delivery)| delivery)
+    }
+
+    /// Number of deliveries that have not been taken.
+    pub fn waiting_count(&self) -> usize {
+        self.lanes.iter().map(|lane| lane.deliveries.len()).sum()
+    }
+
     /// The next delivery that may be taken, with its lane; none if there is none, or it has to
     /// wait until another lane has no message of an earlier run.
     pub fn pop(&mut self) -> Option<(usize, T)> {
@@ -86,6 +97,8 @@ mod tests {
         assert_eq!(taken(&mut order), ["earlier"]);
         order.push(1, 2, "later too");
         assert!(taken(&mut order).is_empty(), "it is not settled");
+        assert_eq!(order.waiting_count(), 2);
+        assert_eq!(order.waiting().count(), 2);
         order.set_oldest_run(1, 2);
         let mut rest = taken(&mut order);
         rest.sort_unstable();
