@@ -127,6 +127,34 @@ def test_a_pause_survives_a_restart_and_a_drain_ends_in_one(start_node, tmp_path
     until_lines(node, path, 2)
 
 
+def test_what_waits_is_counted_over_a_restart_while_the_sink_fails(start_node, tmp_path):
+    options, path = configured(tmp_path)
+    path.parent.rmdir()
+    path.parent.write_text("")
+    node = start_node(**options)
+    until(lambda: state(node)["state"] == "running", node.log)
+    with Client(node, "pump-1") as client:
+        for number in range(3):
+            client.publish("plant/1", str(number))
+        client.client.publish("plant/1", "not kept", qos=0)
+        client.publish("plant/1", "3")
+    until(lambda: state(node)["lag"] == 5, lambda: state(node))
+    node.terminate()
+    assert node.wait() == 0
+    assert "messages of QoS 0 that were not delivered are lost" in node.log()
+    node = start_node(**options)
+    until(lambda: state(node)["lag"] == 4, lambda: state(node))
+    with Client(node, "pump-1") as client:
+        for number in range(4, 20):
+            client.publish("plant/1", str(number))
+    # They wait until those of the run before are delivered.
+    until(lambda: state(node)["lag"] == 20, lambda: state(node))
+    mend(path)
+    told = [line["payload"] for line in until_lines(node, path, 20)]
+    assert told == [str(number) for number in range(20)]
+    until(lambda: state(node)["lag"] == 0, lambda: state(node))
+
+
 def test_what_is_not_there_is_told_with_what_there_is(start_node, tmp_path):
     options, _ = configured(tmp_path)
     node = start_node(**options)

@@ -237,7 +237,7 @@ impl<S: Sink> Runner<S> {
         loop {
             self.core.obey_all().await;
             if self.core.is_stopping {
-                return;
+                return self.core.tell_of_lost();
             }
             if std::mem::take(&mut self.core.has_been_repaired) {
                 self.caller.start_anew();

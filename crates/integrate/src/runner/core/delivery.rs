@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use martlet_broker::{PartOutcome, PartRefusal};
+use martlet_codec::QoS;
 use martlet_fault::{self as fault, Fault};
-use tracing::error;
+use tracing::{error, warn};
 
 use super::super::OnReject;
 use super::super::attempt::Broken;
@@ -33,6 +34,23 @@ const IN_HAND_STEP: usize = 250;
 const IN_HAND_MIN: usize = 100;
 
 impl Core {
+    /// The part ends. What it has in hand comes again, but messages of QoS 0 that no queue keeps.
+    pub(in super::super) fn tell_of_lost(&self) {
+        if self.settings.keeps_qos0 {
+            return;
+        }
+        let in_hand = self.handed.iter().chain(&self.held);
+        let lost = in_hand.filter(|held| held.message.qos() == QoS::AtMostOnce);
+        let lost = lost.count();
+        if lost > 0 {
+            warn!(
+                integration = %self.client_id,
+                lost,
+                "messages of QoS 0 that were not delivered are lost: keep_qos0 = true keeps them"
+            );
+        }
+    }
+
     /// Where the next messages for a call of the sink stand among those in hand, in order; empty:
     /// there are none, or it is not to be called now.
     pub(in super::super) fn next_places(&self, now: Duration) -> Vec<usize> {
