@@ -215,7 +215,7 @@ url = "{receiver.url}"
     until(lambda: named(node, "integration"), node.log, 40)
     [alarm] = named(node, "integration")
     assert (alarm["subject"], alarm["severity"]) == ("webhook/crm", "major")
-    assert "has not delivered for" in alarm["message"] and "503" in alarm["message"]
+    assert "has not delivered since" in alarm["message"] and "503" in alarm["message"]
     receiver.answer = lambda _: 204
     call(node, "POST", "/integrations/webhook/crm/resume", status=204)
     until(lambda: not named(node, "integration"), node.log, 40)

@@ -250,13 +250,14 @@ impl RunOptions {
             endpoint.tls =
                 Some(client_config(&tls_files(&environment)).map_err(|e| e.to_string())?);
         }
+        let (username, password) = environment.credentials()?;
         let connect = ConnectOptions {
             version: self.protocol_version,
             client_id: environment.client_id.unwrap_or_default(),
             clean_start: false,
             keep_alive_secs: KEEP_ALIVE_SECS,
-            username: environment.username,
-            password: environment.password,
+            username,
+            password,
             session_expiry_secs: Some(SESSION_EXPIRY_SECS),
             // It subscribes to nothing: only answers come.
             maximum_packet_size: NonZeroU32::new(PACKET_BYTES_MAX),

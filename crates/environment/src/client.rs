@@ -99,7 +99,7 @@ impl ClientEnvironment {
                 Some(port.ok_or_else(|| format!("environment {name}: invalid port {value}"))?)
             }
         };
-        let found = Self {
+        Ok(Self {
             host: text(&["MQTT_BROKER_HOST", "MQTT_HOST"]),
             port,
             use_tls,
@@ -110,14 +110,20 @@ impl ClientEnvironment {
             username: text(&["MQTT_USERNAME"]),
             password: text(&["MQTT_PASSWORD"]).map(|text| Password(text.into_bytes())),
             client_id: text(&["MQTT_CLIENT_ID"]),
-        };
-        if found.username.is_some() != found.password.is_some() {
+        })
+    }
+
+    /// User name and password, for a program whose options name none.
+    ///
+    /// # Errors
+    /// One is there without the other.
+    pub fn credentials(&self) -> Result<(Option<String>, Option<Password>), String> {
+        if self.username.is_some() != self.password.is_some() {
             return Err(
-                "environment MQTT_USERNAME and MQTT_PASSWORD are given together, or none of both"
-                    .into(),
+                "environment MQTT_USERNAME and MQTT_PASSWORD: expected both or none".into(),
             );
         }
-        Ok(found)
+        Ok((self.username.clone(), self.password.clone()))
     }
 }
 
@@ -172,7 +178,8 @@ mod tests {
             &[("MQTT_USE_TLS", "maybe")],
             &[("MQTT_BROKER_PORT", "x")],
         ] {
-            let error = read(pairs).unwrap_err();
+            let read = read(pairs).and_then(|found| found.credentials());
+            let error = read.unwrap_err();
             assert!(
                 error.contains("environment MQTT_") && !error.contains("hunter2"),
                 "{error}"

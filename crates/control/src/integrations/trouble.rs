@@ -1,9 +1,8 @@
 //! What is wrong with an integration, in words.
 
+use jiff::Timestamp;
 use martlet_broker::{OnFull, PartQueueState, TenantId};
 use martlet_integrate::{Activity, State};
-
-use crate::wall_clock::now_ms;
 
 /// Part of its bound, in percent, at which a queue is near it.
 const NEAR_PERCENT: u64 = 80;
@@ -77,17 +76,27 @@ fn delivery_trouble(state: &State) -> Option<String> {
         _ => {}
     }
     if let Some(failure) = &state.failure {
-        let secs = now_ms().saturating_sub(failure.since_ms) / 1_000;
+        // An alarm keeps this text: a time stays true in it, and a duration does not.
+        let since = utc(failure.since_ms);
         let (error, attempts) = (&failure.error, failure.attempts);
         if attempts == 0 {
-            return Some(format!("cannot deliver for {secs} s: {error}"));
+            return Some(format!(
+                "has not been able to deliver since {since}: {error}"
+            ));
         }
         return Some(format!(
-            "has not delivered for {secs} s ({attempts} attempts): {error}"
+            "has not delivered since {since} ({attempts} attempts): {error}"
         ));
     }
     let health = state.sink_health.as_ref()?;
     Some(format!("delivers, but: {health}"))
+}
+
+/// Milliseconds since the Unix epoch, to the second: `2030-01-31 12:00:00 UTC`.
+fn utc(ms: u64) -> String {
+    let time = i64::try_from(ms).map(Timestamp::from_millisecond);
+    let time = time.ok().and_then(Result::ok).unwrap_or(Timestamp::MAX);
+    time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
 
 /// A queue that is full, or near its bound, in words.
@@ -137,15 +146,15 @@ mod tests {
         let mut failing = state(1_010, true);
         failing.failure = Some(Failure {
             error: "no route".to_owned(),
-            since_ms: now_ms(),
+            since_ms: 1_700_000_000_000,
             attempts: 3,
         });
         let told = trouble(&failing, OnFull::Hold);
         assert_eq!(
             told.as_deref(),
             Some(
-                "has not delivered for 0 s (3 attempts): no route; its queue is full, and clients \
-                 that publish for it wait"
+                "has not delivered since 2023-11-14 22:13:20 UTC (3 attempts): no route; its queue \
+                 is full, and clients that publish for it wait"
             )
         );
         let mut paused = state(900, false);

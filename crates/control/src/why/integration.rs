@@ -93,8 +93,14 @@ pub(super) fn is_well(facts: &Facts) -> Option<Finding> {
         Some(1) => "1 waits".to_owned(),
         Some(count) => format!("{count} wait"),
     };
-    let sentence =
-        format!("the integration {name} delivers: {delivered} messages since the start, {waiting}");
+    let messages = if delivered == 1 {
+        "message"
+    } else {
+        "messages"
+    };
+    let sentence = format!(
+        "the integration {name} delivers: {delivered} {messages} since the start, {waiting}"
+    );
     Some(Finding::new(Cause::NothingWrong, sentence))
 }
 

@@ -71,8 +71,8 @@ impl BenchOptions {
                 self.password.clone().map(String::into_bytes),
             ),
             None => {
-                let password = environment.password.map(|password| password.0);
-                (environment.username, password)
+                let (username, password) = environment.credentials()?;
+                (username, password.map(|password| password.0))
             }
         };
         Ok(Target {

@@ -215,7 +215,10 @@ fn line(entry: &Entry, colours: bool) -> String {
         text.push_str(&format!(", {}", printable(topic)));
     }
     match (&entry.why, &entry.reason) {
-        (Some(why), _) => text.push_str(&format!(": {}", printable(why))),
+        // A sentence of its own ends with a full stop; here more may follow.
+        (Some(why), _) => {
+            text.push_str(&format!(": {}", printable(why.trim_end_matches('.'))));
+        }
         (None, Some(reason)) => text.push_str(&format!(": {}", printable(reason))),
         (None, None) => {}
     }

@@ -219,7 +219,7 @@ impl MqttOptions {
         let password = password.map(Password).or(url_password);
         // Both or none: a name from here and a password from there do not belong together.
         let (username, password) = match (username, password) {
-            (None, None) => (environment.username, environment.password),
+            (None, None) => environment.credentials()?,
             both => both,
         };
         if password.is_some() && username.is_none() && !version.is_v5() {

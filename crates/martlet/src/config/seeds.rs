@@ -356,6 +356,7 @@ pub(crate) fn read(
     names.http()?;
     names.webhook()?;
     names.connections()?;
+    names.tell_of_unused();
     names.listeners()
 }
 
@@ -371,6 +372,19 @@ impl Names<'_> {
             "{name} is not in the reference"
         );
         self.variables.get(name)
+    }
+
+    /// Warns of addresses of other systems that are not used: nobody would miss the messages.
+    fn tell_of_unused(&mut self) {
+        for name in ["NATS_URL", "WEBHOOK_URL"] {
+            if self.variables.value(name).is_some() && self.get(name).is_none() {
+                self.warn(format!(
+                    "environment {name} is not used, since many programs have this name: put it \
+                     into .env, or set a name beside it that only one of the known systems has; \
+                     martlet config env lists what is read"
+                ));
+            }
+        }
     }
 
     fn warn(&mut self, warning: String) {
