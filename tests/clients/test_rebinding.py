@@ -19,6 +19,7 @@ from test_alarm_mails import Mails
 from test_cert import cert
 from test_http_api import KEYS
 from test_sinks import until
+from test_tls import Authority
 
 NAME, FIRST, LATER = "rebind.test", "127.0.0.1", "169.254.169.254"
 SOURCE = pathlib.Path(__file__).with_name("rebind.c")
@@ -72,6 +73,22 @@ class Nats:
 
     def close(self):
         self.server.close()
+
+
+class NatsTls(Nats):
+    """With a certificate for the name. The sink creates the stream."""
+
+    def __init__(self, place):
+        self.authority = Authority(place / "ca")
+        certificate, key = self.authority.sign("server", names=f"DNS:{NAME}")
+        self.server = nats_process.Server(f'tls {{ cert_file: "{certificate}", key_file: "{key}" }}', monitored=True)
+
+    def configured(self, place):
+        url = self.server.url.replace("nats://127.0.0.1", f"tls://{NAME}")
+        return test_nats.configured(place, url, ca_file=self.authority.certificate)
+
+    def received(self):
+        return ["first"] * (self.server.stored() or 0)
 
 
 class Bridge:
@@ -136,7 +153,7 @@ to = ["ops@example.com"]
         self.server.server_close()
 
 
-@pytest.mark.parametrize("target", [Webhook, Nats, Bridge, Email])
+@pytest.mark.parametrize("target", [Webhook, Nats, NatsTls, Bridge, Email])
 def test_an_address_that_a_later_lookup_gives_is_checked_too(start_node, tmp_path, library, target):
     notes = tmp_path / "notes"
     notes.touch()
