@@ -359,22 +359,6 @@ pub(crate) fn read(
     names.listeners()
 }
 
-/// Adds the sink that `NATS_URL` names. Its settings are those of the section `nats`, wherever they
-/// are from.
-///
-/// # Errors
-/// A value is none.
-pub(super) fn add_nats(
-    variables: &Variables<'_>,
-    effective: &mut Effective,
-) -> Result<(), ConfigError> {
-    let mut names = Names {
-        variables,
-        effective,
-    };
-    names.nats()
-}
-
 struct Names<'a> {
     variables: &'a Variables<'a>,
     effective: &'a mut Effective,
