@@ -2,11 +2,13 @@
 //! acknowledged it. Without JetStream it is delivered when the server has read it.
 
 mod bucket;
+mod complaints;
 mod connection;
 mod credentials;
 mod headers;
 mod lines;
 mod mirror;
+mod raw;
 mod requests;
 mod server;
 mod settings;
@@ -14,6 +16,7 @@ mod source;
 mod source_settings;
 mod stream;
 mod subject;
+mod suspects;
 mod topic;
 mod ttl;
 
@@ -27,7 +30,7 @@ use async_nats::jetstream::context::{PublishAckFuture, PublishError, PublishErro
 use async_nats::jetstream::{Error as JetStreamError, ErrorCode};
 use futures_util::FutureExt as _;
 
-use crate::feed::{Feed, deliver_batch};
+use crate::feed::{Feed, Ticket, deliver_batch};
 use crate::kept::Kept;
 use crate::secret::{SecretValues, SecretsReceiver};
 use crate::sink::{Outcome, Sink, SinkMessage, sent_at_once};
@@ -35,6 +38,7 @@ use crate::words::error_words;
 use connection::Connection;
 use lines::Lines;
 use mirror::NextExpiry;
+use suspects::{Culprit, Suspects, UnderWay};
 
 pub use requests::REQUESTS_KIND;
 pub use server::{Credentials, ServerSettings};
@@ -54,6 +58,8 @@ pub struct NatsSink {
     lines: Option<Lines>,
     /// Of a sink with a bucket.
     expiry: Option<Arc<NextExpiry>>,
+    /// Messages at which the server has ended the connection.
+    suspects: Suspects,
 }
 
 impl NatsSink {
@@ -62,6 +68,7 @@ impl NatsSink {
         Self {
             node: node.into(),
             expiry: None,
+            suspects: Suspects::default(),
             lines: (settings.logs_messages).then(|| Lines::new(&settings.name)),
             settings,
             connection: Kept::new(secrets),
@@ -78,7 +85,27 @@ impl NatsSink {
         self.connection.discard_if(Connection::is_lost);
         let settings = &self.settings;
         let open = |secrets: Arc<_>| async move { open(settings, &secrets).await };
-        self.connection.take(open).await
+        let connection = self.connection.take(open).await;
+        if connection.is_err() {
+            self.suspects.none_was();
+        }
+        connection
+    }
+
+    /// What is known of a message that is under way.
+    fn under_way(&self, message: &SinkMessage, subject: &str) -> UnderWay {
+        let headers = headers::of(message, &self.settings, &self.node);
+        let headers = headers.iter().flat_map(|(name, values)| {
+            let name: &str = name.as_ref();
+            values
+                .iter()
+                .map(move |value| name.len() + value.as_str().len() + 4)
+        });
+        UnderWay {
+            id: message.id(),
+            subject: subject.len(),
+            bytes: headers.sum::<usize>() + message.payload().len(),
+        }
     }
 
     /// The subject of a message.
@@ -125,54 +152,90 @@ impl NatsSink {
                 ack: Some(ack),
                 subject,
             }),
-            Err(error) => Err(outcome(&error, &subject)),
+            Err(error) => Err(outcome(to, &error, &subject)),
         }
     }
 
-    /// Sends messages, all at once, and waits until the server has read them.
-    async fn publish_unacknowledged(&self, to: &Connection, batch: &[SinkMessage]) -> Vec<Outcome> {
-        let mut sent = Vec::with_capacity(batch.len());
-        for message in batch {
-            sent.push(self.send(to, message).await);
-        }
-        let read = to.read_by_server(self.settings.server.timeout).await;
-        let outcomes = sent.into_iter().zip(batch).map(|(one, message)| match one {
-            Err(outcome) => outcome,
-            Ok(sent) => {
-                let outcome = to.told(read.map_or_else(
-                    |kind| outcome(&PublishError::new(kind), &sent.subject),
-                    |()| Outcome::Done,
-                ));
-                self.log(message, &sent.subject, &outcome);
-                outcome
+    /// Sends messages, all at once, and waits until the server has read them. Those at which it has
+    /// ended the connection before are sent alone, behind the others.
+    async fn publish_unacknowledged(
+        &mut self,
+        to: &Connection,
+        batch: &[SinkMessage],
+    ) -> Vec<Outcome> {
+        let mut outcomes = vec![Outcome::NotTried; batch.len()];
+        for places in self.suspects.steps(batch) {
+            let mut sent = Vec::with_capacity(places.len());
+            for (place, message) in places.iter().filter_map(|at| Some((*at, batch.get(*at)?))) {
+                sent.push((place, message, self.send(to, message).await));
             }
-        });
-        outcomes.collect()
+            let read = to.read_by_server(self.settings.server.timeout).await;
+            let mut culprit = None;
+            if read.is_err() && to.is_lost() {
+                let under_way = sent.iter().filter_map(|(_, message, how)| {
+                    let subject = &how.as_ref().ok()?.subject;
+                    Some(self.under_way(message, subject))
+                });
+                let under_way: Vec<UnderWay> = under_way.collect();
+                culprit = self.suspects.lost(to.limit(), &under_way);
+            }
+            let mut is_over = false;
+            for (place, message, how) in sent {
+                let outcome = match (how, &culprit) {
+                    (Err(outcome), _) => outcome,
+                    (Ok(_), Some(Culprit { id, why })) if *id == message.id() => {
+                        Outcome::FailedAtMessage(why.clone())
+                    }
+                    (Ok(_), Some(_)) => Outcome::SentWithOthers,
+                    (Ok(sent), None) => {
+                        let outcome = to.told(unacknowledged(to, read, &sent.subject));
+                        self.log(message, &sent.subject, &outcome);
+                        outcome
+                    }
+                };
+                if is_answered(&outcome) {
+                    self.suspects.answered(message.id());
+                }
+                is_over |= outcome != Outcome::Done;
+                if let Some(told) = outcomes.get_mut(place) {
+                    *told = outcome;
+                }
+            }
+            if is_over {
+                break;
+            }
+        }
+        outcomes
     }
 
     /// Sends messages as they come, and says of each whether it was acknowledged. Returns whether
     /// all were answered.
-    async fn publish(&self, to: &Connection, feed: &mut Feed) -> bool {
-        // Nothing may be sent behind a message that is refused if the sink stops there.
-        let sent_max = if self.settings.stops_at_refusal {
-            1
-        } else {
-            usize::MAX
-        };
+    async fn publish(&mut self, to: &Connection, feed: &mut Feed) -> bool {
         let mut sent = VecDeque::new();
+        let mut put_off = VecDeque::new();
         let mut state = Answers::default();
         let mut lost = pin!(to.lost().fuse());
         loop {
+            // Nothing may be sent behind a message that is refused if the sink stops there.
+            let is_alone = self.settings.stops_at_refusal || self.suspects.are_sought();
+            let sent_max = if is_alone { 1 } else { usize::MAX };
             while !state.ends
                 && sent.len() < sent_max
                 && let Some((ticket, message)) = feed.take()
             {
-                let how = match self.send(to, &message).await {
-                    Ok(sent) => Ok((sent.ack.map(IntoFuture::into_future), sent.subject)),
-                    Err(outcome) => Err(outcome),
-                };
-                state.ends |= how.as_ref().is_err_and(|outcome| self.ends_at(outcome));
-                sent.push_back((ticket, message, how));
+                if self.waits(&message, &put_off) {
+                    put_off.push_back((ticket, message));
+                    continue;
+                }
+                self.begin(to, (ticket, message), &mut sent, &mut state)
+                    .await;
+            }
+            if sent.is_empty()
+                && !state.ends
+                && let Some(first) = put_off.pop_front()
+            {
+                state.ends = true;
+                self.begin(to, first, &mut sent, &mut state).await;
             }
             let Some((_, _, how)) = sent.front_mut() else {
                 return state.all_answered;
@@ -192,15 +255,51 @@ impl NatsSink {
                 outcome = answered => outcome,
                 () = feed.more(), if !state.ends && sent_max > 1 => continue,
             };
+            if matches!(outcome, Outcome::Failed(_)) && !state.fails && to.is_lost() {
+                let under_way = sent.iter().filter_map(|(_, message, how)| {
+                    let (_, subject) = how.as_ref().ok()?;
+                    Some(self.under_way(message, subject))
+                });
+                let under_way: Vec<UnderWay> = under_way.collect();
+                state.culprit = self.suspects.lost(to.limit(), &under_way);
+            }
             if let Some((ticket, message, how)) = sent.pop_front() {
+                let outcome = state.judged(message.id(), outcome);
                 if let Ok((_, subject)) = &how {
                     self.log(&message, subject, &outcome);
+                }
+                if is_answered(&outcome) {
+                    self.suspects.answered(message.id());
                 }
                 state.ends |= self.ends_at(&outcome);
                 state.heard(&outcome);
                 feed.tell(ticket, outcome);
             }
         }
+    }
+
+    /// Whether a message waits until those of others are answered: the server has ended the
+    /// connection at it, or it comes behind such a message.
+    fn waits(&self, message: &SinkMessage, put_off: &VecDeque<(Ticket, SinkMessage)>) -> bool {
+        let client = message.client_id();
+        let mut before = put_off.iter();
+        self.suspects.has(message) || before.any(|(_, one)| one.client_id() == client)
+    }
+
+    /// Sends a message, whose answer is waited for later.
+    async fn begin(
+        &self,
+        to: &Connection,
+        (ticket, message): (Ticket, SinkMessage),
+        sent: &mut VecDeque<InFlight>,
+        state: &mut Answers,
+    ) {
+        let how = match self.send(to, &message).await {
+            Ok(sent) => Ok((sent.ack.map(IntoFuture::into_future), sent.subject)),
+            Err(outcome) => Err(outcome),
+        };
+        state.ends |= how.as_ref().is_err_and(|outcome| self.ends_at(outcome));
+        sent.push_back((ticket, message, how));
     }
 
     /// Whether nothing more is sent in a call after this outcome.
@@ -228,6 +327,8 @@ struct Answers {
     ends: bool,
     /// Each message was taken or refused.
     all_answered: bool,
+    /// The message at which the server has ended the connection.
+    culprit: Option<Culprit>,
 }
 
 impl Default for Answers {
@@ -236,16 +337,36 @@ impl Default for Answers {
             fails: false,
             ends: false,
             all_answered: true,
+            culprit: None,
         }
     }
 }
 
 impl Answers {
     fn heard(&mut self, outcome: &Outcome) {
-        self.fails |= matches!(outcome, Outcome::Failed(_));
-        self.all_answered &= matches!(outcome, Outcome::Done | Outcome::Refused(_));
+        self.fails |= matches!(outcome, Outcome::Failed(_)) || self.culprit.is_some();
+        self.all_answered &= is_answered(outcome);
+    }
+
+    /// What becomes of a message when it is known at which one the connection ended.
+    fn judged(&self, id: u64, outcome: Outcome) -> Outcome {
+        match (&self.culprit, outcome) {
+            (Some(culprit), Outcome::Failed(_) | Outcome::NotTried) if culprit.id == id => {
+                Outcome::FailedAtMessage(culprit.why.clone())
+            }
+            (Some(_), Outcome::Failed(_)) => Outcome::NotTried,
+            (_, outcome) => outcome,
+        }
     }
 }
+
+/// Whether the server has said what becomes of a message.
+fn is_answered(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Done | Outcome::Refused(_))
+}
+
+/// A message that was sent, with its acknowledgement and its subject, or why it was not.
+type InFlight = (Ticket, SinkMessage, Result<(Option<Ack>, String), Outcome>);
 
 /// Acknowledgement of a message that is waited for.
 type Ack = <PublishAckFuture as IntoFuture>::IntoFuture;
@@ -267,11 +388,12 @@ async fn acknowledged(
     let acknowledged = tokio::select! {
         biased;
         acknowledged = ack => acknowledged,
+        () = to.denied(subject) => return denied(subject),
         () = lost => Err(PublishError::new(PublishErrorKind::BrokenPipe)),
     };
     match acknowledged {
         Ok(_) => Outcome::Done,
-        Err(error) => to.told(outcome(&error, subject)),
+        Err(error) => to.told(outcome(to, &error, subject)),
     }
 }
 
@@ -280,7 +402,8 @@ async fn open(settings: &NatsSettings, secrets: &SecretValues) -> Result<Connect
     let connection = Connection::open(&settings.server, secrets).await?;
     if let Some(new) = &settings.stream {
         let filter = settings.subject.filter();
-        stream::create_if_none(&connection.jetstream, new, filter).await?;
+        let made = stream::create_if_none(&connection.jetstream, new, filter).await;
+        made.map_err(|why| connection.masked(&why))?;
     }
     if let Some(bucket) = &settings.bucket {
         let made = bucket::create_if_none(&connection.jetstream, &bucket.name, bucket.max_bytes);
@@ -315,7 +438,6 @@ impl NatsSink {
             Err(why) => return vec![Outcome::Failed(why)],
         };
         let mut outcomes = Vec::with_capacity(batch.len());
-        let is_answered = |one: &Outcome| matches!(one, Outcome::Done | Outcome::Refused(_));
         for some in sent_at_once(batch, self.settings.stops_at_refusal) {
             outcomes.extend(self.publish_unacknowledged(&connection, some).await);
             if outcomes.iter().any(|one| *one != Outcome::Done) {
@@ -365,9 +487,32 @@ impl Sink for NatsSink {
     }
 }
 
+/// What it means that the server does not permit to publish to a subject.
+fn denied(subject: &str) -> Outcome {
+    Outcome::FailedAtMessage(format!(
+        "NATS does not permit the user of the sink to publish to {subject:?}"
+    ))
+}
+
+/// What becomes of a message that was sent without JetStream, when the server has read it or has
+/// not.
+fn unacknowledged(to: &Connection, read: Result<(), PublishErrorKind>, subject: &str) -> Outcome {
+    match read {
+        _ if to.denies(subject) => denied(subject),
+        // It may be one of those that the client has not heard of.
+        Ok(()) if to.has_too_many_complaints() => Outcome::SentWithOthers,
+        Ok(()) => Outcome::Done,
+        Err(kind) => outcome(to, &PublishError::new(kind), subject),
+    }
+}
+
+/// How JetStream says that a stream takes no more messages of one subject. The code of the error
+/// is that of a full stream.
+const SUBJECT_IS_FULL: &str = "maximum messages per subject exceeded";
+
 /// What a refusal or failure of JetStream means for a message.
-fn outcome(error: &PublishError, subject: &str) -> Outcome {
-    let why = error_words(&error);
+fn outcome(to: &Connection, error: &PublishError, subject: &str) -> Outcome {
+    let why = to.masked(&error_words(&error));
     let code = std::error::Error::source(error)
         .and_then(|cause| cause.downcast_ref::<JetStreamError>())
         .map(JetStreamError::error_code);
@@ -392,6 +537,9 @@ fn outcome(error: &PublishError, subject: &str) -> Outcome {
         (PublishErrorKind::BrokenPipe, _) => {
             Outcome::Failed("the connection to NATS was lost".to_owned())
         }
+        (_, Some(_)) if why.contains(SUBJECT_IS_FULL) => Outcome::FailedAtMessage(format!(
+            "JetStream takes no more messages of the subject {subject:?}: {why}"
+        )),
         (_, Some(_)) => Outcome::Failed(format!("JetStream takes no messages now: {why}")),
         _ => Outcome::Failed(format!("it cannot be published: {why}")),
     }

@@ -16,6 +16,7 @@ use async_nats::{
 use martlet_certificates::{ClientFiles, client_config};
 use tokio::sync::watch;
 
+use super::complaints::{Complaints, Limit};
 use super::credentials::{Shown, filled};
 use super::server::ServerSettings;
 use crate::masking::SecretTexts;
@@ -27,6 +28,8 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// A server that answers no ping for this time is taken to be lost.
 const PING_EVERY: Duration = Duration::from_secs(10);
 const IN_FLIGHT_MAX: usize = 65_535;
+/// Letters of a text of the server that are shown.
+const LETTERS_MAX: usize = 200;
 
 /// A connection, with the JetStream behind it.
 pub(super) struct Connection {
@@ -34,8 +37,8 @@ pub(super) struct Connection {
     pub(super) client: Client,
     /// Whether it was lost.
     lost: watch::Receiver<bool>,
-    /// What the server complained about last, such as a missing permission.
-    complaint: watch::Receiver<Option<String>>,
+    /// What the server complained about, such as a missing permission.
+    complaints: watch::Receiver<Complaints>,
     secrets: SecretTexts,
 }
 
@@ -81,7 +84,7 @@ impl Connection {
                 Err(error) => error,
             };
             let is_rejected = is_rejected(error.kind());
-            failure = secrets.mask_text(&words(&error));
+            failure = shortened(&secrets.mask_text(&words(&error)));
             if is_rejected {
                 break;
             }
@@ -97,7 +100,7 @@ impl Connection {
     ) -> Result<Self, ConnectError> {
         let was_connected = Arc::<AtomicBool>::default();
         let (lost_sender, lost) = watch::channel(false);
-        let (complaint_sender, complaint) = watch::channel(None);
+        let (complaint_sender, complaints) = watch::channel(Complaints::default());
         let senders = Arc::new((lost_sender, complaint_sender));
         let options = way
             .options(&was_connected)
@@ -114,7 +117,7 @@ impl Connection {
                             senders.0.send_replace(true);
                         }
                         Event::ServerError(error) => {
-                            senders.1.send_replace(Some(error.to_string()));
+                            senders.1.send_modify(|all| all.note(error.to_string()));
                         }
                         _ => {}
                     }
@@ -127,7 +130,7 @@ impl Connection {
             jetstream,
             client,
             lost,
-            complaint,
+            complaints,
             secrets: secrets.clone(),
         })
     }
@@ -164,9 +167,10 @@ impl Connection {
         }
     }
 
-    /// A text without secrets.
+    /// A text, of the server perhaps, without secrets and not longer than what is shown.
     pub(super) fn masked(&self, text: &str) -> String {
-        self.secrets.mask_text(text)
+        // Masked before it is cut: no part of a secret is left.
+        shortened(&self.secrets.mask_text(text))
     }
 
     /// A failure with what the server complained about, without secrets.
@@ -174,11 +178,47 @@ impl Connection {
         let Outcome::Failed(why) = outcome else {
             return outcome;
         };
-        let why = match &*self.complaint.borrow() {
-            Some(complaint) => format!("{why}; the server says: {complaint}"),
+        let why = self.secrets.mask_text(&why);
+        Outcome::Failed(match self.complaints.borrow().last() {
+            Some(complaint) => format!("{why}; the server says: {}", self.masked(complaint)),
             None => why,
-        };
-        Outcome::Failed(self.secrets.mask_text(&why))
+        })
+    }
+
+    /// Waits until the server complains that it does not permit to publish to this subject.
+    pub(super) async fn denied(&self, subject: &str) {
+        let mut complaints = self.complaints.clone();
+        if complaints
+            .wait_for(|all| all.denies(subject))
+            .await
+            .is_err()
+        {
+            // The connection is lost, which others see.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Whether the server does not permit to publish to this subject.
+    pub(super) fn denies(&self, subject: &str) -> bool {
+        self.complaints.borrow().denies(subject)
+    }
+
+    /// Whether the server may have complained about more than was heard.
+    pub(super) fn has_too_many_complaints(&self) -> bool {
+        self.complaints.borrow().are_too_many()
+    }
+
+    /// The limit of the server at which the connection was lost, if it has named one.
+    pub(super) fn limit(&self) -> Option<Limit> {
+        self.complaints.borrow().limit()
+    }
+}
+
+/// The beginning of a text.
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(LETTERS_MAX) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
     }
 }
 

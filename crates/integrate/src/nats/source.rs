@@ -1,7 +1,7 @@
 //! The NATS source: a durable consumer of JetStream, whose messages are published. One is
 //! acknowledged to NATS when a PUBACK would be sent for it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use martlet_broker::NewMessage;
 
 use super::connection::Connection;
 use super::headers::VIA;
+use super::raw::RawMessage;
 use super::source_settings::NatsSourceSettings;
 use super::ttl::remaining_secs;
 use crate::host::Host;
@@ -30,6 +31,11 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 /// Most acknowledgements that are kept while there is no connection. Other messages come again.
 const UNSENT_MAX: usize = 100_000;
 
+/// Most messages that are looked at when one may have ended the connection.
+const LOOKED_AT_MAX: usize = 10_000;
+const UNREADABLE: &str = "the node cannot read its headers";
+const LOST: &str = "the connection to NATS was lost";
+
 /// A source that consumes from JetStream.
 pub(super) struct NatsSource {
     settings: Arc<NatsSourceSettings>,
@@ -44,6 +50,14 @@ pub(super) struct NatsSource {
     unsent: Vec<(Subject, &'static [u8])>,
     next_number: u64,
     waiting: Option<u64>,
+    /// The connection was lost, and headers that the client cannot read may be why.
+    looks: bool,
+    /// Messages with such headers, which the runner has not taken.
+    unreadable: VecDeque<SourceMessage>,
+    /// Numbers of those that it has.
+    ended: BTreeSet<u64>,
+    /// Why it could not look for such messages.
+    unlooked: Option<String>,
 }
 
 struct Open {
@@ -72,6 +86,10 @@ impl NatsSource {
             unsent: Vec::new(),
             next_number: 0,
             waiting: None,
+            looks: false,
+            unreadable: VecDeque::new(),
+            ended: BTreeSet::new(),
+            unlooked: None,
         }
     }
 
@@ -83,11 +101,15 @@ impl NatsSource {
             .as_ref()
             .is_some_and(|open| is_new || open.connection.is_lost())
         {
+            self.looks |= !is_new;
             self.open = None;
         }
         if self.open.is_none() {
             let secrets = self.secrets.borrow_and_update().clone()?;
-            let connection = Connection::open(&self.settings.server, &secrets).await?;
+            let connection = Connection::open(&self.settings.server, &secrets).await;
+            // If the server was away, no message was why.
+            self.looks &= connection.is_ok();
+            let connection = connection?;
             self.open = Some(Open {
                 connection,
                 messages: None,
@@ -103,6 +125,51 @@ impl NatsSource {
             let consumer = consumer(&open.connection, &self.settings).await;
             let consumer = consumer.map_err(|why| open.connection.masked(&why))?;
             self.waiting = Some(consumer.cached_info().num_pending);
+            if self.looks {
+                let info = consumer.cached_info();
+                let place = (
+                    info.ack_floor.stream_sequence,
+                    info.delivered.stream_sequence,
+                );
+                self.ended = self.ended.split_off(&place.0);
+                let known = |at: u64| self.sequences.contains(&at) || self.ended.contains(&at);
+                let found = unreadable(&open.connection, &self.settings, place, known).await;
+                self.looks = false;
+                self.unlooked = match found {
+                    Ok(found) => {
+                        for message in found {
+                            let sequence = message.sequence;
+                            self.ended.insert(sequence);
+                            self.sequences.insert(sequence);
+                            let (stream, durable) = (&self.settings.stream, &self.settings.durable);
+                            let reply = format!("$JS.ACK.{stream}.{durable}.1.{sequence}.1.0.0");
+                            let reply = reply.into();
+                            let number = self.next_number;
+                            self.next_number += 1;
+                            self.in_hand.insert(number, InHand { reply, sequence });
+                            self.unreadable.push_back(SourceMessage {
+                                number,
+                                place: format!("{stream} {sequence} {:?}", message.subject),
+                                received_ms: message.received_ms().unwrap_or_default(),
+                                repeated: true,
+                                what: What::Refuse(UNREADABLE.to_owned()),
+                            });
+                        }
+                        None
+                    }
+                    Err(why) => Some(format!(
+                        "{LOST}; one of the messages {} to {} of {:?} may have headers that the \
+                         node cannot read, remove it; it cannot be looked for: {why}",
+                        place.0 + 1,
+                        place.1,
+                        self.settings.stream
+                    )),
+                };
+                if !self.unreadable.is_empty() {
+                    // They are ended before JetStream delivers them again.
+                    return Ok(open);
+                }
+            }
             let stream = consumer.stream();
             let stream = stream
                 .max_messages_per_batch(self.settings.in_hand)
@@ -198,9 +265,15 @@ impl NatsSource {
 impl Source for NatsSource {
     async fn next(&mut self) -> Result<SourceMessage, String> {
         loop {
+            if let Some(message) = self.unreadable.pop_front() {
+                return Ok(message);
+            }
             let open = self.open().await?;
             let Some(messages) = &mut open.messages else {
-                return Err("there is no consumer".to_owned());
+                if self.unreadable.is_empty() {
+                    return Err("there is no consumer".to_owned());
+                }
+                continue;
             };
             let message = tokio::select! {
                 biased;
@@ -215,12 +288,13 @@ impl Source for NatsSource {
                 }
                 Some(Err(error)) => {
                     let why = open.connection.masked(&error_words(&error));
+                    self.looks |= open.connection.is_lost();
                     self.open = None;
                     return Err(format!("NATS is connected and the consumer fails: {why}"));
                 }
                 None => {
-                    self.open = None;
-                    return Err("the connection to NATS was lost".to_owned());
+                    (self.open, self.looks) = (None, true);
+                    return Err(self.unlooked.clone().unwrap_or_else(|| LOST.to_owned()));
                 }
             }
         }
@@ -264,6 +338,35 @@ impl Source for NatsSource {
     fn waiting(&self) -> Option<u64> {
         self.waiting
     }
+}
+
+/// Messages with headers that the client cannot read, of those that JetStream has delivered and
+/// that are not acknowledged: behind the first of these numbers, up to the second.
+///
+/// # Errors
+/// JetStream does not say; the reason in words.
+async fn unreadable(
+    connection: &Connection,
+    settings: &NatsSourceSettings,
+    (floor, delivered): (u64, u64),
+    known: impl Fn(u64) -> bool,
+) -> Result<Vec<RawMessage>, String> {
+    let filter = settings.filter_subject.as_deref().unwrap_or_default();
+    let (mut found, mut next) = (Vec::new(), floor + 1);
+    for _ in 0..LOOKED_AT_MAX {
+        if next > delivered {
+            break;
+        }
+        let message = RawMessage::next(connection, &settings.stream, (next, filter)).await?;
+        let Some(message) = message.filter(|one| one.sequence <= delivered) else {
+            break;
+        };
+        next = message.sequence + 1;
+        if !message.is_readable() && !known(message.sequence) {
+            found.push(message);
+        }
+    }
+    Ok(found)
 }
 
 /// The consumer, made if it is not there.

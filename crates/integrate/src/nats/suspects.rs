@@ -1,0 +1,157 @@
+//! Messages at which the server ends the connection. They are sent alone, behind those of others:
+//! else one of them would hold up all.
+
+use std::collections::HashSet;
+
+use super::complaints::Limit;
+use crate::sink::SinkMessage;
+
+/// Most messages that are remembered.
+const SUSPECTS_MAX: usize = 10_000;
+
+/// A message that was under way when the connection ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct UnderWay {
+    pub(super) id: u64,
+    /// Bytes of its subject.
+    pub(super) subject: usize,
+    /// Bytes of its headers and payload.
+    pub(super) bytes: usize,
+}
+
+/// The message at which the connection ended, and the reason in words.
+#[derive(Debug)]
+pub(super) struct Culprit {
+    pub(super) id: u64,
+    pub(super) why: String,
+}
+
+/// Messages at which the server has ended the connection.
+#[derive(Debug, Default)]
+pub(super) struct Suspects {
+    ids: HashSet<u64>,
+    /// So many messages are sent one by one: the connection ended, and one of them may be why.
+    one_by_one: usize,
+}
+
+impl Suspects {
+    /// Whether a message waits until those of others are answered.
+    pub(super) fn has(&self, message: &SinkMessage) -> bool {
+        self.ids.contains(&message.id())
+    }
+
+    /// Whether the next message is sent alone.
+    pub(super) fn are_sought(&self) -> bool {
+        self.one_by_one > 0
+    }
+
+    /// A message was answered.
+    pub(super) fn answered(&mut self, id: u64) {
+        self.one_by_one = self.one_by_one.saturating_sub(1);
+        if !self.ids.is_empty() {
+            self.ids.remove(&id);
+        }
+    }
+
+    /// The server cannot be reached: no message was why the connection ended.
+    pub(super) fn none_was(&mut self) {
+        self.one_by_one = 0;
+    }
+
+    /// The connection ended with these under way, at this limit. Says at which, if that is known.
+    pub(super) fn lost(&mut self, limit: Option<Limit>, sent: &[UnderWay]) -> Option<Culprit> {
+        let (one, why) = match (limit, sent) {
+            (Some(Limit::ControlLine), _) => {
+                // If one is above the limit, this one is.
+                let longest = sent.iter().max_by_key(|one| one.subject)?;
+                let why = format!(
+                    "NATS ends the connection at it: its subject of {} bytes is longer than \
+                     `max_control_line` of the server allows",
+                    longest.subject
+                );
+                (longest, why)
+            }
+            (Some(Limit::Payload), _) => {
+                let largest = sent.iter().max_by_key(|one| one.bytes)?;
+                let why = format!(
+                    "NATS ends the connection at it: its {} bytes, with headers, are more than \
+                     `max_payload` of the server allows",
+                    largest.bytes
+                );
+                (largest, why)
+            }
+            (None, [one]) if self.one_by_one > 0 || self.ids.contains(&one.id) => {
+                let why = "NATS has ended the connection again after this message was sent";
+                (one, why.to_owned())
+            }
+            (None, _) => {
+                self.one_by_one = sent.len();
+                return None;
+            }
+        };
+        self.one_by_one = 0;
+        if self.ids.len() >= SUSPECTS_MAX {
+            self.ids.clear();
+        }
+        self.ids.insert(one.id);
+        Some(Culprit { id: one.id, why })
+    }
+
+    /// Places of the messages of a batch that are sent at once, in the order of sending.
+    pub(super) fn steps(&self, batch: &[SinkMessage]) -> Vec<Vec<usize>> {
+        let (mut now, mut later): (Vec<usize>, Vec<usize>) = (Vec::new(), Vec::new());
+        for (at, message) in batch.iter().enumerate() {
+            let client = message.client_id();
+            let mut before = later.iter().filter_map(|at| batch.get(*at));
+            let waits = self.has(message) || before.any(|one| one.client_id() == client);
+            if waits { &mut later } else { &mut now }.push(at);
+        }
+        let mut steps: Vec<Vec<usize>> = match self.are_sought() {
+            true => now.into_iter().map(|at| vec![at]).collect(),
+            false => vec![now],
+        };
+        steps.extend(later.first().map(|at| vec![*at]));
+        steps.retain(|places| !places.is_empty());
+        steps
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn under_way(id: u64, subject: usize, bytes: usize) -> UnderWay {
+        UnderWay { id, subject, bytes }
+    }
+
+    #[test]
+    fn the_message_at_which_the_connection_ended_is_found() {
+        let sent = [
+            under_way(1, 10, 9),
+            under_way(2, 30, 5),
+            under_way(3, 20, 8),
+        ];
+        let culprit = |limit| {
+            let found = Suspects::default().lost(limit, &sent);
+            found.map(|culprit| culprit.id)
+        };
+        assert_eq!(culprit(Some(Limit::ControlLine)), Some(2));
+        assert_eq!(culprit(Some(Limit::Payload)), Some(1));
+        assert_eq!(culprit(None), None);
+    }
+
+    #[test]
+    fn without_a_reason_messages_are_sent_one_by_one() {
+        let mut suspects = Suspects::default();
+        let sent = [under_way(1, 1, 1), under_way(2, 1, 1)];
+        assert!(suspects.lost(None, &sent).is_none() && suspects.are_sought());
+        suspects.answered(1);
+        let culprit = suspects.lost(None, &sent[1..]);
+        assert_eq!(culprit.map(|culprit| culprit.id), Some(2));
+        assert!(!suspects.are_sought());
+        // A server that was away ends the search.
+        assert!(suspects.lost(None, &sent).is_none());
+        suspects.none_was();
+        assert!(suspects.lost(None, &sent[..1]).is_none());
+    }
+}
