@@ -418,6 +418,32 @@ def test_what_the_broker_refuses_is_removed_counted_and_told(start_agent, start_
     agent.wait_for_log('the broker refuses a message to "device/data/bad", which is removed: Not authorized')
 
 
+def test_a_broker_that_takes_qos_0_only_loses_no_message(start_agent, start_node, tmp_path):
+    node = start_node(settings=["mqtt.max_qos=0", "mqtt.allow_anonymous=true"])
+    agent = start_agent("--topic", TOPIC, port=node.port())
+    agent.write("x\ny\n")
+    agent.wait_until(messages=2)
+    agent.wait_for_log(rf"127.0.0.1:{node.port()}: the broker takes messages of QoS 0 only.*all messages stay.*--host")
+    assert agent.ask()["refused"] == 0
+    agent.kill()
+    data = Node(settings=["mqtt.allow_anonymous=true"], data_dir=tmp_path / "other")
+    try:
+        with Client(data, "reader") as reader:
+            reader.subscribe(TOPIC, qos=1)
+            again = start_agent("--topic", TOPIC, port=data.port())
+            assert [reader.receive().payload for _ in range(2)] == [b"x", b"y"]
+            again.wait_until(messages=0, refused=0)
+    finally:
+        data.close()
+
+
+def test_an_env_file_may_begin_with_a_bom(start_agent, broker, tmp_path):
+    place = tmp_path / "device"
+    place.mkdir()
+    environment_file(place / ".env", **{"\ufeffMQTT_CLIENT_ID": "7", "MQTT_BROKER_PORT": broker.port})
+    start_agent(directory=place).wait_for_log(f":{broker.port} as 7;")
+
+
 def test_a_wrong_option_and_a_missing_folder_are_told(tmp_path):
     missing = run("agent", "--folder", str(tmp_path / "none"), "--queue", str(tmp_path / "queue"))
     assert missing.returncode == 1

@@ -512,6 +512,87 @@ def test_what_another_broker_repeats_of_a_password_is_not_shown(start_node, tmp_
         broker.close()
 
 
+@pytest.mark.parametrize("protocol", ["5.0", "3.1.1"])
+def test_a_client_of_the_other_broker_cannot_say_that_it_is_a_node(start_node, tmp_path, mosquitto, protocol):
+    node = start_node(**configured(
+        tmp_path, bridge_text(mosquitto.port, '["p/# out 1", "q/# in 1"]', protocol=protocol, reconnect_max_secs=1)))
+    until_connected(node)
+    via = properties("PUBLISH", UserProperty=[("martlet-via", "node-b")])
+    with Client(mosquitto, "rude", port=mosquitto.port) as rude, Client(node, "own") as own:
+        rude.subscribe("p/#", qos=1)
+        rude.publish("$SYS/broker/connection/x/node", "node-b", retain=True)
+        if protocol == "3.1.1":
+            # It asks with 5.0, and learns that it is no node.
+            until_connected(node, 3)
+            assert "MQTT 3.1.1 is spoken" in node.log()
+        else:
+            own.subscribe("q/#", qos=1)
+            rude.publish("q/1", "x")
+            assert own.receive().topic == "q/1"
+        own.publish("p/1", "x", properties=via)
+        assert rude.receive().topic == "p/1"
+    assert state(node)["skipped"] == 0
+
+
+class Flood:
+    """Accepts bridges of MQTT 3.1.1, and sends each one messages of QoS 1 as long as it reads."""
+
+    def __init__(self, topic, payload_bytes):
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        body = len(topic).to_bytes(2, "big") + topic.encode() + b"%s" + bytes(payload_bytes)
+        length, encoded = len(body), b""
+        while length or not encoded:
+            encoded += bytes([length % 128 | (0x80 if length >= 128 else 0)])
+            length //= 128
+        self.packet = lambda number: (b"\x32" + encoded + body).replace(b"%s", number.to_bytes(2, "big"), 1)
+        self.sent = 0
+        self.stuck = threading.Event()
+        self.pings = 0
+        threading.Thread(target=self.run, daemon=True).start()
+
+    def run(self):
+        try:
+            wire, _ = self.listener.accept()
+            with wire:
+                wire.recv(65536)
+                wire.sendall(b"\x20\x02\x00\x00")
+                subscribe = wire.recv(65536)
+                wire.sendall(b"\x90\x03" + subscribe[2:4] + b"\x01")
+                wire.settimeout(3)
+                try:
+                    for number in range(1, 2001):
+                        wire.sendall(self.packet(number))
+                        self.sent += 1
+                except TimeoutError:
+                    self.stuck.set()
+                wire.settimeout(60)
+                while data := wire.recv(65536):
+                    self.pings += data.count(b"\xc0\x00")
+        except OSError:
+            pass
+
+    def close(self):
+        self.listener.close()
+
+
+def test_what_waits_for_the_node_is_bounded_and_the_connection_stays(start_node, tmp_path):
+    flood = Flood("in/x", 100_000)
+    sink = ('[[sinks.webhook]]\nname = "full"\nfilters = ["in/#"]\nurl = "http://127.0.0.1:9/"\non_full = "hold"\n'
+            "max_bytes = 200000\n")
+    node = start_node(**configured(tmp_path, sink, bridge_text(
+        flood.port, '["in/# in 1"]', protocol="3.1.1", notifications=False, try_private=False, keep_alive_secs=5)))
+    try:
+        until(flood.stuck.is_set, lambda: [flood.sent, node.log()])
+        # What the bridge keeps, the queue, and buffers of the system.
+        assert flood.sent < 400
+        # Nothing is read, and pings are sent all the same, without their answers.
+        until(lambda: flood.pings >= 3, lambda: [flood.pings, node.log()])
+        assert "the bridge is not connected" not in node.log()
+    finally:
+        flood.close()
+
+
 def test_a_bridge_runs_from_a_mosquitto_conf(start_node, tmp_path, mosquitto):
     conf = tmp_path / "mosquitto.conf"
     port = free_port()

@@ -306,9 +306,19 @@ def test_a_secret_is_referred_to_and_used(start_node, tmp_path):
 
 def test_a_private_address_needs_permission_for_added_bridges(start_node, tmp_path, mosquitto):
     node = start_node(http=True, variables=KEYS, data_dir=tmp_path / "data")
-    assert ask(node, "PUT", BRIDGE, settings(mosquitto.port))[0] == 201
+    for url in [f"mqtt://127.0.0.1:{mosquitto.port}", "mqtt://broker.example,mqtt://169.254.169.254"]:
+        status, told = ask(node, "PUT", BRIDGE, settings(mosquitto.port, url=url))
+        assert status == 422 and "integrations.allow_private" in json.dumps(told), told
+    # The address of a name is known when it connects.
+    assert ask(node, "PUT", BRIDGE, settings(mosquitto.port, url=f"mqtt://localhost:{mosquitto.port}"))[0] == 201
     node.wait_for_log("integrations.allow_private")
     assert "New connection" not in mosquitto.log() or "as up" not in mosquitto.log()
+
+
+def test_all_addresses_of_a_bridge_are_shown(start_node, tmp_path):
+    node = start_node(**options(tmp_path))
+    url = "mqtt://127.0.0.1:9,mqtts://127.0.0.2"
+    assert ask(node, "PUT", BRIDGE, settings(9, url=url))[1]["settings"]["url"] == url
 
 
 def test_a_bridge_of_the_configuration_is_shown_and_not_changed(start_node, tmp_path, mosquitto):

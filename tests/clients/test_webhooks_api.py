@@ -61,7 +61,8 @@ def test_settings_that_are_none_are_refused(start_node, tmp_path, receiver):  # 
     node = start_node(**options(tmp_path))
     for more, says in [({"url": "ftp://x/"}, "http"), ({"filters": ["a/#/b"]}, "a/#/b"), ({"filterz": ["a"]}, "filterz"),
                        ({"signing_key": "known-signing-key-0123456789"}, "secret"),
-                       ({"headers": ["Authorization: Bearer known-token"]}, "secret")]:
+                       ({"headers": ["Authorization: Bearer known-token"]}, "secret"),
+                       ({"url": "http://u:known-password@127.0.0.1:9/"}, "${secret:NAME}")]:
         status, told = ask(node, "PUT", WEBHOOK, settings(receiver, **more))
         assert status == 422 and says in json.dumps(told), (more, told)
         assert "known-" not in json.dumps(told) + node.log()

@@ -36,6 +36,12 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 /// Pause after the broker has said that it cannot take a message now.
 const BUSY_DELAY: Duration = Duration::from_secs(5);
 
+/// The broker sends no PUBACK, so nothing could ever be deleted.
+const QOS_0_ONLY: &str = "the broker takes messages of QoS 0 only, and the agent deletes a message \
+                          when the broker has acknowledged it, which needs QoS 1: all messages stay \
+                          in the queue; permit QoS 1 there (mqtt.max_qos of Martlet, max_qos of \
+                          Mosquitto), or give another broker with --host";
+
 /// A message that was handed to the session.
 #[derive(Clone, Debug)]
 struct Sent {
@@ -172,7 +178,10 @@ impl<'a> Link<'a> {
     /// Acts on an event; a line: the connection is of no use.
     fn act_on(&mut self, event: Event) -> Option<String> {
         match event {
-            Event::Connected(_) => {
+            Event::Connected(info) => {
+                if info.maximum_qos == Some(QoS::AtMostOnce) {
+                    return Some(QOS_0_ONLY.to_owned());
+                }
                 let text = format!(
                     "connected to {} as {}; {}",
                     self.place(),
@@ -292,12 +301,22 @@ impl<'a> Link<'a> {
                 Err(RequestError::NotConnected | RequestError::TooManyInFlight) => {
                     self.shared.queue.borrow_mut().give_back(id);
                 }
-                Err(error) => {
+                Err(error) if is_of_message(error) => {
                     let text = format!(
                         "a message of {bytes} bytes to {topic:?} cannot be sent and is removed: \
                          {error}"
                     );
                     self.end(id, End::Refused, &text);
+                }
+                Err(error) => {
+                    self.shared.queue.borrow_mut().give_back(id);
+                    self.busy_until = Some(Instant::now() + BUSY_DELAY);
+                    let place = self.place();
+                    let text = format!(
+                        "messages cannot be sent to {place} now: {error}; they stay in the queue \
+                         and are sent again in 5 s"
+                    );
+                    self.busy.line(Level::Warning, &text);
                 }
             }
         }
@@ -378,6 +397,19 @@ impl<'a> Link<'a> {
     }
 }
 
+/// Whether a message can never be sent for this reason. Others are those of the connection or the
+/// broker, and with another connection the message may be sent.
+fn is_of_message(error: RequestError) -> bool {
+    match error {
+        RequestError::InvalidTopic | RequestError::PacketTooLarge => true,
+        RequestError::NotConnected
+        | RequestError::QosNotSupported
+        | RequestError::RetainNotSupported
+        | RequestError::TopicAliasInvalid
+        | RequestError::TooManyInFlight => false,
+    }
+}
+
 async fn until(moment: Option<Instant>) {
     match moment {
         Some(moment) => tokio::time::sleep_until(moment).await,
@@ -400,5 +432,26 @@ fn words(error: &NetError) -> String {
             }
         }
         error => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_wrong_with_a_message_itself_removes_it() {
+        for of_message in [RequestError::InvalidTopic, RequestError::PacketTooLarge] {
+            assert!(is_of_message(of_message), "{of_message}");
+        }
+        for of_broker in [
+            RequestError::NotConnected,
+            RequestError::QosNotSupported,
+            RequestError::RetainNotSupported,
+            RequestError::TopicAliasInvalid,
+            RequestError::TooManyInFlight,
+        ] {
+            assert!(!is_of_message(of_broker), "{of_broker}");
+        }
     }
 }

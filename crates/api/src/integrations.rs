@@ -77,6 +77,10 @@ pub struct IntegrationView {
     pub delivered: u64,
     /// How many of these may have been delivered before.
     pub repeated: u64,
+    /// How many of these were not sent, since they came from the other broker: its name is among
+    /// the nodes that they have passed.
+    #[serde(default)]
+    pub skipped: u64,
     /// Messages refused since the start of the node.
     pub refused: u64,
     /// Attempts that failed since the start of the node, each for a batch.
@@ -153,6 +157,7 @@ impl From<IntegrationSeen> for IntegrationView {
             delivered_at: state.delivered_ms.and_then(at),
             delivered: counts.delivered,
             repeated: counts.repeated,
+            skipped: counts.skipped,
             refused: counts.refused,
             failed_attempts: counts.failed_attempts,
             dead_letters: counts.dead_letters,

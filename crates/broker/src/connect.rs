@@ -4,8 +4,10 @@
 use core::num::{NonZeroU16, NonZeroU32};
 use std::sync::Arc;
 
-use martlet_codec::{ConnAck, ConnAckProperties, PacketType, QoS, ReasonCode, UserProperties};
-use martlet_permission::{Limit, Refusal, RefusalCause, TenantId};
+use martlet_codec::{
+    ConnAck, ConnAckProperties, PacketType, QoS, ReasonCode, UserProperties, encode_user_property,
+};
+use martlet_permission::{IS_NODE, Limit, Refusal, RefusalCause, TenantId};
 
 use crate::connect_request::{ConnectRequest, ConnectingClient, Login};
 use crate::connected_client::SharedClient;
@@ -23,6 +25,9 @@ use crate::session::permit::Permit;
 use crate::shard::{Ending, Gated, Shard};
 use crate::timer::Timer;
 use crate::work::COMING_OR_GOING;
+
+/// Longest CONNACK with a User Property, about: it is left out for who takes less [MQTT-3.2.2-20].
+const MARKED_CONNACK_BYTES: u32 = 1_024;
 
 impl Shard {
     /// Claims the session for a connection and answers CONNACK once that is durable.
@@ -468,8 +473,8 @@ impl Shard {
     }
 
     /// Session Present [MQTT-3.2.2-2], [MQTT-3.2.2-3]; the lower Maximum QoS [MQTT-3.2.2-9]; the
-    /// assigned identifier [MQTT-3.1.3-7]; Response Information if asked for [MQTT-3.1.2-28]; no
-    /// User Properties [MQTT-3.2.2-20].
+    /// assigned identifier [MQTT-3.1.3-7]; Response Information if asked for [MQTT-3.1.2-28]; a User
+    /// Property for bridges alone, with room for it [MQTT-3.2.2-20].
     fn encode_connack(
         &mut self,
         index: u32,
@@ -489,6 +494,10 @@ impl Shard {
             }
             _ => None,
         };
+        let mut is_node = Vec::new();
+        if request.asks_for_node && request.packet_bytes_max >= MARKED_CONNACK_BYTES {
+            encode_user_property(&mut is_node, IS_NODE, "");
+        }
         // Absent means available, unlimited, or as asked for: only what differs is sent.
         let properties = ConnAckProperties {
             session_expiry_secs: (expiry_secs != request.session_expiry_secs)
@@ -502,7 +511,7 @@ impl Shard {
             topic_alias_maximum: (limits.topic_alias_maximum > 0)
                 .then_some(limits.topic_alias_maximum),
             reason_string: None,
-            user_properties: UserProperties::default(),
+            user_properties: UserProperties::from_encoded(&is_node).unwrap_or_default(),
             wildcard_subscription_available: (!listener.wildcard_subscription_available)
                 .then_some(false),
             subscription_ids_available: (!listener.subscription_ids_available).then_some(false),

@@ -33,6 +33,8 @@ pub(crate) struct ConnectRequest {
     pub(crate) packet_bytes_max: u32,
     pub(crate) topic_alias_maximum: u16,
     pub(crate) response_information: bool,
+    /// A bridge asks whether this is a node.
+    pub(crate) asks_for_node: bool,
     pub(crate) problem_information: bool,
     /// Remaining Length of the CONNECT.
     pub(crate) remaining_bytes: u32,

@@ -153,10 +153,11 @@ pub use lane_name::{lane_name, lane_of};
 pub use limits::{Discovery, LimitRow, Limits, ListenerPolicy, QueueFull, RateExceeded, Settings};
 pub use lobby::is_assigned_client_id;
 pub use martlet_permission::{
-    Actions, Audience, CredentialMark, EVENTS, Identity, Limit, LockoutScope, NODES_WITH_BRIDGES,
-    Names, PasswordSource, Proof, ProxyFault, Reached, Realm, Refusal, RefusalCause, Revocation,
-    RevocationReason, Rule, RuleBook, Rules, RulesError, Screens, TO_BRIDGES, TenantId, TlsFault,
-    UserSources, Verdict, Voucher, WebSocketFault, Whose, may_publish,
+    Actions, Audience, CredentialMark, EVENTS, IS_NODE, Identity, Limit, LockoutScope,
+    NODES_WITH_BRIDGES, Names, PasswordSource, Proof, ProxyFault, Reached, Realm, Refusal,
+    RefusalCause, Revocation, RevocationReason, Rule, RuleBook, Rules, RulesError, Screens,
+    TO_BRIDGES, TenantId, TlsFault, UserSources, Verdict, Voucher, WebSocketFault, Whose,
+    may_publish,
 };
 pub use memory_use::{Growth, MemoryUse, ShardMemory};
 pub use message::{

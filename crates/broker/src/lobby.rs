@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use martlet_codec::{ConnAck, Connect, ProtocolVersion, ReasonCode};
-use martlet_permission::{Limit, Refusal, RefusalCause, TenantId};
+use martlet_permission::{IS_NODE, Limit, Refusal, RefusalCause, TenantId};
 
 use crate::authentication::{Password, Step};
 use crate::connect_request::{ConnectRequest, ConnectingClient, Login};
@@ -388,6 +388,10 @@ impl Shard {
                 .map_or(u32::MAX, |size| size.get()),
             topic_alias_maximum: properties.topic_alias_maximum.unwrap_or(0),
             response_information: properties.request_response_information.unwrap_or(false),
+            asks_for_node: properties
+                .user_properties
+                .iter()
+                .any(|(name, _)| name == IS_NODE),
             problem_information: properties.request_problem_information.unwrap_or(true),
             remaining_bytes: remaining_bytes as u32,
         })

@@ -135,6 +135,7 @@ impl Shard {
             packet_bytes_max: 0,
             topic_alias_maximum: 0,
             response_information: false,
+            asks_for_node: false,
             problem_information: false,
             remaining_bytes: 0,
         };

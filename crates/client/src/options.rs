@@ -34,6 +34,9 @@ pub struct ConnectOptions {
     pub session_expiry_secs: Option<u32>,
     /// Receive Maximum, MQTT 5.0: QoS 1 and 2 messages that the server may have under way to us.
     pub receive_maximum: Option<NonZeroU16>,
+    /// A server that sends more than Receive Maximum is put up with: Mosquitto 2.0 does so when it
+    /// resumes a session.
+    pub tolerates_more: bool,
     /// Maximum Packet Size in bytes that we accept. Sent on MQTT 5.0, kept on all versions.
     pub maximum_packet_size: Option<NonZeroU32>,
     /// Topic Alias Maximum, MQTT 5.0: how many aliases the server may use towards us.
@@ -64,6 +67,7 @@ impl Default for ConnectOptions {
             will: None,
             session_expiry_secs: None,
             receive_maximum: None,
+            tolerates_more: false,
             maximum_packet_size: None,
             topic_alias_maximum: None,
             request_response_information: None,

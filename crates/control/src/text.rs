@@ -53,6 +53,22 @@ pub fn masked(text: &str) -> String {
 /// The same for a URL that the node asks: a long parameter, whatever it is called, and a part of
 /// its path that looks made up may be what lets the node in there.
 pub fn masked_target(text: &str) -> String {
+    // Several addresses of brokers. A comma of another URL is a letter of it.
+    let is_of_broker = |text: &str| {
+        let scheme = text.trim().split_once("://").map(|(scheme, _)| scheme);
+        scheme.is_some_and(|scheme| BROKERS.contains(&scheme))
+    };
+    if text.contains(',') && text.split(',').all(is_of_broker) {
+        let all = text.split(',').map(|one| masked_one(one.trim()));
+        return all.collect::<Vec<_>>().join(",");
+    }
+    masked_one(text)
+}
+
+/// Schemes of the addresses of other brokers, of which there may be several.
+const BROKERS: &[&str] = &["mqtt", "mqtts", "tcp", "ssl", "tls"];
+
+fn masked_one(text: &str) -> String {
     masked_where(
         text,
         &|name, value| is_called_secret(name) || value.len() >= 12,

@@ -1,8 +1,10 @@
 //! The text of a `.env`: names, values and quotes, as libraries that read such files have it.
 
 /// Names and values of the text of a `.env`, in their order. A line without `=` is left out.
+/// A BOM before the first name, which some editors write, is no part of it.
 pub fn parse(text: &str) -> Vec<(String, String)> {
-    text.lines()
+    without_bom(text)
+        .lines()
         .map(str::trim)
         .filter(|line| !line.is_empty() && !line.starts_with('#'))
         .filter_map(|line| line.strip_prefix("export ").unwrap_or(line).split_once('='))
@@ -13,7 +15,7 @@ pub fn parse(text: &str) -> Vec<(String, String)> {
 /// Line and name of each variable whose value begins with a quote and has no second one. The value
 /// is taken as it is written, with the quote.
 pub fn unclosed_quotes(text: &str) -> Vec<(usize, String)> {
-    let lines = text.lines().map(str::trim).zip(1..);
+    let lines = without_bom(text).lines().map(str::trim).zip(1..);
     let lines = lines.filter(|(line, _)| !line.starts_with('#'));
     lines
         .filter_map(|(line, number)| {
@@ -29,6 +31,10 @@ pub fn unclosed_quotes(text: &str) -> Vec<(usize, String)> {
             (value.matches(quote).count() == 1).then(|| (number, name.trim().to_owned()))
         })
         .collect()
+}
+
+fn without_bom(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
 /// What stands in quotes, else what stands before a comment, as libraries that read such files have
@@ -55,6 +61,14 @@ fn env_value(text: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bom_is_no_part_of_the_first_name() {
+        let text = "\u{feff}A=\"1\nB=2";
+        assert_eq!(parse(text)[0], ("A".to_owned(), "\"1".to_owned()));
+        assert_eq!(unclosed_quotes(text), [(1, "A".to_owned())]);
+        assert_eq!(parse("\u{feff}# c\nA=1").len(), 1);
+    }
 
     #[test]
     fn an_env_file_has_comments_quotes_and_exports() {

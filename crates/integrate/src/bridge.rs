@@ -51,7 +51,7 @@ use worker::{Ask, Parts};
 pub use brokers::{Broker, Brokers};
 pub use connection::{Connection, ConnectionError};
 pub use protocol::Protocol;
-pub use settings::{Address, BridgeSettings, DEFAULT_QOS, KIND, Start, TOPICS};
+pub use settings::{Address, BridgeSettings, DEFAULT_QOS, KIND, Start, TOPICS, check_addresses};
 pub use topics::{Direction, TopicRule, Topics};
 
 /// Client Identifiers of the parts by which bridges publish begin with this.
@@ -163,6 +163,10 @@ impl BridgeSink {
         for one in batch {
             outcomes.push(match message::outward(one, &self.settings, route) {
                 Outward::Skip => Outcome::Done,
+                Outward::FromThere => {
+                    self.status.skip();
+                    Outcome::Done
+                }
                 Outward::Refuse(why) => Outcome::Refused(why),
                 Outward::Send(sent) => {
                     if sent.qos == QoS::AtMostOnce {
@@ -224,6 +228,10 @@ impl Sink for BridgeSink {
 
     fn outage(&self) -> Option<String> {
         self.status.outage()
+    }
+
+    fn skipped(&self) -> u64 {
+        self.status.skipped()
     }
 
     fn runtime(&self) -> Option<Handle> {

@@ -69,6 +69,12 @@ pub trait Sink: Send + 'static {
         None
     }
 
+    /// Messages that it did not send although it has taken them, since the other system has them:
+    /// they came from there. Read after each delivery.
+    fn skipped(&self) -> u64 {
+        0
+    }
+
     /// The runtime on which the sink is called, if it has one with a thread of its own. After a
     /// panic that is not unwound another sink is made, which has another one.
     fn runtime(&self) -> Option<Handle> {

@@ -11,6 +11,8 @@ mod settings;
 use std::sync::Arc;
 use std::time::Duration;
 
+use url::Url;
+
 use crate::each::deliver_within;
 use crate::feed::{Feed, deliver_batch};
 use crate::kept::Kept;
@@ -114,6 +116,30 @@ impl WebhookSink {
         sending::deliver(feed, &self.settings, send).await;
     }
 }
+
+/// Whether a URL has a user name or password in clear. A reference to a secret is none.
+pub fn has_credentials(url: &str) -> bool {
+    // Any text that may stand wherever a secret may.
+    let mut filled = String::new();
+    let mut rest = url;
+    while let Some((before, behind)) = rest.split_once("${secret:") {
+        filled.push_str(before);
+        filled.push_str(SECRET);
+        rest = behind.split_once('}').map_or("", |(_, rest)| rest);
+    }
+    filled.push_str(rest);
+    let Ok(url) = Url::parse(&filled) else {
+        return false;
+    };
+    let is_clear = |text: &str| !text.is_empty() && !text.contains(SECRET);
+    match url.password() {
+        Some(password) => is_clear(password),
+        None => is_clear(url.username()),
+    }
+}
+
+/// Stands for a secret in [`has_credentials`].
+const SECRET: &str = "martlet-secret";
 
 /// Whether settings without their secrets can be used, for a check before the start.
 ///

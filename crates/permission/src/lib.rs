@@ -29,7 +29,8 @@ pub use book::{Realm, RuleBook};
 pub use decision::{Limit, Reached};
 pub use identity::{CredentialMark, Identity, Names, Proof, Screens, Voucher};
 pub use own::{
-    EVENTS, NODES_WITH_BRIDGES, TO_BRIDGES, may_publish, node_may_publish, part_may_publish,
+    EVENTS, IS_NODE, NODES_WITH_BRIDGES, TO_BRIDGES, may_publish, node_may_publish,
+    part_may_publish,
 };
 pub use refusal::{Audience, LockoutScope, PasswordSource, Refusal, RefusalCause, UserSources};
 pub use revocation::{Revocation, RevocationReason, Whose};

@@ -30,6 +30,11 @@ pub const EVENTS: &str = "$events/";
 /// publishes there: else a client could pass as another node.
 pub const NODES_WITH_BRIDGES: &str = "$SYS/broker/connection/+/node";
 
+/// User Property by which a bridge asks in CONNECT, and a node answers in CONNACK, whether it is a
+/// node. Only the node itself can answer: what clients publish there proves nothing of it, and at
+/// other brokers they may publish to [`NODES_WITH_BRIDGES`].
+pub const IS_NODE: &str = "martlet-node";
+
 /// Whether a part of the node may publish to this Topic Name.
 #[inline]
 pub fn part_may_publish(topic: &str) -> bool {

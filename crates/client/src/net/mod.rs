@@ -110,6 +110,7 @@ pub struct Client {
     epoch: Instant,
     timer: Pin<Box<Sleep>>,
     read_buffer: Vec<u8>,
+    is_paused: bool,
 }
 
 impl Client {
@@ -121,6 +122,7 @@ impl Client {
             epoch: Instant::now(),
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             read_buffer: Vec::with_capacity(64 * 1024),
+            is_paused: false,
         }
     }
 
@@ -135,6 +137,7 @@ impl Client {
         options: &ConnectOptions,
     ) -> Result<(), NetError> {
         self.close();
+        self.is_paused = false;
         let carrier = Carrier::open(open(endpoint).await?, endpoint).await?;
         self.stream = Some(match &endpoint.transport {
             Transport::Tcp => Stream::Plain(carrier),
@@ -219,6 +222,12 @@ impl Client {
         }
     }
 
+    /// Chooses whether nothing is read from the server: what it sends waits there. Requests are
+    /// written all the same, and the connection is kept by pings, whose answers are not waited for.
+    pub fn set_paused(&mut self, is_paused: bool) {
+        self.is_paused = is_paused;
+    }
+
     /// The session, to make requests. What it wants sent goes out in the next
     /// [`Self::next_event`] or [`Self::flush`].
     pub fn session(&mut self) -> &mut Session {
@@ -241,7 +250,11 @@ impl Client {
             if let Poll::Ready(Err(error)) = stream.poll_write(context, self.session.output_mut()) {
                 return Poll::Ready(Err(self.lost(error)));
             }
-            match stream.poll_read(context, &mut self.read_buffer) {
+            let read = match self.is_paused {
+                true => Poll::Pending,
+                false => stream.poll_read(context, &mut self.read_buffer),
+            };
+            match read {
                 Poll::Ready(Ok(())) => {
                     let now = self.now();
                     let result = self.session.receive(&self.read_buffer, now);
@@ -275,6 +288,9 @@ impl Client {
             return Poll::Pending;
         }
         let now = self.now();
+        if self.is_paused {
+            self.session.unread();
+        }
         Poll::Ready(self.session.advance(now))
     }
 

@@ -7,7 +7,7 @@ use std::num::{NonZeroU16, NonZeroU32};
 
 use martlet_codec::{DecodeError, PacketId, QoS, ReasonCode};
 
-use crate::message::Message;
+use crate::message::{Message, UserPropertyList};
 
 /// Names a request of this session, from 1 upwards; never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -91,6 +91,8 @@ pub struct ConnAckInfo {
     pub topic_alias_maximum: u16,
     /// Response Information.
     pub response_information: Option<String>,
+    /// User Properties.
+    pub user_properties: UserPropertyList,
 }
 
 /// Why the connection must be closed. The session itself stays usable for the next connection.

@@ -15,6 +15,7 @@ use super::{
     ConnAckInfo, Direction, Event, Message, MessageProperties, PacketSummary, Session,
     SessionError, State,
 };
+use crate::message::UserPropertyList;
 use crate::options::ConnectOptions;
 
 /// What is known of incoming messages.
@@ -44,7 +45,10 @@ impl Inbound {
     /// A connection begins with these options.
     pub(super) fn begin(&mut self, options: &ConnectOptions) {
         self.alias_maximum = options.topic_alias_maximum.unwrap_or(0);
-        self.receive_maximum = options.receive_maximum.map_or(u16::MAX, Into::into);
+        self.receive_maximum = match options.tolerates_more {
+            true => u16::MAX,
+            false => options.receive_maximum.map_or(u16::MAX, Into::into),
+        };
     }
 
     /// The connection is gone, and with it its Topic Aliases [MQTT-3.3.2-7]. A message whose
@@ -151,6 +155,7 @@ impl Session {
             maximum_packet_size: properties.maximum_packet_size,
             topic_alias_maximum: properties.topic_alias_maximum.unwrap_or(0),
             response_information: properties.response_information.map(str::to_owned),
+            user_properties: UserPropertyList::from_packet(&properties.user_properties),
         };
         self.state = State::Connected;
         self.events

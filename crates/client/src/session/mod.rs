@@ -179,6 +179,12 @@ impl Session {
         }
     }
 
+    /// Tells the session that nothing is read from the server, so a missing answer to PINGREQ means
+    /// nothing.
+    pub fn unread(&mut self) {
+        self.keep_alive.received();
+    }
+
     /// When [`Self::advance`] wants to be called, in the caller's time.
     pub fn wake_at(&self) -> Option<Duration> {
         match self.state {

@@ -132,6 +132,7 @@ impl Integrations {
         } = change;
         let sees_node = actor.scope == Scope::All;
         let sink = self.maker.make(kind, &name, &team, &settings, sees_node)?;
+        self.maker.check_new(kind, &settings)?;
         self.expect_not_configured(kind, &name)?;
         let is_enabled = is_enabled(&settings);
         let text = Value::Object(settings).to_string();

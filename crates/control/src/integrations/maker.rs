@@ -55,6 +55,14 @@ pub trait IntegrationMaker: Send + Sync + 'static {
         sees_node: bool,
     ) -> Result<ConfiguredSink, Unusable>;
 
+    /// Checks what the tables may get. What they have already is not checked by this: it goes on.
+    ///
+    /// # Errors
+    /// A setting is secret and stands there in clear, or no connection to it would be permitted.
+    fn check_new(&self, _kind: AddedKind, _settings: &Map<String, Value>) -> Result<(), Unusable> {
+        Ok(())
+    }
+
     /// Bytes of a queue, where its size is not given.
     fn queue_bytes(&self) -> u64;
 }

@@ -28,6 +28,11 @@ const COUNTERS: &[CounterOf] = &[
         |state| state.counts.repeated,
     ),
     (
+        "integration_skipped",
+        "Delivered messages that were not sent, since they came from the target",
+        |state| state.counts.skipped,
+    ),
+    (
         "integration_refused",
         "Messages that the target has refused",
         |state| state.counts.refused,

@@ -1,14 +1,18 @@
 //! A connection to the other broker: where it may go, and what CONNECT says.
 
+use std::num::NonZeroU16;
 use std::time::Duration;
 
+use martlet_broker::IS_NODE;
 use martlet_certificates::{ClientFiles, client_config};
 use martlet_client::{
-    Client, ConnAckInfo, ConnectOptions, Endpoint, Event, Message, NetError, Password, Will,
+    Client, ConnAckInfo, ConnectOptions, Endpoint, Event, Message, NetError, Password,
+    UserPropertyList, Will,
 };
 use martlet_codec::{QoS, ReasonCode};
 use tokio::time::timeout;
 
+use super::incoming::RECEIVE_MAXIMUM;
 use super::settings::{Address, BridgeSettings};
 use crate::masking::SecretTexts;
 use crate::runner::Backoff;
@@ -108,6 +112,10 @@ pub(super) fn options(
     let is_v5 = version.is_v5();
     let notifications = settings.notifications.as_ref();
     let notifications = notifications.filter(|one| one.remote);
+    let mut asks = UserPropertyList::default();
+    if is_v5 {
+        asks.push(IS_NODE, "");
+    }
     Ok(ConnectOptions {
         version,
         bridge: settings.try_private && !is_v5,
@@ -121,7 +129,9 @@ pub(super) fn options(
             delay_secs: None,
         }),
         session_expiry_secs: (is_v5 && !settings.clean_session).then_some(FOR_EVER),
-        // No Receive Maximum: Mosquitto 2.0 sends more than that when it resumes a session.
+        receive_maximum: NonZeroU16::new(RECEIVE_MAXIMUM),
+        tolerates_more: true,
+        user_properties: asks,
         ..ConnectOptions::default()
     })
 }

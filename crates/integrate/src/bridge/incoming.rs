@@ -19,8 +19,14 @@ use super::message::{Inward, inward};
 use super::settings::BridgeSettings;
 use crate::part::Part;
 
-/// Messages that the node has not answered, at which no more are read.
-const UNANSWERED_MAX: usize = 10_000;
+/// Messages that the node has not taken, at which no more are read. Another broker that keeps to it
+/// sends no more of QoS 1 and 2 with MQTT 5.0, so that acknowledgements are read all the time.
+pub(super) const RECEIVE_MAXIMUM: u16 = 10_000;
+const MESSAGES_MAX: usize = RECEIVE_MAXIMUM as usize;
+/// Bytes of such messages, at which no more are read.
+const BYTES_MAX: usize = 16 << 20;
+/// Bytes of a message besides what was sent.
+const OVERHEAD_BYTES: usize = 256;
 /// Pause after the node could not take a message.
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
 
@@ -39,6 +45,7 @@ struct Receipt {
 struct Pending {
     publish: PartPublish,
     receipt: Option<Receipt>,
+    bytes: usize,
 }
 
 /// A message of a connection that has ended. The other broker sends it again.
@@ -66,6 +73,8 @@ pub(super) struct Inbox {
     unanswered: HashMap<u64, Pending>,
     /// Not given, in their order.
     waiting: VecDeque<Pending>,
+    /// Bytes of both.
+    bytes: usize,
     /// Until then nothing is given to the node.
     blocked_until: Option<Instant>,
     /// The message that is tried after a pause: the others wait for its answer.
@@ -102,7 +111,16 @@ impl Inbox {
 
     /// Whether more may be read.
     pub(super) fn has_room(&self) -> bool {
-        self.unanswered.len() < UNANSWERED_MAX
+        self.messages() < MESSAGES_MAX && self.bytes < BYTES_MAX
+    }
+
+    /// Messages of QoS 0 leave room for others: they never stop the reading.
+    fn has_room_for_qos0(&self) -> bool {
+        self.messages() < MESSAGES_MAX / 2 && self.bytes < BYTES_MAX / 2
+    }
+
+    fn messages(&self) -> usize {
+        self.unanswered.len() + self.waiting.len()
     }
 
     /// When something is to be published again.
@@ -130,7 +148,7 @@ impl Inbox {
             return;
         }
         match inward(message, settings, route) {
-            Inward::Publish(message) => self.publish(message, receipt, part),
+            Inward::Publish(message) => self.publish(message, receipt, (settings, part)),
             Inward::Drop(why) => {
                 if let Some(why) = why {
                     self.dropped(settings, why);
@@ -164,8 +182,22 @@ impl Inbox {
         }
     }
 
-    fn publish(&mut self, message: NewMessage, receipt: Option<Receipt>, part: Option<&Part>) {
+    fn publish(
+        &mut self,
+        message: NewMessage,
+        receipt: Option<Receipt>,
+        (settings, part): (&BridgeSettings, Option<&Part>),
+    ) {
+        let is_blocked =
+            self.blocked_until.is_some() || self.tried.is_some() || !self.waiting.is_empty();
+        let part = part.filter(|_| !is_blocked);
+        // A QoS 0 message waits for nothing that may take long.
+        if part.is_none() && receipt.is_none() && !self.has_room_for_qos0() {
+            return self.dropped(settings, "QoS 0, and too many wait for the node");
+        }
         self.last_number += 1;
+        let bytes = bytes_of(&message);
+        self.bytes += bytes;
         let pending = Pending {
             publish: PartPublish {
                 number: self.last_number,
@@ -173,13 +205,10 @@ impl Inbox {
                 receipts: false,
             },
             receipt,
+            bytes,
         };
-        let is_blocked =
-            self.blocked_until.is_some() || self.tried.is_some() || !self.waiting.is_empty();
-        match part.filter(|_| !is_blocked) {
+        match part {
             Some(part) => self.give(pending, part),
-            // A QoS 0 message waits for nothing that may take long.
-            None if receipt.is_none() && self.waiting.len() >= UNANSWERED_MAX => {}
             None => self.waiting.push_back(pending),
         }
     }
@@ -211,6 +240,7 @@ impl Inbox {
             self.blocked_until = Some(Instant::now() + AGAIN_AFTER);
             return;
         }
+        self.bytes -= pending.bytes;
         if reason.is_error() {
             self.dropped(settings, reason.name());
         }
@@ -247,7 +277,7 @@ impl Inbox {
             }
             return;
         }
-        while self.has_room()
+        while self.unanswered.len() < MESSAGES_MAX
             && let Some(next) = self.waiting.pop_front()
         {
             self.give(next, part);
@@ -275,6 +305,17 @@ impl Inbox {
             );
         }
     }
+}
+
+/// Memory of a message, about.
+fn bytes_of(message: &NewMessage) -> usize {
+    let properties = message.user_properties.iter();
+    let properties = properties.map(|(name, value)| name.len() + value.len() + 2 * 16);
+    let texts = [&message.content_type, &message.response_topic];
+    let texts = texts.into_iter().flatten().map(|text| text.len());
+    let correlation = message.correlation_data.as_ref().map_or(0, |one| one.len());
+    let sent = message.topic.len() + message.payload.len() + correlation;
+    OVERHEAD_BYTES + sent + properties.chain(texts).sum::<usize>()
 }
 
 /// Acknowledges a message of the connection that is there.

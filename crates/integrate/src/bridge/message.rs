@@ -19,8 +19,10 @@ use crate::via::PROPERTY as VIA;
 pub(super) enum Outward<'a> {
     /// It is sent.
     Send(Sent<'a>),
-    /// It is not for the other broker: it came from there, or has expired.
+    /// It is not for the other broker: a bridge brought it from there, or it has expired.
     Skip,
+    /// It has passed the other broker, which is a node, on another way.
+    FromThere,
     /// It can never be sent, for this reason.
     Refuse(String),
 }
@@ -107,7 +109,7 @@ pub(super) fn outward<'a>(
     let mut has_been_here = false;
     for (name, value) in properties.user_properties.iter() {
         if name == VIA && remote == Some(value) {
-            return Outward::Skip;
+            return Outward::FromThere;
         }
         has_been_here |= name == VIA && *value == *route.node;
     }

@@ -8,8 +8,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use martlet_broker::NODES_WITH_BRIDGES;
+use martlet_broker::{IS_NODE, NODES_WITH_BRIDGES};
+use martlet_client::ConnAckInfo;
 use martlet_codec::{ProtocolVersion, TopicFilter, TopicName};
+use tracing::{info, warn};
+
+use super::status::Status;
 
 /// The version is the configured one. The other broker may be a node.
 const CONFIGURED: u8 = 0;
@@ -62,6 +66,65 @@ impl Protocol {
     }
 }
 
+/// Whether the other broker is a node. Only CONNACK of MQTT 5.0 says so for certain: at other
+/// brokers the topic of a node may be of any client.
+#[derive(Debug, Default)]
+pub(super) struct OtherNode {
+    /// CONNACK has said that it is one.
+    is_certain: bool,
+    /// Its name among all nodes, as the topic there says, before it is certain.
+    name: Option<String>,
+}
+
+impl OtherNode {
+    /// A connection was accepted.
+    pub(super) fn connected(
+        &mut self,
+        info: &ConnAckInfo,
+        (bridge, protocol, status): (&str, &Protocol, &Status),
+    ) {
+        let mut properties = info.user_properties.iter();
+        self.is_certain = properties.any(|(name, _)| name == IS_NODE);
+        let name = self.name.take().filter(|_| self.is_certain);
+        if name.is_some() || !self.is_certain {
+            status.set_remote(name.as_deref());
+        }
+        if protocol.is_v5() && !self.is_certain && protocol.fall_back() {
+            warn!(
+                bridge,
+                "the other broker is no node, although a client has published there that it is one: \
+                 MQTT 3.1.1 is spoken"
+            );
+        }
+    }
+
+    /// The topic of a node has come, with this name.
+    pub(super) fn told(
+        &mut self,
+        name: &[u8],
+        (bridge, protocol, status): (&str, &Protocol, &Status),
+    ) {
+        let Ok(name) = std::str::from_utf8(name) else {
+            return;
+        };
+        if self.is_certain {
+            return status.set_remote(Some(name));
+        }
+        if protocol.is_v5() {
+            return;
+        }
+        protocol.speak_v5();
+        if protocol.is_v5() {
+            self.name = Some(name.to_owned());
+            info!(
+                bridge,
+                other = name,
+                "the other broker is a node with bridges: MQTT 5.0 is spoken"
+            );
+        }
+    }
+}
+
 /// Topic at its own node by which a bridge says that the node has it. The payload is the name of
 /// the node.
 pub(super) fn topic_of_node(bridge: &str) -> Box<str> {
@@ -92,6 +155,35 @@ mod tests {
         let one = Protocol::new(new);
         one.speak_v5();
         assert!(!one.fall_back() && one.is_v5());
+    }
+
+    #[test]
+    fn a_node_is_believed_by_its_connack_alone() {
+        let mut of_node = ConnAckInfo::default();
+        of_node.user_properties.push(IS_NODE, "");
+        let (status, new) = (Status::default(), Protocol::new(ProtocolVersion::V5));
+        let mut other = OtherNode::default();
+        other.connected(&ConnAckInfo::default(), ("up", &new, &status));
+        other.told(b"b", ("up", &new, &status));
+        assert_eq!(status.remote(), None);
+        other.connected(&of_node, ("up", &new, &status));
+        other.told(b"b", ("up", &new, &status));
+        assert_eq!(status.remote().as_deref(), Some("b"));
+        // Another broker has its address now.
+        other.connected(&ConnAckInfo::default(), ("up", &new, &status));
+        assert_eq!(status.remote(), None);
+
+        let old = Protocol::new(ProtocolVersion::V311);
+        other.told(b"c", ("up", &old, &status));
+        assert!(old.is_v5() && status.remote().is_none());
+        other.connected(&of_node, ("up", &old, &status));
+        assert!(old.is_v5() && status.remote().as_deref() == Some("c"));
+
+        let old = Protocol::new(ProtocolVersion::V311);
+        other.connected(&ConnAckInfo::default(), ("up", &old, &status));
+        other.told(b"d", ("up", &old, &status));
+        other.connected(&ConnAckInfo::default(), ("up", &old, &status));
+        assert!(!old.is_v5() && status.remote().is_none());
     }
 
     #[test]

@@ -276,6 +276,20 @@ impl TlsFiles {
     }
 }
 
+/// Whether a bridge may connect to what is written as `url`. Names are looked up and checked when
+/// it connects.
+///
+/// # Errors
+/// It is no such text, or an address in it is not permitted; the reason in words.
+pub fn check_addresses(url: &str, allowed: &AllowedNetworks) -> Result<(), String> {
+    for one in addresses(url)? {
+        if let Ok(address) = one.host.parse() {
+            allowed.check(address)?;
+        }
+    }
+    Ok(())
+}
+
 fn addresses(text: &str) -> Result<Vec<Address>, String> {
     let texts = text.split(',').map(str::trim);
     let all = texts.filter(|text| !text.is_empty()).map(address);

@@ -1,5 +1,6 @@
 //! How a bridge is, for its sink and for those who ask.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What a worker says of itself.
@@ -8,6 +9,8 @@ pub(super) struct Status {
     trouble: Mutex<Option<Trouble>>,
     /// Name of the other broker among all nodes, if it is one and known.
     remote: Mutex<Option<Arc<str>>>,
+    /// Messages that were not sent since they have passed the other broker.
+    skipped: AtomicU64,
 }
 
 /// What is wrong with a bridge.
@@ -27,6 +30,7 @@ impl Default for Status {
         Self {
             trouble: Mutex::new(Some(trouble)),
             remote: Mutex::default(),
+            skipped: AtomicU64::default(),
         }
     }
 }
@@ -54,9 +58,20 @@ impl Status {
         remote.clone()
     }
 
-    pub(super) fn set_remote(&self, name: &str) {
+    /// Sets that name; none: the other broker is no node.
+    pub(super) fn set_remote(&self, name: Option<&str>) {
         let mut remote = self.remote.lock().unwrap_or_else(PoisonError::into_inner);
-        *remote = Some(name.into());
+        *remote = name.map(Arc::from);
+    }
+
+    /// Counts a message that is not sent since it has passed the other broker.
+    pub(super) fn skip(&self) {
+        self.skipped.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many there were.
+    pub(super) fn skipped(&self) -> u64 {
+        self.skipped.load(Ordering::Relaxed)
     }
 
     /// Sets what is wrong; returns whether it was something else.

@@ -25,7 +25,7 @@ use super::connecting;
 use super::connection::Change;
 use super::incoming::Inbox;
 use super::outgoing::{Messages, Outbox, Server};
-use super::protocol::{is_topic_of_node, topic_of_node};
+use super::protocol::{OtherNode, is_topic_of_node, topic_of_node};
 use super::settings::{BridgeSettings, Start};
 use super::snapshot::Snapshot;
 use super::status::{Status, Trouble};
@@ -107,6 +107,8 @@ struct Core {
     tests: Vec<oneshot::Sender<Result<(), String>>>,
     /// SUBSCRIBE under way, and its filters.
     subscribing: Option<(RequestId, Vec<String>)>,
+    /// Whether the other broker is a node.
+    other: OtherNode,
     /// The session of the other broker has the subscriptions.
     is_subscribed: bool,
     /// Retained messages that go before all others.
@@ -174,6 +176,7 @@ impl Worker {
             connects_at_once: false,
             tests: Vec::new(),
             subscribing: None,
+            other: OtherNode::default(),
             is_subscribed: false,
             snapshot: None,
             changes: Changes::default(),
@@ -255,6 +258,8 @@ impl Worker {
         core.connects_at_once = false;
         core.answer_tests(&Ok(()));
         core.inbox.connected(info.session_present);
+        let of_bridge = (&*settings.name, &settings.protocol, &*core.status);
+        core.other.connected(info, of_bridge);
         let now = client.now();
         let notifications = settings.notifications.as_ref();
         if let Some(one) = notifications.filter(|one| one.remote) {
@@ -306,11 +311,11 @@ impl Worker {
             if idle_until.is_some_and(|until| Instant::now() >= until) {
                 return Ok(());
             }
-            let reads = core.inbox.has_room();
+            client.set_paused(!core.inbox.has_room());
             tokio::select! {
                 biased;
                 heard = core.hear(idle_until) => core.heard(heard, Some(client.session())),
-                event = client.next_event_or_written(), if reads => {
+                event = client.next_event_or_written() => {
                     let mut event = event.map_err(|error| connecting::ended(&error))?;
                     while let Some(one) = event {
                         core.event(one, client.session())?;
@@ -547,7 +552,9 @@ impl Core {
     fn event(&mut self, event: Event, session: &mut Session) -> Result<(), String> {
         match event {
             Event::Message(message) if is_topic_of_node(&message.topic) => {
-                self.other_is_node(&message.payload);
+                let settings = &self.settings;
+                let of_bridge = (&*settings.name, &settings.protocol, &*self.status);
+                self.other.told(&message.payload, of_bridge);
                 if let Some(packet_id) = message.packet_id {
                     session.acknowledge(message.qos, packet_id, ReasonCode::Success);
                 }
@@ -603,24 +610,6 @@ impl Core {
             Event::Connected(_) | Event::Refused { .. } | Event::Traced(_) => {}
         }
         Ok(())
-    }
-
-    /// The other broker is a node of this name that has bridges.
-    fn other_is_node(&self, name: &[u8]) {
-        let Ok(name) = std::str::from_utf8(name) else {
-            return;
-        };
-        self.status.set_remote(name);
-        let (bridge, protocol) = (&*self.settings.name, &self.settings.protocol);
-        let was_v5 = protocol.is_v5();
-        protocol.speak_v5();
-        if was_v5 != protocol.is_v5() {
-            info!(
-                bridge,
-                other = name,
-                "the other broker is a node with bridges: MQTT 5.0 is spoken"
-            );
-        }
     }
 
     /// Subscribes to what comes in. Before MQTT 5.0 each SUBSCRIBE brings all retained messages

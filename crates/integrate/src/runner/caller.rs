@@ -130,6 +130,8 @@ pub(super) struct SinkSaid {
     pub(super) health: Option<String>,
     /// See [`Sink::outage`].
     pub(super) outage: Option<String>,
+    /// See [`Sink::skipped`].
+    pub(super) skipped: u64,
 }
 
 enum State<S> {
@@ -306,10 +308,11 @@ async fn perform<S: Sink>(
     let said = catch_or_tell(Some(&panic), || SinkSaid {
         health: sink.health(),
         outage: sink.outage(),
+        skipped: sink.skipped(),
     });
     let said = said.unwrap_or_else(|text| SinkSaid {
         health: Some(format!("its health panicked: {text}")),
-        outage: None,
+        ..SinkSaid::default()
     });
     Called { sink, done, said }
 }

@@ -64,6 +64,8 @@ pub struct Counts {
     pub delivered: u64,
     /// Of these, messages that may have been delivered before.
     pub repeated: u64,
+    /// Of these, messages that were not sent, since they came from the other system.
+    pub skipped: u64,
     /// Messages that the sink has refused.
     pub refused: u64,
     /// Attempts that failed, each for a whole batch or the rest of one.

@@ -303,6 +303,12 @@ fn one_text(one: &IntegrationView) -> String {
         "delivered",
         format!("{}, {} of them repeated", one.delivered, one.repeated),
     );
+    if one.skipped > 0 {
+        line(
+            "skipped",
+            format!("{} of them, they came from there", one.skipped),
+        );
+    }
     if let Some(at) = &one.delivered_at {
         line("last", to_seconds(at));
     }

@@ -9,7 +9,8 @@ use martlet_control::integrations::{
     TableValue, Unusable,
 };
 use martlet_integrate::SecretValue;
-use martlet_integrate::bridge::{DEFAULT_QOS, Direction, TopicRule};
+use martlet_integrate::bridge::{DEFAULT_QOS, Direction, TopicRule, check_addresses};
+use martlet_integrate::webhook::has_credentials;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -77,6 +78,26 @@ impl IntegrationMaker for MadeIntegrations {
         let sink = sink_of(of_kind.name(), &table, &surroundings);
         let sink = sink.map_err(|why| Unusable { key: None, why })?;
         Ok(sink.bounded(self.queue_bytes))
+    }
+
+    fn check_new(&self, kind: AddedKind, settings: &Map<String, Value>) -> Result<(), Unusable> {
+        let Some(Value::String(url)) = settings.get("url") else {
+            return Ok(());
+        };
+        let checked = match kind {
+            AddedKind::Bridge => check_addresses(url, &self.allowed),
+            AddedKind::Webhook if has_credentials(url) => Err(
+                "it has a user name or password, which would stand in the tables in clear: give a \
+                 header such as \"Authorization: Basic ${secret:NAME}\" instead, and set the secret \
+                 with PUT /api/v1/secrets/NAME"
+                    .to_owned(),
+            ),
+            AddedKind::Webhook => Ok(()),
+        };
+        checked.map_err(|why| Unusable {
+            key: Some("url".to_owned()),
+            why,
+        })
     }
 
     fn queue_bytes(&self) -> u64 {
@@ -249,6 +270,51 @@ mod tests {
         assert_eq!(sink.secrets().collect::<Vec<_>>(), ["up"]);
         assert_eq!(sink.settings.filters, ["a/#".into(), "b/#".into()]);
         assert_eq!(sink.settings.queue.bytes_max, 1_000_000);
+    }
+
+    #[test]
+    fn the_tables_get_no_password_in_a_url_and_no_address_that_is_refused() {
+        let maker = MadeIntegrations {
+            data_dir: PathBuf::from("/data"),
+            allowed: AllowedNetworks::parse(["10.0.0.0/8"]).expect("a network"),
+            queue_bytes: 1_000_000,
+        };
+        let check = |kind, url: &str| {
+            let Value::Object(settings) = json!({ "url": url }) else {
+                panic!("no object");
+            };
+            maker.check_new(kind, &settings)
+        };
+        let (bridge, webhook) = (AddedKind::Bridge, AddedKind::Webhook);
+        for (kind, bad, says) in [
+            (bridge, "mqtt://169.254.169.254", "169.254.169.254"),
+            (bridge, "mqtt://10.0.0.1, mqtts://[fe80::1]:8883", "fe80::1"),
+            (webhook, "http://u:hunter2@10.0.0.1/", "${secret:NAME}"),
+            (webhook, "http://hunter2@10.0.0.1/", "${secret:NAME}"),
+            (
+                webhook,
+                "https:\\\\u:hunter2@a.example\\x",
+                "${secret:NAME}",
+            ),
+            (
+                webhook,
+                "http://u:hunter2@${secret:host}/",
+                "${secret:NAME}",
+            ),
+        ] {
+            let error = check(kind, bad).expect_err(bad);
+            assert_eq!(error.key.as_deref(), Some("url"), "{bad}");
+            assert!(error.why.contains(says), "{bad}: {error}");
+            assert!(!error.why.contains("hunter2"), "{bad}: {error}");
+        }
+        for (kind, good) in [
+            (bridge, "mqtt://10.0.0.1,mqtt://a.example"),
+            (webhook, "http://10.0.0.1/a@b?c=d@e"),
+            (webhook, "http://u:${secret:password}@10.0.0.1/"),
+            (webhook, "${secret:all}"),
+        ] {
+            assert_eq!(check(kind, good), Ok(()), "{good}");
+        }
     }
 
     #[test]

@@ -503,6 +503,7 @@ impl Core {
     /// Takes over what the sink says of itself.
     pub(super) fn sink_said(&mut self, said: &SinkSaid) {
         self.sink_health.clone_from(&said.health);
+        self.counts.skipped = said.skipped;
         let Some(why) = &said.outage else {
             self.outage = None;
             return;
