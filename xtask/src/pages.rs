@@ -259,6 +259,8 @@ by `outcome`: `published`, `failed` or `dropped`. |
  of `martlet_integration_…` by `kind` and `name`. |
 | `martlet_integration_repeated_total` | counter | Of these, messages that may have been \
  delivered before. |
+| `martlet_integration_skipped_total` | counter | Of the delivered ones, messages of a bridge that \
+ were not sent, since they came from the other broker. |
 | `martlet_integration_refused_total` | counter | Messages that the target has refused. |
 | `martlet_integration_failed_attempts_total` | counter | Attempts to deliver that failed, each \
  for a batch. |

@@ -37,10 +37,10 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 const BUSY_DELAY: Duration = Duration::from_secs(5);
 
 /// The broker sends no PUBACK, so nothing could ever be deleted.
-const QOS_0_ONLY: &str = "the broker takes messages of QoS 0 only, and the agent deletes a message \
-                          when the broker has acknowledged it, which needs QoS 1: all messages stay \
-                          in the queue; permit QoS 1 there (mqtt.max_qos of Martlet, max_qos of \
-                          Mosquitto), or give another broker with --host";
+const QOS_0_ONLY: &str = "the broker takes messages of QoS 0 only, and the agent deletes a \
+                          message when the broker has acknowledged it, which needs QoS 1: all \
+                          messages stay in the queue; permit QoS 1 there (mqtt.max_qos of \
+                          Martlet, max_qos of Mosquitto), or give another broker with --host";
 
 /// A message that was handed to the session.
 #[derive(Clone, Debug)]

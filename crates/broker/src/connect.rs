@@ -473,8 +473,8 @@ impl Shard {
     }
 
     /// Session Present [MQTT-3.2.2-2], [MQTT-3.2.2-3]; the lower Maximum QoS [MQTT-3.2.2-9]; the
-    /// assigned identifier [MQTT-3.1.3-7]; Response Information if asked for [MQTT-3.1.2-28]; a User
-    /// Property for bridges alone, with room for it [MQTT-3.2.2-20].
+    /// assigned identifier [MQTT-3.1.3-7]; Response Information if asked for [MQTT-3.1.2-28]; a
+    /// User Property for bridges alone, with room for it [MQTT-3.2.2-20].
     fn encode_connack(
         &mut self,
         index: u32,
