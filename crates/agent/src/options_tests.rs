@@ -83,7 +83,7 @@ fn a_password_comes_from_a_file_and_belongs_to_its_name() {
     assert_eq!(found.connect.password, Some(Password(b"hunter2".to_vec())));
     let error = settings(&["--username", "u"], &variables).unwrap_err();
     assert!(
-        error.contains("together") && !error.contains('w'),
+        error.contains("both or none") && !error.contains('w'),
         "{error}"
     );
     fs::write(&path, "\n").unwrap();
