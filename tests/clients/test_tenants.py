@@ -463,7 +463,7 @@ def state_of(node, key):
         if isinstance(value, dict):
             return {name: bare(one) for name, one in value.items()
                     if name not in {"last_used_at", "last_seen_at", "last_message_at", "age_secs", "connected_secs", "online",
-                             "online_changed_at"}}
+                             "online_changed_at", "address"}}
         return [bare(one) for one in value] if isinstance(value, list) else value
     paths = ("devices", "groups", "users", "teams", "keys", "provisioning-keys", "bans", "retained?payload=true",
              "subscriptions", "devices/target/credentials", "devices/target/configuration")
