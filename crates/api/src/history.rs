@@ -16,7 +16,7 @@ use crate::time::Moment;
 /// Unless it is said: the last five minutes, which are kept for every second.
 const RANGE_MS: u64 = 300_000;
 
-/// Which numbers are asked for, and of which time.
+/// The series that are asked for, and the time that they are from.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]

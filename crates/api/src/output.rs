@@ -40,7 +40,7 @@ pub(crate) struct Output(Arc<AtomicUsize>);
 pub(crate) enum Class {
     /// Health or metrics: always sent.
     Probe,
-    /// The caller comes by `admin.sock`.
+    /// The connection is one of `admin.sock`.
     Socket,
     /// Any other.
     Other,

@@ -84,13 +84,13 @@ impl MemoryAccount {
         is_short || self.is_spent()
     }
 
-    /// Bytes of what is charged to one use are so many now.
+    /// A buffer takes `bytes`, and took `before`.
     #[inline]
     pub(crate) fn charge_buffers(&mut self, bytes: usize, before: usize) {
         self.buffers = self.buffers + bytes - before;
     }
 
-    /// A turn ends. Answers whether what waits to be used again is to be counted now.
+    /// A turn ends. Returns whether what waits to be used again is to be counted now.
     pub(crate) fn end_turn(&mut self) -> bool {
         let looks = self.turns.is_multiple_of(TURNS_PER_LOOK_AT_POOLS);
         self.turns = self.turns.wrapping_add(1);
@@ -107,7 +107,7 @@ impl MemoryAccount {
         is_watched || self.turns.is_multiple_of(TURNS_PER_NOTE)
     }
 
-    /// These bytes are kept. Answers whether the node is to be told so.
+    /// These bytes are kept. Returns whether the node is to be told so.
     pub(crate) fn notes_kept(&mut self, kept: usize, is_watched: bool) -> bool {
         let is_told = is_watched || kept.abs_diff(self.kept_noted) >= KEPT_STEP;
         if is_told {

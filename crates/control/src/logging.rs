@@ -72,7 +72,7 @@ struct State {
     level: String,
     /// Areas with a level of their own, and until when.
     areas: BTreeMap<&'static str, (String, Option<u64>)>,
-    /// Subjects of which everything is logged, and until when.
+    /// Subjects that are traced: everything about them is logged, until the given time.
     traces: BTreeMap<Subject, Option<u64>>,
 }
 

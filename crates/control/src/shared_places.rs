@@ -1,5 +1,5 @@
-//! Places for work that costs much: so many at once of all callers, and fewer of one of them, so
-//! that none takes them all.
+//! Places for work that costs much. All callers share a number of them, and one caller may have
+//! fewer, so that none takes them all.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -29,7 +29,7 @@ pub struct SharedPlace {
 }
 
 impl<K: Clone + Eq + Hash> SharedPlaces<K> {
-    /// `all_max` places, of which one caller may have `own_max`.
+    /// `all_max` places. One caller may have `own_max` of them.
     pub fn new(all_max: usize, own_max: usize) -> Self {
         Self {
             all: Arc::new(Semaphore::new(all_max)),

@@ -65,7 +65,7 @@ pub fn masked_target(text: &str) -> String {
     masked_one(text)
 }
 
-/// Schemes of the addresses of other brokers, of which there may be several.
+/// Schemes of URLs of other brokers. Such a URL may have several addresses.
 const BROKERS: &[&str] = &["mqtt", "mqtts", "tcp", "ssl", "tls"];
 
 fn masked_one(text: &str) -> String {

@@ -108,6 +108,18 @@ impl NatsSink {
         }
     }
 
+    /// The connection was lost with these messages under way, each with its subject. Returns the
+    /// one at which the server has ended it, if that is known.
+    fn lost<'a>(
+        &mut self,
+        to: &Connection,
+        sent: impl Iterator<Item = (&'a SinkMessage, &'a str)>,
+    ) -> Option<Culprit> {
+        let under_way = sent.map(|(message, subject)| self.under_way(message, subject));
+        let under_way: Vec<UnderWay> = under_way.collect();
+        self.suspects.lost(to.limit(), &under_way)
+    }
+
     /// The subject of a message.
     fn subject(&self, message: &SinkMessage) -> Result<String, String> {
         match &self.settings.bucket {
@@ -173,11 +185,10 @@ impl NatsSink {
             let mut culprit = None;
             if read.is_err() && to.is_lost() {
                 let under_way = sent.iter().filter_map(|(_, message, how)| {
-                    let subject = &how.as_ref().ok()?.subject;
-                    Some(self.under_way(message, subject))
+                    let sent = how.as_ref().ok()?;
+                    Some((*message, &*sent.subject))
                 });
-                let under_way: Vec<UnderWay> = under_way.collect();
-                culprit = self.suspects.lost(to.limit(), &under_way);
+                culprit = self.lost(to, under_way);
             }
             let mut is_over = false;
             for (place, message, how) in sent {
@@ -223,7 +234,8 @@ impl NatsSink {
                 && sent.len() < sent_max
                 && let Some((ticket, message)) = feed.take()
             {
-                if self.waits(&message, &put_off) {
+                let before = put_off.iter().map(|(_, one)| one);
+                if self.suspects.waits(&message, before) {
                     put_off.push_back((ticket, message));
                     continue;
                 }
@@ -258,10 +270,9 @@ impl NatsSink {
             if matches!(outcome, Outcome::Failed(_)) && !state.fails && to.is_lost() {
                 let under_way = sent.iter().filter_map(|(_, message, how)| {
                     let (_, subject) = how.as_ref().ok()?;
-                    Some(self.under_way(message, subject))
+                    Some((message, &**subject))
                 });
-                let under_way: Vec<UnderWay> = under_way.collect();
-                state.culprit = self.suspects.lost(to.limit(), &under_way);
+                state.culprit = self.lost(to, under_way);
             }
             if let Some((ticket, message, how)) = sent.pop_front() {
                 let outcome = state.judged(message.id(), outcome);
@@ -276,14 +287,6 @@ impl NatsSink {
                 feed.tell(ticket, outcome);
             }
         }
-    }
-
-    /// Whether a message waits until those of others are answered: the server has ended the
-    /// connection at it, or it comes behind such a message.
-    fn waits(&self, message: &SinkMessage, put_off: &VecDeque<(Ticket, SinkMessage)>) -> bool {
-        let client = message.client_id();
-        let mut before = put_off.iter();
-        self.suspects.has(message) || before.any(|(_, one)| one.client_id() == client)
     }
 
     /// Sends a message, whose answer is waited for later.

@@ -81,7 +81,7 @@ impl Permits {
         }
     }
 
-    /// Begins to review the sessions of so many places. Answers whether there is one.
+    /// Begins to review the sessions at the first `places` places. Returns whether there is any.
     pub(crate) fn begin_review(&mut self, places: u32, book: Option<Affected>) -> bool {
         self.reviews.begin(places, book);
         let is_begun = self.reviews.is_under_way();

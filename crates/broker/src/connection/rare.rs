@@ -21,7 +21,7 @@ pub(crate) struct RareState {
     pub(crate) exchange: Option<Box<Exchange>>,
     /// What it has published of what it may, if the rate has a limit.
     pub(crate) spent: Option<Box<Spent>>,
-    /// A SUBSCRIBE or UNSUBSCRIBE packet of which some filters are done.
+    /// A SUBSCRIBE or UNSUBSCRIBE packet. Some of its filters are done.
     pub(crate) half_done: Option<Box<HalfDone>>,
     /// A message of it that the control plane looks at.
     pub(crate) screening: Option<Box<PendingScreening>>,

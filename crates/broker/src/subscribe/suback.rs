@@ -29,7 +29,7 @@ impl PendingSubAcks {
         self.all.insert(pending)
     }
 
-    /// So many share groups more have been asked.
+    /// `joining` more share groups have been asked.
     pub(crate) fn asked_more(&mut self, token: usize, joining: u32) {
         if let Some(pending) = self.all.get_mut(token) {
             pending.missing += joining;

@@ -35,9 +35,15 @@ pub(super) struct Suspects {
 }
 
 impl Suspects {
-    /// Whether a message waits until those of others are answered.
-    pub(super) fn has(&self, message: &SinkMessage) -> bool {
-        self.ids.contains(&message.id())
+    /// Whether a message waits until those of others are answered: the server has ended the
+    /// connection at it, or it comes behind such a message of its client, of those `put_off`.
+    pub(super) fn waits<'a>(
+        &self,
+        message: &SinkMessage,
+        mut put_off: impl Iterator<Item = &'a SinkMessage>,
+    ) -> bool {
+        let client = message.client_id();
+        self.ids.contains(&message.id()) || put_off.any(|one| one.client_id() == client)
     }
 
     /// Whether the next message is sent alone.
@@ -101,9 +107,8 @@ impl Suspects {
     pub(super) fn steps(&self, batch: &[SinkMessage]) -> Vec<Vec<usize>> {
         let (mut now, mut later): (Vec<usize>, Vec<usize>) = (Vec::new(), Vec::new());
         for (at, message) in batch.iter().enumerate() {
-            let client = message.client_id();
-            let mut before = later.iter().filter_map(|at| batch.get(*at));
-            let waits = self.has(message) || before.any(|one| one.client_id() == client);
+            let put_off = later.iter().filter_map(|at| batch.get(*at));
+            let waits = self.waits(message, put_off);
             if waits { &mut later } else { &mut now }.push(at);
         }
         let mut steps: Vec<Vec<usize>> = match self.are_sought() {

@@ -269,10 +269,7 @@ impl<'a> Variables<'a> {
                 _ if is_own => Use::Read("a key of the configuration"),
                 Some(_) if value.trim().is_empty() => Use::Ignored("it is empty"),
                 Some(what) if self.get(name).is_some() => Use::Read(what),
-                Some(_) => Use::Ignored(
-                    "many programs have this name: it counts in .env, or beside a name that only \
-                     one of these systems has",
-                ),
+                Some(_) => Use::Ignored(NOT_MEANT),
                 None => match ignored::reason(name) {
                     Some(why) => Use::Ignored(why),
                     None if self.is_about_node(name) => Use::Unknown,
@@ -303,6 +300,10 @@ pub(crate) enum Use {
     /// No such name is known.
     Unknown,
 }
+
+/// Why a name of [`GENERIC`] does not count.
+const NOT_MEANT: &str = "many programs have this name: it counts in .env, or beside a name that \
+                         only one of these systems has";
 
 /// Names that many programs have.
 const GENERIC: &[&str] = &[
@@ -379,9 +380,8 @@ impl Names<'_> {
         for name in ["NATS_URL", "WEBHOOK_URL"] {
             if self.variables.value(name).is_some() && self.get(name).is_none() {
                 self.warn(format!(
-                    "environment {name} is not used, since many programs have this name: put it \
-                     into .env, or set a name beside it that only one of the known systems has; \
-                     martlet config env lists what is read"
+                    "environment {name} is not used: {NOT_MEANT}; martlet config env lists what is \
+                     read"
                 ));
             }
         }
