@@ -103,8 +103,8 @@ impl Snapshot {
 
 fn usages(before: &Snapshot, after: &Snapshot) -> Usages {
     Usages {
-        broker: before.broker.zip(after.broker),
-        generator: before.generator.zip(after.generator),
+        broker: before.broker.clone().zip(after.broker.clone()),
+        generator: before.generator.clone().zip(after.generator.clone()),
     }
 }
 

@@ -3,19 +3,21 @@
 //! Responsible for CPU time and resident memory of one process id. It does not know what the
 //! process is, and elsewhere than on Linux it says that it cannot tell.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Context;
 
 /// CPU time and memory of a process at one moment.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Usage {
     /// CPU time in user mode since the process began, of all its threads.
     pub(crate) user: Duration,
     /// CPU time in the kernel since the process began, of all its threads.
     pub(crate) system: Duration,
-    /// CPU time of the threads that are there now, to the nanosecond; zero if not to be had.
-    pub(crate) precise: Duration,
+    /// CPU time of each thread that is there now, by its id, to the nanosecond; empty if the system
+    /// does not tell.
+    pub(crate) threads: BTreeMap<u32, Duration>,
     /// Resident memory in bytes.
     pub(crate) resident_bytes: u64,
 }
@@ -28,8 +30,12 @@ impl Usage {
     /// CPU time between an earlier moment and this one, as exactly as the system tells.
     pub(crate) fn cpu_since(&self, before: &Self) -> Duration {
         let ticks = (self.user + self.system).saturating_sub(before.user + before.system);
-        let precise = self.precise.saturating_sub(before.precise);
-        // A thread that ended has taken its precise time with it.
+        let precise: Duration = self
+            .threads
+            .iter()
+            .map(|(id, now)| now.saturating_sub(before.threads.get(id).copied().unwrap_or_default()))
+            .sum();
+        // What a thread used that has ended meanwhile is counted in ticks alone.
         if precise.abs_diff(ticks) <= TICKS_OFF {
             precise
         } else {
@@ -52,19 +58,22 @@ pub(crate) fn usage(pid: u32) -> anyhow::Result<Usage> {
     Ok(Usage {
         user,
         system,
-        precise: precise(pid).unwrap_or_default(),
+        threads: threads(pid).unwrap_or_default(),
         resident_bytes,
     })
 }
 
-/// Nanoseconds that each thread ran, the first field of its `schedstat`, summed up.
-fn precise(pid: u32) -> Option<Duration> {
-    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).ok()?;
-    let nanos = threads.flatten().map(|thread| {
+/// How long each thread ran: the first field of its `schedstat`, in nanoseconds. A thread that ends
+/// while it is read is left out.
+fn threads(pid: u32) -> Option<BTreeMap<u32, Duration>> {
+    let found = std::fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+    let times = found.flatten().filter_map(|thread| {
+        let id = thread.file_name().to_str()?.parse().ok()?;
         let text = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
-        text.split(' ').next()?.parse::<u64>().ok()
+        let nanos = text.split(' ').next()?.parse().ok()?;
+        Some((id, Duration::from_nanos(nanos)))
     });
-    nanos.sum::<Option<u64>>().map(Duration::from_nanos)
+    Some(times.collect())
 }
 
 /// `utime` and `stime`, fields 14 and 15 of `stat`; the second field may hold blanks and brackets.
@@ -99,17 +108,19 @@ mod tests {
     }
 
     #[test]
-    fn cpu_time_is_precise_unless_a_thread_has_ended() {
-        let usage = |ticks, precise| Usage {
+    fn cpu_time_is_precise_and_a_thread_that_ends_takes_away_its_own_alone() {
+        let usage = |ticks, threads: &[(u32, u64)]| Usage {
             user: Duration::from_millis(ticks),
-            precise: Duration::from_micros(precise),
+            threads: threads.iter().map(|(id, micros)| (*id, Duration::from_micros(*micros))).collect(),
             ..Usage::default()
         };
-        let before = usage(100, 104_321);
+        let before = usage(100, &[(1, 104_321), (2, 500)]);
         let micros = |after: Usage| after.cpu_since(&before).as_micros();
-        assert_eq!(micros(usage(160, 168_322)), 64_001);
-        assert_eq!(micros(usage(160, 2000)), 60_000);
-        assert_eq!(micros(usage(160, 0)), 60_000);
+        assert_eq!(micros(usage(160, &[(1, 168_322), (2, 500)])), 64_001);
+        assert_eq!(micros(usage(100, &[(1, 104_400)])), 79);
+        assert_eq!(micros(usage(110, &[(1, 104_321), (3, 7_000)])), 7_000);
+        assert_eq!(micros(usage(160, &[(1, 106_321)])), 60_000);
+        assert_eq!(micros(usage(160, &[])), 60_000);
     }
 
     #[test]
