@@ -55,14 +55,14 @@ pub struct AclFile {
 pub(crate) struct Line {
     /// From 1.
     pub(crate) number: usize,
-    pub(crate) of: Whose,
+    pub(crate) of: LineSubject,
     pub(crate) access: Access,
     pub(crate) filter: Box<str>,
 }
 
 /// For whom a line is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Whose {
+pub(crate) enum LineSubject {
     Anonymous,
     User(Box<str>),
     /// A pattern is everybody's.
@@ -107,7 +107,7 @@ impl AclFile {
     /// The first line that is not understood: nobody has half of their rules.
     pub fn parse(name: &str, text: &str, subscribing: Subscribing) -> Result<Self, FileProblem> {
         let mut lines = Vec::new();
-        let mut whose = Whose::Anonymous;
+        let mut whose = LineSubject::Anonymous;
         for (number, line) in text.lines().enumerate() {
             let number = number + 1;
             let problem = |why| FileProblem {
@@ -117,7 +117,7 @@ impl AclFile {
             };
             match statement(line).map_err(problem)? {
                 Statement::Nothing => {}
-                Statement::User(user) => whose = Whose::User(user.into()),
+                Statement::User(user) => whose = LineSubject::User(user.into()),
                 Statement::Rule {
                     is_pattern,
                     access,
@@ -125,7 +125,7 @@ impl AclFile {
                 } => lines.push(Line {
                     number,
                     of: match is_pattern {
-                        true => Whose::Everybody,
+                        true => LineSubject::Everybody,
                         false => whose.clone(),
                     },
                     access,
@@ -142,10 +142,10 @@ impl AclFile {
         subscribing: Subscribing,
     ) -> Result<Self, FileProblem> {
         let by_owner = LinesByOwner::new(&lines);
-        let rules = |whose: &Whose, with_patterns: bool| {
+        let rules = |whose: &LineSubject, with_patterns: bool| {
             let own = ordered(by_owner.of(whose));
             let everybody = match with_patterns {
-                true => ordered(by_owner.of(&Whose::Everybody)),
+                true => ordered(by_owner.of(&LineSubject::Everybody)),
                 false => Vec::new(),
             };
             let patterns_from = own.len();
@@ -166,16 +166,16 @@ impl AclFile {
         };
         let mut users = BTreeMap::new();
         for line in &lines {
-            if let Whose::User(user) = &line.of
+            if let LineSubject::User(user) = &line.of
                 && !users.contains_key(user)
             {
                 users.insert(user.clone(), rules(&line.of, fits_patterns(user))?);
             }
         }
         // The name is unknown.
-        let stranger = Whose::User(Box::default());
+        let stranger = LineSubject::User(Box::default());
         let (others, nobody) = (rules(&stranger, true)?, rules(&stranger, false)?);
-        let anonymous = rules(&Whose::Anonymous, true)?;
+        let anonymous = rules(&LineSubject::Anonymous, true)?;
         Ok(Self {
             name: name.to_owned(),
             anonymous,
@@ -210,9 +210,9 @@ impl AclFile {
     /// A line cannot be a rule of a role: `%c` and `%u` stand for themselves in it.
     pub fn rule_lines_for(&self, user: &str) -> Result<Vec<RuleLine>, FileProblem> {
         let by_owner = LinesByOwner::new(&self.lines);
-        let own = ordered(by_owner.of(&Whose::User(user.into())));
+        let own = ordered(by_owner.of(&LineSubject::User(user.into())));
         let patterns = match fits_patterns(user) {
-            true => ordered(by_owner.of(&Whose::Everybody)),
+            true => ordered(by_owner.of(&LineSubject::Everybody)),
             false => Vec::new(),
         };
         let is_literal = |line: &&&Line| line.filter.contains("%c") || line.filter.contains("%u");

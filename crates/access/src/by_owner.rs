@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::acl_file::{Access, Line, Whose, fits_patterns};
+use crate::acl_file::{Access, Line, LineSubject, fits_patterns};
 use crate::lint::covers;
 
 /// Lines by owner, each list in the order of the file.
@@ -18,9 +18,9 @@ impl<'a> LinesByOwner<'a> {
         let mut all = Self::default();
         for line in lines {
             let list = match &line.of {
-                Whose::Anonymous => &mut all.anonymous,
-                Whose::Everybody => &mut all.patterns,
-                Whose::User(name) => all.users.entry(name).or_default(),
+                LineSubject::Anonymous => &mut all.anonymous,
+                LineSubject::Everybody => &mut all.patterns,
+                LineSubject::User(name) => all.users.entry(name).or_default(),
             };
             list.push(line);
         }
@@ -28,11 +28,11 @@ impl<'a> LinesByOwner<'a> {
     }
 
     /// Lines of this owner alone.
-    pub(crate) fn of(&self, owner: &Whose) -> &[&'a Line] {
+    pub(crate) fn of(&self, owner: &LineSubject) -> &[&'a Line] {
         match owner {
-            Whose::Anonymous => &self.anonymous,
-            Whose::Everybody => &self.patterns,
-            Whose::User(name) => self.of_user(name),
+            LineSubject::Anonymous => &self.anonymous,
+            LineSubject::Everybody => &self.patterns,
+            LineSubject::User(name) => self.of_user(name),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::acl_file::{Access, Line, Subscribing, Whose};
+use crate::acl_file::{Access, Line, LineSubject, Subscribing};
 use crate::by_owner::{LinesByOwner, Permitted};
 use crate::{AclFile, RuleLine};
 
@@ -27,8 +27,8 @@ impl Line {
     /// As it could be written.
     pub(crate) fn text(&self) -> String {
         let keyword = match self.of {
-            Whose::Everybody => "pattern",
-            Whose::Anonymous | Whose::User(_) => "topic",
+            LineSubject::Everybody => "pattern",
+            LineSubject::Anonymous | LineSubject::User(_) => "topic",
         };
         format!("{keyword} {} {}", self.access.word(), self.filter)
     }
@@ -98,14 +98,14 @@ impl AclFile {
                 ));
                 continue;
             }
-            if line.of == Whose::Everybody && !line.has_names() {
+            if line.of == LineSubject::Everybody && !line.has_names() {
                 odd(format!(
                     "`{}` holds for everybody, anonymous clients too, since it has neither %c nor \
                      %u; that is better said in so many words, under each `user`",
                     line.text()
                 ));
             }
-            if line.of != Whose::Everybody && line.has_names() {
+            if line.of != LineSubject::Everybody && line.has_names() {
                 odd(format!(
                     "`{}`: %c and %u stand for names in `pattern` lines alone; here they are those \
                      two letters",
@@ -114,10 +114,10 @@ impl AclFile {
             }
             if line.access != Access::Deny && is_all(&line.filter) {
                 let whose = match &line.of {
-                    Whose::Anonymous => "anonymous clients",
-                    Whose::Everybody => "everybody",
+                    LineSubject::Anonymous => "anonymous clients",
+                    LineSubject::Everybody => "everybody",
                     // Administrators are like that.
-                    Whose::User(_) => continue,
+                    LineSubject::User(_) => continue,
                 };
                 odd(format!(
                     "`{}` gives {whose} all topics; name those that they need",

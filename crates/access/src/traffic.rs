@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use martlet_permission::{Actions, Names, Rules};
 
-use crate::acl_file::{Access, Line, Whose};
+use crate::acl_file::{Access, Line, LineSubject};
 use crate::lint::{Lint, covers, is_all};
 use crate::{AclFile, RuleLine};
 
@@ -145,7 +145,7 @@ impl Stated for Line {
     }
 
     fn takes_names(&self) -> bool {
-        self.of == Whose::Everybody
+        self.of == LineSubject::Everybody
     }
 
     fn text(&self) -> String {

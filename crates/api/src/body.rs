@@ -15,7 +15,7 @@ use http_body_util::{LengthLimitError, Limited};
 use crate::api::Api;
 use crate::problem::{Problem, ProblemKind};
 use crate::publish;
-use room::{Held, OPEN_BYTES_MAX, Unread, collect};
+use room::{BudgetShare, OPEN_BYTES_MAX, Unread, collect};
 
 /// The time in which a body must be complete; a shorter one for a caller without credentials.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -30,7 +30,7 @@ pub(crate) async fn read(
     api: &Api,
     request: Request,
     is_open: bool,
-) -> Result<(Request, Held), Problem> {
+) -> Result<(Request, BudgetShare), Problem> {
     let path = request.uri().path();
     let own = api.settings.body_bytes;
     let (max, timeout, option) = match (publish::body_bytes_max(api, path), is_open) {
@@ -52,7 +52,7 @@ pub(crate) async fn read(
     }
     let (parts, body) = request.into_parts();
     let memory = Some(Arc::clone(&api.control));
-    let mut held = Held::new(&api.bodies, memory, is_open, max);
+    let mut held = BudgetShare::new(&api.bodies, memory, is_open, max);
     let reading = collect(Limited::new(body, max), &mut held);
     let body = match tokio::time::timeout(timeout, reading).await {
         Ok(Ok(body)) => body,

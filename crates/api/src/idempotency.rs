@@ -25,7 +25,7 @@ use crate::api::Api;
 use crate::problem::{Problem, ProblemKind};
 use crate::secret::digest_of;
 use crate::shown_once::WithoutSecrets;
-use memory::{Digest, Kept, Known, header_of};
+use memory::{Digest, Known, StoredAnswer, header_of};
 
 const HEADER: &str = "idempotency-key";
 /// Says that an answer is one that was given before.
@@ -67,7 +67,7 @@ impl Key {
             // Not here: it would be in memory.
             Ok(Claim::Pending) => Known::Lost,
             Ok(Claim::Different) => Known::Other,
-            Ok(Claim::Answered { status, answer }) => match Kept::read(status, &answer) {
+            Ok(Claim::Answered { status, answer }) => match StoredAnswer::read(status, &answer) {
                 Some(kept) => Known::Answered(kept),
                 None => Known::Lost,
             },
@@ -81,9 +81,11 @@ impl Key {
     }
 
     /// It is answered; none: it came to nothing, and may be sent again.
-    async fn end(&self, api: &Api, answer: Option<Kept>) {
+    async fn end(&self, api: &Api, answer: Option<StoredAnswer>) {
         if let Some(tables) = tables(api) {
-            let (status, text) = answer.as_ref().map_or((0, String::new()), Kept::written);
+            let (status, text) = answer
+                .as_ref()
+                .map_or((0, String::new()), StoredAnswer::written);
             let (caller, key, request) = self.words();
             let written = tables.note(move |registry| {
                 Box::pin(async move {
@@ -210,7 +212,7 @@ pub(crate) fn key_of(headers: &HeaderMap) -> Result<Option<String>, Problem> {
 }
 
 /// The answer, and what is kept of it: nothing where the node was at fault, or busy.
-async fn keep(answer: Response) -> (Response, Option<Kept>) {
+async fn keep(answer: Response) -> (Response, Option<StoredAnswer>) {
     let status = answer.status();
     if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
         return (answer, None);
@@ -236,7 +238,7 @@ async fn keep(answer: Response) -> (Response, Option<Kept>) {
         Some(without) => (without.body, header_of(without.left_out)),
         None => (body.clone(), None),
     };
-    let kept = Kept {
+    let kept = StoredAnswer {
         status,
         headers: headers.collect(),
         body: kept,
@@ -250,7 +252,7 @@ pub(crate) fn replayed_header() -> (HeaderName, HeaderValue) {
     (REPLAYED, HeaderValue::from_static("true"))
 }
 
-fn replayed(kept: Kept) -> Response {
+fn replayed(kept: StoredAnswer) -> Response {
     let mut answer = Response::new(Body::from(kept.body));
     *answer.status_mut() = kept.status;
     answer.headers_mut().extend(kept.headers);
@@ -283,7 +285,7 @@ mod tests {
         assert_eq!(given, r#"{"id":"a","secret":"s3cr3t"}"#);
         let (status, written) = kept.unwrap().written();
         assert!(!written.contains("s3cr3t"), "{written}");
-        let answer = replayed(Kept::read(status, &written).unwrap());
+        let answer = replayed(StoredAnswer::read(status, &written).unwrap());
         assert_eq!(answer.headers()["idempotency-left-out"], "secret");
         let given = answer.into_body().collect().await.unwrap().to_bytes();
         assert_eq!(given, r#"{"id":"a","secret":null}"#);
@@ -293,6 +295,6 @@ mod tests {
     async fn an_answer_that_is_too_long_for_the_tables_is_known_to_have_been_given() {
         let (_, kept) = keep("x".repeat(WRITTEN_BYTES_MAX + 1).into_response()).await;
         let (status, written) = kept.unwrap().written();
-        assert!(written.len() < 1_000 && Kept::read(status, &written).is_none());
+        assert!(written.len() < 1_000 && StoredAnswer::read(status, &written).is_none());
     }
 }

@@ -62,7 +62,7 @@ impl Output {
     }
 
     /// Takes bytes of the memory for an answer; none: there is no room for it.
-    fn hold(&self, control: &Arc<Control>, bytes: usize, class: Class) -> Option<Held> {
+    fn hold(&self, control: &Arc<Control>, bytes: usize, class: Class) -> Option<AnswerMemory> {
         let most = control.memory_part().map_or(usize::MAX, |part| {
             let most = part.saturating_mul(PARTS).max(LEAST);
             match class {
@@ -77,7 +77,7 @@ impl Output {
             .0
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
         let sum = before.ok()? + bytes;
-        let mut held = Held {
+        let mut held = AnswerMemory {
             bytes,
             borrowed: 0,
             output: self.clone(),
@@ -117,7 +117,7 @@ impl Output {
 }
 
 /// Memory of the node that an answer takes.
-struct Held {
+struct AnswerMemory {
     bytes: usize,
     /// Bytes of them that are borrowed from the node's memory.
     borrowed: usize,
@@ -125,7 +125,7 @@ struct Held {
     control: Arc<Control>,
 }
 
-impl Drop for Held {
+impl Drop for AnswerMemory {
     fn drop(&mut self) {
         self.output.0.fetch_sub(self.bytes, Ordering::Relaxed);
         self.control.return_memory(self.borrowed);
@@ -135,7 +135,7 @@ impl Drop for Held {
 /// Bytes of an answer: they count until the connection has dropped the last of them.
 struct HeldBytes {
     bytes: Bytes,
-    _held: Arc<Held>,
+    _held: Arc<AnswerMemory>,
 }
 
 impl AsRef<[u8]> for HeldBytes {
@@ -150,7 +150,7 @@ struct Counted {
     body: Body,
     rest: Bytes,
     left: u64,
-    held: Arc<Held>,
+    held: Arc<AnswerMemory>,
 }
 
 impl HttpBody for Counted {

@@ -314,7 +314,7 @@ fn invalid(pointer: &str, detail: &str) -> Problem {
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Which {
+pub(crate) struct UnsubscribeParams {
     /// Its Topic Filter, `$share/…` where it is a Shared Subscription.
     #[param(example = "devices/+/state")]
     filter: String,
@@ -324,7 +324,7 @@ pub(crate) struct Which {
 ///
 /// Connected or not, as if it had asked. Answered when its UNSUBACK would come.
 #[utoipa::path(delete, path = "/api/v1/clients/{client_id}/subscriptions", tag = "clients",
-    params(("client_id" = String, Path, description = "Client Identifier, percent-encoded"), Which),
+    params(("client_id" = String, Path, description = "Client Identifier, percent-encoded"), UnsubscribeParams),
     responses(
         (status = 204, description = "It is not subscribed any more"),
         (status = 404, description = "It has no session, or no such subscription",
@@ -335,7 +335,7 @@ pub(crate) async fn unsubscribe(
     State(api): State<Api>,
     InTenant(tenant): InTenant,
     PathOf(client_id): PathOf<String>,
-    QueryOf(which): QueryOf<Which>,
+    QueryOf(which): QueryOf<UnsubscribeParams>,
 ) -> Result<StatusCode, Problem> {
     expect_no_integration(&api, &client_id, FILTERS)?;
     let filter = &which.filter;

@@ -20,7 +20,9 @@ use martlet_permission::Actions;
 use smallvec::SmallVec;
 
 use crate::effect::ShardMessage;
-use crate::fan_out::under_way::{AT_ONCE, Delivery, FanOut, Found, NONE, Receivers, Stage};
+use crate::fan_out::under_way::{
+    AT_ONCE, Delivery, FanOut, MatchedSubscription, NONE, Receivers, Stage,
+};
 use crate::fault::{self, Fault};
 use crate::id::{SessionAddress, SessionId};
 use crate::interest::EpochKey;
@@ -210,7 +212,7 @@ impl Shard {
                 } else if let Some(session) = target.as_session()
                     && let Some(session) = sessions.look_at(session)
                 {
-                    let found = Found {
+                    let found = MatchedSubscription {
                         matched: subscriber.as_match(),
                         generation: session.generation,
                         node,
@@ -302,7 +304,7 @@ impl Shard {
     }
 
     /// The session still has the subscription that was found.
-    fn still_subscribes(&mut self, session: u32, found: &Found) -> bool {
+    fn still_subscribes(&mut self, session: u32, found: &MatchedSubscription) -> bool {
         let slot = self.sessions.at(session).subscriptions.slot(found.node);
         let there = self.subscribers.tree.get(found.node);
         let subscriber = slot.zip(there).and_then(|(slot, there)| {

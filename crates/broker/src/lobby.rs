@@ -40,7 +40,7 @@ struct BadConnect {
 }
 
 /// What is known of a refused client.
-struct Said<'a> {
+struct RefusedClient<'a> {
     version: Option<ProtocolVersion>,
     /// The client, if nothing is wrong with its CONNECT.
     client: Option<&'a ConnectingClient>,
@@ -104,7 +104,7 @@ impl Shard {
         let (request, password, step) = match self.check_connect(cx, index, flags, body) {
             Ok(checked) => checked,
             Err(bad) => {
-                let said = Said {
+                let said = RefusedClient {
                     version: bad.version,
                     client: None,
                     claims: bad.claims,
@@ -410,7 +410,7 @@ impl Shard {
         reason: ReasonCode,
         why: impl Into<Refusal>,
     ) {
-        let said = Said {
+        let said = RefusedClient {
             version,
             client: None,
             claims: None,
@@ -427,7 +427,7 @@ impl Shard {
         reason: ReasonCode,
         why: impl Into<Refusal>,
     ) {
-        let said = Said {
+        let said = RefusedClient {
             version: Some(client.request.version),
             client: Some(client),
             claims: None,
@@ -467,11 +467,11 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,
-        said: Said<'_>,
+        said: RefusedClient<'_>,
         reason: ReasonCode,
         why: Refusal,
     ) {
-        let Said {
+        let RefusedClient {
             version,
             client,
             claims,

@@ -124,7 +124,7 @@ pub struct Range {
 
 /// What was found: for each time one value of each series.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Found {
+pub struct HistoryValues {
     /// Seconds between two points.
     pub step_secs: u64,
     /// When each point begins, milliseconds since the Unix epoch. Where nothing is known there is
@@ -140,7 +140,7 @@ impl History {
     ///
     /// # Errors
     /// Too many points, or no time at all; in words.
-    pub fn find(&self, series: &[Series], range: Range) -> Result<Found, String> {
+    pub fn find(&self, series: &[Series], range: Range) -> Result<HistoryValues, String> {
         let Range { from_ms, to_ms, .. } = range;
         if from_ms >= to_ms {
             return Err("the end must be after the beginning".to_owned());
@@ -221,8 +221,8 @@ fn gathered<'a>(
     series: &[Series],
     samples: impl Iterator<Item = &'a Sample>,
     step_secs: u64,
-) -> Found {
-    let mut found = Found {
+) -> HistoryValues {
+    let mut found = HistoryValues {
         step_secs,
         at_ms: Vec::new(),
         values: vec![Vec::new(); series.len()],

@@ -76,13 +76,13 @@ pub struct Page {
 pub struct Journal {
     /// For what is to be typed.
     commands: commands::Commands,
-    kept: Mutex<Kept>,
+    kept: Mutex<JournalEntries>,
     /// The number of the last entry that was told of.
     last: watch::Sender<u64>,
 }
 
 #[derive(Debug)]
-struct Kept {
+struct JournalEntries {
     troubles: Entries,
     comings: Entries,
     runs: Runs,
@@ -91,7 +91,7 @@ struct Kept {
     gone: u64,
 }
 
-impl Default for Kept {
+impl Default for JournalEntries {
     fn default() -> Self {
         let mut kept = Self {
             troubles: Entries::new(TROUBLES),
@@ -143,7 +143,7 @@ impl Entries {
     }
 }
 
-impl Kept {
+impl JournalEntries {
     /// In the order of their numbers, from this one on.
     fn from(&self, from: u64) -> impl Iterator<Item = &Arc<Written>> {
         let part = |all: &VecDeque<Arc<Written>>| all.partition_point(|written| written.seq < from);
@@ -439,7 +439,7 @@ impl Journal {
         let _ = tokio::time::timeout(timeout, arrived).await;
     }
 
-    fn lock(&self) -> MutexGuard<'_, Kept> {
+    fn lock(&self) -> MutexGuard<'_, JournalEntries> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -44,7 +44,7 @@ pub struct LogLine {
 
 /// The last lines, put into words for readers: each client that comes or goes has one.
 #[derive(Clone, Debug, Default)]
-pub struct LogLines(Arc<Mutex<Kept>>);
+pub struct LogLines(Arc<Mutex<LogBuffer>>);
 
 /// What was logged.
 #[derive(Clone, Copy, Debug)]
@@ -60,7 +60,7 @@ pub struct Logged<'a> {
 }
 
 #[derive(Debug, Default)]
-struct Kept {
+struct LogBuffer {
     chunks: VecDeque<Chunk>,
     /// Where lines come from, by the number that they have in a chunk.
     sites: Vec<Site>,
@@ -124,7 +124,7 @@ impl Chunk {
     }
 }
 
-impl Kept {
+impl LogBuffer {
     fn put(&mut self, logged: Logged<'_>) {
         let Logged {
             at_us,
@@ -283,7 +283,7 @@ impl LogLines {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Kept> {
+    fn lock(&self) -> MutexGuard<'_, LogBuffer> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

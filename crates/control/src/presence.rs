@@ -18,7 +18,7 @@ mod publish;
 pub use alive::Alive;
 pub use client::ClientPresence;
 pub use keep::Keeper;
-pub use known::Who;
+pub use known::ClientSource;
 pub(crate) use known::{Calm, Known};
 pub use publish::PresenceTopics;
 

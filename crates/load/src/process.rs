@@ -33,7 +33,9 @@ impl Usage {
         let precise: Duration = self
             .threads
             .iter()
-            .map(|(id, now)| now.saturating_sub(before.threads.get(id).copied().unwrap_or_default()))
+            .map(|(id, now)| {
+                now.saturating_sub(before.threads.get(id).copied().unwrap_or_default())
+            })
             .sum();
         // What a thread used that has ended meanwhile is counted in ticks alone.
         if precise.abs_diff(ticks) <= TICKS_OFF {
@@ -111,7 +113,10 @@ mod tests {
     fn cpu_time_is_precise_and_a_thread_that_ends_takes_away_its_own_alone() {
         let usage = |ticks, threads: &[(u32, u64)]| Usage {
             user: Duration::from_millis(ticks),
-            threads: threads.iter().map(|(id, micros)| (*id, Duration::from_micros(*micros))).collect(),
+            threads: threads
+                .iter()
+                .map(|(id, micros)| (*id, Duration::from_micros(*micros)))
+                .collect(),
             ..Usage::default()
         };
         let before = usage(100, &[(1, 104_321), (2, 500)]);

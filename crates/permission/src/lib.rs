@@ -33,7 +33,7 @@ pub use own::{
     part_may_publish,
 };
 pub use refusal::{Audience, LockoutScope, PasswordSource, Refusal, RefusalCause, UserSources};
-pub use revocation::{Revocation, RevocationReason, Whose};
+pub use revocation::{Revocation, RevocationReason, RevokedClients};
 pub use rules::{Rule, Rules, RulesError, Verdict};
 pub use tenant::TenantId;
 pub use transport_fault::{ProxyFault, TlsFault, WebSocketFault};

@@ -6,7 +6,7 @@ use crate::{CredentialMark, Realm, Voucher};
 
 /// The clients whose credentials are taken back.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Whose {
+pub enum RevokedClients {
     /// A user's.
     User(Arc<str>),
     /// One of a user's: who came by another stays, and who came by one that is not known does not.
@@ -23,7 +23,7 @@ pub struct Revocation {
     /// Realm of these names: in another realm the name is another user's.
     pub realm: Realm,
     /// The clients that had them.
-    pub whose: Whose,
+    pub whose: RevokedClients,
     /// Counted up with each revocation.
     pub number: u64,
     /// Reason, as the client is told.
@@ -62,7 +62,7 @@ impl RevocationReason {
     }
 }
 
-impl Whose {
+impl RevokedClients {
     /// The user; none: it is no one user's.
     pub fn user(&self) -> Option<&str> {
         match self {

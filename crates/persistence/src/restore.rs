@@ -131,7 +131,7 @@ pub fn restore<D: Disk, N: Node>(
     engine: &mut Engine<D>,
     shards: Shards<'_, N>,
 ) -> Result<RestoreReport, RestoreError> {
-    let found = Found::of(engine)?;
+    let found = RestoreBasis::of(engine)?;
     let mut restoring = Restoring {
         shards,
         report: found.report,
@@ -155,7 +155,7 @@ pub fn restore<D: Disk, N: Node>(
 
 /// What has to be known before anything comes back.
 #[derive(Default)]
-struct Found {
+struct RestoreBasis {
     /// The last run.
     start: u32,
     /// The last time that it recorded.
@@ -177,7 +177,7 @@ struct FoundGroup {
     filter: Box<str>,
 }
 
-impl Found {
+impl RestoreBasis {
     fn of<D: Disk>(engine: &Engine<D>) -> Result<Self, RestoreError> {
         let mut found = Self::default();
         for id in engine.highest_body_seen() {
@@ -190,7 +190,7 @@ impl Found {
             }
         }
         let is_wanted = |key: StateKey| !matches!(key.kind, kind::SESSION | kind::SUBSCRIPTION);
-        each_state(engine, &mut found, is_wanted, Found::add)?;
+        each_state(engine, &mut found, is_wanted, RestoreBasis::add)?;
         found.one_group_for_each_filter();
         found.wills.sort_by_key(|(epoch, _)| *epoch);
         Ok(found)
@@ -259,7 +259,7 @@ impl RestoreReport {
     }
 }
 
-impl AsMut<RestoreReport> for Found {
+impl AsMut<RestoreReport> for RestoreBasis {
     fn as_mut(&mut self) -> &mut RestoreReport {
         &mut self.report
     }
@@ -327,7 +327,7 @@ struct Restoring<'a, N: Node> {
     publishers: Publishers,
     /// Sessions of the parts that have asked for receipts of messages.
     asked_receipts: HashMap<MessageId, Option<SessionAddress>>,
-    /// As [`Found::retained_owed`].
+    /// As [`RestoreBasis::retained_owed`].
     retained_owed: BTreeMap<StateKey, Option<Box<str>>>,
     /// Owners of what belongs to nothing.
     orphans: Vec<u64>,

@@ -8,7 +8,7 @@ use crate::sql::Fault;
 
 /// The last change that a reading has seen; the empty mark is before the first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Seen {
+pub(crate) struct ChangePosition {
     number: i64,
     mark: String,
 }
@@ -28,34 +28,37 @@ pub(crate) enum Changes {
         /// What many go by: rules, roles, types, groups' names, teams, settings.
         of_many: bool,
         /// With these it is seen.
-        seen: Seen,
+        seen: ChangePosition,
     },
 }
 
 /// Number of changes above which it is faster to read everything.
 pub(crate) const CHANGES_MAX: usize = 2_000;
 
-pub(crate) async fn seen(on: &mut AnyConnection) -> Result<Seen, Fault> {
+pub(crate) async fn seen(on: &mut AnyConnection) -> Result<ChangePosition, Fault> {
     let sql = "SELECT number, mark FROM changes ORDER BY number DESC LIMIT 1";
     match sqlx::query(sql).fetch_optional(on).await? {
-        None => Ok(Seen::default()),
-        Some(row) => Ok(Seen {
+        None => Ok(ChangePosition::default()),
+        Some(row) => Ok(ChangePosition {
             number: row.try_get("number")?,
             mark: row.try_get("mark")?,
         }),
     }
 }
 
-pub(crate) async fn changes_since(on: &mut AnyConnection, seen: &Seen) -> Result<Changes, Fault> {
+pub(crate) async fn changes_since(
+    on: &mut AnyConnection,
+    seen: &ChangePosition,
+) -> Result<Changes, Fault> {
     let sql = "SELECT number, kind, name, mark FROM changes WHERE number >= $1 \
                ORDER BY number LIMIT $2";
     let query = sqlx::query(sql).bind(seen.number);
     let rows = query.bind(CHANGES_MAX as i64 + 2).fetch_all(on).await?;
     let (mut users, mut devices, mut bans) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
     let mut of_many = false;
-    let mut last = Seen::default();
+    let mut last = ChangePosition::default();
     for (at, row) in rows.iter().enumerate() {
-        let next = Seen {
+        let next = ChangePosition {
             number: row.try_get("number")?,
             mark: row.try_get("mark")?,
         };

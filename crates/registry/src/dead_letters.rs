@@ -328,7 +328,7 @@ async fn make_room(work: &mut Work<'_>, node: &str, kept: DeadLettersKept) -> Re
     let row = query.fetch_one(&mut *work.all).await?;
     let (letters, bytes): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
     let newest: i64 = row.try_get(2)?;
-    let mut beyond = Held {
+    let mut beyond = LetterTotals {
         letters: letters - signed(kept.letters.max(1)),
         bytes: bytes - signed(kept.bytes),
     };
@@ -372,12 +372,12 @@ async fn make_room(work: &mut Work<'_>, node: &str, kept: DeadLettersKept) -> Re
 
 /// A number of letters, and their bytes.
 #[derive(Clone, Copy, Debug, Default)]
-struct Held {
+struct LetterTotals {
     letters: i64,
     bytes: i64,
 }
 
-impl Held {
+impl LetterTotals {
     fn is_any(&self) -> bool {
         self.letters > 0 || self.bytes > 0
     }
@@ -403,7 +403,7 @@ struct Share {
     tenant: i64,
     kind: String,
     name: String,
-    held: Held,
+    held: LetterTotals,
     /// Its letters but for the newest of the node, which is never dropped.
     older: i64,
 }
@@ -420,7 +420,7 @@ async fn shares_of(work: &mut Work<'_>, node: &str, newest: i64) -> Result<Vec<S
             tenant: row.try_get(0)?,
             kind: row.try_get(1)?,
             name: row.try_get(2)?,
-            held: Held {
+            held: LetterTotals {
                 letters: row.try_get(3)?,
                 bytes: row.try_get(4)?,
             },
@@ -431,14 +431,14 @@ async fn shares_of(work: &mut Work<'_>, node: &str, newest: i64) -> Result<Vec<S
 }
 
 /// What a tenant has in all of its integrations.
-fn weight_of_tenant(shares: &[Share], tenant: i64, beyond: &Held) -> i64 {
+fn weight_of_tenant(shares: &[Share], tenant: i64, beyond: &LetterTotals) -> i64 {
     let own = shares.iter().filter(|share| share.tenant == tenant);
     own.map(|share| share.held.weight(beyond)).sum()
 }
 
 /// The share from which letters are dropped: of the tenant that has most, the integration that has
 /// most; none if no letters are left.
-fn greatest(shares: &[Share], beyond: &Held) -> Option<usize> {
+fn greatest(shares: &[Share], beyond: &LetterTotals) -> Option<usize> {
     let left = shares.iter().enumerate();
     let left = left.filter(|(_, share)| share.older > 0);
     let most = left.max_by_key(|(_, share)| {
@@ -450,7 +450,7 @@ fn greatest(shares: &[Share], beyond: &Held) -> Option<usize> {
 
 /// Whether a share still gives: its tenant has hardly less than the one with most. So two that have
 /// the same do not give in turns, with a statement for each letter.
-fn is_near_greatest(shares: &[Share], at: usize, beyond: &Held) -> bool {
+fn is_near_greatest(shares: &[Share], at: usize, beyond: &LetterTotals) -> bool {
     let tenant = shares[at].tenant;
     let own = weight_of_tenant(shares, tenant, beyond);
     let others = shares.iter().filter(|share| share.tenant != tenant);

@@ -13,7 +13,7 @@ use cel::{Context, ExecutionError, IdedExpr, Program, Value};
 
 use crate::fuel;
 use crate::functions;
-use crate::pattern::{Held, Patterns};
+use crate::pattern::{PatternHandle, Patterns};
 
 pub(crate) use check::Variables;
 
@@ -61,7 +61,7 @@ pub(crate) struct Expression {
     /// What its parts cost, whatever their values are.
     units: u64,
     /// Patterns that it uses, which are there as long as it is.
-    _patterns: Arc<[Held]>,
+    _patterns: Arc<[PatternHandle]>,
 }
 
 impl Expression {

@@ -39,19 +39,19 @@ pub(crate) struct Patterns(Arc<RwLock<Slots>>);
 
 /// A pattern that an expression has. Without it the pattern is forgotten.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub(crate) struct PatternHandle {
     patterns: Patterns,
     at: usize,
 }
 
-impl Held {
+impl PatternHandle {
     /// The number that stands for it.
     pub(crate) fn number(&self) -> i64 {
         self.at as i64
     }
 }
 
-impl Drop for Held {
+impl Drop for PatternHandle {
     fn drop(&mut self) {
         let mut slots = self
             .patterns
@@ -70,7 +70,7 @@ impl Patterns {
     ///
     /// # Errors
     /// It is none, or too large; the reason in words.
-    pub(crate) fn add(&self, pattern: &str) -> Result<Held, String> {
+    pub(crate) fn add(&self, pattern: &str) -> Result<PatternHandle, String> {
         if pattern.len() > PATTERN_BYTES_MAX {
             return Err(format!(
                 "a pattern has {} bytes, expected {PATTERN_BYTES_MAX} at most",
@@ -104,8 +104,8 @@ impl Patterns {
         Ok(self.held(at))
     }
 
-    fn held(&self, at: usize) -> Held {
-        Held {
+    fn held(&self, at: usize) -> PatternHandle {
+        PatternHandle {
             patterns: self.clone(),
             at,
         }

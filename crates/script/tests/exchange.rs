@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use martlet_broker::{
     Authenticated, Authentication, Command, EventInterest, ExchangeState, Identity, ListenerPolicy,
-    Realm, Refusal, RefusalCause, Revocation, Rules, Settings, TransportEnd, Whose,
+    Realm, Refusal, RefusalCause, Revocation, RevokedClients, Rules, Settings, TransportEnd,
 };
 use martlet_codec::{
     Auth, Connect, ConnectProperties, Packet, ProtocolVersion, ReasonCode, decode_packet,
@@ -96,7 +96,7 @@ impl Bench {
         for shard in 0..SHARDS {
             let revocation = Revocation {
                 realm: Realm::COMMON,
-                whose: Whose::User(user_name.into()),
+                whose: RevokedClients::User(user_name.into()),
                 number: 1,
                 reason: martlet_broker::RevocationReason::Credentials,
             };

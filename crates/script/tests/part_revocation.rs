@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use martlet_broker::{
     Command, Identity, ListenerPolicy, PartCall, PartEvent, PartId, PartIdentity, PartQueueLimits,
-    PartReach, PartSpec, Realm, Revocation, RevocationReason, Settings, Whose,
+    PartReach, PartSpec, Realm, Revocation, RevocationReason, RevokedClients, Settings,
 };
 use martlet_script::{Harness, Wiring};
 
@@ -38,7 +38,7 @@ fn attach(node: &mut Harness, known: u64) -> Vec<(PartId, PartEvent)> {
 fn revoke(node: &mut Harness, number: u64) -> Vec<(PartId, PartEvent)> {
     let revocation = Revocation {
         realm: Realm::COMMON,
-        whose: Whose::User("alice".into()),
+        whose: RevokedClients::User("alice".into()),
         number,
         reason: RevocationReason::Disabled,
     };

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use martlet_broker::{
     Actions, Answer, Authenticated, Authentication, Command, CredentialMark, Event, EventInterest,
-    Identity, ListenerPolicy, Realm, RefusalCause, Revocation, Rule, RuleBook, Rules, Settings,
-    TenantId, TransportEnd, UnmatchedTopic, Voucher, Whose,
+    Identity, ListenerPolicy, Realm, RefusalCause, Revocation, RevokedClients, Rule, RuleBook,
+    Rules, Settings, TenantId, TransportEnd, UnmatchedTopic, Voucher,
 };
 use martlet_script::{Harness, Link, Wiring};
 
@@ -191,7 +191,7 @@ fn revoking_ends_connections_and_those_on_their_way_in() {
         let (shard, waiting) = asked(&mut node);
         let revocation = Revocation {
             realm: Realm::COMMON,
-            whose: Whose::User("alice".into()),
+            whose: RevokedClients::User("alice".into()),
             number: 5,
             reason: martlet_broker::RevocationReason::Credentials,
         };
@@ -223,7 +223,7 @@ fn a_user_of_that_name_at_another_door_is_not_revoked() {
         let (shard, waiting) = asked(&mut node);
         let revocation = Revocation {
             realm: Realm(7),
-            whose: Whose::User("alice".into()),
+            whose: RevokedClients::User("alice".into()),
             number: 5,
             reason: martlet_broker::RevocationReason::Credentials,
         };
@@ -262,7 +262,7 @@ fn whom_a_voucher_let_in_goes_with_it_and_nobody_else() {
         let (shard, waiting) = asked(&mut node);
         let revocation = Revocation {
             realm: Realm::COMMON,
-            whose: Whose::Voucher(Voucher(1)),
+            whose: RevokedClients::Voucher(Voucher(1)),
             number: 5,
             reason: martlet_broker::RevocationReason::Credentials,
         };
@@ -303,7 +303,7 @@ fn one_credential_of_a_user_is_revoked_and_who_came_by_another_stays() {
         }
         let revocation = Revocation {
             realm: Realm::COMMON,
-            whose: Whose::Credential("alice".into(), CredentialMark(1)),
+            whose: RevokedClients::Credential("alice".into(), CredentialMark(1)),
             number: 5,
             reason: martlet_broker::RevocationReason::Credentials,
         };
@@ -648,7 +648,7 @@ fn what_share_groups_lent_to_somebody_who_is_revoked_goes_to_others() {
         all(&mut node, shards, &Command::SetRules(Arc::new(book)));
         let revocation = Revocation {
             realm: Realm::COMMON,
-            whose: Whose::User("alice".into()),
+            whose: RevokedClients::User("alice".into()),
             number: 1,
             reason: martlet_broker::RevocationReason::Credentials,
         };

@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use martlet_broker::{
-    Command, Limits, ListenerPolicy, Realm, Revocation, RevocationReason, RuleBook, Rules,
-    Settings, StoreState, TransportEnd, Whose, WorkLimits,
+    Command, Limits, ListenerPolicy, Realm, Revocation, RevocationReason, RevokedClients, RuleBook,
+    Rules, Settings, StoreState, TransportEnd, WorkLimits,
 };
 use martlet_codec::{
     Connect, OutgoingPublish, Packet, ProtocolVersion, PublishProperties, QoS, Will,
@@ -201,7 +201,7 @@ fn a_will_that_waits_for_its_turn_is_sent_though_its_client_comes_back() {
 fn revocation_of(user: &str, number: u64) -> Revocation {
     Revocation {
         realm: Realm::COMMON,
-        whose: Whose::User(user.into()),
+        whose: RevokedClients::User(user.into()),
         number,
         reason: RevocationReason::Credentials,
     }

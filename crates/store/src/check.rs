@@ -12,7 +12,7 @@ use crate::record::{
     BodyId, Entry, GROUP_BYTES, Holds, Op, Ops, QueueId, RecordBuffer, StateKey, ops_of,
 };
 use crate::report::{Damage, Lost, set_aside};
-use crate::scan::{Found, Window};
+use crate::scan::{ScanItem, Window};
 use crate::segment;
 use crate::stats::Stats;
 use std::io;
@@ -202,7 +202,7 @@ impl<D: Disk> Engine<D> {
             {
                 costs.push(Cost {
                     location,
-                    what: What::Body(id),
+                    what: LostItem::Body(id),
                 });
             }
         });
@@ -212,7 +212,7 @@ impl<D: Disk> Engine<D> {
             {
                 costs.push(Cost {
                     location: state.location(),
-                    what: What::State(key),
+                    what: LostItem::State(key),
                 });
             }
         });
@@ -233,9 +233,9 @@ impl<D: Disk> Engine<D> {
         let mut offset = 0;
         while offset < segment.end {
             match window.at(offset, 0) {
-                Found::Group(..) => offset += GROUP_BYTES as u64,
-                Found::Record(_, _, bytes) => offset += bytes,
-                Found::Nothing => {
+                ScanItem::Group(..) => offset += GROUP_BYTES as u64,
+                ScanItem::Record(_, _, bytes) => offset += bytes,
+                ScanItem::Nothing => {
                     let next = window.search(offset + 8, 0);
                     let to = next.unwrap_or(segment.end);
                     let unreadable = window.unreadable(offset..to);
@@ -265,8 +265,8 @@ impl<D: Disk> Engine<D> {
 
     fn lost(&self, cost: &Cost, entries: &[Entry]) -> Lost {
         match cost.what {
-            What::State(key) => Lost::State(key),
-            What::Body(id) => {
+            LostItem::State(key) => Lost::State(key),
+            LostItem::Body(id) => {
                 let left = self.left_at(cost.location);
                 lost_body(id, entries, left.iter().find(|left| left.id == id))
             }
@@ -361,10 +361,10 @@ impl<D: Disk> Engine<D> {
 /// What should be at a place and is not.
 struct Cost {
     location: Location,
-    what: What,
+    what: LostItem,
 }
 
-enum What {
+enum LostItem {
     Body(BodyId),
     State(StateKey),
 }
@@ -372,15 +372,15 @@ enum What {
 impl Cost {
     fn body(&self) -> Option<BodyId> {
         match self.what {
-            What::Body(id) => Some(id),
-            What::State(_) => None,
+            LostItem::Body(id) => Some(id),
+            LostItem::State(_) => None,
         }
     }
 
     fn state(&self) -> Option<StateKey> {
         match self.what {
-            What::Body(_) => None,
-            What::State(key) => Some(key),
+            LostItem::Body(_) => None,
+            LostItem::State(key) => Some(key),
         }
     }
 }

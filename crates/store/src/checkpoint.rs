@@ -14,7 +14,7 @@ use crate::mend::Lacks;
 use crate::record::{FileKey, HEADER_BYTES, Lsn, QueueId, record_bytes};
 use crate::recover::{Gaps, Short};
 use crate::report::{Damage, Lost, Report};
-use crate::scan::{Found, Window};
+use crate::scan::{ScanItem, Window};
 use crate::segment::{self, Segment, SegmentFile};
 use martlet_fault::{self as fault, Fault};
 use martlet_rows::{put_varint, take_varint};
@@ -501,7 +501,7 @@ impl Loader {
             let mut damaged = Vec::new();
             for (name, window) in &mut copies {
                 match window.at(offset, number) {
-                    Found::Record(found, block, bytes) if found == number => {
+                    ScanItem::Record(found, block, bytes) if found == number => {
                         if taken.is_none() {
                             self.take(block);
                             taken = Some(bytes);
@@ -619,7 +619,7 @@ fn next_block<D: Disk>(
     let mut first = None;
     for (_, window) in copies {
         if let Some(offset) = window.search(offset, number)
-            && let Found::Record(number, ..) = window.at(offset, number)
+            && let ScanItem::Record(number, ..) = window.at(offset, number)
             && first.is_none_or(|(other, _)| offset < other)
         {
             first = Some((offset, number));

@@ -13,7 +13,7 @@ use crate::record::{
     FileKey, GROUP_BYTES, GroupHeader, HEADER_BYTES, length_of, ops_of, read_u32, read_u64,
 };
 use crate::report::{Damage, Lost};
-use crate::scan::{Found, Window};
+use crate::scan::{ScanItem, Window};
 use crate::segment;
 
 /// The newest version of the format that is known here.
@@ -172,7 +172,7 @@ fn is_own<D: Disk>(disk: &D, salt: u64, (name, len): &(String, u64)) -> bool {
     match segment::number_of(name) {
         Some(_) => window.search(0, 1).is_some(),
         // Without its beginning a checkpoint says nothing.
-        None => matches!(window.at(0, 1), Found::Record(1, ..)),
+        None => matches!(window.at(0, 1), ScanItem::Record(1, ..)),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::disk::Disk;
 use crate::engine::Engine;
 use crate::index::{Index, Location};
 use crate::record::{BodyId, GROUP_BYTES, Holds, Lsn, Op, Ops};
-use crate::scan::{Found, Window};
+use crate::scan::{ScanItem, Window};
 use crate::segment::Segments;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -99,12 +99,12 @@ fn each_record<D: Disk>(
         let mut offset = 0;
         while offset < end {
             match window.at(offset, 0) {
-                Found::Group(..) => offset += GROUP_BYTES as u64,
-                Found::Record(lsn, ops, bytes) => {
+                ScanItem::Group(..) => offset += GROUP_BYTES as u64,
+                ScanItem::Record(lsn, ops, bytes) => {
                     each(lsn, ops, Location::new(slot, offset));
                     offset += bytes;
                 }
-                Found::Nothing => offset = window.search(offset + 8, 0).unwrap_or(end),
+                ScanItem::Nothing => offset = window.search(offset + 8, 0).unwrap_or(end),
             }
         }
     }

@@ -31,7 +31,7 @@ use crate::mark;
 use crate::mend::Lacks;
 use crate::record::{FileKey, GROUP_BYTES, LENGTH_UNIT, Lsn, QueueId};
 use crate::report::{self, Damage, Lost, NO_SUCH_FILE, Report};
-use crate::scan::{Found, Unreadable, Window};
+use crate::scan::{ScanItem, Unreadable, Window};
 use crate::segment::{self, Segment, SegmentFile, Segments};
 
 /// Segments that are not as the checkpoint and their own headers say.
@@ -620,14 +620,14 @@ fn first_record<D: Disk>(window: &mut Window<'_, D>) -> Option<Begin> {
     while let Some(found) = window.search(offset, 1) {
         offset = found;
         match window.at(offset, 1) {
-            Found::Group(header, _) => {
+            ScanItem::Group(header, _) => {
                 return Some(Begin {
                     first: header.segment_first,
                     void_from: header.void_from,
                     segment_len: header.segment_len,
                 });
             }
-            Found::Record(lsn, _, bytes) => {
+            ScanItem::Record(lsn, _, bytes) => {
                 begin = begin.or(Some(Begin {
                     first: lsn,
                     void_from: lsn,
@@ -635,7 +635,7 @@ fn first_record<D: Disk>(window: &mut Window<'_, D>) -> Option<Begin> {
                 }));
                 offset += bytes;
             }
-            Found::Nothing => offset += 8,
+            ScanItem::Nothing => offset += 8,
         }
     }
     begin

@@ -36,7 +36,7 @@ pub(crate) struct Unreadable {
 }
 
 /// What begins at a place.
-pub(crate) enum Found<'b> {
+pub(crate) enum ScanItem<'b> {
     /// A group's header; the number is that of the group's first record.
     Group(GroupHeader, Lsn),
     /// A record with its operations and its length.
@@ -138,31 +138,31 @@ impl<'a, D: Disk> Window<'a, D> {
             return offset < len && header.len() < HEADER_BYTES;
         };
         let behind = match self.at(offset, 0) {
-            Found::Group(header, _) => header.bytes,
+            ScanItem::Group(header, _) => header.bytes,
             _ => 0,
         };
         offset + bytes as u64 + behind > len
     }
 
     /// What begins at `offset`, if its number is at least `lsn_min`.
-    pub(crate) fn at(&mut self, offset: u64, lsn_min: Lsn) -> Found<'_> {
+    pub(crate) fn at(&mut self, offset: u64, lsn_min: Lsn) -> ScanItem<'_> {
         let (key, len) = (self.key, self.len);
         let header = self.view(offset, HEADER_BYTES);
         let Some((lsn, bytes)) = plausible(header, key, lsn_min) else {
-            return Found::Nothing;
+            return ScanItem::Nothing;
         };
         if offset + bytes as u64 > len {
-            return Found::Nothing;
+            return ScanItem::Nothing;
         }
         let record = self.view(offset, bytes);
         let checks = record.get(..4) == Some(&key.checksum(record).to_le_bytes()[..]);
         if record.len() < bytes || !checks && !fault::is(Fault::ScanIgnoresChecksum) {
-            return Found::Nothing;
+            return ScanItem::Nothing;
         }
         let ops = ops_of(record);
         match GroupHeader::take(ops) {
-            Some(header) => Found::Group(header, lsn),
-            None => Found::Record(lsn, ops, bytes as u64),
+            Some(header) => ScanItem::Group(header, lsn),
+            None => ScanItem::Record(lsn, ops, bytes as u64),
         }
     }
 
@@ -180,7 +180,7 @@ impl<'a, D: Disk> Window<'a, D> {
             let passed = hit.unwrap_or((piece.len() - HEADER_BYTES) / 8 * 8 + 8);
             offset += passed as u64;
             if hit.is_some() {
-                if !matches!(self.at(offset, lsn_min), Found::Nothing) {
+                if !matches!(self.at(offset, lsn_min), ScanItem::Nothing) {
                     return Some(offset);
                 }
                 offset += 8;

@@ -329,7 +329,7 @@ impl Reader {
     /// Reads each series no further than the rows that were found so far make necessary.
     async fn range_by_time(&self, range: &Range, newest_first: bool) -> Result<Rows, StorageError> {
         let most = range.limit.saturating_add(1);
-        let mut found = Found::new(most, newest_first);
+        let mut found = TopRows::new(most, newest_first);
         let mut pages = SeriesPages::new(self, &range.selection);
         while let Some(page) = pages.next().await? {
             for series in page {
@@ -390,7 +390,7 @@ fn cut(mut rows: Vec<Row>, limit: usize) -> Rows {
 }
 
 /// The first rows of many series by time, of which no more than twice as many as wanted are kept.
-struct Found {
+struct TopRows {
     rows: Vec<Row>,
     most: usize,
     newest_first: bool,
@@ -398,7 +398,7 @@ struct Found {
     worst: Option<Instant>,
 }
 
-impl Found {
+impl TopRows {
     fn new(most: usize, newest_first: bool) -> Self {
         Self {
             rows: Vec::new(),

@@ -63,7 +63,7 @@ pub(crate) struct Writer {
 
 /// What others learn of the writer.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Told {
+pub(crate) struct WriterStatus {
     pub(crate) trouble: Trouble,
     /// Bytes of memory that the series take that it knows.
     pub(crate) known_bytes: Arc<AtomicUsize>,
@@ -90,7 +90,7 @@ impl Writer {
         settings: &Settings,
         memory: Arc<SharedMemory>,
         jobs: mpsc::Receiver<Job>,
-        told: Told,
+        told: WriterStatus,
     ) -> Result<Self, StorageError> {
         let engine = Engine::open(location, settings, memory).await?;
         Ok(Self {

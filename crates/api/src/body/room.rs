@@ -34,7 +34,7 @@ impl Bodies {
 }
 
 /// A part of the budget; it is given back when this is dropped.
-pub(crate) struct Held {
+pub(crate) struct BudgetShare {
     bytes: usize,
     max: usize,
     of: Vec<(Arc<AtomicUsize>, usize)>,
@@ -44,7 +44,7 @@ pub(crate) struct Held {
     memory: Option<Arc<Control>>,
 }
 
-impl Held {
+impl BudgetShare {
     pub(super) fn new(
         bodies: &Bodies,
         memory: Option<Arc<Control>>,
@@ -106,7 +106,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for BudgetShare {
     fn drop(&mut self) {
         for (used, _) in &self.of {
             used.fetch_sub(self.bytes, Ordering::Relaxed);
@@ -123,7 +123,10 @@ pub(super) enum Unread {
 }
 
 /// Copies each chunk into one buffer: a chunk of one byte costs one byte.
-pub(super) async fn collect(mut body: Limited<Body>, held: &mut Held) -> Result<Bytes, Unread> {
+pub(super) async fn collect(
+    mut body: Limited<Body>,
+    held: &mut BudgetShare,
+) -> Result<Bytes, Unread> {
     let mut all = Vec::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(Unread::Error)?;
@@ -153,19 +156,19 @@ mod tests {
     #[test]
     fn bodies_count_until_they_are_dropped_and_open_ones_have_less_room() {
         let bodies = Bodies::default();
-        let mut open = Held::new(&bodies, None, true, OPEN_BYTES_MAX);
+        let mut open = BudgetShare::new(&bodies, None, true, OPEN_BYTES_MAX);
         assert!(open.grow_to(1) && open.grow_to(STEP) && open.grow_to(STEP + 1));
         assert_eq!(bodies.all.load(Ordering::Relaxed), 2 * STEP);
         let mut many = Vec::new();
         loop {
-            let mut one = Held::new(&bodies, None, true, OPEN_BYTES_MAX);
+            let mut one = BudgetShare::new(&bodies, None, true, OPEN_BYTES_MAX);
             if !one.grow_to(OPEN_BYTES_MAX) {
                 break;
             }
             many.push(one);
         }
         assert!(bodies.open.load(Ordering::Relaxed) <= ALL_OPEN_BYTES_MAX);
-        let mut known = Held::new(&bodies, None, false, 1024 * 1024);
+        let mut known = BudgetShare::new(&bodies, None, false, 1024 * 1024);
         assert!(known.grow_to(1024 * 1024));
         drop((open, many, known));
         assert_eq!(bodies.all.load(Ordering::Relaxed), 0);
@@ -175,7 +178,7 @@ mod tests {
     #[tokio::test]
     async fn chunks_of_one_byte_are_one_buffer() {
         let bodies = Bodies::default();
-        let mut held = Held::new(&bodies, None, false, 1024 * 1024);
+        let mut held = BudgetShare::new(&bodies, None, false, 1024 * 1024);
         let chunks = (0..100_000).map(|_| Ok::<_, std::io::Error>(Bytes::from_static(b"x")));
         let body = Body::from_stream(futures_util::stream::iter(chunks));
         let read = collect(Limited::new(body, 1024 * 1024), &mut held).await;

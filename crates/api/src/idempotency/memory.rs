@@ -24,7 +24,7 @@ pub(super) type Digest = [u8; 32];
 
 /// An answer that may be given again.
 #[derive(Clone, Debug)]
-pub(super) struct Kept {
+pub(super) struct StoredAnswer {
     pub(super) status: StatusCode,
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
     pub(super) body: Bytes,
@@ -51,7 +51,7 @@ pub(super) enum Known {
     /// It came with another request.
     Other,
     /// The answer to the same request.
-    Answered(Kept),
+    Answered(StoredAnswer),
     /// The same request was begun, and it is not known how it ended, or how it was answered.
     Lost,
 }
@@ -128,7 +128,7 @@ impl Table {
         }
     }
 
-    fn answer(&mut self, key: &Digest, answer: Kept) {
+    fn answer(&mut self, key: &Digest, answer: StoredAnswer) {
         let Some(entry) = self.by_key.get_mut(key) else {
             return;
         };
@@ -190,7 +190,7 @@ struct Entry {
 #[derive(Debug)]
 enum State {
     UnderWay,
-    Answered(Kept),
+    Answered(StoredAnswer),
     /// It was answered, and the answer made room for others.
     Dropped,
 }
@@ -250,7 +250,7 @@ impl KeptInMemory {
         }
     }
 
-    pub(super) fn end(&self, key: Digest, answer: Option<Kept>) {
+    pub(super) fn end(&self, key: Digest, answer: Option<StoredAnswer>) {
         let mut table = self.table();
         match answer {
             Some(answer) => table.answer(&key, answer),
@@ -259,7 +259,7 @@ impl KeptInMemory {
     }
 }
 
-impl Kept {
+impl StoredAnswer {
     /// Approximate number of bytes that it takes.
     fn memory_bytes(&self) -> usize {
         let headers = self.headers.iter();
@@ -317,8 +317,8 @@ mod tests {
         digest_of(&number.to_be_bytes())
     }
 
-    fn answer(bytes: usize) -> Kept {
-        Kept {
+    fn answer(bytes: usize) -> StoredAnswer {
+        StoredAnswer {
             status: StatusCode::OK,
             headers: Vec::new(),
             body: Bytes::from(vec![0; bytes]),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use martlet_permission::{
-    CredentialMark, Identity, Realm, Revocation, RevocationReason, Voucher, Whose,
+    CredentialMark, Identity, Realm, Revocation, RevocationReason, RevokedClients, Voucher,
 };
 
 use crate::exchange::state::Exchange;
@@ -12,7 +12,7 @@ use crate::limits::ListenerPolicy;
 
 /// Revoked users, and when last and why.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Revoked(BTreeMap<(Realm, Whose), (u64, RevocationReason)>);
+pub(crate) struct Revoked(BTreeMap<(Realm, RevokedClients), (u64, RevocationReason)>);
 
 impl Revoked {
     /// Remembers one more.
@@ -40,12 +40,12 @@ impl Revoked {
         if self.0.is_empty() {
             return None;
         }
-        let user = identity.user_name.clone().map(Whose::User);
+        let user = identity.user_name.clone().map(RevokedClients::User);
         let voucher = (identity.voucher != Voucher::NONE).then_some(identity.voucher);
         let name = identity.user_name.as_deref().unwrap_or_default();
         let team = name.rsplit_once('@');
-        let team = team.map(|(_, team)| Whose::Team(team.into()));
-        let all = user.into_iter().chain(voucher.map(Whose::Voucher));
+        let team = team.map(|(_, team)| RevokedClients::Team(team.into()));
+        let all = user.into_iter().chain(voucher.map(RevokedClients::Voucher));
         let mut all = all.chain(team);
         let realm = identity.realm.of_names();
         let revoked = all.find_map(|whose| {
@@ -64,7 +64,7 @@ impl Revoked {
             one => (one, one),
         };
         let at = |mark| {
-            let whose = Whose::Credential(Arc::clone(name), mark);
+            let whose = RevokedClients::Credential(Arc::clone(name), mark);
             (identity.realm.of_names(), whose)
         };
         let mut all = self.0.range(at(first)..=at(last));

@@ -50,7 +50,7 @@ pub(crate) struct FanOut {
 #[derive(Debug, Default)]
 pub(crate) struct Receivers {
     pub(crate) stage: Stage,
-    pub(crate) found: Vec<Found>,
+    pub(crate) found: Vec<MatchedSubscription>,
     /// The first of each session's subscriptions among `found`.
     firsts: HashTable<u32>,
     /// The sum of epochs of the topic when gathering began.
@@ -70,7 +70,7 @@ pub(crate) enum Stage {
 
 /// A subscription of a session that matched.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Found {
+pub(crate) struct MatchedSubscription {
     pub(super) matched: Match,
     /// Of its session.
     pub(super) generation: u32,
@@ -124,11 +124,12 @@ impl FanOuts {
 
 impl Receivers {
     fn bytes(&self) -> usize {
-        self.found.capacity() * size_of::<Found>() + self.firsts.capacity() * size_of::<u32>()
+        self.found.capacity() * size_of::<MatchedSubscription>()
+            + self.firsts.capacity() * size_of::<u32>()
     }
 
     /// Notes a subscription; all of one session are served together.
-    pub(crate) fn note(&mut self, seed: &crate::hash::Seed, mut found: Found) {
+    pub(crate) fn note(&mut self, seed: &crate::hash::Seed, mut found: MatchedSubscription) {
         let place = self.found.len() as u32;
         let target = found.matched.target;
         let all = &self.found;

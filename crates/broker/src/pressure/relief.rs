@@ -40,7 +40,7 @@ pub(crate) struct Relief {
     pub(super) stage: Stage,
     /// Holders found so far that may give back, of each kind; on top the one that would be the last
     /// to do so.
-    pub(super) found: [BinaryHeap<Reverse<Found>>; KINDS],
+    pub(super) found: [BinaryHeap<Reverse<Candidate>>; KINDS],
     /// Bytes that members of share groups hold by these groups.
     pub(super) by_member: BTreeMap<SessionAddress, usize>,
     /// What clients of one address hold together.
@@ -76,7 +76,7 @@ pub(crate) struct Sums {
 
 /// A holder that may give back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Found {
+pub(crate) struct Candidate {
     /// It is one of the largest, as far as is known.
     is_large: bool,
     /// It is one of the largest by what it holds itself, whatever others of its address hold.
@@ -223,7 +223,7 @@ impl Relief {
             Holder::Group(_) => (2, held as u64),
         };
         let found = &mut self.found[kind];
-        found.push(Reverse(Found {
+        found.push(Reverse(Candidate {
             is_large: counted >= self.least_before,
             is_large_alone: size >= self.least_alone,
             rank,
@@ -239,7 +239,7 @@ impl Relief {
     pub(super) fn take_found(&mut self, least: usize) -> Vec<Holder> {
         let mut all = Vec::new();
         for found in core::mem::take(&mut self.found) {
-            let mut found: Vec<Found> = found.into_iter().map(|Reverse(found)| found).collect();
+            let mut found: Vec<Candidate> = found.into_iter().map(|Reverse(found)| found).collect();
             found.retain(|found| found.bytes >= least);
             found.sort_unstable();
             all.extend(found.into_iter().map(|found| found.holder));

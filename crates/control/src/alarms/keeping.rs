@@ -9,7 +9,7 @@ use martlet_registry::AlarmRow;
 use martlet_rules::{AlarmKey, AlarmState};
 use tracing::{info, warn};
 
-use super::kept::Kept;
+use super::kept::UnwrittenRows;
 use super::watch::Watch;
 use super::{Alarms, lock, row};
 use crate::rules::publish::Publisher;
@@ -82,7 +82,7 @@ impl Alarms {
     pub async fn keep(self: Arc<Self>) {
         let mut publisher = Publisher::new(Arc::clone(&self.control));
         let mut watch = Watch::default();
-        let mut kept = Kept::default();
+        let mut kept = UnwrittenRows::default();
         let mut has_failed = false;
         for number in (0..TRIM_EVERY_TICKS).cycle() {
             let _ = tokio::time::timeout(TICK, self.wake.notified()).await;

@@ -18,7 +18,7 @@ const KEPT_MAX: u32 = 200_000;
 
 /// Rows that are to be written and were not taken by the tables yet.
 #[derive(Debug, Default)]
-pub(super) struct Kept(Vec<AlarmWatchRow>);
+pub(super) struct UnwrittenRows(Vec<AlarmWatchRow>);
 
 fn row_of(key: AlarmKey, state: Option<&WatchState>) -> AlarmWatchRow {
     AlarmWatchRow {
@@ -33,7 +33,7 @@ fn row_of(key: AlarmKey, state: Option<&WatchState>) -> AlarmWatchRow {
 
 impl Alarms {
     /// Writes what has changed.
-    pub(super) async fn keep_watches(&self, kept: &mut Kept) -> Result<(), TablesError> {
+    pub(super) async fn keep_watches(&self, kept: &mut UnwrittenRows) -> Result<(), TablesError> {
         for _ in 0..TIMES {
             if kept.0.is_empty() {
                 let changed = lock(&self.machine).take_changed_watches(ROWS);

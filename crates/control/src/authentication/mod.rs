@@ -37,7 +37,7 @@ use std::time::{Duration, Instant};
 
 use martlet_broker::{
     Asker, Authenticated, Authentication, Claim, Identity, PartIdentity, Proof, Realm, Refusal,
-    RefusalCause, Revocation, RevocationReason, TenantId, Whose,
+    RefusalCause, Revocation, RevocationReason, RevokedClients, TenantId,
 };
 use martlet_codec::ReasonCode;
 use martlet_lockout::{Caller, Failures, refused_for};
@@ -336,7 +336,11 @@ impl AuthenticationChain {
         self.put_policy(policy, gone)
     }
 
-    fn put_policy(&self, policy: Arc<Policy>, gone: Vec<(Realm, Whose)>) -> Vec<Revocation> {
+    fn put_policy(
+        &self,
+        policy: Arc<Policy>,
+        gone: Vec<(Realm, RevokedClients)>,
+    ) -> Vec<Revocation> {
         let gone = gone.into_iter().map(|(realm, whose)| {
             let reason = policy.revoked_for(realm, &whose);
             (realm, whose, reason)
@@ -633,7 +637,7 @@ impl Drop for Question {
 
 impl State {
     /// Forgets what was verified. Returns the revocations for all shards.
-    fn revoke(&mut self, gone: Vec<(Realm, Whose, RevocationReason)>) -> Vec<Revocation> {
+    fn revoke(&mut self, gone: Vec<(Realm, RevokedClients, RevocationReason)>) -> Vec<Revocation> {
         self.verified.clear();
         self.revoked += u64::from(!gone.is_empty());
         let number = self.revoked;

@@ -19,7 +19,7 @@ use super::AuthenticationChain;
 const KEY: &str = "api_key";
 
 /// What is in a payload.
-enum Found {
+enum KeyInPayload {
     /// No key.
     NoKey,
     /// A key, and the payload without it.
@@ -37,9 +37,9 @@ impl AuthenticationChain {
         answer: impl FnOnce(Screened) + Send + 'static,
     ) {
         let (key, payload) = match find(&screening.payload) {
-            Found::NoKey => return answer(Screened::OfClient),
-            Found::Key(key, payload) => (key, payload),
-            Found::Unreadable => {
+            KeyInPayload::NoKey => return answer(Screened::OfClient),
+            KeyInPayload::Key(key, payload) => (key, payload),
+            KeyInPayload::Unreadable => {
                 let detail = "the payload has api_key elsewhere than as a member of a JSON object: \
                               the key cannot be taken out of it";
                 let why = Refusal::untold(RefusalCause::PayloadKeyUnreadable, detail);
@@ -105,11 +105,11 @@ impl AuthenticationChain {
 }
 
 /// Looks for the key of a payload.
-fn find(payload: &[u8]) -> Found {
+fn find(payload: &[u8]) -> KeyInPayload {
     let Ok(Members(members)) = serde_json::from_slice::<Members<'_>>(payload) else {
         return match may_hide_key(payload) {
-            true => Found::Unreadable,
-            false => Found::NoKey,
+            true => KeyInPayload::Unreadable,
+            false => KeyInPayload::NoKey,
         };
     };
     let Some((_, key)) = members.iter().find(|(name, _)| name == KEY) else {
@@ -117,8 +117,8 @@ fn find(payload: &[u8]) -> Found {
             .iter()
             .any(|(_, value)| may_hide_key(value.get().as_bytes()));
         return match is_hidden {
-            true => Found::Unreadable,
-            false => Found::NoKey,
+            true => KeyInPayload::Unreadable,
+            false => KeyInPayload::NoKey,
         };
     };
     // What is no text is no key that any device has.
@@ -126,8 +126,8 @@ fn find(payload: &[u8]) -> Found {
     let key = Password::from(key.unwrap_or_default().as_bytes());
     let mut rest = String::with_capacity(payload.len());
     match write_object(&members, &mut rest, DEPTH_MAX) {
-        Some(()) => Found::Key(key, rest.into_bytes().into()),
-        None => Found::Unreadable,
+        Some(()) => KeyInPayload::Key(key, rest.into_bytes().into()),
+        None => KeyInPayload::Unreadable,
     }
 }
 
@@ -237,11 +237,11 @@ mod tests {
 
     fn taken_out(payload: &str) -> Option<(String, String)> {
         match find(payload.as_bytes()) {
-            Found::Key(key, rest) => Some((
+            KeyInPayload::Key(key, rest) => Some((
                 String::from_utf8_lossy(key.bytes()).into_owned(),
                 String::from_utf8_lossy(&rest).into_owned(),
             )),
-            Found::NoKey | Found::Unreadable => None,
+            KeyInPayload::NoKey | KeyInPayload::Unreadable => None,
         }
     }
 
@@ -272,7 +272,7 @@ mod tests {
     fn what_has_no_key_is_left_alone_and_what_hides_one_is_refused() {
         for payload in ["", "21.5", "[1]", r#"{"t":1}"#, r#"{"t":"\u0041"}"#, "\\u"] {
             assert!(
-                matches!(find(payload.as_bytes()), Found::NoKey),
+                matches!(find(payload.as_bytes()), KeyInPayload::NoKey),
                 "{payload}"
             );
         }
@@ -294,7 +294,7 @@ mod tests {
         ];
         for payload in hidden {
             let found = find(payload.as_bytes());
-            assert!(matches!(found, Found::Unreadable), "{payload}");
+            assert!(matches!(found, KeyInPayload::Unreadable), "{payload}");
         }
     }
 }

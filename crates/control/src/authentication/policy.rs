@@ -20,7 +20,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use martlet_broker::{
     Authenticated, Authentication, Identity, Realm, Refusal, RefusalCause, RevocationReason,
-    RuleBook, Rules, TenantId, UserSources, Whose,
+    RevokedClients, RuleBook, Rules, TenantId, UserSources,
 };
 use martlet_codec::ReasonCode;
 use martlet_lockout::{Lockout, refused_for};
@@ -344,11 +344,13 @@ impl Policy {
     }
 
     /// Why credentials that were good are not by this policy.
-    pub(super) fn revoked_for(&self, realm: Realm, whose: &Whose) -> RevocationReason {
+    pub(super) fn revoked_for(&self, realm: Realm, whose: &RevokedClients) -> RevocationReason {
         let name = match whose {
-            Whose::User(name) => name,
-            Whose::Team(_) => return RevocationReason::Removed,
-            Whose::Credential(..) | Whose::Voucher(_) => return RevocationReason::Credentials,
+            RevokedClients::User(name) => name,
+            RevokedClients::Team(_) => return RevocationReason::Removed,
+            RevokedClients::Credential(..) | RevokedClients::Voucher(_) => {
+                return RevocationReason::Credentials;
+            }
         };
         let why = match self.standing(realm, name, name) {
             Standing::Barred(why) => why,

@@ -4,7 +4,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use martlet_broker::{
-    ConnectionId, Identity, ListenerPolicy, PasswordSource, Realm, RuleBook as _, Rules, Whose,
+    ConnectionId, Identity, ListenerPolicy, PasswordSource, Realm, RevokedClients, RuleBook as _,
+    Rules,
 };
 use martlet_codec::{ProtocolVersion, ReasonCode};
 
@@ -54,11 +55,12 @@ impl Source for Slow {
             .then(|| Arc::new(Rules::open()))
     }
 
-    fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<Whose> {
+    fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<RevokedClients> {
         let newer = policy::of_kind::<Self>(next);
         let is_there = |user| newer.is_some_and(|newer| newer.users.contains(user));
         let gone = self.users.iter().filter(|user| !is_there(user));
-        gone.map(|user| Whose::User((*user).into())).collect()
+        gone.map(|user| RevokedClients::User((*user).into()))
+            .collect()
     }
 
     fn users(&self) -> Box<dyn Iterator<Item = &str> + '_> {
@@ -146,7 +148,7 @@ fn a_registry_knows_its_users_and_devices_and_renews_weak_hashes() {
     assert!(matches!(ask("old", "weak"), Finding::Known(_)));
     let after = source(read());
     let after: [Arc<dyn Source>; 1] = [Arc::new(after)];
-    assert_eq!(before.no_longer_valid(&after), Vec::<Whose>::new());
+    assert_eq!(before.no_longer_valid(&after), Vec::<RevokedClients>::new());
     assert_eq!(
         before.no_longer_valid(&[]).len(),
         3,
@@ -282,7 +284,7 @@ fn what_is_revoked_while_it_is_asked_for_is_not_remembered() {
     };
     let revocations = bench.chain.set_policy(policy(vec![Arc::new(again)]));
     let number = revocations[0].number;
-    assert_eq!(revocations[0].whose, Whose::User("alice".into()));
+    assert_eq!(revocations[0].whose, RevokedClients::User("alice".into()));
     bench.let_go_on();
     let Authenticated::Accepted { known, .. } = bench.answer() else {
         panic!("refused");
@@ -315,11 +317,11 @@ fn who_has_no_name_is_let_in_only_where_that_is_said() {
     assert_eq!(bench.reason(), Some(ReasonCode::NotAuthorized));
 }
 
-fn user(name: &str) -> Whose {
-    Whose::User(name.into())
+fn user(name: &str) -> RevokedClients {
+    RevokedClients::User(name.into())
 }
 
-fn whose(revoked: &[Revocation]) -> Vec<Whose> {
+fn whose(revoked: &[Revocation]) -> Vec<RevokedClients> {
     revoked.iter().map(|found| found.whose.clone()).collect()
 }
 
@@ -468,7 +470,7 @@ impl Source for Counting {
         None
     }
 
-    fn no_longer_valid(&self, _: &[Arc<dyn Source>]) -> Vec<Whose> {
+    fn no_longer_valid(&self, _: &[Arc<dyn Source>]) -> Vec<RevokedClients> {
         Vec::new()
     }
 

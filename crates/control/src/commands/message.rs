@@ -126,7 +126,7 @@ pub(super) fn filters(catalogue: &Catalogue) -> [String; 3] {
 
 /// What a device says about its commands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Said {
+pub(super) enum CommandMessage {
     /// It answers the command of this id.
     Answer {
         /// The device.
@@ -147,7 +147,10 @@ pub(super) enum Said {
 ///
 /// # Errors
 /// What was expected.
-pub(super) fn read(catalogue: &Catalogue, message: &Message) -> Result<Said, &'static str> {
+pub(super) fn read(
+    catalogue: &Catalogue,
+    message: &Message,
+) -> Result<CommandMessage, &'static str> {
     let topic = message.topic();
     let native = topic
         .strip_prefix(NATIVE)
@@ -159,7 +162,7 @@ pub(super) fn read(catalogue: &Catalogue, message: &Message) -> Result<Said, &'s
         .ok_or("the topic names no device")?;
     let device = device.to_owned();
     if rest == ASK {
-        return Ok(Said::Asks { device });
+        return Ok(CommandMessage::Asks { device });
     }
     if rest != ANSWER && !rest.ends_with("/response") {
         return Err("the topic is neither that of answers nor that of requests");
@@ -168,7 +171,7 @@ pub(super) fn read(catalogue: &Catalogue, message: &Message) -> Result<Said, &'s
     let correlation = properties.ok().and_then(|found| found.correlation_data);
     let correlation = correlation.and_then(|data| std::str::from_utf8(data).ok());
     let (id, answer) = read_answer(message.payload(), correlation)?;
-    Ok(Said::Answer { device, id, answer })
+    Ok(CommandMessage::Answer { device, id, answer })
 }
 
 fn read_answer(

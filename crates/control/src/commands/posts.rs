@@ -187,7 +187,7 @@ pub(super) struct Messages(HashMap<u64, Posted>);
 
 /// What a receipt says.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub(super) enum ReceiptMeaning {
     /// A step of the command of this number.
     Step(i64, CommandStep),
     /// It may be a step of a command that the tables know by this message.
@@ -229,21 +229,21 @@ impl Messages {
     }
 
     /// A receiver's end of a message.
-    pub(super) fn receipt(&mut self, receipt: &Receipt) -> Found {
+    pub(super) fn receipt(&mut self, receipt: &Receipt) -> ReceiptMeaning {
         let message = receipt.message.0;
         let step = step_of(receipt);
         let Some(posted) = self.0.get_mut(&message) else {
-            return Found::Unknown(step);
+            return ReceiptMeaning::Unknown(step);
         };
         if *posted.device == *receipt.receiver {
             let number = posted.number;
             self.0.remove(&message);
-            return Found::Step(number, step);
+            return ReceiptMeaning::Step(number, step);
         }
         posted.left -= 1;
         match self.forget_unreached(message) {
-            Some(number) => Found::Step(number, CommandStep::NoReceiver { again: false }),
-            None => Found::Nothing,
+            Some(number) => ReceiptMeaning::Step(number, CommandStep::NoReceiver { again: false }),
+            None => ReceiptMeaning::Nothing,
         }
     }
 
@@ -292,14 +292,14 @@ mod tests {
         let mut messages = Messages::default();
         messages.add(7, 1, "pump");
         let monitor = receipt("monitor", ReceiptOutcome::Acknowledged);
-        assert_eq!(messages.receipt(&monitor), Found::Nothing);
+        assert_eq!(messages.receipt(&monitor), ReceiptMeaning::Nothing);
         assert_eq!(messages.receivers(7, 2), None);
         let device = receipt("pump", ReceiptOutcome::Acknowledged);
-        let delivered = Found::Step(1, CommandStep::Delivered);
+        let delivered = ReceiptMeaning::Step(1, CommandStep::Delivered);
         assert_eq!(messages.receipt(&device), delivered);
         assert_eq!(
             messages.receipt(&device),
-            Found::Unknown(CommandStep::Delivered)
+            ReceiptMeaning::Unknown(CommandStep::Delivered)
         );
     }
 
@@ -309,7 +309,7 @@ mod tests {
         messages.add(7, 1, "pump");
         assert_eq!(messages.receivers(7, 1), None);
         let monitor = receipt("monitor", ReceiptOutcome::Sent);
-        let unreached = Found::Step(1, CommandStep::NoReceiver { again: false });
+        let unreached = ReceiptMeaning::Step(1, CommandStep::NoReceiver { again: false });
         assert_eq!(messages.receipt(&monitor), unreached);
         messages.add(7, 2, "pump");
         assert_eq!(messages.receivers(7, 0), Some(2));

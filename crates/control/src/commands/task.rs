@@ -15,8 +15,8 @@ use martlet_registry::{Command, CommandKey, CommandStep, CommandUpdate};
 use martlet_rules::hops_after;
 use tracing::{debug, warn};
 
-use super::message::{Said, filters, message_of, read};
-use super::posts::{Found, Messages, Posts};
+use super::message::{CommandMessage, filters, message_of, read};
+use super::posts::{Messages, Posts, ReceiptMeaning};
 use super::{Commands, KEPT};
 use crate::control::Control;
 use crate::feed::{Batch, Filter, From, Happened, Kinds, Reader};
@@ -283,14 +283,14 @@ impl Task {
 
     fn receipt(&mut self, receipt: &Receipt) {
         match self.messages.receipt(receipt) {
-            Found::Step(number, step) => self.step(CommandKey::Number(number), step),
+            ReceiptMeaning::Step(number, step) => self.step(CommandKey::Number(number), step),
             // No device is called like that: it is an integration.
-            Found::Unknown(_) if receipt.receiver.starts_with('$') => {}
-            Found::Unknown(step) => {
+            ReceiptMeaning::Unknown(_) if receipt.receiver.starts_with('$') => {}
+            ReceiptMeaning::Unknown(step) => {
                 let receiver = receipt.receiver.to_string();
                 self.step(CommandKey::Message(receipt.message.0, receiver), step);
             }
-            Found::Nothing => {}
+            ReceiptMeaning::Nothing => {}
         }
     }
 
@@ -318,14 +318,14 @@ impl Task {
 
     fn answer(&mut self, tenant: u32, delivery: &Delivery) {
         match read(&self.commands.catalogue, &delivery.message) {
-            Ok(Said::Answer { device, id, answer }) => {
+            Ok(CommandMessage::Answer { device, id, answer }) => {
                 let step = match answer {
                     Ok(answer) => CommandStep::Answered(answer),
                     Err(why) => CommandStep::NotUnderstood(why),
                 };
                 self.step(CommandKey::Id(tenant, device, id), step);
             }
-            Ok(Said::Asks { device }) => {
+            Ok(CommandMessage::Asks { device }) => {
                 // A rule may have asked, as the consequence of a command.
                 let hops = hops_after(delivery.message.hops(), 1);
                 let asked = self.asking.entry((tenant, device)).or_default();

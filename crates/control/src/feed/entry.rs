@@ -3,7 +3,7 @@
 use martlet_broker::{ConnectedClient, EventKind, EventNotice, SharedClient, TenantId};
 
 use super::together::Together;
-use crate::presence::Who;
+use crate::presence::ClientSource;
 
 /// An event, with its number.
 #[derive(Clone, Copy, Debug)]
@@ -17,12 +17,12 @@ pub struct Entry<'a> {
     /// In which tenant.
     pub tenant: TenantId,
     /// What happened.
-    pub(super) said: &'a Said,
+    pub(super) said: &'a EntryContent,
 }
 
 /// What an entry says, in little room: of those that are kept long, most say who came.
 #[derive(Debug)]
-pub(super) enum Said {
+pub(super) enum EntryContent {
     /// A client has connected: it shares what its CONNECT said with presence.
     Connected(SharedClient),
     /// Any other event.
@@ -39,7 +39,7 @@ pub(super) enum Said {
 #[derive(Debug)]
 pub(super) struct EventOf {
     pub(super) told: EventNotice,
-    pub(super) who: Option<Who>,
+    pub(super) who: Option<ClientSource>,
 }
 
 /// What an entry says, to be looked at.
@@ -53,7 +53,7 @@ pub(crate) enum Happened<'a> {
     Lost,
 }
 
-impl Said {
+impl EntryContent {
     pub(super) fn kind(&self) -> EventKind {
         match self {
             Self::Connected(_) => EventKind::Connected,
@@ -69,7 +69,7 @@ impl<'a> Entry<'a> {
     /// Number of events that were lost before they came here.
     pub fn lost(&self) -> Option<u64> {
         match self.said {
-            Said::Lost(count) => Some(*count),
+            EntryContent::Lost(count) => Some(*count),
             _ => None,
         }
     }
@@ -77,18 +77,18 @@ impl<'a> Entry<'a> {
     /// What happened.
     pub(crate) fn what(&self) -> Happened<'a> {
         match self.said {
-            Said::Connected(client) => Happened::Connected(client),
-            Said::Event(said) | Said::Each(said) => Happened::Event(&said.told),
-            Said::Together(said) => Happened::Event(&said.0.told),
-            Said::Lost(_) => Happened::Lost,
+            EntryContent::Connected(client) => Happened::Connected(client),
+            EntryContent::Event(said) | EntryContent::Each(said) => Happened::Event(&said.told),
+            EntryContent::Together(said) => Happened::Event(&said.0.told),
+            EntryContent::Lost(_) => Happened::Lost,
         }
     }
 
     /// The client that it is about, as far as that is known and the event does not say it.
-    pub(super) fn who(&self) -> Option<&'a Who> {
+    pub(super) fn who(&self) -> Option<&'a ClientSource> {
         match self.said {
-            Said::Event(said) | Said::Each(said) => said.who.as_ref(),
-            Said::Together(said) => said.0.who.as_ref(),
+            EntryContent::Event(said) | EntryContent::Each(said) => said.who.as_ref(),
+            EntryContent::Together(said) => said.0.who.as_ref(),
             _ => None,
         }
     }
@@ -96,7 +96,7 @@ impl<'a> Entry<'a> {
     /// What is known of messages that were dropped together, if it stands for several.
     pub(crate) fn together(&self) -> Option<Together> {
         match self.said {
-            Said::Together(said) => Some(said.1),
+            EntryContent::Together(said) => Some(said.1),
             _ => None,
         }
     }

@@ -122,10 +122,10 @@ fn put(text: &mut Vec<u8>, value: &impl Serialize) {
 
 /// Lines of whole blocks.
 #[derive(Debug, Default)]
-pub(super) struct KeptLines(Mutex<Kept>);
+pub(super) struct KeptLines(Mutex<LineCache>);
 
 #[derive(Debug, Default)]
-struct Kept {
+struct LineCache {
     /// The latest last.
     lines: VecDeque<KeptOf>,
     bytes: usize,
@@ -198,12 +198,12 @@ impl KeptLines {
         self.lock().bytes
     }
 
-    fn lock(&self) -> MutexGuard<'_, Kept> {
+    fn lock(&self) -> MutexGuard<'_, LineCache> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Kept {
+impl LineCache {
     fn find(&self, first: u64, payload_max: usize) -> Option<Arc<Lines>> {
         let mut all = self.lines.iter().rev();
         let found = all.find(|kept| kept.first == first && kept.payload_max == payload_max);

@@ -19,7 +19,7 @@ mod topics;
 
 pub use entry::Entry;
 pub(crate) use entry::Happened;
-use entry::{EventOf, Said};
+use entry::{EntryContent, EventOf};
 pub(crate) use filter::has_topic;
 pub use filter::{Filter, Kinds, NoKind, Sample};
 pub(crate) use line::packet_name;
@@ -40,7 +40,7 @@ use martlet_broker::{Event, EventInterest, EventNotice, SharedClient, TenantId};
 use martlet_codec::PacketType;
 use tokio::sync::watch;
 
-use crate::presence::{Known, Presence, Who};
+use crate::presence::{ClientSource, Known, Presence};
 use crate::wall_clock::now_ms;
 use interest::Wants;
 use lines::KeptLines;
@@ -169,7 +169,7 @@ impl Feed {
             next += 1;
         };
         if lost > 0 {
-            put(now_ms, TenantId::default(), Said::Lost(lost));
+            put(now_ms, TenantId::default(), EntryContent::Lost(lost));
         }
         let mut known = presence.begin();
         let wants_each = self.wants.wants_each();
@@ -193,7 +193,7 @@ impl Feed {
             };
             let first = (wants_each && together.is_some()).then(|| told.clone());
             for told in first.into_iter().chain(others) {
-                put(at_ms, tenant, Said::Each(Box::new(each(told))));
+                put(at_ms, tenant, EntryContent::Each(Box::new(each(told))));
             }
             let said = match (told, together) {
                 (
@@ -202,11 +202,11 @@ impl Feed {
                         ..
                     },
                     _,
-                ) => Said::Connected(client),
+                ) => EntryContent::Connected(client),
                 (told, Some(together)) => {
-                    Said::Together(Box::new((EventOf { told, who }, together)))
+                    EntryContent::Together(Box::new((EventOf { told, who }, together)))
                 }
-                (told, None) => Said::Event(Box::new(EventOf { told, who })),
+                (told, None) => EntryContent::Event(Box::new(EventOf { told, who })),
             };
             put(at_ms, tenant, said);
         }
@@ -374,7 +374,7 @@ impl Drop for Reader {
 }
 
 /// The client of a CONNECT, which is told before the client is known to be connected.
-fn who_comes(told: &EventNotice, next: &[EventNotice]) -> Option<Who> {
+fn who_comes(told: &EventNotice, next: &[EventNotice]) -> Option<ClientSource> {
     let Event::Packet {
         packet_type: PacketType::Connect,
         ..
@@ -389,7 +389,7 @@ fn who_comes(told: &EventNotice, next: &[EventNotice]) -> Option<Who> {
         .take(2)
         .filter(|next| next.head.tenant == tenant && next.head.client_id == *client_id);
     of_client.find_map(|told| match &told.event {
-        Event::Connected(client) => Some(Who::Connected(SharedClient::clone(client))),
+        Event::Connected(client) => Some(ClientSource::Connected(SharedClient::clone(client))),
         _ => None,
     })
 }

@@ -53,11 +53,11 @@ struct Waiting {
     publish: Option<u16>,
     subscribe: Option<u16>,
     unsubscribe: Option<u16>,
-    held: Vec<Held>,
+    held: Vec<WaitingEvent>,
 }
 
 #[derive(Debug)]
-struct Held {
+struct WaitingEvent {
     until: Answer,
     seq: u64,
     json: String,
@@ -188,7 +188,7 @@ impl Panel {
         if let Some(until) = until {
             let seq = entry.seq;
             self.held_bytes += json.len();
-            client.held.push(Held { until, seq, json });
+            client.held.push(WaitingEvent { until, seq, json });
             self.held.insert(seq);
             if self.held.len() > HELD_MAX || self.held_bytes > HELD_BYTES_MAX {
                 self.flush(out);
@@ -222,7 +222,7 @@ impl Panel {
 
     /// Some events are gone: what waits for answers would wait for ever.
     pub fn flush(&mut self, out: &mut Vec<Frame>) {
-        let mut all: Vec<Held> = Vec::new();
+        let mut all: Vec<WaitingEvent> = Vec::new();
         for (_, client) in self.clients.drain() {
             all.extend(client.held);
         }
@@ -230,7 +230,7 @@ impl Panel {
         self.release(all, out);
     }
 
-    fn release(&mut self, released: Vec<Held>, out: &mut Vec<Frame>) {
+    fn release(&mut self, released: Vec<WaitingEvent>, out: &mut Vec<Frame>) {
         for held in released {
             self.held.remove(&held.seq);
             self.held_bytes -= held.json.len();
@@ -299,7 +299,7 @@ impl Waiting {
         }
     }
 
-    fn release(&mut self, which: impl Fn(Answer) -> bool) -> Vec<Held> {
+    fn release(&mut self, which: impl Fn(Answer) -> bool) -> Vec<WaitingEvent> {
         self.held.extract_if(.., |held| which(held.until)).collect()
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use martlet_broker::TenantId;
 
-use crate::feed::entry::{Entry, EventOf, Said};
+use crate::feed::entry::{Entry, EntryContent, EventOf};
 
 /// Events of a block, at most, and bytes of them, approximately.
 const BLOCK: usize = 256;
@@ -37,14 +37,14 @@ pub struct Block {
     first: u64,
     /// Its time, milliseconds since the Unix epoch.
     at_ms: u64,
-    kept: Box<[Kept]>,
+    kept: Box<[BlockEntry]>,
     bytes: usize,
 }
 
 /// An event of a block, whose number is told by its place. There may be ten thousands of them.
 #[derive(Debug)]
-struct Kept {
-    said: Said,
+struct BlockEntry {
+    said: EntryContent,
     tenant: TenantId,
     /// Milliseconds since the first one of the block.
     since_ms: i32,
@@ -71,7 +71,7 @@ impl Block {
         kept.map(|(at, kept)| self.shown(at, kept))
     }
 
-    fn shown<'a>(&self, at: usize, kept: &'a Kept) -> Entry<'a> {
+    fn shown<'a>(&self, at: usize, kept: &'a BlockEntry) -> Entry<'a> {
         Entry {
             seq: self.first + at as u64,
             at_ms: self.at_ms.saturating_add_signed(kept.since_ms.into()),
@@ -115,7 +115,7 @@ impl Part {
 pub(super) struct Blocks {
     made: Vec<Arc<Block>>,
     /// Events of the block that is being made.
-    kept: Vec<Kept>,
+    kept: Vec<BlockEntry>,
     first: u64,
     at_ms: u64,
     bytes: usize,
@@ -123,7 +123,7 @@ pub(super) struct Blocks {
 
 impl Blocks {
     /// Puts the next event behind the others.
-    pub(super) fn push(&mut self, seq: u64, at_ms: u64, tenant: TenantId, said: Said) {
+    pub(super) fn push(&mut self, seq: u64, at_ms: u64, tenant: TenantId, said: EntryContent) {
         let since_ms = |first_ms: u64| i32::try_from(at_ms.checked_signed_diff(first_ms)?).ok();
         let since_ms = since_ms(self.at_ms).filter(|_| !self.kept.is_empty());
         if since_ms.is_none() {
@@ -131,7 +131,7 @@ impl Blocks {
             (self.first, self.at_ms) = (seq, at_ms);
         }
         self.bytes += weight(&said);
-        self.kept.push(Kept {
+        self.kept.push(BlockEntry {
             said,
             tenant,
             since_ms: since_ms.unwrap_or(0),
@@ -146,7 +146,7 @@ impl Blocks {
             return;
         }
         // A new list of the right length: one that grew keeps more than it needs.
-        let kept: Box<[Kept]> = self.kept.drain(..).collect();
+        let kept: Box<[BlockEntry]> = self.kept.drain(..).collect();
         self.made.push(Arc::new(Block {
             first: self.first,
             at_ms: self.at_ms,
@@ -252,17 +252,17 @@ impl Ring {
 }
 
 /// Approximate number of bytes that an entry takes.
-fn weight(said: &Said) -> usize {
+fn weight(said: &EntryContent) -> usize {
     let told = match said {
-        Said::Connected(client) => {
+        EntryContent::Connected(client) => {
             let user = client.user_name.as_ref().map_or(0, |name| name.len());
-            return size_of::<Kept>() + client.client_id.len() + user;
+            return size_of::<BlockEntry>() + client.client_id.len() + user;
         }
-        Said::Event(said) | Said::Each(said) => &said.told,
-        Said::Together(said) => &said.0.told,
-        Said::Lost(_) => return size_of::<Kept>(),
+        EntryContent::Event(said) | EntryContent::Each(said) => &said.told,
+        EntryContent::Together(said) => &said.0.told,
+        EntryContent::Lost(_) => return size_of::<BlockEntry>(),
     };
-    size_of::<Kept>() + size_of::<EventOf>() + told.text_bytes()
+    size_of::<BlockEntry>() + size_of::<EventOf>() + told.text_bytes()
 }
 
 #[cfg(test)]
@@ -273,7 +273,7 @@ mod tests {
 
     #[test]
     fn an_entry_is_small() {
-        assert!(size_of::<Kept>() <= 24);
+        assert!(size_of::<BlockEntry>() <= 24);
     }
 
     #[test]
@@ -292,7 +292,7 @@ mod tests {
             let event = Event::Published(Box::new(message));
             let head = EventHead::new(TenantId::default(), "c");
             let told = EventNotice { head, event };
-            Said::Event(Box::new(EventOf { told, who: None }))
+            EntryContent::Event(Box::new(EventOf { told, who: None }))
         };
         let mut blocks = Blocks::default();
         for seq in 1..=10 {
@@ -315,7 +315,7 @@ mod tests {
         let mut blocks = Blocks::default();
         let times = [1_000, 900, 2_000, 1 << 40, (1 << 40) - 1, 5];
         for (seq, at_ms) in (7..).zip(times) {
-            blocks.push(seq, at_ms, TenantId::default(), Said::Lost(1));
+            blocks.push(seq, at_ms, TenantId::default(), EntryContent::Lost(1));
         }
         let made = blocks.into_made();
         assert_eq!(made.len(), 3);

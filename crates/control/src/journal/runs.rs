@@ -40,7 +40,7 @@ pub struct Run {
 
 /// The same as it is kept: it is put into words for a reader.
 #[derive(Debug)]
-struct Kept {
+struct StoredRun {
     cause: Option<Cause>,
     since_ms: u64,
     count: u64,
@@ -51,16 +51,16 @@ struct Kept {
 /// normally has no entry: presence knows about it.
 #[derive(Debug, Default)]
 pub(super) struct Runs {
-    names: Aging<(u32, Arc<str>), Vec<Kept>>,
+    names: Aging<(u32, Arc<str>), Vec<StoredRun>>,
     bytes: usize,
     /// Bytes that they take, at most; none: [`BYTES_MAX`].
     bytes_max: Option<usize>,
 }
 
 /// Approximate number of bytes of the runs of a name: the name is in each event.
-fn memory_of(runs: &[Kept]) -> usize {
+fn memory_of(runs: &[StoredRun]) -> usize {
     let each = runs.iter();
-    let each = each.map(|run| size_of::<Kept>() + run.last.memory_bytes());
+    let each = each.map(|run| size_of::<StoredRun>() + run.last.memory_bytes());
     200 + each.sum::<usize>()
 }
 
@@ -111,7 +111,7 @@ impl Runs {
     fn put(
         &mut self,
         name: &Name<'_>,
-        mut runs: Vec<Kept>,
+        mut runs: Vec<StoredRun>,
         written: &Arc<Written>,
         cause: Option<Cause>,
     ) {
@@ -127,7 +127,7 @@ impl Runs {
         }
     }
 
-    fn take(&mut self, name: &Name<'_>) -> Option<Vec<Kept>> {
+    fn take(&mut self, name: &Name<'_>) -> Option<Vec<StoredRun>> {
         let runs = self.names.take(name)?;
         self.bytes -= memory_of(&runs);
         Some(runs)
@@ -151,7 +151,7 @@ impl Runs {
         calm: Option<Calm>,
         entry: impl Fn(&Written) -> Entry,
     ) -> Vec<Run> {
-        let shown = |kept: &Kept| Run {
+        let shown = |kept: &StoredRun| Run {
             cause: kept.cause,
             since_ms: kept.since_ms,
             count: kept.count,
@@ -171,8 +171,8 @@ impl Runs {
 }
 
 /// What would stand here of a client of which nothing was written down, the latest last.
-fn of_calm(tenant: TenantId, calm: Calm) -> Vec<Kept> {
-    let kept = |(since_ms, count, at_ms), told: EventNotice| Kept {
+fn of_calm(tenant: TenantId, calm: Calm) -> Vec<StoredRun> {
+    let kept = |(since_ms, count, at_ms), told: EventNotice| StoredRun {
         cause: None,
         since_ms,
         count,
@@ -199,9 +199,9 @@ fn of_calm(tenant: TenantId, calm: Calm) -> Vec<Kept> {
     }
 }
 
-fn put(runs: &mut Vec<Kept>, written: &Arc<Written>, cause: Option<Cause>) {
+fn put(runs: &mut Vec<StoredRun>, written: &Arc<Written>, cause: Option<Cause>) {
     let EventNotice { head, event } = &written.told;
-    let is_same = |run: &Kept| {
+    let is_same = |run: &StoredRun| {
         let last = &run.last.told.event;
         if let (Event::MessagesLost { reason: before, .. }, Event::MessagesLost { reason, .. }) =
             (last, event)
@@ -216,7 +216,7 @@ fn put(runs: &mut Vec<Kept>, written: &Arc<Written>, cause: Option<Cause>) {
             && run.last.told.head.client_id == head.client_id
             && (!is_one_of_many || last.cause() == event.cause())
     };
-    let mut run = Kept {
+    let mut run = StoredRun {
         cause,
         since_ms: written.at_ms,
         count: 1,

@@ -32,14 +32,14 @@ const CHANGES_KEPT: usize = 1_024;
 
 /// A client's identity and address.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Who {
+pub enum ClientSource {
     /// As its CONNECT said in this run of the node.
     Connected(SharedClient),
     /// As the store of presence has it from the run before.
     Stored(Arc<StoredClient>),
 }
 
-/// See [`Who::Stored`].
+/// See [`ClientSource::Stored`].
 #[derive(Debug, PartialEq, Eq)]
 pub struct StoredClient {
     client_id: Box<str>,
@@ -48,7 +48,7 @@ pub struct StoredClient {
     listener_url: Box<str>,
 }
 
-impl Who {
+impl ClientSource {
     /// Its user; none is anonymous, or not known any more.
     pub(crate) fn user(&self) -> Option<UserRef<'_>> {
         match self {
@@ -201,7 +201,7 @@ impl Known {
         Some(self.shown(&self.clients[index]))
     }
 
-    pub(super) fn who(&self, tenant: TenantId, client_id: &str) -> Option<Who> {
+    pub(super) fn who(&self, tenant: TenantId, client_id: &str) -> Option<ClientSource> {
         let index = self.find(tenant, client_id)?;
         self.clients[index].who()
     }
@@ -232,7 +232,7 @@ impl Known {
     }
 
     /// Takes an event in; the answer is who it is about, unless the event says all of that.
-    pub(crate) fn note(&mut self, told: &EventNotice, at_ms: u64) -> Option<Who> {
+    pub(crate) fn note(&mut self, told: &EventNotice, at_ms: u64) -> Option<ClientSource> {
         let EventNotice { head, event } = told;
         match event {
             Event::Connected(client) => {
@@ -531,12 +531,12 @@ impl Client {
         who.or_else(stored).unwrap_or_default()
     }
 
-    fn who(&self) -> Option<Who> {
+    fn who(&self) -> Option<ClientSource> {
         match &self.who {
-            Some(who) => Some(Who::Connected(SharedClient::clone(who))),
+            Some(who) => Some(ClientSource::Connected(SharedClient::clone(who))),
             None => {
                 let stored = self.gone.as_ref()?.stored.as_ref()?;
-                Some(Who::Stored(Arc::clone(stored)))
+                Some(ClientSource::Stored(Arc::clone(stored)))
             }
         }
     }

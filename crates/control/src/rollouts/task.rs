@@ -28,7 +28,7 @@ const WARNING: &str = "rollouts_paused";
 pub async fn keep(control: Arc<Control>, rollouts: Arc<Rollouts>, alarms: Arc<Alarms>) {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let (mut tick, mut seen) = (0u64, Seen::default());
+    let (mut tick, mut seen) = (0u64, LastLook::default());
     loop {
         let looks = tokio::select! {
             _ = ticks.tick() => {
@@ -52,7 +52,7 @@ impl Rollouts {
         &self,
         (control, alarms): (&Control, &Alarms),
         looks: bool,
-        Seen { told, looked }: &mut Seen,
+        LastLook { told, looked }: &mut LastLook,
     ) -> Result<(), TablesError> {
         let now_ms = now_signed_ms();
         let read = self.tables.read(move |registry| {
@@ -148,7 +148,7 @@ fn log(advanced: &AdvancedRollout) {
 
 /// What was seen of rollouts before.
 #[derive(Default)]
-struct Seen {
+struct LastLook {
     /// Those that were told of as paused.
     told: Paused,
     /// The device up to which those with many devices were looked at.

@@ -25,18 +25,18 @@ pub(super) struct Known(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     /// Principals by the digest of the key, with when it ends: milliseconds, 0 for never.
-    keys: Kept<[u8; SHA256_OUTPUT_LEN], (Principal, i64)>,
-    accounts: Kept<String, Account>,
+    keys: LastUsed<[u8; SHA256_OUTPUT_LEN], (Principal, i64)>,
+    accounts: LastUsed<String, Account>,
     failed: Option<Instant>,
 }
 
 #[derive(Debug)]
-struct Kept<K, V> {
+struct LastUsed<K, V> {
     all: HashMap<K, (V, u64)>,
     turn: u64,
 }
 
-impl<K, V> Default for Kept<K, V> {
+impl<K, V> Default for LastUsed<K, V> {
     fn default() -> Self {
         Self {
             all: HashMap::new(),
@@ -45,7 +45,7 @@ impl<K, V> Default for Kept<K, V> {
     }
 }
 
-impl<K: Hash + Eq + Clone, V: Clone> Kept<K, V> {
+impl<K: Hash + Eq + Clone, V: Clone> LastUsed<K, V> {
     fn tell(&mut self, key: K, found: Option<V>) {
         self.turn += 1;
         let Some(found) = found else {
@@ -91,8 +91,8 @@ impl Known {
     /// Something was changed that decides about people and keys: they are asked about again.
     pub(super) fn forget(&self) {
         let mut state = self.lock();
-        state.keys = Kept::default();
-        state.accounts = Kept::default();
+        state.keys = LastUsed::default();
+        state.accounts = LastUsed::default();
     }
 
     /// What the tables said of a key.

@@ -89,12 +89,12 @@ struct Topic {
     payload_bytes: u64,
     rate: Rate,
     /// The oldest one first; never empty.
-    kept: VecDeque<Kept>,
+    kept: VecDeque<KeptPayload>,
     bytes: usize,
 }
 
 #[derive(Debug)]
-struct Kept {
+struct KeptPayload {
     at_ms: u64,
     seen: PayloadSeen,
     /// What it counts for.
@@ -303,7 +303,7 @@ impl Topic {
         let payload = &arrived.payload[..arrived.payload.len().min(limits.payload_bytes)];
         let bytes = PAYLOAD_OVERHEAD + payload.len() + publisher_bytes;
         self.bytes += bytes;
-        self.kept.push_back(Kept {
+        self.kept.push_back(KeptPayload {
             at_ms: now_ms,
             bytes,
             seen: PayloadSeen {
@@ -350,7 +350,7 @@ impl Topic {
         &self,
         limits: &TopicMemoryLimits,
         now_ms: u64,
-    ) -> impl DoubleEndedIterator<Item = &Kept> {
+    ) -> impl DoubleEndedIterator<Item = &KeptPayload> {
         let oldest_ms = now_ms.saturating_sub(limits.age_ms);
         self.kept.iter().filter(move |kept| kept.at_ms >= oldest_ms)
     }

@@ -23,7 +23,7 @@ pub(super) fn filters(catalogue: &Catalogue) -> [String; 4] {
 
 /// What a device says.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Said {
+pub(super) enum TwinMessage {
     /// It reports values: a merge patch, or why it is none.
     Reports(Result<Values, String>),
     /// It asks for its desired values.
@@ -31,7 +31,7 @@ pub(super) enum Said {
 }
 
 /// The device that a message is of, and what it says; none if the topic belongs to no twin.
-pub(super) fn read(catalogue: &Catalogue, message: &Message) -> Option<(String, Said)> {
+pub(super) fn read(catalogue: &Catalogue, message: &Message) -> Option<(String, TwinMessage)> {
     let topic = message.topic();
     let of_iotflow = catalogue.path_of(topic);
     let of_iotflow = of_iotflow.and_then(|path| path.strip_prefix("devices/"));
@@ -39,8 +39,8 @@ pub(super) fn read(catalogue: &Catalogue, message: &Message) -> Option<(String, 
     let native = native.and_then(|rest| rest.strip_prefix('/'));
     let (device, rest) = of_iotflow.or(native)?.split_once('/')?;
     let said = match rest {
-        "twin/reported" | "status/config" => Said::Reports(values_of(message.payload())),
-        "twin/get" | "status/config/get" => Said::Asks,
+        "twin/reported" | "status/config" => TwinMessage::Reports(values_of(message.payload())),
+        "twin/get" | "status/config/get" => TwinMessage::Asks,
         _ => return None,
     };
     Some((device.to_owned(), said))

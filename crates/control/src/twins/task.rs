@@ -15,7 +15,7 @@ use martlet_registry::{DeviceFilter, Twin, TwinReport};
 use martlet_rules::hops_after;
 use tracing::{debug, warn};
 
-use super::message::{Said, desired_message, error_message, filters, read, takes_desired};
+use super::message::{TwinMessage, desired_message, error_message, filters, read, takes_desired};
 use super::{DeviceKey, Twins};
 use crate::activity::until_devices;
 use crate::control::Control;
@@ -179,7 +179,7 @@ impl Task<'_> {
         // A rule may have published it.
         let hops = hops_after(message.hops(), 1);
         match read(&self.twins.catalogue, message) {
-            Some((device, Said::Reports(Ok(patch)))) => {
+            Some((device, TwinMessage::Reports(Ok(patch)))) => {
                 let report = TwinReport {
                     tenant,
                     device,
@@ -195,13 +195,13 @@ impl Task<'_> {
                 });
                 return None;
             }
-            Some((device, Said::Reports(Err(why)))) => {
+            Some((device, TwinMessage::Reports(Err(why)))) => {
                 let topic = message.topic();
                 debug!(why, topic, "a report of a device is not applied");
                 let answer = error_message(&self.twins.catalogue, (topic, &device), &why, hops);
                 self.errors.push((message.tenant(), answer));
             }
-            Some((device, Said::Asks)) => self.twins.make_due([(tenant, device)], hops),
+            Some((device, TwinMessage::Asks)) => self.twins.make_due([(tenant, device)], hops),
             None => {}
         }
         Some(token)

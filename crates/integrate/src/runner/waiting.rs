@@ -1,6 +1,6 @@
 //! Clients whose messages wait for an integration that does not deliver.
 
-use super::core::Held;
+use super::core::UnsettledMessage;
 use super::handle::Activity;
 
 /// Messages in hand of each lane that are looked at.
@@ -10,7 +10,7 @@ const NAMED: usize = 16;
 
 /// What was looked at of one lane.
 #[derive(Clone, Copy, Default)]
-struct Seen {
+struct LaneLook {
     messages: usize,
     clients: usize,
 }
@@ -18,7 +18,10 @@ struct Seen {
 /// Client Identifiers of those who published the first messages in hand of each lane, each once;
 /// none while the integration delivers. A lane has messages of other clients than the others, and
 /// hundreds of its messages may stand before the first of another lane.
-pub(super) fn clients<'a>(activity: Activity, held: impl Iterator<Item = &'a Held>) -> Vec<String> {
+pub(super) fn clients<'a>(
+    activity: Activity,
+    held: impl Iterator<Item = &'a UnsettledMessage>,
+) -> Vec<String> {
     let mut clients = Vec::new();
     if !matches!(
         activity,
@@ -26,11 +29,11 @@ pub(super) fn clients<'a>(activity: Activity, held: impl Iterator<Item = &'a Hel
     ) {
         return clients;
     }
-    let mut lanes: Vec<Seen> = Vec::new();
+    let mut lanes: Vec<LaneLook> = Vec::new();
     for one in held {
         let lane = one.lane();
         if lanes.len() <= lane {
-            lanes.resize(lane + 1, Seen::default());
+            lanes.resize(lane + 1, LaneLook::default());
         }
         let seen = &mut lanes[lane];
         if seen.messages == LOOKED_AT || seen.clients == NAMED {

@@ -24,7 +24,7 @@ pub(super) struct Quiet {
 }
 
 /// What they have seen, in nanoseconds.
-pub(super) struct Seen {
+pub(super) struct QuietLatencies {
     pub(super) pings: Histogram,
     pub(super) ping_count: u64,
     pub(super) messages: Histogram,
@@ -61,11 +61,11 @@ impl Quiet {
     }
 
     /// Ends them and puts together what they have seen.
-    pub(super) fn stop(self) -> anyhow::Result<Seen> {
+    pub(super) fn stop(self) -> anyhow::Result<QuietLatencies> {
         self.stop.store(true, Ordering::Relaxed);
         let (pings, ping_count) = gather(self.pings)?;
         let (messages, message_count) = gather(self.messages)?;
-        Ok(Seen {
+        Ok(QuietLatencies {
             pings,
             ping_count,
             messages,

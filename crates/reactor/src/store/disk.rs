@@ -19,7 +19,7 @@ use martlet_store::{Disk, Engine, OpenError, Options, RealDisk, RecordBuffer, Re
 use super::inbox::{Inbox, PageRead, Question};
 use super::reading::read_pages;
 use super::syncing::syncing;
-use super::writing::{How, Writing};
+use super::writing::{WriterSettings, Writing};
 use super::{Durability, Durable, PinnedFiles, Restored, Storage, Store, StoreHealth, Writer};
 use crate::node::SharedNode;
 use crate::sys::Entropy;
@@ -201,7 +201,7 @@ where
             Arc::clone(&self.health),
             pages_in,
             std::mem::take(&mut self.answers),
-            How {
+            WriterSettings {
                 durability: self.durability,
                 group_bytes: self.group_bytes,
                 clock,

@@ -57,7 +57,7 @@ struct Appended {
 }
 
 /// How it is to write.
-pub(super) struct How {
+pub(super) struct WriterSettings {
     pub(super) durability: Durability,
     /// Approximate bytes of a group, at most, so that the last segment of a full disk is noticed
     /// before it is full itself, and room is left for records that end others.
@@ -73,7 +73,7 @@ pub(super) struct Writing<D: Disk> {
     inbox: Arc<Inbox>,
     health: Arc<StoreHealth>,
     pages: Sender<Page<D::File>>,
-    how: How,
+    how: WriterSettings,
     pace: Pace,
     /// When the time is recorded again.
     clock_due: Instant,
@@ -118,7 +118,7 @@ where
         health: Arc<StoreHealth>,
         pages: Sender<Page<D::File>>,
         answers: Vec<Durable>,
-        how: How,
+        how: WriterSettings,
     ) -> Self {
         let nothing = RecordNumber(0);
         let shards = answers.into_iter().map(|answer| Appended {

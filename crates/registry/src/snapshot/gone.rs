@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use martlet_permission::{CredentialMark, Whose};
+use martlet_permission::{CredentialMark, RevokedClients};
 
 use super::{Credential, DeviceEntry, Snapshot, UserEntry};
 use crate::Status;
@@ -11,15 +11,15 @@ use crate::credentials::CredentialKind;
 impl Snapshot {
     /// Clients of one tenant that these tables may have let in, by what they proved then, and that
     /// newer tables would refuse.
-    pub fn no_longer_valid(&self, tenant: u32, newer: &Self) -> Vec<Whose> {
+    pub fn no_longer_valid(&self, tenant: u32, newer: &Self) -> Vec<RevokedClients> {
         let gone = |name| self.gone(tenant, newer, name);
         self.names(tenant).flat_map(gone).collect()
     }
 
     /// The same of this user or device: by whatever they came, or by which credentials.
-    pub fn gone(&self, tenant: u32, newer: &Self, name: &str) -> Vec<Whose> {
+    pub fn gone(&self, tenant: u32, newer: &Self, name: &str) -> Vec<RevokedClients> {
         match self.is_user_gone(tenant, newer, name) {
-            true => vec![Whose::User(name.into())],
+            true => vec![RevokedClients::User(name.into())],
             false => self.device_gone(tenant, newer, name),
         }
     }
@@ -81,7 +81,7 @@ impl Snapshot {
         old.enabled && !newer.user(tenant, name).is_some_and(is_good)
     }
 
-    fn device_gone(&self, tenant: u32, newer: &Self, id: &str) -> Vec<Whose> {
+    fn device_gone(&self, tenant: u32, newer: &Self, id: &str) -> Vec<RevokedClients> {
         let Some(old) = self.device(tenant, id) else {
             return Vec::new();
         };
@@ -90,11 +90,11 @@ impl Snapshot {
         }
         let new = newer.device(tenant, id);
         let Some(new) = new.filter(|new| new.status == Status::Active) else {
-            return vec![Whose::User(id.into())];
+            return vec![RevokedClients::User(id.into())];
         };
         // Which Client Identifier it came by is not known.
         if newer.sessions_max(tenant, id) == 0 && self.sessions_max(tenant, id) > 0 {
-            return vec![Whose::User(id.into())];
+            return vec![RevokedClients::User(id.into())];
         }
         // From the first that is registered on, those that are not are none of its own; which one
         // it came by is not known of them.
@@ -103,7 +103,7 @@ impl Snapshot {
             all.any(|held| held.kind == CredentialKind::Certificate)
         };
         if has_certificates(new) && !has_certificates(old) {
-            return vec![Whose::User(id.into())];
+            return vec![RevokedClients::User(id.into())];
         }
         // Tokens of the team that it has left open nothing more for it.
         let left = (new.team != old.team).then(|| self.marks_of_team(old.team));
@@ -117,7 +117,7 @@ impl Snapshot {
         let mark = |old: &Credential| CredentialMark::of_digest(&old.digest);
         gone.map(mark)
             .chain(left)
-            .map(|mark| Whose::Credential(id.into(), mark))
+            .map(|mark| RevokedClients::Credential(id.into(), mark))
             .collect()
     }
 }

@@ -25,7 +25,7 @@ use self::numbers::Numbers;
 use self::sets::{By, SetNumber, Sets};
 use self::team_tokens::TeamTokens;
 use crate::bans::Bans;
-use crate::changes::Seen;
+use crate::changes::ChangePosition;
 use crate::client_ids::ClientIds;
 use crate::credentials::{CredentialKind, CredentialUse};
 use crate::deleted::Deleted;
@@ -43,7 +43,7 @@ pub use self::team_tokens::{LoginNumbers, TeamTokenLogin, TeamTokenName};
 pub struct Snapshot {
     location: Location,
     origin: Origin,
-    seen: Seen,
+    seen: ChangePosition,
     read_ms: i64,
     /// When the first credential ends that was good then.
     changes_ms: i64,
@@ -644,7 +644,7 @@ impl Snapshot {
         }
     }
 
-    /// What [`Whose::Credential`](martlet_permission::Whose::Credential) knows a device's secret
+    /// What [`RevokedClients::Credential`](martlet_permission::Whose::Credential) knows a device's secret
     /// by.
     pub fn mark_of_secret(&self, secret: &[u8]) -> CredentialMark {
         CredentialMark::of_digest(&self.key.digest(secret))

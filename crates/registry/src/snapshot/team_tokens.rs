@@ -55,7 +55,7 @@ pub struct TeamTokenLogin {
     pub device: Arc<str>,
     /// Tells the token from all others.
     pub token: [u8; 32],
-    /// What [`Whose::Credential`](martlet_permission::Whose::Credential) knows the token by.
+    /// What [`RevokedClients::Credential`](martlet_permission::Whose::Credential) knows the token by.
     pub mark: CredentialMark,
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use martlet_access::RuleLine;
-use martlet_permission::{Actions, Names, Whose};
+use martlet_permission::{Actions, Names, RevokedClients};
 
 use super::*;
 use crate::sql::Fault;
@@ -165,7 +165,7 @@ fn who_is_not_let_in_any_more_is_named_and_nobody_else() {
         registry.rotate("d-grace", Duration::from_secs(60)).await?;
         let after = Snapshot::read(&mut registry).await?;
         let gone = before.no_longer_valid(0, &after);
-        let mut gone: Vec<_> = gone.iter().filter_map(Whose::user).collect();
+        let mut gone: Vec<_> = gone.iter().filter_map(RevokedClients::user).collect();
         gone.sort_unstable();
         let expected = [
             "changed",
@@ -415,7 +415,7 @@ fn another_database_or_too_much_that_was_missed_is_read_as_a_whole() {
         // As many changes as before, but others.
         registry.rotate("d", Duration::ZERO).await?;
         let other = Snapshot {
-            seen: Seen::default(),
+            seen: ChangePosition::default(),
             ..held
         };
         assert!(matches!(other.renew().await?, Renewed::Everything));
@@ -494,7 +494,7 @@ fn whose_credential_has_ended_is_named_though_nothing_else_has_changed() {
         assert_eq!(changed.tables.changes_at_ms(), None);
         let mark = held.mark_of_secret(secrets[0].text().as_bytes());
         let gone = held.no_longer_valid(0, &changed.tables);
-        assert_eq!(gone, [Whose::Credential("d1".into(), mark)]);
+        assert_eq!(gone, [RevokedClients::Credential("d1".into(), mark)]);
         assert!(matches!(
             changed.tables.renew_from(&mut registry).await?,
             Renewed::Same

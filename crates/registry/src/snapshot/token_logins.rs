@@ -126,7 +126,7 @@ impl Snapshot {
         of_tenant.filter(is_gone).map(|(key, _)| *key).collect()
     }
 
-    /// The marks by which [`Whose::Credential`](martlet_permission::Whose::Credential) knows the
+    /// The marks by which [`RevokedClients::Credential`](martlet_permission::Whose::Credential) knows the
     /// tokens of a team.
     pub(super) fn marks_of_team(&self, team: u32) -> impl Iterator<Item = CredentialMark> {
         let tokens = self.tokens.by_key.values();

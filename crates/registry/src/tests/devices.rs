@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use martlet_permission::{CredentialMark, RefusalCause, Whose};
+use martlet_permission::{CredentialMark, RefusalCause, RevokedClients};
 use serde_json::json;
 use sqlx::{Column as _, Row as _};
 
@@ -392,7 +392,7 @@ both!(a_device_has_several_credentials, registry, {
     // By which certificate it came before, when none was registered, is not known.
     assert_eq!(
         before.no_longer_valid(0, &snapshot),
-        [Whose::User("d".into())]
+        [RevokedClients::User("d".into())]
     );
     for secret in [&first, &second] {
         let found = snapshot.check_device(0, "d", "d", secret.text().as_bytes(), 1);
@@ -436,7 +436,7 @@ both!(a_device_has_several_credentials, registry, {
     let after = Snapshot::read(registry).await?;
     assert_eq!(
         before.no_longer_valid(0, &after),
-        [Whose::Credential(
+        [RevokedClients::Credential(
             "d".into(),
             CredentialMark::of_digest(&[7; 32])
         )]

@@ -1,7 +1,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use martlet_permission::{Actions, Whose};
+use martlet_permission::{Actions, RevokedClients};
 use sqlx::Connection as _;
 
 use super::{all, both, new_device, postgres};
@@ -42,7 +42,7 @@ both!(a_snapshot_follows_what_changes, registry, {
     let gone = snapshot.no_longer_valid(0, &newer);
     assert_eq!(
         gone,
-        [Whose::Credential(
+        [RevokedClients::Credential(
             "d1".into(),
             snapshot.mark_of_secret(secret.text().as_bytes())
         )]

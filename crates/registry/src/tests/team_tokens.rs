@@ -1,4 +1,4 @@
-use martlet_permission::{RefusalCause, Whose};
+use martlet_permission::{RefusalCause, RevokedClients};
 
 use super::{all, both, is_not_found, new_device, of_team};
 use crate::{
@@ -180,6 +180,9 @@ both!(
         let after = renewed(&before, registry).await?;
         assert_eq!(cause(&after, shown), Some(RefusalCause::NotItsClientId));
         let gone = before.gone(COMMON_TENANT, &after, "pump");
-        assert_eq!(gone, [Whose::Credential("pump".into(), found.mark)]);
+        assert_eq!(
+            gone,
+            [RevokedClients::Credential("pump".into(), found.mark)]
+        );
     }
 );

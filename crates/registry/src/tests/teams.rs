@@ -1,6 +1,6 @@
 //! Teams, and what is theirs.
 
-use martlet_permission::Whose;
+use martlet_permission::RevokedClients;
 
 use super::{all, both, is_not_found, new_device, new_group, new_team, of_team};
 use crate::{
@@ -268,7 +268,7 @@ both!(users_have_roles_and_are_members, registry, {
     let after = Snapshot::read(registry).await?;
     assert_eq!(
         before.no_longer_valid(0, &after),
-        [Whose::User("ann".into())]
+        [RevokedClients::User("ann".into())]
     );
     let taken = registry.add_user("ann", "user", "x").await;
     assert!(matches!(taken, Err(RegistryError::Exists(_))));

@@ -12,7 +12,7 @@ use super::{ELEMENTS_MAX, ExpressionError};
 use crate::arithmetic::Operator;
 use crate::fuel;
 use crate::functions::{ADD_NUMBERS, FUNCTIONS, Function, MATCHES, PAY, PAY_LIST, PAY_TEXT, first};
-use crate::pattern::{Held, Patterns};
+use crate::pattern::{PatternHandle, Patterns};
 
 /// Name of the function around the list of a macro.
 const BOUNDED: &str = "@bounded";
@@ -99,7 +99,7 @@ pub(super) fn add_bound(context: &mut Context<'_, '_>) -> Result<(), Declaration
 #[derive(Debug)]
 pub(super) struct Checked {
     pub(super) variables: Variables,
-    pub(super) patterns: Vec<Held>,
+    pub(super) patterns: Vec<PatternHandle>,
     /// Units of its parts, but what is inside of a macro and what depends on values.
     pub(super) units: u64,
 }

@@ -1,7 +1,9 @@
 //! Changes of users: each makes a new version, and the commands that the control plane sends to all
 //! shards for it, in its order.
 
-use martlet_broker::{Actions, Command, Realm, Revocation, RevocationReason, TenantId, Whose};
+use martlet_broker::{
+    Actions, Command, Realm, Revocation, RevocationReason, RevokedClients, TenantId,
+};
 
 use super::{Gate, People, RuleRow, Standing, State, TENANTS, UserIndex, Version};
 use crate::random::Random;
@@ -82,7 +84,7 @@ impl People {
             gate.revoked += 1;
             let revocation = Revocation {
                 realm: Realm::of_tenant(before.tenant),
-                whose: Whose::User(name.as_str().into()),
+                whose: RevokedClients::User(name.as_str().into()),
                 number: gate.revoked,
                 reason,
             };

@@ -7,7 +7,7 @@ use crate::disk::Disk;
 use crate::index::Location;
 use crate::record::{GROUP_BYTES, Lsn};
 use crate::report::{Damage, Lost, NO_SUCH_FILE, Torn};
-use crate::scan::{Found, Window};
+use crate::scan::{ScanItem, Window};
 use crate::segment::{self, Segment};
 
 impl<D: Disk> Replay<'_, D> {
@@ -96,7 +96,7 @@ impl<D: Disk> Replay<'_, D> {
         let mut clean = true;
         while cursor < tail.limit {
             match window.at(offset, cursor) {
-                Found::Group(header, lsn) if lsn == cursor => {
+                ScanItem::Group(header, lsn) if lsn == cursor => {
                     self.group = self.group.max(header.number);
                     self.sealed = header.bytes == 0;
                     self.group_offset = offset;
@@ -104,7 +104,7 @@ impl<D: Disk> Replay<'_, D> {
                     offset += GROUP_BYTES as u64;
                     continue;
                 }
-                Found::Record(lsn, ops, bytes) if lsn == cursor => {
+                ScanItem::Record(lsn, ops, bytes) if lsn == cursor => {
                     self.replay(lsn, ops, Location::new(tail.slot, offset));
                     cursor += 1;
                     offset += bytes;
@@ -122,7 +122,9 @@ impl<D: Disk> Replay<'_, D> {
             }
             let next = window.search(offset, cursor);
             let lsn = next.and_then(|next| match window.at(next, cursor) {
-                Found::Group(_, lsn) | Found::Record(lsn, ..) if lsn < tail.limit => Some(lsn),
+                ScanItem::Group(_, lsn) | ScanItem::Record(lsn, ..) if lsn < tail.limit => {
+                    Some(lsn)
+                }
                 _ => None,
             });
             let (Some(next), Some(lsn)) = (next, lsn) else {
@@ -234,8 +236,8 @@ impl<D: Disk> Replay<'_, D> {
             while let Some(found) = window.search(offset, missing) {
                 offset = found;
                 match window.at(offset, missing) {
-                    Found::Group(header, _) if header.synced >= missing => return true,
-                    Found::Record(_, _, bytes) => offset += bytes,
+                    ScanItem::Group(header, _) if header.synced >= missing => return true,
+                    ScanItem::Record(_, _, bytes) => offset += bytes,
                     _ => offset += GROUP_BYTES as u64,
                 }
             }

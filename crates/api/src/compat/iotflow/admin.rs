@@ -11,7 +11,7 @@ use super::body::{Body, expect_members};
 use super::configuration::values_of;
 use super::devices::{shown, status_of};
 use super::records;
-use super::view::{Seen, find, missing, numbers};
+use super::view::{OnlineState, find, missing, numbers};
 use crate::api::Api;
 use crate::extensions::Unchanged;
 use crate::extract::{PathOf, QueryOf};
@@ -64,7 +64,8 @@ pub(super) async fn list(
     let mut all = Vec::with_capacity(found.len());
     for device in found {
         let active = settings.get(&device.number).copied().unwrap_or(0);
-        let (credentials, is_online) = (device.credentials, Seen::of(&api, &device).is_online);
+        let (credentials, is_online) =
+            (device.credentials, OnlineState::of(&api, &device).is_online);
         let count = records::count_of(&api, device.number).await;
         let mut shown = shown(&api, device);
         shown.insert("telemetry_count".to_owned(), count.into());
@@ -100,7 +101,7 @@ pub(super) async fn show(
     let credentials = credentials.await.map_err(|error| missing(error, &named))?;
     let settings = devices.configuration(asking.scope(), name);
     let settings = settings.await.map_err(|error| missing(error, &named))?;
-    let is_online = Seen::of(&api, &device).is_online;
+    let is_online = OnlineState::of(&api, &device).is_online;
     let now_ms = Moment::now().as_ms();
     let records: Vec<Value> = { credentials.iter() }
         .map(|credential| record_of(credential, now_ms))

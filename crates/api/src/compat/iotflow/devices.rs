@@ -15,7 +15,7 @@ use super::body::{Body, expect_members};
 use super::configuration::values_of;
 use super::mqtt::Broker;
 use super::records;
-use super::view::{DeviceView, Seen, find, missing};
+use super::view::{DeviceView, OnlineState, find, missing};
 use crate::api::Api;
 use crate::extensions::{OwnDevice, Unchanged};
 use crate::extract::{PathOf, QueryOf};
@@ -129,7 +129,7 @@ pub(super) async fn own_status(
     State(api): State<Api>,
     Extension(OwnDevice(device)): Extension<OwnDevice>,
 ) -> Json<Value> {
-    let seen = Seen::of(&api, &device);
+    let seen = OnlineState::of(&api, &device);
     let count = records::count_of(&api, device.number).await;
     let mut shown = shown(&api, *device);
     shown.insert("telemetry_count".to_owned(), count.into());
@@ -260,7 +260,7 @@ pub(super) struct StatesWanted {
 }
 
 fn state_of(api: &Api, device: &Device) -> Map<String, Value> {
-    let seen = Seen::of(api, device);
+    let seen = OnlineState::of(api, device);
     Map::from_iter([
         ("id".to_owned(), device.number.into()),
         ("name".to_owned(), device.name.clone().into()),
@@ -317,7 +317,7 @@ pub(super) async fn status(
     PathOf(named): PathOf<String>,
 ) -> Result<Json<Value>, Problem> {
     let device = seen_by(&api, &asking, own, &named).await?;
-    let seen = Seen::of(&api, &device);
+    let seen = OnlineState::of(&api, &device);
     let source = if seen.is_connected {
         "broker"
     } else {
@@ -355,7 +355,7 @@ pub(super) async fn summary(
             values_of(found.map_err(|error| missing(error, &named))?)
         }
     };
-    let seen = Seen::of(&api, &device);
+    let seen = OnlineState::of(&api, &device);
     let status = json!({
         "is_online": seen.is_online,
         "last_seen": seen.last_seen,

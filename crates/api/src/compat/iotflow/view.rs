@@ -42,7 +42,7 @@ pub(super) struct Owner {
 
 impl DeviceView {
     pub(super) fn new(api: &Api, device: Device) -> Self {
-        let last_seen = Seen::of(api, &device).last_seen;
+        let last_seen = OnlineState::of(api, &device).last_seen;
         let owner = Some(device.owner).filter(|owner| !owner.is_empty());
         Self {
             id: device.number,
@@ -67,13 +67,13 @@ impl DeviceView {
 
 /// Whether a device is online, and when it was last seen.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Seen {
+pub(super) struct OnlineState {
     pub(super) is_online: bool,
     pub(super) is_connected: bool,
     pub(super) last_seen: Option<Moment>,
 }
 
-impl Seen {
+impl OnlineState {
     pub(super) fn of(api: &Api, device: &Device) -> Self {
         let presence = presence_of(api, device);
         let is_connected = presence.as_ref().is_some_and(|presence| presence.online);

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use martlet_broker::{Identity, Refusal, Whose};
+use martlet_broker::{Identity, Refusal, RevokedClients};
 
 /// What looks for a client; it may take long, and must not block the thread that it runs on.
 pub type Looking<'a> = Pin<Box<dyn Future<Output = Finding> + Send + 'a>>;
@@ -13,7 +13,7 @@ pub type Looking<'a> = Pin<Box<dyn Future<Output = Finding> + Send + 'a>>;
 pub type Pretending<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 /// What is looked at again; clients that are refused from now on.
-pub type Refreshing<'a> = Pin<Box<dyn Future<Output = Vec<Whose>> + Send + 'a>>;
+pub type Refreshing<'a> = Pin<Box<dyn Future<Output = Vec<RevokedClients>> + Send + 'a>>;
 
 /// What a source found.
 #[derive(Clone, Debug)]

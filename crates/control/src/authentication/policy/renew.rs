@@ -3,7 +3,7 @@
 use std::any::TypeId;
 use std::sync::Arc;
 
-use martlet_broker::{Realm, TenantId, Whose};
+use martlet_broker::{Realm, RevokedClients, TenantId};
 use martlet_registry::{COMMON_TENANT, Snapshot};
 
 use super::source::{Knowledge, Source};
@@ -58,7 +58,7 @@ impl Policy {
         &self,
         next: &Policy,
         names: &[Arc<str>],
-    ) -> Vec<(Realm, Whose)> {
+    ) -> Vec<(Realm, RevokedClients)> {
         let Some(tables) = next.tables() else {
             return self.no_longer_valid(next);
         };
@@ -75,7 +75,7 @@ impl Policy {
                     || is_barred_by_name(&chain.sources, next, name)
             };
             let elsewhere = names.iter().filter(is_elsewhere);
-            all.extend(elsewhere.map(|name| (*realm, Whose::User(Arc::clone(name)))));
+            all.extend(elsewhere.map(|name| (*realm, RevokedClients::User(Arc::clone(name)))));
         }
         all.extend(self.moved_to_tenants(next, names.iter()));
         all
@@ -88,7 +88,7 @@ impl Policy {
         &self,
         next: &Policy,
         users: impl Iterator<Item = &'a Arc<str>>,
-    ) -> Vec<(Realm, Whose)> {
+    ) -> Vec<(Realm, RevokedClients)> {
         let Some(tables) = next.tables() else {
             return Vec::new();
         };
@@ -96,7 +96,7 @@ impl Policy {
         let teams = tables.teams_with_tenant().filter(|(team, tenant)| {
             older.and_then(|older| older.tenant_named(team)) != Some(*tenant)
         });
-        let teams = teams.map(|(team, _)| Whose::Team(team.into()));
+        let teams = teams.map(|(team, _)| RevokedClients::Team(team.into()));
         let is_moved = |name: &&Arc<str>| {
             let now = tables.tenant_of(name);
             now.is_some_and(|tenant| tenant != COMMON_TENANT)
@@ -105,8 +105,8 @@ impl Policy {
         };
         let users = users
             .filter(is_moved)
-            .map(|name| Whose::User(Arc::clone(name)));
-        let moved: Vec<Whose> = teams.chain(users).collect();
+            .map(|name| RevokedClients::User(Arc::clone(name)));
+        let moved: Vec<RevokedClients> = teams.chain(users).collect();
         let doors = self.realms.keys().filter(|realm| {
             realm.tenant() == TenantId::default() && next.tables_at(**realm).is_some()
         });
@@ -134,7 +134,7 @@ impl Policy {
 
     /// Users who may be connected by the credentials of this policy and would not be by those of
     /// the next.
-    pub fn no_longer_valid(&self, next: &Policy) -> Vec<(Realm, Whose)> {
+    pub fn no_longer_valid(&self, next: &Policy) -> Vec<(Realm, RevokedClients)> {
         let mut all = Vec::new();
         for (realm, chain) in &self.realms {
             let next = next.realms.get(realm);
@@ -144,7 +144,7 @@ impl Policy {
                 all.extend(gone.map(|whose| (*realm, whose)));
             }
             let users = asked_elsewhere(&chain.sources, next).into_iter();
-            all.extend(users.map(|user| (*realm, Whose::User(user))));
+            all.extend(users.map(|user| (*realm, RevokedClients::User(user))));
         }
         let users = next.tables().into_iter();
         let users = users.flat_map(|tables| tables.users_of_tenants());

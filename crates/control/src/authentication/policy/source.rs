@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use martlet_broker::{Authentication, Refusal, Rules, Whose};
+use martlet_broker::{Authentication, Refusal, RevokedClients, Rules};
 use martlet_registry::Snapshot;
 
 use super::finding::{Looking, Pretending, Refreshing};
@@ -66,7 +66,7 @@ pub trait Source: fmt::Debug + Send + Sync {
 
     /// Clients that this source may have let in for what it held, and that the source of its kind
     /// among `next`, if there is one, would refuse.
-    fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<Whose>;
+    fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<RevokedClients>;
 
     /// The same with these tables; none: it does not look at any.
     fn with_tables(&self, tables: &Arc<Snapshot>) -> Option<Arc<dyn Source>> {
@@ -92,7 +92,7 @@ pub trait Source: fmt::Debug + Send + Sync {
     }
 
     /// Whom of these users it may have let in, by the tables, and would not by newer ones.
-    fn gone_from_tables(&self, newer: &Snapshot, names: &[Arc<str>]) -> Vec<Whose> {
+    fn gone_from_tables(&self, newer: &Snapshot, names: &[Arc<str>]) -> Vec<RevokedClients> {
         let _ = (newer, names);
         Vec::new()
     }

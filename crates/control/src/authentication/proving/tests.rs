@@ -3,7 +3,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use martlet_access::scram::Client;
-use martlet_broker::{ConnectionId, ListenerPolicy, Rules, Whose};
+use martlet_broker::{ConnectionId, ListenerPolicy, RevokedClients, Rules};
 use martlet_codec::ProtocolVersion;
 use proptest::prelude::*;
 use tokio::runtime::Runtime;
@@ -44,8 +44,8 @@ impl Source for Registry {
         None
     }
 
-    fn no_longer_valid(&self, _: &[Arc<dyn Source>]) -> Vec<Whose> {
-        vec![Whose::User("alice".into())]
+    fn no_longer_valid(&self, _: &[Arc<dyn Source>]) -> Vec<RevokedClients> {
+        vec![RevokedClients::User("alice".into())]
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use martlet_broker::{
-    Authentication, CredentialMark, Identity, Proof, Refusal, RefusalCause, Rules, Voucher, Whose,
+    Authentication, CredentialMark, Identity, Proof, Refusal, RefusalCause, RevokedClients, Rules,
+    Voucher,
 };
 use martlet_certificates::{NameFrom, ends_secs, user_name};
 use martlet_registry::{COMMON_TENANT, Snapshot};
@@ -193,7 +194,7 @@ impl Source for CertificateNames {
         true
     }
 
-    fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<Whose> {
+    fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<RevokedClients> {
         let newer = of_kind::<Self>(next);
         let voucher = newer.map(Self::voucher);
         let mut gone = vouchers::gone(&[self.voucher()], voucher.as_slice());
@@ -208,8 +209,8 @@ impl Source for CertificateNames {
         self.own_registry()
     }
 
-    fn gone_from_tables(&self, newer: &Snapshot, names: &[Arc<str>]) -> Vec<Whose> {
-        let gone = |older: &Arc<Snapshot>| -> Vec<Whose> {
+    fn gone_from_tables(&self, newer: &Snapshot, names: &[Arc<str>]) -> Vec<RevokedClients> {
+        let gone = |older: &Arc<Snapshot>| -> Vec<RevokedClients> {
             let names = names.iter();
             names
                 .flat_map(|name| older.gone(self.tenant, newer, name))

@@ -6,7 +6,8 @@ use std::sync::{Arc, OnceLock};
 use martlet_access::Credential;
 use martlet_access::scram::Verifier;
 use martlet_broker::{
-    Authentication, Identity, Password, PasswordSource, Refusal, RefusalCause, Rules, Whose,
+    Authentication, Identity, Password, PasswordSource, Refusal, RefusalCause, RevokedClients,
+    Rules,
 };
 
 use super::{People, known, user};
@@ -89,7 +90,7 @@ impl Source for Credentials {
             .map(|_| self.people.rules_of(Some(user_name)))
     }
 
-    fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<Whose> {
+    fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<RevokedClients> {
         let newer = of_kind::<Self>(next);
         let is_gone = |user: &&Credential| {
             let now = newer.and_then(|newer| newer.user(&user.user_name));

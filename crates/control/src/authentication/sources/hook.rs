@@ -11,7 +11,7 @@ use std::time::Duration;
 use martlet_access::administrator_rules;
 use martlet_broker::{
     Actions, Authentication, Identity, Password, PasswordSource, Proof, Realm, Refusal,
-    RefusalCause, Rule, Rules, Voucher, Whose,
+    RefusalCause, RevokedClients, Rule, Rules, Voucher,
 };
 use reqwest::header::{CACHE_CONTROL, HeaderMap};
 use reqwest::{Client, StatusCode};
@@ -412,7 +412,7 @@ impl Source for Hook {
         Box::pin(self.ask(asked, place))
     }
 
-    fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<Whose> {
+    fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<RevokedClients> {
         let next = of_kind::<Self>(next).map(|next| next.voucher);
         vouchers::gone(&[self.voucher], next.as_slice())
     }

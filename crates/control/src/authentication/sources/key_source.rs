@@ -39,13 +39,13 @@ pub struct Fetched {
     refresh: Duration,
     /// Algorithm of keys that do not name one.
     algorithm: Option<Algorithm>,
-    held: Mutex<Held>,
+    held: Mutex<CachedKeys>,
     /// Held while the keys are fetched, so that there is one fetch at a time.
     turn: Turn<()>,
 }
 
 #[derive(Debug, Default)]
-struct Held {
+struct CachedKeys {
     /// With the time they came.
     keys: Option<(Arc<TokenKeys>, Instant)>,
     /// Sets that others took the place of since it was last asked who is gone.
@@ -222,7 +222,7 @@ impl Fetched {
         self.url.as_str()
     }
 
-    fn held(&self) -> std::sync::MutexGuard<'_, Held> {
+    fn held(&self) -> std::sync::MutexGuard<'_, CachedKeys> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -14,7 +14,7 @@ mod vouchers;
 
 use std::sync::Arc;
 
-use martlet_broker::{Authentication, Identity, Proof, Rules, Whose};
+use martlet_broker::{Authentication, Identity, Proof, RevokedClients, Rules};
 
 pub use certificate::CertificateNames;
 pub use credentials::Credentials;
@@ -44,8 +44,8 @@ fn known(asked: &Authentication, user_name: Arc<str>, rules: Arc<Rules>) -> Find
 }
 
 /// A user whose credentials are taken back.
-fn user(name: &str) -> Whose {
-    Whose::User(name.into())
+fn user(name: &str) -> RevokedClients {
+    RevokedClients::User(name.into())
 }
 
 /// What is wrong with a text and where; a value that is wrong may be a secret in the wrong place.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use martlet_access::{Check, PasswordFile, edit};
 use martlet_broker::{
-    Authentication, Password, PasswordSource, Refusal, RefusalCause, Rules, Whose,
+    Authentication, Password, PasswordSource, Refusal, RefusalCause, RevokedClients, Rules,
 };
 
 use super::{Hashing, People, known, user};
@@ -136,7 +136,7 @@ impl Source for PasswordFileSource {
             .then(|| self.people.rules_of(Some(user_name)))
     }
 
-    fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<Whose> {
+    fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<RevokedClients> {
         let Some(newer) = of_kind::<Self>(next) else {
             return self.file.users().map(user).collect();
         };

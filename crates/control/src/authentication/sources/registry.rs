@@ -3,7 +3,9 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use martlet_broker::{Authentication, Identity, Password, Proof, Refusal, Rules, Voucher, Whose};
+use martlet_broker::{
+    Authentication, Identity, Password, Proof, Refusal, RevokedClients, Rules, Voucher,
+};
 use martlet_registry::{COMMON_TENANT, Known, Registry, Snapshot};
 
 use super::{Hashing, known, user, vouchers};
@@ -90,9 +92,11 @@ impl RegistrySource {
     }
 
     /// Clients whose team token is missing in newer tables.
-    fn team_tokens_gone(&self, newer: Option<&Snapshot>) -> Vec<Whose> {
+    fn team_tokens_gone(&self, newer: Option<&Snapshot>) -> Vec<RevokedClients> {
         let gone = self.snapshot.team_tokens_gone(self.tenant, newer);
-        let whose = gone.iter().map(|token| Whose::Voucher(voucher(token)));
+        let whose = gone
+            .iter()
+            .map(|token| RevokedClients::Voucher(voucher(token)));
         whose.collect()
     }
 
@@ -259,7 +263,7 @@ impl Source for RegistrySource {
         }
     }
 
-    fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<Whose> {
+    fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<RevokedClients> {
         let newer = of_kind::<Self>(next).map(|newer| &*newer.snapshot);
         let mut gone = match newer {
             Some(newer) => self.snapshot.no_longer_valid(self.tenant, newer),
@@ -281,7 +285,7 @@ impl Source for RegistrySource {
         Some(Arc::new(self.with(&self.snapshot, tenant)))
     }
 
-    fn gone_from_tables(&self, newer: &Snapshot, names: &[Arc<str>]) -> Vec<Whose> {
+    fn gone_from_tables(&self, newer: &Snapshot, names: &[Arc<str>]) -> Vec<RevokedClients> {
         let gone = |name: &Arc<str>| self.snapshot.gone(self.tenant, newer, name);
         let names = names.iter().flat_map(gone);
         names.chain(self.team_tokens_gone(Some(newer))).collect()

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use jsonwebtoken::errors::{Error, ErrorKind};
 use jsonwebtoken::{Validation, decode, decode_header};
 use martlet_broker::{
-    Actions, Authentication, Identity, Password, Proof, Realm, Refusal, RefusalCause, Rule, Rules,
-    Voucher, Whose,
+    Actions, Authentication, Identity, Password, Proof, Realm, Refusal, RefusalCause,
+    RevokedClients, Rule, Rules, Voucher,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -151,7 +151,7 @@ impl Tokens {
     }
 
     /// Clients that came by keys that the server does not have any more.
-    async fn gone_from_server(&self) -> Vec<Whose> {
+    async fn gone_from_server(&self) -> Vec<RevokedClients> {
         let KeySource::Fetched(fetched) = &self.keys else {
             return Vec::new();
         };
@@ -301,7 +301,7 @@ impl Source for Tokens {
         }
     }
 
-    fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<Whose> {
+    fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<RevokedClients> {
         let next = of_kind::<Self>(next).map(Self::vouchers);
         vouchers::gone(&self.vouchers(), &next.unwrap_or_default())
     }

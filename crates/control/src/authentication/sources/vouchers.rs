@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
-use martlet_broker::{Voucher, Whose};
+use martlet_broker::{RevokedClients, Voucher};
 
 type Known = HashMap<[u8; SHA256_OUTPUT_LEN], u32>;
 
@@ -30,7 +30,7 @@ pub(super) fn voucher_of(kind: &str, parts: &[&[u8]]) -> Voucher {
 }
 
 /// Those of the old that are not among the new.
-pub(super) fn gone(old: &[Voucher], new: &[Voucher]) -> Vec<Whose> {
+pub(super) fn gone(old: &[Voucher], new: &[Voucher]) -> Vec<RevokedClients> {
     let gone = old.iter().filter(|voucher| !new.contains(voucher));
-    gone.copied().map(Whose::Voucher).collect()
+    gone.copied().map(RevokedClients::Voucher).collect()
 }

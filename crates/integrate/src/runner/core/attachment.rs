@@ -10,8 +10,8 @@ use martlet_codec::{ReasonCode, RetainHandling};
 use super::super::ALL_TENANTS;
 use super::super::clock::within;
 use super::super::giving_up::Failures;
-use super::retry::{Retry, What};
-use super::{Core, Held, SAVED_WITHIN};
+use super::retry::{Retry, RetryTarget};
+use super::{Core, SAVED_WITHIN, UnsettledMessage};
 use crate::feed::Ticket;
 use crate::lanes::{Lanes, Token, Told as ToldByNode};
 use crate::sink::SinkMessage;
@@ -53,7 +53,7 @@ impl Core {
         self.tenant = self.host.tenant(&self.settings.tenant);
         let Some(tenant) = self.tenant else {
             let why = self.host.why_no_tenant(&self.settings.tenant);
-            return self.fail(What::Node, why);
+            return self.fail(RetryTarget::Node, why);
         };
         let sessions = within(
             &*self.clock,
@@ -63,7 +63,7 @@ impl Core {
         .await;
         let Some(Some(sessions)) = sessions else {
             let why = "the node does not say which sessions it has";
-            return self.fail(What::Node, why.to_owned());
+            return self.fail(RetryTarget::Node, why.to_owned());
         };
         let sessions: Vec<String> = sessions.into_iter().map(|one| one.client_id).collect();
         let filters = self.settings.filters.iter();
@@ -137,7 +137,7 @@ impl Core {
     pub(super) fn take(&mut self, told: Option<ToldByNode>) {
         match told {
             Some(ToldByNode::Attached(granted)) => self.attached(&granted),
-            Some(ToldByNode::Delivery(token, delivery)) => self.held.push_back(Held {
+            Some(ToldByNode::Delivery(token, delivery)) => self.held.push_back(UnsettledMessage {
                 token,
                 too_old_at: self.too_old_at(delivery.age_ms),
                 message: self.with_team(SinkMessage::delivered(delivery)),
@@ -169,13 +169,13 @@ impl Core {
         if let Some((filter, reason)) = refused.next() {
             let error = format!("the filter {filter:?} is not granted: {}", reason.name());
             self.attachment = Attachment::Detached;
-            return self.fail(What::Node, error);
+            return self.fail(RetryTarget::Node, error);
         }
         let before = std::mem::replace(&mut self.attachment, Attachment::Detached);
         if let Attachment::Attaching(lanes) | Attachment::Attached(lanes) = before {
             self.attachment = Attachment::Attached(lanes);
         }
-        self.succeed(What::Node);
+        self.succeed(RetryTarget::Node);
     }
 
     /// What was in hand comes again with the next attachment.
@@ -187,7 +187,10 @@ impl Core {
         self.waiting.clear();
         self.lends_places = false;
         self.to_messages = Retry::default();
-        self.fail(What::Node, format!("not attached to the node: {why}"));
+        self.fail(
+            RetryTarget::Node,
+            format!("not attached to the node: {why}"),
+        );
     }
 
     pub(super) fn settle(&self, settled: Vec<(Token, PartOutcome)>) {

@@ -11,8 +11,8 @@ use martlet_fault::{self as fault, Fault};
 
 use super::super::OnReject;
 use super::super::attempt::Broken;
-use super::retry::What;
-use super::{Core, Held, Mode, Refused};
+use super::retry::RetryTarget;
+use super::{Core, Mode, Refused, UnsettledMessage};
 use crate::feed::{Feed, Feeder, Ticket};
 use crate::sink::Outcome;
 
@@ -200,7 +200,7 @@ impl Core {
         self.delivered_ms = Some(now_ms);
         self.panicked_in_a_row = 0;
         if self.call.kept.is_empty() {
-            self.succeed(What::Sink);
+            self.succeed(RetryTarget::Sink);
         }
         if self.is_stopping && fault::is(Fault::SinkStopForgets) {
             settled.clear();
@@ -208,7 +208,7 @@ impl Core {
         self.settle(settled);
     }
 
-    fn take_handed(&mut self, ticket: Ticket) -> Option<Held> {
+    fn take_handed(&mut self, ticket: Ticket) -> Option<UnsettledMessage> {
         let place = self.handed.iter().position(|one| one.ticket == ticket)?;
         let held = self.handed.remove(place)?;
         self.call.bytes = self.call.bytes.saturating_sub(held.message.bytes());
@@ -216,7 +216,7 @@ impl Core {
     }
 
     /// A message is refused for good: it waits to become a dead letter.
-    pub(super) fn refuse(&mut self, held: Held, reason: String, why: PartRefusal) {
+    pub(super) fn refuse(&mut self, held: UnsettledMessage, reason: String, why: PartRefusal) {
         self.counts.refused += 1;
         self.refused.push_back(Refused {
             token: held.token,
@@ -233,9 +233,9 @@ impl Core {
         let mut call = std::mem::take(&mut self.call);
         let mut kept = std::mem::take(&mut call.kept);
         kept.sort_unstable_by_key(|(ticket, _)| *ticket);
-        let handed: Vec<Held> = std::mem::take(&mut self.handed).into();
+        let handed: Vec<UnsettledMessage> = std::mem::take(&mut self.handed).into();
         let mut kept = kept.into_iter().peekable();
-        let said = |held: &Held| {
+        let said = |held: &UnsettledMessage| {
             while kept.next_if(|(ticket, _)| *ticket < held.ticket).is_some() {}
             let own = kept.next_if(|(ticket, _)| *ticket == held.ticket);
             own.map(|(_, outcome)| outcome)

@@ -10,8 +10,8 @@ use tracing::{error, warn};
 
 use super::super::OnReject;
 use super::super::attempt::Broken;
-use super::retry::What;
-use super::{Attachment, Call, Core, Held, Mode};
+use super::retry::RetryTarget;
+use super::{Attachment, Call, Core, Mode, UnsettledMessage};
 use crate::sink::{Outcome, SinkMessage};
 
 /// Panics of the sink on one message, handed over alone, after which the message is refused.
@@ -79,7 +79,7 @@ impl Core {
         let mut bytes = 0;
         // What the sink failed at comes without those behind it, so that others have places.
         let has_failed = self.handed.iter().filter(|held| held.failures.are_any());
-        let mut failing: HashSet<&str> = has_failed.map(Held::publisher).collect();
+        let mut failing: HashSet<&str> = has_failed.map(UnsettledMessage::publisher).collect();
         for (place, held) in self.held.iter().enumerate() {
             // A drain leaves what came after it; other lanes may have older messages behind that.
             if let Some(to_drain) = &to_drain {
@@ -116,7 +116,7 @@ impl Core {
     }
 
     /// Takes the messages at these places out of those in hand.
-    pub(super) fn take_out(&mut self, places: &[usize]) -> Vec<Held> {
+    pub(super) fn take_out(&mut self, places: &[usize]) -> Vec<UnsettledMessage> {
         if places.last().is_none_or(|last| last + 1 == places.len()) {
             return self.held.drain(..places.len()).collect();
         }
@@ -157,7 +157,7 @@ impl Core {
             return;
         };
         let failing = self.held.iter().filter(|held| held.failures.are_any());
-        let failing: HashSet<&str> = failing.map(Held::publisher).collect();
+        let failing: HashSet<&str> = failing.map(UnsettledMessage::publisher).collect();
         if failing.is_empty() && !self.lends_places {
             return;
         }
@@ -204,7 +204,7 @@ impl Core {
         if self.next_too_old().is_none_or(|at| at > now) {
             return;
         }
-        let is_too_old = |held: &Held| held.too_old_at.is_some_and(|at| at <= now);
+        let is_too_old = |held: &UnsettledMessage| held.too_old_at.is_some_and(|at| at <= now);
         let all = self.held.iter().enumerate();
         let places = all.filter_map(|(place, held)| is_too_old(held).then_some(place));
         let places: Vec<usize> = places.collect();
@@ -221,7 +221,7 @@ impl Core {
     /// With what it said of them; `call` has those that were.
     pub(super) fn delivered(
         &mut self,
-        mut handed: Vec<Held>,
+        mut handed: Vec<UnsettledMessage>,
         (outcomes, call): (Vec<Option<Outcome>>, &Call),
         broken: Option<Broken>,
     ) {
@@ -329,7 +329,7 @@ impl Core {
     }
 
     /// Messages that are handed to the sink again come first, in their order.
-    fn hold_again(&mut self, left: Vec<Held>) {
+    fn hold_again(&mut self, left: Vec<UnsettledMessage>) {
         for held in left.into_iter().rev() {
             match fault::is(Fault::SinkRetriesBehind) {
                 true => self.held.push_back(held),
@@ -342,14 +342,14 @@ impl Core {
     /// of at least `after`.
     fn call_ended(&mut self, error: Option<String>, has_delivered: bool, after: Duration) {
         let Some(error) = error else {
-            return self.succeed(What::Sink);
+            return self.succeed(RetryTarget::Sink);
         };
         self.counts.failed_attempts += 1;
         // It makes progress: the pauses begin anew.
         if let Some(failure) = self.to_sink.failure.as_mut().filter(|_| has_delivered) {
             failure.attempts = 0;
         }
-        self.fail(What::Sink, error);
+        self.fail(RetryTarget::Sink, error);
         self.pause_sink(after);
     }
 
@@ -362,18 +362,18 @@ impl Core {
         }
         if let Some(error) = error {
             self.counts.failed_attempts += 1;
-            self.fail(What::Messages, error);
+            self.fail(RetryTarget::Messages, error);
         }
     }
 
     /// The first message of a publisher that may have waited is through.
-    pub(super) fn publisher_goes_on(&mut self, held: &Held) {
+    pub(super) fn publisher_goes_on(&mut self, held: &UnsettledMessage) {
         if self.waiting.is_empty() {
             return;
         }
         self.waiting.remove(held.publisher());
         if self.waiting.is_empty() {
-            self.succeed(What::Messages);
+            self.succeed(RetryTarget::Messages);
         }
     }
 
@@ -395,7 +395,7 @@ impl Core {
     /// at which it panicked. With the failure, or what a message is refused for.
     fn outcomes(
         &mut self,
-        handed: &mut [Held],
+        handed: &mut [UnsettledMessage],
         broken: Broken,
     ) -> (Vec<Option<Outcome>>, Option<String>, PartRefusal) {
         let error = broken.to_string();

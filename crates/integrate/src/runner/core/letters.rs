@@ -10,7 +10,7 @@ use tracing::{debug, warn};
 
 use super::super::attempt::Broken;
 use super::super::clock::answered;
-use super::retry::What;
+use super::retry::RetryTarget;
 use super::{Core, SAVED_WITHIN};
 use crate::dead_letters::DeadLetter;
 use crate::feed::Ticket;
@@ -48,11 +48,11 @@ impl Core {
                 });
                 let settled = settled.collect();
                 self.settle(settled);
-                self.succeed(What::Store);
+                self.succeed(RetryTarget::Store);
             }
             Err(why) => {
                 let error = format!("the dead-letter store cannot be written: {why}");
-                self.fail(What::Store, error);
+                self.fail(RetryTarget::Store, error);
             }
         }
     }
@@ -133,7 +133,7 @@ impl Core {
                         self.again.push_front(letter.head.id);
                     }
                     let error = format!("the dead-letter store cannot be read: {why}");
-                    self.fail(What::Store, error);
+                    self.fail(RetryTarget::Store, error);
                     return None;
                 }
             }
@@ -148,7 +148,7 @@ impl Core {
     /// says that it works.
     fn store_works(&mut self) {
         if self.refused.is_empty() {
-            self.succeed(What::Store);
+            self.succeed(RetryTarget::Store);
         }
     }
 
@@ -222,10 +222,10 @@ impl Core {
         match error {
             Some(error) => {
                 self.counts.failed_attempts += 1;
-                self.fail(What::Letters, error);
+                self.fail(RetryTarget::Letters, error);
                 self.pause_sink(after);
             }
-            None => self.succeed(What::Letters),
+            None => self.succeed(RetryTarget::Letters),
         }
         if delivered > 0 {
             self.delivered_ms = Some(now_ms);
@@ -235,7 +235,7 @@ impl Core {
             Ok(()) => self.store_works(),
             Err(why) => {
                 let error = format!("the dead-letter store cannot be written: {why}");
-                self.fail(What::Store, error);
+                self.fail(RetryTarget::Store, error);
             }
         }
     }

@@ -26,7 +26,7 @@ use tracing::warn;
 
 use self::attachment::Attachment;
 use self::call::Call;
-use self::retry::{Retry, What};
+use self::retry::{Retry, RetryTarget};
 use super::Settings;
 use super::caller::SinkSaid;
 use super::clock::{Clock, answered, within};
@@ -71,7 +71,7 @@ struct Refused {
 
 /// A message that is not settled.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct UnsettledMessage {
     token: Token,
     pub(super) message: SinkMessage,
     /// When it is too old to be delivered; none: never.
@@ -89,7 +89,7 @@ pub(super) enum Heard {
     Node(Option<ToldByNode>),
 }
 
-impl Held {
+impl UnsettledMessage {
     /// Number of the lane that it came by.
     pub(super) fn lane(&self) -> usize {
         self.token.lane()
@@ -114,9 +114,9 @@ pub(super) struct Core {
     attachment: Attachment,
     tenant: Option<TenantId>,
     /// Messages in hand, in the order of the queue.
-    held: VecDeque<Held>,
+    held: VecDeque<UnsettledMessage>,
     /// Messages that the sink has in the call under way, in the order in which it got them.
-    handed: VecDeque<Held>,
+    handed: VecDeque<UnsettledMessage>,
     next_ticket: u64,
     call: Call,
     /// When the sink was called last.
@@ -138,7 +138,7 @@ pub(super) struct Core {
     /// Messages that were refused for panics since the last one that was delivered.
     panicked_in_a_row: u32,
     giving_up: GivingUp,
-    /// By [`Held::publisher`], those at whose first message the sink failed while it took others:
+    /// By [`UnsettledMessage::publisher`], those at whose first message the sink failed while it took others:
     /// until when they wait.
     waiting: HashMap<Box<str>, Duration>,
     /// The node hands over more than [`Settings::batch_messages`], see [`Core::lend_places`].
@@ -248,7 +248,7 @@ impl Core {
                 }
                 Err(why) => {
                     let error = format!("its state before the restart cannot be read: {why}");
-                    self.fail(What::Node, error);
+                    self.fail(RetryTarget::Node, error);
                     self.show();
                     let at = self.to_node.at.unwrap_or_else(|| self.clock.now());
                     let clock = Arc::clone(&self.clock);
@@ -269,7 +269,7 @@ impl Core {
                     continue;
                 }
             }
-            return self.succeed(What::Node);
+            return self.succeed(RetryTarget::Node);
         }
     }
 
@@ -455,7 +455,7 @@ impl Core {
         let by_then = self.held.iter();
         let mut by_then = by_then.filter(|held| held.message.received_ms() <= until_ms);
         let sink = self.to_sink.at.unwrap_or_else(|| self.clock.now());
-        let due = |held: &Held| match self.waits_until(held) {
+        let due = |held: &UnsettledMessage| match self.waits_until(held) {
             Some(at) => sink.max(at),
             None => sink,
         };
@@ -466,7 +466,7 @@ impl Core {
     }
 
     /// Until when the publisher of a message waits.
-    fn waits_until(&self, held: &Held) -> Option<Duration> {
+    fn waits_until(&self, held: &UnsettledMessage) -> Option<Duration> {
         match self.waiting.is_empty() {
             true => None,
             false => self.waiting.get(held.publisher()).copied(),

@@ -22,7 +22,7 @@ impl Retry {
 
 /// What is tried again.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum What {
+pub(super) enum RetryTarget {
     Sink,
     Messages,
     Letters,
@@ -31,17 +31,17 @@ pub(super) enum What {
 }
 
 impl Core {
-    fn retry(&mut self, what: What) -> &mut Retry {
+    fn retry(&mut self, what: RetryTarget) -> &mut Retry {
         match what {
-            What::Sink => &mut self.to_sink,
-            What::Messages => &mut self.to_messages,
-            What::Letters => &mut self.to_letters,
-            What::Store => &mut self.to_store,
-            What::Node => &mut self.to_node,
+            RetryTarget::Sink => &mut self.to_sink,
+            RetryTarget::Messages => &mut self.to_messages,
+            RetryTarget::Letters => &mut self.to_letters,
+            RetryTarget::Store => &mut self.to_store,
+            RetryTarget::Node => &mut self.to_node,
         }
     }
 
-    pub(super) fn fail(&mut self, what: What, error: String) {
+    pub(super) fn fail(&mut self, what: RetryTarget, error: String) {
         let (now, now_ms, random) = (self.clock.now(), self.host.now_ms(), self.host.random());
         let backoff = self.settings.backoff;
         self.last_error = Some((error.clone(), now_ms));
@@ -54,7 +54,7 @@ impl Core {
         }
     }
 
-    pub(super) fn succeed(&mut self, what: What) {
+    pub(super) fn succeed(&mut self, what: RetryTarget) {
         let retry = self.retry(what);
         retry.at = None;
         if let Some(failure) = retry.failure.take() {

@@ -100,7 +100,7 @@ fn check(options: &CheckOptions) -> anyhow::Result<bool> {
 }
 
 #[derive(Default)]
-struct Seen {
+struct HandshakeFacts {
     version: String,
     cipher: String,
     chain: Vec<Facts>,
@@ -157,7 +157,7 @@ fn handshake(
     (host, port): (&str, u16),
     name: &str,
     check: ServerCheck,
-) -> anyhow::Result<(Seen, Option<Failure>)> {
+) -> anyhow::Result<(HandshakeFacts, Option<Failure>)> {
     let files = ClientFiles {
         ca_file: options.cafile.clone(),
         system_cas: options.cafile.is_none(),
@@ -203,9 +203,9 @@ fn handshake(
     Ok((seen(&stream.conn), refused))
 }
 
-fn seen(connection: &ClientConnection) -> Seen {
+fn seen(connection: &ClientConnection) -> HandshakeFacts {
     let chain = connection.peer_certificates().unwrap_or_default();
-    Seen {
+    HandshakeFacts {
         version: connection
             .protocol_version()
             .map_or_else(String::new, |version| {
