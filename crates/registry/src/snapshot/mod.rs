@@ -644,8 +644,8 @@ impl Snapshot {
         }
     }
 
-    /// What [`RevokedClients::Credential`](martlet_permission::Whose::Credential) knows a device's secret
-    /// by.
+    /// The mark of a device's secret in
+    /// [`RevokedClients::Credential`](martlet_permission::RevokedClients::Credential).
     pub fn mark_of_secret(&self, secret: &[u8]) -> CredentialMark {
         CredentialMark::of_digest(&self.key.digest(secret))
     }

@@ -55,7 +55,8 @@ pub struct TeamTokenLogin {
     pub device: Arc<str>,
     /// Tells the token from all others.
     pub token: [u8; 32],
-    /// What [`RevokedClients::Credential`](martlet_permission::Whose::Credential) knows the token by.
+    /// The mark of the token in
+    /// [`RevokedClients::Credential`](martlet_permission::RevokedClients::Credential).
     pub mark: CredentialMark,
 }
 

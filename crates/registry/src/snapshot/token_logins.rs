@@ -126,8 +126,8 @@ impl Snapshot {
         of_tenant.filter(is_gone).map(|(key, _)| *key).collect()
     }
 
-    /// The marks by which [`RevokedClients::Credential`](martlet_permission::Whose::Credential) knows the
-    /// tokens of a team.
+    /// The marks of the tokens of a team in
+    /// [`RevokedClients::Credential`](martlet_permission::RevokedClients::Credential).
     pub(super) fn marks_of_team(&self, team: u32) -> impl Iterator<Item = CredentialMark> {
         let tokens = self.tokens.by_key.values();
         let tokens = tokens.filter(move |token| token.team == team);

@@ -138,8 +138,8 @@ pub(super) struct Core {
     /// Messages that were refused for panics since the last one that was delivered.
     panicked_in_a_row: u32,
     giving_up: GivingUp,
-    /// By [`UnsettledMessage::publisher`], those at whose first message the sink failed while it took others:
-    /// until when they wait.
+    /// Until when publishers wait at whose first message the sink failed while it took others, by
+    /// [`UnsettledMessage::publisher`].
     waiting: HashMap<Box<str>, Duration>,
     /// The node hands over more than [`Settings::batch_messages`], see [`Core::lend_places`].
     lends_places: bool,
