@@ -23,7 +23,7 @@ pub(crate) struct ConnectRequest {
     pub(crate) assigned: bool,
     /// What the client says, which is not proved.
     pub(crate) user_name: Option<Arc<str>>,
-    /// By which it proves who it is in steps.
+    /// The method by which it proves its identity in steps.
     pub(crate) authentication_method: Option<Arc<str>>,
     pub(crate) will: Option<Arc<StoredWill>>,
     /// As asked for; v3 sessions that are not clean ask for ever.
@@ -67,7 +67,7 @@ impl WaitingConnect {
     }
 }
 
-/// Who a client is.
+/// The identity of a client, and how it is known.
 #[derive(Debug)]
 pub(crate) struct Login {
     pub(crate) tenant: TenantId,

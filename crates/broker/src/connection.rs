@@ -83,7 +83,7 @@ pub(crate) struct Connection {
     pub(crate) layer_bytes: u32,
     pub(crate) deadline: Option<TimerKey>,
     pub(crate) stalled: Option<TimerKey>,
-    /// Whose QoS 0 messages lie in the output, once it was accepted.
+    /// The session whose QoS 0 messages lie in the output, once it was accepted.
     session: SessionId,
     /// Since when answers wait for the store.
     pub(crate) gated_since: Since,
@@ -344,7 +344,7 @@ impl Connection {
         keep_alive_ms(self.client.keep_alive_secs)
     }
 
-    /// Whose QoS 0 messages lie in the output.
+    /// The session whose QoS 0 messages lie in the output.
     pub(crate) fn owner(&self) -> Option<SessionId> {
         (self.session != SessionId::NONE).then_some(self.session)
     }

@@ -27,7 +27,7 @@ pub struct Effects {
     pub records: Vec<Record>,
     /// For each other shard what it is to be told, in order; indexed by shard number.
     pub batches: Vec<Vec<ShardMessage>>,
-    /// What is to be done with connections, in order.
+    /// What the driver has to do with connections, in order.
     pub connections: Vec<ConnectionEffect>,
     /// Clients who want to be let in, and who have to be known first.
     pub authentications: Vec<Authentication>,
@@ -47,7 +47,7 @@ pub struct Effects {
     pub(crate) is_fanning_out: bool,
 }
 
-/// Whose queue it is, on its shard.
+/// The owner of a queue, on its shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum QueueOwner {
     /// A session's.
@@ -60,7 +60,7 @@ pub enum QueueOwner {
 /// [`Shard::messages_read`](crate::Shard::messages_read), whatever becomes of it.
 #[derive(Debug, Clone)]
 pub struct QueueRead {
-    /// Who wants them.
+    /// The owner of the queue.
     pub owner: QueueOwner,
     /// What of it they are.
     pub of: PageOf,
@@ -83,7 +83,7 @@ pub enum PageOf {
 /// instead; the shard knows whether it is still needed, for it may have ended meanwhile.
 #[derive(Debug)]
 pub struct ReadPage {
-    /// Who wanted them.
+    /// The owner of the queue.
     pub owner: QueueOwner,
     /// As it was asked.
     pub of: PageOf,
@@ -207,7 +207,7 @@ pub enum ShardMessage {
     /// A message of this session of the receiving shard is being fanned out (`fan_out.rs`): its
     /// client's next messages wait. With `on` false that is over.
     HoldPublisher {
-        /// Whose messages.
+        /// The session with the messages.
         session: SessionId,
         /// They wait from now on.
         on: bool,

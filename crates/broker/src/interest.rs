@@ -168,8 +168,8 @@ impl Interest {
         }
     }
 
-    /// Who wants a tenant's Topic Name `topic`. Where more filters match than are looked at,
-    /// everybody counts as wanting it, durably: a shard that does not finds that out itself.
+    /// The shards that want a tenant's Topic Name `topic`. Where more filters match than are looked
+    /// at, all count as wanting it, durably: a shard that does not finds that out itself.
     pub fn wanted(&self, tenant: TenantId, topic: &str) -> InterestedShards {
         self.wanted_in_steps(tenant, topic).0
     }
@@ -218,12 +218,12 @@ pub const EPOCH_BUCKETS: usize = 512;
 /// Counters that say which part of an index has changed.
 #[derive(Debug)]
 pub struct Epochs {
-    /// Of the common tenant's filters that begin with a wildcard.
+    /// Epoch of the common tenant's filters that begin with a wildcard.
     pub any: u64,
-    /// Of its filters whose second level is a wildcard, by first level; and of another tenant's
-    /// with a wildcard in one of these levels, by tenant.
+    /// Epochs of its filters whose second level is a wildcard, by first level; and of another
+    /// tenant's with a wildcard in one of these levels, by tenant.
     pub first: Box<[u64; EPOCH_BUCKETS]>,
-    /// Of all others, by their first two levels.
+    /// Epochs of all others, by their first two levels.
     pub second: Box<[u64; EPOCH_BUCKETS]>,
 }
 
@@ -295,7 +295,7 @@ pub struct EpochKey {
 }
 
 impl EpochKey {
-    /// Of a tenant's Topic Name `topic`.
+    /// The epochs of a tenant's Topic Name `topic`.
     pub fn of(tenant: TenantId, topic: &str) -> Self {
         let mut levels = topic.split('/');
         let first = levels.next().unwrap_or_default();

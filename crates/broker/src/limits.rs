@@ -274,7 +274,7 @@ pub struct ListenerPolicy {
     /// Time from the accepted connection to the complete CONNECT, a TLS handshake included,
     /// seconds; 0 is the node's.
     pub connect_timeout_secs: u32,
-    /// Whose credentials and rules hold here.
+    /// The realm whose credentials and rules hold here.
     pub realm: Realm,
     /// Clients need no credentials.
     pub allow_anonymous: bool,

@@ -122,7 +122,7 @@ impl Shard {
         self.let_in(cx, index, ConnectingClient::new(request, login), unread)
     }
 
-    /// Who a client is that need not prove it.
+    /// The login of a client that needs no proof.
     pub(crate) fn claimed_login(&mut self, index: u32, request: &ConnectRequest) -> Login {
         let tenant = self.connections.at(index).listener().own;
         Login::claimed(tenant.unwrap_or(TenantId(0)), request.user_name.clone())

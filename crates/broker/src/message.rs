@@ -20,7 +20,7 @@ use crate::time::Now;
 pub struct Publication<'a> {
     /// Its name in records and between shards.
     pub id: MessageId,
-    /// Whose topic space it is in.
+    /// Tenant of its topic.
     pub tenant: TenantId,
     /// The session that published it; none for the node itself. Needed for No Local.
     pub publisher: Option<SessionAddress>,
@@ -81,7 +81,7 @@ impl Publication<'_> {
 pub struct StoredMessage<'a> {
     /// Its name.
     pub id: MessageId,
-    /// Whose topic space it is in.
+    /// Tenant of its topic.
     pub tenant: TenantId,
     /// Topic Name, properties and payload.
     pub contents: Contents<'a>,
@@ -306,12 +306,12 @@ impl Message {
         self.0.header.header.id
     }
 
-    /// Whose topic space it is in.
+    /// Tenant of its topic.
     pub fn tenant(&self) -> TenantId {
         self.0.header.header.tenant
     }
 
-    /// Who wants to know no more than what it says takes this, not its [`Message::publication`].
+    /// Topic Name, properties and payload: cheaper than [`Message::publication`].
     pub fn contents(&self) -> Contents<'_> {
         let header = &self.0.header.header;
         Contents {
@@ -415,7 +415,7 @@ impl Message {
 #[derive(Debug, Default)]
 pub(crate) struct Messages {
     text: Vec<u8>,
-    /// By their room for text, in steps.
+    /// Free messages by their room for text, in steps.
     free: [Vec<Message>; ROOMS],
 }
 

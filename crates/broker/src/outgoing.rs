@@ -71,7 +71,7 @@ impl<'a> Outgoing<'a> {
         self.topic_alias.is_none() && self.subscription_ids.is_empty() && !self.dup
     }
 
-    /// By version, QoS and RETAIN flag: below [`KINDS`].
+    /// Number of the kind, by version, QoS and RETAIN flag: below [`KINDS`].
     fn kind(&self) -> usize {
         usize::from(self.version.is_v5()) * 6 + self.qos as usize * 2 + usize::from(self.retain)
     }

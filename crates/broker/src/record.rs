@@ -125,9 +125,9 @@ pub struct SubscriptionRecord {
 /// A message in a queue or in flight, as its record has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntryRecord {
-    /// Whose queue.
+    /// The session with the queue.
     pub epoch: SessionEpoch,
-    /// Which message.
+    /// The message.
     pub message: MessageId,
     /// Why.
     pub why: EnqueuedAs,
@@ -225,9 +225,9 @@ pub enum Record {
     /// An entry is over: acknowledged, dropped or expired; or a message was dropped before it
     /// became one, which recovery must know.
     EntryEnded {
-        /// Whose queue.
+        /// The session with the queue.
         epoch: SessionEpoch,
-        /// Which message.
+        /// The message.
         message: MessageId,
         /// Why it was there.
         why: EnqueuedAs,
@@ -235,7 +235,7 @@ pub enum Record {
     /// An entry goes from a share group to a member, or back: it is in one of both, whatever
     /// happens.
     Moved {
-        /// Whose queue it leaves.
+        /// The session whose queue it leaves.
         from: SessionEpoch,
         /// Why it was there.
         from_why: EnqueuedAs,

@@ -111,7 +111,7 @@ pub struct Published {
     pub id: Option<MessageId>,
     /// Sessions and share groups of this shard that it was chosen for.
     pub matched_here: u64,
-    /// Of these, lanes of parts, such as integrations that take all messages.
+    /// Lanes of parts among them, such as integrations that take all messages.
     pub lanes: u64,
     /// Number of other shards with receivers.
     pub other_shards: u32,
@@ -177,9 +177,9 @@ pub struct SubscriptionPage {
 /// A subscription of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SubscriptionInfo {
-    /// Whose client it is.
+    /// Tenant of the client.
     pub tenant: TenantId,
-    /// Whose subscription.
+    /// Client Identifier of the subscriber.
     pub client_id: Arc<str>,
     /// As it was asked for, `$share/…` where it is a Shared Subscription.
     pub filter: Box<str>,
@@ -290,7 +290,8 @@ pub struct ClientDetail {
 pub struct UnmatchedTopic {
     /// Topic Name.
     pub topic: Box<str>,
-    /// Who published the last of them; none: an operator, or a client whose session has ended.
+    /// Client Identifier of the last publisher; none: an operator, or a client whose session has
+    /// ended.
     pub client_id: Option<Arc<str>>,
     /// How many they were.
     pub count: u64,
@@ -429,7 +430,7 @@ pub struct SessionRules {
 /// A session, as operators see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientInfo {
-    /// Whose client it is.
+    /// Tenant of the client.
     pub tenant: TenantId,
     /// Client Identifier.
     pub client_id: String,
@@ -494,7 +495,7 @@ impl LossTimes {
 pub struct TopicUse {
     /// Who.
     pub client_id: String,
-    /// By which user name it is known.
+    /// The user name by which it is known.
     pub user_name: Option<String>,
     /// What.
     pub topic: Arc<str>,

@@ -29,9 +29,9 @@ pub struct Screening {
     pub connection: ConnectionId,
     /// What the message is.
     pub kind: ScreeningKind,
-    /// By which door its client came.
+    /// The listener that its client came by.
     pub listener: Arc<ListenerPolicy>,
-    /// Where from; none on a Unix socket.
+    /// Address of the client; none on a Unix socket.
     pub address: Option<(IpAddr, u16)>,
     /// Protocol version.
     pub version: ProtocolVersion,

@@ -128,7 +128,7 @@ impl<V> Tree<V> {
         Some(value)
     }
 
-    /// Whose Topic Filter a place stands for, and which.
+    /// Tenant and Topic Filter that a place stands for.
     pub(crate) fn filter(&self, key: NodeKey) -> (TenantId, String) {
         let mut levels = Vec::new();
         let mut branch = &self.nodes[key];
@@ -418,7 +418,7 @@ impl<V> Branch<V> {
         self.children > u32::from(self.plus != NONE) + u32::from(self.hash != NONE)
     }
 
-    /// Whose root it is.
+    /// The tenant whose root it is.
     fn tenant(&self) -> TenantId {
         let number = <[u8; 4]>::try_from(&*self.text);
         TenantId(number.map_or(0, u32::from_be_bytes))

@@ -56,7 +56,7 @@ impl Revoked {
         revoked.or_else(|| self.is_credential_revoked(identity, known))
     }
 
-    /// Of who came by one that is not known, any may be it.
+    /// Any credential may be that of a client that came by an unknown one.
     fn is_credential_revoked(&self, identity: &Identity, known: u64) -> Option<RevocationReason> {
         let name = identity.user_name.as_ref()?;
         let (first, last) = match identity.credential {

@@ -15,7 +15,7 @@ pub(crate) struct Buffer {
     pub(crate) done: u32,
     /// QoS 0 messages in output, of which this many are held (idea 6).
     pub(crate) qos0: u32,
-    /// Of them, those whose delivery is to be told, in order.
+    /// Those of them whose delivery has to be told, in order.
     pub(crate) to_be_told: VecDeque<ToBeTold>,
     /// Its capacity when that was last charged.
     pub(crate) charged: u32,
@@ -60,8 +60,8 @@ impl Buffer {
         delivered
     }
 
-    /// Of what ends between the bytes written before and `until`: how many QoS 0 PUBLISH packets,
-    /// and where the last packet that is written whole ends.
+    /// How many QoS 0 PUBLISH packets end between the bytes written before and `until`, and where
+    /// the last packet that is written whole ends.
     pub(crate) fn packets_written(&self, until: usize) -> (u32, usize) {
         let (mut delivered, mut boundary) = (0, 0);
         while let Some((length, qos0)) = packet_at(&self.bytes[boundary..]) {

@@ -72,7 +72,7 @@ pub(crate) enum Stage {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MatchedSubscription {
     pub(super) matched: Match,
-    /// Of its session.
+    /// Generation of its session.
     pub(super) generation: u32,
     pub(super) node: NodeKey,
     pub(super) number: u32,

@@ -62,15 +62,15 @@ pub(crate) struct Relief {
 /// Sums over holders, bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Sums {
-    /// By holders.
+    /// Holders by what they hold.
     held: HeldBySize,
-    /// The same, by what the holders count as.
+    /// Holders by what they count as.
     pub(super) counted: HeldBySize,
-    /// By clients alone.
+    /// Clients alone, by what they hold.
     clients: HeldBySize,
-    /// By all share groups.
+    /// Bytes that all share groups hold.
     pub(super) groups: usize,
-    /// By packets of clients that are not complete or wait for their turn.
+    /// Bytes of clients' packets that are not complete or wait for their turn.
     pub(super) input: usize,
 }
 
@@ -100,7 +100,7 @@ pub(crate) struct Noted {
 }
 
 impl Noted {
-    /// Of a holder that counts as what it holds.
+    /// A holder that counts as what it holds.
     pub(super) fn of(bytes: usize) -> Self {
         Self {
             held: bytes,

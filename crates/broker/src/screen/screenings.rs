@@ -75,7 +75,7 @@ impl PendingScreening {
 pub(crate) struct Screenings {
     /// A client whose messages are screened is or was here: until then nothing is looked at.
     pub(crate) is_used: bool,
-    /// Of all messages that are asked about.
+    /// Bytes of all messages that are asked about.
     bytes: usize,
     /// Connections that are to be asked about when there is room.
     queued: VecDeque<ConnectionId>,

@@ -33,7 +33,7 @@ use crate::work::{BYTES_PER_UNIT, RETAINED_CHANGE};
 #[derive(Debug, Default)]
 pub(crate) struct Inbound(Option<Box<Exchanges>>);
 
-/// Of QoS 2.
+/// Exchanges of QoS 2.
 #[derive(Debug, Default)]
 struct Exchanges {
     /// Packet Identifiers of messages between PUBLISH and PUBREL, with the record that their
@@ -379,7 +379,7 @@ impl Shard {
         self.head_of(session).with_user(user)
     }
 
-    /// Whose a session is: the name that its client has proved, or, where no proof is asked for,
+    /// The user of a session: the name that its client has proved, or, where no proof is asked for,
     /// the one that it gives while it is connected.
     pub(crate) fn user_of(&mut self, session: u32) -> Option<UserName> {
         let session = self.sessions.at(session);

@@ -44,7 +44,7 @@ pub(crate) struct Session {
     pub(crate) epoch: SessionEpoch,
     /// Place of its connection.
     pub(crate) connection: Option<Index>,
-    /// Of the last CONNECT.
+    /// Protocol version of the last CONNECT.
     pub(crate) version: ProtocolVersion,
     /// Session Expiry Interval, seconds; 0 ends with the connection, `u32::MAX` never.
     pub(crate) expiry_secs: u32,
@@ -123,7 +123,7 @@ impl SessionAccounting {
         self.drops().into_iter().flatten().sum()
     }
 
-    /// By reason; none while nothing was lost.
+    /// Dropped messages by reason; none while nothing was lost.
     pub(crate) fn drops(&self) -> Option<&[u64; DROP_REASONS]> {
         self.losses().map(Losses::drops)
     }
@@ -231,15 +231,15 @@ type SessionArena = Arena<Session, 256>;
 #[derive(Debug)]
 pub(crate) struct Sessions {
     arena: SessionArena,
-    /// By tenant and Client Identifier.
+    /// Sessions by tenant and Client Identifier.
     by_client: PlaceTable,
     seed: Seed,
     generation: u32,
     /// Sessions that have ended but for their subscriptions, by their places.
     retired: VecDeque<u32>,
-    /// Of names, own rules and losses.
+    /// Bytes of names, own rules and losses.
     text_bytes: usize,
-    /// Of them, those of parts.
+    /// Sessions of parts among them.
     of_parts: usize,
 }
 

@@ -49,7 +49,7 @@ pub(crate) struct Permit {
     /// is the verdict; 0 is nothing. The shard has its own seed, so clients cannot choose topics
     /// of one hash.
     verdicts: [u64; VERDICTS],
-    /// By which routes remember that it may publish to their topics.
+    /// The token by which routes remember that it may publish to their topics.
     pub(crate) token: PermitToken,
     /// Number of the last change that it follows (`review.rs`).
     pub(crate) reviewed: u32,
@@ -80,9 +80,9 @@ impl Permit {
         }
     }
 
-    /// Of a session that has come back with the store. Whatever waits for its client is looked at
-    /// again when that is known, and its Will was permitted when it came: nothing is forbidden
-    /// until the rules are looked up.
+    /// The permit of a session that came back from the store. Whatever waits for its client is
+    /// looked at again when that is known, and its Will was permitted when it came: nothing is
+    /// forbidden until the rules are looked up.
     pub(crate) fn restored(owner: &SessionOwner, tenant: TenantId) -> Self {
         let identity = Identity {
             tenant,

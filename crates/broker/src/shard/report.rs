@@ -88,8 +88,8 @@ impl Shard {
         (sessions + self.groups.held()) as u64 + output
     }
 
-    /// Whose QoS 0 messages lie in output buffers, and how many. Nearly always few: tests that
-    /// count allocations check the accounts as well.
+    /// Sessions whose QoS 0 messages lie in output buffers, and how many. Nearly always few: tests
+    /// that count allocations check the accounts as well.
     fn qos0_in_output(&self) -> SmallVec<[(SessionId, u32); 32]> {
         let holding = self
             .connections

@@ -141,8 +141,8 @@ impl Shard {
         page.next.is_some() || !page.messages.is_empty()
     }
 
-    /// Whose retained messages a subscription does not bring: No Local asks who published a
-    /// message, not when [MQTT-3.8.3-3].
+    /// The client whose retained messages a subscription does not bring: No Local asks who
+    /// published a message, not when [MQTT-3.8.3-3].
     fn no_local_key(&mut self, session: u32, no_local: bool) -> Option<ClientKey> {
         let state = self.sessions.at(session);
         (no_local && !fault::is(Fault::NoLocalIgnored))

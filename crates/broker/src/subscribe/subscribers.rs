@@ -189,7 +189,7 @@ pub(crate) struct Subscriptions {
     next_number: u32,
     /// The number of the next retained copies.
     retained_copy: u8,
-    /// Of all filters.
+    /// Bytes of all filters.
     pub(super) filter_bytes: FilterBytes,
 }
 
@@ -224,9 +224,9 @@ impl FilterBytes {
 /// A place among the subscriptions of a session.
 #[derive(Debug)]
 pub(crate) enum SubscriptionPlace {
-    /// Of the filter that has this place in the index.
+    /// The filter that has this place in the index.
     Own(NodeKey),
-    /// Of the share group that is named `$share/name/filter`.
+    /// The share group that is named `$share/name/filter`.
     Shared(Box<str>),
 }
 
