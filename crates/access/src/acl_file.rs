@@ -21,8 +21,8 @@ pub enum Subscribing {
     /// Everybody to everything: each message is looked at when it is delivered.
     #[default]
     AtDelivery,
-    /// Who may read all that the filter covers; others are refused at once. Each message is looked
-    /// at all the same.
+    /// The node refuses a SUBSCRIBE at once unless the client may read all that the filter covers.
+    /// Each message is looked at all the same.
     Refuse,
 }
 
@@ -44,9 +44,9 @@ pub struct AclFile {
     pub(crate) lines: Vec<Line>,
     anonymous: Arc<Rules>,
     users: BTreeMap<Box<str>, Arc<Rules>>,
-    /// Of a user without lines of their own.
+    /// Rules of a user without lines of their own.
     others: Arc<Rules>,
-    /// The same, whose name fits into no pattern.
+    /// Rules of such a user whose name fits into no pattern.
     nobody: Arc<Rules>,
 }
 

@@ -19,7 +19,7 @@ pub enum EditError {
     /// The system does not read or write it.
     #[error("{}: {error}", path.display())]
     File {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
         /// What the system said.
         error: io::Error,
@@ -39,9 +39,9 @@ pub enum EditError {
     /// It is not there to be removed.
     #[error("{}: there is no user {user}", path.display())]
     Unknown {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// Which user.
+        /// Name of the user.
         user: String,
     },
     /// It is there already.

@@ -201,7 +201,7 @@ impl ClientFirst {
         })
     }
 
-    /// Who it says it is, prepared.
+    /// The user name that it gives, prepared.
     pub fn user_name(&self) -> &str {
         &self.user_name
     }
@@ -211,7 +211,7 @@ impl ClientFirst {
 #[derive(Clone)]
 pub struct Exchange {
     verifier: Verifier,
-    /// Of both sides.
+    /// The nonces of both sides.
     nonce: String,
     header: String,
     /// The messages so far.

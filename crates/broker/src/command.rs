@@ -20,7 +20,7 @@ pub enum Command {
     Clients {
         /// Named again by the answer.
         request: u64,
-        /// Which.
+        /// The clients that are asked for.
         query: Box<ClientQuery>,
     },
     /// Report all that is known of one session.
@@ -38,14 +38,14 @@ pub enum Command {
     Subscriptions {
         /// Repeated in the answer.
         request: u64,
-        /// Which.
+        /// The subscriptions that are asked for.
         query: Box<SubscriptionQuery>,
     },
     /// Report a page of the retained messages of the node. Sent to one shard only.
     Retained {
         /// Named again by the answer.
         request: u64,
-        /// Which.
+        /// The retained messages that are asked for.
         query: Box<RetainedQuery>,
     },
     /// Report which topics are in use, and by whom.

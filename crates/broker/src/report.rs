@@ -493,11 +493,11 @@ impl LossTimes {
 /// A client uses a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicUse {
-    /// Who.
+    /// Client Identifier.
     pub client_id: String,
     /// The user name by which it is known.
     pub user_name: Option<String>,
-    /// What.
+    /// Topic Name.
     pub topic: Arc<str>,
     /// It publishes to the topic; else messages of it are sent to it.
     pub publishes: bool,

@@ -98,7 +98,7 @@ pub enum AuthorityError {
     /// The system does not read or write it.
     #[error("{}: {error}", path.display())]
     File {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
         /// What the system said.
         error: io::Error,

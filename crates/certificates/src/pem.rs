@@ -13,7 +13,7 @@ pub enum FileError {
     /// The system does not let us read it.
     #[error("cannot read {}: {error}", path.display())]
     Unreadable {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
         /// What the system said. It is in the text, so it is no `source`, which would say it again.
         error: io::Error,
@@ -21,7 +21,7 @@ pub enum FileError {
     /// It is not what it should be.
     #[error("{}: {what}; expected {expected}", path.display())]
     Contents {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
         /// What is wrong.
         what: String,

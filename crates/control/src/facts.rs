@@ -85,7 +85,7 @@ pub struct ConfiguredSink {
 /// A value of the configuration.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct ConfigurationValue {
-    /// Which.
+    /// Key of the configuration.
     #[schema(example = "limits.in_flight")]
     pub key: String,
     /// As it is shown: what is secret is `***`.

@@ -405,7 +405,7 @@ impl Journal {
     }
 
     /// The last refusals of connections that name nobody, in order: from an address, or from any.
-    /// Whose clients those were nobody knows.
+    /// Nobody knows the tenants of those clients.
     pub fn nameless_from(&self, host: Option<&str>) -> Vec<Entry> {
         self.refused_connections(|entry| {
             let is_nameless = entry.client_id.is_empty() && entry.user_name.is_none();

@@ -52,9 +52,9 @@ struct Entry {
 /// Lines that were left out before this one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LeftOut {
-    /// How many.
+    /// Number of lines.
     pub(crate) count: u64,
-    /// In which time, in seconds, rounded up.
+    /// The time in which they came, seconds, rounded up.
     pub(crate) secs: u64,
 }
 

@@ -28,7 +28,7 @@ const SECRET: &str = "/setup#";
 pub struct LogLine {
     /// Its number, from 1 at the start of the node.
     pub seq: u64,
-    /// When.
+    /// Time of the line.
     #[schema(format = DateTime)]
     pub at: String,
     /// `error`, `warn`, `info`, `debug` or `trace`.

@@ -76,7 +76,7 @@ struct State {
     traces: BTreeMap<Subject, Option<u64>>,
 }
 
-/// What is to be changed.
+/// A change of the log's levels.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = LevelChange)]

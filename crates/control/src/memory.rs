@@ -16,7 +16,7 @@ pub type CountBytes = Box<dyn Fn() -> usize + Send + Sync>;
 pub struct MemoryHeld {
     /// `shards`, `journal`, `presence` and so on.
     pub held_for: &'static str,
-    /// How many.
+    /// Number of bytes.
     pub bytes: u64,
 }
 

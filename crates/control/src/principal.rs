@@ -273,7 +273,7 @@ pub enum PrincipalKind {
     },
     /// A device, by its own key.
     Device {
-        /// Which.
+        /// Id of the device.
         id: String,
     },
     /// No credentials are needed there: an open route, or a node without administrator yet.

@@ -72,9 +72,9 @@ pub struct Ledger(Mutex<Pages>);
 
 #[derive(Debug)]
 struct Pages {
-    /// By publisher and kind.
+    /// Published messages by publisher and kind.
     published: Vec<Published>,
-    /// By subscriber (members of the share group last), publisher and kind.
+    /// Received messages by subscriber (members of the share group last), publisher and kind.
     received: Vec<Received>,
     subscribed: Vec<bool>,
     publishers: u16,
@@ -86,7 +86,7 @@ struct Pages {
 struct Published {
     /// Numbers 1 to this have been published.
     last: u32,
-    /// By number, from 1: acknowledged.
+    /// Whether each number was acknowledged, from 1.
     acknowledged: Vec<bool>,
     acknowledged_count: u32,
     last_acknowledged: u32,
@@ -94,7 +94,7 @@ struct Published {
 
 #[derive(Clone, Debug, Default)]
 struct Received {
-    /// By number, from 1: how often.
+    /// How often each number was received, from 1.
     times: Vec<u8>,
     /// The greatest number received.
     last: u32,
@@ -107,7 +107,7 @@ struct Received {
 pub struct Totals {
     /// Messages published.
     pub published: u64,
-    /// Of them acknowledged.
+    /// Acknowledged ones among them.
     pub acknowledged: u64,
     /// Messages received by subscribers.
     pub received: u64,
@@ -306,7 +306,7 @@ impl Pages {
             .sum()
     }
 
-    /// Who is to get messages of a kind.
+    /// The subscribers that have to get messages of a kind.
     fn readers(&self, kind: Kind) -> std::ops::Range<u16> {
         match kind {
             Kind::Shared => 0..1,

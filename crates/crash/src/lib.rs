@@ -22,7 +22,7 @@ use martlet_client::Endpoint;
 pub use broker::Broker;
 pub use ledger::{Ledger, Totals, Violations};
 
-/// What is to be done.
+/// A plan of kills and load.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Program and arguments; `{port}` and `{dir}` are replaced.
@@ -31,7 +31,7 @@ pub struct Plan {
     pub directory: PathBuf,
     /// How often the broker is killed.
     pub kills: u32,
-    /// Of the moments at which it is killed.
+    /// Seed of the moments at which it is killed.
     pub seed: u64,
     /// The broker lives for a random time up to this, from when it accepts connections.
     pub life_max: Duration,

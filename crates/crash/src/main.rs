@@ -16,7 +16,7 @@ struct Options {
     /// How often the broker is killed
     #[arg(long, default_value_t = 1000)]
     kills: u32,
-    /// Of the moments at which it is killed
+    /// Seed of the moments at which it is killed
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Longest life of the broker, milliseconds

@@ -12,7 +12,7 @@ pub(super) struct Arrivals {
     audience: Audience,
     topic_count: usize,
     subscriber_count: usize,
-    /// By topic; for everyone: by subscriber and topic.
+    /// Sequences by topic; for everyone: by subscriber and topic.
     sequences: Vec<Sequence>,
     /// For anyone: by topic.
     gatherings: Vec<Gathering>,

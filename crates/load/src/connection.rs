@@ -40,7 +40,7 @@ pub(super) struct Connection {
     pub(super) phase: Phase,
     /// When the TCP connection was begun.
     pub(super) began: Instant,
-    /// What is to be sent.
+    /// Bytes that wait to be sent.
     pub(super) output: Vec<u8>,
     written: usize,
     /// The first bytes of a packet that has not arrived in full.

@@ -61,7 +61,7 @@ pub(super) enum Session {
     Kept,
 }
 
-/// Who gets the packets that come after a connection is ready.
+/// What takes the packets that come after a connection is ready.
 pub(super) trait Receiver {
     /// Takes a packet of connection `index`, answering to `output`.
     fn receive(

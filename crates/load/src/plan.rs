@@ -5,7 +5,7 @@
 
 use super::options::{Options, Scenario};
 
-/// Who gets the messages of a topic.
+/// The subscribers that get the messages of a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Audience {
     /// One subscriber: that of the topic's number modulo the number of subscribers.
@@ -25,7 +25,7 @@ pub(super) struct Plan {
     pub(super) filters: Vec<Vec<String>>,
     /// The Topic Names that are published to.
     pub(super) topics: Vec<String>,
-    /// Who gets the messages.
+    /// The subscribers that get the messages.
     pub(super) audience: Audience,
     /// A publisher takes its topics in no order, as many devices would, and not in turn.
     pub(super) shuffled: bool,

@@ -34,7 +34,8 @@ const HAS_RECORD_TIME: u8 = 1 << 7;
 const VERSION: u8 = 2;
 const VERSION_WITH_RECEIPTS: u8 = 3;
 const VERSION_WITH_RECORD_TIME: u8 = 4;
-/// By how much the wall clock tells another time than records before that is written.
+/// Milliseconds by which the wall clock may differ from the last recorded time before its time is
+/// recorded.
 const CLOCK_APART_MS: u64 = 1_000;
 /// Flags of the publisher.
 const USER_IS_PROVED: u8 = 1;
@@ -50,13 +51,13 @@ const ASKS_FOR_RECEIPTS: u8 = 1 << 7;
 pub struct StoredBody<'a> {
     /// The message.
     pub message: StoredMessage<'a>,
-    /// Who published it; none is the node itself.
+    /// The publisher; none is the node itself.
     pub publisher: Option<StoredPublisher<'a>>,
     /// Its revision in the retained store, if it was or cleared its topic's retained message.
     pub retained_revision: Option<u64>,
 }
 
-/// Who published a message, as the store has it.
+/// The publisher of a message, as the store has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoredPublisher<'a> {
     /// Its session.

@@ -196,7 +196,7 @@ impl RestoreBasis {
         Ok(found)
     }
 
-    /// Of two groups of one filter, which only damage can leave behind, the younger counts.
+    /// Keeps the younger one of two groups of one filter, which only damage can leave behind.
     fn one_group_for_each_filter(&mut self) {
         let key = |group: &FoundGroup| (group.tenant, group.filter.clone(), group.epoch.age());
         self.groups.sort_by_cached_key(|group| Reverse(key(group)));

@@ -32,7 +32,7 @@ pub struct ReactorConfig {
     pub memory_bytes: usize,
     /// Where records go.
     pub store: Box<dyn Store>,
-    /// Who is asked by listeners that authenticate.
+    /// The authenticator that listeners ask.
     pub authenticator: Arc<dyn Authenticator>,
     /// Where the rules of those who authenticate are looked up, if not in the answers.
     pub rules: Option<Arc<dyn RuleBook>>,
@@ -146,7 +146,7 @@ pub enum Transport {
         /// The path of the request, such as `/mqtt`; any other is answered with 404. [`ANY_PATH`]
         /// is every path.
         path: String,
-        /// Whose pages may connect.
+        /// Origins whose pages may connect.
         origins: Origins,
     },
 }

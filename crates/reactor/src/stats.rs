@@ -60,17 +60,18 @@ counters! {
     congestions,
     /// Events dropped because they were not read in time.
     events_dropped,
-    /// Of them, who came and went, what was refused, whose messages wait or were lost.
+    /// Dropped events about clients that came and went, refusals, and messages that wait or were
+    /// lost.
     connection_events_dropped,
-    /// Of them, subscriptions made and ended.
+    /// Dropped events about subscriptions.
     subscription_events_dropped,
-    /// Of them, messages dropped.
+    /// Dropped events about messages that were dropped.
     drop_events_dropped,
-    /// Of them, messages published.
+    /// Dropped events about messages that were published.
     published_events_dropped,
-    /// Of them, messages delivered.
+    /// Dropped events about messages that were delivered.
     delivered_events_dropped,
-    /// Of them, packets.
+    /// Dropped events about packets.
     packet_events_dropped,
 }
 

@@ -73,7 +73,7 @@ pub struct Rollout {
     pub accepted_silent: u64,
 }
 
-/// What is to be done.
+/// An effect of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// The firmware is to be offered to the waiting devices of the waves up to this one.

@@ -50,7 +50,7 @@ pub struct Script {
     pub versions: Vec<Version>,
     /// Settings of the broker, in order.
     pub settings: Vec<(String, String)>,
-    /// Who may come; empty: everybody, without a name.
+    /// Users that may connect; empty: everybody, without a name.
     pub users: Vec<User>,
     /// It waits too long for real time.
     pub is_virtual: bool,
@@ -194,7 +194,7 @@ pub struct Expectation {
     pub what: Expected,
 }
 
-/// What is to be received.
+/// What a client has to receive.
 #[derive(Clone, Debug)]
 pub enum Expected {
     /// This packet next.

@@ -23,13 +23,13 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// Of a machine that does nothing else.
+    /// Times of a machine that does nothing else.
     pub const USUAL: Self = Self {
         patience: Duration::from_secs(3),
         settling: Duration::from_millis(25),
         quiet: Duration::from_millis(120),
     };
-    /// Of a machine that stands still now and then.
+    /// Times of a machine that stands still now and then.
     pub const UNHURRIED: Self = Self {
         patience: Duration::from_secs(15),
         settling: Duration::from_millis(500),

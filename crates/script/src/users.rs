@@ -26,7 +26,7 @@ impl Users {
         self.0.is_empty()
     }
 
-    /// Who this is.
+    /// The answer to an authentication.
     pub fn answer(&self, asked: &Authentication) -> Authenticated {
         if let Some(step) = &asked.step {
             return self.answer_step(step);

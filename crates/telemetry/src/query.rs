@@ -84,7 +84,7 @@ impl Row {
 /// Order of the rows of an answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Order {
-    /// By time, device and key.
+    /// Oldest first: by time, device and key.
     #[default]
     OldestFirst,
     /// The reverse of that.

@@ -29,7 +29,7 @@ pub(crate) struct Deadline {
     /// Monotonic time.
     pub(crate) due_ms: u64,
     key: SocketKey,
-    /// Of the socket that is meant: its place may have another by then.
+    /// The connection of the socket that is meant: its place may have another by then.
     id: ConnectionId,
 }
 

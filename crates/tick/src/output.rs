@@ -184,9 +184,9 @@ impl<S: Stream> Driver<S> {
         self.sockets.write_later(key, self.now.mono_ms);
     }
 
-    /// What is to become of connections is carried out before there is another one, which may get
-    /// the place of one that the shard has let go: its socket would not be found any more, and its
-    /// client would wait for ever.
+    /// Effects on connections are carried out before there is another one, which may get the place
+    /// of one that the shard has let go: its socket would not be found any more, and its client
+    /// would wait for ever.
     pub(crate) fn make_way<O: Outside<Stream = S>>(&mut self, outside: &mut O) {
         if !self.effects.connections.is_empty() {
             self.append_records(outside);

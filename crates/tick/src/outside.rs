@@ -157,7 +157,7 @@ pub struct Newcomer<S: Stream> {
     pub stream: S,
     /// What lies between that and MQTT.
     pub layers: Option<Box<S::Layers>>,
-    /// Who is at the other end.
+    /// The peer at the other end.
     pub peer: Peer,
     /// Why it ends at once, if it does.
     pub refused: Option<TransportEnd>,
@@ -201,7 +201,7 @@ pub enum Control<S: Stream> {
 /// Messages of one shard for another.
 #[derive(Debug)]
 pub struct Batch {
-    /// Whose messages they are.
+    /// The shard that sent the messages.
     pub from: ShardId,
     /// When the tick began that the first of them was sent in.
     pub at: Duration,

@@ -152,7 +152,7 @@ pub enum PartCall {
 /// The answer to a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settlement {
-    /// Which delivery.
+    /// Token of the delivery.
     pub token: PacketId,
     /// What became of it.
     pub outcome: PartOutcome,

@@ -150,7 +150,7 @@ pub enum ShareMessage {
         group: GroupId,
         /// Which of its deliveries.
         delivery: u64,
-        /// How.
+        /// The outcome.
         outcome: ShareOutcome,
     },
     /// Comes right before an outcome of a message that asks for receipts.

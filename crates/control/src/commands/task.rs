@@ -124,9 +124,9 @@ struct Task {
     in_hand: HashMap<i64, InHand>,
     /// Receipts of messages that are not known, by their messages.
     early: HashMap<u64, Vec<Receipt>>,
-    /// What is to be written.
+    /// Updates that wait to be written.
     updates: Vec<CommandUpdate>,
-    /// Commands that are in hand no more once that is written.
+    /// Commands that are in hand no more once those are written.
     ended: Vec<i64>,
     /// Answers that are settled once that is written, by tenant and attachment.
     answered: HashMap<(u32, u64), Vec<PacketId>>,

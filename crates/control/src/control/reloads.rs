@@ -20,7 +20,7 @@ pub struct ReloadRequest {
 }
 
 impl ReloadRequest {
-    /// Which.
+    /// What is reloaded.
     pub fn of(&self) -> ReloadOf {
         self.of
     }

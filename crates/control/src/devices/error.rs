@@ -10,7 +10,7 @@ pub enum DeviceError {
     /// There is no such device, or nothing of that name that belongs to it.
     #[error("{0}")]
     NotFound(String),
-    /// What is to be added exists already.
+    /// The object exists already.
     #[error("{0}")]
     Exists(String),
     /// Another device has this name.

@@ -18,7 +18,7 @@ use crate::event_words;
 pub struct Entry {
     /// Its number, from 1 at the start of the node.
     pub seq: u64,
-    /// When.
+    /// Time of the entry.
     #[serde(rename = "at", with = "crate::rfc3339")]
     #[schema(value_type = String, format = DateTime)]
     pub at_ms: u64,

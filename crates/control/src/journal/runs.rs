@@ -30,7 +30,7 @@ pub struct Run {
     pub cause: Option<Cause>,
     /// When it was first so without anything else between, milliseconds since the Unix epoch.
     pub since_ms: u64,
-    /// How often.
+    /// How often it happened.
     pub count: u64,
     /// The client disconnected with a DISCONNECT of its own, as it wanted to.
     pub said_goodbye: bool,

@@ -22,7 +22,7 @@ const PUBLISHER: &str = "$presence";
 pub struct PresenceTopics(String);
 
 impl PresenceTopics {
-    /// By a pattern with `{client_id}` and `{state}` in it.
+    /// Topics by a pattern with `{client_id}` and `{state}` in it.
     ///
     /// # Errors
     /// What is wrong with it, in words.

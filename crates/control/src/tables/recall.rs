@@ -99,7 +99,7 @@ fn ended_ms(one: &Credential) -> i64 {
     }
 }
 
-/// What is to be said of them, if none is good any more.
+/// What is the matter with credentials, if none is good any more.
 fn spent(credentials: &[Credential]) -> Option<Spent> {
     let now_ms = now_signed_ms();
     let is_revoked = |one: &Credential| one.revoked_ms > 0;

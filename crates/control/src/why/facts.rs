@@ -276,7 +276,7 @@ pub struct Banned {
 /// A device's credentials, all of which are revoked or have expired.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Spent {
-    /// How many.
+    /// Number of them.
     pub count: usize,
     /// All were revoked.
     pub all_revoked: bool,
@@ -299,9 +299,9 @@ pub struct Presence {
     pub since_ms: u64,
     /// When it was last heard of, likewise.
     pub last_seen_ms: u64,
-    /// Where from.
+    /// Address of the client.
     pub address: Option<String>,
-    /// Where it came in, as a URL.
+    /// The listener that it came by, as a URL.
     pub listener: Option<String>,
     /// Why it went.
     pub why: Option<String>,

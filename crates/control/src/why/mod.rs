@@ -125,11 +125,11 @@ pub struct Finding {
 /// What was seen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Evidence {
-    /// When.
+    /// Time of the event.
     #[serde(rename = "at", with = "crate::rfc3339")]
     #[schema(value_type = String, format = DateTime)]
     pub at_ms: u64,
-    /// What.
+    /// What happened, as a sentence.
     pub text: String,
 }
 

@@ -206,7 +206,7 @@ fn downgraded(topic: &str, own: &[(&str, u8)], found: &mut Found) {
     }
 }
 
-/// What is to be said of those who would get what it publishes.
+/// The finding about those who would get what it publishes.
 fn subscribers(facts: &Facts, topic: &str) -> Option<(Weight, Finding)> {
     let all = facts.subscribers.as_deref()?;
     if all.is_empty() {

@@ -53,8 +53,8 @@ impl<N: Node> Shards<'_, N> {
         }
     }
 
-    /// Who works for a message that no client of this run has sent: the same for all that one shard
-    /// received, so that their order stays.
+    /// The shard that works for a message that no client of this run has sent: the same for all
+    /// that one shard received, so that their order stays.
     pub(super) fn of_message(&self, id: MessageId) -> ShardId {
         ShardId(shard_of(id.0) % self.count())
     }

@@ -59,7 +59,7 @@ pub(crate) struct Outside {
     pub(crate) counters: Arc<Counters>,
     pub(crate) socket_count: Arc<SocketCount>,
     pub(crate) sockets_max: usize,
-    /// Of the parts whose sessions are here.
+    /// Outlets of the parts whose sessions are here.
     pub(crate) outlets: Outlets,
 }
 
@@ -441,8 +441,8 @@ impl Outside {
         })
     }
 
-    /// Who is at the other end. It takes bytes for a client identifier that may never be asked for:
-    /// a connection is no reason to end the node, so one without them is refused.
+    /// The peer at the other end. It takes random bytes for a Client Identifier that may never be
+    /// asked for: a connection is no reason to end the node, so one without them is refused.
     fn peer(
         &mut self,
         address: Option<(IpAddr, u16)>,

@@ -101,8 +101,8 @@ impl Entry {
 }
 
 impl AlarmMachine {
-    /// What is to be written since the last call, `most` at most: what is kept of an alarm, or none
-    /// if nothing is kept of it any more. It counts as written.
+    /// Changes since the last call that have to be written, `most` at most: what is kept of an
+    /// alarm, or none if nothing is kept of it any more. They count as written.
     pub fn take_changed_watches(&mut self, most: usize) -> Vec<(AlarmKey, Option<WatchState>)> {
         let mut changed = Vec::new();
         for (key, entry) in &mut self.entries {

@@ -25,7 +25,7 @@ pub(super) struct Durable {
     recorded_ids: BTreeSet<MessageId>,
     /// Entries of messages that had no record yet.
     early_entries: BTreeSet<MessageId>,
-    /// By Client Identifier: the session, and its first record since the last CONNECT.
+    /// Sessions by Client Identifier, with their first record since the last CONNECT.
     sessions: BTreeMap<String, (SessionEpoch, Lsn)>,
     /// Clients that have sent CONNECT since.
     connecting: BTreeSet<String>,
