@@ -56,6 +56,13 @@ fn to_the_second(second: u64) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%S").to_string()
 }
 
+/// Milliseconds since the Unix epoch, as sentences have them: `2030-01-31 12:00:00 UTC`.
+pub(crate) fn in_words(ms: u64) -> String {
+    let time = i64::try_from(ms).map(Timestamp::from_millisecond);
+    let time = time.ok().and_then(Result::ok).unwrap_or(Timestamp::MAX);
+    time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
+}
+
 fn parse<E: serde::de::Error>(text: &str) -> Result<u64, E> {
     if !martlet_telemetry::decode::has_valid_offset(text) {
         return Err(E::custom(format!(
@@ -138,6 +145,19 @@ mod tests {
         none: Option<u64>,
         #[serde(with = "super::list")]
         list: Vec<u64>,
+    }
+
+    #[test]
+    fn a_time_in_words_is_to_the_second() {
+        assert_eq!(
+            super::in_words(1_896_091_259_999),
+            "2030-01-31 12:00:59 UTC"
+        );
+        assert_eq!(
+            super::in_words(1_709_164_800_000),
+            "2024-02-29 00:00:00 UTC"
+        );
+        assert_eq!(super::in_words(u64::MAX), "9999-12-30 22:00:00 UTC");
     }
 
     #[test]

@@ -49,7 +49,6 @@ pub use applicants::{APPLICANT, key_of_applicant};
 pub use elsewhere::Elsewhere;
 pub use logins::{Locked, Login};
 pub use martlet_lockout::{LockedOut, Lockout, LockoutEntry, Whom};
-pub(crate) use policy::utc;
 pub use policy::{
     Chain, Finding, Knowledge, Looking, Policy, Pretending, Refreshing, Source, SourceKind,
     Standing,

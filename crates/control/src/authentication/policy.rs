@@ -17,7 +17,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use martlet_broker::{
     Authenticated, Authentication, Identity, Realm, Refusal, RefusalCause, RevocationReason,
     RevokedClients, RuleBook, Rules, TenantId, UserSources,
@@ -27,6 +26,7 @@ use martlet_lockout::{Lockout, refused_for};
 use martlet_registry::{BanKind, COMMON_TENANT, Snapshot};
 
 use super::turns::Place;
+use crate::rfc3339;
 use crate::wall_clock::now_signed_ms;
 
 /// The answer to a client with a name and the proof of it.
@@ -277,7 +277,10 @@ impl Policy {
         };
         let until = match ban.until_ms {
             0 => String::new(),
-            until => format!(", until {}", utc(until)),
+            until => format!(
+                ", until {}",
+                rfc3339::in_words(u64::try_from(until).unwrap_or(0))
+            ),
         };
         let detail = format!("the {what} {} is banned{why}{until}", ban.value);
         Some(Refusal::untold(RefusalCause::Banned, detail))
@@ -479,12 +482,6 @@ fn with_tenants(mut realms: BTreeMap<Realm, Chain>, nobody: &Arc<Rules>) -> BTre
     realms
 }
 
-/// Milliseconds since the Unix epoch, for people: `2030-01-31 12:00 UTC`.
-pub(crate) fn utc(ms: i64) -> String {
-    let time = Timestamp::from_millisecond(ms).unwrap_or(Timestamp::MAX);
-    time.strftime("%Y-%m-%d %H:%M UTC").to_string()
-}
-
 /// Reason why a name that this source accepted belongs to a device: the client would have the
 /// device's rights, or its session.
 pub(super) fn is_named_as_device(
@@ -556,15 +553,4 @@ pub(super) fn of_kind<T: Source + 'static>(sources: &[Arc<dyn Source>]) -> Optio
 /// Whether it was the name or the password the client is not told.
 fn bad_credentials(why: Refusal) -> Authenticated {
     refused_for(ReasonCode::BadUserNameOrPassword, why)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::utc;
-
-    #[test]
-    fn the_end_of_a_ban_is_told_to_the_minute() {
-        assert_eq!(utc(1_896_091_259_999), "2030-01-31 12:00 UTC");
-        assert_eq!(utc(1_709_164_800_000), "2024-02-29 00:00 UTC");
-    }
 }

@@ -1,6 +1,5 @@
 //! What is wrong with an integration, in words.
 
-use jiff::Timestamp;
 use martlet_broker::{OnFull, PartQueueState, TenantId};
 use martlet_integrate::{Activity, State};
 
@@ -77,7 +76,7 @@ fn delivery_trouble(state: &State) -> Option<String> {
     }
     if let Some(failure) = &state.failure {
         // An alarm keeps this text: a time stays true in it, and a duration does not.
-        let since = utc(failure.since_ms);
+        let since = crate::rfc3339::in_words(failure.since_ms);
         let (error, attempts) = (&failure.error, failure.attempts);
         if attempts == 0 {
             return Some(format!(
@@ -90,13 +89,6 @@ fn delivery_trouble(state: &State) -> Option<String> {
     }
     let health = state.sink_health.as_ref()?;
     Some(format!("delivers, but: {health}"))
-}
-
-/// Milliseconds since the Unix epoch, to the second: `2030-01-31 12:00:00 UTC`.
-fn utc(ms: u64) -> String {
-    let time = i64::try_from(ms).map(Timestamp::from_millisecond);
-    let time = time.ok().and_then(Result::ok).unwrap_or(Timestamp::MAX);
-    time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
 
 /// A queue that is full, or near its bound, in words.

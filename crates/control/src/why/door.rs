@@ -3,9 +3,10 @@
 use super::Finding;
 use super::facts::{Deleted, Facts, GoneTeam, Lockout, Namesakes, Presence, Spent};
 use super::found::{Found, RECENT_MS, Weight, is_connected, times};
-use crate::authentication::{Standing, utc};
+use crate::authentication::Standing;
 use crate::cause::Cause;
 use crate::journal::{Entry, Run, host};
+use crate::rfc3339;
 use martlet_broker::{EventKind, RefusalCause};
 use martlet_codec::ReasonCode;
 
@@ -86,7 +87,7 @@ pub(super) fn door(facts: &Facts, found: &mut Found) {
         let cause = run.cause.unwrap_or(Cause::Other);
         let mut finding = Finding::of_run(run, cause);
         if let (Cause::WrongPassword, Some(ms)) = (cause, facts.replaced_ms) {
-            let at = utc(i64::try_from(ms).unwrap_or(0));
+            let at = rfc3339::in_words(ms);
             let may_have = format!("; it may have an older credential, which ended on {at}");
             finding.sentence.push_str(&may_have);
         }
@@ -380,7 +381,7 @@ fn removed(deleted: &Deleted) -> Finding {
 
 /// It has no valid credential left, so every login is refused.
 fn no_credential_left(spent: &Spent) -> Finding {
-    let at = utc(i64::try_from(spent.last_ms).unwrap_or(0));
+    let at = rfc3339::in_words(spent.last_ms);
     let ended = match (spent.all_revoked, spent.all_expired) {
         (true, _) => "were revoked",
         (_, true) => "have expired",

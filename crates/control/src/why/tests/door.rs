@@ -122,7 +122,7 @@ fn who_has_no_good_credential_left_is_told_so_with_the_way_to_another() {
     let refused = run(EventKind::Refused, "BadUserNameOrPassword", wrong, 3, 1_000);
     facts.runs = vec![refused];
     let verdict = judge(&facts);
-    let said = "all 2 of its credentials were revoked, the last on 2030-01-31 12:00 UTC";
+    let said = "all 2 of its credentials were revoked, the last on 2030-01-31 12:00:00 UTC";
     expect(&verdict, Cause::CredentialExpired, State::Refused, said);
     assert_eq!(
         verdict.finding.command.as_deref(),
