@@ -208,6 +208,11 @@ impl Connection {
         self.complaints.borrow().are_too_many()
     }
 
+    /// Whether the server has said why it ended the connection.
+    pub(super) fn was_ended_by_server(&self) -> bool {
+        self.complaints.borrow().has_ended()
+    }
+
     /// The limit of the server at which the connection was lost, if it has named one.
     pub(super) fn limit(&self) -> Option<Limit> {
         self.complaints.borrow().limit()
