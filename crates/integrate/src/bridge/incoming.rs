@@ -25,6 +25,10 @@ pub(super) const RECEIVE_MAXIMUM: u16 = 10_000;
 const MESSAGES_MAX: usize = RECEIVE_MAXIMUM as usize;
 /// Bytes of such messages, at which no more are read.
 const BYTES_MAX: usize = 16 << 20;
+/// The same while acknowledgements of what goes out are waited for: they come behind these
+/// messages, and the node may take these only when the queue of what goes out has room.
+const AWAITING_MESSAGES_MAX: usize = u16::MAX as usize;
+const AWAITING_BYTES_MAX: usize = 64 << 20;
 /// Bytes of a message besides what was sent.
 const OVERHEAD_BYTES: usize = 256;
 /// Pause after the node could not take a message.
@@ -109,9 +113,13 @@ impl Inbox {
         self.connection += 1;
     }
 
-    /// Whether more may be read.
-    pub(super) fn has_room(&self) -> bool {
-        self.messages() < MESSAGES_MAX && self.bytes < BYTES_MAX
+    /// Whether more may be read. `awaits` says that acknowledgements are waited for.
+    pub(super) fn has_room(&self, awaits: bool) -> bool {
+        let (messages_max, bytes_max) = match awaits {
+            true => (AWAITING_MESSAGES_MAX, AWAITING_BYTES_MAX),
+            false => (MESSAGES_MAX, BYTES_MAX),
+        };
+        self.messages() < messages_max && self.bytes < bytes_max
     }
 
     /// Messages of QoS 0 leave room for others: they never stop the reading.

@@ -311,7 +311,7 @@ impl Worker {
             if idle_until.is_some_and(|until| Instant::now() >= until) {
                 return Ok(());
             }
-            client.set_paused(!core.inbox.has_room());
+            client.set_paused(!core.inbox.has_room(core.outbox.waits()));
             tokio::select! {
                 biased;
                 heard = core.hear(idle_until) => core.heard(heard, Some(client.session())),
