@@ -9,6 +9,7 @@ mod headers;
 mod lines;
 mod mirror;
 mod raw;
+mod relay;
 mod requests;
 mod server;
 mod settings;
