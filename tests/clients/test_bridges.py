@@ -6,9 +6,11 @@ import pathlib
 import re
 import socket
 import threading
+import urllib.request
 
 import pytest
 
+import martlet_process
 from mosquitto_process import Mosquitto
 from paho_client import V5, V311, Client, properties
 from server_process import free_port
@@ -88,6 +90,11 @@ def test_messages_go_out_and_come_in_with_their_prefixes(start_node, tmp_path, m
         came = [(one.topic, one.payload, one.qos) for one in got if one.topic.startswith("local/")]
         assert came == [(f"local/cmd/{qos}", f"c{qos}".encode(), min(qos, 1)) for qos in range(3)]
     until(lambda: state(node)["lag"] == 0, lambda: state(node))
+    until(lambda: (state(node)["incoming"], state(node)["incoming_dropped"]) == (3, 0), lambda: state(node))
+    shown = martlet_process.run("integration", "show", "bridge/up", "--data-dir", str(node.data_dir)).stdout
+    assert "3 from there, 0 others dropped" in shown
+    with urllib.request.urlopen(f"{node.http_url}/metrics", timeout=20) as page:
+        assert 'martlet_integration_incoming_total{kind="bridge",name="up"} 3' in page.read().decode()
 
 
 def test_properties_of_mqtt_5_pass(start_node, tmp_path, mosquitto):

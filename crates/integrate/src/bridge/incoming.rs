@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
 use std::time::Duration;
 
 use martlet_broker::{NewMessage, PartPublish, Published};
@@ -17,6 +18,7 @@ use tracing::warn;
 use super::Route;
 use super::message::{Inward, inward};
 use super::settings::BridgeSettings;
+use crate::incoming::Incoming;
 use crate::part::Part;
 
 /// Messages that the node has not taken, at which no more are read. Another broker that keeps to it
@@ -71,6 +73,7 @@ pub(super) struct Dropped {
 /// Messages on their way in.
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
+    counts: Arc<Incoming>,
     connection: u64,
     last_number: u64,
     /// Given to the node.
@@ -88,6 +91,14 @@ pub(super) struct Inbox {
 }
 
 impl Inbox {
+    /// None yet; messages are counted there.
+    pub(super) fn new(counts: Arc<Incoming>) -> Self {
+        Self {
+            counts,
+            ..Self::default()
+        }
+    }
+
     /// A connection was accepted. What a session that is not there any more has sent does not come
     /// again.
     pub(super) fn connected(&mut self, session_present: bool) {
@@ -249,8 +260,9 @@ impl Inbox {
             return;
         }
         self.bytes -= pending.bytes;
-        if reason.is_error() {
-            self.dropped(settings, reason.name());
+        match reason.is_error() {
+            true => self.dropped(settings, reason.name()),
+            false => self.counts.count_taken(),
         }
         let reason = match reason.is_error() {
             true => reason,
@@ -302,6 +314,7 @@ impl Inbox {
     }
 
     fn dropped(&mut self, settings: &BridgeSettings, why: &'static str) {
+        self.counts.count_dropped();
         self.dropped.count += 1;
         // The first of each reason, and then fewer and fewer.
         if self.dropped.why != why || self.dropped.count.is_power_of_two() {
