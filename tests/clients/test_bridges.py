@@ -6,9 +6,11 @@ import pathlib
 import re
 import socket
 import threading
+import urllib.request
 
 import pytest
 
+import martlet_process
 from mosquitto_process import Mosquitto
 from paho_client import V5, V311, Client, properties
 from server_process import free_port
@@ -88,6 +90,11 @@ def test_messages_go_out_and_come_in_with_their_prefixes(start_node, tmp_path, m
         came = [(one.topic, one.payload, one.qos) for one in got if one.topic.startswith("local/")]
         assert came == [(f"local/cmd/{qos}", f"c{qos}".encode(), min(qos, 1)) for qos in range(3)]
     until(lambda: state(node)["lag"] == 0, lambda: state(node))
+    until(lambda: (state(node)["incoming"], state(node)["incoming_dropped"]) == (3, 0), lambda: state(node))
+    shown = martlet_process.run("integration", "show", "bridge/up", "--data-dir", str(node.data_dir)).stdout
+    assert "3 from there, 0 others dropped" in shown
+    with urllib.request.urlopen(f"{node.http_url}/metrics", timeout=20) as page:
+        assert 'martlet_integration_incoming_total{kind="bridge",name="up"} 3' in page.read().decode()
 
 
 def test_properties_of_mqtt_5_pass(start_node, tmp_path, mosquitto):
@@ -533,7 +540,7 @@ def test_a_client_of_the_other_broker_cannot_say_that_it_is_a_node(start_node, t
 class Flood:
     """Accepts bridges of MQTT 3.1.1, and sends each one messages of QoS 1 as long as it reads."""
 
-    def __init__(self, topic, payload_bytes):
+    def __init__(self, topic, payload_bytes, starts=True):
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         body = len(topic).to_bytes(2, "big") + topic.encode() + b"%s" + bytes(payload_bytes)
@@ -545,7 +552,8 @@ class Flood:
         self.sent = 0
         self.stuck = threading.Event()
         self.pings = 0
-        threading.Thread(target=self.run, daemon=True).start()
+        if starts:
+            threading.Thread(target=self.run, daemon=True).start()
 
     def run(self):
         try:
@@ -587,6 +595,90 @@ def test_what_waits_for_the_node_is_bounded_and_the_connection_stays(start_node,
         assert "the bridge is not connected" not in node.log()
     finally:
         flood.close()
+
+
+class Slow:
+    """Accepts a bridge of MQTT 3.1.1. It acknowledges what it gets only behind all that it sends."""
+
+    def __init__(self, topic, count, payload_bytes):
+        self.flood = Flood(topic, payload_bytes, starts=False)
+        self.port, self.count = self.flood.port, count
+        self.begin, self.acknowledged, self.got = threading.Event(), 0, 0
+        threading.Thread(target=self.run, daemon=True).start()
+
+    def run(self):
+        try:
+            wire, _ = self.flood.listener.accept()
+            with wire, wire.makefile("rb") as stream:
+                writer = None
+                while head := stream.read(1):
+                    length, shift = 0, 0
+                    while True:
+                        byte = stream.read(1)[0]
+                        length |= (byte & 127) << shift
+                        shift += 7
+                        if byte < 128:
+                            break
+                    body = stream.read(length)
+                    kind = head[0] >> 4
+                    if kind == 1:
+                        wire.sendall(b"\x20\x02\x00\x00")
+                    elif kind == 8:
+                        wire.sendall(b"\x90\x03" + body[:2] + b"\x01")
+                    elif kind == 12:
+                        wire.sendall(b"\xd0\x00")
+                    elif kind == 4:
+                        self.acknowledged += 1
+                    elif kind == 3:
+                        at = 2 + int.from_bytes(body[:2], "big")
+                        self.got += 1
+                        writer = self.answer(wire, b"\x40\x02" + body[at:at + 2], writer)
+        except OSError:
+            pass
+
+    def answer(self, wire, packet, before):
+        def write():
+            if before is None:
+                self.begin.wait(60)
+                for number in range(1, self.count + 1):
+                    wire.sendall(self.flood.packet(number))
+            else:
+                before.join()
+            wire.sendall(packet)
+
+        thread = threading.Thread(target=write, daemon=True)
+        thread.start()
+        return thread
+
+    def close(self):
+        self.begin.set()
+        self.flood.close()
+
+
+def test_both_directions_do_not_block_each_other_while_clients_are_held_back(start_node, tmp_path):
+    """What comes in is held back by the queue of the bridge itself. That queue waits for acknowledgements behind it."""
+    there = Slow("x/in", 300, 100_000)
+    node = start_node(**configured(tmp_path, bridge_text(
+        there.port, '["x/# both 1"]', protocol="3.1.1", notifications=False, try_private=False, in_flight=1,
+        on_full="hold", max_bytes=20_000)))
+    count, done = 100, threading.Event()
+
+    def publish():
+        with Client(node, "here") as here:
+            for _ in range(count):
+                here.publish("x/out", bytes(1000))
+            done.set()
+
+    try:
+        thread = threading.Thread(target=publish, daemon=True)
+        thread.start()
+        until(lambda: any("clients that publish for it wait" in one for one in warnings(node)), lambda: warnings(node))
+        assert there.got == 1 and not done.is_set()
+        there.begin.set()
+        until(lambda: there.acknowledged == 300, lambda: [there.acknowledged, there.got, state(node)], timeout=60)
+        until(lambda: there.got == count and done.is_set(), lambda: [there.got, state(node)], timeout=60)
+    finally:
+        there.close()
 
 
 def test_a_bridge_runs_from_a_mosquitto_conf(start_node, tmp_path, mosquitto):

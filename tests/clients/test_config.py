@@ -35,6 +35,23 @@ def test_config_check_accepts_a_good_file(tmp_path):
     assert not free.exists()
 
 
+def test_config_check_warns_of_integrations_that_may_not_connect(tmp_path):
+    file = tmp_path / "martlet.toml"
+    hook = '[[sinks.webhook]]\nname = "hook"\nfilters = ["#"]\nurl = "http://localhost:8000/"\n'
+    nats = '[[sources.nats]]\nname = "cmd"\nstream = "CMD"\nurl = "nats://10.0.0.1:4222"\n'
+    bridge = '[[bridges]]\nname = "up"\nurl = "mqtt://a.example,mqtt://192.168.0.1"\ntopics = ["# in"]\n'
+    check = lambda: martlet_process.run("config", "check", "-c", str(file), "--data-dir", str(tmp_path / "data"))
+    file.write_text(hook + nats + bridge)
+    done = check()
+    assert done.returncode == 0, done
+    told = [line for line in done.stdout.splitlines() if "it will not connect" in line]
+    assert len(told) == 3 and all("integrations.allow_private" in line for line in told), done
+    assert f"warning: {file}:1: [[sinks.webhook]]: it will not connect: 127.0.0.1 " in told[0], done
+    file.write_text('[integrations]\nallow_private = ["127.0.0.0/8", "10.0.0.0/8", "192.168.0.1"]\n' + hook + nats + bridge)
+    done = check()
+    assert "it will not connect" not in done.stdout, done
+
+
 def test_config_check_refuses_a_data_directory_that_a_node_refuses(tmp_path):
     file = tmp_path / "file"
     file.write_text("")

@@ -60,7 +60,7 @@ def test_a_sink_that_fails_is_shown_tested_and_recovers(failing):
     node, path = failing
     table = command(node, "ls")
     header, row = table.splitlines()
-    assert header.split() == ["INTEGRATION", "STATE", "WAITING", "DELIVERED", "DEAD-LETTERS", "FAILING-SINCE"]
+    assert header.split() == ["INTEGRATION", "STATE", "WAITING", "DELIVERED", "DEAD-LETTERS", "SINCE"]
     assert row.split()[:5] == [NAME, "retrying", "3", "0", "0"] and max(map(len, (header, row))) <= 80
     listed = json.loads(command(node, "ls", "--json"))["items"]
     assert [(one["name"], one["state"], one["lag"]) for one in listed] == [("audit", "retrying", 3)]
@@ -78,7 +78,7 @@ def test_a_sink_that_fails_is_shown_tested_and_recovers(failing):
 
     mend(path)
     assert "can reach its target" in command(node, "test", NAME)
-    command(node, "resume", NAME)
+    assert "its target is tried again at once" in command(node, "resume", NAME)
     assert [line["payload"] for line in until_lines(node, path, 3)] == ["0", "1", "2"]
     until(lambda: state(node)["state"] == "running" and state(node)["lag"] == 0, lambda: state(node))
     found = state(node)
@@ -99,8 +99,12 @@ def test_why_names_the_integration_that_messages_wait_for(failing):
     command(node, "pause", NAME)
     code, said = why(node, NAME)
     assert code == 3 and "which is paused" in said and "martlet integration resume " in said, said
+    since = state(node)["paused_since"].split(".")[0]
+    assert f"{since}Z" in command(node, "ls") and f"paused since {since}Z" in command(node, "show", NAME)
+    health = martlet_process.run("health", "--data-dir", str(node.data_dir)).stdout
+    assert f"note: The integration file/audit is paused since {since.replace('T', ' ')} UTC, 3 messages wait" in health
     mend(path)
-    command(node, "resume", NAME)
+    assert command(node, "resume", NAME) == f"{NAME} is resumed; 3 messages waited\n"
     until_lines(node, path, 3)
     until(lambda: why(node, NAME)[0] == 0, lambda: why(node, NAME))
     assert "integration" not in why(node, "pump-1", "plant/1")[1]
@@ -112,10 +116,12 @@ def test_a_pause_survives_a_restart_and_a_drain_ends_in_one(start_node, tmp_path
     assert "is paused" in command(node, "pause", NAME)
     with Client(node, "pump-1") as client:
         client.publish("plant/1", "waits")
+    since = state(node)["paused_since"]
     node.terminate()
     assert node.wait() == 0
     node = start_node(**options)
     until(lambda: state(node)["state"] == "paused" and state(node)["lag"] == 1, lambda: state(node))
+    assert state(node)["paused_since"] == since
     assert lines(path) == []
     command(node, "drain", NAME)
     assert [line["payload"] for line in until_lines(node, path, 1)] == ["waits"]

@@ -4,7 +4,9 @@ import pytest
 
 import nats_process
 import test_nats_sources as sources
-from paho_client import Client
+from paho_client import Client, properties
+from test_http_api import KEY
+from test_http_registry import call
 from test_nats import configured, letters, state
 from test_sinks import until
 
@@ -38,6 +40,78 @@ def test_a_source_ends_a_message_with_headers_that_cannot_be_read(start_node, tm
         sources.until_acknowledged(nats, node)
         assert sources.state(node)["refused"] == 1
         assert "cannot read its headers" in "".join(sources.warnings(node))
+    finally:
+        nats.close()
+
+
+@pytest.mark.parametrize("header", BAD_HEADERS.values(), ids=BAD_HEADERS)
+def test_a_request_with_headers_that_cannot_be_read_costs_no_other_its_reply(start_node, tmp_path, source, header):
+    nats = nats_process.Server(source=source)
+    try:
+        node = start_node(**sources.asking(tmp_path, nats.url, timeout_secs=30))
+        told = lambda: call(node, "GET", sources.REQUESTS, key=KEY)
+        until(lambda: told()["state"] == "running", node.log)
+        asks = nats_process.Client(nats)
+        with Client(node, "pump-7") as client:
+            client.subscribe("d/pump-7/request", qos=1)
+
+            def ask(payload):
+                """Until it is subscribed the server answers that nobody is there."""
+                asks.send(b"PUB martlet.request.pump-7 %s 1\r\n%s\r\n" % (asks.inbox.encode(), payload))
+                return client.receive()
+
+            def respond(to):
+                answer = properties("PUBLISH", CorrelationData=to.properties.CorrelationData)
+                client.publish(to.properties.ResponseTopic, b"got " + to.payload, properties=answer)
+                return asks.message(b"1")[2]
+
+            # It is subscribed.
+            until(lambda: asks.send(b"PUB martlet.request.nobody %s 1\r\nx\r\n" % asks.inbox.encode()) or
+                  asks.message(b"1")[1].get("Nats-Service-Error-Code") == "404", node.log)
+            request = ask(b"1")
+            for bad in range(1, 4):
+                publish_bad(asks, "martlet.request.pump-7", header)
+                until(lambda: told()["refused"] == bad, lambda: [told(), node.log()])
+            assert respond(request) == b"got 1"
+            assert respond(ask(b"2")) == b"got 2"
+        assert told()["state"] == "running" and told()["failed_attempts"] == 0, told()
+        assert "cannot read the headers of a request" in "".join(sources.warnings(node))
+    finally:
+        nats.close()
+
+
+def test_an_entry_of_a_bucket_with_headers_that_cannot_be_read_is_passed_over(start_node, tmp_path, source):
+    nats = nats_process.Server(source=source)
+    try:
+        place = tmp_path / "martlet.toml"
+        plain = ["[integrations]", 'allow_private = ["127.0.0.0/8"]']
+        mirror = {"name": "mirror", "url": nats.url, "filters": ["plant/#"], "bucket": "retained"}
+        place.write_text("\n".join(plain + sources.table("sinks.nats", mirror)) + "\n")
+        options = {"arguments": ("-c", str(place)), "data_dir": tmp_path / "data", "http": True,
+                   "variables": sources.KEYS}
+        node = start_node(**options)
+        entry = lambda key: sources.entry(nats, key)
+        with Client(node, "pump-1") as client:
+            for name in ("1", "2"):
+                client.publish(f"plant/{name}", "before", retain=True)
+                until(lambda: entry(f"plant.{name}") == (None, b"before"), node.log)
+        asks = nats_process.Client(nats)
+        for at, header in enumerate(BAD_HEADERS.values()):
+            publish_bad(asks, f"$KV.retained.plant.bad{at}", header)
+            sources.publish(nats, f"$KV.retained.plant.other{at}", b"of another")
+        # It is not the node's any more, and is retained there.
+        publish_bad(asks, "$KV.retained.plant.2", BAD_HEADERS["no colon"])
+        with Client(node, "pump-1") as client:
+            client.publish("plant/3", "expires", retain=True,
+                           properties=properties("PUBLISH", MessageExpiryInterval=2))
+            until(lambda: entry("plant.3") is not None, node.log)
+        # The comparison reads all entries, and then deletes this one.
+        until(lambda: entry("plant.3") == ("DEL", b""), node.log, timeout=60)
+        until(lambda: "cannot read" in node.log(), node.log)
+        assert entry("plant.1") == (None, b"before")
+        last = lambda key: asks.request("$JS.API.STREAM.MSG.GET.KV_retained", {"last_by_subj": f"$KV.retained.{key}"})
+        assert [last(f"plant.bad{at}")["message"]["data"] for at in range(3)] == ["eA=="] * 3
+        assert entry("plant.other0") == (None, b"of another")
     finally:
         nats.close()
 

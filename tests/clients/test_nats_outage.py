@@ -7,6 +7,7 @@ outage, up to the 13 minutes that the duplicates window of that stream covers: t
 
 import datetime
 import os
+import socket
 import threading
 import time
 
@@ -79,4 +80,72 @@ def test_an_outage_under_load(start_node, tmp_path, how):
             got = [int(payload) for subject, _, payload in found if subject == f"raw.pump-{number}"]
             assert got == list(range(sent[number])), f"pump-{number}"
     finally:
+        nats.close()
+
+
+class Link:
+    """What lies between a node and nats-server: a network with a delay, which can hold answers back and break."""
+
+    def __init__(self, port, delay_secs):
+        self.to, self.delay_secs, self.flows, self.wires = port, delay_secs, threading.Event(), []
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.flows.set()
+        threading.Thread(target=self.run, daemon=True).start()
+
+    def run(self):
+        try:
+            while True:
+                near, _ = self.listener.accept()
+                far = socket.create_connection(("127.0.0.1", self.to))
+                self.wires += [near, far]
+                for one in ((near, far, 0), (far, near, self.delay_secs)):
+                    threading.Thread(target=self.carry, args=one, daemon=True).start()
+        except OSError:
+            pass
+
+    def carry(self, source, to, delay_secs):
+        try:
+            while data := source.recv(1 << 20):
+                if delay_secs:
+                    self.flows.wait()
+                    time.sleep(delay_secs)
+                to.sendall(data)
+        except OSError:
+            pass
+
+    def cut(self):
+        wires, self.wires = self.wires, []
+        for wire in wires:
+            wire.shutdown(socket.SHUT_RDWR)
+        self.flows.set()
+
+    def close(self):
+        self.listener.close()
+
+
+def test_a_connection_that_is_lost_costs_little_time(start_node, tmp_path):
+    """Any of the messages that were under way may be why the server ended the connection."""
+    nats = nats_process.Server()
+    link = Link(nats.port, delay_secs=0.03)
+    try:
+        node = start_node(**configured(
+            tmp_path, f"nats://127.0.0.1:{link.port}", subject="raw.{client}", stream="RAW", timeout_secs=30))
+        count = 1500
+        with Client(node, "pump") as client:
+            client.publish("plant/1", "0")
+            until(lambda: state(node)["delivered"] == 1, lambda: state(node))
+            link.flows.clear()
+            for number in range(1, count):
+                client.client.publish("plant/1", str(number), 1)
+            until(lambda: state(node)["lag"] == count - 1, lambda: state(node))
+            until(lambda: nats_process.Client(nats).count("RAW") >= 900, lambda: state(node))
+            link.cut()
+            begin = time.monotonic()
+            until(lambda: state(node)["lag"] == 0, lambda: state(node), timeout=15)
+            print(f"{count} messages after {time.monotonic() - begin:.1f} s")
+        found = until_count(node, nats, count)
+        assert [int(payload) for _, _, payload in found] == list(range(count))
+    finally:
+        link.close()
         nats.close()

@@ -2,7 +2,9 @@
 
 import pathlib
 import socket
+import ssl
 import subprocess
+import threading
 
 import pytest
 
@@ -76,6 +78,33 @@ def test_what_is_connected_to_is_the_address_that_was_checked(start_node, tmp_pa
                 other.accept()
         finally:
             nats.close()
+
+
+def test_the_handshake_names_the_host(start_node, tmp_path):
+    authority = Authority(tmp_path / "ca")
+    certificate, key = authority.sign("server", names="DNS:localhost")
+    context, names = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), []
+    context.load_cert_chain(certificate, key)
+    context.sni_callback = lambda _socket, name, _context: names.append(name)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        def serve():
+            while True:
+                try:
+                    wire, _ = listener.accept()
+                    with wire:
+                        wire.sendall(b'INFO {"server_id":"a","version":"2.10.0","max_payload":1,"tls_required":true}\r\n')
+                        context.wrap_socket(wire, server_side=True).close()
+                except OSError:
+                    if listener.fileno() < 0:
+                        return
+
+        threading.Thread(target=serve, daemon=True).start()
+        url = f"tls://localhost:{listener.getsockname()[1]}"
+        node = start_node(**configured(tmp_path, url, ca_file=authority.certificate))
+        with Client(node, "pump-1") as client:
+            client.publish("plant/1", "x")
+        until(lambda: names, node.log)
+        assert set(names) == {"localhost"}
 
 
 def test_tls_is_not_left_out_where_the_server_has_none(start_node, tmp_path, source):

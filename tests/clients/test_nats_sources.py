@@ -108,6 +108,8 @@ def test_what_can_never_be_published_is_told_and_ended(start_node, tmp_path, nat
     until_acknowledged(nats, node)
     until(lambda: state(node)["refused"] == 5, lambda: state(node))
     assert "refused for good" in node.log()
+    done = martlet_process.run("why", "nats-source/cmd", "--data-dir", str(node.data_dir))
+    assert done.returncode == 3 and "it has refused 5 messages since the start" in done.stdout, done
 
 
 def test_a_message_is_acknowledged_only_when_a_session_has_it(start_node, tmp_path, nats):

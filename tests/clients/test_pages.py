@@ -1,10 +1,16 @@
 """The first example of each page about an integration, as a reader pastes it. Ports and directories are others."""
 
+import base64
+import hmac
 import os
 import pathlib
 import re
 import signal
 import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
 
 import pytest
 
@@ -122,6 +128,62 @@ def test_the_first_example_of_the_agent_works_as_pasted(reader):
         reader.paste(commands)
         lines = [f"device/data/tractor-7 {number}" for number in (1, 2, 3)]
         until(lambda: [line for line in reader.said().splitlines() if line.startswith("device/")] == lines, reader.said)
+
+
+def test_the_client_that_responds_to_requests_of_nats_works_as_pasted(reader):
+    _, _, section = (DOCS / "nats.md").read_text().partition("## Requests to clients\n")
+    configuration, responder = re.search(r"```toml\n(.*?)^```.*?```python\n(.*?)^```", section, re.S | re.M).groups()
+    nats = nats_process.Server()
+    (reader.place / "martlet.toml").write_text(reader.pasted(configuration).replace(
+        f"nats://127.0.0.1:{reader.ports[4222]}", nats.url))
+    (reader.place / "responder.py").write_text(reader.pasted(responder))
+    listen = (f"mqtt://127.0.0.1:{reader.ports[1883]}",)
+    try:
+        with martlet_process.Node(listen=listen, arguments=("-c", str(reader.place / "martlet.toml"))):
+            program = subprocess.Popen([sys.executable, reader.place / "responder.py"])
+            try:
+                asks = nats_process.Client(nats)
+
+                def reply():
+                    asks.send(b"PUB martlet.request.pump-7 %s 2\r\non\r\n" % asks.inbox.encode())
+                    return asks.message(b"1")[2]
+
+                until(lambda: reply() == b"done: on", "no response")
+            finally:
+                program.kill()
+                program.wait()
+    finally:
+        nats.close()
+
+
+def test_the_receiver_of_signed_webhooks_works_as_pasted(reader):
+    blocks = re.findall(r"^```python\n(.*?)^```", (DOCS / "webhooks.md").read_text(), re.S | re.M)
+    (reader.place / "receiver.py").write_text(reader.pasted("".join(blocks)))
+    key, body = b"a key of 16 bytes", b'{"topic":"a"}'
+    program = subprocess.Popen([sys.executable, reader.place / "receiver.py"], stdout=subprocess.PIPE, text=True,
+                               env={**os.environ, "KEY": key.decode()})
+    url = f"http://127.0.0.1:{reader.ports[8000]}/"
+
+    def status(signature):
+        headers = {"webhook-id": "1", "webhook-timestamp": str(int(time.time())), "webhook-signature": signature}
+        if signature is None:
+            signed = f"1.{headers['webhook-timestamp']}.".encode() + body
+            headers["webhook-signature"] = "v1," + base64.b64encode(hmac.digest(key, signed, "sha256")).decode()
+        try:
+            with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=10) as answer:
+                return answer.status
+        except urllib.error.HTTPError as answer:
+            return answer.code
+        except urllib.error.URLError:
+            return None
+
+    try:
+        until(lambda: status(None) == 204, "it does not answer")
+        assert status("v1,x") == 401
+    finally:
+        program.kill()
+        said, _ = program.communicate()
+    assert said.splitlines() == [body.decode(), "refused"]
 
 
 def test_the_first_example_of_named_connections_works_as_pasted(reader):

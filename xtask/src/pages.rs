@@ -260,7 +260,11 @@ by `outcome`: `published`, `failed` or `dropped`. |
 | `martlet_integration_repeated_total` | counter | Of these, messages that may have been \
  delivered before. |
 | `martlet_integration_skipped_total` | counter | Of the delivered ones, messages of a bridge that \
- were not sent, since they came from the other broker. |
+ were not sent, since they came from the other broker. Counted since the start of the node. |
+| `martlet_integration_incoming_total` | counter | Messages of the other broker that the node has \
+taken from a bridge. |
+| `martlet_integration_incoming_dropped_total` | counter | Messages of the other broker that were \
+dropped: the node rejects them, or too many wait. |
 | `martlet_integration_refused_total` | counter | Messages that the target has refused. |
 | `martlet_integration_failed_attempts_total` | counter | Attempts to deliver that failed, each \
  for a batch. |

@@ -50,6 +50,10 @@ pub struct IntegrationView {
     pub state: String,
     /// Why it has stopped; null unless it is `stopped`.
     pub stopped_because: Option<String>,
+    /// Since when it is paused; null unless it is `paused`.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub paused_since: Option<String>,
     /// What fails now.
     pub failure: Option<FailureView>,
     /// Names of the secrets that it uses.
@@ -78,9 +82,15 @@ pub struct IntegrationView {
     /// How many of these may have been delivered before.
     pub repeated: u64,
     /// How many of these were not sent, since they came from the other broker: its name is among
-    /// the nodes that they have passed.
+    /// the nodes that they have passed. Counted since the start of the node.
     #[serde(default)]
     pub skipped: u64,
+    /// Messages of the other broker that the node has taken since its start, of a bridge.
+    #[serde(default)]
+    pub incoming: u64,
+    /// Messages of the other broker that were dropped since the start of the node.
+    #[serde(default)]
+    pub incoming_dropped: u64,
     /// Messages refused since the start of the node.
     pub refused: u64,
     /// Attempts that failed since the start of the node, each for a batch.
@@ -146,6 +156,7 @@ impl From<IntegrationSeen> for IntegrationView {
             },
             state: state.activity.word().to_owned(),
             stopped_because: state.stopped_because,
+            paused_since: state.paused_since_ms.and_then(at),
             failure: state.failure.map(Into::into),
             secrets: of.secrets.into_iter().map(Into::into).collect(),
             secret_trouble: of.secret_trouble.map(|trouble| trouble.cause().to_owned()),
@@ -158,6 +169,8 @@ impl From<IntegrationSeen> for IntegrationView {
             delivered: counts.delivered,
             repeated: counts.repeated,
             skipped: counts.skipped,
+            incoming: counts.incoming,
+            incoming_dropped: counts.incoming_dropped,
             refused: counts.refused,
             failed_attempts: counts.failed_attempts,
             dead_letters: counts.dead_letters,

@@ -43,6 +43,10 @@ pub struct HealthReport {
     pub status: &'static str,
     /// What operators should know, in whole sentences.
     pub warnings: Vec<String>,
+    /// What operators have done and should remember, such as a paused integration, in whole
+    /// sentences; only operators see it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// The `.env` that the configuration was read from; only operators see it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub environment_file: Option<String>,
@@ -100,6 +104,7 @@ impl Health {
             status,
             environment_file: state.environment_file.clone(),
             connections_max: None,
+            notes: Vec::new(),
             warnings: state
                 .warnings
                 .iter()

@@ -55,6 +55,9 @@ impl Control {
         }
         if let Some(integrations) = integrations {
             report.warnings.extend(integrations.warnings(reader));
+            if reader == Reader::Operator {
+                report.notes = integrations.notes();
+            }
         }
         let locked_out = lockouts_warning(&self.all_locked_out(), reader);
         report.warnings.extend(locked_out);

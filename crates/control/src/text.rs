@@ -58,8 +58,9 @@ pub fn masked_target(text: &str) -> String {
         let scheme = text.trim().split_once("://").map(|(scheme, _)| scheme);
         scheme.is_some_and(|scheme| BROKERS.contains(&scheme))
     };
-    if text.contains(',') && text.split(',').all(is_of_broker) {
-        let all = text.split(',').map(|one| masked_one(one.trim()));
+    let all = || text.split(',').map(str::trim).filter(|one| !one.is_empty());
+    if text.contains(',') && all().all(is_of_broker) {
+        let all = all().map(masked_one);
         return all.collect::<Vec<_>>().join(",");
     }
     masked_one(text)
@@ -230,6 +231,16 @@ mod tests {
         assert_eq!(
             masked_target("https://h/.well-known/jwks.json"),
             "https://h/.well-known/jwks.json"
+        );
+        assert_eq!(
+            masked_target("mqtt://a:1883, mqtts://u:s3@b:8883,tcp://[::1]:1,"),
+            "mqtt://a:1883,mqtts://***@b:8883,tcp://[::1]:1"
+        );
+        // A comma in a password is none between addresses.
+        assert_eq!(masked_target("mqtt://u:s3,mq@b:1883"), "mqtt://***@b:1883");
+        assert_eq!(
+            masked_target("mqtt://u:s3,tcp://x@b"),
+            "mqtt://***,tcp://***@b"
         );
         assert_eq!(masked("mqtts://:25883"), "mqtts://:25883");
         assert_eq!(masked("mqtts://:s3"), "mqtts://***");

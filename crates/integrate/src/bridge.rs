@@ -39,6 +39,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::host::Host;
+use crate::incoming::Incoming;
 use crate::kind::ConfiguredSink;
 use crate::runner::{Command, Runner, Settings, Teller};
 use crate::secret::SecretsReceiver;
@@ -89,12 +90,19 @@ fn configured(settings: Settings, bridge: Arc<BridgeSettings>) -> ConfiguredSink
     let sink = ConfiguredSink::started_by(settings, move |settings, secrets, host| {
         let (bridge, runner_host) = (Arc::clone(&bridge), Arc::clone(&host));
         let teller = Arc::<OnceLock<Teller>>::default();
+        let incoming = Arc::<Incoming>::default();
+        let counts = Arc::clone(&incoming);
         let for_workers = Arc::clone(&teller);
         let make = move || {
-            let of_worker = (secrets.clone(), Arc::clone(&for_workers));
+            let of_worker = (
+                secrets.clone(),
+                Arc::clone(&for_workers),
+                Arc::clone(&counts),
+            );
             BridgeSink::start(Arc::clone(&bridge), Arc::clone(&host), of_worker)
         };
         let handle = Runner::start_with_runtime(settings, make, runner_host);
+        let handle = handle.with_incoming(incoming);
         // It is set once. A worker that connected before has told nobody.
         let _ = teller.set(handle.teller());
         handle.teller().tell(Command::Look);
@@ -112,7 +120,7 @@ impl BridgeSink {
     fn start(
         settings: Arc<BridgeSettings>,
         host: Arc<dyn Host>,
-        (secrets, teller): (SecretsReceiver, Arc<OnceLock<Teller>>),
+        (secrets, teller, incoming): (SecretsReceiver, Arc<OnceLock<Teller>>, Arc<Incoming>),
     ) -> Self {
         let (asks, asked) = mpsc::unbounded_channel();
         if let Some(connection) = &settings.connection {
@@ -130,6 +138,7 @@ impl BridgeSink {
             host,
             asks: asked,
             status: Arc::clone(&status),
+            incoming,
             teller,
         });
         Self {

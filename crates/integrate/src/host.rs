@@ -21,8 +21,8 @@ pub enum SavedState {
     /// It delivers.
     #[default]
     Running,
-    /// An operator has paused it.
-    Paused,
+    /// An operator has paused it, at this time, milliseconds since the Unix epoch.
+    Paused(u64),
     /// It stopped by itself, for this reason.
     Stopped(String),
 }

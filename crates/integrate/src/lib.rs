@@ -32,6 +32,7 @@ pub mod email;
 mod feed;
 pub mod file;
 mod host;
+mod incoming;
 pub mod json;
 mod kept;
 mod kind;

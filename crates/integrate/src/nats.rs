@@ -9,6 +9,7 @@ mod headers;
 mod lines;
 mod mirror;
 mod raw;
+mod relay;
 mod requests;
 mod server;
 mod settings;
@@ -228,8 +229,10 @@ impl NatsSink {
         let mut lost = pin!(to.lost().fuse());
         loop {
             // Nothing may be sent behind a message that is refused if the sink stops there.
-            let is_alone = self.settings.stops_at_refusal || self.suspects.are_sought();
-            let sent_max = if is_alone { 1 } else { usize::MAX };
+            let sent_max = match self.settings.stops_at_refusal {
+                true => 1,
+                false => self.suspects.under_way_max(),
+            };
             while !state.ends
                 && sent.len() < sent_max
                 && let Some((ticket, message)) = feed.take()
@@ -249,6 +252,7 @@ impl NatsSink {
                 state.ends = true;
                 self.begin(to, first, &mut sent, &mut state).await;
             }
+            let takes_more = !state.ends && sent.len() < sent_max;
             let Some((_, _, how)) = sent.front_mut() else {
                 return state.all_answered;
             };
@@ -265,7 +269,7 @@ impl NatsSink {
             let outcome = tokio::select! {
                 biased;
                 outcome = answered => outcome,
-                () = feed.more(), if !state.ends && sent_max > 1 => continue,
+                () = feed.more(), if takes_more => continue,
             };
             if matches!(outcome, Outcome::Failed(_)) && !state.fails && to.is_lost() {
                 let under_way = sent.iter().filter_map(|(_, message, how)| {

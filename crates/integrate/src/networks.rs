@@ -130,6 +130,34 @@ impl AllowedNetworks {
              `integrations.allow_private` to permit it"
         ))
     }
+
+    /// Why an integration may not connect to what a URL names: none if it may, or if it names a host
+    /// whose addresses have to be looked up. `localhost` is known. A URL of brokers may have several
+    /// addresses, with commas between them.
+    pub fn refuses(&self, url: &str) -> Option<String> {
+        let mut refused = url.split(',').filter_map(|one| {
+            let host = host_of(one.trim())?;
+            if host.eq_ignore_ascii_case("localhost") {
+                let addresses = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+                let all = addresses.map(|address: IpAddr| self.check(address));
+                let [of_v4, of_v6] = all;
+                return of_v4.err().filter(|_| of_v6.is_err());
+            }
+            self.check(host.parse().ok()?).err()
+        });
+        refused.next()
+    }
+}
+
+/// The host of a URL.
+fn host_of(url: &str) -> Option<&str> {
+    let (_, rest) = url.split_once("://")?;
+    let place = rest.split(['/', '?', '#']).next()?;
+    let place = place.rsplit_once('@').map_or(place, |(_, place)| place);
+    match place.strip_prefix('[') {
+        Some(inside) => inside.split_once(']').map(|(host, _)| host),
+        None => place.split(':').next(),
+    }
 }
 
 fn is_public(address: IpAddr) -> bool {
@@ -190,7 +218,26 @@ mod tests {
             let address: IpAddr = public.parse().expect("an address");
             assert_eq!(none.check(address), Ok(()), "{public}");
         }
+        for url in [
+            "http://127.0.0.1:8000/a,b",
+            "nats://u:p@10.0.0.1",
+            "mqtts://[fd00::1]:8883",
+            "mqtt://a.example, mqtt://192.168.0.1",
+            "http://LOCALHOST:1/",
+        ] {
+            assert!(none.refuses(url).is_some(), "{url}");
+        }
+        for url in [
+            "https://a.example/127.0.0.1",
+            "http://1.1.1.1/",
+            "${secret:url}",
+            "http://${secret:host}:1/",
+        ] {
+            assert_eq!(none.refuses(url), None, "{url}");
+        }
         let some = AllowedNetworks::parse(["10.0.0.0/8", "::1"]).expect("networks");
+        assert_eq!(some.refuses("http://localhost/"), None);
+        assert_eq!(some.refuses("nats://10.1.1.1:4222"), None);
         for listed in ["10.9.9.9", "::ffff:10.9.9.9", "::1"] {
             let address: IpAddr = listed.parse().expect("an address");
             assert_eq!(some.check(address), Ok(()), "{listed}");

@@ -12,6 +12,8 @@ pub struct IntegrationState {
     pub state: String,
     /// Why it has stopped; else empty.
     pub reason: String,
+    /// Since when, milliseconds since the Unix epoch.
+    pub since_ms: u64,
 }
 
 impl Registry {
@@ -28,7 +30,7 @@ impl Registry {
         let mut reading = self.reading().await?;
         let on = reading.connection();
         let read = async {
-            let sql = "SELECT state, reason FROM integration_states WHERE node = $1 AND kind = $2 \
+            let sql = "SELECT state, reason, changed_ms FROM integration_states WHERE node = $1 AND kind = $2 \
                        AND name = $3";
             let query = sqlx::query(sql).bind(clean(node));
             let query = query.bind(clean(kind)).bind(clean(name));
@@ -38,6 +40,7 @@ impl Registry {
             Ok(Some(IntegrationState {
                 state: row.try_get("state")?,
                 reason: row.try_get("reason")?,
+                since_ms: u64::try_from(row.try_get::<i64, _>("changed_ms")?).unwrap_or_default(),
             }))
         };
         let read: Result<_, Fault> = read.await;
@@ -63,7 +66,8 @@ impl Registry {
             let query = sqlx::query(sql).bind(clean(node));
             let query = query.bind(clean(kind)).bind(clean(name));
             let query = query.bind(clean(&state.state)).bind(clean(&state.reason));
-            query.bind(work.now_ms).execute(&mut *work.all).await?;
+            let since_ms = i64::try_from(state.since_ms).unwrap_or(i64::MAX);
+            query.bind(since_ms).execute(&mut *work.all).await?;
             Ok(())
         };
         let done = done.await;

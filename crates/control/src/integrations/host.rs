@@ -279,7 +279,7 @@ impl Host for NodeHost {
             });
             let found = read.await.map_err(|error| error.told())?;
             Ok(match found {
-                Some(found) if found.state == PAUSED => SavedState::Paused,
+                Some(found) if found.state == PAUSED => SavedState::Paused(found.since_ms),
                 Some(found) if found.state == STOPPED => SavedState::Stopped(found.reason),
                 _ => SavedState::Running,
             })
@@ -294,14 +294,15 @@ impl Host for NodeHost {
     ) -> HostFuture<'a, Result<(), String>> {
         Box::pin(async move {
             let (node, kind, name) = (self.node.clone(), kind.to_owned(), name.to_owned());
-            let (state, reason) = match state {
-                SavedState::Running => (RUNNING, String::new()),
-                SavedState::Paused => (PAUSED, String::new()),
-                SavedState::Stopped(reason) => (STOPPED, reason),
+            let (state, reason, since_ms) = match state {
+                SavedState::Running => (RUNNING, String::new(), self.now_ms()),
+                SavedState::Paused(since_ms) => (PAUSED, String::new(), since_ms),
+                SavedState::Stopped(reason) => (STOPPED, reason, self.now_ms()),
             };
             let state = IntegrationState {
                 state: state.to_owned(),
                 reason,
+                since_ms,
             };
             let written = self.tables.note(move |registry| {
                 Box::pin(async move {

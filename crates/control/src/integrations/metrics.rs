@@ -33,6 +33,16 @@ const COUNTERS: &[CounterOf] = &[
         |state| state.counts.skipped,
     ),
     (
+        "integration_incoming",
+        "Messages of the target that the node has taken, of a bridge",
+        |state| state.counts.incoming,
+    ),
+    (
+        "integration_incoming_dropped",
+        "Messages of the target that were dropped, of a bridge",
+        |state| state.counts.incoming_dropped,
+    ),
+    (
         "integration_refused",
         "Messages that the target has refused",
         |state| state.counts.refused,

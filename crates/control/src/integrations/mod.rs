@@ -248,6 +248,23 @@ impl Integrations {
         told.collect()
     }
 
+    /// What operators have done to integrations that they should remember, in whole sentences.
+    pub(crate) fn notes(&self) -> Vec<String> {
+        let entries = self.entries();
+        let told = entries.iter().filter_map(|entry| {
+            let (handle, state) = (&entry.handle, entry.state());
+            let what = trouble::pause(&state)?;
+            let waiting = Lag::of(&state, now_ms()).words();
+            let waiting = waiting.map_or_else(String::new, |words| format!(", {words}"));
+            let (kind, name) = (handle.kind(), handle.name());
+            Some(format!(
+                "The integration {kind}/{name} {what}{waiting}: \
+                 `martlet integration resume {kind}/{name}` resumes it."
+            ))
+        });
+        told.collect()
+    }
+
     /// How each integration is doing; none of one whose team does not exist.
     pub(crate) fn conditions(&self) -> Vec<Condition> {
         let entries = self.entries();

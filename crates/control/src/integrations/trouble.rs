@@ -60,6 +60,12 @@ pub(super) fn trouble(state: &State, on_full: OnFull) -> Option<String> {
     }
 }
 
+/// That an operator has paused it, as a predicate; none if nobody has.
+pub(super) fn pause(state: &State) -> Option<String> {
+    let since_ms = state.paused_since_ms?;
+    Some(format!("is paused since {}", utc(since_ms)))
+}
+
 fn delivery_trouble(state: &State) -> Option<String> {
     if let Some(why) = &state.stopped_because {
         return Some(format!("has stopped: {why}. Resume it to go on"));
@@ -122,6 +128,19 @@ mod tests {
             }),
             ..State::default()
         }
+    }
+
+    #[test]
+    fn a_pause_is_no_trouble_and_is_told_with_its_begin() {
+        let mut paused = state(1, false);
+        paused.activity = Activity::Paused;
+        paused.paused_since_ms = Some(1_700_000_000_000);
+        assert_eq!(trouble(&paused, OnFull::Hold), None);
+        let told = pause(&paused);
+        assert_eq!(
+            told.as_deref(),
+            Some("is paused since 2023-11-14 22:13:20 UTC")
+        );
     }
 
     #[test]

@@ -135,6 +135,10 @@ pub struct Integration {
     pub waiting: Option<u64>,
     /// Why it does not deliver; none if it delivers.
     pub why: Option<NotDelivering>,
+    /// What operators should know although it delivers, in words.
+    pub health: Option<String>,
+    /// Messages that were refused since the start.
+    pub refused: u64,
     /// Its queue is full or near its bound, in words.
     pub queue: Option<String>,
     /// Clients that publish for it wait, because its queue is full.

@@ -32,6 +32,7 @@ pub(super) fn integrations(facts: &Facts, found: &mut Found) {
         found.extend(finding(one).map(|finding| (weight, finding)));
         found.extend(letters_finding(one).map(|finding| (Weight::Trouble, finding)));
         found.extend(queue_finding(one).map(|finding| (weight, finding)));
+        found.extend(health_finding(one).map(|finding| (weight, finding)));
         if let (true, Some(session)) = (one.is_own, &facts.session) {
             lost(facts.now_ms, one, session, found);
         }
@@ -98,8 +99,13 @@ pub(super) fn is_well(facts: &Facts) -> Option<Finding> {
     } else {
         "messages"
     };
+    let refused = match one.refused {
+        0 => String::new(),
+        count => format!(", {count} refused"),
+    };
     let sentence = format!(
-        "the integration {name} delivers: {delivered} {messages} since the start, {waiting}"
+        "the integration {name} delivers: {delivered} {messages} since the start{refused}, \
+         {waiting}"
     );
     Some(Finding::new(Cause::NothingWrong, sentence))
 }
@@ -129,6 +135,19 @@ fn queue_finding(one: &Integration) -> Option<Finding> {
     let sentence = format!("the integration {name} falls behind: {queue}");
     let mut finding = Finding::new(Cause::IntegrationFailing, sentence)
         .mend("repair the target, or raise `max_bytes` of the integration and restart the node");
+    finding.command = Some(one.command.clone());
+    Some(finding)
+}
+
+/// Something is wrong although it delivers, such as messages of a source that were refused.
+fn health_finding(one: &Integration) -> Option<Finding> {
+    let health = one
+        .health
+        .as_ref()
+        .filter(|_| one.is_own && one.why.is_none())?;
+    let sentence = format!("the integration {} delivers, but: {health}", one.name);
+    let mut finding = Finding::new(Cause::IntegrationFailing, sentence)
+        .mend("correct the messages, the settings of the integration or its target");
     finding.command = Some(one.command.clone());
     Some(finding)
 }

@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
 use std::time::Duration;
 
 use martlet_broker::{NewMessage, PartPublish, Published};
@@ -17,6 +18,7 @@ use tracing::warn;
 use super::Route;
 use super::message::{Inward, inward};
 use super::settings::BridgeSettings;
+use crate::incoming::Incoming;
 use crate::part::Part;
 
 /// Messages that the node has not taken, at which no more are read. Another broker that keeps to it
@@ -25,6 +27,10 @@ pub(super) const RECEIVE_MAXIMUM: u16 = 10_000;
 const MESSAGES_MAX: usize = RECEIVE_MAXIMUM as usize;
 /// Bytes of such messages, at which no more are read.
 const BYTES_MAX: usize = 16 << 20;
+/// The same while acknowledgements of what goes out are waited for: they come behind these
+/// messages, and the node may take these only when the queue of what goes out has room.
+const AWAITING_MESSAGES_MAX: usize = u16::MAX as usize;
+const AWAITING_BYTES_MAX: usize = 64 << 20;
 /// Bytes of a message besides what was sent.
 const OVERHEAD_BYTES: usize = 256;
 /// Pause after the node could not take a message.
@@ -67,6 +73,7 @@ pub(super) struct Dropped {
 /// Messages on their way in.
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
+    counts: Arc<Incoming>,
     connection: u64,
     last_number: u64,
     /// Given to the node.
@@ -84,6 +91,14 @@ pub(super) struct Inbox {
 }
 
 impl Inbox {
+    /// None yet; messages are counted there.
+    pub(super) fn new(counts: Arc<Incoming>) -> Self {
+        Self {
+            counts,
+            ..Self::default()
+        }
+    }
+
     /// A connection was accepted. What a session that is not there any more has sent does not come
     /// again.
     pub(super) fn connected(&mut self, session_present: bool) {
@@ -109,9 +124,13 @@ impl Inbox {
         self.connection += 1;
     }
 
-    /// Whether more may be read.
-    pub(super) fn has_room(&self) -> bool {
-        self.messages() < MESSAGES_MAX && self.bytes < BYTES_MAX
+    /// Whether more may be read. `awaits` says that acknowledgements are waited for.
+    pub(super) fn has_room(&self, awaits: bool) -> bool {
+        let (messages_max, bytes_max) = match awaits {
+            true => (AWAITING_MESSAGES_MAX, AWAITING_BYTES_MAX),
+            false => (MESSAGES_MAX, BYTES_MAX),
+        };
+        self.messages() < messages_max && self.bytes < bytes_max
     }
 
     /// Messages of QoS 0 leave room for others: they never stop the reading.
@@ -241,8 +260,9 @@ impl Inbox {
             return;
         }
         self.bytes -= pending.bytes;
-        if reason.is_error() {
-            self.dropped(settings, reason.name());
+        match reason.is_error() {
+            true => self.dropped(settings, reason.name()),
+            false => self.counts.count_taken(),
         }
         let reason = match reason.is_error() {
             true => reason,
@@ -294,6 +314,7 @@ impl Inbox {
     }
 
     fn dropped(&mut self, settings: &BridgeSettings, why: &'static str) {
+        self.counts.count_dropped();
         self.dropped.count += 1;
         // The first of each reason, and then fewer and fewer.
         if self.dropped.why != why || self.dropped.count.is_power_of_two() {

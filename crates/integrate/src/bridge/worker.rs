@@ -31,6 +31,7 @@ use super::snapshot::Snapshot;
 use super::status::{Status, Trouble};
 use super::{PUBLISHER, Route};
 use crate::host::Host;
+use crate::incoming::Incoming;
 use crate::masking::SecretTexts;
 use crate::part::Part;
 use crate::runner::{Command, Teller};
@@ -127,6 +128,7 @@ pub(super) struct Parts {
     pub(super) host: Arc<dyn Host>,
     pub(super) asks: mpsc::UnboundedReceiver<Ask>,
     pub(super) status: Arc<Status>,
+    pub(super) incoming: Arc<Incoming>,
     pub(super) teller: Arc<OnceLock<Teller>>,
 }
 
@@ -166,7 +168,7 @@ impl Worker {
             status: parts.status,
             teller: parts.teller,
             outbox: Outbox::default(),
-            inbox: Inbox::default(),
+            inbox: Inbox::new(parts.incoming),
             part: None,
             attach_at: Instant::now(),
             is_connected: false,
@@ -311,7 +313,7 @@ impl Worker {
             if idle_until.is_some_and(|until| Instant::now() >= until) {
                 return Ok(());
             }
-            client.set_paused(!core.inbox.has_room());
+            client.set_paused(!core.inbox.has_room(core.outbox.waits()));
             tokio::select! {
                 biased;
                 heard = core.hear(idle_until) => core.heard(heard, Some(client.session())),

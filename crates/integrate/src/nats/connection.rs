@@ -1,7 +1,8 @@
 //! A connection to NATS that is never made again by itself: messages that were sent over an old one
 //! and were lost may not come behind newer ones that were sent over a new one.
 
-use std::net::SocketAddr;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -18,6 +19,7 @@ use tokio::sync::watch;
 
 use super::complaints::{Complaints, Limit};
 use super::credentials::{Shown, filled};
+use super::relay::Relay;
 use super::server::ServerSettings;
 use crate::masking::SecretTexts;
 use crate::secret::SecretValues;
@@ -30,6 +32,8 @@ const PING_EVERY: Duration = Duration::from_secs(10);
 const IN_FLIGHT_MAX: usize = 65_535;
 /// Letters of a text of the server that are shown.
 const LETTERS_MAX: usize = 200;
+
+const SILENT: &str = "NATS takes connections and does not answer, or the network drops them";
 
 /// A connection, with the JetStream behind it.
 pub(super) struct Connection {
@@ -76,20 +80,61 @@ impl Connection {
             shown: Arc::new(shown),
             tls,
             requires_tls: server.tls_required(),
+            host: server.host().trim_matches(['[', ']']).to_owned(),
+            word: None,
         };
         let mut failure = "NATS has no address".to_owned();
         for address in addresses {
-            let error = match Self::connect(address, &way, settings.timeout, &secrets).await {
-                Ok(connection) => return Ok(connection),
-                Err(error) => error,
+            let connected = match way.names_host() {
+                true => Self::connect_by_name(address, &way, settings.timeout, &secrets).await,
+                false => {
+                    let connected = Self::connect(address, &way, settings.timeout, &secrets);
+                    connected.await.map_err(Refusal::from)
+                }
             };
-            let is_rejected = is_rejected(error.kind());
-            failure = shortened(&secrets.mask_text(&words(&error)));
-            if is_rejected {
+            let refusal = match connected {
+                Ok(connection) => return Ok(connection),
+                Err(refusal) => refusal,
+            };
+            failure = shortened(&secrets.mask_text(&refusal.why));
+            if refusal.is_rejected {
                 break;
             }
         }
         Err(failure)
+    }
+
+    /// Connects with the name of the host in the handshake of TLS.
+    async fn connect_by_name(
+        address: SocketAddr,
+        way: &Way,
+        timeout: Duration,
+        secrets: &SecretTexts,
+    ) -> Result<Self, Refusal> {
+        let config = way.tls.clone().ok_or_else(|| Refusal::of("without TLS"))?;
+        let relay = Relay::open(address, (&way.host, config), CONNECT_WITHIN).await;
+        let relay = relay.map_err(|error| match error.kind() {
+            io::ErrorKind::TimedOut => Refusal {
+                why: format!("{SILENT}: no TLS within {} s", CONNECT_WITHIN.as_secs()),
+                is_rejected: false,
+            },
+            _ => Refusal::of(&error_words(&error)),
+        })?;
+        let through = Way {
+            shown: Arc::clone(&way.shown),
+            tls: None,
+            requires_tls: false,
+            host: way.host.clone(),
+            word: Some(relay.word.clone()),
+        };
+        let connected = Self::connect(relay.address, &through, timeout, secrets).await;
+        connected.map_err(|error| {
+            let refusal = Refusal::from(error);
+            match relay.trouble().filter(|_| !refusal.is_rejected) {
+                Some(trouble) => Refusal::of(&trouble),
+                None => refusal,
+            }
+        })
     }
 
     async fn connect(
@@ -104,7 +149,7 @@ impl Connection {
         let senders = Arc::new((lost_sender, complaint_sender));
         let options = way
             .options(&was_connected)
-            .name(concat!("martlet/", env!("CARGO_PKG_VERSION")))
+            .name(way.name())
             .connection_timeout(CONNECT_WITHIN)
             .ping_interval(PING_EVERY)
             .max_reconnects(1)
@@ -208,6 +253,11 @@ impl Connection {
         self.complaints.borrow().are_too_many()
     }
 
+    /// Whether the server has said why it ended the connection.
+    pub(super) fn was_ended_by_server(&self) -> bool {
+        self.complaints.borrow().has_ended()
+    }
+
     /// The limit of the server at which the connection was lost, if it has named one.
     pub(super) fn limit(&self) -> Option<Limit> {
         self.complaints.borrow().limit()
@@ -237,9 +287,52 @@ struct Way {
     /// With what TLS is spoken; none: with what the client takes by itself.
     tls: Option<ClientConfig>,
     requires_tls: bool,
+    /// The host of the URL.
+    host: String,
+    /// What a relay wants to hear.
+    word: Option<String>,
+}
+
+/// Why there is no connection.
+struct Refusal {
+    why: String,
+    /// The server has answered, and no other address would answer otherwise.
+    is_rejected: bool,
+}
+
+impl Refusal {
+    fn of(why: &str) -> Self {
+        Self {
+            why: format!("NATS cannot be reached: {why}"),
+            is_rejected: false,
+        }
+    }
+}
+
+impl From<ConnectError> for Refusal {
+    fn from(error: ConnectError) -> Self {
+        Self {
+            why: words(&error),
+            is_rejected: is_rejected(error.kind()),
+        }
+    }
 }
 
 impl Way {
+    /// Whether the handshake of TLS is to have the name of the host. An address is no name.
+    fn names_host(&self) -> bool {
+        self.requires_tls && self.tls.is_some() && self.host.parse::<IpAddr>().is_err()
+    }
+
+    /// The name of the client, with the word that a relay wants.
+    fn name(&self) -> String {
+        const NAME: &str = concat!("martlet/", env!("CARGO_PKG_VERSION"));
+        match &self.word {
+            Some(word) => format!("{NAME} {word}"),
+            None => NAME.to_owned(),
+        }
+    }
+
     /// Options of a connection. The credentials are given out only once: that ends the client's own
     /// attempts to connect again.
     fn options(&self, was_connected: &Arc<AtomicBool>) -> ConnectOptions {
@@ -300,7 +393,7 @@ fn words(error: &ConnectError) -> String {
     let why = error_words(error);
     match error.kind() {
         ConnectErrorKind::TimedOut => {
-            format!("NATS takes connections and does not answer, or the network drops them: {why}")
+            format!("{SILENT}: {why}")
         }
         kind if is_rejected(kind) => format!("NATS rejects the credentials: {why}"),
         _ => format!("NATS cannot be reached: {why}"),

@@ -22,10 +22,11 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 use super::connection::Connection;
+use super::raw::RawMessage;
 use super::{NatsSettings, bucket, headers, open};
 use crate::host::Host;
 use crate::runner::Activity;
-use crate::secret::SecretsReceiver;
+use crate::secret::{SecretValues, SecretsReceiver};
 use crate::words::error_words;
 
 /// Time between two looks whether a comparison is due.
@@ -79,6 +80,21 @@ pub(super) struct Mirror {
     pub(super) tenant: Arc<str>,
     pub(super) filters: Vec<Box<str>>,
     pub(super) expiry: Weak<NextExpiry>,
+}
+
+/// Most connections that a comparison makes because entries have ended one. Behind them entries are
+/// read one by one.
+const CUT_MAX: usize = 10;
+
+/// The keys of the bucket that were read.
+#[derive(Default)]
+struct Keys {
+    /// By their subject.
+    entries: HashMap<String, Entry>,
+    /// Number of the last message that was read.
+    last: u64,
+    /// Entries whose headers the client cannot read: how many, and the subject of the last one.
+    unreadable: (usize, String),
 }
 
 /// A key of the bucket.
@@ -139,11 +155,11 @@ impl Mirror {
     /// Makes the bucket equal to the retained messages.
     async fn compare(&mut self, expiry: &NextExpiry) -> Result<Changes, String> {
         let secrets = self.secrets.borrow_and_update().clone()?;
-        let connection = open(&self.settings, &secrets).await?;
+        let mut connection = open(&self.settings, &secrets).await?;
         let tenant = self.host.tenant(&self.tenant);
         let tenant = tenant.ok_or("its team has no tenant")?;
         let changes = async {
-            let mut keys = self.keys(&connection).await?;
+            let mut keys = self.keys(&mut connection, &secrets).await?;
             let added = self.add(&connection, tenant, &mut keys, expiry).await?;
             let deleted = self.delete(&connection, tenant, keys).await?;
             Ok(Changes { added, deleted })
@@ -151,18 +167,52 @@ impl Mirror {
         changes.await.map_err(|why: String| connection.masked(&why))
     }
 
-    /// All keys of the bucket, by their subject.
-    async fn keys(&self, connection: &Connection) -> Result<HashMap<String, Entry>, String> {
-        let unread = |error: &dyn std::error::Error| {
-            format!("the bucket cannot be read: {}", error_words(error))
-        };
+    /// All keys of the bucket, by their subject. The client ends the connection at an entry whose
+    /// headers it cannot read: such entries are looked for and are left as they are.
+    async fn keys(
+        &self,
+        connection: &mut Connection,
+        secrets: &SecretValues,
+    ) -> Result<HashMap<String, Entry>, String> {
+        let mut keys = Keys::default();
+        for cut in 0.. {
+            let Err(why) = self.read_on(connection, &mut keys).await else {
+                break;
+            };
+            if !connection.is_lost() {
+                return Err(why);
+            }
+            *connection = open(&self.settings, secrets).await?;
+            let reads_all = cut >= CUT_MAX;
+            if self.read_raw(connection, &mut keys, reads_all).await? {
+                break;
+            }
+        }
+        let (entries, subject) = &keys.unreadable;
+        if *entries > 0 {
+            let (sink, entries) = (&*self.settings.name, *entries);
+            warn!(
+                sink,
+                entries, subject, "the node cannot read the headers of entries of the bucket"
+            );
+        }
+        Ok(keys.entries)
+    }
+
+    /// Reads the keys behind the last one that was read.
+    async fn read_on(&self, connection: &Connection, keys: &mut Keys) -> Result<(), String> {
         let stream = connection
             .jetstream
             .get_stream(bucket::stream(&self.bucket))
             .await;
         let stream = stream.map_err(|error| unread(&error))?;
         let config = Config {
-            deliver_policy: DeliverPolicy::LastPerSubject,
+            deliver_policy: match keys.last {
+                0 => DeliverPolicy::LastPerSubject,
+                last => DeliverPolicy::ByStartSequence {
+                    start_sequence: last + 1,
+                },
+            },
             filter_subject: bucket::subjects(&self.bucket),
             ack_policy: AckPolicy::None,
             headers_only: true,
@@ -171,15 +221,18 @@ impl Mirror {
         };
         let consumer = stream.create_consumer(config).await;
         let consumer = consumer.map_err(|error| unread(&error))?;
-        let mut keys = HashMap::new();
         if consumer.cached_info().num_pending == 0 {
-            return Ok(keys);
+            return Ok(());
         }
         let messages = consumer.messages().await;
         let mut messages = messages.map_err(|error| unread(&error))?;
         loop {
-            let next = timeout(KEY_WITHIN, messages.next()).await;
-            let Ok(Some(message)) = next else {
+            let next = tokio::select! {
+                biased;
+                next = timeout(KEY_WITHIN, messages.next()) => next.ok().flatten(),
+                () = connection.lost() => None,
+            };
+            let Some(message) = next else {
                 return Err("the bucket cannot be read: its next key does not come".to_owned());
             };
             let message = message.map_err(|error| unread(&error))?;
@@ -189,16 +242,56 @@ impl Mirror {
             let (revision, is_last) = (info.stream_sequence, info.pending == 0);
             let none = HeaderMap::new();
             let headers = message.headers.as_ref().unwrap_or(&none);
-            let entry = Entry {
-                revision,
-                own: headers::own_id(headers, &self.settings.name, self.host.node()),
-                is_deleted: headers.get(bucket::OPERATION).is_some(),
-            };
-            keys.insert(message.subject.to_string(), entry);
+            let subject = message.subject.to_string();
+            self.add_key(keys, (subject, revision), Some(headers));
             if is_last {
-                return Ok(keys);
+                return Ok(());
             }
         }
+    }
+
+    /// Reads the keys behind the last one that was read, one by one and by another way: up to the
+    /// first whose headers the client cannot read, or all. Returns whether there are no more.
+    async fn read_raw(
+        &self,
+        connection: &Connection,
+        keys: &mut Keys,
+        reads_all: bool,
+    ) -> Result<bool, String> {
+        let (stream, filter) = (bucket::stream(&self.bucket), bucket::subjects(&self.bucket));
+        loop {
+            let next = RawMessage::next(connection, &stream, (keys.last + 1, &filter)).await;
+            let Some(message) = next.map_err(|why| format!("the bucket cannot be read: {why}"))?
+            else {
+                return Ok(true);
+            };
+            let headers = message.headers();
+            let is_unreadable = headers.is_none();
+            if is_unreadable {
+                keys.unreadable = (keys.unreadable.0 + 1, message.subject.clone());
+            }
+            self.add_key(keys, (message.subject, message.sequence), headers.as_ref());
+            if is_unreadable && !reads_all {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Adds a key with its revision and its headers; none: they cannot be read.
+    fn add_key(
+        &self,
+        keys: &mut Keys,
+        (subject, revision): (String, u64),
+        headers: Option<&HeaderMap>,
+    ) {
+        let (sink, node) = (&self.settings.name, self.host.node());
+        let entry = Entry {
+            revision,
+            own: headers.and_then(|headers| headers::own_id(headers, sink, node)),
+            is_deleted: headers.is_some_and(|one| one.get(bucket::OPERATION).is_some()),
+        };
+        keys.last = keys.last.max(revision);
+        keys.entries.insert(subject, entry);
     }
 
     /// Adds the retained messages that the bucket does not have. Takes all that are retained out of
@@ -289,6 +382,10 @@ impl Mirror {
         let mut filters = self.filters.iter();
         filters.any(|filter| TopicFilter::new(filter).is_ok_and(|filter| filter.matches(topic)))
     }
+}
+
+fn unread(error: &dyn std::error::Error) -> String {
+    format!("the bucket cannot be read: {}", error_words(error))
 }
 
 fn query(tenant: TenantId, filter: &str, limit: usize, bytes_max: usize) -> RetainedQuery {

@@ -2,7 +2,7 @@
 //! so one that the client cannot read does not end the connection.
 
 use async_nats::StatusCode;
-use async_nats::header::HeaderName;
+use async_nats::header::{HeaderMap, HeaderName, HeaderValue};
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::response::Response;
 use base64::Engine as _;
@@ -74,6 +74,26 @@ impl RawMessage {
             .is_ok_and(|headers| can_be_read(&headers))
     }
 
+    /// Its headers; none if the client cannot read them.
+    pub(super) fn headers(&self) -> Option<HeaderMap> {
+        let Some(headers) = &self.headers else {
+            return Some(HeaderMap::new());
+        };
+        let headers = STANDARD.decode(headers).ok()?;
+        if !can_be_read(&headers) {
+            return None;
+        }
+        let mut read = HeaderMap::new();
+        for line in std::str::from_utf8(&headers).ok()?.lines() {
+            if let Some((name, value)) = line.split_once(':')
+                && let Ok(name) = name.parse::<HeaderName>()
+            {
+                read.insert(name, HeaderValue::from(value.trim()));
+            }
+        }
+        Some(read)
+    }
+
     /// When the server received it, milliseconds since the Unix epoch.
     pub(super) fn received_ms(&self) -> Option<u64> {
         let at: jiff::Timestamp = self.time.parse().ok()?;
@@ -107,6 +127,28 @@ fn can_be_read(headers: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_headers_of_a_message_are_read() {
+        let message = |headers: Option<&[u8]>| RawMessage {
+            sequence: 1,
+            subject: "a".to_owned(),
+            headers: headers.map(|headers| STANDARD.encode(headers)),
+            time: String::new(),
+        };
+        let none = message(None).headers();
+        assert!(none.is_some_and(|headers| headers.is_empty()));
+        assert!(
+            message(Some(b"NATS/1.0\r\nfoo\r\n\r\n"))
+                .headers()
+                .is_none()
+        );
+        let read = message(Some(b"NATS/1.0\r\nKV-Operation: DEL\r\nA:b:c\r\n\r\n")).headers();
+        let read = read.expect("they can be read");
+        let value = |name: &str| read.get(name).map(|value| value.as_str().to_owned());
+        assert_eq!(value("KV-Operation").as_deref(), Some("DEL"));
+        assert_eq!(value("A").as_deref(), Some("b:c"));
+    }
 
     #[test]
     fn headers_that_the_client_cannot_read_are_known() {

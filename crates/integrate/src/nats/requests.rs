@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::{HeaderMap, Message, Subscriber};
+use async_nats::{HeaderMap, Message, Subject, Subscriber};
 use futures_util::StreamExt as _;
 use martlet_broker::NewMessage;
 use martlet_codec::QoS;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::connection::Connection;
 use super::headers::without_controls;
@@ -70,6 +72,10 @@ const ERROR: &str = "Nats-Service-Error";
 const ERROR_CODE: &str = "Nats-Service-Error-Code";
 /// Most requests that wait for their responses at one time.
 const WAITING_MAX: usize = 64;
+/// Shortest time between two connections that are made at once.
+const CONNECTS_EVERY: Duration = Duration::from_millis(100);
+const UNREADABLE: &str = "the node cannot read the headers of a request; it gets no reply, and \
+                          has ended the connection, which was made again at once";
 
 struct RequestSettings {
     server: ServerSettings,
@@ -86,7 +92,13 @@ struct Requests {
     settings: Arc<RequestSettings>,
     host: Arc<dyn Host>,
     secrets: SecretsReceiver,
-    open: Option<(Connection, Subscriber)>,
+    /// The connection. A reply goes over the one that is there when it is ready.
+    connection: watch::Sender<Option<Arc<Connection>>>,
+    subscriber: Option<Subscriber>,
+    /// When the last connection was made.
+    connected_at: Option<Instant>,
+    /// The server that has not said why the last connection ended.
+    ended_at: Option<String>,
     /// Requests that wait for their responses. Each ends with where it came from.
     waiting: JoinSet<SourceMessage>,
     next_number: u64,
@@ -118,7 +130,10 @@ fn make(
         settings: Arc::clone(&own),
         host: Arc::clone(host),
         secrets,
-        open: None,
+        connection: watch::channel(None).0,
+        subscriber: None,
+        connected_at: None,
+        ended_at: None,
         waiting: JoinSet::new(),
         next_number: 0,
     });
@@ -126,20 +141,83 @@ fn make(
 }
 
 impl Requests {
-    async fn connect(&self) -> Result<(Connection, Subscriber), String> {
+    async fn connect(&self) -> Result<Connection, String> {
         let secrets = self.secrets.borrow().clone()?;
-        let connection = Connection::open(&self.settings.server, &secrets).await?;
+        Connection::open(&self.settings.server, &secrets).await
+    }
+
+    async fn subscribe(&self, connection: &Connection) -> Result<Subscriber, String> {
         let subject = self.settings.subject.to_string();
         let subscriber = connection.client.subscribe(subject).await;
-        let subscriber = subscriber.map_err(|error| connection.masked(&error_words(&error)))?;
-        Ok((connection, subscriber))
+        subscriber.map_err(|error| connection.masked(&error_words(&error)))
+    }
+
+    /// The connection that is there.
+    fn current(&self) -> Option<Arc<Connection>> {
+        self.connection.borrow().clone()
+    }
+
+    /// Connects and subscribes, if that is to be done. Returns a request at which the connection
+    /// before has ended: the client library ends it at headers that it cannot read.
+    async fn open(&mut self) -> Result<Option<SourceMessage>, String> {
+        if let Some(lost) = self.current().filter(|one| one.is_lost()) {
+            self.lost(&lost);
+        }
+        let connection = match self.current() {
+            Some(connection) => connection,
+            None => {
+                if let Some(at) = self.connected_at {
+                    sleep_until(at + CONNECTS_EVERY).await;
+                }
+                let connection = self.connect().await.map(Arc::new);
+                if connection.is_err() {
+                    // The server was away.
+                    self.ended_at = None;
+                }
+                let connection = connection?;
+                self.connected_at = Some(Instant::now());
+                let made = Some(Arc::clone(&connection));
+                self.connection.send_replace(made);
+                connection
+            }
+        };
+        if self.subscriber.is_none() {
+            self.subscriber = Some(self.subscribe(&connection).await?);
+        }
+        let Some(server) = self.ended_at.take() else {
+            return Ok(None);
+        };
+        let is_unread = server == connection.client.server_info().server_id;
+        Ok(is_unread.then(|| self.unread()))
+    }
+
+    /// A request whose headers cannot be read.
+    fn unread(&mut self) -> SourceMessage {
+        let number = self.next_number;
+        self.next_number += 1;
+        SourceMessage {
+            number,
+            place: format!("{:?}", &*self.settings.subject),
+            received_ms: self.host.now_ms(),
+            repeated: false,
+            what: What::Refuse(UNREADABLE.to_owned()),
+        }
+    }
+
+    /// The connection was lost.
+    fn lost(&mut self, connection: &Connection) {
+        self.connection.send_replace(None);
+        self.subscriber = None;
+        let server = connection.client.server_info().server_id;
+        self.ended_at = (!connection.was_ended_by_server()).then_some(server);
     }
 
     /// Begins to answer a request.
-    fn begin(&mut self, client: async_nats::Client, request: Message) {
+    fn begin(&mut self, request: Message) {
         let number = self.next_number;
         self.next_number += 1;
         let (settings, host) = (Arc::clone(&self.settings), Arc::clone(&self.host));
+        let connection = self.connection.subscribe();
         let is_full = self.waiting.len() >= WAITING_MAX;
         self.waiting.spawn(async move {
             let place = format!("{:?}", request.subject.as_str());
@@ -150,12 +228,10 @@ impl Requests {
                 ))),
                 false => answered(&settings, &*host, &request).await,
             };
-            if let Some(reply) = request.reply {
-                let (headers, payload) = reply_of(response);
-                // If the connection is lost, nobody waits for it any more.
-                let _ = client
-                    .publish_with_headers(reply, headers, payload.into())
-                    .await;
+            if let Some(to) = request.reply {
+                let sent = send_reply(connection, &to, reply_of(response));
+                // If there is no connection for long, nobody waits for it any more.
+                let _ = timeout(settings.timeout, sent).await;
             }
             SourceMessage {
                 number,
@@ -165,6 +241,38 @@ impl Requests {
                 what: What::Handled,
             }
         });
+    }
+}
+
+/// Sends a reply over the connection that is there, or over the next one.
+async fn send_reply(
+    mut connection: watch::Receiver<Option<Arc<Connection>>>,
+    to: &Subject,
+    (headers, payload): (HeaderMap, Vec<u8>),
+) {
+    loop {
+        let is_there = |one: &Option<Arc<Connection>>| {
+            let one = one.as_ref();
+            one.is_some_and(|one| !one.is_lost())
+        };
+        let current = match connection.wait_for(is_there).await {
+            Ok(current) => current.clone(),
+            // The source has ended.
+            Err(_) => return,
+        };
+        let Some(current) = current else {
+            continue;
+        };
+        let (headers, payload) = (headers.clone(), payload.clone().into());
+        let client = &current.client;
+        let sent = client.publish_with_headers(to.clone(), headers, payload);
+        if sent.await.is_ok() {
+            let _ = client.flush().await;
+        }
+        // One that cannot be sent although the connection is there can never be.
+        if !current.is_lost() {
+            return;
+        }
     }
 }
 
@@ -220,15 +328,12 @@ fn reply_of(response: Result<Response, RequestTrouble>) -> (HeaderMap, Vec<u8>) 
 
 impl Source for Requests {
     async fn next(&mut self) -> Result<SourceMessage, String> {
-        if self
-            .open
-            .as_ref()
-            .is_none_or(|(connection, _)| connection.is_lost())
-        {
-            self.open = Some(self.connect().await?);
-        }
         loop {
-            let Some((connection, subscriber)) = &mut self.open else {
+            if let Some(unread) = self.open().await? {
+                return Ok(unread);
+            }
+            let (Some(connection), Some(subscriber)) = (self.current(), &mut self.subscriber)
+            else {
                 return Err("there is no connection".to_owned());
             };
             let request = tokio::select! {
@@ -242,23 +347,23 @@ impl Source for Requests {
                 request = subscriber.next() => request,
                 () = connection.lost() => None,
             };
-            let Some(request) = request else {
-                self.open = None;
-                return Err("the connection to NATS was lost".to_owned());
-            };
-            let client = connection.client.clone();
-            self.begin(client, request);
+            match request {
+                Some(request) => self.begin(request),
+                None => self.lost(&connection),
+            }
         }
     }
 
     async fn answer(&mut self, _: u64, _: SourceAnswer) {}
 
     fn rest(&mut self) {
-        self.open = None;
+        // Replies of requests that were taken still go over the connection.
+        self.subscriber = None;
     }
 
     async fn test(&mut self) -> Result<(), String> {
-        self.connect().await.map(drop)
+        let connection = self.connect().await?;
+        self.subscribe(&connection).await.map(drop)
     }
 
     fn waiting(&self) -> Option<u64> {

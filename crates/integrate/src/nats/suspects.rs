@@ -1,5 +1,9 @@
 //! Messages at which the server ends the connection. They are sent alone, behind those of others:
 //! else one of them would hold up all.
+//!
+//! Where nothing says which message it was, those that were under way are sent again in small
+//! groups, and those of the group at which the connection ends once more one by one. So a
+//! connection that was lost for another reason costs little time.
 
 use std::collections::HashSet;
 
@@ -30,8 +34,10 @@ pub(super) struct Culprit {
 #[derive(Debug, Default)]
 pub(super) struct Suspects {
     ids: HashSet<u64>,
-    /// So many messages are sent one by one: the connection ended, and one of them may be why.
-    one_by_one: usize,
+    /// One of the next messages may be why the connection ended: so many.
+    sought: usize,
+    /// Number of these that are under way at once.
+    group: usize,
 }
 
 impl Suspects {
@@ -46,14 +52,17 @@ impl Suspects {
         self.ids.contains(&message.id()) || put_off.any(|one| one.client_id() == client)
     }
 
-    /// Whether the next message is sent alone.
-    pub(super) fn are_sought(&self) -> bool {
-        self.one_by_one > 0
+    /// Most messages that are under way at once.
+    pub(super) fn under_way_max(&self) -> usize {
+        match self.sought {
+            0 => usize::MAX,
+            _ => self.group.max(1),
+        }
     }
 
     /// A message was answered.
     pub(super) fn answered(&mut self, id: u64) {
-        self.one_by_one = self.one_by_one.saturating_sub(1);
+        self.sought = self.sought.saturating_sub(1);
         if !self.ids.is_empty() {
             self.ids.remove(&id);
         }
@@ -61,7 +70,7 @@ impl Suspects {
 
     /// The server cannot be reached: no message was why the connection ended.
     pub(super) fn none_was(&mut self) {
-        self.one_by_one = 0;
+        self.sought = 0;
     }
 
     /// The connection ended with these under way, at this limit. Says at which, if that is known.
@@ -86,16 +95,20 @@ impl Suspects {
                 );
                 (largest, why)
             }
-            (None, [one]) if self.one_by_one > 0 || self.ids.contains(&one.id) => {
+            (None, [one]) if self.sought > 0 || self.ids.contains(&one.id) => {
                 let why = "NATS has ended the connection again after this message was sent";
                 (one, why.to_owned())
             }
             (None, _) => {
-                self.one_by_one = sent.len();
+                self.group = match self.sought {
+                    0 => sent.len().isqrt(),
+                    _ => 1,
+                };
+                self.sought = sent.len();
                 return None;
             }
         };
-        self.one_by_one = 0;
+        self.sought = 0;
         if self.ids.len() >= SUSPECTS_MAX {
             self.ids.clear();
         }
@@ -111,10 +124,8 @@ impl Suspects {
             let waits = self.waits(message, put_off);
             if waits { &mut later } else { &mut now }.push(at);
         }
-        let mut steps: Vec<Vec<usize>> = match self.are_sought() {
-            true => now.into_iter().map(|at| vec![at]).collect(),
-            false => vec![now],
-        };
+        let steps = now.chunks(self.under_way_max());
+        let mut steps: Vec<Vec<usize>> = steps.map(<[usize]>::to_vec).collect();
         steps.extend(later.first().map(|at| vec![*at]));
         steps.retain(|places| !places.is_empty());
         steps
@@ -149,14 +160,34 @@ mod tests {
     fn without_a_reason_messages_are_sent_one_by_one() {
         let mut suspects = Suspects::default();
         let sent = [under_way(1, 1, 1), under_way(2, 1, 1)];
-        assert!(suspects.lost(None, &sent).is_none() && suspects.are_sought());
+        assert!(suspects.lost(None, &sent).is_none());
+        assert_eq!(suspects.under_way_max(), 1);
         suspects.answered(1);
         let culprit = suspects.lost(None, &sent[1..]);
         assert_eq!(culprit.map(|culprit| culprit.id), Some(2));
-        assert!(!suspects.are_sought());
+        assert_eq!(suspects.under_way_max(), usize::MAX);
         // A server that was away ends the search.
         assert!(suspects.lost(None, &sent).is_none());
         suspects.none_was();
         assert!(suspects.lost(None, &sent[..1]).is_none());
+    }
+
+    #[test]
+    fn of_many_messages_groups_are_sent_before_the_messages_of_one() {
+        let mut suspects = Suspects::default();
+        let sent: Vec<UnderWay> = (0..1000).map(|id| under_way(id, 1, 1)).collect();
+        assert!(suspects.lost(None, &sent).is_none());
+        assert_eq!(suspects.under_way_max(), 31);
+        (0..500).for_each(|id| suspects.answered(id));
+        assert_eq!(suspects.under_way_max(), 31);
+        assert!(suspects.lost(None, &sent[500..531]).is_none());
+        assert_eq!(suspects.under_way_max(), 1);
+        suspects.answered(500);
+        let culprit = suspects.lost(None, &sent[501..502]);
+        assert_eq!(culprit.map(|culprit| culprit.id), Some(501));
+        // All are answered: none was why.
+        assert!(suspects.lost(None, &sent).is_none());
+        (0..1000).for_each(|id| suspects.answered(id));
+        assert_eq!(suspects.under_way_max(), usize::MAX);
     }
 }

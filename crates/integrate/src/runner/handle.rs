@@ -8,6 +8,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::Settings;
+use crate::incoming::Incoming;
 
 /// What an integration does now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,6 +67,10 @@ pub struct Counts {
     pub repeated: u64,
     /// Of these, messages that were not sent, since they came from the other system.
     pub skipped: u64,
+    /// Messages of the other system that the node has taken, of a sink that brings such.
+    pub incoming: u64,
+    /// Messages of the other system that were dropped.
+    pub incoming_dropped: u64,
     /// Messages that the sink has refused.
     pub refused: u64,
     /// Attempts that failed, each for a whole batch or the rest of one.
@@ -113,6 +118,9 @@ pub struct State {
     pub is_attached: bool,
     /// Why it has stopped, in words; none unless it is [`Activity::Stopped`].
     pub stopped_because: Option<String>,
+    /// Since when it is paused, milliseconds since the Unix epoch; none unless it is
+    /// [`Activity::Paused`].
+    pub paused_since_ms: Option<u64>,
     /// Tenant whose messages it takes; none while its team does not exist.
     pub tenant: Option<TenantId>,
     /// Counters.
@@ -257,6 +265,7 @@ pub struct Handle {
     client_id: Box<str>,
     on_full: OnFull,
     shared: Arc<Shared>,
+    incoming: Arc<Incoming>,
     told: mpsc::UnboundedSender<Told>,
     task: Mutex<Option<JoinHandle<()>>>,
 }
@@ -273,6 +282,7 @@ impl Handle {
             client_id: settings.client_id().into(),
             on_full: settings.queue.on_full,
             shared,
+            incoming: Arc::default(),
             told,
             task: Mutex::new(None),
         }
@@ -281,6 +291,12 @@ impl Handle {
     /// The task of the runner ends with this.
     pub(super) fn with_task(mut self, task: JoinHandle<()>) -> Self {
         self.task = Mutex::new(Some(task));
+        self
+    }
+
+    /// Its sink counts here what comes in.
+    pub(crate) fn with_incoming(mut self, incoming: Arc<Incoming>) -> Self {
+        self.incoming = incoming;
         self
     }
 
@@ -306,7 +322,10 @@ impl Handle {
 
     /// Its state now.
     pub fn state(&self) -> State {
-        self.shared.lock().clone()
+        let mut state = self.shared.lock().clone();
+        let counts = &mut state.counts;
+        (counts.incoming, counts.incoming_dropped) = self.incoming.counts();
+        state
     }
 
     /// Reads what it does, beside this handle.

@@ -38,7 +38,8 @@ pub(crate) struct SourceRunner<S> {
     told: mpsc::UnboundedReceiver<Told>,
     /// Its state is known.
     is_restored: bool,
-    is_paused: bool,
+    /// Since when it is paused, milliseconds since the Unix epoch; none: it is not.
+    paused_ms: Option<u64>,
     is_stopping: bool,
     tenant: Option<TenantId>,
     part: Option<Part>,
@@ -90,7 +91,7 @@ impl<S: Source> SourceRunner<S> {
             shared,
             told,
             is_restored: false,
-            is_paused: false,
+            paused_ms: None,
             is_stopping: false,
             tenant: None,
             part: None,
@@ -143,7 +144,8 @@ impl<S: Source> SourceRunner<S> {
         if !self.is_restored {
             let (kind, name) = (self.settings.kind, self.settings.name.clone());
             match self.host.saved_state(kind, &name).await {
-                Ok(state) => self.is_paused = state == SavedState::Paused,
+                Ok(SavedState::Paused(since_ms)) => self.paused_ms = Some(since_ms),
+                Ok(_) => self.paused_ms = None,
                 Err(why) => {
                     let why = format!("its state before the restart cannot be read: {why}");
                     return self.note_failure(why);
@@ -186,7 +188,7 @@ impl<S: Source> SourceRunner<S> {
     /// Waits for the next of what concerns it.
     async fn comes(&mut self) -> Came {
         let may_take = self.is_attached
-            && !self.is_paused
+            && self.paused_ms.is_none()
             && !self.is_stopping
             && self.in_hand.len() < usize::from(self.settings.batch_messages);
         let source_at = self.source_at.filter(|_| may_take);
@@ -218,12 +220,13 @@ impl<S: Source> SourceRunner<S> {
     async fn obey(&mut self, command: Command) -> Result<(), String> {
         match command {
             Command::Pause | Command::Drain => {
-                self.is_paused = true;
+                let since_ms = self.paused_ms.unwrap_or_else(|| self.host.now_ms());
+                self.paused_ms = Some(since_ms);
                 self.source.rest();
-                self.save(SavedState::Paused).await
+                self.save(SavedState::Paused(since_ms)).await
             }
             Command::Resume => {
-                self.is_paused = false;
+                self.paused_ms = None;
                 self.try_now();
                 self.save(SavedState::Running).await
             }
@@ -408,12 +411,13 @@ impl<S: Source> SourceRunner<S> {
 
     fn show(&self) {
         let mut state = self.shared.lock();
-        state.activity = match (self.is_paused, self.is_attached, &self.failure) {
+        state.activity = match (self.paused_ms.is_some(), self.is_attached, &self.failure) {
             (true, ..) => Activity::Paused,
             (_, false, _) => Activity::Starting,
             (_, _, Some(_)) => Activity::Retrying,
             (_, _, None) => Activity::Running,
         };
+        state.paused_since_ms = self.paused_ms;
         state.is_attached = self.is_attached;
         state.tenant = self.tenant;
         state.counts = self.counts;

@@ -148,6 +148,8 @@ const WARNS: u8 = 3;
 struct Health {
     status: String,
     warnings: Vec<String>,
+    #[serde(default)]
+    notes: Vec<String>,
     environment_file: Option<String>,
     connections_max: Option<u64>,
 }
@@ -184,6 +186,9 @@ pub(crate) fn health(options: &HealthOptions) -> ExitCode {
         }
         for warning in &health.warnings {
             text.push_str(&format!("warning: {}\n", printable(warning)));
+        }
+        for note in &health.notes {
+            text.push_str(&format!("note: {}\n", printable(note)));
         }
         Ok(text)
     });

@@ -336,6 +336,7 @@ fn check(options: &ConfigOptions) -> anyhow::Result<String> {
         .chain(&node.locked_out)
         .chain(&in_use)
         .chain(&unusable_files)
+        .chain(&node.sinks.refused)
     {
         text.push_str(&format!("warning: {warning}\n"));
     }

@@ -39,9 +39,15 @@ pub(crate) struct IntegrationCommand {
 #[derive(Subcommand, Debug)]
 enum Action {
     /// List the integrations with their states
+    ///
+    /// SINCE is the time since which one fails, or is paused. DELIVERED counts since the start of
+    /// the node.
     #[command(alias = "list")]
     Ls(ListOptions),
     /// Show the state of an integration, its counters and its last error
+    ///
+    /// Counters begin with each start of the node; waiting messages and stored dead letters are
+    /// those that there are.
     Show(OneOptions),
     /// Pause an integration until it is resumed. It stays paused after a restart
     Pause(OneOptions),
@@ -218,10 +224,9 @@ fn list(options: &ListOptions) -> anyhow::Result<String> {
 fn table(all: &[IntegrationView]) -> String {
     let rows = all.iter().map(|one| {
         let count = |count: Option<u64>| count.map_or_else(String::new, |count| count.to_string());
-        let since = one
-            .failure
-            .as_ref()
-            .and_then(|failure| failure.since.as_deref());
+        let failure = one.failure.as_ref();
+        let failing = failure.and_then(|failure| failure.since.as_deref());
+        let since = one.paused_since.as_deref().or(failing);
         [
             format!("{}/{}", one.kind, one.name),
             one.state.clone(),
@@ -237,7 +242,7 @@ fn table(all: &[IntegrationView]) -> String {
         ">WAITING",
         ">DELIVERED",
         ">DEAD-LETTERS",
-        "FAILING-SINCE",
+        "SINCE",
     ];
     columns(headers, rows, "There are no integrations.")
 }
@@ -266,7 +271,13 @@ fn one_text(one: &IntegrationView) -> String {
         text.push_str(&format!("{what:<13}{}\n", printable(&value)));
     };
     line("integration", format!("{}/{}", one.kind, one.name));
-    line("state", one.state.clone());
+    line(
+        "state",
+        match &one.paused_since {
+            Some(since) => format!("{} since {}", one.state, to_seconds(since)),
+            None => one.state.clone(),
+        },
+    );
     if let Some(why) = &one.stopped_because {
         line("stopped", why.clone());
     }
@@ -309,6 +320,13 @@ fn one_text(one: &IntegrationView) -> String {
             format!("{} of them, they came from there", one.skipped),
         );
     }
+    if one.kind == "bridge" {
+        let (incoming, dropped) = (one.incoming, one.incoming_dropped);
+        line(
+            "incoming",
+            format!("{incoming} from there, {dropped} others dropped"),
+        );
+    }
     if let Some(at) = &one.delivered_at {
         line("last", to_seconds(at));
     }
@@ -327,6 +345,10 @@ fn one_text(one: &IntegrationView) -> String {
 
 fn tell(options: &OneOptions, action: &str) -> anyhow::Result<String> {
     let data_dir = options.admin.node.data_dir()?;
+    let before = match (action, options.is_json()) {
+        ("resume", false) => Some(ask(&data_dir, "GET", &options.target(""))?),
+        _ => None,
+    };
     let target = options.target(&format!("/{action}"));
     ask_with(&data_dir, ("POST", &target), "{}", LONGER)?;
     if options.is_json() {
@@ -335,10 +357,29 @@ fn tell(options: &OneOptions, action: &str) -> anyhow::Result<String> {
     let name = &options.integration;
     Ok(match action {
         "pause" => format!("{name} is paused: messages wait until it is resumed"),
-        "resume" => format!("{name} is resumed"),
+        "resume" => {
+            let before: IntegrationView =
+                serde_json::from_str(&before.unwrap_or_default()).context("reading the answer")?;
+            format!("{name} {}", resumed(&before))
+        }
         "skip" => format!("{name} is resumed; a message that fails again becomes a dead letter"),
         _ => format!("{name} delivers what waits now, and pauses then"),
     })
+}
+
+/// What a resumption has done to an integration that was in this state, as a predicate.
+fn resumed(before: &IntegrationView) -> String {
+    let waiting = match before.lag {
+        Some(0) => "no message waits".to_owned(),
+        Some(lag) => format!("{} waited", counted(lag, "message")),
+        None => "it is not known how many messages wait".to_owned(),
+    };
+    match before.state.as_str() {
+        "paused" | "draining" => format!("is resumed; {waiting}"),
+        "stopped" => format!("is resumed; {waiting}, the one at which it stopped is tried first"),
+        "retrying" => format!("was not paused; its target is tried again at once, {waiting}"),
+        state => format!("was not paused, it is {state}; {waiting}"),
+    }
 }
 
 fn test(options: &OneOptions) -> ExitCode {

@@ -243,6 +243,8 @@ pub(crate) struct SinksConfig {
     /// Queues of sinks that are not configured any more are removed. Not without a file: then it is
     /// more likely that the file was forgotten.
     pub(crate) removes_others: bool,
+    /// Integrations whose URL names a private address that is not permitted, one sentence each.
+    pub(crate) refused: Vec<String>,
 }
 
 /// Resolves all sinks.
@@ -255,6 +257,7 @@ pub(super) fn sinks(effective: &Effective, data_dir: &Path) -> Result<SinksConfi
     let allowed_or_private = allowed_networks(effective, PRIVATE)?;
     let own_files = OwnFiles::new(effective, data_dir);
     let mut sinks: Vec<(ConfiguredSink, &str)> = Vec::new();
+    let mut refused = Vec::new();
     for table in &effective.sinks {
         let unusable = |why: String| {
             let (place, section) = (&table.place, table.section());
@@ -268,6 +271,7 @@ pub(super) fn sinks(effective: &Effective, data_dir: &Path) -> Result<SinksConfi
             },
         };
         let sink = sink(table, &surroundings).map_err(unusable)?;
+        refused.extend(refused_url(table, &surroundings));
         if let Some(why) = sink.files().iter().find_map(|path| own_files.refuses(path)) {
             return Err(unusable(why));
         }
@@ -286,7 +290,22 @@ pub(super) fn sinks(effective: &Effective, data_dir: &Path) -> Result<SinksConfi
         },
         allowed,
         removes_others: effective.own_file.is_some(),
+        refused,
     })
+}
+
+/// A sentence if the URL of an integration names an address that it may not connect to.
+fn refused_url(table: &SinkTable, surroundings: &Surroundings<'_>) -> Option<String> {
+    let url = match &table.keys.get("url")?.value {
+        Value::Text(url) => url.as_str(),
+        Value::Secret(url) => url.text(),
+        _ => return None,
+    };
+    let why = surroundings.allowed.refuses(url)?;
+    let (place, section) = (&table.place, table.section());
+    Some(format!(
+        "{place}: [[{section}]]: it will not connect: {why}"
+    ))
 }
 
 /// Integrations that could not write or connect now because of their files, one sentence each. They

@@ -175,6 +175,7 @@ both!(
         let state = |state: &str| IntegrationState {
             state: state.to_owned(),
             reason: "r".to_owned(),
+            since_ms: 7,
         };
         for name in ["a", "b"] {
             for word in ["running", "paused"] {

@@ -154,6 +154,8 @@ impl Control {
                 dead_letters: 0,
                 letters_command: command("dead-letter ls"),
                 delivered: state.counts.delivered,
+                refused: state.counts.refused,
+                health: state.sink_health.clone(),
                 holds,
                 queue,
                 name,

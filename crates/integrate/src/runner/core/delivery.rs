@@ -73,7 +73,7 @@ impl Core {
         let to_drain = match self.mode {
             Mode::Running => None,
             Mode::Draining { until_ms, .. } => Some(self.to_drain(until_ms)),
-            Mode::Paused | Mode::Stopped { .. } => return Vec::new(),
+            Mode::Paused { .. } | Mode::Stopped { .. } => return Vec::new(),
         };
         let mut places = Vec::with_capacity(messages_max.min(self.held.len()));
         let mut bytes = 0;

@@ -51,7 +51,10 @@ enum Mode {
         until_ms: u64,
         look_at: Duration,
     },
-    Paused,
+    Paused {
+        /// Milliseconds since the Unix epoch.
+        since_ms: u64,
+    },
     /// For this reason. Whether that is saved yet.
     Stopped {
         why: String,
@@ -241,7 +244,7 @@ impl Core {
             let saved = self.host.saved_state(kind, &name);
             match answered(&*self.clock, SAVED_WITHIN, saved).await {
                 Ok(SavedState::Running) => self.mode = Mode::Running,
-                Ok(SavedState::Paused) => self.mode = Mode::Paused,
+                Ok(SavedState::Paused(since_ms)) => self.mode = Mode::Paused { since_ms },
                 Ok(SavedState::Stopped(why)) => {
                     let is_saved = true;
                     self.mode = Mode::Stopped { why, is_saved };
@@ -294,8 +297,12 @@ impl Core {
                 Ok(())
             }
             Command::Pause => {
-                self.mode = Mode::Paused;
-                self.save(SavedState::Paused).await
+                let since_ms = match self.mode {
+                    Mode::Paused { since_ms } => since_ms,
+                    _ => self.host.now_ms(),
+                };
+                self.mode = Mode::Paused { since_ms };
+                self.save(SavedState::Paused(since_ms)).await
             }
             Command::Resume => self.resume().await,
             Command::Skip => {
@@ -314,12 +321,13 @@ impl Core {
                 Ok(())
             }
             Command::Drain => {
+                let until_ms = self.host.now_ms();
                 self.mode = Mode::Draining {
-                    until_ms: self.host.now_ms(),
+                    until_ms,
                     look_at: self.clock.now(),
                 };
                 // A drain that a restart cuts off is a pause.
-                self.save(SavedState::Paused).await
+                self.save(SavedState::Paused(until_ms)).await
             }
             Command::SendAgain(ids) => self.queue_letters(ids),
         };
@@ -408,7 +416,9 @@ impl Core {
             is_believed || left.all(|one| are_later.contains(&*one.client_id))
         });
         self.mode = match is_drained {
-            true => Mode::Paused,
+            true => Mode::Paused {
+                since_ms: self.host.now_ms(),
+            },
             false => {
                 let look_at = now + DRAIN_LOOKS_EVERY;
                 Mode::Draining { until_ms, look_at }
@@ -484,7 +494,7 @@ impl Core {
                 let looks = work.is_none() && self.refused.is_empty() && is_attached;
                 (work, looks.then_some(*look_at))
             }
-            Mode::Paused | Mode::Stopped { .. } => (None, None),
+            Mode::Paused { .. } | Mode::Stopped { .. } => (None, None),
         };
         let now = self.clock.now();
         let due = |retry: &Retry| retry.at.unwrap_or(now);
@@ -532,7 +542,7 @@ impl Core {
         let failure = failure.or_else(|| self.outage.clone());
         let is_attached = matches!(self.attachment, Attachment::Attached(_));
         let (activity, stopped_because) = match &self.mode {
-            Mode::Paused => (Activity::Paused, None),
+            Mode::Paused { .. } => (Activity::Paused, None),
             Mode::Stopped { why, .. } => (Activity::Stopped, Some(why.clone())),
             _ if !is_attached => (Activity::Starting, None),
             Mode::Draining { .. } => (Activity::Draining, None),
@@ -547,6 +557,10 @@ impl Core {
         state.activity = activity;
         state.is_attached = is_attached;
         state.stopped_because = stopped_because;
+        state.paused_since_ms = match self.mode {
+            Mode::Paused { since_ms } => Some(since_ms),
+            _ => None,
+        };
         state.tenant = self.tenant;
         state.counts = self.counts;
         state.in_hand = self.handed.len() + self.held.len() + self.refused.len();
