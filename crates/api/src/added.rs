@@ -3,6 +3,7 @@
 
 use axum::Json;
 use axum::http::StatusCode;
+use martlet_control::callers::Caller;
 use martlet_control::integrations::{AddedChange, AddedError, AddedKind, AddedSeen};
 use martlet_control::text::masked_target;
 use serde::{Deserialize, Serialize};
@@ -13,7 +14,7 @@ use crate::api::Api;
 use crate::integrations::started;
 use crate::page::Items;
 use crate::problem::{Problem, ProblemKind};
-use crate::registry::{Asking, moment};
+use crate::registry::{moment, team_id, within};
 use crate::time::Moment;
 
 /// An integration of the configuration, or one that was added by the API.
@@ -110,22 +111,22 @@ pub(crate) struct OfTeam {
 /// All of a kind that the caller sees.
 pub(crate) async fn list(
     api: &Api,
-    asking: &Asking,
+    caller: &Caller,
     of: &OfTeam,
     kind: AddedKind,
 ) -> Result<Json<Items<AddedView>>, Problem> {
-    let all = seen(api, asking, of.team.as_deref(), kind).await?;
+    let all = seen(api, caller, of.team.as_deref(), kind).await?;
     Ok(Json(all.into_iter().map(Into::into).collect()))
 }
 
 /// One of a kind.
 pub(crate) async fn show(
     api: &Api,
-    asking: &Asking,
+    caller: &Caller,
     of: &OfTeam,
     (kind, name): (AddedKind, &str),
 ) -> Result<Json<AddedView>, Problem> {
-    let all = seen(api, asking, of.team.as_deref(), kind).await?;
+    let all = seen(api, caller, of.team.as_deref(), kind).await?;
     let found = all.into_iter().find(|one| one.name == name);
     found.map(|one| Json(one.into())).ok_or_else(|| {
         let kind = kind.name();
@@ -138,12 +139,12 @@ pub(crate) async fn show(
 /// Adds or changes one.
 pub(crate) async fn set(
     api: &Api,
-    asking: &Asking,
+    caller: &Caller,
     of: &OfTeam,
     (kind, name): (AddedKind, String),
     settings: Map<String, Value>,
 ) -> Result<(StatusCode, Json<AddedView>), Problem> {
-    let team = owner(api, asking, of.team.as_deref()).await?;
+    let team = owner(api, caller, of.team.as_deref()).await?;
     let change = AddedChange {
         kind,
         name: name.clone(),
@@ -151,8 +152,8 @@ pub(crate) async fn set(
         settings,
     };
     let all = started(api)?;
-    let is_new = all.set_added(asking.actor.clone(), change).await?;
-    let found = all.seen_of(kind, asking.scope(), None).await?;
+    let is_new = all.set_added(caller.actor.clone(), change).await?;
+    let found = all.seen_of(kind, caller.scope(), None).await?;
     let found = found
         .into_iter()
         .find(|one| one.name == name && one.added.is_some());
@@ -170,10 +171,10 @@ pub(crate) async fn set(
 /// Removes one that was added.
 pub(crate) async fn remove(
     api: &Api,
-    asking: Asking,
+    caller: Caller,
     (kind, name): (AddedKind, &str),
 ) -> Result<StatusCode, Problem> {
-    let removed = started(api)?.remove_added(asking.actor, kind, name);
+    let removed = started(api)?.remove_added(caller.actor, kind, name);
     removed.await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -181,12 +182,12 @@ pub(crate) async fn remove(
 /// Those of a kind that the caller sees; with a team, those of that alone.
 pub(crate) async fn seen(
     api: &Api,
-    asking: &Asking,
+    caller: &Caller,
     team: Option<&str>,
     kind: AddedKind,
 ) -> Result<Vec<AddedSeen>, Problem> {
-    let asking = asking.clone().within(api, team).await?;
-    let scope = asking.scope();
+    let caller = within(api, caller.clone(), team).await?;
+    let scope = caller.scope();
     let tenant = match scope.team() {
         None => None,
         Some(team) => match api.control.tenant_of_team(team) {
@@ -202,11 +203,11 @@ pub(crate) async fn seen(
 /// Id of the team whose messages one is to take; empty: the common tenant.
 pub(crate) async fn owner(
     api: &Api,
-    asking: &Asking,
+    caller: &Caller,
     team: Option<&str>,
 ) -> Result<String, Problem> {
-    let team = match (team, asking.scope().team()) {
-        (Some(team), _) => asking.team_id(api, team).await?,
+    let team = match (team, caller.scope().team()) {
+        (Some(team), _) => team_id(api, caller, team).await?,
         (None, Some(own)) => own.to_owned(),
         (None, None) => return Ok(String::new()),
     };

@@ -8,6 +8,7 @@ use martlet_broker::TenantId;
 use martlet_control::alarms::{
     AlarmError, AlarmFilter, AlarmOrder, AlarmRow, AlarmState, Alarms, SHELVED_MAX_SECS, Severity,
 };
+use martlet_control::callers::Caller;
 use martlet_control::principal::Scope;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -19,7 +20,7 @@ use crate::extensions::AboutTeam;
 use crate::extract::{JsonBody, PathOf, QueryOf};
 use crate::page::Page;
 use crate::problem::{Problem, ProblemKind, ProblemView};
-use crate::registry::{Asking, moment, page_of, page_request};
+use crate::registry::{CalledBy, moment, page_of, page_request};
 use crate::route_list::Routes;
 use crate::tenant::{InTenants, OfTenant};
 use crate::time::Moment;
@@ -227,13 +228,13 @@ type Changed = (Option<Extension<AboutTeam>>, Json<AlarmView>);
 
 fn order(
     api: &Api,
-    asking: &Asking,
+    caller: &Caller,
     (id, tenant): (&str, InTenants),
     order: AlarmOrder,
 ) -> Result<Changed, Problem> {
     let InTenants(tenant) = tenant;
     let of = (number_of(id)?, tenant);
-    let changed = alarms_of(api)?.order(of, &asking.actor.who, order)?;
+    let changed = alarms_of(api)?.order(of, &caller.actor.who, order)?;
     let team = api.control.team_of_tenant(TenantId(changed.tenant));
     Ok((team.map(AboutTeam).map(Extension), Json(changed.into())))
 }
@@ -251,11 +252,11 @@ fn order(
             content_type = "application/problem+json")))]
 pub(crate) async fn acknowledge(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     tenant: InTenants,
     PathOf(id): PathOf<String>,
 ) -> Result<Changed, Problem> {
-    order(&api, &asking, (&id, tenant), AlarmOrder::Acknowledge)
+    order(&api, &caller, (&id, tenant), AlarmOrder::Acknowledge)
 }
 
 /// For how long an alarm is silent.
@@ -279,7 +280,7 @@ pub(crate) struct ShelveBody {
             content_type = "application/problem+json")))]
 pub(crate) async fn shelve(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     tenant: InTenants,
     PathOf(id): PathOf<String>,
     JsonBody(body): JsonBody<ShelveBody>,
@@ -288,7 +289,7 @@ pub(crate) async fn shelve(
         let detail = format!("expected seconds, from 1 to {SHELVED_MAX_SECS}");
         return Err(Problem::of_body("/secs", detail));
     }
-    order(&api, &asking, (&id, tenant), AlarmOrder::Shelve(body.secs))
+    order(&api, &caller, (&id, tenant), AlarmOrder::Shelve(body.secs))
 }
 
 /// End the shelving of an alarm
@@ -304,11 +305,11 @@ pub(crate) async fn shelve(
             content_type = "application/problem+json")))]
 pub(crate) async fn unshelve(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     tenant: InTenants,
     PathOf(id): PathOf<String>,
 ) -> Result<Changed, Problem> {
-    order(&api, &asking, (&id, tenant), AlarmOrder::Unshelve)
+    order(&api, &caller, (&id, tenant), AlarmOrder::Unshelve)
 }
 
 /// Clear an alarm
@@ -322,9 +323,9 @@ pub(crate) async fn unshelve(
             content_type = "application/problem+json")))]
 pub(crate) async fn clear(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     tenant: InTenants,
     PathOf(id): PathOf<String>,
 ) -> Result<Changed, Problem> {
-    order(&api, &asking, (&id, tenant), AlarmOrder::Clear)
+    order(&api, &caller, (&id, tenant), AlarmOrder::Clear)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::extract::FromRef;
 use martlet_control::Control;
 use martlet_control::alarms::Alarms;
-use martlet_control::callers::Callers;
+use martlet_control::callers::{Caller, Callers};
 use martlet_control::commands::Commands;
 use martlet_control::devices::Devices;
 use martlet_control::event_archive::EventArchive;
@@ -18,6 +18,7 @@ use martlet_control::rules::Rules;
 use martlet_control::tables::Tables;
 use martlet_control::telemetry::Telemetry;
 use martlet_control::twins::Twins;
+use martlet_control::use_cases::UseCase;
 
 use crate::body::large::LargeBodies;
 use crate::body::room::Bodies;
@@ -219,6 +220,18 @@ impl Api {
     pub(crate) fn twins(&self) -> Result<&Arc<Twins>, Problem> {
         let twins = self.parts.twins.as_ref();
         twins.ok_or_else(|| Problem::unavailable("this node keeps no twins".to_owned()))
+    }
+
+    /// Runs a use case.
+    ///
+    /// # Errors
+    /// The node keeps no tables, the caller may not, or it cannot be done.
+    pub(crate) async fn run<U: UseCase>(
+        &self,
+        caller: Caller,
+        case: U,
+    ) -> Result<U::Output, Problem> {
+        Ok(self.tables()?.run(caller, case).await?)
     }
 
     /// What callers do with devices.

@@ -14,7 +14,7 @@ use crate::api::Api;
 use crate::extract::{JsonBody, PathOf, QueryOf};
 use crate::page::Items;
 use crate::problem::{Problem, ProblemView};
-use crate::registry::Asking;
+use crate::registry::CalledBy;
 
 const KIND: AddedKind = AddedKind::Bridge;
 
@@ -38,10 +38,10 @@ pub(crate) struct BridgeBody(Map<String, Value>);
     responses((status = 200, description = "All that the caller sees", body = Items<AddedView>)))]
 pub(crate) async fn list(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     QueryOf(of): QueryOf<OfTeam>,
 ) -> Result<Json<Items<AddedView>>, Problem> {
-    added::list(&api, &asking, &of, KIND).await
+    added::list(&api, &caller, &of, KIND).await
 }
 
 /// A bridge
@@ -55,11 +55,11 @@ pub(crate) async fn list(
             content_type = "application/problem+json")))]
 pub(crate) async fn show(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     QueryOf(of): QueryOf<OfTeam>,
     PathOf(name): PathOf<String>,
 ) -> Result<Json<AddedView>, Problem> {
-    added::show(&api, &asking, &of, (KIND, &name)).await
+    added::show(&api, &caller, &of, (KIND, &name)).await
 }
 
 /// Add or change a bridge
@@ -77,12 +77,12 @@ pub(crate) async fn show(
             body = ProblemView, content_type = "application/problem+json")))]
 pub(crate) async fn set(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     QueryOf(of): QueryOf<OfTeam>,
     PathOf(name): PathOf<String>,
     JsonBody(BridgeBody(settings)): JsonBody<BridgeBody>,
 ) -> Result<(StatusCode, Json<AddedView>), Problem> {
-    added::set(&api, &asking, &of, (KIND, name), settings).await
+    added::set(&api, &caller, &of, (KIND, name), settings).await
 }
 
 /// Remove a bridge
@@ -97,8 +97,8 @@ pub(crate) async fn set(
             body = ProblemView, content_type = "application/problem+json")))]
 pub(crate) async fn remove(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf(name): PathOf<String>,
 ) -> Result<StatusCode, Problem> {
-    added::remove(&api, asking, (KIND, &name)).await
+    added::remove(&api, caller, (KIND, &name)).await
 }

@@ -23,7 +23,7 @@ use crate::problem::{Problem, ProblemKind};
 use crate::secret::digest_of;
 use crate::session::cookie_of;
 use crate::time::Moment;
-use known::{CHALLENGE, Caller, principal_of};
+use known::{CHALLENGE, IdentifiedCaller, principal_of};
 
 /// Interval at which it is noted that a device was seen, milliseconds.
 const SEEN_EVERY_MS: i64 = 1_000;
@@ -42,9 +42,9 @@ pub(crate) async fn identify(
     connection: Connection,
     parts: &Parts,
     is_open: bool,
-) -> Result<Caller, Problem> {
+) -> Result<IdentifiedCaller, Problem> {
     if connection.listener == ListenerKind::Socket {
-        return Ok(Caller::known(Principal::socket()));
+        return Ok(IdentifiedCaller::known(Principal::socket()));
     }
     if compat::takes_admin_scheme(&api.routes.compat, parts.uri.path())
         && let Some(key) = keys::shown_as_admin(&parts.headers)
@@ -60,23 +60,23 @@ pub(crate) async fn identify(
         return Ok(caller);
     }
     if is_open {
-        return Ok(Caller::known(Principal::anonymous(Scopes::NONE)));
+        return Ok(IdentifiedCaller::known(Principal::anonymous(Scopes::NONE)));
     }
     if is_local(api, connection, parts) && api.is_unclaimed().await {
-        return Ok(Caller::known(Principal::anonymous(Scopes::all())));
+        return Ok(IdentifiedCaller::known(Principal::anonymous(Scopes::all())));
     }
     Err(unknown(
         "show an API key (X-API-Key, Authorization: Bearer or ?api_key=) or log in",
     ))
 }
 
-async fn by_key(api: &Api, key: &[u8]) -> Result<Caller, Problem> {
+async fn by_key(api: &Api, key: &[u8]) -> Result<IdentifiedCaller, Problem> {
     let digest = digest_of(key);
     if let Some(principal) = keys::holder_of(&api.settings.keys, &digest) {
-        return Ok(Caller::known(principal));
+        return Ok(IdentifiedCaller::known(principal));
     }
     match api.callers.api_key(key).await {
-        Ok(Some(principal)) => Ok(Caller::known(principal)),
+        Ok(Some(principal)) => Ok(IdentifiedCaller::known(principal)),
         Ok(None) | Err(CallersError::None) => Err(unknown("the API key is not valid")),
         Err(error) => Err(error.into()),
     }
@@ -103,7 +103,7 @@ pub(crate) async fn identify_device(
     api: &Api,
     connection: Connection,
     parts: &Parts,
-) -> Result<Caller, Problem> {
+) -> Result<IdentifiedCaller, Problem> {
     let Some(key) = parts.headers.get(keys::KEY_HEADER) else {
         let problem = unknown("Please provide API key in X-API-Key header");
         return Err(problem.with_heading("API key required"));
@@ -124,7 +124,7 @@ pub(crate) async fn identify_device(
             warn!(%error, "that a device asked for something is not noted");
         }
     }
-    Ok(Caller {
+    Ok(IdentifiedCaller {
         principal: Principal {
             // Ids are unique in a tenant alone.
             kind: PrincipalKind::Device {
@@ -153,7 +153,7 @@ fn refused(refusal: KeyRefusal) -> Problem {
 }
 
 /// None: the session is over, or its user is disabled or has another password.
-async fn by_session(api: &Api, cookie: &[u8]) -> Result<Option<Caller>, Problem> {
+async fn by_session(api: &Api, cookie: &[u8]) -> Result<Option<IdentifiedCaller>, Problem> {
     let Some(session) = api.sessions.of_cookie(cookie, Instant::now()) else {
         return Ok(None);
     };
@@ -162,7 +162,7 @@ async fn by_session(api: &Api, cookie: &[u8]) -> Result<Option<Caller>, Problem>
         api.sessions.end(cookie);
         return Ok(None);
     };
-    Ok(Some(Caller {
+    Ok(Some(IdentifiedCaller {
         principal: principal_of(&account),
         session: Some(session),
         device: None,

@@ -18,7 +18,7 @@ use crate::api::Api;
 use crate::body;
 use crate::body::large::BodyReader;
 use crate::caller;
-use crate::caller::known::Caller;
+use crate::caller::known::IdentifiedCaller;
 use crate::connection::{Connection, ListenerKind};
 use crate::extensions::{About, AboutTeam, Asker, OwnDevice, RequestId, Unchanged};
 use crate::idempotency;
@@ -142,10 +142,10 @@ async fn admit(
     access: Access,
     connection: Connection,
     parts: &Parts,
-) -> Result<Caller, Problem> {
+) -> Result<IdentifiedCaller, Problem> {
     if access == Access::Open {
         // Nobody is asked; but a page of another site may not use it either.
-        let caller = Caller::anonymous(Scopes::NONE);
+        let caller = IdentifiedCaller::anonymous(Scopes::NONE);
         origin::check_origin(&api.settings, connection, parts, &caller)?;
         return Ok(caller);
     }

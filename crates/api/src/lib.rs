@@ -107,7 +107,7 @@ pub use lockouts::LockoutView;
 pub use page::Items;
 pub use publish::UserProperty;
 pub use registry::{
-    DeviceRow, ExportNames, devices_of_json, devices_of_table, json_of_device, table_of_devices,
+    DeviceRow, devices_of_json, devices_of_table, json_of_device, table_of_devices,
 };
 pub use retained::{Deleted, RetainedView};
 pub use routes::router;

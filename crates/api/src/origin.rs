@@ -5,7 +5,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use martlet_control::principal::PrincipalKind;
 
-use crate::caller::known::Caller;
+use crate::caller::known::IdentifiedCaller;
 use crate::connection::{Connection, ListenerKind};
 use crate::problem::{Problem, ProblemKind};
 use crate::settings::Settings;
@@ -109,7 +109,7 @@ pub(crate) fn check_origin(
     settings: &Settings,
     connection: Connection,
     parts: &Parts,
-    caller: &Caller,
+    caller: &IdentifiedCaller,
 ) -> Result<(), Problem> {
     let Some(origin) = origin_of(&parts.headers) else {
         return Ok(());

@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use martlet_broker::TenantId;
+use martlet_control::callers::Caller;
 use martlet_control::message_log::MessagesWanted;
 use martlet_control::principal::{Scope, Scopes};
 use martlet_control::rules::{
@@ -26,7 +27,7 @@ use crate::etag::Version;
 use crate::extract::{JsonBody, PathOf, QueryOf};
 use crate::page::Items;
 use crate::problem::{Problem, ProblemKind, ProblemView};
-use crate::registry::{Asking, expected_if_any, moment, version};
+use crate::registry::{CalledBy, expected_if_any, moment, version, within};
 use crate::route_list::Routes;
 use crate::telemetry::telemetry_of;
 use crate::time::Moment;
@@ -170,7 +171,7 @@ fn definition_of(body: Map<String, Value>) -> Result<Definition, Problem> {
 }
 
 /// A rule does only what its author may do.
-fn expect_rights(asking: &Asking, definition: &Definition) -> Result<(), Problem> {
+fn expect_rights(caller: &Caller, definition: &Definition) -> Result<(), Problem> {
     use martlet_control::rules::ActionDefinition as Does;
     let needed = definition.actions.iter().filter_map(|action| match action {
         Does::Publish(_) => Some(Scope::MessagesWrite),
@@ -178,16 +179,16 @@ fn expect_rights(asking: &Asking, definition: &Definition) -> Result<(), Problem
         Does::Telemetry(_) => Some(Scope::TelemetryWrite),
         Does::Webhook(_) | Does::Alarm(_) | Does::Stop => None,
     });
-    asking.expect_within(needed.collect::<Scopes>())
+    Ok(caller.check_scopes(needed.collect::<Scopes>())?)
 }
 
-async fn seen(api: &Api, asking: &Asking, of: &OfTeam) -> Result<Vec<RuleSeen>, Problem> {
-    let asking = asking.clone().within(api, of.team.as_deref()).await?;
-    Ok(rules_of(api)?.seen(asking.scope()).await?)
+async fn seen(api: &Api, caller: &Caller, of: &OfTeam) -> Result<Vec<RuleSeen>, Problem> {
+    let caller = within(api, caller.clone(), of.team.as_deref()).await?;
+    Ok(rules_of(api)?.seen(caller.scope()).await?)
 }
 
-async fn one(api: &Api, asking: &Asking, of: &OfTeam, name: &str) -> Result<RuleSeen, Problem> {
-    let mut all = seen(api, asking, of).await?.into_iter();
+async fn one(api: &Api, caller: &Caller, of: &OfTeam, name: &str) -> Result<RuleSeen, Problem> {
+    let mut all = seen(api, caller, of).await?.into_iter();
     all.find(|one| one.name == name).ok_or_else(|| {
         let detail = format!("there is no rule {name:?}: GET /api/v1/rules lists those there are");
         Problem::new(ProblemKind::NotFound, detail)
@@ -205,10 +206,10 @@ fn version_of(view: &RuleView) -> Version {
     responses((status = 200, description = "All that the caller sees", body = Items<RuleView>)))]
 pub(crate) async fn list(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     QueryOf(of): QueryOf<OfTeam>,
 ) -> Result<Json<Items<RuleView>>, Problem> {
-    let all = seen(&api, &asking, &of).await?;
+    let all = seen(&api, &caller, &of).await?;
     Ok(Json(all.into_iter().map(Into::into).collect()))
 }
 
@@ -223,32 +224,32 @@ pub(crate) async fn list(
             content_type = "application/problem+json")))]
 pub(crate) async fn show(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     QueryOf(of): QueryOf<OfTeam>,
     PathOf(name): PathOf<String>,
 ) -> Result<Response, Problem> {
-    let view: RuleView = one(&api, &asking, &of, &name).await?.into();
+    let view: RuleView = one(&api, &caller, &of, &name).await?.into();
     Ok(([version_of(&view).header()], Json(view)).into_response())
 }
 
 /// Adds or changes a rule.
 async fn write(
     api: &Api,
-    asking: &Asking,
+    caller: &Caller,
     of: &OfTeam,
     (name, definition): (String, Definition),
     revision: Option<i64>,
 ) -> Result<Response, Problem> {
-    expect_rights(asking, &definition)?;
-    let team = owner(api, asking, of.team.as_deref()).await?;
+    expect_rights(caller, &definition)?;
+    let team = owner(api, caller, of.team.as_deref()).await?;
     let change = RuleChange {
         name: name.clone(),
         team,
         definition,
         revision,
     };
-    let is_new = rules_of(api)?.set(asking.actor.clone(), change).await?;
-    let view: RuleView = one(api, asking, of, &name).await?.into();
+    let is_new = rules_of(api)?.set(caller.actor.clone(), change).await?;
+    let view: RuleView = one(api, caller, of, &name).await?.into();
     let status = match is_new {
         true => StatusCode::CREATED,
         false => StatusCode::OK,
@@ -268,7 +269,7 @@ async fn write(
             content_type = "application/problem+json")))]
 pub(crate) async fn create(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     QueryOf(of): QueryOf<OfTeam>,
     JsonBody(NamedRuleBody(mut body)): JsonBody<NamedRuleBody>,
 ) -> Result<Response, Problem> {
@@ -277,7 +278,7 @@ pub(crate) async fn create(
         _ => return Err(Problem::of_body("/name", "expected a text".to_owned())),
     };
     let definition = definition_of(body)?;
-    write(&api, &asking, &of, (name, definition), Some(0)).await
+    write(&api, &caller, &of, (name, definition), Some(0)).await
 }
 
 /// Add or replace a rule
@@ -293,7 +294,7 @@ pub(crate) async fn create(
             content_type = "application/problem+json")))]
 pub(crate) async fn set(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     headers: HeaderMap,
     QueryOf(of): QueryOf<OfTeam>,
     PathOf(name): PathOf<String>,
@@ -301,7 +302,7 @@ pub(crate) async fn set(
 ) -> Result<Response, Problem> {
     let definition = definition_of(body)?;
     let revision = expected_if_any(&headers)?;
-    write(&api, &asking, &of, (name, definition), revision).await
+    write(&api, &caller, &of, (name, definition), revision).await
 }
 
 /// Change a rule
@@ -316,13 +317,13 @@ pub(crate) async fn set(
             content_type = "application/problem+json")))]
 pub(crate) async fn change(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     headers: HeaderMap,
     QueryOf(of): QueryOf<OfTeam>,
     PathOf(name): PathOf<String>,
     JsonBody(RuleBody(changes)): JsonBody<RuleBody>,
 ) -> Result<Response, Problem> {
-    let before = one(&api, &asking, &of, &name).await?;
+    let before = one(&api, &caller, &of, &name).await?;
     let stored = before.stored.as_ref().ok_or_else(|| {
         let detail = format!("the rule {name:?} is one of the configuration: change it there");
         Problem::new(ProblemKind::Conflict, detail)
@@ -346,7 +347,7 @@ pub(crate) async fn change(
     let of = OfTeam {
         team: Some(before.team).filter(|team| !team.is_empty()),
     };
-    write(&api, &asking, &of, (name, definition), Some(expected)).await
+    write(&api, &caller, &of, (name, definition), Some(expected)).await
 }
 
 /// Remove a rule
@@ -360,10 +361,10 @@ pub(crate) async fn change(
             body = ProblemView, content_type = "application/problem+json")))]
 pub(crate) async fn remove(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf(name): PathOf<String>,
 ) -> Result<StatusCode, Problem> {
-    rules_of(&api)?.remove(asking.actor, &name).await?;
+    rules_of(&api)?.remove(caller.actor, &name).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -476,7 +477,7 @@ impl TrialView {
         body = Items<TrialView>)))]
 pub(crate) async fn test(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     QueryOf(of): QueryOf<OfTeam>,
     JsonBody(body): JsonBody<TrialBody>,
 ) -> Result<Json<Items<TrialView>>, Problem> {
@@ -487,10 +488,10 @@ pub(crate) async fn test(
         );
         return Err(Problem::of_body("/messages", detail));
     }
-    let team = owner(&api, &asking, of.team.as_deref()).await?;
+    let team = owner(&api, &caller, of.team.as_deref()).await?;
     let (name, definition, team) = match (body.name, body.definition) {
         (Some(name), None) => {
-            let found = one(&api, &asking, &of, &name).await?;
+            let found = one(&api, &caller, &of, &name).await?;
             (name, found.definition, found.team)
         }
         (None, Some(definition)) => ("test".to_owned(), definition_of(definition)?, team),
@@ -507,7 +508,7 @@ pub(crate) async fn test(
         })?,
     };
     let messages: Vec<TriedMessage> = match &body.history {
-        Some(history) => past(&api, &asking, tenant, &definition, history).await?,
+        Some(history) => past(&api, &caller, tenant, &definition, history).await?,
         None => {
             let messages = body.messages.into_iter().enumerate();
             messages
@@ -528,7 +529,7 @@ pub(crate) async fn test(
 /// Messages of the past that a rule may look at, the oldest first.
 async fn past(
     api: &Api,
-    asking: &Asking,
+    caller: &Caller,
     tenant: TenantId,
     definition: &Definition,
     history: &HistoryBody,
@@ -541,7 +542,7 @@ async fn past(
         return Err(Problem::of_body("/history", detail.to_owned()));
     }
     if let Some(key) = &definition.telemetry {
-        asking.expect_within([Scope::TelemetryRead].into())?;
+        caller.check_scopes([Scope::TelemetryRead].into())?;
         let device = history.device.as_deref().ok_or_else(|| {
             let detail = "expected the id of a device, whose values the rule is tried on";
             Problem::of_body("/history/device", detail.to_owned())
@@ -563,7 +564,7 @@ async fn past(
         });
         return Ok(tried.collect());
     }
-    asking.expect_within([Scope::MessagesRead].into())?;
+    caller.check_scopes([Scope::MessagesRead].into())?;
     let log = api.message_log()?;
     let mut logged = Vec::new();
     for confirmed in [false, true] {

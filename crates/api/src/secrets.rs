@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use martlet_control::callers::Caller;
 use martlet_control::integrations::SecretValue;
 use martlet_control::secrets::{SecretError, SecretHead, SecretStore};
 use serde::{Deserialize, Serialize};
@@ -12,7 +13,7 @@ use crate::api::Api;
 use crate::extract::{JsonBody, PathOf, QueryOf};
 use crate::page::Items;
 use crate::problem::{Problem, ProblemKind, ProblemView};
-use crate::registry::{Asking, moment};
+use crate::registry::{CalledBy, moment, team_id, within};
 use crate::time::Moment;
 
 /// A secret, without its value.
@@ -92,11 +93,11 @@ impl From<SecretError> for Problem {
     responses((status = 200, description = "All that the caller sees", body = Items<SecretView>)))]
 pub(crate) async fn list(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     QueryOf(of): QueryOf<OfTeam>,
 ) -> Result<Json<Items<SecretView>>, Problem> {
-    let asking = asking.within(&api, of.team.as_deref()).await?;
-    let all = store(&api)?.list(asking.scope()).await?;
+    let caller = within(&api, caller, of.team.as_deref()).await?;
+    let all = store(&api)?.list(caller.scope()).await?;
     Ok(Json(all.into_iter().map(|head| view(&api, head)).collect()))
 }
 
@@ -124,14 +125,14 @@ fn view(api: &Api, head: SecretHead) -> SecretView {
             content_type = "application/problem+json")))]
 pub(crate) async fn set(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     QueryOf(of): QueryOf<OfTeam>,
     PathOf(name): PathOf<String>,
     JsonBody(body): JsonBody<SecretBody>,
 ) -> Result<(StatusCode, Json<SecretView>), Problem> {
     let value = SecretValue::new(body.value);
-    let team = owner(&api, &asking, of.team.as_deref()).await?;
-    let made = store(&api)?.set(asking.actor, team, name, value).await?;
+    let team = owner(&api, &caller, of.team.as_deref()).await?;
+    let made = store(&api)?.set(caller.actor, team, name, value).await?;
     in_force(&api).await;
     let status = match made.is_new {
         true => StatusCode::CREATED,
@@ -153,11 +154,11 @@ pub(crate) async fn set(
             content_type = "application/problem+json")))]
 pub(crate) async fn remove(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     QueryOf(wanted): QueryOf<Removed>,
     PathOf(name): PathOf<String>,
 ) -> Result<StatusCode, Problem> {
-    let team = owner(&api, &asking, wanted.team.as_deref()).await?;
+    let team = owner(&api, &caller, wanted.team.as_deref()).await?;
     let users = users(&api, &team, &name);
     if !users.is_empty() && wanted.force != Some(true) {
         let users = users.join(", ");
@@ -167,7 +168,7 @@ pub(crate) async fn remove(
         );
         return Err(Problem::new(ProblemKind::Conflict, detail));
     }
-    store(&api)?.remove(asking.actor, team, name).await?;
+    store(&api)?.remove(caller.actor, team, name).await?;
     in_force(&api).await;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -186,9 +187,9 @@ pub(crate) fn store(api: &Api) -> Result<&SecretStore, Problem> {
 }
 
 /// Id of the team that owns what the caller means; empty: the common tenant.
-async fn owner(api: &Api, asking: &Asking, team: Option<&str>) -> Result<String, Problem> {
-    match (team, asking.scope().team()) {
-        (Some(team), _) => asking.team_id(api, team).await,
+async fn owner(api: &Api, caller: &Caller, team: Option<&str>) -> Result<String, Problem> {
+    match (team, caller.scope().team()) {
+        (Some(team), _) => team_id(api, caller, team).await,
         (None, Some(own)) => Ok(own.to_owned()),
         (None, None) => Ok(String::new()),
     }

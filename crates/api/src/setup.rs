@@ -7,6 +7,7 @@ use std::time::Instant;
 use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use martlet_control::callers::FirstAdministrator;
+use martlet_control::use_cases::NewPassword;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -14,7 +15,6 @@ use crate::api::Api;
 use crate::extensions::Asker;
 use crate::extract::JsonBody;
 use crate::problem::{Problem, ProblemKind};
-use crate::registry::users::check_password;
 use token::UNCLAIMED;
 
 /// The first administrator.
@@ -73,7 +73,7 @@ pub(crate) async fn make(
         let detail = "the token is not valid, or not any more: start the node again for another";
         return Err(Problem::new(ProblemKind::Forbidden, detail));
     }
-    check_password(&body.password)?;
+    NewPassword::chosen(body.password.clone())?;
     let made = api
         .callers
         .make_first_administrator(&body.name, &body.password);

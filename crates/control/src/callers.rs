@@ -1,5 +1,13 @@
 //! Who callers of the API are: API keys, users and administrators; and the audit log. The tables
 //! implement it.
+//!
+//! * `caller`: a caller, with the objects that it sees and its rights
+//! * `rights`: rights that a caller needs to grant, change or end something
+
+mod caller;
+pub(crate) mod rights;
+
+pub use caller::{Caller, LackingScopes};
 
 use std::future::Future;
 use std::pin::Pin;

@@ -30,7 +30,7 @@
 //! * `event_log`: events as log lines
 //! * [`activity`]: when devices sent something, and which are inactive
 //! * [`explain`]: what decides whether a client may do something
-//! * [`devices`]: what callers do with devices
+//! * [`devices`], [`use_cases`]: what callers do with devices, people, teams, groups and rules
 //! * [`discovery`]: devices that register by MQTT
 //! * [`commands`]: commands to devices, from their tables to the devices and back
 //! * [`firmware`], [`rollouts`]: firmware for devices, and bringing it to them in waves
@@ -39,7 +39,7 @@
 //! * [`journal`]: what happened recently to clients, and the way to mend it
 //! * [`why`]: why a client does not work, of the closed list of [`cause`]
 //! * [`principal`]: callers and their rights
-//! * [`callers`]: where that is looked up
+//! * [`callers`]: where that is looked up, and what a caller may change
 //! * [`secrets`]: secrets of other systems
 //! * [`tables`]: users, devices and the rest while the node runs
 //! * [`telemetry`]: values that devices send, stored
@@ -102,6 +102,7 @@ pub mod text;
 pub mod token_bucket;
 pub mod topic_memory;
 pub mod twins;
+pub mod use_cases;
 mod wall_clock;
 pub mod why;
 pub mod words;

@@ -12,14 +12,14 @@ pub(crate) const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm
 
 /// The caller, and its session if it has one.
 #[derive(Clone, Debug)]
-pub(crate) struct Caller {
+pub(crate) struct IdentifiedCaller {
     pub(crate) principal: Principal,
     pub(crate) session: Option<LoginSession>,
     /// The device whose secret it has shown.
     pub(crate) device: Option<Box<Device>>,
 }
 
-impl Caller {
+impl IdentifiedCaller {
     pub(super) fn known(principal: Principal) -> Self {
         Self {
             principal,

@@ -8,6 +8,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use martlet_control::principal::{Principal, PrincipalKind, Scope};
+use martlet_control::use_cases::AddDevice;
 use martlet_registry::{DeviceSecret, NewDevice, SERVICE_MQTT};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -20,7 +21,7 @@ use crate::api::Api;
 use crate::docs;
 use crate::guard::guarded;
 use crate::problem::{Problem, ProblemKind};
-use crate::registry::{Asking, moment};
+use crate::registry::{CalledBy, moment};
 use crate::shown_once::{JsonWithSecrets, ShownOnce};
 use crate::time::Moment;
 
@@ -100,7 +101,7 @@ struct Added {
 /// is its rights.
 async fn add(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     Extension(principal): Extension<Principal>,
     AddedDeviceBody(wanted): AddedDeviceBody,
 ) -> Result<JsonWithSecrets<Added>, Problem> {
@@ -111,8 +112,11 @@ async fn add(
         secret: DeviceSecret::OfLength(SECRET_LEN),
         ..NewDevice::unnamed()
     };
-    let added = api.devices()?.provision(asking.actor, new, is_known).await;
-    let (device, secret) = added?;
+    let add = AddDevice {
+        device: new,
+        kind_is_type: is_known,
+    };
+    let (device, secret) = api.run(caller, add).await?;
     Ok(JsonWithSecrets(Added {
         mqtt_user: device.user_name,
         mqtt_password: secret.map(ShownOnce::from),

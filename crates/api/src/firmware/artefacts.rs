@@ -16,7 +16,7 @@ use crate::api::Api;
 use crate::extract::{PathOf, QueryOf, object_from_json};
 use crate::page::Page;
 use crate::problem::{Problem, ProblemKind, ProblemView};
-use crate::registry::{Asking, OfTeam, moment, page_of, page_request};
+use crate::registry::{CalledBy, OfTeam, moment, page_of, page_request, within};
 use crate::streamed::is_json;
 use crate::time::Moment;
 
@@ -132,11 +132,11 @@ pub(crate) struct ReferenceBody {
             body = ProblemView, content_type = "application/problem+json")))]
 pub(crate) async fn add(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     QueryOf(query): QueryOf<AddQuery>,
     request: Request,
 ) -> Result<(StatusCode, Json<FirmwareView>), Problem> {
-    let actor = asking.within(&api, query.team.as_deref()).await?.actor;
+    let actor = within(&api, caller, query.team.as_deref()).await?.actor;
     let firmware = firmware_of(&api)?;
     if is_json(&request) {
         let body = crate::extract::whole_body(request, &api).await?;
@@ -228,10 +228,10 @@ pub(crate) struct ArtefactParams {
         body = Page<FirmwareView>)))]
 pub(crate) async fn list(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     QueryOf(wanted): QueryOf<ArtefactParams>,
 ) -> Result<Json<Page<FirmwareView>>, Problem> {
-    let scope = asking.within(&api, wanted.team.as_deref()).await?.scope();
+    let scope = within(&api, caller, wanted.team.as_deref()).await?.scope();
     let filter = FirmwareFilter {
         name: wanted.name,
         device_type: wanted.device_type,
@@ -251,11 +251,11 @@ pub(crate) async fn list(
         (status = 404, description = "There is no such version")))]
 pub(crate) async fn show(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf((name, version)): PathOf<(String, String)>,
     QueryOf(of): QueryOf<OfTeam>,
 ) -> Result<Json<FirmwareView>, Problem> {
-    let scope = asking.within(&api, of.team.as_deref()).await?.scope();
+    let scope = within(&api, caller, of.team.as_deref()).await?.scope();
     let found = firmware_of(&api)?.show(scope, name, version).await?;
     Ok(Json(found.into()))
 }
@@ -271,11 +271,11 @@ pub(crate) async fn show(
         (status = 409, description = "A rollout that has not ended needs it")))]
 pub(crate) async fn remove(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf((name, version)): PathOf<(String, String)>,
     QueryOf(of): QueryOf<OfTeam>,
 ) -> Result<StatusCode, Problem> {
-    let actor = asking.within(&api, of.team.as_deref()).await?.actor;
+    let actor = within(&api, caller, of.team.as_deref()).await?.actor;
     firmware_of(&api)?.remove(actor, name, version).await?;
     Ok(StatusCode::NO_CONTENT)
 }

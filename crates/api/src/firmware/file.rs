@@ -13,7 +13,7 @@ use crate::api::Api;
 use crate::extensions::OwnDevice;
 use crate::extract::{PathOf, QueryOf};
 use crate::problem::{Problem, ProblemKind, ProblemView};
-use crate::registry::{Asking, OfTeam};
+use crate::registry::{CalledBy, OfTeam, within};
 
 /// Bytes that are read at once.
 const PIECE: u64 = 64 * 1024;
@@ -37,7 +37,7 @@ const PIECE: u64 = 64 * 1024;
             content_type = "application/problem+json")))]
 pub(crate) async fn file(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     own: Option<Extension<OwnDevice>>,
     PathOf((name, version)): PathOf<(String, String)>,
     QueryOf(of): QueryOf<OfTeam>,
@@ -47,7 +47,7 @@ pub(crate) async fn file(
     let found = match own {
         Some(Extension(OwnDevice(device))) => store.for_device(&device, name, version).await?,
         None => {
-            let scope = asking.within(&api, of.team.as_deref()).await?.scope();
+            let scope = within(&api, caller, of.team.as_deref()).await?.scope();
             store.show(scope, name, version).await?
         }
     };

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use martlet_control::callers::Caller;
 use martlet_control::rollouts::{
     Cause, DeviceState, Gate, NewRollout, Plan, PlanError, Rollout, RolloutDevice, RolloutOrder,
     RolloutTarget, Wave,
@@ -18,7 +19,7 @@ use crate::api::Api;
 use crate::extract::{JsonBody, PathOf, QueryOf};
 use crate::page::Page;
 use crate::problem::Problem;
-use crate::registry::{Asking, OfTeam, moment, page_of, page_request, word_of_query};
+use crate::registry::{CalledBy, OfTeam, moment, page_of, page_request, within, word_of_query};
 use crate::time::Moment;
 
 /// Time of a rollout if nothing is said: a week, seconds.
@@ -265,11 +266,11 @@ impl RolloutBody {
         (status = 422, description = "No device is named, or the plan cannot be")))]
 pub(crate) async fn start(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     QueryOf(of): QueryOf<OfTeam>,
     JsonBody(body): JsonBody<RolloutBody>,
 ) -> Result<(StatusCode, Json<RolloutView>), Problem> {
-    let actor = asking.within(&api, of.team.as_deref()).await?.actor;
+    let actor = within(&api, caller, of.team.as_deref()).await?.actor;
     let added = rollouts_of(&api)?.add(actor, body.rollout()?).await?;
     Ok((StatusCode::CREATED, Json(added.into())))
 }
@@ -296,10 +297,10 @@ pub(crate) struct RolloutParams {
         body = Page<RolloutView>)))]
 pub(crate) async fn list(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     QueryOf(wanted): QueryOf<RolloutParams>,
 ) -> Result<Json<Page<RolloutView>>, Problem> {
-    let scope = asking.within(&api, wanted.team.as_deref()).await?.scope();
+    let scope = within(&api, caller, wanted.team.as_deref()).await?.scope();
     let open = wanted.open == Some(true);
     let of = format!("rollouts {scope:?} {open}");
     let asked = (wanted.limit, wanted.cursor.as_deref(), None);
@@ -315,11 +316,11 @@ pub(crate) async fn list(
         (status = 404, description = "There is no such rollout")))]
 pub(crate) async fn show(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf(id): PathOf<String>,
     QueryOf(of): QueryOf<OfTeam>,
 ) -> Result<Json<RolloutView>, Problem> {
-    let scope = asking.within(&api, of.team.as_deref()).await?.scope();
+    let scope = within(&api, caller, of.team.as_deref()).await?.scope();
     let found = rollouts_of(&api)?.show(scope, id).await?;
     Ok(Json(found.into()))
 }
@@ -401,11 +402,11 @@ pub(crate) struct DevicesWanted {
         (status = 404, description = "There is no such rollout")))]
 pub(crate) async fn devices(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf(id): PathOf<String>,
     QueryOf(wanted): QueryOf<DevicesWanted>,
 ) -> Result<Json<Page<RolloutDeviceView>>, Problem> {
-    let scope = asking.within(&api, wanted.team.as_deref()).await?.scope();
+    let scope = within(&api, caller, wanted.team.as_deref()).await?.scope();
     let known: Vec<&str> = DeviceState::ALL.iter().map(|one| one.word()).collect();
     let state = wanted.state.as_deref();
     let state = state.map(|text| word_of_query("state", text, DeviceState::from_word, &known));
@@ -421,11 +422,11 @@ pub(crate) async fn devices(
 
 async fn order(
     api: &Api,
-    (asking, team): (Asking, Option<String>),
+    (caller, team): (Caller, Option<String>),
     id: String,
     order: RolloutOrder,
 ) -> Result<Json<RolloutView>, Problem> {
-    let actor = asking.within(api, team.as_deref()).await?.actor;
+    let actor = within(api, caller, team.as_deref()).await?.actor;
     let done = rollouts_of(api)?.order(actor, id, order).await?;
     Ok(Json(done.into()))
 }
@@ -440,11 +441,11 @@ async fn order(
         (status = 409, description = "It does not run")))]
 pub(crate) async fn pause(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf(id): PathOf<String>,
     QueryOf(of): QueryOf<OfTeam>,
 ) -> Result<Json<RolloutView>, Problem> {
-    order(&api, (asking, of.team), id, RolloutOrder::Pause).await
+    order(&api, (caller, of.team), id, RolloutOrder::Pause).await
 }
 
 /// Start a planned rollout, or resume a paused one
@@ -458,11 +459,11 @@ pub(crate) async fn pause(
         (status = 409, description = "It is neither planned nor paused")))]
 pub(crate) async fn resume(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf(id): PathOf<String>,
     QueryOf(of): QueryOf<OfTeam>,
 ) -> Result<Json<RolloutView>, Problem> {
-    order(&api, (asking, of.team), id, RolloutOrder::Resume).await
+    order(&api, (caller, of.team), id, RolloutOrder::Resume).await
 }
 
 /// Abort a rollout
@@ -475,11 +476,11 @@ pub(crate) async fn resume(
         (status = 409, description = "It has ended")))]
 pub(crate) async fn abort(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf(id): PathOf<String>,
     QueryOf(of): QueryOf<OfTeam>,
 ) -> Result<Json<RolloutView>, Problem> {
-    order(&api, (asking, of.team), id, RolloutOrder::Abort).await
+    order(&api, (caller, of.team), id, RolloutOrder::Abort).await
 }
 
 /// Offer the firmware again to devices that failed or are silent
@@ -493,9 +494,9 @@ pub(crate) async fn abort(
         (status = 422, description = "No device has failed or is silent")))]
 pub(crate) async fn retry(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf(id): PathOf<String>,
     QueryOf(of): QueryOf<OfTeam>,
 ) -> Result<Json<RolloutView>, Problem> {
-    order(&api, (asking, of.team), id, RolloutOrder::Retry).await
+    order(&api, (caller, of.team), id, RolloutOrder::Retry).await
 }

@@ -1,11 +1,12 @@
 //! Who changed what.
 
 use axum::extract::State;
+use martlet_control::use_cases::ReadAuditLog;
 use martlet_registry::{AuditEntry, AuditFilter};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::Asking;
+use super::CalledBy;
 use super::forms::{moment, page_of, page_request, time};
 use crate::api::Api;
 use crate::extract::QueryOf;
@@ -94,10 +95,10 @@ pub(crate) struct WantedLines {
     responses((status = 200, description = "A page of it, newest first", body = Page<AuditView>)))]
 pub(crate) async fn list(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     QueryOf(wanted): QueryOf<WantedLines>,
 ) -> Result<axum::Json<Page<AuditView>>, Problem> {
-    let scope = asking.scope();
+    let scope = caller.scope();
     let at = |name: &str, text: &Option<String>| -> Result<Option<i64>, Problem> {
         match text.as_deref() {
             None => Ok(None),
@@ -117,10 +118,7 @@ pub(crate) async fn list(
     };
     let of = format!("audit {scope:?} {filter:?}");
     let asked = (wanted.limit, wanted.cursor.as_deref(), wanted.total);
-    let request = page_request(&api, &of, asked)?;
-    let page = api.tables()?.read(move |registry| {
-        Box::pin(async move { registry.audit_log(&scope, &filter, &request).await })
-    });
-    let page = page.await?;
+    let page = page_request(&api, &of, asked)?;
+    let page = api.run(caller, ReadAuditLog { filter, page }).await?;
     Ok(axum::Json(page_of(&api, &of, page, AuditView::from)))
 }

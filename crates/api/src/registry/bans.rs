@@ -2,14 +2,13 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use martlet_broker::TenantId;
-use martlet_control::principal::Scopes;
+use martlet_control::use_cases::{self, PageOfBans, RemoveBan};
 use martlet_registry::{Ban, BanKind, NewBan};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::forms::{moment, page_of, page_request, time, word};
-use super::{Asking, rights};
+use super::{CalledBy, within};
 use crate::api::Api;
 use crate::extract::{JsonBody, PathOf, QueryOf};
 use crate::page::Page;
@@ -82,17 +81,14 @@ pub(crate) struct WantedBans {
     responses((status = 200, description = "A page of them, by id", body = Page<BanView>)))]
 pub(crate) async fn list(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     QueryOf(wanted): QueryOf<WantedBans>,
 ) -> Result<axum::Json<Page<BanView>>, Problem> {
-    let scope = asking.within(&api, wanted.team.as_deref()).await?.scope();
-    let of = format!("bans {scope:?}");
+    let caller = within(&api, caller, wanted.team.as_deref()).await?;
+    let of = format!("bans {:?}", caller.scope());
     let asked = (wanted.limit, wanted.cursor.as_deref(), wanted.total);
-    let request = page_request(&api, &of, asked)?;
-    let page = api
-        .tables()?
-        .read(move |registry| Box::pin(async move { registry.bans_page(&scope, &request).await }));
-    let page = page.await?;
+    let page = page_request(&api, &of, asked)?;
+    let page = api.run(caller, PageOfBans { page }).await?;
     Ok(axum::Json(page_of(&api, &of, page, BanView::from)))
 }
 
@@ -136,7 +132,7 @@ pub(crate) struct BanBody {
     responses((status = 201, description = "They are kept out", body = BanView)))]
 pub(crate) async fn add(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     QueryOf(of): QueryOf<OfTeam>,
     JsonBody(body): JsonBody<BanBody>,
 ) -> Result<(StatusCode, axum::Json<BanView>), Problem> {
@@ -147,58 +143,15 @@ pub(crate) async fn add(
         let detail = format!("the query says {query}");
         return Err(Problem::new(ProblemKind::Invalid, detail.clone()).of_field("/team", detail));
     }
-    let team = of.team.or(body.team);
-    if let (false, Some(team)) = (asking.sees_all(), &team) {
-        asking.team_id(&api, team).await?;
-    }
     let new = NewBan {
-        team,
+        team: of.team.or(body.team),
         kind: word("/kind", &body.kind, BanKind::from_word, &known)?,
         value: body.value,
         why: body.why,
         until_ms: time("/until", body.until.as_deref())?,
     };
-    let users = banned_users(&api, &asking, &new).await?;
-    let made = rights::change_within(
-        &api,
-        asking,
-        move |registry, asking| {
-            Box::pin(async move {
-                let mut rights = Scopes::NONE;
-                for user in users {
-                    rights = rights.or(rights::of_user(registry, asking, &user).await?);
-                }
-                Ok(rights)
-            })
-        },
-        move |registry, asking| Box::pin(async move { registry.add_ban(&asking.actor, new).await }),
-    );
-    Ok((StatusCode::CREATED, axum::Json(made.await?.into())))
-}
-
-/// Names of users that a ban may keep out. A ban of an address has none: an address belongs to no
-/// user.
-async fn banned_users(api: &Api, asking: &Asking, new: &NewBan) -> Result<Vec<String>, Problem> {
-    let tenant_of = |team: &str| api.control.tenant_of_team(team);
-    let of_team = new.team.as_deref().or(asking.actor.scope.team());
-    let own = of_team.and_then(tenant_of).unwrap_or_default();
-    // `NAME@TEAM` is a name in the tenant of that team.
-    let qualified = new.value.rsplit_once('@');
-    let qualified = qualified.and_then(|(name, team)| Some((tenant_of(team)?, name)));
-    let meant = [Some((own, &*new.value)), qualified];
-    let meant: Vec<(TenantId, &str)> = meant.into_iter().flatten().collect();
-    let mut users = Vec::new();
-    for (tenant, name) in meant {
-        match new.kind {
-            BanKind::Address => {}
-            BanKind::UserName => users.push(name.to_owned()),
-            BanKind::ClientId => {
-                let found = api.control.client(tenant, name, 0).await?;
-                users.extend(found.and_then(|client| client.info.user_name));
-            }
-        }
-    }
-    Ok(users)
+    let added = use_cases::add_ban(api.tables()?, caller, new).await?;
+    Ok((StatusCode::CREATED, axum::Json(added.into())))
 }
 
 /// Remove a ban
@@ -208,12 +161,9 @@ async fn banned_users(api: &Api, asking: &Asking, new: &NewBan) -> Result<Vec<St
         (status = 404, description = "There is no such ban")))]
 pub(crate) async fn remove(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf(id): PathOf<String>,
 ) -> Result<StatusCode, Problem> {
-    let removed = api.tables()?.change(move |registry| {
-        Box::pin(async move { registry.remove_ban(&asking.actor, &id).await })
-    });
-    removed.await?;
+    api.run(caller, RemoveBan { id }).await?;
     Ok(StatusCode::NO_CONTENT)
 }

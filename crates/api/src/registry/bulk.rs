@@ -6,7 +6,9 @@ use axum::body::Bytes;
 use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
+use martlet_control::callers::Caller;
 use martlet_control::csv::{self, LineEnd};
+use martlet_control::use_cases::{AddDevices, PageOfDevices, ReadExportNames, TryDevices};
 use martlet_registry::{
     Device, DeviceOrder, ExportedValue, Import, NewDevice, PageRequest, RowOutcome,
 };
@@ -18,9 +20,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
-use super::Asking;
+use super::CalledBy;
 use super::devices::{DeviceParams, DeviceView, NewDeviceBody, OfExport};
-use super::names::ExportNames;
 use crate::api::Api;
 use crate::body::large::BodyReader;
 use crate::extract::{JsonOrList, QueryOf};
@@ -194,7 +195,7 @@ type Read = (usize, String, Result<NewDevice, Problem>);
 
 async fn add_all(
     api: &Api,
-    asking: Asking,
+    caller: Caller,
     all: Vec<Read>,
     how: How,
 ) -> Result<JsonWithSecrets<Done>, Problem> {
@@ -230,16 +231,15 @@ async fn add_all(
     let outcomes = match (is_whole && is_odd, is_dry) {
         (true, _) => Vec::new(),
         (false, true) => {
-            let tried = api.tables()?.read(move |registry| {
-                Box::pin(async move { registry.try_devices(&asking.actor, new).await })
-            });
-            tried.await?
+            let devices = TryDevices { devices: new };
+            api.run(caller, devices).await?
         }
         (false, false) => {
-            let added = api.tables()?.change(move |registry| {
-                Box::pin(async move { registry.add_devices(&asking.actor, new, import).await })
-            });
-            added.await?
+            let devices = AddDevices {
+                devices: new,
+                import,
+            };
+            api.run(caller, devices).await?
         }
     };
     let mut outcomes = outcomes.into_iter();
@@ -280,11 +280,11 @@ async fn add_all(
     responses((status = 200, description = "What has become of each", body = Done)))]
 pub(crate) async fn add(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     QueryOf(how): QueryOf<How>,
     JsonOrList(body): JsonOrList<Many>,
 ) -> Result<JsonWithSecrets<Done>, Problem> {
-    add_all(&api, asking, of_bodies(body), how).await
+    add_all(&api, caller, of_bodies(body), how).await
 }
 
 fn of_bodies(many: Many) -> Vec<Read> {
@@ -308,7 +308,7 @@ fn of_bodies(many: Many) -> Vec<Read> {
     responses((status = 200, description = "What has become of each", body = Done)))]
 pub(crate) async fn import(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     QueryOf(how): QueryOf<How>,
     Extension(reader): Extension<BodyReader>,
     headers: HeaderMap,
@@ -327,7 +327,7 @@ pub(crate) async fn import(
         }
     };
     let all = reader.read(body.len(), move || read(&body)).await??;
-    add_all(&api, asking, all, how).await
+    add_all(&api, caller, all, how).await
 }
 
 fn of_table(body: &[u8]) -> Result<Vec<Read>, Problem> {
@@ -452,7 +452,7 @@ pub fn json_of_device(device: Device) -> Value {
         content((String = "text/csv"), (Vec<DeviceView> = "application/json")))))]
 pub(crate) async fn export(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     QueryOf(wanted): QueryOf<DeviceParams>,
 ) -> Result<Response, Problem> {
     wanted.check_export()?;
@@ -464,28 +464,20 @@ pub(crate) async fn export(
             return Err(Problem::of_query("format", detail));
         }
     };
-    let (scope, filter) = (asking.scope(), wanted.filter(&api, &asking).await?);
-    let seen = scope.clone();
-    let names = api
-        .tables()?
-        .read(move |registry| Box::pin(async move { ExportNames::read(registry, &seen).await }));
-    let names = names.await?;
+    let filter = wanted.filter(&api, &caller).await?;
+    let names = api.run(caller.clone(), ReadExportNames).await?;
     let mut all: Vec<Device> = Vec::new();
     let mut cursor = None;
     loop {
-        let request = PageRequest {
-            cursor,
-            ..PageRequest::first(1_000)
+        let page = PageOfDevices {
+            filter: filter.clone(),
+            order: DeviceOrder::Id,
+            page: PageRequest {
+                cursor,
+                ..PageRequest::first(1_000)
+            },
         };
-        let (scope, filter) = (scope.clone(), filter.clone());
-        let page = api.tables()?.read(move |registry| {
-            Box::pin(async move {
-                registry
-                    .list_devices(&scope, &filter, DeviceOrder::Id, &request)
-                    .await
-            })
-        });
-        let page = page.await?;
+        let page = api.run(caller.clone(), page).await?;
         all.extend(page.items.into_iter().map(|device| names.named(device)));
         cursor = page.next;
         if cursor.is_none() {

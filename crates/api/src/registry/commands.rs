@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use martlet_control::callers::Caller;
 use martlet_control::commands::{
     Command, CommandFilter, CommandState, Commands, FleetCommand, FleetReport, FleetTarget,
     NewCommand,
@@ -11,9 +12,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use utoipa::{IntoParams, ToSchema};
 
-use super::Asking;
 use super::devices::{OfTeam, expect_type, group_id};
 use super::forms::{moment, page_of, page_request, word_of_query};
+use super::{CalledBy, within};
 use crate::api::Api;
 use crate::extract::{JsonBody, PathOf, QueryOf};
 use crate::name_list::expect_not_empty;
@@ -188,11 +189,11 @@ impl CommandParams {
         (status = 404, description = "There is no such device")))]
 pub(crate) async fn list(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf(id): PathOf<String>,
     QueryOf(wanted): QueryOf<CommandParams>,
 ) -> Result<axum::Json<Page<CommandView>>, Problem> {
-    let scope = asking.within(&api, wanted.team.as_deref()).await?.scope();
+    let scope = within(&api, caller, wanted.team.as_deref()).await?.scope();
     let filter = wanted.filter()?;
     let of = format!("commands {scope:?} {id} {filter:?}");
     let asked = (wanted.limit, wanted.cursor.as_deref(), None);
@@ -215,12 +216,12 @@ pub(crate) async fn list(
         (status = 409, description = "The device has a command of this id, or too many")))]
 pub(crate) async fn send(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf(id): PathOf<String>,
     QueryOf(of): QueryOf<OfTeam>,
     JsonBody(body): JsonBody<CommandBody>,
 ) -> Result<(StatusCode, axum::Json<CommandView>), Problem> {
-    let actor = asking.within(&api, of.team.as_deref()).await?.actor;
+    let actor = within(&api, caller, of.team.as_deref()).await?.actor;
     let commands = api.commands()?;
     let added = commands.add(actor, id.into(), body.command()).await?;
     let view = CommandView::new(commands, added);
@@ -235,11 +236,11 @@ pub(crate) async fn send(
         (status = 404, description = "There is no such device or command")))]
 pub(crate) async fn show(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf((id, command)): PathOf<(String, String)>,
     QueryOf(of): QueryOf<OfTeam>,
 ) -> Result<axum::Json<CommandView>, Problem> {
-    let scope = asking.within(&api, of.team.as_deref()).await?.scope();
+    let scope = within(&api, caller, of.team.as_deref()).await?.scope();
     let commands = api.commands()?;
     let found = commands.show(scope, id.into(), command).await?;
     Ok(axum::Json(CommandView::new(commands, found)))
@@ -256,11 +257,11 @@ pub(crate) async fn show(
         (status = 422, description = "It has ended")))]
 pub(crate) async fn cancel(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf((id, command)): PathOf<(String, String)>,
     QueryOf(of): QueryOf<OfTeam>,
 ) -> Result<axum::Json<CommandView>, Problem> {
-    let actor = asking.within(&api, of.team.as_deref()).await?.actor;
+    let actor = within(&api, caller, of.team.as_deref()).await?.actor;
     let commands = api.commands()?;
     let cancelled = commands.cancel(actor, id.into(), command).await?;
     Ok(axum::Json(CommandView::new(commands, cancelled)))
@@ -277,11 +278,11 @@ pub(crate) async fn cancel(
         (status = 422, description = "It is pending, has succeeded, or was cancelled")))]
 pub(crate) async fn retry(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf((id, command)): PathOf<(String, String)>,
     QueryOf(of): QueryOf<OfTeam>,
 ) -> Result<axum::Json<CommandView>, Problem> {
-    let actor = asking.within(&api, of.team.as_deref()).await?.actor;
+    let actor = within(&api, caller, of.team.as_deref()).await?.actor;
     let commands = api.commands()?;
     let retried = commands.retry(actor, id.into(), command).await?;
     Ok(axum::Json(CommandView::new(commands, retried)))
@@ -362,12 +363,12 @@ pub(crate) struct FleetReports {
         (status = 404, description = "There is no such group")))]
 pub(crate) async fn send_to_group(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf(id): PathOf<String>,
     QueryOf(of): QueryOf<OfTeam>,
     JsonBody(body): JsonBody<CommandBody>,
 ) -> Result<(StatusCode, axum::Json<FleetCommandView>), Problem> {
-    let actor = asking.within(&api, of.team.as_deref()).await?.actor;
+    let actor = within(&api, caller, of.team.as_deref()).await?.actor;
     let target = FleetTarget::Group(id);
     let sent = api.commands()?.add_to_many(actor, target, body.command());
     let view = FleetCommandView::from(sent.await?);
@@ -382,11 +383,11 @@ pub(crate) async fn send_to_group(
         (status = 404, description = "There is no such group")))]
 pub(crate) async fn of_group(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf(id): PathOf<String>,
     QueryOf(wanted): QueryOf<WantedReports>,
 ) -> Result<axum::Json<FleetReports>, Problem> {
-    let scope = asking.within(&api, wanted.team.as_deref()).await?.scope();
+    let scope = within(&api, caller, wanted.team.as_deref()).await?.scope();
     let found = api.commands()?.of_group(scope, id, wanted.id, FLEET_LIMIT);
     let (_, reports) = found.await?;
     let items = reports.into_iter().map(FleetReportView::from).collect();
@@ -404,20 +405,20 @@ pub(crate) async fn of_group(
         (status = 404, description = "There is no such group or command")))]
 pub(crate) async fn devices_of_group(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf((id, command)): PathOf<(String, String)>,
     QueryOf(wanted): QueryOf<CommandParams>,
 ) -> Result<axum::Json<Page<CommandView>>, Problem> {
-    page_of_fleet(&api, asking, (Some(id), command), wanted).await
+    page_of_fleet(&api, caller, (Some(id), command), wanted).await
 }
 
 async fn page_of_fleet(
     api: &Api,
-    asking: Asking,
+    caller: Caller,
     (group, id): (Option<String>, String),
     wanted: CommandParams,
 ) -> Result<axum::Json<Page<CommandView>>, Problem> {
-    let scope = asking.within(api, wanted.team.as_deref()).await?.scope();
+    let scope = within(api, caller, wanted.team.as_deref()).await?.scope();
     let filter = wanted.filter()?;
     let of = format!("commands of many {scope:?} {group:?} {id} {filter:?}");
     let asked = (wanted.limit, wanted.cursor.as_deref(), None);
@@ -459,11 +460,11 @@ pub(crate) struct Receivers {
             many")))]
 pub(crate) async fn send_to_many(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     QueryOf(to): QueryOf<Receivers>,
     JsonBody(body): JsonBody<CommandBody>,
 ) -> Result<(StatusCode, axum::Json<FleetCommandView>), Problem> {
-    let asking = asking.within(&api, to.team.as_deref()).await?;
+    let caller = within(&api, caller, to.team.as_deref()).await?;
     let all = [&to.device_type, &to.kind, &to.tag, &to.group];
     expect_not_empty([
         ("type", &to.device_type),
@@ -476,11 +477,11 @@ pub(crate) async fn send_to_many(
         return Err(Problem::of_query("type", detail));
     }
     if let Some(device_type) = &to.device_type {
-        expect_type(&api, device_type).await?;
+        expect_type(&api, &caller, device_type).await?;
     }
     let group = match &to.group {
         None => None,
-        Some(group) => Some(group_id(&api, &asking, group).await?),
+        Some(group) => Some(group_id(&api, &caller, group).await?),
     };
     let filter = DeviceFilter {
         device_type: to.device_type,
@@ -492,7 +493,7 @@ pub(crate) async fn send_to_many(
     let target = FleetTarget::Filter(filter);
     let sent = api
         .commands()?
-        .add_to_many(asking.actor, target, body.command());
+        .add_to_many(caller.actor, target, body.command());
     let view = FleetCommandView::from(sent.await?);
     Ok((StatusCode::CREATED, axum::Json(view)))
 }
@@ -514,10 +515,10 @@ pub(crate) struct WantedReports {
             body = FleetReports)))]
 pub(crate) async fn to_many(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     QueryOf(wanted): QueryOf<WantedReports>,
 ) -> Result<axum::Json<FleetReports>, Problem> {
-    let scope = asking.within(&api, wanted.team.as_deref()).await?.scope();
+    let scope = within(&api, caller, wanted.team.as_deref()).await?.scope();
     let found = api.commands()?.of_filters(scope, wanted.id, FLEET_LIMIT);
     let items = found
         .await?
@@ -537,9 +538,9 @@ pub(crate) async fn to_many(
         (status = 404, description = "There is no such command")))]
 pub(crate) async fn devices_of_many(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf(command): PathOf<String>,
     QueryOf(wanted): QueryOf<CommandParams>,
 ) -> Result<axum::Json<Page<CommandView>>, Problem> {
-    page_of_fleet(&api, asking, (None, command), wanted).await
+    page_of_fleet(&api, caller, (None, command), wanted).await
 }

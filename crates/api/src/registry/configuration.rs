@@ -3,14 +3,14 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use martlet_control::devices::SettingToSet;
+use martlet_control::use_cases::{ReadConfiguration, RemoveConfiguration, SetConfiguration};
 use martlet_registry::{DataType, Setting};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::Asking;
 use super::devices::OfTeam;
 use super::forms::{expected_if_any, moment, version, word};
+use super::{CalledBy, within};
 use crate::api::Api;
 use crate::extract::{JsonBody, PathOf, QueryOf};
 use crate::problem::Problem;
@@ -61,12 +61,13 @@ pub(crate) struct Settings {
         (status = 404, description = "There is no such device")))]
 pub(crate) async fn list(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf(id): PathOf<String>,
     QueryOf(of): QueryOf<OfTeam>,
 ) -> Result<axum::Json<Settings>, Problem> {
-    let scope = asking.within(&api, of.team.as_deref()).await?.scope();
-    let found = api.devices()?.configuration(scope, id.into()).await?;
+    let caller = within(&api, caller, of.team.as_deref()).await?;
+    let read = ReadConfiguration { device: id.into() };
+    let found = api.run(caller, read).await?;
     let items = found.into_iter().map(SettingView::from).collect();
     Ok(axum::Json(Settings { items }))
 }
@@ -95,7 +96,7 @@ pub(crate) struct SettingBody {
         (status = 412, description = "It was changed meanwhile")))]
 pub(crate) async fn set(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf((id, key)): PathOf<(String, String)>,
     QueryOf(of): QueryOf<OfTeam>,
     headers: HeaderMap,
@@ -107,18 +108,16 @@ pub(crate) async fn set(
         None => DataType::ALL[0],
         Some(text) => word("/data_type", text, DataType::from_word, &known)?,
     };
-    let actor = asking.within(&api, of.team.as_deref()).await?.actor;
-    let new = SettingToSet {
+    let caller = within(&api, caller, of.team.as_deref()).await?;
+    let set = SetConfiguration {
+        device: id.into(),
         key,
         value: body.value,
         data_type,
         is_active: body.is_active.unwrap_or(true),
         expected_revision: expected,
     };
-    let setting = api
-        .devices()?
-        .set_configuration(actor, id.into(), new)
-        .await?;
+    let setting = api.run(caller, set).await?;
     let tag = version(setting.revision).header();
     Ok(([tag], axum::Json(SettingView::from(setting))).into_response())
 }
@@ -131,13 +130,15 @@ pub(crate) async fn set(
         (status = 404, description = "There is none")))]
 pub(crate) async fn remove(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf((id, key)): PathOf<(String, String)>,
     QueryOf(of): QueryOf<OfTeam>,
 ) -> Result<StatusCode, Problem> {
-    let actor = asking.within(&api, of.team.as_deref()).await?.actor;
-    api.devices()?
-        .remove_configuration(actor, id.into(), key)
-        .await?;
+    let caller = within(&api, caller, of.team.as_deref()).await?;
+    let remove = RemoveConfiguration {
+        device: id.into(),
+        key,
+    };
+    api.run(caller, remove).await?;
     Ok(StatusCode::NO_CONTENT)
 }

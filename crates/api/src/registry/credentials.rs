@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use martlet_control::devices::{CredentialToAdd, certificate_of_pem};
+use martlet_control::devices::certificate_of_pem;
+use martlet_control::use_cases::{AddCredential, ListCredentials, RenewSecret, RevokeCredential};
 use martlet_registry::{Credential, NewCredential, ROTATION_GRACE, Secret};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::Asking;
 use super::devices::OfTeam;
 use super::forms::{moment, time};
+use super::{CalledBy, within};
 use crate::api::Api;
 use crate::extract::{JsonBody, PathOf, QueryOf};
 use crate::problem::{Problem, ProblemKind};
@@ -74,12 +75,13 @@ pub(crate) struct Credentials {
         (status = 404, description = "There is no such device")))]
 pub(crate) async fn list(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf(id): PathOf<String>,
     QueryOf(of): QueryOf<OfTeam>,
 ) -> Result<axum::Json<Credentials>, Problem> {
-    let scope = asking.within(&api, of.team.as_deref()).await?.scope();
-    let found = api.devices()?.credentials(scope, id.into()).await?;
+    let caller = within(&api, caller, of.team.as_deref()).await?;
+    let list = ListCredentials { device: id.into() };
+    let found = api.run(caller, list).await?;
     let items = found.into_iter().map(CredentialView::from).collect();
     Ok(axum::Json(Credentials { items }))
 }
@@ -135,7 +137,7 @@ fn fingerprint(text: &str) -> Option<[u8; 32]> {
         (status = 404, description = "There is no such device")))]
 pub(crate) async fn add(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf(id): PathOf<String>,
     QueryOf(of): QueryOf<OfTeam>,
     JsonBody(body): JsonBody<NewCredentialBody>,
@@ -177,13 +179,14 @@ pub(crate) async fn add(
         (None, Some(ends_ms)) => ends_ms,
         (given, _) => time("/expires_at", given)?,
     };
-    let actor = asking.within(&api, of.team.as_deref()).await?.actor;
-    let new = CredentialToAdd {
+    let caller = within(&api, caller, of.team.as_deref()).await?;
+    let add = AddCredential {
+        device: id.into(),
         name: body.name,
         credential: new,
         expires_ms,
     };
-    let (credential, secret) = api.devices()?.add_credential(actor, id.into(), new).await?;
+    let (credential, secret) = api.run(caller, add).await?;
     let made = MadeCredential {
         credential: credential.into(),
         secret: secret.map(ShownOnce::from),
@@ -227,7 +230,7 @@ const GRACE_SECS_MAX: u64 = 365 * 24 * 60 * 60;
         (status = 404, description = "There is no such device")))]
 pub(crate) async fn rotate(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf(id): PathOf<String>,
     QueryOf(of): QueryOf<OfTeam>,
     JsonBody(body): JsonBody<Rotation>,
@@ -239,11 +242,12 @@ pub(crate) async fn rotate(
         return Err(problem.of_field("/grace_secs", detail));
     }
     let grace = Duration::from_secs(grace_secs);
-    let actor = asking.within(&api, of.team.as_deref()).await?.actor;
-    let devices = api.devices()?;
-    let secret = devices
-        .renew_secret(actor, id.clone().into(), grace)
-        .await?;
+    let caller = within(&api, caller, of.team.as_deref()).await?;
+    let renew = RenewSecret {
+        device: id.clone().into(),
+        grace,
+    };
+    let secret = api.run(caller, renew).await?;
     Ok(JsonWithSecrets(Rotated {
         id,
         secret: secret.into(),
@@ -261,14 +265,15 @@ pub(crate) async fn rotate(
         (status = 404, description = "There is none that is good")))]
 pub(crate) async fn revoke(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf((id, credential)): PathOf<(String, String)>,
     QueryOf(of): QueryOf<OfTeam>,
 ) -> Result<StatusCode, Problem> {
-    let actor = asking.within(&api, of.team.as_deref()).await?.actor;
-    let devices = api.devices()?;
-    devices
-        .revoke_credential(actor, id.into(), credential)
-        .await?;
+    let caller = within(&api, caller, of.team.as_deref()).await?;
+    let revoke = RevokeCredential {
+        device: id.into(),
+        credential,
+    };
+    api.run(caller, revoke).await?;
     Ok(StatusCode::NO_CONTENT)
 }

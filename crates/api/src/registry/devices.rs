@@ -4,21 +4,25 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use martlet_broker::TenantId;
+use martlet_control::callers::Caller;
 use martlet_control::presence::ClientPresence;
+use martlet_control::use_cases::{
+    AddDevice, ChangeDevice, CheckDeviceType, CountDevices, DeleteDevice, FindDevice, FindGroupId,
+    PageOfDevices, PurgeDevice, RestoreDevice,
+};
 use martlet_registry::{
-    DEVICE_TYPE, Device, DeviceChange, DeviceFilter, DeviceOrder, DeviceSecret, NewDevice, Owner,
-    Secret, Status,
+    DEVICE_TYPE, Device, DeviceChange, DeviceFilter, DeviceOrder, DeviceSecret, NewDevice, Secret,
+    Status,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::openapi::path::{Parameter, ParameterIn};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{IntoParams, ToSchema};
 
-use super::Asking;
-use super::asking::missing_of_query;
 use super::forms::{
     expected, expected_if_any, moment, page_of, page_request, version, word, word_of_query,
 };
+use super::{CalledBy, team_id, within};
 use crate::api::Api;
 use crate::extract::{JsonBody, PathOf, QueryOf};
 use crate::page::Page;
@@ -289,20 +293,20 @@ impl DeviceParams {
     }
 
     /// What is asked for; a team and a group may stand there by their names.
-    pub(super) async fn filter(&self, api: &Api, asking: &Asking) -> Result<DeviceFilter, Problem> {
+    pub(super) async fn filter(&self, api: &Api, caller: &Caller) -> Result<DeviceFilter, Problem> {
         let status = self.status.as_deref();
         let team = match &self.team {
             None => None,
             // Those of no team.
             Some(none) if none.is_empty() => Some(String::new()),
-            Some(team) => Some(asking.team_id(api, team).await?),
+            Some(team) => Some(team_id(api, caller, team).await?),
         };
         if let Some(device_type) = &self.device_type {
-            expect_type(api, device_type).await?;
+            expect_type(api, caller, device_type).await?;
         }
         let group = match &self.group {
             None => None,
-            Some(group) => Some(group_id(api, asking, group).await?),
+            Some(group) => Some(group_id(api, caller, group).await?),
         };
         let status = status.map(|text| word_of_query("status", text, Status::from_word, STATUSES));
         Ok(DeviceFilter {
@@ -347,23 +351,19 @@ impl DeviceParams {
 }
 
 /// An unknown type is an error, not an empty list.
-pub(crate) async fn expect_type(api: &Api, device_type: &str) -> Result<(), Problem> {
-    let wanted = device_type.to_owned();
-    let found = api.tables()?.read(move |registry| {
-        Box::pin(async move { registry.rule_set(Owner::DeviceType, &wanted).await })
-    });
-    let found = found.await.map(drop);
-    found.map_err(|error| missing_of_query("type", error))
+pub(crate) async fn expect_type(
+    api: &Api,
+    caller: &Caller,
+    device_type: &str,
+) -> Result<(), Problem> {
+    let name = device_type.to_owned();
+    api.run(caller.clone(), CheckDeviceType { name }).await
 }
 
 /// The id of the group that the caller sees by this id or name.
-pub(crate) async fn group_id(api: &Api, asking: &Asking, group: &str) -> Result<String, Problem> {
-    let (scope, text) = (asking.scope(), group.to_owned());
-    let found = api
-        .tables()?
-        .read(move |registry| Box::pin(async move { registry.group_named(&scope, &text).await }));
-    let found = found.await.map(|group| group.id);
-    found.map_err(|error| missing_of_query("group", error))
+pub(crate) async fn group_id(api: &Api, caller: &Caller, group: &str) -> Result<String, Problem> {
+    let group = group.to_owned();
+    api.run(caller.clone(), FindGroupId { group }).await
 }
 
 /// The team in which a device is looked for.
@@ -533,16 +533,21 @@ impl DeviceChangeBody {
     responses((status = 200, description = "A page of them", body = Page<DeviceView>)))]
 pub(crate) async fn list(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     QueryOf(wanted): QueryOf<DeviceParams>,
 ) -> Result<axum::Json<Page<DeviceView>>, Problem> {
     wanted.check_list()?;
-    let filter = wanted.filter(&api, &asking).await?;
-    let (scope, order) = (asking.scope(), wanted.order()?);
-    let of = wanted.list(&scope);
+    let filter = wanted.filter(&api, &caller).await?;
+    let order = wanted.order()?;
+    let of = wanted.list(&caller.scope());
     let asked = (wanted.limit, wanted.cursor.as_deref(), wanted.total);
     let request = page_request(&api, &of, asked)?;
-    let page = api.devices()?.list(scope, filter, order, request).await?;
+    let page = PageOfDevices {
+        filter,
+        order,
+        page: request,
+    };
+    let page = api.run(caller, page).await?;
     Ok(axum::Json(page_of(&api, &of, page, |device| {
         DeviceView::now(&api, device)
     })))
@@ -570,11 +575,11 @@ pub(crate) struct Summary {
     responses((status = 200, description = "The numbers", body = Summary)))]
 pub(crate) async fn summary(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     QueryOf(of): QueryOf<OfTeam>,
 ) -> Result<axum::Json<Summary>, Problem> {
-    let scope = asking.within(&api, of.team.as_deref()).await?.scope();
-    let counts = api.devices()?.count(scope).await?;
+    let caller = within(&api, caller, of.team.as_deref()).await?;
+    let counts = api.run(caller, CountDevices).await?;
     Ok(axum::Json(Summary {
         total: counts.total,
         active: counts.active,
@@ -594,11 +599,14 @@ pub(crate) async fn summary(
             ("ETag" = String, description = "Its version")))))]
 pub(crate) async fn create(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     JsonBody(body): JsonBody<NewDeviceBody>,
 ) -> Result<Response, Problem> {
-    let new = body.device("")?;
-    let (device, secret) = api.devices()?.create(asking.actor, new).await?;
+    let add = AddDevice {
+        device: body.device("")?,
+        kind_is_type: false,
+    };
+    let (device, secret) = api.run(caller, add).await?;
     let tag = version(device.revision).header();
     let path = format!("/api/v1/devices/{}", encoded(&device.id));
     let made = MadeDevice {
@@ -626,12 +634,12 @@ pub(super) fn encoded(text: &str) -> String {
         (status = 404, description = "There is none")))]
 pub(crate) async fn show(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf(id): PathOf<String>,
     QueryOf(of): QueryOf<OfTeam>,
 ) -> Result<Response, Problem> {
-    let scope = asking.within(&api, of.team.as_deref()).await?.scope();
-    let device = api.devices()?.read(scope, id.into()).await?;
+    let caller = within(&api, caller, of.team.as_deref()).await?;
+    let device = api.run(caller, FindDevice { device: id.into() }).await?;
     Ok(answer(&api, StatusCode::OK, device))
 }
 
@@ -649,18 +657,22 @@ pub(crate) async fn show(
         (status = 428, description = "`If-Match` is needed")))]
 pub(crate) async fn change(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf(id): PathOf<String>,
     QueryOf(of): QueryOf<OfTeam>,
     headers: HeaderMap,
     JsonBody(body): JsonBody<DeviceChangeBody>,
 ) -> Result<Response, Problem> {
     let (expected, change) = (expected(&headers)?, body.change()?);
-    let actor = asking.actor.clone();
-    let within = asking.within(&api, of.team.as_deref()).await?.actor.scope;
-    let devices = api.devices()?;
-    let changed = devices.change(actor, within, id.into(), change, expected);
-    Ok(answer(&api, StatusCode::OK, changed.await?))
+    let team = of.team.as_deref();
+    let change = ChangeDevice {
+        device: id.into(),
+        within: within(&api, caller.clone(), team).await?.scope(),
+        change,
+        expected_revision: expected,
+    };
+    let changed = api.run(caller, change).await?;
+    Ok(answer(&api, StatusCode::OK, changed))
 }
 
 /// Delete a device
@@ -673,14 +685,17 @@ pub(crate) async fn change(
         (status = 412, description = "It was changed meanwhile")))]
 pub(crate) async fn delete(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf(id): PathOf<String>,
     QueryOf(of): QueryOf<OfTeam>,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
-    let expected = expected_if_any(&headers)?;
-    let actor = asking.within(&api, of.team.as_deref()).await?.actor;
-    api.devices()?.delete(actor, id.into(), expected).await?;
+    let delete = DeleteDevice {
+        device: id.into(),
+        expected_revision: expected_if_any(&headers)?,
+    };
+    let caller = within(&api, caller, of.team.as_deref()).await?;
+    api.run(caller, delete).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -693,12 +708,13 @@ pub(crate) async fn delete(
         (status = 404, description = "There is none that is deleted")))]
 pub(crate) async fn restore(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf(id): PathOf<String>,
     QueryOf(of): QueryOf<OfTeam>,
 ) -> Result<Response, Problem> {
-    let actor = asking.within(&api, of.team.as_deref()).await?.actor;
-    let restored = api.devices()?.restore(actor, id.into()).await?;
+    let caller = within(&api, caller, of.team.as_deref()).await?;
+    let restore = RestoreDevice { device: id.into() };
+    let restored = api.run(caller, restore).await?;
     Ok(answer(&api, StatusCode::OK, restored))
 }
 
@@ -711,11 +727,11 @@ pub(crate) async fn restore(
         (status = 404, description = "There is none")))]
 pub(crate) async fn purge(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf(id): PathOf<String>,
     QueryOf(of): QueryOf<OfTeam>,
 ) -> Result<StatusCode, Problem> {
-    let actor = asking.within(&api, of.team.as_deref()).await?.actor;
-    api.devices()?.purge(actor, id.into()).await?;
+    let caller = within(&api, caller, of.team.as_deref()).await?;
+    api.run(caller, PurgeDevice { device: id.into() }).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -3,14 +3,17 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use martlet_control::principal::{Scope as ScopeName, Scopes};
-use martlet_registry::{DeviceRef, Group, GroupChange, NewGroup, Owner, Scope};
+use martlet_control::use_cases::{
+    AddGroup, AddToGroup, ChangeGroup, FindGroup, GroupName, ListGroups, ReadGroupRules,
+    RemoveFromGroup, RemoveGroup, SetGroupRules,
+};
+use martlet_registry::{Group, GroupChange, NewGroup};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::Asking;
 use super::forms::{expected, expected_if_any, moment, page_of_all, version};
-use super::rule_sets::{RuleLines, change_rules, lines, parse};
+use super::rule_sets::{RuleLines, lines, parse};
+use super::{CalledBy, within};
 use crate::api::Api;
 use crate::extract::{JsonBody, PathOf, QueryOf};
 use crate::page::Page;
@@ -90,63 +93,11 @@ pub(crate) struct OfTeam {
 }
 
 impl OfTeam {
-    /// The group's id, where a team is named; else what names the group.
-    ///
-    /// # Errors
-    /// There is no such team, or it has no such group.
-    async fn group(&self, api: &Api, asking: &Asking, text: String) -> Result<String, Problem> {
-        let Some(team) = &self.team else {
-            return Ok(text);
-        };
-        let scope = Scope::Team(asking.team_id(api, team).await?);
-        let found = api.tables()?.read(move |registry| {
-            Box::pin(async move { registry.group_named(&scope, &text).await })
-        });
-        Ok(found.await?.id)
-    }
-
-    /// The group and the devices that come into it or leave it, those of the team that is named.
-    ///
-    /// # Errors
-    /// There is no such team, group or device.
-    async fn members(
-        &self,
-        api: &Api,
-        asking: &Asking,
-        text: String,
-        ids: Vec<String>,
-    ) -> Result<(String, Vec<MemberRef>), Problem> {
-        let (Some(team), true) = (&self.team, asking.sees_all()) else {
-            let text = self.group(api, asking, text).await?;
-            return Ok((text, ids.into_iter().map(MemberRef::Id).collect()));
-        };
-        let team = asking.team_id(api, team).await?;
-        let found = api.tables()?.read(move |registry| {
-            Box::pin(async move {
-                let group = registry.group_for_team(&team, &text).await?;
-                let (scope, mut numbers) = (Scope::Team(team), Vec::new());
-                for id in &ids {
-                    let device = registry.device(&scope, DeviceRef::Id(id)).await?;
-                    numbers.push(MemberRef::Number(device.number));
-                }
-                Ok((group.id, numbers))
-            })
-        });
-        Ok(found.await?)
-    }
-}
-
-/// A [`DeviceRef`] that has its text.
-enum MemberRef {
-    Id(String),
-    Number(i64),
-}
-
-impl MemberRef {
-    fn device(&self) -> DeviceRef<'_> {
-        match self {
-            Self::Id(id) => DeviceRef::Id(id),
-            Self::Number(number) => DeviceRef::Number(*number),
+    /// The group with this id or name.
+    fn group(self, text: String) -> GroupName {
+        GroupName {
+            text,
+            team: self.team,
         }
     }
 }
@@ -156,16 +107,14 @@ impl MemberRef {
     responses((status = 200, description = "A page of them, by id", body = Page<GroupView>)))]
 pub(crate) async fn list(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     QueryOf(wanted): QueryOf<GroupParams>,
 ) -> Result<axum::Json<Page<GroupView>>, Problem> {
-    let scope = asking.within(&api, wanted.team.as_deref()).await?.scope();
+    let caller = within(&api, caller, wanted.team.as_deref()).await?;
     let asked = (wanted.limit, wanted.cursor.as_deref(), wanted.total);
-    let of = format!("groups {scope:?}");
-    let found = api
-        .tables()?
-        .read(move |registry| Box::pin(async move { registry.groups(&scope).await }));
-    let all: Vec<GroupView> = found.await?.into_iter().map(GroupView::from).collect();
+    let of = format!("groups {:?}", caller.scope());
+    let found = api.run(caller, ListGroups).await?;
+    let all: Vec<GroupView> = found.into_iter().map(GroupView::from).collect();
     let page = page_of_all(&api, &of, all, |group| &group.id, asked)?;
     Ok(axum::Json(page))
 }
@@ -191,19 +140,17 @@ pub(crate) struct NewGroupBody {
     responses((status = 201, description = "It is there", body = GroupView)))]
 pub(crate) async fn create(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     JsonBody(body): JsonBody<NewGroupBody>,
 ) -> Result<Response, Problem> {
-    let new = NewGroup {
+    let group = NewGroup {
         name: body.name,
         description: body.description,
         colour: body.colour,
         team: body.team,
     };
-    let made = api.tables()?.change(move |registry| {
-        Box::pin(async move { registry.add_group(&asking.actor, new).await })
-    });
-    Ok(answer(StatusCode::CREATED, made.await?))
+    let added = api.run(caller, AddGroup { group }).await?;
+    Ok(answer(StatusCode::CREATED, added))
 }
 
 /// A group
@@ -213,16 +160,13 @@ pub(crate) async fn create(
         (status = 404, description = "There is none")))]
 pub(crate) async fn show(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf(id): PathOf<String>,
     QueryOf(of): QueryOf<OfTeam>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let (scope, id) = (asking.scope(), of.group(&api, &asking, id).await?);
-    let found = api
-        .tables()?
-        .read(move |registry| Box::pin(async move { registry.group_named(&scope, &id).await }));
-    let found = found.await?;
+    let group = of.group(id);
+    let found = api.run(caller, FindGroup { group }).await?;
     let version = version(found.revision);
     Ok(version.unless_known(&headers, axum::Json(GroupView::from(found))))
 }
@@ -250,27 +194,25 @@ pub(crate) struct GroupChangeBody {
         (status = 428, description = "`If-Match` is needed")))]
 pub(crate) async fn change(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf(id): PathOf<String>,
     QueryOf(of): QueryOf<OfTeam>,
     headers: HeaderMap,
     JsonBody(body): JsonBody<GroupChangeBody>,
 ) -> Result<Response, Problem> {
     let expected = expected(&headers)?;
-    let id = of.group(&api, &asking, id).await?;
     let change = GroupChange {
         name: body.name,
         description: body.description,
         colour: body.colour,
     };
-    let changed = api.tables()?.change(move |registry| {
-        Box::pin(async move {
-            registry
-                .change_group(&asking.actor, &id, change, expected)
-                .await
-        })
-    });
-    Ok(answer(StatusCode::OK, changed.await?))
+    let change = ChangeGroup {
+        group: of.group(id),
+        change,
+        expected_revision: expected,
+    };
+    let changed = api.run(caller, change).await?;
+    Ok(answer(StatusCode::OK, changed))
 }
 
 /// Remove a group
@@ -283,17 +225,16 @@ pub(crate) async fn change(
         (status = 412, description = "It was changed meanwhile")))]
 pub(crate) async fn delete(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf(id): PathOf<String>,
     QueryOf(of): QueryOf<OfTeam>,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
-    let expected = expected_if_any(&headers)?;
-    let id = of.group(&api, &asking, id).await?;
-    let removed = api.tables()?.change(move |registry| {
-        Box::pin(async move { registry.remove_group(&asking.actor, &id, expected).await })
-    });
-    removed.await?;
+    let remove = RemoveGroup {
+        group: of.group(id),
+        expected_revision: expected_if_any(&headers)?,
+    };
+    api.run(caller, remove).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -320,19 +261,16 @@ pub(crate) struct Moved {
         (status = 404, description = "There is no such group or device")))]
 pub(crate) async fn add_members(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf(id): PathOf<String>,
     QueryOf(of): QueryOf<OfTeam>,
     JsonBody(body): JsonBody<Members>,
 ) -> Result<axum::Json<Moved>, Problem> {
-    let (id, members) = of.members(&api, &asking, id, body.devices).await?;
-    let added = api.tables()?.change(move |registry| {
-        Box::pin(async move {
-            let devices: Vec<_> = members.iter().map(MemberRef::device).collect();
-            registry.add_to_group(&asking.actor, &id, &devices).await
-        })
-    });
-    let changed = added.await?;
+    let members = AddToGroup {
+        group: of.group(id),
+        devices: body.devices,
+    };
+    let changed = api.run(caller, members).await?;
     Ok(axum::Json(Moved { changed }))
 }
 
@@ -343,21 +281,16 @@ pub(crate) async fn add_members(
         (status = 404, description = "There is no such group or device")))]
 pub(crate) async fn remove_members(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf(id): PathOf<String>,
     QueryOf(of): QueryOf<OfTeam>,
     JsonBody(body): JsonBody<Members>,
 ) -> Result<axum::Json<Moved>, Problem> {
-    let (id, members) = of.members(&api, &asking, id, body.devices).await?;
-    let removed = api.tables()?.change(move |registry| {
-        Box::pin(async move {
-            let devices: Vec<_> = members.iter().map(MemberRef::device).collect();
-            registry
-                .remove_from_group(&asking.actor, &id, &devices)
-                .await
-        })
-    });
-    let changed = removed.await?;
+    let members = RemoveFromGroup {
+        group: of.group(id),
+        devices: body.devices,
+    };
+    let changed = api.run(caller, members).await?;
     Ok(axum::Json(Moved { changed }))
 }
 
@@ -369,15 +302,12 @@ pub(crate) async fn remove_members(
         (status = 404, description = "There is no such group")))]
 pub(crate) async fn rules(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf(id): PathOf<String>,
     QueryOf(of): QueryOf<OfTeam>,
 ) -> Result<Response, Problem> {
-    let (scope, id) = (asking.scope(), of.group(&api, &asking, id).await?);
-    let found = api
-        .tables()?
-        .read(move |registry| Box::pin(async move { registry.group_rules(&scope, &id).await }));
-    let found = found.await?;
+    let group = of.group(id);
+    let found = api.run(caller, ReadGroupRules { group }).await?;
     let (tag, rules) = (version(found.revision).header(), lines(&found.rules));
     Ok(([tag], axum::Json(RuleLines { rules })).into_response())
 }
@@ -393,36 +323,19 @@ pub(crate) async fn rules(
         (status = 412, description = "The group was changed meanwhile")))]
 pub(crate) async fn set_rules(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf(id): PathOf<String>,
     QueryOf(of): QueryOf<OfTeam>,
     headers: HeaderMap,
     JsonBody(body): JsonBody<RuleLines>,
 ) -> Result<axum::Json<RuleLines>, Problem> {
-    let (rules, expected) = (parse(&body.rules)?, expected_if_any(&headers)?);
-    let needed: Scopes = match asking.sees_all() {
-        true => [ScopeName::AclWrite].into(),
-        // All topics of their tenant, at the most.
-        false => [ScopeName::MessagesRead, ScopeName::MessagesWrite].into(),
-    };
-    asking.expect_within(needed)?;
+    let rules = parse(&body.rules)?;
     let shown = lines(&rules);
-    let id = of.group(&api, &asking, id).await?;
-    let (of, given) = (id.clone(), rules.clone());
-    let changed = change_rules(
-        &api,
-        asking,
-        Owner::Group,
-        of,
-        given,
-        move |registry, asking| {
-            Box::pin(async move {
-                registry
-                    .change_rules(&asking.actor, Owner::Group, &id, &rules, (expected, None))
-                    .await
-            })
-        },
-    );
-    changed.await?;
+    let set = SetGroupRules {
+        group: of.group(id),
+        rules,
+        expected_revision: expected_if_any(&headers)?,
+    };
+    api.run(caller, set).await?;
     Ok(axum::Json(RuleLines { rules: shown }))
 }

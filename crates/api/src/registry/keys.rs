@@ -3,19 +3,18 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use martlet_control::principal::Scopes;
+use martlet_control::use_cases::{AddApiKey, ChangeApiKey, ListApiKeys, RevokeApiKey};
 use martlet_registry::{ApiKey, NewApiKey};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::Asking;
+use super::CalledBy;
 use super::forms::{expected, moment, page_of_all, time, version};
-use super::rights::{self, change_within};
 use crate::api::Api;
 use crate::extract::{JsonBody, PathOf, QueryOf};
 use crate::keys::PageParams;
 use crate::page::Page;
-use crate::problem::{Problem, ProblemKind};
+use crate::problem::Problem;
 use crate::shown_once::{JsonWithSecrets, ShownOnce};
 use crate::time::Moment;
 use crate::words;
@@ -77,11 +76,11 @@ impl From<ApiKey> for KeyView {
     responses((status = 200, description = "A page of them, by id", body = Page<KeyView>)))]
 pub(crate) async fn list(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     QueryOf(wanted): QueryOf<PageParams>,
 ) -> Result<axum::Json<Page<KeyView>>, Problem> {
     let mut all = Vec::new();
-    if asking.sees_all() {
+    if caller.sees_all() {
         all.extend(api.settings.keys.iter().map(|key| {
             KeyView {
                 id: key.name().to_owned(),
@@ -103,11 +102,9 @@ pub(crate) async fn list(
             }
         }));
     }
-    let scope = asking.scope();
     if let Ok(tables) = api.tables() {
-        let found =
-            tables.read(move |registry| Box::pin(async move { registry.api_keys(&scope).await }));
-        all.extend(found.await?.into_iter().map(KeyView::from));
+        let found = tables.run(caller, ListApiKeys).await?;
+        all.extend(found.into_iter().map(KeyView::from));
     }
     let page = page_of_all(&api, "keys", all, |key| &key.id, wanted.asked())?;
     Ok(axum::Json(page))
@@ -143,24 +140,6 @@ pub(crate) struct MadeKey {
     key: ShownOnce<String>,
 }
 
-/// Rights of a key with these scopes: for a caller that sees one team, those that the team can
-/// have.
-fn rights_of(asking: &Asking, names: &[String]) -> Result<Scopes, Problem> {
-    let mut rights = Scopes::NONE;
-    for (at, name) in names.iter().enumerate() {
-        let scopes = Scopes::parse(name).map_err(|_| {
-            let detail = format!("{name:?} is no scope and no role");
-            let problem = Problem::new(ProblemKind::Invalid, detail.clone());
-            problem.of_field(format!("/scopes/{at}"), detail)
-        })?;
-        rights = rights.or(scopes);
-    }
-    Ok(match asking.sees_all() {
-        true => rights,
-        false => rights.and(asking.scopes_of_team()),
-    })
-}
-
 /// Add an API key
 ///
 /// It is shown only once. A caller adds keys only with scopes that it has itself, and only in the
@@ -169,37 +148,17 @@ fn rights_of(asking: &Asking, names: &[String]) -> Result<Scopes, Problem> {
     responses((status = 201, description = "It is good", body = MadeKey)))]
 pub(crate) async fn create(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     JsonBody(body): JsonBody<NewKeyBody>,
 ) -> Result<Response, Problem> {
-    let given = rights_of(&asking, &body.scopes)?;
-    asking.expect_within(given)?;
-    let new = NewApiKey {
+    let key = NewApiKey {
         name: body.name,
         scopes: body.scopes,
         team: body.team,
-        // Theirs who adds it, unless it is said: it opens no more than they may.
-        owner: match (
-            body.owner.is_empty(),
-            asking.actor.who.strip_prefix("user:"),
-        ) {
-            (true, Some(user)) => user.to_owned(),
-            _ => body.owner,
-        },
+        owner: body.owner,
         expires_ms: time("/expires_at", body.expires_at.as_deref())?,
     };
-    let owner = new.owner.clone();
-    let made = change_within(
-        &api,
-        asking,
-        move |registry, asking| {
-            Box::pin(async move { rights::of_owner(registry, asking, &owner).await })
-        },
-        move |registry, asking| {
-            Box::pin(async move { registry.add_api_key(&asking.actor, new).await })
-        },
-    );
-    let (key, secret) = made.await?;
+    let (key, secret) = api.run(caller, AddApiKey { key }).await?;
     let tag = version(key.revision).header();
     let made = MadeKey {
         view: key.into(),
@@ -233,36 +192,18 @@ pub(crate) struct KeyChangeBody {
         (status = 428, description = "`If-Match` is needed")))]
 pub(crate) async fn change(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf(id): PathOf<String>,
     headers: HeaderMap,
     JsonBody(body): JsonBody<KeyChangeBody>,
 ) -> Result<Response, Problem> {
-    let expected = expected(&headers)?;
-    let given = rights_of(&asking, &body.scopes)?;
-    asking.expect_within(given)?;
-    let of = id.clone();
-    let changed = change_within(
-        &api,
-        asking,
-        move |registry, asking| {
-            Box::pin(async move {
-                let Some((key, rights)) = rights::key(registry, asking, &of).await? else {
-                    return Ok(Scopes::NONE);
-                };
-                let of_owner = rights::of_owner(registry, asking, &key.owner).await?;
-                Ok(rights.or(of_owner))
-            })
-        },
-        move |registry, asking| {
-            Box::pin(async move {
-                registry
-                    .change_api_key(&asking.actor, &id, &body.name, &body.scopes, expected)
-                    .await
-            })
-        },
-    );
-    let key = changed.await?;
+    let change = ChangeApiKey {
+        id,
+        name: body.name,
+        scopes: body.scopes,
+        expected_revision: expected(&headers)?,
+    };
+    let key = api.run(caller, change).await?;
     let tag = version(key.revision).header();
     Ok(([tag], axum::Json(KeyView::from(key))).into_response())
 }
@@ -277,23 +218,9 @@ pub(crate) async fn change(
         (status = 404, description = "There is none that is good")))]
 pub(crate) async fn revoke(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf(id): PathOf<String>,
 ) -> Result<StatusCode, Problem> {
-    let of = id.clone();
-    let revoked = change_within(
-        &api,
-        asking,
-        move |registry, asking| {
-            Box::pin(async move {
-                let found = rights::key(registry, asking, &of).await?;
-                Ok(found.map_or(Scopes::NONE, |(_, rights)| rights))
-            })
-        },
-        move |registry, asking| {
-            Box::pin(async move { registry.revoke_api_key(&asking.actor, &id).await })
-        },
-    );
-    revoked.await?;
+    api.run(caller, RevokeApiKey { id }).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -1,57 +1,53 @@
 //! Devices, users, teams, keys and the rest: what the tables hold.
 //!
-//! A handler reads what is asked for, makes one call into the tables and answers. Whose objects a
-//! caller sees is in the [`Asking`] that goes along with each call; the tables themselves keep
+//! A handler reads what is asked for, runs a use case of `control` and answers. Whose objects a
+//! caller sees is in the [`Caller`] that goes along with each use case; the tables themselves keep
 //! people of one team from another's.
 //!
-//! * `devices`, `bulk`, `names`, `credentials`, `configuration`, `groups`, `provisioning`: devices
+//! * `devices`, `bulk`, `credentials`, `configuration`, `groups`, `provisioning`: devices
 //! * `commands`: commands to devices and groups
 //! * `twin`: values that a device is to have, and those that it reports
 //! * `rule_sets`: types of devices, roles of users, and what they may do
 //! * `users`, `teams`, `keys`: people, and what they come with
-//! * `rights`: what a caller may grant, change and end
 //! * `bans`, `audit`: who is kept out, and who changed what
 //! * `forms`: what requests and answers have in common
+//! * `called_by`, `errors`: the caller of a request, and errors of use cases as problems
+//!
+//! [`Caller`]: martlet_control::callers::Caller
 
-mod asking;
 mod audit;
 mod bans;
 mod bulk;
+mod called_by;
 mod commands;
 mod configuration;
 mod credentials;
 mod devices;
+mod errors;
 mod forms;
 mod groups;
 pub(crate) mod keys;
-mod names;
 mod provisioning;
-mod rights;
 mod rule_sets;
 mod team_tokens;
 mod teams;
 mod twin;
 pub(crate) mod users;
 
-use martlet_control::devices::DeviceError;
 use martlet_control::principal::Scope::{
     AclRead, AclWrite, AuditRead, ClientsRead, ClientsWrite, DevicesRead, DevicesWrite, KeysRead,
     KeysWrite, UsersRead, UsersWrite,
 };
-use martlet_control::tables::TablesError;
-use martlet_registry::RegistryError;
 use utoipa_axum::routes;
 
 use crate::access::Access::{Open, Scoped, ScopedOrOfDevice, ScopedOrOfTeam};
-use crate::problem::{Problem, ProblemKind};
 use crate::route_list::Routes;
 
-pub(crate) use asking::Asking;
 pub use bulk::{DeviceRow, devices_of_json, devices_of_table, json_of_device, table_of_devices};
+pub(crate) use called_by::{CalledBy, team_id, within};
 pub(crate) use commands::TIME_SECS as COMMAND_TIME_SECS;
 pub(crate) use devices::{OfTeam, expect_type, group_id};
 pub(crate) use forms::{expected_if_any, moment, page_of, page_request, version, word_of_query};
-pub use names::ExportNames;
 
 /// Adds these routes to the others.
 // Table: routes and their handlers.
@@ -162,36 +158,4 @@ pub(crate) fn add_to(routes: Routes) -> Routes {
         .add_of_tables(Scoped(ClientsWrite), routes!(bans::add))
         .add_of_tables(Scoped(ClientsWrite), routes!(bans::remove))
         .add_of_tables(Scoped(AuditRead), routes!(audit::list))
-}
-
-impl From<DeviceError> for Problem {
-    fn from(error: DeviceError) -> Self {
-        let kind = match &error {
-            DeviceError::Refused(_) => ProblemKind::Invalid,
-            DeviceError::NotFound(_) => ProblemKind::NotFound,
-            DeviceError::Exists(_) | DeviceError::NameTaken(_) | DeviceError::LimitReached(_) => {
-                ProblemKind::Conflict
-            }
-            DeviceError::Stale(_) => ProblemKind::PreconditionFailed,
-            DeviceError::Unavailable(_) => ProblemKind::Unavailable,
-        };
-        Self::new(kind, error.to_string())
-    }
-}
-
-impl From<TablesError> for Problem {
-    fn from(error: TablesError) -> Self {
-        let kind = match &error {
-            TablesError::Registry(RegistryError::Refused(_)) => ProblemKind::Invalid,
-            TablesError::Registry(RegistryError::NotFound(_)) => ProblemKind::NotFound,
-            TablesError::Registry(
-                RegistryError::Exists(_)
-                | RegistryError::NameTaken(_)
-                | RegistryError::LimitReached(_),
-            ) => ProblemKind::Conflict,
-            TablesError::Registry(RegistryError::Stale { .. }) => ProblemKind::PreconditionFailed,
-            _ => ProblemKind::Unavailable,
-        };
-        Self::new(kind, error.told())
-    }
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use martlet_control::principal::Scope;
+use martlet_control::use_cases::{AddProvisioningKey, ListProvisioningKeys, RevokeProvisioningKey};
 use martlet_registry::{
     DEVICE_TYPE, DeviceSecret, NewDevice, NewProvisioningKey, ProvisioningKey, ProvisioningKeyRef,
     RepeatableRequest,
@@ -13,7 +13,7 @@ use martlet_registry::{
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::Asking;
+use super::CalledBy;
 use super::forms::{moment, page_of_all, time};
 use crate::api::Api;
 use crate::connection::Connection;
@@ -84,14 +84,11 @@ impl From<ProvisioningKey> for ProvisioningKeyView {
         body = Page<ProvisioningKeyView>)))]
 pub(crate) async fn list(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     QueryOf(wanted): QueryOf<PageParams>,
 ) -> Result<axum::Json<Page<ProvisioningKeyView>>, Problem> {
-    let scope = asking.scope();
-    let found = api
-        .tables()?
-        .read(move |registry| Box::pin(async move { registry.provisioning_keys(&scope).await }));
-    let all = found.await?.into_iter().map(ProvisioningKeyView::from);
+    let found = api.run(caller, ListProvisioningKeys).await?;
+    let all = found.into_iter().map(ProvisioningKeyView::from);
     let (all, asked) = (all.collect(), wanted.asked());
     let page = page_of_all(&api, "provisioning keys", all, |key| &key.id, asked)?;
     Ok(axum::Json(page))
@@ -141,11 +138,10 @@ pub(crate) struct MadeProvisioningKey {
         (status = 403, description = "Who asks may not add devices themselves")))]
 pub(crate) async fn create(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     JsonBody(body): JsonBody<NewProvisioningKeyBody>,
 ) -> Result<(StatusCode, JsonWithSecrets<MadeProvisioningKey>), Problem> {
-    asking.expect_within([Scope::DevicesWrite].into())?;
-    let new = NewProvisioningKey {
+    let key = NewProvisioningKey {
         device_type: body.device_type.unwrap_or_else(|| DEVICE_TYPE.to_owned()),
         team: body.team,
         groups: body.groups,
@@ -154,10 +150,7 @@ pub(crate) async fn create(
         expires_ms: time("/expires_at", body.expires_at.as_deref())?,
         ..NewProvisioningKey::new(&body.name)
     };
-    let made = api.tables()?.note(move |registry| {
-        Box::pin(async move { registry.add_provisioning_key(&asking.actor, new).await })
-    });
-    let (key, secret) = made.await?;
+    let (key, secret) = api.run(caller, AddProvisioningKey { key }).await?;
     let made = MadeProvisioningKey {
         view: key.into(),
         key: secret.into(),
@@ -175,14 +168,10 @@ pub(crate) async fn create(
         (status = 404, description = "There is none that is good")))]
 pub(crate) async fn revoke(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf(id): PathOf<String>,
 ) -> Result<StatusCode, Problem> {
-    asking.expect_within([Scope::DevicesWrite].into())?;
-    let revoked = api.tables()?.note(move |registry| {
-        Box::pin(async move { registry.revoke_provisioning_key(&asking.actor, &id).await })
-    });
-    revoked.await?;
+    api.run(caller, RevokeProvisioningKey { id }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -261,7 +250,7 @@ pub(crate) struct Provisioned {
 pub(crate) async fn provision(
     State(api): State<Api>,
     Extension(connection): Extension<Connection>,
-    mut asking: Asking,
+    CalledBy(mut caller): CalledBy,
     headers: HeaderMap,
     JsonBody(body): JsonBody<ProvisionBody>,
 ) -> Result<Response, Problem> {
@@ -270,7 +259,7 @@ pub(crate) async fn provision(
     if let Some(problem) = taken.and_then(|taken| taken.refusal()) {
         return Err(problem);
     }
-    asking.actor.by = "provisioning key".to_owned();
+    caller.actor.by = "provisioning key".to_owned();
     let request = idempotency::key_of(&headers)?.map(|key| body.request(&key));
     let device = NewDevice {
         name: body.name,
@@ -285,7 +274,7 @@ pub(crate) async fn provision(
     };
     let key = ProvisioningKeyRef::Secret(body.key);
     let devices = api.devices()?;
-    let made = devices.provision_by_key(asking.actor, key, device, request);
+    let made = devices.provision_by_key(caller.actor, key, device, request);
     let made = made.await.map_err(|error| {
         let problem = Problem::from(error);
         match problem.kind() {

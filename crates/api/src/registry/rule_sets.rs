@@ -3,14 +3,16 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use martlet_control::tables::Work;
-use martlet_registry::{ClientIds, Owner, Registry, RegistryError, RuleLine, RuleSet};
+use martlet_control::callers::Caller;
+use martlet_control::use_cases::{
+    AddRuleSet, ChangeRuleSet, DeleteRuleSet, FindRuleSet, ListRuleSets, SetInactiveAfter,
+};
+use martlet_registry::{ClientIds, Owner, RuleLine, RuleSet};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::Asking;
+use super::CalledBy;
 use super::forms::{expected, page_of_all, version};
-use super::rights::{self, change_within};
 use crate::api::Api;
 use crate::extract::{JsonBody, PathOf, QueryOf};
 use crate::keys::PageParams;
@@ -145,148 +147,72 @@ fn client_ids_of(
     read.map(Some)
 }
 
-/// Those of one team are shown what they may give: without a tenant of its own, none with topics
-/// that others have too.
-fn is_shown(asking: &Asking, owner: Owner, set: &RuleSet) -> bool {
-    asking.gives_topics() || set.beyond_own(owner).is_none()
-}
-
 async fn list_of(
     api: &Api,
-    asking: &Asking,
+    caller: Caller,
     owner: Owner,
     wanted: &PageParams,
 ) -> Result<axum::Json<Page<RuleSetView>>, Problem> {
-    let found = api
-        .tables()?
-        .read(move |registry| Box::pin(registry.rule_sets(owner)));
-    let shown = found.await?.into_iter();
-    let shown = shown.filter(|set| is_shown(asking, owner, set));
+    let shown = api.run(caller, ListRuleSets { owner }).await?.into_iter();
     let all: Vec<RuleSetView> = shown.map(|set| RuleSetView::of(owner, set)).collect();
     let page = page_of_all(api, owner.word(), all, |set| &set.name, wanted.asked())?;
     Ok(axum::Json(page))
 }
 
-async fn find(api: &Api, asking: Asking, owner: Owner, name: String) -> Result<RuleSet, Problem> {
-    let found = api.tables()?.read(move |registry| {
-        Box::pin(async move {
-            let set = registry.rule_set(owner, &name).await?;
-            match is_shown(&asking, owner, &set) {
-                true => Ok(set),
-                false => Err(RegistryError::NotFound(format!(
-                    "there is no {} {name} that who asks may give",
-                    owner.word()
-                ))),
-            }
-        })
-    });
-    Ok(found.await?)
-}
-
 async fn answer_of(
     api: &Api,
-    asking: Asking,
+    caller: Caller,
     owner: Owner,
     name: String,
     status: StatusCode,
 ) -> Result<Response, Problem> {
-    let found = find(api, asking, owner, name).await?;
+    let found = api.run(caller, FindRuleSet { owner, name }).await?;
     let tag = version(found.revision).header();
     Ok((status, [tag], axum::Json(RuleSetView::of(owner, found))).into_response())
 }
 
-/// Changes rules, if the caller has the rights that they come to before and after.
-pub(super) async fn change_rules<T: Send + 'static>(
-    api: &Api,
-    asking: Asking,
-    owner: Owner,
-    name: String,
-    rules: Vec<RuleLine>,
-    work: impl for<'r> FnOnce(&'r mut Registry, &'r Asking) -> Work<'r, T> + Send + 'static,
-) -> Result<T, Problem> {
-    let changed = change_within(
-        api,
-        asking,
-        move |registry, asking| {
-            Box::pin(async move {
-                let given = rights::of_rules(asking, owner, &rules);
-                let before = match owner {
-                    Owner::Group => registry.group_rules(&asking.scope(), &name).await,
-                    Owner::DeviceType | Owner::Role => registry.rule_set(owner, &name).await,
-                };
-                Ok(match before {
-                    // The call itself says so.
-                    Err(RegistryError::NotFound(_)) => given,
-                    before => given.or(rights::of_rules(asking, owner, &before?.rules)),
-                })
-            })
-        },
-        work,
-    );
-    changed.await
-}
-
 async fn create_of(
     api: &Api,
-    asking: Asking,
+    caller: Caller,
     owner: Owner,
     body: NewRuleSet,
 ) -> Result<Response, Problem> {
-    let (rules, name) = (parse(&body.rules)?, body.name);
-    let client_ids = client_ids_of(owner, body.client_id.as_deref(), body.max_sessions)?;
-    let (own, of, given) = (name.clone(), name.clone(), rules.clone());
-    let caller = asking.clone();
-    let made = change_rules(api, caller, owner, of, given, move |registry, asking| {
-        Box::pin(async move {
-            registry
-                .create_rule_set(&asking.actor, owner, &own, &rules, client_ids)
-                .await
-        })
-    });
-    made.await?;
-    answer_of(api, asking, owner, name, StatusCode::CREATED).await
+    let name = body.name;
+    let add = AddRuleSet {
+        owner,
+        name: name.clone(),
+        rules: parse(&body.rules)?,
+        client_ids: client_ids_of(owner, body.client_id.as_deref(), body.max_sessions)?,
+    };
+    api.run(caller.clone(), add).await?;
+    answer_of(api, caller, owner, name, StatusCode::CREATED).await
 }
 
 async fn set_of(
     api: &Api,
-    asking: Asking,
+    caller: Caller,
     owner: Owner,
     (name, headers): (String, HeaderMap),
     body: RuleSetChange,
 ) -> Result<Response, Problem> {
-    let (rules, expected) = (parse(&body.rules)?, expected(&headers)?);
-    let client_ids = client_ids_of(owner, body.client_id.as_deref(), body.max_sessions)?;
-    let (own, of, given) = (name.clone(), name.clone(), rules.clone());
-    let caller = asking.clone();
-    let changed = change_rules(api, caller, owner, of, given, move |registry, asking| {
-        Box::pin(async move {
-            registry
-                .change_rules(&asking.actor, owner, &own, &rules, (expected, client_ids))
-                .await
-        })
-    });
-    changed.await?;
-    answer_of(api, asking, owner, name, StatusCode::OK).await
+    let change = ChangeRuleSet {
+        owner,
+        name: name.clone(),
+        rules: parse(&body.rules)?,
+        expected_revision: expected(&headers)?,
+        client_ids: client_ids_of(owner, body.client_id.as_deref(), body.max_sessions)?,
+    };
+    api.run(caller.clone(), change).await?;
+    answer_of(api, caller, owner, name, StatusCode::OK).await
 }
 
 async fn delete_of(
     api: &Api,
-    asking: Asking,
+    caller: Caller,
     owner: Owner,
     name: String,
 ) -> Result<StatusCode, Problem> {
-    let of = name.clone();
-    let removed = change_rules(
-        api,
-        asking,
-        owner,
-        of,
-        Vec::new(),
-        move |registry, asking| {
-            Box::pin(async move { registry.delete_rule_set(&asking.actor, owner, &name).await })
-        },
-    );
-    removed.await?;
+    api.run(caller, DeleteRuleSet { owner, name }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -302,10 +228,10 @@ macro_rules! routes_of {
                 body = Page<RuleSetView>)))]
         pub(crate) async fn $list(
             State(api): State<Api>,
-            asking: Asking,
+            CalledBy(caller): CalledBy,
             QueryOf(wanted): QueryOf<PageParams>,
         ) -> Result<axum::Json<Page<RuleSetView>>, Problem> {
-            list_of(&api, &asking, $owner, &wanted).await
+            list_of(&api, caller, $owner, &wanted).await
         }
 
         #[doc = $create_title]
@@ -313,10 +239,10 @@ macro_rules! routes_of {
             responses((status = 201, description = "It is there", body = RuleSetView)))]
         pub(crate) async fn $create(
             State(api): State<Api>,
-            asking: Asking,
+            CalledBy(caller): CalledBy,
             JsonBody(body): JsonBody<NewRuleSet>,
         ) -> Result<Response, Problem> {
-            create_of(&api, asking, $owner, body).await
+            create_of(&api, caller, $owner, body).await
         }
 
         #[doc = $show_title]
@@ -326,10 +252,10 @@ macro_rules! routes_of {
                 (status = 404, description = "There is none")))]
         pub(crate) async fn $show(
             State(api): State<Api>,
-            asking: Asking,
+            CalledBy(caller): CalledBy,
             PathOf(name): PathOf<String>,
         ) -> Result<Response, Problem> {
-            answer_of(&api, asking, $owner, name, StatusCode::OK).await
+            answer_of(&api, caller, $owner, name, StatusCode::OK).await
         }
 
         #[doc = $set_title]
@@ -343,12 +269,12 @@ macro_rules! routes_of {
                 (status = 428, description = "`If-Match` is needed")))]
         pub(crate) async fn $set(
             State(api): State<Api>,
-            asking: Asking,
+            CalledBy(caller): CalledBy,
             PathOf(name): PathOf<String>,
             headers: HeaderMap,
             JsonBody(body): JsonBody<RuleSetChange>,
         ) -> Result<Response, Problem> {
-            set_of(&api, asking, $owner, (name, headers), body).await
+            set_of(&api, caller, $owner, (name, headers), body).await
         }
 
         #[doc = $delete_title]
@@ -358,10 +284,10 @@ macro_rules! routes_of {
                 (status = 404, description = "There is none")))]
         pub(crate) async fn $delete(
             State(api): State<Api>,
-            asking: Asking,
+            CalledBy(caller): CalledBy,
             PathOf(name): PathOf<String>,
         ) -> Result<StatusCode, Problem> {
-            delete_of(&api, asking, $owner, name).await
+            delete_of(&api, caller, $owner, name).await
         }
     };
 }
@@ -374,20 +300,16 @@ macro_rules! routes_of {
         (status = 404, description = "There is none")))]
 pub(crate) async fn change_type(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf(name): PathOf<String>,
     JsonBody(body): JsonBody<TypeChange>,
 ) -> Result<Response, Problem> {
-    let (of, caller) = (name.clone(), asking.clone());
-    let changed = api.tables()?.change(move |registry| {
-        Box::pin(async move {
-            registry
-                .set_inactive_after(&caller.actor, &of, body.inactive_after_secs)
-                .await
-        })
-    });
-    changed.await?;
-    answer_of(&api, asking, Owner::DeviceType, name, StatusCode::OK).await
+    let set = SetInactiveAfter {
+        name: name.clone(),
+        secs: body.inactive_after_secs,
+    };
+    api.run(caller.clone(), set).await?;
+    answer_of(&api, caller, Owner::DeviceType, name, StatusCode::OK).await
 }
 
 routes_of!(

@@ -3,15 +3,13 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use martlet_control::principal::Scope;
-use martlet_control::tables::Work;
-use martlet_registry::{AddedTeamToken, Registry, TeamToken};
+use martlet_control::use_cases::{AddTeamToken, ListTeamTokens, RestoreTeamToken, RevokeTeamToken};
+use martlet_registry::{AddedTeamToken, TeamToken};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::Asking;
+use super::CalledBy;
 use super::forms::moment;
-use super::rights::change_within;
 use crate::api::Api;
 use crate::extract::{JsonBody, PathOf};
 use crate::problem::Problem;
@@ -66,14 +64,11 @@ pub(crate) struct TeamTokenList {
         (status = 404, description = "There is no such team")))]
 pub(crate) async fn list(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf(id): PathOf<String>,
 ) -> Result<axum::Json<TeamTokenList>, Problem> {
-    let scope = asking.scope();
-    let found = api
-        .tables()?
-        .read(move |registry| Box::pin(async move { registry.team_tokens(&scope, &id).await }));
-    let items = found.await?.into_iter().map(TeamTokenView::from).collect();
+    let found = api.run(caller, ListTeamTokens { team: id }).await?;
+    let items = found.into_iter().map(TeamTokenView::from).collect();
     Ok(axum::Json(TeamTokenList { items }))
 }
 
@@ -117,21 +112,6 @@ impl From<AddedTeamToken> for MadeTeamToken {
     }
 }
 
-/// Makes a change to a token, which opens what every device of its team may do.
-async fn change<T: Send + 'static>(
-    api: &Api,
-    asking: Asking,
-    work: impl for<'r> FnOnce(&'r mut Registry, &'r Asking) -> Work<'r, T> + Send + 'static,
-) -> Result<T, Problem> {
-    let changed = change_within(
-        api,
-        asking,
-        move |_, _| Box::pin(async move { Ok([Scope::DevicesWrite].into()) }),
-        work,
-    );
-    changed.await
-}
-
 /// Add a team token
 ///
 /// Each device of the team logs in with it: the key is the user name, the secret the password, and
@@ -143,18 +123,15 @@ async fn change<T: Send + 'static>(
         (status = 404, description = "There is no such team")))]
 pub(crate) async fn create(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf(id): PathOf<String>,
     JsonBody(body): JsonBody<NewTeamTokenBody>,
 ) -> Result<Response, Problem> {
-    let added = change(&api, asking, move |registry, asking| {
-        Box::pin(async move {
-            registry
-                .add_team_token(&asking.actor, &id, &body.name)
-                .await
-        })
-    });
-    let made = MadeTeamToken::from(added.await?);
+    let token = AddTeamToken {
+        team: id,
+        name: body.name,
+    };
+    let made = MadeTeamToken::from(api.run(caller, token).await?);
     Ok((StatusCode::CREATED, JsonWithSecrets(made)).into_response())
 }
 
@@ -169,13 +146,10 @@ pub(crate) async fn create(
         (status = 404, description = "The team has none that is valid")))]
 pub(crate) async fn revoke(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf((id, token)): PathOf<(String, String)>,
 ) -> Result<StatusCode, Problem> {
-    let revoked = change(&api, asking, move |registry, asking| {
-        Box::pin(async move { registry.revoke_team_token(&asking.actor, &id, &token).await })
-    });
-    revoked.await?;
+    api.run(caller, RevokeTeamToken { team: id, token }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -189,15 +163,9 @@ pub(crate) async fn revoke(
         (status = 404, description = "The team has none that is revoked")))]
 pub(crate) async fn restore(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf((id, token)): PathOf<(String, String)>,
 ) -> Result<axum::Json<TeamTokenView>, Problem> {
-    let restored = change(&api, asking, move |registry, asking| {
-        Box::pin(async move {
-            registry
-                .restore_team_token(&asking.actor, &id, &token)
-                .await
-        })
-    });
+    let restored = api.run(caller, RestoreTeamToken { team: id, token });
     Ok(axum::Json(restored.await?.into()))
 }

@@ -3,14 +3,16 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use martlet_control::tables::Work;
-use martlet_registry::{ApiRole, Member, NewTeam, Registry, Team, TeamChange};
+use martlet_control::use_cases::{
+    AddTeam, ChangeTeam, DeleteTeam, FindTeam, ListMembers, ListTeams, PurgeTeam, RestoreTeam,
+    SetMember,
+};
+use martlet_registry::{Member, NewTeam, Team, TeamChange};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::Asking;
+use super::CalledBy;
 use super::forms::{expected, expected_if_any, moment, page_of_all, version};
-use super::rights::{self, change_within};
 use super::users::{WantedUsers, api_role};
 use crate::api::Api;
 use crate::extract::{JsonBody, PathOf, QueryOf};
@@ -68,14 +70,12 @@ fn answer(status: StatusCode, team: Team) -> Response {
     responses((status = 200, description = "A page of them, by id", body = Page<TeamView>)))]
 pub(crate) async fn list(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     QueryOf(wanted): QueryOf<WantedUsers>,
 ) -> Result<axum::Json<Page<TeamView>>, Problem> {
-    let (scope, deleted) = (asking.scope(), wanted.is_deleted());
-    let found = api
-        .tables()?
-        .read(move |registry| Box::pin(async move { registry.teams(&scope, deleted).await }));
-    let all: Vec<TeamView> = found.await?.into_iter().map(TeamView::from).collect();
+    let deleted = wanted.is_deleted();
+    let found = api.run(caller, ListTeams { deleted }).await?;
+    let all: Vec<TeamView> = found.into_iter().map(TeamView::from).collect();
     let of = format!("teams {deleted}");
     let page = page_of_all(&api, &of, all, |team| &team.id, wanted.asked())?;
     Ok(axum::Json(page))
@@ -101,18 +101,16 @@ pub(crate) struct NewTeamBody {
     responses((status = 201, description = "It is there", body = TeamView)))]
 pub(crate) async fn create(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     JsonBody(body): JsonBody<NewTeamBody>,
 ) -> Result<Response, Problem> {
-    let new = NewTeam {
+    let team = NewTeam {
         name: body.name,
         description: body.description,
         owns_tenant: body.owns_tenant,
     };
-    let made = api.tables()?.change(move |registry| {
-        Box::pin(async move { registry.add_team(&asking.actor, new).await })
-    });
-    Ok(answer(StatusCode::CREATED, made.await?))
+    let added = api.run(caller, AddTeam { team }).await?;
+    Ok(answer(StatusCode::CREATED, added))
 }
 
 /// A team
@@ -122,15 +120,11 @@ pub(crate) async fn create(
         (status = 404, description = "There is none")))]
 pub(crate) async fn show(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf(id): PathOf<String>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let scope = asking.scope();
-    let found = api
-        .tables()?
-        .read(move |registry| Box::pin(async move { registry.team_named(&scope, &id).await }));
-    let found = found.await?;
+    let found = api.run(caller, FindTeam { team: id }).await?;
     let version = version(found.revision);
     Ok(version.unless_known(&headers, axum::Json(TeamView::from(found))))
 }
@@ -156,7 +150,7 @@ pub(crate) struct TeamChangeBody {
         (status = 428, description = "`If-Match` is needed")))]
 pub(crate) async fn change(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf(id): PathOf<String>,
     headers: HeaderMap,
     JsonBody(body): JsonBody<TeamChangeBody>,
@@ -166,33 +160,13 @@ pub(crate) async fn change(
         name: body.name,
         description: body.description,
     };
-    let changed = api.tables()?.change(move |registry| {
-        Box::pin(async move {
-            registry
-                .change_team(&asking.actor, &id, change, expected)
-                .await
-        })
-    });
-    Ok(answer(StatusCode::OK, changed.await?))
-}
-
-/// Makes a change with which everything of a team goes or comes: its devices, its keys and what
-/// people may do in it.
-async fn change_whole<T: Send + 'static>(
-    api: &Api,
-    asking: Asking,
-    id: String,
-    work: impl for<'r> FnOnce(&'r mut Registry, &'r Asking) -> Work<'r, T> + Send + 'static,
-) -> Result<T, Problem> {
-    let changed = change_within(
-        api,
-        asking,
-        move |registry, asking| {
-            Box::pin(async move { rights::of_team(registry, asking, &id).await })
-        },
-        work,
-    );
-    changed.await
+    let change = ChangeTeam {
+        team: id,
+        change,
+        expected_revision: expected,
+    };
+    let changed = api.run(caller, change).await?;
+    Ok(answer(StatusCode::OK, changed))
 }
 
 /// Delete a team
@@ -205,15 +179,15 @@ async fn change_whole<T: Send + 'static>(
         (status = 412, description = "It was changed meanwhile")))]
 pub(crate) async fn delete(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf(id): PathOf<String>,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
-    let (expected, of) = (expected_if_any(&headers)?, id.clone());
-    let deleted = change_whole(&api, asking, of, move |registry, asking| {
-        Box::pin(async move { registry.delete_team(&asking.actor, &id, expected).await })
-    });
-    deleted.await?;
+    let delete = DeleteTeam {
+        team: id,
+        expected_revision: expected_if_any(&headers)?,
+    };
+    api.run(caller, delete).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -226,14 +200,11 @@ pub(crate) async fn delete(
         (status = 404, description = "There is none that is deleted")))]
 pub(crate) async fn restore(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf(id): PathOf<String>,
 ) -> Result<Response, Problem> {
-    let of = id.clone();
-    let restored = change_whole(&api, asking, of, move |registry, asking| {
-        Box::pin(async move { registry.restore_team(&asking.actor, &id).await })
-    });
-    Ok(answer(StatusCode::OK, restored.await?))
+    let restored = api.run(caller, RestoreTeam { team: id }).await?;
+    Ok(answer(StatusCode::OK, restored))
 }
 
 /// How a team is removed for good.
@@ -275,20 +246,15 @@ pub(crate) struct Purged {
         (status = 422, description = "It has members")))]
 pub(crate) async fn purge(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf(id): PathOf<String>,
     QueryOf(how): QueryOf<Purge>,
 ) -> Result<axum::Json<Purged>, Problem> {
-    let with_members = how.with_members == Some(true);
-    let of = id.clone();
-    if with_members {
-        // Users may have any role.
-        asking.expect_within(asking.scopes_of_everything())?;
-    }
-    let purged = change_whole(&api, asking, of, move |registry, asking| {
-        Box::pin(async move { registry.purge_team(&asking.actor, &id, with_members).await })
-    });
-    let gone = purged.await?;
+    let purge = PurgeTeam {
+        team: id,
+        with_members: how.with_members == Some(true),
+    };
+    let gone = api.run(caller, purge).await?;
     Ok(axum::Json(Purged {
         id: gone.id,
         name: gone.name,
@@ -326,19 +292,16 @@ pub(crate) struct MemberList {
         (status = 404, description = "There is no such team")))]
 pub(crate) async fn members(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf(id): PathOf<String>,
 ) -> Result<axum::Json<MemberList>, Problem> {
-    let scope = asking.scope();
-    let found = api
-        .tables()?
-        .read(move |registry| Box::pin(async move { registry.members(&scope, &id).await }));
+    let found = api.run(caller, ListMembers { team: id }).await?;
     let view = |member: Member| MemberView {
         user: member.user,
         role: member.role.word(),
         since: moment(member.created_ms),
     };
-    let items = found.await?.into_iter().map(view).collect();
+    let items = found.into_iter().map(view).collect();
     Ok(axum::Json(MemberList { items }))
 }
 
@@ -351,27 +314,6 @@ pub(crate) struct MemberBody {
     role: String,
 }
 
-/// Sets the role of a user in a team, if the caller has the rights of the role before and after.
-async fn change_member(
-    api: &Api,
-    asking: Asking,
-    (team, user): (String, String),
-    role: Option<ApiRole>,
-) -> Result<(), Problem> {
-    let of = (team.clone(), user.clone());
-    let changed = change_within(
-        api,
-        asking,
-        move |registry, asking| {
-            Box::pin(async move { rights::of_member(registry, asking, (&of.0, &of.1), role).await })
-        },
-        move |registry, asking| {
-            Box::pin(async move { registry.set_member(&asking.actor, &team, &user, role).await })
-        },
-    );
-    changed.await
-}
-
 /// Add a user to a team
 #[utoipa::path(put, path = "/api/v1/teams/{id}/members/{user}", tag = "people",
     params(("id" = String, Path, description = "The team's id or name"),
@@ -381,13 +323,16 @@ async fn change_member(
         (status = 404, description = "There is no such team or user")))]
 pub(crate) async fn set_member(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf((id, user)): PathOf<(String, String)>,
     JsonBody(body): JsonBody<MemberBody>,
 ) -> Result<StatusCode, Problem> {
-    let role = api_role("/role", &body.role)?;
-    let set = change_member(&api, asking, (id, user), Some(role));
-    set.await?;
+    let set = SetMember {
+        team: id,
+        user,
+        role: Some(api_role("/role", &body.role)?),
+    };
+    api.run(caller, set).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -399,10 +344,14 @@ pub(crate) async fn set_member(
         (status = 404, description = "There is no such team or user")))]
 pub(crate) async fn remove_member(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf((id, user)): PathOf<(String, String)>,
 ) -> Result<StatusCode, Problem> {
-    let removed = change_member(&api, asking, (id, user), None);
-    removed.await?;
+    let remove = SetMember {
+        team: id,
+        user,
+        role: None,
+    };
+    api.run(caller, remove).await?;
     Ok(StatusCode::NO_CONTENT)
 }

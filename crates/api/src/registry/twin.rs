@@ -3,16 +3,18 @@
 use axum::extract::{Extension, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
+use martlet_control::callers::Caller;
 use martlet_control::devices::DeviceName;
 use martlet_control::twins::{GroupTwin, Twin, TwinChange, TwinValues, Values};
+use martlet_control::use_cases::FindDevice;
 use martlet_registry::{Device, Scope};
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::Asking;
 use super::devices::OfTeam;
 use super::forms::{expected_if_any, moment, version};
+use super::{CalledBy, within};
 use crate::api::Api;
 use crate::extensions::OwnDevice;
 use crate::extract::{JsonBody, PathOf, QueryOf};
@@ -78,7 +80,7 @@ impl From<Twin> for TwinView {
         (status = 404, description = "There is no such device")))]
 pub(crate) async fn show(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     own: Option<Extension<OwnDevice>>,
     PathOf(id): PathOf<String>,
     QueryOf(of): QueryOf<OfTeam>,
@@ -89,7 +91,7 @@ pub(crate) async fn show(
             api.twins()?.show(Scope::All, device).await?
         }
         None => {
-            let scope = asking.within(&api, of.team.as_deref()).await?.scope();
+            let scope = within(&api, caller, of.team.as_deref()).await?.scope();
             api.twins()?.show(scope, id.into()).await?
         }
     };
@@ -107,7 +109,7 @@ pub(crate) async fn show(
         (status = 404, description = "There is no such device")))]
 pub(crate) async fn report(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     own: Option<Extension<OwnDevice>>,
     PathOf(id): PathOf<String>,
     QueryOf(of): QueryOf<OfTeam>,
@@ -117,8 +119,8 @@ pub(crate) async fn report(
     let device = match own {
         Some(Extension(own)) => only_itself(&own, &id)?.clone(),
         None => {
-            let scope = asking.within(&api, of.team.as_deref()).await?.scope();
-            api.devices()?.read(scope, id.into()).await?
+            let caller = within(&api, caller, of.team.as_deref()).await?;
+            api.run(caller, FindDevice { device: id.into() }).await?
         }
     };
     Ok(answered(api.twins()?.report(&device, patch).await?))
@@ -150,14 +152,14 @@ fn only_itself<'d>(own: &'d OwnDevice, id: &str) -> Result<&'d Device, Problem> 
         (status = 412, description = "They were changed meanwhile")))]
 pub(crate) async fn merge(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf(id): PathOf<String>,
     QueryOf(of): QueryOf<OfTeam>,
     headers: HeaderMap,
     JsonBody(body): JsonBody<Value>,
 ) -> Result<Response, Problem> {
     let change = TwinChange::Merge(values_in(body)?);
-    changed(&api, asking, (id, of), &headers, change).await
+    changed(&api, caller, (id, of), &headers, change).await
 }
 
 /// Replace the desired values of a device
@@ -171,14 +173,14 @@ pub(crate) async fn merge(
         (status = 412, description = "They were changed meanwhile")))]
 pub(crate) async fn replace(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf(id): PathOf<String>,
     QueryOf(of): QueryOf<OfTeam>,
     headers: HeaderMap,
     JsonBody(body): JsonBody<Value>,
 ) -> Result<Response, Problem> {
     let change = TwinChange::Replace(values_in(body)?);
-    changed(&api, asking, (id, of), &headers, change).await
+    changed(&api, caller, (id, of), &headers, change).await
 }
 
 /// Desired values of a group.
@@ -199,10 +201,10 @@ pub(crate) struct GroupTwinView {
         (status = 404, description = "There is no such group")))]
 pub(crate) async fn show_of_group(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf(id): PathOf<String>,
 ) -> Result<Response, Problem> {
-    let twin = api.twins()?.of_group(asking.scope(), id).await?;
+    let twin = api.twins()?.of_group(caller.scope(), id).await?;
     Ok(answered_of_group(twin))
 }
 
@@ -219,13 +221,13 @@ pub(crate) async fn show_of_group(
         (status = 412, description = "They were changed meanwhile")))]
 pub(crate) async fn merge_of_group(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf(id): PathOf<String>,
     headers: HeaderMap,
     JsonBody(body): JsonBody<Value>,
 ) -> Result<Response, Problem> {
     let change = TwinChange::Merge(values_in(body)?);
-    changed_of_group(&api, asking, id, &headers, change).await
+    changed_of_group(&api, caller, id, &headers, change).await
 }
 
 /// Replace the desired values of a group
@@ -239,25 +241,25 @@ pub(crate) async fn merge_of_group(
         (status = 412, description = "They were changed meanwhile")))]
 pub(crate) async fn replace_of_group(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf(id): PathOf<String>,
     headers: HeaderMap,
     JsonBody(body): JsonBody<Value>,
 ) -> Result<Response, Problem> {
     let change = TwinChange::Replace(values_in(body)?);
-    changed_of_group(&api, asking, id, &headers, change).await
+    changed_of_group(&api, caller, id, &headers, change).await
 }
 
 async fn changed_of_group(
     api: &Api,
-    asking: Asking,
+    caller: Caller,
     id: String,
     headers: &HeaderMap,
     change: TwinChange,
 ) -> Result<Response, Problem> {
     let expected = expected_if_any(headers)?;
     let twins = api.twins()?;
-    let changed = twins.change_of_group(asking.actor, id, change, expected);
+    let changed = twins.change_of_group(caller.actor, id, change, expected);
     Ok(answered_of_group(changed.await?))
 }
 
@@ -283,13 +285,13 @@ fn values_in(body: Value) -> Result<Values, Problem> {
 
 async fn changed(
     api: &Api,
-    asking: Asking,
+    caller: Caller,
     (id, of): (String, OfTeam),
     headers: &HeaderMap,
     change: TwinChange,
 ) -> Result<Response, Problem> {
     let expected = expected_if_any(headers)?;
-    let actor = asking.within(api, of.team.as_deref()).await?.actor;
+    let actor = within(api, caller, of.team.as_deref()).await?.actor;
     let twins = api.twins()?;
     let changed = twins.change_desired(actor, id.into(), change, expected);
     Ok(answered(changed.await?))

@@ -3,19 +3,20 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use martlet_control::principal::Scopes;
-use martlet_control::tables::Work;
-use martlet_registry::{ApiRole, NO_ROLE, NewUser, Registry, USER_ROLE, User, UserChange};
+use martlet_control::use_cases::{
+    AddUser, ChangeUser, DeleteUser, FindUser, NewPassword, PageOfUsers, PurgeUser, RestoreUser,
+    SetPassword,
+};
+use martlet_registry::{ApiRole, NewUser, User, UserChange};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::Asking;
+use super::CalledBy;
 use super::forms::{expected, expected_if_any, moment, page_of, page_request, version, word};
-use super::rights::{self, change_within};
 use crate::api::Api;
 use crate::extract::{JsonBody, PathOf, QueryOf};
 use crate::page::Page;
-use crate::problem::{Problem, ProblemKind};
+use crate::problem::Problem;
 use crate::time::Moment;
 use crate::words;
 
@@ -79,22 +80,6 @@ pub(super) fn api_role(pointer: &str, text: &str) -> Result<ApiRole, Problem> {
     word(pointer, text, ApiRole::from_word, ROLES)
 }
 
-/// The longest password that is taken, in characters.
-const PASSWORD_MAX: usize = 1024;
-
-/// Checks a password that a person chooses.
-pub(crate) fn check_password(password: &str) -> Result<(), Problem> {
-    let checked = martlet_registry::check_password(password.as_bytes());
-    let checked = checked.and_then(|()| match password.chars().count() > PASSWORD_MAX {
-        true => Err("a password has 1,024 characters at most".to_owned()),
-        false => Ok(()),
-    });
-    checked.map_err(|why| {
-        let problem = Problem::new(ProblemKind::Invalid, why.clone());
-        problem.of_field("/password", why)
-    })
-}
-
 /// Which users.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -126,16 +111,17 @@ impl WantedUsers {
     responses((status = 200, description = "A page of them, by name", body = Page<UserView>)))]
 pub(crate) async fn list(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     QueryOf(wanted): QueryOf<WantedUsers>,
 ) -> Result<axum::Json<Page<UserView>>, Problem> {
-    let (scope, deleted) = (asking.scope(), wanted.is_deleted());
+    let (scope, deleted) = (caller.scope(), wanted.is_deleted());
     let of = format!("users {scope:?} {deleted}");
     let request = page_request(&api, &of, wanted.asked())?;
-    let page = api.tables()?.read(move |registry| {
-        Box::pin(async move { registry.users_page(&scope, deleted, &request).await })
-    });
-    let page = page.await?;
+    let page = PageOfUsers {
+        deleted,
+        page: request,
+    };
+    let page = api.run(caller, page).await?;
     Ok(axum::Json(page_of(&api, &of, page, UserView::from)))
 }
 
@@ -172,46 +158,21 @@ pub(crate) struct NewUserBody {
     responses((status = 201, description = "They are there", body = UserView)))]
 pub(crate) async fn create(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     JsonBody(body): JsonBody<NewUserBody>,
 ) -> Result<Response, Problem> {
-    check_password(&body.password)?;
     let role = body.api_role.as_deref().unwrap_or("none");
-    let role = api_role("/api_role", role)?;
-    asking.expect_within(rights::of_api_role(role))?;
-    // Who may not read messages by the API does not by MQTT either, unless that is said.
-    let is_viewer = role == ApiRole::Viewer && body.role.is_none();
-    let of_mqtt = body.role.or_else(|| is_viewer.then(|| NO_ROLE.to_owned()));
-    let default = asking.gives_topics().then_some(USER_ROLE);
-    let given = of_mqtt.clone().or(default.map(str::to_owned));
-    let new = NewUser {
-        role: of_mqtt,
-        api_role: role,
+    let user = NewUser {
+        role: body.role,
+        api_role: api_role("/api_role", role)?,
         email: body.email,
         full_name: body.full_name,
         team: body.team,
         ..NewUser::new(&body.name)
     };
-    let made = change_within(
-        &api,
-        asking,
-        move |registry, asking| {
-            Box::pin(async move {
-                match given {
-                    Some(role) => rights::of_role(registry, asking, &role).await,
-                    None => Ok(Scopes::NONE),
-                }
-            })
-        },
-        move |registry, asking| {
-            Box::pin(async move {
-                registry
-                    .create_user(&asking.actor, new, &body.password)
-                    .await
-            })
-        },
-    );
-    Ok(answer(StatusCode::CREATED, made.await?))
+    let password = NewPassword::chosen(body.password)?;
+    let added = api.run(caller, AddUser { user, password }).await?;
+    Ok(answer(StatusCode::CREATED, added))
 }
 
 /// A user
@@ -221,15 +182,11 @@ pub(crate) async fn create(
         (status = 404, description = "There is none")))]
 pub(crate) async fn show(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf(name): PathOf<String>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let scope = asking.scope();
-    let found = api
-        .tables()?
-        .read(move |registry| Box::pin(async move { registry.user(&scope, &name).await }));
-    let found = found.await?;
+    let found = api.run(caller, FindUser { name }).await?;
     let version = version(found.revision);
     Ok(version.unless_known(&headers, axum::Json(UserView::from(found))))
 }
@@ -264,7 +221,7 @@ pub(crate) struct UserChangeBody {
         (status = 428, description = "`If-Match` is needed")))]
 pub(crate) async fn change(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf(name): PathOf<String>,
     headers: HeaderMap,
     JsonBody(body): JsonBody<UserChangeBody>,
@@ -272,10 +229,6 @@ pub(crate) async fn change(
     let expected = expected(&headers)?;
     let role = body.api_role.as_deref();
     let role = role.map(|text| api_role("/api_role", text)).transpose()?;
-    if let Some(role) = role {
-        asking.expect_within(rights::of_api_role(role))?;
-    }
-    let (of, given) = (name.clone(), body.role.clone());
     let change = UserChange {
         role: body.role,
         api_role: role,
@@ -284,40 +237,13 @@ pub(crate) async fn change(
         full_name: body.full_name,
         team: body.team,
     };
-    let changed = change_user(&api, asking, of, given, move |registry, asking| {
-        Box::pin(async move {
-            registry
-                .change_user(&asking.actor, &name, change, expected)
-                .await
-        })
-    });
-    Ok(answer(StatusCode::OK, changed.await?))
-}
-
-/// Makes a change of a user who has no right that the caller lacks: by a password that the caller
-/// sets they would be that user.
-async fn change_user<T: Send + 'static>(
-    api: &Api,
-    asking: Asking,
-    name: String,
-    role: Option<String>,
-    work: impl for<'r> FnOnce(&'r mut Registry, &'r Asking) -> Work<'r, T> + Send + 'static,
-) -> Result<T, Problem> {
-    let changed = change_within(
-        api,
-        asking,
-        move |registry, asking| {
-            Box::pin(async move {
-                let rights = rights::of_user(registry, asking, &name).await?;
-                Ok(match role {
-                    Some(role) => rights.or(rights::of_role(registry, asking, &role).await?),
-                    None => rights,
-                })
-            })
-        },
-        work,
-    );
-    changed.await
+    let change = ChangeUser {
+        name,
+        change,
+        expected_revision: expected,
+    };
+    let changed = api.run(caller, change).await?;
+    Ok(answer(StatusCode::OK, changed))
 }
 
 /// Another password.
@@ -338,20 +264,12 @@ pub(crate) struct PasswordBody {
         (status = 404, description = "There is no such user")))]
 pub(crate) async fn set_password(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf(name): PathOf<String>,
     JsonBody(body): JsonBody<PasswordBody>,
 ) -> Result<StatusCode, Problem> {
-    check_password(&body.password)?;
-    let of = name.clone();
-    let changed = change_user(&api, asking, of, None, move |registry, asking| {
-        Box::pin(async move {
-            registry
-                .change_password(&asking.actor, &name, &body.password)
-                .await
-        })
-    });
-    changed.await?;
+    let password = NewPassword::chosen(body.password)?;
+    api.run(caller, SetPassword { name, password }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -366,16 +284,15 @@ pub(crate) async fn set_password(
         (status = 412, description = "They were changed meanwhile")))]
 pub(crate) async fn delete(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf(name): PathOf<String>,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
-    let expected = expected_if_any(&headers)?;
-    let of = name.clone();
-    let deleted = change_user(&api, asking, of, None, move |registry, asking| {
-        Box::pin(async move { registry.delete_user(&asking.actor, &name, expected).await })
-    });
-    deleted.await?;
+    let delete = DeleteUser {
+        name,
+        expected_revision: expected_if_any(&headers)?,
+    };
+    api.run(caller, delete).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -389,14 +306,10 @@ pub(crate) async fn delete(
         (status = 404, description = "There is no such user")))]
 pub(crate) async fn purge(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf(name): PathOf<String>,
 ) -> Result<StatusCode, Problem> {
-    let of = name.clone();
-    let purged = change_user(&api, asking, of, None, move |registry, asking| {
-        Box::pin(async move { registry.purge_user(&asking.actor, &name).await })
-    });
-    purged.await?;
+    api.run(caller, PurgeUser { name }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -407,12 +320,9 @@ pub(crate) async fn purge(
         (status = 404, description = "There is none that is deleted")))]
 pub(crate) async fn restore(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf(name): PathOf<String>,
 ) -> Result<Response, Problem> {
-    let of = name.clone();
-    let restored = change_user(&api, asking, of, None, move |registry, asking| {
-        Box::pin(async move { registry.restore_user(&asking.actor, &name).await })
-    });
-    Ok(answer(StatusCode::OK, restored.await?))
+    let restored = api.run(caller, RestoreUser { name }).await?;
+    Ok(answer(StatusCode::OK, restored))
 }

@@ -18,7 +18,7 @@ use crate::extract::{PathOf, QueryOf};
 use crate::name_list::name_list;
 use crate::page::Items;
 use crate::problem::Problem;
-use crate::registry::{Asking, OfTeam, word_of_query};
+use crate::registry::{CalledBy, OfTeam, within, word_of_query};
 
 /// Values of an answer, at most, and where nothing is said.
 pub(super) const LIMIT_MAX: usize = 10_000;
@@ -119,15 +119,15 @@ pub(crate) struct Readings {
     responses((status = 200, description = "The values", body = Readings)))]
 pub(crate) async fn range(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     own: Option<Extension<OwnDevice>>,
     PathOf(id): PathOf<String>,
     QueryOf(wanted): QueryOf<DeviceValueParams>,
 ) -> Result<Json<Readings>, Problem> {
     let telemetry = telemetry_of(&api)?;
-    let asking = asking.within(&api, wanted.team.as_deref()).await?;
+    let caller = within(&api, caller, wanted.team.as_deref()).await?;
     let own = own.map(|Extension(own)| own);
-    let device = device_of(&api, &asking, own.as_ref(), &id).await?;
+    let device = device_of(&api, &caller, own.as_ref(), &id).await?;
     let span = Span {
         from: wanted.from.clone(),
         to: wanted.to.clone(),
@@ -190,15 +190,15 @@ pub(crate) struct LatestView {
         body = BTreeMap<String, LatestView>)))]
 pub(crate) async fn latest(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     own: Option<Extension<OwnDevice>>,
     PathOf(id): PathOf<String>,
     QueryOf(wanted): QueryOf<KeysWanted>,
 ) -> Result<Json<BTreeMap<String, LatestView>>, Problem> {
     let telemetry = telemetry_of(&api)?;
-    let asking = asking.within(&api, wanted.team.as_deref()).await?;
+    let caller = within(&api, caller, wanted.team.as_deref()).await?;
     let own = own.map(|Extension(own)| own);
-    let device = device_of(&api, &asking, own.as_ref(), &id).await?;
+    let device = device_of(&api, &caller, own.as_ref(), &id).await?;
     let selection = Selection {
         devices: vec![device.number],
         keys: keys_of(wanted.keys.as_deref())?,
@@ -222,15 +222,15 @@ pub(crate) async fn latest(
     responses((status = 200, description = "Its keys", body = Items<String>)))]
 pub(crate) async fn keys(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     own: Option<Extension<OwnDevice>>,
     PathOf(id): PathOf<String>,
     QueryOf(of): QueryOf<OfTeam>,
 ) -> Result<Json<Items<String>>, Problem> {
     let telemetry = telemetry_of(&api)?;
-    let asking = asking.within(&api, of.team.as_deref()).await?;
+    let caller = within(&api, caller, of.team.as_deref()).await?;
     let own = own.map(|Extension(own)| own);
-    let device = device_of(&api, &asking, own.as_ref(), &id).await?;
+    let device = device_of(&api, &caller, own.as_ref(), &id).await?;
     let keys = telemetry.storage().await?.keys(device.number).await?;
     Ok(Json(keys.iter().map(|key| key.to_string()).collect()))
 }
@@ -268,13 +268,13 @@ pub(crate) struct DeletedView {
     responses((status = 200, description = "They are deleted", body = DeletedView)))]
 pub(crate) async fn delete(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf(id): PathOf<String>,
     QueryOf(wanted): QueryOf<ToDelete>,
 ) -> Result<(Extension<About>, Extension<AboutTeam>, Json<DeletedView>), Problem> {
     let telemetry = telemetry_of(&api)?;
-    let asking = asking.within(&api, wanted.team.as_deref()).await?;
-    let device = device_of(&api, &asking, None, &id).await?;
+    let caller = within(&api, caller, wanted.team.as_deref()).await?;
+    let device = device_of(&api, &caller, None, &id).await?;
     let span = Span {
         from: wanted.from.clone(),
         to: wanted.to.clone(),

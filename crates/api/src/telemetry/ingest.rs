@@ -19,7 +19,7 @@ use crate::body::large::SMALL_BYTES_MAX;
 use crate::extensions::OwnDevice;
 use crate::extract::{PathOf, QueryOf, reader_of, whole_body};
 use crate::problem::{Problem, ProblemKind, ProblemView};
-use crate::registry::Asking;
+use crate::registry::{CalledBy, within};
 
 /// Which device, and how its values are taken.
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
@@ -76,20 +76,20 @@ pub(crate) struct StoredView {
             content_type = "application/problem+json")))]
 pub(crate) async fn store(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     own: Option<Extension<OwnDevice>>,
     PathOf(id): PathOf<String>,
     QueryOf(of): QueryOf<Sending>,
     request: Request,
 ) -> Result<(StatusCode, Json<StoredView>), Problem> {
     let telemetry = telemetry_of(&api)?;
-    let asking = asking.within(&api, of.team.as_deref()).await?;
+    let caller = within(&api, caller, of.team.as_deref()).await?;
     let own = own.map(|Extension(own)| own);
     if of.past && own.is_some() {
         let detail = "past=true needs an API key with the scope telemetry:write";
         return Err(Problem::new(ProblemKind::Forbidden, detail));
     }
-    let device = device_of(&api, &asking, own.as_ref(), &id).await?;
+    let device = device_of(&api, &caller, own.as_ref(), &id).await?;
     let decoder = decoder_of(telemetry.decoder(), request.headers())?;
     let decoder = match of.past {
         true => decoder.of_past(),

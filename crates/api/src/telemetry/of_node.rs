@@ -1,13 +1,14 @@
 //! The telemetry of the node, and the device that a request is about.
 
+use martlet_control::callers::Caller;
 use martlet_control::devices::DeviceName;
 use martlet_control::telemetry::Telemetry;
+use martlet_control::use_cases::FindDevice;
 use martlet_registry::Device;
 
 use crate::api::Api;
 use crate::extensions::OwnDevice;
 use crate::problem::{Problem, ProblemKind};
-use crate::registry::Asking;
 
 /// The telemetry of the node.
 ///
@@ -28,7 +29,7 @@ pub(crate) fn telemetry_of(api: &Api) -> Result<&Telemetry, Problem> {
 /// There is none, or it is another one.
 pub(super) async fn device_of(
     api: &Api,
-    asking: &Asking,
+    caller: &Caller,
     own: Option<&OwnDevice>,
     id: &str,
 ) -> Result<Device, Problem> {
@@ -39,8 +40,8 @@ pub(super) async fn device_of(
             Err(Problem::new(ProblemKind::Forbidden, detail))
         }
         None => {
-            let (devices, name) = (api.devices()?, DeviceName::Id(id.to_owned()));
-            Ok(devices.read(asking.scope(), name).await?)
+            let device = DeviceName::Id(id.to_owned());
+            api.run(caller.clone(), FindDevice { device }).await
         }
     }
 }

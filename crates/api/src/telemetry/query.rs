@@ -5,7 +5,10 @@ use std::collections::HashMap;
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
+use martlet_control::callers::Caller;
+use martlet_control::devices::DeviceName;
 use martlet_control::telemetry::{Position, Range, Selection};
+use martlet_control::use_cases::{FindDevice, ListDevicesFrom};
 use martlet_registry::{DeviceFilter, DeviceOrder};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -20,7 +23,7 @@ use crate::api::Api;
 use crate::extract::QueryOf;
 use crate::name_list::{expect_not_empty, name_list};
 use crate::problem::Problem;
-use crate::registry::{Asking, expect_type, group_id};
+use crate::registry::{CalledBy, expect_type, group_id, within};
 
 /// Devices of a query, at most.
 const DEVICES_MAX: u64 = 10_000;
@@ -40,7 +43,7 @@ pub(super) struct Devices {
 /// None are named, one is not there, or there are too many.
 pub(super) async fn selected(
     api: &Api,
-    asking: &Asking,
+    caller: &Caller,
     devices: &Devices,
 ) -> Result<HashMap<i64, String>, Problem> {
     let named = devices.device.as_deref();
@@ -57,11 +60,11 @@ pub(super) async fn selected(
         return Err(Problem::of_query("device", detail));
     }
     if let Some(device_type) = &devices.device_type {
-        expect_type(api, device_type).await?;
+        expect_type(api, caller, device_type).await?;
     }
     let group = match &devices.group {
         None => None,
-        Some(group) => Some(group_id(api, asking, group).await?),
+        Some(group) => Some(group_id(api, caller, group).await?),
     };
     let filter = DeviceFilter {
         device_type: devices.device_type.clone(),
@@ -70,11 +73,12 @@ pub(super) async fn selected(
         ..DeviceFilter::default()
     };
     let Some(named) = named else {
-        let list = api.devices()?;
-        let (scope, order) = (asking.scope(), DeviceOrder::Number);
-        let (found, total) = list
-            .list_from(scope, filter, order, (0, DEVICES_MAX))
-            .await?;
+        let list = ListDevicesFrom {
+            filter,
+            order: DeviceOrder::Number,
+            place: (0, DEVICES_MAX),
+        };
+        let (found, total) = api.run(caller.clone(), list).await?;
         if total > DEVICES_MAX {
             let detail = format!("{total} devices are meant, at most {DEVICES_MAX} may be");
             return Err(Problem::of_query("device", detail));
@@ -83,8 +87,8 @@ pub(super) async fn selected(
     };
     let mut found = HashMap::new();
     for id in named.into_iter().map(str::trim) {
-        let name = martlet_control::devices::DeviceName::Id(id.to_owned());
-        let device = api.devices()?.read(asking.scope(), name).await?;
+        let device = DeviceName::Id(id.to_owned());
+        let device = api.run(caller.clone(), FindDevice { device }).await?;
         let fits = |wanted: &Option<String>, has: &dyn Fn(&String) -> bool| {
             wanted.as_ref().is_none_or(has)
         };
@@ -193,18 +197,18 @@ pub(crate) struct QueryAnswer {
     responses((status = 200, description = "The values", body = QueryAnswer)))]
 pub(crate) async fn query(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     QueryOf(wanted): QueryOf<QueryParams>,
 ) -> Result<Response, Problem> {
     let telemetry = telemetry_of(&api)?;
-    let asking = asking.within(&api, wanted.team.as_deref()).await?;
+    let caller = within(&api, caller, wanted.team.as_deref()).await?;
     let devices = Devices {
         device: wanted.device.clone(),
         group: wanted.group.clone(),
         tag: wanted.tag.clone(),
         device_type: wanted.device_type.clone(),
     };
-    let ids = selected(&api, &asking, &devices).await?;
+    let ids = selected(&api, &caller, &devices).await?;
     let mut numbers: Vec<i64> = ids.keys().copied().collect();
     numbers.sort_unstable();
     let mut span = Span {

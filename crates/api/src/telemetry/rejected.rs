@@ -12,7 +12,7 @@ use crate::api::Api;
 use crate::extract::QueryOf;
 use crate::page::{self, Items};
 use crate::problem::Problem;
-use crate::registry::Asking;
+use crate::registry::CalledBy;
 use crate::tenant::{InTenants, OfTenant};
 
 /// How many.
@@ -34,14 +34,14 @@ pub(crate) struct RejectedParams {
     responses((status = 200, description = "The last ones", body = Items<Rejected>)))]
 pub(crate) async fn list(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     InTenants(tenant): InTenants,
     QueryOf(wanted): QueryOf<RejectedParams>,
 ) -> Result<Json<Items<Rejected>>, Problem> {
     let telemetry = telemetry_of(&api)?;
     let limit = page::limit(wanted.limit)?;
     // Topics of the common tenant are of everybody: a team without a tenant sees none.
-    if !asking.sees_all() && tenant == Some(TenantId::default()) {
+    if !caller.sees_all() && tenant == Some(TenantId::default()) {
         return Ok(Json(Items { items: Vec::new() }));
     }
     let tenant = tenant.map(|tenant| tenant.0);

@@ -9,6 +9,7 @@ use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
+use martlet_control::callers::Caller;
 use martlet_control::principal::Scope;
 use martlet_control::telemetry::{Point, Tail, TailEnd, time_text};
 use serde::Deserialize;
@@ -25,7 +26,7 @@ use crate::connection::Connection;
 use crate::extract::QueryOf;
 use crate::guard;
 use crate::problem::Problem;
-use crate::registry::Asking;
+use crate::registry::{CalledBy, within};
 
 /// Interval of heartbeats, at which the rights of the reader are checked, too.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -66,7 +67,7 @@ pub(crate) struct TailParams {
         content_type = "text/event-stream")))]
 pub(crate) async fn tail(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     QueryOf(wanted): QueryOf<TailParams>,
     request: Request,
 ) -> Result<Response, Problem> {
@@ -75,9 +76,9 @@ pub(crate) async fn tail(
         let detail = format!("{READERS_MAX} readers follow telemetry already: try again later");
         return Err(Problem::unavailable(detail));
     }
-    let asking = asking.within(&api, wanted.team.as_deref()).await?;
+    let caller = within(&api, caller, wanted.team.as_deref()).await?;
     let devices = wanted.devices();
-    let ids = selected(&api, &asking, &devices).await?;
+    let ids = selected(&api, &caller, &devices).await?;
     let keys = keys_of(wanted.keys.as_deref())?;
     let keys = keys.map(|keys| keys.iter().map(|key| key.as_str().into()).collect());
     let numbers: HashSet<i64> = ids.keys().copied().collect();
@@ -86,7 +87,7 @@ pub(crate) async fn tail(
     let source = Source {
         tail: telemetry.follow(numbers, keys),
         ids,
-        asking,
+        caller,
         devices,
         changes,
         beats: heartbeats(),
@@ -137,7 +138,7 @@ struct Source {
     tail: Tail,
     ids: HashMap<i64, String>,
     api: Api,
-    asking: Asking,
+    caller: Caller,
     devices: Devices,
     parts: Parts,
     changes: watch::Receiver<()>,
@@ -189,7 +190,7 @@ impl Source {
         let now = guard::still(&self.api, Scope::TelemetryRead, connection, &self.parts).await;
         let why = match now {
             None => "the right to read telemetry has ended",
-            Some(_) => match selected(&self.api, &self.asking, &self.devices).await {
+            Some(_) => match selected(&self.api, &self.caller, &self.devices).await {
                 Ok(ids) if ids == self.ids => return None,
                 _ => "the devices are others now: ask again",
             },

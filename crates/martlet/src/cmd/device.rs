@@ -8,9 +8,14 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use martlet_api::json_of_device;
+use martlet_control::callers::Caller;
+use martlet_control::devices::DeviceName;
 use martlet_control::text::{printable, typed};
+use martlet_control::use_cases::{
+    AddDevice, ChangeDevice, DeleteDevice, PurgeDevice, RenewSecret, RestoreDevice,
+};
 use martlet_registry::{
-    Actor, DEVICE_TYPE, Device, DeviceChange, DeviceFilter, DeviceOrder, DeviceRef, DeviceSecret,
+    DEVICE_TYPE, Device, DeviceChange, DeviceFilter, DeviceOrder, DeviceRef, DeviceSecret,
     NewDevice, Owner, PageRequest, Registry, RegistryError, Scope, Secret, Status,
 };
 
@@ -316,7 +321,7 @@ async fn found(registry: &mut Registry, named: &NamedOptions) -> Result<Device, 
 fn add(options: &AddOptions) -> anyhow::Result<String> {
     let AddOptions { id, team, on, .. } = options;
     let (device_type, said) = (&options.device_type, &options.said);
-    let added = tables::with(&on.node, async |registry| {
+    let (added, secret) = tables::run_after(&on.node, async |registry| {
         let device = NewDevice {
             number: None,
             name: options.name.clone(),
@@ -337,11 +342,15 @@ fn add(options: &AddOptions) -> anyhow::Result<String> {
             },
             id: id.clone(),
         };
-        registry.create_device(&Actor::local(), device).await
+        let add = AddDevice {
+            device,
+            kind_is_type: false,
+        };
+        Ok((Caller::local(), add))
     })?;
     let told = tables::tell_node(&on.node);
     let (id, user_name) = (&added.id, &added.user_name);
-    let Some(secret) = added.secret.as_ref().map(Secret::text) else {
+    let Some(secret) = secret.as_ref().map(Secret::text) else {
         return Ok(match on.json {
             true => {
                 let answer = serde_json::json!({
@@ -392,12 +401,14 @@ fn rotate(options: &RotateOptions) -> anyhow::Result<String> {
         true => Duration::ZERO,
         false => options.grace,
     };
-    let (secret, device) = tables::with(&on.node, async |registry| {
-        let device = found(registry, &options.device).await?;
-        let (actor, number) = (Actor::local(), DeviceRef::Number(device.number));
-        let secret = registry.rotate_secret(&actor, number, grace).await?;
-        Ok((secret, device))
+    let device = tables::read(&on.node, async |registry| {
+        found(registry, &options.device).await
     })?;
+    let renew = RenewSecret {
+        device: DeviceName::Number(device.number),
+        grace,
+    };
+    let secret = tables::run(&on.node, renew)?;
     let told = tables::tell_node(&on.node);
     // As it is called, however it was named.
     let id = &device.id;
@@ -430,7 +441,7 @@ fn rotate(options: &RotateOptions) -> anyhow::Result<String> {
 fn set(options: &SetOptions) -> anyhow::Result<String> {
     let NamedOptions { id, on, .. } = &options.device;
     let changes = &options.changes;
-    let changed = tables::with(&on.node, async |registry| {
+    let changed = tables::run_after(&on.node, async |registry| {
         let device = found(registry, &options.device).await?;
         let change = DeviceChange {
             name: changes.name.clone(),
@@ -446,10 +457,14 @@ fn set(options: &SetOptions) -> anyhow::Result<String> {
             tags: changed_list(&device.tags, &changes.tags, &changes.untags),
             groups: groups_after(registry, &device, changes).await?,
         };
-        // What was read is what is changed.
-        let (actor, of) = (Actor::local(), DeviceRef::Number(device.number));
-        let changed = registry.change_device(&actor, of, change, Some(device.revision));
-        changed.await
+        let change = ChangeDevice {
+            device: DeviceName::Number(device.number),
+            within: Scope::All,
+            change,
+            // What was read is what is changed.
+            expected_revision: Some(device.revision),
+        };
+        Ok((Caller::local(), change))
     })?;
     let told = tables::tell_node(&on.node);
     // In a team with a tenant of its own it comes by another name.
@@ -516,14 +531,17 @@ fn remove(options: &RemoveOptions) -> anyhow::Result<String> {
             "Remove the device {id} permanently, with all that belongs to it?"
         ))?;
     }
-    tables::with(&on.node, async |registry| {
-        let actor = tables::actor(registry, of.team.as_deref()).await?;
-        let device = DeviceRef::Id(id);
-        match options.purge {
-            true => registry.purge_device(&actor, device).await,
-            false => registry.delete_device(&actor, device, None).await,
+    let (team, device) = (of.team.as_deref(), DeviceName::Id(id.clone()));
+    match options.purge {
+        true => tables::run_in(&on.node, team, PurgeDevice { device })?,
+        false => {
+            let delete = DeleteDevice {
+                device,
+                expected_revision: None,
+            };
+            tables::run_in(&on.node, team, delete)?;
         }
-    })?;
+    }
     let told = tables::tell_node(&on.node);
     let view = serde_json::json!({ "removed": id, "can_be_restored": !options.purge });
     Ok(match (on.json, options.purge) {
@@ -544,10 +562,10 @@ fn remove(options: &RemoveOptions) -> anyhow::Result<String> {
 
 fn restore(options: &NamedOptions) -> anyhow::Result<String> {
     let NamedOptions { id, of, on } = options;
-    let device = tables::with(&on.node, async |registry| {
-        let actor = tables::actor(registry, of.team.as_deref()).await?;
-        registry.restore_device(&actor, DeviceRef::Id(id)).await
-    })?;
+    let restore = RestoreDevice {
+        device: DeviceName::Id(id.clone()),
+    };
+    let device = tables::run_in(&on.node, of.team.as_deref(), restore)?;
     let told = tables::tell_node(&on.node);
     Ok(match on.json {
         true => format!("{}\n", json_of_device(device)),

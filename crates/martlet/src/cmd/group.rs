@@ -3,8 +3,10 @@
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
+use martlet_control::callers::Caller;
 use martlet_control::text::printable;
-use martlet_registry::{Actor, DeviceRef, Group, NewGroup, RegistryError, RuleLine, Scope};
+use martlet_control::use_cases::{AddGroup, AddToGroup, GroupName, RemoveFromGroup, RemoveGroup};
+use martlet_registry::{DeviceRef, Group, NewGroup, RegistryError, RuleLine, Scope};
 use serde_json::{Value, json};
 
 use crate::cmd::admin::{AdminOptions, ask, encoded, finish_as};
@@ -115,14 +117,14 @@ fn work(command: &GroupCommand) -> anyhow::Result<String> {
         GroupCommand::Ls(options) => list(options),
         GroupCommand::Show(named) => show(named),
         GroupCommand::Create(options) => {
-            let group = tables::with(&options.on.node, async |registry| {
-                let new = NewGroup {
+            let group = tables::run_after(&options.on.node, async |registry| {
+                let group = NewGroup {
                     name: options.name.clone(),
                     description: options.description.clone(),
                     colour: String::new(),
                     team: tables::team_if_any(registry, options.team.as_deref()).await?,
                 };
-                registry.add_group(&Actor::local(), new).await
+                Ok((Caller::local(), AddGroup { group }))
             })?;
             let line = format!("Added the group {} ({})", group.name, group.id);
             Ok(match options.on.json {
@@ -132,11 +134,14 @@ fn work(command: &GroupCommand) -> anyhow::Result<String> {
         }
         GroupCommand::Rm(named) => {
             let (found, on) = (find(named)?.0, &named.on);
-            tables::with(&on.node, async |registry| {
-                registry
-                    .remove_group(&Actor::local(), &found.id, None)
-                    .await
-            })?;
+            let remove = RemoveGroup {
+                group: GroupName {
+                    text: found.id.clone(),
+                    team: None,
+                },
+                expected_revision: None,
+            };
+            tables::run(&on.node, remove)?;
             let told = tables::tell_node(&on.node);
             Ok(match on.json {
                 true => format!("{}\n", json!({ "removed": found.id })),
@@ -265,34 +270,21 @@ fn change(members: &Members, is_added: bool) -> anyhow::Result<String> {
         team,
         on,
     } = members;
-    let (found, changed) = tables::with(&on.node, async |registry| {
+    let (found, team) = tables::read(&on.node, async |registry| {
         let ids: Vec<_> = devices.iter().map(|id| DeviceRef::Id(id)).collect();
-        let (found, devices) = match tables::team_if_any(registry, team.as_deref()).await? {
-            None => {
-                let found = registry.group_with(&Scope::All, group, &ids).await;
-                (found.map_err(with_hint)?, ids)
-            }
-            Some(team) => {
-                let found = registry.group_for_team(&team, group).await;
-                let (scope, mut numbers) = (Scope::Team(team), Vec::new());
-                for id in ids {
-                    let device = registry.device(&scope, id).await?;
-                    numbers.push(DeviceRef::Number(device.number));
-                }
-                (found.map_err(with_hint)?, numbers)
-            }
+        let team = tables::team_if_any(registry, team.as_deref()).await?;
+        let found = match &team {
+            None => registry.group_with(&Scope::All, group, &ids).await,
+            Some(team) => registry.group_for_team(team, group).await,
         };
-        let actor = Actor::local();
-        let changed = match is_added {
-            true => registry.add_to_group(&actor, &found.id, &devices).await,
-            false => {
-                registry
-                    .remove_from_group(&actor, &found.id, &devices)
-                    .await
-            }
-        };
-        Ok((found, changed?))
+        Ok((found.map_err(with_hint)?, team))
     })?;
+    let text = found.id.clone();
+    let (group, devices) = (GroupName { text, team }, devices.clone());
+    let changed = match is_added {
+        true => tables::run(&on.node, AddToGroup { group, devices })?,
+        false => tables::run(&on.node, RemoveFromGroup { group, devices })?,
+    };
     // What a group permits decides from now on.
     let told = tables::tell_node(&on.node);
     let name = printable(&found.name);

@@ -1,7 +1,8 @@
 //! `martlet team member`: who has a say in a team, and what.
 
 use clap::{Args, Subcommand};
-use martlet_registry::{Actor, ApiRole, Scope};
+use martlet_control::use_cases;
+use martlet_registry::ApiRole;
 use serde_json::json;
 
 use crate::cmd::people::{done, listed};
@@ -56,9 +57,8 @@ pub(crate) struct SetMember {
 pub(super) fn run(command: &MemberCommand) -> anyhow::Result<String> {
     match command {
         MemberCommand::Ls { team, on } => {
-            let all = tables::read(&on.node, async |registry| {
-                registry.members(&Scope::All, team).await
-            })?;
+            let team = team.clone();
+            let all = tables::run(&on.node, use_cases::ListMembers { team })?;
             let row = |member: martlet_registry::Member| {
                 let role = member.role.word();
                 let view = json!({ "user": member.user, "role": role });
@@ -87,7 +87,10 @@ pub(super) fn run(command: &MemberCommand) -> anyhow::Result<String> {
 
 fn give(member: &Member, role: Option<ApiRole>) -> anyhow::Result<()> {
     let Member { team, user, on } = member;
-    tables::with(&on.node, async |registry| {
-        registry.set_member(&Actor::local(), team, user, role).await
-    })
+    let set = use_cases::SetMember {
+        team: team.clone(),
+        user: user.clone(),
+        role,
+    };
+    tables::run(&on.node, set)
 }

@@ -4,11 +4,13 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Subcommand, ValueEnum};
+use martlet_control::callers::Caller;
 use martlet_control::principal::{Role, Scopes};
 use martlet_control::text::printable;
+use martlet_control::use_cases;
 use martlet_registry::{
-    Actor, AuditFilter, BanKind, DEVICE_TYPE, NewApiKey, NewBan, NewProvisioningKey, NewTeam,
-    PageRequest, Registry, RegistryError, Scope,
+    AuditFilter, BanKind, DEVICE_TYPE, NewApiKey, NewBan, NewProvisioningKey, NewTeam, PageRequest,
+    Registry, RegistryError, Scope,
 };
 use serde_json::{Value, json};
 
@@ -311,7 +313,7 @@ fn try_key(command: &KeyCommand) -> anyhow::Result<String> {
                     )
                 })?;
             }
-            let (key, secret) = tables::with(&options.on.node, async |registry| {
+            let (key, secret) = tables::run_after(&options.on.node, async |registry| {
                 let new = NewApiKey {
                     name: options.name.clone(),
                     scopes: options.scopes.clone(),
@@ -319,7 +321,7 @@ fn try_key(command: &KeyCommand) -> anyhow::Result<String> {
                     owner: String::new(),
                     expires_ms: ends(options.lasts),
                 };
-                registry.add_api_key(&Actor::local(), new).await
+                Ok((Caller::local(), use_cases::AddApiKey { key: new }))
             })?;
             let view = json!({ "id": key.id, "name": key.name, "key": secret.text() });
             let line = format!("Added the API key {} ({})", key.name, key.id);
@@ -356,9 +358,7 @@ fn try_key(command: &KeyCommand) -> anyhow::Result<String> {
             Ok(listed(on, headers, rows, "There are no API keys."))
         }
         KeyCommand::Rm(ById { id, on }) => {
-            tables::with(&on.node, async |registry| {
-                registry.revoke_api_key(&Actor::local(), id).await
-            })?;
+            tables::run(&on.node, use_cases::RevokeApiKey { id: id.clone() })?;
             let line = format!("Revoked the API key {id}");
             Ok(done(on, &json!({ "revoked": id }), &line, ""))
         }
@@ -378,18 +378,14 @@ fn try_team(command: &TeamCommand) -> anyhow::Result<String> {
                 description: String::new(),
                 owns_tenant: options.own_tenant,
             };
-            let team = tables::with(&options.on.node, async |registry| {
-                registry.add_team(&Actor::local(), new).await
-            })?;
+            let team = tables::run(&options.on.node, use_cases::AddTeam { team: new })?;
             let told = tables::tell_node(&options.on.node);
             let view = json!({ "id": team.id, "name": team.name, "tenant": team.tenant });
             let line = format!("Added the team {} ({})", team.name, team.id);
             Ok(done(&options.on, &view, &line, &told))
         }
         TeamCommand::Ls(ListTeams { deleted, on }) => {
-            let all = tables::read(&on.node, async |registry| {
-                registry.teams(&Scope::All, *deleted).await
-            })?;
+            let all = tables::run(&on.node, use_cases::ListTeams { deleted: *deleted })?;
             let row = |team: martlet_registry::Team| {
                 let view = json!({ "id": team.id, "name": team.name, "tenant": team.tenant });
                 (view, [team.id, team.name, team.tenant.to_string()])
@@ -403,10 +399,14 @@ fn try_team(command: &TeamCommand) -> anyhow::Result<String> {
             team: NamedTeam { team, on },
             ..
         }) => {
-            let id = tables::with(&on.node, async |registry| {
-                let id = tables::team_of(registry, team).await?;
-                registry.delete_team(&Actor::local(), &id, None).await?;
-                Ok(id)
+            let mut id = String::new();
+            tables::run_after(&on.node, async |registry| {
+                id = tables::team_of(registry, team).await?;
+                let delete = use_cases::DeleteTeam {
+                    team: id.clone(),
+                    expected_revision: None,
+                };
+                Ok((Caller::local(), delete))
             })?;
             let told = tables::tell_node(&on.node);
             let line = format!(
@@ -418,9 +418,8 @@ fn try_team(command: &TeamCommand) -> anyhow::Result<String> {
         TeamCommand::Member(command) => member::run(command),
         TeamCommand::Token(command) => team_token::run(command),
         TeamCommand::Restore(NamedTeam { team, on }) => {
-            let team = tables::with(&on.node, async |registry| {
-                registry.restore_team(&Actor::local(), team).await
-            })?;
+            let team = team.clone();
+            let team = tables::run(&on.node, use_cases::RestoreTeam { team })?;
             let told = tables::tell_node(&on.node);
             let view = json!({ "id": team.id, "name": team.name, "tenant": team.tenant });
             let line = format!("Restored the team {}", team.name);
@@ -443,11 +442,11 @@ fn purge_team(options: &RemoveTeam) -> anyhow::Result<String> {
         })?;
     }
     let before = user::administrators(&on.node)?;
-    let gone = tables::with(&on.node, async |registry| {
-        registry
-            .purge_team(&Actor::local(), team, *with_members)
-            .await
-    })?;
+    let purge = use_cases::PurgeTeam {
+        team: team.clone(),
+        with_members: *with_members,
+    };
+    let gone = tables::run(&on.node, purge)?;
     user::warn_of_none(&on.node, before)?;
     let told = tables::tell_node(&on.node);
     let view = json!({
@@ -476,9 +475,11 @@ fn try_ban(command: &BanCommand) -> anyhow::Result<String> {
                 why: options.why.clone(),
                 until_ms: ends(options.lasts),
             };
-            let ban = tables::with(&options.on.node, async |registry| {
-                registry.add_ban(&Actor::local(), new).await
-            })?;
+            let add = use_cases::AddBan {
+                ban: new,
+                users: Vec::new(),
+            };
+            let ban = tables::run(&options.on.node, add)?;
             let told = tables::tell_node(&options.on.node);
             let view =
                 json!({ "id": ban.id, "value": ban.value, "until": listing::time(ban.until_ms) });
@@ -486,7 +487,7 @@ fn try_ban(command: &BanCommand) -> anyhow::Result<String> {
             Ok(done(&options.on, &view, &line, &told))
         }
         BanCommand::Ls(on) => {
-            let all = tables::read(&on.node, async |registry| registry.bans(&Scope::All).await)?;
+            let all = tables::run(&on.node, use_cases::ListBans)?;
             let row = |ban: martlet_registry::Ban| {
                 let (kind, until) = (ban.kind.word(), time(ban.until_ms));
                 let view = json!({
@@ -501,10 +502,10 @@ fn try_ban(command: &BanCommand) -> anyhow::Result<String> {
         }
         BanCommand::Rm(options) => {
             let on = &options.on;
-            let id = tables::with(&on.node, async |registry| {
-                let id = ban_meant(registry, options).await?;
-                registry.remove_ban(&Actor::local(), &id).await?;
-                Ok(id)
+            let mut id = String::new();
+            tables::run_after(&on.node, async |registry| {
+                id = ban_meant(registry, options).await?;
+                Ok((Caller::local(), use_cases::RemoveBan { id: id.clone() }))
             })?;
             let told = tables::tell_node(&on.node);
             let line = format!("Removed the ban {id}");
@@ -549,7 +550,7 @@ pub(crate) fn provision(command: &ProvisionCommand) -> ExitCode {
 fn try_provision(command: &ProvisionCommand) -> anyhow::Result<String> {
     match command {
         ProvisionCommand::Add(options) => {
-            let (key, secret) = tables::with(&options.on.node, async |registry| {
+            let (key, secret) = tables::run_after(&options.on.node, async |registry| {
                 let new = NewProvisioningKey {
                     device_type: options.device_type.clone(),
                     team: tables::team_if_any(registry, options.team.as_deref()).await?,
@@ -558,7 +559,7 @@ fn try_provision(command: &ProvisionCommand) -> anyhow::Result<String> {
                     expires_ms: ends(options.lasts),
                     ..NewProvisioningKey::new(&options.name)
                 };
-                registry.add_provisioning_key(&Actor::local(), new).await
+                Ok((Caller::local(), use_cases::AddProvisioningKey { key: new }))
             })?;
             let view = json!({ "id": key.id, "name": key.name, "key": secret.text() });
             let line = format!("Added the provisioning key {} ({})", key.name, key.id);
@@ -567,9 +568,7 @@ fn try_provision(command: &ProvisionCommand) -> anyhow::Result<String> {
             Ok(done(&options.on, &view, &line, &shown))
         }
         ProvisionCommand::Ls(on) => {
-            let all = tables::read(&on.node, async |registry| {
-                registry.provisioning_keys(&Scope::All).await
-            })?;
+            let all = tables::run(&on.node, use_cases::ListProvisioningKeys)?;
             let row = |key: martlet_registry::ProvisioningKey| {
                 let state = if key.revoked_ms > 0 { "revoked" } else { "" };
                 let (made, of_type) = (key.devices_made, key.device_type);
@@ -585,9 +584,10 @@ fn try_provision(command: &ProvisionCommand) -> anyhow::Result<String> {
             Ok(listed(on, headers, rows, "There are no provisioning keys."))
         }
         ProvisionCommand::Rm(ById { id, on }) => {
-            tables::with(&on.node, async |registry| {
-                registry.revoke_provisioning_key(&Actor::local(), id).await
-            })?;
+            tables::run(
+                &on.node,
+                use_cases::RevokeProvisioningKey { id: id.clone() },
+            )?;
             let line = format!("Revoked the provisioning key {id}");
             Ok(done(on, &json!({ "revoked": id }), &line, ""))
         }
@@ -606,9 +606,7 @@ fn try_audit(options: &AuditCommand) -> anyhow::Result<String> {
         ..AuditFilter::default()
     };
     let page = PageRequest::first(options.limit);
-    let found = tables::read(&options.on.node, async |registry| {
-        registry.audit_log(&Scope::All, &filter, &page).await
-    })?;
+    let found = tables::run(&options.on.node, use_cases::ReadAuditLog { filter, page })?;
     let row = |line: martlet_registry::AuditEntry| {
         let entry = line.entry;
         let row = [

@@ -9,6 +9,9 @@ use clap::{Args, Subcommand};
 use martlet_access::{IotflowBase, RuleLine};
 use martlet_broker::Actions;
 use martlet_control::text::printable;
+use martlet_control::use_cases::{
+    AddRuleSet, ChangeRuleSet, DeleteRuleSet, FindRuleSet, ListRuleSets, SetInactiveAfter,
+};
 use martlet_registry::{Actor, ClientIds, Owner, RegistryError, RuleSet};
 
 use crate::cmd::columns::columns;
@@ -222,9 +225,7 @@ fn change(owner: Owner, options: &OneRule, change: Change) -> anyhow::Result<Str
         }
         Ok(false)
     })?;
-    let set = tables::read(&on.node, async |registry| {
-        registry.rule_set(owner, name).await
-    })?;
+    let set = find(owner, &options.named)?;
     let told = match (is_changed, change) {
         (true, _) => tables::tell_node(&on.node),
         (false, Change::Remove) => bail!(
@@ -292,16 +293,17 @@ fn add(owner: Owner, options: &RulesOptions) -> anyhow::Result<String> {
     };
     let client_ids = options.client_ids(owner)?;
     let inactive_after = options.inactive_after(owner)?;
-    tables::with(&on.node, async |registry| {
-        let actor = Actor::local();
-        registry
-            .create_rule_set(&actor, owner, name, &rules, client_ids)
-            .await?;
-        match inactive_after {
-            Some(secs) => registry.set_inactive_after(&actor, name, secs).await,
-            None => Ok(()),
-        }
-    })?;
+    let add = AddRuleSet {
+        owner,
+        name: name.clone(),
+        rules: rules.clone(),
+        client_ids,
+    };
+    tables::run(&on.node, add)?;
+    if let Some(secs) = inactive_after {
+        let name = name.clone();
+        tables::run(&on.node, SetInactiveAfter { name, secs })?;
+    }
     let told = tables::tell_node(&on.node);
     let set = RuleSet {
         name: name.clone(),
@@ -324,9 +326,11 @@ fn add(owner: Owner, options: &RulesOptions) -> anyhow::Result<String> {
 
 fn remove(owner: Owner, options: &NamedOptions) -> anyhow::Result<String> {
     let NamedOptions { name, on } = options;
-    tables::with(&on.node, async |registry| {
-        registry.remove_rule_set(owner, name).await
-    })?;
+    let delete = DeleteRuleSet {
+        owner,
+        name: name.clone(),
+    };
+    tables::run(&on.node, delete)?;
     let told = tables::tell_node(&on.node);
     Ok(match on.json {
         true => format!("{}\n", serde_json::json!({ "removed": name })),
@@ -335,9 +339,7 @@ fn remove(owner: Owner, options: &NamedOptions) -> anyhow::Result<String> {
 }
 
 fn list(owner: Owner, options: &NodeAndForm) -> anyhow::Result<String> {
-    let all = tables::read(&options.node, async |registry| {
-        registry.rule_sets(owner).await
-    })?;
+    let all = tables::run(&options.node, ListRuleSets { owner })?;
     if options.json {
         return Ok(listing::items(all.iter().map(|set| json(owner, set))));
     }
@@ -360,13 +362,23 @@ fn list(owner: Owner, options: &NodeAndForm) -> anyhow::Result<String> {
     ))
 }
 
+fn find(owner: Owner, named: &NamedOptions) -> anyhow::Result<RuleSet> {
+    let name = named.name.clone();
+    tables::run(&named.on.node, FindRuleSet { owner, name })
+}
+
 fn rules(owner: Owner, options: &RulesOptions) -> anyhow::Result<String> {
     let NamedOptions { name, on } = &options.named;
     let mut told = String::new();
     if let Some(rules) = options.read()? {
-        tables::with(&on.node, async |registry| {
-            registry.set_rules(owner, name, &rules).await
-        })?;
+        let change = ChangeRuleSet {
+            owner,
+            name: name.clone(),
+            rules,
+            client_ids: None,
+            expected_revision: None,
+        };
+        tables::run(&on.node, change)?;
         told = format!(
             "These replace all rules that it had; martlet {} allow|deny|remove changes one.\n{}",
             command(owner),
@@ -382,15 +394,10 @@ fn rules(owner: Owner, options: &RulesOptions) -> anyhow::Result<String> {
         told.push_str(&tables::tell_node(&on.node));
     }
     if let Some(secs) = options.inactive_after(owner)? {
-        tables::with(&on.node, async |registry| {
-            registry
-                .set_inactive_after(&Actor::local(), name, secs)
-                .await
-        })?;
+        let name = name.clone();
+        tables::run(&on.node, SetInactiveAfter { name, secs })?;
     }
-    let set = tables::read(&on.node, async |registry| {
-        registry.rule_set(owner, name).await
-    })?;
+    let set = find(owner, &options.named)?;
     Ok(match on.json {
         true => format!("{}\n", json(owner, &set)),
         false => format!("{}{told}", text(owner, &set)),

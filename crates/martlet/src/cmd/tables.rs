@@ -7,7 +7,10 @@ use std::path::Path;
 use anyhow::Context as _;
 use martlet_api::Status;
 use martlet_broker::Actions;
+use martlet_control::callers::Caller;
+use martlet_control::tables::TablesError;
 use martlet_control::text::typed;
+use martlet_control::use_cases::{Effect, UseCase, UseCaseError};
 use martlet_control::{Reloaded, UserPlaces};
 use martlet_registry::{Actor, FILE, Location, Owner, Registry, RegistryError, Scope};
 
@@ -109,6 +112,46 @@ pub(crate) fn read<T>(
         let mut registry = Registry::empty().await?;
         registry.set_iotflow_base(base);
         Ok(work(&mut registry).await?)
+    })
+}
+
+/// Runs a use case on the tables of a node, which need not run. The caller has all rights.
+pub(crate) fn run<U: UseCase>(node: &NodeOptions, case: U) -> anyhow::Result<U::Output> {
+    run_after(node, async |_| Ok((Caller::local(), case)))
+}
+
+/// As [`run`], for a caller that sees only the team that is named by id or name, if one is.
+pub(crate) fn run_in<U: UseCase>(
+    node: &NodeOptions,
+    team: Option<&str>,
+    case: U,
+) -> anyhow::Result<U::Output> {
+    run_after(node, async |registry| {
+        let caller = Caller::local();
+        let caller = match team_if_any(registry, team).await? {
+            Some(team) => caller.in_team(team),
+            None => caller,
+        };
+        Ok((caller, case))
+    })
+}
+
+/// Runs the use case that `prepare` returns after it has read what the use case needs.
+pub(crate) fn run_after<U: UseCase>(
+    node: &NodeOptions,
+    prepare: impl AsyncFnOnce(&mut Registry) -> Result<(Caller, U), RegistryError>,
+) -> anyhow::Result<U::Output> {
+    let work = async |registry: &mut Registry| {
+        let (caller, case) = prepare(registry).await?;
+        Ok(case.run(registry, &caller).await)
+    };
+    let done = match U::EFFECT {
+        Effect::Reads => read(node, work)?,
+        Effect::Notes | Effect::Changes => with(node, work)?,
+    };
+    done.map_err(|error| match error {
+        UseCaseError::Tables(TablesError::Registry(error)) => error.into(),
+        error => error.into(),
     })
 }
 

@@ -1,7 +1,8 @@
 //! `martlet team token`: what the devices of a team log in with.
 
 use clap::{Args, Subcommand};
-use martlet_registry::{Actor, Scope, TeamToken};
+use martlet_control::use_cases::{AddTeamToken, ListTeamTokens, RestoreTeamToken, RevokeTeamToken};
+use martlet_registry::TeamToken;
 use serde_json::{Value, json};
 
 use crate::cmd::people::{done, listed};
@@ -62,9 +63,11 @@ fn view(token: &TeamToken) -> Value {
 pub(super) fn run(command: &TokenCommand) -> anyhow::Result<String> {
     match command {
         TokenCommand::Add { team, name, on } => {
-            let added = tables::with(&on.node, async |registry| {
-                registry.add_team_token(&Actor::local(), team, name).await
-            })?;
+            let add = AddTeamToken {
+                team: team.clone(),
+                name: name.clone(),
+            };
+            let added = tables::run(&on.node, add)?;
             let (key, secret) = (added.key.text(), added.secret.text());
             let mut view = view(&added.token);
             view["credentials"] = json!({ "key": key, "secret": secret });
@@ -77,9 +80,8 @@ pub(super) fn run(command: &TokenCommand) -> anyhow::Result<String> {
             Ok(done(on, &view, &line, &shown))
         }
         TokenCommand::Ls { team, on } => {
-            let all = tables::read(&on.node, async |registry| {
-                registry.team_tokens(&Scope::All, team).await
-            })?;
+            let team = team.clone();
+            let all = tables::run(&on.node, ListTeamTokens { team })?;
             let row = |token: TeamToken| {
                 let state = if token.revoked_ms > 0 { "revoked" } else { "" };
                 let view = view(&token);
@@ -90,9 +92,11 @@ pub(super) fn run(command: &TokenCommand) -> anyhow::Result<String> {
             Ok(listed(on, ["ID", "TOKEN", "STATE"], rows, none))
         }
         TokenCommand::Rm(NamedToken { team, id, on }) => {
-            let token = tables::with(&on.node, async |registry| {
-                registry.revoke_team_token(&Actor::local(), team, id).await
-            })?;
+            let revoke = RevokeTeamToken {
+                team: team.clone(),
+                token: id.clone(),
+            };
+            let token = tables::run(&on.node, revoke)?;
             let line = format!(
                 "Revoked the team token {}; martlet team token restore {team} {id} restores it",
                 token.name
@@ -100,9 +104,11 @@ pub(super) fn run(command: &TokenCommand) -> anyhow::Result<String> {
             Ok(done(on, &view(&token), &line, &tables::tell_node(&on.node)))
         }
         TokenCommand::Restore(NamedToken { team, id, on }) => {
-            let token = tables::with(&on.node, async |registry| {
-                registry.restore_team_token(&Actor::local(), team, id).await
-            })?;
+            let restore = RestoreTeamToken {
+                team: team.clone(),
+                token: id.clone(),
+            };
+            let token = tables::run(&on.node, restore)?;
             let line = format!("Restored the team token {}", token.name);
             Ok(done(on, &view(&token), &line, &tables::tell_node(&on.node)))
         }

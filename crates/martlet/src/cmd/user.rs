@@ -11,10 +11,12 @@ use clap::{Args, Subcommand};
 use martlet_access::edit;
 use martlet_access::hash::{self, Kind};
 use martlet_access::{PasswordFile, Plain};
+use martlet_control::callers::Caller;
 use martlet_control::text::{printable, typed};
-use martlet_registry::{
-    Actor, ApiRole, NewUser, Registry, RegistryError, Scope, USER_ROLE, UserChange,
+use martlet_control::use_cases::{
+    AddUser, ChangeUser, DeleteUser, NewPassword, PurgeUser, RestoreUser, SetMember, SetPassword,
 };
+use martlet_registry::{ApiRole, NewUser, Registry, RegistryError, Scope, USER_ROLE, UserChange};
 
 use crate::cmd::admin;
 use crate::cmd::columns::columns;
@@ -370,25 +372,28 @@ fn change_in_tables(
         true => hash::made_up_password().map_err(anyhow::Error::msg)?,
         false => prompt::new_password(user, Strength::of(options.weak), GENERATE)?,
     };
-    tables::with(&file.node, async |registry| match is_there {
-        true => registry.set_password(user, &password).await,
+    let new = NewPassword::given(password.clone());
+    match is_there {
+        true => {
+            let set = SetPassword {
+                name: user.clone(),
+                password: new,
+            };
+            tables::run(&file.node, set)?;
+        }
         false => {
-            let team = tables::team_if_any(registry, of_tables.team).await?;
-            let team = team.unwrap_or_default();
-            let new = NewUser {
+            let user = NewUser {
                 role: Some(role.to_owned()),
                 api_role,
-                team: team.clone(),
                 ..NewUser::new(user)
             };
-            let actor = Actor::local();
-            registry.create_user(&actor, new, &password).await?;
-            match team_role {
-                ApiRole::None => Ok(()),
-                role => registry.set_member(&actor, &team, user, Some(role)).await,
-            }
+            let add = AddUser {
+                user,
+                password: new,
+            };
+            add_to_tables(&file.node, add, of_tables.team, team_role)?;
         }
-    })?;
+    }
     let shown = options.generate.then_some(&*password);
     let told = tables::tell_node(&file.node);
     let place = tables::place(&file.node)?;
@@ -421,6 +426,31 @@ fn change_in_tables(
         _ => told,
     };
     Ok(changed_text(&line, shown, &told))
+}
+
+/// Adds a user, who belongs to the team that is named, and may have a role in it.
+fn add_to_tables(
+    node: &NodeOptions,
+    mut add: AddUser,
+    team: Option<&str>,
+    team_role: ApiRole,
+) -> anyhow::Result<()> {
+    let added = tables::run_after(node, async |registry| {
+        let team = tables::team_if_any(registry, team).await?;
+        add.user.team = team.unwrap_or_default();
+        Ok((Caller::local(), add))
+    })?;
+    match team_role {
+        ApiRole::None => Ok(()),
+        role => {
+            let set = SetMember {
+                team: added.team,
+                user: added.name,
+                role: Some(role),
+            };
+            tables::run(node, set)
+        }
+    }
 }
 
 /// What the role has that a user gets without `--role`.
@@ -458,7 +488,7 @@ fn set(options: &SetOptions) -> anyhow::Result<String> {
     };
     refuse_in_password_file(node, user)?;
     let before = administrators(node)?;
-    tables::with(node, async |registry| {
+    tables::run_after(node, async |registry| {
         let team = match options.team.as_deref() {
             Some("") => Some(String::new()),
             named => tables::team_if_any(registry, named).await?,
@@ -470,9 +500,12 @@ fn set(options: &SetOptions) -> anyhow::Result<String> {
             team,
             ..UserChange::default()
         };
-        let actor = Actor::local();
-        let changed = registry.change_user(&actor, user, change, None);
-        changed.await.map(drop)
+        let change = ChangeUser {
+            name: user.clone(),
+            change,
+            expected_revision: None,
+        };
+        Ok((Caller::local(), change))
     })?;
     warn_of_none(node, before)?;
     let told = tables::tell_node(node);
@@ -526,10 +559,18 @@ fn remove_from_tables(options: &RemoveOptions) -> anyhow::Result<String> {
         prompt::expect_agreed(&format!("Remove the user {shown} permanently?"))?;
     }
     let before = administrators(&file.node)?;
-    tables::with(&file.node, async |registry| match options.purge {
-        true => registry.remove_user(user).await,
-        false => registry.delete_user(&Actor::local(), user, None).await,
-    })?;
+    let name = user.clone();
+    match options.purge {
+        true => tables::run(&file.node, PurgeUser { name })?,
+        false => {
+            let expected_revision = None;
+            let delete = DeleteUser {
+                name,
+                expected_revision,
+            };
+            tables::run(&file.node, delete)?;
+        }
+    }
     warn_of_none(&file.node, before)?;
     let told = tables::tell_node(&file.node);
     let place = tables::place(&file.node)?;
@@ -550,9 +591,8 @@ fn remove_from_tables(options: &RemoveOptions) -> anyhow::Result<String> {
 
 fn restore(options: &RestoreOptions) -> anyhow::Result<String> {
     let RestoreOptions { user, on } = options;
-    tables::with(&on.node, async |registry| {
-        registry.restore_user(&Actor::local(), user).await
-    })?;
+    let name = user.clone();
+    tables::run(&on.node, RestoreUser { name })?;
     let told = tables::tell_node(&on.node);
     Ok(match on.json {
         true => format!("{}\n", serde_json::json!({ "restored": user })),

@@ -2,7 +2,12 @@
 
 use axum::Json;
 use axum::extract::{Extension, State};
+use martlet_control::callers::Caller;
 use martlet_control::devices::DeviceName;
+use martlet_control::use_cases::{
+    ChangeDevice, CountActiveSettings, ListCredentials, ListDevicesFrom, PurgeDevice,
+    ReadConfiguration,
+};
 use martlet_registry::{Credential, Device, DeviceChange, DeviceFilter, DeviceOrder};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -16,7 +21,7 @@ use crate::api::Api;
 use crate::extensions::Unchanged;
 use crate::extract::{PathOf, QueryOf};
 use crate::problem::{Problem, ProblemKind};
-use crate::registry::{Asking, moment};
+use crate::registry::{CalledBy, moment};
 use crate::time::Moment;
 
 /// Devices of a page, at most, and where nothing is said.
@@ -49,18 +54,20 @@ impl DeviceParams {
 
 pub(super) async fn list(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     QueryOf(wanted): QueryOf<DeviceParams>,
 ) -> Result<Json<Value>, Problem> {
     let page = wanted.page.unwrap_or(1).max(1);
     let per_page = wanted.per_page.unwrap_or(PAGE).clamp(1, PAGE_MAX);
     let place = ((page - 1).saturating_mul(per_page), per_page);
-    let (filter, order) = (wanted.filter()?, DeviceOrder::Created);
-    let devices = api.devices()?;
-    let list = devices.list_from(asking.scope(), filter, order, place);
-    let (found, total) = list.await?;
-    let numbers = found.iter().map(|device| device.number).collect();
-    let settings = devices.active_settings(numbers).await?;
+    let list = ListDevicesFrom {
+        filter: wanted.filter()?,
+        order: DeviceOrder::Created,
+        place,
+    };
+    let (found, total) = api.run(caller.clone(), list).await?;
+    let devices = found.iter().map(|device| device.number).collect();
+    let settings = api.run(caller, CountActiveSettings { devices }).await?;
     let mut all = Vec::with_capacity(found.len());
     for device in found {
         let active = settings.get(&device.number).copied().unwrap_or(0);
@@ -92,15 +99,18 @@ pub(super) async fn list(
 
 pub(super) async fn show(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf(named): PathOf<String>,
 ) -> Result<Json<Value>, Problem> {
-    let device = find(&api, asking.scope(), &named).await?;
-    let (devices, name) = (api.devices()?, DeviceName::Number(device.number));
-    let credentials = devices.credentials(asking.scope(), name.clone());
-    let credentials = credentials.await.map_err(|error| missing(error, &named))?;
-    let settings = devices.configuration(asking.scope(), name);
-    let settings = settings.await.map_err(|error| missing(error, &named))?;
+    let device = find(&api, &caller, &named).await?;
+    let (tables, name) = (api.tables()?, DeviceName::Number(device.number));
+    let list = ListCredentials {
+        device: name.clone(),
+    };
+    let credentials = tables.run(caller.clone(), list).await;
+    let credentials = credentials.map_err(|error| missing(error, &named))?;
+    let settings = tables.run(caller, ReadConfiguration { device: name }).await;
+    let settings = settings.map_err(|error| missing(error, &named))?;
     let is_online = OnlineState::of(&api, &device).is_online;
     let now_ms = Moment::now().as_ms();
     let records: Vec<Value> = { credentials.iter() }
@@ -149,21 +159,23 @@ pub(super) struct Change {
 
 async fn changed(
     api: &Api,
-    asking: Asking,
+    caller: Caller,
     device: &Device,
     change: DeviceChange,
 ) -> Result<Device, Problem> {
-    let (within, name) = (asking.scope(), DeviceName::Number(device.number));
-    let devices = api.devices()?;
-    let changed = devices.change(asking.actor, within, name, change, None);
-    changed
-        .await
-        .map_err(|error| missing(error, &device.number.to_string()))
+    let change = ChangeDevice {
+        device: DeviceName::Number(device.number),
+        within: caller.scope(),
+        change,
+        expected_revision: None,
+    };
+    let changed = api.tables()?.run(caller, change).await;
+    changed.map_err(|error| missing(error, &device.number.to_string()))
 }
 
 pub(super) async fn change(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf(named): PathOf<String>,
     Body(body): Body<Change>,
 ) -> Result<Json<Value>, Problem> {
@@ -176,8 +188,8 @@ pub(super) async fn change(
         hardware_version: body.hardware_version,
         ..DeviceChange::default()
     };
-    let device = find(&api, asking.scope(), &named).await?;
-    let device = changed(&api, asking, &device, change).await?;
+    let device = find(&api, &caller, &named).await?;
+    let device = changed(&api, caller, &device, change).await?;
     let message = "Device updated successfully";
     Ok(Json(
         json!({ "message": message, "device": shown(&api, device) }),
@@ -192,18 +204,18 @@ pub(super) struct StatusWanted {
 
 pub(super) async fn set_status(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf(named): PathOf<String>,
     Body(body): Body<StatusWanted>,
 ) -> Result<Json<Value>, Problem> {
     expect_members(&[("status", body.status.is_some())])?;
     let status = status_of(body.status.as_deref().unwrap_or_default())?;
-    let old = find(&api, asking.scope(), &named).await?;
+    let old = find(&api, &caller, &named).await?;
     let change = DeviceChange {
         status: Some(status),
         ..DeviceChange::default()
     };
-    let new = changed(&api, asking, &old, change).await?;
+    let new = changed(&api, caller, &old, change).await?;
     let (old_status, new_status) = (old.status, new.status);
     Ok(Json(json!({
         "status": "success",
@@ -217,12 +229,14 @@ pub(super) async fn set_status(
 /// The device is removed for good, so that its name and id are free.
 pub(super) async fn delete(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf(named): PathOf<String>,
 ) -> Result<Json<Value>, Problem> {
-    let device = find(&api, asking.scope(), &named).await?;
-    let name = DeviceName::Number(device.number);
-    let purged = api.devices()?.purge(asking.actor, name).await;
+    let device = find(&api, &caller, &named).await?;
+    let purge = PurgeDevice {
+        device: DeviceName::Number(device.number),
+    };
+    let purged = api.tables()?.run(caller, purge).await;
     purged.map_err(|error| missing(error, &named))?;
     Ok(Json(json!({
         "status": "success",
@@ -234,9 +248,9 @@ pub(super) async fn delete(
 
 pub(super) async fn statistics(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
 ) -> Result<Json<Value>, Problem> {
-    let statistics = numbers(&api, &asking).await?;
+    let statistics = numbers(&api, &caller).await?;
     let (counts, parts) = (statistics.counts, statistics.parts);
     Ok(Json(json!({
         "status": "success",
@@ -266,10 +280,10 @@ pub(super) async fn statistics(
 
 pub(super) async fn dashboard(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
 ) -> Result<Json<Value>, Problem> {
-    let statistics = numbers(&api, &asking).await?;
-    let (records, last_day) = records::counts_of_all(&api, &asking).await?;
+    let statistics = numbers(&api, &caller).await?;
+    let (records, last_day) = records::counts_of_all(&api, &caller).await?;
     let counts = statistics.counts;
     let kinds: Vec<Value> = { statistics.kinds.iter() }
         .map(|kind| json!({ "type": kind.kind, "count": kind.count }))
@@ -311,10 +325,10 @@ pub(super) async fn clear_cache() -> (Extension<Unchanged>, Json<Value>) {
 
 pub(super) async fn clear_cache_of_device(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf(named): PathOf<String>,
 ) -> Result<(Extension<Unchanged>, Json<Value>), Problem> {
-    let device = find(&api, asking.scope(), &named).await?;
+    let device = find(&api, &caller, &named).await?;
     let message = format!("Cache cleared for device {}", device.number);
     let answer = json!({ "status": "success", "message": message });
     Ok((Extension(Unchanged), Json(answer)))

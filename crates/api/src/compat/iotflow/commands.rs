@@ -25,7 +25,7 @@ use crate::extensions::{OwnDevice, Unchanged};
 use crate::extract::PathOf;
 use crate::problem::{Problem, ProblemKind};
 use crate::publish::{self, refusal_of};
-use crate::registry::{Asking, COMMAND_TIME_SECS, moment};
+use crate::registry::{COMMAND_TIME_SECS, CalledBy, moment};
 use crate::tenant::InTenant;
 
 /// Kinds of commands, each with its topic.
@@ -84,7 +84,7 @@ fn parameters_in(command: &Command) -> Value {
 
 pub(super) async fn send(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf(named): PathOf<String>,
     Body(mut body): Body<Sent>,
 ) -> Result<Json<Value>, Problem> {
@@ -95,10 +95,10 @@ pub(super) async fn send(
         return Err(Problem::bad_request(detail).with_heading("Invalid command type"));
     }
     let new = body.command(&kind)?;
-    let device = find(&api, asking.scope(), &named).await?;
+    let device = find(&api, &caller, &named).await?;
     let commands = api.commands()?;
     let name = DeviceName::Number(device.number);
-    let sent = commands.add(asking.actor, name, new).await?;
+    let sent = commands.add(caller.actor, name, new).await?;
     Ok(Json(json!({
         "status": "success",
         "message": "Command sent successfully",
@@ -117,7 +117,7 @@ pub(super) async fn send(
 pub(super) async fn send_to_fleet(
     State(api): State<Api>,
     InTenant(tenant): InTenant,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     Extension(principal): Extension<Principal>,
     PathOf(named): PathOf<String>,
     Body(body): Body<Sent>,
@@ -134,7 +134,7 @@ pub(super) async fn send_to_fleet(
     new.id = Some(id.clone());
     let commands = api.commands()?;
     let target = FleetTarget::Group(named.clone());
-    let sent = commands.add_to_many(asking.actor, target, new.clone());
+    let sent = commands.add_to_many(caller.actor, target, new.clone());
     let sent = match sent.await {
         Ok(sent) => Some(sent),
         Err(TablesError::Registry(RegistryError::NotFound(_))) => None,
@@ -170,7 +170,7 @@ pub(super) struct Controlled {
 
 pub(super) async fn control(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf(named): PathOf<String>,
     Body(body): Body<Controlled>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
@@ -184,9 +184,9 @@ pub(super) async fn control(
         time_ms: i64::from(COMMAND_TIME_SECS) * 1000,
         hops: 0,
     };
-    let device = find(&api, asking.scope(), &named).await?;
+    let device = find(&api, &caller, &named).await?;
     let name = DeviceName::Number(device.number);
-    let sent = api.commands()?.add(asking.actor, name, new).await?;
+    let sent = api.commands()?.add(caller.actor, name, new).await?;
     let mut answer = shown(&device, &sent);
     answer["message"] = "Command sent via MQTT".into();
     answer["control_id"] = sent.number.into();
@@ -221,11 +221,11 @@ fn status_of(state: CommandState) -> &'static str {
 /// The oldest one first: all commands that the device has not acknowledged.
 pub(super) async fn pending(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     own: Option<Extension<OwnDevice>>,
     PathOf(named): PathOf<String>,
 ) -> Result<Json<Value>, Problem> {
-    let device = seen_by(&api, &asking, own, &named).await?;
+    let device = seen_by(&api, &caller, own, &named).await?;
     let filter = CommandFilter {
         state: None,
         is_open: true,
@@ -250,7 +250,7 @@ type AnsweredOutcome = (Option<Extension<Unchanged>>, Json<Value>);
 
 pub(super) async fn answer(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     own: Option<Extension<OwnDevice>>,
     PathOf((named, id)): PathOf<(String, String)>,
     Body(body): Body<Answered>,
@@ -269,7 +269,7 @@ pub(super) async fn answer(
     };
     // Devices answer again and again, as they do by MQTT; what a person answers is written down.
     let unchanged = own.is_some().then_some(Extension(Unchanged));
-    let device = seen_by(&api, &asking, own, &named).await?;
+    let device = seen_by(&api, &caller, own, &named).await?;
     let command = find_command(&api, &device, &id).await?;
     let command = match outcome {
         None => command,

@@ -2,7 +2,8 @@
 
 use axum::Json;
 use axum::extract::{Extension, State};
-use martlet_control::devices::{DeviceName, SettingToSet};
+use martlet_control::devices::DeviceName;
+use martlet_control::use_cases::{ReadConfiguration, SetConfiguration};
 use martlet_registry::{DataType, Setting};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -11,15 +12,17 @@ use super::body::{Body, expect_members};
 use crate::api::Api;
 use crate::extensions::OwnDevice;
 use crate::problem::Problem;
-use crate::registry::{Asking, moment};
+use crate::registry::{CalledBy, moment};
 
 pub(super) async fn show(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     Extension(OwnDevice(device)): Extension<OwnDevice>,
 ) -> Result<Json<Value>, Problem> {
-    let name = DeviceName::Number(device.number);
-    let found = api.devices()?.configuration(asking.scope(), name).await?;
+    let read = ReadConfiguration {
+        device: DeviceName::Number(device.number),
+    };
+    let found = api.run(caller, read).await?;
     Ok(Json(json!({
         "status": "success",
         "device_id": device.number,
@@ -61,7 +64,7 @@ pub(super) struct ConfigurationBody {
 
 pub(super) async fn set(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     Extension(OwnDevice(device)): Extension<OwnDevice>,
     Body(body): Body<ConfigurationBody>,
 ) -> Result<Json<Value>, Problem> {
@@ -75,16 +78,15 @@ pub(super) async fn set(
         let detail = format!("data_type must be one of {}", known.join(", "));
         Problem::bad_request(detail).with_heading("Validation Error")
     })?;
-    let new = SettingToSet {
+    let set = SetConfiguration {
+        device: DeviceName::Number(device.number),
         key: body.config_key.unwrap_or_default(),
         value: text_of(body.config_value.unwrap_or_default(), data_type),
         data_type,
         is_active: true,
         expected_revision: None,
     };
-    let name = DeviceName::Number(device.number);
-    let devices = api.devices()?;
-    let set = devices.set_configuration(asking.actor, name, new).await?;
+    let set = api.run(caller, set).await?;
     Ok(Json(json!({
         "status": "success",
         "message": "Configuration updated successfully",

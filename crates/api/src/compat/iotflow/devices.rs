@@ -3,8 +3,12 @@
 use axum::Json;
 use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, StatusCode, header};
-use martlet_control::devices::{DeviceError, DeviceName};
+use martlet_control::callers::Caller;
+use martlet_control::devices::DeviceName;
 use martlet_control::principal::{Principal, PrincipalKind};
+use martlet_control::use_cases::{
+    ChangeDevice, FindUser, ListDevicesFrom, ReadConfiguration, RegisterDevice,
+};
 use martlet_registry::{
     Activity, Device, DeviceChange, DeviceFilter, DeviceOrder, IOTFLOW, NewDevice, Status,
 };
@@ -21,7 +25,7 @@ use crate::extensions::{OwnDevice, Unchanged};
 use crate::extract::{PathOf, QueryOf};
 use crate::keys::KEY_HEADER;
 use crate::problem::{Problem, ProblemKind};
-use crate::registry::Asking;
+use crate::registry::CalledBy;
 use crate::shown_once::{JsonWithSecrets, ShownOnce};
 use crate::time::Moment;
 
@@ -59,7 +63,7 @@ struct RegisteredDevice {
 /// is its rights, nor its owner.
 pub(super) async fn register(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     Extension(principal): Extension<Principal>,
     Body(body): Body<Registration>,
 ) -> Result<(StatusCode, JsonWithSecrets<Registered>), Problem> {
@@ -71,7 +75,7 @@ pub(super) async fn register(
     let is_known = principal.kind != PrincipalKind::Anonymous;
     let owner = body.user_id.filter(|_| is_known).unwrap_or_default();
     if !owner.is_empty() {
-        expect_user(&api, &asking, &owner).await?;
+        expect_user(&api, &caller, &owner).await?;
     }
     let new = NewDevice {
         name: body.name,
@@ -84,13 +88,17 @@ pub(super) async fn register(
         owner,
         ..NewDevice::unnamed()
     };
-    let registered = api.devices()?.register(asking.actor, new, is_known).await;
-    let (device, secret) = registered.map_err(|error| match error {
-        DeviceError::NameTaken(_) => {
+    let register = RegisterDevice {
+        device: new,
+        kind_is_type: is_known,
+    };
+    let registered = api.tables()?.run(caller, register).await;
+    let (device, secret) = registered.map_err(|error| match error.is_name_taken() {
+        true => {
             let problem = Problem::conflict("Please choose a different device name".to_owned());
             problem.with_heading("Device name already exists")
         }
-        error => error.into(),
+        false => error.into(),
     })?;
     let answer = Registered {
         message: "Device registered successfully",
@@ -102,12 +110,12 @@ pub(super) async fn register(
     Ok((StatusCode::CREATED, JsonWithSecrets(answer)))
 }
 
-async fn expect_user(api: &Api, asking: &Asking, name: &str) -> Result<(), Problem> {
-    let (scope, wanted) = (asking.scope(), name.to_owned());
-    let found = api
-        .tables()?
-        .read(move |registry| Box::pin(async move { registry.user(&scope, &wanted).await }));
-    found.await.map(drop).map_err(|error| match error {
+async fn expect_user(api: &Api, caller: &Caller, name: &str) -> Result<(), Problem> {
+    let user = FindUser {
+        name: name.to_owned(),
+    };
+    let found = api.tables()?.run(caller.clone(), user).await;
+    found.map(drop).map_err(|error| match error {
         error if error.is_fault() => error.into(),
         _ => {
             let detail = format!("there is no user {name}");
@@ -165,7 +173,7 @@ pub(super) struct OwnChange {
 
 pub(super) async fn change(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     Extension(OwnDevice(device)): Extension<OwnDevice>,
     Body(body): Body<OwnChange>,
 ) -> Result<Json<Value>, Problem> {
@@ -177,10 +185,13 @@ pub(super) async fn change(
         hardware_version: body.hardware_version,
         ..DeviceChange::default()
     };
-    let (within, name) = (asking.scope(), DeviceName::Number(device.number));
-    let devices = api.devices()?;
-    let changed = devices.change(asking.actor, within, name, change, None);
-    let changed = shown(&api, changed.await?);
+    let change = ChangeDevice {
+        device: DeviceName::Number(device.number),
+        within: caller.scope(),
+        change,
+        expected_revision: None,
+    };
+    let changed = shown(&api, api.run(caller, change).await?);
     let message = "Device configuration updated successfully";
     Ok(Json(json!({ "message": message, "device": changed })))
 }
@@ -272,15 +283,17 @@ fn state_of(api: &Api, device: &Device) -> Map<String, Value> {
 
 pub(super) async fn statuses(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     QueryOf(wanted): QueryOf<StatesWanted>,
 ) -> Result<Json<Value>, Problem> {
     let limit = wanted.limit.unwrap_or(STATES).min(STATES_MAX);
     let offset = wanted.offset.unwrap_or(0);
-    let (filter, order) = (DeviceFilter::default(), DeviceOrder::Number);
-    let devices = api.devices()?;
-    let list = devices.list_from(asking.scope(), filter, order, (offset, limit));
-    let (devices, total) = list.await?;
+    let list = ListDevicesFrom {
+        filter: DeviceFilter::default(),
+        order: DeviceOrder::Number,
+        place: (offset, limit),
+    };
+    let (devices, total) = api.run(caller, list).await?;
     let states: Vec<_> = devices
         .iter()
         .map(|device| state_of(&api, device))
@@ -294,12 +307,12 @@ pub(super) async fn statuses(
 /// The device that a path names; a device sees itself alone.
 pub(super) async fn seen_by(
     api: &Api,
-    asking: &Asking,
+    caller: &Caller,
     own: Option<Extension<OwnDevice>>,
     named: &str,
 ) -> Result<Device, Problem> {
     let Some(Extension(OwnDevice(own))) = own else {
-        return find(api, asking.scope(), named).await;
+        return find(api, caller, named).await;
     };
     match named == own.number.to_string() || named == own.id {
         true => Ok(*own),
@@ -312,11 +325,11 @@ pub(super) async fn seen_by(
 
 pub(super) async fn status(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     own: Option<Extension<OwnDevice>>,
     PathOf(named): PathOf<String>,
 ) -> Result<Json<Value>, Problem> {
-    let device = seen_by(&api, &asking, own, &named).await?;
+    let device = seen_by(&api, &caller, own, &named).await?;
     let seen = OnlineState::of(&api, &device);
     let source = if seen.is_connected {
         "broker"
@@ -339,19 +352,21 @@ pub(super) struct SummaryWanted {
 
 pub(super) async fn summary(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     own: Option<Extension<OwnDevice>>,
     PathOf(named): PathOf<String>,
     QueryOf(wanted): QueryOf<SummaryWanted>,
 ) -> Result<Json<Value>, Problem> {
-    let device = seen_by(&api, &asking, own, &named).await?;
+    let device = seen_by(&api, &caller, own, &named).await?;
     let include = wanted.include_config.as_deref().unwrap_or("true");
     let include = ["true", "1", "yes"].contains(&include.to_ascii_lowercase().as_str());
     let configuration = match include {
         false => Value::Object(Map::new()),
         true => {
-            let name = DeviceName::Number(device.number);
-            let found = api.devices()?.configuration(asking.scope(), name).await;
+            let read = ReadConfiguration {
+                device: DeviceName::Number(device.number),
+            };
+            let found = api.tables()?.run(caller, read).await;
             values_of(found.map_err(|error| missing(error, &named))?)
         }
     };

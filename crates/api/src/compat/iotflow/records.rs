@@ -3,16 +3,17 @@
 //! The original kept a record for each message. Here the values of a device that have one time are
 //! a record; those whose keys begin with `meta_` are its metadata.
 
+use martlet_control::callers::Caller;
 use martlet_control::telemetry::{
     Aggregate, Bucket, Fill, Function, Order, Position, Range, Row, Selection, Storage, TIME_END,
     TIME_MIN, Value as Stored, time_text,
 };
+use martlet_control::use_cases::ListDevicesFrom;
 use martlet_registry::{Device, DeviceFilter, DeviceOrder};
 use serde_json::{Map, Value, json};
 
 use crate::api::Api;
 use crate::problem::Problem;
-use crate::registry::Asking;
 use crate::telemetry::{json_of, telemetry_of, time_of};
 
 /// What keys of metadata begin with.
@@ -48,11 +49,11 @@ pub(super) async fn count_of(api: &Api, device: i64) -> u64 {
 ///
 /// # Errors
 /// The devices cannot be listed.
-pub(super) async fn counts_of_all(api: &Api, asking: &Asking) -> Result<(u64, u64), Problem> {
+pub(super) async fn counts_of_all(api: &Api, caller: &Caller) -> Result<(u64, u64), Problem> {
     if api.telemetry().is_none() {
         return Ok((0, 0));
     }
-    let devices = devices_of(api, asking, DeviceFilter::default()).await?;
+    let devices = devices_of(api, caller, DeviceFilter::default()).await?;
     let devices: Vec<i64> = devices.iter().map(|device| device.number).collect();
     let day = time_of("from", "-24h")?;
     let all = count_since(api, devices.clone(), TIME_MIN).await;
@@ -63,11 +64,11 @@ pub(super) async fn counts_of_all(api: &Api, asking: &Asking) -> Result<(u64, u6
 ///
 /// # Errors
 /// The devices cannot be listed.
-pub(super) async fn recent_counts(api: &Api, asking: &Asking) -> Result<(u64, u64), Problem> {
+pub(super) async fn recent_counts(api: &Api, caller: &Caller) -> Result<(u64, u64), Problem> {
     if api.telemetry().is_none() {
         return Ok((0, 0));
     }
-    let devices = devices_of(api, asking, DeviceFilter::default()).await?;
+    let devices = devices_of(api, caller, DeviceFilter::default()).await?;
     let devices: Vec<i64> = devices.iter().map(|device| device.number).collect();
     let (hour, day) = (time_of("from", "-1h")?, time_of("from", "-24h")?);
     let in_hour = count_since(api, devices.clone(), hour).await;
@@ -109,12 +110,15 @@ async fn count_since(api: &Api, devices: Vec<i64>, from: i64) -> u64 {
 /// They cannot be listed.
 pub(super) async fn devices_of(
     api: &Api,
-    asking: &Asking,
+    caller: &Caller,
     filter: DeviceFilter,
 ) -> Result<Vec<Device>, Problem> {
-    let (devices, order) = (api.devices()?, DeviceOrder::Number);
-    let list = devices.list_from(asking.scope(), filter, order, (0, DEVICES_MAX));
-    Ok(list.await?.0)
+    let list = ListDevicesFrom {
+        filter,
+        order: DeviceOrder::Number,
+        place: (0, DEVICES_MAX),
+    };
+    Ok(api.run(caller.clone(), list).await?.0)
 }
 
 /// The values of a device at one time.

@@ -8,6 +8,7 @@ use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, get};
 use martlet_control::Reader;
+use martlet_control::callers::Caller;
 use martlet_control::principal::Scope;
 use serde_json::{Value, json};
 
@@ -18,7 +19,7 @@ use crate::access::Audited;
 use crate::api::Api;
 use crate::guard::guarded;
 use crate::problem::Problem;
-use crate::registry::Asking;
+use crate::registry::CalledBy;
 use crate::time::Moment;
 
 /// The version of the interface, which its clients know.
@@ -69,7 +70,10 @@ pub(in crate::compat) async fn root() -> Json<Value> {
     }))
 }
 
-pub(super) async fn status(State(api): State<Api>, asking: Asking) -> Result<Json<Value>, Problem> {
+pub(super) async fn status(
+    State(api): State<Api>,
+    CalledBy(caller): CalledBy,
+) -> Result<Json<Value>, Problem> {
     let database = database(&api).await;
     let report = api
         .control
@@ -82,7 +86,7 @@ pub(super) async fn status(State(api): State<Api>, asking: Asking) -> Result<Jso
         (false, _) => "unhealthy",
     };
     let devices = match is_reachable {
-        true => devices(&api, asking).await?,
+        true => devices(&api, caller).await?,
         false => json!({}),
     };
     let data_dir = api.control.info.data_dir.clone();
@@ -122,9 +126,9 @@ async fn database(api: &Api) -> Value {
     })
 }
 
-async fn devices(api: &Api, asking: Asking) -> Result<Value, Problem> {
-    let statistics = numbers(api, &asking).await?;
-    let (last_hour, last_day) = records::recent_counts(api, &asking).await?;
+async fn devices(api: &Api, caller: Caller) -> Result<Value, Problem> {
+    let statistics = numbers(api, &caller).await?;
+    let (last_hour, last_day) = records::recent_counts(api, &caller).await?;
     let active = statistics.counts.active;
     Ok(json!({
         "total_devices": statistics.counts.total,

@@ -12,6 +12,7 @@ use martlet_control::telemetry::{
     Aggregate, Bucket, Decoder, Fill, Format, Function, Row, Selection, StoreError, StoredNow,
     TIME_END, TelemetryDevice, received_now, time_text,
 };
+use martlet_control::use_cases::CountDevices;
 use martlet_registry::{Device, DeviceFilter};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -26,7 +27,7 @@ use crate::extensions::{About, AboutTeam, OwnDevice, Unchanged};
 use crate::extract::{PathOf, QueryOf};
 use crate::problem::{Problem, ProblemKind};
 use crate::publish::{self, MessageBody};
-use crate::registry::Asking;
+use crate::registry::CalledBy;
 use crate::telemetry::{bucket_of, json_of, telemetry_of, time_of};
 
 async fn stored(
@@ -89,14 +90,14 @@ pub(super) async fn send(
 /// telemetry store it.
 pub(super) async fn publish(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     own: Option<Extension<OwnDevice>>,
     Extension(principal): Extension<Principal>,
     PathOf(named): PathOf<String>,
     sent: Sent,
 ) -> Result<(StatusCode, Extension<Unchanged>, Json<Value>), Problem> {
     telemetry_of(&api).map_err(off)?;
-    let device = seen_by(&api, &asking, own, &named).await?;
+    let device = seen_by(&api, &caller, own, &named).await?;
     let payload = sent.message();
     let topic = api
         .settings
@@ -186,12 +187,12 @@ pub(super) async fn own(
 
 pub(super) async fn of_device(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     own: Option<Extension<OwnDevice>>,
     PathOf(named): PathOf<String>,
     QueryOf(asked): QueryOf<RecordParams>,
 ) -> Result<Json<Value>, Problem> {
-    let device = seen_by(&api, &asking, own, &named).await?;
+    let device = seen_by(&api, &caller, own, &named).await?;
     let (from, until) = asked.span("-1h")?;
     let wanted = RecordSelection {
         from,
@@ -217,12 +218,12 @@ pub(super) async fn of_device(
 
 pub(super) async fn page_of_device(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     own: Option<Extension<OwnDevice>>,
     PathOf(named): PathOf<String>,
     QueryOf(asked): QueryOf<RecordParams>,
 ) -> Result<Json<Value>, Problem> {
-    let device = seen_by(&api, &asking, own, &named).await?;
+    let device = seen_by(&api, &caller, own, &named).await?;
     let (from, until) = asked.span("-24h")?;
     let (limit, page) = (asked.limit(100, 1_000), asked.page.unwrap_or(1).max(1));
     let wanted = RecordSelection {
@@ -265,11 +266,11 @@ pub(super) async fn page_of_device(
 
 pub(super) async fn latest(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     own: Option<Extension<OwnDevice>>,
     PathOf(named): PathOf<String>,
 ) -> Result<Json<Value>, Problem> {
-    let device = seen_by(&api, &asking, own, &named).await?;
+    let device = seen_by(&api, &caller, own, &named).await?;
     let selection = Selection::device(device.number);
     let found = storage_of(&api).await?.latest(&selection).await?;
     let Some(newest) = found.iter().map(|row| row.time).max() else {
@@ -323,12 +324,12 @@ fn function_of(word: &str) -> Result<Function, Problem> {
 
 pub(super) async fn aggregated(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     own: Option<Extension<OwnDevice>>,
     PathOf(named): PathOf<String>,
     QueryOf(asked): QueryOf<Calculated>,
 ) -> Result<Json<Value>, Problem> {
-    let device = seen_by(&api, &asking, own, &named).await?;
+    let device = seen_by(&api, &caller, own, &named).await?;
     let field = asked.field.as_deref().unwrap_or("temperature");
     let aggregation = asked.aggregation.as_deref().unwrap_or("mean");
     let window = asked.window.as_deref().unwrap_or("1h");
@@ -371,12 +372,12 @@ pub(super) async fn aggregated(
 
 pub(super) async fn aggregated_of_device(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     own: Option<Extension<OwnDevice>>,
     PathOf(named): PathOf<String>,
     QueryOf(asked): QueryOf<Calculated>,
 ) -> Result<Json<Value>, Problem> {
-    let device = seen_by(&api, &asking, own, &named).await?;
+    let device = seen_by(&api, &caller, own, &named).await?;
     let (Some(field), Some(aggregation)) = (&asked.data_type, &asked.aggregation) else {
         let detail = "data_type and aggregation are needed";
         return Err(Problem::bad_request(detail).with_heading("Missing required fields"));
@@ -421,12 +422,12 @@ pub(super) struct ToDelete {
 
 pub(super) async fn delete(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     own: Option<Extension<OwnDevice>>,
     PathOf(named): PathOf<String>,
     Body(body): Body<ToDelete>,
 ) -> Result<(Extension<About>, Extension<AboutTeam>, Json<Value>), Problem> {
-    let device = seen_by(&api, &asking, own, &named).await?;
+    let device = seen_by(&api, &caller, own, &named).await?;
     expect_members(&[
         ("start_time", body.start_time.is_some()),
         ("stop_time", body.stop_time.is_some()),
@@ -455,8 +456,11 @@ pub(super) async fn delete(
     Ok((about, of_team, Json(answer)))
 }
 
-pub(super) async fn status(State(api): State<Api>, asking: Asking) -> Result<Json<Value>, Problem> {
-    let counts = api.devices()?.count(asking.scope()).await?;
+pub(super) async fn status(
+    State(api): State<Api>,
+    CalledBy(caller): CalledBy,
+) -> Result<Json<Value>, Problem> {
+    let counts = api.run(caller, CountDevices).await?;
     let is_available = storage_of(&api).await.is_ok();
     Ok(Json(json!({
         "iotdb_available": is_available,
@@ -471,7 +475,7 @@ pub(super) async fn status(State(api): State<Api>, asking: Asking) -> Result<Jso
 /// The telemetry of all devices of a user; a device sees those of its owner.
 pub(super) async fn of_user(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     own: Option<Extension<OwnDevice>>,
     PathOf(user): PathOf<String>,
     QueryOf(asked): QueryOf<RecordParams>,
@@ -488,7 +492,7 @@ pub(super) async fn of_user(
         owner: Some(user.clone()),
         ..DeviceFilter::default()
     };
-    let devices = devices_of(&api, &asking, filter).await?;
+    let devices = devices_of(&api, &caller, filter).await?;
     // A device of the common tenant belongs to no team, and sees no device of one.
     let is_of_own = |device: &Device| match &own {
         Some(Extension(OwnDevice(own))) => device.tenant == own.tenant,
@@ -534,9 +538,12 @@ pub(super) async fn of_user(
 }
 
 /// The latest values of devices.
-pub(super) async fn of_all(State(api): State<Api>, asking: Asking) -> Result<Json<Value>, Problem> {
+pub(super) async fn of_all(
+    State(api): State<Api>,
+    CalledBy(caller): CalledBy,
+) -> Result<Json<Value>, Problem> {
     let storage = storage_of(&api).await?;
-    let devices = devices_of(&api, &asking, DeviceFilter::default()).await?;
+    let devices = devices_of(&api, &caller, DeviceFilter::default()).await?;
     let selection = Selection {
         devices: devices.iter().map(|device| device.number).collect(),
         keys: None,

@@ -1,14 +1,18 @@
 //! A device as the system shows it, with the rule by which it is online.
 
 use martlet_broker::TenantId;
-use martlet_control::devices::{DeviceError, DeviceName, DeviceStatistics};
+use martlet_control::callers::Caller;
+use martlet_control::devices::DeviceName;
 use martlet_control::presence::ClientPresence;
-use martlet_registry::{Device, Scope, Status};
+use martlet_control::use_cases::{
+    DeviceStatistics, FindDevice, ReadDeviceStatistics, UseCaseError,
+};
+use martlet_registry::{Device, Status};
 use serde::Serialize;
 
 use crate::api::Api;
 use crate::problem::{Problem, ProblemKind};
-use crate::registry::{Asking, moment};
+use crate::registry::moment;
 use crate::time::Moment;
 
 /// A device.
@@ -98,10 +102,10 @@ fn is_online(device: &Device, is_connected: bool, heard_since_ms: i64) -> bool {
 }
 
 /// Numbers about the devices that the caller sees.
-pub(super) async fn numbers(api: &Api, asking: &Asking) -> Result<DeviceStatistics, Problem> {
-    let devices = api.devices()?;
-    let statistics = devices.statistics(asking.scope(), heard_since_ms(api));
-    Ok(statistics.await?)
+pub(super) async fn numbers(api: &Api, caller: &Caller) -> Result<DeviceStatistics, Problem> {
+    let heard_since_ms = heard_since_ms(api);
+    api.run(caller.clone(), ReadDeviceStatistics { heard_since_ms })
+        .await
 }
 
 /// The earliest time of a heartbeat by which a device is online now.
@@ -121,26 +125,23 @@ fn presence_of(api: &Api, device: &Device) -> Option<ClientPresence> {
 }
 
 /// The device that a path names: by its number, or else by its id.
-pub(super) async fn find(api: &Api, scope: Scope, named: &str) -> Result<Device, Problem> {
-    let devices = api.devices()?;
+pub(super) async fn find(api: &Api, caller: &Caller, named: &str) -> Result<Device, Problem> {
+    let tables = api.tables()?;
+    let find = |device| tables.run(caller.clone(), FindDevice { device });
     let by_id = DeviceName::Id(named.to_owned());
     let found = match named.parse().ok().filter(|number| *number > 0) {
-        None => devices.read(scope, by_id).await,
-        Some(number) => {
-            let found = devices.read(scope.clone(), DeviceName::Number(number));
-            match found.await {
-                Err(DeviceError::NotFound(_)) => devices.read(scope, by_id).await,
-                found => found,
-            }
-        }
+        None => find(by_id).await,
+        Some(number) => match find(DeviceName::Number(number)).await {
+            Err(error) if error.is_not_found() => find(by_id).await,
+            found => found,
+        },
     };
     found.map_err(|error| missing(error, named))
 }
 
 /// An error about a device, in the words of the system if there is none.
-pub(super) fn missing(error: DeviceError, named: &str) -> Problem {
-    let is_missing = matches!(error, DeviceError::NotFound(_));
-    match is_missing {
+pub(super) fn missing(error: UseCaseError, named: &str) -> Problem {
+    match error.is_not_found() {
         true => {
             let detail = format!("Device with ID {named} does not exist");
             Problem::new(ProblemKind::NotFound, detail).with_heading("Device not found")

@@ -9,6 +9,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::{delete, get, post, put};
+use martlet_control::callers::Caller;
 use martlet_control::integrations::{
     AddedChange, AddedError, AddedKind, AddedSeen, SecretValue, WEBHOOK_METHODS,
 };
@@ -28,7 +29,7 @@ use crate::extract::{PathOf, QueryOf};
 use crate::guard::guarded;
 use crate::integrations::started;
 use crate::problem::{Problem, ProblemKind};
-use crate::registry::{Asking, moment};
+use crate::registry::{CalledBy, moment};
 use crate::secrets::{in_force, store};
 
 const KIND: AddedKind = AddedKind::Webhook;
@@ -265,8 +266,8 @@ fn view(seen: &AddedSeen, webhook: &Webhook) -> Value {
 }
 
 /// Webhooks of these routes that the caller sees, the oldest first.
-async fn all(api: &Api, asking: &Asking) -> Result<Vec<(AddedSeen, Webhook)>, Problem> {
-    let all = seen(api, asking, None, KIND).await?.into_iter();
+async fn all(api: &Api, caller: &Caller) -> Result<Vec<(AddedSeen, Webhook)>, Problem> {
+    let all = seen(api, caller, None, KIND).await?.into_iter();
     let own = all.filter_map(|one| {
         let webhook = Webhook::of(&one)?;
         Some((one, webhook))
@@ -274,8 +275,8 @@ async fn all(api: &Api, asking: &Asking) -> Result<Vec<(AddedSeen, Webhook)>, Pr
     Ok(own.collect())
 }
 
-async fn one(api: &Api, asking: &Asking, id: &str) -> Result<(AddedSeen, Webhook), Problem> {
-    let mut all = all(api, asking).await?.into_iter();
+async fn one(api: &Api, caller: &Caller, id: &str) -> Result<(AddedSeen, Webhook), Problem> {
+    let mut all = all(api, caller).await?.into_iter();
     all.find(|(seen, _)| seen.name == id)
         .ok_or_else(|| no_webhook(id))
 }
@@ -288,11 +289,11 @@ struct WebhookParams {
 
 async fn list(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     QueryOf(wanted): QueryOf<WebhookParams>,
 ) -> Result<Json<Value>, Problem> {
     let limit = limit(wanted.limit.as_deref())?;
-    let all = all(&api, &asking).await?;
+    let all = all(&api, &caller).await?;
     let views = all
         .iter()
         .take(usize::try_from(limit).unwrap_or(usize::MAX));
@@ -306,24 +307,24 @@ async fn list(
 
 async fn show(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf(id): PathOf<String>,
 ) -> Result<Json<Value>, Problem> {
-    let (seen, webhook) = one(&api, &asking, &id).await?;
+    let (seen, webhook) = one(&api, &caller, &id).await?;
     let webhook = view(&seen, &webhook);
     Ok(Json(json!({ "status": "success", "webhook": webhook })))
 }
 
 async fn add(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     CompatBody(body): CompatBody<WebhookBody>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let id = now.unwrap_or_default().as_nanos().to_string();
     let (webhook, secrets) = Webhook::default().changed(&id, body)?;
-    write(&api, &asking, &id, (&webhook, &Webhook::default()), secrets).await?;
-    let (seen, webhook) = one(&api, &asking, &id).await?;
+    write(&api, &caller, &id, (&webhook, &Webhook::default()), secrets).await?;
+    let (seen, webhook) = one(&api, &caller, &id).await?;
     let done = json!({
         "status": "success",
         "message": "Webhook created successfully",
@@ -334,14 +335,14 @@ async fn add(
 
 async fn change(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf(id): PathOf<String>,
     CompatBody(body): CompatBody<WebhookBody>,
 ) -> Result<Json<Value>, Problem> {
-    let (_, before) = one(&api, &asking, &id).await?;
+    let (_, before) = one(&api, &caller, &id).await?;
     let (webhook, secrets) = before.clone().changed(&id, body)?;
-    write(&api, &asking, &id, (&webhook, &before), secrets).await?;
-    let (seen, webhook) = one(&api, &asking, &id).await?;
+    write(&api, &caller, &id, (&webhook, &before), secrets).await?;
+    let (seen, webhook) = one(&api, &caller, &id).await?;
     Ok(Json(json!({
         "status": "success",
         "message": "Webhook updated successfully",
@@ -351,29 +352,29 @@ async fn change(
 
 async fn remove(
     State(api): State<Api>,
-    asking: Asking,
+    CalledBy(caller): CalledBy,
     PathOf(id): PathOf<String>,
 ) -> Result<Json<Value>, Problem> {
-    let (_, webhook) = one(&api, &asking, &id).await?;
-    let removed = started(&api)?.remove_added(asking.actor.clone(), KIND, &id);
+    let (_, webhook) = one(&api, &caller, &id).await?;
+    let removed = started(&api)?.remove_added(caller.actor.clone(), KIND, &id);
     removed.await?;
-    forget(&api, &asking, webhook.headers.into_values()).await;
+    forget(&api, &caller, webhook.headers.into_values()).await;
     Ok(done(format!("Webhook {id} deleted successfully")))
 }
 
 /// Writes a webhook with the secrets that it needs, and forgets those that it needs no more.
 async fn write(
     api: &Api,
-    asking: &Asking,
+    caller: &Caller,
     id: &str,
     (webhook, before): (&Webhook, &Webhook),
     secrets: NewSecrets,
 ) -> Result<(), Problem> {
-    let team = owner(api, asking, None).await?;
+    let team = owner(api, caller, None).await?;
     let names: Vec<String> = secrets.iter().map(|(name, _)| name.clone()).collect();
     let written = async {
         for (name, value) in secrets {
-            let set = store(api)?.set(asking.actor.clone(), team.clone(), name, value);
+            let set = store(api)?.set(caller.actor.clone(), team.clone(), name, value);
             set.await
                 .map_err(|error| invalid(&format!("headers: {error}")))?;
         }
@@ -384,30 +385,30 @@ async fn write(
             team: team.clone(),
             settings: webhook.settings(),
         };
-        let set = started(api)?.set_added(asking.actor.clone(), change);
+        let set = started(api)?.set_added(caller.actor.clone(), change);
         set.await.map_err(|error| match error {
             AddedError::Unusable(unusable) => invalid(&unusable.why),
             error => error.into(),
         })
     };
     if let Err(problem) = written.await {
-        forget(api, asking, names.into_iter()).await;
+        forget(api, caller, names.into_iter()).await;
         return Err(problem);
     }
     let used: Vec<&String> = webhook.headers.values().collect();
     let unused = before.headers.values();
     let unused = unused.filter(|secret| !used.contains(secret)).cloned();
-    forget(api, asking, unused).await;
+    forget(api, caller, unused).await;
     Ok(())
 }
 
 /// Removes secrets of headers. One that stays is seen in the list of secrets.
-async fn forget(api: &Api, asking: &Asking, secrets: impl Iterator<Item = String>) {
-    let (Ok(store), Ok(team)) = (store(api), owner(api, asking, None).await) else {
+async fn forget(api: &Api, caller: &Caller, secrets: impl Iterator<Item = String>) {
+    let (Ok(store), Ok(team)) = (store(api), owner(api, caller, None).await) else {
         return;
     };
     for name in secrets {
-        let _ = store.remove(asking.actor.clone(), team.clone(), name).await;
+        let _ = store.remove(caller.actor.clone(), team.clone(), name).await;
     }
 }
 

@@ -6,14 +6,12 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Args;
-use martlet_api::{
-    ExportNames, devices_of_json, devices_of_table, json_of_device, table_of_devices,
-};
+use martlet_api::{devices_of_json, devices_of_table, json_of_device, table_of_devices};
+use martlet_control::callers::Caller;
 use martlet_control::csv::{self, LineEnd};
 use martlet_control::text::printable;
-use martlet_registry::{
-    Actor, AddedDevice, Import, NewDevice, Registry, RegistryError, RowOutcome, Scope,
-};
+use martlet_control::use_cases::{AddDevices, ReadExportNames, TryDevices, UseCase, UseCaseError};
+use martlet_registry::{AddedDevice, Import, NewDevice, Registry, RowOutcome};
 
 use super::{ListOptions, listed};
 use crate::cmd::listing;
@@ -40,9 +38,7 @@ pub(super) struct ImportOptions {
 }
 
 pub(super) fn export(options: &ListOptions) -> anyhow::Result<String> {
-    let names = tables::read(&options.on.node, async |registry| {
-        ExportNames::read(registry, &Scope::All).await
-    })?;
+    let names = tables::run(&options.on.node, ReadExportNames)?;
     let all = listed(options)?.into_iter();
     let all: Vec<_> = all.map(|device| names.named(device)).collect();
     if options.on.json {
@@ -100,8 +96,8 @@ fn try_import(options: &ImportOptions) -> anyhow::Result<usize> {
     let outcomes = match is_whole && !refused.is_empty() {
         true => vec![RowOutcome::NotDone; total],
         false => tables::with(&options.on.node, async |registry| {
-            add_devices(registry, devices, options).await
-        })?,
+            Ok(add_devices(registry, devices, options).await)
+        })??,
     };
     let mut added = Vec::new();
     let mut missed = 0;
@@ -152,31 +148,29 @@ async fn add_devices(
     registry: &mut Registry,
     devices: Vec<NewDevice>,
     options: &ImportOptions,
-) -> Result<Vec<RowOutcome>, RegistryError> {
-    let actor = Actor::local();
+) -> Result<Vec<RowOutcome>, UseCaseError> {
+    let caller = Caller::local();
     let team = tables::team_if_any(registry, options.of.team.as_deref()).await?;
     let mut devices = devices;
     for device in &mut devices {
         device.team = device.team.take().or_else(|| team.clone());
     }
     if options.dry_run {
-        return registry.try_devices(&actor, devices).await;
+        return TryDevices { devices }.run(registry, &caller).await;
     }
     if options.all_or_none {
-        return registry
-            .add_devices(&actor, devices, Import::AllOrNone)
-            .await;
+        let import = Import::AllOrNone;
+        return AddDevices { devices, import }.run(registry, &caller).await;
     }
     let (total, is_watched) = (devices.len(), std::io::stderr().is_terminal());
     let mut outcomes = Vec::with_capacity(total);
     let mut left = devices.into_iter().peekable();
     while left.peek().is_some() {
-        let some = left.by_ref().take(STEP).collect();
-        outcomes.extend(
-            registry
-                .add_devices(&actor, some, Import::EachByItself)
-                .await?,
-        );
+        let some = AddDevices {
+            devices: left.by_ref().take(STEP).collect(),
+            import: Import::EachByItself,
+        };
+        outcomes.extend(some.run(registry, &caller).await?);
         if is_watched {
             let (done, wide) = (outcomes.len(), 30);
             let full = done * wide / total.max(1);

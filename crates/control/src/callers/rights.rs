@@ -1,51 +1,26 @@
-//! Rights of what the tables hold: an API caller grants, changes and ends only what has no right
-//! that the caller lacks.
+//! Rights of what the registry has: a caller grants, changes and ends only what has no right that
+//! the caller lacks.
 //!
-//! [`Asking::expect_within`] is the rule. The functions here compute the rights of a key, a user, a
-//! role, a membership or a team. [`change_within`] reads them with the connection that then makes
-//! the change, so that nothing comes between.
+//! [`Caller::check_scopes`] is the rule. The functions here compute the rights of a key, a user, a
+//! role, a membership or a team. A use case reads them with the connection that then makes the
+//! change, so that nothing comes between.
 
 use martlet_broker::{Actions, TenantId};
-use martlet_control::principal::{Role, Scope as ScopeName, Scopes};
-use martlet_control::tables::Work;
 use martlet_registry::{
     ADMINISTRATOR_ROLE, ApiKey, ApiRole, Owner, Registry, RegistryError, RuleLine, Scope,
     beyond_own,
 };
 
-use super::Asking;
-use crate::api::Api;
-use crate::problem::Problem;
-
-/// Makes a change if the caller has all rights that `rights` returns.
-///
-/// # Errors
-/// The caller lacks one of them (403), or the change fails.
-pub(super) async fn change_within<T: Send + 'static>(
-    api: &Api,
-    asking: Asking,
-    rights: impl for<'r> FnOnce(&'r mut Registry, &'r Asking) -> Work<'r, Scopes> + Send + 'static,
-    work: impl for<'r> FnOnce(&'r mut Registry, &'r Asking) -> Work<'r, T> + Send + 'static,
-) -> Result<T, Problem> {
-    let done = api.tables()?.change(move |registry| {
-        Box::pin(async move {
-            let rights = rights(registry, &asking).await?;
-            match asking.expect_within(rights) {
-                Ok(()) => Ok(Ok(work(registry, &asking).await?)),
-                Err(problem) => Ok(Err(problem)),
-            }
-        })
-    });
-    done.await?
-}
+use crate::callers::Caller;
+use crate::principal::{Role, Scope as ScopeName, Scopes};
 
 /// Rights of a role for the API and the panel.
-pub(super) fn of_api_role(role: ApiRole) -> Scopes {
+pub(crate) fn of_api_role(role: ApiRole) -> Scopes {
     Role::from_name(role.word()).map_or(Scopes::NONE, Role::scopes)
 }
 
 /// Rights that are written as scopes and roles, such as those of a key.
-pub(super) fn of_names(names: &[String]) -> Scopes {
+pub(crate) fn of_names(names: &[String]) -> Scopes {
     let scopes = names.iter().filter_map(|name| Scopes::parse(name).ok());
     scopes.fold(Scopes::NONE, Scopes::or)
 }
@@ -69,12 +44,12 @@ async fn of_key(registry: &mut Registry, key: &ApiKey) -> Result<Scopes, Registr
 }
 
 /// A key of the tables with its rights; none if the caller sees no such key.
-pub(super) async fn key(
+pub(crate) async fn key(
     registry: &mut Registry,
-    asking: &Asking,
+    caller: &Caller,
     id: &str,
 ) -> Result<Option<(ApiKey, Scopes)>, RegistryError> {
-    let keys = registry.api_keys(&asking.scope()).await?;
+    let keys = registry.api_keys(&caller.scope()).await?;
     let Some(key) = keys.into_iter().find(|key| key.id == id) else {
         return Ok(None);
     };
@@ -83,25 +58,25 @@ pub(super) async fn key(
 }
 
 /// Rights of the user in whose name a key is; a key of one's own needs no more than it opens.
-pub(super) async fn of_owner(
+pub(crate) async fn of_owner(
     registry: &mut Registry,
-    asking: &Asking,
+    caller: &Caller,
     owner: &str,
 ) -> Result<Scopes, RegistryError> {
-    if owner.is_empty() || asking.actor.who.strip_prefix("user:") == Some(owner) {
+    if owner.is_empty() || caller.user() == Some(owner) {
         return Ok(Scopes::NONE);
     }
-    of_user(registry, asking, owner).await
+    of_user(registry, caller, owner).await
 }
 
 /// Rights of a user, there or deleted: by the roles for the API, in teams and for MQTT. None if the
 /// caller sees no such user.
-pub(super) async fn of_user(
+pub(crate) async fn of_user(
     registry: &mut Registry,
-    asking: &Asking,
+    caller: &Caller,
     name: &str,
 ) -> Result<Scopes, RegistryError> {
-    let scope = asking.scope();
+    let scope = caller.scope();
     let found = [
         registry.user(&scope, name).await,
         registry.deleted_user(&scope, name).await,
@@ -112,7 +87,7 @@ pub(super) async fn of_user(
             Err(RegistryError::NotFound(_)) => continue,
             user => user?,
         };
-        let of_role = of_role(registry, asking, &user.role).await?;
+        let of_role = of_role(registry, caller, &user.role).await?;
         rights = rights.or(of_api_role(user.api_role)).or(of_role);
         for member in registry.teams_of(name).await? {
             let most = most_of_team(registry, &member.team).await?;
@@ -124,9 +99,9 @@ pub(super) async fn of_user(
 
 /// Rights that a role for MQTT comes to: to publish and to receive on topics that are not its
 /// holder's own, see [`of_rules`]. The administrator's role comes to everything.
-pub(super) async fn of_role(
+pub(crate) async fn of_role(
     registry: &mut Registry,
-    asking: &Asking,
+    caller: &Caller,
     role: &str,
 ) -> Result<Scopes, RegistryError> {
     let set = match registry.rule_set(Owner::Role, role).await {
@@ -135,9 +110,9 @@ pub(super) async fn of_role(
         found => found?,
     };
     Ok(match (set.beyond_own(Owner::Role), set.is_builtin) {
-        (Some(_), true) if role == ADMINISTRATOR_ROLE => asking.scopes_of_everything(),
+        (Some(_), true) if role == ADMINISTRATOR_ROLE => caller.scopes_of_everything(),
         (Some(_), true) => [ScopeName::MessagesRead, ScopeName::MessagesWrite].into(),
-        _ => of_rules(asking, Owner::Role, &set.rules),
+        _ => of_rules(caller, Owner::Role, &set.rules),
     })
 }
 
@@ -146,8 +121,8 @@ pub(super) async fn of_role(
 /// A caller that may name users decides which names `%u` stands for. In a role that it gives, `%u`
 /// and `%c` are therefore any name, as `+` is. A team without a tenant is the exception: it has no
 /// rights to messages at all, and the roles that it gives are those with `%u` in each filter.
-pub(super) fn of_rules(asking: &Asking, owner: Owner, rules: &[RuleLine]) -> Scopes {
-    let names_users = asking.scopes.has(ScopeName::UsersWrite) && asking.gives_topics();
+pub(crate) fn of_rules(caller: &Caller, owner: Owner, rules: &[RuleLine]) -> Scopes {
+    let names_users = caller.scopes.has(ScopeName::UsersWrite) && caller.gives_topics();
     let of_rule = |rule: &RuleLine| {
         let is_one_of = |some: Actions| rule.actions.has(some);
         let reads = is_one_of(Actions::SUBSCRIBE) || is_one_of(Actions::RECEIVE);
@@ -168,13 +143,13 @@ pub(super) fn of_rules(asking: &Asking, owner: Owner, rules: &[RuleLine]) -> Sco
 
 /// Rights of everything that goes and comes with a team: its devices, its keys and what people may
 /// do in it. It is named by id or name, and is there or deleted.
-pub(super) async fn of_team(
+pub(crate) async fn of_team(
     registry: &mut Registry,
-    asking: &Asking,
+    caller: &Caller,
     team: &str,
 ) -> Result<Scopes, RegistryError> {
     let mut rights: Scopes = [ScopeName::DevicesWrite, ScopeName::KeysWrite].into();
-    let scope = asking.scope();
+    let scope = caller.scope();
     for deleted in [false, true] {
         let found = registry.team_and_roles(&scope, team, deleted);
         let (team, roles) = match found.await {
@@ -193,14 +168,14 @@ pub(super) async fn of_team(
 }
 
 /// Rights of a membership in a team; if `role` is given, of that role too.
-pub(super) async fn of_member(
+pub(crate) async fn of_member(
     registry: &mut Registry,
-    asking: &Asking,
+    caller: &Caller,
     (team, user): (&str, &str),
     role: Option<ApiRole>,
 ) -> Result<Scopes, RegistryError> {
-    let team = registry.team_named(&asking.scope(), team).await?;
-    let members = registry.members(&asking.scope(), &team.id).await?;
+    let team = registry.team_named(&caller.scope(), team).await?;
+    let members = registry.members(&caller.scope(), &team.id).await?;
     let before = members.into_iter().find(|member| member.user == user);
     let roles = [before.map(|member| member.role), role].into_iter();
     let rights = roles.flatten().map(of_api_role);

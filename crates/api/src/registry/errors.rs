@@ -1,0 +1,69 @@
+//! Errors of use cases as problems.
+
+use martlet_control::callers::LackingScopes;
+use martlet_control::devices::DeviceError;
+use martlet_control::tables::TablesError;
+use martlet_control::use_cases::{Named, UseCaseError};
+use martlet_registry::RegistryError;
+
+use crate::problem::{Problem, ProblemKind};
+
+impl From<UseCaseError> for Problem {
+    fn from(error: UseCaseError) -> Self {
+        let text = error.to_string();
+        match error {
+            UseCaseError::LackingScopes(error) => error.into(),
+            UseCaseError::OtherTeam(own) => Self::sees_alone(&own),
+            UseCaseError::Unknown(Named::Team, why) => Self::of_query("team", why),
+            UseCaseError::Unknown(Named::DeviceType, why) => Self::of_query("type", why),
+            UseCaseError::Unknown(Named::Group, why) => Self::of_query("group", why),
+            UseCaseError::UnknownScope { index, .. } => {
+                let problem = Self::new(ProblemKind::Invalid, text.clone());
+                problem.of_field(format!("/scopes/{index}"), text)
+            }
+            UseCaseError::Password(why) => {
+                Self::new(ProblemKind::Invalid, why.clone()).of_field("/password", why)
+            }
+            UseCaseError::Tables(error) => error.into(),
+            UseCaseError::Control(error) => error.into(),
+        }
+    }
+}
+
+impl From<LackingScopes> for Problem {
+    fn from(error: LackingScopes) -> Self {
+        Self::new(ProblemKind::Forbidden, error.to_string())
+    }
+}
+
+impl From<DeviceError> for Problem {
+    fn from(error: DeviceError) -> Self {
+        let kind = match &error {
+            DeviceError::Refused(_) => ProblemKind::Invalid,
+            DeviceError::NotFound(_) => ProblemKind::NotFound,
+            DeviceError::Exists(_) | DeviceError::NameTaken(_) | DeviceError::LimitReached(_) => {
+                ProblemKind::Conflict
+            }
+            DeviceError::Stale(_) => ProblemKind::PreconditionFailed,
+            DeviceError::Unavailable(_) => ProblemKind::Unavailable,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+impl From<TablesError> for Problem {
+    fn from(error: TablesError) -> Self {
+        let kind = match &error {
+            TablesError::Registry(RegistryError::Refused(_)) => ProblemKind::Invalid,
+            TablesError::Registry(RegistryError::NotFound(_)) => ProblemKind::NotFound,
+            TablesError::Registry(
+                RegistryError::Exists(_)
+                | RegistryError::NameTaken(_)
+                | RegistryError::LimitReached(_),
+            ) => ProblemKind::Conflict,
+            TablesError::Registry(RegistryError::Stale { .. }) => ProblemKind::PreconditionFailed,
+            _ => ProblemKind::Unavailable,
+        };
+        Self::new(kind, error.told())
+    }
+}

@@ -1,0 +1,30 @@
+//! The audit log: who changed what.
+
+use martlet_registry::{AuditEntry, AuditFilter, Page, PageRequest, Registry};
+
+use crate::callers::Caller;
+use crate::use_cases::error::UseCaseError;
+use crate::use_cases::use_case::{Effect, UseCase};
+
+/// Reads a page of the audit log, newest first.
+#[derive(Debug)]
+pub struct ReadAuditLog {
+    /// Which entries.
+    pub filter: AuditFilter,
+    /// Which page.
+    pub page: PageRequest,
+}
+
+impl UseCase for ReadAuditLog {
+    type Output = Page<AuditEntry>;
+    const EFFECT: Effect = Effect::Reads;
+
+    async fn run(
+        self,
+        registry: &mut Registry,
+        caller: &Caller,
+    ) -> Result<Page<AuditEntry>, UseCaseError> {
+        let scope = caller.scope();
+        Ok(registry.audit_log(&scope, &self.filter, &self.page).await?)
+    }
+}

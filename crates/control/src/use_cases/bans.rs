@@ -1,0 +1,132 @@
+//! Bans: clients, users and addresses that are refused.
+
+use std::sync::Arc;
+
+use martlet_broker::TenantId;
+use martlet_registry::{Ban, BanKind, NewBan, Page, PageRequest, Registry};
+
+use crate::callers::{Caller, rights};
+use crate::principal::Scopes;
+use crate::tables::Tables;
+use crate::use_cases::error::UseCaseError;
+use crate::use_cases::teams::FindTeamId;
+use crate::use_cases::use_case::{Effect, UseCase};
+
+/// Lists all bans.
+#[derive(Debug)]
+pub struct ListBans;
+
+impl UseCase for ListBans {
+    type Output = Vec<Ban>;
+    const EFFECT: Effect = Effect::Reads;
+
+    async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<Vec<Ban>, UseCaseError> {
+        Ok(registry.bans(&caller.scope()).await?)
+    }
+}
+
+/// Reads a page of the bans, by id.
+#[derive(Debug)]
+pub struct PageOfBans {
+    /// Which page.
+    pub page: PageRequest,
+}
+
+impl UseCase for PageOfBans {
+    type Output = Page<Ban>;
+    const EFFECT: Effect = Effect::Reads;
+
+    async fn run(
+        self,
+        registry: &mut Registry,
+        caller: &Caller,
+    ) -> Result<Page<Ban>, UseCaseError> {
+        Ok(registry.bans_page(&caller.scope(), &self.page).await?)
+    }
+}
+
+/// Adds a ban. The caller needs all rights of the users that it refuses.
+#[derive(Debug)]
+pub struct AddBan {
+    /// The ban.
+    pub ban: NewBan,
+    /// Names of users that it refuses, as far as they are known.
+    pub users: Vec<String>,
+}
+
+impl UseCase for AddBan {
+    type Output = Ban;
+    const EFFECT: Effect = Effect::Changes;
+
+    async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<Ban, UseCaseError> {
+        let mut needed = Scopes::NONE;
+        for user in &self.users {
+            needed = needed.or(rights::of_user(registry, caller, user).await?);
+        }
+        caller.check_scopes(needed)?;
+        Ok(registry.add_ban(&caller.actor, self.ban).await?)
+    }
+}
+
+/// Removes a ban.
+#[derive(Debug)]
+pub struct RemoveBan {
+    /// Id of the ban.
+    pub id: String,
+}
+
+impl UseCase for RemoveBan {
+    type Output = ();
+    const EFFECT: Effect = Effect::Changes;
+
+    async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<(), UseCaseError> {
+        Ok(registry.remove_ban(&caller.actor, &self.id).await?)
+    }
+}
+
+/// Adds a ban in a node, which knows the users of connected clients.
+///
+/// # Errors
+/// As of [`AddBan`]; or the node does not answer.
+pub async fn add_ban(
+    tables: &Arc<Tables>,
+    caller: Caller,
+    ban: NewBan,
+) -> Result<Ban, UseCaseError> {
+    if let (false, Some(team)) = (caller.sees_all(), &ban.team) {
+        let team = team.clone();
+        tables.run(caller.clone(), FindTeamId { team }).await?;
+    }
+    let users = refused_users(tables, &caller, &ban).await?;
+    tables.run(caller, AddBan { ban, users }).await
+}
+
+/// Names of users that a ban may refuse. A ban of an address has none: an address belongs to no
+/// user.
+async fn refused_users(
+    tables: &Tables,
+    caller: &Caller,
+    ban: &NewBan,
+) -> Result<Vec<String>, UseCaseError> {
+    let control = tables.control();
+    let tenant_of = |team: &str| control.tenant_of_team(team);
+    let of_team = ban.team.as_deref().or(caller.actor.scope.team());
+    let own = of_team.and_then(tenant_of).unwrap_or_default();
+    // `NAME@TEAM` is a name in the tenant of that team.
+    let qualified = ban.value.rsplit_once('@');
+    let qualified = qualified.and_then(|(name, team)| Some((tenant_of(team)?, name)));
+    let meant = [Some((own, &*ban.value)), qualified];
+    let meant: Vec<(TenantId, &str)> = meant.into_iter().flatten().collect();
+    let mut users = Vec::new();
+    for (tenant, name) in meant {
+        match ban.kind {
+            BanKind::Address => {}
+            BanKind::UserName => users.push(name.to_owned()),
+            BanKind::ClientId => {
+                let found = control.client(tenant, name, 0).await?;
+                users.extend(found.and_then(|client| client.info.user_name));
+            }
+        }
+    }
+    Ok(users)
+}

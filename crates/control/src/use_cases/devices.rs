@@ -1,0 +1,312 @@
+//! Devices: finding, adding, changing and removing them.
+
+use martlet_registry::{
+    Device, DeviceChange, DeviceCounts, DeviceFilter, DeviceOrder, DeviceRef, KindCount, NewDevice,
+    Owner, Page, PageRequest, PartCounts, Registry, RegistryError, Scope, Secret, Status,
+};
+
+use crate::callers::Caller;
+use crate::devices::DeviceName;
+use crate::use_cases::error::UseCaseError;
+use crate::use_cases::use_case::{Effect, UseCase};
+
+/// Numbers about devices.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeviceStatistics {
+    /// How many devices there are.
+    pub counts: DeviceCounts,
+    /// How many are connected, or were heard of since the given time; active ones only.
+    pub heard: u64,
+    /// The number of devices of each kind.
+    pub kinds: Vec<KindCount>,
+    /// Their credentials and configurations.
+    pub parts: PartCounts,
+}
+
+/// Reads a page of the devices.
+#[derive(Debug)]
+pub struct PageOfDevices {
+    /// Which devices.
+    pub filter: DeviceFilter,
+    /// Their order.
+    pub order: DeviceOrder,
+    /// Which page.
+    pub page: PageRequest,
+}
+
+impl UseCase for PageOfDevices {
+    type Output = Page<Device>;
+    const EFFECT: Effect = Effect::Reads;
+
+    async fn run(
+        self,
+        registry: &mut Registry,
+        caller: &Caller,
+    ) -> Result<Page<Device>, UseCaseError> {
+        let Self {
+            filter,
+            order,
+            page,
+        } = self;
+        let scope = caller.scope();
+        Ok(registry.list_devices(&scope, &filter, order, &page).await?)
+    }
+}
+
+/// Reads devices from a place of the list on, and how many there are in all.
+#[derive(Debug)]
+pub struct ListDevicesFrom {
+    /// Which devices.
+    pub filter: DeviceFilter,
+    /// Their order.
+    pub order: DeviceOrder,
+    /// How many devices are left out, and the most that are read.
+    pub place: (u64, u64),
+}
+
+impl UseCase for ListDevicesFrom {
+    type Output = (Vec<Device>, u64);
+    const EFFECT: Effect = Effect::Reads;
+
+    async fn run(
+        self,
+        registry: &mut Registry,
+        caller: &Caller,
+    ) -> Result<(Vec<Device>, u64), UseCaseError> {
+        let Self {
+            filter,
+            order,
+            place,
+        } = self;
+        let scope = caller.scope();
+        Ok(registry.devices_from(&scope, &filter, order, place).await?)
+    }
+}
+
+/// Counts the devices.
+#[derive(Debug)]
+pub struct CountDevices;
+
+impl UseCase for CountDevices {
+    type Output = DeviceCounts;
+    const EFFECT: Effect = Effect::Reads;
+
+    async fn run(
+        self,
+        registry: &mut Registry,
+        caller: &Caller,
+    ) -> Result<DeviceCounts, UseCaseError> {
+        Ok(registry.device_counts(&caller.scope()).await?)
+    }
+}
+
+/// Reads numbers about devices.
+#[derive(Debug)]
+pub struct ReadDeviceStatistics {
+    /// From when on a device counts as heard of, in milliseconds since the Unix epoch.
+    pub heard_since_ms: i64,
+}
+
+impl UseCase for ReadDeviceStatistics {
+    type Output = DeviceStatistics;
+    const EFFECT: Effect = Effect::Reads;
+
+    async fn run(
+        self,
+        registry: &mut Registry,
+        caller: &Caller,
+    ) -> Result<DeviceStatistics, UseCaseError> {
+        let scope = caller.scope();
+        let heard = DeviceFilter {
+            status: Some(Status::Active),
+            heard_since_ms: Some(self.heard_since_ms),
+            ..DeviceFilter::default()
+        };
+        Ok(DeviceStatistics {
+            counts: registry.device_counts(&scope).await?,
+            heard: registry.count_devices(&scope, &heard).await?,
+            kinds: registry.device_kinds(&scope).await?,
+            parts: registry.device_parts(&scope).await?,
+        })
+    }
+}
+
+/// Finds a device.
+#[derive(Debug)]
+pub struct FindDevice {
+    /// Which device.
+    pub device: DeviceName,
+}
+
+impl UseCase for FindDevice {
+    type Output = Device;
+    const EFFECT: Effect = Effect::Reads;
+
+    async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<Device, UseCaseError> {
+        Ok(registry.device(&caller.scope(), self.device.of()).await?)
+    }
+}
+
+/// The device that was added, and its secret if one was generated.
+async fn added(
+    registry: &mut Registry,
+    caller: &Caller,
+    (number, secret): (i64, Option<Secret>),
+) -> Result<(Device, Option<Secret>), UseCaseError> {
+    let device = DeviceRef::Number(number);
+    Ok((registry.device(&caller.scope(), device).await?, secret))
+}
+
+/// A device whose kind is its type too, if there is such a type.
+async fn with_type(
+    registry: &mut Registry,
+    mut device: NewDevice,
+) -> Result<NewDevice, RegistryError> {
+    match registry.rule_set(Owner::DeviceType, &device.kind).await {
+        Ok(_) => device.device_type.clone_from(&device.kind),
+        Err(RegistryError::NotFound(_)) => {}
+        Err(error) => return Err(error),
+    }
+    Ok(device)
+}
+
+/// Adds a device; its secret, if one is generated, is told this once.
+#[derive(Debug)]
+pub struct AddDevice {
+    /// The device.
+    pub device: NewDevice,
+    /// Its kind is its type too, if there is such a type.
+    pub kind_is_type: bool,
+}
+
+impl UseCase for AddDevice {
+    type Output = (Device, Option<Secret>);
+    const EFFECT: Effect = Effect::Changes;
+
+    async fn run(
+        self,
+        registry: &mut Registry,
+        caller: &Caller,
+    ) -> Result<(Device, Option<Secret>), UseCaseError> {
+        let mut device = self.device;
+        if self.kind_is_type {
+            device = with_type(registry, device).await?;
+        }
+        let new = registry.create_device(&caller.actor, device).await?;
+        added(registry, caller, (new.number, new.secret)).await
+    }
+}
+
+/// Adds a device whose name no other one has. Its id is its number. Its secret, of 32 letters and digits, is told this once.
+#[derive(Debug)]
+pub struct RegisterDevice {
+    /// The device.
+    pub device: NewDevice,
+    /// Its kind is its type too, if there is such a type.
+    pub kind_is_type: bool,
+}
+
+impl UseCase for RegisterDevice {
+    type Output = (Device, Option<Secret>);
+    const EFFECT: Effect = Effect::Changes;
+
+    async fn run(
+        self,
+        registry: &mut Registry,
+        caller: &Caller,
+    ) -> Result<(Device, Option<Secret>), UseCaseError> {
+        let mut device = self.device;
+        if self.kind_is_type {
+            device = with_type(registry, device).await?;
+        }
+        let new = registry.register_device(&caller.actor, device).await?;
+        added(registry, caller, (new.number, new.secret)).await
+    }
+}
+
+/// Changes a device.
+#[derive(Debug)]
+pub struct ChangeDevice {
+    /// Which device.
+    pub device: DeviceName,
+    /// Among which devices it is looked for. The caller may see more: the device may go to another team.
+    pub within: Scope,
+    /// What is to be different.
+    pub change: DeviceChange,
+    /// The revision that it must have, if any.
+    pub expected_revision: Option<i64>,
+}
+
+impl UseCase for ChangeDevice {
+    type Output = Device;
+    const EFFECT: Effect = Effect::Changes;
+
+    async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<Device, UseCaseError> {
+        let Self {
+            device,
+            within,
+            change,
+            expected_revision,
+        } = self;
+        let number = registry.device(&within, device.of()).await?.number;
+        let device = DeviceRef::Number(number);
+        let changed = registry.change_device(&caller.actor, device, change, expected_revision);
+        Ok(changed.await?)
+    }
+}
+
+/// Deletes a device; it can be restored.
+#[derive(Debug)]
+pub struct DeleteDevice {
+    /// Which device.
+    pub device: DeviceName,
+    /// The revision that it must have, if any.
+    pub expected_revision: Option<i64>,
+}
+
+impl UseCase for DeleteDevice {
+    type Output = ();
+    const EFFECT: Effect = Effect::Changes;
+
+    async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<(), UseCaseError> {
+        let device = self.device.of();
+        let deleted = registry.delete_device(&caller.actor, device, self.expected_revision);
+        Ok(deleted.await?)
+    }
+}
+
+/// Restores a deleted device.
+#[derive(Debug)]
+pub struct RestoreDevice {
+    /// Which device.
+    pub device: DeviceName,
+}
+
+impl UseCase for RestoreDevice {
+    type Output = Device;
+    const EFFECT: Effect = Effect::Changes;
+
+    async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<Device, UseCaseError> {
+        Ok(registry
+            .restore_device(&caller.actor, self.device.of())
+            .await?)
+    }
+}
+
+/// Removes a device for good; its id is free then.
+#[derive(Debug)]
+pub struct PurgeDevice {
+    /// Which device.
+    pub device: DeviceName,
+}
+
+impl UseCase for PurgeDevice {
+    type Output = ();
+    const EFFECT: Effect = Effect::Changes;
+
+    async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<(), UseCaseError> {
+        Ok(registry
+            .purge_device(&caller.actor, self.device.of())
+            .await?)
+    }
+}

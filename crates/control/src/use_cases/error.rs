@@ -1,0 +1,97 @@
+//! Why something is not done.
+
+use martlet_registry::RegistryError;
+
+use crate::ControlError;
+use crate::callers::LackingScopes;
+use crate::tables::TablesError;
+
+/// What a caller names to say which objects a use case is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Named {
+    /// A team.
+    Team,
+    /// A type of devices.
+    DeviceType,
+    /// A group of devices.
+    Group,
+}
+
+/// Why something is not done.
+#[derive(Debug, thiserror::Error)]
+pub enum UseCaseError {
+    /// The caller lacks rights for it.
+    #[error(transparent)]
+    LackingScopes(#[from] LackingScopes),
+    /// A caller that sees one team only has named another team. This is the id of its own.
+    #[error("the caller sees only the team {0}")]
+    OtherTeam(String),
+    /// What says which objects the use case is about does not exist; why.
+    #[error("{1}")]
+    Unknown(Named, String),
+    /// A name is neither a scope nor a role.
+    #[error("{name:?} is no scope and no role")]
+    UnknownScope {
+        /// Its place among the scopes.
+        index: usize,
+        /// The name.
+        name: String,
+    },
+    /// A password is not strong enough or too long; why.
+    #[error("{0}")]
+    Password(String),
+    /// The registry refuses it, or cannot be used.
+    #[error(transparent)]
+    Tables(#[from] TablesError),
+    /// The node does not answer.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+}
+
+impl From<RegistryError> for UseCaseError {
+    fn from(error: RegistryError) -> Self {
+        Self::Tables(error.into())
+    }
+}
+
+impl UseCaseError {
+    /// The error of a look-up of what says which objects a use case is about.
+    pub(crate) fn of_look_up(named: Named, error: RegistryError) -> Self {
+        match error {
+            RegistryError::NotFound(why) => Self::Unknown(named, why),
+            error => error.into(),
+        }
+    }
+
+    /// Whether the registry has no such object.
+    pub fn is_not_found(&self) -> bool {
+        let error = self.of_registry();
+        matches!(error, Some(RegistryError::NotFound(_)))
+    }
+
+    /// Whether another object has the name.
+    pub fn is_name_taken(&self) -> bool {
+        let error = self.of_registry();
+        matches!(error, Some(RegistryError::NameTaken(_)))
+    }
+
+    fn of_registry(&self) -> Option<&RegistryError> {
+        match self {
+            Self::Tables(TablesError::Registry(error)) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// Whether the database is at fault, not what was asked for.
+    pub fn is_fault(&self) -> bool {
+        match self {
+            Self::Tables(error) => error.is_fault(),
+            Self::Control(_) => true,
+            Self::LackingScopes(_)
+            | Self::OtherTeam(_)
+            | Self::Unknown(..)
+            | Self::UnknownScope { .. }
+            | Self::Password(_) => false,
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! Groups of devices, their members and their rules.
+
+use martlet_registry::{
+    DeviceRef, Group, GroupChange, NewGroup, Owner, Registry, RuleLine, RuleSet, Scope,
+};
+
+use crate::callers::Caller;
+use crate::devices::DeviceName;
+use crate::principal::{Scope as ScopeName, Scopes};
+use crate::use_cases::error::{Named, UseCaseError};
+use crate::use_cases::rule_sets::check_rules;
+use crate::use_cases::teams::team_id;
+use crate::use_cases::use_case::{Effect, UseCase};
+
+/// What names a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupName {
+    /// Its id or name.
+    pub text: String,
+    /// Id or name of the team among whose groups it is looked for.
+    pub team: Option<String>,
+}
+
+impl GroupName {
+    /// The id of the group if a team is named, else what names it.
+    async fn id(self, registry: &mut Registry, caller: &Caller) -> Result<String, UseCaseError> {
+        let Some(team) = &self.team else {
+            return Ok(self.text);
+        };
+        let scope = Scope::Team(team_id(registry, caller, team).await?);
+        Ok(registry.group_named(&scope, &self.text).await?.id)
+    }
+
+    /// The group, and devices that come into it or leave it: those of the team that is named.
+    async fn members(
+        self,
+        registry: &mut Registry,
+        caller: &Caller,
+        ids: Vec<String>,
+    ) -> Result<(String, Vec<DeviceName>), UseCaseError> {
+        let (Some(team), true) = (&self.team, caller.sees_all()) else {
+            let group = self.id(registry, caller).await?;
+            return Ok((group, ids.into_iter().map(DeviceName::Id).collect()));
+        };
+        let team = team_id(registry, caller, team).await?;
+        let group = registry.group_for_team(&team, &self.text).await?;
+        let (scope, mut devices) = (Scope::Team(team), Vec::new());
+        for id in &ids {
+            let device = registry.device(&scope, DeviceRef::Id(id)).await?;
+            devices.push(DeviceName::Number(device.number));
+        }
+        Ok((group.id, devices))
+    }
+}
+
+/// Finds the id of a group that the caller names to say which devices it means.
+#[derive(Debug)]
+pub struct FindGroupId {
+    /// Its id or name.
+    pub group: String,
+}
+
+impl UseCase for FindGroupId {
+    type Output = String;
+    const EFFECT: Effect = Effect::Reads;
+
+    async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<String, UseCaseError> {
+        let found = registry.group_named(&caller.scope(), &self.group).await;
+        let found = found.map_err(|error| UseCaseError::of_look_up(Named::Group, error));
+        Ok(found?.id)
+    }
+}
+
+/// Lists the groups.
+#[derive(Debug)]
+pub struct ListGroups;
+
+impl UseCase for ListGroups {
+    type Output = Vec<Group>;
+    const EFFECT: Effect = Effect::Reads;
+
+    async fn run(
+        self,
+        registry: &mut Registry,
+        caller: &Caller,
+    ) -> Result<Vec<Group>, UseCaseError> {
+        Ok(registry.groups(&caller.scope()).await?)
+    }
+}
+
+/// Finds a group.
+#[derive(Debug)]
+pub struct FindGroup {
+    /// Which group.
+    pub group: GroupName,
+}
+
+impl UseCase for FindGroup {
+    type Output = Group;
+    const EFFECT: Effect = Effect::Reads;
+
+    async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<Group, UseCaseError> {
+        let id = self.group.id(registry, caller).await?;
+        Ok(registry.group_named(&caller.scope(), &id).await?)
+    }
+}
+
+/// Adds a group.
+#[derive(Debug)]
+pub struct AddGroup {
+    /// The group.
+    pub group: NewGroup,
+}
+
+impl UseCase for AddGroup {
+    type Output = Group;
+    const EFFECT: Effect = Effect::Changes;
+
+    async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<Group, UseCaseError> {
+        Ok(registry.add_group(&caller.actor, self.group).await?)
+    }
+}
+
+/// Changes a group.
+#[derive(Debug)]
+pub struct ChangeGroup {
+    /// Which group.
+    pub group: GroupName,
+    /// What is to be different.
+    pub change: GroupChange,
+    /// The revision that it must have, if any.
+    pub expected_revision: Option<i64>,
+}
+
+impl UseCase for ChangeGroup {
+    type Output = Group;
+    const EFFECT: Effect = Effect::Changes;
+
+    async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<Group, UseCaseError> {
+        let id = self.group.id(registry, caller).await?;
+        let changed =
+            registry.change_group(&caller.actor, &id, self.change, self.expected_revision);
+        Ok(changed.await?)
+    }
+}
+
+/// Removes a group with its rules; its devices stay.
+#[derive(Debug)]
+pub struct RemoveGroup {
+    /// Which group.
+    pub group: GroupName,
+    /// The revision that it must have, if any.
+    pub expected_revision: Option<i64>,
+}
+
+impl UseCase for RemoveGroup {
+    type Output = ();
+    const EFFECT: Effect = Effect::Changes;
+
+    async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<(), UseCaseError> {
+        let id = self.group.id(registry, caller).await?;
+        let removed = registry.remove_group(&caller.actor, &id, self.expected_revision);
+        Ok(removed.await?)
+    }
+}
+
+/// Adds devices to a group, and answers how many were not in it.
+#[derive(Debug)]
+pub struct AddToGroup {
+    /// Which group.
+    pub group: GroupName,
+    /// Ids of the devices.
+    pub devices: Vec<String>,
+}
+
+impl UseCase for AddToGroup {
+    type Output = u64;
+    const EFFECT: Effect = Effect::Changes;
+
+    async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<u64, UseCaseError> {
+        let (group, devices) = self.group.members(registry, caller, self.devices).await?;
+        let devices: Vec<DeviceRef<'_>> = devices.iter().map(DeviceName::of).collect();
+        Ok(registry
+            .add_to_group(&caller.actor, &group, &devices)
+            .await?)
+    }
+}
+
+/// Removes devices from a group, and answers how many were in it.
+#[derive(Debug)]
+pub struct RemoveFromGroup {
+    /// Which group.
+    pub group: GroupName,
+    /// Ids of the devices.
+    pub devices: Vec<String>,
+}
+
+impl UseCase for RemoveFromGroup {
+    type Output = u64;
+    const EFFECT: Effect = Effect::Changes;
+
+    async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<u64, UseCaseError> {
+        let (group, devices) = self.group.members(registry, caller, self.devices).await?;
+        let devices: Vec<DeviceRef<'_>> = devices.iter().map(DeviceName::of).collect();
+        Ok(registry
+            .remove_from_group(&caller.actor, &group, &devices)
+            .await?)
+    }
+}
+
+/// Reads the rules of a group.
+#[derive(Debug)]
+pub struct ReadGroupRules {
+    /// Which group.
+    pub group: GroupName,
+}
+
+impl UseCase for ReadGroupRules {
+    type Output = RuleSet;
+    const EFFECT: Effect = Effect::Reads;
+
+    async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<RuleSet, UseCaseError> {
+        let id = self.group.id(registry, caller).await?;
+        Ok(registry.group_rules(&caller.scope(), &id).await?)
+    }
+}
+
+/// Gives a group other rules. The caller needs the rights that they give before and after.
+#[derive(Debug)]
+pub struct SetGroupRules {
+    /// Which group.
+    pub group: GroupName,
+    /// All of its rules, in their order.
+    pub rules: Vec<RuleLine>,
+    /// The revision that it must have, if any.
+    pub expected_revision: Option<i64>,
+}
+
+impl UseCase for SetGroupRules {
+    type Output = ();
+    const EFFECT: Effect = Effect::Changes;
+
+    async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<(), UseCaseError> {
+        let Self {
+            group,
+            rules,
+            expected_revision,
+        } = self;
+        let needed: Scopes = match caller.sees_all() {
+            // They are rules like those of types.
+            true => [ScopeName::AclWrite].into(),
+            // All topics of its tenant, at the most.
+            false => [ScopeName::MessagesRead, ScopeName::MessagesWrite].into(),
+        };
+        caller.check_scopes(needed)?;
+        let id = group.id(registry, caller).await?;
+        check_rules(registry, caller, (Owner::Group, &id), &rules).await?;
+        let (actor, expected) = (&caller.actor, (expected_revision, None));
+        let changed = registry.change_rules(actor, Owner::Group, &id, &rules, expected);
+        Ok(changed.await?)
+    }
+}

@@ -1,0 +1,243 @@
+//! Users: who they are, what they may do, and their passwords.
+
+use martlet_registry::{
+    ApiRole, NO_ROLE, NewUser, Page, PageRequest, Registry, USER_ROLE, User, UserChange,
+};
+
+use crate::callers::{Caller, rights};
+use crate::principal::Scopes;
+use crate::use_cases::error::UseCaseError;
+use crate::use_cases::use_case::{Effect, UseCase};
+
+/// Longest password, in characters.
+const PASSWORD_MAX: usize = 1024;
+
+/// A password of a user.
+#[derive(Clone)]
+pub struct NewPassword(String);
+
+impl std::fmt::Debug for NewPassword {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("NewPassword(..)")
+    }
+}
+
+impl NewPassword {
+    /// Checks a password that a person chooses.
+    ///
+    /// # Errors
+    /// It is not strong enough or too long.
+    pub fn chosen(password: String) -> Result<Self, UseCaseError> {
+        martlet_registry::check_password(password.as_bytes()).map_err(UseCaseError::Password)?;
+        match password.chars().count() > PASSWORD_MAX {
+            true => {
+                let why = "a password has 1,024 characters at most";
+                Err(UseCaseError::Password(why.to_owned()))
+            }
+            false => Ok(Self(password)),
+        }
+    }
+
+    /// A password that was made up, or whose strength was checked or waived by whoever set it.
+    pub fn given(password: String) -> Self {
+        Self(password)
+    }
+}
+
+/// Rights of a user, before and with this role for MQTT: who sets a password could log in as that
+/// user.
+async fn check_change(
+    registry: &mut Registry,
+    caller: &Caller,
+    name: &str,
+    role: Option<&str>,
+) -> Result<(), UseCaseError> {
+    let mut needed = rights::of_user(registry, caller, name).await?;
+    if let Some(role) = role {
+        needed = needed.or(rights::of_role(registry, caller, role).await?);
+    }
+    Ok(caller.check_scopes(needed)?)
+}
+
+/// Reads a page of the users, by name.
+#[derive(Debug)]
+pub struct PageOfUsers {
+    /// Only deleted users.
+    pub deleted: bool,
+    /// Which page.
+    pub page: PageRequest,
+}
+
+impl UseCase for PageOfUsers {
+    type Output = Page<User>;
+    const EFFECT: Effect = Effect::Reads;
+
+    async fn run(
+        self,
+        registry: &mut Registry,
+        caller: &Caller,
+    ) -> Result<Page<User>, UseCaseError> {
+        let scope = caller.scope();
+        Ok(registry
+            .users_page(&scope, self.deleted, &self.page)
+            .await?)
+    }
+}
+
+/// Finds a user.
+#[derive(Debug)]
+pub struct FindUser {
+    /// User name.
+    pub name: String,
+}
+
+impl UseCase for FindUser {
+    type Output = User;
+    const EFFECT: Effect = Effect::Reads;
+
+    async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<User, UseCaseError> {
+        Ok(registry.user(&caller.scope(), &self.name).await?)
+    }
+}
+
+/// Adds a user, with no rights that the caller lacks.
+#[derive(Debug)]
+pub struct AddUser {
+    /// The user. Without a role for MQTT, the user has no topics if it is a viewer or if a team
+    /// without a tenant adds it, and the role [`USER_ROLE`] otherwise.
+    pub user: NewUser,
+    /// The user's password.
+    pub password: NewPassword,
+}
+
+impl UseCase for AddUser {
+    type Output = User;
+    const EFFECT: Effect = Effect::Changes;
+
+    async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<User, UseCaseError> {
+        let Self { mut user, password } = self;
+        caller.check_scopes(rights::of_api_role(user.api_role))?;
+        // A viewer may not read messages by the API, and so not by MQTT either, unless that is
+        // said.
+        if user.role.is_none() && user.api_role == ApiRole::Viewer {
+            user.role = Some(NO_ROLE.to_owned());
+        }
+        let default = caller.gives_topics().then_some(USER_ROLE);
+        let needed = match user.role.as_deref().or(default) {
+            Some(role) => rights::of_role(registry, caller, role).await?,
+            None => Scopes::NONE,
+        };
+        caller.check_scopes(needed)?;
+        let added = registry.create_user(&caller.actor, user, &password.0);
+        Ok(added.await?)
+    }
+}
+
+/// Changes a user who has no right that the caller lacks, neither before nor after.
+#[derive(Debug)]
+pub struct ChangeUser {
+    /// User name.
+    pub name: String,
+    /// What is to be different.
+    pub change: UserChange,
+    /// The revision that the user must have, if any.
+    pub expected_revision: Option<i64>,
+}
+
+impl UseCase for ChangeUser {
+    type Output = User;
+    const EFFECT: Effect = Effect::Changes;
+
+    async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<User, UseCaseError> {
+        let Self {
+            name,
+            change,
+            expected_revision,
+        } = self;
+        if let Some(role) = change.api_role {
+            caller.check_scopes(rights::of_api_role(role))?;
+        }
+        check_change(registry, caller, &name, change.role.as_deref()).await?;
+        let changed = registry.change_user(&caller.actor, &name, change, expected_revision);
+        Ok(changed.await?)
+    }
+}
+
+/// Gives a user, who has no right that the caller lacks, another password.
+#[derive(Debug)]
+pub struct SetPassword {
+    /// User name.
+    pub name: String,
+    /// The new password.
+    pub password: NewPassword,
+}
+
+impl UseCase for SetPassword {
+    type Output = ();
+    const EFFECT: Effect = Effect::Changes;
+
+    async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<(), UseCaseError> {
+        let Self { name, password } = self;
+        check_change(registry, caller, &name, None).await?;
+        let changed = registry.change_password(&caller.actor, &name, &password.0);
+        Ok(changed.await?)
+    }
+}
+
+/// Deletes a user, who has no right that the caller lacks; the user can be restored.
+#[derive(Debug)]
+pub struct DeleteUser {
+    /// User name.
+    pub name: String,
+    /// The revision that the user must have, if any.
+    pub expected_revision: Option<i64>,
+}
+
+impl UseCase for DeleteUser {
+    type Output = ();
+    const EFFECT: Effect = Effect::Changes;
+
+    async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<(), UseCaseError> {
+        let Self {
+            name,
+            expected_revision,
+        } = self;
+        check_change(registry, caller, &name, None).await?;
+        let deleted = registry.delete_user(&caller.actor, &name, expected_revision);
+        Ok(deleted.await?)
+    }
+}
+
+/// Removes a user for good, whether deleted before or not.
+#[derive(Debug)]
+pub struct PurgeUser {
+    /// User name.
+    pub name: String,
+}
+
+impl UseCase for PurgeUser {
+    type Output = ();
+    const EFFECT: Effect = Effect::Changes;
+
+    async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<(), UseCaseError> {
+        check_change(registry, caller, &self.name, None).await?;
+        Ok(registry.purge_user(&caller.actor, &self.name).await?)
+    }
+}
+
+/// Restores a deleted user.
+#[derive(Debug)]
+pub struct RestoreUser {
+    /// User name.
+    pub name: String,
+}
+
+impl UseCase for RestoreUser {
+    type Output = User;
+    const EFFECT: Effect = Effect::Changes;
+
+    async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<User, UseCaseError> {
+        check_change(registry, caller, &self.name, None).await?;
+        Ok(registry.restore_user(&caller.actor, &self.name).await?)
+    }
+}

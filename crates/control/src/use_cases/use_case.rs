@@ -1,0 +1,82 @@
+//! What each use case is, and how a node runs it.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use martlet_registry::Registry;
+
+use crate::callers::Caller;
+use crate::tables::{Tables, TablesError, Work};
+use crate::use_cases::error::UseCaseError;
+
+/// What a use case does to the registry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// It reads.
+    Reads,
+    /// It changes the registry, and nobody's rights.
+    Notes,
+    /// It changes the registry, and the node applies the change before it answers.
+    Changes,
+}
+
+/// What a caller wants done with the registry, as a value.
+pub trait UseCase: Send + 'static {
+    /// The answer.
+    type Output: Send + 'static;
+
+    /// What it does to the registry.
+    const EFFECT: Effect;
+
+    /// Checks the rights of the caller, then reads or changes the registry.
+    ///
+    /// # Errors
+    /// The caller may not, or it cannot be done.
+    fn run(
+        self,
+        registry: &mut Registry,
+        caller: &Caller,
+    ) -> impl Future<Output = Result<Self::Output, UseCaseError>> + Send;
+}
+
+impl Tables {
+    /// Runs a use case in this node. When it returns, what it has changed is in force.
+    ///
+    /// # Errors
+    /// The caller may not, or it cannot be done.
+    pub async fn run<U: UseCase>(
+        self: &Arc<Self>,
+        caller: Caller,
+        case: U,
+    ) -> Result<U::Output, UseCaseError> {
+        let done = match U::EFFECT {
+            Effect::Reads => {
+                self.read(move |registry| work(registry, caller, case))
+                    .await
+            }
+            Effect::Notes => {
+                self.note(move |registry| work(registry, caller, case))
+                    .await
+            }
+            Effect::Changes => {
+                self.change(move |registry| work(registry, caller, case))
+                    .await
+            }
+        };
+        done?
+    }
+}
+
+/// A use case as work of the tables, which look at the errors of the registry.
+fn work<U: UseCase>(
+    registry: &mut Registry,
+    caller: Caller,
+    case: U,
+) -> Work<'_, Result<U::Output, UseCaseError>> {
+    Box::pin(async move {
+        match case.run(registry, &caller).await {
+            Err(UseCaseError::Tables(TablesError::Registry(error))) => Err(error),
+            done => Ok(done),
+        }
+    })
+}
