@@ -77,6 +77,8 @@ class Reader:
         return self.output.read_text(errors="replace")
 
     def close(self):
+        if self.shell is None:
+            return
         try:
             os.killpg(self.shell.pid, signal.SIGKILL)
         except ProcessLookupError:

@@ -131,9 +131,9 @@ impl AllowedNetworks {
         ))
     }
 
-    /// Why an integration may not connect to what a URL names: none if it may, or if it names a host
-    /// whose addresses have to be looked up. `localhost` is known. A URL of brokers may have several
-    /// addresses, with commas between them.
+    /// Why an integration may not connect to what a URL names: none if it may, or if it names a
+    /// host whose addresses have to be looked up. `localhost` is known. A URL of brokers may have
+    /// several addresses, with commas between them.
     pub fn refuses(&self, url: &str) -> Option<String> {
         let mut refused = url.split(',').filter_map(|one| {
             let host = host_of(one.trim())?;

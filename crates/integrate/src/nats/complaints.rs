@@ -50,8 +50,8 @@ impl Complaints {
         self.count >= HEARD_MAX
     }
 
-    /// Whether the last one is the reason for which it ends a connection. It ends none for a missing
-    /// permission.
+    /// Whether the last one is the reason for which it ends a connection. It ends none for a
+    /// missing permission.
     pub(super) fn has_ended(&self) -> bool {
         let last = self.last.as_deref();
         last.is_some_and(|words| !words.contains("Permissions Violation"))

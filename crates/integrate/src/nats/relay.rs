@@ -3,7 +3,8 @@
 //! The client library names in the handshake what it connects to, and looks a name up by itself. So
 //! it would show no name, or connect to an address that nobody has checked. Therefore the node
 //! speaks TLS, and the client connects to a port of this machine that takes one connection: that
-//! which shows a word that is known in this process alone. Until then nothing is sent to the server.
+//! which shows a word that is known in this process alone. Until then nothing is sent to the
+//! server.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
