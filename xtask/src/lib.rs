@@ -4,6 +4,7 @@
 //! * `cycles`: modules that import each other
 //! * `pages`: configuration, metrics and command line reference
 //! * `tidy`: rules about the repository that a program can judge
+//! * `use_cases`: handlers of the API run use cases, and do not work on the registry
 //! * `sources`: the files of the repository
 //! * `test_run`: the tests of all crates
 #![forbid(unsafe_code)]
@@ -14,6 +15,7 @@ mod pages;
 mod sources;
 mod test_run;
 mod tidy;
+mod use_cases;
 
 pub use conformance::Conformance;
 pub use pages::{Page, all_pages};

@@ -3,6 +3,7 @@
 use crate::conformance::Conformance;
 use crate::cycles;
 use crate::sources::SourceFile;
+use crate::use_cases;
 
 /// The layout: a crate and those of ours that it may depend on. Development dependencies too.
 const LAYOUT: &[(&str, &[&str])] = &[
@@ -197,6 +198,7 @@ pub fn problems(files: &[SourceFile]) -> Vec<String> {
     }
     check_code_map(files, &mut problems);
     cycles::check(files, &mut problems);
+    use_cases::check(files, &mut problems);
     match Conformance::new(files) {
         Ok(conformance) => problems.extend(conformance.unknown()),
         Err(error) => problems.push(error),
