@@ -12,7 +12,7 @@ const MAY: &[&str] = &["crates/api/src/idempotency.rs"];
 const WORK: &[&str] = &[
     "|registry|",
     "|registry,",
-    "martlet_registry::Registry",
+    "martlet_registry::Registry;",
     "{Registry,",
     " Registry,",
 ];

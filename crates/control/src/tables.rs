@@ -52,10 +52,37 @@ const READ_ALL_MAX: Duration = Duration::from_secs(60);
 /// What is done with the tables.
 pub type Work<'r, T> = Pin<Box<dyn Future<Output = Result<T, RegistryError>> + Send + 'r>>;
 
+/// The same, which fails in its own way.
+pub(crate) type WorkOf<'r, T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'r>>;
+
+/// An error of work with the tables, which look at the errors of the registry.
+pub(crate) trait WorkError: From<TablesError> + Send + 'static {
+    /// The error of the registry, if it is one.
+    fn of_registry(&self) -> Option<&RegistryError>;
+}
+
+impl WorkError for TablesError {
+    fn of_registry(&self) -> Option<&RegistryError> {
+        match self {
+            Self::Registry(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// Work that fails as the tables do.
+fn of_tables<T: 'static>(work: Work<'_, T>) -> WorkOf<'_, T, TablesError> {
+    Box::pin(async move { Ok(work.await?) })
+}
+
+fn registry_error<T, E: WorkError>(done: &Result<T, E>) -> Option<&RegistryError> {
+    done.as_ref().err().and_then(WorkError::of_registry)
+}
+
 /// Drops the connection after a fault of the database: the state of its transaction is not known.
 /// SQLite, for one, ends a transaction by itself when the disk is full.
-fn forget_broken<T>(opened: &mut Opened, done: &Result<T, RegistryError>) {
-    if done.as_ref().is_err_and(is_fault) {
+fn forget_broken(opened: &mut Opened, error: Option<&RegistryError>) {
+    if error.is_some_and(is_fault) {
         *opened = Opened::Not;
     }
 }
@@ -141,30 +168,48 @@ impl Tables {
     ///
     /// # Errors
     /// The work's, or they cannot be opened.
-    pub async fn read<T>(
+    pub async fn read<T: 'static>(
         &self,
         work: impl for<'r> FnOnce(&'r mut Registry) -> Work<'r, T> + Send,
     ) -> Result<T, TablesError> {
         self.read_by(&self.reader, work).await
     }
 
-    async fn read_by<T>(
+    /// As [`Tables::read`], for work that fails in its own way.
+    pub(crate) async fn read_as<T, E: WorkError>(
+        &self,
+        work: impl for<'r> FnOnce(&'r mut Registry) -> WorkOf<'r, T, E> + Send,
+    ) -> Result<T, E> {
+        self.read_by_as(&self.reader, work).await
+    }
+
+    async fn read_by<T: 'static>(
         &self,
         by: &Mutex<Opened>,
         work: impl for<'r> FnOnce(&'r mut Registry) -> Work<'r, T> + Send,
     ) -> Result<T, TablesError> {
+        self.read_by_as(by, |registry| of_tables(work(registry)))
+            .await
+    }
+
+    async fn read_by_as<T, E: WorkError>(
+        &self,
+        by: &Mutex<Opened>,
+        work: impl for<'r> FnOnce(&'r mut Registry) -> WorkOf<'r, T, E> + Send,
+    ) -> Result<T, E> {
         let asked = Instant::now();
         let mut opened = by.lock().await;
         self.check_answers_since(asked)?;
         let done = match self.open_to_read(&mut opened).await {
             Ok(registry) => work(registry).await,
-            Err(error) => Err(error),
+            Err(error) => Err(TablesError::from(error).into()),
         };
-        forget_broken(&mut opened, &done);
+        let error = registry_error(&done);
+        forget_broken(&mut opened, error);
         // Before the next one has its turn.
-        self.tell_health(done.as_ref().err());
+        self.tell_health(error);
         drop(opened);
-        Ok(done?)
+        done
     }
 
     /// Entry of a caller in the tables or, while they are unreachable, the last known one.
@@ -256,7 +301,7 @@ impl Tables {
         found.await
     }
 
-    async fn follow<T>(
+    async fn follow<T: 'static>(
         &self,
         at_most: Duration,
         work: impl for<'r> FnOnce(&'r mut Registry) -> Work<'r, T> + Send,
@@ -282,7 +327,8 @@ impl Tables {
         self: &Arc<Self>,
         work: impl for<'r> FnOnce(&'r mut Registry) -> Work<'r, T> + Send + 'static,
     ) -> Result<T, TablesError> {
-        self.write(true, work).await
+        self.write_as(true, |registry| of_tables(work(registry)))
+            .await
     }
 
     /// Writes what changes no rights.
@@ -293,49 +339,55 @@ impl Tables {
         self: &Arc<Self>,
         work: impl for<'r> FnOnce(&'r mut Registry) -> Work<'r, T> + Send + 'static,
     ) -> Result<T, TablesError> {
-        self.write(false, work).await
+        self.write_as(false, |registry| of_tables(work(registry)))
+            .await
     }
 
-    async fn write<T: Send + 'static>(
+    /// As [`Tables::change`] (`is_taken_over`) or [`Tables::note`], for work that fails in its own
+    /// way.
+    pub(crate) async fn write_as<T: Send + 'static, E: WorkError>(
         self: &Arc<Self>,
         is_taken_over: bool,
-        work: impl for<'r> FnOnce(&'r mut Registry) -> Work<'r, T> + Send + 'static,
-    ) -> Result<T, TablesError> {
+        work: impl for<'r> FnOnce(&'r mut Registry) -> WorkOf<'r, T, E> + Send + 'static,
+    ) -> Result<T, E> {
         let (own, runtime) = (Arc::clone(self), Handle::current());
         // On a thread of its own: a password's hash takes long. And the caller may disconnect.
         let done = tokio::task::spawn_blocking(move || {
             runtime.block_on(own.write_here(is_taken_over, work))
         });
-        done.await.unwrap_or(Err(TablesError::BrokenOff))
+        done.await
+            .unwrap_or_else(|_| Err(TablesError::BrokenOff.into()))
     }
 
-    async fn write_here<T>(
+    async fn write_here<T, E: WorkError>(
         &self,
         is_taken_over: bool,
-        work: impl for<'r> FnOnce(&'r mut Registry) -> Work<'r, T>,
-    ) -> Result<T, TablesError> {
+        work: impl for<'r> FnOnce(&'r mut Registry) -> WorkOf<'r, T, E>,
+    ) -> Result<T, E> {
         let asked = Instant::now();
         let mut writer = self.writer.lock().await;
         self.check_answers_since(asked)?;
         let done = match self.open_to_write(&mut writer).await {
             Ok(registry) => work(registry).await,
-            Err(error) => Err(error),
+            Err(error) => Err(TablesError::from(error).into()),
         };
-        forget_broken(&mut writer, &done);
+        let error = registry_error(&done);
+        let is_broken = error.is_some_and(is_fault);
+        forget_broken(&mut writer, error);
         // Before the next one has its turn.
-        self.tell_health(done.as_ref().err());
+        self.tell_health(error);
         drop(writer);
         if is_taken_over && done.is_ok() {
             self.forget_known();
         }
         // What failed in the middle may have changed something.
-        if is_taken_over && done.as_ref().err().is_none_or(is_fault) {
+        if is_taken_over && (done.is_ok() || is_broken) {
             let read = self.control.reload(ReloadOf::Tables).await;
             if let (Err(why), Ok(_)) = (read, &done) {
-                return Err(TablesError::NotInForce(why));
+                return Err(TablesError::NotInForce(why).into());
             }
         }
-        Ok(done?)
+        done
     }
 
     async fn open_to_read<'o>(

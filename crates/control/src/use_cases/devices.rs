@@ -197,7 +197,8 @@ impl UseCase for AddDevice {
     }
 }
 
-/// Adds a device whose name no other one has. Its id is its number. Its secret, of 32 letters and digits, is told this once.
+/// Adds a device whose name no other one has. Its id is its number. Its secret, of 32 letters and
+/// digits, is told this once.
 #[derive(Debug)]
 pub struct RegisterDevice {
     /// The device.
@@ -229,7 +230,8 @@ impl UseCase for RegisterDevice {
 pub struct ChangeDevice {
     /// Which device.
     pub device: DeviceName,
-    /// Among which devices it is looked for. The caller may see more: the device may go to another team.
+    /// Among which devices it is looked for. The caller may see more: the device may go to another
+    /// team.
     pub within: Scope,
     /// What is to be different.
     pub change: DeviceChange,

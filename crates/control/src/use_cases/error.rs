@@ -4,7 +4,7 @@ use martlet_registry::RegistryError;
 
 use crate::ControlError;
 use crate::callers::LackingScopes;
-use crate::tables::TablesError;
+use crate::tables::{TablesError, WorkError};
 
 /// What a caller names to say which objects a use case is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,13 +75,6 @@ impl UseCaseError {
         matches!(error, Some(RegistryError::NameTaken(_)))
     }
 
-    fn of_registry(&self) -> Option<&RegistryError> {
-        match self {
-            Self::Tables(TablesError::Registry(error)) => Some(error),
-            _ => None,
-        }
-    }
-
     /// Whether the database is at fault, not what was asked for.
     pub fn is_fault(&self) -> bool {
         match self {
@@ -92,6 +85,15 @@ impl UseCaseError {
             | Self::Unknown(..)
             | Self::UnknownScope { .. }
             | Self::Password(_) => false,
+        }
+    }
+}
+
+impl WorkError for UseCaseError {
+    fn of_registry(&self) -> Option<&RegistryError> {
+        match self {
+            Self::Tables(error) => error.of_registry(),
+            _ => None,
         }
     }
 }

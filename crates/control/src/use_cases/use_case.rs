@@ -6,7 +6,7 @@ use std::sync::Arc;
 use martlet_registry::Registry;
 
 use crate::callers::Caller;
-use crate::tables::{Tables, TablesError, Work};
+use crate::tables::{Tables, WorkOf};
 use crate::use_cases::error::UseCaseError;
 
 /// What a use case does to the registry.
@@ -49,34 +49,27 @@ impl Tables {
         caller: Caller,
         case: U,
     ) -> Result<U::Output, UseCaseError> {
-        let done = match U::EFFECT {
+        match U::EFFECT {
             Effect::Reads => {
-                self.read(move |registry| work(registry, caller, case))
+                self.read_as(move |registry| work(registry, caller, case))
                     .await
             }
             Effect::Notes => {
-                self.note(move |registry| work(registry, caller, case))
+                self.write_as(false, move |registry| work(registry, caller, case))
                     .await
             }
             Effect::Changes => {
-                self.change(move |registry| work(registry, caller, case))
+                self.write_as(true, move |registry| work(registry, caller, case))
                     .await
             }
-        };
-        done?
+        }
     }
 }
 
-/// A use case as work of the tables, which look at the errors of the registry.
 fn work<U: UseCase>(
     registry: &mut Registry,
     caller: Caller,
     case: U,
-) -> Work<'_, Result<U::Output, UseCaseError>> {
-    Box::pin(async move {
-        match case.run(registry, &caller).await {
-            Err(UseCaseError::Tables(TablesError::Registry(error))) => Err(error),
-            done => Ok(done),
-        }
-    })
+) -> WorkOf<'_, U::Output, UseCaseError> {
+    Box::pin(async move { case.run(registry, &caller).await })
 }
