@@ -12,6 +12,7 @@ use crate::api::Api;
 use crate::connection::Connection;
 use crate::extensions::RequestId;
 use crate::problem::{Problem, ProblemKind};
+use crate::remedies::in_requests;
 
 /// The caller, with the objects that it sees and its rights.
 #[derive(Clone, Debug)]
@@ -114,7 +115,9 @@ impl Asking {
 /// What a parameter of the query names is not there, or cannot be looked for.
 pub(crate) fn missing_of_query(name: &str, error: TablesError) -> Problem {
     match error {
-        TablesError::Registry(RegistryError::NotFound(why)) => Problem::of_query(name, why),
+        TablesError::Registry(RegistryError::NotFound(why)) => {
+            Problem::of_query(name, in_requests(&why))
+        }
         error => error.into(),
     }
 }

@@ -44,6 +44,7 @@ use utoipa_axum::routes;
 
 use crate::access::Access::{Open, Scoped, ScopedOrOfDevice, ScopedOrOfTeam};
 use crate::problem::{Problem, ProblemKind};
+use crate::remedies::{in_requests, tables_in_requests};
 use crate::route_list::Routes;
 
 pub(crate) use asking::Asking;
@@ -175,7 +176,7 @@ impl From<DeviceError> for Problem {
             DeviceError::Stale(_) => ProblemKind::PreconditionFailed,
             DeviceError::Unavailable(_) => ProblemKind::Unavailable,
         };
-        Self::new(kind, error.to_string())
+        Self::new(kind, in_requests(&error))
     }
 }
 
@@ -192,6 +193,6 @@ impl From<TablesError> for Problem {
             TablesError::Registry(RegistryError::Stale { .. }) => ProblemKind::PreconditionFailed,
             _ => ProblemKind::Unavailable,
         };
-        Self::new(kind, error.told())
+        Self::new(kind, tables_in_requests(&error))
     }
 }

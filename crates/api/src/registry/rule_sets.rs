@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use martlet_control::tables::Work;
-use martlet_registry::{ClientIds, Owner, Registry, RegistryError, RuleLine, RuleSet};
+use martlet_registry::{ClientIds, NotFound, Owner, Registry, RegistryError, RuleLine, RuleSet};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -173,10 +173,7 @@ async fn find(api: &Api, asking: Asking, owner: Owner, name: String) -> Result<R
             let set = registry.rule_set(owner, &name).await?;
             match is_shown(&asking, owner, &set) {
                 true => Ok(set),
-                false => Err(RegistryError::NotFound(format!(
-                    "there is no {} {name} that who asks may give",
-                    owner.word()
-                ))),
+                false => Err(NotFound::Grantable(owner.into(), name).into()),
             }
         })
     });

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use martlet_control::text::printable;
-use martlet_registry::{Actor, DeviceRef, Group, NewGroup, RegistryError, RuleLine, Scope};
+use martlet_registry::{Actor, DeviceRef, Group, NewGroup, RuleLine, Scope};
 use serde_json::{Value, json};
 
 use crate::cmd::admin::{AdminOptions, ask, encoded, finish_as};
@@ -174,21 +174,11 @@ fn desired(options: &DesiredOptions) -> anyhow::Result<String> {
 fn find(named: &NamedGroup) -> anyhow::Result<(Group, String, Vec<RuleLine>)> {
     tables::read(&named.on.node, async |registry| {
         let scope = tables::actor(registry, named.team.as_deref()).await?.scope;
-        let found = registry.group_named(&scope, &named.group).await;
-        let group = found.map_err(with_hint)?;
+        let group = registry.group_named(&scope, &named.group).await?;
         let team = names_of_teams(registry).await?.remove(&group.team);
         let rules = registry.group_rules(&Scope::All, &group.id).await?.rules;
         Ok((group, team.unwrap_or_default(), rules))
     })
-}
-
-fn with_hint(error: RegistryError) -> RegistryError {
-    match error {
-        RegistryError::NotFound(why) => {
-            RegistryError::NotFound(format!("{why}: martlet group ls shows which there are"))
-        }
-        error => error,
-    }
 }
 
 fn json_of(group: &Group, team: &str) -> Value {
@@ -270,7 +260,7 @@ fn change(members: &Members, is_added: bool) -> anyhow::Result<String> {
         let (found, devices) = match tables::team_if_any(registry, team.as_deref()).await? {
             None => {
                 let found = registry.group_with(&Scope::All, group, &ids).await;
-                (found.map_err(with_hint)?, ids)
+                (found?, ids)
             }
             Some(team) => {
                 let found = registry.group_for_team(&team, group).await;
@@ -279,7 +269,7 @@ fn change(members: &Members, is_added: bool) -> anyhow::Result<String> {
                     let device = registry.device(&scope, id).await?;
                     numbers.push(DeviceRef::Number(device.number));
                 }
-                (found.map_err(with_hint)?, numbers)
+                (found?, numbers)
             }
         };
         let actor = Actor::local();

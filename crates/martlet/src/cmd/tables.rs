@@ -131,12 +131,7 @@ pub(crate) fn with_tables_of<T>(
 /// # Errors
 /// There is none.
 pub(crate) async fn team_of(registry: &mut Registry, named: &str) -> Result<String, RegistryError> {
-    match registry.team_named(&Scope::All, named).await {
-        Err(RegistryError::NotFound(why)) => Err(RegistryError::NotFound(format!(
-            "{why}: martlet team ls shows which there are"
-        ))),
-        found => Ok(found?.id),
-    }
+    Ok(registry.team_named(&Scope::All, named).await?.id)
 }
 
 /// The same, if one is named.
