@@ -11,7 +11,7 @@
 //! the scope; `rate`; `idempotency`) → the handler → `guard` (audit) → `frame` (problems, headers,
 //! the log).
 //!
-//! Beside the handlers: `extract` and [`page`], [`etag`], [`time`] for what they take and give;
+//! Beside the handlers: `remedies` words what helps against errors of the registry. `extract` and [`page`], [`etag`], [`time`] for what they take and give;
 //! `extensions` for what the parts around them tell each other of a request. What is kept between
 //! requests is in `api`, which imports no route.
 #![forbid(unsafe_code)]
@@ -65,6 +65,7 @@ pub mod problem;
 mod publish;
 mod rate;
 mod registry;
+mod remedies;
 mod request;
 mod retained;
 mod route_list;
@@ -109,6 +110,7 @@ pub use publish::UserProperty;
 pub use registry::{
     DeviceRow, devices_of_json, devices_of_table, json_of_device, table_of_devices,
 };
+pub use remedies::in_commands;
 pub use retained::{Deleted, RetainedView};
 pub use routes::router;
 pub use settings::{RouteSettings, Settings};

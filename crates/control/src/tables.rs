@@ -407,7 +407,9 @@ impl Tables {
             true => self.open_to_write(opened).await,
             false => match opened {
                 Opened::Empty(registry) | Opened::Whole(registry) => Ok(registry),
-                Opened::Not => Err(RegistryError::Refused("it is not opened".to_owned())),
+                Opened::Not => Err(RegistryError::System(
+                    "the tables are not opened".to_owned(),
+                )),
             },
         }
     }
@@ -441,9 +443,9 @@ impl Tables {
         }
         match opened {
             Opened::Whole(registry) => Ok(registry),
-            Opened::Not | Opened::Empty(_) => {
-                Err(RegistryError::Refused("it is not opened".to_owned()))
-            }
+            Opened::Not | Opened::Empty(_) => Err(RegistryError::System(
+                "the tables are not opened".to_owned(),
+            )),
         }
     }
 

@@ -7,7 +7,7 @@ use sqlx::{AnyConnection, Row as _};
 use crate::database::Work;
 use crate::sql::{Fault, clean};
 use crate::teams::home;
-use crate::{Actor, Registry, RegistryError, Scope};
+use crate::{Actor, Exists, LimitReached, NotFound, Registry, RegistryError, Scope};
 
 /// Integrations of one kind of one node that are added by the API, at most: each has a thread of
 /// its own.
@@ -122,10 +122,8 @@ fn read_one(row: &AnyRow) -> Result<AddedIntegration, Fault> {
     })
 }
 
-fn not_found(kind: &str, name: &str) -> RegistryError {
-    RegistryError::NotFound(format!(
-        "there is no {kind} {name:?} that was added by the API"
-    ))
+fn not_found(kind: &str, name: &str) -> NotFound {
+    NotFound::Added(kind.to_owned(), name.to_owned())
 }
 
 /// Team of an integration; none: there is no such one.
@@ -151,18 +149,13 @@ async fn set_one(
     let before = team_of(&mut work.all, node, (kind, name)).await?;
     let is_new = before.is_none();
     if before.is_some_and(|before| before != team) {
-        let why = format!("the name {name:?} is that of a {kind} of another team: choose another");
-        return Err(RegistryError::Exists(why).into());
+        return Err(Exists::OfAnotherTeam(kind.to_owned(), name.to_owned()).into());
     }
     if is_new {
         let sql = "SELECT COUNT(*) FROM added_integrations WHERE node = $1 AND kind = $2";
         let query = sqlx::query_scalar::<_, i64>(sql).bind(clean(node));
         if query.bind(clean(kind)).fetch_one(&mut *work.all).await? >= ADDED_MAX {
-            let why = format!(
-                "the node has {ADDED_MAX} integrations of the kind {kind} that were added by the \
-                 API, which is the most: remove one, or put it into the configuration file"
-            );
-            return Err(RegistryError::LimitReached(why).into());
+            return Err(LimitReached::AddedIntegrations(kind.to_owned(), ADDED_MAX).into());
         }
     }
     let sql = "INSERT INTO added_integrations (node, kind, name, team, settings, created_ms, \

@@ -12,7 +12,9 @@ use crate::secret::{self, DigestKey, Secret};
 use crate::sql::{Fault, clean};
 use crate::teams::home;
 use crate::users::expect_user;
-use crate::{Actor, Registry, RegistryError, Scope, expect_revision};
+use crate::{
+    Actor, NotFound, ObjectKind, Refused, Registry, RegistryError, Scope, expect_revision,
+};
 
 /// Prefix of keys, so that a key that is found can be recognised.
 const PREFIX: &str = "mk_";
@@ -196,8 +198,8 @@ fn read_key(row: &AnyRow) -> Result<ApiKey, Fault> {
     })
 }
 
-fn not_found(id: &str) -> RegistryError {
-    RegistryError::NotFound(format!("there is no API key {id}"))
+fn not_found(id: &str) -> NotFound {
+    NotFound::Object(ObjectKind::ApiKey, id.to_owned())
 }
 
 async fn find(on: &mut AnyConnection, scope: &Scope, id: &str) -> Result<ApiKey, Fault> {
@@ -219,9 +221,7 @@ fn check_scopes(scopes: &[String]) -> Result<(), RegistryError> {
     };
     match scopes.len() <= 64 && scopes.iter().all(is_word) {
         true => Ok(()),
-        false => Err(RegistryError::Refused(
-            "scopes are up to 64 words of letters and signs without spaces".to_owned(),
-        )),
+        false => Err(Refused::Scopes.into()),
     }
 }
 

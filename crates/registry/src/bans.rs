@@ -17,7 +17,10 @@ use crate::secret;
 use crate::shared_map::SharedMap;
 use crate::sql::{Fault, Sql, clean};
 use crate::teams::{named as named_team, team_seen};
-use crate::{Actor, COMMON_TENANT, Page, PageRequest, Registry, RegistryError, Scope, check_text};
+use crate::{
+    Actor, COMMON_TENANT, NotFound, ObjectKind, Page, PageRequest, Refused, Registry,
+    RegistryError, Scope, check_text,
+};
 
 /// Kind of a ban.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -410,15 +413,13 @@ fn read_ban(row: &AnyRow) -> Result<Ban, Fault> {
 }
 
 async fn insert(work: &mut Work<'_>, new: NewBan) -> Result<Ban, Fault> {
-    let refused = |why: String| Fault::Told(RegistryError::Refused(why));
     check_text("reason", &new.why)?;
     if new.until_ms != 0 && new.until_ms <= work.now_ms {
-        let why = "the ban would be over already: its end is expected in the future";
-        return Err(refused(why.to_owned()));
+        return Err(Refused::BanOver.into());
     }
     match new.kind {
         BanKind::Address if Network::parse(&new.value).is_none() => {
-            return Err(refused(format!("{:?} is no address or network", new.value)));
+            return Err(Refused::BanAddress(new.value).into());
         }
         BanKind::Address => {}
         BanKind::ClientId | BanKind::UserName => check_name("client", &new.value)?,
@@ -489,12 +490,11 @@ async fn whom(work: &mut Work<'_>, new: &NewBan) -> Result<Whom, Fault> {
         }
         return of_no_team(work, new).await;
     };
-    let missing = || RegistryError::Refused(format!("there is no team {named}"));
+    let missing = || Refused::from(NotFound::Object(ObjectKind::Team, named.to_owned()));
     let team = named_team(&mut work.all, &scope, named, false).await?;
     let team = team.ok_or_else(missing)?;
     if team.tenant == COMMON_TENANT {
-        let why = format!("the team {} has no tenant of its own", team.name);
-        return Err(RegistryError::Refused(why).into());
+        return Err(Refused::NoTenant(team.name).into());
     }
     let own = qualified.filter(|(_, of)| *of == team.name);
     Ok(Whom {
@@ -525,7 +525,7 @@ async fn of_no_team(work: &mut Work<'_>, new: &NewBan) -> Result<Whom, Fault> {
 }
 
 async fn remove(work: &mut Work<'_>, id: &str) -> Result<(), Fault> {
-    let missing = || RegistryError::NotFound(format!("there is no ban {id}"));
+    let missing = || NotFound::Object(ObjectKind::Ban, id.to_owned());
     let tenant = tenant_of(&mut work.all, &work.actor.scope).await?;
     let ban = ban_of_id(&mut work.all, id).await?.ok_or_else(missing)?;
     if tenant.is_some_and(|own| own == 0 || own != i64::from(ban.tenant)) {

@@ -10,7 +10,10 @@ use crate::database::Work;
 use crate::devices::find_device;
 use crate::names::check_new_name;
 use crate::sql::{Fault, Sql, clean};
-use crate::{Actor, DeviceRef, Registry, RegistryError, Scope, check_text, expect_revision};
+use crate::{
+    Actor, DeviceRef, NotFound, Refused, Registry, RegistryError, Scope, check_text,
+    expect_revision,
+};
 
 /// The type of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -217,8 +220,7 @@ async fn set_one(
         check_text("value", &new.value)?;
     }
     if !new.data_type.reads(&new.value) || new.value.len() > 65_536 {
-        let why = format!("the value of {} is no {}", new.key, new.data_type.word());
-        return Err(RegistryError::Refused(why).into());
+        return Err(Refused::Setting(new.key, new.data_type.word()).into());
     }
     let device = find_device(&mut work.all, work.engine, &work.actor.scope, device, false).await?;
     let old = find(&mut work.all, device.number, &new.key).await?;
@@ -251,8 +253,7 @@ async fn remove_one(work: &mut Work<'_>, device: DeviceRef<'_>, key: &str) -> Re
     let sql = "DELETE FROM device_configuration WHERE device = $1 AND key = $2";
     let query = sqlx::query(sql).bind(device.number).bind(clean(key));
     if query.execute(&mut *work.all).await?.rows_affected() == 0 {
-        let why = format!("{} has no key {key} in its configuration", device.id);
-        return Err(RegistryError::NotFound(why).into());
+        return Err(NotFound::Setting(device.id, key.to_owned()).into());
     }
     let changed = json!({ "key": key });
     work.audit(

@@ -12,7 +12,9 @@ use crate::devices::find_device;
 use crate::names::check_new_name;
 use crate::secret::{self, Digest, DigestKey, Secret};
 use crate::sql::{Fault, Sql, clean};
-use crate::{Actor, Device, DeviceRef, Registry, RegistryError, Scope};
+use crate::{
+    Actor, Device, DeviceRef, Exists, LimitReached, NotFound, Registry, RegistryError, Scope,
+};
 
 /// What a credential is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -370,8 +372,7 @@ async fn add_one(
         .fetch_one(&mut *work.all)
         .await?;
     if many >= PER_DEVICE_MAX {
-        let why = format!("{} has {many} credentials: revoke one first", found.id);
-        return Err(RegistryError::LimitReached(why).into());
+        return Err(LimitReached::Credentials(found.id, many).into());
     }
     let (kind, digest, secret) = match new {
         NewCredential::MadeUp => {
@@ -388,8 +389,7 @@ async fn add_one(
     let sql = "SELECT id FROM device_credentials WHERE digest = $1 AND revoked_ms = 0";
     let same = sqlx::query(sql).bind(secret::digest_text(&digest));
     if same.fetch_optional(&mut *work.all).await?.is_some() {
-        let why = "a device has this credential already".to_owned();
-        return Err(RegistryError::Exists(why).into());
+        return Err(Exists::Credential.into());
     }
     let credential = Credential {
         id: secret::new_id()?,
@@ -476,8 +476,7 @@ async fn revoke_one(
     let query = sqlx::query(sql).bind(work.now_ms).bind(clean(credential));
     let done = query.bind(found.number).execute(&mut *work.all).await?;
     if done.rows_affected() == 0 {
-        let why = format!("{} has no such credential", found.id);
-        return Err(RegistryError::NotFound(why).into());
+        return Err(NotFound::Credential(found.id).into());
     }
     let changed = json!({ "credential": credential });
     work.audit(

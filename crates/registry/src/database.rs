@@ -18,7 +18,7 @@ use crate::postgres::{self, PING_MAX};
 use crate::secret::DigestKey;
 use crate::sql::{Engine, Fault, Sql};
 use crate::writing::begin_writing;
-use crate::{Actor, Location, RegistryError, now_ms};
+use crate::{Actor, Location, Refused, RegistryError, now_ms};
 
 /// Its name in the data directory.
 pub const FILE: &str = "martlet.db";
@@ -156,10 +156,7 @@ impl Registry {
             return Err(RegistryError::Newer { place, version });
         }
         if !versions.by_ref().eq(expected) {
-            return Err(RegistryError::Refused(format!(
-                "{place} is of an older version, and cannot be changed there: start this version \
-                 once where it can"
-            )));
+            return Err(Refused::OlderVersion(place.to_string()).into());
         }
         Ok(Self {
             file: file_of(path),
@@ -590,9 +587,8 @@ fn is_unchangeable(path: &Path) -> bool {
 }
 
 async fn write_copy(path: &Path, copy: &Path) -> Result<(), RegistryError> {
-    let text = copy.to_str().ok_or_else(|| {
-        RegistryError::Refused(format!("{}: its path is not UTF-8", copy.display()))
-    })?;
+    let text = copy.to_str();
+    let text = text.ok_or_else(|| Refused::Path(copy.to_owned()))?;
     let mut registry = Registry::open_to_read(path).await?;
     let query = sqlx::query("VACUUM INTO $1").bind(text.to_owned());
     let done = query.execute(&mut registry.connection).await;
@@ -633,9 +629,8 @@ pub(crate) async fn digest_key_text(on: &mut AnyConnection) -> Result<String, Fa
 
 /// An absolute path as SQLite's driver takes it.
 pub(crate) fn sqlite_url(path: &Path) -> Result<String, RegistryError> {
-    let text = path.to_str().ok_or_else(|| {
-        RegistryError::Refused(format!("{}: its path is not UTF-8", path.display()))
-    })?;
+    let text = path.to_str();
+    let text = text.ok_or_else(|| Refused::Path(path.to_owned()))?;
     let mut url = "sqlite://".to_owned();
     for byte in text.bytes() {
         match byte {
@@ -663,11 +658,11 @@ pub fn wait<T: Send>(
                 .build();
             match runtime {
                 Ok(runtime) => runtime.block_on(work),
-                Err(error) => Err(RegistryError::Refused(format!("no runtime: {error}"))),
+                Err(error) => Err(RegistryError::System(format!("no runtime: {error}"))),
             }
         });
         done.join()
-            .unwrap_or_else(|_| Err(RegistryError::Refused("the database's thread ended".into())))
+            .unwrap_or_else(|_| Err(RegistryError::System("the database's thread ended".into())))
     })
 }
 

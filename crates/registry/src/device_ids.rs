@@ -6,7 +6,7 @@ use sqlx::Row as _;
 
 use crate::secret::random;
 use crate::sql::Fault;
-use crate::{Registry, RegistryError};
+use crate::{Refused, Registry, RegistryError};
 
 /// All of them. Migration 12 renames devices that had one.
 const RESERVED: [&str; 12] = [
@@ -45,9 +45,7 @@ pub struct RenamedDevice {
 /// Rejects a reserved word as the id of a new device.
 pub(crate) fn expect_not_reserved(id: &str) -> Result<(), RegistryError> {
     match RESERVED.contains(&id) {
-        true => Err(RegistryError::Refused(format!(
-            "{id} is a word of the API's paths and no id of a device: choose another, such as {id}-1"
-        ))),
+        true => Err(Refused::ReservedId(id.to_owned()).into()),
         false => Ok(()),
     }
 }
@@ -75,27 +73,21 @@ pub(crate) fn is_digits(id: &str) -> bool {
 }
 
 /// Rejects digits alone as an id, unless they are the number that the device gets.
-pub(crate) fn expect_own_number(id: &str, number: i64) -> Result<(), String> {
+pub(crate) fn expect_own_number(id: &str, number: i64) -> Result<(), Refused> {
     match is_digits(id) && id != number.to_string() {
-        true => Err(format!(
-            "{id} cannot be the id of this device: an id of digits alone must be the device's number, \
-             which is {number}; choose another id"
-        )),
+        true => Err(Refused::IdOfDigits(id.to_owned(), number)),
         false => Ok(()),
     }
 }
 
 /// Rejects a number that a device has or had, and one that would leave few for others.
-pub(crate) fn expect_free_number(number: i64, next: i64) -> Result<(), String> {
+pub(crate) fn expect_free_number(number: i64, next: i64) -> Result<(), Refused> {
     if (next..=GIVEN_NUMBER_MAX).contains(&number) {
         return Ok(());
     }
     Err(match number < next {
-        true => format!(
-            "the number {number} is or was that of another device: numbers below {next} are not \
-             given again"
-        ),
-        false => format!("the number {number} is above {GIVEN_NUMBER_MAX}"),
+        true => Refused::NumberGiven(number, next),
+        false => Refused::NumberTooLarge(number, GIVEN_NUMBER_MAX),
     })
 }
 

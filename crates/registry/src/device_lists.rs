@@ -6,7 +6,7 @@ use sqlx::{AnyConnection, Row as _};
 use crate::devices::{READ, fill, read_device};
 use crate::page::{Cursor, Page, PageRequest, page_of};
 use crate::sql::{Engine, Fault, Sql, clean};
-use crate::{Device, Registry, RegistryError, Scope, Status, now_ms};
+use crate::{Device, Refused, Registry, RegistryError, Scope, Status, now_ms};
 
 /// Which devices are asked for; none is any.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -331,8 +331,7 @@ async fn read_list(
                 sql.push(" AND (number, number) > (").bind(cursor.number);
             }
             (_, Err(_)) => {
-                let why = "the cursor is of a list in another order".to_owned();
-                return Err(RegistryError::Refused(why).into());
+                return Err(Refused::CursorOfOrder.into());
             }
         }
         sql.push(", ").bind(cursor.number).push(")");

@@ -9,7 +9,10 @@ use crate::database::Work;
 use crate::devices::expect_type;
 use crate::page::{Cursor, page_of};
 use crate::sql::{Engine, Fault, Sql, clean, signed, unsigned};
-use crate::{Actor, Page, PageRequest, Registry, RegistryError, Scope};
+use crate::{
+    Actor, Exists, LimitReached, NotFound, Page, PageRequest, Refused, Registry, RegistryError,
+    Scope,
+};
 
 /// Versions of firmware of one team, or of those that are of no team, at most.
 pub const FIRMWARE_MAX: i64 = 1_000;
@@ -90,40 +93,32 @@ impl NewFirmware {
     /// # Errors
     /// What is wrong with it.
     pub fn check(&self) -> Result<(), RegistryError> {
-        let refused = |why: String| Err(RegistryError::Refused(why));
+        let refused = |why: Refused| Err(RegistryError::from(why));
         for (what, text) in [("name", &self.name), ("version", &self.version)] {
             let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-+".contains(&byte);
             let is_dots = text.bytes().all(|byte| byte == b'.');
             if is_dots || text.len() > NAME_BYTES_MAX || !text.bytes().all(is_plain) {
-                return refused(format!(
-                    "the {what} {text:?} of the firmware must have 1 to {NAME_BYTES_MAX} letters, \
-                     digits and . _ - +, and something besides dots"
-                ));
+                return refused(Refused::FirmwareName(what, text.clone(), NAME_BYTES_MAX));
             }
         }
         if self.sha256.len() != 64 || !self.sha256.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return refused("sha256 must be 64 hexadecimal digits".to_owned());
+            return refused(Refused::FirmwareHash);
         }
         if self.signature.len() > SIGNATURE_BYTES_MAX {
-            return refused(format!(
-                "a signature has up to {SIGNATURE_BYTES_MAX} bytes of Base64"
-            ));
+            return refused(Refused::FirmwareSignature(SIGNATURE_BYTES_MAX));
         }
         if self.size == 0 {
-            return refused("the file of the firmware is empty".to_owned());
+            return refused(Refused::EmptyFirmware);
         }
         if self.size > SIZE_MAX {
-            return refused(format!("a firmware has up to {SIZE_MAX} bytes"));
+            return refused(Refused::FirmwareSize(SIZE_MAX));
         }
         let is_url = self.url.starts_with("https://") || self.url.starts_with("http://");
         let is_plain = self.url.len() <= URL_BYTES_MAX
             && !self.url.chars().any(|one| one.is_control() || one == ' ');
         match self.url.is_empty() || is_url && is_plain {
             true => Ok(()),
-            false => refused(format!(
-                "the URL of a firmware begins with https:// or http:// and has up to \
-                 {URL_BYTES_MAX} bytes, without spaces"
-            )),
+            false => refused(Refused::FirmwareUrl(URL_BYTES_MAX)),
         }
     }
 }
@@ -226,7 +221,10 @@ impl Registry {
             sql.bind(clean(team)).push(") ORDER BY team DESC LIMIT 1");
             match sql.first(on).await? {
                 Some(row) => read_row(&row),
-                None => Err(none(name, version, "for devices of this type")),
+                None => {
+                    let (name, version) = (name.to_owned(), version.to_owned());
+                    Err(NotFound::FirmwareForType(name, version).into())
+                }
             }
         };
         let read: Result<_, Fault> = read.await;
@@ -274,14 +272,6 @@ impl Registry {
     }
 }
 
-fn none(name: &str, version: &str, which: &str) -> Fault {
-    let why = format!(
-        "there is no firmware {name:?} of the version {version:?} {which}: GET /api/v1/firmware \
-         (martlet firmware ls) shows which there are"
-    );
-    RegistryError::NotFound(why).into()
-}
-
 /// A version of firmware that the caller sees.
 pub(crate) async fn find(
     on: &mut AnyConnection,
@@ -300,17 +290,11 @@ pub(crate) async fn find(
     sql.push(" ORDER BY team LIMIT 2");
     let rows = sql.all(on).await?;
     match rows.as_slice() {
-        [] => Err(none(name, version, "here")),
+        [] => Err(NotFound::Firmware(name.to_owned(), version.to_owned()).into()),
         // That of no team, or the only one.
         [row] => read_row(row),
         [row, ..] if row.try_get::<String, _>("team")?.is_empty() => read_row(row),
-        _ => {
-            let why = format!(
-                "several teams have a firmware {name:?} of the version {version:?}: say by team \
-                 which one"
-            );
-            Err(RegistryError::Refused(why).into())
-        }
+        _ => Err(Refused::FirmwareOfTeams(name.to_owned(), version.to_owned()).into()),
     }
 }
 
@@ -352,20 +336,14 @@ async fn add(work: &mut Work<'_>, new: NewFirmware) -> Result<Firmware, Fault> {
     let mut sql = work.sql("SELECT COUNT(*) FROM firmware WHERE team = ");
     sql.bind(team.clone());
     if sql.count(&mut work.all).await? >= FIRMWARE_MAX {
-        let why = format!("there are {FIRMWARE_MAX} versions of firmware: delete some first");
-        return Err(RegistryError::LimitReached(why).into());
+        return Err(LimitReached::Firmware(FIRMWARE_MAX).into());
     }
     let mut sql = work.sql("SELECT 1 FROM firmware WHERE team = ");
     sql.bind(team.clone()).push(" AND name = ");
     sql.bind(new.name.clone()).push(" AND version = ");
     sql.bind(new.version.clone());
     if sql.first(&mut work.all).await?.is_some() {
-        let why = format!(
-            "there is a firmware {:?} of the version {:?} already: delete it, or give this one \
-             another version",
-            new.name, new.version
-        );
-        return Err(RegistryError::Exists(why).into());
+        return Err(Exists::Firmware(new.name, new.version).into());
     }
     let sql = "UPDATE counters SET last = last + 1 WHERE name = 'firmware' RETURNING last";
     let number: i64 = sqlx::query_scalar(sql).fetch_one(&mut *work.all).await?;
@@ -384,7 +362,7 @@ async fn add(work: &mut Work<'_>, new: NewFirmware) -> Result<Firmware, Fault> {
     sql.push(", ").bind(now_ms).push(")");
     sql.execute(&mut work.all).await?;
     let added = by_number(&mut work.all, engine, number).await?;
-    let added = added.ok_or_else(|| none(&new.name, &new.version, "here"))?;
+    let added = added.ok_or(NotFound::Firmware(new.name, new.version))?;
     let changed = json!({ "version": added.version, "size": added.size, "sha256": added.sha256 });
     work.audit("firmware.add", ("firmware", &added.name), &team, changed)
         .await?;
@@ -398,10 +376,8 @@ async fn remove(work: &mut Work<'_>, name: &str, version: &str) -> Result<(Firmw
     sql.bind(found.number).push(" ORDER BY number LIMIT 1");
     if let Some(row) = sql.first(&mut work.all).await? {
         let id: String = row.try_get(0)?;
-        let why = format!(
-            "the rollout {id} needs the firmware {name} {version}: abort it, or wait for its end"
-        );
-        return Err(RegistryError::LimitReached(why).into());
+        let (name, version) = (name.to_owned(), version.to_owned());
+        return Err(LimitReached::FirmwareOfRollout(id, name, version).into());
     }
     let mut sql = work.sql("DELETE FROM firmware WHERE number = ");
     sql.bind(found.number);
@@ -433,9 +409,7 @@ impl Registry {
                        deleted_ms = 0 AND status = 'active'";
             let query = sqlx::query(sql).bind(i64::from(tenant));
             let row = query.bind(clean(device)).fetch_optional(on).await?;
-            let row = row.ok_or_else(|| {
-                RegistryError::NotFound(format!("there is no active device {device}"))
-            })?;
+            let row = row.ok_or_else(|| NotFound::ActiveDevice(device.to_owned()))?;
             Ok((row.try_get::<String, _>(0)?, row.try_get::<String, _>(1)?))
         };
         let read: Result<(String, String), Fault> = read.await;

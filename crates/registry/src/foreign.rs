@@ -2,7 +2,6 @@
 //! in one transaction, and nothing in them is changed.
 
 use std::collections::{HashMap, HashSet};
-use std::fmt;
 use std::path::Path;
 
 use sqlx::any::install_default_drivers;
@@ -11,41 +10,10 @@ use sqlx::{AnyConnection, AssertSqlSafe, Connection as _};
 use crate::database::sqlite_url;
 use crate::foreign_rows::{ForeignRow, ForeignTable, Unread, UnreadableRow, read_each};
 use crate::migrations::first_checksum;
+use crate::other_system::OtherSystem;
 use crate::postgres;
 use crate::sql::{Engine, Fault};
-use crate::{Location, RegistryError};
-
-/// A system whose database is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OtherSystem {
-    /// The MQTT microservice: messages and webhooks, no devices.
-    Microservice,
-    /// IoTFlow.
-    IotFlow,
-    /// Service-MQTT.
-    ServiceMqtt,
-}
-
-impl OtherSystem {
-    /// As `martlet import` names it.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Microservice => "seed1",
-            Self::IotFlow => "seed3",
-            Self::ServiceMqtt => "seed4",
-        }
-    }
-}
-
-impl fmt::Display for OtherSystem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Microservice => "the MQTT microservice",
-            Self::IotFlow => "IoTFlow",
-            Self::ServiceMqtt => "Service-MQTT",
-        })
-    }
-}
+use crate::{Location, Refused, RegistryError};
 
 /// What is in a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -330,15 +298,7 @@ impl Tables {
         if found == Some(system) {
             return Ok(());
         }
-        let instead = found.map_or_else(
-            || "it has no tables of that system".to_owned(),
-            |found| {
-                let word = found.word();
-                format!("its tables are those of {found}: martlet import {word} imports them")
-            },
-        );
-        let why = format!("{location} is no database of {system}: {instead}");
-        Err(RegistryError::Refused(why).into())
+        Err(Refused::OtherSystem(location.to_string(), system, found).into())
     }
 
     /// Those of these tables that have rows.

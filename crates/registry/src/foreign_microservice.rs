@@ -2,10 +2,11 @@
 
 use std::fmt;
 
-use crate::foreign::{OtherSystem, Tables, read_from};
+use crate::foreign::{Tables, read_from};
 use crate::foreign_rows::{ForeignRow, ForeignTable, Unread, UnreadableRow, read_each};
+use crate::other_system::OtherSystem;
 use crate::sql::Engine;
-use crate::{Location, RegistryError};
+use crate::{Location, Refused, RegistryError};
 
 /// A webhook of the microservice.
 #[derive(Clone, PartialEq, Eq)]
@@ -87,9 +88,7 @@ pub async fn microservice_contents(
         let tables = Tables::read(on, engine).await?;
         tables.expect(OtherSystem::Microservice, location)?;
         if engine == Engine::Postgres {
-            let why =
-                format!("{location}: the database of the MQTT microservice is a file of SQLite");
-            return Err(RegistryError::Refused(why).into());
+            return Err(Refused::NotSqlite(location.to_string()).into());
         }
         let mut unreadable = Vec::new();
         let table = ForeignTable::read((&mut *on, engine), "webhooks", &WEBHOOK).await?;

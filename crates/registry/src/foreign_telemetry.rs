@@ -4,8 +4,9 @@ use std::collections::HashMap;
 
 use futures_util::TryStreamExt as _;
 
-use crate::foreign::{OtherSystem, TELEMETRY, TELEMETRY_COLUMNS, Tables, read_from};
+use crate::foreign::{TELEMETRY, TELEMETRY_COLUMNS, Tables, read_from};
 use crate::foreign_rows::{ForeignRow, ForeignTable, Unread};
+use crate::other_system::OtherSystem;
 use crate::sql::{Engine, Fault};
 use crate::{Location, RegistryError};
 

@@ -14,7 +14,10 @@ use crate::names::check_new_name;
 use crate::secret;
 use crate::sql::{Engine, Fault, Sql};
 use crate::teams::home;
-use crate::{Actor, DeviceRef, Registry, RegistryError, Scope, check_text, expect_revision};
+use crate::{
+    Actor, DeviceRef, Exists, NotFound, ObjectKind, Refused, Registry, RegistryError, Scope,
+    check_text, expect_revision,
+};
 pub use find::Group;
 use find::{SELECT, candidates, find_group, for_team, one_of, read_group};
 
@@ -221,9 +224,7 @@ fn check_colour(colour: &str) -> Result<(), RegistryError> {
         |digits: &str| digits.len() == 6 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
     match colour.is_empty() || colour.strip_prefix('#').is_some_and(is_colour) {
         true => Ok(()),
-        false => Err(RegistryError::Refused(format!(
-            "{colour:?} is no colour, expected such as #2f6fed"
-        ))),
+        false => Err(Refused::Colour(colour.to_owned()).into()),
     }
 }
 
@@ -238,7 +239,7 @@ async fn expect_free(
     let found = query.bind(own_id.to_owned()).fetch_optional(&mut *work.all);
     match found.await? {
         None => Ok(()),
-        Some(_) => Err(RegistryError::Exists(format!("there is a group {name} already")).into()),
+        Some(_) => Err(Exists::Named(ObjectKind::Group, name.to_owned()).into()),
     }
 }
 
@@ -372,8 +373,7 @@ async fn place(
         let found = find_device(&mut work.all, work.engine, &among, *device, false).await;
         let found = found.map_err(|fault| match fault {
             Fault::Told(RegistryError::NotFound(_)) if !group.team.is_empty() => {
-                let why = format!("there is no device {device} in the team that the group is of");
-                RegistryError::NotFound(why).into()
+                NotFound::DeviceOfGroup(device.to_string()).into()
             }
             fault => fault,
         })?;

@@ -8,7 +8,7 @@ use sqlx::any::AnyRow;
 use crate::database::Work;
 use crate::rule_sets::owner::{Owner, expect_all, unknown};
 use crate::sql::{Fault, clean};
-use crate::{Actor, Heard, Registry, RegistryError};
+use crate::{Actor, Heard, Refused, Registry, RegistryError};
 
 /// The shortest time after which devices may be inactive, seconds. Nodes know when a device sent
 /// something to some ten seconds.
@@ -97,19 +97,15 @@ async fn set_inactive_after(
 ) -> Result<(), Fault> {
     expect_all(work)?;
     if secs > 0 && !(INACTIVE_AFTER_MIN_SECS..=INACTIVE_AFTER_MAX_SECS).contains(&secs) {
-        return Err(RegistryError::Refused(format!(
-            "inactive_after_secs is {secs}, expected 0 (never) or {INACTIVE_AFTER_MIN_SECS} to \
-             {INACTIVE_AFTER_MAX_SECS}"
-        ))
-        .into());
+        let (min, max) = (INACTIVE_AFTER_MIN_SECS, INACTIVE_AFTER_MAX_SECS);
+        return Err(Refused::InactiveAfter(secs, min, max).into());
     }
     let sql = "UPDATE device_types SET inactive_after_secs = $1, revision = revision + 1 \
                WHERE name = $2";
     let query = sqlx::query(sql).bind(i64::from(secs));
     let query = query.bind(device_type.to_owned());
     if query.execute(&mut *work.all).await?.rows_affected() == 0 {
-        let missing = unknown(Owner::DeviceType, device_type);
-        return Err(RegistryError::NotFound(missing).into());
+        return Err(unknown(Owner::DeviceType, device_type).into());
     }
     let of = (Owner::DeviceType.kind(), device_type);
     let changed = json!({ "inactive_after_secs": secs });

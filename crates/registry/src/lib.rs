@@ -9,6 +9,7 @@
 //!   asynchronous
 //! * `sql`, `page`, `writing`, `lines`: statements that are put together, lists by page,
 //!   transactions that write, and rows as text
+//! * `error`: why the tables are not read or changed, and what helps
 //! * `names`, `known`: which names objects may have, and whose a name is
 //! * `teams`, `members`, `users`, `api_keys`, `rule_sets`: people, what they may do, and by what
 //! * `team_tokens`: what all devices of a team log in with
@@ -25,7 +26,7 @@
 //! * `secrets`: sealed secrets of other systems
 //! * `rules`, `alarms`: rules about messages that were added by the API, and alarms
 //! * `audit`: who changed what, and whose objects they see
-//! * `foreign`, `foreign_rows`, `foreign_microservice`, `foreign_telemetry`: databases of other
+//! * `other_system`, `foreign`, `foreign_rows`, `foreign_microservice`, `foreign_telemetry`: databases of other
 //!   systems, and the devices, webhooks, messages and telemetry in them
 //! * `offline_queue`: queues that devices keep in SQLite
 //! * `secret`: credentials that are made up, and the digests that are kept of them
@@ -54,6 +55,7 @@ mod device_ids;
 mod device_lists;
 mod device_numbers;
 mod devices;
+mod error;
 mod firmware;
 mod foreign;
 mod foreign_microservice;
@@ -73,6 +75,7 @@ mod message_log;
 mod migrations;
 mod names;
 mod offline_queue;
+mod other_system;
 mod page;
 mod postgres;
 mod presence;
@@ -93,8 +96,6 @@ mod tests;
 mod twins;
 mod users;
 mod writing;
-
-use std::path::PathBuf;
 
 pub use activity::Activity;
 pub use added_integrations::{ADDED_MAX, AddedIntegration};
@@ -122,10 +123,14 @@ pub use devices::{
     AddedDevice, Device, DeviceChange, DeviceRef, DeviceSecret, ExportedValue, FIRMWARE_VERSION,
     Import, NewDevice, ReportedVersion, RowOutcome, Status, is_device_id, reported_version,
 };
+use error::expect_revision;
+pub use error::{
+    Exists, LimitReached, NotFound, ObjectKind, Refused, RegistryError, Remedies, Remedy,
+};
 pub use firmware::{FIRMWARE_MAX, Firmware, FirmwareFilter, NewFirmware};
 pub use foreign::{
-    Contents, ForeignSetting, ForeignTables, IotFlowDevice, OtherSystem, ServiceMqttDevice,
-    contents, iotflow_devices, service_mqtt_devices,
+    Contents, ForeignSetting, ForeignTables, IotFlowDevice, ServiceMqttDevice, contents,
+    iotflow_devices, service_mqtt_devices,
 };
 pub use foreign_microservice::{
     MicroserviceContents, MicroserviceMessage, MicroserviceWebhook, microservice_contents,
@@ -149,6 +154,7 @@ pub use martlet_rollout as rollout;
 pub use members::Member;
 pub use message_log::{LoggedMessage, MessagesKept, MessagesWanted};
 pub use offline_queue::{OfflineMessage, offline_messages};
+pub use other_system::OtherSystem;
 pub use page::{Page, PageRequest};
 pub use presence::Presence;
 pub use provisioning::{
@@ -181,117 +187,11 @@ pub use martlet_access::{IOTFLOW, RuleLine, SERVICE_MQTT, check_password};
 /// The tenant of all who are in no team that owns one.
 pub const COMMON_TENANT: u32 = 0;
 
-/// Why the tables are not read or changed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RegistryError {
-    /// The file cannot be made or opened.
-    #[error("{}: {error}", path.display())]
-    File {
-        /// Which file.
-        path: PathBuf,
-        /// What the system said.
-        error: std::io::Error,
-    },
-    /// The database cannot be used.
-    #[error("{place}: {error}")]
-    Database {
-        /// Which one, without a password.
-        place: String,
-        /// What the database said.
-        error: sqlx::Error,
-    },
-    /// The file existed, and does not any more. It is not created again: the users in it would be
-    /// unknown.
-    #[error(
-        "{place} was deleted. Restore it from a backup, or restart the node to create an empty one"
-    )]
-    Gone {
-        /// Which one.
-        place: String,
-    },
-    /// Others stand where the tables stood that the node was started with.
-    #[error(
-        "{place} is not the database that this node started with. Restore that one, or restart the \
-         node to use this one"
-    )]
-    Others {
-        /// Which place.
-        place: String,
-    },
-    /// It was written by a newer program.
-    #[error(
-        "{place} was written by a newer version of this program (its migration {version} is not \
-         known here): use that one, or another data directory"
-    )]
-    Newer {
-        /// Which one.
-        place: String,
-        /// The migration.
-        version: i64,
-    },
-    /// Its tables could not be brought to this version.
-    #[error("{place}: its tables cannot be brought to this version: {why}")]
-    Migration {
-        /// Which one.
-        place: String,
-        /// What went wrong.
-        why: String,
-    },
-    /// What stands in the tables means nothing.
-    #[error("{place}: {what}")]
-    Damaged {
-        /// Which ones.
-        place: String,
-        /// What is wrong.
-        what: String,
-    },
-    /// What was asked for cannot be done, and what to do instead.
-    #[error("{0}")]
-    Refused(String),
-    /// There is no such object, or the caller does not see it.
-    #[error("{0}")]
-    NotFound(String),
-    /// There is one of that name.
-    #[error("{0}")]
-    Exists(String),
-    /// It has been changed since it was read.
-    #[error("{what} was changed meanwhile: its revision is {found}, not {expected}")]
-    Stale {
-        /// What it is.
-        what: String,
-        /// The revision that it was thought to have.
-        expected: i64,
-        /// The revision that it has.
-        found: i64,
-    },
-    /// Another object has this name, which one alone may have there.
-    #[error("{0}")]
-    NameTaken(String),
-    /// There may be no more.
-    #[error("{0}")]
-    LimitReached(String),
-}
-
-/// Refuses a change of an object that has been changed since it was read.
-fn expect_revision(what: &str, expected: Option<i64>, found: i64) -> Result<(), RegistryError> {
-    match expected {
-        Some(expected) if expected != found => Err(RegistryError::Stale {
-            what: what.to_owned(),
-            expected,
-            found,
-        }),
-        _ => Ok(()),
-    }
-}
-
 /// Text of several lines that databases can keep.
-fn check_text(what: &str, text: &str) -> Result<(), RegistryError> {
+fn check_text(what: &'static str, text: &str) -> Result<(), RegistryError> {
     let is_odd = |letter: char| letter.is_control() && !matches!(letter, '\n' | '\t' | '\r');
     match text.len() > 4_096 || text.chars().any(is_odd) {
-        true => Err(RegistryError::Refused(format!(
-            "the {what} may have up to 4,096 bytes and no control characters"
-        ))),
+        true => Err(Refused::Text(what).into()),
         false => Ok(()),
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use martlet_database_url::{DatabaseUrl, NotPostgres};
 
-use crate::RegistryError;
+use crate::{Refused, RegistryError};
 
 /// Where the tables are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,8 +67,7 @@ impl From<DatabaseUrl> for Location {
 
 impl From<NotPostgres> for RegistryError {
     fn from(_: NotPostgres) -> Self {
-        let why = "the URL of the registry's database must begin with postgres://";
-        Self::Refused(why.to_owned())
+        Refused::NotPostgres.into()
     }
 }
 

@@ -8,7 +8,7 @@ use crate::database::Work;
 use crate::sql::{Fault, clean};
 use crate::teams::find_named;
 use crate::users::{expect_user, has_a_say_elsewhere};
-use crate::{Actor, ApiRole, Registry, RegistryError, Scope, Team};
+use crate::{Actor, ApiRole, Refused, Registry, RegistryError, Scope, Team};
 
 /// A member of a team.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,11 +132,7 @@ async fn set_one_member(
             .fetch_optional(&mut *work.all)
             .await?;
         if at_home.is_none() || has_a_say_elsewhere(&mut work.all, user, &own).await? {
-            let why = format!(
-                "{user} does not belong to the team, or has a role in another one: only a caller \
-                 that sees all teams can add them"
-            );
-            return Err(RegistryError::Refused(why).into());
+            return Err(Refused::MemberOfAll(user.to_owned()).into());
         }
     }
     let gone = sqlx::query("DELETE FROM team_members WHERE team = $1 AND user_name = $2");

@@ -3,10 +3,10 @@
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{AnyConnection, SqlSafeStr as _};
 
-use crate::RegistryError;
 use crate::postgres;
 use crate::sql::{Engine, Fault};
 use crate::writing::begin_writing;
+use crate::{Refused, RegistryError};
 
 /// A step from one version of the tables to the next.
 struct Step {
@@ -260,11 +260,7 @@ pub(crate) async fn expect_no_others(place: &str, on: &mut AnyConnection) -> Res
     if others == 0 {
         return Ok(());
     }
-    Err(RegistryError::Refused(format!(
-        "{place} is a database of another program: name another file, which is made if it is not \
-         there (registry.url); martlet import reads devices from databases of known systems"
-    ))
-    .into())
+    Err(Refused::OtherProgram(place.to_owned()).into())
 }
 
 /// All migrations have been run, and no others. Where there is no such table yet there are none.

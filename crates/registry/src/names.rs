@@ -1,35 +1,28 @@
 //! Which names objects may have.
 
-use crate::RegistryError;
+use crate::{Refused, RegistryError};
 
 /// Names are typed and printed: no control characters, and no more than fits on a line.
-pub(crate) fn check_name(what: &str, name: &str) -> Result<(), RegistryError> {
+pub(crate) fn check_name(what: &'static str, name: &str) -> Result<(), RegistryError> {
     let is_name = !name.is_empty() && name.len() <= 256 && name.trim() == name;
     match is_name && !name.chars().any(char::is_control) {
         true => Ok(()),
-        false => Err(RegistryError::Refused(format!(
-            "{name:?} is no name of a {what}: up to 256 bytes, no control characters, no space at \
-             either end"
-        ))),
+        false => Err(Refused::Name(what, name.to_owned()).into()),
     }
 }
 
 /// As [`check_name`], for a name that is given now. Names that clients and files may have had
 /// before are not refused by this: bans of them and changes to them work.
-pub(crate) fn check_new_name(what: &str, name: &str) -> Result<(), RegistryError> {
+pub(crate) fn check_new_name(what: &'static str, name: &str) -> Result<(), RegistryError> {
     check_name(what, name)?;
     if matches!(name, "." | "..") {
-        return Err(RegistryError::Refused(format!(
-            "{name:?} cannot be the name of a {what}: programs take it out of a path, and so out \
-             of the URLs of the API; choose another name"
-        )));
+        return Err(Refused::NameOfPath(what, name.to_owned()).into());
     }
     match name.chars().find(|letter| is_bidi_control(*letter)) {
-        Some(found) => Err(RegistryError::Refused(format!(
-            "{name:?} cannot be the name of a {what}: U+{:04X} changes the direction of text, so \
-             that a name can look like another one; leave it out",
-            u32::from(found)
-        ))),
+        Some(found) => {
+            let letter = u32::from(found);
+            Err(Refused::NameDirection(what, name.to_owned(), letter).into())
+        }
         None => Ok(()),
     }
 }

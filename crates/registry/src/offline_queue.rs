@@ -9,7 +9,7 @@ use crate::database::is_there;
 use crate::foreign::read_from;
 use crate::foreign_rows::{ForeignRow, ForeignTable, Unread};
 use crate::sql::Fault;
-use crate::{Location, RegistryError};
+use crate::{Location, Refused, RegistryError};
 
 /// A message of such a queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,10 +31,7 @@ pub struct OfflineMessage {
 /// There is no such file, it is no database, it cannot be read, or it has no such table.
 pub async fn offline_messages(path: &Path) -> Result<Vec<OfflineMessage>, RegistryError> {
     if !is_there(path)? {
-        return Err(RegistryError::Refused(format!(
-            "{}: there is no such file",
-            path.display()
-        )));
+        return Err(Refused::NoFile(path.to_owned()).into());
     }
     let location = Location::File(path.to_owned());
     read_from(&location, async |on, engine| {
@@ -42,12 +39,7 @@ pub async fn offline_messages(path: &Path) -> Result<Vec<OfflineMessage>, Regist
                    WHERE name IN ('id', 'topic', 'payload', 'timestamp')";
         let columns: i64 = sqlx::query(sql).fetch_one(&mut *on).await?.try_get(0)?;
         if columns != 4 {
-            return Err(RegistryError::Refused(format!(
-                "{}: no queue of a device: expected a table messages with the columns id, topic, \
-                 payload and timestamp",
-                path.display()
-            ))
-            .into());
+            return Err(Refused::NoQueue(path.to_owned()).into());
         }
         let columns = ["id", "topic", "payload", "timestamp"];
         let table = ForeignTable::read((&mut *on, engine), "messages", &columns).await?;

@@ -7,8 +7,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
 
-use crate::RegistryError;
 use crate::sql::{Engine, Fault, Sql};
+use crate::{Refused, RegistryError};
 
 /// Rows of a page, at most, whatever is requested.
 const PAGE_MAX: usize = 1_000;
@@ -78,7 +78,7 @@ impl Cursor {
         let cursor = read().filter(|cursor| !cursor.text.contains('\0'));
         cursor
             .map(Some)
-            .ok_or_else(|| RegistryError::Refused(format!("{given:?} is no cursor of a list")))
+            .ok_or_else(|| Refused::Cursor(given.clone()).into())
     }
 
     fn written(&self) -> String {

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use sqlx::{Any, AnyConnection, AssertSqlSafe, Connection as _, Row as _, Transaction};
 
-use crate::RegistryError;
 use crate::sql::Fault;
+use crate::{Refused, RegistryError};
 
 /// Time without an answer to a connection attempt after which the database counts as unreachable.
 pub(crate) const CONNECT_MAX: Duration = Duration::from_secs(10);
@@ -213,12 +213,13 @@ async fn make_schema(on: &mut AnyConnection) -> Result<(), Fault> {
     let row = sqlx::query(sql).fetch_one(&mut *on).await?;
     if !row.try_get::<bool, _>(0)? {
         let (user, database): (String, String) = (row.try_get(1)?, row.try_get(2)?);
-        return Err(RegistryError::Refused(format!(
-            "the tables are kept in the schema {SCHEMA}, and the user {user} may not make it in the \
-             database {database}: have its owner run CREATE SCHEMA {SCHEMA} AUTHORIZATION {}",
-            quoted(&user)
-        ))
-        .into());
+        let refused = Refused::Schema {
+            schema: SCHEMA,
+            quoted: quoted(&user),
+            user,
+            database,
+        };
+        return Err(refused.into());
     }
     sqlx::raw_sql("CREATE SCHEMA martlet").execute(on).await?;
     Ok(())

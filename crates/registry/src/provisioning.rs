@@ -17,7 +17,10 @@ use crate::names::{check_name, check_new_name};
 use crate::secret::{self, DigestKey, Secret};
 use crate::sql::{Fault, clean};
 use crate::teams::{Home, home};
-use crate::{Actor, AddedDevice, DEVICE_TYPE, NewDevice, Registry, RegistryError, Scope};
+use crate::{
+    Actor, AddedDevice, DEVICE_TYPE, Exists, LimitReached, NewDevice, NotFound, ObjectKind,
+    Refused, Registry, RegistryError, Scope,
+};
 
 /// Prefix of keys, so that a key that is found can be recognised.
 const PREFIX: &str = "mp_";
@@ -259,8 +262,7 @@ async fn insert(
         check_name("pattern", &new.id_pattern)?;
     }
     if new.id_pattern.matches('*').count() > 1 || new.devices_max < 0 {
-        let why = "a pattern has one * at most, and no key makes less than no devices";
-        return Err(RegistryError::Refused(why.to_owned()).into());
+        return Err(Refused::KeyPattern.into());
     }
     let scope = work.actor.scope.clone();
     let team = new
@@ -272,10 +274,7 @@ async fn insert(
     for named in &new.groups {
         match group_for_team(&mut work.all, &team, named).await? {
             Some((id, of)) if scope.sees(&of) => groups.push(id),
-            _ => {
-                let why = format!("there is no group {named} for devices of that team");
-                return Err(RegistryError::Refused(why).into());
-            }
+            _ => return Err(Refused::NoGroupForTeam(named.clone()).into()),
         }
     }
     let secret = Secret::with_prefix(PREFIX)?;
@@ -330,7 +329,7 @@ async fn insert(
 }
 
 async fn revoke(work: &mut Work<'_>, id: &str) -> Result<(), Fault> {
-    let missing = || RegistryError::NotFound(format!("there is no provisioning key {id}"));
+    let missing = || NotFound::Object(ObjectKind::ProvisioningKey, id.to_owned());
     let sql = "SELECT * FROM provisioning_keys WHERE id = $1 AND revoked_ms = 0";
     let query = sqlx::query(sql).bind(clean(id));
     let row = query
@@ -360,7 +359,7 @@ async fn find_good(
     key: &ProvisioningKeyRef,
     now_ms: i64,
 ) -> Result<ProvisioningKey, Fault> {
-    let missing = || RegistryError::NotFound("there is no such provisioning key".to_owned());
+    let missing = || NotFound::ShownProvisioningKey;
     let (sql, value) = match key {
         ProvisioningKeyRef::Secret(secret) => (
             "SELECT * FROM provisioning_keys WHERE digest = $1",
@@ -370,12 +369,11 @@ async fn find_good(
     };
     let row = sqlx::query(sql).bind(value).fetch_optional(on).await?;
     let key = read_key(&row.ok_or_else(missing)?)?;
-    let refused = |why: &str| Fault::Told(RegistryError::Refused(why.to_owned()));
     if key.revoked_ms > 0 {
-        return Err(refused("the provisioning key was revoked"));
+        return Err(Refused::KeyRevoked.into());
     }
     if key.expires_ms > 0 && key.expires_ms <= now_ms {
-        return Err(refused("the provisioning key has expired"));
+        return Err(Refused::KeyExpired.into());
     }
     Ok(key)
 }
@@ -397,8 +395,7 @@ async fn provision_one(
             Claim::New => {}
             // It stands there with the device, or not at all.
             Claim::Pending => {
-                let why = "this Idempotency-Key came before, and led to no device";
-                return Err(RegistryError::Refused(why.to_owned()).into());
+                return Err(Refused::RequestWithoutDevice.into());
             }
             Claim::Answered { answer, .. } => {
                 // What has gone meanwhile is added anew.
@@ -411,25 +408,21 @@ async fn provision_one(
                 }
             }
             Claim::Different => {
-                let why = "this Idempotency-Key came with another request before";
-                return Err(RegistryError::Refused(why.to_owned()).into());
+                return Err(Refused::OtherRequest.into());
             }
         }
     }
     if key.devices_max > 0 && key.devices_made >= key.devices_max {
-        let why = format!(
-            "the provisioning key has made its {} devices",
-            key.devices_max
-        );
-        return Err(RegistryError::LimitReached(why).into());
+        return Err(LimitReached::DevicesOfKey(key.devices_max).into());
     }
-    let odd = match &device.id {
-        Some(id) => (!fits(&key.id_pattern, id)).then(|| format!("{id} is no id such as")),
-        None => (!key.id_pattern.is_empty()).then(|| "the key needs an id such as".to_owned()),
-    };
-    if let Some(odd) = odd {
-        let why = format!("{odd} {}", key.id_pattern);
-        return Err(RegistryError::Refused(why).into());
+    match &device.id {
+        Some(id) if !fits(&key.id_pattern, id) => {
+            return Err(Refused::IdPattern(id.clone(), key.id_pattern).into());
+        }
+        None if !key.id_pattern.is_empty() => {
+            return Err(Refused::IdNeeded(key.id_pattern).into());
+        }
+        _ => {}
     }
     let mut groups = Vec::new();
     for group in key.groups {
@@ -496,13 +489,7 @@ async fn provision_again(
     // A device that was changed, rotated, revoked or moved since gets no secret here.
     let is_as_it_was = matches!(&rows[..], [(id, 0)] if id == shown);
     if !is_as_it_was || device.last_seen_ms > 0 || tenant != Some(device.tenant) {
-        return Err(RegistryError::Exists(format!(
-            "{} was added by this request and has been in use or changed since, so its secret is \
-             not shown again: POST /api/v1/devices/{0}/rotate (martlet device rotate {0}) makes \
-             another",
-            device.id
-        ))
-        .into());
+        return Err(Exists::InUse(device.id).into());
     }
     let secret = rotate_one(work, digests, number.into(), Duration::ZERO).await?;
     Ok(Some(AddedDevice {

@@ -35,8 +35,7 @@ async fn register_one(
 ) -> Result<AddedDevice, Fault> {
     let name = device.name.as_deref().unwrap_or_default();
     if has_name(work, name).await? {
-        let why = format!("there is a device named {name:?}: choose another name");
-        return Err(RegistryError::NameTaken(why).into());
+        return Err(RegistryError::NameTaken(name.to_owned()).into());
     }
     let secret = Secret::of_length(SECRET_LEN)?;
     let number = work.next_number().await?;

@@ -23,7 +23,7 @@ use crate::rule_sets::owner::{
 };
 use crate::sql::Fault;
 use crate::teams;
-use crate::{Actor, Registry, RegistryError, Scope, expect_revision, now_ms};
+use crate::{Actor, Exists, Refused, Registry, RegistryError, Scope, expect_revision, now_ms};
 
 /// Rules of one role, type or group.
 const RULES_MAX: usize = 1_000;
@@ -220,8 +220,7 @@ impl Registry {
     /// There is none, or the database cannot be read.
     pub async fn rule_set(&mut self, owner: Owner, name: &str) -> Result<RuleSet, RegistryError> {
         let all = self.rule_sets(owner).await?.into_iter();
-        let missing = || RegistryError::NotFound(unknown(owner, name));
-        named(all, name).ok_or_else(missing)
+        named(all, name).ok_or_else(|| unknown(owner, name).into())
     }
 
     /// The rules of a group, with the group's revision.
@@ -302,18 +301,18 @@ pub(crate) async fn read_rule_sets(
 
 /// Rules that cannot be read again would keep the whole node from reading any.
 fn check_rules(rules: &[RuleLine]) -> Result<(), RegistryError> {
-    let refused = |why: String| Err(RegistryError::Refused(why));
+    let refused = |why: Refused| Err(RegistryError::from(why));
     if rules.len() > RULES_MAX {
-        return refused(format!("there may be up to {RULES_MAX} rules"));
+        return refused(Refused::RuleCount(RULES_MAX));
     }
     if let Some(at) = rules.iter().position(|rule| {
         rule.actions.names().next().is_none() || rule.filter.chars().any(char::is_control)
     }) {
-        return refused(format!("rule {} is of no action, or of no filter", at + 1));
+        return refused(Refused::EmptyRule(at + 1));
     }
     compile(rules, |number| number.to_string())
         .map(drop)
-        .or_else(refused)
+        .or_else(|why| refused(Refused::Rules(why)))
 }
 
 /// As lines, for the audit log.
@@ -332,22 +331,19 @@ pub(crate) async fn expect_own_topics(
     let base = IotflowBase::default();
     let sets = read_rule_sets(&mut work.all, owner, &place, &base).await?;
     let Some(set) = named(sets.into_iter(), name) else {
-        return Err(RegistryError::Refused(unknown(owner, name)).into());
+        return Err(Refused::from(unknown(owner, name)).into());
     };
     match set.beyond_own(owner) {
         None => Ok(()),
-        Some(filter) => Err(RegistryError::Refused(format!(
-            "the {} {name} permits {filter}, where others are too who are not of the team: as the \
-             team has no tenant, it is given only by callers that see all teams",
-            owner.word()
-        ))
-        .into()),
+        Some(filter) => {
+            let filter = filter.to_string();
+            Err(Refused::RuleSetOfAll(owner.into(), name.to_owned(), filter).into())
+        }
     }
 }
 
 fn refused_for_groups() -> Fault {
-    let why = "a group is added and removed as such, not as its rules".to_owned();
-    RegistryError::Refused(why).into()
+    Refused::GroupAsRules.into()
 }
 
 async fn insert(
@@ -371,13 +367,7 @@ async fn insert(
     };
     let done = sqlx::query(sql).bind(name.to_owned()).bind(now_ms());
     if done.execute(&mut *work.all).await?.rows_affected() == 0 {
-        return Err(RegistryError::Exists(format!(
-            "the {} {name} is there already: PUT {}/{name} ({} rules {name}) changes it",
-            owner.word(),
-            owner.route(),
-            owner.command()
-        ))
-        .into());
+        return Err(Exists::RuleSet(owner.into(), name.to_owned()).into());
     }
     write_rules(work, owner, name, rules).await?;
     let action = format!("{}.add", owner.kind());
@@ -414,9 +404,7 @@ async fn change(
                 && teams::team_seen(&mut work.all, &work.actor.scope, own).await? == 0
             {
                 // They would give themselves what others publish.
-                let why =
-                    "rules of a team without a tenant are set only by callers that see all teams";
-                return Err(RegistryError::Refused(why.to_owned()).into());
+                return Err(Refused::GroupRulesOfAll.into());
             }
             (team, name) = (found.team, found.id);
         }
@@ -459,15 +447,13 @@ async fn remove(work: &mut Work<'_>, owner: Owner, name: &str) -> Result<(), Fau
     expect_own(&mut work.all, owner, name).await?;
     let who = sqlx::query_as::<_, (String, i64)>(used).bind(name.to_owned());
     if let Some((who, deleted_ms)) = who.fetch_optional(&mut *work.all).await? {
-        let first = match deleted_ms {
-            0 => format!("give {who} another one first"),
-            _ => format!("{who} was deleted: restore it, or remove it for good first"),
+        let in_use = Refused::RuleSetInUse {
+            kind: owner.into(),
+            name: name.to_owned(),
+            user: who,
+            is_deleted: deleted_ms != 0,
         };
-        return Err(RegistryError::Refused(format!(
-            "{who} has the {} {name}, so it stays; {first}",
-            owner.word()
-        ))
-        .into());
+        return Err(in_use.into());
     }
     let rules = sqlx::query("DELETE FROM rules WHERE owner_kind = $1 AND owner = $2");
     let rules = rules.bind(owner.kind()).bind(name.to_owned());

@@ -8,7 +8,10 @@ use crate::database::Work;
 use crate::device_numbers::{CHUNK, by_tenant};
 use crate::sql::{Fault, Sql, clean};
 use crate::teams::home;
-use crate::{Actor, Registry, RegistryError, Scope, expect_revision};
+use crate::{
+    Actor, Exists, LimitReached, NotFound, ObjectKind, Registry, RegistryError, Scope,
+    expect_revision,
+};
 
 /// Rules in the tables, at most.
 pub const RULES_MAX: i64 = 1_000;
@@ -189,10 +192,8 @@ fn read_rule(row: &AnyRow) -> Result<StoredRule, Fault> {
     })
 }
 
-fn not_found(name: &str) -> RegistryError {
-    RegistryError::NotFound(format!(
-        "there is no rule {name:?} that was added by the API"
-    ))
+fn not_found(name: &str) -> NotFound {
+    NotFound::Added(ObjectKind::Rule.to_string(), name.to_owned())
 }
 
 /// Team and revision of a rule; none: there is no such one.
@@ -212,23 +213,18 @@ async fn set_one(
     let team = home(&mut work.all, &work.actor.scope, team).await?.team;
     let before = found(&mut work.all, name).await?;
     if before.as_ref().is_some_and(|(before, _)| *before != team) {
-        let why = format!("the name {name:?} is that of a rule of another team: choose another");
-        return Err(RegistryError::Exists(why).into());
+        let kind = ObjectKind::Rule.to_string();
+        return Err(Exists::OfAnotherTeam(kind, name.to_owned()).into());
     }
     let current = before.as_ref().map_or(0, |(_, revision)| *revision);
     if revision == Some(0) && current > 0 {
-        let why = format!("there is a rule {name:?} already");
-        return Err(RegistryError::Exists(why).into());
+        return Err(Exists::Rule(name.to_owned()).into());
     }
     expect_revision(&format!("the rule {name:?}"), revision, current)?;
     if before.is_none() {
         let query = sqlx::query_scalar::<_, i64>("SELECT COUNT(*) FROM message_rules");
         if query.fetch_one(&mut *work.all).await? >= RULES_MAX {
-            let why = format!(
-                "there are {RULES_MAX} rules that were added by the API, which is the most: \
-                 remove one, or put it into the configuration file"
-            );
-            return Err(RegistryError::LimitReached(why).into());
+            return Err(LimitReached::AddedRules(RULES_MAX).into());
         }
     }
     // Nodes with the same tables notice a change by its time.

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use martlet_access::hash::{made_up_password, random_password};
 
-use crate::RegistryError;
+use crate::{Refused, RegistryError};
 
 /// Bytes of a key and of a digest.
 const LEN: usize = 32;
@@ -29,14 +29,14 @@ impl Secret {
     pub(crate) fn new() -> Result<Self, RegistryError> {
         let made = made_up_password();
         made.map(Self)
-            .map_err(|why| RegistryError::Refused(why.to_owned()))
+            .map_err(|why| RegistryError::System(why.to_owned()))
     }
 
     /// Letters and digits at random, so many; 16 are the fewest that cannot be guessed.
     pub(crate) fn of_length(length: usize) -> Result<Self, RegistryError> {
         let made = random_password(length.max(16));
         made.map(Self)
-            .map_err(|why| RegistryError::Refused(why.to_owned()))
+            .map_err(|why| RegistryError::System(why.to_owned()))
     }
 
     pub(crate) fn with_prefix(prefix: &str) -> Result<Self, RegistryError> {
@@ -50,11 +50,7 @@ impl Secret {
     pub fn given(text: &str) -> Result<Self, RegistryError> {
         match (16..=512).contains(&text.len()) {
             true => Ok(Self(text.to_owned())),
-            false => Err(RegistryError::Refused(
-                "a secret from elsewhere must have 16 to 512 bytes and be random; a shorter password \
-                 belongs in a password file (martlet passwd -U), where guessing it takes longer"
-                    .to_owned(),
-            )),
+            false => Err(Refused::GivenSecret.into()),
         }
     }
 
@@ -121,6 +117,6 @@ pub(crate) fn new_id() -> Result<String, RegistryError> {
 pub(crate) fn random<const N: usize>() -> Result<[u8; N], RegistryError> {
     let mut bytes = [0; N];
     rand::fill(&mut bytes)
-        .map_err(|_| RegistryError::Refused("no source of randomness".to_owned()))?;
+        .map_err(|_| RegistryError::System("no source of randomness".to_owned()))?;
     Ok(bytes)
 }

@@ -7,7 +7,7 @@ use sqlx::{AnyConnection, Row as _};
 use crate::database::Work;
 use crate::sql::{Fault, clean};
 use crate::teams::home;
-use crate::{Actor, Registry, RegistryError, Scope};
+use crate::{Actor, NotFound, ObjectKind, Refused, Registry, RegistryError, Scope};
 
 /// Longest name of a secret, bytes.
 pub const SECRET_NAME_BYTES_MAX: usize = 64;
@@ -55,10 +55,7 @@ pub fn check_secret_name(name: &str) -> Result<(), RegistryError> {
         && ![".", ".."].contains(&name);
     match is_name {
         true => Ok(()),
-        false => Err(RegistryError::Refused(format!(
-            "{name:?} is no name of a secret, expected letters, digits, -, _ and ., \
-             {SECRET_NAME_BYTES_MAX} at most, not - first, and neither . nor .."
-        ))),
+        false => Err(Refused::SecretName(name.to_owned(), SECRET_NAME_BYTES_MAX).into()),
     }
 }
 
@@ -201,10 +198,8 @@ fn read_head(row: &AnyRow) -> Result<SecretHead, Fault> {
     })
 }
 
-fn not_found(name: &str) -> RegistryError {
-    RegistryError::NotFound(format!(
-        "there is no secret {name:?}: GET /api/v1/secrets (martlet secret ls) lists those there are"
-    ))
+fn not_found(name: &str) -> NotFound {
+    NotFound::Object(ObjectKind::Secret, name.to_owned())
 }
 
 async fn is_there(
@@ -234,9 +229,7 @@ async fn set_one(
     let others = sqlx::query_scalar::<_, i64>(sql).bind(value.key_id.clone());
     if others.fetch_one(&mut *work.all).await? > 0 {
         // Two nodes without a key file may each have made one at the same moment.
-        let why = "the tables have secrets that are sealed with another key: copy the key file of \
-                   the node that wrote them (secrets.key_file) to this node";
-        return Err(RegistryError::Refused(why.to_owned()).into());
+        return Err(Refused::OtherSecretKey.into());
     }
     let is_new = !is_there(&mut work.all, &Scope::All, &team, name).await?;
     let sql = "INSERT INTO secrets (team, name, sealed, key_id, created_ms, changed_ms, \

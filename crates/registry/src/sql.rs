@@ -3,7 +3,7 @@
 use sqlx::any::{AnyArguments, AnyQueryResult, AnyRow};
 use sqlx::{AnyConnection, Arguments as _, AssertSqlSafe, Encode, Row as _, Type};
 
-use crate::RegistryError;
+use crate::error::{Exists, LimitReached, NotFound, Refused, RegistryError};
 
 /// What keeps the tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +30,19 @@ impl From<RegistryError> for Fault {
         Self::Told(error)
     }
 }
+
+/// An error of the registry, or what it is made of, as what work in the tables came to.
+macro_rules! told {
+    ($($error:ty),*) => {
+        $(impl From<$error> for Fault {
+            fn from(error: $error) -> Self {
+                Self::Told(error.into())
+            }
+        })*
+    };
+}
+
+told!(NotFound, Exists, LimitReached, Refused);
 
 /// What no row has in it, and PostgreSQL does not take.
 pub(crate) fn clean(text: &str) -> String {

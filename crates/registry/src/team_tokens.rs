@@ -10,7 +10,7 @@ use crate::names::check_new_name;
 use crate::secret::{self, DigestKey, Secret, TEAM_KEY_LEN};
 use crate::sql::{Fault, clean};
 use crate::teams::find_named;
-use crate::{Actor, Registry, RegistryError, Scope};
+use crate::{Actor, LimitReached, NotFound, Registry, RegistryError, Scope};
 
 /// Letters and digits of a secret.
 const SECRET_LEN: usize = 32;
@@ -138,8 +138,7 @@ async fn insert(
     let sql = "SELECT COUNT(*) FROM team_tokens WHERE team = $1";
     let known = sqlx::query_scalar::<_, i64>(sql).bind(team.id.clone());
     if known.fetch_one(&mut *work.all).await? >= TOKENS_MAX {
-        let why = format!("a team has {TOKENS_MAX} team tokens at most, revoked ones among them");
-        return Err(RegistryError::LimitReached(why).into());
+        return Err(LimitReached::TeamTokens(TOKENS_MAX).into());
     }
     let (key, secret) = (
         Secret::of_length(TEAM_KEY_LEN)?,
@@ -189,12 +188,11 @@ async fn set_revoked(
     let found = find(&mut work.all, &team.id, id).await?;
     let found = found.filter(|token| (token.revoked_ms > 0) != is_revoked);
     let Some(mut token) = found else {
-        let state = if is_revoked { "valid" } else { "revoked" };
-        let why = format!(
-            "the team {} has no team token {id} that is {state}",
-            team.name
-        );
-        return Err(RegistryError::NotFound(why).into());
+        let missing = match is_revoked {
+            true => NotFound::ValidTeamToken,
+            false => NotFound::RevokedTeamToken,
+        };
+        return Err(missing(team.name, id.to_owned()).into());
     };
     token.revoked_ms = if is_revoked { work.now_ms } else { 0 };
     let query = sqlx::query("UPDATE team_tokens SET revoked_ms = $1 WHERE id = $2");

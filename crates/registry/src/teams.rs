@@ -16,7 +16,10 @@ use crate::database::Work;
 use crate::names::check_new_name;
 use crate::secret;
 use crate::sql::{Fault, clean};
-use crate::{Actor, Registry, RegistryError, Scope, check_text, expect_revision};
+use crate::{
+    Actor, Exists, NotFound, ObjectKind, Refused, Registry, RegistryError, Scope, check_text,
+    expect_revision,
+};
 
 /// A team.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -155,7 +158,7 @@ pub(crate) async fn find(
     id: &str,
     deleted: bool,
 ) -> Result<Team, Fault> {
-    let missing = || RegistryError::NotFound(format!("there is no team {id}"));
+    let missing = || NotFound::Object(ObjectKind::Team, id.to_owned());
     if !scope.sees(id) || id.contains('\0') {
         return Err(missing().into());
     }
@@ -190,7 +193,7 @@ pub(crate) async fn find_named(
     text: &str,
     deleted: bool,
 ) -> Result<Team, Fault> {
-    let missing = || RegistryError::NotFound(format!("there is no team {text}"));
+    let missing = || NotFound::Object(ObjectKind::Team, text.to_owned());
     Ok(named(on, scope, text, deleted).await?.ok_or_else(missing)?)
 }
 
@@ -252,9 +255,7 @@ const TENANT_MAX: i64 = (1 << 31) - 1;
 fn expect_all(actor: &Actor) -> Result<(), RegistryError> {
     match actor.scope {
         Scope::All => Ok(()),
-        Scope::Team(_) => Err(RegistryError::Refused(
-            "teams are added and removed by who sees all of them".to_owned(),
-        )),
+        Scope::Team(_) => Err(Refused::TeamsOfAll.into()),
     }
 }
 
@@ -310,9 +311,7 @@ async fn free_tenant(work: &mut Work<'_>) -> Result<i64, Fault> {
 /// may have in the common one.
 async fn expect_no_names_of(work: &mut Work<'_>, team: &str) -> Result<(), Fault> {
     if team.contains('@') {
-        let why = "the name of a team with a tenant of its own has no @, which stands before it in \
-                   the user names of its devices";
-        return Err(RegistryError::Refused(why.to_owned()).into());
+        return Err(Refused::TeamNameWithAt.into());
     }
     let end = i64::try_from(team.chars().count() + 1).unwrap_or(i64::MAX);
     let sql = "SELECT id FROM devices WHERE tenant = 0 AND \
@@ -323,10 +322,7 @@ async fn expect_no_names_of(work: &mut Work<'_>, team: &str) -> Result<(), Fault
     let query = query.bind(end).bind(format!("@{team}"));
     match query.fetch_optional(&mut *work.all).await? {
         None => Ok(()),
-        Some(taken) => Err(RegistryError::Exists(format!(
-            "{taken} would be a name in the tenant of the team {team}: give the team another name"
-        ))
-        .into()),
+        Some(taken) => Err(Exists::NameInTenant(taken, team.to_owned()).into()),
     }
 }
 
@@ -343,10 +339,10 @@ pub(crate) async fn expect_unqualified(
     let query = sqlx::query_scalar::<_, String>(sql).bind(team.to_owned());
     match query.fetch_optional(on).await? {
         None => Ok(()),
-        Some(_) => Err(RegistryError::Refused(format!(
-            "{name} means {bare} in the tenant of the team {team}"
-        ))
-        .into()),
+        Some(_) => {
+            let [name, bare, team] = [name, bare, team].map(str::to_owned);
+            Err(Refused::NameInTenant(name, bare, team).into())
+        }
     }
 }
 
@@ -356,10 +352,10 @@ async fn expect_free(work: &mut Work<'_>, name: &str, own_id: &str) -> Result<()
     let found = query.bind(own_id.to_owned()).fetch_optional(&mut *work.all);
     let why = match found.await? {
         None => return Ok(()),
-        Some(0) => format!("there is a team {name} already"),
-        Some(_) => format!("a team {name} was deleted: restore it, or remove it for good first"),
+        Some(0) => Exists::Named(ObjectKind::Team, name.to_owned()),
+        Some(_) => Exists::DeletedTeam(name.to_owned()),
     };
-    Err(RegistryError::Exists(why).into())
+    Err(why.into())
 }
 
 async fn change_one(
@@ -375,11 +371,7 @@ async fn change_one(
     if let Some(name) = change.name.filter(|name| *name != team.name) {
         check_new_name("team", &name)?;
         if team.tenant > 0 {
-            let why = format!(
-                "the team {} owns a tenant, and its devices come as ID@{0}: its name stays",
-                team.name
-            );
-            return Err(RegistryError::Refused(why).into());
+            return Err(Refused::NameOfTenant(team.name).into());
         }
         expect_free(work, &name, id).await?;
         changed.insert("name".to_owned(), json!([team.name, name]));

@@ -19,7 +19,8 @@ use crate::rule_sets::owner::{is_builtin, unknown};
 use crate::sql::Fault;
 use crate::teams::{Home, expect_unqualified, forget_owner, home, team_seen};
 use crate::{
-    Actor, NO_ROLE, Owner, Registry, RegistryError, Scope, USER_ROLE, check_text, expect_revision,
+    Actor, Exists, NO_ROLE, ObjectKind, Owner, Refused, Registry, RegistryError, Scope, USER_ROLE,
+    check_text, expect_revision,
 };
 use find::find_own;
 use passwords::new_hash;
@@ -128,8 +129,7 @@ impl Registry {
     ) -> Result<User, RegistryError> {
         check_new_name("user", &user.name)?;
         if hash.is_plain() {
-            let why = "the password is not hashed";
-            return Err(RegistryError::Refused(why.to_owned()));
+            return Err(Refused::PlainPassword.into());
         }
         let mut work = self.begin(actor).await?;
         let done = insert(&mut work, user, hash, String::new()).await;
@@ -251,8 +251,7 @@ async fn check_roles(work: &mut Work<'_>, user: &User) -> Result<(), Fault> {
         return Ok(());
     };
     if user.team != team || user.api_role != ApiRole::None {
-        let why = "users of a team belong to it, and have no role in others";
-        return Err(RegistryError::Refused(why.to_owned()).into());
+        return Err(Refused::RoleElsewhere.into());
     }
     match user.tenant {
         0 => expect_own_topics(work, Owner::Role, &user.role).await,
@@ -263,7 +262,7 @@ async fn check_roles(work: &mut Work<'_>, user: &User) -> Result<(), Fault> {
 async fn expect_role(work: &mut Work<'_>, role: &str) -> Result<(), Fault> {
     match is_builtin(&mut work.all, Owner::Role, role).await? {
         Some(_) => Ok(()),
-        None => Err(RegistryError::Refused(unknown(Owner::Role, role)).into()),
+        None => Err(Refused::from(unknown(Owner::Role, role)).into()),
     }
 }
 
@@ -273,10 +272,7 @@ async fn expect_no_device(work: &mut Work<'_>, name: &str, tenant: i64) -> Resul
     let device = sqlx::query(sql).bind(name.to_owned()).bind(tenant);
     match device.fetch_optional(&mut *work.all).await? {
         None => Ok(()),
-        Some(_) => Err(RegistryError::Exists(format!(
-            "the name is taken: it is the user name of the device {name}"
-        ))
-        .into()),
+        Some(_) => Err(Exists::DeviceOfUserName(name.to_owned()).into()),
     }
 }
 
@@ -339,16 +335,10 @@ async fn insert(
     let name = &user.name;
     if sql.execute(&mut work.all).await? == 0 {
         let why = match is_user(&mut work.all, &Scope::All, name).await? {
-            true => format!(
-                "{name} is there already: PUT /api/v1/users/{name}/password (martlet user passwd \
-                 {name}) sets another password"
-            ),
-            false => format!(
-                "{name} was deleted: POST /api/v1/users/{name}/restore (martlet user restore {name}) \
-                 brings it back; martlet user rm --purge {name} removes it for good"
-            ),
+            true => Exists::User(name.clone()),
+            false => Exists::Deleted(ObjectKind::User, name.clone()),
         };
-        return Err(RegistryError::Exists(why).into());
+        return Err(why.into());
     }
     work.set_in_use().await?;
     let changed = json!({ "role": user.role, "api_role": user.api_role.word() });

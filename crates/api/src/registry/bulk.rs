@@ -26,6 +26,7 @@ use crate::api::Api;
 use crate::body::large::BodyReader;
 use crate::extract::{JsonOrList, QueryOf};
 use crate::problem::{Problem, ProblemKind};
+use crate::remedies::in_requests;
 use crate::shown_once::{JsonWithSecrets, ShownOnce};
 
 /// Devices of one request.
@@ -255,9 +256,9 @@ async fn add_all(
                 ("added", None)
             }
             RowOutcome::Added(_) => ("would_add", None),
-            RowOutcome::Exists(why) => ("exists", Some(why)),
-            RowOutcome::Refused(why) => ("refused", Some(why)),
-            RowOutcome::LimitReached(why) => ("limit_reached", Some(why)),
+            RowOutcome::Exists(why) => ("exists", Some(in_requests(&why))),
+            RowOutcome::Refused(why) => ("refused", Some(in_requests(&why))),
+            RowOutcome::LimitReached(why) => ("limit_reached", Some(in_requests(&why))),
             RowOutcome::NotDone => ("not_done", None),
         };
     }

@@ -16,6 +16,7 @@ use super::{CalledBy, within};
 use crate::api::Api;
 use crate::extract::{JsonBody, PathOf, QueryOf};
 use crate::problem::{Problem, ProblemKind};
+use crate::remedies::in_requests;
 use crate::shown_once::{JsonWithSecrets, ShownOnce};
 use crate::time::Moment;
 use crate::words;
@@ -164,7 +165,7 @@ pub(crate) async fn add(
     let new = match (&body.secret, &given) {
         (None, None) => NewCredential::MadeUp,
         (Some(text), None) => NewCredential::Given(
-            Secret::given(text).map_err(|error| invalid("/secret", error.to_string()))?,
+            Secret::given(text).map_err(|error| invalid("/secret", in_requests(&error)))?,
         ),
         (None, Some(text)) => NewCredential::Certificate(fingerprint(text).ok_or_else(|| {
             let detail = "expected 64 hexadecimal digits, the SHA-256 of the certificate";

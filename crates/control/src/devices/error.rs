@@ -1,46 +1,57 @@
 //! Why something is not done with devices.
 
-use martlet_registry::RegistryError;
+use martlet_registry::{Exists, LimitReached, NotFound, Refused, RegistryError, Remedies, Remedy};
 
 use crate::tables::TablesError;
 
-/// Why something is not done, with a text for the caller.
+/// Why something is not done.
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
     /// There is no such device, or nothing of that name that belongs to it.
-    #[error("{0}")]
-    NotFound(String),
+    #[error(transparent)]
+    NotFound(NotFound),
     /// The object exists already.
-    #[error("{0}")]
-    Exists(String),
+    #[error(transparent)]
+    Exists(Exists),
     /// Another device has this name.
     #[error("{0}")]
-    NameTaken(String),
+    NameTaken(RegistryError),
     /// There may be no more of them.
-    #[error("{0}")]
-    LimitReached(String),
+    #[error(transparent)]
+    LimitReached(LimitReached),
     /// It was changed meanwhile.
     #[error("{0}")]
-    Stale(String),
+    Stale(RegistryError),
     /// What is asked for cannot be.
-    #[error("{0}")]
-    Refused(String),
-    /// The tables cannot be used now.
+    #[error(transparent)]
+    Refused(Refused),
+    /// The tables cannot be used now, with a text for the caller.
     #[error("{0}")]
     Unavailable(String),
 }
 
 impl From<TablesError> for DeviceError {
     fn from(error: TablesError) -> Self {
-        let text = error.told();
         match error {
-            TablesError::Registry(RegistryError::NotFound(_)) => Self::NotFound(text),
-            TablesError::Registry(RegistryError::Exists(_)) => Self::Exists(text),
-            TablesError::Registry(RegistryError::NameTaken(_)) => Self::NameTaken(text),
-            TablesError::Registry(RegistryError::LimitReached(_)) => Self::LimitReached(text),
-            TablesError::Registry(RegistryError::Stale { .. }) => Self::Stale(text),
-            TablesError::Registry(RegistryError::Refused(_)) => Self::Refused(text),
-            _ => Self::Unavailable(text),
+            TablesError::Registry(RegistryError::NotFound(why)) => Self::NotFound(why),
+            TablesError::Registry(RegistryError::Exists(why)) => Self::Exists(why),
+            TablesError::Registry(why @ RegistryError::NameTaken(_)) => Self::NameTaken(why),
+            TablesError::Registry(RegistryError::LimitReached(why)) => Self::LimitReached(why),
+            TablesError::Registry(why @ RegistryError::Stale { .. }) => Self::Stale(why),
+            TablesError::Registry(RegistryError::Refused(why)) => Self::Refused(why),
+            error => Self::Unavailable(error.told()),
+        }
+    }
+}
+
+impl Remedies for DeviceError {
+    fn remedies(&self) -> Vec<Remedy> {
+        match self {
+            Self::NotFound(why) => why.remedies(),
+            Self::Exists(why) => why.remedies(),
+            Self::LimitReached(why) => why.remedies(),
+            Self::Refused(why) => why.remedies(),
+            Self::NameTaken(_) | Self::Stale(_) | Self::Unavailable(_) => Vec::new(),
         }
     }
 }

@@ -194,7 +194,7 @@ impl Integrations {
         match removed.await {
             Err(TablesError::Registry(RegistryError::NotFound(why))) => {
                 // The answer tells nothing of the configuration, which the caller may not see.
-                return Err(AddedError::NotFound(why));
+                return Err(AddedError::NotFound(why.to_string()));
             }
             done => done?,
         }

@@ -63,7 +63,10 @@ pub(super) fn trouble(state: &State, on_full: OnFull) -> Option<String> {
 /// That an operator has paused it, as a predicate; none if nobody has.
 pub(super) fn pause(state: &State) -> Option<String> {
     let since_ms = state.paused_since_ms?;
-    Some(format!("is paused since {}", crate::rfc3339::in_words(since_ms)))
+    Some(format!(
+        "is paused since {}",
+        crate::rfc3339::in_words(since_ms)
+    ))
 }
 
 fn delivery_trouble(state: &State) -> Option<String> {

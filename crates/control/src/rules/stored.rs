@@ -294,7 +294,7 @@ impl Rules {
             .note(move |registry| Box::pin(async move { registry.remove_rule(&actor, &of).await }));
         match removed.await {
             Err(TablesError::Registry(RegistryError::NotFound(why))) => {
-                return Err(RuleError::NotFound(why));
+                return Err(RuleError::NotFound(why.to_string()));
             }
             done => done?,
         }

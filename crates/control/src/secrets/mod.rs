@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use martlet_integrate::{SecretTrouble, SecretValue, SecretValues, Secrets};
 pub use martlet_registry::SecretHead;
-use martlet_registry::{Actor, RegistryError, Scope};
+use martlet_registry::{Actor, Refused, RegistryError, Scope};
 use tokio::sync::Mutex;
 use tokio::sync::watch;
 
@@ -140,10 +140,7 @@ impl SecretStore {
         let done = done.await?;
         self.changes.send_replace(());
         // Removed by another node since.
-        done.ok_or_else(|| {
-            let why = "the secret was removed again at once: set it again".to_owned();
-            TablesError::Registry(RegistryError::Refused(why)).into()
-        })
+        done.ok_or_else(|| TablesError::from(RegistryError::from(Refused::SecretRemoved)).into())
     }
 
     /// Removes a secret of the team of this id.

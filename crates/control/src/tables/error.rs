@@ -30,7 +30,7 @@ impl TablesError {
         }
     }
 
-    /// Text for callers: the message of the database is in the log.
+    /// Text for callers, without remedies: the message of the database is in the log.
     pub fn told(&self) -> String {
         match self {
             Self::Registry(error) if is_fault(error) => CANNOT.to_owned(),

@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use martlet_broker::{Event, EventHead, EventNotice, TenantId};
-use martlet_registry::{Actor, Device, DeviceRef, RegistryError, Scope, TwinReport};
+use martlet_registry::{Actor, Device, DeviceRef, Refused, Scope, TwinReport};
 pub use martlet_registry::{
     GroupTwin, TWIN_BYTES_MAX, TWIN_DEPTH_MAX, Twin, TwinChange, TwinValues, Values,
 };
@@ -155,7 +155,7 @@ impl Twins {
             Box::pin(async move {
                 let outcomes = registry.note_reported(&[report]).await?;
                 if let Some(Err(why)) = outcomes.into_iter().next() {
-                    return Err(RegistryError::Refused(why));
+                    return Err(Refused::Twin(why).into());
                 }
                 registry.twin(&Scope::All, DeviceRef::Number(number)).await
             })

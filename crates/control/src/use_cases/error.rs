@@ -1,6 +1,6 @@
 //! Why something is not done.
 
-use martlet_registry::RegistryError;
+use martlet_registry::{NotFound, RegistryError};
 
 use crate::ControlError;
 use crate::callers::LackingScopes;
@@ -28,7 +28,7 @@ pub enum UseCaseError {
     OtherTeam(String),
     /// What says which objects the use case is about does not exist; why.
     #[error("{1}")]
-    Unknown(Named, String),
+    Unknown(Named, NotFound),
     /// A name is neither a scope nor a role.
     #[error("{name:?} is no scope and no role")]
     UnknownScope {

@@ -1,6 +1,6 @@
 //! Types of devices and roles of users: their rules.
 
-use martlet_registry::{ClientIds, Owner, Registry, RegistryError, RuleLine, RuleSet};
+use martlet_registry::{ClientIds, NotFound, Owner, Registry, RegistryError, RuleLine, RuleSet};
 
 use crate::callers::{Caller, rights};
 use crate::use_cases::error::{Named, UseCaseError};
@@ -74,7 +74,7 @@ impl UseCase for FindRuleSet {
         match is_shown(caller, owner, &set) {
             true => Ok(set),
             false => {
-                let why = format!("there is no {} {name} that who asks may give", owner.word());
+                let why = NotFound::Grantable(owner.into(), name);
                 Err(RegistryError::NotFound(why).into())
             }
         }

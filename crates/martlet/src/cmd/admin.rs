@@ -22,8 +22,9 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use crate::cmd::columns::{columns, left_out};
+use crate::cmd::errors::{error_text, in_words_of_commands};
 use crate::cmd::node_options::NodeOptions;
-use crate::cmd::print::{counted, errln, in_words_of_commands, outln};
+use crate::cmd::print::{counted, errln, outln};
 use crate::serve::admin_socket;
 
 /// Which node to ask, and how to print the answer.
@@ -297,7 +298,7 @@ pub(crate) fn finish_as(json: bool, outcome: anyhow::Result<String>) -> ExitCode
         (Ok(text), _) => text,
         (Err(_), Some(refusal)) if json => &refusal.body,
         (Err(error), _) => {
-            let error = in_words_of_commands(&format!("{error:#}"));
+            let error = error_text(error);
             errln!("martlet: {}", printable(&error));
             return ExitCode::FAILURE;
         }
@@ -316,7 +317,7 @@ pub(crate) fn finish_as(json: bool, outcome: anyhow::Result<String>) -> ExitCode
 pub(crate) struct Refusal {
     /// Status of the answer.
     status: u16,
-    /// What is wrong.
+    /// What is wrong, in the words of commands.
     detail: String,
     /// All of the answer.
     body: String,
@@ -329,7 +330,7 @@ impl Refusal {
             .as_ref()
             .and_then(|problem| problem["detail"].as_str());
         let detail = match detail {
-            Some(detail) => detail.to_owned(),
+            Some(detail) => in_words_of_commands(detail),
             None => format!("the node answered {status}: {body}"),
         };
         let status = status.as_u16();

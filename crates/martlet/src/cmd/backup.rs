@@ -12,6 +12,7 @@ use martlet_control::telemetry::{TelemetryCopy, copy_at_rest};
 use martlet_persistence::DamageWords;
 
 use crate::cmd::admin;
+use crate::cmd::errors::error_text;
 use crate::cmd::node_options::NodeOptions;
 use crate::cmd::print::{err, errln, outln};
 use crate::config;
@@ -80,7 +81,7 @@ pub(crate) fn run(command: &BackupCommand) -> ExitCode {
         Action::Restore(options) => restore(options),
     };
     outcome.unwrap_or_else(|error| {
-        errln!("martlet: {error:#}");
+        errln!("martlet: {}", error_text(&error));
         ExitCode::FAILURE
     })
 }

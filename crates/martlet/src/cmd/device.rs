@@ -16,7 +16,7 @@ use martlet_control::use_cases::{
 };
 use martlet_registry::{
     DEVICE_TYPE, Device, DeviceChange, DeviceFilter, DeviceOrder, DeviceRef, DeviceSecret,
-    NewDevice, Owner, PageRequest, Registry, RegistryError, Scope, Secret, Status,
+    NewDevice, NotFound, Owner, PageRequest, Registry, RegistryError, Scope, Secret, Status,
 };
 
 use crate::cmd::admin::finish_as;
@@ -511,10 +511,7 @@ async fn groups_after(
         }
     }
     if let Some(odd) = changes.leaves.iter().find(|text| !left.contains(text)) {
-        return Err(RegistryError::NotFound(format!(
-            "{} is in no group {odd}: martlet device show {0} shows in which",
-            device.id
-        )));
+        return Err(NotFound::GroupOfDevice(device.id.clone(), (*odd).clone()).into());
     }
     if changes.to_team.is_some() {
         stays.retain(|group| group.team.is_empty());

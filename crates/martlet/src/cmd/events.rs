@@ -15,7 +15,8 @@ use martlet_control::text::printable;
 use serde_json::Value;
 
 use crate::cmd::admin::{AdminOptions, encoded, follow};
-use crate::cmd::print::{errln, in_words_of_commands, out};
+use crate::cmd::errors::error_text;
+use crate::cmd::print::{errln, out};
 
 /// Arguments of `martlet events`.
 #[derive(Args, Debug)]
@@ -86,7 +87,7 @@ pub(crate) fn run(options: &EventsOptions) -> ExitCode {
     match show(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let error = in_words_of_commands(&format!("{error:#}"));
+            let error = error_text(&error);
             errln!("martlet: {}", printable(&error));
             ExitCode::FAILURE
         }

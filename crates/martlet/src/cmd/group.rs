@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use martlet_control::callers::Caller;
 use martlet_control::text::printable;
 use martlet_control::use_cases::{AddGroup, AddToGroup, GroupName, RemoveFromGroup, RemoveGroup};
-use martlet_registry::{DeviceRef, Group, NewGroup, RegistryError, RuleLine, Scope};
+use martlet_registry::{DeviceRef, Group, NewGroup, RuleLine, Scope};
 use serde_json::{Value, json};
 
 use crate::cmd::admin::{AdminOptions, ask, encoded, finish_as};
@@ -179,21 +179,11 @@ fn desired(options: &DesiredOptions) -> anyhow::Result<String> {
 fn find(named: &NamedGroup) -> anyhow::Result<(Group, String, Vec<RuleLine>)> {
     tables::read(&named.on.node, async |registry| {
         let scope = tables::actor(registry, named.team.as_deref()).await?.scope;
-        let found = registry.group_named(&scope, &named.group).await;
-        let group = found.map_err(with_hint)?;
+        let group = registry.group_named(&scope, &named.group).await?;
         let team = names_of_teams(registry).await?.remove(&group.team);
         let rules = registry.group_rules(&Scope::All, &group.id).await?.rules;
         Ok((group, team.unwrap_or_default(), rules))
     })
-}
-
-fn with_hint(error: RegistryError) -> RegistryError {
-    match error {
-        RegistryError::NotFound(why) => {
-            RegistryError::NotFound(format!("{why}: martlet group ls shows which there are"))
-        }
-        error => error,
-    }
 }
 
 fn json_of(group: &Group, team: &str) -> Value {
@@ -277,7 +267,7 @@ fn change(members: &Members, is_added: bool) -> anyhow::Result<String> {
             None => registry.group_with(&Scope::All, group, &ids).await,
             Some(team) => registry.group_for_team(team, group).await,
         };
-        Ok((found.map_err(with_hint)?, team))
+        Ok((found?, team))
     })?;
     let text = found.id.clone();
     let (group, devices) = (GroupName { text, team }, devices.clone());

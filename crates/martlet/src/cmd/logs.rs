@@ -15,7 +15,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::cmd::admin::{AdminOptions, ask, encoded};
-use crate::cmd::print::{errln, in_words_of_commands, out};
+use crate::cmd::errors::error_text;
+use crate::cmd::print::{errln, out};
 
 /// Arguments of `martlet logs`.
 #[derive(Args, Debug)]
@@ -68,7 +69,7 @@ pub(crate) fn run(options: &LogsOptions) -> ExitCode {
     match show(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            errln!("martlet: {}", in_words_of_commands(&format!("{error:#}")));
+            errln!("martlet: {}", error_text(&error));
             ExitCode::FAILURE
         }
     }

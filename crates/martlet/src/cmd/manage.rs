@@ -18,8 +18,9 @@ use clap::{Args, Subcommand};
 use martlet_control::text::{printable, typed};
 use martlet_registry::{DeviceRef, Scope};
 
+use crate::cmd::errors::error_text;
 use crate::cmd::node_options::NodeOptions;
-use crate::cmd::print::{errln, in_words_of_commands, out, outln};
+use crate::cmd::print::{errln, out, outln};
 use crate::cmd::{argv, tables};
 use crate::config;
 use crate::private_file;
@@ -166,7 +167,7 @@ pub(crate) fn run(options: &ManageOptions) -> ExitCode {
     };
     let outcome = Place::enter().and_then(|place| act(&place, action));
     outcome.unwrap_or_else(|error| {
-        let error = in_words_of_commands(&format!("{error:#}"));
+        let error = error_text(&error);
         errln!("{NAME}: {}", printable(&error));
         ExitCode::FAILURE
     })

@@ -20,6 +20,7 @@ pub(crate) mod completions;
 pub(crate) mod config_cmd;
 pub(crate) mod desired;
 pub(crate) mod device;
+pub(crate) mod errors;
 pub(crate) mod events;
 pub(crate) mod exit;
 pub(crate) mod firmware;

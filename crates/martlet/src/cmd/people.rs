@@ -9,8 +9,8 @@ use martlet_control::principal::{Role, Scopes};
 use martlet_control::text::printable;
 use martlet_control::use_cases;
 use martlet_registry::{
-    AuditFilter, BanKind, DEVICE_TYPE, NewApiKey, NewBan, NewProvisioningKey, NewTeam, PageRequest,
-    Registry, RegistryError, Scope,
+    AuditFilter, BanKind, DEVICE_TYPE, NewApiKey, NewBan, NewProvisioningKey, NewTeam, NotFound,
+    PageRequest, Refused, Registry, RegistryError, Scope,
 };
 use serde_json::{Value, json};
 
@@ -519,12 +519,8 @@ async fn ban_meant(registry: &mut Registry, options: &RemoveBan) -> Result<Strin
     let Some(value) = &options.value else {
         return Ok(options.id.clone());
     };
-    let kind = ByWhat::from_str(&options.id, false).map_err(|_| {
-        RegistryError::Refused(format!(
-            "{:?} is not a kind of ban: use client-id, user or address",
-            options.id
-        ))
-    })?;
+    let kind = ByWhat::from_str(&options.id, false);
+    let kind = kind.map_err(|_| Refused::BanKind(options.id.clone()))?;
     let team = tables::team_if_any(registry, options.team.as_deref()).await?;
     let teams = user::names_of_teams(registry).await?;
     let is_meant = |ban: &martlet_registry::Ban| {
@@ -535,11 +531,7 @@ async fn ban_meant(registry: &mut Registry, options: &RemoveBan) -> Result<Strin
     };
     let all = registry.bans(&Scope::All).await?;
     let found = all.into_iter().find(is_meant).map(|ban| ban.id);
-    found.ok_or_else(|| {
-        RegistryError::NotFound(format!(
-            "{value} is not kept out by such a ban: martlet ban ls lists the bans"
-        ))
-    })
+    found.ok_or_else(|| NotFound::BanOf(value.clone()).into())
 }
 
 /// Runs `martlet provision`.

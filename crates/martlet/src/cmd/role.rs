@@ -16,8 +16,9 @@ use martlet_registry::{Actor, ClientIds, Owner, RegistryError, RuleSet};
 
 use crate::cmd::columns::columns;
 use crate::cmd::device::duration;
+use crate::cmd::errors::error_text;
 use crate::cmd::node_options::NodeOptions;
-use crate::cmd::print::{errln, in_words_of_commands, out};
+use crate::cmd::print::{errln, out};
 use crate::cmd::{listing, tables};
 
 /// Arguments of `martlet role`.
@@ -121,7 +122,7 @@ pub(crate) fn finish(outcome: anyhow::Result<String>) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            errln!("martlet: {}", in_words_of_commands(&format!("{error:#}")));
+            errln!("martlet: {}", error_text(&error));
             ExitCode::FAILURE
         }
     }

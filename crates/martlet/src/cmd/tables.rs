@@ -151,6 +151,7 @@ pub(crate) fn run_after<U: UseCase>(
     };
     done.map_err(|error| match error {
         UseCaseError::Tables(TablesError::Registry(error)) => error.into(),
+        UseCaseError::Unknown(_, why) => RegistryError::from(why).into(),
         error => error.into(),
     })
 }
@@ -174,12 +175,7 @@ pub(crate) fn with_tables_of<T>(
 /// # Errors
 /// There is none.
 pub(crate) async fn team_of(registry: &mut Registry, named: &str) -> Result<String, RegistryError> {
-    match registry.team_named(&Scope::All, named).await {
-        Err(RegistryError::NotFound(why)) => Err(RegistryError::NotFound(format!(
-            "{why}: martlet team ls shows which there are"
-        ))),
-        found => Ok(found?.id),
-    }
+    Ok(registry.team_named(&Scope::All, named).await?.id)
 }
 
 /// The same, if one is named.

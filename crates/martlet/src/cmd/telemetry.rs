@@ -13,8 +13,9 @@ use serde_json::Value;
 use crate::cmd::admin::{AdminOptions, ask, download, encoded, finish_as, follow};
 use crate::cmd::chart::chart;
 use crate::cmd::columns::columns;
+use crate::cmd::errors::error_text;
 use crate::cmd::node_options::NodeOptions;
-use crate::cmd::print::{errln, in_words_of_commands, out};
+use crate::cmd::print::{errln, out};
 
 /// Arguments of `martlet telemetry`.
 #[derive(Args, Debug)]
@@ -152,7 +153,7 @@ fn finish(done: anyhow::Result<()>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let error = in_words_of_commands(&format!("{error:#}"));
+            let error = error_text(&error);
             errln!("martlet: {}", printable(&error));
             ExitCode::FAILURE
         }

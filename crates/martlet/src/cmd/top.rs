@@ -13,7 +13,8 @@ use martlet_control::text::printable;
 use serde::Serialize;
 
 use crate::cmd::admin::{AdminOptions, ask, pages};
-use crate::cmd::print::{errln, in_words_of_commands, out, outln};
+use crate::cmd::errors::error_text;
+use crate::cmd::print::{errln, out, outln};
 
 /// Arguments of `martlet top`.
 #[derive(Args, Debug)]
@@ -90,7 +91,7 @@ pub(crate) fn run(options: &TopOptions) -> ExitCode {
     match show(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let error = in_words_of_commands(&format!("{error:#}"));
+            let error = error_text(&error);
             errln!("martlet: {}", printable(&error));
             ExitCode::FAILURE
         }

@@ -20,9 +20,10 @@ use martlet_registry::{ApiRole, NewUser, Registry, RegistryError, Scope, USER_RO
 
 use crate::cmd::admin;
 use crate::cmd::columns::columns;
+use crate::cmd::errors::error_text;
 use crate::cmd::node_options::NodeOptions;
 use crate::cmd::passwd::HashName;
-use crate::cmd::print::{errln, in_words_of_commands, out};
+use crate::cmd::print::{errln, out};
 use crate::cmd::prompt::Strength;
 use crate::cmd::role::NodeAndForm;
 use crate::cmd::{listing, passwd, prompt, tables};
@@ -204,7 +205,7 @@ pub(crate) fn run(command: &UserCommand) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            let error = in_words_of_commands(&format!("{error:#}"));
+            let error = error_text(&error);
             errln!("martlet: {}", printable(&error));
             ExitCode::FAILURE
         }

@@ -11,7 +11,8 @@ use martlet_control::text::printable;
 use martlet_control::why::{Finding, State, Verdict};
 
 use crate::cmd::admin::{AdminOptions, ask, encoded};
-use crate::cmd::print::{errln, in_words_of_commands, out};
+use crate::cmd::errors::error_text;
+use crate::cmd::print::{errln, out};
 
 /// Arguments of `martlet why`.
 #[derive(Args, Debug)]
@@ -43,7 +44,7 @@ pub(crate) fn run(options: &WhyOptions) -> ExitCode {
         Ok(false) => ExitCode::SUCCESS,
         Ok(true) => ExitCode::from(WRONG),
         Err(error) => {
-            let error = in_words_of_commands(&format!("{error:#}"));
+            let error = error_text(&error);
             errln!("martlet: {}", printable(&error));
             ExitCode::FAILURE
         }

@@ -58,6 +58,7 @@ use martlet_reactor::Durability;
 use martlet_registry::Location;
 use tracing::warn;
 
+use crate::cmd::errors::error_text;
 use crate::cmd::print::errln;
 use crate::config::{self, NodeConfig};
 use signals::Signals;
@@ -67,7 +68,7 @@ pub(crate) fn run(options: &ConfigOptions) -> ExitCode {
     match serve(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            errln!("martlet: {error:#}");
+            errln!("martlet: {}", error_text(&error));
             ExitCode::FAILURE
         }
     }

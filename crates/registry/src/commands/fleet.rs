@@ -13,8 +13,8 @@ use crate::groups::find::{candidates, find_group};
 use crate::page::{Cursor, page_of};
 use crate::sql::{Fault, Sql, clean, unsigned};
 use crate::{
-    Actor, DeviceFilter, Group, IOTFLOW, Page, PageRequest, Registry, RegistryError, Scope, Status,
-    secret,
+    Actor, DeviceFilter, Exists, Group, IOTFLOW, LimitReached, NotFound, Page, PageRequest,
+    Refused, Registry, RegistryError, Scope, Status, secret,
 };
 
 /// Rows of one statement.
@@ -220,8 +220,7 @@ impl Registry {
                 of_fleet(&mut sql);
                 sql.push(" LIMIT 1");
                 if sql.first(on).await?.is_none() {
-                    let why = format!("no command {id} was sent there");
-                    return Err(RegistryError::NotFound(why).into());
+                    return Err(NotFound::FleetCommand(id.to_owned()).into());
                 }
             }
             let items: Result<Vec<Command>, Fault> =
@@ -374,14 +373,11 @@ async fn add(
 /// tenant has this id.
 async fn expect_own_topic(work: &mut Work<'_>, id: &str) -> Result<(), Fault> {
     if id.contains(['+', '#']) {
-        let why = "the id of a command to several devices is a level of a topic: it has no + and #";
-        return Err(RegistryError::Refused(why.to_owned()).into());
+        return Err(Refused::FleetCommandId.into());
     }
     let scope = work.actor.scope.clone();
     if !candidates(&mut work.all, &scope, id).await?.is_empty() {
-        let why =
-            format!("there is a group {id}, whose commands have this topic: choose another id");
-        return Err(RegistryError::Exists(why).into());
+        return Err(Exists::TopicOfGroup(id.to_owned()).into());
     }
     let mut sql = work.sql(
         "SELECT 1 FROM commands c JOIN devices d ON d.number = c.device WHERE c.fleet_group = '' \
@@ -395,10 +391,7 @@ async fn expect_own_topic(work: &mut Work<'_>, id: &str) -> Result<(), Fault> {
     sql.push(" LIMIT 1");
     match sql.first(&mut work.all).await? {
         None => Ok(()),
-        Some(_) => {
-            let why = format!("there is a command {id} to several devices: choose another id");
-            Err(RegistryError::Exists(why).into())
-        }
+        Some(_) => Err(Exists::FleetCommand(id.to_owned()).into()),
     }
 }
 
@@ -430,13 +423,7 @@ async fn receivers(
     }
     match to.len() as i64 > DEVICES_MAX {
         false => Ok(to),
-        true => {
-            let why = format!(
-                "a command can be sent to {DEVICES_MAX} devices, and these are more: send several \
-                 commands, each to a part of them"
-            );
-            Err(RegistryError::LimitReached(why).into())
-        }
+        true => Err(LimitReached::DevicesOfCommand(DEVICES_MAX).into()),
     }
 }
 

@@ -32,7 +32,8 @@ use crate::devices::find_device;
 use crate::page::{Cursor, page_of};
 use crate::sql::{Engine, Fault, Sql, clean};
 use crate::{
-    Actor, Device, DeviceRef, Page, PageRequest, Registry, RegistryError, Scope, Status, secret,
+    Actor, Device, DeviceRef, Exists, LimitReached, NotFound, Page, PageRequest, Refused, Registry,
+    RegistryError, Scope, Status, secret,
 };
 use row::{COLUMNS, FROM, read_command};
 
@@ -137,10 +138,7 @@ impl Registry {
             sql.bind(device.number);
             match sql.first(on).await? {
                 Some(row) => read_command(&row, &place),
-                None => {
-                    let why = format!("the device {} has no command {number}", device.id);
-                    Err(RegistryError::NotFound(why).into())
-                }
+                None => Err(NotFound::Command(device.id, number.to_string()).into()),
             }
         };
         let read: Result<_, Fault> = read.await;
@@ -162,8 +160,7 @@ impl Registry {
             let mut command = find_to_change(&mut work, device, id).await?;
             if !command.enter(CommandState::Cancelled, work.now_ms) {
                 let state = command.state.word();
-                let why = format!("the command {id} has ended: it is {state}");
-                return Err(RegistryError::Refused(why).into());
+                return Err(Refused::CommandEnded(id.to_owned(), state).into());
             }
             batch::write(&mut work, std::slice::from_ref(&command)).await?;
             audit(&mut work, device, "command.cancel", &command).await?;
@@ -188,8 +185,7 @@ impl Registry {
             let mut command = find_to_change(&mut work, device, id).await?;
             if !command.state.may_be_retried() {
                 let state = command.state.word();
-                let why = format!("the command {id} is {state}, so that it is not retried");
-                return Err(RegistryError::Refused(why).into());
+                return Err(Refused::CommandNotRetried(id.to_owned(), state).into());
             }
             command.retry(work.now_ms);
             batch::write(&mut work, std::slice::from_ref(&command)).await?;
@@ -213,10 +209,7 @@ async fn find(
     sql.bind(device.number).push(" AND c.id = ").bind(clean(id));
     match sql.first(on).await? {
         Some(row) => read_command(&row, place),
-        None => {
-            let why = format!("the device {} has no command {id}", device.id);
-            Err(RegistryError::NotFound(why).into())
-        }
+        None => Err(NotFound::Command(device.id.clone(), id.to_owned()).into()),
     }
 }
 
@@ -254,18 +247,13 @@ async fn add_one(
     let device = find_device(&mut work.all, engine, &scope, device, false).await?;
     if device.status != Status::Active {
         let status = device.status.word();
-        let why = format!("the device {} is {status}: activate it first", device.id);
-        return Err(RegistryError::Refused(why).into());
+        return Err(Refused::DeviceInactive(device.id, status).into());
     }
     let sql = "SELECT COUNT(*) FROM commands WHERE device = $1 AND finished_ms = 0";
     let open = sqlx::query(sql).bind(device.number);
     let open: i64 = open.fetch_one(&mut *work.all).await?.try_get(0)?;
     if open >= COMMANDS_OPEN_MAX {
-        let why = format!(
-            "the device {} has {COMMANDS_OPEN_MAX} commands that have not ended: cancel some first",
-            device.id
-        );
-        return Err(RegistryError::LimitReached(why).into());
+        return Err(LimitReached::OpenCommands(device.id, COMMANDS_OPEN_MAX).into());
     }
     let id = match &new.id {
         Some(id) => id.clone(),
@@ -274,8 +262,7 @@ async fn add_one(
     let sql = "SELECT 1 FROM commands WHERE device = $1 AND id = $2";
     let same = sqlx::query(sql).bind(device.number).bind(id.clone());
     if same.fetch_optional(&mut *work.all).await?.is_some() {
-        let why = format!("the device {} has a command {id} already", device.id);
-        return Err(RegistryError::Exists(why).into());
+        return Err(Exists::Command(device.id, id).into());
     }
     let to = [(device.number, device.device_type.clone())];
     fleet::insert(work, &to, &new, &id, ("", "")).await?;

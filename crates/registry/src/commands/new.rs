@@ -1,6 +1,6 @@
 //! Commands that are to be added, and what they may be.
 
-use crate::{RegistryError, secret};
+use crate::{Refused, RegistryError, secret};
 
 /// Bytes of a command's parameters, at most.
 pub const COMMAND_BYTES_MAX: usize = 64 * 1024;
@@ -40,7 +40,7 @@ pub fn new_command_id() -> Result<String, RegistryError> {
 
 /// Refuses what cannot be a command.
 pub(super) fn check(new: &NewCommand) -> Result<(), RegistryError> {
-    let refused = |why: String| Err(RegistryError::Refused(why));
+    let refused = |why: Refused| Err(RegistryError::from(why));
     let is_name = |text: &str| {
         !text.is_empty() && text.len() <= NAME_BYTES_MAX && !text.chars().any(char::is_control)
     };
@@ -48,34 +48,23 @@ pub(super) fn check(new: &NewCommand) -> Result<(), RegistryError> {
         |text: &str| is_name(text) && text.len() <= 64 && !text.contains(['/', '+', '#', '%']);
     let id = new.id.as_deref();
     if id.is_some_and(|id| !is_name(id) || id.contains('/')) {
-        return refused(format!(
-            "the id of a command has 1 to {NAME_BYTES_MAX} bytes, no / and no control characters"
-        ));
+        return refused(Refused::CommandId(NAME_BYTES_MAX));
     }
     if !is_level(&new.kind) {
-        return refused(
-            "the kind of a command is a level of its topic: 1 to 64 bytes without /, +, #, % and \
-             control characters"
-                .to_owned(),
-        );
+        return refused(Refused::CommandKind);
     }
     if !is_name(&new.name) {
-        return refused(format!(
-            "the name of a command has 1 to {NAME_BYTES_MAX} bytes and no control characters"
-        ));
+        return refused(Refused::CommandName(NAME_BYTES_MAX));
     }
     if new.parameters.len() > COMMAND_BYTES_MAX {
-        return refused(format!(
-            "the parameters of a command may have {COMMAND_BYTES_MAX} bytes of JSON, and these \
-             have {}",
-            new.parameters.len()
-        ));
+        let bytes = new.parameters.len();
+        return refused(Refused::CommandParameters(COMMAND_BYTES_MAX, bytes));
     }
     if new.time_ms < 1_000 || new.time_ms > TIME_MAX_MS {
-        return refused("a command has 1 second to 366 days to be acknowledged in".to_owned());
+        return refused(Refused::CommandTime);
     }
     match new.qos.is_some_and(|qos| qos > 2) {
-        true => refused("QoS is 0, 1 or 2".to_owned()),
+        true => refused(Refused::CommandQos),
         false => Ok(()),
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use serde_json::{Map, Value};
 use sqlx::Row as _;
 
-use super::checks::{check_groups, check_tags, expect_type, owned_by, too_many};
+use super::checks::{check_groups, check_tags, expect_type, no_owner, owned_by, too_many};
 use super::columns::{self, Device, NewDevice, user_name};
 use super::secret::DeviceSecret;
 use super::{AddedDevice, Import, RowOutcome};
@@ -17,7 +17,7 @@ use crate::secret::{self, DigestKey, Secret};
 use crate::sql::{Engine, Fault};
 use crate::teams::{Home, expect_unqualified, home_if_any, name_of};
 use crate::users::is_user;
-use crate::{Actor, Registry, RegistryError};
+use crate::{Actor, Exists, LimitReached, NotFound, ObjectKind, Refused, Registry, RegistryError};
 
 /// Devices added at once after which PostgreSQL is told to update its statistics.
 const MANY: usize = 1_000;
@@ -60,9 +60,7 @@ impl Registry {
         import: Import,
     ) -> Result<Vec<RowOutcome>, RegistryError> {
         if import == Import::AllOrNone && devices.len() > ALL_OR_NONE_MAX {
-            return Err(RegistryError::LimitReached(format!(
-                "up to {ALL_OR_NONE_MAX} devices are added all or none; more only each by itself"
-            )));
+            return Err(LimitReached::DevicesAtOnce(ALL_OR_NONE_MAX).into());
         }
         let key = self.digest_key().await?;
         let mut outcomes = Vec::with_capacity(devices.len());
@@ -177,7 +175,7 @@ pub(crate) async fn insert_many(
 #[derive(Default)]
 struct Known {
     /// Why a type cannot be given; none: it can.
-    types: HashMap<String, Option<String>>,
+    types: HashMap<String, Option<Refused>>,
     owners: HashMap<String, bool>,
     /// Teams by how they were named; none: there is no such team.
     teams: HashMap<String, Option<Home>>,
@@ -209,32 +207,28 @@ async fn check_new(
     let mut device = new.device(id, work.now_ms);
     let checked = device.check_values();
     let checked = checked.and_then(|()| check_tags(&device.tags));
-    if let Err(why) = checked.and_then(|()| check_groups(&device.groups)) {
-        return Ok(Err(RowOutcome::Refused(why.to_string())));
+    if let Some(why) = refusal(checked.and_then(|()| check_groups(&device.groups)))? {
+        return Ok(Err(RowOutcome::Refused(why)));
     }
     if !known.teams.contains_key(&team) {
         let found = home_if_any(&mut work.all, &scope, &team).await?;
         known.teams.insert(team.clone(), found);
     }
     let Some(Some(Home { team, tenant })) = known.teams.get(&team).cloned() else {
-        return Ok(Err(RowOutcome::Refused(format!("there is no team {team}"))));
+        let missing = NotFound::Object(ObjectKind::Team, team);
+        return Ok(Err(RowOutcome::Refused(missing.into())));
     };
     if tenant > 0 && !known.owning.contains_key(&team) {
         let name = name_of(&mut work.all, &team).await?;
         known.owning.insert(team.clone(), name);
     }
-    match expect_unqualified(&mut work.all, tenant, &device.id).await {
-        Ok(()) => {}
-        Err(Fault::Told(why)) => return Ok(Err(RowOutcome::Refused(why.to_string()))),
-        Err(fault) => return Err(fault),
+    let checked = expect_unqualified(&mut work.all, tenant, &device.id).await;
+    if let Some(why) = refusal(checked)? {
+        return Ok(Err(RowOutcome::Refused(why)));
     }
     let of_type = &device.device_type;
     if !known.types.contains_key(of_type) {
-        let why = match expect_type(work, tenant, of_type).await {
-            Ok(()) => None,
-            Err(Fault::Told(why)) => Some(why.to_string()),
-            Err(fault) => return Err(fault),
-        };
+        let why = refusal(expect_type(work, tenant, of_type).await)?;
         known.types.insert(of_type.clone(), why);
     }
     if let Some(Some(why)) = known.types.get(of_type) {
@@ -245,8 +239,7 @@ async fn check_new(
         known.owners.insert(device.owner.clone(), found);
     }
     if known.owners.get(&device.owner) == Some(&false) {
-        let why = format!("there is no user {}", device.owner);
-        return Ok(Err(RowOutcome::Refused(why)));
+        return Ok(Err(RowOutcome::Refused(no_owner(&device.owner))));
     }
     for group in &mut device.groups {
         let place = (team.clone(), group.clone());
@@ -258,7 +251,7 @@ async fn check_new(
         match known.groups.get(&place) {
             Some(Some(id)) => group.clone_from(id),
             _ => {
-                let why = format!("there is no group {group} for its team");
+                let why = Refused::NoGroupForTeam(group.clone());
                 return Ok(Err(RowOutcome::Refused(why)));
             }
         }
@@ -275,8 +268,17 @@ async fn check_new(
     }))
 }
 
+/// The refusal that a check ended with, if any.
+fn refusal(checked: Result<(), impl Into<Fault>>) -> Result<Option<Refused>, Fault> {
+    match checked.map_err(Into::into) {
+        Ok(()) => Ok(None),
+        Err(Fault::Told(RegistryError::Refused(why))) => Ok(Some(why)),
+        Err(fault) => Err(fault),
+    }
+}
+
 /// Which ids are taken already, and why.
-async fn taken(work: &mut Work<'_>, rows: &[Row]) -> Result<HashMap<(i64, String), String>, Fault> {
+async fn taken(work: &mut Work<'_>, rows: &[Row]) -> Result<HashMap<(i64, String), Exists>, Fault> {
     let mut taken = HashMap::new();
     let ids = || rows.iter().map(|row| row.device.id.clone());
     let tenants: HashSet<i64> = rows
@@ -288,15 +290,8 @@ async fn taken(work: &mut Work<'_>, rows: &[Row]) -> Result<HashMap<(i64, String
     for row in sql.all(&mut work.all).await? {
         let id: String = row.try_get("id")?;
         let why = match row.try_get::<i64, _>("deleted_ms")? {
-            0 => format!(
-                "{id} is there already: POST /api/v1/devices/{id}/rotate (martlet device rotate {id}) \
-                 gives it another credential"
-            ),
-            _ => format!(
-                "{id} was deleted: POST /api/v1/devices/{id}/restore (martlet device restore {id}) \
-                 brings it back, POST /api/v1/devices/{id}/purge (martlet device rm --purge {id}) \
-                 removes it for good"
-            ),
+            0 => Exists::Device(id.clone()),
+            _ => Exists::Deleted(ObjectKind::Device, id.clone()),
         };
         taken.insert((row.try_get("tenant")?, id), why);
     }
@@ -304,8 +299,7 @@ async fn taken(work: &mut Work<'_>, rows: &[Row]) -> Result<HashMap<(i64, String
     sql.list(ids());
     for row in sql.all(&mut work.all).await? {
         let name: String = row.try_get("name")?;
-        let why =
-            format!("there is a user {name}, and a device's id is its user name: choose another");
+        let why = Exists::UserOfDeviceId(name.clone());
         // Names of users are nobody else's in the common tenant either, wherever they are.
         taken.insert((0, name.clone()), why.clone());
         taken.insert((row.try_get("tenant")?, name), why);
@@ -337,19 +331,17 @@ async fn insert_chunk(
         true => work.next_number().await?,
         false => 0,
     };
-    let taken_number = given.and_then(|given| expect_free_number(given, next_number).err());
+    let free_number = given.map_or(Ok(()), |given| expect_free_number(given, next_number));
     next_number = given.unwrap_or(next_number);
     rows.retain(|row| {
         let place = (i64::from(row.device.tenant), row.device.id.clone());
         let number = expect_own_number(&row.device.id, next_number);
+        let number = number.and(free_number.clone());
         let outcome = match (taken.get(&place), number) {
             (Some(why), _) => RowOutcome::Exists(why.clone()),
             (None, Err(why)) => RowOutcome::Refused(why),
-            (None, _) if taken_number.is_some() => {
-                RowOutcome::Refused(taken_number.clone().unwrap_or_default())
-            }
-            (None, _) if known.ids.contains(&place) => {
-                RowOutcome::Exists(format!("{} is named twice", row.device.id))
+            (None, Ok(())) if known.ids.contains(&place) => {
+                RowOutcome::Exists(Exists::Twice(row.device.id.clone()))
             }
             (None, Ok(())) => match (known.owned.get_mut(&row.device.owner), most) {
                 (Some(owned), Some(most)) if u64::try_from(*owned).unwrap_or(0) >= most => {

@@ -13,7 +13,7 @@ use crate::database::Work;
 use crate::groups::find::for_team as group_for_team;
 use crate::sql::Fault;
 use crate::teams::{Home, expect_unqualified, home, name_of};
-use crate::{Actor, Registry, RegistryError, Status, expect_revision};
+use crate::{Actor, Exists, Refused, Registry, RegistryError, Status, expect_revision};
 
 impl Registry {
     /// Changes a device; the answer is what it is then.
@@ -92,13 +92,7 @@ async fn move_to_team(work: &mut Work<'_>, device: &mut Device, team: String) ->
                    SELECT name FROM users WHERE tenant = $1 AND name = $2";
         let query = sqlx::query(sql).bind(tenant).bind(device.id.clone());
         if query.fetch_optional(&mut *work.all).await?.is_some() {
-            let why = format!(
-                "there is a {} in the other team's tenant already, or one that was deleted and can \
-                 be restored: remove it for good first, or export this device and add it there by \
-                 another id",
-                device.id
-            );
-            return Err(RegistryError::Exists(why).into());
+            return Err(Exists::DeviceInTenant(device.id.clone()).into());
         }
         expect_unqualified(&mut work.all, tenant, &device.id).await?;
         device.tenant = u32::try_from(tenant).unwrap_or(u32::MAX);
@@ -141,10 +135,7 @@ async fn set_groups(
         }
         match group_for_team(&mut work.all, &device.team, group).await? {
             Some((id, of)) if scope.sees(&of) => places.push((id, device.number)),
-            _ => {
-                let why = format!("there is no group {group} for its team");
-                return Err(RegistryError::Refused(why).into());
-            }
+            _ => return Err(Refused::NoGroupForTeam(group.clone()).into()),
         }
     }
     let mut sql = work.sql("DELETE FROM group_devices WHERE device = ");
@@ -175,11 +166,7 @@ async fn settle_owner(
         return Ok(());
     }
     if is_given {
-        let why = format!(
-            "the user {} is none of the team that the device is of",
-            device.owner
-        );
-        return Err(RegistryError::Refused(why).into());
+        return Err(Refused::OwnerOfOtherTeam(device.owner.clone()).into());
     }
     device.owner.clear();
     Ok(())

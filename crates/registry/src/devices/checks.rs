@@ -9,7 +9,7 @@ use crate::rule_sets::expect_own_topics;
 use crate::rule_sets::owner::{is_builtin, unknown};
 use crate::sql::Fault;
 use crate::users::is_user;
-use crate::{Owner, RegistryError, check_text};
+use crate::{LimitReached, NotFound, ObjectKind, Owner, Refused, RegistryError, check_text};
 
 /// Accepts each value.
 pub(super) fn unchecked<T>(_: &T) -> Result<(), RegistryError> {
@@ -49,18 +49,14 @@ const KIND_BYTES_MAX: usize = 256;
 
 pub(super) fn check_kind(kind: &str) -> Result<(), RegistryError> {
     match kind.len() > KIND_BYTES_MAX || kind.chars().any(char::is_control) {
-        true => Err(RegistryError::Refused(format!(
-            "the kind may have up to {KIND_BYTES_MAX} bytes and no control characters"
-        ))),
+        true => Err(Refused::DeviceKind(KIND_BYTES_MAX).into()),
         false => Ok(()),
     }
 }
 
 pub(super) fn check_tags(tags: &[String]) -> Result<(), RegistryError> {
     if tags.len() > 64 {
-        return Err(RegistryError::Refused(
-            "a device has up to 64 tags".to_owned(),
-        ));
+        return Err(Refused::Tags.into());
     }
     tags.iter().try_for_each(|tag| check_new_name("tag", tag))
 }
@@ -78,7 +74,7 @@ pub(crate) async fn expect_type(
 ) -> Result<(), Fault> {
     let found = is_builtin(&mut work.all, Owner::DeviceType, of_type).await?;
     match (found, tenant, work.actor.scope.team()) {
-        (None, ..) => Err(RegistryError::Refused(unknown(Owner::DeviceType, of_type)).into()),
+        (None, ..) => Err(Refused::from(unknown(Owner::DeviceType, of_type)).into()),
         (Some(_), 0, Some(_)) => expect_own_topics(work, Owner::DeviceType, of_type).await,
         (Some(_), ..) => Ok(()),
     }
@@ -92,14 +88,14 @@ pub(super) async fn expect_room(work: &mut Work<'_>, owner: &str) -> Result<(), 
     let scope = work.actor.scope.clone();
     check_owner(owner)?;
     if !is_user(&mut work.all, &scope, owner).await? {
-        return Err(RegistryError::Refused(format!("there is no user {owner}")).into());
+        return Err(no_owner(owner).into());
     }
     let Some(most) = work.devices_per_user_max else {
         return Ok(());
     };
     let owned = owned_by(&mut work.all, owner).await?;
     match u64::try_from(owned).unwrap_or(0) >= most {
-        true => Err(RegistryError::LimitReached(too_many(owner, most)).into()),
+        true => Err(too_many(owner, most).into()),
         false => Ok(()),
     }
 }
@@ -110,8 +106,13 @@ pub(super) async fn owned_by(on: &mut AnyConnection, owner: &str) -> Result<i64,
     query.fetch_one(on).await
 }
 
-pub(super) fn too_many(owner: &str, most: u64) -> String {
-    format!("{owner} owns {most} devices, and nobody may own more")
+pub(super) fn too_many(owner: &str, most: u64) -> LimitReached {
+    LimitReached::DevicesOfUser(owner.to_owned(), most)
+}
+
+/// Error for an owner who is not there, or not seen.
+pub(super) fn no_owner(owner: &str) -> Refused {
+    NotFound::Object(ObjectKind::User, owner.to_owned()).into()
 }
 
 /// A device may have that id.
@@ -123,10 +124,7 @@ pub fn is_device_id(id: &str) -> bool {
 fn check_id(id: &str) -> Result<(), RegistryError> {
     check_new_name("device", id)?;
     match id.contains(['+', '#', '/']) || id.starts_with('$') {
-        true => Err(RegistryError::Refused(format!(
-            "{id:?} is no id of a device, which is one level of its topics: no +, # or /, and no $ \
-             at its beginning"
-        ))),
+        true => Err(Refused::DeviceId(id.to_owned()).into()),
         false => Ok(()),
     }
 }

@@ -105,7 +105,7 @@ async fn restore_one(work: &mut Work<'_>, device: DeviceRef<'_>) -> Result<Devic
     if let (false, Some(most)) = (found.owner.is_empty(), work.devices_per_user_max) {
         let owned = owned_by(&mut work.all, &found.owner).await?;
         if u64::try_from(owned).unwrap_or(0) >= most {
-            return Err(RegistryError::LimitReached(too_many(&found.owner, most)).into());
+            return Err(too_many(&found.owner, most).into());
         }
     }
     found.deleted_ms = 0;

@@ -8,7 +8,7 @@ use super::DeviceRef;
 use super::columns::{Device, READ, read_device};
 use crate::presence;
 use crate::sql::{Engine, Fault, Sql, clean};
-use crate::{Registry, RegistryError, Scope, now_ms};
+use crate::{NotFound, ObjectKind, Registry, RegistryError, Scope, now_ms};
 
 /// Devices whose tags, groups and credentials one statement reads.
 const CHUNK: usize = 200;
@@ -170,7 +170,7 @@ async fn not_found(
     scope: &Scope,
     device: DeviceRef<'_>,
     deleted: bool,
-) -> Result<RegistryError, Fault> {
+) -> Result<NotFound, Fault> {
     let mut others = Vec::new();
     if let DeviceRef::Id(id) = device {
         let mut sql = Sql::new(engine, "SELECT ");
@@ -187,26 +187,18 @@ async fn not_found(
     }
     let is_looked_for = |other: &Device| scope.team().is_some() || other.tenant == 0;
     let mut own = others.iter().filter(|(other, _)| is_looked_for(other));
-    let hint = match (own.next(), deleted) {
-        (Some(_), false) => format!(
-            "it was deleted: POST /api/v1/devices/{device}/restore (martlet device restore {device}) \
-             brings it back"
-        ),
-        (Some(_), true) => "it is there, and was not deleted".to_owned(),
+    let device = device.to_string();
+    Ok(match (own.next(), deleted) {
+        (Some(_), false) => NotFound::DeletedDevice(device),
+        (Some(_), true) => NotFound::DeviceNotDeleted(device),
         (None, _) => {
-            let teams = others.iter().filter_map(|(_, team)| team.as_deref());
-            let mut teams: Vec<&str> = teams.collect();
+            let teams = others.into_iter().filter_map(|(_, team)| team);
+            let mut teams: Vec<String> = teams.collect();
             teams.sort_unstable();
-            match teams.first() {
-                None => "GET /api/v1/devices (martlet device ls) lists them".to_owned(),
-                Some(team) => format!(
-                    "there is one in the team {}: ?team={team} (--team {team}) asks for it",
-                    teams.join(", and one in ")
-                ),
+            match teams.is_empty() {
+                true => NotFound::Object(ObjectKind::Device, device),
+                false => NotFound::DeviceOfTeams(device, teams),
             }
         }
-    };
-    Ok(RegistryError::NotFound(format!(
-        "there is no device {device}: {hint}"
-    )))
+    })
 }

@@ -34,9 +34,9 @@ pub use reported::{FIRMWARE_VERSION, ReportedVersion, reported_version};
 pub use secret::DeviceSecret;
 pub use status::Status;
 
-use crate::RegistryError;
 use crate::presence::Presence;
 use crate::secret::Secret;
+use crate::{Exists, LimitReached, Refused, RegistryError};
 
 impl Device {
     /// What is known of the client of its id is about this device, and not about who had the id
@@ -123,11 +123,11 @@ pub enum RowOutcome {
     /// It is there.
     Added(AddedDevice),
     /// One of that id was there.
-    Exists(String),
+    Exists(Exists),
     /// Something about it cannot be.
-    Refused(String),
+    Refused(Refused),
     /// Its owner, or the provisioning key, has too many.
-    LimitReached(String),
+    LimitReached(LimitReached),
     /// Nothing is wrong with it, but with others.
     NotDone,
 }
@@ -137,10 +137,10 @@ impl RowOutcome {
     pub(crate) fn added(self) -> Result<AddedDevice, RegistryError> {
         match self {
             Self::Added(added) => Ok(added),
-            Self::Exists(why) => Err(RegistryError::Exists(why)),
-            Self::Refused(why) => Err(RegistryError::Refused(why)),
-            Self::LimitReached(why) => Err(RegistryError::LimitReached(why)),
-            Self::NotDone => Err(RegistryError::Refused("it was not added".to_owned())),
+            Self::Exists(why) => Err(why.into()),
+            Self::Refused(why) => Err(why.into()),
+            Self::LimitReached(why) => Err(why.into()),
+            Self::NotDone => Err(Refused::NotAdded.into()),
         }
     }
 }

@@ -4,7 +4,7 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row as _};
 
 use crate::sql::{Fault, Sql, clean};
-use crate::{RegistryError, Scope};
+use crate::{NotFound, ObjectKind, Scope};
 
 /// A group.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,12 +79,8 @@ pub(super) fn one_of(groups: Vec<Group>, text: &str) -> Result<Group, Fault> {
     let is_one = groups.len() == 1 || groups.first().is_some_and(|group| group.id == text);
     match groups.into_iter().next() {
         Some(group) if is_one => Ok(group),
-        Some(_) => Err(RegistryError::NotFound(format!(
-            "several groups have the name {text}: name the team (?team=TEAM, --team TEAM), or the \
-             group by its id"
-        ))
-        .into()),
-        None => Err(RegistryError::NotFound(format!("there is no group {text}")).into()),
+        Some(_) => Err(NotFound::SeveralGroups(text.to_owned()).into()),
+        None => Err(NotFound::Object(ObjectKind::Group, text.to_owned()).into()),
     }
 }
 

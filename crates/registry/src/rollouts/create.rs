@@ -9,7 +9,10 @@ use crate::device_lists::named_by;
 use crate::groups::find::find_group;
 use crate::rollout::{DeviceState, Plan, Rollout as Machine};
 use crate::sql::{Fault, clean, signed};
-use crate::{Actor, DeviceFilter, Firmware, Registry, RegistryError, Scope, firmware, secret};
+use crate::{
+    Actor, DeviceFilter, Firmware, LimitReached, Refused, Registry, RegistryError, Scope, firmware,
+    secret,
+};
 
 /// Devices of a rollout, at most.
 pub const ROLLOUT_DEVICES_MAX: i64 = 100_000;
@@ -63,13 +66,12 @@ impl Registry {
 
 async fn add(work: &mut Work<'_>, new: &NewRollout) -> Result<Rollout, Fault> {
     let checked = new.plan.check();
-    checked.map_err(|error| RegistryError::Refused(error.to_string()))?;
+    checked.map_err(Refused::Plan)?;
     let (engine, scope) = (work.engine, work.actor.scope.clone());
     let of = firmware::find(&mut work.all, engine, &scope, &new.name, &new.version).await?;
     let sql = work.sql("SELECT COUNT(*) FROM rollouts WHERE finished_ms = 0");
     if sql.count(&mut work.all).await? >= OPEN_MAX {
-        let why = format!("{OPEN_MAX} rollouts have not ended: abort some, or wait");
-        return Err(RegistryError::LimitReached(why).into());
+        return Err(LimitReached::Rollouts(OPEN_MAX).into());
     }
     let mut devices = devices(work, &of, &new.target).await?;
     let sql = "UPDATE counters SET last = last + 1 WHERE name = 'rollout' RETURNING last";
@@ -132,8 +134,7 @@ async fn devices(
         Some(text) => Some(find_group(&mut work.all, &scope, text).await?.id),
     };
     if group.is_none() && target.tag.is_none() && target.device_type.is_none() {
-        let why = "say which devices: a group, a tag or a type".to_owned();
-        return Err(RegistryError::Refused(why).into());
+        return Err(Refused::NoTarget.into());
     }
     let filter = DeviceFilter {
         group,
@@ -149,15 +150,10 @@ async fn devices(
     let wanted = (&scope, &filter);
     let found = named_by(&mut work.all, engine, wanted, ROLLOUT_DEVICES_MAX + 1).await?;
     if found.is_empty() {
-        let why = "no device is in that group, or has that tag and type".to_owned();
-        return Err(RegistryError::Refused(why).into());
+        return Err(Refused::EmptyTarget.into());
     }
     if found.len() as i64 > ROLLOUT_DEVICES_MAX {
-        let why = format!(
-            "more than {ROLLOUT_DEVICES_MAX} devices are named, which one rollout cannot have: make \
-             several rollouts of them"
-        );
-        return Err(RegistryError::LimitReached(why).into());
+        return Err(LimitReached::DevicesOfRollout(ROLLOUT_DEVICES_MAX).into());
     }
     Ok(found)
 }
@@ -257,11 +253,13 @@ pub(super) async fn check_alone(work: &mut Work<'_>, rollout: &Rollout) -> Resul
     };
     let (id, version): (String, String) = (row.try_get(0)?, row.try_get(1)?);
     let (devices, device): (i64, String) = (row.try_get(2)?, row.try_get(3)?);
-    let why = format!(
-        "the rollout {id} of version {version} has not ended for {devices} of these devices, such \
-         as {device}: abort it, or wait until it has ended"
-    );
-    Err(RegistryError::LimitReached(why).into())
+    let other = LimitReached::InRollout {
+        rollout: id,
+        version,
+        devices,
+        device,
+    };
+    Err(other.into())
 }
 
 /// Drops the oldest rollouts that have ended and are not kept any more.

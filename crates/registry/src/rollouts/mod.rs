@@ -27,7 +27,7 @@ use sqlx::{AnyConnection, Row as _};
 use crate::page::{Cursor, page_of};
 use crate::rollout::DeviceState;
 use crate::sql::{Engine, Fault, Sql, clean};
-use crate::{Page, PageRequest, Registry, RegistryError, Scope};
+use crate::{NotFound, ObjectKind, Page, PageRequest, Registry, RegistryError, Scope};
 use row::{COLUMNS, DEVICE_COLUMNS, DEVICE_FROM, read_counts, read_device, read_rollout};
 
 impl Registry {
@@ -151,13 +151,7 @@ async fn find(
     }
     match sql.first(on).await? {
         Some(row) => read_rollout(&row, place),
-        None => {
-            let why = format!(
-                "there is no rollout {id}: GET /api/v1/rollouts (martlet rollout ls) shows which \
-                 there are"
-            );
-            Err(RegistryError::NotFound(why).into())
-        }
+        None => Err(NotFound::Object(ObjectKind::Rollout, id.to_owned()).into()),
     }
 }
 

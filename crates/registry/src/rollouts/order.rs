@@ -9,7 +9,7 @@ use super::{count_of, find};
 use crate::database::Work;
 use crate::rollout::{DeviceState, Effect, NotPermitted};
 use crate::sql::{Fault, Sql};
-use crate::{Actor, Registry, RegistryError};
+use crate::{Actor, LimitReached, Refused, Registry, RegistryError};
 
 /// What is done with a rollout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,11 +104,7 @@ async fn retry(
     let plan = rollout.plan.clone();
     rollout.machine.retry(&plan, now_ms).map_err(refused)?;
     if count_of(&mut work.all, engine, rollout.number, &again).await? == 0 {
-        let why = format!(
-            "no device of the rollout {} has failed or is silent",
-            rollout.id
-        );
-        return Err(RegistryError::Refused(why).into());
+        return Err(Refused::NothingToRetry(rollout.id.clone()).into());
     }
     rollout.finished_ms = 0;
     // The command of a silent device may still be under way: the next one takes its place.
@@ -135,14 +131,17 @@ async fn retry(
 }
 
 fn refused(id: &str, order: RolloutOrder, error: NotPermitted) -> RegistryError {
-    let (state, verb) = (error.state.word(), order.word());
     let hint = match order {
         RolloutOrder::Pause => "only a running rollout can be paused",
         RolloutOrder::Resume => "only a planned or paused rollout can be resumed",
         RolloutOrder::Abort => "it has ended already",
         RolloutOrder::Retry => "only a rollout that was started and not aborted can be retried",
     };
-    RegistryError::LimitReached(format!(
-        "the rollout {id} is {state} and cannot {verb}: {hint}"
-    ))
+    let refused = LimitReached::OrderOfRollout {
+        rollout: id.to_owned(),
+        state: error.state,
+        order: order.word(),
+        hint,
+    };
+    refused.into()
 }

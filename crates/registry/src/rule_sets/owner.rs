@@ -5,7 +5,7 @@ use sqlx::AnyConnection;
 
 use crate::database::Work;
 use crate::sql::{Fault, clean};
-use crate::{RegistryError, Scope};
+use crate::{NotFound, ObjectKind, Refused, RegistryError, Scope};
 
 /// The role of who is given none: all topics but those that begin with `$`, and reading `$SYS/#`.
 pub const USER_ROLE: &str = "user";
@@ -40,28 +40,18 @@ impl Owner {
         }
     }
 
-    /// For people.
+    /// Its word, for people.
     pub fn word(self) -> &'static str {
-        match self {
-            Self::Role => "role",
-            Self::DeviceType => "device type",
-            Self::Group => "group",
-        }
+        ObjectKind::from(self).word()
     }
+}
 
-    pub(super) fn command(self) -> &'static str {
-        match self {
-            Self::Role => "martlet role",
-            Self::DeviceType => "martlet device type",
-            Self::Group => "martlet group",
-        }
-    }
-
-    pub(super) fn route(self) -> &'static str {
-        match self {
-            Self::Role => "/api/v1/roles",
-            Self::DeviceType => "/api/v1/device-types",
-            Self::Group => "/api/v1/groups",
+impl From<Owner> for ObjectKind {
+    fn from(owner: Owner) -> Self {
+        match owner {
+            Owner::Role => Self::Role,
+            Owner::DeviceType => Self::DeviceType,
+            Owner::Group => Self::Group,
         }
     }
 }
@@ -90,9 +80,7 @@ impl RulesPlace {
 pub(crate) fn expect_all(work: &Work<'_>) -> Result<(), RegistryError> {
     match work.actor.scope {
         Scope::All => Ok(()),
-        Scope::Team(_) => Err(RegistryError::Refused(
-            "roles and device types are changed only by callers that see all teams".to_owned(),
-        )),
+        Scope::Team(_) => Err(Refused::RuleSetsOfAll.into()),
     }
 }
 
@@ -102,15 +90,11 @@ pub(crate) async fn expect_own(
     owner: Owner,
     name: &str,
 ) -> Result<(), Fault> {
-    let why = match is_builtin(on, owner, name).await? {
-        Some(false) => return Ok(()),
-        Some(true) => RegistryError::Refused(format!(
-            "the {} {name} comes with the program and stays as it is: add one of another name",
-            owner.word()
-        )),
-        None => RegistryError::NotFound(unknown(owner, name)),
-    };
-    Err(why.into())
+    match is_builtin(on, owner, name).await? {
+        Some(false) => Ok(()),
+        Some(true) => Err(Refused::BuiltIn(owner.into(), name.to_owned()).into()),
+        None => Err(unknown(owner, name).into()),
+    }
 }
 
 /// Whether there is one of that name, and whether it comes with the program.
@@ -128,15 +112,7 @@ pub(crate) async fn is_builtin(
     Ok(found.fetch_optional(on).await?.map(|found| found != 0))
 }
 
-/// What is told of one that is not there.
-pub(crate) fn unknown(owner: Owner, name: &str) -> String {
-    let (word, route, command) = (owner.word(), owner.route(), owner.command());
-    let known = format!("there is no {word} {name}: GET {route} ({command} ls) names all");
-    match owner {
-        // That is an id, which nobody gives.
-        Owner::Group => known,
-        Owner::Role | Owner::DeviceType => {
-            format!("{known}, and POST {route} ({command} add {name}) adds it")
-        }
-    }
+/// Error for one that is not there.
+pub(crate) fn unknown(owner: Owner, name: &str) -> NotFound {
+    NotFound::Object(owner.into(), name.to_owned())
 }

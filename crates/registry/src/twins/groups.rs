@@ -11,7 +11,7 @@ use super::{Values, merge};
 use crate::database::Work;
 use crate::groups::find::find_group;
 use crate::sql::{Engine, Fault, Sql, clean};
-use crate::{Actor, Registry, RegistryError, Scope, expect_revision};
+use crate::{Actor, Refused, Registry, RegistryError, Scope, expect_revision};
 
 /// Desired values of a group.
 #[derive(Clone, Debug, PartialEq)]
@@ -93,7 +93,7 @@ async fn set(
     let what = format!("the desired values of the group {}", twin.name);
     expect_revision(&what, expected, twin.desired.version)?;
     change.apply(&mut twin.desired.values);
-    let text = written("desired", &twin.desired.values).map_err(RegistryError::Refused)?;
+    let text = written("desired", &twin.desired.values).map_err(Refused::Twin)?;
     twin.desired.version += 1;
     twin.desired.updated_ms = work.now_ms;
     let sql = "INSERT INTO group_twins (group_id, desired, version, updated_ms) VALUES ($1, $2, $3, \

@@ -21,7 +21,7 @@ use sqlx::{AnyConnection, Row as _};
 use crate::database::Work;
 use crate::devices::{find_device, note_version, reported_version};
 use crate::sql::{Engine, Fault, Sql, clean};
-use crate::{Actor, DeviceRef, Registry, RegistryError, Scope, expect_revision};
+use crate::{Actor, DeviceRef, NotFound, Refused, Registry, RegistryError, Scope, expect_revision};
 
 /// What a device reports.
 #[derive(Clone, Debug, PartialEq)]
@@ -180,8 +180,7 @@ async fn one_of(
     place: &str,
     sql: Sql,
 ) -> Result<Twin, Fault> {
-    let missing = || RegistryError::NotFound("the device is not there any more".to_owned());
-    let row = sql.first(on).await?.ok_or_else(missing)?;
+    let row = sql.first(on).await?.ok_or(NotFound::DeviceGone)?;
     let mut twin = [read_twin(&row, place)?];
     groups::fill(on, engine, place, &mut twin).await?;
     let [twin] = twin;
@@ -215,7 +214,7 @@ async fn set_desired(
     let what = format!("the desired values of {}", device.id);
     expect_revision(&what, expected, twin.desired.version)?;
     change.apply(&mut twin.desired.values);
-    let text = written("desired", &twin.desired.values).map_err(RegistryError::Refused)?;
+    let text = written("desired", &twin.desired.values).map_err(Refused::Twin)?;
     twin.desired.version += 1;
     twin.desired.updated_ms = work.now_ms;
     let sql = "INSERT INTO twins (device, desired, desired_version, desired_ms, reported, \

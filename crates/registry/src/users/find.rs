@@ -6,7 +6,9 @@ use sqlx::{AnyConnection, Row as _};
 use super::user::User;
 use crate::page::Listed;
 use crate::sql::{Fault, Sql, clean};
-use crate::{ApiRole, Page, PageRequest, Registry, RegistryError, Scope};
+use crate::{
+    ApiRole, NotFound, ObjectKind, Page, PageRequest, Refused, Registry, RegistryError, Scope,
+};
 
 /// A user, as the gate knows them.
 pub(crate) struct UserRow {
@@ -211,18 +213,12 @@ pub(super) async fn find_own(
     let is_own = user.team == team && user.api_role == ApiRole::None;
     match is_own && !has_a_say_elsewhere(on, name, team).await? {
         true => Ok(user),
-        false => Err(RegistryError::Refused(format!(
-            "{name} is in the team, and changed only by callers that see all teams"
-        ))
-        .into()),
+        false => Err(Refused::UserOfAll(name.to_owned()).into()),
     }
 }
 
-fn not_found(name: &str) -> RegistryError {
-    RegistryError::NotFound(format!(
-        "there is no user {name} in the tables: GET /api/v1/users (martlet user ls) lists \
-         them"
-    ))
+fn not_found(name: &str) -> NotFound {
+    NotFound::Object(ObjectKind::User, name.to_owned())
 }
 
 /// Whether this is a user whom the caller sees.

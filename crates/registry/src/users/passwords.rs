@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::find::{find_own, user_row};
 use super::user::User;
-use crate::{Actor, Registry, RegistryError};
+use crate::{Actor, Refused, Registry, RegistryError};
 
 impl Registry {
     /// Gives a user another password.
@@ -42,7 +42,7 @@ impl Registry {
         password: &[u8],
     ) -> Result<(), RegistryError> {
         let hash = PasswordHash::new(password, Kind::Argon2id);
-        let hash = hash.map_err(|why| RegistryError::Refused(why.to_owned()))?;
+        let hash = hash.map_err(Refused::Password)?;
         let mut work = self.begin(&Actor::local()).await?;
         let done = async {
             let sql = "UPDATE users SET password_hash = $1 WHERE name = $2 AND password_hash = $3";
@@ -131,16 +131,15 @@ impl Registry {
             return Ok(String::new());
         }
         let verifier = Verifier::new(password.as_bytes());
-        let verifier = verifier.map_err(|why| RegistryError::Refused(why.to_owned()))?;
-        Ok(verifier.text())
+        Ok(verifier.map_err(Refused::Password)?.text())
     }
 }
 
 /// Passwords of people are few and their hash is slow, whoever chose them.
 pub(super) fn new_hash(password: &str) -> Result<PasswordHash, RegistryError> {
-    let refused = |why: &str| RegistryError::Refused(why.to_owned());
     if password.is_empty() {
-        return Err(refused("the password is empty"));
+        return Err(Refused::EmptyPassword.into());
     }
-    PasswordHash::new(password.as_bytes(), Kind::Argon2id).map_err(refused)
+    let hash = PasswordHash::new(password.as_bytes(), Kind::Argon2id);
+    Ok(hash.map_err(Refused::Password)?)
 }

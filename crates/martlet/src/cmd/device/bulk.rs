@@ -6,7 +6,9 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Args;
-use martlet_api::{devices_of_json, devices_of_table, json_of_device, table_of_devices};
+use martlet_api::{
+    devices_of_json, devices_of_table, in_commands, json_of_device, table_of_devices,
+};
 use martlet_control::callers::Caller;
 use martlet_control::csv::{self, LineEnd};
 use martlet_control::text::printable;
@@ -14,9 +16,10 @@ use martlet_control::use_cases::{AddDevices, ReadExportNames, TryDevices, UseCas
 use martlet_registry::{AddedDevice, Import, NewDevice, Registry, RowOutcome};
 
 use super::{ListOptions, listed};
+use crate::cmd::errors::error_text;
 use crate::cmd::listing;
 use crate::cmd::node_options::TeamOption;
-use crate::cmd::print::{err, errln, in_words_of_commands, out};
+use crate::cmd::print::{err, errln, out};
 use crate::cmd::role::NodeAndForm;
 use crate::cmd::tables;
 
@@ -58,7 +61,7 @@ pub(super) fn import(options: &ImportOptions) -> ExitCode {
         Ok(0) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::from(SOME_REFUSED),
         Err(error) => {
-            let error = in_words_of_commands(&format!("{error:#}"));
+            let error = error_text(&error);
             errln!("martlet: {}", printable(&error));
             ExitCode::FAILURE
         }
@@ -104,9 +107,9 @@ fn try_import(options: &ImportOptions) -> anyhow::Result<usize> {
     for ((line, id), outcome) in named.into_iter().zip(outcomes) {
         match outcome {
             RowOutcome::Added(device) => added.push(device),
-            RowOutcome::Exists(why) | RowOutcome::Refused(why) | RowOutcome::LimitReached(why) => {
-                refused.push((line, id, why));
-            }
+            RowOutcome::Exists(why) => refused.push((line, id, in_commands(&why))),
+            RowOutcome::Refused(why) => refused.push((line, id, in_commands(&why))),
+            RowOutcome::LimitReached(why) => refused.push((line, id, in_commands(&why))),
             RowOutcome::NotDone => missed += 1,
         }
     }

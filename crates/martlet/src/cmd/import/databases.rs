@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
+use martlet_api::in_commands;
 use martlet_registry::{
     Actor, DataType, DatabaseUrl, DeviceRef, DeviceSecret, ForeignSetting, IotFlowDevice, Location,
     NewDevice, Registry, RegistryError, RowOutcome, Scope, Secret, ServiceMqttDevice, Status,
@@ -274,13 +275,9 @@ async fn add(
         let (outcome, why) = match outcome {
             RowOutcome::Added(_) => (Outcome::Imported, one.note.clone()),
             RowOutcome::NotDone => (Outcome::Skipped, "it was not added".to_owned()),
-            RowOutcome::LimitReached(why) => (Outcome::Skipped, why),
-            RowOutcome::Exists(why) | RowOutcome::Refused(why) => {
-                match is_same(registry, &one).await? {
-                    true => (Outcome::Exists, String::new()),
-                    false => (Outcome::Skipped, why),
-                }
-            }
+            RowOutcome::LimitReached(why) => (Outcome::Skipped, in_commands(&why)),
+            RowOutcome::Exists(why) => skipped(registry, &one, in_commands(&why)).await?,
+            RowOutcome::Refused(why) => skipped(registry, &one, in_commands(&why)).await?,
         };
         report.add("device", &one.id, outcome, &why);
         if outcome != Outcome::Skipped {
@@ -299,6 +296,18 @@ async fn add(
         }
     }
     Ok(())
+}
+
+/// Outcome for a device that was not added: perhaps it was imported before.
+async fn skipped(
+    registry: &mut Registry,
+    one: &DeviceToImport,
+    why: String,
+) -> Result<(Outcome, String), RegistryError> {
+    Ok(match is_same(registry, one).await? {
+        true => (Outcome::Exists, String::new()),
+        false => (Outcome::Skipped, why),
+    })
 }
 
 /// Its owner is the user of that name, if there is one.
@@ -375,7 +384,7 @@ async fn add_settings(
         match set.await {
             Ok(_) => report.add("setting", &id, Outcome::Imported, ""),
             Err(RegistryError::Refused(why)) => {
-                report.add("setting", &id, Outcome::Skipped, &why);
+                report.add("setting", &id, Outcome::Skipped, &in_commands(&why));
             }
             Err(error) => return Err(error),
         }

@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use martlet_access::hash::PasswordHash;
 use martlet_access::{AclFile, PasswordFile, Plain, RuleLine, Subscribing};
+use martlet_api::in_commands;
 use martlet_registry::{Actor, NewUser, Owner, Registry, RegistryError, Scope};
 
 use super::mosquitto::MosquittoOptions;
@@ -112,7 +113,7 @@ async fn add_roles(
             None => match registry.add_rule_set(Owner::Role, &name, &rules).await {
                 Ok(()) => report.add("role", &name, Outcome::Imported, &counted(&rules)),
                 Err(RegistryError::Refused(why)) => {
-                    report.add("role", &name, Outcome::Skipped, &why);
+                    report.add("role", &name, Outcome::Skipped, &in_commands(&why));
                     continue;
                 }
                 Err(error) => return Err(error),
@@ -165,8 +166,8 @@ async fn add_user(
     };
     match added {
         Ok(_) => report.add("user", &name, Outcome::Imported, &note),
-        Err(RegistryError::Refused(why) | RegistryError::Exists(why)) => {
-            report.add("user", &name, Outcome::Skipped, &why);
+        Err(why @ (RegistryError::Refused(_) | RegistryError::Exists(_))) => {
+            report.add("user", &name, Outcome::Skipped, &in_commands(&why));
         }
         Err(error) => return Err(error),
     }

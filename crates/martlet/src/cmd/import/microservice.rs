@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use super::databases::DatabaseOptions;
 use super::report::{Outcome, Report, Skipped};
 use crate::cmd::admin::{ask, ask_with, encoded};
+use crate::cmd::errors::error_text;
 use crate::cmd::tables;
 
 /// Messages that are imported, the last ones: as many as the message log keeps by default.
@@ -165,7 +166,7 @@ fn added(data_dir: &Path, dry_run: bool, found: &MicroserviceWebhook) -> Result<
     });
     let made = microservice_webhook(&found.id, body)?;
     let target = format!("/api/v1/webhooks/{}", encoded(&found.id));
-    let asked = |done: anyhow::Result<String>| done.map_err(|error| format!("{error:#}"));
+    let asked = |done: anyhow::Result<String>| done.map_err(|error| error_text(&error));
     if ask(data_dir, "GET", &target).is_ok() {
         return Ok(Outcome::Exists);
     }

@@ -12,7 +12,8 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use martlet_control::text::printable;
 
-use crate::cmd::print::{errln, in_words_of_commands, out};
+use crate::cmd::errors::error_text;
+use crate::cmd::print::{errln, out};
 
 use databases::{DatabaseOptions, DeviceOptions};
 use mosquitto::MosquittoOptions;
@@ -92,7 +93,7 @@ fn finish(report: anyhow::Result<Report>, json: bool) -> ExitCode {
             }
         }
         Err(error) => {
-            let error = in_words_of_commands(&format!("{error:#}"));
+            let error = error_text(&error);
             errln!("martlet: {}", printable(&error));
             ExitCode::FAILURE
         }

@@ -10,9 +10,10 @@ use clap::Args;
 use martlet_control::text::typed;
 use martlet_registry::USER_ROLE;
 
+use crate::cmd::errors::error_text;
 use crate::cmd::listing;
 use crate::cmd::node_options::NodeOptions;
-use crate::cmd::print::{err, errln, in_words_of_commands, out};
+use crate::cmd::print::{err, errln, out};
 use crate::config::mosquitto::{Outcome, ReportLine};
 use crate::config::{self, Effective, SinkTable, Value};
 use crate::serve;
@@ -71,7 +72,7 @@ pub(super) fn run(options: &MosquittoOptions) -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(DOES_NOT_START),
         Err(error) => {
-            errln!("martlet: {}", in_words_of_commands(&format!("{error:#}")));
+            errln!("martlet: {}", error_text(&error));
             ExitCode::FAILURE
         }
     }

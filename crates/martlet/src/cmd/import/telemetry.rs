@@ -17,6 +17,7 @@ use serde_json::{Map, Value, json};
 
 use super::report::{Outcome, Report, Skipped};
 use crate::cmd::admin::{self, Refusal, ask, ask_with, encoded};
+use crate::cmd::errors::error_text;
 use crate::cmd::node_options::NodeOptions;
 use crate::cmd::print::err;
 use crate::cmd::tables;
@@ -70,7 +71,7 @@ pub(super) fn import(
         let left = records - done.records - done.skipped.count();
         done.add_to(report, id);
         if let (Err(error), 1..) = (&ended, left) {
-            skip(report, &[(id.clone(), left)], &format!("{error:#}"));
+            skip(report, &[(id.clone(), left)], &error_text(error));
         }
     }
     import.progress.end();

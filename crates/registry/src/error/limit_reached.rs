@@ -1,0 +1,99 @@
+//! What there may be no more of, and what the state of something rules out.
+
+use martlet_rollout::RolloutState;
+
+use super::remedy::{Remedies, Remedy};
+
+/// What there may be no more of, or what the state of something rules out now.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LimitReached {
+    /// Devices of this user, who has that many.
+    #[error("{0} owns {1} devices, and nobody may own more")]
+    DevicesOfUser(String, u64),
+    /// Devices of this user, who would have more than that many again.
+    #[error(
+        "{0} would own more than {1} devices again, and nobody may: have others own some first"
+    )]
+    DevicesOfUserAgain(String, u64),
+    /// Devices that are added together: that many at most.
+    #[error("up to {0} devices are added all or none; more only each by itself")]
+    DevicesAtOnce(usize),
+    /// Devices of the provisioning key: that many.
+    #[error("the provisioning key has made its {0} devices")]
+    DevicesOfKey(i64),
+    /// Credentials of this device, which has that many.
+    #[error("{0} has {1} credentials: revoke one first")]
+    Credentials(String, i64),
+    /// Tokens of a team: that many at most.
+    #[error("a team has {0} team tokens at most, revoked ones among them")]
+    TeamTokens(i64),
+    /// Integrations of this kind that were added by the API: that many at most.
+    #[error(
+        "the node has {1} integrations of the kind {0} that were added by the API, which is the \
+         most: remove one, or put it into the configuration file"
+    )]
+    AddedIntegrations(String, i64),
+    /// Rules that were added by the API: that many at most.
+    #[error(
+        "there are {0} rules that were added by the API, which is the most: remove one, or put it \
+         into the configuration file"
+    )]
+    AddedRules(i64),
+    /// Versions of firmware: that many at most.
+    #[error("there are {0} versions of firmware: delete some first")]
+    Firmware(i64),
+    /// The firmware of this name and version stays, as the rollout of this id needs it.
+    #[error("the rollout {0} needs the firmware {1} {2}: abort it, or wait for its end")]
+    FirmwareOfRollout(String, String, String),
+    /// Rollouts that have not ended: that many at most.
+    #[error("{0} rollouts have not ended: abort some, or wait")]
+    Rollouts(i64),
+    /// Devices of a rollout: that many at most.
+    #[error(
+        "more than {0} devices are named, which one rollout cannot have: make several rollouts of \
+         them"
+    )]
+    DevicesOfRollout(i64),
+    /// Devices are in another rollout.
+    #[error(
+        "the rollout {rollout} of version {version} has not ended for {devices} of these devices, \
+         such as {device}: abort it, or wait until it has ended"
+    )]
+    InRollout {
+        /// Id of that rollout.
+        rollout: String,
+        /// Its version of the firmware.
+        version: String,
+        /// How many of the devices are in it.
+        devices: i64,
+        /// One of them.
+        device: String,
+    },
+    /// The order does not fit the state of the rollout.
+    #[error("the rollout {rollout} is {} and cannot {order}: {hint}", state.word())]
+    OrderOfRollout {
+        /// Id of the rollout.
+        rollout: String,
+        /// Its state.
+        state: RolloutState,
+        /// Word of the order.
+        order: &'static str,
+        /// Which rollouts it is for.
+        hint: &'static str,
+    },
+    /// Commands to this device that have not ended: that many at most.
+    #[error("the device {0} has {1} commands that have not ended: cancel some first")]
+    OpenCommands(String, i64),
+    /// Devices of one command: that many at most.
+    #[error(
+        "a command can be sent to {0} devices, and these are more: send several commands, each to a \
+         part of them"
+    )]
+    DevicesOfCommand(i64),
+}
+
+impl Remedies for LimitReached {
+    fn remedies(&self) -> Vec<Remedy> {
+        Vec::new()
+    }
+}

@@ -1,0 +1,150 @@
+//! Why the tables are not read or changed: causes as types, and what helps.
+//!
+//! Nothing here names a route of HTTP or a command: a [`Remedy`] says what to do, and the API and
+//! the commands word it.
+
+mod exists;
+mod limit_reached;
+mod not_found;
+mod refused;
+mod remedy;
+
+use std::path::PathBuf;
+
+pub use exists::Exists;
+pub use limit_reached::LimitReached;
+pub use not_found::NotFound;
+pub use refused::Refused;
+pub use remedy::{ObjectKind, Remedies, Remedy};
+
+/// Why the tables are not read or changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegistryError {
+    /// The file cannot be made or opened.
+    #[error("{}: {error}", path.display())]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// The database cannot be used.
+    #[error("{place}: {error}")]
+    Database {
+        /// Which one, without a password.
+        place: String,
+        /// What the database said.
+        error: sqlx::Error,
+    },
+    /// The file existed, and does not any more. It is not created again: the users in it would be
+    /// unknown.
+    #[error(
+        "{place} was deleted. Restore it from a backup, or restart the node to create an empty one"
+    )]
+    Gone {
+        /// Which one.
+        place: String,
+    },
+    /// Others stand where the tables stood that the node was started with.
+    #[error(
+        "{place} is not the database that this node started with. Restore that one, or restart the \
+         node to use this one"
+    )]
+    Others {
+        /// Which place.
+        place: String,
+    },
+    /// It was written by a newer program.
+    #[error(
+        "{place} was written by a newer version of this program (its migration {version} is not \
+         known here): use that one, or another data directory"
+    )]
+    Newer {
+        /// Which one.
+        place: String,
+        /// The migration.
+        version: i64,
+    },
+    /// The system does not give what is needed, such as random bytes.
+    #[error("{0}")]
+    System(String),
+    /// Its tables could not be brought to this version.
+    #[error("{place}: its tables cannot be brought to this version: {why}")]
+    Migration {
+        /// Which one.
+        place: String,
+        /// What went wrong.
+        why: String,
+    },
+    /// What stands in the tables means nothing.
+    #[error("{place}: {what}")]
+    Damaged {
+        /// Which ones.
+        place: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// What was asked for cannot be done, and what to do instead.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// There is no such object, or the caller does not see it.
+    #[error(transparent)]
+    NotFound(#[from] NotFound),
+    /// There is one of that name.
+    #[error(transparent)]
+    Exists(#[from] Exists),
+    /// It has been changed since it was read.
+    #[error("{what} was changed meanwhile: its revision is {found}, not {expected}")]
+    Stale {
+        /// What it is.
+        what: String,
+        /// The revision that it was thought to have.
+        expected: i64,
+        /// The revision that it has.
+        found: i64,
+    },
+    /// Another device has this name, which one alone may have there.
+    #[error("there is a device named {0:?}: choose another name")]
+    NameTaken(String),
+    /// There may be no more, or the state of something rules it out.
+    #[error(transparent)]
+    LimitReached(#[from] LimitReached),
+}
+
+/// Refuses a change of an object that has been changed since it was read.
+pub(crate) fn expect_revision(
+    what: &str,
+    expected: Option<i64>,
+    found: i64,
+) -> Result<(), RegistryError> {
+    match expected {
+        Some(expected) if expected != found => Err(RegistryError::Stale {
+            what: what.to_owned(),
+            expected,
+            found,
+        }),
+        _ => Ok(()),
+    }
+}
+
+impl Remedies for RegistryError {
+    fn remedies(&self) -> Vec<Remedy> {
+        match self {
+            Self::Refused(why) => why.remedies(),
+            Self::NotFound(why) => why.remedies(),
+            Self::Exists(why) => why.remedies(),
+            Self::LimitReached(why) => why.remedies(),
+            Self::File { .. }
+            | Self::Database { .. }
+            | Self::Gone { .. }
+            | Self::Others { .. }
+            | Self::Newer { .. }
+            | Self::System(_)
+            | Self::Migration { .. }
+            | Self::Damaged { .. }
+            | Self::Stale { .. }
+            | Self::NameTaken(_) => Vec::new(),
+        }
+    }
+}
