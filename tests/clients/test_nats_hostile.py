@@ -34,6 +34,7 @@ def test_a_source_ends_a_message_with_headers_that_cannot_be_read(start_node, tm
             client.subscribe("devices/#", qos=1)
             sources.publish(nats, "cmd.before", b"1")
             assert client.receive().topic == "devices/before"
+            sources.until_acknowledged(nats, node)
             publish_bad(asks, "cmd.bad", header)
             sources.publish(nats, "cmd.after", b"2")
             assert client.receive().topic == "devices/after"
