@@ -30,7 +30,7 @@
 //! * `event_log`: events as log lines
 //! * [`activity`]: when devices sent something, and which are inactive
 //! * [`explain`]: what decides whether a client may do something
-//! * [`devices`], [`use_cases`]: what callers do with devices, people, teams, groups and rules
+//! * [`devices`]: devices that come by themselves, with a secret or a provisioning key
 //! * [`discovery`]: devices that register by MQTT
 //! * [`commands`]: commands to devices, from their tables to the devices and back
 //! * [`firmware`], [`rollouts`]: firmware for devices, and bringing it to them in waves
@@ -43,6 +43,7 @@
 //! * [`secrets`]: secrets of other systems
 //! * [`tables`]: users, devices and the rest while the node runs
 //! * [`telemetry`]: values that devices send, stored
+//! * [`use_cases`]: what callers do with devices, people, teams, groups and rules
 //! * `wall_clock`: what it shows
 //! * [`token_bucket`]: how fast something may be done
 //! * [`topic_memory`]: what was published last, by topic

@@ -44,8 +44,8 @@ impl NewPassword {
     }
 }
 
-/// Rights of a user, before and with this role for MQTT: who sets a password could log in as that
-/// user.
+/// Checks that the caller has all rights of a user, and of the role for MQTT that the user gets:
+/// whoever sets a password could log in as that user.
 async fn check_change(
     registry: &mut Registry,
     caller: &Caller,
