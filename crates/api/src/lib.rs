@@ -11,9 +11,10 @@
 //! the scope; `rate`; `idempotency`) → the handler → `guard` (audit) → `frame` (problems, headers,
 //! the log).
 //!
-//! Beside the handlers: `remedies` words what helps against errors of the registry. `extract` and [`page`], [`etag`], [`time`] for what they take and give;
-//! `extensions` for what the parts around them tell each other of a request. What is kept between
-//! requests is in `api`, which imports no route.
+//! Beside the handlers: `remedies` words what helps against errors of the registry. `extract`,
+//! [`page`], [`etag`] and [`time`] are for what handlers take and give; `extensions` for what the
+//! parts around them tell each other of a request. What is kept between requests is in `api`, which
+//! imports no route.
 #![forbid(unsafe_code)]
 #![allow(
     unused_qualifications,

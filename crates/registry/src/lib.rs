@@ -26,8 +26,8 @@
 //! * `secrets`: sealed secrets of other systems
 //! * `rules`, `alarms`: rules about messages that were added by the API, and alarms
 //! * `audit`: who changed what, and whose objects they see
-//! * `other_system`, `foreign`, `foreign_rows`, `foreign_microservice`, `foreign_telemetry`: databases of other
-//!   systems, and the devices, webhooks, messages and telemetry in them
+//! * `other_system`, `foreign`, `foreign_rows`, `foreign_microservice`, `foreign_telemetry`:
+//!   databases of other systems, and the devices, webhooks, messages and telemetry in them
 //! * `offline_queue`: queues that devices keep in SQLite
 //! * `secret`: credentials that are made up, and the digests that are kept of them
 //! * `changes`: what was changed since they were last read

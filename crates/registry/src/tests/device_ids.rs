@@ -7,8 +7,10 @@ use crate::{
 both!(a_word_of_the_paths_is_no_id, registry, {
     for id in ["summary", "register", "mqtt-credentials", "bulk"] {
         let told = registry.create_device(&all(), new_device(id)).await;
-        let reserved = |told: &Result<_, RegistryError>| matches!(told, Err(RegistryError::Refused(Refused::ReservedId(word))) if word == id);
-        assert!(reserved(&told), "{id}: {told:?}");
+        match &told {
+            Err(RegistryError::Refused(Refused::ReservedId(word))) => assert_eq!(word, id),
+            other => panic!("{id}: {other:?}"),
+        }
     }
     let devices = vec![new_device("a"), new_device("export")];
     let outcomes = registry
