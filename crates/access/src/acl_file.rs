@@ -44,7 +44,7 @@ pub struct AclFile {
     pub(crate) lines: Vec<Line>,
     anonymous: Arc<Rules>,
     users: BTreeMap<Box<str>, Arc<Rules>>,
-    /// Of a user without lines of their own.
+    /// Rules of a user without lines of their own.
     others: Arc<Rules>,
     /// The same, whose name fits into no pattern.
     nobody: Arc<Rules>,
@@ -60,7 +60,7 @@ pub(crate) struct Line {
     pub(crate) filter: Box<str>,
 }
 
-/// For whom a line is.
+/// Users that a line is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Whose {
     Anonymous,

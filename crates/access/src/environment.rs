@@ -29,7 +29,7 @@ impl Credential {
         is_short(&self.password)
     }
 
-    /// Of the password, a new one each time.
+    /// Verifier of the password, a new one each time.
     ///
     /// # Errors
     /// There is no randomness.

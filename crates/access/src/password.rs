@@ -22,7 +22,7 @@ pub fn check_password(password: &[u8]) -> Result<(), String> {
     }
 }
 
-/// Of bytes that are no text, each counts.
+/// Number of characters. Of bytes that are no text, each counts.
 fn characters(password: &[u8]) -> usize {
     std::str::from_utf8(password).map_or(password.len(), |text| text.chars().count())
 }

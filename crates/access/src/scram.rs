@@ -71,7 +71,7 @@ impl Verifier {
         Ok(Self::with_salt(password, &salt, ITERATIONS))
     }
 
-    /// That of a password with this salt.
+    /// Verifier of a password with this salt.
     pub fn with_salt(password: &[u8], salt: &[u8], iterations: NonZeroU32) -> Self {
         let salted = salted_password(password, salt, iterations);
         Self {
@@ -201,7 +201,7 @@ impl ClientFirst {
         })
     }
 
-    /// Who it says it is, prepared.
+    /// Name that it gives, prepared.
     pub fn user_name(&self) -> &str {
         &self.user_name
     }
@@ -211,7 +211,7 @@ impl ClientFirst {
 #[derive(Clone)]
 pub struct Exchange {
     verifier: Verifier,
-    /// Of both sides.
+    /// Nonce of both sides.
     nonce: String,
     header: String,
     /// The messages so far.

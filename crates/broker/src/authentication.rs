@@ -58,9 +58,9 @@ impl Asker {
 pub struct Authentication {
     /// To be named by the answer.
     pub connection: ConnectionId,
-    /// By which door it came.
+    /// Listener that it came by.
     pub listener: Arc<ListenerPolicy>,
-    /// Whose names count there: the listener's, until it is known whose the client's are.
+    /// Realm of its names: the listener's, until it is known whose the client's are.
     pub realm: Realm,
     /// Where from; none on a Unix socket.
     pub address: Option<(IpAddr, u16)>,
@@ -76,8 +76,8 @@ pub struct Authentication {
     pub certificate: Option<Arc<[u8]>>,
     /// Whether it still waits.
     pub asker: Asker,
-    /// Of a client that proves in several steps who it is, by the method that it names; it has no
-    /// password then, whatever its CONNECT says.
+    /// Step of a client that proves in several steps who it is, by the method that it names; it has
+    /// no password then, whatever its CONNECT says.
     pub step: Option<Step>,
 }
 
@@ -130,7 +130,7 @@ impl fmt::Debug for Step {
 pub enum Authenticated {
     /// It is who it says, or need not say it.
     Accepted {
-        /// Who that is.
+        /// Identity of the client.
         identity: Identity,
         /// The number of the last revocation that was known when this was decided: a client that is
         /// revoked later is not accepted by it.

@@ -59,7 +59,7 @@ pub enum Command {
     SessionRules {
         /// Named again by the answer.
         request: u64,
-        /// Whose client identifiers are meant.
+        /// Tenant of the client identifiers.
         tenant: TenantId,
         /// Which client.
         client_id: String,
@@ -95,7 +95,7 @@ pub enum Command {
         request: u64,
         /// In whose topic space.
         tenant: TenantId,
-        /// Who publishes, as events show it.
+        /// Publisher, as events show it.
         publisher: Arc<str>,
         /// In order.
         messages: Arc<[NewMessage]>,
@@ -114,7 +114,7 @@ pub enum Command {
     Disconnect {
         /// Named again by the answer.
         request: u64,
-        /// Whose client.
+        /// Tenant of the client.
         tenant: TenantId,
         /// Which client.
         client_id: String,
@@ -126,7 +126,7 @@ pub enum Command {
     EndSession {
         /// Named again by the answer.
         request: u64,
-        /// Whose client.
+        /// Tenant of the client.
         tenant: TenantId,
         /// Which client.
         client_id: Box<str>,
@@ -136,7 +136,7 @@ pub enum Command {
     Subscribe {
         /// Named again by the answer.
         request: u64,
-        /// Whose client.
+        /// Tenant of the client.
         tenant: TenantId,
         /// Which client.
         client_id: Box<str>,
@@ -147,7 +147,7 @@ pub enum Command {
     Unsubscribe {
         /// Named again by the answer.
         request: u64,
-        /// Whose client.
+        /// Tenant of the client.
         tenant: TenantId,
         /// Which client.
         client_id: Box<str>,
@@ -164,7 +164,7 @@ pub enum Command {
     SetRulesOf {
         /// What it says now.
         book: Arc<dyn RuleBook>,
-        /// Whose rules are looked up again; sorted.
+        /// Users whose rules are looked up again; sorted.
         users: Arc<[Arc<str>]>,
     },
     /// At these listeners clients have to say who they are from now on: those that came by them and
@@ -182,11 +182,11 @@ pub enum Command {
 /// Which sessions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClientQuery {
-    /// Of this tenant; none is all.
+    /// Tenant; none is all.
     pub tenant: Option<TenantId>,
-    /// Whose Client Identifier, User Name or address this finds.
+    /// Search in Client Identifier, User Name and address.
     pub search: Option<Search>,
-    /// Of exactly this user: as proved, or as its CONNECT says where no proof is asked for.
+    /// Name of the user: as proved, or as its CONNECT says where no proof is asked for.
     pub user: Option<Box<str>>,
     /// With a connection, or without.
     pub connected: Option<bool>,
@@ -221,13 +221,13 @@ impl Search {
 /// Which subscriptions: all that is said must hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SubscriptionQuery {
-    /// Of this tenant; none is all.
+    /// Tenant; none is all.
     pub tenant: Option<TenantId>,
-    /// Of this client.
+    /// Client Identifier.
     pub client_id: Option<Box<str>>,
     /// To exactly this, with `$share/…` where it is a Shared Subscription.
     pub filter: Option<Box<str>>,
-    /// By this share name.
+    /// Share name.
     pub share_name: Option<Box<str>>,
     /// That match this Topic Name.
     pub topic: Option<Box<str>>,

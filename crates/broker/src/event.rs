@@ -18,7 +18,7 @@ use crate::limits::{ListenerPolicy, QueueFull};
 /// An event: who it is about, and what happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventNotice {
-    /// Who it is about.
+    /// Client that it is about.
     pub head: EventHead,
     /// What happened.
     pub event: Event,
@@ -30,7 +30,7 @@ pub enum Event {
     /// A client has proved who it is. Whether its CONNECT is accepted or refused is told next,
     /// unless it is connected already and has proved it anew.
     Authenticated {
-        /// By what it has proved that.
+        /// How it has proved that.
         proof: Proof,
         /// The listener that it came by.
         listener: Arc<ListenerPolicy>,

@@ -37,7 +37,7 @@ impl<'a> From<&'a UserName> for UserRef<'a> {
     }
 }
 
-/// Who an event is about.
+/// Client that an event is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventHead {
     /// The tenant of the client or topic; the common one, where that is not known.

@@ -31,7 +31,7 @@ pub struct EventInterest {
 /// [`EventInterest`](crate::EventInterest), and events that were not read are counted by group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventGroup {
-    /// Who came and went, what was refused, whose messages wait or were lost.
+    /// Connections, refusals, and clients whose messages wait or were lost.
     Connection,
     /// Subscriptions made and ended.
     Subscription,

@@ -31,7 +31,7 @@ use crate::work::{BYTES_PER_UNIT, CLOSING, CONNECT, SOCKET};
 
 /// A CONNECT that is not accepted.
 struct BadConnect {
-    /// In which style to answer; none closes without a word.
+    /// Version in whose style to answer; none closes without a packet.
     version: Option<ProtocolVersion>,
     reason: ReasonCode,
     cause: RefusalCause,
@@ -122,7 +122,7 @@ impl Shard {
         self.let_in(cx, index, ConnectingClient::new(request, login), unread)
     }
 
-    /// Who a client is that need not prove it.
+    /// Login of a client that need not prove who it is.
     pub(crate) fn claimed_login(&mut self, index: u32, request: &ConnectRequest) -> Login {
         let tenant = self.connections.at(index).listener().own;
         Login::claimed(tenant.unwrap_or(TenantId(0)), request.user_name.clone())

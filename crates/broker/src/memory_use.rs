@@ -73,7 +73,7 @@ impl HeldBySize {
         self
     }
 
-    /// By holders of this size or larger.
+    /// Bytes of holders of this size or larger.
     fn from(&self, size: usize) -> usize {
         self.0[size..].iter().sum()
     }

@@ -20,7 +20,7 @@ use crate::time::Now;
 pub struct Publication<'a> {
     /// Its name in records and between shards.
     pub id: MessageId,
-    /// Whose topic space it is in.
+    /// Tenant whose topic space it is in.
     pub tenant: TenantId,
     /// The session that published it; none for the node itself. Needed for No Local.
     pub publisher: Option<SessionAddress>,
@@ -81,7 +81,7 @@ impl Publication<'_> {
 pub struct StoredMessage<'a> {
     /// Its name.
     pub id: MessageId,
-    /// Whose topic space it is in.
+    /// Tenant whose topic space it is in.
     pub tenant: TenantId,
     /// Topic Name, properties and payload.
     pub contents: Contents<'a>,
@@ -306,7 +306,7 @@ impl Message {
         self.0.header.header.id
     }
 
-    /// Whose topic space it is in.
+    /// Tenant whose topic space it is in.
     pub fn tenant(&self) -> TenantId {
         self.0.header.header.tenant
     }
@@ -415,7 +415,7 @@ impl Message {
 #[derive(Debug, Default)]
 pub(crate) struct Messages {
     text: Vec<u8>,
-    /// By their room for text, in steps.
+    /// Free messages by their room for text, in steps.
     free: [Vec<Message>; ROOMS],
 }
 

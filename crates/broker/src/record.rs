@@ -125,7 +125,7 @@ pub struct SubscriptionRecord {
 /// A message in a queue or in flight, as its record has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntryRecord {
-    /// Whose queue.
+    /// Session of the queue.
     pub epoch: SessionEpoch,
     /// Which message.
     pub message: MessageId,
@@ -225,7 +225,7 @@ pub enum Record {
     /// An entry is over: acknowledged, dropped or expired; or a message was dropped before it
     /// became one, which recovery must know.
     EntryEnded {
-        /// Whose queue.
+        /// Session of the queue.
         epoch: SessionEpoch,
         /// Which message.
         message: MessageId,
@@ -235,7 +235,7 @@ pub enum Record {
     /// An entry goes from a share group to a member, or back: it is in one of both, whatever
     /// happens.
     Moved {
-        /// Whose queue it leaves.
+        /// Session whose queue it leaves.
         from: SessionEpoch,
         /// Why it was there.
         from_why: EnqueuedAs,

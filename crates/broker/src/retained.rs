@@ -79,7 +79,7 @@ impl Expiring {
 struct Entry {
     /// Empty where the topic was cleared not long ago.
     message: Message,
-    /// Who published it, for No Local; none is the node.
+    /// Publisher, for No Local; none is the node.
     publisher: Option<ClientKey>,
     revision: u64,
     /// What it takes beside the message.

@@ -29,7 +29,7 @@ pub struct Screening {
     pub connection: ConnectionId,
     /// What the message is.
     pub kind: ScreeningKind,
-    /// By which door its client came.
+    /// Listener that its client came by.
     pub listener: Arc<ListenerPolicy>,
     /// Where from; none on a Unix socket.
     pub address: Option<(IpAddr, u16)>,

@@ -104,7 +104,7 @@ fn is_long(name: &str) -> bool {
     name.len() > NAME_BYTES_MAX
 }
 
-/// Of a usual name only the last byte is looked at.
+/// Whether a name was shortened. Of a usual name only the last byte is looked at.
 pub(crate) fn is_cut(name: &str) -> bool {
     is_long(name) || is_shortened(name)
 }

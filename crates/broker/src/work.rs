@@ -7,9 +7,9 @@
 /// How much is done before others have their turn, in units of work of about 50 ns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WorkLimits {
-    /// Of a turn. The last eighth is left to what has just arrived.
+    /// Units of a turn. The last eighth is left to what has just arrived.
     pub turn: u64,
-    /// Of one connection, or one message for many receivers, in a turn.
+    /// Units of one connection, or of one message for many receivers, in a turn.
     pub share: u64,
     /// Subscriptions and nodes of the topic index up to which a message is routed at once. A
     /// message that matches more is fanned out over turns (`fan_out.rs`).

@@ -16,7 +16,7 @@ use crate::mailbox::{Control, Mailboxes};
 
 /// Authenticates clients. Called on the reactors' threads: it must not block.
 pub trait Authenticator: fmt::Debug + Send + Sync {
-    /// Who is this? Any thread may give the answer.
+    /// Asks who a client is. Any thread may give the answer.
     fn ask(&self, authentication: Authentication, answer: Answer);
 
     /// Checks this message before it is routed. Any thread may give the answer. Without one, as

@@ -32,7 +32,7 @@ pub struct ReactorConfig {
     pub memory_bytes: usize,
     /// Where records go.
     pub store: Box<dyn Store>,
-    /// Who is asked by listeners that authenticate.
+    /// Authenticator that listeners ask.
     pub authenticator: Arc<dyn Authenticator>,
     /// Where the rules of those who authenticate are looked up, if not in the answers.
     pub rules: Option<Arc<dyn RuleBook>>,
@@ -78,7 +78,7 @@ pub struct ListenerConfig {
     pub proxies: Vec<IpNet>,
     /// What is spoken below MQTT.
     pub transport: Transport,
-    /// With what that is encrypted; none is not.
+    /// Settings of TLS; none: connections are not encrypted.
     pub tls: Option<TlsSettings>,
     /// What clients that come this way may do.
     pub policy: Arc<ListenerPolicy>,
@@ -146,7 +146,7 @@ pub enum Transport {
         /// The path of the request, such as `/mqtt`; any other is answered with 404. [`ANY_PATH`]
         /// is every path.
         path: String,
-        /// Whose pages may connect.
+        /// Origins of pages that may connect.
         origins: Origins,
     },
 }

@@ -10,7 +10,7 @@ use crate::sys;
 const RESERVE_MIN: u64 = 26;
 const RESERVE_MAX: u64 = 1024;
 
-/// Of the reserve, this part has to be free for a connection to be accepted.
+/// Part of the reserve that has to be free for a connection to be accepted.
 const FREE_PART: u64 = 4;
 
 /// Descriptors assumed open where the system does not tell.

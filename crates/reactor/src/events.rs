@@ -18,7 +18,7 @@ use crate::stats::Counters;
 #[derive(Clone, Debug)]
 pub struct Events {
     queue: Arc<Queue>,
-    /// Of what was taken last.
+    /// Events that were taken last.
     taken: Arc<Mutex<Taken>>,
 }
 
@@ -345,7 +345,7 @@ mod tests {
         })
     }
 
-    /// Of a client in the common tenant.
+    /// Event of a client in the common tenant.
     fn told(event: Event) -> EventNotice {
         let head = EventHead::new(TenantId::default(), "c");
         EventNotice { head, event }

@@ -19,7 +19,7 @@ pub struct LatencyHistogram {
     /// Messages in each bucket, those of the one before not counted again; the last has those that
     /// took longest.
     pub counts: [u64; LATENCY_BOUNDS_US.len() + 1],
-    /// Of all of them, microseconds.
+    /// Sum of all of them, in microseconds.
     pub sum_us: u64,
 }
 

@@ -22,17 +22,17 @@ pub struct SharedNode {
     retained: Mutex<Retained>,
     memory_used: AtomicUsize,
     memory_bytes: usize,
-    /// Of what is used: what is kept outside of the shards, as last told.
+    /// Used bytes outside of the shards, as last told.
     memory_outside: AtomicUsize,
-    /// Of what is used: retained messages.
+    /// Used bytes of retained messages.
     retained_bytes: AtomicUsize,
     /// What the shards use memory for, as noted last.
     by_shard: Mutex<Vec<ShardMemory>>,
     sessions: AtomicUsize,
-    /// Of users who may have a limited number of sessions.
+    /// Sessions of users who may have a limited number.
     user_sessions: Mutex<UserSessions>,
     connections: AtomicUsize,
-    /// Of those, by listener.
+    /// Connections by listener.
     by_listener: Box<[AtomicU32]>,
     connects: Mutex<ConnectsOfMinute>,
 }
@@ -93,7 +93,7 @@ impl SharedNode {
         self.memory_used.load(Ordering::Relaxed)
     }
 
-    /// Of the used bytes, those of the addresses that clients connect from.
+    /// Used bytes of the addresses that clients connect from.
     pub fn addresses_bytes(&self) -> usize {
         let connects = self.connects.lock();
         connects.unwrap_or_else(PoisonError::into_inner).counted

@@ -377,7 +377,7 @@ impl Running {
         self.node.memory_use()
     }
 
-    /// Of the used bytes, those of the addresses that clients connect from.
+    /// Used bytes of the addresses that clients connect from.
     pub fn addresses_bytes(&self) -> usize {
         self.node.addresses_bytes()
     }

@@ -91,7 +91,7 @@ impl fmt::Debug for TlsSettings {
 #[derive(Debug)]
 pub(crate) struct Tls {
     stage: Stage,
-    /// By which settings the client is verified, until the handshake is over.
+    /// Settings by which the client is verified, until the handshake is over.
     verified_by: Weak<ServerConfig>,
     /// The handshake was over when bytes last came.
     is_open: bool,

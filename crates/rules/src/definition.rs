@@ -136,7 +136,7 @@ pub struct CommandAction {
     /// The last level of its topic. Default: `control`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
-    /// What is to be done.
+    /// Name of the command.
     pub command: String,
     /// JSON. Default: `{}`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -217,7 +217,7 @@ impl Severity {
         }
     }
 
-    /// By its word.
+    /// Severity of this word.
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|known| known.word() == word)
     }

@@ -12,7 +12,7 @@ enum Level {
 }
 
 impl Levels {
-    /// Of a valid Topic Filter.
+    /// Filter from a valid Topic Filter.
     pub(crate) fn of(filter: &str) -> Self {
         let levels = filter.split('/').map(|level| match level {
             "+" => Level::Plus,

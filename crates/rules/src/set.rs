@@ -68,7 +68,7 @@ pub enum Action {
         device: String,
         /// The last level of its topic.
         kind: String,
-        /// What is to be done.
+        /// Name of the command.
         command: String,
         /// JSON.
         parameters: String,

@@ -167,7 +167,7 @@ pub(crate) struct Written {
 #[derive(Debug)]
 pub struct SyncWork<F> {
     files: Vec<Arc<SegmentFile<F>>>,
-    /// Of the directory too.
+    /// Sync the directory too.
     names: bool,
 }
 

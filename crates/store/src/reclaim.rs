@@ -61,7 +61,7 @@ enum Stage {
 struct Place {
     slot: u16,
     at: u32,
-    /// Of what lives in it.
+    /// Class of what lives in it.
     class: u8,
 }
 

@@ -56,7 +56,7 @@ impl Revoked {
         revoked.or_else(|| self.is_credential_revoked(identity, known))
     }
 
-    /// Of who came by one that is not known, any may be it.
+    /// If the client came by a credential that is not known, any may be it.
     fn is_credential_revoked(&self, identity: &Identity, known: u64) -> Option<RevocationReason> {
         let name = identity.user_name.as_ref()?;
         let (first, last) = match identity.credential {

@@ -10,7 +10,7 @@ use crate::timer::TimerKey;
 pub(crate) struct Exchange {
     pub(crate) method: Arc<str>,
     pub(crate) turn: Turn,
-    /// Of a re-authentication.
+    /// Deadline of a re-authentication.
     pub(crate) deadline: Option<TimerKey>,
 }
 
@@ -34,7 +34,7 @@ impl Exchange {
         }
     }
 
-    /// Of an accepted client.
+    /// Exchange of an accepted client.
     pub(crate) fn over(method: Arc<str>) -> Self {
         Self {
             method,

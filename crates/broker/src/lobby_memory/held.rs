@@ -50,7 +50,7 @@ pub(crate) struct LobbyMemory {
     /// Those that hold something: nearly all hold nothing.
     pub(crate) ranks: BTreeSet<Rank>,
     bytes: usize,
-    /// Of all CONNECT packets whose clients wait to be known.
+    /// Bytes of all CONNECT packets whose clients wait for their login.
     request_bytes: usize,
     bytes_max: usize,
 }

@@ -53,10 +53,10 @@ impl LossNotice {
 pub(crate) struct Losses {
     expired: u64,
     expired_at: LossTimes,
-    /// By reason.
+    /// Drops by reason.
     drops: [u64; DROP_REASONS],
     dropped_at: [LossTimes; DROP_REASONS],
-    /// Of them, those that were not told yet.
+    /// Drops that were not told yet, by reason.
     untold: [u64; DROP_REASONS],
     /// Reasons that were told, a bit each: more is told later.
     told: u16,
@@ -77,7 +77,7 @@ impl Losses {
         self.expired_at.note(wall_ms);
     }
 
-    /// By reason.
+    /// Drops by reason.
     pub(crate) fn drops(&self) -> &[u64; DROP_REASONS] {
         &self.drops
     }
@@ -125,7 +125,7 @@ impl Losses {
     }
 }
 
-/// Of whom it is told again, and when.
+/// Owners of queues whose losses are told again, and when.
 #[derive(Debug, Default)]
 pub(crate) struct LossesToTell {
     pub(crate) due: BinaryHeap<Reverse<(u64, QueueOwner, DropReason)>>,

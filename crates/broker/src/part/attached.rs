@@ -31,7 +31,7 @@ pub(crate) struct Part {
 #[derive(Debug, Default)]
 pub(crate) struct Parts {
     pub(super) attached: Vec<Part>,
-    /// Of parts that are attached once per shard.
+    /// Lanes of parts that are attached once per shard.
     pub(crate) lanes: Lanes,
     /// Lanes that the message under way was chosen for, since an operator's message was begun.
     pub(crate) lanes_chosen: u64,

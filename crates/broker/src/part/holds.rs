@@ -13,7 +13,7 @@ use crate::id::SessionEpoch;
 pub struct Hold {
     /// Its session.
     pub(crate) part: SessionEpoch,
-    /// Whose messages; none is all tenants'.
+    /// Tenant of the messages; none is all tenants.
     pub(crate) tenant: Option<TenantId>,
     /// Its Topic Filters.
     pub(crate) filters: Arc<[Box<str>]>,

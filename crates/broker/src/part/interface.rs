@@ -22,12 +22,12 @@ pub struct PartId(pub u64);
 pub struct PartSpec {
     /// Its name until it detaches.
     pub id: PartId,
-    /// Whose messages it takes.
+    /// Tenant whose messages it takes.
     pub tenant: TenantId,
     /// Its Client Identifier, which begins with `$`. The session of an earlier part of this name is
     /// resumed, and a part that is still attached under it is ended.
     pub client_id: Arc<str>,
-    /// By whose rules it publishes and gets messages; none may do all.
+    /// Identity whose rules apply to what it publishes and gets; none may do all.
     pub identity: Option<PartIdentity>,
     /// What it subscribes to; other subscriptions that its session has are ended.
     pub subscriptions: Vec<PartSubscription>,
@@ -49,7 +49,7 @@ pub struct PartSpec {
 /// A user or device by whose rules a part publishes and gets messages.
 #[derive(Clone, Debug)]
 pub struct PartIdentity {
-    /// Who it is.
+    /// Identity of the part.
     pub identity: Identity,
     /// Number of the last revocation that was known when that was decided.
     pub known: u64,
@@ -336,7 +336,7 @@ pub trait PartLine: core::fmt::Debug + Send + Sync {
 /// A message for a part.
 #[derive(Clone, Debug)]
 pub struct Delivery {
-    /// By which it is settled.
+    /// Token by which it is settled.
     pub token: PacketId,
     /// The message, with its id, time of receipt and properties. Shared with all who hold it.
     pub message: Message,
@@ -352,7 +352,7 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// Who published it; none for the node's own messages.
+    /// Publisher; none for the node's own messages.
     pub fn publisher(&self) -> Option<&SharedClient> {
         self.message.client()
     }

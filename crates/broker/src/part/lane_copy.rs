@@ -23,7 +23,7 @@ pub struct LaneTerms {
 }
 
 impl LaneTerms {
-    /// Whose part it is of, and its name.
+    /// Tenant and name of the part that it is of.
     pub fn part(&self) -> (TenantId, &str) {
         let part = lane_of(&self.session.client_id).map(|(part, _)| part);
         (self.session.tenant, part.unwrap_or_default())

@@ -21,7 +21,7 @@ struct Waiting<T> {
 }
 
 impl<T> LaneOrder<T> {
-    /// Of this number of lanes, of which nothing is known: nothing is taken until each has told of
+    /// Order of this number of lanes, of which nothing is known: nothing is taken until each has told of
     /// which run its oldest message is.
     pub fn new(lanes: usize) -> Self {
         let lanes = (0..lanes).map(|_| Waiting {

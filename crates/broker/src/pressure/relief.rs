@@ -62,15 +62,15 @@ pub(crate) struct Relief {
 /// Sums over holders, bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Sums {
-    /// By holders.
+    /// Bytes of holders.
     held: HeldBySize,
     /// The same, by what the holders count as.
     pub(super) counted: HeldBySize,
-    /// By clients alone.
+    /// Bytes of clients alone.
     clients: HeldBySize,
-    /// By all share groups.
+    /// Bytes of all share groups.
     pub(super) groups: usize,
-    /// By packets of clients that are not complete or wait for their turn.
+    /// Bytes of packets of clients that are not complete or wait for their turn.
     pub(super) input: usize,
 }
 
@@ -100,7 +100,7 @@ pub(crate) struct Noted {
 }
 
 impl Noted {
-    /// Of a holder that counts as what it holds.
+    /// A holder that counts as what it holds.
     pub(super) fn of(bytes: usize) -> Self {
         Self {
             held: bytes,

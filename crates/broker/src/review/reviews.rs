@@ -9,7 +9,7 @@ use crate::id::SessionId;
 /// rules are looked up.
 const CHANGES_MAX: usize = 16;
 
-/// Whose rules a new book of rules may have changed.
+/// Clients whose rules a new rule book may have changed.
 #[derive(Clone, Debug)]
 pub(crate) enum Affected {
     /// Everybody's.

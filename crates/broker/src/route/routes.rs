@@ -24,7 +24,7 @@ pub(crate) struct Route {
     /// Sum of the node's epoch and of the shard's own: both only grow, so it stays the same as long
     /// as both do.
     pub(super) epoch: u64,
-    /// Who wants it, as in [`InterestedShards`], which would leave no room for the tenant.
+    /// Shards that want it, as in [`InterestedShards`], which would leave no room for the tenant.
     pub(super) wanted_by: u64,
     pub(super) wanted_as: InterestClass,
     /// The permit by which it was last published to; 0 is none.

@@ -63,7 +63,7 @@ pub(super) struct Released {
 }
 
 impl SentEntry {
-    /// Of an entry that has a record.
+    /// State of an entry that has a record.
     pub(super) fn of(entry: Entry) -> Self {
         Self {
             id: entry.message.id(),

@@ -347,7 +347,7 @@ impl Outbound {
         }
     }
 
-    /// What is to be sent again and still lies in the store, in order.
+    /// Messages that are sent again and still lie in the store, in order.
     pub(super) fn stored_unsent(&self) -> impl Iterator<Item = (PacketId, MessageId)> {
         let unsent = self.unsent().iter();
         unsent.filter_map(|id| match &self.in_flight.get(*id)?.state {

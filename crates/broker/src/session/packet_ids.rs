@@ -23,7 +23,7 @@ struct Ring<T> {
     places: Box<[Option<(PacketId, T)>]>,
     /// What found its place taken.
     others: BTreeMap<PacketId, T>,
-    /// Of both.
+    /// Entries in both.
     len: usize,
     /// Places to begin with when there are none: many messages in flight come back in bursts.
     places_at_first: usize,

@@ -49,7 +49,7 @@ pub(crate) struct Permit {
     /// is the verdict; 0 is nothing. The shard has its own seed, so clients cannot choose topics
     /// of one hash.
     verdicts: [u64; VERDICTS],
-    /// By which routes remember that it may publish to their topics.
+    /// Token by which routes remember that it may publish to their topics.
     pub(crate) token: PermitToken,
     /// Number of the last change that it follows (`review.rs`).
     pub(crate) reviewed: u32,

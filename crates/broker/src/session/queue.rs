@@ -91,7 +91,7 @@ struct Stored {
     rows: SweptRows,
     /// What does not fit into rows; not there while all does.
     beside: Option<Box<Beside>>,
-    /// Of their messages.
+    /// Bytes of their messages.
     bytes: u64,
     /// How often the length of a page has doubled.
     doublings: u8,
@@ -104,7 +104,7 @@ struct Stored {
 struct Beside {
     /// Several Subscription Identifiers: the same few again and again, where subscriptions overlap.
     several: Alike<u32>,
-    /// Of those that have more.
+    /// Entries that have more.
     apart: BTreeMap<Key, Apart>,
     /// Bytes of the messages among them, which are in memory because they have no record.
     kept_bytes: usize,

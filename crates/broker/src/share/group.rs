@@ -22,7 +22,7 @@ use crate::share::message::ShareMessage;
 use crate::split_map::SplitMap;
 use crate::topic_tree::NodeKey;
 
-/// Who is to get a message of a group.
+/// Member that gets a message of a group.
 #[derive(Debug)]
 pub(super) enum Choice {
     /// The member at this place.
@@ -48,7 +48,7 @@ pub(super) struct Group {
     pub(super) recorded: bool,
     pub(super) node: NodeKey,
     pub(super) members: Members,
-    /// Whose turn is next.
+    /// Member whose turn is next.
     pub(super) turn: usize,
     pub(super) queue: Queue,
     /// It is among those that are served in a later turn.

@@ -50,7 +50,7 @@ pub struct Member {
     pub(crate) credit: i32,
     /// None is everything.
     pub(crate) reads: Option<Arc<Reads>>,
-    /// By which of the books of rules that its shard has had; [`RulesVersion::ANY`] where none is
+    /// Version of the rule book of its shard; [`RulesVersion::ANY`] where none is
     /// looked into.
     pub(crate) rules_version: RulesVersion,
     /// It had no room: others come first until the group's delivery of this number. 0 where it had.
@@ -71,7 +71,7 @@ impl Member {
 pub struct RulesVersion(u64);
 
 impl RulesVersion {
-    /// Of what does not change with the book.
+    /// Version of what does not change with the book.
     pub(crate) const ANY: Self = Self(u64::MAX);
 
     /// Another book was given.
@@ -85,7 +85,7 @@ impl RulesVersion {
 pub enum ShareMessage {
     /// A session subscribes.
     Join {
-        /// Whose topics.
+        /// Tenant of the topics.
         tenant: TenantId,
         /// `$share/name/filter`.
         filter: Box<str>,
@@ -101,7 +101,7 @@ pub enum ShareMessage {
     },
     /// A session unsubscribes or ends.
     Leave {
-        /// Whose topics.
+        /// Tenant of the topics.
         tenant: TenantId,
         /// `$share/name/filter`.
         filter: Box<str>,
@@ -110,7 +110,7 @@ pub enum ShareMessage {
     },
     /// The client of a member has come or gone, or may get other messages than before.
     Presence {
-        /// Whose topics.
+        /// Tenant of the topics.
         tenant: TenantId,
         /// `$share/name/filter`.
         filter: Box<str>,
@@ -120,7 +120,7 @@ pub enum ShareMessage {
         connected: bool,
         /// What it may get.
         reads: Option<Arc<Reads>>,
-        /// By which book.
+        /// Version of the rule book.
         rules_version: RulesVersion,
     },
     /// A message for a member.

@@ -41,7 +41,7 @@ pub struct ShareTicket {
 
 #[cfg(test)]
 impl ShareTicket {
-    /// Of no group.
+    /// Ticket of no group.
     pub(crate) fn for_tests() -> Self {
         Self {
             shard: ShardId(0),

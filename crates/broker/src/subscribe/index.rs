@@ -10,7 +10,7 @@ use crate::topic_tree::Tree;
 #[derive(Debug)]
 pub(crate) struct SubscriberIndex {
     pub(crate) tree: Tree<Subscribers>,
-    /// Of `tree`.
+    /// Epochs of `tree`.
     pub(crate) epochs: Epochs,
     /// Subscriptions, with those of share groups, which are not in `tree`.
     count: usize,

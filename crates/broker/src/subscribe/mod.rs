@@ -34,7 +34,7 @@ use crate::shortened::shortened;
 use crate::subscribe::suback::{PendingSubAck, SubscribeOrigin};
 use crate::subscribe::subscribers::Subscriptions;
 
-/// By what subscriptions are granted.
+/// Terms on which subscriptions are granted.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Terms {
     /// Retain Handling holds.
@@ -116,7 +116,7 @@ impl Shard {
         }
     }
 
-    /// By what the client of a connection is granted subscriptions.
+    /// Terms on which the client of a connection is granted subscriptions.
     pub(crate) fn terms_of(&mut self, index: u32) -> Terms {
         let connection = self.connections.at(index);
         Terms {

@@ -141,7 +141,7 @@ impl Shard {
         page.next.is_some() || !page.messages.is_empty()
     }
 
-    /// Whose retained messages a subscription does not bring: No Local asks who published a
+    /// Client whose retained messages a subscription does not bring: No Local asks who published a
     /// message, not when [MQTT-3.8.3-3].
     fn no_local_key(&mut self, session: u32, no_local: bool) -> Option<ClientKey> {
         let state = self.sessions.at(session);

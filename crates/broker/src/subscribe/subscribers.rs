@@ -1,4 +1,4 @@
-//! Who subscribes to what: the subscriptions of a session, and the subscribers at each place of the
+//! Subscriptions and subscribers: the subscriptions of a session, and the subscribers at each place of the
 //! shard's index. Each knows its place with the other, so that both are found without a search.
 //!
 //! It knows no packets; why a subscription is made or ended is decided elsewhere.
@@ -189,7 +189,7 @@ pub(crate) struct Subscriptions {
     next_number: u32,
     /// The number of the next retained copies.
     retained_copy: u8,
-    /// Of all filters.
+    /// Bytes of all filters.
     pub(super) filter_bytes: FilterBytes,
 }
 
@@ -224,9 +224,9 @@ impl FilterBytes {
 /// A place among the subscriptions of a session.
 #[derive(Debug)]
 pub(crate) enum SubscriptionPlace {
-    /// Of the filter that has this place in the index.
+    /// Subscription to the filter that has this place in the index.
     Own(NodeKey),
-    /// Of the share group that is named `$share/name/filter`.
+    /// Subscription to the share group that is named `$share/name/filter`.
     Shared(Box<str>),
 }
 

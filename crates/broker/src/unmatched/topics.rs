@@ -26,7 +26,7 @@ pub(crate) struct UnmatchedTopics {
 pub(crate) struct Topic {
     tenant: TenantId,
     name: Box<str>,
-    /// Who published last, as in [`Publication::publisher`].
+    /// Last publisher, as in [`Publication::publisher`].
     publisher: Option<SessionAddress>,
     /// Its Client Identifier; none: an operator, or a client whose session has ended.
     client_id: Option<Arc<str>>,

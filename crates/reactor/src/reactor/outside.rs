@@ -59,7 +59,7 @@ pub(crate) struct Outside {
     pub(crate) counters: Arc<Counters>,
     pub(crate) socket_count: Arc<SocketCount>,
     pub(crate) sockets_max: usize,
-    /// Of the parts whose sessions are here.
+    /// Outlets of the parts whose sessions are here.
     pub(crate) outlets: Outlets,
 }
 

@@ -101,7 +101,7 @@ impl Entry {
 }
 
 impl AlarmMachine {
-    /// What is to be written since the last call, `most` at most: what is kept of an alarm, or none
+    /// Changes to write since the last call, `most` at most: what is kept of an alarm, or none
     /// if nothing is kept of it any more. It counts as written.
     pub fn take_changed_watches(&mut self, most: usize) -> Vec<(AlarmKey, Option<WatchState>)> {
         let mut changed = Vec::new();

@@ -52,7 +52,7 @@ impl AlarmState {
         }
     }
 
-    /// By its word.
+    /// State of this word.
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|known| known.word() == word)
     }
@@ -79,7 +79,7 @@ pub struct Alarm {
     pub raised_ms: i64,
     /// Time of its last change, milliseconds since the Unix epoch.
     pub changed_ms: i64,
-    /// Who has changed it last; empty: the node.
+    /// Caller who has changed it last; empty: the node.
     pub changed_by: String,
     /// Until when it is shelved, milliseconds since the Unix epoch.
     pub shelved_until_ms: Option<i64>,

@@ -121,7 +121,7 @@ pub(crate) struct Bodies {
     last: Option<(u64, u32)>,
     /// Numbers of references that do not fit.
     many: BTreeMap<u64, u64>,
-    /// Of bodies with [`Holds::ROUTING`]: the queues that have or had an entry.
+    /// Queues that have or had an entry, by body with [`Holds::ROUTING`].
     had: NumberMap<u64, Vec<QueueId>>,
     /// Per upper six bits of an id the highest id seen.
     highest: Highest,

@@ -52,9 +52,9 @@ fn weight(class: u8) -> u64 {
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Live {
-    /// By slot of the segment.
+    /// Bytes by slot of the segment.
     slots: Vec<Slot>,
-    /// Of all slots.
+    /// Bytes of all slots.
     total: u64,
     now: Lsn,
 }

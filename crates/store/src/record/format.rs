@@ -18,10 +18,10 @@ pub(super) const SAME_BODY: u8 = 0x10;
 pub(super) const LANE_ZERO: u8 = 0x20;
 pub(super) const NOTE_ZERO: u8 = 0x40;
 pub(super) const HAS_EXTRA: u8 = 0x80;
-/// Of a moved body: its holds are in the bits below this one.
+/// Bit of a moved body: its holds are in the bits below this one.
 pub(super) const HOLDS_TOLD: u8 = 0x80;
 pub(super) const HOLDS_SHIFT: u32 = 4;
-/// Of the kinds that say only what differs from the operation before: the queue does not.
+/// Bit of the kinds that say only what differs from the operation before: the queue is the same.
 pub(super) const SAME_QUEUE: u8 = 0x80;
 
 /// What the operations before in the same record named last: what the next ones differ from.

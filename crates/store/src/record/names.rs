@@ -25,7 +25,7 @@ pub struct QueueId(pub u64);
 /// A state's name. `owner` is the queue's number where both are forgotten together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StateKey {
-    /// Whose it is.
+    /// Owner of the state.
     pub owner: u64,
     /// What it is; the caller's affair.
     pub kind: u8,
