@@ -60,7 +60,7 @@ pub(crate) struct Line {
     pub(crate) filter: Box<str>,
 }
 
-/// For whom a line is.
+/// Users that a line is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum LineSubject {
     Anonymous,

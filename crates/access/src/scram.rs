@@ -71,7 +71,7 @@ impl Verifier {
         Ok(Self::with_salt(password, &salt, ITERATIONS))
     }
 
-    /// That of a password with this salt.
+    /// Verifier of a password with this salt.
     pub fn with_salt(password: &[u8], salt: &[u8], iterations: NonZeroU32) -> Self {
         let salted = salted_password(password, salt, iterations);
         Self {

@@ -31,7 +31,7 @@ use crate::work::{BYTES_PER_UNIT, CLOSING, CONNECT, SOCKET};
 
 /// A CONNECT that is not accepted.
 struct BadConnect {
-    /// In which style to answer; none closes without a word.
+    /// Version in whose style to answer; none closes without a packet.
     version: Option<ProtocolVersion>,
     reason: ReasonCode,
     cause: RefusalCause,

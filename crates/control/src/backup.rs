@@ -283,12 +283,12 @@ pub struct Archive {
     path: PathBuf,
     file: File,
     /// Where each file's bytes lie.
-    places: BTreeMap<String, Place>,
+    places: BTreeMap<String, ArchiveEntry>,
 }
 
 /// Where a file lies in an archive, and its checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct ArchiveEntry {
     offset: u64,
     bytes: u64,
     crc32c: u32,
@@ -350,7 +350,7 @@ impl Archive {
                 progress(offset + reader.bytes, length);
             }
             let (bytes, crc32c) = (reader.bytes, reader.sum);
-            let place = Place {
+            let place = ArchiveEntry {
                 offset,
                 bytes,
                 crc32c,
@@ -519,11 +519,11 @@ const TAR_MAGIC_AT: usize = 257;
 /// The files of a store within an archive, to be read only.
 pub struct ArchiveDisk {
     file: File,
-    places: BTreeMap<String, Place>,
+    places: BTreeMap<String, ArchiveEntry>,
 }
 
 impl ArchiveDisk {
-    fn copy(&self, place: Place, to: &Path) -> io::Result<()> {
+    fn copy(&self, place: ArchiveEntry, to: &Path) -> io::Result<()> {
         let mut options = OpenOptions::new();
         let mut out = options.write(true).create_new(true).mode(0o600).open(to)?;
         let mut buffer = vec![0; CHUNK];
@@ -544,22 +544,22 @@ fn read_only<T>() -> io::Result<T> {
 }
 
 impl Disk for ArchiveDisk {
-    type File = Place;
+    type File = ArchiveEntry;
 
-    fn create(&self, _: &str, _: u64) -> io::Result<Place> {
+    fn create(&self, _: &str, _: u64) -> io::Result<ArchiveEntry> {
         read_only()
     }
 
-    fn open(&self, name: &str) -> io::Result<Place> {
+    fn open(&self, name: &str) -> io::Result<ArchiveEntry> {
         let place = self.places.get(name).copied();
         place.ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    fn write_at(&self, _: &Place, _: u64, _: &[u8]) -> io::Result<()> {
+    fn write_at(&self, _: &ArchiveEntry, _: u64, _: &[u8]) -> io::Result<()> {
         read_only()
     }
 
-    fn read_at(&self, file: &Place, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
+    fn read_at(&self, file: &ArchiveEntry, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
         let left = usize::try_from(file.bytes.saturating_sub(offset)).unwrap_or(usize::MAX);
         let count = bytes.len().min(left);
         self.file
@@ -567,7 +567,7 @@ impl Disk for ArchiveDisk {
         Ok(count)
     }
 
-    fn sync(&self, _: &Place) -> io::Result<()> {
+    fn sync(&self, _: &ArchiveEntry) -> io::Result<()> {
         read_only()
     }
 

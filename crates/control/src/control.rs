@@ -46,7 +46,7 @@ use crate::log_limit::LogLimit;
 use crate::logging::Logging;
 use crate::memory::Outside;
 use crate::presence::{ClientPresence, Presence};
-use crate::request::places::Places;
+use crate::request::slots::RequestSlots;
 use crate::store::{PinnedStore, StoreSize, StoreState};
 use waiting::Waiting;
 
@@ -167,7 +167,7 @@ pub struct Control {
     clients_maximum: AtomicU64,
     next_request: AtomicU64,
     waiting: Waiting,
-    pub(crate) requests: Places,
+    pub(crate) requests: RequestSlots,
     stop: watch::Sender<bool>,
     reloads: mpsc::UnboundedSender<ReloadRequest>,
 }
@@ -216,7 +216,7 @@ impl Control {
             clients_maximum: AtomicU64::new(0),
             next_request: AtomicU64::new(1),
             waiting: Mutex::default(),
-            requests: Places::default(),
+            requests: RequestSlots::default(),
             stop: watch::Sender::new(false),
             reloads: parts.reloads,
         }

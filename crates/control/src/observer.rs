@@ -5,7 +5,7 @@ use martlet_broker::{
     Delivery, PartId, PartOutcome, PartQueueLimits, PartReach, PartSpec, PartSubscription, TenantId,
 };
 use martlet_codec::RetainHandling;
-use martlet_integrate::{Lanes, Told};
+use martlet_integrate::{LaneEvent, Lanes};
 
 use crate::control::Control;
 
@@ -56,12 +56,12 @@ impl Observer {
             let (mut settled, mut deliveries) = (Vec::new(), Vec::new());
             while let Some(told) = next {
                 match told {
-                    Told::Delivery(token, delivery) => {
+                    LaneEvent::Delivery(token, delivery) => {
                         deliveries.push(delivery);
                         settled.push((token, PartOutcome::Done));
                     }
-                    Told::Attached(_) | Told::Queue(_) => {}
-                    Told::Ended(why) => return Err(why),
+                    LaneEvent::Attached(_) | LaneEvent::Queue(_) => {}
+                    LaneEvent::Ended(why) => return Err(why),
                 }
                 next = self.lanes.next_now();
             }

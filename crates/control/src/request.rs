@@ -4,9 +4,9 @@
 //! The request itself goes the way of every message that an operator publishes, so that it is known
 //! whether anybody got it.
 
-pub(crate) mod places;
+pub(crate) mod slots;
 
-pub use places::REQUESTS_MAX;
+pub use slots::REQUESTS_MAX;
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ use martlet_integrate::Part;
 
 use crate::control::{Control, ControlError};
 use crate::journal::Entry;
-use places::Place;
+use slots::RequestSlot;
 
 /// How long the part may take until it is attached: it is this process, so beyond that the node is
 /// stalled.
@@ -108,7 +108,7 @@ impl Control {
         mut message: NewMessage,
         timeout: Duration,
     ) -> Result<Requested, RequestError> {
-        let place = self.requests.take().ok_or(RequestError::TooMany)?;
+        let slot = self.requests.take().ok_or(RequestError::TooMany)?;
         let mut random = [0; 16];
         rand::fill(&mut random).map_err(|_| RequestError::Randomness)?;
         let topic = message.response_topic.get_or_insert_with(|| {
@@ -117,7 +117,7 @@ impl Control {
         let topic = topic.clone();
         let correlation = message.correlation_data.get_or_insert(random.into());
         let correlation = correlation.clone();
-        let listening = self.listen(tenant, &place, &topic);
+        let listening = self.listen(tenant, &slot, &topic);
         let mut part = tokio::time::timeout(SUBSCRIBED_WITHIN, listening)
             .await
             .map_err(|_| RequestError::NotListening("a shard does not answer".to_owned()))??;
@@ -151,13 +151,13 @@ impl Control {
     async fn listen(
         &self,
         tenant: TenantId,
-        place: &Place<'_>,
+        slot: &RequestSlot<'_>,
         topic: &str,
     ) -> Result<Part, RequestError> {
         let mut part = self.attach(PartSpec {
             id: PartId::default(),
             tenant,
-            client_id: format!("$api/request/{}", place.number()).into(),
+            client_id: format!("$api/request/{}", slot.number()).into(),
             subscriptions: vec![PartSubscription {
                 filter: topic.into(),
                 identifier: 0,

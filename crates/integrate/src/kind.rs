@@ -97,15 +97,15 @@ pub enum Takes {
 /// A value of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TableValue {
-    /// Of [`Takes::Text`] and [`Takes::Word`].
+    /// Value of [`Takes::Text`] and [`Takes::Word`].
     Text(String),
-    /// Of [`Takes::Texts`], [`Takes::Topics`] and [`Takes::Headers`].
+    /// Value of [`Takes::Texts`], [`Takes::Topics`] and [`Takes::Headers`].
     Texts(Vec<String>),
-    /// Of [`Takes::Secret`].
+    /// Value of [`Takes::Secret`].
     Secret(SecretValue),
-    /// Of [`Takes::Boolean`].
+    /// Value of [`Takes::Boolean`].
     Flag(bool),
-    /// Of [`Takes::Integer`] and [`Takes::NoneOrAtLeast`].
+    /// Value of [`Takes::Integer`] and [`Takes::NoneOrAtLeast`].
     Number(u64),
 }
 

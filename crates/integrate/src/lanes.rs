@@ -11,7 +11,7 @@ use martlet_broker::{
 use martlet_codec::{PacketId, ReasonCode};
 use tokio::sync::mpsc;
 
-/// By which a delivery is settled.
+/// Token by which a delivery is settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Token {
     lane: usize,
@@ -25,9 +25,9 @@ impl Token {
     }
 }
 
-/// What a part is told.
+/// Event of a part.
 #[derive(Debug)]
-pub enum Told {
+pub enum LaneEvent {
     /// All of its lanes are attached. For each subscription whether it was granted.
     Attached(Vec<ReasonCode>),
     /// A message. Those of one publisher come in order.
@@ -184,9 +184,9 @@ impl Lanes {
         self.lanes.get(lane).map(|lane| &*lane.client_id)
     }
 
-    /// What the part is told next; none after [`Told::Ended`], or if the node has stopped. Nothing
+    /// What the part is told next; none after [`LaneEvent::Ended`], or if the node has stopped. Nothing
     /// is lost if the future is dropped.
-    pub async fn next(&mut self) -> Option<Told> {
+    pub async fn next(&mut self) -> Option<LaneEvent> {
         loop {
             if let Some(told) = self.next_now() {
                 return Some(told);
@@ -200,21 +200,21 @@ impl Lanes {
     }
 
     /// What it is told next, if that is there already.
-    pub fn next_now(&mut self) -> Option<Told> {
+    pub fn next_now(&mut self) -> Option<LaneEvent> {
         loop {
             if self.has_ended {
                 return None;
             }
             if let Some((lane, delivery)) = self.order.pop() {
                 let token = delivery.token;
-                return Some(Told::Delivery(Token { lane, token }, delivery));
+                return Some(LaneEvent::Delivery(Token { lane, token }, delivery));
             }
             let (lane, events) = &mut self.taken;
             let Some(event) = events.next() else {
                 let waiting = self.order.waiting_count();
                 if self.waiting_told != waiting {
                     self.waiting_told = waiting;
-                    return Some(Told::Queue(self.queue()));
+                    return Some(LaneEvent::Queue(self.queue()));
                 }
                 let (lane, events) = self.told.try_recv().ok()?;
                 self.taken = (lane, events.into_iter());
@@ -227,7 +227,7 @@ impl Lanes {
         }
     }
 
-    fn take(&mut self, place: usize, event: PartEvent) -> Option<Told> {
+    fn take(&mut self, place: usize, event: PartEvent) -> Option<LaneEvent> {
         let lane = self.lanes.get_mut(place)?;
         match event {
             PartEvent::Attached { granted, .. } => {
@@ -236,7 +236,7 @@ impl Lanes {
                     self.granted.get_or_insert(granted);
                 }
                 let all = self.lanes.iter().all(|lane| lane.is_attached);
-                return all.then(|| Told::Attached(self.granted.clone().unwrap_or_default()));
+                return all.then(|| LaneEvent::Attached(self.granted.clone().unwrap_or_default()));
             }
             PartEvent::Delivery(delivery) => {
                 let run = start_of(delivery.message.id().0);
@@ -257,13 +257,13 @@ impl Lanes {
             PartEvent::Queue(queue) => {
                 lane.queue = Some(queue);
                 self.divide_bytes();
-                return Some(Told::Queue(self.queue()));
+                return Some(LaneEvent::Queue(self.queue()));
             }
             // It publishes nothing.
             PartEvent::Published { .. } | PartEvent::Receipt(_) | PartEvent::Receivers { .. } => {}
             PartEvent::Ended { why, .. } if lane.line.is_some() => {
                 self.has_ended = true;
-                return Some(Told::Ended(why));
+                return Some(LaneEvent::Ended(why));
             }
             PartEvent::Ended { .. } => {}
         }

@@ -58,7 +58,7 @@ pub use feed::{Feed, Ticket};
 pub use host::{Host, HostFuture, PartSession, RequestTrouble, Response, SavedState};
 pub use kept::Kept;
 pub use kind::{ConfiguredSink, KINDS, Key, Kind, SOURCES, Surroundings, Table, TableValue, Takes};
-pub use lanes::{Lanes, Token, Told};
+pub use lanes::{LaneEvent, Lanes, Token};
 pub use masking::SecretTexts;
 pub use networks::AllowedNetworks;
 pub use part::Part;

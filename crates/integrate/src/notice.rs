@@ -35,7 +35,7 @@ struct Alarm {
 }
 
 impl Notice {
-    /// Of a message.
+    /// Notice of a message.
     pub(crate) fn of(message: &SinkMessage) -> Self {
         match serde_json::from_slice::<Alarm>(message.payload()) {
             Ok(alarm) => Self::of_alarm(&alarm),

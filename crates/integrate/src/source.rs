@@ -44,11 +44,11 @@ pub struct SourceMessage {
     pub received_ms: u64,
     /// It may have been published before.
     pub repeated: bool,
-    /// What is to be done with it.
+    /// Action that it asks for.
     pub what: What,
 }
 
-/// What is to be done with a message of a source.
+/// Action that a message of a source asks for.
 #[derive(Clone, Debug)]
 pub enum What {
     /// It is published. Its hops say how many nodes it has passed.

@@ -1,4 +1,4 @@
-//! Who a client turned out to be.
+//! Identity of a client.
 
 use std::sync::Arc;
 

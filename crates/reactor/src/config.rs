@@ -78,7 +78,7 @@ pub struct ListenerConfig {
     pub proxies: Vec<IpNet>,
     /// What is spoken below MQTT.
     pub transport: Transport,
-    /// With what that is encrypted; none is not.
+    /// Settings of TLS; none: connections are not encrypted.
     pub tls: Option<TlsSettings>,
     /// What clients that come this way may do.
     pub policy: Arc<ListenerPolicy>,

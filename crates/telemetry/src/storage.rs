@@ -15,7 +15,7 @@ use crate::retention::{Deleted, Retention};
 use crate::series::Written;
 use crate::sqlite::read::SqliteReader;
 use crate::value::{Point, Time};
-use crate::writer::{Done, Job, WriteJob, Writer, WriterStatus};
+use crate::writer::{Done, Job, WriteJob, Writer, WriterState};
 use crate::{Location, Settings, StorageError};
 
 /// Jobs that wait for the writer, apart from their bytes.
@@ -36,7 +36,7 @@ struct Inner {
     memory: Arc<SharedMemory>,
     reader: Reader,
     location: Location,
-    told: WriterStatus,
+    told: WriterState,
 }
 
 impl Storage {
@@ -58,7 +58,7 @@ impl Storage {
         let room_bytes = u32::try_from(settings.waiting_bytes_max)
             .unwrap_or(u32::MAX)
             .clamp(1, u32::MAX >> 3);
-        let told = WriterStatus::default();
+        let told = WriterState::default();
         let writer = NewWriter {
             location: location.clone(),
             settings,
@@ -291,7 +291,7 @@ struct NewWriter {
     settings: Settings,
     memory: Arc<SharedMemory>,
     jobs: mpsc::Receiver<Job>,
-    told: WriterStatus,
+    told: WriterState,
 }
 
 impl NewWriter {

@@ -61,9 +61,9 @@ pub(crate) struct Writer {
     known_bytes: Arc<AtomicUsize>,
 }
 
-/// What others learn of the writer.
+/// State of the writer that others see.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct WriterStatus {
+pub(crate) struct WriterState {
     pub(crate) trouble: Trouble,
     /// Bytes of memory that the series take that it knows.
     pub(crate) known_bytes: Arc<AtomicUsize>,
@@ -90,7 +90,7 @@ impl Writer {
         settings: &Settings,
         memory: Arc<SharedMemory>,
         jobs: mpsc::Receiver<Job>,
-        told: WriterStatus,
+        told: WriterState,
     ) -> Result<Self, StorageError> {
         let engine = Engine::open(location, settings, memory).await?;
         Ok(Self {

@@ -84,7 +84,7 @@ impl Slot {
 
 /// A stream that is open, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct OpenStream {
     streams: Arc<Streams>,
     caller: String,
     team: Option<String>,
@@ -107,7 +107,7 @@ impl Streams {
     ///
     /// # Errors
     /// Which limit is reached.
-    pub(super) fn open(self: &Arc<Self>, principal: &Principal) -> Result<Place, Problem> {
+    pub(super) fn open(self: &Arc<Self>, principal: &Principal) -> Result<OpenStream, Problem> {
         let (caller, team) = (principal.to_string(), principal.team.clone());
         let mut open = self.lock();
         let count = |of: &HashMap<String, usize>, name: &str| of.get(name).copied().unwrap_or(0);
@@ -138,7 +138,7 @@ impl Streams {
                     slot: Arc::clone(&slot),
                 };
                 open.readers.insert(number, waiting);
-                return Ok(Place {
+                return Ok(OpenStream {
                     streams: Arc::clone(self),
                     caller,
                     team,
@@ -180,7 +180,7 @@ impl Streams {
     }
 }
 
-impl Place {
+impl OpenStream {
     /// From now on this many bytes wait for the reader.
     pub(super) fn hold(&self, bytes: usize) {
         self.streams.lock().hold(self.number, bytes);
@@ -286,7 +286,7 @@ fn give_back(of: &mut HashMap<String, usize>, name: &str) {
     }
 }
 
-impl Drop for Place {
+impl Drop for OpenStream {
     fn drop(&mut self) {
         let mut open = self.streams.lock();
         open.hold(self.number, 0);
@@ -317,7 +317,7 @@ mod tests {
     }
 
     /// Opens streams of this caller until there is no place.
-    fn fill(streams: &Arc<Streams>, principal: &Principal) -> Vec<Place> {
+    fn fill(streams: &Arc<Streams>, principal: &Principal) -> Vec<OpenStream> {
         std::iter::from_fn(|| streams.open(principal).ok()).collect()
     }
 
@@ -354,7 +354,7 @@ mod tests {
         let streams = Arc::new(Streams::default());
         streams.set_bytes_max(0);
         let open = || streams.open(&Principal::socket()).unwrap();
-        let keep = |place: &Place, pieces: usize| {
+        let keep = |place: &OpenStream, pieces: usize| {
             place.keep(vec![Bytes::from(vec![0; PIECE]); pieces].into());
         };
         let (large, small, reads, next) = (open(), open(), open(), open());

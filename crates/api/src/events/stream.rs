@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use super::params::Format;
-use super::places::Place;
+use super::places::OpenStream;
 use crate::api::Api;
 use crate::connection::Connection;
 use crate::guard;
@@ -225,7 +225,7 @@ pub(super) fn heartbeats() -> Interval {
 /// What a stream of server-sent events is made from.
 struct Source {
     reader: Reader,
-    place: Place,
+    place: OpenStream,
     shaper: Shaper,
     asker: Asker,
     beats: Interval,
@@ -237,7 +237,7 @@ struct Source {
 
 pub(super) fn answer(
     api: Api,
-    (reader, place): (Reader, Place),
+    (reader, place): (Reader, OpenStream),
     format: Format,
     parts: Parts,
 ) -> Response {

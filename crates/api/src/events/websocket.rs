@@ -20,7 +20,7 @@ use tokio_tungstenite::tungstenite::{Bytes, Error, Message, Utf8Bytes};
 use tracing::debug;
 
 use super::params::{EventParams, Format};
-use super::places::Place;
+use super::places::OpenStream;
 use super::stream::{Asker, PIECE, Piece, Shaper, heartbeats};
 use crate::api::Api;
 use crate::problem::Problem;
@@ -44,7 +44,7 @@ type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
 pub(super) fn answer(
     api: Api,
-    (reader, place): (Reader, Place),
+    (reader, place): (Reader, OpenStream),
     format: Format,
     mut parts: Parts,
     tenant: Option<TenantId>,
@@ -103,7 +103,7 @@ const ENDED: (CloseCode, &str) = (
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Each event as a message.
-async fn send(socket: &mut Socket, place: &Place, pieces: Vec<Piece>) -> Result<(), Error> {
+async fn send(socket: &mut Socket, place: &OpenStream, pieces: Vec<Piece>) -> Result<(), Error> {
     let mut fed = 0;
     for piece in pieces {
         let count = match &piece {
@@ -127,7 +127,7 @@ async fn send(socket: &mut Socket, place: &Place, pieces: Vec<Piece>) -> Result<
 }
 
 /// A long text is sent in several frames: the connection buffers a frame as a whole.
-async fn feed(socket: &mut Socket, place: &Place, text: Utf8Bytes) -> Result<(), Error> {
+async fn feed(socket: &mut Socket, place: &OpenStream, text: Utf8Bytes) -> Result<(), Error> {
     if text.len() <= PIECE {
         return socket.feed(Message::Text(text)).await;
     }
@@ -145,7 +145,7 @@ async fn feed(socket: &mut Socket, place: &Place, text: Utf8Bytes) -> Result<(),
 
 struct Talk {
     reader: Reader,
-    place: Place,
+    place: OpenStream,
     shaper: Shaper,
     asker: Asker,
     format: Format,

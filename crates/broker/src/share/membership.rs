@@ -1,4 +1,4 @@
-//! Who is in a group, on the shard where the group lives; groups that begin and end.
+//! Members of a group, on the shard where the group lives; groups that begin and end.
 
 use std::sync::Arc;
 

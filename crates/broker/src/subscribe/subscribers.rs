@@ -1,4 +1,4 @@
-//! Who subscribes to what: the subscriptions of a session, and the subscribers at each place of the
+//! Subscriptions and subscribers: the subscriptions of a session, and the subscribers at each place of the
 //! shard's index. Each knows its place with the other, so that both are found without a search.
 //!
 //! It knows no packets; why a subscription is made or ended is decided elsewhere.

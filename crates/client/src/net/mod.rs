@@ -55,7 +55,7 @@ pub struct Endpoint {
     pub bind: Option<IpAddr>,
     /// Whether to disable Nagle's algorithm.
     pub no_delay: bool,
-    /// With what the connection is encrypted; none: it is not.
+    /// Settings of TLS; none: the connection is not encrypted.
     pub tls: Option<Arc<ClientConfig>>,
 }
 

@@ -13,7 +13,7 @@ use martlet_lockout::{Caller, refused_for};
 use martlet_registry::LoginNumbers;
 
 use super::policy::SourceSelection;
-use super::turns::Place;
+use super::slots::SlotRequest;
 use super::{AuthenticationChain, Policy};
 
 /// Whether the client of another broker is let in.
@@ -89,17 +89,17 @@ impl AuthenticationChain {
             user_name: asked.user_name.clone(),
             is_proved: false,
         };
-        let (known, place) = {
+        let (known, slot_request) = {
             let state = self.0.lock();
             if let Some(why) = state.failures.refusal(&caller, Instant::now()) {
                 return refused_for(ReasonCode::ConnectionRateExceeded, why);
             }
-            (state.revoked, Place::of(&state.failures, &caller))
+            (state.revoked, SlotRequest::of(&state.failures, &caller))
         };
         let decided = (SourceSelection::OwnSources, known);
         let (found, _) = self
             .0
-            .find_out(asked, policy, decided, &caller, &place)
+            .find_out(asked, policy, decided, &caller, &slot_request)
             .await;
         // Revoked while it was looked for.
         match Arc::ptr_eq(policy, &self.policy()) || self.0.lock().revoked == known {

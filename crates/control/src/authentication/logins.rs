@@ -8,7 +8,7 @@ use martlet_broker::{Realm, TenantId};
 use martlet_lockout::{Caller, LockoutEntry, Whom};
 
 use super::AuthenticationChain;
-use super::turns::{Place, Turn};
+use super::slots::{Slot, SlotRequest};
 
 /// Locked out for now: too many credentials were wrong, of this name or from this address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,16 +20,16 @@ pub struct Locked {
 /// Bytes of the digest of a key by which it is told from others: too few to find the key.
 const KEY_NAME_BYTES: usize = 4;
 
-/// An attempt to log in, which has its turn.
+/// An attempt to log in, which has its slot.
 #[derive(Debug)]
 pub struct Login {
     chain: AuthenticationChain,
     caller: Caller,
-    turn: Option<Turn>,
+    slot: Option<Slot>,
 }
 
 impl AuthenticationChain {
-    /// Waits for the turn of an attempt to log in by user name and password.
+    /// Waits for the slot of an attempt to log in by user name and password.
     ///
     /// # Errors
     /// The name or the address is locked out.
@@ -47,19 +47,19 @@ impl AuthenticationChain {
             is_proved: false,
         };
         self.expect_not_locked(&caller)?;
-        let place = Place::of(&self.0.lock().failures, &caller);
-        let turn = self.0.logins.take(&place).await;
+        let slot_request = SlotRequest::of(&self.0.lock().failures, &caller);
+        let slot = self.0.logins.take(&slot_request).await;
         // Others may have been wrong meanwhile.
         self.expect_not_locked(&caller)?;
         Ok(Login {
             chain: self.clone(),
             caller,
-            turn,
+            slot,
         })
     }
 
     /// Begins to check the key that a device shows by HTTP, given by its SHA-256 digest. There is
-    /// no turn to wait for: the key is looked up.
+    /// no slot to wait for: the key is looked up.
     ///
     /// Each key counts as a name of its own, by a part of the digest. So a device with an old key
     /// does not lock out the others at its address, and many keys from one address are guesses.
@@ -81,7 +81,7 @@ impl AuthenticationChain {
         Ok(Login {
             chain: self.clone(),
             caller,
-            turn: None,
+            slot: None,
         })
     }
 
@@ -115,9 +115,9 @@ impl Login {
         let Self {
             chain,
             caller,
-            turn,
+            slot,
         } = self;
-        drop(turn);
+        drop(slot);
         chain.expect_not_locked(&caller)?;
         let wait = {
             let mut state = chain.0.lock();

@@ -13,7 +13,7 @@
 //! * `proving`: passwords that are proved in steps and not sent
 //! * `policy`: the chain of a realm, and what becomes of clients without a name
 //! * [`sources`]: where credentials are kept
-//! * `turns`: which password is checked next
+//! * `slots`: which password is checked next
 //! * `verified`: what is remembered
 
 mod applicants;
@@ -23,8 +23,8 @@ mod payload_key;
 mod policy;
 mod proving;
 mod provisioning_key;
+mod slots;
 pub mod sources;
-mod turns;
 mod verified;
 
 use std::collections::HashMap;
@@ -55,12 +55,12 @@ pub use policy::{
 };
 pub use proving::ScramUser;
 pub use provisioning_key::{CheckKey, KeyFault};
-pub use turns::Place;
+pub use slots::SlotRequest;
 
 use crate::text::typed;
 use policy::{Decided, SourceSelection};
+use slots::Slots;
 use sources::Hashing;
-use turns::Turns;
 use verified::{ClientMark, Digest, Digester, Times, Verified};
 
 /// Questions that wait, at most: beyond that, clients are told to try again.
@@ -103,7 +103,7 @@ struct Inner {
     /// Where verifiers are looked for.
     hashing: Hashing,
     /// For one login to the panel after the other.
-    logins: Turns,
+    logins: Slots,
     /// Writes which credentials were used.
     uses: OnceLock<WriteUses>,
     /// Checks provisioning keys.
@@ -163,7 +163,7 @@ impl AuthenticationChain {
         Self(Arc::new(Inner {
             made_up_key: digester.key_for(b"made-up verifiers"),
             hashing: Hashing::new(cores),
-            logins: Turns::new(1),
+            logins: Slots::new(1),
             uses: OnceLock::new(),
             provisioning_keys: OnceLock::new(),
             state: Mutex::new(State {
@@ -272,7 +272,7 @@ impl AuthenticationChain {
                 state.asked = number;
                 state.waiting_bytes += bytes;
                 let (policy, known) = (Arc::clone(&state.policy), state.revoked);
-                let place = self.place(&state, &caller, digest, number);
+                let slot_request = self.slot_request(&state, &caller, digest, number);
                 let question = Question {
                     inner: Arc::clone(&self.0),
                     digest,
@@ -281,14 +281,20 @@ impl AuthenticationChain {
                     bytes,
                 };
                 drop(state);
-                self.find_out(question, policy, asked, known, caller, place);
+                self.find_out(question, policy, asked, known, caller, slot_request);
             }
         }
     }
 
     /// Among those that wait for a core. Whose connections have gone, or who may not try any more
     /// since it was asked, need not be looked for.
-    fn place(&self, state: &State, caller: &Caller, digest: Digest, number: u64) -> Place {
+    fn slot_request(
+        &self,
+        state: &State,
+        caller: &Caller,
+        digest: Digest,
+        number: u64,
+    ) -> SlotRequest {
         let (inner, asks) = (Arc::downgrade(&self.0), caller.clone());
         let is_wanted = move || {
             let Some(inner) = inner.upgrade() else {
@@ -300,9 +306,9 @@ impl AuthenticationChain {
             drop(state);
             gone.is_none() && !is_locked
         };
-        Place {
+        SlotRequest {
             is_wanted: Some(Arc::new(is_wanted)),
-            ..Place::of(&state.failures, caller)
+            ..SlotRequest::of(&state.failures, caller)
         }
     }
 
@@ -313,12 +319,12 @@ impl AuthenticationChain {
         asked: Authentication,
         known: u64,
         caller: Caller,
-        place: Place,
+        slot_request: SlotRequest,
     ) {
         self.0.runtime.spawn(async move {
             let decided = (SourceSelection::AllSources, known);
             let inner = &question.inner;
-            let found = inner.find_out(&asked, &policy, decided, &caller, &place);
+            let found = inner.find_out(&asked, &policy, decided, &caller, &slot_request);
             let found = found.await;
             question.answer(found, &policy);
         });
@@ -532,7 +538,7 @@ impl Inner {
         policy: &Policy,
         decided: (SourceSelection, u64),
         caller: &Caller,
-        place: &Place,
+        slot_request: &SlotRequest,
     ) -> Decided {
         let begun = Instant::now();
         let (found, limit) = match provisioning_key::shown_key(asked) {
@@ -541,13 +547,13 @@ impl Inner {
                 // It may be revoked at any time, and is shown once.
                 Some(Duration::ZERO),
             ),
-            None => policy.decide(asked, decided, place).await,
+            None => policy.decide(asked, decided, slot_request).await,
         };
         self.write_first_use(asked, &found, policy).await;
         let (found, wait) = self.lock().judge(found, caller, policy);
         let wait = match is_wrong(&found) {
             true => {
-                let step = refusal_step(policy.hash_time(asked, place).await);
+                let step = refusal_step(policy.hash_time(asked, slot_request).await);
                 wait.max(until_told(step, begun.elapsed()))
             }
             false => wait,

@@ -25,7 +25,7 @@ use martlet_codec::ReasonCode;
 use martlet_lockout::{Lockout, refused_for};
 use martlet_registry::{BanKind, COMMON_TENANT, Snapshot};
 
-use super::turns::Place;
+use super::slots::SlotRequest;
 use crate::rfc3339;
 use crate::wall_clock::now_signed_ms;
 
@@ -132,7 +132,7 @@ impl Policy {
         &self,
         asked: &Authentication,
         (which, known): (SourceSelection, u64),
-        place: &Place,
+        slot_request: &SlotRequest,
     ) -> Decided {
         let chain = self.realms.get(&asked.realm);
         let sources = chain.map_or(&[][..], |chain| &chain.sources);
@@ -149,13 +149,13 @@ impl Policy {
         }
         let mut limit = None;
         for source in &*sources {
-            let (found, most) = source.look(asked, place).await.with_limit();
+            let (found, most) = source.look(asked, slot_request).await.with_limit();
             limit = most.or(limit);
             if let Some(found) = self.judge(asked, known, (&sources, &**source), found) {
                 return (found, limit);
             }
         }
-        (self.stranger(asked, place, &sources).await, limit)
+        (self.stranger(asked, slot_request, &sources).await, limit)
     }
 
     /// What a finding of a source comes to; none: the next source is asked.
@@ -215,13 +215,13 @@ impl Policy {
     async fn stranger(
         &self,
         asked: &Authentication,
-        place: &Place,
+        slot_request: &SlotRequest,
         sources: &[Arc<dyn Source>],
     ) -> Authenticated {
         let mut all = sources.iter();
         if asked.user_name.is_some()
             && !could_be_device(sources, asked)
-            && let Some(pretending) = all.find_map(|source| source.pretend(asked, place))
+            && let Some(pretending) = all.find_map(|source| source.pretend(asked, slot_request))
         {
             pretending.await;
         }
@@ -240,7 +240,11 @@ impl Policy {
 
     /// How long a hash of a password takes at present; zero if none is worked out in this realm.
     /// The first call works one out.
-    pub(super) async fn hash_time(&self, asked: &Authentication, place: &Place) -> Duration {
+    pub(super) async fn hash_time(
+        &self,
+        asked: &Authentication,
+        slot_request: &SlotRequest,
+    ) -> Duration {
         let chain = self.realms.get(&asked.realm);
         let mut sources = chain.into_iter().flat_map(|chain| &chain.sources);
         let found = sources.find_map(|source| Some((source, source.hashing()?)));
@@ -248,7 +252,7 @@ impl Policy {
             return Duration::ZERO;
         };
         if hashing.lately().is_none()
-            && let Some(pretending) = source.pretend(asked, place)
+            && let Some(pretending) = source.pretend(asked, slot_request)
         {
             pretending.await;
         }

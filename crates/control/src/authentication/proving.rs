@@ -18,7 +18,9 @@ use martlet_codec::ReasonCode;
 use martlet_lockout::{Caller, refused_for};
 
 use super::policy::{is_named_as_device, unknown_to};
-use super::{Answer, AuthenticationChain, Inner, Place, Policy, claim_of, room, too_many_wait};
+use super::{
+    Answer, AuthenticationChain, Inner, Policy, SlotRequest, claim_of, room, too_many_wait,
+};
 
 /// Longest first message of a client, in bytes: what is in it is kept until the last one comes.
 const FIRST_BYTES_MAX: usize = 4096;
@@ -95,17 +97,17 @@ impl AuthenticationChain {
         state.waiting += 1;
         let waits = Waits(Arc::clone(&self.0));
         let (policy, known) = (Arc::clone(&state.policy), state.revoked);
-        let place = Place::of(&state.failures, &caller);
+        let slot_request = SlotRequest::of(&state.failures, &caller);
         drop(state);
         let asker = asked.asker.clone();
-        let place = Place {
+        let slot_request = SlotRequest {
             is_wanted: Some(Arc::new(move || !asker.is_gone())),
-            ..place
+            ..slot_request
         };
         let client_id = Arc::clone(&asked.client_id);
         self.0.runtime.spawn(async move {
             let inner = Arc::clone(&waits.0);
-            let begun = inner.hashing.work(&place, move || {
+            let begun = inner.hashing.work(&slot_request, move || {
                 let (verifier, whose) =
                     policy.scram_user(realm, &name, &client_id, &waits.0.made_up_key);
                 let (exchange, data) = Exchange::begin(&first, verifier, &nonce()?);

@@ -24,7 +24,7 @@ impl Source for Slow {
         "the test".to_owned()
     }
 
-    fn look<'a>(&'a self, asked: &'a Authentication, _: &'a Place) -> Looking<'a> {
+    fn look<'a>(&'a self, asked: &'a Authentication, _: &'a SlotRequest) -> Looking<'a> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         let (go_on, asked) = (Arc::clone(&self.go_on), asked.clone());
         Box::pin(async move {
@@ -134,7 +134,7 @@ fn a_registry_knows_its_users_and_devices_and_renews_weak_hashes() {
     let source = |snapshot| sources::RegistrySource::new(snapshot, Hashing::new(1));
     let before = source(read());
     let ask = |user: &str, password: &str| {
-        runtime.block_on(before.look(&question(user, password), &Place::default()))
+        runtime.block_on(before.look(&question(user, password), &SlotRequest::default()))
     };
     assert!(matches!(ask("ann", "secret"), Finding::Known(found) if found.bound));
     assert!(matches!(ask("ann", "guess"), Finding::Wrong(_)));
@@ -143,7 +143,7 @@ fn a_registry_knows_its_users_and_devices_and_renews_weak_hashes() {
     assert!(matches!(ask("d1", "guess"), Finding::Wrong(_)));
     let mut elsewhere = question("d1", secret.text());
     elsewhere.client_id = "d2".into();
-    let found = runtime.block_on(before.look(&elsewhere, &Place::default()));
+    let found = runtime.block_on(before.look(&elsewhere, &SlotRequest::default()));
     assert!(matches!(found, Finding::NotNow(_)));
     assert!(matches!(ask("old", "weak"), Finding::Known(_)));
     let after = source(read());
@@ -452,11 +452,11 @@ impl Source for Counting {
         "the test".to_owned()
     }
 
-    fn look<'a>(&'a self, _: &'a Authentication, place: &'a Place) -> Looking<'a> {
+    fn look<'a>(&'a self, _: &'a Authentication, slot_request: &'a SlotRequest) -> Looking<'a> {
         let done = Arc::clone(&self.done);
         let work = move || done.fetch_add(1, Ordering::SeqCst);
         Box::pin(async move {
-            match self.hashing.work(place, work).await {
+            match self.hashing.work(slot_request, work).await {
                 Some(_) => Finding::Wrong(Refusal::untold(
                     RefusalCause::WrongPassword(PasswordSource::Other),
                     "it is always wrong",
@@ -489,7 +489,7 @@ fn take_the_turn(runtime: &tokio::runtime::Runtime, hashing: &Hashing) -> Sender
             let _told = begun.send(());
             wait.recv()
         };
-        hashing.work(&Place::default(), work).await
+        hashing.work(&SlotRequest::default(), work).await
     });
     has_begun.recv().expect("it begins");
     let_go

@@ -59,7 +59,7 @@ impl Archive {
     /// # Errors
     /// There is a store already, or the directory cannot be written.
     pub fn restore(&self, data_dir: &Path) -> Result<(), BackupError> {
-        let places = Places::new(data_dir);
+        let places = DataPaths::new(data_dir);
         let was_cut_off = unfinished_restore(data_dir).is_some();
         let has_tables = self.places.contains_key(TABLES);
         let earlier = places.earlier()?;
@@ -118,7 +118,7 @@ impl Archive {
     }
 
     /// Writes files of firmware beside their places.
-    fn unpack_firmware(&self, places: &Places, plan: &Plan) -> Result<(), BackupError> {
+    fn unpack_firmware(&self, places: &DataPaths, plan: &Plan) -> Result<(), BackupError> {
         if plan.firmware.is_empty() {
             return Ok(());
         }
@@ -135,7 +135,7 @@ impl Archive {
         Ok(())
     }
 
-    fn unpack(&self, places: &Places, plan: &Plan) -> Result<(), BackupError> {
+    fn unpack(&self, places: &DataPaths, plan: &Plan) -> Result<(), BackupError> {
         places.begin(plan)?;
         let in_place = places.keeps_store()?;
         let store = match in_place {
@@ -181,8 +181,8 @@ impl Archive {
     }
 }
 
-/// Where everything lies.
-struct Places {
+/// Paths of everything in a data directory.
+struct DataPaths {
     data_dir: PathBuf,
     restoring: PathBuf,
     over: PathBuf,
@@ -193,7 +193,7 @@ struct Places {
     firmware: PathBuf,
 }
 
-impl Places {
+impl DataPaths {
     fn new(data_dir: &Path) -> Self {
         Self {
             data_dir: data_dir.to_owned(),

@@ -21,7 +21,7 @@ const MESSAGES_MAX: usize = 100_000;
 const MESSAGE_BYTES: usize = 160;
 
 /// What a part was told in one tick, with its tenant and the number of its attachment.
-pub(crate) type Told = (u32, u64, Vec<PartEvent>);
+pub(crate) type PartEvents = (u32, u64, Vec<PartEvent>);
 
 /// A part that is attached, or about to be.
 struct Line {
@@ -39,8 +39,8 @@ pub(crate) struct Posts {
     client_id: &'static str,
     session_expiry_secs: u32,
     filters: Vec<String>,
-    told_to: UnboundedSender<Told>,
-    told: UnboundedReceiver<Told>,
+    told_to: UnboundedSender<PartEvents>,
+    told: UnboundedReceiver<PartEvents>,
 }
 
 impl Posts {
@@ -144,12 +144,12 @@ impl Posts {
     }
 
     /// What a part is told next. Nothing is lost if the future is dropped.
-    pub(crate) async fn next(&mut self) -> Option<Told> {
+    pub(crate) async fn next(&mut self) -> Option<PartEvents> {
         self.told.recv().await
     }
 
     /// What is there already.
-    pub(crate) fn next_now(&mut self) -> Option<Told> {
+    pub(crate) fn next_now(&mut self) -> Option<PartEvents> {
         self.told.try_recv().ok()
     }
 }
@@ -157,7 +157,7 @@ impl Posts {
 struct Outlet {
     tenant: u32,
     attachment: u64,
-    to: UnboundedSender<Told>,
+    to: UnboundedSender<PartEvents>,
 }
 
 impl PartOutlet for Outlet {

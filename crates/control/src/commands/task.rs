@@ -189,7 +189,7 @@ impl Task {
         Ok(())
     }
 
-    fn told_all(&mut self, first: super::posts::Told) {
+    fn told_all(&mut self, first: super::posts::PartEvents) {
         let mut next = Some(first);
         let mut count = 0;
         while let Some((tenant, attachment, events)) = next {

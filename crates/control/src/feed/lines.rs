@@ -23,12 +23,12 @@ const FORMS: usize = 4;
 #[derive(Debug, Default)]
 pub struct Lines {
     text: Bytes,
-    places: Vec<Place>,
+    spans: Vec<EventSpan>,
 }
 
-/// Where an event is.
+/// Positions of an event in the text.
 #[derive(Clone, Copy, Debug)]
-struct Place {
+struct EventSpan {
     json: usize,
     json_end: usize,
     end: usize,
@@ -38,7 +38,7 @@ impl Lines {
     /// Writes the entries, with at most `payload_max` bytes of each payload.
     fn of<'a>(run: &'a str, entries: impl Iterator<Item = Entry<'a>>, payload_max: usize) -> Self {
         let mut text = Vec::with_capacity(256 * entries.size_hint().0);
-        let mut places = Vec::with_capacity(entries.size_hint().0);
+        let mut spans = Vec::with_capacity(entries.size_hint().0);
         for entry in entries {
             let shown = entry.shown(run, payload_max);
             match &shown {
@@ -57,7 +57,7 @@ impl Lines {
             }
             let json_end = text.len();
             text.extend_from_slice(b"\n\n");
-            places.push(Place {
+            spans.push(EventSpan {
                 json,
                 json_end,
                 end: text.len(),
@@ -65,33 +65,33 @@ impl Lines {
         }
         Self {
             text: text.into(),
-            places,
+            spans,
         }
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.places.len()
+        self.spans.len()
     }
 
     /// Bytes that it takes.
     fn memory_bytes(&self) -> usize {
-        self.text.len() + self.places.len() * size_of::<Place>()
+        self.text.len() + self.spans.len() * size_of::<EventSpan>()
     }
 
     /// There are none.
     pub fn is_empty(&self) -> bool {
-        self.places.is_empty()
+        self.spans.is_empty()
     }
 
     /// Those of them, as a piece of a stream.
     pub fn stream(&self, run: Range<usize>) -> Bytes {
         let start = match run.start.checked_sub(1) {
-            Some(before) => self.places.get(before).map_or(0, |place| place.end),
+            Some(before) => self.spans.get(before).map_or(0, |span| span.end),
             None => 0,
         };
         let end = match run.end.checked_sub(1) {
-            Some(last) => self.places.get(last).map_or(start, |place| place.end),
+            Some(last) => self.spans.get(last).map_or(start, |span| span.end),
             None => start,
         };
         self.text.slice(start..end)
@@ -99,10 +99,8 @@ impl Lines {
 
     /// The object of one.
     pub fn json(&self, at: usize) -> Bytes {
-        let place = self.places.get(at);
-        place.map_or_else(Bytes::new, |place| {
-            self.text.slice(place.json..place.json_end)
-        })
+        let span = self.spans.get(at);
+        span.map_or_else(Bytes::new, |span| self.text.slice(span.json..span.json_end))
     }
 }
 

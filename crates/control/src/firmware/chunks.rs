@@ -14,7 +14,7 @@ use tracing::{debug, warn};
 
 use super::request::{ChunkRequest, filters, read};
 use super::{FirmwareError, FirmwareStore};
-use crate::commands::posts::{Posts, Told};
+use crate::commands::posts::{PartEvents, Posts};
 use crate::control::Control;
 use crate::iotflow::Catalogue;
 use crate::tables::TablesError;
@@ -132,7 +132,7 @@ impl Server {
         }
     }
 
-    fn told_all(&mut self, first: Told) {
+    fn told_all(&mut self, first: PartEvents) {
         let mut next = Some(first);
         while let Some((tenant, attachment, events)) = next {
             for event in events {

@@ -120,7 +120,7 @@ fn with_kinds(mut definition: Definition) -> Definition {
 
 /// Where a rule is from.
 #[derive(Clone, Debug)]
-struct Place {
+struct RuleOrigin {
     /// Id of the team; empty: the common tenant.
     team: String,
     name: String,
@@ -135,7 +135,7 @@ type MadeWebhook = (String, Map<String, Value>);
 struct InForce {
     set: RuleSet,
     /// The place of each rule of the set.
-    places: Vec<Place>,
+    places: Vec<RuleOrigin>,
     /// The rules of the set.
     rules: Vec<GuardedRule>,
 }
@@ -236,9 +236,9 @@ impl Rules {
     }
 
     /// Puts the rules of the configuration and these into force.
-    fn put_in_force(&self, stored: &[(Place, Definition)]) {
+    fn put_in_force(&self, stored: &[(RuleOrigin, Definition)]) {
         let configured = self.configured.iter().map(|rule| {
-            let place = Place {
+            let place = RuleOrigin {
                 team: rule.team.clone(),
                 name: rule.name.clone(),
                 is_configured: true,
@@ -251,7 +251,7 @@ impl Rules {
         let known: HashMap<&str, &GuardedRule> = known
             .map(|(place, rule)| (place.name.as_str(), rule))
             .collect();
-        let (mut rules, mut places) = (Vec::<GuardedRule>::new(), Vec::<Place>::new());
+        let (mut rules, mut places) = (Vec::<GuardedRule>::new(), Vec::<RuleOrigin>::new());
         let (mut names, mut waiting) = (BTreeSet::new(), BTreeSet::new());
         for (place, definition) in configured.chain(stored) {
             let name = &*place.name;

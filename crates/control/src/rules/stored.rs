@@ -9,7 +9,7 @@ use martlet_registry::{Actor, RegistryError, Scope, StoredRule};
 use martlet_rules::{Definition, DefinitionError};
 use tracing::{info, warn};
 
-use super::{Place, RuleCounts, Rules, check, lock, webhooks};
+use super::{RuleCounts, RuleOrigin, Rules, check, lock, webhooks};
 use crate::tables::TablesError;
 
 /// Time that the start waits for the tables.
@@ -108,7 +108,7 @@ impl Rules {
         let stamp = self.current_stamp().await?;
         let stored = self.stored(Scope::All).await?;
         let read = stored.iter().filter_map(|one| {
-            let place = Place {
+            let place = RuleOrigin {
                 team: one.team.clone(),
                 name: one.name.clone(),
                 is_configured: false,
@@ -122,7 +122,7 @@ impl Rules {
                 }
             }
         });
-        let read: Vec<(Place, Definition)> = read.collect();
+        let read: Vec<(RuleOrigin, Definition)> = read.collect();
         self.put_in_force(&read);
         self.alarms.set_rules(&self.in_force().set);
         *lock(&self.stamp) = Some(stamp);

@@ -10,7 +10,7 @@ use martlet_broker::{
     PartReach, PartSpec, PartSubscription, RefusalCause, Search, TenantId,
 };
 use martlet_codec::RetainHandling;
-use martlet_integrate::{Lanes, Token, Told};
+use martlet_integrate::{LaneEvent, Lanes, Token};
 use martlet_registry::{DeviceFilter, Twin, TwinReport};
 use martlet_rules::hops_after;
 use tracing::{debug, warn};
@@ -155,14 +155,16 @@ impl Task<'_> {
     }
 
     /// Takes what the part was told, and what it is told next, as far as that is there.
-    fn take(&mut self, first: Told) -> Result<(), &'static str> {
+    fn take(&mut self, first: LaneEvent) -> Result<(), &'static str> {
         let mut next = Some(first);
         let mut settled = Vec::new();
         while let Some(told) = next {
             match told {
-                Told::Delivery(token, delivery) => settled.extend(self.deliver(token, &delivery)),
-                Told::Attached(_) | Told::Queue(_) => {}
-                Told::Ended(why) => return Err(why),
+                LaneEvent::Delivery(token, delivery) => {
+                    settled.extend(self.deliver(token, &delivery))
+                }
+                LaneEvent::Attached(_) | LaneEvent::Queue(_) => {}
+                LaneEvent::Ended(why) => return Err(why),
             }
             let has_room = self.reports.len() + self.errors.len() < usize::from(CREDIT);
             next = has_room.then(|| self.lanes.next_now()).flatten();

@@ -276,9 +276,9 @@ mod tests {
     use super::*;
 
     /// A directory of a test's own, removed at its end.
-    struct Place(PathBuf);
+    struct TestDirectory(PathBuf);
 
-    impl Place {
+    impl TestDirectory {
         fn new(name: &str) -> Self {
             let name = format!("martlet-file-sink-{name}-{}", std::process::id());
             let place = std::env::temp_dir().join(name);
@@ -307,7 +307,7 @@ mod tests {
         }
     }
 
-    impl Drop for Place {
+    impl Drop for TestDirectory {
         fn drop(&mut self) {
             let _ = fs::remove_dir_all(&self.0);
         }
@@ -315,7 +315,7 @@ mod tests {
 
     #[test]
     fn a_check_tells_that_another_one_writes_the_file() {
-        let place = Place::new("checked");
+        let place = TestDirectory::new("checked");
         let (mut own, mut other) = (place.file(), place.file());
         assert_eq!(other.check(), Ok(()));
         own.append(b"{}\n").unwrap();
@@ -328,7 +328,7 @@ mod tests {
 
     #[test]
     fn a_large_file_is_renamed_and_the_oldest_removed() {
-        let place = Place::new("rotation");
+        let place = TestDirectory::new("rotation");
         let mut file = place.rotated(12);
         for number in 0..7 {
             file.append(format!("{{\"{number}\"}}\n").as_bytes())
@@ -344,7 +344,7 @@ mod tests {
 
     #[test]
     fn a_file_that_cannot_be_renamed_grows_and_takes_no_other_with_it() {
-        let place = Place::new("stuck");
+        let place = TestDirectory::new("stuck");
         let mut file = place.rotated(12);
         for number in 0..5 {
             file.append(format!("{{\"{number}\"}}\n").as_bytes())
@@ -376,7 +376,7 @@ mod tests {
 
     #[test]
     fn a_file_that_was_moved_away_is_made_anew() {
-        let place = Place::new("moved");
+        let place = TestDirectory::new("moved");
         let mut file = place.file();
         file.append(b"{\"id\":1}\n").unwrap();
         fs::rename(place.path(), place.0.join("moved.json")).unwrap();
@@ -387,7 +387,7 @@ mod tests {
 
     #[test]
     fn a_file_has_one_writer() {
-        let place = Place::new("two");
+        let place = TestDirectory::new("two");
         let mut first = place.rotated(12);
         let linked = place.0.join("linked.json");
         first.append(b"{\"0\"}\n").unwrap();
@@ -417,7 +417,7 @@ mod tests {
 
     #[test]
     fn a_torn_last_line_is_cut_off_and_a_whole_one_ended() {
-        let place = Place::new("torn");
+        let place = TestDirectory::new("torn");
         for (found, then) in [
             ("{\"id\":1}\n{\"id\":2,\"to", "{\"id\":1}\n"),
             ("{\"id\":1}\n{\"i", "{\"id\":1}\n"),
@@ -435,7 +435,7 @@ mod tests {
 
     #[test]
     fn a_long_torn_line_is_found_across_pieces() {
-        let place = Place::new("long");
+        let place = TestDirectory::new("long");
         let long = "x".repeat(3 * PIECE as usize);
         fs::write(place.path(), format!("{{\"id\":1}}\n{{\"id\":2,\"{long}")).unwrap();
         place.file().append(b"{\"id\":3}\n").unwrap();
@@ -444,7 +444,7 @@ mod tests {
 
     #[test]
     fn links_directories_and_other_files_are_left_as_they_are() {
-        let place = Place::new("other");
+        let place = TestDirectory::new("other");
         let target = place.0.join("target");
         fs::write(&target, "{}\n").unwrap();
         symlink(&target, place.path()).unwrap();
@@ -464,7 +464,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_written_names_the_path() {
-        let place = Place::new("missing");
+        let place = TestDirectory::new("missing");
         let path = place.0.join("no/such/file.json");
         let settings = FileSettings {
             path: path.clone(),

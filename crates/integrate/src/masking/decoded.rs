@@ -31,7 +31,7 @@ const ENTITY_BYTES_MAX: usize = 10;
 
 #[derive(Clone, Copy)]
 enum Form {
-    /// Of JSON and of programming languages: `\"`, `\/`, `\u0041`, `\x41`.
+    /// Escapes of JSON and of programming languages: `\"`, `\/`, `\u0041`, `\x41`.
     Backslash,
     /// `%41`.
     Percent,

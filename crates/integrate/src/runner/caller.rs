@@ -50,7 +50,7 @@ pub(super) enum Answer {
 
 /// Where the calls run.
 #[derive(Debug)]
-pub(super) enum Place {
+pub(super) enum CallRuntime {
     /// On a thread of their own.
     Thread(OwnRuntime),
     /// On the runtime of the runner.
@@ -61,7 +61,7 @@ pub(super) enum Place {
     InTask,
 }
 
-impl Place {
+impl CallRuntime {
     /// A thread for the sink of this name; the runner's own if the system gives none.
     pub(super) fn for_sink(client_id: &str) -> Self {
         match OwnRuntime::start() {
@@ -146,7 +146,7 @@ enum State<S> {
 pub(super) struct Caller<S> {
     make: Box<dyn Fn() -> S + Send>,
     client_id: String,
-    place: Place,
+    place: CallRuntime,
     clock: Arc<dyn Clock>,
     state: State<S>,
     panic: Arc<PanicTold>,
@@ -166,7 +166,7 @@ impl<S: Sink> Caller<S> {
     pub(super) fn new(
         make: impl Fn() -> S + Send + 'static,
         client_id: String,
-        (place, clock): (Place, Arc<dyn Clock>),
+        (place, clock): (CallRuntime, Arc<dyn Clock>),
     ) -> Self {
         Self {
             state: State::Idle(make()),
@@ -185,8 +185,8 @@ impl<S: Sink> Caller<S> {
         if self.lost >= LOST_MAX {
             return Err(Broken::GivenUp(self.lost));
         }
-        if matches!(self.place, Place::Thread(_)) {
-            self.place = Place::for_sink(&self.client_id);
+        if matches!(self.place, CallRuntime::Thread(_)) {
+            self.place = CallRuntime::for_sink(&self.client_id);
         }
         self.panic = Arc::default();
         Ok((self.make)())
@@ -339,7 +339,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_sink_that_panics_too_often_is_not_called_until_it_starts_anew() {
-        let place = Place::for_sink("test");
+        let place = CallRuntime::for_sink("test");
         let clock = Arc::new(RuntimeClock::new());
         let mut caller = Caller::new(|| Panics, "test".to_owned(), (place, clock));
         let panicked = || Err(Broken::Panicked("at 7".to_owned()));

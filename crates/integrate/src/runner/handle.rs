@@ -210,7 +210,7 @@ pub(super) type Answer = oneshot::Sender<Result<(), CommandError>>;
 
 /// What comes to the runner.
 #[derive(Debug)]
-pub(super) enum Told {
+pub(super) enum RunnerCommand {
     Command(Command, Answer),
     /// Finish the delivery under way, settle, detach, end.
     Stop,
@@ -229,13 +229,13 @@ impl ToldCommand {
 
 /// Tells a runner commands, and waits for no answer.
 #[derive(Clone, Debug)]
-pub(crate) struct Teller(mpsc::UnboundedSender<Told>);
+pub(crate) struct Teller(mpsc::UnboundedSender<RunnerCommand>);
 
 impl Teller {
     /// Tells a command. If the runner has ended there is nothing to tell.
     pub(crate) fn tell(&self, command: Command) {
         let (answer, _) = oneshot::channel();
-        let _ = self.0.send(Told::Command(command, answer));
+        let _ = self.0.send(RunnerCommand::Command(command, answer));
     }
 }
 
@@ -266,7 +266,7 @@ pub struct Handle {
     on_full: OnFull,
     shared: Arc<Shared>,
     incoming: Arc<Incoming>,
-    told: mpsc::UnboundedSender<Told>,
+    told: mpsc::UnboundedSender<RunnerCommand>,
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -274,7 +274,7 @@ impl Handle {
     pub(super) fn new(
         settings: &Settings,
         shared: Arc<Shared>,
-        told: mpsc::UnboundedSender<Told>,
+        told: mpsc::UnboundedSender<RunnerCommand>,
     ) -> Self {
         Self {
             kind: settings.kind,
@@ -352,7 +352,7 @@ impl Handle {
     pub fn tell(&self, command: Command) -> ToldCommand {
         let (answer, answered) = oneshot::channel();
         // If it has ended already there is nothing to tell.
-        let _ = self.told.send(Told::Command(command, answer));
+        let _ = self.told.send(RunnerCommand::Command(command, answer));
         ToldCommand(answered)
     }
 
@@ -367,7 +367,7 @@ impl Handle {
     /// It failed, or the runner did not answer in time or has ended.
     pub async fn command(&self, command: Command, within: Duration) -> Result<(), CommandError> {
         let (answer, answered) = oneshot::channel();
-        let sent = self.told.send(Told::Command(command, answer));
+        let sent = self.told.send(RunnerCommand::Command(command, answer));
         sent.map_err(|_| CommandError::Ended)?;
         match tokio::time::timeout(within, answered).await {
             Ok(Ok(done)) => done,
@@ -380,7 +380,7 @@ impl Handle {
     /// queue. After the given time it is broken off. Returns whether it ended in time.
     pub async fn stop(&self, within: Duration) -> bool {
         // If it has ended already there is nothing to tell.
-        let _ = self.told.send(Told::Stop);
+        let _ = self.told.send(RunnerCommand::Stop);
         let task = {
             let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
             task.take()

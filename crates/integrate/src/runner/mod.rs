@@ -40,7 +40,7 @@ pub(crate) use handle::Teller;
 pub use handle::{Activity, Command, CommandError, Counts, Failure, Handle, State, ToldCommand};
 
 use self::attempt::Broken;
-use self::caller::{Answer, Caller, Place, Request};
+use self::caller::{Answer, CallRuntime, Caller, Request};
 use self::clock::RuntimeClock;
 use self::core::{Core, Heard};
 use self::handle::Shared;
@@ -175,7 +175,7 @@ impl<S: Sink> Runner<S> {
         make: impl Fn() -> S + Send + 'static,
         host: Arc<dyn Host>,
     ) -> Handle {
-        let place = Place::for_sink(&settings.client_id());
+        let place = CallRuntime::for_sink(&settings.client_id());
         Self::start_at(settings, make, host, place)
     }
 
@@ -185,14 +185,14 @@ impl<S: Sink> Runner<S> {
         make: impl Fn() -> S + Send + 'static,
         host: Arc<dyn Host>,
     ) -> Handle {
-        Self::start_at(settings, make, host, Place::OfSink)
+        Self::start_at(settings, make, host, CallRuntime::OfSink)
     }
 
     fn start_at(
         settings: Settings,
         make: impl Fn() -> S + Send + 'static,
         host: Arc<dyn Host>,
-        place: Place,
+        place: CallRuntime,
     ) -> Handle {
         let clock = Arc::new(RuntimeClock::new());
         let (handle, run) = Self::make(settings, make, host, (place, clock));
@@ -208,14 +208,14 @@ impl<S: Sink> Runner<S> {
         host: Arc<dyn Host>,
         clock: Arc<dyn Clock>,
     ) -> (Handle, impl Future<Output = ()> + Send) {
-        Self::make(settings, make, host, (Place::InTask, clock))
+        Self::make(settings, make, host, (CallRuntime::InTask, clock))
     }
 
     fn make(
         settings: Settings,
         make: impl Fn() -> S + Send + 'static,
         host: Arc<dyn Host>,
-        (place, clock): (Place, Arc<dyn Clock>),
+        (place, clock): (CallRuntime, Arc<dyn Clock>),
     ) -> (Handle, impl Future<Output = ()> + Send) {
         let shared = Arc::<Shared>::default();
         let (sender, told) = mpsc::unbounded_channel();

@@ -16,7 +16,9 @@ use tokio::time::{Instant, sleep_until};
 
 use super::EndsWith;
 use super::Settings;
-use super::handle::{Activity, Command, CommandError, Counts, Failure, Handle, Shared, Told};
+use super::handle::{
+    Activity, Command, CommandError, Counts, Failure, Handle, RunnerCommand, Shared,
+};
 use crate::host::{Host, SavedState};
 use crate::part::Part;
 use crate::source::{Source, SourceAnswer, SourceMessage, What};
@@ -35,7 +37,7 @@ pub(crate) struct SourceRunner<S> {
     source: S,
     host: Arc<dyn Host>,
     shared: Arc<Shared>,
-    told: mpsc::UnboundedReceiver<Told>,
+    told: mpsc::UnboundedReceiver<RunnerCommand>,
     /// Its state is known.
     is_restored: bool,
     /// Since when it is paused, milliseconds since the Unix epoch; none: it is not.
@@ -71,7 +73,7 @@ struct InHand {
 
 /// What came.
 enum Came {
-    Command(Option<Told>),
+    Command(Option<RunnerCommand>),
     Node(Option<PartEvent>),
     Message(Result<SourceMessage, String>),
     Time,
@@ -118,14 +120,14 @@ impl<S: Source> SourceRunner<S> {
             self.prepare().await;
             self.show();
             match self.comes().await {
-                Came::Command(Some(Told::Command(command, answer))) => {
+                Came::Command(Some(RunnerCommand::Command(command, answer))) => {
                     let done = self.obey(command).await;
                     self.show();
                     // The one who asked may have given up.
                     let _ = answer.send(done.map_err(CommandError::from));
                 }
                 // What is in hand is answered yet.
-                Came::Command(Some(Told::Stop) | None) => self.is_stopping = true,
+                Came::Command(Some(RunnerCommand::Stop) | None) => self.is_stopping = true,
                 Came::Node(event) => self.node_tells(event).await,
                 Came::Message(Ok(message)) => self.take(message).await,
                 Came::Message(Err(why)) => self.fails(why),

@@ -18,7 +18,7 @@ pub enum Format {
     Json,
     /// CloudEvents 1.0, structured.
     CloudEvents,
-    /// That of the MQTT microservice: topic, payload, QoS, time and broker.
+    /// Format of the MQTT microservice: topic, payload, QoS, time and broker.
     Microservice,
     /// Text for people, as ntfy shows it, with its title and priority in headers.
     Ntfy,
@@ -36,7 +36,7 @@ impl Format {
     pub(super) const NAMES: &'static [&'static str] =
         &["json", "cloudevents", "microservice", "ntfy"];
 
-    /// By its name in the configuration.
+    /// Format of this name in the configuration.
     pub(super) fn from_name(name: &str) -> Self {
         match name {
             "cloudevents" => Self::CloudEvents,

@@ -184,7 +184,7 @@ impl Waiting {
 /// What came of a request.
 struct Answered {
     list: List,
-    /// Of the messages that were tried.
+    /// Outcomes of the messages that were tried.
     outcomes: Vec<(Ticket, Outcome)>,
     /// Publishers of which nothing more may be sent in this call.
     held_up: HashSet<Box<str>>,

@@ -69,8 +69,8 @@ pub(crate) fn run(options: &InitOptions) -> ExitCode {
     }
 }
 
-/// Where everything is.
-struct Places {
+/// Paths of what is made.
+struct InitPaths {
     config: PathBuf,
     certificates: PathBuf,
     data: PathBuf,
@@ -82,12 +82,12 @@ fn init(options: &InitOptions) -> anyhow::Result<String> {
     if dir.to_str().is_none() {
         bail!("{}: the path is not UTF-8", dir.display());
     }
-    let places = Places {
+    let paths = InitPaths {
         config: dir.join("martlet.toml"),
         certificates: dir.join("certs"),
         data: dir.join("data"),
     };
-    for path in [&places.config, &places.certificates, &places.data] {
+    for path in [&paths.config, &paths.certificates, &paths.data] {
         if path.symlink_metadata().is_ok() {
             bail!(
                 "{} is there already, and nothing is written over: name another directory",
@@ -97,32 +97,32 @@ fn init(options: &InitOptions) -> anyhow::Result<String> {
     }
     check(options)?;
     let names = names(&options.name);
-    let text = config_text(options, &places);
+    let text = config_text(options, &paths);
     make_directory(&dir, true)?;
-    make_directory(&places.certificates, false)?;
+    make_directory(&paths.certificates, false)?;
     let now = now_secs();
     Authority::create(
-        &places.certificates,
+        &paths.certificates,
         "Martlet CA",
         CA_DAYS,
         KeyKind::EcP256,
         now,
         super::cert::waits,
     )?;
-    let authority = Authority::open(&places.certificates, super::cert::waits)?;
+    let authority = Authority::open(&paths.certificates, super::cert::waits)?;
     let (purpose, kind) = (Purpose::Server(names.clone()), KeyKind::EcP256);
     authority.issue("server", &names[0], &purpose, SERVER_DAYS, kind, now)?;
     let password = hash::made_up_password().map_err(anyhow::Error::msg)?;
-    make_directory(&places.data, false)?;
-    tables::with_tables_of(&places.data, async |registry| {
+    make_directory(&paths.data, false)?;
+    tables::with_tables_of(&paths.data, async |registry| {
         registry
             .add_user(&options.admin, "administrator", &password)
             .await
     })?;
-    write_new(&places.config, text.as_bytes())?;
+    write_new(&paths.config, text.as_bytes())?;
     Ok(match options.json {
-        true => format!("{}\n", json(options, &places, &names, &password)),
-        false => told(options, &places, &names, &password),
+        true => format!("{}\n", json(options, &paths, &names, &password)),
+        false => told(options, &paths, &names, &password),
     })
 }
 
@@ -210,7 +210,7 @@ fn quoted(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
 }
 
-fn config_text(options: &InitOptions, places: &Places) -> String {
+fn config_text(options: &InitOptions, paths: &InitPaths) -> String {
     let path = |path: PathBuf| quoted(&path.display().to_string());
     let InitOptions {
         tls_port,
@@ -261,22 +261,22 @@ url = "mqtt://127.0.0.1:{port}"
 [[listeners]]
 url = "ws://127.0.0.1:{websocket_port}/mqtt"
 "#,
-        data = path(places.data.clone()),
-        certificate = path(places.certificates.join("server.crt")),
-        key = path(places.certificates.join("server.key")),
-        ca = path(places.certificates.join(CA_CERTIFICATE)),
-        crl = path(places.certificates.join(REVOKED)),
+        data = path(paths.data.clone()),
+        certificate = path(paths.certificates.join("server.crt")),
+        key = path(paths.certificates.join("server.key")),
+        ca = path(paths.certificates.join(CA_CERTIFICATE)),
+        crl = path(paths.certificates.join(REVOKED)),
         http = quoted(&options.http),
     )
 }
 
 /// What starts the node, and what shows that it works: the administrator is let in over TLS, and
 /// nobody without credentials.
-fn commands(options: &InitOptions, places: &Places, password: &str) -> [String; 2] {
+fn commands(options: &InitOptions, paths: &InitPaths, password: &str) -> [String; 2] {
     let program = typed(&program_name());
-    let config = typed(&places.config.display().to_string());
+    let config = typed(&paths.config.display().to_string());
     let ca = typed(
-        &places
+        &paths
             .certificates
             .join(CA_CERTIFICATE)
             .display()
@@ -293,15 +293,15 @@ fn commands(options: &InitOptions, places: &Places, password: &str) -> [String; 
     ]
 }
 
-fn told(options: &InitOptions, places: &Places, names: &[String], password: &str) -> String {
-    let [start, prove] = commands(options, places, password);
-    let config = typed(&places.config.display().to_string());
+fn told(options: &InitOptions, paths: &InitPaths, names: &[String], password: &str) -> String {
+    let [start, prove] = commands(options, paths, password);
+    let config = typed(&paths.config.display().to_string());
     let mut text = String::new();
     let rows = [
-        ("configuration", places.config.display().to_string()),
-        ("certificates", places.certificates.display().to_string()),
+        ("configuration", paths.config.display().to_string()),
+        ("certificates", paths.certificates.display().to_string()),
         ("  for", names.join(", ")),
-        ("data", places.data.display().to_string()),
+        ("data", paths.data.display().to_string()),
         ("administrator", options.admin.clone()),
         ("password", format!("{password}   (shown this once)")),
     ];
@@ -326,16 +326,16 @@ fn told(options: &InitOptions, places: &Places, names: &[String], password: &str
 
 fn json(
     options: &InitOptions,
-    places: &Places,
+    paths: &InitPaths,
     names: &[String],
     password: &str,
 ) -> serde_json::Value {
-    let commands = commands(options, places, password);
+    let commands = commands(options, paths, password);
     serde_json::json!({
-        "config": places.config.display().to_string(),
-        "ca": places.certificates.join(CA_CERTIFICATE).display().to_string(),
+        "config": paths.config.display().to_string(),
+        "ca": paths.certificates.join(CA_CERTIFICATE).display().to_string(),
         "names": names,
-        "data_dir": places.data.display().to_string(),
+        "data_dir": paths.data.display().to_string(),
         "user": options.admin,
         "password": password,
         "commands": commands,

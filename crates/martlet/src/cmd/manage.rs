@@ -116,12 +116,12 @@ The data are in ./data beside this link; martlet.toml and .env beside it are the
 
 /// The node of the script.
 #[derive(Debug)]
-struct Place {
+struct ManagedNode {
     /// Directory of the link, from the root; it is the working directory too.
     directory: PathBuf,
 }
 
-impl Place {
+impl ManagedNode {
     /// The directory of the link becomes the working directory, so that `.env` and relative paths
     /// of the configuration are found.
     fn enter() -> anyhow::Result<Self> {
@@ -165,7 +165,7 @@ pub(crate) fn run(options: &ManageOptions) -> ExitCode {
         out!("{HELP}");
         return ExitCode::FAILURE;
     };
-    let outcome = Place::enter().and_then(|place| act(&place, action));
+    let outcome = ManagedNode::enter().and_then(|managed| act(&managed, action));
     outcome.unwrap_or_else(|error| {
         let error = error_text(&error);
         errln!("{NAME}: {}", printable(&error));
@@ -173,37 +173,37 @@ pub(crate) fn run(options: &ManageOptions) -> ExitCode {
     })
 }
 
-fn act(place: &Place, action: &Action) -> anyhow::Result<ExitCode> {
+fn act(managed: &ManagedNode, action: &Action) -> anyhow::Result<ExitCode> {
     let text = match action {
-        Action::Setup => return setup(place),
-        Action::SetupAdmin { password } => accounts::setup_admin(place, password.as_deref())?,
-        Action::CreateUser { user, password } => accounts::create_user(place, user, password)?,
-        Action::DeleteUser { user } => accounts::delete_user(place, user)?,
-        Action::ListUsers => return Ok(place.run(&["user", "ls"])),
-        Action::GenerateDevice { id } => accounts::generate_device(place, id)?,
+        Action::Setup => return setup(managed),
+        Action::SetupAdmin { password } => accounts::setup_admin(managed, password.as_deref())?,
+        Action::CreateUser { user, password } => accounts::create_user(managed, user, password)?,
+        Action::DeleteUser { user } => accounts::delete_user(managed, user)?,
+        Action::ListUsers => return Ok(managed.run(&["user", "ls"])),
+        Action::GenerateDevice { id } => accounts::generate_device(managed, id)?,
         Action::Test { user, password } => {
             return match user.as_deref().zip(password.as_deref()) {
-                Some(account) => test(place, Some(account)),
-                None => test_without_account(place),
+                Some(account) => test(managed, Some(account)),
+                None => test_without_account(managed),
             };
         }
-        Action::Status => return Ok(place.run(&["status"])),
-        Action::Logs => return logs(place),
-        Action::Start => return process::start(place),
-        Action::Stop => return process::stop(place),
-        Action::Restart => return process::restart(place),
-        Action::Backup => return backup(place),
+        Action::Status => return Ok(managed.run(&["status"])),
+        Action::Logs => return logs(managed),
+        Action::Start => return process::start(managed),
+        Action::Stop => return process::stop(managed),
+        Action::Restart => return process::restart(managed),
+        Action::Backup => return backup(managed),
         Action::Help => HELP.to_owned(),
     };
     out!("{text}");
     Ok(ExitCode::SUCCESS)
 }
 
-fn setup(place: &Place) -> anyhow::Result<ExitCode> {
+fn setup(managed: &ManagedNode) -> anyhow::Result<ExitCode> {
     // With the tables a device can be added before the first start.
-    tables::with(&place.node(), async |_| Ok(()))?;
-    outln!("The data are in {}", place.data().display());
-    let started = process::start(place)?;
+    tables::with(&managed.node(), async |_| Ok(()))?;
+    outln!("The data are in {}", managed.data().display());
+    let started = process::start(managed)?;
     if started == ExitCode::SUCCESS {
         outln!(
             "Next: ./{NAME} setup-admin makes the administrator; ./{NAME} generate-device ID adds a \
@@ -215,14 +215,14 @@ fn setup(place: &Place) -> anyhow::Result<ExitCode> {
 
 /// The script tests the user that its document has. A node that has no such user may be one that
 /// lets everybody in.
-fn test_without_account(place: &Place) -> anyhow::Result<ExitCode> {
-    let has_admin = tables::read(&place.node(), async |registry| {
+fn test_without_account(managed: &ManagedNode) -> anyhow::Result<ExitCode> {
+    let has_admin = tables::read(&managed.node(), async |registry| {
         Ok(registry.user(&Scope::All, accounts::ADMIN).await.is_ok())
     })?;
     if !has_admin {
-        return test(place, None);
+        return test(managed, None);
     }
-    let done = test(place, Some((accounts::ADMIN, DOCUMENTED_PASSWORD)))?;
+    let done = test(managed, Some((accounts::ADMIN, DOCUMENTED_PASSWORD)))?;
     if done != ExitCode::SUCCESS {
         outln!(
             "If {} has another password than {DOCUMENTED_PASSWORD}: ./{NAME} test {} PASSWORD",
@@ -234,20 +234,20 @@ fn test_without_account(place: &Place) -> anyhow::Result<ExitCode> {
 }
 
 /// Publishes a message, and awaits its acknowledgement.
-fn test(place: &Place, account: Option<(&str, &str)>) -> anyhow::Result<ExitCode> {
-    let (host, port) = tables::plain_address(&place.node()).context(
+fn test(managed: &ManagedNode, account: Option<(&str, &str)>) -> anyhow::Result<ExitCode> {
+    let (host, port) = tables::plain_address(&managed.node()).context(
         "the node has no listener without TLS: test it with mosquitto_pub --cafile CA.crt",
     )?;
     let port = port.to_string();
     let mut words: Vec<OsString> = ["pub", "-h", &host, "-p", &port, "-V", "5", "-q", "1"]
         .map(OsString::from)
         .to_vec();
-    let base = config::iotflow_base(&place.node().load()?)?;
+    let base = config::iotflow_base(&managed.node().load()?)?;
     let topic = format!("{}/test", base.as_str());
     words.extend(["-t", &topic, "-m", "test"].map(OsString::from));
     if let Some((user, password)) = account {
         words.extend(["-u", user, "-P", password].map(OsString::from));
-        if is_device(place, user)? {
+        if is_device(managed, user)? {
             // A device has one Client Identifier.
             words.extend(["-i", user].map(OsString::from));
         }
@@ -263,25 +263,25 @@ fn test(place: &Place, account: Option<(&str, &str)>) -> anyhow::Result<ExitCode
     Ok(done)
 }
 
-fn is_device(place: &Place, name: &str) -> anyhow::Result<bool> {
-    tables::read(&place.node(), async |registry| {
+fn is_device(managed: &ManagedNode, name: &str) -> anyhow::Result<bool> {
+    tables::read(&managed.node(), async |registry| {
         let found = registry.device(&Scope::All, DeviceRef::Id(name)).await;
         Ok(found.is_ok())
     })
 }
 
 /// Prints the log of the node that runs, else the end of the file to which the last one wrote.
-fn logs(place: &Place) -> anyhow::Result<ExitCode> {
+fn logs(managed: &ManagedNode) -> anyhow::Result<ExitCode> {
     use std::io::IsTerminal as _;
-    if crate::cmd::admin::is_running(&place.data()) {
+    if crate::cmd::admin::is_running(&managed.data()) {
         let lines = LOG_LINES.to_string();
         let mut words = vec!["logs", "--level", "info", "-n", &lines];
         if std::io::stdout().is_terminal() {
             words.push("--follow");
         }
-        return Ok(place.run(&words));
+        return Ok(managed.run(&words));
     }
-    let path = process::log_file(place);
+    let path = process::log_file(managed);
     let text = fs::read_to_string(&path).with_context(|| {
         format!(
             "the broker does not run, and {} cannot be read",
@@ -293,23 +293,23 @@ fn logs(place: &Place) -> anyhow::Result<ExitCode> {
 }
 
 /// A copy of the data in a file, beside copies of the configuration.
-fn backup(place: &Place) -> anyhow::Result<ExitCode> {
+fn backup(managed: &ManagedNode) -> anyhow::Result<ExitCode> {
     let time = jiff::Zoned::now().strftime("%Y%m%d_%H%M%S");
-    let directory = place.directory.join(BACKUPS).join(format!("mqtt_{time}"));
+    let directory = managed.directory.join(BACKUPS).join(format!("mqtt_{time}"));
     let made = DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(&directory);
     made.with_context(|| format!("cannot make {}", directory.display()))?;
     let archive = directory.join("martlet.backup");
-    let done = place.run(&["backup", "create", &archive.display().to_string()]);
+    let done = managed.run(&["backup", "create", &archive.display().to_string()]);
     if done != ExitCode::SUCCESS {
         // There is nothing in it.
         let _ = fs::remove_dir(&directory);
         return Ok(done);
     }
     for name in [CONFIGURATION, ".env"] {
-        copy_private(&place.directory.join(name), &directory.join(name))?;
+        copy_private(&managed.directory.join(name), &directory.join(name))?;
     }
     outln!("The backup is in {}", directory.display());
     outln!(

@@ -2,7 +2,7 @@
 //!
 //! A connection is bounded in all that its other end decides: the time and length of a header, the
 //! idle time, the time that an answer may stay unread, and the number of connections, of each
-//! address and in all (`places`).
+//! address and in all (`connection_slots`).
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -29,7 +29,7 @@ use tower::ServiceExt as _;
 use tracing::{debug, warn};
 
 use super::accept_failures::AcceptFailures;
-use super::places::{Entered, Places, Seat};
+use super::connection_slots::{ConnectionSlots, Entered, Seat};
 use super::stalling::Stalling;
 use crate::config::{HttpListener, key};
 
@@ -104,15 +104,15 @@ fn by_owner(address: SocketAddr) -> String {
     owner.map_or_else(String::new, |owner| format!(" (in use by {owner})"))
 }
 
-/// Serves until the process ends; with `places`, which all listeners share.
+/// Serves until the process ends; with `slots`, which all listeners share.
 pub(crate) async fn serve(
     open: Open,
     routes: Router,
-    places: Places,
+    slots: ConnectionSlots,
     failures: Arc<AcceptFailures>,
 ) {
     loop {
-        let opening = places.opening().await;
+        let opening = slots.opening().await;
         let (stream, peer) = match open.listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -133,7 +133,7 @@ pub(crate) async fn serve(
             peer: Some(peer.ip()),
         };
         let (routes, tls) = (routes.clone(), open.tls.clone());
-        let (seat, closed) = places.seat(peer.ip());
+        let (seat, closed) = slots.seat(peer.ip());
         let seat = Arc::new(seat);
         let of_seat = Arc::clone(&seat);
         let talking = async move {
@@ -192,13 +192,13 @@ async fn answer(
             let limits = seat.limits();
             martlet_api::no_place(limits.of_address, limits.all)
         }
-        Entered::Place | Entered::Reserve => {
+        Entered::Slot | Entered::Reserve => {
             let mut request = request.map(axum::body::Body::new);
             request.extensions_mut().insert(connection);
             routes.oneshot(request).await?
         }
     };
-    if entered != Entered::Place {
+    if entered != Entered::Slot {
         let headers = answer.headers_mut();
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }

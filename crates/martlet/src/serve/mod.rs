@@ -4,7 +4,7 @@
 //! * `reactor`: starting the reactors
 //! * `shards`, `events`, `store`: what the control plane has to do with the reactors
 //! * `presence`, `integrations`, `iotflow`: other parts of the node
-//! * `http`, `admin_socket`, `places`: listeners of the API
+//! * `http`, `admin_socket`, `connection_slots`: listeners of the API
 //! * `reload`, `signals`: what happens while it runs
 
 mod accept_failures;
@@ -13,6 +13,7 @@ pub(crate) mod admin_socket;
 mod announce;
 mod authentication;
 mod commands;
+mod connection_slots;
 pub(crate) mod data_dir;
 mod event_archive;
 mod events;
@@ -28,7 +29,6 @@ mod microservice;
 mod notify;
 mod options;
 mod panel_broker;
-mod places;
 mod presence;
 mod reactor;
 mod reload;

@@ -42,11 +42,11 @@ use super::accept_failures::AcceptFailures;
 use super::admin_socket::AdminSocket;
 use super::announce::{HttpAt, announce};
 use super::authentication::Doorkeeper;
+use super::connection_slots::ConnectionSlots;
 use super::events::{end_streams, pump_events, pump_reports, tell_pauses};
 use super::integrations::{make_integrations, start_integrations};
 use super::log::Log;
 use super::options::ConfigOptions;
-use super::places::Places;
 use super::presence::{KeptPresence, keep_presence};
 use super::reactor::{OPENED_WITHIN, node_info, open_listeners_at_last, start_reactor};
 use super::reload::Reload;
@@ -289,12 +289,12 @@ impl Serving {
         tokio::spawn(attached.message_log.clone().keep());
         let http_at: Vec<HttpAt> = bound.http.iter().map(HttpAt::of).collect();
         let descriptors = core.running.descriptors();
-        let places = Places::new(node.http_connections.clone(), &descriptors);
+        let slots = ConnectionSlots::new(node.http_connections.clone(), &descriptors);
         let failures = Arc::<AcceptFailures>::default();
         let mut routers = Routers::new(&api);
         for open in bound.http {
             let (routes, failures) = (routers.of(&open.routes), Arc::clone(&failures));
-            tokio::spawn(http::serve(open, routes, places.clone(), failures));
+            tokio::spawn(http::serve(open, routes, slots.clone(), failures));
         }
         admin_socket::serve(bound.admin, routers.of(&node.api.routes));
         let uses = (control, tables, &attached.integrations);

@@ -8,8 +8,8 @@ use martlet_registry::Snapshot;
 
 use super::finding::{Looking, Pretending, Refreshing};
 use crate::authentication::proving::ScramUser;
+use crate::authentication::slots::SlotRequest;
 use crate::authentication::sources::Hashing;
-use crate::authentication::turns::Place;
 
 /// A place where credentials are kept.
 pub trait Source: fmt::Debug + Send + Sync {
@@ -26,8 +26,8 @@ pub trait Source: fmt::Debug + Send + Sync {
         None
     }
 
-    /// Looks up these credentials. What is worked out waits at its `place`.
-    fn look<'a>(&'a self, asked: &'a Authentication, place: &'a Place) -> Looking<'a>;
+    /// Looks up these credentials. What is worked out waits by its `slot_request`.
+    fn look<'a>(&'a self, asked: &'a Authentication, slot_request: &'a SlotRequest) -> Looking<'a>;
 
     /// Takes as long as [`Source::look`] does for a name that it knows and a wrong password. Asked
     /// where nobody knows the name, so that the time it takes does not tell that. None: it takes no
@@ -35,9 +35,9 @@ pub trait Source: fmt::Debug + Send + Sync {
     fn pretend<'a>(
         &'a self,
         asked: &'a Authentication,
-        place: &'a Place,
+        slot_request: &'a SlotRequest,
     ) -> Option<Pretending<'a>> {
-        let _ = (asked, place);
+        let _ = (asked, slot_request);
         None
     }
 

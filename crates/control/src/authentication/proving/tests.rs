@@ -20,7 +20,7 @@ impl Source for Registry {
         "the test".to_owned()
     }
 
-    fn look<'a>(&'a self, _: &'a Authentication, _: &'a Place) -> Looking<'a> {
+    fn look<'a>(&'a self, _: &'a Authentication, _: &'a SlotRequest) -> Looking<'a> {
         Box::pin(std::future::ready(Finding::Stranger))
     }
 

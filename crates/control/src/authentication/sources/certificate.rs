@@ -14,7 +14,7 @@ use martlet_registry::{COMMON_TENANT, Snapshot};
 use super::registry::refused;
 use super::{People, known, vouchers};
 use crate::authentication::policy::of_kind;
-use crate::authentication::{Finding, Knowledge, Looking, Place, Source};
+use crate::authentication::{Finding, Knowledge, Looking, SlotRequest, Source};
 use crate::wall_clock::now_signed_ms;
 
 /// A field of the client's certificate is its user name, whatever its CONNECT says.
@@ -186,7 +186,7 @@ impl Source for CertificateNames {
         "client certificates".to_owned()
     }
 
-    fn look<'a>(&'a self, asked: &'a Authentication, _: &'a Place) -> Looking<'a> {
+    fn look<'a>(&'a self, asked: &'a Authentication, _: &'a SlotRequest) -> Looking<'a> {
         Box::pin(std::future::ready(self.find(asked)))
     }
 

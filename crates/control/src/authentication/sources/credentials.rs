@@ -12,7 +12,7 @@ use martlet_broker::{
 
 use super::{People, known, user};
 use crate::authentication::policy::of_kind;
-use crate::authentication::{Finding, Looking, Place, ScramUser, Source};
+use crate::authentication::{Finding, Looking, ScramUser, SlotRequest, Source};
 
 /// The list of the configuration.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ impl Source for Credentials {
         "auth.credentials".to_owned()
     }
 
-    fn look<'a>(&'a self, asked: &'a Authentication, _: &'a Place) -> Looking<'a> {
+    fn look<'a>(&'a self, asked: &'a Authentication, _: &'a SlotRequest) -> Looking<'a> {
         Box::pin(std::future::ready(self.find(asked)))
     }
 

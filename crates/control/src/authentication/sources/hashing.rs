@@ -13,7 +13,7 @@ use martlet_lockout::Aging;
 
 use super::Finding;
 use crate::authentication::Pretending;
-use crate::authentication::turns::{Place, Turns};
+use crate::authentication::slots::{SlotRequest, Slots};
 
 /// Passwords remembered at most; when there are more, the oldest go.
 const REMEMBERED_MAX: usize = 100_000;
@@ -26,7 +26,7 @@ const RENEWED_BYTES: usize = 400;
 /// they remember.
 #[derive(Clone)]
 pub struct Hashing {
-    turns: Turns,
+    slots: Slots,
     right: Arc<Right>,
     /// Time of recent hashes, microseconds, see [`Hashing::lately`]; 0 before the first one.
     lately_us: Arc<AtomicU64>,
@@ -60,7 +60,7 @@ impl Hashing {
         // Without randomness nothing else works either; nothing is remembered then.
         let is_random = rand::fill(&mut key).is_ok();
         Self {
-            turns: Turns::new(at_once),
+            slots: Slots::new(at_once),
             right: Arc::new(Right {
                 key: hmac::Key::new(hmac::HMAC_SHA256, &key),
                 until: Mutex::default(),
@@ -89,10 +89,10 @@ impl Hashing {
     /// Does `work`, when it is its turn, where it blocks no other task.
     pub(super) async fn run(
         &self,
-        place: &Place,
+        slot_request: &SlotRequest,
         work: impl FnOnce() -> Finding + Send + 'static,
     ) -> Finding {
-        let done = self.work(place, self.measured(work)).await;
+        let done = self.work(slot_request, self.measured(work)).await;
         done.unwrap_or_else(|| {
             let detail = "the hash could not be worked out";
             Finding::Failed(Refusal::untold(RefusalCause::LoginFailed, detail))
@@ -102,10 +102,10 @@ impl Hashing {
     /// The same for any work; none if it came to no end, or was not waited for any more.
     pub(crate) async fn work<T: Send + 'static>(
         &self,
-        place: &Place,
+        slot_request: &SlotRequest,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
-        let turn = self.turns.take(place).await?;
+        let turn = self.slots.take(slot_request).await?;
         let work = move || {
             // Held while a core computes the hash, even after the client has disconnected.
             let _turn = turn;
@@ -117,12 +117,12 @@ impl Hashing {
     /// Does `work`, which comes to nothing but takes its time.
     pub(super) fn pretend<'a>(
         &'a self,
-        place: &'a Place,
+        slot_request: &'a SlotRequest,
         work: impl FnOnce() + Send + 'static,
     ) -> Pretending<'a> {
         Box::pin(async move {
             // Whether it was done or not waited for.
-            let _done = self.work(place, self.measured(work)).await;
+            let _done = self.work(slot_request, self.measured(work)).await;
         })
     }
 

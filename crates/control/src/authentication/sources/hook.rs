@@ -20,8 +20,8 @@ use serde_json::{Value, json};
 
 use super::{People, known, vouchers, without_values};
 use crate::authentication::policy::of_kind;
-use crate::authentication::turns::Turns;
-use crate::authentication::{Finding, Knowledge, Looking, Place, Source, SourceKind};
+use crate::authentication::slots::Slots;
+use crate::authentication::{Finding, Knowledge, Looking, SlotRequest, Source, SourceKind};
 
 /// What is sent and what an answer means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +60,7 @@ pub struct HookSettings {
 pub struct Hook {
     settings: HookSettings,
     client: Client,
-    turns: Turns,
+    slots: Slots,
     people: People,
     /// The server that lets clients in.
     voucher: Voucher,
@@ -86,7 +86,7 @@ impl Hook {
             .user_agent(concat!("martlet/", env!("CARGO_PKG_VERSION")))
             .build();
         Ok(Self {
-            turns: Turns::new(settings.at_once),
+            slots: Slots::new(settings.at_once),
             client: client.map_err(|error| error.to_string())?,
             voucher: vouchers::voucher_of("hook", &[settings.url.as_bytes()]),
             settings,
@@ -94,7 +94,7 @@ impl Hook {
         })
     }
 
-    async fn ask(&self, asked: &Authentication, place: &Place) -> Finding {
+    async fn ask(&self, asked: &Authentication, slot_request: &SlotRequest) -> Finding {
         let Some(name) = &asked.user_name else {
             return Finding::Stranger;
         };
@@ -118,7 +118,7 @@ impl Hook {
         };
         // No longer than an answer may take: so a client is answered within twice that time,
         // however many others the hook leaves waiting.
-        let turn = tokio::time::timeout(self.settings.timeout, self.turns.take(place));
+        let turn = tokio::time::timeout(self.settings.timeout, self.slots.take(slot_request));
         let _turn = match turn.await {
             Ok(Some(turn)) => turn,
             Ok(None) => return hook_down("nobody waits for its answer"),
@@ -408,8 +408,8 @@ impl Source for Hook {
         SourceKind::Proofs
     }
 
-    fn look<'a>(&'a self, asked: &'a Authentication, place: &'a Place) -> Looking<'a> {
-        Box::pin(self.ask(asked, place))
+    fn look<'a>(&'a self, asked: &'a Authentication, slot_request: &'a SlotRequest) -> Looking<'a> {
+        Box::pin(self.ask(asked, slot_request))
     }
 
     fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<RevokedClients> {

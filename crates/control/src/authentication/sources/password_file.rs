@@ -11,7 +11,7 @@ use martlet_broker::{
 
 use super::{Hashing, People, known, user};
 use crate::authentication::policy::of_kind;
-use crate::authentication::{Finding, Looking, Place, Pretending, Source};
+use crate::authentication::{Finding, Looking, Pretending, SlotRequest, Source};
 
 /// A password file, as it was when it was read.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ impl PasswordFileSource {
         Self { renews, ..self }
     }
 
-    async fn find(&self, asked: &Authentication, place: &Place) -> Finding {
+    async fn find(&self, asked: &Authentication, slot_request: &SlotRequest) -> Finding {
         let name = asked.user_name.clone();
         let Some(name) = name.filter(|name| self.file.has_user(name)) else {
             return Finding::Stranger;
@@ -61,7 +61,7 @@ impl PasswordFileSource {
         }
         let (hashing, renews) = (self.hashing.clone(), self.renews);
         self.hashing
-            .run(place, move || {
+            .run(slot_request, move || {
                 let password = password.as_ref().map_or(&[][..], Password::bytes);
                 match file.check(&name, password) {
                     Check::Right { renew: is_weak } => {
@@ -108,14 +108,14 @@ impl Source for PasswordFileSource {
         Some(self.path.clone())
     }
 
-    fn look<'a>(&'a self, asked: &'a Authentication, place: &'a Place) -> Looking<'a> {
-        Box::pin(self.find(asked, place))
+    fn look<'a>(&'a self, asked: &'a Authentication, slot_request: &'a SlotRequest) -> Looking<'a> {
+        Box::pin(self.find(asked, slot_request))
     }
 
     fn pretend<'a>(
         &'a self,
         asked: &'a Authentication,
-        place: &'a Place,
+        slot_request: &'a SlotRequest,
     ) -> Option<Pretending<'a>> {
         let file = Arc::clone(&self.file);
         let password = asked.password.clone();
@@ -123,7 +123,7 @@ impl Source for PasswordFileSource {
             file.pretend(password.as_ref().map_or(&[][..], Password::bytes));
         };
         self.file.users().next()?;
-        Some(self.hashing.pretend(place, pretend))
+        Some(self.hashing.pretend(slot_request, pretend))
     }
 
     fn hashing(&self) -> Option<&Hashing> {

@@ -10,7 +10,9 @@ use martlet_registry::{COMMON_TENANT, Known, Registry, Snapshot};
 
 use super::{Hashing, known, user, vouchers};
 use crate::authentication::policy::{Knowledge, of_kind};
-use crate::authentication::{Finding, Looking, Place, Pretending, ScramUser, Source, SourceKind};
+use crate::authentication::{
+    Finding, Looking, Pretending, ScramUser, SlotRequest, Source, SourceKind,
+};
 use crate::wall_clock::now_signed_ms;
 
 /// The registry. What a user or a device may do stands there too.
@@ -40,13 +42,13 @@ impl RegistrySource {
         }
     }
 
-    async fn find(&self, asked: &Authentication, place: &Place) -> Finding {
+    async fn find(&self, asked: &Authentication, slot_request: &SlotRequest) -> Finding {
         let Some(name) = asked.user_name.clone() else {
             return Finding::Stranger;
         };
         match self.snapshot.known(self.tenant, &name) {
             Some(Known::Device) => self.find_device(asked, name),
-            Some(Known::User) => self.find_user(asked, name, place).await,
+            Some(Known::User) => self.find_user(asked, name, slot_request).await,
             None => match self.find_by_team_token(asked, &name) {
                 Some(found) => found,
                 None => self.find_by_number(asked, &name),
@@ -122,7 +124,12 @@ impl RegistrySource {
         }
     }
 
-    async fn find_user(&self, asked: &Authentication, name: Arc<str>, place: &Place) -> Finding {
+    async fn find_user(
+        &self,
+        asked: &Authentication,
+        name: Arc<str>,
+        slot_request: &SlotRequest,
+    ) -> Finding {
         let snapshot = Arc::clone(&self.snapshot);
         let rules = snapshot.rules_of(self.tenant, &name).cloned();
         let found = rules.map(|rules| known(asked, Arc::clone(&name), rules));
@@ -154,7 +161,7 @@ impl RegistrySource {
                 _ => Finding::Stranger,
             }
         };
-        self.hashing.run(place, work).await
+        self.hashing.run(slot_request, work).await
     }
 }
 
@@ -202,14 +209,14 @@ impl Source for RegistrySource {
         SourceKind::Registry
     }
 
-    fn look<'a>(&'a self, asked: &'a Authentication, place: &'a Place) -> Looking<'a> {
-        Box::pin(self.find(asked, place))
+    fn look<'a>(&'a self, asked: &'a Authentication, slot_request: &'a SlotRequest) -> Looking<'a> {
+        Box::pin(self.find(asked, slot_request))
     }
 
     fn pretend<'a>(
         &'a self,
         asked: &'a Authentication,
-        place: &'a Place,
+        slot_request: &'a SlotRequest,
     ) -> Option<Pretending<'a>> {
         let snapshot = Arc::clone(&self.snapshot);
         let password = asked.password.clone();
@@ -218,7 +225,7 @@ impl Source for RegistrySource {
         };
         self.snapshot
             .has_users()
-            .then(|| self.hashing.pretend(place, pretend))
+            .then(|| self.hashing.pretend(slot_request, pretend))
     }
 
     fn hashing(&self) -> Option<&Hashing> {

@@ -19,7 +19,9 @@ use super::key_source::KeySource;
 use super::token_keys::{TokenKey, TokenKeys};
 use super::{People, known, vouchers};
 use crate::authentication::policy::of_kind;
-use crate::authentication::{Finding, Knowledge, Looking, Place, Refreshing, Source, SourceKind};
+use crate::authentication::{
+    Finding, Knowledge, Looking, Refreshing, SlotRequest, Source, SourceKind,
+};
 
 /// What is asked of a token beside its signature.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -287,7 +289,7 @@ impl Source for Tokens {
         SourceKind::Proofs
     }
 
-    fn look<'a>(&'a self, asked: &'a Authentication, _: &'a Place) -> Looking<'a> {
+    fn look<'a>(&'a self, asked: &'a Authentication, _: &'a SlotRequest) -> Looking<'a> {
         Box::pin(self.find(asked))
     }
 

@@ -13,7 +13,7 @@ use super::super::giving_up::Failures;
 use super::retry::{Retry, RetryTarget};
 use super::{Core, SAVED_WITHIN, UnsettledMessage};
 use crate::feed::Ticket;
-use crate::lanes::{Lanes, Token, Told as ToldByNode};
+use crate::lanes::{LaneEvent, Lanes, Token};
 use crate::sink::SinkMessage;
 
 /// Time between two looks whether the team still has the same tenant.
@@ -28,7 +28,7 @@ pub(super) enum Attachment {
 }
 
 impl Attachment {
-    pub(super) async fn next_event(&mut self) -> Option<ToldByNode> {
+    pub(super) async fn next_event(&mut self) -> Option<LaneEvent> {
         match self {
             Self::Detached => pending().await,
             Self::Attaching(lanes) | Self::Attached(lanes) => lanes.next().await,
@@ -36,7 +36,7 @@ impl Attachment {
     }
 
     /// The next event, if it is there already.
-    fn event_now(&mut self) -> Option<ToldByNode> {
+    fn event_now(&mut self) -> Option<LaneEvent> {
         match self {
             Self::Detached => None,
             Self::Attaching(lanes) | Self::Attached(lanes) => lanes.next_now(),
@@ -123,8 +123,8 @@ impl Core {
     /// Takes what the node tells while the sink is called: what it adds to the messages in hand,
     /// and what it says of the queue. All else is taken when the call is over: the places of the
     /// messages that the sink has been handed stay the same until then.
-    pub(in super::super) fn take_while_called(&mut self, mut told: Option<ToldByNode>) {
-        while let Some(ToldByNode::Delivery(..) | ToldByNode::Queue(_)) = told {
+    pub(in super::super) fn take_while_called(&mut self, mut told: Option<LaneEvent>) {
+        while let Some(LaneEvent::Delivery(..) | LaneEvent::Queue(_)) = told {
             self.take(told);
             told = match self.attachment.event_now() {
                 None => return,
@@ -134,10 +134,10 @@ impl Core {
         self.deferred = Some(told);
     }
 
-    pub(super) fn take(&mut self, told: Option<ToldByNode>) {
+    pub(super) fn take(&mut self, told: Option<LaneEvent>) {
         match told {
-            Some(ToldByNode::Attached(granted)) => self.attached(&granted),
-            Some(ToldByNode::Delivery(token, delivery)) => self.held.push_back(UnsettledMessage {
+            Some(LaneEvent::Attached(granted)) => self.attached(&granted),
+            Some(LaneEvent::Delivery(token, delivery)) => self.held.push_back(UnsettledMessage {
                 token,
                 too_old_at: self.too_old_at(delivery.age_ms),
                 message: self.with_team(SinkMessage::delivered(delivery)),
@@ -145,8 +145,8 @@ impl Core {
                 failures: Failures::default(),
                 ticket: Ticket(0),
             }),
-            Some(ToldByNode::Queue(queue)) => self.queue = Some(queue),
-            Some(ToldByNode::Ended(why)) => self.detached(why),
+            Some(LaneEvent::Queue(queue)) => self.queue = Some(queue),
+            Some(LaneEvent::Ended(why)) => self.detached(why),
             None => self.detached("the node stops"),
         }
     }

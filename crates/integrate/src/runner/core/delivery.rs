@@ -28,7 +28,7 @@ const BEHIND_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Bytes that the messages of a lane in hand may have together, where a sink says how many it wants
 /// and they are more than the least.
 const IN_HAND_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// By how many messages that number changes.
+/// Messages by which that number changes.
 const IN_HAND_STEP: usize = 250;
 /// The least of them, however large they are.
 const IN_HAND_MIN: usize = 100;
@@ -218,7 +218,7 @@ impl Core {
     }
 
     /// A call is over in which these messages of those that the sink was handed were not settled.
-    /// With what it said of them; `call` has those that were.
+    /// `outcomes` is what it said of them; `call` has those that were settled.
     pub(super) fn delivered(
         &mut self,
         mut handed: Vec<UnsettledMessage>,

@@ -31,10 +31,12 @@ use super::Settings;
 use super::caller::SinkSaid;
 use super::clock::{Clock, answered, within};
 use super::giving_up::{Failures, GivingUp};
-use super::handle::{Activity, Answer, Command, CommandError, Counts, Failure, Shared, Told};
+use super::handle::{
+    Activity, Answer, Command, CommandError, Counts, Failure, RunnerCommand, Shared,
+};
 use crate::feed::Ticket;
 use crate::host::{Host, PartSession, SavedState};
-use crate::lanes::{Token, Told as ToldByNode};
+use crate::lanes::{LaneEvent, Token};
 use crate::sink::SinkMessage;
 
 /// Time that the tables may take to save the state of an integration.
@@ -82,14 +84,14 @@ pub(super) struct UnsettledMessage {
     /// Times that the sink panicked when it was handed over alone.
     panics: u32,
     failures: Failures,
-    /// By which the sink names it in the call under way.
+    /// Ticket by which the sink names it in the call under way.
     ticket: Ticket,
 }
 
-/// Who has told a runner something.
+/// Message to a runner, by its sender.
 pub(super) enum Heard {
-    Operator(Told),
-    Node(Option<ToldByNode>),
+    Operator(RunnerCommand),
+    Node(Option<LaneEvent>),
 }
 
 impl UnsettledMessage {
@@ -111,7 +113,7 @@ pub(super) struct Core {
     host: Arc<dyn Host>,
     pub(super) clock: Arc<dyn Clock>,
     shared: Arc<Shared>,
-    pub(super) told: UnboundedReceiver<Told>,
+    pub(super) told: UnboundedReceiver<RunnerCommand>,
     pub(super) is_stopping: bool,
     mode: Mode,
     attachment: Attachment,
@@ -147,7 +149,7 @@ pub(super) struct Core {
     /// The node hands over more than [`Settings::batch_messages`], see [`Core::lend_places`].
     lends_places: bool,
     /// What the node told while the sink was called, and that changes what is in hand.
-    deferred: Option<Option<ToldByNode>>,
+    deferred: Option<Option<LaneEvent>>,
     /// An operator may have repaired the sink: one that was not called any more is called again.
     pub(super) has_been_repaired: bool,
     /// When it was logged last that dead letters were dropped.
@@ -186,7 +188,7 @@ impl Core {
         settings: Settings,
         (host, clock): (Arc<dyn Host>, Arc<dyn Clock>),
         shared: Arc<Shared>,
-        told: UnboundedReceiver<Told>,
+        told: UnboundedReceiver<RunnerCommand>,
     ) -> Self {
         let look_at_tenant = clock.now();
         Self {
@@ -258,8 +260,8 @@ impl Core {
                     tokio::select! {
                         biased;
                         told = self.told.recv() => match told {
-                            Some(Told::Stop) | None => self.is_stopping = true,
-                            Some(Told::Command(_, answer)) => {
+                            Some(RunnerCommand::Stop) | None => self.is_stopping = true,
+                            Some(RunnerCommand::Command(_, answer)) => {
                                 let why = "the integration is not started yet".to_owned();
                                 let _ = answer.send(Err(CommandError::NotNow(why)));
                             }
@@ -282,13 +284,13 @@ impl Core {
         }
     }
 
-    pub(super) async fn obey(&mut self, told: Told) {
+    pub(super) async fn obey(&mut self, told: RunnerCommand) {
         let (command, answer) = match told {
-            Told::Stop => {
+            RunnerCommand::Stop => {
                 self.is_stopping = true;
                 return;
             }
-            Told::Command(command, answer) => (command, answer),
+            RunnerCommand::Command(command, answer) => (command, answer),
         };
         let done = match command {
             Command::Test => return self.tests.push(answer),

@@ -7,7 +7,7 @@ use martlet_broker::{PartOutcome, PartRefusal, TenantId};
 use martlet_codec::ReasonCode;
 use script::{Scripted, Step, state_until};
 
-use super::caller::Place;
+use super::caller::CallRuntime;
 use super::{Activity, Command, OnReject, Settings};
 use crate::host::SavedState;
 
@@ -555,7 +555,7 @@ async fn a_sink_that_blocks_its_thread_holds_up_nothing_else() {
         deliver_within: Duration::from_millis(10),
         ..settings()
     };
-    let place = Place::for_sink(&limited.client_id());
+    let place = CallRuntime::for_sink(&limited.client_id());
     let handle = node.start_at(limited, place);
     node.until(|world| world.is_attached).await;
     node.hand_over(1..=2);
@@ -578,7 +578,7 @@ async fn a_sink_that_blocks_its_thread_holds_up_nothing_else() {
 #[tokio::test]
 async fn a_stop_does_not_wait_for_a_sink_that_blocks() {
     let node = Scripted::new([Step::Block(Duration::from_secs(30))]);
-    let place = Place::for_sink(&settings().client_id());
+    let place = CallRuntime::for_sink(&settings().client_id());
     let handle = node.start_at(settings(), place);
     node.until(|world| world.is_attached).await;
     node.hand_over([1]);

@@ -14,7 +14,7 @@ use martlet_codec::{PacketId, QoS, ReasonCode};
 
 use crate::dead_letters::{DeadLetter, DeadLetterStore};
 use crate::host::{Host, HostFuture, PartSession, SavedState};
-use crate::runner::caller::Place;
+use crate::runner::caller::CallRuntime;
 use crate::runner::{Handle, Runner, Settings, State};
 use crate::sink::{Outcome, Sink, SinkMessage};
 
@@ -60,7 +60,7 @@ pub(super) struct World {
     pub(super) test_error: Option<String>,
     /// Attachments so far.
     pub(super) specs: Vec<PartSpec>,
-    /// Of each lane.
+    /// Outlet of each lane.
     outlets: Vec<Box<dyn PartOutlet>>,
     pub(super) shards: u16,
     pub(super) is_attached: bool,
@@ -125,11 +125,11 @@ impl Scripted {
     }
 
     pub(super) fn start_only(&self, settings: Settings) -> Handle {
-        let place = Place::Here(tokio::runtime::Handle::current());
+        let place = CallRuntime::Here(tokio::runtime::Handle::current());
         self.start_at(settings, place)
     }
 
-    pub(super) fn start_at(&self, settings: Settings, place: Place) -> Handle {
+    pub(super) fn start_at(&self, settings: Settings, place: CallRuntime) -> Handle {
         let (node, host) = (self.clone(), Arc::new(self.clone()));
         Runner::start_at(settings, move || ScriptedSink(node.clone()), host, place)
     }

@@ -8,7 +8,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use super::script::{Scripted, Step, state_until};
 use super::{WITHIN, settings};
 use crate::feed::{Feed, Ticket};
-use crate::runner::caller::Place;
+use crate::runner::caller::CallRuntime;
 use crate::runner::{Activity, Command, Handle, OnReject, Runner, Settings};
 use crate::sink::{Outcome, Sink, SinkMessage};
 
@@ -78,7 +78,7 @@ impl Rig {
             orders: Arc::clone(&told),
             calls: Arc::clone(&of_sink),
         };
-        let place = Place::Here(tokio::runtime::Handle::current());
+        let place = CallRuntime::Here(tokio::runtime::Handle::current());
         let handle = Runner::start_at(settings, make, Arc::new(node.clone()), place);
         node.until(|world| world.is_attached).await;
         Self {

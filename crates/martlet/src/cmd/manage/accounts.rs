@@ -10,7 +10,7 @@ use martlet_registry::{
     Actor, ApiRole, DeviceRef, DeviceSecret, NewDevice, NewUser, RegistryError, Scope, UserChange,
 };
 
-use super::{NAME, Place};
+use super::{ManagedNode, NAME};
 use crate::cmd::print::errln;
 use crate::cmd::{tables, user};
 use crate::private_file;
@@ -28,9 +28,9 @@ const IOTFLOW: &str = "iotflow";
 const PASSWORD_CHARACTERS: usize = 10;
 
 /// Gives the administrator a password, and makes the administrator if there is none.
-pub(super) fn setup_admin(place: &Place, password: Option<&str>) -> anyhow::Result<String> {
-    let node = place.node();
-    expect_tables(place)?;
+pub(super) fn setup_admin(managed: &ManagedNode, password: Option<&str>) -> anyhow::Result<String> {
+    let node = managed.node();
+    expect_tables(managed)?;
     let made = match password {
         Some(_) => String::new(),
         None => hash::made_up_password().map_err(anyhow::Error::msg)?,
@@ -70,9 +70,13 @@ pub(super) fn setup_admin(place: &Place, password: Option<&str>) -> anyhow::Resu
 }
 
 /// Adds a user; of one that is there already the password is changed, and nothing else.
-pub(super) fn create_user(place: &Place, name: &str, password: &str) -> anyhow::Result<String> {
-    let node = place.node();
-    expect_tables(place)?;
+pub(super) fn create_user(
+    managed: &ManagedNode,
+    name: &str,
+    password: &str,
+) -> anyhow::Result<String> {
+    let node = managed.node();
+    expect_tables(managed)?;
     warn_of_weak(password);
     let is_new = tables::with(&node, async |registry| {
         let known = registry.users().await?;
@@ -96,9 +100,9 @@ pub(super) fn create_user(place: &Place, name: &str, password: &str) -> anyhow::
 }
 
 /// Removes a user, so that the name is free.
-pub(super) fn delete_user(place: &Place, name: &str) -> anyhow::Result<String> {
-    let node = place.node();
-    expect_tables(place)?;
+pub(super) fn delete_user(managed: &ManagedNode, name: &str) -> anyhow::Result<String> {
+    let node = managed.node();
+    expect_tables(managed)?;
     let before = user::administrators(&node)?;
     tables::with(&node, async |registry| registry.remove_user(name).await)?;
     user::warn_of_none(&node, before)?;
@@ -108,13 +112,15 @@ pub(super) fn delete_user(place: &Place, name: &str) -> anyhow::Result<String> {
 
 /// Adds a device and writes its credentials to a new file. A device that is there already gets
 /// another secret.
-pub(super) fn generate_device(place: &Place, id: &str) -> anyhow::Result<String> {
+pub(super) fn generate_device(managed: &ManagedNode, id: &str) -> anyhow::Result<String> {
     if !martlet_registry::is_device_id(id) {
         bail!("{id:?} is no id of a device: no +, # or /, and no $ at its beginning");
     }
-    let node = place.node();
+    let node = managed.node();
     let (host, port) = tables::plain_address(&node).unwrap_or(("localhost".to_owned(), 1883));
-    let path = place.directory.join(format!("device_credentials_{id}.txt"));
+    let path = managed
+        .directory
+        .join(format!("device_credentials_{id}.txt"));
     let mut file = private_file::create_new(&path).map_err(|error| {
         let is_there = error.kind() == std::io::ErrorKind::AlreadyExists;
         let path = path.display();
@@ -177,8 +183,8 @@ pub(super) fn generate_device(place: &Place, id: &str) -> anyhow::Result<String>
 }
 
 /// Users of a password file have no roles, so the script does not change them.
-fn expect_tables(place: &Place) -> anyhow::Result<()> {
-    match user::password_file(&place.node())? {
+fn expect_tables(managed: &ManagedNode) -> anyhow::Result<()> {
+    match user::password_file(&managed.node())? {
         None => Ok(()),
         Some(path) => bail!(
             "the users of this node are in the password file {0}: martlet passwd {0} USER",

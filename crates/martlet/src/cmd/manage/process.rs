@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::Place;
+use super::ManagedNode;
 use crate::cmd::admin;
 use crate::cmd::print::{errln, out, outln};
 use crate::serve::data_dir;
@@ -35,8 +35,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Lines of the log that are shown of a node that did not start.
 const SHOWN_LINES: usize = 20;
 
-pub(super) fn log_file(place: &Place) -> PathBuf {
-    place.data().join(LOG_FILE)
+pub(super) fn log_file(managed: &ManagedNode) -> PathBuf {
+    managed.data().join(LOG_FILE)
 }
 
 /// The end of a text.
@@ -46,50 +46,50 @@ pub(super) fn last_lines(text: &str, count: usize) -> String {
     last.iter().map(|line| format!("{line}\n")).collect()
 }
 
-pub(super) fn start(place: &Place) -> anyhow::Result<ExitCode> {
-    if is_of_systemd(place) {
+pub(super) fn start(managed: &ManagedNode) -> anyhow::Result<ExitCode> {
+    if is_of_systemd(managed) {
         return systemctl("start");
     }
-    if admin::is_running(&place.data()) {
+    if admin::is_running(&managed.data()) {
         outln!("The broker runs already");
         return Ok(ExitCode::SUCCESS);
     }
-    martlet_store::make_directory(&place.data())
-        .with_context(|| format!("cannot make {}", place.data().display()))?;
-    let mut child = spawn(place)?;
+    martlet_store::make_directory(&managed.data())
+        .with_context(|| format!("cannot make {}", managed.data().display()))?;
+    let mut child = spawn(managed)?;
     let pid = child.id();
-    fs::write(place.data().join(PID_FILE), format!("{pid}\n"))
+    fs::write(managed.data().join(PID_FILE), format!("{pid}\n"))
         .context("cannot write the pid file")?;
     let began = Instant::now();
-    while !is_ready(&place.data()) {
+    while !is_ready(&managed.data()) {
         if let Some(status) = child.try_wait()? {
-            let _ = fs::remove_file(place.data().join(PID_FILE));
-            let text = fs::read_to_string(log_file(place)).unwrap_or_default();
+            let _ = fs::remove_file(managed.data().join(PID_FILE));
+            let text = fs::read_to_string(log_file(managed)).unwrap_or_default();
             errln!("{}", last_lines(&text, SHOWN_LINES).trim_end());
             bail!(
                 "the broker did not start ({status}); its log is {}",
-                log_file(place).display()
+                log_file(managed).display()
             );
         }
         if began.elapsed() > PATIENCE {
             bail!(
                 "the broker is not ready after {} s; its log is {}",
                 PATIENCE.as_secs(),
-                log_file(place).display()
+                log_file(managed).display()
             );
         }
         std::thread::sleep(LOOK_EVERY);
     }
     outln!(
         "The broker runs (process {pid}); its log is {}",
-        log_file(place).display()
+        log_file(managed).display()
     );
     Ok(ExitCode::SUCCESS)
 }
 
 /// The node in a process group of its own, so that a signal of the terminal does not end it.
-fn spawn(place: &Place) -> anyhow::Result<Child> {
-    let path = log_file(place);
+fn spawn(managed: &ManagedNode) -> anyhow::Result<Child> {
+    let path = log_file(managed);
     let is_long = path
         .metadata()
         .is_ok_and(|found| found.len() > LOG_BYTES_MAX);
@@ -101,12 +101,12 @@ fn spawn(place: &Place) -> anyhow::Result<Child> {
     let log = log.with_context(|| format!("cannot open {}", path.display()))?;
     let program = std::env::current_exe().context("cannot find the program")?;
     let mut command = Command::new(program);
-    command.arg("serve").arg("--data-dir").arg(place.data());
-    if let Some(configuration) = place.configuration() {
+    command.arg("serve").arg("--data-dir").arg(managed.data());
+    if let Some(configuration) = managed.configuration() {
         command.arg("-c").arg(configuration);
     }
     command
-        .current_dir(&place.directory)
+        .current_dir(&managed.directory)
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)
@@ -118,13 +118,13 @@ fn is_ready(data_dir: &Path) -> bool {
     admin::is_running(data_dir) && admin::ask(data_dir, "GET", "/health/ready").is_ok()
 }
 
-pub(super) fn stop(place: &Place) -> anyhow::Result<ExitCode> {
-    if is_of_systemd(place) {
+pub(super) fn stop(managed: &ManagedNode) -> anyhow::Result<ExitCode> {
+    if is_of_systemd(managed) {
         return systemctl("stop");
     }
-    let data = place.data();
+    let data = managed.data();
     if admin::is_running(&data) {
-        let done = place.run(&["stop"]);
+        let done = managed.run(&["stop"]);
         if done == ExitCode::SUCCESS {
             let _ = fs::remove_file(data.join(PID_FILE));
         }
@@ -155,25 +155,25 @@ fn pid_of(data: &Path) -> Option<Pid> {
     Pid::from_raw(text.trim().parse().ok()?)
 }
 
-pub(super) fn restart(place: &Place) -> anyhow::Result<ExitCode> {
-    if is_of_systemd(place) {
+pub(super) fn restart(managed: &ManagedNode) -> anyhow::Result<ExitCode> {
+    if is_of_systemd(managed) {
         return systemctl("restart");
     }
     // A mistake in the configuration is found while the broker still runs.
-    let checked = place.run(&["config", "check"]);
+    let checked = managed.run(&["config", "check"]);
     if checked != ExitCode::SUCCESS {
         errln!("The broker was not restarted: its configuration has mistakes");
         return Ok(checked);
     }
-    let stopped = stop(place)?;
+    let stopped = stop(managed)?;
     match stopped == ExitCode::SUCCESS {
-        true => start(place),
+        true => start(managed),
         false => Ok(stopped),
     }
 }
 
 /// Whether systemd runs the node with these data: its unit names the directory of the link.
-fn is_of_systemd(place: &Place) -> bool {
+fn is_of_systemd(managed: &ManagedNode) -> bool {
     let mut command = Command::new("systemctl");
     let asked = [
         "show",
@@ -183,7 +183,7 @@ fn is_of_systemd(place: &Place) -> bool {
     let Ok(shown) = command.args(asked).stderr(Stdio::null()).output() else {
         return false;
     };
-    is_unit_of(&String::from_utf8_lossy(&shown.stdout), &place.directory)
+    is_unit_of(&String::from_utf8_lossy(&shown.stdout), &managed.directory)
 }
 
 fn is_unit_of(shown: &str, directory: &Path) -> bool {

@@ -14,9 +14,9 @@ use tokio::sync::oneshot;
 /// Clients that have logged in recently and are served before a stranger, where both wait.
 const KNOWN_IN_A_ROW: u32 = 3;
 
-/// Where a question stands among others.
+/// Request for a slot: which line it waits in, and whether it comes before others.
 #[derive(Clone, Default)]
-pub struct Place {
+pub struct SlotRequest {
     /// Address of origin: all questions of one address wait in one line.
     pub from: Option<IpAddr>,
     /// The name was right from there recently.
@@ -25,8 +25,8 @@ pub struct Place {
     pub is_wanted: Option<Arc<dyn Fn() -> bool + Send + Sync>>,
 }
 
-impl Place {
-    /// Where this caller stands now.
+impl SlotRequest {
+    /// Request of this caller.
     pub(super) fn of(failures: &Failures, caller: &Caller) -> Self {
         Self {
             from: caller.counted_address(),
@@ -36,19 +36,19 @@ impl Place {
     }
 }
 
-impl fmt::Debug for Place {
+impl fmt::Debug for SlotRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Place({:?}, {})", self.from, self.is_known)
+        write!(f, "SlotRequest({:?}, {})", self.from, self.is_known)
     }
 }
 
-/// A limited number of places at which questions are served at once. Clones share the places.
+/// A limited number of slots in which questions are served at once. Clones share the slots.
 #[derive(Clone, Debug)]
-pub(super) struct Turns(Arc<Mutex<Lines>>);
+pub(super) struct Slots(Arc<Mutex<Lines>>);
 
-/// A turn, which ends when it is dropped.
+/// A slot, which is free again when it is dropped.
 #[derive(Debug)]
-pub(super) struct Turn(Option<Turns>);
+pub(super) struct Slot(Option<Slots>);
 
 #[derive(Debug, Default)]
 struct Lines {
@@ -69,17 +69,17 @@ struct Lane {
 
 #[derive(Debug)]
 struct Waiter {
-    place: Place,
-    go: oneshot::Sender<Turn>,
+    slot_request: SlotRequest,
+    go: oneshot::Sender<Slot>,
 }
 
-impl Place {
+impl SlotRequest {
     fn is_wanted(&self) -> bool {
         self.is_wanted.as_ref().is_none_or(|is_wanted| is_wanted())
     }
 }
 
-impl Turns {
+impl Slots {
     /// `at_once` at the same time.
     pub(super) fn new(at_once: usize) -> Self {
         Self(Arc::new(Mutex::new(Lines {
@@ -88,21 +88,21 @@ impl Turns {
         })))
     }
 
-    /// Waits for a turn; none if it is not wanted any more when it comes.
-    pub(super) async fn take(&self, place: &Place) -> Option<Turn> {
+    /// Waits for a slot; none if it is not wanted any more when it comes.
+    pub(super) async fn take(&self, slot_request: &SlotRequest) -> Option<Slot> {
         // It may have been a while until it came here.
-        if !place.is_wanted() {
+        if !slot_request.is_wanted() {
             return None;
         }
         let told = {
             let mut lines = self.lock();
             if lines.free > 0 {
                 lines.free -= 1;
-                return Some(Turn(Some(self.clone())));
+                return Some(Slot(Some(self.clone())));
             }
             let (go, told) = oneshot::channel();
-            let place = place.clone();
-            lines.push(Waiter { place, go });
+            let slot_request = slot_request.clone();
+            lines.push(Waiter { slot_request, go });
             told
         };
         told.await.ok()
@@ -117,14 +117,14 @@ impl Turns {
                 lines.free += usize::from(next.is_none());
                 next
             };
-            let Some(Waiter { place, go }) = next else {
+            let Some(Waiter { slot_request, go }) = next else {
                 return;
             };
             // Asked without the lock: it may have others of its own.
-            if !place.is_wanted() {
+            if !slot_request.is_wanted() {
                 continue;
             }
-            match go.send(Turn(Some(self.clone()))) {
+            match go.send(Slot(Some(self.clone()))) {
                 Ok(()) => return,
                 // That client has stopped waiting; the turn passes to the next one here.
                 Err(mut turn) => turn.0 = None,
@@ -137,7 +137,7 @@ impl Turns {
     }
 }
 
-impl Drop for Turn {
+impl Drop for Slot {
     fn drop(&mut self) {
         if let Some(turns) = self.0.take() {
             turns.pass_on();
@@ -147,13 +147,13 @@ impl Drop for Turn {
 
 impl Lines {
     fn push(&mut self, waiter: Waiter) {
-        let lane = match waiter.place.is_known {
+        let lane = match waiter.slot_request.is_known {
             true => &mut self.known,
             false => &mut self.strangers,
         };
-        let line = lane.lines.entry(waiter.place.from).or_default();
+        let line = lane.lines.entry(waiter.slot_request.from).or_default();
         if line.is_empty() {
-            lane.round.push_back(waiter.place.from);
+            lane.round.push_back(waiter.slot_request.from);
         }
         line.push_back(waiter);
     }
@@ -188,8 +188,8 @@ mod tests {
 
     use super::*;
 
-    fn place(last: u8, is_known: bool) -> Place {
-        Place {
+    fn slot_request(last: u8, is_known: bool) -> SlotRequest {
+        SlotRequest {
             from: Some([10, 0, 0, last].into()),
             is_known,
             is_wanted: None,
@@ -197,15 +197,15 @@ mod tests {
     }
 
     /// In which order those come who wait while another has the only turn.
-    async fn order(waiting: &[(&'static str, Place)]) -> Vec<&'static str> {
-        let turns = Turns::new(1);
-        let first = turns.take(&Place::default()).await.unwrap();
+    async fn order(waiting: &[(&'static str, SlotRequest)]) -> Vec<&'static str> {
+        let turns = Slots::new(1);
+        let first = turns.take(&SlotRequest::default()).await.unwrap();
         let came = Arc::new(Mutex::new(Vec::new()));
         let mut tasks = Vec::new();
-        for (name, place) in waiting.iter().cloned() {
+        for (name, slot_request) in waiting.iter().cloned() {
             let (turns, came) = (turns.clone(), Arc::clone(&came));
             let task = async move {
-                let turn = turns.take(&place).await;
+                let turn = turns.take(&slot_request).await;
                 if turn.is_some() {
                     came.lock().unwrap().push(name);
                 }
@@ -224,10 +224,10 @@ mod tests {
 
     #[tokio::test]
     async fn one_of_each_address_is_served_in_turn() {
-        let (many, other) = (place(1, false), place(2, false));
+        let (many, other) = (slot_request(1, false), slot_request(2, false));
         let mut all = vec![("many", many); 5];
         all.extend([("other", other.clone()), ("other", other)]);
-        all.push(("third", place(3, false)));
+        all.push(("third", slot_request(3, false)));
         let expected = [
             "many", "other", "third", "many", "other", "many", "many", "many",
         ];
@@ -236,8 +236,8 @@ mod tests {
 
     #[tokio::test]
     async fn who_was_right_of_late_comes_first_and_strangers_come_too() {
-        let mut all = vec![("stranger", place(1, false)); 2];
-        all.extend(vec![("known", place(1, true)); 5]);
+        let mut all = vec![("stranger", slot_request(1, false)); 2];
+        all.extend(vec![("known", slot_request(1, true)); 5]);
         let expected = [
             "known", "known", "known", "stranger", "known", "known", "stranger",
         ];
@@ -247,23 +247,23 @@ mod tests {
     #[tokio::test]
     async fn who_has_gone_is_left_out() {
         let is_there = Arc::new(AtomicBool::new(false));
-        let gone = Place {
+        let gone = SlotRequest {
             is_wanted: Some(Arc::new(move || is_there.load(Ordering::SeqCst))),
-            ..place(1, false)
+            ..slot_request(1, false)
         };
-        let all = [("gone", gone), ("there", place(1, false))];
+        let all = [("gone", gone), ("there", slot_request(1, false))];
         assert_eq!(order(&all).await, ["there"]);
         // Nor does a turn get lost with who waits for it.
-        let turns = Turns::new(1);
-        let first = turns.take(&Place::default()).await.unwrap();
+        let turns = Slots::new(1);
+        let first = turns.take(&SlotRequest::default()).await.unwrap();
         let waiting = tokio::spawn({
             let turns = turns.clone();
-            async move { turns.take(&Place::default()).await.is_some() }
+            async move { turns.take(&SlotRequest::default()).await.is_some() }
         });
         tokio::task::yield_now().await;
         waiting.abort();
         assert!(waiting.await.is_err());
         drop(first);
-        assert!(turns.take(&Place::default()).await.is_some());
+        assert!(turns.take(&SlotRequest::default()).await.is_some());
     }
 }

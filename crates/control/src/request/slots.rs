@@ -1,25 +1,25 @@
-//! Places of requests that wait for their responses.
+//! Slots of requests that wait for their responses.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Requests that wait for their responses at once.
 pub const REQUESTS_MAX: usize = 64;
 
-/// Places of requests that wait: the names of their sessions come again and again, so that nothing
+/// Slots of requests that wait: the names of their sessions come again and again, so that nothing
 /// remembers more of them.
 #[derive(Debug, Default)]
-pub(crate) struct Places(Mutex<u64>);
+pub(crate) struct RequestSlots(Mutex<u64>);
 
-impl Places {
-    pub(crate) fn take(&self) -> Option<Place<'_>> {
+impl RequestSlots {
+    pub(crate) fn take(&self) -> Option<RequestSlot<'_>> {
         let mut taken = self.lock();
         let number = taken.trailing_ones();
         if number as usize >= REQUESTS_MAX {
             return None;
         }
         *taken |= 1 << number;
-        Some(Place {
-            places: self,
+        Some(RequestSlot {
+            slots: self,
             number,
         })
     }
@@ -30,21 +30,21 @@ impl Places {
 }
 
 /// One of them, until it is dropped.
-pub(crate) struct Place<'a> {
-    places: &'a Places,
+pub(crate) struct RequestSlot<'a> {
+    slots: &'a RequestSlots,
     number: u32,
 }
 
-impl Place<'_> {
+impl RequestSlot<'_> {
     /// Which one it is, below [`REQUESTS_MAX`].
     pub(crate) fn number(&self) -> u32 {
         self.number
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for RequestSlot<'_> {
     fn drop(&mut self) {
-        *self.places.lock() &= !(1 << self.number);
+        *self.slots.lock() &= !(1 << self.number);
     }
 }
 
@@ -54,10 +54,10 @@ mod tests {
 
     #[test]
     fn so_many_requests_wait_at_once_and_no_more() {
-        let places = Places::default();
-        let mut taken: Vec<_> = std::iter::from_fn(|| places.take()).collect();
+        let slots = RequestSlots::default();
+        let mut taken: Vec<_> = std::iter::from_fn(|| slots.take()).collect();
         assert_eq!(taken.len(), REQUESTS_MAX);
         let given_back = taken.remove(5).number;
-        assert_eq!(places.take().map(|place| place.number), Some(given_back));
+        assert_eq!(slots.take().map(|slot| slot.number), Some(given_back));
     }
 }

@@ -1,8 +1,8 @@
-//! Places for HTTP connections, limited for each address and in all, and a reserve for connections
-//! that find no place.
+//! Slots for HTTP connections, limited for each address and in all, and a reserve for connections
+//! that find no slot.
 //!
 //! A connection of the reserve is served a probe of health or `/metrics`, and closed. Any other
-//! request waits a little for a place and is then refused. When the reserve is full, its oldest
+//! request waits a little for a slot and is then refused. When the reserve is full, its oldest
 //! connection is closed: a probe is answered long before that, and a connection that sends nothing
 //! is no loss. So clients that hold connections open cannot block health checks.
 
@@ -23,21 +23,21 @@ const RESERVE: usize = 64;
 /// connections with two files each, and one that they share), and as many for `admin.sock`, the
 /// store and files that are read again.
 const DESCRIPTORS_OF_OTHERS: u64 = 16;
-/// Per cent of the remaining descriptors that are for places.
-const PLACES_PERCENT: u64 = 60;
+/// Per cent of the remaining descriptors that are for slots.
+const SLOTS_PERCENT: u64 = 60;
 /// The reserve takes one in so many of them.
 const RESERVE_PART: u64 = 10;
-/// Unless the user has set it, an address has no more places than this part of the free ones: so
+/// Unless the user has set it, an address has no more slots than this part of the free ones: so
 /// the next address always finds some, however many addresses take all that they can.
 const FREE_PART: usize = 2;
-/// Places that an address may have however few are free.
+/// Slots that an address may have however few are free.
 const SHARE_MIN: usize = 2;
-/// How long a request of the reserve waits for a place.
+/// How long a request of the reserve waits for a slot.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// The places of all listeners. Clones are the same ones.
+/// The slots of all listeners. Clones are the same ones.
 #[derive(Clone, Debug)]
-pub(crate) struct Places(Arc<Inner>);
+pub(crate) struct ConnectionSlots(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -58,47 +58,47 @@ struct State {
     next: u64,
 }
 
-/// A place, until it is dropped.
+/// A slot, until it is dropped.
 #[derive(Debug)]
-struct Place(Arc<Inner>, IpAddr);
+struct ConnectionSlot(Arc<Inner>, IpAddr);
 
-/// Where one connection is: at a place or in the reserve.
+/// Where one connection is: at a slot or in the reserve.
 #[derive(Debug)]
 pub(crate) struct Seat {
-    places: Places,
+    slots: ConnectionSlots,
     address: IpAddr,
-    place: Mutex<Option<Place>>,
+    slot: Mutex<Option<ConnectionSlot>>,
     /// Its number in the reserve.
     reserved: u64,
 }
 
 impl Seat {
-    /// What limits the places.
+    /// What limits the slots.
     pub(crate) fn limits(&self) -> &HttpConnections {
-        &self.places.0.limits
+        &self.slots.0.limits
     }
 }
 
 /// What a connection may do with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Entered {
-    /// It has a place.
-    Place,
+    /// It has a slot.
+    Slot,
     /// It is served this request from the reserve.
     Reserve,
-    /// There is no place.
+    /// There is no slot.
     Full,
 }
 
-impl Places {
+impl ConnectionSlots {
     /// As many as the configuration and the descriptors of the process allow.
     pub(crate) fn new(mut limits: HttpConnections, descriptors: &Descriptors) -> Self {
         let mut reserve = RESERVE;
         if descriptors.limit.is_some() {
             let left = descriptors.reserved.saturating_sub(DESCRIPTORS_OF_OTHERS);
             let part = |part| usize::try_from(left / part).unwrap_or(usize::MAX);
-            let places = usize::try_from(left * PLACES_PERCENT / 100).unwrap_or(usize::MAX);
-            limits.all = limits.all.min(places).max(1);
+            let slots = usize::try_from(left * SLOTS_PERCENT / 100).unwrap_or(usize::MAX);
+            limits.all = limits.all.min(slots).max(1);
             reserve = reserve.min(part(RESERVE_PART)).max(1);
         }
         let open = limits.all.saturating_add(reserve + 1);
@@ -120,11 +120,11 @@ impl Places {
 
     /// Seats a new connection; with what tells that it is to be closed, if it is in the reserve.
     pub(crate) fn seat(&self, address: IpAddr) -> (Seat, Option<oneshot::Receiver<()>>) {
-        let place = self.take(address);
+        let slot = self.take(address);
         let mut state = self.0.lock();
         state.next += 1;
         let reserved = state.next;
-        let closed = place.is_none().then(|| {
+        let closed = slot.is_none().then(|| {
             // The sender of the oldest is dropped, which tells it.
             if state.reserve.len() >= self.0.reserve {
                 state.reserve.pop_front();
@@ -135,15 +135,15 @@ impl Places {
         });
         drop(state);
         let seat = Seat {
-            places: self.clone(),
+            slots: self.clone(),
             address,
-            place: Mutex::new(place),
+            slot: Mutex::new(slot),
             reserved,
         };
         (seat, closed)
     }
 
-    fn take(&self, address: IpAddr) -> Option<Place> {
+    fn take(&self, address: IpAddr) -> Option<ConnectionSlot> {
         let limits = &self.0.limits;
         let canonical = address.to_canonical();
         let counted = counted_as(canonical);
@@ -160,7 +160,7 @@ impl Places {
         }
         state.used += 1;
         state.of_address.insert(counted, own + 1);
-        Some(Place(Arc::clone(&self.0), counted))
+        Some(ConnectionSlot(Arc::clone(&self.0), counted))
     }
 }
 
@@ -170,7 +170,7 @@ impl Inner {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         let mut state = self.0.lock();
         state.used -= 1;
@@ -186,16 +186,16 @@ impl Drop for Place {
 }
 
 impl Seat {
-    /// Whether a request of this connection is served: a probe always, any other with a place, for
+    /// Whether a request of this connection is served: a probe always, any other with a slot, for
     /// which it waits a little.
     pub(crate) async fn enter(&self, is_probe: bool) -> Entered {
         if self.has_place() {
-            return Entered::Place;
+            return Entered::Slot;
         }
         let waiting = async {
             loop {
                 // Before it is looked, so that none that is freed meanwhile is missed.
-                let mut freed = std::pin::pin!(self.places.0.freed.notified());
+                let mut freed = std::pin::pin!(self.slots.0.freed.notified());
                 freed.as_mut().enable();
                 if self.move_to_place() || is_probe {
                     return;
@@ -205,32 +205,32 @@ impl Seat {
         };
         let _ = tokio::time::timeout(PATIENCE, waiting).await;
         match (self.has_place(), is_probe) {
-            (true, _) => Entered::Place,
+            (true, _) => Entered::Slot,
             (false, true) => Entered::Reserve,
             (false, false) => Entered::Full,
         }
     }
 
-    fn place(&self) -> MutexGuard<'_, Option<Place>> {
-        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    fn slot(&self) -> MutexGuard<'_, Option<ConnectionSlot>> {
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// It is not in the reserve (any more).
     pub(crate) fn has_place(&self) -> bool {
-        self.place().is_some()
+        self.slot().is_some()
     }
 
     fn move_to_place(&self) -> bool {
-        let Some(place) = self.places.take(self.address) else {
+        let Some(slot) = self.slots.take(self.address) else {
             return false;
         };
-        *self.place() = Some(place);
+        *self.slot() = Some(slot);
         self.leave_reserve();
         true
     }
 
     fn leave_reserve(&self) {
-        let mut state = self.places.0.lock();
+        let mut state = self.slots.0.lock();
         state.reserve.retain(|(number, _)| *number != self.reserved);
     }
 }
@@ -260,8 +260,8 @@ mod tests {
         }
     }
 
-    fn places(all: usize, of_address: usize) -> Places {
-        Places::new(limits(all, of_address), &NO_LIMIT)
+    fn slots(all: usize, of_address: usize) -> ConnectionSlots {
+        ConnectionSlots::new(limits(all, of_address), &NO_LIMIT)
     }
 
     #[test]
@@ -271,15 +271,15 @@ mod tests {
             reserved: 26,
             connections: 14,
         };
-        let places = Places::new(limits(512, 64), &few);
-        assert_eq!((places.0.limits.all, places.0.reserve), (6, 1));
+        let slots = ConnectionSlots::new(limits(512, 64), &few);
+        assert_eq!((slots.0.limits.all, slots.0.reserve), (6, 1));
         let many = Descriptors {
             limit: Some(1_000_000),
             reserved: 1024,
             connections: 900_000,
         };
-        let places = Places::new(limits(512, 64), &many);
-        assert_eq!((places.0.limits.all, places.0.reserve), (512, 64));
+        let slots = ConnectionSlots::new(limits(512, 64), &many);
+        assert_eq!((slots.0.limits.all, slots.0.reserve), (512, 64));
     }
 
     fn address(last: u8) -> IpAddr {
@@ -288,53 +288,53 @@ mod tests {
 
     #[tokio::test]
     async fn an_address_has_its_share_and_a_probe_needs_no_place() {
-        let places = places(4, 2);
-        let seats: Vec<_> = (0..3).map(|_| places.seat(address(1)).0).collect();
+        let slots = slots(4, 2);
+        let seats: Vec<_> = (0..3).map(|_| slots.seat(address(1)).0).collect();
         assert_eq!(seats.iter().filter(|seat| seat.has_place()).count(), 2);
         assert_eq!(seats[2].enter(true).await, Entered::Reserve);
         // Another address, and a proxy that has no limit of its own.
-        let others: Vec<_> = (0..2).map(|_| places.seat(address(9)).0).collect();
+        let others: Vec<_> = (0..2).map(|_| slots.seat(address(9)).0).collect();
         assert!(others.iter().all(Seat::has_place));
-        let (late, _closed) = places.seat(address(2));
+        let (late, _closed) = slots.seat(address(2));
         assert!(!late.has_place());
         drop(others);
-        assert_eq!(late.enter(false).await, Entered::Place);
-        assert_eq!(places.0.lock().used, 3);
+        assert_eq!(late.enter(false).await, Entered::Slot);
+        assert_eq!(slots.0.lock().used, 3);
     }
 
     #[test]
     fn ten_addresses_that_take_all_they_can_leave_places_for_others() {
-        let places = places(512, 128);
+        let slots = slots(512, 128);
         let mut held = Vec::new();
         for _ in 0..512 {
-            held.extend((10..20).map(|last| places.seat(address(last)).0));
+            held.extend((10..20).map(|last| slots.seat(address(last)).0));
             held.retain(Seat::has_place);
         }
-        let of_other: Vec<_> = (0..20).map(|_| places.seat(address(20)).0).collect();
+        let of_other: Vec<_> = (0..20).map(|_| slots.seat(address(20)).0).collect();
         assert!(of_other.iter().all(Seat::has_place), "{}", held.len());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_request_waits_for_a_place_and_not_for_ever() {
-        let places = places(1, 1);
-        let (first, _) = places.seat(address(1));
-        let (second, closed) = places.seat(address(2));
+        let slots = slots(1, 1);
+        let (first, _) = slots.seat(address(1));
+        let (second, closed) = slots.seat(address(2));
         assert_eq!(second.enter(false).await, Entered::Full);
         let entering = second.enter(false);
         let (entered, ()) = tokio::join!(entering, async {
             tokio::task::yield_now().await;
             drop(first);
         });
-        assert_eq!(entered, Entered::Place);
+        assert_eq!(entered, Entered::Slot);
         // It is closed by nobody any more, which the dropped sender must not look like.
         assert!(second.has_place() && closed.is_some());
     }
 
     #[tokio::test]
     async fn the_oldest_of_a_full_reserve_is_closed() {
-        let places = places(0, 0);
-        let mut all: Vec<_> = (0..RESERVE).map(|_| places.seat(address(1))).collect();
-        let (_newest, _) = places.seat(address(2));
+        let slots = slots(0, 0);
+        let mut all: Vec<_> = (0..RESERVE).map(|_| slots.seat(address(1))).collect();
+        let (_newest, _) = slots.seat(address(2));
         let mut is_closed = |at: usize| {
             all[at]
                 .1
@@ -346,6 +346,6 @@ mod tests {
         assert!(is_closed(0) && !is_closed(1));
         drop(all);
         drop(_newest);
-        assert!(places.0.lock().reserve.is_empty());
+        assert!(slots.0.lock().reserve.is_empty());
     }
 }
