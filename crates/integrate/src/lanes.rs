@@ -184,8 +184,8 @@ impl Lanes {
         self.lanes.get(lane).map(|lane| &*lane.client_id)
     }
 
-    /// What the part is told next; none after [`LaneEvent::Ended`], or if the node has stopped. Nothing
-    /// is lost if the future is dropped.
+    /// What the part is told next; none after [`LaneEvent::Ended`], or if the node has stopped.
+    /// Nothing is lost if the future is dropped.
     pub async fn next(&mut self) -> Option<LaneEvent> {
         loop {
             if let Some(told) = self.next_now() {

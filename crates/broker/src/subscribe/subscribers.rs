@@ -1,5 +1,6 @@
-//! Subscriptions and subscribers: the subscriptions of a session, and the subscribers at each place of the
-//! shard's index. Each knows its place with the other, so that both are found without a search.
+//! Subscriptions and subscribers: the subscriptions of a session, and the subscribers at each place
+//! of the shard's index. Each knows its place with the other, so that both are found without a
+//! search.
 //!
 //! It knows no packets; why a subscription is made or ended is decided elsewhere.
 
