@@ -290,14 +290,14 @@ def test_the_tls_of_a_stranger_at_the_same_address_is_not_the_verdict(start_node
     with Client(node, "d1").credentials("d1", place.secret), Client(node, "app").credentials("ann", "secret"):
         until(lambda: verdict(node, "d1")["state"] == "connected", "it is there")
     for name in ("d1", "ann", "app"):
-        expect(node, "away", "it is not connected: the client said goodbye", name)
+        expect(node, "away", "it is not connected: the client sent DISCONNECT", name)
     with socket.create_connection(("127.0.0.1", node.port("mqtts")), timeout=20) as wire:
         wire.sendall(b"this is no TLS\r\n\r\n")
         while wire.recv(100):
             pass
     until(lambda: verdict(node, "d1")["also"], "it is told beside what is known")
     for name in ("d1", "ann", "app"):
-        answer = expect(node, "away", "it is not connected: the client said goodbye", name)
+        answer = expect(node, "away", "it is not connected: the client sent DISCONNECT", name)
         guesses = [one for one in answer["also"] if one.get("is_guess")]
         assert len(guesses) == 1 and "command" not in guesses[0], answer
 

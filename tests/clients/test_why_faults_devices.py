@@ -274,7 +274,7 @@ def test_a_client_that_says_goodbye_has_no_fault(node):
     until(lambda: node.why("p14")["state"] == "away", "it is gone")
     answer = node.why("p14")
     assert (answer["cause"], answer["wrong"]) == ("away", False), answer
-    assert "the client said goodbye" in answer["sentence"]
+    assert "the client sent DISCONNECT" in answer["sentence"]
     # A connection that breaks is a fault.
     dropped = node.client("p14", secret).start()
     dropped.drop()

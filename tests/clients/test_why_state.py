@@ -132,7 +132,7 @@ def test_who_is_let_in_without_credentials_is_told_nothing_else(start_node, tmp_
         sensor = Client(node, "sensor", clean=False, properties=expiry).start()
     expect(node, "nothing-wrong", "it is connected", "sensor")
     sensor.disconnect()
-    answer = expect(node, "away", "the client said goodbye", "sensor")
+    answer = expect(node, "away", "the client sent DISCONNECT", "sensor")
     assert "no user of that name" not in json.dumps(answer), answer
 
 
@@ -186,7 +186,7 @@ def test_what_waited_for_its_rate_is_over_when_its_client_has_gone(start_node, p
             sent = ann.client.publish("t", "x", qos=1)
         expect(node, "too-fast", "the messages that it publishes wait", "ann")
         sent.wait_for_publish(10)
-    answer = expect(node, "away", "the client said goodbye", "ann")
+    answer = expect(node, "away", "the client sent DISCONNECT", "ann")
     [before] = [one for one in answer["also"] if one["cause"] == "too-fast"]
     assert "waited" in before["sentence"] and before["sentence"].endswith("that is over"), before
 

@@ -132,13 +132,13 @@ limits! {
         "QoS 0 is dropped, counted; QoS 1 and 2: v5 PUBACK/PUBREC 0x83, v3 acknowledged and dropped. A Will: v5 CONNACK 0x95; v3 CONNACK 5 (not authorized).";
     connect_timeout_secs: u32 = 10,
         "Time from the accepted connection to the complete CONNECT, seconds.",
-        "The connection is closed, however slowly its bytes drip.";
+        "The connection is closed.";
     authenticate_timeout_secs: u32 = 60,
         "Time from the complete CONNECT until the client is authenticated, seconds.",
         "The connection is closed.";
     connections: u32 = 1_000_000,
         "Connections of this node.",
-        "v5: CONNACK 0x89; v3: CONNACK 3 (server unavailable). Where the limit of open files (ulimit -n) allows fewer, who is too many waits to be accepted until another leaves; martlet health says how many there may be.";
+        "v5: CONNACK 0x89; v3: CONNACK 3 (server unavailable). Where the limit of open files (ulimit -n) allows fewer, further clients wait to be accepted until another leaves; martlet health says how many there may be.";
     connect_rate: u32 = 0,
         "CONNECTs accepted per second and shard; 0 is no limit.",
         "v5: CONNACK 0x9F; v3: CONNACK 3 (server unavailable).";

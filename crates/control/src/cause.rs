@@ -124,7 +124,10 @@ impl Cause {
             DropReason::NoMember => Self::SubscriberAbsent,
             DropReason::StoreFull => Self::StoreFull,
             DropReason::StoreStalled => Self::StoreSlow,
-            _ => Self::Other,
+            DropReason::RefusedByReceiver
+            | DropReason::SessionEnded
+            | DropReason::ConnectionLost
+            | DropReason::StoreDamaged => Self::Other,
         }
     }
 

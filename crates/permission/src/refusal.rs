@@ -68,7 +68,7 @@ causes! {
     /// No packet came within 1.5 times the Keep Alive.
     KeepAlive = "1.5 x Keep Alive without a packet";
     /// The client sent DISCONNECT.
-    Goodbye = "the client said goodbye";
+    Goodbye = "the client sent DISCONNECT";
     /// The client closed the transport without DISCONNECT.
     ClosedByClient = "the client closed the connection without DISCONNECT";
     /// The socket failed.

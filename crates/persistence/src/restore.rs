@@ -117,7 +117,7 @@ pub enum RestoreError {
         why: Missing,
     },
     /// The disk does not write.
-    #[error("the beginning of this run cannot be recorded")]
+    #[error("the start of this run cannot be written to the message store")]
     Write(#[from] martlet_store::StoreError),
     /// The node has been started more often than can be counted.
     #[error("the numbers of runs are used up: {0}")]

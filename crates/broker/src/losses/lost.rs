@@ -48,6 +48,9 @@ impl LossNotice {
     }
 }
 
+/// [`Losses::told`] has a bit for each.
+const _: () = assert!(DROP_REASONS <= u16::BITS as usize);
+
 /// What a session or a share group did not get. Most have none of this.
 #[derive(Debug, Default)]
 pub(crate) struct Losses {

@@ -166,13 +166,13 @@ impl Task {
                 () = commands.changed.notified() => self.looks = true,
                 _ = ticks.tick() => {
                     if let Err(error) = self.tick(tick).await {
-                        warn!(%error, "commands do not expire; retrying");
+                        warn!(%error, "could not expire commands; retrying");
                     }
                     tick += 1;
                 }
             }
             if let Err(error) = self.work().await {
-                warn!(%error, "states of commands are not written; retrying");
+                warn!(%error, "could not write states of commands; retrying");
                 tokio::time::sleep(TICK).await;
             }
             let held = self.in_hand.len() * IN_HAND_BYTES + self.messages.memory_bytes();

@@ -141,7 +141,12 @@ pub(crate) fn dropped(reason: DropReason) -> Option<String> {
         DropReason::StoreDamaged => {
             "stop the node; martlet store check then says what else is damaged"
         }
-        _ => return None,
+        DropReason::OutputFull
+        | DropReason::MemoryFull
+        | DropReason::RefusedByReceiver
+        | DropReason::SessionEnded
+        | DropReason::ConnectionLost
+        | DropReason::NoMember => return None,
     };
     Some(text.to_owned())
 }

@@ -166,9 +166,12 @@ fn by_itself(cause: RefusalCause) -> Option<Way> {
         RefusalCause::EmptyClientId => {
             "give the client a Client Identifier, or the listener allow_empty_client_id = true"
         }
-        RefusalCause::HookRefused | RefusalCause::HookDown => {
-            "see the program behind auth.hook_url"
+        RefusalCause::HookRefused => "see why the program behind auth.hook_url refuses the client",
+        RefusalCause::HookDown => {
+            "see that the program behind auth.hook_url runs and answers in time, or raise \
+             auth.hook_timeout_ms"
         }
+        RefusalCause::TokenKeysDown => "see that the keys of auth.jwt_keys can be fetched",
         RefusalCause::BadToken => "give the client a new token",
         RefusalCause::TokenNotYetValid => {
             "set the clock of the node and that of the token's issuer, or have the client wait"

@@ -133,7 +133,7 @@ impl Keeper {
             let alive = Arc::clone(&self.alive);
             let noted = move || alive.note(now_ms(), false);
             match tokio::task::spawn_blocking(noted).await {
-                Ok(Err(error)) => warn!(%error, "that the node is alive could not be written"),
+                Ok(Err(error)) => warn!(%error, "could not write that the node is alive"),
                 _ => debug!("alive"),
             }
         }

@@ -674,7 +674,10 @@ impl Core {
                 "the other broker rejects the subscription to {filter:?}: {}",
                 reason.name()
             );
-            warn!(bridge = &*self.settings.name, why, "nothing comes in there");
+            warn!(
+                bridge = &*self.settings.name,
+                why, "the other broker rejects a subscription"
+            );
             self.tell_trouble(why);
         }
     }

@@ -200,7 +200,7 @@ const RETRY_FIRST_MS_KEY: KeyOfSink = (
         min: 10,
         max: RETRY_MAX_MS,
     },
-    "Pause after the first failed attempt, milliseconds. It doubles with each further one, and half of it is left to chance. Default: 500.",
+    "Pause after the first failed attempt, milliseconds. It doubles with each further one, and up to half of it is random. Default: 500.",
 );
 
 const RETRY_LONGEST_MS_KEY: KeyOfSink = (

@@ -16,7 +16,7 @@ pub enum LimitReached {
     )]
     DevicesOfUserAgain(String, u64),
     /// Devices that are added together: that many at most.
-    #[error("up to {0} devices are added all or none; more only each by itself")]
+    #[error("at most {0} devices can be added all or none; add more one by one")]
     DevicesAtOnce(usize),
     /// Devices of the provisioning key: that many.
     #[error("the provisioning key has made its {0} devices")]

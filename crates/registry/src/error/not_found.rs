@@ -12,7 +12,7 @@ pub enum NotFound {
     #[error("there is no device {0}: it was deleted")]
     DeletedDevice(String),
     /// A deleted device of this id: the device was not deleted.
-    #[error("there is no device {0}: it is there, and was not deleted")]
+    #[error("the device {0} is not deleted")]
     DeviceNotDeleted(String),
     /// The device of this id, which only these teams have. At least one is named.
     #[error("there is no device {0}: there is one in the team {teams}", teams = .1.join(", and one in "))]
@@ -63,10 +63,10 @@ pub enum NotFound {
     #[error("there is no {0} {1:?} that was added by the API")]
     Added(String, String),
     /// A ban of this name or address.
-    #[error("{0} is not kept out by such a ban")]
+    #[error("there is no such ban of {0}")]
     BanOf(String),
     /// A role or type of this name that the caller may give.
-    #[error("there is no {0} {1} that who asks may give")]
+    #[error("there is no {0} {1} that the caller may assign")]
     Grantable(ObjectKind, String),
 }
 

@@ -48,7 +48,7 @@ pub enum Refused {
     #[error("there is no group {0} for devices of that team")]
     NoGroupForTeam(String),
     /// The owner is not in the team of the device.
-    #[error("the user {0} is none of the team that the device is of")]
+    #[error("the user {0} is not in the team of the device")]
     OwnerOfOtherTeam(String),
     /// The team of this name has no tenant of its own.
     #[error("the team {0} has no tenant of its own")]
@@ -74,7 +74,9 @@ pub enum Refused {
         is_deleted: bool,
     },
     /// Rules of a group that would be added or removed like a role.
-    #[error("a group is added and removed as such, not as its rules")]
+    #[error(
+        "a group is added and removed by the requests and commands for groups, not by those for rules"
+    )]
     GroupAsRules,
     /// The team of this name owns a tenant.
     #[error("the team {0} owns a tenant, and its devices come as ID@{0}: its name stays")]
@@ -219,7 +221,7 @@ pub enum Refused {
     #[error("scopes are up to 64 words of letters and signs without spaces")]
     Scopes,
     /// Pattern and number of devices of a provisioning key.
-    #[error("a pattern has one * at most, and no key makes less than no devices")]
+    #[error("a pattern may have one *, and the number of devices is not negative")]
     KeyPattern,
     /// A password that is empty.
     #[error("the password is empty")]
@@ -234,7 +236,7 @@ pub enum Refused {
     #[error("a secret from elsewhere must have 16 to 512 bytes and be random")]
     GivenSecret,
     /// The end of a ban.
-    #[error("the ban would be over already: its end is expected in the future")]
+    #[error("the end of a ban must be in the future")]
     BanOver,
     /// The address of a ban.
     #[error("{0:?} is no address or network")]

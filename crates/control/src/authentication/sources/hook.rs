@@ -125,8 +125,8 @@ impl Hook {
             Err(_) => {
                 let (at_once, millis) = (self.settings.at_once, self.settings.timeout.as_millis());
                 return hook_down(format!(
-                    "{at_once} requests (auth.hook_concurrency) waited for it all the time, and \
-                     there was no place for another one within {millis} ms"
+                    "{at_once} requests (auth.hook_concurrency) waited for its answer, and none \
+                     of them ended within {millis} ms"
                 ));
             }
         };
@@ -136,7 +136,9 @@ impl Hook {
             Ok(response) => response,
             Err(error) if error.is_timeout() => {
                 let millis = self.settings.timeout.as_millis();
-                return hook_down(format!("no answer within {millis} ms"));
+                return hook_down(format!(
+                    "no answer within {millis} ms (auth.hook_timeout_ms)"
+                ));
             }
             // Its text has the URL, which may have a secret.
             Err(error) => return hook_down(error.without_url().to_string()),

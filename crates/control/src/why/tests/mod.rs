@@ -187,7 +187,7 @@ fn all_clients_of_a_user_are_looked_at() {
             run(
                 EventKind::Disconnected,
                 "Success",
-                "the client said goodbye",
+                "the client sent DISCONNECT",
                 1,
                 50_000,
             ),
@@ -216,11 +216,11 @@ fn all_clients_of_a_user_are_looked_at() {
     both.clients[1].runs[0] = run(
         EventKind::Disconnected,
         "Success",
-        "the client said goodbye",
+        "the client sent DISCONNECT",
         1,
         10,
     );
-    let said = "it is not connected: the client said goodbye";
+    let said = "it is not connected: the client sent DISCONNECT";
     expect(&judge(&both), Cause::Away, State::Away, said);
 }
 

@@ -155,7 +155,7 @@ fn a_connection_that_began_after_the_refusal_is_not_another_one() {
         run(
             EventKind::Disconnected,
             "Success",
-            "the client said goodbye",
+            "the client sent DISCONNECT",
             1,
             1_000,
         ),

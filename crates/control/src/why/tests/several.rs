@@ -25,7 +25,7 @@ fn refusals_without_a_name_are_told_once_as_a_guess() {
         let went = run(
             EventKind::Disconnected,
             "Success",
-            "the client said goodbye",
+            "the client sent DISCONNECT",
             1,
             ago_ms,
         );
@@ -62,7 +62,7 @@ fn of_a_client_that_is_not_connected_nothing_is_said_as_of_the_connected_one() {
         runs: vec![run(
             EventKind::Disconnected,
             "Success",
-            "the client said goodbye",
+            "the client sent DISCONNECT",
             1,
             50_000,
         )],
@@ -105,7 +105,7 @@ fn who_is_let_in_by_a_remembered_password_is_not_kept_out() {
         run(
             EventKind::Disconnected,
             "Success",
-            "the client said goodbye",
+            "the client sent DISCONNECT",
             2,
             1_000,
         ),

@@ -386,7 +386,7 @@ impl Core {
         let why = why.clone();
         // What is not saved is found again: the message comes again and is refused again.
         if let Err(error) = self.save(SavedState::Stopped(why)).await {
-            warn!(integration = %self.client_id, error, "that it has stopped was not saved");
+            warn!(integration = %self.client_id, error, "could not save that the integration has stopped");
         }
     }
 

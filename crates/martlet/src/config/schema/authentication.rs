@@ -76,7 +76,8 @@ section! {
         /// body or ok. result: the body {"result": "allow"} permits, as EMQX, with is_superuser,
         /// acl and expire_at as it has them.
         hook_form: HookForm = HookForm::Panel;
-        /// Time that it may take to answer; after that the client is refused.
+        /// Time that it may take to answer; after that the client is refused. Keep twice this time
+        /// below limits.authenticate_timeout_secs, at which the connection is closed.
         hook_timeout_ms: u64 = 5_000, in 10..=60_000;
         /// Requests to it at once. More clients wait for auth.hook_timeout_ms at most and are then
         /// refused (0x88, the client may try again), so that a client gets an answer within twice
