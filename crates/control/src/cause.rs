@@ -68,6 +68,7 @@ causes! {
     TokenBad = "token-bad", "Its token is not valid.";
     HookRefused = "hook-refused", "The program behind auth.hook_url refused it.";
     HookDown = "hook-down", "The service that decides about its login does not answer.";
+    TokenKeysDown = "token-keys-down", "The keys that check its token cannot be fetched.";
     RevocationListExpired = "revocation-list-expired", "The revocation list of the listener has expired, so no certificate can be checked.";
     ProxyRefused = "proxy-refused", "It came around the proxy of the listener, or the proxy's header is malformed.";
     OriginRefused = "origin-refused", "The web page that it is in has an origin that the listener does not allow.";
@@ -117,7 +118,8 @@ impl Cause {
         match reason {
             DropReason::ClientAway | DropReason::PartBusy => Self::NotKept,
             DropReason::OutputFull => Self::SlowReader,
-            DropReason::QueueFull | DropReason::TooOld => Self::QueueFull,
+            DropReason::QueueFull => Self::QueueFull,
+            DropReason::TooOld => Self::Expired,
             DropReason::PacketTooLarge => Self::TooLarge,
             DropReason::NotPermitted => Self::NotPermitted,
             DropReason::MemoryFull => Self::LimitReached,
@@ -206,7 +208,8 @@ impl Cause {
             Is::BadToken => Self::TokenBad,
             Is::TokenNotYetValid => Self::ClockWrong,
             Is::HookRefused => Self::HookRefused,
-            Is::HookDown | Is::TokenKeysDown => Self::HookDown,
+            Is::HookDown => Self::HookDown,
+            Is::TokenKeysDown => Self::TokenKeysDown,
             Is::LoginsWait | Is::SharedSubscriptionsFull => Self::LimitReached,
             Is::Forbidden
             | Is::ServerTopic
@@ -363,6 +366,7 @@ impl Cause {
                 | Self::TokenBad
                 | Self::HookRefused
                 | Self::HookDown
+                | Self::TokenKeysDown
                 | Self::WrongVersion
                 | Self::ClientIdInvalid
                 | Self::RevocationListExpired
