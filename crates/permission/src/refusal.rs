@@ -117,6 +117,9 @@ causes! {
     NoCredentials = "a user name and password are required";
     /// The secret of a device is wrong. The subject is the device.
     WrongSecret = "the user name or password is wrong";
+    /// The certificate is none of those that are registered for a device, or not any more. The
+    /// subject is the device.
+    CertificateNotRegistered = "the certificate is not accepted for this client";
     /// A user is disabled. The subject is the user.
     UserDisabled = "the user is disabled";
     /// A device is set inactive. The subject is the device.
@@ -221,7 +224,10 @@ impl From<TlsFault> for RefusalCause {
 impl RefusalCause {
     /// The password or secret is wrong: the client may be guessing.
     pub fn is_wrong_secret(self) -> bool {
-        matches!(self, Self::WrongPassword(_) | Self::WrongSecret)
+        matches!(
+            self,
+            Self::WrongPassword(_) | Self::WrongSecret | Self::CertificateNotRegistered
+        )
     }
 
     /// The limit that it is; none: it is something else.

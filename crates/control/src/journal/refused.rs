@@ -124,6 +124,10 @@ fn of_registry(commands: &Commands, why: &Refusal) -> Option<Way> {
         RefusalCause::CredentialExpired => {
             Way::by("give it another credential", commands.rotate(name))
         }
+        RefusalCause::CertificateNotRegistered => Way::words(format!(
+            "register the certificate that the client shows, if it is the device's: POST \
+             /api/v1/devices/{name}/credentials with its PEM as certificate"
+        )),
         RefusalCause::NotItsClientId => Way::words(format!(
             "set the Client Identifier (client id) of the client to {name}: by its MQTT library's \
              or firmware's setting, by -i with martlet pub and mosquitto_pub; if it is another \

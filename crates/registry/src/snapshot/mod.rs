@@ -495,15 +495,29 @@ impl Snapshot {
                 found = Some(credential);
             }
         }
+        let is_certificate = kind == CredentialKind::Certificate;
         let Some(credential) = found else {
-            let detail = format!("wrong credential for device {id}");
-            let refusal = Refusal::untold(RefusalCause::WrongSecret, detail);
+            let refusal = match is_certificate {
+                true => {
+                    let detail = format!(
+                        "its certificate is none of those that are registered for the device {id}"
+                    );
+                    Refusal::untold(RefusalCause::CertificateNotRegistered, detail)
+                }
+                false => {
+                    let detail = format!("wrong credential for device {id}");
+                    Refusal::untold(RefusalCause::WrongSecret, detail)
+                }
+            };
             return Some(Err(refusal.about(id)));
         };
         if !credential.is_good(now_ms) {
             let detail = format!("this credential of the device {id} has expired, or is revoked");
-            let refusal = Refusal::untold(RefusalCause::CredentialExpired, detail);
-            return Some(Err(refusal.about(id)));
+            let cause = match is_certificate {
+                true => RefusalCause::CertificateNotRegistered,
+                false => RefusalCause::CredentialExpired,
+            };
+            return Some(Err(Refusal::untold(cause, detail).about(id)));
         }
         let admitted = self.admits(tenant, id, client_id);
         if admitted.is_ok() {
