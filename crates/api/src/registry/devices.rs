@@ -139,6 +139,9 @@ impl From<Device> for DeviceView {
             inactive_since_ms,
             deleted_ms,
             presence,
+            // Said by `team`, and by other routes.
+            tenant: _,
+            last_heartbeat_ms: _,
         } = device;
         let presence = presence.map(ClientPresence::from);
         let view = Self {
