@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import sqlite3
 
 import pytest
@@ -78,7 +79,8 @@ def test_a_sink_that_fails_is_shown_tested_and_recovers(failing):
 
     mend(path)
     assert "can reach its target" in command(node, "test", NAME)
-    assert "its target is tried again at once" in command(node, "resume", NAME)
+    # It may have tried again by itself meanwhile.
+    assert re.search("its target is tried again at once|no message waits", command(node, "resume", NAME))
     assert [line["payload"] for line in until_lines(node, path, 3)] == ["0", "1", "2"]
     until(lambda: state(node)["state"] == "running" and state(node)["lag"] == 0, lambda: state(node))
     found = state(node)

@@ -111,7 +111,7 @@ def test_who_is_let_in_during_a_lockout_is_told_so(start_node, tmp_path):
     assert guesses == [WRONG] * 3 + [LOCKED_OUT] * 5
     for _ in range(2):
         come_and_go(node, "one-more")
-    answer = expect_of(ask, "away", "goodbye")
+    answer = expect_of(ask, "away", "sent DISCONNECT")
     assert answer["state"] == "away", answer
     note = next(one for one in answer["also"] if one["cause"] == "locked-out")
     assert "cannot log in" not in note["sentence"], note
@@ -127,7 +127,7 @@ def test_a_lockout_of_where_a_stranger_is_does_not_keep_a_device_out(start_node,
         assert [come(node, "known", f"guess {number}", "192.0.2.9") for number in range(3)] == [WRONG] * 3
         assert come(node, "known", "known", "192.0.2.9") == LOCKED_OUT
         leave(wire)
-    answer = expect_of(lambda: call(node, "GET", "/api/v1/why?name=known"), "away", "goodbye")
+    answer = expect_of(lambda: call(node, "GET", "/api/v1/why?name=known"), "away", "sent DISCONNECT")
     assert "cannot log in" not in json.dumps(answer), answer
     assert come(node, "known", "known") == LET_IN
 

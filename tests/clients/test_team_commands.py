@@ -39,7 +39,7 @@ def test_a_deleted_device_is_gone_at_once_and_comes_back_as_it_was(start, place)
     assert "martlet device restore d1" in place.run("device", "add", "d1", code=1), "its id stays taken"
     assert shown(place, "device", "restore", "d1")["name"] == "Pump of the cellar"
     assert is_in(node, "d1", secret) and ids(place, "--deleted") == []
-    assert "no device d1: it is there" in place.run("device", "restore", "d1", code=1)
+    assert "the device d1 is not deleted" in place.run("device", "restore", "d1", code=1)
 
 
 @pytest.mark.parametrize("deleted", (False, True), ids=("there", "deleted"))
@@ -131,7 +131,7 @@ def test_commands_reach_the_devices_of_one_team_and_leave_those_of_others(start,
     said = place.run("device", "rm", "pump", "--team", "south")
     assert "martlet device restore --team=south pump" in said
     assert all_in() == everybody - {"south"} and ids(place, "--deleted") == ["pump@south"]
-    assert "no device pump" in place.run("device", "restore", "pump", "--team", "north", code=1)
+    assert "the device pump is not deleted" in place.run("device", "restore", "pump", "--team", "north", code=1)
     place.run("device", "restore", "pump", "--team", "south")
     place.run("device", "rm", "pump", "--team", "north", "--purge", "--yes")
     assert all_in() == everybody - {"north"} and ids(place, "--deleted") == []
@@ -357,7 +357,7 @@ def test_a_ban_is_taken_back_by_what_it_was_added_with(place):
         place.run("ban", "rm", *words)
         assert shown(place, "ban", "ls")["items"] == [], words
     made = shown(place, "ban", "add", "user", "bob")
-    assert "not kept out" in place.run("ban", "rm", "client-id", "bob", code=1)
+    assert "there is no such ban of bob" in place.run("ban", "rm", "client-id", "bob", code=1)
     assert "not a kind of ban" in place.run("ban", "rm", "name", "bob", code=1)
     place.run("ban", "rm", made["id"])
     assert len(shown(place, "audit", "-n", "3")["items"]) == 3

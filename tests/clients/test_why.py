@@ -577,7 +577,7 @@ def test_of_a_client_of_another_user_nothing_is_told(node, place):
     answer = expect(node, "client-id-taken", "another user's", "u2")
     assert answer["state"] == "refused"
     told = json.dumps([answer["also"], answer["evidence"]])
-    assert "goodbye" not in told and "last seen" not in told, answer
+    assert "DISCONNECT" not in told and "last seen" not in told, answer
 
 
 def test_the_log_has_the_remedy_of_a_deleted_device(start_node, tmp_path):
