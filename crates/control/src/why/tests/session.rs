@@ -118,7 +118,7 @@ fn a_queue_that_has_drained_is_not_full_and_its_losses_are_told() {
         (session.queued, session.queue_full) = (0, None);
     }
     let verdict = judge(&facts);
-    let lost = "30 messages for it were dropped: the queue has as many messages";
+    let lost = "30 messages for it were dropped: the queue has the maximum number of messages";
     expect(&verdict, Cause::QueueFull, State::Connected, lost);
     let said = all(&verdict);
     assert!(

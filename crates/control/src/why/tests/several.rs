@@ -116,7 +116,7 @@ fn who_is_let_in_by_a_remembered_password_is_not_kept_out() {
         way: Way::default(),
     };
     facts.locked_out = Some(lockout.clone());
-    expect(&judge(&facts), Cause::Away, State::Away, "goodbye");
+    expect(&judge(&facts), Cause::Away, State::Away, "sent DISCONNECT");
     lockout.accepted_secs = None;
     facts.locked_out = Some(lockout);
     let said = "it cannot log in now";
