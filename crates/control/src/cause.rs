@@ -60,7 +60,7 @@ causes! {
     CertificateRevoked = "certificate-revoked", "Its certificate is revoked.";
     CertificateForeign = "certificate-foreign", "Its certificate was issued by another CA.";
     CertificateUnfit = "certificate-unfit", "Its certificate is not valid, or not for clients.";
-    CertificateNotRegistered = "certificate-not-registered", "Its certificate is none of those that are registered for the device.";
+    CertificateNotRegistered = "certificate-not-registered", "Its certificate is not registered for the device.";
     CertificateMissing = "certificate-missing", "It presented no certificate, and the listener requires one.";
     ClockWrong = "clock-wrong", "Its certificate or token is not valid yet: its clock, the node's or the issuer's is wrong.";
     ServerNotTrusted = "server-not-trusted", "It does not trust the server's certificate.";

@@ -30,7 +30,7 @@
 //! * `event_log`: events as log lines
 //! * [`activity`]: when devices sent something, and which are inactive
 //! * [`explain`]: what decides whether a client may do something
-//! * [`devices`]: devices that come by themselves, with a secret or a provisioning key
+//! * [`devices`]: devices that log in with a secret or register with a provisioning key
 //! * [`discovery`]: devices that register by MQTT
 //! * [`commands`]: commands to devices, from their tables to the devices and back
 //! * [`firmware`], [`rollouts`]: firmware for devices, and bringing it to them in waves

@@ -3,9 +3,10 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use martlet_control::callers::Caller;
 use martlet_control::use_cases::{
-    AddGroup, AddToGroup, ChangeGroup, FindGroup, GroupName, ListGroups, ReadGroupRules,
-    RemoveFromGroup, RemoveGroup, SetGroupRules,
+    AddGroup, ChangeGroup, ChangeMembers, FindGroup, GroupName, ListGroups, ReadGroupRules,
+    RemoveGroup, SetGroupRules,
 };
 use martlet_registry::{Group, GroupChange, NewGroup};
 use serde::{Deserialize, Serialize};
@@ -266,12 +267,7 @@ pub(crate) async fn add_members(
     QueryOf(of): QueryOf<OfTeam>,
     JsonBody(body): JsonBody<Members>,
 ) -> Result<axum::Json<Moved>, Problem> {
-    let members = AddToGroup {
-        group: of.group(id),
-        devices: body.devices,
-    };
-    let changed = api.run(caller, members).await?;
-    Ok(axum::Json(Moved { changed }))
+    change_members(&api, caller, of.group(id), (body, true)).await
 }
 
 /// Take devices out of a group
@@ -286,11 +282,21 @@ pub(crate) async fn remove_members(
     QueryOf(of): QueryOf<OfTeam>,
     JsonBody(body): JsonBody<Members>,
 ) -> Result<axum::Json<Moved>, Problem> {
-    let members = RemoveFromGroup {
-        group: of.group(id),
-        devices: body.devices,
+    change_members(&api, caller, of.group(id), (body, false)).await
+}
+
+async fn change_members(
+    api: &Api,
+    caller: Caller,
+    group: GroupName,
+    (members, is_added): (Members, bool),
+) -> Result<axum::Json<Moved>, Problem> {
+    let change = ChangeMembers {
+        group,
+        devices: members.devices,
+        is_added,
     };
-    let changed = api.run(caller, members).await?;
+    let changed = api.run(caller, change).await?;
     Ok(axum::Json(Moved { changed }))
 }
 

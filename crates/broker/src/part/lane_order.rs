@@ -21,8 +21,8 @@ struct Waiting<T> {
 }
 
 impl<T> LaneOrder<T> {
-    /// The order of this number of lanes, while nothing is known of them: nothing is taken until
-    /// each has told of which run its oldest message is.
+    /// The order of this number of lanes. Nothing is taken until it is known of each lane from
+    /// which run of the node its oldest message is.
     pub fn new(lanes: usize) -> Self {
         let lanes = (0..lanes).map(|_| Waiting {
             oldest_run: None,

@@ -85,6 +85,14 @@ impl Caller {
         }
     }
 
+    /// Checks that it may add devices: what lets devices in by themselves needs that too.
+    ///
+    /// # Errors
+    /// It may not.
+    pub(crate) fn check_adds_devices(&self) -> Result<(), LackingScopes> {
+        self.check_scopes([crate::principal::Scope::DevicesWrite].into())
+    }
+
     /// Checks that it has all of these scopes.
     ///
     /// # Errors

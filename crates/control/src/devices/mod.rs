@@ -1,4 +1,4 @@
-//! Devices that come by themselves: by their secret or by a provisioning key. What callers do with
+//! Devices that log in with their secret or register with a provisioning key. What callers do with
 //! devices is in [`crate::use_cases`].
 //!
 //! * `error`: why something is not done

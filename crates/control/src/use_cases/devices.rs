@@ -157,15 +157,18 @@ async fn added(
     Ok((registry.device(&caller.scope(), device).await?, secret))
 }
 
-/// A device whose kind is its type too, if there is such a type.
+/// A device whose kind is its type too, if that is asked for and there is such a type.
 async fn with_type(
     registry: &mut Registry,
     mut device: NewDevice,
+    kind_is_type: bool,
 ) -> Result<NewDevice, RegistryError> {
-    match registry.rule_set(Owner::DeviceType, &device.kind).await {
-        Ok(_) => device.device_type.clone_from(&device.kind),
-        Err(RegistryError::NotFound(_)) => {}
-        Err(error) => return Err(error),
+    if kind_is_type {
+        match registry.rule_set(Owner::DeviceType, &device.kind).await {
+            Ok(_) => device.device_type.clone_from(&device.kind),
+            Err(RegistryError::NotFound(_)) => {}
+            Err(error) => return Err(error),
+        }
     }
     Ok(device)
 }
@@ -188,10 +191,7 @@ impl UseCase for AddDevice {
         registry: &mut Registry,
         caller: &Caller,
     ) -> Result<(Device, Option<Secret>), UseCaseError> {
-        let mut device = self.device;
-        if self.kind_is_type {
-            device = with_type(registry, device).await?;
-        }
+        let device = with_type(registry, self.device, self.kind_is_type).await?;
         let new = registry.create_device(&caller.actor, device).await?;
         added(registry, caller, (new.number, new.secret)).await
     }
@@ -216,10 +216,7 @@ impl UseCase for RegisterDevice {
         registry: &mut Registry,
         caller: &Caller,
     ) -> Result<(Device, Option<Secret>), UseCaseError> {
-        let mut device = self.device;
-        if self.kind_is_type {
-            device = with_type(registry, device).await?;
-        }
+        let device = with_type(registry, self.device, self.kind_is_type).await?;
         let new = registry.register_device(&caller.actor, device).await?;
         added(registry, caller, (new.number, new.secret)).await
     }

@@ -164,47 +164,30 @@ impl UseCase for RemoveGroup {
     }
 }
 
-/// Adds devices to a group, and answers how many were not in it.
+/// Adds devices to a group, or removes them from it. Answers how many were not in it, or were in
+/// it.
 #[derive(Debug)]
-pub struct AddToGroup {
+pub struct ChangeMembers {
     /// Which group.
     pub group: GroupName,
     /// Ids of the devices.
     pub devices: Vec<String>,
+    /// They are added; else removed.
+    pub is_added: bool,
 }
 
-impl UseCase for AddToGroup {
+impl UseCase for ChangeMembers {
     type Output = u64;
     const EFFECT: Effect = Effect::Changes;
 
     async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<u64, UseCaseError> {
         let (group, devices) = self.group.members(registry, caller, self.devices).await?;
         let devices: Vec<DeviceRef<'_>> = devices.iter().map(DeviceName::of).collect();
-        Ok(registry
-            .add_to_group(&caller.actor, &group, &devices)
-            .await?)
-    }
-}
-
-/// Removes devices from a group, and answers how many were in it.
-#[derive(Debug)]
-pub struct RemoveFromGroup {
-    /// Which group.
-    pub group: GroupName,
-    /// Ids of the devices.
-    pub devices: Vec<String>,
-}
-
-impl UseCase for RemoveFromGroup {
-    type Output = u64;
-    const EFFECT: Effect = Effect::Changes;
-
-    async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<u64, UseCaseError> {
-        let (group, devices) = self.group.members(registry, caller, self.devices).await?;
-        let devices: Vec<DeviceRef<'_>> = devices.iter().map(DeviceName::of).collect();
-        Ok(registry
-            .remove_from_group(&caller.actor, &group, &devices)
-            .await?)
+        let actor = &caller.actor;
+        Ok(match self.is_added {
+            true => registry.add_to_group(actor, &group, &devices).await?,
+            false => registry.remove_from_group(actor, &group, &devices).await?,
+        })
     }
 }
 

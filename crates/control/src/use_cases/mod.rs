@@ -48,8 +48,8 @@ pub use devices::{
 };
 pub use error::{Named, UseCaseError};
 pub use groups::{
-    AddGroup, AddToGroup, ChangeGroup, FindGroup, FindGroupId, GroupName, ListGroups,
-    ReadGroupRules, RemoveFromGroup, RemoveGroup, SetGroupRules,
+    AddGroup, ChangeGroup, ChangeMembers, FindGroup, FindGroupId, GroupName, ListGroups,
+    ReadGroupRules, RemoveGroup, SetGroupRules,
 };
 pub use people::{
     AddUser, ChangeUser, DeleteUser, FindUser, NewPassword, PageOfUsers, PurgeUser, RestoreUser,

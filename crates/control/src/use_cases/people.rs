@@ -38,14 +38,15 @@ impl NewPassword {
         }
     }
 
-    /// A password that was made up, or whose strength was checked or waived by whoever set it.
+    /// A password that is not checked: it was generated, the command has checked it, or was told
+    /// not to (`--weak`).
     pub fn given(password: String) -> Self {
         Self(password)
     }
 }
 
-/// Checks that the caller has all rights of a user, and of the role for MQTT that the user gets:
-/// whoever sets a password could log in as that user.
+/// Checks that the caller has all rights of a user, and of the role for MQTT that the user gets: a
+/// caller that sets a password can log in as that user.
 async fn check_change(
     registry: &mut Registry,
     caller: &Caller,
@@ -100,7 +101,7 @@ impl UseCase for FindUser {
     }
 }
 
-/// Adds a user, with no rights that the caller lacks.
+/// Adds a user. The caller needs all rights that the user gets.
 #[derive(Debug)]
 pub struct AddUser {
     /// The user. Without a role for MQTT, the user has no topics if it is a viewer or if a team
@@ -133,7 +134,7 @@ impl UseCase for AddUser {
     }
 }
 
-/// Changes a user who has no right that the caller lacks, neither before nor after.
+/// Changes a user. The caller needs all rights that the user has before and after.
 #[derive(Debug)]
 pub struct ChangeUser {
     /// User name.
@@ -163,7 +164,7 @@ impl UseCase for ChangeUser {
     }
 }
 
-/// Gives a user, who has no right that the caller lacks, another password.
+/// Sets another password of a user. The caller needs all rights of the user.
 #[derive(Debug)]
 pub struct SetPassword {
     /// User name.
@@ -184,7 +185,7 @@ impl UseCase for SetPassword {
     }
 }
 
-/// Deletes a user, who has no right that the caller lacks; the user can be restored.
+/// Deletes a user, who can be restored. The caller needs all rights of the user.
 #[derive(Debug)]
 pub struct DeleteUser {
     /// User name.

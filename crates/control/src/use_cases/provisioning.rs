@@ -2,15 +2,9 @@
 
 use martlet_registry::{NewProvisioningKey, ProvisioningKey, Registry, Secret};
 
-use crate::callers::{Caller, LackingScopes};
-use crate::principal::Scope;
+use crate::callers::Caller;
 use crate::use_cases::error::UseCaseError;
 use crate::use_cases::use_case::{Effect, UseCase};
-
-/// A key adds devices, so its caller must be able to add them too.
-fn check_rights(caller: &Caller) -> Result<(), LackingScopes> {
-    caller.check_scopes([Scope::DevicesWrite].into())
-}
 
 /// Lists the provisioning keys.
 #[derive(Debug)]
@@ -45,7 +39,7 @@ impl UseCase for AddProvisioningKey {
         registry: &mut Registry,
         caller: &Caller,
     ) -> Result<(ProvisioningKey, Secret), UseCaseError> {
-        check_rights(caller)?;
+        caller.check_adds_devices()?;
         Ok(registry
             .add_provisioning_key(&caller.actor, self.key)
             .await?)
@@ -64,7 +58,7 @@ impl UseCase for RevokeProvisioningKey {
     const EFFECT: Effect = Effect::Notes;
 
     async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<(), UseCaseError> {
-        check_rights(caller)?;
+        caller.check_adds_devices()?;
         Ok(registry
             .revoke_provisioning_key(&caller.actor, &self.id)
             .await?)

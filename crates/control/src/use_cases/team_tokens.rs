@@ -2,15 +2,9 @@
 
 use martlet_registry::{AddedTeamToken, Registry, TeamToken};
 
-use crate::callers::{Caller, LackingScopes};
-use crate::principal::Scope;
+use crate::callers::Caller;
 use crate::use_cases::error::UseCaseError;
 use crate::use_cases::use_case::{Effect, UseCase};
-
-/// A token opens what every device of its team may do.
-fn check_rights(caller: &Caller) -> Result<(), LackingScopes> {
-    caller.check_scopes([Scope::DevicesWrite].into())
-}
 
 /// Lists the tokens of a team, oldest first.
 #[derive(Debug)]
@@ -50,7 +44,7 @@ impl UseCase for AddTeamToken {
         registry: &mut Registry,
         caller: &Caller,
     ) -> Result<AddedTeamToken, UseCaseError> {
-        check_rights(caller)?;
+        caller.check_adds_devices()?;
         let added = registry.add_team_token(&caller.actor, &self.team, &self.name);
         Ok(added.await?)
     }
@@ -74,7 +68,7 @@ impl UseCase for RevokeTeamToken {
         registry: &mut Registry,
         caller: &Caller,
     ) -> Result<TeamToken, UseCaseError> {
-        check_rights(caller)?;
+        caller.check_adds_devices()?;
         let revoked = registry.revoke_team_token(&caller.actor, &self.team, &self.token);
         Ok(revoked.await?)
     }
@@ -98,7 +92,7 @@ impl UseCase for RestoreTeamToken {
         registry: &mut Registry,
         caller: &Caller,
     ) -> Result<TeamToken, UseCaseError> {
-        check_rights(caller)?;
+        caller.check_adds_devices()?;
         let restored = registry.restore_team_token(&caller.actor, &self.team, &self.token);
         Ok(restored.await?)
     }

@@ -54,12 +54,9 @@ impl Tables {
                 self.read_as(move |registry| work(registry, caller, case))
                     .await
             }
-            Effect::Notes => {
-                self.write_as(false, move |registry| work(registry, caller, case))
-                    .await
-            }
-            Effect::Changes => {
-                self.write_as(true, move |registry| work(registry, caller, case))
+            effect @ (Effect::Notes | Effect::Changes) => {
+                let is_applied = effect == Effect::Changes;
+                self.write_as(is_applied, move |registry| work(registry, caller, case))
                     .await
             }
         }

@@ -97,7 +97,7 @@ async fn connected(
     stream.set_nodelay(true)?;
     let mut stream = BufReader::new(stream);
     let info = line(&mut stream).await?;
-    let info = without_tls(&info).ok_or_else(|| io::Error::other("it is no server of NATS"))?;
+    let info = without_tls(&info).ok_or_else(|| io::Error::other("this is not a NATS server"))?;
     if !stream.buffer().is_empty() {
         return Err(io::Error::other("it does not wait for TLS"));
     }

@@ -34,7 +34,7 @@ pub(super) struct Culprit {
 #[derive(Debug, Default)]
 pub(super) struct Suspects {
     ids: HashSet<u64>,
-    /// One of the next messages may be why the connection ended: so many.
+    /// Number of next messages of which one may be why the connection ended.
     sought: usize,
     /// Number of these that are under way at once.
     group: usize,

@@ -401,14 +401,14 @@ fn rotate(options: &RotateOptions) -> anyhow::Result<String> {
         true => Duration::ZERO,
         false => options.grace,
     };
-    let device = tables::read(&on.node, async |registry| {
-        found(registry, &options.device).await
+    let (secret, device) = tables::run_on(&on.node, async |registry| {
+        let device = found(registry, &options.device).await?;
+        let renew = RenewSecret {
+            device: DeviceName::Number(device.number),
+            grace,
+        };
+        Ok((Caller::local(), renew, device))
     })?;
-    let renew = RenewSecret {
-        device: DeviceName::Number(device.number),
-        grace,
-    };
-    let secret = tables::run(&on.node, renew)?;
     let told = tables::tell_node(&on.node);
     // As it is called, however it was named.
     let id = &device.id;

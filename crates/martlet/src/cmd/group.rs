@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use martlet_control::callers::Caller;
 use martlet_control::text::printable;
-use martlet_control::use_cases::{AddGroup, AddToGroup, GroupName, RemoveFromGroup, RemoveGroup};
+use martlet_control::use_cases::{AddGroup, ChangeMembers, GroupName, RemoveGroup};
 use martlet_registry::{DeviceRef, Group, NewGroup, RuleLine, Scope};
 use serde_json::{Value, json};
 
@@ -260,21 +260,21 @@ fn change(members: &Members, is_added: bool) -> anyhow::Result<String> {
         team,
         on,
     } = members;
-    let (found, team) = tables::read(&on.node, async |registry| {
+    let (changed, found) = tables::run_on(&on.node, async |registry| {
         let ids: Vec<_> = devices.iter().map(|id| DeviceRef::Id(id)).collect();
         let team = tables::team_if_any(registry, team.as_deref()).await?;
         let found = match &team {
             None => registry.group_with(&Scope::All, group, &ids).await,
             Some(team) => registry.group_for_team(team, group).await,
+        }?;
+        let text = found.id.clone();
+        let change = ChangeMembers {
+            group: GroupName { text, team },
+            devices: devices.clone(),
+            is_added,
         };
-        Ok((found?, team))
+        Ok((Caller::local(), change, found))
     })?;
-    let text = found.id.clone();
-    let (group, devices) = (GroupName { text, team }, devices.clone());
-    let changed = match is_added {
-        true => tables::run(&on.node, AddToGroup { group, devices })?,
-        false => tables::run(&on.node, RemoveFromGroup { group, devices })?,
-    };
     // What a group permits decides from now on.
     let told = tables::tell_node(&on.node);
     let name = printable(&found.name);

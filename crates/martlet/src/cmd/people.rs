@@ -399,14 +399,13 @@ fn try_team(command: &TeamCommand) -> anyhow::Result<String> {
             team: NamedTeam { team, on },
             ..
         }) => {
-            let mut id = String::new();
-            tables::run_after(&on.node, async |registry| {
-                id = tables::team_of(registry, team).await?;
+            let ((), id) = tables::run_on(&on.node, async |registry| {
+                let id = tables::team_of(registry, team).await?;
                 let delete = use_cases::DeleteTeam {
                     team: id.clone(),
                     expected_revision: None,
                 };
-                Ok((Caller::local(), delete))
+                Ok((Caller::local(), delete, id))
             })?;
             let told = tables::tell_node(&on.node);
             let line = format!(
@@ -502,10 +501,10 @@ fn try_ban(command: &BanCommand) -> anyhow::Result<String> {
         }
         BanCommand::Rm(options) => {
             let on = &options.on;
-            let mut id = String::new();
-            tables::run_after(&on.node, async |registry| {
-                id = ban_meant(registry, options).await?;
-                Ok((Caller::local(), use_cases::RemoveBan { id: id.clone() }))
+            let ((), id) = tables::run_on(&on.node, async |registry| {
+                let id = ban_meant(registry, options).await?;
+                let remove = use_cases::RemoveBan { id: id.clone() };
+                Ok((Caller::local(), remove, id))
             })?;
             let told = tables::tell_node(&on.node);
             let line = format!("Removed the ban {id}");

@@ -141,19 +141,32 @@ pub(crate) fn run_after<U: UseCase>(
     node: &NodeOptions,
     prepare: impl AsyncFnOnce(&mut Registry) -> Result<(Caller, U), RegistryError>,
 ) -> anyhow::Result<U::Output> {
-    let work = async |registry: &mut Registry| {
+    let (output, ()) = run_on(node, async |registry| {
         let (caller, case) = prepare(registry).await?;
-        Ok(case.run(registry, &caller).await)
+        Ok((caller, case, ()))
+    })?;
+    Ok(output)
+}
+
+/// As [`run_after`]. Returns what `prepare` has read too, such as the object that was named.
+pub(crate) fn run_on<U: UseCase, T>(
+    node: &NodeOptions,
+    prepare: impl AsyncFnOnce(&mut Registry) -> Result<(Caller, U, T), RegistryError>,
+) -> anyhow::Result<(U::Output, T)> {
+    let work = async |registry: &mut Registry| {
+        let (caller, case, found) = prepare(registry).await?;
+        Ok((case.run(registry, &caller).await, found))
     };
-    let done = match U::EFFECT {
+    let (done, found) = match U::EFFECT {
         Effect::Reads => read(node, work)?,
         Effect::Notes | Effect::Changes => with(node, work)?,
     };
-    done.map_err(|error| match error {
+    let output = done.map_err(|error| match error {
         UseCaseError::Tables(TablesError::Registry(error)) => error.into(),
         UseCaseError::Unknown(_, why) => RegistryError::from(why).into(),
-        error => error.into(),
-    })
+        error => anyhow::Error::from(error),
+    })?;
+    Ok((output, found))
 }
 
 /// As [`with`], by the data directory, which is made for this user alone if it is not there.

@@ -499,9 +499,7 @@ impl Snapshot {
         let Some(credential) = found else {
             let refusal = match is_certificate {
                 true => {
-                    let detail = format!(
-                        "its certificate is none of those that are registered for the device {id}"
-                    );
+                    let detail = format!("its certificate is not registered for the device {id}");
                     Refusal::untold(RefusalCause::CertificateNotRegistered, detail)
                 }
                 false => {
