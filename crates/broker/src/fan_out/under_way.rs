@@ -4,10 +4,11 @@ use core::hash::BuildHasher;
 use std::collections::{BTreeMap, VecDeque};
 
 use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
 use crate::id::{SessionAddress, SessionEpoch, SessionId, ShardId};
 use crate::message::Message;
-use crate::routing::Match;
+use crate::routing::{Match, Target};
 use crate::topic_tree::NodeKey;
 
 /// Messages that are fanned out at the same time; each takes memory for its receivers.
@@ -51,11 +52,30 @@ pub(crate) struct FanOut {
 pub(crate) struct Receivers {
     pub(crate) stage: Stage,
     pub(crate) found: Vec<MatchedSubscription>,
-    /// The first of each session's subscriptions among `found`.
-    firsts: HashTable<u32>,
+    firsts: Firsts,
     /// The sum of epochs of the topic when gathering began.
     pub(crate) epoch: u64,
 }
+
+/// The first subscription of each session: the session's target, and the place in
+/// [`Receivers::found`].
+///
+/// One table of 50,000 sessions takes milliseconds when it grows, longer than a turn may take. So
+/// there are many small ones, and an entry has all that is needed to move it.
+#[derive(Debug, Default)]
+struct Firsts {
+    /// Empty before the first entry, then [`FIRSTS_TABLES`].
+    tables: Vec<HashTable<First>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct First {
+    target: Target,
+    place: u32,
+}
+
+/// A power of two.
+const FIRSTS_TABLES: usize = 256;
 
 #[derive(Debug, Default)]
 pub(crate) enum Stage {
@@ -125,31 +145,51 @@ impl FanOuts {
 impl Receivers {
     fn bytes(&self) -> usize {
         self.found.capacity() * size_of::<MatchedSubscription>()
-            + self.firsts.capacity() * size_of::<u32>()
+            + self.firsts.bytes()
     }
 
     /// Notes a subscription; all of one session are served together.
     pub(crate) fn note(&mut self, seed: &crate::hash::Seed, mut found: MatchedSubscription) {
         let place = self.found.len() as u32;
         let target = found.matched.target;
-        let all = &self.found;
-        let hash = seed.hash_one(target.index());
-        let is_same = |&first: &u32| all[first as usize].matched.target == target;
-        if let Some(&first) = self.firsts.find(hash, is_same) {
-            let latest = self.found[first as usize].next;
-            let latest = self.found.get(latest as usize);
-            if latest.unwrap_or(&self.found[first as usize]).node == found.node {
-                // It has come to another place among the subscribers meanwhile.
-                return;
-            }
-            found.is_first = false;
-            found.next = core::mem::replace(&mut self.found[first as usize].next, place);
+        let Some(first_place) = self.firsts.first_or_insert(seed, First { target, place }) else {
             self.found.push(found);
             return;
+        };
+        let first = &self.found[first_place as usize];
+        let latest = self.found.get(first.next as usize).unwrap_or(first);
+        if latest.node == found.node {
+            // It has come to another place among the subscribers meanwhile.
+            return;
         }
+        found.is_first = false;
+        found.next = core::mem::replace(&mut self.found[first_place as usize].next, place);
         self.found.push(found);
-        let all = &self.found;
-        let hash_of = |&place: &u32| seed.hash_one(all[place as usize].matched.target.index());
-        self.firsts.insert_unique(hash, place, hash_of);
+    }
+}
+
+impl Firsts {
+    /// The place of the first subscription of this session; none: it is this one, which is kept.
+    fn first_or_insert(&mut self, seed: &crate::hash::Seed, new: First) -> Option<u32> {
+        if self.tables.is_empty() {
+            self.tables.resize_with(FIRSTS_TABLES, HashTable::new);
+        }
+        let hash_of = |first: &First| seed.hash_one(first.target.index());
+        let hash = hash_of(&new);
+        // A table finds its entries by the lowest and the seven highest bits.
+        let table = &mut self.tables[(hash >> 32) as usize % FIRSTS_TABLES];
+        match table.entry(hash, |first| first.target == new.target, hash_of) {
+            Entry::Occupied(first) => Some(first.get().place),
+            Entry::Vacant(vacant) => {
+                vacant.insert(new);
+                None
+            }
+        }
+    }
+
+    /// Bytes of memory that they take. All tables are about as large: hashes are spread evenly.
+    fn bytes(&self) -> usize {
+        let one = self.tables.first().map_or(0, HashTable::allocation_size);
+        self.tables.len() * (size_of::<HashTable<First>>() + one)
     }
 }
