@@ -94,6 +94,8 @@ pub enum Event {
         count: u64,
         /// The limit that they were dropped for, if it was one.
         limit: Option<Reached>,
+        /// Why the session ended, of messages that were dropped with their session.
+        ended: Option<RefusalCause>,
     },
     /// A PUBLISH was refused; before MQTT 5 its client is not told.
     PublishRefused {
@@ -304,7 +306,10 @@ impl Event {
     /// The cause of a refusal, an end, or a drop by a limit.
     pub fn cause(&self) -> Option<RefusalCause> {
         match self {
-            Self::SessionEnded { cause, .. } => Some(*cause),
+            Self::SessionEnded { cause, .. }
+            | Self::MessagesLost {
+                ended: Some(cause), ..
+            } => Some(*cause),
             _ => match self.refusal() {
                 Some(refusal) => Some(refusal.cause),
                 None => self.reached().map(|reached| reached.limit.into()),

@@ -88,6 +88,7 @@ causes! {
     SlowReader = "slow-reader", "It reads more slowly than messages arrive.";
     Expired = "expired", "Messages for it expired before they could be delivered.";
     NotKept = "not-kept", "Messages arrived while it was away, or an integration was busy, and were not kept for it.";
+    SessionEnded = "session-ended", "Its session ended, and messages that waited for it were dropped with it.";
     NotRetained = "not-retained", "Messages were published before it subscribed, and were not retained.";
     NotSubscribed = "not-subscribed", "It has no subscription for the topic.";
     SubscriberAbsent = "subscriber-absent", "Nobody is subscribed to the topic.";
@@ -146,7 +147,10 @@ impl Cause {
             | Event::SubscribeRefused { reason, why, .. } => Self::of_request(*reason, why.cause),
             Event::RateExceeded { .. } | Event::PublishesDelayed { .. } => Self::TooFast,
             Event::QueueFull { .. } => Self::QueueFull,
-            // What ends with a session or its connection is told with that.
+            Event::MessagesLost {
+                ended: Some(cause), ..
+            } if *cause != RefusalCause::EndsWithConnection => Self::SessionEnded,
+            // What ends with a connection is told with that.
             Event::MessagesLost {
                 reason: DropReason::SessionEnded | DropReason::ConnectionLost,
                 ..

@@ -191,7 +191,7 @@ impl Shard {
         self.tell_session_ended(cx, index, cause);
         // Behind it: readers look there for why messages were dropped together.
         let owner = QueueOwner::Session(self.sessions.id_of(index));
-        self.tell_last_losses(cx, owner);
+        self.tell_last_losses(cx, owner, Some(cause));
         let session = self.sessions.at(index);
         let (epoch, recorded) = (session.epoch, session.recorded);
         let (tenant, client_id) = (session.tenant, Arc::clone(&session.client_id));
