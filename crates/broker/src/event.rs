@@ -59,6 +59,8 @@ pub enum Event {
         reason: ReasonCode,
         /// Why.
         why: Refusal,
+        /// What becomes of its Will, if it had one.
+        will: Option<Box<WillNotice>>,
     },
     /// A message was dropped for one receiver (or, with an empty client id, before routing).
     Dropped {
@@ -242,6 +244,16 @@ pub struct AlarmNotice {
     pub message: Box<str>,
     /// Hops of the event, as messages have them.
     pub hops: u8,
+}
+
+/// What becomes of a Will when its connection ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WillNotice {
+    /// Its Will Topic.
+    pub topic: Box<str>,
+    /// Its client ended the connection by a DISCONNECT that discards it. Else it is published, now
+    /// or after its Will Delay Interval.
+    pub is_discarded: bool,
 }
 
 /// See [`Event::Delivered`].

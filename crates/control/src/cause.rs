@@ -90,6 +90,9 @@ causes! {
     NotKept = "not-kept", "Messages arrived while it was away, or an integration was busy, and were not kept for it.";
     SessionEnded = "session-ended", "Its session ended, and messages that waited for it were dropped with it.";
     NotRetained = "not-retained", "Messages were published before it subscribed, and were not retained.";
+    NoRetained = "no-retained", "It gets no retained message: the message was cleared or has expired, or its subscription brings none.";
+    NoLocal = "no-local", "It published the messages itself, and its subscription has No Local.";
+    WillNotSent = "will-not-sent", "A Will was not published: its client sent DISCONNECT, or its Will Delay Interval is not over.";
     NotSubscribed = "not-subscribed", "It has no subscription for the topic.";
     SubscriberAbsent = "subscriber-absent", "Nobody is subscribed to the topic.";
     QosDowngraded = "qos-downgraded", "Its subscription has a lower QoS than the messages are published with.";
@@ -535,6 +538,7 @@ pub(crate) mod tests {
             let event = Event::Disconnected {
                 reason: ReasonCode::Success,
                 why: Refusal::from(RefusalCause::Goodbye).with_detail(*name),
+                will: None,
             };
             assert_eq!(Cause::of(&event), None, "{name}");
         }

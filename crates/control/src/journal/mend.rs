@@ -55,7 +55,7 @@ fn way_of(told: &EventNotice, commands: &Commands) -> Option<Way> {
         Event::PublishesDelayed { limit, .. } | Event::QueueFull { limit, .. } => {
             by_limit(limit.limit)
         }
-        Event::Disconnected { reason, why } => {
+        Event::Disconnected { reason, why, .. } => {
             refused::end(commands, &head.client_id, *reason, why)
         }
         Event::Authenticated { .. }

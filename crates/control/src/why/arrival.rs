@@ -79,7 +79,7 @@ fn in_common_tenant(facts: &Facts) -> Option<Finding> {
 }
 
 /// The rules permit reading the topic that was asked about.
-fn may_read(facts: &Facts) -> bool {
+pub(super) fn may_read(facts: &Facts) -> bool {
     let rules = facts.rules.as_ref();
     rules.is_none_or(|rules| rules.receive.outcome == Outcome::Permitted)
 }

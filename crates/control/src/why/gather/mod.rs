@@ -4,13 +4,15 @@
 //! * `integrations`: integrations, and the sessions and dead letters of one
 //! * `meant`: whom a name means
 //! * `session`: the session of a client
-//! * `topic`: the permissions and subscribers of a topic
+//! * `topic`: the permissions, subscribers and retained message of a topic
+//! * `will`: Wills of clients that are gone
 
 mod identity;
 mod integrations;
 mod meant;
 mod session;
 mod topic;
+mod will;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -238,6 +240,9 @@ impl Control {
             locked_out: self.lockout_of(tenant, (&proved, client_id), at),
             standing,
             standing_way,
+            will: self.will_of(tenant, client_id, session.as_ref()),
+            absent: self.absent_of_topic(question).await?,
+            retained: topic.retained,
             session: session.map(session_of),
             presence,
             is_of_another,
