@@ -72,10 +72,12 @@ pub struct Facts {
     /// Topics to which messages were published recently while nobody was subscribed, the latest
     /// last.
     pub unmatched: Vec<UnmatchedTopic>,
+    /// Client Identifiers of those publishers that come as the same user.
+    pub own_publishers: Vec<String>,
     /// The same in the common tenant, of a client of another one.
     pub unmatched_in_common: Vec<UnmatchedTopic>,
-    /// Topics that it is subscribed to and may not read by the rules: they count as topics
-    /// that nobody is subscribed to.
+    /// Those of the topics that nobody is subscribed to that it may not read by the rules, though
+    /// it is subscribed, or nearly so, or they have its name in them.
     pub unreadable: Vec<Unreadable>,
     /// The retained message of the topic, or of the first topic that the filter matches; else the
     /// end of the last one.
