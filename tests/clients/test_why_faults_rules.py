@@ -186,7 +186,7 @@ def test_a_message_came_before_its_subscriber(node, boss):
     with node.client("f5", secret) as device:
         device.subscribe("d/f5/cmd", 0)
         for asked in (["f5", "d/f5/cmd"], ["f5"]):
-            told = node.headline("not-retained", "came before it subscribed, and was not retained", *asked)
+            told = node.headline("not-retained", "came before it subscribed to d/f5/cmd, and was not retained", *asked)
             assert "1 message that console published to d/f5/cmd" in told["sentence"]
             assert "publish with retain" in told["mend"]
         # As the advice has it.

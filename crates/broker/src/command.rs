@@ -80,6 +80,15 @@ pub enum Command {
         /// In whose topic space.
         tenant: TenantId,
     },
+    /// Report retained messages that were taken away by this shard.
+    RetainedEnded {
+        /// Repeated in the answer.
+        request: u64,
+        /// In whose topic space.
+        tenant: TenantId,
+        /// Topic Filter that they match.
+        filter: Box<str>,
+    },
     /// Report which devices have published here since the last such command. From the first one on
     /// they are listed, each once in some seconds.
     Heard {

@@ -59,6 +59,8 @@ pub enum Event {
         reason: ReasonCode,
         /// Why.
         why: Refusal,
+        /// What becomes of its Will, if it had one.
+        will: Option<Box<WillNotice>>,
     },
     /// A message was dropped for one receiver (or, with an empty client id, before routing).
     Dropped {
@@ -94,6 +96,8 @@ pub enum Event {
         count: u64,
         /// The limit that they were dropped for, if it was one.
         limit: Option<Reached>,
+        /// Why the session ended, of messages that were dropped with their session.
+        ended: Option<RefusalCause>,
     },
     /// A PUBLISH was refused; before MQTT 5 its client is not told.
     PublishRefused {
@@ -242,6 +246,16 @@ pub struct AlarmNotice {
     pub hops: u8,
 }
 
+/// What becomes of a Will when its connection ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WillNotice {
+    /// Its Will Topic.
+    pub topic: Box<str>,
+    /// Its client ended the connection by a DISCONNECT that discards it. Else it is published, now
+    /// or after its Will Delay Interval.
+    pub is_discarded: bool,
+}
+
 /// See [`Event::Delivered`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeliveredMessage {
@@ -304,7 +318,10 @@ impl Event {
     /// The cause of a refusal, an end, or a drop by a limit.
     pub fn cause(&self) -> Option<RefusalCause> {
         match self {
-            Self::SessionEnded { cause, .. } => Some(*cause),
+            Self::SessionEnded { cause, .. }
+            | Self::MessagesLost {
+                ended: Some(cause), ..
+            } => Some(*cause),
             _ => match self.refusal() {
                 Some(refusal) => Some(refusal.cause),
                 None => self.reached().map(|reached| reached.limit.into()),

@@ -6,7 +6,7 @@ use std::ops::Deref;
 use martlet_permission::Refusal;
 
 use crate::connected_client::{ConnectedClient, SharedClient, UserName};
-use crate::event::{DeliveredMessage, Event, EventNotice, PublishedMessage};
+use crate::event::{DeliveredMessage, Event, EventNotice, PublishedMessage, WillNotice};
 use crate::event_head::EventHead;
 use crate::shortened::{WHY_BYTES_MAX, cut_to, is_cut, shortened};
 
@@ -171,6 +171,9 @@ impl Event {
             Self::Connected(_) => size_of::<ConnectedClient>(),
             Self::Published(message) => size_of::<PublishedMessage>() + message.payload.len(),
             Self::Delivered(_) => size_of::<DeliveredMessage>(),
+            Self::Disconnected {
+                will: Some(will), ..
+            } => size_of::<WillNotice>() + will.topic.len(),
             _ => 0,
         };
         why + more + self.topic().map_or(0, str::len)
@@ -211,6 +214,7 @@ mod tests {
         let ended = Event::Disconnected {
             reason: ReasonCode::Success,
             why: RefusalCause::Goodbye.into(),
+            will: None,
         };
         let event = told(&forged, UserName::Proved(forged.as_str().into()), ended);
         assert!(event.head.is_of_client(&forged) && !event.head.is_of_client(&long));

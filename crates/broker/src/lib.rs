@@ -42,7 +42,8 @@
 //! * `tell`: which events are made, and for which observers
 //! * `user_sessions`: how many sessions a user has
 //! * `heard`: which devices have published
-//! * `unmatched`: topics of messages that nobody was subscribed to
+//! * `unmatched`: topics of messages that nobody was subscribed to; `retained_ends`: those whose
+//!   retained message was taken away
 //! * `rate`, `losses`: messages beyond a rate, and messages lost
 //! * `memory`, `memory_account`, `memory_use`, `pressure`: what memory is used for, and relief when
 //!   it is short
@@ -95,6 +96,7 @@ mod record;
 mod report;
 mod restore;
 mod retained;
+mod retained_ends;
 mod review;
 mod route;
 mod routing;
@@ -134,7 +136,7 @@ pub use effect::{
     ConnectionEffect, Effects, LostMessage, PageOf, QueueOwner, QueueRead, ReadMessage, ReadPage,
     ShardMessage,
 };
-pub use event::{AlarmNotice, DeliveredMessage, Event, EventNotice, PublishedMessage};
+pub use event::{AlarmNotice, DeliveredMessage, Event, EventNotice, PublishedMessage, WillNotice};
 pub use event_head::{EventHead, UserRef};
 pub use event_interest::{EventGroup, EventInterest, Traced};
 pub use event_kind::EventKind;
@@ -179,8 +181,8 @@ pub use record::{
 pub use report::{
     Answer, ClientDetail, ClientInfo, ClientPage, ConnectionDetail, DeleteOutcome, DeliveryState,
     GroupLosses, HeardDevices, InFlightMessage, LossTimes, Published, QueuedMessage, Report,
-    RetainedInfo, RetainedPage, SessionRules, SubscriptionInfo, SubscriptionPage, TopicUse,
-    UnmatchedTopic, WillInfo,
+    RetainedAtSubscribe, RetainedEnd, RetainedEnded, RetainedInfo, RetainedPage, SessionRules,
+    SubscriptionInfo, SubscriptionPage, TopicUse, UnmatchedTopic, WillInfo,
 };
 pub use retained::{Page, Retained, RetainedChange};
 pub use run::Run;

@@ -10,7 +10,7 @@ pub(crate) mod lost;
 
 use core::cmp::Reverse;
 
-use martlet_permission::{Limit, TenantId};
+use martlet_permission::{Limit, RefusalCause, TenantId};
 
 use crate::counters::DropReason;
 use crate::effect::QueueOwner;
@@ -57,7 +57,7 @@ impl Shard {
         }
         let losses = self.losses_of(owner);
         if losses.is_some_and(|losses| losses.begin(reason)) {
-            self.tell_untold(cx, owner, reason, topic);
+            self.tell_untold(cx, owner, (reason, None), topic);
             self.tell_again(cx.now.mono_ms, owner, reason);
         }
     }
@@ -97,22 +97,29 @@ impl Shard {
         let owner = QueueOwner::Session(self.sessions.id_of(index));
         let losses = self.losses_of(owner);
         if losses.is_some_and(|losses| losses.has_begun(reason)) {
-            self.tell_untold(cx, owner, reason, "");
+            self.tell_untold(cx, owner, (reason, None), "");
             if let Some(losses) = self.losses_of(owner) {
                 losses.end(reason);
             }
         }
     }
 
-    /// A session or a share group is over: what was lost and not told is told now.
-    pub(crate) fn tell_last_losses<N: Node>(&mut self, cx: &mut Cx<'_, N>, owner: QueueOwner) {
+    /// A session or a share group is over: what was lost and not told is told now. `ended` says why
+    /// the session ended.
+    pub(crate) fn tell_last_losses<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        owner: QueueOwner,
+        ended: Option<RefusalCause>,
+    ) {
         let tells = match owner {
             QueueOwner::Session(id) => self.tells(id.index, Wants::CONNECTIONS),
             QueueOwner::Group(_) => self.wants.any(Wants::CONNECTIONS),
         };
         if tells && self.losses_of(owner).is_some() {
             for reason in DropReason::ALL {
-                self.tell_untold(cx, owner, *reason, "");
+                let ended = ended.filter(|_| *reason == DropReason::SessionEnded);
+                self.tell_untold(cx, owner, (*reason, ended), "");
             }
         }
     }
@@ -128,7 +135,7 @@ impl Shard {
                 break;
             }
             self.losses_to_tell.due.pop();
-            match self.tell_untold(cx, owner, reason, "") {
+            match self.tell_untold(cx, owner, (reason, None), "") {
                 true => self.tell_again(cx.now.mono_ms, owner, reason),
                 false => {
                     if let Some(losses) = self.losses_of(owner) {
@@ -190,7 +197,7 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, N>,
         owner: QueueOwner,
-        reason: DropReason,
+        (reason, ended): (DropReason, Option<RefusalCause>),
         topic: &str,
     ) -> bool {
         let Some(losses) = self.losses_of(owner) else {
@@ -218,6 +225,7 @@ impl Shard {
             reason,
             count,
             limit: limit.map(|limit| self.reached(limit, None)),
+            ended,
         };
         cx.effects.tell(head, event);
         true

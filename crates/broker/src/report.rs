@@ -43,6 +43,8 @@ pub enum Answer {
     GroupLosses(Vec<GroupLosses>),
     /// Topics of messages that nobody was subscribed to.
     Unmatched(Vec<UnmatchedTopic>),
+    /// Retained messages that were taken away.
+    RetainedEnded(Vec<RetainedEnded>),
     /// Devices that have published.
     Heard(HeardDevices),
     /// Result of each message, in order.
@@ -191,6 +193,20 @@ pub struct SubscriptionInfo {
     pub retain_as_published: bool,
     /// Subscription Identifier; 0 is none.
     pub subscription_id: u32,
+    /// Whether it brought the retained messages that match it.
+    pub retained: RetainedAtSubscribe,
+}
+
+/// Whether a subscription brought the retained messages that match it, when it was last asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RetainedAtSubscribe {
+    /// It did. Of a subscription from before a restart that is not known.
+    #[default]
+    Sent,
+    /// Retain Handling 1, and the session had the subscription already.
+    NotNew,
+    /// Retain Handling 2.
+    NotWanted,
 }
 
 impl SubscriptionInfo {
@@ -313,6 +329,29 @@ impl UnmatchedTopic {
             (self.last_ms, self.client_id) = (other.last_ms, other.client_id);
         }
     }
+}
+
+/// The end of a retained message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetainedEnded {
+    /// Topic Name.
+    pub topic: Box<str>,
+    /// How it ended.
+    pub end: RetainedEnd,
+    /// When, milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// Client Identifier of who cleared it, or had published what expired; none: an operator, or
+    /// it is not known.
+    pub client_id: Option<Arc<str>>,
+}
+
+/// How a retained message ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetainedEnd {
+    /// A message with an empty payload and RETAIN cleared it.
+    Cleared,
+    /// Its Message Expiry Interval ran out.
+    Expired,
 }
 
 /// Devices that have published.

@@ -305,6 +305,13 @@ impl Retained {
         topics.is_some_and(|topics| topics.contains(topic.as_bytes()))
     }
 
+    /// The topic's retained message, if it has expired and was not taken away yet.
+    pub fn expired(&self, tenant: TenantId, topic: &str, now_ms: u64) -> Option<Message> {
+        let entry = self.tenants.get(&tenant)?.get(topic.as_bytes())?;
+        let has_expired = entry.message.expired(now_ms) && !entry.is_cleared();
+        has_expired.then(|| entry.message.clone())
+    }
+
     /// The revision of the topic's retained message.
     pub fn revision(&self, tenant: TenantId, topic: &str) -> Option<u64> {
         let entry = self.tenants.get(&tenant)?.get(topic.as_bytes())?;
@@ -413,14 +420,14 @@ impl Retained {
     }
 
     /// Removes expired messages among the next `steps` topics behind `after`, at most
-    /// `EXPIRED_PER_SWEEP` of them. `ended` gets their names. Answers where to go on, none when
+    /// `EXPIRED_PER_SWEEP` of them, and puts them into `ended`. Answers where to go on, none when
     /// the end is reached.
     pub fn sweep(
         &mut self,
         after: Option<(TenantId, Box<str>)>,
         steps: usize,
         now_ms: u64,
-        ended: &mut Vec<MessageId>,
+        ended: &mut Vec<Message>,
     ) -> Option<(TenantId, Box<str>)> {
         if after.is_none() {
             self.expiring.seen = false;
@@ -437,7 +444,7 @@ impl Retained {
         after: Option<(TenantId, Box<str>)>,
         steps: usize,
         now_ms: u64,
-        ended: &mut Vec<MessageId>,
+        ended: &mut Vec<Message>,
     ) -> Option<(TenantId, Box<str>)> {
         let first = after.as_ref().map_or(TenantId(0), |(tenant, _)| *tenant);
         let (&tenant, topics) = self.tenants.range_mut(first..).next()?;
@@ -464,7 +471,7 @@ impl Retained {
         for message in gone {
             if let Some(entry) = topics.take(message.topic_bytes()) {
                 self.totals = self.totals.without(&entry.message);
-                ended.push(entry.message.id());
+                ended.push(entry.message);
             }
         }
         match last {

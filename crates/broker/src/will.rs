@@ -119,7 +119,7 @@ impl Shard {
     /// sends it.
     fn will_refused<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, topic: &str) {
         self.counters.publishes_refused += 1;
-        self.tell_publish_refused(cx, index, topic);
+        self.tell_will_refused(cx, index, topic);
         if self.sessions.at(index).recorded {
             let record = self.session_record(index);
             self.append(cx, record);

@@ -88,7 +88,11 @@ causes! {
     SlowReader = "slow-reader", "It reads more slowly than messages arrive.";
     Expired = "expired", "Messages for it expired before they could be delivered.";
     NotKept = "not-kept", "Messages arrived while it was away, or an integration was busy, and were not kept for it.";
+    SessionEnded = "session-ended", "Its session ended, and messages that waited for it were dropped with it.";
     NotRetained = "not-retained", "Messages were published before it subscribed, and were not retained.";
+    NoRetained = "no-retained", "It gets no retained message: the message was cleared or has expired, or its subscription brings none.";
+    NoLocal = "no-local", "It published the messages itself, and its subscription has No Local.";
+    WillNotSent = "will-not-sent", "A Will was not published: its client sent DISCONNECT, or its Will Delay Interval is not over.";
     NotSubscribed = "not-subscribed", "It has no subscription for the topic.";
     SubscriberAbsent = "subscriber-absent", "Nobody is subscribed to the topic.";
     QosDowngraded = "qos-downgraded", "Its subscription has a lower QoS than the messages are published with.";
@@ -146,7 +150,10 @@ impl Cause {
             | Event::SubscribeRefused { reason, why, .. } => Self::of_request(*reason, why.cause),
             Event::RateExceeded { .. } | Event::PublishesDelayed { .. } => Self::TooFast,
             Event::QueueFull { .. } => Self::QueueFull,
-            // What ends with a session or its connection is told with that.
+            Event::MessagesLost {
+                ended: Some(cause), ..
+            } if *cause != RefusalCause::EndsWithConnection => Self::SessionEnded,
+            // What ends with a connection is told with that.
             Event::MessagesLost {
                 reason: DropReason::SessionEnded | DropReason::ConnectionLost,
                 ..
@@ -531,6 +538,7 @@ pub(crate) mod tests {
             let event = Event::Disconnected {
                 reason: ReasonCode::Success,
                 why: Refusal::from(RefusalCause::Goodbye).with_detail(*name),
+                will: None,
             };
             assert_eq!(Cause::of(&event), None, "{name}");
         }

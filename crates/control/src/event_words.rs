@@ -72,6 +72,9 @@ pub(crate) fn why(told: &EventNotice) -> Option<Cow<'_, str>> {
         return Some(why.into());
     }
     Some(match &told.event {
+        Event::MessagesLost {
+            ended: Some(cause), ..
+        } => format!("the session ended: {}", cause.text()).into(),
         Event::Dropped { reason, limit, .. } | Event::MessagesLost { reason, limit, .. } => {
             why_dropped(*reason, *limit)
         }

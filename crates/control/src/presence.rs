@@ -29,7 +29,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use martlet_broker::TenantId;
+use martlet_broker::{TenantId, WillNotice};
 
 /// Something that is being written or read.
 pub type Stored<'a, T> = Pin<Box<dyn Future<Output = Result<T, String>> + Send + 'a>>;
@@ -136,6 +136,11 @@ impl Presence {
     pub(crate) fn address_of(&self, tenant: TenantId, client_id: &str) -> Option<IpAddr> {
         let (address, _) = self.lock().who(tenant, client_id)?.address()?;
         Some(address)
+    }
+
+    /// What became of the Will of a client that is not connected, as far as it went in this run.
+    pub(crate) fn will_of(&self, tenant: TenantId, client_id: &str) -> Option<WillNotice> {
+        self.lock().will_of(tenant, client_id)
     }
 
     /// How a client came and went, as far as it did in this run.

@@ -108,6 +108,14 @@ impl Shard {
                 let found = self.unmatched_topics(tenant);
                 report(cx, request, Answer::Unmatched(found));
             }
+            Command::RetainedEnded {
+                request,
+                tenant,
+                filter,
+            } => {
+                let found = self.retained_ended(cx, tenant, &filter);
+                report(cx, request, Answer::RetainedEnded(found));
+            }
             Command::Heard { request } => {
                 let heard = self.heard.take();
                 report(cx, request, Answer::Heard(heard));

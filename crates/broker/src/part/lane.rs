@@ -24,7 +24,7 @@ use crate::node::{Cx, Node};
 use crate::part::interface::PartReach;
 use crate::part::lanes::{Lane, LaneSubscription};
 use crate::record::{Record, SubscriptionRecord};
-use crate::report::SubscriptionInfo;
+use crate::report::{RetainedAtSubscribe, SubscriptionInfo};
 use crate::routing::{Match, Routing, Target};
 use crate::session::Session;
 use crate::shard::Shard;
@@ -187,6 +187,7 @@ impl Shard {
             no_local: true,
             retain_as_published: false,
             subscription_id: one.identifier,
+            retained: RetainedAtSubscribe::Sent,
         });
         Some(all.collect())
     }

@@ -397,14 +397,36 @@ impl Shard {
         session: u32,
         topic: &str,
     ) {
-        if !self.tells(session, Wants::CONNECTIONS) {
-            return;
+        if self.tells(session, Wants::CONNECTIONS) {
+            let why = self.why_not_published(session, topic);
+            self.tell_publish(cx, session, topic, ReasonCode::NotAuthorized, why);
         }
-        let why = match martlet_permission::may_publish(topic) {
+    }
+
+    /// The same of a Will that was due.
+    pub(crate) fn tell_will_refused<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        session: u32,
+        topic: &str,
+    ) {
+        if self.tells(session, Wants::CONNECTIONS) {
+            let why = self.why_not_published(session, topic);
+            let detail = format!("it was its Will: {}", why.detail());
+            let cause = match why.cause {
+                RefusalCause::ServerTopic => RefusalCause::WillOnServerTopic,
+                _ => RefusalCause::WillForbidden,
+            };
+            let why = Refusal::untold(cause, detail);
+            self.tell_publish(cx, session, topic, ReasonCode::NotAuthorized, why);
+        }
+    }
+
+    fn why_not_published(&mut self, session: u32, topic: &str) -> Refusal {
+        match martlet_permission::may_publish(topic) {
             false => RefusalCause::ServerTopic.into(),
             true => self.why_not(session, Actions::PUBLISH, topic),
-        };
-        self.tell_publish(cx, session, topic, ReasonCode::NotAuthorized, why);
+        }
     }
 
     pub(crate) fn tell_publish<N: Node>(
@@ -535,7 +557,11 @@ impl Shard {
             let held = self.copy(publication);
             *message = Some(held.clone());
             let now_ms = cx.now.mono_ms;
-            return cx.node.retained(|store| store.clear(held, now_ms));
+            let change = cx.node.retained(|store| store.clear(held, now_ms));
+            if matches!(change, RetainedChange::Cleared { .. }) {
+                self.note_cleared(publication);
+            }
+            return change;
         }
         let held = self.copy(publication);
         let session = publication

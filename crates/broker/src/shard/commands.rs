@@ -46,6 +46,7 @@ impl Shard {
             | Command::ClientDetail { .. }
             | Command::GroupLosses { .. }
             | Command::Unmatched { .. }
+            | Command::RetainedEnded { .. }
             | Command::Heard { .. }
             | Command::Subscriptions { .. }
             | Command::Retained { .. }

@@ -10,7 +10,7 @@ use crate::connected_client::UserName;
 use crate::connection::{Connection, Phase};
 use crate::counters::DropReason;
 use crate::effect::{ConnectionEffect, QueueOwner};
-use crate::event::Event;
+use crate::event::{Event, WillNotice};
 use crate::event_head::EventHead;
 use crate::fault::{self, Fault};
 use crate::id::{ConnectionId, RecordNumber};
@@ -19,6 +19,7 @@ use crate::record::Record;
 use crate::shard::Shard;
 use crate::shard::end::{Ending, TransportEnd, WillAtEnd};
 use crate::shard::packet_error::PacketError;
+use crate::shortened::shortened;
 use crate::timer::Timer;
 use crate::work::{CLOSING, COMING_OR_GOING, ENDS};
 
@@ -191,7 +192,7 @@ impl Shard {
         self.tell_session_ended(cx, index, cause);
         // Behind it: readers look there for why messages were dropped together.
         let owner = QueueOwner::Session(self.sessions.id_of(index));
-        self.tell_last_losses(cx, owner);
+        self.tell_last_losses(cx, owner, Some(cause));
         let session = self.sessions.at(index);
         let (epoch, recorded) = (session.epoch, session.recorded);
         let (tenant, client_id) = (session.tenant, Arc::clone(&session.client_id));
@@ -340,14 +341,29 @@ impl Shard {
                 Some(index) => self.refusal(index, ending.cause),
                 None => ending.cause.into(),
             };
+            let will = self.will_notice(session, ending.will);
             cx.effects.tell(
                 self.head_with_user(session),
                 Event::Disconnected {
                     reason: ending.reason,
                     why: ending.in_full(refusal),
+                    will,
                 },
             );
         }
+    }
+
+    fn will_notice(&mut self, session: u32, at_end: WillAtEnd) -> Option<Box<WillNotice>> {
+        let will = self.sessions.at(session).will.as_ref()?;
+        Some(Box::new(WillNotice {
+            topic: (&*shortened(&will.topic)).into(),
+            is_discarded: match at_end {
+                WillAtEnd::Discarded => true,
+                WillAtEnd::Due => false,
+                // It is due after the restart.
+                WillAtEnd::Kept => return None,
+            },
+        }))
     }
 
     /// DISCONNECT from the client [MQTT-3.14.4-1], [MQTT-3.14.4-2].

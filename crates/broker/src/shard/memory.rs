@@ -160,6 +160,7 @@ impl Shard {
         let ends = self.ends.memory_bytes() + self.permits.reviews.memory_bytes();
         let ends = ends + self.losses_to_tell.memory_bytes();
         let timers = self.wheel.memory_bytes();
-        routed + subacks + expiring + ends + self.unmatched.memory_bytes() + timers
+        let topics = self.unmatched.memory_bytes() + self.retained_ends.memory_bytes();
+        routed + subacks + expiring + ends + topics + timers
     }
 }

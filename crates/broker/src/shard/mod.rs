@@ -56,6 +56,7 @@ use crate::part::holds::Holds;
 use crate::part::receipts::due::Receipts;
 use crate::pressure::relief::Relief;
 use crate::record::{Record, RecordCount};
+use crate::retained_ends::table::RetainedEnds;
 use crate::route::routes::Routes;
 use crate::routing::RoutingBuffers;
 use crate::screen::screenings::Screenings;
@@ -106,6 +107,8 @@ pub struct Shard {
     pub(crate) routing_buffers: RoutingBuffers,
     /// Messages that nobody was subscribed to.
     pub(crate) unmatched: UnmatchedTopics,
+    /// Retained messages that were taken away.
+    pub(crate) retained_ends: RetainedEnds,
     /// Devices that have published.
     pub(crate) heard: Heard,
     pub(crate) groups: Groups,
@@ -208,6 +211,7 @@ impl Shard {
             routes: Routes::new(seed, route_entries),
             routing_buffers: RoutingBuffers::default(),
             unmatched: UnmatchedTopics::default(),
+            retained_ends: RetainedEnds::default(),
             heard: Heard::default(),
             groups: Groups::new(seed),
             subacks: PendingSubAcks::default(),

@@ -55,6 +55,12 @@ impl PacketError {
         Self::new(ReasonCode::MalformedPacket, cause, statement)
     }
 
+    /// A Topic Filter that is not valid; the statement is the specification's.
+    pub(crate) fn filter(rule: &'static str, statement: &'static str) -> Self {
+        let cause = RefusalCause::Packet(rule);
+        Self::new(ReasonCode::TopicFilterInvalid, cause, statement)
+    }
+
     /// A Protocol Error; the statement is the specification's.
     pub(crate) fn protocol(rule: &'static str, statement: &'static str) -> Self {
         Self::new(

@@ -71,21 +71,25 @@ impl Shard {
         if self.id != ShardId(0) {
             return;
         }
-        let mut ended = Vec::new();
+        let (mut ended, mut expired) = (Vec::new(), Vec::new());
         let mut interval_ms = IDLE_SWEEP_INTERVAL_MS;
         self.retained_reads.sweep = cx.node.retained(|store| {
             if store.sweep_cleared(CLEARED_PER_SWEEP, now_ms, &mut ended) {
                 interval_ms = 1;
                 return after;
             }
-            let next = store.sweep(after, SWEEP_STEPS, now_ms, &mut ended);
-            if ended.len() >= EXPIRED_PER_SWEEP {
+            let next = store.sweep(after, SWEEP_STEPS, now_ms, &mut expired);
+            if ended.len() + expired.len() >= EXPIRED_PER_SWEEP {
                 interval_ms = 1;
             } else if store.needs_sweep() {
                 interval_ms = SWEEP_INTERVAL_MS;
             }
             next
         });
+        for message in &expired {
+            self.note_expired(cx.now, message);
+            ended.push(message.id());
+        }
         self.work.add(ended.len() as u64 * RETAINED_CHANGE);
         for message in ended {
             self.append(cx, Record::RetainedEnded(message));

@@ -27,7 +27,7 @@ use crate::id::RecordNumber;
 use crate::limits::ListenerPolicy;
 use crate::node::{Cx, Node};
 use crate::record::{Record, SHARED_COPIES, SubscriptionRecord};
-use crate::report::SubscriptionInfo;
+use crate::report::{RetainedAtSubscribe, SubscriptionInfo};
 use crate::routing::Target;
 use crate::shard::Shard;
 use crate::shortened::shortened;
@@ -180,6 +180,7 @@ impl Shard {
                 no_local,
                 retain_as_published: requested.options.retain_as_published || terms.bridge,
                 subscription_id,
+                retained: RetainedAtSubscribe::Sent,
             };
             self.tell_subscribed(cx, info);
         }
@@ -214,6 +215,7 @@ impl Shard {
         }
         let qos = requested.options.qos.min(terms.listener.maximum_qos);
         if self.stands(cx, terms, session, requested, subscription_id) {
+            self.note_retain_handling(session, v5, requested, false);
             return Granted {
                 reason: granted(qos),
                 limit: None,
@@ -277,6 +279,7 @@ impl Shard {
         }
         let owed = wants_retained.then_some(is_owed);
         self.enter_granted(cx, session, &subscription, owed);
+        self.note_retain_handling(session, v5, requested, known.is_none());
         Granted {
             reason,
             limit: None,
@@ -303,6 +306,20 @@ impl Shard {
         if late {
             self.read_retained_page(cx);
             self.enter_subscription(cx, session, subscription);
+        }
+    }
+
+    /// Notes that a subscription brings no retained messages: operators ask why.
+    fn note_retain_handling(
+        &mut self,
+        session: u32,
+        v5: bool,
+        requested: &SubscribeFilter<'_>,
+        is_new: bool,
+    ) {
+        let retained = retained_at_subscribe(v5, requested, is_new);
+        if retained != RetainedAtSubscribe::Sent {
+            self.note_retained_at_subscribe(session, requested.filter, retained);
         }
     }
 
@@ -364,7 +381,7 @@ impl Shard {
         };
         own.qos == qos
             && own.no_local == no_local
-            && own.retain_as_published == retain_as_published
+            && own.retain.as_published() == retain_as_published
             && own.subscription_id == subscription_id
             && !(wants_retained(terms.v5, requested, false)
                 && self.has_retained(cx, session, requested.filter, no_local))
@@ -488,12 +505,21 @@ fn refused_by_listener(
 
 /// The subscription brings the retained messages that match it, if it is new or not.
 fn wants_retained(v5: bool, requested: &SubscribeFilter<'_>, is_new: bool) -> bool {
+    retained_at_subscribe(v5, requested, is_new) == RetainedAtSubscribe::Sent
+}
+
+fn retained_at_subscribe(
+    v5: bool,
+    requested: &SubscribeFilter<'_>,
+    is_new: bool,
+) -> RetainedAtSubscribe {
     match requested.options.retain_handling {
         // 3.1 and 3.1.1 always send them [MQTT-3.1.1/3.8.4-3].
-        _ if !v5 => true,
-        RetainHandling::SendAtSubscribe => true,
-        RetainHandling::SendIfNew => is_new,
-        RetainHandling::DoNotSend => false,
+        _ if !v5 => RetainedAtSubscribe::Sent,
+        RetainHandling::SendAtSubscribe => RetainedAtSubscribe::Sent,
+        RetainHandling::SendIfNew if is_new => RetainedAtSubscribe::Sent,
+        RetainHandling::SendIfNew => RetainedAtSubscribe::NotNew,
+        RetainHandling::DoNotSend => RetainedAtSubscribe::NotWanted,
     }
 }
 

@@ -351,7 +351,7 @@ fn check_available(listener: &ListenerPolicy, filter: &str) -> Result<(), Packet
 fn check_filter_before_5(filter: &str) -> Result<(), PacketError> {
     match TopicFilter::new(filter) {
         Ok(_) => Ok(()),
-        Err(_) => Err(PacketError::malformed(
+        Err(_) => Err(PacketError::filter(
             "a Topic Filter with a wildcard in the wrong place",
             "MQTT-3.1.1/4.8.0-1",
         )),

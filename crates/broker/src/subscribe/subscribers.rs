@@ -9,8 +9,10 @@ use std::collections::BTreeMap;
 use martlet_codec::QoS;
 use smallvec::SmallVec;
 
+use crate::flags::flags;
 use crate::interest::InterestClass;
 use crate::record::{RETAINED_COPIES, SHARED_COPIES};
+use crate::report::RetainedAtSubscribe;
 use crate::routing::{Match, Target};
 use crate::subscribe::retained_pending::RetainedPending;
 use crate::topic_tree::NodeKey;
@@ -55,11 +57,44 @@ pub(crate) struct Subscriber {
     pub(super) subscription_id: u32,
     pub(super) qos: QoS,
     pub(super) no_local: bool,
-    pub(super) retain_as_published: bool,
+    pub(super) retain: RetainFlags,
     /// What a publish must do for it.
     pub(super) strength: InterestClass,
     /// Which of its session's subscriptions, for records.
     pub(crate) number: u32,
+}
+
+flags! {
+    /// What a subscription says of RETAIN and retained messages.
+    pub(crate) RetainFlags(u8);
+    /// Retain As Published.
+    0 as_published set_as_published;
+    /// It was not new when it was last asked for, with Retain Handling 1.
+    1 was_not_new set_was_not_new;
+    /// It was last asked for with Retain Handling 2.
+    2 is_without set_is_without;
+}
+
+impl RetainFlags {
+    pub(super) fn new(as_published: bool) -> Self {
+        let mut flags = Self::default();
+        flags.set_as_published(as_published);
+        flags
+    }
+
+    /// Whether retained messages were sent when the subscription was last asked for.
+    pub(super) fn at_subscribe(self) -> RetainedAtSubscribe {
+        match (self.is_without(), self.was_not_new()) {
+            (true, _) => RetainedAtSubscribe::NotWanted,
+            (false, true) => RetainedAtSubscribe::NotNew,
+            (false, false) => RetainedAtSubscribe::Sent,
+        }
+    }
+
+    pub(super) fn set_at_subscribe(&mut self, retained: RetainedAtSubscribe) {
+        self.set_is_without(retained == RetainedAtSubscribe::NotWanted);
+        self.set_was_not_new(retained == RetainedAtSubscribe::NotNew);
+    }
 }
 
 impl Subscriber {
@@ -69,7 +104,7 @@ impl Subscriber {
             subscription_id: 0,
             qos,
             no_local: false,
-            retain_as_published: true,
+            retain: RetainFlags::new(true),
             strength: strength(durable && qos > QoS::AtMostOnce, false),
             number: 0,
         }
@@ -89,7 +124,7 @@ impl Subscriber {
             subscription_id: self.subscription_id,
             qos: self.qos,
             no_local: self.no_local,
-            retain_as_published: self.retain_as_published,
+            retain_as_published: self.retain.as_published(),
         }
     }
 }
@@ -100,6 +135,15 @@ impl Subscribers {
             Self::Nobody => &[],
             Self::One(subscriber) => core::slice::from_ref(subscriber),
             Self::More(crowd) => &crowd.list,
+        }
+    }
+
+    /// The subscriber at this place.
+    pub(super) fn at_mut(&mut self, slot: u32) -> Option<&mut Subscriber> {
+        match self {
+            Self::Nobody => None,
+            Self::One(subscriber) => (slot == 0).then_some(subscriber),
+            Self::More(crowd) => crowd.list.get_mut(slot as usize),
         }
     }
 

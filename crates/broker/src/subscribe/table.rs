@@ -10,12 +10,12 @@ use crate::fault::{self, Fault};
 use crate::interest::InterestClass;
 use crate::node::{Cx, Node};
 use crate::record::SubscriptionRecord;
-use crate::report::SubscriptionInfo;
+use crate::report::{RetainedAtSubscribe, SubscriptionInfo};
 use crate::routing::Target;
 use crate::session::{SessionFlags, Sessions};
 use crate::shard::Shard;
 use crate::subscribe::subscribers::{
-    SharedSubscription, Subscriber, Subscribers, SubscriptionPlace, strength,
+    RetainFlags, SharedSubscription, Subscriber, Subscribers, SubscriptionPlace, strength,
 };
 use crate::topic_tree::NodeKey;
 use crate::work::FILTER;
@@ -71,7 +71,7 @@ impl Shard {
             subscription_id: subscription.subscription_id,
             qos,
             no_local: subscription.no_local,
-            retain_as_published: subscription.retain_as_published,
+            retain: RetainFlags::new(subscription.retain_as_published),
             strength,
             number: subscription.number,
         };
@@ -105,6 +105,24 @@ impl Shard {
             .find(self.sessions.at(session).tenant, filter)?;
         let slot = self.sessions.at(session).subscriptions.slot(node)?;
         self.subscribers.tree.get(node)?.list().get(slot as usize)
+    }
+
+    /// Notes whether a session's own subscription to this filter brought retained messages.
+    pub(super) fn note_retained_at_subscribe(
+        &mut self,
+        session: u32,
+        filter: &str,
+        retained: RetainedAtSubscribe,
+    ) {
+        let state = self.sessions.at(session);
+        let Some(node) = self.subscribers.tree.find(state.tenant, filter) else {
+            return;
+        };
+        let slot = state.subscriptions.slot(node);
+        let subscribers = self.subscribers.tree.get_mut(node);
+        if let Some(own) = subscribers.and_then(|all| all.at_mut(slot?)) {
+            own.retain.set_at_subscribe(retained);
+        }
     }
 
     /// The QoS of a session's own subscription to exactly this topic; QoS 0 if it has none.
@@ -285,6 +303,7 @@ impl Shard {
             no_local: false,
             retain_as_published: false,
             subscription_id,
+            retained: RetainedAtSubscribe::Sent,
         };
         if after.is_none()
             && let Some(of_lane) = self.subscriptions_of_lane(place)
@@ -307,7 +326,8 @@ impl Shard {
                 bytes += filter.len();
                 found.push(SubscriptionInfo {
                     no_local: subscriber.no_local,
-                    retain_as_published: subscriber.retain_as_published,
+                    retain_as_published: subscriber.retain.as_published(),
+                    retained: subscriber.retain.at_subscribe(),
                     ..info(filter, subscriber.qos, subscriber.subscription_id)
                 });
             }

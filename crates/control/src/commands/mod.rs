@@ -34,6 +34,7 @@ use crate::tables::{Tables, TablesError};
 use crate::wall_clock::{now_ms, now_signed_ms};
 use message::fleet_message;
 pub use message::{fleet_topic, topic_of};
+pub(crate) use task::PART;
 pub use task::keep;
 
 /// How much is kept of commands that have ended: 30 days, and 100,000 of them.

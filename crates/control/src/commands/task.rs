@@ -24,7 +24,7 @@ use crate::tables::TablesError;
 use crate::wall_clock::now_signed_ms;
 
 /// Client Identifier of the parts.
-const PART: &str = "$commands";
+pub(crate) const PART: &str = "$commands";
 /// Commands whose messages are on their way to their receivers, at most.
 const IN_HAND_MAX: usize = 1_000;
 /// How many more there may be before commands are read to be published.

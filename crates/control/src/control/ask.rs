@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use martlet_broker::{
-    Answer, ClientDetail, Command, Counters, GroupLosses, Report, SessionRules, ShardId, TenantId,
-    TopicUse, UnmatchedTopic,
+    Answer, ClientDetail, Command, Counters, GroupLosses, Report, RetainedEnded, SessionRules,
+    ShardId, TenantId, TopicUse, UnmatchedTopic,
 };
 use martlet_codec::ReasonCode;
 use tokio::sync::oneshot;
@@ -146,6 +146,31 @@ impl Control {
         }
         topics.sort_by_key(|one| one.last_ms);
         Ok(topics)
+    }
+
+    /// Retained messages of a tenant that were taken away, of the topics that a Topic Filter
+    /// matches, the latest last.
+    ///
+    /// # Errors
+    /// If a shard does not answer in time.
+    pub async fn retained_ended(
+        &self,
+        tenant: TenantId,
+        filter: &str,
+    ) -> Result<Vec<RetainedEnded>, ControlError> {
+        let command = |request| Command::RetainedEnded {
+            request,
+            tenant,
+            filter: filter.into(),
+        };
+        let answers = self.ask_all(command).await?.into_iter();
+        let ended = answers.filter_map(|answer| match answer {
+            Answer::RetainedEnded(ended) => Some(ended),
+            _ => None,
+        });
+        let mut ended: Vec<RetainedEnded> = ended.flatten().collect();
+        ended.sort_by_key(|one| one.at_ms);
+        Ok(ended)
     }
 
     /// Which topics are in use, and by whom: `limit` uses of each shard at most.

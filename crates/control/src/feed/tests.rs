@@ -58,7 +58,14 @@ fn connected(client_id: &str) -> EventNotice {
 
 fn disconnected(client_id: &str) -> EventNotice {
     let (reason, why) = (ReasonCode::Success, RefusalCause::Goodbye.into());
-    told(client_id, Event::Disconnected { reason, why })
+    told(
+        client_id,
+        Event::Disconnected {
+            reason,
+            why,
+            will: None,
+        },
+    )
 }
 
 fn of(kinds: &str) -> Filter {

@@ -1,6 +1,6 @@
 //! Remedies for what was refused: as text and, where there is one, as a command.
 
-use martlet_broker::{DropReason, Event, EventHead, EventNotice, Limit};
+use martlet_broker::{DropReason, Event, EventHead, EventNotice, Limit, RefusalCause};
 use martlet_integrate::CLIENT_IDS;
 
 use super::commands::Commands;
@@ -55,7 +55,7 @@ fn way_of(told: &EventNotice, commands: &Commands) -> Option<Way> {
         Event::PublishesDelayed { limit, .. } | Event::QueueFull { limit, .. } => {
             by_limit(limit.limit)
         }
-        Event::Disconnected { reason, why } => {
+        Event::Disconnected { reason, why, .. } => {
             refused::end(commands, &head.client_id, *reason, why)
         }
         Event::Authenticated { .. }
@@ -86,6 +86,9 @@ fn lost(told: &EventNotice, reason: DropReason, commands: &Commands) -> Option<W
         return by_limit(reached.limit);
     }
     match event {
+        Event::MessagesLost {
+            ended: Some(cause), ..
+        } => Way::words(with_session(*cause)?),
         Event::Dropped {
             refused: Some(_), ..
         } => commands.letters_of(&head.client_id),
@@ -94,6 +97,26 @@ fn lost(told: &EventNotice, reason: DropReason, commands: &Commands) -> Option<W
         }
         _ => Way::words(dropped(reason)?),
     }
+}
+
+/// What to do about messages that were dropped with their session, which ended for this cause.
+fn with_session(cause: RefusalCause) -> Option<&'static str> {
+    Some(match cause {
+        RefusalCause::SessionExpired => {
+            "have the client connect more often, or with a longer Session Expiry Interval (at most \
+             limits.session_expiry_max_secs); publish again what it needs"
+        }
+        RefusalCause::CleanStart => {
+            "have the client connect with Clean Start 0 (before MQTT 5: Clean Session 0), so that \
+             it gets what waits for it; publish again what it needs"
+        }
+        RefusalCause::EndsWithConnection => {
+            "have the client connect with a Session Expiry Interval above 0 (before MQTT 5: Clean \
+             Session 0)"
+        }
+        RefusalCause::EndedByOperator => "publish again what the client needs",
+        _ => return None,
+    })
 }
 
 /// Where it is permitted that a client receives a topic.

@@ -181,12 +181,25 @@ fn by_itself(cause: RefusalCause) -> Option<Way> {
             "set the clock of the node and that of the token's issuer, or have the client wait"
         }
         RefusalCause::WillOnServerTopic => SERVER_TOPIC,
+        RefusalCause::AuthenticationMethod => {
+            "have the client log in by user name and password; for SCRAM-SHA-256, set auth.scram = \
+             true and restart the node, then set the user's password again: one that was set while \
+             auth.scram was off cannot be used by SCRAM"
+        }
+        RefusalCause::NoAuthenticationMethod => {
+            "have the client log in by user name and password, without an Authentication Method"
+        }
         RefusalCause::ProvisioningKey => return screened(cause).and_then(Way::words),
         _ => return None,
     })
 }
 
 const SERVER_TOPIC: &str = "clients publish to no topic that begins with $SYS";
+
+/// Remedy of a Topic Filter that is not valid.
+const WILDCARDS: &str = "have the client subscribe to a valid Topic Filter: # stands for the rest of \
+                         a topic and must be its last level, + stands for one whole level, as in \
+                         plant/+/temp or plant/#";
 
 /// Remedy of a refused publish or subscription; `forbidden` says where a rule would permit it.
 pub(super) fn request(
@@ -197,6 +210,7 @@ pub(super) fn request(
     match why.cause {
         RefusalCause::Limit(limit) => by_limit(limit),
         RefusalCause::ServerTopic => Way::words(SERVER_TOPIC),
+        _ if reason == ReasonCode::TopicFilterInvalid => Way::words(WILDCARDS),
         cause => match screened(cause) {
             Some(text) => Way::words(text),
             None => (reason == ReasonCode::NotAuthorized).then(forbidden),
@@ -268,6 +282,12 @@ fn broken(commands: &Commands, client_id: &str, reason: ReasonCode) -> Option<Wa
             "the client sent bytes that are no such packet: look at its MQTT library and its \
              version, and that nothing but that library writes to its connection; a trace shows \
              the packets before it"
+        }
+        ReasonCode::TopicFilterInvalid => return Way::words(WILDCARDS),
+        ReasonCode::TopicNameInvalid => {
+            return Way::words(
+                "have the client publish to a valid Topic Name: it has no + or # and is not empty",
+            );
         }
         reason if Cause::BROKEN_RULES.contains(&reason) => {
             "the client sent a packet that MQTT forbids there: look at its MQTT library and its \

@@ -188,7 +188,11 @@ fn of_calm(tenant: TenantId, calm: Calm) -> Vec<StoredRun> {
     let user = came.last.told.head.user.clone();
     let went = calm.went.map(|(since_ms, count, at_ms, reason, cause)| {
         let why = cause.into();
-        let event = Event::Disconnected { reason, why };
+        let event = Event::Disconnected {
+            reason,
+            why,
+            will: None,
+        };
         let head = EventHead::new(tenant, Arc::clone(&client.client_id)).with_user(user);
         kept((since_ms, count, at_ms), EventNotice { head, event })
     });
@@ -308,7 +312,15 @@ mod tests {
 
     fn disconnected(client_id: &str, reason: ReasonCode, cause: RefusalCause) -> EventNotice {
         let why = cause.into();
-        told(client_id, user(), Event::Disconnected { reason, why })
+        told(
+            client_id,
+            user(),
+            Event::Disconnected {
+                reason,
+                why,
+                will: None,
+            },
+        )
     }
 
     #[test]
@@ -375,7 +387,15 @@ mod tests {
         let come = || connected("c", None);
         let go = |cause: RefusalCause| {
             let (reason, why) = (ReasonCode::Success, cause.into());
-            told("c", None, Event::Disconnected { reason, why })
+            told(
+                "c",
+                None,
+                Event::Disconnected {
+                    reason,
+                    why,
+                    will: None,
+                },
+            )
         };
         node.note(10, come());
         assert_eq!((node.runs.names.len(), node.of("c")), (0, vec![(10, 1)]));

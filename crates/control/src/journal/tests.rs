@@ -14,7 +14,14 @@ fn write(journal: &Journal, told: EventNotice) {
 
 fn disconnected(client_id: &str) -> EventNotice {
     let (reason, why) = (ReasonCode::Success, RefusalCause::Goodbye.into());
-    told(client_id, Event::Disconnected { reason, why })
+    told(
+        client_id,
+        Event::Disconnected {
+            reason,
+            why,
+            will: None,
+        },
+    )
 }
 
 fn clients(page: &Page) -> Vec<&str> {
@@ -78,7 +85,16 @@ fn who_comes_and_goes_pushes_no_refusal_out() {
 #[test]
 fn an_end_by_a_limit_or_by_a_broken_rule_is_a_problem_and_names_the_option() {
     let journal = Journal::default();
-    let ended = |reason, why| told("c", Event::Disconnected { reason, why });
+    let ended = |reason, why| {
+        told(
+            "c",
+            Event::Disconnected {
+                reason,
+                why,
+                will: None,
+            },
+        )
+    };
     let no_qos = ReasonCode::QoSNotSupported;
     write(&journal, ended(no_qos, reached(Limit::MaximumQos)));
     let malformed = ReasonCode::MalformedPacket;

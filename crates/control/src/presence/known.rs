@@ -10,6 +10,7 @@ use std::sync::Arc;
 use foldhash::quality::FixedState;
 use martlet_broker::{
     Arena, Event, EventNotice, PlaceTable, RefusalCause, SharedClient, TenantId, UserRef,
+    WillNotice,
 };
 use martlet_codec::ReasonCode;
 
@@ -111,6 +112,8 @@ struct Gone {
     stored: Option<Arc<StoredClient>>,
     /// Why it is not connected, or was not before it came again.
     why: Going,
+    /// What became of its Will then.
+    will: Option<Box<WillNotice>>,
     /// When it was last heard of.
     last_seen_ms: u64,
     came: Times,
@@ -206,6 +209,13 @@ impl Known {
         self.clients[index].who()
     }
 
+    /// What became of the Will of a client that is not connected, as far as it went in this run.
+    pub(super) fn will_of(&self, tenant: TenantId, client_id: &str) -> Option<WillNotice> {
+        let client = &self.clients[self.find(tenant, client_id)?];
+        let gone = client.gone.as_ref().filter(|_| !client.online)?;
+        gone.will.as_deref().cloned()
+    }
+
     /// How a client came and went, as far as it did in this run.
     pub(crate) fn calm(&self, tenant: TenantId, client_id: &str) -> Option<Calm> {
         let client = &self.clients[self.find(tenant, client_id)?];
@@ -241,14 +251,14 @@ impl Known {
                 self.change(index);
                 None
             }
-            Event::Disconnected { reason, why } => {
+            Event::Disconnected { reason, why, will } => {
                 let index = self.find(head.tenant, &head.client_id)?;
                 let why = match Cause::of_end(*reason, why.cause) {
                     None => Going::Wished(*reason, why.cause),
                     Some(_) => Going::Otherwise(why.clone().into_detail()),
                 };
                 let client = &mut self.clients[index];
-                client.go(at_ms, why);
+                client.go(at_ms, why, will.clone());
                 let who = client.who();
                 self.is_offline(index, at_ms);
                 self.change(index);
@@ -278,6 +288,7 @@ impl Known {
             let gone = Gone {
                 stored: Some(Arc::new(stored)),
                 why: Going::Otherwise(one.why.clone().into()),
+                will: None,
                 last_seen_ms: one.last_seen_ms,
                 came: Times::default(),
                 went: Times::default(),
@@ -328,7 +339,7 @@ impl Known {
         let online = self.clients.iter().filter(|(_, client)| client.online);
         let online: Vec<u32> = online.map(|(index, _)| index).collect();
         for index in online {
-            self.clients[index].go(at_ms, Going::Otherwise(why.into()));
+            self.clients[index].go(at_ms, Going::Otherwise(why.into()), None);
             self.is_offline(index, at_ms);
             self.change(index);
         }
@@ -549,11 +560,12 @@ impl Client {
     }
 
     /// It has gone.
-    fn go(&mut self, at_ms: u64, why: Going) {
+    fn go(&mut self, at_ms: u64, why: Going, will: Option<Box<WillNotice>>) {
         let gone = self.gone.get_or_insert_with(|| {
             Box::new(Gone {
                 stored: None,
                 why: Going::Otherwise("".into()),
+                will: None,
                 last_seen_ms: 0,
                 came: Times::default(),
                 went: Times::default(),
@@ -565,7 +577,7 @@ impl Client {
         if matches!(why, Going::Wished(..)) {
             gone.went.note(at_ms);
         }
-        gone.why = why;
+        (gone.why, gone.will) = (why, will);
         (self.since_ms, gone.last_seen_ms) = (at_ms, at_ms);
     }
 }

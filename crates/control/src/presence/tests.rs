@@ -17,7 +17,11 @@ fn disconnected(client_id: &str, cause: RefusalCause) -> EventNotice {
     let head = EventHead::new(COMMON, client_id);
     EventNotice {
         head,
-        event: Event::Disconnected { reason, why },
+        event: Event::Disconnected {
+            reason,
+            why,
+            will: None,
+        },
     }
 }
 

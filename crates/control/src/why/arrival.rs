@@ -11,6 +11,7 @@ use super::near::{NearMiss, matches, near_miss};
 use super::side::{Side, side};
 use super::{Finding, Question};
 use crate::cause::Cause;
+use crate::commands;
 use crate::control::{Control, ControlError};
 use crate::explain::{self, Outcome};
 use crate::journal::{Entry, Lacking};
@@ -42,16 +43,13 @@ pub(super) fn arrivals(facts: &Facts, found: &mut Found) {
         Some(topic) => {
             let mut unmatched = facts.unmatched.iter();
             let published = unmatched.find(|one| *one.topic == **topic);
-            let is_subscribed = own_filters(facts).any(|filter| matches(filter, topic));
-            found.extend(
-                published
-                    .filter(|one| is_subscribed && may_read(facts) && !one.is_forbidden)
-                    .map(|one| (Weight::Topic, before_it_subscribed(one))),
-            );
+            let missed = published.filter(|one| may_read(facts) && !one.is_forbidden);
+            let missed = missed.and_then(|one| missed_of_topic(facts, one));
+            found.extend(missed.map(|finding| (Weight::Topic, finding)));
         }
         None => {
             let latest = facts.unmatched.iter().rev();
-            let missed = latest.filter(|one| one.client_id.as_deref() != Some(&facts.client_id));
+            let missed = latest.filter(|one| !is_published_by_itself(facts, one));
             let missed = missed.filter_map(|one| missed_by(facts, one));
             found.extend(missed.take(TOLD).map(|finding| (Weight::Trouble, finding)));
         }
@@ -79,7 +77,7 @@ fn in_common_tenant(facts: &Facts) -> Option<Finding> {
 }
 
 /// The rules permit reading the topic that was asked about.
-fn may_read(facts: &Facts) -> bool {
+pub(super) fn may_read(facts: &Facts) -> bool {
     let rules = facts.rules.as_ref();
     rules.is_none_or(|rules| rules.receive.outcome == Outcome::Permitted)
 }
@@ -99,8 +97,12 @@ pub(super) fn own_near_miss<'a>(facts: &'a Facts, topic: &str) -> Option<(&'a st
 
 /// The topic has the name of the client in it, so its messages are likely meant for it.
 fn names_client(facts: &Facts, topic: &str) -> bool {
-    let user = facts.user.as_deref();
-    let is_name = |level: &str| level == facts.client_id || Some(level) == user;
+    is_named_in(topic, &facts.client_id, facts.user.as_deref())
+}
+
+/// A level of the topic is the Client Identifier, or the user name.
+fn is_named_in(topic: &str, client_id: &str, user: Option<&str>) -> bool {
+    let is_name = |level: &str| level == client_id || Some(level) == user;
     topic.split('/').any(is_name)
 }
 
@@ -119,27 +121,87 @@ fn missed_by(facts: &Facts, one: &UnmatchedTopic) -> Option<Finding> {
             Some(unreadable) => Some(not_readable(one, unreadable)),
             // It may read it by now.
             None if one.is_forbidden => None,
-            None => Some(before_it_subscribed(one)),
+            None => missed_of_topic(facts, one),
         };
     }
+    // Nobody means a client by the topic that may not read it, or whose user publishes to it.
+    let may_read = !facts.unreadable.iter().any(|other| other.topic == topic);
+    let is_meant = is_named && may_read && !is_of_same_user(facts, one);
     match own_near_miss(facts, topic) {
-        Some((filter, near)) if near.is_likely || is_named => {
-            Some(nearly_subscribed(one, filter, &near))
+        Some((filter, near)) if near.is_likely || is_meant => {
+            Some(nearly_subscribed(one, filter, &near, may_read))
         }
         Some(_) => None,
-        None if is_named && own_filters(facts).next().is_none() => Some(not_subscribed(one)),
+        None if is_meant && own_filters(facts).next().is_none() => Some(not_subscribed(one)),
         None => None,
     }
 }
 
+/// The client published those messages last.
+pub(super) fn is_published_by_itself(facts: &Facts, one: &UnmatchedTopic) -> bool {
+    one.client_id.as_deref() == Some(&facts.client_id)
+}
+
+/// The client, or another one of its user, published those messages last.
+pub(super) fn is_of_same_user(facts: &Facts, one: &UnmatchedTopic) -> bool {
+    let mut own = facts.own_publishers.iter();
+    is_published_by_itself(facts, one)
+        || own.any(|client_id| one.client_id.as_deref() == Some(client_id))
+}
+
+/// Why messages of a topic that nobody got did not come to the client, which is subscribed to it
+/// now.
+fn missed_of_topic(facts: &Facts, one: &UnmatchedTopic) -> Option<Finding> {
+    let topic = &*one.topic;
+    let filter = own_filters(facts).find(|filter| matches(filter, topic))?;
+    if is_command(one) {
+        // It was published again when the device subscribed.
+        return None;
+    }
+    match with_no_local(facts, topic) {
+        Some(filter) if is_published_by_itself(facts, one) => Some(no_local(one, filter)),
+        _ => Some(before_it_subscribed(one, filter)),
+    }
+}
+
+/// The client's subscription to a topic, if all that it has have No Local.
+pub(super) fn with_no_local<'a>(facts: &'a Facts, topic: &str) -> Option<&'a str> {
+    let session = facts.session.as_ref()?;
+    let mut own = own_filters(facts).filter(|filter| matches(filter, topic));
+    let first = own.next()?;
+    let has_no_local = |filter: &str| session.no_local.iter().any(|of| of == filter);
+    (has_no_local(first) && own.all(has_no_local)).then_some(first)
+}
+
+fn no_local(one: &UnmatchedTopic, filter: &str) -> Finding {
+    let (published, were) = (published(one), were(one));
+    let sentence = format!(
+        "{published} {were} not sent to it: it published them itself, and its subscription to \
+         {filter} has No Local"
+    );
+    let finding = Finding::new(Cause::NoLocal, sentence).mend(format!(
+        "have the client subscribe to {filter} without No Local if it is to get its own messages"
+    ));
+    with_messages(finding, one)
+}
+
+/// Commands are published by a part of the node.
+fn is_command(one: &UnmatchedTopic) -> bool {
+    one.client_id.as_deref() == Some(commands::PART)
+}
+
 /// Words for who published the messages of a topic, and how many they are.
 fn published(one: &UnmatchedTopic) -> String {
+    let what = match is_command(one) {
+        true => "command",
+        false => "message",
+    };
     let count = match one.count {
-        1 => "1 message".to_owned(),
-        count => format!("{count} messages"),
+        1 => format!("1 {what}"),
+        count => format!("{count} {what}s"),
     };
     let topic = &one.topic;
-    match &one.client_id {
+    match one.client_id.as_ref().filter(|_| !is_command(one)) {
         Some(client_id) => format!("{count} that {client_id} published to {topic}"),
         None => format!("{count} to {topic}"),
     }
@@ -152,11 +214,11 @@ pub(super) fn with_messages(mut finding: Finding, one: &UnmatchedTopic) -> Findi
     finding
 }
 
-fn before_it_subscribed(one: &UnmatchedTopic) -> Finding {
+fn before_it_subscribed(one: &UnmatchedTopic, filter: &str) -> Finding {
     let (published, were) = (published(one), were(one));
     let sentence = format!(
-        "{published} came before it subscribed, and {were} not retained: nobody was subscribed \
-         then, so nobody gets them"
+        "{published} came before it subscribed to {filter}, and {were} not retained: nobody was \
+         subscribed then, so nobody gets them"
     );
     let finding = Finding::new(Cause::NotRetained, sentence).mend(
         "publish again; publish with retain what later subscribers are to get, or have the client \
@@ -184,16 +246,25 @@ fn were(one: &UnmatchedTopic) -> &'static str {
     }
 }
 
-fn nearly_subscribed(one: &UnmatchedTopic, filter: &str, near: &NearMiss) -> Finding {
+/// `may_read`: the rules permit it to read the topic.
+fn nearly_subscribed(
+    one: &UnmatchedTopic,
+    filter: &str,
+    near: &NearMiss,
+    may_read: bool,
+) -> Finding {
     let (published, words, topic) = (published(one), &near.words, &one.topic);
     let sentence = format!(
         "it is subscribed to {filter}, and {published} reached nobody, since that filter does not \
          match: {words}"
     );
-    let finding = Finding::new(Cause::NotSubscribed, sentence).mend(format!(
-        "have the client subscribe to {topic}, or publish to what {filter} matches"
-    ));
-    with_messages(finding, one)
+    let mend = match may_read {
+        true => {
+            format!("have the client subscribe to {topic}, or publish to what {filter} matches")
+        }
+        false => format!("publish to what {filter} matches: it may not read {topic}"),
+    };
+    with_messages(Finding::new(Cause::NotSubscribed, sentence).mend(mend), one)
 }
 
 fn not_subscribed(one: &UnmatchedTopic) -> Finding {
@@ -315,7 +386,28 @@ impl Control {
         Ok(topics)
     }
 
-    /// Those of these topics that a client is subscribed to, and that the rules forbid it to read.
+    /// The clients of a user that published to these topics last.
+    pub(super) fn publishers_of(
+        &self,
+        tenant: TenantId,
+        user: Option<&str>,
+        topics: &[UnmatchedTopic],
+    ) -> Vec<String> {
+        let mut found: Vec<String> = Vec::new();
+        let Some(user) = user else {
+            return found;
+        };
+        for client_id in topics.iter().filter_map(|one| one.client_id.as_deref()) {
+            let is_known = found.iter().any(|known| known == client_id);
+            if !is_known && self.presence.user_of(tenant, client_id).as_deref() == Some(user) {
+                found.push(client_id.to_owned());
+            }
+        }
+        found
+    }
+
+    /// Those of these topics that the rules forbid a client to read, though it is subscribed, or
+    /// nearly so, or they have its name in them.
     pub(super) async fn unreadable(
         &self,
         (tenant, client_id, user): (TenantId, &str, Option<&str>),
@@ -323,11 +415,16 @@ impl Control {
         topics: &[UnmatchedTopic],
     ) -> Result<Vec<Unreadable>, ControlError> {
         let mut found = Vec::new();
-        let subscribed = topics
-            .iter()
-            .rev()
-            .filter(|one| filters.iter().any(|filter| matches(filter, &one.topic)));
-        for one in subscribed.take(UNREADABLE_MAX) {
+        let own = &filters[..filters.len().min(SUBSCRIPTIONS_MAX)];
+        let is_meant = |topic: &str| {
+            let is_near =
+                |filter: &str| near_miss(filter, topic).is_some_and(|near| near.is_likely);
+            is_named_in(topic, client_id, user)
+                || filters.iter().any(|filter| matches(filter, topic))
+                || own.iter().any(|filter| is_near(filter))
+        };
+        let meant = topics.iter().rev().filter(|one| is_meant(&one.topic));
+        for one in meant.take(UNREADABLE_MAX) {
             let question = explain::Question {
                 tenant,
                 user: user.or(Some(client_id)).map(str::to_owned),

@@ -3,6 +3,7 @@
 use super::Finding;
 use super::facts::{Deleted, Facts, GoneTeam, Lockout, Namesakes, Presence, Spent};
 use super::found::{Found, RECENT_MS, Weight, is_connected, times};
+use super::will::with_will;
 use crate::authentication::Standing;
 use crate::cause::Cause;
 use crate::journal::{Entry, Run, host};
@@ -434,7 +435,7 @@ fn gone(facts: &Facts, found: &mut Found) {
             Cause::Away => Weight::Gone,
             _ => Weight::Ended,
         };
-        return found.push((weight, finding));
+        return found.push((weight, with_will(facts, finding)));
     }
     if let Some(Presence {
         online: false,
@@ -445,10 +446,8 @@ fn gone(facts: &Facts, found: &mut Found) {
     {
         let why = why.as_deref().unwrap_or("its connection ended");
         let sentence = format!("it is not connected: {why}, and it has not come again");
-        found.push((
-            Weight::Gone,
-            Finding::new(Cause::Away, sentence).since(*since_ms),
-        ));
+        let finding = Finding::new(Cause::Away, sentence).since(*since_ms);
+        found.push((Weight::Gone, with_will(facts, finding)));
     } else if facts.session.is_some() {
         let sentence = "it is not connected; its session is kept for it";
         found.push((Weight::Gone, Finding::new(Cause::Away, sentence)));

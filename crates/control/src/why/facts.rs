@@ -1,6 +1,9 @@
 //! What is known about a client when it is asked why something does not work.
 
-use martlet_broker::{DropReason, GroupLosses, LossTimes, Reached, RefusalCause, UnmatchedTopic};
+use martlet_broker::{
+    DropReason, GroupLosses, LossTimes, Reached, RefusalCause, RetainedAtSubscribe, RetainedEnded,
+    UnmatchedTopic, WillNotice,
+};
 
 use crate::authentication::Standing;
 use crate::explain::Explained;
@@ -69,11 +72,20 @@ pub struct Facts {
     /// Topics to which messages were published recently while nobody was subscribed, the latest
     /// last.
     pub unmatched: Vec<UnmatchedTopic>,
+    /// Client Identifiers of those publishers that come as the same user.
+    pub own_publishers: Vec<String>,
     /// The same in the common tenant, of a client of another one.
     pub unmatched_in_common: Vec<UnmatchedTopic>,
-    /// Topics that it is subscribed to and may not read by the rules: they count as topics
-    /// that nobody is subscribed to.
+    /// Those of the topics that nobody is subscribed to that it may not read by the rules, though
+    /// it is subscribed, or nearly so, or they have its name in them.
     pub unreadable: Vec<Unreadable>,
+    /// The retained message of the topic, or of the first topic that the filter matches; else the
+    /// end of the last one.
+    pub retained: Option<Retained>,
+    /// What became of its Will when it went.
+    pub will: Option<AbsentWill>,
+    /// Other clients that are gone and have, or had, a Will for the topic.
+    pub absent: Vec<Absent>,
     /// Publishes of other clients that were refused recently, the latest last: to the topic, or to
     /// topics that the client is subscribed to.
     pub refused_publishes: Vec<Entry>,
@@ -231,6 +243,49 @@ pub struct Session {
     pub expired: u64,
     /// Topic Filters with the QoS that was granted.
     pub subscriptions: Vec<(String, u8)>,
+    /// Those of them with No Local.
+    pub no_local: Vec<String>,
+    /// Those of them that brought no retained messages when they were last asked for, and why.
+    pub without_retained: Vec<(String, RetainedAtSubscribe)>,
+}
+
+/// A retained message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Retained {
+    /// It is there.
+    Kept {
+        /// Topic Name.
+        topic: String,
+        /// When it was published, milliseconds since the Unix epoch.
+        at_ms: u64,
+    },
+    /// It was taken away.
+    Ended(RetainedEnded),
+}
+
+/// The Will of a client that is gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AbsentWill {
+    /// It waits for its Will Delay Interval.
+    Delayed {
+        /// Will Topic.
+        topic: String,
+        /// When it is published, milliseconds since the Unix epoch, if that is known.
+        due_ms: Option<u64>,
+    },
+    /// It was published or discarded when the client went.
+    Gone(WillNotice),
+}
+
+/// A client that is gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Absent {
+    /// Client Identifier.
+    pub client_id: String,
+    /// Since when, milliseconds since the Unix epoch.
+    pub since_ms: u64,
+    /// Its Will.
+    pub will: AbsentWill,
 }
 
 /// Names that may be meant by an unknown name.

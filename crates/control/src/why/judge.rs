@@ -11,7 +11,8 @@ use super::facts::{Facts, StoreTrouble};
 use super::found::{Found, RECENT_MS, Weight, is_connected};
 use super::side::is_subscribed;
 use super::{
-    Evidence, Finding, State, Verdict, arrival, door, integration, session, telemetry, topic,
+    Evidence, Finding, State, Verdict, arrival, door, integration, retained, session, telemetry,
+    topic, will,
 };
 use crate::cause::Cause;
 
@@ -109,6 +110,8 @@ fn looked_at(facts: &Facts) -> Found {
     // Where anonymous clients are accepted, any name would have the rules of those.
     if !is_unknown(facts) {
         arrival::arrivals(facts, &mut found);
+        retained::retained(facts, &mut found);
+        will::of_others(facts, &mut found);
         topic::topic(facts, &mut found);
     }
     found

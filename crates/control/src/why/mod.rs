@@ -7,7 +7,8 @@
 //! * `judge`: the verdict on the facts, without further questions: why a client is refused
 //!   (`door`), which of its messages were refused or lost (`session`), who publishes and receives
 //!   a topic (`topic`), which messages did not come to it though it is subscribed, or nearly so
-//!   (`arrival`, `near`), which wait for an integration (`integration`), and which are no
+//!   (`arrival`, `near`), which retained message it did not get (`retained`), what became of
+//!   Wills (`will`), which messages wait for an integration (`integration`), and which are no
 //!   telemetry (`telemetry`)
 
 mod arrival;
@@ -19,12 +20,14 @@ mod integration;
 mod judge;
 mod namesakes;
 mod near;
+mod retained;
 mod session;
 mod side;
 mod telemetry;
 #[cfg(test)]
 mod tests;
 mod topic;
+mod will;
 
 use martlet_broker::TenantId;
 use martlet_codec::{SubscriptionFilter, TopicName};

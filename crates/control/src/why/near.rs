@@ -56,6 +56,23 @@ pub(super) fn near_miss(filter: &str, topic: &str) -> Option<NearMiss> {
             return NearMiss::likely(format!("{what} ends with /, and {lacks} does not"));
         }
     }
+    for (of, what) in [(filter, "the filter"), (topic, "the topic")] {
+        // Else there are none in it.
+        let has_blanks = without_blanks(of) != of;
+        if has_blanks && would_match(&without_blanks(filter), &without_blanks(topic)) {
+            return NearMiss::likely(format!(
+                "{what} {of:?} has a blank at the beginning or end of a level, which counts in MQTT"
+            ));
+        }
+    }
+    let mut meant = ["+", "#"]
+        .iter()
+        .filter_map(|last| with_wildcards(filter, last));
+    if let Some(meant) = meant.find(|meant| would_match(meant, topic)) {
+        return NearMiss::likely(format!(
+            "* is no wildcard in MQTT: {meant} would match (+ stands for one level, # for the rest)"
+        ));
+    }
     if would_match(&filter.to_lowercase(), &topic.to_lowercase()) {
         return NearMiss::likely("upper and lower case differ");
     }
@@ -66,6 +83,28 @@ pub(super) fn near_miss(filter: &str, topic: &str) -> Option<NearMiss> {
         ));
     }
     differing_level(filter, topic)
+}
+
+/// The levels without white space around them.
+fn without_blanks(text: &str) -> String {
+    let levels: Vec<&str> = text.split('/').map(str::trim).collect();
+    levels.join("/")
+}
+
+/// The filter with wildcards of MQTT where it has `*`, as in shells: `last` for its last level.
+fn with_wildcards(filter: &str, last: &str) -> Option<String> {
+    let levels: Vec<&str> = filter.split('/').collect();
+    if !filter.contains('*') {
+        return None;
+    }
+    let end = levels.len() - 1;
+    let levels = levels.iter().enumerate();
+    let levels = levels.map(|(at, level)| match level.contains('*') {
+        true if at == end => last,
+        true => "+",
+        false => level,
+    });
+    Some(levels.collect::<Vec<&str>>().join("/"))
 }
 
 /// All levels but one match.
@@ -147,6 +186,30 @@ mod tests {
                 "the topic ends with /, and the filter does not",
             ),
             ("D/F3/cmd", "d/f3/cmd", "upper and lower case differ"),
+            (
+                "plant/*/temp",
+                "plant/1/temp",
+                "* is no wildcard in MQTT: plant/+/temp would match (+ stands for one level, # for \
+                 the rest)",
+            ),
+            (
+                "plant/**",
+                "plant/1/temp",
+                "* is no wildcard in MQTT: plant/# would match (+ stands for one level, # for the \
+                 rest)",
+            ),
+            (
+                "plant/1/temp ",
+                "plant/1/temp",
+                "the filter \"plant/1/temp \" has a blank at the beginning or end of a level, \
+                 which counts in MQTT",
+            ),
+            (
+                "plant/+/temp",
+                "plant/1/ temp",
+                "the topic \"plant/1/ temp\" has a blank at the beginning or end of a level, \
+                 which counts in MQTT",
+            ),
             (
                 "d/f3",
                 "d/f3/cmd",

@@ -7,7 +7,7 @@ use super::Finding;
 use super::door::{is_by_another, tried_by_another, was_there_then};
 use super::facts::{Facts, Session};
 use super::found::{Found, RECENT_MS, Weight, is_connected, is_recent, times, uncapitalized};
-use super::side::{is_subscribed, of_topic};
+use super::side::{Side, is_subscribed, of_topic, side};
 use super::topic::{is_by_rules, of_another_topic};
 use crate::cause::Cause;
 use crate::event_words;
@@ -36,6 +36,9 @@ pub(super) fn session(facts: &Facts, found: &mut Found) {
                 found.extend(again_and_again(facts, run, cause));
             }
             EventKind::Disconnected => {}
+            EventKind::MessagesLost if cause == Cause::SessionEnded => {
+                found.push(lost_with_session(facts, run, cause));
+            }
             // The session has counted them.
             EventKind::Dropped
             | EventKind::MessagesLost
@@ -131,6 +134,24 @@ fn is_counted(facts: &Facts, cause: Cause) -> bool {
         && drops
             .filter(|(_, count)| *count > 0)
             .any(|(reason, _)| Cause::of_drop(*reason) == cause)
+}
+
+/// Its session ended, and with it the messages that waited for it. Of their topics nothing is known.
+fn lost_with_session(facts: &Facts, run: &Run, cause: Cause) -> (Weight, Finding) {
+    let why = run.last.why.as_deref().unwrap_or_default();
+    let count = u64::from(run.last.count.unwrap_or(1));
+    let were = event_words::were(count, " that waited for it");
+    let sentence = format!("{why}; {were} dropped with it");
+    let mut finding = Finding::of_run(run, cause);
+    finding.sentence = sentence;
+    finding.since_ms = Some(run.last.at_ms);
+    finding.count = Some(count);
+    let weight = match &facts.question.topic {
+        None => Weight::Trouble,
+        Some(_) if side(facts) != Side::Publisher => Weight::Topic,
+        Some(_) => Weight::Aside,
+    };
+    (weight, finding)
 }
 
 /// Its queue has no room now.

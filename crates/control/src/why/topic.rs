@@ -3,7 +3,9 @@
 use martlet_broker::{DropReason, EventKind};
 
 use super::Finding;
-use super::arrival::{near_subscribers, own_near_miss, with_messages};
+use super::arrival::{
+    is_of_same_user, near_subscribers, own_near_miss, with_messages, with_no_local,
+};
 use super::facts::{Facts, Meant, TopicRules};
 use super::found::{Found, RECENT_MS, Weight, uncapitalized};
 use super::side::{Side, matching, of_topic, side, subscribes};
@@ -65,6 +67,7 @@ pub(super) fn topic(facts: &Facts, found: &mut Found) {
         return refused(facts, rules, topic, &own, found);
     }
     if !own.is_empty() {
+        no_local(facts, topic, found);
         return downgraded(topic, &own, found);
     }
     let is_connected = session.is_some_and(|session| session.connected);
@@ -88,10 +91,8 @@ pub(super) fn topic(facts: &Facts, found: &mut Found) {
         let mend = format!("if it is to receive, have it subscribe to {topic}");
         let finding = not_subscribed(facts, topic, sentence, mend);
         let is_near = own_near_miss(facts, topic).is_some_and(|(_, near)| near.is_likely);
-        let by_others = facts
-            .unmatched
-            .iter()
-            .any(|one| *one.topic == **topic && one.client_id.as_deref() != Some(&facts.client_id));
+        let mut unmatched = facts.unmatched.iter();
+        let by_others = unmatched.any(|one| *one.topic == **topic && !is_of_same_user(facts, one));
         let weight = match is_absent {
             // Others publish to it.
             true if side == Side::Either && by_others => Weight::Topic,
@@ -191,6 +192,20 @@ fn refused(facts: &Facts, rules: &TopicRules, topic: &str, own: &[(&str, u8)], f
             found.push((Weight::Remark, other));
         }
         _ => {}
+    }
+}
+
+/// It does not get its own messages of the topic.
+fn no_local(facts: &Facts, topic: &str, found: &mut Found) {
+    let is_told = |(_, finding): &(Weight, Finding)| finding.cause == Cause::NoLocal;
+    if let Some(filter) = with_no_local(facts, topic)
+        && !found.iter().any(is_told)
+    {
+        let sentence = format!(
+            "its subscription to {filter} has No Local: messages of {topic} that it publishes \
+             itself do not come to it"
+        );
+        found.push((Weight::Aside, Finding::new(Cause::NoLocal, sentence)));
     }
 }
 

@@ -92,7 +92,15 @@ fn a_lockout_is_lifted_for_what_is_locked_out() {
 fn a_packet_that_breaks_a_rule_is_to_be_traced() {
     let ended = |reason, cause: RefusalCause| {
         let why = cause.into();
-        way(&told("-x", None, Event::Disconnected { reason, why }))
+        way(&told(
+            "-x",
+            None,
+            Event::Disconnected {
+                reason,
+                why,
+                will: None,
+            },
+        ))
     };
     let rule = RefusalCause::Packet("a second CONNECT");
     for reason in [ReasonCode::ProtocolError, ReasonCode::MalformedPacket] {

@@ -4,13 +4,15 @@
 //! * `integrations`: integrations, and the sessions and dead letters of one
 //! * `meant`: whom a name means
 //! * `session`: the session of a client
-//! * `topic`: the permissions and subscribers of a topic
+//! * `topic`: the permissions, subscribers and retained message of a topic
+//! * `will`: Wills of clients that are gone
 
 mod identity;
 mod integrations;
 mod meant;
 mod session;
 mod topic;
+mod will;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -94,7 +96,8 @@ impl Control {
     }
 
     /// Clients of a user: those that something happened to recently, then those that have a
-    /// session, the connected ones first. A device has one.
+    /// session, the connected ones first. Of a device, those that it was let in as: one, unless its
+    /// type permits any Client Identifier.
     async fn clients_of(
         &self,
         tenant: TenantId,
@@ -108,6 +111,7 @@ impl Control {
             }
         };
         runs.iter().rev().for_each(|run| add(&run.last.client_id));
+        let mut with_session: Vec<String> = Vec::new();
         for connected in [true, false] {
             let query = ClientQuery {
                 tenant: Some(tenant),
@@ -118,12 +122,20 @@ impl Control {
             };
             let page = self.clients(&query).await?;
             page.clients.iter().for_each(|one| add(&one.client_id));
+            let of_page = page.clients.iter();
+            with_session.extend(of_page.map(|one| one.client_id.to_string()));
         }
         let policy = self.policy();
         let tables = policy.as_deref().and_then(|policy| policy.tables());
         let known = tables.and_then(|tables| tables.known(tenant.0, name));
         if matches!(known, Some(martlet_registry::Known::Device)) {
-            found = vec![name.to_owned()];
+            found.retain(|client_id| {
+                let mut sessions = with_session.iter();
+                sessions.any(|one| **one == **client_id) || was_let_in(runs, client_id)
+            });
+            if found.is_empty() {
+                found.push(name.to_owned());
+            }
         }
         found.truncate(CLIENTS_MAX);
         Ok(found)
@@ -211,6 +223,7 @@ impl Control {
         let own: Vec<&str> = own.map(|one| &*one.filter).collect();
         let refused_publishes = self.recently_refused(question, &own);
         let unmatched = self.recently_unmatched(telemetry, tenant).await?;
+        let own_publishers = self.publishers_of(tenant, user.as_deref(), &unmatched);
         let unmatched_in_common = match question.sees_node && tenant != TenantId(0) {
             true => self.recently_unmatched(telemetry, TenantId(0)).await?,
             false => Vec::new(),
@@ -238,6 +251,9 @@ impl Control {
             locked_out: self.lockout_of(tenant, (&proved, client_id), at),
             standing,
             standing_way,
+            will: self.will_of(tenant, client_id, session.as_ref()),
+            absent: self.absent_of_topic(question).await?,
+            retained: topic.retained,
             session: session.map(session_of),
             presence,
             is_of_another,
@@ -248,6 +264,7 @@ impl Control {
             from_address,
             near: topic.near,
             unmatched,
+            own_publishers,
             unmatched_in_common,
             unreadable,
             refused_publishes,
@@ -323,6 +340,14 @@ impl Control {
     ) -> Result<Option<ClientDetail>, ControlError> {
         self.client(tenant, client_id, SUBSCRIPTIONS_MAX).await
     }
+}
+
+/// A client of that Client Identifier was let in recently.
+fn was_let_in(runs: &[Run], client_id: &str) -> bool {
+    let mut came = runs
+        .iter()
+        .filter(|run| run.last.what == EventKind::Connected);
+    came.any(|run| is_asked_for(&run.last.client_id, client_id))
 }
 
 /// Payloads of a client that are not stored as telemetry.

@@ -1,6 +1,6 @@
 //! The session of a client.
 
-use martlet_broker::ClientDetail;
+use martlet_broker::{ClientDetail, RetainedAtSubscribe};
 
 use crate::why::facts::Session;
 
@@ -15,6 +15,12 @@ fn waiting_since_ms(found: &ClientDetail) -> Option<u64> {
 pub(super) fn session_of(found: ClientDetail) -> Session {
     let subscriptions = found.subscriptions.iter();
     let subscriptions = subscriptions.map(|one| (one.filter.to_string(), one.qos as u8));
+    let all = found.subscriptions.iter();
+    let no_local = all.filter(|one| one.no_local);
+    let no_local = no_local.map(|one| one.filter.to_string());
+    let all = found.subscriptions.iter();
+    let without_retained = all.filter(|one| one.retained != RetainedAtSubscribe::Sent);
+    let without_retained = without_retained.map(|one| (one.filter.to_string(), one.retained));
     let info = &found.info;
     let left_ms = found.left_ms;
     Session {
@@ -39,5 +45,7 @@ pub(super) fn session_of(found: ClientDetail) -> Session {
         dropped_at: found.dropped_at.clone(),
         expired_at: found.expired_at,
         subscriptions: subscriptions.collect(),
+        no_local: no_local.collect(),
+        without_retained: without_retained.collect(),
     }
 }

@@ -3,16 +3,17 @@
 use std::sync::Arc;
 
 use martlet_broker::{
-    Actions, EventKind, Names, Realm, Rules, SessionRules, SubscriptionQuery, TenantId,
+    Actions, EventKind, Names, Realm, RetainedQuery, Rules, SessionRules, SubscriptionQuery,
+    TenantId,
 };
-use martlet_codec::{TopicFilter, TopicName};
+use martlet_codec::{SubscriptionFilter, TopicFilter, TopicName};
 
 use crate::cause::Cause;
 use crate::control::{Control, ControlError};
 use crate::explain;
 use crate::journal::{Entry, Lacking, Way};
 use crate::why::Question;
-use crate::why::facts::{Meant, NearSubscriber, Subscriber, TopicRules};
+use crate::why::facts::{Meant, NearSubscriber, Retained, Subscriber, TopicRules};
 
 const SUBSCRIBERS_MAX: usize = 20;
 
@@ -28,6 +29,8 @@ pub(super) struct TopicFacts {
     pub(super) subscribers: Option<Vec<Subscriber>>,
     /// Clients whose subscriptions nearly match it, while nobody is subscribed.
     pub(super) near: Vec<NearSubscriber>,
+    /// Its retained message, or the end of it.
+    pub(super) retained: Option<Retained>,
 }
 
 impl Control {
@@ -54,7 +57,38 @@ impl Control {
             rules,
             subscribers,
             near,
+            retained: self.retained_of(question.tenant, topic).await?,
         })
+    }
+
+    /// The first retained message that a topic, or the Topic Filter of a subscription, matches;
+    /// else the end of the last one.
+    async fn retained_of(
+        &self,
+        tenant: TenantId,
+        topic: &str,
+    ) -> Result<Option<Retained>, ControlError> {
+        let Ok(filter) = SubscriptionFilter::parse(topic) else {
+            return Ok(None);
+        };
+        let filter = filter.filter.as_str();
+        let query = RetainedQuery {
+            tenant,
+            filter: filter.into(),
+            search: None,
+            after: None,
+            limit: 1,
+            payload_bytes_max: 0,
+            count: false,
+        };
+        if let Some(first) = self.retained(&query).await?.messages.into_iter().next() {
+            return Ok(Some(Retained::Kept {
+                topic: first.topic.into_string(),
+                at_ms: first.received_wall_ms,
+            }));
+        }
+        let ended = self.retained_ended(tenant, filter).await?;
+        Ok(ended.into_iter().next_back().map(Retained::Ended))
     }
 
     /// The subscribers of a topic, and whether they are connected.

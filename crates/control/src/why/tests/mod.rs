@@ -83,6 +83,7 @@ fn cause_of(what: EventKind, reason: &str, why: Refusal) -> Option<Cause> {
         EventKind::Disconnected => Event::Disconnected {
             reason: reason_code,
             why,
+            will: None,
         },
         EventKind::PublishRefused => Event::PublishRefused {
             topic: String::new(),

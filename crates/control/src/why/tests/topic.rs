@@ -1,11 +1,14 @@
 //! Who publishes to a topic and receives it.
 
-use martlet_broker::{EventKind, RefusalCause};
+use martlet_broker::{
+    EventKind, RefusalCause, RetainedAtSubscribe, RetainedEnd, RetainedEnded, UnmatchedTopic,
+    WillNotice,
+};
 
-use super::{NOBODY, WRONG_PASSWORD, barred, connected, expect, facts, rules, run};
+use super::{NOBODY, NOW, WRONG_PASSWORD, barred, connected, expect, facts, rules, run};
 use crate::cause::Cause;
 use crate::explain::Outcome;
-use crate::why::facts::{Facts, Meant, StoreTrouble, Subscriber};
+use crate::why::facts::{Absent, AbsentWill, Facts, Meant, Retained, StoreTrouble, Subscriber};
 use crate::why::{State, judge};
 
 #[test]
@@ -292,4 +295,137 @@ fn what_holds_now_comes_before_what_happened() {
         State::Refused,
         "no user of that name",
     );
+}
+
+fn subscribed(filter: &str) -> Facts {
+    let mut facts = facts(Some("state/1"));
+    facts.client_id = "d1".to_owned();
+    let mut session = connected();
+    session.subscriptions = vec![(filter.to_owned(), 1)];
+    facts.session = Some(session);
+    facts.rules = rules(Outcome::Permitted, Outcome::Permitted);
+    facts
+}
+
+fn kept(ago_ms: u64) -> Option<Retained> {
+    Some(Retained::Kept {
+        topic: "state/1".to_owned(),
+        at_ms: NOW - ago_ms,
+    })
+}
+
+#[test]
+fn a_retained_message_that_was_not_sent_is_told_with_why() {
+    let (none, is_there) = (Cause::NoRetained, State::Connected);
+    let mut shared = subscribed("$share/crew/state/1");
+    shared.retained = kept(60_000);
+    let said = "a Shared Subscription gets no retained messages";
+    expect(&judge(&shared), none, is_there, said);
+    let mut facts = subscribed("state/#");
+    facts.retained = kept(60_000);
+    let well = (Cause::NothingWrong, "it is subscribed to state/1");
+    expect(&judge(&facts), well.0, is_there, well.1);
+    let without = |facts: &mut Facts, why| {
+        if let Some(session) = &mut facts.session {
+            session.without_retained = vec![("state/#".to_owned(), why)];
+        }
+    };
+    without(&mut facts, RetainedAtSubscribe::NotWanted);
+    let said = "Retain Handling 2";
+    expect(&judge(&facts), none, is_there, said);
+    without(&mut facts, RetainedAtSubscribe::NotNew);
+    let said = "Retain Handling 1";
+    expect(&judge(&facts), none, is_there, said);
+    // It came to it as it was published.
+    facts.retained = kept(1_000);
+    expect(&judge(&facts), well.0, is_there, well.1);
+}
+
+#[test]
+fn a_retained_message_that_was_taken_away_is_told() {
+    let mut facts = subscribed("state/#");
+    let mut ended = |end, ago_ms: u64| {
+        facts.retained = Some(Retained::Ended(RetainedEnded {
+            topic: "state/1".into(),
+            end,
+            at_ms: NOW - ago_ms,
+            client_id: Some("console".into()),
+        }));
+        judge(&facts)
+    };
+    let (none, is_there) = (Cause::NoRetained, State::Connected);
+    let verdict = ended(RetainedEnd::Cleared, 60_000);
+    expect(&verdict, none, is_there, "console cleared it on");
+    let verdict = ended(RetainedEnd::Expired, 60_000);
+    let said = "that of console expired on";
+    expect(&verdict, none, is_there, said);
+    // It got that.
+    let verdict = ended(RetainedEnd::Cleared, 1_000);
+    let said = "it is subscribed to state/1";
+    expect(&verdict, Cause::NothingWrong, is_there, said);
+    assert!(verdict.also.is_empty(), "{verdict:#?}");
+}
+
+#[test]
+fn what_a_client_with_no_local_publishes_is_told_as_that() {
+    let mut facts = subscribed("state/#");
+    if let Some(session) = &mut facts.session {
+        session.no_local = vec!["state/#".to_owned()];
+    }
+    let unmatched = |client_id: &str| UnmatchedTopic {
+        topic: "state/1".into(),
+        client_id: Some(client_id.into()),
+        count: 2,
+        first_ms: NOW - 20,
+        last_ms: NOW - 10,
+        is_forbidden: false,
+    };
+    facts.unmatched = vec![unmatched("d1")];
+    let is_there = State::Connected;
+    let said = "it published them itself, and its subscription to state/# has No Local";
+    expect(&judge(&facts), Cause::NoLocal, is_there, said);
+    facts.unmatched = vec![unmatched("other")];
+    let said = "2 messages that other published to state/1 came before it subscribed to state/#";
+    expect(&judge(&facts), Cause::NotRetained, is_there, said);
+    // Commands are published again.
+    facts.unmatched = vec![unmatched("$commands")];
+    let verdict = judge(&facts);
+    let said = "it is subscribed to state/1";
+    expect(&verdict, Cause::NothingWrong, is_there, said);
+    assert_eq!(verdict.also[0].cause, Cause::NoLocal);
+}
+
+#[test]
+fn a_will_that_was_not_published_is_told_to_who_waits_for_it_and_of_its_client() {
+    let mut facts = subscribed("state/1");
+    let discarded = AbsentWill::Gone(WillNotice {
+        topic: "state/1".into(),
+        is_discarded: true,
+    });
+    facts.absent = vec![Absent {
+        client_id: "d2".to_owned(),
+        since_ms: NOW - 10,
+        will: discarded.clone(),
+    }];
+    let said = "d2 is gone, and its Will for state/1 was not published";
+    expect(&judge(&facts), Cause::WillNotSent, State::Connected, said);
+    let gone = run(
+        EventKind::Disconnected,
+        "Success",
+        (RefusalCause::Goodbye, "the client sent DISCONNECT"),
+        1,
+        10,
+    );
+    let mut facts = super::facts(None);
+    facts.runs = vec![gone];
+    facts.will = Some(discarded);
+    let verdict = judge(&facts);
+    let said = "its Will for state/1 was not published: that DISCONNECT discards it";
+    expect(&verdict, Cause::Away, State::Away, said);
+    facts.will = Some(AbsentWill::Delayed {
+        topic: "state/1".to_owned(),
+        due_ms: Some(NOW + 5_000),
+    });
+    let said = "its Will for state/1 is published on";
+    expect(&judge(&facts), Cause::Away, State::Away, said);
 }

@@ -1,0 +1,72 @@
+//! Wills of clients that are gone.
+
+use martlet_broker::{ClientDetail, TenantId};
+
+use crate::control::{Control, ControlError};
+use crate::why::Question;
+use crate::why::facts::{Absent, AbsentWill};
+
+/// Levels of a topic that are looked up as Client Identifiers.
+const LEVELS_MAX: usize = 8;
+
+impl Control {
+    /// What becomes, or became, of the Will of a client that is gone.
+    pub(super) fn will_of(
+        &self,
+        tenant: TenantId,
+        client_id: &str,
+        session: Option<&ClientDetail>,
+    ) -> Option<AbsentWill> {
+        if session.is_some_and(|session| session.info.connected) {
+            return None;
+        }
+        if let Some(session) = session
+            && let Some(will) = &session.will
+        {
+            let delay_secs = will.delay_secs.min(session.info.session_expiry_secs);
+            let due_ms = session.left_ms;
+            return Some(AbsentWill::Delayed {
+                topic: will.topic.to_string(),
+                due_ms: due_ms.map(|left_ms| left_ms + u64::from(delay_secs) * 1_000),
+            });
+        }
+        let gone = self.presence.will_of(tenant, client_id)?;
+        Some(AbsentWill::Gone(gone))
+    }
+
+    /// Clients that are gone, whose names are in the topic that was asked about, and whose Will is,
+    /// or was, for it.
+    pub(super) async fn absent_of_topic(
+        &self,
+        question: &Question,
+    ) -> Result<Vec<Absent>, ControlError> {
+        let mut found = Vec::new();
+        let Some(topic) = question.topic.as_deref() else {
+            return Ok(found);
+        };
+        for level in topic.split('/').take(LEVELS_MAX) {
+            if level.is_empty() || *level == *question.name {
+                continue;
+            }
+            let session = self.client(question.tenant, level, 0).await?;
+            let Some(will) = self.will_of(question.tenant, level, session.as_ref()) else {
+                continue;
+            };
+            let of = match &will {
+                AbsentWill::Delayed { topic, .. } => &**topic,
+                AbsentWill::Gone(will) => &*will.topic,
+            };
+            let gone = self.presence.of(question.tenant, level);
+            if of == topic
+                && let Some(gone) = gone.filter(|gone| !gone.online)
+            {
+                found.push(Absent {
+                    client_id: level.to_owned(),
+                    since_ms: gone.since_ms,
+                    will,
+                });
+            }
+        }
+        Ok(found)
+    }
+}

@@ -1,0 +1,125 @@
+//! Why a client that is subscribed gets no retained message.
+
+use martlet_broker::{RetainedAtSubscribe, RetainedEnd, RetainedEnded};
+
+use super::Finding;
+use super::arrival::may_read;
+use super::facts::{Facts, Retained, Session};
+use super::found::{Found, Weight};
+use super::side::matching;
+use crate::cause::Cause;
+use crate::rfc3339;
+
+/// Time for which the end of a retained message is why a client gets none.
+const ENDED_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// What there is to find of the retained messages of the topic, or Topic Filter, that was asked
+/// about.
+pub(super) fn retained(facts: &Facts, found: &mut Found) {
+    let (Some(topic), Some(retained)) = (&facts.question.topic, &facts.retained) else {
+        return;
+    };
+    let Some(session) = facts.session.as_ref().filter(|session| session.connected) else {
+        return;
+    };
+    let own = matching(session, topic);
+    let own: Vec<&str> = own.iter().map(|(filter, _)| *filter).collect();
+    if own.is_empty() || !may_read(facts) {
+        return;
+    }
+    // What came later was sent to it as it came.
+    let is_before = |at_ms: u64| session.since_ms.is_some_and(|since_ms| at_ms < since_ms);
+    match retained {
+        Retained::Kept { topic, at_ms } if is_before(*at_ms) => {
+            let finding = not_sent(session, topic, &own);
+            found.extend(finding.map(|finding| (Weight::Topic, finding)));
+        }
+        Retained::Ended(one) if is_before(one.at_ms) => {
+            let is_recent = facts.now_ms.saturating_sub(one.at_ms) <= ENDED_MS;
+            let weight = match is_recent {
+                true => Weight::Topic,
+                false => Weight::Aside,
+            };
+            found.push((weight, taken_away(one)));
+        }
+        Retained::Kept { .. } | Retained::Ended(_) => {}
+    }
+}
+
+/// The retained message was not sent for any of its subscriptions.
+fn not_sent(session: &Session, topic: &str, own: &[&str]) -> Option<Finding> {
+    let is_shared = |filter: &str| filter.starts_with("$share/");
+    let plain = own.iter().find(|filter| !is_shared(filter));
+    let Some(plain) = plain else {
+        let filter = own.first()?;
+        let sentence = format!(
+            "{topic} has a retained message, and it is subscribed by {filter}: a Shared \
+             Subscription gets no retained messages"
+        );
+        let finding = Finding::new(Cause::NoRetained, sentence);
+        return Some(finding.mend(format!(
+            "have the client subscribe to {topic} without $share to get the retained message"
+        )));
+    };
+    let at_subscribe = |filter: &str| {
+        let mut all = session.without_retained.iter();
+        let found = all.find(|(of, _)| of == filter);
+        found.map_or(RetainedAtSubscribe::Sent, |(_, why)| *why)
+    };
+    let mut all = own.iter().filter(|filter| !is_shared(filter));
+    if all.any(|filter| at_subscribe(filter) == RetainedAtSubscribe::Sent) {
+        return None;
+    }
+    let why = match at_subscribe(plain) {
+        RetainedAtSubscribe::NotNew => {
+            "it was subscribed already when it subscribed with Retain Handling 1, so its session \
+             got no retained message again"
+        }
+        _ => "it subscribed with Retain Handling 2, which asks for no retained messages",
+    };
+    let sentence = format!("{topic} has a retained message, and it did not get it: {why}");
+    let finding = Finding::new(Cause::NoRetained, sentence);
+    Some(finding.mend(format!(
+        "have the client subscribe to {plain} with Retain Handling 0"
+    )))
+}
+
+/// There is no retained message any more.
+fn taken_away(one: &RetainedEnded) -> Finding {
+    let topic = &one.topic;
+    let at = rfc3339::in_words(one.at_ms);
+    let (sentence, mend) = match (one.end, &one.client_id) {
+        (RetainedEnd::Cleared, client_id) => {
+            let who = client_id
+                .as_deref()
+                .unwrap_or("an operator or a client that is gone");
+            let sentence = format!(
+                "{topic} has no retained message any more: {who} cleared it on {at}, with a \
+                 message with RETAIN and an empty payload"
+            );
+            let mend = format!(
+                "publish the message to {topic} with RETAIN again; see why {who} publishes an \
+                 empty payload"
+            );
+            (sentence, mend)
+        }
+        (RetainedEnd::Expired, client_id) => {
+            let of = client_id
+                .as_deref()
+                .map(|client_id| format!(" of {client_id}"));
+            let sentence = format!(
+                "{topic} has no retained message any more: that{} expired on {at}, at its Message \
+                 Expiry Interval",
+                of.unwrap_or_default()
+            );
+            let mend = format!(
+                "publish the message to {topic} with RETAIN again, with a longer Message Expiry \
+                 Interval or with none"
+            );
+            (sentence, mend)
+        }
+    };
+    Finding::new(Cause::NoRetained, sentence)
+        .since(one.at_ms)
+        .mend(mend)
+}
