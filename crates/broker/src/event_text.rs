@@ -6,7 +6,7 @@ use std::ops::Deref;
 use martlet_permission::Refusal;
 
 use crate::connected_client::{ConnectedClient, SharedClient, UserName};
-use crate::event::{DeliveredMessage, Event, EventNotice, PublishedMessage};
+use crate::event::{DeliveredMessage, Event, EventNotice, PublishedMessage, ShownKey};
 use crate::event_head::EventHead;
 use crate::shortened::{WHY_BYTES_MAX, cut_to, is_cut, shortened};
 
@@ -81,7 +81,7 @@ impl EventNotice {
                 *head = EventHead::of_client(head.tenant, client);
                 return;
             }
-            Event::Refused { .. } => head.shorten_client_id(),
+            Event::Refused { .. } | Event::ProvisioningRefused { .. } => head.shorten_client_id(),
             _ => {}
         }
         shorten_user(&mut head.user);
@@ -171,6 +171,13 @@ impl Event {
             Self::Connected(_) => size_of::<ConnectedClient>(),
             Self::Published(message) => size_of::<PublishedMessage>() + message.payload.len(),
             Self::Delivered(_) => size_of::<DeliveredMessage>(),
+            Self::ProvisioningRefused { key: Some(key), .. } => {
+                size_of::<ShownKey>()
+                    + [&key.name, &key.device_type, &key.team, &key.id_pattern]
+                        .map(|text| text.len())
+                        .iter()
+                        .sum::<usize>()
+            }
             _ => 0,
         };
         why + more + self.topic().map_or(0, str::len)

@@ -7,8 +7,9 @@
 //! * `judge`: the verdict on the facts, without further questions: why a client is refused
 //!   (`door`), which of its messages were refused or lost (`session`), who publishes and receives
 //!   a topic (`topic`), which messages did not come to it though it is subscribed, or nearly so
-//!   (`arrival`, `near`), which wait for an integration (`integration`), and which are no
-//!   telemetry (`telemetry`)
+//!   (`arrival`, `near`), which wait for an integration (`integration`), which are no telemetry
+//!   (`telemetry`), and which a start of the node has made it forget (`memory`); which rollouts
+//!   wait for a device (`rollout`), and the rules and rollouts that were named (`named`)
 
 mod arrival;
 mod door;
@@ -17,8 +18,11 @@ mod found;
 mod gather;
 mod integration;
 mod judge;
+mod memory;
+mod named;
 mod namesakes;
 mod near;
+mod rollout;
 mod session;
 mod side;
 mod telemetry;
@@ -89,6 +93,8 @@ pub enum State {
     Refused,
     /// Nothing was ever seen of it.
     NeverSeen,
+    /// It is no client: the name is that of a rule or a rollout.
+    NoClient,
 }
 
 /// One thing that is so.
