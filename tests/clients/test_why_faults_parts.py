@@ -13,6 +13,7 @@ import pytest
 import nats_process
 from paho_client import Client
 from programs import need
+from server_process import free_port
 from test_access import publish, until
 from test_http_api import KEYS
 from test_http_registry import call
@@ -385,7 +386,8 @@ def test_a_device_uses_a_version_of_tls_that_is_too_old(tmp_path):
 
 
 def test_a_node_that_keeps_messages_in_memory_was_started():
-    faults = Faults(settings=["store.durability=memory"])
+    # It listens on the same port again.
+    faults = Faults(settings=["store.durability=memory"], listen=(f"mqtt://127.0.0.1:{free_port()}",))
     secret = faults.device("s1")
     with faults.start() as node:
         with node.client("s1", secret, **KEPT) as device:
