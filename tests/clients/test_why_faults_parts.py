@@ -397,5 +397,3 @@ def test_a_node_that_keeps_messages_in_memory_was_started():
         said = "keeps messages in memory only"
         told = node.headline("kept-in-memory", said, "s1")
         assert "the node was started on " in told["sentence"] and "store.durability" in told["mend"]
-        with node.client("s1", secret, **KEPT):
-            node.headline("kept-in-memory", said, "s1")
