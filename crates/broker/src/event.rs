@@ -53,8 +53,8 @@ pub enum Event {
         /// Why.
         why: Refusal,
     },
-    /// A device asked to be added by a provisioning key, by HTTP, and was not. Told by the node, not
-    /// by a shard. The Client Identifier is the id that it asked for.
+    /// A device asked to be added by a provisioning key, by HTTP, and was not. Told by the node,
+    /// not by a shard. The Client Identifier is the id that it asked for.
     ProvisioningRefused {
         /// Why.
         why: Refusal,

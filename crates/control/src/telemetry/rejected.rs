@@ -89,8 +89,8 @@ impl Rejections {
         });
     }
 
-    /// Notes of which topics, by tenant, the last payload is stored. Nothing is asked if nothing was
-    /// rejected.
+    /// Notes of which topics, by tenant, the last payload is stored. Nothing is asked if nothing
+    /// was rejected.
     pub(super) fn note_stored<'a>(&self, topics: impl FnOnce() -> HashMap<(u32, &'a str), bool>) {
         let mut inner = self.inner();
         if inner.last.iter().all(|one| one.stored_ms.is_some()) {

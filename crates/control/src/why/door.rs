@@ -69,6 +69,12 @@ pub(super) fn not_added(facts: &Facts) -> Option<&Run> {
     (last.last.what == EventKind::ProvisioningRefused && is_so).then_some(last)
 }
 
+fn provisioning_refused(facts: &Facts) -> Option<(Weight, Finding)> {
+    let run = not_added(facts)?;
+    let cause = run.cause.unwrap_or(Cause::Other);
+    Some((Weight::Out, Finding::of_run(run, cause)))
+}
+
 /// Whether it comes in.
 pub(super) fn door(facts: &Facts, found: &mut Found) {
     if is_connected(facts) {
@@ -120,10 +126,7 @@ pub(super) fn door(facts: &Facts, found: &mut Found) {
         }
         found.push((weight, finding));
     }
-    if let Some(run) = not_added(facts) {
-        let finding = Finding::of_run(run, run.cause.unwrap_or(Cause::Other));
-        found.push((Weight::Out, finding));
-    }
+    found.extend(provisioning_refused(facts));
     // Of a deleted user or device only the deletion is told.
     if let Some(Standing::Barred(why)) = &facts.standing
         && deleted.is_none()
@@ -155,12 +158,8 @@ pub(super) fn door(facts: &Facts, found: &mut Found) {
             found.push((weight, who_is_meant(facts, finding)));
         }
     }
-    if let Some(finding) = closed_listener(facts) {
-        found.push((Weight::Out, finding));
-    }
-    if let Some(finding) = lockout_before(facts) {
-        found.push((Weight::Remark, finding));
-    }
+    found.extend(closed_listener(facts).map(|finding| (Weight::Out, finding)));
+    found.extend(lockout_before(facts).map(|finding| (Weight::Remark, finding)));
     if last_refused(facts).is_none()
         && let Some(last) = facts.nameless.last()
         && is_newer(facts, last)

@@ -91,7 +91,8 @@ impl Registry {
         reading.end(read).await
     }
 
-    /// Rollouts that have not ended, with how far a device of a tenant is in each, the newest first.
+    /// Rollouts that have not ended, with how far a device of a tenant is in each, the newest one
+    /// first.
     ///
     /// # Errors
     /// The database cannot be read.

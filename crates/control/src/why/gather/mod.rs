@@ -176,6 +176,7 @@ impl Control {
         runs
     }
 
+    // Table: the facts, each from its place.
     pub(super) async fn facts_of(
         &self,
         telemetry: Option<&Telemetry>,
