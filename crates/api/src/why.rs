@@ -18,7 +18,8 @@ use crate::tenant::{InTenantsOrGone, OfTenant, no_such_team};
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct WhyParams {
-    /// Client Identifier, device or user name. A caller that sees all teams may name a device of a
+    /// Client Identifier, device or user name; kind and name of an integration, the name of a rule,
+    /// or the id of a rollout. A caller that sees all teams may name a device of a
     /// team that has a tenant of its own as it connects: `ID@TEAM`.
     #[param(example = "sensor-7")]
     name: String,
@@ -59,6 +60,13 @@ pub(crate) async fn why(
     let mut facts = facts.await?;
     if let Ok(tables) = api.tables() {
         tables.complete(&mut facts).await;
+    }
+    let team = principal.team.as_deref();
+    if let Some(rollouts) = api.rollouts() {
+        rollouts.complete(&api.control, team, &mut facts).await;
+    }
+    if let Some(rules) = api.rules() {
+        rules.complete(team, &mut facts).await;
     }
     match asked_in {
         InTenantsOrGone::Gone(team) if facts.deleted.is_none() => Err(no_such_team(&team)),

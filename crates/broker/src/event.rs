@@ -53,6 +53,14 @@ pub enum Event {
         /// Why.
         why: Refusal,
     },
+    /// A device asked to be added by a provisioning key, by HTTP, and was not. Told by the node,
+    /// not by a shard. The Client Identifier is the id that it asked for.
+    ProvisioningRefused {
+        /// Why.
+        why: Refusal,
+        /// The key that it has shown; none: that is none.
+        key: Option<Box<ShownKey>>,
+    },
     /// An accepted connection ended.
     Disconnected {
         /// Reason code, sent or received or implied.
@@ -208,6 +216,19 @@ pub enum Event {
     },
 }
 
+/// A provisioning key that a device has shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShownKey {
+    /// Its name.
+    pub name: Box<str>,
+    /// The type of devices that it adds.
+    pub device_type: Box<str>,
+    /// The id of their team; empty: none.
+    pub team: Box<str>,
+    /// The pattern of their ids; empty: any.
+    pub id_pattern: Box<str>,
+}
+
 /// See [`Event::Published`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublishedMessage {
@@ -296,6 +317,7 @@ impl Event {
         match self {
             Self::Refused { why, .. }
             | Self::ReauthenticationRefused { why, .. }
+            | Self::ProvisioningRefused { why, .. }
             | Self::Disconnected { why, .. }
             | Self::PublishRefused { why, .. }
             | Self::SubscribeRefused { why, .. } => Some(why),
@@ -308,6 +330,7 @@ impl Event {
         match self {
             Self::Refused { why, .. }
             | Self::ReauthenticationRefused { why, .. }
+            | Self::ProvisioningRefused { why, .. }
             | Self::Disconnected { why, .. }
             | Self::PublishRefused { why, .. }
             | Self::SubscribeRefused { why, .. } => Some(why),

@@ -46,6 +46,7 @@ kinds! {
     Authenticated = "authenticated", None, Connection, "A client has proved who it is. Whether it is accepted follows.";
     Refused = "refused", Some("connect refused"), Connection, "A CONNECT was refused.";
     ReauthenticationRefused = "reauthentication_refused", Some("re-authentication refused"), Connection, "A client did not prove anew who it is.";
+    ProvisioningRefused = "provisioning_refused", Some("provisioning refused"), Connection, "A device was not added by the provisioning key that it has shown.";
     TakenOver = "taken_over", None, Connection, "A connection ends because its client has come again.";
     Disconnected = "disconnected", Some("disconnected"), Connection, "A connection ended.";
     SessionEnded = "session_ended", None, Connection, "A session ended.";
@@ -92,6 +93,7 @@ impl Event {
             Self::Connected(_) => EventKind::Connected,
             Self::Refused { .. } => EventKind::Refused,
             Self::ReauthenticationRefused { .. } => EventKind::ReauthenticationRefused,
+            Self::ProvisioningRefused { .. } => EventKind::ProvisioningRefused,
             Self::TakenOver { .. } => EventKind::TakenOver,
             Self::Disconnected { .. } => EventKind::Disconnected,
             Self::SessionEnded { .. } => EventKind::SessionEnded,

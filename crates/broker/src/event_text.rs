@@ -6,7 +6,9 @@ use std::ops::Deref;
 use martlet_permission::Refusal;
 
 use crate::connected_client::{ConnectedClient, SharedClient, UserName};
-use crate::event::{DeliveredMessage, Event, EventNotice, PublishedMessage, WillNotice};
+use crate::event::{
+    DeliveredMessage, Event, EventNotice, PublishedMessage, ShownKey, WillNotice,
+};
 use crate::event_head::EventHead;
 use crate::shortened::{WHY_BYTES_MAX, cut_to, is_cut, shortened};
 
@@ -81,7 +83,7 @@ impl EventNotice {
                 *head = EventHead::of_client(head.tenant, client);
                 return;
             }
-            Event::Refused { .. } => head.shorten_client_id(),
+            Event::Refused { .. } | Event::ProvisioningRefused { .. } => head.shorten_client_id(),
             _ => {}
         }
         shorten_user(&mut head.user);
@@ -174,6 +176,13 @@ impl Event {
             Self::Disconnected {
                 will: Some(will), ..
             } => size_of::<WillNotice>() + will.topic.len(),
+            Self::ProvisioningRefused { key: Some(key), .. } => {
+                size_of::<ShownKey>()
+                    + [&key.name, &key.device_type, &key.team, &key.id_pattern]
+                        .map(|text| text.len())
+                        .iter()
+                        .sum::<usize>()
+            }
             _ => 0,
         };
         why + more + self.topic().map_or(0, str::len)

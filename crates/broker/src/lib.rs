@@ -136,7 +136,9 @@ pub use effect::{
     ConnectionEffect, Effects, LostMessage, PageOf, QueueOwner, QueueRead, ReadMessage, ReadPage,
     ShardMessage,
 };
-pub use event::{AlarmNotice, DeliveredMessage, Event, EventNotice, PublishedMessage, WillNotice};
+pub use event::{
+    AlarmNotice, DeliveredMessage, Event, EventNotice, PublishedMessage, ShownKey, WillNotice,
+};
 pub use event_head::{EventHead, UserRef};
 pub use event_interest::{EventGroup, EventInterest, Traced};
 pub use event_kind::EventKind;

@@ -54,6 +54,7 @@ causes! {
     Deleted = "deleted", "The user or device was removed.";
     Banned = "banned", "An operator has banned it.";
     CredentialExpired = "credential-expired", "Its credentials have expired, or were revoked.";
+    ProvisioningKeyEnded = "provisioning-key-ended", "The provisioning key by which it is to be added has expired, was revoked, or has added all of its devices.";
     WrongClientId = "wrong-client-id", "Its Client Identifier is not the one that its credentials are for.";
     ClientIdTaken = "client-id-taken", "The session of its Client Identifier belongs to another user.";
     CertificateExpired = "certificate-expired", "Its certificate has expired.";
@@ -100,9 +101,16 @@ causes! {
     ServerStopped = "server-stopped", "The node was stopped.";
     StoreFailing = "store-failing", "The message store cannot write.";
     StoreFull = "store-full", "The message store has no room for more messages.";
+    KeptInMemory = "kept-in-memory", "The node keeps messages in memory only, and was started since.";
     StoreSlow = "store-slow", "The message store writes more slowly than messages are published.";
     IntegrationFailing = "integration-failing", "An integration that takes its messages does not deliver them.";
     IntegrationPaused = "integration-paused", "An integration that takes its messages is paused.";
+    RuleOff = "rule-off", "A rule about messages is off, or not in force.";
+    RuleUnmatched = "rule-unmatched", "A rule about messages has looked at no message, or its condition was true for none.";
+    RuleFailing = "rule-failing", "A rule about messages fails.";
+    RolloutPaused = "rollout-paused", "A rollout of firmware is paused, or has not been started.";
+    RolloutWaits = "rollout-waits", "A rollout of firmware waits for the device.";
+    RolloutFailed = "rollout-failed", "A device has not installed the firmware of a rollout, or the rollout has ended without success.";
     TelemetryNotStored = "telemetry-not-stored", "Telemetry that it published is not stored.";
     Other = "other", "Something else: see the sentence.";
 }
@@ -144,6 +152,9 @@ impl Cause {
             Event::Refused { reason, why, .. }
             | Event::ReauthenticationRefused { reason, why, .. } => {
                 Self::of_refusal(*reason, why.cause)
+            }
+            Event::ProvisioningRefused { why, .. } => {
+                Self::of_refusal(ReasonCode::NotAuthorized, why.cause)
             }
             Event::Disconnected { reason, why, .. } => return Self::of_end(*reason, why.cause),
             Event::PublishRefused { reason, why, .. }
@@ -212,6 +223,9 @@ impl Cause {
             Is::UserDisabled | Is::DeviceInactive | Is::DeviceMaintenance => Self::Disabled,
             Is::Deleted | Is::TeamDeleted => Self::Deleted,
             Is::Banned => Self::Banned,
+            Is::ProvisioningKeyUsedUp | Is::ProvisioningKeyExpired | Is::ProvisioningKeyRevoked => {
+                Self::ProvisioningKeyEnded
+            }
             Is::NotItsClientId | Is::ClientIdOfDevice => Self::WrongClientId,
             Is::CertificateNamesNobody => Self::CertificateUnfit,
             Is::BadToken => Self::TokenBad,
@@ -361,6 +375,7 @@ impl Cause {
                 | Self::Deleted
                 | Self::Banned
                 | Self::CredentialExpired
+                | Self::ProvisioningKeyEnded
                 | Self::WrongClientId
                 | Self::ClientIdTaken
                 | Self::CertificateExpired

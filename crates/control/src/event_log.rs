@@ -157,6 +157,7 @@ pub(crate) fn write(told: &EventNotice, way: Option<&Way>, is_traced: bool, left
         ),
         Event::Refused { .. }
         | Event::ReauthenticationRefused { .. }
+        | Event::ProvisioningRefused { .. }
         | Event::Disconnected { .. }
         | Event::Dropped { .. }
         | Event::MessagesLost { .. }
@@ -228,6 +229,7 @@ fn has_address(event: &Event) -> bool {
     matches!(
         event,
         Event::Refused { .. }
+            | Event::ProvisioningRefused { .. }
             | Event::PublishesDelayed { .. }
             | Event::RateExceeded { .. }
             | Event::SubscribeRefused { .. }
@@ -240,6 +242,7 @@ fn has_remedy(event: &Event) -> bool {
     matches!(
         event,
         Event::Refused { .. }
+            | Event::ProvisioningRefused { .. }
             | Event::MessagesLost { .. }
             | Event::PublishesDelayed { .. }
             | Event::RateExceeded { .. }

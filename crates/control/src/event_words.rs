@@ -25,6 +25,7 @@ pub(crate) fn headline(told: &EventNotice) -> &'static str {
         Event::Connected(_) => "client connected",
         Event::Refused { .. } => "connection refused",
         Event::ReauthenticationRefused { .. } => "re-authentication refused",
+        Event::ProvisioningRefused { .. } => "device not added by a provisioning key",
         Event::Disconnected { .. } => "client disconnected",
         Event::Dropped { .. } => "message dropped",
         Event::QueueFull { limit, .. } if limit.limit == Limit::PartQueue => {
@@ -105,6 +106,7 @@ pub(crate) fn of_client(kind: EventKind, topic: Option<&str>) -> Option<String> 
     let told = match (kind, topic) {
         (EventKind::Refused, _) => return None,
         (EventKind::ReauthenticationRefused, _) => "it was refused when it authenticated again",
+        (EventKind::ProvisioningRefused, _) => "it was not added by a provisioning key",
         (EventKind::Disconnected, _) => "its connection was ended",
         (EventKind::PublishRefused, Some(topic)) => {
             return Some(format!("its publish to {topic} was refused"));

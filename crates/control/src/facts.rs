@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use martlet_broker::Realm;
 use serde::Serialize;
 
 /// All of it, as it is in force.
@@ -30,6 +31,10 @@ pub struct ListenerFacts {
     pub needs_credentials: bool,
     /// Clients that are connected by it now; none where it is not for MQTT.
     pub connections: Option<u32>,
+    /// The realm whose credentials and rules apply there.
+    #[serde(skip)]
+    #[schema(ignore)]
+    pub realm: Realm,
 }
 
 /// A certificate in use.

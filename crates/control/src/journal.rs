@@ -17,6 +17,7 @@ mod tls;
 mod way;
 mod web;
 
+pub(crate) use commands::AclPlace;
 pub(crate) use lacking::Lacking;
 pub(crate) use limits::by_limit as mend_of_limit;
 pub(crate) use mend::dropped as mend_of_drop;
@@ -32,7 +33,7 @@ use martlet_broker::{
     Event, EventHead, EventKind, EventNotice, Refusal, TenantId, UserName, is_of_name,
 };
 use martlet_codec::ReasonCode;
-use martlet_registry::Snapshot;
+use martlet_registry::{GroupName, Snapshot};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -229,7 +230,27 @@ impl Journal {
 
     /// Where it would have to be permitted what this client of a tenant lacks.
     pub(crate) fn permitting(&self, tenant: TenantId, lacking: &Lacking<'_>) -> Way {
-        self.commands.permit_in(tenant, lacking)
+        self.commands.permit_in(tenant, lacking, None)
+    }
+
+    /// The same of a client whose listener has this ACL file, if that is known.
+    pub(crate) fn permitting_at(
+        &self,
+        tenant: TenantId,
+        lacking: &Lacking<'_>,
+        acl_file: Option<&AclPlace>,
+    ) -> Way {
+        self.commands.permit_in(tenant, lacking, acl_file)
+    }
+
+    /// A group that a device of a tenant is not in, and whose rules permit what it lacks, with how
+    /// it is added there.
+    pub(crate) fn group_permitting(
+        &self,
+        tenant: TenantId,
+        lacking: &Lacking<'_>,
+    ) -> Option<(GroupName, Way)> {
+        self.commands.group_in(tenant, lacking)
     }
 
     /// Remedy for an unknown user of a tenant, if a name is refused for that: how to add it.
@@ -421,7 +442,12 @@ impl Journal {
     fn refused_connections(&self, is_wanted: impl Fn(&Entry) -> bool) -> Vec<Entry> {
         let kept = self.lock();
         let troubles = kept.troubles.written.iter().rev().take(CONNECTS_LOOKED_AT);
-        let refused = troubles.filter(|written| written.told.event.kind() == EventKind::Refused);
+        let refused = troubles.filter(|written| {
+            matches!(
+                written.told.event.kind(),
+                EventKind::Refused | EventKind::ProvisioningRefused
+            )
+        });
         let wanted = refused.filter(|written| is_wanted(&written.bare_entry()));
         let mut found: Vec<Entry> = wanted
             .take(CONNECTS)

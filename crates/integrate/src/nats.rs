@@ -481,7 +481,14 @@ impl Sink for NatsSink {
     async fn test(&mut self) -> Result<(), String> {
         let connection = self.connect().await?;
         match self.settings.uses_jetstream {
-            true => stream::reach(&connection.jetstream).await?,
+            true => {
+                stream::reach(&connection.jetstream).await?;
+                if self.settings.bucket.is_none() {
+                    // Its beginning may be a field: no stream could be looked for then.
+                    let filter = self.settings.subject.filter();
+                    stream::expect(&connection.jetstream, &filter.unwrap_or_default()).await?;
+                }
+            }
             false => {
                 let read = connection
                     .read_by_server(self.settings.server.timeout)

@@ -165,10 +165,15 @@ causes! {
     ServerTopic = "the topic is one of the server's own";
     /// A provisioning key is unknown, has expired or was revoked.
     ProvisioningKey = "the provisioning key is not valid";
+    /// A provisioning key has added as many devices as it may. The subject is the device.
+    ProvisioningKeyUsedUp = "the provisioning key has added all of its devices";
+    /// A provisioning key has expired.
+    ProvisioningKeyExpired = "the provisioning key has expired";
+    /// A provisioning key was revoked.
+    ProvisioningKeyRevoked = "the provisioning key was revoked";
     /// The payload of a registration is not valid.
     RegistrationPayload = "the registration is not valid";
-    /// A device cannot be registered: its id is taken or not permitted, or the provisioning key has
-    /// added all of its devices. The subject is the device.
+    /// A device cannot be registered: its id is taken or not permitted. The subject is the device.
     NotRegistered = "the device was not registered";
     /// A message names a device by `api_key`, and its topic names none.
     NoDeviceInTopic = "the topic names no device";

@@ -173,7 +173,7 @@ pub use rules::{RULES_MAX, RuleDevice, StoredRule};
 pub use secret::Secret;
 pub use secrets::{SECRET_NAME_BYTES_MAX, SealedSecret, SecretHead, check_secret_name};
 pub use snapshot::renew::{Changed, Renewed};
-pub use snapshot::{LoginNumbers, Snapshot, TeamTokenLogin, TeamTokenName};
+pub use snapshot::{GroupName, LoginNumbers, Snapshot, TeamTokenLogin, TeamTokenName};
 pub use team_tokens::{AddedTeamToken, TeamToken};
 pub use teams::{NewTeam, PurgedTeam, Team, TeamChange};
 pub use twins::{

@@ -185,6 +185,27 @@ impl Registry {
         reading.end(found).await
     }
 
+    /// The key with this text, whether it is good or not; none: there is none.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn shown_provisioning_key(
+        &mut self,
+        secret: &str,
+    ) -> Result<Option<ProvisioningKey>, RegistryError> {
+        let digests = self.digest_key().await?;
+        let digest = secret::digest_text(&digests.digest(secret.as_bytes()));
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
+        let read = async {
+            let query = sqlx::query("SELECT * FROM provisioning_keys WHERE digest = $1");
+            let row = query.bind(digest).fetch_optional(on).await?;
+            row.as_ref().map(read_key).transpose()
+        };
+        let read: Result<_, Fault> = read.await;
+        reading.end(read).await
+    }
+
     /// Adds a device by a key: it has the key's type, team and groups, whatever else is requested.
     /// `actor` says from where; the audit log names the key. A device that asks again, because no
     /// answer came, gets another secret as long as the first was not used.

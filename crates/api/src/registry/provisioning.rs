@@ -272,10 +272,16 @@ pub(crate) async fn provision(
         id: body.id,
         ..NewDevice::unnamed()
     };
-    let key = ProvisioningKeyRef::Secret(body.key);
+    let (key, id) = (body.key, device.id.clone());
     let devices = api.devices()?;
-    let made = devices.provision_by_key(caller.actor, key, device, request);
-    let made = made.await.map_err(|error| {
+    let shown = ProvisioningKeyRef::Secret(key.clone());
+    let made = devices.provision_by_key(caller.actor, shown, device, request);
+    let made = made.await;
+    if let Err(error) = &made {
+        let who = (id.as_deref(), connection.peer);
+        devices.report_not_added(key, who, error).await;
+    }
+    let made = made.map_err(|error| {
         let problem = Problem::from(error);
         match problem.kind() {
             ProblemKind::NotFound => Problem::new(

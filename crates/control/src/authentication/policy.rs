@@ -61,6 +61,8 @@ pub struct Chain {
     pub sources: Vec<Arc<dyn Source>>,
     /// The rights of clients without credentials, where a listener lets them in.
     pub anonymous: Arc<Rules>,
+    /// Path of the ACL file; none: there is none.
+    pub acl_file: Option<Arc<str>>,
 }
 
 /// Authentication policy of the node.
@@ -478,6 +480,7 @@ fn with_tenants(mut realms: BTreeMap<Realm, Chain>, nobody: &Arc<Rules>) -> BTre
                 .filter_map(|source| source.in_tenant(tenant))
                 .collect(),
             anonymous: Arc::clone(nobody),
+            acl_file: chain.acl_file.clone(),
         };
         (Realm::of_tenant(TenantId(tenant)), chain)
     };

@@ -166,6 +166,7 @@ fn policy(sources: Vec<Arc<dyn Source>>) -> Arc<Policy> {
     let chain = Chain {
         sources,
         anonymous: Arc::new(Rules::open()),
+        acl_file: None,
     };
     let mut policy = Policy::new([(Realm::COMMON, chain)].into());
     policy.refusal_remembered = Duration::from_secs(60);
@@ -557,6 +558,7 @@ fn who_guessed_too_often_meanwhile_is_not_looked_for_any_more() {
             Chain {
                 sources: vec![Arc::new(source)],
                 anonymous: Arc::new(Rules::open()),
+                acl_file: None,
             },
         )]
         .into(),

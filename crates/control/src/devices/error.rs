@@ -1,5 +1,6 @@
 //! Why something is not done with devices.
 
+use martlet_broker::RefusalCause;
 use martlet_registry::{Exists, LimitReached, NotFound, Refused, RegistryError, Remedies, Remedy};
 
 use crate::tables::TablesError;
@@ -28,6 +29,26 @@ pub enum DeviceError {
     /// The tables cannot be used now, with a text for the caller.
     #[error("{0}")]
     Unavailable(String),
+}
+
+impl DeviceError {
+    /// Why a device was not added by a provisioning key; none: the tables cannot be used now.
+    pub(crate) fn refusal_cause(&self) -> Option<RefusalCause> {
+        Some(match self {
+            Self::NotFound(_) => RefusalCause::ProvisioningKey,
+            Self::LimitReached(LimitReached::DevicesOfKey(_)) => {
+                RefusalCause::ProvisioningKeyUsedUp
+            }
+            Self::Refused(Refused::KeyExpired) => RefusalCause::ProvisioningKeyExpired,
+            Self::Refused(Refused::KeyRevoked) => RefusalCause::ProvisioningKeyRevoked,
+            Self::Exists(_)
+            | Self::NameTaken(_)
+            | Self::LimitReached(_)
+            | Self::Stale(_)
+            | Self::Refused(_) => RefusalCause::NotRegistered,
+            Self::Unavailable(_) => return None,
+        })
+    }
 }
 
 impl From<TablesError> for DeviceError {

@@ -4,10 +4,12 @@
 //! * `error`: why something is not done
 //! * `key`: the device whose secret a caller presents
 //! * `name`: what names a device
+//! * `not_added`: devices that were not added by a provisioning key, for the journal
 
 mod error;
 mod key;
 mod name;
+mod not_added;
 
 pub use error::DeviceError;
 pub use key::KeyRefusal;

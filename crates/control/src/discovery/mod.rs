@@ -278,6 +278,7 @@ fn of_error(error: DeviceError, id: &str) -> NotDone {
         }
         DeviceError::Unavailable(_) => return unavailable(told),
     };
-    let refusal = Refusal::untold(RefusalCause::NotRegistered, told.clone()).about(id);
+    let cause = error.refusal_cause().unwrap_or(RefusalCause::NotRegistered);
+    let refusal = Refusal::untold(cause, told.clone()).about(id);
     NotDone::of(Failure::new(name, told), reason, refusal)
 }

@@ -456,6 +456,7 @@ fn fill<'a>(shown: &mut FeedEvent<'a>, told: &'a EventNotice, payload_max: usize
         }
         Event::Refused { .. }
         | Event::ReauthenticationRefused { .. }
+        | Event::ProvisioningRefused { .. }
         | Event::Disconnected { .. }
         | Event::PublishRefused { .. }
         | Event::SubscribeRefused { .. }

@@ -10,15 +10,16 @@ use std::sync::{Arc, OnceLock};
 
 use martlet_access::explain;
 use martlet_broker::{
-    EventHead, NAME_BYTES_MAX, Names, Refusal, RefusalCause, TenantId, UserSources, is_shortened,
-    lane_of, may_publish,
+    EventHead, NAME_BYTES_MAX, Names, Refusal, RefusalCause, ShownKey, TenantId, UserSources,
+    is_shortened, lane_of, may_publish,
 };
 use martlet_integrate::CLIENT_IDS;
-use martlet_registry::{Known, Owner, RulesPlace, Snapshot, is_device_id};
+use martlet_registry::{GroupName, Known, Owner, RulesPlace, Snapshot, is_device_id};
 
 use super::lacking::Lacking;
 use super::way::Way;
 use crate::text::typed;
+use crate::wall_clock::now_signed_ms;
 
 /// Longest word of a command: a name, or a rule with a topic.
 const WORD_BYTES_MAX: usize = 2 * NAME_BYTES_MAX;
@@ -34,6 +35,24 @@ pub(super) struct Commands {
     pub(super) tenant: TenantId,
     /// In the tenant of this team; none: in the common one.
     pub(super) team: Option<String>,
+}
+
+/// The ACL file of a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AclPlace {
+    /// Its path.
+    pub(crate) path: Arc<str>,
+    /// The listener that has it for itself; none: it is `auth.acl_file`.
+    pub(crate) listener: Option<String>,
+}
+
+impl fmt::Display for AclPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.listener {
+            None => write!(f, "{} (auth.acl_file)", self.path),
+            Some(url) => write!(f, "{} (acl_file of the listener {url})", self.path),
+        }
+    }
 }
 
 /// The tables as of now, and whether rules come with tokens or a hook's answer too; none before it
@@ -113,7 +132,7 @@ impl Commands {
         }
         // Users' names are unique, whatever team they are of.
         let is_of_team = match name {
-            "user add" | "trace" | "lockout rm" => true,
+            "user add" | "trace" | "lockout rm" | "group add" => true,
             // Types are everybody's.
             name => name.starts_with("device ") && !name.starts_with("device type "),
         };
@@ -161,6 +180,40 @@ impl Commands {
         self.line("team restore", &[], &[id])
     }
 
+    /// A ban that keeps a client out is lifted.
+    pub(super) fn lifting_ban(&self, head: &EventHead) -> Way {
+        let tables = self.tables.now();
+        let user = head.user_name().unwrap_or_default();
+        let ban = tables.as_deref().and_then(|tables| {
+            let (tenant, client_id) = (self.tenant.0, &*head.client_id);
+            tables.ban_of(tenant, client_id, user, head.ip(), now_signed_ms())
+        });
+        match ban {
+            Some(ban) => Way {
+                text: "lift the ban".to_owned(),
+                command: self.line("ban rm", &[], &[&ban.id]),
+            },
+            None => Way {
+                text: "the ban is over: have the client connect again".to_owned(),
+                command: None,
+            },
+        }
+    }
+
+    /// Adds another provisioning key like this one.
+    pub(super) fn provisioning_key(&self, key: &ShownKey) -> Option<String> {
+        let all = [
+            ("--type", &*key.device_type),
+            ("--team", &*key.team),
+            ("--id-pattern", &*key.id_pattern),
+        ];
+        let options: Vec<(&str, &str)> = all
+            .into_iter()
+            .filter(|(_, value)| !value.is_empty())
+            .collect();
+        self.line("provision add", &options, &[&key.name])
+    }
+
     /// All that a client does goes to the log for a while.
     pub(super) fn trace(&self, client_id: &str) -> Option<String> {
         match client_id {
@@ -178,17 +231,59 @@ impl Commands {
         Way::by("its dead letters say what the target answered", command)
     }
 
-    /// As [`Self::permit`], in a tenant.
-    pub(super) fn permit_in(&self, tenant: TenantId, lacking: &Lacking<'_>) -> Way {
+    /// As [`Self::permit`], in a tenant, of a client whose listener has this ACL file, if that is
+    /// known.
+    pub(super) fn permit_in(
+        &self,
+        tenant: TenantId,
+        lacking: &Lacking<'_>,
+        acl_file: Option<&AclPlace>,
+    ) -> Way {
         let of_tenant = Self {
             tenant,
             ..self.clone()
         };
-        of_tenant.permit(lacking)
+        of_tenant.permit_at(lacking, acl_file)
+    }
+
+    /// A group that a device is not in, and whose rules permit what it lacks.
+    pub(super) fn group_in(
+        &self,
+        tenant: TenantId,
+        lacking: &Lacking<'_>,
+    ) -> Option<(GroupName, Way)> {
+        let user = lacking.user?;
+        let names = Names {
+            client_id: lacking.client_id,
+            user_name: user,
+        };
+        let asked = (names, lacking.actions(), lacking.filter());
+        let tables = self.tables.now()?;
+        let rules = tables.rules_of(tenant.0, user)?;
+        let found = explain(rules, names, lacking.actions(), lacking.filter());
+        // A rule that forbids it stands before those of groups.
+        if found.allowed || found.rule.is_some() {
+            return None;
+        }
+        let group = tables.group_that_permits(tenant.0, user, asked)?;
+        let commands = self.in_tenant(tenant)?;
+        let way = Way {
+            text: format!(
+                "add it to the group {}, whose rules permit that, or permit it in the rules of its \
+                 device type",
+                group.name
+            ),
+            command: commands.line("group add", &[], &[&group.name, user]),
+        };
+        Some((group, way))
     }
 
     /// Where a rule has to be that permits what a client lacks, with the command that adds it.
     fn permit(&self, lacking: &Lacking<'_>) -> Way {
+        self.permit_at(lacking, None)
+    }
+
+    fn permit_at(&self, lacking: &Lacking<'_>, acl_file: Option<&AclPlace>) -> Way {
         if lacking.action == "publish" && !may_publish(lacking.topic) {
             let text = "clients publish to no topic of the server's own ($SYS)";
             return Way::words(text).unwrap_or_default();
@@ -206,8 +301,9 @@ impl Commands {
                 }
                 false => "",
             };
+            let place = acl_file.map_or_else(|| "(auth.acl_file)".to_owned(), ToString::to_string);
             return Way {
-                text: format!("permit it in the ACL file (auth.acl_file){others}"),
+                text: format!("permit it in the ACL file {place}{others}"),
                 command: None,
             };
         };

@@ -26,7 +26,8 @@ pub struct Entry {
     #[serde(skip_serializing_if = "is_common", default)]
     #[schema(value_type = u64)]
     pub tenant: u32,
-    /// `connected`, `connect refused`, `re-authentication refused`, `disconnected`,
+    /// `connected`, `connect refused`, `re-authentication refused`, `provisioning refused` (of a
+    /// device that shows a provisioning key by HTTP), `disconnected`,
     /// `publish refused`, `subscribe refused`,
     /// `message dropped`, `messages dropped` (of a publisher that is too fast), `messages lost`
     /// (for a client or share group), `publishes delayed`, `queue full` or `output full`.

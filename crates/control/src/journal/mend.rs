@@ -33,6 +33,9 @@ fn way_of(told: &EventNotice, commands: &Commands) -> Option<Way> {
         Event::Refused { why, .. } | Event::ReauthenticationRefused { why, .. } => {
             refused::connect(commands, told, why)
         }
+        Event::ProvisioningRefused { why, key } => {
+            refused::provisioning(commands, why, key.as_deref())
+        }
         Event::PublishRefused { topic, reason, why } => {
             let way = || commands.forbidden(head, "publish", topic);
             refused::request(way, *reason, why)

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use martlet_broker::{
     Event, EventNotice, Limit, LockoutScope, PasswordSource, ProxyFault, Refusal, RefusalCause,
+    ShownKey,
 };
 use martlet_codec::ReasonCode;
 use martlet_registry::is_device_id;
@@ -40,6 +41,7 @@ pub(super) fn connect(commands: &Commands, told: &EventNotice, why: &Refusal) ->
         RefusalCause::UnknownUser(sources) => Some(commands.unknown(sources, why.subject(), user?)),
         RefusalCause::LockedOut(scope) => Some(lockout(commands, scope, user, address)),
         RefusalCause::Packet(_) => broken(commands, &told.head.client_id, reason_of(&told.event)?),
+        RefusalCause::Banned => Some(commands.lifting_ban(&told.head)),
         _ => of_team_token(commands, told, why)
             .or_else(|| of_registry(commands, why))
             .or_else(|| by_itself(why.cause)),
@@ -221,7 +223,10 @@ pub(super) fn request(
 /// Remedies of registrations, and of messages that name their device by `api_key`.
 fn screened(cause: RefusalCause) -> Option<&'static str> {
     Some(match cause {
-        RefusalCause::ProvisioningKey => {
+        RefusalCause::ProvisioningKey
+        | RefusalCause::ProvisioningKeyUsedUp
+        | RefusalCause::ProvisioningKeyExpired
+        | RefusalCause::ProvisioningKeyRevoked => {
             "give the device a provisioning key that is valid: POST /api/v1/provisioning-keys adds \
              one"
         }
@@ -246,6 +251,32 @@ fn screened(cause: RefusalCause) -> Option<&'static str> {
         }
         _ => return None,
     })
+}
+
+/// Remedy of a request to be added by a provisioning key. A key cannot be used again once it has
+/// ended: another one of the same kind is added.
+pub(super) fn provisioning(
+    commands: &Commands,
+    why: &Refusal,
+    key: Option<&ShownKey>,
+) -> Option<Way> {
+    match (why.cause, key) {
+        (
+            RefusalCause::ProvisioningKeyUsedUp
+            | RefusalCause::ProvisioningKeyExpired
+            | RefusalCause::ProvisioningKeyRevoked,
+            Some(key),
+        ) => Way::by(
+            "add another provisioning key, which is shown once, and give it to the device",
+            commands.provisioning_key(key),
+        ),
+        (RefusalCause::ProvisioningKey, _) => Way::by(
+            "see that the device has the whole key, or add another one (martlet provision add \
+             NAME) and give it to the device; to list the keys, run",
+            commands.line("provision ls", &[], &[]),
+        ),
+        (cause, _) => screened(cause).and_then(Way::words),
+    }
 }
 
 /// Remedy of an ended connection.

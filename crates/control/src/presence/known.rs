@@ -264,7 +264,10 @@ impl Known {
                 self.change(index);
                 who
             }
-            Event::Authenticated { .. } | Event::Refused { .. } | Event::QueueFull { .. } => None,
+            Event::Authenticated { .. }
+            | Event::Refused { .. }
+            | Event::ProvisioningRefused { .. }
+            | Event::QueueFull { .. } => None,
             _ => {
                 let index = self.find(head.tenant, &head.client_id)?;
                 self.clients[index].who()

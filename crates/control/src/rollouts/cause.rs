@@ -130,6 +130,15 @@ pub(super) fn cause_of(facts: &Facts<'_>) -> Option<Cause> {
     }
 }
 
+/// Why a rollout is paused that is.
+pub(super) fn paused_because(state: RolloutState) -> &'static str {
+    match state.reason() {
+        "gate_failures" => "too many devices of the wave have failed",
+        "gate_silence" => "too many devices of the wave are silent",
+        _ => "somebody paused it",
+    }
+}
+
 fn waiting(facts: &Facts<'_>) -> Option<Cause> {
     let (rollout, wave) = (facts.rollout, facts.device.wave);
     let machine = &rollout.machine;
@@ -139,11 +148,7 @@ fn waiting(facts: &Facts<'_>) -> Option<Cause> {
             cause(CauseKind::NotStarted, text)
         }
         RolloutState::Paused(_) => {
-            let why = match machine.state.reason() {
-                "gate_failures" => "too many devices of the wave have failed",
-                "gate_silence" => "too many devices of the wave are silent",
-                _ => "somebody paused it",
-            };
+            let why = paused_because(machine.state);
             let text = format!("The rollout is paused: {why}.");
             cause(CauseKind::RolloutPaused, text)
         }

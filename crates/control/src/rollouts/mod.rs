@@ -5,9 +5,11 @@
 //!
 //! * `task`: advances rollouts, and tells when one pauses or ends
 //! * `cause`: why a device is stuck
+//! * `recall`: what is told of a device, or a rollout, that is asked about
 
 mod cause;
 mod counts;
+mod recall;
 mod task;
 
 use std::sync::{Arc, Mutex, PoisonError};

@@ -10,6 +10,7 @@
 //! * `guarded`: panics of expressions
 //! * `metrics`: metrics of rules
 //! * `publish`: the parts by which rules and alarms publish
+//! * `recall`: what is told of a rule that is asked about
 //! * `sink`: the integration
 //! * `action_counts`: counts of actions
 //! * `actions`: what follows from a message is done
@@ -24,6 +25,7 @@ mod devices;
 mod guarded;
 mod metrics;
 pub(crate) mod publish;
+mod recall;
 mod sink;
 mod stored;
 mod trial;

@@ -1,12 +1,17 @@
 //! What the tables know of a client of whom is asked why it does not work.
 
 use martlet_broker::TenantId;
-use martlet_registry::{Credential, CredentialKind, Gone, Known};
+use martlet_registry::{
+    AuditEntry, AuditFilter, Credential, CredentialKind, Gone, Known, PageRequest, Scope,
+};
 
 use super::Tables;
 use crate::presence::ClientPresence;
 use crate::wall_clock::now_signed_ms;
-use crate::why::facts::{Deleted, Facts, GoneTeam, Spent};
+use crate::why::facts::{Deleted, Facts, GoneTeam, GroupMissing, Spent};
+
+/// Lines of the audit log about devices that left a group that are looked at.
+const LEAVES_LOOKED_AT: usize = 100;
 
 impl Tables {
     /// Adds it. Where the tables cannot be read, health says so, and the rest is told.
@@ -57,6 +62,8 @@ impl Tables {
             }
         });
         facts.spent = spent(&credentials);
+        let uses = credentials.iter().map(|one| one.uses);
+        facts.logins = u64::try_from(uses.sum::<i64>()).unwrap_or(0);
         facts.replaced_ms = match &facts.spent {
             Some(_) => None,
             None => last_ended(&credentials),
@@ -67,6 +74,35 @@ impl Tables {
         let written = presence.map(|presence| ClientPresence::from(presence).into());
         let written = written.filter(|_| !facts.is_of_another);
         facts.presence = facts.presence.take().or(written);
+        self.recall_groups(&facts.client_id, &mut facts.groups_missing)
+            .await;
+        for client in &mut facts.clients {
+            self.recall_groups(&client.client_id, &mut client.groups_missing)
+                .await;
+        }
+    }
+
+    /// Adds when a device left groups, by the audit log.
+    async fn recall_groups(&self, device: &str, groups: &mut [GroupMissing]) {
+        for group in groups {
+            let filter = AuditFilter {
+                action: Some("group.leave".to_owned()),
+                object_kind: Some("group".to_owned()),
+                object_id: Some(group.id.clone()),
+                ..AuditFilter::default()
+            };
+            let page = PageRequest::first(LEAVES_LOOKED_AT);
+            let read = self.read(move |registry| {
+                Box::pin(async move { registry.audit_log(&Scope::All, &filter, &page).await })
+            });
+            let Ok(found) = read.await else { return };
+            let is_of_device = |entry: &&AuditEntry| {
+                let changed: Option<Left> = serde_json::from_str(&entry.entry.changed).ok();
+                changed.is_some_and(|left| left.devices.iter().any(|one| one == device))
+            };
+            let left = found.items.iter().find(is_of_device);
+            group.left_ms = left.and_then(|entry| u64::try_from(entry.at_ms).ok());
+        }
     }
 }
 
@@ -80,6 +116,12 @@ impl Tables {
             (None, None) => None,
         }
     }
+}
+
+/// What the audit log says of devices that left a group.
+#[derive(serde::Deserialize)]
+struct Left {
+    devices: Vec<String>,
 }
 
 /// When the last of them ended that has; none: none has.

@@ -1,6 +1,6 @@
 //! Payloads that were not stored: how many, by reason, and the last ones.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
@@ -41,6 +41,10 @@ pub struct Rejected {
     pub detail: String,
     /// How many there were since the start, or since it was forgotten.
     pub count: u64,
+    /// When the first payload of the topic behind the last one of these was stored.
+    #[serde(skip)]
+    #[schema(ignore)]
+    pub stored_ms: Option<u64>,
 }
 
 /// All of them.
@@ -81,7 +85,23 @@ impl Rejections {
             reason,
             detail: shortened(&detail),
             count: before.map_or(0, |one| one.count) + 1,
+            stored_ms: None,
         });
+    }
+
+    /// Notes of which topics, by tenant, the last payload is stored. Nothing is asked if nothing
+    /// was rejected.
+    pub(super) fn note_stored<'a>(&self, topics: impl FnOnce() -> HashMap<(u32, &'a str), bool>) {
+        let mut inner = self.inner();
+        if inner.last.iter().all(|one| one.stored_ms.is_some()) {
+            return;
+        }
+        let stored = topics();
+        let now_ms = now_ms();
+        for one in inner.last.iter_mut().filter(|one| one.stored_ms.is_none()) {
+            let is_stored = stored.get(&(one.tenant, &*one.topic));
+            one.stored_ms = is_stored.is_some_and(|is_it| *is_it).then_some(now_ms);
+        }
     }
 
     /// The last ones of a tenant, or of all, the newest first.
@@ -149,6 +169,23 @@ mod tests {
         assert_eq!(shown(Some(0)), [("a".to_owned(), 2), ("b".to_owned(), 1)]);
         assert_eq!(shown(None).len(), 3);
         assert_eq!(rejections.counts()["not_json"], 3);
+    }
+
+    #[test]
+    fn a_rejection_is_over_when_a_payload_of_its_topic_is_stored() {
+        let rejections = Rejections::default();
+        let reject =
+            |topic: &str| rejections.note(0, topic, Some("c"), ("not_json", String::new()));
+        let over = || -> Vec<bool> {
+            let last = rejections.last(None, 10).into_iter();
+            last.map(|one| one.stored_ms.is_some()).collect()
+        };
+        reject("a");
+        reject("b");
+        rejections.note_stored(|| HashMap::from([((1, "a"), true), ((0, "b"), true)]));
+        assert_eq!(over(), [true, false]);
+        reject("b");
+        assert_eq!(over(), [false, false]);
     }
 
     #[test]

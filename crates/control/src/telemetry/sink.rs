@@ -1,6 +1,6 @@
 //! The integration that stores what devices publish.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use martlet_integrate::{ALL_TENANTS, ConfiguredSink, Outcome, Settings, Sink, SinkMessage};
@@ -146,17 +146,33 @@ impl Telemetry {
         }
         self.note_heard(heard);
         self.count_retimed(retimed);
+        let mut rejected: HashSet<*const SinkMessage> = HashSet::new();
         for (message, reason, why) in not_stored {
+            rejected.insert(message);
             let tenant = message.tenant().0;
             self.reject(tenant, message.topic(), message.client_id(), (reason, why));
         }
         for (index, (key, reason, why)) in refused {
             if let Some(message) = sources.get(index) {
+                rejected.insert(*message);
                 let why = format!("{key}: {why}");
                 let tenant = message.tenant().0;
                 self.reject(tenant, message.topic(), message.client_id(), (reason, why));
             }
         }
+        self.note_stored(|| {
+            let stored: HashSet<*const SinkMessage> =
+                sources.iter().map(|one| std::ptr::from_ref(*one)).collect();
+            // What became of the last message of each topic.
+            let mut topics = HashMap::new();
+            for message in batch {
+                let is_rejected = rejected.contains(&std::ptr::from_ref(message));
+                if is_rejected || stored.contains(&std::ptr::from_ref(message)) {
+                    topics.insert((message.tenant().0, message.topic()), !is_rejected);
+                }
+            }
+            topics
+        });
         Ok(())
     }
 

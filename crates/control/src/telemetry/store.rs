@@ -441,6 +441,11 @@ impl Telemetry {
         self.rejections.note(tenant, topic, client_id, why);
     }
 
+    /// Notes of which topics, by tenant, the last payload is stored.
+    pub(super) fn note_stored<'a>(&self, topics: impl FnOnce() -> HashMap<(u32, &'a str), bool>) {
+        self.rejections.note_stored(topics);
+    }
+
     /// The last payloads that were not stored, of a tenant or of all, the newest first.
     pub fn rejected(&self, tenant: Option<u32>, limit: usize) -> Vec<Rejected> {
         self.rejections.last(tenant, limit)

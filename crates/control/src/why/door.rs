@@ -56,6 +56,26 @@ fn last_refused(facts: &Facts) -> Option<&Run> {
     (last.last.what == EventKind::Refused).then_some(last)
 }
 
+/// It was not added by a provisioning key when it last asked for that, and has not connected since.
+/// What a key does not permit is over once the device is known; that its id is taken is not.
+pub(super) fn not_added(facts: &Facts) -> Option<&Run> {
+    let is_its_own = |run: &&Run| {
+        matches!(
+            run.last.what,
+            EventKind::Connected | EventKind::ProvisioningRefused
+        )
+    };
+    let last = facts.runs.iter().rev().find(is_its_own)?;
+    let is_so = facts.known_as.is_none() || last.cause == Some(Cause::NotPermitted);
+    (last.last.what == EventKind::ProvisioningRefused && is_so).then_some(last)
+}
+
+fn provisioning_refused(facts: &Facts) -> Option<(Weight, Finding)> {
+    let run = not_added(facts)?;
+    let cause = run.cause.unwrap_or(Cause::Other);
+    Some((Weight::Out, Finding::of_run(run, cause)))
+}
+
 /// Whether it comes in.
 pub(super) fn door(facts: &Facts, found: &mut Found) {
     if is_connected(facts) {
@@ -107,6 +127,7 @@ pub(super) fn door(facts: &Facts, found: &mut Found) {
         }
         found.push((weight, finding));
     }
+    found.extend(provisioning_refused(facts));
     // Of a deleted user or device only the deletion is told.
     if let Some(Standing::Barred(why)) = &facts.standing
         && deleted.is_none()
@@ -138,16 +159,13 @@ pub(super) fn door(facts: &Facts, found: &mut Found) {
             found.push((weight, who_is_meant(facts, finding)));
         }
     }
-    if let Some(finding) = closed_listener(facts) {
-        found.push((Weight::Out, finding));
-    }
-    if let Some(finding) = lockout_before(facts) {
-        found.push((Weight::Remark, finding));
-    }
+    found.extend(closed_listener(facts).map(|finding| (Weight::Out, finding)));
+    found.extend(lockout_before(facts).map(|finding| (Weight::Remark, finding)));
     if last_refused(facts).is_none()
         && let Some(last) = facts.nameless.last()
         && is_newer(facts, last)
         && was_seen(facts)
+        && refused_by_tls(facts).is_none()
     {
         found.push((Weight::Aside, perhaps(facts, last)));
     }
@@ -299,7 +317,10 @@ fn is_lockout(run: &&Run) -> bool {
 
 /// An unknown name may be a misspelt name, or one that was used before.
 fn who_is_meant(facts: &Facts, mut finding: Finding) -> Finding {
-    if !matches!(finding.cause, Cause::UnknownName | Cause::NobodyKnown) {
+    if !matches!(
+        finding.cause,
+        Cause::UnknownName | Cause::NobodyKnown | Cause::Deleted
+    ) {
         return finding;
     }
     let Namesakes {
@@ -312,6 +333,9 @@ fn who_is_meant(facts: &Facts, mut finding: Finding) -> Finding {
     if !elsewhere.is_empty() {
         let names = elsewhere.join(" or ");
         finding.command = None;
+        finding.sentence.push_str(&format!(
+            "; the device {name} belongs to another tenant, where its User Name is {names}"
+        ));
         let mend = format!(
             "the device {name} belongs to another tenant: set the User Name of the client to \
              {names} (its Client Identifier stays {name})"
@@ -326,6 +350,9 @@ fn who_is_meant(facts: &Facts, mut finding: Finding) -> Finding {
             gone.join(" or ")
         );
         return finding.mend(mend);
+    }
+    if finding.cause == Cause::Deleted {
+        return finding;
     }
     if let (None, Some(add)) = (&finding.mend, add) {
         finding.mend = Some(add.text.clone());
@@ -435,7 +462,8 @@ fn gone(facts: &Facts, found: &mut Found) {
             Cause::Away => Weight::Gone,
             _ => Weight::Ended,
         };
-        return found.push((weight, with_will(facts, finding)));
+        let finding = with_will(facts, who_is_meant(facts, finding));
+        return found.push(perhaps_tried(facts, (weight, finding)));
     }
     if let Some(Presence {
         online: false,
@@ -447,11 +475,11 @@ fn gone(facts: &Facts, found: &mut Found) {
         let why = why.as_deref().unwrap_or("its connection ended");
         let sentence = format!("it is not connected: {why}, and it has not come again");
         let finding = Finding::new(Cause::Away, sentence).since(*since_ms);
-        found.push((Weight::Gone, with_will(facts, finding)));
+        found.push(perhaps_tried(facts, (Weight::Gone, with_will(facts, finding))));
     } else if facts.session.is_some() {
         let sentence = "it is not connected; its session is kept for it";
         found.push((Weight::Gone, Finding::new(Cause::Away, sentence)));
-    } else if facts.known_as.is_some() && facts.runs.is_empty() {
+    } else if facts.known_as.is_some() && !has_tried(facts) {
         let what = facts.known_as.as_deref().unwrap_or_default();
         let sentence = format!(
             "the {what} {} exists, and has neither connected nor tried to",
@@ -464,6 +492,46 @@ fn gone(facts: &Facts, found: &mut Found) {
         let finding = Finding::new(Cause::NeverConnected, sentence).mend(mend);
         found.push((Weight::Trouble, with_nameless(facts, finding)));
     }
+}
+
+/// A client that used TLS and is away is perhaps that which was refused by TLS since: there it says
+/// no name.
+fn perhaps_tried(facts: &Facts, (weight, mut finding): (Weight, Finding)) -> (Weight, Finding) {
+    if refused_by_tls(facts).is_none() {
+        return (weight, finding);
+    }
+    if finding.cause != Cause::Away {
+        finding.sentence.push_str(", and it has not come again");
+    }
+    (weight.min(Weight::Ended), with_nameless(facts, finding))
+}
+
+/// The last refusal of a client without a name where this one came from, if that was by TLS, this
+/// one uses TLS, and it was after all that is known of it.
+fn refused_by_tls(facts: &Facts) -> Option<&Entry> {
+    let listener = facts.presence.as_ref()?.listener.as_deref()?;
+    let uses_tls = listener.starts_with("mqtts:") || listener.starts_with("wss:");
+    let last = facts.nameless.last()?;
+    let is_recent = facts.now_ms.saturating_sub(last.at_ms) <= RECENT_MS;
+    let is_by_tls = matches!(
+        last.cause?,
+        Cause::TlsFailed
+            | Cause::ServerNotTrusted
+            | Cause::WrongTransport
+            | Cause::ClockWrong
+            | Cause::CertificateExpired
+            | Cause::CertificateRevoked
+            | Cause::CertificateForeign
+            | Cause::CertificateUnfit
+            | Cause::CertificateMissing
+    );
+    (uses_tls && is_recent && is_by_tls && is_newer(facts, last)).then_some(last)
+}
+
+/// It has tried to connect. Asking to be added is not that.
+fn has_tried(facts: &Facts) -> bool {
+    let mut runs = facts.runs.iter();
+    runs.any(|run| run.last.what != EventKind::ProvisioningRefused)
 }
 
 /// Adds the last refusal of a client without a name: a client that is refused by TLS, by WebSocket
@@ -499,7 +567,11 @@ pub(super) fn from_address(facts: &Facts, found: &mut Found) {
             (client_id, _) => format!("the client {client_id}"),
         };
         let why = entry.why.as_deref().unwrap_or_default();
-        let cause = entry.cause.unwrap_or(Cause::Other);
+        let is_over = facts.lifted.contains(&entry.seq);
+        let cause = match is_over {
+            true => Cause::Away,
+            false => entry.cause.unwrap_or(Cause::Other),
+        };
         let is_same = |told: &&mut (Weight, Finding)| {
             told.1.cause == cause && told.1.sentence.starts_with(&who)
         };
@@ -511,6 +583,12 @@ pub(super) fn from_address(facts: &Facts, found: &mut Found) {
         let mut finding = Finding::new(cause, format!("{who} was refused: {why}"));
         (finding.since_ms, finding.last_ms) = (Some(entry.at_ms), Some(entry.at_ms));
         finding.count = Some(1);
+        if is_over {
+            let over = "; that is over, and it has not tried again from there";
+            finding.sentence.push_str(over);
+            found.push((Weight::Gone, finding.mend("have the client connect again")));
+            continue;
+        }
         finding.mend.clone_from(&entry.mend);
         finding.command.clone_from(&entry.command);
         found.push((Weight::Out, finding));

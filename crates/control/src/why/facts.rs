@@ -52,10 +52,14 @@ pub struct Facts {
     pub presence: Option<Presence>,
     /// An address was asked about: refusals of connections from there, the latest last.
     pub from_address: Option<Vec<Entry>>,
+    /// Numbers of those refusals that were for a ban that is over.
+    pub lifted: Vec<u64>,
     /// A user was asked about, and its Client Identifier was last used by another user.
     pub is_of_another: bool,
     /// What became of it recently, the latest last.
     pub runs: Vec<Run>,
+    /// Groups that it is not in, and whose rules permit what it lacks.
+    pub groups_missing: Vec<GroupMissing>,
     /// Numbers of the last entries of those runs that a rule forbade, and none would now.
     pub permitted_now: Vec<u64>,
     /// Refusals without a name, from the address that it came from last, or from any if that is not
@@ -89,16 +93,128 @@ pub struct Facts {
     /// Publishes of other clients that were refused recently, the latest last: to the topic, or to
     /// topics that the client is subscribed to.
     pub refused_publishes: Vec<Entry>,
+    /// Since when the node keeps messages, milliseconds since the Unix epoch, if it keeps them in
+    /// memory only.
+    pub in_memory_since: Option<u64>,
+    /// How often the device has logged in, as far as the tables have it.
+    pub logins: u64,
     /// What is wrong with the message store.
     pub store: Option<StoreTrouble>,
     /// What the share groups have lost that the session is a member of.
     pub groups: Vec<GroupLosses>,
+    /// Rollouts of firmware for the device that have not ended, the latest first.
+    pub rollouts: Vec<DeviceRollout>,
+    /// The rollout that was asked about.
+    pub rollout_asked: Option<RolloutAsked>,
+    /// The rule about messages that was asked about.
+    pub rule_asked: Option<RuleAsked>,
     /// Payloads that it published and that are not stored as telemetry, the latest first.
     pub not_stored: Vec<NotStored>,
     /// Integrations of its tenant that do not deliver, or the one that was asked about.
     pub integrations: Vec<Integration>,
     /// The name is a user's who has several clients: the facts of each of them.
     pub clients: Vec<Facts>,
+}
+
+/// A rollout of firmware, as far as it concerns a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceRollout {
+    /// Its id.
+    pub id: String,
+    /// Name and version of the firmware.
+    pub firmware: String,
+    /// Why the device has not installed it.
+    pub stuck: DeviceStuck,
+    /// The same in words.
+    pub why: String,
+    /// Since when the device is in its state, milliseconds since the Unix epoch.
+    pub since_ms: u64,
+    /// The command that starts or resumes the rollout, or shows its devices.
+    pub command: String,
+}
+
+/// Why a device has not installed the firmware of a rollout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceStuck {
+    /// The rollout has not been started.
+    NotStarted,
+    /// The rollout is paused.
+    Paused,
+    /// Its turn has not come, or it is at work.
+    InTurn,
+    /// It is not connected.
+    Absent,
+    /// It is not subscribed to the topic of its commands, or with QoS 0.
+    NotSubscribed,
+    /// It has not answered.
+    NoAnswer,
+    /// Nothing was heard of it for as long as the gate says.
+    Silent,
+    /// It has failed.
+    Failed,
+}
+
+/// A rollout that was asked about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RolloutAsked {
+    /// Its id.
+    pub id: String,
+    /// Name and version of the firmware.
+    pub firmware: String,
+    /// How it is.
+    pub standing: RolloutStanding,
+    /// How many of its devices are in which state, in words.
+    pub devices: String,
+    /// Devices that failed or are silent.
+    pub troubled: u64,
+    /// The command that starts or resumes it.
+    pub resume: String,
+    /// The command that lists its devices, and why each is stuck.
+    pub list: String,
+}
+
+/// How a rollout is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RolloutStanding {
+    /// It has not been started.
+    Planned,
+    /// Its waves begin as the gate permits.
+    Running,
+    /// It is paused, for this reason.
+    Paused(&'static str),
+    /// It has ended, with success.
+    Succeeded,
+    /// It has ended without, as this word says.
+    Ended(&'static str),
+}
+
+/// A rule about messages that was asked about.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RuleAsked {
+    /// Its name.
+    pub name: String,
+    /// Its Topic Filters; none: it looks at telemetry or events.
+    pub topics: Vec<String>,
+    /// It is switched on.
+    pub is_on: bool,
+    /// The node evaluates it.
+    pub is_in_force: bool,
+    /// The configuration has it, else the tables.
+    pub is_configured: bool,
+    /// Messages that it has looked at since the start.
+    pub messages: u64,
+    /// Those for which its condition was true.
+    pub matched: u64,
+    /// Those in which a member is missing that its condition needs.
+    pub missing: u64,
+    /// How often it has failed.
+    pub errors: u64,
+    /// The last error.
+    pub last_error: Option<String>,
+    /// The command that switches it on.
+    pub switch_on: String,
+    /// The command that shows it.
+    pub show: String,
 }
 
 /// Payloads that are not stored as telemetry, of one topic and for one reason.
@@ -114,6 +230,8 @@ pub struct NotStored {
     pub detail: String,
     /// How many there were.
     pub count: u64,
+    /// A later payload of that topic is stored.
+    pub is_over: bool,
 }
 
 /// Why the message store takes no more messages.
@@ -141,6 +259,10 @@ pub struct Integration {
     pub is_own: bool,
     /// It takes messages of the topic that was asked about.
     pub takes_topic: bool,
+    /// The Topic Filters whose messages it takes.
+    pub filters: Vec<String>,
+    /// The command that shows it.
+    pub show_command: String,
     /// It has messages of this client in hand.
     pub has_messages: bool,
     /// Messages that wait for it; none if unknown.
@@ -404,6 +526,19 @@ pub struct TopicRules {
     pub mend_publish: Way,
     /// Where receiving would have to be permitted.
     pub mend_receive: Way,
+}
+
+/// A group that a device is not in, and whose rules permit what the device lacks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GroupMissing {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// The command that adds the device to it: that of the finding which it is about.
+    pub command: Option<String>,
+    /// When the device left the group, milliseconds since the Unix epoch; none: that is not known.
+    pub left_ms: Option<u64>,
 }
 
 /// A rule that permits the same topic of another.

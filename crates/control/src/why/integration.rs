@@ -5,9 +5,13 @@ use martlet_broker::{DropReason, Limit, LossTimes};
 use super::Finding;
 use super::facts::{Facts, Integration, NotDelivering, Session};
 use super::found::{Found, RECENT_MS, Weight, uncapitalized};
+use super::near::{NearMiss, near_miss};
 use crate::cause::Cause;
 use crate::event_words;
 use crate::journal::{mend_of_drop, mend_of_limit};
+
+/// Filters of an integration that are told.
+const FILTERS_TOLD: usize = 5;
 
 /// It was asked about an integration.
 pub(super) fn is_one(facts: &Facts) -> bool {
@@ -18,6 +22,8 @@ pub(super) fn is_one(facts: &Facts) -> bool {
 pub(super) fn integrations(facts: &Facts, found: &mut Found) {
     for one in &facts.integrations {
         let weight = match (one.is_own, one.has_messages) {
+            // The message that is asked about never comes to it.
+            (true, _) if misses_topic(facts, one) => Weight::Aside,
             (true, _) => Weight::Topic,
             // It is asked where messages of the topic are.
             (false, true) if one.takes_topic => Weight::Topic,
@@ -27,9 +33,18 @@ pub(super) fn integrations(facts: &Facts, found: &mut Found) {
             (false, false) if one.takes_topic && one.holds => Weight::Topic,
             (false, false) if one.takes_topic => Weight::Aside,
             (false, false) if one.holds && facts.question.topic.is_none() => Weight::Aside,
-            (false, false) => continue,
+            (false, false) => {
+                let is_near = near_filter(facts, one).is_some_and(|(_, near)| near.is_likely);
+                if is_near && misses_topic(facts, one) {
+                    found.push((Weight::Aside, not_taken(facts, one)));
+                }
+                continue;
+            }
         };
         found.extend(finding(one).map(|finding| (weight, finding)));
+        if one.is_own && misses_topic(facts, one) {
+            found.push((Weight::Topic, not_taken(facts, one)));
+        }
         found.extend(letters_finding(one).map(|finding| (Weight::Trouble, finding)));
         found.extend(queue_finding(one).map(|finding| (weight, finding)));
         found.extend(health_finding(one).map(|finding| (weight, finding)));
@@ -37,6 +52,50 @@ pub(super) fn integrations(facts: &Facts, found: &mut Found) {
             lost(facts.now_ms, one, session, found);
         }
     }
+}
+
+/// A Topic Name was asked about, and none of its filters matches it. One without filters takes its
+/// messages from elsewhere.
+fn misses_topic(facts: &Facts, one: &Integration) -> bool {
+    let question = &facts.question;
+    let is_name = question.topic.is_some() && !question.is_about_filter();
+    is_name && !one.takes_topic && !one.filters.is_empty()
+}
+
+/// How its filters miss the topic that was asked about: the likeliest of them.
+fn near_filter<'a>(facts: &Facts, one: &'a Integration) -> Option<(&'a str, NearMiss)> {
+    let topic = facts.question.topic.as_deref()?;
+    let near = one.filters.iter();
+    let near = near.filter_map(|filter| Some((&**filter, near_miss(filter, topic)?)));
+    near.max_by_key(|(_, near)| near.is_likely)
+}
+
+/// No filter of it matches the topic that was asked about.
+fn not_taken(facts: &Facts, one: &Integration) -> Finding {
+    let topic = facts.question.topic.as_deref().unwrap_or_default();
+    let (name, more) = (&one.name, one.filters.len().saturating_sub(FILTERS_TOLD));
+    let told = one.filters.get(..FILTERS_TOLD).unwrap_or(&one.filters);
+    let more = match more {
+        0 => String::new(),
+        count => format!(" and {count} more"),
+    };
+    let what = match one.filters.len() {
+        1 => "its filter is",
+        _ => "its filters are",
+    };
+    let near = near_filter(facts, one).map_or_else(String::new, |(filter, near)| {
+        format!("; {filter} does not match: {}", near.words)
+    });
+    let sentence = format!(
+        "the integration {name} does not take messages of {topic}: {what} {}{more}{near}",
+        told.join(", ")
+    );
+    let mut finding = Finding::new(Cause::NotSubscribed, sentence).mend(
+        "publish to a topic that its filters match, or add the topic to the filters of the \
+         integration, and restart the node if the configuration has it",
+    );
+    finding.command = Some(one.show_command.clone());
+    finding
 }
 
 /// What was dropped for an integration that was asked about, as its session counts it. What its
@@ -108,6 +167,15 @@ pub(super) fn is_well(facts: &Facts) -> Option<Finding> {
          {waiting}"
     );
     Some(Finding::new(Cause::NothingWrong, sentence))
+}
+
+/// Why the integration that hands messages to all rules does not; none: it does.
+pub(super) fn of_rules(one: &Integration) -> Option<Finding> {
+    let asked = Integration {
+        is_own: true,
+        ..one.clone()
+    };
+    finding(&asked)
 }
 
 /// The target has refused messages.

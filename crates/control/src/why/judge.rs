@@ -7,14 +7,15 @@ use std::cmp::Reverse;
 
 use martlet_broker::EventKind;
 
-use super::facts::{Facts, StoreTrouble};
+use super::facts::{Facts, GroupMissing, StoreTrouble};
 use super::found::{Found, RECENT_MS, Weight, is_connected};
 use super::side::is_subscribed;
 use super::{
-    Evidence, Finding, State, Verdict, arrival, door, integration, retained, session, telemetry,
-    topic, will,
+    Evidence, Finding, State, Verdict, arrival, door, integration, memory, named, retained, rollout,
+    session, telemetry, topic, will,
 };
 use crate::cause::Cause;
+use crate::rfc3339;
 
 /// Pieces of evidence that are shown of several clients together.
 const EVIDENCE_MAX: usize = 24;
@@ -22,10 +23,20 @@ const EVIDENCE_MAX: usize = 24;
 /// Returns the verdict on the facts.
 pub fn judge(facts: &Facts) -> Verdict {
     let clients = clients_of(facts);
+    let mut named = named::named(facts);
+    let is_client = !is_unknown(facts) || !facts.clients.is_empty() || integration::is_one(facts);
+    if !is_client && !named.is_empty() {
+        let first = named.remove(0);
+        return of_named(facts, first, named);
+    }
     let mut found = match &*clients {
         [one] => looked_at(one),
         all => of_several(all),
     };
+    // A client has the name too.
+    let wrong = named.into_iter();
+    let wrong = wrong.filter(|finding| finding.cause != Cause::NothingWrong);
+    found.extend(wrong.map(|finding| (Weight::Aside, finding)));
     found.sort_by_key(|(weight, finding)| (*weight, Reverse(finding.last_ms.or(finding.since_ms))));
     let is_well = found
         .first()
@@ -75,6 +86,20 @@ pub fn judge(facts: &Facts) -> Verdict {
     }
 }
 
+/// The verdict on a rule or rollout that has the name, which no client has.
+fn of_named(facts: &Facts, first: Finding, also: Vec<Finding>) -> Verdict {
+    Verdict {
+        name: facts.question.name.clone(),
+        tenant: facts.question.tenant.0,
+        topic: facts.question.topic.clone(),
+        state: State::NoClient,
+        wrong: first.cause != Cause::NothingWrong,
+        finding: first,
+        also,
+        evidence: Vec::new(),
+    }
+}
+
 /// The clients that are meant: one, unless a user has several.
 fn clients_of(facts: &Facts) -> Vec<Cow<'_, Facts>> {
     if facts.clients.len() < 2 {
@@ -102,11 +127,13 @@ fn looked_at(facts: &Facts) -> Found {
     integration::integrations(facts, &mut found);
     if integration::is_one(facts) {
         // It comes in by no door, and has no rules of a client.
+        found.extend(memory::forgotten(facts));
         return found;
     }
     door::door(facts, &mut found);
     session::session(facts, &mut found);
     telemetry::telemetry(facts, &mut found);
+    rollout::rollouts(facts, &mut found);
     // Where anonymous clients are accepted, any name would have the rules of those.
     if !is_unknown(facts) {
         arrival::arrivals(facts, &mut found);
@@ -114,7 +141,28 @@ fn looked_at(facts: &Facts) -> Found {
         will::of_others(facts, &mut found);
         topic::topic(facts, &mut found);
     }
+    found.extend(memory::forgotten(facts));
+    for (_, finding) in &mut found {
+        with_group(facts, finding);
+    }
     found
+}
+
+/// Adds to what no rule permits that the rules of a group do, which the device may have left.
+fn with_group(facts: &Facts, finding: &mut Finding) {
+    let mut groups = facts.groups_missing.iter();
+    let is_it = |group: &&GroupMissing| group.command.is_some() && group.command == finding.command;
+    let Some(group) = groups.find(is_it) else {
+        return;
+    };
+    let name = &group.name;
+    finding.sentence.push_str(&match group.left_ms {
+        Some(ms) => format!(
+            "; it left the group {name}, whose rules permit that, on {}",
+            rfc3339::in_words(ms)
+        ),
+        None => format!("; the rules of the group {name} permit that, and it is not in that group"),
+    });
 }
 
 /// Neither the tables nor the files nor any session or event have the name: it may be misspelt.
@@ -246,7 +294,7 @@ fn state_of(clients: &[Cow<'_, Facts>]) -> State {
 }
 
 fn state(facts: &Facts) -> State {
-    let is_refused = door::is_refused_now(facts).is_some();
+    let is_refused = door::is_refused_now(facts).is_some() || door::not_added(facts).is_some();
     match &facts.session {
         Some(session) if session.connected => State::Connected,
         _ if is_refused => State::Refused,
@@ -285,7 +333,7 @@ fn nothing(clients: &[Cow<'_, Facts>], was_ill: bool, is_other_refused: bool) ->
         )
         .mend(
             "check the name: martlet device ls, martlet user ls, martlet client ls, martlet \
-             integration ls",
+             integration ls, martlet rule ls, martlet rollout ls",
         );
     };
     let (who, lost) = match clients.len() {

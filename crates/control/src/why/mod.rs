@@ -8,8 +8,9 @@
 //!   (`door`), which of its messages were refused or lost (`session`), who publishes and receives
 //!   a topic (`topic`), which messages did not come to it though it is subscribed, or nearly so
 //!   (`arrival`, `near`), which retained message it did not get (`retained`), what became of
-//!   Wills (`will`), which messages wait for an integration (`integration`), and which are no
-//!   telemetry (`telemetry`)
+//!   Wills (`will`), which messages wait for an integration (`integration`), which are no telemetry
+//!   (`telemetry`), and which a start of the node has made it forget (`memory`); which rollouts
+//!   wait for a device (`rollout`), and the rules and rollouts that were named (`named`)
 
 mod arrival;
 mod door;
@@ -18,9 +19,12 @@ mod found;
 mod gather;
 mod integration;
 mod judge;
+mod memory;
+mod named;
 mod namesakes;
 mod near;
 mod retained;
+mod rollout;
 mod session;
 mod side;
 mod telemetry;
@@ -92,6 +96,8 @@ pub enum State {
     Refused,
     /// Nothing was ever seen of it.
     NeverSeen,
+    /// It is no client: the name is that of a rule or a rollout.
+    NoClient,
 }
 
 /// One thing that is so.

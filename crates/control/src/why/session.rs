@@ -4,7 +4,7 @@ use martlet_broker::{DropReason, EventKind, GroupLosses, LossTimes};
 use martlet_codec::{TopicFilter, TopicName};
 
 use super::Finding;
-use super::door::{is_by_another, tried_by_another, was_there_then};
+use super::door::{is_by_another, not_added, tried_by_another, was_there_then};
 use super::facts::{Facts, Session};
 use super::found::{Found, RECENT_MS, Weight, is_connected, is_recent, times, uncapitalized};
 use super::side::{Side, is_subscribed, of_topic, side};
@@ -32,6 +32,10 @@ pub(super) fn session(facts: &Facts, found: &mut Found) {
             }
             // A client that is refused is refused for that reason, which `door` has given.
             EventKind::Refused => {}
+            EventKind::ProvisioningRefused if not_added(facts) == Some(run) => {}
+            EventKind::ProvisioningRefused => {
+                found.push((Weight::Before, before(run, cause, OVER)));
+            }
             EventKind::Disconnected if is_connected => {
                 found.extend(again_and_again(facts, run, cause));
             }

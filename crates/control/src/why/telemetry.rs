@@ -22,7 +22,15 @@ pub(super) fn telemetry(facts: &Facts, found: &mut Found) {
         );
         let mut finding = Finding::new(Cause::TelemetryNotStored, sentence).of_many(one.count);
         finding.last_ms = Some(one.at_ms);
-        found.push((Weight::Trouble, finding.mend(remedy(one.reason))));
+        found.push(match one.is_over {
+            true => {
+                finding
+                    .sentence
+                    .push_str("; a later one of that topic is stored");
+                (Weight::Before, finding)
+            }
+            false => (Weight::Trouble, finding.mend(remedy(one.reason))),
+        });
     }
 }
 

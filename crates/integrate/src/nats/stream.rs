@@ -72,6 +72,19 @@ pub(super) async fn reach(jetstream: &Context) -> Result<(), String> {
     is_taken(jetstream, "martlet").await.map(drop)
 }
 
+/// Expects that a stream takes one of the subjects that match the filter; an empty filter is none.
+///
+/// # Errors
+/// None does, or JetStream does not answer; the reason in words.
+pub(super) async fn expect(jetstream: &Context, filter: &str) -> Result<(), String> {
+    match filter.is_empty() || is_taken(jetstream, filter).await? {
+        true => Ok(()),
+        false => Err(format!(
+            "no stream takes the subject {filter:?}: add it to the subjects of a stream"
+        )),
+    }
+}
+
 /// Whether a stream takes one of the subjects that match the filter.
 async fn is_taken(jetstream: &Context, filter: &str) -> Result<bool, String> {
     match jetstream.stream_by_subject(filter).await {

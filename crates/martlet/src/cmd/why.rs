@@ -86,6 +86,7 @@ fn text(verdict: &Verdict, now: &Zoned, colours: bool) -> String {
         State::Away => "away",
         State::Refused => "refused",
         State::NeverSeen => "never seen",
+        State::NoClient => "",
     };
     // The time is that of what is wrong, which is not always how it is.
     let time = since(&verdict.finding, now);
@@ -97,6 +98,10 @@ fn text(verdict: &Verdict, now: &Zoned, colours: bool) -> String {
     let mut text = match verdict.name.strip_prefix(INTEGRATIONS) {
         // Its part of the node is always connected: that says nothing of its target.
         Some(name) => format!("{}: {on}{sentence}{off}{of_finding}\n", printable(name)),
+        None if verdict.state == State::NoClient => format!(
+            "{}: {on}{sentence}{off}{of_finding}\n",
+            printable(&verdict.name)
+        ),
         None => format!(
             "{}: {on}{state}{off}{of_state}: {sentence}{of_finding}\n",
             printable(&verdict.name)
@@ -129,7 +134,7 @@ fn is_of_state(verdict: &Verdict) -> bool {
             State::Connected => finding.cause == Cause::NothingWrong,
             State::Away => finding.cause == Cause::Away,
             State::Refused => finding.count.is_some() && finding.cause.is_at_door(),
-            State::NeverSeen => false,
+            State::NeverSeen | State::NoClient => false,
         }
 }
 

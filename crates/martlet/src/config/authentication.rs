@@ -234,7 +234,12 @@ impl<'a> Doors<'a> {
             return Ok(None);
         }
         let anonymous = people.rules_of(None);
-        Ok(Some(Chain { sources, anonymous }))
+        let path = self.acl_path(table);
+        Ok(Some(Chain {
+            sources,
+            anonymous,
+            acl_file: (!path.is_empty()).then(|| path.into()),
+        }))
     }
 
     fn order(&self) -> Result<Vec<Kind>, ConfigError> {

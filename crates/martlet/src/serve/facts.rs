@@ -32,6 +32,7 @@ fn listeners(all: &[ListenerConfig], urls: &[String], http: &[String]) -> Vec<Li
         is_secure: listener.tls.is_some(),
         needs_credentials: !listener.policy.allow_anonymous,
         connections: None,
+        realm: listener.policy.realm,
     });
     let http = http.iter().map(|url| ListenerFacts {
         url: url.clone(),
@@ -39,6 +40,7 @@ fn listeners(all: &[ListenerConfig], urls: &[String], http: &[String]) -> Vec<Li
         is_secure: url.starts_with("https:"),
         needs_credentials: true,
         connections: None,
+        realm: Default::default(),
     });
     mqtt.chain(http).collect()
 }

@@ -19,7 +19,7 @@ pub enum LimitReached {
     #[error("at most {0} devices can be added all or none; add more one by one")]
     DevicesAtOnce(usize),
     /// Devices of the provisioning key: that many.
-    #[error("the provisioning key has made its {0} devices")]
+    #[error("the provisioning key has added as many devices as it may: {0}")]
     DevicesOfKey(i64),
     /// Credentials of this device, which has that many.
     #[error("{0} has {1} credentials: revoke one first")]

@@ -91,6 +91,50 @@ impl Registry {
         reading.end(read).await
     }
 
+    /// Rollouts that have not ended, with how far a device of a tenant is in each, the newest one
+    /// first.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn open_rollouts_of(
+        &mut self,
+        (tenant, device): (u32, &str),
+        limit: u32,
+    ) -> Result<Vec<(Rollout, RolloutDevice)>, RegistryError> {
+        let (engine, place) = (self.engine(), self.place().to_owned());
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
+        let read = async {
+            let mut sql = Sql::new(engine, "SELECT ");
+            sql.push(COLUMNS).push(
+                " FROM rollouts WHERE finished_ms = 0 AND number IN (SELECT rollout FROM \
+                 rollout_devices JOIN devices ON devices.number = rollout_devices.device WHERE \
+                 deleted_ms = 0 AND devices.tenant = ",
+            );
+            sql.bind(i64::from(tenant)).push(" AND id = ");
+            sql.bind(clean(device))
+                .push(") ORDER BY number DESC LIMIT ");
+            sql.bind(i64::from(limit));
+            let mut found = Vec::new();
+            for row in sql.all(&mut *on).await? {
+                let mut rollout = read_rollout(&row, &place)?;
+                rollout.counts = read_counts(&mut *on, engine, &place, rollout.number).await?;
+                let mut sql = Sql::new(engine, "SELECT ");
+                sql.push(DEVICE_COLUMNS).push(DEVICE_FROM);
+                sql.push(" WHERE r.rollout = ").bind(rollout.number);
+                sql.push(" AND d.tenant = ").bind(i64::from(tenant));
+                sql.push(" AND d.deleted_ms = 0 AND d.id = ")
+                    .bind(clean(device));
+                if let Some(row) = sql.first(&mut *on).await? {
+                    found.push((rollout, read_device(&row, &place)?));
+                }
+            }
+            Ok(found)
+        };
+        let read: Result<_, Fault> = read.await;
+        reading.end(read).await
+    }
+
     /// Devices of a rollout, by wave, with the rollout. `state`: only those in this state.
     ///
     /// # Errors

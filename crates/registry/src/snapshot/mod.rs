@@ -19,7 +19,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use martlet_access::IotflowBase;
 use martlet_access::hash::PasswordHash;
 use martlet_access::scram::Verifier;
-use martlet_permission::{CredentialMark, PasswordSource, Refusal, RefusalCause, Rules};
+use martlet_permission::{
+    Actions, CredentialMark, Names, PasswordSource, Refusal, RefusalCause, Rules,
+};
 
 use self::numbers::Numbers;
 use self::sets::{By, SetNumber, Sets};
@@ -36,6 +38,7 @@ use crate::secret::{Digest, DigestKey, digest_text, is_same};
 use crate::shared_map::SharedMap;
 use crate::{Ban, COMMON_TENANT, Location, Status};
 
+pub use self::sets::GroupName;
 pub use self::team_tokens::{LoginNumbers, TeamTokenLogin, TeamTokenName};
 
 /// All of what decides.
@@ -297,6 +300,21 @@ impl Snapshot {
             owner,
             name: name.clone(),
         })
+    }
+
+    /// A group that a device is not in, and whose rules would permit this; none: there is none, or
+    /// it is no device.
+    pub fn group_that_permits(
+        &self,
+        tenant: u32,
+        device: &str,
+        asked: (Names<'_>, Actions, &str),
+    ) -> Option<GroupName> {
+        let device = self.device(tenant, device)?;
+        let is_of_its_team =
+            |team: &str| team.is_empty() || self.tokens.number_of(team) == device.team;
+        self.sets
+            .group_that_permits(device.rules, is_of_its_team, asked)
     }
 
     /// Which of those who had this name one after the other it is of now; 0: nobody.

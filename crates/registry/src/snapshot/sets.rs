@@ -5,8 +5,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use martlet_access::{IOTFLOW, IotflowBase, RuleLine};
-use martlet_permission::{Actions, Rule, Rules};
+use martlet_access::{IOTFLOW, IotflowBase, RuleLine, explain};
+use martlet_permission::{Actions, Names, Rule, Rules};
 use sqlx::{AnyConnection, Row as _};
 
 use crate::RegistryError;
@@ -47,10 +47,25 @@ pub(super) struct Sets {
     numbers: HashMap<By, SetNumber>,
 }
 
+/// Groups that are looked at for one that permits something.
+const GROUPS_LOOKED_AT: usize = 100;
+
+/// A group of devices, as operators name it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupName {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+}
+
 /// What devices in a group may do for being in it.
 #[derive(Clone, Debug)]
 struct Group {
     id: String,
+    name: String,
+    /// The id of its team; empty: none.
+    team: String,
     /// For devices of every type.
     rules: Vec<Rule>,
     /// For devices of the type [`IOTFLOW`].
@@ -80,7 +95,7 @@ impl Sets {
             types: compiled(Owner::DeviceType, types, place)?,
             ..Self::default()
         };
-        let sql = "SELECT id, name FROM device_groups ORDER BY name, id";
+        let sql = "SELECT id, name, team FROM device_groups ORDER BY name, id";
         for row in sqlx::query(sql).fetch_all(on).await? {
             let (id, name): (String, String) = (row.try_get("id")?, row.try_get("name")?);
             let lines = rules.remove(&id).unwrap_or_default();
@@ -93,8 +108,10 @@ impl Sets {
             });
             sets.groups.push(Group {
                 id,
+                team: row.try_get("team")?,
                 rules: rules_of_lines(&lines, source),
                 iotflow,
+                name,
             });
         }
         Ok(sets)
@@ -151,6 +168,31 @@ impl Sets {
     /// There is a group.
     pub(super) fn has_groups(&self) -> bool {
         !self.groups.is_empty()
+    }
+
+    /// The first group whose rules permit something, among those of wanted teams that devices with
+    /// this number are not in.
+    pub(super) fn group_that_permits(
+        &self,
+        number: SetNumber,
+        is_wanted: impl Fn(&str) -> bool,
+        (names, action, topic): (Names<'_>, Actions, &str),
+    ) -> Option<GroupName> {
+        let By::Device(_, own) = self.by(number) else {
+            return None;
+        };
+        let permits = |group: &&Group| {
+            let rules = Rules::compile(group.rules.clone(), Actions::NONE);
+            rules.is_ok_and(|rules| explain(&rules, names, action, topic).allowed)
+        };
+        let others = self.groups.iter().filter(|group| {
+            !group.rules.is_empty() && !own.contains(&group.id) && is_wanted(&group.team)
+        });
+        let found = others.take(GROUPS_LOOKED_AT).find(permits)?;
+        Some(GroupName {
+            id: found.id.clone(),
+            name: found.name.clone(),
+        })
     }
 
     /// All of these groups are known, by their ids.

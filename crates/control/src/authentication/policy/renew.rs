@@ -40,6 +40,7 @@ impl Policy {
             let chain = Chain {
                 sources: chain.sources.iter().map(with).collect(),
                 anonymous: Arc::clone(&chain.anonymous),
+                acl_file: chain.acl_file.clone(),
             };
             (*realm, chain)
         });

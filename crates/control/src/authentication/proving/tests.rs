@@ -82,6 +82,7 @@ fn bench(scram: bool) -> Bench {
     let chain = Chain {
         sources: vec![Arc::new(Registry(verifier))],
         anonymous: Arc::new(Rules::open()),
+        acl_file: None,
     };
     let mut policy = Policy::new([(Realm(7), chain)].into());
     policy.scram = scram;

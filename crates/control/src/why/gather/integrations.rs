@@ -12,6 +12,7 @@ use crate::telemetry::Telemetry;
 use crate::text::typed;
 use crate::why::Question;
 use crate::why::facts::{Facts, Integration, NotDelivering, Session};
+use crate::why::near::near_miss;
 
 /// What to do if the target fails. The command tests it.
 const REPAIR_TARGET: &str =
@@ -139,7 +140,12 @@ impl Control {
             let queue = state.queue.as_ref();
             let holds = queue.is_some_and(|queue| queue.holds);
             let queue = queue.and_then(|queue| queue_trouble(queue, handle.on_full()));
-            if !is_own && why.is_none() && queue.is_none() {
+            let is_missed = || {
+                let topic = topic.map_or("", |topic| topic.as_str());
+                let mut near = filters.iter().filter_map(|one| near_miss(one, topic));
+                near.any(|near| near.is_likely)
+            };
+            if !is_own && why.is_none() && queue.is_none() && !is_missed() {
                 continue;
             }
             let takes = |filter: &str, topic: TopicName<'_>| {
@@ -150,6 +156,8 @@ impl Control {
                     .is_some_and(|topic| filters.iter().any(|filter| takes(filter, topic))),
                 has_messages: state.clients_waiting.iter().any(|one| one == client_id),
                 waiting: state.lag,
+                filters: filters.iter().map(ToString::to_string).collect(),
+                show_command: command("show"),
                 command: command("test"),
                 dead_letters: 0,
                 letters_command: command("dead-letter ls"),
@@ -188,7 +196,7 @@ impl Control {
     }
 
     /// A command of this program with the options that name the node.
-    fn command_with_options(&self, command: &str, arguments: &str) -> String {
+    pub(crate) fn command_with_options(&self, command: &str, arguments: &str) -> String {
         let options = match &*self.info.command_options {
             "" => String::new(),
             options => format!("{options} "),

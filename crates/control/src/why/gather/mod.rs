@@ -25,9 +25,10 @@ use super::Question;
 use super::door::was_there_then;
 use super::facts::{Banned, Facts, Lockout, NotStored, Presence, StoreTrouble};
 use crate::authentication::Policy;
+use crate::cause::Cause;
 use crate::control::{Control, ControlError};
 use crate::integrations::Integrations;
-use crate::journal::{Run, host, mend_of_limit};
+use crate::journal::{AclPlace, Entry, Run, host, mend_of_limit};
 use crate::store::StoreState;
 use crate::telemetry::Telemetry;
 use crate::text::typed;
@@ -35,9 +36,13 @@ use crate::wall_clock::{now_ms, now_signed_ms};
 use identity::Identified;
 use integrations::integration_meant;
 use session::session_of;
+use topic::Actor;
 
 /// Subscriptions of a client, or subscribers of a topic, that are looked at.
 const SUBSCRIPTIONS_MAX: usize = 1_000;
+
+/// The durability of a node that keeps messages in memory only.
+const MEMORY: &str = "memory";
 
 /// Clients of a user that are looked at.
 const CLIENTS_MAX: usize = 16;
@@ -183,13 +188,14 @@ impl Control {
         runs
     }
 
+    // Table: the facts, each from its place.
     pub(super) async fn facts_of(
         &self,
         telemetry: Option<&Telemetry>,
         question: &Question,
         client_id: &str,
         session: Option<ClientDetail>,
-        runs: Vec<Run>,
+        mut runs: Vec<Run>,
     ) -> Result<Facts, ControlError> {
         let tenant = question.tenant;
         let identified = self
@@ -210,7 +216,19 @@ impl Control {
         } = identified;
         let policy = policy.as_deref();
         let who = (tenant, client_id, user.as_deref());
-        let topic = self.topic_asked_about(question, who).await?;
+        let acl_file = presence.as_ref().and_then(|presence| {
+            let listener = presence.listener.as_deref()?;
+            self.acl_place(policy?, tenant, listener)
+        });
+        let actor = Actor {
+            tenant,
+            client_id,
+            user: user.as_deref(),
+            acl_file: acl_file.as_ref(),
+        };
+        let mut groups_missing = self.reword_forbidden(&actor, &mut runs);
+        let topic = self.topic_asked_about(question, &actor).await?;
+        groups_missing.extend(topic.groups_missing);
         let groups = self.groups_of(tenant, session.as_ref()).await?;
         let address = address_of(&runs, presence.as_ref());
         let at = address.and_then(|address| address.parse::<SocketAddr>().ok());
@@ -258,9 +276,13 @@ impl Control {
             presence,
             is_of_another,
             client_id: client_id.to_owned(),
+            groups_missing,
             runs,
             permitted_now,
             nameless,
+            lifted: policy.map_or_else(Vec::new, |policy| {
+                lifted(policy, from_address.iter().flatten())
+            }),
             from_address,
             near: topic.near,
             unmatched,
@@ -274,9 +296,30 @@ impl Control {
             store: self
                 .store_state()
                 .and_then(|state| store_trouble(state, question.sees_node)),
+            in_memory_since: (self.info.durability == MEMORY)
+                .then(|| now_ms().saturating_sub(self.uptime().as_millis() as u64)),
+            logins: 0,
             groups,
+            rollouts: Vec::new(),
+            rollout_asked: None,
+            rule_asked: None,
             integrations: Vec::new(),
             clients: Vec::new(),
+        })
+    }
+
+    /// The ACL file of those who come by a listener; none: there is none.
+    fn acl_place(&self, policy: &Policy, tenant: TenantId, listener: &str) -> Option<AclPlace> {
+        let facts = self.node_facts();
+        let found = facts.listeners.iter().find(|one| one.url == listener)?;
+        let is_own = found.realm != Realm::COMMON;
+        let realm = match is_own {
+            true => found.realm,
+            false => Realm::of_tenant(tenant),
+        };
+        Some(AclPlace {
+            path: policy.realms.get(&realm)?.acl_file.clone()?,
+            listener: is_own.then(|| listener.to_owned()),
         })
     }
 
@@ -350,6 +393,21 @@ fn was_let_in(runs: &[Run], client_id: &str) -> bool {
     came.any(|run| is_asked_for(&run.last.client_id, client_id))
 }
 
+/// Numbers of the entries that are for a ban that is over.
+fn lifted<'a>(policy: &Policy, refused: impl Iterator<Item = &'a Entry>) -> Vec<u64> {
+    let is_banned = |entry: &Entry| {
+        let address = entry.address.as_deref().and_then(|at| at.parse().ok());
+        let address = address.map(|address: SocketAddr| address.ip());
+        let user = entry.user_name.as_deref();
+        let tenant = TenantId(entry.tenant);
+        policy
+            .banned(tenant, &entry.client_id, user, address)
+            .is_some()
+    };
+    let over = refused.filter(|entry| entry.cause == Some(Cause::Banned) && !is_banned(entry));
+    over.map(|entry| entry.seq).collect()
+}
+
 /// Payloads of a client that are not stored as telemetry.
 fn not_stored_of(telemetry: &Telemetry, tenant: TenantId, client_id: &str) -> Vec<NotStored> {
     let rejected = telemetry.rejected_of(tenant.0, client_id).into_iter();
@@ -359,6 +417,7 @@ fn not_stored_of(telemetry: &Telemetry, tenant: TenantId, client_id: &str) -> Ve
         reason: one.reason,
         detail: one.detail,
         count: one.count,
+        is_over: one.stored_ms.is_some(),
     });
     not_stored.collect()
 }

@@ -10,10 +10,12 @@ use martlet_codec::{SubscriptionFilter, TopicFilter, TopicName};
 
 use crate::cause::Cause;
 use crate::control::{Control, ControlError};
-use crate::explain;
-use crate::journal::{Entry, Lacking, Way};
+use crate::explain::{self, Explained};
+use crate::journal::{AclPlace, Entry, Lacking, Run, Way};
 use crate::why::Question;
-use crate::why::facts::{Meant, NearSubscriber, Retained, Subscriber, TopicRules};
+use crate::why::facts::{
+    GroupMissing, Meant, NearSubscriber, Retained, Subscriber, TopicRules,
+};
 
 const SUBSCRIBERS_MAX: usize = 20;
 
@@ -31,6 +33,16 @@ pub(super) struct TopicFacts {
     pub(super) near: Vec<NearSubscriber>,
     /// Its retained message, or the end of it.
     pub(super) retained: Option<Retained>,
+    /// Groups whose rules permit it, and that the client is not in.
+    pub(super) groups_missing: Vec<GroupMissing>,
+}
+
+/// Who does something, and where the rules of the listener stand, if that is known.
+pub(super) struct Actor<'a> {
+    pub(super) tenant: TenantId,
+    pub(super) client_id: &'a str,
+    pub(super) user: Option<&'a str>,
+    pub(super) acl_file: Option<&'a AclPlace>,
 }
 
 impl Control {
@@ -38,13 +50,13 @@ impl Control {
     pub(super) async fn topic_asked_about(
         &self,
         question: &Question,
-        who: (TenantId, &str, Option<&str>),
+        who: &Actor<'_>,
     ) -> Result<TopicFacts, ControlError> {
         let Some(topic) = &question.topic else {
             return Ok(TopicFacts::default());
         };
         let is_filter = question.is_about_filter();
-        let rules = Some(self.topic_rules(who, topic, is_filter).await?);
+        let (rules, groups_missing) = self.topic_rules(who, topic, is_filter).await?;
         let subscribers = match is_filter {
             true => None,
             false => Some(self.subscribers_of(question.tenant, topic).await?),
@@ -54,10 +66,11 @@ impl Control {
             false => Vec::new(),
         };
         Ok(TopicFacts {
-            rules,
+            rules: Some(rules),
             subscribers,
             near,
             retained: self.retained_of(question.tenant, topic).await?,
+            groups_missing,
         })
     }
 
@@ -126,10 +139,16 @@ impl Control {
 
     async fn topic_rules(
         &self,
-        (tenant, client_id, user): (TenantId, &str, Option<&str>),
+        who: &Actor<'_>,
         topic: &str,
         is_filter: bool,
-    ) -> Result<TopicRules, ControlError> {
+    ) -> Result<(TopicRules, Vec<GroupMissing>), ControlError> {
+        let &Actor {
+            tenant,
+            client_id,
+            user,
+            ..
+        } = who;
         let question = |action| explain::Question {
             tenant,
             user: user.or(Some(client_id)).map(str::to_owned),
@@ -155,21 +174,23 @@ impl Control {
         let has_own_rules = session
             .as_ref()
             .is_some_and(|session| session.has_own_rules);
-        let mend = |action| match has_own_rules {
+        let named = Actor {
+            user: user.or(Some(client_id)),
+            ..*who
+        };
+        let mut groups_missing = Vec::new();
+        let mut mend = |action, explained: &Explained| match has_own_rules {
             true => Way {
                 text: "give it a token that permits it, or have the hook's answer permit it"
                     .to_owned(),
                 command: None,
             },
-            false => self.journal.permitting(
-                tenant,
-                &Lacking {
-                    client_id,
-                    user: user.or(Some(client_id)),
-                    action,
-                    topic,
-                },
-            ),
+            false if explained.outcome == explain::Outcome::Permitted => Way::default(),
+            false => {
+                let (way, group) = self.permitting_of(&named, (action, topic));
+                groups_missing.extend(group);
+                way
+            }
         };
         let all = |action| {
             let rules = rules.as_deref();
@@ -179,19 +200,84 @@ impl Control {
             let rules = rules.as_deref()?;
             meant(rules, names, action, topic)
         };
-        Ok(TopicRules {
+        let receiving = match is_filter {
+            true => "subscribe",
+            false => "receive",
+        };
+        let mend_publish = mend("publish", &publish);
+        let mend_receive = mend(receiving, &receive);
+        let rules = TopicRules {
             publish,
             receive,
             meant: meant(Actions::PUBLISH),
             meant_receive: meant(Actions::RECEIVE),
             permitted: all(Actions::PUBLISH),
             readable: all(Actions::RECEIVE),
-            mend_publish: mend("publish"),
-            mend_receive: mend(match is_filter {
-                true => "subscribe",
-                false => "receive",
-            }),
-        })
+            mend_publish,
+            mend_receive,
+        };
+        Ok((rules, groups_missing))
+    }
+
+    /// Where it would have to be permitted what a client lacks; for a device that is not in a group
+    /// that permits it, that group.
+    pub(super) fn permitting_of(
+        &self,
+        who: &Actor<'_>,
+        (action, topic): (&str, &str),
+    ) -> (Way, Option<GroupMissing>) {
+        let lacking = Lacking {
+            client_id: who.client_id,
+            user: who.user,
+            action,
+            topic,
+        };
+        match self.journal.group_permitting(who.tenant, &lacking) {
+            Some((group, way)) => {
+                let missing = GroupMissing {
+                    id: group.id,
+                    name: group.name,
+                    command: way.command.clone(),
+                    left_ms: None,
+                };
+                (way, Some(missing))
+            }
+            None => {
+                let way = self
+                    .journal
+                    .permitting_at(who.tenant, &lacking, who.acl_file);
+                (way, None)
+            }
+        }
+    }
+
+    /// Words the remedies of what rules forbade this client, with what is known of its groups and
+    /// of the rules of its listener.
+    pub(super) fn reword_forbidden(&self, who: &Actor<'_>, runs: &mut [Run]) -> Vec<GroupMissing> {
+        let mut groups_missing = Vec::new();
+        for run in runs {
+            let entry = &mut run.last;
+            let action = match action_forbidden(entry) {
+                Some(Actions::PUBLISH) => "publish",
+                Some(Actions::SUBSCRIBE) => "subscribe",
+                Some(_) => "receive",
+                None => continue,
+            };
+            let topic = entry.topic.as_deref().unwrap_or_default();
+            // Of a user with several clients it may be another of them.
+            let whose = Actor {
+                client_id: &entry.client_id,
+                user: entry.user_name.as_deref().or(who.user),
+                ..*who
+            };
+            let (way, group) = self.permitting_of(&whose, (action, topic));
+            // The entry knows as much where nothing more is known.
+            if group.is_some() || who.acl_file.is_some() && entry.command.is_none() {
+                (entry.mend, entry.command) = (Some(way.text), way.command);
+            }
+            groups_missing.extend(group);
+        }
+        groups_missing
     }
 
     /// What was refused by a rule and would not be by those of now, as numbers of entries.

@@ -1,6 +1,7 @@
 //! Verdicts on facts.
 
 mod door;
+mod parts;
 mod session;
 mod several;
 mod topic;

@@ -1,0 +1,52 @@
+//! What is known of a rule that is asked about why it does nothing.
+
+use martlet_registry::Scope;
+
+use super::{RuleSeen, Rules};
+use crate::text::typed;
+use crate::why::facts::{Facts, RuleAsked};
+
+impl Rules {
+    /// Adds it. `team`: the caller sees rules of this team alone. Where the tables cannot be read,
+    /// health says so, and the rest is told.
+    pub async fn complete(&self, team: Option<&str>, facts: &mut Facts) {
+        let scope = match team {
+            Some(team) => Scope::Team(team.to_owned()),
+            None => Scope::All,
+        };
+        let name = &*facts.question.name;
+        let Ok(all) = self.seen(scope).await else {
+            return;
+        };
+        let mut named = all.into_iter().filter(|rule| rule.name == *name);
+        let found = named.next();
+        facts.rule_asked = found.map(|rule| self.asked_about(rule));
+    }
+
+    fn asked_about(&self, rule: RuleSeen) -> RuleAsked {
+        let command = |action: &str| {
+            let of = match &*rule.team {
+                "" => String::new(),
+                team => format!("--team {} ", typed(team)),
+            };
+            let words = format!("{of}{}", typed(&rule.name));
+            self.control
+                .command_with_options(&format!("rule {action}"), &words)
+        };
+        let counts = rule.counts.clone().unwrap_or_default();
+        RuleAsked {
+            is_on: rule.definition.is_enabled(),
+            is_in_force: rule.counts.is_some(),
+            is_configured: rule.stored.is_none(),
+            messages: counts.messages,
+            matched: counts.matched,
+            missing: counts.missing,
+            errors: counts.errors,
+            last_error: counts.last_error,
+            switch_on: command("on"),
+            show: command("show"),
+            topics: rule.definition.topics,
+            name: rule.name,
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! Rules about messages and rollouts of firmware that were asked about by name.
+
+use super::Finding;
+use super::facts::{Facts, RolloutAsked, RolloutStanding, RuleAsked};
+use super::integration;
+use super::near::{matches, near_miss};
+use crate::cause::Cause;
+
+/// What there is to tell of the rule and the rollout with the name that was asked about.
+pub(super) fn named(facts: &Facts) -> Vec<Finding> {
+    let rule = facts.rule_asked.iter().map(|rule| of_rule(facts, rule));
+    let rollout = facts.rollout_asked.iter().map(of_rollout);
+    rule.chain(rollout).collect()
+}
+
+fn of_rule(facts: &Facts, rule: &RuleAsked) -> Finding {
+    let name = &rule.name;
+    let finding = |cause: Cause, sentence: String, mend: &str, command: &str| {
+        let mut finding = Finding::new(cause, sentence).mend(mend);
+        finding.command = Some(command.to_owned());
+        finding
+    };
+    if !rule.is_on {
+        let sentence = format!("the rule {name} is off, so it looks at no message");
+        return match rule.is_configured {
+            true => finding(
+                Cause::RuleOff,
+                sentence,
+                "set enabled = true for it in the configuration, and restart the node; this shows \
+                 the rule",
+                &rule.show,
+            ),
+            false => finding(Cause::RuleOff, sentence, "switch it on", &rule.switch_on),
+        };
+    }
+    if !rule.is_in_force {
+        let sentence = format!(
+            "the rule {name} is not in force: its team has no tenant of its own, another rule has \
+             its name, or it cannot be read; the log of the node says which"
+        );
+        let mend = "correct the rule or its team";
+        return finding(Cause::RuleOff, sentence, mend, &rule.show);
+    }
+    if let Some(finding) = topic_missed(facts, rule) {
+        return finding;
+    }
+    if let Some(error) = rule.last_error.as_ref().filter(|_| rule.errors > 0) {
+        let times = super::found::times(rule.errors);
+        let sentence = format!("the rule {name} has failed {times}: {error}");
+        let mend = "correct the rule, or what it acts on";
+        let mut failing = finding(Cause::RuleFailing, sentence, mend, &rule.show);
+        failing.count = Some(rule.errors);
+        return failing;
+    }
+    if rule.messages == 0 {
+        return no_message(facts, rule);
+    }
+    if rule.matched == 0 {
+        let messages = match rule.messages {
+            1 => "1 message".to_owned(),
+            count => format!("{count} messages"),
+        };
+        let missing = match rule.missing {
+            0 => String::new(),
+            count if count == rule.messages => {
+                "; in all of them a member is missing that it names".to_owned()
+            }
+            count => format!("; in {count} of them a member is missing that it names"),
+        };
+        let sentence = format!(
+            "the rule {name} has looked at {messages} since the node was started, and its \
+             condition was true for none{missing}"
+        );
+        let mend = "compare its condition (when) with what is published: martlet rule test tries \
+                    it on messages; this shows the rule";
+        return finding(Cause::RuleUnmatched, sentence, mend, &rule.show);
+    }
+    let (messages, matched) = (rule.messages, rule.matched);
+    let sentence = format!(
+        "the rule {name} is on: since the node was started it has looked at {messages} messages, \
+         and its condition was true for {matched}"
+    );
+    Finding::new(Cause::NothingWrong, sentence)
+}
+
+/// A Topic Name was asked about that none of its filters matches.
+fn topic_missed(facts: &Facts, rule: &RuleAsked) -> Option<Finding> {
+    let question = &facts.question;
+    let topic = question
+        .topic
+        .as_deref()
+        .filter(|_| !question.is_about_filter())?;
+    if rule.topics.is_empty() || rule.topics.iter().any(|filter| matches(filter, topic)) {
+        return None;
+    }
+    let sentence = format!(
+        "the rule {} does not look at messages of {topic}: its topics are {}{}",
+        rule.name,
+        rule.topics.join(", "),
+        near(rule, topic)
+    );
+    let mend = "publish to a topic that they match, or add the topic to the rule";
+    let mut finding = Finding::new(Cause::RuleUnmatched, sentence).mend(mend);
+    finding.command = Some(rule.show.clone());
+    Some(finding)
+}
+
+/// It has looked at no message.
+fn no_message(facts: &Facts, rule: &RuleAsked) -> Finding {
+    let name = &rule.name;
+    // All rules wait while the integration does.
+    let waiting = facts.integrations.iter().find(|one| one.name == RULES);
+    if let Some(finding) = waiting.and_then(integration::of_rules) {
+        return finding;
+    }
+    let looks_at = match rule.topics.is_empty() {
+        true => String::new(),
+        false => format!(" of its topics ({})", rule.topics.join(", ")),
+    };
+    let mut unmatched = facts.unmatched.iter().rev();
+    let missed = unmatched.find(|one| {
+        let mut near = rule.topics.iter();
+        near.any(|filter| near_miss(filter, &one.topic).is_some_and(|near| near.is_likely))
+    });
+    let missed = missed.map_or_else(String::new, |one| {
+        let topic = &one.topic;
+        format!("; a message was published to {topic}{}", near(rule, topic))
+    });
+    let sentence = format!(
+        "the rule {name} has looked at no message since the node was started: none{looks_at} \
+         came{missed}"
+    );
+    let mend = "look at what is published, and at what the rule looks at; this shows the rule";
+    let mut finding = Finding::new(Cause::RuleUnmatched, sentence).mend(mend);
+    finding.command = Some(rule.show.clone());
+    finding
+}
+
+/// The integration of all rules.
+const RULES: &str = "rules/main";
+
+/// How the filters of a rule miss a topic, in words.
+fn near(rule: &RuleAsked, topic: &str) -> String {
+    let near = rule.topics.iter();
+    let near = near.filter_map(|filter| Some((filter, near_miss(filter, topic)?)));
+    let found = near.max_by_key(|(_, near)| near.is_likely);
+    found.map_or_else(String::new, |(filter, near)| {
+        format!("; {filter} does not match: {}", near.words)
+    })
+}
+
+fn of_rollout(rollout: &RolloutAsked) -> Finding {
+    let (id, devices) = (&rollout.id, &rollout.devices);
+    let what = format!("the rollout {id} of {}", rollout.firmware);
+    let finding = |cause: Cause, sentence: String, mend: &str, command: &str| {
+        let mut finding = Finding::new(cause, sentence).mend(mend);
+        finding.command = Some(command.to_owned());
+        finding
+    };
+    match rollout.standing {
+        RolloutStanding::Planned => {
+            let sentence = format!("{what} has not been started ({devices})");
+            finding(Cause::RolloutPaused, sentence, "start it", &rollout.resume)
+        }
+        RolloutStanding::Paused(why) => {
+            let sentence = format!("{what} is paused: {why} ({devices})");
+            let mend = "see why devices are stuck (martlet rollout devices), then resume it";
+            finding(Cause::RolloutPaused, sentence, mend, &rollout.resume)
+        }
+        RolloutStanding::Running if rollout.troubled > 0 => {
+            let sentence = format!("{what} goes on, and some of its devices do not ({devices})");
+            let mend = "this says why each is stuck";
+            finding(Cause::RolloutWaits, sentence, mend, &rollout.list)
+        }
+        RolloutStanding::Running => {
+            let sentence = format!("{what} goes on ({devices})");
+            Finding::new(Cause::NothingWrong, sentence)
+        }
+        RolloutStanding::Succeeded => {
+            let sentence = format!("{what} has succeeded ({devices})");
+            Finding::new(Cause::NothingWrong, sentence)
+        }
+        RolloutStanding::Ended(word) => {
+            let sentence = format!("{what} has ended: {word} ({devices})");
+            let mend = "this says why each device is stuck";
+            finding(Cause::RolloutFailed, sentence, mend, &rollout.list)
+        }
+    }
+}

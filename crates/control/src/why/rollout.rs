@@ -1,0 +1,89 @@
+//! Rollouts of firmware that wait for a device, or that it waits for.
+
+use super::Finding;
+use super::facts::{DeviceRollout, DeviceStuck, Facts};
+use super::found::{Found, Weight, is_connected, uncapitalized};
+use crate::cause::Cause;
+
+/// Time that a device has to answer before that is told.
+const ANSWERS_WITHIN_MS: u64 = 30_000;
+
+pub(super) fn rollouts(facts: &Facts, found: &mut Found) {
+    found.extend(facts.rollouts.iter().map(|one| of_device(facts, one)));
+}
+
+fn of_device(facts: &Facts, one: &DeviceRollout) -> (Weight, Finding) {
+    let what = format!("the rollout {} of {}", one.id, one.firmware);
+    let why = uncapitalized(&one.why);
+    let is_late = facts.now_ms.saturating_sub(one.since_ms) >= ANSWERS_WITHIN_MS;
+    let (weight, cause, sentence, mend) = match one.stuck {
+        DeviceStuck::NotStarted => (
+            Weight::Aside,
+            Cause::RolloutPaused,
+            format!("{what} has not been started, so the device is not offered the firmware"),
+            "start the rollout",
+        ),
+        DeviceStuck::Paused => (
+            Weight::Trouble,
+            Cause::RolloutPaused,
+            format!("{what} is paused, so the device is not offered the firmware: {why}"),
+            "see why devices of the rollout are stuck (martlet rollout devices), then resume it",
+        ),
+        DeviceStuck::InTurn => (
+            Weight::Aside,
+            Cause::RolloutWaits,
+            format!("{what} has not ended for the device: {why}"),
+            "wait; this shows the devices of the rollout",
+        ),
+        // Why it is not connected is told first.
+        DeviceStuck::Absent => (
+            Weight::Aside,
+            Cause::RolloutWaits,
+            format!("{what} waits for the device: {why}"),
+            "have the device connect; this shows the devices of the rollout",
+        ),
+        DeviceStuck::NotSubscribed => (
+            Weight::Trouble,
+            Cause::RolloutWaits,
+            format!("{what} waits for the device: {why}"),
+            "have the device subscribe to that topic with QoS 1; this shows the devices of the \
+             rollout",
+        ),
+        DeviceStuck::NoAnswer => (
+            match is_late {
+                true => Weight::Trouble,
+                false => Weight::Aside,
+            },
+            Cause::RolloutWaits,
+            format!("{what} waits for the device: {why}"),
+            "see why the program of the device does not answer the command; this shows the \
+             devices of the rollout",
+        ),
+        DeviceStuck::Silent => (
+            Weight::Trouble,
+            Cause::RolloutWaits,
+            format!("{what} has given the device up: {why}"),
+            "see what the device does, then offer it the firmware again (martlet rollout retry); \
+             this shows the devices of the rollout",
+        ),
+        DeviceStuck::Failed => (
+            Weight::Trouble,
+            Cause::RolloutFailed,
+            format!("{what} has failed for the device: {why}"),
+            "repair what the device says, then offer it the firmware again (martlet rollout \
+             retry); this shows the devices of the rollout",
+        ),
+    };
+    let weight = match weight {
+        // While the device is away, that is the cause.
+        Weight::Trouble if !is_connected(facts) && one.stuck != DeviceStuck::Paused => {
+            Weight::Remark
+        }
+        weight => weight,
+    };
+    let mut finding = Finding::new(cause, sentence).since(one.since_ms).mend(mend);
+    // What is so now is told before what was lost.
+    finding.last_ms = Some(facts.now_ms);
+    finding.command = Some(one.command.clone());
+    (weight, finding)
+}
