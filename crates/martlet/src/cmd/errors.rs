@@ -1,16 +1,20 @@
 //! Errors in the words of commands.
 
 use martlet_api::in_commands;
+use martlet_control::use_cases::UseCaseError;
 use martlet_registry::RegistryError;
 
 /// Text of an error with its causes. What helps against an error of the tables is a command.
 pub(crate) fn error_text(error: &anyhow::Error) -> String {
-    let causes = error
-        .chain()
-        .map(|cause| match cause.downcast_ref::<RegistryError>() {
-            Some(error) => in_commands(error),
-            None => cause.to_string(),
-        });
+    let causes = error.chain().map(|cause| {
+        if let Some(error) = cause.downcast_ref::<UseCaseError>() {
+            in_commands(error)
+        } else if let Some(error) = cause.downcast_ref::<RegistryError>() {
+            in_commands(error)
+        } else {
+            cause.to_string()
+        }
+    });
     causes.collect::<Vec<_>>().join(": ")
 }
 

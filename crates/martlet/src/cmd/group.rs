@@ -3,10 +3,11 @@
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use martlet_control::callers::Caller;
 use martlet_control::text::printable;
-use martlet_control::use_cases::{AddGroup, ChangeMembers, GroupName, RemoveGroup};
-use martlet_registry::{DeviceRef, Group, NewGroup, RuleLine, Scope};
+use martlet_control::use_cases::{
+    self, AddGroup, ChangeMembers, FindGroup, GroupName, ListTeamNames, ReadGroupRules, RemoveGroup,
+};
+use martlet_registry::{Group, NewGroup, RuleLine};
 use serde_json::{Value, json};
 
 use crate::cmd::admin::{AdminOptions, ask, encoded, finish_as};
@@ -16,7 +17,6 @@ use crate::cmd::listing;
 use crate::cmd::node_options::TeamOption;
 use crate::cmd::role::{self, NodeAndForm};
 use crate::cmd::tables;
-use crate::cmd::user::names_of_teams;
 
 /// Arguments of `martlet group`.
 #[derive(Subcommand, Debug)]
@@ -117,15 +117,13 @@ fn work(command: &GroupCommand) -> anyhow::Result<String> {
         GroupCommand::Ls(options) => list(options),
         GroupCommand::Show(named) => show(named),
         GroupCommand::Create(options) => {
-            let group = tables::run_after(&options.on.node, async |registry| {
-                let group = NewGroup {
-                    name: options.name.clone(),
-                    description: options.description.clone(),
-                    colour: String::new(),
-                    team: tables::team_if_any(registry, options.team.as_deref()).await?,
-                };
-                Ok((Caller::local(), AddGroup { group }))
-            })?;
+            let group = NewGroup {
+                name: options.name.clone(),
+                description: options.description.clone(),
+                colour: String::new(),
+                team: options.team.clone(),
+            };
+            let group = tables::run(&options.on.node, AddGroup { group })?;
             let line = format!("Added the group {} ({})", group.name, group.id);
             Ok(match options.on.json {
                 true => format!("{}\n", json!({ "id": group.id, "name": group.name })),
@@ -177,12 +175,17 @@ fn desired(options: &DesiredOptions) -> anyhow::Result<String> {
 
 /// The group by its id or its name, the name of its team, and its rules.
 fn find(named: &NamedGroup) -> anyhow::Result<(Group, String, Vec<RuleLine>)> {
-    tables::read(&named.on.node, async |registry| {
-        let scope = tables::actor(registry, named.team.as_deref()).await?.scope;
-        let group = registry.group_named(&scope, &named.group).await?;
-        let team = names_of_teams(registry).await?.remove(&group.team);
-        let rules = registry.group_rules(&Scope::All, &group.id).await?.rules;
-        Ok((group, team.unwrap_or_default(), rules))
+    let name = |text: &str, team: &Option<String>| GroupName {
+        text: text.to_owned(),
+        team: team.clone(),
+    };
+    tables::read(&named.on.node, async |open| {
+        let group = name(&named.group, &named.team);
+        let found = open.run(FindGroup { group }).await?;
+        let team = open.run(ListTeamNames).await?.remove(&found.team);
+        let group = name(&found.id, &None);
+        let rules = open.run(ReadGroupRules { group }).await?.rules;
+        Ok((found, team.unwrap_or_default(), rules))
     })
 }
 
@@ -217,12 +220,10 @@ fn show(named: &NamedGroup) -> anyhow::Result<String> {
 }
 
 fn list(options: &ListGroups) -> anyhow::Result<String> {
-    let (all, teams) = tables::read(&options.on.node, async |registry| {
-        let scope = tables::actor(registry, options.team.as_deref())
-            .await?
-            .scope;
-        let all = registry.groups(&scope).await?;
-        Ok((all, names_of_teams(registry).await?))
+    let team = options.team.as_deref();
+    let (all, teams) = tables::read(&options.on.node, async |open| {
+        let all = open.run_in(team, use_cases::ListGroups).await?;
+        Ok((all, open.run(ListTeamNames).await?))
     })?;
     let team_of = |group: &Group| teams.get(&group.team).map_or("", String::as_str);
     if options.on.json {
@@ -260,21 +261,16 @@ fn change(members: &Members, is_added: bool) -> anyhow::Result<String> {
         team,
         on,
     } = members;
-    let (changed, found) = tables::run_on(&on.node, async |registry| {
-        let ids: Vec<_> = devices.iter().map(|id| DeviceRef::Id(id)).collect();
-        let team = tables::team_if_any(registry, team.as_deref()).await?;
-        let found = match &team {
-            None => registry.group_with(&Scope::All, group, &ids).await,
-            Some(team) => registry.group_for_team(team, group).await,
-        }?;
-        let text = found.id.clone();
-        let change = ChangeMembers {
-            group: GroupName { text, team },
-            devices: devices.clone(),
-            is_added,
-        };
-        Ok((Caller::local(), change, found))
-    })?;
+    let group = GroupName {
+        text: group.clone(),
+        team: team.clone(),
+    };
+    let change = ChangeMembers {
+        group,
+        devices: devices.clone(),
+        is_added,
+    };
+    let (found, changed) = tables::run(&on.node, change)?;
     // What a group permits decides from now on.
     let told = tables::tell_node(&on.node);
     let name = printable(&found.name);

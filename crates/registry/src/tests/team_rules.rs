@@ -138,15 +138,15 @@ both!(who_sees_one_team_gives_nobody_more_than_that, registry, {
     let lines = [RuleLine::parse("topic readwrite #").expect("it is a rule")];
     let group = registry.add_group(&ann, new_group("g")).await?;
     let told = registry
-        .change_rules(&ann, Owner::Group, &group.id, &lines, (None, None))
+        .change_rules(&ann, Owner::Group, &group.id, &lines, None)
         .await;
     assert!(is_refused(told));
     let group = registry.add_group(&bob, new_group("g")).await?;
     registry
-        .change_rules(&bob, Owner::Group, &group.id, &lines, (Some(1), None))
+        .change_rules(&bob, Owner::Group, &group.id, &lines, Some(1))
         .await?;
     let told = registry
-        .change_rules(&bob, Owner::Group, &group.id, &lines, (Some(1), None))
+        .change_rules(&bob, Owner::Group, &group.id, &lines, Some(1))
         .await;
     assert!(matches!(told, Err(RegistryError::Stale { .. })));
     assert_eq!(
@@ -159,7 +159,7 @@ both!(who_sees_one_team_gives_nobody_more_than_that, registry, {
         ..lines[0].clone()
     };
     let told = registry
-        .change_rules(&bob, Owner::Group, &group.id, &[odd], (None, None))
+        .change_rules(&bob, Owner::Group, &group.id, &[odd], None)
         .await;
     assert!(is_refused(told));
     Snapshot::read(registry).await?;
