@@ -284,7 +284,8 @@ macro_rules! routes_of {
         #[utoipa::path(delete, path = $one, tag = "rules",
             params(("name" = String, Path, description = "Its name")),
             responses((status = 204, description = "It is deleted"),
-                (status = 404, description = "There is none")))]
+                (status = 404, description = "There is none"),
+                (status = 409, description = "It is in use")))]
         pub(crate) async fn $delete(
             State(api): State<Api>,
             CalledBy(caller): CalledBy,

@@ -417,7 +417,11 @@ both!(a_team_is_removed_for_good_and_its_name_is_free, registry, {
     assert!(
         matches!(
             &told,
-            Err(RegistryError::Refused(Refused::TeamHasMembers(_, 1, 1)))
+            Err(RegistryError::LimitReached(LimitReached::TeamHasMembers(
+                _,
+                1,
+                1
+            )))
         ),
         "{told:?}"
     );
