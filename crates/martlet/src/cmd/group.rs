@@ -27,16 +27,27 @@ pub(crate) enum GroupCommand {
     /// Show a group and its rules
     Show(NamedGroup),
     /// Add a group
-    #[command(alias = "new")]
-    Create(CreateGroup),
+    #[command(aliases = ["create", "new"])]
+    Add(AddGroupOptions),
     /// Remove a group; its devices stay
     Rm(NamedGroup),
-    /// Add devices to a group
-    Add(Members),
-    /// Remove devices from a group
+    /// Devices of a group
+    #[command(subcommand)]
+    Member(MemberCommand),
+    /// Remove devices from a group: what `member rm` was called
+    #[command(hide = true)]
     Remove(Members),
     /// Show or change the values that the devices of a group are to have
     Desired(DesiredOptions),
+}
+
+/// Arguments of `martlet group member`.
+#[derive(Subcommand, Debug)]
+pub(crate) enum MemberCommand {
+    /// Add devices to a group
+    Add(Members),
+    /// Remove devices from a group; they stay
+    Rm(Members),
 }
 
 #[derive(Args, Debug)]
@@ -62,13 +73,16 @@ pub(crate) struct ListGroups {
 }
 
 #[derive(Args, Debug)]
-pub(crate) struct CreateGroup {
+pub(crate) struct AddGroupOptions {
     /// Name of the group
     #[arg(value_name = "NAME")]
     name: String,
+    /// Devices that are added to a group that exists: `member add` was called `add`
+    #[arg(value_name = "DEVICE", hide = true)]
+    devices: Vec<String>,
     /// Description, for people
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    description: String,
+    #[arg(long, value_name = "TEXT", conflicts_with = "devices")]
+    description: Option<String>,
     /// Its team, by id or name [default: none]
     #[arg(long, value_name = "TEAM")]
     team: Option<String>,
@@ -116,10 +130,14 @@ fn work(command: &GroupCommand) -> anyhow::Result<String> {
     match command {
         GroupCommand::Ls(options) => list(options),
         GroupCommand::Show(named) => show(named),
-        GroupCommand::Create(options) => {
+        GroupCommand::Add(options) if !options.devices.is_empty() => {
+            let of = (&*options.name, options.team.as_deref());
+            change(of, &options.devices, &options.on, true)
+        }
+        GroupCommand::Add(options) => {
             let group = NewGroup {
                 name: options.name.clone(),
-                description: options.description.clone(),
+                description: options.description.clone().unwrap_or_default(),
                 colour: String::new(),
                 team: options.team.clone(),
             };
@@ -146,8 +164,10 @@ fn work(command: &GroupCommand) -> anyhow::Result<String> {
                 false => format!("Removed the group {}\n{told}", printable(&found.name)),
             })
         }
-        GroupCommand::Add(members) => change(members, true),
-        GroupCommand::Remove(members) => change(members, false),
+        GroupCommand::Member(MemberCommand::Add(members)) => members.change(true),
+        GroupCommand::Member(MemberCommand::Rm(members)) | GroupCommand::Remove(members) => {
+            members.change(false)
+        }
         GroupCommand::Desired(options) => desired(options),
     }
 }
@@ -254,20 +274,27 @@ fn counted(devices: u64) -> String {
     }
 }
 
-fn change(members: &Members, is_added: bool) -> anyhow::Result<String> {
-    let Members {
-        group,
-        devices,
-        team,
-        on,
-    } = members;
+impl Members {
+    fn change(&self, is_added: bool) -> anyhow::Result<String> {
+        let of = (&*self.group, self.team.as_deref());
+        change(of, &self.devices, &self.on, is_added)
+    }
+}
+
+/// Adds devices to a group, which is named by itself and perhaps its team, or removes them.
+fn change(
+    (group, team): (&str, Option<&str>),
+    devices: &[String],
+    on: &NodeAndForm,
+    is_added: bool,
+) -> anyhow::Result<String> {
     let group = GroupName {
-        text: group.clone(),
-        team: team.clone(),
+        text: group.to_owned(),
+        team: team.map(str::to_owned),
     };
     let change = ChangeMembers {
         group,
-        devices: devices.clone(),
+        devices: devices.to_vec(),
         is_added,
     };
     let (found, changed) = tables::run(&on.node, change)?;
