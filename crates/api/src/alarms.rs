@@ -10,6 +10,7 @@ use martlet_control::alarms::{
 };
 use martlet_control::callers::Caller;
 use martlet_control::principal::Scope;
+use martlet_registry::{NotFound, ObjectKind};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::routes;
@@ -194,8 +195,8 @@ fn number_of(id: &str) -> Result<i64, Problem> {
 }
 
 fn no_alarm(id: &str) -> Problem {
-    let detail = format!("there is no alarm {id:?}: GET /api/v1/alarms lists those there are");
-    Problem::new(ProblemKind::NotFound, detail)
+    let missing = NotFound::Object(ObjectKind::Alarm, id.to_owned());
+    Problem::of_error(ProblemKind::NotFound, &missing)
 }
 
 /// An alarm

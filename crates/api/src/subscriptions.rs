@@ -12,7 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::api::Api;
 use crate::client_ids::{no_session, without_own_parts};
 use crate::extract::{JsonBody, PathOf, QueryOf};
-use crate::integrations::expect_no_integration;
+use crate::integrations::{Instead, expect_no_integration};
 use crate::page::{self, Page};
 use crate::problem::{Problem, ProblemKind, ProblemView};
 use crate::tenant::{InTenant, OfTenant};
@@ -224,7 +224,7 @@ pub(crate) struct Granted {
 }
 
 /// Where the subscriptions of an integration come from.
-const FILTERS: &str = "its filters are those of the configuration";
+const FILTERS: Instead = Instead::Configure("its filters are those of the configuration");
 
 /// Subscription Identifiers are 28 bits (MQTT 5 section 3.8.2.1.2).
 const SUBSCRIPTION_ID_MAX: u32 = 268_435_455;
@@ -306,8 +306,7 @@ impl SubscriptionBody {
 }
 
 fn invalid(pointer: &str, detail: &str) -> Problem {
-    let problem = Problem::new(ProblemKind::Invalid, format!("the body: {detail}"));
-    problem.of_field(pointer, detail)
+    Problem::of_body(pointer, detail)
 }
 
 /// Which of them.

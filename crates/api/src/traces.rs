@@ -162,11 +162,7 @@ pub(crate) async fn begin(
     let minutes = body.minutes.unwrap_or(MINUTES);
     if !(1..=TRACE_MINUTES_MAX).contains(&minutes) {
         let detail = format!("expected 1 to {TRACE_MINUTES_MAX}");
-        let problem = Problem::new(
-            ProblemKind::Invalid,
-            format!("the body: /minutes: {detail}"),
-        );
-        return Err(problem.of_field("/minutes", detail));
+        return Err(Problem::of_body("/minutes", detail));
     }
     let named = Named {
         client: body.client,
