@@ -67,7 +67,7 @@ pub(crate) struct AlarmView {
     /// When it last changed.
     #[schema(value_type = Option<String>, format = DateTime)]
     changed_at: Option<Moment>,
-    /// Who changed it last; null: the node.
+    /// The user or key that changed it last; null: the node.
     changed_by: Option<String>,
     /// Until when it is shelved.
     #[schema(value_type = Option<String>, format = DateTime)]

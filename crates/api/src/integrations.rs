@@ -614,7 +614,7 @@ pub struct DroppedLetters {
 
 /// Drop all dead letters
 ///
-/// Of one integration. The messages are lost.
+/// The dead letters of one integration are removed. Their messages are lost.
 #[utoipa::path(delete, path = "/api/v1/integrations/{kind}/{name}/dead-letters",
     tag = "integrations",
     params(OfTenant, AllLetters, OneIntegration),

@@ -91,7 +91,8 @@ impl From<ClientInfo> for SessionLine {
 
 /// Sessions
 ///
-/// By Client Identifier; with `connected=false` those whose clients are away.
+/// The sessions, sorted by Client Identifier. With `connected=false`, those whose clients are not
+/// connected.
 #[utoipa::path(get, path = "/api/v1/sessions", tag = "clients",
     params(ClientParams, OfTenant),
     responses((status = 200, description = "A page of them", body = Page<SessionLine>)))]

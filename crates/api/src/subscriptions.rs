@@ -76,7 +76,8 @@ pub(crate) struct SubscriptionParams {
 
 /// Subscriptions
 ///
-/// Of all clients, by Client Identifier and Topic Filter. With `topic`, who would get a message.
+/// The subscriptions of all clients, sorted by Client Identifier and Topic Filter. With `topic`,
+/// those that would receive a message.
 #[utoipa::path(get, path = "/api/v1/subscriptions", tag = "clients",
     params(SubscriptionParams, OfTenant),
     responses((status = 200, description = "A page of them", body = Page<SubscriptionView>)))]
@@ -104,7 +105,7 @@ pub(crate) struct WantedOfClient {
 
 /// Subscriptions of a client
 ///
-/// By Topic Filter.
+/// The subscriptions of the client, sorted by Topic Filter.
 #[utoipa::path(get, path = "/api/v1/clients/{client_id}/subscriptions", tag = "clients",
     params(("client_id" = String, Path, description = "Client Identifier, percent-encoded"),
         WantedOfClient, OfTenant),

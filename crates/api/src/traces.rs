@@ -136,7 +136,7 @@ pub struct TracesView {
 
 /// Traces
 ///
-/// Of what everything is logged now.
+/// The clients, addresses and topics about which everything is logged now.
 #[utoipa::path(get, path = "/api/v1/traces", tag = "node",
     responses((status = 200, description = "All of them", body = TracesView)))]
 pub(crate) async fn list(State(control): State<Arc<Control>>) -> Result<Json<TracesView>, Problem> {

@@ -1,4 +1,4 @@
-//! Who is in which team, as rows of the tables.
+//! Rows of the tables that say which user is in which team.
 
 use crate::ApiRole;
 use crate::database::Work;

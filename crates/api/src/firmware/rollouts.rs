@@ -118,7 +118,7 @@ pub(crate) struct RolloutView {
     /// Number of devices by state, of all waves.
     #[schema(value_type = Object)]
     states: States,
-    /// Who began it.
+    /// The user or key that began it.
     asked_by: String,
     /// When it was made.
     #[schema(value_type = Option<String>, format = DateTime)]

@@ -55,7 +55,7 @@ pub(crate) struct CommandView {
     progress: Option<u8>,
     /// What the device answered last, or why it ended.
     result: String,
-    /// Who sent it.
+    /// The user or key that sent it.
     asked_by: String,
     /// When it was added.
     #[schema(value_type = Option<String>, format = DateTime)]
