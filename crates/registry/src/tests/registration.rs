@@ -156,7 +156,8 @@ both!(
             .await?;
         assert_eq!(registry.mark_inactive(check(500_000)).await?, []);
         assert!(!registry.has_inactivity().await?);
-        let set = registry.change_rule_set(&all(), DEVICE, None, inactive_after(60), None);
+        let actor = all();
+        let set = registry.change_rule_set(&actor, DEVICE, None, inactive_after(60), None);
         set.await?;
         assert!(registry.has_inactivity().await?);
         // One second later than it would be without what may be missing.
@@ -187,7 +188,7 @@ both!(
             ..check(559_000)
         };
         assert_eq!(registry.mark_inactive(late).await?, []);
-        let set = registry.change_rule_set(&all(), DEVICE, None, inactive_after(0), None);
+        let set = registry.change_rule_set(&actor, DEVICE, None, inactive_after(0), None);
         set.await?;
         assert_eq!(registry.mark_inactive(check(900_000)).await?, []);
     }
@@ -195,8 +196,8 @@ both!(
 
 both!(when_devices_are_inactive_is_checked, registry, {
     for (name, secs) in [("device", 9), ("device", 40_000_000), ("odd", 60)] {
-        let of = (Owner::DeviceType, name);
-        let set = registry.change_rule_set(&all(), of, None, inactive_after(secs), None);
+        let (actor, of) = (all(), (Owner::DeviceType, name));
+        let set = registry.change_rule_set(&actor, of, None, inactive_after(secs), None);
         assert!(set.await.is_err(), "{name} {secs}");
     }
     let team = Actor {

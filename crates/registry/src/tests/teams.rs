@@ -5,8 +5,8 @@ use martlet_permission::RevokedClients;
 use super::{all, both, is_not_found, new_device, new_group, new_team, of_team};
 use crate::{
     ApiRole, DeviceChange, DeviceFilter, DeviceOrder, GroupChange, Known, LimitReached, NewDevice,
-    NewGroup, NewProvisioningKey, NewUser, NotFound, Owner, PageRequest, Refused, RegistryError,
-    Renewed, Scope, Snapshot, TypeSettings, UserChange,
+    NewGroup, NewProvisioningKey, NewUser, NotFound, Owner, PageRequest, RegistryError, Renewed,
+    Scope, Snapshot, TypeSettings, UserChange,
 };
 
 both!(
