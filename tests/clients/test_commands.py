@@ -51,7 +51,7 @@ def filled(tmp_path_factory):
     place = Place(tmp_path_factory.mktemp("commands") / "data")
     place.device("d1")
     place.user("alice")
-    for command in (["group", "create", "g1"], ["group", "add", "g1", "d1"], ["team", "add", "t1"],
+    for command in (["group", "add", "g1"], ["group", "member", "add", "g1", "d1"], ["team", "add", "t1"],
                     ["team", "member", "set", "t1", "alice", "--role", "viewer"], ["key", "add", "k1", "--scope", "viewer"],
                     ["ban", "add", "client-id", "evil"], ["provision", "add", "p1"]):
         place.run(*command)

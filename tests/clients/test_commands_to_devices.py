@@ -196,8 +196,8 @@ def test_a_command_expires_and_is_retried(commanding):
     assert json.loads(client.receive().payload)["id"] == sent
     until_state(commanding, "pump", sent, "delivered")
     assert call(commanding, "DELETE", path)["state"] == "cancelled"
-    call(commanding, "DELETE", path, expect=422)
-    call(commanding, "POST", f"{path}/retry", expect=422)
+    call(commanding, "DELETE", path, expect=409)
+    call(commanding, "POST", f"{path}/retry", expect=409)
     client.disconnect()
 
 
@@ -211,7 +211,7 @@ def test_commands_end_with_their_device(commanding):
     assert ended["state"] == "cancelled" and "disabled" in ended["result"]
     call(commanding, "POST", "/api/v1/devices/gone/restore")
     assert shown(commanding, "gone", "c")["state"] == "cancelled"
-    call(commanding, "POST", "/api/v1/devices/disabled/commands", {"command": "x"}, expect=422)
+    call(commanding, "POST", "/api/v1/devices/disabled/commands", {"command": "x"}, expect=409)
 
 
 def test_what_cannot_be_a_command_is_refused(commanding):

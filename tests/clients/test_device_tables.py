@@ -159,9 +159,9 @@ def test_devices_move_to_another_node_with_team_and_groups_by_name(start_node, p
     for given in (str(file), "-"):
         fresh = Place(tmp_path / given.replace("/", "_"))
         fresh.run("team", "add", "north", "--own-tenant")
-        fresh.run("group", "create", "hall", "--team", "north")
-        fresh.run("group", "create", "hall")
-        fresh.run("group", "create", "yard")
+        fresh.run("group", "add", "hall", "--team", "north")
+        fresh.run("group", "add", "hall")
+        fresh.run("group", "add", "yard")
         exact(fresh, "device", "import", given, given=printed if given == "-" else b"")
         assert exact(fresh, "device", "export").replace(b"\n", b"\r\n") == table
 

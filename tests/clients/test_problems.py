@@ -88,6 +88,20 @@ def test_the_way_to_mend_it_is_the_apis_own(node):
     assert "POST /api/v1/users/ann/restore (martlet " in told
 
 
+def test_what_helps_is_a_member_of_its_own(node):
+    call(node, "POST", "/api/v1/devices", {"id": "d1"})
+    call(node, "DELETE", "/api/v1/devices/d1")
+    told = call(node, "POST", "/api/v1/devices", {"id": "d1"}, expect=409)
+    of = {"kind": "device", "name": "d1"}
+    assert told["remedies"] == [{"do": "restore", **of}, {"do": "purge", **of}], told
+    assert told["detail"].startswith(told["reason"] + ": "), told
+    told = call(node, "GET", "/api/v1/devices?team=none", expect=400)
+    assert told["remedies"] == [{"do": "list", "kind": "team"}], told
+    assert told["reason"] == "there is no team none" and told["errors"][0]["parameter"] == "team", told
+    told = call(node, "GET", "/api/v1/devices?limit=x", expect=400)
+    assert "remedies" not in told and told["reason"] == told["errors"][0]["detail"], told
+
+
 def test_closed_lists_of_words_are_in_the_document(document):
     schemas = document["components"]["schemas"]
 

@@ -143,8 +143,8 @@ def test_what_a_team_has_moves_by_a_table_and_its_groups_take_its_devices(place)
     place.device("pump")
     place.run("device", "import", "-", "--team", "north", given="id,name\npump,Pump\nmeter,Meter\n")
     assert sorted(ids(place, "--team", "north")) == ["meter@north", "pump@north"]
-    place.run("group", "create", "site", "--team", "north")
-    place.run("group", "add", "site", "pump")
+    place.run("group", "add", "site", "--team", "north")
+    place.run("group", "member", "add", "site", "pump")
     assert shown(place, "device", "show", "pump", "--team", "north")["groups"]
     assert not shown(place, "device", "show", "pump")["groups"]
     table = place.run("device", "export", "--team", "north")
@@ -224,8 +224,8 @@ def test_a_deleted_team_comes_back_with_its_devices(start, place):
 def test_a_device_is_changed_in_all_that_is_said_of_it(place):
     for team in ("north", "south"):
         place.run("team", "add", team)
-        place.run("group", "create", "hall", "--team", team)
-    place.run("group", "create", "yard")
+        place.run("group", "add", "hall", "--team", team)
+    place.run("group", "add", "yard")
     place.user("ann")
     place.device("pump", "--team", "north", "--location", "roof", "--tag", "wet", "--tag", "blue", "--group", "hall",
                  "--owner", "ann", "--firmware-version", "1.2", "--status", "maintenance")
@@ -252,7 +252,7 @@ def test_a_device_is_changed_in_all_that_is_said_of_it(place):
     place.run("device", "set", "pump", code=2)
     # Of several of one name that of the device's team.
     place.run("device", "set", "pump", "--leave", "hall")
-    place.run("group", "add", "hall", "pump")
+    place.run("group", "member", "add", "hall", "pump")
     assert shown(place, "device", "show", "pump")["groups"] == [groups[teams["south"], "hall"]]
     assert shown(place, "device", "add", "later", "--no-secret")["secret"] is None
     assert {row.split()[4] for row in place.run("device", "ls").splitlines()[1:]} >= {"0", "1"}
@@ -309,26 +309,26 @@ def test_a_device_that_is_named_as_it_connects_is_tried_by_its_own_id(start, pla
 def test_groups_of_one_name_are_told_apart_by_their_team(place):
     for team in ("north", "south"):
         place.run("team", "add", team, "--own-tenant")
-        place.run("group", "create", "hall", "--team", team)
+        place.run("group", "add", "hall", "--team", team)
         place.device("pump", "--team", team)
-    place.run("group", "create", "yard")
+    place.run("group", "add", "yard")
     place.run("team", "add", "west")
     told = place.run("group", "show", "hall", code=1)
     assert "several groups" in told and "--team TEAM" in told
     assert "several groups" in place.run("group", "rm", "hall", code=1)
-    assert "several groups" in place.run("group", "add", "hall", "pump", code=1)
+    assert "several groups" in place.run("group", "member", "add", "hall", "pump", code=1)
     listed = {one["team_name"]: one for one in shown(place, "group", "ls")["items"] if one["name"] == "hall"}
     assert sorted(listed) == ["north", "south"] and " north" in place.run("group", "ls")
     assert [one["id"] for one in shown(place, "group", "ls", "--team", "south")["items"]] == [listed["south"]["id"]]
     found = shown(place, "group", "show", "hall", "--team", "south")
     assert found == {**listed["south"], "rules": []} and "south" in place.run("group", "show", "hall", "--team", "south")
-    place.run("group", "add", "hall", "pump", "--team", "south")
+    place.run("group", "member", "add", "hall", "pump", "--team", "south")
     # No team's, with devices of one.
-    place.run("group", "add", "yard", "pump", "--team", "south")
+    place.run("group", "member", "add", "yard", "pump", "--team", "south")
     groups = shown(place, "device", "show", "pump@south")["groups"]
     assert listed["south"]["id"] in groups and len(groups) == 2
     assert shown(place, "device", "show", "pump@north")["groups"] == []
-    place.run("group", "remove", "hall", "pump", "--team", "south")
+    place.run("group", "member", "rm", "hall", "pump", "--team", "south")
     assert len(shown(place, "device", "show", "pump@south")["groups"]) == 1
     assert "no group hall" in place.run("group", "rm", "hall", "--team", "west", code=1)
     place.run("group", "rm", "hall", "--team", "north")

@@ -174,9 +174,12 @@ def test_groups_are_made_filled_and_removed(start_node, tmp_path):
 
     for device in ("d1", "d2"):
         martlet("device", "add", device)
-    group = json.loads(martlet("group", "create", "site", "--description", "north", "--json"))
-    assert "Added 2 devices to the group site" in martlet("group", "add", "site", "d1", "d2")
-    assert "Removed 1 device from the group site" in martlet("group", "remove", group["id"], "d1")
+    group = json.loads(martlet("group", "add", "site", "--description", "north", "--json"))
+    assert "Added 2 devices to the group site" in martlet("group", "member", "add", "site", "d1", "d2")
+    assert "Removed 1 device from the group site" in martlet("group", "member", "rm", group["id"], "d1")
+    # As the commands were called before.
+    assert "Added 1 device to the group site" in martlet("group", "add", "site", "d1")
+    assert "Removed 1 device from the group site" in martlet("group", "remove", "site", "d1")
     listed = json.loads(martlet("group", "ls", "--json"))["items"]
     assert [(one["name"], one["devices"]) for one in listed] == [("site", 1)]
     martlet("group", "rm", "site")

@@ -44,7 +44,7 @@ pub(crate) struct AddedView {
     /// Time of its last change.
     #[schema(value_type = Option<String>, format = DateTime)]
     changed_at: Option<Moment>,
-    /// Who changed it last.
+    /// The user or key that changed it last.
     changed_by: Option<String>,
 }
 

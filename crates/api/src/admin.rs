@@ -156,7 +156,7 @@ pub(crate) struct VersionView {
 
 /// Version
 ///
-/// Of the program and of its API.
+/// The versions of the program and of its API.
 #[utoipa::path(get, path = "/api/v1/version", tag = "node",
     responses((status = 200, description = "What it is", body = VersionView)))]
 pub(crate) async fn version(State(control): State<Arc<Control>>) -> Json<VersionView> {

@@ -10,6 +10,7 @@ use martlet_control::alarms::{
 };
 use martlet_control::callers::Caller;
 use martlet_control::principal::Scope;
+use martlet_registry::{NotFound, ObjectKind};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::routes;
@@ -66,7 +67,7 @@ pub(crate) struct AlarmView {
     /// When it last changed.
     #[schema(value_type = Option<String>, format = DateTime)]
     changed_at: Option<Moment>,
-    /// Who changed it last; null: the node.
+    /// The user or key that changed it last; null: the node.
     changed_by: Option<String>,
     /// Until when it is shelved.
     #[schema(value_type = Option<String>, format = DateTime)]
@@ -194,8 +195,8 @@ fn number_of(id: &str) -> Result<i64, Problem> {
 }
 
 fn no_alarm(id: &str) -> Problem {
-    let detail = format!("there is no alarm {id:?}: GET /api/v1/alarms lists those there are");
-    Problem::new(ProblemKind::NotFound, detail)
+    let missing = NotFound::Object(ObjectKind::Alarm, id.to_owned());
+    Problem::of_error(ProblemKind::NotFound, &missing)
 }
 
 /// An alarm

@@ -25,7 +25,7 @@ use crate::body::room::Bodies;
 use crate::compat::iotflow::rates::RouteLimits;
 use crate::compat::microservice::internal_use::InternalUse;
 use crate::counts::Counts;
-use crate::events::places::Streams;
+use crate::events::open_streams::Streams;
 use crate::idempotency::memory::KeptInMemory;
 use crate::openapi::document::Document;
 use crate::output::Output;

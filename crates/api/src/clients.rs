@@ -14,7 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::api::Api;
 use crate::client_ids::{no_session, without_own_parts};
 use crate::extract::{PathOf, QueryOf};
-use crate::integrations::expect_no_integration;
+use crate::integrations::{Instead, expect_no_integration};
 use crate::page::{self, Page};
 use crate::problem::{Problem, ProblemKind, ProblemView};
 use crate::subscriptions::SubscriptionView;
@@ -215,11 +215,7 @@ pub(crate) async fn kick(
     PathOf(client_id): PathOf<String>,
 ) -> Result<StatusCode, Problem> {
     let (tenant, client_id) = api.control.client_meant(tenant, client_id).await?;
-    expect_no_integration(
-        &api,
-        &client_id,
-        "POST /api/v1/integrations/KIND/NAME/pause (martlet integration pause) stops its delivery",
-    )?;
+    expect_no_integration(&api, &client_id, Instead::Pause)?;
     match api.control.disconnect(tenant, &client_id).await? {
         true => Ok(StatusCode::NO_CONTENT),
         false => {

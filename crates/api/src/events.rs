@@ -1,8 +1,8 @@
 //! What happens to clients: recently, page by page, or as it happens, as server-sent events or by
 //! WebSocket.
 
+pub(crate) mod open_streams;
 mod params;
-pub(crate) mod places;
 mod stream;
 mod websocket;
 

@@ -9,6 +9,7 @@ use martlet_control::integrations::{
     Integrations, OnReject, Operator, Order,
 };
 use martlet_control::principal::{Principal, Scope};
+use martlet_registry::{Remedies, Remedy};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::{IntoParams, IntoResponses, ToSchema};
@@ -183,6 +184,9 @@ impl From<IntegrationSeen> for IntegrationView {
 impl From<IntegrationError> for Problem {
     fn from(error: IntegrationError) -> Self {
         let kind = match &error {
+            IntegrationError::Unknown(missing) => {
+                return Self::of_error(ProblemKind::NotFound, missing);
+            }
             IntegrationError::NotFound(_) => ProblemKind::NotFound,
             IntegrationError::Command(CommandError::NoAnswer) => ProblemKind::NoAnswer,
             IntegrationError::Command(CommandError::NotNow(_)) => ProblemKind::Conflict,
@@ -610,7 +614,7 @@ pub struct DroppedLetters {
 
 /// Drop all dead letters
 ///
-/// Of one integration. The messages are lost.
+/// The dead letters of one integration are removed. Their messages are lost.
 #[utoipa::path(delete, path = "/api/v1/integrations/{kind}/{name}/dead-letters",
     tag = "integrations",
     params(OfTenant, AllLetters, OneIntegration),
@@ -657,20 +661,67 @@ pub(crate) fn started(api: &Api) -> Result<&Integrations, Problem> {
     all.ok_or_else(|| Problem::unavailable("the node has no integrations".to_owned()))
 }
 
+/// What changes the session of an integration instead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Instead {
+    /// The integration can be paused.
+    Pause,
+    /// The configuration decides, as this says.
+    Configure(&'static str),
+}
+
+/// A session keeps the messages of an integration.
+#[derive(Debug)]
+struct KeptForIntegration {
+    kind: String,
+    name: String,
+    instead: Instead,
+}
+
+impl std::fmt::Display for KeptForIntegration {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { kind, name, .. } = self;
+        write!(
+            f,
+            "the session keeps the messages of the integration {kind}/{name}"
+        )?;
+        match self.instead {
+            Instead::Pause => Ok(()),
+            Instead::Configure(how) => write!(f, "; {how}"),
+        }
+    }
+}
+
+impl Remedies for KeptForIntegration {
+    fn remedies(&self) -> Vec<Remedy> {
+        match self.instead {
+            Instead::Pause => {
+                let (kind, name) = (self.kind.clone(), self.name.clone());
+                vec![Remedy::PauseIntegration(kind, name)]
+            }
+            Instead::Configure(_) => Vec::new(),
+        }
+    }
+}
+
 /// The session keeps the messages of no integration: only its configuration and
 /// `/api/v1/integrations` change those.
 pub(crate) fn expect_no_integration(
     api: &Api,
     client_id: &str,
-    instead: &str,
+    instead: Instead,
 ) -> Result<(), Problem> {
     let integrations = api.integrations();
     match integrations.and_then(|all| all.of_session(client_id)) {
         None => Ok(()),
-        Some(found) => Err(Problem::conflict(format!(
-            "the session keeps the messages of the integration {}/{}; {instead}",
-            found.kind(),
-            found.name()
-        ))),
+        Some(found) => {
+            let (kind, name) = (found.kind().to_owned(), found.name().to_owned());
+            let kept = KeptForIntegration {
+                kind,
+                name,
+                instead,
+            };
+            Err(Problem::of_error(ProblemKind::Conflict, &kept))
+        }
     }
 }

@@ -111,7 +111,7 @@ pub use publish::UserProperty;
 pub use registry::{
     DeviceRow, devices_of_json, devices_of_table, json_of_device, table_of_devices,
 };
-pub use remedies::in_commands;
+pub use remedies::{RemedyView, in_commands};
 pub use retained::{Deleted, RetainedView};
 pub use routes::router;
 pub use settings::{RouteSettings, Settings};

@@ -106,7 +106,8 @@ pub(crate) struct Lifted {
 
 /// End lockouts
 ///
-/// Of a user name, of an address, or all of them. The failures that led to them are forgotten, too.
+/// The lockouts of a user name, of an address, or all of them are lifted. The failures that led to
+/// them are forgotten too.
 #[utoipa::path(delete, path = "/api/v1/lockouts", tag = "clients", params(LiftedLockouts, OfTenant),
     responses((status = 200, description = "How many were ended", body = Lifted)))]
 pub(crate) async fn lift(

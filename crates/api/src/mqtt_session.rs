@@ -10,7 +10,7 @@ use crate::api::Api;
 use crate::client_ids::no_session;
 use crate::clients::{ClientParams, page_of};
 use crate::extract::{PathOf, QueryOf};
-use crate::integrations::expect_no_integration;
+use crate::integrations::{Instead, expect_no_integration};
 use crate::page::Page;
 use crate::problem::{Problem, ProblemView};
 use crate::tenant::{InTenant, InTenants, OfTenant};
@@ -91,7 +91,8 @@ impl From<ClientInfo> for SessionLine {
 
 /// Sessions
 ///
-/// By Client Identifier; with `connected=false` those whose clients are away.
+/// The sessions, sorted by Client Identifier. With `connected=false`, those whose clients are not
+/// connected.
 #[utoipa::path(get, path = "/api/v1/sessions", tag = "clients",
     params(ClientParams, OfTenant),
     responses((status = 200, description = "A page of them", body = Page<SessionLine>)))]
@@ -145,11 +146,11 @@ pub(crate) async fn end(
     PathOf(client_id): PathOf<String>,
 ) -> Result<StatusCode, Problem> {
     let (tenant, client_id) = api.control.client_meant(tenant, client_id).await?;
-    expect_no_integration(
-        &api,
-        &client_id,
-        "it ends when the integration is removed from the configuration and the node is started again",
-    )?;
+    let instead = Instead::Configure(
+        "it ends when the integration is removed from the configuration and the node is started \
+         again",
+    );
+    expect_no_integration(&api, &client_id, instead)?;
     match api.control.end_session(tenant, &client_id).await? {
         true => Ok(StatusCode::NO_CONTENT),
         false => Err(no_session(&client_id)),

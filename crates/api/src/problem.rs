@@ -4,9 +4,12 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use martlet_control::ControlError;
 use martlet_control::callers::CallersError;
+use martlet_registry::{Remedies, Remedy};
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
+
+use crate::remedies::{RemedyView, in_requests};
 
 /// Declares the closed list of problems: name, slug, status, title, what it means.
 macro_rules! problems {
@@ -113,6 +116,12 @@ pub(crate) struct ProblemView {
     status: u16,
     /// What happened, and what to do about it.
     detail: String,
+    /// What happened, if `detail` also says which field is at fault or what to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    /// What to do about it, the best first; `detail` says it in words.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    remedies: Vec<RemedyView>,
     /// Fields at fault.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<FieldError>,
@@ -130,15 +139,26 @@ pub(crate) struct Extra {
     pub(crate) members: Vec<(&'static str, Value)>,
 }
 
+/// What the detail of a problem consists of.
+#[derive(Clone, Debug, Default)]
+struct Parts {
+    /// What happened, without the field at fault and without remedies.
+    reason: String,
+    /// What helps, the best first.
+    remedies: Vec<Remedy>,
+}
+
 /// An answer that is an error.
 #[derive(Clone, Debug)]
 pub struct Problem {
     kind: ProblemKind,
     detail: String,
+    /// What the detail consists of, if it says more than what happened.
+    parts: Option<Box<Parts>>,
     errors: Vec<FieldError>,
     headers: Vec<(HeaderName, HeaderValue)>,
     /// What forms of other systems have beside the rest.
-    extra: Extra,
+    extra: Box<Extra>,
 }
 
 impl Problem {
@@ -147,10 +167,30 @@ impl Problem {
         Self {
             kind,
             detail: detail.into(),
+            parts: None,
             errors: Vec::new(),
             headers: Vec::new(),
-            extra: Extra::default(),
+            extra: Box::default(),
         }
+    }
+
+    /// A problem of this kind, for an error that may know what helps.
+    pub(crate) fn of_error(kind: ProblemKind, error: &dyn Remedies) -> Self {
+        Self::new(kind, in_requests(error)).with_parts(error.to_string(), error.remedies())
+    }
+
+    /// A parameter of the query is at fault, for an error that may know what helps.
+    pub(crate) fn of_query_error(name: &str, error: &dyn Remedies) -> Self {
+        let problem = Self::of_query(name, in_requests(error));
+        problem.with_parts(error.to_string(), error.remedies())
+    }
+
+    /// With what its detail consists of.
+    fn with_parts(mut self, reason: String, remedies: Vec<Remedy>) -> Self {
+        if reason != self.detail {
+            self.parts = Some(Box::new(Parts { reason, remedies }));
+        }
+        self
     }
 
     /// With a heading of its own, for forms of other systems that have one.
@@ -181,7 +221,10 @@ impl Problem {
     /// A parameter of the query is at fault.
     pub fn of_query(name: &str, detail: impl Into<String>) -> Self {
         let detail = detail.into();
-        Self::bad_request(format!("the query: {name}: {detail}")).of_parameter(name, detail)
+        let problem = Self::bad_request(format!("the query: {name}: {detail}"));
+        problem
+            .with_parts(detail.clone(), Vec::new())
+            .of_parameter(name, detail)
     }
 
     /// A field of the body is at fault: where it is, as a JSON Pointer; empty is the body itself.
@@ -191,7 +234,10 @@ impl Problem {
             "" => format!("the body: {detail}"),
             pointer => format!("the body: {pointer}: {detail}"),
         };
-        Self::new(ProblemKind::Invalid, text).of_field(pointer, detail)
+        let problem = Self::new(ProblemKind::Invalid, text);
+        problem
+            .with_parts(detail.clone(), Vec::new())
+            .of_field(pointer, detail)
     }
 
     /// A parameter of the query or path is at fault.
@@ -250,11 +296,15 @@ impl Problem {
 
     /// As it is sent.
     pub(crate) fn body(&self, request_id: Option<&str>) -> String {
+        let parts = self.parts.as_deref();
+        let remedies = parts.map_or(&[][..], |parts| parts.remedies.as_slice());
         let view = ProblemView {
             kind: format!("/problems/{}", self.kind.slug()),
             title: self.kind.title(),
             status: self.kind.status().as_u16(),
             detail: self.detail.clone(),
+            reason: parts.map(|parts| parts.reason.clone()),
+            remedies: remedies.iter().map(RemedyView::from).collect(),
             errors: self.errors.clone(),
             request_id: request_id.map(str::to_owned),
         };

@@ -324,10 +324,7 @@ impl From<Refusal> for Problem {
             Some("/retain") if reason == ReasonCode::NotAuthorized => {
                 Self::new(ProblemKind::Forbidden, detail)
             }
-            Some(field) => {
-                let whole = format!("the body: {field}: {detail}");
-                Self::new(ProblemKind::Invalid, whole).of_field(field, detail)
-            }
+            Some(field) => Self::of_body(field, detail),
         }
     }
 }
@@ -452,8 +449,7 @@ pub(crate) async fn publish_bulk(
 ) -> Result<(Extension<About>, axum::Json<PublishOutcomes>), Problem> {
     if !(1..=BULK_MAX).contains(&body.messages.len()) {
         let detail = format!("expected 1 to {BULK_MAX} messages");
-        let problem = Problem::new(ProblemKind::Invalid, format!("the body: {detail}"));
-        return Err(problem.of_field("/messages", detail));
+        return Err(Problem::of_body("/messages", detail));
     }
     let mut messages = Vec::with_capacity(body.messages.len());
     let mut early = Vec::with_capacity(body.messages.len());

@@ -1,7 +1,144 @@
-//! Remedies of the registry's errors, as requests and as commands.
+//! Remedies of errors: as requests, as commands, and as members of an answer.
 
-use martlet_control::tables::TablesError;
-use martlet_registry::{ObjectKind, Remedies, Remedy};
+use martlet_registry::{ObjectKind, OtherSystem, Remedies, Remedy};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// What to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum RemedyAction {
+    /// List the objects of the kind.
+    List,
+    /// Show the object.
+    Show,
+    /// Add the object.
+    Add,
+    /// Change the rules of the object.
+    ChangeRules,
+    /// Restore the deleted object.
+    Restore,
+    /// Remove the object permanently.
+    Purge,
+    /// Give the device another credential.
+    RotateSecret,
+    /// Set another password of the user.
+    SetPassword,
+    /// Name the team in the request: this team, or that of the group.
+    NameTeam,
+    /// Move users out of their team, such as this one.
+    MoveUsers,
+    /// Remove the team with its members.
+    RemoveWithMembers,
+    /// Pause the integration.
+    Pause,
+    /// Keep the password in a password file.
+    UsePasswordFile,
+    /// Import a database of the system of this name; without a name, of a known system.
+    Import,
+}
+
+/// What helps against a problem.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = Remedy)]
+pub struct RemedyView {
+    /// What to do.
+    #[serde(rename = "do")]
+    action: RemedyAction,
+    /// Kind of the objects: `device`, `user`, `team`, `group`, `role`, `device_type`, …
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "device_type")]
+    kind: Option<String>,
+    /// Name or id of the object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "pump")]
+    name: Option<String>,
+}
+
+impl From<&Remedy> for RemedyView {
+    fn from(remedy: &Remedy) -> Self {
+        let name = |name: &str| Some(name.to_owned());
+        let (action, kind, name) = match remedy {
+            Remedy::List(kind) => (RemedyAction::List, Some(*kind), None),
+            Remedy::ShowDevice(id) => (RemedyAction::Show, Some(ObjectKind::Device), name(id)),
+            Remedy::Add(kind, of) => (RemedyAction::Add, Some(*kind), name(of)),
+            Remedy::ChangeRules(kind, of) => (RemedyAction::ChangeRules, Some(*kind), name(of)),
+            Remedy::Restore(kind, of) => (RemedyAction::Restore, Some(*kind), name(of)),
+            Remedy::Purge(kind, of) => (RemedyAction::Purge, Some(*kind), name(of)),
+            Remedy::RotateSecret(id) => (
+                RemedyAction::RotateSecret,
+                Some(ObjectKind::Device),
+                name(id),
+            ),
+            Remedy::SetPassword(of) => {
+                (RemedyAction::SetPassword, Some(ObjectKind::User), name(of))
+            }
+            Remedy::InTeam(team) => (RemedyAction::NameTeam, Some(ObjectKind::Team), name(team)),
+            Remedy::NameTeamOfGroup => (RemedyAction::NameTeam, Some(ObjectKind::Group), None),
+            Remedy::MoveUsers(user) => {
+                (RemedyAction::MoveUsers, Some(ObjectKind::User), name(user))
+            }
+            Remedy::RemoveWithMembers => (
+                RemedyAction::RemoveWithMembers,
+                Some(ObjectKind::Team),
+                None,
+            ),
+            Remedy::PauseIntegration(kind, of) => {
+                let name = name(&format!("{kind}/{of}"));
+                (RemedyAction::Pause, Some(ObjectKind::Integration), name)
+            }
+            Remedy::UsePasswordFile => (RemedyAction::UsePasswordFile, None, None),
+            Remedy::Import(system) => {
+                let name = system.and_then(|system| name(system.word()));
+                (RemedyAction::Import, None, name)
+            }
+        };
+        Self {
+            action,
+            kind: kind.map(|kind| kind.name().to_owned()),
+            name,
+        }
+    }
+}
+
+impl RemedyView {
+    /// The remedy as a command; none: this version does not know it.
+    pub fn command(self) -> Option<String> {
+        Some(command(&self.remedy()?))
+    }
+
+    fn remedy(self) -> Option<Remedy> {
+        let kind = |name: String| ObjectKind::ALL.into_iter().find(|kind| kind.name() == name);
+        let kind = self.kind.and_then(kind);
+        Some(match (self.action, kind, self.name) {
+            (RemedyAction::List, Some(kind), _) => Remedy::List(kind),
+            (RemedyAction::Show, Some(ObjectKind::Device), Some(id)) => Remedy::ShowDevice(id),
+            (RemedyAction::Add, Some(kind), Some(name)) => Remedy::Add(kind, name),
+            (RemedyAction::ChangeRules, Some(kind), Some(name)) => Remedy::ChangeRules(kind, name),
+            (RemedyAction::Restore, Some(kind), Some(name)) => Remedy::Restore(kind, name),
+            (RemedyAction::Purge, Some(kind), Some(name)) => Remedy::Purge(kind, name),
+            (RemedyAction::RotateSecret, _, Some(id)) => Remedy::RotateSecret(id),
+            (RemedyAction::SetPassword, _, Some(name)) => Remedy::SetPassword(name),
+            (RemedyAction::NameTeam, Some(ObjectKind::Group), _) => Remedy::NameTeamOfGroup,
+            (RemedyAction::NameTeam, _, Some(team)) => Remedy::InTeam(team),
+            (RemedyAction::MoveUsers, _, Some(user)) => Remedy::MoveUsers(user),
+            (RemedyAction::RemoveWithMembers, ..) => Remedy::RemoveWithMembers,
+            (RemedyAction::Pause, _, Some(name)) => {
+                let (kind, name) = name.split_once('/')?;
+                Remedy::PauseIntegration(kind.to_owned(), name.to_owned())
+            }
+            (RemedyAction::UsePasswordFile, ..) => Remedy::UsePasswordFile,
+            (RemedyAction::Import, _, name) => {
+                let mut all = OtherSystem::ALL.into_iter();
+                Remedy::Import(match name {
+                    None => None,
+                    Some(name) => Some(all.find(|system| system.word() == name)?),
+                })
+            }
+            _ => return None,
+        })
+    }
+}
 
 /// A remedy in words.
 struct Wording {
@@ -32,14 +169,6 @@ impl Wording {
 /// Text of an error with its remedies, as requests with the command in brackets.
 pub(crate) fn in_requests(error: &dyn Remedies) -> String {
     error.worded(request)
-}
-
-/// The same of an error of the tables.
-pub(crate) fn tables_in_requests(error: &TablesError) -> String {
-    match error {
-        TablesError::Registry(refused) if !error.is_fault() => in_requests(refused),
-        error => error.told(),
-    }
 }
 
 /// Text of an error with its remedies, as commands.
@@ -121,6 +250,11 @@ fn wording(remedy: &Remedy) -> Wording {
                 command: format!("{advice} (--with-members)"),
             }
         }
+        Remedy::PauseIntegration(kind, name) => {
+            let request = format!("POST /api/v1/integrations/{kind}/{name}/pause");
+            let command = format!("martlet integration pause {kind}/{name}");
+            Wording::of(&request, &command, "stops its delivery")
+        }
         Remedy::UsePasswordFile => Wording::of_both(
             "a shorter password belongs in a password file (martlet passwd -U), where guessing it \
              takes longer"
@@ -151,6 +285,8 @@ fn route(kind: ObjectKind) -> &'static str {
         ObjectKind::Rollout => "/api/v1/rollouts",
         ObjectKind::Ban => "/api/v1/bans",
         ObjectKind::Rule => "/api/v1/rules",
+        ObjectKind::Alarm => "/api/v1/alarms",
+        ObjectKind::Integration => "/api/v1/integrations",
     }
 }
 
@@ -170,6 +306,8 @@ fn noun(kind: ObjectKind) -> &'static str {
         ObjectKind::Rollout => "rollout",
         ObjectKind::Ban => "ban",
         ObjectKind::Rule => "rule",
+        ObjectKind::Alarm => "alarm",
+        ObjectKind::Integration => "integration",
     }
 }
 
@@ -225,6 +363,40 @@ mod tests {
         for (error, by_request, by_command) in errors {
             assert_eq!(in_requests(error), by_request);
             assert_eq!(in_commands(error), by_command);
+        }
+    }
+
+    #[test]
+    fn a_remedy_is_read_back_from_an_answer() {
+        let name = || "x".to_owned();
+        let mut all = vec![
+            Remedy::ShowDevice(name()),
+            Remedy::RotateSecret(name()),
+            Remedy::SetPassword(name()),
+            Remedy::InTeam(name()),
+            Remedy::NameTeamOfGroup,
+            Remedy::MoveUsers(name()),
+            Remedy::RemoveWithMembers,
+            Remedy::PauseIntegration("file".to_owned(), name()),
+            Remedy::UsePasswordFile,
+            Remedy::Import(None),
+        ];
+        all.extend(OtherSystem::ALL.map(|system| Remedy::Import(Some(system))));
+        for kind in ObjectKind::ALL {
+            all.push(Remedy::List(kind));
+            for of in [
+                Remedy::Add,
+                Remedy::ChangeRules,
+                Remedy::Restore,
+                Remedy::Purge,
+            ] {
+                all.push(of(kind, name()));
+            }
+        }
+        for remedy in all {
+            let text = serde_json::to_string(&RemedyView::from(&remedy)).unwrap();
+            let view: RemedyView = serde_json::from_str(&text).unwrap();
+            assert_eq!(view.remedy(), Some(remedy), "{text}");
         }
     }
 }

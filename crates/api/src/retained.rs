@@ -108,7 +108,7 @@ pub(crate) struct RetainedParams {
 
 /// Retained messages
 ///
-/// By topic.
+/// The retained messages, sorted by topic.
 #[utoipa::path(get, path = "/api/v1/retained", tag = "messages",
     params(RetainedParams, OfTenant),
     responses((status = 200, description = "A page of them", body = Page<RetainedView>)))]

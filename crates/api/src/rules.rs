@@ -15,6 +15,7 @@ use martlet_control::rules::{
     Definition, RuleChange, RuleCounts, RuleError, RuleSeen, Rules, TrialOutcome, TriedMessage,
 };
 use martlet_control::telemetry::StoreError;
+use martlet_registry::{NotFound, ObjectKind};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
@@ -82,7 +83,7 @@ pub(crate) struct RuleView {
     /// Time of its last change.
     #[schema(value_type = Option<String>, format = DateTime)]
     changed_at: Option<Moment>,
-    /// Who changed it last.
+    /// The user or key that changed it last.
     changed_by: Option<String>,
 }
 
@@ -190,8 +191,8 @@ async fn seen(api: &Api, caller: &Caller, of: &OfTeam) -> Result<Vec<RuleSeen>, 
 async fn one(api: &Api, caller: &Caller, of: &OfTeam, name: &str) -> Result<RuleSeen, Problem> {
     let mut all = seen(api, caller, of).await?.into_iter();
     all.find(|one| one.name == name).ok_or_else(|| {
-        let detail = format!("there is no rule {name:?}: GET /api/v1/rules lists those there are");
-        Problem::new(ProblemKind::NotFound, detail)
+        let missing = NotFound::Object(ObjectKind::Rule, name.to_owned());
+        Problem::of_error(ProblemKind::NotFound, &missing)
     })
 }
 

@@ -30,7 +30,7 @@ pub(crate) struct SecretView {
     /// Time of its last change.
     #[schema(value_type = Option<String>, format = DateTime)]
     changed_at: Option<Moment>,
-    /// Who changed it last.
+    /// The user or key that changed it last.
     changed_by: String,
     /// Integrations that use it.
     #[schema(example = json!(["webhook/crm"]))]

@@ -50,9 +50,10 @@ const NOTE: &str = "From now on the API and MQTT ask for credentials: clients wi
 
 /// Make the first administrator
 ///
-/// By the token of the link that the node printed when it started without one. It is valid once,
-/// for an hour, and until the node has an administrator, such as an API key. From the first user
-/// on, clients of MQTT need credentials, unless `mqtt.allow_anonymous` accepts them without.
+/// The request shows the token of the link that the node printed when it started without an
+/// administrator. The token is valid once, for an hour, and until the node has an administrator,
+/// such as an API key. From the first user on, clients of MQTT need credentials, unless
+/// `mqtt.allow_anonymous` accepts them without.
 #[utoipa::path(post, path = "/api/v1/setup", tag = "security", request_body = SetupBody,
     responses((status = 201, description = "They are there", body = SetupDone)))]
 pub(crate) async fn make(

@@ -12,7 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::api::Api;
 use crate::client_ids::{no_session, without_own_parts};
 use crate::extract::{JsonBody, PathOf, QueryOf};
-use crate::integrations::expect_no_integration;
+use crate::integrations::{Instead, expect_no_integration};
 use crate::page::{self, Page};
 use crate::problem::{Problem, ProblemKind, ProblemView};
 use crate::tenant::{InTenant, OfTenant};
@@ -76,7 +76,8 @@ pub(crate) struct SubscriptionParams {
 
 /// Subscriptions
 ///
-/// Of all clients, by Client Identifier and Topic Filter. With `topic`, who would get a message.
+/// The subscriptions of all clients, sorted by Client Identifier and Topic Filter. With `topic`,
+/// those that would receive a message.
 #[utoipa::path(get, path = "/api/v1/subscriptions", tag = "clients",
     params(SubscriptionParams, OfTenant),
     responses((status = 200, description = "A page of them", body = Page<SubscriptionView>)))]
@@ -104,7 +105,7 @@ pub(crate) struct WantedOfClient {
 
 /// Subscriptions of a client
 ///
-/// By Topic Filter.
+/// The subscriptions of the client, sorted by Topic Filter.
 #[utoipa::path(get, path = "/api/v1/clients/{client_id}/subscriptions", tag = "clients",
     params(("client_id" = String, Path, description = "Client Identifier, percent-encoded"),
         WantedOfClient, OfTenant),
@@ -224,7 +225,7 @@ pub(crate) struct Granted {
 }
 
 /// Where the subscriptions of an integration come from.
-const FILTERS: &str = "its filters are those of the configuration";
+const FILTERS: Instead = Instead::Configure("its filters are those of the configuration");
 
 /// Subscription Identifiers are 28 bits (MQTT 5 section 3.8.2.1.2).
 const SUBSCRIPTION_ID_MAX: u32 = 268_435_455;
@@ -306,8 +307,7 @@ impl SubscriptionBody {
 }
 
 fn invalid(pointer: &str, detail: &str) -> Problem {
-    let problem = Problem::new(ProblemKind::Invalid, format!("the body: {detail}"));
-    problem.of_field(pointer, detail)
+    Problem::of_body(pointer, detail)
 }
 
 /// Which of them.

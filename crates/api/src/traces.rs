@@ -136,7 +136,7 @@ pub struct TracesView {
 
 /// Traces
 ///
-/// Of what everything is logged now.
+/// The clients, addresses and topics about which everything is logged now.
 #[utoipa::path(get, path = "/api/v1/traces", tag = "node",
     responses((status = 200, description = "All of them", body = TracesView)))]
 pub(crate) async fn list(State(control): State<Arc<Control>>) -> Result<Json<TracesView>, Problem> {
@@ -162,11 +162,7 @@ pub(crate) async fn begin(
     let minutes = body.minutes.unwrap_or(MINUTES);
     if !(1..=TRACE_MINUTES_MAX).contains(&minutes) {
         let detail = format!("expected 1 to {TRACE_MINUTES_MAX}");
-        let problem = Problem::new(
-            ProblemKind::Invalid,
-            format!("the body: /minutes: {detail}"),
-        );
-        return Err(problem.of_field("/minutes", detail));
+        return Err(Problem::of_body("/minutes", detail));
     }
     let named = Named {
         client: body.client,

@@ -34,7 +34,7 @@ pub struct AlarmRow {
     pub raised_ms: i64,
     /// Milliseconds since the Unix epoch.
     pub changed_ms: i64,
-    /// Who changed it last; empty: the node.
+    /// The user or key that changed it last; empty: the node.
     pub changed_by: String,
     /// Until when it is shelved, milliseconds since the Unix epoch; 0: it is not.
     pub shelved_until_ms: i64,

@@ -1,4 +1,4 @@
-//! Who changed what: a row for each change, written with it.
+//! The audit log: a row for each change, with its caller, written in the same transaction.
 
 mod actor;
 pub(crate) mod entry;
@@ -20,7 +20,7 @@ pub struct AuditEntry {
     pub number: i64,
     /// Milliseconds since the Unix epoch.
     pub at_ms: i64,
-    /// Who it was.
+    /// The caller.
     pub who: String,
     /// How: by an API key, a session or the command line.
     pub by: String,

@@ -1,4 +1,5 @@
-//! Who is kept out, whatever they show: Client Identifiers, user names, addresses and networks.
+//! Bans: Client Identifiers, user names, addresses and networks that are refused, whatever
+//! credentials they show.
 
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
@@ -67,7 +68,7 @@ pub struct Ban {
     pub value: String,
     /// For people.
     pub why: String,
-    /// Who made it.
+    /// The user or key that added it.
     pub made_by: String,
     /// Milliseconds since the Unix epoch.
     pub created_ms: i64,

@@ -5,7 +5,6 @@ use serde_json::json;
 use crate::database::Work;
 use crate::rule_sets::owner::{Owner, expect_all, expect_own};
 use crate::sql::Fault;
-use crate::{Actor, Registry, RegistryError};
 
 /// Sessions of a device that may use any Client Identifier, if nothing else is set.
 const SESSIONS_MAX: u32 = 10;
@@ -71,25 +70,16 @@ impl ClientIds {
     }
 }
 
-impl Registry {
-    /// Sets which Client Identifiers the devices of a type may use. A connection that is there
-    /// stays.
-    ///
-    /// # Errors
-    /// There is no such type, or it is built in.
-    pub async fn set_client_ids(
-        &mut self,
-        actor: &Actor,
-        device_type: &str,
-        client_ids: ClientIds,
-    ) -> Result<(), RegistryError> {
-        let mut work = self.begin(actor).await?;
-        let done = set(&mut work, device_type, client_ids).await;
-        work.end(done).await
-    }
+/// Settings of a type of devices beside its rules. None: the default, or as before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TypeSettings {
+    /// Client Identifiers that its devices may use. Connections of the time before stay.
+    pub client_ids: Option<ClientIds>,
+    /// Seconds without a message after which its devices are inactive; 0: never.
+    pub inactive_after_secs: Option<u32>,
 }
 
-/// Sets them for a device type.
+/// Sets which Client Identifiers the devices of a type may use.
 pub(crate) async fn set(
     work: &mut Work<'_>,
     device_type: &str,

@@ -51,7 +51,7 @@ pub struct Firmware {
     pub is_verified: bool,
     /// Where the file is; empty: in the data directory of the node.
     pub url: String,
-    /// Who added it, as the audit log has it.
+    /// The caller that added it, as in the audit log.
     pub added_by: String,
     /// When it was added, milliseconds since the Unix epoch.
     pub created_ms: i64,

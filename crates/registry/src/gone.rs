@@ -1,4 +1,4 @@
-//! Who is not there any more: since when, and how they come back.
+//! Deleted users and devices: since when they are deleted, and how they are restored.
 
 use sqlx::{AnyConnection, Row as _};
 

@@ -44,22 +44,6 @@ pub struct InactivityCheck {
 }
 
 impl Registry {
-    /// Sets after how many seconds without a message the devices of a type are inactive; 0: never.
-    /// Types that come with the program have it too.
-    ///
-    /// # Errors
-    /// There is no such type, the time is out of range, or the caller sees one team only.
-    pub async fn set_inactive_after(
-        &mut self,
-        actor: &Actor,
-        device_type: &str,
-        secs: u32,
-    ) -> Result<(), RegistryError> {
-        let mut work = self.begin(actor).await?;
-        let done = set_inactive_after(&mut work, device_type, secs).await;
-        work.end(done).await
-    }
-
     /// Whether there is a type whose devices become inactive.
     ///
     /// # Errors
@@ -90,7 +74,9 @@ impl Registry {
     }
 }
 
-async fn set_inactive_after(
+/// Sets after how many seconds without a message the devices of a type are inactive; 0: never.
+/// Types that come with the program have it too.
+pub(crate) async fn set_inactive_after(
     work: &mut Work<'_>,
     device_type: &str,
     secs: u32,

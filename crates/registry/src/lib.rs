@@ -11,7 +11,8 @@
 //!   transactions that write, and rows as text
 //! * `error`: why the tables are not read or changed, and what helps
 //! * `names`, `known`: which names objects may have, and whose a name is
-//! * `teams`, `members`, `users`, `api_keys`, `rule_sets`: people, what they may do, and by what
+//! * `teams`, `members`, `membership`: teams, and who is in them
+//! * `users`, `api_keys`, `rule_sets`: people, what they may do, and by what
 //! * `team_tokens`: what all devices of a team log in with
 //! * `devices`, `device_lists`, `credentials`, `groups`, `configuration`, `provisioning`: devices
 //! * `registration`: devices that register by a name, with their number as id
@@ -71,6 +72,7 @@ mod known;
 mod lines;
 mod location;
 mod members;
+mod membership;
 mod message_log;
 mod migrations;
 mod names;
@@ -106,7 +108,7 @@ pub use audit::{Actor, AuditEntry, AuditFilter, AuditKept, AuditLine, NewAuditEn
 pub use bans::{Ban, BanKind, NewBan};
 pub use bridge_subscriptions::BridgeSubscription;
 pub use certificate_ends::CertificateEnd;
-pub use client_ids::ClientIds;
+pub use client_ids::{ClientIds, TypeSettings};
 pub use commands::{
     COMMAND_BYTES_MAX, COMMANDS_OPEN_MAX, Command, CommandAnswer, CommandFilter, CommandKey,
     CommandOutcome, CommandState, CommandStep, CommandUpdate, CommandsKept, FleetCommand,

@@ -5,6 +5,7 @@ use sqlx::Row as _;
 use sqlx::any::AnyRow;
 
 use crate::database::Work;
+use crate::membership::insert_member;
 use crate::sql::{Fault, clean};
 use crate::teams::find_named;
 use crate::users::{expect_user, has_a_say_elsewhere};
@@ -139,11 +140,7 @@ async fn set_one_member(
     let gone = gone.bind(team.to_owned()).bind(user.to_owned());
     gone.execute(&mut *work.all).await?;
     if let Some(role) = role {
-        let sql = "INSERT INTO team_members (team, user_name, role, created_ms) \
-                   VALUES ($1, $2, $3, $4)";
-        let query = sqlx::query(sql).bind(team.to_owned()).bind(user.to_owned());
-        let query = query.bind(role.word()).bind(work.now_ms);
-        query.execute(&mut *work.all).await?;
+        insert_member(work, team, user, role).await?;
     }
     let changed = json!({ "user": user, "role": role.map(ApiRole::word) });
     work.audit("team.member", ("team", team), team, changed)

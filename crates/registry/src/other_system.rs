@@ -14,6 +14,9 @@ pub enum OtherSystem {
 }
 
 impl OtherSystem {
+    /// All systems.
+    pub const ALL: [Self; 3] = [Self::Microservice, Self::IotFlow, Self::ServiceMqtt];
+
     /// As `martlet import` names it.
     pub fn word(self) -> &'static str {
         match self {

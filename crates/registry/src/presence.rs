@@ -1,5 +1,5 @@
-//! Who is connected, and when they were last heard of: written in batches by the nodes, and never a
-//! change that has them read anything again.
+//! Presence: which clients are connected, and when they last sent something. The nodes write it in
+//! batches. It is no change after which nodes read tables again.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -14,16 +14,19 @@ use martlet_permission::{Actions, Rule, Rules};
 use serde_json::json;
 use sqlx::{AnyConnection, Row as _};
 
-use crate::client_ids::{self, ClientIds};
+use crate::client_ids::{self, ClientIds, TypeSettings};
 use crate::database::Work;
 use crate::groups::find::find_group;
+use crate::inactivity::set_inactive_after;
 use crate::names::check_new_name;
 use crate::rule_sets::owner::{
     ADMINISTRATOR_ROLE, Owner, USER_ROLE, expect_all, expect_own, unknown,
 };
 use crate::sql::Fault;
 use crate::teams;
-use crate::{Actor, Exists, Refused, Registry, RegistryError, Scope, expect_revision, now_ms};
+use crate::{
+    Actor, Exists, LimitReached, Refused, Registry, RegistryError, Scope, expect_revision, now_ms,
+};
 
 /// Rules of one role, type or group.
 const RULES_MAX: usize = 1_000;
@@ -115,12 +118,13 @@ impl Registry {
         name: &str,
         rules: &[RuleLine],
     ) -> Result<(), RegistryError> {
-        self.create_rule_set(&Actor::local(), owner, name, rules, None)
+        let settings = TypeSettings::default();
+        self.create_rule_set(&Actor::local(), owner, name, rules, settings)
             .await
     }
 
-    /// As [`Registry::add_rule_set`], for a caller that sees everything, and with the Client
-    /// Identifiers of the devices of a type if they are given. Groups are added as such.
+    /// As [`Registry::add_rule_set`], for a caller that sees everything, and with the settings of a
+    /// type. Groups are added as such.
     ///
     /// # Errors
     /// It is there, or the name is none.
@@ -130,13 +134,14 @@ impl Registry {
         owner: Owner,
         name: &str,
         rules: &[RuleLine],
-        client_ids: Option<ClientIds>,
+        settings: TypeSettings,
     ) -> Result<(), RegistryError> {
         let mut work = self.begin(actor).await?;
-        let mut done = insert(&mut work, owner, name, rules).await;
-        if let (Ok(()), Some(client_ids)) = (&done, client_ids) {
-            done = client_ids::set(&mut work, name, client_ids).await;
-        }
+        let done = async {
+            insert(&mut work, owner, name, rules).await?;
+            set_settings(&mut work, name, settings).await
+        };
+        let done = done.await;
         work.end(done).await
     }
 
@@ -150,13 +155,12 @@ impl Registry {
         name: &str,
         rules: &[RuleLine],
     ) -> Result<(), RegistryError> {
-        self.change_rules(&Actor::local(), owner, name, rules, (None, None))
+        self.change_rules(&Actor::local(), owner, name, rules, None)
             .await
     }
 
     /// As [`Registry::set_rules`], for a caller; one that sees one team only may change only groups
-    /// of that team. The revision is the group's. Client Identifiers of the devices of a type are
-    /// set too, if they are given.
+    /// of that team. The revision is the group's.
     ///
     /// # Errors
     /// There is none of that name, it is built in, or it has another revision than expected.
@@ -166,13 +170,38 @@ impl Registry {
         owner: Owner,
         name: &str,
         rules: &[RuleLine],
-        (expected_revision, client_ids): (Option<i64>, Option<ClientIds>),
+        expected_revision: Option<i64>,
     ) -> Result<(), RegistryError> {
         let mut work = self.begin(actor).await?;
-        let mut done = change(&mut work, owner, name, rules, expected_revision).await;
-        if let (Ok(()), Some(client_ids)) = (&done, client_ids) {
-            done = client_ids::set(&mut work, name, client_ids).await;
-        }
+        let done = change(&mut work, owner, name, rules, expected_revision).await;
+        work.end(done).await
+    }
+
+    /// Changes the rules of a role or a type, if some are given, and the settings of a type.
+    ///
+    /// # Errors
+    /// There is none of that name, it has another revision than expected, or it is built in.
+    /// `inactive_after_secs` of a type that is built in can be set.
+    pub async fn change_rule_set(
+        &mut self,
+        actor: &Actor,
+        (owner, name): (Owner, &str),
+        rules: Option<&[RuleLine]>,
+        settings: TypeSettings,
+        expected_revision: Option<i64>,
+    ) -> Result<(), RegistryError> {
+        let mut work = self.begin(actor).await?;
+        let done = async {
+            match rules {
+                Some(rules) => change(&mut work, owner, name, rules, expected_revision).await?,
+                None => {
+                    let found = revision_of(&mut work, owner, name).await?;
+                    expect_revision(name, expected_revision, found)?;
+                }
+            }
+            set_settings(&mut work, name, settings).await
+        };
+        let done = done.await;
         work.end(done).await
     }
 
@@ -375,6 +404,33 @@ async fn insert(
     work.audit(&action, (owner.kind(), name), "", changed).await
 }
 
+/// Sets the settings of a type that are given.
+async fn set_settings(
+    work: &mut Work<'_>,
+    name: &str,
+    settings: TypeSettings,
+) -> Result<(), Fault> {
+    if let Some(client_ids) = settings.client_ids {
+        client_ids::set(work, name, client_ids).await?;
+    }
+    match settings.inactive_after_secs {
+        Some(secs) => set_inactive_after(work, name, secs).await,
+        None => Ok(()),
+    }
+}
+
+/// The revision of a role or type by its name, or of a group by its id.
+async fn revision_of(work: &mut Work<'_>, owner: Owner, name: &str) -> Result<i64, Fault> {
+    let sql = match owner {
+        Owner::Role => "SELECT revision FROM roles WHERE name = $1",
+        Owner::DeviceType => "SELECT revision FROM device_types WHERE name = $1",
+        Owner::Group => "SELECT revision FROM device_groups WHERE id = $1",
+    };
+    let found = sqlx::query_scalar(sql).bind(name.to_owned());
+    let found = found.fetch_optional(&mut *work.all).await?;
+    found.ok_or_else(|| unknown(owner, name).into())
+}
+
 async fn change(
     work: &mut Work<'_>,
     owner: Owner,
@@ -383,19 +439,10 @@ async fn change(
     expected_revision: Option<i64>,
 ) -> Result<(), Fault> {
     let (mut team, mut name) = (String::new(), name.to_owned());
-    let (read, raise) = match owner {
-        Owner::Role => (
-            "SELECT revision FROM roles WHERE name = $1",
-            "UPDATE roles SET revision = revision + 1 WHERE name = $1",
-        ),
-        Owner::DeviceType => (
-            "SELECT revision FROM device_types WHERE name = $1",
-            "UPDATE device_types SET revision = revision + 1 WHERE name = $1",
-        ),
-        Owner::Group => (
-            "SELECT revision FROM device_groups WHERE id = $1",
-            "UPDATE device_groups SET revision = revision + 1 WHERE id = $1",
-        ),
+    let raise = match owner {
+        Owner::Role => "UPDATE roles SET revision = revision + 1 WHERE name = $1",
+        Owner::DeviceType => "UPDATE device_types SET revision = revision + 1 WHERE name = $1",
+        Owner::Group => "UPDATE device_groups SET revision = revision + 1 WHERE id = $1",
     };
     match owner {
         Owner::Group => {
@@ -414,8 +461,7 @@ async fn change(
         }
     }
     let name = &*name;
-    let found = sqlx::query_scalar(read).bind(name.to_owned());
-    let found: i64 = found.fetch_one(&mut *work.all).await?;
+    let found = revision_of(work, owner, name).await?;
     expect_revision(name, expected_revision, found)?;
     let raise = sqlx::query(raise).bind(name.to_owned());
     raise.execute(&mut *work.all).await?;
@@ -447,7 +493,7 @@ async fn remove(work: &mut Work<'_>, owner: Owner, name: &str) -> Result<(), Fau
     expect_own(&mut work.all, owner, name).await?;
     let who = sqlx::query_as::<_, (String, i64)>(used).bind(name.to_owned());
     if let Some((who, deleted_ms)) = who.fetch_optional(&mut *work.all).await? {
-        let in_use = Refused::RuleSetInUse {
+        let in_use = LimitReached::RuleSetInUse {
             kind: owner.into(),
             name: name.to_owned(),
             user: who,

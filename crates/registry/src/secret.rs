@@ -1,5 +1,5 @@
 //! Credentials that nobody chose: long and random, so a quick digest with a key is enough to keep.
-//! Who reads the tables can neither log in by them nor try guesses without the key's row.
+//! A reader of the tables can neither log in with them nor try guesses without the key's row.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::{hmac, rand};

@@ -23,7 +23,7 @@ pub struct SecretHead {
     pub created_ms: i64,
     /// Milliseconds since the Unix epoch.
     pub changed_ms: i64,
-    /// Who changed it last, as in the audit log.
+    /// The caller that changed it last, as in the audit log.
     pub changed_by: String,
 }
 

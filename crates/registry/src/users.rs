@@ -13,6 +13,7 @@ use martlet_access::hash::PasswordHash;
 use serde_json::{Map, Value, json};
 
 use crate::database::Work;
+use crate::membership::insert_member;
 use crate::names::check_new_name;
 use crate::rule_sets::expect_own_topics;
 use crate::rule_sets::owner::{is_builtin, unknown};
@@ -42,6 +43,8 @@ pub struct NewUser {
     pub full_name: String,
     /// The team in whose tenant it is, by id or name; empty: the common one.
     pub team: String,
+    /// The role in that team, if it has one.
+    pub team_role: Option<ApiRole>,
 }
 
 impl NewUser {
@@ -54,6 +57,7 @@ impl NewUser {
             email: String::new(),
             full_name: String::new(),
             team: String::new(),
+            team_role: None,
         }
     }
 }
@@ -345,12 +349,16 @@ async fn insert(
     work.audit("user.add", ("user", name), &user.team, changed)
         .await?;
     claim(work, &user).await?;
-    if let Some(team) = scope.team() {
-        let sql = "INSERT INTO team_members (team, user_name, role, created_ms) \
-                   VALUES ($1, $2, $3, $4)";
-        let query = sqlx::query(sql).bind(team.to_owned()).bind(name.clone());
-        let query = query.bind(ApiRole::None.word()).bind(work.now_ms);
-        query.execute(&mut *work.all).await?;
+    match (new.team_role, own_team) {
+        (Some(role), _) if !user.team.is_empty() => {
+            let team = &user.team;
+            insert_member(work, team, name, role).await?;
+            let changed = json!({ "user": name, "role": role.word() });
+            let of = ("team", &**team);
+            work.audit("team.member", of, team, changed).await?;
+        }
+        (_, Some(team)) => insert_member(work, team, name, ApiRole::None).await?,
+        _ => {}
     }
     Ok(user)
 }

@@ -15,8 +15,8 @@ use martlet_control::principal::{Principal, Scope};
 use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
+use super::open_streams::OpenStream;
 use super::params::Format;
-use super::places::OpenStream;
 use crate::api::Api;
 use crate::connection::Connection;
 use crate::guard;

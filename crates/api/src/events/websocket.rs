@@ -19,8 +19,8 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message, Utf8Bytes};
 use tracing::debug;
 
+use super::open_streams::OpenStream;
 use super::params::{EventParams, Format};
-use super::places::OpenStream;
 use super::stream::{Asker, PIECE, Piece, Shaper, heartbeats};
 use crate::api::Api;
 use crate::problem::Problem;

@@ -46,7 +46,7 @@ pub(crate) struct FirmwareView {
     url: String,
     /// The path of the file on this node.
     file: String,
-    /// Who added it.
+    /// The user or key that added it.
     added_by: String,
     /// When it was added.
     #[schema(value_type = Option<String>, format = DateTime)]

@@ -118,7 +118,7 @@ pub(crate) struct RolloutView {
     /// Number of devices by state, of all waves.
     #[schema(value_type = Object)]
     states: States,
-    /// Who began it.
+    /// The user or key that began it.
     asked_by: String,
     /// When it was made.
     #[schema(value_type = Option<String>, format = DateTime)]
@@ -490,8 +490,8 @@ pub(crate) async fn abort(
     params(("id" = String, Path, description = "Its id"), OfTeam),
     responses((status = 200, description = "As it is now", body = RolloutView),
         (status = 404, description = "There is no such rollout"),
-        (status = 409, description = "It was not started, or was aborted"),
-        (status = 422, description = "No device has failed or is silent")))]
+        (status = 409, description = "It was not started, or was aborted, or no device has failed \
+            or is silent")))]
 pub(crate) async fn retry(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,

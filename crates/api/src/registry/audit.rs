@@ -1,4 +1,4 @@
-//! Who changed what.
+//! The audit log: which caller changed what.
 
 use axum::extract::State;
 use martlet_control::use_cases::ReadAuditLog;
@@ -22,7 +22,7 @@ pub(crate) struct AuditView {
     /// When it was done.
     #[schema(value_type = Option<String>, format = DateTime)]
     at: Option<Moment>,
-    /// Who it was.
+    /// The caller.
     #[schema(example = "user:ada")]
     who: String,
     /// How: by a session, an API key or the command line.

@@ -1,4 +1,4 @@
-//! Who is kept out.
+//! Bans: clients, users and addresses that are refused.
 
 use axum::extract::State;
 use axum::http::StatusCode;

@@ -55,7 +55,7 @@ pub(crate) struct CommandView {
     progress: Option<u8>,
     /// What the device answered last, or why it ended.
     result: String,
-    /// Who sent it.
+    /// The user or key that sent it.
     asked_by: String,
     /// When it was added.
     #[schema(value_type = Option<String>, format = DateTime)]
@@ -213,7 +213,8 @@ pub(crate) async fn list(
     responses((status = 201, description = "It is kept, and is being published",
             body = CommandView),
         (status = 404, description = "There is no such device"),
-        (status = 409, description = "The device has a command of this id, or too many")))]
+        (status = 409, description = "The device has a command of this id, or too many, or is not \
+            active")))]
 pub(crate) async fn send(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -254,7 +255,7 @@ pub(crate) async fn show(
         ("command" = String, Path, description = "The command's id"), OfTeam),
     responses((status = 200, description = "As it is now", body = CommandView),
         (status = 404, description = "There is no such device or command"),
-        (status = 422, description = "It has ended")))]
+        (status = 409, description = "It has ended")))]
 pub(crate) async fn cancel(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
@@ -275,7 +276,7 @@ pub(crate) async fn cancel(
         ("command" = String, Path, description = "The command's id"), OfTeam),
     responses((status = 200, description = "As it is now", body = CommandView),
         (status = 404, description = "There is no such device or command"),
-        (status = 422, description = "It is pending, has succeeded, or was cancelled")))]
+        (status = 409, description = "It is pending, has succeeded, or was cancelled")))]
 pub(crate) async fn retry(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,

@@ -559,7 +559,7 @@ impl DeviceChangeBody {
 
 /// Devices
 ///
-/// By id, unless `sort` says otherwise.
+/// The devices, sorted by id unless `sort` says otherwise.
 #[utoipa::path(get, path = "/api/v1/devices", tag = "devices", params(OfList),
     responses((status = 200, description = "A page of them", body = Page<DeviceView>)))]
 pub(crate) async fn list(

@@ -7,7 +7,6 @@ use martlet_control::use_cases::{Named, UseCaseError};
 use martlet_registry::RegistryError;
 
 use crate::problem::{Problem, ProblemKind};
-use crate::remedies::{in_requests, tables_in_requests};
 
 impl From<UseCaseError> for Problem {
     fn from(error: UseCaseError) -> Self {
@@ -15,11 +14,9 @@ impl From<UseCaseError> for Problem {
         match error {
             UseCaseError::LackingScopes(error) => error.into(),
             UseCaseError::OtherTeam(own) => Self::sees_alone(&own),
-            UseCaseError::Unknown(Named::Team, why) => Self::of_query("team", in_requests(&why)),
-            UseCaseError::Unknown(Named::DeviceType, why) => {
-                Self::of_query("type", in_requests(&why))
-            }
-            UseCaseError::Unknown(Named::Group, why) => Self::of_query("group", in_requests(&why)),
+            UseCaseError::Unknown(Named::Team, why) => Self::of_query_error("team", &why),
+            UseCaseError::Unknown(Named::DeviceType, why) => Self::of_query_error("type", &why),
+            UseCaseError::Unknown(Named::Group, why) => Self::of_query_error("group", &why),
             UseCaseError::UnknownScope { index, .. } => {
                 let problem = Self::new(ProblemKind::Invalid, text.clone());
                 problem.of_field(format!("/scopes/{index}"), text)
@@ -50,7 +47,7 @@ impl From<DeviceError> for Problem {
             DeviceError::Stale(_) => ProblemKind::PreconditionFailed,
             DeviceError::Unavailable(_) => ProblemKind::Unavailable,
         };
-        Self::new(kind, in_requests(&error))
+        Self::of_error(kind, &error)
     }
 }
 
@@ -67,6 +64,9 @@ impl From<TablesError> for Problem {
             TablesError::Registry(RegistryError::Stale { .. }) => ProblemKind::PreconditionFailed,
             _ => ProblemKind::Unavailable,
         };
-        Self::new(kind, tables_in_requests(&error))
+        match &error {
+            TablesError::Registry(refused) if !error.is_fault() => Self::of_error(kind, refused),
+            error => Self::new(kind, error.told()),
+        }
     }
 }

@@ -296,7 +296,7 @@ async fn change_members(
         devices: members.devices,
         is_added,
     };
-    let changed = api.run(caller, change).await?;
+    let (_, changed) = api.run(caller, change).await?;
     Ok(axum::Json(Moved { changed }))
 }
 

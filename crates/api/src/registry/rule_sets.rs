@@ -5,9 +5,9 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use martlet_control::callers::Caller;
 use martlet_control::use_cases::{
-    AddRuleSet, ChangeRuleSet, DeleteRuleSet, FindRuleSet, ListRuleSets, SetInactiveAfter,
+    AddRuleSet, ChangeRuleSet, DeleteRuleSet, FindRuleSet, ListRuleSets,
 };
-use martlet_registry::{ClientIds, Owner, RuleLine, RuleSet};
+use martlet_registry::{ClientIds, Owner, RuleLine, RuleSet, TypeSettings};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -126,14 +126,14 @@ pub(crate) struct TypeChange {
     inactive_after_secs: u32,
 }
 
-/// Which Client Identifiers the devices of a type are to use; none: nothing is said of them.
-fn client_ids_of(
+/// Settings of a type: which Client Identifiers its devices may use, if that is given.
+fn settings(
     owner: Owner,
     client_id: Option<&str>,
     max_sessions: Option<u32>,
-) -> Result<Option<ClientIds>, Problem> {
+) -> Result<TypeSettings, Problem> {
     let field = match (client_id, max_sessions) {
-        (None, None) => return Ok(None),
+        (None, None) => return Ok(TypeSettings::default()),
         (Some(_), _) => "/client_id",
         (None, Some(_)) => "/max_sessions",
     };
@@ -144,7 +144,10 @@ fn client_ids_of(
     let read = read.map_err(|why| {
         Problem::new(ProblemKind::Invalid, why.clone()).of_field(field.to_owned(), why)
     });
-    read.map(Some)
+    Ok(TypeSettings {
+        client_ids: Some(read?),
+        inactive_after_secs: None,
+    })
 }
 
 async fn list_of(
@@ -182,7 +185,7 @@ async fn create_of(
         owner,
         name: name.clone(),
         rules: parse(&body.rules)?,
-        client_ids: client_ids_of(owner, body.client_id.as_deref(), body.max_sessions)?,
+        settings: settings(owner, body.client_id.as_deref(), body.max_sessions)?,
     };
     api.run(caller.clone(), add).await?;
     answer_of(api, caller, owner, name, StatusCode::CREATED).await
@@ -198,9 +201,9 @@ async fn set_of(
     let change = ChangeRuleSet {
         owner,
         name: name.clone(),
-        rules: parse(&body.rules)?,
+        rules: Some(parse(&body.rules)?),
         expected_revision: expected(&headers)?,
-        client_ids: client_ids_of(owner, body.client_id.as_deref(), body.max_sessions)?,
+        settings: settings(owner, body.client_id.as_deref(), body.max_sessions)?,
     };
     api.run(caller.clone(), change).await?;
     answer_of(api, caller, owner, name, StatusCode::OK).await
@@ -281,7 +284,8 @@ macro_rules! routes_of {
         #[utoipa::path(delete, path = $one, tag = "rules",
             params(("name" = String, Path, description = "Its name")),
             responses((status = 204, description = "It is deleted"),
-                (status = 404, description = "There is none")))]
+                (status = 404, description = "There is none"),
+                (status = 409, description = "It is in use")))]
         pub(crate) async fn $delete(
             State(api): State<Api>,
             CalledBy(caller): CalledBy,
@@ -304,11 +308,17 @@ pub(crate) async fn change_type(
     PathOf(name): PathOf<String>,
     JsonBody(body): JsonBody<TypeChange>,
 ) -> Result<Response, Problem> {
-    let set = SetInactiveAfter {
+    let change = ChangeRuleSet {
+        owner: Owner::DeviceType,
         name: name.clone(),
-        secs: body.inactive_after_secs,
+        rules: None,
+        settings: TypeSettings {
+            client_ids: None,
+            inactive_after_secs: Some(body.inactive_after_secs),
+        },
+        expected_revision: None,
     };
-    api.run(caller.clone(), set).await?;
+    api.run(caller.clone(), change).await?;
     answer_of(&api, caller, Owner::DeviceType, name, StatusCode::OK).await
 }
 

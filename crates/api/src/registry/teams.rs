@@ -176,6 +176,7 @@ pub(crate) async fn change(
     params(("id" = String, Path, description = "Its id or name")),
     responses((status = 204, description = "It is deleted"),
         (status = 404, description = "There is none"),
+        (status = 409, description = "A user belongs to it"),
         (status = 412, description = "It was changed meanwhile")))]
 pub(crate) async fn delete(
     State(api): State<Api>,
@@ -243,7 +244,7 @@ pub(crate) struct Purged {
     params(("id" = String, Path, description = "Its id or name"), Purge),
     responses((status = 200, description = "What was deleted", body = Purged),
         (status = 404, description = "There is none"),
-        (status = 422, description = "It has members")))]
+        (status = 409, description = "It has members")))]
 pub(crate) async fn purge(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,

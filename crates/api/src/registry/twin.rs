@@ -140,7 +140,7 @@ fn only_itself<'d>(own: &'d OwnDevice, id: &str) -> Result<&'d Device, Problem> 
 
 /// Change the desired values of a device
 ///
-/// By a merge patch (RFC 7396): members of the body replace those of the same name, and `null`
+/// The body is a merge patch (RFC 7396): its members replace those of the same name, and `null`
 /// removes a member. The device is sent the values at once if it has subscribed, and else when it
 /// subscribes. With `If-Match` only if they have this version; `"0"` stands for values that were
 /// never set.
@@ -210,9 +210,9 @@ pub(crate) async fn show_of_group(
 
 /// Change the desired values of a group
 ///
-/// By a merge patch (RFC 7396). A device's own desired values are laid over those of its groups;
-/// of two groups the one whose name comes last decides. With `If-Match` only if they have this
-/// version.
+/// The body is a merge patch (RFC 7396). A device's own desired values are laid over those of its
+/// groups; of two groups the one whose name comes last decides. With `If-Match` only if they have
+/// this version.
 #[utoipa::path(patch, path = "/api/v1/groups/{id}/twin/desired", tag = "devices",
     params(("id" = String, Path, description = "Its id, or its name")),
     request_body = Object,

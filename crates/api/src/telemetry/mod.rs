@@ -74,8 +74,8 @@ impl From<StorageError> for Problem {
             // What the database says may have its address in it: the log has that.
             error => {
                 tracing::warn!(%error, "telemetry cannot be stored or read");
-                let detail = "telemetry cannot be stored or read now: GET /api/v1/health (martlet \
-                              health) and the node's log say why";
+                let detail = "telemetry cannot be stored or read now: martlet health and the \
+                              node's log say why";
                 Self::unavailable(detail.to_owned())
             }
         }

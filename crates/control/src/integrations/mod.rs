@@ -50,8 +50,8 @@ pub use martlet_integrate::{
 pub use martlet_integrate::{Connection, ConnectionError};
 pub use martlet_integrate::{KINDS, Surroundings, Table, TableValue};
 pub use martlet_integrate::{SecretTrouble, SecretValue, Settings};
-use martlet_registry::DeadLetterCount;
 pub use martlet_registry::DeadLettersKept;
+use martlet_registry::{DeadLetterCount, NotFound};
 pub use metrics::IntegrationsPage;
 pub(crate) use operate::Examined;
 pub use operate::{Chosen, IntegrationSeen, Operator, Order, SENT_AT_ONCE_MAX, Sending};
@@ -77,7 +77,10 @@ const ATTACHED_WITHIN: Duration = Duration::from_secs(5);
 /// Why something is not done.
 #[derive(Debug, thiserror::Error)]
 pub enum IntegrationError {
-    /// There is no such integration or dead letter.
+    /// There is no such integration.
+    #[error(transparent)]
+    Unknown(#[from] NotFound),
+    /// There is no such dead letter.
     #[error("{0}")]
     NotFound(String),
     /// The integration did not do it.

@@ -8,6 +8,7 @@ use martlet_integrate::{
     Command, CommandError, DeadLetter, DeadLetterHead, Handle, Host as _, OnReject, SecretTrouble,
     State,
 };
+use martlet_registry::{NotFound, ObjectKind};
 
 use super::entry::Entry;
 use super::letters::LetterPage;
@@ -395,10 +396,8 @@ impl Operator<'_> {
 }
 
 fn not_found(kind: &str, name: &str) -> IntegrationError {
-    IntegrationError::NotFound(format!(
-        "there is no integration {kind}/{name}: GET /api/v1/integrations (martlet integration ls) \
-         lists those there are"
-    ))
+    let name = format!("{kind}/{name}");
+    NotFound::Object(ObjectKind::Integration, name).into()
 }
 
 fn no_letter(kind: &str, name: &str, id: u64) -> IntegrationError {

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use martlet_broker::TenantId;
-use martlet_registry::{Ban, BanKind, NewBan, Page, PageRequest, Registry};
+use martlet_registry::{
+    Ban, BanKind, NewBan, NotFound, Page, PageRequest, Registry, RegistryError,
+};
 
 use crate::callers::{Caller, rights};
 use crate::principal::Scopes;
 use crate::tables::Tables;
 use crate::use_cases::error::UseCaseError;
-use crate::use_cases::teams::FindTeamId;
+use crate::use_cases::teams::{FindTeamId, ListTeamNames, team_id};
 use crate::use_cases::use_case::{Effect, UseCase};
 
 /// Lists all bans.
@@ -42,6 +44,44 @@ impl UseCase for PageOfBans {
         caller: &Caller,
     ) -> Result<Page<Ban>, UseCaseError> {
         Ok(registry.bans_page(&caller.scope(), &self.page).await?)
+    }
+}
+
+/// Finds a ban by what it was added with.
+#[derive(Debug)]
+pub struct FindBan {
+    /// What the ban refuses.
+    pub kind: BanKind,
+    /// The name or address; or `NAME@TEAM`, a name in the tenant of that team.
+    pub value: String,
+    /// Id or name of the team whose ban it is.
+    pub team: Option<String>,
+}
+
+impl UseCase for FindBan {
+    type Output = Ban;
+    const EFFECT: Effect = Effect::Reads;
+
+    async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<Ban, UseCaseError> {
+        let Self { kind, value, team } = self;
+        let team = match team {
+            Some(team) => Some(team_id(registry, caller, &team).await?),
+            None => None,
+        };
+        let names = ListTeamNames.run(registry, caller).await?;
+        let is_meant = |ban: &Ban| {
+            let name = names.get(&ban.team).map_or("", String::as_str);
+            let is_whole = team.is_none() && value == format!("{}@{name}", ban.value);
+            let is_own = ban.value == value && ban.team == team.as_deref().unwrap_or_default();
+            ban.kind == kind && (is_whole || is_own)
+        };
+        let found = registry
+            .bans(&caller.scope())
+            .await?
+            .into_iter()
+            .find(is_meant);
+        let missing = || RegistryError::from(NotFound::BanOf(value.clone()));
+        Ok(found.ok_or_else(missing)?)
     }
 }
 

@@ -147,6 +147,30 @@ impl UseCase for FindDevice {
     }
 }
 
+/// Finds the device that logs in with a secret, if there is one.
+#[derive(Debug)]
+pub struct FindDeviceOfSecret {
+    /// The secret.
+    pub secret: Secret,
+}
+
+impl UseCase for FindDeviceOfSecret {
+    type Output = Option<Device>;
+    // The first look-up may store the key of the digests.
+    const EFFECT: Effect = Effect::Notes;
+
+    async fn run(
+        self,
+        registry: &mut Registry,
+        caller: &Caller,
+    ) -> Result<Option<Device>, UseCaseError> {
+        let found = registry.device_of_secret(self.secret.text()).await?;
+        let scope = caller.scope();
+        let is_seen = |device: &Device| scope.team().is_none_or(|team| team == device.team);
+        Ok(found.map(|(device, _)| device).filter(is_seen))
+    }
+}
+
 /// The device that was added, and its secret if one was generated.
 async fn added(
     registry: &mut Registry,

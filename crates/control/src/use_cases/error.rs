@@ -1,6 +1,6 @@
 //! Why something is not done.
 
-use martlet_registry::{NotFound, RegistryError};
+use martlet_registry::{NotFound, RegistryError, Remedies, Remedy};
 
 use crate::ControlError;
 use crate::callers::LackingScopes;
@@ -69,6 +69,15 @@ impl UseCaseError {
         matches!(error, Some(RegistryError::NotFound(_)))
     }
 
+    /// Whether the registry refuses it as it is asked for, or has such an object already.
+    pub fn is_refused(&self) -> bool {
+        let error = self.of_registry();
+        matches!(
+            error,
+            Some(RegistryError::Refused(_) | RegistryError::Exists(_))
+        )
+    }
+
     /// Whether another object has the name.
     pub fn is_name_taken(&self) -> bool {
         let error = self.of_registry();
@@ -85,6 +94,17 @@ impl UseCaseError {
             | Self::Unknown(..)
             | Self::UnknownScope { .. }
             | Self::Password(_) => false,
+        }
+    }
+}
+
+impl Remedies for UseCaseError {
+    fn remedies(&self) -> Vec<Remedy> {
+        match self {
+            Self::Unknown(_, why) => why.remedies(),
+            error => error
+                .of_registry()
+                .map_or_else(Vec::new, Remedies::remedies),
         }
     }
 }

@@ -32,15 +32,19 @@ impl GroupName {
     }
 
     /// The group, and devices that come into it or leave it: those of the team that is named.
+    /// Without a team, of several groups of one name that of the devices' team is meant.
     async fn members(
         self,
         registry: &mut Registry,
         caller: &Caller,
         ids: Vec<String>,
-    ) -> Result<(String, Vec<DeviceName>), UseCaseError> {
+    ) -> Result<(Group, Vec<DeviceName>), UseCaseError> {
         let (Some(team), true) = (&self.team, caller.sees_all()) else {
-            let group = self.id(registry, caller).await?;
-            return Ok((group, ids.into_iter().map(DeviceName::Id).collect()));
+            let text = self.id(registry, caller).await?;
+            let devices: Vec<DeviceName> = ids.into_iter().map(DeviceName::Id).collect();
+            let named: Vec<DeviceRef<'_>> = devices.iter().map(DeviceName::of).collect();
+            let group = registry.group_with(&caller.scope(), &text, &named).await?;
+            return Ok((group, devices));
         };
         let team = team_id(registry, caller, team).await?;
         let group = registry.group_for_team(&team, &self.text).await?;
@@ -49,7 +53,7 @@ impl GroupName {
             let device = registry.device(&scope, DeviceRef::Id(id)).await?;
             devices.push(DeviceName::Number(device.number));
         }
-        Ok((group.id, devices))
+        Ok((group, devices))
     }
 }
 
@@ -164,8 +168,8 @@ impl UseCase for RemoveGroup {
     }
 }
 
-/// Adds devices to a group, or removes them from it. Answers how many were not in it, or were in
-/// it.
+/// Adds devices to a group, or removes them from it. The answer is the group as it was before, and
+/// how many devices were not in it, or were in it.
 #[derive(Debug)]
 pub struct ChangeMembers {
     /// Which group.
@@ -177,17 +181,26 @@ pub struct ChangeMembers {
 }
 
 impl UseCase for ChangeMembers {
-    type Output = u64;
+    type Output = (Group, u64);
     const EFFECT: Effect = Effect::Changes;
 
-    async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<u64, UseCaseError> {
+    async fn run(
+        self,
+        registry: &mut Registry,
+        caller: &Caller,
+    ) -> Result<(Group, u64), UseCaseError> {
         let (group, devices) = self.group.members(registry, caller, self.devices).await?;
         let devices: Vec<DeviceRef<'_>> = devices.iter().map(DeviceName::of).collect();
         let actor = &caller.actor;
-        Ok(match self.is_added {
-            true => registry.add_to_group(actor, &group, &devices).await?,
-            false => registry.remove_from_group(actor, &group, &devices).await?,
-        })
+        let changed = match self.is_added {
+            true => registry.add_to_group(actor, &group.id, &devices).await?,
+            false => {
+                registry
+                    .remove_from_group(actor, &group.id, &devices)
+                    .await?
+            }
+        };
+        Ok((group, changed))
     }
 }
 
@@ -238,8 +251,8 @@ impl UseCase for SetGroupRules {
         caller.check_scopes(needed)?;
         let id = group.id(registry, caller).await?;
         check_rules(registry, caller, (Owner::Group, &id), &rules).await?;
-        let (actor, expected) = (&caller.actor, (expected_revision, None));
-        let changed = registry.change_rules(actor, Owner::Group, &id, &rules, expected);
+        let actor = &caller.actor;
+        let changed = registry.change_rules(actor, Owner::Group, &id, &rules, expected_revision);
         Ok(changed.await?)
     }
 }

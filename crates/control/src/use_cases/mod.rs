@@ -11,6 +11,7 @@
 //! * `people`, `teams`, `team_tokens`, `api_keys`: people, and how they log in
 //! * `devices`, `bulk`, `credentials`, `configuration`, `groups`, `provisioning`: devices
 //! * `rule_sets`: types of devices, roles of users, and their rules
+//! * `messages`: messages that other programs read and confirm
 //! * `bans`, `audit`: bans, and who changed what
 //!
 //! [`Tables::run`]: crate::tables::Tables::run
@@ -24,6 +25,7 @@ mod credentials;
 mod devices;
 mod error;
 mod groups;
+mod messages;
 mod people;
 mod provisioning;
 mod rule_sets;
@@ -35,7 +37,7 @@ mod use_case;
 
 pub use api_keys::{AddApiKey, ChangeApiKey, ListApiKeys, RevokeApiKey};
 pub use audit::ReadAuditLog;
-pub use bans::{AddBan, ListBans, PageOfBans, RemoveBan, add_ban};
+pub use bans::{AddBan, FindBan, ListBans, PageOfBans, RemoveBan, add_ban};
 pub use bulk::{AddDevices, ExportNames, ReadExportNames, TryDevices};
 pub use configuration::{
     CountActiveSettings, ReadConfiguration, RemoveConfiguration, SetConfiguration,
@@ -43,26 +45,27 @@ pub use configuration::{
 pub use credentials::{AddCredential, ListCredentials, RenewSecret, RevokeCredential};
 pub use devices::{
     AddDevice, ChangeDevice, CountDevices, DeleteDevice, DeviceStatistics, FindDevice,
-    ListDevicesFrom, PageOfDevices, PurgeDevice, ReadDeviceStatistics, RegisterDevice,
-    RestoreDevice,
+    FindDeviceOfSecret, ListDevicesFrom, PageOfDevices, PurgeDevice, ReadDeviceStatistics,
+    RegisterDevice, RestoreDevice,
 };
 pub use error::{Named, UseCaseError};
 pub use groups::{
     AddGroup, ChangeGroup, ChangeMembers, FindGroup, FindGroupId, GroupName, ListGroups,
     ReadGroupRules, RemoveGroup, SetGroupRules,
 };
+pub use messages::ImportMessages;
 pub use people::{
-    AddUser, ChangeUser, DeleteUser, FindUser, NewPassword, PageOfUsers, PurgeUser, RestoreUser,
-    SetPassword,
+    AddUser, ChangeUser, DeleteUser, FindUser, ImportUser, ListUsers, ListUsersInTeams,
+    NewPassword, PageOfUsers, PurgeUser, RestoreUser, SetPassword,
 };
 pub use provisioning::{AddProvisioningKey, ListProvisioningKeys, RevokeProvisioningKey};
 pub use rule_sets::{
-    AddRuleSet, ChangeRuleSet, CheckDeviceType, DeleteRuleSet, FindRuleSet, ListRuleSets,
-    SetInactiveAfter,
+    AddRuleSet, ChangeOneRule, ChangeRuleSet, CheckDeviceType, DeleteRuleSet, FindRuleSet,
+    ListRuleSets, RuleChange,
 };
 pub use team_tokens::{AddTeamToken, ListTeamTokens, RestoreTeamToken, RevokeTeamToken};
 pub use teams::{
-    AddTeam, ChangeTeam, DeleteTeam, FindTeam, FindTeamId, ListMembers, ListTeams, PurgeTeam,
-    RestoreTeam, SetMember,
+    AddTeam, ChangeTeam, DeleteTeam, FindTeam, FindTeamId, ListMembers, ListTeamNames, ListTeams,
+    PurgeTeam, RestoreTeam, SetMember,
 };
 pub use use_case::{Effect, UseCase};

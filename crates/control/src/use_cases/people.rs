@@ -1,12 +1,15 @@
 //! Users: who they are, what they may do, and their passwords.
 
+use martlet_access::hash::PasswordHash;
 use martlet_registry::{
-    ApiRole, NO_ROLE, NewUser, Page, PageRequest, Registry, USER_ROLE, User, UserChange,
+    ApiRole, Member, NO_ROLE, NewUser, Page, PageRequest, Registry, Scope, USER_ROLE, User,
+    UserChange,
 };
 
 use crate::callers::{Caller, rights};
 use crate::principal::Scopes;
 use crate::use_cases::error::UseCaseError;
+use crate::use_cases::teams::team_id;
 use crate::use_cases::use_case::{Effect, UseCase};
 
 /// Longest password, in characters.
@@ -60,6 +63,59 @@ async fn check_change(
     Ok(caller.check_scopes(needed)?)
 }
 
+/// Lists the users, by name.
+#[derive(Debug)]
+pub struct ListUsers {
+    /// Only deleted users.
+    pub deleted: bool,
+}
+
+impl UseCase for ListUsers {
+    type Output = Vec<User>;
+    const EFFECT: Effect = Effect::Reads;
+
+    async fn run(
+        self,
+        registry: &mut Registry,
+        caller: &Caller,
+    ) -> Result<Vec<User>, UseCaseError> {
+        Ok(registry.list_users(&caller.scope(), self.deleted).await?)
+    }
+}
+
+/// Lists the users, by name, each with the teams that it is in.
+#[derive(Debug)]
+pub struct ListUsersInTeams {
+    /// Only users of this team, by id or name.
+    pub team: Option<String>,
+    /// Only deleted users.
+    pub deleted: bool,
+}
+
+impl UseCase for ListUsersInTeams {
+    type Output = Vec<(User, Vec<Member>)>;
+    const EFFECT: Effect = Effect::Reads;
+
+    async fn run(
+        self,
+        registry: &mut Registry,
+        caller: &Caller,
+    ) -> Result<Vec<(User, Vec<Member>)>, UseCaseError> {
+        let own = caller.scope();
+        let scope = match &self.team {
+            Some(team) => Scope::Team(team_id(registry, caller, team).await?),
+            None => own.clone(),
+        };
+        let mut listed = Vec::new();
+        for user in registry.list_users(&scope, self.deleted).await? {
+            let mut teams = registry.teams_of(&user.name).await?;
+            teams.retain(|member| own.team().is_none_or(|team| team == member.team));
+            listed.push((user, teams));
+        }
+        Ok(listed)
+    }
+}
+
 /// Reads a page of the users, by name.
 #[derive(Debug)]
 pub struct PageOfUsers {
@@ -101,6 +157,30 @@ impl UseCase for FindUser {
     }
 }
 
+/// Gives a new user the default role for MQTT, and checks that the caller has all rights that the
+/// user gets.
+async fn check_new(
+    registry: &mut Registry,
+    caller: &Caller,
+    user: &mut NewUser,
+) -> Result<(), UseCaseError> {
+    caller.check_scopes(rights::of_api_role(user.api_role))?;
+    // A viewer may not read messages by the API, and so not by MQTT either, unless that is said.
+    if user.role.is_none() && user.api_role == ApiRole::Viewer {
+        user.role = Some(NO_ROLE.to_owned());
+    }
+    let default = caller.gives_topics().then_some(USER_ROLE);
+    let mut needed = match user.role.as_deref().or(default) {
+        Some(role) => rights::of_role(registry, caller, role).await?,
+        None => Scopes::NONE,
+    };
+    if let (Some(role), false) = (user.team_role, user.team.is_empty()) {
+        let member = (&*user.team, &*user.name);
+        needed = needed.or(rights::of_member(registry, caller, member, Some(role)).await?);
+    }
+    Ok(caller.check_scopes(needed)?)
+}
+
 /// Adds a user. The caller needs all rights that the user gets.
 #[derive(Debug)]
 pub struct AddUser {
@@ -117,20 +197,34 @@ impl UseCase for AddUser {
 
     async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<User, UseCaseError> {
         let Self { mut user, password } = self;
-        caller.check_scopes(rights::of_api_role(user.api_role))?;
-        // A viewer may not read messages by the API, and so not by MQTT either, unless that is
-        // said.
-        if user.role.is_none() && user.api_role == ApiRole::Viewer {
-            user.role = Some(NO_ROLE.to_owned());
-        }
-        let default = caller.gives_topics().then_some(USER_ROLE);
-        let needed = match user.role.as_deref().or(default) {
-            Some(role) => rights::of_role(registry, caller, role).await?,
-            None => Scopes::NONE,
-        };
-        caller.check_scopes(needed)?;
+        check_new(registry, caller, &mut user).await?;
         let added = registry.create_user(&caller.actor, user, &password.0);
         Ok(added.await?)
+    }
+}
+
+/// Adds a user whose password another system has hashed. The caller needs all rights that the user
+/// gets.
+#[derive(Debug)]
+pub struct ImportUser {
+    /// The user, as of [`AddUser`].
+    pub user: NewUser,
+    /// The hash. If it is the password itself, the registry hashes it.
+    pub hash: PasswordHash,
+}
+
+impl UseCase for ImportUser {
+    type Output = User;
+    const EFFECT: Effect = Effect::Changes;
+
+    async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<User, UseCaseError> {
+        let Self { mut user, hash } = self;
+        check_new(registry, caller, &mut user).await?;
+        let actor = &caller.actor;
+        Ok(match hash.is_plain() {
+            true => registry.create_user(actor, user, &hash.text()).await?,
+            false => registry.create_user_with_hash(actor, user, &hash).await?,
+        })
     }
 }
 

@@ -1,6 +1,6 @@
 //! Types of devices and roles of users: their rules.
 
-use martlet_registry::{ClientIds, NotFound, Owner, Registry, RegistryError, RuleLine, RuleSet};
+use martlet_registry::{NotFound, Owner, Registry, RegistryError, RuleLine, RuleSet, TypeSettings};
 
 use crate::callers::{Caller, rights};
 use crate::use_cases::error::{Named, UseCaseError};
@@ -109,8 +109,8 @@ pub struct AddRuleSet {
     pub name: String,
     /// Its rules, in their order.
     pub rules: Vec<RuleLine>,
-    /// Client Identifiers that devices of a type may use; none: the default, or as before.
-    pub client_ids: Option<ClientIds>,
+    /// Settings of a type.
+    pub settings: TypeSettings,
 }
 
 impl UseCase for AddRuleSet {
@@ -122,25 +122,26 @@ impl UseCase for AddRuleSet {
             owner,
             name,
             rules,
-            client_ids,
+            settings,
         } = self;
         check_rules(registry, caller, (owner, &name), &rules).await?;
-        let added = registry.create_rule_set(&caller.actor, owner, &name, &rules, client_ids);
+        let added = registry.create_rule_set(&caller.actor, owner, &name, &rules, settings);
         Ok(added.await?)
     }
 }
 
-/// Gives a type or role other rules. The caller needs the rights that they give before and after.
+/// Changes the rules of a type or role, the settings of a type, or both. The caller needs the
+/// rights that rules give before and after.
 #[derive(Debug)]
 pub struct ChangeRuleSet {
     /// Whose rules they are: types of devices or roles of users.
     pub owner: Owner,
     /// Name of the type or role.
     pub name: String,
-    /// All of its rules, in their order.
-    pub rules: Vec<RuleLine>,
-    /// Client Identifiers that devices of a type may use; none: the default, or as before.
-    pub client_ids: Option<ClientIds>,
+    /// All of its rules, in their order; none: they stay.
+    pub rules: Option<Vec<RuleLine>>,
+    /// Settings of a type.
+    pub settings: TypeSettings,
     /// The revision that it must have, if any.
     pub expected_revision: Option<i64>,
 }
@@ -154,13 +155,94 @@ impl UseCase for ChangeRuleSet {
             owner,
             name,
             rules,
-            client_ids,
+            settings,
             expected_revision,
         } = self;
-        check_rules(registry, caller, (owner, &name), &rules).await?;
-        let expected = (expected_revision, client_ids);
-        let changed = registry.change_rules(&caller.actor, owner, &name, &rules, expected);
+        let (actor, of) = (&caller.actor, (owner, &*name));
+        if let Some(rules) = &rules {
+            check_rules(registry, caller, of, rules).await?;
+        }
+        let changed =
+            registry.change_rule_set(actor, of, rules.as_deref(), settings, expected_revision);
         Ok(changed.await?)
+    }
+}
+
+/// What becomes of one rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RuleChange {
+    /// It is the first of the rules, so that it decides.
+    First,
+    /// It is removed.
+    Removed,
+}
+
+impl RuleChange {
+    /// The rules after the change; none: they stay as they are.
+    fn applied(self, rule: &RuleLine, rules: &[RuleLine]) -> Option<Vec<RuleLine>> {
+        let others = rules.iter().filter(|other| *other != rule).cloned();
+        match self {
+            Self::First if rules.first() == Some(rule) => None,
+            Self::First => Some([rule.clone()].into_iter().chain(others).collect()),
+            Self::Removed => rules.contains(rule).then(|| others.collect()),
+        }
+    }
+}
+
+/// Attempts of a change if another change of the rules comes in between.
+const ATTEMPTS: usize = 10;
+
+/// Changes one rule of a type or role; the others stay in their order. The answer is whether the
+/// rules were changed, and the type or role after that. The caller needs the rights that the rules
+/// give before and after.
+#[derive(Debug)]
+pub struct ChangeOneRule {
+    /// Whose rules they are: types of devices or roles of users.
+    pub owner: Owner,
+    /// Name of the type or role.
+    pub name: String,
+    /// The rule.
+    pub rule: RuleLine,
+    /// What becomes of it.
+    pub change: RuleChange,
+}
+
+impl UseCase for ChangeOneRule {
+    type Output = (bool, RuleSet);
+    const EFFECT: Effect = Effect::Changes;
+
+    async fn run(
+        self,
+        registry: &mut Registry,
+        caller: &Caller,
+    ) -> Result<(bool, RuleSet), UseCaseError> {
+        let Self {
+            owner,
+            name,
+            rule,
+            change,
+        } = self;
+        let (actor, mut attempt) = (&caller.actor, 1);
+        loop {
+            let set = registry.rule_set(owner, &name).await?;
+            let after = change.applied(&rule, &set.rules);
+            if after.is_none() && !set.is_builtin {
+                return Ok((false, set));
+            }
+            // The registry refuses to change what is built in.
+            let rules = after.unwrap_or_else(|| set.rules.clone());
+            check_rules(registry, caller, (owner, &name), &rules).await?;
+            let expected = Some(set.revision);
+            match registry
+                .change_rules(actor, owner, &name, &rules, expected)
+                .await
+            {
+                // Another change came first: it stays.
+                Err(RegistryError::Stale { .. }) if attempt < ATTEMPTS => attempt += 1,
+                Err(error) => return Err(error.into()),
+                Ok(()) => return Ok((true, registry.rule_set(owner, &name).await?)),
+            }
+        }
     }
 }
 
@@ -183,24 +265,5 @@ impl UseCase for DeleteRuleSet {
         Ok(registry
             .delete_rule_set(&caller.actor, owner, &name)
             .await?)
-    }
-}
-
-/// Sets after how long without a message devices of a type are inactive.
-#[derive(Debug)]
-pub struct SetInactiveAfter {
-    /// Name of the type or role.
-    pub name: String,
-    /// Seconds; 0: never.
-    pub secs: u32,
-}
-
-impl UseCase for SetInactiveAfter {
-    type Output = ();
-    const EFFECT: Effect = Effect::Changes;
-
-    async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<(), UseCaseError> {
-        let set = registry.set_inactive_after(&caller.actor, &self.name, self.secs);
-        Ok(set.await?)
     }
 }

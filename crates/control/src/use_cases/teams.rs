@@ -1,5 +1,7 @@
 //! Teams and their members.
 
+use std::collections::HashMap;
+
 use martlet_registry::{
     ApiRole, Member, NewTeam, PurgedTeam, Registry, RegistryError, Scope, Team, TeamChange,
 };
@@ -71,6 +73,27 @@ impl UseCase for ListTeams {
         caller: &Caller,
     ) -> Result<Vec<Team>, UseCaseError> {
         Ok(registry.teams(&caller.scope(), self.deleted).await?)
+    }
+}
+
+/// Lists the names of the teams by their ids, of deleted teams too.
+#[derive(Debug)]
+pub struct ListTeamNames;
+
+impl UseCase for ListTeamNames {
+    type Output = HashMap<String, String>;
+    const EFFECT: Effect = Effect::Reads;
+
+    async fn run(
+        self,
+        registry: &mut Registry,
+        caller: &Caller,
+    ) -> Result<HashMap<String, String>, UseCaseError> {
+        let scope = caller.scope();
+        let mut teams = registry.teams(&scope, false).await?;
+        teams.extend(registry.teams(&scope, true).await?);
+        let named = teams.into_iter().map(|team| (team.id, team.name));
+        Ok(named.collect())
     }
 }
 

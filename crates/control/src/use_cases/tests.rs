@@ -1,8 +1,10 @@
 //! What a caller may do, by its rights and by the team that it sees.
 
+use martlet_access::RuleLine;
 use martlet_broker::TenantId;
 use martlet_registry::{
-    Actor, ApiRole, NO_ROLE, NewApiKey, NewTeam, NewUser, Registry, Scope, USER_ROLE, UserChange,
+    Actor, ApiRole, NO_ROLE, NewApiKey, NewTeam, NewUser, Owner, Registry, Scope, TypeSettings,
+    USER_ROLE, UserChange,
 };
 
 use super::*;
@@ -134,6 +136,86 @@ async fn a_key_has_known_scopes_that_its_caller_has() {
     assert!(matches!(refused, Err(UseCaseError::LackingScopes(_))));
     let added = key(&["keys:write"]).run(&mut registry, &reader).await;
     assert_eq!(added.unwrap().0.scopes, ["keys:write"]);
+}
+
+#[tokio::test]
+async fn a_user_is_added_with_a_role_in_a_team_or_not_at_all() {
+    let mut registry = Registry::empty().await.unwrap();
+    let local = Caller::local();
+    let user = |name: &str| NewUser {
+        team: "north".to_owned(),
+        team_role: Some(ApiRole::Operator),
+        ..NewUser::new(name)
+    };
+    let refused = add(user("ada")).run(&mut registry, &local).await;
+    assert!(refused.is_err_and(|error| error.is_not_found()));
+    let name = "ada".to_owned();
+    let found = FindUser { name }.run(&mut registry, &local).await;
+    assert!(found.is_err_and(|error| error.is_not_found()));
+
+    let team = NewTeam {
+        name: "north".to_owned(),
+        ..NewTeam::default()
+    };
+    let team = AddTeam { team }.run(&mut registry, &local).await.unwrap();
+    let few = caller([ScopeName::UsersWrite].into(), None, TenantId::default());
+    let refused = add(user("ada")).run(&mut registry, &few).await;
+    assert!(matches!(refused, Err(UseCaseError::LackingScopes(_))));
+    add(user("ada")).run(&mut registry, &local).await.unwrap();
+    let list = ListUsersInTeams {
+        team: Some("north".to_owned()),
+        deleted: false,
+    };
+    let listed = list.run(&mut registry, &local).await.unwrap();
+    let [(user, teams)] = &listed[..] else {
+        panic!("{listed:?}");
+    };
+    assert_eq!((&*user.name, &*user.team), ("ada", &*team.id));
+    let roles: Vec<_> = teams
+        .iter()
+        .map(|member| (&*member.team, member.role))
+        .collect();
+    assert_eq!(roles, [(&*team.id, ApiRole::Operator)]);
+}
+
+#[tokio::test]
+async fn rules_and_settings_of_a_type_change_together_or_not_at_all() {
+    let mut registry = Registry::empty().await.unwrap();
+    let local = Caller::local();
+    let (owner, name) = (Owner::DeviceType, "meter".to_owned());
+    let rules = |line: &str| vec![RuleLine::parse(line).unwrap()];
+    let inactive_after = |secs: u32| TypeSettings {
+        client_ids: None,
+        inactive_after_secs: Some(secs),
+    };
+    let adding = |secs: u32| AddRuleSet {
+        owner,
+        name: name.clone(),
+        rules: rules("topic read a/#"),
+        settings: inactive_after(secs),
+    };
+    let find = || FindRuleSet {
+        owner,
+        name: name.clone(),
+    };
+    // Too short a time.
+    let refused = adding(1).run(&mut registry, &local).await;
+    assert!(refused.is_err_and(|error| error.is_refused()));
+    let found = find().run(&mut registry, &local).await;
+    assert!(found.is_err_and(|error| error.is_not_found()));
+    adding(60).run(&mut registry, &local).await.unwrap();
+    let change = ChangeRuleSet {
+        owner,
+        name: name.clone(),
+        rules: Some(rules("topic read b/#")),
+        settings: inactive_after(1),
+        expected_revision: None,
+    };
+    let refused = change.run(&mut registry, &local).await;
+    assert!(refused.is_err_and(|error| error.is_refused()));
+    let found = find().run(&mut registry, &local).await.unwrap();
+    assert_eq!(found.rules, rules("topic read a/#"));
+    assert_eq!(found.inactive_after_secs, 60);
 }
 
 #[test]

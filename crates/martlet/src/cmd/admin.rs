@@ -325,14 +325,8 @@ pub(crate) struct Refusal {
 
 impl Refusal {
     fn new(status: hyper::StatusCode, body: String) -> Self {
-        let problem: Option<serde_json::Value> = serde_json::from_str(&body).ok();
-        let detail = problem
-            .as_ref()
-            .and_then(|problem| problem["detail"].as_str());
-        let detail = match detail {
-            Some(detail) => in_words_of_commands(detail),
-            None => format!("the node answered {status}: {body}"),
-        };
+        let detail = in_words_of_commands(&body)
+            .unwrap_or_else(|| format!("the node answered {status}: {body}"));
         let status = status.as_u16();
         Self {
             status,

@@ -8,23 +8,24 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use martlet_api::json_of_device;
-use martlet_control::callers::Caller;
 use martlet_control::devices::DeviceName;
 use martlet_control::text::{printable, typed};
 use martlet_control::use_cases::{
-    AddDevice, ChangeDevice, DeleteDevice, PurgeDevice, RenewSecret, RestoreDevice,
+    AddDevice, ChangeDevice, DeleteDevice, FindDevice, FindGroup, FindTeam, GroupName,
+    PageOfDevices, PurgeDevice, RenewSecret, RestoreDevice, UseCaseError,
 };
 use martlet_registry::{
-    DEVICE_TYPE, Device, DeviceChange, DeviceFilter, DeviceOrder, DeviceRef, DeviceSecret,
-    NewDevice, NotFound, Owner, PageRequest, Registry, RegistryError, Scope, Secret, Status,
+    DEVICE_TYPE, Device, DeviceChange, DeviceFilter, DeviceOrder, DeviceSecret, NewDevice,
+    NotFound, Owner, PageRequest, RegistryError, Scope, Secret, Status,
 };
 
 use crate::cmd::admin::finish_as;
 use crate::cmd::columns::columns;
 use crate::cmd::listing;
 use crate::cmd::node_options::TeamOption;
+use crate::cmd::prompt;
 use crate::cmd::role::{self, NodeAndForm};
-use crate::cmd::{prompt, tables};
+use crate::cmd::tables::{self, OpenTables};
 
 /// Arguments of `martlet device`.
 #[derive(Args, Debug)]
@@ -296,58 +297,56 @@ fn time(time: Duration) -> String {
     format!("{}{letter}", secs / unit)
 }
 
-/// The device that is meant, which is there: `ID@TEAM`, as it connects, is one of the team, unless
-/// a device is called just that.
-async fn found(registry: &mut Registry, named: &NamedOptions) -> Result<Device, RegistryError> {
-    let actor = tables::actor(registry, named.of.team.as_deref()).await?;
-    let device = registry
-        .device(&actor.scope, DeviceRef::Id(&named.id))
-        .await;
-    let (Err(RegistryError::NotFound(_)), None, Some((id, team))) =
-        (&device, &named.of.team, named.id.rsplit_once('@'))
-    else {
+/// The device that is named: `ID@TEAM`, as it logs in, is a device of the team, unless a device has
+/// this id.
+async fn found(open: &mut OpenTables, named: &NamedOptions) -> Result<Device, UseCaseError> {
+    let find = |id: &str| FindDevice {
+        device: DeviceName::Id(id.to_owned()),
+    };
+    let team = named.of.team.as_deref();
+    let device = open.run_in(team, find(&named.id)).await;
+    let (Err(error), None, Some((id, team))) = (&device, team, named.id.rsplit_once('@')) else {
         return device;
     };
-    match registry.team_named(&Scope::All, team).await {
-        Err(RegistryError::NotFound(_)) => device,
+    if !error.is_not_found() {
+        return device;
+    }
+    let name = team.to_owned();
+    match open.run(FindTeam { team: name }).await {
+        Err(error) if error.is_not_found() => device,
         Err(error) => Err(error),
-        Ok(team) => {
-            let scope = Scope::Team(team.id);
-            registry.device(&scope, DeviceRef::Id(id)).await
-        }
+        Ok(team) => open.run_in(Some(&team.id), find(id)).await,
     }
 }
 
 fn add(options: &AddOptions) -> anyhow::Result<String> {
     let AddOptions { id, team, on, .. } = options;
     let (device_type, said) = (&options.device_type, &options.said);
-    let (added, secret) = tables::run_after(&on.node, async |registry| {
-        let device = NewDevice {
-            number: None,
-            name: options.name.clone(),
-            device_type: device_type.clone(),
-            kind: said.kind.clone().unwrap_or_default(),
-            status: options.status.status(),
-            description: said.description.clone().unwrap_or_default(),
-            location: said.location.clone().unwrap_or_default(),
-            firmware_version: said.firmware_version.clone().unwrap_or_default(),
-            hardware_version: said.hardware_version.clone().unwrap_or_default(),
-            owner: said.owner.clone().unwrap_or_default(),
-            team: tables::team_if_any(registry, team.as_deref()).await?,
-            tags: options.tags.clone(),
-            groups: options.groups.clone(),
-            secret: match options.no_secret {
-                true => DeviceSecret::None,
-                false => DeviceSecret::MadeUp,
-            },
-            id: id.clone(),
-        };
-        let add = AddDevice {
-            device,
-            kind_is_type: false,
-        };
-        Ok((Caller::local(), add))
-    })?;
+    let device = NewDevice {
+        number: None,
+        name: options.name.clone(),
+        device_type: device_type.clone(),
+        kind: said.kind.clone().unwrap_or_default(),
+        status: options.status.status(),
+        description: said.description.clone().unwrap_or_default(),
+        location: said.location.clone().unwrap_or_default(),
+        firmware_version: said.firmware_version.clone().unwrap_or_default(),
+        hardware_version: said.hardware_version.clone().unwrap_or_default(),
+        owner: said.owner.clone().unwrap_or_default(),
+        team: team.clone(),
+        tags: options.tags.clone(),
+        groups: options.groups.clone(),
+        secret: match options.no_secret {
+            true => DeviceSecret::None,
+            false => DeviceSecret::MadeUp,
+        },
+        id: id.clone(),
+    };
+    let add = AddDevice {
+        device,
+        kind_is_type: false,
+    };
+    let (added, secret) = tables::run(&on.node, add)?;
     let told = tables::tell_node(&on.node);
     let (id, user_name) = (&added.id, &added.user_name);
     let Some(secret) = secret.as_ref().map(Secret::text) else {
@@ -401,13 +400,13 @@ fn rotate(options: &RotateOptions) -> anyhow::Result<String> {
         true => Duration::ZERO,
         false => options.grace,
     };
-    let (secret, device) = tables::run_on(&on.node, async |registry| {
-        let device = found(registry, &options.device).await?;
+    let (secret, device) = tables::with(&on.node, async |open| {
+        let device = found(open, &options.device).await?;
         let renew = RenewSecret {
             device: DeviceName::Number(device.number),
             grace,
         };
-        Ok((Caller::local(), renew, device))
+        Ok((open.run(renew).await?, device))
     })?;
     let told = tables::tell_node(&on.node);
     // As it is called, however it was named.
@@ -441,8 +440,8 @@ fn rotate(options: &RotateOptions) -> anyhow::Result<String> {
 fn set(options: &SetOptions) -> anyhow::Result<String> {
     let NamedOptions { id, on, .. } = &options.device;
     let changes = &options.changes;
-    let changed = tables::run_after(&on.node, async |registry| {
-        let device = found(registry, &options.device).await?;
+    let changed = tables::with(&on.node, async |open| {
+        let device = found(open, &options.device).await?;
         let change = DeviceChange {
             name: changes.name.clone(),
             device_type: changes.device_type.clone(),
@@ -455,7 +454,7 @@ fn set(options: &SetOptions) -> anyhow::Result<String> {
             owner: changes.said.owner.clone(),
             team: changes.to_team.clone(),
             tags: changed_list(&device.tags, &changes.tags, &changes.untags),
-            groups: groups_after(registry, &device, changes).await?,
+            groups: groups_after(open, &device, changes).await?,
         };
         let change = ChangeDevice {
             device: DeviceName::Number(device.number),
@@ -464,7 +463,7 @@ fn set(options: &SetOptions) -> anyhow::Result<String> {
             // What was read is what is changed.
             expected_revision: Some(device.revision),
         };
-        Ok((Caller::local(), change))
+        open.run(change).await
     })?;
     let told = tables::tell_node(&on.node);
     // In a team with a tenant of its own it comes by another name.
@@ -494,16 +493,20 @@ fn changed_list(all: &[String], more: &[String], less: &[String]) -> Option<Vec<
 
 /// Its groups then, if they are to be others. Of a team that it leaves they are none.
 async fn groups_after(
-    registry: &mut Registry,
+    open: &mut OpenTables,
     device: &Device,
     changes: &Changes,
-) -> Result<Option<Vec<String>>, RegistryError> {
+) -> Result<Option<Vec<String>>, UseCaseError> {
     if changes.joins.is_empty() && changes.leaves.is_empty() {
         return Ok(None);
     }
     let (mut left, mut stays) = (Vec::new(), Vec::new());
     for id in &device.groups {
-        let group = registry.group_named(&Scope::All, id).await?;
+        let group = GroupName {
+            text: id.clone(),
+            team: None,
+        };
+        let group = open.run(FindGroup { group }).await?;
         let named = |text: &&String| **text == group.id || **text == group.name;
         match changes.leaves.iter().find(named) {
             Some(text) => left.push(text),
@@ -511,7 +514,8 @@ async fn groups_after(
         }
     }
     if let Some(odd) = changes.leaves.iter().find(|text| !left.contains(text)) {
-        return Err(NotFound::GroupOfDevice(device.id.clone(), (*odd).clone()).into());
+        let missing = NotFound::GroupOfDevice(device.id.clone(), (*odd).clone());
+        return Err(RegistryError::from(missing).into());
     }
     if changes.to_team.is_some() {
         stays.retain(|group| group.team.is_empty());
@@ -572,7 +576,7 @@ fn restore(options: &NamedOptions) -> anyhow::Result<String> {
 
 fn show(options: &NamedOptions) -> anyhow::Result<String> {
     let on = &options.on;
-    let device = tables::read(&on.node, async |registry| found(registry, options).await)?;
+    let device = tables::read(&on.node, async |open| found(open, options).await)?;
     let view = json_of_device(device);
     if on.json {
         return Ok(format!("{view}\n"));
@@ -596,17 +600,20 @@ fn show(options: &NamedOptions) -> anyhow::Result<String> {
 
 /// The devices that are asked for, by id.
 fn listed(options: &ListOptions) -> anyhow::Result<Vec<Device>> {
-    tables::read(&options.on.node, async |registry| {
-        let actor = tables::actor(registry, options.team.as_deref()).await?;
-        let filter = DeviceFilter {
-            kind: options.kind.clone(),
-            deleted: options.deleted,
-            ..DeviceFilter::default()
-        };
+    let filter = DeviceFilter {
+        kind: options.kind.clone(),
+        deleted: options.deleted,
+        ..DeviceFilter::default()
+    };
+    tables::read(&options.on.node, async |open| {
         let (mut all, mut request) = (Vec::new(), PageRequest::first(1_000));
         loop {
-            let page = registry.list_devices(&actor.scope, &filter, DeviceOrder::Id, &request);
-            let page = page.await?;
+            let page = PageOfDevices {
+                filter: filter.clone(),
+                order: DeviceOrder::Id,
+                page: request.clone(),
+            };
+            let page = open.run_in(options.team.as_deref(), page).await?;
             all.extend(page.items);
             request.cursor = page.next;
             if request.cursor.is_none() {

@@ -1,90 +1,141 @@
 //! Errors in the words of commands.
 
-use martlet_api::in_commands;
+use martlet_api::{RemedyView, in_commands};
+use martlet_control::use_cases::UseCaseError;
 use martlet_registry::RegistryError;
+use serde::Deserialize;
+use serde_json::Value;
 
 /// Text of an error with its causes. What helps against an error of the tables is a command.
 pub(crate) fn error_text(error: &anyhow::Error) -> String {
-    let causes = error
-        .chain()
-        .map(|cause| match cause.downcast_ref::<RegistryError>() {
-            Some(error) => in_commands(error),
-            None => cause.to_string(),
-        });
+    let causes = error.chain().map(|cause| {
+        if let Some(error) = cause.downcast_ref::<UseCaseError>() {
+            in_commands(error)
+        } else if let Some(error) = cause.downcast_ref::<RegistryError>() {
+            in_commands(error)
+        } else {
+            cause.to_string()
+        }
+    });
     causes.collect::<Vec<_>>().join(": ")
 }
 
-/// The detail of a running node's refusal as a command tells it: it names options and commands,
-/// where the API names members of the body, parameters and requests.
-pub(crate) fn in_words_of_commands(error: &str) -> String {
-    let mut text = error.to_owned();
-    for part in ["the body: ", "the query: "] {
-        if let Some((before, rest)) = text.split_once(part) {
-            let rest = rest.strip_prefix('/').unwrap_or(rest);
-            let (name, detail) = rest.split_once(": ").unwrap_or_default();
-            let is_name = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
-            text = match !name.is_empty() && name.chars().all(is_name) {
-                true => format!("{before}--{}: {detail}", name.replace('_', "-")),
-                false => format!("{before}{rest}"),
-            };
+/// Problem details of a running node, as far as a command words them.
+#[derive(Debug, Deserialize)]
+struct Details {
+    detail: String,
+    /// What happened, if the detail also says which field is at fault or what helps.
+    #[serde(default)]
+    reason: Option<String>,
+    #[serde(default)]
+    errors: Vec<Place>,
+    #[serde(default)]
+    remedies: Vec<RemedyView>,
+}
+
+/// The place of a field at fault.
+#[derive(Debug, Deserialize)]
+struct Place {
+    #[serde(default)]
+    pointer: Option<String>,
+    #[serde(default)]
+    parameter: Option<String>,
+}
+
+impl Place {
+    /// Name of the field, as an option where it is one.
+    fn words(&self) -> String {
+        let pointer = self.pointer.as_ref().or(self.parameter.as_ref());
+        let name = pointer.map_or("", |pointer| pointer.trim_start_matches('/'));
+        let is_option = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+        match name {
+            "" => String::new(),
+            name if name.chars().all(is_option) => format!("--{}: ", name.replace('_', "-")),
+            name => format!("{name}: "),
         }
     }
-    for method in ["GET", "POST", "PUT", "PATCH", "DELETE"] {
-        let request = format!("{method} /api/v1/");
-        while let Some((before, rest)) = text.split_once(&request)
-            && let Some((path, rest)) = rest.split_once(" (martlet ")
-            && !path.contains(' ')
-            && let Some((command, rest)) = rest.split_once(')')
-        {
-            text = format!("{before}martlet {command}{rest}");
-        }
-    }
-    if let Some((before, rest)) = text.split_once("?team=")
-        && let Some((team, rest)) = rest.split_once(" (--team ")
-        && !team.contains(' ')
-        && let Some((team, rest)) = rest.split_once(')')
-    {
-        text = format!("{before}--team {team}{rest}");
-    }
-    text
+}
+
+/// Text for problem details of a running node: it names options and commands, where the API names
+/// fields and requests. None: these are no problem details.
+pub(crate) fn in_words_of_commands(body: &str) -> Option<String> {
+    let problem: Value = serde_json::from_str(body).ok()?;
+    let detail = problem["detail"].as_str()?.to_owned();
+    // A newer node may have remedies that this command does not know.
+    let worded = serde_json::from_value(problem).ok().and_then(worded);
+    Some(worded.unwrap_or(detail))
+}
+
+fn worded(problem: Details) -> Option<String> {
+    let Some(reason) = problem.reason else {
+        return Some(problem.detail);
+    };
+    let place = match &problem.errors[..] {
+        [place] => place.words(),
+        _ => String::new(),
+    };
+    let remedies = problem.remedies.into_iter().map(RemedyView::command);
+    let remedies = remedies.collect::<Option<Vec<_>>>()?.join(", ");
+    Some(match remedies.is_empty() {
+        true => format!("{place}{reason}"),
+        false => format!("{place}{reason}: {remedies}"),
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::in_words_of_commands;
+    use serde_json::json;
+
+    use super::*;
 
     #[test]
     fn an_error_names_options_and_commands() {
-        for (api, command) in [
+        let listed = json!([{ "do": "list", "kind": "device" }]);
+        let deleted = json!([
+            { "do": "restore", "kind": "device", "name": "d" },
+            { "do": "purge", "kind": "device", "name": "d" },
+        ]);
+        for (problem, text) in [
             (
-                "the body: /minutes: expected 1 to 1440",
+                json!({ "detail": "the body: /minutes: expected 1 to 1440",
+                    "reason": "expected 1 to 1440", "errors": [{ "pointer": "/minutes" }] }),
                 "--minutes: expected 1 to 1440",
             ),
             (
-                "the query: expires_in: expected a number",
+                json!({ "detail": "the query: expires_in: expected a number",
+                    "reason": "expected a number", "errors": [{ "parameter": "expires_in" }] }),
                 "--expires-in: expected a number",
             ),
             (
-                "the body: /items/1/limit: expected a number",
+                json!({ "detail": "the body: /items/1/limit: expected a number",
+                    "reason": "expected a number", "errors": [{ "pointer": "/items/1/limit" }] }),
                 "items/1/limit: expected a number",
             ),
             (
-                "there is no device x: GET /api/v1/devices (martlet device ls) lists those there are",
-                "there is no device x: martlet device ls lists those there are",
+                json!({ "detail": "there is no device x: GET /api/v1/devices lists them",
+                    "reason": "there is no device x", "remedies": listed }),
+                "there is no device x: martlet device ls lists them",
             ),
             (
-                "d was deleted: POST /api/v1/devices/d/restore (martlet device restore d) brings it \
-                 back, POST /api/v1/devices/d/purge (martlet device rm --purge d) frees it",
-                "d was deleted: martlet device restore d brings it back, martlet device rm --purge d \
-                 frees it",
+                json!({ "detail": "d was deleted: …", "reason": "d was deleted",
+                    "remedies": deleted }),
+                "d was deleted: martlet device restore d brings it back, martlet device rm \
+                 --purge d removes it permanently",
             ),
             (
-                "there is one in the team north: ?team=north (--team north) asks for it",
-                "there is one in the team north: --team north asks for it",
+                json!({ "detail": "x is missing: do this", "reason": "x is missing",
+                    "remedies": [{ "do": "something-new" }] }),
+                "x is missing: do this",
             ),
-            ("all else stays as it is", "all else stays as it is"),
+            (
+                json!({ "detail": "the client \"c\" is not connected",
+                    "errors": [{ "parameter": "client_id" }] }),
+                "the client \"c\" is not connected",
+            ),
         ] {
-            assert_eq!(in_words_of_commands(api), command);
+            let found = in_words_of_commands(&problem.to_string());
+            assert_eq!(found.as_deref(), Some(text));
         }
+        assert_eq!(in_words_of_commands("no JSON"), None);
     }
 }

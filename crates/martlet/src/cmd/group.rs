@@ -3,10 +3,11 @@
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use martlet_control::callers::Caller;
 use martlet_control::text::printable;
-use martlet_control::use_cases::{AddGroup, ChangeMembers, GroupName, RemoveGroup};
-use martlet_registry::{DeviceRef, Group, NewGroup, RuleLine, Scope};
+use martlet_control::use_cases::{
+    self, AddGroup, ChangeMembers, FindGroup, GroupName, ListTeamNames, ReadGroupRules, RemoveGroup,
+};
+use martlet_registry::{Group, NewGroup, RuleLine};
 use serde_json::{Value, json};
 
 use crate::cmd::admin::{AdminOptions, ask, encoded, finish_as};
@@ -16,7 +17,6 @@ use crate::cmd::listing;
 use crate::cmd::node_options::TeamOption;
 use crate::cmd::role::{self, NodeAndForm};
 use crate::cmd::tables;
-use crate::cmd::user::names_of_teams;
 
 /// Arguments of `martlet group`.
 #[derive(Subcommand, Debug)]
@@ -27,16 +27,27 @@ pub(crate) enum GroupCommand {
     /// Show a group and its rules
     Show(NamedGroup),
     /// Add a group
-    #[command(alias = "new")]
-    Create(CreateGroup),
+    #[command(aliases = ["create", "new"])]
+    Add(AddGroupOptions),
     /// Remove a group; its devices stay
     Rm(NamedGroup),
-    /// Add devices to a group
-    Add(Members),
-    /// Remove devices from a group
+    /// Devices of a group
+    #[command(subcommand)]
+    Member(MemberCommand),
+    /// Remove devices from a group: what `member rm` was called
+    #[command(hide = true)]
     Remove(Members),
     /// Show or change the values that the devices of a group are to have
     Desired(DesiredOptions),
+}
+
+/// Arguments of `martlet group member`.
+#[derive(Subcommand, Debug)]
+pub(crate) enum MemberCommand {
+    /// Add devices to a group
+    Add(Members),
+    /// Remove devices from a group; they stay
+    Rm(Members),
 }
 
 #[derive(Args, Debug)]
@@ -62,13 +73,16 @@ pub(crate) struct ListGroups {
 }
 
 #[derive(Args, Debug)]
-pub(crate) struct CreateGroup {
+pub(crate) struct AddGroupOptions {
     /// Name of the group
     #[arg(value_name = "NAME")]
     name: String,
+    /// Devices that are added to a group that exists: `member add` was called `add`
+    #[arg(value_name = "DEVICE", hide = true)]
+    devices: Vec<String>,
     /// Description, for people
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    description: String,
+    #[arg(long, value_name = "TEXT", conflicts_with = "devices")]
+    description: Option<String>,
     /// Its team, by id or name [default: none]
     #[arg(long, value_name = "TEAM")]
     team: Option<String>,
@@ -116,16 +130,18 @@ fn work(command: &GroupCommand) -> anyhow::Result<String> {
     match command {
         GroupCommand::Ls(options) => list(options),
         GroupCommand::Show(named) => show(named),
-        GroupCommand::Create(options) => {
-            let group = tables::run_after(&options.on.node, async |registry| {
-                let group = NewGroup {
-                    name: options.name.clone(),
-                    description: options.description.clone(),
-                    colour: String::new(),
-                    team: tables::team_if_any(registry, options.team.as_deref()).await?,
-                };
-                Ok((Caller::local(), AddGroup { group }))
-            })?;
+        GroupCommand::Add(options) if !options.devices.is_empty() => {
+            let of = (&*options.name, options.team.as_deref());
+            change(of, &options.devices, &options.on, true)
+        }
+        GroupCommand::Add(options) => {
+            let group = NewGroup {
+                name: options.name.clone(),
+                description: options.description.clone().unwrap_or_default(),
+                colour: String::new(),
+                team: options.team.clone(),
+            };
+            let group = tables::run(&options.on.node, AddGroup { group })?;
             let line = format!("Added the group {} ({})", group.name, group.id);
             Ok(match options.on.json {
                 true => format!("{}\n", json!({ "id": group.id, "name": group.name })),
@@ -148,8 +164,10 @@ fn work(command: &GroupCommand) -> anyhow::Result<String> {
                 false => format!("Removed the group {}\n{told}", printable(&found.name)),
             })
         }
-        GroupCommand::Add(members) => change(members, true),
-        GroupCommand::Remove(members) => change(members, false),
+        GroupCommand::Member(MemberCommand::Add(members)) => members.change(true),
+        GroupCommand::Member(MemberCommand::Rm(members)) | GroupCommand::Remove(members) => {
+            members.change(false)
+        }
         GroupCommand::Desired(options) => desired(options),
     }
 }
@@ -177,12 +195,17 @@ fn desired(options: &DesiredOptions) -> anyhow::Result<String> {
 
 /// The group by its id or its name, the name of its team, and its rules.
 fn find(named: &NamedGroup) -> anyhow::Result<(Group, String, Vec<RuleLine>)> {
-    tables::read(&named.on.node, async |registry| {
-        let scope = tables::actor(registry, named.team.as_deref()).await?.scope;
-        let group = registry.group_named(&scope, &named.group).await?;
-        let team = names_of_teams(registry).await?.remove(&group.team);
-        let rules = registry.group_rules(&Scope::All, &group.id).await?.rules;
-        Ok((group, team.unwrap_or_default(), rules))
+    let name = |text: &str, team: &Option<String>| GroupName {
+        text: text.to_owned(),
+        team: team.clone(),
+    };
+    tables::read(&named.on.node, async |open| {
+        let group = name(&named.group, &named.team);
+        let found = open.run(FindGroup { group }).await?;
+        let team = open.run(ListTeamNames).await?.remove(&found.team);
+        let group = name(&found.id, &None);
+        let rules = open.run(ReadGroupRules { group }).await?.rules;
+        Ok((found, team.unwrap_or_default(), rules))
     })
 }
 
@@ -217,12 +240,10 @@ fn show(named: &NamedGroup) -> anyhow::Result<String> {
 }
 
 fn list(options: &ListGroups) -> anyhow::Result<String> {
-    let (all, teams) = tables::read(&options.on.node, async |registry| {
-        let scope = tables::actor(registry, options.team.as_deref())
-            .await?
-            .scope;
-        let all = registry.groups(&scope).await?;
-        Ok((all, names_of_teams(registry).await?))
+    let team = options.team.as_deref();
+    let (all, teams) = tables::read(&options.on.node, async |open| {
+        let all = open.run_in(team, use_cases::ListGroups).await?;
+        Ok((all, open.run(ListTeamNames).await?))
     })?;
     let team_of = |group: &Group| teams.get(&group.team).map_or("", String::as_str);
     if options.on.json {
@@ -253,28 +274,30 @@ fn counted(devices: u64) -> String {
     }
 }
 
-fn change(members: &Members, is_added: bool) -> anyhow::Result<String> {
-    let Members {
+impl Members {
+    fn change(&self, is_added: bool) -> anyhow::Result<String> {
+        let of = (&*self.group, self.team.as_deref());
+        change(of, &self.devices, &self.on, is_added)
+    }
+}
+
+/// Adds devices to a group, which is named by itself and perhaps its team, or removes them.
+fn change(
+    (group, team): (&str, Option<&str>),
+    devices: &[String],
+    on: &NodeAndForm,
+    is_added: bool,
+) -> anyhow::Result<String> {
+    let group = GroupName {
+        text: group.to_owned(),
+        team: team.map(str::to_owned),
+    };
+    let change = ChangeMembers {
         group,
-        devices,
-        team,
-        on,
-    } = members;
-    let (changed, found) = tables::run_on(&on.node, async |registry| {
-        let ids: Vec<_> = devices.iter().map(|id| DeviceRef::Id(id)).collect();
-        let team = tables::team_if_any(registry, team.as_deref()).await?;
-        let found = match &team {
-            None => registry.group_with(&Scope::All, group, &ids).await,
-            Some(team) => registry.group_for_team(team, group).await,
-        }?;
-        let text = found.id.clone();
-        let change = ChangeMembers {
-            group: GroupName { text, team },
-            devices: devices.clone(),
-            is_added,
-        };
-        Ok((Caller::local(), change, found))
-    })?;
+        devices: devices.to_vec(),
+        is_added,
+    };
+    let (found, changed) = tables::run(&on.node, change)?;
     // What a group permits decides from now on.
     let told = tables::tell_node(&on.node);
     let name = printable(&found.name);

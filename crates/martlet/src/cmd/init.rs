@@ -17,7 +17,7 @@ use martlet_certificates::authority::{Authority, CA_CERTIFICATE, KeyKind, Purpos
 use martlet_control::text::typed;
 
 use crate::cmd::print::{errln, out};
-use crate::cmd::tables;
+use crate::cmd::{tables, user};
 use crate::private_file;
 use crate::serve::program_name;
 
@@ -114,11 +114,8 @@ fn init(options: &InitOptions) -> anyhow::Result<String> {
     authority.issue("server", &names[0], &purpose, SERVER_DAYS, kind, now)?;
     let password = hash::made_up_password().map_err(anyhow::Error::msg)?;
     make_directory(&paths.data, false)?;
-    tables::with_tables_of(&paths.data, async |registry| {
-        registry
-            .add_user(&options.admin, "administrator", &password)
-            .await
-    })?;
+    let add = user::administrator(&options.admin, &password);
+    tables::with_tables_of(&paths.data, async |open| open.run(add).await)?;
     write_new(&paths.config, text.as_bytes())?;
     Ok(match options.json {
         true => format!("{}\n", json(options, &paths, &names, &password)),

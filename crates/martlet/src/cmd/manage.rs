@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use martlet_control::text::{printable, typed};
-use martlet_registry::{DeviceRef, Scope};
+use martlet_control::use_cases::{FindDevice, FindUser};
 
 use crate::cmd::errors::error_text;
 use crate::cmd::node_options::NodeOptions;
@@ -216,8 +216,9 @@ fn setup(managed: &ManagedNode) -> anyhow::Result<ExitCode> {
 /// The script tests the user that its document has. A node that has no such user may be one that
 /// lets everybody in.
 fn test_without_account(managed: &ManagedNode) -> anyhow::Result<ExitCode> {
-    let has_admin = tables::read(&managed.node(), async |registry| {
-        Ok(registry.user(&Scope::All, accounts::ADMIN).await.is_ok())
+    let name = accounts::ADMIN.to_owned();
+    let has_admin = tables::read(&managed.node(), async |open| {
+        Ok(open.run(FindUser { name }).await.is_ok())
     })?;
     if !has_admin {
         return test(managed, None);
@@ -264,9 +265,9 @@ fn test(managed: &ManagedNode, account: Option<(&str, &str)>) -> anyhow::Result<
 }
 
 fn is_device(managed: &ManagedNode, name: &str) -> anyhow::Result<bool> {
-    tables::read(&managed.node(), async |registry| {
-        let found = registry.device(&Scope::All, DeviceRef::Id(name)).await;
-        Ok(found.is_ok())
+    let device = name.to_owned().into();
+    tables::read(&managed.node(), async |open| {
+        Ok(open.run(FindDevice { device }).await.is_ok())
     })
 }
 

@@ -4,13 +4,12 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Subcommand, ValueEnum};
-use martlet_control::callers::Caller;
 use martlet_control::principal::{Role, Scopes};
 use martlet_control::text::printable;
 use martlet_control::use_cases;
 use martlet_registry::{
-    AuditFilter, BanKind, DEVICE_TYPE, NewApiKey, NewBan, NewProvisioningKey, NewTeam, NotFound,
-    PageRequest, Refused, Registry, RegistryError, Scope,
+    AuditFilter, BanKind, DEVICE_TYPE, NewApiKey, NewBan, NewProvisioningKey, NewTeam, PageRequest,
+    Refused, RegistryError,
 };
 use serde_json::{Value, json};
 
@@ -313,16 +312,14 @@ fn try_key(command: &KeyCommand) -> anyhow::Result<String> {
                     )
                 })?;
             }
-            let (key, secret) = tables::run_after(&options.on.node, async |registry| {
-                let new = NewApiKey {
-                    name: options.name.clone(),
-                    scopes: options.scopes.clone(),
-                    team: tables::team_if_any(registry, options.team.as_deref()).await?,
-                    owner: String::new(),
-                    expires_ms: ends(options.lasts),
-                };
-                Ok((Caller::local(), use_cases::AddApiKey { key: new }))
-            })?;
+            let key = NewApiKey {
+                name: options.name.clone(),
+                scopes: options.scopes.clone(),
+                team: options.team.clone(),
+                owner: String::new(),
+                expires_ms: ends(options.lasts),
+            };
+            let (key, secret) = tables::run(&options.on.node, use_cases::AddApiKey { key })?;
             let view = json!({ "id": key.id, "name": key.name, "key": secret.text() });
             let line = format!("Added the API key {} ({})", key.name, key.id);
             let told = tables::tell_node(&options.on.node);
@@ -330,9 +327,9 @@ fn try_key(command: &KeyCommand) -> anyhow::Result<String> {
             Ok(done(&options.on, &view, &line, &shown))
         }
         KeyCommand::Ls(on) => {
-            let (all, teams) = tables::read(&on.node, async |registry| {
-                let all = registry.api_keys(&Scope::All).await?;
-                Ok((all, user::names_of_teams(registry).await?))
+            let (all, teams) = tables::read(&on.node, async |open| {
+                let all = open.run(use_cases::ListApiKeys).await?;
+                Ok((all, open.run(use_cases::ListTeamNames).await?))
             })?;
             let row = |key: martlet_registry::ApiKey| {
                 let state = if key.revoked_ms > 0 { "revoked" } else { "" };
@@ -399,13 +396,15 @@ fn try_team(command: &TeamCommand) -> anyhow::Result<String> {
             team: NamedTeam { team, on },
             ..
         }) => {
-            let ((), id) = tables::run_on(&on.node, async |registry| {
-                let id = tables::team_of(registry, team).await?;
+            let find = use_cases::FindTeamId { team: team.clone() };
+            let id = tables::with(&on.node, async |open| {
+                let id = open.run(find).await?;
                 let delete = use_cases::DeleteTeam {
                     team: id.clone(),
                     expected_revision: None,
                 };
-                Ok((Caller::local(), delete, id))
+                open.run(delete).await?;
+                Ok(id)
             })?;
             let told = tables::tell_node(&on.node);
             let line = format!(
@@ -500,11 +499,14 @@ fn try_ban(command: &BanCommand) -> anyhow::Result<String> {
             Ok(listed(on, headers, rows, "There are no bans."))
         }
         BanCommand::Rm(options) => {
-            let on = &options.on;
-            let ((), id) = tables::run_on(&on.node, async |registry| {
-                let id = ban_meant(registry, options).await?;
-                let remove = use_cases::RemoveBan { id: id.clone() };
-                Ok((Caller::local(), remove, id))
+            let (on, find) = (&options.on, options.find()?);
+            let id = tables::with(&on.node, async |open| {
+                let id = match find {
+                    Some(find) => open.run(find).await?.id,
+                    None => options.id.clone(),
+                };
+                open.run(use_cases::RemoveBan { id: id.clone() }).await?;
+                Ok(id)
             })?;
             let told = tables::tell_node(&on.node);
             let line = format!("Removed the ban {id}");
@@ -513,24 +515,20 @@ fn try_ban(command: &BanCommand) -> anyhow::Result<String> {
     }
 }
 
-/// The id of the ban: that which is given, or of one that was added with what is given.
-async fn ban_meant(registry: &mut Registry, options: &RemoveBan) -> Result<String, RegistryError> {
-    let Some(value) = &options.value else {
-        return Ok(options.id.clone());
-    };
-    let kind = ByWhat::from_str(&options.id, false);
-    let kind = kind.map_err(|_| Refused::BanKind(options.id.clone()))?;
-    let team = tables::team_if_any(registry, options.team.as_deref()).await?;
-    let teams = user::names_of_teams(registry).await?;
-    let is_meant = |ban: &martlet_registry::Ban| {
-        let name = teams.get(&ban.team).map_or("", String::as_str);
-        let is_whole = team.is_none() && *value == format!("{}@{name}", ban.value);
-        let is_own = ban.value == *value && ban.team == team.as_deref().unwrap_or_default();
-        ban.kind == kind.kind() && (is_whole || is_own)
-    };
-    let all = registry.bans(&Scope::All).await?;
-    let found = all.into_iter().find(is_meant).map(|ban| ban.id);
-    found.ok_or_else(|| NotFound::BanOf(value.clone()).into())
+impl RemoveBan {
+    /// How the ban is found, if it is not named by its id.
+    fn find(&self) -> anyhow::Result<Option<use_cases::FindBan>> {
+        let Some(value) = &self.value else {
+            return Ok(None);
+        };
+        let kind = ByWhat::from_str(&self.id, false);
+        let kind = kind.map_err(|_| RegistryError::from(Refused::BanKind(self.id.clone())))?;
+        Ok(Some(use_cases::FindBan {
+            kind: kind.kind(),
+            value: value.clone(),
+            team: self.team.clone(),
+        }))
+    }
 }
 
 /// Runs `martlet provision`.
@@ -541,17 +539,16 @@ pub(crate) fn provision(command: &ProvisionCommand) -> ExitCode {
 fn try_provision(command: &ProvisionCommand) -> anyhow::Result<String> {
     match command {
         ProvisionCommand::Add(options) => {
-            let (key, secret) = tables::run_after(&options.on.node, async |registry| {
-                let new = NewProvisioningKey {
-                    device_type: options.device_type.clone(),
-                    team: tables::team_if_any(registry, options.team.as_deref()).await?,
-                    id_pattern: options.id_pattern.clone(),
-                    devices_max: i64::from(options.devices),
-                    expires_ms: ends(options.lasts),
-                    ..NewProvisioningKey::new(&options.name)
-                };
-                Ok((Caller::local(), use_cases::AddProvisioningKey { key: new }))
-            })?;
+            let key = NewProvisioningKey {
+                device_type: options.device_type.clone(),
+                team: options.team.clone(),
+                id_pattern: options.id_pattern.clone(),
+                devices_max: i64::from(options.devices),
+                expires_ms: ends(options.lasts),
+                ..NewProvisioningKey::new(&options.name)
+            };
+            let add = use_cases::AddProvisioningKey { key };
+            let (key, secret) = tables::run(&options.on.node, add)?;
             let view = json!({ "id": key.id, "name": key.name, "key": secret.text() });
             let line = format!("Added the provisioning key {} ({})", key.name, key.id);
             let told = tables::tell_node(&options.on.node);

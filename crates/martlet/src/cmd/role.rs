@@ -10,9 +10,9 @@ use martlet_access::{IotflowBase, RuleLine};
 use martlet_broker::Actions;
 use martlet_control::text::printable;
 use martlet_control::use_cases::{
-    AddRuleSet, ChangeRuleSet, DeleteRuleSet, FindRuleSet, ListRuleSets, SetInactiveAfter,
+    AddRuleSet, ChangeOneRule, ChangeRuleSet, DeleteRuleSet, FindRuleSet, ListRuleSets, RuleChange,
 };
-use martlet_registry::{Actor, ClientIds, Owner, RegistryError, RuleSet};
+use martlet_registry::{ClientIds, Owner, RuleSet, TypeSettings};
 
 use crate::cmd::columns::columns;
 use crate::cmd::device::duration;
@@ -149,8 +149,15 @@ enum Change {
     Remove,
 }
 
-/// Attempts of a change if another change of the rules comes in between.
-const ATTEMPTS: usize = 10;
+impl Change {
+    fn of_rules(self) -> RuleChange {
+        match self {
+            // The first that matches decides.
+            Self::Allow | Self::Deny => RuleChange::First,
+            Self::Remove => RuleChange::Removed,
+        }
+    }
+}
 
 impl OneRule {
     fn read(&self, change: Change) -> anyhow::Result<RuleLine> {
@@ -185,48 +192,16 @@ impl OneRule {
     }
 }
 
-/// The rules with that change; none: they stay as they are.
-fn changed(rules: &[RuleLine], rule: &RuleLine, change: Change) -> Option<Vec<RuleLine>> {
-    let others = rules.iter().filter(|other| *other != rule).cloned();
-    match change {
-        // The first that matches decides.
-        Change::Allow | Change::Deny if rules.first() == Some(rule) => None,
-        Change::Allow | Change::Deny => Some([rule.clone()].into_iter().chain(others).collect()),
-        Change::Remove => rules.contains(rule).then(|| others.collect()),
-    }
-}
-
 fn change(owner: Owner, options: &OneRule, change: Change) -> anyhow::Result<String> {
     let NamedOptions { name, on } = &options.named;
     let rule = options.read(change)?;
-    let is_changed = tables::with(&on.node, async |registry| {
-        for attempt in 1.. {
-            let set = registry.rule_set(owner, name).await?;
-            let Some(rules) = changed(&set.rules, &rule, change) else {
-                // Who is built in says so.
-                if set.is_builtin {
-                    registry.set_rules(owner, name, &set.rules).await?;
-                }
-                return Ok(false);
-            };
-            let done = registry
-                .change_rules(
-                    &Actor::local(),
-                    owner,
-                    name,
-                    &rules,
-                    (Some(set.revision), None),
-                )
-                .await;
-            match done {
-                // Another change came first: it stays.
-                Err(RegistryError::Stale { .. }) if attempt < ATTEMPTS => {}
-                done => return done.map(|()| true),
-            }
-        }
-        Ok(false)
-    })?;
-    let set = find(owner, &options.named)?;
+    let one = ChangeOneRule {
+        owner,
+        name: name.clone(),
+        rule: rule.clone(),
+        change: change.of_rules(),
+    };
+    let (is_changed, set) = tables::run(&on.node, one)?;
     let told = match (is_changed, change) {
         (true, _) => tables::tell_node(&on.node),
         (false, Change::Remove) => bail!(
@@ -263,7 +238,15 @@ impl RulesOptions {
         Ok(self.inactive_after)
     }
 
-    /// What was given; none: nothing was.
+    /// The settings of a type that were given.
+    fn settings(&self, owner: Owner) -> anyhow::Result<TypeSettings> {
+        Ok(TypeSettings {
+            client_ids: self.client_ids(owner)?,
+            inactive_after_secs: self.inactive_after(owner)?,
+        })
+    }
+
+    /// The rules that were given; none: none were.
     fn read(&self) -> anyhow::Result<Option<Vec<RuleLine>>> {
         let lines = match self.stdin {
             false if self.rules.is_empty() => return Ok(None),
@@ -292,26 +275,21 @@ fn add(owner: Owner, options: &RulesOptions) -> anyhow::Result<String> {
              what no rule matches is forbidden"
         );
     };
-    let client_ids = options.client_ids(owner)?;
-    let inactive_after = options.inactive_after(owner)?;
+    let settings = options.settings(owner)?;
     let add = AddRuleSet {
         owner,
         name: name.clone(),
         rules: rules.clone(),
-        client_ids,
+        settings,
     };
     tables::run(&on.node, add)?;
-    if let Some(secs) = inactive_after {
-        let name = name.clone();
-        tables::run(&on.node, SetInactiveAfter { name, secs })?;
-    }
     let told = tables::tell_node(&on.node);
     let set = RuleSet {
         name: name.clone(),
         is_builtin: false,
         rules,
-        client_ids: client_ids.unwrap_or_default(),
-        inactive_after_secs: inactive_after.unwrap_or(0),
+        client_ids: settings.client_ids.unwrap_or_default(),
+        inactive_after_secs: settings.inactive_after_secs.unwrap_or(0),
         revision: 1,
         iotflow_base: IotflowBase::default(),
     };
@@ -370,33 +348,25 @@ fn find(owner: Owner, named: &NamedOptions) -> anyhow::Result<RuleSet> {
 
 fn rules(owner: Owner, options: &RulesOptions) -> anyhow::Result<String> {
     let NamedOptions { name, on } = &options.named;
+    let (rules, settings) = (options.read()?, options.settings(owner)?);
     let mut told = String::new();
-    if let Some(rules) = options.read()? {
+    if rules.is_some() || settings != TypeSettings::default() {
+        let replaced = match rules {
+            Some(_) => format!(
+                "These replace all rules that it had; martlet {} allow|deny|remove changes one.\n",
+                command(owner)
+            ),
+            None => String::new(),
+        };
         let change = ChangeRuleSet {
             owner,
             name: name.clone(),
             rules,
-            client_ids: None,
+            settings,
             expected_revision: None,
         };
         tables::run(&on.node, change)?;
-        told = format!(
-            "These replace all rules that it had; martlet {} allow|deny|remove changes one.\n{}",
-            command(owner),
-            tables::tell_node(&on.node)
-        );
-    }
-    if let Some(client_ids) = options.client_ids(owner)? {
-        tables::with(&on.node, async |registry| {
-            registry
-                .set_client_ids(&Actor::local(), name, client_ids)
-                .await
-        })?;
-        told.push_str(&tables::tell_node(&on.node));
-    }
-    if let Some(secs) = options.inactive_after(owner)? {
-        let name = name.clone();
-        tables::run(&on.node, SetInactiveAfter { name, secs })?;
+        told = format!("{replaced}{}", tables::tell_node(&on.node));
     }
     let set = find(owner, &options.named)?;
     Ok(match on.json {

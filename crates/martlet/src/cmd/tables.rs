@@ -1,5 +1,6 @@
-//! What the commands share that change `martlet.db`: opening it, telling the node that runs on it,
-//! and the line with which a credential is tried.
+//! The tables of a node, as commands use them: commands open them here and run use cases on them,
+//! tell the node that runs, and print the line with which a credential is tried. `cargo xtask tidy`
+//! checks that commands do not work on the registry elsewhere.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -8,22 +9,60 @@ use anyhow::Context as _;
 use martlet_api::Status;
 use martlet_broker::Actions;
 use martlet_control::callers::Caller;
-use martlet_control::tables::TablesError;
 use martlet_control::text::typed;
-use martlet_control::use_cases::{Effect, UseCase, UseCaseError};
+use martlet_control::use_cases::{Effect, FindRuleSet, FindTeamId, UseCase, UseCaseError};
 use martlet_control::{Reloaded, UserPlaces};
-use martlet_registry::{Actor, FILE, Location, Owner, Registry, RegistryError, Scope};
+use martlet_registry::{FILE, Location, Owner, Registry};
 
 use crate::cmd::admin;
 use crate::cmd::node_options::NodeOptions;
 use crate::config::{self, Effective};
 use crate::serve::{check_restored, program_name};
 
+/// The tables of a node, opened by a command, which works on them by use cases.
+#[derive(Debug)]
+pub(crate) struct OpenTables {
+    registry: Registry,
+}
+
+impl OpenTables {
+    /// Runs a use case. The caller has all rights.
+    pub(crate) async fn run<U: UseCase>(&mut self, case: U) -> Result<U::Output, UseCaseError> {
+        case.run(&mut self.registry, &Caller::local()).await
+    }
+
+    /// As [`OpenTables::run`], for a caller that sees only the team that is named by id or name, if
+    /// one is.
+    pub(crate) async fn run_in<U: UseCase>(
+        &mut self,
+        team: Option<&str>,
+        case: U,
+    ) -> Result<U::Output, UseCaseError> {
+        let Some(team) = team else {
+            return self.run(case).await;
+        };
+        let team = team.to_owned();
+        let id = self.run(FindTeamId { team }).await?;
+        let caller = Caller::local().in_team(id);
+        case.run(&mut self.registry, &caller).await
+    }
+
+    /// Does the work, and closes the tables.
+    async fn work<T>(
+        mut self,
+        work: impl AsyncFnOnce(&mut Self) -> Result<T, UseCaseError>,
+    ) -> anyhow::Result<T> {
+        let done = work(&mut self).await;
+        self.registry.close().await?;
+        Ok(done?)
+    }
+}
+
 /// Does something with the tables of a node, which need not run. They are made if they are not
 /// there.
 pub(crate) fn with<T>(
     node: &NodeOptions,
-    work: impl AsyncFnOnce(&mut Registry) -> Result<T, RegistryError>,
+    work: impl AsyncFnOnce(&mut OpenTables) -> Result<T, UseCaseError>,
 ) -> anyhow::Result<T> {
     let mut settings = config::tables_settings(&node.load()?)?;
     settings.keeps_scram |= expect_same(node, &settings.location)?;
@@ -34,9 +73,7 @@ pub(crate) fn with<T>(
         registry.keep_scram(settings.keeps_scram);
         registry.set_iotflow_base(settings.iotflow_base);
         registry.limit_devices_per_user(settings.devices_per_user_max);
-        let done = work(&mut registry).await;
-        registry.close().await?;
-        Ok(done?)
+        OpenTables { registry }.work(work).await
     })
 }
 
@@ -87,7 +124,7 @@ fn make_data_dir(data_dir: &Path) -> anyhow::Result<()> {
 /// Reads from the tables of a node; where there are none nothing is made.
 pub(crate) fn read<T>(
     node: &NodeOptions,
-    work: impl AsyncFnOnce(&mut Registry) -> Result<T, RegistryError>,
+    work: impl AsyncFnOnce(&mut OpenTables) -> Result<T, UseCaseError>,
 ) -> anyhow::Result<T> {
     let effective = node.load()?;
     let (location, base) = (
@@ -103,21 +140,19 @@ pub(crate) fn read<T>(
         return admin::wait(async {
             let mut registry = Registry::open_to_read(file).await?;
             registry.set_iotflow_base(base);
-            let done = work(&mut registry).await;
-            registry.close().await?;
-            Ok(done?)
+            OpenTables { registry }.work(work).await
         });
     }
     admin::wait(async {
         let mut registry = Registry::empty().await?;
         registry.set_iotflow_base(base);
-        Ok(work(&mut registry).await?)
+        OpenTables { registry }.work(work).await
     })
 }
 
 /// Runs a use case on the tables of a node, which need not run. The caller has all rights.
 pub(crate) fn run<U: UseCase>(node: &NodeOptions, case: U) -> anyhow::Result<U::Output> {
-    run_after(node, async |_| Ok((Caller::local(), case)))
+    run_in(node, None, case)
 }
 
 /// As [`run`], for a caller that sees only the team that is named by id or name, if one is.
@@ -126,94 +161,22 @@ pub(crate) fn run_in<U: UseCase>(
     team: Option<&str>,
     case: U,
 ) -> anyhow::Result<U::Output> {
-    run_after(node, async |registry| {
-        let caller = Caller::local();
-        let caller = match team_if_any(registry, team).await? {
-            Some(team) => caller.in_team(team),
-            None => caller,
-        };
-        Ok((caller, case))
-    })
-}
-
-/// Runs the use case that `prepare` returns after it has read what the use case needs.
-pub(crate) fn run_after<U: UseCase>(
-    node: &NodeOptions,
-    prepare: impl AsyncFnOnce(&mut Registry) -> Result<(Caller, U), RegistryError>,
-) -> anyhow::Result<U::Output> {
-    let (output, ()) = run_on(node, async |registry| {
-        let (caller, case) = prepare(registry).await?;
-        Ok((caller, case, ()))
-    })?;
-    Ok(output)
-}
-
-/// As [`run_after`]. Returns what `prepare` has read too, such as the object that was named.
-pub(crate) fn run_on<U: UseCase, T>(
-    node: &NodeOptions,
-    prepare: impl AsyncFnOnce(&mut Registry) -> Result<(Caller, U, T), RegistryError>,
-) -> anyhow::Result<(U::Output, T)> {
-    let work = async |registry: &mut Registry| {
-        let (caller, case, found) = prepare(registry).await?;
-        Ok((case.run(registry, &caller).await, found))
-    };
-    let (done, found) = match U::EFFECT {
-        Effect::Reads => read(node, work)?,
-        Effect::Notes | Effect::Changes => with(node, work)?,
-    };
-    let output = done.map_err(|error| match error {
-        UseCaseError::Tables(TablesError::Registry(error)) => error.into(),
-        UseCaseError::Unknown(_, why) => RegistryError::from(why).into(),
-        error => anyhow::Error::from(error),
-    })?;
-    Ok((output, found))
+    let work = async |open: &mut OpenTables| open.run_in(team, case).await;
+    match U::EFFECT {
+        Effect::Reads => read(node, work),
+        Effect::Notes | Effect::Changes => with(node, work),
+    }
 }
 
 /// As [`with`], by the data directory, which is made for this user alone if it is not there.
 pub(crate) fn with_tables_of<T>(
     data_dir: &Path,
-    work: impl AsyncFnOnce(&mut Registry) -> Result<T, RegistryError>,
+    work: impl AsyncFnOnce(&mut OpenTables) -> Result<T, UseCaseError>,
 ) -> anyhow::Result<T> {
     make_data_dir(data_dir)?;
     admin::wait(async {
-        let mut registry = Registry::open(&data_dir.join(FILE)).await?;
-        let done = work(&mut registry).await;
-        registry.close().await?;
-        Ok(done?)
-    })
-}
-
-/// The id of a team that is named by its id or its name.
-///
-/// # Errors
-/// There is none.
-pub(crate) async fn team_of(registry: &mut Registry, named: &str) -> Result<String, RegistryError> {
-    Ok(registry.team_named(&Scope::All, named).await?.id)
-}
-
-/// The same, if one is named.
-pub(crate) async fn team_if_any(
-    registry: &mut Registry,
-    named: Option<&str>,
-) -> Result<Option<String>, RegistryError> {
-    match named {
-        Some(named) => team_of(registry, named).await.map(Some),
-        None => Ok(None),
-    }
-}
-
-/// The caller: somebody at the command line, who looks at one team only if that is named.
-pub(crate) async fn actor(
-    registry: &mut Registry,
-    team: Option<&str>,
-) -> Result<Actor, RegistryError> {
-    let scope = match team_if_any(registry, team).await? {
-        Some(team) => Scope::Team(team),
-        None => Scope::All,
-    };
-    Ok(Actor {
-        scope,
-        ..Actor::local()
+        let registry = Registry::open(&data_dir.join(FILE)).await?;
+        OpenTables { registry }.work(work).await
     })
 }
 
@@ -292,9 +255,8 @@ pub(crate) fn line_to_try(node: &NodeOptions, given: &Given<'_>) -> String {
     } = given;
     let way = node.load().map(|effective| way_in(node, &effective));
     let way = way.unwrap_or_default();
-    let known = read(node, async |registry| {
-        registry.rule_set(Owner::DeviceType, device_type).await
-    });
+    let (owner, name) = (Owner::DeviceType, (*device_type).to_owned());
+    let known = run(node, FindRuleSet { owner, name });
     let topic = known.ok().and_then(|known| {
         let rules = known.in_force(Owner::DeviceType)?;
         let mut rules = rules.into_iter();

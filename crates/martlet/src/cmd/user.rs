@@ -11,12 +11,12 @@ use clap::{Args, Subcommand};
 use martlet_access::edit;
 use martlet_access::hash::{self, Kind};
 use martlet_access::{PasswordFile, Plain};
-use martlet_control::callers::Caller;
 use martlet_control::text::{printable, typed};
 use martlet_control::use_cases::{
-    AddUser, ChangeUser, DeleteUser, NewPassword, PurgeUser, RestoreUser, SetMember, SetPassword,
+    AddUser, ChangeUser, DeleteUser, ListTeamNames, ListUsers, ListUsersInTeams, NewPassword,
+    PurgeUser, RestoreUser, SetPassword,
 };
-use martlet_registry::{ApiRole, NewUser, Registry, RegistryError, Scope, USER_ROLE, UserChange};
+use martlet_registry::{ApiRole, NewUser, USER_ROLE, UserChange};
 
 use crate::cmd::admin;
 use crate::cmd::columns::columns;
@@ -386,13 +386,15 @@ fn change_in_tables(
             let user = NewUser {
                 role: Some(role.to_owned()),
                 api_role,
+                team: of_tables.team.unwrap_or_default().to_owned(),
+                team_role: Some(team_role).filter(|role| *role != ApiRole::None),
                 ..NewUser::new(user)
             };
             let add = AddUser {
                 user,
                 password: new,
             };
-            add_to_tables(&file.node, add, of_tables.team, team_role)?;
+            tables::run(&file.node, add)?;
         }
     }
     let shown = options.generate.then_some(&*password);
@@ -429,28 +431,15 @@ fn change_in_tables(
     Ok(changed_text(&line, shown, &told))
 }
 
-/// Adds a user, who belongs to the team that is named, and may have a role in it.
-fn add_to_tables(
-    node: &NodeOptions,
-    mut add: AddUser,
-    team: Option<&str>,
-    team_role: ApiRole,
-) -> anyhow::Result<()> {
-    let added = tables::run_after(node, async |registry| {
-        let team = tables::team_if_any(registry, team).await?;
-        add.user.team = team.unwrap_or_default();
-        Ok((Caller::local(), add))
-    })?;
-    match team_role {
-        ApiRole::None => Ok(()),
-        role => {
-            let set = SetMember {
-                team: added.team,
-                user: added.name,
-                role: Some(role),
-            };
-            tables::run(node, set)
-        }
+/// What adds an administrator of the broker, who administers the node too.
+pub(crate) fn administrator(name: &str, password: &str) -> AddUser {
+    AddUser {
+        user: NewUser {
+            role: Some(ADMINISTRATOR.to_owned()),
+            api_role: ApiRole::Administrator,
+            ..NewUser::new(name)
+        },
+        password: NewPassword::given(password.to_owned()),
     }
 }
 
@@ -465,7 +454,7 @@ const ADMINISTRATOR: &str = "administrator";
 
 /// Counts the administrators that are enabled.
 pub(crate) fn administrators(node: &NodeOptions) -> anyhow::Result<usize> {
-    let users = tables::read(node, async |registry| registry.users().await)?;
+    let users = tables::run(node, ListUsers { deleted: false })?;
     let are = |user: &&martlet_registry::User| user.enabled && user.role == ADMINISTRATOR;
     Ok(users.iter().filter(are).count())
 }
@@ -489,25 +478,18 @@ fn set(options: &SetOptions) -> anyhow::Result<String> {
     };
     refuse_in_password_file(node, user)?;
     let before = administrators(node)?;
-    tables::run_after(node, async |registry| {
-        let team = match options.team.as_deref() {
-            Some("") => Some(String::new()),
-            named => tables::team_if_any(registry, named).await?,
-        };
-        let change = UserChange {
+    let change = ChangeUser {
+        name: user.clone(),
+        change: UserChange {
             role: options.role.clone(),
             api_role: options.api_role,
             enabled,
-            team,
+            team: options.team.clone(),
             ..UserChange::default()
-        };
-        let change = ChangeUser {
-            name: user.clone(),
-            change,
-            expected_revision: None,
-        };
-        Ok((Caller::local(), change))
-    })?;
+        },
+        expected_revision: None,
+    };
+    tables::run(node, change)?;
     warn_of_none(node, before)?;
     let told = tables::tell_node(node);
     Ok(match options.json {
@@ -522,7 +504,7 @@ fn refuse_in_password_file(node: &NodeOptions, user: &String) -> anyhow::Result<
     let Some(path) = file.filter(|path| users(path).is_ok_and(|all| all.contains(user))) else {
         return Ok(());
     };
-    let known = tables::read(node, async |registry| registry.users().await)?;
+    let known = tables::run(node, ListUsers { deleted: false })?;
     if known.iter().any(|known| known.name == *user) {
         return Ok(());
     }
@@ -623,16 +605,17 @@ fn list(options: &ListOptions) -> anyhow::Result<String> {
             }
         });
     }
-    let users = tables::read(&file.node, async |registry| {
-        let actor = tables::actor(registry, team.as_deref()).await?;
-        let teams = names_of_teams(registry).await?;
-        let mut listed = Vec::new();
-        for user in registry.list_users(&actor.scope, *deleted).await? {
-            let of = registry.teams_of(&user.name).await?;
-            listed.push(Listed::new(user, of, &teams));
-        }
-        Ok(listed)
+    let users = ListUsersInTeams {
+        team: team.clone(),
+        deleted: *deleted,
+    };
+    let (users, names) = tables::read(&file.node, async |open| {
+        Ok((open.run(users).await?, open.run(ListTeamNames).await?))
     })?;
+    let users = users.into_iter();
+    let users: Vec<Listed> = users
+        .map(|(user, of)| Listed::new(user, of, &names))
+        .collect();
     if file.json {
         let users = users.iter().map(|Listed { user, home, teams }| {
             let teams = teams.iter();
@@ -702,14 +685,4 @@ impl Listed {
             user,
         }
     }
-}
-
-/// Names of teams by their ids, of deleted ones too.
-pub(super) async fn names_of_teams(
-    registry: &mut Registry,
-) -> Result<HashMap<String, String>, RegistryError> {
-    let mut teams = registry.teams(&Scope::All, false).await?;
-    teams.extend(registry.teams(&Scope::All, true).await?);
-    let named = teams.into_iter().map(|team| (team.id, team.name));
-    Ok(named.collect())
 }

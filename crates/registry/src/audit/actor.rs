@@ -1,4 +1,4 @@
-//! Who does something, and whose objects they see.
+//! The caller of a change, and the teams whose objects it sees.
 
 /// Which objects a call sees. All others are as if they did not exist.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -26,7 +26,7 @@ pub struct NewAuditEntry {
 /// The same, with who did it and when.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditLine {
-    /// Who did it.
+    /// The caller.
     pub actor: Actor,
     /// Milliseconds since the Unix epoch.
     pub at_ms: i64,

@@ -43,7 +43,7 @@ pub struct Command {
     pub parameters: String,
     /// QoS of its message.
     pub qos: u8,
-    /// Who sent it, as the audit log has it.
+    /// The caller that sent it, as in the audit log.
     pub asked_by: String,
     /// How far it has come.
     pub state: CommandState,

@@ -1,10 +1,10 @@
-//! What there may be no more of, and what the state of something rules out.
+//! What there may be no more of, and what the state or the use of something rules out.
 
 use martlet_rollout::RolloutState;
 
-use super::remedy::{Remedies, Remedy};
+use super::remedy::{ObjectKind, Remedies, Remedy};
 
-/// What there may be no more of, or what the state of something rules out now.
+/// What there may be no more of, or what the state or the use of something rules out now.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LimitReached {
     /// Devices of this user, who has that many.
@@ -81,6 +81,42 @@ pub enum LimitReached {
         /// Which rollouts it is for.
         hint: &'static str,
     },
+
+    // What is in use.
+    /// The role or type of this name is in use.
+    #[error("{user} has the {kind} {name}, so it stays; {}", free(user, *.is_deleted))]
+    RuleSetInUse {
+        /// A role or a type.
+        kind: ObjectKind,
+        /// Its name.
+        name: String,
+        /// User or device who has it.
+        user: String,
+        /// That one was deleted.
+        is_deleted: bool,
+    },
+    /// The user of this name belongs to the team of this name.
+    #[error("{0} belongs to the team {1}")]
+    TeamHasUser(String, String),
+    /// The team of this name has that many devices and users.
+    #[error("the team {0} has {1} devices and {2} users")]
+    TeamHasMembers(String, i64, i64),
+
+    // States.
+    /// The device of this id has this status.
+    #[error("the device {0} is {1}: activate it first")]
+    DeviceInactive(String, &'static str),
+    /// The command of this id has this state.
+    #[error("the command {0} has ended: it is {1}")]
+    CommandEnded(String, &'static str),
+    /// The command of this id has this state.
+    #[error("the command {0} is {1}, so that it is not retried")]
+    CommandNotRetried(String, &'static str),
+    /// The rollout of this id has no device to offer firmware to again.
+    #[error("no device of the rollout {0} has failed or is silent")]
+    NothingToRetry(String),
+
+    // Commands.
     /// Commands to this device that have not ended: that many at most.
     #[error("the device {0} has {1} commands that have not ended: cancel some first")]
     OpenCommands(String, i64),
@@ -94,6 +130,18 @@ pub enum LimitReached {
 
 impl Remedies for LimitReached {
     fn remedies(&self) -> Vec<Remedy> {
-        Vec::new()
+        match self {
+            Self::TeamHasUser(user, _) => vec![Remedy::MoveUsers(user.clone())],
+            Self::TeamHasMembers(..) => vec![Remedy::RemoveWithMembers],
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// How a role or type that this user has becomes free.
+fn free(user: &str, is_deleted: bool) -> String {
+    match is_deleted {
+        false => format!("give {user} another one first"),
+        true => format!("{user} was deleted: restore it, or remove it for good first"),
     }
 }

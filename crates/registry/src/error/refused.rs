@@ -57,22 +57,10 @@ pub enum Refused {
     #[error("several teams have a firmware {0:?} of the version {1:?}: say by team which one")]
     FirmwareOfTeams(String, String),
 
-    // States that rule out a change.
+    // What stays as it is.
     /// A role or type that comes with the program.
     #[error("the {0} {1} comes with the program and stays as it is: add one of another name")]
     BuiltIn(ObjectKind, String),
-    /// The role or type of this name is in use.
-    #[error("{user} has the {kind} {name}, so it stays; {}", free(user, *.is_deleted))]
-    RuleSetInUse {
-        /// A role or a type.
-        kind: ObjectKind,
-        /// Its name.
-        name: String,
-        /// User or device who has it.
-        user: String,
-        /// That one was deleted.
-        is_deleted: bool,
-    },
     /// Rules of a group that would be added or removed like a role.
     #[error(
         "a group is added and removed by the requests and commands for groups, not by those for rules"
@@ -81,24 +69,6 @@ pub enum Refused {
     /// The team of this name owns a tenant.
     #[error("the team {0} owns a tenant, and its devices come as ID@{0}: its name stays")]
     NameOfTenant(String),
-    /// The user of this name belongs to the team of this name.
-    #[error("{0} belongs to the team {1}")]
-    TeamHasUser(String, String),
-    /// The team of this name has that many devices and users.
-    #[error("the team {0} has {1} devices and {2} users")]
-    TeamHasMembers(String, i64, i64),
-    /// The device of this id has this status.
-    #[error("the device {0} is {1}: activate it first")]
-    DeviceInactive(String, &'static str),
-    /// The command of this id has this state.
-    #[error("the command {0} has ended: it is {1}")]
-    CommandEnded(String, &'static str),
-    /// The command of this id has this state.
-    #[error("the command {0} is {1}, so that it is not retried")]
-    CommandNotRetried(String, &'static str),
-    /// The rollout of this id has no device to offer firmware to again.
-    #[error("no device of the rollout {0} has failed or is silent")]
-    NothingToRetry(String),
     /// The provisioning key was revoked.
     #[error("the provisioning key was revoked")]
     KeyRevoked,
@@ -368,14 +338,6 @@ pub enum Refused {
     NoQueue(PathBuf),
 }
 
-/// How a role or type that this user has becomes free.
-fn free(user: &str, is_deleted: bool) -> String {
-    match is_deleted {
-        false => format!("give {user} another one first"),
-        true => format!("{user} was deleted: restore it, or remove it for good first"),
-    }
-}
-
 fn found(system: Option<OtherSystem>) -> String {
     match system {
         None => "it has no tables of that system".to_owned(),
@@ -387,8 +349,6 @@ impl Remedies for Refused {
     fn remedies(&self) -> Vec<Remedy> {
         match self {
             Self::NotFound(missing) => missing.remedies(),
-            Self::TeamHasUser(user, _) => vec![Remedy::MoveUsers(user.clone())],
-            Self::TeamHasMembers(..) => vec![Remedy::RemoveWithMembers],
             Self::GivenSecret => vec![Remedy::UsePasswordFile],
             Self::OtherProgram(_) => vec![Remedy::Import(None)],
             Self::OtherSystem(.., found @ Some(_)) => vec![Remedy::Import(*found)],

@@ -33,9 +33,42 @@ pub enum ObjectKind {
     Ban,
     /// A rule about messages.
     Rule,
+    /// An alarm.
+    Alarm,
+    /// An integration.
+    Integration,
 }
 
 impl ObjectKind {
+    /// All kinds.
+    pub const ALL: [Self; 15] = [
+        Self::Device,
+        Self::User,
+        Self::Team,
+        Self::Group,
+        Self::Role,
+        Self::DeviceType,
+        Self::ApiKey,
+        Self::ProvisioningKey,
+        Self::Secret,
+        Self::Firmware,
+        Self::Rollout,
+        Self::Ban,
+        Self::Rule,
+        Self::Alarm,
+        Self::Integration,
+    ];
+
+    /// Its name, for programs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::DeviceType => "device_type",
+            Self::ApiKey => "api_key",
+            Self::ProvisioningKey => "provisioning_key",
+            kind => kind.word(),
+        }
+    }
+
     /// Its word, for people.
     pub fn word(self) -> &'static str {
         match self {
@@ -52,6 +85,8 @@ impl ObjectKind {
             Self::Rollout => "rollout",
             Self::Ban => "ban",
             Self::Rule => "rule",
+            Self::Alarm => "alarm",
+            Self::Integration => "integration",
         }
     }
 }
@@ -89,6 +124,8 @@ pub enum Remedy {
     MoveUsers(String),
     /// Remove a team with its devices and users, or delete or move these first.
     RemoveWithMembers,
+    /// Pause the integration of this kind and name.
+    PauseIntegration(String, String),
     /// Keep the password in a password file.
     UsePasswordFile,
     /// Import a database of this system; none: of one that is known.

@@ -9,7 +9,7 @@ use super::{count_of, find};
 use crate::database::Work;
 use crate::rollout::{DeviceState, Effect, NotPermitted};
 use crate::sql::{Fault, Sql};
-use crate::{Actor, LimitReached, Refused, Registry, RegistryError};
+use crate::{Actor, LimitReached, Registry, RegistryError};
 
 /// What is done with a rollout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,7 +104,7 @@ async fn retry(
     let plan = rollout.plan.clone();
     rollout.machine.retry(&plan, now_ms).map_err(refused)?;
     if count_of(&mut work.all, engine, rollout.number, &again).await? == 0 {
-        return Err(Refused::NothingToRetry(rollout.id.clone()).into());
+        return Err(LimitReached::NothingToRetry(rollout.id.clone()).into());
     }
     rollout.finished_ms = 0;
     // The command of a silent device may still be under way: the next one takes its place.

@@ -63,7 +63,7 @@ pub struct Rollout {
     pub devices: u64,
     /// State, current wave, and what was accepted.
     pub machine: Machine,
-    /// Who began it, as the audit log has it.
+    /// The caller that began it, as in the audit log.
     pub asked_by: String,
     /// When it was made.
     pub created_ms: i64,

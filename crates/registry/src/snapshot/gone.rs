@@ -1,4 +1,4 @@
-//! Who was let in by tables and would not be by newer ones.
+//! Clients that an older snapshot accepts and a newer one does not.
 
 use std::sync::Arc;
 

@@ -73,7 +73,7 @@ struct Group {
 }
 
 impl Sets {
-    /// Of which nobody goes by any.
+    /// Reads the rule sets, before a user or device has one of them.
     pub(super) async fn read(
         on: &mut AnyConnection,
         place: &str,

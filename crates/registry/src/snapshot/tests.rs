@@ -1,4 +1,4 @@
-//! Who is let in, as the tables are and as they change.
+//! Tests of logins against a snapshot, as the tables are and as they change.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -6,7 +6,7 @@ use sqlx::Row as _;
 use super::{Team, expect_all, find_named, named};
 use crate::database::Work;
 use crate::sql::Fault;
-use crate::{Actor, LimitReached, Refused, Registry, RegistryError, Scope, expect_revision};
+use crate::{Actor, LimitReached, Registry, RegistryError, Scope, expect_revision};
 
 /// What is gone with a team that was removed for good.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,7 +96,7 @@ async fn delete_one(
     let sql = "SELECT name FROM users WHERE team = $1 AND deleted_ms = 0 LIMIT 1";
     let at_home = sqlx::query_scalar::<_, String>(sql).bind(id.to_owned());
     if let Some(user) = at_home.fetch_optional(&mut *work.all).await? {
-        return Err(Refused::TeamHasUser(user, team.name).into());
+        return Err(LimitReached::TeamHasUser(user, team.name).into());
     }
     // By this those are known that go with it, and come back.
     let sql = "SELECT COALESCE(MAX(deleted_ms), 0) FROM devices WHERE team = $1";
@@ -175,7 +175,7 @@ async fn purge_one(work: &mut Work<'_>, id: &str, with_members: bool) -> Result<
         .await?,
     );
     if !with_members && devices + users > 0 {
-        return Err(Refused::TeamHasMembers(team.name, devices, users).into());
+        return Err(LimitReached::TeamHasMembers(team.name, devices, users).into());
     }
     let of_team = "SELECT COUNT(*) FROM device_groups WHERE team = $1";
     let groups = count(work, of_team, id).await?;

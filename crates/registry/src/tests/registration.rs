@@ -3,8 +3,18 @@
 use super::*;
 use crate::{
     Activity, Actor, DataType, DeviceCounts, DeviceFilter, DeviceOrder, DeviceRef, Heard, IOTFLOW,
-    InactivityCheck, KindCount, PartCounts, SilentDevice, now_ms,
+    InactivityCheck, KindCount, Owner, PartCounts, SilentDevice, TypeSettings, now_ms,
 };
+
+/// The type that devices have if none is named.
+const DEVICE: (Owner, &str) = (Owner::DeviceType, "device");
+
+fn inactive_after(secs: u32) -> TypeSettings {
+    TypeSettings {
+        client_ids: None,
+        inactive_after_secs: Some(secs),
+    }
+}
 
 fn named(name: &str) -> NewDevice {
     NewDevice {
@@ -146,7 +156,9 @@ both!(
             .await?;
         assert_eq!(registry.mark_inactive(check(500_000)).await?, []);
         assert!(!registry.has_inactivity().await?);
-        registry.set_inactive_after(&all(), "device", 60).await?;
+        let actor = all();
+        let set = registry.change_rule_set(&actor, DEVICE, None, inactive_after(60), None);
+        set.await?;
         assert!(registry.has_inactivity().await?);
         // One second later than it would be without what may be missing.
         assert_eq!(registry.mark_inactive(check(62_000)).await?, []);
@@ -176,26 +188,24 @@ both!(
             ..check(559_000)
         };
         assert_eq!(registry.mark_inactive(late).await?, []);
-        registry.set_inactive_after(&all(), "device", 0).await?;
+        let set = registry.change_rule_set(&actor, DEVICE, None, inactive_after(0), None);
+        set.await?;
         assert_eq!(registry.mark_inactive(check(900_000)).await?, []);
     }
 );
 
 both!(when_devices_are_inactive_is_checked, registry, {
     for (name, secs) in [("device", 9), ("device", 40_000_000), ("odd", 60)] {
-        let set = registry.set_inactive_after(&all(), name, secs).await;
-        assert!(set.is_err(), "{name} {secs}");
+        let (actor, of) = (all(), (Owner::DeviceType, name));
+        let set = registry.change_rule_set(&actor, of, None, inactive_after(secs), None);
+        assert!(set.await.is_err(), "{name} {secs}");
     }
     let team = Actor {
         scope: Scope::Team("plant".to_owned()),
         ..all()
     };
-    assert!(
-        registry
-            .set_inactive_after(&team, "device", 60)
-            .await
-            .is_err()
-    );
+    let set = registry.change_rule_set(&team, DEVICE, None, inactive_after(60), None);
+    assert!(set.await.is_err());
 });
 
 both!(devices_are_counted_and_listed_by_place, registry, {

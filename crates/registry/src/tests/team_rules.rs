@@ -5,8 +5,8 @@ use martlet_permission::{Actions, Names};
 
 use super::{all, both, new_device, new_group, new_team, of_team};
 use crate::{
-    Actor, ApiRole, DeviceChange, NO_ROLE, NewDevice, NewProvisioningKey, NewUser, Owner, Refused,
-    Registry, RegistryError, Renewed, Snapshot, USER_ROLE, UserChange,
+    Actor, ApiRole, DeviceChange, LimitReached, NO_ROLE, NewDevice, NewProvisioningKey, NewUser,
+    Owner, Refused, Registry, RegistryError, Renewed, Snapshot, USER_ROLE, UserChange,
 };
 
 both!(a_groups_rules_come_after_the_types_by_name, registry, {
@@ -138,15 +138,15 @@ both!(who_sees_one_team_gives_nobody_more_than_that, registry, {
     let lines = [RuleLine::parse("topic readwrite #").expect("it is a rule")];
     let group = registry.add_group(&ann, new_group("g")).await?;
     let told = registry
-        .change_rules(&ann, Owner::Group, &group.id, &lines, (None, None))
+        .change_rules(&ann, Owner::Group, &group.id, &lines, None)
         .await;
     assert!(is_refused(told));
     let group = registry.add_group(&bob, new_group("g")).await?;
     registry
-        .change_rules(&bob, Owner::Group, &group.id, &lines, (Some(1), None))
+        .change_rules(&bob, Owner::Group, &group.id, &lines, Some(1))
         .await?;
     let told = registry
-        .change_rules(&bob, Owner::Group, &group.id, &lines, (Some(1), None))
+        .change_rules(&bob, Owner::Group, &group.id, &lines, Some(1))
         .await;
     assert!(matches!(told, Err(RegistryError::Stale { .. })));
     assert_eq!(
@@ -159,7 +159,7 @@ both!(who_sees_one_team_gives_nobody_more_than_that, registry, {
         ..lines[0].clone()
     };
     let told = registry
-        .change_rules(&bob, Owner::Group, &group.id, &[odd], (None, None))
+        .change_rules(&bob, Owner::Group, &group.id, &[odd], None)
         .await;
     assert!(is_refused(told));
     Snapshot::read(registry).await?;
@@ -248,7 +248,7 @@ both!(
         let told = registry.remove_rule_set(Owner::Role, "reader").await;
         assert!(matches!(
             told,
-            Err(RegistryError::Refused(Refused::RuleSetInUse {
+            Err(RegistryError::LimitReached(LimitReached::RuleSetInUse {
                 is_deleted: true,
                 ..
             }))

@@ -5,8 +5,8 @@ use martlet_permission::RevokedClients;
 use super::{all, both, is_not_found, new_device, new_group, new_team, of_team};
 use crate::{
     ApiRole, DeviceChange, DeviceFilter, DeviceOrder, GroupChange, Known, LimitReached, NewDevice,
-    NewGroup, NewProvisioningKey, NewUser, NotFound, Owner, PageRequest, Refused, RegistryError,
-    Renewed, Scope, Snapshot, UserChange,
+    NewGroup, NewProvisioningKey, NewUser, NotFound, Owner, PageRequest, RegistryError, Renewed,
+    Scope, Snapshot, TypeSettings, UserChange,
 };
 
 both!(
@@ -59,7 +59,7 @@ both!(
         assert!(is_not_found(registry.members(&bob.scope, &one.id).await));
         assert!(is_not_found(
             registry
-                .change_rules(&bob, Owner::Group, &group.id, &[], (None, None))
+                .change_rules(&bob, Owner::Group, &group.id, &[], None)
                 .await
         ));
         let page = PageRequest::first(10);
@@ -90,7 +90,7 @@ both!(
                 Owner::DeviceType
             };
             let made = registry
-                .create_rule_set(&bob, owner, "mine", &[], None)
+                .create_rule_set(&bob, owner, "mine", &[], TypeSettings::default())
                 .await;
             assert!(matches!(made, Err(RegistryError::Refused(_))));
         }
@@ -417,7 +417,11 @@ both!(a_team_is_removed_for_good_and_its_name_is_free, registry, {
     assert!(
         matches!(
             &told,
-            Err(RegistryError::Refused(Refused::TeamHasMembers(_, 1, 1)))
+            Err(RegistryError::LimitReached(LimitReached::TeamHasMembers(
+                _,
+                1,
+                1
+            )))
         ),
         "{told:?}"
     );
@@ -449,7 +453,7 @@ both!(names_that_look_like_others_are_refused, registry, {
         let group = registry.add_group(&all(), new_group(name)).await;
         let device = registry.create_device(&all(), new_device(name)).await;
         let role = registry
-            .create_rule_set(&all(), Owner::Role, name, &[], None)
+            .create_rule_set(&all(), Owner::Role, name, &[], TypeSettings::default())
             .await;
         let told = [
             team.err(),

@@ -12,6 +12,7 @@ use martlet_access::{AclFile, Judged, Lint, Needs, USES_MIN, Use, judge_rules_by
 use martlet_api::page::Items;
 use martlet_api::{Status, UseView};
 use martlet_control::text::printable;
+use martlet_control::use_cases::ListRuleSets;
 use martlet_registry::{COMMON_TENANT, FILE, Owner, RuleSet, Snapshot};
 
 use super::FileOptions;
@@ -100,7 +101,7 @@ impl Subject {
         let mut sets = Vec::new();
         if tables.is_some() {
             for owner in [Owner::Role, Owner::DeviceType] {
-                let all = tables::read(node, async |registry| registry.rule_sets(owner).await)?;
+                let all = tables::run(node, ListRuleSets { owner })?;
                 let own = all.into_iter().filter(|set| !set.is_builtin);
                 sets.extend(own.map(|set| (owner, set)));
             }

@@ -9,11 +9,12 @@ use clap::Args;
 use martlet_api::{
     devices_of_json, devices_of_table, in_commands, json_of_device, table_of_devices,
 };
-use martlet_control::callers::Caller;
 use martlet_control::csv::{self, LineEnd};
 use martlet_control::text::printable;
-use martlet_control::use_cases::{AddDevices, ReadExportNames, TryDevices, UseCase, UseCaseError};
-use martlet_registry::{AddedDevice, Import, NewDevice, Registry, RowOutcome};
+use martlet_control::use_cases::{
+    AddDevices, FindTeamId, ReadExportNames, TryDevices, UseCaseError,
+};
+use martlet_registry::{AddedDevice, Import, NewDevice, RowOutcome};
 
 use super::{ListOptions, listed};
 use crate::cmd::errors::error_text;
@@ -21,7 +22,7 @@ use crate::cmd::listing;
 use crate::cmd::node_options::TeamOption;
 use crate::cmd::print::{err, errln, out};
 use crate::cmd::role::NodeAndForm;
-use crate::cmd::tables;
+use crate::cmd::tables::{self, OpenTables};
 
 #[derive(Args, Debug)]
 pub(super) struct ImportOptions {
@@ -98,9 +99,9 @@ fn try_import(options: &ImportOptions) -> anyhow::Result<usize> {
     let total = devices.len();
     let outcomes = match is_whole && !refused.is_empty() {
         true => vec![RowOutcome::NotDone; total],
-        false => tables::with(&options.on.node, async |registry| {
-            Ok(add_devices(registry, devices, options).await)
-        })??,
+        false => tables::with(&options.on.node, async |open| {
+            add_devices(open, devices, options).await
+        })?,
     };
     let mut added = Vec::new();
     let mut missed = 0;
@@ -148,22 +149,24 @@ fn is_json(file: &Path, text: &[u8]) -> bool {
 }
 
 async fn add_devices(
-    registry: &mut Registry,
+    open: &mut OpenTables,
     devices: Vec<NewDevice>,
     options: &ImportOptions,
 ) -> Result<Vec<RowOutcome>, UseCaseError> {
-    let caller = Caller::local();
-    let team = tables::team_if_any(registry, options.of.team.as_deref()).await?;
+    let team = match options.of.team.clone() {
+        Some(team) => Some(open.run(FindTeamId { team }).await?),
+        None => None,
+    };
     let mut devices = devices;
     for device in &mut devices {
         device.team = device.team.take().or_else(|| team.clone());
     }
     if options.dry_run {
-        return TryDevices { devices }.run(registry, &caller).await;
+        return open.run(TryDevices { devices }).await;
     }
     if options.all_or_none {
         let import = Import::AllOrNone;
-        return AddDevices { devices, import }.run(registry, &caller).await;
+        return open.run(AddDevices { devices, import }).await;
     }
     let (total, is_watched) = (devices.len(), std::io::stderr().is_terminal());
     let mut outcomes = Vec::with_capacity(total);
@@ -173,7 +176,7 @@ async fn add_devices(
             devices: left.by_ref().take(STEP).collect(),
             import: Import::EachByItself,
         };
-        outcomes.extend(some.run(registry, &caller).await?);
+        outcomes.extend(open.run(some).await?);
         if is_watched {
             let (done, wide) = (outcomes.len(), 30);
             let full = done * wide / total.max(1);

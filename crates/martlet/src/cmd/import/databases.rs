@@ -1,21 +1,26 @@
-//! Devices from the databases of IoTFlow and of Service-MQTT. They are added by the functions that
-//! the API uses; nothing in the other database is changed.
+//! Devices from the databases of IoTFlow and of Service-MQTT. They are added by the use cases that
+//! the API runs; nothing in the other database is changed.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
 use martlet_api::in_commands;
+use martlet_control::devices::DeviceName;
+use martlet_control::use_cases::{
+    AddDevices, FindDevice, FindDeviceOfSecret, FindUser, ReadConfiguration, SetConfiguration,
+    TryDevices, UseCaseError,
+};
 use martlet_registry::{
-    Actor, DataType, DatabaseUrl, DeviceRef, DeviceSecret, ForeignSetting, IotFlowDevice, Location,
-    NewDevice, Registry, RegistryError, RowOutcome, Scope, Secret, ServiceMqttDevice, Status,
-    UnreadableRow, iotflow_devices, service_mqtt_devices, wait,
+    DataType, DatabaseUrl, DeviceSecret, ForeignSetting, Import, IotFlowDevice, Location,
+    NewDevice, RegistryError, RowOutcome, Secret, ServiceMqttDevice, Status, UnreadableRow,
+    iotflow_devices, service_mqtt_devices, wait,
 };
 
 use super::report::{Outcome, Report};
 use super::telemetry;
 use crate::cmd::role::NodeAndForm;
-use crate::cmd::tables;
+use crate::cmd::tables::{self, OpenTables};
 use crate::config;
 
 /// Which database.
@@ -118,8 +123,8 @@ impl DeviceOptions {
                 Err((id, why)) => report.add("device", &id, Outcome::Skipped, &why),
             }
         }
-        tables::with(&self.database.on.node, async |registry| {
-            add(registry, &mut report, devices, dry_run).await
+        tables::with(&self.database.on.node, async |open| {
+            add(open, &mut report, devices, dry_run).await
         })?;
         if report.has_imported() {
             report.node = tables::tell_node(&self.database.on.node);
@@ -254,21 +259,20 @@ fn of_service_mqtt(found: ServiceMqttDevice, device_type: &str) -> Result<Device
 }
 
 async fn add(
-    registry: &mut Registry,
+    open: &mut OpenTables,
     report: &mut Report,
     mut wanted: Vec<DeviceToImport>,
     dry_run: bool,
-) -> Result<(), RegistryError> {
-    let actor = Actor::local();
+) -> Result<(), UseCaseError> {
     for one in &mut wanted {
-        own(registry, one).await?;
+        own(open, one).await?;
     }
     let devices = wanted.iter().map(|one| one.device.clone()).collect();
     let outcomes = match dry_run {
-        true => registry.try_devices(&actor, devices).await?,
+        true => open.run(TryDevices { devices }).await?,
         false => {
-            let each = martlet_registry::Import::EachByItself;
-            registry.add_devices(&actor, devices, each).await?
+            let import = Import::EachByItself;
+            open.run(AddDevices { devices, import }).await?
         }
     };
     for (one, outcome) in wanted.into_iter().zip(outcomes) {
@@ -276,13 +280,13 @@ async fn add(
             RowOutcome::Added(_) => (Outcome::Imported, one.note.clone()),
             RowOutcome::NotDone => (Outcome::Skipped, "it was not added".to_owned()),
             RowOutcome::LimitReached(why) => (Outcome::Skipped, in_commands(&why)),
-            RowOutcome::Exists(why) => skipped(registry, &one, in_commands(&why)).await?,
-            RowOutcome::Refused(why) => skipped(registry, &one, in_commands(&why)).await?,
+            RowOutcome::Exists(why) => skipped(open, &one, in_commands(&why)).await?,
+            RowOutcome::Refused(why) => skipped(open, &one, in_commands(&why)).await?,
         };
         report.add("device", &one.id, outcome, &why);
         if outcome != Outcome::Skipped {
             let is_there = outcome == Outcome::Exists || !dry_run;
-            add_settings(registry, report, &one, is_there, dry_run).await?;
+            add_settings(open, report, &one, is_there, dry_run).await?;
         } else {
             for setting in &one.settings {
                 let id = format!("{}/{}", one.id, setting.key);
@@ -300,24 +304,25 @@ async fn add(
 
 /// Outcome for a device that was not added: perhaps it was imported before.
 async fn skipped(
-    registry: &mut Registry,
+    open: &mut OpenTables,
     one: &DeviceToImport,
     why: String,
-) -> Result<(Outcome, String), RegistryError> {
-    Ok(match is_same(registry, one).await? {
+) -> Result<(Outcome, String), UseCaseError> {
+    Ok(match is_same(open, one).await? {
         true => (Outcome::Exists, String::new()),
         false => (Outcome::Skipped, why),
     })
 }
 
 /// Its owner is the user of that name, if there is one.
-async fn own(registry: &mut Registry, one: &mut DeviceToImport) -> Result<(), RegistryError> {
+async fn own(open: &mut OpenTables, one: &mut DeviceToImport) -> Result<(), UseCaseError> {
     if one.owner.is_empty() {
         return Ok(());
     }
-    match registry.user(&Scope::All, &one.owner).await {
+    let name = one.owner.clone();
+    match open.run(FindUser { name }).await {
         Ok(_) => one.device.owner.clone_from(&one.owner),
-        Err(RegistryError::NotFound(_)) => {
+        Err(error) if error.is_not_found() => {
             let note = format!(
                 "its owner {} is no user here, so it has no owner",
                 one.owner
@@ -332,14 +337,16 @@ async fn own(registry: &mut Registry, one: &mut DeviceToImport) -> Result<(), Re
 
 /// The device of that id is the one that was imported before: it has that secret, or what it is and
 /// is called is the same.
-async fn is_same(registry: &mut Registry, one: &DeviceToImport) -> Result<bool, RegistryError> {
-    let found = match registry.device(&Scope::All, DeviceRef::Id(&one.id)).await {
+async fn is_same(open: &mut OpenTables, one: &DeviceToImport) -> Result<bool, UseCaseError> {
+    let device = DeviceName::Id(one.id.clone());
+    let found = match open.run(FindDevice { device }).await {
         Ok(found) => found,
-        Err(RegistryError::NotFound(_)) => return Ok(false),
+        Err(error) if error.is_not_found() => return Ok(false),
         Err(error) => return Err(error),
     };
-    let holder = registry.device_of_secret(one.secret.text()).await?;
-    if holder.is_some_and(|(holder, _)| holder.number == found.number) {
+    let secret = one.secret.clone();
+    let holder = open.run(FindDeviceOfSecret { secret }).await?;
+    if holder.is_some_and(|holder| holder.number == found.number) {
         return Ok(true);
     }
     let name = one.device.name.as_deref().unwrap_or(&one.id);
@@ -348,18 +355,21 @@ async fn is_same(registry: &mut Registry, one: &DeviceToImport) -> Result<bool, 
 
 /// Sets what of the configuration of a device is not set yet.
 async fn add_settings(
-    registry: &mut Registry,
+    open: &mut OpenTables,
     report: &mut Report,
     one: &DeviceToImport,
     is_there: bool,
     dry_run: bool,
-) -> Result<(), RegistryError> {
+) -> Result<(), UseCaseError> {
     if one.settings.is_empty() {
         return Ok(());
     }
-    let device = DeviceRef::Id(&one.id);
+    let device = DeviceName::Id(one.id.clone());
     let known = match is_there {
-        true => registry.configuration(&Scope::All, device).await?,
+        true => {
+            let device = device.clone();
+            open.run(ReadConfiguration { device }).await?
+        }
         false => Vec::new(),
     };
     for setting in &one.settings {
@@ -377,14 +387,18 @@ async fn add_settings(
             report.add("setting", &id, Outcome::Imported, "");
             continue;
         }
-        let value = in_our_words(&setting.value, data_type);
-        let (key, active, actor) = (&setting.key, setting.is_active, Actor::local());
-        let set =
-            registry.set_configuration(&actor, device, key, &value, data_type, active, Some(0));
-        match set.await {
+        let set = SetConfiguration {
+            device: device.clone(),
+            key: setting.key.clone(),
+            value: in_our_words(&setting.value, data_type),
+            data_type,
+            is_active: setting.is_active,
+            expected_revision: Some(0),
+        };
+        match open.run(set).await {
             Ok(_) => report.add("setting", &id, Outcome::Imported, ""),
-            Err(RegistryError::Refused(why)) => {
-                report.add("setting", &id, Outcome::Skipped, &in_commands(&why));
+            Err(error) if error.is_refused() => {
+                report.add("setting", &id, Outcome::Skipped, &in_commands(&error));
             }
             Err(error) => return Err(error),
         }

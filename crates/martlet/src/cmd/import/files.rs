@@ -6,11 +6,12 @@ use anyhow::Context as _;
 use martlet_access::hash::PasswordHash;
 use martlet_access::{AclFile, PasswordFile, Plain, RuleLine, Subscribing};
 use martlet_api::in_commands;
-use martlet_registry::{Actor, NewUser, Owner, Registry, RegistryError, Scope};
+use martlet_control::use_cases::{AddRuleSet, FindUser, ImportUser, ListRuleSets, UseCaseError};
+use martlet_registry::{NewUser, Owner, TypeSettings};
 
 use super::mosquitto::MosquittoOptions;
 use super::report::{Outcome, Report};
-use crate::cmd::tables;
+use crate::cmd::tables::{self, OpenTables};
 
 /// Users with their hashes, and what each may do.
 struct ImportedUser {
@@ -43,16 +44,16 @@ pub(super) fn import(file: &Path, options: &MosquittoOptions) -> anyhow::Result<
         });
     }
     let mut report = Report::new(name, options.dry_run());
-    tables::with(&options.node, async |registry| {
+    tables::with(&options.node, async |open| {
         let dry_run = options.dry_run();
-        let usable = add_roles(registry, &mut report, roles, dry_run).await?;
+        let usable = add_roles(open, &mut report, roles, dry_run).await?;
         for user in wanted {
             if acl.is_some() && !usable.contains(&user.role) {
                 let why = format!("its role {} could not be added", user.role);
                 report.add("user", &user.name, Outcome::Skipped, &why);
                 continue;
             }
-            add_user(registry, &mut report, user, dry_run).await?;
+            add_user(open, &mut report, user, dry_run).await?;
         }
         Ok(())
     })?;
@@ -89,12 +90,13 @@ fn role_of(
 
 /// Names of the roles that are there then.
 async fn add_roles(
-    registry: &mut Registry,
+    open: &mut OpenTables,
     report: &mut Report,
     roles: Vec<(String, Vec<RuleLine>)>,
     dry_run: bool,
-) -> Result<Vec<String>, RegistryError> {
-    let known = registry.rule_sets(Owner::Role).await?;
+) -> Result<Vec<String>, UseCaseError> {
+    let owner = Owner::Role;
+    let known = open.run(ListRuleSets { owner }).await?;
     let mut usable = Vec::new();
     for (name, rules) in roles {
         match known.iter().find(|known| known.name == name) {
@@ -110,14 +112,23 @@ async fn add_roles(
                 continue;
             }
             None if dry_run => report.add("role", &name, Outcome::Imported, &counted(&rules)),
-            None => match registry.add_rule_set(Owner::Role, &name, &rules).await {
-                Ok(()) => report.add("role", &name, Outcome::Imported, &counted(&rules)),
-                Err(RegistryError::Refused(why)) => {
-                    report.add("role", &name, Outcome::Skipped, &in_commands(&why));
-                    continue;
+            None => {
+                let count = counted(&rules);
+                let add = AddRuleSet {
+                    owner,
+                    name: name.clone(),
+                    rules,
+                    settings: TypeSettings::default(),
+                };
+                match open.run(add).await {
+                    Ok(()) => report.add("role", &name, Outcome::Imported, &count),
+                    Err(error) if error.is_refused() => {
+                        report.add("role", &name, Outcome::Skipped, &in_commands(&error));
+                        continue;
+                    }
+                    Err(error) => return Err(error),
                 }
-                Err(error) => return Err(error),
-            },
+            }
         }
         usable.push(name);
     }
@@ -133,18 +144,19 @@ fn counted(rules: &[RuleLine]) -> String {
 }
 
 async fn add_user(
-    registry: &mut Registry,
+    open: &mut OpenTables,
     report: &mut Report,
     wanted: ImportedUser,
     dry_run: bool,
-) -> Result<(), RegistryError> {
+) -> Result<(), UseCaseError> {
     let ImportedUser { name, hash, role } = wanted;
-    match registry.user(&Scope::All, &name).await {
+    let find = FindUser { name: name.clone() };
+    match open.run(find).await {
         Ok(_) => {
             report.add("user", &name, Outcome::Exists, "");
             return Ok(());
         }
-        Err(RegistryError::NotFound(_)) => {}
+        Err(error) if error.is_not_found() => {}
         Err(error) => return Err(error),
     }
     let note = match hash.is_plain() {
@@ -159,15 +171,10 @@ async fn add_user(
         role: Some(role),
         ..NewUser::new(&name)
     };
-    let actor = Actor::local();
-    let added = match hash.is_plain() {
-        true => registry.create_user(&actor, user, &hash.text()).await,
-        false => registry.create_user_with_hash(&actor, user, &hash).await,
-    };
-    match added {
+    match open.run(ImportUser { user, hash }).await {
         Ok(_) => report.add("user", &name, Outcome::Imported, &note),
-        Err(why @ (RegistryError::Refused(_) | RegistryError::Exists(_))) => {
-            report.add("user", &name, Outcome::Skipped, &in_commands(&why));
+        Err(error) if error.is_refused() => {
+            report.add("user", &name, Outcome::Skipped, &in_commands(&error));
         }
         Err(error) => return Err(error),
     }

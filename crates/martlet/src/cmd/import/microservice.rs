@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use martlet_api::microservice_webhook;
 use martlet_codec::TopicName;
 use martlet_control::telemetry::has_valid_offset;
+use martlet_control::use_cases::ImportMessages;
 use martlet_registry::{
     LoggedMessage, MicroserviceMessage, MicroserviceWebhook, microservice_contents, wait,
 };
@@ -73,9 +74,10 @@ fn add_messages(
     let mut stored = count;
     if !options.dry_run && count > 0 {
         stored = 0;
-        tables::with(&options.on.node, async |registry| {
+        tables::with(&options.on.node, async |open| {
             for some in messages.chunks(MESSAGES_AT_ONCE) {
-                stored += registry.log_messages(some).await?;
+                let messages = some.to_vec();
+                stored += open.run(ImportMessages { messages }).await?;
             }
             Ok(())
         })?;

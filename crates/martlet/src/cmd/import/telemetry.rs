@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use martlet_control::telemetry::{StoreError, TelemetryAtRest};
+use martlet_control::use_cases::FindDevice;
 use martlet_registry::{
-    DeviceRef, IotFlowPayload, IotFlowRecord, Location, Scope, iotflow_record_counts,
-    iotflow_records, wait,
+    IotFlowPayload, IotFlowRecord, Location, iotflow_record_counts, iotflow_records, wait,
 };
 use serde_json::{Map, Value, json};
 
@@ -182,10 +182,11 @@ impl Target {
             Self::Node(data_dir) => return Ok(Storage::Node(data_dir)),
             Self::AtRest(settings) => settings,
         };
-        let numbers = tables::read(node, async |registry| {
+        let numbers = tables::read(node, async |open| {
             let mut numbers = HashMap::new();
             for (id, _) in devices {
-                let device = registry.device(&Scope::All, DeviceRef::Id(id)).await?;
+                let device = id.clone().into();
+                let device = open.run(FindDevice { device }).await?;
                 numbers.insert(id.clone(), device.number);
             }
             Ok(numbers)

@@ -5,14 +5,18 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use martlet_access::hash;
+use martlet_control::devices::DeviceName;
 use martlet_control::text::{printable, typed};
-use martlet_registry::{
-    Actor, ApiRole, DeviceRef, DeviceSecret, NewDevice, NewUser, RegistryError, Scope, UserChange,
+use martlet_control::use_cases::{
+    AddDevice, AddUser, ChangeUser, FindDevice, FindUser, NewPassword, PurgeUser, RenewSecret,
+    SetPassword, UseCaseError,
 };
+use martlet_registry::{ApiRole, DeviceSecret, NewDevice, NewUser, UserChange};
 
 use super::{ManagedNode, NAME};
 use crate::cmd::print::errln;
-use crate::cmd::{tables, user};
+use crate::cmd::tables::{self, OpenTables};
+use crate::cmd::user;
 use crate::private_file;
 
 /// The user that is the administrator.
@@ -37,21 +41,26 @@ pub(super) fn setup_admin(managed: &ManagedNode, password: Option<&str>) -> anyh
     };
     let given = password.unwrap_or(&made);
     warn_of_weak(given);
-    tables::with(&node, async |registry| {
-        let known = registry.users().await?;
-        if !known.iter().any(|known| known.name == ADMIN) {
-            return registry.add_user(ADMIN, ADMINISTRATOR, given).await;
+    tables::with(&node, async |open| {
+        if !is_user(open, ADMIN).await? {
+            return open.run(user::administrator(ADMIN, given)).await.map(drop);
         }
-        registry.set_password(ADMIN, given).await?;
-        let change = UserChange {
-            role: Some(ADMINISTRATOR.to_owned()),
-            api_role: Some(ApiRole::Administrator),
-            enabled: Some(true),
-            ..UserChange::default()
+        let set = SetPassword {
+            name: ADMIN.to_owned(),
+            password: NewPassword::given(given.to_owned()),
         };
-        let actor = Actor::local();
-        let changed = registry.change_user(&actor, ADMIN, change, None);
-        changed.await.map(drop)
+        open.run(set).await?;
+        let change = ChangeUser {
+            name: ADMIN.to_owned(),
+            change: UserChange {
+                role: Some(ADMINISTRATOR.to_owned()),
+                api_role: Some(ApiRole::Administrator),
+                enabled: Some(true),
+                ..UserChange::default()
+            },
+            expected_revision: None,
+        };
+        open.run(change).await.map(drop)
     })?;
     let told = tables::tell_node(&node);
     let shown = match password {
@@ -78,17 +87,18 @@ pub(super) fn create_user(
     let node = managed.node();
     expect_tables(managed)?;
     warn_of_weak(password);
-    let is_new = tables::with(&node, async |registry| {
-        let known = registry.users().await?;
-        if known.iter().any(|known| known.name == name) {
-            registry.set_password(name, password).await?;
+    let (user, password) = (name.to_owned(), NewPassword::given(password.to_owned()));
+    let is_new = tables::with(&node, async |open| {
+        if is_user(open, name).await? {
+            let name = user;
+            open.run(SetPassword { name, password }).await?;
             return Ok(false);
         }
-        let new = NewUser {
+        let user = NewUser {
             role: Some(IOTFLOW.to_owned()),
             ..NewUser::new(name)
         };
-        registry.create_user(&Actor::local(), new, password).await?;
+        open.run(AddUser { user, password }).await?;
         Ok(true)
     })?;
     let told = tables::tell_node(&node);
@@ -99,12 +109,25 @@ pub(super) fn create_user(
     })
 }
 
+/// Whether there is a user of this name.
+async fn is_user(open: &mut OpenTables, name: &str) -> Result<bool, UseCaseError> {
+    let name = name.to_owned();
+    match open.run(FindUser { name }).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.is_not_found() => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// Removes a user, so that the name is free.
 pub(super) fn delete_user(managed: &ManagedNode, name: &str) -> anyhow::Result<String> {
     let node = managed.node();
     expect_tables(managed)?;
     let before = user::administrators(&node)?;
-    tables::with(&node, async |registry| registry.remove_user(name).await)?;
+    let purge = PurgeUser {
+        name: name.to_owned(),
+    };
+    tables::run(&node, purge)?;
     user::warn_of_none(&node, before)?;
     let told = tables::tell_node(&node);
     Ok(format!("Removed user {}\n{told}", printable(name)))
@@ -131,24 +154,29 @@ pub(super) fn generate_device(managed: &ManagedNode, id: &str) -> anyhow::Result
             false => anyhow!("cannot write {path}: {error}"),
         }
     })?;
-    let made = tables::with(&node, async |registry| {
-        let actor = Actor::local();
-        match registry.device(&Scope::All, DeviceRef::Id(id)).await {
-            Ok(device) => {
-                let number = DeviceRef::Number(device.number);
-                let secret = registry
-                    .rotate_secret(&actor, number, Duration::ZERO)
-                    .await?;
-                Ok((device.user_name, Some(secret), false))
+    let made = tables::with(&node, async |open| {
+        let device = DeviceName::Id(id.to_owned());
+        match open.run(FindDevice { device }).await {
+            Ok(found) => {
+                let renew = RenewSecret {
+                    device: DeviceName::Number(found.number),
+                    grace: Duration::ZERO,
+                };
+                let secret = open.run(renew).await?;
+                Ok((found.user_name, Some(secret), false))
             }
-            Err(RegistryError::NotFound(_)) => {
+            Err(error) if error.is_not_found() => {
                 let device = NewDevice {
                     device_type: IOTFLOW.to_owned(),
                     secret: DeviceSecret::MadeUp,
                     ..NewDevice::new(id)
                 };
-                let added = registry.create_device(&actor, device).await?;
-                Ok((added.user_name, added.secret, true))
+                let add = AddDevice {
+                    device,
+                    kind_is_type: false,
+                };
+                let (added, secret) = open.run(add).await?;
+                Ok((added.user_name, secret, true))
             }
             Err(error) => Err(error),
         }

@@ -1,6 +1,6 @@
-//! How many streams of events there are at once: of one caller, of one team and of all, so that
-//! none of them keeps the others from reading. And how many bytes may wait for their readers
-//! together: beyond that others wait, and then one that does not read is ended.
+//! The open streams of events, and their limits: the number of streams of one caller, of one team
+//! and of all, and the bytes that may wait for all readers together. Above the limit of bytes the
+//! streams wait, and a stream whose reader does not read is ended.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -103,10 +103,10 @@ fn most(principal: &Principal) -> usize {
 }
 
 impl Streams {
-    /// A place for one more.
+    /// Opens a stream for a caller.
     ///
     /// # Errors
-    /// Which limit is reached.
+    /// A limit is reached; which one.
     pub(super) fn open(self: &Arc<Self>, principal: &Principal) -> Result<OpenStream, Problem> {
         let (caller, team) = (principal.to_string(), principal.team.clone());
         let mut open = self.lock();
