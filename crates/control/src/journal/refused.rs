@@ -315,11 +315,6 @@ fn broken(commands: &Commands, client_id: &str, reason: ReasonCode) -> Option<Wa
              the packets before it"
         }
         ReasonCode::TopicFilterInvalid => return Way::words(WILDCARDS),
-        ReasonCode::TopicNameInvalid => {
-            return Way::words(
-                "have the client publish to a valid Topic Name: it has no + or # and is not empty",
-            );
-        }
         reason if Cause::BROKEN_RULES.contains(&reason) => {
             "the client sent a packet that MQTT forbids there: look at its MQTT library and its \
              version, and that two of its threads do not use one connection; a trace shows the \
