@@ -52,7 +52,7 @@ def failing(start_node, tmp_path):
     return node, path
 
 
-def mend(path):
+def remedy(path):
     path.parent.unlink()
     path.parent.mkdir()
 
@@ -77,7 +77,7 @@ def test_a_sink_that_fails_is_shown_tested_and_recovers(failing):
     assert f"martlet_integration_lag_messages{{{labels}}} 3" in page
     assert f"martlet_integration_delivered_total{{{labels}}} 0" in page
 
-    mend(path)
+    remedy(path)
     assert "can reach its target" in command(node, "test", NAME)
     # It may have tried again by itself meanwhile.
     assert re.search("its target is tried again at once|no message waits", command(node, "resume", NAME))
@@ -105,7 +105,7 @@ def test_why_names_the_integration_that_messages_wait_for(failing):
     assert f"{since}Z" in command(node, "ls") and f"paused since {since}Z" in command(node, "show", NAME)
     health = martlet_process.run("health", "--data-dir", str(node.data_dir)).stdout
     assert f"note: The integration file/audit is paused since {since.replace('T', ' ')} UTC, 3 messages wait" in health
-    mend(path)
+    remedy(path)
     assert command(node, "resume", NAME) == f"{NAME} is resumed; 3 messages waited\n"
     until_lines(node, path, 3)
     until(lambda: why(node, NAME)[0] == 0, lambda: why(node, NAME))
@@ -157,7 +157,7 @@ def test_what_waits_is_counted_over_a_restart_while_the_sink_fails(start_node, t
             client.publish("plant/1", str(number))
     # They wait until those of the run before are delivered.
     until(lambda: state(node)["lag"] == 20, lambda: state(node))
-    mend(path)
+    remedy(path)
     told = [line["payload"] for line in until_lines(node, path, 20)]
     assert told == [str(number) for number in range(20)]
     until(lambda: state(node)["lag"] == 0, lambda: state(node))

@@ -1,4 +1,4 @@
-"""martlet logs: what was refused or lost, and the way to mend it, in one line each."""
+"""martlet logs: what was refused or lost, and the way to remedy it, in one line each."""
 
 import json
 import os
@@ -126,7 +126,7 @@ def test_a_client_that_is_slowed_is_told_of_once_and_counted(start_node):
         done = martlet_process.run("why", "fast", "--data-dir", node.data_dir, "--json")
         verdict = json.loads(done.stdout)
         assert verdict["cause"] == "too-fast" and "(limits.publish_rate = 5)" in verdict["sentence"], verdict
-        assert "raise limits.publish_rate" in verdict["mend"], verdict
+        assert "raise limits.publish_rate" in verdict["remedy"], verdict
         client.publish("t/1", "x", qos=1)
     entries = [json.loads(line) for line in logs(node, "-t", "--json").splitlines()]
     assert [(entry["what"], entry["client_id"], entry["limit"]) for entry in entries] == [
@@ -224,12 +224,12 @@ def test_a_refusal_by_a_limit_names_its_option_and_its_number(start_node, name):
     [entry] = told()[:1]
     assert f"({option})" in entry["why"] and entry["limit"] == option.split(" ")[0], entry
     assert entry.get("topic") == topic, entry
-    assert option.split(" ")[0] in entry["mend"], entry
+    assert option.split(" ")[0] in entry["remedy"], entry
     asked = ["c1", topic] if topic and what == "publish refused" else ["c1"]
     done = martlet_process.run("why", *asked, "--data-dir", node.data_dir, "--json")
     verdict = json.loads(done.stdout)
     told = [verdict, *verdict["also"]]
-    assert any(f"({option})" in one["sentence"] and option.split(" ")[0] in one.get("mend", "") for one in told), \
+    assert any(f"({option})" in one["sentence"] and option.split(" ")[0] in one.get("remedy", "") for one in told), \
         verdict
 
 
@@ -467,4 +467,4 @@ def test_why_of_a_member_tells_what_its_share_group_lost(start_node):
     answer = json.loads(done.stdout)
     found = [one for one in [answer, *answer["also"]] if "$share/workers/t" in one["sentence"]]
     assert found and found[0]["count"] == 4 and "(queue_full)" in found[0]["sentence"], answer
-    assert "limits.queued_messages" in found[0]["sentence"] + found[0]["mend"] and found[0]["since"], answer
+    assert "limits.queued_messages" in found[0]["sentence"] + found[0]["remedy"] and found[0]["since"], answer

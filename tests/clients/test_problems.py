@@ -1,5 +1,5 @@
 """What the API says of a request that is wrong: which member or parameter, what was expected there,
-what came, and the API's own way to mend it; and what its document says of what may be sent."""
+what came, and the API's own way to remedy it; and what its document says of what may be sent."""
 
 import json
 import re

@@ -462,8 +462,8 @@ def test_the_mend_of_a_start_is_for_the_node_that_did_not_start(tmp_path):
     config.write_text(f'[node]\ndata_dir = "{two}"\n[auth]\nregistry = "on"\nscram = true\n')
     for data_dir, options in [(one, ["--listen", "mqtt://0.0.0.0:0", "--data-dir", one]), (two, ["-c", config])]:
         said = martlet("serve", "--http", "off", *options, code=1)
-        mend = re.search(r"martlet (user add .*?) ?NAME", said).group(1)
-        martlet(*shlex.split(mend), "sam", "--generate")
+        remedy = re.search(r"martlet (user add .*?) ?NAME", said).group(1)
+        martlet(*shlex.split(remedy), "sam", "--generate")
         assert Place(data_dir).run("user", "ls").splitlines()[1].startswith("sam ")
 
 

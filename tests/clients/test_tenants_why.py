@@ -158,20 +158,20 @@ def test_who_went_with_a_team_is_told_which_to_restore(node, teams):
         team_id = {"north": north, "plain": plain}[team]
         call(node, "DELETE", f"/api/v1/teams/{team_id}")
         answer = expect_why(node, KEY, "deleted", f"with its team {team}", f"name={device_of}")
-        assert f"restore the team {team}: that restores it too" == answer["mend"]
+        assert f"restore the team {team}: that restores it too" == answer["remedy"]
         assert answer["command"].startswith("martlet team restore ") and answer["command"].endswith(team_id)
         # Nothing else would bring it back.
         assert not any("device restore" in json.dumps(one) for one in answer["also"]), answer
     for team in ("north", north):
         expect_why(node, KEY, "deleted", "with its team north", f"name=pump&team={team}")
     assert call(node, "GET", "/api/v1/why?name=nobody&team=north", expect=400)["title"]
-    assert "User Name of the client to pump@south" in expect_why(node, KEY, "nobody-known", "", "name=pump")["mend"]
+    assert "User Name of the client to pump@south" in expect_why(node, KEY, "nobody-known", "", "name=pump")["remedy"]
     answer = expect_why(node, KEY, "nobody-known", "", "name=lone")
-    assert "ask why lone@north does not work" in answer["mend"] and "command" not in answer
+    assert "ask why lone@north does not work" in answer["remedy"] and "command" not in answer
     answer = why(node, teams["south"]["key"], "name=lone")
     assert "lone@north" not in json.dumps(answer), answer
     answer = expect_why(node, KEY, "deleted", "its team north was deleted later", "name=reader@north")
-    assert "restore the team north first, then it" == answer["mend"]
+    assert "restore the team north first, then it" == answer["remedy"]
     # Another team is told nothing of it.
     answer = why(node, teams["south"]["key"], "name=pump@north")
     assert answer["cause"] == "nobody-known" and "team north" not in json.dumps(answer), answer
@@ -256,7 +256,7 @@ def test_who_has_no_good_credential_left_is_told_so(node, teams):
             call(node, "DELETE", f"/api/v1/devices/{path}/credentials/{one['id']}", key=who)
         answer = expect_why(node, who, "credential-expired", "all 2 of its credentials were revoked, the last on",
                             query)
-        assert answer["mend"] == "give it another credential"
+        assert answer["remedy"] == "give it another credential"
         assert answer["command"].endswith("pump") and ("--team=north" in answer["command"]) == (who == key)
     # It comes with what it has, and that is still what is wrong.
     refused(node, "pump", "pump@north", teams["north"]["pump"]["secret"])

@@ -59,5 +59,5 @@ def test_each_refusal_shows_its_own_fix(web, kind):
         return [one for one in map(json.loads, told.splitlines()) if one.get("address") == own]
 
     until(lambda: found(), "the refusal is told of")
-    mend = found()[-1].get("mend", "")
-    assert mended in mend and "MQTT library" not in mend and "threads" not in mend, found()
+    remedy = found()[-1].get("remedy", "")
+    assert mended in remedy and "MQTT library" not in remedy and "threads" not in remedy, found()

@@ -1,4 +1,4 @@
-"""martlet why: for planted faults the verdict is the fault, in a sentence, with the way to mend it."""
+"""martlet why: for planted faults the verdict is the fault, in a sentence, with the way to remedy it."""
 
 import json
 import shlex
@@ -75,7 +75,7 @@ def test_nothing_is_wrong_with_who_is_connected_and_permitted(node, place):
 
 def test_who_never_came_and_who_is_nobody(node):
     answer = expect(node, "never-connected", "the device d1 exists", "d1")
-    assert answer["state"] == "never-seen" and "mqtt://127.0.0.1" in answer["mend"]
+    assert answer["state"] == "never-seen" and "mqtt://127.0.0.1" in answer["remedy"]
     expect(node, "nobody-known", "has never connected", "d99")
 
 
@@ -112,17 +112,17 @@ def test_a_disabled_user_and_one_that_nobody_knows(node, place):
 def test_a_name_that_nobody_has_may_be_a_device_that_is_spelt_or_comes_otherwise(node, place):
     assert come(node, "fan-9", "x") != 0
     answer = expect(node, "unknown-name", "no user of that name", "fan-9")
-    assert "martlet user add" in answer["mend"] and "--role=ROLE" in answer["mend"]
+    assert "martlet user add" in answer["remedy"] and "--role=ROLE" in answer["remedy"]
     assert answer["command"].startswith("martlet device add ") and answer["command"].endswith(" fan-9")
     place.device("fan-8")
-    until(lambda: "did you mean fan-8?" in verdict(node, "fan-9")["mend"], "it is nearly that")
+    until(lambda: "did you mean fan-8?" in verdict(node, "fan-9")["remedy"], "it is nearly that")
     # Of who never tried the same is said.
-    assert "did you mean fan-8?" in expect(node, "nobody-known", "never", "fan-88")["mend"]
+    assert "did you mean fan-8?" in expect(node, "nobody-known", "never", "fan-88")["remedy"]
     place.run("team", "add", "north", "--own-tenant")
     assert "its User Name is fan-8@north now" in place.run("device", "set", "fan-8", "--to-team", "north")
     until(lambda: come(node, "fan-8", "x") != 0 and "command" not in verdict(node, "fan-8"), "it is moved")
     answer = expect(node, "unknown-name", "no user of that name", "fan-8")
-    assert "User Name of the client to fan-8@north" in answer["mend"] and "command" not in answer
+    assert "User Name of the client to fan-8@north" in answer["remedy"] and "command" not in answer
 
 
 def test_who_tried_too_often_is_locked_out(start_node, place, tmp_path):
@@ -146,11 +146,11 @@ def test_who_tried_too_often_is_locked_out(start_node, place, tmp_path):
 def test_a_device_with_another_client_identifier(node, place):
     assert publish(node, "plant/d1/telemetry", "-u", "d1", "-P", place.secret, "-i", "d2")[0] != 0
     answer = expect(node, "wrong-client-id", "must be d1", "d1")
-    assert "Client Identifier (client id) of the client to d1" in answer["mend"]
+    assert "Client Identifier (client id) of the client to d1" in answer["remedy"]
     # And by that of a device somebody else comes.
     assert publish(node, "plant/d1/telemetry", "-u", "ann", "-P", "secret", "-i", "d1")[0] != 0
     answer = expect(node, "wrong-client-id", "is the device's of that id alone", "ann")
-    assert "with the User Name d1 and its secret" in answer["mend"]
+    assert "with the User Name d1 and its secret" in answer["remedy"]
 
 
 def test_a_topic_with_another_name_in_it_is_told_apart_from_one_that_no_rule_permits(node, place):
@@ -163,7 +163,7 @@ def test_a_topic_with_another_name_in_it_is_told_apart_from_one_that_no_rule_per
                         "plant/d1/telemetry/raw")
         assert answer["state"] == "connected"
         # Where a rule would permit it, with the command that adds it there.
-        assert "the rules of the device type sensor" in answer["mend"]
+        assert "the rules of the device type sensor" in answer["remedy"]
         shown = shlex.split(answer["command"])
         assert shown[:4] == ["martlet", "device", "type", "allow"] and shown[-2] == "sensor"
         assert shown[-1] == "pattern write plant/%c/telemetry/raw"
@@ -174,10 +174,10 @@ def test_a_topic_with_another_name_in_it_is_told_apart_from_one_that_no_rule_per
 def test_what_stays_as_it_is_is_not_to_be_changed(node, place):
     """The role and the type that come with the program: there is another way."""
     answer = expect(node, "not-permitted", "may neither publish to $own/x nor read it", "ann", "$own/x")
-    assert "martlet user set ann --role NAME" in answer["mend"] and "command" not in answer
+    assert "martlet user set ann --role NAME" in answer["remedy"] and "command" not in answer
     place.device("d2")
     answer = expect(node, "not-permitted", "may neither publish to other/x nor read it", "d2", "other/x")
-    assert "martlet device set d2 --type NAME" in answer["mend"] and "command" not in answer
+    assert "martlet device set d2 --type NAME" in answer["remedy"] and "command" not in answer
 
 
 def test_what_was_refused_of_another_topic_is_told_beside(node, place):
@@ -203,7 +203,7 @@ def test_what_the_rules_permit_meanwhile_is_wrong_no_more(node, place):
         answer = expect(node, "nothing-wrong", "nothing is wrong now", "d1")
         [before] = answer["also"]
         assert "plant/d1/raw" in before["sentence"] and "the rules permit it now" in before["sentence"], before
-        assert not {"mend", "command"} & before.keys()
+        assert not {"remedy", "command"} & before.keys()
 
 
 def typed_in_bash(command, tmp_path):
@@ -248,7 +248,7 @@ def test_a_rule_that_is_there_is_not_to_be_added_again(start_node, place):
         def is_mended():
             entries = martlet_process.run("logs", "-t", "--json", "--data-dir", node.data_dir).stdout.splitlines()
             [entry] = [one for one in map(json.loads, entries) if one.get("topic") == "u/ann/y"]
-            return "command" not in entry and "permits it by now" in entry["mend"]
+            return "command" not in entry and "permits it by now" in entry["remedy"]
         until(is_mended, "the rule is there")
 
 
@@ -278,7 +278,7 @@ def test_who_asks_for_a_page_at_the_address_of_a_device_is_not_the_device(node, 
     answer = expect(node, "keep-alive", "its connection was ended", "d1")
     [guess] = [one for one in answer["also"] if one.get("is_guess")]
     assert "another client at 127.0.0.1" in guess["sentence"] and "or a stranger" in guess["sentence"], answer
-    assert guess["mend"].startswith("if it is this client: "), answer
+    assert guess["remedy"].startswith("if it is this client: "), answer
 
 
 def test_the_tls_of_a_stranger_at_the_same_address_is_not_the_verdict(start_node, place):
@@ -339,7 +339,7 @@ def test_a_packet_that_breaks_a_rule_is_named_with_the_rule(node, place):
             wire.sendall(broken)
             assert wire.recv(100) == b""
         answer = expect(node, "protocol-error", said, "d1")
-        assert "MQTT library" in answer["mend"]
+        assert "MQTT library" in answer["remedy"]
         assert answer["command"].startswith("martlet trace ") and answer["command"].endswith(" d1")
 
 
@@ -352,7 +352,7 @@ def test_a_twin_that_takes_over(node, place):
         with device():
             second.wait_for_end()
             answer = expect(node, "taken-over", "2 times", "d1")
-            assert "its own" in answer["mend"]
+            assert "its own" in answer["remedy"]
 
 
 def test_a_keep_alive_that_runs_out(start_node, place):
@@ -378,7 +378,7 @@ def test_a_payload_that_is_too_large(start_node, place):
         device.client.publish("plant/d1/telemetry", "x" * 5000)
         device.wait_for_end()
     answer = expect(node, "too-large", "packet_bytes", "d1")
-    assert "limits.packet_bytes" in answer["mend"]
+    assert "limits.packet_bytes" in answer["remedy"]
 
 
 def test_a_queue_that_is_full(start_node, place):
@@ -394,7 +394,7 @@ def test_a_queue_that_is_full(start_node, place):
     said = " ".join(one["sentence"] for one in [answer, *answer["also"]])
     assert "its queue is full, 5 messages wait in it" in said and "(limits.queued_messages = 5)" in said, answer
     [lost] = [one for one in [answer, *answer["also"]] if "15 messages for it were dropped" in one["sentence"]]
-    assert lost["count"] == 15 and lost["since"] and "limits.queued_messages" in lost["mend"], lost
+    assert lost["count"] == 15 and lost["since"] and "limits.queued_messages" in lost["remedy"], lost
     # It drains: nothing is full any more, and what was lost is lost.
     with Client(node, "app", version=4, clean=False).credentials("ann", "secret"):
         def is_drained():
@@ -414,7 +414,7 @@ def test_what_was_lost_on_the_way_to_it_is_told_by_what_its_session_counts(node,
         send = lambda *more: publish(node, "plant/d1/set", "-u", "boss", "-P", "secret", *more)
         assert send("-V", "5", "-D", "publish", "user-property", "k", "x" * 100)[0] == 0
         answer = expect(node, "too-large", "1 message for it was dropped", "d1", "plant/d1/set")
-        assert "packet_too_large" in answer["sentence"] and "Maximum Packet Size" in answer["mend"]
+        assert "packet_too_large" in answer["sentence"] and "Maximum Packet Size" in answer["remedy"]
     assert send("-V", "5", "-D", "publish", "message-expiry-interval", "1")[0] == 0
     assert send("-q", "0")[0] == 0
 
@@ -492,7 +492,7 @@ def test_a_device_that_is_removed_is_told_so_whether_it_comes_again_or_not(start
     node = start_node(data_dir=place.path)
     place.run("device", "rm", "d1")
     answer = expect(node, "deleted", "removed from the registry", "d1")
-    assert answer["since"] and answer["mend"] == "restore it"
+    assert answer["since"] and answer["remedy"] == "restore it"
     assert answer["command"].startswith("martlet device restore ") and answer["command"].endswith(" d1")
     assert come(node, "d1", place.secret) != 0
     answer = expect(node, "deleted", "removed from the registry", "d1")
@@ -500,7 +500,7 @@ def test_a_device_that_is_removed_is_told_so_whether_it_comes_again_or_not(start
     # One of that name is another one.
     place.run("device", "rm", "d1", "--purge")
     answer = expect(node, "deleted", "removed from the registry", "d1")
-    assert "add it again" in answer["mend"] and "command" not in answer
+    assert "add it again" in answer["remedy"] and "command" not in answer
     place.device("d1", "--type", "sensor")
     assert verdict(node, "d1")["cause"] != "deleted"
 
@@ -562,7 +562,7 @@ def test_a_listener_that_is_there_no_more(start_node, place):
     node.wait()
     node = start_node(data_dir=place.path, listen=(first,))
     answer = expect(node, "listener-closed", f"it connected to {second} before", "d1")
-    assert first in answer["sentence"] and "listen there again" in answer["mend"]
+    assert first in answer["sentence"] and "listen there again" in answer["remedy"]
     with Client(node, "d1").credentials("d1", place.secret):
         expect(node, "nothing-wrong", "is connected", "d1")
 

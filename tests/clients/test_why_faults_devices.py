@@ -30,7 +30,7 @@ def test_a_device_has_a_wrong_secret(node):
 def test_a_device_was_never_added(node):
     assert not node.comes("boiler-9", "x")
     told = node.headline("unknown-name", "no user of that name", "boiler-9")
-    assert "spelt right" in told["mend"]
+    assert "spelt right" in told["remedy"]
     assert node.comes("boiler-9", printed_secret(node.bash(told)))
     node.over("boiler-9")
 
@@ -38,7 +38,7 @@ def test_a_device_was_never_added(node):
 def test_a_device_is_asked_about_by_a_misspelt_name(node):
     secret = node.device("press-17")
     told = node.headline("nobody-known", "has never connected", "pres-17")
-    assert "did you mean press-17?" in told["mend"]
+    assert "did you mean press-17?" in told["remedy"]
     assert node.comes("press-17", secret)
     node.over("press-17")
 
@@ -46,7 +46,7 @@ def test_a_device_is_asked_about_by_a_misspelt_name(node):
 def test_a_device_has_never_connected(node):
     secret = node.device("p2")
     told = node.headline("never-connected", "the device p2 exists, and has neither connected nor tried to", "p2")
-    assert node.node.url("mqtt") in told["mend"]
+    assert node.node.url("mqtt") in told["remedy"]
     assert node.comes("p2", secret)
     node.over("p2")
 
@@ -81,7 +81,7 @@ def test_a_device_was_restored_and_has_not_tried_again(node):
     node.headline("deleted", "it was removed from the registry", "p5")
     node.run("device", "restore", "p5")
     told = node.headline("away", "that is over, and it has not tried again", "p5")
-    assert "no user of that name" in told["sentence"] and told["mend"] == "have the client connect again"
+    assert "no user of that name" in told["sentence"] and told["remedy"] == "have the client connect again"
     assert "command" not in told and told["state"] == "away", told
     assert node.comes("p5", secret)
     node.headline("not-permitted", "its publish to elsewhere was refused", "p5")
@@ -137,7 +137,7 @@ def test_a_device_has_another_client_identifier(node):
     secret = node.device("p10")
     assert not node.comes("p10", secret, "board-10")
     told = node.headline("wrong-client-id", "must be p10", "p10")
-    assert "Client Identifier (client id) of the client to p10" in told["mend"]
+    assert "Client Identifier (client id) of the client to p10" in told["remedy"]
     assert node.comes("p10", secret, "p10")
     node.over("p10")
 
@@ -147,7 +147,7 @@ def test_a_program_has_the_client_identifier_of_a_device(node):
     node.user("tool")
     assert not node.comes("tool", "secret", "p11")
     told = node.headline("wrong-client-id", "is the device's of that id alone", "tool")
-    assert "another Client Identifier" in told["mend"]
+    assert "another Client Identifier" in told["remedy"]
     assert node.comes("tool", "secret", "tool-1")
     node.over("tool")
 
@@ -158,7 +158,7 @@ def test_a_client_identifier_is_another_users(node):
     node.client("eve", client_id="desk", **KEPT).start().disconnect()
     assert not node.comes("bob", "secret", "desk")
     told = node.headline("client-id-taken", "another user's", "bob")
-    assert "give each its own" in told["mend"]
+    assert "give each its own" in told["remedy"]
     assert node.comes("bob", "secret", "desk-2")
     node.over("bob")
 
@@ -168,7 +168,7 @@ def test_a_client_has_no_user_name(node):
     bare.client.loop_stop()
     assert bare.connack.is_failure
     told = node.headline("no-credentials", "", "bare")
-    assert "user name and password" in told["mend"]
+    assert "user name and password" in told["remedy"]
     node.user("named")
     assert node.comes("named", "secret", "bare")
     node.over("bare")
@@ -220,7 +220,7 @@ def test_a_device_of_a_team_comes_without_its_team(node):
     secret = node.device("valve-77", "--team", "south")
     assert not node.comes("valve-77", secret)
     told = node.headline("unknown-name", "no user of that name", "valve-77")
-    assert "User Name of the client to valve-77@south" in told["mend"]
+    assert "User Name of the client to valve-77@south" in told["remedy"]
     assert node.comes("valve-77@south", secret, "valve-77")
     node.over("valve-77@south")
 
@@ -232,7 +232,7 @@ def test_two_clients_have_the_same_client_identifier(node):
             second.wait_for_end()
             told = node.headline("taken-over", "another client with the same Client Identifier took its connection "
                                  "over 2 times", "twin")
-            assert "give each its own" in told["mend"]
+            assert "give each its own" in told["remedy"]
     with node.client("ann", client_id="twin-a"), node.client("ann", client_id="twin-b"):
         node.over("twin-a")
         node.over("twin-b")
@@ -246,7 +246,7 @@ def test_a_device_falls_silent(node):
     with silent:
         silent.wait_for_end()
     told = node.headline("keep-alive", "its connection was ended: 1.5 x Keep Alive without a packet", "p12")
-    assert "longer Keep Alive" in told["mend"]
+    assert "longer Keep Alive" in told["remedy"]
     with node.client("p12", secret, keepalive=60):
         node.over("p12")
 
@@ -261,7 +261,7 @@ def test_a_client_breaks_a_rule_of_mqtt(node):
         wire.sendall(connect)
         assert wire.recv(100) == b""
     told = node.headline("protocol-error", "a second CONNECT", "p13")
-    assert "MQTT library" in told["mend"]
+    assert "MQTT library" in told["remedy"]
     node.bash(told)
     assert node.comes("p13", secret)
     node.over("p13")

@@ -68,7 +68,7 @@ def nameless(node, name, cause, said):
     assert told["sentence"].startswith("a client without a name was refused: ") and told["state"] == "refused"
     of_device = node.headline("never-connected", said, name)
     assert f"perhaps it is the client without a name at {HERE}" in of_device["sentence"]
-    assert f"if it is that client: {told['mend']}" in of_device["mend"]
+    assert f"if it is that client: {told['remedy']}" in of_device["remedy"]
     return told
 
 
@@ -76,7 +76,7 @@ def test_a_client_does_not_trust_the_certificate_of_the_server(node, authority, 
     secret = node.device("t1")
     assert not tls(node, "--cafile", stranger.certificate, name="t1", password=secret)
     told = nameless(node, "t1", "server-not-trusted", "does not trust the server's certificate")
-    assert "CA" in told["mend"]
+    assert "CA" in told["remedy"]
     assert tls(node, "--cafile", authority.certificate, name="t1", password=secret)
     node.over("t1")
 
@@ -85,7 +85,7 @@ def test_a_client_speaks_plain_mqtt_to_a_port_of_tls(node):
     secret = node.device("t2")
     sends(node, "mqtts", b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x3c\x00\x00")
     told = nameless(node, "t2", "wrong-transport", "not TLS")
-    assert "TLS" in told["mend"]
+    assert "TLS" in told["remedy"]
     assert node.comes("t2", secret)
     node.over("t2")
 
@@ -94,7 +94,7 @@ def test_a_client_speaks_tls_to_a_port_of_plain_mqtt(node):
     secret = node.device("t3")
     sends(node, "mqtt", bytes.fromhex("16030100c8010000c40303") + bytes(190))
     told = nameless(node, "t3", "wrong-transport", "the first packet is not CONNECT")
-    assert "TLS" in told["mend"]
+    assert "TLS" in told["remedy"]
     assert node.comes("t3", secret)
     node.over("t3")
 
@@ -116,7 +116,7 @@ def test_a_websocket_request_is_refused(node, kind):
     secret = node.device(name)
     assert b" 101 " not in sends(node, "ws", asked)
     told = nameless(node, name, cause, said)
-    assert mended in told["mend"], told
+    assert mended in told["remedy"], told
     # As the advice has it.
     with node.client(name, secret, transport="websockets"):
         node.over(name)
@@ -149,7 +149,7 @@ def test_the_certificate_of_a_device_is_not_good(strict, authority, stranger, ki
            "server": lambda: authority.sign(name)}[kind]()
     assert not by_certificate(strict, authority, bad, name)
     told = strict.headline(cause, said, name)
-    assert told["mend"]
+    assert told["remedy"]
     assert by_certificate(strict, authority, authority.sign(name, usage="clientAuth"), name)
     strict.over(name)
 
@@ -157,7 +157,7 @@ def test_the_certificate_of_a_device_is_not_good(strict, authority, stranger, ki
 def test_a_client_presents_no_certificate(strict, authority):
     assert not tls(strict, "--cafile", authority.certificate)
     told = nameless(strict, "c0", "certificate-missing", "requires a client certificate")
-    assert "certificate" in told["mend"]
+    assert "certificate" in told["remedy"]
     assert by_certificate(strict, authority, authority.sign("c0", usage="clientAuth"), "c0")
     strict.over("c0")
 
@@ -179,7 +179,7 @@ def test_a_token_is_not_good(tmp_path):
                 ("token-bad", "its token is not good: it has expired", "new token", {"exp": now - 600}),
                 ("clock-wrong", "its token is not good: it is not valid yet", "clock", {"nbf": now + 600})):
             assert not node.comes("jwt", signer.token(**claims), "c1")
-            assert mended in node.headline(cause, said, "c1")["mend"]
+            assert mended in node.headline(cause, said, "c1")["remedy"]
         head, claims, _ = signer.token().split(".")
         assert not node.comes("jwt", f"{head}.{claims}.{signer.token(sub='other').rsplit('.')[-1]}", "c1")
         node.headline("token-bad", "it was signed with another key, or changed since", "c1")
@@ -194,11 +194,11 @@ def test_a_hook_refuses_and_does_not_answer():
         hook.status, hook.body = 401, b'{"message":"Credentials Unauthorized"}'
         assert not node.comes("key", "secret", "h1")
         told = node.headline("hook-refused", "the hook answered", "h1")
-        assert "auth.hook_url" in told["mend"]
+        assert "auth.hook_url" in told["remedy"]
         hook.delay_secs = 2
         assert not node.comes("key", "secret", "h2")
         told = node.headline("hook-down", "no answer within", "h2")
-        assert "auth.hook_url" in told["mend"]
+        assert "auth.hook_url" in told["remedy"]
         hook.status, hook.body, hook.delay_secs = 200, b'{"team_id":1,"api_token_id":2,"mqtt_client_id":3}', 0
         assert node.comes("key", "secret", "h1") and node.comes("key", "secret", "h2")
         node.over("h1")
@@ -215,7 +215,7 @@ def test_a_listener_was_closed():
         node.options["listen"] = (first,)
         node.restart()
         told = node.headline("listener-closed", f"it connected to {second} before", "l1")
-        assert "listen there again" in told["mend"] and first in told["sentence"]
+        assert "listen there again" in told["remedy"] and first in told["sentence"]
         node.options["listen"] = (first, second)
         node.restart()
         with node.client("l1", secret):

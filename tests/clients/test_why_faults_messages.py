@@ -31,7 +31,7 @@ def test_the_queue_of_a_client_that_is_away_is_full(node, boss):
     for _ in range(20):
         assert published(boss, "q/1")
     told = node.headline("queue-full", "its queue is full, 5 messages wait in it", "q1")
-    assert "connect more often" in told["mend"] and "limits.queued_messages" in told["mend"]
+    assert "connect more often" in told["remedy"] and "limits.queued_messages" in told["remedy"]
     with node.client("ann", client_id="q1", **KEPT) as app:
         for _ in range(5):
             app.receive()
@@ -44,7 +44,7 @@ def test_messages_expire_before_a_client_comes(node, boss):
         app.subscribe("q/2", 1)
     boss.publish("q/2", "x", properties=properties("PUBLISH", MessageExpiryInterval=1))
     told = node.headline("expired", "1 message for it was not delivered before the Message Expiry Interval ran out", "q2")
-    assert "longer Message Expiry Interval" in told["mend"]
+    assert "longer Message Expiry Interval" in told["remedy"]
     boss.publish("q/2", "y", properties=properties("PUBLISH", MessageExpiryInterval=600))
     with node.client("ann", client_id="q2", **KEPT) as app:
         assert app.receive_payload() == "y"
@@ -56,7 +56,7 @@ def test_messages_with_qos_0_are_not_kept_for_a_client_that_is_away(node, boss):
     boss.publish("q/3", "x", qos=0)
     for asked in (["q3"], ["q3", "q/3"]):
         told = node.headline("not-kept", "1 message for it was dropped", *asked)
-        assert "publish and subscribe with QoS 1" in told["mend"]
+        assert "publish and subscribe with QoS 1" in told["remedy"]
     boss.publish("q/3", "y", qos=1)
     with node.client("ann", client_id="q3", **KEPT) as app:
         assert app.receive_payload() == "y"
@@ -72,7 +72,7 @@ def test_a_client_comes_without_the_session_that_it_had(node, boss):
     with node.client("ann", client_id="q4", **KEPT) as app:
         app.subscribe("q/4", 1)
         told = node.headline("not-retained", "came before it subscribed", "q4", "q/4")
-        assert "keep its session (Clean Start 0, Session Expiry Interval)" in told["mend"]
+        assert "keep its session (Clean Start 0, Session Expiry Interval)" in told["remedy"]
     until(lambda: node.why("q4")["state"] == "away", "it is gone")
     assert published(boss, "q/4")
     with node.client("ann", client_id="q4", **KEPT) as app:
@@ -83,7 +83,7 @@ def test_a_client_forgets_to_subscribe_again(node, boss):
     with node.client("ann", client_id="q5", version=V311):
         assert published(boss, "q/5")
         told = node.headline("not-subscribed", "it has no subscription that q/5 matches", "q5", "q/5")
-        assert "have it subscribe to q/5" in told["mend"]
+        assert "have it subscribe to q/5" in told["remedy"]
     with node.client("ann", client_id="q5", version=V311) as app:
         app.subscribe("q/5", 1)
         assert published(boss, "q/5") and app.receive().topic == "q/5"
@@ -96,7 +96,7 @@ def test_a_message_is_larger_than_the_client_takes(node, boss):
         boss.publish("q/6", "x" * 100)
         for asked in (["q6"], ["q6", "q/6"]):
             told = node.headline("too-large", "1 message for it was dropped", *asked)
-            assert "Maximum Packet Size" in told["mend"]
+            assert "Maximum Packet Size" in told["remedy"]
     with node.client("ann", client_id="q6") as app:
         app.subscribe("q/6", 1)
         boss.publish("q/6", "x" * 100)
@@ -110,7 +110,7 @@ def test_a_client_reads_too_slowly(node, boss):
                 boss.client.publish("big", b"x" * 10_000, qos=0)
             boss.publish("fence", "x")
         told = node.headline("slow-reader", "(output_full)", "slow", "big")
-        assert "subscribe with QoS 1" in told["mend"]
+        assert "subscribe with QoS 1" in told["remedy"]
         told = node.headline("slow-reader", "dropped for slow, which is subscribed to big", "console", "big")
 
 
@@ -145,7 +145,7 @@ def test_a_client_does_not_acknowledge(node, boss):
         for _ in range(4):
             boss.publish("q/11", "x")
         told = node.headline("slow-reader", "it has not acknowledged the 2 messages that were sent to it", "q11")
-        assert "2 wait behind them" in told["sentence"] and "PUBACK" in told["mend"], told
+        assert "2 wait behind them" in told["sentence"] and "PUBACK" in told["remedy"], told
         for _ in range(4):
             message = app.receive()
             app.client.ack(message.mid, message.qos)
@@ -257,7 +257,7 @@ def test_a_limit_is_reached_and_raised(limit):
         node.user("bob", "--role", "administrator")
         assert not do(node)
         told = node.headline(cause, option, "ann")
-        assert option in told["mend"], told
+        assert option in told["remedy"], told
         node.restart()
         assert do(node)
         node.over("ann")

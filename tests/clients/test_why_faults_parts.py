@@ -155,7 +155,7 @@ def test_a_rule_is_off(rules, tmp_path):
         assert published(client, "a/1")
     rules.over("copy")
     told = rules.headline("rule-off", "the rule fixed-off is off", "fixed-off")
-    assert "configuration" in told["mend"] and "fixed-off" in rules.bash(told)
+    assert "configuration" in told["remedy"] and "fixed-off" in rules.bash(told)
 
 
 def test_a_rule_matches_nothing(rules):
@@ -251,7 +251,7 @@ def test_an_id_is_taken_already(provisioning):
     secret = provision(provisioning, shown, "m-5")["secret"]
     provision(provisioning, shown, "m-5", expect=409)
     told = provisioning.headline("not-permitted", "it was not added by a provisioning key", "m-5")
-    assert "martlet device rotate" in told["mend"]
+    assert "martlet device rotate" in told["remedy"]
     assert provisioning.comes("m-5", secret)
     provisioning.over("m-5")
 
@@ -324,7 +324,7 @@ def test_a_device_was_moved_to_a_team_with_a_tenant():
             node.run("device", "set", "m1", "--to-team", "north")
             device.wait_for_end()
         told = node.headline("unknown-name", "belongs to another tenant, where its User Name is m1@north", "m1")
-        assert "set the User Name of the client to m1@north" in told["mend"]
+        assert "set the User Name of the client to m1@north" in told["remedy"]
         assert node.comes("m1@north", secret, "m1")
         node.over("m1@north")
 
@@ -340,7 +340,7 @@ def test_a_listener_has_an_acl_file_of_its_own(tmp_path):
             assert not published(client, "b/1")
             for asked in (["ann"], ["ann", "b/1"]):
                 told = node.headline("not-permitted", "b/1", *asked)
-                assert f"permit it in the ACL file {acl} (acl_file of the listener mqtt://127.0.0.1:" in told["mend"], told
+                assert f"permit it in the ACL file {acl} (acl_file of the listener mqtt://127.0.0.1:" in told["remedy"], told
 
 
 def test_an_address_is_banned_and_asked_about():
@@ -377,7 +377,7 @@ def test_a_device_uses_a_version_of_tls_that_is_too_old(tmp_path):
         with socket.create_connection((HERE, node.node.port("mqtts")), timeout=20) as wire, pytest.raises(OSError):
             old.wrap_socket(wire, server_hostname="localhost")
         told = node.headline("away", "perhaps it is the client without a name at 127.0.0.1 that was refused", "v1")
-        assert "no TLS version in common" in told["sentence"] and "TLS" in told["mend"], told
+        assert "no TLS version in common" in told["sentence"] and "TLS" in told["remedy"], told
         assert comes()
         until(lambda: not node.why("v1")["wrong"], "it has come since, and has gone by itself")
 
@@ -396,4 +396,4 @@ def test_a_node_that_keeps_messages_in_memory_was_started():
         node.restart("store.durability=memory")
         said = "keeps messages in memory only"
         told = node.headline("kept-in-memory", said, "s1")
-        assert "the node was started on " in told["sentence"] and "store.durability" in told["mend"]
+        assert "the node was started on " in told["sentence"] and "store.durability" in told["remedy"]

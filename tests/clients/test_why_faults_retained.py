@@ -47,7 +47,7 @@ def test_a_retained_message_was_cleared(node, boss):
             if asked == "cleared/#":
                 app.subscribe(asked, 1)
             told = node.headline("no-retained", "console cleared it on", "r1", asked)
-            assert "an empty payload" in told["sentence"] and "with RETAIN again" in told["mend"], told
+            assert "an empty payload" in told["sentence"] and "with RETAIN again" in told["remedy"], told
         retain(boss, "cleared/1", "off")
         assert app.receive_payload() == "off"
         node.over("r1", "cleared/1")
@@ -59,7 +59,7 @@ def test_a_retained_message_has_expired(node, boss):
     with node.client("ann", client_id="r2") as app:
         app.subscribe("state/2", 1)
         told = node.headline("no-retained", "that of console expired on", "r2", "state/2")
-        assert "longer Message Expiry Interval" in told["mend"], told
+        assert "longer Message Expiry Interval" in told["remedy"], told
         retain(boss, "state/2", "off", MessageExpiryInterval=600)
         assert app.receive_payload() == "off"
         node.over("r2", "state/2")
@@ -70,7 +70,7 @@ def test_a_client_subscribes_with_retain_handling_2(node, boss):
     with node.client("ann", client_id="r3") as app:
         app.subscribe("state/3", 1, retainHandling=2)
         told = node.headline("no-retained", "it subscribed with Retain Handling 2", "r3", "state/3")
-        assert told["mend"] == "have the client subscribe to state/3 with Retain Handling 0"
+        assert told["remedy"] == "have the client subscribe to state/3 with Retain Handling 0"
         app.subscribe("state/3", 1, retainHandling=0)
         assert app.receive_payload() == "on"
         node.over("r3", "state/3")
@@ -96,7 +96,7 @@ def test_a_shared_subscription_gets_no_retained_message(node, boss):
     with node.client("ann", client_id="r5") as app:
         app.subscribe("$share/crew/state/5", 1)
         told = node.headline("no-retained", "a Shared Subscription gets no retained messages", "r5", "state/5")
-        assert "without $share" in told["mend"], told
+        assert "without $share" in told["remedy"], told
         app.subscribe("state/5", 1)
         assert app.receive_payload() == "on"
         node.over("r5", "state/5")
@@ -109,7 +109,7 @@ def test_a_session_has_expired_with_a_message(node, boss):
     for asked in (["s1"], ["s1", "s/1"]):
         told = node.headline("session-ended", "the session ended: Session Expiry Interval; 1 message that waited for it "
                              "was dropped with it", *asked)
-        assert "longer Session Expiry Interval" in told["mend"], told
+        assert "longer Session Expiry Interval" in told["remedy"], told
     with node.client("ann", client_id="s1", **KEPT) as app:
         app.subscribe("s/1", 1)
     assert published(boss, "s/1")
@@ -125,7 +125,7 @@ def test_an_operator_has_ended_a_session_with_messages(node, boss):
     node.run("session", "rm", "s2")
     told = node.headline("session-ended", "the session ended: ended by an operator; 2 messages that waited for it were "
                          "dropped with it", "s2")
-    assert "publish again" in told["mend"], told
+    assert "publish again" in told["remedy"], told
 
 
 def test_a_client_discards_its_session_by_clean_start(node, boss):
@@ -135,7 +135,7 @@ def test_a_client_discards_its_session_by_clean_start(node, boss):
     assert published(boss, "s/3")
     with node.client("ann", client_id="s3"):
         told = node.headline("session-ended", "the session ended: Clean Start; 1 message", "s3")
-        assert "Clean Start 0" in told["mend"], told
+        assert "Clean Start 0" in told["remedy"], told
 
 
 def left(node, name):
@@ -149,10 +149,10 @@ def test_a_client_says_goodbye_and_its_will_is_not_published(node, boss):
         pass
     told = left(node, "w1")
     assert "its Will for status/w1 was not published: that DISCONNECT discards it" in told["sentence"], told
-    assert "0x04" in told["mend"] and told["cause"] == "away", told
+    assert "0x04" in told["remedy"] and told["cause"] == "away", told
     boss.subscribe("status/w1", 1)
     told = node.headline("will-not-sent", "w1 is gone, and its Will for status/w1 was not published", "console", "status/w1")
-    assert "without DISCONNECT" in told["mend"], told
+    assert "without DISCONNECT" in told["remedy"], told
     # With 0x04 it is published.
     client = node.client("ann", client_id="w1").will("status/w1", "gone", qos=1).start()
     client.disconnect(reasoncode=WITH_WILL)
@@ -171,7 +171,7 @@ def test_a_will_waits_for_its_delay(node, boss):
     assert "after its Will Delay Interval" in told["sentence"], told
     boss.subscribe("status/w2", 1)
     told = node.headline("will-not-sent", "w2 is gone, and its Will for status/w2 is published on", "console", "status/w2")
-    assert "shorter Will Delay Interval" in told["mend"], told
+    assert "shorter Will Delay Interval" in told["remedy"], told
 
 
 def test_a_will_is_not_permitted_any_more(node, boss):

@@ -44,7 +44,7 @@ def test_a_device_publishes_with_the_name_of_another(node):
         assert not published(device, "plant/r1/state")
         told = node.headline("wrong-topic", 'permits plant/r2/state, with its own name instead of "r1"',
                              "r2", "plant/r1/state")
-        assert "publish to a topic that plant/r2/state matches" in told["mend"]
+        assert "publish to a topic that plant/r2/state matches" in told["remedy"]
         with node.client("boss", client_id="viewer") as viewer:
             viewer.subscribe("plant/r2/state", 1)
             assert published(device, "plant/r2/state")
@@ -70,7 +70,7 @@ def test_a_refused_subscription_is_over_after_a_reconnect_that_subscribes_well(n
     with node.client("bob") as app:
         assert app.subscribe("plnt/#", 1)[0] >= 0x80
         told = node.headline("not-permitted", "its subscription to plnt/# was refused", "bob")
-        assert "have the client use another topic" in told["mend"] or "command" in told
+        assert "have the client use another topic" in told["remedy"] or "command" in told
     with node.client("bob") as app:
         app.subscribe("plant/#", 1)
         node.over("bob")
@@ -141,7 +141,7 @@ def test_a_device_publishes_to_a_topic_of_the_server(node):
     with node.client("boss", client_id="sys") as app:
         assert not published(app, "$SYS/broker/x")
         told = node.headline("not-permitted", "$SYS/broker/x", "sys")
-        assert "$SYS" in told["mend"] and "command" not in told
+        assert "$SYS" in told["remedy"] and "command" not in told
 
 
 def test_a_device_subscribes_to_nearly_the_topic(node, boss):
@@ -153,7 +153,7 @@ def test_a_device_subscribes_to_nearly_the_topic(node, boss):
         for asked in (["f3"], ["f3", "d/f3/command"]):
             told = node.headline("not-subscribed", near, *asked)
             assert "it is subscribed to d/f3/cmd" in told["sentence"] and told["count"] >= 1
-            assert "subscribe to d/f3/command" in told["mend"]
+            assert "subscribe to d/f3/command" in told["remedy"]
         # The publisher is told the same.
         told = node.headline("subscriber-absent", near, "console", "d/f3/command")
         assert "f3 is subscribed to d/f3/cmd" in told["sentence"]
@@ -188,7 +188,7 @@ def test_a_message_came_before_its_subscriber(node, boss):
         for asked in (["f5", "d/f5/cmd"], ["f5"]):
             told = node.headline("not-retained", "came before it subscribed to d/f5/cmd, and was not retained", *asked)
             assert "1 message that console published to d/f5/cmd" in told["sentence"]
-            assert "publish with retain" in told["mend"]
+            assert "publish with retain" in told["remedy"]
         # As the advice has it.
         assert published(boss, "d/f5/cmd") and device.receive().topic == "d/f5/cmd"
         node.over("f5", "d/f5/cmd")
@@ -220,7 +220,7 @@ def test_the_publisher_is_in_another_tenant_than_the_device(node, boss):
         assert published(boss, "d/fan/cmd")
         for asked in (["fan@west"], ["fan@west", "d/fan/cmd"]):
             told = node.headline("not-subscribed", "came in the common tenant", *asked)
-            assert "of the same team" in told["mend"]
+            assert "of the same team" in told["remedy"]
         node.user("wim", "--team", "west", "--role", "administrator")
         with node.client("wim") as app:
             assert published(app, "d/fan/cmd") and device.receive().topic == "d/fan/cmd"
@@ -231,7 +231,7 @@ def test_nobody_is_subscribed(node):
     with node.client("gina") as app:
         assert published(app, "plant/7/log")
         told = node.headline("subscriber-absent", "nobody is subscribed to it", "gina", "plant/7/log")
-        assert "to which Topic Filter it subscribes" in told["mend"]
+        assert "to which Topic Filter it subscribes" in told["remedy"]
         with node.client("boss", client_id="log") as log:
             log.subscribe("plant/7/log", 1)
             node.over("gina", "plant/7/log")
@@ -271,7 +271,7 @@ def test_a_device_of_the_type_that_comes_with_the_program_lacks_a_topic(node):
     with node.client("r7", secret) as device:
         assert not published(device, "shared/r7")
         told = node.headline("not-permitted", "its publish to shared/r7 was refused", "r7")
-        assert "martlet device type add NAME" in told["mend"] and "command" not in told
+        assert "martlet device type add NAME" in told["remedy"] and "command" not in told
         node.run("device", "type", "add", "wide", "--rule", "topic readwrite shared/#")
         node.run("device", "set", "r7", "--type", "wide")
         until(lambda: published(device, "shared/r7"), "its type permits it")

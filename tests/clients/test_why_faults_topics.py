@@ -72,7 +72,7 @@ def test_what_a_client_may_not_read_is_not_missed_by_it(node, boss):
         assert published(boss, "lanes/g-12/open")
         told = node.headline("not-subscribed", "it has no subscription, and 1 message that console published to "
                              "lanes/g-12/open reached nobody", "g-12")
-        assert "subscribe to lanes/g-12/open" in told["mend"], told
+        assert "subscribe to lanes/g-12/open" in told["remedy"], told
         device.subscribe("lanes/g-12/open", 1)
         assert published(boss, "lanes/g-12/open") and device.receive()
         node.over("g-12")
@@ -84,7 +84,7 @@ def test_a_subscription_has_no_local(node):
         assert published(app, "echo/1")
         told = node.headline("no-local", "1 message that echo published to echo/1 was not sent to it: it published them "
                              "itself, and its subscription to echo/1 has No Local", "echo", "echo/1")
-        assert "without No Local" in told["mend"], told
+        assert "without No Local" in told["remedy"], told
         app.subscribe("echo/1", 1)
         assert published(app, "echo/1") and app.receive()
         node.over("echo", "echo/1")
@@ -105,7 +105,7 @@ def test_a_command_comes_once_the_filter_is_right(node):
         node.run("command", "send", "open", "--device", "pump")
         told = node.headline("not-subscribed", "it is subscribed to d/pump/command/#, and 1 command to "
                              "d/pump/commands/control reached nobody", "pump")
-        assert "subscribe to d/pump/commands/control" in told["mend"], told
+        assert "subscribe to d/pump/commands/control" in told["remedy"], told
         device.subscribe("d/pump/commands/#", 1)
         assert device.receive().topic == "d/pump/commands/control"
         node.over("pump")
@@ -120,7 +120,7 @@ def test_a_topic_filter_was_repaired(node, boss):
         node.headline("not-subscribed", "it is subscribed to mill/order/#", "mill", "mill/orders/1")
         app.subscribe("mill/orders/#", 1)
         told = node.headline("not-retained", "came before it subscribed to mill/orders/#", "mill", "mill/orders/1")
-        assert "publish again" in told["mend"], told
+        assert "publish again" in told["remedy"], told
         assert published(boss, "mill/orders/1") and app.receive()
         node.over("mill", "mill/orders/1")
 
@@ -159,7 +159,7 @@ def test_a_topic_filter_has_a_wildcard_in_the_middle(node):
         wire.socket.sendall(connect("mid-5", 5) + packet(0x82, b"\0\1\0" + string(b"plant/#/temp") + b"\1"))
         assert wire.receive()[0] == CONNACK and wire.receive()[0] == SUBACK
         told = node.headline("other", "its subscription to plant/#/temp was refused", "mid-5")
-        assert "must be its last level" in told["mend"], told
+        assert "must be its last level" in told["remedy"], told
 
 
 def test_a_client_of_mqtt_3_is_put_out_for_a_wildcard_in_the_middle(node):
@@ -167,7 +167,7 @@ def test_a_client_of_mqtt_3_is_put_out_for_a_wildcard_in_the_middle(node):
         wire.socket.sendall(connect("mid-3", 4) + packet(0x82, b"\0\1" + string(b"plant/#/temp") + b"\1"))
         assert wire.receive()[0] == CONNACK and wire.receive() is None
     told = node.headline("protocol-error", "a Topic Filter with a wildcard in the wrong place", "mid-3")
-    assert "must be its last level" in told["mend"], told
+    assert "must be its last level" in told["remedy"], told
     with node.client("ann", client_id="mid-3", version=V311) as app:
         assert app.subscribe("plant/+/temp", 1) == [1]
 
@@ -177,6 +177,6 @@ def test_a_client_logs_in_by_scram_which_is_off(node):
         wire.connect("scram-1", Scram("ann", "secret").first, user="ann")
         assert wire.receive()[0] == CONNACK
     told = node.headline("other", "SCRAM-SHA-256 is not switched on", "scram-1")
-    assert "auth.scram = true" in told["mend"] and "user name and password" in told["mend"], told
+    assert "auth.scram = true" in told["remedy"] and "user name and password" in told["remedy"], told
     with node.client("ann", client_id="scram-1"):
         node.over("scram-1")

@@ -96,7 +96,7 @@ def test_a_user_of_the_password_file_who_never_came_is_known(start_node, tmp_pat
     path = mosquitto_passwd(tmp_path / "passwd", ("bob", "secret"))
     node = start_node(settings=[f"auth.password_file={path}"])
     answer = expect(node, "never-connected", "the user bob exists", "bob")
-    assert answer["state"] == "never-seen" and "mqtt://127.0.0.1" in answer["mend"]
+    assert answer["state"] == "never-seen" and "mqtt://127.0.0.1" in answer["remedy"]
     expect(node, "nobody-known", "has never connected", "carl")
 
 
@@ -105,7 +105,7 @@ def test_a_wrong_password_of_one_client_is_no_contradiction_to_another(node):
         refused(node, "ann", "wrong", "w1")
         answer = expect(node, "nothing-wrong", "another was refused", "ann")
         [other] = [one for one in answer["also"] if one["cause"] == "wrong-password"]
-        assert "look first what credential the client has" in other["mend"] and "user passwd" in other["command"]
+        assert "look first what credential the client has" in other["remedy"] and "user passwd" in other["command"]
 
 
 def test_a_wrong_password_has_a_remedy_that_begins_with_the_client(start_node, tmp_path):
@@ -113,7 +113,7 @@ def test_a_wrong_password_has_a_remedy_that_begins_with_the_client(start_node, t
     node = start_node(settings=[f"auth.password_file={path}"])
     refused(node, "bob", "wrong", "w1")
     answer = expect(node, "wrong-password", f"according to {path}", "bob")
-    assert answer["mend"].startswith("look first what credential the client has") and str(path) in answer["command"]
+    assert answer["remedy"].startswith("look first what credential the client has") and str(path) in answer["command"]
 
 
 @pytest.mark.parametrize("cause", ["client comes", "client stays"])
@@ -176,7 +176,7 @@ class slow_reader:
 
 def test_a_name_that_no_device_can_have_is_not_to_be_added_as_one(node):
     answer = expect(node, "nobody-known", "has never connected", "pump-7/x")
-    assert "command" not in answer and "no device can have it" in answer["mend"], answer
+    assert "command" not in answer and "no device can have it" in answer["remedy"], answer
 
 
 def test_what_waited_for_its_rate_is_over_when_its_client_has_gone(start_node, place):

@@ -69,7 +69,7 @@ def check(node, why, limit):
         fill(node, publisher)
         answer = expect(node, "store-full", f"its publishes wait: {why}", "p")
         assert answer["state"] == "connected"
-        assert limit in answer["mend"] and "store_stalled_secs" not in json.dumps(answer), answer
+        assert limit in answer["remedy"] and "store_stalled_secs" not in json.dumps(answer), answer
         # With a topic likewise; and of who only listens it is the likeliest reason.
         expect(node, "store-full", f"its publishes wait: {why}", "p", "q")
         with Client(node, "listener") as listener:
@@ -85,7 +85,7 @@ def test_a_store_that_takes_as_much_as_it_may_is_named_with_its_limit(start_node
     [said] = check(node, "the message store takes as much as limits.store_bytes allows", "limits.store_bytes")
     assert said == "the message store is full (limits.store_bytes)"
     answer = expect(node, "store-full", f"the message store is full (limits.store_bytes = {LIMIT})", "p")
-    assert "limits.store_bytes" in answer["mend"]
+    assert "limits.store_bytes" in answer["remedy"]
     # Who needs room to come in is told the same.
     expiry = properties("CONNECT", SessionExpiryInterval=3600)
     new = Client(node, "new", clean=False, properties=expiry).start()

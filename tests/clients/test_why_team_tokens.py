@@ -57,7 +57,7 @@ def test_the_device_is_of_another_team(node):
     assert not node.comes(key, secret, "strange")
     for who in (key, "strange"):
         told = node.headline("wrong-client-id", "the team token third is for the devices of the team plant", who)
-        assert "a device of the team plant" in told["mend"]
+        assert "a device of the team plant" in told["remedy"]
     node.bash(told)
     until(lambda: node.comes(key, secret, "strange"), "it is moved")
     node.over("strange")
@@ -76,14 +76,14 @@ def test_no_team_has_the_token(node):
     assert not node.comes(key, "x" * 32, "pump")
     for who in (key, "pump"):
         told = node.headline("unknown-name", "no user of that name", who)
-        assert "the key of a team token" in told["mend"]
+        assert "the key of a team token" in told["remedy"]
     assert "plant" in node.bash(told)
 
 
 def test_a_device_that_is_away_would_be_let_in(node):
     key, secret = added(node, "fifth")
     told = node.headline("never-connected", f"the team token {key} exists", key)
-    assert node.node.url("mqtt") in told["mend"]
+    assert node.node.url("mqtt") in told["remedy"]
     with node.client(key, secret, "pump"):
         node.over("pump")
     assert "would be refused" not in node.why("pump")["sentence"]

@@ -50,7 +50,7 @@ def test_who_only_reads_is_told_what_it_lacks_for_reading(node):
             assert other["command"].endswith("topic write d/s1/t'")
         # What it may read and has no subscription for.
         answer = expect(node, "not-subscribed", "it may read dev/1/x, and has no subscription", "op", "dev/1/x")
-        assert answer["mend"] == "have the client subscribe to dev/1/x, or publish to what dev/+ matches"
+        assert answer["remedy"] == "have the client subscribe to dev/1/x, or publish to what dev/+ matches"
 
 
 def test_who_has_only_rules_for_reading_is_asked_about_as_a_reader(node):
@@ -63,7 +63,7 @@ def test_who_has_only_rules_for_reading_is_asked_about_as_a_reader(node):
 
 def test_who_neither_read_nor_published_is_told_both(node):
     answer = expect(node, "not-permitted", "it may neither publish to d/s1/t nor read it", "ann", "d/s1/t")
-    assert answer["mend"].startswith("if it is to publish: ") and answer["command"].endswith("topic write d/s1/t'")
+    assert answer["remedy"].startswith("if it is to publish: ") and answer["command"].endswith("topic write d/s1/t'")
     [other] = [one for one in answer["also"] if one["cause"] == "not-permitted"]
     assert "if it is to receive" in other["sentence"] and other["command"].endswith("topic read d/s1/t'")
 

@@ -82,7 +82,7 @@ class Faults:
         answer = answers[-1]
         printed = martlet_process.run("why", *arguments, "--data-dir", str(self.place.path)).stdout
         assert answer["wrong"] and said in printed.splitlines()[0], printed
-        assert answer.get("command", "") in printed and answer.get("mend", "") in printed, printed
+        assert answer.get("command", "") in printed and answer.get("remedy", "") in printed, printed
         return answer
 
     def over(self, *arguments):

@@ -1,6 +1,6 @@
 //! Takes what comes in, puts it into the queue, and commits.
 //!
-//! Responsible for when a line counts as taken: once it is synced. Lines that come together share a
+//! Responsible for when a line counts as taken: once it is synced. LineSplitter that come together share a
 //! sync. While the disk fails or is full, nothing is taken, and programs that write to the pipe
 //! wait.
 
@@ -11,7 +11,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_unti
 
 use crate::input::folder::Folder;
 use crate::input::stream::{self, Chunk, Stream};
-use crate::lines::Lines;
+use crate::lines::LineSplitter;
 use crate::log::{self, Level, Seldom};
 use crate::metrics::{Host, OwnMetrics};
 use crate::options::{Inputs, Settings};
@@ -40,7 +40,7 @@ const REST_DELAY: Duration = Duration::from_secs(5);
 /// A stream, cut into lines.
 struct LineStream {
     stream: Stream,
-    lines: Lines,
+    lines: LineSplitter,
     topic: String,
 }
 
@@ -85,7 +85,7 @@ impl<'a> Keeper<'a> {
         let inputs = settings.inputs.clone();
         let in_lines = |stream| LineStream {
             stream,
-            lines: Lines::new(settings.line_bytes_max),
+            lines: LineSplitter::new(settings.line_bytes_max),
             topic: names.topic(&settings.topic, ""),
         };
         let stdin = match inputs.stdin {

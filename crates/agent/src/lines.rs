@@ -3,18 +3,18 @@
 /// Cuts what arrives in pieces into lines. A line that is too long is left out and counted, and it
 /// takes no more memory than the longest one that is permitted.
 #[derive(Debug)]
-pub(crate) struct Lines {
+pub(crate) struct LineSplitter {
     /// Longest line, bytes.
     bytes_max: usize,
     /// The beginning of a line that has not ended.
     partial: Vec<u8>,
     /// The present line is too long: the rest of it is left out.
     skips: bool,
-    /// Lines left out.
+    /// LineSplitter left out.
     pub(crate) too_long: u64,
 }
 
-impl Lines {
+impl LineSplitter {
     /// Nothing has arrived.
     pub(crate) fn new(bytes_max: usize) -> Self {
         Self {
@@ -25,7 +25,7 @@ impl Lines {
         }
     }
 
-    /// As [`Lines::new`], but the line that arrives first is left out, and was counted before.
+    /// As [`LineSplitter::new`], but the line that arrives first is left out, and was counted before.
     pub(crate) fn skipping(bytes_max: usize) -> Self {
         Self {
             skips: true,
@@ -90,7 +90,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn all(pieces: &[&[u8]], bytes_max: usize) -> (Vec<Vec<u8>>, u64) {
-        let mut lines = Lines::new(bytes_max);
+        let mut lines = LineSplitter::new(bytes_max);
         let mut found = Vec::new();
         for piece in pieces {
             lines.take(piece, |line, _| found.extend(line.map(<[u8]>::to_vec)));
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn the_place_behind_a_line_counts_from_the_beginning_of_the_piece() {
-        let mut lines = Lines::new(10);
+        let mut lines = LineSplitter::new(10);
         let mut ends = Vec::new();
         lines.take(b"ab", |_, end| ends.push(end));
         lines.take(b"c\nd\ne", |_, end| ends.push(end));

@@ -93,7 +93,7 @@ impl From<AddedError> for Problem {
             },
             AddedError::Configured(why) => Self::new(ProblemKind::Conflict, why),
             AddedError::NotFound(why) => Self::new(ProblemKind::NotFound, why),
-            AddedError::Tables(error) => error.into(),
+            AddedError::SharedRegistry(error) => error.into(),
         }
     }
 }
@@ -153,7 +153,7 @@ pub(crate) async fn set(
     };
     let all = started(api)?;
     let is_new = all.set_added(caller.actor.clone(), change).await?;
-    let found = all.seen_of(kind, caller.scope(), None).await?;
+    let found = all.seen_of(kind, caller.visibility(), None).await?;
     let found = found
         .into_iter()
         .find(|one| one.name == name && one.added.is_some());
@@ -187,8 +187,8 @@ pub(crate) async fn seen(
     kind: AddedKind,
 ) -> Result<Vec<AddedSeen>, Problem> {
     let caller = within(api, caller.clone(), team).await?;
-    let scope = caller.scope();
-    let tenant = match scope.team() {
+    let visibility = caller.visibility();
+    let tenant = match visibility.team() {
         None => None,
         Some(team) => match api.control.tenant_of_team(team) {
             Some(tenant) => Some(tenant),
@@ -196,7 +196,7 @@ pub(crate) async fn seen(
             None => return Ok(Vec::new()),
         },
     };
-    let all = started(api)?.seen_of(kind, scope, tenant).await?;
+    let all = started(api)?.seen_of(kind, visibility, tenant).await?;
     Ok(all)
 }
 
@@ -206,7 +206,7 @@ pub(crate) async fn owner(
     caller: &Caller,
     team: Option<&str>,
 ) -> Result<String, Problem> {
-    let team = match (team, caller.scope().team()) {
+    let team = match (team, caller.visibility().team()) {
         (Some(team), _) => team_id(api, caller, team).await?,
         (None, Some(own)) => own.to_owned(),
         (None, None) => return Ok(String::new()),

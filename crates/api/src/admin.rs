@@ -200,7 +200,7 @@ pub(crate) struct ReloadQuery {
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum ReloadOnly {
-    Tables,
+    SharedRegistry,
 }
 
 /// Read files again
@@ -213,7 +213,7 @@ pub(crate) async fn reload(
     QueryOf(query): QueryOf<ReloadQuery>,
 ) -> Result<Response, Problem> {
     let of = match query.only {
-        Some(ReloadOnly::Tables) => ReloadOf::Tables,
+        Some(ReloadOnly::SharedRegistry) => ReloadOf::SharedRegistry,
         None => ReloadOf::Everything,
     };
     let done = control.reload(of).await.map_err(Problem::conflict)?;

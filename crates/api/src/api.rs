@@ -15,7 +15,7 @@ use martlet_control::integrations::Integrations;
 use martlet_control::message_log::MessageLog;
 use martlet_control::rollouts::Rollouts;
 use martlet_control::rules::Rules;
-use martlet_control::tables::Tables;
+use martlet_control::shared_registry::SharedRegistry;
 use martlet_control::telemetry::Telemetry;
 use martlet_control::twins::Twins;
 use martlet_control::use_cases::UseCase;
@@ -74,7 +74,7 @@ pub struct Inner {
 #[derive(Default)]
 pub struct NodeParts {
     /// Users, devices and the rest.
-    pub tables: Option<Arc<Tables>>,
+    pub tables: Option<Arc<SharedRegistry>>,
     /// The log of messages that other programs confirm.
     pub message_log: Option<MessageLog>,
     /// Commands to devices.
@@ -189,7 +189,7 @@ impl Api {
     ///
     /// # Errors
     /// The node keeps none.
-    pub(crate) fn tables(&self) -> Result<&Arc<Tables>, Problem> {
+    pub(crate) fn tables(&self) -> Result<&Arc<SharedRegistry>, Problem> {
         let tables = self.parts.tables.as_ref();
         tables
             .ok_or_else(|| Problem::unavailable("this node keeps no users and devices".to_owned()))

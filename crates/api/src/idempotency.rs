@@ -18,7 +18,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http_body_util::{BodyExt as _, Limited};
-use martlet_control::tables::Tables;
+use martlet_control::shared_registry::SharedRegistry;
 use martlet_registry::Claim;
 
 use crate::api::Api;
@@ -105,7 +105,7 @@ impl Key {
 }
 
 /// The tables, if they exist: they are not created for this.
-fn tables(api: &Api) -> Option<Arc<Tables>> {
+fn tables(api: &Api) -> Option<Arc<SharedRegistry>> {
     let tables = api.tables().ok()?;
     tables.are_there().then(|| Arc::clone(tables))
 }

@@ -183,8 +183,8 @@ fn refused_text(refused: &Entry) -> String {
         topic.as_deref().unwrap_or_default(),
         why.unwrap_or("it is not permitted to")
     );
-    if let Some(mend) = &refused.mend {
-        text.push_str(&format!("; {mend}"));
+    if let Some(remedy) = &refused.remedy {
+        text.push_str(&format!("; {remedy}"));
     }
     text
 }

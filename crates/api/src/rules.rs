@@ -152,7 +152,7 @@ impl From<RuleError> for Problem {
                 let secs = HeaderValue::from_static(BUSY_SECS);
                 Self::unavailable(why).with_header(header::RETRY_AFTER, secs)
             }
-            RuleError::Tables(error) => error.into(),
+            RuleError::SharedRegistry(error) => error.into(),
         }
     }
 }
@@ -185,7 +185,7 @@ fn expect_rights(caller: &Caller, definition: &Definition) -> Result<(), Problem
 
 async fn seen(api: &Api, caller: &Caller, of: &OfTeam) -> Result<Vec<RuleSeen>, Problem> {
     let caller = within(api, caller.clone(), of.team.as_deref()).await?;
-    Ok(rules_of(api)?.seen(caller.scope()).await?)
+    Ok(rules_of(api)?.seen(caller.visibility()).await?)
 }
 
 async fn one(api: &Api, caller: &Caller, of: &OfTeam, name: &str) -> Result<RuleSeen, Problem> {

@@ -76,7 +76,7 @@ impl std::fmt::Debug for SecretBody {
 impl From<SecretError> for Problem {
     fn from(error: SecretError) -> Self {
         match error {
-            SecretError::Tables(error) => error.into(),
+            SecretError::SharedRegistry(error) => error.into(),
             SecretError::Value | SecretError::Line(_) => {
                 Self::new(ProblemKind::Invalid, error.to_string())
             }
@@ -97,7 +97,7 @@ pub(crate) async fn list(
     QueryOf(of): QueryOf<OfTeam>,
 ) -> Result<Json<Items<SecretView>>, Problem> {
     let caller = within(&api, caller, of.team.as_deref()).await?;
-    let all = store(&api)?.list(caller.scope()).await?;
+    let all = store(&api)?.list(caller.visibility()).await?;
     Ok(Json(all.into_iter().map(|head| view(&api, head)).collect()))
 }
 
@@ -188,7 +188,7 @@ pub(crate) fn store(api: &Api) -> Result<&SecretStore, Problem> {
 
 /// Id of the team that owns what the caller means; empty: the common tenant.
 async fn owner(api: &Api, caller: &Caller, team: Option<&str>) -> Result<String, Problem> {
-    match (team, caller.scope().team()) {
+    match (team, caller.visibility().team()) {
         (Some(team), _) => team_id(api, caller, team).await,
         (None, Some(own)) => Ok(own.to_owned()),
         (None, None) => Ok(String::new()),

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::{Extension, State};
 use martlet_broker::TenantId;
 use martlet_control::principal::Principal;
-use martlet_control::why::{Question, Verdict, judge};
+use martlet_control::why::{Diagnosis, Question, judge};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -30,16 +30,16 @@ pub(crate) struct WhyParams {
 
 /// Why it does not work
 ///
-/// One verdict from the tables, the rules, the session and the latest events: what is wrong, since
-/// when, and how it is mended.
+/// One diagnosis from the tables, the rules, the session and the latest events: what is wrong, since
+/// when, and how it is remedied.
 #[utoipa::path(get, path = "/api/v1/why", tag = "clients", params(WhyParams, OfTenant),
-    responses((status = 200, description = "The verdict", body = Verdict)))]
+    responses((status = 200, description = "The diagnosis", body = Diagnosis)))]
 pub(crate) async fn why(
     State(api): State<Api>,
     Extension(principal): Extension<Principal>,
     asked_in: InTenantsOrGone,
     QueryOf(asked): QueryOf<WhyParams>,
-) -> Result<Json<Verdict>, Problem> {
+) -> Result<Json<Diagnosis>, Problem> {
     let WhyParams { name, topic } = asked;
     let (tenant, name) = match &asked_in {
         InTenantsOrGone::There(Some(tenant)) => (*tenant, api.control.own_name(*tenant, name)),

@@ -6,9 +6,7 @@ use std::ops::Deref;
 use martlet_permission::Refusal;
 
 use crate::connected_client::{ConnectedClient, SharedClient, UserName};
-use crate::event::{
-    DeliveredMessage, Event, EventNotice, PublishedMessage, ShownKey, WillNotice,
-};
+use crate::event::{DeliveredMessage, Event, EventNotice, PublishedMessage, ShownKey, WillNotice};
 use crate::event_head::EventHead;
 use crate::shortened::{WHY_BYTES_MAX, cut_to, is_cut, shortened};
 

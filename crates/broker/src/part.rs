@@ -40,7 +40,7 @@ use crate::limits::ListenerPolicy;
 use crate::node::{Cx, Node};
 use crate::part::attached::Part;
 use crate::session::permit::Permit;
-use crate::session::to_send::{Sending, Source};
+use crate::session::to_send::{MessageFrom, Sending};
 use crate::shard::{Ending, Shard};
 use crate::timer::Timer;
 use crate::work::NODE;
@@ -237,14 +237,14 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,
-        source: Source<'_, '_>,
+        source: MessageFrom<'_, '_>,
         how: Sending,
         subscription_ids: &[u32],
     ) {
         let id = self.connections.id_of(index);
         let message = match source {
-            Source::Routing(routing) => self.hold(routing),
-            Source::Held(message) => message.clone(),
+            MessageFrom::Routing(routing) => self.hold(routing),
+            MessageFrom::Held(message) => message.clone(),
         };
         let dup = how.dup || self.may_be_repeated(id, message.id());
         let dup = dup && !fault::is(Fault::PartDupForgotten);

@@ -12,11 +12,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use martlet_broker::{Answer, Command, Event, EventHead, EventNotice, TenantId};
-use martlet_registry::{DeviceFilter, InactivityCheck, Registry, Scope, SilentDevice};
+use martlet_registry::{DeviceFilter, InactivityCheck, Registry, SilentDevice, Visibility};
 use tracing::{debug, warn};
 
 use crate::control::{Control, ControlError};
-use crate::tables::{Tables, TablesError};
+use crate::shared_registry::{SharedRegistry, SharedRegistryError};
 use crate::wall_clock::now_signed_ms;
 use waiting::Waiting;
 
@@ -81,7 +81,7 @@ impl DeviceActivity {
         Ok(())
     }
 
-    async fn write(&self, control: &Control, tables: &Arc<Tables>) {
+    async fn write(&self, control: &Control, tables: &Arc<SharedRegistry>) {
         for _ in 0..TIMES {
             let rows = self.waiting().take_due(Instant::now(), ROWS);
             if rows.is_empty() {
@@ -105,7 +105,11 @@ impl DeviceActivity {
     }
 
     /// Looks for devices that have become inactive.
-    async fn look(&self, control: &Control, tables: &Arc<Tables>) -> Result<(), TablesError> {
+    async fn look(
+        &self,
+        control: &Control,
+        tables: &Arc<SharedRegistry>,
+    ) -> Result<(), SharedRegistryError> {
         let check = {
             let waiting = self.waiting();
             // Messages that have waited for long are not in the tables yet.
@@ -141,7 +145,11 @@ impl Default for DeviceActivity {
 }
 
 /// Notes when devices send something, for as long as the node runs: from the first device on.
-pub async fn keep(control: Arc<Control>, tables: Arc<Tables>, activity: Arc<DeviceActivity>) {
+pub async fn keep(
+    control: Arc<Control>,
+    tables: Arc<SharedRegistry>,
+    activity: Arc<DeviceActivity>,
+) {
     if !until_devices(&tables, DeviceFilter::default()).await {
         return;
     }
@@ -166,9 +174,9 @@ pub async fn keep(control: Arc<Control>, tables: Arc<Tables>, activity: Arc<Devi
 
 async fn look_if_wanted(
     control: &Control,
-    tables: &Arc<Tables>,
+    tables: &Arc<SharedRegistry>,
     activity: &DeviceActivity,
-) -> Result<(), TablesError> {
+) -> Result<(), SharedRegistryError> {
     let wanted = tables.read(|registry: &mut Registry| Box::pin(registry.has_inactivity()));
     match wanted.await? {
         true => activity.look(control, tables).await,
@@ -178,7 +186,7 @@ async fn look_if_wanted(
 
 /// Waits until the tables have a device that this filter matches. Returns false if the node ends
 /// before.
-pub(crate) async fn until_devices(tables: &Tables, filter: DeviceFilter) -> bool {
+pub(crate) async fn until_devices(tables: &SharedRegistry, filter: DeviceFilter) -> bool {
     let mut changes = tables.changes();
     while !has_devices(tables, &filter).await {
         if changes.changed().await.is_err() {
@@ -189,13 +197,13 @@ pub(crate) async fn until_devices(tables: &Tables, filter: DeviceFilter) -> bool
 }
 
 /// Whether there is such a device; false if that cannot be read.
-async fn has_devices(tables: &Tables, filter: &DeviceFilter) -> bool {
+async fn has_devices(tables: &SharedRegistry, filter: &DeviceFilter) -> bool {
     if !tables.are_there() {
         return false;
     }
     let filter = filter.clone();
     let read = tables.read(|registry| {
-        Box::pin(async move { registry.count_devices(&Scope::All, &filter).await })
+        Box::pin(async move { registry.count_devices(&Visibility::All, &filter).await })
     });
     read.await.is_ok_and(|count| count > 0)
 }

@@ -98,7 +98,7 @@ pub enum BackupError {
     NotEmpty(PathBuf),
     /// The tables cannot be copied.
     #[error("copying the tables of users and devices")]
-    Tables(#[source] martlet_registry::RegistryError),
+    SharedRegistry(#[source] martlet_registry::RegistryError),
     /// The tables are there already, or a file that belongs to them.
     #[error("{0} is there already; move it away or choose another --data-dir")]
     HasTables(PathBuf),
@@ -161,7 +161,7 @@ pub fn write_archive(
     }
     let tables = store.with_file_name(TABLES);
     let copy = martlet_registry::wait(martlet_registry::copy_of(&tables));
-    if let Some(copy) = copy.map_err(BackupError::Tables)? {
+    if let Some(copy) = copy.map_err(BackupError::SharedRegistry)? {
         let bytes = copy.metadata().map_err(error("reading", &tables))?.len();
         let entry = append_file(&mut archive, TABLES.to_owned(), (copy, bytes), &tables)?;
         manifest.files.push(entry);

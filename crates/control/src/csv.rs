@@ -1,4 +1,4 @@
-//! Tables as text with commas (RFC 4180).
+//! SharedRegistry as text with commas (RFC 4180).
 
 use std::io::Read as _;
 
@@ -19,7 +19,7 @@ pub fn read(text: &str) -> Result<Vec<(usize, Vec<String>)>, String> {
     let end = format!("\n{END}");
     let mut reader = reader.from_reader(text.as_bytes().chain(end.as_bytes()));
     let (mut rows, mut record) = (Vec::new(), StringRecord::new());
-    let mut lines = Lines::of(text);
+    let mut lines = LineCounter::of(text);
     while reader
         .read_record(&mut record)
         .map_err(|error| error.to_string())?
@@ -70,14 +70,14 @@ fn behind_quotation(text: &str, fields: usize) -> Option<char> {
 }
 
 /// The lines of a text, counted from one row to the next.
-struct Lines<'a> {
+struct LineCounter<'a> {
     text: &'a str,
     /// Bytes that were counted.
     counted: usize,
     line: usize,
 }
 
-impl<'a> Lines<'a> {
+impl<'a> LineCounter<'a> {
     fn of(text: &'a str) -> Self {
         let (counted, line) = (0, 1);
         Self {

@@ -9,7 +9,7 @@ use tracing::{Level, debug, enabled, info, trace, warn};
 
 use crate::event_words::{headline, why};
 use crate::feed::packet_name;
-use crate::journal::Way;
+use crate::journal::WordedRemedy;
 use crate::log_limit::LeftOut;
 
 /// What the log's level asks for: lines of messages are of `debug`, those of packets of `trace`.
@@ -37,10 +37,15 @@ macro_rules! line {
 pub(crate) const TRACED: &str = "martlet_control::event_log::traced";
 
 /// Writes one event to the log, with the number of its tenant if it is not the common one. `way`
-/// is how a refusal may be mended. What is traced is written whatever the level of the log is.
+/// is how a refusal may be remedied. What is traced is written whatever the level of the log is.
 /// `left_out` are lines of the same client and cause that were not written.
 // Table: a line for each kind of event.
-pub(crate) fn write(told: &EventNotice, way: Option<&Way>, is_traced: bool, left_out: LeftOut) {
+pub(crate) fn write(
+    told: &EventNotice,
+    way: Option<&WordedRemedy>,
+    is_traced: bool,
+    left_out: LeftOut,
+) {
     let told = &*told.shown();
     let EventNotice { head, event } = told;
     let (text, client_id) = (headline(told), &*head.client_id);
@@ -83,7 +88,7 @@ pub(crate) fn write(told: &EventNotice, way: Option<&Way>, is_traced: bool, left
             messages,
             policy = policy.name(),
             why = why(told).as_deref(),
-            mend = way.map(Way::to_string).as_deref(),
+            remedy = way.map(WordedRemedy::to_string).as_deref(),
             "{text}"
         ),
         Event::TakenOver { by, .. } => {
@@ -169,7 +174,7 @@ pub(crate) fn write(told: &EventNotice, way: Option<&Way>, is_traced: bool, left
 }
 
 /// Writes that something was refused, ended, dropped or delayed.
-fn write_end(told: &EventNotice, way: Option<&Way>, is_traced: bool, left_out: LeftOut) {
+fn write_end(told: &EventNotice, way: Option<&WordedRemedy>, is_traced: bool, left_out: LeftOut) {
     let EventNotice { head, event } = told;
     let tenant = (head.tenant != TenantId::default()).then_some(head.tenant.0);
     let address = has_address(event).then(|| AddressText::of(head.address));
@@ -191,7 +196,9 @@ fn write_end(told: &EventNotice, way: Option<&Way>, is_traced: bool, left_out: L
         } => None,
         _ => why(told),
     };
-    let mend = way.filter(|_| has_remedy(event)).map(Way::to_string);
+    let remedy = way
+        .filter(|_| has_remedy(event))
+        .map(WordedRemedy::to_string);
     let left_out = (left_out.count > 0).then(|| left_out.to_string());
     let text = headline(told);
     macro_rules! end {
@@ -211,7 +218,7 @@ fn write_end(told: &EventNotice, way: Option<&Way>, is_traced: bool, left_out: L
                 reason = event.reason(),
                 limit,
                 why = why.as_deref(),
-                mend,
+                remedy,
                 left_out,
                 "{text}"
             )

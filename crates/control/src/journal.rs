@@ -10,19 +10,19 @@ mod entry;
 mod kind;
 mod lacking;
 mod limits;
-mod mend;
 mod refused;
+mod remedy;
 mod runs;
 mod tls;
-mod way;
 mod web;
+mod worded_remedy;
 
 pub(crate) use commands::AclPlace;
 pub(crate) use lacking::Lacking;
-pub(crate) use limits::by_limit as mend_of_limit;
-pub(crate) use mend::dropped as mend_of_drop;
+pub(crate) use limits::by_limit as remedy_of_limit;
+pub(crate) use remedy::dropped as remedy_of_drop;
 pub use runs::Run;
-pub use way::Way;
+pub use worded_remedy::WordedRemedy;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -198,8 +198,8 @@ impl Journal {
     }
 
     /// What to do about an event, if anything is known to help.
-    pub fn way(&self, told: &EventNotice) -> Option<Way> {
-        mend::way(told, &self.commands)
+    pub fn way(&self, told: &EventNotice) -> Option<WordedRemedy> {
+        remedy::worded(told, &self.commands)
     }
 
     /// From now on this is told of the tables: which team owns a tenant, and where the rules of a
@@ -229,7 +229,7 @@ impl Journal {
     }
 
     /// Where it would have to be permitted what this client of a tenant lacks.
-    pub(crate) fn permitting(&self, tenant: TenantId, lacking: &Lacking<'_>) -> Way {
+    pub(crate) fn permitting(&self, tenant: TenantId, lacking: &Lacking<'_>) -> WordedRemedy {
         self.commands.permit_in(tenant, lacking, None)
     }
 
@@ -239,7 +239,7 @@ impl Journal {
         tenant: TenantId,
         lacking: &Lacking<'_>,
         acl_file: Option<&AclPlace>,
-    ) -> Way {
+    ) -> WordedRemedy {
         self.commands.permit_in(tenant, lacking, acl_file)
     }
 
@@ -249,12 +249,17 @@ impl Journal {
         &self,
         tenant: TenantId,
         lacking: &Lacking<'_>,
-    ) -> Option<(GroupName, Way)> {
+    ) -> Option<(GroupName, WordedRemedy)> {
         self.commands.group_in(tenant, lacking)
     }
 
     /// Remedy for an unknown user of a tenant, if a name is refused for that: how to add it.
-    pub(crate) fn adding(&self, tenant: TenantId, why: &Refusal, name: &str) -> Option<Way> {
+    pub(crate) fn adding(
+        &self,
+        tenant: TenantId,
+        why: &Refusal,
+        name: &str,
+    ) -> Option<WordedRemedy> {
         self.commands.add_in(tenant, why, name)
     }
 
@@ -264,7 +269,7 @@ impl Journal {
         tenant: TenantId,
         user: Option<&str>,
         address: Option<IpAddr>,
-    ) -> Way {
+    ) -> WordedRemedy {
         self.commands.lockout_in(tenant, user, address)
     }
 
@@ -275,7 +280,7 @@ impl Journal {
         client_id: &str,
         user: &str,
         why: &Refusal,
-    ) -> Option<Way> {
+    ) -> Option<WordedRemedy> {
         let user = UserName::Claimed(user.into());
         let event = Event::Refused {
             will_topic: None,
@@ -283,7 +288,7 @@ impl Journal {
             why: why.clone(),
         };
         let head = EventHead::new(tenant, client_id).with_user(Some(user));
-        mend::way(&EventNotice { head, event }, &self.commands)
+        remedy::worded(&EventNotice { head, event }, &self.commands)
     }
 
     /// The command that gives a device of a tenant another credential.

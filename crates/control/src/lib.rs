@@ -36,7 +36,7 @@
 //! * [`firmware`], [`rollouts`]: firmware for devices, and bringing it to them in waves
 //! * [`facts`]: what the node was set up with
 //! * [`logging`]: what is logged, while the node runs
-//! * [`journal`]: what happened recently to clients, and the way to mend it
+//! * [`journal`]: what happened recently to clients, and the remedy
 //! * [`why`]: why a client does not work, of the closed list of [`cause`]
 //! * [`principal`]: callers and their rights
 //! * [`callers`]: where that is looked up, and what a caller may change
@@ -95,9 +95,9 @@ pub mod rollouts;
 pub mod rules;
 pub mod secrets;
 pub mod shared_places;
+pub mod shared_registry;
 mod statistics;
 mod store;
-pub mod tables;
 pub mod telemetry;
 pub mod text;
 pub mod token_bucket;

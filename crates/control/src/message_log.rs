@@ -10,7 +10,7 @@ use martlet_integrate::{ALL_TENANTS, ConfiguredSink, Outcome, Settings, Sink, Si
 pub use martlet_registry::{LoggedMessage, MessagesKept, MessagesWanted};
 use tracing::warn;
 
-use crate::tables::{Tables, TablesError};
+use crate::shared_registry::{SharedRegistry, SharedRegistryError};
 use crate::wall_clock::now_ms;
 
 /// Kind and name of the integration.
@@ -24,7 +24,7 @@ const TRIM_EACH: u32 = 360;
 /// The log.
 #[derive(Clone, Debug)]
 pub struct MessageLog {
-    tables: Arc<Tables>,
+    tables: Arc<SharedRegistry>,
     node: Arc<str>,
     kept: MessagesKept,
     /// Number of the last message that has none in this node.
@@ -35,7 +35,7 @@ pub struct MessageLog {
 
 impl MessageLog {
     /// In these tables. `node` names the node among those with the same tables.
-    pub fn new(tables: Arc<Tables>, node: &str, kept: MessagesKept) -> Self {
+    pub fn new(tables: Arc<SharedRegistry>, node: &str, kept: MessagesKept) -> Self {
         Self {
             tables,
             node: node.into(),
@@ -66,7 +66,7 @@ impl MessageLog {
     ///
     /// # Errors
     /// The tables cannot be changed.
-    pub async fn put(&self, messages: Vec<LoggedMessage>) -> Result<(), TablesError> {
+    pub async fn put(&self, messages: Vec<LoggedMessage>) -> Result<(), SharedRegistryError> {
         let put = self
             .tables
             .note(move |registry| Box::pin(async move { registry.log_messages(&messages).await }));
@@ -83,7 +83,7 @@ impl MessageLog {
         &self,
         tenant: u32,
         wanted: MessagesWanted,
-    ) -> Result<Vec<LoggedMessage>, TablesError> {
+    ) -> Result<Vec<LoggedMessage>, SharedRegistryError> {
         let read = self.tables.read(move |registry| {
             Box::pin(async move { registry.logged_messages(tenant, wanted).await })
         });
@@ -94,7 +94,11 @@ impl MessageLog {
     ///
     /// # Errors
     /// The tables cannot be read.
-    pub async fn get(&self, tenant: u32, id: &str) -> Result<Option<LoggedMessage>, TablesError> {
+    pub async fn get(
+        &self,
+        tenant: u32,
+        id: &str,
+    ) -> Result<Option<LoggedMessage>, SharedRegistryError> {
         let id = id.to_owned();
         let read = self.tables.read(move |registry| {
             Box::pin(async move { registry.logged_message(tenant, &id).await })
@@ -106,7 +110,7 @@ impl MessageLog {
     ///
     /// # Errors
     /// The tables cannot be changed.
-    pub async fn confirm(&self, tenant: u32, id: &str) -> Result<bool, TablesError> {
+    pub async fn confirm(&self, tenant: u32, id: &str) -> Result<bool, SharedRegistryError> {
         let id = id.to_owned();
         let done = self.tables.note(move |registry| {
             Box::pin(async move { registry.confirm_message(tenant, &id).await })
@@ -118,7 +122,7 @@ impl MessageLog {
     ///
     /// # Errors
     /// The tables cannot be changed.
-    pub async fn delete(&self, tenant: u32, id: &str) -> Result<bool, TablesError> {
+    pub async fn delete(&self, tenant: u32, id: &str) -> Result<bool, SharedRegistryError> {
         let id = id.to_owned();
         let done = self.tables.note(move |registry| {
             Box::pin(async move { registry.delete_message(tenant, &id).await })
@@ -130,7 +134,7 @@ impl MessageLog {
     ///
     /// # Errors
     /// The tables cannot be changed.
-    pub async fn delete_confirmed(&self, tenant: u32) -> Result<u64, TablesError> {
+    pub async fn delete_confirmed(&self, tenant: u32) -> Result<u64, SharedRegistryError> {
         let done = self.tables.note(move |registry| {
             Box::pin(async move { registry.delete_confirmed_messages(tenant).await })
         });
@@ -165,7 +169,7 @@ impl MessageLog {
         }
     }
 
-    async fn trim(&self) -> Result<u64, TablesError> {
+    async fn trim(&self) -> Result<u64, SharedRegistryError> {
         let (kept, now_ms) = (self.kept, now_ms());
         let done = self.tables.note(move |registry| {
             Box::pin(async move { registry.trim_message_log(kept, now_ms).await })

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
-use crate::tables::Tables;
+use crate::shared_registry::SharedRegistry;
 
 /// Name of a device: number of its tenant, and its id.
 pub(crate) type Name = (u32, String);
@@ -25,7 +25,7 @@ struct Known<D> {
 
 impl<D: Clone> Remembered<D> {
     /// Remembers names of these tables, at most this number.
-    pub(crate) fn new(tables: &Tables, names_max: usize) -> Self {
+    pub(crate) fn new(tables: &SharedRegistry, names_max: usize) -> Self {
         let known = Known {
             changes: tables.changes(),
             by_name: HashMap::new(),

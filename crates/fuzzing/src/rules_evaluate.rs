@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use martlet_rules::{
-    Action, AlarmMachine, Definition, DeviceFacts, Evaluator, Facts, Memory, Rule, RuleSet, Source,
-    TaggedRule, Verdict,
+    Action, AlarmMachine, Definition, DeviceFacts, Evaluator, Facts, Memory, MessageRules, Rule,
+    RuleInput, RuleResult, TaggedRule,
 };
 use serde_json::json;
 
@@ -182,7 +182,7 @@ pub fn rules_evaluate(data: &[u8]) {
         return;
     };
     let rule = Arc::new(rule);
-    let set = RuleSet::new(evaluator, vec![TaggedRule { tenant: 0, rule }]);
+    let set = MessageRules::new(evaluator, vec![TaggedRule { tenant: 0, rule }]);
     let (mut memory, mut machine) = (Memory::default(), AlarmMachine::default());
     for at in 1..4_i64 {
         let payload = payload(&mut choices);
@@ -190,7 +190,7 @@ pub fn rules_evaluate(data: &[u8]) {
             tenant: 0,
             topic: "plant/7/temperature",
             payload: &payload,
-            source: Source::Message,
+            source: RuleInput::Message,
             device: None,
             time_ms: at * 1_000,
             received_ms: at * 1_000,
@@ -209,13 +209,13 @@ pub fn rules_evaluate(data: &[u8]) {
         };
         for outcome in set.evaluate(&facts, &lookup, &mut memory) {
             match outcome.verdict {
-                Verdict::Matched(actions) | Verdict::Withheld(actions) => {
+                RuleResult::Matched(actions) | RuleResult::Withheld(actions) => {
                     follow(actions, &mut machine);
                 }
-                Verdict::Failed(why) | Verdict::Missing(why) => {
+                RuleResult::Failed(why) | RuleResult::Missing(why) => {
                     assert!(why.len() < 2_000, "an error of {} bytes", why.len());
                 }
-                Verdict::Unmatched | Verdict::Loop => {}
+                RuleResult::Unmatched | RuleResult::Loop => {}
             }
         }
         machine.tick(at * 1_000);

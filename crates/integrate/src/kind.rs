@@ -13,7 +13,7 @@ use crate::networks::AllowedNetworks;
 use crate::runner::{Handle, Runner, Settings, SourceRunner};
 use crate::secret::{SecretValue, SecretsReceiver, Template};
 use crate::sink::Sink;
-use crate::source::Source;
+use crate::source::MessageSource;
 
 /// All kinds of sinks, as `[[sinks.NAME]]` names them.
 pub const KINDS: &[Kind] = &[
@@ -274,7 +274,7 @@ impl ConfiguredSink {
     }
 
     /// A source that `make` makes when the node starts.
-    pub fn of_source<S: Source>(
+    pub fn of_source<S: MessageSource>(
         settings: Settings,
         make: impl Fn(SecretsReceiver, &Arc<dyn Host>) -> S + Send + Sync + 'static,
     ) -> Self {

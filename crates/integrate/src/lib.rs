@@ -68,5 +68,5 @@ pub use runner::{
 };
 pub use secret::{SecretTrouble, SecretValue, SecretValues, Secrets, SecretsReceiver, Template};
 pub use sink::{Attempt, Outcome, Publisher, Sink, SinkMessage, by_publisher};
-pub use source::{Source, SourceAnswer, SourceMessage, What};
+pub use source::{MessageSource, SourceAnswer, SourceMessage, What};
 pub use words::{error_words, not_permitted};

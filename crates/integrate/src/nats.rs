@@ -37,7 +37,7 @@ use crate::secret::{SecretValues, SecretsReceiver};
 use crate::sink::{Outcome, Sink, SinkMessage, sent_at_once};
 use crate::words::error_words;
 use connection::Connection;
-use lines::Lines;
+use lines::LogLines;
 use mirror::NextExpiry;
 use suspects::{Culprit, Suspects, UnderWay};
 
@@ -56,7 +56,7 @@ pub struct NatsSink {
     /// the old one still holds cannot come behind newer messages then.
     connection: Kept<Connection>,
     /// The lines of the log for messages, if there are any.
-    lines: Option<Lines>,
+    lines: Option<LogLines>,
     /// Of a sink with a bucket.
     expiry: Option<Arc<NextExpiry>>,
     /// Messages at which the server has ended the connection.
@@ -70,7 +70,7 @@ impl NatsSink {
             node: node.into(),
             expiry: None,
             suspects: Suspects::default(),
-            lines: (settings.logs_messages).then(|| Lines::new(&settings.name)),
+            lines: (settings.logs_messages).then(|| LogLines::new(&settings.name)),
             settings,
             connection: Kept::new(secrets),
         }

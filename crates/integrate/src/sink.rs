@@ -126,7 +126,7 @@ impl From<Attempt> for Outcome {
 #[derive(Clone, Debug)]
 pub struct SinkMessage {
     message: Message,
-    publisher: Source,
+    publisher: NamesFrom,
     retained: bool,
     pub(crate) repeated: bool,
     team: Option<Arc<str>>,
@@ -137,7 +137,7 @@ pub struct SinkMessage {
 
 /// Where the publisher's names are.
 #[derive(Clone, Debug)]
-enum Source {
+enum NamesFrom {
     Message,
     DeadLetter(Arc<Publisher>),
 }
@@ -157,7 +157,7 @@ impl SinkMessage {
     /// The message of a delivery.
     pub(crate) fn delivered(delivery: Delivery) -> Self {
         Self {
-            publisher: Source::Message,
+            publisher: NamesFrom::Message,
             expires_at: expires_at(&delivery),
             message: delivery.message,
             retained: delivery.retained,
@@ -179,7 +179,7 @@ impl SinkMessage {
             received_wall_ms: head.received_ms,
             ..publication(&head.topic, &letter.payload)
         };
-        let publisher = Source::DeadLetter(Arc::new(letter.publisher.clone()));
+        let publisher = NamesFrom::DeadLetter(Arc::new(letter.publisher.clone()));
         Self {
             retained: head.retained,
             repeated: true,
@@ -189,12 +189,12 @@ impl SinkMessage {
 
     /// A message of this topic and payload, for tests of sinks.
     pub fn example(topic: &str, payload: &[u8]) -> Self {
-        Self::made(&publication(topic, payload), Source::Message)
+        Self::made(&publication(topic, payload), NamesFrom::Message)
     }
 
     /// A message that no part was handed. The runner holds one batch of them at a time, so their
     /// bytes are not counted.
-    fn made(publication: &Publication<'_>, publisher: Source) -> Self {
+    fn made(publication: &Publication<'_>, publisher: NamesFrom) -> Self {
         let gauge = Arc::<MemoryGauge>::default();
         Self {
             message: Message::new(publication, None, &mut Vec::new(), &gauge),
@@ -217,7 +217,7 @@ impl SinkMessage {
     /// The same published by this client, for tests of sinks.
     #[must_use]
     pub fn published_by(mut self, publisher: Publisher) -> Self {
-        self.publisher = Source::DeadLetter(Arc::new(publisher));
+        self.publisher = NamesFrom::DeadLetter(Arc::new(publisher));
         self
     }
 
@@ -304,24 +304,24 @@ impl SinkMessage {
     /// Client Identifier of the publisher; none if unknown, and for messages of the node itself.
     pub fn client_id(&self) -> Option<&str> {
         match &self.publisher {
-            Source::Message => self.message.client().map(|client| &*client.client_id),
-            Source::DeadLetter(publisher) => publisher.client_id.as_deref(),
+            NamesFrom::Message => self.message.client().map(|client| &*client.client_id),
+            NamesFrom::DeadLetter(publisher) => publisher.client_id.as_deref(),
         }
     }
 
     /// User name of the publisher; none if it had none or is unknown.
     pub fn user(&self) -> Option<&str> {
         match &self.publisher {
-            Source::Message => self.message.client()?.user_name.as_deref(),
-            Source::DeadLetter(publisher) => publisher.user.as_deref(),
+            NamesFrom::Message => self.message.client()?.user_name.as_deref(),
+            NamesFrom::DeadLetter(publisher) => publisher.user.as_deref(),
         }
     }
 
     /// Device of the registry that published it; none if the publisher is no device or is unknown.
     pub fn device(&self) -> Option<&str> {
         match &self.publisher {
-            Source::Message => self.message.client()?.device(),
-            Source::DeadLetter(publisher) => publisher.device.as_deref(),
+            NamesFrom::Message => self.message.client()?.device(),
+            NamesFrom::DeadLetter(publisher) => publisher.device.as_deref(),
         }
     }
 

@@ -7,7 +7,7 @@ use martlet_broker::NewMessage;
 /// Another system that messages come from. The runner publishes them one after the other, and says
 /// what became of each. The runner also does pauses after failures, pause and resume, and the
 /// commands of operators.
-pub trait Source: Send + 'static {
+pub trait MessageSource: Send + 'static {
     /// Waits for the next message, and connects before if it has to. The runner drops the future at
     /// any `await` to do something else, and calls again: nothing may be lost by that.
     ///
@@ -19,7 +19,7 @@ pub trait Source: Send + 'static {
     /// now is sent when there is a connection again.
     fn answer(&mut self, number: u64, answer: SourceAnswer) -> impl Future<Output = ()> + Send;
 
-    /// Takes no more messages until [`Source::next`] is called again. Messages that were not
+    /// Takes no more messages until [`MessageSource::next`] is called again. Messages that were not
     /// answered may be answered after it.
     fn rest(&mut self);
 

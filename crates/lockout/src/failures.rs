@@ -104,7 +104,7 @@ struct Count {
 struct Lock {
     until: Instant,
     /// The last one that was wrong.
-    by: Caller,
+    by: LoginAttempt,
 }
 
 /// A name that has logged in, and its address.
@@ -126,7 +126,7 @@ pub struct Failures {
 
 /// The caller: the parts that are counted.
 #[derive(Clone, Debug, Default)]
-pub struct Caller {
+pub struct LoginAttempt {
     /// The realm of the names: those of another door are other people's.
     pub realm: Realm,
     /// Where it comes from.
@@ -187,7 +187,7 @@ impl Suspect {
     }
 }
 
-impl Caller {
+impl LoginAttempt {
     /// Its name; none, if it is too long to be anybody's, and would be kept for a day.
     fn name(&self) -> Option<Arc<str>> {
         let name = self.user_name.clone();
@@ -234,13 +234,13 @@ impl Failures {
 
     /// Why it is not even looked who this is; none: it may try. Names of another realm than the
     /// caller's are not in it.
-    pub fn locked(&self, caller: &Caller, now: Instant) -> Option<String> {
+    pub fn locked(&self, caller: &LoginAttempt, now: Instant) -> Option<String> {
         let (left, why) = self.locked_for(caller, now)?;
         Some(format!("locked out for {left} s more: {why}"))
     }
 
     /// The same as a refusal.
-    pub fn refusal(&self, caller: &Caller, now: Instant) -> Option<Refusal> {
+    pub fn refusal(&self, caller: &LoginAttempt, now: Instant) -> Option<Refusal> {
         let detail = self.locked(caller, now)?;
         let scope = match self.is_locked_by_name(caller, now) {
             true => LockoutScope::UserName,
@@ -250,7 +250,7 @@ impl Failures {
     }
 
     /// The same: for how many seconds, and why.
-    pub fn locked_for(&self, caller: &Caller, now: Instant) -> Option<(u64, String)> {
+    pub fn locked_for(&self, caller: &LoginAttempt, now: Instant) -> Option<(u64, String)> {
         if let Some(why) = caller.own().and_then(|own| self.lock_of(&own, caller, now)) {
             return Some(why);
         }
@@ -262,14 +262,19 @@ impl Failures {
     }
 
     /// It is its user name that is locked out; else it is its address.
-    pub fn is_locked_by_name(&self, caller: &Caller, now: Instant) -> bool {
+    pub fn is_locked_by_name(&self, caller: &LoginAttempt, now: Instant) -> bool {
         let shared = caller.shared().filter(|_| !self.is_at_home(caller, now));
         let mut all = caller.own().into_iter().chain(shared);
         let locking = all.find(|suspect| self.lock_of(suspect, caller, now).is_some());
         locking.is_some_and(|suspect| suspect.name().is_some())
     }
 
-    fn lock_of(&self, suspect: &Suspect, caller: &Caller, now: Instant) -> Option<(u64, String)> {
+    fn lock_of(
+        &self,
+        suspect: &Suspect,
+        caller: &LoginAttempt,
+        now: Instant,
+    ) -> Option<(u64, String)> {
         let lock = self.locks.get(suspect)?;
         let left = lock.until.checked_duration_since(now)?.as_secs() + 1;
         let whose = match suspect {
@@ -365,13 +370,13 @@ impl Failures {
     }
 
     /// The name was right from there recently.
-    pub fn is_at_home(&self, caller: &Caller, now: Instant) -> bool {
+    pub fn is_at_home(&self, caller: &LoginAttempt, now: Instant) -> bool {
         let at_home = caller.home().and_then(|home| self.at_home.get(&home));
         at_home.is_some_and(|since| now.duration_since(*since) < AT_HOME)
     }
 
     /// The credentials were wrong; how long the answer is to wait.
-    pub fn failed(&mut self, caller: &Caller, lockout: Lockout, now: Instant) -> Duration {
+    pub fn failed(&mut self, caller: &LoginAttempt, lockout: Lockout, now: Instant) -> Duration {
         if lockout.failures == 0 || caller.is_proved {
             return Duration::ZERO;
         }
@@ -392,7 +397,7 @@ impl Failures {
     }
 
     /// One more failure; how many there are.
-    fn count(&mut self, of: Suspect, by: &Caller, lockout: Lockout, now: Instant) -> u32 {
+    fn count(&mut self, of: Suspect, by: &LoginAttempt, lockout: Lockout, now: Instant) -> u32 {
         let count = self.counts.get(&of).copied();
         let count = count.filter(|count| now.duration_since(count.since) <= WINDOW);
         let (before, since) = count.map_or((0, now), |count| (count.failures, count.since));
@@ -400,7 +405,7 @@ impl Failures {
         if failures >= lockout.failures {
             let lock = Lock {
                 until: now + lockout.lasts,
-                by: Caller {
+                by: LoginAttempt {
                     user_name: by.name(),
                     ..by.clone()
                 },
@@ -413,7 +418,7 @@ impl Failures {
     }
 
     /// They were right.
-    pub fn succeeded(&mut self, caller: &Caller, now: Instant) {
+    pub fn succeeded(&mut self, caller: &LoginAttempt, now: Instant) {
         if let Some(home) = caller.home() {
             self.at_home.put(home, now);
             self.tidy(now);
@@ -447,8 +452,8 @@ mod tests {
         Failures::new(str::to_owned)
     }
 
-    fn caller(address: u8, name: &str) -> Caller {
-        Caller {
+    fn caller(address: u8, name: &str) -> LoginAttempt {
+        LoginAttempt {
             realm: Realm::COMMON,
             address: Some([10, 0, 0, address].into()),
             user_name: Some(name.into()),
@@ -569,7 +574,7 @@ mod tests {
         for name in ["x", "y", "z"] {
             failures.failed(&caller(1, name), LOCKOUT, now);
         }
-        let other = Caller {
+        let other = LoginAttempt {
             realm: Realm(7),
             ..caller(1, "b")
         };
@@ -580,7 +585,7 @@ mod tests {
     #[test]
     fn a_certificate_alone_is_no_guess() {
         let (mut failures, now) = (failures(), Instant::now());
-        let by_certificate = Caller {
+        let by_certificate = LoginAttempt {
             user_name: None,
             is_proved: true,
             ..caller(1, "")
@@ -596,7 +601,7 @@ mod tests {
     #[test]
     fn who_names_nobody_is_counted_by_address() {
         let (mut failures, now) = (failures(), Instant::now());
-        let nameless = |address| Caller {
+        let nameless = |address| LoginAttempt {
             user_name: None,
             ..caller(address, "")
         };
@@ -612,7 +617,7 @@ mod tests {
     #[test]
     fn a_name_at_one_door_is_not_that_of_another() {
         let (mut failures, now) = (failures(), Instant::now());
-        let guest = |address| Caller {
+        let guest = |address| LoginAttempt {
             realm: Realm(7),
             ..caller(address, "a")
         };
@@ -633,7 +638,7 @@ mod tests {
     #[test]
     fn an_ipv6_address_stands_for_all_of_its_64() {
         let (mut failures, now) = (failures(), Instant::now());
-        let from = |address: &str, name: &str| Caller {
+        let from = |address: &str, name: &str| LoginAttempt {
             address: Some(address.parse().unwrap()),
             ..caller(0, name)
         };
@@ -684,7 +689,7 @@ mod tests {
     #[test]
     fn where_there_are_too_many_the_oldest_is_forgotten_and_nobody_else() {
         let (mut failures, now) = (failures(), Instant::now());
-        let caller = |number: usize| Caller {
+        let caller = |number: usize| LoginAttempt {
             user_name: Some(number.to_string().into()),
             ..caller(1, "")
         };
@@ -693,7 +698,7 @@ mod tests {
         }
         assert!(!failures.is_at_home(&caller(9), now));
         assert!(failures.is_at_home(&caller(10), now));
-        let guess = |number: usize| Caller {
+        let guess = |number: usize| LoginAttempt {
             address: None,
             ..caller(number)
         };
@@ -719,10 +724,10 @@ mod tests {
             ..LOCKOUT
         };
         for number in 0..150_000_u32 {
-            let caller = Caller {
+            let caller = LoginAttempt {
                 address: Some(IpAddr::V4(number.into())),
                 user_name: Some(number.to_string().into()),
-                ..Caller::default()
+                ..LoginAttempt::default()
             };
             failures.failed(&caller, lockout, now);
         }

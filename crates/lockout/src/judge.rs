@@ -7,7 +7,7 @@ use martlet_broker::{Authenticated, Refusal};
 use martlet_codec::ReasonCode;
 use martlet_fault::Fault;
 
-use crate::failures::{Caller, Failures, Lockout};
+use crate::failures::{Failures, Lockout, LoginAttempt};
 
 /// A refusal with this reason code.
 pub fn refused_for(reason: ReasonCode, why: Refusal) -> Authenticated {
@@ -24,7 +24,7 @@ impl Failures {
     pub fn judge(
         &mut self,
         found: Authenticated,
-        caller: &Caller,
+        caller: &LoginAttempt,
         lockout: Lockout,
         now: Instant,
     ) -> (Authenticated, Duration) {
@@ -36,7 +36,12 @@ impl Failures {
     /// What was found, unless others asked from there or for that name meanwhile and were wrong too
     /// often: then it is one of many guesses that were made at once, and whether it was right is
     /// not told.
-    fn unless_locked(&self, found: Authenticated, caller: &Caller, now: Instant) -> Authenticated {
+    fn unless_locked(
+        &self,
+        found: Authenticated,
+        caller: &LoginAttempt,
+        now: Instant,
+    ) -> Authenticated {
         let is_told = match &found {
             Authenticated::Accepted { .. } => true,
             Authenticated::Refused { reason, .. } => matches!(
@@ -56,7 +61,7 @@ impl Failures {
     fn count_answer(
         &mut self,
         found: &Authenticated,
-        caller: &Caller,
+        caller: &LoginAttempt,
         lockout: Lockout,
         now: Instant,
     ) -> Duration {

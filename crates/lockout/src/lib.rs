@@ -13,5 +13,5 @@ mod failures;
 mod judge;
 
 pub use aging::Aging;
-pub use failures::{Caller, Failures, LockedOut, Lockout, LockoutEntry, Whom};
+pub use failures::{Failures, LockedOut, Lockout, LockoutEntry, LoginAttempt, Whom};
 pub use judge::refused_for;

@@ -35,7 +35,7 @@ pub(crate) struct Poller {
 
 /// What a notice is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Source {
+pub(crate) enum Notified {
     /// A socket, by the key that it was registered with.
     Socket(u32),
     /// A listener, by its number.
@@ -72,7 +72,7 @@ impl Poller {
     }
 
     /// The notices that the last wait brought.
-    pub(crate) fn notices(&self) -> impl Iterator<Item = (Source, Notice)> {
+    pub(crate) fn notices(&self) -> impl Iterator<Item = (Notified, Notice)> {
         self.events
             .iter()
             .filter(|event| event.token() != WAKE)
@@ -113,10 +113,10 @@ impl Poller {
     }
 }
 
-fn source_of(token: Token) -> Source {
+fn source_of(token: Token) -> Notified {
     match u32::try_from(token.0) {
-        Ok(key) => Source::Socket(key),
-        Err(_) => Source::Listener(usize::MAX - 1 - token.0),
+        Ok(key) => Notified::Socket(key),
+        Err(_) => Notified::Listener(usize::MAX - 1 - token.0),
     }
 }
 

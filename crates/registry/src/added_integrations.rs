@@ -7,7 +7,7 @@ use sqlx::{AnyConnection, Row as _};
 use crate::database::Work;
 use crate::sql::{Fault, clean};
 use crate::teams::home;
-use crate::{Actor, Exists, LimitReached, NotFound, Registry, RegistryError, Scope};
+use crate::{Actor, Exists, LimitReached, NotFound, Registry, RegistryError, Visibility};
 
 /// Integrations of one kind of one node that are added by the API, at most: each has a thread of
 /// its own.
@@ -42,7 +42,7 @@ impl Registry {
     /// The database cannot be read.
     pub async fn added_integrations(
         &mut self,
-        scope: &Scope,
+        visibility: &Visibility,
         node: &str,
     ) -> Result<Vec<AddedIntegration>, RegistryError> {
         let mut reading = self.reading().await?;
@@ -53,7 +53,7 @@ impl Registry {
             let rows = sqlx::query(sql).bind(clean(node)).fetch_all(on).await?;
             let all: Result<Vec<_>, Fault> = rows.iter().map(read_one).collect();
             let mut all = all?;
-            all.retain(|one| scope.sees(&one.team));
+            all.retain(|one| visibility.sees(&one.team));
             Ok(all)
         };
         let read: Result<_, Fault> = read.await;
@@ -92,7 +92,7 @@ impl Registry {
         let mut work = self.begin(actor).await?;
         let done = async {
             let team = team_of(&mut work.all, node, (kind, name)).await?;
-            let team = team.filter(|team| work.actor.scope.sees(team));
+            let team = team.filter(|team| work.actor.visibility.sees(team));
             let team = team.ok_or_else(|| not_found(kind, name))?;
             let sql = "DELETE FROM added_integrations WHERE node = $1 AND kind = $2 AND name = $3";
             let query = sqlx::query(sql).bind(clean(node)).bind(clean(kind));
@@ -145,7 +145,9 @@ async fn set_one(
     settings: &str,
 ) -> Result<bool, Fault> {
     // A team that was removed meanwhile gets none.
-    let team = home(&mut work.all, &work.actor.scope, team).await?.team;
+    let team = home(&mut work.all, &work.actor.visibility, team)
+        .await?
+        .team;
     let before = team_of(&mut work.all, node, (kind, name)).await?;
     let is_new = before.is_none();
     if before.is_some_and(|before| before != team) {

@@ -13,7 +13,7 @@ use crate::sql::{Fault, clean};
 use crate::teams::home;
 use crate::users::expect_user;
 use crate::{
-    Actor, NotFound, ObjectKind, Refused, Registry, RegistryError, Scope, expect_revision,
+    Actor, NotFound, ObjectKind, Refused, Registry, RegistryError, Visibility, expect_revision,
 };
 
 /// Prefix of keys, so that a key that is found can be recognised.
@@ -113,7 +113,10 @@ impl Registry {
     ///
     /// # Errors
     /// The database cannot be read.
-    pub async fn api_keys(&mut self, scope: &Scope) -> Result<Vec<ApiKey>, RegistryError> {
+    pub async fn api_keys(
+        &mut self,
+        visibility: &Visibility,
+    ) -> Result<Vec<ApiKey>, RegistryError> {
         let mut reading = self.reading().await?;
         let on = reading.connection();
         let read = async {
@@ -121,7 +124,7 @@ impl Registry {
             let rows = sqlx::query(sql).fetch_all(on).await?;
             let keys: Result<Vec<_>, Fault> = rows.iter().map(read_key).collect();
             let mut keys = keys?;
-            keys.retain(|key| scope.sees(&key.team));
+            keys.retain(|key| visibility.sees(&key.team));
             Ok(keys)
         };
         let read: Result<_, Fault> = read.await;
@@ -152,7 +155,7 @@ impl Registry {
     pub async fn revoke_api_key(&mut self, actor: &Actor, id: &str) -> Result<(), RegistryError> {
         let mut work = self.begin(actor).await?;
         let done = async {
-            let key = find(&mut work.all, &actor.scope, id).await?;
+            let key = find(&mut work.all, &actor.visibility, id).await?;
             let sql = "UPDATE api_keys SET revoked_ms = $1, revision = revision + 1 \
                        WHERE id = $2 AND revoked_ms = 0";
             let query = sqlx::query(sql).bind(work.now_ms).bind(key.id.clone());
@@ -202,14 +205,14 @@ fn not_found(id: &str) -> NotFound {
     NotFound::Object(ObjectKind::ApiKey, id.to_owned())
 }
 
-async fn find(on: &mut AnyConnection, scope: &Scope, id: &str) -> Result<ApiKey, Fault> {
+async fn find(on: &mut AnyConnection, visibility: &Visibility, id: &str) -> Result<ApiKey, Fault> {
     let query = sqlx::query("SELECT * FROM api_keys WHERE id = $1").bind(clean(id));
     let row = query
         .fetch_optional(on)
         .await?
         .ok_or_else(|| not_found(id))?;
     let key = read_key(&row)?;
-    match scope.sees(&key.team) {
+    match visibility.sees(&key.team) {
         true => Ok(key),
         false => Err(not_found(id).into()),
     }
@@ -232,11 +235,13 @@ async fn insert(
 ) -> Result<(ApiKey, Secret), Fault> {
     check_new_name("key", &new.name)?;
     check_scopes(&new.scopes)?;
-    let own = work.actor.scope.team().unwrap_or_default().to_owned();
+    let own = work.actor.visibility.team().unwrap_or_default().to_owned();
     let team = new.team.unwrap_or(own);
-    let team = home(&mut work.all, &work.actor.scope, &team).await?.team;
+    let team = home(&mut work.all, &work.actor.visibility, &team)
+        .await?
+        .team;
     if !new.owner.is_empty() {
-        expect_user(&mut work.all, &work.actor.scope, &new.owner).await?;
+        expect_user(&mut work.all, &work.actor.visibility, &new.owner).await?;
     }
     let secret = Secret::with_prefix(PREFIX)?;
     let key = ApiKey {
@@ -281,7 +286,7 @@ async fn change_one(
 ) -> Result<ApiKey, Fault> {
     check_new_name("key", name)?;
     check_scopes(scopes)?;
-    let mut key = find(&mut work.all, &work.actor.scope, id).await?;
+    let mut key = find(&mut work.all, &work.actor.visibility, id).await?;
     expect_revision("the key", expected_revision, key.revision)?;
     let changed = json!({ "name": [key.name, name], "scopes": [key.scopes, scopes] });
     key.name = name.to_owned();

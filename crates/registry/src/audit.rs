@@ -9,7 +9,7 @@ use sqlx::{AnyConnection, Row as _};
 use crate::page::{Cursor, Page, PageRequest, page_of};
 use crate::sql::{Fault, Sql, clean};
 use crate::{Registry, RegistryError, now_ms};
-pub use actor::{Actor, Scope};
+pub use actor::{Actor, Visibility};
 use entry::write_rows;
 pub use entry::{AuditLine, NewAuditEntry};
 
@@ -97,14 +97,14 @@ impl Registry {
     /// The database cannot be read, or the cursor is none.
     pub async fn audit_log(
         &mut self,
-        scope: &Scope,
+        visibility: &Visibility,
         filter: &AuditFilter,
         page: &PageRequest,
     ) -> Result<Page<AuditEntry>, RegistryError> {
         let engine = self.engine();
         let mut reading = self.reading().await?;
         let on = reading.connection();
-        let found = read_log(on, scope, filter, page, |text| Sql::new(engine, text)).await;
+        let found = read_log(on, visibility, filter, page, |text| Sql::new(engine, text)).await;
         reading.end(found).await
     }
 
@@ -144,13 +144,13 @@ impl Registry {
 
 async fn read_log(
     on: &mut AnyConnection,
-    scope: &Scope,
+    visibility: &Visibility,
     filter: &AuditFilter,
     page: &PageRequest,
     new: impl Fn(&'static str) -> Sql,
 ) -> Result<Page<AuditEntry>, Fault> {
     let conditions = |sql: &mut Sql| {
-        if let Some(team) = scope.team() {
+        if let Some(team) = visibility.team() {
             sql.push(" AND team = ").bind(team.to_owned());
         }
         if let Some(who) = &filter.who {

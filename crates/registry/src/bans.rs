@@ -20,7 +20,7 @@ use crate::sql::{Fault, Sql, clean};
 use crate::teams::{named as named_team, team_seen};
 use crate::{
     Actor, COMMON_TENANT, NotFound, ObjectKind, Page, PageRequest, Refused, Registry,
-    RegistryError, Scope, check_text,
+    RegistryError, Visibility, check_text,
 };
 
 /// Kind of a ban.
@@ -310,11 +310,11 @@ impl Registry {
     ///
     /// # Errors
     /// The database cannot be read.
-    pub async fn bans(&mut self, scope: &Scope) -> Result<Vec<Ban>, RegistryError> {
+    pub async fn bans(&mut self, visibility: &Visibility) -> Result<Vec<Ban>, RegistryError> {
         let mut reading = self.reading().await?;
         let on = reading.connection();
         let read = async {
-            let tenant = tenant_of(&mut *on, scope).await?;
+            let tenant = tenant_of(&mut *on, visibility).await?;
             let mut bans = all_bans(on).await?;
             bans.retain(|ban| tenant.is_none_or(|own| own != 0 && own == i64::from(ban.tenant)));
             Ok(bans)
@@ -329,14 +329,14 @@ impl Registry {
     /// The database cannot be read, or the cursor is none.
     pub async fn bans_page(
         &mut self,
-        scope: &Scope,
+        visibility: &Visibility,
         page: &PageRequest,
     ) -> Result<Page<Ban>, RegistryError> {
         let engine = self.engine();
         let mut reading = self.reading().await?;
         let on = reading.connection();
         let read = async {
-            let tenant = tenant_of(&mut *on, scope).await?;
+            let tenant = tenant_of(&mut *on, visibility).await?;
             let from = |sql: &mut Sql| {
                 sql.push(FROM);
                 match tenant {
@@ -391,10 +391,10 @@ async fn ban_of_id(on: &mut AnyConnection, id: &str) -> Result<Option<Ban>, Faul
 }
 
 /// The tenant of a team; none: all.
-async fn tenant_of(on: &mut AnyConnection, scope: &Scope) -> Result<Option<i64>, Fault> {
-    match scope.team() {
+async fn tenant_of(on: &mut AnyConnection, visibility: &Visibility) -> Result<Option<i64>, Fault> {
+    match visibility.team() {
         None => Ok(None),
-        Some(team) => team_seen(on, scope, team).await.map(Some),
+        Some(team) => team_seen(on, visibility, team).await.map(Some),
     }
 }
 
@@ -473,14 +473,14 @@ struct Whom {
 }
 
 async fn whom(work: &mut Work<'_>, new: &NewBan) -> Result<Whom, Fault> {
-    let scope = work.actor.scope.clone();
-    let named = new.team.as_deref().or(scope.team());
+    let visibility = work.actor.visibility.clone();
+    let named = new.team.as_deref().or(visibility.team());
     let is_name = new.kind != BanKind::Address;
     // `NAME@TEAM` is a name of that team's tenant, as at the door.
     let qualified = new.value.rsplit_once('@').filter(|_| is_name);
     let Some(named) = named else {
         if let Some((name, team)) = qualified
-            && let Some(team) = named_team(&mut work.all, &scope, team, false).await?
+            && let Some(team) = named_team(&mut work.all, &visibility, team, false).await?
             && team.tenant != COMMON_TENANT
         {
             return Ok(Whom {
@@ -492,7 +492,7 @@ async fn whom(work: &mut Work<'_>, new: &NewBan) -> Result<Whom, Fault> {
         return of_no_team(work, new).await;
     };
     let missing = || Refused::from(NotFound::Object(ObjectKind::Team, named.to_owned()));
-    let team = named_team(&mut work.all, &scope, named, false).await?;
+    let team = named_team(&mut work.all, &visibility, named, false).await?;
     let team = team.ok_or_else(missing)?;
     if team.tenant == COMMON_TENANT {
         return Err(Refused::NoTenant(team.name).into());
@@ -527,7 +527,7 @@ async fn of_no_team(work: &mut Work<'_>, new: &NewBan) -> Result<Whom, Fault> {
 
 async fn remove(work: &mut Work<'_>, id: &str) -> Result<(), Fault> {
     let missing = || NotFound::Object(ObjectKind::Ban, id.to_owned());
-    let tenant = tenant_of(&mut work.all, &work.actor.scope).await?;
+    let tenant = tenant_of(&mut work.all, &work.actor.visibility).await?;
     let ban = ban_of_id(&mut work.all, id).await?.ok_or_else(missing)?;
     if tenant.is_some_and(|own| own == 0 || own != i64::from(ban.tenant)) {
         return Err(missing().into());

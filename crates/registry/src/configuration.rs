@@ -11,7 +11,7 @@ use crate::devices::find_device;
 use crate::names::check_new_name;
 use crate::sql::{Fault, Sql, clean};
 use crate::{
-    Actor, DeviceRef, NotFound, Refused, Registry, RegistryError, Scope, check_text,
+    Actor, DeviceRef, NotFound, Refused, Registry, RegistryError, Visibility, check_text,
     expect_revision,
 };
 
@@ -91,14 +91,14 @@ impl Registry {
     /// There is no such device.
     pub async fn configuration(
         &mut self,
-        scope: &Scope,
+        visibility: &Visibility,
         device: DeviceRef<'_>,
     ) -> Result<Vec<Setting>, RegistryError> {
         let engine = self.engine();
         let mut reading = self.reading().await?;
         let on = reading.connection();
         let read = async {
-            let found = find_device(&mut *on, engine, scope, device, false).await?;
+            let found = find_device(&mut *on, engine, visibility, device, false).await?;
             let sql = "SELECT * FROM device_configuration WHERE device = $1 ORDER BY key";
             let rows = sqlx::query(sql).bind(found.number).fetch_all(on).await?;
             rows.iter().map(read_setting).collect()
@@ -222,7 +222,14 @@ async fn set_one(
     if !new.data_type.reads(&new.value) || new.value.len() > 65_536 {
         return Err(Refused::Setting(new.key, new.data_type.word()).into());
     }
-    let device = find_device(&mut work.all, work.engine, &work.actor.scope, device, false).await?;
+    let device = find_device(
+        &mut work.all,
+        work.engine,
+        &work.actor.visibility,
+        device,
+        false,
+    )
+    .await?;
     let old = find(&mut work.all, device.number, &new.key).await?;
     let revision = old.as_ref().map_or(0, |old| old.revision);
     expect_revision(&new.key, expected_revision, revision)?;
@@ -249,7 +256,14 @@ async fn set_one(
 }
 
 async fn remove_one(work: &mut Work<'_>, device: DeviceRef<'_>, key: &str) -> Result<(), Fault> {
-    let device = find_device(&mut work.all, work.engine, &work.actor.scope, device, false).await?;
+    let device = find_device(
+        &mut work.all,
+        work.engine,
+        &work.actor.visibility,
+        device,
+        false,
+    )
+    .await?;
     let sql = "DELETE FROM device_configuration WHERE device = $1 AND key = $2";
     let query = sqlx::query(sql).bind(device.number).bind(clean(key));
     if query.execute(&mut *work.all).await?.rows_affected() == 0 {

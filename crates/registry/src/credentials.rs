@@ -13,7 +13,7 @@ use crate::names::check_new_name;
 use crate::secret::{self, Digest, DigestKey, Secret};
 use crate::sql::{Fault, Sql, clean};
 use crate::{
-    Actor, Device, DeviceRef, Exists, LimitReached, NotFound, Registry, RegistryError, Scope,
+    Actor, Device, DeviceRef, Exists, LimitReached, NotFound, Registry, RegistryError, Visibility,
 };
 
 /// What a credential is.
@@ -107,14 +107,14 @@ impl Registry {
     /// There is no such device.
     pub async fn credentials(
         &mut self,
-        scope: &Scope,
+        visibility: &Visibility,
         device: DeviceRef<'_>,
     ) -> Result<Vec<Credential>, RegistryError> {
         let engine = self.engine();
         let mut reading = self.reading().await?;
         let on = reading.connection();
         let read = async {
-            let found = find_device(on, engine, scope, device, false).await?;
+            let found = find_device(on, engine, visibility, device, false).await?;
             let sql = "SELECT * FROM device_credentials WHERE device = $1 ORDER BY created_ms, id";
             let rows = sqlx::query(sql).bind(found.number).fetch_all(on).await?;
             rows.iter().map(read_credential).collect()
@@ -240,7 +240,7 @@ impl Registry {
             };
             let credential = read_credential(&row)?;
             let device = DeviceRef::Number(credential.device);
-            match find_device(on, engine, &Scope::All, device, false).await {
+            match find_device(on, engine, &Visibility::All, device, false).await {
                 Ok(device) => Ok(Some((device, credential))),
                 Err(Fault::Told(RegistryError::NotFound(_))) => Ok(None),
                 Err(fault) => Err(fault),
@@ -365,7 +365,14 @@ async fn add_one(
     if !name.is_empty() {
         check_new_name("credential", name)?;
     }
-    let found = find_device(&mut work.all, work.engine, &work.actor.scope, device, false).await?;
+    let found = find_device(
+        &mut work.all,
+        work.engine,
+        &work.actor.visibility,
+        device,
+        false,
+    )
+    .await?;
     let sql = "SELECT COUNT(*) FROM device_credentials WHERE device = $1 AND revoked_ms = 0";
     let many: i64 = sqlx::query_scalar(sql)
         .bind(found.number)
@@ -421,7 +428,14 @@ pub(crate) async fn rotate_one(
     device: DeviceRef<'_>,
     grace: Duration,
 ) -> Result<Secret, Fault> {
-    let found = find_device(&mut work.all, work.engine, &work.actor.scope, device, false).await?;
+    let found = find_device(
+        &mut work.all,
+        work.engine,
+        &work.actor.visibility,
+        device,
+        false,
+    )
+    .await?;
     let (number, now) = (found.number, work.now_ms);
     let sql = "DELETE FROM device_credentials WHERE device = $1 AND kind = 'secret' AND \
                (revoked_ms > 0 OR (expires_ms > 0 AND expires_ms <= $2))";
@@ -470,7 +484,14 @@ async fn revoke_one(
     device: DeviceRef<'_>,
     credential: &str,
 ) -> Result<(), Fault> {
-    let found = find_device(&mut work.all, work.engine, &work.actor.scope, device, false).await?;
+    let found = find_device(
+        &mut work.all,
+        work.engine,
+        &work.actor.visibility,
+        device,
+        false,
+    )
+    .await?;
     let sql = "UPDATE device_credentials SET revoked_ms = $1 WHERE id = $2 AND device = $3 AND \
                revoked_ms = 0";
     let query = sqlx::query(sql).bind(work.now_ms).bind(clean(credential));

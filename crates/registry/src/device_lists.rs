@@ -6,7 +6,7 @@ use sqlx::{AnyConnection, Row as _};
 use crate::devices::{READ, fill, read_device};
 use crate::page::{Cursor, Page, PageRequest, page_of};
 use crate::sql::{Engine, Fault, Sql, clean};
-use crate::{Device, Refused, Registry, RegistryError, Scope, Status, now_ms};
+use crate::{Device, Refused, Registry, RegistryError, Status, Visibility, now_ms};
 
 /// Which devices are asked for; none is any.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -100,7 +100,7 @@ impl Registry {
     /// The database cannot be read, or the cursor is none.
     pub async fn list_devices(
         &mut self,
-        scope: &Scope,
+        visibility: &Visibility,
         filter: &DeviceFilter,
         order: DeviceOrder,
         page: &PageRequest,
@@ -108,7 +108,7 @@ impl Registry {
         let engine = self.engine();
         let mut reading = self.reading().await?;
         let on = reading.connection();
-        let read = read_list(on, engine, scope, filter, order, page).await;
+        let read = read_list(on, engine, visibility, filter, order, page).await;
         reading.end(read).await
     }
 
@@ -118,14 +118,14 @@ impl Registry {
     /// The database cannot be read.
     pub async fn count_devices(
         &mut self,
-        scope: &Scope,
+        visibility: &Visibility,
         filter: &DeviceFilter,
     ) -> Result<u64, RegistryError> {
         let engine = self.engine();
         let mut reading = self.reading().await?;
         let on = reading.connection();
         let read = match online(on, filter).await {
-            Ok(online) => count(on, engine, (scope, filter), online).await,
+            Ok(online) => count(on, engine, (visibility, filter), online).await,
             Err(error) => Err(error),
         };
         let count = reading.end(read).await?;
@@ -136,7 +136,10 @@ impl Registry {
     ///
     /// # Errors
     /// The database cannot be read.
-    pub async fn device_counts(&mut self, scope: &Scope) -> Result<DeviceCounts, RegistryError> {
+    pub async fn device_counts(
+        &mut self,
+        visibility: &Visibility,
+    ) -> Result<DeviceCounts, RegistryError> {
         let with_status = |status| DeviceFilter {
             status: Some(status),
             ..DeviceFilter::default()
@@ -152,14 +155,18 @@ impl Registry {
         let (inactive, maintenance) = (Status::Inactive, Status::Maintenance);
         let all = DeviceFilter::default();
         Ok(DeviceCounts {
-            total: self.count_devices(scope, &all).await?,
+            total: self.count_devices(visibility, &all).await?,
             active: self
-                .count_devices(scope, &with_status(Status::Active))
+                .count_devices(visibility, &with_status(Status::Active))
                 .await?,
-            inactive: self.count_devices(scope, &with_status(inactive)).await?,
-            maintenance: self.count_devices(scope, &with_status(maintenance)).await?,
-            online: self.count_devices(scope, &online).await?,
-            deleted: self.count_devices(scope, &deleted).await?,
+            inactive: self
+                .count_devices(visibility, &with_status(inactive))
+                .await?,
+            maintenance: self
+                .count_devices(visibility, &with_status(maintenance))
+                .await?,
+            online: self.count_devices(visibility, &online).await?,
+            deleted: self.count_devices(visibility, &deleted).await?,
         })
     }
 
@@ -167,14 +174,17 @@ impl Registry {
     ///
     /// # Errors
     /// The database cannot be read.
-    pub async fn device_kinds(&mut self, scope: &Scope) -> Result<Vec<KindCount>, RegistryError> {
+    pub async fn device_kinds(
+        &mut self,
+        visibility: &Visibility,
+    ) -> Result<Vec<KindCount>, RegistryError> {
         let engine = self.engine();
         let mut reading = self.reading().await?;
         let on = reading.connection();
         let read = async {
             let mut sql = Sql::new(engine, "SELECT kind, COUNT(*) AS many FROM devices WHERE ");
             let (filter, online) = (DeviceFilter::default(), Online::Many);
-            conditions(&mut sql, engine, (scope, &filter), online);
+            conditions(&mut sql, engine, (visibility, &filter), online);
             sql.push(" GROUP BY kind ORDER BY many DESC, kind LIMIT ");
             sql.bind(KINDS_MAX);
             let rows = sql.all(on).await?;
@@ -195,7 +205,10 @@ impl Registry {
     ///
     /// # Errors
     /// The database cannot be read.
-    pub async fn device_parts(&mut self, scope: &Scope) -> Result<PartCounts, RegistryError> {
+    pub async fn device_parts(
+        &mut self,
+        visibility: &Visibility,
+    ) -> Result<PartCounts, RegistryError> {
         let engine = self.engine();
         let mut reading = self.reading().await?;
         let on = reading.connection();
@@ -209,7 +222,7 @@ impl Registry {
                 }
                 let (filter, online) = (DeviceFilter::default(), Online::Many);
                 sql.push(" AND device IN (SELECT number FROM devices WHERE ");
-                conditions(&mut sql, engine, (scope, &filter), online);
+                conditions(&mut sql, engine, (visibility, &filter), online);
                 sql.push(")");
                 *count = u64::try_from(sql.count(&mut *on).await?).unwrap_or(0);
             }
@@ -232,7 +245,7 @@ impl Registry {
     /// The database cannot be read.
     pub async fn devices_from(
         &mut self,
-        scope: &Scope,
+        visibility: &Visibility,
         filter: &DeviceFilter,
         order: DeviceOrder,
         (offset, limit): (u64, u64),
@@ -242,10 +255,10 @@ impl Registry {
         let on = reading.connection();
         let read = async {
             let online = online(on, filter).await?;
-            let total = count(on, engine, (scope, filter), online).await?;
+            let total = count(on, engine, (visibility, filter), online).await?;
             let mut sql = Sql::new(engine, "SELECT ");
             sql.push(READ).push(" FROM devices WHERE ");
-            conditions(&mut sql, engine, (scope, filter), online);
+            conditions(&mut sql, engine, (visibility, filter), online);
             sql.push(ordered(order)).push(" LIMIT ");
             sql.bind(i64::try_from(limit).unwrap_or(i64::MAX));
             sql.push(" OFFSET ");
@@ -291,7 +304,7 @@ fn ordered(order: DeviceOrder) -> &'static str {
 async fn count(
     on: &mut AnyConnection,
     engine: Engine,
-    wanted: (&Scope, &DeviceFilter),
+    wanted: (&Visibility, &DeviceFilter),
     online: Online,
 ) -> Result<i64, sqlx::Error> {
     let mut sql = Sql::new(engine, "SELECT COUNT(*) FROM devices WHERE ");
@@ -302,7 +315,7 @@ async fn count(
 async fn read_list(
     on: &mut AnyConnection,
     engine: Engine,
-    scope: &Scope,
+    visibility: &Visibility,
     filter: &DeviceFilter,
     order: DeviceOrder,
     page: &PageRequest,
@@ -310,11 +323,11 @@ async fn read_list(
     let online = online(on, filter).await?;
     let total = match page.with_total {
         false => None,
-        true => Some(count(on, engine, (scope, filter), online).await?),
+        true => Some(count(on, engine, (visibility, filter), online).await?),
     };
     let mut sql = Sql::new(engine, "SELECT ");
     sql.push(READ).push(" FROM devices WHERE ");
-    conditions(&mut sql, engine, (scope, filter), online);
+    conditions(&mut sql, engine, (visibility, filter), online);
     if let Some(cursor) = Cursor::of(page)? {
         let at: Result<i64, _> = cursor.text.parse();
         match (order, at) {
@@ -384,7 +397,7 @@ async fn online(on: &mut AnyConnection, filter: &DeviceFilter) -> Result<Online,
 pub(crate) async fn named_by(
     on: &mut AnyConnection,
     engine: Engine,
-    wanted: (&Scope, &DeviceFilter),
+    wanted: (&Visibility, &DeviceFilter),
     limit: i64,
 ) -> Result<Vec<(i64, String, i64)>, Fault> {
     let mut sql = Sql::new(engine, "SELECT number, id, tenant FROM devices WHERE ");
@@ -395,15 +408,20 @@ pub(crate) async fn named_by(
     rows.iter().map(read).collect()
 }
 
-/// Writes that a row of `devices` is in scope and passes a filter.
-pub(crate) fn push_filter(sql: &mut Sql, engine: Engine, scope: &Scope, filter: &DeviceFilter) {
-    conditions(sql, engine, (scope, filter), Online::Many);
+/// Writes that a row of `devices` is in visibility and passes a filter.
+pub(crate) fn push_filter(
+    sql: &mut Sql,
+    engine: Engine,
+    visibility: &Visibility,
+    filter: &DeviceFilter,
+) {
+    conditions(sql, engine, (visibility, filter), Online::Many);
 }
 
 fn conditions(
     sql: &mut Sql,
     engine: Engine,
-    (scope, filter): (&Scope, &DeviceFilter),
+    (visibility, filter): (&Visibility, &DeviceFilter),
     online: Online,
 ) {
     sql.push(if filter.deleted {
@@ -412,7 +430,7 @@ fn conditions(
         "deleted_ms = 0"
     });
     for (column, value) in [
-        (" AND team = ", scope.team()),
+        (" AND team = ", visibility.team()),
         (" AND team = ", filter.team.as_deref()),
         (" AND type = ", filter.device_type.as_deref()),
         (" AND kind = ", filter.kind.as_deref()),

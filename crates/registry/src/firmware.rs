@@ -11,7 +11,7 @@ use crate::page::{Cursor, page_of};
 use crate::sql::{Engine, Fault, Sql, clean, signed, unsigned};
 use crate::{
     Actor, Exists, LimitReached, NotFound, Page, PageRequest, Refused, Registry, RegistryError,
-    Scope,
+    Visibility,
 };
 
 /// Versions of firmware of one team, or of those that are of no team, at most.
@@ -145,7 +145,7 @@ impl Registry {
     /// The database cannot be read, or the cursor is none.
     pub async fn list_firmware(
         &mut self,
-        scope: &Scope,
+        visibility: &Visibility,
         filter: &FirmwareFilter,
         page: &PageRequest,
     ) -> Result<Page<Firmware>, RegistryError> {
@@ -156,7 +156,7 @@ impl Registry {
             let mut sql = Sql::new(engine, "SELECT ");
             sql.push(COLUMNS).push(" FROM firmware WHERE 1 = 1");
             for (column, value) in [
-                (" AND team = ", scope.team()),
+                (" AND team = ", visibility.team()),
                 (" AND name = ", filter.name.as_deref()),
                 (" AND device_type = ", filter.device_type.as_deref()),
             ] {
@@ -188,13 +188,13 @@ impl Registry {
     /// There is none, or several teams have it and the caller names none.
     pub async fn firmware(
         &mut self,
-        scope: &Scope,
+        visibility: &Visibility,
         name: &str,
         version: &str,
     ) -> Result<Firmware, RegistryError> {
         let engine = self.engine();
         let mut reading = self.reading().await?;
-        let found = find(reading.connection(), engine, scope, name, version).await;
+        let found = find(reading.connection(), engine, visibility, name, version).await;
         reading.end(found).await
     }
 
@@ -276,7 +276,7 @@ impl Registry {
 pub(crate) async fn find(
     on: &mut AnyConnection,
     engine: Engine,
-    scope: &Scope,
+    visibility: &Visibility,
     name: &str,
     version: &str,
 ) -> Result<Firmware, Fault> {
@@ -284,7 +284,7 @@ pub(crate) async fn find(
     sql.push(COLUMNS).push(" FROM firmware WHERE name = ");
     sql.bind(clean(name)).push(" AND version = ");
     sql.bind(clean(version));
-    if let Some(team) = scope.team() {
+    if let Some(team) = visibility.team() {
         sql.push(" AND team = ").bind(clean(team));
     }
     sql.push(" ORDER BY team LIMIT 2");
@@ -329,8 +329,8 @@ fn read_row(row: &AnyRow) -> Result<Firmware, Fault> {
 
 async fn add(work: &mut Work<'_>, new: NewFirmware) -> Result<Firmware, Fault> {
     new.check()?;
-    let (engine, scope) = (work.engine, work.actor.scope.clone());
-    let team = scope.team().unwrap_or_default().to_owned();
+    let (engine, visibility) = (work.engine, work.actor.visibility.clone());
+    let team = visibility.team().unwrap_or_default().to_owned();
     // Its topics do not matter here: in any tenant but the common one they are not looked at.
     expect_type(work, i64::MAX, &new.device_type).await?;
     let mut sql = work.sql("SELECT COUNT(*) FROM firmware WHERE team = ");
@@ -370,8 +370,8 @@ async fn add(work: &mut Work<'_>, new: NewFirmware) -> Result<Firmware, Fault> {
 }
 
 async fn remove(work: &mut Work<'_>, name: &str, version: &str) -> Result<(Firmware, bool), Fault> {
-    let (engine, scope) = (work.engine, work.actor.scope.clone());
-    let found = find(&mut work.all, engine, &scope, name, version).await?;
+    let (engine, visibility) = (work.engine, work.actor.visibility.clone());
+    let found = find(&mut work.all, engine, &visibility, name, version).await?;
     let mut sql = work.sql("SELECT id FROM rollouts WHERE finished_ms = 0 AND firmware = ");
     sql.bind(found.number).push(" ORDER BY number LIMIT 1");
     if let Some(row) = sql.first(&mut work.all).await? {

@@ -15,7 +15,7 @@ use crate::secret;
 use crate::sql::{Engine, Fault, Sql};
 use crate::teams::home;
 use crate::{
-    Actor, DeviceRef, Exists, NotFound, ObjectKind, Refused, Registry, RegistryError, Scope,
+    Actor, DeviceRef, Exists, NotFound, ObjectKind, Refused, Registry, RegistryError, Visibility,
     check_text, expect_revision,
 };
 pub use find::Group;
@@ -95,13 +95,13 @@ impl Registry {
     ///
     /// # Errors
     /// The database cannot be read.
-    pub async fn groups(&mut self, scope: &Scope) -> Result<Vec<Group>, RegistryError> {
+    pub async fn groups(&mut self, visibility: &Visibility) -> Result<Vec<Group>, RegistryError> {
         let engine = self.engine();
         let mut reading = self.reading().await?;
         let on = reading.connection();
         let read = async {
             let mut sql = Sql::new(engine, SELECT);
-            if let Some(team) = scope.team() {
+            if let Some(team) = visibility.team() {
                 sql.push(" WHERE team = ").bind(team.to_owned());
             }
             sql.push(" ORDER BY name, id");
@@ -115,10 +115,14 @@ impl Registry {
     ///
     /// # Errors
     /// There is none, or there are several.
-    pub async fn group_named(&mut self, scope: &Scope, text: &str) -> Result<Group, RegistryError> {
+    pub async fn group_named(
+        &mut self,
+        visibility: &Visibility,
+        text: &str,
+    ) -> Result<Group, RegistryError> {
         let mut reading = self.reading().await?;
         let on = reading.connection();
-        let found = find_group(on, scope, text).await;
+        let found = find_group(on, visibility, text).await;
         reading.end(found).await
     }
 
@@ -129,14 +133,14 @@ impl Registry {
     /// There is none, or there are several.
     pub async fn group_with(
         &mut self,
-        scope: &Scope,
+        visibility: &Visibility,
         text: &str,
         devices: &[DeviceRef<'_>],
     ) -> Result<Group, RegistryError> {
         let engine = self.engine();
         let mut reading = self.reading().await?;
         let on = reading.connection();
-        let found = find_with(on, engine, scope, text, devices).await;
+        let found = find_with(on, engine, visibility, text, devices).await;
         reading.end(found).await
     }
 
@@ -150,7 +154,7 @@ impl Registry {
         let on = reading.connection();
         let found = async {
             match for_team(on, team, text).await? {
-                Some((id, _)) => find_group(on, &Scope::All, &id).await,
+                Some((id, _)) => find_group(on, &Visibility::All, &id).await,
                 None => one_of(Vec::new(), text),
             }
         };
@@ -194,15 +198,15 @@ impl Registry {
 async fn find_with(
     on: &mut AnyConnection,
     engine: Engine,
-    scope: &Scope,
+    visibility: &Visibility,
     text: &str,
     devices: &[DeviceRef<'_>],
 ) -> Result<Group, Fault> {
-    let mut groups = candidates(on, scope, text).await?;
+    let mut groups = candidates(on, visibility, text).await?;
     if groups.len() > 1 && groups.iter().all(|group| group.id != text) {
         let mut teams = BTreeSet::new();
         for device in devices {
-            let found = find_device(on, engine, scope, *device, false).await;
+            let found = find_device(on, engine, visibility, *device, false).await;
             // Which device is not there is told by who looks for it in the group's team.
             teams.extend(found.ok().map(|found| found.team));
         }
@@ -247,9 +251,11 @@ async fn insert(work: &mut Work<'_>, new: NewGroup) -> Result<Group, Fault> {
     check_new_name("group", &new.name)?;
     check_text("description", &new.description)?;
     check_colour(&new.colour)?;
-    let own = work.actor.scope.team().unwrap_or_default().to_owned();
+    let own = work.actor.visibility.team().unwrap_or_default().to_owned();
     let team = new.team.unwrap_or(own);
-    let team = home(&mut work.all, &work.actor.scope, &team).await?.team;
+    let team = home(&mut work.all, &work.actor.visibility, &team)
+        .await?
+        .team;
     expect_free(work, &team, &new.name, "").await?;
     let group = Group {
         id: secret::new_id()?,
@@ -290,7 +296,7 @@ async fn change_one(
     change: GroupChange,
     expected_revision: Option<i64>,
 ) -> Result<Group, Fault> {
-    let mut group = find_group(&mut work.all, &work.actor.scope, id).await?;
+    let mut group = find_group(&mut work.all, &work.actor.visibility, id).await?;
     let id = &*group.id.clone();
     expect_revision("the group", expected_revision, group.revision)?;
     let mut changed = Map::new();
@@ -338,7 +344,7 @@ async fn remove_one(
     id: &str,
     expected_revision: Option<i64>,
 ) -> Result<(), Fault> {
-    let group = find_group(&mut work.all, &work.actor.scope, id).await?;
+    let group = find_group(&mut work.all, &work.actor.visibility, id).await?;
     let id = &*group.id;
     expect_revision("the group", expected_revision, group.revision)?;
     for sql in [
@@ -360,13 +366,13 @@ async fn place(
     devices: &[DeviceRef<'_>],
     is_in: bool,
 ) -> Result<u64, Fault> {
-    let scope = work.actor.scope.clone();
-    let group = find_with(&mut work.all, work.engine, &scope, id, devices).await?;
+    let visibility = work.actor.visibility.clone();
+    let group = find_with(&mut work.all, work.engine, &visibility, id, devices).await?;
     let id = &*group.id;
     // An id is one device's in the group's team, whatever devices others have.
     let among = match group.team.is_empty() {
-        true => scope,
-        false => Scope::Team(group.team.clone()),
+        true => visibility,
+        false => Visibility::Team(group.team.clone()),
     };
     let (mut places, mut ids) = (Vec::new(), Vec::new());
     for device in devices {

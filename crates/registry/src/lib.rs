@@ -104,7 +104,7 @@ pub use added_integrations::{ADDED_MAX, AddedIntegration};
 pub use alarm_watches::AlarmWatchRow;
 pub use alarms::{AlarmFilter, AlarmRow, AlarmsKept};
 pub use api_keys::{ApiKey, NewApiKey};
-pub use audit::{Actor, AuditEntry, AuditFilter, AuditKept, AuditLine, NewAuditEntry, Scope};
+pub use audit::{Actor, AuditEntry, AuditFilter, AuditKept, AuditLine, NewAuditEntry, Visibility};
 pub use bans::{Ban, BanKind, NewBan};
 pub use bridge_subscriptions::BridgeSubscription;
 pub use certificate_ends::CertificateEnd;

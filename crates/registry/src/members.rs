@@ -9,7 +9,7 @@ use crate::membership::insert_member;
 use crate::sql::{Fault, clean};
 use crate::teams::find_named;
 use crate::users::{expect_user, has_a_say_elsewhere};
-use crate::{Actor, ApiRole, Refused, Registry, RegistryError, Scope, Team};
+use crate::{Actor, ApiRole, Refused, Registry, RegistryError, Team, Visibility};
 
 /// A member of a team.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,13 +31,13 @@ impl Registry {
     /// There is no such team.
     pub async fn members(
         &mut self,
-        scope: &Scope,
+        visibility: &Visibility,
         team: &str,
     ) -> Result<Vec<Member>, RegistryError> {
         let mut reading = self.reading().await?;
         let on = reading.connection();
         let read = async {
-            let team = find_named(&mut *on, scope, team, false).await?.id;
+            let team = find_named(&mut *on, visibility, team, false).await?.id;
             let sql = "SELECT team_members.* FROM team_members JOIN users ON name = user_name \
                        WHERE team_members.team = $1 AND deleted_ms = 0 ORDER BY user_name";
             let rows = sqlx::query(sql).bind(team).fetch_all(on).await?;
@@ -53,14 +53,14 @@ impl Registry {
     /// There is none.
     pub async fn team_and_roles(
         &mut self,
-        scope: &Scope,
+        visibility: &Visibility,
         text: &str,
         deleted: bool,
     ) -> Result<(Team, Vec<ApiRole>), RegistryError> {
         let mut reading = self.reading().await?;
         let on = reading.connection();
         let read = async {
-            let team = find_named(&mut *on, scope, text, deleted).await?;
+            let team = find_named(&mut *on, visibility, text, deleted).await?;
             let sql = "SELECT * FROM team_members WHERE team = $1";
             let rows = sqlx::query(sql).bind(team.id.clone()).fetch_all(on).await?;
             let roles = rows.iter().map(|row| Ok(read_member(row)?.role));
@@ -121,10 +121,10 @@ async fn set_one_member(
     user: &str,
     role: Option<ApiRole>,
 ) -> Result<(), Fault> {
-    let team = find_named(&mut work.all, &work.actor.scope, team, false).await?;
+    let team = find_named(&mut work.all, &work.actor.visibility, team, false).await?;
     let team = &*team.id;
-    expect_user(&mut work.all, &Scope::All, user).await?;
-    if let (Some(own), Some(_)) = (work.actor.scope.team().map(str::to_owned), role) {
+    expect_user(&mut work.all, &Visibility::All, user).await?;
+    if let (Some(own), Some(_)) = (work.actor.visibility.team().map(str::to_owned), role) {
         // The role in one team decides what a user sees: another team cannot take the user over.
         let sql = "SELECT name FROM users WHERE name = $1 AND team = $2 AND api_role = 'none'";
         let query = sqlx::query_scalar::<_, String>(sql).bind(user.to_owned());

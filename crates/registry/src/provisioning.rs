@@ -19,7 +19,7 @@ use crate::sql::{Fault, clean};
 use crate::teams::{Home, home};
 use crate::{
     Actor, AddedDevice, DEVICE_TYPE, Exists, LimitReached, NewDevice, NotFound, ObjectKind,
-    Refused, Registry, RegistryError, Scope,
+    Refused, Registry, RegistryError, Visibility,
 };
 
 /// Prefix of keys, so that a key that is found can be recognised.
@@ -139,7 +139,7 @@ impl Registry {
     /// The database cannot be read.
     pub async fn provisioning_keys(
         &mut self,
-        scope: &Scope,
+        visibility: &Visibility,
     ) -> Result<Vec<ProvisioningKey>, RegistryError> {
         let mut reading = self.reading().await?;
         let on = reading.connection();
@@ -148,7 +148,7 @@ impl Registry {
             let rows = sqlx::query(sql).fetch_all(on).await?;
             let keys: Result<Vec<_>, Fault> = rows.iter().map(read_key).collect();
             let mut keys = keys?;
-            keys.retain(|key| scope.sees(&key.team));
+            keys.retain(|key| visibility.sees(&key.team));
             Ok(keys)
         };
         let read: Result<_, Fault> = read.await;
@@ -285,16 +285,16 @@ async fn insert(
     if new.id_pattern.matches('*').count() > 1 || new.devices_max < 0 {
         return Err(Refused::KeyPattern.into());
     }
-    let scope = work.actor.scope.clone();
+    let visibility = work.actor.visibility.clone();
     let team = new
         .team
-        .unwrap_or(scope.team().unwrap_or_default().to_owned());
-    let Home { team, tenant } = home(&mut work.all, &scope, &team).await?;
+        .unwrap_or(visibility.team().unwrap_or_default().to_owned());
+    let Home { team, tenant } = home(&mut work.all, &visibility, &team).await?;
     expect_type(work, tenant, &new.device_type).await?;
     let mut groups = Vec::new();
     for named in &new.groups {
         match group_for_team(&mut work.all, &team, named).await? {
-            Some((id, of)) if scope.sees(&of) => groups.push(id),
+            Some((id, of)) if visibility.sees(&of) => groups.push(id),
             _ => return Err(Refused::NoGroupForTeam(named.clone()).into()),
         }
     }
@@ -358,7 +358,7 @@ async fn revoke(work: &mut Work<'_>, id: &str) -> Result<(), Fault> {
         .await?
         .ok_or_else(missing)?;
     let key = read_key(&row)?;
-    if !work.actor.scope.sees(&key.team) {
+    if !work.actor.visibility.sees(&key.team) {
         return Err(missing().into());
     }
     let sql = "UPDATE provisioning_keys SET revoked_ms = $1, revision = revision + 1 WHERE id = $2";
@@ -408,7 +408,7 @@ async fn provision_one(
 ) -> Result<Provisioned, Fault> {
     let key = find_good(&mut work.all, digests, key, work.now_ms).await?;
     // What the key gives was looked at when it was made.
-    work.actor.scope = Scope::All;
+    work.actor.visibility = Visibility::All;
     work.actor.by = format!("provisioning key {}", key.id);
     let principal = format!("provisioning key:{}", key.id);
     if let Some(request) = request {
@@ -500,7 +500,7 @@ async fn provision_again(
     let tenant: Option<u32> = words.next().and_then(|word| word.parse().ok());
     let shown = words.next().unwrap_or_default();
     let all = &mut work.all;
-    let device = match find_device(all, work.engine, &Scope::All, number.into(), false).await {
+    let device = match find_device(all, work.engine, &Visibility::All, number.into(), false).await {
         Err(Fault::Told(RegistryError::NotFound(_))) => return Ok(None),
         found => found?,
     };

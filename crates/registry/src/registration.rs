@@ -59,7 +59,7 @@ async fn register_one(
 async fn has_name(work: &mut Work<'_>, name: &str) -> Result<bool, Fault> {
     let mut sql = work.sql("SELECT number FROM devices WHERE name = ");
     sql.bind(clean(name)).push(" AND deleted_ms = 0 AND ");
-    match work.actor.scope.team() {
+    match work.actor.visibility.team() {
         Some(team) => sql.push("team = ").bind(team.to_owned()),
         None => sql.push("tenant = 0"),
     };

@@ -25,7 +25,8 @@ use crate::rule_sets::owner::{
 use crate::sql::Fault;
 use crate::teams;
 use crate::{
-    Actor, Exists, LimitReached, Refused, Registry, RegistryError, Scope, expect_revision, now_ms,
+    Actor, Exists, LimitReached, Refused, Registry, RegistryError, Visibility, expect_revision,
+    now_ms,
 };
 
 /// Rules of one role, type or group.
@@ -258,10 +259,10 @@ impl Registry {
     /// There is no such group.
     pub async fn group_rules(
         &mut self,
-        scope: &Scope,
+        visibility: &Visibility,
         group: &str,
     ) -> Result<RuleSet, RegistryError> {
-        let group = self.group_named(scope, group).await?;
+        let group = self.group_named(visibility, group).await?;
         self.rule_set(Owner::Group, &group.id).await
     }
 }
@@ -446,9 +447,9 @@ async fn change(
     };
     match owner {
         Owner::Group => {
-            let found = find_group(&mut work.all, &work.actor.scope, &name).await?;
-            if let Some(own) = work.actor.scope.team()
-                && teams::team_seen(&mut work.all, &work.actor.scope, own).await? == 0
+            let found = find_group(&mut work.all, &work.actor.visibility, &name).await?;
+            if let Some(own) = work.actor.visibility.team()
+                && teams::team_seen(&mut work.all, &work.actor.visibility, own).await? == 0
             {
                 // They would give themselves what others publish.
                 return Err(Refused::GroupRulesOfAll.into());

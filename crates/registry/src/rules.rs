@@ -9,7 +9,7 @@ use crate::device_numbers::{CHUNK, by_tenant};
 use crate::sql::{Fault, Sql, clean};
 use crate::teams::home;
 use crate::{
-    Actor, Exists, LimitReached, NotFound, ObjectKind, Registry, RegistryError, Scope,
+    Actor, Exists, LimitReached, NotFound, ObjectKind, Registry, RegistryError, Visibility,
     expect_revision,
 };
 
@@ -55,7 +55,10 @@ impl Registry {
     ///
     /// # Errors
     /// The database cannot be read.
-    pub async fn stored_rules(&mut self, scope: &Scope) -> Result<Vec<StoredRule>, RegistryError> {
+    pub async fn stored_rules(
+        &mut self,
+        visibility: &Visibility,
+    ) -> Result<Vec<StoredRule>, RegistryError> {
         let mut reading = self.reading().await?;
         let on = reading.connection();
         let read = async {
@@ -64,7 +67,7 @@ impl Registry {
             let rows = sqlx::query(sql).fetch_all(on).await?;
             let all: Result<Vec<_>, Fault> = rows.iter().map(read_rule).collect();
             let mut all = all?;
-            all.retain(|one| scope.sees(&one.team));
+            all.retain(|one| visibility.sees(&one.team));
             Ok(all)
         };
         let read: Result<_, Fault> = read.await;
@@ -115,7 +118,7 @@ impl Registry {
         let mut work = self.begin(actor).await?;
         let done = async {
             let found = found(&mut work.all, name).await?;
-            let found = found.filter(|(team, _)| work.actor.scope.sees(team));
+            let found = found.filter(|(team, _)| work.actor.visibility.sees(team));
             let (team, _) = found.ok_or_else(|| not_found(name))?;
             let query = sqlx::query("DELETE FROM message_rules WHERE name = $1").bind(clean(name));
             query.execute(&mut *work.all).await?;
@@ -210,7 +213,9 @@ async fn set_one(
     definition: &str,
     revision: Option<i64>,
 ) -> Result<bool, Fault> {
-    let team = home(&mut work.all, &work.actor.scope, team).await?.team;
+    let team = home(&mut work.all, &work.actor.visibility, team)
+        .await?
+        .team;
     let before = found(&mut work.all, name).await?;
     if before.as_ref().is_some_and(|(before, _)| *before != team) {
         let kind = ObjectKind::Rule.to_string();

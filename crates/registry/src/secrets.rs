@@ -7,7 +7,7 @@ use sqlx::{AnyConnection, Row as _};
 use crate::database::Work;
 use crate::sql::{Fault, clean};
 use crate::teams::home;
-use crate::{Actor, NotFound, ObjectKind, Refused, Registry, RegistryError, Scope};
+use crate::{Actor, NotFound, ObjectKind, Refused, Registry, RegistryError, Visibility};
 
 /// Longest name of a secret, bytes.
 pub const SECRET_NAME_BYTES_MAX: usize = 64;
@@ -64,7 +64,10 @@ impl Registry {
     ///
     /// # Errors
     /// The database cannot be read.
-    pub async fn secrets(&mut self, scope: &Scope) -> Result<Vec<SecretHead>, RegistryError> {
+    pub async fn secrets(
+        &mut self,
+        visibility: &Visibility,
+    ) -> Result<Vec<SecretHead>, RegistryError> {
         let mut reading = self.reading().await?;
         let on = reading.connection();
         let read = async {
@@ -73,7 +76,7 @@ impl Registry {
             let rows = sqlx::query(sql).fetch_all(on).await?;
             let all: Result<Vec<_>, Fault> = rows.iter().map(read_head).collect();
             let mut all = all?;
-            all.retain(|one| scope.sees(&one.team));
+            all.retain(|one| visibility.sees(&one.team));
             Ok(all)
         };
         let read: Result<_, Fault> = read.await;
@@ -87,12 +90,12 @@ impl Registry {
     /// There is no such team, or the caller does not see it.
     pub async fn owner_of_secrets(
         &mut self,
-        scope: &Scope,
+        visibility: &Visibility,
         team: &str,
     ) -> Result<String, RegistryError> {
         let mut reading = self.reading().await?;
         let on = reading.connection();
-        let found = home(on, scope, team).await;
+        let found = home(on, visibility, team).await;
         Ok(reading.end(found).await?.team)
     }
 
@@ -174,7 +177,7 @@ impl Registry {
     ) -> Result<(), RegistryError> {
         let mut work = self.begin(actor).await?;
         let done = async {
-            if !is_there(&mut work.all, &work.actor.scope, team, name).await? {
+            if !is_there(&mut work.all, &work.actor.visibility, team, name).await? {
                 return Err(not_found(name).into());
             }
             let query = sqlx::query("DELETE FROM secrets WHERE team = $1 AND name = $2");
@@ -204,11 +207,11 @@ fn not_found(name: &str) -> NotFound {
 
 async fn is_there(
     on: &mut AnyConnection,
-    scope: &Scope,
+    visibility: &Visibility,
     team: &str,
     name: &str,
 ) -> Result<bool, Fault> {
-    if !scope.sees(team) {
+    if !visibility.sees(team) {
         return Ok(false);
     }
     let sql = "SELECT COUNT(*) FROM secrets WHERE team = $1 AND name = $2";
@@ -224,14 +227,16 @@ async fn set_one(
 ) -> Result<bool, Fault> {
     check_secret_name(name)?;
     // A team that was removed meanwhile gets none.
-    let team = home(&mut work.all, &work.actor.scope, team).await?.team;
+    let team = home(&mut work.all, &work.actor.visibility, team)
+        .await?
+        .team;
     let sql = "SELECT COUNT(*) FROM secrets WHERE key_id <> $1";
     let others = sqlx::query_scalar::<_, i64>(sql).bind(value.key_id.clone());
     if others.fetch_one(&mut *work.all).await? > 0 {
         // Two nodes without a key file may each have made one at the same moment.
         return Err(Refused::OtherSecretKey.into());
     }
-    let is_new = !is_there(&mut work.all, &Scope::All, &team, name).await?;
+    let is_new = !is_there(&mut work.all, &Visibility::All, &team, name).await?;
     let sql = "INSERT INTO secrets (team, name, sealed, key_id, created_ms, changed_ms, \
                changed_by) VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (team, name) DO \
                UPDATE SET sealed = excluded.sealed, key_id = excluded.key_id, \

@@ -10,7 +10,7 @@ use crate::names::check_new_name;
 use crate::secret::{self, DigestKey, Secret, TEAM_KEY_LEN};
 use crate::sql::{Fault, clean};
 use crate::teams::find_named;
-use crate::{Actor, LimitReached, NotFound, Registry, RegistryError, Scope};
+use crate::{Actor, LimitReached, NotFound, Registry, RegistryError, Visibility};
 
 /// Letters and digits of a secret.
 const SECRET_LEN: usize = 32;
@@ -70,13 +70,13 @@ impl Registry {
     /// There is no such team.
     pub async fn team_tokens(
         &mut self,
-        scope: &Scope,
+        visibility: &Visibility,
         team: &str,
     ) -> Result<Vec<TeamToken>, RegistryError> {
         let mut reading = self.reading().await?;
         let on = reading.connection();
         let read = async {
-            let team = find_named(&mut *on, scope, team, false).await?.id;
+            let team = find_named(&mut *on, visibility, team, false).await?.id;
             let sql = "SELECT * FROM team_tokens WHERE team = $1 ORDER BY number";
             let rows = sqlx::query(sql).bind(team).fetch_all(on).await?;
             rows.iter().map(read_token).collect()
@@ -134,7 +134,7 @@ async fn insert(
     name: &str,
 ) -> Result<AddedTeamToken, Fault> {
     check_new_name("team token", name)?;
-    let team = find_named(&mut work.all, &work.actor.scope, team, false).await?;
+    let team = find_named(&mut work.all, &work.actor.visibility, team, false).await?;
     let sql = "SELECT COUNT(*) FROM team_tokens WHERE team = $1";
     let known = sqlx::query_scalar::<_, i64>(sql).bind(team.id.clone());
     if known.fetch_one(&mut *work.all).await? >= TOKENS_MAX {
@@ -184,7 +184,7 @@ async fn set_revoked(
     id: &str,
     is_revoked: bool,
 ) -> Result<TeamToken, Fault> {
-    let team = find_named(&mut work.all, &work.actor.scope, team, false).await?;
+    let team = find_named(&mut work.all, &work.actor.visibility, team, false).await?;
     let found = find(&mut work.all, &team.id, id).await?;
     let found = found.filter(|token| (token.revoked_ms > 0) != is_revoked);
     let Some(mut token) = found else {

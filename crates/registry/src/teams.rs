@@ -17,7 +17,7 @@ use crate::names::check_new_name;
 use crate::secret;
 use crate::sql::{Fault, clean};
 use crate::{
-    Actor, Exists, NotFound, ObjectKind, Refused, Registry, RegistryError, Scope, check_text,
+    Actor, Exists, NotFound, ObjectKind, Refused, Registry, RegistryError, Visibility, check_text,
     expect_revision,
 };
 
@@ -95,7 +95,7 @@ impl Registry {
     /// The database cannot be read.
     pub async fn teams(
         &mut self,
-        scope: &Scope,
+        visibility: &Visibility,
         deleted: bool,
     ) -> Result<Vec<Team>, RegistryError> {
         let mut reading = self.reading().await?;
@@ -108,7 +108,7 @@ impl Registry {
             let rows = sqlx::query(sql).fetch_all(on).await?;
             let teams: Result<Vec<_>, _> = rows.iter().map(read_team).collect();
             let mut teams = teams?;
-            teams.retain(|team| scope.sees(&team.id));
+            teams.retain(|team| visibility.sees(&team.id));
             Ok(teams)
         };
         let read: Result<_, Fault> = read.await;
@@ -119,10 +119,10 @@ impl Registry {
     ///
     /// # Errors
     /// There is none.
-    pub async fn team(&mut self, scope: &Scope, id: &str) -> Result<Team, RegistryError> {
+    pub async fn team(&mut self, visibility: &Visibility, id: &str) -> Result<Team, RegistryError> {
         let mut reading = self.reading().await?;
         let on = reading.connection();
-        let found = find(on, scope, id, false).await;
+        let found = find(on, visibility, id, false).await;
         reading.end(found).await
     }
 
@@ -130,10 +130,14 @@ impl Registry {
     ///
     /// # Errors
     /// There is none.
-    pub async fn team_named(&mut self, scope: &Scope, text: &str) -> Result<Team, RegistryError> {
+    pub async fn team_named(
+        &mut self,
+        visibility: &Visibility,
+        text: &str,
+    ) -> Result<Team, RegistryError> {
         let mut reading = self.reading().await?;
         let on = reading.connection();
-        let found = find_named(on, scope, text, false).await;
+        let found = find_named(on, visibility, text, false).await;
         reading.end(found).await
     }
 }
@@ -154,12 +158,12 @@ fn read_team(row: &AnyRow) -> Result<Team, Fault> {
 
 pub(crate) async fn find(
     on: &mut AnyConnection,
-    scope: &Scope,
+    visibility: &Visibility,
     id: &str,
     deleted: bool,
 ) -> Result<Team, Fault> {
     let missing = || NotFound::Object(ObjectKind::Team, id.to_owned());
-    if !scope.sees(id) || id.contains('\0') {
+    if !visibility.sees(id) || id.contains('\0') {
         return Err(missing().into());
     }
     let query = sqlx::query("SELECT * FROM teams WHERE id = $1").bind(id.to_owned());
@@ -175,26 +179,28 @@ pub(crate) async fn find(
 /// deleted.
 pub(crate) async fn named(
     on: &mut AnyConnection,
-    scope: &Scope,
+    visibility: &Visibility,
     text: &str,
     deleted: bool,
 ) -> Result<Option<Team>, Fault> {
     let sql = "SELECT * FROM teams WHERE id = $1 OR name = $1";
     let rows = sqlx::query(sql).bind(clean(text)).fetch_all(on).await?;
     let mut teams = rows.iter().map(read_team).collect::<Result<Vec<_>, _>>()?;
-    teams.retain(|team| scope.sees(&team.id) && (team.deleted_ms > 0) == deleted);
+    teams.retain(|team| visibility.sees(&team.id) && (team.deleted_ms > 0) == deleted);
     Ok(teams.into_iter().min_by_key(|team| team.id != text))
 }
 
 /// As [`named`], where there must be one.
 pub(crate) async fn find_named(
     on: &mut AnyConnection,
-    scope: &Scope,
+    visibility: &Visibility,
     text: &str,
     deleted: bool,
 ) -> Result<Team, Fault> {
     let missing = || NotFound::Object(ObjectKind::Team, text.to_owned());
-    Ok(named(on, scope, text, deleted).await?.ok_or_else(missing)?)
+    Ok(named(on, visibility, text, deleted)
+        .await?
+        .ok_or_else(missing)?)
 }
 
 /// To whom something is given.
@@ -207,11 +213,15 @@ pub(crate) struct Home {
 }
 
 /// The team that is meant by an id or a name, or none by nothing.
-pub(crate) async fn home(on: &mut AnyConnection, scope: &Scope, text: &str) -> Result<Home, Fault> {
-    let (team, tenant) = match (text, scope.team()) {
+pub(crate) async fn home(
+    on: &mut AnyConnection,
+    visibility: &Visibility,
+    text: &str,
+) -> Result<Home, Fault> {
+    let (team, tenant) = match (text, visibility.team()) {
         ("", None) => (String::new(), 0),
         _ => {
-            let found = find_named(on, scope, text, false).await?;
+            let found = find_named(on, visibility, text, false).await?;
             (found.id, i64::from(found.tenant))
         }
     };
@@ -221,10 +231,10 @@ pub(crate) async fn home(on: &mut AnyConnection, scope: &Scope, text: &str) -> R
 /// The same; none: these do not see such a team.
 pub(crate) async fn home_if_any(
     on: &mut AnyConnection,
-    scope: &Scope,
+    visibility: &Visibility,
     text: &str,
 ) -> Result<Option<Home>, Fault> {
-    match home(on, scope, text).await {
+    match home(on, visibility, text).await {
         Ok(home) => Ok(Some(home)),
         Err(Fault::Told(RegistryError::NotFound(_))) => Ok(None),
         Err(fault) => Err(fault),
@@ -240,12 +250,12 @@ pub(crate) async fn name_of(on: &mut AnyConnection, team: &str) -> Result<String
 /// The tenant of a team that is there, by its id; that of none is the common one.
 pub(crate) async fn team_seen(
     on: &mut AnyConnection,
-    scope: &Scope,
+    visibility: &Visibility,
     team: &str,
 ) -> Result<i64, Fault> {
-    match (team, scope.team()) {
+    match (team, visibility.team()) {
         ("", None) => Ok(0),
-        _ => Ok(i64::from(find(on, scope, team, false).await?.tenant)),
+        _ => Ok(i64::from(find(on, visibility, team, false).await?.tenant)),
     }
 }
 
@@ -253,9 +263,9 @@ pub(crate) async fn team_seen(
 const TENANT_MAX: i64 = (1 << 31) - 1;
 
 fn expect_all(actor: &Actor) -> Result<(), RegistryError> {
-    match actor.scope {
-        Scope::All => Ok(()),
-        Scope::Team(_) => Err(Refused::TeamsOfAll.into()),
+    match actor.visibility {
+        Visibility::All => Ok(()),
+        Visibility::Team(_) => Err(Refused::TeamsOfAll.into()),
     }
 }
 
@@ -364,7 +374,7 @@ async fn change_one(
     change: TeamChange,
     expected_revision: Option<i64>,
 ) -> Result<Team, Fault> {
-    let mut team = find_named(&mut work.all, &work.actor.scope, id, false).await?;
+    let mut team = find_named(&mut work.all, &work.actor.visibility, id, false).await?;
     let id = &*team.id.clone();
     expect_revision("the team", expected_revision, team.revision)?;
     let mut changed = Map::new();

@@ -20,8 +20,8 @@ use crate::rule_sets::owner::{is_builtin, unknown};
 use crate::sql::Fault;
 use crate::teams::{Home, expect_unqualified, forget_owner, home, team_seen};
 use crate::{
-    Actor, Exists, NO_ROLE, ObjectKind, Owner, Refused, Registry, RegistryError, Scope, USER_ROLE,
-    check_text, expect_revision,
+    Actor, Exists, NO_ROLE, ObjectKind, Owner, Refused, Registry, RegistryError, USER_ROLE,
+    Visibility, check_text, expect_revision,
 };
 use find::find_own;
 use passwords::new_hash;
@@ -188,7 +188,7 @@ impl Registry {
     ) -> Result<(), RegistryError> {
         let mut work = self.begin(actor).await?;
         let done = async {
-            let user = find_own(&mut work.all, &actor.scope, name, false).await?;
+            let user = find_own(&mut work.all, &actor.visibility, name, false).await?;
             expect_revision(name, expected_revision, user.revision)?;
             let now_ms = work.now_ms;
             set_deleted(&mut work, &user, "user.delete", now_ms).await
@@ -204,8 +204,8 @@ impl Registry {
     pub async fn restore_user(&mut self, actor: &Actor, name: &str) -> Result<User, RegistryError> {
         let mut work = self.begin(actor).await?;
         let done = async {
-            let mut user = find_own(&mut work.all, &actor.scope, name, true).await?;
-            team_seen(&mut work.all, &Scope::All, &user.team).await?;
+            let mut user = find_own(&mut work.all, &actor.visibility, name, true).await?;
+            team_seen(&mut work.all, &Visibility::All, &user.team).await?;
             set_deleted(&mut work, &user, "user.restore", 0).await?;
             user.deleted_ms = 0;
             user.revision += 1;
@@ -231,9 +231,9 @@ impl Registry {
     pub async fn purge_user(&mut self, actor: &Actor, name: &str) -> Result<(), RegistryError> {
         let mut work = self.begin(actor).await?;
         let done = async {
-            let user = match find_own(&mut work.all, &actor.scope, name, false).await {
+            let user = match find_own(&mut work.all, &actor.visibility, name, false).await {
                 Err(Fault::Told(RegistryError::NotFound(_))) => {
-                    find_own(&mut work.all, &actor.scope, name, true).await?
+                    find_own(&mut work.all, &actor.visibility, name, true).await?
                 }
                 found => found?,
             };
@@ -251,7 +251,7 @@ impl Registry {
 /// Checks that a user who sees one team gives nobody more than that: no role of all teams, and
 /// without a tenant no topics of others.
 async fn check_roles(work: &mut Work<'_>, user: &User) -> Result<(), Fault> {
-    let Some(team) = work.actor.scope.team() else {
+    let Some(team) = work.actor.visibility.team() else {
         return Ok(());
     };
     if user.team != team || user.api_role != ApiRole::None {
@@ -288,11 +288,11 @@ async fn insert(
 ) -> Result<User, Fault> {
     check_text("e-mail address", &new.email)?;
     check_text("full name", &new.full_name)?;
-    let scope = work.actor.scope.clone();
-    let own_team = scope.team();
+    let visibility = work.actor.visibility.clone();
+    let own_team = visibility.team();
     let own = own_team.filter(|_| new.team.is_empty());
     let team = own.map_or(new.team, str::to_owned);
-    let Home { team, tenant } = home(&mut work.all, &scope, &team).await?;
+    let Home { team, tenant } = home(&mut work.all, &visibility, &team).await?;
     let role = new.role.unwrap_or_else(|| {
         let is_among_others = own_team.is_some() && tenant == 0;
         if is_among_others { NO_ROLE } else { USER_ROLE }.to_owned()
@@ -338,7 +338,7 @@ async fn insert(
     sql.push(") ON CONFLICT DO NOTHING");
     let name = &user.name;
     if sql.execute(&mut work.all).await? == 0 {
-        let why = match is_user(&mut work.all, &Scope::All, name).await? {
+        let why = match is_user(&mut work.all, &Visibility::All, name).await? {
             true => Exists::User(name.clone()),
             false => Exists::Deleted(ObjectKind::User, name.clone()),
         };
@@ -369,8 +369,8 @@ async fn change_one(
     change: UserChange,
     expected_revision: Option<i64>,
 ) -> Result<User, Fault> {
-    let scope = work.actor.scope.clone();
-    let old = find_own(&mut work.all, &scope, name, false).await?;
+    let visibility = work.actor.visibility.clone();
+    let old = find_own(&mut work.all, &visibility, name, false).await?;
     expect_revision(name, expected_revision, old.revision)?;
     let mut new = old.clone();
     if let Some(role) = change.role {
@@ -388,7 +388,7 @@ async fn change_one(
         new.full_name = full_name;
     }
     if let Some(team) = change.team.filter(|team| *team != old.team) {
-        let Home { team, tenant } = home(&mut work.all, &scope, &team).await?;
+        let Home { team, tenant } = home(&mut work.all, &visibility, &team).await?;
         if tenant != i64::from(old.tenant) {
             expect_no_device(work, name, tenant).await?;
             expect_unqualified(&mut work.all, tenant, name).await?;

@@ -15,7 +15,7 @@ mod rollout;
 mod tests;
 
 pub use device::{Device, DeviceEvent, DeviceReason, DeviceState};
-pub use plan::{Gate, Plan, PlanError, WAVES_MAX, Wave};
+pub use plan::{Plan, PlanError, WAVES_MAX, Wave, WaveGate};
 pub use rollout::{
     Effect, NotPermitted, PauseReason, Rollout, RolloutState, WaveCounts, percent_of,
 };

@@ -22,7 +22,7 @@ pub enum Wave {
 /// What a wave must not exceed, and how long it lasts. Percentages are those of the devices of the
 /// wave, without those that are skipped.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Gate {
+pub struct WaveGate {
     /// Percent of the devices that may fail, 0 to 100. One more, and the rollout pauses.
     pub max_failed_percent: f64,
     /// Percent of the devices that may be silent, 0 to 100.
@@ -33,7 +33,7 @@ pub struct Gate {
     pub min_wait_ms: i64,
 }
 
-impl Default for Gate {
+impl Default for WaveGate {
     fn default() -> Self {
         Self {
             max_failed_percent: 5.0,
@@ -51,7 +51,7 @@ pub struct Plan {
     /// are one more wave. Empty: all devices are one wave.
     pub waves: Vec<Wave>,
     /// Between two waves, and at the end.
-    pub gate: Gate,
+    pub gate: WaveGate,
     /// Milliseconds after which the rollout has failed if it has not ended.
     pub timeout_ms: i64,
 }

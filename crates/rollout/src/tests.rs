@@ -4,7 +4,7 @@ use super::*;
 
 const HOUR: i64 = 60 * 60 * 1000;
 
-fn plan(waves: &[&str], gate: Gate) -> Plan {
+fn plan(waves: &[&str], gate: WaveGate) -> Plan {
     Plan {
         waves: waves
             .iter()
@@ -26,7 +26,7 @@ struct Fleet {
 }
 
 impl Fleet {
-    fn new(devices: u64, waves: &[&str], gate: Gate) -> Self {
+    fn new(devices: u64, waves: &[&str], gate: WaveGate) -> Self {
         let plan = plan(waves, gate);
         plan.check().unwrap();
         let sizes = plan.sizes(devices).into_iter().enumerate();
@@ -133,7 +133,7 @@ fn failed() -> Option<DeviceEvent> {
 
 #[test]
 fn waves_count_the_devices_of_those_before_and_the_rest_is_the_last() {
-    let sizes = |waves: &[&str], devices| plan(waves, Gate::default()).sizes(devices);
+    let sizes = |waves: &[&str], devices| plan(waves, WaveGate::default()).sizes(devices);
     assert_eq!(sizes(&["1%", "10%", "100%"], 1_000), [10, 90, 900]);
     assert_eq!(sizes(&["1%", "10%"], 1_000), [10, 90, 900]);
     assert_eq!(sizes(&["5", "20%"], 50), [5, 5, 40]);
@@ -147,21 +147,21 @@ fn plans_that_cannot_be_are_refused_with_the_member_at_fault() {
     for wrong in ["0", "0%", "101%", "x", "-1", "", "NaN%"] {
         assert!(Wave::parse(wrong).is_err(), "{wrong:?}");
     }
-    let mut wrong = plan(&["10%", "5%"], Gate::default());
+    let mut wrong = plan(&["10%", "5%"], WaveGate::default());
     assert_eq!(wrong.check().unwrap_err().member, "waves");
     wrong.waves.clear();
     wrong.gate.max_failed_percent = f64::NAN;
     assert_eq!(wrong.check().unwrap_err().member, "gate/max_failed_percent");
-    wrong.gate = Gate::default();
+    wrong.gate = WaveGate::default();
     wrong.timeout_ms = 0;
     assert_eq!(wrong.check().unwrap_err().member, "timeout_secs");
 }
 
 #[test]
 fn a_wave_begins_when_the_one_before_has_ended_and_its_time_is_over() {
-    let gate = Gate {
+    let gate = WaveGate {
         min_wait_ms: 10_000,
-        ..Gate::default()
+        ..WaveGate::default()
     };
     let mut fleet = Fleet::new(100, &["10%", "100%"], gate);
     assert_eq!(fleet.offered, [10]);
@@ -180,9 +180,9 @@ fn a_wave_begins_when_the_one_before_has_ended_and_its_time_is_over() {
 
 #[test]
 fn failures_beyond_the_gate_pause_at_once_and_a_resume_accepts_them() {
-    let gate = Gate {
+    let gate = WaveGate {
         max_failed_percent: 20.0,
-        ..Gate::default()
+        ..WaveGate::default()
     };
     let mut fleet = Fleet::new(100, &["10%", "100%"], gate);
     fleet.answer(|at| failed().filter(|_| at < 2));
@@ -208,10 +208,10 @@ fn failures_beyond_the_gate_pause_at_once_and_a_resume_accepts_them() {
 
 #[test]
 fn silent_devices_pause_the_rollout_and_go_on_when_they_speak() {
-    let gate = Gate {
+    let gate = WaveGate {
         silent_after_ms: HOUR,
         max_silent_percent: 5.0,
-        ..Gate::default()
+        ..WaveGate::default()
     };
     let mut fleet = Fleet::new(10, &[], gate);
     fleet.answer(|at| (at > 0).then_some(DeviceEvent::Succeeded));
@@ -233,7 +233,7 @@ fn silent_devices_pause_the_rollout_and_go_on_when_they_speak() {
 
 #[test]
 fn an_aborted_rollout_leaves_devices_alone_that_have_begun() {
-    let mut fleet = Fleet::new(4, &["50%"], Gate::default());
+    let mut fleet = Fleet::new(4, &["50%"], WaveGate::default());
     fleet.answer(|at| (at == 0).then_some(DeviceEvent::Downloading(None)));
     for effect in fleet.rollout.abort().unwrap() {
         fleet.carry_out(effect);
@@ -256,9 +256,9 @@ fn an_aborted_rollout_leaves_devices_alone_that_have_begun() {
 
 #[test]
 fn a_retry_offers_it_again_and_the_gate_counts_anew() {
-    let gate = Gate {
+    let gate = WaveGate {
         max_failed_percent: 50.0,
-        ..Gate::default()
+        ..WaveGate::default()
     };
     let mut fleet = Fleet::new(4, &[], gate);
     fleet.answer(|at| match at < 2 {
@@ -280,23 +280,23 @@ fn a_retry_offers_it_again_and_the_gate_counts_anew() {
 
 #[test]
 fn a_rollout_fails_when_its_time_is_over_or_no_device_has_the_firmware() {
-    let all = Gate {
+    let all = WaveGate {
         max_failed_percent: 100.0,
-        ..Gate::default()
+        ..WaveGate::default()
     };
     let mut fleet = Fleet::new(3, &[], all);
     fleet.answer(|_| failed());
     assert_eq!(fleet.rollout.state, RolloutState::Failed);
-    let patient = Gate {
+    let patient = WaveGate {
         silent_after_ms: 100 * HOUR,
-        ..Gate::default()
+        ..WaveGate::default()
     };
     let mut fleet = Fleet::new(3, &["1"], patient);
     fleet.now_ms += 24 * HOUR;
     fleet.settle();
     assert_eq!(fleet.rollout.state, RolloutState::Failed);
     assert_eq!(fleet.sum(DeviceState::Skipped), 3);
-    let nobody = Fleet::new(0, &["1%"], Gate::default());
+    let nobody = Fleet::new(0, &["1%"], WaveGate::default());
     assert_eq!(nobody.rollout.state, RolloutState::Succeeded);
 }
 
@@ -366,7 +366,7 @@ proptest! {
         waves in proptest::sample::select(vec![vec![], vec!["10%", "50%"], vec!["1", "5", "90%"]]),
         acts in proptest::collection::vec(any_act(), 0..80),
     ) {
-        let mut fleet = Fleet::new(devices, &waves, Gate::default());
+        let mut fleet = Fleet::new(devices, &waves, WaveGate::default());
         for act in acts {
             let before = fleet.devices.clone();
             let offered = fleet.offered.len();

@@ -5,7 +5,7 @@ pub const PAYLOAD_BYTES_MAX: usize = 64 * 1024;
 
 /// Where it comes from.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Source<'a> {
+pub enum RuleInput<'a> {
     /// A message.
     Message,
     /// A value of telemetry, with its key.
@@ -40,7 +40,7 @@ pub struct Facts<'a> {
     /// Payload.
     pub payload: &'a [u8],
     /// Where it comes from.
-    pub source: Source<'a>,
+    pub source: RuleInput<'a>,
     /// The device that has published it, or whose value or event it is.
     pub device: Option<DeviceFacts>,
     /// When it was received, or the time of the value, milliseconds since the Unix epoch.

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::alarm::AlarmMachine;
-use crate::facts::{Facts, PAYLOAD_BYTES_MAX, Source};
+use crate::facts::{Facts, PAYLOAD_BYTES_MAX, RuleInput};
 use crate::fuel::{self, UNITS_MAX, UNITS_OF_VALUE};
 use crate::tests::{evaluate, message, set, verdict};
-use crate::{Action, HOPS_MAX, Memory, RuleSet, Verdict};
+use crate::{Action, HOPS_MAX, Memory, MessageRules, RuleResult};
 
 /// Letters a and b in no order.
 fn random(bytes: usize) -> String {
@@ -24,8 +24,8 @@ fn repeated(part: &str, times: usize, by: &str) -> String {
     vec![part; times].join(by)
 }
 
-fn is_too_much(verdict: &Verdict) -> bool {
-    matches!(verdict, Verdict::Failed(why) if why.contains("too much work"))
+fn is_too_much(verdict: &RuleResult) -> bool {
+    matches!(verdict, RuleResult::Failed(why) if why.contains("too much work"))
 }
 
 /// Each of these took longer than a second, and one of them 41 s.
@@ -176,7 +176,7 @@ fn ordinary_rules_are_far_from_too_much() {
 
 fn value(key: &str, value: serde_json::Value) -> Facts<'static> {
     Facts {
-        source: Source::Telemetry {
+        source: RuleInput::Telemetry {
             key: key.to_owned(),
             value,
         },
@@ -194,7 +194,7 @@ fn all_values_of_a_message_share_what_a_rule_may_cost() {
         json!({ "telemetry": "k", "when": when, "actions": ["stop"] }),
     )]);
     let mut memory = Memory::default();
-    let failed = |set: &RuleSet, memory: &mut Memory| {
+    let failed = |set: &MessageRules, memory: &mut Memory| {
         let facts = value("k", json!(text));
         let outcomes = set.evaluate(&facts, &|_| None, memory);
         is_too_much(&outcomes[0].verdict)
@@ -205,7 +205,7 @@ fn all_values_of_a_message_share_what_a_rule_may_cost() {
     // A small value is looked at nevertheless, and the next message has all again.
     let small = value("k", json!("a"));
     let outcomes = set.evaluate(&small, &|_| None, &mut memory);
-    assert!(matches!(outcomes[0].verdict, Verdict::Matched(_)));
+    assert!(matches!(outcomes[0].verdict, RuleResult::Matched(_)));
     assert!(UNITS_OF_VALUE - fuel::left() > 0);
     assert!(failed(&set, &mut memory));
     memory.next_message();
@@ -239,11 +239,11 @@ fn a_message_that_tells_of_many_hops_is_kept_from_being_published_alone() {
         outcomes.map(|one| one.verdict).collect::<Vec<_>>()
     };
     let told = verdicts(0, HOPS_MAX);
-    assert_eq!(told[0], Verdict::Loop);
+    assert_eq!(told[0], RuleResult::Loop);
     assert!(
-        matches!(&told[1], Verdict::Matched(actions) if matches!(actions[..], [Action::Alarm(_)]))
+        matches!(&told[1], RuleResult::Matched(actions) if matches!(actions[..], [Action::Alarm(_)]))
     );
-    let Verdict::Withheld(actions) = &told[2] else {
+    let RuleResult::Withheld(actions) = &told[2] else {
         panic!("{told:?}");
     };
     assert!(matches!(
@@ -251,9 +251,13 @@ fn a_message_that_tells_of_many_hops_is_kept_from_being_published_alone() {
         [Action::Alarm(_), Action::Command { .. }]
     ));
     let before = verdicts(0, HOPS_MAX - 1);
-    assert!(before.iter().all(|one| matches!(one, Verdict::Matched(_))));
+    assert!(
+        before
+            .iter()
+            .all(|one| matches!(one, RuleResult::Matched(_)))
+    );
     let counted_here = verdicts(HOPS_MAX, 0);
-    assert!(counted_here.iter().all(|one| *one == Verdict::Loop));
+    assert!(counted_here.iter().all(|one| *one == RuleResult::Loop));
 }
 
 #[test]
@@ -264,7 +268,7 @@ fn a_value_that_is_not_finite_is_an_error() {
         for payload in ["inf", "-inf", "NaN"] {
             let found = evaluate(&set, &message("t", payload.as_bytes()));
             assert!(
-                matches!(&found[0].verdict, Verdict::Failed(why) if why.contains("finite")),
+                matches!(&found[0].verdict, RuleResult::Failed(why) if why.contains("finite")),
                 "{payload}: {found:?}"
             );
         }
@@ -272,7 +276,10 @@ fn a_value_that_is_not_finite_is_an_error() {
     let stores = json!({ "telemetry": { "device": "d", "key": "k", "value": "double(payload)" } });
     let set = set(&[("r", json!({ "topics": ["#"], "actions": [stores] }))]);
     let found = evaluate(&set, &message("t", b"inf"));
-    assert!(matches!(&found[0].verdict, Verdict::Failed(_)), "{found:?}");
+    assert!(
+        matches!(&found[0].verdict, RuleResult::Failed(_)),
+        "{found:?}"
+    );
 }
 
 #[test]
@@ -286,7 +293,7 @@ fn alarms_show_numbers_in_short() {
             received_ms: at,
             ..message("t", payload.as_bytes())
         };
-        let Verdict::Matched(actions) = evaluate(&set, &facts).remove(0).verdict else {
+        let RuleResult::Matched(actions) = evaluate(&set, &facts).remove(0).verdict else {
             panic!("it matches");
         };
         for action in actions {

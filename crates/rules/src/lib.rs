@@ -53,12 +53,12 @@ pub use definition::{
     DefinitionError, PublishAction, Severity, TelemetryAction, WebhookAction,
 };
 pub use expression::{ELEMENTS_MAX, EXPRESSION_BYTES_MAX, Evaluator, ExpressionError, Problem};
-pub use facts::{DeviceFacts, Facts, PAYLOAD_BYTES_MAX, Source};
+pub use facts::{DeviceFacts, Facts, PAYLOAD_BYTES_MAX, RuleInput};
 pub use fuel::UNITS_MAX;
 pub use guard::Guard;
 pub use hops::{HOPS_MAX, hops_after, hops_of_siblings};
 pub use memory::Memory;
 pub use pattern::PATTERN_BYTES_MAX;
 pub use rule::{Rule, RuleSource};
-pub use set::{Action, Outcome, RuleSet, TaggedRule, Verdict};
+pub use set::{Action, MessageRules, Outcome, RuleResult, TaggedRule};
 pub use value::{json_text, text_of};

@@ -11,7 +11,7 @@ use crate::alarm::{AlarmKey, Check, Limit, LimitSide, Observation};
 use crate::alarm_input::AlarmInput;
 use crate::arithmetic::{number, short};
 use crate::expression::{Evaluator, Problem, Variables, evaluate, is_true};
-use crate::facts::{DeviceFacts, Facts, PAYLOAD_BYTES_MAX, Source};
+use crate::facts::{DeviceFacts, Facts, PAYLOAD_BYTES_MAX, RuleInput};
 use crate::filter::Levels;
 use crate::fuel;
 use crate::guard::{self, Guard, Unguarded};
@@ -90,7 +90,7 @@ pub enum Action {
 
 /// What a rule makes of a message.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Verdict {
+pub enum RuleResult {
     /// Its condition is true, and this follows.
     Matched(Vec<Action>),
     /// Its condition is true, and this follows. What it would publish does not: the message tells
@@ -112,11 +112,11 @@ pub struct Outcome {
     /// Place of the rule in the set.
     pub rule: usize,
     /// What it makes of the message.
-    pub verdict: Verdict,
+    pub verdict: RuleResult,
 }
 
 /// The rules of a node, in their order.
-pub struct RuleSet {
+pub struct MessageRules {
     evaluator: Arc<Evaluator>,
     guard: Box<dyn Guard>,
     rules: Vec<TaggedRule>,
@@ -128,19 +128,19 @@ pub struct RuleSet {
     by_event: HashMap<String, Vec<usize>>,
 }
 
-impl Default for RuleSet {
+impl Default for MessageRules {
     fn default() -> Self {
         Self::new(Evaluator::default(), Vec::new())
     }
 }
 
-impl std::fmt::Debug for RuleSet {
+impl std::fmt::Debug for MessageRules {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("RuleSet").field(&self.rules).finish()
+        f.debug_tuple("MessageRules").field(&self.rules).finish()
     }
 }
 
-impl RuleSet {
+impl MessageRules {
     /// These rules, which `evaluator` has read. A panic of an expression is caught by nobody.
     pub fn new(evaluator: impl Into<Arc<Evaluator>>, rules: Vec<TaggedRule>) -> Self {
         Self::guarded(evaluator, rules, Box::new(Unguarded))
@@ -254,7 +254,7 @@ impl RuleSet {
     /// Places of the rules that look at a message, in their order.
     fn candidates(&self, facts: &Facts<'_>) -> Vec<usize> {
         let mut found: Vec<usize> = match &facts.source {
-            Source::Message => {
+            RuleInput::Message => {
                 let first = facts.topic.split('/').next().unwrap_or_default();
                 let literal = self.by_level.get(first);
                 let all = literal.into_iter().flatten().chain(&self.wild);
@@ -262,8 +262,8 @@ impl RuleSet {
                     .map(|(at, _)| *at)
                     .collect()
             }
-            Source::Telemetry { key, .. } => self.by_key.get(key).cloned().unwrap_or_default(),
-            Source::Event(kind) => self.by_event.get(*kind).cloned().unwrap_or_default(),
+            RuleInput::Telemetry { key, .. } => self.by_key.get(key).cloned().unwrap_or_default(),
+            RuleInput::Event(kind) => self.by_event.get(*kind).cloned().unwrap_or_default(),
         };
         found.retain(|at| {
             self.rules.get(*at).is_some_and(|one| {
@@ -327,7 +327,7 @@ impl RuleSet {
         }
         let takes = |name: &str| used.has(name) || used.has("previous");
         match &facts.source {
-            Source::Message => {
+            RuleInput::Message => {
                 if used.has("topic") {
                     scope.add_variable_as_val("topic", of_text(facts.topic));
                 }
@@ -343,7 +343,7 @@ impl RuleSet {
                     scope.add_variable_as_val("payload", payload);
                 }
             }
-            Source::Telemetry { key, value } => {
+            RuleInput::Telemetry { key, value } => {
                 if used.has("topic") {
                     scope.add_variable_as_val("topic", of_text(facts.topic));
                 }
@@ -362,7 +362,7 @@ impl RuleSet {
                     scope.add_variable_as_val("value", value);
                 }
             }
-            Source::Event(_) => {
+            RuleInput::Event(_) => {
                 if used.has("event") && facts.payload.len() <= PAYLOAD_BYTES_MAX {
                     scope.add_variable_as_val("event", of_payload(facts.payload));
                 }
@@ -404,7 +404,7 @@ impl RuleSet {
                 judge.verdict(lookup, memory)
             });
             memory.note_used(at, units.saturating_sub(fuel::left()));
-            let (verdict, stops) = judged.unwrap_or_else(|why| (Verdict::Failed(why), false));
+            let (verdict, stops) = judged.unwrap_or_else(|why| (RuleResult::Failed(why), false));
             outcomes.push(Outcome { rule: at, verdict });
             if stops {
                 break;
@@ -428,33 +428,33 @@ impl Judge<'_> {
         &self,
         lookup: &dyn Fn(&str) -> Option<DeviceFacts>,
         memory: &mut Memory,
-    ) -> (Verdict, bool) {
+    ) -> (RuleResult, bool) {
         let withholds = self.facts.told_hops >= HOPS_MAX;
         if self.facts.hops >= HOPS_MAX || withholds && self.rule.does_nothing_but_publish() {
-            return (Verdict::Loop, false);
+            return (RuleResult::Loop, false);
         }
         match self.judge(withholds, lookup, memory) {
             Ok(Some((actions, stops))) => {
                 let has_published = self.rule.publishes();
                 let verdict = match withholds && has_published {
-                    true => Verdict::Withheld(actions),
-                    false => Verdict::Matched(actions),
+                    true => RuleResult::Withheld(actions),
+                    false => RuleResult::Matched(actions),
                 };
                 (verdict, stops)
             }
-            Ok(None) => (Verdict::Unmatched, false),
+            Ok(None) => (RuleResult::Unmatched, false),
             Err(Problem::Missing(name)) => {
                 let is_large = self.facts.payload.len() > PAYLOAD_BYTES_MAX;
                 let verdict = match is_large && matches!(name.as_str(), "payload" | "event") {
-                    true => Verdict::Failed(format!(
+                    true => RuleResult::Failed(format!(
                         "the payload has {} bytes, rules look into {PAYLOAD_BYTES_MAX} at most",
                         self.facts.payload.len()
                     )),
-                    false => Verdict::Missing(name),
+                    false => RuleResult::Missing(name),
                 };
                 (verdict, false)
             }
-            Err(Problem::Failed(why)) => (Verdict::Failed(why), false),
+            Err(Problem::Failed(why)) => (RuleResult::Failed(why), false),
         }
     }
 
@@ -549,7 +549,7 @@ impl Judge<'_> {
             return;
         }
         let of = match &self.facts.source {
-            Source::Telemetry { key, .. } => {
+            RuleInput::Telemetry { key, .. } => {
                 format!("{}\0{key}", device.map_or("", |device| &device.id))
             }
             _ => self.facts.topic.to_owned(),
@@ -666,7 +666,7 @@ impl Judge<'_> {
         let id = device.map(|device| device.id.clone());
         let subject = match (&id, &self.facts.source) {
             (Some(id), _) => id.clone(),
-            (None, Source::Event(kind)) => (*kind).to_owned(),
+            (None, RuleInput::Event(kind)) => (*kind).to_owned(),
             (None, _) => self.facts.topic.to_owned(),
         };
         crate::alarm::About {

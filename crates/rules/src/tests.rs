@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 use serde_json::json;
 
-use crate::facts::{DeviceFacts, Facts, PAYLOAD_BYTES_MAX, Source};
+use crate::facts::{DeviceFacts, Facts, PAYLOAD_BYTES_MAX, RuleInput};
 use crate::{
-    Action, Definition, Evaluator, HOPS_MAX, Memory, Outcome, Rule, RuleSet, TaggedRule, Verdict,
+    Action, Definition, Evaluator, HOPS_MAX, Memory, MessageRules, Outcome, Rule, RuleResult,
+    TaggedRule,
 };
 
-pub(crate) fn set(rules: &[(&str, serde_json::Value)]) -> RuleSet {
+pub(crate) fn set(rules: &[(&str, serde_json::Value)]) -> MessageRules {
     let evaluator = Evaluator::default();
     let rules = rules.iter().map(|(name, definition)| {
         let definition: Definition =
@@ -23,7 +24,7 @@ pub(crate) fn set(rules: &[(&str, serde_json::Value)]) -> RuleSet {
         }
     });
     let rules = rules.collect();
-    RuleSet::new(evaluator, rules)
+    MessageRules::new(evaluator, rules)
 }
 
 fn refused(definition: serde_json::Value) -> String {
@@ -37,7 +38,7 @@ pub(crate) fn message<'a>(topic: &'a str, payload: &'a [u8]) -> Facts<'a> {
         tenant: 0,
         topic,
         payload,
-        source: Source::Message,
+        source: RuleInput::Message,
         device: None,
         time_ms: 1_000,
         received_ms: 1_000,
@@ -47,11 +48,11 @@ pub(crate) fn message<'a>(topic: &'a str, payload: &'a [u8]) -> Facts<'a> {
     }
 }
 
-pub(crate) fn evaluate(set: &RuleSet, facts: &Facts<'_>) -> Vec<Outcome> {
+pub(crate) fn evaluate(set: &MessageRules, facts: &Facts<'_>) -> Vec<Outcome> {
     set.evaluate(facts, &|_| None, &mut Memory::default())
 }
 
-pub(crate) fn verdict(when: &str, payload: &str) -> Verdict {
+pub(crate) fn verdict(when: &str, payload: &str) -> RuleResult {
     let set = set(&[(
         "r",
         json!({ "topics": ["#"], "when": when, "actions": ["stop"] }),
@@ -62,8 +63,8 @@ pub(crate) fn verdict(when: &str, payload: &str) -> Verdict {
 
 fn is_true(when: &str, payload: &str) -> bool {
     match verdict(when, payload) {
-        Verdict::Matched(_) => true,
-        Verdict::Unmatched => false,
+        RuleResult::Matched(_) => true,
+        RuleResult::Unmatched => false,
         other => panic!("{when}: {other:?}"),
     }
 }
@@ -110,11 +111,11 @@ fn conditions_look_at_topic_and_payload() {
 fn a_missing_field_is_no_error_and_division_by_zero_is_one() {
     assert_eq!(
         verdict("payload.temp > 80", r#"{"hum":1}"#),
-        Verdict::Missing("temp".to_owned())
+        RuleResult::Missing("temp".to_owned())
     );
     assert_eq!(
         verdict("previous == 1", "1"),
-        Verdict::Missing("previous".to_owned())
+        RuleResult::Missing("previous".to_owned())
     );
     for when in [
         "1 / 0 == 1",
@@ -123,17 +124,17 @@ fn a_missing_field_is_no_error_and_division_by_zero_is_one() {
     ] {
         assert_eq!(
             verdict(when, r#"{"a":1,"b":0}"#),
-            Verdict::Failed("division by zero".to_owned()),
+            RuleResult::Failed("division by zero".to_owned()),
             "{when}"
         );
     }
     assert!(matches!(
         verdict("payload.a > 'x'", r#"{"a":1}"#),
-        Verdict::Failed(_)
+        RuleResult::Failed(_)
     ));
     assert!(matches!(
         verdict("payload.a", r#"{"a":1}"#),
-        Verdict::Failed(_)
+        RuleResult::Failed(_)
     ));
 }
 
@@ -192,16 +193,16 @@ fn texts_do_not_explode() {
     let many = json!(many).to_string();
     assert!(matches!(
         verdict("payload.all(x, x >= 0)", &many),
-        Verdict::Failed(_)
+        RuleResult::Failed(_)
     ));
     assert!(matches!(
         verdict("payload.map(x, string(x) + 'x')[0] == 'x'", "[1]"),
-        Verdict::Failed(_)
+        RuleResult::Failed(_)
     ));
     let large = format!("\"{}\"", "x".repeat(PAYLOAD_BYTES_MAX));
     assert!(matches!(
         verdict("payload == 'x'", &large),
-        Verdict::Failed(_)
+        RuleResult::Failed(_)
     ));
     // Debug builds are slow; without bounds it would take minutes.
     assert!(
@@ -228,7 +229,7 @@ fn what_grows_with_each_use_is_bounded() {
         (&copies, &long),
     ] {
         let found = verdict(when, payload);
-        let Verdict::Failed(why) = &found else {
+        let RuleResult::Failed(why) = &found else {
             panic!("{when}: {found:?}");
         };
         assert!(why.contains("at most"), "{when}: {why}");
@@ -333,16 +334,16 @@ fn a_rule_that_panics_fails_alone() {
         let rule = Arc::new(rule);
         TaggedRule { tenant: 0, rule }
     });
-    let set = RuleSet::guarded(evaluator, rules.into(), Box::new(SecondPanics));
+    let set = MessageRules::guarded(evaluator, rules.into(), Box::new(SecondPanics));
     let facts = message("t", b"1");
     assert_eq!(set.devices_of(&facts), ["t"]);
-    let verdicts: Vec<Verdict> = evaluate(&set, &facts)
+    let verdicts: Vec<RuleResult> = evaluate(&set, &facts)
         .into_iter()
         .map(|outcome| outcome.verdict)
         .collect();
-    assert!(matches!(verdicts[0], Verdict::Matched(_)));
-    assert_eq!(verdicts[1], Verdict::Failed("it panicked".to_owned()));
-    assert!(matches!(verdicts[2], Verdict::Matched(_)));
+    assert!(matches!(verdicts[0], RuleResult::Matched(_)));
+    assert_eq!(verdicts[1], RuleResult::Failed("it panicked".to_owned()));
+    assert!(matches!(verdicts[2], RuleResult::Matched(_)));
 }
 
 #[test]
@@ -369,7 +370,7 @@ fn actions_are_made_of_the_message() {
     let outcomes = evaluate(&set, &message("plant/7/temperature", b"90"));
     let [
         Outcome {
-            verdict: Verdict::Matched(actions),
+            verdict: RuleResult::Matched(actions),
             ..
         },
     ] = &outcomes[..]
@@ -410,7 +411,7 @@ fn stop_keeps_later_rules_from_a_message() {
     assert_eq!(outcomes.len(), 1);
     let outcomes = evaluate(&set, &message("a/x", b"2"));
     assert_eq!(outcomes.len(), 2);
-    assert_eq!(outcomes[0].verdict, Verdict::Unmatched);
+    assert_eq!(outcomes[0].verdict, RuleResult::Unmatched);
 }
 
 #[test]
@@ -430,8 +431,8 @@ fn loops_end() {
     loop {
         let outcomes = evaluate(&set_of(true), &facts(hops, Some("r")));
         match &outcomes[0].verdict {
-            Verdict::Matched(_) => hops += 1,
-            Verdict::Loop => break,
+            RuleResult::Matched(_) => hops += 1,
+            RuleResult::Loop => break,
             other => panic!("{other:?}"),
         }
     }
@@ -462,16 +463,19 @@ fn rules_look_at_devices_and_the_value_before() {
         outcomes.remove(0).verdict
     };
     assert_eq!(set.devices_of(&message("d/p1", b"1")), ["p1"]);
-    assert_eq!(take("d/p1", b"1"), Verdict::Missing("previous".to_owned()));
-    assert_eq!(take("d/p1", b"2"), Verdict::Unmatched);
-    let Verdict::Matched(actions) = take("d/p1", b"9") else {
+    assert_eq!(
+        take("d/p1", b"1"),
+        RuleResult::Missing("previous".to_owned())
+    );
+    assert_eq!(take("d/p1", b"2"), RuleResult::Unmatched);
+    let RuleResult::Matched(actions) = take("d/p1", b"9") else {
         panic!("it matches");
     };
     let Action::Alarm(input) = &actions[0] else {
         panic!("{actions:?}");
     };
     assert_eq!(input.key().subject, "p1");
-    assert_eq!(take("d/f1", b"9"), Verdict::Unmatched);
+    assert_eq!(take("d/f1", b"9"), RuleResult::Unmatched);
 }
 
 #[test]
@@ -487,7 +491,7 @@ fn telemetry_and_events_are_sources() {
         ),
     ]);
     let value = Facts {
-        source: Source::Telemetry {
+        source: RuleInput::Telemetry {
             key: "temp".to_owned(),
             value: json!(21.5),
         },
@@ -495,15 +499,15 @@ fn telemetry_and_events_are_sources() {
     };
     assert!(matches!(
         evaluate(&set, &value)[0].verdict,
-        Verdict::Matched(_)
+        RuleResult::Matched(_)
     ));
     let event = Facts {
-        source: Source::Event("disconnected"),
+        source: RuleInput::Event("disconnected"),
         ..message("", br#"{"client_id":"c"}"#)
     };
     assert!(matches!(
         evaluate(&set, &event)[0].verdict,
-        Verdict::Matched(_)
+        RuleResult::Matched(_)
     ));
     assert_eq!(set.events(), ["disconnected"]);
     assert!(set.filters().is_empty());
@@ -572,7 +576,7 @@ proptest! {
         let evaluator = Evaluator::default();
         if let Ok(rule) = Rule::new(&evaluator, "r", definition) {
             let rule = TaggedRule { tenant: 0, rule: Arc::new(rule) };
-            let set = RuleSet::new(evaluator, vec![rule]);
+            let set = MessageRules::new(evaluator, vec![rule]);
             evaluate(&set, &message("a", payload.as_bytes()));
         }
     }
@@ -591,7 +595,7 @@ proptest! {
         let evaluator = Evaluator::default();
         if let Ok(rule) = Rule::new(&evaluator, "r", definition) {
             let rule = TaggedRule { tenant: 0, rule: Arc::new(rule) };
-            let set = RuleSet::new(evaluator, vec![rule]);
+            let set = MessageRules::new(evaluator, vec![rule]);
             evaluate(&set, &message("a", br#"{"a":1,"l":[1,"x"]}"#));
             evaluate(&set, &message("a", b"\xff"));
         }

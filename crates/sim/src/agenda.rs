@@ -41,7 +41,7 @@ pub enum Due {
     /// Something about a user changes.
     Change,
     /// The gate goes on with clients that wait.
-    Gate,
+    Authenticator,
     /// The node is started again.
     Restart,
     /// The world looks at the node's own reports.

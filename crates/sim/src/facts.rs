@@ -8,7 +8,7 @@ use crate::identifiers::Identifiers;
 use crate::ledger::Ledger;
 use crate::node::LinkIndex;
 use crate::part::PartFact;
-use crate::people::{Verdict, Version};
+use crate::people::{LoginVerdict, Version};
 use crate::sink::SinkFact;
 use crate::store::Lsn;
 use crate::topics::{FilterIndex, TopicIndex};
@@ -282,7 +282,7 @@ pub enum Fact {
         /// The tenant that its name was looked for in.
         tenant: u32,
         /// What was decided.
-        verdict: Verdict,
+        verdict: LoginVerdict,
     },
     /// This version of the users is in force.
     InForce {

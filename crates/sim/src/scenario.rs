@@ -16,7 +16,7 @@ use crate::network::{LinkProfile, Network};
 use crate::node::{Node, NodeProfile};
 use crate::observer::Observer;
 use crate::part::{Part, PartPlan, PartRow};
-use crate::people::{Gate, People};
+use crate::people::{Authenticator, People};
 use crate::random::Random;
 use crate::sink::{SimSink, SinkPlan, has_tenants};
 use crate::store::{Store, StoreProfile};
@@ -324,7 +324,7 @@ impl Scenario {
             Observer::new(ledger, Checks::new(self.queued_max), log),
             self.rules.map(|rules| {
                 let gate = Random::new(seed, "gate", 0);
-                let gate = Gate::new(rules.lockout, rules.look_us, gate);
+                let gate = Authenticator::new(rules.lockout, rules.look_us, gate);
                 Office::new(gate, rules.change_us, Random::new(seed, "office", 0))
             }),
             (self.disturbance, Random::new(seed, "world", 0)),

@@ -120,7 +120,7 @@ pub(crate) struct Refusals {
 
 /// The result for a point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum PointResult {
     Stored,
     /// Another point of its span is refused.
     LeftOut,
@@ -128,14 +128,14 @@ pub(crate) enum Verdict {
 }
 
 impl Refusals {
-    pub(crate) fn of(&self, index: usize) -> Verdict {
+    pub(crate) fn of(&self, index: usize) -> PointResult {
         if let Some(refusal) = self.points.get(&index) {
-            return Verdict::Refused(*refusal);
+            return PointResult::Refused(*refusal);
         }
         let next = self.wholes.partition_point(|span| span.end <= index);
         match self.wholes.get(next) {
-            Some(span) if span.contains(&index) => Verdict::LeftOut,
-            _ => Verdict::Stored,
+            Some(span) if span.contains(&index) => PointResult::LeftOut,
+            _ => PointResult::Stored,
         }
     }
 }
@@ -273,17 +273,17 @@ mod tests {
         // The first three are one too many for the device, the last two for all devices.
         assert_eq!(admitted, [(1, "c"), (2, "x"), (1, "d")]);
         let verdicts: Vec<_> = (0..8).map(|index| refusals.of(index)).collect();
-        let refused = Verdict::Refused;
+        let refused = PointResult::Refused;
         assert_eq!(
             verdicts,
             [
-                Verdict::LeftOut,
-                Verdict::LeftOut,
+                PointResult::LeftOut,
+                PointResult::LeftOut,
                 refused(Refusal::TooManyKeys),
-                Verdict::Stored,
-                Verdict::Stored,
-                Verdict::Stored,
-                Verdict::LeftOut,
+                PointResult::Stored,
+                PointResult::Stored,
+                PointResult::Stored,
+                PointResult::LeftOut,
                 refused(Refusal::TooManySeries),
             ]
         );

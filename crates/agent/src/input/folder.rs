@@ -17,7 +17,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use martlet_store::Disk;
 use rustix::fs::OFlags;
 
-use crate::lines::Lines;
+use crate::lines::LineSplitter;
 use crate::log::{self, Level, Seldom};
 use crate::queue::{Queue, StateKind};
 
@@ -117,7 +117,7 @@ struct Tracked {
 pub(crate) struct Scan {
     /// There is more to read now.
     pub(crate) more: bool,
-    /// Lines left out because they were too long.
+    /// LineSplitter left out because they were too long.
     pub(crate) too_long: u64,
 }
 
@@ -375,8 +375,8 @@ impl Tracked {
         is_quiet: bool,
     ) -> io::Result<(usize, u64)> {
         let mut lines = match self.skipped_to {
-            Some(_) => Lines::skipping(line_bytes_max),
-            None => Lines::new(line_bytes_max),
+            Some(_) => LineSplitter::skipping(line_bytes_max),
+            None => LineSplitter::new(line_bytes_max),
         };
         let mut at = self.next();
         let begin = self.position.offset;

@@ -10,7 +10,7 @@ use axum::body::{Body, Bytes};
 use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
-use martlet_control::feed::{Batch, Filter, Frame, Gone, Lines, Panel, Reader};
+use martlet_control::feed::{Batch, EventTexts, Filter, Frame, Gone, Panel, Reader};
 use martlet_control::principal::{Principal, Scope};
 use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
@@ -36,7 +36,7 @@ pub(super) const PIECE: usize = 16 * 1024;
 /// Something to be sent.
 pub(super) enum Piece {
     /// These of the lines that all readers of the form share.
-    Shared(Arc<Lines>, Range<usize>),
+    Shared(Arc<EventTexts>, Range<usize>),
     /// An event by itself.
     Own {
         /// Event to resume after, for a reader that has received it; none: the position is
@@ -223,7 +223,7 @@ pub(super) fn heartbeats() -> Interval {
 }
 
 /// What a stream of server-sent events is made from.
-struct Source {
+struct StreamState {
     reader: Reader,
     place: OpenStream,
     shaper: Shaper,
@@ -243,7 +243,7 @@ pub(super) fn answer(
 ) -> Response {
     // Browsers that lose it come back after a second.
     place.keep([Bytes::from_static(b"retry: 1000\n\n")].into());
-    let source = Source {
+    let source = StreamState {
         shaper: Shaper::new(format, &reader),
         asker: Asker::new(api, parts, reader.filter()),
         reader,
@@ -270,7 +270,7 @@ pub(super) fn answer(
     (headers, Body::from_stream(chunks)).into_response()
 }
 
-impl Source {
+impl StreamState {
     async fn next(&mut self) -> Option<Bytes> {
         loop {
             // By the panel's format some become nothing yet.

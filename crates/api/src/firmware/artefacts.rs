@@ -158,7 +158,9 @@ pub(crate) async fn add(
         return Ok((StatusCode::CREATED, Json(added.into())));
     }
     let length = length_of(request.headers());
-    let mut upload = firmware.begin(&actor.scope, claims(query)?, length).await?;
+    let mut upload = firmware
+        .begin(&actor.visibility, claims(query)?, length)
+        .await?;
     let mut body = request.into_body();
     while let Some(piece) = next_piece(&mut body).await? {
         upload.write(&piece).await?;
@@ -231,15 +233,17 @@ pub(crate) async fn list(
     CalledBy(caller): CalledBy,
     QueryOf(wanted): QueryOf<ArtefactParams>,
 ) -> Result<Json<Page<FirmwareView>>, Problem> {
-    let scope = within(&api, caller, wanted.team.as_deref()).await?.scope();
+    let visibility = within(&api, caller, wanted.team.as_deref())
+        .await?
+        .visibility();
     let filter = FirmwareFilter {
         name: wanted.name,
         device_type: wanted.device_type,
     };
-    let of = format!("firmware {scope:?} {filter:?}");
+    let of = format!("firmware {visibility:?} {filter:?}");
     let asked = (wanted.limit, wanted.cursor.as_deref(), None);
     let request = page_request(&api, &of, asked)?;
-    let page = firmware_of(&api)?.list(scope, filter, request).await?;
+    let page = firmware_of(&api)?.list(visibility, filter, request).await?;
     Ok(Json(page_of(&api, &of, page, FirmwareView::from)))
 }
 
@@ -255,8 +259,8 @@ pub(crate) async fn show(
     PathOf((name, version)): PathOf<(String, String)>,
     QueryOf(of): QueryOf<OfTeam>,
 ) -> Result<Json<FirmwareView>, Problem> {
-    let scope = within(&api, caller, of.team.as_deref()).await?.scope();
-    let found = firmware_of(&api)?.show(scope, name, version).await?;
+    let visibility = within(&api, caller, of.team.as_deref()).await?.visibility();
+    let found = firmware_of(&api)?.show(visibility, name, version).await?;
     Ok(Json(found.into()))
 }
 

@@ -47,8 +47,8 @@ pub(crate) async fn file(
     let found = match own {
         Some(Extension(OwnDevice(device))) => store.for_device(&device, name, version).await?,
         None => {
-            let scope = within(&api, caller, of.team.as_deref()).await?.scope();
-            store.show(scope, name, version).await?
+            let visibility = within(&api, caller, of.team.as_deref()).await?.visibility();
+            store.show(visibility, name, version).await?
         }
     };
     if !found.url.is_empty() {

@@ -41,7 +41,7 @@ pub(crate) fn add_to(routes: Routes) -> Routes {
 impl From<FirmwareError> for Problem {
     fn from(error: FirmwareError) -> Self {
         let kind = match error {
-            FirmwareError::Tables(error) => return error.into(),
+            FirmwareError::SharedRegistry(error) => return error.into(),
             FirmwareError::Invalid(_) => ProblemKind::Invalid,
             FirmwareError::TooLarge(_) => ProblemKind::TooLarge,
             FirmwareError::NoRoom(_) => ProblemKind::Conflict,

@@ -7,8 +7,8 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use martlet_control::callers::Caller;
 use martlet_control::rollouts::{
-    Cause, DeviceState, Gate, NewRollout, Plan, PlanError, Rollout, RolloutDevice, RolloutOrder,
-    RolloutTarget, Wave,
+    Cause, DeviceState, NewRollout, Plan, PlanError, Rollout, RolloutDevice, RolloutOrder,
+    RolloutTarget, Wave, WaveGate,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -60,7 +60,7 @@ pub(crate) struct GateView {
 
 impl Default for GateView {
     fn default() -> Self {
-        Self::from(Gate::default())
+        Self::from(WaveGate::default())
     }
 }
 
@@ -68,8 +68,8 @@ fn seconds(ms: i64) -> u32 {
     u32::try_from(ms / 1000).unwrap_or(u32::MAX)
 }
 
-impl From<Gate> for GateView {
-    fn from(gate: Gate) -> Self {
+impl From<WaveGate> for GateView {
+    fn from(gate: WaveGate) -> Self {
         Self {
             max_failed_percent: gate.max_failed_percent,
             max_silent_percent: gate.max_silent_percent,
@@ -79,7 +79,7 @@ impl From<Gate> for GateView {
     }
 }
 
-impl From<GateView> for Gate {
+impl From<GateView> for WaveGate {
     fn from(gate: GateView) -> Self {
         Self {
             max_failed_percent: gate.max_failed_percent,
@@ -300,12 +300,14 @@ pub(crate) async fn list(
     CalledBy(caller): CalledBy,
     QueryOf(wanted): QueryOf<RolloutParams>,
 ) -> Result<Json<Page<RolloutView>>, Problem> {
-    let scope = within(&api, caller, wanted.team.as_deref()).await?.scope();
+    let visibility = within(&api, caller, wanted.team.as_deref())
+        .await?
+        .visibility();
     let open = wanted.open == Some(true);
-    let of = format!("rollouts {scope:?} {open}");
+    let of = format!("rollouts {visibility:?} {open}");
     let asked = (wanted.limit, wanted.cursor.as_deref(), None);
     let request = page_request(&api, &of, asked)?;
-    let page = rollouts_of(&api)?.list(scope, open, request).await?;
+    let page = rollouts_of(&api)?.list(visibility, open, request).await?;
     Ok(Json(page_of(&api, &of, page, RolloutView::from)))
 }
 
@@ -320,8 +322,8 @@ pub(crate) async fn show(
     PathOf(id): PathOf<String>,
     QueryOf(of): QueryOf<OfTeam>,
 ) -> Result<Json<RolloutView>, Problem> {
-    let scope = within(&api, caller, of.team.as_deref()).await?.scope();
-    let found = rollouts_of(&api)?.show(scope, id).await?;
+    let visibility = within(&api, caller, of.team.as_deref()).await?.visibility();
+    let found = rollouts_of(&api)?.show(visibility, id).await?;
     Ok(Json(found.into()))
 }
 
@@ -406,16 +408,18 @@ pub(crate) async fn devices(
     PathOf(id): PathOf<String>,
     QueryOf(wanted): QueryOf<DevicesWanted>,
 ) -> Result<Json<Page<RolloutDeviceView>>, Problem> {
-    let scope = within(&api, caller, wanted.team.as_deref()).await?.scope();
+    let visibility = within(&api, caller, wanted.team.as_deref())
+        .await?
+        .visibility();
     let known: Vec<&str> = DeviceState::ALL.iter().map(|one| one.word()).collect();
     let state = wanted.state.as_deref();
     let state = state.map(|text| word_of_query("state", text, DeviceState::from_word, &known));
     let state = state.transpose()?;
-    let of = format!("rollout devices {scope:?} {id} {state:?}");
+    let of = format!("rollout devices {visibility:?} {id} {state:?}");
     let asked = (wanted.limit, wanted.cursor.as_deref(), None);
     let request = page_request(&api, &of, asked)?;
     let rollouts = rollouts_of(&api)?;
-    let page = rollouts.devices(&api.control, (scope, id), state, request);
+    let page = rollouts.devices(&api.control, (visibility, id), state, request);
     let page = page.await?;
     Ok(Json(page_of(&api, &of, page, RolloutDeviceView::from)))
 }

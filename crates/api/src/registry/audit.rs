@@ -98,7 +98,7 @@ pub(crate) async fn list(
     CalledBy(caller): CalledBy,
     QueryOf(wanted): QueryOf<WantedLines>,
 ) -> Result<axum::Json<Page<AuditView>>, Problem> {
-    let scope = caller.scope();
+    let visibility = caller.visibility();
     let at = |name: &str, text: &Option<String>| -> Result<Option<i64>, Problem> {
         match text.as_deref() {
             None => Ok(None),
@@ -116,7 +116,7 @@ pub(crate) async fn list(
         from_ms: at("from", &wanted.from)?,
         before_ms: at("before", &wanted.before)?,
     };
-    let of = format!("audit {scope:?} {filter:?}");
+    let of = format!("audit {visibility:?} {filter:?}");
     let asked = (wanted.limit, wanted.cursor.as_deref(), wanted.total);
     let page = page_request(&api, &of, asked)?;
     let page = api.run(caller, ReadAuditLog { filter, page }).await?;

@@ -85,7 +85,7 @@ pub(crate) async fn list(
     QueryOf(wanted): QueryOf<WantedBans>,
 ) -> Result<axum::Json<Page<BanView>>, Problem> {
     let caller = within(&api, caller, wanted.team.as_deref()).await?;
-    let of = format!("bans {:?}", caller.scope());
+    let of = format!("bans {:?}", caller.visibility());
     let asked = (wanted.limit, wanted.cursor.as_deref(), wanted.total);
     let page = page_request(&api, &of, asked)?;
     let page = api.run(caller, PageOfBans { page }).await?;

@@ -4,9 +4,9 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use martlet_control::callers::Caller;
 use martlet_control::principal::{Principal, Scopes};
-use martlet_control::tables::by_what;
+use martlet_control::shared_registry::by_what;
 use martlet_control::use_cases::FindTeamId;
-use martlet_registry::{Actor, Scope};
+use martlet_registry::{Actor, Visibility};
 
 use crate::api::Api;
 use crate::connection::Connection;
@@ -31,9 +31,9 @@ impl<S: Send + Sync> FromRequestParts<S> for CalledBy {
             by: by_what(&principal.kind).to_owned(),
             address: peer.map(|peer| peer.to_string()).unwrap_or_default(),
             request_id: request_id.map(|id| id.0.clone()).unwrap_or_default(),
-            scope: match &principal.team {
-                Some(team) => Scope::Team(team.clone()),
-                None => Scope::All,
+            visibility: match &principal.team {
+                Some(team) => Visibility::Team(team.clone()),
+                None => Visibility::All,
             },
         };
         Ok(Self(Caller::new(actor, principal)))

@@ -193,13 +193,17 @@ pub(crate) async fn list(
     PathOf(id): PathOf<String>,
     QueryOf(wanted): QueryOf<CommandParams>,
 ) -> Result<axum::Json<Page<CommandView>>, Problem> {
-    let scope = within(&api, caller, wanted.team.as_deref()).await?.scope();
+    let visibility = within(&api, caller, wanted.team.as_deref())
+        .await?
+        .visibility();
     let filter = wanted.filter()?;
-    let of = format!("commands {scope:?} {id} {filter:?}");
+    let of = format!("commands {visibility:?} {id} {filter:?}");
     let asked = (wanted.limit, wanted.cursor.as_deref(), None);
     let request = page_request(&api, &of, asked)?;
     let commands = api.commands()?;
-    let page = commands.list(scope, id.into(), filter, request).await?;
+    let page = commands
+        .list(visibility, id.into(), filter, request)
+        .await?;
     let view = |command| CommandView::new(commands, command);
     Ok(axum::Json(page_of(&api, &of, page, view)))
 }
@@ -241,9 +245,9 @@ pub(crate) async fn show(
     PathOf((id, command)): PathOf<(String, String)>,
     QueryOf(of): QueryOf<OfTeam>,
 ) -> Result<axum::Json<CommandView>, Problem> {
-    let scope = within(&api, caller, of.team.as_deref()).await?.scope();
+    let visibility = within(&api, caller, of.team.as_deref()).await?.visibility();
     let commands = api.commands()?;
-    let found = commands.show(scope, id.into(), command).await?;
+    let found = commands.show(visibility, id.into(), command).await?;
     Ok(axum::Json(CommandView::new(commands, found)))
 }
 
@@ -388,8 +392,12 @@ pub(crate) async fn of_group(
     PathOf(id): PathOf<String>,
     QueryOf(wanted): QueryOf<WantedReports>,
 ) -> Result<axum::Json<FleetReports>, Problem> {
-    let scope = within(&api, caller, wanted.team.as_deref()).await?.scope();
-    let found = api.commands()?.of_group(scope, id, wanted.id, FLEET_LIMIT);
+    let visibility = within(&api, caller, wanted.team.as_deref())
+        .await?
+        .visibility();
+    let found = api
+        .commands()?
+        .of_group(visibility, id, wanted.id, FLEET_LIMIT);
     let (_, reports) = found.await?;
     let items = reports.into_iter().map(FleetReportView::from).collect();
     Ok(axum::Json(FleetReports { items }))
@@ -419,13 +427,15 @@ async fn page_of_fleet(
     (group, id): (Option<String>, String),
     wanted: CommandParams,
 ) -> Result<axum::Json<Page<CommandView>>, Problem> {
-    let scope = within(api, caller, wanted.team.as_deref()).await?.scope();
+    let visibility = within(api, caller, wanted.team.as_deref())
+        .await?
+        .visibility();
     let filter = wanted.filter()?;
-    let of = format!("commands of many {scope:?} {group:?} {id} {filter:?}");
+    let of = format!("commands of many {visibility:?} {group:?} {id} {filter:?}");
     let asked = (wanted.limit, wanted.cursor.as_deref(), None);
     let request = page_request(api, &of, asked)?;
     let commands = api.commands()?;
-    let page = commands.of_fleet(scope, (group, id), filter, request);
+    let page = commands.of_fleet(visibility, (group, id), filter, request);
     let view = |command| CommandView::new(commands, command);
     Ok(axum::Json(page_of(api, &of, page.await?, view)))
 }
@@ -519,8 +529,12 @@ pub(crate) async fn to_many(
     CalledBy(caller): CalledBy,
     QueryOf(wanted): QueryOf<WantedReports>,
 ) -> Result<axum::Json<FleetReports>, Problem> {
-    let scope = within(&api, caller, wanted.team.as_deref()).await?.scope();
-    let found = api.commands()?.of_filters(scope, wanted.id, FLEET_LIMIT);
+    let visibility = within(&api, caller, wanted.team.as_deref())
+        .await?
+        .visibility();
+    let found = api
+        .commands()?
+        .of_filters(visibility, wanted.id, FLEET_LIMIT);
     let items = found
         .await?
         .into_iter()

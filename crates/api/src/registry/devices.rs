@@ -370,7 +370,7 @@ impl DeviceParams {
     }
 
     /// What the list is, for its cursors.
-    fn list(&self, scope: &martlet_registry::Scope) -> String {
+    fn list(&self, scope: &martlet_registry::Visibility) -> String {
         let asked = Self {
             limit: None,
             cursor: None,
@@ -466,8 +466,10 @@ impl NewDeviceBody {
         let secret = match (&self.secret, self.with_secret) {
             (Some(text), _) => DeviceSecret::Given(Secret::given(text).map_err(|error| {
                 let field = format!("{at}/secret");
-                Problem::from(martlet_control::tables::TablesError::from(error))
-                    .of_field(field, "a secret from elsewhere must have 16 to 512 bytes")
+                Problem::from(martlet_control::shared_registry::SharedRegistryError::from(
+                    error,
+                ))
+                .of_field(field, "a secret from elsewhere must have 16 to 512 bytes")
             })?),
             (None, Some(false)) => DeviceSecret::None,
             (None, _) => DeviceSecret::MadeUp,
@@ -570,7 +572,7 @@ pub(crate) async fn list(
     wanted.check_list()?;
     let filter = wanted.filter(&api, &caller).await?;
     let order = wanted.order()?;
-    let of = wanted.list(&caller.scope());
+    let of = wanted.list(&caller.visibility());
     let asked = (wanted.limit, wanted.cursor.as_deref(), wanted.total);
     let request = page_request(&api, &of, asked)?;
     let page = PageOfDevices {
@@ -698,7 +700,7 @@ pub(crate) async fn change(
     let team = of.team.as_deref();
     let change = ChangeDevice {
         device: id.into(),
-        within: within(&api, caller.clone(), team).await?.scope(),
+        within: within(&api, caller.clone(), team).await?.visibility(),
         change,
         expected_revision: expected,
     };

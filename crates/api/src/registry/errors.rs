@@ -2,7 +2,7 @@
 
 use martlet_control::callers::LackingScopes;
 use martlet_control::devices::DeviceError;
-use martlet_control::tables::TablesError;
+use martlet_control::shared_registry::SharedRegistryError;
 use martlet_control::use_cases::{Named, UseCaseError};
 use martlet_registry::RegistryError;
 
@@ -24,7 +24,7 @@ impl From<UseCaseError> for Problem {
             UseCaseError::Password(why) => {
                 Self::new(ProblemKind::Invalid, why.clone()).of_field("/password", why)
             }
-            UseCaseError::Tables(error) => error.into(),
+            UseCaseError::SharedRegistry(error) => error.into(),
             UseCaseError::Control(error) => error.into(),
         }
     }
@@ -51,21 +51,25 @@ impl From<DeviceError> for Problem {
     }
 }
 
-impl From<TablesError> for Problem {
-    fn from(error: TablesError) -> Self {
+impl From<SharedRegistryError> for Problem {
+    fn from(error: SharedRegistryError) -> Self {
         let kind = match &error {
-            TablesError::Registry(RegistryError::Refused(_)) => ProblemKind::Invalid,
-            TablesError::Registry(RegistryError::NotFound(_)) => ProblemKind::NotFound,
-            TablesError::Registry(
+            SharedRegistryError::Registry(RegistryError::Refused(_)) => ProblemKind::Invalid,
+            SharedRegistryError::Registry(RegistryError::NotFound(_)) => ProblemKind::NotFound,
+            SharedRegistryError::Registry(
                 RegistryError::Exists(_)
                 | RegistryError::NameTaken(_)
                 | RegistryError::LimitReached(_),
             ) => ProblemKind::Conflict,
-            TablesError::Registry(RegistryError::Stale { .. }) => ProblemKind::PreconditionFailed,
+            SharedRegistryError::Registry(RegistryError::Stale { .. }) => {
+                ProblemKind::PreconditionFailed
+            }
             _ => ProblemKind::Unavailable,
         };
         match &error {
-            TablesError::Registry(refused) if !error.is_fault() => Self::of_error(kind, refused),
+            SharedRegistryError::Registry(refused) if !error.is_fault() => {
+                Self::of_error(kind, refused)
+            }
             error => Self::new(kind, error.told()),
         }
     }

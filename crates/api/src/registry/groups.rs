@@ -113,7 +113,7 @@ pub(crate) async fn list(
 ) -> Result<axum::Json<Page<GroupView>>, Problem> {
     let caller = within(&api, caller, wanted.team.as_deref()).await?;
     let asked = (wanted.limit, wanted.cursor.as_deref(), wanted.total);
-    let of = format!("groups {:?}", caller.scope());
+    let of = format!("groups {:?}", caller.visibility());
     let found = api.run(caller, ListGroups).await?;
     let all: Vec<GroupView> = found.into_iter().map(GroupView::from).collect();
     let page = page_of_all(&api, &of, all, |group| &group.id, asked)?;

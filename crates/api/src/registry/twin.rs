@@ -7,7 +7,7 @@ use martlet_control::callers::Caller;
 use martlet_control::devices::DeviceName;
 use martlet_control::twins::{GroupTwin, Twin, TwinChange, TwinValues, Values};
 use martlet_control::use_cases::FindDevice;
-use martlet_registry::{Device, Scope};
+use martlet_registry::{Device, Visibility};
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -88,11 +88,11 @@ pub(crate) async fn show(
     let twin = match own {
         Some(Extension(own)) => {
             let device = DeviceName::Number(only_itself(&own, &id)?.number);
-            api.twins()?.show(Scope::All, device).await?
+            api.twins()?.show(Visibility::All, device).await?
         }
         None => {
-            let scope = within(&api, caller, of.team.as_deref()).await?.scope();
-            api.twins()?.show(scope, id.into()).await?
+            let visibility = within(&api, caller, of.team.as_deref()).await?.visibility();
+            api.twins()?.show(visibility, id.into()).await?
         }
     };
     Ok(answered(twin))
@@ -204,7 +204,7 @@ pub(crate) async fn show_of_group(
     CalledBy(caller): CalledBy,
     PathOf(id): PathOf<String>,
 ) -> Result<Response, Problem> {
-    let twin = api.twins()?.of_group(caller.scope(), id).await?;
+    let twin = api.twins()?.of_group(caller.visibility(), id).await?;
     Ok(answered_of_group(twin))
 }
 

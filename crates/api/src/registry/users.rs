@@ -114,8 +114,8 @@ pub(crate) async fn list(
     CalledBy(caller): CalledBy,
     QueryOf(wanted): QueryOf<WantedUsers>,
 ) -> Result<axum::Json<Page<UserView>>, Problem> {
-    let (scope, deleted) = (caller.scope(), wanted.is_deleted());
-    let of = format!("users {scope:?} {deleted}");
+    let (visibility, deleted) = (caller.visibility(), wanted.is_deleted());
+    let of = format!("users {visibility:?} {deleted}");
     let request = page_request(&api, &of, wanted.asked())?;
     let page = PageOfUsers {
         deleted,

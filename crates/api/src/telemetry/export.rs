@@ -31,7 +31,7 @@ pub(super) fn format_of(word: Option<&str>) -> Result<Option<RowFormat>, Problem
     word_of_query("format", word.unwrap_or("json"), read, known)
 }
 
-struct Source {
+struct ExportState {
     storage: Storage,
     range: Range,
     ids: HashMap<i64, String>,
@@ -40,7 +40,7 @@ struct Source {
     has_more: bool,
 }
 
-impl Source {
+impl ExportState {
     async fn next(&mut self) -> Option<Result<Bytes, std::io::Error>> {
         if !self.has_more {
             return None;
@@ -75,7 +75,7 @@ pub(super) fn answer(
     ids: HashMap<i64, String>,
     format: RowFormat,
 ) -> Response {
-    let source = Source {
+    let source = ExportState {
         storage,
         range: Range {
             order: Order::BySeries,

@@ -61,7 +61,7 @@ impl From<StoreError> for Problem {
                 Self::new(ProblemKind::Invalid, detail)
             }
             StoreError::Storage(error) => error.into(),
-            StoreError::Tables(error) => error.into(),
+            StoreError::SharedRegistry(error) => error.into(),
             StoreError::Rules(_) => Self::unavailable(error.to_string()),
         }
     }

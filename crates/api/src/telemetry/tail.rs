@@ -84,7 +84,7 @@ pub(crate) async fn tail(
     let numbers: HashSet<i64> = ids.keys().copied().collect();
     let (parts, _) = request.into_parts();
     let changes = api.tables()?.changes();
-    let source = Source {
+    let source = TailState {
         tail: telemetry.follow(numbers, keys),
         ids,
         caller,
@@ -134,7 +134,7 @@ fn heartbeats() -> Interval {
 }
 
 /// What a stream is made from.
-struct Source {
+struct TailState {
     tail: Tail,
     ids: HashMap<i64, String>,
     api: Api,
@@ -147,7 +147,7 @@ struct Source {
     is_over: bool,
 }
 
-impl Source {
+impl TailState {
     /// The next chunk; none: the stream ends.
     async fn next(&mut self) -> Option<Bytes> {
         if self.is_over {

@@ -18,7 +18,7 @@ use martlet_broker::{
 use martlet_codec::{QoS, ReasonCode};
 use martlet_control::callers::Callers;
 use martlet_control::principal::Scopes;
-use martlet_control::tables::{Tables, TablesSettings};
+use martlet_control::shared_registry::{SharedRegistry, TablesSettings};
 use martlet_control::{
     Control, ControlParts, Latencies, NodeInfo, PinnedStore, ReloadRequest, Reloaded, Shards,
     StoreSize, StoreState,
@@ -345,8 +345,8 @@ pub(crate) fn control() -> Arc<Control> {
     control
 }
 
-/// Tables in this file.
-pub(crate) fn tables_at(path: PathBuf, control: &Arc<Control>) -> Tables {
+/// SharedRegistry in this file.
+pub(crate) fn tables_at(path: PathBuf, control: &Arc<Control>) -> SharedRegistry {
     let settings = TablesSettings {
         location: path.into(),
         keeps_scram: false,
@@ -354,7 +354,7 @@ pub(crate) fn tables_at(path: PathBuf, control: &Arc<Control>) -> Tables {
         devices_per_user_max: None,
         audit: martlet_registry::AuditKept::default(),
     };
-    Tables::new(settings, Arc::clone(control))
+    SharedRegistry::new(settings, Arc::clone(control))
 }
 
 impl Node {

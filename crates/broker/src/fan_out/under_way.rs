@@ -144,8 +144,7 @@ impl FanOuts {
 
 impl Receivers {
     fn bytes(&self) -> usize {
-        self.found.capacity() * size_of::<MatchedSubscription>()
-            + self.firsts.bytes()
+        self.found.capacity() * size_of::<MatchedSubscription>() + self.firsts.bytes()
     }
 
     /// Notes a subscription; all of one session are served together.

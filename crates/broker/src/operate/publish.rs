@@ -73,7 +73,7 @@ impl NewMessage {
 }
 
 /// Where a message comes from that is not a client's.
-pub(crate) struct Source {
+pub(crate) struct NodePublisher {
     pub(crate) tenant: TenantId,
     /// The session of the part that publishes it; none is an operator.
     pub(crate) session: Option<SessionAddress>,
@@ -116,7 +116,7 @@ impl Shard {
         publisher: &Arc<str>,
         message: &NewMessage,
     ) -> (Published, RecordNumber) {
-        let by = Source {
+        let by = NodePublisher {
             tenant,
             session: None,
             receipts: false,
@@ -133,7 +133,7 @@ impl Shard {
     pub(crate) fn publish_new<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
-        by: Source,
+        by: NodePublisher,
         message: &NewMessage,
         tell: impl FnOnce(&mut Self, &mut Cx<'_, N>, &Publication<'_>, bool),
     ) -> (Published, RecordNumber) {

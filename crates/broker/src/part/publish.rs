@@ -9,7 +9,7 @@ use martlet_fault::{self as fault, Fault};
 use crate::id::RecordNumber;
 use crate::message::HOPS_MAX;
 use crate::node::{Cx, Node};
-use crate::operate::publish::Source;
+use crate::operate::publish::NodePublisher;
 use crate::part::interface::PartPublish;
 use crate::report::Published;
 use crate::shard::{Gated, Shard};
@@ -71,7 +71,7 @@ impl Shard {
             }
             return (refused, RecordNumber(0));
         }
-        let by = Source {
+        let by = NodePublisher {
             tenant,
             session: Some(self.address_of(session)),
             receipts: publish.receipts,

@@ -20,7 +20,7 @@ use crate::routing::Routing;
 use crate::session::in_flight::{InFlightState, SentEntry};
 use crate::session::queue::entry::Unkept;
 use crate::session::queue::{Entry, Taken, Window};
-use crate::session::to_send::{Sending, Source};
+use crate::session::to_send::{MessageFrom, Sending};
 use crate::shard::{Gated, Shard, StoreState};
 use crate::share::ticket::{ShareOutcome, ShareTicket};
 use crate::tell::telling::TOLD_OF_DELIVERED;
@@ -211,7 +211,7 @@ impl Shard {
             retain,
             packet_id: Some(packet_id),
         };
-        let source = Source::Held(message);
+        let source = MessageFrom::Held(message);
         if let Err(reason) = self.send_publish(cx, connection, source, how, subscription_ids) {
             let outcome = match reason {
                 // Others may have it; the group knows the rules too, or will before this answer.
@@ -243,7 +243,7 @@ impl Shard {
         let Publication { id, topic, .. } = routing.publication;
         let sent = match self.admitted_connection(index) {
             Some(connection) => {
-                let source = Source::Routing(routing);
+                let source = MessageFrom::Routing(routing);
                 self.send_publish(cx, connection, source, how, subscription_ids)
             }
             None => Err(DropReason::ClientAway),
@@ -307,7 +307,7 @@ impl Shard {
             retain,
             packet_id: None,
         };
-        let source = Source::Routing(routing);
+        let source = MessageFrom::Routing(routing);
         if let Err(reason) = self.send_publish(cx, connection, source, how, subscription_ids) {
             let topic = routing.publication.topic;
             self.drop_message(cx, index, reason, 1, topic);
@@ -398,8 +398,8 @@ impl Shard {
             packet_id: Some(packet_id),
         };
         let source = match routing {
-            Some(routing) => Source::Routing(routing),
-            None => Source::Held(&entry.message),
+            Some(routing) => MessageFrom::Routing(routing),
+            None => MessageFrom::Held(&entry.message),
         };
         let ids = &entry.subscription_ids;
         if let Err(reason) = self.send_publish(cx, connection, source, how, ids) {
@@ -725,7 +725,7 @@ impl Shard {
             retain: true,
             packet_id: None,
         };
-        let source = Source::Held(message);
+        let source = MessageFrom::Held(message);
         if let Err(reason) = self.send_publish(cx, connection, source, how, &subscription_ids) {
             self.drop_message(cx, index, reason, 1, message.topic());
         } else if self.wants.any(TOLD_OF_DELIVERED) {

@@ -12,7 +12,7 @@ use crate::part::interface::ReceiptOutcome;
 use crate::record::Record;
 use crate::session::in_flight::{InFlightState, SentEntry, Unread};
 use crate::session::queue::{Queue, StoredEntry, Taken};
-use crate::session::to_send::{Sending, Source};
+use crate::session::to_send::{MessageFrom, Sending};
 use crate::shard::{Gated, Shard};
 
 /// Messages in flight read back at once.
@@ -274,7 +274,7 @@ impl Shard {
         };
         outbound.sent(packet_id);
         let ids = &entry.subscription_ids;
-        let source = Source::Held(&entry.message);
+        let source = MessageFrom::Held(&entry.message);
         if let Err(reason) = self.send_publish(cx, connection, source, how, ids) {
             self.drop_in_flight(cx, (index, connection), packet_id, was_sent, reason);
         } else if lets_go && entry.can_be_let_go() {

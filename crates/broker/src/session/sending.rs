@@ -9,7 +9,7 @@ use crate::fault::{self, Fault};
 use crate::message::expiry_left_secs;
 use crate::node::{Cx, Node};
 use crate::outgoing::{Outgoing, Parts};
-use crate::session::to_send::{Sending, Source};
+use crate::session::to_send::{MessageFrom, Sending};
 use crate::shard::Shard;
 use crate::work::BYTES_PER_UNIT;
 
@@ -21,12 +21,12 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,
-        source: Source<'_, '_>,
+        source: MessageFrom<'_, '_>,
         how: Sending,
         subscription_ids: &[u32],
     ) -> Result<(), DropReason> {
         // What is just being routed was asked for when it was matched.
-        if let Source::Held(message) = &source
+        if let MessageFrom::Held(message) = &source
             && let Some(session) = self.connections.at(index).session()
             && !self.permits(session, Actions::RECEIVE, message.topic())
             && !fault::is(Fault::QueuedUnchecked)
@@ -35,11 +35,11 @@ impl Shard {
             return Err(DropReason::NotPermitted);
         }
         let (parts, expires_at_ms) = match &source {
-            Source::Routing(routing) => {
+            MessageFrom::Routing(routing) => {
                 let publication = &routing.publication;
                 (Parts::of(publication), publication.expires_at_ms)
             }
-            Source::Held(message) => (message.contents().into(), message.expires_at_ms()),
+            MessageFrom::Held(message) => (message.contents().into(), message.expires_at_ms()),
         };
         let connection = self.connections.at(index);
         let v5 = connection.version.is_v5();
@@ -77,11 +77,11 @@ impl Shard {
         output.qos0 += u32::from(how.qos == QoS::AtMostOnce);
         let out = &mut output.bytes;
         match source {
-            Source::Routing(routing) => {
+            MessageFrom::Routing(routing) => {
                 routing.encode(&outgoing, out);
                 self.counters.publishes_sent_at_once += 1;
             }
-            Source::Held(_) => {
+            MessageFrom::Held(_) => {
                 outgoing.packet(parts).encode(outgoing.version, out);
             }
         }

@@ -6,7 +6,7 @@ use crate::message::Message;
 use crate::routing::Routing;
 
 /// Where a PUBLISH packet is made from.
-pub(crate) enum Source<'r, 'p> {
+pub(crate) enum MessageFrom<'r, 'p> {
     /// A message that is being routed.
     Routing(&'r mut Routing<'p>),
     /// A message that was held.

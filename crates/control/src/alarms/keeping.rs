@@ -13,7 +13,7 @@ use super::kept::UnwrittenRows;
 use super::watch::Watch;
 use super::{Alarms, lock, row};
 use crate::rules::publish::Publisher;
-use crate::tables::TablesError;
+use crate::shared_registry::SharedRegistryError;
 use crate::wall_clock::now_signed_ms;
 
 /// Time that the start waits for the tables.
@@ -40,7 +40,7 @@ impl Alarms {
     ///
     /// # Errors
     /// The tables cannot be read.
-    async fn restore(&self) -> Result<(), TablesError> {
+    async fn restore(&self) -> Result<(), SharedRegistryError> {
         let kept = self.kept_watches().await?;
         let node = self.settings.node.clone();
         let rows = match self.tables.are_there() {
@@ -118,7 +118,7 @@ impl Alarms {
     }
 
     /// Writes what has changed.
-    pub(super) async fn save(&self) -> Result<(), TablesError> {
+    pub(super) async fn save(&self) -> Result<(), SharedRegistryError> {
         loop {
             let rows: Vec<AlarmRow> = lock(&self.unsaved).values().take(ROWS).cloned().collect();
             if rows.is_empty() {

@@ -7,7 +7,7 @@ use tracing::warn;
 
 use super::names::NAMES;
 use super::{Alarms, lock};
-use crate::tables::TablesError;
+use crate::shared_registry::SharedRegistryError;
 
 /// Rows of one transaction. Others who write to the tables wait for its end.
 const ROWS: usize = 500;
@@ -33,7 +33,10 @@ fn row_of(key: AlarmKey, state: Option<&WatchState>) -> AlarmWatchRow {
 
 impl Alarms {
     /// Writes what has changed.
-    pub(super) async fn keep_watches(&self, kept: &mut UnwrittenRows) -> Result<(), TablesError> {
+    pub(super) async fn keep_watches(
+        &self,
+        kept: &mut UnwrittenRows,
+    ) -> Result<(), SharedRegistryError> {
         for _ in 0..TIMES {
             if kept.0.is_empty() {
                 let changed = lock(&self.machine).take_changed_watches(ROWS);
@@ -59,7 +62,9 @@ impl Alarms {
     ///
     /// # Errors
     /// The tables cannot be read.
-    pub(super) async fn kept_watches(&self) -> Result<Vec<(AlarmKey, WatchState)>, TablesError> {
+    pub(super) async fn kept_watches(
+        &self,
+    ) -> Result<Vec<(AlarmKey, WatchState)>, SharedRegistryError> {
         if !self.tables.are_there() {
             return Ok(Vec::new());
         }

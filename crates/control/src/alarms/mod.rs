@@ -26,14 +26,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use martlet_broker::TenantId;
 pub use martlet_registry::{AlarmFilter, AlarmRow, AlarmsKept};
 use martlet_registry::{Page, PageRequest};
-use martlet_rules::{AlarmChange, AlarmInput, AlarmKey, AlarmMachine, RuleSet};
+use martlet_rules::{AlarmChange, AlarmInput, AlarmKey, AlarmMachine, MessageRules};
 pub use martlet_rules::{AlarmError, AlarmState, Severity};
 use tokio::sync::Notify;
 
 use crate::control::Control;
 use crate::integrations::Integrations;
 use crate::iotflow::Catalogue;
-use crate::tables::{Tables, TablesError};
+use crate::shared_registry::{SharedRegistry, SharedRegistryError};
 use crate::wall_clock::now_signed_ms;
 use notifications::Notifications;
 
@@ -75,7 +75,7 @@ pub enum AlarmOrder {
 /// The alarms of a node that runs.
 pub struct Alarms {
     control: Arc<Control>,
-    tables: Arc<Tables>,
+    tables: Arc<SharedRegistry>,
     integrations: Arc<Integrations>,
     settings: AlarmSettings,
     machine: Mutex<AlarmMachine>,
@@ -97,7 +97,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Alarms {
     /// The alarms of these tables.
     pub fn new(
-        (control, tables, integrations): (&Arc<Control>, &Arc<Tables>, &Arc<Integrations>),
+        (control, tables, integrations): (&Arc<Control>, &Arc<SharedRegistry>, &Arc<Integrations>),
         settings: AlarmSettings,
     ) -> Self {
         Self {
@@ -156,7 +156,7 @@ impl Alarms {
     }
 
     /// The rules are these from now on: alarms of others are cleared.
-    pub(crate) fn set_rules(&self, set: &RuleSet) {
+    pub(crate) fn set_rules(&self, set: &MessageRules) {
         *lock(&self.names) = Some(set.alarm_names());
         self.clear_others();
     }
@@ -183,7 +183,7 @@ impl Alarms {
         &self,
         filter: AlarmFilter,
         page: PageRequest,
-    ) -> Result<Page<AlarmRow>, TablesError> {
+    ) -> Result<Page<AlarmRow>, SharedRegistryError> {
         // What was changed a moment ago is seen.
         self.save().await?;
         let read = self

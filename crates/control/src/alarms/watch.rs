@@ -14,7 +14,7 @@ use super::names::{
 };
 use super::{Alarms, lock};
 use crate::integrations::Condition;
-use crate::tables::TablesError;
+use crate::shared_registry::SharedRegistryError;
 use crate::wall_clock::now_signed_ms;
 
 /// Time between two looks.
@@ -91,7 +91,7 @@ impl Alarms {
     }
 
     /// Looks at certificates of devices, as far as the tables know when they end.
-    async fn look_at_devices(&self) -> Result<(), TablesError> {
+    async fn look_at_devices(&self) -> Result<(), SharedRegistryError> {
         if !self.tables.are_there() {
             return Ok(());
         }

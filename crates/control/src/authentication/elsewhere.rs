@@ -9,7 +9,7 @@ use martlet_broker::{
     RefusalCause, TenantId,
 };
 use martlet_codec::{ProtocolVersion, ReasonCode};
-use martlet_lockout::{Caller, refused_for};
+use martlet_lockout::{LoginAttempt, refused_for};
 use martlet_registry::LoginNumbers;
 
 use super::policy::SourceSelection;
@@ -83,7 +83,7 @@ impl AuthenticationChain {
         if let Some(why) = policy.banned(asked.realm.tenant(), &asked.client_id, name, None) {
             return refused_for(ReasonCode::Banned, why);
         }
-        let caller = Caller {
+        let caller = LoginAttempt {
             realm: asked.realm,
             address: None,
             user_name: asked.user_name.clone(),

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use martlet_broker::{Realm, TenantId};
-use martlet_lockout::{Caller, LockoutEntry, Whom};
+use martlet_lockout::{LockoutEntry, LoginAttempt, Whom};
 
 use super::AuthenticationChain;
 use super::slots::{Slot, SlotRequest};
@@ -24,7 +24,7 @@ const KEY_NAME_BYTES: usize = 4;
 #[derive(Debug)]
 pub struct Login {
     chain: AuthenticationChain,
-    caller: Caller,
+    caller: LoginAttempt,
     slot: Option<Slot>,
 }
 
@@ -40,7 +40,7 @@ impl AuthenticationChain {
     ) -> Result<Login, Locked> {
         let policy = self.policy();
         let (realm, name) = policy.tenant_of(Realm::COMMON, user_name);
-        let caller = Caller {
+        let caller = LoginAttempt {
             realm,
             address,
             user_name: Some(name.into()),
@@ -71,7 +71,7 @@ impl AuthenticationChain {
         for byte in &key[..KEY_NAME_BYTES] {
             name.push_str(&format!("{byte:02x}"));
         }
-        let caller = Caller {
+        let caller = LoginAttempt {
             realm: Realm::COMMON,
             address,
             user_name: Some(name.into()),
@@ -85,7 +85,7 @@ impl AuthenticationChain {
         })
     }
 
-    fn expect_not_locked(&self, caller: &Caller) -> Result<(), Locked> {
+    fn expect_not_locked(&self, caller: &LoginAttempt) -> Result<(), Locked> {
         let state = self.0.lock();
         match state.failures.locked_for(caller, Instant::now()) {
             Some((secs, _)) => Err(Locked { secs }),

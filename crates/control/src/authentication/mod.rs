@@ -40,7 +40,7 @@ use martlet_broker::{
     RefusalCause, Revocation, RevocationReason, RevokedClients, TenantId,
 };
 use martlet_codec::ReasonCode;
-use martlet_lockout::{Caller, Failures, refused_for};
+use martlet_lockout::{Failures, LoginAttempt, refused_for};
 use martlet_registry::Snapshot;
 use tokio::runtime::Handle;
 
@@ -50,8 +50,8 @@ pub use elsewhere::Elsewhere;
 pub use logins::{Locked, Login};
 pub use martlet_lockout::{LockedOut, Lockout, LockoutEntry, Whom};
 pub use policy::{
-    Chain, Finding, Knowledge, Looking, Policy, Pretending, Refreshing, Source, SourceKind,
-    Standing,
+    Chain, CredentialSource, Knowledge, Looking, LookupResult, Policy, Pretending, Refreshing,
+    SourceKind, Standing,
 };
 pub use proving::ScramUser;
 pub use provisioning_key::{CheckKey, KeyFault};
@@ -237,7 +237,7 @@ impl AuthenticationChain {
             drop(state);
             return answer(verified);
         }
-        let caller = Caller {
+        let caller = LoginAttempt {
             realm: asked.realm,
             address,
             user_name: asked.user_name.clone(),
@@ -291,7 +291,7 @@ impl AuthenticationChain {
     fn slot_request(
         &self,
         state: &State,
-        caller: &Caller,
+        caller: &LoginAttempt,
         digest: Digest,
         number: u64,
     ) -> SlotRequest {
@@ -318,7 +318,7 @@ impl AuthenticationChain {
         policy: Arc<Policy>,
         asked: Authentication,
         known: u64,
-        caller: Caller,
+        caller: LoginAttempt,
         slot_request: SlotRequest,
     ) {
         self.0.runtime.spawn(async move {
@@ -414,7 +414,7 @@ impl AuthenticationChain {
         address: Option<IpAddr>,
     ) -> Option<LockedClient> {
         let client = self.client_mark(realm, Some(user_name), client_id);
-        let caller = Caller {
+        let caller = LoginAttempt {
             realm,
             address,
             user_name: Some(user_name.into()),
@@ -537,7 +537,7 @@ impl Inner {
         asked: &Authentication,
         policy: &Policy,
         decided: (SourceSelection, u64),
-        caller: &Caller,
+        caller: &LoginAttempt,
         slot_request: &SlotRequest,
     ) -> Decided {
         let begun = Instant::now();
@@ -659,7 +659,7 @@ impl State {
     fn judge(
         &mut self,
         found: Authenticated,
-        caller: &Caller,
+        caller: &LoginAttempt,
         policy: &Policy,
     ) -> (Authenticated, Duration) {
         let (lockout, now) = (policy.lockout, Instant::now());

@@ -8,8 +8,8 @@ mod finding;
 mod renew;
 mod source;
 
-pub use finding::{Finding, Looking, Pretending, Refreshing};
-pub use source::{Knowledge, Source, SourceKind};
+pub use finding::{Looking, LookupResult, Pretending, Refreshing};
+pub use source::{CredentialSource, Knowledge, SourceKind};
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -58,7 +58,7 @@ pub(super) type Decided = (Authenticated, Option<Duration>);
 #[derive(Debug)]
 pub struct Chain {
     /// Asked in this order.
-    pub sources: Vec<Arc<dyn Source>>,
+    pub sources: Vec<Arc<dyn CredentialSource>>,
     /// The rights of clients without credentials, where a listener lets them in.
     pub anonymous: Arc<Rules>,
     /// Path of the ACL file; none: there is none.
@@ -165,16 +165,17 @@ impl Policy {
         &self,
         asked: &Authentication,
         known: u64,
-        (sources, source): (&[Arc<dyn Source>], &dyn Source),
-        found: Finding,
+        (sources, source): (&[Arc<dyn CredentialSource>], &dyn CredentialSource),
+        found: LookupResult,
     ) -> Option<Authenticated> {
         let realm = self.realms.get(&asked.realm);
         let banned = |name| self.banned(asked.realm.tenant(), &asked.client_id, name, None);
         Some(match found {
-            Finding::Known(identity) => {
+            LookupResult::Known(identity) => {
                 let name = identity.user_name.as_deref().unwrap_or_default();
                 let mut all = sources.iter();
-                let admits = |source: &Arc<dyn Source>| source.admits(name, &asked.client_id);
+                let admits =
+                    |source: &Arc<dyn CredentialSource>| source.admits(name, &asked.client_id);
                 if let Some(why) = all.find_map(|source| admits(source).err()) {
                     return Some(Authenticated::refused(why));
                 }
@@ -203,13 +204,13 @@ impl Policy {
                     data: None,
                 }
             }
-            Finding::Wrong(why) => bad_credentials(why),
-            Finding::NotNow(why) => Authenticated::refused(why),
-            Finding::Failed(why) => {
+            LookupResult::Wrong(why) => bad_credentials(why),
+            LookupResult::NotNow(why) => Authenticated::refused(why),
+            LookupResult::Failed(why) => {
                 let detail = format!("{}: {}", source.name(), why.detail());
                 Authenticated::failed(why.with_detail(detail))
             }
-            Finding::Stranger | Finding::Within(..) => return None,
+            LookupResult::Stranger | LookupResult::Within(..) => return None,
         })
     }
 
@@ -218,7 +219,7 @@ impl Policy {
         &self,
         asked: &Authentication,
         slot_request: &SlotRequest,
-        sources: &[Arc<dyn Source>],
+        sources: &[Arc<dyn CredentialSource>],
     ) -> Authenticated {
         let mut all = sources.iter();
         if asked.user_name.is_some()
@@ -393,7 +394,7 @@ impl Policy {
     /// certificates of its own.
     pub fn takes_certificate_of(&self, realm: Realm, device: &str) -> bool {
         let sources = self.realms.get(&realm).map(|chain| &chain.sources);
-        let takes = |source: &Arc<dyn Source>| {
+        let takes = |source: &Arc<dyn CredentialSource>| {
             source.proves_devices() && source.knows(device) == Knowledge::ByProof
         };
         sources.into_iter().flatten().any(takes)
@@ -492,8 +493,8 @@ fn with_tenants(mut realms: BTreeMap<Realm, Chain>, nobody: &Arc<Rules>) -> BTre
 /// Reason why a name that this source accepted belongs to a device: the client would have the
 /// device's rights, or its session.
 pub(super) fn is_named_as_device(
-    sources: &[Arc<dyn Source>],
-    by: &dyn Source,
+    sources: &[Arc<dyn CredentialSource>],
+    by: &dyn CredentialSource,
     name: &str,
 ) -> Option<Refusal> {
     let mut all = sources.iter();
@@ -509,7 +510,7 @@ pub(super) fn is_named_as_device(
 
 /// Whether a client logs in like a device, with an unknown name: it costs the same as a wrong
 /// secret of a device, so that neither time nor load tells which ids exist.
-fn could_be_device(sources: &[Arc<dyn Source>], asked: &Authentication) -> bool {
+fn could_be_device(sources: &[Arc<dyn CredentialSource>], asked: &Authentication) -> bool {
     let is_named_so = asked.user_name.as_deref() == Some(&*asked.client_id);
     is_named_so && sources.iter().any(|source| source.tables().is_some())
 }
@@ -531,14 +532,14 @@ impl RuleBook for Policy {
 }
 
 /// None of these sources knows the name.
-fn unknown_user(sources: &[Arc<dyn Source>]) -> Refusal {
+fn unknown_user(sources: &[Arc<dyn CredentialSource>]) -> Refusal {
     let names: Vec<String> = sources.iter().map(|source| source.name()).collect();
     let detail = format!("no user of that name is known to {}", names.join(", "));
     unknown_to(sources, detail)
 }
 
 /// The same with this detail.
-pub(super) fn unknown_to(sources: &[Arc<dyn Source>], detail: String) -> Refusal {
+pub(super) fn unknown_to(sources: &[Arc<dyn CredentialSource>], detail: String) -> Refusal {
     let has = |kind| sources.iter().any(|source| source.kind() == kind);
     let cause = RefusalCause::UnknownUser(UserSources {
         registry: has(SourceKind::Registry),
@@ -552,7 +553,9 @@ pub(super) fn unknown_to(sources: &[Arc<dyn Source>], detail: String) -> Refusal
 }
 
 /// The source of that kind among these: a chain has one of each at most.
-pub(super) fn of_kind<T: Source + 'static>(sources: &[Arc<dyn Source>]) -> Option<&T> {
+pub(super) fn of_kind<T: CredentialSource + 'static>(
+    sources: &[Arc<dyn CredentialSource>],
+) -> Option<&T> {
     let mut found = sources.iter().map(|source| source.as_any());
     found.find_map(|source| source.downcast_ref())
 }

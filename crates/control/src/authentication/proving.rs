@@ -15,7 +15,7 @@ use martlet_broker::{
     RefusalCause, Step,
 };
 use martlet_codec::ReasonCode;
-use martlet_lockout::{Caller, refused_for};
+use martlet_lockout::{LoginAttempt, refused_for};
 
 use super::policy::{is_named_as_device, unknown_to};
 use super::{
@@ -42,7 +42,7 @@ pub enum ScramUser {
 struct Proving {
     exchange: Exchange,
     client_id: Arc<str>,
-    caller: Caller,
+    caller: LoginAttempt,
     /// The user with the password; else why it is refused.
     whose: Result<Identity, Refusal>,
     /// The last revocation when the verifier was looked for.
@@ -76,7 +76,7 @@ impl AuthenticationChain {
         if let Some(why) = policy.banned(realm.tenant(), &asked.client_id, Some(&name), address) {
             return answer(refused_for(ReasonCode::Banned, why));
         }
-        let caller = Caller {
+        let caller = LoginAttempt {
             realm,
             address,
             user_name: Some(Arc::clone(&name)),

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use martlet_lockout::{Caller, Failures};
+use martlet_lockout::{Failures, LoginAttempt};
 use tokio::sync::oneshot;
 
 /// Clients that have logged in recently and are served before a stranger, where both wait.
@@ -27,7 +27,7 @@ pub struct SlotRequest {
 
 impl SlotRequest {
     /// Request of this caller.
-    pub(super) fn of(failures: &Failures, caller: &Caller) -> Self {
+    pub(super) fn of(failures: &Failures, caller: &LoginAttempt) -> Self {
         Self {
             from: caller.counted_address(),
             is_known: failures.is_at_home(caller, Instant::now()),
@@ -44,25 +44,25 @@ impl fmt::Debug for SlotRequest {
 
 /// A limited number of slots in which questions are served at once. Clones share the slots.
 #[derive(Clone, Debug)]
-pub(super) struct Slots(Arc<Mutex<Lines>>);
+pub(super) struct Slots(Arc<Mutex<SlotQueues>>);
 
 /// A slot, which is free again when it is dropped.
 #[derive(Debug)]
 pub(super) struct Slot(Option<Slots>);
 
 #[derive(Debug, Default)]
-struct Lines {
+struct SlotQueues {
     /// Not 0 only while none waits.
     free: usize,
-    known: Lane,
-    strangers: Lane,
+    known: FairQueue,
+    strangers: FairQueue,
     /// How many of those who are known came one after the other while strangers waited.
     in_a_row: u32,
 }
 
 /// A line for each address, of which the first is served, then the next line's.
 #[derive(Debug, Default)]
-struct Lane {
+struct FairQueue {
     lines: HashMap<Option<IpAddr>, VecDeque<Waiter>>,
     round: VecDeque<Option<IpAddr>>,
 }
@@ -82,9 +82,9 @@ impl SlotRequest {
 impl Slots {
     /// `at_once` at the same time.
     pub(super) fn new(at_once: usize) -> Self {
-        Self(Arc::new(Mutex::new(Lines {
+        Self(Arc::new(Mutex::new(SlotQueues {
             free: at_once.max(1),
-            ..Lines::default()
+            ..SlotQueues::default()
         })))
     }
 
@@ -132,7 +132,7 @@ impl Slots {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Lines> {
+    fn lock(&self) -> MutexGuard<'_, SlotQueues> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -145,7 +145,7 @@ impl Drop for Slot {
     }
 }
 
-impl Lines {
+impl SlotQueues {
     fn push(&mut self, waiter: Waiter) {
         let lane = match waiter.slot_request.is_known {
             true => &mut self.known,
@@ -169,7 +169,7 @@ impl Lines {
     }
 }
 
-impl Lane {
+impl FairQueue {
     fn next(&mut self) -> Option<Waiter> {
         let from = self.round.pop_front()?;
         let line = self.lines.get_mut(&from)?;

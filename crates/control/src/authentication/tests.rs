@@ -19,7 +19,7 @@ struct Slow {
     users: Vec<&'static str>,
 }
 
-impl Source for Slow {
+impl CredentialSource for Slow {
     fn name(&self) -> String {
         "the test".to_owned()
     }
@@ -33,15 +33,15 @@ impl Source for Slow {
                 go_on.recv().is_ok()
             });
             if !told.await.unwrap_or(false) {
-                return Finding::Failed(Refusal::untold(RefusalCause::LoginFailed, "gone"));
+                return LookupResult::Failed(Refusal::untold(RefusalCause::LoginFailed, "gone"));
             }
             match asked.password.as_ref().map(|password| password.bytes()) {
-                Some(b"right") => Finding::Known(Identity {
+                Some(b"right") => LookupResult::Known(Identity {
                     user_name: asked.user_name.clone(),
                     ..Identity::anyone()
                 }),
                 Some(b"panic") => panic!("a source that is broken"),
-                _ => Finding::Wrong(Refusal::untold(
+                _ => LookupResult::Wrong(Refusal::untold(
                     RefusalCause::WrongPassword(PasswordSource::Other),
                     "the password is wrong",
                 )),
@@ -55,7 +55,7 @@ impl Source for Slow {
             .then(|| Arc::new(Rules::open()))
     }
 
-    fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<RevokedClients> {
+    fn no_longer_valid(&self, next: &[Arc<dyn CredentialSource>]) -> Vec<RevokedClients> {
         let newer = policy::of_kind::<Self>(next);
         let is_there = |user| newer.is_some_and(|newer| newer.users.contains(user));
         let gone = self.users.iter().filter(|user| !is_there(user));
@@ -136,18 +136,18 @@ fn a_registry_knows_its_users_and_devices_and_renews_weak_hashes() {
     let ask = |user: &str, password: &str| {
         runtime.block_on(before.look(&question(user, password), &SlotRequest::default()))
     };
-    assert!(matches!(ask("ann", "secret"), Finding::Known(found) if found.bound));
-    assert!(matches!(ask("ann", "guess"), Finding::Wrong(_)));
-    assert!(matches!(ask("nobody", "guess"), Finding::Stranger));
-    assert!(matches!(ask("d1", secret.text()), Finding::Known(found) if found.bound));
-    assert!(matches!(ask("d1", "guess"), Finding::Wrong(_)));
+    assert!(matches!(ask("ann", "secret"), LookupResult::Known(found) if found.bound));
+    assert!(matches!(ask("ann", "guess"), LookupResult::Wrong(_)));
+    assert!(matches!(ask("nobody", "guess"), LookupResult::Stranger));
+    assert!(matches!(ask("d1", secret.text()), LookupResult::Known(found) if found.bound));
+    assert!(matches!(ask("d1", "guess"), LookupResult::Wrong(_)));
     let mut elsewhere = question("d1", secret.text());
     elsewhere.client_id = "d2".into();
     let found = runtime.block_on(before.look(&elsewhere, &SlotRequest::default()));
-    assert!(matches!(found, Finding::NotNow(_)));
-    assert!(matches!(ask("old", "weak"), Finding::Known(_)));
+    assert!(matches!(found, LookupResult::NotNow(_)));
+    assert!(matches!(ask("old", "weak"), LookupResult::Known(_)));
     let after = source(read());
-    let after: [Arc<dyn Source>; 1] = [Arc::new(after)];
+    let after: [Arc<dyn CredentialSource>; 1] = [Arc::new(after)];
     assert_eq!(before.no_longer_valid(&after), Vec::<RevokedClients>::new());
     assert_eq!(
         before.no_longer_valid(&[]).len(),
@@ -162,7 +162,7 @@ fn a_registry_knows_its_users_and_devices_and_renews_weak_hashes() {
     std::fs::remove_dir_all(&place).expect("it was made here");
 }
 
-fn policy(sources: Vec<Arc<dyn Source>>) -> Arc<Policy> {
+fn policy(sources: Vec<Arc<dyn CredentialSource>>) -> Arc<Policy> {
     let chain = Chain {
         sources,
         anonymous: Arc::new(Rules::open()),
@@ -330,7 +330,7 @@ fn people() -> sources::People {
     sources::People::new(None, &martlet_access::IotflowBase::default())
 }
 
-fn tokens(keys: &[u8], issuer: Option<&str>) -> Arc<dyn Source> {
+fn tokens(keys: &[u8], issuer: Option<&str>) -> Arc<dyn CredentialSource> {
     let keys = sources::TokenKeys::read(keys, Some(sources::Algorithm::HS256)).expect("keys");
     let settings = sources::TokenSettings {
         issuer: issuer.map(str::to_owned),
@@ -341,7 +341,7 @@ fn tokens(keys: &[u8], issuer: Option<&str>) -> Arc<dyn Source> {
     Arc::new(sources::Tokens::new(keys, settings, people()))
 }
 
-fn hook(url: &str) -> Arc<dyn Source> {
+fn hook(url: &str) -> Arc<dyn CredentialSource> {
     let settings = sources::HookSettings {
         url: url.to_owned(),
         form: sources::HookForm::Panel,
@@ -361,7 +361,7 @@ fn key_set(keys: &[(&str, &str)]) -> Vec<u8> {
 
 #[test]
 fn what_vouched_for_clients_is_taken_back_alone() {
-    let gone = |old: &[Arc<dyn Source>], new: &[Arc<dyn Source>]| {
+    let gone = |old: &[Arc<dyn CredentialSource>], new: &[Arc<dyn CredentialSource>]| {
         let old = policy(old.to_vec());
         old.no_longer_valid(&policy(new.to_vec())).len()
     };
@@ -383,11 +383,11 @@ fn what_vouched_for_clients_is_taken_back_alone() {
 
 #[test]
 fn who_is_decided_about_elsewhere_from_now_on_is_revoked() {
-    let listed = |text: &str| -> Arc<dyn Source> {
+    let listed = |text: &str| -> Arc<dyn CredentialSource> {
         let users = martlet_access::credentials(text).expect("users");
         Arc::new(sources::Credentials::new(users, people()))
     };
-    let slow = |users| -> Arc<dyn Source> {
+    let slow = |users| -> Arc<dyn CredentialSource> {
         Arc::new(Slow {
             asked: Arc::default(),
             go_on: Arc::new(Mutex::new(channel().1)),
@@ -448,7 +448,7 @@ struct Counting {
     done: Arc<AtomicUsize>,
 }
 
-impl Source for Counting {
+impl CredentialSource for Counting {
     fn name(&self) -> String {
         "the test".to_owned()
     }
@@ -458,11 +458,11 @@ impl Source for Counting {
         let work = move || done.fetch_add(1, Ordering::SeqCst);
         Box::pin(async move {
             match self.hashing.work(slot_request, work).await {
-                Some(_) => Finding::Wrong(Refusal::untold(
+                Some(_) => LookupResult::Wrong(Refusal::untold(
                     RefusalCause::WrongPassword(PasswordSource::Other),
                     "it is always wrong",
                 )),
-                None => Finding::Failed(Refusal::untold(RefusalCause::LoginFailed, "no turn")),
+                None => LookupResult::Failed(Refusal::untold(RefusalCause::LoginFailed, "no turn")),
             }
         })
     }
@@ -471,7 +471,7 @@ impl Source for Counting {
         None
     }
 
-    fn no_longer_valid(&self, _: &[Arc<dyn Source>]) -> Vec<RevokedClients> {
+    fn no_longer_valid(&self, _: &[Arc<dyn CredentialSource>]) -> Vec<RevokedClients> {
         Vec::new()
     }
 

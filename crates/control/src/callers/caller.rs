@@ -1,7 +1,7 @@
 //! A caller, with the objects that it sees and its rights.
 
 use martlet_broker::TenantId;
-use martlet_registry::{Actor, Scope};
+use martlet_registry::{Actor, Visibility};
 
 use crate::principal::{Principal, Scopes};
 
@@ -43,18 +43,18 @@ impl Caller {
     /// The same caller, which sees only the team of this id.
     #[must_use]
     pub fn in_team(mut self, id: String) -> Self {
-        self.actor.scope = Scope::Team(id);
+        self.actor.visibility = Visibility::Team(id);
         self
     }
 
     /// Which objects it sees.
-    pub fn scope(&self) -> Scope {
-        self.actor.scope.clone()
+    pub fn visibility(&self) -> Visibility {
+        self.actor.visibility.clone()
     }
 
     /// Whether it sees the objects of all teams.
     pub fn sees_all(&self) -> bool {
-        self.actor.scope == Scope::All
+        self.actor.visibility == Visibility::All
     }
 
     /// Name of the user, if the caller is one.

@@ -7,12 +7,12 @@
 
 use martlet_broker::{Actions, TenantId};
 use martlet_registry::{
-    ADMINISTRATOR_ROLE, ApiKey, ApiRole, Owner, Registry, RegistryError, RuleLine, Scope,
+    ADMINISTRATOR_ROLE, ApiKey, ApiRole, Owner, Registry, RegistryError, RuleLine, Visibility,
     beyond_own,
 };
 
 use crate::callers::Caller;
-use crate::principal::{Role, Scope as ScopeName, Scopes};
+use crate::principal::{Role, Scope, Scopes};
 
 /// Rights of a role for the API and the panel.
 pub(crate) fn of_api_role(role: ApiRole) -> Scopes {
@@ -27,7 +27,7 @@ pub(crate) fn of_names(names: &[String]) -> Scopes {
 
 /// Scopes of a member of a team, at most. A team that does not exist may own a tenant.
 async fn most_of_team(registry: &mut Registry, team: &str) -> Result<Scopes, RegistryError> {
-    match registry.team(&Scope::All, team).await {
+    match registry.team(&Visibility::All, team).await {
         Ok(team) => Ok(Scopes::of_team(TenantId(team.tenant))),
         Err(RegistryError::NotFound(_)) => Ok(Scopes::of_any_team()),
         Err(error) => Err(error),
@@ -49,7 +49,7 @@ pub(crate) async fn key(
     caller: &Caller,
     id: &str,
 ) -> Result<Option<(ApiKey, Scopes)>, RegistryError> {
-    let keys = registry.api_keys(&caller.scope()).await?;
+    let keys = registry.api_keys(&caller.visibility()).await?;
     let Some(key) = keys.into_iter().find(|key| key.id == id) else {
         return Ok(None);
     };
@@ -76,10 +76,10 @@ pub(crate) async fn of_user(
     caller: &Caller,
     name: &str,
 ) -> Result<Scopes, RegistryError> {
-    let scope = caller.scope();
+    let visibility = caller.visibility();
     let found = [
-        registry.user(&scope, name).await,
-        registry.deleted_user(&scope, name).await,
+        registry.user(&visibility, name).await,
+        registry.deleted_user(&visibility, name).await,
     ];
     let mut rights = Scopes::NONE;
     for user in found {
@@ -111,7 +111,7 @@ pub(crate) async fn of_role(
     };
     Ok(match (set.beyond_own(Owner::Role), set.is_builtin) {
         (Some(_), true) if role == ADMINISTRATOR_ROLE => caller.scopes_of_everything(),
-        (Some(_), true) => [ScopeName::MessagesRead, ScopeName::MessagesWrite].into(),
+        (Some(_), true) => [Scope::MessagesRead, Scope::MessagesWrite].into(),
         _ => of_rules(caller, Owner::Role, &set.rules),
     })
 }
@@ -122,13 +122,13 @@ pub(crate) async fn of_role(
 /// and `%c` are therefore any name, as `+` is. A team without a tenant is the exception: it has no
 /// rights to messages at all, and the roles that it gives are those with `%u` in each filter.
 pub(crate) fn of_rules(caller: &Caller, owner: Owner, rules: &[RuleLine]) -> Scopes {
-    let names_users = caller.scopes.has(ScopeName::UsersWrite) && caller.gives_topics();
+    let names_users = caller.scopes.has(Scope::UsersWrite) && caller.gives_topics();
     let of_rule = |rule: &RuleLine| {
         let is_one_of = |some: Actions| rule.actions.has(some);
         let reads = is_one_of(Actions::SUBSCRIBE) || is_one_of(Actions::RECEIVE);
         let both = [
-            reads.then_some(ScopeName::MessagesRead),
-            is_one_of(Actions::PUBLISH).then_some(ScopeName::MessagesWrite),
+            reads.then_some(Scope::MessagesRead),
+            is_one_of(Actions::PUBLISH).then_some(Scope::MessagesWrite),
         ];
         both.into_iter().flatten()
     };
@@ -148,17 +148,17 @@ pub(crate) async fn of_team(
     caller: &Caller,
     team: &str,
 ) -> Result<Scopes, RegistryError> {
-    let mut rights: Scopes = [ScopeName::DevicesWrite, ScopeName::KeysWrite].into();
-    let scope = caller.scope();
+    let mut rights: Scopes = [Scope::DevicesWrite, Scope::KeysWrite].into();
+    let visibility = caller.visibility();
     for deleted in [false, true] {
-        let found = registry.team_and_roles(&scope, team, deleted);
+        let found = registry.team_and_roles(&visibility, team, deleted);
         let (team, roles) = match found.await {
             Err(RegistryError::NotFound(_)) => continue,
             found => found?,
         };
         let most = Scopes::of_team(TenantId(team.tenant));
         let of_members = roles.into_iter().map(of_api_role);
-        let keys = registry.api_keys(&scope).await?.into_iter();
+        let keys = registry.api_keys(&visibility).await?.into_iter();
         let keys = keys.filter(|key| key.team == team.id && key.revoked_ms == 0);
         let of_keys = keys.map(|key| of_names(&key.scopes));
         let all = of_members.chain(of_keys).fold(Scopes::NONE, Scopes::or);
@@ -174,8 +174,8 @@ pub(crate) async fn of_member(
     (team, user): (&str, &str),
     role: Option<ApiRole>,
 ) -> Result<Scopes, RegistryError> {
-    let team = registry.team_named(&caller.scope(), team).await?;
-    let members = registry.members(&caller.scope(), &team.id).await?;
+    let team = registry.team_named(&caller.visibility(), team).await?;
+    let members = registry.members(&caller.visibility(), &team.id).await?;
     let before = members.into_iter().find(|member| member.user == user);
     let roles = [before.map(|member| member.role), role].into_iter();
     let rights = roles.flatten().map(of_api_role);

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use martlet_broker::{NewMessage, TenantId};
 use martlet_codec::QoS;
-use martlet_registry::{FleetReport, Scope};
+use martlet_registry::{FleetReport, Visibility};
 use serde_json::{Map, Value, json};
 use tracing::warn;
 
 use super::{Commands, Fleet};
 use crate::control::Control;
 use crate::rfc3339;
-use crate::tables::TablesError;
+use crate::shared_registry::SharedRegistryError;
 use crate::wall_clock::now_ms;
 
 /// As events show who publishes.
@@ -57,8 +57,8 @@ impl Commands {
         &self,
         control: &Control,
         id: &str,
-    ) -> Result<Vec<(TenantId, NewMessage)>, TablesError> {
-        let read = self.of_group(Scope::All, id.to_owned(), None, REPORTS);
+    ) -> Result<Vec<(TenantId, NewMessage)>, SharedRegistryError> {
+        let read = self.of_group(Visibility::All, id.to_owned(), None, REPORTS);
         let (group, reports) = read.await?;
         let tenant = match group.team.is_empty() {
             true => Some(TenantId::default()),
@@ -79,7 +79,7 @@ impl Commands {
         &self,
         fleet: &Fleet,
         id: &str,
-    ) -> Result<Vec<(TenantId, NewMessage)>, TablesError> {
+    ) -> Result<Vec<(TenantId, NewMessage)>, SharedRegistryError> {
         let command = id.to_owned();
         let read = self.tables.read(move |registry| {
             Box::pin(async move { registry.filter_report_by_tenant(&command).await })

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use martlet_broker::{Published, TenantId};
 use martlet_codec::ReasonCode;
-use martlet_registry::{Actor, CommandsKept, Group, Page, PageRequest, Scope};
+use martlet_registry::{Actor, CommandsKept, Group, Page, PageRequest, Visibility};
 pub use martlet_registry::{
     Command, CommandAnswer, CommandFilter, CommandKey, CommandOutcome, CommandState, CommandStep,
     CommandUpdate, FleetCommand, FleetReport, FleetTarget, NewCommand, new_command_id,
@@ -30,7 +30,7 @@ use crate::control::Control;
 use crate::control::ControlError;
 use crate::devices::DeviceName;
 use crate::iotflow::Catalogue;
-use crate::tables::{Tables, TablesError};
+use crate::shared_registry::{SharedRegistry, SharedRegistryError};
 use crate::wall_clock::{now_ms, now_signed_ms};
 use message::fleet_message;
 pub use message::{fleet_topic, topic_of};
@@ -49,7 +49,7 @@ const FLEETS_MAX: usize = 1_000;
 /// The commands of a node. Each call is one use case: it is done as a whole or not at all.
 #[derive(Debug)]
 pub struct Commands {
-    tables: Arc<Tables>,
+    tables: Arc<SharedRegistry>,
     catalogue: Arc<Catalogue>,
     /// There is something to publish.
     changed: Notify,
@@ -87,7 +87,7 @@ struct Fleets {
 
 impl Commands {
     /// Those of these tables. Topics of devices of the type `iotflow` are those of the catalogue.
-    pub fn new(tables: Arc<Tables>, catalogue: Arc<Catalogue>) -> Self {
+    pub fn new(tables: Arc<SharedRegistry>, catalogue: Arc<Catalogue>) -> Self {
         Self {
             tables,
             catalogue,
@@ -120,7 +120,7 @@ impl Commands {
         actor: Actor,
         device: DeviceName,
         new: NewCommand,
-    ) -> Result<Command, TablesError> {
+    ) -> Result<Command, SharedRegistryError> {
         let added = self.tables.note(move |registry| {
             Box::pin(async move { registry.add_command(&actor, device.of(), new).await })
         });
@@ -138,7 +138,7 @@ impl Commands {
         actor: Actor,
         target: FleetTarget,
         new: NewCommand,
-    ) -> Result<FleetCommand, TablesError> {
+    ) -> Result<FleetCommand, SharedRegistryError> {
         let added = self.tables.note(move |registry| {
             Box::pin(async move { registry.add_fleet_command(&actor, target, new).await })
         });
@@ -157,12 +157,16 @@ impl Commands {
     /// The tables cannot be read.
     pub async fn of_filters(
         &self,
-        scope: Scope,
+        visibility: Visibility,
         id: Option<String>,
         limit: u32,
-    ) -> Result<Vec<FleetReport>, TablesError> {
+    ) -> Result<Vec<FleetReport>, SharedRegistryError> {
         let read = self.tables.read(move |registry| {
-            Box::pin(async move { registry.filter_reports(&scope, id.as_deref(), limit).await })
+            Box::pin(async move {
+                registry
+                    .filter_reports(&visibility, id.as_deref(), limit)
+                    .await
+            })
         });
         read.await
     }
@@ -174,15 +178,17 @@ impl Commands {
     /// There is no such group or command, or the tables cannot be read.
     pub async fn of_fleet(
         &self,
-        scope: Scope,
+        visibility: Visibility,
         (group, id): (Option<String>, String),
         filter: CommandFilter,
         page: PageRequest,
-    ) -> Result<Page<Command>, TablesError> {
+    ) -> Result<Page<Command>, SharedRegistryError> {
         let read = self.tables.read(move |registry| {
             Box::pin(async move {
                 let fleet = (group.as_deref(), &*id);
-                registry.fleet_commands(&scope, fleet, &filter, &page).await
+                registry
+                    .fleet_commands(&visibility, fleet, &filter, &page)
+                    .await
             })
         });
         read.await
@@ -212,15 +218,15 @@ impl Commands {
     /// There is no such group, or the tables cannot be read.
     pub async fn of_group(
         &self,
-        scope: Scope,
+        visibility: Visibility,
         group: String,
         id: Option<String>,
         limit: u32,
-    ) -> Result<(Group, Vec<FleetReport>), TablesError> {
+    ) -> Result<(Group, Vec<FleetReport>), SharedRegistryError> {
         let read = self.tables.read(move |registry| {
             Box::pin(async move {
                 let id = id.as_deref();
-                registry.fleet_reports(&scope, &group, id, limit).await
+                registry.fleet_reports(&visibility, &group, id, limit).await
             })
         });
         read.await
@@ -232,15 +238,15 @@ impl Commands {
     /// There is no such device, or the tables cannot be read.
     pub async fn list(
         &self,
-        scope: Scope,
+        visibility: Visibility,
         device: DeviceName,
         filter: CommandFilter,
         page: PageRequest,
-    ) -> Result<Page<Command>, TablesError> {
+    ) -> Result<Page<Command>, SharedRegistryError> {
         let read = self.tables.read(move |registry| {
             Box::pin(async move {
                 let device = device.of();
-                registry.commands(&scope, device, &filter, &page).await
+                registry.commands(&visibility, device, &filter, &page).await
             })
         });
         read.await
@@ -252,12 +258,12 @@ impl Commands {
     /// There is no such device or command, or the tables cannot be read.
     pub async fn show(
         &self,
-        scope: Scope,
+        visibility: Visibility,
         device: DeviceName,
         id: String,
-    ) -> Result<Command, TablesError> {
+    ) -> Result<Command, SharedRegistryError> {
         let read = self.tables.read(move |registry| {
-            Box::pin(async move { registry.command(&scope, device.of(), &id).await })
+            Box::pin(async move { registry.command(&visibility, device.of(), &id).await })
         });
         read.await
     }
@@ -268,14 +274,16 @@ impl Commands {
     /// There is no such device or command, or the tables cannot be read.
     pub async fn show_number(
         &self,
-        scope: Scope,
+        visibility: Visibility,
         device: DeviceName,
         number: i64,
-    ) -> Result<Command, TablesError> {
+    ) -> Result<Command, SharedRegistryError> {
         let read = self.tables.read(move |registry| {
             Box::pin(async move {
                 let device = device.of();
-                registry.command_of_number(&scope, device, number).await
+                registry
+                    .command_of_number(&visibility, device, number)
+                    .await
             })
         });
         read.await
@@ -290,7 +298,7 @@ impl Commands {
         actor: Actor,
         device: DeviceName,
         id: String,
-    ) -> Result<Command, TablesError> {
+    ) -> Result<Command, SharedRegistryError> {
         let cancelled = self.tables.note(move |registry| {
             Box::pin(async move { registry.cancel_command(&actor, device.of(), &id).await })
         });
@@ -309,7 +317,7 @@ impl Commands {
         actor: Actor,
         device: DeviceName,
         id: String,
-    ) -> Result<Command, TablesError> {
+    ) -> Result<Command, SharedRegistryError> {
         let retried = self.tables.note(move |registry| {
             Box::pin(async move { registry.retry_command(&actor, device.of(), &id).await })
         });
@@ -328,7 +336,7 @@ impl Commands {
         &self,
         command: CommandKey,
         answer: CommandAnswer,
-    ) -> Result<Option<Command>, TablesError> {
+    ) -> Result<Option<Command>, SharedRegistryError> {
         let update = CommandUpdate {
             command,
             step: CommandStep::Answered(answer),

@@ -20,7 +20,7 @@ use super::posts::{Messages, Posts, ReceiptMeaning};
 use super::{Commands, KEPT};
 use crate::control::Control;
 use crate::feed::{Batch, Filter, From, Happened, Kinds, Reader};
-use crate::tables::TablesError;
+use crate::shared_registry::SharedRegistryError;
 use crate::wall_clock::now_signed_ms;
 
 /// Client Identifier of the parts.
@@ -181,7 +181,7 @@ impl Task {
     }
 
     /// Writes what has happened, and publishes what is due.
-    async fn work(&mut self) -> Result<(), TablesError> {
+    async fn work(&mut self) -> Result<(), SharedRegistryError> {
         self.write().await?;
         if self.looks {
             self.publish().await?;
@@ -387,7 +387,7 @@ impl Task {
     }
 
     /// Writes what has happened. What fails is kept, and written the next time.
-    async fn write(&mut self) -> Result<(), TablesError> {
+    async fn write(&mut self) -> Result<(), SharedRegistryError> {
         if self.in_hand.is_empty() && !self.early.is_empty() {
             self.take_early();
         }
@@ -442,7 +442,7 @@ impl Task {
         &self,
         devices: Vec<DeviceKey>,
         sent_before_ms: Option<i64>,
-    ) -> Result<u64, TablesError> {
+    ) -> Result<u64, SharedRegistryError> {
         let noted = self.commands.tables.note(move |registry| {
             Box::pin(async move { registry.devices_subscribed(&devices, sent_before_ms).await })
         });
@@ -450,7 +450,7 @@ impl Task {
     }
 
     /// Publishes commands that are due.
-    async fn publish(&mut self) -> Result<(), TablesError> {
+    async fn publish(&mut self) -> Result<(), SharedRegistryError> {
         if Instant::now() < self.attach_after {
             return Ok(());
         }
@@ -496,7 +496,7 @@ impl Task {
         }
     }
 
-    async fn tick(&mut self, tick: u64) -> Result<(), TablesError> {
+    async fn tick(&mut self, tick: u64) -> Result<(), SharedRegistryError> {
         self.looks = true;
         self.in_hand
             .retain(|_, command| command.since.elapsed() < IN_HAND_TIME);
@@ -533,7 +533,7 @@ impl Task {
     }
 
     /// Looks at devices that have subscribed a while ago.
-    async fn look_again(&mut self) -> Result<(), TablesError> {
+    async fn look_again(&mut self) -> Result<(), SharedRegistryError> {
         let now = Instant::now();
         let mut devices = Vec::new();
         let mut before_ms = 0;

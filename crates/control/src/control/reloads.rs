@@ -9,7 +9,7 @@ pub enum ReloadOf {
     /// All files that may change while the node runs.
     Everything,
     /// What has changed in the tables of users and devices.
-    Tables,
+    SharedRegistry,
 }
 
 /// A request to reload files, which waits for the result.

@@ -3,7 +3,7 @@
 use martlet_broker::RefusalCause;
 use martlet_registry::{Exists, LimitReached, NotFound, Refused, RegistryError, Remedies, Remedy};
 
-use crate::tables::TablesError;
+use crate::shared_registry::SharedRegistryError;
 
 /// Why something is not done.
 #[derive(Debug, thiserror::Error)]
@@ -51,15 +51,19 @@ impl DeviceError {
     }
 }
 
-impl From<TablesError> for DeviceError {
-    fn from(error: TablesError) -> Self {
+impl From<SharedRegistryError> for DeviceError {
+    fn from(error: SharedRegistryError) -> Self {
         match error {
-            TablesError::Registry(RegistryError::NotFound(why)) => Self::NotFound(why),
-            TablesError::Registry(RegistryError::Exists(why)) => Self::Exists(why),
-            TablesError::Registry(why @ RegistryError::NameTaken(_)) => Self::NameTaken(why),
-            TablesError::Registry(RegistryError::LimitReached(why)) => Self::LimitReached(why),
-            TablesError::Registry(why @ RegistryError::Stale { .. }) => Self::Stale(why),
-            TablesError::Registry(RegistryError::Refused(why)) => Self::Refused(why),
+            SharedRegistryError::Registry(RegistryError::NotFound(why)) => Self::NotFound(why),
+            SharedRegistryError::Registry(RegistryError::Exists(why)) => Self::Exists(why),
+            SharedRegistryError::Registry(why @ RegistryError::NameTaken(_)) => {
+                Self::NameTaken(why)
+            }
+            SharedRegistryError::Registry(RegistryError::LimitReached(why)) => {
+                Self::LimitReached(why)
+            }
+            SharedRegistryError::Registry(why @ RegistryError::Stale { .. }) => Self::Stale(why),
+            SharedRegistryError::Registry(RegistryError::Refused(why)) => Self::Refused(why),
             error => Self::Unavailable(error.told()),
         }
     }

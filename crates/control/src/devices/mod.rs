@@ -18,11 +18,12 @@ pub use name::DeviceName;
 use std::sync::Arc;
 
 use martlet_registry::{
-    Activity, Actor, Device, NewDevice, Provisioned, ProvisioningKeyRef, RepeatableRequest, Scope,
+    Activity, Actor, Device, NewDevice, Provisioned, ProvisioningKeyRef, RepeatableRequest,
+    Visibility,
 };
 
 use crate::activity::tell_active;
-use crate::tables::Tables;
+use crate::shared_registry::SharedRegistry;
 
 /// Fingerprint and end of the first certificate of a text in PEM: what is kept of the certificate
 /// of a device. The end is in milliseconds since the Unix epoch. None: there is no certificate in
@@ -39,7 +40,7 @@ type Done<T> = Result<T, DeviceError>;
 /// force when the call returns.
 #[derive(Clone)]
 pub struct Devices {
-    tables: Arc<Tables>,
+    tables: Arc<SharedRegistry>,
 }
 
 impl std::fmt::Debug for Devices {
@@ -50,7 +51,7 @@ impl std::fmt::Debug for Devices {
 
 impl Devices {
     /// Those of these tables.
-    pub fn new(tables: Arc<Tables>) -> Self {
+    pub fn new(tables: Arc<SharedRegistry>) -> Self {
         Self { tables }
     }
 
@@ -96,9 +97,9 @@ impl Devices {
     ///
     /// # Errors
     /// There is none.
-    pub async fn read(&self, scope: Scope, name: DeviceName) -> Done<Device> {
+    pub async fn read(&self, visibility: Visibility, name: DeviceName) -> Done<Device> {
         let read = self.tables.read(move |registry| {
-            Box::pin(async move { registry.device(&scope, name.of()).await })
+            Box::pin(async move { registry.device(&visibility, name.of()).await })
         });
         Ok(read.await?)
     }

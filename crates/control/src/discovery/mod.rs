@@ -17,13 +17,15 @@ use martlet_broker::{
     Screened, Screening,
 };
 use martlet_codec::ReasonCode;
-use martlet_registry::{Actor, AddedDevice, ProvisioningKeyRef, Scope, may_be_provisioning_key};
+use martlet_registry::{
+    Actor, AddedDevice, ProvisioningKeyRef, Visibility, may_be_provisioning_key,
+};
 
 use crate::authentication::{AuthenticationChain, key_of_applicant, response_topic};
 use crate::control::Control;
 use crate::devices::{DeviceError, DeviceName, Devices};
 use crate::iotflow::Catalogue;
-use crate::tables::Tables;
+use crate::shared_registry::SharedRegistry;
 use message::{Failure, Registration};
 use rate::Rates;
 
@@ -71,7 +73,7 @@ impl Discovery {
     /// Adds devices to these tables, and checks their keys by this chain.
     pub fn new(
         control: Arc<Control>,
-        tables: Arc<Tables>,
+        tables: Arc<SharedRegistry>,
         chain: AuthenticationChain,
         catalogue: Arc<Catalogue>,
     ) -> Self {
@@ -144,7 +146,7 @@ impl Discovery {
                 .address
                 .map_or_else(String::new, |(ip, _)| ip.to_string()),
             request_id: String::new(),
-            scope: Scope::All,
+            visibility: Visibility::All,
         };
         let request = registration.request(id);
         let device = registration.into_device(id);
@@ -243,7 +245,7 @@ impl Discovery {
     async fn success(&self, device: AddedDevice) -> Box<[u8]> {
         let read = self
             .devices
-            .read(Scope::All, DeviceName::Number(device.number));
+            .read(Visibility::All, DeviceName::Number(device.number));
         let type_ = read
             .await
             .map(|device| device.device_type)

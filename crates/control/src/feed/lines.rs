@@ -21,7 +21,7 @@ const FORMS: usize = 4;
 
 /// Some events, as a stream of server-sent events has them, one behind the other.
 #[derive(Debug, Default)]
-pub struct Lines {
+pub struct EventTexts {
     text: Bytes,
     spans: Vec<EventSpan>,
 }
@@ -34,7 +34,7 @@ struct EventSpan {
     end: usize,
 }
 
-impl Lines {
+impl EventTexts {
     /// Writes the entries, with at most `payload_max` bytes of each payload.
     fn of<'a>(run: &'a str, entries: impl Iterator<Item = Entry<'a>>, payload_max: usize) -> Self {
         let mut text = Vec::with_capacity(256 * entries.size_hint().0);
@@ -139,7 +139,7 @@ struct KeptOf {
     first: u64,
     /// Bytes of each payload that are shown, at most.
     payload_max: usize,
-    lines: Arc<Lines>,
+    lines: Arc<EventTexts>,
 }
 
 impl KeptLines {
@@ -149,11 +149,11 @@ impl KeptLines {
         run: &str,
         part: &Part,
         payload_max: usize,
-    ) -> (Arc<Lines>, Vec<Range<usize>>) {
+    ) -> (Arc<EventTexts>, Vec<Range<usize>>) {
         let (count, all) = (part.len(), part.block.len());
         // A reader of few of them does not pay for all.
         if count * 2 < all {
-            let lines = Lines::of(run, part.entries(), payload_max);
+            let lines = EventTexts::of(run, part.entries(), payload_max);
             return (Arc::new(lines), std::iter::once(0..count).collect());
         }
         let found = {
@@ -176,8 +176,8 @@ impl KeptLines {
         }
     }
 
-    fn write(&self, run: &str, block: &Block, payload_max: usize) -> Arc<Lines> {
-        let lines = Arc::new(Lines::of(run, block.entries(), payload_max));
+    fn write(&self, run: &str, block: &Block, payload_max: usize) -> Arc<EventTexts> {
+        let lines = Arc::new(EventTexts::of(run, block.entries(), payload_max));
         self.lock().keep(KeptOf {
             first: block.first(),
             payload_max,
@@ -202,7 +202,7 @@ impl KeptLines {
 }
 
 impl LineCache {
-    fn find(&self, first: u64, payload_max: usize) -> Option<Arc<Lines>> {
+    fn find(&self, first: u64, payload_max: usize) -> Option<Arc<EventTexts>> {
         let mut all = self.lines.iter().rev();
         let found = all.find(|kept| kept.first == first && kept.payload_max == payload_max);
         found.map(|kept| Arc::clone(&kept.lines))

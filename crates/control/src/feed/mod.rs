@@ -24,7 +24,7 @@ pub(crate) use filter::has_topic;
 pub use filter::{Filter, Kinds, NoKind, Sample};
 pub(crate) use line::packet_name;
 pub use line::{FeedEvent, Gone};
-pub use lines::Lines;
+pub use lines::EventTexts;
 pub use panel::{Frame, Panel};
 pub use push::{Push, run as push};
 pub use push_state::{PushSeen, PushState};
@@ -339,7 +339,7 @@ impl Reader {
     }
 
     /// The events of a part as text, and which of its lines they are.
-    pub fn lines(&self, part: &Part) -> (Arc<Lines>, Vec<Range<usize>>) {
+    pub fn lines(&self, part: &Part) -> (Arc<EventTexts>, Vec<Range<usize>>) {
         let feed = &self.feed;
         feed.lines.of(&feed.run, part, self.filter.payload_bytes)
     }

@@ -88,7 +88,7 @@ pub async fn run(control: Arc<Control>, push: Push, state: Arc<PushState>) {
     let Ok(reader) = control.feed.read(filter, &From::Now) else {
         return;
     };
-    let mut source = Source {
+    let mut source = PushFrames {
         reader,
         panel,
         payload_max: push.frame_bytes_max,
@@ -190,7 +190,7 @@ async fn open(push: &Push) -> Result<Socket, String> {
 }
 
 /// Frames, in order, each until it is sent.
-struct Source {
+struct PushFrames {
     reader: Reader,
     panel: Panel,
     payload_max: usize,
@@ -198,7 +198,7 @@ struct Source {
     state: Arc<PushState>,
 }
 
-impl Source {
+impl PushFrames {
     fn note_waiting(&self) {
         let bytes = self.waiting.iter().map(|frame| frame.json.len()).sum();
         self.state.waiting_bytes.store(bytes, Ordering::Relaxed);
@@ -238,7 +238,7 @@ struct Heard {
 }
 
 /// Until the connection ends, and why; none: the node stops.
-async fn talk(socket: Socket, source: &mut Source) -> Option<String> {
+async fn talk(socket: Socket, source: &mut PushFrames) -> Option<String> {
     let (sink, mut stream) = socket.split();
     let (answers, to_answer) = mpsc::channel(16);
     let greeting = tokio::time::timeout(GREETING, hear(&mut stream, &answers)).await;
@@ -302,7 +302,7 @@ async fn hear(
 
 async fn write(
     mut sink: SplitSink<Socket, Message>,
-    source: &mut Source,
+    source: &mut PushFrames,
     mut to_answer: mpsc::Receiver<Message>,
 ) -> Option<String> {
     let mut pings = tokio::time::interval(PING);

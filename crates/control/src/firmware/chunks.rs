@@ -17,7 +17,7 @@ use super::{FirmwareError, FirmwareStore};
 use crate::commands::posts::{PartEvents, Posts};
 use crate::control::Control;
 use crate::iotflow::Catalogue;
-use crate::tables::TablesError;
+use crate::shared_registry::SharedRegistryError;
 use crate::token_bucket::TokenBucket;
 
 /// Client Identifier of the parts.
@@ -286,7 +286,7 @@ impl Server {
                 }
                 Ok(found)
             }
-            Err(TablesError::Registry(RegistryError::NotFound(_))) => {
+            Err(SharedRegistryError::Registry(RegistryError::NotFound(_))) => {
                 Err("there is no such firmware for this device".to_owned())
             }
             Err(error) => {

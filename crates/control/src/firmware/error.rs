@@ -2,7 +2,7 @@
 
 use martlet_registry::RegistryError;
 
-use crate::tables::TablesError;
+use crate::shared_registry::SharedRegistryError;
 
 /// Why firmware is not taken or given.
 #[derive(Debug, thiserror::Error)]
@@ -32,12 +32,12 @@ pub enum FirmwareError {
     },
     /// The tables do not take or have it.
     #[error(transparent)]
-    Tables(#[from] TablesError),
+    SharedRegistry(#[from] SharedRegistryError),
 }
 
 impl From<RegistryError> for FirmwareError {
     fn from(error: RegistryError) -> Self {
-        Self::Tables(error.into())
+        Self::SharedRegistry(error.into())
     }
 }
 

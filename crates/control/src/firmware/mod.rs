@@ -18,12 +18,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use martlet_registry::{Actor, Device, Page, PageRequest, Scope};
+use martlet_registry::{Actor, Device, Page, PageRequest, Visibility};
 pub use martlet_registry::{Firmware, FirmwareFilter, NewFirmware};
 use tokio::fs::File;
 
 use crate::shared_places::{SharedPlace, SharedPlaces};
-use crate::tables::{Tables, TablesError};
+use crate::shared_registry::{SharedRegistry, SharedRegistryError};
 pub use chunks::serve_chunks;
 pub use error::FirmwareError;
 use error::too_large;
@@ -58,10 +58,10 @@ pub struct FirmwareSettings {
 /// Firmware of a node.
 #[derive(Debug)]
 pub struct FirmwareStore {
-    tables: Arc<Tables>,
+    tables: Arc<SharedRegistry>,
     settings: FirmwareSettings,
     files: Files,
-    uploads: SharedPlaces<Scope>,
+    uploads: SharedPlaces<Visibility>,
     /// Bytes that uploads may still bring.
     reserved: Arc<AtomicU64>,
     /// Files are put in their places and removed one after the other.
@@ -70,7 +70,7 @@ pub struct FirmwareStore {
 
 impl FirmwareStore {
     /// The firmware in this directory, which is made when it is needed.
-    pub fn new(tables: Arc<Tables>, settings: FirmwareSettings) -> Self {
+    pub fn new(tables: Arc<SharedRegistry>, settings: FirmwareSettings) -> Self {
         Self {
             tables,
             files: Files::new(settings.directory.clone()),
@@ -106,8 +106,8 @@ impl FirmwareStore {
     ///
     /// # Errors
     /// All are taken.
-    fn place_of(&self, scope: &Scope) -> Result<SharedPlace, FirmwareError> {
-        self.uploads.try_take(scope).map_err(|most| {
+    fn place_of(&self, visibility: &Visibility) -> Result<SharedPlace, FirmwareError> {
+        self.uploads.try_take(visibility).map_err(|most| {
             let why = format!("{most} files are being uploaded: try again later");
             FirmwareError::Busy(why)
         })
@@ -119,7 +119,7 @@ impl FirmwareStore {
     /// It is too long, or there is no room for it.
     pub async fn begin(
         &self,
-        scope: &Scope,
+        visibility: &Visibility,
         claims: Claims,
         length: Option<u64>,
     ) -> Result<Upload, FirmwareError> {
@@ -128,7 +128,7 @@ impl FirmwareStore {
             return Err(too_large(max));
         }
         claims.check()?;
-        let place = self.place_of(scope)?;
+        let place = self.place_of(visibility)?;
         let bytes = length.unwrap_or(max);
         let stored = self.stored_bytes().await?;
         let before = self.reserved.fetch_add(bytes, Ordering::Relaxed);
@@ -150,7 +150,7 @@ impl FirmwareStore {
     ///
     /// # Errors
     /// The tables cannot be read.
-    pub async fn stored_bytes(&self) -> Result<u64, TablesError> {
+    pub async fn stored_bytes(&self) -> Result<u64, SharedRegistryError> {
         let read = self
             .tables
             .read(|registry| Box::pin(registry.firmware_bytes()));
@@ -215,12 +215,12 @@ impl FirmwareStore {
     /// The tables cannot be read.
     pub async fn list(
         &self,
-        scope: Scope,
+        visibility: Visibility,
         filter: FirmwareFilter,
         page: PageRequest,
-    ) -> Result<Page<Firmware>, TablesError> {
+    ) -> Result<Page<Firmware>, SharedRegistryError> {
         let read = self.tables.read(move |registry| {
-            Box::pin(async move { registry.list_firmware(&scope, &filter, &page).await })
+            Box::pin(async move { registry.list_firmware(&visibility, &filter, &page).await })
         });
         read.await
     }
@@ -231,12 +231,12 @@ impl FirmwareStore {
     /// There is none, or the tables cannot be read.
     pub async fn show(
         &self,
-        scope: Scope,
+        visibility: Visibility,
         name: String,
         version: String,
-    ) -> Result<Firmware, TablesError> {
+    ) -> Result<Firmware, SharedRegistryError> {
         let read = self.tables.read(move |registry| {
-            Box::pin(async move { registry.firmware(&scope, &name, &version).await })
+            Box::pin(async move { registry.firmware(&visibility, &name, &version).await })
         });
         read.await
     }
@@ -250,7 +250,7 @@ impl FirmwareStore {
         device: &Device,
         name: String,
         version: String,
-    ) -> Result<Firmware, TablesError> {
+    ) -> Result<Firmware, SharedRegistryError> {
         let (team, of_type) = (device.team.clone(), device.device_type.clone());
         let read = self.tables.read(move |registry| {
             Box::pin(async move {
@@ -272,8 +272,8 @@ impl FirmwareStore {
         version: String,
     ) -> Result<Firmware, FirmwareError> {
         let _placing = self.placing.lock().await;
-        let (scope, of) = (actor.scope.clone(), (name.clone(), version.clone()));
-        let found = self.show(scope, of.0, of.1).await?;
+        let (visibility, of) = (actor.visibility.clone(), (name.clone(), version.clone()));
+        let found = self.show(visibility, of.0, of.1).await?;
         let is_here = found.url.is_empty();
         if is_here {
             // A crash from here on leaves no file that nobody knows of.

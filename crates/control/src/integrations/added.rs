@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use martlet_broker::TenantId;
 use martlet_integrate::{ConfiguredSink, Host as _};
-use martlet_registry::{Actor, AddedIntegration, RegistryError, Scope};
+use martlet_registry::{Actor, AddedIntegration, RegistryError, Visibility};
 use serde_json::{Map, Value};
 use tracing::{info, warn};
 
@@ -15,7 +15,7 @@ use super::connections::restore;
 use super::entry::Entry;
 use super::maker::{AddedKind, Unusable};
 use super::{ATTACHED_WITHIN, Integrations, STOPPED_WITHIN, end_queue, tell_ended};
-use crate::tables::TablesError;
+use crate::shared_registry::SharedRegistryError;
 
 /// Pause after the tables did not answer.
 const AGAIN_AFTER: Duration = Duration::from_secs(2);
@@ -37,7 +37,7 @@ pub enum AddedError {
     NotFound(String),
     /// The tables say so, or cannot be used.
     #[error(transparent)]
-    Tables(#[from] TablesError),
+    SharedRegistry(#[from] SharedRegistryError),
 }
 
 /// An integration that is to be added or changed.
@@ -75,10 +75,10 @@ impl Integrations {
     pub async fn seen_of(
         &self,
         kind: AddedKind,
-        scope: Scope,
+        visibility: Visibility,
         tenant: Option<TenantId>,
     ) -> Result<Vec<AddedSeen>, AddedError> {
-        let added = self.added(scope).await?.into_iter();
+        let added = self.added(visibility).await?.into_iter();
         let added = added.filter(|one| one.kind == kind.name());
         let entries = self.entries();
         let running = entries
@@ -108,10 +108,13 @@ impl Integrations {
         Ok(all)
     }
 
-    async fn added(&self, scope: Scope) -> Result<Vec<AddedIntegration>, TablesError> {
+    async fn added(
+        &self,
+        visibility: Visibility,
+    ) -> Result<Vec<AddedIntegration>, SharedRegistryError> {
         let node = self.host.name().to_owned();
         let read = self.tables.read(move |registry| {
-            Box::pin(async move { registry.added_integrations(&scope, &node).await })
+            Box::pin(async move { registry.added_integrations(&visibility, &node).await })
         });
         read.await
     }
@@ -130,7 +133,7 @@ impl Integrations {
             team,
             settings,
         } = change;
-        let sees_node = actor.scope == Scope::All;
+        let sees_node = actor.visibility == Visibility::All;
         let sink = self.maker.make(kind, &name, &team, &settings, sees_node)?;
         self.maker.check_new(kind, &settings)?;
         self.expect_not_configured(kind, &name)?;
@@ -192,7 +195,7 @@ impl Integrations {
             })
         });
         match removed.await {
-            Err(TablesError::Registry(RegistryError::NotFound(why))) => {
+            Err(SharedRegistryError::Registry(RegistryError::NotFound(why))) => {
                 // The answer tells nothing of the configuration, which the caller may not see.
                 return Err(AddedError::NotFound(why.to_string()));
             }
@@ -261,8 +264,8 @@ impl Integrations {
     pub async fn start_saved(&self) -> bool {
         let (added, saved) = loop {
             let read = async {
-                let added = self.added(Scope::All).await?;
-                Ok::<_, TablesError>((added, self.saved_subscriptions().await?))
+                let added = self.added(Visibility::All).await?;
+                Ok::<_, SharedRegistryError>((added, self.saved_subscriptions().await?))
             };
             match read.await {
                 Ok(read) => break read,

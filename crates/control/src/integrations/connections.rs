@@ -12,7 +12,7 @@ use tracing::warn;
 
 use super::Integrations;
 use crate::control::ControlError;
-use crate::tables::TablesError;
+use crate::shared_registry::SharedRegistryError;
 
 /// Time that the other broker may take to answer, with the time to connect to it.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(12);
@@ -25,7 +25,7 @@ pub enum SubscriptionError {
     Connection(#[from] ConnectionError),
     /// It cannot be saved. It was taken back.
     #[error(transparent)]
-    Tables(#[from] TablesError),
+    SharedRegistry(#[from] SharedRegistryError),
 }
 
 /// What came of a message for another broker.
@@ -137,7 +137,9 @@ impl Integrations {
     }
 
     /// Subscriptions of all named connections, as the tables have them.
-    pub(super) async fn saved_subscriptions(&self) -> Result<Vec<BridgeSubscription>, TablesError> {
+    pub(super) async fn saved_subscriptions(
+        &self,
+    ) -> Result<Vec<BridgeSubscription>, SharedRegistryError> {
         let node = self.host.name().to_owned();
         let read = self.tables.read(move |registry| {
             Box::pin(async move { registry.bridge_subscriptions(&node).await })

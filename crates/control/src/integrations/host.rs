@@ -14,12 +14,12 @@ use martlet_integrate::{
     ALL_TENANTS, Brokers, DeadLetterStore, Host, HostFuture, PartSession, RequestTrouble, Response,
     SavedState, Settings, not_permitted,
 };
-use martlet_registry::{DeadLetterCount, DeadLettersKept, IntegrationState, Scope};
+use martlet_registry::{DeadLetterCount, DeadLettersKept, IntegrationState, Visibility};
 
 use super::letters::Letters;
 use crate::control::{Control, ControlError};
 use crate::request::Requested;
-use crate::tables::Tables;
+use crate::shared_registry::SharedRegistry;
 use crate::wall_clock::now_ms;
 
 /// Time that the number of dead letters is waited for.
@@ -51,7 +51,7 @@ pub(crate) fn part_of(client_id: &str) -> &str {
 /// The node for its integrations.
 pub(super) struct NodeHost {
     control: Arc<Control>,
-    tables: Arc<Tables>,
+    tables: Arc<SharedRegistry>,
     node: String,
     letters: Letters,
     brokers: Brokers,
@@ -60,7 +60,7 @@ pub(super) struct NodeHost {
 impl NodeHost {
     pub(super) fn new(
         control: Arc<Control>,
-        tables: Arc<Tables>,
+        tables: Arc<SharedRegistry>,
         node: &str,
         kept: DeadLettersKept,
     ) -> Self {
@@ -148,8 +148,8 @@ impl NodeHost {
     pub(super) async fn tenants_of_teams(&self) -> Result<BTreeSet<TenantId>, String> {
         let read = self.tables.read(|registry| {
             Box::pin(async move {
-                let mut teams = registry.teams(&Scope::All, false).await?;
-                teams.extend(registry.teams(&Scope::All, true).await?);
+                let mut teams = registry.teams(&Visibility::All, false).await?;
+                teams.extend(registry.teams(&Visibility::All, true).await?);
                 Ok(teams)
             })
         });

@@ -7,7 +7,7 @@ use martlet_integrate::{DeadLetter, DeadLetterHead, DeadLetterStore, HostFuture,
 use martlet_registry::{DeadLetterRow, DeadLettersKept};
 use serde_json::{Value, json};
 
-use crate::tables::Tables;
+use crate::shared_registry::SharedRegistry;
 
 /// Letters of a page, at most.
 const PAGE_MAX: usize = 1_000;
@@ -24,13 +24,13 @@ pub struct LetterPage {
 /// The dead letters of a node.
 #[derive(Debug)]
 pub(super) struct Letters {
-    tables: Arc<Tables>,
+    tables: Arc<SharedRegistry>,
     node: String,
     kept: DeadLettersKept,
 }
 
 impl Letters {
-    pub(super) fn new(tables: Arc<Tables>, node: &str, kept: DeadLettersKept) -> Self {
+    pub(super) fn new(tables: Arc<SharedRegistry>, node: &str, kept: DeadLettersKept) -> Self {
         Self {
             tables,
             node: node.to_owned(),

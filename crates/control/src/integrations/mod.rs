@@ -59,7 +59,7 @@ pub use operate::{Chosen, IntegrationSeen, Operator, Order, SENT_AT_ONCE_MAX, Se
 use crate::control::{Control, ControlError};
 use crate::health::Reader;
 use crate::secrets::SecretStore;
-use crate::tables::Tables;
+use crate::shared_registry::SharedRegistry;
 use crate::wall_clock::now_ms;
 use entry::Entry;
 pub(crate) use entry::TO_WEBHOOKS;
@@ -97,14 +97,14 @@ pub struct Integrations {
     /// In the order of the configuration, those that were added later behind them.
     entries: RwLock<Arc<[Arc<Entry>]>>,
     store: Arc<SecretStore>,
-    tables: Arc<Tables>,
+    tables: Arc<SharedRegistry>,
     /// Makes integrations that are added while the node runs.
     maker: Arc<dyn IntegrationMaker>,
     /// Held while an integration is added, changed or removed.
     changing: Mutex<()>,
 }
 
-/// Tables and settings by which integrations run.
+/// SharedRegistry and settings by which integrations run.
 pub struct IntegrationSettings {
     /// Name of the node among those with the same tables.
     pub node: String,
@@ -120,7 +120,7 @@ impl Integrations {
     /// The integrations of a node. None is started yet.
     pub fn new(
         control: &Arc<Control>,
-        tables: &Arc<Tables>,
+        tables: &Arc<SharedRegistry>,
         settings: IntegrationSettings,
     ) -> Self {
         let IntegrationSettings {

@@ -15,7 +15,7 @@ use super::versions::Versions;
 use crate::activity::{DeviceActivity, until_devices};
 use crate::control::Control;
 use crate::observer::Observer;
-use crate::tables::Tables;
+use crate::shared_registry::SharedRegistry;
 
 /// Client Identifier of the part.
 const PART: &str = "$iotflow/heard";
@@ -26,7 +26,7 @@ const ATTACH_AGAIN: Duration = Duration::from_secs(1);
 /// is a device of the type [`IOTFLOW`].
 pub async fn note_heard(
     control: Arc<Control>,
-    tables: Arc<Tables>,
+    tables: Arc<SharedRegistry>,
     catalogue: Arc<Catalogue>,
     activity: Arc<DeviceActivity>,
 ) {

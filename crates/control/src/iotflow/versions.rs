@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tracing::warn;
 
 use crate::remembered::Name;
-use crate::tables::Tables;
+use crate::shared_registry::SharedRegistry;
 
 /// Devices whose version is remembered, at most, so that it is not written again with each
 /// heartbeat.
@@ -28,7 +28,7 @@ pub(super) struct Versions {
 
 impl Versions {
     /// Keeps the versions of these tables. A task of its own writes them: heartbeats do not wait.
-    pub(super) fn keep(tables: Arc<Tables>) -> Self {
+    pub(super) fn keep(tables: Arc<SharedRegistry>) -> Self {
         let known = Arc::default();
         let (new, reported) = mpsc::channel(WAITING_MAX);
         tokio::spawn(write(tables, Arc::clone(&known), reported));
@@ -73,7 +73,7 @@ fn version_of(payload: &[u8]) -> Option<String> {
 
 /// Writes versions to the tables, as long as heartbeats are looked at.
 async fn write(
-    tables: Arc<Tables>,
+    tables: Arc<SharedRegistry>,
     known: Arc<Mutex<HashMap<Name, String>>>,
     mut reported: mpsc::Receiver<ReportedVersion>,
 ) {

@@ -17,7 +17,7 @@ use martlet_integrate::CLIENT_IDS;
 use martlet_registry::{GroupName, Known, Owner, RulesPlace, Snapshot, is_device_id};
 
 use super::lacking::Lacking;
-use super::way::Way;
+use super::worded_remedy::WordedRemedy;
 use crate::text::typed;
 use crate::wall_clock::now_signed_ms;
 
@@ -58,14 +58,14 @@ impl fmt::Display for AclPlace {
 /// The tables as of now, and whether rules come with tokens or a hook's answer too; none before it
 /// is said who knows that.
 #[derive(Clone, Default)]
-pub(super) struct TablesNow(Arc<OnceLock<(Tables, HaveOthers)>>);
+pub(super) struct TablesNow(Arc<OnceLock<(SnapshotNow, HaveOthers)>>);
 
 type HaveOthers = Box<dyn Fn() -> bool + Send + Sync>;
 
-type Tables = Box<dyn Fn() -> Option<Arc<Snapshot>> + Send + Sync>;
+type SnapshotNow = Box<dyn Fn() -> Option<Arc<Snapshot>> + Send + Sync>;
 
 impl TablesNow {
-    pub(super) fn set(&self, tables: Tables, have_others: HaveOthers) {
+    pub(super) fn set(&self, tables: SnapshotNow, have_others: HaveOthers) {
         // Who knows them stays the same.
         let _ = self.0.set((tables, have_others));
     }
@@ -181,7 +181,7 @@ impl Commands {
     }
 
     /// A ban that keeps a client out is lifted.
-    pub(super) fn lifting_ban(&self, head: &EventHead) -> Way {
+    pub(super) fn lifting_ban(&self, head: &EventHead) -> WordedRemedy {
         let tables = self.tables.now();
         let user = head.user_name().unwrap_or_default();
         let ban = tables.as_deref().and_then(|tables| {
@@ -189,11 +189,11 @@ impl Commands {
             tables.ban_of(tenant, client_id, user, head.ip(), now_signed_ms())
         });
         match ban {
-            Some(ban) => Way {
+            Some(ban) => WordedRemedy {
                 text: "lift the ban".to_owned(),
                 command: self.line("ban rm", &[], &[&ban.id]),
             },
-            None => Way {
+            None => WordedRemedy {
                 text: "the ban is over: have the client connect again".to_owned(),
                 command: None,
             },
@@ -224,11 +224,11 @@ impl Commands {
 
     /// What the target of an integration has said of messages that it refused; none if this is not
     /// the session of an integration.
-    pub(super) fn letters_of(&self, client_id: &str) -> Option<Way> {
+    pub(super) fn letters_of(&self, client_id: &str) -> Option<WordedRemedy> {
         let part = lane_of(client_id).map_or(client_id, |(part, _)| part);
         let name = part.strip_prefix(CLIENT_IDS)?;
         let command = self.line("integration dead-letter ls", &[], &[name]);
-        Way::by("its dead letters say what the target answered", command)
+        WordedRemedy::by("its dead letters say what the target answered", command)
     }
 
     /// As [`Self::permit`], in a tenant, of a client whose listener has this ACL file, if that is
@@ -238,7 +238,7 @@ impl Commands {
         tenant: TenantId,
         lacking: &Lacking<'_>,
         acl_file: Option<&AclPlace>,
-    ) -> Way {
+    ) -> WordedRemedy {
         let of_tenant = Self {
             tenant,
             ..self.clone()
@@ -251,7 +251,7 @@ impl Commands {
         &self,
         tenant: TenantId,
         lacking: &Lacking<'_>,
-    ) -> Option<(GroupName, Way)> {
+    ) -> Option<(GroupName, WordedRemedy)> {
         let user = lacking.user?;
         let names = Names {
             client_id: lacking.client_id,
@@ -267,7 +267,7 @@ impl Commands {
         }
         let group = tables.group_that_permits(tenant.0, user, asked)?;
         let commands = self.in_tenant(tenant)?;
-        let way = Way {
+        let way = WordedRemedy {
             text: format!(
                 "add it to the group {}, whose rules permit that, or permit it in the rules of its \
                  device type",
@@ -279,14 +279,14 @@ impl Commands {
     }
 
     /// Where a rule has to be that permits what a client lacks, with the command that adds it.
-    fn permit(&self, lacking: &Lacking<'_>) -> Way {
+    fn permit(&self, lacking: &Lacking<'_>) -> WordedRemedy {
         self.permit_at(lacking, None)
     }
 
-    fn permit_at(&self, lacking: &Lacking<'_>, acl_file: Option<&AclPlace>) -> Way {
+    fn permit_at(&self, lacking: &Lacking<'_>, acl_file: Option<&AclPlace>) -> WordedRemedy {
         if lacking.action == "publish" && !may_publish(lacking.topic) {
             let text = "clients publish to no topic of the server's own ($SYS)";
-            return Way::words(text).unwrap_or_default();
+            return WordedRemedy::words(text).unwrap_or_default();
         }
         let user = lacking.user;
         let tables = user.and_then(|user| Some((user, self.tables.now()?)));
@@ -302,7 +302,7 @@ impl Commands {
                 false => "",
             };
             let place = acl_file.map_or_else(|| "(auth.acl_file)".to_owned(), ToString::to_string);
-            return Way {
+            return WordedRemedy {
                 text: format!("permit it in the ACL file {place}{others}"),
                 command: None,
             };
@@ -335,12 +335,17 @@ impl Commands {
         };
         let rule = lacking.rule(*owner).filter(|_| !place.is_builtin());
         let command = rule.and_then(|rule| self.line(allow, &[], &[name, &rule]));
-        Way { text, command }
+        WordedRemedy { text, command }
     }
 
     /// Another rule would change nothing: the rules permit it by now, or the first of them is that
     /// rule already.
-    fn is_not_by_rules(&self, user: &str, lacking: &Lacking<'_>, owner: Owner) -> Option<Way> {
+    fn is_not_by_rules(
+        &self,
+        user: &str,
+        lacking: &Lacking<'_>,
+        owner: Owner,
+    ) -> Option<WordedRemedy> {
         let tables = self.tables.now()?;
         let rules = tables.rules_of(self.tenant.0, user)?;
         let names = Names {
@@ -350,7 +355,7 @@ impl Commands {
         let found = explain(rules, names, lacking.actions(), lacking.filter());
         if found.allowed {
             let place = found.place.unwrap_or_else(|| "the rules".to_owned());
-            return Way::words(format!(
+            return WordedRemedy::words(format!(
                 "{place} permits it by now: nothing need be done, unless the client comes with \
                  another User Name or Client Identifier"
             ));
@@ -360,7 +365,7 @@ impl Commands {
         let is_there = first.allows == wanted.allows
             && first.actions == wanted.actions
             && first.filter == wanted.filter;
-        is_there.then(|| Way {
+        is_there.then(|| WordedRemedy {
             text: format!(
                 "{} is that rule already, and does not match: a name with +, # or / in it stands \
                  for nothing there; have the client use another name or topic",
@@ -371,7 +376,7 @@ impl Commands {
     }
 
     /// What a rule forbids: where to permit it, with the command that does.
-    pub(super) fn forbidden(&self, head: &EventHead, action: &str, topic: &str) -> Way {
+    pub(super) fn forbidden(&self, head: &EventHead, action: &str, topic: &str) -> WordedRemedy {
         self.permit(&Lacking {
             client_id: &head.client_id,
             user: head.user_name(),
@@ -386,7 +391,7 @@ impl Commands {
         tenant: TenantId,
         user: Option<&str>,
         address: Option<IpAddr>,
-    ) -> Way {
+    ) -> WordedRemedy {
         match self.in_tenant(tenant) {
             Some(commands) => commands.lockout(user, address),
             None => self.lockout(None, None),
@@ -394,10 +399,10 @@ impl Commands {
     }
 
     /// A lockout of a name, else of an address, is lifted.
-    pub(super) fn lockout(&self, user: Option<&str>, address: Option<IpAddr>) -> Way {
+    pub(super) fn lockout(&self, user: Option<&str>, address: Option<IpAddr>) -> WordedRemedy {
         let address = address.map(|address| address.to_string());
         let who = user.or(address.as_deref());
-        Way {
+        WordedRemedy {
             text: "find the client that tries wrong passwords (martlet logs -t), then lift the \
                    lockout; it also ends by itself (auth.lockout_failures)"
                 .to_owned(),
@@ -406,7 +411,12 @@ impl Commands {
     }
 
     /// As [`Self::unknown`], in a tenant, if a name is refused for that.
-    pub(super) fn add_in(&self, tenant: TenantId, why: &Refusal, name: &str) -> Option<Way> {
+    pub(super) fn add_in(
+        &self,
+        tenant: TenantId,
+        why: &Refusal,
+        name: &str,
+    ) -> Option<WordedRemedy> {
         match why.cause {
             RefusalCause::UnknownUser(sources) if !sources.proofs => {
                 let commands = self.in_tenant(tenant)?;
@@ -418,13 +428,18 @@ impl Commands {
 
     /// None of these sources, with this password file, knows a name. It may be mistyped, and it is
     /// not known whether it is a device's or a user's, who may do more.
-    pub(super) fn unknown(&self, sources: UserSources, file: Option<&str>, name: &str) -> Way {
+    pub(super) fn unknown(
+        &self,
+        sources: UserSources,
+        file: Option<&str>,
+        name: &str,
+    ) -> WordedRemedy {
         if let Some(deleted) = self.deleted(name) {
             return deleted;
         }
         let tables = self.tables.now();
         if tables.is_some_and(|tables| tables.may_be_team_key(name)) {
-            return Way {
+            return WordedRemedy {
                 text:
                     "if this is the key of a team token, no team has it any more: see that it is \
                        whole, or add another token to the team of the device (martlet team token \
@@ -434,7 +449,7 @@ impl Commands {
             };
         }
         if !sources.registry {
-            return Way {
+            return WordedRemedy {
                 text: "add it".to_owned(),
                 command: self.user("user add", file, name),
             };
@@ -445,7 +460,7 @@ impl Commands {
         };
         let user = user.unwrap_or_else(|| "martlet user add".to_owned());
         if !is_device_id(name) {
-            return Way {
+            return WordedRemedy {
                 text: format!(
                     "see that the name is spelt right; no device can have it, whose id is one level \
                      of its topics; a person or a program is added by {user}, with a role that \
@@ -454,7 +469,7 @@ impl Commands {
                 command: None,
             };
         }
-        Way {
+        WordedRemedy {
             text: format!(
                 "see that the name is spelt right; a person or a program is added by {user}, with \
                  a role that permits what it needs (martlet role ls); to add a device, run"
@@ -469,17 +484,17 @@ impl Commands {
         cause: RefusalCause,
         key: &str,
         client_id: &str,
-    ) -> Option<Way> {
+    ) -> Option<WordedRemedy> {
         let tables = self.tables.now()?;
         let token = tables.team_token_named(self.tenant.0, key)?;
         let team = token.team;
         match cause {
-            RefusalCause::WrongSecret => Way::by(
+            RefusalCause::WrongSecret => WordedRemedy::by(
                 "look first what secret the client has, which may be mistyped or that of another \
                  token; secrets are not shown again: if it is lost, add another team token",
                 self.line("team token add", &[], &[team, token.name]),
             ),
-            RefusalCause::CredentialExpired => Way::by(
+            RefusalCause::CredentialExpired => WordedRemedy::by(
                 "give the client another team token, or restore this one",
                 self.line("team token restore", &[], &[team, token.id]),
             ),
@@ -505,7 +520,7 @@ impl Commands {
                     }
                     false => ("to list them".to_owned(), self.line("device ls", &[], &[])),
                 };
-                Some(Way {
+                Some(WordedRemedy {
                     text: format!(
                         "set the Client Identifier (client id) of the client to the id of a device \
                          of the team {team}; {what}, run"
@@ -518,14 +533,14 @@ impl Commands {
     }
 
     /// The name is kept for a device or user that was deleted: it cannot be added again.
-    fn deleted(&self, name: &str) -> Option<Way> {
+    fn deleted(&self, name: &str) -> Option<WordedRemedy> {
         let known = self.tables.now()?.deleted(self.tenant.0, name)?;
         let is_device = known == Known::Device;
         let text = match is_device {
             true => "the device was deleted: restore it",
             false => "the user was deleted: restore it",
         };
-        Way::by(text, self.restoring(is_device, name))
+        WordedRemedy::by(text, self.restoring(is_device, name))
     }
 
     fn restoring(&self, is_device: bool, name: &str) -> Option<String> {

@@ -8,7 +8,7 @@ use martlet_codec::ReasonCode;
 use serde::{Deserialize, Serialize};
 
 use super::commands::Commands;
-use super::{kind, mend};
+use super::{kind, remedy};
 use crate::cause::Cause;
 use crate::event_words;
 
@@ -66,7 +66,7 @@ pub struct Entry {
     pub cause: Option<Cause>,
     /// What to do about it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub mend: Option<String>,
+    pub remedy: Option<String>,
     /// The command for it, which works as it stands in a shell on the node's machine.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub command: Option<String>,
@@ -94,7 +94,7 @@ impl Entry {
             why: None,
             limit: None,
             cause: None,
-            mend: None,
+            remedy: None,
             command: None,
         }
     }
@@ -139,15 +139,15 @@ impl Written {
 
     pub(super) fn entry(&self, commands: &Commands) -> Entry {
         let event = &self.told.event;
-        let way = mend::way(&self.told, commands);
-        let (mend, command) = way.map(|way| (way.text, way.command)).unzip();
+        let way = remedy::worded(&self.told, commands);
+        let (remedy, command) = way.map(|way| (way.text, way.command)).unzip();
         let limit = event.cause().and_then(RefusalCause::limit);
         Entry {
             seq: self.seq,
             at_ms: self.at_ms,
             cause: Cause::of(event),
             limit: limit.map(|limit| limit.option().to_owned()),
-            mend,
+            remedy,
             command: command.flatten(),
             ..self.bare_entry()
         }

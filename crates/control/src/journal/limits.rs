@@ -2,12 +2,12 @@
 
 use martlet_broker::Limit;
 
-use super::way::Way;
+use super::worded_remedy::WordedRemedy;
 
 /// What to do about a limit that was reached.
-pub(crate) fn by_limit(limit: Limit) -> Option<Way> {
+pub(crate) fn by_limit(limit: Limit) -> Option<WordedRemedy> {
     let option = limit.option();
-    Way::words(match limit {
+    WordedRemedy::words(match limit {
         Limit::ListenerConnections => {
             "raise max_connections of the listener, or find the clients that use most connections \
              (martlet clients)"

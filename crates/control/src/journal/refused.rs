@@ -11,7 +11,7 @@ use martlet_registry::is_device_id;
 
 use super::commands::Commands;
 use super::limits::by_limit;
-use super::way::Way;
+use super::worded_remedy::WordedRemedy;
 use super::{tls, web};
 use crate::cause::Cause;
 
@@ -20,20 +20,24 @@ const SET_AGAIN: &str = "look first what credential the client has, which may be
                          older one; if the good one is lost, set another";
 
 /// Remedy of a refused connection or re-authentication.
-pub(super) fn connect(commands: &Commands, told: &EventNotice, why: &Refusal) -> Option<Way> {
+pub(super) fn connect(
+    commands: &Commands,
+    told: &EventNotice,
+    why: &Refusal,
+) -> Option<WordedRemedy> {
     let (user, address) = (told.head.user_name(), told.head.ip());
     match why.cause {
         RefusalCause::Limit(limit) => by_limit(limit),
         RefusalCause::StoreFull => by_limit(Limit::DiskFull),
         RefusalCause::StoreFailing => by_limit(Limit::StoreStalled),
-        RefusalCause::Tls(fault) => Way::words(tls::mend_of(fault)),
-        RefusalCause::WebSocket(fault) => Way::words(web::mend_of(fault)),
+        RefusalCause::Tls(fault) => WordedRemedy::words(tls::remedy_of(fault)),
+        RefusalCause::WebSocket(fault) => WordedRemedy::words(web::remedy_of(fault)),
         RefusalCause::WillForbidden => by_will(commands, told),
         RefusalCause::WrongPassword(source) => wrong_password(commands, source, why, user?),
         RefusalCause::UnknownUser(sources) if sources.proofs => {
             user?;
             // A user of that name would be asked for a password before its tokens are.
-            Way::words(
+            WordedRemedy::words(
                 "give the client a good token, or whatever the hook knows; as a user of its own \
                  the name would be asked for a password instead",
             )
@@ -57,7 +61,7 @@ fn reason_of(event: &Event) -> Option<ReasonCode> {
     }
 }
 
-fn by_will(commands: &Commands, told: &EventNotice) -> Option<Way> {
+fn by_will(commands: &Commands, told: &EventNotice) -> Option<WordedRemedy> {
     match &told.event {
         Event::Refused {
             will_topic: Some(topic),
@@ -72,10 +76,10 @@ fn wrong_password(
     source: PasswordSource,
     why: &Refusal,
     user: &str,
-) -> Option<Way> {
+) -> Option<WordedRemedy> {
     let file = match source {
         PasswordSource::Configuration => {
-            return Way::words(
+            return WordedRemedy::words(
                 "look first what credential the client has; the good one is in auth.credentials \
                  (MARTLET_AUTH__CREDENTIALS) of the node",
             );
@@ -84,7 +88,7 @@ fn wrong_password(
         PasswordSource::File => Some(why.subject()?),
         PasswordSource::Other => return None,
     };
-    Way::by(SET_AGAIN, commands.user("user passwd", file, user))
+    WordedRemedy::by(SET_AGAIN, commands.user("user passwd", file, user))
 }
 
 fn lockout(
@@ -92,13 +96,13 @@ fn lockout(
     scope: LockoutScope,
     user: Option<&str>,
     address: Option<IpAddr>,
-) -> Way {
+) -> WordedRemedy {
     let user = user.filter(|_| scope == LockoutScope::UserName);
     commands.lockout(user, address)
 }
 
 /// Remedy of a refusal of a client that showed the key of a team token.
-fn of_team_token(commands: &Commands, told: &EventNotice, why: &Refusal) -> Option<Way> {
+fn of_team_token(commands: &Commands, told: &EventNotice, why: &Refusal) -> Option<WordedRemedy> {
     match why.subject() {
         None => commands.team_token(why.cause, told.head.user_name()?, &told.head.client_id),
         // It is about the device.
@@ -107,48 +111,48 @@ fn of_team_token(commands: &Commands, told: &EventNotice, why: &Refusal) -> Opti
 }
 
 /// Remedy of a refusal by the registry, which names a user or device, proved or not.
-fn of_registry(commands: &Commands, why: &Refusal) -> Option<Way> {
+fn of_registry(commands: &Commands, why: &Refusal) -> Option<WordedRemedy> {
     let name = why.subject()?;
     match why.cause {
         RefusalCause::UserDisabled => {
             let command = commands.line("user set --enable", &[], &[name]);
-            Way::by("let it in again", command)
+            WordedRemedy::by("let it in again", command)
         }
         RefusalCause::DeviceInactive | RefusalCause::DeviceMaintenance => {
             let command = commands.line("device set --status=active", &[], &[name]);
-            Way::by("let it in again", command)
+            WordedRemedy::by("let it in again", command)
         }
-        RefusalCause::WrongSecret => Way::by(
+        RefusalCause::WrongSecret => WordedRemedy::by(
             "look first what credential the client has, which may be mistyped or an older one; if \
              the good one is lost, give it another",
             commands.rotate(name),
         ),
         RefusalCause::CredentialExpired => {
-            Way::by("give it another credential", commands.rotate(name))
+            WordedRemedy::by("give it another credential", commands.rotate(name))
         }
-        RefusalCause::CertificateNotRegistered => Way::words(format!(
+        RefusalCause::CertificateNotRegistered => WordedRemedy::words(format!(
             "register the certificate that the client shows, if it is the device's: POST \
              /api/v1/devices/{name}/credentials with its PEM as certificate"
         )),
-        RefusalCause::NotItsClientId => Way::words(format!(
+        RefusalCause::NotItsClientId => WordedRemedy::words(format!(
             "set the Client Identifier (client id) of the client to {name}: by its MQTT library's \
              or firmware's setting, by -i with martlet pub and mosquitto_pub; if it is another \
              device, give it an id and a secret of its own (martlet device add)"
         )),
-        RefusalCause::ClientIdOfDevice => Way::words(format!(
+        RefusalCause::ClientIdOfDevice => WordedRemedy::words(format!(
             "have the client come as the device, with the User Name {name} and its secret, or set \
              another Client Identifier (client id) on it"
         )),
         RefusalCause::CertificateNameUnknown if is_device_id(name) => {
-            Way::by("add it", commands.line("device add", &[], &[name]))
+            WordedRemedy::by("add it", commands.line("device add", &[], &[name]))
         }
         _ => None,
     }
 }
 
 /// Remedies that need no name.
-fn by_itself(cause: RefusalCause) -> Option<Way> {
-    Way::words(match cause {
+fn by_itself(cause: RefusalCause) -> Option<WordedRemedy> {
+    WordedRemedy::words(match cause {
         RefusalCause::NoCredentials | RefusalCause::AnonymousRefused => {
             "give the client a user name and password (see martlet user add --help), or the \
              listener allow_anonymous = true"
@@ -191,7 +195,7 @@ fn by_itself(cause: RefusalCause) -> Option<Way> {
         RefusalCause::NoAuthenticationMethod => {
             "have the client log in by user name and password, without an Authentication Method"
         }
-        RefusalCause::ProvisioningKey => return screened(cause).and_then(Way::words),
+        RefusalCause::ProvisioningKey => return screened(cause).and_then(WordedRemedy::words),
         _ => return None,
     })
 }
@@ -205,16 +209,16 @@ const WILDCARDS: &str = "have the client subscribe to a valid Topic Filter: # st
 
 /// Remedy of a refused publish or subscription; `forbidden` says where a rule would permit it.
 pub(super) fn request(
-    forbidden: impl Fn() -> Way,
+    forbidden: impl Fn() -> WordedRemedy,
     reason: ReasonCode,
     why: &Refusal,
-) -> Option<Way> {
+) -> Option<WordedRemedy> {
     match why.cause {
         RefusalCause::Limit(limit) => by_limit(limit),
-        RefusalCause::ServerTopic => Way::words(SERVER_TOPIC),
-        _ if reason == ReasonCode::TopicFilterInvalid => Way::words(WILDCARDS),
+        RefusalCause::ServerTopic => WordedRemedy::words(SERVER_TOPIC),
+        _ if reason == ReasonCode::TopicFilterInvalid => WordedRemedy::words(WILDCARDS),
         cause => match screened(cause) {
-            Some(text) => Way::words(text),
+            Some(text) => WordedRemedy::words(text),
             None => (reason == ReasonCode::NotAuthorized).then(forbidden),
         },
     }
@@ -259,23 +263,23 @@ pub(super) fn provisioning(
     commands: &Commands,
     why: &Refusal,
     key: Option<&ShownKey>,
-) -> Option<Way> {
+) -> Option<WordedRemedy> {
     match (why.cause, key) {
         (
             RefusalCause::ProvisioningKeyUsedUp
             | RefusalCause::ProvisioningKeyExpired
             | RefusalCause::ProvisioningKeyRevoked,
             Some(key),
-        ) => Way::by(
+        ) => WordedRemedy::by(
             "add another provisioning key, which is shown once, and give it to the device",
             commands.provisioning_key(key),
         ),
-        (RefusalCause::ProvisioningKey, _) => Way::by(
+        (RefusalCause::ProvisioningKey, _) => WordedRemedy::by(
             "see that the device has the whole key, or add another one (martlet provision add \
              NAME) and give it to the device; to list the keys, run",
             commands.line("provision ls", &[], &[]),
         ),
-        (cause, _) => screened(cause).and_then(Way::words),
+        (cause, _) => screened(cause).and_then(WordedRemedy::words),
     }
 }
 
@@ -285,16 +289,16 @@ pub(super) fn end(
     client_id: &str,
     reason: ReasonCode,
     why: &Refusal,
-) -> Option<Way> {
+) -> Option<WordedRemedy> {
     match why.cause {
         RefusalCause::Limit(limit) => by_limit(limit),
-        RefusalCause::Tls(fault) => Way::words(tls::mend_of(fault)),
-        RefusalCause::WebSocket(fault) => Way::words(web::mend_of(fault)),
-        RefusalCause::TakenOver => Way::words(
+        RefusalCause::Tls(fault) => WordedRemedy::words(tls::remedy_of(fault)),
+        RefusalCause::WebSocket(fault) => WordedRemedy::words(web::remedy_of(fault)),
+        RefusalCause::TakenOver => WordedRemedy::words(
             "if it happens again and again, two clients have the same Client Identifier: give each \
              its own",
         ),
-        RefusalCause::KeepAlive => Way::words(
+        RefusalCause::KeepAlive => WordedRemedy::words(
             "the client, or the network to it, has gone silent; a longer Keep Alive bears longer \
              gaps",
         ),
@@ -304,17 +308,17 @@ pub(super) fn end(
 }
 
 /// A packet that broke a rule of MQTT; the words before say which packet and which rule.
-fn broken(commands: &Commands, client_id: &str, reason: ReasonCode) -> Option<Way> {
+fn broken(commands: &Commands, client_id: &str, reason: ReasonCode) -> Option<WordedRemedy> {
     let text = match reason {
         ReasonCode::UnsupportedProtocolVersion => {
-            return Way::words("the client has to speak MQTT 3.1, 3.1.1 or 5.0");
+            return WordedRemedy::words("the client has to speak MQTT 3.1, 3.1.1 or 5.0");
         }
         ReasonCode::MalformedPacket => {
             "the client sent bytes that are no such packet: look at its MQTT library and its \
              version, and that nothing but that library writes to its connection; a trace shows \
              the packets before it"
         }
-        ReasonCode::TopicFilterInvalid => return Way::words(WILDCARDS),
+        ReasonCode::TopicFilterInvalid => return WordedRemedy::words(WILDCARDS),
         reason if Cause::BROKEN_RULES.contains(&reason) => {
             "the client sent a packet that MQTT forbids there: look at its MQTT library and its \
              version, and that two of its threads do not use one connection; a trace shows the \
@@ -322,7 +326,7 @@ fn broken(commands: &Commands, client_id: &str, reason: ReasonCode) -> Option<Wa
         }
         _ => return None,
     };
-    Way::by(text, commands.trace(client_id))
+    WordedRemedy::by(text, commands.trace(client_id))
 }
 
 #[cfg(test)]

@@ -50,7 +50,7 @@ fn pages_follow_each_other_and_tell_what_is_gone() {
     (0..TROUBLES + 5).for_each(|number| write(&journal, refused(&number.to_string())));
     let page = journal.page(1, 2, all);
     assert_eq!((clients(&page), page.gone), (vec!["5", "6"], 5));
-    assert!(page.items[0].mend.is_some());
+    assert!(page.items[0].remedy.is_some());
     let page = journal.page(page.next, 1, all);
     assert_eq!((clients(&page), page.gone, page.next), (vec!["7"], 0, 9));
     let tail = journal.tail(2, all);

@@ -3,7 +3,7 @@
 use martlet_broker::TlsFault;
 
 /// What to do about a TLS connection that failed for this.
-pub(super) fn mend_of(fault: TlsFault) -> &'static str {
+pub(super) fn remedy_of(fault: TlsFault) -> &'static str {
     match fault {
         TlsFault::NoVersion => {
             "have the client use TLS 1.2 or later, or only 1.3 if tls.version (tls_version of the \

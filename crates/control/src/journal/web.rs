@@ -3,7 +3,7 @@
 use martlet_broker::WebSocketFault as Fault;
 
 /// What to do about a WebSocket connection that was refused or ended for this.
-pub(super) fn mend_of(fault: Fault) -> &'static str {
+pub(super) fn remedy_of(fault: Fault) -> &'static str {
     match fault {
         Fault::UnknownPath => {
             "connect to the path of the listener's URL, which martlet status shows (ws://…/mqtt); a \

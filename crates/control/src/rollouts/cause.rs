@@ -317,7 +317,7 @@ fn gone(facts: &Facts<'_>) -> Option<Cause> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use martlet_registry::rollout::{Device, Gate, Plan, Rollout as Machine};
+    use martlet_registry::rollout::{Device, Plan, Rollout as Machine, WaveGate};
 
     use super::*;
 
@@ -332,7 +332,7 @@ mod tests {
             target: "{}".to_owned(),
             plan: Plan {
                 waves: Vec::new(),
-                gate: Gate::default(),
+                gate: WaveGate::default(),
                 timeout_ms: 1_000,
             },
             waves: 2,

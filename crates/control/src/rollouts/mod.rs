@@ -16,15 +16,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use martlet_broker::TenantId;
 pub use martlet_registry::rollout::{
-    DeviceReason, DeviceState, Gate, Plan, PlanError, RolloutState, Wave,
+    DeviceReason, DeviceState, Plan, PlanError, RolloutState, Wave, WaveGate,
 };
-use martlet_registry::{Actor, Page, PageRequest, Scope};
+use martlet_registry::{Actor, Page, PageRequest, Visibility};
 pub use martlet_registry::{NewRollout, Rollout, RolloutDevice, RolloutOrder, RolloutTarget};
 use tokio::sync::Notify;
 
 use crate::commands::Commands;
 use crate::control::Control;
-use crate::tables::{Tables, TablesError};
+use crate::shared_registry::{SharedRegistry, SharedRegistryError};
 pub use cause::{Cause, CauseKind};
 use cause::{Facts, cause_of};
 pub use counts::RolloutCounts;
@@ -33,7 +33,7 @@ pub use task::keep;
 /// The rollouts of a node. Each call is one use case: it is done as a whole or not at all.
 #[derive(Debug)]
 pub struct Rollouts {
-    tables: Arc<Tables>,
+    tables: Arc<SharedRegistry>,
     commands: Arc<Commands>,
     /// There is something to do.
     changed: Notify,
@@ -42,7 +42,7 @@ pub struct Rollouts {
 
 impl Rollouts {
     /// Those of these tables. Their commands are published by the others' task.
-    pub fn new(tables: Arc<Tables>, commands: Arc<Commands>) -> Self {
+    pub fn new(tables: Arc<SharedRegistry>, commands: Arc<Commands>) -> Self {
         Self {
             tables,
             commands,
@@ -60,7 +60,7 @@ impl Rollouts {
     ///
     /// # Errors
     /// See [`Registry::add_rollout`](martlet_registry::Registry::add_rollout).
-    pub async fn add(&self, actor: Actor, new: NewRollout) -> Result<Rollout, TablesError> {
+    pub async fn add(&self, actor: Actor, new: NewRollout) -> Result<Rollout, SharedRegistryError> {
         let added = self
             .tables
             .note(move |registry| Box::pin(async move { registry.add_rollout(&actor, new).await }));
@@ -75,12 +75,12 @@ impl Rollouts {
     /// The tables cannot be read.
     pub async fn list(
         &self,
-        scope: Scope,
+        visibility: Visibility,
         open: bool,
         page: PageRequest,
-    ) -> Result<Page<Rollout>, TablesError> {
+    ) -> Result<Page<Rollout>, SharedRegistryError> {
         let read = self.tables.read(move |registry| {
-            Box::pin(async move { registry.rollouts(&scope, open, &page).await })
+            Box::pin(async move { registry.rollouts(&visibility, open, &page).await })
         });
         read.await
     }
@@ -89,10 +89,14 @@ impl Rollouts {
     ///
     /// # Errors
     /// There is none, or the tables cannot be read.
-    pub async fn show(&self, scope: Scope, id: String) -> Result<Rollout, TablesError> {
-        let read = self
-            .tables
-            .read(move |registry| Box::pin(async move { registry.rollout(&scope, &id).await }));
+    pub async fn show(
+        &self,
+        visibility: Visibility,
+        id: String,
+    ) -> Result<Rollout, SharedRegistryError> {
+        let read = self.tables.read(move |registry| {
+            Box::pin(async move { registry.rollout(&visibility, &id).await })
+        });
         read.await
     }
 
@@ -105,7 +109,7 @@ impl Rollouts {
         actor: Actor,
         id: String,
         order: RolloutOrder,
-    ) -> Result<Rollout, TablesError> {
+    ) -> Result<Rollout, SharedRegistryError> {
         let done = self.tables.note(move |registry| {
             Box::pin(async move { registry.order_rollout(&actor, &id, order).await })
         });
@@ -122,12 +126,16 @@ impl Rollouts {
     pub async fn devices(
         &self,
         control: &Control,
-        (scope, id): (Scope, String),
+        (visibility, id): (Visibility, String),
         state: Option<DeviceState>,
         page: PageRequest,
-    ) -> Result<Page<(RolloutDevice, Option<Cause>)>, TablesError> {
+    ) -> Result<Page<(RolloutDevice, Option<Cause>)>, SharedRegistryError> {
         let read = self.tables.read(move |registry| {
-            Box::pin(async move { registry.rollout_devices(&scope, &id, state, &page).await })
+            Box::pin(async move {
+                registry
+                    .rollout_devices(&visibility, &id, state, &page)
+                    .await
+            })
         });
         let (rollout, page) = read.await?;
         let with_cause = |device: RolloutDevice| {

@@ -49,8 +49,8 @@ impl Rollouts {
         });
         facts.rollouts = told.collect();
         let scope = match team {
-            Some(team) => martlet_registry::Scope::Team(team.to_owned()),
-            None => martlet_registry::Scope::All,
+            Some(team) => martlet_registry::Visibility::Team(team.to_owned()),
+            None => martlet_registry::Visibility::All,
         };
         let asked = self.show(scope, name).await.ok();
         facts.rollout_asked = asked.map(|rollout| asked_about(control, rollout));

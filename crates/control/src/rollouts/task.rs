@@ -12,7 +12,7 @@ use super::Rollouts;
 use super::counts::RolloutCounts;
 use crate::alarms::Alarms;
 use crate::control::Control;
-use crate::tables::TablesError;
+use crate::shared_registry::SharedRegistryError;
 use crate::wall_clock::now_signed_ms;
 
 /// Interval at which rollouts are looked at.
@@ -53,7 +53,7 @@ impl Rollouts {
         (control, alarms): (&Control, &Alarms),
         looks: bool,
         LastLook { told, looked }: &mut LastLook,
-    ) -> Result<(), TablesError> {
+    ) -> Result<(), SharedRegistryError> {
         let now_ms = now_signed_ms();
         let read = self.tables.read(move |registry| {
             Box::pin(async move { registry.rollouts_to_advance(looks, now_ms).await })
@@ -100,7 +100,7 @@ impl Rollouts {
         &self,
         number: i64,
         look_after: Option<i64>,
-    ) -> Result<(Option<Rollout>, Option<i64>), TablesError> {
+    ) -> Result<(Option<Rollout>, Option<i64>), SharedRegistryError> {
         let (mut look_after, mut looked_until) = (look_after, None);
         for _ in 0..AT_ONCE {
             let advanced = self.tables.note(move |registry| {

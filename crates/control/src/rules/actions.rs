@@ -3,7 +3,7 @@
 use futures_util::future::{BoxFuture, join_all};
 use martlet_broker::{NewMessage, TenantId, may_publish};
 use martlet_codec::{QoS, ReasonCode, TopicName};
-use martlet_registry::{Actor, NewCommand, RegistryError, Scope};
+use martlet_registry::{Actor, NewCommand, RegistryError, Visibility};
 use martlet_rules::{Action, hops_after, hops_of_siblings};
 
 use super::action_counts::{ActionKind, ActionOutcome};
@@ -11,7 +11,7 @@ use super::publish::{BY_RULE, HOPS};
 use super::{InForce, PostError, Posted, Publisher, Rules, lock, webhooks};
 use crate::devices::DeviceName;
 use crate::integrations::TO_WEBHOOKS;
-use crate::tables::TablesError;
+use crate::shared_registry::SharedRegistryError;
 use crate::telemetry::StoreError;
 
 /// Messages of a batch that are handed over before their answers are waited for, at most.
@@ -368,16 +368,16 @@ impl<'a> Doer<'a> {
             by: "rule".to_owned(),
             address: String::new(),
             request_id: String::new(),
-            scope: match team {
-                "" => Scope::All,
-                team => Scope::Team(team.to_owned()),
+            visibility: match team {
+                "" => Visibility::All,
+                team => Visibility::Team(team.to_owned()),
             },
         };
         let added = self.rules.commands.add(actor, DeviceName::Id(device), new);
         match added.await {
             Ok(_) => Ok(()),
             // The message has come again.
-            Err(TablesError::Registry(RegistryError::Exists(_))) => Ok(()),
+            Err(SharedRegistryError::Registry(RegistryError::Exists(_))) => Ok(()),
             Err(error) if error.is_fault() => Err(PostError::Failed(error.told())),
             Err(error) => Err(PostError::Refused(error.told())),
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use martlet_rules::{Action, HOPS_MAX, Verdict};
+use martlet_rules::{Action, HOPS_MAX, RuleResult};
 use serde::Serialize;
 
 use crate::rfc3339;
@@ -66,18 +66,18 @@ impl Counts {
     /// anything.
     pub(super) fn note(
         &mut self,
-        verdict: Verdict,
+        verdict: RuleResult,
         topic: &str,
         time: Duration,
     ) -> Option<Vec<Action>> {
         self.messages += 1;
         self.time += time;
         match verdict {
-            Verdict::Matched(actions) => {
+            RuleResult::Matched(actions) => {
                 self.matched += 1;
                 return Some(actions);
             }
-            Verdict::Withheld(actions) => {
+            RuleResult::Withheld(actions) => {
                 self.matched += 1;
                 self.loops += 1;
                 self.failed(&format!(
@@ -86,10 +86,10 @@ impl Counts {
                 ));
                 return Some(actions);
             }
-            Verdict::Unmatched => {}
-            Verdict::Missing(_) => self.missing += 1,
-            Verdict::Failed(why) => self.failed(&why),
-            Verdict::Loop => {
+            RuleResult::Unmatched => {}
+            RuleResult::Missing(_) => self.missing += 1,
+            RuleResult::Failed(why) => self.failed(&why),
+            RuleResult::Loop => {
                 self.loops += 1;
                 self.failed(&format!(
                     "a message on {topic:?} was passed on by rules too often ({HOPS_MAX} hops): \

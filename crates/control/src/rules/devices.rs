@@ -6,7 +6,7 @@ use std::sync::Arc;
 use martlet_rules::DeviceFacts;
 
 use crate::remembered::{Name, Remembered};
-use crate::tables::{Tables, TablesError};
+use crate::shared_registry::{SharedRegistry, SharedRegistryError};
 
 /// Devices that are remembered, at most.
 const DEVICES_MAX: usize = 100_000;
@@ -14,12 +14,12 @@ const DEVICES_MAX: usize = 100_000;
 /// Devices by name. A name that no device has is remembered too.
 #[derive(Debug)]
 pub(super) struct RuleDevices {
-    tables: Arc<Tables>,
+    tables: Arc<SharedRegistry>,
     known: Remembered<DeviceFacts>,
 }
 
 impl RuleDevices {
-    pub(super) fn new(tables: Arc<Tables>) -> Self {
+    pub(super) fn new(tables: Arc<SharedRegistry>) -> Self {
         Self {
             known: Remembered::new(&tables, DEVICES_MAX),
             tables,
@@ -33,7 +33,7 @@ impl RuleDevices {
     pub(super) async fn find(
         &self,
         names: Vec<Name>,
-    ) -> Result<HashMap<Name, DeviceFacts>, TablesError> {
+    ) -> Result<HashMap<Name, DeviceFacts>, SharedRegistryError> {
         let (mut found, unknown) = self.known.find(names);
         if unknown.is_empty() || !self.tables.are_there() {
             return Ok(found);

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use martlet_rules::{Definition, DefinitionError, Evaluator, Guard, Rule, RuleSet, TaggedRule};
+use martlet_rules::{
+    Definition, DefinitionError, Evaluator, Guard, MessageRules, Rule, TaggedRule,
+};
 
 /// Panics after which a rule is not evaluated any more. Fewer than a message may cost until it is a
 /// dead letter: the other rules shall see it.
@@ -60,10 +62,10 @@ impl GuardedRule {
 }
 
 /// A set of rules, which `evaluator` has read.
-pub(super) fn set_of(evaluator: &Arc<Evaluator>, rules: &[GuardedRule]) -> RuleSet {
+pub(super) fn set_of(evaluator: &Arc<Evaluator>, rules: &[GuardedRule]) -> MessageRules {
     let guard = Box::new(PanicGuard::of(rules));
     let rules = rules.iter().map(|rule| rule.tagged.clone()).collect();
-    RuleSet::guarded(Arc::clone(evaluator), rules, guard)
+    MessageRules::guarded(Arc::clone(evaluator), rules, guard)
 }
 
 /// Longest time that a rule may take for a message. All rules of the node run one after the other.
@@ -130,7 +132,7 @@ impl Guard for PanicGuard {
 mod tests {
     use std::process::Command;
 
-    use martlet_rules::{Facts, Memory, Source, Verdict};
+    use martlet_rules::{Facts, Memory, RuleInput, RuleResult};
     use serde_json::json;
 
     use super::*;
@@ -227,12 +229,12 @@ mod tests {
         }
     }
 
-    fn evaluated(set: &RuleSet) -> Vec<Verdict> {
+    fn evaluated(set: &MessageRules) -> Vec<RuleResult> {
         let facts = Facts {
             tenant: 0,
             topic: "plant/7",
             payload: b"81",
-            source: Source::Message,
+            source: RuleInput::Message,
             device: None,
             time_ms: 0,
             received_ms: 0,
@@ -244,7 +246,7 @@ mod tests {
         outcomes.into_iter().map(|one| one.verdict).collect()
     }
 
-    fn set_of_three() -> Arc<RuleSet> {
+    fn set_of_three() -> Arc<MessageRules> {
         let evaluator = Arc::default();
         let rules = ["a", "b", "c"].map(|name| {
             let publish = json!({ "publish": { "topic": "x" } });
@@ -255,13 +257,13 @@ mod tests {
             TaggedRule { tenant: 0, rule }
         });
         let guard = Box::new(SecondPanics(PanicGuard::new(3)));
-        Arc::new(RuleSet::guarded(evaluator, rules.into(), guard))
+        Arc::new(MessageRules::guarded(evaluator, rules.into(), guard))
     }
 
-    fn failed_alone(verdicts: &[Verdict], why: &str) {
+    fn failed_alone(verdicts: &[RuleResult], why: &str) {
         assert!(matches!(
             verdicts,
-            [Verdict::Matched(_), Verdict::Failed(told), Verdict::Matched(_)] if told.contains(why)
+            [RuleResult::Matched(_), RuleResult::Failed(told), RuleResult::Matched(_)] if told.contains(why)
         ));
     }
 

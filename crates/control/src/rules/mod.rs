@@ -36,7 +36,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use martlet_broker::TenantId;
 pub use martlet_rules::{ActionDefinition, Definition, DefinitionError, RuleSource};
-use martlet_rules::{Evaluator, Rule, RuleSet};
+use martlet_rules::{Evaluator, MessageRules, Rule};
 use serde_json::{Map, Value};
 use tracing::warn;
 
@@ -51,7 +51,7 @@ use crate::control::Control;
 use crate::feed::{PublishedKinds, publish_events};
 use crate::integrations::Integrations;
 use crate::shared_places::SharedPlaces;
-use crate::tables::Tables;
+use crate::shared_registry::SharedRegistry;
 use crate::telemetry::{Telemetry, followed};
 use action_counts::ActionCounts;
 use counts::Counts;
@@ -135,7 +135,7 @@ type MadeWebhook = (String, Map<String, Value>);
 /// The rules in force.
 #[derive(Debug, Default)]
 struct InForce {
-    set: RuleSet,
+    set: MessageRules,
     /// The place of each rule of the set.
     places: Vec<RuleOrigin>,
     /// The rules of the set.
@@ -147,7 +147,7 @@ pub struct RuleParts {
     /// The control plane.
     pub control: Arc<Control>,
     /// The tables, which have rules.
-    pub tables: Arc<Tables>,
+    pub tables: Arc<SharedRegistry>,
     /// Integrations, among which that of the rules is.
     pub integrations: Arc<Integrations>,
     /// The telemetry; none: it is off.
@@ -161,7 +161,7 @@ pub struct RuleParts {
 /// The rules of a node that runs.
 pub struct Rules {
     control: Arc<Control>,
-    tables: Arc<Tables>,
+    tables: Arc<SharedRegistry>,
     integrations: Arc<Integrations>,
     telemetry: Option<Arc<Telemetry>>,
     commands: Arc<Commands>,

@@ -1,6 +1,6 @@
 //! What is known of a rule that is asked about why it does nothing.
 
-use martlet_registry::Scope;
+use martlet_registry::Visibility;
 
 use super::{RuleSeen, Rules};
 use crate::text::typed;
@@ -11,8 +11,8 @@ impl Rules {
     /// health says so, and the rest is told.
     pub async fn complete(&self, team: Option<&str>, facts: &mut Facts) {
         let scope = match team {
-            Some(team) => Scope::Team(team.to_owned()),
-            None => Scope::All,
+            Some(team) => Visibility::Team(team.to_owned()),
+            None => Visibility::All,
         };
         let name = &*facts.question.name;
         let Ok(all) = self.seen(scope).await else {

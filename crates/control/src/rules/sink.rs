@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use martlet_broker::EVENTS;
 use martlet_codec::PublishProperties;
 use martlet_integrate::{ALL_TENANTS, ConfiguredSink, Outcome, Settings, Sink, SinkMessage};
-use martlet_rules::{DeviceFacts, Facts, Memory, Source};
+use martlet_rules::{DeviceFacts, Facts, Memory, RuleInput};
 use serde_json::Value;
 
 use super::actions::{ConsequenceHops, Doer, Origin};
@@ -184,7 +184,7 @@ fn facts_of<'a>(rules: &Rules, in_force: &InForce, message: &'a SinkMessage) -> 
         tenant: message.tenant().0,
         topic: message.topic(),
         payload: message.payload(),
-        source: Source::Message,
+        source: RuleInput::Message,
         device: message.device().map(device),
         time_ms: received_ms,
         received_ms,
@@ -196,7 +196,7 @@ fn facts_of<'a>(rules: &Rules, in_force: &InForce, message: &'a SinkMessage) -> 
         let of = device(&followed.device);
         let values = followed.values.into_iter();
         let values = values.map(|one| Facts {
-            source: Source::Telemetry {
+            source: RuleInput::Telemetry {
                 key: one.key,
                 value: one.value,
             },
@@ -217,7 +217,7 @@ fn facts_of<'a>(rules: &Rules, in_force: &InForce, message: &'a SinkMessage) -> 
         }
         let device = client.map(|id| device(&id));
         return vec![Facts {
-            source: Source::Event(kind),
+            source: RuleInput::Event(kind),
             device,
             ..facts
         }];
@@ -231,7 +231,7 @@ fn facts_of<'a>(rules: &Rules, in_force: &InForce, message: &'a SinkMessage) -> 
             .into_iter()
             .filter(|(key, _)| in_force.set.looks_at_key(key));
         values.extend(wanted.map(|(key, reading)| Facts {
-            source: Source::Telemetry {
+            source: RuleInput::Telemetry {
                 key,
                 value: json_of(&reading.value),
             },

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use martlet_integrate::ConfiguredSink;
-use martlet_registry::{Actor, RegistryError, Scope, StoredRule};
+use martlet_registry::{Actor, RegistryError, StoredRule, Visibility};
 use martlet_rules::{Definition, DefinitionError};
 use tracing::{info, warn};
 
 use super::{RuleCounts, RuleOrigin, Rules, check, lock, webhooks};
-use crate::tables::TablesError;
+use crate::shared_registry::SharedRegistryError;
 
 /// Time that the start waits for the tables.
 const READ_WITHIN: Duration = Duration::from_secs(2);
@@ -39,7 +39,7 @@ pub enum RuleError {
     Busy(String),
     /// The tables say so, or cannot be used.
     #[error(transparent)]
-    Tables(#[from] TablesError),
+    SharedRegistry(#[from] SharedRegistryError),
 }
 
 /// A rule that is to be added or changed.
@@ -71,17 +71,17 @@ pub struct RuleSeen {
 }
 
 impl Rules {
-    async fn stored(&self, scope: Scope) -> Result<Vec<StoredRule>, TablesError> {
+    async fn stored(&self, visibility: Visibility) -> Result<Vec<StoredRule>, SharedRegistryError> {
         if !self.tables.are_there() {
             return Ok(Vec::new());
         }
-        let read = self
-            .tables
-            .read(move |registry| Box::pin(async move { registry.stored_rules(&scope).await }));
+        let read = self.tables.read(move |registry| {
+            Box::pin(async move { registry.stored_rules(&visibility).await })
+        });
         read.await
     }
 
-    async fn current_stamp(&self) -> Result<(i64, i64), TablesError> {
+    async fn current_stamp(&self) -> Result<(i64, i64), SharedRegistryError> {
         if !self.tables.are_there() {
             return Ok((0, 0));
         }
@@ -95,7 +95,7 @@ impl Rules {
     ///
     /// # Errors
     /// The tables cannot be read: the rules of before stay in force.
-    pub async fn renew(self: &Arc<Self>) -> Result<(), TablesError> {
+    pub async fn renew(self: &Arc<Self>) -> Result<(), SharedRegistryError> {
         let _changing = self.changing.lock().await;
         self.read_again().await?;
         // Webhooks first: a message for one that is not there is not sent.
@@ -104,9 +104,9 @@ impl Rules {
         Ok(())
     }
 
-    async fn read_again(&self) -> Result<(), TablesError> {
+    async fn read_again(&self) -> Result<(), SharedRegistryError> {
         let stamp = self.current_stamp().await?;
-        let stored = self.stored(Scope::All).await?;
+        let stored = self.stored(Visibility::All).await?;
         let read = stored.iter().filter_map(|one| {
             let place = RuleOrigin {
                 team: one.team.clone(),
@@ -210,10 +210,10 @@ impl Rules {
     ///
     /// # Errors
     /// The tables cannot be read.
-    pub async fn seen(&self, scope: Scope) -> Result<Vec<RuleSeen>, RuleError> {
+    pub async fn seen(&self, visibility: Visibility) -> Result<Vec<RuleSeen>, RuleError> {
         let sees_team = |team: &str| match team {
-            "" => scope.team().is_none(),
-            team => scope.team().is_none_or(|own| own == team),
+            "" => visibility.team().is_none(),
+            team => visibility.team().is_none_or(|own| own == team),
         };
         let configured = self.configured.iter().filter(|rule| sees_team(&rule.team));
         let mut all: Vec<RuleSeen> = configured
@@ -225,7 +225,7 @@ impl Rules {
                 counts: self.counts_of(&rule.name, true),
             })
             .collect();
-        for one in self.stored(scope.clone()).await? {
+        for one in self.stored(visibility.clone()).await? {
             let Ok(definition) = serde_json::from_str(&one.definition) else {
                 continue;
             };
@@ -293,7 +293,7 @@ impl Rules {
             .tables
             .note(move |registry| Box::pin(async move { registry.remove_rule(&actor, &of).await }));
         match removed.await {
-            Err(TablesError::Registry(RegistryError::NotFound(why))) => {
+            Err(SharedRegistryError::Registry(RegistryError::NotFound(why))) => {
                 return Err(RuleError::NotFound(why.to_string()));
             }
             done => done?,

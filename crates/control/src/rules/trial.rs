@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use martlet_rules::{
-    Action, AlarmMachine, Definition, DeviceFacts, Evaluator, Facts, Memory, RuleSet, Source,
-    Verdict,
+    Action, AlarmMachine, Definition, DeviceFacts, Evaluator, Facts, Memory, MessageRules,
+    RuleInput, RuleResult,
 };
 use serde_json::{Value, json};
 
@@ -139,12 +139,12 @@ fn facts(message: &TriedMessage, tenant: u32) -> Facts<'_> {
         topic: &message.topic,
         payload: &message.payload,
         source: match (&message.value, &message.event) {
-            (Some((key, value)), _) => Source::Telemetry {
+            (Some((key, value)), _) => RuleInput::Telemetry {
                 key: key.clone(),
                 value: value.clone(),
             },
-            (None, Some(kind)) => Source::Event(super::kind_of_event(kind)),
-            (None, None) => Source::Message,
+            (None, Some(kind)) => RuleInput::Event(super::kind_of_event(kind)),
+            (None, None) => RuleInput::Message,
         },
         device: message.device.as_ref().map(|id| DeviceFacts {
             id: id.clone(),
@@ -160,7 +160,7 @@ fn facts(message: &TriedMessage, tenant: u32) -> Facts<'_> {
 
 /// None: it takes too long.
 fn try_all(
-    set: &RuleSet,
+    set: &MessageRules,
     all: &[Facts<'_>],
     devices: &HashMap<(u32, String), DeviceFacts>,
     until: Instant,
@@ -181,7 +181,7 @@ fn try_all(
         };
         match found.map(|found| found.verdict) {
             None => {}
-            Some(Verdict::Matched(actions) | Verdict::Withheld(actions)) => {
+            Some(RuleResult::Matched(actions) | RuleResult::Withheld(actions)) => {
                 outcome.verdict = Some("matched");
                 for action in actions {
                     match action {
@@ -193,16 +193,16 @@ fn try_all(
                     }
                 }
             }
-            Some(Verdict::Unmatched) => outcome.verdict = Some("unmatched"),
-            Some(Verdict::Missing(name)) => {
+            Some(RuleResult::Unmatched) => outcome.verdict = Some("unmatched"),
+            Some(RuleResult::Missing(name)) => {
                 outcome.verdict = Some("missing");
                 outcome.why = Some(name);
             }
-            Some(Verdict::Failed(why)) => {
+            Some(RuleResult::Failed(why)) => {
                 outcome.verdict = Some("failed");
                 outcome.why = Some(why);
             }
-            Some(Verdict::Loop) => outcome.verdict = Some("loop"),
+            Some(RuleResult::Loop) => outcome.verdict = Some("loop"),
         }
         outcomes.push(outcome);
         if Instant::now() > until {

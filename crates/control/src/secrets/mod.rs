@@ -10,11 +10,11 @@ use std::sync::Arc;
 
 use martlet_integrate::{SecretTrouble, SecretValue, SecretValues, Secrets};
 pub use martlet_registry::SecretHead;
-use martlet_registry::{Actor, Refused, RegistryError, Scope};
+use martlet_registry::{Actor, Refused, RegistryError, Visibility};
 use tokio::sync::Mutex;
 use tokio::sync::watch;
 
-use crate::tables::{Tables, TablesError};
+use crate::shared_registry::{SharedRegistry, SharedRegistryError};
 use key_file::Key;
 
 /// Name of the key file in the data directory, unless the configuration names another.
@@ -27,7 +27,7 @@ pub const SECRET_BYTES_MAX: usize = 64 * 1024;
 pub enum SecretError {
     /// The tables say so, or cannot be used.
     #[error(transparent)]
-    Tables(#[from] TablesError),
+    SharedRegistry(#[from] SharedRegistryError),
     /// The key file cannot be used.
     #[error(transparent)]
     Key(#[from] SecretTrouble),
@@ -53,7 +53,7 @@ pub struct SetSecret {
 /// The secrets of a node.
 #[derive(Debug)]
 pub struct SecretStore {
-    tables: Arc<Tables>,
+    tables: Arc<SharedRegistry>,
     key_file: PathBuf,
     /// Options by which a command finds the node.
     options: String,
@@ -66,7 +66,7 @@ pub struct SecretStore {
 impl SecretStore {
     /// The secrets in these tables, with this key file. Nothing is opened or made yet. `options`
     /// are those by which a command finds the node.
-    pub fn new(tables: Arc<Tables>, key_file: PathBuf, options: &str) -> Self {
+    pub fn new(tables: Arc<SharedRegistry>, key_file: PathBuf, options: &str) -> Self {
         Self {
             tables,
             key_file,
@@ -90,10 +90,10 @@ impl SecretStore {
     ///
     /// # Errors
     /// The tables cannot be read.
-    pub async fn list(&self, scope: Scope) -> Result<Vec<SecretHead>, SecretError> {
+    pub async fn list(&self, visibility: Visibility) -> Result<Vec<SecretHead>, SecretError> {
         let read = self
             .tables
-            .read(move |registry| Box::pin(async move { registry.secrets(&scope).await }));
+            .read(move |registry| Box::pin(async move { registry.secrets(&visibility).await }));
         Ok(read.await?)
     }
 
@@ -116,7 +116,7 @@ impl SecretStore {
         if let Some(what) = not_of_a_line(value.expose()) {
             return Err(SecretError::Line(what));
         }
-        martlet_registry::check_secret_name(&name).map_err(TablesError::Registry)?;
+        martlet_registry::check_secret_name(&name).map_err(SharedRegistryError::Registry)?;
         let making = self.making.lock().await;
         let key = match Key::read(&self.key_file) {
             Err(SecretTrouble::NoKeyFile(_)) if self.has_none().await? => {
@@ -130,7 +130,7 @@ impl SecretStore {
         let done = self.tables.note(move |registry| {
             Box::pin(async move {
                 let is_new = registry.set_secret(&actor, (&team, &name), &sealed).await?;
-                let all = registry.secrets(&actor.scope).await?;
+                let all = registry.secrets(&actor.visibility).await?;
                 let mut all = all.into_iter();
                 Ok(all
                     .find(|head| head.team == team && head.name == name)
@@ -140,7 +140,9 @@ impl SecretStore {
         let done = done.await?;
         self.changes.send_replace(());
         // Removed by another node since.
-        done.ok_or_else(|| TablesError::from(RegistryError::from(Refused::SecretRemoved)).into())
+        done.ok_or_else(|| {
+            SharedRegistryError::from(RegistryError::from(Refused::SecretRemoved)).into()
+        })
     }
 
     /// Removes a secret of the team of this id.
@@ -186,7 +188,7 @@ impl SecretStore {
         let (of, wanted) = (team.to_owned(), names.to_vec());
         let read = self.tables.read(move |registry| {
             Box::pin(async move {
-                let id = registry.owner_of_secrets(&Scope::All, &of).await?;
+                let id = registry.owner_of_secrets(&Visibility::All, &of).await?;
                 let mut all = Vec::new();
                 for name in wanted {
                     let sealed = registry.sealed_secret(&id, &name).await?;
@@ -197,7 +199,7 @@ impl SecretStore {
         });
         let (id, sealed) = match read.await {
             Ok(read) => read,
-            Err(TablesError::Registry(RegistryError::NotFound(_))) => {
+            Err(SharedRegistryError::Registry(RegistryError::NotFound(_))) => {
                 return Err(missing(names.iter().map(ToString::to_string).collect()));
             }
             Err(error) => return Err(SecretTrouble::Tables(error.told())),

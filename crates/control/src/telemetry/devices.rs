@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::remembered::{Name, Remembered};
-use crate::tables::{Tables, TablesError};
+use crate::shared_registry::{SharedRegistry, SharedRegistryError};
 
 /// Names that are remembered, at most.
 const NAMES_MAX: usize = 200_000;
@@ -27,12 +27,12 @@ pub struct TelemetryDevice {
 /// Devices by name. A name that no device has is remembered too.
 #[derive(Debug)]
 pub(crate) struct DeviceNames {
-    tables: Arc<Tables>,
+    tables: Arc<SharedRegistry>,
     known: Remembered<Arc<TelemetryDevice>>,
 }
 
 impl DeviceNames {
-    pub(crate) fn new(tables: Arc<Tables>) -> Self {
+    pub(crate) fn new(tables: Arc<SharedRegistry>) -> Self {
         Self {
             known: Remembered::new(&tables, NAMES_MAX),
             tables,
@@ -51,7 +51,7 @@ impl DeviceNames {
     pub(crate) async fn find(
         &self,
         names: BTreeSet<Name>,
-    ) -> Result<HashMap<Name, Arc<TelemetryDevice>>, TablesError> {
+    ) -> Result<HashMap<Name, Arc<TelemetryDevice>>, SharedRegistryError> {
         let (mut found, unknown) = self.known.find(names);
         if unknown.is_empty() {
             return Ok(found);

@@ -22,7 +22,7 @@ use super::tail::{Tail, Tails};
 use crate::activity::DeviceActivity;
 use crate::control::Control;
 use crate::remembered::Name;
-use crate::tables::{Tables, TablesError};
+use crate::shared_registry::{SharedRegistry, SharedRegistryError};
 use crate::wall_clock::now_signed_ms;
 
 /// Names the warning that telemetry cannot be stored.
@@ -52,7 +52,7 @@ pub struct TelemetrySettings {
 /// Telemetry of a node that runs.
 pub struct Telemetry {
     pub(super) control: Arc<Control>,
-    tables: Arc<Tables>,
+    tables: Arc<SharedRegistry>,
     settings: TelemetrySettings,
     names: DeviceNames,
     rejections: Rejections,
@@ -118,7 +118,7 @@ pub enum StoreError {
     Storage(#[from] StorageError),
     /// Devices cannot be looked up.
     #[error(transparent)]
-    Tables(#[from] TablesError),
+    SharedRegistry(#[from] SharedRegistryError),
     /// The values are stored, and were not handed to the rules.
     #[error("the values are stored, but the rules did not get them: {0}. Send them again")]
     Rules(String),
@@ -130,14 +130,14 @@ impl StoreError {
         match self {
             Self::Rejected(rejection) => Some(rejection.reason()),
             Self::Refused { reason, .. } => Some(reason),
-            Self::Storage(_) | Self::Tables(_) | Self::Rules(_) => None,
+            Self::Storage(_) | Self::SharedRegistry(_) | Self::Rules(_) => None,
         }
     }
 
     /// Text for operators and callers.
     pub fn told(&self) -> String {
         match self {
-            Self::Tables(error) => error.told(),
+            Self::SharedRegistry(error) => error.told(),
             error => error.to_string(),
         }
     }
@@ -179,7 +179,7 @@ impl Telemetry {
     /// which the storage's tasks run.
     pub fn new(
         control: Arc<Control>,
-        tables: Arc<Tables>,
+        tables: Arc<SharedRegistry>,
         activity: Arc<DeviceActivity>,
         settings: TelemetrySettings,
     ) -> Self {
@@ -213,7 +213,7 @@ impl Telemetry {
         &self.settings.kept
     }
 
-    pub(super) fn tables(&self) -> &Arc<Tables> {
+    pub(super) fn tables(&self) -> &Arc<SharedRegistry> {
         &self.tables
     }
 
@@ -312,7 +312,7 @@ impl Telemetry {
     pub(super) async fn devices(
         &self,
         names: BTreeSet<Name>,
-    ) -> Result<HashMap<Name, Arc<TelemetryDevice>>, TablesError> {
+    ) -> Result<HashMap<Name, Arc<TelemetryDevice>>, SharedRegistryError> {
         self.names.find(names).await
     }
 

@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use martlet_broker::{Event, EventHead, EventNotice, TenantId};
-use martlet_registry::{Actor, Device, DeviceRef, Refused, Scope, TwinReport};
+use martlet_registry::{Actor, Device, DeviceRef, Refused, TwinReport, Visibility};
 pub use martlet_registry::{
     GroupTwin, TWIN_BYTES_MAX, TWIN_DEPTH_MAX, Twin, TwinChange, TwinValues, Values,
 };
@@ -23,7 +23,7 @@ use tokio::sync::Notify;
 
 use crate::devices::DeviceName;
 use crate::iotflow::Catalogue;
-use crate::tables::{Tables, TablesError};
+use crate::shared_registry::{SharedRegistry, SharedRegistryError};
 use crate::wall_clock::now_signed_ms;
 pub use task::keep;
 
@@ -37,7 +37,7 @@ type DeviceKey = (u32, String);
 /// The twins of a node. Each call is one use case: it is done as a whole or not at all.
 #[derive(Debug)]
 pub struct Twins {
-    tables: Arc<Tables>,
+    tables: Arc<SharedRegistry>,
     catalogue: Arc<Catalogue>,
     due: Mutex<Due>,
     /// There is something to publish.
@@ -55,7 +55,7 @@ struct Due {
 
 impl Twins {
     /// Those of these tables. Topics of devices of the type `iotflow` are those of the catalogue.
-    pub fn new(tables: Arc<Tables>, catalogue: Arc<Catalogue>) -> Self {
+    pub fn new(tables: Arc<SharedRegistry>, catalogue: Arc<Catalogue>) -> Self {
         Self {
             tables,
             catalogue,
@@ -68,9 +68,13 @@ impl Twins {
     ///
     /// # Errors
     /// There is no such device, or the tables cannot be read.
-    pub async fn show(&self, scope: Scope, device: DeviceName) -> Result<Twin, TablesError> {
+    pub async fn show(
+        &self,
+        visibility: Visibility,
+        device: DeviceName,
+    ) -> Result<Twin, SharedRegistryError> {
         let read = self.tables.read(move |registry| {
-            Box::pin(async move { registry.twin(&scope, device.of()).await })
+            Box::pin(async move { registry.twin(&visibility, device.of()).await })
         });
         read.await
     }
@@ -86,7 +90,7 @@ impl Twins {
         device: DeviceName,
         change: TwinChange,
         expected: Option<i64>,
-    ) -> Result<Twin, TablesError> {
+    ) -> Result<Twin, SharedRegistryError> {
         let changed = self.tables.note(move |registry| {
             Box::pin(async move {
                 let device = device.of();
@@ -107,9 +111,13 @@ impl Twins {
     ///
     /// # Errors
     /// There is no such group, or the tables cannot be read.
-    pub async fn of_group(&self, scope: Scope, group: String) -> Result<GroupTwin, TablesError> {
+    pub async fn of_group(
+        &self,
+        visibility: Visibility,
+        group: String,
+    ) -> Result<GroupTwin, SharedRegistryError> {
         let read = self.tables.read(move |registry| {
-            Box::pin(async move { registry.group_twin(&scope, &group).await })
+            Box::pin(async move { registry.group_twin(&visibility, &group).await })
         });
         read.await
     }
@@ -124,7 +132,7 @@ impl Twins {
         group: String,
         change: TwinChange,
         expected: Option<i64>,
-    ) -> Result<GroupTwin, TablesError> {
+    ) -> Result<GroupTwin, SharedRegistryError> {
         let changed = self.tables.note(move |registry| {
             Box::pin(async move {
                 registry
@@ -143,7 +151,11 @@ impl Twins {
     /// # Errors
     /// There is no such device, there would be too much of its values, or the tables cannot be
     /// changed.
-    pub async fn report(&self, device: &Device, patch: Values) -> Result<Twin, TablesError> {
+    pub async fn report(
+        &self,
+        device: &Device,
+        patch: Values,
+    ) -> Result<Twin, SharedRegistryError> {
         let report = TwinReport {
             tenant: device.tenant,
             device: device.id.clone(),
@@ -157,7 +169,9 @@ impl Twins {
                 if let Some(Err(why)) = outcomes.into_iter().next() {
                     return Err(Refused::Twin(why).into());
                 }
-                registry.twin(&Scope::All, DeviceRef::Number(number)).await
+                registry
+                    .twin(&Visibility::All, DeviceRef::Number(number))
+                    .await
             })
         });
         let twin = changed.await?;

@@ -20,7 +20,7 @@ use super::{DeviceKey, Twins};
 use crate::activity::until_devices;
 use crate::control::Control;
 use crate::feed::{Batch, Filter, From, Happened, Kinds, Reader};
-use crate::tables::TablesError;
+use crate::shared_registry::SharedRegistryError;
 use crate::wall_clock::{now_ms, now_signed_ms};
 
 /// Client Identifier of the part, and name of the publisher.
@@ -244,7 +244,7 @@ impl Task<'_> {
     }
 
     /// Writes what was reported, and publishes what is due.
-    async fn work(&mut self) -> Result<(), TablesError> {
+    async fn work(&mut self) -> Result<(), SharedRegistryError> {
         self.write().await?;
         self.tell_errors().await;
         let is_all = std::mem::take(&mut self.twins.due().all);
@@ -276,7 +276,7 @@ impl Task<'_> {
     }
 
     /// Writes reports, and settles their messages.
-    async fn write(&mut self) -> Result<(), TablesError> {
+    async fn write(&mut self) -> Result<(), SharedRegistryError> {
         if self.reports.is_empty() {
             return Ok(());
         }
@@ -321,7 +321,7 @@ impl Task<'_> {
     }
 
     /// Publishes to all connected devices that have desired values.
-    async fn publish_to_connected(&self) -> Result<(), TablesError> {
+    async fn publish_to_connected(&self) -> Result<(), SharedRegistryError> {
         let mut after = 0;
         loop {
             let read = self.twins.tables.read(move |registry| {
@@ -345,7 +345,7 @@ impl Task<'_> {
     }
 
     /// Publishes the desired values of these devices, as far as they have any.
-    async fn publish(&self, devices: &HashMap<DeviceKey, u8>) -> Result<(), TablesError> {
+    async fn publish(&self, devices: &HashMap<DeviceKey, u8>) -> Result<(), SharedRegistryError> {
         let names: Vec<DeviceKey> = devices.keys().cloned().collect();
         let read = self
             .twins

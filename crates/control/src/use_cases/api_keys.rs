@@ -36,7 +36,7 @@ impl UseCase for ListApiKeys {
         registry: &mut Registry,
         caller: &Caller,
     ) -> Result<Vec<ApiKey>, UseCaseError> {
-        Ok(registry.api_keys(&caller.scope()).await?)
+        Ok(registry.api_keys(&caller.visibility()).await?)
     }
 }
 

@@ -24,7 +24,9 @@ impl UseCase for ReadAuditLog {
         registry: &mut Registry,
         caller: &Caller,
     ) -> Result<Page<AuditEntry>, UseCaseError> {
-        let scope = caller.scope();
-        Ok(registry.audit_log(&scope, &self.filter, &self.page).await?)
+        let visibility = caller.visibility();
+        Ok(registry
+            .audit_log(&visibility, &self.filter, &self.page)
+            .await?)
     }
 }

@@ -9,7 +9,7 @@ use martlet_registry::{
 
 use crate::callers::{Caller, rights};
 use crate::principal::Scopes;
-use crate::tables::Tables;
+use crate::shared_registry::SharedRegistry;
 use crate::use_cases::error::UseCaseError;
 use crate::use_cases::teams::{FindTeamId, ListTeamNames, team_id};
 use crate::use_cases::use_case::{Effect, UseCase};
@@ -23,7 +23,7 @@ impl UseCase for ListBans {
     const EFFECT: Effect = Effect::Reads;
 
     async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<Vec<Ban>, UseCaseError> {
-        Ok(registry.bans(&caller.scope()).await?)
+        Ok(registry.bans(&caller.visibility()).await?)
     }
 }
 
@@ -43,7 +43,7 @@ impl UseCase for PageOfBans {
         registry: &mut Registry,
         caller: &Caller,
     ) -> Result<Page<Ban>, UseCaseError> {
-        Ok(registry.bans_page(&caller.scope(), &self.page).await?)
+        Ok(registry.bans_page(&caller.visibility(), &self.page).await?)
     }
 }
 
@@ -76,7 +76,7 @@ impl UseCase for FindBan {
             ban.kind == kind && (is_whole || is_own)
         };
         let found = registry
-            .bans(&caller.scope())
+            .bans(&caller.visibility())
             .await?
             .into_iter()
             .find(is_meant);
@@ -129,7 +129,7 @@ impl UseCase for RemoveBan {
 /// # Errors
 /// As of [`AddBan`]; or the node does not answer.
 pub async fn add_ban(
-    tables: &Arc<Tables>,
+    tables: &Arc<SharedRegistry>,
     caller: Caller,
     ban: NewBan,
 ) -> Result<Ban, UseCaseError> {
@@ -144,13 +144,13 @@ pub async fn add_ban(
 /// Names of users that a ban may refuse. A ban of an address has none: an address belongs to no
 /// user.
 async fn refused_users(
-    tables: &Tables,
+    tables: &SharedRegistry,
     caller: &Caller,
     ban: &NewBan,
 ) -> Result<Vec<String>, UseCaseError> {
     let control = tables.control();
     let tenant_of = |team: &str| control.tenant_of_team(team);
-    let of_team = ban.team.as_deref().or(caller.actor.scope.team());
+    let of_team = ban.team.as_deref().or(caller.actor.visibility.team());
     let own = of_team.and_then(tenant_of).unwrap_or_default();
     // `NAME@TEAM` is a name in the tenant of that team.
     let qualified = ban.value.rsplit_once('@');

@@ -64,9 +64,9 @@ impl UseCase for ReadExportNames {
         registry: &mut Registry,
         caller: &Caller,
     ) -> Result<ExportNames, UseCaseError> {
-        let scope = caller.scope();
-        let teams = registry.teams(&scope, false).await?.into_iter();
-        let groups = registry.groups(&scope).await?.into_iter();
+        let visibility = caller.visibility();
+        let teams = registry.teams(&visibility, false).await?.into_iter();
+        let groups = registry.groups(&visibility).await?.into_iter();
         Ok(ExportNames {
             teams: teams.map(|team| (team.id, team.name)).collect(),
             groups: groups.map(|group| (group.id.clone(), group)).collect(),

@@ -26,7 +26,7 @@ impl UseCase for ReadConfiguration {
         caller: &Caller,
     ) -> Result<Vec<Setting>, UseCaseError> {
         Ok(registry
-            .configuration(&caller.scope(), self.device.of())
+            .configuration(&caller.visibility(), self.device.of())
             .await?)
     }
 }

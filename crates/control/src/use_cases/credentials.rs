@@ -26,7 +26,7 @@ impl UseCase for ListCredentials {
         caller: &Caller,
     ) -> Result<Vec<Credential>, UseCaseError> {
         Ok(registry
-            .credentials(&caller.scope(), self.device.of())
+            .credentials(&caller.visibility(), self.device.of())
             .await?)
     }
 }

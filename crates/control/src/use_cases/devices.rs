@@ -2,7 +2,7 @@
 
 use martlet_registry::{
     Device, DeviceChange, DeviceCounts, DeviceFilter, DeviceOrder, DeviceRef, KindCount, NewDevice,
-    Owner, Page, PageRequest, PartCounts, Registry, RegistryError, Scope, Secret, Status,
+    Owner, Page, PageRequest, PartCounts, Registry, RegistryError, Secret, Status, Visibility,
 };
 
 use crate::callers::Caller;
@@ -48,8 +48,10 @@ impl UseCase for PageOfDevices {
             order,
             page,
         } = self;
-        let scope = caller.scope();
-        Ok(registry.list_devices(&scope, &filter, order, &page).await?)
+        let visibility = caller.visibility();
+        Ok(registry
+            .list_devices(&visibility, &filter, order, &page)
+            .await?)
     }
 }
 
@@ -78,8 +80,10 @@ impl UseCase for ListDevicesFrom {
             order,
             place,
         } = self;
-        let scope = caller.scope();
-        Ok(registry.devices_from(&scope, &filter, order, place).await?)
+        let visibility = caller.visibility();
+        Ok(registry
+            .devices_from(&visibility, &filter, order, place)
+            .await?)
     }
 }
 
@@ -96,7 +100,7 @@ impl UseCase for CountDevices {
         registry: &mut Registry,
         caller: &Caller,
     ) -> Result<DeviceCounts, UseCaseError> {
-        Ok(registry.device_counts(&caller.scope()).await?)
+        Ok(registry.device_counts(&caller.visibility()).await?)
     }
 }
 
@@ -116,17 +120,17 @@ impl UseCase for ReadDeviceStatistics {
         registry: &mut Registry,
         caller: &Caller,
     ) -> Result<DeviceStatistics, UseCaseError> {
-        let scope = caller.scope();
+        let visibility = caller.visibility();
         let heard = DeviceFilter {
             status: Some(Status::Active),
             heard_since_ms: Some(self.heard_since_ms),
             ..DeviceFilter::default()
         };
         Ok(DeviceStatistics {
-            counts: registry.device_counts(&scope).await?,
-            heard: registry.count_devices(&scope, &heard).await?,
-            kinds: registry.device_kinds(&scope).await?,
-            parts: registry.device_parts(&scope).await?,
+            counts: registry.device_counts(&visibility).await?,
+            heard: registry.count_devices(&visibility, &heard).await?,
+            kinds: registry.device_kinds(&visibility).await?,
+            parts: registry.device_parts(&visibility).await?,
         })
     }
 }
@@ -143,7 +147,9 @@ impl UseCase for FindDevice {
     const EFFECT: Effect = Effect::Reads;
 
     async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<Device, UseCaseError> {
-        Ok(registry.device(&caller.scope(), self.device.of()).await?)
+        Ok(registry
+            .device(&caller.visibility(), self.device.of())
+            .await?)
     }
 }
 
@@ -165,8 +171,8 @@ impl UseCase for FindDeviceOfSecret {
         caller: &Caller,
     ) -> Result<Option<Device>, UseCaseError> {
         let found = registry.device_of_secret(self.secret.text()).await?;
-        let scope = caller.scope();
-        let is_seen = |device: &Device| scope.team().is_none_or(|team| team == device.team);
+        let visibility = caller.visibility();
+        let is_seen = |device: &Device| visibility.team().is_none_or(|team| team == device.team);
         Ok(found.map(|(device, _)| device).filter(is_seen))
     }
 }
@@ -178,7 +184,7 @@ async fn added(
     (number, secret): (i64, Option<Secret>),
 ) -> Result<(Device, Option<Secret>), UseCaseError> {
     let device = DeviceRef::Number(number);
-    Ok((registry.device(&caller.scope(), device).await?, secret))
+    Ok((registry.device(&caller.visibility(), device).await?, secret))
 }
 
 /// A device whose kind is its type too, if that is asked for and there is such a type.
@@ -253,7 +259,7 @@ pub struct ChangeDevice {
     pub device: DeviceName,
     /// Among which devices it is looked for. The caller may see more: the device may go to another
     /// team.
-    pub within: Scope,
+    pub within: Visibility,
     /// What is to be different.
     pub change: DeviceChange,
     /// The revision that it must have, if any.

@@ -4,7 +4,7 @@ use martlet_registry::{NotFound, RegistryError, Remedies, Remedy};
 
 use crate::ControlError;
 use crate::callers::LackingScopes;
-use crate::tables::{TablesError, WorkError};
+use crate::shared_registry::{SharedRegistryError, WorkError};
 
 /// What a caller names to say which objects a use case is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub enum UseCaseError {
     Password(String),
     /// The registry refuses it, or cannot be used.
     #[error(transparent)]
-    Tables(#[from] TablesError),
+    SharedRegistry(#[from] SharedRegistryError),
     /// The node does not answer.
     #[error(transparent)]
     Control(#[from] ControlError),
@@ -50,7 +50,7 @@ pub enum UseCaseError {
 
 impl From<RegistryError> for UseCaseError {
     fn from(error: RegistryError) -> Self {
-        Self::Tables(error.into())
+        Self::SharedRegistry(error.into())
     }
 }
 
@@ -87,7 +87,7 @@ impl UseCaseError {
     /// Whether the database is at fault, not what was asked for.
     pub fn is_fault(&self) -> bool {
         match self {
-            Self::Tables(error) => error.is_fault(),
+            Self::SharedRegistry(error) => error.is_fault(),
             Self::Control(_) => true,
             Self::LackingScopes(_)
             | Self::OtherTeam(_)
@@ -112,7 +112,7 @@ impl Remedies for UseCaseError {
 impl WorkError for UseCaseError {
     fn of_registry(&self) -> Option<&RegistryError> {
         match self {
-            Self::Tables(error) => error.of_registry(),
+            Self::SharedRegistry(error) => error.of_registry(),
             _ => None,
         }
     }

@@ -1,12 +1,12 @@
 //! Groups of devices, their members and their rules.
 
 use martlet_registry::{
-    DeviceRef, Group, GroupChange, NewGroup, Owner, Registry, RuleLine, RuleSet, Scope,
+    DeviceRef, Group, GroupChange, NewGroup, Owner, Registry, RuleLine, RuleSet, Visibility,
 };
 
 use crate::callers::Caller;
 use crate::devices::DeviceName;
-use crate::principal::{Scope as ScopeName, Scopes};
+use crate::principal::{Scope, Scopes};
 use crate::use_cases::error::{Named, UseCaseError};
 use crate::use_cases::rule_sets::check_rules;
 use crate::use_cases::teams::team_id;
@@ -27,7 +27,7 @@ impl GroupName {
         let Some(team) = &self.team else {
             return Ok(self.text);
         };
-        let scope = Scope::Team(team_id(registry, caller, team).await?);
+        let scope = Visibility::Team(team_id(registry, caller, team).await?);
         Ok(registry.group_named(&scope, &self.text).await?.id)
     }
 
@@ -43,12 +43,14 @@ impl GroupName {
             let text = self.id(registry, caller).await?;
             let devices: Vec<DeviceName> = ids.into_iter().map(DeviceName::Id).collect();
             let named: Vec<DeviceRef<'_>> = devices.iter().map(DeviceName::of).collect();
-            let group = registry.group_with(&caller.scope(), &text, &named).await?;
+            let group = registry
+                .group_with(&caller.visibility(), &text, &named)
+                .await?;
             return Ok((group, devices));
         };
         let team = team_id(registry, caller, team).await?;
         let group = registry.group_for_team(&team, &self.text).await?;
-        let (scope, mut devices) = (Scope::Team(team), Vec::new());
+        let (scope, mut devices) = (Visibility::Team(team), Vec::new());
         for id in &ids {
             let device = registry.device(&scope, DeviceRef::Id(id)).await?;
             devices.push(DeviceName::Number(device.number));
@@ -69,7 +71,9 @@ impl UseCase for FindGroupId {
     const EFFECT: Effect = Effect::Reads;
 
     async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<String, UseCaseError> {
-        let found = registry.group_named(&caller.scope(), &self.group).await;
+        let found = registry
+            .group_named(&caller.visibility(), &self.group)
+            .await;
         let found = found.map_err(|error| UseCaseError::of_look_up(Named::Group, error));
         Ok(found?.id)
     }
@@ -88,7 +92,7 @@ impl UseCase for ListGroups {
         registry: &mut Registry,
         caller: &Caller,
     ) -> Result<Vec<Group>, UseCaseError> {
-        Ok(registry.groups(&caller.scope()).await?)
+        Ok(registry.groups(&caller.visibility()).await?)
     }
 }
 
@@ -105,7 +109,7 @@ impl UseCase for FindGroup {
 
     async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<Group, UseCaseError> {
         let id = self.group.id(registry, caller).await?;
-        Ok(registry.group_named(&caller.scope(), &id).await?)
+        Ok(registry.group_named(&caller.visibility(), &id).await?)
     }
 }
 
@@ -217,7 +221,7 @@ impl UseCase for ReadGroupRules {
 
     async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<RuleSet, UseCaseError> {
         let id = self.group.id(registry, caller).await?;
-        Ok(registry.group_rules(&caller.scope(), &id).await?)
+        Ok(registry.group_rules(&caller.visibility(), &id).await?)
     }
 }
 
@@ -244,9 +248,9 @@ impl UseCase for SetGroupRules {
         } = self;
         let needed: Scopes = match caller.sees_all() {
             // They are rules like those of types.
-            true => [ScopeName::AclWrite].into(),
+            true => [Scope::AclWrite].into(),
             // All topics of its tenant, at the most.
-            false => [ScopeName::MessagesRead, ScopeName::MessagesWrite].into(),
+            false => [Scope::MessagesRead, Scope::MessagesWrite].into(),
         };
         caller.check_scopes(needed)?;
         let id = group.id(registry, caller).await?;

@@ -3,7 +3,7 @@
 use martlet_registry::{LoggedMessage, Registry};
 
 use crate::callers::Caller;
-use crate::principal::Scope as ScopeName;
+use crate::principal::Scope;
 use crate::use_cases::error::UseCaseError;
 use crate::use_cases::use_case::{Effect, UseCase};
 
@@ -19,7 +19,7 @@ impl UseCase for ImportMessages {
     const EFFECT: Effect = Effect::Notes;
 
     async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<u64, UseCaseError> {
-        caller.check_scopes([ScopeName::MessagesWrite].into())?;
+        caller.check_scopes([Scope::MessagesWrite].into())?;
         Ok(registry.log_messages(&self.messages).await?)
     }
 }

@@ -3,7 +3,7 @@
 //! way.
 //!
 //! A use case is a value: what is wanted. It checks the rights of the caller, and then reads or
-//! changes the registry. [`Tables::run`] runs it in a node; a command runs it on the registry that
+//! changes the registry. [`SharedRegistry::run`] runs it in a node; a command runs it on the registry that
 //! it has opened, with a caller that has all rights.
 //!
 //! * `use_case`: what each use case is, and how a node runs it
@@ -14,7 +14,7 @@
 //! * `messages`: messages that other programs read and confirm
 //! * `bans`, `audit`: bans, and who changed what
 //!
-//! [`Tables::run`]: crate::tables::Tables::run
+//! [`SharedRegistry::run`]: crate::shared_registry::SharedRegistry::run
 
 mod api_keys;
 mod audit;

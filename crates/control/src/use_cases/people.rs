@@ -2,8 +2,8 @@
 
 use martlet_access::hash::PasswordHash;
 use martlet_registry::{
-    ApiRole, Member, NO_ROLE, NewUser, Page, PageRequest, Registry, Scope, USER_ROLE, User,
-    UserChange,
+    ApiRole, Member, NO_ROLE, NewUser, Page, PageRequest, Registry, USER_ROLE, User, UserChange,
+    Visibility,
 };
 
 use crate::callers::{Caller, rights};
@@ -79,7 +79,9 @@ impl UseCase for ListUsers {
         registry: &mut Registry,
         caller: &Caller,
     ) -> Result<Vec<User>, UseCaseError> {
-        Ok(registry.list_users(&caller.scope(), self.deleted).await?)
+        Ok(registry
+            .list_users(&caller.visibility(), self.deleted)
+            .await?)
     }
 }
 
@@ -101,13 +103,13 @@ impl UseCase for ListUsersInTeams {
         registry: &mut Registry,
         caller: &Caller,
     ) -> Result<Vec<(User, Vec<Member>)>, UseCaseError> {
-        let own = caller.scope();
-        let scope = match &self.team {
-            Some(team) => Scope::Team(team_id(registry, caller, team).await?),
+        let own = caller.visibility();
+        let visibility = match &self.team {
+            Some(team) => Visibility::Team(team_id(registry, caller, team).await?),
             None => own.clone(),
         };
         let mut listed = Vec::new();
-        for user in registry.list_users(&scope, self.deleted).await? {
+        for user in registry.list_users(&visibility, self.deleted).await? {
             let mut teams = registry.teams_of(&user.name).await?;
             teams.retain(|member| own.team().is_none_or(|team| team == member.team));
             listed.push((user, teams));
@@ -134,9 +136,9 @@ impl UseCase for PageOfUsers {
         registry: &mut Registry,
         caller: &Caller,
     ) -> Result<Page<User>, UseCaseError> {
-        let scope = caller.scope();
+        let visibility = caller.visibility();
         Ok(registry
-            .users_page(&scope, self.deleted, &self.page)
+            .users_page(&visibility, self.deleted, &self.page)
             .await?)
     }
 }
@@ -153,7 +155,7 @@ impl UseCase for FindUser {
     const EFFECT: Effect = Effect::Reads;
 
     async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<User, UseCaseError> {
-        Ok(registry.user(&caller.scope(), &self.name).await?)
+        Ok(registry.user(&caller.visibility(), &self.name).await?)
     }
 }
 

@@ -19,7 +19,7 @@ impl UseCase for ListProvisioningKeys {
         registry: &mut Registry,
         caller: &Caller,
     ) -> Result<Vec<ProvisioningKey>, UseCaseError> {
-        Ok(registry.provisioning_keys(&caller.scope()).await?)
+        Ok(registry.provisioning_keys(&caller.visibility()).await?)
     }
 }
 

@@ -15,7 +15,7 @@ pub(crate) async fn check_rules(
 ) -> Result<(), UseCaseError> {
     let given = rights::of_rules(caller, owner, rules);
     let before = match owner {
-        Owner::Group => registry.group_rules(&caller.scope(), name).await,
+        Owner::Group => registry.group_rules(&caller.visibility(), name).await,
         Owner::DeviceType | Owner::Role => registry.rule_set(owner, name).await,
     };
     let needed = match before {

@@ -22,7 +22,9 @@ impl UseCase for ListTeamTokens {
         registry: &mut Registry,
         caller: &Caller,
     ) -> Result<Vec<TeamToken>, UseCaseError> {
-        Ok(registry.team_tokens(&caller.scope(), &self.team).await?)
+        Ok(registry
+            .team_tokens(&caller.visibility(), &self.team)
+            .await?)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use martlet_registry::{
-    ApiRole, Member, NewTeam, PurgedTeam, Registry, RegistryError, Scope, Team, TeamChange,
+    ApiRole, Member, NewTeam, PurgedTeam, Registry, RegistryError, Team, TeamChange, Visibility,
 };
 
 use crate::callers::{Caller, rights};
@@ -20,11 +20,13 @@ pub(crate) async fn team_id(
     team: &str,
 ) -> Result<String, UseCaseError> {
     match (
-        registry.team_named(&caller.scope(), team).await,
-        caller.scope(),
+        registry.team_named(&caller.visibility(), team).await,
+        caller.visibility(),
     ) {
         (Ok(found), _) => Ok(found.id),
-        (Err(RegistryError::NotFound(_)), Scope::Team(own)) => Err(UseCaseError::OtherTeam(own)),
+        (Err(RegistryError::NotFound(_)), Visibility::Team(own)) => {
+            Err(UseCaseError::OtherTeam(own))
+        }
         (Err(error), _) => Err(UseCaseError::of_look_up(Named::Team, error)),
     }
 }
@@ -72,7 +74,7 @@ impl UseCase for ListTeams {
         registry: &mut Registry,
         caller: &Caller,
     ) -> Result<Vec<Team>, UseCaseError> {
-        Ok(registry.teams(&caller.scope(), self.deleted).await?)
+        Ok(registry.teams(&caller.visibility(), self.deleted).await?)
     }
 }
 
@@ -89,9 +91,9 @@ impl UseCase for ListTeamNames {
         registry: &mut Registry,
         caller: &Caller,
     ) -> Result<HashMap<String, String>, UseCaseError> {
-        let scope = caller.scope();
-        let mut teams = registry.teams(&scope, false).await?;
-        teams.extend(registry.teams(&scope, true).await?);
+        let visibility = caller.visibility();
+        let mut teams = registry.teams(&visibility, false).await?;
+        teams.extend(registry.teams(&visibility, true).await?);
         let named = teams.into_iter().map(|team| (team.id, team.name));
         Ok(named.collect())
     }
@@ -109,7 +111,9 @@ impl UseCase for FindTeam {
     const EFFECT: Effect = Effect::Reads;
 
     async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<Team, UseCaseError> {
-        Ok(registry.team_named(&caller.scope(), &self.team).await?)
+        Ok(registry
+            .team_named(&caller.visibility(), &self.team)
+            .await?)
     }
 }
 
@@ -242,7 +246,7 @@ impl UseCase for ListMembers {
         registry: &mut Registry,
         caller: &Caller,
     ) -> Result<Vec<Member>, UseCaseError> {
-        Ok(registry.members(&caller.scope(), &self.team).await?)
+        Ok(registry.members(&caller.visibility(), &self.team).await?)
     }
 }
 

@@ -3,13 +3,13 @@
 use martlet_access::RuleLine;
 use martlet_broker::TenantId;
 use martlet_registry::{
-    Actor, ApiRole, NO_ROLE, NewApiKey, NewTeam, NewUser, Owner, Registry, Scope, TypeSettings,
-    USER_ROLE, UserChange,
+    Actor, ApiRole, NO_ROLE, NewApiKey, NewTeam, NewUser, Owner, Registry, TypeSettings, USER_ROLE,
+    UserChange, Visibility,
 };
 
 use super::*;
 use crate::callers::{Caller, LackingScopes};
-use crate::principal::{Principal, Role, Scope as ScopeName, Scopes};
+use crate::principal::{Principal, Role, Scope, Scopes};
 
 fn caller(scopes: Scopes, team: Option<&str>, tenant: TenantId) -> Caller {
     let actor = Actor {
@@ -17,7 +17,7 @@ fn caller(scopes: Scopes, team: Option<&str>, tenant: TenantId) -> Caller {
         by: "api key".to_owned(),
         address: String::new(),
         request_id: String::new(),
-        scope: team.map_or(Scope::All, |team| Scope::Team(team.to_owned())),
+        visibility: team.map_or(Visibility::All, |team| Visibility::Team(team.to_owned())),
     };
     let principal = Principal {
         team: team.map(str::to_owned),
@@ -42,14 +42,14 @@ fn of_role(name: &str, api_role: ApiRole) -> NewUser {
 #[tokio::test]
 async fn a_caller_adds_users_with_no_more_rights_than_it_has() {
     let mut registry = Registry::empty().await.unwrap();
-    let operator = Role::Operator.scopes().or([ScopeName::UsersWrite].into());
+    let operator = Role::Operator.scopes().or([Scope::UsersWrite].into());
     let operator = caller(operator, None, TenantId::default());
     let administrator = add(of_role("ada", ApiRole::Administrator));
     let refused = administrator.run(&mut registry, &operator).await;
     let Err(UseCaseError::LackingScopes(LackingScopes(lacking))) = refused else {
         panic!("{refused:?}");
     };
-    assert!(lacking.has(ScopeName::ConfigWrite) && !lacking.has(ScopeName::UsersWrite));
+    assert!(lacking.has(Scope::ConfigWrite) && !lacking.has(Scope::UsersWrite));
 
     let viewer = add(of_role("vic", ApiRole::Viewer));
     let added = viewer.run(&mut registry, &operator).await.unwrap();
@@ -68,7 +68,7 @@ async fn who_has_more_rights_is_not_changed_by_a_caller_with_fewer() {
     let local = Caller::local();
     let administrator = add(of_role("ada", ApiRole::Administrator));
     administrator.run(&mut registry, &local).await.unwrap();
-    let operator = Role::Operator.scopes().or([ScopeName::UsersWrite].into());
+    let operator = Role::Operator.scopes().or([Scope::UsersWrite].into());
     let operator = caller(operator, None, TenantId::default());
     let password = NewPassword::chosen("another password".to_owned()).unwrap();
     let name = "ada".to_owned();
@@ -118,7 +118,7 @@ async fn a_caller_of_one_team_names_no_other_team() {
 #[tokio::test]
 async fn a_key_has_known_scopes_that_its_caller_has() {
     let mut registry = Registry::empty().await.unwrap();
-    let reader = caller([ScopeName::KeysWrite].into(), None, TenantId::default());
+    let reader = caller([Scope::KeysWrite].into(), None, TenantId::default());
     let key = |scopes: &[&str]| AddApiKey {
         key: NewApiKey {
             name: "test".to_owned(),
@@ -158,7 +158,7 @@ async fn a_user_is_added_with_a_role_in_a_team_or_not_at_all() {
         ..NewTeam::default()
     };
     let team = AddTeam { team }.run(&mut registry, &local).await.unwrap();
-    let few = caller([ScopeName::UsersWrite].into(), None, TenantId::default());
+    let few = caller([Scope::UsersWrite].into(), None, TenantId::default());
     let refused = add(user("ada")).run(&mut registry, &few).await;
     assert!(matches!(refused, Err(UseCaseError::LackingScopes(_))));
     add(user("ada")).run(&mut registry, &local).await.unwrap();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use martlet_registry::Registry;
 
 use crate::callers::Caller;
-use crate::tables::{Tables, WorkOf};
+use crate::shared_registry::{SharedRegistry, WorkOf};
 use crate::use_cases::error::UseCaseError;
 
 /// What a use case does to the registry.
@@ -39,7 +39,7 @@ pub trait UseCase: Send + 'static {
     ) -> impl Future<Output = Result<Self::Output, UseCaseError>> + Send;
 }
 
-impl Tables {
+impl SharedRegistry {
     /// Runs a use case in this node. When it returns, what it has changed is in force.
     ///
     /// # Errors

@@ -72,7 +72,7 @@ fn in_common_tenant(facts: &Facts) -> Option<Finding> {
          are separate"
     );
     let finding = Finding::new(Cause::NotSubscribed, sentence)
-        .mend("publish as a user or device of the same team");
+        .remedy("publish as a user or device of the same team");
     Some(with_messages(finding, one))
 }
 
@@ -179,7 +179,7 @@ fn no_local(one: &UnmatchedTopic, filter: &str) -> Finding {
         "{published} {were} not sent to it: it published them itself, and its subscription to \
          {filter} has No Local"
     );
-    let finding = Finding::new(Cause::NoLocal, sentence).mend(format!(
+    let finding = Finding::new(Cause::NoLocal, sentence).remedy(format!(
         "have the client subscribe to {filter} without No Local if it is to get its own messages"
     ));
     with_messages(finding, one)
@@ -220,7 +220,7 @@ fn before_it_subscribed(one: &UnmatchedTopic, filter: &str) -> Finding {
         "{published} came before it subscribed to {filter}, and {were} not retained: nobody was \
          subscribed then, so nobody gets them"
     );
-    let finding = Finding::new(Cause::NotRetained, sentence).mend(
+    let finding = Finding::new(Cause::NotRetained, sentence).remedy(
         "publish again; publish with retain what later subscribers are to get, or have the client \
          keep its session (Clean Start 0, Session Expiry Interval) and its subscription with QoS 1",
     );
@@ -258,20 +258,23 @@ fn nearly_subscribed(
         "it is subscribed to {filter}, and {published} reached nobody, since that filter does not \
          match: {words}"
     );
-    let mend = match may_read {
+    let remedy = match may_read {
         true => {
             format!("have the client subscribe to {topic}, or publish to what {filter} matches")
         }
         false => format!("publish to what {filter} matches: it may not read {topic}"),
     };
-    with_messages(Finding::new(Cause::NotSubscribed, sentence).mend(mend), one)
+    with_messages(
+        Finding::new(Cause::NotSubscribed, sentence).remedy(remedy),
+        one,
+    )
 }
 
 fn not_subscribed(one: &UnmatchedTopic) -> Finding {
     let (published, topic) = (published(one), &one.topic);
     let sentence = format!("it has no subscription, and {published} reached nobody");
     let finding = Finding::new(Cause::NotSubscribed, sentence)
-        .mend(format!("have the client subscribe to {topic}"));
+        .remedy(format!("have the client subscribe to {topic}"));
     with_messages(finding, one)
 }
 
@@ -307,7 +310,7 @@ fn refused_publishes(facts: &Facts, found: &mut Found) {
                 Weight::Before
             }
             false => {
-                finding.mend.clone_from(&entry.mend);
+                finding.remedy.clone_from(&entry.remedy);
                 finding.command.clone_from(&entry.command);
                 match &facts.question.topic {
                     Some(_) => Weight::Topic,

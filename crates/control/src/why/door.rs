@@ -82,7 +82,7 @@ pub(super) fn door(facts: &Facts, found: &mut Found) {
         return;
     }
     if let Some(banned) = &facts.banned {
-        let mut finding = Finding::new(Cause::Banned, banned.why.clone()).mend("lift the ban");
+        let mut finding = Finding::new(Cause::Banned, banned.why.clone()).remedy("lift the ban");
         finding.command.clone_from(&banned.command);
         found.push((Weight::Barred, finding));
     }
@@ -121,7 +121,7 @@ pub(super) fn door(facts: &Facts, found: &mut Found) {
         };
         if deleted.is_some() {
             // It keeps its name while it is deleted, and has no credentials until it is restored.
-            (finding.mend, finding.command) = (None, None);
+            (finding.remedy, finding.command) = (None, None);
         } else {
             finding = who_is_meant(facts, finding);
         }
@@ -183,7 +183,7 @@ fn would_be_let_in(run: &Run) -> Finding {
     );
     let mut finding = Finding::new(Cause::Away, sentence).since(run.since_ms);
     (finding.count, finding.last_ms) = (Some(run.count), Some(run.last.at_ms));
-    finding.mend("have the client connect again")
+    finding.remedy("have the client connect again")
 }
 
 /// It is not connected, and its connection did not end by a DISCONNECT of its own.
@@ -270,7 +270,7 @@ fn was_seen(facts: &Facts) -> bool {
 }
 
 /// A client that gave no name was refused where this one came from last: that is a guess, never
-/// the verdict.
+/// the diagnosis.
 fn perhaps(facts: &Facts, nameless: &Entry) -> Finding {
     let cause = nameless.cause.unwrap_or(Cause::Other);
     let why = nameless.why.as_deref().unwrap_or_default();
@@ -291,8 +291,8 @@ fn perhaps(facts: &Facts, nameless: &Entry) -> Finding {
     finding.count = Some(of_same.clone().count() as u64);
     finding.last_ms = Some(nameless.at_ms);
     finding.since_ms = of_same.map(|one| one.at_ms).min();
-    match &nameless.mend {
-        Some(mend) => finding.mend(format!("if it is this client: {mend}")),
+    match &nameless.remedy {
+        Some(remedy) => finding.remedy(format!("if it is this client: {remedy}")),
         None => finding,
     }
 }
@@ -336,39 +336,39 @@ fn who_is_meant(facts: &Facts, mut finding: Finding) -> Finding {
         finding.sentence.push_str(&format!(
             "; the device {name} belongs to another tenant, where its User Name is {names}"
         ));
-        let mend = format!(
+        let remedy = format!(
             "the device {name} belongs to another tenant: set the User Name of the client to \
              {names} (its Client Identifier stays {name})"
         );
-        return finding.mend(mend);
+        return finding.remedy(remedy);
     }
     if !gone.is_empty() {
         finding.command = None;
-        let mend = format!(
+        let remedy = format!(
             "a device {name} belonged to a deleted team: ask why {} does not work, and restore the \
              team",
             gone.join(" or ")
         );
-        return finding.mend(mend);
+        return finding.remedy(remedy);
     }
     if finding.cause == Cause::Deleted {
         return finding;
     }
-    if let (None, Some(add)) = (&finding.mend, add) {
-        finding.mend = Some(add.text.clone());
+    if let (None, Some(add)) = (&finding.remedy, add) {
+        finding.remedy = Some(add.text.clone());
         finding.command.clone_from(&add.command);
     }
     if !near.is_empty() {
-        let mend = finding.mend.take();
-        let other = mend.map_or_else(String::new, |mend| format!(" Else {mend}"));
-        return finding.mend(format!("did you mean {}?{other}", near.join(", ")));
+        let remedy = finding.remedy.take();
+        let other = remedy.map_or_else(String::new, |remedy| format!(" Else {remedy}"));
+        return finding.remedy(format!("did you mean {}?{other}", near.join(", ")));
     }
     finding
 }
 
 /// It is not in the tables any more, or its team is not.
 fn removed(deleted: &Deleted) -> Finding {
-    let (sentence, mend) = match (&deleted.team, &deleted.command) {
+    let (sentence, remedy) = match (&deleted.team, &deleted.command) {
         (
             Some(GoneTeam {
                 name,
@@ -404,7 +404,7 @@ fn removed(deleted: &Deleted) -> Finding {
     };
     let mut finding = Finding::new(Cause::Deleted, sentence);
     finding.command.clone_from(&deleted.command);
-    finding.since(deleted.at_ms).mend(mend)
+    finding.since(deleted.at_ms).remedy(remedy)
 }
 
 /// It has no valid credential left, so every login is refused.
@@ -422,7 +422,7 @@ fn no_credential_left(spent: &Spent) -> Finding {
     };
     let mut finding = Finding::new(Cause::CredentialExpired, sentence).since(spent.last_ms);
     finding.command.clone_from(&spent.command);
-    finding.mend("give it another credential")
+    finding.remedy("give it another credential")
 }
 
 /// It came in by a door that is not there any more.
@@ -440,7 +440,7 @@ fn closed_listener(facts: &Facts) -> Option<Finding> {
             facts.listeners.join(", ")
         ),
     );
-    Some(finding.since(presence.since_ms).mend(
+    Some(finding.since(presence.since_ms).remedy(
         "listen there again (--listen, [[listeners]]), or have the client connect where the node \
          listens",
     ))
@@ -475,7 +475,10 @@ fn gone(facts: &Facts, found: &mut Found) {
         let why = why.as_deref().unwrap_or("its connection ended");
         let sentence = format!("it is not connected: {why}, and it has not come again");
         let finding = Finding::new(Cause::Away, sentence).since(*since_ms);
-        found.push(perhaps_tried(facts, (Weight::Gone, with_will(facts, finding))));
+        found.push(perhaps_tried(
+            facts,
+            (Weight::Gone, with_will(facts, finding)),
+        ));
     } else if facts.session.is_some() {
         let sentence = "it is not connected; its session is kept for it";
         found.push((Weight::Gone, Finding::new(Cause::Away, sentence)));
@@ -485,11 +488,11 @@ fn gone(facts: &Facts, found: &mut Found) {
             "the {what} {} exists, and has neither connected nor tried to",
             facts.question.name
         );
-        let mend = format!(
+        let remedy = format!(
             "see that it has the node's address and its credential: the node listens on {}",
             facts.listeners.join(", ")
         );
-        let finding = Finding::new(Cause::NeverConnected, sentence).mend(mend);
+        let finding = Finding::new(Cause::NeverConnected, sentence).remedy(remedy);
         found.push((Weight::Trouble, with_nameless(facts, finding)));
     }
 }
@@ -548,9 +551,9 @@ fn with_nameless(facts: &Facts, mut finding: Finding) -> Finding {
         " under its name; perhaps it is the client without a name at {address} that was refused: {why}"
     ));
     finding.last_ms = Some(entry.at_ms);
-    if let Some(mend) = &entry.mend {
-        let otherwise = finding.mend.take().unwrap_or_default();
-        finding.mend = Some(format!("if it is that client: {mend}. Else {otherwise}"));
+    if let Some(remedy) = &entry.remedy {
+        let otherwise = finding.remedy.take().unwrap_or_default();
+        finding.remedy = Some(format!("if it is that client: {remedy}. Else {otherwise}"));
     }
     finding
 }
@@ -586,10 +589,13 @@ pub(super) fn from_address(facts: &Facts, found: &mut Found) {
         if is_over {
             let over = "; that is over, and it has not tried again from there";
             finding.sentence.push_str(over);
-            found.push((Weight::Gone, finding.mend("have the client connect again")));
+            found.push((
+                Weight::Gone,
+                finding.remedy("have the client connect again"),
+            ));
             continue;
         }
-        finding.mend.clone_from(&entry.mend);
+        finding.remedy.clone_from(&entry.remedy);
         finding.command.clone_from(&entry.command);
         found.push((Weight::Out, finding));
     }
@@ -638,5 +644,5 @@ pub(super) fn tried_by_another(run: &Run, cause: Cause, had: &str) -> Finding {
     let sentence = format!("{whom} {tried}; this client {had} a connection of its own then");
     let mut finding = Finding::new(cause, sentence).since(run.since_ms);
     (finding.count, finding.last_ms) = (Some(run.count), Some(run.last.at_ms));
-    finding.mend("this client needs nothing; find the other one, if it goes on trying")
+    finding.remedy("this client needs nothing; find the other one, if it goes on trying")
 }

@@ -7,11 +7,11 @@ use martlet_broker::{
 
 use crate::authentication::Standing;
 use crate::explain::Explained;
-use crate::journal::{Entry, Run, Way};
+use crate::journal::{Entry, Run, WordedRemedy};
 use crate::presence::ClientPresence;
 use crate::why::Question;
 
-/// Everything that the verdict follows from; gathered at one moment.
+/// Everything that the diagnosis follows from; gathered at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
     /// What was asked.
@@ -45,7 +45,7 @@ pub struct Facts {
     /// What would become of it if it came with this name and the proof of it.
     pub standing: Option<Standing>,
     /// What to do about that.
-    pub standing_way: Option<Way>,
+    pub standing_way: Option<WordedRemedy>,
     /// Its session.
     pub session: Option<Session>,
     /// When and how it was last seen, across restarts.
@@ -244,7 +244,7 @@ pub enum StoreTrouble {
         /// In words.
         why: String,
         /// What to do about it.
-        mend: Option<String>,
+        remedy: Option<String>,
     },
     /// It writes more slowly than messages are published.
     Slow,
@@ -299,7 +299,7 @@ pub enum NotDelivering {
         /// Attempts that failed since then.
         attempts: u32,
         /// What to do.
-        mend: &'static str,
+        remedy: &'static str,
         /// The command for that, or that tests whether the target can be reached.
         command: Option<String>,
     },
@@ -328,7 +328,7 @@ pub struct Lockout {
     /// before. None: it is kept out.
     pub accepted_secs: Option<u64>,
     /// How it is lifted.
-    pub way: Way,
+    pub way: WordedRemedy,
 }
 
 /// A session, as far as it matters here.
@@ -420,7 +420,7 @@ pub struct Namesakes {
     /// Names of the same tenant that are spelt nearly so.
     pub near: Vec<String>,
     /// How it is added, if it is none of them.
-    pub add: Option<Way>,
+    pub add: Option<WordedRemedy>,
 }
 
 /// Somebody who is not in the tables any more.
@@ -523,9 +523,9 @@ pub struct TopicRules {
     /// Some of what it may read.
     pub readable: Vec<String>,
     /// Where publishing would have to be permitted.
-    pub mend_publish: Way,
+    pub remedy_publish: WordedRemedy,
     /// Where receiving would have to be permitted.
-    pub mend_receive: Way,
+    pub remedy_receive: WordedRemedy,
 }
 
 /// A group that a device is not in, and whose rules permit what the device lacks.
@@ -575,7 +575,7 @@ pub struct Unreadable {
     /// Why not.
     pub why: String,
     /// Where it would have to be permitted.
-    pub way: Way,
+    pub way: WordedRemedy,
 }
 
 /// A subscriber of nearly that topic.

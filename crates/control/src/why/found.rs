@@ -1,4 +1,4 @@
-//! What the parts of a verdict find, and the words that they share.
+//! What the parts of a diagnosis find, and the words that they share.
 
 use super::Finding;
 use super::facts::Facts;

@@ -8,7 +8,7 @@ use super::found::{Found, RECENT_MS, Weight, uncapitalized};
 use super::near::{NearMiss, near_miss};
 use crate::cause::Cause;
 use crate::event_words;
-use crate::journal::{mend_of_drop, mend_of_limit};
+use crate::journal::{remedy_of_drop, remedy_of_limit};
 
 /// Filters of an integration that are told.
 const FILTERS_TOLD: usize = 5;
@@ -90,7 +90,7 @@ fn not_taken(facts: &Facts, one: &Integration) -> Finding {
         "the integration {name} does not take messages of {topic}: {what} {}{more}{near}",
         told.join(", ")
     );
-    let mut finding = Finding::new(Cause::NotSubscribed, sentence).mend(
+    let mut finding = Finding::new(Cause::NotSubscribed, sentence).remedy(
         "publish to a topic that its filters match, or add the topic to the filters of the \
          integration, and restart the node if the configuration has it",
     );
@@ -109,14 +109,14 @@ fn lost(now_ms: u64, one: &Integration, session: &Session, found: &mut Found) {
     for ((reason, count), at) in drops {
         let why = uncapitalized(reason.meaning());
         let sentence = event_words::dropped(*count, &whose, &why, *reason);
-        let mend = match reason {
-            DropReason::QueueFull => mend_of_limit(Limit::PartQueue).map(|way| way.text),
-            reason => mend_of_drop(*reason),
+        let remedy = match reason {
+            DropReason::QueueFull => remedy_of_limit(Limit::PartQueue).map(|way| way.text),
+            reason => remedy_of_drop(*reason),
         };
         let losses = (*count, *at);
         let finding = lost_finding(Cause::of_drop(*reason), losses, sentence);
-        let finding = match mend {
-            Some(mend) => finding.mend(mend),
+        let finding = match remedy {
+            Some(remedy) => finding.remedy(remedy),
             None => finding,
         };
         found.push((weight_of_loss(now_ms, *at), finding));
@@ -125,7 +125,7 @@ fn lost(now_ms: u64, one: &Integration, session: &Session, found: &mut Found) {
         let sentence = event_words::expired(session.expired, &whose);
         let losses = (session.expired, session.expired_at);
         let finding = lost_finding(Cause::Expired, losses, sentence)
-            .mend("publish with a longer Message Expiry Interval");
+            .remedy("publish with a longer Message Expiry Interval");
         found.push((weight_of_loss(now_ms, session.expired_at), finding));
     }
 }
@@ -192,7 +192,7 @@ fn letters_finding(one: &Integration) -> Option<Finding> {
     };
     let mut finding = Finding::new(Cause::IntegrationFailing, sentence)
         .of_many(one.dead_letters)
-        .mend("look at their reasons, correct the target, and send them again or drop them");
+        .remedy("look at their reasons, correct the target, and send them again or drop them");
     finding.command = Some(one.letters_command.clone());
     Some(finding)
 }
@@ -202,7 +202,7 @@ fn queue_finding(one: &Integration) -> Option<Finding> {
     let (name, queue) = (&one.name, one.queue.as_ref()?);
     let sentence = format!("the integration {name} falls behind: {queue}");
     let mut finding = Finding::new(Cause::IntegrationFailing, sentence)
-        .mend("repair the target, or raise `max_bytes` of the integration and restart the node");
+        .remedy("repair the target, or raise `max_bytes` of the integration and restart the node");
     finding.command = Some(one.command.clone());
     Some(finding)
 }
@@ -215,7 +215,7 @@ fn health_finding(one: &Integration) -> Option<Finding> {
         .filter(|_| one.is_own && one.why.is_none())?;
     let sentence = format!("the integration {} delivers, but: {health}", one.name);
     let mut finding = Finding::new(Cause::IntegrationFailing, sentence)
-        .mend("correct the messages, the settings of the integration or its target");
+        .remedy("correct the messages, the settings of the integration or its target");
     finding.command = Some(one.command.clone());
     Some(finding)
 }
@@ -237,28 +237,28 @@ fn finding(one: &Integration) -> Option<Finding> {
             error,
             since_ms,
             attempts,
-            mend,
+            remedy,
             command,
         } => {
             let sentence = format!("{what}: {error}");
             let mut finding = Finding::new(Cause::IntegrationFailing, sentence)
                 .since(*since_ms)
                 .of_many(u64::from(*attempts))
-                .mend(*mend);
+                .remedy(*remedy);
             finding.command.clone_from(command);
             finding
         }
         NotDelivering::Stopped { why, command } => {
             let sentence = format!("{what}, which has stopped: {why}");
             let mut finding = Finding::new(Cause::IntegrationFailing, sentence)
-                .mend("correct the message or the target, then resume the integration");
+                .remedy("correct the message or the target, then resume the integration");
             finding.command = Some(command.clone());
             finding
         }
         NotDelivering::Paused { command } => {
             let sentence = format!("{what}, which is paused");
             let mut finding =
-                Finding::new(Cause::IntegrationPaused, sentence).mend("resume the integration");
+                Finding::new(Cause::IntegrationPaused, sentence).remedy("resume the integration");
             finding.command = Some(command.clone());
             finding
         }

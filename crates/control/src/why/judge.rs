@@ -1,5 +1,5 @@
-//! From facts to a verdict: each part looks at one side of the client and says what it finds; what
-//! weighs most is the verdict, and the rest is told beside it. Of a user with several clients, all
+//! From facts to a diagnosis: each part looks at one side of the client and says what it finds; what
+//! weighs most is the diagnosis, and the rest is told beside it. Of a user with several clients, all
 //! of them are looked at.
 
 use std::borrow::Cow;
@@ -11,8 +11,8 @@ use super::facts::{Facts, GroupMissing, StoreTrouble};
 use super::found::{Found, RECENT_MS, Weight, is_connected};
 use super::side::is_subscribed;
 use super::{
-    Evidence, Finding, State, Verdict, arrival, door, integration, memory, named, retained, rollout,
-    session, telemetry, topic, will,
+    Diagnosis, Evidence, Finding, State, arrival, door, integration, memory, named, retained,
+    rollout, session, telemetry, topic, will,
 };
 use crate::cause::Cause;
 use crate::rfc3339;
@@ -20,8 +20,8 @@ use crate::rfc3339;
 /// Pieces of evidence that are shown of several clients together.
 const EVIDENCE_MAX: usize = 24;
 
-/// Returns the verdict on the facts.
-pub fn judge(facts: &Facts) -> Verdict {
+/// Returns the diagnosis on the facts.
+pub fn judge(facts: &Facts) -> Diagnosis {
     let clients = clients_of(facts);
     let mut named = named::named(facts);
     let is_client = !is_unknown(facts) || !facts.clients.is_empty() || integration::is_one(facts);
@@ -66,12 +66,12 @@ pub fn judge(facts: &Facts) -> Verdict {
         }
         // One remedy is told once.
         let mut told = std::iter::once(&first).chain(&also);
-        if told.any(|told| (&told.mend, &told.command) == (&finding.mend, &finding.command)) {
-            (finding.mend, finding.command) = (None, None);
+        if told.any(|told| (&told.remedy, &told.command) == (&finding.remedy, &finding.command)) {
+            (finding.remedy, finding.command) = (None, None);
         }
         also.push(finding);
     }
-    Verdict {
+    Diagnosis {
         name: facts.question.name.clone(),
         tenant: facts.question.tenant.0,
         topic: facts.question.topic.clone(),
@@ -86,9 +86,9 @@ pub fn judge(facts: &Facts) -> Verdict {
     }
 }
 
-/// The verdict on a rule or rollout that has the name, which no client has.
-fn of_named(facts: &Facts, first: Finding, also: Vec<Finding>) -> Verdict {
-    Verdict {
+/// The diagnosis on a rule or rollout that has the name, which no client has.
+fn of_named(facts: &Facts, first: Finding, also: Vec<Finding>) -> Diagnosis {
+    Diagnosis {
         name: facts.question.name.clone(),
         tenant: facts.question.tenant.0,
         topic: facts.question.topic.clone(),
@@ -183,10 +183,10 @@ fn store(facts: &Facts) -> Option<(Weight, Finding)> {
             let sentence =
                 format!("the message store cannot write, so nothing is acknowledged: {error}");
             let finding = Finding::new(Cause::StoreFailing, sentence)
-                .mend("make room on the disk, or look at it; martlet status says more");
+                .remedy("make room on the disk, or look at it; martlet status says more");
             Some((Weight::Topic, finding))
         }
-        StoreTrouble::Full { why, mend } => {
+        StoreTrouble::Full { why, remedy } => {
             let (weight, sentence) = match waits {
                 true => (Weight::Topic, format!("its publishes wait: {why}")),
                 false => (
@@ -199,15 +199,15 @@ fn store(facts: &Facts) -> Option<(Weight, Finding)> {
                 ),
             };
             let mut finding = Finding::new(Cause::StoreFull, sentence);
-            finding.mend.clone_from(mend);
+            finding.remedy.clone_from(remedy);
             Some((weight, finding))
         }
         StoreTrouble::Slow if waits => {
             let sentence = "its publishes wait: the disk is too slow for what is published";
-            let mend = "publish less, or give the data directory a faster disk";
+            let remedy = "publish less, or give the data directory a faster disk";
             Some((
                 Weight::Topic,
-                Finding::new(Cause::StoreSlow, sentence).mend(mend),
+                Finding::new(Cause::StoreSlow, sentence).remedy(remedy),
             ))
         }
         StoreTrouble::Slow => None,
@@ -331,7 +331,7 @@ fn nothing(clients: &[Cow<'_, Facts>], was_ill: bool, is_other_refused: bool) ->
                 question.name
             ),
         )
-        .mend(
+        .remedy(
             "check the name: martlet device ls, martlet user ls, martlet client ls, martlet \
              integration ls, martlet rule ls, martlet rollout ls",
         );
@@ -372,7 +372,7 @@ fn nothing(clients: &[Cow<'_, Facts>], was_ill: bool, is_other_refused: bool) ->
     }
 }
 
-/// What the verdict was read from, in order of time.
+/// What the diagnosis was read from, in order of time.
 fn evidence(clients: &[Cow<'_, Facts>]) -> Vec<Evidence> {
     let mut all: Vec<Evidence> = Vec::new();
     let mut add = |one: Evidence| {

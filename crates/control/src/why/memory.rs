@@ -52,7 +52,7 @@ pub(super) fn forgotten(facts: &Facts) -> Found {
          that are gone",
         rfc3339::in_words(started_ms)
     );
-    let finding = Finding::new(Cause::KeptInMemory, sentence).mend(
+    let finding = Finding::new(Cause::KeptInMemory, sentence).remedy(
         "have the clients subscribe and publish again; to keep messages over a start, set \
          store.durability to \"sync\" or \"interval\" and restart the node",
     );

@@ -1,10 +1,10 @@
-//! Why a client does not work: one verdict from what the registry, the rules, the session and the
+//! Why a client does not work: one diagnosis from what the registry, the rules, the session and the
 //! latest events say of it, with the remedy.
 //!
 //! * [`facts`]: what is known, as plain data
 //! * `gather`: where it comes from
 //! * `namesakes`: which known names may be meant by an unknown one
-//! * `judge`: the verdict on the facts, without further questions: why a client is refused
+//! * `judge`: the diagnosis on the facts, without further questions: why a client is refused
 //!   (`door`), which of its messages were refused or lost (`session`), who publishes and receives
 //!   a topic (`topic`), which messages did not come to it though it is subscribed, or nearly so
 //!   (`arrival`, `near`), which retained message it did not get (`retained`), what became of
@@ -40,7 +40,7 @@ use utoipa::ToSchema;
 
 use crate::cause::Cause;
 use crate::event_words;
-use crate::journal::{Run, Way};
+use crate::journal::{Run, WordedRemedy};
 pub use judge::judge;
 
 /// What is asked.
@@ -122,7 +122,7 @@ pub struct Finding {
     pub count: Option<u64>,
     /// What to do about it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub mend: Option<String>,
+    pub remedy: Option<String>,
     /// The command for that, as it stands in a shell on the node's machine.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub command: Option<String>,
@@ -144,7 +144,7 @@ pub struct Evidence {
 
 /// The answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Verdict {
+pub struct Diagnosis {
     /// The name that was asked about, as it is in its tenant.
     pub name: String,
     /// The number of the tenant; 0 is the common one.
@@ -179,7 +179,7 @@ impl Finding {
             since_ms: None,
             last_ms: None,
             count: None,
-            mend: None,
+            remedy: None,
             command: None,
             is_guess: false,
         }
@@ -190,13 +190,13 @@ impl Finding {
         self
     }
 
-    fn mend(mut self, mend: impl Into<String>) -> Self {
-        self.mend = Some(mend.into());
+    fn remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.remedy = Some(remedy.into());
         self
     }
 
-    fn way(mut self, way: Way) -> Self {
-        self.mend = Some(way.text).filter(|text| !text.is_empty());
+    fn way(mut self, way: WordedRemedy) -> Self {
+        self.remedy = Some(way.text).filter(|text| !text.is_empty());
         self.command = way.command;
         self
     }
@@ -225,7 +225,7 @@ impl Finding {
         Self {
             count: Some(run.count),
             last_ms: Some(last.at_ms),
-            mend: last.mend.clone(),
+            remedy: last.remedy.clone(),
             command: last.command.clone(),
             ..Self::new(cause, sentence).since(run.since_ms)
         }

@@ -15,8 +15,8 @@ pub(super) fn named(facts: &Facts) -> Vec<Finding> {
 
 fn of_rule(facts: &Facts, rule: &RuleAsked) -> Finding {
     let name = &rule.name;
-    let finding = |cause: Cause, sentence: String, mend: &str, command: &str| {
-        let mut finding = Finding::new(cause, sentence).mend(mend);
+    let finding = |cause: Cause, sentence: String, remedy: &str, command: &str| {
+        let mut finding = Finding::new(cause, sentence).remedy(remedy);
         finding.command = Some(command.to_owned());
         finding
     };
@@ -38,8 +38,8 @@ fn of_rule(facts: &Facts, rule: &RuleAsked) -> Finding {
             "the rule {name} is not in force: its team has no tenant of its own, another rule has \
              its name, or it cannot be read; the log of the node says which"
         );
-        let mend = "correct the rule or its team";
-        return finding(Cause::RuleOff, sentence, mend, &rule.show);
+        let remedy = "correct the rule or its team";
+        return finding(Cause::RuleOff, sentence, remedy, &rule.show);
     }
     if let Some(finding) = topic_missed(facts, rule) {
         return finding;
@@ -47,8 +47,8 @@ fn of_rule(facts: &Facts, rule: &RuleAsked) -> Finding {
     if let Some(error) = rule.last_error.as_ref().filter(|_| rule.errors > 0) {
         let times = super::found::times(rule.errors);
         let sentence = format!("the rule {name} has failed {times}: {error}");
-        let mend = "correct the rule, or what it acts on";
-        let mut failing = finding(Cause::RuleFailing, sentence, mend, &rule.show);
+        let remedy = "correct the rule, or what it acts on";
+        let mut failing = finding(Cause::RuleFailing, sentence, remedy, &rule.show);
         failing.count = Some(rule.errors);
         return failing;
     }
@@ -71,9 +71,9 @@ fn of_rule(facts: &Facts, rule: &RuleAsked) -> Finding {
             "the rule {name} has looked at {messages} since the node was started, and its \
              condition was true for none{missing}"
         );
-        let mend = "compare its condition (when) with what is published: martlet rule test tries \
+        let remedy = "compare its condition (when) with what is published: martlet rule test tries \
                     it on messages; this shows the rule";
-        return finding(Cause::RuleUnmatched, sentence, mend, &rule.show);
+        return finding(Cause::RuleUnmatched, sentence, remedy, &rule.show);
     }
     let (messages, matched) = (rule.messages, rule.matched);
     let sentence = format!(
@@ -99,8 +99,8 @@ fn topic_missed(facts: &Facts, rule: &RuleAsked) -> Option<Finding> {
         rule.topics.join(", "),
         near(rule, topic)
     );
-    let mend = "publish to a topic that they match, or add the topic to the rule";
-    let mut finding = Finding::new(Cause::RuleUnmatched, sentence).mend(mend);
+    let remedy = "publish to a topic that they match, or add the topic to the rule";
+    let mut finding = Finding::new(Cause::RuleUnmatched, sentence).remedy(remedy);
     finding.command = Some(rule.show.clone());
     Some(finding)
 }
@@ -130,8 +130,8 @@ fn no_message(facts: &Facts, rule: &RuleAsked) -> Finding {
         "the rule {name} has looked at no message since the node was started: none{looks_at} \
          came{missed}"
     );
-    let mend = "look at what is published, and at what the rule looks at; this shows the rule";
-    let mut finding = Finding::new(Cause::RuleUnmatched, sentence).mend(mend);
+    let remedy = "look at what is published, and at what the rule looks at; this shows the rule";
+    let mut finding = Finding::new(Cause::RuleUnmatched, sentence).remedy(remedy);
     finding.command = Some(rule.show.clone());
     finding
 }
@@ -152,8 +152,8 @@ fn near(rule: &RuleAsked, topic: &str) -> String {
 fn of_rollout(rollout: &RolloutAsked) -> Finding {
     let (id, devices) = (&rollout.id, &rollout.devices);
     let what = format!("the rollout {id} of {}", rollout.firmware);
-    let finding = |cause: Cause, sentence: String, mend: &str, command: &str| {
-        let mut finding = Finding::new(cause, sentence).mend(mend);
+    let finding = |cause: Cause, sentence: String, remedy: &str, command: &str| {
+        let mut finding = Finding::new(cause, sentence).remedy(remedy);
         finding.command = Some(command.to_owned());
         finding
     };
@@ -164,13 +164,13 @@ fn of_rollout(rollout: &RolloutAsked) -> Finding {
         }
         RolloutStanding::Paused(why) => {
             let sentence = format!("{what} is paused: {why} ({devices})");
-            let mend = "see why devices are stuck (martlet rollout devices), then resume it";
-            finding(Cause::RolloutPaused, sentence, mend, &rollout.resume)
+            let remedy = "see why devices are stuck (martlet rollout devices), then resume it";
+            finding(Cause::RolloutPaused, sentence, remedy, &rollout.resume)
         }
         RolloutStanding::Running if rollout.troubled > 0 => {
             let sentence = format!("{what} goes on, and some of its devices do not ({devices})");
-            let mend = "this says why each is stuck";
-            finding(Cause::RolloutWaits, sentence, mend, &rollout.list)
+            let remedy = "this says why each is stuck";
+            finding(Cause::RolloutWaits, sentence, remedy, &rollout.list)
         }
         RolloutStanding::Running => {
             let sentence = format!("{what} goes on ({devices})");
@@ -182,8 +182,8 @@ fn of_rollout(rollout: &RolloutAsked) -> Finding {
         }
         RolloutStanding::Ended(word) => {
             let sentence = format!("{what} has ended: {word} ({devices})");
-            let mend = "this says why each device is stuck";
-            finding(Cause::RolloutFailed, sentence, mend, &rollout.list)
+            let remedy = "this says why each device is stuck";
+            finding(Cause::RolloutFailed, sentence, remedy, &rollout.list)
         }
     }
 }

@@ -57,7 +57,7 @@ fn not_sent(session: &Session, topic: &str, own: &[&str]) -> Option<Finding> {
              Subscription gets no retained messages"
         );
         let finding = Finding::new(Cause::NoRetained, sentence);
-        return Some(finding.mend(format!(
+        return Some(finding.remedy(format!(
             "have the client subscribe to {topic} without $share to get the retained message"
         )));
     };
@@ -79,7 +79,7 @@ fn not_sent(session: &Session, topic: &str, own: &[&str]) -> Option<Finding> {
     };
     let sentence = format!("{topic} has a retained message, and it did not get it: {why}");
     let finding = Finding::new(Cause::NoRetained, sentence);
-    Some(finding.mend(format!(
+    Some(finding.remedy(format!(
         "have the client subscribe to {plain} with Retain Handling 0"
     )))
 }
@@ -88,7 +88,7 @@ fn not_sent(session: &Session, topic: &str, own: &[&str]) -> Option<Finding> {
 fn taken_away(one: &RetainedEnded) -> Finding {
     let topic = &one.topic;
     let at = rfc3339::in_words(one.at_ms);
-    let (sentence, mend) = match (one.end, &one.client_id) {
+    let (sentence, remedy) = match (one.end, &one.client_id) {
         (RetainedEnd::Cleared, client_id) => {
             let who = client_id
                 .as_deref()
@@ -97,11 +97,11 @@ fn taken_away(one: &RetainedEnded) -> Finding {
                 "{topic} has no retained message any more: {who} cleared it on {at}, with a \
                  message with RETAIN and an empty payload"
             );
-            let mend = format!(
+            let remedy = format!(
                 "publish the message to {topic} with RETAIN again; see why {who} publishes an \
                  empty payload"
             );
-            (sentence, mend)
+            (sentence, remedy)
         }
         (RetainedEnd::Expired, client_id) => {
             let of = client_id
@@ -112,14 +112,14 @@ fn taken_away(one: &RetainedEnded) -> Finding {
                  Expiry Interval",
                 of.unwrap_or_default()
             );
-            let mend = format!(
+            let remedy = format!(
                 "publish the message to {topic} with RETAIN again, with a longer Message Expiry \
                  Interval or with none"
             );
-            (sentence, mend)
+            (sentence, remedy)
         }
     };
     Finding::new(Cause::NoRetained, sentence)
         .since(one.at_ms)
-        .mend(mend)
+        .remedy(remedy)
 }

@@ -16,7 +16,7 @@ fn of_device(facts: &Facts, one: &DeviceRollout) -> (Weight, Finding) {
     let what = format!("the rollout {} of {}", one.id, one.firmware);
     let why = uncapitalized(&one.why);
     let is_late = facts.now_ms.saturating_sub(one.since_ms) >= ANSWERS_WITHIN_MS;
-    let (weight, cause, sentence, mend) = match one.stuck {
+    let (weight, cause, sentence, remedy) = match one.stuck {
         DeviceStuck::NotStarted => (
             Weight::Aside,
             Cause::RolloutPaused,
@@ -81,7 +81,9 @@ fn of_device(facts: &Facts, one: &DeviceRollout) -> (Weight, Finding) {
         }
         weight => weight,
     };
-    let mut finding = Finding::new(cause, sentence).since(one.since_ms).mend(mend);
+    let mut finding = Finding::new(cause, sentence)
+        .since(one.since_ms)
+        .remedy(remedy);
     // What is so now is told before what was lost.
     finding.last_ms = Some(facts.now_ms);
     finding.command = Some(one.command.clone());

@@ -11,7 +11,7 @@ use super::side::{Side, is_subscribed, of_topic, side};
 use super::topic::{is_by_rules, of_another_topic};
 use crate::cause::Cause;
 use crate::event_words;
-use crate::journal::{Run, mend_of_drop, mend_of_limit};
+use crate::journal::{Run, remedy_of_drop, remedy_of_limit};
 
 /// Failures within that time that make a state of it, not an accident.
 const REPEATED: u64 = 2;
@@ -127,7 +127,7 @@ fn before(run: &Run, cause: Cause, over: &str) -> Finding {
         _ => finding.sentence,
     };
     finding.sentence = format!("{was}{sentence}; {over}");
-    (finding.mend, finding.command) = (None, None);
+    (finding.remedy, finding.command) = (None, None);
     finding
 }
 
@@ -171,7 +171,7 @@ fn queue(now_ms: u64, session: &Session, found: &mut Found) {
     let mut finding = Finding::new(Cause::QueueFull, sentence);
     // What is so now is told before what was lost.
     finding.last_ms = Some(now_ms);
-    finding.mend = mend_of_limit(limit.limit).map(|way| way.text);
+    finding.remedy = remedy_of_limit(limit.limit).map(|way| way.text);
     found.push((Weight::Trouble, finding));
 }
 
@@ -196,7 +196,7 @@ fn unacknowledged(now_ms: u64, session: &Session, found: &mut Found) {
     finding.last_ms = Some(now_ms);
     found.push((
         Weight::Trouble,
-        finding.mend(
+        finding.remedy(
             "see why the client does not send PUBACK or PUBREC: it may be busy with a message, or \
              acknowledge by hand; or have it set a larger Receive Maximum",
         ),
@@ -227,13 +227,13 @@ fn lost(facts: &Facts, session: &Session, found: &mut Found) {
         let LossTimes { first_ms, last_ms } = session.expired_at;
         finding.since_ms = Some(first_ms).filter(|ms| *ms > 0);
         finding.last_ms = Some(last_ms).filter(|ms| *ms > 0);
-        let mend = "have it connect more often, or publish with a longer Message Expiry Interval";
+        let remedy = "have it connect more often, or publish with a longer Message Expiry Interval";
         let is_recent = facts.now_ms.saturating_sub(last_ms) <= RECENT_MS;
         let weight = match is_recent {
             true => Weight::Trouble,
             false => Weight::Before,
         };
-        found.push((weight, finding.mend(mend)));
+        found.push((weight, finding.remedy(remedy)));
     }
 }
 
@@ -270,8 +270,8 @@ fn lost_by_group(facts: &Facts, session: &Session, group: &GroupLosses, found: &
         let mut finding = Finding::new(Cause::of_drop(*reason), sentence).of_many(*count);
         finding.since_ms = Some(at.first_ms).filter(|ms| *ms > 0);
         finding.last_ms = Some(at.last_ms).filter(|ms| *ms > 0);
-        let way = limit.and_then(mend_of_limit).map(|way| way.text);
-        finding.mend = way.or_else(|| mend_of_drop(*reason));
+        let way = limit.and_then(remedy_of_limit).map(|way| way.text);
+        finding.remedy = way.or_else(|| remedy_of_drop(*reason));
         let is_recent = facts.now_ms.saturating_sub(at.last_ms) <= RECENT_MS;
         let weight = match is_recent {
             _ if !is_asked => Weight::Aside,
@@ -320,9 +320,9 @@ fn lost_for(
     let mut finding = Finding::new(cause, sentence).of_many(count);
     finding.since_ms = since_ms;
     finding.last_ms = last_ms;
-    finding.mend = match last {
-        Some(run) => run.last.mend.clone(),
-        None => mend_of_drop(reason),
+    finding.remedy = match last {
+        Some(run) => run.last.remedy.clone(),
+        None => remedy_of_drop(reason),
     };
     let is_recent = last_ms.is_some_and(|ms| facts.now_ms.saturating_sub(ms) <= RECENT_MS);
     let weight = match &facts.question.topic {

@@ -29,7 +29,7 @@ pub(super) fn telemetry(facts: &Facts, found: &mut Found) {
                     .push_str("; a later one of that topic is stored");
                 (Weight::Before, finding)
             }
-            false => (Weight::Trouble, finding.mend(remedy(one.reason))),
+            false => (Weight::Trouble, finding.remedy(remedy(one.reason))),
         });
     }
 }

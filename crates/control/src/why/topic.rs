@@ -12,7 +12,7 @@ use super::side::{Side, matching, of_topic, side, subscribes};
 use crate::cause::Cause;
 use crate::event_words;
 use crate::explain::{Explained, Outcome};
-use crate::journal::{Run, mend_of_drop};
+use crate::journal::{Run, remedy_of_drop};
 use crate::text::typed;
 
 /// What the rules say of the topic that is told.
@@ -74,8 +74,8 @@ pub(super) fn topic(facts: &Facts, found: &mut Found) {
     if side == Side::Receiver {
         if is_connected {
             let sentence = format!("it may read {topic}, and has no subscription that it matches");
-            let mend = format!("have the client subscribe to {topic}");
-            let finding = not_subscribed(facts, topic, sentence, mend);
+            let remedy = format!("have the client subscribe to {topic}");
+            let finding = not_subscribed(facts, topic, sentence, remedy);
             found.push((Weight::Topic, finding));
         }
         return;
@@ -88,8 +88,8 @@ pub(super) fn topic(facts: &Facts, found: &mut Found) {
         .is_some_and(|rules| rules.receive.outcome == Outcome::Permitted);
     if is_connected && may_read {
         let sentence = format!("it has no subscription that {topic} matches");
-        let mend = format!("if it is to receive, have it subscribe to {topic}");
-        let finding = not_subscribed(facts, topic, sentence, mend);
+        let remedy = format!("if it is to receive, have it subscribe to {topic}");
+        let finding = not_subscribed(facts, topic, sentence, remedy);
         let is_near = own_near_miss(facts, topic).is_some_and(|(_, near)| near.is_likely);
         let mut unmatched = facts.unmatched.iter();
         let by_others = unmatched.any(|one| *one.topic == **topic && !is_of_same_user(facts, one));
@@ -110,7 +110,7 @@ pub(super) fn topic(facts: &Facts, found: &mut Found) {
 }
 
 /// It has no subscription for the topic; the one that nearly matches is named.
-fn not_subscribed(facts: &Facts, topic: &str, sentence: String, mend: String) -> Finding {
+fn not_subscribed(facts: &Facts, topic: &str, sentence: String, remedy: String) -> Finding {
     let mut unmatched = facts.unmatched.iter();
     let published = unmatched.find(|one| *one.topic == *topic);
     let finding = match own_near_miss(facts, topic) {
@@ -118,10 +118,10 @@ fn not_subscribed(facts: &Facts, topic: &str, sentence: String, mend: String) ->
             let words = near.words;
             let sentence =
                 format!("{sentence}; it is subscribed to {filter}, which does not match: {words}");
-            let mend = format!("{mend}, or publish to what {filter} matches");
-            Finding::new(Cause::NotSubscribed, sentence).mend(mend)
+            let remedy = format!("{remedy}, or publish to what {filter} matches");
+            Finding::new(Cause::NotSubscribed, sentence).remedy(remedy)
         }
-        None => Finding::new(Cause::NotSubscribed, sentence).mend(mend),
+        None => Finding::new(Cause::NotSubscribed, sentence).remedy(remedy),
     };
     match published {
         Some(one) => with_messages(finding, one),
@@ -155,7 +155,7 @@ fn lost_by_subscribers(facts: &Facts, topic: &str) -> Vec<(Weight, Finding)> {
                 .of_many(*count)
                 .since(at.first_ms);
             finding.last_ms = Some(at.last_ms);
-            finding.mend = mend_of_drop(*reason);
+            finding.remedy = remedy_of_drop(*reason);
             found.push((Weight::Topic, finding));
         }
     }
@@ -217,7 +217,7 @@ fn downgraded(topic: &str, own: &[(&str, u8)], found: &mut Found) {
              whatever QoS they are published with, and none is kept while it is away"
         );
         let finding = Finding::new(Cause::QosDowngraded, sentence);
-        found.push((Weight::Aside, finding.mend("subscribe with QoS 1 or 2")));
+        found.push((Weight::Aside, finding.remedy("subscribe with QoS 1 or 2")));
     }
 }
 
@@ -228,7 +228,7 @@ fn subscribers(facts: &Facts, topic: &str) -> Option<(Weight, Finding)> {
         let near = near_subscribers(&facts.near);
         let near = near.map_or_else(String::new, |near| format!("; {near}"));
         let sentence = format!("it may publish to {topic}, and nobody is subscribed to it{near}");
-        let finding = Finding::new(Cause::SubscriberAbsent, sentence).mend(
+        let finding = Finding::new(Cause::SubscriberAbsent, sentence).remedy(
             "look whether the receiver is connected, and to which Topic Filter it subscribes; \
              publish with retain what later subscribers are to get",
         );
@@ -249,7 +249,7 @@ fn subscribers(facts: &Facts, topic: &str) -> Option<(Weight, Finding)> {
              QoS it is published with"
         );
         let finding = Finding::new(Cause::QosDowngraded, sentence);
-        let finding = finding.mend("have them subscribe with QoS 1 or 2");
+        let finding = finding.remedy("have them subscribe with QoS 1 or 2");
         return Some((Weight::Aside, finding));
     }
     None
@@ -304,16 +304,16 @@ fn wrong_topic(does: &str, meant: &Meant, topic: &str) -> Finding {
              {instead:?}"
         ),
     )
-    .mend(format!(
+    .remedy(format!(
         "have the client {does} a topic that {filter} matches"
     ))
 }
 
 /// The rules forbid the topic, and what would permit it.
 fn may_not(side: Side, topic: &str, own: &[(&str, u8)], rules: &TopicRules) -> Finding {
-    let (explained, mend, allowed) = match side {
-        Side::Receiver => (&rules.receive, &rules.mend_receive, &rules.readable),
-        Side::Publisher | Side::Either => (&rules.publish, &rules.mend_publish, &rules.permitted),
+    let (explained, remedy, allowed) = match side {
+        Side::Receiver => (&rules.receive, &rules.remedy_receive, &rules.readable),
+        Side::Publisher | Side::Either => (&rules.publish, &rules.remedy_publish, &rules.permitted),
     };
     let why = &explained.why;
     let allowed = match (side, &**allowed) {
@@ -340,10 +340,10 @@ fn may_not(side: Side, topic: &str, own: &[(&str, u8)], rules: &TopicRules) -> F
         Side::Either => "if it is to publish: ",
         Side::Receiver | Side::Publisher => "",
     };
-    let mut finding = Finding::new(Cause::NotPermitted, sentence).mend(format!(
+    let mut finding = Finding::new(Cause::NotPermitted, sentence).remedy(format!(
         "{begin}{}; or have the client use another topic",
-        mend.text
+        remedy.text
     ));
-    finding.command.clone_from(&mend.command);
+    finding.command.clone_from(&remedy.command);
     finding
 }

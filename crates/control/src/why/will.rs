@@ -27,7 +27,7 @@ pub(super) fn with_will(facts: &Facts, mut finding: Finding) -> Finding {
                 format!("; its Will for {topic} was not published: that DISCONNECT discards it");
             finding.sentence.push_str(&text);
             finding
-                .mend
+                .remedy
                 .get_or_insert_with(|| WITHOUT_GOODBYE.to_owned());
         }
         Some(AbsentWill::Gone(WillNotice { topic, .. })) if !was_refused(facts, topic) => {
@@ -65,7 +65,7 @@ pub(super) fn of_others(facts: &Facts, found: &mut Found) {
         will,
     } in &facts.absent
     {
-        let (sentence, mend) = match will {
+        let (sentence, remedy) = match will {
             AbsentWill::Delayed { topic, due_ms } => (
                 format!(
                     "{client_id} is gone, and its Will for {topic} {}",
@@ -87,6 +87,6 @@ pub(super) fn of_others(facts: &Facts, found: &mut Found) {
             AbsentWill::Gone(_) => continue,
         };
         let finding = Finding::new(Cause::WillNotSent, sentence);
-        found.push((Weight::Topic, finding.since(*since_ms).mend(mend)));
+        found.push((Weight::Topic, finding.since(*since_ms).remedy(remedy)));
     }
 }

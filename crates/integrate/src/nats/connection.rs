@@ -76,7 +76,7 @@ impl Connection {
         let tls = tls.map_err(|why| format!("NATS cannot be reached: {why}"))?;
         let shown = Shown::of(&settings.credentials, values, &server).await?;
         shown.add_to(&mut secrets);
-        let way = Way {
+        let way = Dialing {
             shown: Arc::new(shown),
             tls,
             requires_tls: server.tls_required(),
@@ -107,7 +107,7 @@ impl Connection {
     /// Connects with the name of the host in the handshake of TLS.
     async fn connect_by_name(
         address: SocketAddr,
-        way: &Way,
+        way: &Dialing,
         timeout: Duration,
         secrets: &SecretTexts,
     ) -> Result<Self, Refusal> {
@@ -120,7 +120,7 @@ impl Connection {
             },
             _ => Refusal::of(&error_words(&error)),
         })?;
-        let through = Way {
+        let through = Dialing {
             shown: Arc::clone(&way.shown),
             tls: None,
             requires_tls: false,
@@ -139,7 +139,7 @@ impl Connection {
 
     async fn connect(
         address: SocketAddr,
-        way: &Way,
+        way: &Dialing,
         timeout: Duration,
         secrets: &SecretTexts,
     ) -> Result<Self, ConnectError> {
@@ -282,7 +282,7 @@ fn context(client: Client, ack_timeout: Duration) -> Context {
 }
 
 /// How each address of a server is connected to.
-struct Way {
+struct Dialing {
     shown: Arc<Shown>,
     /// With what TLS is spoken; none: with what the client takes by itself.
     tls: Option<ClientConfig>,
@@ -318,7 +318,7 @@ impl From<ConnectError> for Refusal {
     }
 }
 
-impl Way {
+impl Dialing {
     /// Whether the handshake of TLS is to have the name of the host. An address is no name.
     fn names_host(&self) -> bool {
         self.requires_tls && self.tls.is_some() && self.host.parse::<IpAddr>().is_err()

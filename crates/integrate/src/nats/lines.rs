@@ -13,13 +13,13 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// The lines of one sink. Clones are the same.
 #[derive(Clone, Debug)]
-pub(super) struct Lines(Arc<(Box<str>, Mutex<State>)>);
+pub(super) struct LogLines(Arc<(Box<str>, Mutex<State>)>);
 
 #[derive(Debug, Default)]
 struct State {
     /// When the second began.
     began: Option<Instant>,
-    /// Lines in it.
+    /// LogLines in it.
     lines: u32,
     /// Messages without a line that no line has counted yet.
     rest: u64,
@@ -60,7 +60,7 @@ impl State {
     }
 }
 
-impl Lines {
+impl LogLines {
     /// Lines of the sink of this name.
     pub(super) fn new(sink: &str) -> Self {
         Self(Arc::new((sink.into(), Mutex::default())))

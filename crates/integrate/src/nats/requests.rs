@@ -23,7 +23,7 @@ use crate::host::{Host, RequestTrouble, Response};
 use crate::kind::{ConfiguredSink, Key, Kind, Surroundings, Table, Takes};
 use crate::runner::Settings;
 use crate::secret::SecretsReceiver;
-use crate::source::{Source, SourceAnswer, SourceMessage, What};
+use crate::source::{MessageSource, SourceAnswer, SourceMessage, What};
 use crate::words::error_words;
 
 /// The kind of source `nats-requests`.
@@ -326,7 +326,7 @@ fn reply_of(response: Result<Response, RequestTrouble>) -> (HeaderMap, Vec<u8>) 
     }
 }
 
-impl Source for Requests {
+impl MessageSource for Requests {
     async fn next(&mut self) -> Result<SourceMessage, String> {
         loop {
             if let Some(unread) = self.open().await? {

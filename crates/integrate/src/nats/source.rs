@@ -20,7 +20,7 @@ use super::source_settings::NatsSourceSettings;
 use super::ttl::remaining_secs;
 use crate::host::Host;
 use crate::secret::SecretsReceiver;
-use crate::source::{Source, SourceAnswer, SourceMessage, What};
+use crate::source::{MessageSource, SourceAnswer, SourceMessage, What};
 use crate::via;
 use crate::words::error_words;
 
@@ -262,7 +262,7 @@ impl NatsSource {
     }
 }
 
-impl Source for NatsSource {
+impl MessageSource for NatsSource {
     async fn next(&mut self) -> Result<SourceMessage, String> {
         loop {
             if let Some(message) = self.unreadable.pop_front() {

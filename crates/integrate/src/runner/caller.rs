@@ -143,7 +143,7 @@ enum State<S> {
 }
 
 /// Calls a sink.
-pub(super) struct Caller<S> {
+pub(super) struct SinkCaller<S> {
     make: Box<dyn Fn() -> S + Send>,
     client_id: String,
     place: CallRuntime,
@@ -155,13 +155,13 @@ pub(super) struct Caller<S> {
     said: SinkSaid,
 }
 
-impl<S> std::fmt::Debug for Caller<S> {
+impl<S> std::fmt::Debug for SinkCaller<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Caller").field(&self.place).finish()
+        f.debug_tuple("SinkCaller").field(&self.place).finish()
     }
 }
 
-impl<S: Sink> Caller<S> {
+impl<S: Sink> SinkCaller<S> {
     /// Calls the sink that `make` makes, again where a panic has cost it its thread.
     pub(super) fn new(
         make: impl Fn() -> S + Send + 'static,
@@ -341,7 +341,7 @@ mod tests {
     async fn a_sink_that_panics_too_often_is_not_called_until_it_starts_anew() {
         let place = CallRuntime::for_sink("test");
         let clock = Arc::new(RuntimeClock::new());
-        let mut caller = Caller::new(|| Panics, "test".to_owned(), (place, clock));
+        let mut caller = SinkCaller::new(|| Panics, "test".to_owned(), (place, clock));
         let panicked = || Err(Broken::Panicked("at 7".to_owned()));
         for _ in 0..2 {
             for _ in 0..LOST_MAX {

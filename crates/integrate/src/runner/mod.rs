@@ -40,7 +40,7 @@ pub(crate) use handle::Teller;
 pub use handle::{Activity, Command, CommandError, Counts, Failure, Handle, State, ToldCommand};
 
 use self::attempt::Broken;
-use self::caller::{Answer, CallRuntime, Caller, Request};
+use self::caller::{Answer, CallRuntime, Request, SinkCaller};
 use self::clock::RuntimeClock;
 use self::core::{Core, Heard};
 use self::handle::Shared;
@@ -163,7 +163,7 @@ const HEARD_EVERY: Duration = Duration::from_millis(1);
 /// Runs one sink.
 #[derive(Debug)]
 pub struct Runner<S> {
-    caller: Caller<S>,
+    caller: SinkCaller<S>,
     core: Core,
 }
 
@@ -223,7 +223,7 @@ impl<S: Sink> Runner<S> {
         let ends = EndsWith(Arc::clone(&shared));
         let client_id = settings.client_id();
         let core = Core::new(settings, (host, Arc::clone(&clock)), shared, told);
-        let caller = Caller::new(make, client_id, (place, clock));
+        let caller = SinkCaller::new(make, client_id, (place, clock));
         let runner = Self { caller, core };
         let run = async move {
             runner.run().await;

@@ -21,7 +21,7 @@ use super::handle::{
 };
 use crate::host::{Host, SavedState};
 use crate::part::Part;
-use crate::source::{Source, SourceAnswer, SourceMessage, What};
+use crate::source::{MessageSource, SourceAnswer, SourceMessage, What};
 use crate::words::not_permitted;
 
 /// Pause before the runner asks the node again.
@@ -79,7 +79,7 @@ enum Came {
     Time,
 }
 
-impl<S: Source> SourceRunner<S> {
+impl<S: MessageSource> SourceRunner<S> {
     /// Starts a task that runs the source until [`Handle::stop`]. Needs a Tokio runtime.
     pub(crate) fn start(settings: Settings, source: S, host: Arc<dyn Host>) -> Handle {
         let shared = Arc::<Shared>::default();

@@ -16,7 +16,7 @@ use martlet_control::use_cases::{
 };
 use martlet_registry::{
     DEVICE_TYPE, Device, DeviceChange, DeviceFilter, DeviceOrder, DeviceSecret, NewDevice,
-    NotFound, Owner, PageRequest, RegistryError, Scope, Secret, Status,
+    NotFound, Owner, PageRequest, RegistryError, Secret, Status, Visibility,
 };
 
 use crate::cmd::admin::finish_as;
@@ -458,7 +458,7 @@ fn set(options: &SetOptions) -> anyhow::Result<String> {
         };
         let change = ChangeDevice {
             device: DeviceName::Number(device.number),
-            within: Scope::All,
+            within: Visibility::All,
             change,
             // What was read is what is changed.
             expected_revision: Some(device.revision),

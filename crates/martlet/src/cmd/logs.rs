@@ -223,8 +223,8 @@ fn line(entry: &Entry, colours: bool) -> String {
         (None, Some(reason)) => text.push_str(&format!(": {}", printable(reason))),
         (None, None) => {}
     }
-    if let Some(mend) = &entry.mend {
-        text.push_str(&format!(". Remedy: {}", printable(mend)));
+    if let Some(remedy) = &entry.remedy {
+        text.push_str(&format!(". Remedy: {}", printable(remedy)));
         // It ends the line, and can be printed as it is.
         if let Some(command) = &entry.command {
             text.push_str(&format!(": {command}"));
@@ -248,7 +248,7 @@ mod tests {
             address: Some("10.0.0.7:4242".to_owned()),
             topic: Some("a/b".to_owned()),
             why: Some("no rule permits it".to_owned()),
-            mend: Some("permit it".to_owned()),
+            remedy: Some("permit it".to_owned()),
             ..Entry::new(EventKind::PublishRefused)
         };
         let said = line(&entry, false);

@@ -1,4 +1,4 @@
-//! `martlet why`: what is wrong with a client, in one verdict, and how it is mended.
+//! `martlet why`: what is wrong with a client, in one diagnosis, and how it is remedied.
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 use martlet_control::cause::Cause;
 use martlet_control::text::printable;
-use martlet_control::why::{Finding, State, Verdict};
+use martlet_control::why::{Diagnosis, Finding, State};
 
 use crate::cmd::admin::{AdminOptions, ask, encoded};
 use crate::cmd::errors::error_text;
@@ -32,7 +32,7 @@ pub(crate) struct WhyOptions {
     team: Option<String>,
 }
 
-/// What the names of integrations begin with in a verdict.
+/// What the names of integrations begin with in a diagnosis.
 const INTEGRATIONS: &str = "$integration/";
 
 /// Something is wrong.
@@ -61,27 +61,27 @@ fn show(options: &WhyOptions) -> anyhow::Result<bool> {
         path.push_str(&format!("&team={}", encoded(team)));
     }
     let body = ask(&options.admin.node.data_dir()?, "GET", &path)?;
-    let verdict: Verdict = serde_json::from_str(&body)?;
+    let diagnosis: Diagnosis = serde_json::from_str(&body)?;
     let out = std::io::stdout();
     let text = match options.admin.json {
         true => format!("{body}\n"),
         false => {
             let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-            text(&verdict, &Zoned::now(), !no_colour && out.is_terminal())
+            text(&diagnosis, &Zoned::now(), !no_colour && out.is_terminal())
         }
     };
     out!("{text}");
-    Ok(verdict.wrong)
+    Ok(diagnosis.wrong)
 }
 
-/// The verdict, its mend, what else is to be known, and what it was read from.
-fn text(verdict: &Verdict, now: &Zoned, colours: bool) -> String {
-    let (on, off) = match (colours, verdict.wrong) {
+/// The diagnosis, its remedy, what else is to be known, and what it was read from.
+fn text(diagnosis: &Diagnosis, now: &Zoned, colours: bool) -> String {
+    let (on, off) = match (colours, diagnosis.wrong) {
         (true, false) => ("\x1b[32m", "\x1b[0m"),
         (true, true) => ("\x1b[31m", "\x1b[0m"),
         (false, _) => ("", ""),
     };
-    let state = match verdict.state {
+    let state = match diagnosis.state {
         State::Connected => "connected",
         State::Away => "away",
         State::Refused => "refused",
@@ -89,37 +89,37 @@ fn text(verdict: &Verdict, now: &Zoned, colours: bool) -> String {
         State::NoClient => "",
     };
     // The time is that of what is wrong, which is not always how it is.
-    let time = since(&verdict.finding, now);
-    let (of_state, of_finding) = match is_of_state(verdict) {
+    let time = since(&diagnosis.finding, now);
+    let (of_state, of_finding) = match is_of_state(diagnosis) {
         true => (time, String::new()),
         false => (String::new(), format!(" ({})", in_brackets(&time))),
     };
-    let sentence = printable(&verdict.finding.sentence);
-    let mut text = match verdict.name.strip_prefix(INTEGRATIONS) {
+    let sentence = printable(&diagnosis.finding.sentence);
+    let mut text = match diagnosis.name.strip_prefix(INTEGRATIONS) {
         // Its part of the node is always connected: that says nothing of its target.
         Some(name) => format!("{}: {on}{sentence}{off}{of_finding}\n", printable(name)),
-        None if verdict.state == State::NoClient => format!(
+        None if diagnosis.state == State::NoClient => format!(
             "{}: {on}{sentence}{off}{of_finding}\n",
-            printable(&verdict.name)
+            printable(&diagnosis.name)
         ),
         None => format!(
             "{}: {on}{state}{off}{of_state}: {sentence}{of_finding}\n",
-            printable(&verdict.name)
+            printable(&diagnosis.name)
         ),
     };
-    mend(&mut text, &verdict.finding);
-    for finding in &verdict.also {
+    remedy(&mut text, &diagnosis.finding);
+    for finding in &diagnosis.also {
         text.push_str(&format!(
             "  also{}: {}\n",
             since(finding, now),
             printable(&finding.sentence)
         ));
-        mend(&mut text, finding);
+        remedy(&mut text, finding);
     }
-    if !verdict.evidence.is_empty() {
+    if !diagnosis.evidence.is_empty() {
         text.push_str("  seen:\n");
     }
-    for evidence in &verdict.evidence {
+    for evidence in &diagnosis.evidence {
         let at = clock(evidence.at_ms, now);
         text.push_str(&format!("    {at}  {}\n", printable(&evidence.text)));
     }
@@ -127,10 +127,10 @@ fn text(verdict: &Verdict, now: &Zoned, colours: bool) -> String {
 }
 
 /// Since the time of the finding it is as it is.
-fn is_of_state(verdict: &Verdict) -> bool {
-    let finding = &verdict.finding;
+fn is_of_state(diagnosis: &Diagnosis) -> bool {
+    let finding = &diagnosis.finding;
     finding.since_ms.is_none()
-        || match verdict.state {
+        || match diagnosis.state {
             State::Connected => finding.cause == Cause::NothingWrong,
             State::Away => finding.cause == Cause::Away,
             State::Refused => finding.count.is_some() && finding.cause.is_at_door(),
@@ -158,9 +158,9 @@ fn in_brackets(time: &str) -> String {
     time.trim_end_matches(')').to_owned()
 }
 
-fn mend(text: &mut String, finding: &Finding) {
-    if let Some(mend) = &finding.mend {
-        text.push_str(&format!("  to mend: {}\n", printable(mend)));
+fn remedy(text: &mut String, finding: &Finding) {
+    if let Some(remedy) = &finding.remedy {
+        text.push_str(&format!("  remedy: {}\n", printable(remedy)));
     }
     if let Some(command) = &finding.command {
         // It can be printed as it is, and pasted.
@@ -183,9 +183,9 @@ fn clock(at_ms: u64, now: &Zoned) -> String {
 mod tests {
     use super::*;
 
-    /// A verdict of this finding alone.
-    fn verdict(name: &str, state: State, finding: Finding) -> Verdict {
-        Verdict {
+    /// A diagnosis of this finding alone.
+    fn diagnosis(name: &str, state: State, finding: Finding) -> Diagnosis {
+        Diagnosis {
             name: name.to_owned(),
             tenant: 0,
             topic: None,
@@ -206,13 +206,13 @@ mod tests {
             last_ms: None,
             is_guess: false,
             count: Some(2),
-            mend: Some("set it again".to_owned()),
+            remedy: Some("set it again".to_owned()),
             command: Some("martlet user passwd ann".to_owned()),
         };
-        let verdict = verdict("ann", State::Refused, finding);
+        let diagnosis = diagnosis("ann", State::Refused, finding);
         assert_eq!(
-            text(&verdict, &Zoned::now(), false),
-            "ann: refused: wrong password, according to \\u{1b}x\n  to mend: set it again\n    \
+            text(&diagnosis, &Zoned::now(), false),
+            "ann: refused: wrong password, according to \\u{1b}x\n  remedy: set it again\n    \
              martlet user passwd ann\n"
         );
     }
@@ -226,11 +226,11 @@ mod tests {
             last_ms: None,
             is_guess: false,
             count: None,
-            mend: None,
+            remedy: None,
             command: None,
         };
-        let verdict = verdict("$integration/webhook/crm", State::Connected, finding);
-        let said = text(&verdict, &Zoned::now(), false);
+        let diagnosis = diagnosis("$integration/webhook/crm", State::Connected, finding);
+        let said = text(&diagnosis, &Zoned::now(), false);
         let head =
             "webhook/crm: 1 message waits for the integration webhook/crm: no route (since 19";
         assert!(said.starts_with(head), "{said}");
@@ -245,23 +245,23 @@ mod tests {
             last_ms: None,
             is_guess: false,
             count: Some(3),
-            mend: None,
+            remedy: None,
             command: None,
         };
-        let mut verdict = verdict("d1", State::Connected, finding);
-        let said = text(&verdict, &Zoned::now(), false);
+        let mut diagnosis = diagnosis("d1", State::Connected, finding);
+        let said = text(&diagnosis, &Zoned::now(), false);
         assert!(said.starts_with("d1: connected: publish refused"), "{said}");
         assert!(
             said.contains("permits it (since 19") && said.contains("; 3 times)"),
             "{said}"
         );
         // What is told beside the refusal has a time of its own.
-        verdict.state = State::Refused;
-        let said = text(&verdict, &Zoned::now(), false);
+        diagnosis.state = State::Refused;
+        let said = text(&diagnosis, &Zoned::now(), false);
         assert!(said.starts_with("d1: refused: publish refused"), "{said}");
-        verdict.finding.cause = Cause::WrongPassword;
-        verdict.finding.last_ms = Some(86_400_000);
-        let said = text(&verdict, &Zoned::now(), false);
+        diagnosis.finding.cause = Cause::WrongPassword;
+        diagnosis.finding.last_ms = Some(86_400_000);
+        let said = text(&diagnosis, &Zoned::now(), false);
         assert!(said.starts_with("d1: refused since 19"), "{said}");
         assert!(said.contains(" (3 times, last 1970-01-0"), "{said}");
     }

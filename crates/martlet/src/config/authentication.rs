@@ -17,7 +17,7 @@ use martlet_control::authentication::sources::{
     CertificateNames, Credentials, Hashing, Hook, HookSettings, KeySource, PasswordFileSource,
     People, RegistrySource, TokenKeys, TokenSettings, Tokens,
 };
-use martlet_control::authentication::{Chain, Lockout, Policy, Source};
+use martlet_control::authentication::{Chain, CredentialSource, Lockout, Policy};
 use martlet_registry::{COMMON_TENANT, Owner, RulesPlace, Snapshot};
 
 use super::load::{ConfigError, Effective, ListenerTable};
@@ -204,9 +204,9 @@ impl<'a> Doors<'a> {
         let acl = self.acl_file(table)?.map(Arc::new);
         let people = People::new(acl.clone(), &super::http::iotflow_base(self.effective)?);
         let mut users = Users::default();
-        let mut sources: Vec<Arc<dyn Source>> = Vec::new();
+        let mut sources: Vec<Arc<dyn CredentialSource>> = Vec::new();
         for kind in self.order()? {
-            let source: Option<Arc<dyn Source>> = match kind {
+            let source: Option<Arc<dyn CredentialSource>> = match kind {
                 Kind::Certificate => self.certificates(table, &people),
                 Kind::Credentials | Kind::Registry | Kind::Token | Kind::Hook
                     if table.is_some() =>
@@ -293,7 +293,7 @@ impl<'a> Doors<'a> {
         &mut self,
         table: Option<&ListenerTable>,
         people: &People,
-    ) -> Option<Arc<dyn Source>> {
+    ) -> Option<Arc<dyn CredentialSource>> {
         let field = match table {
             None => self.effective.settings().auth.certificate_user_name,
             Some(table) => table.certificate_user_name.flatten(),
@@ -347,7 +347,7 @@ impl<'a> Doors<'a> {
         }
     }
 
-    fn registry(&self) -> Option<Arc<dyn Source>> {
+    fn registry(&self) -> Option<Arc<dyn CredentialSource>> {
         let snapshot = Arc::clone(self.registry.as_ref()?);
         Some(Arc::new(RegistrySource::new(
             snapshot,
@@ -359,7 +359,7 @@ impl<'a> Doors<'a> {
         &mut self,
         people: &People,
         known: &mut Users,
-    ) -> Result<Option<Arc<dyn Source>>, ConfigError> {
+    ) -> Result<Option<Arc<dyn CredentialSource>>, ConfigError> {
         let text = self.effective.settings().auth.credentials.text();
         if text.is_empty() {
             return Ok(None);
@@ -376,7 +376,10 @@ impl<'a> Doors<'a> {
         Ok(Some(Arc::new(Credentials::new(users, people.clone()))))
     }
 
-    fn tokens(&mut self, people: &People) -> Result<Option<Arc<dyn Source>>, ConfigError> {
+    fn tokens(
+        &mut self,
+        people: &People,
+    ) -> Result<Option<Arc<dyn CredentialSource>>, ConfigError> {
         let auth = &self.effective.settings().auth;
         let path = auth.jwt_keys.clone();
         if path.is_empty() {
@@ -415,7 +418,7 @@ impl<'a> Doors<'a> {
         Ok(Some(Arc::new(Tokens::new(keys, settings, people.clone()))))
     }
 
-    fn hook(&self, people: &People) -> Result<Option<Arc<dyn Source>>, ConfigError> {
+    fn hook(&self, people: &People) -> Result<Option<Arc<dyn CredentialSource>>, ConfigError> {
         let auth = &self.effective.settings().auth;
         let url = &auth.hook_url;
         if url.is_empty() {
@@ -437,7 +440,7 @@ impl<'a> Doors<'a> {
         table: Option<&ListenerTable>,
         people: &People,
         known: &mut Users,
-    ) -> Result<Option<Arc<dyn Source>>, ConfigError> {
+    ) -> Result<Option<Arc<dyn CredentialSource>>, ConfigError> {
         let auth = &self.effective.settings().auth;
         let path = match table {
             None => auth.password_file.clone(),

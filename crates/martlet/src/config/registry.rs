@@ -5,7 +5,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use martlet_control::tables::TablesSettings;
+use martlet_control::shared_registry::TablesSettings;
 use martlet_registry::{AuditKept, DatabaseUrl, FILE, Location, RegistryError};
 
 use super::load::{ConfigError, Effective};

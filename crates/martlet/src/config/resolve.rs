@@ -20,7 +20,7 @@ use martlet_control::feed::{Bounds, Filter, Kinds, Panel, PublishedKinds, Push};
 use martlet_control::firmware::FirmwareSettings;
 use martlet_control::presence::PresenceTopics;
 use martlet_control::secrets::KEY_FILE;
-use martlet_control::tables::TablesSettings;
+use martlet_control::shared_registry::TablesSettings;
 use martlet_control::telemetry::TelemetrySettings;
 use martlet_control::text::typed;
 use martlet_reactor::{Durability, ListenerConfig};

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use martlet_control::Control;
 use martlet_control::activity::{DeviceActivity, keep};
-use martlet_control::tables::Tables;
+use martlet_control::shared_registry::SharedRegistry;
 
 /// Begins to note it.
-pub(super) fn start(control: &Arc<Control>, tables: &Arc<Tables>) -> Arc<DeviceActivity> {
+pub(super) fn start(control: &Arc<Control>, tables: &Arc<SharedRegistry>) -> Arc<DeviceActivity> {
     let activity = Arc::new(DeviceActivity::new());
     let counted = Arc::clone(&activity);
     control.count_also("activity", Box::new(move || counted.memory_bytes()));

@@ -9,7 +9,7 @@ use martlet_control::Control;
 use martlet_control::authentication::{AuthenticationChain, KeyFault, Policy};
 use martlet_control::devices::{DeviceError, Devices};
 use martlet_control::discovery::Discovery;
-use martlet_control::tables::Tables;
+use martlet_control::shared_registry::SharedRegistry;
 use martlet_reactor::{Answer, Authenticator, ScreenedAnswer};
 use tokio::runtime::Handle;
 
@@ -46,7 +46,7 @@ impl Doorkeeper {
         &self,
         node: &NodeConfig,
         control: &Arc<Control>,
-        tables: &Arc<Tables>,
+        tables: &Arc<SharedRegistry>,
     ) {
         let devices = Devices::new(Arc::clone(tables));
         self.chain.check_keys_by(Box::new(move |key| {

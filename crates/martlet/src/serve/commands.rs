@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use martlet_control::Control;
 use martlet_control::commands::{Commands, keep};
-use martlet_control::tables::Tables;
+use martlet_control::shared_registry::SharedRegistry;
 
 use crate::config::NodeConfig;
 
@@ -12,7 +12,7 @@ use crate::config::NodeConfig;
 pub(super) fn start(
     node: &NodeConfig,
     control: &Arc<Control>,
-    tables: &Arc<Tables>,
+    tables: &Arc<SharedRegistry>,
 ) -> Arc<Commands> {
     let catalogue = Arc::clone(&node.api.iotflow);
     let commands = Arc::new(Commands::new(Arc::clone(tables), catalogue));

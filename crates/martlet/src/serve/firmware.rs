@@ -7,7 +7,7 @@ use martlet_control::alarms::Alarms;
 use martlet_control::commands::Commands;
 use martlet_control::firmware::{FirmwareStore, serve_chunks};
 use martlet_control::rollouts::{Rollouts, keep};
-use martlet_control::tables::Tables;
+use martlet_control::shared_registry::SharedRegistry;
 
 use crate::config::NodeConfig;
 
@@ -15,7 +15,7 @@ use crate::config::NodeConfig;
 pub(super) fn start(
     node: &NodeConfig,
     control: &Arc<Control>,
-    tables: &Arc<Tables>,
+    tables: &Arc<SharedRegistry>,
     (commands, alarms): (&Arc<Commands>, &Arc<Alarms>),
 ) -> (Arc<FirmwareStore>, Arc<Rollouts>) {
     let settings = node.firmware.clone();

@@ -12,7 +12,7 @@ use martlet_control::message_log::MessageLog;
 use martlet_control::presence::Alive;
 use martlet_control::rules::Rules;
 use martlet_control::secrets::SecretStore;
-use martlet_control::tables::Tables;
+use martlet_control::shared_registry::SharedRegistry;
 use martlet_control::telemetry::Telemetry;
 use tokio::sync::oneshot;
 use tracing::warn;
@@ -50,7 +50,7 @@ const SAVED_WITHIN: Duration = Duration::from_secs(2);
 pub(super) fn make_integrations(
     node: &NodeConfig,
     control: &Arc<Control>,
-    tables: &Arc<Tables>,
+    tables: &Arc<SharedRegistry>,
     alive: &Alive,
 ) -> Arc<Integrations> {
     let store_bytes = used_bytes(&node.data_dir.join(STORE));
@@ -103,7 +103,7 @@ pub(super) async fn start_integrations(
             all.remove_others().await;
         }
     });
-    // Tables that do not answer hold up nothing else.
+    // SharedRegistry that do not answer hold up nothing else.
     let _ = tokio::time::timeout(SAVED_WITHIN, read).await;
     // One that is not attached in time is in health.
     let _ = tokio::time::timeout_at(attached_by.into(), integrations.attached()).await;

@@ -8,14 +8,14 @@ use martlet_control::Control;
 use martlet_control::activity::DeviceActivity;
 use martlet_control::integrations::Integrations;
 use martlet_control::iotflow::{note_heard, publish_state};
-use martlet_control::tables::Tables;
+use martlet_control::shared_registry::SharedRegistry;
 
 use crate::config::NodeConfig;
 
 /// Starts what the node does with topics of IoTFlow.
 pub(super) fn start(
     node: &NodeConfig,
-    (control, tables, integrations): (&Arc<Control>, &Arc<Tables>, &Arc<Integrations>),
+    (control, tables, integrations): (&Arc<Control>, &Arc<SharedRegistry>, &Arc<Integrations>),
     activity: &Arc<DeviceActivity>,
 ) {
     let catalogue = &node.api.iotflow;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use martlet_control::Control;
 use martlet_control::presence::{Alive, Keeper};
-use martlet_control::tables::{PresenceInTables, Tables};
+use martlet_control::shared_registry::{PresenceInTables, SharedRegistry};
 use tokio::sync::oneshot;
 use tracing::error;
 
@@ -30,7 +30,7 @@ impl KeptPresence {
 pub(super) async fn keep_presence(
     node: &NodeConfig,
     control: &Arc<Control>,
-    tables: &Arc<Tables>,
+    tables: &Arc<SharedRegistry>,
     alive: &Arc<Alive>,
 ) -> KeptPresence {
     let topics = node.presence_topics.clone();

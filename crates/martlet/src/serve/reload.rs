@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use martlet_broker::{Command, ListenerPolicy, Revocation, TenantId};
 use martlet_control::authentication::{AuthenticationChain, Policy};
 use martlet_control::integrations::Integrations;
-use martlet_control::tables::Tables;
+use martlet_control::shared_registry::SharedRegistry;
 use martlet_control::text::printable;
 use martlet_control::{Control, ReloadOf, Reloaded};
 use martlet_reactor::{ListenerConfig, TlsSettings};
@@ -49,7 +49,7 @@ pub(super) struct Reload {
     chain: AuthenticationChain,
     control: Arc<Control>,
     /// Users and devices.
-    tables: Arc<Tables>,
+    tables: Arc<SharedRegistry>,
     integrations: Arc<Integrations>,
     /// Policies by listener.
     policies: Vec<(String, Arc<ListenerPolicy>)>,
@@ -137,7 +137,7 @@ impl Reload {
         started_with: Effective,
         node: &NodeConfig,
         chain: AuthenticationChain,
-        (control, tables): (Arc<Control>, Arc<Tables>),
+        (control, tables): (Arc<Control>, Arc<SharedRegistry>),
         integrations: Arc<Integrations>,
         http_urls: Vec<String>,
     ) -> Self {
@@ -193,12 +193,12 @@ impl Reload {
         loop {
             ticks.tick().await;
             if self.is_over() {
-                return (ReloadOf::Tables, "a credential has expired");
+                return (ReloadOf::SharedRegistry, "a credential has expired");
             }
             // A log that is written to all the time keeps no file from being read.
             log_waits += u32::from(self.look_at_log() != self.log_seen);
             if log_waits > SAME_LOOKS {
-                return (ReloadOf::Tables, "the tables have changed");
+                return (ReloadOf::SharedRegistry, "the tables have changed");
             }
             let look = self.look();
             same = match last.as_ref() == Some(&look) {
@@ -209,7 +209,7 @@ impl Reload {
                 let both = self.files.iter().zip(self.seen.iter().zip(&look));
                 let mut changed = both.filter(|(_, (seen, now))| seen != now);
                 let of = match changed.all(|(file, _)| self.is_tables(file)) {
-                    true => ReloadOf::Tables,
+                    true => ReloadOf::SharedRegistry,
                     false => ReloadOf::Everything,
                 };
                 return (of, "a file has changed");
@@ -229,7 +229,7 @@ impl Reload {
 
     /// Reads files again.
     pub(super) async fn run(&mut self, of: ReloadOf, why: &str) -> Result<Reloaded, String> {
-        let is_quick = of == ReloadOf::Tables && !self.were_tables_lost;
+        let is_quick = of == ReloadOf::SharedRegistry && !self.were_tables_lost;
         let done = match is_quick {
             true => self.run_tables(why).await,
             false => None,
@@ -438,7 +438,7 @@ impl Reload {
         }
         match self.tables.read_all().await {
             Ok(tables) => Ok(TablesRead::Given(Some(Arc::new(tables)))),
-            Err(error) if of == ReloadOf::Tables => Err(error.told()),
+            Err(error) if of == ReloadOf::SharedRegistry => Err(error.told()),
             Err(_) => Ok(TablesRead::Given(self.tables_held())),
         }
     }

@@ -8,7 +8,7 @@ use martlet_control::alarms::{AlarmSettings, Alarms};
 use martlet_control::commands::Commands;
 use martlet_control::integrations::Integrations;
 use martlet_control::rules::{RuleParts, Rules};
-use martlet_control::tables::Tables;
+use martlet_control::shared_registry::SharedRegistry;
 use martlet_control::telemetry::Telemetry;
 
 use crate::config::NodeConfig;
@@ -16,7 +16,7 @@ use crate::config::NodeConfig;
 /// Makes them. Those of the tables are in force when this returns, unless the tables do not answer.
 pub(super) async fn start(
     node: &NodeConfig,
-    (control, tables, integrations): (&Arc<Control>, &Arc<Tables>, &Arc<Integrations>),
+    (control, tables, integrations): (&Arc<Control>, &Arc<SharedRegistry>, &Arc<Integrations>),
     (commands, telemetry): (&Arc<Commands>, Option<&Arc<Telemetry>>),
     name: &str,
 ) -> (Arc<Rules>, Arc<Alarms>) {

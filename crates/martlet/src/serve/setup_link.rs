@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use martlet_api::{Api, UNCLAIMED};
 use martlet_control::Control;
-use martlet_control::tables::Tables;
+use martlet_control::shared_registry::SharedRegistry;
 use rustix::fs::{FileType, fstat};
 use tracing::{error, warn};
 
@@ -151,7 +151,11 @@ async fn withdraw_once_claimed(api: Api, control: Arc<Control>, file: PathBuf) {
 }
 
 /// Health warns while a node that had administrators has none, whatever took the last one away.
-pub(super) async fn watch_administrators(api: Api, control: Arc<Control>, tables: Arc<Tables>) {
+pub(super) async fn watch_administrators(
+    api: Api,
+    control: Arc<Control>,
+    tables: Arc<SharedRegistry>,
+) {
     let mut changes = tables.changes();
     loop {
         changes.mark_unchanged();

@@ -29,7 +29,7 @@ use martlet_control::message_log::MessageLog;
 use martlet_control::presence::Alive;
 use martlet_control::rollouts::Rollouts;
 use martlet_control::rules::Rules;
-use martlet_control::tables::Tables;
+use martlet_control::shared_registry::SharedRegistry;
 use martlet_control::telemetry::Telemetry;
 use martlet_control::twins::Twins;
 use martlet_control::{Control, ControlParts, ReloadOf, ReloadRequest, SysStatistics};
@@ -186,7 +186,7 @@ impl Core {
 
 /// The third stage: what uses the tables, and takes what clients publish.
 struct Attached {
-    tables: Arc<Tables>,
+    tables: Arc<SharedRegistry>,
     alive: Arc<Alive>,
     presence: KeptPresence,
     message_log: MessageLog,
@@ -202,7 +202,10 @@ struct Attached {
 impl Attached {
     async fn start(node: &NodeConfig, core: &Core) -> Self {
         let control = &core.control;
-        let tables = Arc::new(Tables::new(node.tables.clone(), Arc::clone(control)));
+        let tables = Arc::new(SharedRegistry::new(
+            node.tables.clone(),
+            Arc::clone(control),
+        ));
         let notes = Arc::clone(&tables);
         control.count_also("audit", Box::new(move || notes.notes_bytes()));
         note_tables(&node.data_dir, tables.location(), identity_of_tables(node));
@@ -393,7 +396,7 @@ impl Serving {
 }
 
 /// Starts what runs beside the requests for as long as the node does.
-fn spawn_tasks(node: &NodeConfig, control: &Arc<Control>, tables: &Arc<Tables>) {
+fn spawn_tasks(node: &NodeConfig, control: &Arc<Control>, tables: &Arc<SharedRegistry>) {
     tokio::spawn(history::task::keep(Arc::clone(control)));
     tokio::spawn(memory::keep(Arc::clone(control)));
     if let (Some(push), Some(state)) = (&node.push, control.push()) {

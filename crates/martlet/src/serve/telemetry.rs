@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use martlet_control::Control;
 use martlet_control::activity::DeviceActivity;
-use martlet_control::tables::Tables;
+use martlet_control::shared_registry::SharedRegistry;
 use martlet_control::telemetry::Telemetry;
 
 use crate::config::NodeConfig;
@@ -13,7 +13,7 @@ use crate::config::NodeConfig;
 pub(super) fn start(
     node: &NodeConfig,
     control: &Arc<Control>,
-    tables: &Arc<Tables>,
+    tables: &Arc<SharedRegistry>,
     activity: &Arc<DeviceActivity>,
 ) -> Option<Arc<Telemetry>> {
     let settings = node.telemetry.clone()?;

@@ -25,7 +25,7 @@ use crate::listeners::{Accepted, Listeners};
 use crate::mailbox::{Control, Mailbox, Mailboxes};
 use crate::node::SharedNode;
 use crate::part::Outlets;
-use crate::poll::{Poller, SHORT_READ_MEANS_EMPTY, Source, Stream};
+use crate::poll::{Notified, Poller, SHORT_READ_MEANS_EMPTY, Stream};
 use crate::proxy::ProxyHeader;
 use crate::stats::{Counters, SocketCount};
 use crate::store::Writer;
@@ -71,8 +71,8 @@ impl Transport for Outside {
     fn notices(&mut self, mut take: impl FnMut(SocketKey, Notice)) {
         for (source, notice) in self.poller.notices() {
             match source {
-                Source::Socket(key) => take(key, notice),
-                Source::Listener(number) => {
+                Notified::Socket(key) => take(key, notice),
+                Notified::Listener(number) => {
                     if let Some(listeners) = &mut self.listeners {
                         listeners.notice(number);
                     }

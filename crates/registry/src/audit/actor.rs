@@ -2,14 +2,14 @@
 
 /// Which objects a call sees. All others are as if they did not exist.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Scope {
+pub enum Visibility {
     /// Everybody's.
     All,
     /// Those of the team of this id.
     Team(String),
 }
 
-impl Scope {
+impl Visibility {
     /// The team, if it is one's.
     pub fn team(&self) -> Option<&str> {
         match self {
@@ -36,7 +36,7 @@ pub struct Actor {
     /// The request, if it has an id.
     pub request_id: String,
     /// What they may see and change.
-    pub scope: Scope,
+    pub visibility: Visibility,
 }
 
 impl Actor {
@@ -49,7 +49,7 @@ impl Actor {
             by: "command".to_owned(),
             address: String::new(),
             request_id: String::new(),
-            scope: Scope::All,
+            visibility: Visibility::All,
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::page::{Cursor, page_of};
 use crate::sql::{Fault, Sql, clean, unsigned};
 use crate::{
     Actor, DeviceFilter, Exists, Group, IOTFLOW, LimitReached, NotFound, Page, PageRequest,
-    Refused, Registry, RegistryError, Scope, Status, secret,
+    Refused, Registry, RegistryError, Status, Visibility, secret,
 };
 
 /// Rows of one statement.
@@ -82,7 +82,7 @@ impl Registry {
     /// There is no such group.
     pub async fn fleet_reports(
         &mut self,
-        scope: &Scope,
+        visibility: &Visibility,
         group: &str,
         id: Option<&str>,
         limit: u32,
@@ -91,10 +91,11 @@ impl Registry {
         let mut reading = self.reading().await?;
         let on = reading.connection();
         let read = async {
-            let group = find_group(on, scope, group).await?;
+            let group = find_group(on, visibility, group).await?;
             let mut last = Sql::new(engine, LAST);
             last.bind(group.id.clone());
-            let reports = reports(on, &place, last, (&group.id, id), &Scope::All, limit).await?;
+            let reports =
+                reports(on, &place, last, (&group.id, id), &Visibility::All, limit).await?;
             Ok((group, reports))
         };
         let read: Result<_, Fault> = read.await;
@@ -102,13 +103,13 @@ impl Registry {
     }
 
     /// Commands that were sent to filters, the newest one first, with the devices that are in
-    /// scope. `id`: only this one.
+    /// visibility. `id`: only this one.
     ///
     /// # Errors
     /// The database cannot be read.
     pub async fn filter_reports(
         &mut self,
-        scope: &Scope,
+        visibility: &Visibility,
         id: Option<&str>,
         limit: u32,
     ) -> Result<Vec<FleetReport>, RegistryError> {
@@ -117,8 +118,8 @@ impl Registry {
         let on = reading.connection();
         let mut last = Sql::new(engine, LAST);
         last.bind(String::new());
-        push_scope(&mut last, scope);
-        let read = reports(on, &place, last, ("", id), scope, limit).await;
+        push_scope(&mut last, visibility);
+        let read = reports(on, &place, last, ("", id), visibility, limit).await;
         reading.end(read).await
     }
 
@@ -179,7 +180,7 @@ impl Registry {
     /// There is no such group or command, or the cursor is none.
     pub async fn fleet_commands(
         &mut self,
-        scope: &Scope,
+        visibility: &Visibility,
         (group, id): (Option<&str>, &str),
         filter: &CommandFilter,
         page: &PageRequest,
@@ -190,12 +191,12 @@ impl Registry {
         let read = async {
             let group = match group {
                 None => String::new(),
-                Some(group) => find_group(on, scope, group).await?.id,
+                Some(group) => find_group(on, visibility, group).await?.id,
             };
             let of_fleet = |sql: &mut Sql| {
                 sql.push("c.fleet <> '' AND c.fleet = ").bind(clean(id));
                 sql.push(" AND c.fleet_group = ").bind(group.clone());
-                if let Some(team) = scope.team() {
+                if let Some(team) = visibility.team() {
                     sql.push(" AND d.team = ").bind(team.to_owned());
                 }
             };
@@ -239,9 +240,9 @@ impl Registry {
 const LAST: &str = "WITH last AS (SELECT fleet, MIN(number) AS first, MIN(created_ms) AS made, \
     MIN(name) AS name FROM commands WHERE fleet <> '' AND fleet_group = ";
 
-/// Only commands of devices that are in scope.
-fn push_scope(sql: &mut Sql, scope: &Scope) {
-    if let Some(team) = scope.team() {
+/// Only commands of devices that are in visibility.
+fn push_scope(sql: &mut Sql, visibility: &Visibility) {
+    if let Some(team) = visibility.team() {
         sql.push(" AND device IN (SELECT number FROM devices WHERE team = ");
         sql.bind(team.to_owned()).push(")");
     }
@@ -254,7 +255,7 @@ async fn reports(
     place: &str,
     mut sql: Sql,
     (group, id): (&str, Option<&str>),
-    scope: &Scope,
+    visibility: &Visibility,
     limit: u32,
 ) -> Result<Vec<FleetReport>, Fault> {
     if let Some(id) = id {
@@ -275,7 +276,7 @@ async fn reports(
     if group.is_empty() {
         sql.push(" AND c.name = l.name AND c.created_ms = l.made");
     }
-    push_scope(&mut sql, scope);
+    push_scope(&mut sql, visibility);
     sql.push(" GROUP BY l.fleet, l.name, l.made, l.first, c.state ORDER BY l.first DESC, c.state");
     // With the number of its first command, which no other has.
     let mut reports: Vec<(i64, FleetReport)> = Vec::new();
@@ -316,11 +317,11 @@ async fn add(
     new: NewCommand,
 ) -> Result<FleetCommand, Fault> {
     check(&new)?;
-    let scope = work.actor.scope.clone();
+    let visibility = work.actor.visibility.clone();
     let (group, filter) = match target {
         FleetTarget::Filter(filter) => (None, filter),
         FleetTarget::Group(group) => {
-            let group = find_group(&mut work.all, &scope, &group).await?;
+            let group = find_group(&mut work.all, &visibility, &group).await?;
             let filter = DeviceFilter {
                 group: Some(group.id.clone()),
                 ..DeviceFilter::default()
@@ -340,7 +341,7 @@ async fn add(
         Some(group) => group.devices,
         None => {
             let mut sql = work.sql("SELECT COUNT(*) FROM devices WHERE ");
-            push_filter(&mut sql, work.engine, &scope, &filter);
+            push_filter(&mut sql, work.engine, &visibility, &filter);
             unsigned(sql.count(&mut work.all).await?)
         }
     };
@@ -356,7 +357,7 @@ async fn add(
     });
     let (about, team) = match &group {
         Some(group) => (("group", &*group.id), &*group.team),
-        None => (("command", &*id), scope.team().unwrap_or_default()),
+        None => (("command", &*id), visibility.team().unwrap_or_default()),
     };
     work.audit("command.add", about, team, changed).await?;
     let devices = to.len() as u64;
@@ -375,8 +376,8 @@ async fn expect_own_topic(work: &mut Work<'_>, id: &str) -> Result<(), Fault> {
     if id.contains(['+', '#']) {
         return Err(Refused::FleetCommandId.into());
     }
-    let scope = work.actor.scope.clone();
-    if !candidates(&mut work.all, &scope, id).await?.is_empty() {
+    let visibility = work.actor.visibility.clone();
+    if !candidates(&mut work.all, &visibility, id).await?.is_empty() {
         return Err(Exists::TopicOfGroup(id.to_owned()).into());
     }
     let mut sql = work.sql(
@@ -384,7 +385,7 @@ async fn expect_own_topic(work: &mut Work<'_>, id: &str) -> Result<(), Fault> {
          AND c.fleet <> '' AND c.fleet = ",
     );
     sql.bind(clean(id));
-    if let Some(team) = scope.team() {
+    if let Some(team) = visibility.team() {
         sql.push(" AND d.tenant IN (SELECT tenant FROM devices WHERE team = ");
         sql.bind(team.to_owned()).push(")");
     }
@@ -401,7 +402,7 @@ async fn receivers(
     filter: &DeviceFilter,
     id: &str,
 ) -> Result<Vec<(i64, String)>, Fault> {
-    let scope = work.actor.scope.clone();
+    let visibility = work.actor.visibility.clone();
     let mut sql = work.sql(
         "SELECT number, type FROM devices WHERE (SELECT COUNT(*) FROM commands c WHERE \
          c.device = devices.number AND c.finished_ms = 0) < ",
@@ -415,7 +416,7 @@ async fn receivers(
         status: Some(Status::Active),
         ..filter.clone()
     };
-    push_filter(&mut sql, work.engine, &scope, &filter);
+    push_filter(&mut sql, work.engine, &visibility, &filter);
     sql.push(" ORDER BY number LIMIT ").bind(DEVICES_MAX + 1);
     let mut to = Vec::new();
     for row in sql.all(&mut work.all).await? {

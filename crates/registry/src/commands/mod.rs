@@ -33,7 +33,7 @@ use crate::page::{Cursor, page_of};
 use crate::sql::{Engine, Fault, Sql, clean};
 use crate::{
     Actor, Device, DeviceRef, Exists, LimitReached, NotFound, Page, PageRequest, Registry,
-    RegistryError, Scope, Status, secret,
+    RegistryError, Status, Visibility, secret,
 };
 use row::{COLUMNS, FROM, read_command};
 
@@ -60,7 +60,7 @@ impl Registry {
     /// There is no such device, or the cursor is none.
     pub async fn commands(
         &mut self,
-        scope: &Scope,
+        visibility: &Visibility,
         device: DeviceRef<'_>,
         filter: &CommandFilter,
         page: &PageRequest,
@@ -69,7 +69,7 @@ impl Registry {
         let mut reading = self.reading().await?;
         let on = reading.connection();
         let read = async {
-            let device = find_device(on, engine, scope, device, false).await?;
+            let device = find_device(on, engine, visibility, device, false).await?;
             let mut sql = Sql::new(engine, "SELECT ");
             sql.push(COLUMNS).push(FROM).push("c.device = ");
             sql.bind(device.number);
@@ -102,7 +102,7 @@ impl Registry {
     /// There is no such device or command.
     pub async fn command(
         &mut self,
-        scope: &Scope,
+        visibility: &Visibility,
         device: DeviceRef<'_>,
         id: &str,
     ) -> Result<Command, RegistryError> {
@@ -110,7 +110,7 @@ impl Registry {
         let mut reading = self.reading().await?;
         let on = reading.connection();
         let read = async {
-            let device = find_device(on, engine, scope, device, false).await?;
+            let device = find_device(on, engine, visibility, device, false).await?;
             find(on, engine, &place, &device, id).await
         };
         let read: Result<_, Fault> = read.await;
@@ -123,7 +123,7 @@ impl Registry {
     /// There is no such device or command.
     pub async fn command_of_number(
         &mut self,
-        scope: &Scope,
+        visibility: &Visibility,
         device: DeviceRef<'_>,
         number: i64,
     ) -> Result<Command, RegistryError> {
@@ -131,7 +131,7 @@ impl Registry {
         let mut reading = self.reading().await?;
         let on = reading.connection();
         let read = async {
-            let device = find_device(on, engine, scope, device, false).await?;
+            let device = find_device(on, engine, visibility, device, false).await?;
             let mut sql = Sql::new(engine, "SELECT ");
             sql.push(COLUMNS).push(FROM).push("c.number = ");
             sql.bind(number).push(" AND c.device = ");
@@ -218,8 +218,8 @@ async fn find_to_change(
     device: DeviceRef<'_>,
     id: &str,
 ) -> Result<Command, Fault> {
-    let (engine, scope) = (work.engine, work.actor.scope.clone());
-    let device = find_device(&mut work.all, engine, &scope, device, false).await?;
+    let (engine, visibility) = (work.engine, work.actor.visibility.clone());
+    let device = find_device(&mut work.all, engine, &visibility, device, false).await?;
     let place = work.place().to_owned();
     find(&mut work.all, engine, &place, &device, id).await
 }
@@ -230,8 +230,8 @@ async fn audit(
     action: &str,
     command: &Command,
 ) -> Result<(), Fault> {
-    let (engine, scope) = (work.engine, work.actor.scope.clone());
-    let device = find_device(&mut work.all, engine, &scope, device, false).await?;
+    let (engine, visibility) = (work.engine, work.actor.visibility.clone());
+    let device = find_device(&mut work.all, engine, &visibility, device, false).await?;
     let changed = json!({ "command": command.id, "name": command.name });
     work.audit(action, ("device", &device.id), &device.team, changed)
         .await
@@ -243,8 +243,8 @@ async fn add_one(
     new: NewCommand,
 ) -> Result<Command, Fault> {
     check(&new)?;
-    let (engine, scope) = (work.engine, work.actor.scope.clone());
-    let device = find_device(&mut work.all, engine, &scope, device, false).await?;
+    let (engine, visibility) = (work.engine, work.actor.visibility.clone());
+    let device = find_device(&mut work.all, engine, &visibility, device, false).await?;
     if device.status != Status::Active {
         let status = device.status.word();
         return Err(LimitReached::DeviceInactive(device.id, status).into());

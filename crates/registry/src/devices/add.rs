@@ -198,8 +198,8 @@ async fn check_new(
         Some(id) => id,
         None => generated_id()?,
     };
-    let scope = work.actor.scope.clone();
-    let team = match (new.team.take(), scope.team()) {
+    let visibility = work.actor.visibility.clone();
+    let team = match (new.team.take(), visibility.team()) {
         (Some(team), _) => team,
         (None, own) => own.unwrap_or_default().to_owned(),
     };
@@ -211,7 +211,7 @@ async fn check_new(
         return Ok(Err(RowOutcome::Refused(why)));
     }
     if !known.teams.contains_key(&team) {
-        let found = home_if_any(&mut work.all, &scope, &team).await?;
+        let found = home_if_any(&mut work.all, &visibility, &team).await?;
         known.teams.insert(team.clone(), found);
     }
     let Some(Some(Home { team, tenant })) = known.teams.get(&team).cloned() else {
@@ -235,7 +235,7 @@ async fn check_new(
         return Ok(Err(RowOutcome::Refused(why.clone())));
     }
     if !device.owner.is_empty() && !known.owners.contains_key(&device.owner) {
-        let found = is_user(&mut work.all, &scope, &device.owner).await?;
+        let found = is_user(&mut work.all, &visibility, &device.owner).await?;
         known.owners.insert(device.owner.clone(), found);
     }
     if known.owners.get(&device.owner) == Some(&false) {
@@ -245,7 +245,9 @@ async fn check_new(
         let place = (team.clone(), group.clone());
         if !known.groups.contains_key(&place) {
             let found = group_for_team(&mut work.all, &team, group).await?;
-            let found = found.filter(|(_, of)| scope.sees(of)).map(|(id, _)| id);
+            let found = found
+                .filter(|(_, of)| visibility.sees(of))
+                .map(|(id, _)| id);
             known.groups.insert(place.clone(), found);
         }
         match known.groups.get(&place) {

@@ -40,8 +40,8 @@ pub(super) async fn change_one(
     mut change: DeviceChange,
     expected_revision: Option<i64>,
 ) -> Result<Device, Fault> {
-    let scope = work.actor.scope.clone();
-    let old = find_device(&mut work.all, work.engine, &scope, device, false).await?;
+    let visibility = work.actor.visibility.clone();
+    let old = find_device(&mut work.all, work.engine, &visibility, device, false).await?;
     expect_revision(&old.id, expected_revision, old.revision)?;
     let mut new = old.clone();
     let (owner, team) = (change.owner.take(), change.team.take());
@@ -82,7 +82,7 @@ pub(super) async fn change_one(
 }
 
 async fn move_to_team(work: &mut Work<'_>, device: &mut Device, team: String) -> Result<(), Fault> {
-    let Home { team, tenant } = home(&mut work.all, &work.actor.scope, &team).await?;
+    let Home { team, tenant } = home(&mut work.all, &work.actor.visibility, &team).await?;
     if team == device.team {
         return Ok(());
     }
@@ -126,7 +126,7 @@ async fn set_groups(
     device: &mut Device,
     named: &[String],
 ) -> Result<(), Fault> {
-    let scope = work.actor.scope.clone();
+    let visibility = work.actor.visibility.clone();
     let mut places = Vec::new();
     for group in named {
         if device.groups.contains(group) {
@@ -134,13 +134,13 @@ async fn set_groups(
             continue;
         }
         match group_for_team(&mut work.all, &device.team, group).await? {
-            Some((id, of)) if scope.sees(&of) => places.push((id, device.number)),
+            Some((id, of)) if visibility.sees(&of) => places.push((id, device.number)),
             _ => return Err(Refused::NoGroupForTeam(group.clone()).into()),
         }
     }
     let mut sql = work.sql("DELETE FROM group_devices WHERE device = ");
     sql.bind(device.number);
-    if let Some(team) = scope.team() {
+    if let Some(team) = visibility.team() {
         sql.push(" AND group_id IN (SELECT id FROM device_groups WHERE team = ");
         sql.bind(team.to_owned()).push(")");
     }

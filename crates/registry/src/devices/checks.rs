@@ -73,7 +73,7 @@ pub(crate) async fn expect_type(
     of_type: &str,
 ) -> Result<(), Fault> {
     let found = is_builtin(&mut work.all, Owner::DeviceType, of_type).await?;
-    match (found, tenant, work.actor.scope.team()) {
+    match (found, tenant, work.actor.visibility.team()) {
         (None, ..) => Err(Refused::from(unknown(Owner::DeviceType, of_type)).into()),
         (Some(_), 0, Some(_)) => expect_own_topics(work, Owner::DeviceType, of_type).await,
         (Some(_), ..) => Ok(()),
@@ -85,9 +85,9 @@ pub(super) async fn expect_room(work: &mut Work<'_>, owner: &str) -> Result<(), 
     if owner.is_empty() {
         return Ok(());
     }
-    let scope = work.actor.scope.clone();
+    let visibility = work.actor.visibility.clone();
     check_owner(owner)?;
-    if !is_user(&mut work.all, &scope, owner).await? {
+    if !is_user(&mut work.all, &visibility, owner).await? {
         return Err(no_owner(owner).into());
     }
     let Some(most) = work.devices_per_user_max else {

@@ -12,7 +12,7 @@ use crate::presence;
 use crate::sql::Fault;
 use crate::teams::team_seen;
 use crate::users::is_user;
-use crate::{Actor, Registry, RegistryError, Scope, expect_revision};
+use crate::{Actor, Registry, RegistryError, Visibility, expect_revision};
 
 impl Registry {
     /// Deletes a device: it is gone for everybody, and can be restored.
@@ -28,7 +28,7 @@ impl Registry {
         let mut work = self.begin(actor).await?;
         let done = async {
             let found =
-                find_device(&mut work.all, work.engine, &actor.scope, device, false).await?;
+                find_device(&mut work.all, work.engine, &actor.visibility, device, false).await?;
             expect_revision(&found.id, expected_revision, found.revision)?;
             set_deleted(&mut work, &found, "device.delete").await
         };
@@ -62,10 +62,10 @@ impl Registry {
     ) -> Result<(), RegistryError> {
         let mut work = self.begin(actor).await?;
         let done = async {
-            let (scope, engine) = (&actor.scope, work.engine);
-            let found = match find_device(&mut work.all, engine, scope, device, false).await {
+            let (visibility, engine) = (&actor.visibility, work.engine);
+            let found = match find_device(&mut work.all, engine, visibility, device, false).await {
                 Err(Fault::Told(RegistryError::NotFound(_))) => {
-                    find_device(&mut work.all, engine, scope, device, true).await?
+                    find_device(&mut work.all, engine, visibility, device, true).await?
                 }
                 found => found?,
             };
@@ -93,14 +93,14 @@ async fn set_deleted(work: &mut Work<'_>, device: &Device, action: &str) -> Resu
 }
 
 async fn restore_one(work: &mut Work<'_>, device: DeviceRef<'_>) -> Result<Device, Fault> {
-    let scope = work.actor.scope.clone();
-    let mut found = find_device(&mut work.all, work.engine, &scope, device, true).await?;
+    let visibility = work.actor.visibility.clone();
+    let mut found = find_device(&mut work.all, work.engine, &visibility, device, true).await?;
     // Its owner may have been removed.
-    if !found.owner.is_empty() && !is_user(&mut work.all, &Scope::All, &found.owner).await? {
+    if !found.owner.is_empty() && !is_user(&mut work.all, &Visibility::All, &found.owner).await? {
         found.owner.clear();
     }
     if !found.team.is_empty() {
-        team_seen(&mut work.all, &scope, &found.team).await?;
+        team_seen(&mut work.all, &visibility, &found.team).await?;
     }
     if let (false, Some(most)) = (found.owner.is_empty(), work.devices_per_user_max) {
         let owned = owned_by(&mut work.all, &found.owner).await?;

@@ -8,7 +8,7 @@ use super::DeviceRef;
 use super::columns::{Device, READ, read_device};
 use crate::presence;
 use crate::sql::{Engine, Fault, Sql, clean};
-use crate::{NotFound, ObjectKind, Registry, RegistryError, Scope, now_ms};
+use crate::{NotFound, ObjectKind, Registry, RegistryError, Visibility, now_ms};
 
 /// Devices whose tags, groups and credentials one statement reads.
 const CHUNK: usize = 200;
@@ -20,13 +20,13 @@ impl Registry {
     /// There is none.
     pub async fn device(
         &mut self,
-        scope: &Scope,
+        visibility: &Visibility,
         device: DeviceRef<'_>,
     ) -> Result<Device, RegistryError> {
         let engine = self.engine();
         let mut reading = self.reading().await?;
         let on = reading.connection();
-        let found = find_device(on, engine, scope, device, false).await;
+        let found = find_device(on, engine, visibility, device, false).await;
         reading.end(found).await
     }
 
@@ -126,7 +126,7 @@ pub(crate) async fn fill(
 pub(crate) async fn find_device(
     on: &mut AnyConnection,
     engine: Engine,
-    scope: &Scope,
+    visibility: &Visibility,
     device: DeviceRef<'_>,
     deleted: bool,
 ) -> Result<Device, Fault> {
@@ -140,7 +140,7 @@ pub(crate) async fn find_device(
             sql.push("id = ").bind(clean(id));
         }
     }
-    match (scope.team(), device) {
+    match (visibility.team(), device) {
         (Some(team), _) => {
             sql.push(" AND team = ").bind(team.to_owned());
         }
@@ -155,7 +155,9 @@ pub(crate) async fn find_device(
         " AND deleted_ms = 0"
     });
     let Some(row) = sql.first(on).await? else {
-        return Err(not_found(on, engine, scope, device, deleted).await?.into());
+        return Err(not_found(on, engine, visibility, device, deleted)
+            .await?
+            .into());
     };
     let mut found = [read_device(&row)?];
     fill(on, engine, &mut found).await?;
@@ -167,7 +169,7 @@ pub(crate) async fn find_device(
 async fn not_found(
     on: &mut AnyConnection,
     engine: Engine,
-    scope: &Scope,
+    visibility: &Visibility,
     device: DeviceRef<'_>,
     deleted: bool,
 ) -> Result<NotFound, Fault> {
@@ -176,7 +178,7 @@ async fn not_found(
         let mut sql = Sql::new(engine, "SELECT ");
         sql.push(READ).push(" FROM devices WHERE id = ");
         sql.bind(clean(id));
-        if let Some(team) = scope.team() {
+        if let Some(team) = visibility.team() {
             sql.push(" AND team = ").bind(team.to_owned());
         }
         sql.push(" ORDER BY tenant");
@@ -185,7 +187,7 @@ async fn not_found(
             others.push((read_device(&row)?, owning_team));
         }
     }
-    let is_looked_for = |other: &Device| scope.team().is_some() || other.tenant == 0;
+    let is_looked_for = |other: &Device| visibility.team().is_some() || other.tenant == 0;
     let mut own = others.iter().filter(|(other, _)| is_looked_for(other));
     let device = device.to_string();
     Ok(match (own.next(), deleted) {

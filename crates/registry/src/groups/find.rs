@@ -4,7 +4,7 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row as _};
 
 use crate::sql::{Fault, Sql, clean};
-use crate::{NotFound, ObjectKind, Scope};
+use crate::{NotFound, ObjectKind, Visibility};
 
 /// A group.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,16 +52,16 @@ pub(super) fn read_group(row: &AnyRow) -> Result<Group, Fault> {
 /// A group that these see, by its id, or else by its name, where that is one group's alone.
 pub(crate) async fn find_group(
     on: &mut AnyConnection,
-    scope: &Scope,
+    visibility: &Visibility,
     text: &str,
 ) -> Result<Group, Fault> {
-    one_of(candidates(on, scope, text).await?, text)
+    one_of(candidates(on, visibility, text).await?, text)
 }
 
 /// Groups of this id or name that these see; the one of the id first.
 pub(crate) async fn candidates(
     on: &mut AnyConnection,
-    scope: &Scope,
+    visibility: &Visibility,
     text: &str,
 ) -> Result<Vec<Group>, Fault> {
     let mut sql = Sql::short(SELECT);
@@ -70,7 +70,7 @@ pub(crate) async fn candidates(
     let rows = sql.all(on).await?;
     let groups: Result<Vec<_>, _> = rows.iter().map(read_group).collect();
     let mut groups = groups?;
-    groups.retain(|group| scope.sees(&group.team));
+    groups.retain(|group| visibility.sees(&group.team));
     groups.sort_by_key(|group| group.id != text);
     Ok(groups)
 }

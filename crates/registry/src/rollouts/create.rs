@@ -10,8 +10,8 @@ use crate::groups::find::find_group;
 use crate::rollout::{DeviceState, Plan, Rollout as Machine};
 use crate::sql::{Fault, clean, signed};
 use crate::{
-    Actor, DeviceFilter, Firmware, LimitReached, Refused, Registry, RegistryError, Scope, firmware,
-    secret,
+    Actor, DeviceFilter, Firmware, LimitReached, Refused, Registry, RegistryError, Visibility,
+    firmware, secret,
 };
 
 /// Devices of a rollout, at most.
@@ -67,8 +67,8 @@ impl Registry {
 async fn add(work: &mut Work<'_>, new: &NewRollout) -> Result<Rollout, Fault> {
     let checked = new.plan.check();
     checked.map_err(Refused::Plan)?;
-    let (engine, scope) = (work.engine, work.actor.scope.clone());
-    let of = firmware::find(&mut work.all, engine, &scope, &new.name, &new.version).await?;
+    let (engine, visibility) = (work.engine, work.actor.visibility.clone());
+    let of = firmware::find(&mut work.all, engine, &visibility, &new.name, &new.version).await?;
     let sql = work.sql("SELECT COUNT(*) FROM rollouts WHERE finished_ms = 0");
     if sql.count(&mut work.all).await? >= OPEN_MAX {
         return Err(LimitReached::Rollouts(OPEN_MAX).into());
@@ -83,7 +83,7 @@ async fn add(work: &mut Work<'_>, new: &NewRollout) -> Result<Rollout, Fault> {
     let mut rollout = Rollout {
         number,
         id: secret::new_id()?,
-        team: scope.team().unwrap_or_default().to_owned(),
+        team: visibility.team().unwrap_or_default().to_owned(),
         firmware: of.number,
         name: of.name.clone(),
         version: of.version.clone(),
@@ -128,10 +128,10 @@ async fn devices(
     of: &Firmware,
     target: &RolloutTarget,
 ) -> Result<Vec<(i64, String, i64)>, Fault> {
-    let (engine, scope) = (work.engine, work.actor.scope.clone());
+    let (engine, visibility) = (work.engine, work.actor.visibility.clone());
     let group = match &target.group {
         None => None,
-        Some(text) => Some(find_group(&mut work.all, &scope, text).await?.id),
+        Some(text) => Some(find_group(&mut work.all, &visibility, text).await?.id),
     };
     if group.is_none() && target.tag.is_none() && target.device_type.is_none() {
         return Err(Refused::NoTarget.into());
@@ -143,11 +143,11 @@ async fn devices(
         ..DeviceFilter::default()
     };
     // Firmware of a team is for its devices alone.
-    let scope = match of.team.is_empty() {
-        true => scope,
-        false => Scope::Team(of.team.clone()),
+    let visibility = match of.team.is_empty() {
+        true => visibility,
+        false => Visibility::Team(of.team.clone()),
     };
-    let wanted = (&scope, &filter);
+    let wanted = (&visibility, &filter);
     let found = named_by(&mut work.all, engine, wanted, ROLLOUT_DEVICES_MAX + 1).await?;
     if found.is_empty() {
         return Err(Refused::EmptyTarget.into());

@@ -27,7 +27,7 @@ use sqlx::{AnyConnection, Row as _};
 use crate::page::{Cursor, page_of};
 use crate::rollout::DeviceState;
 use crate::sql::{Engine, Fault, Sql, clean};
-use crate::{NotFound, ObjectKind, Page, PageRequest, Registry, RegistryError, Scope};
+use crate::{NotFound, ObjectKind, Page, PageRequest, Registry, RegistryError, Visibility};
 use row::{COLUMNS, DEVICE_COLUMNS, DEVICE_FROM, read_counts, read_device, read_rollout};
 
 impl Registry {
@@ -37,7 +37,7 @@ impl Registry {
     /// The database cannot be read, or the cursor is none.
     pub async fn rollouts(
         &mut self,
-        scope: &Scope,
+        visibility: &Visibility,
         open: bool,
         page: &PageRequest,
     ) -> Result<Page<Rollout>, RegistryError> {
@@ -47,7 +47,7 @@ impl Registry {
         let read = async {
             let mut sql = Sql::new(engine, "SELECT ");
             sql.push(COLUMNS).push(" FROM rollouts WHERE 1 = 1");
-            if let Some(team) = scope.team() {
+            if let Some(team) = visibility.team() {
                 sql.push(" AND team = ").bind(clean(team));
             }
             if open {
@@ -78,12 +78,16 @@ impl Registry {
     ///
     /// # Errors
     /// There is none.
-    pub async fn rollout(&mut self, scope: &Scope, id: &str) -> Result<Rollout, RegistryError> {
+    pub async fn rollout(
+        &mut self,
+        visibility: &Visibility,
+        id: &str,
+    ) -> Result<Rollout, RegistryError> {
         let (engine, place) = (self.engine(), self.place().to_owned());
         let mut reading = self.reading().await?;
         let on = reading.connection();
         let read = async {
-            let mut found = find(on, engine, &place, scope, id).await?;
+            let mut found = find(on, engine, &place, visibility, id).await?;
             found.counts = read_counts(on, engine, &place, found.number).await?;
             Ok(found)
         };
@@ -141,7 +145,7 @@ impl Registry {
     /// There is no such rollout, or the cursor is none.
     pub async fn rollout_devices(
         &mut self,
-        scope: &Scope,
+        visibility: &Visibility,
         id: &str,
         state: Option<DeviceState>,
         page: &PageRequest,
@@ -150,7 +154,7 @@ impl Registry {
         let mut reading = self.reading().await?;
         let on = reading.connection();
         let read = async {
-            let mut rollout = find(on, engine, &place, scope, id).await?;
+            let mut rollout = find(on, engine, &place, visibility, id).await?;
             rollout.counts = read_counts(on, engine, &place, rollout.number).await?;
             let mut sql = Sql::new(engine, "SELECT ");
             sql.push(DEVICE_COLUMNS).push(DEVICE_FROM);
@@ -184,13 +188,13 @@ async fn find(
     on: &mut AnyConnection,
     engine: Engine,
     place: &str,
-    scope: &Scope,
+    visibility: &Visibility,
     id: &str,
 ) -> Result<Rollout, Fault> {
     let mut sql = Sql::new(engine, "SELECT ");
     sql.push(COLUMNS).push(" FROM rollouts WHERE id = ");
     sql.bind(clean(id));
-    if let Some(team) = scope.team() {
+    if let Some(team) = visibility.team() {
         sql.push(" AND team = ").bind(clean(team));
     }
     match sql.first(on).await? {

@@ -54,9 +54,9 @@ impl Registry {
 }
 
 async fn apply(work: &mut Work<'_>, id: &str, order: RolloutOrder) -> Result<Rollout, Fault> {
-    let (engine, scope) = (work.engine, work.actor.scope.clone());
+    let (engine, visibility) = (work.engine, work.actor.visibility.clone());
     let (place, now_ms) = (work.place().to_owned(), work.now_ms);
-    let mut rollout = find(&mut work.all, engine, &place, &scope, id).await?;
+    let mut rollout = find(&mut work.all, engine, &place, &visibility, id).await?;
     rollout.counts = read_counts(&mut work.all, engine, &place, rollout.number).await?;
     let refused = |error: NotPermitted| refused(id, order, error);
     match order {

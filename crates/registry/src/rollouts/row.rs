@@ -9,8 +9,8 @@ use sqlx::{AnyConnection, Row as _};
 use crate::commands::CommandState;
 use crate::database::Work;
 use crate::rollout::{
-    Device, DeviceReason, DeviceState, Gate, Plan, Rollout as Machine, RolloutState, Wave,
-    WaveCounts,
+    Device, DeviceReason, DeviceState, Plan, Rollout as Machine, RolloutState, Wave, WaveCounts,
+    WaveGate,
 };
 use crate::sql::{Engine, Fault, Sql, signed, unsigned};
 use crate::{RegistryError, Status};
@@ -300,7 +300,7 @@ fn plan_of(text: &str) -> Option<Plan> {
     let waves = waves.map(|wave| Wave::parse(wave.as_str()?).ok());
     Some(Plan {
         waves: waves.collect::<Option<_>>()?,
-        gate: Gate {
+        gate: WaveGate {
             max_failed_percent: plan["max_failed_percent"].as_f64()?,
             max_silent_percent: plan["max_silent_percent"].as_f64()?,
             silent_after_ms: plan["silent_after_ms"].as_i64()?,

@@ -5,7 +5,7 @@ use sqlx::AnyConnection;
 
 use crate::database::Work;
 use crate::sql::{Fault, clean};
-use crate::{NotFound, ObjectKind, Refused, RegistryError, Scope};
+use crate::{NotFound, ObjectKind, Refused, RegistryError, Visibility};
 
 /// The role of who is given none: all topics but those that begin with `$`, and reading `$SYS/#`.
 pub const USER_ROLE: &str = "user";
@@ -78,9 +78,9 @@ impl RulesPlace {
 
 /// Roles and types are changed by who sees all teams.
 pub(crate) fn expect_all(work: &Work<'_>) -> Result<(), RegistryError> {
-    match work.actor.scope {
-        Scope::All => Ok(()),
-        Scope::Team(_) => Err(Refused::RuleSetsOfAll.into()),
+    match work.actor.visibility {
+        Visibility::All => Ok(()),
+        Visibility::Team(_) => Err(Refused::RuleSetsOfAll.into()),
     }
 }
 

@@ -6,7 +6,7 @@ use sqlx::Row as _;
 use super::{Team, expect_all, find_named, named};
 use crate::database::Work;
 use crate::sql::Fault;
-use crate::{Actor, LimitReached, Registry, RegistryError, Scope, expect_revision};
+use crate::{Actor, LimitReached, Registry, RegistryError, Visibility, expect_revision};
 
 /// What is gone with a team that was removed for good.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,7 +90,7 @@ async fn delete_one(
     expected_revision: Option<i64>,
 ) -> Result<(), Fault> {
     expect_all(&work.actor)?;
-    let team = find_named(&mut work.all, &Scope::All, id, false).await?;
+    let team = find_named(&mut work.all, &Visibility::All, id, false).await?;
     let id = &*team.id;
     expect_revision("the team", expected_revision, team.revision)?;
     let sql = "SELECT name FROM users WHERE team = $1 AND deleted_ms = 0 LIMIT 1";
@@ -118,7 +118,7 @@ async fn delete_one(
 
 async fn restore_one(work: &mut Work<'_>, id: &str) -> Result<Team, Fault> {
     expect_all(&work.actor)?;
-    let mut team = find_named(&mut work.all, &Scope::All, id, true).await?;
+    let mut team = find_named(&mut work.all, &Visibility::All, id, true).await?;
     let id = &*team.id.clone();
     let sql = "UPDATE devices SET deleted_ms = 0, updated_ms = $1, revision = revision + 1 \
                WHERE team = $2 AND deleted_ms = $3";
@@ -155,9 +155,9 @@ async fn expect_room_for_all(work: &mut Work<'_>, team: &str) -> Result<(), Faul
 
 async fn purge_one(work: &mut Work<'_>, id: &str, with_members: bool) -> Result<PurgedTeam, Fault> {
     expect_all(&work.actor)?;
-    let team = match named(&mut work.all, &Scope::All, id, false).await? {
+    let team = match named(&mut work.all, &Visibility::All, id, false).await? {
         Some(team) => team,
-        None => find_named(&mut work.all, &Scope::All, id, true).await?,
+        None => find_named(&mut work.all, &Visibility::All, id, true).await?,
     };
     let id = &*team.id;
     let (devices, users) = (

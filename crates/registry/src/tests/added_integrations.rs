@@ -1,5 +1,5 @@
 use super::both;
-use crate::{ADDED_MAX, Actor, BridgeSubscription, RegistryError, Scope};
+use crate::{ADDED_MAX, Actor, BridgeSubscription, RegistryError, Visibility};
 
 const UP: (&str, &str) = ("bridge", "up");
 
@@ -17,10 +17,10 @@ both!(
             let set = registry.set_added_integration(&actor, node, of, "", settings);
             assert_eq!(set.await?, is_new);
         }
-        let all = registry.added_integrations(&Scope::All, "n").await?;
+        let all = registry.added_integrations(&Visibility::All, "n").await?;
         assert_eq!((all.len(), &*all[1].kind), (2, "webhook"));
         assert_eq!((&*all[0].name, &*all[0].settings), ("up", "{\"a\":2}"));
-        let other = Scope::Team("t".to_owned());
+        let other = Visibility::Team("t".to_owned());
         assert!(registry.added_integrations(&other, "n").await?.is_empty());
         registry.remove_added_integration(&actor, "n", UP).await?;
         let again = registry.remove_added_integration(&actor, "n", UP).await;
@@ -29,7 +29,10 @@ both!(
             "{again:?}"
         );
         assert_eq!(
-            registry.added_integrations(&Scope::All, "m").await?.len(),
+            registry
+                .added_integrations(&Visibility::All, "m")
+                .await?
+                .len(),
             1
         );
     }

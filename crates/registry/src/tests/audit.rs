@@ -1,7 +1,7 @@
 use super::{all, both, new_device, of_team};
 use crate::{
     Actor, AuditFilter, AuditKept, AuditLine, DeviceChange, NewApiKey, NewAuditEntry, NewTeam,
-    PageRequest, Scope, Status,
+    PageRequest, Status, Visibility,
 };
 
 both!(
@@ -37,7 +37,7 @@ both!(
         );
         let page = PageRequest::first(100);
         let log = registry
-            .audit_log(&Scope::All, &AuditFilter::default(), &page)
+            .audit_log(&Visibility::All, &AuditFilter::default(), &page)
             .await?;
         let actions: Vec<_> = log.items.iter().map(|row| &*row.entry.action).collect();
         let expected = [
@@ -74,7 +74,7 @@ both!(
             assert!(!whole.contains(hidden), "{hidden}");
         }
         let theirs = registry
-            .audit_log(&ann.scope, &AuditFilter::default(), &page)
+            .audit_log(&ann.visibility, &AuditFilter::default(), &page)
             .await?;
         assert_eq!(theirs.items.len(), 3);
         for (filter, expected) in [
@@ -114,18 +114,18 @@ both!(
                 0,
             ),
         ] {
-            let found = registry.audit_log(&Scope::All, &filter, &page).await?;
+            let found = registry.audit_log(&Visibility::All, &filter, &page).await?;
             assert_eq!(found.items.len(), expected, "{filter:?}");
         }
         let mut small = PageRequest::first(2);
         small.with_total = true;
         let first = registry
-            .audit_log(&Scope::All, &AuditFilter::default(), &small)
+            .audit_log(&Visibility::All, &AuditFilter::default(), &small)
             .await?;
         assert_eq!((first.total, first.items.len()), (Some(5), 2));
         small.cursor = first.next;
         let second = registry
-            .audit_log(&Scope::All, &AuditFilter::default(), &small)
+            .audit_log(&Visibility::All, &AuditFilter::default(), &small)
             .await?;
         assert_eq!(second.items[0].number, log.items[2].number);
         let refused = NewAuditEntry {
@@ -152,7 +152,7 @@ both!(
         registry.write_audit_lines(&[old]).await?;
         assert_eq!(registry.trim_audit(kept(90, 0), 10).await?, 1);
         let left = registry
-            .audit_log(&Scope::All, &AuditFilter::default(), &page)
+            .audit_log(&Visibility::All, &AuditFilter::default(), &page)
             .await?;
         assert_eq!(left.items.len(), 2);
         // Who it was goes without the kind of name too.
@@ -171,7 +171,7 @@ both!(
                 who: Some(who.to_owned()),
                 ..AuditFilter::default()
             };
-            let found = registry.audit_log(&Scope::All, &filter, &page).await?;
+            let found = registry.audit_log(&Visibility::All, &filter, &page).await?;
             assert_eq!(found.items.len(), expected, "{who}");
         }
     }

@@ -1,7 +1,7 @@
 //! Bans.
 
 use super::{all, both, new_team, of_team};
-use crate::{BanKind, NewBan, NewUser, PageRequest, RegistryError, Scope};
+use crate::{BanKind, NewBan, NewUser, PageRequest, RegistryError, Visibility};
 
 both!(a_ban_is_of_the_tenant_that_its_name_is_in, registry, {
     let north = registry.add_team(&all(), new_team("north", true)).await?;
@@ -60,10 +60,10 @@ both!(a_ban_is_of_the_tenant_that_its_name_is_in, registry, {
     let other = registry.add_ban(&actor, ban).await;
     assert!(matches!(other, Err(RegistryError::Refused(_))));
     // The same again is one: `p` by two names, `p@plain`, `ann` and an address.
-    let own = registry.bans(&of_team(&north.id).scope).await?;
+    let own = registry.bans(&of_team(&north.id).visibility).await?;
     assert_eq!(own.len(), 5, "{own:#?}");
     assert!(own.iter().all(|ban| ban.team == north.id));
-    assert_eq!(registry.bans(&Scope::All).await?.len(), 9);
+    assert_eq!(registry.bans(&Visibility::All).await?.len(), 9);
 });
 
 both!(pages_of_users_and_bans_follow_each_other, registry, {
@@ -82,14 +82,14 @@ both!(pages_of_users_and_bans_follow_each_other, registry, {
         };
         registry.add_ban(actor, ban).await?;
     }
-    for (scope, count) in [(Scope::All, 5), (ann.scope, 2)] {
+    for (visibility, count) in [(Visibility::All, 5), (ann.visibility, 2)] {
         let mut request = PageRequest {
             with_total: true,
             ..PageRequest::first(2)
         };
         let mut names = Vec::new();
         loop {
-            let page = registry.users_page(&scope, false, &request).await?;
+            let page = registry.users_page(&visibility, false, &request).await?;
             assert_eq!(page.total, Some(count));
             names.extend(page.items.into_iter().map(|user| user.name));
             request.cursor = page.next;
@@ -101,7 +101,7 @@ both!(pages_of_users_and_bans_follow_each_other, registry, {
         assert_eq!(names, expected);
         let mut values = Vec::new();
         loop {
-            let page = registry.bans_page(&scope, &request).await?;
+            let page = registry.bans_page(&visibility, &request).await?;
             assert_eq!(page.total, Some(count));
             values.extend(page.items.into_iter().map(|ban| ban.value));
             request.cursor = page.next;
@@ -114,7 +114,7 @@ both!(pages_of_users_and_bans_follow_each_other, registry, {
         assert_eq!(values, expected);
     }
     let gone = registry
-        .users_page(&Scope::All, true, &PageRequest::first(9))
+        .users_page(&Visibility::All, true, &PageRequest::first(9))
         .await?;
     assert!(gone.items.is_empty());
 });

@@ -2,7 +2,7 @@ use super::{all, both, is_not_found, new_device, new_group, new_team, of_team};
 use crate::{
     Actor, Command, CommandAnswer, CommandFilter, CommandKey, CommandOutcome, CommandState,
     CommandStep, CommandUpdate, CommandsKept, DeviceFilter, FleetTarget, NewCommand, PageRequest,
-    Registry, RegistryError, Scope, Status,
+    Registry, RegistryError, Status, Visibility,
 };
 
 fn new(id: &str) -> NewCommand {
@@ -27,7 +27,9 @@ async fn state(
     device: &str,
     id: &str,
 ) -> Result<CommandState, RegistryError> {
-    let found = registry.command(&Scope::All, device.into(), id).await?;
+    let found = registry
+        .command(&Visibility::All, device.into(), id)
+        .await?;
     Ok(found.state)
 }
 
@@ -76,7 +78,9 @@ both!(steps_of_several_commands_are_applied_in_order, registry, {
         state(registry, "pump", "one").await?,
         CommandState::Delivered
     );
-    let two = registry.command(&Scope::All, "pump".into(), "two").await?;
+    let two = registry
+        .command(&Visibility::All, "pump".into(), "two")
+        .await?;
     assert_eq!(two.state, CommandState::Succeeded);
     assert_eq!(
         (two.progress, &*two.result, two.finished_ms),
@@ -122,11 +126,11 @@ both!(commands_end_by_time_and_with_their_device, registry, {
         age_ms: u64::MAX,
     };
     assert_eq!(registry.trim_commands(kept, 0).await?, 1);
-    let gone = registry.command(&Scope::All, "pump".into(), "c").await;
+    let gone = registry.command(&Visibility::All, "pump".into(), "c").await;
     assert!(is_not_found(gone));
     let filter = CommandFilter::default();
     let page = PageRequest::first(10);
-    let listed = registry.commands(&Scope::All, "valve".into(), &filter, &page);
+    let listed = registry.commands(&Visibility::All, "valve".into(), &filter, &page);
     assert_eq!(listed.await?.items.len(), 1);
 });
 
@@ -150,7 +154,7 @@ both!(a_command_to_a_group_has_a_state_per_device, registry, {
     let cancelled = registry.cancel_command(&actor, "a".into(), "all");
     cancelled.await?;
     let found = registry
-        .fleet_reports(&Scope::All, "pumps", None, 10)
+        .fleet_reports(&Visibility::All, "pumps", None, 10)
         .await?;
     let expected = vec![(CommandState::Pending, 1), (CommandState::Cancelled, 1)];
     assert_eq!(found.1[0].states, expected);
@@ -173,7 +177,9 @@ both!(a_command_to_a_filter_is_one_of_its_own, registry, {
     assert_eq!((sent.devices, sent.left_out, sent.group), (2, 0, None));
     let again = registry.add_fleet_command(&actor, cold(), new("x")).await;
     assert!(matches!(again, Err(RegistryError::Exists(_))));
-    let reports = registry.filter_reports(&Scope::All, Some("x"), 10).await?;
+    let reports = registry
+        .filter_reports(&Visibility::All, Some("x"), 10)
+        .await?;
     assert_eq!(reports[0].states, [(CommandState::Pending, 2)]);
     for id in ["+", "a#"] {
         let sent = registry.add_fleet_command(&actor, cold(), new(id)).await;
@@ -182,10 +188,10 @@ both!(a_command_to_a_filter_is_one_of_its_own, registry, {
     registry.add_group(&actor, new_group("pumps")).await?;
     let as_group = registry.add_fleet_command(&actor, cold(), new("pumps"));
     assert!(matches!(as_group.await, Err(RegistryError::Exists(_))));
-    let team = Scope::Team("other".to_owned());
+    let team = Visibility::Team("other".to_owned());
     assert!(registry.filter_reports(&team, None, 10).await?.is_empty());
     let (filter, page) = (CommandFilter::default(), PageRequest::first(1));
-    let listed = registry.fleet_commands(&Scope::All, (None, "x"), &filter, &page);
+    let listed = registry.fleet_commands(&Visibility::All, (None, "x"), &filter, &page);
     let listed = listed.await?;
     assert_eq!(listed.items[0].device, "a");
     assert!(listed.next.is_some());
@@ -224,13 +230,13 @@ both!(commands_of_two_teams_with_one_id_are_two, registry, {
     let as_plain = registry.add_fleet_command(&bare, everything(), new("same"));
     assert!(matches!(as_plain.await, Err(RegistryError::Exists(_))));
     let reports = registry
-        .filter_reports(&Scope::All, Some("same"), 10)
+        .filter_reports(&Visibility::All, Some("same"), 10)
         .await?;
     let states = [(CommandState::Pending, 1)];
     assert_eq!(reports.len(), 3);
     assert!(reports.iter().all(|report| report.states == states));
     let own = registry
-        .filter_reports(&Scope::Team(teams[1].clone()), None, 10)
+        .filter_reports(&Visibility::Team(teams[1].clone()), None, 10)
         .await?;
     assert_eq!(own.len(), 1);
     assert_eq!(own[0].name, format!("go {}", teams[1]));

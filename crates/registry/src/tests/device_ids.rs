@@ -1,7 +1,7 @@
 use super::{all, both, new_device};
 use crate::{
     AuditFilter, BanKind, DeviceChange, Import, Location, NewBan, NewDevice, NewTeam, PageRequest,
-    Presence, Refused, Registry, RegistryError, Renewed, RowOutcome, Scope, Snapshot, now_ms,
+    Presence, Refused, Registry, RegistryError, Renewed, RowOutcome, Snapshot, Visibility, now_ms,
 };
 
 both!(a_word_of_the_paths_is_no_id, registry, {
@@ -72,11 +72,13 @@ both!(devices_with_a_reserved_id_are_renamed, registry, {
     registry.add_ban(&actor, ban).await?;
 
     let mut migrated = migrate(&location).await?;
-    let found = migrated.device(&Scope::All, "summary-3".into()).await?;
+    let found = migrated
+        .device(&Visibility::All, "summary-3".into())
+        .await?;
     assert_eq!((found.number, &*found.name), (1, "old"));
     assert!(found.presence.is_some_and(|one| one.address == "192.0.2.7"));
     migrated.restore_device(&actor, "status-1".into()).await?;
-    let bans = migrated.bans(&Scope::All).await?;
+    let bans = migrated.bans(&Visibility::All).await?;
     assert_eq!(bans[0].value, "summary-3");
     let tables = Snapshot::load(&location).await?;
     let tables = tables.expect("they are there");
@@ -95,7 +97,7 @@ both!(devices_with_a_reserved_id_are_renamed, registry, {
         ..AuditFilter::default()
     };
     let page = PageRequest::first(9);
-    let log = migrated.audit_log(&Scope::All, &filter, &page).await?;
+    let log = migrated.audit_log(&Visibility::All, &filter, &page).await?;
     let told: Vec<_> = log
         .items
         .iter()
@@ -135,7 +137,9 @@ both!(an_id_is_generated_if_none_is_given, registry, {
         added.id.len() == 16 && added.id.chars().all(is_base32),
         "{added:?}"
     );
-    let found = registry.device(&Scope::All, (&*added.id).into()).await?;
+    let found = registry
+        .device(&Visibility::All, (&*added.id).into())
+        .await?;
     assert_eq!((&*found.name, &*found.kind), (&*added.id, "sensor"));
     let others = registry
         .add_devices(&all(), vec![unnamed(), unnamed()], Import::AllOrNone)
@@ -153,7 +157,10 @@ both!(digits_alone_are_the_number_of_the_device, registry, {
     refused(registry.add_device("01").await);
     refused(registry.add_device("0").await);
     registry.add_device("1").await?;
-    assert_eq!(registry.device(&Scope::All, "1".into()).await?.number, 1);
+    assert_eq!(
+        registry.device(&Visibility::All, "1".into()).await?.number,
+        1
+    );
     registry.add_device("1a").await?;
     let rows = ["9", "3", "x", "5", "4", "6"].map(new_device);
     let outcomes = registry

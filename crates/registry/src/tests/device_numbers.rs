@@ -1,5 +1,5 @@
 use super::{all, both, new_device};
-use crate::{NewTeam, Scope};
+use crate::{NewTeam, Visibility};
 
 both!(devices_are_found_by_tenant_and_id_many_at_once, registry, {
     let team = NewTeam {
@@ -24,7 +24,7 @@ both!(devices_are_found_by_tenant_and_id_many_at_once, registry, {
     ];
     let mut found = registry.numbered_devices(&names).await?;
     found.sort_by_key(|device| device.tenant);
-    let common = registry.device(&Scope::All, "a".into()).await?.number;
+    let common = registry.device(&Visibility::All, "a".into()).await?.number;
     let seen: Vec<(u32, i64)> = found.iter().map(|one| (one.tenant, one.number)).collect();
     assert_eq!(seen, [(0, common), (team.tenant, of_team.number)]);
 

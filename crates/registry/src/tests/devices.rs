@@ -9,7 +9,7 @@ use crate::devices::column_names;
 use crate::{
     AuditFilter, CredentialUse, DataType, DeviceChange, DeviceFilter, DeviceOrder, DeviceSecret,
     Exists, Import, NewCredential, NewDevice, NewGroup, ObjectKind, Owner, PageRequest, Presence,
-    RegistryError, RowOutcome, Scope, Secret, Snapshot, Status,
+    RegistryError, RowOutcome, Secret, Snapshot, Status, Visibility,
 };
 
 both!(a_device_has_all_its_fields, registry, {
@@ -33,10 +33,12 @@ both!(a_device_has_all_its_fields, registry, {
         ..new_device("p1")
     };
     let added = registry.create_device(&actor, new).await?;
-    let found = registry.device(&Scope::All, "p1".into()).await?;
+    let found = registry.device(&Visibility::All, "p1".into()).await?;
     assert_eq!(
         found,
-        registry.device(&Scope::All, added.number.into()).await?
+        registry
+            .device(&Visibility::All, added.number.into())
+            .await?
     );
     assert_eq!((&*found.name, &*found.description), ("Pümpe", "two\nlines"));
     assert_eq!(found.kind, "water pump");
@@ -96,7 +98,9 @@ both!(
         let first = registry.create_device(&actor, new_device("d")).await?;
         let secret = first.secret.expect("one was made up");
         registry.delete_device(&actor, "d".into(), None).await?;
-        assert!(is_not_found(registry.device(&Scope::All, "d".into()).await));
+        assert!(is_not_found(
+            registry.device(&Visibility::All, "d".into()).await
+        ));
         assert!(registry.devices().await?.is_empty());
         assert!(registry.device_of_secret(secret.text()).await?.is_none());
         let snapshot = Snapshot::read(registry).await?;
@@ -268,7 +272,7 @@ both!(
             loop {
                 let filter = DeviceFilter::default();
                 let found = registry
-                    .list_devices(&Scope::All, &filter, order, &page)
+                    .list_devices(&Visibility::All, &filter, order, &page)
                     .await?;
                 assert_eq!(found.total, Some(30 - u64::from(!ids.is_empty())));
                 ids.extend(found.items.into_iter().map(|device| device.id));
@@ -354,10 +358,10 @@ both!(
             let page = PageRequest::first(1_000);
             let order = DeviceOrder::Id;
             let found = registry
-                .list_devices(&Scope::All, &filter, order, &page)
+                .list_devices(&Visibility::All, &filter, order, &page)
                 .await?;
             assert_eq!(found.items.len(), expected, "{filter:?}");
-            let counted = registry.count_devices(&Scope::All, &filter).await?;
+            let counted = registry.count_devices(&Visibility::All, &filter).await?;
             assert_eq!(counted, expected as u64, "{filter:?}");
         }
         let odd = PageRequest {
@@ -366,7 +370,7 @@ both!(
         };
         let (filter, order) = (DeviceFilter::default(), DeviceOrder::Id);
         let told = registry
-            .list_devices(&Scope::All, &filter, order, &odd)
+            .list_devices(&Visibility::All, &filter, order, &odd)
             .await;
         assert!(matches!(told, Err(RegistryError::Refused(_))));
     }
@@ -387,7 +391,7 @@ both!(a_device_has_several_credentials, registry, {
         .add_credential(&actor, "d".into(), "", certificate, 0)
         .await;
     assert!(matches!(twice, Err(RegistryError::Exists(_))));
-    let all_held = registry.credentials(&Scope::All, "d".into()).await?;
+    let all_held = registry.credentials(&Visibility::All, "d".into()).await?;
     assert_eq!(all_held.len(), 3);
     let (of, found) = registry
         .device_of_certificate(&[7; 32])
@@ -476,7 +480,7 @@ both!(a_configuration_has_values_of_their_types, registry, {
             .await;
         assert_eq!(set.is_ok(), is_one, "{data_type:?} {value}");
     }
-    let read = registry.configuration(&Scope::All, "d".into()).await?;
+    let read = registry.configuration(&Visibility::All, "d".into()).await?;
     let keys: Vec<_> = read
         .iter()
         .map(|setting| (&*setting.key, setting.revision))
@@ -514,7 +518,10 @@ both!(a_configuration_has_values_of_their_types, registry, {
 both!(presence_is_written_in_batches_and_is_no_change, registry, {
     registry.create_device(&all(), new_device("d")).await?;
     let before = Snapshot::read(registry).await?;
-    let began = registry.device(&Scope::All, "d".into()).await?.created_ms;
+    let began = registry
+        .device(&Visibility::All, "d".into())
+        .await?
+        .created_ms;
     let seen = |client_id: &str, online, last_seen_ms| Presence {
         tenant: 0,
         client_id: client_id.to_owned(),
@@ -535,7 +542,10 @@ both!(presence_is_written_in_batches_and_is_no_change, registry, {
     let last = seen("d", false, began + 12);
     assert_eq!(registry.presence(0, "d").await?, Some(last));
     assert_eq!(
-        registry.device(&Scope::All, "d".into()).await?.last_seen_ms,
+        registry
+            .device(&Visibility::All, "d".into())
+            .await?
+            .last_seen_ms,
         began + 12
     );
     assert_eq!(registry.presence(0, "nobody").await?, None);
@@ -545,7 +555,7 @@ both!(presence_is_written_in_batches_and_is_no_change, registry, {
             ..DeviceFilter::default()
         };
         assert_eq!(
-            registry.count_devices(&Scope::All, &filter).await?,
+            registry.count_devices(&Visibility::All, &filter).await?,
             expected
         );
     }
@@ -575,7 +585,10 @@ both!(
     registry,
     {
         registry.create_device(&all(), new_device("d")).await?;
-        let began = registry.device(&Scope::All, "d".into()).await?.created_ms;
+        let began = registry
+            .device(&Visibility::All, "d".into())
+            .await?
+            .created_ms;
         let client = |id: &str, online, at_ms| client(id, online, began + at_ms);
         let batch = [
             client("d", true, 10),
@@ -600,7 +613,7 @@ both!(
             .map(|(id, since_ms, seen_ms)| (id.to_owned(), began + since_ms, began + seen_ms));
         assert_eq!(said, expected);
         assert_eq!(ended[0].why_offline, "the node ended");
-        let device = registry.device(&Scope::All, "d".into()).await?;
+        let device = registry.device(&Visibility::All, "d".into()).await?;
         assert_eq!(device.presence, Some(ended[0].clone()));
         // Until they are told of.
         assert_eq!(
@@ -670,20 +683,24 @@ both!(who_has_an_id_next_was_never_connected, registry, {
     registry.add_device("d").await?;
     let seen = crate::now_ms();
     registry.write_presence("n", &[of(false, seen)]).await?;
-    let found = registry.device(&Scope::All, "d".into()).await?;
+    let found = registry.device(&Visibility::All, "d".into()).await?;
     assert!(found.presence.is_some() && found.last_seen_ms == seen);
     registry.remove_device("d").await?;
     assert!(registry.presence(0, "d").await?.is_none(), "nobody has it");
     registry.add_device("d").await?;
     // The end of its connection may be written later than that.
-    let before = registry.device(&Scope::All, "d".into()).await?.created_ms - 1;
+    let before = registry
+        .device(&Visibility::All, "d".into())
+        .await?
+        .created_ms
+        - 1;
     registry.write_presence("n", &[of(false, before)]).await?;
-    let found = registry.device(&Scope::All, "d".into()).await?;
+    let found = registry.device(&Visibility::All, "d".into()).await?;
     assert!(found.presence.is_none() && found.last_seen_ms == 0);
     registry
         .write_presence("n", &[of(true, before + 2)])
         .await?;
-    let found = registry.device(&Scope::All, "d".into()).await?;
+    let found = registry.device(&Visibility::All, "d".into()).await?;
     assert!(found.presence.is_some_and(|seen| seen.online));
 });
 
@@ -717,7 +734,7 @@ both!(devices_have_a_kind_that_is_free_text, registry, {
         };
         let (order, page) = (DeviceOrder::Id, PageRequest::first(9));
         let found = registry
-            .list_devices(&Scope::All, &filter, order, &page)
+            .list_devices(&Visibility::All, &filter, order, &page)
             .await?;
         let ids: Vec<_> = found.items.iter().map(|device| &*device.id).collect();
         assert_eq!(ids, expected);
@@ -766,10 +783,13 @@ both!(
         };
         let changed = registry.change_device(&actor, "d".into(), change, None);
         let changed = changed.await?;
-        assert_eq!(changed, registry.device(&Scope::All, "d".into()).await?);
+        assert_eq!(
+            changed,
+            registry.device(&Visibility::All, "d".into()).await?
+        );
         let page = PageRequest::first(1);
         let filter = AuditFilter::default();
-        let mut log = registry.audit_log(&Scope::All, &filter, &page).await?;
+        let mut log = registry.audit_log(&Visibility::All, &filter, &page).await?;
         let told = log.items.remove(0).entry.changed;
         let told: serde_json::Value = serde_json::from_str(&told).expect("it is JSON");
         let expected = json!({

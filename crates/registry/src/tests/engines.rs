@@ -8,7 +8,7 @@ use super::{all, both, new_device, postgres};
 use crate::snapshot::tests::Place;
 use crate::{
     DatabaseUrl, DeviceFilter, DeviceOrder, Location, Owner, PageRequest, Registry, RegistryError,
-    Renewed, Scope, Snapshot, wait,
+    Renewed, Snapshot, Visibility, wait,
 };
 
 both!(a_snapshot_follows_what_changes, registry, {
@@ -58,7 +58,7 @@ both!(a_snapshot_follows_what_changes, registry, {
 
 both!(writers_wait_for_each_other, registry, {
     let location = registry.location().clone();
-    std::thread::scope(|scope| {
+    std::thread::scope(|visibility| {
         let add = |thread: usize| {
             let location = &location;
             move || {
@@ -72,7 +72,7 @@ both!(writers_wait_for_each_other, registry, {
                 })
             }
         };
-        let all: Vec<_> = (0..4).map(|thread| scope.spawn(add(thread))).collect();
+        let all: Vec<_> = (0..4).map(|thread| visibility.spawn(add(thread))).collect();
         for one in all {
             one.join().expect("no panic").expect("they are added");
         }
@@ -90,9 +90,9 @@ both!(writers_wait_for_each_other, registry, {
 #[test]
 fn processes_that_come_at_once_make_one_set_of_tables() {
     let location = Location::Url(postgres::new_database());
-    std::thread::scope(|scope| {
+    std::thread::scope(|visibility| {
         let open = || wait(async { Registry::open(&location).await?.close().await });
-        let all: Vec<_> = (0..6).map(|_| scope.spawn(open)).collect();
+        let all: Vec<_> = (0..6).map(|_| visibility.spawn(open)).collect();
         for one in all {
             one.join().expect("no panic").expect("it is opened");
         }
@@ -215,7 +215,7 @@ fn what_an_older_version_has_left_is_kept() {
         let page = PageRequest::first(10);
         let (filter, order) = (DeviceFilter::default(), DeviceOrder::Id);
         let found = registry
-            .list_devices(&Scope::All, &filter, order, &page)
+            .list_devices(&Visibility::All, &filter, order, &page)
             .await?;
         let told: Vec<_> = found
             .items
@@ -246,7 +246,10 @@ fn what_an_older_version_has_left_is_kept() {
         };
         assert!(reads("iotflow/fleet/commands/#") && reads("iotflow/devices/%c/config/#"));
         assert_eq!(
-            registry.credentials(&Scope::All, "a".into()).await?.len(),
+            registry
+                .credentials(&Visibility::All, "a".into())
+                .await?
+                .len(),
             2
         );
         let next = registry.create_device(&all(), new_device("c")).await?;

@@ -1,7 +1,8 @@
 use super::{all, both, is_not_found, new_device, of_team};
 use crate::{
     BanKind, Claim, CredentialUse, Exists, NewApiKey, NewBan, NewGroup, NewProvisioningKey,
-    NewTeam, Refused, Registry, RegistryError, Renewed, RepeatableRequest, Scope, Secret, Snapshot,
+    NewTeam, Refused, Registry, RegistryError, Renewed, RepeatableRequest, Secret, Snapshot,
+    Visibility,
 };
 
 both!(an_api_key_is_good_until_something_ends_it, registry, {
@@ -54,7 +55,7 @@ both!(an_api_key_is_good_until_something_ends_it, registry, {
         .await?;
     assert_eq!((changed.scopes, changed.revision), (scopes.to_vec(), 2));
     let bob = of_team(&team.id);
-    assert!(registry.api_keys(&bob.scope).await?.is_empty());
+    assert!(registry.api_keys(&bob.visibility).await?.is_empty());
     assert!(is_not_found(registry.revoke_api_key(&bob, &key.id).await));
     registry.revoke_api_key(&all(), &key.id).await?;
     assert_eq!(registry.api_key_of(secret.text(), 1).await?, None);
@@ -99,7 +100,7 @@ both!(
             .await?;
         assert_eq!((made.device.tenant, made.is_again), (team.tenant, false));
         let found = registry
-            .device(&Scope::Team(team.id.clone()), "m-1".into())
+            .device(&Visibility::Team(team.id.clone()), "m-1".into())
             .await?;
         assert_eq!(
             (found.groups, found.team),
@@ -121,7 +122,7 @@ both!(
             .await;
         assert!(matches!(third, Err(RegistryError::LimitReached(_))));
         assert_eq!(
-            registry.provisioning_keys(&Scope::All).await?[0].devices_made,
+            registry.provisioning_keys(&Visibility::All).await?[0].devices_made,
             2
         );
         assert!(is_not_found(
@@ -291,7 +292,7 @@ both!(who_is_banned_is_kept_out_until_the_ban_ends, registry, {
     registry.remove_ban(&all(), &network.id).await?;
     assert!(is_not_found(registry.remove_ban(&all(), &network.id).await));
     assert_eq!(registry.forget_bans_before(end + 1).await?, 1);
-    assert_eq!(registry.bans(&Scope::All).await?.len(), 1);
+    assert_eq!(registry.bans(&Visibility::All).await?.len(), 1);
     let after = Snapshot::read(registry).await?;
     assert!(!is_out(&after, "c2", "ann", "192.0.2.200", 1));
 });

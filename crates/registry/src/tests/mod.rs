@@ -31,8 +31,8 @@ use std::time::Duration;
 
 use crate::snapshot::tests::Place;
 use crate::{
-    Actor, DeviceChange, Location, NewDevice, NewGroup, NewTeam, Registry, RegistryError, Scope,
-    Secret, Status, wait,
+    Actor, DeviceChange, Location, NewDevice, NewGroup, NewTeam, Registry, RegistryError, Secret,
+    Status, Visibility, wait,
 };
 
 type Body = for<'a> fn(&'a mut Registry) -> Pin<Box<dyn Future<Output = Done> + Send + 'a>>;
@@ -115,7 +115,7 @@ fn all() -> Actor {
         by: "session 1".to_owned(),
         address: "192.0.2.1".to_owned(),
         request_id: "r-1".to_owned(),
-        scope: Scope::All,
+        visibility: Visibility::All,
     }
 }
 
@@ -123,7 +123,7 @@ fn all() -> Actor {
 fn of_team(team: &str) -> Actor {
     Actor {
         who: "ann".to_owned(),
-        scope: Scope::Team(team.to_owned()),
+        visibility: Visibility::Team(team.to_owned()),
         ..all()
     }
 }

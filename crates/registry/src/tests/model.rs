@@ -9,7 +9,7 @@ use crate::snapshot::tests::Place;
 use crate::{
     Actor, ApiRole, DeviceChange, DeviceFilter, DeviceOrder, GroupChange, Import, Location,
     NewDevice, NewGroup, NewTeam, NewUser, Owner, PageRequest, Registry, RegistryError, Renewed,
-    RowOutcome, Scope, Snapshot, Status, wait,
+    RowOutcome, Snapshot, Status, Visibility, wait,
 };
 
 /// A call: what it does, to which of a few names, and by whom.
@@ -248,7 +248,7 @@ impl Run {
     /// What lists and the gate say, and that what is read of changes is what is read of everything.
     async fn look(&mut self) -> Result<(), RegistryError> {
         let mut text = String::new();
-        for scope in [Scope::All, Scope::Team(self.team.clone())] {
+        for visibility in [Visibility::All, Visibility::Team(self.team.clone())] {
             for deleted in [false, true] {
                 let filter = DeviceFilter {
                     deleted,
@@ -258,7 +258,7 @@ impl Run {
                 let order = DeviceOrder::Id;
                 let found = self
                     .registry
-                    .list_devices(&scope, &filter, order, &page)
+                    .list_devices(&visibility, &filter, order, &page)
                     .await?;
                 for one in found.items {
                     text += &format!(
@@ -274,7 +274,7 @@ impl Run {
                         one.credentials
                     );
                 }
-                for user in self.registry.list_users(&scope, deleted).await? {
+                for user in self.registry.list_users(&visibility, deleted).await? {
                     text += &format!("{} {} {}; ", user.name, user.tenant, user.revision);
                 }
             }

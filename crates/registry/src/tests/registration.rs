@@ -71,7 +71,9 @@ both!(it_is_noted_when_a_device_was_last_heard_of, registry, {
         (Activity::Heartbeat, 4_000, (4_000, 4_000, 3_000)),
     ] {
         registry.note_activity(1, activity, at_ms).await?;
-        let found = registry.device(&Scope::All, DeviceRef::Number(1)).await?;
+        let found = registry
+            .device(&Visibility::All, DeviceRef::Number(1))
+            .await?;
         let told = (
             found.last_seen_ms,
             found.last_message_ms,
@@ -83,10 +85,22 @@ both!(it_is_noted_when_a_device_was_last_heard_of, registry, {
         heard_since_ms: Some(since_ms),
         ..DeviceFilter::default()
     };
-    assert_eq!(registry.count_devices(&Scope::All, &heard(4_000)).await?, 1);
-    assert_eq!(registry.count_devices(&Scope::All, &heard(4_001)).await?, 0);
+    assert_eq!(
+        registry
+            .count_devices(&Visibility::All, &heard(4_000))
+            .await?,
+        1
+    );
+    assert_eq!(
+        registry
+            .count_devices(&Visibility::All, &heard(4_001))
+            .await?,
+        0
+    );
     // That is no change of the device.
-    let found = registry.device(&Scope::All, DeviceRef::Number(1)).await?;
+    let found = registry
+        .device(&Visibility::All, DeviceRef::Number(1))
+        .await?;
     assert_eq!(found.revision, 1);
 });
 
@@ -107,7 +121,7 @@ both!(devices_that_sent_messages_are_noted_at_once, registry, {
     registry.note_heard(&late).await?;
     for (number, expected) in [(1, (2_000, 2_000, 0)), (2, (3_000, 3_000, 3_000))] {
         let found = registry
-            .device(&Scope::All, DeviceRef::Number(number))
+            .device(&Visibility::All, DeviceRef::Number(number))
             .await?;
         let told = (
             found.last_seen_ms,
@@ -121,7 +135,9 @@ both!(devices_that_sent_messages_are_noted_at_once, registry, {
         ..heard("a", 9_000, 0)
     };
     registry.note_heard(&[other_tenant]).await?;
-    let found = registry.device(&Scope::All, DeviceRef::Number(1)).await?;
+    let found = registry
+        .device(&Visibility::All, DeviceRef::Number(1))
+        .await?;
     assert_eq!(found.last_message_ms, 2_000);
 });
 
@@ -168,9 +184,17 @@ both!(
             inactive: Some(inactive),
             ..DeviceFilter::default()
         };
-        assert_eq!(registry.count_devices(&Scope::All, &of(true)).await?, 1);
-        assert_eq!(registry.count_devices(&Scope::All, &of(false)).await?, 2);
-        let found = registry.device(&Scope::All, DeviceRef::Number(1)).await?;
+        assert_eq!(
+            registry.count_devices(&Visibility::All, &of(true)).await?,
+            1
+        );
+        assert_eq!(
+            registry.count_devices(&Visibility::All, &of(false)).await?,
+            2
+        );
+        let found = registry
+            .device(&Visibility::All, DeviceRef::Number(1))
+            .await?;
         assert_eq!((found.inactive_since_ms, found.revision), (62_001, 1));
         // It is told once.
         assert_eq!(registry.mark_inactive(check(90_000)).await?, []);
@@ -201,7 +225,7 @@ both!(when_devices_are_inactive_is_checked, registry, {
         assert!(set.await.is_err(), "{name} {secs}");
     }
     let team = Actor {
-        scope: Scope::Team("plant".to_owned()),
+        visibility: Visibility::Team("plant".to_owned()),
         ..all()
     };
     let set = registry.change_rule_set(&team, DEVICE, None, inactive_after(60), None);
@@ -218,7 +242,7 @@ both!(devices_are_counted_and_listed_by_place, registry, {
     };
     registry.create_device(&all(), other).await?;
     registry.delete_device(&all(), 3.into(), None).await?;
-    let counts = registry.device_counts(&Scope::All).await?;
+    let counts = registry.device_counts(&Visibility::All).await?;
     let expected = DeviceCounts {
         total: 3,
         active: 2,
@@ -227,19 +251,19 @@ both!(devices_are_counted_and_listed_by_place, registry, {
         ..DeviceCounts::default()
     };
     assert_eq!(counts, expected);
-    let kinds = registry.device_kinds(&Scope::All).await?;
+    let kinds = registry.device_kinds(&Visibility::All).await?;
     let kind = |kind: &str, count| KindCount {
         kind: kind.to_owned(),
         count,
     };
     assert_eq!(kinds, [kind("sensor", 2), kind("", 1)]);
     let (all_of_them, order) = (DeviceFilter::default(), DeviceOrder::Number);
-    let from = registry.devices_from(&Scope::All, &all_of_them, order, (1, 5));
+    let from = registry.devices_from(&Visibility::All, &all_of_them, order, (1, 5));
     let (found, total) = from.await?;
     let numbers: Vec<i64> = found.iter().map(|device| device.number).collect();
     assert_eq!((numbers, total), (vec![2, 4], 3));
     let order = DeviceOrder::Created;
-    let from = registry.devices_from(&Scope::All, &all_of_them, order, (0, 1));
+    let from = registry.devices_from(&Visibility::All, &all_of_them, order, (0, 1));
     assert_eq!(from.await?.0[0].number, 4);
 
     for (key, is_active) in [("a", true), ("b", false)] {
@@ -254,7 +278,7 @@ both!(devices_are_counted_and_listed_by_place, registry, {
     registry
         .add_credential(&all(), DeviceRef::Number(1), "", over, now_ms() - 1)
         .await?;
-    let parts = registry.device_parts(&Scope::All).await?;
+    let parts = registry.device_parts(&Visibility::All).await?;
     let expected = PartCounts {
         credentials: 4,
         valid_credentials: 3,

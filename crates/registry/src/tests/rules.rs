@@ -1,7 +1,7 @@
 use super::both;
 use crate::{
     Actor, AlarmFilter, AlarmRow, AlarmWatchRow, AlarmsKept, NewCredential, NewDevice, PageRequest,
-    RegistryError, Scope,
+    RegistryError, Visibility,
 };
 
 both!(a_rule_is_changed_by_who_knows_it, registry, {
@@ -20,10 +20,10 @@ both!(a_rule_is_changed_by_who_knows_it, registry, {
         matches!(stale, Err(RegistryError::Stale { .. })),
         "{stale:?}"
     );
-    let all = registry.stored_rules(&Scope::All).await?;
+    let all = registry.stored_rules(&Visibility::All).await?;
     assert_eq!((all.len(), all[0].revision), (1, 2));
     assert_eq!(all[0].definition, "{\"own\":true}");
-    let team = Scope::Team("t".to_owned());
+    let team = Visibility::Team("t".to_owned());
     assert!(registry.stored_rules(&team).await?.is_empty());
     assert_eq!(registry.rules_stamp().await?.0, 1);
     registry.remove_rule(&actor, "hot").await?;

@@ -9,7 +9,7 @@ use crate::sql::Engine;
 use crate::{
     Contents, DatabaseUrl, DeviceFilter, DeviceOrder, DeviceSecret, Import, Location, NewDevice,
     OtherSystem, Owner, PageRequest, Refused, Registry, RegistryError, Remedies as _, Remedy,
-    Renewed, RowOutcome, Scope, Secret, Snapshot, contents, iotflow_devices, migrations,
+    Renewed, RowOutcome, Secret, Snapshot, Visibility, contents, iotflow_devices, migrations,
     service_mqtt_devices, wait,
 };
 
@@ -96,7 +96,7 @@ async fn devices(registry: &mut Registry) -> Result<Vec<(String, String, i64)>, 
         PageRequest::first(10),
     );
     let found = registry
-        .list_devices(&Scope::All, &filter, order, &page)
+        .list_devices(&Visibility::All, &filter, order, &page)
         .await?;
     let found = found.items.into_iter();
     Ok(found
@@ -120,9 +120,9 @@ fn tables_of_an_earlier_version_are_moved_from_public() {
         assert!(found.is_ours && found.system.is_none());
 
         // Two nodes and more at once.
-        std::thread::scope(|scope| {
+        std::thread::scope(|visibility| {
             let open = || wait(async { Registry::open(url.clone()).await?.close().await });
-            let all: Vec<_> = (0..4).map(|_| scope.spawn(open)).collect();
+            let all: Vec<_> = (0..4).map(|_| visibility.spawn(open)).collect();
             for one in all {
                 one.join().expect("no panic").expect("it is opened");
             }
@@ -214,7 +214,12 @@ fn a_connection_keeps_no_settings() {
         registry.add_device("d").await?;
         let _ = Snapshot::read(&mut registry).await?;
         assert_eq!(registry.devices().await?.len(), 1);
-        assert!(registry.device(&Scope::All, "none".into()).await.is_err());
+        assert!(
+            registry
+                .device(&Visibility::All, "none".into())
+                .await
+                .is_err()
+        );
         assert!(registry.add_device("d").await.is_err());
         for (name, expected) in [
             ("search_path", "\"$user\", public"),

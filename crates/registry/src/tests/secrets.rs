@@ -1,5 +1,5 @@
 use super::{all, both};
-use crate::{Actor, NewTeam, RegistryError, Scope, SealedSecret};
+use crate::{Actor, NewTeam, RegistryError, SealedSecret, Visibility};
 
 fn sealed(text: &str, key_id: &str) -> SealedSecret {
     SealedSecret {
@@ -10,7 +10,7 @@ fn sealed(text: &str, key_id: &str) -> SealedSecret {
 
 fn of_team(team: &str) -> Actor {
     Actor {
-        scope: Scope::Team(team.to_owned()),
+        visibility: Visibility::Team(team.to_owned()),
         ..all()
     }
 }
@@ -23,7 +23,7 @@ both!(a_secret_is_read_as_it_was_written, registry, {
     assert!(!registry.set_secret(&all(), ("", "token"), &value).await?);
     assert_eq!(registry.sealed_secret("", "token").await?, Some(value));
     assert_eq!(registry.secret_keys().await?, ["k"]);
-    let heads = registry.secrets(&Scope::All).await?;
+    let heads = registry.secrets(&Visibility::All).await?;
     assert_eq!((heads.len(), &*heads[0].name), (1, "token"));
     registry.remove_secret(&all(), "", "token").await?;
     assert_eq!(registry.secret_count().await?, 0);
@@ -56,7 +56,7 @@ both!(a_team_sees_and_changes_its_own_secrets_only, registry, {
         registry.set_secret(&all(), (team, "token"), &value).await?;
     }
     let own = of_team(red);
-    let seen = registry.secrets(&own.scope).await?;
+    let seen = registry.secrets(&own.visibility).await?;
     assert_eq!(seen.len(), 1);
     assert_eq!(seen[0].team, red);
     let refused = registry.set_secret(&own, (blue, "token"), &value).await;
@@ -75,7 +75,7 @@ both!(the_audit_log_has_no_value, registry, {
     registry.set_secret(&all(), ("", "token"), &value).await?;
     let page = crate::PageRequest::first(10);
     let log = registry
-        .audit_log(&Scope::All, &crate::AuditFilter::default(), &page)
+        .audit_log(&Visibility::All, &crate::AuditFilter::default(), &page)
         .await?;
     let told = format!("{log:?}");
     assert!(told.contains("secret.add") && !told.contains("known-sealed-text"));

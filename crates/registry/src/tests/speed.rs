@@ -7,7 +7,7 @@ use super::{all, new_device, postgres};
 use crate::snapshot::tests::Place;
 use crate::{
     DeviceFilter, DeviceOrder, Import, Location, NewDevice, PageRequest, Registry, RegistryError,
-    RowOutcome, Scope, Snapshot, wait,
+    RowOutcome, Snapshot, Visibility, wait,
 };
 
 const DEVICES: usize = 100_000;
@@ -63,7 +63,7 @@ async fn measure(location: &Location) -> Result<(), RegistryError> {
             for _ in 0..5 {
                 let start = Instant::now();
                 let found = registry
-                    .list_devices(&Scope::All, &filter, order, &page)
+                    .list_devices(&Visibility::All, &filter, order, &page)
                     .await?;
                 longest = longest.max(start.elapsed());
                 page.cursor = found.next;

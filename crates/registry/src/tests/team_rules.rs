@@ -150,7 +150,10 @@ both!(who_sees_one_team_gives_nobody_more_than_that, registry, {
         .await;
     assert!(matches!(told, Err(RegistryError::Stale { .. })));
     assert_eq!(
-        registry.group_rules(&bob.scope, &group.id).await?.rules,
+        registry
+            .group_rules(&bob.visibility, &group.id)
+            .await?
+            .rules,
         lines
     );
     // Rules that could not be read again are refused before they are written.
@@ -216,7 +219,7 @@ async fn the_types_of_a_team_name_their_devices(
     };
     let made = registry.add_provisioning_key(ann, key.clone()).await;
     assert!(is_refused(made.map(drop)));
-    let team = ann.scope.team().map(str::to_owned);
+    let team = ann.visibility.team().map(str::to_owned);
     let (_, key) = registry
         .add_provisioning_key(&all(), NewProvisioningKey { team, ..key })
         .await?;

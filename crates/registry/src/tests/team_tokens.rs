@@ -3,7 +3,7 @@ use martlet_permission::{RefusalCause, RevokedClients};
 use super::{all, both, is_not_found, new_device, of_team};
 use crate::{
     COMMON_TENANT, DeviceChange, DeviceRef, LoginNumbers, NewDevice, NewTeam, Registry,
-    RegistryError, Renewed, Scope, Snapshot, Team, TeamTokenLogin,
+    RegistryError, Renewed, Snapshot, Team, TeamTokenLogin, Visibility,
 };
 
 async fn add_team(registry: &mut Registry, name: &str) -> Result<Team, RegistryError> {
@@ -88,7 +88,9 @@ both!(a_token_lets_the_devices_of_its_team_in, registry, {
     );
     // Of another team nobody sees, revokes or adds any.
     let bob = of_team(&two.id);
-    assert!(is_not_found(registry.team_tokens(&bob.scope, "one").await));
+    assert!(is_not_found(
+        registry.team_tokens(&bob.visibility, "one").await
+    ));
     assert!(is_not_found(
         registry.add_team_token(&bob, "one", "x").await
     ));
@@ -102,7 +104,7 @@ both!(a_token_lets_the_devices_of_its_team_in, registry, {
         registry.revoke_team_token(&all(), "two", &id).await
     ));
     assert_eq!(
-        registry.team_tokens(&Scope::All, &one.id).await?,
+        registry.team_tokens(&Visibility::All, &one.id).await?,
         [added.token]
     );
 });
@@ -152,7 +154,7 @@ both!(a_revoked_token_can_be_restored, registry, {
     let again = add_team(registry, "one").await?;
     assert!(
         registry
-            .team_tokens(&Scope::All, &again.id)
+            .team_tokens(&Visibility::All, &again.id)
             .await?
             .is_empty()
     );

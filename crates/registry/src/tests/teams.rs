@@ -6,7 +6,7 @@ use super::{all, both, is_not_found, new_device, new_group, new_team, of_team};
 use crate::{
     ApiRole, DeviceChange, DeviceFilter, DeviceOrder, GroupChange, Known, LimitReached, NewDevice,
     NewGroup, NewProvisioningKey, NewUser, NotFound, Owner, PageRequest, RegistryError, Renewed,
-    Scope, Snapshot, TypeSettings, UserChange,
+    Snapshot, TypeSettings, UserChange, Visibility,
 };
 
 both!(
@@ -23,7 +23,9 @@ both!(
         registry
             .add_to_group(&ann, &group.id, &["d1".into()])
             .await?;
-        assert!(is_not_found(registry.device(&bob.scope, "d1".into()).await));
+        assert!(is_not_found(
+            registry.device(&bob.visibility, "d1".into()).await
+        ));
         let change = DeviceChange::default();
         assert!(is_not_found(
             registry
@@ -35,13 +37,13 @@ both!(
         ));
         assert!(is_not_found(registry.purge_device(&bob, 1.into()).await));
         assert!(is_not_found(
-            registry.credentials(&bob.scope, "d1".into()).await
+            registry.credentials(&bob.visibility, "d1".into()).await
         ));
         assert!(is_not_found(
-            registry.configuration(&bob.scope, "d1".into()).await
+            registry.configuration(&bob.visibility, "d1".into()).await
         ));
         assert!(is_not_found(
-            registry.group_named(&bob.scope, &group.id).await
+            registry.group_named(&bob.visibility, &group.id).await
         ));
         let rename = GroupChange::default();
         assert!(is_not_found(
@@ -55,8 +57,10 @@ both!(
                 .add_to_group(&bob, &theirs.id, &["d1".into()])
                 .await
         ));
-        assert!(is_not_found(registry.team(&bob.scope, &one.id).await));
-        assert!(is_not_found(registry.members(&bob.scope, &one.id).await));
+        assert!(is_not_found(registry.team(&bob.visibility, &one.id).await));
+        assert!(is_not_found(
+            registry.members(&bob.visibility, &one.id).await
+        ));
         assert!(is_not_found(
             registry
                 .change_rules(&bob, Owner::Group, &group.id, &[], None)
@@ -66,20 +70,20 @@ both!(
         let (filter, order) = (DeviceFilter::default(), DeviceOrder::Id);
         assert!(
             registry
-                .list_devices(&bob.scope, &filter, order, &page)
+                .list_devices(&bob.visibility, &filter, order, &page)
                 .await?
                 .items
                 .is_empty()
         );
         assert_eq!(
             registry
-                .list_devices(&ann.scope, &filter, order, &page)
+                .list_devices(&ann.visibility, &filter, order, &page)
                 .await?
                 .items
                 .len(),
             1
         );
-        assert_eq!(registry.groups(&bob.scope).await?, [theirs]);
+        assert_eq!(registry.groups(&bob.visibility).await?, [theirs]);
         // An id is one device's in the common tenant, though they do not see whose.
         let taken = registry.create_device(&bob, new_device("d1")).await;
         assert!(matches!(taken, Err(RegistryError::Exists(_))));
@@ -179,7 +183,9 @@ both!(
         let deleted = registry.devices().await?;
         assert!(deleted.is_empty());
         registry.delete_team(&all(), &team.id, Some(1)).await?;
-        assert!(is_not_found(registry.team(&Scope::All, &team.id).await));
+        assert!(is_not_found(
+            registry.team(&Visibility::All, &team.id).await
+        ));
         assert!(
             Snapshot::read(registry)
                 .await?
@@ -231,20 +237,22 @@ both!(users_have_roles_and_are_members, registry, {
     };
     let user = registry.create_user(&all(), new, "secret").await?;
     assert_eq!((user.api_role, user.revision), (ApiRole::Viewer, 1));
-    assert_eq!(registry.user(&Scope::All, "ann").await?, user);
+    assert_eq!(registry.user(&Visibility::All, "ann").await?, user);
     assert!(is_not_found(
-        registry.user(&Scope::Team(team.id.clone()), "ann").await
+        registry
+            .user(&Visibility::Team(team.id.clone()), "ann")
+            .await
     ));
     let operator = Some(ApiRole::Operator);
     registry
         .set_member(&all(), &team.id, "ann", operator)
         .await?;
     assert_eq!(
-        registry.members(&Scope::All, &team.id).await?[0].role,
+        registry.members(&Visibility::All, &team.id).await?[0].role,
         ApiRole::Operator
     );
     assert_eq!(registry.teams_of("ann").await?.len(), 1);
-    let seen = Scope::Team(team.id.clone());
+    let seen = Visibility::Team(team.id.clone());
     assert_eq!(registry.list_users(&seen, false).await?.len(), 1);
     let before = Snapshot::read(registry).await?;
     let change = UserChange {
@@ -264,7 +272,12 @@ both!(users_have_roles_and_are_members, registry, {
     assert!(registry.log_in("ann", "guess").await?.is_none());
     registry.delete_user(&all(), "ann", None).await?;
     assert!(registry.log_in("ann", "secret").await?.is_none());
-    assert!(registry.members(&Scope::All, &team.id).await?.is_empty());
+    assert!(
+        registry
+            .members(&Visibility::All, &team.id)
+            .await?
+            .is_empty()
+    );
     let after = Snapshot::read(registry).await?;
     assert_eq!(
         before.no_longer_valid(0, &after),
@@ -348,7 +361,9 @@ both!(
         let made = registry
             .create_device(&all(), device("d", "north", &["hall", "yard", &hall.id]))
             .await?;
-        let found = registry.device(&Scope::All, made.number.into()).await?;
+        let found = registry
+            .device(&Visibility::All, made.number.into())
+            .await?;
         assert_eq!((&found.team, found.tenant), (&north.id, north.tenant));
         assert_eq!(found.groups, [hall.id.clone(), yard.id.clone()]);
         // Those of another team are none, by whichever name.
@@ -390,17 +405,17 @@ both!(
         let (key, _) = registry.add_provisioning_key(&all(), key).await?;
         assert_eq!((key.team, key.groups), (south.id, vec![other.id]));
         // Of two groups of one name neither is meant, but by who sees one.
-        let two = registry.group_named(&Scope::All, "hall").await;
+        let two = registry.group_named(&Visibility::All, "hall").await;
         assert!(matches!(
             two,
             Err(RegistryError::NotFound(NotFound::SeveralGroups(_)))
         ));
-        let own = Scope::Team(north.id.clone());
+        let own = Visibility::Team(north.id.clone());
         assert_eq!(registry.group_named(&own, "hall").await?.id, hall.id);
         registry
             .set_member(&all(), "north", "ann", Some(ApiRole::Viewer))
             .await?;
-        assert_eq!(registry.members(&Scope::All, "north").await?.len(), 1);
+        assert_eq!(registry.members(&Visibility::All, "north").await?.len(), 1);
     }
 );
 
@@ -428,9 +443,11 @@ both!(a_team_is_removed_for_good_and_its_name_is_free, registry, {
     assert!(registry.purge_team(&ann, "north", true).await.is_err());
     let gone = registry.purge_team(&all(), "north", true).await?;
     assert_eq!((gone.devices, gone.users, gone.groups), (2, 1, 1));
-    assert!(is_not_found(registry.user(&Scope::All, "bob").await));
-    assert!(registry.teams(&Scope::All, true).await?.is_empty());
-    assert!(is_not_found(registry.device(&Scope::All, 1.into()).await));
+    assert!(is_not_found(registry.user(&Visibility::All, "bob").await));
+    assert!(registry.teams(&Visibility::All, true).await?.is_empty());
+    assert!(is_not_found(
+        registry.device(&Visibility::All, 1.into()).await
+    ));
     // Deleted first, it goes without more ado.
     let again = registry.add_team(&all(), new_team("north", true)).await?;
     assert_ne!((&again.id, again.tenant), (&team.id, team.tenant));

@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::{all, both, is_not_found, of_team};
-use crate::{RegistryError, Scope, TwinChange, TwinReport, Values};
+use crate::{RegistryError, TwinChange, TwinReport, Values, Visibility};
 
 fn values(json: serde_json::Value) -> Values {
     match json {
@@ -43,7 +43,7 @@ both!(both_sides_of_a_twin_have_versions_of_their_own, registry, {
     let outcomes = registry.note_reported(&reports).await?;
     let applied: Vec<bool> = outcomes.iter().map(Result::is_ok).collect();
     assert_eq!(applied, [true, false, true, false]);
-    let twin = registry.twin(&Scope::All, "pump".into()).await?;
+    let twin = registry.twin(&Visibility::All, "pump".into()).await?;
     assert_eq!(twin.desired.values, values(json!({"a": 1, "b": {"c": 2}})));
     assert_eq!(twin.reported.values, values(json!({"b": {"c": 2}})));
     assert_eq!((twin.reported.version, twin.reported.updated_ms), (2, 7));
@@ -100,7 +100,7 @@ both!(
             (json!({"firmware_version": "2.1"}), "2.1"),
         ] {
             registry.note_reported(&[report("pump", said)]).await?;
-            let device = registry.device(&Scope::All, "pump".into()).await?;
+            let device = registry.device(&Visibility::All, "pump".into()).await?;
             assert_eq!(device.firmware_version, found);
         }
         let said = |device: &str, version: &str| crate::ReportedVersion {
@@ -110,7 +110,7 @@ both!(
         };
         let reported = [said("pump", "2.1"), said("none", "1"), said("pump", "3.0")];
         assert_eq!(registry.note_firmware_versions(&reported).await?, 1);
-        let device = registry.device(&Scope::All, "pump".into()).await?;
+        let device = registry.device(&Visibility::All, "pump".into()).await?;
         assert_eq!(device.firmware_version, "3.0");
     }
 );

@@ -6,8 +6,8 @@ use super::{all, postgres};
 use crate::snapshot::tests::Place;
 use crate::sql::Engine;
 use crate::{
-    COMMON_TENANT, DeviceChange, DeviceRef, Location, NewTeam, Registry, RegistryError, Scope,
-    Snapshot, migrations, wait,
+    COMMON_TENANT, DeviceChange, DeviceRef, Location, NewTeam, Registry, RegistryError, Snapshot,
+    Visibility, migrations, wait,
 };
 
 /// Two teams and a deleted one, with devices, as the version before team tokens left them.
@@ -52,7 +52,9 @@ async fn write_before_team_tokens(location: &Location) {
 async fn upgraded(location: &Location) -> Result<(), RegistryError> {
     write_before_team_tokens(location).await;
     let mut registry = Registry::open(location).await?;
-    let device = registry.device(&Scope::All, DeviceRef::Id("pump")).await?;
+    let device = registry
+        .device(&Visibility::All, DeviceRef::Id("pump"))
+        .await?;
     assert_eq!((device.number, &*device.kind), (1, "meter"));
     assert_eq!((&*device.team, device.last_seen_ms), ("t-early", 5));
     assert_eq!((device.last_message_ms, device.last_telemetry_ms), (6, 7));

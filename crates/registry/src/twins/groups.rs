@@ -11,7 +11,7 @@ use super::{Values, merge};
 use crate::database::Work;
 use crate::groups::find::find_group;
 use crate::sql::{Engine, Fault, Sql, clean};
-use crate::{Actor, Refused, Registry, RegistryError, Scope, expect_revision};
+use crate::{Actor, Refused, Registry, RegistryError, Visibility, expect_revision};
 
 /// Desired values of a group.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,13 +31,13 @@ impl Registry {
     /// There is no such group.
     pub async fn group_twin(
         &mut self,
-        scope: &Scope,
+        visibility: &Visibility,
         group: &str,
     ) -> Result<GroupTwin, RegistryError> {
         let place = self.place().to_owned();
         let mut reading = self.reading().await?;
         let on = reading.connection();
-        let read = one(on, &place, scope, group).await;
+        let read = one(on, &place, visibility, group).await;
         reading.end(read.map(|(twin, _)| twin)).await
     }
 
@@ -63,10 +63,10 @@ impl Registry {
 async fn one(
     on: &mut AnyConnection,
     place: &str,
-    scope: &Scope,
+    visibility: &Visibility,
     group: &str,
 ) -> Result<(GroupTwin, String), Fault> {
-    let group = find_group(on, scope, group).await?;
+    let group = find_group(on, visibility, group).await?;
     let sql = "SELECT desired, version, updated_ms FROM group_twins WHERE group_id = $1";
     let query = sqlx::query(sql).bind(group.id.clone());
     let row = query.fetch_optional(on).await?;
@@ -88,8 +88,8 @@ async fn set(
     change: &TwinChange,
     expected: Option<i64>,
 ) -> Result<(GroupTwin, Vec<(u32, String)>), Fault> {
-    let (scope, place) = (work.actor.scope.clone(), work.place().to_owned());
-    let (mut twin, team) = one(&mut work.all, &place, &scope, group).await?;
+    let (visibility, place) = (work.actor.visibility.clone(), work.place().to_owned());
+    let (mut twin, team) = one(&mut work.all, &place, &visibility, group).await?;
     let what = format!("the desired values of the group {}", twin.name);
     expect_revision(&what, expected, twin.desired.version)?;
     change.apply(&mut twin.desired.values);

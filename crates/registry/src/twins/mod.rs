@@ -21,7 +21,9 @@ use sqlx::{AnyConnection, Row as _};
 use crate::database::Work;
 use crate::devices::{find_device, note_version, reported_version};
 use crate::sql::{Engine, Fault, Sql, clean};
-use crate::{Actor, DeviceRef, NotFound, Refused, Registry, RegistryError, Scope, expect_revision};
+use crate::{
+    Actor, DeviceRef, NotFound, Refused, Registry, RegistryError, Visibility, expect_revision,
+};
 
 /// What a device reports.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,14 +45,14 @@ impl Registry {
     /// There is no such device.
     pub async fn twin(
         &mut self,
-        scope: &Scope,
+        visibility: &Visibility,
         device: DeviceRef<'_>,
     ) -> Result<Twin, RegistryError> {
         let (engine, place) = (self.engine(), self.place().to_owned());
         let mut reading = self.reading().await?;
         let on = reading.connection();
         let read = async {
-            let device = find_device(on, engine, scope, device, false).await?;
+            let device = find_device(on, engine, visibility, device, false).await?;
             let mut sql = Sql::new(engine, SELECT);
             sql.push("d.number = ").bind(device.number);
             one_of(on, engine, &place, sql).await
@@ -205,8 +207,8 @@ async fn set_desired(
     change: &TwinChange,
     expected: Option<i64>,
 ) -> Result<Twin, Fault> {
-    let (engine, scope) = (work.engine, work.actor.scope.clone());
-    let device = find_device(&mut work.all, engine, &scope, device, false).await?;
+    let (engine, visibility) = (work.engine, work.actor.visibility.clone());
+    let device = find_device(&mut work.all, engine, &visibility, device, false).await?;
     let place = work.place().to_owned();
     let mut sql = work.sql(SELECT);
     sql.push("d.number = ").bind(device.number);

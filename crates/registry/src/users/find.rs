@@ -7,7 +7,7 @@ use super::user::User;
 use crate::page::Listed;
 use crate::sql::{Fault, Sql, clean};
 use crate::{
-    ApiRole, NotFound, ObjectKind, Page, PageRequest, Refused, Registry, RegistryError, Scope,
+    ApiRole, NotFound, ObjectKind, Page, PageRequest, Refused, Registry, RegistryError, Visibility,
 };
 
 /// A user, as the gate knows them.
@@ -25,7 +25,7 @@ impl Registry {
     /// # Errors
     /// The database cannot be read.
     pub async fn users(&mut self) -> Result<Vec<User>, RegistryError> {
-        self.list_users(&Scope::All, false).await
+        self.list_users(&Visibility::All, false).await
     }
 
     /// Whether the node has an administrator, or had one.
@@ -62,7 +62,7 @@ impl Registry {
     /// The database cannot be read.
     pub async fn list_users(
         &mut self,
-        scope: &Scope,
+        visibility: &Visibility,
         deleted: bool,
     ) -> Result<Vec<User>, RegistryError> {
         let engine = self.engine();
@@ -70,7 +70,7 @@ impl Registry {
         let on = reading.connection();
         let read = async {
             let mut sql = Sql::new(engine, "SELECT * FROM users WHERE ");
-            conditions(&mut sql, scope, deleted);
+            conditions(&mut sql, visibility, deleted);
             sql.push(" ORDER BY name");
             let rows = sql.all(on).await?;
             rows.iter().map(read_user).collect()
@@ -85,7 +85,7 @@ impl Registry {
     /// The database cannot be read, or the cursor is none.
     pub async fn users_page(
         &mut self,
-        scope: &Scope,
+        visibility: &Visibility,
         deleted: bool,
         page: &PageRequest,
     ) -> Result<Page<User>, RegistryError> {
@@ -94,7 +94,7 @@ impl Registry {
         let on = reading.connection();
         let from = |sql: &mut Sql| {
             sql.push(" FROM users WHERE ");
-            conditions(sql, scope, deleted);
+            conditions(sql, visibility, deleted);
         };
         let listed = Listed {
             columns: "*",
@@ -110,10 +110,14 @@ impl Registry {
     ///
     /// # Errors
     /// There is none.
-    pub async fn user(&mut self, scope: &Scope, name: &str) -> Result<User, RegistryError> {
+    pub async fn user(
+        &mut self,
+        visibility: &Visibility,
+        name: &str,
+    ) -> Result<User, RegistryError> {
         let mut reading = self.reading().await?;
         let on = reading.connection();
-        let found = find(on, scope, name, false).await;
+        let found = find(on, visibility, name, false).await;
         reading.end(found).await
     }
 
@@ -121,21 +125,25 @@ impl Registry {
     ///
     /// # Errors
     /// There is none.
-    pub async fn deleted_user(&mut self, scope: &Scope, name: &str) -> Result<User, RegistryError> {
+    pub async fn deleted_user(
+        &mut self,
+        visibility: &Visibility,
+        name: &str,
+    ) -> Result<User, RegistryError> {
         let mut reading = self.reading().await?;
         let on = reading.connection();
-        let found = find(on, scope, name, true).await;
+        let found = find(on, visibility, name, true).await;
         reading.end(found).await
     }
 }
 
 /// Which users these see: those that are there, or those that are deleted.
-fn conditions(sql: &mut Sql, scope: &Scope, deleted: bool) {
+fn conditions(sql: &mut Sql, visibility: &Visibility, deleted: bool) {
     sql.push(match deleted {
         true => "deleted_ms > 0",
         false => "deleted_ms = 0",
     });
-    if let Some(team) = scope.team() {
+    if let Some(team) = visibility.team() {
         sql.push(" AND name IN (SELECT user_name FROM team_members WHERE team = ");
         sql.bind(team.to_owned()).push(")");
     }
@@ -187,13 +195,13 @@ pub(crate) async fn user_row(on: &mut AnyConnection, name: &str) -> Result<Optio
 /// A user whom these see: theirs is the team that it is in.
 pub(super) async fn find(
     on: &mut AnyConnection,
-    scope: &Scope,
+    visibility: &Visibility,
     name: &str,
     deleted: bool,
 ) -> Result<User, Fault> {
     let mut sql = Sql::short("SELECT * FROM users WHERE name = ");
     sql.bind(clean(name)).push(" AND ");
-    conditions(&mut sql, scope, deleted);
+    conditions(&mut sql, visibility, deleted);
     let row = sql.first(on).await?;
     read_user(&row.ok_or_else(|| not_found(name))?)
 }
@@ -202,12 +210,12 @@ pub(super) async fn find(
 /// to it, but no user who has a role in other teams.
 pub(super) async fn find_own(
     on: &mut AnyConnection,
-    scope: &Scope,
+    visibility: &Visibility,
     name: &str,
     deleted: bool,
 ) -> Result<User, Fault> {
-    let user = find(on, scope, name, deleted).await?;
-    let Some(team) = scope.team() else {
+    let user = find(on, visibility, name, deleted).await?;
+    let Some(team) = visibility.team() else {
         return Ok(user);
     };
     let is_own = user.team == team && user.api_role == ApiRole::None;
@@ -224,10 +232,10 @@ fn not_found(name: &str) -> NotFound {
 /// Whether this is a user whom the caller sees.
 pub(crate) async fn is_user(
     on: &mut AnyConnection,
-    scope: &Scope,
+    visibility: &Visibility,
     name: &str,
 ) -> Result<bool, Fault> {
-    match find(on, scope, name, false).await {
+    match find(on, visibility, name, false).await {
         Ok(_) => Ok(true),
         Err(Fault::Told(RegistryError::NotFound(_))) => Ok(false),
         Err(fault) => Err(fault),
@@ -237,10 +245,10 @@ pub(crate) async fn is_user(
 /// As [`is_user`], where there must be one.
 pub(crate) async fn expect_user(
     on: &mut AnyConnection,
-    scope: &Scope,
+    visibility: &Visibility,
     name: &str,
 ) -> Result<(), Fault> {
-    find(on, scope, name, false).await.map(drop)
+    find(on, visibility, name, false).await.map(drop)
 }
 
 /// Whether a user has a role in another team than this one.

@@ -82,7 +82,7 @@ impl Registry {
     ) -> Result<(), RegistryError> {
         let mut work = self.begin(actor).await?;
         let done = async {
-            let user = find_own(&mut work.all, &actor.scope, name, false).await?;
+            let user = find_own(&mut work.all, &actor.visibility, name, false).await?;
             let sql = "UPDATE users SET password_hash = $1, password_set_ms = $2, \
                        scram_verifier = $3, revision = revision + 1, updated_ms = $2 \
                        WHERE name = $4";

@@ -9,7 +9,7 @@ use crate::agenda::SECOND;
 use crate::facts::Fact;
 use crate::ledger::Ledger;
 use crate::observer::Findings;
-use crate::people::{People, UserIndex, Verdict};
+use crate::people::{LoginVerdict, People, UserIndex};
 
 const CHECK: &str = "lockouts";
 
@@ -54,12 +54,12 @@ impl Lockouts {
                 let own = (user, tenant, Some(People::address(client)));
                 let all = (user, tenant, None);
                 match verdict {
-                    Verdict::Wrong => {
+                    LoginVerdict::Wrong => {
                         for suspect in [own, all] {
                             self.failed(at_us, suspect, people);
                         }
                     }
-                    Verdict::Accepted => {
+                    LoginVerdict::Accepted => {
                         let is_locked = |suspect| {
                             let until = self.locked_until.get(suspect);
                             until.is_some_and(|until| at_us < *until)
@@ -72,7 +72,7 @@ impl Lockouts {
                         }
                         self.at_home.insert(own);
                     }
-                    Verdict::LockedOut | Verdict::NotNow => {}
+                    LoginVerdict::LockedOut | LoginVerdict::NotNow => {}
                 }
             }
             _ => {}

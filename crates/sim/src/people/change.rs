@@ -5,7 +5,7 @@ use martlet_broker::{
     Actions, Command, Realm, Revocation, RevocationReason, RevokedClients, TenantId,
 };
 
-use super::{Gate, People, RuleRow, Standing, State, TENANTS, UserIndex, Version};
+use super::{Authenticator, People, RuleRow, Standing, State, TENANTS, UserIndex, Version};
 use crate::random::Random;
 use crate::topics::{FilterIndex, Topics};
 
@@ -27,7 +27,12 @@ pub struct Change {
 
 impl People {
     /// Changes something about some user.
-    pub fn change(&mut self, gate: &mut Gate, topics: &Topics, random: &mut Random) -> Change {
+    pub fn change(
+        &mut self,
+        gate: &mut Authenticator,
+        topics: &Topics,
+        random: &mut Random,
+    ) -> Change {
         let mut users = self.current().to_vec();
         let user = random.below(users.len() as u64) as UserIndex;
         let found = &mut users[usize::from(user)];

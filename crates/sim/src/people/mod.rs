@@ -5,8 +5,8 @@
 //! What a user may do is decided here by the rules as they stand, one after the other. The broker
 //! has its own way.
 
+mod authenticator;
 mod change;
-mod gate;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,8 +20,8 @@ use crate::facts::{ClientIndex, MessageIndex};
 use crate::node::LinkIndex;
 use crate::topics::{FilterIndex, TopicIndex, Topics};
 
+pub use authenticator::{Authenticator, Judged, LoginVerdict};
 pub use change::Change;
-pub use gate::{Gate, Judged, Verdict};
 
 /// A user of the run.
 pub type UserIndex = u16;

@@ -12,7 +12,7 @@ use super::World;
 use crate::agenda::Due;
 use crate::facts::{ClientIndex, Fact};
 use crate::node::LinkIndex;
-use crate::people::{Change, Gate, People, UserIndex, Version};
+use crate::people::{Authenticator, Change, People, UserIndex, Version};
 use crate::random::Random;
 
 /// Requests from this one on ask whether a version is in force.
@@ -21,7 +21,7 @@ const FIRST_REQUEST: u64 = 1 << 32;
 /// The office that changes users, and lets clients in.
 #[derive(Debug)]
 pub struct Office {
-    gate: Gate,
+    gate: Authenticator,
     random: Random,
     /// Mean time between changes, microseconds; 0 is none.
     change_us: u64,
@@ -31,7 +31,7 @@ pub struct Office {
 
 impl Office {
     /// An office that changes something every so often.
-    pub fn new(gate: Gate, change_us: u64, random: Random) -> Self {
+    pub fn new(gate: Authenticator, change_us: u64, random: Random) -> Self {
         Self {
             gate,
             random,
@@ -228,7 +228,7 @@ impl World {
         let at_us = office
             .gate
             .ask(now_us, (shard, link), asked, (people, &ledger.topics));
-        self.agenda.enter(at_us, Due::Gate);
+        self.agenda.enter(at_us, Due::Authenticator);
     }
 
     /// Clients that wait are looked at, and told.
@@ -252,7 +252,7 @@ impl World {
             self.wake_shard_soon(shard);
         }
         if let Some(next_us) = work.next_us {
-            self.agenda.enter(next_us, Due::Gate);
+            self.agenda.enter(next_us, Due::Authenticator);
         }
     }
 }

@@ -8,7 +8,7 @@ use sqlx::{Connection as _, Postgres, Transaction};
 
 use super::{WRITE_LOCK, connect, within};
 use crate::DatabaseUrl;
-use crate::series::{KnownSeries, Pair, Points, Refusals, SeriesLimits, Verdict, admit};
+use crate::series::{KnownSeries, Pair, PointResult, Points, Refusals, SeriesLimits, admit};
 use crate::value::{Instant, Point, Refusal, SeriesId, Value, day_of};
 use crate::{Settings, StorageError};
 
@@ -120,9 +120,9 @@ async fn write(
     let mut refused = Vec::new();
     for (index, (point, series)) in points.list.iter().zip(found).enumerate() {
         match refusals.of(index) {
-            Verdict::Stored => {}
-            Verdict::LeftOut => continue,
-            Verdict::Refused(refusal) => {
+            PointResult::Stored => {}
+            PointResult::LeftOut => continue,
+            PointResult::Refused(refusal) => {
                 refused.push((index, refusal));
                 continue;
             }

@@ -9,7 +9,7 @@ use sqlx::{Connection as _, SqliteConnection};
 
 use super::{in_transaction, journal};
 use crate::memory::{Moving, SharedMemory};
-use crate::series::{Batch, KnownSeries, Pair, Points, Refusals, SeriesLimits, Verdict, admit};
+use crate::series::{Batch, KnownSeries, Pair, PointResult, Points, Refusals, SeriesLimits, admit};
 use crate::value::{Point, Refusal, SeriesId};
 use crate::{Settings, StorageError};
 
@@ -183,9 +183,9 @@ async fn with_series(
     let mut refused = Vec::new();
     for (index, (point, series)) in points.enumerate() {
         match refusals.of(index) {
-            Verdict::Stored => {}
-            Verdict::LeftOut => continue,
-            Verdict::Refused(refusal) => {
+            PointResult::Stored => {}
+            PointResult::LeftOut => continue,
+            PointResult::Refused(refusal) => {
                 refused.push((index, refusal));
                 continue;
             }

@@ -165,7 +165,7 @@ async fn changed(
 ) -> Result<Device, Problem> {
     let change = ChangeDevice {
         device: DeviceName::Number(device.number),
-        within: caller.scope(),
+        within: caller.visibility(),
         change,
         expected_revision: None,
     };

@@ -12,8 +12,8 @@ use martlet_control::commands::{
 };
 use martlet_control::devices::DeviceName;
 use martlet_control::principal::Principal;
-use martlet_control::tables::TablesError;
-use martlet_registry::{COMMANDS_OPEN_MAX, Device, PageRequest, RegistryError, Scope};
+use martlet_control::shared_registry::SharedRegistryError;
+use martlet_registry::{COMMANDS_OPEN_MAX, Device, PageRequest, RegistryError, Visibility};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -129,7 +129,7 @@ pub(super) async fn send_to_fleet(
     let mut new = body.command("control")?;
     let id = match new.id.take() {
         Some(id) => id,
-        None => new_command_id().map_err(TablesError::from)?,
+        None => new_command_id().map_err(SharedRegistryError::from)?,
     };
     new.id = Some(id.clone());
     let commands = api.commands()?;
@@ -137,7 +137,7 @@ pub(super) async fn send_to_fleet(
     let sent = commands.add_to_many(caller.actor, target, new.clone());
     let sent = match sent.await {
         Ok(sent) => Some(sent),
-        Err(TablesError::Registry(RegistryError::NotFound(_))) => None,
+        Err(SharedRegistryError::Registry(RegistryError::NotFound(_))) => None,
         Err(error) => return Err(error.into()),
     };
     let group = sent.as_ref().and_then(|sent| sent.group.as_ref());
@@ -232,7 +232,10 @@ pub(super) async fn pending(
     };
     let page = PageRequest::first(COMMANDS_OPEN_MAX as usize);
     let name = DeviceName::Number(device.number);
-    let listed = api.commands()?.list(Scope::All, name, filter, page).await?;
+    let listed = api
+        .commands()?
+        .list(Visibility::All, name, filter, page)
+        .await?;
     let pending = listed.items.iter().rev();
     let pending = pending.filter(|command| status_of(command.state) == "pending");
     let pending: Vec<Value> = pending.map(|command| shown(&device, command)).collect();
@@ -303,12 +306,14 @@ async fn find_command(api: &Api, device: &Device, named: &str) -> Result<Command
     let commands = api.commands()?;
     let name = DeviceName::Number(device.number);
     if let Ok(number) = named.parse() {
-        let shown = commands.show_number(Scope::All, name.clone(), number).await;
+        let shown = commands
+            .show_number(Visibility::All, name.clone(), number)
+            .await;
         if let Ok(command) = shown {
             return Ok(command);
         }
     }
-    let shown = commands.show(Scope::All, name, named.to_owned()).await;
+    let shown = commands.show(Visibility::All, name, named.to_owned()).await;
     shown.map_err(|error| match error {
         error if error.is_fault() => error.into(),
         _ => {

@@ -187,7 +187,7 @@ pub(super) async fn change(
     };
     let change = ChangeDevice {
         device: DeviceName::Number(device.number),
-        within: caller.scope(),
+        within: caller.visibility(),
         change,
         expected_revision: None,
     };

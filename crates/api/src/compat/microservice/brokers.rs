@@ -181,7 +181,9 @@ fn unchanged(error: SubscriptionError, what: &str) -> Problem {
         SubscriptionError::Connection(ConnectionError::Refused(why)) => {
             format!("Failed to {what} topic: {why}")
         }
-        SubscriptionError::Tables(error) => format!("Failed to {what} topic: {}", error.told()),
+        SubscriptionError::SharedRegistry(error) => {
+            format!("Failed to {what} topic: {}", error.told())
+        }
     };
     Problem::new(ProblemKind::Internal, detail)
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use martlet_broker::{Identity, Refusal, RevokedClients};
 
 /// What looks for a client; it may take long, and must not block the thread that it runs on.
-pub type Looking<'a> = Pin<Box<dyn Future<Output = Finding> + Send + 'a>>;
+pub type Looking<'a> = Pin<Box<dyn Future<Output = LookupResult> + Send + 'a>>;
 
 /// What takes as long.
 pub type Pretending<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
@@ -17,7 +17,7 @@ pub type Refreshing<'a> = Pin<Box<dyn Future<Output = Vec<RevokedClients>> + Sen
 
 /// What a source found.
 #[derive(Clone, Debug)]
-pub enum Finding {
+pub enum LookupResult {
     /// They are.
     Known(Identity),
     /// The source knows the name, and these are not its credentials: no other source is asked.
@@ -30,10 +30,10 @@ pub enum Finding {
     /// It cannot say: no other source is asked, and the client may come again.
     Failed(Refusal),
     /// One of these, which is remembered no longer than this.
-    Within(Box<Finding>, Duration),
+    Within(Box<LookupResult>, Duration),
 }
 
-impl Finding {
+impl LookupResult {
     /// What was found, and how long it is remembered at most if that is said.
     pub(super) fn with_limit(self) -> (Self, Option<Duration>) {
         match self {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use martlet_broker::{Realm, RevokedClients, TenantId};
 use martlet_registry::{COMMON_TENANT, Snapshot};
 
-use super::source::{Knowledge, Source};
+use super::source::{CredentialSource, Knowledge};
 use super::{Chain, Policy, with_tenants};
 
 impl Policy {
@@ -28,9 +28,9 @@ impl Policy {
     fn with(
         &self,
         idle_tables: Option<Arc<Snapshot>>,
-        change: impl Fn(&Arc<dyn Source>) -> Option<Arc<dyn Source>>,
+        change: impl Fn(&Arc<dyn CredentialSource>) -> Option<Arc<dyn CredentialSource>>,
     ) -> Self {
-        let with = |source: &Arc<dyn Source>| {
+        let with = |source: &Arc<dyn CredentialSource>| {
             let changed = change(source);
             changed.unwrap_or_else(|| Arc::clone(source))
         };
@@ -155,7 +155,10 @@ impl Policy {
 }
 
 /// Users whom another source than before decides about, since it comes first now.
-fn asked_elsewhere(old: &[Arc<dyn Source>], next: &[Arc<dyn Source>]) -> Vec<Arc<str>> {
+fn asked_elsewhere(
+    old: &[Arc<dyn CredentialSource>],
+    next: &[Arc<dyn CredentialSource>],
+) -> Vec<Arc<str>> {
     let mut found = Vec::new();
     for (at, source) in old.iter().enumerate() {
         for user in source.users() {
@@ -166,7 +169,7 @@ fn asked_elsewhere(old: &[Arc<dyn Source>], next: &[Arc<dyn Source>]) -> Vec<Arc
         }
     }
     // There is no list of clients that have logged in with a proof.
-    let by_proof = |source: &Arc<dyn Source>| source.knows("") == Knowledge::ByProof;
+    let by_proof = |source: &Arc<dyn CredentialSource>| source.knows("") == Knowledge::ByProof;
     if old.iter().any(by_proof) {
         let listed = next.iter().flat_map(|source| source.users());
         let barred = listed.filter(|user| is_barred_by_name(old, next, user));
@@ -177,8 +180,12 @@ fn asked_elsewhere(old: &[Arc<dyn Source>], next: &[Arc<dyn Source>]) -> Vec<Arc
 
 /// Whether a client may have logged in with this name, and would need other credentials now: a
 /// source that has the name in its list is asked first.
-fn is_barred_by_name(old: &[Arc<dyn Source>], next: &[Arc<dyn Source>], user: &str) -> bool {
-    let by_proof = |sources: &[Arc<dyn Source>]| {
+fn is_barred_by_name(
+    old: &[Arc<dyn CredentialSource>],
+    next: &[Arc<dyn CredentialSource>],
+    user: &str,
+) -> bool {
+    let by_proof = |sources: &[Arc<dyn CredentialSource>]| {
         let asked = sources.iter().take_while(|source| !source.has_user(user));
         let proofs = asked.filter(|source| source.knows(user) == Knowledge::ByProof);
         proofs
@@ -195,8 +202,12 @@ fn is_barred_by_name(old: &[Arc<dyn Source>], next: &[Arc<dyn Source>], user: &s
 
 /// Whether another source than before is the first that knows this user. Who is known to nobody is
 /// named by the source that knew them.
-fn is_asked_elsewhere(old: &[Arc<dyn Source>], next: &[Arc<dyn Source>], user: &str) -> bool {
-    let kind = |sources: &[Arc<dyn Source>]| {
+fn is_asked_elsewhere(
+    old: &[Arc<dyn CredentialSource>],
+    next: &[Arc<dyn CredentialSource>],
+    user: &str,
+) -> bool {
+    let kind = |sources: &[Arc<dyn CredentialSource>]| {
         let first = sources.iter().find(|source| source.has_user(user));
         first.map(|source| source.as_any().type_id())
     };

@@ -12,7 +12,7 @@ use crate::authentication::slots::SlotRequest;
 use crate::authentication::sources::Hashing;
 
 /// A place where credentials are kept.
-pub trait Source: fmt::Debug + Send + Sync {
+pub trait CredentialSource: fmt::Debug + Send + Sync {
     /// What it is, for logs: `the password file /etc/martlet/passwd`.
     fn name(&self) -> String;
 
@@ -29,7 +29,7 @@ pub trait Source: fmt::Debug + Send + Sync {
     /// Looks up these credentials. What is worked out waits by its `slot_request`.
     fn look<'a>(&'a self, asked: &'a Authentication, slot_request: &'a SlotRequest) -> Looking<'a>;
 
-    /// Takes as long as [`Source::look`] does for a name that it knows and a wrong password. Asked
+    /// Takes as long as [`CredentialSource::look`] does for a name that it knows and a wrong password. Asked
     /// where nobody knows the name, so that the time it takes does not tell that. None: it takes no
     /// time, or it knows nobody.
     fn pretend<'a>(
@@ -66,16 +66,16 @@ pub trait Source: fmt::Debug + Send + Sync {
 
     /// Clients that this source may have let in for what it held, and that the source of its kind
     /// among `next`, if there is one, would refuse.
-    fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<RevokedClients>;
+    fn no_longer_valid(&self, next: &[Arc<dyn CredentialSource>]) -> Vec<RevokedClients>;
 
     /// The same with these tables; none: it does not look at any.
-    fn with_tables(&self, tables: &Arc<Snapshot>) -> Option<Arc<dyn Source>> {
+    fn with_tables(&self, tables: &Arc<Snapshot>) -> Option<Arc<dyn CredentialSource>> {
         let _ = tables;
         None
     }
 
     /// The same for the users and devices of a tenant; none: it knows of no tenants.
-    fn in_tenant(&self, tenant: u32) -> Option<Arc<dyn Source>> {
+    fn in_tenant(&self, tenant: u32) -> Option<Arc<dyn CredentialSource>> {
         let _ = tenant;
         None
     }
@@ -98,7 +98,7 @@ pub trait Source: fmt::Debug + Send + Sync {
     }
 
     /// Takes over from the one of its kind among these what it had found out and holds still.
-    fn inherit(&self, older: &[Arc<dyn Source>]) {
+    fn inherit(&self, older: &[Arc<dyn CredentialSource>]) {
         let _ = older;
     }
 
@@ -149,7 +149,7 @@ pub trait Source: fmt::Debug + Send + Sync {
         None
     }
 
-    /// Lets [`Source::no_longer_valid`] of an older source find its kind.
+    /// Lets [`CredentialSource::no_longer_valid`] of an older source find its kind.
     fn as_any(&self) -> &dyn std::any::Any;
 }
 

@@ -8,20 +8,20 @@ use martlet_codec::ProtocolVersion;
 use proptest::prelude::*;
 use tokio::runtime::Runtime;
 
-use super::super::{Chain, Finding, Lockout, Looking, Source};
+use super::super::{Chain, CredentialSource, Lockout, Looking, LookupResult};
 use super::*;
 
 /// Alice has a verifier, Bob a password only, and Mallory breaks it.
 #[derive(Debug)]
 struct Registry(Verifier);
 
-impl Source for Registry {
+impl CredentialSource for Registry {
     fn name(&self) -> String {
         "the test".to_owned()
     }
 
     fn look<'a>(&'a self, _: &'a Authentication, _: &'a SlotRequest) -> Looking<'a> {
-        Box::pin(std::future::ready(Finding::Stranger))
+        Box::pin(std::future::ready(LookupResult::Stranger))
     }
 
     fn scram(&self, user_name: &str, _: &str) -> ScramUser {
@@ -44,7 +44,7 @@ impl Source for Registry {
         None
     }
 
-    fn no_longer_valid(&self, _: &[Arc<dyn Source>]) -> Vec<RevokedClients> {
+    fn no_longer_valid(&self, _: &[Arc<dyn CredentialSource>]) -> Vec<RevokedClients> {
         vec![RevokedClients::User("alice".into())]
     }
 

@@ -14,7 +14,7 @@ use martlet_registry::{COMMON_TENANT, Snapshot};
 use super::registry::refused;
 use super::{People, known, vouchers};
 use crate::authentication::policy::of_kind;
-use crate::authentication::{Finding, Knowledge, Looking, SlotRequest, Source};
+use crate::authentication::{CredentialSource, Knowledge, Looking, LookupResult, SlotRequest};
 use crate::wall_clock::now_signed_ms;
 
 /// A field of the client's certificate is its user name, whatever its CONNECT says.
@@ -117,15 +117,15 @@ impl CertificateNames {
         rules.map_or_else(|| self.people.rules_of(Some(name)), Arc::clone)
     }
 
-    fn find(&self, asked: &Authentication) -> Finding {
+    fn find(&self, asked: &Authentication) -> LookupResult {
         let Some(certificate) = &asked.certificate else {
-            return Finding::Stranger;
+            return LookupResult::Stranger;
         };
         match user_name(certificate, self.field) {
             Ok(shown) => {
                 let registry = self.registry.as_ref();
                 let Some(name) = self.name_here(&shown) else {
-                    return Finding::Stranger;
+                    return LookupResult::Stranger;
                 };
                 let admitted =
                     registry.map(|known| known.admits(self.tenant, name, &asked.client_id));
@@ -140,7 +140,7 @@ impl CertificateNames {
                          tables"
                     );
                     let refusal = Refusal::untold(RefusalCause::CertificateNameUnknown, detail);
-                    return Finding::NotNow(refusal.about(name));
+                    return LookupResult::NotNow(refusal.about(name));
                 }
                 let credential_ends =
                     match registry.map(|known| self.registered(known, name, asked)) {
@@ -149,13 +149,13 @@ impl CertificateNames {
                         None => 0,
                     };
                 let rules = self.rules(name);
-                let Finding::Known(identity) = known(asked, name.into(), rules) else {
-                    return Finding::Stranger;
+                let LookupResult::Known(identity) = known(asked, name.into(), rules) else {
+                    return LookupResult::Stranger;
                 };
                 // As long as the certificate.
                 let ends_secs = ends_secs(certificate).unwrap_or(1);
                 let ends_ms = ends_secs.saturating_mul(1000).max(1);
-                Finding::Known(Identity {
+                LookupResult::Known(Identity {
                     proof: Proof::Certificate,
                     expires_wall_ms: match u64::try_from(credential_ends) {
                         Ok(0) | Err(_) => ends_ms,
@@ -169,7 +169,7 @@ impl CertificateNames {
             Err(error) => {
                 let detail = format!("its certificate names nobody: {error}");
                 let cause = RefusalCause::CertificateNamesNobody;
-                Finding::Wrong(Refusal::untold(cause, detail))
+                LookupResult::Wrong(Refusal::untold(cause, detail))
             }
         }
     }
@@ -181,7 +181,7 @@ fn fingerprint(certificate: &[u8]) -> [u8; 32] {
     fingerprint
 }
 
-impl Source for CertificateNames {
+impl CredentialSource for CertificateNames {
     fn name(&self) -> String {
         "client certificates".to_owned()
     }
@@ -194,7 +194,7 @@ impl Source for CertificateNames {
         true
     }
 
-    fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<RevokedClients> {
+    fn no_longer_valid(&self, next: &[Arc<dyn CredentialSource>]) -> Vec<RevokedClients> {
         let newer = of_kind::<Self>(next);
         let voucher = newer.map(Self::voucher);
         let mut gone = vouchers::gone(&[self.voucher()], voucher.as_slice());
@@ -219,12 +219,12 @@ impl Source for CertificateNames {
         self.own_registry().map_or_else(Vec::new, gone)
     }
 
-    fn with_tables(&self, tables: &Arc<Snapshot>) -> Option<Arc<dyn Source>> {
+    fn with_tables(&self, tables: &Arc<Snapshot>) -> Option<Arc<dyn CredentialSource>> {
         self.registry.as_ref()?;
         Some(Arc::new(self.with(tables, self.tenant)))
     }
 
-    fn in_tenant(&self, tenant: u32) -> Option<Arc<dyn Source>> {
+    fn in_tenant(&self, tenant: u32) -> Option<Arc<dyn CredentialSource>> {
         // Of a tenant only those are let in whom it has.
         let registry = self.registry.as_ref()?;
         let of_tenant = self.with(registry, tenant).of_registry_alone(true);

@@ -12,7 +12,7 @@ use martlet_broker::{
 
 use super::{People, known, user};
 use crate::authentication::policy::of_kind;
-use crate::authentication::{Finding, Looking, ScramUser, SlotRequest, Source};
+use crate::authentication::{CredentialSource, Looking, LookupResult, ScramUser, SlotRequest};
 
 /// The list of the configuration.
 #[derive(Debug)]
@@ -38,12 +38,12 @@ impl Credentials {
         self.users.iter().find(|user| *user.user_name == *name)
     }
 
-    fn find(&self, asked: &Authentication) -> Finding {
+    fn find(&self, asked: &Authentication) -> LookupResult {
         let Some(name) = &asked.user_name else {
-            return Finding::Stranger;
+            return LookupResult::Stranger;
         };
         let Some(user) = self.user(name) else {
-            return Finding::Stranger;
+            return LookupResult::Stranger;
         };
         let password = asked.password.as_ref().map_or(&[][..], Password::bytes);
         match user.has_password(password) {
@@ -51,13 +51,13 @@ impl Credentials {
             false => {
                 let cause = RefusalCause::WrongPassword(PasswordSource::Configuration);
                 let detail = "wrong password, according to auth.credentials";
-                Finding::Wrong(Refusal::untold(cause, detail))
+                LookupResult::Wrong(Refusal::untold(cause, detail))
             }
         }
     }
 }
 
-impl Source for Credentials {
+impl CredentialSource for Credentials {
     fn name(&self) -> String {
         "auth.credentials".to_owned()
     }
@@ -90,7 +90,7 @@ impl Source for Credentials {
             .map(|_| self.people.rules_of(Some(user_name)))
     }
 
-    fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<RevokedClients> {
+    fn no_longer_valid(&self, next: &[Arc<dyn CredentialSource>]) -> Vec<RevokedClients> {
         let newer = of_kind::<Self>(next);
         let is_gone = |user: &&Credential| {
             let now = newer.and_then(|newer| newer.user(&user.user_name));

@@ -11,7 +11,7 @@ use aws_lc_rs::{hmac, rand};
 use martlet_broker::{Refusal, RefusalCause};
 use martlet_lockout::Aging;
 
-use super::Finding;
+use super::LookupResult;
 use crate::authentication::Pretending;
 use crate::authentication::slots::{SlotRequest, Slots};
 
@@ -90,12 +90,12 @@ impl Hashing {
     pub(super) async fn run(
         &self,
         slot_request: &SlotRequest,
-        work: impl FnOnce() -> Finding + Send + 'static,
-    ) -> Finding {
+        work: impl FnOnce() -> LookupResult + Send + 'static,
+    ) -> LookupResult {
         let done = self.work(slot_request, self.measured(work)).await;
         done.unwrap_or_else(|| {
             let detail = "the hash could not be worked out";
-            Finding::Failed(Refusal::untold(RefusalCause::LoginFailed, detail))
+            LookupResult::Failed(Refusal::untold(RefusalCause::LoginFailed, detail))
         })
     }
 

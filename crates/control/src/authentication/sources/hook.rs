@@ -21,7 +21,9 @@ use serde_json::{Value, json};
 use super::{People, known, vouchers, without_values};
 use crate::authentication::policy::of_kind;
 use crate::authentication::slots::Slots;
-use crate::authentication::{Finding, Knowledge, Looking, SlotRequest, Source, SourceKind};
+use crate::authentication::{
+    CredentialSource, Knowledge, Looking, LookupResult, SlotRequest, SourceKind,
+};
 
 /// What is sent and what an answer means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,19 +96,19 @@ impl Hook {
         })
     }
 
-    async fn ask(&self, asked: &Authentication, slot_request: &SlotRequest) -> Finding {
+    async fn ask(&self, asked: &Authentication, slot_request: &SlotRequest) -> LookupResult {
         let Some(name) = &asked.user_name else {
-            return Finding::Stranger;
+            return LookupResult::Stranger;
         };
         let password = asked.password.as_ref().map_or(&[][..], Password::bytes);
         if password.is_empty() {
             let detail = "it has no password, so the hook is not asked";
-            return Finding::Wrong(Refusal::untold(RefusalCause::NoCredentials, detail));
+            return LookupResult::Wrong(Refusal::untold(RefusalCause::NoCredentials, detail));
         }
         let Ok(password) = std::str::from_utf8(password) else {
             let detail = "its password is no text, so the hook is not asked";
             let cause = RefusalCause::WrongPassword(PasswordSource::Other);
-            return Finding::Wrong(Refusal::untold(cause, detail));
+            return LookupResult::Wrong(Refusal::untold(cause, detail));
         };
         let body = match self.settings.form {
             HookForm::Panel => json!({
@@ -146,7 +148,7 @@ impl Hook {
         let (status, most) = (response.status(), freshness(response.headers()));
         let found = self.found(asked, name, status, self.permits(response).await);
         match most {
-            Some(most) => Finding::Within(Box::new(found), most),
+            Some(most) => LookupResult::Within(Box::new(found), most),
             None => found,
         }
     }
@@ -157,24 +159,24 @@ impl Hook {
         asked: &Authentication,
         name: &Arc<str>,
         status: StatusCode,
-        verdict: Result<Verdict, String>,
-    ) -> Finding {
+        verdict: Result<HookDecision, String>,
+    ) -> LookupResult {
         match verdict {
-            Ok(Verdict::Permits(terms)) => {
+            Ok(HookDecision::Permits(terms)) => {
                 let rules = || self.people.rules_of(Some(name));
                 terms.of(known(asked, Arc::clone(name), rules()), self.voucher)
             }
-            Ok(Verdict::Refuses) => hook_refused(format!("the hook answered {status}")),
-            Ok(Verdict::NamesNothing) => hook_refused(format!(
+            Ok(HookDecision::Refuses) => hook_refused(format!("the hook answered {status}")),
+            Ok(HookDecision::NamesNothing) => hook_refused(format!(
                 "the hook answered {status} without the ids that the form panel expects: a JSON \
                  object of whole numbers such as {{\"team_id\": 1}}"
             )),
-            Ok(Verdict::KnowsNothing) => Finding::Stranger,
+            Ok(HookDecision::KnowsNothing) => LookupResult::Stranger,
             Err(why) => hook_down(why),
         }
     }
 
-    async fn permits(&self, response: reqwest::Response) -> Result<Verdict, String> {
+    async fn permits(&self, response: reqwest::Response) -> Result<HookDecision, String> {
         let status = response.status();
         if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
             return Err(format!("it answered {status}"));
@@ -186,7 +188,7 @@ impl Hook {
                     return Err("it answered 200 without a JSON object".to_owned());
                 };
                 if fields.is_empty() || !fields.values().all(Value::is_u64) {
-                    return Ok(Verdict::NamesNothing);
+                    return Ok(HookDecision::NamesNothing);
                 }
                 true
             }
@@ -200,13 +202,13 @@ impl Hook {
                 }
             }
             HookForm::Result if status == StatusCode::OK => {
-                return Verdict::of_result(&json(&limited(response).await?)?);
+                return HookDecision::of_result(&json(&limited(response).await?)?);
             }
             HookForm::Panel | HookForm::GoAuth | HookForm::Result => false,
         };
         Ok(match permits {
-            true => Verdict::Permits(Terms::default()),
-            false => Verdict::Refuses,
+            true => HookDecision::Permits(Terms::default()),
+            false => HookDecision::Refuses,
         })
     }
 }
@@ -233,7 +235,7 @@ fn freshness(headers: &HeaderMap) -> Option<Duration> {
 }
 
 /// What an answer comes to.
-enum Verdict {
+enum HookDecision {
     Permits(Terms),
     Refuses,
     /// Status 200 with an object that is not the one of the form `panel`: it refuses.
@@ -251,7 +253,7 @@ struct Terms {
     expires_wall_ms: u64,
 }
 
-impl Verdict {
+impl HookDecision {
     /// `{"result": "allow", "is_superuser": false, "acl": […], "expire_at": 1700000000}`
     fn of_result(answer: &Value) -> Result<Self, String> {
         match answer.get("result").and_then(Value::as_str) {
@@ -281,8 +283,8 @@ impl Verdict {
 }
 
 impl Terms {
-    fn of(self, found: Finding, voucher: Voucher) -> Finding {
-        let Finding::Known(identity) = found else {
+    fn of(self, found: LookupResult, voucher: Voucher) -> LookupResult {
+        let LookupResult::Known(identity) = found else {
             return found;
         };
         let identity = Identity {
@@ -291,7 +293,7 @@ impl Terms {
             voucher,
             ..identity
         };
-        Finding::Known(match self.rules {
+        LookupResult::Known(match self.rules {
             None => identity,
             Some(rules) => Identity {
                 realm: Realm::OWN_RULES,
@@ -393,15 +395,15 @@ async fn limited(mut response: reqwest::Response) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-fn hook_refused(detail: String) -> Finding {
-    Finding::Wrong(Refusal::untold(RefusalCause::HookRefused, detail))
+fn hook_refused(detail: String) -> LookupResult {
+    LookupResult::Wrong(Refusal::untold(RefusalCause::HookRefused, detail))
 }
 
-fn hook_down(detail: impl Into<Cow<'static, str>>) -> Finding {
-    Finding::Failed(Refusal::untold(RefusalCause::HookDown, detail))
+fn hook_down(detail: impl Into<Cow<'static, str>>) -> LookupResult {
+    LookupResult::Failed(Refusal::untold(RefusalCause::HookDown, detail))
 }
 
-impl Source for Hook {
+impl CredentialSource for Hook {
     fn name(&self) -> String {
         "the hook (auth.hook_url)".to_owned()
     }
@@ -414,7 +416,7 @@ impl Source for Hook {
         Box::pin(self.ask(asked, slot_request))
     }
 
-    fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<RevokedClients> {
+    fn no_longer_valid(&self, next: &[Arc<dyn CredentialSource>]) -> Vec<RevokedClients> {
         let next = of_kind::<Self>(next).map(|next| next.voucher);
         vouchers::gone(&[self.voucher], next.as_slice())
     }

@@ -28,11 +28,11 @@ pub use registry::RegistrySource;
 pub use token::{TokenSettings, Tokens};
 pub use token_keys::TokenKeys;
 
-use super::Finding;
+use super::LookupResult;
 
 /// A user of a source, by name. No other user takes over its sessions.
-fn known(asked: &Authentication, user_name: Arc<str>, rules: Arc<Rules>) -> Finding {
-    Finding::Known(Identity {
+fn known(asked: &Authentication, user_name: Arc<str>, rules: Arc<Rules>) -> LookupResult {
+    LookupResult::Known(Identity {
         tenant: asked.realm.tenant(),
         realm: asked.realm,
         user_name: Some(user_name),

@@ -11,7 +11,7 @@ use martlet_broker::{
 
 use super::{Hashing, People, known, user};
 use crate::authentication::policy::of_kind;
-use crate::authentication::{Finding, Looking, Pretending, SlotRequest, Source};
+use crate::authentication::{CredentialSource, Looking, LookupResult, Pretending, SlotRequest};
 
 /// A password file, as it was when it was read.
 #[derive(Debug)]
@@ -44,10 +44,10 @@ impl PasswordFileSource {
         Self { renews, ..self }
     }
 
-    async fn find(&self, asked: &Authentication, slot_request: &SlotRequest) -> Finding {
+    async fn find(&self, asked: &Authentication, slot_request: &SlotRequest) -> LookupResult {
         let name = asked.user_name.clone();
         let Some(name) = name.filter(|name| self.file.has_user(name)) else {
-            return Finding::Stranger;
+            return LookupResult::Stranger;
         };
         let file = Arc::clone(&self.file);
         let password = asked.password.clone();
@@ -74,9 +74,9 @@ impl PasswordFileSource {
                     Check::Wrong => {
                         let cause = RefusalCause::WrongPassword(PasswordSource::File);
                         let detail = format!("wrong password, according to {path}");
-                        Finding::Wrong(Refusal::untold(cause, detail).about(path))
+                        LookupResult::Wrong(Refusal::untold(cause, detail).about(path))
                     }
-                    Check::Unknown => Finding::Stranger,
+                    Check::Unknown => LookupResult::Stranger,
                 }
             })
             .await
@@ -99,7 +99,7 @@ fn renew(hashing: &Hashing, path: &str, name: &str, file: &PasswordFile, passwor
     }
 }
 
-impl Source for PasswordFileSource {
+impl CredentialSource for PasswordFileSource {
     fn name(&self) -> String {
         format!("the password file {}", self.path)
     }
@@ -136,7 +136,7 @@ impl Source for PasswordFileSource {
             .then(|| self.people.rules_of(Some(user_name)))
     }
 
-    fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<RevokedClients> {
+    fn no_longer_valid(&self, next: &[Arc<dyn CredentialSource>]) -> Vec<RevokedClients> {
         let Some(newer) = of_kind::<Self>(next) else {
             return self.file.users().map(user).collect();
         };

@@ -11,7 +11,7 @@ use martlet_registry::{COMMON_TENANT, Known, Registry, Snapshot};
 use super::{Hashing, known, user, vouchers};
 use crate::authentication::policy::{Knowledge, of_kind};
 use crate::authentication::{
-    Finding, Looking, Pretending, ScramUser, SlotRequest, Source, SourceKind,
+    CredentialSource, Looking, LookupResult, Pretending, ScramUser, SlotRequest, SourceKind,
 };
 use crate::wall_clock::now_signed_ms;
 
@@ -42,9 +42,9 @@ impl RegistrySource {
         }
     }
 
-    async fn find(&self, asked: &Authentication, slot_request: &SlotRequest) -> Finding {
+    async fn find(&self, asked: &Authentication, slot_request: &SlotRequest) -> LookupResult {
         let Some(name) = asked.user_name.clone() else {
-            return Finding::Stranger;
+            return LookupResult::Stranger;
         };
         match self.snapshot.known(self.tenant, &name) {
             Some(Known::Device) => self.find_device(asked, name),
@@ -58,19 +58,19 @@ impl RegistrySource {
 
     /// A device may name itself by its number. To others, its number is the name of nobody: the
     /// next source may know it.
-    fn find_by_number(&self, asked: &Authentication, name: &str) -> Finding {
+    fn find_by_number(&self, asked: &Authentication, name: &str) -> LookupResult {
         let Some(id) = self.snapshot.device_numbered(self.tenant, name) else {
-            return Finding::Stranger;
+            return LookupResult::Stranger;
         };
         match self.find_device(asked, Arc::clone(id)) {
-            Finding::Wrong(_) => Finding::Stranger,
+            LookupResult::Wrong(_) => LookupResult::Stranger,
             found => found,
         }
     }
 
     /// A device of a team whose token it shows: the key is the User Name, the secret the Password.
     /// None: there is no token with this key.
-    fn find_by_team_token(&self, asked: &Authentication, key: &str) -> Option<Finding> {
+    fn find_by_team_token(&self, asked: &Authentication, key: &str) -> Option<LookupResult> {
         let secret = asked.password.as_ref().map_or(&[][..], Password::bytes);
         let (tenant, client_id) = (self.tenant, &asked.client_id);
         let checked = self
@@ -83,7 +83,7 @@ impl RegistrySource {
         let rules = self.snapshot.rules_of(tenant, &login.device)?;
         let found = known(asked, Arc::clone(&login.device), Arc::clone(rules));
         Some(match found {
-            Finding::Known(identity) => Finding::Known(Identity {
+            LookupResult::Known(identity) => LookupResult::Known(Identity {
                 proof: Proof::DeviceToken,
                 credential: login.mark,
                 voucher: voucher(&login.token),
@@ -103,7 +103,7 @@ impl RegistrySource {
     }
 
     /// Its credential was made up, so there is nothing to be slow about.
-    fn find_device(&self, asked: &Authentication, id: Arc<str>) -> Finding {
+    fn find_device(&self, asked: &Authentication, id: Arc<str>) -> LookupResult {
         let secret = asked.password.as_ref().map_or(&[][..], Password::bytes);
         let checked =
             self.snapshot
@@ -111,7 +111,7 @@ impl RegistrySource {
         let rules = self.snapshot.rules_of(self.tenant, &id);
         match (checked, rules) {
             (Some(Ok(ends)), Some(rules)) => match known(asked, id, Arc::clone(rules)) {
-                Finding::Known(identity) => Finding::Known(Identity {
+                LookupResult::Known(identity) => LookupResult::Known(Identity {
                     proof: Proof::DeviceToken,
                     credential: self.snapshot.mark_of_secret(secret),
                     expires_wall_ms: u64::try_from(ends).unwrap_or(0),
@@ -120,7 +120,7 @@ impl RegistrySource {
                 other => other,
             },
             (Some(Err(refusal)), _) => refused(refusal),
-            _ => Finding::Stranger,
+            _ => LookupResult::Stranger,
         }
     }
 
@@ -129,7 +129,7 @@ impl RegistrySource {
         asked: &Authentication,
         name: Arc<str>,
         slot_request: &SlotRequest,
-    ) -> Finding {
+    ) -> LookupResult {
         let snapshot = Arc::clone(&self.snapshot);
         let rules = snapshot.rules_of(self.tenant, &name).cloned();
         let found = rules.map(|rules| known(asked, Arc::clone(&name), rules));
@@ -158,7 +158,7 @@ impl RegistrySource {
                     found
                 }
                 (Some(Err(refusal)), _) => refused(refusal),
-                _ => Finding::Stranger,
+                _ => LookupResult::Stranger,
             }
         };
         self.hashing.run(slot_request, work).await
@@ -189,14 +189,14 @@ fn renew(
 }
 
 /// Wrong credentials count as a try; a client that may not come now has proved a name.
-pub(super) fn refused(refusal: Refusal) -> Finding {
+pub(super) fn refused(refusal: Refusal) -> LookupResult {
     match refusal.cause.is_wrong_secret() {
-        true => Finding::Wrong(refusal),
-        false => Finding::NotNow(refusal),
+        true => LookupResult::Wrong(refusal),
+        false => LookupResult::NotNow(refusal),
     }
 }
 
-impl Source for RegistrySource {
+impl CredentialSource for RegistrySource {
     fn name(&self) -> String {
         // Where the tables are is no matter of a team's people, who are told this.
         match self.snapshot.team_of(self.tenant) {
@@ -270,7 +270,7 @@ impl Source for RegistrySource {
         }
     }
 
-    fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<RevokedClients> {
+    fn no_longer_valid(&self, next: &[Arc<dyn CredentialSource>]) -> Vec<RevokedClients> {
         let newer = of_kind::<Self>(next).map(|newer| &*newer.snapshot);
         let mut gone = match newer {
             Some(newer) => self.snapshot.no_longer_valid(self.tenant, newer),
@@ -280,7 +280,7 @@ impl Source for RegistrySource {
         gone
     }
 
-    fn with_tables(&self, tables: &Arc<Snapshot>) -> Option<Arc<dyn Source>> {
+    fn with_tables(&self, tables: &Arc<Snapshot>) -> Option<Arc<dyn CredentialSource>> {
         Some(Arc::new(self.with(tables, self.tenant)))
     }
 
@@ -288,7 +288,7 @@ impl Source for RegistrySource {
         Some(&self.snapshot)
     }
 
-    fn in_tenant(&self, tenant: u32) -> Option<Arc<dyn Source>> {
+    fn in_tenant(&self, tenant: u32) -> Option<Arc<dyn CredentialSource>> {
         Some(Arc::new(self.with(&self.snapshot, tenant)))
     }
 

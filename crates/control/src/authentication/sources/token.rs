@@ -20,7 +20,7 @@ use super::token_keys::{TokenKey, TokenKeys};
 use super::{People, known, vouchers};
 use crate::authentication::policy::of_kind;
 use crate::authentication::{
-    Finding, Knowledge, Looking, Refreshing, SlotRequest, Source, SourceKind,
+    CredentialSource, Knowledge, Looking, LookupResult, Refreshing, SlotRequest, SourceKind,
 };
 
 /// What is asked of a token beside its signature.
@@ -80,12 +80,12 @@ impl Tokens {
         }
     }
 
-    async fn find(&self, asked: &Authentication) -> Finding {
+    async fn find(&self, asked: &Authentication) -> LookupResult {
         let password = asked.password.as_ref().map_or(&[][..], Password::bytes);
         let token = std::str::from_utf8(password).unwrap_or_default();
         // Anything else is a password.
         let Ok(header) = decode_header(token) else {
-            return Finding::Stranger;
+            return LookupResult::Stranger;
         };
         if header.crit.is_some() {
             // RFC 7515 section 4.1.11: what is critical and not understood makes it invalid.
@@ -110,7 +110,7 @@ impl Tokens {
         {
             Ok(keys) => keys,
             Err(why) => {
-                return Finding::Failed(Refusal::untold(RefusalCause::TokenKeysDown, why));
+                return LookupResult::Failed(Refusal::untold(RefusalCause::TokenKeysDown, why));
             }
         };
         for key in keys.0.iter().filter(is_meant) {
@@ -119,7 +119,7 @@ impl Tokens {
                 Err(error) => refusal = refused_for(&error),
             }
         }
-        Finding::Wrong(refusal)
+        LookupResult::Wrong(refusal)
     }
 
     /// A key, with what is asked of its tokens, and the server that it is of.
@@ -186,7 +186,7 @@ impl Tokens {
         decoded.map(|decoded| decoded.claims)
     }
 
-    fn identity(&self, asked: &Authentication, claims: Claims, voucher: Voucher) -> Finding {
+    fn identity(&self, asked: &Authentication, claims: Claims, voucher: Voucher) -> LookupResult {
         let text = |claim: &str| claims.others.get(claim).and_then(Value::as_str);
         let Some(user_name) = text(&self.settings.user_claim) else {
             return bad_token(format!(
@@ -207,7 +207,7 @@ impl Tokens {
             user_name.into(),
             self.people.rules_of(Some(user_name)),
         );
-        let Finding::Known(identity) = found else {
+        let LookupResult::Known(identity) = found else {
             return found;
         };
         let identity = Identity {
@@ -217,8 +217,8 @@ impl Tokens {
             ..identity
         };
         match claims.acl.map(compile).transpose() {
-            Ok(None) => Finding::Known(identity),
-            Ok(Some(rules)) => Finding::Known(Identity {
+            Ok(None) => LookupResult::Known(identity),
+            Ok(Some(rules)) => LookupResult::Known(Identity {
                 realm: Realm::OWN_RULES,
                 rules: Arc::new(rules),
                 ..identity
@@ -256,8 +256,8 @@ fn refused_for(error: &Error) -> Refusal {
     Refusal::untold(cause, format!("its token is not good: {why}"))
 }
 
-fn bad_token(detail: impl Into<Cow<'static, str>>) -> Finding {
-    Finding::Wrong(Refusal::untold(RefusalCause::BadToken, detail))
+fn bad_token(detail: impl Into<Cow<'static, str>>) -> LookupResult {
+    LookupResult::Wrong(Refusal::untold(RefusalCause::BadToken, detail))
 }
 
 fn compile(permissions: Permissions) -> Result<Rules, String> {
@@ -280,7 +280,7 @@ fn compile(permissions: Permissions) -> Result<Rules, String> {
     Rules::compile(rules, Actions::NONE).map_err(|error| error.to_string())
 }
 
-impl Source for Tokens {
+impl CredentialSource for Tokens {
     fn name(&self) -> String {
         "tokens (auth.jwt_keys)".to_owned()
     }
@@ -297,13 +297,13 @@ impl Source for Tokens {
         Some(Box::pin(self.gone_from_server()))
     }
 
-    fn inherit(&self, older: &[Arc<dyn Source>]) {
+    fn inherit(&self, older: &[Arc<dyn CredentialSource>]) {
         if let Some(older) = of_kind::<Self>(older) {
             self.keys.inherit(&older.keys);
         }
     }
 
-    fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<RevokedClients> {
+    fn no_longer_valid(&self, next: &[Arc<dyn CredentialSource>]) -> Vec<RevokedClients> {
         let next = of_kind::<Self>(next).map(Self::vouchers);
         vouchers::gone(&self.vouchers(), &next.unwrap_or_default())
     }

@@ -2,7 +2,7 @@ use martlet_broker::{EventHead, TenantId, TlsFault, UserName, UserSources, WebSo
 
 use super::*;
 use crate::cause::tests::WORDS_OF_OLD;
-use crate::journal::mend;
+use crate::journal::remedy;
 
 fn refused(user: &str, why: Refusal) -> EventNotice {
     let event = Event::Refused {
@@ -20,11 +20,11 @@ fn told(client_id: &str, user: Option<UserName>, event: Event) -> EventNotice {
     EventNotice { head, event }
 }
 
-fn way(told: &EventNotice) -> Way {
-    mend::way(told, &Commands::default()).unwrap_or_default()
+fn way(told: &EventNotice) -> WordedRemedy {
+    remedy::worded(told, &Commands::default()).unwrap_or_default()
 }
 
-fn about(cause: RefusalCause, subject: &str) -> Way {
+fn about(cause: RefusalCause, subject: &str) -> WordedRemedy {
     way(&refused(
         "c",
         Refusal::untold(cause, "any words").about(subject),
@@ -109,9 +109,12 @@ fn a_packet_that_breaks_a_rule_is_to_be_traced() {
         assert_eq!(way.command.as_deref(), Some("martlet trace -- -x"));
     }
     let goodbye = RefusalCause::Goodbye;
-    assert_eq!(ended(ReasonCode::Success, goodbye), Way::default());
+    assert_eq!(ended(ReasonCode::Success, goodbye), WordedRemedy::default());
     // The client itself may say that the server broke a rule.
-    assert_eq!(ended(ReasonCode::ProtocolError, goodbye), Way::default());
+    assert_eq!(
+        ended(ReasonCode::ProtocolError, goodbye),
+        WordedRemedy::default()
+    );
 }
 
 #[test]

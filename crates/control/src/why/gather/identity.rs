@@ -7,7 +7,7 @@ use martlet_broker::{ClientDetail, Realm, is_asked_for};
 
 use crate::authentication::{Policy, Standing};
 use crate::control::{Control, ControlError};
-use crate::journal::{Entry, Run, Way};
+use crate::journal::{Entry, Run, WordedRemedy};
 use crate::why::Question;
 use crate::why::facts::{Namesakes, Presence};
 
@@ -23,7 +23,7 @@ pub(super) struct Identified {
     pub(super) by_team_token: bool,
     pub(super) namesakes: Namesakes,
     pub(super) standing: Option<Standing>,
-    pub(super) standing_way: Option<Way>,
+    pub(super) standing_way: Option<WordedRemedy>,
     pub(super) presence: Option<Presence>,
     pub(super) is_of_another: bool,
     pub(super) from_address: Option<Vec<Entry>>,

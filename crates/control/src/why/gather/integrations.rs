@@ -119,7 +119,7 @@ impl Control {
                     command: command("resume"),
                 }),
                 (None, Some(failure)) => {
-                    let (mend, command) = match secret_trouble {
+                    let (remedy, command) = match secret_trouble {
                         None => (REPAIR_TARGET, Some(command("test"))),
                         Some(trouble) => self.secret_remedy(&trouble),
                     };
@@ -127,7 +127,7 @@ impl Control {
                         error: failure.error.clone(),
                         since_ms: failure.since_ms,
                         attempts: failure.attempts,
-                        mend,
+                        remedy,
                         command,
                     })
                 }

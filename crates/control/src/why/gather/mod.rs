@@ -28,7 +28,7 @@ use crate::authentication::Policy;
 use crate::cause::Cause;
 use crate::control::{Control, ControlError};
 use crate::integrations::Integrations;
-use crate::journal::{AclPlace, Entry, Run, host, mend_of_limit};
+use crate::journal::{AclPlace, Entry, Run, host, remedy_of_limit};
 use crate::store::StoreState;
 use crate::telemetry::Telemetry;
 use crate::text::typed;
@@ -452,13 +452,13 @@ fn store_trouble(state: StoreState, sees_node: bool) -> Option<StoreTrouble> {
             true => Limit::StoreBytes,
             false => Limit::DiskFull,
         };
-        let mend = mend_of_limit(limit).filter(|_| sees_node);
+        let remedy = remedy_of_limit(limit).filter(|_| sees_node);
         return Some(StoreTrouble::Full {
             why: match sees_node {
                 true => why,
                 false => "the message store is full".to_owned(),
             },
-            mend: mend.map(|way| way.text),
+            remedy: remedy.map(|way| way.text),
         });
     }
     state.behind.then_some(StoreTrouble::Slow)

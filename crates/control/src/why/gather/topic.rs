@@ -11,11 +11,9 @@ use martlet_codec::{SubscriptionFilter, TopicFilter, TopicName};
 use crate::cause::Cause;
 use crate::control::{Control, ControlError};
 use crate::explain::{self, Explained};
-use crate::journal::{AclPlace, Entry, Lacking, Run, Way};
+use crate::journal::{AclPlace, Entry, Lacking, Run, WordedRemedy};
 use crate::why::Question;
-use crate::why::facts::{
-    GroupMissing, Meant, NearSubscriber, Retained, Subscriber, TopicRules,
-};
+use crate::why::facts::{GroupMissing, Meant, NearSubscriber, Retained, Subscriber, TopicRules};
 
 const SUBSCRIBERS_MAX: usize = 20;
 
@@ -179,13 +177,13 @@ impl Control {
             ..*who
         };
         let mut groups_missing = Vec::new();
-        let mut mend = |action, explained: &Explained| match has_own_rules {
-            true => Way {
+        let mut remedy = |action, explained: &Explained| match has_own_rules {
+            true => WordedRemedy {
                 text: "give it a token that permits it, or have the hook's answer permit it"
                     .to_owned(),
                 command: None,
             },
-            false if explained.outcome == explain::Outcome::Permitted => Way::default(),
+            false if explained.outcome == explain::Outcome::Permitted => WordedRemedy::default(),
             false => {
                 let (way, group) = self.permitting_of(&named, (action, topic));
                 groups_missing.extend(group);
@@ -204,8 +202,8 @@ impl Control {
             true => "subscribe",
             false => "receive",
         };
-        let mend_publish = mend("publish", &publish);
-        let mend_receive = mend(receiving, &receive);
+        let remedy_publish = remedy("publish", &publish);
+        let remedy_receive = remedy(receiving, &receive);
         let rules = TopicRules {
             publish,
             receive,
@@ -213,8 +211,8 @@ impl Control {
             meant_receive: meant(Actions::RECEIVE),
             permitted: all(Actions::PUBLISH),
             readable: all(Actions::RECEIVE),
-            mend_publish,
-            mend_receive,
+            remedy_publish,
+            remedy_receive,
         };
         Ok((rules, groups_missing))
     }
@@ -225,7 +223,7 @@ impl Control {
         &self,
         who: &Actor<'_>,
         (action, topic): (&str, &str),
-    ) -> (Way, Option<GroupMissing>) {
+    ) -> (WordedRemedy, Option<GroupMissing>) {
         let lacking = Lacking {
             client_id: who.client_id,
             user: who.user,
@@ -273,7 +271,7 @@ impl Control {
             let (way, group) = self.permitting_of(&whose, (action, topic));
             // The entry knows as much where nothing more is known.
             if group.is_some() || who.acl_file.is_some() && entry.command.is_none() {
-                (entry.mend, entry.command) = (Some(way.text), way.command);
+                (entry.remedy, entry.command) = (Some(way.text), way.command);
             }
             groups_missing.extend(group);
         }

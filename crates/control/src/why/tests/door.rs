@@ -6,7 +6,7 @@ use martlet_codec::ReasonCode;
 use super::{NOBODY, NOW, WRONG_PASSWORD, barred, connected, expect, facts, run};
 use crate::authentication::Standing;
 use crate::cause::Cause;
-use crate::journal::{Entry, Way};
+use crate::journal::{Entry, WordedRemedy};
 use crate::why::facts::{Banned, Deleted, GoneTeam, Lockout, Presence, Spent};
 use crate::why::{Finding, State, judge};
 
@@ -23,27 +23,27 @@ fn what_it_was_told_when_it_last_came_decides() {
     let mut facts = facts(None);
     facts.runs = vec![run(EventKind::Connected, "", "", 1, 900_000), refused];
     facts.standing = Some(Standing::Known);
-    let verdict = judge(&facts);
+    let diagnosis = judge(&facts);
     expect(
-        &verdict,
+        &diagnosis,
         Cause::WrongPassword,
         State::Refused,
         "according to",
     );
-    assert_eq!(verdict.finding.since_ms, Some(NOW - 61_000));
-    assert_eq!(verdict.finding.count, Some(12));
-    assert_eq!(verdict.finding.mend.as_deref(), Some("do this"));
+    assert_eq!(diagnosis.finding.since_ms, Some(NOW - 61_000));
+    assert_eq!(diagnosis.finding.count, Some(12));
+    assert_eq!(diagnosis.finding.remedy.as_deref(), Some("do this"));
     // It has come in meanwhile.
     facts.runs.push(run(EventKind::Connected, "", "", 1, 10));
     facts.session = Some(connected());
-    let verdict = judge(&facts);
+    let diagnosis = judge(&facts);
     let said = "is connected and nothing is wrong now";
-    expect(&verdict, Cause::NothingWrong, State::Connected, said);
-    let [before] = &*verdict.also else {
-        panic!("{verdict:#?}");
+    expect(&diagnosis, Cause::NothingWrong, State::Connected, said);
+    let [before] = &*diagnosis.also else {
+        panic!("{diagnosis:#?}");
     };
     assert!(before.sentence.contains("it was refused: "), "{before:#?}");
-    assert_eq!((&before.mend, &before.command), (&None, &None));
+    assert_eq!((&before.remedy, &before.command), (&None, &None));
 }
 
 #[test]
@@ -121,11 +121,11 @@ fn who_has_no_good_credential_left_is_told_so_with_the_way_to_another() {
     let wrong = (RefusalCause::WrongSecret, "wrong credential for device d1");
     let refused = run(EventKind::Refused, "BadUserNameOrPassword", wrong, 3, 1_000);
     facts.runs = vec![refused];
-    let verdict = judge(&facts);
+    let diagnosis = judge(&facts);
     let said = "all 2 of its credentials were revoked, the last on 2030-01-31 12:00:00 UTC";
-    expect(&verdict, Cause::CredentialExpired, State::Refused, said);
+    expect(&diagnosis, Cause::CredentialExpired, State::Refused, said);
     assert_eq!(
-        verdict.finding.command.as_deref(),
+        diagnosis.finding.command.as_deref(),
         Some("martlet device rotate d1")
     );
     // Any certificate that names it would do, and it has shown none.
@@ -147,35 +147,35 @@ fn a_stranger_who_tries_the_name_of_who_is_connected_is_a_remark() {
     tried.last.address = Some("[2001:db8::1]:4711".to_owned());
     tried.last.command = Some("martlet device rotate d1".to_owned());
     facts.runs = vec![run(EventKind::Connected, "", "", 1, 5_000), tried];
-    let verdict = judge(&facts);
+    let diagnosis = judge(&facts);
     expect(
-        &verdict,
+        &diagnosis,
         Cause::NothingWrong,
         State::Connected,
         "is connected",
     );
-    let [aside] = &*verdict.also else {
-        panic!("{verdict:#?}");
+    let [aside] = &*diagnosis.also else {
+        panic!("{diagnosis:#?}");
     };
     assert!(
         aside
             .sentence
             .contains("a client at [2001:db8::1] tried its name with a wrong password 3 times"),
-        "{verdict:#?}"
+        "{diagnosis:#?}"
     );
     assert_eq!(aside.command, None);
     assert!(
         !aside
-            .mend
+            .remedy
             .as_deref()
             .unwrap_or_default()
             .contains("do this")
     );
     // It came in after that: it may have been itself.
     facts.runs.push(run(EventKind::Connected, "", "", 1, 500));
-    let verdict = judge(&facts);
-    assert_eq!(verdict.finding.cause, Cause::NothingWrong);
-    assert_eq!(verdict.also[0].command, None);
+    let diagnosis = judge(&facts);
+    assert_eq!(diagnosis.finding.cause, Cause::NothingWrong);
+    assert_eq!(diagnosis.also[0].command, None);
     // It disconnected since, by itself: a refusal while it was connected does not keep it out.
     facts.runs.pop();
     facts.session = None;
@@ -186,11 +186,11 @@ fn a_stranger_who_tries_the_name_of_who_is_connected_is_a_remark() {
         1,
         400,
     ));
-    let verdict = judge(&facts);
-    expect(&verdict, Cause::Away, State::Away, "it is not connected");
+    let diagnosis = judge(&facts);
+    expect(&diagnosis, Cause::Away, State::Away, "it is not connected");
     assert!(
-        verdict.also[0].sentence.starts_with("a client at "),
-        "{verdict:#?}"
+        diagnosis.also[0].sentence.starts_with("a client at "),
+        "{diagnosis:#?}"
     );
 }
 
@@ -208,14 +208,19 @@ fn who_went_with_a_team_is_told_which_to_restore() {
                 brings_back,
             }),
         });
-        let verdict = judge(&facts);
-        expect(&verdict, Cause::Deleted, State::NeverSeen, "its team north");
-        let mend = verdict.finding.mend.unwrap_or_default();
-        assert!(
-            mend.contains("the team north") && mend.contains(said),
-            "{mend}"
+        let diagnosis = judge(&facts);
+        expect(
+            &diagnosis,
+            Cause::Deleted,
+            State::NeverSeen,
+            "its team north",
         );
-        assert_eq!(verdict.finding.command, command);
+        let remedy = diagnosis.finding.remedy.unwrap_or_default();
+        assert!(
+            remedy.contains("the team north") && remedy.contains(said),
+            "{remedy}"
+        );
+        assert_eq!(diagnosis.finding.command, command);
     }
 }
 
@@ -232,19 +237,22 @@ fn somebody_without_a_name_is_not_who_was_heard_of_since() {
     facts.runs = vec![run(EventKind::Disconnected, keep_alive, silent, 1, 5_000)];
     facts.nameless = vec![stray(1_000)];
     // It is the newest thing that is known, and a guess all the same.
-    let verdict = judge(&facts);
+    let diagnosis = judge(&facts);
     let said = "its connection was ended";
-    expect(&verdict, Cause::KeepAlive, State::Away, said);
+    expect(&diagnosis, Cause::KeepAlive, State::Away, said);
     let said = "another client at 192.0.2.7";
-    let guess = verdict.also.iter().find(|one| one.is_guess).unwrap();
+    let guess = diagnosis.also.iter().find(|one| one.is_guess).unwrap();
     assert!(guess.sentence.contains(said), "{guess:#?}");
-    let mend = guess.mend.as_deref().unwrap_or_default();
-    assert!(mend.starts_with("if it is this client: "), "{mend}");
+    let remedy = guess.remedy.as_deref().unwrap_or_default();
+    assert!(remedy.starts_with("if it is this client: "), "{remedy}");
     // Something of its own is newer: there is nothing to guess.
     facts.nameless = vec![stray(6_000)];
-    let verdict = judge(&facts);
-    assert_eq!(verdict.finding.cause, Cause::KeepAlive);
-    assert!(!verdict.also.iter().any(|one| one.is_guess), "{verdict:#?}");
+    let diagnosis = judge(&facts);
+    assert_eq!(diagnosis.finding.cause, Cause::KeepAlive);
+    assert!(
+        !diagnosis.also.iter().any(|one| one.is_guess),
+        "{diagnosis:#?}"
+    );
 }
 
 #[test]
@@ -255,7 +263,7 @@ fn a_lockout_that_is_over_is_a_remark() {
     facts.locked_out = Some(Lockout {
         accepted_secs: None,
         why: locked.to_owned(),
-        way: Way {
+        way: WordedRemedy {
             text: "lift it".to_owned(),
             command: Some("martlet lockout rm d1".to_owned()),
         },
@@ -278,20 +286,20 @@ fn a_lockout_that_is_over_is_a_remark() {
             2_000,
         ),
     ];
-    let verdict = judge(&facts);
-    expect(&verdict, Cause::LockedOut, State::Refused, "locked out");
-    let command = verdict.finding.command.as_deref();
+    let diagnosis = judge(&facts);
+    expect(&diagnosis, Cause::LockedOut, State::Refused, "locked out");
+    let command = diagnosis.finding.command.as_deref();
     assert_eq!(command, Some("martlet lockout rm d1"));
     facts.locked_out = None;
-    let verdict = judge(&facts);
+    let diagnosis = judge(&facts);
     expect(
-        &verdict,
+        &diagnosis,
         Cause::WrongPassword,
         State::Refused,
         "wrong credential",
     );
     let said = |one: &Finding| one.sentence.starts_with("it was locked out for ");
-    assert!(verdict.also.iter().any(said), "{verdict:#?}");
+    assert!(diagnosis.also.iter().any(said), "{diagnosis:#?}");
     // It was another who tried, and it has not come itself.
     facts.runs.remove(1);
     expect(

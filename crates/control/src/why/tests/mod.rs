@@ -15,9 +15,9 @@ use crate::authentication::Standing;
 use crate::cause::Cause;
 use crate::cause::tests::WORDS_OF_OLD;
 use crate::explain::{Explained, Outcome};
-use crate::journal::{Entry, Run, Way};
+use crate::journal::{Entry, Run, WordedRemedy};
 use crate::why::facts::{Facts, Session, TopicRules};
-use crate::why::{Question, State, Verdict, judge};
+use crate::why::{Diagnosis, Question, State, judge};
 
 const NOW: u64 = 1_000_000_000;
 
@@ -58,7 +58,7 @@ fn run(what: EventKind, reason: &str, why: impl Into<Said>, count: u64, ago_ms: 
         client_id: "d1".to_owned(),
         reason: Some(reason.to_owned()),
         why: Some(why.detail().to_owned()),
-        mend: Some("do this".to_owned()),
+        remedy: Some("do this".to_owned()),
         ..Entry::new(what)
     };
     Run {
@@ -124,7 +124,7 @@ fn explained(outcome: Outcome) -> Explained {
 }
 
 fn rules(publish: Outcome, receive: Outcome) -> Option<TopicRules> {
-    let way = |access| Way {
+    let way = |access| WordedRemedy {
         text: "permit it in the rules of the device type sensor".to_owned(),
         command: Some(format!(
             "martlet device type allow sensor 'topic {access} a'"
@@ -137,8 +137,8 @@ fn rules(publish: Outcome, receive: Outcome) -> Option<TopicRules> {
         meant_receive: None,
         permitted: vec!["d/d1/telemetry".to_owned()],
         readable: vec!["d/d1/set".to_owned()],
-        mend_publish: way("write"),
-        mend_receive: way("read"),
+        remedy_publish: way("write"),
+        remedy_receive: way("read"),
     })
 }
 
@@ -154,13 +154,13 @@ fn barred(cause: RefusalCause, words: &'static str) -> Standing {
 }
 
 #[track_caller]
-fn expect(verdict: &Verdict, cause: Cause, state: State, said: &str) {
+fn expect(diagnosis: &Diagnosis, cause: Cause, state: State, said: &str) {
     assert_eq!(
-        (verdict.finding.cause, verdict.state),
+        (diagnosis.finding.cause, diagnosis.state),
         (cause, state),
-        "{verdict:#?}"
+        "{diagnosis:#?}"
     );
-    assert!(verdict.finding.sentence.contains(said), "{verdict:#?}");
+    assert!(diagnosis.finding.sentence.contains(said), "{diagnosis:#?}");
 }
 
 fn of_client(name: &str, mut facts: Facts) -> Facts {
@@ -203,16 +203,16 @@ fn all_clients_of_a_user_are_looked_at() {
     };
     let mut both = of_client("ann", facts(topic));
     both.clients = vec![of_client("c1", publisher), of_client("c2", other)];
-    let verdict = judge(&both);
+    let diagnosis = judge(&both);
     let said = "client c1 (not connected): its publish to d/d1/telemetry was refused: no rule";
-    expect(&verdict, Cause::NotPermitted, State::Connected, said);
+    expect(&diagnosis, Cause::NotPermitted, State::Connected, said);
     // Without the refusal she is well: one of her clients is connected.
     both.clients[0].runs.remove(0);
-    let verdict = judge(&both);
+    let diagnosis = judge(&both);
     let said = "1 of its 2 clients are connected (c2)";
-    expect(&verdict, Cause::NothingWrong, State::Connected, said);
+    expect(&diagnosis, Cause::NothingWrong, State::Connected, said);
     let is_told = |one: &super::Finding| one.sentence.starts_with("client c1: it is not connected");
-    assert!(verdict.also.iter().any(is_told), "{verdict:#?}");
+    assert!(diagnosis.also.iter().any(is_told), "{diagnosis:#?}");
     // None of them is.
     both.clients[1].session = None;
     both.clients[1].runs[0] = run(
@@ -237,11 +237,11 @@ fn names_that_clients_choose_are_not_diagnosed() {
         facts.user = Some((*name).to_owned());
         facts.standing = Some(Standing::Known);
         facts.runs = vec![run(EventKind::Refused, "NotAuthorized", will, 1, 1_000)];
-        let verdict = judge(&facts);
-        expect(&verdict, Cause::NotPermitted, State::Refused, name);
+        let diagnosis = judge(&facts);
+        expect(&diagnosis, Cause::NotPermitted, State::Refused, name);
         let goodbye = (RefusalCause::Goodbye, *name);
         facts.runs = vec![run(EventKind::Disconnected, "Success", goodbye, 1, 1_000)];
-        let verdict = judge(&facts);
-        expect(&verdict, Cause::Away, State::Away, "it is not connected");
+        let diagnosis = judge(&facts);
+        expect(&diagnosis, Cause::Away, State::Away, "it is not connected");
     }
 }

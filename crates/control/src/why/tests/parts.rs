@@ -85,9 +85,9 @@ fn a_rule_is_told_by_its_name() {
             "its condition was true for 1",
         ),
     ] {
-        let verdict = judge(&asked(rule, topic));
-        expect(&verdict, cause, State::NoClient, said);
-        assert_eq!(verdict.wrong, cause != Cause::NothingWrong);
+        let diagnosis = judge(&asked(rule, topic));
+        expect(&diagnosis, cause, State::NoClient, said);
+        assert_eq!(diagnosis.wrong, cause != Cause::NothingWrong);
     }
 }
 
@@ -102,16 +102,16 @@ fn a_client_with_the_name_of_a_rule_comes_first() {
         known_as: Some("device".to_owned()),
         ..asked(off, None)
     };
-    let verdict = judge(&facts);
+    let diagnosis = judge(&facts);
     expect(
-        &verdict,
+        &diagnosis,
         Cause::NothingWrong,
         State::Connected,
         "it is connected",
     );
     assert!(
-        verdict.also.iter().any(|one| one.cause == Cause::RuleOff),
-        "{verdict:#?}"
+        diagnosis.also.iter().any(|one| one.cause == Cause::RuleOff),
+        "{diagnosis:#?}"
     );
 }
 
@@ -247,8 +247,8 @@ fn a_start_has_made_a_node_forget_what_it_kept_in_memory() {
         ..facts(None)
     };
     let said = "keeps messages in memory only";
-    let verdict = judge(&facts(NOW - 9_000, NOW - 5_000));
-    expect(&verdict, Cause::KeptInMemory, State::Away, said);
-    let verdict = judge(&facts(NOW - 5_000, NOW - 9_000));
-    expect(&verdict, Cause::Away, State::Away, "");
+    let diagnosis = judge(&facts(NOW - 9_000, NOW - 5_000));
+    expect(&diagnosis, Cause::KeptInMemory, State::Away, said);
+    let diagnosis = judge(&facts(NOW - 5_000, NOW - 9_000));
+    expect(&diagnosis, Cause::Away, State::Away, "");
 }

@@ -8,10 +8,10 @@ use super::topic::facts_of_refused_topic;
 use super::{NOW, connected, expect, facts, rules, run};
 use crate::cause::Cause;
 use crate::explain::Outcome;
-use crate::journal::Way;
+use crate::journal::WordedRemedy;
 use crate::why::Finding;
 use crate::why::facts::StoreTrouble;
-use crate::why::{State, Verdict, judge};
+use crate::why::{Diagnosis, State, judge};
 
 #[test]
 fn who_goes_again_and_again_is_told_why() {
@@ -64,24 +64,24 @@ fn what_is_old_or_weighs_less_is_told_beside_it() {
         20 * 60 * 1000,
     );
     facts.runs = vec![refused];
-    let verdict = judge(&facts);
+    let diagnosis = judge(&facts);
     expect(
-        &verdict,
+        &diagnosis,
         Cause::NothingWrong,
         State::Connected,
         "nothing of it",
     );
-    assert_eq!(verdict.evidence.len(), 1);
+    assert_eq!(diagnosis.evidence.len(), 1);
     facts.store = Some(StoreTrouble::Failing("no space left".to_owned()));
     facts.runs[0].last.at_ms = NOW;
-    let verdict = judge(&facts);
+    let diagnosis = judge(&facts);
     expect(
-        &verdict,
+        &diagnosis,
         Cause::StoreFailing,
         State::Connected,
         "no space left",
     );
-    assert_eq!(verdict.also.len(), 1);
+    assert_eq!(diagnosis.also.len(), 1);
 }
 
 #[test]
@@ -99,16 +99,16 @@ fn a_queue_that_has_drained_is_not_full_and_its_losses_are_told() {
     let mut begun = run(EventKind::QueueFull, "", "5 messages wait", 1, 2_000);
     begun.cause = Some(Cause::QueueFull);
     facts.runs = vec![begun, dropped];
-    let verdict = judge(&facts);
-    let all = |verdict: &Verdict| {
-        let also = verdict.also.iter().map(|one| one.sentence.clone());
-        let all: Vec<String> = [verdict.finding.sentence.clone()]
+    let diagnosis = judge(&facts);
+    let all = |diagnosis: &Diagnosis| {
+        let also = diagnosis.also.iter().map(|one| one.sentence.clone());
+        let all: Vec<String> = [diagnosis.finding.sentence.clone()]
             .into_iter()
             .chain(also)
             .collect();
         all.join("\n")
     };
-    let said = all(&verdict);
+    let said = all(&diagnosis);
     assert!(
         said.contains("its queue is full, 5 messages wait"),
         "{said}"
@@ -117,17 +117,17 @@ fn a_queue_that_has_drained_is_not_full_and_its_losses_are_told() {
     if let Some(session) = &mut facts.session {
         (session.queued, session.queue_full) = (0, None);
     }
-    let verdict = judge(&facts);
+    let diagnosis = judge(&facts);
     let lost = "30 messages for it were dropped: the queue has the maximum number of messages";
-    expect(&verdict, Cause::QueueFull, State::Connected, lost);
-    let said = all(&verdict);
+    expect(&diagnosis, Cause::QueueFull, State::Connected, lost);
+    let said = all(&diagnosis);
     assert!(
         !said.contains("is full") && said.contains("; there is room again"),
         "{said}"
     );
-    assert_eq!(verdict.finding.count, Some(30));
-    assert_eq!(verdict.finding.since_ms, Some(NOW - 62_000));
-    assert_eq!(verdict.finding.last_ms, Some(NOW - 2_000));
+    assert_eq!(diagnosis.finding.count, Some(30));
+    assert_eq!(diagnosis.finding.since_ms, Some(NOW - 62_000));
+    assert_eq!(diagnosis.finding.last_ms, Some(NOW - 2_000));
     // What the journal has forgotten is told by number, since when the session counts it.
     facts.runs.clear();
     let at = LossTimes {
@@ -137,11 +137,11 @@ fn a_queue_that_has_drained_is_not_full_and_its_losses_are_told() {
     if let Some(session) = &mut facts.session {
         session.dropped_at = vec![at];
     }
-    let verdict = judge(&facts);
-    assert_eq!(verdict.finding.since_ms, Some(NOW - 90_000));
+    let diagnosis = judge(&facts);
+    assert_eq!(diagnosis.finding.since_ms, Some(NOW - 90_000));
     assert!(
-        verdict.finding.sentence.starts_with("30 messages"),
-        "{verdict:#?}"
+        diagnosis.finding.sentence.starts_with("30 messages"),
+        "{diagnosis:#?}"
     );
 }
 
@@ -160,14 +160,14 @@ fn a_connection_that_began_after_the_refusal_is_not_another_one() {
             1_000,
         ),
     ];
-    let verdict = judge(&facts);
-    expect(&verdict, Cause::Away, State::Away, "it is not connected");
+    let diagnosis = judge(&facts);
+    expect(&diagnosis, Cause::Away, State::Away, "it is not connected");
     let is_claimed = |one: &Finding| one.sentence.contains("connection of its own");
-    assert!(!verdict.also.iter().any(is_claimed), "{verdict:#?}");
+    assert!(!diagnosis.also.iter().any(is_claimed), "{diagnosis:#?}");
     // It was connected while the other one tried.
     facts.runs[1].last.at_ms = NOW - 10_000;
-    let verdict = judge(&facts);
-    assert!(verdict.also.iter().any(is_claimed), "{verdict:#?}");
+    let diagnosis = judge(&facts);
+    assert!(diagnosis.also.iter().any(is_claimed), "{diagnosis:#?}");
 }
 
 #[test]
@@ -178,7 +178,7 @@ fn a_remedy_is_that_of_the_finding_and_of_no_other_event() {
         RefusalCause::DeviceInactive,
         "device d1 is inactive",
     ));
-    facts.standing_way = Some(Way {
+    facts.standing_way = Some(WordedRemedy {
         text: "let it in again".to_owned(),
         command: Some("martlet device set --status=active d1".to_owned()),
     });
@@ -208,17 +208,17 @@ fn losses_are_told_with_their_own_time() {
     }];
     facts.session = Some(session);
     facts.rules = rules(Outcome::Permitted, Outcome::Permitted);
-    let verdict = judge(&facts);
+    let diagnosis = judge(&facts);
     let said = "2614 messages for it were dropped";
-    expect(&verdict, Cause::SlowReader, State::Connected, said);
-    assert_eq!(verdict.finding.since_ms, Some(NOW - 4_000));
-    assert_eq!(verdict.also[0].cause, Cause::QosDowngraded);
+    expect(&diagnosis, Cause::SlowReader, State::Connected, said);
+    assert_eq!(diagnosis.finding.since_ms, Some(NOW - 4_000));
+    assert_eq!(diagnosis.also[0].cause, Cause::QosDowngraded);
     // Long ago it is told beside.
     if let Some(session) = &mut facts.session {
         session.dropped_at[0].last_ms = NOW - 3_600_000;
     }
-    let verdict = judge(&facts);
+    let diagnosis = judge(&facts);
     let said = "nothing is wrong now";
-    expect(&verdict, Cause::NothingWrong, State::Connected, said);
-    assert_eq!(verdict.also[0].cause, Cause::SlowReader);
+    expect(&diagnosis, Cause::NothingWrong, State::Connected, said);
+    assert_eq!(diagnosis.also[0].cause, Cause::SlowReader);
 }

@@ -39,20 +39,20 @@ fn refusals_without_a_name_are_told_once_as_a_guess() {
     admin.clients = ["c1", "c2", "c3"]
         .map(|name| of_client(name, gone(30_000)))
         .into();
-    let verdict = judge(&admin);
-    let of_strangers = |verdict: &Verdict| {
-        let seen = verdict.evidence.iter().map(|one| one.text.clone());
+    let diagnosis = judge(&admin);
+    let of_strangers = |diagnosis: &Diagnosis| {
+        let seen = diagnosis.evidence.iter().map(|one| one.text.clone());
         seen.filter(|text| text.contains("not TLS"))
             .collect::<Vec<_>>()
     };
-    let seen = of_strangers(&verdict);
-    assert_eq!(seen.len(), 2, "{verdict:#?}");
+    let seen = of_strangers(&diagnosis);
+    assert_eq!(seen.len(), 2, "{diagnosis:#?}");
     for text in seen {
         assert!(text.starts_with("perhaps: "), "{text}");
     }
     // What happened before the client was last heard of, or before it existed, says nothing of it.
-    let verdict = judge(&gone(5_000));
-    assert!(of_strangers(&verdict).is_empty(), "{verdict:#?}");
+    let diagnosis = judge(&gone(5_000));
+    assert!(of_strangers(&diagnosis).is_empty(), "{diagnosis:#?}");
 }
 
 #[test]
@@ -79,12 +79,12 @@ fn of_a_client_that_is_not_connected_nothing_is_said_as_of_the_connected_one() {
     };
     let mut ann = of_client("ann", facts(topic));
     ann.clients = vec![of_client("auto-1", publisher), of_client("panel", panel)];
-    let verdict = judge(&ann);
-    assert_eq!(verdict.state, State::Connected);
-    let all = std::iter::once(&verdict.finding).chain(&verdict.also);
+    let diagnosis = judge(&ann);
+    assert_eq!(diagnosis.state, State::Connected);
+    let all = std::iter::once(&diagnosis.finding).chain(&diagnosis.also);
     for finding in all.filter(|one| one.sentence.starts_with("client auto-1")) {
         let said = &finding.sentence;
-        assert!(said.contains("not connected"), "{verdict:#?}");
+        assert!(said.contains("not connected"), "{diagnosis:#?}");
     }
 }
 
@@ -113,7 +113,7 @@ fn who_is_let_in_by_a_remembered_password_is_not_kept_out() {
     let mut lockout = Lockout {
         why: "locked out for 56 s more: too many wrong credentials".to_owned(),
         accepted_secs: Some(200),
-        way: Way::default(),
+        way: WordedRemedy::default(),
     };
     facts.locked_out = Some(lockout.clone());
     expect(&judge(&facts), Cause::Away, State::Away, "sent DISCONNECT");

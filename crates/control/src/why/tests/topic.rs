@@ -59,10 +59,10 @@ fn a_topic_is_followed_from_the_rules_to_who_is_subscribed() {
     );
     // It is no fault: the messages come.
     facts.subscribers = Some(vec![subscriber(true)]);
-    let verdict = judge(&facts);
+    let diagnosis = judge(&facts);
     let said = "to which 1 client is subscribed";
-    expect(&verdict, Cause::NothingWrong, State::Connected, said);
-    assert_eq!(verdict.also[0].cause, Cause::QosDowngraded);
+    expect(&diagnosis, Cause::NothingWrong, State::Connected, said);
+    assert_eq!(diagnosis.also[0].cause, Cause::QosDowngraded);
 }
 
 #[test]
@@ -72,11 +72,11 @@ fn a_receiver_is_told_what_keeps_messages_from_it() {
     session.subscriptions = vec![("d/+/telemetry".to_owned(), 0)];
     facts.session = Some(session);
     facts.rules = rules(Outcome::Refused, Outcome::Permitted);
-    let verdict = judge(&facts);
+    let diagnosis = judge(&facts);
     let said = "it is subscribed to d/d2/telemetry";
-    expect(&verdict, Cause::NothingWrong, State::Connected, said);
-    assert_eq!(verdict.also[0].cause, Cause::QosDowngraded);
-    assert!(!verdict.wrong);
+    expect(&diagnosis, Cause::NothingWrong, State::Connected, said);
+    assert_eq!(diagnosis.also[0].cause, Cause::QosDowngraded);
+    assert!(!diagnosis.wrong);
     facts.rules = rules(Outcome::Permitted, Outcome::Refused);
     expect(
         &judge(&facts),
@@ -119,16 +119,16 @@ fn what_was_refused_of_another_topic_is_told_beside_what_was_asked() {
     );
     refused.last.topic = Some("d/d1/other".to_owned());
     facts.runs = vec![refused.clone()];
-    let verdict = judge(&facts);
+    let diagnosis = judge(&facts);
     let said = "nothing of that topic was refused";
-    expect(&verdict, Cause::NothingWrong, State::Connected, said);
-    assert_eq!(verdict.also.len(), 1, "{verdict:#?}");
-    assert!(verdict.also[0].sentence.contains("d/d1/other"));
+    expect(&diagnosis, Cause::NothingWrong, State::Connected, said);
+    assert_eq!(diagnosis.also.len(), 1, "{diagnosis:#?}");
+    assert!(diagnosis.also[0].sentence.contains("d/d1/other"));
     // What is wrong with the topic leads.
     facts.subscribers = Some(Vec::new());
-    let verdict = judge(&facts);
+    let diagnosis = judge(&facts);
     let said = "nobody is subscribed";
-    expect(&verdict, Cause::SubscriberAbsent, State::Connected, said);
+    expect(&diagnosis, Cause::SubscriberAbsent, State::Connected, said);
     // Without a topic it is what is wrong, and so is what is of the topic.
     facts.question.topic = None;
     let said = "d/d1/other";
@@ -144,8 +144,11 @@ fn where_the_rule_has_to_be_is_named() {
     facts.session = Some(connected());
     facts.rules = rules(Outcome::Refused, Outcome::Refused);
     let finding = judge(&facts).finding;
-    let mend = finding.mend.unwrap_or_default();
-    assert!(mend.contains("the device type sensor; or have"), "{mend}");
+    let remedy = finding.remedy.unwrap_or_default();
+    assert!(
+        remedy.contains("the device type sensor; or have"),
+        "{remedy}"
+    );
     let command = finding.command.as_deref();
     let expected = "martlet device type allow sensor 'topic write a'";
     assert_eq!(command, Some(expected));
@@ -169,15 +172,15 @@ fn what_the_rules_permit_meanwhile_is_wrong_no_more() {
     let said = "its publish to d/d1/other was refused";
     expect(&judge(&facts), Cause::NotPermitted, State::Connected, said);
     facts.permitted_now = vec![7];
-    let verdict = judge(&facts);
+    let diagnosis = judge(&facts);
     let said = "nothing is wrong now";
-    expect(&verdict, Cause::NothingWrong, State::Connected, said);
-    let said = &verdict.also[0];
+    expect(&diagnosis, Cause::NothingWrong, State::Connected, said);
+    let said = &diagnosis.also[0];
     assert!(
         said.sentence.ends_with("the rules permit it now"),
         "{said:#?}"
     );
-    assert_eq!((&said.mend, &said.command), (&None, &None));
+    assert_eq!((&said.remedy, &said.command), (&None, &None));
 }
 
 #[test]
@@ -185,10 +188,10 @@ fn of_an_unknown_name_it_is_not_told_what_it_may_publish() {
     let mut facts = facts(Some("a/b"));
     facts.rules = rules(Outcome::Permitted, Outcome::Permitted);
     facts.subscribers = Some(Vec::new());
-    let verdict = judge(&facts);
+    let diagnosis = judge(&facts);
     let text = "nothing is known of d1";
-    expect(&verdict, Cause::NobodyKnown, State::NeverSeen, text);
-    assert!(verdict.also.is_empty(), "{verdict:#?}");
+    expect(&diagnosis, Cause::NobodyKnown, State::NeverSeen, text);
+    assert!(diagnosis.also.is_empty(), "{diagnosis:#?}");
 }
 
 #[test]
@@ -216,7 +219,7 @@ pub(super) fn facts_of_refused_topic() -> Facts {
     facts.session = Some(connected());
     facts.rules = rules(Outcome::Refused, Outcome::Refused);
     if let Some(rules) = &mut facts.rules {
-        rules.mend_publish.command = None;
+        rules.remedy_publish.command = None;
     }
     let mut refused = run(
         EventKind::PublishRefused,
@@ -235,19 +238,19 @@ fn a_full_store_is_named_to_who_waits_for_it_and_to_who_hears_nothing() {
     let mut facts = facts(None);
     facts.session = Some(connected());
     let why = "the message store takes as much as limits.store_bytes allows".to_owned();
-    let mend = Some("raise limits.store_bytes".to_owned());
-    facts.store = Some(StoreTrouble::Full { why, mend });
+    let remedy = Some("raise limits.store_bytes".to_owned());
+    facts.store = Some(StoreTrouble::Full { why, remedy });
     let (full, is_there) = (Cause::StoreFull, State::Connected);
     let said = "messages with QoS 1 and 2 wait, whoever publishes them: the message store takes";
     expect(&judge(&facts), full, is_there, said);
     if let Some(session) = &mut facts.session {
         session.waits_for_store = true;
     }
-    let verdict = judge(&facts);
+    let diagnosis = judge(&facts);
     let said = "its publishes wait: the message store takes as much as limits.store_bytes";
-    expect(&verdict, full, is_there, said);
-    let mend = verdict.finding.mend.as_deref();
-    assert_eq!(mend, Some("raise limits.store_bytes"));
+    expect(&diagnosis, full, is_there, said);
+    let remedy = diagnosis.finding.remedy.as_deref();
+    assert_eq!(remedy, Some("raise limits.store_bytes"));
     facts.store = Some(StoreTrouble::Slow);
     let said = "the disk is too slow";
     expect(&judge(&facts), Cause::StoreSlow, is_there, said);
@@ -276,17 +279,17 @@ fn what_holds_now_comes_before_what_happened() {
         1_000,
     )];
     facts.standing = Some(barred(RefusalCause::UserDisabled, "user d1 is disabled"));
-    let verdict = judge(&facts);
-    expect(&verdict, Cause::Disabled, State::Refused, "is disabled");
-    assert_eq!(verdict.also[0].cause, Cause::WrongPassword);
+    let diagnosis = judge(&facts);
+    expect(&diagnosis, Cause::Disabled, State::Refused, "is disabled");
+    assert_eq!(diagnosis.also[0].cause, Cause::WrongPassword);
     // It was refused for that too: since when is told.
     let disabled = (RefusalCause::UserDisabled, "user d1 is disabled");
     facts
         .runs
         .push(run(EventKind::Refused, "NotAuthorized", disabled, 3, 500));
-    let verdict = judge(&facts);
-    expect(&verdict, Cause::Disabled, State::Refused, "is disabled");
-    assert_eq!(verdict.finding.count, Some(3));
+    let diagnosis = judge(&facts);
+    expect(&diagnosis, Cause::Disabled, State::Refused, "is disabled");
+    assert_eq!(diagnosis.finding.count, Some(3));
     facts.runs.pop();
     facts.standing = Some(barred(NOBODY, "no user of that name is known to x"));
     expect(
@@ -354,16 +357,16 @@ fn a_retained_message_that_was_taken_away_is_told() {
         judge(&facts)
     };
     let (none, is_there) = (Cause::NoRetained, State::Connected);
-    let verdict = ended(RetainedEnd::Cleared, 60_000);
-    expect(&verdict, none, is_there, "console cleared it on");
-    let verdict = ended(RetainedEnd::Expired, 60_000);
+    let diagnosis = ended(RetainedEnd::Cleared, 60_000);
+    expect(&diagnosis, none, is_there, "console cleared it on");
+    let diagnosis = ended(RetainedEnd::Expired, 60_000);
     let said = "that of console expired on";
-    expect(&verdict, none, is_there, said);
+    expect(&diagnosis, none, is_there, said);
     // It got that.
-    let verdict = ended(RetainedEnd::Cleared, 1_000);
+    let diagnosis = ended(RetainedEnd::Cleared, 1_000);
     let said = "it is subscribed to state/1";
-    expect(&verdict, Cause::NothingWrong, is_there, said);
-    assert!(verdict.also.is_empty(), "{verdict:#?}");
+    expect(&diagnosis, Cause::NothingWrong, is_there, said);
+    assert!(diagnosis.also.is_empty(), "{diagnosis:#?}");
 }
 
 #[test]
@@ -389,10 +392,10 @@ fn what_a_client_with_no_local_publishes_is_told_as_that() {
     expect(&judge(&facts), Cause::NotRetained, is_there, said);
     // Commands are published again.
     facts.unmatched = vec![unmatched("$commands")];
-    let verdict = judge(&facts);
+    let diagnosis = judge(&facts);
     let said = "it is subscribed to state/1";
-    expect(&verdict, Cause::NothingWrong, is_there, said);
-    assert_eq!(verdict.also[0].cause, Cause::NoLocal);
+    expect(&diagnosis, Cause::NothingWrong, is_there, said);
+    assert_eq!(diagnosis.also[0].cause, Cause::NoLocal);
 }
 
 #[test]
@@ -419,9 +422,9 @@ fn a_will_that_was_not_published_is_told_to_who_waits_for_it_and_of_its_client()
     let mut facts = super::facts(None);
     facts.runs = vec![gone];
     facts.will = Some(discarded);
-    let verdict = judge(&facts);
+    let diagnosis = judge(&facts);
     let said = "its Will for state/1 was not published: that DISCONNECT discards it";
-    expect(&verdict, Cause::Away, State::Away, said);
+    expect(&diagnosis, Cause::Away, State::Away, said);
     facts.will = Some(AbsentWill::Delayed {
         topic: "state/1".to_owned(),
         due_ms: Some(NOW + 5_000),

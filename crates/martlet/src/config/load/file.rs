@@ -128,7 +128,7 @@ impl File<'_> {
         Ok(true)
     }
 
-    /// Tables of a list, each with a key that it needs.
+    /// SharedRegistry of a list, each with a key that it needs.
     fn needing<T: TableKeys>(
         &self,
         section: &str,

@@ -16,7 +16,7 @@ pub(super) enum Meaning {
     /// A switch of ours.
     Switch { key: &'static str },
     /// Something of a listener.
-    Listener(Scope),
+    Listener(KeywordScope),
     /// The beginning of a bridge.
     Bridge,
     /// Nothing has to be done for it.
@@ -35,7 +35,7 @@ pub(super) enum Meaning {
 
 /// Which listener a line is about.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Scope {
+pub(super) enum KeywordScope {
     /// The listener's above.
     Own,
     /// The same with `per_listener_settings true`, else everybody's.
@@ -108,34 +108,46 @@ const KEYWORDS: &[(&str, Meaning)] = &[
         "listener",
         Meaning::Special(|reading, line| reading.begin_listener(line)),
     ),
-    ("port", Meaning::Listener(Scope::Own)),
-    ("bind_address", Meaning::Listener(Scope::Own)),
-    ("socket_domain", Meaning::Listener(Scope::Own)),
-    ("protocol", Meaning::Listener(Scope::Own)),
-    ("max_connections", Meaning::Listener(Scope::Own)),
+    ("port", Meaning::Listener(KeywordScope::Own)),
+    ("bind_address", Meaning::Listener(KeywordScope::Own)),
+    ("socket_domain", Meaning::Listener(KeywordScope::Own)),
+    ("protocol", Meaning::Listener(KeywordScope::Own)),
+    ("max_connections", Meaning::Listener(KeywordScope::Own)),
     ("global_max_clients", Meaning::Special(max_connections)),
     ("global_max_connections", Meaning::Special(max_connections)),
-    ("max_qos", Meaning::Listener(Scope::Own)),
-    ("maximum_qos", Meaning::Listener(Scope::Own)),
-    ("websockets_origin", Meaning::Listener(Scope::Own)),
-    ("enable_proxy_protocol", Meaning::Listener(Scope::Own)),
+    ("max_qos", Meaning::Listener(KeywordScope::Own)),
+    ("maximum_qos", Meaning::Listener(KeywordScope::Own)),
+    ("websockets_origin", Meaning::Listener(KeywordScope::Own)),
+    (
+        "enable_proxy_protocol",
+        Meaning::Listener(KeywordScope::Own),
+    ),
     (
         "proxy_protocol_v2_require_tls",
         Meaning::RefusedIfTrue("whether clients speak TLS with the proxy is not looked at here"),
     ),
-    ("certfile", Meaning::Listener(Scope::Own)),
-    ("keyfile", Meaning::Listener(Scope::Own)),
-    ("cafile", Meaning::Listener(Scope::Own)),
-    ("capath", Meaning::Listener(Scope::Own)),
-    ("crlfile", Meaning::Listener(Scope::Own)),
-    ("require_certificate", Meaning::Listener(Scope::Own)),
-    ("use_identity_as_username", Meaning::Listener(Scope::Own)),
-    ("use_subject_as_username", Meaning::Listener(Scope::Own)),
-    ("tls_version", Meaning::Listener(Scope::Own)),
-    ("allow_anonymous", Meaning::Listener(Scope::Security)),
-    ("listener_allow_anonymous", Meaning::Listener(Scope::Own)),
-    ("password_file", Meaning::Listener(Scope::Security)),
-    ("acl_file", Meaning::Listener(Scope::Security)),
+    ("certfile", Meaning::Listener(KeywordScope::Own)),
+    ("keyfile", Meaning::Listener(KeywordScope::Own)),
+    ("cafile", Meaning::Listener(KeywordScope::Own)),
+    ("capath", Meaning::Listener(KeywordScope::Own)),
+    ("crlfile", Meaning::Listener(KeywordScope::Own)),
+    ("require_certificate", Meaning::Listener(KeywordScope::Own)),
+    (
+        "use_identity_as_username",
+        Meaning::Listener(KeywordScope::Own),
+    ),
+    (
+        "use_subject_as_username",
+        Meaning::Listener(KeywordScope::Own),
+    ),
+    ("tls_version", Meaning::Listener(KeywordScope::Own)),
+    ("allow_anonymous", Meaning::Listener(KeywordScope::Security)),
+    (
+        "listener_allow_anonymous",
+        Meaning::Listener(KeywordScope::Own),
+    ),
+    ("password_file", Meaning::Listener(KeywordScope::Security)),
+    ("acl_file", Meaning::Listener(KeywordScope::Security)),
     ("per_listener_settings", Meaning::Special(per_listener)),
     (
         "bind_interface",
@@ -292,7 +304,7 @@ const KEYWORDS: &[(&str, Meaning)] = &[
     ),
     (
         "allow_zero_length_clientid",
-        Meaning::Listener(Scope::Security),
+        Meaning::Listener(KeywordScope::Security),
     ),
     (
         "retry_interval",

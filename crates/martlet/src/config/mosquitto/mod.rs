@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use crate::config::load::{ConfigError, DEFAULT_SOURCE, Effective, Sourced, nearest};
 use crate::config::schema::{Value, key};
 use bridge::Bridge;
-use keywords::{LONGEST, Meaning, PACKET_BYTES, Scope};
+use keywords::{KeywordScope, LONGEST, Meaning, PACKET_BYTES};
 use listener::Listener;
 
 /// What becomes of a line.
@@ -313,8 +313,8 @@ impl Reading<'_> {
     }
 
     /// Something of the listener above, or of all.
-    fn of_listener(&mut self, line: &Line, scope: Scope) -> Result<(), ConfigError> {
-        let is_global = scope == Scope::Security && !self.per_listener;
+    fn of_listener(&mut self, line: &Line, scope: KeywordScope) -> Result<(), ConfigError> {
+        let is_global = scope == KeywordScope::Security && !self.per_listener;
         let listener = match self.listeners.last_mut() {
             Some(listener) if !is_global => listener,
             _ => &mut self.global,

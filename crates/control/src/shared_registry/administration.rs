@@ -1,6 +1,6 @@
 //! Whether somebody can administer the node.
 
-use martlet_registry::{ApiKey, Registry, RegistryError, Scope};
+use martlet_registry::{ApiKey, Registry, RegistryError, Visibility};
 
 use crate::principal::Scopes;
 use crate::wall_clock::now_signed_ms;
@@ -11,7 +11,7 @@ pub(super) async fn can_be_administered(registry: &mut Registry) -> Result<bool,
         return Ok(true);
     }
     let now_ms = now_signed_ms();
-    let keys = registry.api_keys(&Scope::All).await?;
+    let keys = registry.api_keys(&Visibility::All).await?;
     Ok(keys.iter().any(|key| {
         let is_valid = key.revoked_ms == 0 && (key.expires_ms == 0 || key.expires_ms > now_ms);
         is_valid && key.owner.is_empty() && may_do_everything(key)

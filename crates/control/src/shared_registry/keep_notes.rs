@@ -7,7 +7,7 @@ use martlet_registry::{AuditLine, CredentialUse};
 use tokio::sync::oneshot;
 
 use super::notes::Line;
-use super::{Tables, TablesError};
+use super::{SharedRegistry, SharedRegistryError};
 
 /// Time that notes wait before they are written.
 const SOON: Duration = Duration::from_millis(500);
@@ -22,7 +22,7 @@ const USES_AT_ONCE: usize = 500;
 const ANSWERS_MAX: u32 = 20_000;
 const ANSWER_KEYS_MAX: u32 = 200_000;
 
-impl Tables {
+impl SharedRegistry {
     /// Writes a line of the audit log: at once, with those that have come together, or soon.
     ///
     /// # Errors
@@ -96,7 +96,7 @@ impl Tables {
     ///
     /// # Errors
     /// The tables cannot be written.
-    pub async fn write_uses(self: &Arc<Self>) -> Result<(), TablesError> {
+    pub async fn write_uses(self: &Arc<Self>) -> Result<(), SharedRegistryError> {
         let _writing = self.notes.writing_uses.lock().await;
         let key_uses = std::mem::take(&mut self.notes.lock().key_uses);
         let of = |(id, (at_ms, uses))| CredentialUse { id, at_ms, uses };

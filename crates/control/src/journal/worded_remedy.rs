@@ -4,14 +4,14 @@ use std::fmt;
 
 /// What to do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Way {
+pub struct WordedRemedy {
     /// In words.
     pub text: String,
     /// A command that does it, or that says more.
     pub command: Option<String>,
 }
 
-impl fmt::Display for Way {
+impl fmt::Display for WordedRemedy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)?;
         match &self.command {
@@ -21,7 +21,7 @@ impl fmt::Display for Way {
     }
 }
 
-impl Way {
+impl WordedRemedy {
     pub(super) fn words(text: impl Into<String>) -> Option<Self> {
         Some(Self {
             text: text.into(),

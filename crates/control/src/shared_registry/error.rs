@@ -6,7 +6,7 @@ use martlet_registry::{Location, RegistryError};
 
 /// Why something is not done.
 #[derive(Debug, thiserror::Error)]
-pub enum TablesError {
+pub enum SharedRegistryError {
     /// The tables say so, or cannot be used.
     #[error(transparent)]
     Registry(#[from] RegistryError),
@@ -21,7 +21,7 @@ pub enum TablesError {
     BrokenOff,
 }
 
-impl TablesError {
+impl SharedRegistryError {
     /// The database is at fault, not what was asked for.
     pub fn is_fault(&self) -> bool {
         match self {

@@ -9,7 +9,7 @@ use martlet_broker::{
     PasswordSource, Proof, Realm, RefusalCause, Voucher,
 };
 use martlet_codec::ReasonCode;
-use martlet_lockout::{Caller, Failures, Lockout, Whom, refused_for};
+use martlet_lockout::{Failures, Lockout, LoginAttempt, Whom, refused_for};
 
 use super::{Login, People, State};
 use crate::node::LinkIndex;
@@ -18,7 +18,7 @@ use crate::topics::Topics;
 
 /// What the gate has decided about a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum LoginVerdict {
     /// It is that user.
     Accepted,
     /// Its credentials are wrong.
@@ -35,7 +35,7 @@ pub struct Judged {
     /// About which connection.
     pub link: LinkIndex,
     /// What was decided.
-    pub verdict: Verdict,
+    pub verdict: LoginVerdict,
     /// The tenant that its name was looked for in.
     pub tenant: u32,
     /// The login, if it was accepted.
@@ -51,14 +51,14 @@ struct Waiting {
     link: LinkIndex,
     realm: Realm,
     /// None once it is judged.
-    caller: Option<Caller>,
+    caller: Option<LoginAttempt>,
     answer: Authenticated,
     login: Option<Login>,
 }
 
 /// The gate.
 #[derive(Debug)]
-pub struct Gate {
+pub struct Authenticator {
     failures: Failures,
     lockout: Lockout,
     /// When the run began: the failures know no virtual time.
@@ -71,7 +71,7 @@ pub struct Gate {
     waiting: Vec<Waiting>,
 }
 
-impl Gate {
+impl Authenticator {
     /// A gate that locks out at this number of failures, for so long.
     pub fn new(lockout: Lockout, look_us: u64, random: Random) -> Self {
         Self {
@@ -113,7 +113,7 @@ impl Gate {
         let user = People::find(name);
         let standing = user.and_then(|user| people.current().get(usize::from(user)));
         let realm = standing.map_or(Realm::COMMON, |found| Realm::of_tenant(found.tenant));
-        let caller = Caller {
+        let caller = LoginAttempt {
             realm,
             address,
             user_name: asked.user_name.clone(),
@@ -229,16 +229,18 @@ pub struct Work {
 
 impl Waiting {
     fn is_locked_out_at_once(&self) -> bool {
-        self.login.is_none() && self.verdict() == Verdict::LockedOut
+        self.login.is_none() && self.verdict() == LoginVerdict::LockedOut
     }
 
-    fn verdict(&self) -> Verdict {
+    fn verdict(&self) -> LoginVerdict {
         match &self.answer {
-            Authenticated::Accepted { .. } | Authenticated::Continue { .. } => Verdict::Accepted,
+            Authenticated::Accepted { .. } | Authenticated::Continue { .. } => {
+                LoginVerdict::Accepted
+            }
             Authenticated::Refused { reason, .. } => match *reason {
-                ReasonCode::BadUserNameOrPassword => Verdict::Wrong,
-                ReasonCode::ConnectionRateExceeded => Verdict::LockedOut,
-                _ => Verdict::NotNow,
+                ReasonCode::BadUserNameOrPassword => LoginVerdict::Wrong,
+                ReasonCode::ConnectionRateExceeded => LoginVerdict::LockedOut,
+                _ => LoginVerdict::NotNow,
             },
         }
     }
@@ -249,7 +251,7 @@ impl Waiting {
             link: self.link,
             verdict,
             tenant: self.realm.tenant().0,
-            login: self.login.filter(|_| verdict == Verdict::Accepted),
+            login: self.login.filter(|_| verdict == LoginVerdict::Accepted),
         }
     }
 }

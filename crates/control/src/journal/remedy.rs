@@ -6,11 +6,11 @@ use martlet_integrate::CLIENT_IDS;
 use super::commands::Commands;
 use super::limits::{by_limit, of_queue};
 use super::refused;
-use super::way::Way;
+use super::worded_remedy::WordedRemedy;
 
 /// Remedy of a problem, if there is one. Commands name the team of the tenant: without it they
 /// would change another user, so there is no command if the team is unknown.
-pub(super) fn way(told: &EventNotice, commands: &Commands) -> Option<Way> {
+pub(super) fn worded(told: &EventNotice, commands: &Commands) -> Option<WordedRemedy> {
     let tenant = told.head.tenant;
     match commands.in_tenant(tenant) {
         Some(commands) => way_of(told, &commands),
@@ -19,7 +19,7 @@ pub(super) fn way(told: &EventNotice, commands: &Commands) -> Option<Way> {
                 tenant,
                 ..commands.clone()
             };
-            way_of(told, &commands).map(|way| Way {
+            way_of(told, &commands).map(|way| WordedRemedy {
                 command: None,
                 ..way
             })
@@ -27,7 +27,7 @@ pub(super) fn way(told: &EventNotice, commands: &Commands) -> Option<Way> {
     }
 }
 
-fn way_of(told: &EventNotice, commands: &Commands) -> Option<Way> {
+fn way_of(told: &EventNotice, commands: &Commands) -> Option<WordedRemedy> {
     let EventNotice { head, event } = told;
     match event {
         Event::Refused { why, .. } | Event::ReauthenticationRefused { why, .. } => {
@@ -51,7 +51,7 @@ fn way_of(told: &EventNotice, commands: &Commands) -> Option<Way> {
         Event::Dropped { reason, .. } | Event::MessagesLost { reason, .. } => {
             lost(told, *reason, commands)
         }
-        Event::RateExceeded { limit, .. } => Way::words(format!(
+        Event::RateExceeded { limit, .. } => WordedRemedy::words(format!(
             "have the client publish less, raise {}, or set mqtt.rate_exceeded = \"delay\"",
             limit.limit.option()
         )),
@@ -79,7 +79,7 @@ fn way_of(told: &EventNotice, commands: &Commands) -> Option<Way> {
 }
 
 /// Remedy of messages that were dropped for this reason.
-fn lost(told: &EventNotice, reason: DropReason, commands: &Commands) -> Option<Way> {
+fn lost(told: &EventNotice, reason: DropReason, commands: &Commands) -> Option<WordedRemedy> {
     let EventNotice { head, event } = told;
     let topic = event.topic().filter(|topic| !topic.is_empty());
     if let Some(topic) = topic.filter(|_| reason == DropReason::NotPermitted) {
@@ -91,14 +91,14 @@ fn lost(told: &EventNotice, reason: DropReason, commands: &Commands) -> Option<W
     match event {
         Event::MessagesLost {
             ended: Some(cause), ..
-        } => Way::words(with_session(*cause)?),
+        } => WordedRemedy::words(with_session(*cause)?),
         Event::Dropped {
             refused: Some(_), ..
         } => commands.letters_of(&head.client_id),
         _ if reason == DropReason::RefusedByReceiver && head.client_id.starts_with(CLIENT_IDS) => {
             commands.letters_of(&head.client_id)
         }
-        _ => Way::words(dropped(reason)?),
+        _ => WordedRemedy::words(dropped(reason)?),
     }
 }
 
@@ -123,10 +123,10 @@ fn with_session(cause: RefusalCause) -> Option<&'static str> {
 }
 
 /// Where it is permitted that a client receives a topic.
-fn receiving(commands: &Commands, head: &EventHead, topic: &str) -> Way {
+fn receiving(commands: &Commands, head: &EventHead, topic: &str) -> WordedRemedy {
     let way = commands.forbidden(head, "receive", topic);
     let text = format!("if it should be received, {}", way.text);
-    Way { text, ..way }
+    WordedRemedy { text, ..way }
 }
 
 /// What to do about messages that were dropped for this reason. Where a limit is the reason, the

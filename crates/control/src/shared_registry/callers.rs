@@ -5,19 +5,20 @@ use std::sync::atomic::Ordering;
 
 use martlet_broker::TenantId;
 use martlet_registry::{
-    Actor, ApiKey, ApiRole, AuditLine, NewAuditEntry, NewUser, Registry, RegistryError, Scope, User,
+    Actor, ApiKey, ApiRole, AuditLine, NewAuditEntry, NewUser, Registry, RegistryError, User,
+    Visibility,
 };
 use tokio::runtime::Handle;
 
-use super::Tables;
+use super::SharedRegistry;
 use super::administration::may_do_everything;
-use super::error::{TablesError, is_fault};
+use super::error::{SharedRegistryError, is_fault};
 use crate::callers::{Account, AuditEntry, Callers, CallersError, FirstAdministrator, Looked};
 use crate::principal::{Principal, PrincipalKind, Role, Scopes};
 use crate::wall_clock::now_signed_ms;
 
-impl From<TablesError> for CallersError {
-    fn from(error: TablesError) -> Self {
+impl From<SharedRegistryError> for CallersError {
+    fn from(error: SharedRegistryError) -> Self {
         Self::Unavailable(error.told())
     }
 }
@@ -25,7 +26,7 @@ impl From<TablesError> for CallersError {
 /// The least that a password of the panel has: it is tried from anywhere.
 const PASSWORD_MIN: usize = 10;
 
-impl Callers for Arc<Tables> {
+impl Callers for Arc<SharedRegistry> {
     fn api_key<'a>(&'a self, key: &'a [u8]) -> Looked<'a, Option<Principal>> {
         Box::pin(async move {
             let Ok(text) = std::str::from_utf8(key).map(str::to_owned) else {
@@ -93,7 +94,7 @@ impl Callers for Arc<Tables> {
                     })
                 }))
             });
-            let checked = checked.await.unwrap_or(Err(TablesError::BrokenOff));
+            let checked = checked.await.unwrap_or(Err(SharedRegistryError::BrokenOff));
             Ok(checked?)
         })
     }
@@ -176,7 +177,7 @@ impl Callers for Arc<Tables> {
                 by: by.to_owned(),
                 address: entry.address.unwrap_or_default(),
                 request_id: entry.request_id,
-                scope: Scope::All,
+                visibility: Visibility::All,
             };
             let (at_ms, is_soon) = (entry.at_ms, entry.is_soon);
             let outcome = match entry.status {
@@ -255,7 +256,7 @@ async fn scopes_of(
     owner: &str,
     team: &str,
 ) -> Result<Scopes, RegistryError> {
-    let user = registry.user(&Scope::All, owner).await?;
+    let user = registry.user(&Visibility::All, owner).await?;
     let own = role_of(user.api_role).map_or(Scopes::NONE, Role::scopes);
     let of_team = registry.teams_of(owner).await?.into_iter();
     let of_team = of_team.filter(|member| member.team == team);
@@ -265,7 +266,7 @@ async fn scopes_of(
 
 /// The tenant that is a team's own; the common one, if it owns none.
 async fn tenant_of(registry: &mut Registry, team: &str) -> Result<TenantId, RegistryError> {
-    let team = registry.team(&Scope::All, team).await?;
+    let team = registry.team(&Visibility::All, team).await?;
     Ok(TenantId(team.tenant))
 }
 
@@ -274,7 +275,7 @@ async fn account_named(
     registry: &mut Registry,
     name: &str,
 ) -> Result<Option<Account>, RegistryError> {
-    match registry.user(&Scope::All, name).await {
+    match registry.user(&Visibility::All, name).await {
         Ok(user) => account(registry, user).await,
         Err(RegistryError::NotFound(_)) => Ok(None),
         Err(error) => Err(error),
@@ -283,7 +284,7 @@ async fn account_named(
 
 /// There is, or was, a key that may do everything.
 async fn has_administrators_key(registry: &mut Registry) -> Result<bool, RegistryError> {
-    let keys = registry.api_keys(&Scope::All).await?;
+    let keys = registry.api_keys(&Visibility::All).await?;
     Ok(keys.iter().any(may_do_everything))
 }
 
@@ -311,7 +312,7 @@ async fn make_first(
         by: "setup link".to_owned(),
         address: String::new(),
         request_id: String::new(),
-        scope: Scope::All,
+        visibility: Visibility::All,
     };
     let user = NewUser {
         api_role: ApiRole::Administrator,

@@ -33,7 +33,7 @@ use tokio::sync::Mutex;
 use crate::callers::CallersError;
 use crate::{Control, ReloadOf};
 use administration::can_be_administered;
-pub use error::TablesError;
+pub use error::SharedRegistryError;
 use error::is_fault;
 use known::Known;
 use notes::Notes;
@@ -56,12 +56,12 @@ pub type Work<'r, T> = Pin<Box<dyn Future<Output = Result<T, RegistryError>> + S
 pub(crate) type WorkOf<'r, T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'r>>;
 
 /// An error of work with the tables, which look at the errors of the registry.
-pub(crate) trait WorkError: From<TablesError> + Send + 'static {
+pub(crate) trait WorkError: From<SharedRegistryError> + Send + 'static {
     /// The error of the registry, if it is one.
     fn of_registry(&self) -> Option<&RegistryError>;
 }
 
-impl WorkError for TablesError {
+impl WorkError for SharedRegistryError {
     fn of_registry(&self) -> Option<&RegistryError> {
         match self {
             Self::Registry(error) => Some(error),
@@ -71,7 +71,7 @@ impl WorkError for TablesError {
 }
 
 /// Work that fails as the tables do.
-fn of_tables<T: 'static>(work: Work<'_, T>) -> WorkOf<'_, T, TablesError> {
+fn of_tables<T: 'static>(work: Work<'_, T>) -> WorkOf<'_, T, SharedRegistryError> {
     Box::pin(async move { Ok(work.await?) })
 }
 
@@ -113,7 +113,7 @@ enum Opened {
 }
 
 /// The tables of a node that runs.
-pub struct Tables {
+pub struct SharedRegistry {
     settings: TablesSettings,
     control: Arc<Control>,
     writer: Mutex<Opened>,
@@ -134,7 +134,7 @@ pub struct Tables {
     is_claimed: AtomicBool,
 }
 
-impl Tables {
+impl SharedRegistry {
     /// The control plane of the node.
     pub(crate) fn control(&self) -> &Control {
         &self.control
@@ -171,11 +171,11 @@ impl Tables {
     pub async fn read<T: 'static>(
         &self,
         work: impl for<'r> FnOnce(&'r mut Registry) -> Work<'r, T> + Send,
-    ) -> Result<T, TablesError> {
+    ) -> Result<T, SharedRegistryError> {
         self.read_by(&self.reader, work).await
     }
 
-    /// As [`Tables::read`], for work that fails in its own way.
+    /// As [`SharedRegistry::read`], for work that fails in its own way.
     pub(crate) async fn read_as<T, E: WorkError>(
         &self,
         work: impl for<'r> FnOnce(&'r mut Registry) -> WorkOf<'r, T, E> + Send,
@@ -187,7 +187,7 @@ impl Tables {
         &self,
         by: &Mutex<Opened>,
         work: impl for<'r> FnOnce(&'r mut Registry) -> Work<'r, T> + Send,
-    ) -> Result<T, TablesError> {
+    ) -> Result<T, SharedRegistryError> {
         self.read_by_as(by, |registry| of_tables(work(registry)))
             .await
     }
@@ -202,7 +202,7 @@ impl Tables {
         self.check_answers_since(asked)?;
         let done = match self.open_to_read(&mut opened).await {
             Ok(registry) => work(registry).await,
-            Err(error) => Err(TablesError::from(error).into()),
+            Err(error) => Err(SharedRegistryError::from(error).into()),
         };
         let error = registry_error(&done);
         forget_broken(&mut opened, error);
@@ -216,7 +216,7 @@ impl Tables {
     async fn or_kept<T>(
         &self,
         kept: Option<T>,
-        asked: impl Future<Output = Result<Option<T>, TablesError>> + Send,
+        asked: impl Future<Output = Result<Option<T>, SharedRegistryError>> + Send,
     ) -> Result<Option<T>, CallersError> {
         if kept.is_some() && self.known.is_pausing(Instant::now()) {
             return Ok(kept);
@@ -260,7 +260,7 @@ impl Tables {
     ///
     /// # Errors
     /// They cannot be read, or not in time.
-    pub async fn renew(&self, seen: &Arc<Snapshot>) -> Result<Renewed, TablesError> {
+    pub async fn renew(&self, seen: &Arc<Snapshot>) -> Result<Renewed, SharedRegistryError> {
         let seen = Arc::clone(seen);
         let renewed = self.follow(RENEW_MAX, move |registry| {
             Box::pin(async move { seen.renew_from(registry).await })
@@ -272,7 +272,7 @@ impl Tables {
     ///
     /// # Errors
     /// They cannot be read, or not in time.
-    pub async fn read_all(&self) -> Result<Snapshot, TablesError> {
+    pub async fn read_all(&self) -> Result<Snapshot, SharedRegistryError> {
         let read = self.follow(READ_ALL_MAX, |registry| Box::pin(Snapshot::read(registry)));
         let read = read.await?;
         Ok(match self.held() {
@@ -285,7 +285,7 @@ impl Tables {
     ///
     /// # Errors
     /// They cannot be read, or not in time.
-    pub async fn are_in_use(&self) -> Result<bool, TablesError> {
+    pub async fn are_in_use(&self) -> Result<bool, SharedRegistryError> {
         let found = self.follow(RENEW_MAX, |registry| Box::pin(registry.is_in_use()));
         found.await
     }
@@ -294,7 +294,7 @@ impl Tables {
     ///
     /// # Errors
     /// They cannot be read, or not in time.
-    pub async fn can_be_administered(&self) -> Result<bool, TablesError> {
+    pub async fn can_be_administered(&self) -> Result<bool, SharedRegistryError> {
         let found = self.follow(RENEW_MAX, |registry| {
             Box::pin(can_be_administered(registry))
         });
@@ -305,14 +305,14 @@ impl Tables {
         &self,
         at_most: Duration,
         work: impl for<'r> FnOnce(&'r mut Registry) -> Work<'r, T> + Send,
-    ) -> Result<T, TablesError> {
+    ) -> Result<T, SharedRegistryError> {
         let done = tokio::time::timeout(at_most, self.read_by(&self.follower, work)).await;
         match done {
             Ok(done) => done,
             Err(_) => {
                 // What it was in the middle of is not known.
                 *self.follower.lock().await = Opened::Not;
-                let error = TablesError::Late(self.settings.location.clone(), at_most);
+                let error = SharedRegistryError::Late(self.settings.location.clone(), at_most);
                 self.warn(&error.to_string());
                 Err(error)
             }
@@ -326,7 +326,7 @@ impl Tables {
     pub async fn change<T: Send + 'static>(
         self: &Arc<Self>,
         work: impl for<'r> FnOnce(&'r mut Registry) -> Work<'r, T> + Send + 'static,
-    ) -> Result<T, TablesError> {
+    ) -> Result<T, SharedRegistryError> {
         self.write_as(true, |registry| of_tables(work(registry)))
             .await
     }
@@ -338,12 +338,12 @@ impl Tables {
     pub async fn note<T: Send + 'static>(
         self: &Arc<Self>,
         work: impl for<'r> FnOnce(&'r mut Registry) -> Work<'r, T> + Send + 'static,
-    ) -> Result<T, TablesError> {
+    ) -> Result<T, SharedRegistryError> {
         self.write_as(false, |registry| of_tables(work(registry)))
             .await
     }
 
-    /// As [`Tables::change`] (`is_taken_over`) or [`Tables::note`], for work that fails in its own
+    /// As [`SharedRegistry::change`] (`is_taken_over`) or [`SharedRegistry::note`], for work that fails in its own
     /// way.
     pub(crate) async fn write_as<T: Send + 'static, E: WorkError>(
         self: &Arc<Self>,
@@ -356,7 +356,7 @@ impl Tables {
             runtime.block_on(own.write_here(is_taken_over, work))
         });
         done.await
-            .unwrap_or_else(|_| Err(TablesError::BrokenOff.into()))
+            .unwrap_or_else(|_| Err(SharedRegistryError::BrokenOff.into()))
     }
 
     async fn write_here<T, E: WorkError>(
@@ -369,7 +369,7 @@ impl Tables {
         self.check_answers_since(asked)?;
         let done = match self.open_to_write(&mut writer).await {
             Ok(registry) => work(registry).await,
-            Err(error) => Err(TablesError::from(error).into()),
+            Err(error) => Err(SharedRegistryError::from(error).into()),
         };
         let error = registry_error(&done);
         let is_broken = error.is_some_and(is_fault);
@@ -382,9 +382,9 @@ impl Tables {
         }
         // What failed in the middle may have changed something.
         if is_taken_over && (done.is_ok() || is_broken) {
-            let read = self.control.reload(ReloadOf::Tables).await;
+            let read = self.control.reload(ReloadOf::SharedRegistry).await;
             if let (Err(why), Ok(_)) = (read, &done) {
-                return Err(TablesError::NotInForce(why).into());
+                return Err(SharedRegistryError::NotInForce(why).into());
             }
         }
         done
@@ -451,7 +451,7 @@ impl Tables {
 
     /// Those who wait for their turn while a database does not answer are answered when it has
     /// failed for the first of them: each would wait for it as long, one after the other.
-    fn check_answers_since(&self, asked: Instant) -> Result<(), TablesError> {
+    fn check_answers_since(&self, asked: Instant) -> Result<(), SharedRegistryError> {
         let failed_at = *self
             .failed_at
             .lock()
@@ -459,7 +459,7 @@ impl Tables {
         let is_elsewhere = matches!(self.settings.location, Location::Url(_));
         match failed_at.filter(|failed_at| is_elsewhere && *failed_at > asked) {
             None => Ok(()),
-            Some(_) => Err(TablesError::Late(
+            Some(_) => Err(SharedRegistryError::Late(
                 self.settings.location.clone(),
                 asked.elapsed(),
             )),
@@ -538,7 +538,7 @@ impl Tables {
                 }
             };
             if has_changed {
-                let _ = self.control.reload(ReloadOf::Tables).await;
+                let _ = self.control.reload(ReloadOf::SharedRegistry).await;
             }
         }
     }
@@ -557,9 +557,9 @@ impl Tables {
     }
 }
 
-impl std::fmt::Debug for Tables {
+impl std::fmt::Debug for SharedRegistry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Tables")
+        f.debug_tuple("SharedRegistry")
             .field(&self.settings.location)
             .finish()
     }

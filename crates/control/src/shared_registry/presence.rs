@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use martlet_registry::Presence;
 
-use super::Tables;
+use super::SharedRegistry;
 use crate::presence::{ClientPresence, Noted, PresenceStore, Stored};
 
 /// Rows that are written at once, at most, so that another change does not wait for long.
@@ -21,7 +21,7 @@ const PASSING_MAX: u32 = 100_000;
 /// Writes it into the tables.
 #[derive(Debug)]
 pub struct PresenceInTables {
-    tables: Arc<Tables>,
+    tables: Arc<SharedRegistry>,
     /// Among others with the same tables.
     node: String,
     /// Also where there is no file yet.
@@ -31,7 +31,7 @@ pub struct PresenceInTables {
 impl PresenceInTables {
     /// As this node has it. A missing file is created only if `makes_file`: if the end of
     /// connections has to be known after the node ends.
-    pub fn new(tables: Arc<Tables>, node: &str, makes_file: bool) -> Self {
+    pub fn new(tables: Arc<SharedRegistry>, node: &str, makes_file: bool) -> Self {
         Self {
             tables,
             node: node.to_owned(),

@@ -2,10 +2,10 @@
 
 use martlet_broker::TenantId;
 use martlet_registry::{
-    AuditEntry, AuditFilter, Credential, CredentialKind, Gone, Known, PageRequest, Scope,
+    AuditEntry, AuditFilter, Credential, CredentialKind, Gone, Known, PageRequest, Visibility,
 };
 
-use super::Tables;
+use super::SharedRegistry;
 use crate::presence::ClientPresence;
 use crate::wall_clock::now_signed_ms;
 use crate::why::facts::{Deleted, Facts, GoneTeam, GroupMissing, Spent};
@@ -13,7 +13,7 @@ use crate::why::facts::{Deleted, Facts, GoneTeam, GroupMissing, Spent};
 /// Lines of the audit log about devices that left a group that are looked at.
 const LEAVES_LOOKED_AT: usize = 100;
 
-impl Tables {
+impl SharedRegistry {
     /// Adds it. Where the tables cannot be read, health says so, and the rest is told.
     pub async fn complete(&self, facts: &mut Facts) {
         let (name, client_id) = (facts.question.name.clone(), facts.client_id.clone());
@@ -93,7 +93,7 @@ impl Tables {
             };
             let page = PageRequest::first(LEAVES_LOOKED_AT);
             let read = self.read(move |registry| {
-                Box::pin(async move { registry.audit_log(&Scope::All, &filter, &page).await })
+                Box::pin(async move { registry.audit_log(&Visibility::All, &filter, &page).await })
             });
             let Ok(found) = read.await else { return };
             let is_of_device = |entry: &&AuditEntry| {
@@ -106,7 +106,7 @@ impl Tables {
     }
 }
 
-impl Tables {
+impl SharedRegistry {
     /// The command that brings it back, or else its team, which has to be there first.
     fn bringing_back(&self, gone: &Gone, tenant: TenantId, name: &str) -> Option<String> {
         let journal = &self.control.journal;
