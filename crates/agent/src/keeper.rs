@@ -1,8 +1,8 @@
 //! Takes what comes in, puts it into the queue, and commits.
 //!
-//! Responsible for when a line counts as taken: once it is synced. LineSplitter that come together share a
-//! sync. While the disk fails or is full, nothing is taken, and programs that write to the pipe
-//! wait.
+//! Responsible for when a line counts as taken: once it is synced. LineSplitter that come together
+//! share a sync. While the disk fails or is full, nothing is taken, and programs that write to the
+//! pipe wait.
 
 use std::time::Duration;
 

@@ -25,7 +25,8 @@ impl LineSplitter {
         }
     }
 
-    /// As [`LineSplitter::new`], but the line that arrives first is left out, and was counted before.
+    /// As [`LineSplitter::new`], but the line that arrives first is left out, and was counted
+    /// before.
     pub(crate) fn skipping(bytes_max: usize) -> Self {
         Self {
             skips: true,

@@ -30,8 +30,8 @@ pub(crate) struct WhyParams {
 
 /// Why it does not work
 ///
-/// One diagnosis from the tables, the rules, the session and the latest events: what is wrong, since
-/// when, and how it is remedied.
+/// One diagnosis from the tables, the rules, the session and the latest events: what is wrong,
+/// since when, and how it is remedied.
 #[utoipa::path(get, path = "/api/v1/why", tag = "clients", params(WhyParams, OfTenant),
     responses((status = 200, description = "The diagnosis", body = Diagnosis)))]
 pub(crate) async fn why(

@@ -343,8 +343,8 @@ impl SharedRegistry {
             .await
     }
 
-    /// As [`SharedRegistry::change`] (`is_taken_over`) or [`SharedRegistry::note`], for work that fails in its own
-    /// way.
+    /// As [`SharedRegistry::change`] (`is_taken_over`) or [`SharedRegistry::note`], for work that
+    /// fails in its own way.
     pub(crate) async fn write_as<T: Send + 'static, E: WorkError>(
         self: &Arc<Self>,
         is_taken_over: bool,

@@ -7,7 +7,7 @@ use sqlx::{AnyConnection, Row as _};
 use crate::database::Work;
 use crate::sql::{Fault, clean};
 use crate::teams::home;
-use crate::{Actor, Exists, LimitReached, NotFound, Registry, RegistryError, Visibility};
+use crate::{Actor, Conflict, Exists, NotFound, Registry, RegistryError, Visibility};
 
 /// Integrations of one kind of one node that are added by the API, at most: each has a thread of
 /// its own.
@@ -157,7 +157,7 @@ async fn set_one(
         let sql = "SELECT COUNT(*) FROM added_integrations WHERE node = $1 AND kind = $2";
         let query = sqlx::query_scalar::<_, i64>(sql).bind(clean(node));
         if query.bind(clean(kind)).fetch_one(&mut *work.all).await? >= ADDED_MAX {
-            return Err(LimitReached::AddedIntegrations(kind.to_owned(), ADDED_MAX).into());
+            return Err(Conflict::AddedIntegrations(kind.to_owned(), ADDED_MAX).into());
         }
     }
     let sql = "INSERT INTO added_integrations (node, kind, name, team, settings, created_ms, \

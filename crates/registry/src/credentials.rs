@@ -13,7 +13,7 @@ use crate::names::check_new_name;
 use crate::secret::{self, Digest, DigestKey, Secret};
 use crate::sql::{Fault, Sql, clean};
 use crate::{
-    Actor, Device, DeviceRef, Exists, LimitReached, NotFound, Registry, RegistryError, Visibility,
+    Actor, Conflict, Device, DeviceRef, Exists, NotFound, Registry, RegistryError, Visibility,
 };
 
 /// What a credential is.
@@ -379,7 +379,7 @@ async fn add_one(
         .fetch_one(&mut *work.all)
         .await?;
     if many >= PER_DEVICE_MAX {
-        return Err(LimitReached::Credentials(found.id, many).into());
+        return Err(Conflict::Credentials(found.id, many).into());
     }
     let (kind, digest, secret) = match new {
         NewCredential::MadeUp => {

@@ -10,7 +10,7 @@ use crate::devices::expect_type;
 use crate::page::{Cursor, page_of};
 use crate::sql::{Engine, Fault, Sql, clean, signed, unsigned};
 use crate::{
-    Actor, Exists, LimitReached, NotFound, Page, PageRequest, Refused, Registry, RegistryError,
+    Actor, Conflict, Exists, NotFound, Page, PageRequest, Refused, Registry, RegistryError,
     Visibility,
 };
 
@@ -336,7 +336,7 @@ async fn add(work: &mut Work<'_>, new: NewFirmware) -> Result<Firmware, Fault> {
     let mut sql = work.sql("SELECT COUNT(*) FROM firmware WHERE team = ");
     sql.bind(team.clone());
     if sql.count(&mut work.all).await? >= FIRMWARE_MAX {
-        return Err(LimitReached::Firmware(FIRMWARE_MAX).into());
+        return Err(Conflict::Firmware(FIRMWARE_MAX).into());
     }
     let mut sql = work.sql("SELECT 1 FROM firmware WHERE team = ");
     sql.bind(team.clone()).push(" AND name = ");
@@ -377,7 +377,7 @@ async fn remove(work: &mut Work<'_>, name: &str, version: &str) -> Result<(Firmw
     if let Some(row) = sql.first(&mut work.all).await? {
         let id: String = row.try_get(0)?;
         let (name, version) = (name.to_owned(), version.to_owned());
-        return Err(LimitReached::FirmwareOfRollout(id, name, version).into());
+        return Err(Conflict::FirmwareOfRollout(id, name, version).into());
     }
     let mut sql = work.sql("DELETE FROM firmware WHERE number = ");
     sql.bind(found.number);

@@ -126,9 +126,7 @@ pub use devices::{
     Import, NewDevice, ReportedVersion, RowOutcome, Status, is_device_id, reported_version,
 };
 use error::expect_revision;
-pub use error::{
-    Exists, LimitReached, NotFound, ObjectKind, Refused, RegistryError, Remedies, Remedy,
-};
+pub use error::{Conflict, Exists, NotFound, ObjectKind, Refused, RegistryError, Remedies, Remedy};
 pub use firmware::{FIRMWARE_MAX, Firmware, FirmwareFilter, NewFirmware};
 pub use foreign::{
     Contents, ForeignSetting, ForeignTables, IotFlowDevice, ServiceMqttDevice, contents,

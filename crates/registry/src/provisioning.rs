@@ -18,8 +18,8 @@ use crate::secret::{self, DigestKey, Secret};
 use crate::sql::{Fault, clean};
 use crate::teams::{Home, home};
 use crate::{
-    Actor, AddedDevice, DEVICE_TYPE, Exists, LimitReached, NewDevice, NotFound, ObjectKind,
-    Refused, Registry, RegistryError, Visibility,
+    Actor, AddedDevice, Conflict, DEVICE_TYPE, Exists, NewDevice, NotFound, ObjectKind, Refused,
+    Registry, RegistryError, Visibility,
 };
 
 /// Prefix of keys, so that a key that is found can be recognised.
@@ -434,7 +434,7 @@ async fn provision_one(
         }
     }
     if key.devices_max > 0 && key.devices_made >= key.devices_max {
-        return Err(LimitReached::DevicesOfKey(key.devices_max).into());
+        return Err(Conflict::DevicesOfKey(key.devices_max).into());
     }
     match &device.id {
         Some(id) if !fits(&key.id_pattern, id) => {

@@ -25,8 +25,7 @@ use crate::rule_sets::owner::{
 use crate::sql::Fault;
 use crate::teams;
 use crate::{
-    Actor, Exists, LimitReached, Refused, Registry, RegistryError, Visibility, expect_revision,
-    now_ms,
+    Actor, Conflict, Exists, Refused, Registry, RegistryError, Visibility, expect_revision, now_ms,
 };
 
 /// Rules of one role, type or group.
@@ -494,7 +493,7 @@ async fn remove(work: &mut Work<'_>, owner: Owner, name: &str) -> Result<(), Fau
     expect_own(&mut work.all, owner, name).await?;
     let who = sqlx::query_as::<_, (String, i64)>(used).bind(name.to_owned());
     if let Some((who, deleted_ms)) = who.fetch_optional(&mut *work.all).await? {
-        let in_use = LimitReached::RuleSetInUse {
+        let in_use = Conflict::RuleSetInUse {
             kind: owner.into(),
             name: name.to_owned(),
             user: who,

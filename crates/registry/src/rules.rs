@@ -9,7 +9,7 @@ use crate::device_numbers::{CHUNK, by_tenant};
 use crate::sql::{Fault, Sql, clean};
 use crate::teams::home;
 use crate::{
-    Actor, Exists, LimitReached, NotFound, ObjectKind, Registry, RegistryError, Visibility,
+    Actor, Conflict, Exists, NotFound, ObjectKind, Registry, RegistryError, Visibility,
     expect_revision,
 };
 
@@ -229,7 +229,7 @@ async fn set_one(
     if before.is_none() {
         let query = sqlx::query_scalar::<_, i64>("SELECT COUNT(*) FROM message_rules");
         if query.fetch_one(&mut *work.all).await? >= RULES_MAX {
-            return Err(LimitReached::AddedRules(RULES_MAX).into());
+            return Err(Conflict::AddedRules(RULES_MAX).into());
         }
     }
     // Nodes with the same tables notice a change by its time.

@@ -3,7 +3,7 @@
 use sqlx::any::{AnyArguments, AnyQueryResult, AnyRow};
 use sqlx::{AnyConnection, Arguments as _, AssertSqlSafe, Encode, Row as _, Type};
 
-use crate::error::{Exists, LimitReached, NotFound, Refused, RegistryError};
+use crate::error::{Conflict, Exists, NotFound, Refused, RegistryError};
 
 /// What keeps the tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ macro_rules! told {
     };
 }
 
-told!(NotFound, Exists, LimitReached, Refused);
+told!(NotFound, Exists, Conflict, Refused);
 
 /// What no row has in it, and PostgreSQL does not take.
 pub(crate) fn clean(text: &str) -> String {

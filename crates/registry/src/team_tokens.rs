@@ -10,7 +10,7 @@ use crate::names::check_new_name;
 use crate::secret::{self, DigestKey, Secret, TEAM_KEY_LEN};
 use crate::sql::{Fault, clean};
 use crate::teams::find_named;
-use crate::{Actor, LimitReached, NotFound, Registry, RegistryError, Visibility};
+use crate::{Actor, Conflict, NotFound, Registry, RegistryError, Visibility};
 
 /// Letters and digits of a secret.
 const SECRET_LEN: usize = 32;
@@ -138,7 +138,7 @@ async fn insert(
     let sql = "SELECT COUNT(*) FROM team_tokens WHERE team = $1";
     let known = sqlx::query_scalar::<_, i64>(sql).bind(team.id.clone());
     if known.fetch_one(&mut *work.all).await? >= TOKENS_MAX {
-        return Err(LimitReached::TeamTokens(TOKENS_MAX).into());
+        return Err(Conflict::TeamTokens(TOKENS_MAX).into());
     }
     let (key, secret) = (
         Secret::of_length(TEAM_KEY_LEN)?,

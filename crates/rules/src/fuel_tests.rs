@@ -240,9 +240,10 @@ fn a_message_that_tells_of_many_hops_is_kept_from_being_published_alone() {
     };
     let told = verdicts(0, HOPS_MAX);
     assert_eq!(told[0], RuleResult::Loop);
-    assert!(
-        matches!(&told[1], RuleResult::Matched(actions) if matches!(actions[..], [Action::Alarm(_)]))
-    );
+    assert!(matches!(
+        &told[1],
+        RuleResult::Matched(actions) if matches!(actions[..], [Action::Alarm(_)])
+    ));
     let RuleResult::Withheld(actions) = &told[2] else {
         panic!("{told:?}");
     };

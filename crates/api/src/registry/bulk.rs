@@ -258,7 +258,7 @@ async fn add_all(
             RowOutcome::Added(_) => ("would_add", None),
             RowOutcome::Exists(why) => ("exists", Some(in_requests(&why))),
             RowOutcome::Refused(why) => ("refused", Some(in_requests(&why))),
-            RowOutcome::LimitReached(why) => ("limit_reached", Some(in_requests(&why))),
+            RowOutcome::Conflict(why) => ("limit_reached", Some(in_requests(&why))),
             RowOutcome::NotDone => ("not_done", None),
         };
     }

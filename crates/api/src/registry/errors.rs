@@ -41,7 +41,7 @@ impl From<DeviceError> for Problem {
         let kind = match &error {
             DeviceError::Refused(_) => ProblemKind::Invalid,
             DeviceError::NotFound(_) => ProblemKind::NotFound,
-            DeviceError::Exists(_) | DeviceError::NameTaken(_) | DeviceError::LimitReached(_) => {
+            DeviceError::Exists(_) | DeviceError::NameTaken(_) | DeviceError::Conflict(_) => {
                 ProblemKind::Conflict
             }
             DeviceError::Stale(_) => ProblemKind::PreconditionFailed,
@@ -57,9 +57,7 @@ impl From<SharedRegistryError> for Problem {
             SharedRegistryError::Registry(RegistryError::Refused(_)) => ProblemKind::Invalid,
             SharedRegistryError::Registry(RegistryError::NotFound(_)) => ProblemKind::NotFound,
             SharedRegistryError::Registry(
-                RegistryError::Exists(_)
-                | RegistryError::NameTaken(_)
-                | RegistryError::LimitReached(_),
+                RegistryError::Exists(_) | RegistryError::NameTaken(_) | RegistryError::Conflict(_),
             ) => ProblemKind::Conflict,
             SharedRegistryError::Registry(RegistryError::Stale { .. }) => {
                 ProblemKind::PreconditionFailed

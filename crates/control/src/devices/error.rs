@@ -1,7 +1,7 @@
 //! Why something is not done with devices.
 
 use martlet_broker::RefusalCause;
-use martlet_registry::{Exists, LimitReached, NotFound, Refused, RegistryError, Remedies, Remedy};
+use martlet_registry::{Conflict, Exists, NotFound, Refused, RegistryError, Remedies, Remedy};
 
 use crate::shared_registry::SharedRegistryError;
 
@@ -19,7 +19,7 @@ pub enum DeviceError {
     NameTaken(RegistryError),
     /// There may be no more of them.
     #[error(transparent)]
-    LimitReached(LimitReached),
+    Conflict(Conflict),
     /// It was changed meanwhile.
     #[error("{0}")]
     Stale(RegistryError),
@@ -36,14 +36,12 @@ impl DeviceError {
     pub(crate) fn refusal_cause(&self) -> Option<RefusalCause> {
         Some(match self {
             Self::NotFound(_) => RefusalCause::ProvisioningKey,
-            Self::LimitReached(LimitReached::DevicesOfKey(_)) => {
-                RefusalCause::ProvisioningKeyUsedUp
-            }
+            Self::Conflict(Conflict::DevicesOfKey(_)) => RefusalCause::ProvisioningKeyUsedUp,
             Self::Refused(Refused::KeyExpired) => RefusalCause::ProvisioningKeyExpired,
             Self::Refused(Refused::KeyRevoked) => RefusalCause::ProvisioningKeyRevoked,
             Self::Exists(_)
             | Self::NameTaken(_)
-            | Self::LimitReached(_)
+            | Self::Conflict(_)
             | Self::Stale(_)
             | Self::Refused(_) => RefusalCause::NotRegistered,
             Self::Unavailable(_) => return None,
@@ -59,9 +57,7 @@ impl From<SharedRegistryError> for DeviceError {
             SharedRegistryError::Registry(why @ RegistryError::NameTaken(_)) => {
                 Self::NameTaken(why)
             }
-            SharedRegistryError::Registry(RegistryError::LimitReached(why)) => {
-                Self::LimitReached(why)
-            }
+            SharedRegistryError::Registry(RegistryError::Conflict(why)) => Self::Conflict(why),
             SharedRegistryError::Registry(why @ RegistryError::Stale { .. }) => Self::Stale(why),
             SharedRegistryError::Registry(RegistryError::Refused(why)) => Self::Refused(why),
             error => Self::Unavailable(error.told()),
@@ -74,7 +70,7 @@ impl Remedies for DeviceError {
         match self {
             Self::NotFound(why) => why.remedies(),
             Self::Exists(why) => why.remedies(),
-            Self::LimitReached(why) => why.remedies(),
+            Self::Conflict(why) => why.remedies(),
             Self::Refused(why) => why.remedies(),
             Self::NameTaken(_) | Self::Stale(_) | Self::Unavailable(_) => Vec::new(),
         }

@@ -274,7 +274,7 @@ fn of_error(error: DeviceError, id: &str) -> NotDone {
         // The key was valid a moment ago.
         DeviceError::NotFound(_) => return not_valid(RefusalCause::ProvisioningKey.into()),
         DeviceError::Exists(_) | DeviceError::NameTaken(_) => ("exists", ReasonCode::NotAuthorized),
-        DeviceError::LimitReached(_) => ("limit_reached", ReasonCode::QuotaExceeded),
+        DeviceError::Conflict(_) => ("limit_reached", ReasonCode::QuotaExceeded),
         DeviceError::Refused(_) | DeviceError::Stale(_) => {
             ("not_permitted", ReasonCode::NotAuthorized)
         }

@@ -260,10 +260,12 @@ mod tests {
         Arc::new(MessageRules::guarded(evaluator, rules.into(), guard))
     }
 
-    fn failed_alone(verdicts: &[RuleResult], why: &str) {
+    fn failed_alone(results: &[RuleResult], why: &str) {
+        use RuleResult::{Failed, Matched};
+
         assert!(matches!(
-            verdicts,
-            [RuleResult::Matched(_), RuleResult::Failed(told), RuleResult::Matched(_)] if told.contains(why)
+            results,
+            [Matched(_), Failed(told), Matched(_)] if told.contains(why)
         ));
     }
 

@@ -52,6 +52,6 @@ pub(super) fn is_fault(error: &RegistryError) -> bool {
             | RegistryError::Exists(_)
             | RegistryError::Stale { .. }
             | RegistryError::NameTaken(_)
-            | RegistryError::LimitReached(_)
+            | RegistryError::Conflict(_)
     )
 }

@@ -3,8 +3,8 @@
 //! way.
 //!
 //! A use case is a value: what is wanted. It checks the rights of the caller, and then reads or
-//! changes the registry. [`SharedRegistry::run`] runs it in a node; a command runs it on the registry that
-//! it has opened, with a caller that has all rights.
+//! changes the registry. [`SharedRegistry::run`] runs it in a node; a command runs it on the
+//! registry that it has opened, with a caller that has all rights.
 //!
 //! * `use_case`: what each use case is, and how a node runs it
 //! * `error`: why something is not done

@@ -1,6 +1,6 @@
-//! From facts to a diagnosis: each part looks at one side of the client and says what it finds; what
-//! weighs most is the diagnosis, and the rest is told beside it. Of a user with several clients, all
-//! of them are looked at.
+//! From facts to a diagnosis: each part looks at one side of the client and says what it finds;
+//! what weighs most is the diagnosis, and the rest is told beside it. Of a user with several
+//! clients, all of them are looked at.
 
 use std::borrow::Cow;
 use std::cmp::Reverse;

@@ -140,7 +140,7 @@ fn is_counted(facts: &Facts, cause: Cause) -> bool {
             .any(|(reason, _)| Cause::of_drop(*reason) == cause)
 }
 
-/// Its session ended, and with it the messages that waited for it. Of their topics nothing is known.
+/// Its session ended, and with it the messages that waited for it. Their topics are not known.
 fn lost_with_session(facts: &Facts, run: &Run, cause: Cause) -> (Weight, Finding) {
     let why = run.last.why.as_deref().unwrap_or_default();
     let count = u64::from(run.last.count.unwrap_or(1));

@@ -13,8 +13,8 @@ use crate::groups::find::{candidates, find_group};
 use crate::page::{Cursor, page_of};
 use crate::sql::{Fault, Sql, clean, unsigned};
 use crate::{
-    Actor, DeviceFilter, Exists, Group, IOTFLOW, LimitReached, NotFound, Page, PageRequest,
-    Refused, Registry, RegistryError, Status, Visibility, secret,
+    Actor, Conflict, DeviceFilter, Exists, Group, IOTFLOW, NotFound, Page, PageRequest, Refused,
+    Registry, RegistryError, Status, Visibility, secret,
 };
 
 /// Rows of one statement.
@@ -424,7 +424,7 @@ async fn receivers(
     }
     match to.len() as i64 > DEVICES_MAX {
         false => Ok(to),
-        true => Err(LimitReached::DevicesOfCommand(DEVICES_MAX).into()),
+        true => Err(Conflict::DevicesOfCommand(DEVICES_MAX).into()),
     }
 }
 

@@ -32,7 +32,7 @@ use crate::devices::find_device;
 use crate::page::{Cursor, page_of};
 use crate::sql::{Engine, Fault, Sql, clean};
 use crate::{
-    Actor, Device, DeviceRef, Exists, LimitReached, NotFound, Page, PageRequest, Registry,
+    Actor, Conflict, Device, DeviceRef, Exists, NotFound, Page, PageRequest, Registry,
     RegistryError, Status, Visibility, secret,
 };
 use row::{COLUMNS, FROM, read_command};
@@ -160,7 +160,7 @@ impl Registry {
             let mut command = find_to_change(&mut work, device, id).await?;
             if !command.enter(CommandState::Cancelled, work.now_ms) {
                 let state = command.state.word();
-                return Err(LimitReached::CommandEnded(id.to_owned(), state).into());
+                return Err(Conflict::CommandEnded(id.to_owned(), state).into());
             }
             batch::write(&mut work, std::slice::from_ref(&command)).await?;
             audit(&mut work, device, "command.cancel", &command).await?;
@@ -185,7 +185,7 @@ impl Registry {
             let mut command = find_to_change(&mut work, device, id).await?;
             if !command.state.may_be_retried() {
                 let state = command.state.word();
-                return Err(LimitReached::CommandNotRetried(id.to_owned(), state).into());
+                return Err(Conflict::CommandNotRetried(id.to_owned(), state).into());
             }
             command.retry(work.now_ms);
             batch::write(&mut work, std::slice::from_ref(&command)).await?;
@@ -247,13 +247,13 @@ async fn add_one(
     let device = find_device(&mut work.all, engine, &visibility, device, false).await?;
     if device.status != Status::Active {
         let status = device.status.word();
-        return Err(LimitReached::DeviceInactive(device.id, status).into());
+        return Err(Conflict::DeviceInactive(device.id, status).into());
     }
     let sql = "SELECT COUNT(*) FROM commands WHERE device = $1 AND finished_ms = 0";
     let open = sqlx::query(sql).bind(device.number);
     let open: i64 = open.fetch_one(&mut *work.all).await?.try_get(0)?;
     if open >= COMMANDS_OPEN_MAX {
-        return Err(LimitReached::OpenCommands(device.id, COMMANDS_OPEN_MAX).into());
+        return Err(Conflict::OpenCommands(device.id, COMMANDS_OPEN_MAX).into());
     }
     let id = match &new.id {
         Some(id) => id.clone(),

@@ -17,7 +17,7 @@ use crate::secret::{self, DigestKey, Secret};
 use crate::sql::{Engine, Fault};
 use crate::teams::{Home, expect_unqualified, home_if_any, name_of};
 use crate::users::is_user;
-use crate::{Actor, Exists, LimitReached, NotFound, ObjectKind, Refused, Registry, RegistryError};
+use crate::{Actor, Conflict, Exists, NotFound, ObjectKind, Refused, Registry, RegistryError};
 
 /// Devices added at once after which PostgreSQL is told to update its statistics.
 const MANY: usize = 1_000;
@@ -60,7 +60,7 @@ impl Registry {
         import: Import,
     ) -> Result<Vec<RowOutcome>, RegistryError> {
         if import == Import::AllOrNone && devices.len() > ALL_OR_NONE_MAX {
-            return Err(LimitReached::DevicesAtOnce(ALL_OR_NONE_MAX).into());
+            return Err(Conflict::DevicesAtOnce(ALL_OR_NONE_MAX).into());
         }
         let key = self.digest_key().await?;
         let mut outcomes = Vec::with_capacity(devices.len());
@@ -347,7 +347,7 @@ async fn insert_chunk(
             }
             (None, Ok(())) => match (known.owned.get_mut(&row.device.owner), most) {
                 (Some(owned), Some(most)) if u64::try_from(*owned).unwrap_or(0) >= most => {
-                    RowOutcome::LimitReached(too_many(&row.device.owner, most))
+                    RowOutcome::Conflict(too_many(&row.device.owner, most))
                 }
                 (owned, _) => {
                     owned.into_iter().for_each(|owned| *owned += 1);

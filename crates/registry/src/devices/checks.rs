@@ -9,7 +9,7 @@ use crate::rule_sets::expect_own_topics;
 use crate::rule_sets::owner::{is_builtin, unknown};
 use crate::sql::Fault;
 use crate::users::is_user;
-use crate::{LimitReached, NotFound, ObjectKind, Owner, Refused, RegistryError, check_text};
+use crate::{Conflict, NotFound, ObjectKind, Owner, Refused, RegistryError, check_text};
 
 /// Accepts each value.
 pub(super) fn unchecked<T>(_: &T) -> Result<(), RegistryError> {
@@ -106,8 +106,8 @@ pub(super) async fn owned_by(on: &mut AnyConnection, owner: &str) -> Result<i64,
     query.fetch_one(on).await
 }
 
-pub(super) fn too_many(owner: &str, most: u64) -> LimitReached {
-    LimitReached::DevicesOfUser(owner.to_owned(), most)
+pub(super) fn too_many(owner: &str, most: u64) -> Conflict {
+    Conflict::DevicesOfUser(owner.to_owned(), most)
 }
 
 /// Error for an owner who is not there, or not seen.

@@ -36,7 +36,7 @@ pub use status::Status;
 
 use crate::presence::Presence;
 use crate::secret::Secret;
-use crate::{Exists, LimitReached, Refused, RegistryError};
+use crate::{Conflict, Exists, Refused, RegistryError};
 
 impl Device {
     /// What is known of the client of its id is about this device, and not about who had the id
@@ -127,7 +127,7 @@ pub enum RowOutcome {
     /// Something about it cannot be.
     Refused(Refused),
     /// Its owner, or the provisioning key, has too many.
-    LimitReached(LimitReached),
+    Conflict(Conflict),
     /// Nothing is wrong with it, but with others.
     NotDone,
 }
@@ -139,7 +139,7 @@ impl RowOutcome {
             Self::Added(added) => Ok(added),
             Self::Exists(why) => Err(why.into()),
             Self::Refused(why) => Err(why.into()),
-            Self::LimitReached(why) => Err(why.into()),
+            Self::Conflict(why) => Err(why.into()),
             Self::NotDone => Err(Refused::NotAdded.into()),
         }
     }

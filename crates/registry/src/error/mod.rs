@@ -3,16 +3,16 @@
 //! Nothing here names a route of HTTP or a command: a [`Remedy`] says what to do, and the API and
 //! the commands word it.
 
+mod conflict;
 mod exists;
-mod limit_reached;
 mod not_found;
 mod refused;
 mod remedy;
 
 use std::path::PathBuf;
 
+pub use conflict::Conflict;
 pub use exists::Exists;
-pub use limit_reached::LimitReached;
 pub use not_found::NotFound;
 pub use refused::Refused;
 pub use remedy::{ObjectKind, Remedies, Remedy};
@@ -109,7 +109,7 @@ pub enum RegistryError {
     NameTaken(String),
     /// There may be no more, or the state of something rules it out.
     #[error(transparent)]
-    LimitReached(#[from] LimitReached),
+    Conflict(#[from] Conflict),
 }
 
 /// Refuses a change of an object that has been changed since it was read.
@@ -134,7 +134,7 @@ impl Remedies for RegistryError {
             Self::Refused(why) => why.remedies(),
             Self::NotFound(why) => why.remedies(),
             Self::Exists(why) => why.remedies(),
-            Self::LimitReached(why) => why.remedies(),
+            Self::Conflict(why) => why.remedies(),
             Self::File { .. }
             | Self::Database { .. }
             | Self::Gone { .. }

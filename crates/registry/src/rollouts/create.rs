@@ -10,7 +10,7 @@ use crate::groups::find::find_group;
 use crate::rollout::{DeviceState, Plan, Rollout as Machine};
 use crate::sql::{Fault, clean, signed};
 use crate::{
-    Actor, DeviceFilter, Firmware, LimitReached, Refused, Registry, RegistryError, Visibility,
+    Actor, Conflict, DeviceFilter, Firmware, Refused, Registry, RegistryError, Visibility,
     firmware, secret,
 };
 
@@ -71,7 +71,7 @@ async fn add(work: &mut Work<'_>, new: &NewRollout) -> Result<Rollout, Fault> {
     let of = firmware::find(&mut work.all, engine, &visibility, &new.name, &new.version).await?;
     let sql = work.sql("SELECT COUNT(*) FROM rollouts WHERE finished_ms = 0");
     if sql.count(&mut work.all).await? >= OPEN_MAX {
-        return Err(LimitReached::Rollouts(OPEN_MAX).into());
+        return Err(Conflict::Rollouts(OPEN_MAX).into());
     }
     let mut devices = devices(work, &of, &new.target).await?;
     let sql = "UPDATE counters SET last = last + 1 WHERE name = 'rollout' RETURNING last";
@@ -153,7 +153,7 @@ async fn devices(
         return Err(Refused::EmptyTarget.into());
     }
     if found.len() as i64 > ROLLOUT_DEVICES_MAX {
-        return Err(LimitReached::DevicesOfRollout(ROLLOUT_DEVICES_MAX).into());
+        return Err(Conflict::DevicesOfRollout(ROLLOUT_DEVICES_MAX).into());
     }
     Ok(found)
 }
@@ -253,7 +253,7 @@ pub(super) async fn check_alone(work: &mut Work<'_>, rollout: &Rollout) -> Resul
     };
     let (id, version): (String, String) = (row.try_get(0)?, row.try_get(1)?);
     let (devices, device): (i64, String) = (row.try_get(2)?, row.try_get(3)?);
-    let other = LimitReached::InRollout {
+    let other = Conflict::InRollout {
         rollout: id,
         version,
         devices,

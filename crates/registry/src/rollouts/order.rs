@@ -9,7 +9,7 @@ use super::{count_of, find};
 use crate::database::Work;
 use crate::rollout::{DeviceState, Effect, NotPermitted};
 use crate::sql::{Fault, Sql};
-use crate::{Actor, LimitReached, Registry, RegistryError};
+use crate::{Actor, Conflict, Registry, RegistryError};
 
 /// What is done with a rollout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,7 +104,7 @@ async fn retry(
     let plan = rollout.plan.clone();
     rollout.machine.retry(&plan, now_ms).map_err(refused)?;
     if count_of(&mut work.all, engine, rollout.number, &again).await? == 0 {
-        return Err(LimitReached::NothingToRetry(rollout.id.clone()).into());
+        return Err(Conflict::NothingToRetry(rollout.id.clone()).into());
     }
     rollout.finished_ms = 0;
     // The command of a silent device may still be under way: the next one takes its place.
@@ -137,7 +137,7 @@ fn refused(id: &str, order: RolloutOrder, error: NotPermitted) -> RegistryError 
         RolloutOrder::Abort => "it has ended already",
         RolloutOrder::Retry => "only a rollout that was started and not aborted can be retried",
     };
-    let refused = LimitReached::OrderOfRollout {
+    let refused = Conflict::OrderOfRollout {
         rollout: id.to_owned(),
         state: error.state,
         order: order.word(),

@@ -6,7 +6,7 @@ use sqlx::Row as _;
 use super::{Team, expect_all, find_named, named};
 use crate::database::Work;
 use crate::sql::Fault;
-use crate::{Actor, LimitReached, Registry, RegistryError, Visibility, expect_revision};
+use crate::{Actor, Conflict, Registry, RegistryError, Visibility, expect_revision};
 
 /// What is gone with a team that was removed for good.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,7 +96,7 @@ async fn delete_one(
     let sql = "SELECT name FROM users WHERE team = $1 AND deleted_ms = 0 LIMIT 1";
     let at_home = sqlx::query_scalar::<_, String>(sql).bind(id.to_owned());
     if let Some(user) = at_home.fetch_optional(&mut *work.all).await? {
-        return Err(LimitReached::TeamHasUser(user, team.name).into());
+        return Err(Conflict::TeamHasUser(user, team.name).into());
     }
     // By this those are known that go with it, and come back.
     let sql = "SELECT COALESCE(MAX(deleted_ms), 0) FROM devices WHERE team = $1";
@@ -149,7 +149,7 @@ async fn expect_room_for_all(work: &mut Work<'_>, team: &str) -> Result<(), Faul
     let query = query.bind(i64::try_from(most).unwrap_or(i64::MAX));
     match query.fetch_optional(&mut *work.all).await? {
         None => Ok(()),
-        Some(owner) => Err(LimitReached::DevicesOfUserAgain(owner, most).into()),
+        Some(owner) => Err(Conflict::DevicesOfUserAgain(owner, most).into()),
     }
 }
 
@@ -175,7 +175,7 @@ async fn purge_one(work: &mut Work<'_>, id: &str, with_members: bool) -> Result<
         .await?,
     );
     if !with_members && devices + users > 0 {
-        return Err(LimitReached::TeamHasMembers(team.name, devices, users).into());
+        return Err(Conflict::TeamHasMembers(team.name, devices, users).into());
     }
     let of_team = "SELECT COUNT(*) FROM device_groups WHERE team = $1";
     let groups = count(work, of_team, id).await?;

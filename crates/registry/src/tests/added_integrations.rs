@@ -49,10 +49,7 @@ both!(a_node_has_so_many_of_a_kind_at_most, registry, {
     let more = registry
         .set_added_integration(&actor, "n", ("webhook", "more"), "", "{}")
         .await;
-    assert!(
-        matches!(more, Err(RegistryError::LimitReached(_))),
-        "{more:?}"
-    );
+    assert!(matches!(more, Err(RegistryError::Conflict(_))), "{more:?}");
     let same = registry.set_added_integration(&actor, "n", ("webhook", "b0"), "", "{}");
     assert!(!same.await?);
     // Those of other kinds are counted apart.

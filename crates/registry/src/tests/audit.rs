@@ -1,7 +1,9 @@
+use serde_json::json;
+
 use super::{all, both, new_device, of_team};
 use crate::{
     Actor, AuditFilter, AuditKept, AuditLine, DeviceChange, NewApiKey, NewAuditEntry, NewTeam,
-    PageRequest, Status, Visibility,
+    Owner, PageRequest, Status, Visibility,
 };
 
 both!(
@@ -174,5 +176,50 @@ both!(
             let found = registry.audit_log(&Visibility::All, &filter, &page).await?;
             assert_eq!(found.items.len(), expected, "{who}");
         }
+    }
+);
+
+both!(
+    the_audit_log_tells_each_column_that_operators_change,
+    registry,
+    {
+        let actor = all();
+        registry.add_user("ann", "user", "secret").await?;
+        registry
+            .add_rule_set(Owner::DeviceType, "meter", &[])
+            .await?;
+        registry.create_device(&actor, new_device("d")).await?;
+        let text = |text: &str| Some(text.to_owned());
+        let change = DeviceChange {
+            name: text("n"),
+            device_type: text("meter"),
+            kind: text("k"),
+            status: Some(Status::Inactive),
+            description: text("x"),
+            location: text("l"),
+            firmware_version: text("1"),
+            hardware_version: text("2"),
+            owner: text("ann"),
+            tags: Some(vec!["t".to_owned()]),
+            ..DeviceChange::default()
+        };
+        let changed = registry.change_device(&actor, "d".into(), change, None);
+        let changed = changed.await?;
+        assert_eq!(
+            changed,
+            registry.device(&Visibility::All, "d".into()).await?
+        );
+        let page = PageRequest::first(1);
+        let filter = AuditFilter::default();
+        let mut log = registry.audit_log(&Visibility::All, &filter, &page).await?;
+        let told = log.items.remove(0).entry.changed;
+        let told: serde_json::Value = serde_json::from_str(&told).expect("it is JSON");
+        let expected = json!({
+            "name": ["d", "n"], "type": ["device", "meter"], "kind": ["", "k"],
+            "status": ["active", "inactive"], "description": ["", "x"], "location": ["", "l"],
+            "firmware_version": ["", "1"], "hardware_version": ["", "2"], "owner": ["", "ann"],
+            "tags": [[], ["t"]],
+        });
+        assert_eq!(told, expected);
     }
 );

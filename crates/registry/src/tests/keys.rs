@@ -120,7 +120,7 @@ both!(
         let third = registry
             .provision(&asks, secret.text(), new_device("m-3"), None)
             .await;
-        assert!(matches!(third, Err(RegistryError::LimitReached(_))));
+        assert!(matches!(third, Err(RegistryError::Conflict(_))));
         assert_eq!(
             registry.provisioning_keys(&Visibility::All).await?[0].devices_made,
             2

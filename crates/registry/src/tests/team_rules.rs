@@ -5,8 +5,8 @@ use martlet_permission::{Actions, Names};
 
 use super::{all, both, new_device, new_group, new_team, of_team};
 use crate::{
-    Actor, ApiRole, DeviceChange, LimitReached, NO_ROLE, NewDevice, NewProvisioningKey, NewUser,
-    Owner, Refused, Registry, RegistryError, Renewed, Snapshot, USER_ROLE, UserChange,
+    Actor, ApiRole, Conflict, DeviceChange, NO_ROLE, NewDevice, NewProvisioningKey, NewUser, Owner,
+    Refused, Registry, RegistryError, Renewed, Snapshot, USER_ROLE, UserChange,
 };
 
 both!(a_groups_rules_come_after_the_types_by_name, registry, {
@@ -251,7 +251,7 @@ both!(
         let told = registry.remove_rule_set(Owner::Role, "reader").await;
         assert!(matches!(
             told,
-            Err(RegistryError::LimitReached(LimitReached::RuleSetInUse {
+            Err(RegistryError::Conflict(Conflict::RuleSetInUse {
                 is_deleted: true,
                 ..
             }))

@@ -4,7 +4,7 @@ use martlet_permission::RevokedClients;
 
 use super::{all, both, is_not_found, new_device, new_group, new_team, of_team};
 use crate::{
-    ApiRole, DeviceChange, DeviceFilter, DeviceOrder, GroupChange, Known, LimitReached, NewDevice,
+    ApiRole, Conflict, DeviceChange, DeviceFilter, DeviceOrder, GroupChange, Known, NewDevice,
     NewGroup, NewProvisioningKey, NewUser, NotFound, Owner, PageRequest, RegistryError, Renewed,
     Snapshot, TypeSettings, UserChange, Visibility,
 };
@@ -331,7 +331,7 @@ both!(
         registry.create_device(&all(), owned("d3", "")).await?;
         let told = registry.restore_team(&all(), &team.id).await;
         assert!(
-            matches!(told, Err(RegistryError::LimitReached(LimitReached::DevicesOfUserAgain(owner, _))) if owner == "ann")
+            matches!(told, Err(RegistryError::Conflict(Conflict::DevicesOfUserAgain(owner, _))) if owner == "ann")
         );
         registry.remove_device("d3").await?;
         registry.restore_team(&all(), &team.id).await?;
@@ -432,11 +432,7 @@ both!(a_team_is_removed_for_good_and_its_name_is_free, registry, {
     assert!(
         matches!(
             &told,
-            Err(RegistryError::LimitReached(LimitReached::TeamHasMembers(
-                _,
-                1,
-                1
-            )))
+            Err(RegistryError::Conflict(Conflict::TeamHasMembers(_, 1, 1)))
         ),
         "{told:?}"
     );

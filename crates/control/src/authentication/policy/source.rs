@@ -29,9 +29,9 @@ pub trait CredentialSource: fmt::Debug + Send + Sync {
     /// Looks up these credentials. What is worked out waits by its `slot_request`.
     fn look<'a>(&'a self, asked: &'a Authentication, slot_request: &'a SlotRequest) -> Looking<'a>;
 
-    /// Takes as long as [`CredentialSource::look`] does for a name that it knows and a wrong password. Asked
-    /// where nobody knows the name, so that the time it takes does not tell that. None: it takes no
-    /// time, or it knows nobody.
+    /// Takes as long as [`CredentialSource::look`] does for a name that it knows and a wrong
+    /// password. Asked where nobody knows the name, so that the time it takes does not tell that.
+    /// None: it takes no time, or it knows nobody.
     fn pretend<'a>(
         &'a self,
         asked: &'a Authentication,

@@ -110,7 +110,7 @@ fn try_import(options: &ImportOptions) -> anyhow::Result<usize> {
             RowOutcome::Added(device) => added.push(device),
             RowOutcome::Exists(why) => refused.push((line, id, in_commands(&why))),
             RowOutcome::Refused(why) => refused.push((line, id, in_commands(&why))),
-            RowOutcome::LimitReached(why) => refused.push((line, id, in_commands(&why))),
+            RowOutcome::Conflict(why) => refused.push((line, id, in_commands(&why))),
             RowOutcome::NotDone => missed += 1,
         }
     }

@@ -279,7 +279,7 @@ async fn add(
         let (outcome, why) = match outcome {
             RowOutcome::Added(_) => (Outcome::Imported, one.note.clone()),
             RowOutcome::NotDone => (Outcome::Skipped, "it was not added".to_owned()),
-            RowOutcome::LimitReached(why) => (Outcome::Skipped, in_commands(&why)),
+            RowOutcome::Conflict(why) => (Outcome::Skipped, in_commands(&why)),
             RowOutcome::Exists(why) => skipped(open, &one, in_commands(&why)).await?,
             RowOutcome::Refused(why) => skipped(open, &one, in_commands(&why)).await?,
         };

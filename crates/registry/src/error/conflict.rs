@@ -6,7 +6,7 @@ use super::remedy::{ObjectKind, Remedies, Remedy};
 
 /// What there may be no more of, or what the state or the use of something rules out now.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum LimitReached {
+pub enum Conflict {
     /// Devices of this user, who has that many.
     #[error("{0} owns {1} devices, and nobody may own more")]
     DevicesOfUser(String, u64),
@@ -128,7 +128,7 @@ pub enum LimitReached {
     DevicesOfCommand(i64),
 }
 
-impl Remedies for LimitReached {
+impl Remedies for Conflict {
     fn remedies(&self) -> Vec<Remedy> {
         match self {
             Self::TeamHasUser(user, _) => vec![Remedy::MoveUsers(user.clone())],
