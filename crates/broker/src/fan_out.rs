@@ -29,7 +29,7 @@ use crate::interest::EpochKey;
 use crate::node::{Cx, Node};
 use crate::routing::{Match, Routing, Target};
 use crate::shard::Shard;
-use crate::work::{FAN_OUTS, NODE};
+use crate::work::{FAN_OUTS, NEW_BYTES_PER_UNIT, NODE, RECEIVER};
 
 impl Shard {
     /// A message of this publisher is being fanned out: the next one comes behind it.
@@ -236,7 +236,8 @@ impl Shard {
             Some(next) => Stage::Gathering(next, stopped_among),
             None => Stage::Serving(0),
         };
-        self.work.add((walked.steps as u64 + looked_at) * NODE);
+        self.work
+            .add(walked.steps as u64 * NODE + looked_at * RECEIVER);
         if groups.is_empty() {
             return;
         }
@@ -293,7 +294,11 @@ impl Shard {
             {
                 continue;
             }
+            let before = self.memory.gauge.bytes();
             self.serve(cx, Target::session(session), &matches, routing);
+            // For each of many sessions in turn, what keeps the message may have to grow.
+            let grown = self.memory.gauge.bytes().saturating_sub(before);
+            self.work.add((grown / NEW_BYTES_PER_UNIT) as u64);
         }
         true
     }

@@ -43,6 +43,9 @@ pub(crate) const DELIVERY: u64 = 3;
 pub(crate) const RECORD: u64 = 6;
 /// Bytes that are copied in one unit: into a buffer that may be new memory, and to the kernel.
 pub(crate) const BYTES_PER_UNIT: usize = 256;
+/// Bytes of memory that is new in one unit: the system clears its pages first, and what grows is
+/// copied.
+pub(crate) const NEW_BYTES_PER_UNIT: usize = 16;
 /// Units of a packet that has waited for the store.
 pub(crate) const GATED: u64 = 2;
 /// Units of writing to a connection that had nothing to be written.
@@ -61,6 +64,8 @@ pub(crate) const RETAINED_CHANGE: u64 = 60;
 pub(crate) const RETAINED_TOPIC: u64 = 4;
 /// Units of a node of the topic index, or a subscription, that is looked at.
 pub(crate) const NODE: u64 = 1;
+/// Units of a receiver that is gathered: its session is looked at, and it is noted.
+pub(crate) const RECEIVER: u64 = 3;
 /// Units of the route of a topic that is not remembered, beside the nodes that are looked at.
 pub(crate) const ROUTE: u64 = 24;
 /// Units of asking whether a subscriber may receive what is published to a topic.
