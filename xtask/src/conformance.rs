@@ -323,6 +323,12 @@ fn parse_list(file: &SourceFile) -> Result<Vec<Statement>, String> {
 const HEAD: &str = "\
 # Conformance
 
+Find the code and the tests of a statement:
+
+```sh
+grep MQTT-3.3.1-5 docs/conformance.md
+```
+
 Each normative statement of MQTT 5.0 and 3.1.1 that binds a server, the code that keeps it, and
 the tests that prove it. Made by `cargo xtask docs` from the statements named in comments, errors,
 packet tables and packet scripts; the statements are in our own words (`docs/statements`), the

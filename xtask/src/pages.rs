@@ -85,7 +85,8 @@ fn martlet(args: &[&str]) -> Result<String> {
 
 fn command_line() -> Result<String> {
     let mut page = String::from(
-        "# Command line\n\nWhat `martlet COMMAND --help` prints. `martlet man DIR` writes the same as manual pages,\n\
+        "# Command line\n\nShow the help of a command:\n\n```sh\nmartlet device add --help\n```\n\n\
+         What `martlet COMMAND --help` prints. `martlet man DIR` writes the same as manual pages,\n\
          `martlet completions SHELL` prints completions for a shell.\n",
     );
     describe_command(&mut page, &[])?;
@@ -150,6 +151,13 @@ fn metrics() -> String {
 
 const METRICS_HEAD: &str = "\
 # Metrics
+
+Read the metrics of a running node:
+
+```sh
+curl http://127.0.0.1:8080/metrics
+martlet top
+```
 
 `GET /metrics` answers in the text format of Prometheus (0.0.4), or in OpenMetrics if `Accept` asks
 for it. Beside what the shards count, summed over all of

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use martlet_permission::{Actions, Names, Rules, Verdict, may_publish};
+use martlet_permission::{Actions, Names, RuleDecision, Rules, may_publish};
 
 use crate::AclFile;
 use crate::acl_file::Line;
@@ -38,7 +38,7 @@ pub fn explain(rules: &Rules, names: Names<'_>, action: Actions, topic: &str) ->
             why: "the topic is one of the server's own, to which no client publishes".to_owned(),
         };
     }
-    let Verdict { allowed, rule } = match action {
+    let RuleDecision { allowed, rule } = match action {
         Actions::SUBSCRIBE => rules.filter(topic, names),
         _ => rules.topic(action, topic, names),
     };

@@ -164,7 +164,7 @@ pub(crate) fn anywhere(text: &str) -> Search {
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Much {
+pub(crate) struct DetailLimits {
     /// Subscriptions, messages of the queue and messages in flight to return, at most.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
@@ -176,7 +176,7 @@ pub(crate) struct Much {
 /// it or are in flight, without their payloads.
 #[utoipa::path(get, path = "/api/v1/clients/{client_id}", tag = "clients",
     params(("client_id" = String, Path,
-            description = "Client Identifier, percent-encoded; `ID@TEAM` as it connects, too"), Much,
+            description = "Client Identifier, percent-encoded; `ID@TEAM` as it connects, too"), DetailLimits,
         OfTenant),
     responses(
         (status = 200, description = "All that is known of it", body = ClientDetailView),
@@ -186,9 +186,9 @@ pub(crate) async fn show(
     State(api): State<Api>,
     InTenants(tenant): InTenants,
     PathOf(client_id): PathOf<String>,
-    QueryOf(much): QueryOf<Much>,
+    QueryOf(limits): QueryOf<DetailLimits>,
 ) -> Result<axum::Json<ClientDetailView>, Problem> {
-    let limit = page::limit(much.limit)?;
+    let limit = page::limit(limits.limit)?;
     let (tenant, client_id) = api.control.client_meant(tenant, client_id).await?;
     let found = api.control.client(tenant, &client_id, limit).await?;
     let found = found.ok_or_else(|| no_session(&client_id))?;

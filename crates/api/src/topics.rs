@@ -192,7 +192,7 @@ pub(crate) async fn list(
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Much {
+pub(crate) struct HistoryLimits {
     /// The most messages.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
@@ -204,7 +204,7 @@ pub(crate) struct Much {
 /// each as `topic_memory` in the configuration says.
 #[utoipa::path(get, path = "/api/v1/topics/{topic}/history", tag = "messages",
     params(("topic" = String, Path,
-        description = "Topic Name, percent-encoded: / is %2F"), Much, OfTenant),
+        description = "Topic Name, percent-encoded: / is %2F"), HistoryLimits, OfTenant),
     responses(
         (status = 200, description = "The messages", body = Items<RememberedView>),
         (status = 404, description = "The node remembers nothing of that topic",
@@ -215,11 +215,11 @@ pub(crate) async fn history(
     State(api): State<Api>,
     InTenant(tenant): InTenant,
     PathOf(topic): PathOf<String>,
-    QueryOf(much): QueryOf<Much>,
+    QueryOf(limits): QueryOf<HistoryLimits>,
 ) -> Result<Json<Items<RememberedView>>, Problem> {
     let memory = memory_of(&api)?;
     let name = check_topic(&topic)?;
-    let Some(found) = memory.history(tenant, &topic, page::limit(much.limit)?) else {
+    let Some(found) = memory.history(tenant, &topic, page::limit(limits.limit)?) else {
         let mut filters = memory.filters().iter();
         let is_named =
             filters.any(|filter| check_filter(filter).is_ok_and(|one| one.matches(name)));

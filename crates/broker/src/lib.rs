@@ -159,9 +159,9 @@ pub use lobby::is_assigned_client_id;
 pub use martlet_permission::{
     Actions, Audience, CredentialMark, EVENTS, IS_NODE, Identity, Limit, LockoutScope,
     NODES_WITH_BRIDGES, Names, PasswordSource, Proof, ProxyFault, Reached, Realm, Refusal,
-    RefusalCause, Revocation, RevocationReason, RevokedClients, Rule, RuleBook, Rules, RulesError,
-    Screens, TO_BRIDGES, TenantId, TlsFault, UserSources, Verdict, Voucher, WebSocketFault,
-    may_publish,
+    RefusalCause, Revocation, RevocationReason, RevokedClients, Rule, RuleBook, RuleDecision,
+    Rules, RulesError, Screens, TO_BRIDGES, TenantId, TlsFault, UserSources, Voucher,
+    WebSocketFault, may_publish,
 };
 pub use memory_use::{Growth, MemoryUse, ShardMemory};
 pub use message::{

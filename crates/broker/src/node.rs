@@ -1,7 +1,7 @@
-//! What the shards of a node share: the interest index, the retained store and the counter that
-//! lends memory and places for connections. Nothing else.
+//! What the shards of a node share: the interest index, the retained store, and counts of memory,
+//! sessions, connections and CONNECTs.
 //!
-//! The core knows no locks. It reaches these three through [`Node`], handed in with each call; the
+//! The core knows no locks. It reaches them through [`Node`], handed in with each call; the
 //! reactor's implementation locks for as long as the closure runs, the simulator's counts each
 //! access as a step at which another shard may run. A closure never calls into the node again.
 

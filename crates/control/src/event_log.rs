@@ -42,7 +42,7 @@ pub(crate) const TRACED: &str = "martlet_control::event_log::traced";
 // Table: a line for each kind of event.
 pub(crate) fn write(
     told: &EventNotice,
-    way: Option<&WordedRemedy>,
+    worded: Option<&WordedRemedy>,
     is_traced: bool,
     left_out: LeftOut,
 ) {
@@ -88,7 +88,7 @@ pub(crate) fn write(
             messages,
             policy = policy.name(),
             why = why(told).as_deref(),
-            remedy = way.map(WordedRemedy::to_string).as_deref(),
+            remedy = worded.map(WordedRemedy::to_string).as_deref(),
             "{text}"
         ),
         Event::TakenOver { by, .. } => {
@@ -169,12 +169,17 @@ pub(crate) fn write(
         | Event::PublishesDelayed { .. }
         | Event::RateExceeded { .. }
         | Event::SubscribeRefused { .. }
-        | Event::PublishRefused { .. } => write_end(told, way, is_traced, left_out),
+        | Event::PublishRefused { .. } => write_end(told, worded, is_traced, left_out),
     }
 }
 
 /// Writes that something was refused, ended, dropped or delayed.
-fn write_end(told: &EventNotice, way: Option<&WordedRemedy>, is_traced: bool, left_out: LeftOut) {
+fn write_end(
+    told: &EventNotice,
+    worded: Option<&WordedRemedy>,
+    is_traced: bool,
+    left_out: LeftOut,
+) {
     let EventNotice { head, event } = told;
     let tenant = (head.tenant != TenantId::default()).then_some(head.tenant.0);
     let address = has_address(event).then(|| AddressText::of(head.address));
@@ -196,7 +201,7 @@ fn write_end(told: &EventNotice, way: Option<&WordedRemedy>, is_traced: bool, le
         } => None,
         _ => why(told),
     };
-    let remedy = way
+    let remedy = worded
         .filter(|_| has_remedy(event))
         .map(WordedRemedy::to_string);
     let left_out = (left_out.count > 0).then(|| left_out.to_string());

@@ -198,7 +198,7 @@ impl Journal {
     }
 
     /// What to do about an event, if anything is known to help.
-    pub fn way(&self, told: &EventNotice) -> Option<WordedRemedy> {
+    pub fn worded_remedy(&self, told: &EventNotice) -> Option<WordedRemedy> {
         remedy::worded(told, &self.commands)
     }
 

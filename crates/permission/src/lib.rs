@@ -34,6 +34,6 @@ pub use own::{
 };
 pub use refusal::{Audience, LockoutScope, PasswordSource, Refusal, RefusalCause, UserSources};
 pub use revocation::{Revocation, RevocationReason, RevokedClients};
-pub use rules::{Rule, Rules, RulesError, Verdict};
+pub use rules::{Rule, RuleDecision, Rules, RulesError};
 pub use tenant::TenantId;
 pub use transport_fault::{ProxyFault, TlsFault, WebSocketFault};

@@ -25,7 +25,7 @@ pub struct Rule {
 
 /// What was decided, and by what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Verdict {
+pub struct RuleDecision {
     /// It may be done.
     pub allowed: bool,
     /// The rule that decided, by its number; none is the default.
@@ -154,17 +154,23 @@ impl Rules {
 
     /// Whether a client of these names may publish to, or receive from, this Topic Name. A wildcard
     /// at the beginning does not mean `$…` [MQTT-4.7.2-1].
-    pub fn topic(&self, action: Actions, topic: &str, names: Names<'_>) -> Verdict {
+    pub fn topic(&self, action: Actions, topic: &str, names: Names<'_>) -> RuleDecision {
         self.decide(action, topic, names, false)
     }
 
     /// Whether it may subscribe to this Topic Filter: the first rule that covers all of it decides.
     /// One that covers a part of it decides nothing here, but of each message.
-    pub fn filter(&self, filter: &str, names: Names<'_>) -> Verdict {
+    pub fn filter(&self, filter: &str, names: Names<'_>) -> RuleDecision {
         self.decide(Actions::SUBSCRIBE, filter, names, true)
     }
 
-    fn decide(&self, action: Actions, text: &str, names: Names<'_>, is_filter: bool) -> Verdict {
+    fn decide(
+        &self,
+        action: Actions,
+        text: &str,
+        names: Names<'_>,
+        is_filter: bool,
+    ) -> RuleDecision {
         let mut search = Search {
             rules: self,
             action,
@@ -177,11 +183,11 @@ impl Rules {
             search.best = u32::MAX;
         }
         match self.rules.get(search.best as usize) {
-            Some(rule) => Verdict {
+            Some(rule) => RuleDecision {
                 allowed: rule.allows,
                 rule: Some(search.best),
             },
-            None => Verdict {
+            None => RuleDecision {
                 allowed: self.default.has(action),
                 rule: None,
             },
@@ -331,8 +337,8 @@ mod tests {
             rule(true, Actions::PUBLISH, "a/%c/up"),
         ];
         let rules = Rules::compile(rules, Actions::NONE).unwrap();
-        let verdict = rules.topic(Actions::RECEIVE, "a/secret", NAMES);
-        assert_eq!((verdict.allowed, verdict.rule), (false, Some(0)));
+        let decision = rules.topic(Actions::RECEIVE, "a/secret", NAMES);
+        assert_eq!((decision.allowed, decision.rule), (false, Some(0)));
         assert!(may(&rules, Actions::RECEIVE, "a/b"));
         assert!(may(&rules, Actions::PUBLISH, "a/c1/up"));
         assert!(!may(&rules, Actions::PUBLISH, "a/c2/up"));
@@ -450,7 +456,7 @@ mod tests {
                 let found = list
                     .iter()
                     .position(|rule| rule.actions.has(action) && matches(&filled(&rule.filter)));
-                Verdict {
+                RuleDecision {
                     allowed: found.map_or(Actions(default).has(action), |at| list[at].allows),
                     rule: found.map(|at| at as u32),
                 }
@@ -459,13 +465,13 @@ mod tests {
                 let matches = |filter: &str| {
                     TopicFilter::new(filter).is_ok_and(|filter| filter.matches(name))
                 };
-                let verdict = compiled.topic(action, &topic, NAMES);
-                prop_assert_eq!(verdict, expected(action, &matches));
+                let decision = compiled.topic(action, &topic, NAMES);
+                prop_assert_eq!(decision, expected(action, &matches));
             }
             let subscribed = filled(&subscribed);
             let covered = |filter: &str| covers(filter, &subscribed);
-            let verdict = compiled.filter(&subscribed, NAMES);
-            prop_assert_eq!(verdict, expected(Actions::SUBSCRIBE, &covered));
+            let decision = compiled.filter(&subscribed, NAMES);
+            prop_assert_eq!(decision, expected(Actions::SUBSCRIBE, &covered));
         }
     }
 }

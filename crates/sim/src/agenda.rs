@@ -40,7 +40,7 @@ pub enum Due {
     Clock,
     /// Something about a user changes.
     Change,
-    /// The gate goes on with clients that wait.
+    /// The authenticator goes on with clients that wait.
     Authenticator,
     /// The node is started again.
     Restart,

@@ -275,7 +275,7 @@ pub enum Fact {
         /// Size of the step, backwards if negative.
         ms: i64,
     },
-    /// The gate has decided about a client.
+    /// The authenticator has decided about a client.
     Judged {
         /// Which client.
         client: ClientIndex,
@@ -450,7 +450,7 @@ impl Fact {
             Self::Rotted { message } => format!("== m{message} rots on the disk"),
             Self::ClockStepped { ms } => format!("== the wall clock steps by {ms} ms"),
             Self::Crashed { power, .. } => format!("== the node crashes, power lost: {power}"),
-            Self::Judged { verdict, .. } => format!("   the gate says: {verdict:?}"),
+            Self::Judged { verdict, .. } => format!("   the authenticator says: {verdict:?}"),
             Self::InForce { version } => format!("== version {version} is in force"),
             Self::LockoutsLifted => "== all lockouts are ended".to_owned(),
             Self::Stopping => "== the node is told to stop".to_owned(),

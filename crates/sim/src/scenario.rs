@@ -144,7 +144,7 @@ struct RulesProfile {
     wrong_percent: u64,
     /// Mean time between changes, microseconds; 0 is none.
     change_us: u64,
-    /// Time that the gate looks for a client, microseconds at most.
+    /// Time that the authenticator looks for a client, microseconds at most.
     look_us: u64,
 }
 
@@ -323,9 +323,13 @@ impl Scenario {
             (clients, parts, sinks),
             Observer::new(ledger, Checks::new(self.queued_max), log),
             self.rules.map(|rules| {
-                let gate = Random::new(seed, "gate", 0);
-                let gate = Authenticator::new(rules.lockout, rules.look_us, gate);
-                Office::new(gate, rules.change_us, Random::new(seed, "office", 0))
+                let authenticator = Random::new(seed, "gate", 0);
+                let authenticator = Authenticator::new(rules.lockout, rules.look_us, authenticator);
+                Office::new(
+                    authenticator,
+                    rules.change_us,
+                    Random::new(seed, "office", 0),
+                )
             }),
             (self.disturbance, Random::new(seed, "world", 0)),
         );

@@ -28,8 +28,8 @@ use crate::error::{OpenError, StoreError};
 use crate::identity;
 use crate::index::{Index, Location};
 use crate::mark;
-use crate::mend::Lacks;
 use crate::record::{FileKey, GROUP_BYTES, LENGTH_UNIT, Lsn, QueueId};
+use crate::repair::Lacks;
 use crate::report::{self, Damage, Lost, NO_SUCH_FILE, Report};
 use crate::scan::{ScanItem, Unreadable, Window};
 use crate::segment::{self, Segment, SegmentFile, Segments};
@@ -143,7 +143,7 @@ impl<D: Disk> Engine<D> {
             false,
         ));
         if has_holes {
-            engine.mend(gaps.lacks);
+            engine.make_up_for(gaps.lacks);
             engine.index.count_lost(&gaps.counts);
         }
         engine.index.begin_recovery();

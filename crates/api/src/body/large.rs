@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use martlet_control::shared_places::SharedPlaces;
+use martlet_control::shared_slots::SharedSlots;
 use tracing::error;
 
 use crate::problem::{Problem, ProblemKind};
@@ -22,7 +22,7 @@ const WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// Places of large bodies, by caller.
 #[derive(Clone, Debug)]
-pub(crate) struct LargeBodies(Arc<SharedPlaces<String>>);
+pub(crate) struct LargeBodies(Arc<SharedSlots<String>>);
 
 impl Default for LargeBodies {
     fn default() -> Self {
@@ -33,7 +33,7 @@ impl Default for LargeBodies {
 
 impl LargeBodies {
     fn with_places(places: usize) -> Self {
-        Self(Arc::new(SharedPlaces::new(places, PLACES_OF_CALLER_MAX)))
+        Self(Arc::new(SharedSlots::new(places, PLACES_OF_CALLER_MAX)))
     }
 
     /// Reads the bodies of this caller.

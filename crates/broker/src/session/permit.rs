@@ -6,8 +6,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use martlet_permission::{
-    Actions, CredentialMark, Identity, Names, Proof, Realm, Refusal, RefusalCause, RuleBook, Rules,
-    Screens, TenantId, Verdict, Voucher, may_publish,
+    Actions, CredentialMark, Identity, Names, Proof, Realm, Refusal, RefusalCause, RuleBook,
+    RuleDecision, Rules, Screens, TenantId, Voucher, may_publish,
 };
 
 use crate::fault::{self, Fault};
@@ -46,7 +46,7 @@ pub(crate) struct Permit {
     /// The last revocation that was known when it was decided.
     pub(crate) known: u64,
     /// What was decided recently, since a client's topics repeat: the topic's hash, whose last bit
-    /// is the verdict; 0 is nothing. The shard has its own seed, so clients cannot choose topics
+    /// is the decision; 0 is nothing. The shard has its own seed, so clients cannot choose topics
     /// of one hash.
     verdicts: [u64; VERDICTS],
     /// The token by which routes remember that it may publish to their topics.
@@ -216,12 +216,12 @@ impl Permit {
         self.told(self.identity.rules.filter(filter, names))
     }
 
-    fn told(&self, verdict: Verdict) -> Result<(), Refusal> {
-        if verdict.allowed {
+    fn told(&self, decision: RuleDecision) -> Result<(), Refusal> {
+        if decision.allowed {
             return Ok(());
         }
         let rules = self.identity.rules.rules();
-        let rule = verdict.rule.and_then(|number| rules.get(number as usize));
+        let rule = decision.rule.and_then(|number| rules.get(number as usize));
         let detail = match rule {
             Some(rule) => format!("{} forbids {}", rule.source, rule.filter).into(),
             None => Cow::Borrowed("no rule permits it"),

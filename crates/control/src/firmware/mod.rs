@@ -22,8 +22,8 @@ use martlet_registry::{Actor, Device, Page, PageRequest, Visibility};
 pub use martlet_registry::{Firmware, FirmwareFilter, NewFirmware};
 use tokio::fs::File;
 
-use crate::shared_places::{SharedPlace, SharedPlaces};
 use crate::shared_registry::{SharedRegistry, SharedRegistryError};
+use crate::shared_slots::{SharedSlot, SharedSlots};
 pub use chunks::serve_chunks;
 pub use error::FirmwareError;
 use error::too_large;
@@ -61,7 +61,7 @@ pub struct FirmwareStore {
     tables: Arc<SharedRegistry>,
     settings: FirmwareSettings,
     files: Files,
-    uploads: SharedPlaces<Visibility>,
+    uploads: SharedSlots<Visibility>,
     /// Bytes that uploads may still bring.
     reserved: Arc<AtomicU64>,
     /// Files are put in their places and removed one after the other.
@@ -75,7 +75,7 @@ impl FirmwareStore {
             tables,
             files: Files::new(settings.directory.clone()),
             settings,
-            uploads: SharedPlaces::new(UPLOADS_MAX, UPLOADS_OF_TEAM_MAX),
+            uploads: SharedSlots::new(UPLOADS_MAX, UPLOADS_OF_TEAM_MAX),
             reserved: Arc::default(),
             placing: tokio::sync::Mutex::default(),
         }
@@ -106,7 +106,7 @@ impl FirmwareStore {
     ///
     /// # Errors
     /// All are taken.
-    fn place_of(&self, visibility: &Visibility) -> Result<SharedPlace, FirmwareError> {
+    fn place_of(&self, visibility: &Visibility) -> Result<SharedSlot, FirmwareError> {
         self.uploads.try_take(visibility).map_err(|most| {
             let why = format!("{most} files are being uploaded: try again later");
             FirmwareError::Busy(why)

@@ -12,7 +12,7 @@ use tokio::io::AsyncWriteExt as _;
 
 use super::error::{FirmwareError, invalid, too_large};
 use super::files::{Files, failed};
-use crate::shared_places::SharedPlace;
+use crate::shared_slots::SharedSlot;
 
 /// What the sender of a file says of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -60,7 +60,7 @@ pub struct Upload {
     size: u64,
     max: u64,
     reserved: Reserved,
-    _place: SharedPlace,
+    _place: SharedSlot,
 }
 
 struct Digest(Context);
@@ -110,7 +110,7 @@ impl Upload {
         claims: Claims,
         (reserved, bytes): (Arc<AtomicU64>, u64),
         max: u64,
-        place: SharedPlace,
+        place: SharedSlot,
     ) -> Self {
         Self {
             claims,

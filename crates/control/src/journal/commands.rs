@@ -267,7 +267,7 @@ impl Commands {
         }
         let group = tables.group_that_permits(tenant.0, user, asked)?;
         let commands = self.in_tenant(tenant)?;
-        let way = WordedRemedy {
+        let worded = WordedRemedy {
             text: format!(
                 "add it to the group {}, whose rules permit that, or permit it in the rules of its \
                  device type",
@@ -275,7 +275,7 @@ impl Commands {
             ),
             command: commands.line("group add", &[], &[&group.name, user]),
         };
-        Some((group, way))
+        Some((group, worded))
     }
 
     /// Where a rule has to be that permits what a client lacks, with the command that adds it.
@@ -308,8 +308,8 @@ impl Commands {
             };
         };
         let RulesPlace { owner, name } = &place;
-        if let Some(way) = self.is_not_by_rules(user, lacking, *owner) {
-            return way;
+        if let Some(worded) = self.is_not_by_rules(user, lacking, *owner) {
+            return worded;
         }
         let text = match (owner, place.is_builtin()) {
             (Owner::Role, true) => format!(

@@ -139,8 +139,8 @@ impl Written {
 
     pub(super) fn entry(&self, commands: &Commands) -> Entry {
         let event = &self.told.event;
-        let way = remedy::worded(&self.told, commands);
-        let (remedy, command) = way.map(|way| (way.text, way.command)).unzip();
+        let worded = remedy::worded(&self.told, commands);
+        let (remedy, command) = worded.map(|worded| (worded.text, worded.command)).unzip();
         let limit = event.cause().and_then(RefusalCause::limit);
         Entry {
             seq: self.seq,

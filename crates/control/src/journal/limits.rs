@@ -99,10 +99,10 @@ mod tests {
     #[test]
     fn a_remedy_names_the_option_of_the_limit() {
         for limit in Limit::ALL {
-            let way = by_limit(*limit).unwrap_or_default();
-            let is_named = way.text.contains(limit.option());
+            let worded = by_limit(*limit).unwrap_or_default();
+            let is_named = worded.text.contains(limit.option());
             let of_disk = matches!(limit, Limit::StoreStalled | Limit::DiskFull);
-            assert!(is_named || of_disk, "{}", way.text);
+            assert!(is_named || of_disk, "{}", worded.text);
         }
     }
 }

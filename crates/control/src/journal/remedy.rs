@@ -13,21 +13,21 @@ use super::worded_remedy::WordedRemedy;
 pub(super) fn worded(told: &EventNotice, commands: &Commands) -> Option<WordedRemedy> {
     let tenant = told.head.tenant;
     match commands.in_tenant(tenant) {
-        Some(commands) => way_of(told, &commands),
+        Some(commands) => remedy_of_event(told, &commands),
         None => {
             let commands = Commands {
                 tenant,
                 ..commands.clone()
             };
-            way_of(told, &commands).map(|way| WordedRemedy {
+            remedy_of_event(told, &commands).map(|worded| WordedRemedy {
                 command: None,
-                ..way
+                ..worded
             })
         }
     }
 }
 
-fn way_of(told: &EventNotice, commands: &Commands) -> Option<WordedRemedy> {
+fn remedy_of_event(told: &EventNotice, commands: &Commands) -> Option<WordedRemedy> {
     let EventNotice { head, event } = told;
     match event {
         Event::Refused { why, .. } | Event::ReauthenticationRefused { why, .. } => {
@@ -37,16 +37,16 @@ fn way_of(told: &EventNotice, commands: &Commands) -> Option<WordedRemedy> {
             refused::provisioning(commands, why, key.as_deref())
         }
         Event::PublishRefused { topic, reason, why } => {
-            let way = || commands.forbidden(head, "publish", topic);
-            refused::request(way, *reason, why)
+            let worded = || commands.forbidden(head, "publish", topic);
+            refused::request(worded, *reason, why)
         }
         Event::SubscribeRefused {
             filter,
             reason,
             why,
         } => {
-            let way = || commands.forbidden(head, "subscribe", filter);
-            refused::request(way, *reason, why)
+            let worded = || commands.forbidden(head, "subscribe", filter);
+            refused::request(worded, *reason, why)
         }
         Event::Dropped { reason, .. } | Event::MessagesLost { reason, .. } => {
             lost(told, *reason, commands)
@@ -124,9 +124,9 @@ fn with_session(cause: RefusalCause) -> Option<&'static str> {
 
 /// Where it is permitted that a client receives a topic.
 fn receiving(commands: &Commands, head: &EventHead, topic: &str) -> WordedRemedy {
-    let way = commands.forbidden(head, "receive", topic);
-    let text = format!("if it should be received, {}", way.text);
-    WordedRemedy { text, ..way }
+    let worded = commands.forbidden(head, "receive", topic);
+    let text = format!("if it should be received, {}", worded.text);
+    WordedRemedy { text, ..worded }
 }
 
 /// What to do about messages that were dropped for this reason. Where a limit is the reason, the
@@ -138,7 +138,7 @@ pub(crate) fn dropped(reason: DropReason) -> Option<String> {
         _ => None,
     };
     if let Some(limit) = limit {
-        return by_limit(limit).map(|way| way.text);
+        return by_limit(limit).map(|worded| worded.text);
     }
     let text = match reason {
         DropReason::ClientAway => {

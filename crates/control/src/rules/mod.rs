@@ -50,8 +50,8 @@ use crate::commands::Commands;
 use crate::control::Control;
 use crate::feed::{PublishedKinds, publish_events};
 use crate::integrations::Integrations;
-use crate::shared_places::SharedPlaces;
 use crate::shared_registry::SharedRegistry;
+use crate::shared_slots::SharedSlots;
 use crate::telemetry::{Telemetry, followed};
 use action_counts::ActionCounts;
 use counts::Counts;
@@ -174,7 +174,7 @@ pub struct Rules {
     actions: ActionCounts,
     devices: RuleDevices,
     /// Places of trials, by tenant.
-    trials: SharedPlaces<u32>,
+    trials: SharedSlots<u32>,
     /// Kinds of events that are published as messages.
     published: Mutex<BTreeSet<String>>,
     /// Held while rules are read again.
@@ -214,7 +214,7 @@ impl Rules {
             in_force: RwLock::default(),
             counts: Mutex::default(),
             actions: ActionCounts::default(),
-            trials: SharedPlaces::new(TRIALS_MAX, TRIALS_OF_TEAM_MAX),
+            trials: SharedSlots::new(TRIALS_MAX, TRIALS_OF_TEAM_MAX),
             published: Mutex::new(published),
             changing: tokio::sync::Mutex::default(),
             stamp: Mutex::default(),

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::guarded::GuardedRule;
 use super::{RuleError, Rules, TRIALS_MAX, guarded};
-use crate::shared_places::SharedPlace;
+use crate::shared_slots::SharedSlot;
 
 /// Longest time that a trial may take.
 const TRIAL_WITHIN: Duration = Duration::from_secs(10);
@@ -116,7 +116,7 @@ fn too_long() -> RuleError {
 /// # Errors
 /// It panicked.
 async fn apart<T: Send + 'static>(
-    place: &Arc<SharedPlace>,
+    place: &Arc<SharedSlot>,
     call: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, RuleError> {
     let place = Arc::clone(place);

@@ -229,12 +229,12 @@ fn before_it_subscribed(one: &UnmatchedTopic, filter: &str) -> Finding {
 
 fn not_readable(one: &UnmatchedTopic, unreadable: &Unreadable) -> Finding {
     let (published, were) = (published(one), were(one));
-    let Unreadable { topic, why, way } = unreadable;
+    let Unreadable { topic, why, worded } = unreadable;
     let sentence = format!(
         "{published} {were} not sent to it: it is subscribed, and may not read {topic}: {why}"
     );
     with_messages(
-        Finding::new(Cause::NotPermitted, sentence).way(way.clone()),
+        Finding::new(Cause::NotPermitted, sentence).with_remedy(worded.clone()),
         one,
     )
 }
@@ -446,7 +446,7 @@ impl Control {
                 found.push(Unreadable {
                     topic: one.topic.to_string(),
                     why: explained.why,
-                    way: self.journal.permitting(tenant, &lacking),
+                    worded: self.journal.permitting(tenant, &lacking),
                 });
             }
         }

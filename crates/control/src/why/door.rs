@@ -153,8 +153,8 @@ pub(super) fn door(facts: &Facts, found: &mut Found) {
             _ => format!("it would be refused: {}", why.detail()),
         };
         let weight = weight_of_bar(facts, cause);
-        let way = facts.standing_way.clone().filter(|_| !is_address);
-        let finding = Finding::new(cause, sentence).way(way.unwrap_or_default());
+        let worded = facts.standing_remedy.clone().filter(|_| !is_address);
+        let finding = Finding::new(cause, sentence).with_remedy(worded.unwrap_or_default());
         if facts.from_address.as_ref().is_none_or(Vec::is_empty) {
             found.push((weight, who_is_meant(facts, finding)));
         }
@@ -205,7 +205,7 @@ fn locked_out(facts: &Facts, lockout: &Lockout) -> (Weight, Finding) {
     let Lockout {
         why,
         accepted_secs,
-        way,
+        worded,
     } = lockout;
     let sentence = match accepted_secs {
         Some(secs) => format!(
@@ -217,7 +217,7 @@ fn locked_out(facts: &Facts, lockout: &Lockout) -> (Weight, Finding) {
         }
         None => format!("it cannot log in now: {why}"),
     };
-    let mut finding = Finding::new(Cause::LockedOut, sentence).way(way.clone());
+    let mut finding = Finding::new(Cause::LockedOut, sentence).with_remedy(worded.clone());
     let refused = is_refused_now(facts).filter(is_lockout);
     if let Some(run) = refused {
         (finding.since_ms, finding.count) = (Some(run.since_ms), Some(run.count));

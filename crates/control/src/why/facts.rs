@@ -45,7 +45,7 @@ pub struct Facts {
     /// What would become of it if it came with this name and the proof of it.
     pub standing: Option<Standing>,
     /// What to do about that.
-    pub standing_way: Option<WordedRemedy>,
+    pub standing_remedy: Option<WordedRemedy>,
     /// Its session.
     pub session: Option<Session>,
     /// When and how it was last seen, across restarts.
@@ -328,7 +328,7 @@ pub struct Lockout {
     /// before. None: it is kept out.
     pub accepted_secs: Option<u64>,
     /// How it is lifted.
-    pub way: WordedRemedy,
+    pub worded: WordedRemedy,
 }
 
 /// A session, as far as it matters here.
@@ -575,7 +575,7 @@ pub struct Unreadable {
     /// Why not.
     pub why: String,
     /// Where it would have to be permitted.
-    pub way: WordedRemedy,
+    pub worded: WordedRemedy,
 }
 
 /// A subscriber of nearly that topic.

@@ -110,7 +110,7 @@ fn lost(now_ms: u64, one: &Integration, session: &Session, found: &mut Found) {
         let why = uncapitalized(reason.meaning());
         let sentence = event_words::dropped(*count, &whose, &why, *reason);
         let remedy = match reason {
-            DropReason::QueueFull => remedy_of_limit(Limit::PartQueue).map(|way| way.text),
+            DropReason::QueueFull => remedy_of_limit(Limit::PartQueue).map(|worded| worded.text),
             reason => remedy_of_drop(*reason),
         };
         let losses = (*count, *at);

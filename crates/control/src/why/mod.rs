@@ -195,9 +195,9 @@ impl Finding {
         self
     }
 
-    fn way(mut self, way: WordedRemedy) -> Self {
-        self.remedy = Some(way.text).filter(|text| !text.is_empty());
-        self.command = way.command;
+    fn with_remedy(mut self, worded: WordedRemedy) -> Self {
+        self.remedy = Some(worded.text).filter(|text| !text.is_empty());
+        self.command = worded.command;
         self
     }
 

@@ -171,7 +171,7 @@ fn queue(now_ms: u64, session: &Session, found: &mut Found) {
     let mut finding = Finding::new(Cause::QueueFull, sentence);
     // What is so now is told before what was lost.
     finding.last_ms = Some(now_ms);
-    finding.remedy = remedy_of_limit(limit.limit).map(|way| way.text);
+    finding.remedy = remedy_of_limit(limit.limit).map(|worded| worded.text);
     found.push((Weight::Trouble, finding));
 }
 
@@ -270,8 +270,8 @@ fn lost_by_group(facts: &Facts, session: &Session, group: &GroupLosses, found: &
         let mut finding = Finding::new(Cause::of_drop(*reason), sentence).of_many(*count);
         finding.since_ms = Some(at.first_ms).filter(|ms| *ms > 0);
         finding.last_ms = Some(at.last_ms).filter(|ms| *ms > 0);
-        let way = limit.and_then(remedy_of_limit).map(|way| way.text);
-        finding.remedy = way.or_else(|| remedy_of_drop(*reason));
+        let worded = limit.and_then(remedy_of_limit).map(|worded| worded.text);
+        finding.remedy = worded.or_else(|| remedy_of_drop(*reason));
         let is_recent = facts.now_ms.saturating_sub(at.last_ms) <= RECENT_MS;
         let weight = match is_recent {
             _ if !is_asked => Weight::Aside,

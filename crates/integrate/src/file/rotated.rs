@@ -116,7 +116,7 @@ impl RotatedFile {
         }
         self.open = None;
         let mut file = open(path)?;
-        mend_end(&mut file)?;
+        repair_end(&mut file)?;
         if found.is_none() {
             sync_directory(path)?;
         }
@@ -174,7 +174,7 @@ fn lock(file: &File) -> io::Result<()> {
 }
 
 /// Cuts off or ends a last line that has no end, as a crash leaves it.
-fn mend_end(file: &mut File) -> io::Result<()> {
+fn repair_end(file: &mut File) -> io::Result<()> {
     let bytes = file.metadata()?.len();
     if bytes == 0 {
         return Ok(());

@@ -246,6 +246,14 @@ fn reference() -> String {
 const REFERENCE_HEAD: &str = "\
 # Configuration
 
+Show each value and where it came from, check a file, and have a running node read it again:
+
+```sh
+martlet config show
+martlet config check -c martlet.toml
+martlet reload
+```
+
 Each value is the last of: default, file (`--config FILE`, TOML), environment, command line. The
 environment name of a key is `MARTLET_` and its path in capitals with `__` between the parts:
 `limits.in_flight` is `MARTLET_LIMITS__IN_FLIGHT`; a file `.env` in the working directory lies below

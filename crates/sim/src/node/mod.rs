@@ -397,7 +397,7 @@ impl Node {
         last - u32::from((last as u16).wrapping_sub(port))
     }
 
-    /// The gate answers who a client is.
+    /// The authenticator answers who a client is.
     pub fn authenticated(&self, shard: usize, id: ConnectionId, answer: Authenticated) {
         let answer = Control::Authenticated(id, Box::new(answer));
         self.inbox(shard).control.push_back(answer);

@@ -1,4 +1,4 @@
-//! The gate: tells the node who its clients are, as the control plane does. It takes its time, and
+//! The authenticator: tells the node who its clients are, as the control plane does. It takes its time, and
 //! meanwhile what it goes by may change. Failed logins are counted, and lead to lockouts.
 
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::node::LinkIndex;
 use crate::random::Random;
 use crate::topics::Topics;
 
-/// What the gate has decided about a client.
+/// What the authenticator has decided about a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoginVerdict {
     /// It is that user.
@@ -56,7 +56,7 @@ struct Waiting {
     login: Option<Login>,
 }
 
-/// The gate.
+/// The authenticator.
 #[derive(Debug)]
 pub struct Authenticator {
     failures: Failures,
@@ -72,7 +72,7 @@ pub struct Authenticator {
 }
 
 impl Authenticator {
-    /// A gate that locks out at this number of failures, for so long.
+    /// An authenticator that locks out at this number of failures, for so long.
     pub fn new(lockout: Lockout, look_us: u64, random: Random) -> Self {
         Self {
             failures: Failures::new(str::to_owned),

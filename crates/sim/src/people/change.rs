@@ -29,7 +29,7 @@ impl People {
     /// Changes something about some user.
     pub fn change(
         &mut self,
-        gate: &mut Authenticator,
+        authenticator: &mut Authenticator,
         topics: &Topics,
         random: &mut Random,
     ) -> Change {
@@ -86,11 +86,11 @@ impl People {
             },
         }];
         if let Some(reason) = reason {
-            gate.revoked += 1;
+            authenticator.revoked += 1;
             let revocation = Revocation {
                 realm: Realm::of_tenant(before.tenant),
                 whose: RevokedClients::User(name.as_str().into()),
-                number: gate.revoked,
+                number: authenticator.revoked,
                 reason,
             };
             commands.push(Command::Revoke([revocation].into()));

@@ -259,7 +259,7 @@ impl World {
             Due::Stop => self.stop(),
             Due::Clock => self.step_clock(),
             Due::Change => self.change_people(),
-            Due::Authenticator => self.work_at_gate(),
+            Due::Authenticator => self.run_authenticator(),
             Due::Restart => self.restart(),
             Due::Probe => self.probe(),
         }

@@ -21,7 +21,7 @@ const FIRST_REQUEST: u64 = 1 << 32;
 /// The office that changes users, and lets clients in.
 #[derive(Debug)]
 pub struct Office {
-    gate: Authenticator,
+    authenticator: Authenticator,
     random: Random,
     /// Mean time between changes, microseconds; 0 is none.
     change_us: u64,
@@ -31,9 +31,9 @@ pub struct Office {
 
 impl Office {
     /// An office that changes something every so often.
-    pub fn new(gate: Authenticator, change_us: u64, random: Random) -> Self {
+    pub fn new(authenticator: Authenticator, change_us: u64, random: Random) -> Self {
         Self {
-            gate,
+            authenticator,
             random,
             change_us,
             taking: BTreeMap::new(),
@@ -62,10 +62,10 @@ impl World {
             .set_book(people.map(|people| people.book(&ledger.topics)));
     }
 
-    /// The node is gone, and whoever waited at the gate with it.
+    /// The node is gone, and whoever waited for the authenticator with it.
     pub(super) fn people_crashed(&mut self) {
         if let Some(office) = &mut self.office {
-            office.gate.forget_waiting();
+            office.authenticator.forget_waiting();
             office.taking.clear();
         }
     }
@@ -94,14 +94,18 @@ impl World {
         if office.random.percent(5) {
             return self.lift_lockouts();
         }
-        let Office { gate, random, .. } = office;
-        let change = people.change(gate, &ledger.topics, random);
+        let Office {
+            authenticator,
+            random,
+            ..
+        } = office;
+        let change = people.change(authenticator, &ledger.topics, random);
         self.put_in_force(change);
     }
 
     fn lift_lockouts(&mut self) {
         if let Some(office) = &mut self.office {
-            office.gate.lift_all(self.agenda.now_us());
+            office.authenticator.lift_all(self.agenda.now_us());
             self.observer.fact(&Fact::LockoutsLifted);
         }
     }
@@ -225,18 +229,19 @@ impl World {
         };
         let link = self.node.link_from(port);
         let now_us = self.agenda.now_us();
-        let at_us = office
-            .gate
-            .ask(now_us, (shard, link), asked, (people, &ledger.topics));
+        let at_us =
+            office
+                .authenticator
+                .ask(now_us, (shard, link), asked, (people, &ledger.topics));
         self.agenda.enter(at_us, Due::Authenticator);
     }
 
     /// Clients that wait are looked at, and told.
-    pub(super) fn work_at_gate(&mut self) {
+    pub(super) fn run_authenticator(&mut self) {
         let Some(office) = &mut self.office else {
             return;
         };
-        let work = office.gate.work(self.agenda.now_us());
+        let work = office.authenticator.work(self.agenda.now_us());
         for judged in work.judged {
             if let (Some(login), Some(people)) = (judged.login, &mut self.observer.ledger.people) {
                 people.accept(judged.link, login);

@@ -30,26 +30,26 @@ fn who_is_nobody_may_be_a_device() {
         registry: true,
         proofs: false,
     };
-    let way = commands.unknown(registry, None, "p 1");
-    assert_eq!(way.command.as_deref(), Some("martlet device add 'p 1'"));
+    let worded = commands.unknown(registry, None, "p 1");
+    assert_eq!(worded.command.as_deref(), Some("martlet device add 'p 1'"));
     let user = "martlet user add --role=ROLE 'p 1', with a role";
-    assert!(way.text.contains(user), "{}", way.text);
-    let way = commands.unknown(UserSources::default(), Some("/etc/passwd"), "p1");
+    assert!(worded.text.contains(user), "{}", worded.text);
+    let worded = commands.unknown(UserSources::default(), Some("/etc/passwd"), "p1");
     let command = "martlet user add --file=/etc/passwd p1";
-    assert_eq!(way.command.as_deref(), Some(command));
+    assert_eq!(worded.command.as_deref(), Some(command));
 }
 
 #[test]
 fn who_is_in_no_tables_has_rules_in_files() {
-    let way = Commands::default().permit(&Lacking {
+    let worded = Commands::default().permit(&Lacking {
         client_id: "c",
         user: Some("ann"),
         action: "publish",
         topic: "a/b",
     });
-    assert!(way.text.contains("auth.acl_file") && way.command.is_none());
+    assert!(worded.text.contains("auth.acl_file") && worded.command.is_none());
     // No token and no hook is configured.
-    assert!(!way.text.contains("hook"), "{}", way.text);
+    assert!(!worded.text.contains("hook"), "{}", worded.text);
     let of_team = Commands {
         team: Some("north".to_owned()),
         ..Commands::default()

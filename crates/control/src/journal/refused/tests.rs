@@ -20,12 +20,12 @@ fn told(client_id: &str, user: Option<UserName>, event: Event) -> EventNotice {
     EventNotice { head, event }
 }
 
-fn way(told: &EventNotice) -> WordedRemedy {
+fn worded(told: &EventNotice) -> WordedRemedy {
     remedy::worded(told, &Commands::default()).unwrap_or_default()
 }
 
 fn about(cause: RefusalCause, subject: &str) -> WordedRemedy {
-    way(&refused(
+    worded(&refused(
         "c",
         Refusal::untold(cause, "any words").about(subject),
     ))
@@ -60,7 +60,7 @@ fn a_wrong_password_is_set_again_where_it_is_kept() {
             Some(path) => why.about(path),
             None => why,
         };
-        way(&refused("ann", why))
+        worded(&refused("ann", why))
     };
     let file = of(PasswordSource::File, Some("/etc/passwd")).command;
     let expected = "martlet user passwd --file=/etc/passwd ann";
@@ -82,7 +82,7 @@ fn a_wrong_client_identifier_is_told_what_it_has_to_be() {
 fn a_lockout_is_lifted_for_what_is_locked_out() {
     let of = |scope| {
         let why = Refusal::untold(RefusalCause::LockedOut(scope), "any words");
-        way(&refused("ann", why)).command.unwrap_or_default()
+        worded(&refused("ann", why)).command.unwrap_or_default()
     };
     assert_eq!(of(LockoutScope::UserName), "martlet lockout rm ann");
     assert_eq!(of(LockoutScope::Address), "martlet lockout rm 192.0.2.1");
@@ -92,7 +92,7 @@ fn a_lockout_is_lifted_for_what_is_locked_out() {
 fn a_packet_that_breaks_a_rule_is_to_be_traced() {
     let ended = |reason, cause: RefusalCause| {
         let why = cause.into();
-        way(&told(
+        worded(&told(
             "-x",
             None,
             Event::Disconnected {
@@ -104,9 +104,9 @@ fn a_packet_that_breaks_a_rule_is_to_be_traced() {
     };
     let rule = RefusalCause::Packet("a second CONNECT");
     for reason in [ReasonCode::ProtocolError, ReasonCode::MalformedPacket] {
-        let way = ended(reason, rule);
-        assert!(way.text.contains("MQTT library"), "{}", way.text);
-        assert_eq!(way.command.as_deref(), Some("martlet trace -- -x"));
+        let worded = ended(reason, rule);
+        assert!(worded.text.contains("MQTT library"), "{}", worded.text);
+        assert_eq!(worded.command.as_deref(), Some("martlet trace -- -x"));
     }
     let goodbye = RefusalCause::Goodbye;
     assert_eq!(ended(ReasonCode::Success, goodbye), WordedRemedy::default());
@@ -120,17 +120,17 @@ fn a_packet_that_breaks_a_rule_is_to_be_traced() {
 #[test]
 fn what_fails_below_mqtt_has_a_remedy_of_its_own() {
     let packet = RefusalCause::Packet("a second CONNECT");
-    let library = way(&refused("c", packet.into())).text;
+    let library = worded(&refused("c", packet.into())).text;
     let tls = TlsFault::ALL.iter().map(|fault| RefusalCause::Tls(*fault));
     let web = WebSocketFault::ALL.iter();
     let web = web.map(|fault| RefusalCause::WebSocket(*fault));
     let proxy = ProxyFault::ALL.iter();
     let proxy = proxy.map(|fault| RefusalCause::Proxy(*fault));
     for cause in tls.chain(web).chain(proxy) {
-        let text = way(&refused("c", cause.into())).text;
+        let text = worded(&refused("c", cause.into())).text;
         assert!(!text.is_empty() && text != library, "{cause:?}");
     }
-    let text = way(&refused("c", RefusalCause::Tls(TlsFault::NoVersion).into())).text;
+    let text = worded(&refused("c", RefusalCause::Tls(TlsFault::NoVersion).into())).text;
     assert!(text.contains("tls.version"));
 }
 
@@ -145,10 +145,10 @@ fn names_that_clients_choose_are_no_reason_for_a_remedy() {
             why: Refusal::untold(RefusalCause::WillForbidden, detail),
         };
         let claimed = Some(UserName::Claimed((*name).into()));
-        let text = way(&told(name, claimed, event)).text;
+        let text = worded(&told(name, claimed, event)).text;
         assert!(text.contains("auth.acl_file"), "{name}: {text}");
         let unknown = RefusalCause::UnknownUser(UserSources::default());
-        let text = way(&refused(name, Refusal::untold(unknown, *name))).text;
+        let text = worded(&refused(name, Refusal::untold(unknown, *name))).text;
         assert_eq!(text, "add it", "{name}");
         let event = Event::PublishRefused {
             topic: (*name).to_owned(),
@@ -156,7 +156,7 @@ fn names_that_clients_choose_are_no_reason_for_a_remedy() {
             why: Refusal::untold(RefusalCause::Forbidden, *name),
         };
         let proved = Some(UserName::Proved((*name).into()));
-        let text = way(&told(name, proved, event)).text;
+        let text = worded(&told(name, proved, event)).text;
         assert!(text.contains("auth.acl_file"), "{name}: {text}");
     }
 }

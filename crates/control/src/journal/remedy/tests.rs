@@ -28,7 +28,7 @@ fn what_is_about_a_team_has_no_command_that_would_be_about_another() {
         team: Some("north".to_owned()),
         ..Commands::default()
     };
-    let command = way_of(&told(0), &commands).and_then(|way| way.command);
+    let command = remedy_of_event(&told(0), &commands).and_then(|worded| worded.command);
     let expected = "martlet device rotate --team=north d1";
     assert_eq!(command.as_deref(), Some(expected));
 }

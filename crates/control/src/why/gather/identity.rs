@@ -23,7 +23,7 @@ pub(super) struct Identified {
     pub(super) by_team_token: bool,
     pub(super) namesakes: Namesakes,
     pub(super) standing: Option<Standing>,
-    pub(super) standing_way: Option<WordedRemedy>,
+    pub(super) standing_remedy: Option<WordedRemedy>,
     pub(super) presence: Option<Presence>,
     pub(super) is_of_another: bool,
     pub(super) from_address: Option<Vec<Entry>>,
@@ -75,10 +75,10 @@ impl Control {
         let mut namesakes = namesakes
             .map(|tables| Namesakes::of(question, tables))
             .unwrap_or_default();
-        let mut standing_way = None;
+        let mut standing_remedy = None;
         if let Some(Standing::Barred(why)) = &standing {
             namesakes.add = self.journal.adding(tenant, why, name);
-            standing_way = self.journal.way_in(tenant, client_id, &proved, why);
+            standing_remedy = self.journal.way_in(tenant, client_id, &proved, why);
         }
         let known_as = match known {
             Some(martlet_registry::Known::User) => Some("user"),
@@ -98,7 +98,7 @@ impl Control {
             by_team_token,
             namesakes,
             standing,
-            standing_way,
+            standing_remedy,
             presence: presence.map(Presence::from),
             is_of_another,
             from_address: is_address.then(|| self.journal.refused_from(&host_of(name))),

@@ -209,7 +209,7 @@ impl Control {
             by_team_token,
             namesakes,
             standing,
-            standing_way,
+            standing_remedy,
             presence,
             is_of_another,
             from_address,
@@ -268,7 +268,7 @@ impl Control {
             banned: policy.and_then(|policy| self.banned(policy, (tenant, client_id, &proved), at)),
             locked_out: self.lockout_of(tenant, (&proved, client_id), at),
             standing,
-            standing_way,
+            standing_remedy,
             will: self.will_of(tenant, client_id, session.as_ref()),
             absent: self.absent_of_topic(question).await?,
             retained: topic.retained,
@@ -350,7 +350,7 @@ impl Control {
         Some(Lockout {
             why: locked.why,
             accepted_secs: locked.accepted_for.map(|left| left.as_secs() + 1),
-            way: self.journal.lifting(tenant, user, address),
+            worded: self.journal.lifting(tenant, user, address),
         })
     }
 
@@ -458,7 +458,7 @@ fn store_trouble(state: StoreState, sees_node: bool) -> Option<StoreTrouble> {
                 true => why,
                 false => "the message store is full".to_owned(),
             },
-            remedy: remedy.map(|way| way.text),
+            remedy: remedy.map(|worded| worded.text),
         });
     }
     state.behind.then_some(StoreTrouble::Slow)

@@ -185,9 +185,9 @@ impl Control {
             },
             false if explained.outcome == explain::Outcome::Permitted => WordedRemedy::default(),
             false => {
-                let (way, group) = self.permitting_of(&named, (action, topic));
+                let (worded, group) = self.permitting_of(&named, (action, topic));
                 groups_missing.extend(group);
-                way
+                worded
             }
         };
         let all = |action| {
@@ -231,20 +231,20 @@ impl Control {
             topic,
         };
         match self.journal.group_permitting(who.tenant, &lacking) {
-            Some((group, way)) => {
+            Some((group, worded)) => {
                 let missing = GroupMissing {
                     id: group.id,
                     name: group.name,
-                    command: way.command.clone(),
+                    command: worded.command.clone(),
                     left_ms: None,
                 };
-                (way, Some(missing))
+                (worded, Some(missing))
             }
             None => {
-                let way = self
+                let worded = self
                     .journal
                     .permitting_at(who.tenant, &lacking, who.acl_file);
-                (way, None)
+                (worded, None)
             }
         }
     }
@@ -268,10 +268,10 @@ impl Control {
                 user: entry.user_name.as_deref().or(who.user),
                 ..*who
             };
-            let (way, group) = self.permitting_of(&whose, (action, topic));
+            let (worded, group) = self.permitting_of(&whose, (action, topic));
             // The entry knows as much where nothing more is known.
             if group.is_some() || who.acl_file.is_some() && entry.command.is_none() {
-                (entry.remedy, entry.command) = (Some(way.text), way.command);
+                (entry.remedy, entry.command) = (Some(worded.text), worded.command);
             }
             groups_missing.extend(group);
         }

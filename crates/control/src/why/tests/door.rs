@@ -263,7 +263,7 @@ fn a_lockout_that_is_over_is_a_remark() {
     facts.locked_out = Some(Lockout {
         accepted_secs: None,
         why: locked.to_owned(),
-        way: WordedRemedy {
+        worded: WordedRemedy {
             text: "lift it".to_owned(),
             command: Some("martlet lockout rm d1".to_owned()),
         },

@@ -124,7 +124,7 @@ fn explained(outcome: Outcome) -> Explained {
 }
 
 fn rules(publish: Outcome, receive: Outcome) -> Option<TopicRules> {
-    let way = |access| WordedRemedy {
+    let worded = |access| WordedRemedy {
         text: "permit it in the rules of the device type sensor".to_owned(),
         command: Some(format!(
             "martlet device type allow sensor 'topic {access} a'"
@@ -137,8 +137,8 @@ fn rules(publish: Outcome, receive: Outcome) -> Option<TopicRules> {
         meant_receive: None,
         permitted: vec!["d/d1/telemetry".to_owned()],
         readable: vec!["d/d1/set".to_owned()],
-        remedy_publish: way("write"),
-        remedy_receive: way("read"),
+        remedy_publish: worded("write"),
+        remedy_receive: worded("read"),
     })
 }
 

@@ -178,7 +178,7 @@ fn a_remedy_is_that_of_the_finding_and_of_no_other_event() {
         RefusalCause::DeviceInactive,
         "device d1 is inactive",
     ));
-    facts.standing_way = Some(WordedRemedy {
+    facts.standing_remedy = Some(WordedRemedy {
         text: "let it in again".to_owned(),
         command: Some("martlet device set --status=active d1".to_owned()),
     });

@@ -113,7 +113,7 @@ fn who_is_let_in_by_a_remembered_password_is_not_kept_out() {
     let mut lockout = Lockout {
         why: "locked out for 56 s more: too many wrong credentials".to_owned(),
         accepted_secs: Some(200),
-        way: WordedRemedy::default(),
+        worded: WordedRemedy::default(),
     };
     facts.locked_out = Some(lockout.clone());
     expect(&judge(&facts), Cause::Away, State::Away, "sent DISCONNECT");

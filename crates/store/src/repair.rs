@@ -23,7 +23,7 @@ pub(crate) struct Lacks {
 
 impl<D: Disk> Engine<D> {
     /// Before the records behind the checkpoint are replayed: finds what it lacks in those before.
-    pub(crate) fn mend(&mut self, lacks: Lacks) {
+    pub(crate) fn make_up_for(&mut self, lacks: Lacks) {
         if lacks.queues || lacks.states {
             let mut said = Index::default();
             let last = self.applied;

@@ -13,7 +13,7 @@ use crate::lock::lock;
 
 /// Places that callers share. `K` names a caller.
 #[derive(Debug)]
-pub struct SharedPlaces<K> {
+pub struct SharedSlots<K> {
     all: Arc<Semaphore>,
     all_max: usize,
     own_max: usize,
@@ -23,12 +23,12 @@ pub struct SharedPlaces<K> {
 
 /// A place, for as long as it is held.
 #[derive(Debug)]
-pub struct SharedPlace {
+pub struct SharedSlot {
     _own: OwnedSemaphorePermit,
     _of_all: OwnedSemaphorePermit,
 }
 
-impl<K: Clone + Eq + Hash> SharedPlaces<K> {
+impl<K: Clone + Eq + Hash> SharedSlots<K> {
     /// `all_max` places. One caller may have `own_max` of them.
     pub fn new(all_max: usize, own_max: usize) -> Self {
         Self {
@@ -43,10 +43,10 @@ impl<K: Clone + Eq + Hash> SharedPlaces<K> {
     ///
     /// # Errors
     /// None is; how many are taken, of the caller or of all.
-    pub fn try_take(&self, caller: &K) -> Result<SharedPlace, usize> {
+    pub fn try_take(&self, caller: &K) -> Result<SharedSlot, usize> {
         let own = self.own_of(caller).try_acquire_owned();
         let of_all = Arc::clone(&self.all);
-        Ok(SharedPlace {
+        Ok(SharedSlot {
             _own: own.map_err(|_| self.own_max)?,
             _of_all: of_all.try_acquire_owned().map_err(|_| self.all_max)?,
         })
@@ -54,11 +54,11 @@ impl<K: Clone + Eq + Hash> SharedPlaces<K> {
 
     /// Waits for a place; none: none was free within that time. Who waits for a place of its own
     /// takes none of the others.
-    pub async fn take(&self, caller: &K, within: Duration) -> Option<SharedPlace> {
+    pub async fn take(&self, caller: &K, within: Duration) -> Option<SharedSlot> {
         let own = self.own_of(caller);
         let taken = async {
             // No place is ever closed.
-            Some(SharedPlace {
+            Some(SharedSlot {
                 _own: own.acquire_owned().await.ok()?,
                 _of_all: Arc::clone(&self.all).acquire_owned().await.ok()?,
             })
@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn a_caller_leaves_places_to_others_and_nobody_is_remembered() {
-        let places = SharedPlaces::new(3, 2);
+        let places = SharedSlots::new(3, 2);
         let two = [
             places.try_take(&"a").unwrap(),
             places.try_take(&"a").unwrap(),
