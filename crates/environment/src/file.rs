@@ -37,7 +37,7 @@ pub fn read_file(path: &Path) -> Result<Option<String>, String> {
     }
     check_owner(path, &found)?;
     if !found.is_file() {
-        return Err(format!("{} is refused: it is no file", path.display()));
+        return Err(format!("{} is refused: it is not a file", path.display()));
     }
     if found.mode() & OTHERS_WRITE != 0 {
         return Err(format!(
@@ -128,7 +128,7 @@ mod tests {
             0,
         )
         .unwrap();
-        assert!(read_file(&path).unwrap_err().ends_with("it is no file"));
+        assert!(read_file(&path).unwrap_err().ends_with("it is not a file"));
         std::fs::remove_file(&path).unwrap();
         // As virtual environments of Python are called.
         std::fs::create_dir(&path).unwrap();

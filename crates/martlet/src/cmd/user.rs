@@ -304,7 +304,7 @@ fn change(
     let is_new = !is_there && !path.exists();
     let known = if is_new { Vec::new() } else { users(&path)? };
     match (known.contains(user), is_there) {
-        (true, false) => bail!("{user} is there already: martlet user passwd {user}"),
+        (true, false) => bail!("{user} already exists: martlet user passwd {user}"),
         (false, true) => bail!("there is no user {user}: martlet user add {user}"),
         _ => {}
     }
