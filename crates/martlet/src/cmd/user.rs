@@ -134,7 +134,7 @@ struct AddOptions {
     #[arg(long, value_name = "ROLE")]
     role: Option<String>,
     /// Role in the API and the panel: administrator, operator, viewer or none; only in the team if
-    /// one is named [default: none; for an administrator administrator]
+    /// one is named [default: none; with --role administrator: administrator]
     #[arg(long, value_name = "ROLE", value_parser = api_role)]
     api_role: Option<ApiRole>,
     /// The team that the user belongs to, by id or name: its tenant, and the team of the API role

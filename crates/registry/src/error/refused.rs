@@ -130,7 +130,8 @@ pub enum Refused {
     DeviceId(String),
     /// The id of a device, which is a word of the API.
     #[error(
-        "{0} is a word of the API's paths and no id of a device: choose another, such as {0}-1"
+        "{0} is reserved for paths of the API and cannot be the id of a device: choose another, \
+         such as {0}-1"
     )]
     ReservedId(String),
     /// An id of digits that are not the device's number.
