@@ -389,7 +389,7 @@ def test_a_password_is_made_up_and_shown_once(start_node, tmp_path):
     node = start_node(settings=[f"auth.password_file={path}"])
     assert publish(node, "t", "-u", "device-1", "-P", password)[0] == 0
     assert martlet_process.run("user", "ls", "--file", str(path)).stdout == "USER\ndevice-1\n"
-    assert "is there already" in martlet_process.run("user", "add", "device-1", "--file", str(path)).stderr
+    assert "already exists" in martlet_process.run("user", "add", "device-1", "--file", str(path)).stderr
 
 
 def test_who_is_removed_by_command_is_gone_at_once(guarded):

@@ -79,7 +79,7 @@ def test_a_restore_beside_what_is_left_of_tables_is_refused(source, tmp_path, en
     left.write_bytes(b"of another time")
     refused = command("backup", "restore", str(backup), data_dir=tmp_path)
     assert refused.returncode == 1
-    assert f"{left} is there already" in refused.stderr
+    assert f"{left} already exists" in refused.stderr
     assert left.read_bytes() == b"of another time"
     left.unlink()
     assert is_nothing(tmp_path)

@@ -49,7 +49,7 @@ def test_openssl_finds_them_good(authority):
         assert (authority / f"{name}.crt").stat().st_mode & 0o777 == 0o644
     assert (authority / "ca.key").stat().st_mode & 0o777 == 0o600
     code, said = openssl("verify", "-purpose", "sslserver", "-CAfile", authority / "ca.crt", authority / "device-7.crt")
-    assert code != 0, "a device is no server"
+    assert code != 0, "a device is not a server"
     shown = json.loads(cert("show", authority / "server.crt", "--json"))
     code, said = openssl("x509", "-in", authority / "server.crt", "-noout", "-fingerprint", "-sha256")
     assert shown["fingerprint_sha256"] in said and shown["names"] == ["localhost", "127.0.0.1"]
@@ -58,9 +58,9 @@ def test_openssl_finds_them_good(authority):
 def test_nothing_is_written_over(authority):
     before = {path.name: path.read_bytes() for path in authority.iterdir()}
     for arguments in [["ca"], ["server", "other"], ["client", "device-7"]]:
-        assert "is there already and is not written over" in cert(*arguments, "--dir", authority, code=1)
+        assert "already exists and is not written over" in cert(*arguments, "--dir", authority, code=1)
     assert before == {path.name: path.read_bytes() for path in authority.iterdir()}
-    assert "no name for files" in cert("client", "../evil", "--dir", authority, code=1)
+    assert "not a valid name for files" in cert("client", "../evil", "--dir", authority, code=1)
 
 
 def test_a_renewed_certificate_has_the_same_key_and_names(authority):
@@ -327,7 +327,7 @@ def test_one_certificate_is_revoked_by_its_file_or_its_serial_number(authority):
     assert "the authority's own" in cert("revoke", authority / "ca.crt", "--dir", authority, code=1)
     assert "own serial number" in cert("revoke", "--serial", serial(authority / "ca.crt"), "--dir", authority, code=1)
     for nonsense in ["device-7", "0", "7f" * 21]:
-        assert "no serial number" in cert("revoke", "--serial", nonsense, "--dir", authority, code=1)
+        assert "not a valid serial number" in cert("revoke", "--serial", nonsense, "--dir", authority, code=1)
     assert "no certificate by the name of nobody" in cert("revoke", "nobody", "--dir", authority, code=1)
     assert (authority / "crl.pem").read_bytes() == before
 

@@ -35,7 +35,7 @@ def test_words_of_the_paths_are_no_ids(start_node, variables):
 
 def test_a_word_of_the_paths_is_no_id_for_the_command(place):
     told = place.run("device", "add", "export", code=1)
-    assert "export is a word of the API's paths" in told
+    assert "export is reserved for paths of the API" in told
 
 
 def test_a_device_with_a_reserved_id_is_renamed_and_the_start_says_so(start_node, place):

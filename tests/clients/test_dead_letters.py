@@ -130,7 +130,7 @@ def test_a_secret_is_one_line_and_has_a_name_that_paths_and_commands_can_have(st
         assert f"it has {has}, which neither a URL nor a header may have" in answer["detail"], answer
     for name in ("-token", "%2e", "%2e%2e"):
         answer = call(node, "PUT", f"/api/v1/secrets/{name}", {"value": "x"}, expect=422)
-        assert "is no name of a secret" in answer["detail"], answer
+        assert "is not a valid name of a secret" in answer["detail"], answer
     call(node, "PUT", "/api/v1/secrets/.token", {"value": "x"})
 
 

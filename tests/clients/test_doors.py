@@ -104,9 +104,9 @@ max_connections = 1
 
 def test_what_cannot_be_understood_does_not_start(tmp_path):
     for line, why in [
-        ('proxy_from = "everybody"', "no address or network"),
+        ('proxy_from = "everybody"', "not a valid address or network"),
         ('url = "unix://relative"', "no absolute path"),
-        ('mode = "rw"', "no mode such as 0660"),
+        ('mode = "rw"', "not a valid mode such as 0660"),
         ('tls_version = "1.3"', "is for encrypted listeners"),
         ('tls_version = "1.1"', "expected"),
         # Nobody can show a certificate there, so everybody would be let in without.

@@ -221,7 +221,7 @@ def expect_imported(told):
     notes = [row[2] for row in rows]
     assert "1 record: the device was not imported" in notes[0]
     assert notes[1].startswith("4 records with 10 values")
-    assert notes[2].startswith("2 rows of the table telemetry_data: record 5: its payload is no JSON object; record 6: "), notes[2]
+    assert notes[2].startswith("2 rows of the table telemetry_data: record 5: its payload is not a JSON object; record 6: "), notes[2]
     assert notes[3].startswith("1 record with 1 values")
 
 
@@ -285,7 +285,7 @@ def test_a_row_that_cannot_be_read_keeps_no_other_from_being_imported(tmp_path):
         database.commit()
     told = command((tmp_path / "data", {}), "import", "seed3", str(path), expected=3)
     for line in ["imported  device 1", "imported  device 4", "skipped   device 2: it has no name",
-                 "skipped   device ../../x: its id is no number", "skipped   device 1e3: its id is no number"]:
+                 "skipped   device ../../x: its id is not a number", "skipped   device 1e3: its id is not a number"]:
         assert line in told, told
 
 

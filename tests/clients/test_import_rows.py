@@ -183,10 +183,10 @@ def test_messages_and_webhooks_that_are_none_are_told_with_their_rows(tmp_path, 
     [(outcome, why)] = found[("messages", "11")]
     assert outcome == "skipped" and why.startswith("11 rows of the table messages: "), why
     for words in ["message m2 (row 4 of the table messages): its QoS is 9", "message m3 (row 5 of the table messages): its QoS is -1",
-                  "its time cannot be read: bad", "message m8: its qos is no whole number (row 10 of the table messages)",
+                  "its time cannot be read: bad", "message m8: its qos is not a whole number (row 10 of the table messages)",
                   "message NULL: its id is NULL"]:
         assert words in why, (words, why)
-    for id, words in [("w1", "its timeout is no whole number"), ("w2", "its name is not UTF-8"), ("NULL", "its id is NULL")]:
+    for id, words in [("w1", "its timeout is not a whole number"), ("w2", "its name is not UTF-8"), ("NULL", "its id is NULL")]:
         [(outcome, why)] = found[("webhook", id)]
         assert outcome == "skipped" and words in why and "of the table webhooks" in why, why
     node = start(start_node, target, http=True)

@@ -71,7 +71,7 @@ def test_nothing_is_open_to_others_and_nothing_is_written_over(tmp_path):
     assert told["password"] not in text
     martlet("config", "check", "-c", told["config"])
     said = martlet("init", tmp_path / "node", *more, code=1)
-    assert "is there already" in said and (tmp_path / "node/martlet.toml").read_text() == text
+    assert "already exists" in said and (tmp_path / "node/martlet.toml").read_text() == text
 
 
 def page(language, containing):

@@ -173,7 +173,7 @@ def test_what_is_not_there_is_told_with_what_there_is(start_node, tmp_path):
     assert json.loads(command(node, "dead-letter", "ls", NAME, "--json")) == {"items": []}
     assert "has no dead letter 7" in command(node, "dead-letter", "show", NAME, "7", code=1)
     assert "has no dead letter 7" in command(node, "dead-letter", "send", NAME, "7", code=1)
-    assert "0 dead letters are dropped" in command(node, "dead-letter", "rm", NAME, "--all")
+    assert "Dropped 0 dead letters" in command(node, "dead-letter", "rm", NAME, "--all")
     command(node, "dead-letter", "rm", NAME, code=2)
 
 

@@ -195,7 +195,7 @@ def test_a_key_of_a_set_that_does_not_say_for_what_it_is_is_for_what_is_configur
     for algorithm in ["HS256", "ES256", "EdDSA"]:
         done = martlet_process.run("config", "check", "--set", f"auth.jwt_keys={jwks}", "--set",
                                    f"auth.jwt_algorithm={algorithm}")
-        assert done.returncode != 0 and f"it is no key for {algorithm}" in done.stderr, done.stderr
+        assert done.returncode != 0 and f"it is not a key for {algorithm}" in done.stderr, done.stderr
 
 
 @pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])

@@ -331,7 +331,7 @@ def test_names_in_certificates_that_nobody_is_asked_for_do_not_start(files, tmp_
     # Before the first listener it holds for none, there too.
     conf.write_text(f"{keyword} true\n" + text.replace(f"{keyword} true\n", ""))
     done = martlet_process.run("config", "check", "--mosquitto-conf", str(conf))
-    assert done.returncode != 0 and "stands before the first listener" in done.stderr, done.stderr
+    assert done.returncode != 0 and "is before the first listener" in done.stderr, done.stderr
 
 
 @pytest.mark.parametrize("lines, packets, payloads", [

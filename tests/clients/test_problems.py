@@ -23,7 +23,7 @@ def document(node):
     ({"id": "d", "colour": 1}, "/colour", "there is no such field; expected one of id, name"),
     ([7], "", "expected an object, found a list"),
     ("d", "", "expected an object, and found the text \"d\""),
-    ({"id": "d", "status": "off"}, "/status", "\"off\" is none of active, inactive, maintenance"),
+    ({"id": "d", "status": "off"}, "/status", "\"off\" is not one of active, inactive, maintenance"),
 ])
 def test_a_member_that_is_wrong_is_named(node, body, pointer, said):
     is_told(call(node, "POST", "/api/v1/devices", body, expect=422), pointer, said)
@@ -46,8 +46,8 @@ def is_told(problem, pointer, said):
     ("limit=x", "limit", "expected a whole number"),
     ("limit=0", "limit", "expected 1 to 1000"),
     ("online=yes", "online", "expected true or false"),
-    ("status=off", "status", "\"off\" is none of active, inactive, maintenance"),
-    ("sort=size", "sort", "\"size\" is none of id, created, last_seen"),
+    ("status=off", "status", "\"off\" is not one of active, inactive, maintenance"),
+    ("sort=size", "sort", "\"size\" is not one of id, created, last_seen"),
     ("limti=1", "limti", "there is no such field; expected"),
     ("q=a%00b", "q", "U+0000 is not allowed"),
     ("format=csv", "format", "is of an export alone"),

@@ -429,7 +429,7 @@ def test_a_backup_has_the_tables_whether_the_node_runs_or_not(start, place, star
     full = tmp_path / "full"
     martlet("user", "add", "carol", "--weak", "--data-dir", full, given="secret\n")
     said = martlet("backup", "restore", tmp_path / "running", "--data-dir", full, code=1)
-    assert "martlet.db is there already" in said
+    assert "martlet.db already exists" in said
 
 
 @pytest.mark.parametrize("order", ["registry, credentials, jwt", "jwt, credentials, registry"])

@@ -39,7 +39,7 @@ def test_explain_says_what_the_node_does(start, place):
         assert "no user of that name" in place.run("acl", "explain", "carol", "receive", "a/1", code=3)
         assert "without credentials" in place.run("acl", "explain", "-", "receive", "a/1", code=3)
         for action, topic in [("publish", "a/#"), ("receive", "+"), ("publish", ""), ("subscribe", "a/#/b")]:
-            assert " is no Topic " in place.run("acl", "explain", "ann", action, topic, code=2)
+            assert " is not a valid Topic " in place.run("acl", "explain", "ann", action, topic, code=2)
         asked = json.loads(place.run("acl", "explain", "carol", "receive", "a/1", "--json", code=3))["asked"]
         assert asked == "the running node" if running else "no node runs" in asked
         node.close()

@@ -225,7 +225,7 @@ def test_invalid_payloads_are_acknowledged_counted_and_told(node, name):
     for reason in found:
         assert re.search(rf'^martlet_telemetry_rejected_total{{reason="{reason}"}} [1-9]', page, re.M), reason
     shown = martlet_process.run("telemetry", "rejected", "--data-dir", node.data_dir).stdout
-    assert topic in shown and "no JSON" in shown
+    assert topic in shown and "not JSON" in shown
     # What is no telemetry is not kept for later either.
     [one] = [one for one in call(node, "GET", "/integrations")["items"] if one["kind"] == "telemetry"]
     assert one["name"] == "main" and one["state"] == "running"

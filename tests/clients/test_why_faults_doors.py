@@ -50,7 +50,7 @@ def tls(node, *options, name="x", password="x"):
 
 
 def sends(node, scheme, data):
-    """What comes back for bytes that are no MQTT."""
+    """What comes back for bytes that are not MQTT."""
     with socket.create_connection((HERE, node.node.port(scheme)), timeout=20) as wire:
         wire.sendall(data)
         came = b""

@@ -128,7 +128,7 @@ def test_no_member_of_a_share_group_is_there(node, boss):
 
 
 def test_another_member_of_the_share_group_gets_the_message(node, boss):
-    """That is no fault, and it is told."""
+    """That is not a fault, and it is told."""
     with node.client("ann", client_id="q9") as one, node.client("bob", client_id="q10") as other:
         for member in (one, other):
             member.subscribe("$share/crew/q/9", 1)

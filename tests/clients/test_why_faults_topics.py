@@ -127,8 +127,8 @@ def test_a_topic_filter_was_repaired(node, boss):
 
 # What is subscribed to, what is published, words of the headline, and what is right.
 NEARLY = {
-    "star": ("plant/*/temp", "plant/1/temp", "* is no wildcard in MQTT: plant/+/temp would match", "plant/+/temp"),
-    "stars": ("works/*", "works/1/temp", "* is no wildcard in MQTT: works/# would match", "works/#"),
+    "star": ("plant/*/temp", "plant/1/temp", "* is not a wildcard in MQTT: plant/+/temp would match", "plant/+/temp"),
+    "stars": ("works/*", "works/1/temp", "* is not a wildcard in MQTT: works/# would match", "works/#"),
     "blank in the filter": ("hall/1/temp ", "hall/1/temp", "has a blank at the beginning or end of a level", "hall/1/temp"),
     "blank in the topic": ("yard/+/temp", "yard/1/temp ", "the topic \"yard/1/temp \" has a blank", "yard/1/+"),
 }

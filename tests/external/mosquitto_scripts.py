@@ -56,7 +56,7 @@ EXPLAINED = {
     "01-connect-max-keepalive.py": "3.1.1 section 3.2.2.3: expects 0x02, which is about the Client Identifier; here the ceiling holds for them",
     "02-subpub-qos0-long-topic.py": "section 3.9.3: a filter beyond the limit is refused alone",
     "02-subpub-qos1-message-expiry.py": "expects a Packet Identifier, which are the server's choice",
-    "02-subpub-qos1-oversize-payload.py": "[MQTT-3.4.2-1]: expects 0x95, which is no reason of PUBACK: Paho's Python client ends with an error; Mosquitto's manual says 0x83",
+    "02-subpub-qos1-oversize-payload.py": "[MQTT-3.4.2-1]: expects 0x95, which is not a reason of PUBACK: Paho's Python client ends with an error; Mosquitto's manual says 0x83",
     "02-subscribe-long-topic.py": "section 3.9.3: a filter beyond the limit is refused alone",
     "03-publish-c2b-disconnect-qos2.py": "section 3.7.2.1: 0x92 for an unknown Packet Identifier",
     "03-publish-long-topic.py": "section 3.14.2.1: 0x90 for a topic that is not accepted",

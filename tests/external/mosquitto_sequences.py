@@ -210,7 +210,7 @@ def complete_packet(data):
         if data[place + 1] < 0x80:
             total = place + 2 + length
             return total if len(data) >= total else None
-    raise Mismatch(f"bytes that are no packet: {data[:8].hex()}")
+    raise Mismatch(f"bytes that are not a packet: {data[:8].hex()}")
 
 
 class Client:

@@ -126,8 +126,8 @@ def test_a_retained_message_stays(node):
 
 
 @pytest.mark.parametrize("body, status, says", [
-    ("{", 400, "the body is no JSON"),
-    ("", 400, "the body is no JSON"),
+    ("{", 400, "the body is not JSON"),
+    ("", 400, "the body is not JSON"),
     ("[]", 400, "the body"),
     ({"payload": "x"}, 400, "Topic is required"),
     ({"topic": "", "payload": "x"}, 400, "Topic is required"),

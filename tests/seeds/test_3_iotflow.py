@@ -53,7 +53,7 @@ def shape(value):
 
 def has(value, golden, where="answer"):
     """A golden answer: types by their names, `None` for what may be null, `=text` for constants. Keys
-    that it does not have are no error."""
+    that it does not have are not an error."""
     if isinstance(golden, dict):
         assert isinstance(value, dict), (where, value)
         for key, inner in golden.items():
@@ -145,8 +145,8 @@ def test_a_device_registers_logs_in_by_mqtt_and_stays_on_its_topics(node):
 
 
 @pytest.mark.parametrize("body, error, says", [
-    ("{", "Invalid JSON", "no JSON"),
-    ("", "Invalid JSON", "no JSON"),
+    ("{", "Invalid JSON", "not JSON"),
+    ("", "Invalid JSON", "not JSON"),
     ("[1]", "Validation Error", "body"),
     ({}, "Missing required fields", "Required fields: name, device_type"),
     ({"name": "x"}, "Missing required fields", "Required fields: device_type"),

@@ -118,7 +118,7 @@ def test_a_device_has_its_credentials_in_a_file(script):
     assert "the old one is no longer valid" in script("generate-device sensor_001")
     new = re.search(r"^Password: (\S+)$", path.read_text(), re.M).group(1)
     assert own(new) and not own(told["Password"])
-    assert "is no id of a device" in script("generate-device a/b", code=1)
+    assert "is not a valid id of a device" in script("generate-device a/b", code=1)
     assert not list(script.place.glob("device_credentials_a*"))
     # What cannot be added leaves no file.
     script("generate-device 77", code=1)

@@ -30,7 +30,7 @@ def declared():
             continue
         calls += len(re.findall(r"\.route\(", text))
         paths += re.findall(r'\.route\(\s*"(/[^"]*)"', text)
-    assert len(paths) == calls > 50, "a route whose path is no text here is not tested"
+    assert len(paths) == calls > 50, "a route whose path is not text here is not tested"
     return sorted({"/", *paths})
 
 

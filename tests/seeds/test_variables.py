@@ -169,8 +169,8 @@ def test_a_variable_adds_one_http_listener(tmp_path, text, told):
     ("MARTLET_HTTP__LISTEN=127.0.0.1:8099\nHTTP_SERVER_PORT=8099\n", "which http.listen asks for; give one of them another port"),
     ("MQTT_USE_TLS=true\n", "MQTT_USE_TLS is true, and MQTT_CERT_FILE_PATH names no file"),
     ("MQTT_BROKER_ENABLED=maybe\n", "expected true or false"),
-    ("ALLOWED_ORIGINS=panel\n", "is no origin"),
-    ("MARTLET_EVENTS__PUSH_URL=ws://h/app/k\nMARTLET_EVENTS__PUSH_TOPICS=a/#/b\n", "is no Topic Filter"),
+    ("ALLOWED_ORIGINS=panel\n", "is not a valid origin"),
+    ("MARTLET_EVENTS__PUSH_URL=ws://h/app/k\nMARTLET_EVENTS__PUSH_TOPICS=a/#/b\n", "is not a valid Topic Filter"),
 ])
 def test_what_is_wrong_is_named(tmp_path, text, says):
     done = check(tmp_path, text)
@@ -185,7 +185,7 @@ def test_the_plain_listener_has_other_names(tmp_path):
         assert node.urls == [f"mqtt://127.0.0.1:{broker}"]
     with node_of(tmp_path, f"MQTT_HOST=192.0.2.7\nMQTT_PORT={mqtt}\n") as node:
         assert node.urls == [f"mqtt://127.0.0.1:{mqtt}"]
-        assert "192.0.2.7 is no address of this machine" in node.log()
+        assert "192.0.2.7 is not an address of this machine" in node.log()
 
 
 @pytest.fixture(scope="module")

@@ -282,7 +282,7 @@ pub(crate) fn statement(line: &str) -> Result<Statement<'_>, String> {
         "topic" | "pattern" => {
             let (access, filter) = access_and_filter(rest)?;
             TopicFilter::new(filter)
-                .map_err(|why| format!("{filter:?} is no Topic Filter: {why}"))?;
+                .map_err(|why| format!("{filter:?} is not a valid Topic Filter: {why}"))?;
             Ok(Statement::Rule {
                 is_pattern: keyword == "pattern",
                 access,
@@ -290,7 +290,7 @@ pub(crate) fn statement(line: &str) -> Result<Statement<'_>, String> {
             })
         }
         other => Err(format!(
-            "{other:?} is none of `user`, `topic` and `pattern`, with which a line begins"
+            "{other:?} is not one of `user`, `topic` and `pattern`, with which a line begins"
         )),
     }
 }
@@ -306,7 +306,7 @@ fn access_and_filter(rest: &str) -> Result<(Access, &str), String> {
     };
     let all = [Access::Read, Access::Write, Access::ReadWrite, Access::Deny];
     let access = all.into_iter().find(|access| access.word() == word);
-    let access = access.ok_or_else(|| format!("{word:?} is no access, {form}"))?;
+    let access = access.ok_or_else(|| format!("{word:?} is not a valid access, {form}"))?;
     Ok((access, filter.trim()))
 }
 

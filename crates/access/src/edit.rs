@@ -28,7 +28,9 @@ pub enum EditError {
     #[error(transparent)]
     Content(#[from] FileProblem),
     /// A line of that name cannot be.
-    #[error("{0:?} is no user name: it must be text without a colon, and no control characters")]
+    #[error(
+        "{0:?} is not a valid user name: it must be text without a colon or control characters"
+    )]
     Name(String),
     /// An empty password.
     #[error("the password is empty")]
@@ -45,7 +47,7 @@ pub enum EditError {
         user: String,
     },
     /// It is there already.
-    #[error("{} is there already; leave -c out to change a user of it", .0.display())]
+    #[error("{} already exists; leave -c out to change a user of it", .0.display())]
     Exists(PathBuf),
 }
 

@@ -58,7 +58,7 @@ pub fn credentials(text: &str) -> Result<Vec<Credential>, String> {
         let (name, password) = entry.split_once(':').unwrap_or(("", ""));
         if name.is_empty() || password.is_empty() {
             return Err(format!(
-                "entry {number} is no user:password (a password here cannot have a comma)"
+                "entry {number} is not user:password (a password here cannot have a comma)"
             ));
         }
         if users.iter().any(|user| *user.user_name == *name) {

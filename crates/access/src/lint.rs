@@ -100,8 +100,8 @@ impl AclFile {
             }
             if line.of == LineSubject::Everybody && !line.has_names() {
                 odd(format!(
-                    "`{}` holds for everybody, anonymous clients too, since it has neither %c nor \
-                     %u; that is better said in so many words, under each `user`",
+                    "`{}` applies to everybody, also to anonymous clients, because it has neither \
+                     %c nor %u; write it under each `user` instead",
                     line.text()
                 ));
             }

@@ -37,7 +37,8 @@ impl RuleLine {
                 filter: filter.into(),
             }),
             Statement::Nothing | Statement::User(_) => Err(format!(
-                "{line:?} is no rule, expected: topic|pattern [read|write|readwrite|deny] FILTER"
+                "{line:?} is not a valid rule, expected: topic|pattern [read|write|readwrite|deny] \
+                 FILTER"
             )),
         }
     }

@@ -345,7 +345,7 @@ impl ServerSignature {
     /// The server does not know the password: it is another one.
     pub fn check(&self, message: &[u8]) -> Result<(), Problem> {
         let value = text_of(message)?.strip_prefix("v=");
-        let signature = key_of(value.ok_or("no signature of the server")?)?;
+        let signature = key_of(value.ok_or("the server sent no signature")?)?;
         verify_slices_are_equal(&signature, &self.0)
             .map_err(|_| "the server does not know the password")
     }

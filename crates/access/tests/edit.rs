@@ -75,7 +75,7 @@ fn a_link_stays_one_and_a_file_is_never_made_twice() {
         create(&path, false)
             .unwrap_err()
             .to_string()
-            .contains("is there already")
+            .contains("already exists")
     );
     symlink(&path, &link).unwrap();
     set_user(&link, "alice", b"pw", Kind::Pbkdf2Sha512).unwrap();

@@ -205,7 +205,8 @@ pub(crate) enum ReloadOnly {
 
 /// Read files again
 ///
-/// Certificates, passwords, ACLs and tables; what cannot be read leaves what held.
+/// Certificates, passwords, ACLs and tables. If one cannot be read, the former settings stay in
+/// force.
 #[utoipa::path(post, path = "/api/v1/reload", tag = "node", params(ReloadQuery),
     responses((status = 200, description = "They are in force", body = Reloaded)))]
 pub(crate) async fn reload(

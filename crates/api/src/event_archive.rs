@@ -86,7 +86,7 @@ pub(crate) async fn archive(
         .as_ref()
         .is_some_and(|text| martlet_codec::TopicFilter::new(text).is_err())
     {
-        return Err(Problem::of_query("topic", "no Topic Filter"));
+        return Err(Problem::of_query("topic", "is not a valid Topic Filter"));
     }
     let query = ArchiveQuery {
         tenant,
@@ -101,7 +101,8 @@ pub(crate) async fn archive(
         client: wanted.client,
         topic,
         limit: page::limit(wanted.limit)?,
-        after: after.map_err(|()| Problem::of_query("cursor", "no cursor of this list"))?,
+        after: after
+            .map_err(|()| Problem::of_query("cursor", "the cursor belongs to another list"))?,
     };
     let found = archive.read(query).await?;
     Ok(Json(ArchivedEvents {

@@ -42,7 +42,7 @@ pub(crate) async fn explain(
     QueryOf(asked): QueryOf<ExplainParams>,
 ) -> Result<Json<Explained>, Problem> {
     let action = Actions::from_name(&asked.action).ok_or_else(|| {
-        let why = format!("{:?} is no action", asked.action);
+        let why = format!("{:?} is not a valid action", asked.action);
         Problem::bad_request(format!("{why}: expected publish, subscribe or receive"))
     })?;
     let (tenant, user) = match asked.user {

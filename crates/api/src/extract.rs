@@ -119,10 +119,10 @@ pub(crate) fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem>
                 }
                 Problem::of_body(&at, detail)
             }
-            _ => Problem::bad_request(format!("the body is no JSON: {text}")),
+            _ => Problem::bad_request(format!("the body is not JSON: {text}")),
         }
     })?;
-    let more = |error| Problem::bad_request(format!("the body is no JSON: {error}"));
+    let more = |error| Problem::bad_request(format!("the body is not JSON: {error}"));
     json.end().map_err(more)?;
     Ok(value)
 }

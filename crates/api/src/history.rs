@@ -115,7 +115,7 @@ fn named(name: &str) -> Result<Series, Problem> {
         let known: Vec<&str> = Series::ALL.iter().map(|one| one.name()).collect();
         Problem::of_query(
             "metrics",
-            format!("{name:?} is none of {}", known.join(", ")),
+            format!("{name:?} is not one of {}", known.join(", ")),
         )
     })
 }

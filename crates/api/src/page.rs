@@ -184,8 +184,8 @@ impl Cursors {
 }
 
 fn not_valid() -> Problem {
-    let detail = "no cursor of this list with these filters, or of an earlier run of the node: \
-                  begin without one";
+    let detail = "the cursor belongs to another list, other filters or an earlier run of the node: \
+                  start without a cursor";
     Problem::bad_request("the cursor is not valid").of_parameter("cursor", detail)
 }
 

@@ -34,13 +34,13 @@ macro_rules! problems {
 problems! {
     BadRequest "bad-request" 400 "Bad request" "The request cannot be understood.";
     Unauthenticated "unauthenticated" 401 "Not authenticated" "It is not known who asks: no credentials were shown, or they are not valid.";
-    Forbidden "forbidden" 403 "Forbidden" "Who asks may not do this.";
+    Forbidden "forbidden" 403 "Forbidden" "The caller may not do this.";
     NotFound "not-found" 404 "Not found" "There is nothing by that path or name.";
     NoSubscriber "no-subscriber" 404 "No subscriber" "Nobody is subscribed to the Topic Name, so nobody can answer the request.";
-    MethodNotAllowed "method-not-allowed" 405 "Method not allowed" "The path is there, with other methods: Allow names them.";
+    MethodNotAllowed "method-not-allowed" 405 "Method not allowed" "The path exists, with other methods: see Allow.";
     Timeout "timeout" 408 "Request timeout" "The request did not arrive in time.";
-    Conflict "conflict" 409 "Conflict" "What is asked for conflicts with what is there.";
-    PreconditionFailed "precondition-failed" 412 "Precondition failed" "What is to be changed is not as If-Match or If-None-Match has it.";
+    Conflict "conflict" 409 "Conflict" "The request conflicts with the current state.";
+    PreconditionFailed "precondition-failed" 412 "Precondition failed" "The object has changed: If-Match or If-None-Match does not match.";
     TooLarge "too-large" 413 "Content too large" "The body is longer than the node takes.";
     UriTooLong "uri-too-long" 414 "URI too long" "The path and query are longer than the node takes.";
     UnsupportedMediaType "unsupported-media-type" 415 "Unsupported media type" "The body must be application/json.";
@@ -279,7 +279,7 @@ impl Problem {
         &self.detail
     }
 
-    /// What was asked for conflicts with what is there.
+    /// The request conflicts with the current state.
     pub(crate) fn conflict(detail: String) -> Self {
         Self::new(ProblemKind::Conflict, detail)
     }

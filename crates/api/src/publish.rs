@@ -173,7 +173,7 @@ impl MessageBody {
         let correlation_data = self.correlation_data_base64.map(|text| {
             let decoded = STANDARD.decode(text);
             decoded.map_err(|error| {
-                let detail = format!("no Base64: {error}");
+                let detail = format!("is not Base64: {error}");
                 Refusal::of("/correlation_data_base64", malformed, detail)
             })
         });
@@ -262,7 +262,7 @@ fn payload_of(
         (None, None, None) => Ok(Vec::new()),
         (Some(text), None, None) => Ok(text.into_bytes()),
         (None, Some(base64), None) => STANDARD.decode(base64).map_err(|error| {
-            let detail = format!("no Base64: {error}");
+            let detail = format!("is not Base64: {error}");
             Refusal::of("/payload_base64", malformed, detail)
         }),
         // What was read can be written.

@@ -156,18 +156,18 @@ pub(crate) fn check_filter(filter: &str) -> Result<TopicFilter<'_>, Problem> {
     if let Ok(filter) = TopicFilter::new(filter) {
         return Ok(filter);
     }
-    let problem = Problem::bad_request(format!("{filter:?} is no Topic Filter"));
-    Err(problem.of_parameter("filter", "no Topic Filter"))
+    let problem = Problem::bad_request(format!("{filter:?} is not a valid Topic Filter"));
+    Err(problem.of_parameter("filter", "is not a valid Topic Filter"))
 }
 
 pub(crate) fn check_topic(topic: &str) -> Result<TopicName<'_>, Problem> {
     if let Ok(topic) = TopicName::new(topic) {
         return Ok(topic);
     }
-    let problem = Problem::bad_request(format!("{topic:?} is no Topic Name"));
+    let problem = Problem::bad_request(format!("{topic:?} is not a valid Topic Name"));
     Err(problem.of_parameter(
         "topic",
-        "no Topic Name: it has a wildcard or a null character",
+        "is not a valid Topic Name: it has a wildcard or a null character",
     ))
 }
 

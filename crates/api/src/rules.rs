@@ -594,7 +594,8 @@ fn tried(at: usize, message: TriedBody) -> Result<TriedMessage, Problem> {
     let time_ms = match &message.at {
         None => i64::try_from(at).unwrap_or(0).saturating_mul(1_000),
         Some(text) => Moment::parse(text).map(Moment::as_ms).ok_or_else(|| {
-            let detail = format!("{text:?} is no time, expected such as 2030-01-31T12:00:00Z");
+            let detail =
+                format!("{text:?} is not a valid time, expected such as 2030-01-31T12:00:00Z");
             Problem::of_body(&format!("/messages/{at}/at"), detail)
         })?,
     };

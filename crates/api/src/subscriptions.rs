@@ -152,8 +152,9 @@ async fn page_of(
         .as_deref()
         .is_some_and(|topic| TopicName::new(topic).is_err())
     {
-        let problem = Problem::bad_request("topic is no Topic Name");
-        return Err(problem.of_parameter("topic", "no Topic Name: empty, or with a wildcard"));
+        let problem = Problem::bad_request("topic is not a valid Topic Name");
+        let detail = "is not a valid Topic Name: it is empty or has a wildcard";
+        return Err(problem.of_parameter("topic", detail));
     }
     let list = format!(
         "subscriptions {:?}",
@@ -272,7 +273,7 @@ pub(crate) async fn subscribe(
 impl SubscriptionBody {
     fn into_subscription(self) -> Result<NewSubscription, Problem> {
         if SubscriptionFilter::parse(&self.filter).is_err() {
-            return Err(invalid("/filter", "it is no Topic Filter"));
+            return Err(invalid("/filter", "it is not a valid Topic Filter"));
         }
         let qos = QoS::from_bits(self.qos).ok_or_else(|| invalid("/qos", "expected 0, 1 or 2"))?;
         let retain_handling = match self.retain_handling {

@@ -90,7 +90,7 @@ pub struct Issued {
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorityError {
     /// It is there already.
-    #[error("{} is there already and is not written over", .0.display())]
+    #[error("{} already exists and is not written over", .0.display())]
     Exists(PathBuf),
     /// There is no authority in the directory.
     #[error("there is no certificate authority: {} is missing", .0.display())]
@@ -362,7 +362,8 @@ impl Authority {
         let is_name = !file.is_empty() && !file.contains('/') && !file.starts_with('.');
         if !is_name || file == "ca" || file.contains(char::is_control) {
             let text = format!(
-                "{file:?} is no name for files: no slashes, no line breaks and the like, not ca"
+                "{file:?} is not a valid name for files: no slashes, no line breaks and the like, \
+                 not ca"
             );
             return Err(AuthorityError::Unusable(text));
         }
@@ -390,7 +391,8 @@ impl Authority {
                     params.subject_alt_names.push(match name.parse::<IpAddr>() {
                         Ok(address) => SanType::IpAddress(address),
                         Err(_) => SanType::DnsName(name.as_str().try_into().map_err(|_| {
-                            AuthorityError::Unusable(format!("{name:?} is no DNS name or address"))
+                            let text = format!("{name:?} is not a valid DNS name or address");
+                            AuthorityError::Unusable(text)
                         })?),
                     });
                 }

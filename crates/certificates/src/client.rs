@@ -126,7 +126,9 @@ fn verifier(
     })?;
     let host = files.host.as_deref().map(|host| {
         let name = ServerName::try_from(host.to_owned());
-        name.map_err(|_| FileError::Unusable(format!("{host:?} is no host name and no address")))
+        name.map_err(|_| {
+            FileError::Unusable(format!("{host:?} is neither a host name nor an address"))
+        })
     });
     Ok(Arc::new(Trusted {
         verifier,

@@ -56,7 +56,7 @@ pub fn user_name(certificate: &[u8], from: NameFrom) -> Result<String, IdentityE
             let name = names.next().ok_or_else(|| error("it has no Common Name"))?;
             let name = name
                 .as_str()
-                .map_err(|_| error("its Common Name is no text"))?;
+                .map_err(|_| error("its Common Name is not text"))?;
             name.to_owned()
         }
         NameFrom::Subject => return subject_name(subject),
@@ -109,7 +109,7 @@ fn subject_name(subject: &X509Name<'_>) -> Result<String, IdentityError> {
             let key = SHORT_NAMES.iter().find(|(known, _)| *known == oid);
             let value = attribute
                 .as_str()
-                .map_err(|_| IdentityError(format!("{oid} of its subject is no text")))?;
+                .map_err(|_| IdentityError(format!("{oid} of its subject is not text")))?;
             let key = key.map_or(&*oid, |(_, name)| name);
             both.push(format!("{key}={}", escaped(value)));
         }

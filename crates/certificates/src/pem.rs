@@ -152,7 +152,7 @@ fn contents(path: &Path, error: pem::Error, expected: &'static str) -> FileError
         },
         error => FileError::Contents {
             path: path.to_owned(),
-            what: format!("it is no good PEM: {error}"),
+            what: format!("it is not valid PEM: {error}"),
             expected,
         },
     }

@@ -68,7 +68,7 @@ pub enum BackupError {
         source: io::Error,
     },
     /// It is something else than a backup.
-    #[error("{path} is no backup of Martlet: {why}")]
+    #[error("{path} is not a backup of Martlet: {why}")]
     NoBackup {
         /// The file.
         path: String,
@@ -100,7 +100,7 @@ pub enum BackupError {
     #[error("copying the tables of users and devices")]
     SharedRegistry(#[source] martlet_registry::RegistryError),
     /// The tables are there already, or a file that belongs to them.
-    #[error("{0} is there already; move it away or choose another --data-dir")]
+    #[error("{0} already exists; move it away or choose another --data-dir")]
     HasTables(PathBuf),
     /// What an earlier restore has left is not what it noted.
     #[error(
@@ -482,7 +482,7 @@ fn trouble_at_end(file: &File, end: u64, length: u64) -> io::Result<Option<Strin
 fn length_of_archive(path: &Path, file: &File) -> Result<u64, BackupError> {
     let found = file.metadata().map_err(error("opening", path))?;
     if !found.is_file() {
-        return Err(no_backup(path, "it is no file"));
+        return Err(no_backup(path, "it is not a file"));
     }
     match other_format(file).map_err(error("reading", path))? {
         Some(why) => Err(no_backup(path, why)),
@@ -506,7 +506,7 @@ fn other_format(file: &File) -> io::Result<Option<&'static str>> {
     } else if head.starts_with(&[0x1F, 0x8B]) || head.starts_with(&[0x28, 0xB5, 0x2F, 0xFD]) {
         Some("it is compressed; unpack it first")
     } else if !head.ends_with(TAR_MAGIC) {
-        Some("it is no tar archive")
+        Some("it is not a tar archive")
     } else {
         None
     })

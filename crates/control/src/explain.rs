@@ -69,7 +69,7 @@ impl Question {
             Actions::SUBSCRIBE => "Topic Filter",
             _ => "Topic Name",
         };
-        let wrong = |why| format!("{:?} is no {what}: {why}", self.topic);
+        let wrong = |why| format!("{:?} is not a valid {what}: {why}", self.topic);
         checked.map(|_| ()).map_err(wrong)
     }
 

@@ -291,7 +291,10 @@ impl Logging {
     fn set_level(&self, level: &str) -> Result<(), String> {
         // Else it would be the name of an area, and all others were silent.
         if !level.contains(['=', ',']) && !LEVELS.contains(&level) {
-            return Err(format!("{level:?} is no level: {}", LEVELS.join(", ")));
+            return Err(format!(
+                "{level:?} is not a valid level: {}",
+                LEVELS.join(", ")
+            ));
         }
         let mut state = self.lock();
         let before = std::mem::replace(&mut state.level, level.to_owned());
@@ -310,10 +313,16 @@ impl Logging {
     ) -> Result<(), String> {
         let Some((area, _)) = AREAS.iter().find(|(known, _)| *known == area) else {
             let known: Vec<&str> = AREAS.iter().map(|(known, _)| *known).collect();
-            return Err(format!("{area:?} is no area: {}", known.join(", ")));
+            return Err(format!(
+                "{area:?} is not a valid area: {}",
+                known.join(", ")
+            ));
         };
         if let Some(level) = level.filter(|level| !LEVELS.contains(level)) {
-            return Err(format!("{level:?} is no level: {}", LEVELS.join(", ")));
+            return Err(format!(
+                "{level:?} is not a valid level: {}",
+                LEVELS.join(", ")
+            ));
         }
         let mut state = self.lock();
         match level {
@@ -328,7 +337,7 @@ impl Logging {
         if let Subject::Topic(filter) = &subject
             && TopicFilter::new(filter).is_err()
         {
-            return Err(format!("{filter:?} is no Topic Filter"));
+            return Err(format!("{filter:?} is not a valid Topic Filter"));
         }
         let mut state = self.lock();
         state.end_what_is_over();

@@ -66,7 +66,7 @@ pub(crate) fn in_words(ms: u64) -> String {
 fn parse<E: serde::de::Error>(text: &str) -> Result<u64, E> {
     if !martlet_telemetry::decode::has_valid_offset(text) {
         return Err(E::custom(format!(
-            "{text:?} is no time with an offset of 23:59 at most"
+            "{text:?} is not a time with an offset of 23:59 at most"
         )));
     }
     let time: Timestamp = text.parse().map_err(E::custom)?;

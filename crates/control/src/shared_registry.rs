@@ -507,8 +507,8 @@ impl SharedRegistry {
                     tracing::warn!(
                         device = device.new_id,
                         old_id = device.old_id,
-                        "a device was renamed, since its id is a word of the API's paths: give it \
-                         its new id as Client Identifier and user name"
+                        "a device was renamed, because its id is reserved for paths of the API: \
+                         give it its new id as Client Identifier and user name"
                     );
                 }
             }
@@ -551,7 +551,7 @@ impl SharedRegistry {
             if let Opened::Whole(registry) = std::mem::take(&mut *one.lock().await)
                 && let Err(error) = registry.close().await
             {
-                tracing::warn!(%error, "closing the tables");
+                tracing::warn!(%error, "the registry could not be closed");
             }
         }
     }

@@ -37,12 +37,12 @@ pub fn read_file(path: &Path) -> Result<Option<String>, String> {
     }
     check_owner(path, &found)?;
     if !found.is_file() {
-        return Err(format!("{} is refused: it is no file", path.display()));
+        return Err(format!("{} is refused: it is not a file", path.display()));
     }
     if found.mode() & OTHERS_WRITE != 0 {
         return Err(format!(
-            "{} is refused: other users may write to it (mode {:04o}), and it could give them the \
-             node; chmod go-w {} keeps them out",
+            "{} is refused: other users may write to it (mode {:04o}) and could take over the \
+             node; run chmod go-w {}",
             path.display(),
             found.mode() & 0o7777,
             quoted(path)
@@ -128,7 +128,7 @@ mod tests {
             0,
         )
         .unwrap();
-        assert!(read_file(&path).unwrap_err().ends_with("it is no file"));
+        assert!(read_file(&path).unwrap_err().ends_with("it is not a file"));
         std::fs::remove_file(&path).unwrap();
         // As virtual environments of Python are called.
         std::fs::create_dir(&path).unwrap();

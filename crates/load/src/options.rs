@@ -337,7 +337,8 @@ fn secs(text: &str) -> Result<f64, String> {
 
 fn local_addresses(text: &str) -> Result<LocalAddresses, String> {
     let address = |text: &str| -> Result<IpAddr, String> {
-        text.parse().map_err(|_| format!("{text} is no IP address"))
+        text.parse()
+            .map_err(|_| format!("{text} is not a valid IP address"))
     };
     let Some((first, last)) = text.split_once('-') else {
         return Ok(LocalAddresses(vec![address(text)?]));

@@ -14,7 +14,7 @@ use martlet_broker::{LockoutScope, Realm, Refusal, RefusalCause, TenantId, count
 
 use crate::aging::Aging;
 
-/// How much is borne.
+/// When logins are locked out, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lockout {
     /// Wrong credentials from one address, or for one name, within a minute; 0 is no end of them.

@@ -66,7 +66,7 @@ impl Failures {
         now: Instant,
     ) -> Duration {
         match found {
-            // Who may come by another proof has not shown to know that name's.
+            // A login by another proof does not show that the client knows this name's password.
             Authenticated::Accepted { identity, .. }
                 if caller.user_name.is_none() || identity.user_name == caller.user_name =>
             {

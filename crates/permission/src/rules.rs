@@ -103,7 +103,7 @@ impl Rules {
         let mut nodes = vec![Node::default()];
         for (number, rule) in rules.iter().enumerate() {
             let error = |why| RulesError { rule: number, why };
-            TopicFilter::new(&rule.filter).map_err(|_| error("no Topic Filter"))?;
+            TopicFilter::new(&rule.filter).map_err(|_| error("not a valid Topic Filter"))?;
             if rule.filter.split('/').count() > LEVELS_MAX {
                 return Err(error("more than 128 levels"));
             }

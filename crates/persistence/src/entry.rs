@@ -96,7 +96,7 @@ pub fn decode_entry(
         1 => EnqueuedAs::Retained(0),
         2 => EnqueuedAs::Shared(0),
         copy if copy > SHARED_LANES && group.is_some() => EnqueuedAs::Shared(copy - SHARED_LANES),
-        // Programs before this one numbered more of them.
+        // Earlier versions used more of these numbers.
         copy if copy < 252 => EnqueuedAs::Retained(copy - 2),
         _ => return Err(DecodeError::Malformed("lane of an entry")),
     };

@@ -68,7 +68,7 @@ fn bind_unix(path: &Path, mode: u32) -> io::Result<Listener> {
             _ => return Err(io::ErrorKind::AddrInUse.into()),
         },
         Ok(_) => {
-            let why = "something that is no socket is there";
+            let why = "something that is not a socket is there";
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, why));
         }
     }
@@ -196,7 +196,7 @@ mod tests {
         // Nor is a file that is something else.
         std::fs::write(&path, "data").unwrap();
         let error = format!("{:?}", bind(&config).unwrap_err());
-        assert!(error.contains("no socket"), "{error}");
+        assert!(error.contains("not a socket"), "{error}");
         assert_eq!(std::fs::read(&path).unwrap(), b"data");
         std::fs::remove_dir_all(&directory).unwrap();
     }

@@ -329,7 +329,7 @@ impl Registry {
         let text = reading.end(text).await?;
         let key = DigestKey::read(&text).ok_or_else(|| RegistryError::Damaged {
             place: place.to_string(),
-            what: "the key of the devices' credentials is none".to_owned(),
+            what: "the key of the devices' credentials is invalid".to_owned(),
         })?;
         self.key = Some(key.clone());
         Ok(key)

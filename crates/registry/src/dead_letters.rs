@@ -492,7 +492,7 @@ fn bytes_of(row: &AnyRow, column: &str, place: &str) -> Result<Vec<u8>, Fault> {
     let text: String = row.try_get(column)?;
     let damaged = |_| RegistryError::Damaged {
         place: place.to_owned(),
-        what: format!("the {column} of a dead letter are no base64"),
+        what: format!("the {column} of a dead letter are not base64"),
     };
     Ok(STANDARD.decode(text).map_err(damaged)?)
 }

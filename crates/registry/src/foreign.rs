@@ -438,7 +438,7 @@ fn number_of(row: ForeignRow<'_>) -> Result<i64, Unread> {
     // SQLite keeps any text in a column of numbers. Only what a number is written as is one.
     let number = text.as_ref().and_then(|text| text.parse::<i64>().ok());
     let number = number.filter(|number| text.as_deref() == Some(&number.to_string()));
-    number.ok_or_else(|| Unread::Row("its id is no number".to_owned()))
+    number.ok_or_else(|| Unread::Row("its id is not a number".to_owned()))
 }
 
 fn iotflow_device(row: ForeignRow<'_>) -> Result<IotFlowDevice, Unread> {

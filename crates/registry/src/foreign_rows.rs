@@ -143,7 +143,7 @@ impl ForeignRow<'_> {
         };
         match text.trim().parse() {
             Ok(number) => Ok(Some(number)),
-            Err(_) => Err(self.odd(at, "is no whole number")),
+            Err(_) => Err(self.odd(at, "is not a whole number")),
         }
     }
 

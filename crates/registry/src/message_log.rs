@@ -293,7 +293,7 @@ fn read_row(row: &AnyRow, place: &str) -> Result<LoggedMessage, Fault> {
     let payload: String = row.try_get("payload")?;
     let damaged = |_| RegistryError::Damaged {
         place: place.to_owned(),
-        what: "the payload of a logged message is no base64".to_owned(),
+        what: "the payload of a logged message is not base64".to_owned(),
     };
     Ok(LoggedMessage {
         id: row.try_get("id")?,

@@ -321,7 +321,7 @@ pub(crate) async fn read_rule_sets(
         sets[at].rules.push(RuleLine {
             allows: row.try_get::<i64, _>("allows")? != 0,
             actions: read_actions(&actions)
-                .ok_or_else(|| damaged(format!("{actions:?} are no actions")))?,
+                .ok_or_else(|| damaged(format!("{actions:?} are not actions")))?,
             filter: filter.into(),
         });
     }

@@ -81,7 +81,9 @@ impl Wave {
     pub fn parse(text: &str) -> Result<Self, PlanError> {
         let wrong = || PlanError {
             member: "waves",
-            why: format!("{text:?} is no wave: expected a number of devices, or 0.01% to 100%"),
+            why: format!(
+                "{text:?} is not a valid wave: expected a number of devices, or 0.01% to 100%"
+            ),
         };
         let text = text.trim();
         let Some(percent) = text.strip_suffix('%') else {

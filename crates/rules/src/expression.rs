@@ -104,7 +104,7 @@ impl Evaluator {
         check_text(text)?;
         let program = Program::compile(text).map_err(|errors| {
             let text = errors.to_string();
-            let first = text.lines().next().unwrap_or("it is no expression");
+            let first = text.lines().next().unwrap_or("it is not an expression");
             let first = first.strip_prefix("ERROR: <input>:").unwrap_or(first);
             ExpressionError(format!("line:column {}", shortened(first)))
         })?;

@@ -79,7 +79,7 @@ impl Patterns {
         }
         let none = |error: String| {
             let last = error.lines().last().unwrap_or_default();
-            format!("the pattern {pattern:?} is none: {last}")
+            format!("the pattern {pattern:?} is not valid: {last}")
         };
         let regex = RegexBuilder::new(pattern)
             .size_limit(COMPILED_BYTES_MAX)

@@ -302,7 +302,7 @@ fn source_of(definition: &Definition) -> Result<RuleSource, DefinitionError> {
     }
     for filter in &definition.topics {
         if let Err(error) = TopicFilter::new(filter) {
-            let why = format!("{filter:?} is no Topic Filter: {error}");
+            let why = format!("{filter:?} is not a valid Topic Filter: {error}");
             return Err(DefinitionError::new("topics", why));
         }
         if filter.starts_with("$share/") || filter.starts_with("$events/") {

@@ -131,7 +131,7 @@ impl Harness {
         if wiring.short_turns {
             settings.work = WorkLimits {
                 turn: 64,
-                share: 4,
+                share: 8,
                 matches: 1,
             };
         }

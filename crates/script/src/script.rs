@@ -380,7 +380,7 @@ impl Parser {
             let count = count
                 .trim()
                 .parse()
-                .map_err(|_| format!("`{count}` is no count"))?;
+                .map_err(|_| format!("`{count}` is not a count"))?;
             return Ok(Act::Repeat(count, self.steps(Some("end"))?));
         }
         if let Some(time) = line.strip_prefix("wait ") {
@@ -426,13 +426,15 @@ fn versions_of(line: &str) -> Result<(Vec<Version>, &str), String> {
 fn duration(text: &str) -> Result<Duration, String> {
     let text = text.trim();
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let count: u64 = digits.parse().map_err(|_| format!("`{text}` is no time"))?;
+    let count: u64 = digits
+        .parse()
+        .map_err(|_| format!("`{text}` is not a valid time"))?;
     match &text[digits.len()..] {
         "ms" => Ok(Duration::from_millis(count)),
         "s" => Ok(Duration::from_secs(count)),
         "h" => Ok(Duration::from_secs(count * 3600)),
         "d" => Ok(Duration::from_secs(count * 86_400)),
-        unit => Err(format!("`{unit}` is no unit of time")),
+        unit => Err(format!("`{unit}` is not a unit of time")),
     }
 }
 
@@ -440,7 +442,7 @@ fn letter(text: &str) -> Result<char, String> {
     let mut chars = text.trim().chars();
     match (chars.next(), chars.next()) {
         (Some(c), None) if c.is_ascii_uppercase() => Ok(c),
-        _ => Err(format!("`{text}` is no client: one letter from A to Z")),
+        _ => Err(format!("`{text}` is not a client: one letter from A to Z")),
     }
 }
 
@@ -526,7 +528,7 @@ fn raw(tokens: &[Token]) -> Result<Vec<u8>, String> {
         } else if let Some((unit, count)) = word.text.split_once('*') {
             let count = count
                 .parse()
-                .map_err(|_| format!("`{count}` is no count"))?;
+                .map_err(|_| format!("`{count}` is not a count"))?;
             bytes.extend(hex(unit)?.repeat(count));
         } else {
             bytes.extend(hex(&word.text)?);
@@ -558,7 +560,7 @@ fn packet(tokens: impl Iterator<Item = Token>) -> Result<TextPacket, String> {
         "AUTH",
     ];
     if !known.contains(&name.text.as_str()) {
-        return Err(format!("`{}` is no packet", name.text));
+        return Err(format!("`{}` is not a packet", name.text));
     }
     let fields = tokens
         .map(|token| match token {
@@ -658,6 +660,6 @@ mod tests {
     #[test]
     fn a_wrong_line_is_named_with_its_number() {
         let error = Script::parse("x/y", "A: CONNECT\n\nA: CONECT\n").unwrap_err();
-        assert_eq!(error, "x/y:3: `CONECT` is no packet");
+        assert_eq!(error, "x/y:3: `CONECT` is not a packet");
     }
 }

@@ -757,7 +757,7 @@ fn devices_that_publish_are_listed_once_in_some_seconds() {
         let answers = node.take_reports().into_iter().map(|report| report.answer);
         let listed = answers.flat_map(|answer| match answer {
             Answer::Heard(heard) => heard.devices,
-            other => panic!("{other:?} is no answer to this"),
+            other => panic!("{other:?} is not an answer to this"),
         });
         let ids = listed.map(|(_, id)| id.to_string());
         ids.collect::<Vec<_>>()

@@ -74,14 +74,16 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Options>, Stri
         let number = || {
             value
                 .parse()
-                .map_err(|_| format!("{name}: {value} is no number"))
+                .map_err(|_| format!("{name}: {value} is not a number"))
         };
         match name.as_str() {
             "--seeds" => options.seeds = number()?,
             "--first" => options.first = number()?,
             "--seed" => options.seed = Some(number()?),
             "--hours" => {
-                let hours = value.parse().map_err(|_| format!("{value} is no number"))?;
+                let hours = value
+                    .parse()
+                    .map_err(|_| format!("{value} is not a number"))?;
                 options.hours = Some(hours);
             }
             // What is left of those with a value: --scenario.

@@ -188,7 +188,7 @@ impl Modules {
             };
             for import in imports.iter().filter(|one| !words.contains(&one.as_str())) {
                 problems.push(format!(
-                    "{folder}: {word} may not import {import}, which is no module of the \
+                    "{folder}: {word} may not import {import}, which is not a module of the \
                      vocabulary (xtask/src/cycles/mod.rs)"
                 ));
             }

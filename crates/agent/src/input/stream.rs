@@ -136,7 +136,7 @@ impl Pipe {
         match path.metadata() {
             Ok(found) if found.file_type().is_fifo() => {}
             Ok(_) => {
-                let why = "it is no named pipe; give another path, or remove what is there";
+                let why = "it is not a named pipe; give another path, or remove what is there";
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -267,6 +267,6 @@ mod tests {
     #[test]
     fn what_is_no_pipe_is_refused() {
         let error = pipe(&std::env::temp_dir()).unwrap_err();
-        assert!(error.contains("it is no named pipe"), "{error}");
+        assert!(error.contains("it is not a named pipe"), "{error}");
     }
 }

@@ -111,7 +111,7 @@ impl EventParams {
         if let Some(topic) = &self.topic
             && !Filter::is_topic(topic)
         {
-            return Err(Problem::of_query("topic", "is no Topic Filter"));
+            return Err(Problem::of_query("topic", "is not a valid Topic Filter"));
         }
         for (name, text) in [
             ("client", &self.client),

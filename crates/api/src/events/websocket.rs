@@ -62,9 +62,9 @@ pub(super) fn answer(
     };
     let accept = derive_accept_key(key.as_bytes());
     let accept = HeaderValue::from_str(&accept);
-    let accept = accept.map_err(|_| Problem::bad_request("Sec-WebSocket-Key is no key"))?;
+    let accept = accept.map_err(|_| Problem::bad_request("Sec-WebSocket-Key is not a key"))?;
     let upgrade = parts.extensions.remove::<OnUpgrade>();
-    let upgrade = upgrade.ok_or_else(|| Problem::bad_request("this is no HTTP/1.1"))?;
+    let upgrade = upgrade.ok_or_else(|| Problem::bad_request("this is not HTTP/1.1"))?;
     let talk = Talk {
         shaper: Shaper::new(format, &reader),
         asker: Asker::new(api, parts, reader.filter()),

@@ -103,7 +103,8 @@ pub(crate) async fn list(
         match text.as_deref() {
             None => Ok(None),
             Some(text) => time(name, Some(text)).map(Some).map_err(|_| {
-                let detail = format!("{text:?} is no time, expected such as 2030-01-31T12:00:00Z");
+                let detail =
+                    format!("{text:?} is not a valid time, expected such as 2030-01-31T12:00:00Z");
                 Problem::bad_request(format!("{name}: {detail}")).of_parameter(name, detail)
             }),
         }

@@ -461,7 +461,7 @@ pub(crate) async fn export(
         None | Some("csv") => false,
         Some("json") => true,
         Some(other) => {
-            let detail = format!("{other:?} is none of csv, json");
+            let detail = format!("{other:?} is not one of csv, json");
             return Err(Problem::of_query("format", detail));
         }
     };

@@ -263,7 +263,7 @@ pub(crate) async fn rotate(
     params(("id" = String, Path, description = "The device's id"),
         ("credential" = String, Path, description = "The credential's id"), OfTeam),
     responses((status = 204, description = "It is no longer valid"),
-        (status = 404, description = "There is none that is good")))]
+        (status = 404, description = "There is no valid one")))]
 pub(crate) async fn revoke(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,

@@ -117,7 +117,7 @@ pub(crate) fn time(pointer: &str, text: Option<&str>) -> Result<i64, Problem> {
     };
     let parsed = Moment::parse(text).map(Moment::as_ms);
     parsed.filter(|ms| *ms > 0).ok_or_else(|| {
-        let detail = format!("{text:?} is no time, expected such as 2030-01-31T12:00:00Z");
+        let detail = format!("{text:?} is not a valid time, expected such as 2030-01-31T12:00:00Z");
         Problem::of_body(pointer, detail)
     })
 }
@@ -149,5 +149,5 @@ pub(crate) fn word_of_query<T>(
 }
 
 fn none_of(text: &str, known: &[&str]) -> String {
-    format!("{text:?} is none of {}", known.join(", "))
+    format!("{text:?} is not one of {}", known.join(", "))
 }

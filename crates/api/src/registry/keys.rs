@@ -215,7 +215,7 @@ pub(crate) async fn change(
 #[utoipa::path(delete, path = "/api/v1/keys/{id}", tag = "security",
     params(("id" = String, Path, description = "Its id")),
     responses((status = 204, description = "It is no longer valid"),
-        (status = 404, description = "There is none that is good")))]
+        (status = 404, description = "There is no valid one")))]
 pub(crate) async fn revoke(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,

@@ -57,8 +57,8 @@ pub(crate) fn bucket_of(text: &str, zone: Option<&str>) -> Result<Bucket, Proble
         Some(length @ 1..) => Ok(Bucket::Fixed(length)),
         _ => {
             let detail = format!(
-                "{text:?} is no bucket: expected a length such as 30s, 15m, 1h or 7d, all, or \
-                 minute, hour, day, week, month, quarter or year"
+                "{text:?} is not a valid bucket: expected a length such as 30s, 15m, 1h or 7d, \
+                 all, or minute, hour, day, week, month, quarter or year"
             );
             Err(Problem::of_query("bucket", detail))
         }

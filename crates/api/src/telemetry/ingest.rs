@@ -216,7 +216,7 @@ fn unpacked(body: &[u8], bytes_max: usize) -> Result<Bytes, Problem> {
     // One byte more says that there is more.
     let mut reader = MultiGzDecoder::new(body).take(most.saturating_add(1));
     let read = reader.read_to_end(&mut out);
-    read.map_err(|error| Problem::bad_request(format!("the body is no gzip: {error}")))?;
+    read.map_err(|error| Problem::bad_request(format!("the body is not gzip: {error}")))?;
     match out.len() > bytes_max {
         true => {
             let detail = format!("the body is longer than {bytes_max} bytes when it is unpacked");

@@ -75,7 +75,8 @@ pub(crate) fn time_of(name: &str, text: &str) -> Result<i64, Problem> {
     }
     time_of_text(text, TimeUnit::Auto).map_err(|_| {
         let detail = format!(
-            "{text:?} is no time: expected such as 2026-11-21T14:00:00Z, 1790000000000, now or -24h"
+            "{text:?} is not a valid time: expected such as 2026-11-21T14:00:00Z, 1790000000000, \
+             now or -24h"
         );
         Problem::of_query(name, detail)
     })

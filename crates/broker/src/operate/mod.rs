@@ -51,8 +51,8 @@ const SCANS_PER_WORK: usize = 2;
 const SCAN_STEP: u64 = 512;
 
 impl Shard {
-    // Table: what each command does.
     /// A command whose answer may take more than this call.
+    // Table: what each command does.
     pub(crate) fn operate<N: Node>(&mut self, cx: &mut Cx<'_, N>, command: Command) {
         match command {
             Command::Publish {

@@ -90,7 +90,8 @@ impl Authority {
     pub fn revoke_serial(&self, serial: &str, now_secs: i64) -> Result<Revoked, AuthorityError> {
         let fits = |read: &String| read != "00" && read.len() <= 2 * SERIAL_BYTES_MAX;
         let read = read_serial(serial).filter(fits).ok_or_else(|| {
-            let text = format!("{serial:?} is no serial number: up to 40 hexadecimal digits");
+            let text =
+                format!("{serial:?} is not a valid serial number: up to 40 hexadecimal digits");
             AuthorityError::Unusable(text)
         })?;
         if Facts::of_file(&self.directory.join(CA_CERTIFICATE))?.serial == read {

@@ -198,7 +198,7 @@ impl<'a> Will<'a> {
             };
             DecodeError::of(
                 ReasonCode::TopicNameInvalid,
-                "Will Topic is no Topic Name",
+                "Will Topic is not a valid Topic Name",
                 statement,
             )
         })?;

@@ -186,9 +186,9 @@ impl Eq for PublishProperties<'_> {}
 
 fn decode_response_topic<'a>(reader: &mut Reader<'a>) -> Result<&'a str, DecodeError> {
     let text = reader.string()?;
-    TopicName::new(text)
-        .map(TopicName::as_str)
-        .map_err(|_| DecodeError::protocol("Response Topic is no Topic Name", "MQTT-3.3.2-14"))
+    TopicName::new(text).map(TopicName::as_str).map_err(|_| {
+        DecodeError::protocol("Response Topic is not a valid Topic Name", "MQTT-3.3.2-14")
+    })
 }
 
 fn decode_topic_alias(reader: &mut Reader<'_>) -> Result<NonZeroU16, DecodeError> {

@@ -51,7 +51,7 @@ impl Inner {
         let Ok(key) = String::from_utf8(key.to_vec()) else {
             return refused_for(
                 ReasonCode::BadUserNameOrPassword,
-                not_valid("it is no text"),
+                not_valid("it is not text"),
             );
         };
         match check(key).await {

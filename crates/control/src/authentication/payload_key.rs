@@ -40,8 +40,7 @@ impl AuthenticationChain {
             KeyInPayload::NoKey => return answer(Screened::OfClient),
             KeyInPayload::Key(key, payload) => (key, payload),
             KeyInPayload::Unreadable => {
-                let detail = "the payload has api_key elsewhere than as a member of a JSON object: \
-                              the key cannot be taken out of it";
+                let detail = "api_key must be a member of a JSON object in the payload";
                 let why = Refusal::untold(RefusalCause::PayloadKeyUnreadable, detail);
                 let reason = ReasonCode::PayloadFormatInvalid;
                 return answer(Screened::Refused { reason, why });

@@ -79,7 +79,7 @@ impl Archive {
             if name.contains('/') || name.starts_with('.') {
                 return Err(BackupError::Incomplete {
                     path: self.path.display().to_string(),
-                    why: format!("{name:?} is no name of a file of a store"),
+                    why: format!("{name:?} is not a valid name of a file of a store"),
                 });
             }
             plan.store.insert(name.clone());

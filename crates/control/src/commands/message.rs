@@ -178,7 +178,7 @@ fn read_answer(
     payload: &[u8],
     correlation: Option<&str>,
 ) -> Result<(String, Result<CommandAnswer, &'static str>), &'static str> {
-    let body = serde_json::from_slice::<Value>(payload).map_err(|_| "the payload is no JSON");
+    let body = serde_json::from_slice::<Value>(payload).map_err(|_| "the payload is not JSON");
     let member = |name: &str| body.as_ref().ok()?.get(name)?.as_str();
     let id = member("command_id").or(member("id")).or(correlation);
     let Some(id) = id.map(str::to_owned) else {
@@ -199,7 +199,7 @@ fn answer_of(body: &Value) -> Result<CommandAnswer, &'static str> {
             let percent = value
                 .as_f64()
                 .filter(|percent| (0.0..=100.0).contains(percent));
-            Some(percent.ok_or("progress is no number from 0 to 100")? as u8)
+            Some(percent.ok_or("progress is not a number from 0 to 100")? as u8)
         }
     };
     let said = ["result", "message", "error"].map(|name| body.get(name));

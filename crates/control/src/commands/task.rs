@@ -248,6 +248,7 @@ impl Task {
         }
     }
 
+    /// Handles the result of publishing a command.
     fn published(&mut self, number: i64, outcome: &Published) {
         let Some(command) = self.in_hand.get(&number) else {
             return;
@@ -256,14 +257,15 @@ impl Task {
             debug!(
                 number,
                 reason = outcome.reason.name(),
-                "a command is not published now"
+                "a command could not be published; retrying"
             );
             // It is still due, and tried again at the next tick.
             self.in_hand.remove(&number);
             return;
         };
         if outcome.subscribers() == 0 {
-            // Integrations may have it, the device has not: it is sent once it subscribes.
+            // Integrations may have received it, the device has not: it is sent once the device
+            // subscribes.
             let again = command.again;
             self.step(
                 CommandKey::Number(number),

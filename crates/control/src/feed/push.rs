@@ -176,7 +176,7 @@ async fn open(push: &Push) -> Result<Socket, String> {
             let config = client_config(&files).map_err(|error| error.to_string())?;
             let name = host
                 .try_into()
-                .map_err(|_| "the host is no name".to_owned())?;
+                .map_err(|_| "the host is not a valid name".to_owned())?;
             let stream = TlsConnector::from(config).connect(name, stream).await;
             Box::new(stream.map_err(|error| error.to_string())?)
         }

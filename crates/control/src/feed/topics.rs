@@ -52,7 +52,7 @@ impl fmt::Display for NotPublishable {
         let names = names.join(", ");
         write!(
             f,
-            "{name:?} is no kind of event that can be published: expected some of {names}"
+            "{name:?} is not a kind of event that can be published: expected some of {names}"
         )
     }
 }

@@ -136,8 +136,8 @@ impl FirmwareStore {
         let mut upload = Upload::new(claims, reserved, max, place);
         if stored.saturating_add(before).saturating_add(bytes) > self.settings.total_bytes {
             let why = format!(
-                "all files of firmware may have {} bytes (firmware.total_bytes), and {stored} are \
-                 stored: delete some first (martlet firmware rm)",
+                "firmware.total_bytes allows {} bytes for all files, and {stored} are stored: \
+                 delete some first (martlet firmware rm)",
                 self.settings.total_bytes
             );
             return Err(FirmwareError::NoRoom(why));

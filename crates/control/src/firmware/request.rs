@@ -101,7 +101,7 @@ fn read_parts(
         }))
     };
     let Ok(body) = serde_json::from_slice::<Value>(payload) else {
-        return wrong("the payload is no JSON");
+        return wrong("the payload is not JSON");
     };
     let (Some(name), Some(version)) = (body["name"].as_str(), body["version"].as_str()) else {
         return wrong("name and version are needed, as texts");

@@ -54,7 +54,7 @@ pub(super) fn verify(
     signature: &str,
 ) -> Result<bool, FirmwareError> {
     if !signature.is_empty() && STANDARD.decode(signature).is_err() {
-        return Err(invalid("the signature is no Base64"));
+        return Err(invalid("the signature is not Base64"));
     }
     if keys.is_empty() {
         return Ok(false);

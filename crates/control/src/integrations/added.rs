@@ -162,7 +162,11 @@ impl Integrations {
                 Ok(saved) => restore(connection, &saved),
                 Err(error) => {
                     let bridge = &*name;
-                    warn!(bridge, %error, "subscriptions cannot be read: it connects after a restart");
+                    warn!(
+                        bridge,
+                        %error,
+                        "cannot read the subscriptions of the bridge; it connects after a restart"
+                    );
                 }
             }
         }

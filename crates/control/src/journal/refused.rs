@@ -314,7 +314,7 @@ fn broken(commands: &Commands, client_id: &str, reason: ReasonCode) -> Option<Wo
             return WordedRemedy::words("the client has to speak MQTT 3.1, 3.1.1 or 5.0");
         }
         ReasonCode::MalformedPacket => {
-            "the client sent bytes that are no such packet: look at its MQTT library and its \
+            "the client sent bytes that are not such a packet: look at its MQTT library and its \
              version, and that nothing but that library writes to its connection; a trace shows \
              the packets before it"
         }

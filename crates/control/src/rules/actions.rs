@@ -216,7 +216,7 @@ impl<'a> Doer<'a> {
         let topic = message.topic.to_string();
         let refused = |why: String| Err(PostError::Refused(why));
         if topic.contains(['+', '#']) || TopicName::new(&topic).is_err() {
-            return refused(format!("{topic:?} is no Topic Name"));
+            return refused(format!("{topic:?} is not a valid Topic Name"));
         }
         if !may_publish(&topic) {
             return refused(format!("{topic:?} is a topic of the node's own"));

@@ -47,7 +47,7 @@ impl Key {
         };
         // To open a named pipe would wait for its writer.
         if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
-            return Err(unusable("it is no regular file".to_owned()));
+            return Err(unusable("it is not a regular file".to_owned()));
         }
         let file = match File::open(path) {
             Ok(file) => file,

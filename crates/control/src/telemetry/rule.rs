@@ -91,7 +91,7 @@ impl TopicTemplate {
         let filter = template.filter();
         match TopicFilter::new(&filter) {
             Ok(_) if !filter.starts_with("$share/") => Ok(template),
-            _ => Err(format!("{text:?} is no Topic Filter")),
+            _ => Err(format!("{text:?} is not a valid Topic Filter")),
         }
     }
 
@@ -218,7 +218,7 @@ fn check_name(name: &str) -> Result<(), String> {
         return Err(format!("{{{name}}}: a name has letters, digits and _"));
     }
     match [KEY, REST].contains(&name) {
-        true => Err(format!("{{{name}}} is no name for a level")),
+        true => Err(format!("{{{name}}} is not a valid name for a level")),
         false => Ok(()),
     }
 }

@@ -192,7 +192,7 @@ impl Telemetry {
         let id = names.get(DEVICE).or_else(|| message.device());
         let Some(id) = id.filter(|id| !id.is_empty()) else {
             let why = format!(
-                "the rule's topic {} has no {{{DEVICE}}}, and the publisher is no device",
+                "the rule's topic {} has no {{{DEVICE}}}, and the publisher is not a device",
                 rule.topic
             );
             return Some(Err((NO_DEVICE, why)));

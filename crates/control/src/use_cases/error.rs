@@ -30,7 +30,7 @@ pub enum UseCaseError {
     #[error("{1}")]
     Unknown(Named, NotFound),
     /// A name is neither a scope nor a role.
-    #[error("{name:?} is no scope and no role")]
+    #[error("{name:?} is neither a scope nor a role")]
     UnknownScope {
         /// Its place among the scopes.
         index: usize,

@@ -326,8 +326,8 @@ fn nothing(clients: &[Cow<'_, Facts>], was_ill: bool, is_other_refused: bool) ->
         return Finding::new(
             Cause::NobodyKnown,
             format!(
-                "nothing is known of {}: it is no device and no user, has no session, and has not \
-                 come since the node was started",
+                "{} is unknown: it is not a device or user, has no session, and has not tried to \
+                 connect since the node was started",
                 question.name
             ),
         )

@@ -73,7 +73,7 @@ impl Question {
             true => "Topic Filter",
             false => "Topic Name",
         };
-        checked.map_err(|why| format!("{topic:?} is no {what}: {why}"))
+        checked.map_err(|why| format!("{topic:?} is not a valid {what}: {why}"))
     }
 
     /// It names a Topic Filter with a wildcard, or a Shared Subscription: it is about subscribing.

@@ -70,7 +70,8 @@ pub(super) fn near_miss(filter: &str, topic: &str) -> Option<NearMiss> {
         .filter_map(|last| with_wildcards(filter, last));
     if let Some(meant) = meant.find(|meant| would_match(meant, topic)) {
         return NearMiss::likely(format!(
-            "* is no wildcard in MQTT: {meant} would match (+ stands for one level, # for the rest)"
+            "* is not a wildcard in MQTT: {meant} would match (+ stands for one level, # for the \
+             rest)"
         ));
     }
     if would_match(&filter.to_lowercase(), &topic.to_lowercase()) {
@@ -189,14 +190,14 @@ mod tests {
             (
                 "plant/*/temp",
                 "plant/1/temp",
-                "* is no wildcard in MQTT: plant/+/temp would match (+ stands for one level, # for \
-                 the rest)",
+                "* is not a wildcard in MQTT: plant/+/temp would match (+ stands for one level, # \
+                 for the rest)",
             ),
             (
                 "plant/**",
                 "plant/1/temp",
-                "* is no wildcard in MQTT: plant/# would match (+ stands for one level, # for the \
-                 rest)",
+                "* is not a wildcard in MQTT: plant/# would match (+ stands for one level, # for \
+                 the rest)",
             ),
             (
                 "plant/1/temp ",

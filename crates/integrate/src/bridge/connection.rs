@@ -249,7 +249,8 @@ impl Connection {
                 filter.len()
             ));
         }
-        TopicFilter::new(filter).map_err(|error| format!("it is no Topic Filter: {error}"))?;
+        TopicFilter::new(filter)
+            .map_err(|error| format!("it is not a valid Topic Filter: {error}"))?;
         if filter.starts_with("$share/") {
             return Err(
                 "a named connection joins no share group: subscribe to the filter behind \

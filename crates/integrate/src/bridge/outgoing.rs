@@ -281,7 +281,7 @@ impl Outbox {
 fn refused(error: RequestError) -> Outcome {
     let why = match error {
         RequestError::PacketTooLarge => "it is larger than the other broker accepts",
-        RequestError::InvalidTopic => "its topic with the remote prefix is no valid Topic Name",
+        RequestError::InvalidTopic => "its topic with the remote prefix is not a valid Topic Name",
         RequestError::NotConnected => {
             return Outcome::Failed("the connection has ended".to_owned());
         }

@@ -92,8 +92,8 @@ impl OtherNode {
         if protocol.is_v5() && !self.is_certain && protocol.fall_back() {
             warn!(
                 bridge,
-                "the other broker is no node, although a client has published there that it is one: \
-                 MQTT 3.1.1 is spoken"
+                "the other broker is not a node, although a client has published there that it is \
+                 one: MQTT 3.1.1 is spoken"
             );
         }
     }

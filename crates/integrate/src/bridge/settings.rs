@@ -302,7 +302,8 @@ fn addresses(text: &str) -> Result<Vec<Address>, String> {
 
 fn address(text: &str) -> Result<Address, String> {
     // Somebody may have written a password into it.
-    let wrong = || "`url` is no URL such as mqtt://HOST:1883 or mqtts://HOST:8883".to_owned();
+    let wrong =
+        || "`url` is not a valid URL such as mqtt://HOST:1883 or mqtts://HOST:8883".to_owned();
     let (scheme, place) = text.split_once("://").ok_or_else(wrong)?;
     let (tls, default_port) = match scheme {
         "mqtt" | "tcp" => (false, 1883),
@@ -360,7 +361,10 @@ fn notifications(table: &Table, client_id: &str) -> Result<Option<Notifications>
     let default = format!("$SYS/broker/connection/{client_id}/state");
     let topic = table.text("notification_topic").unwrap_or(&default);
     TopicName::new(topic).map_err(|error| {
-        format!("the notification topic {topic:?} is no Topic Name: {error}; set `client_id` or `notification_topic`")
+        format!(
+            "the notification topic {topic:?} is not a valid Topic Name: {error}; set `client_id` \
+             or `notification_topic`"
+        )
     })?;
     Ok(Some(Notifications {
         topic: topic.into(),

@@ -72,8 +72,9 @@ impl TopicRule {
         let filter = words.next().ok_or("a topic is empty, expected a filter")?;
         let direction = match words.next() {
             None => Direction::Out,
-            Some(word) => Direction::of(&word)
-                .ok_or_else(|| format!("{word:?} is no direction, expected out, in or both"))?,
+            Some(word) => Direction::of(&word).ok_or_else(|| {
+                format!("{word:?} is not a valid direction, expected out, in or both")
+            })?,
         };
         let qos = match words.next() {
             None => default_qos,
@@ -81,7 +82,7 @@ impl TopicRule {
                 .parse()
                 .ok()
                 .and_then(QoS::from_bits)
-                .ok_or_else(|| format!("{word:?} is no QoS, expected 0, 1 or 2"))?,
+                .ok_or_else(|| format!("{word:?} is not a valid QoS, expected 0, 1 or 2"))?,
         };
         let rule = Self {
             filter: filter.into(),
@@ -110,7 +111,7 @@ impl TopicRule {
                 return Err(format!("{text:?}: a bridge joins no share group"));
             }
             TopicFilter::new(&text)
-                .map_err(|error| format!("{text:?} is no Topic Filter: {error}"))?;
+                .map_err(|error| format!("{text:?} is not a valid Topic Filter: {error}"))?;
         }
         Ok(())
     }

@@ -148,7 +148,7 @@ fn open(path: &Path) -> io::Result<File> {
     options.create(true).append(true).read(true).mode(MODE);
     let file = options.custom_flags(flags()).open(path)?;
     if !file.metadata()?.is_file() {
-        return Err(io::Error::other("it is no regular file"));
+        return Err(io::Error::other("it is not a regular file"));
     }
     lock(&file)?;
     Ok(file)
@@ -244,7 +244,7 @@ fn told(path: &Path, error: &io::Error) -> String {
 /// Whether lines could be appended at this path. Makes nothing.
 pub(super) fn check_path(path: &Path) -> Result<(), String> {
     let checked = match fs::symlink_metadata(path) {
-        Ok(found) if !found.is_file() => Err(io::Error::other("it is no regular file")),
+        Ok(found) if !found.is_file() => Err(io::Error::other("it is not a regular file")),
         Ok(_) => rustix::fs::access(path, Access::WRITE_OK | Access::READ_OK)
             .map_err(io::Error::from)
             .and_then(|()| check_begin(path)),

@@ -102,7 +102,7 @@ async fn connected(
         return Err(io::Error::other("it does not wait for TLS"));
     }
     let name = ServerName::try_from(host.to_owned());
-    let name = name.map_err(|_| io::Error::other("the host of `url` is no name"))?;
+    let name = name.map_err(|_| io::Error::other("the host of `url` is not a valid name"))?;
     let connector = TlsConnector::from(Arc::new(config));
     let server = connector.connect(name, stream.into_inner()).await?;
     Ok((info, server))

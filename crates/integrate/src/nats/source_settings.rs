@@ -151,7 +151,9 @@ fn make(
         );
     }
     if let Some(bad) = allow.iter().find(|one| TopicFilter::new(one).is_err()) {
-        return Err(format!("`allow` has {bad:?}, which is no Topic Filter"));
+        return Err(format!(
+            "`allow` has {bad:?}, which is not a valid Topic Filter"
+        ));
     }
     if &*settings.tenant == crate::ALL_TENANTS {
         return Err("`tenant` is \"*\": a source publishes to one tenant".to_owned());

@@ -56,7 +56,7 @@ impl fmt::Display for NoAnswer {
             Self::Late => f.write_str("the target did not answer in time (`timeout_secs`)"),
             Self::Broken(error) => write!(
                 f,
-                "the target ended the connection, or its answer is no HTTP: {}",
+                "the target ended the connection, or its answer is not HTTP: {}",
                 error_words(error)
             ),
         }
@@ -216,7 +216,7 @@ fn tls(host: &str) -> Result<(TlsConnector, ServerName<'static>), String> {
     let config = client_config(&files).map_err(|error| error.to_string())?;
     let name = ServerName::try_from(host.to_owned());
     let name =
-        name.map_err(|_| "the host of `url` is no name that a certificate has".to_owned())?;
+        name.map_err(|_| "the host of `url` is not a name that a certificate can have".to_owned())?;
     Ok((TlsConnector::from(Arc::clone(&config)), name))
 }
 

@@ -62,13 +62,13 @@ impl Target {
         let filled = |template: &crate::Template| template.fill(values).map_err(String::from);
         let secrets = secrets::all(settings, values)?;
         let url = Url::parse(filled(&settings.url)?.expose())
-            .map_err(|error| format!("`url` is no URL: {error}"))?;
+            .map_err(|error| format!("`url` is not a valid URL: {error}"))?;
         let connections = Connections::new(&url, &settings.allowed, settings.timeout)?;
         let place = Uri::try_from(&url[Position::BeforePath..Position::AfterQuery]);
-        let place = place.map_err(|error| format!("`url` is no URL: {error}"))?;
+        let place = place.map_err(|error| format!("`url` is not a valid URL: {error}"))?;
         let host = &url[Position::BeforeHost..Position::BeforePath];
         let method = Method::from_bytes(settings.method.as_bytes())
-            .map_err(|_| "`method` is no method of HTTP".to_owned())?;
+            .map_err(|_| "`method` is not an HTTP method".to_owned())?;
         let mut headers = HeaderMap::new();
         let in_header = |text: &str| {
             HeaderValue::from_str(text)
@@ -205,7 +205,7 @@ fn key_of(text: &SecretValue) -> Result<hmac::Key, String> {
     let bytes = match text.expose().strip_prefix(KEY_PREFIX) {
         Some(encoded) => STANDARD
             .decode(encoded)
-            .map_err(|_| "`signing_key` begins with whsec_, and is no base64 behind it")?,
+            .map_err(|_| "`signing_key` begins with whsec_, and what follows is not base64")?,
         None => text.expose().as_bytes().to_vec(),
     };
     match bytes.len() {

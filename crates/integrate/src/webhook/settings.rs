@@ -150,7 +150,7 @@ fn header(line: &str) -> Result<(String, Template), String> {
         return Err(format!("{name} is set by the node"));
     }
     if HeaderName::from_bytes(name.as_bytes()).is_err() {
-        return Err(format!("{name:?} is no name of a header"));
+        return Err(format!("{name:?} is not a valid name of a header"));
     }
     Ok((name.to_owned(), Template::parse(value.trim())?))
 }

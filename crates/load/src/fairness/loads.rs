@@ -250,8 +250,8 @@ fn retained_filters(broker: &Broker, scale: f64) -> anyhow::Result<Prepared> {
     }))
 }
 
-/// Connects `count` clients and leaves without DISCONNECT; `manner` tells with what each connects,
-/// given the seconds that are left until `due`. The last few stay connected and are returned.
+/// Connects `count` clients, runs `session` on each, and closes them without DISCONNECT, so that
+/// what they leave ends at `due`. The last `staying` stay connected and are returned.
 fn arrange(
     broker: &Broker,
     count: usize,

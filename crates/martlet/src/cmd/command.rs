@@ -256,7 +256,7 @@ fn send_it(options: &SendOptions) -> anyhow::Result<String> {
     let parameters: Value = match &options.parameters {
         None => Value::Null,
         Some(text) => serde_json::from_str(text)
-            .with_context(|| format!("--parameters: {text:?} is no JSON"))?,
+            .with_context(|| format!("--parameters: {text:?} is not JSON"))?,
     };
     let to = &options.to;
     if to.device.is_none() && to.group.is_none() && !options.has_filter() {

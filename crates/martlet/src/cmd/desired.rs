@@ -32,8 +32,8 @@ impl DesiredChange {
             (None, Some(text)) => ("PUT", "--replace", text),
             (None, None) => return Ok(None),
         };
-        let values: Value =
-            serde_json::from_str(text).with_context(|| format!("{option}: {text:?} is no JSON"))?;
+        let values: Value = serde_json::from_str(text)
+            .with_context(|| format!("{option}: {text:?} is not JSON"))?;
         let body = values.to_string();
         ask_with(data_dir, (method, target), &body, Duration::ZERO).map(Some)
     }

@@ -274,7 +274,7 @@ pub(crate) fn run(command: &DeviceCommand) -> ExitCode {
 
 /// A number with a unit, as people write it.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let expected = || format!("{text:?} is no time, expected such as 30s, 90m, 24h, 7d");
+    let expected = || format!("{text:?} is not a valid time, expected such as 30s, 90m, 24h, 7d");
     let unit = text.chars().next_back().ok_or_else(expected)?;
     let secs = match unit {
         's' => 1,

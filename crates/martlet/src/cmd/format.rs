@@ -427,7 +427,7 @@ fn float(message: &Message) -> Result<String, Unprintable> {
 fn not_a_float(message: &Message, len: usize) -> Unprintable {
     let (got, topic) = (message.payload.len(), &message.topic);
     Unprintable(format!(
-        "Message payload is no float of {len} bytes but has {got} on topic {topic}."
+        "Message payload is not a float of {len} bytes but has {got} on topic {topic}."
     ))
 }
 

@@ -90,7 +90,7 @@ fn init(options: &InitOptions) -> anyhow::Result<String> {
     for path in [&paths.config, &paths.certificates, &paths.data] {
         if path.symlink_metadata().is_ok() {
             bail!(
-                "{} is there already, and nothing is written over: name another directory",
+                "{} already exists, and nothing is written over: name another directory",
                 path.display()
             );
         }

@@ -566,11 +566,7 @@ fn remove(options: &ChosenOptions) -> anyhow::Result<String> {
     if one.is_json() {
         return Ok(serde_json::to_string(&DroppedLetters { dropped })?);
     }
-    let (count, verb) = (
-        counted(dropped, "dead letter"),
-        if dropped == 1 { "is" } else { "are" },
-    );
-    Ok(format!("{count} {verb} dropped"))
+    Ok(format!("Dropped {}", counted(dropped, "dead letter")))
 }
 
 #[cfg(test)]

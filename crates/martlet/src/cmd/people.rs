@@ -306,7 +306,7 @@ fn try_key(command: &KeyCommand) -> anyhow::Result<String> {
                 Scopes::parse(scope).map_err(|name| {
                     let roles: Vec<&str> = Role::ALL.iter().map(|role| role.name()).collect();
                     anyhow::anyhow!(
-                        "{name:?} is no scope and no role; roles are {}, and scopes {}",
+                        "{name:?} is neither a scope nor a role; roles are {}, and scopes {}",
                         roles.join(", "),
                         Scopes::all().names().join(", ")
                     )

@@ -96,7 +96,7 @@ pub(crate) fn secret(of: &str, bytes_max: usize) -> anyhow::Result<String> {
 /// As [`secret`].
 pub(crate) fn secret_text(bytes: Vec<u8>, bytes_max: usize) -> anyhow::Result<String> {
     let Ok(mut text) = String::from_utf8(bytes) else {
-        bail!("the value is no text in UTF-8: encode it, for example in base64");
+        bail!("the value is not text in UTF-8: encode it, for example in base64");
     };
     if text.ends_with('\n') {
         text.pop();

@@ -124,7 +124,7 @@ fn print(options: &GetOptions) -> anyhow::Result<()> {
     let bytes = match found.payload_encoding.as_deref() {
         Some("base64") => STANDARD
             .decode(payload)
-            .context("the node's answer is no Base64")?,
+            .context("the node's answer is not Base64")?,
         _ => payload.into_bytes(),
     };
     write_out(&bytes);

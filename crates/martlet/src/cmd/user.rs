@@ -134,7 +134,7 @@ struct AddOptions {
     #[arg(long, value_name = "ROLE")]
     role: Option<String>,
     /// Role in the API and the panel: administrator, operator, viewer or none; only in the team if
-    /// one is named [default: none; for an administrator administrator]
+    /// one is named [default: none; with --role administrator: administrator]
     #[arg(long, value_name = "ROLE", value_parser = api_role)]
     api_role: Option<ApiRole>,
     /// The team that the user belongs to, by id or name: its tenant, and the team of the API role
@@ -304,7 +304,7 @@ fn change(
     let is_new = !is_there && !path.exists();
     let known = if is_new { Vec::new() } else { users(&path)? };
     match (known.contains(user), is_there) {
-        (true, false) => bail!("{user} is there already: martlet user passwd {user}"),
+        (true, false) => bail!("{user} already exists: martlet user passwd {user}"),
         (false, true) => bail!("there is no user {user}: martlet user add {user}"),
         _ => {}
     }

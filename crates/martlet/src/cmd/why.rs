@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_verdict_is_one_line_and_its_mend_can_be_pasted() {
+    fn a_diagnosis_is_one_line_and_its_remedy_can_be_pasted() {
         let finding = Finding {
             cause: Cause::WrongPassword,
             sentence: "wrong password, according to \u{1b}x".to_owned(),

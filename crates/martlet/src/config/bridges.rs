@@ -62,7 +62,7 @@ fn line_of_table(entries: &DeTable<'_>) -> Result<String, String> {
             }
             (name, _) => {
                 let hint = nearest(&nearest_of(KEYS.iter().copied(), name));
-                return Err(format!("{name} is no key of a topic{hint}"));
+                return Err(format!("{name} is not a key of a topic{hint}"));
             }
         }
     }

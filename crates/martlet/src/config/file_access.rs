@@ -52,15 +52,15 @@ pub(crate) fn exposed_files(effective: &Effective) -> Vec<String> {
         let typed = typed(&path.display().to_string());
         if mode & OTHERS_WRITE != 0 {
             return Some(format!(
-                "other users of this machine may write to {name} (mode {mode:04o}), which decides \
-                 about the node: chmod go-w{} {typed} keeps them out",
+                "other users of this machine may write to {name} (mode {mode:04o}), which \
+                 configures the node: run chmod go-w{} {typed}",
                 if guarded.is_secret { ",o-r" } else { "" }
             ));
         }
         (guarded.is_secret && mode & ALL_READ != 0).then(|| {
             format!(
                 "all users of this machine may read {name} (mode {mode:04o}), which has secrets: \
-                 chmod o-r {typed} keeps them out"
+                 run chmod o-r {typed}"
             )
         })
     });

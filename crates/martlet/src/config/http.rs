@@ -101,7 +101,8 @@ pub(super) fn listeners(
         let (addresses, tls) = opened(effective, url, &source, files)?;
         if addresses.is_empty() {
             return Err(ConfigError::Unusable(format!(
-                "{source}: {url:?} is no address, expected HOST:PORT such as 127.0.0.1:9091"
+                "{source}: {url:?} is not a valid address, expected HOST:PORT such as \
+                 127.0.0.1:9091"
             )));
         }
         for address in addresses {
@@ -239,7 +240,8 @@ pub(super) fn settings(
     let compat = compat(&http.compat);
     let origins = http.origins.to_vec();
     if let Some(origin) = origins.iter().find(|origin| !is_origin(origin)) {
-        let why = format!("{origin:?} is no origin, expected one such as https://panel.example");
+        let why =
+            format!("{origin:?} is not a valid origin, expected one such as https://panel.example");
         return Err(unusable(key!(http.origins), why));
     }
     let proxies = http.trusted_proxies.items();
@@ -317,7 +319,7 @@ fn open_routes(text: &str) -> Result<Vec<String>, String> {
     let all: Vec<String> = all.map(str::to_owned).collect();
     match all.iter().find(|route| !is_route(route)) {
         Some(route) => Err(format!(
-            "{route:?} is no route, expected one such as POST /devices"
+            "{route:?} is not a valid route, expected one such as POST /devices"
         )),
         None => Ok(all),
     }
@@ -391,7 +393,7 @@ fn keys(text: &str, warnings: &mut Vec<String>) -> Result<Vec<ApiKey>, String> {
         // Where a key holds a colon its end is taken for a scope: it is not shown.
         let scopes = scopes.map_err(|_| {
             format!(
-                "what stands after the key of {name} is no list of scopes, such as \
+                "what stands after the key of {name} is not a list of scopes, such as \
                  clients:read+messages:write or viewer; a key has no colon in it"
             )
         })?;

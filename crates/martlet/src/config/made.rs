@@ -122,7 +122,7 @@ fn kind_of(of_kind: AddedKind, key: &str) -> Result<Kind, String> {
     let found = keys.iter().find(|known| known.0 == key);
     found.map(|known| known.1).ok_or_else(|| {
         let hint = nearest(&nearest_of(keys.iter().map(|known| known.0), key));
-        format!("it is no key of a {}{hint}", of_kind.name())
+        format!("it is not a key of a {}{hint}", of_kind.name())
     })
 }
 

@@ -384,7 +384,8 @@ fn push(effective: &Effective) -> Result<Option<Push>, ConfigError> {
     }
     let topics = events.push_topics.to_vec();
     if let Some(topic) = topics.iter().find(|topic| !Filter::is_topic(topic)) {
-        let why = format!("{topic:?} is no Topic Filter, expected one such as devices/+/state");
+        let why =
+            format!("{topic:?} is not a valid Topic Filter, expected one such as devices/+/state");
         return Err(unusable(key!(events.push_topics), why));
     }
     let team = Some(&events.push_team);

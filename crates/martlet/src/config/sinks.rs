@@ -505,7 +505,7 @@ fn check_filter(filter: &str) -> Result<(), String> {
     match TopicFilter::new(filter) {
         Ok(_) => Ok(()),
         Err(error) => Err(format!(
-            "`filters` has {filter:?}, which is no Topic Filter: {error}"
+            "`filters` has {filter:?}, which is not a valid Topic Filter: {error}"
         )),
     }
 }

@@ -79,7 +79,7 @@ fn what_is_wrong_with_a_sink_is_named_with_its_line() {
         ),
         (
             "[[sinks.file]]\nname = \"a\"\npath = \"/a\"\nfilters = [\"a/#/b\"]\n".to_owned(),
-            "no Topic Filter",
+            "not a valid Topic Filter",
         ),
         (
             "[[sinks.file]]\nname = \"a\"\npath = \"/a\"\nfilters = [\"$share/g/a\"]\n".to_owned(),

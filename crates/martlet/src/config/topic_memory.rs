@@ -42,8 +42,8 @@ pub(super) fn filters(
     match filters.iter().find(|filter| !is_filter(filter)) {
         None => Ok(filters),
         Some(filter) => Err(ConfigError::Unusable(format!(
-            "{}: {key}: {filter:?} is no Topic Filter: expected one such as devices/+/state or \
-             sensors/#, without $share",
+            "{}: {key}: {filter:?} is not a valid Topic Filter: expected one such as \
+             devices/+/state or sensors/#, without $share",
             effective.source(key)
         ))),
     }

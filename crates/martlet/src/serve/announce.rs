@@ -253,9 +253,10 @@ fn durability_lines(node: &NodeConfig, control: &Control) -> String {
     if node.durability == Durability::Memory && node.data_dir.join(STORE).is_dir() {
         warn("the store in the data directory is not used with durability memory");
     }
-    if let Some((why, mend)) = data_dir::belongs_to_others(&node.data_dir) {
+    if let Some((why, remedy)) = data_dir::belongs_to_others(&node.data_dir) {
         warn(&format!(
-            "the data directory {why}, who may replace what is in it: run {mend} {} to change that",
+            "the data directory {why}, who may replace what is in it: run {remedy} {} to change \
+             that",
             typed(&node.data_dir.display().to_string())
         ));
     }

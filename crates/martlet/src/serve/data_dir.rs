@@ -120,7 +120,7 @@ fn check_file(path: &Path) -> anyhow::Result<()> {
 /// Why nothing can be made in a place that is there.
 fn unusable(place: &Path) -> Option<String> {
     match place.metadata() {
-        Ok(found) if !found.is_dir() => return Some("is no directory".to_owned()),
+        Ok(found) if !found.is_dir() => return Some("is not a directory".to_owned()),
         Ok(_) => {}
         Err(error) => return Some(format!("cannot be used: {error}")),
     }
@@ -266,12 +266,14 @@ mod tests {
         let below_a_file = data.join(LOCK).join("data");
         let told = check(&below_a_file).expect_err("it cannot be made");
         let told = told.to_string();
-        assert!(told.ends_with("b/lock is no directory"), "{told}");
-        let told = check_store(&data.join(LOCK)).expect_err("it is no store");
-        assert!(told.to_string().ends_with("is no directory"), "{told}");
+        assert!(told.ends_with("b/lock is not a directory"), "{told}");
+        let told = check_store(&data.join(LOCK)).expect_err("it is not a store");
+        assert!(told.to_string().ends_with("is not a directory"), "{told}");
         std::fs::remove_file(data.join(LOCK)).expect("it was made here");
         std::fs::create_dir(data.join(LOCK)).expect("it is free");
-        let told = check(&data).expect_err("the lock is no file").to_string();
+        let told = check(&data)
+            .expect_err("the lock is not a file")
+            .to_string();
         assert!(told.starts_with("cannot open "), "{told}");
         std::fs::remove_dir_all(&place).expect("it was made here");
     }

@@ -1,10 +1,10 @@
 //! Reading the files again while the node runs: certificates, revocation lists, passwords, ACLs.
 //!
-//! All of them, or nothing: what cannot be read or understood leaves what held, and says so, in the
-//! log and in health, until a reading succeeds. A configuration that has lost what protects, as
-//! half a file has, is not applied either: it needs a restart with that configuration. Settings
-//! that apply only at the start, such as listeners and limits, are not changed; a difference is
-//! reported.
+//! All of them, or nothing. If one cannot be read or understood, the former settings stay in force,
+//! and the log and health say so until a reading succeeds. A configuration that has lost what
+//! protects, as half a file has, is not applied either: it needs a restart with that configuration.
+//! Settings that apply only at the start, such as listeners and limits, are not changed; a
+//! difference is reported.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;

@@ -204,16 +204,16 @@ fn what_is_no_backup_is_called_so() {
         assert_eq!(verified.status.code(), Some(1));
         text(&verified.stderr)
     };
-    let expected = format!("martlet: {name} is no backup of Martlet: ");
+    let expected = format!("martlet: {name} is not a backup of Martlet: ");
     assert_eq!(says(b""), format!("{expected}it is empty\n"));
     assert!(says(b"\x1f\x8b\x08rest").contains("it is compressed; unpack it first"));
-    assert!(says(&[b'x'; 5000]).contains("it is no tar archive"));
+    assert!(says(&[b'x'; 5000]).contains("it is not a tar archive"));
     let mut other = vec![0; 1536];
     other[..4].copy_from_slice(b"name");
     other[257..263].copy_from_slice(b"ustar ");
     assert!(says(&other).starts_with("martlet: "));
     let of_a_directory = martlet(&["backup", "verify", &directory.path().display().to_string()]);
-    assert!(text(&of_a_directory.stderr).contains("it is no file"));
+    assert!(text(&of_a_directory.stderr).contains("it is not a file"));
 }
 
 #[test]

@@ -133,7 +133,7 @@ pub(crate) fn status_of(id: &str, word: &str) -> Result<Status, Fault> {
     Status::from_word(word).ok_or_else(|| {
         Fault::Told(RegistryError::Damaged {
             place: "the devices".to_owned(),
-            what: format!("device {id}: {word:?} is no status"),
+            what: format!("device {id}: {word:?} is not a valid status"),
         })
     })
 }

@@ -6,10 +6,10 @@ use super::remedy::{ObjectKind, Remedies, Remedy};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Exists {
     /// A device of this id.
-    #[error("{0} is there already")]
+    #[error("{0} already exists")]
     Device(String),
     /// A user of this name.
-    #[error("{0} is there already")]
+    #[error("{0} already exists")]
     User(String),
     /// A deleted device or user of this name.
     #[error("{1} was deleted")]
@@ -18,7 +18,7 @@ pub enum Exists {
     #[error("a team {0} was deleted")]
     DeletedTeam(String),
     /// A role or type of this name.
-    #[error("the {0} {1} is there already")]
+    #[error("the {0} {1} already exists")]
     RuleSet(ObjectKind, String),
     /// A team or group of this name.
     #[error("there is a {0} {1} already")]

@@ -97,7 +97,8 @@ pub enum Refused {
     // Names.
     /// A name of what the first word says.
     #[error(
-        "{1:?} is no name of a {0}: up to 256 bytes, no control characters, no space at either end"
+        "{1:?} is not a valid name of a {0}: up to 256 bytes, no control characters, no space at \
+         either end"
     )]
     Name(&'static str, String),
     /// A name that programs take out of a path.
@@ -123,13 +124,14 @@ pub enum Refused {
     TeamNameWithAt,
     /// The id of a device.
     #[error(
-        "{0:?} is no id of a device, which is one level of its topics: no +, # or /, and no $ at \
-         its beginning"
+        "{0:?} is not a valid id of a device, which is one level of its topics: no +, # or /, and \
+         no $ at its beginning"
     )]
     DeviceId(String),
     /// The id of a device, which is a word of the API.
     #[error(
-        "{0} is a word of the API's paths and no id of a device: choose another, such as {0}-1"
+        "{0} is reserved for paths of the API and cannot be the id of a device: choose another, \
+         such as {0}-1"
     )]
     ReservedId(String),
     /// An id of digits that are not the device's number.
@@ -147,15 +149,15 @@ pub enum Refused {
     #[error("the number {0} is above {1}")]
     NumberTooLarge(i64, i64),
     /// An id that does not fit the pattern of the provisioning key.
-    #[error("{0} is no id such as {1}")]
+    #[error("{0} is not an id such as {1}")]
     IdPattern(String, String),
     /// No id, although the provisioning key has this pattern of ids.
     #[error("the key needs an id such as {0}")]
     IdNeeded(String),
     /// The name of a secret, with the greatest length.
     #[error(
-        "{0:?} is no name of a secret, expected letters, digits, -, _ and ., {1} at most, not - \
-         first, and neither . nor .."
+        "{0:?} is not a valid name of a secret, expected letters, digits, -, _ and ., {1} at \
+         most, not - first, and neither . nor .."
     )]
     SecretName(String, usize),
 
@@ -170,10 +172,10 @@ pub enum Refused {
     #[error("a device has up to 64 tags")]
     Tags,
     /// The colour of a group.
-    #[error("{0:?} is no colour, expected such as #2f6fed")]
+    #[error("{0:?} is not a valid colour, expected such as #2f6fed")]
     Colour(String),
     /// The value of a key in the configuration of a device, which is not of this type.
-    #[error("the value of {0} is no {1}")]
+    #[error("the value of {0} is not of type {1}")]
     Setting(String, &'static str),
     /// Desired or reported values of a device.
     #[error("{0}")]
@@ -182,7 +184,7 @@ pub enum Refused {
     #[error("inactive_after_secs is {0}, expected 0 (never) or {1} to {2}")]
     InactiveAfter(u32, u32, u32),
     /// A cursor of a list.
-    #[error("{0:?} is no cursor of a list")]
+    #[error("{0:?} is not a valid cursor of a list")]
     Cursor(String),
     /// A cursor of a list in another order.
     #[error("the cursor is of a list in another order")]
@@ -209,7 +211,7 @@ pub enum Refused {
     #[error("the end of a ban must be in the future")]
     BanOver,
     /// The address of a ban.
-    #[error("{0:?} is no address or network")]
+    #[error("{0:?} is not a valid address or network")]
     BanAddress(String),
     /// The kind of a ban.
     #[error("{0:?} is not a kind of ban: use client-id, user or address")]
@@ -322,7 +324,7 @@ pub enum Refused {
         quoted: String,
     },
     /// A database that is not one of the first system; it may be one of the second.
-    #[error("{0} is no database of {1}: {found}", found = found(*.2))]
+    #[error("{0} is not a database of {1}: {found}", found = found(*.2))]
     OtherSystem(String, OtherSystem, Option<OtherSystem>),
     /// A database of the microservice that is no file.
     #[error("{0}: the database of the MQTT microservice is a file of SQLite")]

@@ -166,7 +166,7 @@ pub(super) fn read_rollout(row: &AnyRow, place: &str) -> Result<Rollout, Fault> 
         version: row.try_get("version")?,
         target: row.try_get("target")?,
         plan: plan_of(&plan)
-            .ok_or_else(|| damaged(place, "a rollout has a plan that is none".to_owned()))?,
+            .ok_or_else(|| damaged(place, "a rollout has an invalid plan".to_owned()))?,
         waves,
         devices: unsigned(number("devices")?),
         machine: Machine {

@@ -375,7 +375,7 @@ pub(super) fn credential(
     place: &str,
 ) -> Result<Credential, RegistryError> {
     let digest = read_digest(&row.digest)
-        .ok_or_else(|| damaged(place, format!("a credential of {id} is none")))?;
+        .ok_or_else(|| damaged(place, format!("a credential of {id} has an invalid digest")))?;
     Ok(Credential {
         kind: row.kind,
         digest,

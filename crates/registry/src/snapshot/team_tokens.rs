@@ -88,7 +88,7 @@ impl TeamTokens {
             let digest = |text: String| {
                 let damaged = || RegistryError::Damaged {
                     place: place.to_owned(),
-                    what: format!("the team token {id} is none"),
+                    what: format!("the team token {id} has an invalid digest"),
                 };
                 read_digest(&text).ok_or_else(damaged)
             };

@@ -364,7 +364,7 @@ fn devices_of_iotflow_read_the_commands_of_their_groups_alone() {
         for snapshot in [&*held, &Snapshot::read(&mut registry).await?] {
             assert!(may_read(snapshot, &commands("pumps")));
             assert!(!may_read(snapshot, &commands("lamps")));
-            assert!(!may_read(snapshot, &commands("a/b")), "it is no level");
+            assert!(!may_read(snapshot, &commands("a/b")), "it is not a level");
         }
         let change = GroupChange {
             name: Some("valves".to_owned()),

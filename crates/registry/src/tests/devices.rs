@@ -426,7 +426,7 @@ both!(a_device_has_several_credentials, registry, {
     let renewed = before.renew_from(registry).await?;
     assert!(
         matches!(renewed, crate::Renewed::Same),
-        "a use is no change"
+        "a use is not a change"
     );
     registry
         .revoke_credential(&actor, "d".into(), &held.id)

@@ -84,7 +84,7 @@ both!(a_token_lets_the_devices_of_its_team_in, registry, {
     );
     assert!(
         tables.tenant_of_team_token(secret).is_none(),
-        "it is no key"
+        "it is not a key"
     );
     // Of another team nobody sees, revokes or adds any.
     let bob = of_team(&two.id);

@@ -6,7 +6,7 @@ use crate::{RegistryError, TwinChange, TwinReport, Values, Visibility};
 fn values(json: serde_json::Value) -> Values {
     match json {
         serde_json::Value::Object(values) => values,
-        other => panic!("{other} is no object"),
+        other => panic!("{other} is not an object"),
     }
 }
 

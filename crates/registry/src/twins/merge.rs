@@ -95,7 +95,7 @@ mod tests {
     fn values(value: Value) -> Values {
         match value {
             Value::Object(values) => values,
-            other => panic!("{other} is no object"),
+            other => panic!("{other} is not an object"),
         }
     }
 

@@ -92,7 +92,7 @@ pub(super) fn read_values(row: &AnyRow, at: usize, place: &str) -> Result<TwinVa
     };
     let values = serde_json::from_str(&text).map_err(|error| RegistryError::Damaged {
         place: place.to_owned(),
-        what: format!("the values of a twin are no JSON object: {error}"),
+        what: format!("the values of a twin are not a JSON object: {error}"),
     })?;
     Ok(TwinValues {
         values,
@@ -126,6 +126,6 @@ pub fn values_of_json(payload: &[u8]) -> Result<Values, &'static str> {
     match serde_json::from_slice(payload) {
         Ok(Value::Object(values)) => Ok(values),
         Ok(_) => Err("expected a JSON object"),
-        Err(_) => Err("it is no JSON"),
+        Err(_) => Err("it is not JSON"),
     }
 }

@@ -176,7 +176,8 @@ fn places_of_retained_messages_count_against_memory_bytes() {
     node.elapse(60_000);
     node.end_tick();
     let left = node.counters().memory_bytes - before;
-    assert!(left < 1000, "{left}: it is given back");
+    // The last 256 retained messages that were cleared are remembered for `why`.
+    assert!(left < 256 * 100, "{left}: it is given back");
 }
 
 /// Ends as many ticks as it takes until everything is counted.

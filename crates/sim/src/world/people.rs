@@ -236,7 +236,7 @@ impl World {
         self.agenda.enter(at_us, Due::Authenticator);
     }
 
-    /// Clients that wait are looked at, and told.
+    /// Decides waiting logins and sends the answers to the shards.
     pub(super) fn run_authenticator(&mut self) {
         let Some(office) = &mut self.office else {
             return;

@@ -107,7 +107,7 @@ fn read_line(line: &str, out: &mut Collected<'_>) -> Result<(), Wrong> {
     for field in split(fields, ',', true) {
         let [name, value] = *split(field, '=', true).first::<3>().as_slice() else {
             return Err(syntax(format!(
-                "{field:?} is no field: expected name=value"
+                "{field:?} is not a field: expected name=value"
             )));
         };
         let name = unescaped(name);
@@ -142,7 +142,7 @@ fn prefix_of(series: &str, out: &Collected<'_>) -> Result<String, Wrong> {
     let mut tags = Vec::new();
     for tag in parts {
         let [name, value] = *split(tag, '=', false).first::<3>().as_slice() else {
-            return Err(syntax(format!("{tag:?} is no tag: expected name=value")));
+            return Err(syntax(format!("{tag:?} is not a tag: expected name=value")));
         };
         let name = unescaped(name);
         if !out.decoder.ignores(&name) {
@@ -175,7 +175,7 @@ fn value_of(key: &str, text: &str) -> Result<Value, Wrong> {
         "f" | "F" | "false" | "False" | "FALSE" => return Ok(Value::Bool(false)),
         _ => {}
     }
-    let no_value = || syntax(format!("{text:?} is no value of {key}"));
+    let no_value = || syntax(format!("{text:?} is not a valid value of {key}"));
     if let Some(whole) = text.strip_suffix(['i', 'u']) {
         return match whole.parse::<i64>() {
             Ok(number) => Ok(Value::Integer(number)),

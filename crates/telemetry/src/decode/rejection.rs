@@ -21,10 +21,10 @@ pub const REASONS: [&str; 13] = [
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
     /// It is no UTF-8.
-    #[error("the payload is no UTF-8 text")]
+    #[error("the payload is not UTF-8 text")]
     NotText,
     /// It is no JSON.
-    #[error("the payload is no JSON: {0}")]
+    #[error("the payload is not JSON: {0}")]
     NotJson(String),
     /// A line is no line protocol.
     #[error("line {line}: {why}")]
@@ -90,7 +90,7 @@ pub enum Rejection {
         max: usize,
     },
     /// The time cannot be read.
-    #[error("{0} is no time: expected ISO 8601 or a number of s, ms, µs or ns since 1970")]
+    #[error("{0} is not a valid time: expected ISO 8601 or a number of s, ms, µs or ns since 1970")]
     BadTime(String),
     /// The time is none that is stored.
     #[error("the time of the payload is not in the years 1 to 9997")]
@@ -105,7 +105,7 @@ pub enum Rejection {
         ahead_secs: i64,
     },
     /// A number is not finite.
-    #[error("the value of {0} is no finite number")]
+    #[error("the value of {0} is not a finite number")]
     NotFinite(String),
 }
 

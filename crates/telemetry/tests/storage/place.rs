@@ -28,7 +28,7 @@ impl Place {
     pub(crate) fn file(&self) -> PathBuf {
         match self {
             Self::Directory(path) => path.join("telemetry.db"),
-            Self::Database(url) => panic!("{url} is no file"),
+            Self::Database(url) => panic!("{url} is not a file"),
         }
     }
 

@@ -130,7 +130,10 @@ impl SubscriptionBody {
         }
         let filter = TopicFilter::new(&self.topic);
         filter.map(drop).map_err(|error| {
-            Problem::bad_request(format!("{:?} is no Topic Filter: {error}", self.topic))
+            Problem::bad_request(format!(
+                "{:?} is not a valid Topic Filter: {error}",
+                self.topic
+            ))
         })
     }
 

@@ -106,7 +106,7 @@ impl Hook {
             return LookupResult::Wrong(Refusal::untold(RefusalCause::NoCredentials, detail));
         }
         let Ok(password) = std::str::from_utf8(password) else {
-            let detail = "its password is no text, so the hook is not asked";
+            let detail = "its password is not text, so the hook is not asked";
             let cause = RefusalCause::WrongPassword(PasswordSource::Other);
             return LookupResult::Wrong(Refusal::untold(cause, detail));
         };
@@ -271,7 +271,9 @@ impl HookDecision {
         let expires_wall_ms = match answer.get("expire_at") {
             None => 0,
             Some(at) => {
-                let secs = at.as_u64().ok_or("its expire_at is no time in seconds")?;
+                let secs = at
+                    .as_u64()
+                    .ok_or("its expire_at is not a time in seconds")?;
                 secs.saturating_mul(1000).max(1)
             }
         };
@@ -377,7 +379,7 @@ fn of_placeholders(topic: &str) -> String {
 
 fn json(body: &[u8]) -> Result<Value, String> {
     serde_json::from_slice(body)
-        .map_err(|error| format!("its answer is no JSON: {}", without_values(&error)))
+        .map_err(|error| format!("its answer is not JSON: {}", without_values(&error)))
 }
 
 async fn limited(mut response: reqwest::Response) -> Result<Vec<u8>, String> {

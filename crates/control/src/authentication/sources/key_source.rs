@@ -183,7 +183,7 @@ impl Fetched {
             }
         }
         if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
-            return Err("the answer is no set of keys (JWKS)".to_owned());
+            return Err("the answer is not a set of keys (JWKS)".to_owned());
         }
         TokenKeys::of_server(&body, self.algorithm)
     }

@@ -195,7 +195,7 @@ impl Tokens {
             ));
         };
         if user_name.is_empty() || user_name.chars().any(char::is_control) {
-            return bad_token("the name in its token is none");
+            return bad_token("the name in its token is not valid");
         }
         if let Some(claim) = &self.settings.client_claim
             && text(claim) != Some(&*asked.client_id)

@@ -87,7 +87,7 @@ impl TokenKeys {
 
     fn of_set(text: &str, otherwise: Option<Algorithm>) -> Result<Self, String> {
         let set: JwkSet = serde_json::from_str(text)
-            .map_err(|error| format!("no set of keys (JWKS): {}", without_values(&error)))?;
+            .map_err(|error| format!("not a set of keys (JWKS): {}", without_values(&error)))?;
         let mut keys = Vec::new();
         for (number, jwk) in set.keys.iter().enumerate() {
             let error = |why: String| format!("key {}: {why}", number + 1);
@@ -98,7 +98,7 @@ impl TokenKeys {
                 // RFC 7517 section 4.4: it is optional.
                 (None, Some(algorithm)) if is_for(&jwk.algorithm, algorithm) => algorithm,
                 (None, Some(algorithm)) => {
-                    let why = format!("`alg` is missing, and it is no key for {algorithm:?}");
+                    let why = format!("`alg` is missing, and it is not a key for {algorithm:?}");
                     return Err(error(why));
                 }
                 (None, None) => {

@@ -189,7 +189,7 @@ fn of_an_unknown_name_it_is_not_told_what_it_may_publish() {
     facts.rules = rules(Outcome::Permitted, Outcome::Permitted);
     facts.subscribers = Some(Vec::new());
     let diagnosis = judge(&facts);
-    let text = "nothing is known of d1";
+    let text = "d1 is unknown";
     expect(&diagnosis, Cause::NobodyKnown, State::NeverSeen, text);
     assert!(diagnosis.also.is_empty(), "{diagnosis:#?}");
 }

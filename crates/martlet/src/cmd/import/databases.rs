@@ -324,7 +324,7 @@ async fn own(open: &mut OpenTables, one: &mut DeviceToImport) -> Result<(), UseC
         Ok(_) => one.device.owner.clone_from(&one.owner),
         Err(error) if error.is_not_found() => {
             let note = format!(
-                "its owner {} is no user here, so it has no owner",
+                "its owner {} is not a user here, so it has no owner",
                 one.owner
             );
             let between = if one.note.is_empty() { "" } else { "; " };

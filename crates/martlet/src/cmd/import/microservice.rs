@@ -151,7 +151,7 @@ fn ms_of_id(id: &str) -> Option<u64> {
 fn added(data_dir: &Path, dry_run: bool, found: &MicroserviceWebhook) -> Result<Outcome, String> {
     let headers: Value = match found.headers.trim() {
         "" => json!({}),
-        text => serde_json::from_str(text).map_err(|_| "its headers are no JSON".to_owned())?,
+        text => serde_json::from_str(text).map_err(|_| "its headers are not JSON".to_owned())?,
     };
     // Where the microservice wrote 0, its documented default was meant.
     let or_default = |value: i64| Some(value).filter(|value| *value > 0);

@@ -120,7 +120,7 @@ fn import(options: &MosquittoOptions) -> anyhow::Result<bool> {
                 .open(path)
                 .map_err(|error| match error.kind() {
                     ErrorKind::AlreadyExists => anyhow::anyhow!(
-                        "{} is there already and is not written over: name another with --out, or \
+                        "{} already exists and is not written over: name another with --out, or \
                          remove it",
                         path.display()
                     ),

@@ -369,7 +369,7 @@ fn payload_of(record: &IotFlowPayload) -> Result<Value, String> {
         match value {
             Value::Object(members) => Ok(members),
             Value::Null => Ok(Map::new()),
-            _ => Err(format!("its {column} is no JSON object")),
+            _ => Err(format!("its {column} is not a JSON object")),
         }
     };
     let data = members("payload", &record.payload)?;

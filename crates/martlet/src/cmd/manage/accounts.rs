@@ -137,7 +137,7 @@ pub(super) fn delete_user(managed: &ManagedNode, name: &str) -> anyhow::Result<S
 /// another secret.
 pub(super) fn generate_device(managed: &ManagedNode, id: &str) -> anyhow::Result<String> {
     if !martlet_registry::is_device_id(id) {
-        bail!("{id:?} is no id of a device: no +, # or /, and no $ at its beginning");
+        bail!("{id:?} is not a valid id of a device: no +, # or /, and no $ at its beginning");
     }
     let node = managed.node();
     let (host, port) = tables::plain_address(&node).unwrap_or(("localhost".to_owned(), 1883));

@@ -507,8 +507,8 @@ impl Reading<'_> {
             && let Some((place, keyword)) = self.global.misplaced(self.per_listener)
         {
             let text = format!(
-                "{place}: {keyword}: it stands before the first listener, and holds for none; move \
-                 it below the listener that it is for"
+                "{place}: {keyword} is before the first listener, so it applies to none; move it \
+                 below its listener"
             );
             self.problems.push(ConfigError::Unusable(text));
         }

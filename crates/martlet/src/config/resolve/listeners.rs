@@ -443,7 +443,7 @@ pub(crate) fn network(text: &str) -> Result<IpNet, String> {
     let address = || text.parse::<IpAddr>().ok().map(IpNet::from);
     found
         .or_else(address)
-        .ok_or_else(|| format!("{text:?} is no address or network such as 10.0.0.0/8"))
+        .ok_or_else(|| format!("{text:?} is not a valid address or network such as 10.0.0.0/8"))
 }
 
 /// Mode of the file of a Unix socket.
@@ -453,5 +453,5 @@ fn socket_mode(table: &ListenerTable) -> Result<u32, String> {
     };
     let mode = u32::from_str_radix(text, 8).ok();
     mode.filter(|mode| *mode <= 0o777)
-        .ok_or_else(|| format!("mode: {text:?} is no mode such as 0660"))
+        .ok_or_else(|| format!("mode: {text:?} is not a valid mode such as 0660"))
 }

@@ -30,7 +30,7 @@ pub(crate) fn parse_url(text: &str, mode: u32) -> Result<Url, String> {
     let expected = "expected mqtt://HOST:PORT, mqtts://HOST:PORT, ws://HOST:PORT/PATH, \
                     wss://HOST:PORT/PATH or unix:///PATH";
     let Some((scheme, rest)) = text.split_once("://") else {
-        return Err(format!("{text:?} is no URL, {expected}"));
+        return Err(format!("{text:?} is not a valid URL, {expected}"));
     };
     if scheme == "unix" {
         let path = PathBuf::from(rest);
@@ -82,9 +82,9 @@ pub(crate) fn parse_url(text: &str, mode: u32) -> Result<Url, String> {
         Some(port) => format!("[::]:{port}"),
         None => with_port,
     };
-    let found = with_port
-        .to_socket_addrs()
-        .map_err(|error| format!("{text:?}: {authority:?} is no address: {error}, {expected}"))?;
+    let found = with_port.to_socket_addrs().map_err(|error| {
+        format!("{text:?}: {authority:?} is not a valid address: {error}, {expected}")
+    })?;
     Ok(Url {
         addresses: found.map(ListenAddress::Tcp).collect(),
         transport,

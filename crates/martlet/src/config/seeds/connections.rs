@@ -167,7 +167,7 @@ impl Names<'_> {
             return Ok(());
         }
         if host.contains(['/', '@', ',', ' ']) {
-            let why = "is no host name or address; the port is in _PORT";
+            let why = "is not a valid host name or address; the port is in _PORT";
             return Err(unusable(&variable(HOST), why));
         }
         let port = self.port_of(&variable("_PORT"))?;

@@ -144,7 +144,7 @@ impl Names<'_> {
             Some(value) => self.set(key, value, name),
             None => {
                 self.warn(format!(
-                    "environment {name}: not used, its value is none of {key}"
+                    "environment {name}: not used, its value is not valid for {key}"
                 ));
                 Ok(())
             }

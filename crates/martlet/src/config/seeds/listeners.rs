@@ -97,7 +97,7 @@ impl Names<'_> {
             return host;
         }
         self.warn(format!(
-            "environment {name}: {host} is no address of this machine, so it is taken for a \
+            "environment {name}: {host} is not an address of this machine, so it is taken for a \
              setting of clients; the node listens on {HERE}"
         ));
         HERE.to_owned()
