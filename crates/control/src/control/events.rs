@@ -93,8 +93,8 @@ impl Control {
                 false => None,
             };
             if let Some(left_out) = left_out {
-                let way = self.journal.way(told);
-                event_log::write(told, way.as_ref(), is_traced, left_out);
+                let worded = self.journal.worded_remedy(told);
+                event_log::write(told, worded.as_ref(), is_traced, left_out);
             }
         }
         drop(log_limit);
