@@ -200,7 +200,7 @@ pub(crate) struct ReloadQuery {
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum ReloadOnly {
-    SharedRegistry,
+    Tables,
 }
 
 /// Read files again
@@ -214,7 +214,7 @@ pub(crate) async fn reload(
     QueryOf(query): QueryOf<ReloadQuery>,
 ) -> Result<Response, Problem> {
     let of = match query.only {
-        Some(ReloadOnly::SharedRegistry) => ReloadOf::SharedRegistry,
+        Some(ReloadOnly::Tables) => ReloadOf::SharedRegistry,
         None => ReloadOf::Everything,
     };
     let done = control.reload(of).await.map_err(Problem::conflict)?;

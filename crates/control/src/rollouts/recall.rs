@@ -2,7 +2,7 @@
 
 use martlet_broker::TenantId;
 use martlet_registry::Rollout;
-use martlet_registry::rollout::{DeviceState, RolloutState};
+use martlet_registry::rollout::{DeviceState, PauseReason, RolloutState};
 
 use super::cause::{Facts as DeviceFacts, paused_because};
 use super::{CauseKind, Rollouts, cause_of};
@@ -35,7 +35,7 @@ impl Rollouts {
             })?;
             let stuck = stuck(cause.kind)?;
             let action = match stuck {
-                DeviceStuck::NotStarted | DeviceStuck::Paused => "resume",
+                DeviceStuck::NotStarted | DeviceStuck::Paused => goes_on_by(rollout.machine.state),
                 _ => "devices",
             };
             Some(DeviceRollout {
@@ -80,9 +80,18 @@ fn asked_about(control: &Control, rollout: Rollout) -> RolloutAsked {
         },
         devices: format!("devices: {}", states.join(", ")),
         troubled,
-        resume: command(control, "resume", &rollout.id),
+        go_on: command(control, goes_on_by(rollout.machine.state), &rollout.id),
         list: command(control, "devices", &rollout.id),
         id: rollout.id,
+    }
+}
+
+/// The action that comes first so that a rollout goes on. After a pause by the wave gate the devices
+/// are looked at: resumed at once, it would count the same failures again.
+fn goes_on_by(state: RolloutState) -> &'static str {
+    match state {
+        RolloutState::Paused(PauseReason::GateFailures | PauseReason::GateSilence) => "devices",
+        _ => "resume",
     }
 }
 

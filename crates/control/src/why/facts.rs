@@ -167,8 +167,8 @@ pub struct RolloutAsked {
     pub devices: String,
     /// Devices that failed or are silent.
     pub troubled: u64,
-    /// The command that starts or resumes it.
-    pub resume: String,
+    /// The command that comes first so that it goes on.
+    pub go_on: String,
     /// The command that lists its devices, and why each is stuck.
     pub list: String,
 }

@@ -77,8 +77,8 @@ fn of_rule(facts: &Facts, rule: &RuleAsked) -> Finding {
     }
     let (messages, matched) = (rule.messages, rule.matched);
     let sentence = format!(
-        "the rule {name} is on: since the node was started it has looked at {messages} messages, \
-         and its condition was true for {matched}"
+        "the rule {name} is on: of {messages} messages since the node was started, its condition \
+         was true for {matched}"
     );
     Finding::new(Cause::NothingWrong, sentence)
 }
@@ -160,12 +160,13 @@ fn of_rollout(rollout: &RolloutAsked) -> Finding {
     match rollout.standing {
         RolloutStanding::Planned => {
             let sentence = format!("{what} has not been started ({devices})");
-            finding(Cause::RolloutPaused, sentence, "start it", &rollout.resume)
+            finding(Cause::RolloutPaused, sentence, "start it", &rollout.go_on)
         }
         RolloutStanding::Paused(why) => {
             let sentence = format!("{what} is paused: {why} ({devices})");
-            let remedy = "see why devices are stuck (martlet rollout devices), then resume it";
-            finding(Cause::RolloutPaused, sentence, remedy, &rollout.resume)
+            let remedy = "see why devices are stuck, have those that failed try again (martlet rollout \
+                          retry), and resume it";
+            finding(Cause::RolloutPaused, sentence, remedy, &rollout.go_on)
         }
         RolloutStanding::Running if rollout.troubled > 0 => {
             let sentence = format!("{what} goes on, and some of its devices do not ({devices})");

@@ -157,7 +157,7 @@ fn a_rollout_is_told_by_its_id() {
                 standing,
                 devices: "devices: 1 waiting".to_owned(),
                 troubled,
-                resume: "martlet rollout resume r".to_owned(),
+                go_on: "martlet rollout resume r".to_owned(),
                 list: "martlet rollout devices r".to_owned(),
             }),
             ..facts(None)
