@@ -53,6 +53,7 @@ def test_messages_expire_before_a_client_comes(node, boss):
 def test_messages_with_qos_0_are_not_kept_for_a_client_that_is_away(node, boss):
     with node.client("ann", client_id="q3", **KEPT) as app:
         app.subscribe("q/3", 1)
+    until(lambda: node.why("q3")["state"] == "away", "it is gone")
     boss.publish("q/3", "x", qos=0)
     for asked in (["q3"], ["q3", "q/3"]):
         told = node.headline("not-kept", "1 message for it was dropped", *asked)
