@@ -14,7 +14,8 @@
 //! * `part`: parts of the node, whose sinks settle late, refuse, hang and forget
 //! * `sink`: integrations, with their real runner, a target that fails and tables that survive
 //! * `facts`, `ledger`, `observer`: what clients did and saw, what they were promised, who is told
-//! * `people`: users, what they may do and when that changes, and the authenticator that lets them in
+//! * `people`: users, what they may do and when that changes, and the authenticator that lets them
+//!   in
 //! * `check`: one check per file
 #![forbid(unsafe_code)]
 

@@ -86,8 +86,8 @@ fn asked_about(control: &Control, rollout: Rollout) -> RolloutAsked {
     }
 }
 
-/// The action that comes first so that a rollout goes on. After a pause by the wave gate the devices
-/// are looked at: resumed at once, it would count the same failures again.
+/// The action that comes first so that a rollout goes on. After a pause by the wave gate the
+/// devices are looked at: resumed at once, it would count the same failures again.
 fn goes_on_by(state: RolloutState) -> &'static str {
     match state {
         RolloutState::Paused(PauseReason::GateFailures | PauseReason::GateSilence) => "devices",

@@ -1,5 +1,5 @@
-//! The authenticator: tells the node who its clients are, as the control plane does. It takes its time, and
-//! meanwhile what it goes by may change. Failed logins are counted, and lead to lockouts.
+//! The authenticator: tells the node who its clients are, as the control plane does. It takes its
+//! time, and meanwhile what it goes by may change. Failed logins are counted, and lead to lockouts.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
