@@ -41,7 +41,7 @@
 //! * [`principal`]: callers and their rights
 //! * [`callers`]: where that is looked up, and what a caller may change
 //! * [`secrets`]: secrets of other systems
-//! * [`tables`]: users, devices and the rest while the node runs
+//! * [`shared_registry`]: users, devices and the rest while the node runs
 //! * [`telemetry`]: values that devices send, stored
 //! * [`use_cases`]: what callers do with devices, people, teams, groups and rules
 //! * `wall_clock`: what it shows
