@@ -6,7 +6,7 @@ import pytest
 from paho_client import V311, properties
 from test_access import until
 from test_why_state import slow_reader
-from why_faults import KEPT, Faults, published, reason_of
+from why_faults import KEPT, Faults, boss, published, reason_of  # noqa: F401
 
 
 @pytest.fixture(scope="module")
@@ -16,12 +16,6 @@ def node():
         faults.user(name, "--role", "administrator")
     with faults.start():
         yield faults
-
-
-@pytest.fixture
-def boss(node):
-    with node.client("boss", client_id="console") as client:
-        yield client
 
 
 def test_the_queue_of_a_client_that_is_away_is_full(node, boss):

@@ -8,7 +8,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 import martlet_process
 from paho_client import properties
 from test_access import until
-from why_faults import KEPT, Faults, published
+from why_faults import KEPT, Faults, boss, published  # noqa: F401
 
 WITH_WILL = ReasonCode(PacketTypes.DISCONNECT, identifier=0x04)
 
@@ -20,12 +20,6 @@ def node():
         faults.user(name, "--role", "administrator")
     with faults.start():
         yield faults
-
-
-@pytest.fixture
-def boss(node):
-    with node.client("boss", client_id="console") as client:
-        yield client
 
 
 def retain(client, topic, payload="on", **values):

@@ -5,7 +5,7 @@ import pytest
 
 from paho_client import Client
 from test_access import until
-from why_faults import KEPT, Faults, published, reason_of
+from why_faults import KEPT, Faults, boss, published, reason_of  # noqa: F401
 
 
 @pytest.fixture(scope="module")
@@ -18,12 +18,6 @@ def node():
     faults.user("boss", "--role", "administrator")
     with faults.start():
         yield faults
-
-
-@pytest.fixture
-def boss(node):
-    with node.client("boss", client_id="console") as client:
-        yield client
 
 
 def test_the_type_of_a_device_does_not_permit_what_it_publishes(node):

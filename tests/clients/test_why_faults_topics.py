@@ -6,7 +6,7 @@ import pytest
 from paho_client import V311
 from test_access import until
 from test_scram import CONNACK, Scram, Wire, packet, string
-from why_faults import Faults, published
+from why_faults import Faults, boss, published  # noqa: F401
 
 
 SUBACK = 0x90
@@ -21,12 +21,6 @@ def node():
                "--rule", "pattern write gates/%u/#")
     with faults.start():
         yield faults
-
-
-@pytest.fixture
-def boss(node):
-    with node.client("boss", client_id="console") as client:
-        yield client
 
 
 def gone(node, name):

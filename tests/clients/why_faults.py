@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 
 import paho.mqtt.client as mqtt
+import pytest
 
 import martlet_process
 from paho_client import Client, properties
@@ -104,6 +105,13 @@ class Faults:
                               timeout=20, env={**environment, "PATH": f"{path}:{environment['PATH']}"})
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
+
+
+@pytest.fixture
+def boss(node):
+    """A client of an administrator."""
+    with node.client("boss", client_id="console") as client:
+        yield client
 
 
 def printed_secret(text):

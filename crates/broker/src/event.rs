@@ -67,7 +67,7 @@ pub enum Event {
         reason: ReasonCode,
         /// Why.
         why: Refusal,
-        /// What becomes of its Will, if it had one.
+        /// Its Will, and whether it is published; none: it had none.
         will: Option<Box<WillNotice>>,
     },
     /// A message was dropped for one receiver (or, with an empty client id, before routing).
@@ -267,7 +267,7 @@ pub struct AlarmNotice {
     pub hops: u8,
 }
 
-/// What becomes of a Will when its connection ends.
+/// A Will whose connection has ended, and whether it is published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WillNotice {
     /// Its Will Topic.

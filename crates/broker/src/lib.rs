@@ -42,8 +42,8 @@
 //! * `tell`: which events are made, and for which observers
 //! * `user_sessions`: how many sessions a user has
 //! * `heard`: which devices have published
-//! * `unmatched`: topics of messages that nobody was subscribed to; `retained_ends`: those whose
-//!   retained message was taken away
+//! * `recent_topics`: what is remembered of some topics; `unmatched`: those of messages that nobody
+//!   was subscribed to; `retained_ends`: those whose retained message was taken away
 //! * `rate`, `losses`: messages beyond a rate, and messages lost
 //! * `memory`, `memory_account`, `memory_use`, `pressure`: what memory is used for, and relief when
 //!   it is short
@@ -92,6 +92,7 @@ mod part;
 mod place_table;
 mod pressure;
 mod rate;
+mod recent_topics;
 mod record;
 mod report;
 mod restore;

@@ -1,8 +1,7 @@
 //! Retained messages that were taken away: for the question why a client gets none.
 //!
 //! A shard remembers the last of the topics that were cleared by what it received; the shard that
-//! looks for expired messages remembers those too. A flood of topics costs no allocation for each,
-//! since a topic keeps its place for a while.
+//! looks for expired messages remembers those too.
 
 pub(crate) mod table;
 

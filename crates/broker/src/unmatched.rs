@@ -4,8 +4,7 @@
 //! A shard remembers the last of the topics that it received messages of, and of those that other
 //! shards sent it for subscribers whom the rules forbid to read them. Integrations that take
 //! messages by lanes are no subscribers here. A retained message is not noted: who subscribes later
-//! gets it. A topic that has receivers again is forgotten. A flood of topics costs no allocation
-//! for each, since a topic keeps its place for a while.
+//! gets it. A topic that has receivers again is forgotten.
 
 pub(crate) mod topics;
 
@@ -16,7 +15,6 @@ use martlet_permission::TenantId;
 use crate::report::UnmatchedTopic;
 use crate::routing::Routing;
 use crate::shard::Shard;
-use crate::shortened::NAME_BYTES_MAX;
 
 impl Shard {
     /// Notes a message that nobody here was sent; `place` is that of its route.
@@ -24,8 +22,7 @@ impl Shard {
     #[inline(never)]
     pub(crate) fn note_unmatched(&mut self, place: usize, routing: &Routing<'_>) {
         let publication = &routing.publication;
-        let topic = publication.topic;
-        if publication.retain || topic.starts_with('$') || topic.len() > NAME_BYTES_MAX {
+        if publication.retain {
             return;
         }
         let is_forbidden = self.routes.is_forbidden(place);

@@ -228,13 +228,9 @@ impl Journal {
         self.commands.restore_team(id)
     }
 
-    /// Where it would have to be permitted what this client of a tenant lacks.
-    pub(crate) fn permitting(&self, tenant: TenantId, lacking: &Lacking<'_>) -> WordedRemedy {
-        self.commands.permit_in(tenant, lacking, None)
-    }
-
-    /// The same of a client whose listener has this ACL file, if that is known.
-    pub(crate) fn permitting_at(
+    /// Where a rule has to be that permits what a client of this tenant lacks. `acl_file`: that of
+    /// its listener, if it is known.
+    pub(crate) fn permitting(
         &self,
         tenant: TenantId,
         lacking: &Lacking<'_>,

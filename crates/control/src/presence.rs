@@ -138,7 +138,7 @@ impl Presence {
         Some(address)
     }
 
-    /// What became of the Will of a client that is not connected, as far as it went in this run.
+    /// The Will of a client that left since the node was started, and whether it was discarded.
     pub(crate) fn will_of(&self, tenant: TenantId, client_id: &str) -> Option<WillNotice> {
         self.lock().will_of(tenant, client_id)
     }

@@ -124,7 +124,7 @@ pub struct Failures {
     at_home: Aging<Home, Instant>,
 }
 
-/// The caller: the parts that are counted.
+/// A login: the parts of it that are counted.
 #[derive(Clone, Debug, Default)]
 pub struct LoginAttempt {
     /// The realm of the names: those of another door are other people's.
@@ -234,15 +234,15 @@ impl Failures {
 
     /// Why it is not even looked who this is; none: it may try. Names of another realm than the
     /// caller's are not in it.
-    pub fn locked(&self, caller: &LoginAttempt, now: Instant) -> Option<String> {
-        let (left, why) = self.locked_for(caller, now)?;
+    pub fn locked(&self, attempt: &LoginAttempt, now: Instant) -> Option<String> {
+        let (left, why) = self.locked_for(attempt, now)?;
         Some(format!("locked out for {left} s more: {why}"))
     }
 
     /// The same as a refusal.
-    pub fn refusal(&self, caller: &LoginAttempt, now: Instant) -> Option<Refusal> {
-        let detail = self.locked(caller, now)?;
-        let scope = match self.is_locked_by_name(caller, now) {
+    pub fn refusal(&self, attempt: &LoginAttempt, now: Instant) -> Option<Refusal> {
+        let detail = self.locked(attempt, now)?;
+        let scope = match self.is_locked_by_name(attempt, now) {
             true => LockoutScope::UserName,
             false => LockoutScope::Address,
         };
@@ -250,29 +250,32 @@ impl Failures {
     }
 
     /// The same: for how many seconds, and why.
-    pub fn locked_for(&self, caller: &LoginAttempt, now: Instant) -> Option<(u64, String)> {
-        if let Some(why) = caller.own().and_then(|own| self.lock_of(&own, caller, now)) {
+    pub fn locked_for(&self, attempt: &LoginAttempt, now: Instant) -> Option<(u64, String)> {
+        if let Some(why) = attempt
+            .own()
+            .and_then(|own| self.lock_of(&own, attempt, now))
+        {
             return Some(why);
         }
-        if self.is_at_home(caller, now) {
+        if self.is_at_home(attempt, now) {
             return None;
         }
-        let mut shared = caller.shared();
-        shared.find_map(|suspect| self.lock_of(&suspect, caller, now))
+        let mut shared = attempt.shared();
+        shared.find_map(|suspect| self.lock_of(&suspect, attempt, now))
     }
 
     /// It is its user name that is locked out; else it is its address.
-    pub fn is_locked_by_name(&self, caller: &LoginAttempt, now: Instant) -> bool {
-        let shared = caller.shared().filter(|_| !self.is_at_home(caller, now));
-        let mut all = caller.own().into_iter().chain(shared);
-        let locking = all.find(|suspect| self.lock_of(suspect, caller, now).is_some());
+    pub fn is_locked_by_name(&self, attempt: &LoginAttempt, now: Instant) -> bool {
+        let shared = attempt.shared().filter(|_| !self.is_at_home(attempt, now));
+        let mut all = attempt.own().into_iter().chain(shared);
+        let locking = all.find(|suspect| self.lock_of(suspect, attempt, now).is_some());
         locking.is_some_and(|suspect| suspect.name().is_some())
     }
 
     fn lock_of(
         &self,
         suspect: &Suspect,
-        caller: &LoginAttempt,
+        attempt: &LoginAttempt,
         now: Instant,
     ) -> Option<(u64, String)> {
         let lock = self.locks.get(suspect)?;
@@ -280,7 +283,7 @@ impl Failures {
         let whose = match suspect {
             Suspect::NameFrom((_, None, address)) | Suspect::Address(address) => {
                 let by = match &lock.by.user_name {
-                    Some(name) if lock.by.realm == caller.realm => {
+                    Some(name) if lock.by.realm == attempt.realm => {
                         format!(", the last for the name {}", (self.write_name)(name))
                     }
                     _ => String::new(),
@@ -370,28 +373,28 @@ impl Failures {
     }
 
     /// The name was right from there recently.
-    pub fn is_at_home(&self, caller: &LoginAttempt, now: Instant) -> bool {
-        let at_home = caller.home().and_then(|home| self.at_home.get(&home));
+    pub fn is_at_home(&self, attempt: &LoginAttempt, now: Instant) -> bool {
+        let at_home = attempt.home().and_then(|home| self.at_home.get(&home));
         at_home.is_some_and(|since| now.duration_since(*since) < AT_HOME)
     }
 
     /// The credentials were wrong; how long the answer is to wait.
-    pub fn failed(&mut self, caller: &LoginAttempt, lockout: Lockout, now: Instant) -> Duration {
-        if lockout.failures == 0 || caller.is_proved {
+    pub fn failed(&mut self, attempt: &LoginAttempt, lockout: Lockout, now: Instant) -> Duration {
+        if lockout.failures == 0 || attempt.is_proved {
             return Duration::ZERO;
         }
         self.tidy(now);
-        let own = caller
+        let own = attempt
             .own()
-            .map(|own| self.count(own, caller, lockout, now));
+            .map(|own| self.count(own, attempt, lockout, now));
         let mut most = own.unwrap_or_default();
         let share = lockout.failures.div_ceil(SHARE_OF_ONE_NAME);
-        for suspect in caller.shared() {
-            let is_enough = own.is_some_and(|own| own > share) && caller.user_name.is_some();
+        for suspect in attempt.shared() {
+            let is_enough = own.is_some_and(|own| own > share) && attempt.user_name.is_some();
             if is_enough && matches!(suspect, Suspect::Address(_)) {
                 continue;
             }
-            most = most.max(self.count(suspect, caller, lockout, now));
+            most = most.max(self.count(suspect, attempt, lockout, now));
         }
         (SLOWED_BY * most.saturating_sub(1)).min(SLOWED_MAX)
     }
@@ -418,8 +421,8 @@ impl Failures {
     }
 
     /// They were right.
-    pub fn succeeded(&mut self, caller: &LoginAttempt, now: Instant) {
-        if let Some(home) = caller.home() {
+    pub fn succeeded(&mut self, attempt: &LoginAttempt, now: Instant) {
+        if let Some(home) = attempt.home() {
             self.at_home.put(home, now);
             self.tidy(now);
         }
@@ -452,7 +455,7 @@ mod tests {
         Failures::new(str::to_owned)
     }
 
-    fn caller(address: u8, name: &str) -> LoginAttempt {
+    fn attempt(address: u8, name: &str) -> LoginAttempt {
         LoginAttempt {
             realm: Realm::COMMON,
             address: Some([10, 0, 0, address].into()),
@@ -465,25 +468,25 @@ mod tests {
     fn who_fails_too_often_is_locked_out_for_a_while_by_address_and_by_name() {
         let (mut failures, now) = (failures(), Instant::now());
         for name in ["a", "x", "y"] {
-            assert!(failures.locked(&caller(1, "b"), now).is_none(), "{name}");
-            failures.failed(&caller(1, name), LOCKOUT, now);
+            assert!(failures.locked(&attempt(1, "b"), now).is_none(), "{name}");
+            failures.failed(&attempt(1, name), LOCKOUT, now);
         }
-        let told = failures.locked(&caller(1, "b"), now).unwrap();
+        let told = failures.locked(&attempt(1, "b"), now).unwrap();
         assert!(
             told.contains("from this address, 10.0.0.1, the last for the name y"),
             "{told}"
         );
         for address in 2..4 {
-            failures.failed(&caller(address, "a"), LOCKOUT, now);
+            failures.failed(&attempt(address, "a"), LOCKOUT, now);
         }
-        let told = failures.locked(&caller(9, "a"), now).unwrap();
+        let told = failures.locked(&attempt(9, "a"), now).unwrap();
         assert!(
             told.contains("for this user name, the last from 10.0.0.3"),
             "{told}"
         );
-        assert!(failures.locked(&caller(2, "b"), now).is_none());
+        assert!(failures.locked(&attempt(2, "b"), now).is_none());
         let later = now + LOCKOUT.lasts + Duration::from_secs(1);
-        assert!(failures.locked(&caller(1, "a"), later).is_none());
+        assert!(failures.locked(&attempt(1, "a"), later).is_none());
         assert_eq!(
             failures.locked_out(later),
             LockedOut {
@@ -498,10 +501,10 @@ mod tests {
         let (mut failures, now) = (failures(), Instant::now());
         let lock = |failures: &mut Failures| {
             for _ in 0..LOCKOUT.failures {
-                failures.failed(&caller(1, "a"), LOCKOUT, now);
+                failures.failed(&attempt(1, "a"), LOCKOUT, now);
             }
             for name in ["x", "y", "z"] {
-                failures.failed(&caller(2, name), LOCKOUT, now);
+                failures.failed(&attempt(2, name), LOCKOUT, now);
             }
         };
         lock(&mut failures);
@@ -521,13 +524,13 @@ mod tests {
         let a = Whom::Name("a".to_owned());
         assert_eq!(failures.lift(Some(TenantId(7)), &a, now), 0);
         assert_eq!(failures.lift(None, &a, now), 2);
-        assert!(failures.locked(&caller(1, "a"), now).is_none());
+        assert!(failures.locked(&attempt(1, "a"), now).is_none());
         // What led to it is forgotten, too: one more failure is the first again.
-        failures.failed(&caller(1, "a"), LOCKOUT, now);
-        assert!(failures.locked(&caller(1, "a"), now).is_none());
+        failures.failed(&attempt(1, "a"), LOCKOUT, now);
+        assert!(failures.locked(&attempt(1, "a"), now).is_none());
         let address = Whom::Address([10, 0, 0, 2].into());
         assert_eq!(failures.lift(None, &address, now), 1);
-        assert!(failures.locked(&caller(2, "b"), now).is_none());
+        assert!(failures.locked(&attempt(2, "b"), now).is_none());
         lock(&mut failures);
         assert_eq!(failures.lift(None, &Whom::Everybody, now), 3);
     }
@@ -536,11 +539,11 @@ mod tests {
     fn one_name_with_an_old_password_locks_out_nobody_beside_it() {
         let (mut failures, now) = (failures(), Instant::now());
         for _ in 0..50 {
-            failures.failed(&caller(1, "old"), LOCKOUT, now);
+            failures.failed(&attempt(1, "old"), LOCKOUT, now);
         }
-        let told = failures.locked(&caller(1, "old"), now).unwrap();
+        let told = failures.locked(&attempt(1, "old"), now).unwrap();
         assert!(told.contains("from this address, 10.0.0.1"), "{told}");
-        assert!(failures.locked(&caller(1, "new"), now).is_none());
+        assert!(failures.locked(&attempt(1, "new"), now).is_none());
         let told = failures.locked_out(now);
         assert_eq!(
             (told.now, told.total),
@@ -556,27 +559,27 @@ mod tests {
     #[test]
     fn who_is_at_home_is_kept_out_for_its_own_failures_there_alone() {
         let (mut failures, now) = (failures(), Instant::now());
-        failures.succeeded(&caller(1, "device"), now);
+        failures.succeeded(&attempt(1, "device"), now);
         for name in ["a", "b", "c", "d"] {
-            failures.failed(&caller(1, name), LOCKOUT, now);
+            failures.failed(&attempt(1, name), LOCKOUT, now);
         }
-        assert!(failures.locked(&caller(1, "stranger"), now).is_some());
+        assert!(failures.locked(&attempt(1, "stranger"), now).is_some());
         for _ in 0..LOCKOUT.failures {
-            assert!(failures.locked(&caller(1, "device"), now).is_none());
-            failures.failed(&caller(1, "device"), LOCKOUT, now);
+            assert!(failures.locked(&attempt(1, "device"), now).is_none());
+            failures.failed(&attempt(1, "device"), LOCKOUT, now);
         }
-        assert!(failures.locked(&caller(1, "device"), now).is_some());
+        assert!(failures.locked(&attempt(1, "device"), now).is_some());
     }
 
     #[test]
     fn names_of_other_tenants_are_not_told() {
         let (mut failures, now) = (failures(), Instant::now());
         for name in ["x", "y", "z"] {
-            failures.failed(&caller(1, name), LOCKOUT, now);
+            failures.failed(&attempt(1, name), LOCKOUT, now);
         }
         let other = LoginAttempt {
             realm: Realm(7),
-            ..caller(1, "b")
+            ..attempt(1, "b")
         };
         let told = failures.locked(&other, now).unwrap();
         assert!(told.ends_with("from this address, 10.0.0.1"), "{told}");
@@ -588,13 +591,13 @@ mod tests {
         let by_certificate = LoginAttempt {
             user_name: None,
             is_proved: true,
-            ..caller(1, "")
+            ..attempt(1, "")
         };
         for name in ["x", "y", "z"] {
             failures.failed(&by_certificate, LOCKOUT, now);
-            failures.failed(&caller(1, name), LOCKOUT, now);
+            failures.failed(&attempt(1, name), LOCKOUT, now);
         }
-        assert!(failures.locked(&caller(1, "b"), now).is_some());
+        assert!(failures.locked(&attempt(1, "b"), now).is_some());
         assert!(failures.locked(&by_certificate, now).is_none());
     }
 
@@ -603,13 +606,13 @@ mod tests {
         let (mut failures, now) = (failures(), Instant::now());
         let nameless = |address| LoginAttempt {
             user_name: None,
-            ..caller(address, "")
+            ..attempt(address, "")
         };
         for _ in 0..LOCKOUT.failures {
             failures.failed(&nameless(1), LOCKOUT, now);
         }
         assert!(failures.locked(&nameless(1), now).is_some());
-        assert!(failures.locked(&caller(1, "b"), now).is_some());
+        assert!(failures.locked(&attempt(1, "b"), now).is_some());
         assert!(failures.locked(&nameless(2), now).is_none());
         assert_eq!(failures.locked_out(now).some, ["10.0.0.1", "10.0.0.1"]);
     }
@@ -619,20 +622,20 @@ mod tests {
         let (mut failures, now) = (failures(), Instant::now());
         let guest = |address| LoginAttempt {
             realm: Realm(7),
-            ..caller(address, "a")
+            ..attempt(address, "a")
         };
         for address in 1..=3 {
             failures.failed(&guest(address), LOCKOUT, now);
         }
         assert!(failures.locked(&guest(9), now).is_some());
-        assert!(failures.locked(&caller(9, "a"), now).is_none());
+        assert!(failures.locked(&attempt(9, "a"), now).is_none());
         // Nor does a login there count here.
         failures.succeeded(&guest(9), now);
         for address in 1..=3 {
-            failures.failed(&caller(address, "a"), LOCKOUT, now);
+            failures.failed(&attempt(address, "a"), LOCKOUT, now);
         }
         assert!(failures.locked(&guest(9), now).is_none());
-        assert!(failures.locked(&caller(9, "a"), now).is_some());
+        assert!(failures.locked(&attempt(9, "a"), now).is_some());
     }
 
     #[test]
@@ -640,7 +643,7 @@ mod tests {
         let (mut failures, now) = (failures(), Instant::now());
         let from = |address: &str, name: &str| LoginAttempt {
             address: Some(address.parse().unwrap()),
-            ..caller(0, name)
+            ..attempt(0, name)
         };
         for (address, name) in [
             ("2001:db8:0:1::1", "a"),
@@ -670,18 +673,18 @@ mod tests {
     #[test]
     fn who_was_right_from_there_is_not_locked_out_by_strangers() {
         let (mut failures, now) = (failures(), Instant::now());
-        failures.succeeded(&caller(1, "device"), now);
+        failures.succeeded(&attempt(1, "device"), now);
         for _ in 0..9 {
-            failures.failed(&caller(2, "device"), LOCKOUT, now);
-            failures.failed(&caller(1, "other"), LOCKOUT, now);
+            failures.failed(&attempt(2, "device"), LOCKOUT, now);
+            failures.failed(&attempt(1, "other"), LOCKOUT, now);
         }
-        assert!(failures.locked(&caller(1, "device"), now).is_none());
-        assert!(failures.locked(&caller(3, "device"), now).is_some());
+        assert!(failures.locked(&attempt(1, "device"), now).is_none());
+        assert!(failures.locked(&attempt(3, "device"), now).is_some());
         let next_day = now + AT_HOME;
-        failures.failed(&caller(2, "device"), LOCKOUT, next_day);
+        failures.failed(&attempt(2, "device"), LOCKOUT, next_day);
         assert!(
             failures
-                .locked(&caller(1, "device"), now + Duration::from_secs(1))
+                .locked(&attempt(1, "device"), now + Duration::from_secs(1))
                 .is_none()
         );
     }
@@ -689,18 +692,18 @@ mod tests {
     #[test]
     fn where_there_are_too_many_the_oldest_is_forgotten_and_nobody_else() {
         let (mut failures, now) = (failures(), Instant::now());
-        let caller = |number: usize| LoginAttempt {
+        let attempt = |number: usize| LoginAttempt {
             user_name: Some(number.to_string().into()),
-            ..caller(1, "")
+            ..attempt(1, "")
         };
         for number in 0..ENTRIES_MAX + 10 {
-            failures.succeeded(&caller(number), now);
+            failures.succeeded(&attempt(number), now);
         }
-        assert!(!failures.is_at_home(&caller(9), now));
-        assert!(failures.is_at_home(&caller(10), now));
+        assert!(!failures.is_at_home(&attempt(9), now));
+        assert!(failures.is_at_home(&attempt(10), now));
         let guess = |number: usize| LoginAttempt {
             address: None,
-            ..caller(number)
+            ..attempt(number)
         };
         for number in [0, 0, 1, 1] {
             failures.failed(&guess(number), LOCKOUT, now);
@@ -724,12 +727,12 @@ mod tests {
             ..LOCKOUT
         };
         for number in 0..150_000_u32 {
-            let caller = LoginAttempt {
+            let attempt = LoginAttempt {
                 address: Some(IpAddr::V4(number.into())),
                 user_name: Some(number.to_string().into()),
                 ..LoginAttempt::default()
             };
-            failures.failed(&caller, lockout, now);
+            failures.failed(&attempt, lockout, now);
         }
         assert!(failures.counts.len() <= ENTRIES_MAX + 3);
         assert!(failures.locks.len() <= ENTRIES_MAX + 3);
@@ -741,14 +744,14 @@ mod tests {
         let (mut failures, mut now) = (failures(), Instant::now());
         for _ in 0..20 {
             assert_eq!(
-                failures.failed(&caller(1, "a"), LOCKOUT, now),
+                failures.failed(&attempt(1, "a"), LOCKOUT, now),
                 Duration::ZERO
             );
             now += WINDOW + Duration::from_secs(1);
         }
-        assert!(failures.locked(&caller(1, "a"), now).is_none());
+        assert!(failures.locked(&attempt(1, "a"), now).is_none());
         let delays: Vec<Duration> = (0..3)
-            .map(|_| failures.failed(&caller(2, "b"), LOCKOUT, now))
+            .map(|_| failures.failed(&attempt(2, "b"), LOCKOUT, now))
             .collect();
         assert_eq!(delays, [0, 1, 2].map(|count| SLOWED_BY * count));
     }

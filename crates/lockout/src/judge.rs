@@ -24,12 +24,12 @@ impl Failures {
     pub fn judge(
         &mut self,
         found: Authenticated,
-        caller: &LoginAttempt,
+        attempt: &LoginAttempt,
         lockout: Lockout,
         now: Instant,
     ) -> (Authenticated, Duration) {
-        let found = self.unless_locked(found, caller, now);
-        let wait = self.count_answer(&found, caller, lockout, now);
+        let found = self.unless_locked(found, attempt, now);
+        let wait = self.count_answer(&found, attempt, lockout, now);
         (found, wait)
     }
 
@@ -39,7 +39,7 @@ impl Failures {
     fn unless_locked(
         &self,
         found: Authenticated,
-        caller: &LoginAttempt,
+        attempt: &LoginAttempt,
         now: Instant,
     ) -> Authenticated {
         let is_told = match &found {
@@ -50,7 +50,7 @@ impl Failures {
             ),
             Authenticated::Continue { .. } => false,
         };
-        match self.refusal(caller, now) {
+        match self.refusal(attempt, now) {
             Some(why) if is_told && !martlet_fault::is(Fault::LockoutForgottenForWaiting) => {
                 refused_for(ReasonCode::ConnectionRateExceeded, why)
             }
@@ -61,22 +61,22 @@ impl Failures {
     fn count_answer(
         &mut self,
         found: &Authenticated,
-        caller: &LoginAttempt,
+        attempt: &LoginAttempt,
         lockout: Lockout,
         now: Instant,
     ) -> Duration {
         match found {
             // A login by another proof does not show that the client knows this name's password.
             Authenticated::Accepted { identity, .. }
-                if caller.user_name.is_none() || identity.user_name == caller.user_name =>
+                if attempt.user_name.is_none() || identity.user_name == attempt.user_name =>
             {
-                self.succeeded(caller, now);
+                self.succeeded(attempt, now);
             }
             Authenticated::Accepted { .. } => {}
             Authenticated::Refused { reason, .. }
                 if *reason == ReasonCode::BadUserNameOrPassword =>
             {
-                return self.failed(caller, lockout, now);
+                return self.failed(attempt, lockout, now);
             }
             Authenticated::Refused { .. } | Authenticated::Continue { .. } => {}
         }

@@ -31,10 +31,7 @@ impl<S: Send + Sync> FromRequestParts<S> for CalledBy {
             by: by_what(&principal.kind).to_owned(),
             address: peer.map(|peer| peer.to_string()).unwrap_or_default(),
             request_id: request_id.map(|id| id.0.clone()).unwrap_or_default(),
-            visibility: match &principal.team {
-                Some(team) => Visibility::Team(team.clone()),
-                None => Visibility::All,
-            },
+            visibility: Visibility::of(principal.team.as_deref()),
         };
         Ok(Self(Caller::new(actor, principal)))
     }

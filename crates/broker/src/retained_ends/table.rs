@@ -5,63 +5,40 @@ use std::sync::Arc;
 use martlet_codec::{TopicFilter, TopicName};
 use martlet_permission::TenantId;
 
+use crate::recent_topics::{RecentTopic, RecentTopics};
 use crate::report::{RetainedEnd, RetainedEnded};
-use crate::shortened::NAME_BYTES_MAX;
-
-/// Topics that a shard remembers, at most.
-const PLACES: usize = 256;
-
-/// Time for which a topic keeps its place, milliseconds.
-const KEPT_MS: u64 = 1_000;
 
 /// The topics of a shard.
 #[derive(Debug, Default)]
-pub(crate) struct RetainedEnds {
-    /// As many as were needed so far.
-    places: Vec<Option<(TenantId, RetainedEnded)>>,
-    text_bytes: usize,
+pub(crate) struct RetainedEnds(RecentTopics<End>);
+
+/// The last end of a topic's retained message.
+#[derive(Debug)]
+struct End {
+    end: RetainedEnd,
+    /// As in [`RetainedEnded::client_id`].
+    client_id: Option<Arc<str>>,
 }
 
 impl RetainedEnds {
     /// Bytes of memory that they take.
     pub(crate) fn memory_bytes(&self) -> usize {
-        let place = size_of::<Option<(TenantId, RetainedEnded)>>();
-        self.places.capacity() * place + self.text_bytes
+        self.0.memory_bytes()
     }
 
     /// Notes the end of a retained message; `place` is a number that its topic has.
     pub(super) fn note(
         &mut self,
         place: usize,
-        (tenant, topic): (TenantId, &str),
+        of: (TenantId, &str),
         end: RetainedEnd,
         at_ms: u64,
         client_id: impl FnOnce() -> Option<Arc<str>>,
     ) {
-        if topic.starts_with('$') || topic.len() > NAME_BYTES_MAX {
-            return;
-        }
-        let place = place % PLACES;
-        if self.places.len() <= place {
-            self.places.resize_with(place + 1, || None);
-        }
-        let place = &mut self.places[place];
-        let is_other =
-            |(of, one): &(TenantId, RetainedEnded)| *of != tenant || *one.topic != *topic;
-        if let Some((_, one)) = place.as_ref().filter(|one| is_other(one))
-            && at_ms.saturating_sub(one.at_ms) < KEPT_MS
-        {
-            return;
-        }
-        let ended = RetainedEnded {
-            topic: topic.into(),
+        self.0.set(place, of, at_ms, |_| End {
             end,
-            at_ms,
             client_id: client_id(),
-        };
-        let before = place.replace((tenant, ended));
-        self.text_bytes -= before.map_or(0, |(_, before)| before.topic.len());
-        self.text_bytes += topic.len();
+        });
     }
 
     /// Those of a tenant that a Topic Filter matches.
@@ -69,11 +46,17 @@ impl RetainedEnds {
         let Ok(filter) = TopicFilter::new(filter) else {
             return Vec::new();
         };
-        let is_asked = |(of, one): &&(TenantId, RetainedEnded)| {
-            *of == tenant && TopicName::new(&one.topic).is_ok_and(|topic| filter.matches(topic))
+        let is_asked = |topic: &&RecentTopic<End>| {
+            TopicName::new(&topic.name).is_ok_and(|name| filter.matches(name))
         };
-        let all = self.places.iter().flatten().filter(is_asked);
-        all.map(|(_, one)| one.clone()).collect()
+        let found = self.0.of(tenant).filter(is_asked);
+        let shown = found.map(|topic| RetainedEnded {
+            topic: topic.name.clone(),
+            end: topic.value.end,
+            at_ms: topic.last_ms,
+            client_id: topic.value.client_id.clone(),
+        });
+        shown.collect()
     }
 }
 
@@ -92,7 +75,7 @@ mod tests {
             let found = found
                 .iter()
                 .map(|one| format!("{} {}", one.topic, one.at_ms));
-            (found.collect::<Vec<_>>().join(", "), ends.text_bytes)
+            (found.collect::<Vec<_>>().join(", "), ends.0.text_bytes())
         };
         assert_eq!(note("$SYS/x", 10), (String::new(), 0));
         assert_eq!(note("a/b", 10), ("a/b 10".to_owned(), 3));

@@ -397,10 +397,7 @@ impl Shard {
         session: u32,
         topic: &str,
     ) {
-        if self.tells(session, Wants::CONNECTIONS) {
-            let why = self.why_not_published(session, topic);
-            self.tell_publish(cx, session, topic, ReasonCode::NotAuthorized, why);
-        }
+        self.tell_not_permitted(cx, session, topic, |why| why);
     }
 
     /// The same of a Will that was due.
@@ -410,14 +407,24 @@ impl Shard {
         session: u32,
         topic: &str,
     ) {
-        if self.tells(session, Wants::CONNECTIONS) {
-            let why = self.why_not_published(session, topic);
-            let detail = format!("it was its Will: {}", why.detail());
+        self.tell_not_permitted(cx, session, topic, |why| {
             let cause = match why.cause {
                 RefusalCause::ServerTopic => RefusalCause::WillOnServerTopic,
                 _ => RefusalCause::WillForbidden,
             };
-            let why = Refusal::untold(cause, detail);
+            Refusal::untold(cause, format!("it was its Will: {}", why.detail()))
+        });
+    }
+
+    fn tell_not_permitted<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        session: u32,
+        topic: &str,
+        worded: impl FnOnce(Refusal) -> Refusal,
+    ) {
+        if self.tells(session, Wants::CONNECTIONS) {
+            let why = worded(self.why_not_published(session, topic));
             self.tell_publish(cx, session, topic, ReasonCode::NotAuthorized, why);
         }
     }

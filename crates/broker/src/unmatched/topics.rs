@@ -6,40 +6,28 @@ use martlet_permission::TenantId;
 
 use crate::id::SessionAddress;
 use crate::message::Publication;
+use crate::recent_topics::RecentTopics;
 use crate::report::UnmatchedTopic;
-
-/// Topics that a shard remembers, at most.
-const PLACES: usize = 256;
-
-/// Time for which a topic keeps its place, milliseconds.
-const KEPT_MS: u64 = 1_000;
 
 /// The topics of a shard.
 #[derive(Debug, Default)]
-pub(crate) struct UnmatchedTopics {
-    /// As many as were needed so far.
-    places: Vec<Option<Topic>>,
-    pub(super) text_bytes: usize,
-}
+pub(crate) struct UnmatchedTopics(RecentTopics<Unmatched>);
 
 #[derive(Debug)]
-pub(crate) struct Topic {
-    tenant: TenantId,
-    name: Box<str>,
+struct Unmatched {
     /// The session that published last, as in [`Publication::publisher`].
     publisher: Option<SessionAddress>,
     /// Its Client Identifier; none: an operator, or a client whose session has ended.
     client_id: Option<Arc<str>>,
     count: u64,
     first_ms: u64,
-    last_ms: u64,
     is_forbidden: bool,
 }
 
 impl UnmatchedTopics {
     /// Bytes of memory that they take.
     pub(crate) fn memory_bytes(&self) -> usize {
-        self.places.capacity() * size_of::<Option<Topic>>() + self.text_bytes
+        self.0.memory_bytes()
     }
 
     /// Notes a message; `place` is a number that its topic has for now. `is_forbidden`: it has
@@ -58,60 +46,40 @@ impl UnmatchedTopics {
             received_wall_ms: now_ms,
             ..
         } = *publication;
-        let place = place % PLACES;
-        if self.places.len() <= place {
-            self.places.resize_with(place + 1, || None);
-        }
-        let place = &mut self.places[place];
-        match place {
-            Some(known) if known.tenant == tenant && *known.name == *topic => {
-                known.count += 1;
-                known.last_ms = now_ms;
-                known.is_forbidden |= is_forbidden;
-                if known.publisher != publisher {
-                    (known.publisher, known.client_id) = (publisher, client_id());
+        self.0
+            .set(place, (tenant, topic), now_ms, |known| match known {
+                Some(mut known) => {
+                    known.count += 1;
+                    known.is_forbidden |= is_forbidden;
+                    if known.publisher != publisher {
+                        (known.publisher, known.client_id) = (publisher, client_id());
+                    }
+                    known
                 }
-            }
-            Some(other) if now_ms.saturating_sub(other.last_ms) < KEPT_MS => {}
-            _ => {
-                let before = place.replace(Topic {
-                    tenant,
-                    name: topic.into(),
+                None => Unmatched {
                     publisher,
                     client_id: client_id(),
                     count: 1,
                     first_ms: now_ms,
-                    last_ms: now_ms,
                     is_forbidden,
-                });
-                self.text_bytes -= before.map_or(0, |before| before.name.len());
-                self.text_bytes += topic.len();
-            }
-        }
+                },
+            });
     }
 
     /// A topic has receivers again: what nobody got of it before is of no interest any more.
     pub(crate) fn forget(&mut self, place: usize, tenant: TenantId, topic: &str) {
-        let is_it = |known: &mut Topic| known.tenant == tenant && *known.name == *topic;
-        let Some(place) = self.places.get_mut(place % PLACES) else {
-            return;
-        };
-        if let Some(forgotten) = place.take_if(is_it) {
-            self.text_bytes -= forgotten.name.len();
-        }
+        self.0.forget(place, tenant, topic);
     }
 
     /// Those of a tenant.
     pub(crate) fn of(&self, tenant: TenantId) -> Vec<UnmatchedTopic> {
-        let all = self.places.iter().flatten();
-        let of_tenant = all.filter(|topic| topic.tenant == tenant);
-        let shown = of_tenant.map(|topic| UnmatchedTopic {
+        let shown = self.0.of(tenant).map(|topic| UnmatchedTopic {
             topic: topic.name.clone(),
-            client_id: topic.client_id.clone(),
-            count: topic.count,
-            first_ms: topic.first_ms,
+            client_id: topic.value.client_id.clone(),
+            count: topic.value.count,
+            first_ms: topic.value.first_ms,
             last_ms: topic.last_ms,
-            is_forbidden: topic.is_forbidden,
+            is_forbidden: topic.value.is_forbidden,
         });
         shown.collect()
     }
@@ -149,7 +117,7 @@ mod tests {
             assert!(topics.of(TenantId(1)).is_empty());
             let found = found.iter();
             let shown = found.map(|one| format!("{} {} {}", one.topic, one.count, one.first_ms));
-            (shown.collect::<Vec<_>>().join(", "), topics.text_bytes)
+            (shown.collect::<Vec<_>>().join(", "), topics.0.text_bytes())
         };
         assert_eq!(note("a/b", 10), ("a/b 1 10".to_owned(), 3));
         assert_eq!(note("a/b", 20), ("a/b 2 10".to_owned(), 3));
@@ -159,6 +127,9 @@ mod tests {
         topics.forget(7, TenantId(0), "a/b");
         assert_eq!(topics.of(TenantId(0)).len(), 1);
         topics.forget(7, TenantId(0), "other");
-        assert_eq!((topics.of(TenantId(0)).len(), topics.text_bytes), (0, 0));
+        assert_eq!(
+            (topics.of(TenantId(0)).len(), topics.0.text_bytes()),
+            (0, 0)
+        );
     }
 }

@@ -83,7 +83,7 @@ impl AuthenticationChain {
         if let Some(why) = policy.banned(asked.realm.tenant(), &asked.client_id, name, None) {
             return refused_for(ReasonCode::Banned, why);
         }
-        let caller = LoginAttempt {
+        let attempt = LoginAttempt {
             realm: asked.realm,
             address: None,
             user_name: asked.user_name.clone(),
@@ -91,15 +91,15 @@ impl AuthenticationChain {
         };
         let (known, slot_request) = {
             let state = self.0.lock();
-            if let Some(why) = state.failures.refusal(&caller, Instant::now()) {
+            if let Some(why) = state.failures.refusal(&attempt, Instant::now()) {
                 return refused_for(ReasonCode::ConnectionRateExceeded, why);
             }
-            (state.revoked, SlotRequest::of(&state.failures, &caller))
+            (state.revoked, SlotRequest::of(&state.failures, &attempt))
         };
         let decided = (SourceSelection::OwnSources, known);
         let (found, _) = self
             .0
-            .find_out(asked, policy, decided, &caller, &slot_request)
+            .find_out(asked, policy, decided, &attempt, &slot_request)
             .await;
         // Revoked while it was looked for.
         match Arc::ptr_eq(policy, &self.policy()) || self.0.lock().revoked == known {

@@ -24,7 +24,7 @@ const KEY_NAME_BYTES: usize = 4;
 #[derive(Debug)]
 pub struct Login {
     chain: AuthenticationChain,
-    caller: LoginAttempt,
+    attempt: LoginAttempt,
     slot: Option<Slot>,
 }
 
@@ -40,20 +40,20 @@ impl AuthenticationChain {
     ) -> Result<Login, Locked> {
         let policy = self.policy();
         let (realm, name) = policy.tenant_of(Realm::COMMON, user_name);
-        let caller = LoginAttempt {
+        let attempt = LoginAttempt {
             realm,
             address,
             user_name: Some(name.into()),
             is_proved: false,
         };
-        self.expect_not_locked(&caller)?;
-        let slot_request = SlotRequest::of(&self.0.lock().failures, &caller);
+        self.expect_not_locked(&attempt)?;
+        let slot_request = SlotRequest::of(&self.0.lock().failures, &attempt);
         let slot = self.0.logins.take(&slot_request).await;
         // Others may have been wrong meanwhile.
-        self.expect_not_locked(&caller)?;
+        self.expect_not_locked(&attempt)?;
         Ok(Login {
             chain: self.clone(),
-            caller,
+            attempt,
             slot,
         })
     }
@@ -71,23 +71,23 @@ impl AuthenticationChain {
         for byte in &key[..KEY_NAME_BYTES] {
             name.push_str(&format!("{byte:02x}"));
         }
-        let caller = LoginAttempt {
+        let attempt = LoginAttempt {
             realm: Realm::COMMON,
             address,
             user_name: Some(name.into()),
             is_proved: false,
         };
-        self.expect_not_locked(&caller)?;
+        self.expect_not_locked(&attempt)?;
         Ok(Login {
             chain: self.clone(),
-            caller,
+            attempt,
             slot: None,
         })
     }
 
-    fn expect_not_locked(&self, caller: &LoginAttempt) -> Result<(), Locked> {
+    fn expect_not_locked(&self, attempt: &LoginAttempt) -> Result<(), Locked> {
         let state = self.0.lock();
-        match state.failures.locked_for(caller, Instant::now()) {
+        match state.failures.locked_for(attempt, Instant::now()) {
             Some((secs, _)) => Err(Locked { secs }),
             None => Ok(()),
         }
@@ -114,21 +114,21 @@ impl Login {
     pub async fn finish(self, was_right: bool) -> Result<(), Locked> {
         let Self {
             chain,
-            caller,
+            attempt,
             slot,
         } = self;
         drop(slot);
-        chain.expect_not_locked(&caller)?;
+        chain.expect_not_locked(&attempt)?;
         let wait = {
             let mut state = chain.0.lock();
             let lockout = state.policy.lockout;
             let now = Instant::now();
             match was_right {
                 true => {
-                    state.failures.succeeded(&caller, now);
+                    state.failures.succeeded(&attempt, now);
                     return Ok(());
                 }
-                false => state.failures.failed(&caller, lockout, now),
+                false => state.failures.failed(&attempt, lockout, now),
             }
         };
         tokio::time::sleep(wait).await;

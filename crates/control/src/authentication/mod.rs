@@ -237,19 +237,19 @@ impl AuthenticationChain {
             drop(state);
             return answer(verified);
         }
-        let caller = LoginAttempt {
+        let attempt = LoginAttempt {
             realm: asked.realm,
             address,
             user_name: asked.user_name.clone(),
             // TLS has seen to it that the certificate is the client's: there is nothing to guess.
             is_proved: asked.certificate.is_some() && asked.password.is_none(),
         };
-        if let Some(why) = state.failures.refusal(&caller, Instant::now()) {
+        if let Some(why) = state.failures.refusal(&attempt, Instant::now()) {
             drop(state);
             return answer(refused_for(ReasonCode::ConnectionRateExceeded, why));
         }
         let bytes = bytes_of(&asked);
-        let is_known = state.failures.is_at_home(&caller, Instant::now());
+        let is_known = state.failures.is_at_home(&attempt, Instant::now());
         let (waiting_max, bytes_max) = room(is_known, state.waiting_bytes_max);
         if state.waiting >= waiting_max || state.waiting_bytes + bytes > bytes_max {
             drop(state);
@@ -272,7 +272,7 @@ impl AuthenticationChain {
                 state.asked = number;
                 state.waiting_bytes += bytes;
                 let (policy, known) = (Arc::clone(&state.policy), state.revoked);
-                let slot_request = self.slot_request(&state, &caller, digest, number);
+                let slot_request = self.slot_request(&state, &attempt, digest, number);
                 let question = Question {
                     inner: Arc::clone(&self.0),
                     digest,
@@ -281,7 +281,7 @@ impl AuthenticationChain {
                     bytes,
                 };
                 drop(state);
-                self.find_out(question, policy, asked, known, caller, slot_request);
+                self.find_out(question, policy, asked, known, attempt, slot_request);
             }
         }
     }
@@ -291,11 +291,11 @@ impl AuthenticationChain {
     fn slot_request(
         &self,
         state: &State,
-        caller: &LoginAttempt,
+        attempt: &LoginAttempt,
         digest: Digest,
         number: u64,
     ) -> SlotRequest {
-        let (inner, asks) = (Arc::downgrade(&self.0), caller.clone());
+        let (inner, asks) = (Arc::downgrade(&self.0), attempt.clone());
         let is_wanted = move || {
             let Some(inner) = inner.upgrade() else {
                 return false;
@@ -308,7 +308,7 @@ impl AuthenticationChain {
         };
         SlotRequest {
             is_wanted: Some(Arc::new(is_wanted)),
-            ..SlotRequest::of(&state.failures, caller)
+            ..SlotRequest::of(&state.failures, attempt)
         }
     }
 
@@ -318,13 +318,13 @@ impl AuthenticationChain {
         policy: Arc<Policy>,
         asked: Authentication,
         known: u64,
-        caller: LoginAttempt,
+        attempt: LoginAttempt,
         slot_request: SlotRequest,
     ) {
         self.0.runtime.spawn(async move {
             let decided = (SourceSelection::AllSources, known);
             let inner = &question.inner;
-            let found = inner.find_out(&asked, &policy, decided, &caller, &slot_request);
+            let found = inner.find_out(&asked, &policy, decided, &attempt, &slot_request);
             let found = found.await;
             question.answer(found, &policy);
         });
@@ -414,7 +414,7 @@ impl AuthenticationChain {
         address: Option<IpAddr>,
     ) -> Option<LockedClient> {
         let client = self.client_mark(realm, Some(user_name), client_id);
-        let caller = LoginAttempt {
+        let attempt = LoginAttempt {
             realm,
             address,
             user_name: Some(user_name.into()),
@@ -422,11 +422,11 @@ impl AuthenticationChain {
         };
         let now = Instant::now();
         let state = self.0.lock();
-        let why = state.failures.locked(&caller, now)?;
+        let why = state.failures.locked(&attempt, now)?;
         let accepted_until = state.verified.accepted_until(client, now);
         Some(LockedClient {
             why,
-            is_of_name: state.failures.is_locked_by_name(&caller, now),
+            is_of_name: state.failures.is_locked_by_name(&attempt, now),
             accepted_for: accepted_until.map(|until| until.saturating_duration_since(now)),
         })
     }
@@ -537,7 +537,7 @@ impl Inner {
         asked: &Authentication,
         policy: &Policy,
         decided: (SourceSelection, u64),
-        caller: &LoginAttempt,
+        attempt: &LoginAttempt,
         slot_request: &SlotRequest,
     ) -> Decided {
         let begun = Instant::now();
@@ -550,7 +550,7 @@ impl Inner {
             None => policy.decide(asked, decided, slot_request).await,
         };
         self.write_first_use(asked, &found, policy).await;
-        let (found, wait) = self.lock().judge(found, caller, policy);
+        let (found, wait) = self.lock().judge(found, attempt, policy);
         let wait = match is_wrong(&found) {
             true => {
                 let step = refusal_step(policy.hash_time(asked, slot_request).await);
@@ -659,11 +659,11 @@ impl State {
     fn judge(
         &mut self,
         found: Authenticated,
-        caller: &LoginAttempt,
+        attempt: &LoginAttempt,
         policy: &Policy,
     ) -> (Authenticated, Duration) {
         let (lockout, now) = (policy.lockout, Instant::now());
-        self.failures.judge(found, caller, lockout, now)
+        self.failures.judge(found, attempt, lockout, now)
     }
 
     /// Ends a question, if it is still this one.

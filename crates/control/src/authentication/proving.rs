@@ -42,7 +42,7 @@ pub enum ScramUser {
 struct Proving {
     exchange: Exchange,
     client_id: Arc<str>,
-    caller: LoginAttempt,
+    attempt: LoginAttempt,
     /// The user with the password; else why it is refused.
     whose: Result<Identity, Refusal>,
     /// The last revocation when the verifier was looked for.
@@ -76,20 +76,20 @@ impl AuthenticationChain {
         if let Some(why) = policy.banned(realm.tenant(), &asked.client_id, Some(&name), address) {
             return answer(refused_for(ReasonCode::Banned, why));
         }
-        let caller = LoginAttempt {
+        let attempt = LoginAttempt {
             realm,
             address,
             user_name: Some(Arc::clone(&name)),
             is_proved: false,
         };
         let mut state = self.0.lock();
-        if let Some(why) = state.failures.refusal(&caller, std::time::Instant::now()) {
+        if let Some(why) = state.failures.refusal(&attempt, std::time::Instant::now()) {
             drop(state);
             return answer(refused_for(ReasonCode::ConnectionRateExceeded, why));
         }
         let is_known = state
             .failures
-            .is_at_home(&caller, std::time::Instant::now());
+            .is_at_home(&attempt, std::time::Instant::now());
         if state.waiting >= room(is_known, 0).0 {
             drop(state);
             return answer(Authenticated::failed(too_many_wait()));
@@ -97,7 +97,7 @@ impl AuthenticationChain {
         state.waiting += 1;
         let waits = Waits(Arc::clone(&self.0));
         let (policy, known) = (Arc::clone(&state.policy), state.revoked);
-        let slot_request = SlotRequest::of(&state.failures, &caller);
+        let slot_request = SlotRequest::of(&state.failures, &attempt);
         drop(state);
         let asker = asked.asker.clone();
         let slot_request = SlotRequest {
@@ -114,7 +114,7 @@ impl AuthenticationChain {
                 let proving = Proving {
                     exchange,
                     client_id,
-                    caller,
+                    attempt,
                     whose,
                     known,
                 };
@@ -173,16 +173,16 @@ impl AuthenticationChain {
             )));
         };
         let found = proving.finish(data);
-        let caller = &proving.caller;
+        let attempt = &proving.attempt;
         let mut state = self.0.lock();
         let policy = Arc::clone(&state.policy);
-        let (found, wait) = state.judge(found, caller, &policy);
+        let (found, wait) = state.judge(found, attempt, &policy);
         drop(state);
-        let (tenant, name) = (caller.realm.tenant(), caller.user_name.as_deref());
+        let (tenant, name) = (attempt.realm.tenant(), attempt.user_name.as_deref());
         // It may have been banned since its first step.
-        let banned = policy.banned(tenant, &proving.client_id, name, caller.address);
+        let banned = policy.banned(tenant, &proving.client_id, name, attempt.address);
         let found = banned.map_or(found, |why| refused_for(ReasonCode::Banned, why));
-        let found = found.claimed(claim_of(caller.realm, caller.user_name.as_ref()));
+        let found = found.claimed(claim_of(attempt.realm, attempt.user_name.as_ref()));
         if wait.is_zero() {
             return answer(found);
         }

@@ -27,10 +27,10 @@ pub struct SlotRequest {
 
 impl SlotRequest {
     /// Request of this caller.
-    pub(super) fn of(failures: &Failures, caller: &LoginAttempt) -> Self {
+    pub(super) fn of(failures: &Failures, attempt: &LoginAttempt) -> Self {
         Self {
-            from: caller.counted_address(),
-            is_known: failures.is_at_home(caller, Instant::now()),
+            from: attempt.counted_address(),
+            is_known: failures.is_at_home(attempt, Instant::now()),
             is_wanted: None,
         }
     }

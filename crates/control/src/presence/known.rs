@@ -112,7 +112,7 @@ struct Gone {
     stored: Option<Arc<StoredClient>>,
     /// Why it is not connected, or was not before it came again.
     why: Going,
-    /// What became of its Will then.
+    /// The Will that it had then.
     will: Option<Box<WillNotice>>,
     /// When it was last heard of.
     last_seen_ms: u64,
@@ -209,7 +209,7 @@ impl Known {
         self.clients[index].who()
     }
 
-    /// What became of the Will of a client that is not connected, as far as it went in this run.
+    /// The Will of a client that left since the node was started, and whether it was discarded.
     pub(super) fn will_of(&self, tenant: TenantId, client_id: &str) -> Option<WillNotice> {
         let client = &self.clients[self.find(tenant, client_id)?];
         let gone = client.gone.as_ref().filter(|_| !client.online)?;

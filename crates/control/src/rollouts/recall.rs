@@ -1,8 +1,8 @@
 //! What rollouts know of a device, or of the rollout, that is asked about why it does not work.
 
 use martlet_broker::TenantId;
-use martlet_registry::Rollout;
 use martlet_registry::rollout::{DeviceState, PauseReason, RolloutState};
+use martlet_registry::{Rollout, Visibility};
 
 use super::cause::{Facts as DeviceFacts, paused_because};
 use super::{CauseKind, Rollouts, cause_of};
@@ -48,11 +48,7 @@ impl Rollouts {
             })
         });
         facts.rollouts = told.collect();
-        let scope = match team {
-            Some(team) => martlet_registry::Visibility::Team(team.to_owned()),
-            None => martlet_registry::Visibility::All,
-        };
-        let asked = self.show(scope, name).await.ok();
+        let asked = self.show(Visibility::of(team), name).await.ok();
         facts.rollout_asked = asked.map(|rollout| asked_about(control, rollout));
     }
 }

@@ -368,10 +368,7 @@ impl<'a> Doer<'a> {
             by: "rule".to_owned(),
             address: String::new(),
             request_id: String::new(),
-            visibility: match team {
-                "" => Visibility::All,
-                team => Visibility::Team(team.to_owned()),
-            },
+            visibility: Visibility::of(Some(team).filter(|team| !team.is_empty())),
         };
         let added = self.rules.commands.add(actor, DeviceName::Id(device), new);
         match added.await {

@@ -10,12 +10,8 @@ impl Rules {
     /// Adds it. `team`: the caller sees rules of this team alone. Where the tables cannot be read,
     /// health says so, and the rest is told.
     pub async fn complete(&self, team: Option<&str>, facts: &mut Facts) {
-        let scope = match team {
-            Some(team) => Visibility::Team(team.to_owned()),
-            None => Visibility::All,
-        };
         let name = &*facts.question.name;
-        let Ok(all) = self.seen(scope).await else {
+        let Ok(all) = self.seen(Visibility::of(team)).await else {
             return;
         };
         let mut named = all.into_iter().filter(|rule| rule.name == *name);

@@ -163,7 +163,7 @@ impl Telemetry {
         self.note_stored(|| {
             let stored: HashSet<*const SinkMessage> =
                 sources.iter().map(|one| std::ptr::from_ref(*one)).collect();
-            // What became of the last message of each topic.
+            // Of each topic the last message decides.
             let mut topics = HashMap::new();
             for message in batch {
                 let is_rejected = rejected.contains(&std::ptr::from_ref(message));

@@ -27,8 +27,8 @@ impl GroupName {
         let Some(team) = &self.team else {
             return Ok(self.text);
         };
-        let scope = Visibility::Team(team_id(registry, caller, team).await?);
-        Ok(registry.group_named(&scope, &self.text).await?.id)
+        let of_team = Visibility::Team(team_id(registry, caller, team).await?);
+        Ok(registry.group_named(&of_team, &self.text).await?.id)
     }
 
     /// The group, and devices that come into it or leave it: those of the team that is named.
@@ -50,9 +50,9 @@ impl GroupName {
         };
         let team = team_id(registry, caller, team).await?;
         let group = registry.group_for_team(&team, &self.text).await?;
-        let (scope, mut devices) = (Visibility::Team(team), Vec::new());
+        let (of_team, mut devices) = (Visibility::Team(team), Vec::new());
         for id in &ids {
-            let device = registry.device(&scope, DeviceRef::Id(id)).await?;
+            let device = registry.device(&of_team, DeviceRef::Id(id)).await?;
             devices.push(DeviceName::Number(device.number));
         }
         Ok((group, devices))

@@ -168,7 +168,7 @@ impl UseCase for ChangeRuleSet {
     }
 }
 
-/// What becomes of one rule.
+/// How one rule is changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RuleChange {
     /// It is the first of the rules, so that it decides.
@@ -203,7 +203,7 @@ pub struct ChangeOneRule {
     pub name: String,
     /// The rule.
     pub rule: RuleLine,
-    /// What becomes of it.
+    /// How it is changed.
     pub change: RuleChange,
 }
 

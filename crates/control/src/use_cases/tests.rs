@@ -17,7 +17,7 @@ fn caller(scopes: Scopes, team: Option<&str>, tenant: TenantId) -> Caller {
         by: "api key".to_owned(),
         address: String::new(),
         request_id: String::new(),
-        visibility: team.map_or(Visibility::All, |team| Visibility::Team(team.to_owned())),
+        visibility: Visibility::of(team),
     };
     let principal = Principal {
         team: team.map(str::to_owned),

@@ -7,7 +7,7 @@ use martlet_codec::{TopicFilter, TopicName};
 
 use super::facts::{Facts, NearSubscriber, Unreadable};
 use super::found::{Found, RECENT_MS, Weight};
-use super::near::{NearMiss, matches, near_miss};
+use super::near::{NearMiss, is_nearly_matched, matches, near_miss, nearest};
 use super::side::{Side, side};
 use super::{Finding, Question};
 use crate::cause::Cause;
@@ -91,8 +91,7 @@ fn own_filters(facts: &Facts) -> impl Iterator<Item = &str> {
 
 /// How the client's subscriptions miss a topic: the likeliest of them, and its Topic Filter.
 pub(super) fn own_near_miss<'a>(facts: &'a Facts, topic: &str) -> Option<(&'a str, NearMiss)> {
-    let near = own_filters(facts).filter_map(|filter| Some((filter, near_miss(filter, topic)?)));
-    near.max_by_key(|(_, near)| near.is_likely)
+    nearest(own_filters(facts), topic)
 }
 
 /// The topic has the name of the client in it, so its messages are likely meant for it.
@@ -420,11 +419,9 @@ impl Control {
         let mut found = Vec::new();
         let own = &filters[..filters.len().min(SUBSCRIPTIONS_MAX)];
         let is_meant = |topic: &str| {
-            let is_near =
-                |filter: &str| near_miss(filter, topic).is_some_and(|near| near.is_likely);
             is_named_in(topic, client_id, user)
                 || filters.iter().any(|filter| matches(filter, topic))
-                || own.iter().any(|filter| is_near(filter))
+                || is_nearly_matched(own, topic)
         };
         let meant = topics.iter().rev().filter(|one| is_meant(&one.topic));
         for one in meant.take(UNREADABLE_MAX) {
@@ -446,7 +443,7 @@ impl Control {
                 found.push(Unreadable {
                     topic: one.topic.to_string(),
                     why: explained.why,
-                    worded: self.journal.permitting(tenant, &lacking),
+                    worded: self.journal.permitting(tenant, &lacking, None),
                 });
             }
         }

@@ -86,7 +86,7 @@ pub struct Facts {
     /// The retained message of the topic, or of the first topic that the filter matches; else the
     /// end of the last one.
     pub retained: Option<Retained>,
-    /// What became of its Will when it went.
+    /// Its Will, if it left with one.
     pub will: Option<AbsentWill>,
     /// Other clients that are gone and have, or had, a Will for the topic.
     pub absent: Vec<Absent>,

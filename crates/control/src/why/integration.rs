@@ -5,7 +5,7 @@ use martlet_broker::{DropReason, Limit, LossTimes};
 use super::Finding;
 use super::facts::{Facts, Integration, NotDelivering, Session};
 use super::found::{Found, RECENT_MS, Weight, uncapitalized};
-use super::near::{NearMiss, near_miss};
+use super::near::{is_nearly_matched, nearest_in_words};
 use crate::cause::Cause;
 use crate::event_words;
 use crate::journal::{remedy_of_drop, remedy_of_limit};
@@ -34,7 +34,8 @@ pub(super) fn integrations(facts: &Facts, found: &mut Found) {
             (false, false) if one.takes_topic => Weight::Aside,
             (false, false) if one.holds && facts.question.topic.is_none() => Weight::Aside,
             (false, false) => {
-                let is_near = near_filter(facts, one).is_some_and(|(_, near)| near.is_likely);
+                let topic = facts.question.topic.as_deref().unwrap_or_default();
+                let is_near = is_nearly_matched(&one.filters, topic);
                 if is_near && misses_topic(facts, one) {
                     found.push((Weight::Aside, not_taken(facts, one)));
                 }
@@ -62,14 +63,6 @@ fn misses_topic(facts: &Facts, one: &Integration) -> bool {
     is_name && !one.takes_topic && !one.filters.is_empty()
 }
 
-/// How its filters miss the topic that was asked about: the likeliest of them.
-fn near_filter<'a>(facts: &Facts, one: &'a Integration) -> Option<(&'a str, NearMiss)> {
-    let topic = facts.question.topic.as_deref()?;
-    let near = one.filters.iter();
-    let near = near.filter_map(|filter| Some((&**filter, near_miss(filter, topic)?)));
-    near.max_by_key(|(_, near)| near.is_likely)
-}
-
 /// No filter of it matches the topic that was asked about.
 fn not_taken(facts: &Facts, one: &Integration) -> Finding {
     let topic = facts.question.topic.as_deref().unwrap_or_default();
@@ -83,19 +76,16 @@ fn not_taken(facts: &Facts, one: &Integration) -> Finding {
         1 => "its filter is",
         _ => "its filters are",
     };
-    let near = near_filter(facts, one).map_or_else(String::new, |(filter, near)| {
-        format!("; {filter} does not match: {}", near.words)
-    });
+    let near = nearest_in_words(&one.filters, topic);
     let sentence = format!(
         "the integration {name} does not take messages of {topic}: {what} {}{more}{near}",
         told.join(", ")
     );
-    let mut finding = Finding::new(Cause::NotSubscribed, sentence).remedy(
+    let finding = Finding::new(Cause::NotSubscribed, sentence).remedy(
         "publish to a topic that its filters match, or add the topic to the filters of the \
          integration, and restart the node if the configuration has it",
     );
-    finding.command = Some(one.show_command.clone());
-    finding
+    finding.command(&one.show_command)
 }
 
 /// What was dropped for an integration that was asked about, as its session counts it. What its
@@ -190,21 +180,19 @@ fn letters_finding(one: &Integration) -> Option<Finding> {
             )
         }
     };
-    let mut finding = Finding::new(Cause::IntegrationFailing, sentence)
+    let finding = Finding::new(Cause::IntegrationFailing, sentence)
         .of_many(one.dead_letters)
         .remedy("look at their reasons, correct the target, and send them again or drop them");
-    finding.command = Some(one.letters_command.clone());
-    Some(finding)
+    Some(finding.command(&one.letters_command))
 }
 
 /// The queue is full, or near its bound.
 fn queue_finding(one: &Integration) -> Option<Finding> {
     let (name, queue) = (&one.name, one.queue.as_ref()?);
     let sentence = format!("the integration {name} falls behind: {queue}");
-    let mut finding = Finding::new(Cause::IntegrationFailing, sentence)
+    let finding = Finding::new(Cause::IntegrationFailing, sentence)
         .remedy("repair the target, or raise `max_bytes` of the integration and restart the node");
-    finding.command = Some(one.command.clone());
-    Some(finding)
+    Some(finding.command(&one.command))
 }
 
 /// Something is wrong although it delivers, such as messages of a source that were refused.
@@ -214,10 +202,9 @@ fn health_finding(one: &Integration) -> Option<Finding> {
         .as_ref()
         .filter(|_| one.is_own && one.why.is_none())?;
     let sentence = format!("the integration {} delivers, but: {health}", one.name);
-    let mut finding = Finding::new(Cause::IntegrationFailing, sentence)
+    let finding = Finding::new(Cause::IntegrationFailing, sentence)
         .remedy("correct the messages, the settings of the integration or its target");
-    finding.command = Some(one.command.clone());
-    Some(finding)
+    Some(finding.command(&one.command))
 }
 
 fn finding(one: &Integration) -> Option<Finding> {
@@ -250,17 +237,15 @@ fn finding(one: &Integration) -> Option<Finding> {
         }
         NotDelivering::Stopped { why, command } => {
             let sentence = format!("{what}, which has stopped: {why}");
-            let mut finding = Finding::new(Cause::IntegrationFailing, sentence)
-                .remedy("correct the message or the target, then resume the integration");
-            finding.command = Some(command.clone());
-            finding
+            Finding::new(Cause::IntegrationFailing, sentence)
+                .remedy("correct the message or the target, then resume the integration")
+                .command(command)
         }
         NotDelivering::Paused { command } => {
             let sentence = format!("{what}, which is paused");
-            let mut finding =
-                Finding::new(Cause::IntegrationPaused, sentence).remedy("resume the integration");
-            finding.command = Some(command.clone());
-            finding
+            Finding::new(Cause::IntegrationPaused, sentence)
+                .remedy("resume the integration")
+                .command(command)
         }
         NotDelivering::Starting => {
             let sentence = format!("{what}, which is starting");

@@ -7,10 +7,11 @@
 //! * `judge`: the diagnosis on the facts, without further questions: why a client is refused
 //!   (`door`), which of its messages were refused or lost (`session`), who publishes and receives
 //!   a topic (`topic`), which messages did not come to it though it is subscribed, or nearly so
-//!   (`arrival`, `near`), which retained message it did not get (`retained`), what became of
-//!   Wills (`will`), which messages wait for an integration (`integration`), which are no telemetry
-//!   (`telemetry`), and which a start of the node has made it forget (`memory`); which rollouts
-//!   wait for a device (`rollout`), and the rules and rollouts that were named (`named`)
+//!   (`arrival`, `near`), which retained message it did not get (`retained`), which Wills were
+//!   published or discarded (`will`), which messages wait for an integration (`integration`), which
+//!   are no telemetry (`telemetry`), and which a start of the node has made it forget (`memory`);
+//!   which rollouts wait for a device (`rollout`), and the rules and rollouts that were named
+//!   (`named`)
 
 mod arrival;
 mod door;
@@ -192,6 +193,12 @@ impl Finding {
 
     fn remedy(mut self, remedy: impl Into<String>) -> Self {
         self.remedy = Some(remedy.into());
+        self
+    }
+
+    /// The command for the remedy.
+    fn command(mut self, command: impl Into<String>) -> Self {
+        self.command = Some(command.into());
         self
     }
 

@@ -3,7 +3,7 @@
 use super::Finding;
 use super::facts::{Facts, RolloutAsked, RolloutStanding, RuleAsked};
 use super::integration;
-use super::near::{matches, near_miss};
+use super::near::{is_nearly_matched, matches, nearest_in_words};
 use crate::cause::Cause;
 
 /// What there is to tell of the rule and the rollout with the name that was asked about.
@@ -13,24 +13,26 @@ pub(super) fn named(facts: &Facts) -> Vec<Finding> {
     rule.chain(rollout).collect()
 }
 
+/// A finding with what helps, and the command for it.
+fn advised(cause: Cause, sentence: String, remedy: &str, command: &str) -> Finding {
+    Finding::new(cause, sentence)
+        .remedy(remedy)
+        .command(command)
+}
+
 fn of_rule(facts: &Facts, rule: &RuleAsked) -> Finding {
     let name = &rule.name;
-    let finding = |cause: Cause, sentence: String, remedy: &str, command: &str| {
-        let mut finding = Finding::new(cause, sentence).remedy(remedy);
-        finding.command = Some(command.to_owned());
-        finding
-    };
     if !rule.is_on {
         let sentence = format!("the rule {name} is off, so it looks at no message");
         return match rule.is_configured {
-            true => finding(
+            true => advised(
                 Cause::RuleOff,
                 sentence,
                 "set enabled = true for it in the configuration, and restart the node; this shows \
                  the rule",
                 &rule.show,
             ),
-            false => finding(Cause::RuleOff, sentence, "switch it on", &rule.switch_on),
+            false => advised(Cause::RuleOff, sentence, "switch it on", &rule.switch_on),
         };
     }
     if !rule.is_in_force {
@@ -39,7 +41,7 @@ fn of_rule(facts: &Facts, rule: &RuleAsked) -> Finding {
              its name, or it cannot be read; the log of the node says which"
         );
         let remedy = "correct the rule or its team";
-        return finding(Cause::RuleOff, sentence, remedy, &rule.show);
+        return advised(Cause::RuleOff, sentence, remedy, &rule.show);
     }
     if let Some(finding) = topic_missed(facts, rule) {
         return finding;
@@ -48,9 +50,8 @@ fn of_rule(facts: &Facts, rule: &RuleAsked) -> Finding {
         let times = super::found::times(rule.errors);
         let sentence = format!("the rule {name} has failed {times}: {error}");
         let remedy = "correct the rule, or what it acts on";
-        let mut failing = finding(Cause::RuleFailing, sentence, remedy, &rule.show);
-        failing.count = Some(rule.errors);
-        return failing;
+        let failing = advised(Cause::RuleFailing, sentence, remedy, &rule.show);
+        return failing.of_many(rule.errors);
     }
     if rule.messages == 0 {
         return no_message(facts, rule);
@@ -73,7 +74,7 @@ fn of_rule(facts: &Facts, rule: &RuleAsked) -> Finding {
         );
         let remedy = "compare its condition (when) with what is published: martlet rule test tries \
                     it on messages; this shows the rule";
-        return finding(Cause::RuleUnmatched, sentence, remedy, &rule.show);
+        return advised(Cause::RuleUnmatched, sentence, remedy, &rule.show);
     }
     let (messages, matched) = (rule.messages, rule.matched);
     let sentence = format!(
@@ -97,12 +98,10 @@ fn topic_missed(facts: &Facts, rule: &RuleAsked) -> Option<Finding> {
         "the rule {} does not look at messages of {topic}: its topics are {}{}",
         rule.name,
         rule.topics.join(", "),
-        near(rule, topic)
+        nearest_in_words(&rule.topics, topic)
     );
     let remedy = "publish to a topic that they match, or add the topic to the rule";
-    let mut finding = Finding::new(Cause::RuleUnmatched, sentence).remedy(remedy);
-    finding.command = Some(rule.show.clone());
-    Some(finding)
+    Some(advised(Cause::RuleUnmatched, sentence, remedy, &rule.show))
 }
 
 /// It has looked at no message.
@@ -118,60 +117,43 @@ fn no_message(facts: &Facts, rule: &RuleAsked) -> Finding {
         false => format!(" of its topics ({})", rule.topics.join(", ")),
     };
     let mut unmatched = facts.unmatched.iter().rev();
-    let missed = unmatched.find(|one| {
-        let mut near = rule.topics.iter();
-        near.any(|filter| near_miss(filter, &one.topic).is_some_and(|near| near.is_likely))
-    });
+    let missed = unmatched.find(|one| is_nearly_matched(&rule.topics, &one.topic));
     let missed = missed.map_or_else(String::new, |one| {
         let topic = &one.topic;
-        format!("; a message was published to {topic}{}", near(rule, topic))
+        format!(
+            "; a message was published to {topic}{}",
+            nearest_in_words(&rule.topics, topic)
+        )
     });
     let sentence = format!(
         "the rule {name} has looked at no message since the node was started: none{looks_at} \
          came{missed}"
     );
     let remedy = "look at what is published, and at what the rule looks at; this shows the rule";
-    let mut finding = Finding::new(Cause::RuleUnmatched, sentence).remedy(remedy);
-    finding.command = Some(rule.show.clone());
-    finding
+    advised(Cause::RuleUnmatched, sentence, remedy, &rule.show)
 }
 
 /// The integration of all rules.
 const RULES: &str = "rules/main";
 
-/// How the filters of a rule miss a topic, in words.
-fn near(rule: &RuleAsked, topic: &str) -> String {
-    let near = rule.topics.iter();
-    let near = near.filter_map(|filter| Some((filter, near_miss(filter, topic)?)));
-    let found = near.max_by_key(|(_, near)| near.is_likely);
-    found.map_or_else(String::new, |(filter, near)| {
-        format!("; {filter} does not match: {}", near.words)
-    })
-}
-
 fn of_rollout(rollout: &RolloutAsked) -> Finding {
     let (id, devices) = (&rollout.id, &rollout.devices);
     let what = format!("the rollout {id} of {}", rollout.firmware);
-    let finding = |cause: Cause, sentence: String, remedy: &str, command: &str| {
-        let mut finding = Finding::new(cause, sentence).remedy(remedy);
-        finding.command = Some(command.to_owned());
-        finding
-    };
     match rollout.standing {
         RolloutStanding::Planned => {
             let sentence = format!("{what} has not been started ({devices})");
-            finding(Cause::RolloutPaused, sentence, "start it", &rollout.go_on)
+            advised(Cause::RolloutPaused, sentence, "start it", &rollout.go_on)
         }
         RolloutStanding::Paused(why) => {
             let sentence = format!("{what} is paused: {why} ({devices})");
             let remedy = "see why devices are stuck, have those that failed try again (martlet rollout \
                           retry), and resume it";
-            finding(Cause::RolloutPaused, sentence, remedy, &rollout.go_on)
+            advised(Cause::RolloutPaused, sentence, remedy, &rollout.go_on)
         }
         RolloutStanding::Running if rollout.troubled > 0 => {
             let sentence = format!("{what} goes on, and some of its devices do not ({devices})");
             let remedy = "this says why each is stuck";
-            finding(Cause::RolloutWaits, sentence, remedy, &rollout.list)
+            advised(Cause::RolloutWaits, sentence, remedy, &rollout.list)
         }
         RolloutStanding::Running => {
             let sentence = format!("{what} goes on ({devices})");
@@ -184,7 +166,7 @@ fn of_rollout(rollout: &RolloutAsked) -> Finding {
         RolloutStanding::Ended(word) => {
             let sentence = format!("{what} has ended: {word} ({devices})");
             let remedy = "this says why each device is stuck";
-            finding(Cause::RolloutFailed, sentence, remedy, &rollout.list)
+            advised(Cause::RolloutFailed, sentence, remedy, &rollout.list)
         }
     }
 }

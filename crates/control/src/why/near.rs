@@ -86,6 +86,31 @@ pub(super) fn near_miss(filter: &str, topic: &str) -> Option<NearMiss> {
     differing_level(filter, topic)
 }
 
+/// The filter that misses the topic most nearly, and what differs.
+pub(super) fn nearest<'a, F: AsRef<str> + ?Sized + 'a>(
+    filters: impl IntoIterator<Item = &'a F>,
+    topic: &str,
+) -> Option<(&'a str, NearMiss)> {
+    let filters = filters.into_iter().map(AsRef::as_ref);
+    let near = filters.filter_map(|filter| Some((filter, near_miss(filter, topic)?)));
+    near.max_by_key(|(_, near)| near.is_likely)
+}
+
+/// Whether a filter is likely to be meant for the topic, though it does not match it.
+pub(super) fn is_nearly_matched<'a, F: AsRef<str> + ?Sized + 'a>(
+    filters: impl IntoIterator<Item = &'a F>,
+    topic: &str,
+) -> bool {
+    nearest(filters, topic).is_some_and(|(_, near)| near.is_likely)
+}
+
+/// The same as [`nearest`] in words that follow a sentence; nothing if no filter is near.
+pub(super) fn nearest_in_words(filters: &[String], topic: &str) -> String {
+    nearest(filters, topic).map_or_else(String::new, |(filter, near)| {
+        format!("; {filter} does not match: {}", near.words)
+    })
+}
+
 /// The levels without white space around them.
 fn without_blanks(text: &str) -> String {
     let levels: Vec<&str> = text.split('/').map(str::trim).collect();

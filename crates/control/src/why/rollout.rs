@@ -83,9 +83,9 @@ fn of_device(facts: &Facts, one: &DeviceRollout) -> (Weight, Finding) {
     };
     let mut finding = Finding::new(cause, sentence)
         .since(one.since_ms)
-        .remedy(remedy);
+        .remedy(remedy)
+        .command(&one.command);
     // What is so now is told before what was lost.
     finding.last_ms = Some(facts.now_ms);
-    finding.command = Some(one.command.clone());
     (weight, finding)
 }

@@ -1,4 +1,4 @@
-//! What became of Wills.
+//! Which Wills were published, wait, or were discarded.
 
 use martlet_broker::{EventKind, WillNotice};
 
@@ -8,11 +8,11 @@ use super::found::{Found, Weight};
 use crate::cause::Cause;
 use crate::rfc3339;
 
-/// What to do if a Will is wanted though its client says goodbye.
-const WITHOUT_GOODBYE: &str = "if its Will is to be published, have the client end its connection \
+/// What to do if a Will is wanted although its client sends DISCONNECT.
+const WITHOUT_DISCONNECT: &str = "if its Will is to be published, have the client end its connection \
                                without DISCONNECT, or send DISCONNECT with reason code 0x04 (MQTT 5)";
 
-/// Tells what became of the Will of a client with the way that it went.
+/// Adds to a finding about the end of a connection whether its Will was published.
 pub(super) fn with_will(facts: &Facts, mut finding: Finding) -> Finding {
     match &facts.will {
         Some(AbsentWill::Delayed { topic, due_ms }) => {
@@ -28,7 +28,7 @@ pub(super) fn with_will(facts: &Facts, mut finding: Finding) -> Finding {
             finding.sentence.push_str(&text);
             finding
                 .remedy
-                .get_or_insert_with(|| WITHOUT_GOODBYE.to_owned());
+                .get_or_insert_with(|| WITHOUT_DISCONNECT.to_owned());
         }
         Some(AbsentWill::Gone(WillNotice { topic, .. })) if !was_refused(facts, topic) => {
             let text = format!("; its Will was published to {topic}");

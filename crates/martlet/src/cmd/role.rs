@@ -141,7 +141,7 @@ pub(crate) fn run_for(owner: Owner, action: &Action) -> anyhow::Result<String> {
     }
 }
 
-/// What becomes of one rule.
+/// What a command does with one rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Change {
     Allow,

@@ -10,6 +10,11 @@ pub enum Visibility {
 }
 
 impl Visibility {
+    /// The objects of the team of this id, if there is one; else everybody's.
+    pub fn of(team: Option<&str>) -> Self {
+        team.map_or(Self::All, |team| Self::Team(team.to_owned()))
+    }
+
     /// The team, if it is one's.
     pub fn team(&self) -> Option<&str> {
         match self {

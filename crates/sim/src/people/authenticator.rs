@@ -51,7 +51,7 @@ struct Waiting {
     link: LinkIndex,
     realm: Realm,
     /// None once it is judged.
-    caller: Option<LoginAttempt>,
+    attempt: Option<LoginAttempt>,
     answer: Authenticated,
     login: Option<Login>,
 }
@@ -113,7 +113,7 @@ impl Authenticator {
         let user = People::find(name);
         let standing = user.and_then(|user| people.current().get(usize::from(user)));
         let realm = standing.map_or(Realm::COMMON, |found| Realm::of_tenant(found.tenant));
-        let caller = LoginAttempt {
+        let attempt = LoginAttempt {
             realm,
             address,
             user_name: asked.user_name.clone(),
@@ -125,11 +125,11 @@ impl Authenticator {
             connection: asked.connection,
             link,
             realm,
-            caller: None,
+            attempt: None,
             answer: Authenticated::refused(RefusalCause::Forbidden.into()),
             login: None,
         };
-        if let Some(why) = self.failures.refusal(&caller, self.moment(now_us)) {
+        if let Some(why) = self.failures.refusal(&attempt, self.moment(now_us)) {
             waiting.answer = refused_for(ReasonCode::ConnectionRateExceeded, why);
             self.waiting.push(waiting);
             return now_us;
@@ -176,7 +176,7 @@ impl Authenticator {
                 }
             }
         };
-        waiting.caller = Some(caller);
+        waiting.attempt = Some(attempt);
         waiting.at_us += self.random.below(self.look_us + 1);
         let at_us = waiting.at_us;
         self.waiting.push(waiting);
@@ -193,10 +193,10 @@ impl Authenticator {
                 self.waiting.push(waiting);
                 continue;
             }
-            if let Some(caller) = waiting.caller.take() {
+            if let Some(attempt) = waiting.attempt.take() {
                 let (answer, wait) =
                     self.failures
-                        .judge(waiting.answer, &caller, self.lockout, now);
+                        .judge(waiting.answer, &attempt, self.lockout, now);
                 waiting.answer = answer;
                 work.judged.push(waiting.judged());
                 if wait > Duration::ZERO {

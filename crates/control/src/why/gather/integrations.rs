@@ -12,7 +12,7 @@ use crate::telemetry::Telemetry;
 use crate::text::typed;
 use crate::why::Question;
 use crate::why::facts::{Facts, Integration, NotDelivering, Session};
-use crate::why::near::near_miss;
+use crate::why::near::is_nearly_matched;
 
 /// What to do if the target fails. The command tests it.
 const REPAIR_TARGET: &str =
@@ -142,8 +142,7 @@ impl Control {
             let queue = queue.and_then(|queue| queue_trouble(queue, handle.on_full()));
             let is_missed = || {
                 let topic = topic.map_or("", |topic| topic.as_str());
-                let mut near = filters.iter().filter_map(|one| near_miss(one, topic));
-                near.any(|near| near.is_likely)
+                is_nearly_matched(filters.iter(), topic)
             };
             if !is_own && why.is_none() && queue.is_none() && !is_missed() {
                 continue;

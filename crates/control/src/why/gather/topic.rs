@@ -241,9 +241,7 @@ impl Control {
                 (worded, Some(missing))
             }
             None => {
-                let worded = self
-                    .journal
-                    .permitting_at(who.tenant, &lacking, who.acl_file);
+                let worded = self.journal.permitting(who.tenant, &lacking, who.acl_file);
                 (worded, None)
             }
         }

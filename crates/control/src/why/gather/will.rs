@@ -10,7 +10,7 @@ use crate::why::facts::{Absent, AbsentWill};
 const LEVELS_MAX: usize = 8;
 
 impl Control {
-    /// What becomes, or became, of the Will of a client that is gone.
+    /// The Will of a client that is not connected: it waits, was published or was discarded.
     pub(super) fn will_of(
         &self,
         tenant: TenantId,
