@@ -9,6 +9,7 @@ import subprocess
 import time
 
 DEADLINE_SECS = 20
+FIRST_PORT = 10_000
 # The least value that systems have for it: Linux from 32768 on, macOS and the BSDs from 49152 on.
 FIRST_EPHEMERAL_PORT = 32_768
 given_ports = set()
@@ -26,6 +27,8 @@ class ServerProcess:
         while True:
             try:
                 socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+                # It ends if another program has its port, and that one answers here.
+                assert self.process.poll() is None, self.log()
                 return
             except OSError:
                 assert self.process.poll() is None and time.monotonic() < deadline, self.log()
@@ -61,10 +64,12 @@ def free_ports(count):
     """Ports that nobody listens on now, each another one, and none that this process was given before.
 
     They lie below the ports that the system gives to outgoing connections and to listeners of port 0: between this
-    call and the start of the server, nothing but another caller of this function can take one."""
+    call and the start of the server, nothing but another caller of this function can take one. Test processes that
+    run side by side have ports of their own."""
     ports = []
+    own = own_ports()
     while len(ports) < count:
-        port = random.randrange(10_000, FIRST_EPHEMERAL_PORT)
+        port = random.choice(own)
         if port in given_ports:
             continue
         try:
@@ -74,3 +79,10 @@ def free_ports(count):
         given_ports.add(port)
         ports.append(port)
     return ports
+
+
+def own_ports():
+    """The ports of this test process: pytest-xdist numbers those that run side by side."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    count = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    return range(FIRST_PORT + worker, FIRST_EPHEMERAL_PORT, count)

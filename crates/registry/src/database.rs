@@ -57,8 +57,8 @@ pub(crate) struct Work<'a> {
     place: Arc<str>,
 }
 
-/// Reading under way. In PostgreSQL it is a transaction: only there the schema of the tables is
-/// looked in, so that nothing is left behind on a connection that a pooler lends to others.
+/// Reading under way. In PostgreSQL it is always a transaction: only there the schema of the tables
+/// is looked in, so that nothing is left behind on a connection that a pooler lends to others.
 pub(crate) struct Reading<'a> {
     on: On<'a>,
     place: Arc<str>,
@@ -275,8 +275,8 @@ impl Registry {
         Ok(&mut self.connection)
     }
 
-    /// Begins reading. Each statement sees what is there when it begins; [`Self::begin_reading`] is
-    /// for what has to be of one moment.
+    /// Begins reading. Each statement sees what is there when it begins;
+    /// [`Self::consistent_reading`] is for what must be of one moment.
     pub(crate) async fn reading(&mut self) -> Result<Reading<'_>, RegistryError> {
         let (engine, place) = (self.engine(), Arc::clone(&self.place));
         let connection = self.connected().await?;
@@ -306,15 +306,17 @@ impl Registry {
         })
     }
 
-    /// What is read in it is as it is at this moment.
-    pub(crate) async fn begin_reading(&mut self) -> Result<Transaction<'_, Any>, RegistryError> {
+    /// Begins reading. All statements see what is there at one moment.
+    pub(crate) async fn consistent_reading(&mut self) -> Result<Reading<'_>, RegistryError> {
         let (engine, place) = (self.engine(), Arc::clone(&self.place));
         let connection = self.connected().await?;
         let begun = match engine {
             Engine::Sqlite => connection.begin_with("BEGIN").await,
             Engine::Postgres => postgres::begin_snapshot(connection).await,
         };
-        begun.map_err(|error| Fault::Sql(error).at(&place))
+        let begun = begun.map_err(|error| Fault::Sql(error).at(&place))?;
+        let on = On::Transaction(begun);
+        Ok(Reading { on, place })
     }
 
     /// The key of the digests of credentials, made when it is first asked for.

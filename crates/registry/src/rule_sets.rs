@@ -236,11 +236,9 @@ impl Registry {
         let place = self.place().to_owned();
         let base = self.iotflow_base.clone();
         // Names and rules of one moment.
-        let mut all = self.begin_reading().await?;
-        let read = read_rule_sets(&mut all, owner, &place, &base).await;
-        let ended = all.rollback().await.map_err(Fault::Sql);
-        let read = read.and_then(|read| ended.map(|()| read));
-        read.map_err(|fault| fault.at(&place))
+        let mut reading = self.consistent_reading().await?;
+        let read = read_rule_sets(reading.connection(), owner, &place, &base).await;
+        reading.end(read).await
     }
 
     /// The one of this name.

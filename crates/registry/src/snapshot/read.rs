@@ -69,11 +69,10 @@ impl Snapshot {
         let (location, place) = (registry.location().clone(), registry.place().to_owned());
         // Before it is read: one that takes its place meanwhile is another.
         let file = location.file().and_then(file_of);
-        let mut all = registry.begin_reading().await?;
-        let read = Self::read_tables(&mut all, location, &place, (key, base), file).await;
-        let ended = all.rollback().await.map_err(Fault::Sql);
-        let read = read.and_then(|read| ended.map(|()| read));
-        read.map_err(|fault| fault.at(&place))
+        let mut reading = registry.consistent_reading().await?;
+        let on = reading.connection();
+        let read = Self::read_tables(on, location, &place, (key, base), file).await;
+        reading.end(read).await
     }
 
     async fn read_tables(

@@ -74,11 +74,9 @@ impl Snapshot {
             return Ok(Renewed::Everything);
         }
         let place = registry.place().to_owned();
-        let mut all = registry.begin_reading().await?;
-        let renewed = self.read_changes(&mut all, &place).await;
-        let ended = all.rollback().await.map_err(Fault::Sql);
-        let renewed = renewed.and_then(|renewed| ended.map(|()| renewed));
-        renewed.map_err(|fault| fault.at(&place))
+        let mut reading = registry.consistent_reading().await?;
+        let renewed = self.read_changes(reading.connection(), &place).await;
+        reading.end(renewed).await
     }
 
     /// The same tables without what has ended by itself since they were read, for when they cannot

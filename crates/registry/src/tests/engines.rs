@@ -58,7 +58,7 @@ both!(a_snapshot_follows_what_changes, registry, {
 
 both!(writers_wait_for_each_other, registry, {
     let location = registry.location().clone();
-    std::thread::scope(|visibility| {
+    std::thread::scope(|scope| {
         let add = |thread: usize| {
             let location = &location;
             move || {
@@ -72,7 +72,7 @@ both!(writers_wait_for_each_other, registry, {
                 })
             }
         };
-        let all: Vec<_> = (0..4).map(|thread| visibility.spawn(add(thread))).collect();
+        let all: Vec<_> = (0..4).map(|thread| scope.spawn(add(thread))).collect();
         for one in all {
             one.join().expect("no panic").expect("they are added");
         }
@@ -90,9 +90,9 @@ both!(writers_wait_for_each_other, registry, {
 #[test]
 fn processes_that_come_at_once_make_one_set_of_tables() {
     let location = Location::Url(postgres::new_database());
-    std::thread::scope(|visibility| {
+    std::thread::scope(|scope| {
         let open = || wait(async { Registry::open(&location).await?.close().await });
-        let all: Vec<_> = (0..6).map(|_| visibility.spawn(open)).collect();
+        let all: Vec<_> = (0..6).map(|_| scope.spawn(open)).collect();
         for one in all {
             one.join().expect("no panic").expect("it is opened");
         }

@@ -120,9 +120,9 @@ fn tables_of_an_earlier_version_are_moved_from_public() {
         assert!(found.is_ours && found.system.is_none());
 
         // Two nodes and more at once.
-        std::thread::scope(|visibility| {
+        std::thread::scope(|scope| {
             let open = || wait(async { Registry::open(url.clone()).await?.close().await });
-            let all: Vec<_> = (0..4).map(|_| visibility.spawn(open)).collect();
+            let all: Vec<_> = (0..4).map(|_| scope.spawn(open)).collect();
             for one in all {
                 one.join().expect("no panic").expect("it is opened");
             }

@@ -1,7 +1,7 @@
 use serde_json::json;
 
-use super::{all, both, is_not_found, of_team};
-use crate::{RegistryError, TwinChange, TwinReport, Values, Visibility};
+use super::{all, both, is_not_found, new_device, new_group, of_team};
+use crate::{Actor, Registry, RegistryError, TwinChange, TwinReport, Values, Visibility, wait};
 
 fn values(json: serde_json::Value) -> Values {
     match json {
@@ -114,3 +114,40 @@ both!(
         assert_eq!(device.firmware_version, "3.0");
     }
 );
+
+// A device is sent values with a version, and takes the same version for the same values.
+both!(a_version_of_a_twin_has_the_same_values_always, registry, {
+    let actor = Actor::local();
+    let group = registry.add_group(&actor, new_group("pumps")).await?;
+    let mut device = new_device("pump");
+    device.groups = vec![group.id.clone()];
+    registry.create_device(&actor, device).await?;
+    let set = patch(json!({"x": 0}));
+    let path = group.id.clone();
+    registry
+        .change_group_twin(&actor, &path, &set, None)
+        .await?;
+    let mut other = Registry::open(registry.location().clone()).await?;
+    let changes = std::thread::spawn(move || {
+        wait(async {
+            for x in 1..=100 {
+                let set = patch(json!({ "x": x }));
+                let actor = Actor::local();
+                let changed = other.change_group_twin(&actor, &path, &set, None);
+                changed.await?;
+            }
+            other.close().await
+        })
+    });
+    let names = [(0, "pump".to_owned())];
+    let mut read_count = 0;
+    while !changes.is_finished() {
+        for twin in registry.twins_of(&names).await? {
+            let x = twin.desired.version - 1;
+            assert_eq!(twin.of_groups, values(json!({ "x": x })));
+            read_count += 1;
+        }
+    }
+    changes.join().expect("no panic")?;
+    assert!(read_count > 0);
+});

@@ -49,7 +49,8 @@ impl Registry {
         device: DeviceRef<'_>,
     ) -> Result<Twin, RegistryError> {
         let (engine, place) = (self.engine(), self.place().to_owned());
-        let mut reading = self.reading().await?;
+        // The version, and the values of the groups that it is of.
+        let mut reading = self.consistent_reading().await?;
         let on = reading.connection();
         let read = async {
             let device = find_device(on, engine, visibility, device, false).await?;
@@ -108,7 +109,8 @@ impl Registry {
         devices: &[(u32, String)],
     ) -> Result<Vec<Twin>, RegistryError> {
         let (engine, place) = (self.engine(), self.place().to_owned());
-        let mut reading = self.reading().await?;
+        // The version, and the values of the groups that it is of.
+        let mut reading = self.consistent_reading().await?;
         let on = reading.connection();
         let read = async {
             let mut found = Vec::new();
