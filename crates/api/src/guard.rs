@@ -25,7 +25,7 @@ use crate::idempotency;
 use crate::keys::KEY_HEADER;
 use crate::origin;
 use crate::problem::{Problem, ProblemKind};
-use crate::rate::{self, Taken};
+use crate::rate::{self, RateAnswer};
 use crate::session::open::CSRF_HEADER;
 use crate::streamed;
 use crate::time::Moment;
@@ -128,7 +128,7 @@ async fn check(
     finish(answer, taken, name)
 }
 
-fn finish(mut answer: Response, taken: Option<Taken>, name: String) -> Response {
+fn finish(mut answer: Response, taken: Option<RateAnswer>, name: String) -> Response {
     // A limit of the route alone is the nearer one.
     if let Some(taken) = taken.filter(|_| !rate::is_told(answer.headers())) {
         taken.write(answer.headers_mut());

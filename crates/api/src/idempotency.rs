@@ -25,7 +25,7 @@ use crate::api::Api;
 use crate::problem::{Problem, ProblemKind};
 use crate::secret::digest_of;
 use crate::shown_once::WithoutSecrets;
-use memory::{Digest, Known, StoredAnswer, header_of};
+use memory::{Digest, KeyState, StoredAnswer, header_of};
 
 const HEADER: &str = "idempotency-key";
 /// Says that an answer is one that was given before.
@@ -47,12 +47,12 @@ struct Key {
 
 impl Key {
     /// A request of this digest comes with the key.
-    async fn begin(&self, api: &Api) -> Known {
+    async fn begin(&self, api: &Api) -> KeyState {
         let known = api
             .answers
             .begin_at(self.digest, self.request, &self.caller, Instant::now());
-        let is_lost = matches!(known, Known::Lost);
-        let (Known::New | Known::Lost, Some(tables)) = (&known, tables(api)) else {
+        let is_lost = matches!(known, KeyState::Lost);
+        let (KeyState::New | KeyState::Lost, Some(tables)) = (&known, tables(api)) else {
             return known;
         };
         let (caller, key, request) = self.words();
@@ -61,19 +61,19 @@ impl Key {
         });
         let known = match claimed.await {
             // The memory knows that it was answered.
-            Ok(Claim::New) | Err(_) if is_lost => return Known::Lost,
+            Ok(Claim::New) | Err(_) if is_lost => return KeyState::Lost,
             // What is wrong with the tables is in health; the memory has it.
-            Ok(Claim::New) | Err(_) => return Known::New,
+            Ok(Claim::New) | Err(_) => return KeyState::New,
             // Not here: it would be in memory.
-            Ok(Claim::Pending) => Known::Lost,
-            Ok(Claim::Different) => Known::Other,
+            Ok(Claim::Pending) => KeyState::Lost,
+            Ok(Claim::Different) => KeyState::Other,
             Ok(Claim::Answered { status, answer }) => match StoredAnswer::read(status, &answer) {
-                Some(kept) => Known::Answered(kept),
-                None => Known::Lost,
+                Some(kept) => KeyState::Answered(kept),
+                None => KeyState::Lost,
             },
         };
         match &known {
-            Known::Answered(kept) => api.answers.end(self.digest, Some(kept.clone())),
+            KeyState::Answered(kept) => api.answers.end(self.digest, Some(kept.clone())),
             _ if is_lost => {}
             _ => api.answers.end(self.digest, None),
         }
@@ -162,20 +162,20 @@ async fn try_run(
     let request = Request::from_parts(parts, Body::from(body));
     let done = tokio::spawn(async move {
         match key.begin(&api).await {
-            Known::New => {}
-            Known::Answered(kept) => return Ok(replayed(kept)),
-            Known::UnderWay => {
+            KeyState::New => {}
+            KeyState::Answered(kept) => return Ok(replayed(kept)),
+            KeyState::UnderWay => {
                 let detail = "a request with this Idempotency-Key is under way";
                 return Err(Problem::conflict(detail.to_owned()));
             }
-            Known::Lost => {
+            KeyState::Lost => {
                 let detail = "a request with this Idempotency-Key came before and is not carried \
                               out again; its answer is not kept any more, as it was too long, made \
                               room for later ones, or a restart of the node came between: look \
                               what became of it, and use another key";
                 return Err(Problem::conflict(detail.to_owned()));
             }
-            Known::Other => {
+            KeyState::Other => {
                 let detail = "this Idempotency-Key came with another request before";
                 return Err(Problem::new(ProblemKind::Invalid, detail));
             }

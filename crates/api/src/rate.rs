@@ -29,7 +29,7 @@ pub(crate) struct Rates {
 
 /// What a bucket says to who takes from it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Taken {
+pub(crate) struct RateAnswer {
     pub(crate) limit: u64,
     pub(crate) remaining: u64,
     /// Until the bucket is full again.
@@ -53,7 +53,7 @@ impl Rates {
     }
 
     /// Takes a token; none where there is no limit.
-    pub(crate) fn take(&self, who: &str, now: Instant) -> Option<Taken> {
+    pub(crate) fn take(&self, who: &str, now: Instant) -> Option<RateAnswer> {
         if self.per_second <= 0.0 {
             return None;
         }
@@ -74,7 +74,7 @@ impl Rates {
             }
             false => Some(bucket.time_to(1.0, now)),
         };
-        Some(Taken {
+        Some(RateAnswer {
             limit: self.burst as u64,
             remaining: bucket.tokens(now) as u64,
             reset: bucket.time_to(self.burst, now),
@@ -92,7 +92,7 @@ impl Rates {
     }
 }
 
-impl Taken {
+impl RateAnswer {
     /// In the names that people look for: those of the IETF's draft, and the older ones.
     pub(crate) fn write(&self, headers: &mut HeaderMap) {
         const NAMES: [[&str; 2]; 3] = [

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use martlet_codec::{PacketType, QoS, ReasonCode};
-use martlet_permission::{Proof, Reached, Refusal, RefusalCause, TenantId};
+use martlet_permission::{Proof, ReachedLimit, Refusal, RefusalCause, TenantId};
 
 use crate::connected_client::SharedClient;
 use crate::counters::DropReason;
@@ -79,7 +79,7 @@ pub enum Event {
         /// Why.
         reason: DropReason,
         /// The limit that it was dropped for, if it was one.
-        limit: Option<Reached>,
+        limit: Option<ReachedLimit>,
         /// The reason code with which its receiver refused it; see
         /// [`PartRefusal::of`](crate::PartRefusal::of) for a part.
         refused: Option<ReasonCode>,
@@ -91,7 +91,7 @@ pub enum Event {
         /// What becomes of further ones.
         policy: QueueFull,
         /// The bound that it is at.
-        limit: Reached,
+        limit: ReachedLimit,
     },
     /// Messages for a client or a share group were dropped. Told of each reason at once, and again
     /// every 10 seconds in which there are more.
@@ -103,7 +103,7 @@ pub enum Event {
         /// How many they are since that was last told.
         count: u64,
         /// The limit that they were dropped for, if it was one.
-        limit: Option<Reached>,
+        limit: Option<ReachedLimit>,
         /// Why the session ended, of messages that were dropped with their session.
         ended: Option<RefusalCause>,
     },
@@ -124,7 +124,7 @@ pub enum Event {
         /// How many they were.
         count: u32,
         /// The rate that is permitted.
-        limit: Reached,
+        limit: ReachedLimit,
     },
     /// A client publishes faster than it may, and its messages wait. Told of a client at once, and
     /// again each minute in which that is so.
@@ -132,7 +132,7 @@ pub enum Event {
         /// How often a message has waited since that was last told.
         count: u32,
         /// The rate that is permitted.
-        limit: Reached,
+        limit: ReachedLimit,
     },
     /// A connection is ended because its client has come again. Its end is told next.
     TakenOver {
@@ -353,7 +353,7 @@ impl Event {
     }
 
     /// The limit that messages were dropped or delayed for, with its value.
-    pub fn reached(&self) -> Option<Reached> {
+    pub fn reached(&self) -> Option<ReachedLimit> {
         match self {
             Self::Dropped { limit, .. } | Self::MessagesLost { limit, .. } => *limit,
             Self::QueueFull { limit, .. }

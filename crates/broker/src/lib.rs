@@ -159,7 +159,7 @@ pub use limits::{Discovery, LimitRow, Limits, ListenerPolicy, QueueFull, RateExc
 pub use lobby::is_assigned_client_id;
 pub use martlet_permission::{
     Actions, Audience, CredentialMark, EVENTS, IS_NODE, Identity, Limit, LockoutScope,
-    NODES_WITH_BRIDGES, Names, PasswordSource, Proof, ProxyFault, Reached, Realm, Refusal,
+    NODES_WITH_BRIDGES, Names, PasswordSource, Proof, ProxyFault, ReachedLimit, Realm, Refusal,
     RefusalCause, Revocation, RevocationReason, RevokedClients, Rule, RuleBook, RuleDecision,
     Rules, RulesError, Screens, TO_BRIDGES, TenantId, TlsFault, UserSources, Voucher,
     WebSocketFault, may_publish,

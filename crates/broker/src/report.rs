@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use martlet_codec::{PacketId, ProtocolVersion, QoS, ReasonCode};
-use martlet_permission::{Reached, Rules, TenantId};
+use martlet_permission::{ReachedLimit, Rules, TenantId};
 
 use crate::connected_client::UserName;
 use crate::counters::{Counters, DropReason};
@@ -297,7 +297,7 @@ pub struct ClientDetail {
     /// When messages expired for it.
     pub expired_at: LossTimes,
     /// The bound that its queue is at, if it has dropped messages and has no room since.
-    pub queue_full: Option<Reached>,
+    pub queue_full: Option<ReachedLimit>,
 }
 
 /// A topic to which messages were published that were not retained, while nobody was subscribed to
@@ -371,7 +371,7 @@ pub struct GroupLosses {
     /// What was dropped, by reason, and when. Counted from the start of the node on.
     pub drops: Vec<(DropReason, u64, LossTimes)>,
     /// The bound that its queue is at, if that has no room.
-    pub queue_full: Option<Reached>,
+    pub queue_full: Option<ReachedLimit>,
 }
 
 /// What a connection is by.

@@ -20,7 +20,7 @@ use crate::message::Message;
 /// All retained messages of a node.
 #[derive(Debug)]
 pub struct Retained {
-    tenants: BTreeMap<TenantId, BTreeSet<Entry>>,
+    tenants: BTreeMap<TenantId, BTreeSet<RetainedEntry>>,
     revision: u64,
     totals: Totals,
     /// Clearings that are kept for a while, by their revisions: oldest first.
@@ -76,7 +76,7 @@ impl Expiring {
 
 /// What stands in the place of a topic, by which alone it is compared: the topic is the message's.
 #[derive(Debug)]
-struct Entry {
+struct RetainedEntry {
     /// Empty where the topic was cleared not long ago.
     message: Message,
     /// The client that published it, for No Local; none is the node.
@@ -88,7 +88,7 @@ struct Entry {
 }
 
 /// What an entry takes beside its message, in a tree that is two thirds full, bytes.
-const ENTRY_BYTES: usize = 3 * size_of::<Entry>() / 2;
+const ENTRY_BYTES: usize = 3 * size_of::<RetainedEntry>() / 2;
 
 /// A topic that was cleared: its record stays until no older record of the topic can follow, else
 /// recovery would bring the older message back.
@@ -209,7 +209,7 @@ impl Retained {
         let revision = self.revision + 1;
         let stored = message.clone();
         // There is nearly always room, so the place is looked for once.
-        let before = topics.replace(Entry::new(message, publisher, revision));
+        let before = topics.replace(RetainedEntry::new(message, publisher, revision));
         let others = match &before {
             Some(before) => self.totals.without(&before.message),
             None => self.totals,
@@ -229,14 +229,18 @@ impl Retained {
         }
         self.totals = totals;
         self.expiring.notice(&stored);
-        if let Some(before) = before.filter(Entry::is_cleared) {
+        if let Some(before) = before.filter(RetainedEntry::is_cleared) {
             self.cleared.remove(&before.revision);
         }
         RetainedChange::Stored { revision, replaced }
     }
 
     /// A topic's place is again as it was before.
-    fn put_back(topics: &mut BTreeSet<Entry>, stored: &Message, before: Option<Entry>) {
+    fn put_back(
+        topics: &mut BTreeSet<RetainedEntry>,
+        stored: &Message,
+        before: Option<RetainedEntry>,
+    ) {
         match before {
             Some(before) => drop(topics.replace(before)),
             None => drop(topics.take(stored.topic_bytes())),
@@ -256,7 +260,7 @@ impl Retained {
         self.revision += 1;
         let revision = self.revision;
         let cleared = Cleared::of(&clearing, now_ms);
-        let before = topics.replace(Entry::new(clearing, None, revision));
+        let before = topics.replace(RetainedEntry::new(clearing, None, revision));
         if let Some(before) = &before {
             self.totals = self.totals.without(&before.message);
             self.cleared.remove(&before.revision);
@@ -289,7 +293,7 @@ impl Retained {
         if is_clearing(&message) {
             self.cleared.insert(revision, Cleared::of(&message, now_ms));
         }
-        let before = topics.replace(Entry::new(message, publisher, revision));
+        let before = topics.replace(RetainedEntry::new(message, publisher, revision));
         let before = before?;
         if before.is_cleared() {
             self.cleared.remove(&before.revision);
@@ -487,33 +491,33 @@ impl Retained {
     }
 }
 
-impl Borrow<[u8]> for Entry {
+impl Borrow<[u8]> for RetainedEntry {
     fn borrow(&self) -> &[u8] {
         self.message.topic_bytes()
     }
 }
 
-impl PartialEq for Entry {
+impl PartialEq for RetainedEntry {
     fn eq(&self, other: &Self) -> bool {
         self.message.topic_bytes() == other.message.topic_bytes()
     }
 }
 
-impl Eq for Entry {}
+impl Eq for RetainedEntry {}
 
-impl PartialOrd for Entry {
+impl PartialOrd for RetainedEntry {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Entry {
+impl Ord for RetainedEntry {
     fn cmp(&self, other: &Self) -> Ordering {
         self.message.topic_bytes().cmp(other.message.topic_bytes())
     }
 }
 
-impl Entry {
+impl RetainedEntry {
     fn new(message: Message, publisher: Option<ClientKey>, revision: u64) -> Self {
         let counted = Counted::of(message.gauge(), ENTRY_BYTES);
         Self {

@@ -58,7 +58,7 @@ const NONE: u32 = u32::MAX;
 #[derive(Debug)]
 pub(crate) struct Wheel<T> {
     now_ms: u64,
-    entries: Arena<Entry<T>>,
+    entries: Arena<TimerEntry<T>>,
     /// First entry of each slot.
     slots: [[u32; SLOTS]; LEVELS],
     /// Which slots have entries, a bit each.
@@ -66,7 +66,7 @@ pub(crate) struct Wheel<T> {
 }
 
 #[derive(Debug)]
-struct Entry<T> {
+struct TimerEntry<T> {
     due_ms: u64,
     next: u32,
     previous: u32,
@@ -88,7 +88,7 @@ impl<T: Copy> Wheel<T> {
 
     /// Arms a timer. One that is due already fires at the next [`Wheel::expire`].
     pub(crate) fn arm(&mut self, due_ms: u64, what: T) -> TimerKey {
-        let entry = Entry {
+        let entry = TimerEntry {
             due_ms,
             next: NONE,
             previous: NONE,
@@ -147,7 +147,7 @@ impl<T: Copy> Wheel<T> {
 
     /// Bytes of memory that armed timers take.
     pub(crate) fn memory_bytes(&self) -> usize {
-        self.entries.places() as usize * size_of::<Entry<T>>()
+        self.entries.places() as usize * size_of::<TimerEntry<T>>()
     }
 
     /// Armed timers.
@@ -260,7 +260,7 @@ mod tests {
     #[test]
     fn an_armed_timer_is_small() {
         // Each connection has one.
-        assert!(size_of::<Option<Entry<Timer>>>() <= 32);
+        assert!(size_of::<Option<TimerEntry<Timer>>>() <= 32);
     }
 
     #[derive(Clone, Debug)]

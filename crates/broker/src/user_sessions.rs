@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use martlet_permission::{Limit, Reached, Refusal, TenantId};
+use martlet_permission::{Limit, ReachedLimit, Refusal, TenantId};
 
 use crate::connect_request::ConnectingClient;
 use crate::node::{Cx, Node};
@@ -65,7 +65,7 @@ impl Shard {
                     false => Limit::UserSessions,
                 };
                 let value = count_max.into();
-                Err(Reached { limit, value }.refusal().about(&**user_name))
+                Err(ReachedLimit { limit, value }.refusal().about(&**user_name))
             }
         }
     }

@@ -29,8 +29,8 @@ use rcgen::{
 use time::{Duration, OffsetDateTime};
 
 use self::files::{Lock, file_error, replace, write_new};
-pub use self::index::Entry;
 use self::index::Index;
+pub use self::index::IssuedCertificate;
 pub use self::revocation::Revoked;
 use self::revocation::revoked;
 use crate::facts::Facts;
@@ -41,7 +41,7 @@ use crate::version1;
 pub const CA_CERTIFICATE: &str = "ca.crt";
 /// Its private key.
 pub const CA_KEY: &str = "ca.key";
-/// What it has issued, with what `renew` has replaced: see [`Entry`].
+/// What it has issued, with what `renew` has replaced: see [`IssuedCertificate`].
 pub const INDEX: &str = "issued.txt";
 /// What it has revoked.
 pub const REVOKED: &str = "crl.pem";
@@ -278,7 +278,10 @@ impl Authority {
     ///
     /// # Errors
     /// The directory, its index or the list cannot be read.
-    pub fn without_file(directory: &Path, now_secs: i64) -> Result<Vec<Entry>, AuthorityError> {
+    pub fn without_file(
+        directory: &Path,
+        now_secs: i64,
+    ) -> Result<Vec<IssuedCertificate>, AuthorityError> {
         let Some(index) = Index::read(directory)? else {
             return Ok(Vec::new());
         };
@@ -307,7 +310,7 @@ impl Authority {
             if let Some(name) = name.filter(|name| *name != "ca")
                 && self.own(&path).is_ok()
             {
-                found.push(Entry::new(name, &facts, true));
+                found.push(IssuedCertificate::new(name, &facts, true));
             }
         }
         Index::create(&self.directory, found)
@@ -320,12 +323,12 @@ impl Authority {
         if let Ok(before) = self.own(&self.files(file)?.0)
             && !index.has(&before.serial)
         {
-            index.add(Entry::new(file, &before, true))?;
+            index.add(IssuedCertificate::new(file, &before, true))?;
         }
         let facts = Facts::of(certificate.der()).ok_or_else(|| {
             AuthorityError::Unusable("the certificate that was made cannot be read".to_owned())
         })?;
-        index.add(Entry::new(file, &facts, false))
+        index.add(IssuedCertificate::new(file, &facts, false))
     }
 
     /// The first certificate of a file, if this authority has signed it and it is not its own.

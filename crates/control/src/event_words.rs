@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use martlet_broker::{
-    DropReason, Event, EventKind, EventNotice, Limit, PartRefusal, Reached, Refusal,
+    DropReason, Event, EventKind, EventNotice, Limit, PartRefusal, ReachedLimit, Refusal,
 };
 use martlet_codec::ReasonCode;
 use martlet_integrate::CLIENT_IDS;
@@ -165,7 +165,7 @@ fn why_refused(client_id: &str, code: ReasonCode) -> &'static str {
 }
 
 /// Why messages were dropped: the limit, or else what the reason means.
-fn why_dropped(reason: DropReason, limit: Option<Reached>) -> Cow<'static, str> {
+fn why_dropped(reason: DropReason, limit: Option<ReachedLimit>) -> Cow<'static, str> {
     match limit {
         Some(limit) => limit.words().into(),
         None => reason.meaning().into(),

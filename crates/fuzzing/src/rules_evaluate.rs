@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use martlet_rules::{
-    Action, AlarmMachine, Definition, DeviceFacts, Evaluator, Facts, Memory, MessageRules, Rule,
-    RuleInput, RuleResult, TaggedRule,
+    Action, AlarmMachine, Definition, DeviceFacts, Evaluator, Facts, Memory, MessageRule,
+    MessageRules, RuleInput, RuleResult, TaggedRule,
 };
 use serde_json::json;
 
@@ -178,7 +178,7 @@ fn definition(choices: &mut Choices<'_>) -> Definition {
 pub fn rules_evaluate(data: &[u8]) {
     let mut choices = Choices::new(data);
     let evaluator = Evaluator::default();
-    let Ok(rule) = Rule::new(&evaluator, "r", definition(&mut choices)) else {
+    let Ok(rule) = MessageRule::new(&evaluator, "r", definition(&mut choices)) else {
         return;
     };
     let rule = Arc::new(rule);

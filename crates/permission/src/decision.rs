@@ -118,14 +118,14 @@ impl Limit {
 
 /// A limit that was reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reached {
+pub struct ReachedLimit {
     /// Which one.
     pub limit: Limit,
     /// Its value.
     pub value: u64,
 }
 
-impl Reached {
+impl ReachedLimit {
     /// In words, with key and value.
     pub fn words(self) -> String {
         self.limit.with(self.value)
@@ -140,13 +140,13 @@ mod tests {
     fn limits_are_told_by_keys_of_the_configuration() {
         for limit in Limit::ALL {
             let option = limit.option();
-            let reached = |limit, value| Reached { limit, value }.refusal();
+            let reached = |limit, value| ReachedLimit { limit, value }.refusal();
             let refusal = reached(*limit, 7);
             assert!(refusal.detail().contains(option) && refusal.limit() == Some(*limit));
         }
         let (limit, value) = (Limit::PacketBytes, 1000);
         assert_eq!(
-            Reached { limit, value }.words(),
+            ReachedLimit { limit, value }.words(),
             "the packet is too long (limits.packet_bytes = 1000)"
         );
     }

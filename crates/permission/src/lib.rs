@@ -26,7 +26,7 @@ mod transport_fault;
 
 pub use actions::Actions;
 pub use book::{Realm, RuleBook};
-pub use decision::{Limit, Reached};
+pub use decision::{Limit, ReachedLimit};
 pub use identity::{CredentialMark, Identity, Names, Proof, Screens, Voucher};
 pub use own::{
     EVENTS, IS_NODE, NODES_WITH_BRIDGES, TO_BRIDGES, may_publish, node_may_publish,

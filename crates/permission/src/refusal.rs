@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 
-use crate::{Limit, ProxyFault, Reached, RevocationReason, TlsFault, WebSocketFault};
+use crate::{Limit, ProxyFault, ReachedLimit, RevocationReason, TlsFault, WebSocketFault};
 
 macro_rules! causes {
     ($($(#[$doc:meta])* $variant:ident = $text:literal;)*) => {
@@ -207,7 +207,7 @@ causes! {
     ByReasonCode = "see the reason code";
 }
 
-impl Reached {
+impl ReachedLimit {
     /// A refusal for it. The client is told the key without the value.
     pub fn refusal(self) -> Refusal {
         Refusal::from(self.limit).with_detail(self.words())
@@ -413,8 +413,8 @@ impl From<Limit> for Refusal {
     }
 }
 
-impl From<Reached> for Refusal {
-    fn from(reached: Reached) -> Self {
+impl From<ReachedLimit> for Refusal {
+    fn from(reached: ReachedLimit) -> Self {
         reached.refusal()
     }
 }
@@ -432,7 +432,7 @@ mod tests {
             let told = Refusal::told(*cause).with_detail(detail).about("ann");
             assert_eq!(told.for_client(), Some(cause.text()));
         }
-        let limit = Reached {
+        let limit = ReachedLimit {
             limit: Limit::Sessions,
             value: 7,
         };

@@ -3,7 +3,7 @@
 
 use crate::inactivity::{mark_active, mark_one_active};
 use crate::sql::{Fault, Sql};
-use crate::{Actor, Heard, Registry, RegistryError, SilentDevice};
+use crate::{Actor, LastHeard, Registry, RegistryError, SilentDevice};
 
 /// What a device did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +63,7 @@ impl Registry {
     /// The database cannot be changed.
     pub async fn note_heard(
         &mut self,
-        heard: &[Heard],
+        heard: &[LastHeard],
     ) -> Result<Vec<SilentDevice>, RegistryError> {
         if heard.is_empty() {
             return Ok(Vec::new());

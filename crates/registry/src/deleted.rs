@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sqlx::AnyConnection;
 
-use crate::known::Known;
+use crate::known::AccountKind;
 use crate::lines::each_line;
 use crate::shared_map::SharedMap;
 use crate::sql::{Fault, clean};
@@ -84,30 +84,30 @@ impl Deleted {
     }
 
     /// The user or device that had this name in a tenant; none: nobody who can be restored.
-    pub(crate) fn find(&self, tenant: u32, name: &str) -> Option<Known> {
+    pub(crate) fn find(&self, tenant: u32, name: &str) -> Option<AccountKind> {
         if self
             .devices
             .get(&tenant)
             .is_some_and(|all| all.get(name).is_some())
         {
-            return Some(Known::Device);
+            return Some(AccountKind::Device);
         }
-        self.users.get(name).map(|()| Known::User)
+        self.users.get(name).map(|()| AccountKind::User)
     }
 }
 
 #[cfg(test)]
 impl Deleted {
     /// All of them, by tenant and name.
-    pub(crate) fn all(&self) -> Vec<(u32, Arc<str>, Known)> {
+    pub(crate) fn all(&self) -> Vec<(u32, Arc<str>, AccountKind)> {
         let users = self.users.iter();
         let mut all: Vec<_> = users
-            .map(|(name, ())| (0, Arc::clone(name), Known::User))
+            .map(|(name, ())| (0, Arc::clone(name), AccountKind::User))
             .collect();
         for (tenant, ids) in self.devices.iter() {
             all.extend(
                 ids.iter()
-                    .map(|(id, ())| (*tenant, Arc::clone(id), Known::Device)),
+                    .map(|(id, ())| (*tenant, Arc::clone(id), AccountKind::Device)),
             );
         }
         all

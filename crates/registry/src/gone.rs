@@ -3,7 +3,7 @@
 use sqlx::{AnyConnection, Row as _};
 
 use crate::sql::{Fault, clean};
-use crate::{COMMON_TENANT, Known, Registry, RegistryError};
+use crate::{AccountKind, COMMON_TENANT, Registry, RegistryError};
 
 /// A user or device that is not there any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,7 +11,7 @@ pub struct Gone {
     /// Since when, milliseconds since the Unix epoch.
     pub at_ms: i64,
     /// As what it can be restored; none: it is gone for good.
-    pub known: Option<Known>,
+    pub known: Option<AccountKind>,
     /// Its team is deleted too.
     pub team: Option<GoneTeam>,
 }
@@ -80,8 +80,8 @@ async fn gone_from(on: &mut AnyConnection, tenant: i64, name: &str) -> Result<Op
             return Ok(None);
         }
         let known = match is_device {
-            0 => Known::User,
-            _ => Known::Device,
+            0 => AccountKind::User,
+            _ => AccountKind::Device,
         };
         return Ok(Some(Gone {
             at_ms,

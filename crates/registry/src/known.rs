@@ -2,14 +2,14 @@
 
 /// What has a name: a user or a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Known {
+pub enum AccountKind {
     /// A user's.
     User,
     /// A device's.
     Device,
 }
 
-impl Known {
+impl AccountKind {
     /// As commands call it.
     pub fn word(self) -> &'static str {
         match self {

@@ -141,13 +141,13 @@ pub use foreign_telemetry::{
 };
 pub use gone::{Gone, GoneTeam};
 pub use groups::{Group, GroupChange, NewGroup};
-pub use heard::Heard;
+pub use heard::LastHeard;
 pub use idempotency::Claim;
 pub use inactivity::{
     INACTIVE_AFTER_MAX_SECS, INACTIVE_AFTER_MIN_SECS, InactivityCheck, SilentDevice,
 };
 pub use integrations::IntegrationState;
-pub use known::Known;
+pub use known::AccountKind;
 pub use location::Location;
 pub use martlet_database_url::DatabaseUrl;
 pub use martlet_rollout as rollout;

@@ -34,7 +34,7 @@ pub enum RuleSource {
 
 /// A rule that is checked.
 #[derive(Clone, Debug)]
-pub struct Rule {
+pub struct MessageRule {
     pub(crate) name: String,
     pub(crate) definition: Definition,
     pub(crate) source: RuleSource,
@@ -103,7 +103,7 @@ pub(crate) enum AlarmTest {
     },
 }
 
-impl Rule {
+impl MessageRule {
     /// Checks a definition.
     ///
     /// # Errors

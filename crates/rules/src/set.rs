@@ -17,7 +17,7 @@ use crate::fuel;
 use crate::guard::{self, Guard, Unguarded};
 use crate::hops::HOPS_MAX;
 use crate::memory::{Memory, PreviousKey};
-use crate::rule::{AlarmTest, CheckedAction, Rule, RuleSource};
+use crate::rule::{AlarmTest, CheckedAction, MessageRule, RuleSource};
 use crate::template::Template;
 use crate::value::{kept, of_json, of_members, of_payload, of_text, of_texts, to_json};
 
@@ -27,7 +27,7 @@ pub struct TaggedRule {
     /// Tenant whose messages it looks at.
     pub tenant: u32,
     /// The rule.
-    pub rule: Arc<Rule>,
+    pub rule: Arc<MessageRule>,
 }
 
 impl TaggedRule {
@@ -417,7 +417,7 @@ impl MessageRules {
 /// One rule and one message.
 struct Judge<'a> {
     facts: &'a Facts<'a>,
-    rule: &'a Rule,
+    rule: &'a MessageRule,
     scope: &'a Context<'a, 'a>,
     /// Value for `previous` of the next message.
     current: Option<&'a Value>,

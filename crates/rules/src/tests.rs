@@ -8,8 +8,8 @@ use serde_json::json;
 
 use crate::facts::{DeviceFacts, Facts, PAYLOAD_BYTES_MAX, RuleInput};
 use crate::{
-    Action, Definition, Evaluator, HOPS_MAX, Memory, MessageRules, Outcome, Rule, RuleResult,
-    TaggedRule,
+    Action, Definition, Evaluator, HOPS_MAX, Memory, MessageRule, MessageRules, Outcome,
+    RuleResult, TaggedRule,
 };
 
 pub(crate) fn set(rules: &[(&str, serde_json::Value)]) -> MessageRules {
@@ -17,7 +17,7 @@ pub(crate) fn set(rules: &[(&str, serde_json::Value)]) -> MessageRules {
     let rules = rules.iter().map(|(name, definition)| {
         let definition: Definition =
             serde_json::from_value(definition.clone()).expect("a definition");
-        let rule = Rule::new(&evaluator, name, definition).expect("a rule");
+        let rule = MessageRule::new(&evaluator, name, definition).expect("a rule");
         TaggedRule {
             tenant: 0,
             rule: Arc::new(rule),
@@ -29,7 +29,7 @@ pub(crate) fn set(rules: &[(&str, serde_json::Value)]) -> MessageRules {
 
 fn refused(definition: serde_json::Value) -> String {
     let definition: Definition = serde_json::from_value(definition).expect("a definition");
-    let refused = Rule::new(&Evaluator::default(), "r", definition);
+    let refused = MessageRule::new(&Evaluator::default(), "r", definition);
     refused.expect_err("it is refused").to_string()
 }
 
@@ -330,7 +330,7 @@ fn a_rule_that_panics_fails_alone() {
             "actions": [{ "publish": { "topic": "x" } }],
         });
         let definition = serde_json::from_value(definition).expect("a definition");
-        let rule = Rule::new(&evaluator, name, definition).expect("a rule");
+        let rule = MessageRule::new(&evaluator, name, definition).expect("a rule");
         let rule = Arc::new(rule);
         TaggedRule { tenant: 0, rule }
     });
@@ -560,7 +560,7 @@ fn definitions_say_which_key_is_wrong() {
     for name in [".", "..", "a/b", ""] {
         let definition = serde_json::from_value(json!({ "topics": ["a"], "actions": ["stop"] }));
         let definition = definition.expect("a definition");
-        let refused = Rule::new(&Evaluator::default(), name, definition);
+        let refused = MessageRule::new(&Evaluator::default(), name, definition);
         assert!(refused.is_err_and(|error| error.key == "name"), "{name}");
     }
     let unknown = json!({ "topics": ["a"], "then": [] });
@@ -574,7 +574,7 @@ proptest! {
         let definition = json!({ "topics": ["#"], "when": text, "actions": ["stop"] });
         let definition: Definition = serde_json::from_value(definition).expect("a definition");
         let evaluator = Evaluator::default();
-        if let Ok(rule) = Rule::new(&evaluator, "r", definition) {
+        if let Ok(rule) = MessageRule::new(&evaluator, "r", definition) {
             let rule = TaggedRule { tenant: 0, rule: Arc::new(rule) };
             let set = MessageRules::new(evaluator, vec![rule]);
             evaluate(&set, &message("a", payload.as_bytes()));
@@ -593,7 +593,7 @@ proptest! {
         let definition = json!({ "topics": ["#"], "when": text, "actions": ["stop"] });
         let definition: Definition = serde_json::from_value(definition).expect("a definition");
         let evaluator = Evaluator::default();
-        if let Ok(rule) = Rule::new(&evaluator, "r", definition) {
+        if let Ok(rule) = MessageRule::new(&evaluator, "r", definition) {
             let rule = TaggedRule { tenant: 0, rule: Arc::new(rule) };
             let set = MessageRules::new(evaluator, vec![rule]);
             evaluate(&set, &message("a", br#"{"a":1,"l":[1,"x"]}"#));

@@ -260,7 +260,7 @@ impl Reader {
                 }
                 match piece {
                     Piece::Sample(sample) => tally.add(sample)?,
-                    Piece::Entry(kind, entry) => tally.add_entry(kind, &entry),
+                    Piece::Sums(kind, sums) => tally.add_sums(kind, &sums),
                 }
             }
         }

@@ -14,7 +14,7 @@ const EXACT: i64 = 1 << 53;
 
 /// What the numbers of a span come to. All are of one kind.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Entry {
+pub(crate) struct SpanSums {
     /// Start of the span.
     pub(crate) start: Time,
     pub(crate) count: u64,
@@ -55,7 +55,7 @@ impl NumberKind {
     }
 }
 
-impl Entry {
+impl SpanSums {
     fn new(start: Time, time: Time, number: f64) -> Self {
         Self {
             start,
@@ -86,7 +86,7 @@ pub(crate) struct DayRoller {
     kind: Option<NumberKind>,
     has_others: bool,
     samples: usize,
-    levels: [Vec<Entry>; 3],
+    levels: [Vec<SpanSums>; 3],
 }
 
 impl DayRoller {
@@ -103,7 +103,7 @@ impl DayRoller {
             let start = time.div_euclid(level.length()) * level.length();
             let entries = &mut self.levels[level as usize];
             if entries.last().is_none_or(|last| last.start != start) {
-                entries.push(Entry::new(start, time, number));
+                entries.push(SpanSums::new(start, time, number));
             }
             if let Some(last) = entries.last_mut() {
                 last.add(time, number);
@@ -117,7 +117,7 @@ impl DayRoller {
         let Some(kind) = self.kind.filter(|_| !self.has_others) else {
             return Vec::new();
         };
-        let is_finite = |entry: &Entry| entry.sum.is_finite();
+        let is_finite = |entry: &SpanSums| entry.sum.is_finite();
         if !self.levels[Level::Day as usize].iter().all(is_finite) {
             return Vec::new();
         }
@@ -132,10 +132,10 @@ impl DayRoller {
     }
 }
 
-fn encode(kind: NumberKind, level: Level, entries: &[Entry]) -> Vec<u8> {
+fn encode(kind: NumberKind, level: Level, entries: &[SpanSums]) -> Vec<u8> {
     let mut to = vec![kind as u8];
     put_unsigned(&mut to, entries.len() as u64);
-    let index = |entry: &Entry| (entry.start.rem_euclid(DAY)) / level.length();
+    let index = |entry: &SpanSums| (entry.start.rem_euclid(DAY)) / level.length();
     put_integers(&mut to, entries.iter().map(index));
     put_integers(&mut to, entries.iter().map(|entry| entry.count as i64));
     put_integers(
@@ -146,7 +146,7 @@ fn encode(kind: NumberKind, level: Level, entries: &[Entry]) -> Vec<u8> {
         &mut to,
         entries.iter().map(|entry| entry.last_time - entry.start),
     );
-    let columns: [fn(&Entry) -> f64; 5] = [
+    let columns: [fn(&SpanSums) -> f64; 5] = [
         |entry| entry.sum,
         |entry| entry.min,
         |entry| entry.max,
@@ -164,7 +164,7 @@ pub(crate) fn decode(
     bytes: &[u8],
     level: Level,
     day: i64,
-) -> Result<(NumberKind, Vec<Entry>), Broken> {
+) -> Result<(NumberKind, Vec<SpanSums>), Broken> {
     let mut from = Reader::new(bytes);
     let kind = match from.byte()? {
         0 => NumberKind::Integer,
@@ -185,7 +185,7 @@ pub(crate) fn decode(
     let begin = day.wrapping_mul(DAY);
     let entry = |at: usize| {
         let start = begin.wrapping_add(index[at].wrapping_mul(level.length()));
-        Entry {
+        SpanSums {
             start,
             count: counts[at] as u64,
             sum: sums[at],

@@ -7,7 +7,7 @@ use crate::aggregate::Aggregate;
 use crate::bucket::{Level, level_of};
 use crate::query::PAGE;
 use crate::reader::Reader;
-use crate::rollup::{Entry, NumberKind, decode};
+use crate::rollup::{NumberKind, SpanSums, decode};
 use crate::scan::Scan;
 use crate::value::{DAY, Instant, Sample, SeriesId, TIME_END, TIME_MIN, Time, day_of};
 
@@ -18,7 +18,7 @@ const DAYS_PER_STEP: i64 = 64;
 #[derive(Debug)]
 pub(crate) enum Piece {
     Sample(Sample),
-    Entry(NumberKind, Entry),
+    Sums(NumberKind, SpanSums),
 }
 
 impl Piece {
@@ -26,7 +26,7 @@ impl Piece {
     pub(crate) fn time(&self) -> Time {
         match self {
             Self::Sample(sample) => sample.at.time,
-            Self::Entry(_, entry) => entry.first_time,
+            Self::Sums(_, entry) => entry.first_time,
         }
     }
 }
@@ -151,9 +151,7 @@ impl<'a> Spans<'a> {
         })?;
         let wanted = entries.into_iter().filter(|entry| entry.start >= from);
         let wanted = wanted.filter(|entry| entry.start < until);
-        Ok(Some(
-            wanted.map(|entry| Piece::Entry(kind, entry)).collect(),
-        ))
+        Ok(Some(wanted.map(|entry| Piece::Sums(kind, entry)).collect()))
     }
 
     /// A page of values before a time.
@@ -217,7 +215,7 @@ mod tests {
             for piece in pieces {
                 match piece {
                     Piece::Sample(_) => samples += 1,
-                    Piece::Entry(..) => entries += 1,
+                    Piece::Sums(..) => entries += 1,
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use crate::StorageError;
 use crate::aggregate::Function;
-use crate::rollup::{Entry, NumberKind};
+use crate::rollup::{NumberKind, SpanSums};
 use crate::value::{SECOND, Sample, Time, Value};
 
 /// Numbers of a bucket that are sorted for a percentile, at most.
@@ -71,20 +71,20 @@ impl Tally {
     }
 
     /// Adds numbers that were summed up before. All of them are in this bucket.
-    pub(crate) fn add_entry(&mut self, kind: NumberKind, entry: &Entry) {
-        self.count += entry.count;
+    pub(crate) fn add_sums(&mut self, kind: NumberKind, sums: &SpanSums) {
+        self.count += sums.count;
         self.add_numbers(&Numbers {
-            count: entry.count,
-            sum: entry.sum,
-            min: entry.min,
-            max: entry.max,
-            first: (entry.first_time, entry.first),
-            last: (entry.last_time, entry.last),
+            count: sums.count,
+            sum: sums.sum,
+            min: sums.min,
+            max: sums.max,
+            first: (sums.first_time, sums.first),
+            last: (sums.last_time, sums.last),
         });
         if self.first.is_none() {
-            self.first = Some(kind.value(entry.first));
+            self.first = Some(kind.value(sums.first));
         }
-        self.last = Some(kind.value(entry.last));
+        self.last = Some(kind.value(sums.last));
     }
 
     fn add_numbers(&mut self, others: &Numbers) {

@@ -43,7 +43,7 @@ struct Written {
 
 /// What is known of a key when a request comes with it.
 #[derive(Clone, Debug)]
-pub(super) enum Known {
+pub(super) enum KeyState {
     /// Nothing: from now on the request is under way.
     New,
     /// The same request is under way.
@@ -62,7 +62,7 @@ pub(crate) struct KeptInMemory(Mutex<Table>);
 
 #[derive(Debug)]
 struct Table {
-    by_key: HashMap<Digest, Entry>,
+    by_key: HashMap<Digest, KnownKey>,
     /// In the order in which they began.
     order: VecDeque<(Digest, Instant)>,
     /// Those with an answer, in the order in which they were answered; some have none any more.
@@ -92,14 +92,14 @@ impl Table {
         let Some((oldest, begun)) = self.order.pop_front() else {
             return;
         };
-        let is_it = |entry: &Entry| entry.begun == begun;
+        let is_it = |entry: &KnownKey| entry.begun == begun;
         if self.by_key.get(&oldest).is_some_and(is_it) {
             self.remove(&oldest);
         }
     }
 
     fn remove(&mut self, key: &Digest) {
-        if let Some(Entry { state, caller, .. }) = self.by_key.remove(key) {
+        if let Some(KnownKey { state, caller, .. }) = self.by_key.remove(key) {
             self.uncount(&state, &caller);
         }
     }
@@ -145,7 +145,7 @@ impl Table {
     fn make_room(&mut self, caller: Option<&Arc<str>>) {
         let own = |table: &Self| caller.and_then(|caller| table.of_caller.get(caller).copied());
         while own(self).is_some_and(|own| own > self.bytes_max / 2) {
-            let of_caller = |entry: &Entry| caller == Some(&entry.caller);
+            let of_caller = |entry: &KnownKey| caller == Some(&entry.caller);
             if !self.drop_oldest_answer(of_caller) {
                 break;
             }
@@ -154,7 +154,7 @@ impl Table {
     }
 
     /// Drops the oldest answer for which `is_it` holds. False if there is none.
-    fn drop_oldest_answer(&mut self, is_it: impl Fn(&Entry) -> bool) -> bool {
+    fn drop_oldest_answer(&mut self, is_it: impl Fn(&KnownKey) -> bool) -> bool {
         let by_key = &self.by_key;
         let entry = |(key, begun): &(Digest, Instant)| {
             let entry = by_key.get(key).filter(|entry| entry.begun == *begun)?;
@@ -180,7 +180,7 @@ impl Table {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct KnownKey {
     caller: Arc<str>,
     request: Digest,
     begun: Instant,
@@ -219,7 +219,7 @@ impl KeptInMemory {
         request: Digest,
         caller: &str,
         now: Instant,
-    ) -> Known {
+    ) -> KeyState {
         let mut table = self.table();
         let table = &mut *table;
         while let Some((_, begun)) = table.order.front().copied() {
@@ -230,14 +230,14 @@ impl KeptInMemory {
             table.remove_oldest();
         }
         match table.by_key.get(&key) {
-            Some(entry) if entry.request != request => Known::Other,
+            Some(entry) if entry.request != request => KeyState::Other,
             Some(entry) => match &entry.state {
-                State::Answered(answer) => Known::Answered(answer.clone()),
-                State::UnderWay => Known::UnderWay,
-                State::Dropped => Known::Lost,
+                State::Answered(answer) => KeyState::Answered(answer.clone()),
+                State::UnderWay => KeyState::UnderWay,
+                State::Dropped => KeyState::Lost,
             },
             None => {
-                let entry = Entry {
+                let entry = KnownKey {
                     caller: caller.into(),
                     request,
                     begun: now,
@@ -245,7 +245,7 @@ impl KeptInMemory {
                 };
                 table.by_key.insert(key, entry);
                 table.order.push_back((key, now));
-                Known::New
+                KeyState::New
             }
         }
     }
@@ -332,48 +332,48 @@ mod tests {
         kept.set_bytes_max(10 * LONG);
         let begin = |caller, number| kept.begin_at(key(number), key(9), caller, now);
         for number in 0..20 {
-            assert!(matches!(begin("ann", number), Known::New));
+            assert!(matches!(begin("ann", number), KeyState::New));
             kept.end(key(number), Some(answer(LONG)));
         }
         assert!(kept.memory_bytes() <= 5 * LONG + 20 * ENTRY_BYTES);
-        assert!(matches!(begin("ann", 19), Known::Answered(_)));
-        assert!(matches!(begin("ann", 15), Known::Answered(_)));
-        assert!(matches!(begin("ann", 14), Known::Lost));
-        assert!(matches!(begin("ann", 0), Known::Lost));
+        assert!(matches!(begin("ann", 19), KeyState::Answered(_)));
+        assert!(matches!(begin("ann", 15), KeyState::Answered(_)));
+        assert!(matches!(begin("ann", 14), KeyState::Lost));
+        assert!(matches!(begin("ann", 0), KeyState::Lost));
         // Others do not push each other out before there is no room for all.
         for number in 20..25 {
             begin("bob", number);
             kept.end(key(number), Some(answer(LONG)));
         }
-        assert!(matches!(begin("ann", 15), Known::Answered(_)));
+        assert!(matches!(begin("ann", 15), KeyState::Answered(_)));
         begin("eve", 25);
         kept.end(key(25), Some(answer(LONG)));
-        assert!(matches!(begin("ann", 15), Known::Lost));
-        assert!(matches!(begin("bob", 20), Known::Answered(_)));
-        assert!(matches!(begin("eve", 25), Known::Answered(_)));
+        assert!(matches!(begin("ann", 15), KeyState::Lost));
+        assert!(matches!(begin("bob", 20), KeyState::Answered(_)));
+        assert!(matches!(begin("eve", 25), KeyState::Answered(_)));
         kept.set_bytes_max(0);
-        assert!(matches!(begin("eve", 25), Known::Lost));
+        assert!(matches!(begin("eve", 25), KeyState::Lost));
         assert_eq!(kept.memory_bytes(), 26 * ENTRY_BYTES);
         assert!(kept.table().of_caller.is_empty());
         // It is longer than all that there is room for.
         begin("eve", 26);
         kept.end(key(26), Some(answer(1)));
-        assert!(matches!(begin("eve", 26), Known::Lost));
+        assert!(matches!(begin("eve", 26), KeyState::Lost));
     }
 
     #[test]
     fn answers_end_after_a_day_and_the_oldest_key_makes_room() {
         let (kept, now) = (KeptInMemory::default(), Instant::now());
         let begin = |number, request, now| kept.begin_at(key(number), key(request), "ann", now);
-        assert!(matches!(begin(0, 9, now), Known::New));
-        assert!(matches!(begin(0, 9, now), Known::UnderWay));
-        assert!(matches!(begin(0, 8, now), Known::Other));
+        assert!(matches!(begin(0, 9, now), KeyState::New));
+        assert!(matches!(begin(0, 9, now), KeyState::UnderWay));
+        assert!(matches!(begin(0, 8, now), KeyState::Other));
         let tomorrow = now + KEPT;
-        assert!(matches!(begin(0, 8, tomorrow), Known::New));
+        assert!(matches!(begin(0, 8, tomorrow), KeyState::New));
         for number in 1..=KEYS_MAX {
             begin(number, 9, tomorrow);
         }
         assert!(kept.table().by_key.len() <= KEYS_MAX);
-        assert!(matches!(begin(0, 8, tomorrow), Known::New));
+        assert!(matches!(begin(0, 8, tomorrow), KeyState::New));
     }
 }

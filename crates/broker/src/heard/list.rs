@@ -13,7 +13,7 @@ const UNIT_BITS: u32 = 12;
 
 /// The devices that have published since the shard was last asked.
 #[derive(Debug, Default)]
-pub(crate) struct Heard {
+pub(crate) struct HeardList {
     /// Somebody asks for them.
     is_wanted: bool,
     listed: HeardDevices,
@@ -25,7 +25,7 @@ pub(crate) fn round(mono_ms: u64) -> u8 {
     (mono_ms >> UNIT_BITS) as u8 | 1
 }
 
-impl Heard {
+impl HeardList {
     /// Somebody asks for the list.
     #[inline]
     pub(crate) fn is_wanted(&self) -> bool {

@@ -42,7 +42,7 @@ use crate::event_interest::Wants;
 use crate::fan_out::under_way::FanOuts;
 use crate::guest::{Guest, Peer};
 use crate::hash::{Seed, seeded};
-use crate::heard::list::Heard;
+use crate::heard::list::HeardList;
 use crate::id::{ConnectionId, MessageId, RecordNumber, SessionId, ShardId};
 use crate::limits::Settings;
 use crate::lobby::state::Lobby;
@@ -110,7 +110,7 @@ pub struct Shard {
     /// Retained messages that were taken away.
     pub(crate) retained_ends: RetainedEnds,
     /// Devices that have published.
-    pub(crate) heard: Heard,
+    pub(crate) heard: HeardList,
     pub(crate) groups: Groups,
     pub(crate) subacks: PendingSubAcks,
     pub(crate) operations: Operations,
@@ -212,7 +212,7 @@ impl Shard {
             routing_buffers: RoutingBuffers::default(),
             unmatched: UnmatchedTopics::default(),
             retained_ends: RetainedEnds::default(),
-            heard: Heard::default(),
+            heard: HeardList::default(),
             groups: Groups::new(seed),
             subacks: PendingSubAcks::default(),
             operations: Operations::default(),

@@ -1,13 +1,13 @@
 //! Limits that were reached, with their values.
 
-use martlet_permission::{Limit, Reached, Refusal, RefusalCause};
+use martlet_permission::{Limit, ReachedLimit, Refusal, RefusalCause};
 
 use crate::limits::ListenerPolicy;
 use crate::shard::Shard;
 
 impl Shard {
     /// A limit with its value, for a client of this listener.
-    pub(crate) fn reached(&self, limit: Limit, listener: Option<&ListenerPolicy>) -> Reached {
+    pub(crate) fn reached(&self, limit: Limit, listener: Option<&ListenerPolicy>) -> ReachedLimit {
         let limits = &self.settings.limits;
         let of_node = || {
             let key = limit.option().strip_prefix("limits.");
@@ -21,7 +21,7 @@ impl Shard {
             }
             _ => of_node(),
         };
-        Reached { limit, value }
+        ReachedLimit { limit, value }
     }
 
     /// The refusal of a client of this connection for this cause: of a limit with its value there.

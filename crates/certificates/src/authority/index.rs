@@ -21,7 +21,7 @@ const HEAD: &str = "\
 
 /// A certificate that an authority has issued.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct IssuedCertificate {
     /// Serial number, hexadecimal.
     pub serial: String,
     /// Valid from, seconds since the Unix epoch.
@@ -37,7 +37,7 @@ pub struct Entry {
     pub fingerprint: String,
 }
 
-impl Entry {
+impl IssuedCertificate {
     pub(super) fn new(name: &str, facts: &Facts, is_found: bool) -> Self {
         Self {
             serial: facts.serial.clone(),
@@ -100,7 +100,7 @@ impl Entry {
 #[derive(Debug)]
 pub(super) struct Index {
     path: PathBuf,
-    pub(super) entries: Vec<Entry>,
+    pub(super) entries: Vec<IssuedCertificate>,
     /// Where the next line goes.
     end: u64,
     /// The last line lacks its end.
@@ -126,7 +126,7 @@ impl Index {
             let content = line.trim_end_matches(['\n', '\r']);
             let is_open = !line.ends_with('\n');
             if !content.is_empty() && !content.starts_with('#') {
-                match Entry::of_line(content) {
+                match IssuedCertificate::of_line(content) {
                     Some(entry) => index.entries.push(entry),
                     // A run was cut off: it has written no certificate, and the next line takes
                     // the place.
@@ -148,11 +148,14 @@ impl Index {
     }
 
     /// A new one, with what is found.
-    pub(super) fn create(directory: &Path, found: Vec<Entry>) -> Result<Self, AuthorityError> {
+    pub(super) fn create(
+        directory: &Path,
+        found: Vec<IssuedCertificate>,
+    ) -> Result<Self, AuthorityError> {
         let path = directory.join(INDEX);
-        let entries: Vec<_> = found.into_iter().filter(Entry::fits).collect();
+        let entries: Vec<_> = found.into_iter().filter(IssuedCertificate::fits).collect();
         let mut text = HEAD.to_owned();
-        text.extend(entries.iter().map(Entry::line));
+        text.extend(entries.iter().map(IssuedCertificate::line));
         replace_for_owner(&path, text.as_bytes(), MODE)?;
         Ok(Self {
             path,
@@ -163,7 +166,7 @@ impl Index {
     }
 
     /// One more, which is on the disk then.
-    pub(super) fn add(&mut self, entry: Entry) -> Result<(), AuthorityError> {
+    pub(super) fn add(&mut self, entry: IssuedCertificate) -> Result<(), AuthorityError> {
         if !entry.fits() {
             let text = format!("{:?} cannot stand in {}", entry.name, self.path.display());
             return Err(AuthorityError::Unusable(text));
@@ -191,7 +194,11 @@ impl Index {
     }
 
     /// What has this name and has not ended.
-    pub(super) fn good<'a>(&'a self, name: &'a str, now: i64) -> impl Iterator<Item = &'a Entry> {
+    pub(super) fn good<'a>(
+        &'a self,
+        name: &'a str,
+        now: i64,
+    ) -> impl Iterator<Item = &'a IssuedCertificate> {
         let entries = self.entries.iter();
         entries.filter(move |entry| entry.name == name && entry.not_after_secs >= now)
     }
@@ -220,8 +227,8 @@ fn secs(date: &str) -> Option<i64> {
 mod tests {
     use super::*;
 
-    fn entry(name: &str) -> Entry {
-        Entry {
+    fn entry(name: &str) -> IssuedCertificate {
+        IssuedCertificate {
             serial: "4a00ff".to_owned(),
             not_before_secs: 1_700_000_000,
             not_after_secs: 1_800_000_000,
@@ -238,7 +245,10 @@ mod tests {
             found.is_found = true;
             for entry in [entry, found] {
                 let line = entry.line();
-                assert_eq!(Entry::of_line(line.trim_end_matches('\n')), Some(entry));
+                assert_eq!(
+                    IssuedCertificate::of_line(line.trim_end_matches('\n')),
+                    Some(entry)
+                );
             }
         }
     }
@@ -247,7 +257,12 @@ mod tests {
     fn no_line_that_is_cut_off_is_one() {
         let line = entry("e1 e2").line();
         for end in 0..line.len() - 1 {
-            assert_eq!(Entry::of_line(&line[..end]), None, "{}", &line[..end]);
+            assert_eq!(
+                IssuedCertificate::of_line(&line[..end]),
+                None,
+                "{}",
+                &line[..end]
+            );
         }
     }
 

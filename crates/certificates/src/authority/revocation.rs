@@ -9,7 +9,7 @@ use time::Duration;
 use x509_parser::prelude::{CertificateRevocationList, FromDer as _};
 
 use super::files::{file_error, replace};
-use super::index::{Entry, Index};
+use super::index::{Index, IssuedCertificate};
 use super::{
     Authority, AuthorityError, BACKDATED, CA_CERTIFICATE, CERTIFICATE_MODE, INDEX, REGISTER,
     REVOKED, date,
@@ -34,7 +34,7 @@ pub struct Revoked {
     /// Serial numbers, those that were revoked before included.
     pub serials: Vec<String>,
     /// Other certificates of the same name that are still good.
-    pub others: Vec<Entry>,
+    pub others: Vec<IssuedCertificate>,
     /// What of a name is not known, or what a serial number belongs to.
     pub note: Option<String>,
 }
@@ -57,7 +57,7 @@ impl Authority {
         if let Some(path) = here {
             let facts = self.own(&path)?;
             if !index.has(&facts.serial) {
-                index.add(Entry::new(what, &facts, true))?;
+                index.add(IssuedCertificate::new(what, &facts, true))?;
             }
             serials.push(facts.serial);
         }
@@ -66,7 +66,7 @@ impl Authority {
                 serials.push(entry.serial.clone());
             }
         }
-        let is_old = |entry: &Entry| entry.name == what && entry.is_found;
+        let is_old = |entry: &IssuedCertificate| entry.name == what && entry.is_found;
         let note = index.entries.iter().any(is_old).then(|| {
             format!(
                 "{what} was here before {} was kept: if it had been renewed, the certificate of \
@@ -135,7 +135,8 @@ impl Authority {
         let serials = vec![serial];
         let list = self.write_list(&serials, now_secs)?;
         let (_, revoked) = revoked(&self.directory)?;
-        let is_revoked = |entry: &Entry| revoked.iter().any(|(one, _)| *one == entry.serial);
+        let is_revoked =
+            |entry: &IssuedCertificate| revoked.iter().any(|(one, _)| *one == entry.serial);
         let named = index
             .entries
             .iter()

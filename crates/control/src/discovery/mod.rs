@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use martlet_access::IOTFLOW;
 use martlet_broker::{
-    Asker, Authenticated, Authentication, Limit, Password, Reached, Refusal, RefusalCause,
+    Asker, Authenticated, Authentication, Limit, Password, ReachedLimit, Refusal, RefusalCause,
     Screened, Screening,
 };
 use martlet_codec::ReasonCode;
@@ -235,7 +235,7 @@ impl Discovery {
             return Ok(());
         }
         let (limit, value) = (Limit::DiscoveryRate, self.per_minute.into());
-        let why = Reached { limit, value }.refusal();
+        let why = ReachedLimit { limit, value }.refusal();
         let told = "too many registrations came from this address: try again in a minute";
         let failure = Failure::new("too_many_requests", told.to_owned());
         Err(NotDone::of(failure, ReasonCode::QuotaExceeded, why))

@@ -14,7 +14,7 @@ use martlet_broker::{
     is_shortened, lane_of, may_publish,
 };
 use martlet_integrate::CLIENT_IDS;
-use martlet_registry::{GroupName, Known, Owner, RulesPlace, Snapshot, is_device_id};
+use martlet_registry::{AccountKind, GroupName, Owner, RulesPlace, Snapshot, is_device_id};
 
 use super::lacking::Lacking;
 use super::worded_remedy::WordedRemedy;
@@ -535,7 +535,7 @@ impl Commands {
     /// The name is kept for a device or user that was deleted: it cannot be added again.
     fn deleted(&self, name: &str) -> Option<WordedRemedy> {
         let known = self.tables.now()?.deleted(self.tenant.0, name)?;
-        let is_device = known == Known::Device;
+        let is_device = known == AccountKind::Device;
         let text = match is_device {
             true => "the device was deleted: restore it",
             false => "the user was deleted: restore it",

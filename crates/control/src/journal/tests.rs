@@ -1,4 +1,4 @@
-use martlet_broker::{DropReason, Limit, PartRefusal, Reached, RefusalCause};
+use martlet_broker::{DropReason, Limit, PartRefusal, ReachedLimit, RefusalCause};
 
 use super::*;
 
@@ -30,7 +30,7 @@ fn clients(page: &Page) -> Vec<&str> {
 }
 
 fn reached(limit: Limit) -> Refusal {
-    Reached { limit, value: 7 }.refusal()
+    ReachedLimit { limit, value: 7 }.refusal()
 }
 
 fn refused(client_id: &str) -> EventNotice {

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use martlet_rules::{
-    Definition, DefinitionError, Evaluator, Guard, MessageRules, Rule, TaggedRule,
+    Definition, DefinitionError, Evaluator, Guard, MessageRule, MessageRules, TaggedRule,
 };
 
 /// Panics after which a rule is not evaluated any more. Fewer than a message may cost until it is a
@@ -26,10 +26,10 @@ pub(super) fn read(
     evaluator: &Arc<Evaluator>,
     name: &str,
     definition: &Definition,
-) -> Result<Rule, DefinitionError> {
+) -> Result<MessageRule, DefinitionError> {
     let evaluator = Arc::clone(evaluator);
     let (of, read) = (name.to_owned(), definition.clone());
-    let rule = martlet_integrate::apart(move || Rule::new(&evaluator, &of, read));
+    let rule = martlet_integrate::apart(move || MessageRule::new(&evaluator, &of, read));
     rule.unwrap_or_else(|text| {
         Err(DefinitionError {
             key: "when".to_owned(),
@@ -47,7 +47,7 @@ pub(super) struct GuardedRule {
 
 impl GuardedRule {
     /// A rule with which nothing has gone wrong yet.
-    pub(super) fn new(tenant: u32, rule: Rule) -> Self {
+    pub(super) fn new(tenant: u32, rule: MessageRule) -> Self {
         let rule = Arc::new(rule);
         Self {
             tagged: TaggedRule { tenant, rule },

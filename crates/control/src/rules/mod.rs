@@ -36,7 +36,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use martlet_broker::TenantId;
 pub use martlet_rules::{ActionDefinition, Definition, DefinitionError, RuleSource};
-use martlet_rules::{Evaluator, MessageRules, Rule};
+use martlet_rules::{Evaluator, MessageRule, MessageRules};
 use serde_json::{Map, Value};
 use tracing::warn;
 
@@ -90,7 +90,7 @@ impl ConfiguredRule {
 ///
 /// # Errors
 /// A key is missing or not what it may be.
-pub fn check(name: &str, definition: &Definition) -> Result<Rule, DefinitionError> {
+pub fn check(name: &str, definition: &Definition) -> Result<MessageRule, DefinitionError> {
     let rule = guarded::read(&Arc::default(), name, definition)?;
     if let RuleSource::Events(kinds) = rule.source() {
         let kinds: Vec<&str> = kinds.iter().map(|kind| kind_of_event(kind)).collect();

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use martlet_integrate::ConfiguredSink;
-use martlet_rules::{DefinitionError, Rule};
+use martlet_rules::{DefinitionError, MessageRule};
 use serde_json::{Map, Value};
 use tracing::warn;
 
@@ -22,7 +22,7 @@ pub(super) fn topic(name: &str) -> String {
 }
 
 /// The webhooks of a rule: the place of the action, name and settings.
-fn of_rule(rule: &Rule) -> impl Iterator<Item = (usize, String, Map<String, Value>)> {
+fn of_rule(rule: &MessageRule) -> impl Iterator<Item = (usize, String, Map<String, Value>)> {
     rule.own_webhooks().map(|(at, name, webhook)| {
         let mut settings = Map::new();
         settings.insert("url".to_owned(), webhook.url.clone().into());
@@ -56,7 +56,7 @@ fn make(
 /// One is unusable.
 pub(super) fn check(
     maker: &dyn IntegrationMaker,
-    rule: &Rule,
+    rule: &MessageRule,
     team: &str,
 ) -> Result<(), DefinitionError> {
     for (at, name, settings) in of_rule(rule) {

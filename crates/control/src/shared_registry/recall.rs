@@ -2,7 +2,7 @@
 
 use martlet_broker::TenantId;
 use martlet_registry::{
-    AuditEntry, AuditFilter, Credential, CredentialKind, Gone, Known, PageRequest, Visibility,
+    AccountKind, AuditEntry, AuditFilter, Credential, CredentialKind, Gone, PageRequest, Visibility,
 };
 
 use super::SharedRegistry;
@@ -112,7 +112,7 @@ impl SharedRegistry {
         let journal = &self.control.journal;
         match (&gone.team, gone.known) {
             (Some(team), _) => journal.restoring_team(&team.id),
-            (None, Some(known)) => journal.restoring(tenant, known == Known::Device, name),
+            (None, Some(known)) => journal.restoring(tenant, known == AccountKind::Device, name),
             (None, None) => None,
         }
     }

@@ -1,8 +1,8 @@
 //! What is known about a client when it is asked why something does not work.
 
 use martlet_broker::{
-    DropReason, GroupLosses, LossTimes, Reached, RefusalCause, RetainedAtSubscribe, RetainedEnded,
-    UnmatchedTopic, WillNotice,
+    DropReason, GroupLosses, LossTimes, ReachedLimit, RefusalCause, RetainedAtSubscribe,
+    RetainedEnded, UnmatchedTopic, WillNotice,
 };
 
 use crate::authentication::Standing;
@@ -360,7 +360,7 @@ pub struct Session {
     /// What it has published waits until the message store takes it.
     pub waits_for_store: bool,
     /// The bound that its queue is at, if it has dropped messages and has no room since.
-    pub queue_full: Option<Reached>,
+    pub queue_full: Option<ReachedLimit>,
     /// Messages for it that expired.
     pub expired: u64,
     /// Topic Filters with the QoS that was granted.

@@ -64,7 +64,7 @@ pub(super) enum Ask {
 }
 
 /// Something that came to the worker, but not from the other broker.
-enum Heard {
+enum WorkerMessage {
     /// From the sink; none: it has ended.
     Sink(Option<Ask>),
     /// From the node; none: the part has ended.
@@ -396,7 +396,7 @@ impl Core {
     }
 
     /// What comes next, until then.
-    async fn hear(&mut self, until: Option<Instant>) -> Heard {
+    async fn hear(&mut self, until: Option<Instant>) -> WorkerMessage {
         let Self {
             asks,
             part,
@@ -422,26 +422,26 @@ impl Core {
         };
         tokio::select! {
             biased;
-            ask = asks.recv() => Heard::Sink(ask),
-            event = of_node => Heard::Node(event),
-            () = time => Heard::Time,
+            ask = asks.recv() => WorkerMessage::Sink(ask),
+            event = of_node => WorkerMessage::Node(event),
+            () = time => WorkerMessage::Time,
         }
     }
 
-    fn heard(&mut self, heard: Heard, mut session: Option<&mut Session>) {
+    fn heard(&mut self, heard: WorkerMessage, mut session: Option<&mut Session>) {
         match heard {
-            Heard::Sink(None) => self.is_over = true,
-            Heard::Sink(Some(Ask::Change(change))) => self.changes.take(change),
-            Heard::Sink(Some(Ask::Look)) => {}
-            Heard::Sink(Some(Ask::Connect)) => self.connects_at_once = !self.is_connected,
-            Heard::Sink(Some(Ask::Test(answer))) => {
+            WorkerMessage::Sink(None) => self.is_over = true,
+            WorkerMessage::Sink(Some(Ask::Change(change))) => self.changes.take(change),
+            WorkerMessage::Sink(Some(Ask::Look)) => {}
+            WorkerMessage::Sink(Some(Ask::Connect)) => self.connects_at_once = !self.is_connected,
+            WorkerMessage::Sink(Some(Ask::Test(answer))) => {
                 self.tests.push(answer);
                 match self.is_connected {
                     true => self.answer_tests(&Ok(())),
                     false => self.connects_at_once = true,
                 }
             }
-            Heard::Sink(Some(Ask::Send(messages, answer))) => {
+            WorkerMessage::Sink(Some(Ask::Send(messages, answer))) => {
                 self.is_wanted = true;
                 if messages.version() != self.settings.protocol.version() {
                     // The sink may have given up waiting.
@@ -456,15 +456,15 @@ impl Core {
                     self.outbox.answer(Some(why));
                 }
             }
-            Heard::Node(None) => self.part_gone(),
-            Heard::Node(Some(event)) => {
+            WorkerMessage::Node(None) => self.part_gone(),
+            WorkerMessage::Node(Some(event)) => {
                 let mut next = Some(event);
                 while let Some(event) = next {
                     self.told(event, session.as_deref_mut());
                     next = self.part.as_mut().and_then(Part::next_now);
                 }
             }
-            Heard::Time => {
+            WorkerMessage::Time => {
                 let now = Instant::now();
                 if self.part.is_none() && now >= self.attach_at {
                     self.attach();

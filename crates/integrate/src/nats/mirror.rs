@@ -90,7 +90,7 @@ const CUT_MAX: usize = 10;
 #[derive(Default)]
 struct Keys {
     /// By their subject.
-    entries: HashMap<String, Entry>,
+    entries: HashMap<String, BucketKey>,
     /// Number of the last message that was read.
     last: u64,
     /// Entries whose headers the client cannot read: how many, and the subject of the last one.
@@ -98,7 +98,7 @@ struct Keys {
 }
 
 /// A key of the bucket.
-struct Entry {
+struct BucketKey {
     revision: u64,
     /// The message that it has, if this sink of this node has written it.
     own: Option<String>,
@@ -173,7 +173,7 @@ impl Mirror {
         &self,
         connection: &mut Connection,
         secrets: &SecretValues,
-    ) -> Result<HashMap<String, Entry>, String> {
+    ) -> Result<HashMap<String, BucketKey>, String> {
         let mut keys = Keys::default();
         for cut in 0.. {
             let Err(why) = self.read_on(connection, &mut keys).await else {
@@ -285,7 +285,7 @@ impl Mirror {
         headers: Option<&HeaderMap>,
     ) {
         let (sink, node) = (&self.settings.name, self.host.node());
-        let entry = Entry {
+        let entry = BucketKey {
             revision,
             own: headers.and_then(|headers| headers::own_id(headers, sink, node)),
             is_deleted: headers.is_some_and(|one| one.get(bucket::OPERATION).is_some()),
@@ -300,7 +300,7 @@ impl Mirror {
         &self,
         connection: &Connection,
         tenant: TenantId,
-        keys: &mut HashMap<String, Entry>,
+        keys: &mut HashMap<String, BucketKey>,
         expiry: &NextExpiry,
     ) -> Result<usize, String> {
         let mut added = 0;
@@ -320,7 +320,7 @@ impl Mirror {
                     };
                     let revision = match keys.remove(&subject) {
                         Some(entry) if entry.is_deleted => entry.revision,
-                        Some(Entry { own: None, .. }) => continue,
+                        Some(BucketKey { own: None, .. }) => continue,
                         Some(entry) if entry.own.as_deref() == Some(&*id_of(info)) => continue,
                         Some(entry) => entry.revision,
                         None => 0,
@@ -349,7 +349,7 @@ impl Mirror {
         &self,
         connection: &Connection,
         tenant: TenantId,
-        keys: HashMap<String, Entry>,
+        keys: HashMap<String, BucketKey>,
     ) -> Result<usize, String> {
         let mut sent = Vec::new();
         let own = keys.into_iter();

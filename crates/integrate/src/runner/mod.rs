@@ -42,7 +42,7 @@ pub use handle::{Activity, Command, CommandError, Counts, Failure, Handle, State
 use self::attempt::Broken;
 use self::caller::{Answer, CallRuntime, Request, SinkCaller};
 use self::clock::RuntimeClock;
-use self::core::{Core, Heard};
+use self::core::{Core, RunnerMessage};
 use self::handle::Shared;
 pub(crate) use self::source::SourceRunner;
 use crate::feed::{Feeder, Ticket};
@@ -336,8 +336,8 @@ impl<S: Sink> Runner<S> {
                     () = wake => times.pass(clock.now(), || core.show()),
                     () = said => {}
                     heard = core.hear(times.hear_at.is_none()) => match heard {
-                        Heard::Operator(told) => core.obey(told).await,
-                        Heard::Node(told) => {
+                        RunnerMessage::Operator(told) => core.obey(told).await,
+                        RunnerMessage::Node(told) => {
                             core.take_while_called(told);
                             times.heard(clock.now());
                         }

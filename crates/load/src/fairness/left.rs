@@ -16,7 +16,7 @@ const MESSAGES_PER_PING: usize = 1000;
 
 /// Something that outlives the connection that made it.
 #[derive(Clone, Debug)]
-pub(super) enum Left {
+pub(super) enum Leftover {
     /// The session of this client.
     Session(&'static str),
     /// The sessions of so many numbered clients.
@@ -28,14 +28,14 @@ pub(super) enum Left {
 /// What is left by now. Its copies are one list.
 #[derive(Clone, Debug, Default)]
 pub(super) struct LeftBehind {
-    all: Arc<Mutex<Vec<Left>>>,
+    all: Arc<Mutex<Vec<Leftover>>>,
     /// Nothing more may be left. A task holds the lock for reading while it may leave something.
     pub(super) closed: Arc<RwLock<bool>>,
 }
 
 impl LeftBehind {
     /// Notes what is about to be left.
-    pub(super) fn note(&self, left: Left) {
+    pub(super) fn note(&self, left: Leftover) {
         self.lock().push(left);
     }
 
@@ -49,11 +49,11 @@ impl LeftBehind {
         *self.closed.write().unwrap_or_else(PoisonError::into_inner) = true;
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Left>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Leftover>> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(&self) -> Vec<Left> {
+    fn take(&self) -> Vec<Leftover> {
         std::mem::take(&mut self.lock())
     }
 }
@@ -68,9 +68,9 @@ pub(super) fn take_away(broker: &Broker) -> anyhow::Result<()> {
     let cleaner = broker.unhindered();
     for left in broker.left.take() {
         match left {
-            Left::Session(name) => end_session(&cleaner, &cleaner.name(name))?,
-            Left::Sessions(count) => end_sessions(&cleaner, count)?,
-            Left::Retained(root, count) => retain(&cleaner, &root, count, b"")?,
+            Leftover::Session(name) => end_session(&cleaner, &cleaner.name(name))?,
+            Leftover::Sessions(count) => end_sessions(&cleaner, count)?,
+            Leftover::Retained(root, count) => retain(&cleaner, &root, count, b"")?,
         }
     }
     Ok(())

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 use martlet_codec::{Packet, QoS};
 
-use super::left::{Left, numbered, retain};
+use super::left::{Leftover, numbered, retain};
 use super::peer::{Broker, Manner, Peer, publish, subscribe_packet, unsubscribe_packet};
 
 /// A load.
@@ -209,7 +209,7 @@ fn subscribe(broker: &Broker, scale: f64) -> anyhow::Result<Prepared> {
 fn retained(broker: &Broker, scale: f64) -> anyhow::Result<Prepared> {
     let count = scaled(1_000_000, scale);
     let root = broker.name("retained");
-    broker.left.note(Left::Retained(root.clone(), count));
+    broker.left.note(Leftover::Retained(root.clone(), count));
     retain(broker, &root, count, &[b'x'; 64])?;
     let reading = broker.clone();
     let filter = [format!("{root}/#")];
@@ -231,7 +231,7 @@ fn retained(broker: &Broker, scale: f64) -> anyhow::Result<Prepared> {
 fn retained_filters(broker: &Broker, scale: f64) -> anyhow::Result<Prepared> {
     let (count, filters) = (scaled(200_000, scale), scaled(2_000, scale));
     let root = broker.name("looked-for");
-    broker.left.note(Left::Retained(root.clone(), count));
+    broker.left.note(Leftover::Retained(root.clone(), count));
     retain(broker, &root, count, &[b'x'; 64])?;
     let filters: Vec<String> = (0..filters)
         .map(|number| format!("{root}/+/x{number}"))
@@ -260,7 +260,7 @@ fn arrange(
     session: impl Fn(&mut Peer, usize) -> anyhow::Result<()> + Sync,
     has_will: bool,
 ) -> anyhow::Result<Vec<TcpStream>> {
-    broker.left.note(Left::Sessions(count));
+    broker.left.note(Leftover::Sessions(count));
     let topic = broker.name("will");
     let parts: Vec<anyhow::Result<Vec<TcpStream>>> = thread::scope(|scope| {
         let threads: Vec<_> = (0..CONNECTING)
@@ -386,7 +386,7 @@ fn pubrels(broker: &Broker, scale: f64) -> anyhow::Result<Prepared> {
         session_expiry_secs: LEFT_SECS,
         ..Manner::default()
     };
-    broker.left.note(Left::Session("attacker"));
+    broker.left.note(Leftover::Session("attacker"));
     let mut attacker = broker.connect(&broker.name("attacker"), manner)?;
     let packets: Vec<u8> = (1..=count)
         .flat_map(|id| {

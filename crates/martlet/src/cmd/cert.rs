@@ -10,7 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use clap::{ArgGroup, Args, Subcommand};
 use martlet_certificates::Facts;
 use martlet_certificates::authority::{
-    Authority, AuthorityError, CA_CERTIFICATE, Entry, Issued, KeyKind, Purpose, REVOKED,
+    Authority, AuthorityError, CA_CERTIFICATE, Issued, IssuedCertificate, KeyKind, Purpose, REVOKED,
 };
 use martlet_control::text::typed;
 
@@ -525,7 +525,7 @@ fn json(path: &Path, facts: &Facts) -> serde_json::Value {
 }
 
 /// The entry of a certificate without a file.
-fn entry_json(entry: &Entry) -> serde_json::Value {
+fn entry_json(entry: &IssuedCertificate) -> serde_json::Value {
     serde_json::json!({
         "certificate": null,
         "name": entry.name,

@@ -146,7 +146,7 @@ pub(crate) async fn insert_many(
     devices: Vec<NewDevice>,
 ) -> Result<Vec<RowOutcome>, Fault> {
     let mut outcomes = vec![RowOutcome::NotDone; devices.len()];
-    let mut known = Known::default();
+    let mut known = LookedUp::default();
     let mut rows = Vec::new();
     for (at, device) in devices.into_iter().enumerate() {
         match check_new(work, &mut known, device, at).await? {
@@ -173,7 +173,7 @@ pub(crate) async fn insert_many(
 
 /// What was looked up for one of many devices and holds for the others.
 #[derive(Default)]
-struct Known {
+struct LookedUp {
     /// Why a type cannot be given; none: it can.
     types: HashMap<String, Option<Refused>>,
     owners: HashMap<String, bool>,
@@ -190,7 +190,7 @@ struct Known {
 
 async fn check_new(
     work: &mut Work<'_>,
-    known: &mut Known,
+    known: &mut LookedUp,
     mut new: NewDevice,
     at: usize,
 ) -> Result<Result<Row, RowOutcome>, Fault> {
@@ -313,7 +313,7 @@ async fn insert_chunk(
     work: &mut Work<'_>,
     key: &DigestKey,
     mut rows: Vec<Row>,
-    known: &mut Known,
+    known: &mut LookedUp,
     outcomes: &mut [RowOutcome],
 ) -> Result<(), Fault> {
     let taken = taken(work, &rows).await?;

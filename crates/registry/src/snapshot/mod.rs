@@ -32,7 +32,7 @@ use crate::client_ids::ClientIds;
 use crate::credentials::{CredentialKind, CredentialUse};
 use crate::deleted::Deleted;
 use crate::device_ids::is_digits;
-use crate::known::Known;
+use crate::known::AccountKind;
 use crate::rule_sets::owner::{Owner, RulesPlace};
 use crate::secret::{Digest, DigestKey, digest_text, is_same};
 use crate::shared_map::SharedMap;
@@ -279,11 +279,11 @@ impl Snapshot {
     }
 
     /// The user or device that has this name in a tenant; none: nobody.
-    pub fn known(&self, tenant: u32, name: &str) -> Option<Known> {
+    pub fn known(&self, tenant: u32, name: &str) -> Option<AccountKind> {
         if self.device(tenant, name).is_some() {
-            return Some(Known::Device);
+            return Some(AccountKind::Device);
         }
-        self.user(tenant, name).map(|_| Known::User)
+        self.user(tenant, name).map(|_| AccountKind::User)
     }
 
     /// Where the rules of this user or device stand; none: nobody has that name.
@@ -596,7 +596,7 @@ impl Snapshot {
     }
 
     /// The user or device that had this name in a tenant, was deleted, and can be restored.
-    pub fn deleted(&self, tenant: u32, name: &str) -> Option<Known> {
+    pub fn deleted(&self, tenant: u32, name: &str) -> Option<AccountKind> {
         self.deleted.find(tenant, name)
     }
 

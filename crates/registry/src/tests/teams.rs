@@ -4,9 +4,9 @@ use martlet_permission::RevokedClients;
 
 use super::{all, both, is_not_found, new_device, new_group, new_team, of_team};
 use crate::{
-    ApiRole, Conflict, DeviceChange, DeviceFilter, DeviceOrder, GroupChange, Known, NewDevice,
-    NewGroup, NewProvisioningKey, NewUser, NotFound, Owner, PageRequest, RegistryError, Renewed,
-    Snapshot, TypeSettings, UserChange, Visibility,
+    AccountKind, ApiRole, Conflict, DeviceChange, DeviceFilter, DeviceOrder, GroupChange,
+    NewDevice, NewGroup, NewProvisioningKey, NewUser, NotFound, Owner, PageRequest, RegistryError,
+    Renewed, Snapshot, TypeSettings, UserChange, Visibility,
 };
 
 both!(
@@ -202,7 +202,7 @@ both!(
             (team.tenant, "gone before"),
         ] {
             let gone = registry.gone(tenant, name).await?.expect("it is gone");
-            assert_eq!(gone.known, Some(Known::Device), "{name}");
+            assert_eq!(gone.known, Some(AccountKind::Device), "{name}");
             let with = gone.team.expect("its team is gone");
             let brings_back = name != "gone before";
             let expected = (&team.id, "one", brings_back);

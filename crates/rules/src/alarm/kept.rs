@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::machine::{About, AlarmKey, AlarmMachine, Entry};
+use super::machine::{About, AlarmKey, AlarmMachine, MonitoredAlarm};
 use crate::definition::Severity;
 
 /// A kept value is written again if it is older than this, milliseconds.
@@ -57,7 +57,7 @@ pub(super) struct Written {
     seen_ms: Option<i64>,
 }
 
-impl Entry {
+impl MonitoredAlarm {
     /// What a row would say now; none: it needs no row.
     fn to_write(&self) -> Option<Written> {
         let now = Written {
@@ -152,7 +152,10 @@ impl AlarmMachine {
                 inhibited_by: state.inhibited_by,
                 hops: state.hops,
             };
-            let entry = self.entries.entry(key).or_insert_with(|| Entry::new(about));
+            let entry = self
+                .entries
+                .entry(key)
+                .or_insert_with(|| MonitoredAlarm::new(about));
             if entry.alarm.is_none() && entry.holds_since.is_none() {
                 entry.holds_since = state.holds_since;
                 entry.hops = entry.hops.max(state.hops);

@@ -173,7 +173,7 @@ pub(crate) struct About {
 }
 
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct MonitoredAlarm {
     /// While it is raised.
     pub(super) alarm: Option<Alarm>,
     /// Since when its condition holds, while it is not raised.
@@ -191,7 +191,7 @@ pub(super) struct Entry {
     pub(super) written: Option<Written>,
 }
 
-impl Entry {
+impl MonitoredAlarm {
     pub(super) fn new(about: About) -> Self {
         Self {
             written: None,
@@ -217,7 +217,7 @@ impl Entry {
 /// The alarms of a node.
 #[derive(Debug, Default)]
 pub struct AlarmMachine {
-    pub(super) entries: HashMap<AlarmKey, Entry>,
+    pub(super) entries: HashMap<AlarmKey, MonitoredAlarm>,
     /// Entries that are there no more, and of which something is kept.
     pub(super) removed: HashSet<AlarmKey>,
     by_id: HashMap<i64, AlarmKey>,
@@ -240,7 +240,7 @@ impl AlarmMachine {
                 inhibited_by: Vec::new(),
                 hops: 0,
             };
-            let mut entry = Entry::new(about);
+            let mut entry = MonitoredAlarm::new(about);
             entry.value = alarm.value;
             self.by_id.insert(alarm.id, alarm.key.clone());
             let key = alarm.key.clone();
@@ -300,7 +300,7 @@ impl AlarmMachine {
                 self.dropped += 1;
                 return None;
             }
-            self.entries.insert(key.clone(), Entry::new(about));
+            self.entries.insert(key.clone(), MonitoredAlarm::new(about));
         } else if let Some(entry) = self.entries.get_mut(&key) {
             entry.about = about;
         }
@@ -352,7 +352,7 @@ impl AlarmMachine {
     }
 
     fn remove_if_idle(&mut self, key: &AlarmKey) {
-        if self.entries.get(key).is_some_and(Entry::is_idle) {
+        if self.entries.get(key).is_some_and(MonitoredAlarm::is_idle) {
             self.remove(key);
         }
     }

@@ -15,12 +15,12 @@ const CHECK: &str = "Subscription Identifiers";
 /// What clients have named in their present sessions.
 #[derive(Debug, Default)]
 pub(super) struct SubscriptionIdentifiers {
-    asked: BTreeMap<(ClientIndex, FilterIndex), Asked>,
+    asked: BTreeMap<(ClientIndex, FilterIndex), AskedFilter>,
 }
 
 /// What a client has asked for with one filter.
 #[derive(Clone, Copy, Debug, Default)]
-struct Asked {
+struct AskedFilter {
     life: u32,
     /// Identifiers of all its SUBSCRIBE packets: what waits may be from before the last one.
     identifiers: Identifiers,
@@ -40,7 +40,7 @@ impl SubscriptionIdentifiers {
                 let life = ledger.client(client).life;
                 let asked = self.asked.entry((client, filter)).or_default();
                 if asked.life != life {
-                    *asked = Asked::default();
+                    *asked = AskedFilter::default();
                 }
                 asked.life = life;
                 asked.identifiers = asked.identifiers.with(Identifiers::one(identifier));

@@ -4,7 +4,7 @@
 //! Each shard is the loop that ships (`martlet_tick`), all of them in one thread: whenever a shard
 //! reaches for what the shards share, another shard may run first, a whole tick of it, as threads
 //! would. The node knows no packets and no time but the one it is told; what is to happen elsewhere
-//! or later it leaves in [`Asked`] for the world.
+//! or later it leaves in [`NodeRequest`] for the world.
 
 mod outside;
 mod rest;
@@ -36,7 +36,7 @@ pub type LinkIndex = u32;
 
 /// What the node asks of the world around it.
 #[derive(Debug)]
-pub enum Asked {
+pub enum NodeRequest {
     /// Carry a batch to another shard.
     Mail(usize, Batch),
     /// Carry a connection to another shard.
@@ -99,7 +99,7 @@ pub struct Node {
     sockets: RefCell<Vec<Socket>>,
     /// Where records go.
     pub store: RefCell<Store>,
-    asked: RefCell<VecDeque<Asked>>,
+    asked: RefCell<VecDeque<NodeRequest>>,
     reports: RefCell<Vec<Report>>,
     interest: RefCell<Interest>,
     retained: RefCell<Retained>,
@@ -501,11 +501,11 @@ impl Node {
     }
 
     /// What the node has asked for next.
-    pub fn next_asked(&self) -> Option<Asked> {
+    pub fn next_asked(&self) -> Option<NodeRequest> {
         self.asked.borrow_mut().pop_front()
     }
 
-    fn ask(&self, asked: Asked) {
+    fn ask(&self, asked: NodeRequest) {
         self.asked.borrow_mut().push_back(asked);
     }
 
@@ -571,7 +571,7 @@ impl Node {
         let mut store = self.store.borrow_mut();
         let first = store.append(shard, records, (self.now_us.get(), self.now.get()));
         for (record, lsn) in records.iter().zip(first..) {
-            self.ask(Asked::Recorded(lsn, record.clone()));
+            self.ask(NodeRequest::Recorded(lsn, record.clone()));
         }
     }
 

@@ -17,7 +17,7 @@ use martlet_tick::{
 
 use super::shared::Handle;
 use super::socket::Wire;
-use super::{Asked, Node};
+use super::{Node, NodeRequest};
 
 /// What is around the loop of one shard.
 pub(super) struct Around<'a> {
@@ -82,7 +82,7 @@ impl Transport for Around<'_> {
         {
             let durable = self.node.store.borrow().durable();
             let bytes = output[..taken].to_vec();
-            self.node.ask(Asked::Wrote(stream.0, bytes, durable));
+            self.node.ask(NodeRequest::Wrote(stream.0, bytes, durable));
         }
         written
     }
@@ -90,13 +90,13 @@ impl Transport for Around<'_> {
     fn end_writing(&mut self, stream: &mut Wire) -> bool {
         let is_sound = self.node.sockets.borrow_mut()[stream.0 as usize].finish();
         if is_sound {
-            self.node.ask(Asked::Finished(stream.0));
+            self.node.ask(NodeRequest::Finished(stream.0));
         }
         is_sound
     }
 
     fn drop_stream(&mut self, stream: Wire) {
-        self.node.ask(Asked::Dropped(stream.0));
+        self.node.ask(NodeRequest::Dropped(stream.0));
         self.node.sockets.borrow_mut()[stream.0 as usize].forget();
     }
 }
@@ -128,14 +128,14 @@ impl Mail for Around<'_> {
         }
         waiting.set(waiting.get() + 1);
         self.node.late.borrow_mut()[self.shard].overtaken = true;
-        self.node.ask(Asked::Mail(usize::from(to.0), batch));
+        self.node.ask(NodeRequest::Mail(usize::from(to.0), batch));
         Ok(())
     }
 
     fn tell_parts(&mut self, events: &mut Vec<(PartId, PartEvent)>) {
         let durable = self.node.store.borrow().durable();
         for (id, event) in events.drain(..) {
-            self.node.ask(Asked::Part(id, event, durable));
+            self.node.ask(NodeRequest::Part(id, event, durable));
         }
     }
 
@@ -143,7 +143,7 @@ impl Mail for Around<'_> {
         let Arrival { stream, guest, .. } = arrival;
         self.node.sockets.borrow_mut()[stream.0 as usize].at = None;
         self.node
-            .ask(Asked::Move(usize::from(to.0), stream.0, guest));
+            .ask(NodeRequest::Move(usize::from(to.0), stream.0, guest));
     }
 }
 
@@ -198,12 +198,12 @@ impl<'a> Outside for Around<'a> {
 
     fn ask(&mut self, authentication: Authentication) {
         let asked = Box::new(authentication);
-        self.node.ask(Asked::Who(self.shard, asked));
+        self.node.ask(NodeRequest::Who(self.shard, asked));
     }
 
     fn tell(&mut self, events: &mut Vec<EventNotice>) {
         for told in events.drain(..) {
-            self.node.ask(Asked::Event(told));
+            self.node.ask(NodeRequest::Event(told));
         }
     }
 

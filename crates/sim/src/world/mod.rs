@@ -14,7 +14,7 @@ use crate::agenda::{Agenda, Due, SECOND};
 use crate::client::Client;
 use crate::facts::{ClientIndex, Fact};
 use crate::network::{Arrival, LinkProfile, Network};
-use crate::node::{Asked, LinkIndex, Node};
+use crate::node::{LinkIndex, Node, NodeRequest};
 use crate::observer::Observer;
 use crate::part::Part;
 use crate::random::Random;
@@ -422,7 +422,7 @@ impl World {
         let shards = self.node.shard_count();
         while let Some(asked) = self.node.next_asked() {
             match asked {
-                Asked::Mail(to, batch) => {
+                NodeRequest::Mail(to, batch) => {
                     let from = usize::from(batch.from.0);
                     let queue = &mut self.mail[from * shards + to];
                     let delay_us = self.random.below(self.disturbance.mail_us + 1);
@@ -431,24 +431,24 @@ impl World {
                     queue.push_back((at_us, batch));
                     self.agenda.enter(at_us, Due::Mail(from as u16, to as u16));
                 }
-                Asked::Move(to, link, guest) => {
+                NodeRequest::Move(to, link, guest) => {
                     let last = self.moves.back().map_or(0, |(at, ..)| *at);
                     let at_us = last.max(now_us + self.random.below(self.disturbance.mail_us + 1));
                     self.moves.push_back((at_us, to, link, guest));
                     self.agenda.enter(at_us, Due::Move);
                 }
-                Asked::Wrote(link, bytes, durable) => {
+                NodeRequest::Wrote(link, bytes, durable) => {
                     self.network
                         .send_down(&mut self.agenda, link, &bytes, durable);
                 }
-                Asked::Finished(link) => self.network.finish_down(&mut self.agenda, link),
-                Asked::Dropped(link) => self.network.drop_down(&mut self.agenda, link),
-                Asked::Recorded(lsn, record) => {
+                NodeRequest::Finished(link) => self.network.finish_down(&mut self.agenda, link),
+                NodeRequest::Dropped(link) => self.network.drop_down(&mut self.agenda, link),
+                NodeRequest::Recorded(lsn, record) => {
                     self.observer.recorded(lsn, &record);
                 }
-                Asked::Event(told) => self.told(&told),
-                Asked::Who(shard, asked) => self.ask_who(shard, &asked),
-                Asked::Part(attachment, event, durable) => {
+                NodeRequest::Event(told) => self.told(&told),
+                NodeRequest::Who(shard, asked) => self.ask_who(shard, &asked),
+                NodeRequest::Part(attachment, event, durable) => {
                     self.tell_part((attachment, durable), event);
                 }
             }

@@ -11,7 +11,7 @@ use axum::routing::MethodRouter;
 use crate::api::Api;
 use crate::connection::Connection;
 use crate::extensions::OwnDevice;
-use crate::rate::{Taken, name_of};
+use crate::rate::{RateAnswer, name_of};
 use crate::time::Moment;
 
 /// What is limited.
@@ -61,7 +61,7 @@ async fn check(State((api, limit)): State<(Api, Limit)>, request: Request, next:
 }
 
 /// As the system has it: the end of the window is a time, in seconds since the Unix epoch.
-fn write(taken: &Taken, headers: &mut HeaderMap) {
+fn write(taken: &RateAnswer, headers: &mut HeaderMap) {
     let now_secs = u64::try_from(Moment::now().as_ms() / 1000).unwrap_or(0);
     for (name, value) in [
         ("x-ratelimit-limit", taken.limit),

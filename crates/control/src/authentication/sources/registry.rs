@@ -6,7 +6,7 @@ use std::sync::Arc;
 use martlet_broker::{
     Authentication, Identity, Password, Proof, Refusal, RevokedClients, Rules, Voucher,
 };
-use martlet_registry::{COMMON_TENANT, Known, Registry, Snapshot};
+use martlet_registry::{AccountKind, COMMON_TENANT, Registry, Snapshot};
 
 use super::{Hashing, known, user, vouchers};
 use crate::authentication::policy::{Knowledge, of_kind};
@@ -47,8 +47,8 @@ impl RegistrySource {
             return LookupResult::Stranger;
         };
         match self.snapshot.known(self.tenant, &name) {
-            Some(Known::Device) => self.find_device(asked, name),
-            Some(Known::User) => self.find_user(asked, name, slot_request).await,
+            Some(AccountKind::Device) => self.find_device(asked, name),
+            Some(AccountKind::User) => self.find_user(asked, name, slot_request).await,
             None => match self.find_by_team_token(asked, &name) {
                 Some(found) => found,
                 None => self.find_by_number(asked, &name),
@@ -311,7 +311,7 @@ impl CredentialSource for RegistrySource {
     }
 
     fn has_device(&self, user_name: &str) -> bool {
-        self.snapshot.known(self.tenant, user_name) == Some(Known::Device)
+        self.snapshot.known(self.tenant, user_name) == Some(AccountKind::Device)
     }
 
     fn proves_devices(&self) -> bool {

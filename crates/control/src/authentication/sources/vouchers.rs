@@ -7,10 +7,10 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 use martlet_broker::{RevokedClients, Voucher};
 
-type Known = HashMap<[u8; SHA256_OUTPUT_LEN], u32>;
+type VoucherNumbers = HashMap<[u8; SHA256_OUTPUT_LEN], u32>;
 
 /// One for the process, as connections outlive policies. Not for secrets: it has digests alone.
-static KNOWN: OnceLock<Mutex<Known>> = OnceLock::new();
+static KNOWN: OnceLock<Mutex<VoucherNumbers>> = OnceLock::new();
 
 /// What is of this kind and has these parts.
 pub(super) fn voucher_of(kind: &str, parts: &[&[u8]]) -> Voucher {

@@ -81,8 +81,8 @@ impl Control {
             standing_remedy = self.journal.way_in(tenant, client_id, &proved, why);
         }
         let known_as = match known {
-            Some(martlet_registry::Known::User) => Some("user"),
-            Some(martlet_registry::Known::Device) => Some("device"),
+            Some(martlet_registry::AccountKind::User) => Some("user"),
+            Some(martlet_registry::AccountKind::Device) => Some("device"),
             None if token(name).is_some() => Some("team token"),
             // A file or the configuration has it.
             None if standing == Some(Standing::Known) && proved == name => Some("user"),

@@ -133,7 +133,7 @@ impl Control {
         let policy = self.policy();
         let tables = policy.as_deref().and_then(|policy| policy.tables());
         let known = tables.and_then(|tables| tables.known(tenant.0, name));
-        if matches!(known, Some(martlet_registry::Known::Device)) {
+        if matches!(known, Some(martlet_registry::AccountKind::Device)) {
             found.retain(|client_id| {
                 let mut sessions = with_session.iter();
                 sessions.any(|one| **one == **client_id) || was_let_in(runs, client_id)

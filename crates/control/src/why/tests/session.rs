@@ -1,6 +1,6 @@
 //! What became of a session and its messages.
 
-use martlet_broker::{DropReason, EventKind, Limit, LossTimes, Reached, RefusalCause};
+use martlet_broker::{DropReason, EventKind, Limit, LossTimes, ReachedLimit, RefusalCause};
 use martlet_codec::ReasonCode;
 
 use super::barred;
@@ -88,7 +88,7 @@ fn what_is_old_or_weighs_less_is_told_beside_it() {
 fn a_queue_that_has_drained_is_not_full_and_its_losses_are_told() {
     let mut facts = facts(None);
     let limit = Limit::QueuedMessages;
-    let full = Reached { limit, value: 5 };
+    let full = ReachedLimit { limit, value: 5 };
     let mut session = connected();
     session.queued = 5;
     session.drops = vec![(DropReason::QueueFull, 30)];

@@ -89,7 +89,7 @@ pub(super) struct UnsettledMessage {
 }
 
 /// Message to a runner, by its sender.
-pub(super) enum Heard {
+pub(super) enum RunnerMessage {
     Operator(RunnerCommand),
     Node(Option<LaneEvent>),
 }
@@ -430,12 +430,12 @@ impl Core {
 
     /// Waits until somebody tells it something, while the sink is called: an operator, or the node
     /// if it is to be heard.
-    pub(super) async fn hear(&mut self, hears_node: bool) -> Heard {
+    pub(super) async fn hear(&mut self, hears_node: bool) -> RunnerMessage {
         let hears_node = hears_node && self.deferred.is_none();
         tokio::select! {
             biased;
-            Some(told) = self.told.recv() => Heard::Operator(told),
-            told = self.attachment.next_event(), if hears_node => Heard::Node(told),
+            Some(told) = self.told.recv() => RunnerMessage::Operator(told),
+            told = self.attachment.next_event(), if hears_node => RunnerMessage::Node(told),
             else => pending().await,
         }
     }
