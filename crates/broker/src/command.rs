@@ -64,8 +64,7 @@ pub enum Command {
         /// Client Identifier.
         client_id: String,
     },
-    /// Report what these share groups have lost, and what waits for their members, as far as they are
-    /// on this shard.
+    /// Report what these share groups of this shard have lost, and what waits for their members.
     GroupDetails {
         /// Repeated in the answer.
         request: u64,

@@ -25,7 +25,7 @@ pub fn key_of_applicant(user_name: &str) -> Option<&str> {
 }
 
 /// The user name is that of applicants.
-pub(crate) fn is_applicant(user_name: &str) -> bool {
+pub(crate) fn names_applicant(user_name: &str) -> bool {
     user_name == APPLICANT || key_of_applicant(user_name).is_some()
 }
 

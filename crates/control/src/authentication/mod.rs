@@ -46,7 +46,7 @@ use martlet_registry::Snapshot;
 use tokio::runtime::Handle;
 
 pub use applicants::{APPLICANT, key_of_applicant};
-pub(crate) use applicants::{is_applicant, response_topic};
+pub(crate) use applicants::{names_applicant, response_topic};
 pub use elsewhere::Elsewhere;
 pub use logins::{Locked, Login};
 pub use martlet_lockout::{LockedOut, Lockout, LockoutEntry, Whom};

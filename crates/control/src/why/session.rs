@@ -6,7 +6,10 @@ use martlet_codec::{TopicFilter, TopicName};
 use super::Finding;
 use super::door::{is_by_another, not_added, tried_by_another, was_there_then};
 use super::facts::{Facts, Session};
-use super::found::{Found, RECENT_MS, Weight, is_connected, is_recent, times, uncapitalized};
+use super::found::{
+    ACKNOWLEDGE, Found, RECENT_MS, Weight, is_connected, is_recent, is_unacknowledged, times,
+    uncapitalized,
+};
 use super::side::{Side, is_subscribed, of_topic, side};
 use super::topic::{is_by_rules, of_another_topic};
 use crate::cause::Cause;
@@ -180,18 +183,6 @@ fn queue(now_ms: u64, session: &Session, found: &mut Found) {
     finding.remedy = remedy_of_limit(limit.limit).map(|worded| worded.text);
     found.push((Weight::Trouble, finding));
 }
-
-/// Time after which a message that is not acknowledged holds up those behind it.
-const UNACKNOWLEDGED_MS: u64 = 5_000;
-
-/// It was so for long enough.
-pub(super) fn is_unacknowledged(now_ms: u64, since_ms: u64) -> bool {
-    now_ms.saturating_sub(since_ms) >= UNACKNOWLEDGED_MS
-}
-
-/// What to do about a client that does not acknowledge.
-pub(super) const ACKNOWLEDGE: &str = "see why the client does not send PUBACK or PUBREC: it may be \
-     busy with a message, or acknowledge by hand; or have it set a larger Receive Maximum";
 
 /// It does not acknowledge what it gets, and more waits behind that or goes to other members of its
 /// share group.

@@ -7,8 +7,7 @@ use super::arrival::{
     is_of_same_user, near_subscribers, own_near_miss, with_messages, with_no_local,
 };
 use super::facts::{Backlog, Facts, Meant, Subscriber, TopicRules};
-use super::found::{Found, RECENT_MS, Weight, uncapitalized};
-use super::session::{ACKNOWLEDGE, is_unacknowledged};
+use super::found::{ACKNOWLEDGE, Found, RECENT_MS, Weight, is_unacknowledged, uncapitalized};
 use super::side::{Side, matching, of_topic, side, subscribes};
 use crate::cause::Cause;
 use crate::event_words;
