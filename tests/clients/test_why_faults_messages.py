@@ -177,15 +177,6 @@ def test_a_client_refuses_messages(node, boss):
             assert "a reason code of 0x80 or above" in told["remedy"], told
 
 
-def test_a_client_identifier_is_the_nodes_own(node):
-    refused = reason_of(node.client("ann", client_id="$mine").start())
-    assert refused.is_failure
-    told = node.headline("client-id-invalid", "beginning with `$` are the node's own", "$mine")
-    assert "does not begin with $" in told["remedy"], told
-    with node.client("ann", client_id="mine"):
-        node.over("mine")
-
-
 def test_an_operator_ends_the_connection_of_a_client(node):
     with node.client("ann", client_id="q8") as app:
         node.run("client", "kick", "q8")

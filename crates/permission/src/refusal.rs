@@ -117,8 +117,8 @@ causes! {
     NoCredentials = "a user name and password are required";
     /// The secret of a device is wrong. The subject is the device.
     WrongSecret = "the user name or password is wrong";
-    /// The password is wrong, and has the form of an API key. The subject is the device of the name,
-    /// if there is one.
+    /// The password is wrong, and has the form of an API key. The subject is the device of that
+    /// name, if there is one.
     ApiKeyAsPassword = "the user name or password is wrong";
     /// The same of a provisioning key, at a listener where devices do not register.
     ProvisioningKeyAsPassword = "the user name or password is wrong";
