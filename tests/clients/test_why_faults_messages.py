@@ -5,8 +5,12 @@ import pytest
 
 from paho_client import V311, properties
 from test_access import until
+from test_scram import CONNACK, Wire, packet, string
 from test_why_state import slow_reader
 from why_faults import KEPT, Faults, boss, published, reason_of  # noqa: F401
+
+
+PUBLISH_QOS_1, PUBACK, SUBACK = 0x32, 0x40, 0x90
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +149,32 @@ def test_a_client_does_not_acknowledge(node, boss):
             message = app.receive()
             app.client.ack(message.mid, message.qos)
         node.over("q11")
+
+
+def test_who_publishes_is_told_that_the_queue_of_a_share_group_is_full(node, boss):
+    with node.client("ann", client_id="q12", **KEPT) as app:
+        app.subscribe("$share/crew/q/12", 1)
+    until(lambda: node.why("q12")["state"] == "away", "it is gone")
+    for _ in range(20):
+        assert published(boss, "q/12")
+    told = node.headline("queue-full", "for the share group $share/crew/q/12, which is subscribed to q/12, were dropped",
+                         "console", "q/12")
+    assert "limits.queued_messages = 5" in told["sentence"] and "limits.queued_messages" in told["remedy"], told
+
+
+def test_a_client_refuses_messages(node, boss):
+    """Its PUBACK has a reason code of 0x80 or above."""
+    connect = string(b"MQTT") + b"\x05\xc2\0\0\0" + string(b"q13") + string(b"ann") + string(b"secret")
+    with Wire(node.node) as wire:
+        wire.socket.sendall(packet(0x10, connect) + packet(0x82, b"\0\1\0" + string(b"q/13") + b"\1"))
+        assert wire.receive()[0] == CONNACK and wire.receive()[0] == SUBACK
+        boss.publish("q/13", "x")
+        assert wire.receive()[0] == PUBLISH_QOS_1
+        # It is the first one.
+        wire.socket.sendall(packet(PUBACK, b"\0\1\x83"))
+        for asked in (["q13"], ["q13", "q/13"]):
+            told = node.headline("other", "(refused_by_receiver)", *asked)
+            assert "a reason code of 0x80 or above" in told["remedy"], told
 
 
 def test_an_operator_ends_the_connection_of_a_client(node):

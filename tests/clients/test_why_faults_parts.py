@@ -239,7 +239,7 @@ def test_a_provisioning_key_was_revoked(provisioning):
 
 def test_a_device_has_no_provisioning_key(provisioning):
     provision(provisioning, "mp_unknown", "m-4", expect=401)
-    told = provisioning.headline("wrong-password", "there is no such provisioning key", "m-4")
+    told = provisioning.headline("provisioning-key-wrong", "there is no such provisioning key", "m-4")
     provisioning.run("provision", "add", "another")
     assert "another" in provisioning.bash(told)
     logged = provisioning.run("logs", "--json")

@@ -12,7 +12,7 @@ import pytest
 
 import martlet_process
 from paho_client import Client, properties
-from test_access import publish, until
+from test_access import DEADLINE_SECS, publish, until
 from test_registry import Place
 
 WRONG = 3
@@ -68,7 +68,7 @@ class Faults:
         assert done.returncode == (WRONG if answer["wrong"] else 0), answer
         return answer
 
-    def headline(self, cause, said, *arguments):
+    def headline(self, cause, said, *arguments, within=DEADLINE_SECS):
         """Waits until that is the headline, in the answer and in what is printed for people."""
         answers = []
 
@@ -77,7 +77,7 @@ class Faults:
             return answers[-1]["cause"] == cause and said in answers[-1]["sentence"]
 
         try:
-            until(is_it, cause)
+            until(is_it, cause, within)
         except AssertionError:
             raise AssertionError(f"not {cause} with {said!r}, but {json.dumps(answers[-1], indent=1)}") from None
         answer = answers[-1]
@@ -86,10 +86,10 @@ class Faults:
         assert answer.get("command", "") in printed and answer.get("remedy", "") in printed, printed
         return answer
 
-    def over(self, *arguments):
+    def over(self, *arguments, within=DEADLINE_SECS):
         """Waits until nothing is wrong."""
         try:
-            until(lambda: not self.why(*arguments)["wrong"], "nothing is wrong")
+            until(lambda: not self.why(*arguments)["wrong"], "nothing is wrong", within)
         except AssertionError:
             raise AssertionError(json.dumps(self.why(*arguments), indent=1)) from None
 

@@ -64,8 +64,8 @@ pub enum Command {
         /// Client Identifier.
         client_id: String,
     },
-    /// Report what these share groups have lost, as far as they are on this shard.
-    GroupLosses {
+    /// Report what these share groups of this shard have lost, and what waits for their members.
+    GroupDetails {
         /// Repeated in the answer.
         request: u64,
         /// Their tenant.

@@ -183,7 +183,7 @@ pub use record::{
 };
 pub use report::{
     Answer, ClientDetail, ClientInfo, ClientPage, ConnectionDetail, DeleteOutcome, DeliveryState,
-    GroupLosses, HeardDevices, InFlightMessage, LossTimes, Published, QueuedMessage, Report,
+    GroupDetail, HeardDevices, InFlightMessage, LossTimes, Published, QueuedMessage, Report,
     RetainedAtSubscribe, RetainedEnd, RetainedEnded, RetainedInfo, RetainedPage, SessionRules,
     SubscriptionInfo, SubscriptionPage, TopicUse, UnmatchedTopic, WillInfo,
 };

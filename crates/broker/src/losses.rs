@@ -19,7 +19,7 @@ use crate::event_head::EventHead;
 use crate::event_interest::Wants;
 use crate::losses::lost::{LossNotice, Losses};
 use crate::node::{Cx, Node};
-use crate::report::GroupLosses;
+use crate::report::GroupDetail;
 use crate::shard::Shard;
 use crate::shortened::{digest_work, shortened};
 use crate::timer::Timer;
@@ -149,17 +149,19 @@ impl Shard {
         }
     }
 
-    /// What share groups of this shard have lost, of those with these Topic Filters.
-    pub(crate) fn group_losses(&self, tenant: TenantId, filters: &[Box<str>]) -> Vec<GroupLosses> {
+    /// The share groups of this shard, of those with these Topic Filters.
+    pub(crate) fn group_details(&self, tenant: TenantId, filters: &[Box<str>]) -> Vec<GroupDetail> {
         let limits = &self.settings.limits;
         let (count_max, bytes_max) = (limits.queued_messages, limits.queued_bytes);
         let found = filters.iter().filter_map(|filter| {
-            let (id, losses, queue) = self.groups.lost_by(tenant, filter)?;
+            let (id, losses, queue) = self.groups.detail_of(tenant, filter)?;
             let bound = self.limit_of_group(id);
             let bound = bound.filter(|_| queue.is_full(count_max, bytes_max));
-            Some(GroupLosses {
+            Some(GroupDetail {
                 filter: filter.clone(),
-                drops: losses.by_reason().collect(),
+                queued: queue.len(),
+                waiting_since_ms: queue.oldest_wall_ms(),
+                drops: losses.into_iter().flat_map(Losses::by_reason).collect(),
                 queue_full: bound.map(|limit| self.reached(limit, None)),
             })
         });

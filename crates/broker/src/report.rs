@@ -39,8 +39,8 @@ pub enum Answer {
     Traffic(Vec<TopicUse>),
     /// None: no such client is connected here.
     SessionRules(Option<SessionRules>),
-    /// Share groups that have lost messages.
-    GroupLosses(Vec<GroupLosses>),
+    /// Those of the share groups that are on this shard.
+    GroupDetails(Vec<GroupDetail>),
     /// Topics of messages that nobody was subscribed to.
     Unmatched(Vec<UnmatchedTopic>),
     /// Retained messages that were taken away.
@@ -363,11 +363,16 @@ pub struct HeardDevices {
     pub is_cut: bool,
 }
 
-/// Messages that no member of a share group got.
+/// Messages that no member of a share group got, or that wait for one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GroupLosses {
+pub struct GroupDetail {
     /// Topic Filter of the group, `$share/…`.
     pub filter: Box<str>,
+    /// Messages that wait because no member can take one.
+    pub queued: usize,
+    /// When the first of them came in, milliseconds since the Unix epoch; none: none waits, or it
+    /// is not known.
+    pub waiting_since_ms: Option<u64>,
     /// What was dropped, by reason, and when. Counted from the start of the node on.
     pub drops: Vec<(DropReason, u64, LossTimes)>,
     /// The bound that its queue is at, if that has no room.
@@ -442,6 +447,9 @@ pub struct InFlightMessage {
     pub qos: QoS,
     /// What it says of itself; none if it is not in memory any more.
     pub head: Option<MessageHead>,
+    /// How long ago it was sent on this connection, milliseconds, to about a second; none: it was
+    /// not. After 18 hours it begins anew.
+    pub sent_age_ms: Option<u64>,
 }
 
 /// How far a message under a Packet Identifier has come.

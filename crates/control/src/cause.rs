@@ -54,6 +54,9 @@ causes! {
     Deleted = "deleted", "The user or device was removed.";
     Banned = "banned", "An operator has banned it.";
     CredentialExpired = "credential-expired", "Its credentials have expired, or were revoked.";
+    KeyAsPassword = "key-as-password", "It gives an API key or a provisioning key as its password.";
+    Inactive = "inactive", "The device has published nothing for longer than its type permits.";
+    ProvisioningKeyWrong = "provisioning-key-wrong", "The provisioning key by which it is to be added is unknown or missing.";
     ProvisioningKeyEnded = "provisioning-key-ended", "The provisioning key by which it is to be added has expired, was revoked, or has added all of its devices.";
     WrongClientId = "wrong-client-id", "Its Client Identifier is not the one that its credentials are for.";
     ClientIdTaken = "client-id-taken", "The session of its Client Identifier belongs to another user.";
@@ -89,7 +92,7 @@ causes! {
     SlowReader = "slow-reader", "It reads more slowly than messages arrive.";
     Expired = "expired", "Messages for it expired before they could be delivered.";
     NotKept = "not-kept", "Messages arrived while it was away, or an integration was busy, and were not kept for it.";
-    SessionEnded = "session-ended", "Its session ended, and messages that waited for it were dropped with it.";
+    SessionEnded = "session-ended", "Its session ended: messages that waited for it were dropped with it, and later ones were not kept for it.";
     NotRetained = "not-retained", "Messages were published before it subscribed, and were not retained.";
     NoRetained = "no-retained", "It gets no retained message: the message was cleared or has expired, or its subscription brings none.";
     NoLocal = "no-local", "It published the messages itself, and its subscription has No Local.";
@@ -201,9 +204,9 @@ impl Cause {
             Is::Revoked(reason) => Self::of_revocation(reason),
             Is::LockedOut(_) => Self::LockedOut,
             Is::CertificateNotRegistered => Self::CertificateNotRegistered,
-            Is::WrongPassword(_) | Is::WrongSecret | Is::NoScramVerifier | Is::ProvisioningKey => {
-                Self::WrongPassword
-            }
+            Is::WrongPassword(_) | Is::WrongSecret | Is::NoScramVerifier => Self::WrongPassword,
+            Is::ApiKeyAsPassword | Is::ProvisioningKeyAsPassword => Self::KeyAsPassword,
+            Is::ProvisioningKey => Self::ProvisioningKeyWrong,
             Is::UnknownUser(_) | Is::CertificateNameUnknown | Is::NoDeviceInTopic => {
                 Self::UnknownName
             }
@@ -363,6 +366,14 @@ impl Cause {
         }
     }
 
+    /// It is about the provisioning key by which a device is to be added.
+    pub(crate) fn is_of_provisioning_key(self) -> bool {
+        matches!(
+            self,
+            Self::ProvisioningKeyWrong | Self::ProvisioningKeyEnded
+        )
+    }
+
     /// It is about coming in.
     pub fn is_at_door(self) -> bool {
         matches!(
@@ -375,6 +386,8 @@ impl Cause {
                 | Self::Deleted
                 | Self::Banned
                 | Self::CredentialExpired
+                | Self::KeyAsPassword
+                | Self::ProvisioningKeyWrong
                 | Self::ProvisioningKeyEnded
                 | Self::WrongClientId
                 | Self::ClientIdTaken

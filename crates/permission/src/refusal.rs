@@ -117,6 +117,11 @@ causes! {
     NoCredentials = "a user name and password are required";
     /// The secret of a device is wrong. The subject is the device.
     WrongSecret = "the user name or password is wrong";
+    /// The password is wrong, and has the form of an API key. The subject is the device of that
+    /// name, if there is one.
+    ApiKeyAsPassword = "the user name or password is wrong";
+    /// The same of a provisioning key, at a listener where devices do not register.
+    ProvisioningKeyAsPassword = "the user name or password is wrong";
     /// The certificate is none of those that are registered for a device, or not any more. The
     /// subject is the device.
     CertificateNotRegistered = "the certificate is not accepted for this client";
@@ -231,7 +236,11 @@ impl RefusalCause {
     pub fn is_wrong_secret(self) -> bool {
         matches!(
             self,
-            Self::WrongPassword(_) | Self::WrongSecret | Self::CertificateNotRegistered
+            Self::WrongPassword(_)
+                | Self::WrongSecret
+                | Self::ApiKeyAsPassword
+                | Self::ProvisioningKeyAsPassword
+                | Self::CertificateNotRegistered
         )
     }
 
@@ -449,6 +458,8 @@ mod tests {
             RefusalCause::WrongPassword(PasswordSource::Registry),
             RefusalCause::WrongSecret,
             RefusalCause::NoScramVerifier,
+            RefusalCause::ApiKeyAsPassword,
+            RefusalCause::ProvisioningKeyAsPassword,
         ] {
             assert_eq!(wrong.text(), unknown.text());
         }

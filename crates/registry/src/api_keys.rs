@@ -19,6 +19,14 @@ use crate::{
 /// Prefix of keys, so that a key that is found can be recognised.
 const PREFIX: &str = "mk_";
 
+/// Whether this has the form of an API key.
+pub fn may_be_api_key(text: &[u8]) -> bool {
+    text.starts_with(PREFIX.as_bytes()) && text.len() > KEY_BYTES_MIN
+}
+
+/// Keys are longer than this.
+const KEY_BYTES_MIN: usize = 24;
+
 /// A key, as lists show it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiKey {

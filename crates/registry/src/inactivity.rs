@@ -74,6 +74,55 @@ impl Registry {
     }
 }
 
+/// A device that counts as inactive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InactiveDevice {
+    /// When it sent its last message, milliseconds since the Unix epoch.
+    pub last_message_ms: i64,
+    /// Since when it counts as inactive, likewise.
+    pub since_ms: i64,
+    /// Its type.
+    pub device_type: String,
+    /// After how many seconds without a message devices of its type are inactive.
+    pub after_secs: u32,
+}
+
+impl Registry {
+    /// A device of a tenant, if it counts as inactive.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn inactive_in(
+        &mut self,
+        tenant: u32,
+        id: &str,
+    ) -> Result<Option<InactiveDevice>, RegistryError> {
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
+        let read = async {
+            let sql = "SELECT last_message_ms, inactive_since_ms, type, inactive_after_secs \
+                       FROM devices JOIN device_types ON device_types.name = devices.type \
+                       WHERE tenant = $1 AND devices.id = $2 AND deleted_ms = 0 \
+                       AND inactive_since_ms > 0 AND inactive_after_secs > 0";
+            let query = sqlx::query(sql).bind(i64::from(tenant)).bind(clean(id));
+            let row = query.fetch_optional(on).await?;
+            row.as_ref().map(read_inactive).transpose()
+        };
+        let read: Result<_, Fault> = read.await;
+        reading.end(read).await
+    }
+}
+
+fn read_inactive(row: &AnyRow) -> Result<InactiveDevice, Fault> {
+    let after_secs: i64 = row.try_get("inactive_after_secs")?;
+    Ok(InactiveDevice {
+        last_message_ms: row.try_get("last_message_ms")?,
+        since_ms: row.try_get("inactive_since_ms")?,
+        device_type: row.try_get("type")?,
+        after_secs: u32::try_from(after_secs).unwrap_or(u32::MAX),
+    })
+}
+
 /// Sets after how many seconds without a message the devices of a type are inactive; 0: never.
 /// Types that come with the program have it too.
 pub(crate) async fn set_inactive_after(

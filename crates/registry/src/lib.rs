@@ -103,7 +103,7 @@ pub use activity::Activity;
 pub use added_integrations::{ADDED_MAX, AddedIntegration};
 pub use alarm_watches::AlarmWatchRow;
 pub use alarms::{AlarmFilter, AlarmRow, AlarmsKept};
-pub use api_keys::{ApiKey, NewApiKey};
+pub use api_keys::{ApiKey, NewApiKey, may_be_api_key};
 pub use audit::{Actor, AuditEntry, AuditFilter, AuditKept, AuditLine, NewAuditEntry, Visibility};
 pub use bans::{Ban, BanKind, NewBan};
 pub use bridge_subscriptions::BridgeSubscription;
@@ -144,7 +144,7 @@ pub use groups::{Group, GroupChange, NewGroup};
 pub use heard::LastHeard;
 pub use idempotency::Claim;
 pub use inactivity::{
-    INACTIVE_AFTER_MAX_SECS, INACTIVE_AFTER_MIN_SECS, InactivityCheck, SilentDevice,
+    INACTIVE_AFTER_MAX_SECS, INACTIVE_AFTER_MIN_SECS, InactiveDevice, InactivityCheck, SilentDevice,
 };
 pub use integrations::IntegrationState;
 pub use known::AccountKind;

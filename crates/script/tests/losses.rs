@@ -208,7 +208,7 @@ fn what_a_share_group_loses_is_told_by_its_filter_and_can_be_asked_for() {
     let count: u64 = of_group.map(|(_, _, count, ..)| count).sum();
     assert_eq!(count, 4, "{all:?}");
     for shard in 0..2 {
-        let command = martlet_broker::Command::GroupLosses {
+        let command = martlet_broker::Command::GroupDetails {
             request: 1,
             tenant: martlet_broker::TenantId(0),
             filters: ["$share/g/t".into(), "$share/g/other".into()].into(),
@@ -218,7 +218,7 @@ fn what_a_share_group_loses_is_told_by_its_filter_and_can_be_asked_for() {
     let reports = node.take_reports().into_iter();
     let groups: Vec<_> = reports
         .flat_map(|report| match report.answer {
-            martlet_broker::Answer::GroupLosses(groups) => groups,
+            martlet_broker::Answer::GroupDetails(groups) => groups,
             other => panic!("{other:?}"),
         })
         .collect();

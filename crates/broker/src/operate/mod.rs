@@ -94,16 +94,16 @@ impl Shard {
                 client_id,
                 limit,
             } => {
-                let found = self.client_detail(tenant, &client_id, limit);
+                let found = self.client_detail(cx.now.mono_ms, tenant, &client_id, limit);
                 report(cx, request, Answer::ClientDetail(found.map(Box::new)));
             }
-            Command::GroupLosses {
+            Command::GroupDetails {
                 request,
                 tenant,
                 filters,
             } => {
-                let found = self.group_losses(tenant, &filters);
-                report(cx, request, Answer::GroupLosses(found));
+                let found = self.group_details(tenant, &filters);
+                report(cx, request, Answer::GroupDetails(found));
             }
             Command::Unmatched { request, tenant } => {
                 let found = self.unmatched_topics(tenant);

@@ -153,6 +153,7 @@ impl Shard {
 
     pub(super) fn client_detail(
         &mut self,
+        now_ms: u64,
         tenant: TenantId,
         client_id: &str,
         limit: usize,
@@ -188,7 +189,7 @@ impl Shard {
             subscriptions,
             queued_bytes: outbound.queue().bytes(),
             queue: outbound.queue().head(limit, DETAIL_BYTES),
-            in_flight: outbound.messages_in_flight(limit, DETAIL_BYTES),
+            in_flight: outbound.messages_in_flight(limit, DETAIL_BYTES, now_ms),
             receipts: session.inbound.receipt_count(),
             dropped_at,
             expired_at: losses.map_or_else(LossTimes::default, Losses::expired_at),

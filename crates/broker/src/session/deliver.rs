@@ -227,7 +227,7 @@ impl Shard {
             ticket: Some(ticket),
         };
         let outbound = &mut self.sessions.at(index).outbound;
-        outbound.put_sent(packet_id, InFlightState::Unkept(sent));
+        outbound.put_sent(packet_id, InFlightState::Unkept(sent), cx.now.mono_ms);
     }
 
     /// Sends a message that is not kept, and of which nothing is unsent.
@@ -260,7 +260,7 @@ impl Shard {
             ticket: None,
         };
         let outbound = &mut self.sessions.at(index).outbound;
-        outbound.put_sent(packet_id, InFlightState::Unkept(sent));
+        outbound.put_sent(packet_id, InFlightState::Unkept(sent), cx.now.mono_ms);
     }
 
     /// A QoS 0 message for a session: into the output buffer or nowhere.
@@ -412,7 +412,8 @@ impl Shard {
         } else {
             InFlightState::Publish(entry)
         };
-        self.sessions.at(index).outbound.put_sent(packet_id, state);
+        let outbound = &mut self.sessions.at(index).outbound;
+        outbound.put_sent(packet_id, state, cx.now.mono_ms);
     }
 
     /// QoS 2 outward waits for the Packet Identifier. A part waits for the message: see

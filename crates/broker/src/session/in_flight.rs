@@ -27,6 +27,28 @@ pub(crate) struct InFlight {
     pub(super) on_wire: bool,
     /// Sent at least once, on whichever connection: sent again with DUP 1 [MQTT-3.3.1-1].
     pub(super) sent_before: bool,
+    /// When it was sent on this connection, if it was.
+    pub(super) sent_at: SentAt,
+}
+
+/// When a message was sent, to about a second, in 2 bytes. After 18 hours it begins anew.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct SentAt(u16);
+
+impl SentAt {
+    /// See [`SentAt`]: 1,024 milliseconds.
+    const UNIT_BITS: u32 = 10;
+
+    #[inline]
+    pub(super) fn at_ms(mono_ms: u64) -> Self {
+        Self((mono_ms >> Self::UNIT_BITS) as u16)
+    }
+
+    /// How long ago that was, milliseconds.
+    fn age_ms(self, now_ms: u64) -> u64 {
+        let units = Self::at_ms(now_ms).0.wrapping_sub(self.0);
+        u64::from(units) << Self::UNIT_BITS
+    }
 }
 
 #[derive(Debug)]
@@ -194,7 +216,7 @@ impl InFlight {
     }
 
     /// For operators.
-    pub(super) fn info(&self, packet_id: PacketId) -> InFlightMessage {
+    pub(super) fn info(&self, packet_id: PacketId, now_ms: u64) -> InFlightMessage {
         let id = self.message_id();
         let (qos, head) = match &self.state {
             InFlightState::Publish(entry) => (entry.qos, Some(entry.message.head())),
@@ -213,6 +235,7 @@ impl InFlight {
             state,
             qos,
             head,
+            sent_age_ms: self.on_wire.then(|| self.sent_at.age_ms(now_ms)),
         }
     }
 

@@ -15,7 +15,7 @@ use crate::fault::{self, Fault};
 use crate::gauge::MemoryGauge;
 use crate::id::{MessageId, RecordNumber, start_of};
 use crate::report::InFlightMessage;
-use crate::session::in_flight::{InFlight, InFlightState, Released, SentEntry, Unread};
+use crate::session::in_flight::{InFlight, InFlightState, Released, SentAt, SentEntry, Unread};
 use crate::session::packet_ids::PacketIdRing;
 use crate::session::queue::{Entry, Queue, StoredEntry};
 use crate::share::ticket::ShareTicket;
@@ -200,6 +200,7 @@ impl Outbound {
         &self,
         limit: usize,
         bytes_max: usize,
+        now_ms: u64,
     ) -> Vec<InFlightMessage> {
         let mut all: Vec<_> = self.in_flight.iter().collect();
         let next = self.next_order;
@@ -215,7 +216,7 @@ impl Outbound {
             bytes += found.topic_bytes();
             fits
         });
-        all.map(|(packet_id, found)| found.info(packet_id))
+        all.map(|(packet_id, found)| found.info(packet_id, now_ms))
             .collect()
     }
 
@@ -230,34 +231,36 @@ impl Outbound {
     /// Puts an entry in flight, behind all others, under [`Outbound::next_packet_id`]; it is not
     /// sent yet.
     pub(super) fn put_in_flight(&mut self, packet_id: PacketId, state: InFlightState) {
-        self.put(packet_id, state, false);
+        self.put(packet_id, state, None);
     }
 
     /// As [`Outbound::put_in_flight`], in the output of the present connection already.
     #[inline(always)] // As `PacketIdRing::insert`.
-    pub(super) fn put_sent(&mut self, packet_id: PacketId, state: InFlightState) {
-        self.put(packet_id, state, true);
+    pub(super) fn put_sent(&mut self, packet_id: PacketId, state: InFlightState, now_ms: u64) {
+        self.put(packet_id, state, Some(SentAt::at_ms(now_ms)));
         self.on_wire += 1;
     }
 
     #[inline(always)] // As `PacketIdRing::insert`.
-    fn put(&mut self, packet_id: PacketId, state: InFlightState, sent: bool) {
+    fn put(&mut self, packet_id: PacketId, state: InFlightState, sent_at: Option<SentAt>) {
         self.last_packet_id = packet_id.get();
         self.next_order = self.next_order.wrapping_add(1);
         let message = InFlight {
             state,
             order: self.next_order,
             record: RecordNumber(0),
-            on_wire: sent,
-            sent_before: sent,
+            on_wire: sent_at.is_some(),
+            sent_before: sent_at.is_some(),
+            sent_at: sent_at.unwrap_or_default(),
         };
         self.in_flight.insert(packet_id, message);
     }
 
     /// What was in flight and unsent is in the output of the present connection.
-    pub(super) fn sent(&mut self, packet_id: PacketId) {
+    pub(super) fn sent(&mut self, packet_id: PacketId, now_ms: u64) {
         if let Some(message) = self.in_flight.get_mut(packet_id) {
             message.on_wire = true;
+            message.sent_at = SentAt::at_ms(now_ms);
             message.sent_before = true;
             self.on_wire += 1;
         }

@@ -255,7 +255,7 @@ impl Shard {
         };
         outbound.unsent_mut().pop_front();
         let Some(entry) = entry else {
-            outbound.sent(packet_id);
+            outbound.sent(packet_id, cx.now.mono_ms);
             let (ok, none) = (ReasonCode::Success, RecordNumber(0));
             self.answer_ack(cx, connection, AckKind::PubRel, packet_id, ok, none);
             return Unsent::Sent;
@@ -272,7 +272,7 @@ impl Shard {
             retain: entry.retain,
             packet_id: Some(packet_id),
         };
-        outbound.sent(packet_id);
+        outbound.sent(packet_id, cx.now.mono_ms);
         let ids = &entry.subscription_ids;
         let source = MessageFrom::Held(&entry.message);
         if let Err(reason) = self.send_publish(cx, connection, source, how, ids) {

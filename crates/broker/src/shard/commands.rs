@@ -44,7 +44,7 @@ impl Shard {
             Command::Shutdown => self.shut_down(cx),
             Command::Clients { .. }
             | Command::ClientDetail { .. }
-            | Command::GroupLosses { .. }
+            | Command::GroupDetails { .. }
             | Command::Unmatched { .. }
             | Command::RetainedEnded { .. }
             | Command::Heard { .. }

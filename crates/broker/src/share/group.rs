@@ -201,15 +201,15 @@ impl Groups {
         self.slab[index as usize].losses.as_deref_mut()
     }
 
-    /// What the group of a Topic Filter has lost, if anything was, and its queue.
-    pub(crate) fn lost_by(
+    /// The group of a Topic Filter: what it has lost, if anything was, and its queue.
+    pub(crate) fn detail_of(
         &self,
         tenant: TenantId,
         filter: &str,
-    ) -> Option<(GroupId, &Losses, &Queue)> {
+    ) -> Option<(GroupId, Option<&Losses>, &Queue)> {
         let index = self.find(tenant, filter)?;
         let group = &self.slab[index as usize];
-        Some((self.id_of(index), group.losses.as_deref()?, &group.queue))
+        Some((self.id_of(index), group.losses.as_deref(), &group.queue))
     }
 
     /// The tenant and the Topic Filter of a group that is still there.

@@ -24,6 +24,11 @@ pub fn key_of_applicant(user_name: &str) -> Option<&str> {
     user_name.strip_prefix(APPLICANT)?.strip_prefix('/')
 }
 
+/// The user name is that of applicants.
+pub(crate) fn names_applicant(user_name: &str) -> bool {
+    user_name == APPLICANT || key_of_applicant(user_name).is_some()
+}
+
 impl AuthenticationChain {
     /// From now on provisioning keys are checked so.
     pub fn check_keys_by(&self, check: CheckKey) {
@@ -49,23 +54,21 @@ impl Inner {
             return failed("the node is starting");
         };
         let Ok(key) = String::from_utf8(key.to_vec()) else {
-            return refused_for(
-                ReasonCode::BadUserNameOrPassword,
-                not_valid("it is not text"),
+            let why = Refusal::untold(
+                RefusalCause::ProvisioningKey,
+                "the provisioning key is not text",
             );
+            return refused_for(ReasonCode::BadUserNameOrPassword, why);
         };
         match check(key).await {
             Ok(id) => policy.applicant(asked, known, Some(&id)),
-            Err(KeyFault::NotValid(why)) => {
-                refused_for(ReasonCode::BadUserNameOrPassword, not_valid(&why))
-            }
+            Err(KeyFault::NotValid(cause, why)) => refused_for(
+                ReasonCode::BadUserNameOrPassword,
+                Refusal::untold(cause, why),
+            ),
             Err(KeyFault::Unavailable(why)) => failed(&why),
         }
     }
-}
-
-fn not_valid(why: &str) -> Refusal {
-    Refusal::untold(RefusalCause::ProvisioningKey, why.to_owned())
 }
 
 impl Policy {

@@ -19,6 +19,7 @@
 mod applicants;
 mod elsewhere;
 mod logins;
+mod mistaken_key;
 mod payload_key;
 mod policy;
 mod proving;
@@ -44,8 +45,8 @@ use martlet_lockout::{Failures, LoginAttempt, refused_for};
 use martlet_registry::Snapshot;
 use tokio::runtime::Handle;
 
-pub(crate) use applicants::response_topic;
 pub use applicants::{APPLICANT, key_of_applicant};
+pub(crate) use applicants::{names_applicant, response_topic};
 pub use elsewhere::Elsewhere;
 pub use logins::{Locked, Login};
 pub use martlet_lockout::{LockedOut, Lockout, LockoutEntry, Whom};

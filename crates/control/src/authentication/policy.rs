@@ -25,6 +25,7 @@ use martlet_codec::ReasonCode;
 use martlet_lockout::{Lockout, refused_for};
 use martlet_registry::{BanKind, COMMON_TENANT, Snapshot};
 
+use super::mistaken_key;
 use super::slots::SlotRequest;
 use crate::rfc3339;
 use crate::wall_clock::now_signed_ms;
@@ -204,7 +205,7 @@ impl Policy {
                     data: None,
                 }
             }
-            LookupResult::Wrong(why) => bad_credentials(why),
+            LookupResult::Wrong(why) => bad_credentials(mistaken_key::named(asked, why)),
             LookupResult::NotNow(why) => Authenticated::refused(why),
             LookupResult::Failed(why) => {
                 let detail = format!("{}: {}", source.name(), why.detail());
@@ -232,13 +233,14 @@ impl Policy {
         let named = tables.zip(asked.user_name.as_deref());
         let tenant = asked.realm.tenant().0;
         let numbered = named.and_then(|(tables, name)| tables.device_numbered(tenant, name));
-        bad_credentials(match numbered {
+        let why = match numbered {
             None => unknown_user(sources),
             Some(id) => {
                 let detail = format!("wrong credential for device {id}, by its number");
                 Refusal::untold(RefusalCause::WrongSecret, detail).about(&**id)
             }
-        })
+        };
+        bad_credentials(mistaken_key::named(asked, why))
     }
 
     /// How long a hash of a password takes at present; zero if none is worked out in this realm.

@@ -2,14 +2,14 @@
 
 use std::pin::Pin;
 
-use martlet_broker::{Authentication, Password};
+use martlet_broker::{Authentication, Password, RefusalCause};
 use martlet_registry::may_be_provisioning_key;
 
 /// Why a provisioning key is not accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeyFault {
-    /// It is unknown, has expired or was revoked; in words.
-    NotValid(String),
+    /// It is unknown, has expired or was revoked: which of them, and the same in words.
+    NotValid(RefusalCause, String),
     /// It cannot be looked up now; in words.
     Unavailable(String),
 }

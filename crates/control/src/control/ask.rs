@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use martlet_broker::{
-    Answer, ClientDetail, Command, Counters, GroupLosses, Report, RetainedEnded, SessionRules,
+    Answer, ClientDetail, Command, Counters, GroupDetail, Report, RetainedEnded, SessionRules,
     ShardId, TenantId, TopicUse, UnmatchedTopic,
 };
 use martlet_codec::ReasonCode;
@@ -100,23 +100,23 @@ impl Control {
         }))
     }
 
-    /// What share groups of a tenant have lost, of those with these Topic Filters.
+    /// The share groups of a tenant with these Topic Filters.
     ///
     /// # Errors
     /// If a shard does not answer in time.
-    pub async fn group_losses(
+    pub async fn group_details(
         &self,
         tenant: TenantId,
         filters: Arc<[Box<str>]>,
-    ) -> Result<Vec<GroupLosses>, ControlError> {
-        let command = |request| Command::GroupLosses {
+    ) -> Result<Vec<GroupDetail>, ControlError> {
+        let command = |request| Command::GroupDetails {
             request,
             tenant,
             filters: Arc::clone(&filters),
         };
         let answers = self.ask_all(command).await?.into_iter();
         let groups = answers.filter_map(|answer| match answer {
-            Answer::GroupLosses(groups) => Some(groups),
+            Answer::GroupDetails(groups) => Some(groups),
             _ => None,
         });
         Ok(groups.flatten().collect())

@@ -33,7 +33,7 @@ pub enum DeviceError {
 
 impl DeviceError {
     /// Why a device was not added by a provisioning key; none: the tables cannot be used now.
-    pub(crate) fn refusal_cause(&self) -> Option<RefusalCause> {
+    pub fn refusal_cause(&self) -> Option<RefusalCause> {
         Some(match self {
             Self::NotFound(_) => RefusalCause::ProvisioningKey,
             Self::Conflict(Conflict::DevicesOfKey(_)) => RefusalCause::ProvisioningKeyUsedUp,

@@ -200,6 +200,44 @@ impl Commands {
         }
     }
 
+    /// Permits devices of the type of this one a session more; none: their number is not limited.
+    pub(super) fn one_more_session(&self, device: &str) -> Option<String> {
+        let tables = self.tables.now()?;
+        let sessions = match tables.sessions_max(self.tenant.0, device) {
+            0 => return None,
+            sessions => sessions.saturating_add(1).to_string(),
+        };
+        let place = tables.rules_place(self.tenant.0, device)?;
+        let options = [("--client-id", "any"), ("--max-sessions", &*sessions)];
+        self.line("device type rules", &options, &[&place.name])
+            .filter(|_| place.owner == Owner::DeviceType && !place.is_builtin())
+    }
+
+    /// A client shows a key instead of the password or secret of this name.
+    pub(super) fn own_password(&self, shown: RefusalCause, name: &str) -> WordedRemedy {
+        let tables = self.tables.now();
+        let known = tables.and_then(|tables| tables.known(self.tenant.0, name));
+        let (whose, command) = match known {
+            Some(Known::Device) => ("the secret of the device", self.rotate(name)),
+            Some(Known::User) => ("the user's password", self.user("user passwd", None, name)),
+            None => ("a password of its own", None),
+        };
+        let lost = match command {
+            Some(_) => "; if that is lost, set another",
+            None => "",
+        };
+        let key = match (shown, known) {
+            (RefusalCause::ProvisioningKeyAsPassword, None) => {
+                "a device that is to be added shows a provisioning key at a listener with discovery, \
+                 or by POST /api/v1/provision; any other client needs a password of its own \
+                 (martlet device add, martlet user add)"
+                    .to_owned()
+            }
+            _ => format!("have the client log in with {whose}, not with a key{lost}"),
+        };
+        WordedRemedy { text: key, command }
+    }
+
     /// Adds another provisioning key like this one.
     pub(super) fn provisioning_key(&self, key: &ShownKey) -> Option<String> {
         let all = [

@@ -27,6 +27,7 @@ pub(super) fn connect(
 ) -> Option<WordedRemedy> {
     let (user, address) = (told.head.user_name(), told.head.ip());
     match why.cause {
+        RefusalCause::Limit(Limit::UserSessions) => too_many_sessions(commands, user),
         RefusalCause::Limit(limit) => by_limit(limit),
         RefusalCause::StoreFull => by_limit(Limit::DiskFull),
         RefusalCause::StoreFailing => by_limit(Limit::StoreStalled),
@@ -43,6 +44,10 @@ pub(super) fn connect(
             )
         }
         RefusalCause::UnknownUser(sources) => Some(commands.unknown(sources, why.subject(), user?)),
+        RefusalCause::ApiKeyAsPassword | RefusalCause::ProvisioningKeyAsPassword => {
+            Some(commands.own_password(why.cause, user?))
+        }
+        cause if is_of_provisioning_key(cause) => provisioning(commands, why, None),
         RefusalCause::LockedOut(scope) => Some(lockout(commands, scope, user, address)),
         RefusalCause::Packet(_) => broken(commands, &told.head.client_id, reason_of(&told.event)?),
         RefusalCause::Banned => Some(commands.lifting_ban(&told.head)),
@@ -50,6 +55,17 @@ pub(super) fn connect(
             .or_else(|| of_registry(commands, why))
             .or_else(|| by_itself(why.cause)),
     }
+}
+
+/// A device has as many sessions as its type permits: the command permits one more.
+fn too_many_sessions(commands: &Commands, user: Option<&str>) -> Option<WordedRemedy> {
+    let worded = by_limit(Limit::UserSessions)?;
+    let command = user.and_then(|user| commands.one_more_session(user));
+    let text = match &command {
+        Some(_) => format!("{}; to permit one more, run", worded.text),
+        None => worded.text,
+    };
+    Some(WordedRemedy { text, command })
 }
 
 fn reason_of(event: &Event) -> Option<ReasonCode> {
@@ -192,10 +208,37 @@ fn by_itself(cause: RefusalCause) -> Option<WordedRemedy> {
              true and restart the node, then set the user's password again: one that was set while \
              auth.scram was off cannot be used by SCRAM"
         }
+        RefusalCause::NoScramVerifier => {
+            "set the password of the user again while auth.scram is on, or have the client log in by \
+             user name and password"
+        }
+        RefusalCause::AuthenticationMessage => {
+            "look at the client's MQTT library: the SCRAM user name has to be the User Name of \
+             CONNECT, and the messages those of RFC 5802"
+        }
+        RefusalCause::NoSource => {
+            "add users or devices (martlet user add, martlet device add), or set another source of \
+             credentials in [auth]"
+        }
+        RefusalCause::LoginsWait => {
+            "have fewer clients connect at a time; if a hook checks them, see that it answers fast"
+        }
+        RefusalCause::LoginFailed => "martlet health says what does not work",
+        RefusalCause::ReservedClientId => {
+            "give the client a Client Identifier that does not begin with $"
+        }
+        RefusalCause::NameOfDevice => {
+            "give the client a User Name that is not the id of a device, or have it come as that \
+             device with its secret"
+        }
+        RefusalCause::CertificateNamesNobody => {
+            "issue the client another certificate, which has its user name where the listener looks \
+             for it"
+        }
+        RefusalCause::PayloadKeyUnreadable => return screened(cause).and_then(WordedRemedy::words),
         RefusalCause::NoAuthenticationMethod => {
             "have the client log in by user name and password, without an Authentication Method"
         }
-        RefusalCause::ProvisioningKey => return screened(cause).and_then(WordedRemedy::words),
         _ => return None,
     })
 }
@@ -257,6 +300,17 @@ fn screened(cause: RefusalCause) -> Option<&'static str> {
     })
 }
 
+/// A provisioning key is not valid, or not any more.
+pub(super) fn is_of_provisioning_key(cause: RefusalCause) -> bool {
+    matches!(
+        cause,
+        RefusalCause::ProvisioningKey
+            | RefusalCause::ProvisioningKeyUsedUp
+            | RefusalCause::ProvisioningKeyExpired
+            | RefusalCause::ProvisioningKeyRevoked
+    )
+}
+
 /// Remedy of a request to be added by a provisioning key. A key cannot be used again once it has
 /// ended: another one of the same kind is added.
 pub(super) fn provisioning(
@@ -273,6 +327,16 @@ pub(super) fn provisioning(
         ) => WordedRemedy::by(
             "add another provisioning key, which is shown once, and give it to the device",
             commands.provisioning_key(key),
+        ),
+        (
+            RefusalCause::ProvisioningKeyUsedUp
+            | RefusalCause::ProvisioningKeyExpired
+            | RefusalCause::ProvisioningKeyRevoked,
+            None,
+        ) => WordedRemedy::by(
+            "add another provisioning key (martlet provision add NAME), which is shown once, and \
+             give it to the device; to list the keys, run",
+            commands.line("provision ls", &[], &[]),
         ),
         (RefusalCause::ProvisioningKey, _) => WordedRemedy::by(
             "see that the device has the whole key, or add another one (martlet provision add \

@@ -38,7 +38,10 @@ fn remedy_of_event(told: &EventNotice, commands: &Commands) -> Option<WordedReme
         }
         Event::PublishRefused { topic, reason, why } => {
             let worded = || commands.forbidden(head, "publish", topic);
-            refused::request(worded, *reason, why)
+            match refused::is_of_provisioning_key(why.cause) {
+                true => refused::provisioning(commands, why, None),
+                false => refused::request(worded, *reason, why),
+            }
         }
         Event::SubscribeRefused {
             filter,
@@ -167,12 +170,18 @@ pub(crate) fn dropped(reason: DropReason) -> Option<String> {
         DropReason::StoreDamaged => {
             "stop the node; martlet store check then says what else is damaged"
         }
+        DropReason::RefusedByReceiver => {
+            "look at the receiver, which answers with a reason code of 0x80 or above: its own log \
+             says why"
+        }
+        DropReason::NoMember => {
+            "have a member of the share group connect, or publish and subscribe with QoS 1, so that \
+             messages wait for one"
+        }
         DropReason::OutputFull
         | DropReason::MemoryFull
-        | DropReason::RefusedByReceiver
         | DropReason::SessionEnded
-        | DropReason::ConnectionLost
-        | DropReason::NoMember => return None,
+        | DropReason::ConnectionLost => return None,
     };
     Some(text.to_owned())
 }

@@ -2,13 +2,14 @@
 
 use martlet_broker::TenantId;
 use martlet_registry::{
-    AccountKind, AuditEntry, AuditFilter, Credential, CredentialKind, Gone, PageRequest, Visibility,
+    AccountKind, AuditEntry, AuditFilter, Credential, CredentialKind, Gone, InactiveDevice,
+    PageRequest, Presence, Visibility,
 };
 
 use super::SharedRegistry;
 use crate::presence::ClientPresence;
 use crate::wall_clock::now_signed_ms;
-use crate::why::facts::{Deleted, Facts, GoneTeam, GroupMissing, Spent};
+use crate::why::facts::{Deleted, Facts, GoneTeam, GroupMissing, Inactive, Spent};
 
 /// Lines of the audit log about devices that left a group that are looked at.
 const LEAVES_LOOKED_AT: usize = 100;
@@ -39,12 +40,29 @@ impl SharedRegistry {
                 };
                 let credentials = registry.credentials_in(tenant, &name).await?;
                 let presence = registry.presence(tenant, &client_id).await?;
-                Ok((gone, of_user, gone_with_teams, presence, credentials))
+                let inactive = registry.inactive_in(tenant, &name).await?;
+                Ok(Recalled {
+                    gone,
+                    of_user,
+                    gone_with_teams,
+                    presence,
+                    credentials,
+                    inactive,
+                })
             })
         });
-        let Ok((gone, of_user, gone_with_teams, presence, credentials)) = found.await else {
+        let Ok(Recalled {
+            gone,
+            of_user,
+            gone_with_teams,
+            presence,
+            credentials,
+            inactive,
+        }) = found.await
+        else {
             return;
         };
+        facts.inactive = inactive.map(Inactive::from);
         let journal = &self.control.journal;
         facts.namesakes.gone = gone_with_teams;
         facts.deleted = gone.map(|mut gone| {
@@ -114,6 +132,28 @@ impl SharedRegistry {
             (Some(team), _) => journal.restoring_team(&team.id),
             (None, Some(known)) => journal.restoring(tenant, known == AccountKind::Device, name),
             (None, None) => None,
+        }
+    }
+}
+
+/// What the tables have of a client.
+struct Recalled {
+    gone: Option<Gone>,
+    /// The user of the client, if it is the user that is gone.
+    of_user: Option<String>,
+    gone_with_teams: Vec<String>,
+    presence: Option<Presence>,
+    credentials: Vec<Credential>,
+    inactive: Option<InactiveDevice>,
+}
+
+impl From<InactiveDevice> for Inactive {
+    fn from(found: InactiveDevice) -> Self {
+        Self {
+            last_message_ms: u64::try_from(found.last_message_ms).unwrap_or(0),
+            since_ms: u64::try_from(found.since_ms).unwrap_or(0),
+            device_type: found.device_type,
+            after_secs: found.after_secs,
         }
     }
 }

@@ -2,10 +2,10 @@
 //! published before it subscribed, those of a topic that its subscription misses, and those whose
 //! publish was refused.
 
-use martlet_broker::{Actions, TenantId, UnmatchedTopic};
+use martlet_broker::{Actions, EventKind, TenantId, UnmatchedTopic};
 use martlet_codec::{TopicFilter, TopicName};
 
-use super::facts::{Facts, NearSubscriber, Unreadable};
+use super::facts::{Facts, NearSubscriber, Session, Unreadable};
 use super::found::{Found, RECENT_MS, Weight};
 use super::near::{NearMiss, is_nearly_matched, matches, near_miss, nearest};
 use super::side::{Side, side};
@@ -14,7 +14,7 @@ use crate::cause::Cause;
 use crate::commands;
 use crate::control::{Control, ControlError};
 use crate::explain::{self, Outcome};
-use crate::journal::{Entry, Lacking};
+use crate::journal::{Entry, Lacking, Run};
 use crate::telemetry::Telemetry;
 use crate::wall_clock::now_ms;
 
@@ -159,7 +159,9 @@ fn missed_of_topic(facts: &Facts, one: &UnmatchedTopic) -> Option<Finding> {
     }
     match with_no_local(facts, topic) {
         Some(filter) if is_published_by_itself(facts, one) => Some(no_local(one, filter)),
-        _ => Some(before_it_subscribed(one, filter)),
+        _ => Some(
+            ended_before(facts, one).unwrap_or_else(|| before_it_subscribed(facts, one, filter)),
+        ),
     }
 }
 
@@ -213,17 +215,76 @@ pub(super) fn with_messages(mut finding: Finding, one: &UnmatchedTopic) -> Findi
     finding
 }
 
-fn before_it_subscribed(one: &UnmatchedTopic, filter: &str) -> Finding {
+/// The times of the end of a connection, of a session and of a message are not of one clock.
+const CLOCKS_DIFFER_MS: u64 = 1_000;
+
+/// The session that the client had would have kept them, and had ended by its Session Expiry
+/// Interval.
+fn ended_before(facts: &Facts, one: &UnmatchedTopic) -> Option<Finding> {
+    let session = keeping_session(facts)?;
+    let is_end = |run: &&Run| run.last.what == EventKind::Disconnected;
+    let ends = facts.runs.iter().filter(is_end).map(|run| run.last.at_ms);
+    let went_ms = ends.filter(|at_ms| *at_ms < one.last_ms).max()?;
+    let ended_ms = went_ms.saturating_add(u64::from(session.session_expiry_secs) * 1_000);
+    let came_later = session.connected && session.since_ms? > one.last_ms;
+    if !came_later || ended_ms > one.last_ms.saturating_add(CLOCKS_DIFFER_MS) {
+        return None;
+    }
+    let (published, were) = (published(one), were(one));
+    let secs = session.session_expiry_secs;
+    let (most, longer) = match is_expiry_bounded(facts, session) {
+        true => (
+            " (limits.session_expiry_max_secs, the most that the node grants)",
+            "raise limits.session_expiry_max_secs",
+        ),
+        false => ("", "have the client set a longer Session Expiry Interval"),
+    };
+    let sentence = format!(
+        "{published} came after its session had ended, and {were} not retained: its session ends \
+         {secs} s after its connection{most}"
+    );
+    let finding = Finding::new(Cause::SessionEnded, sentence).remedy(format!(
+        "publish again; {longer}, or have the client connect more often; publish with retain what \
+         later subscribers are to get"
+    ));
+    Some(with_messages(finding, one))
+}
+
+/// The session of the client, if it outlives its connections.
+fn keeping_session(facts: &Facts) -> Option<&Session> {
+    let session = facts.session.as_ref()?;
+    (session.session_expiry_secs > 0 && !session.clean_start).then_some(session)
+}
+
+/// The session has the longest Session Expiry Interval that the node grants.
+fn is_expiry_bounded(facts: &Facts, session: &Session) -> bool {
+    let max = facts.session_expiry_max_secs;
+    max < u32::MAX && session.session_expiry_secs == max
+}
+
+fn before_it_subscribed(facts: &Facts, one: &UnmatchedTopic, filter: &str) -> Finding {
     let (published, were) = (published(one), were(one));
     let sentence = format!(
         "{published} came before it subscribed to {filter}, and {were} not retained: nobody was \
          subscribed then, so nobody gets them"
     );
-    let finding = Finding::new(Cause::NotRetained, sentence).remedy(
-        "publish again; publish with retain what later subscribers are to get, or have the client \
-         keep its session (Clean Start 0, Session Expiry Interval) and its subscription with QoS 1",
-    );
-    with_messages(finding, one)
+    let again = "publish again; publish with retain what later subscribers are to get";
+    let bounded = keeping_session(facts).filter(|session| is_expiry_bounded(facts, session));
+    let remedy = match bounded {
+        Some(session) => format!(
+            "{again}; its session ends {} s after its connection: if it is away for longer, raise \
+             limits.session_expiry_max_secs",
+            session.session_expiry_secs
+        ),
+        None => format!(
+            "{again}, or have the client keep its session (Clean Start 0, Session Expiry Interval) \
+             and its subscription with QoS 1"
+        ),
+    };
+    with_messages(
+        Finding::new(Cause::NotRetained, sentence).remedy(remedy),
+        one,
+    )
 }
 
 fn not_readable(one: &UnmatchedTopic, unreadable: &Unreadable) -> Finding {

@@ -8,7 +8,7 @@ use crate::authentication::Standing;
 use crate::cause::Cause;
 use crate::journal::{Entry, Run, host};
 use crate::rfc3339;
-use martlet_broker::{EventKind, RefusalCause};
+use martlet_broker::{EventKind, Limit, RefusalCause};
 use martlet_codec::ReasonCode;
 
 /// The last time that it wanted to come in it was refused, and would be now.
@@ -70,6 +70,13 @@ pub(super) fn not_added(facts: &Facts) -> Option<&Run> {
     (last.last.what == EventKind::ProvisioningRefused && is_so).then_some(last)
 }
 
+/// A client of a device was refused because the device has as many sessions as its type permits. It
+/// has proved that it is the device's.
+pub(super) fn is_one_too_many(run: &Run) -> bool {
+    run.last.what == EventKind::Refused
+        && run.last.limit.as_deref() == Some(Limit::UserSessions.option())
+}
+
 fn provisioning_refused(facts: &Facts) -> Option<(Weight, Finding)> {
     let run = not_added(facts)?;
     let cause = run.cause.unwrap_or(Cause::Other);
@@ -128,9 +135,10 @@ pub(super) fn door(facts: &Facts, found: &mut Found) {
         found.push((weight, finding));
     }
     found.extend(provisioning_refused(facts));
-    // Of a deleted user or device only the deletion is told.
+    // Of a deleted user or device only the deletion is told. Who is to be added is not known yet.
     if let Some(Standing::Barred(why)) = &facts.standing
         && deleted.is_none()
+        && !is_unknown_as_expected(facts, why.cause)
     {
         let cause = match barred_for(why.cause) {
             Cause::UnknownName if facts.runs.is_empty() && facts.presence.is_none() => {
@@ -229,6 +237,12 @@ fn locked_out(facts: &Facts, lockout: &Lockout) -> (Weight, Finding) {
         true => (Weight::Remark, finding),
         false => (Weight::Out, finding),
     }
+}
+
+/// Its name is unknown, and it was refused by the provisioning key by which it is to be added.
+fn is_unknown_as_expected(facts: &Facts, bar: RefusalCause) -> bool {
+    let is_of_key = |run: &Run| run.cause.is_some_and(Cause::is_of_provisioning_key);
+    barred_for(bar) == Cause::UnknownName && is_refused_now(facts).is_some_and(is_of_key)
 }
 
 /// Cause of a refusal that is still to come.

@@ -1,7 +1,7 @@
 //! What is known about a client when it is asked why something does not work.
 
 use martlet_broker::{
-    DropReason, GroupLosses, LossTimes, ReachedLimit, RefusalCause, RetainedAtSubscribe,
+    DropReason, GroupDetail, LossTimes, ReachedLimit, RefusalCause, RetainedAtSubscribe,
     RetainedEnded, UnmatchedTopic, WillNotice,
 };
 
@@ -71,6 +71,8 @@ pub struct Facts {
     pub rules: Option<TopicRules>,
     /// The subscribers of the topic.
     pub subscribers: Option<Vec<Subscriber>>,
+    /// The share groups among them.
+    pub subscriber_groups: Vec<GroupDetail>,
     /// Clients whose subscriptions nearly match the topic, while nobody is subscribed to it.
     pub near: Vec<NearSubscriber>,
     /// Topics to which messages were published recently while nobody was subscribed, the latest
@@ -96,12 +98,16 @@ pub struct Facts {
     /// Since when the node keeps messages, milliseconds since the Unix epoch, if it keeps them in
     /// memory only.
     pub in_memory_since: Option<u64>,
+    /// The device counts as inactive.
+    pub inactive: Option<Inactive>,
+    /// The longest Session Expiry Interval that the node grants, seconds.
+    pub session_expiry_max_secs: u32,
     /// How often the device has logged in, as far as the tables have it.
     pub logins: u64,
     /// What is wrong with the message store.
     pub store: Option<StoreTrouble>,
-    /// What the share groups have lost that the session is a member of.
-    pub groups: Vec<GroupLosses>,
+    /// The share groups that the session is a member of.
+    pub groups: Vec<GroupDetail>,
     /// Rollouts of firmware for the device that have not ended, the latest first.
     pub rollouts: Vec<DeviceRollout>,
     /// The rollout that was asked about.
@@ -351,6 +357,11 @@ pub struct Session {
     /// Since when the first message of the queue waits for those on this connection, milliseconds
     /// since the Unix epoch; none: none waits, or it is not known.
     pub waiting_since_ms: Option<u64>,
+    /// Since when as many messages are sent to it and not acknowledged as it takes at once,
+    /// milliseconds since the Unix epoch; none: it takes more.
+    pub full_since_ms: Option<u64>,
+    /// Its last CONNECT had Clean Start.
+    pub clean_start: bool,
     /// Messages for it that were dropped since the node was started, by reason.
     pub drops: Vec<(DropReason, u64)>,
     /// When that was, in the same order.
@@ -565,6 +576,33 @@ pub struct Subscriber {
     pub connected: bool,
     /// Messages for it that were dropped, of whatever topic, and when.
     pub drops: Vec<(DropReason, u64, LossTimes)>,
+    /// Messages wait because it does not acknowledge those that were sent to it.
+    pub backlog: Option<Backlog>,
+}
+
+/// Messages that wait until a client acknowledges those that were sent to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backlog {
+    /// Messages that were sent to it and are not acknowledged.
+    pub sent: usize,
+    /// Messages that wait, in its queue or for any member of its share group.
+    pub waiting: usize,
+    /// Since when it is so, milliseconds since the Unix epoch.
+    pub since_ms: u64,
+}
+
+/// A device that counts as inactive, because it has published nothing for longer than its type
+/// permits.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inactive {
+    /// When it published last, milliseconds since the Unix epoch.
+    pub last_message_ms: u64,
+    /// Since when it counts as inactive, likewise.
+    pub since_ms: u64,
+    /// Its type.
+    pub device_type: String,
+    /// After how many seconds without a message devices of that type are inactive.
+    pub after_secs: u32,
 }
 
 /// A topic that the rules forbid the client to read.

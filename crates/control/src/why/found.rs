@@ -49,6 +49,18 @@ pub(super) fn times(count: u64) -> String {
     }
 }
 
+/// Time after which a message that is not acknowledged holds up those behind it.
+const UNACKNOWLEDGED_MS: u64 = 5_000;
+
+/// It was so for long enough.
+pub(super) fn is_unacknowledged(now_ms: u64, since_ms: u64) -> bool {
+    now_ms.saturating_sub(since_ms) >= UNACKNOWLEDGED_MS
+}
+
+/// What to do about a client that does not acknowledge.
+pub(super) const ACKNOWLEDGE: &str = "see why the client does not send PUBACK or PUBREC: it may be \
+     busy with a message, or acknowledge by hand; or have it set a larger Receive Maximum";
+
 /// Within a sentence.
 pub(super) fn uncapitalized(text: &str) -> String {
     let mut letters = text.trim_end_matches('.').chars();

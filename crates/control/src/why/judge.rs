@@ -8,11 +8,11 @@ use std::cmp::Reverse;
 use martlet_broker::EventKind;
 
 use super::facts::{Facts, GroupMissing, StoreTrouble};
-use super::found::{Found, RECENT_MS, Weight, is_connected};
+use super::found::{Found, RECENT_MS, Weight, is_connected, is_recent};
 use super::side::is_subscribed;
 use super::{
-    Diagnosis, Evidence, Finding, State, arrival, door, integration, memory, named, retained,
-    rollout, session, telemetry, topic, will,
+    Diagnosis, Evidence, Finding, State, arrival, door, inactive, integration, memory, named,
+    retained, rollout, session, telemetry, topic, will,
 };
 use crate::cause::Cause;
 use crate::rfc3339;
@@ -113,6 +113,7 @@ fn clients_of(facts: &Facts) -> Vec<Cow<'_, Facts>> {
             spent: facts.spent.clone(),
             replaced_ms: facts.replaced_ms,
             by_certificate: facts.by_certificate,
+            inactive: facts.inactive.clone(),
             ..client.clone()
         })
     });
@@ -134,6 +135,7 @@ fn looked_at(facts: &Facts) -> Found {
     session::session(facts, &mut found);
     telemetry::telemetry(facts, &mut found);
     rollout::rollouts(facts, &mut found);
+    found.extend(inactive::inactive(facts));
     // Where anonymous clients are accepted, any name would have the rules of those.
     if !is_unknown(facts) {
         arrival::arrivals(facts, &mut found);
@@ -228,6 +230,7 @@ fn of_several(clients: &[Cow<'_, Facts>]) -> Found {
             }
             let weight = match weight {
                 Weight::Out if has_other_name_now(clients, client, &finding) => Weight::Before,
+                Weight::Out if is_absent && is_one_too_many(client) => Weight::Trouble,
                 // Another client of the user is connected; this one is not.
                 Weight::Out | Weight::Ended | Weight::Gone | Weight::Remark if is_absent => {
                     Weight::Aside
@@ -251,6 +254,10 @@ fn of_several(clients: &[Cow<'_, Facts>]) -> Found {
         let mut all = clients.iter();
         all.any(|client| client.client_id == name && !is_connected(client))
     };
+    let is_refused = |name: &str| {
+        let mut all = clients.iter();
+        all.any(|client| client.client_id == name && is_one_too_many(client))
+    };
     let named = all.into_iter().map(|(weight, mut finding, names)| {
         if names.len() < clients.len() {
             let what = match names.len() {
@@ -260,7 +267,9 @@ fn of_several(clients: &[Cow<'_, Facts>]) -> Found {
             // The user is connected, by another client.
             let is_said = finding.cause == Cause::Away;
             let is_absent = is_any_connected && names.iter().all(|name| is_away(name));
+            let is_refused = weight == Weight::Trouble && names.iter().all(|name| is_refused(name));
             let absent = match is_absent && !is_said {
+                true if is_refused => " is refused",
                 true => " (not connected)",
                 false => "",
             };
@@ -269,6 +278,13 @@ fn of_several(clients: &[Cow<'_, Facts>]) -> Found {
         (weight, finding)
     });
     named.collect()
+}
+
+/// A client of a device was refused recently because the device has as many sessions as its type
+/// permits.
+fn is_one_too_many(client: &Facts) -> bool {
+    let run = door::is_refused_now(client);
+    run.is_some_and(|run| door::is_one_too_many(run) && is_recent(client, run))
 }
 
 /// A client of a user was refused for its Client Identifier, and the user came with another one

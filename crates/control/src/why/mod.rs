@@ -10,14 +10,15 @@
 //!   (`arrival`, `near`), which retained message it did not get (`retained`), which Wills were
 //!   published or discarded (`will`), which messages wait for an integration (`integration`), which
 //!   are no telemetry (`telemetry`), and which a start of the node has made it forget (`memory`);
-//!   which rollouts wait for a device (`rollout`), and the rules and rollouts that were named
-//!   (`named`)
+//!   that a device is inactive (`inactive`), which rollouts wait for it (`rollout`), and the rules
+//!   and rollouts that were named (`named`)
 
 mod arrival;
 mod door;
 pub mod facts;
 mod found;
 mod gather;
+mod inactive;
 mod integration;
 mod judge;
 mod memory;

@@ -1,12 +1,15 @@
 //! What was refused, lost or delayed for a client while it was connected.
 
-use martlet_broker::{DropReason, EventKind, GroupLosses, LossTimes};
+use martlet_broker::{DropReason, EventKind, GroupDetail, LossTimes};
 use martlet_codec::{TopicFilter, TopicName};
 
 use super::Finding;
 use super::door::{is_by_another, not_added, tried_by_another, was_there_then};
 use super::facts::{Facts, Session};
-use super::found::{Found, RECENT_MS, Weight, is_connected, is_recent, times, uncapitalized};
+use super::found::{
+    ACKNOWLEDGE, Found, RECENT_MS, Weight, is_connected, is_recent, is_unacknowledged, times,
+    uncapitalized,
+};
 use super::side::{Side, is_subscribed, of_topic, side};
 use super::topic::{is_by_rules, of_another_topic};
 use crate::cause::Cause;
@@ -53,6 +56,12 @@ pub(super) fn session(facts: &Facts, found: &mut Found) {
                 let finding = before(run, cause, "the rules permit it now");
                 found.push((Weight::Before, finding));
             }
+            // It was added since.
+            EventKind::PublishRefused
+                if cause.is_of_provisioning_key() && facts.known_as.is_some() =>
+            {
+                found.push((Weight::Before, before(run, cause, OVER)));
+            }
             EventKind::SubscribeRefused if subscribed_since(facts, run) => {
                 let over = "it has connected again since, and was not refused again";
                 found.push((Weight::Before, before(run, cause, over)));
@@ -74,7 +83,7 @@ pub(super) fn session(facts: &Facts, found: &mut Found) {
         return;
     };
     queue(facts.now_ms, session, found);
-    unacknowledged(facts.now_ms, session, found);
+    unacknowledged(facts, session, found);
     lost(facts, session, found);
     for group in &facts.groups {
         lost_by_group(facts, session, group, found);
@@ -175,32 +184,63 @@ fn queue(now_ms: u64, session: &Session, found: &mut Found) {
     found.push((Weight::Trouble, finding));
 }
 
-/// Time after which a message that is not acknowledged holds up those behind it.
-const UNACKNOWLEDGED_MS: u64 = 5_000;
-
-/// It does not acknowledge what it gets, and more waits behind that.
-fn unacknowledged(now_ms: u64, session: &Session, found: &mut Found) {
-    let Some(since_ms) = session.waiting_since_ms else {
-        return;
+/// It does not acknowledge what it gets, and more waits behind that or goes to other members of its
+/// share group.
+fn unacknowledged(facts: &Facts, session: &Session, found: &mut Found) {
+    let is_late = |since_ms: &u64| is_unacknowledged(facts.now_ms, *since_ms);
+    let own = session.waiting_since_ms.filter(is_late);
+    let of_group = || {
+        let since_ms = session.full_since_ms.filter(is_late)?;
+        let groups = facts.groups.iter();
+        let mut groups = groups.filter(|group| is_asked_about(facts, &group.filter));
+        let first = groups.next()?;
+        Some((
+            since_ms,
+            groups.fold(first, |one, other| match other.queued > one.queued {
+                true => other,
+                false => one,
+            }),
+        ))
     };
-    let is_late = now_ms.saturating_sub(since_ms) >= UNACKNOWLEDGED_MS;
-    if !is_late {
-        return;
-    }
-    let (sent, queued) = (session.in_flight, session.queued);
-    let sentence = format!(
-        "it has not acknowledged the {sent} messages that were sent to it, as many as it takes at \
-         once, and {queued} wait behind them"
-    );
+    let (since_ms, and) = match own {
+        Some(since_ms) => {
+            let queued = session.queued;
+            (since_ms, format!("and {queued} wait behind them"))
+        }
+        None => {
+            let Some((since_ms, group)) = of_group() else {
+                return;
+            };
+            let filter = &group.filter;
+            let waiting = match group.queued {
+                0 => String::new(),
+                1 => "; 1 message waits in the group".to_owned(),
+                queued => format!("; {queued} messages wait in the group"),
+            };
+            let and = format!("so its share group {filter} gives it no more{waiting}");
+            (since_ms, and)
+        }
+    };
+    let messages = match session.in_flight {
+        1 => "the message that was sent to it".to_owned(),
+        sent => format!("the {sent} messages that were sent to it"),
+    };
+    let sentence =
+        format!("it has not acknowledged {messages}, as many as it takes at once, {and}");
     let mut finding = Finding::new(Cause::SlowReader, sentence).since(since_ms);
-    finding.last_ms = Some(now_ms);
-    found.push((
-        Weight::Trouble,
-        finding.remedy(
-            "see why the client does not send PUBACK or PUBREC: it may be busy with a message, or \
-             acknowledge by hand; or have it set a larger Receive Maximum",
-        ),
-    ));
+    finding.last_ms = Some(facts.now_ms);
+    found.push((Weight::Trouble, finding.remedy(ACKNOWLEDGE)));
+}
+
+/// No topic was asked about, or one whose messages come by this Shared Subscription.
+fn is_asked_about(facts: &Facts, shared: &str) -> bool {
+    facts.question.topic.as_deref().is_none_or(|topic| {
+        let filter = shared.splitn(3, '/').nth(2).unwrap_or_default();
+        match (TopicFilter::new(filter), TopicName::new(topic)) {
+            (Ok(filter), Ok(topic)) => filter.matches(topic),
+            _ => false,
+        }
+    })
 }
 
 /// What was meant for it and did not come to it, as its session counts it: what happened long ago,
@@ -238,15 +278,9 @@ fn lost(facts: &Facts, session: &Session, found: &mut Found) {
 }
 
 /// What no member of a share group got that it belongs to: that is lost for it too.
-fn lost_by_group(facts: &Facts, session: &Session, group: &GroupLosses, found: &mut Found) {
+fn lost_by_group(facts: &Facts, session: &Session, group: &GroupDetail, found: &mut Found) {
     let name = &*group.filter;
-    let is_asked = facts.question.topic.as_deref().is_none_or(|topic| {
-        let filter = name.splitn(3, '/').nth(2).unwrap_or_default();
-        match (TopicFilter::new(filter), TopicName::new(topic)) {
-            (Ok(filter), Ok(topic)) => filter.matches(topic),
-            _ => false,
-        }
-    });
+    let is_asked = is_asked_about(facts, name);
     for (reason, count, at) in &group.drops {
         let is_of_course = match reason {
             // A member that is connected now receives new messages.
@@ -327,8 +361,14 @@ fn lost_for(
     let is_recent = last_ms.is_some_and(|ms| facts.now_ms.saturating_sub(ms) <= RECENT_MS);
     let weight = match &facts.question.topic {
         Some(_) if runs.iter().any(|run| of_topic(facts, run)) => Weight::Topic,
-        // Of some of them nothing is known but their number.
-        Some(_) if told < count && is_recent && is_subscribed(facts) => Weight::Topic,
+        // Of some of them nothing is known but their number. What a client refuses is not kept.
+        Some(_)
+            if (told < count || reason == DropReason::RefusedByReceiver)
+                && is_recent
+                && is_subscribed(facts) =>
+        {
+            Weight::Topic
+        }
         Some(_) if last.is_some() => Weight::Aside,
         None if is_recent => Weight::Trouble,
         _ => Weight::Before,

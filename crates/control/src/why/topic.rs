@@ -6,13 +6,13 @@ use super::Finding;
 use super::arrival::{
     is_of_same_user, near_subscribers, own_near_miss, with_messages, with_no_local,
 };
-use super::facts::{Facts, Meant, TopicRules};
-use super::found::{Found, RECENT_MS, Weight, uncapitalized};
+use super::facts::{Backlog, Facts, Meant, Subscriber, TopicRules};
+use super::found::{ACKNOWLEDGE, Found, RECENT_MS, Weight, is_unacknowledged, uncapitalized};
 use super::side::{Side, matching, of_topic, side, subscribes};
 use crate::cause::Cause;
 use crate::event_words;
 use crate::explain::{Explained, Outcome};
-use crate::journal::{Run, remedy_of_drop};
+use crate::journal::{Run, remedy_of_drop, remedy_of_limit};
 use crate::text::typed;
 
 /// What the rules say of the topic that is told.
@@ -107,6 +107,8 @@ pub(super) fn topic(facts: &Facts, found: &mut Found) {
     }
     found.extend(absent);
     found.extend(lost_by_subscribers(facts, topic));
+    found.extend(lost_by_groups(facts, topic));
+    found.extend(not_acknowledged(facts, topic));
 }
 
 /// It has no subscription for the topic; the one that nearly matches is named.
@@ -127,6 +129,71 @@ fn not_subscribed(facts: &Facts, topic: &str, sentence: String, remedy: String) 
         Some(one) => with_messages(finding, one),
         None => finding,
     }
+}
+
+/// The same of share groups: what no member got. That none is connected is told otherwise.
+fn lost_by_groups(facts: &Facts, topic: &str) -> Vec<(Weight, Finding)> {
+    let mut found = Vec::new();
+    for group in &facts.subscriber_groups {
+        for (reason, count, at) in &group.drops {
+            let is_old = facts.now_ms.saturating_sub(at.last_ms) > RECENT_MS;
+            if reason.is_expected() || is_old {
+                continue;
+            }
+            let limit = group
+                .queue_full
+                .filter(|_| *reason == DropReason::QueueFull);
+            let why = match limit {
+                Some(limit) => limit.words(),
+                None => uncapitalized(reason.meaning()),
+            };
+            let whose = format!(
+                " for the share group {}, which is subscribed to {topic},",
+                group.filter
+            );
+            let sentence = event_words::dropped(*count, &whose, &why, *reason);
+            let mut finding = Finding::new(Cause::of_drop(*reason), sentence)
+                .of_many(*count)
+                .since(at.first_ms);
+            finding.last_ms = Some(at.last_ms);
+            let worded = limit.and_then(|limit| remedy_of_limit(limit.limit));
+            let worded = worded.map(|worded| worded.text);
+            finding.remedy = worded.or_else(|| remedy_of_drop(*reason));
+            found.push((Weight::Topic, finding));
+        }
+    }
+    found
+}
+
+/// Subscribers of the topic that do not acknowledge, so that messages wait.
+fn not_acknowledged(facts: &Facts, topic: &str) -> Vec<(Weight, Finding)> {
+    let mut found = Vec::new();
+    for subscriber in facts.subscribers.iter().flatten() {
+        let Some(backlog) = subscriber.backlog else {
+            continue;
+        };
+        if !is_unacknowledged(facts.now_ms, backlog.since_ms) {
+            continue;
+        }
+        let Subscriber {
+            client_id, filter, ..
+        } = subscriber;
+        let by = match filter == topic {
+            true => String::new(),
+            false => format!(" (by {filter})"),
+        };
+        let Backlog { sent, waiting, .. } = backlog;
+        let sentence = format!(
+            "{client_id}, which is subscribed to {topic}{by}, has not acknowledged {sent} of the \
+             messages that were sent to it, as many as it takes at once, and {waiting} wait; \
+             martlet why {} says more",
+            typed(client_id),
+        );
+        let mut finding = Finding::new(Cause::SlowReader, sentence).since(backlog.since_ms);
+        finding.last_ms = Some(facts.now_ms);
+        found.push((Weight::Topic, finding.remedy(ACKNOWLEDGE)));
+    }
+    found
 }
 
 /// What those who are subscribed to the topic have lost of late: nobody knows of which topic each

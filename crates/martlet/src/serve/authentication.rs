@@ -4,7 +4,7 @@
 use std::sync::{Arc, OnceLock};
 
 use anyhow::Context as _;
-use martlet_broker::{Authentication, Screening, ScreeningKind};
+use martlet_broker::{Authentication, RefusalCause, Screening, ScreeningKind};
 use martlet_control::Control;
 use martlet_control::authentication::{AuthenticationChain, KeyFault, Policy};
 use martlet_control::devices::{DeviceError, Devices};
@@ -55,7 +55,11 @@ impl Doorkeeper {
                 let checked = devices.check_provisioning_key(key).await;
                 checked.map_err(|error| match error {
                     DeviceError::Unavailable(why) => KeyFault::Unavailable(why),
-                    refused => KeyFault::NotValid(refused.to_string()),
+                    refused => {
+                        let cause = refused.refusal_cause();
+                        let cause = cause.unwrap_or(RefusalCause::ProvisioningKey);
+                        KeyFault::NotValid(cause, refused.to_string())
+                    }
                 })
             })
         }));

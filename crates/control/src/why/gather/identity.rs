@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use martlet_broker::{ClientDetail, Realm, is_asked_for};
 
-use crate::authentication::{Policy, Standing};
+use crate::authentication::{Policy, Standing, names_applicant};
 use crate::control::{Control, ControlError};
 use crate::journal::{Entry, Run, WordedRemedy};
 use crate::why::Question;
@@ -68,6 +68,8 @@ impl Control {
         let is_key_alone = client_id == name && token(name).is_some_and(|token| !token.is_revoked);
         let standing = policy.as_deref().map(|policy| match is_anonymous {
             true => Standing::Unproved,
+            // It registers, under no name of its own.
+            false if names_applicant(&proved) => Standing::Unproved,
             false if is_key_alone => Standing::Known,
             false => policy.standing(Realm::of_tenant(tenant), &proved, client_id),
         });

@@ -18,11 +18,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use martlet_broker::{
-    ClientDetail, ClientQuery, EventKind, GroupLosses, Limit, Realm, TenantId, is_asked_for,
+    ClientDetail, ClientQuery, EventKind, GroupDetail, Limit, Realm, TenantId, is_asked_for,
 };
 
 use super::Question;
-use super::door::was_there_then;
+use super::door::{is_one_too_many, was_there_then};
 use super::facts::{Banned, Facts, Lockout, NotStored, Presence, StoreTrouble};
 use crate::authentication::Policy;
 use crate::cause::Cause;
@@ -81,8 +81,8 @@ impl Control {
         let runs = self.journal.runs_of(tenant, name, &self.presence);
         let own = self.session(tenant, name).await?;
         let clients = match own {
-            Some(_) => Vec::new(),
-            None => self.clients_of(tenant, name, &runs).await?,
+            Some(_) if !self.has_several_clients(tenant, name) => Vec::new(),
+            _ => self.clients_of(tenant, name, &runs).await?,
         };
         if let [client_id] = &*clients {
             let session = self.session_of_user(tenant, client_id, name).await?;
@@ -100,9 +100,16 @@ impl Control {
         Ok(facts)
     }
 
+    /// It is a device whose type permits it several clients.
+    fn has_several_clients(&self, tenant: TenantId, name: &str) -> bool {
+        let policy = self.policy();
+        let tables = policy.as_deref().and_then(|policy| policy.tables());
+        tables.is_some_and(|tables| tables.sessions_max(tenant.0, name) > 0)
+    }
+
     /// Clients of a user: those that something happened to recently, then those that have a
     /// session, the connected ones first. Of a device, those that it was let in as: one, unless its
-    /// type permits any Client Identifier.
+    /// type permits any Client Identifier; then also those that are one too many.
     async fn clients_of(
         &self,
         tenant: TenantId,
@@ -136,7 +143,11 @@ impl Control {
         if matches!(known, Some(martlet_registry::AccountKind::Device)) {
             found.retain(|client_id| {
                 let mut sessions = with_session.iter();
-                sessions.any(|one| **one == **client_id) || was_let_in(runs, client_id)
+                sessions.any(|one| **one == **client_id)
+                    || was_let_in(runs, client_id)
+                    || runs.iter().any(|run| {
+                        is_one_too_many(run) && is_asked_for(&run.last.client_id, client_id)
+                    })
             });
             if found.is_empty() {
                 found.push(name.to_owned());
@@ -170,11 +181,11 @@ impl Control {
         of_user: &[Run],
     ) -> Vec<Run> {
         let mut runs = self.journal.runs_of(tenant, client_id, &self.presence);
+        // If the client has the name of its user, those of the others are told of it too.
         runs.retain(|run| {
-            run.last
-                .user_name
-                .as_deref()
-                .is_none_or(|user| user == name)
+            let user = run.last.user_name.as_deref();
+            let of = &*run.last.client_id;
+            user.is_none_or(|user| user == name) && (of.is_empty() || is_asked_for(of, client_id))
         });
         for run in of_user {
             let is_known = runs
@@ -293,6 +304,7 @@ impl Control {
             listeners: self.info.listeners.clone(),
             rules: topic.rules,
             subscribers: topic.subscribers,
+            subscriber_groups: topic.subscriber_groups,
             store: self
                 .store_state()
                 .and_then(|state| store_trouble(state, question.sees_node)),
@@ -300,6 +312,8 @@ impl Control {
                 .then(|| now_ms().saturating_sub(self.uptime().as_millis() as u64)),
             logins: 0,
             groups,
+            inactive: None,
+            session_expiry_max_secs: self.info.limits.session_expiry_max_secs,
             rollouts: Vec::new(),
             rollout_asked: None,
             rule_asked: None,
@@ -323,18 +337,18 @@ impl Control {
         })
     }
 
-    /// What the share groups have lost that a session is a member of.
+    /// The share groups that a session is a member of.
     async fn groups_of(
         &self,
         tenant: TenantId,
         session: Option<&ClientDetail>,
-    ) -> Result<Vec<GroupLosses>, ControlError> {
+    ) -> Result<Vec<GroupDetail>, ControlError> {
         let subscriptions = session.iter().flat_map(|session| &session.subscriptions);
         let shared = subscriptions.filter(|one| one.filter.starts_with("$share/"));
         let filters: Arc<[Box<str>]> = shared.map(|one| one.filter.clone()).collect();
         match filters.is_empty() {
             true => Ok(Vec::new()),
-            false => self.group_losses(tenant, filters).await,
+            false => self.group_details(tenant, filters).await,
         }
     }
 

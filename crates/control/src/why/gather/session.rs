@@ -1,8 +1,9 @@
 //! The session of a client.
 
-use martlet_broker::{ClientDetail, RetainedAtSubscribe};
+use martlet_broker::{ClientDetail, DeliveryState, GroupDetail, RetainedAtSubscribe};
 
-use crate::why::facts::Session;
+use crate::wall_clock::now_ms;
+use crate::why::facts::{Backlog, Session};
 
 /// Since when the first message waits for the acknowledgement of others, of a connected client.
 fn waiting_since_ms(found: &ClientDetail) -> Option<u64> {
@@ -10,6 +11,44 @@ fn waiting_since_ms(found: &ClientDetail) -> Option<u64> {
     let received_ms = found.queue.first()?.head.as_ref()?.received_wall_ms;
     let waits = info.connected && info.in_flight > 0;
     waits.then(|| received_ms.max(info.connected_at_ms))
+}
+
+/// Since when a connected client takes no more messages, as it has acknowledged none of as many as
+/// it takes at once.
+fn full_since_ms(found: &ClientDetail) -> Option<u64> {
+    let connection = found.connection.as_ref()?;
+    let is_full = found.info.in_flight >= usize::from(connection.receive_maximum);
+    let mut all = found.in_flight.iter();
+    if !is_full || all.any(|one| one.state == DeliveryState::Unsent) {
+        return None;
+    }
+    let ages = found.in_flight.iter().filter_map(|one| one.sent_age_ms);
+    Some(now_ms().saturating_sub(ages.min()?))
+}
+
+/// What waits until a subscriber acknowledges what was sent to it: in its queue or, of a Shared
+/// Subscription, in that of its group.
+pub(super) fn backlog_of(
+    found: &ClientDetail,
+    filter: &str,
+    groups: &[GroupDetail],
+) -> Option<Backlog> {
+    let sent = found.info.in_flight;
+    if let Some(since_ms) = waiting_since_ms(found) {
+        let waiting = found.info.queued;
+        return Some(Backlog {
+            sent,
+            waiting,
+            since_ms,
+        });
+    }
+    let full_ms = full_since_ms(found)?;
+    let group = groups.iter().find(|group| *group.filter == *filter)?;
+    Some(Backlog {
+        sent,
+        waiting: group.queued,
+        since_ms: full_ms.max(group.waiting_since_ms?),
+    })
 }
 
 pub(super) fn session_of(found: ClientDetail) -> Session {
@@ -35,6 +74,11 @@ pub(super) fn session_of(found: ClientDetail) -> Session {
         queued: info.queued,
         in_flight: info.in_flight,
         waiting_since_ms: waiting_since_ms(&found),
+        full_since_ms: full_since_ms(&found),
+        clean_start: found
+            .connection
+            .as_ref()
+            .is_some_and(|connection| connection.clean_start),
         expired: info.expired,
         waits_for_store: found
             .connection

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use martlet_broker::{
-    Actions, EventKind, Names, Realm, RetainedQuery, Rules, SessionRules, SubscriptionQuery,
-    TenantId,
+    Actions, EventKind, GroupDetail, Names, Realm, RetainedQuery, Rules, SessionRules,
+    SubscriptionQuery, TenantId,
 };
 use martlet_codec::{SubscriptionFilter, TopicFilter, TopicName};
 
+use super::session::backlog_of;
 use crate::cause::Cause;
 use crate::control::{Control, ControlError};
 use crate::explain::{self, Explained};
@@ -16,6 +17,9 @@ use crate::why::Question;
 use crate::why::facts::{GroupMissing, Meant, NearSubscriber, Retained, Subscriber, TopicRules};
 
 const SUBSCRIBERS_MAX: usize = 20;
+
+/// Messages of a subscriber that are looked at.
+const MESSAGES_MAX: usize = 64;
 
 /// Filters of a client's permissions that are named, at most.
 const PERMITTED_MAX: usize = 4;
@@ -27,6 +31,8 @@ pub(super) struct TopicFacts {
     pub(super) rules: Option<TopicRules>,
     /// Its subscribers; none: a Topic Filter was asked about.
     pub(super) subscribers: Option<Vec<Subscriber>>,
+    /// The share groups among them.
+    pub(super) subscriber_groups: Vec<GroupDetail>,
     /// Clients whose subscriptions nearly match it, while nobody is subscribed.
     pub(super) near: Vec<NearSubscriber>,
     /// Its retained message, or the end of it.
@@ -55,9 +61,12 @@ impl Control {
         };
         let is_filter = question.is_about_filter();
         let (rules, groups_missing) = self.topic_rules(who, topic, is_filter).await?;
-        let subscribers = match is_filter {
-            true => None,
-            false => Some(self.subscribers_of(question.tenant, topic).await?),
+        let (subscribers, subscriber_groups) = match is_filter {
+            true => (None, Vec::new()),
+            false => {
+                let (all, groups) = self.subscribers_of(question.tenant, topic).await?;
+                (Some(all), groups)
+            }
         };
         let near = match subscribers.as_ref().is_some_and(Vec::is_empty) {
             true => self.near_subscribers_of(question, topic).await?,
@@ -66,6 +75,7 @@ impl Control {
         Ok(TopicFacts {
             rules: Some(rules),
             subscribers,
+            subscriber_groups,
             near,
             retained: self.retained_of(question.tenant, topic).await?,
             groups_missing,
@@ -102,12 +112,12 @@ impl Control {
         Ok(ended.into_iter().next_back().map(Retained::Ended))
     }
 
-    /// The subscribers of a topic, and whether they are connected.
+    /// The subscribers of a topic, whether they are connected, and their share groups.
     async fn subscribers_of(
         &self,
         tenant: TenantId,
         topic: &str,
-    ) -> Result<Vec<Subscriber>, ControlError> {
+    ) -> Result<(Vec<Subscriber>, Vec<GroupDetail>), ControlError> {
         let query = SubscriptionQuery {
             tenant: Some(tenant),
             topic: Some(topic.into()),
@@ -115,10 +125,23 @@ impl Control {
             ..SubscriptionQuery::default()
         };
         let mut subscribers: Vec<Subscriber> = Vec::new();
-        for one in self.subscriptions(&query).await?.subscriptions {
-            let session = self.client(one.tenant, &one.client_id, 0).await?;
+        let found = self.subscriptions(&query).await?.subscriptions;
+        let shared = found.iter().map(|one| &one.filter);
+        let shared = shared.filter(|filter| filter.starts_with("$share/"));
+        let shared: Arc<[Box<str>]> = shared.cloned().collect();
+        let groups = match shared.is_empty() {
+            true => Vec::new(),
+            false => self.group_details(tenant, shared).await?,
+        };
+        for one in found {
+            let session = self
+                .client(one.tenant, &one.client_id, MESSAGES_MAX)
+                .await?;
             subscribers.push(Subscriber {
                 client_id: one.client_id.to_string(),
+                backlog: session
+                    .as_ref()
+                    .and_then(|session| backlog_of(session, &one.filter, &groups)),
                 filter: one.filter.into_string(),
                 qos: one.qos as u8,
                 connected: session
@@ -132,7 +155,7 @@ impl Control {
                 }),
             });
         }
-        Ok(subscribers)
+        Ok((subscribers, groups))
     }
 
     async fn topic_rules(

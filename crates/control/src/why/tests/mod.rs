@@ -3,6 +3,7 @@
 mod door;
 mod parts;
 mod session;
+mod sessions;
 mod several;
 mod topic;
 
