@@ -218,8 +218,10 @@ impl Commands {
         let tables = self.tables.now();
         let known = tables.and_then(|tables| tables.known(self.tenant.0, name));
         let (whose, command) = match known {
-            Some(Known::Device) => ("the secret of the device", self.rotate(name)),
-            Some(Known::User) => ("the user's password", self.user("user passwd", None, name)),
+            Some(AccountKind::Device) => ("the secret of the device", self.rotate(name)),
+            Some(AccountKind::User) => {
+                ("the user's password", self.user("user passwd", None, name))
+            }
             None => ("a password of its own", None),
         };
         let lost = match command {
