@@ -83,6 +83,7 @@ mod memory;
 pub mod message_log;
 mod metric;
 mod metrics;
+pub mod misread;
 mod observer;
 mod operate;
 pub mod presence;

@@ -319,6 +319,16 @@ fn broken(commands: &Commands, client_id: &str, reason: ReasonCode) -> Option<Wo
              the packets before it"
         }
         ReasonCode::TopicFilterInvalid => return WordedRemedy::words(WILDCARDS),
+        ReasonCode::ClientIdentifierNotValid => {
+            return WordedRemedy::words(
+                "give the client a Client Identifier (client id) of its own; with MQTT 3.1.1 it may \
+                 do without one if it connects with Clean Session",
+            );
+        }
+        ReasonCode::TopicNameInvalid => {
+            "have the client publish to, and set its Will to, a topic without the wildcards + and # \
+             and not empty; a trace shows the packets before it"
+        }
         reason if Cause::BROKEN_RULES.contains(&reason) => {
             "the client sent a packet that MQTT forbids there: look at its MQTT library and its \
              version, and that two of its threads do not use one connection; a trace shows the \
