@@ -196,7 +196,11 @@ impl Shard {
             version: Some(version),
             reason,
             cause,
-            client_id: claimed_id(connect.client_id, id_bytes),
+            // The User Name says in which tenant the Client Identifier is.
+            client_id: match connect.user_name {
+                None => claimed_id(connect.client_id, id_bytes),
+                Some(_) => None,
+            },
             claims: claim(connect.user_name),
         };
         self.check_admission(cx, index)

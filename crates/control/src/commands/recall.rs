@@ -90,7 +90,8 @@ impl Commands {
         let first = found.first()?;
         if found.len() == 1 || first.fleet.is_empty() {
             let reach = reach_of(control, first).await;
-            return Some(CommandAsked::One(self.recalled(control, first, &reach)));
+            let one = self.recalled(control, first, &reach);
+            return Some(CommandAsked::One(Box::new(one)));
         }
         let (of_group, report) = match &*first.fleet_group {
             "" => {

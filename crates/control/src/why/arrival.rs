@@ -57,8 +57,8 @@ pub(super) fn arrivals(facts: &Facts, found: &mut Found) {
     }
 }
 
-/// What was published is kept in the tables, and is published again once the client subscribes: that
-/// is told by its state.
+/// What was published is kept in the tables, and is published again once the client subscribes:
+/// that is told by its state.
 fn is_kept(facts: &Facts, one: &UnmatchedTopic) -> bool {
     let topic = &*one.topic;
     let mut commands = facts.commands.iter();

@@ -201,7 +201,7 @@ pub struct Reach {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CommandAsked {
     /// It was sent to one device.
-    One(DeviceCommand),
+    One(Box<DeviceCommand>),
     /// It was sent to several.
     Many {
         /// Its id.

@@ -11,7 +11,8 @@
 //!   published or discarded (`will`), which messages wait for an integration (`integration`), which
 //!   are no telemetry (`telemetry`), and which a start of the node has made it forget (`memory`);
 //!   which rollouts wait for a device (`rollout`), which commands to it have failed or wait
-//!   (`command`), which configuration it has not reported (`twin`), and the rules, rollouts and commands that were named (`named`)
+//!   (`command`), which configuration it has not reported (`twin`), and the rules,
+//!   rollouts and commands that were named (`named`)
 
 mod arrival;
 mod command;

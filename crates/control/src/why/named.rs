@@ -7,7 +7,8 @@ use super::near::{is_nearly_matched, matches, nearest_in_words};
 use super::{command, integration};
 use crate::cause::Cause;
 
-/// What there is to tell of the rule, the rollout and the command with the name that was asked about.
+/// What there is to tell of the rule, the rollout and the command of the name that was asked
+/// about.
 pub(super) fn named(facts: &Facts) -> Vec<Finding> {
     let rule = facts.rule_asked.iter();
     let rule = rule.flat_map(|rule| with_webhooks(rule, of_rule(facts, rule)));

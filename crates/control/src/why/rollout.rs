@@ -12,6 +12,7 @@ pub(super) fn rollouts(facts: &Facts, found: &mut Found) {
     found.extend(facts.rollouts.iter().map(|one| of_device(facts, one)));
 }
 
+// Table: what is told of each way to be stuck.
 fn of_device(facts: &Facts, one: &DeviceRollout) -> (Weight, Finding) {
     let what = format!("the rollout {} of {}", one.id, one.firmware);
     let why = uncapitalized(&one.why);

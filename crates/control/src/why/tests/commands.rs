@@ -112,10 +112,10 @@ fn each_way_to_be_stuck_is_told() {
         (command("c", Expired), failed, "it was never sent"),
         (command("c", Acknowledged), Cause::NothingWrong, ""),
     ] {
-        let facts = of(vec![command.clone()]);
-        expect(&judge(&facts), cause, State::Connected, said);
+        let of_device = of(vec![command.clone()]);
+        expect(&judge(&of_device), cause, State::Connected, said);
         let by_id = Facts {
-            command_asked: Some(CommandAsked::One(command)),
+            command_asked: Some(CommandAsked::One(Box::new(command))),
             ..facts(None)
         };
         expect(&judge(&by_id), cause, State::NoClient, said);
