@@ -19,7 +19,7 @@ use crate::tenant::{InTenantsOrGone, OfTenant, no_such_team};
 #[into_params(parameter_in = Query)]
 pub(crate) struct WhyParams {
     /// Client Identifier, device or user name; kind and name of an integration, the name of a rule,
-    /// or the id of a rollout. A caller that sees all teams may name a device of a
+    /// or the id of a rollout or command. A caller that sees all teams may name a device of a
     /// team that has a tenant of its own as it connects: `ID@TEAM`.
     #[param(example = "sensor-7")]
     name: String,
@@ -67,6 +67,12 @@ pub(crate) async fn why(
     }
     if let Some(rules) = api.rules() {
         rules.complete(team, &mut facts).await;
+    }
+    if let Ok(commands) = api.commands() {
+        commands.complete(&api.control, team, &mut facts).await;
+    }
+    if let Ok(twins) = api.twins() {
+        twins.complete(&api.control, team, &mut facts).await;
     }
     match asked_in {
         InTenantsOrGone::Gone(team) if facts.deleted.is_none() => Err(no_such_team(&team)),

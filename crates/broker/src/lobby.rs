@@ -35,7 +35,8 @@ struct BadConnect {
     version: Option<ProtocolVersion>,
     reason: ReasonCode,
     cause: RefusalCause,
-    /// The User Name that it came with, as far as it can be told.
+    /// The Client Identifier and the User Name that it came with, as far as they can be told.
+    client_id: Option<Arc<str>>,
     claims: Option<Arc<str>>,
 }
 
@@ -44,7 +45,8 @@ struct RefusedClient<'a> {
     version: Option<ProtocolVersion>,
     /// The client, if nothing is wrong with its CONNECT.
     client: Option<&'a ConnectingClient>,
-    /// Else the User Name in it.
+    /// Else the Client Identifier and the User Name in it, as far as they can be told.
+    client_id: Option<Arc<str>>,
     claims: Option<Arc<str>>,
 }
 
@@ -107,6 +109,7 @@ impl Shard {
                 let said = RefusedClient {
                     version: bad.version,
                     client: None,
+                    client_id: bad.client_id,
                     claims: bad.claims,
                 };
                 self.refuse_as(cx, index, said, bad.reason, bad.cause.into());
@@ -176,10 +179,12 @@ impl Shard {
         flags: u8,
         body: &[u8],
     ) -> Result<(ConnectRequest, Option<Password>, Option<Step>), BadConnect> {
+        let id_bytes = usize::from(self.settings.limits.client_id_bytes);
         let connect = Connect::decode(flags, body).map_err(|refused| BadConnect {
             version: refused.version,
             reason: refused.error.reason,
             cause: RefusalCause::Packet(refused.error.what),
+            client_id: refused.client_id.and_then(|id| claimed_id(id, id_bytes)),
             claims: None,
         })?;
         let version = connect.version;
@@ -191,6 +196,11 @@ impl Shard {
             version: Some(version),
             reason,
             cause,
+            // The User Name says in which tenant the Client Identifier is.
+            client_id: match connect.user_name {
+                None => claimed_id(connect.client_id, id_bytes),
+                Some(_) => None,
+            },
             claims: claim(connect.user_name),
         };
         self.check_admission(cx, index)
@@ -413,6 +423,7 @@ impl Shard {
         let said = RefusedClient {
             version,
             client: None,
+            client_id: None,
             claims: None,
         };
         self.refuse_as(cx, index, said, reason, why.into());
@@ -430,6 +441,7 @@ impl Shard {
         let said = RefusedClient {
             version: Some(client.request.version),
             client: Some(client),
+            client_id: None,
             claims: None,
         };
         self.refuse_as(cx, index, said, reason, why.into());
@@ -474,6 +486,7 @@ impl Shard {
         let RefusedClient {
             version,
             client,
+            client_id,
             claims,
         } = said;
         self.counters.connects_refused += 1;
@@ -511,7 +524,10 @@ impl Shard {
         self.pool.put(connection.input.take());
         self.leave_lobby(index);
         self.charge_buffers(index);
+        let own = self.connections.at(index).listener().own;
+        let claimed = client_id.map(|client_id| (own.unwrap_or(TenantId(0)), client_id));
         let name = client.map(|client| (client.login.tenant, client.client_id()));
+        let name = name.or(claimed.as_ref().map(|(tenant, id)| (*tenant, &**id)));
         if self.tells_of_refused(name, address.map(|(ip, _)| ip)) {
             let why = match why.limit() {
                 // With its value, unless who refused it has said that.
@@ -529,7 +545,9 @@ impl Shard {
                 Some(ConnectingClient { request, login, .. }) => {
                     EventHead::new(login.tenant, Arc::clone(&request.client_id))
                 }
-                None => EventHead::unknown(),
+                None => claimed.map_or_else(EventHead::unknown, |(tenant, client_id)| {
+                    EventHead::new(tenant, client_id)
+                }),
             };
             let user = client.and_then(ConnectingClient::user);
             cx.effects.tell(
@@ -553,6 +571,15 @@ impl Shard {
 fn claim(user_name: Option<&str>) -> Option<Arc<str>> {
     let name = user_name.filter(|name| !martlet_codec::has_control_characters(name))?;
     Some(name.into())
+}
+
+/// Its Client Identifier, likewise, if it is not longer than that.
+fn claimed_id(client_id: &str, bytes_max: usize) -> Option<Arc<str>> {
+    let is_valid = !client_id.is_empty()
+        && !client_id.starts_with('$')
+        && client_id.len() <= bytes_max
+        && !martlet_codec::has_control_characters(client_id);
+    is_valid.then(|| client_id.into())
 }
 
 /// `auto-` and a random UUID (RFC 9562, version 4), as Mosquitto's.

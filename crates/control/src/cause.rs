@@ -114,6 +114,9 @@ causes! {
     RolloutPaused = "rollout-paused", "A rollout of firmware is paused, or has not been started.";
     RolloutWaits = "rollout-waits", "A rollout of firmware waits for the device.";
     RolloutFailed = "rollout-failed", "A device has not installed the firmware of a rollout, or the rollout has ended without success.";
+    CommandWaits = "command-waits", "A command waits for its device: the device does not receive it, or does not answer.";
+    CommandFailed = "command-failed", "A device could not carry a command out, did not acknowledge it in time, or its answer is not understood.";
+    ConfigurationNotReported = "configuration-not-reported", "The device has not reported the configuration that it is to have, or its report was not applied.";
     TelemetryNotStored = "telemetry-not-stored", "Telemetry that it published is not stored.";
     Other = "other", "Something else: see the sentence.";
 }

@@ -18,6 +18,7 @@
 //! * [`alarms`]: alarms, their states, and who is told of them
 //! * [`message_log`]: messages that other programs read and confirm
 //! * `metrics`: the Prometheus page, with what the system says of the `process`
+//! * [`misread`]: messages of devices that the node could not use
 //! * [`history`]: the main numbers of the last day
 //! * `statistics`: the `$SYS/broker/…` topics under the names that Mosquitto's users know
 //! * [`backup`]: a consistent copy of everything in one file, and its way back
@@ -83,6 +84,7 @@ mod memory;
 pub mod message_log;
 mod metric;
 mod metrics;
+pub mod misread;
 mod observer;
 mod operate;
 pub mod presence;

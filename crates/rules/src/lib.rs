@@ -59,6 +59,6 @@ pub use guard::Guard;
 pub use hops::{HOPS_MAX, hops_after, hops_of_siblings};
 pub use memory::Memory;
 pub use pattern::PATTERN_BYTES_MAX;
-pub use rule::{MessageRule, RuleSource};
+pub use rule::{MessageRule, RuleSource, own_webhook};
 pub use set::{Action, MessageRules, Outcome, RuleResult, TaggedRule};
 pub use value::{json_text, text_of};

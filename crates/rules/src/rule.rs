@@ -238,7 +238,7 @@ impl MessageRule {
 }
 
 /// Name of the webhook that a rule has for the action at this place.
-fn own_webhook(rule: &str, at: usize) -> String {
+pub fn own_webhook(rule: &str, at: usize) -> String {
     format!("{rule}.{at}")
 }
 

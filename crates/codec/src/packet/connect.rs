@@ -68,21 +68,23 @@ pub struct Will<'a> {
 
 /// Why a CONNECT is refused, and in which version's words to say so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ConnectError {
+pub struct ConnectError<'a> {
     /// The version whose CONNACK the client understands; `None` when what came is no MQTT that is
     /// known, and the connection is closed without an answer.
     pub version: Option<ProtocolVersion>,
+    /// The Client Identifier, if the packet is valid up to it.
+    pub client_id: Option<&'a str>,
     /// What was wrong.
     pub error: DecodeError,
 }
 
-impl fmt::Display for ConnectError {
+impl fmt::Display for ConnectError<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "CONNECT: {}", self.error)
     }
 }
 
-impl std::error::Error for ConnectError {}
+impl std::error::Error for ConnectError<'_> {}
 
 impl<'a> Connect<'a> {
     /// A CONNECT with Clean Start, without Keep Alive, credentials, Will and properties.
@@ -106,19 +108,24 @@ impl<'a> Connect<'a> {
     /// With `version: None`: an unknown protocol name, or the packet ends before the level. With
     /// `UnsupportedProtocolVersion`: a known name with another level, to be answered in the style
     /// of 3.1.1 below level 5 and of 5.0 above. Else what the specification refuses.
-    pub fn decode(flags: u8, body: &'a [u8]) -> Result<Self, ConnectError> {
+    pub fn decode(flags: u8, body: &'a [u8]) -> Result<Self, ConnectError<'a>> {
         let mut reader = Reader::new(body);
         let (version, bridge) = decode_protocol(&mut reader)?;
         // MQTT 3.1 §3.1: the flags of the Fixed Header are not used.
         if flags != 0 && version != ProtocolVersion::V31 {
             return Err(ConnectError {
                 version: None,
+                client_id: None,
                 error: DecodeError::malformed("CONNECT with flags", "MQTT-2.1.3-1"),
             });
         }
-        decode_after_protocol(reader, version, bridge).map_err(|error| ConnectError {
-            version: Some(version),
-            error,
+        let mut client_id = None;
+        decode_after_protocol(reader, version, bridge, &mut client_id).map_err(|error| {
+            ConnectError {
+                version: Some(version),
+                client_id,
+                error,
+            }
         })
     }
 
@@ -228,10 +235,13 @@ impl<'a> Will<'a> {
 }
 
 /// Reads protocol name and level; gives the version and whether the bridge bit is set.
-fn decode_protocol(reader: &mut Reader<'_>) -> Result<(ProtocolVersion, bool), ConnectError> {
+fn decode_protocol(
+    reader: &mut Reader<'_>,
+) -> Result<(ProtocolVersion, bool), ConnectError<'static>> {
     use ProtocolVersion::{V5, V31, V311};
     let unknown = |error| ConnectError {
         version: None,
+        client_id: None,
         error,
     };
     let name = reader.binary().map_err(unknown)?;
@@ -255,6 +265,7 @@ fn decode_protocol(reader: &mut Reader<'_>) -> Result<(ProtocolVersion, bool), C
     let older = name == b"MQIsdp" || level & !BRIDGE_BIT < 5;
     Err(ConnectError {
         version: Some(if older { V311 } else { V5 }),
+        client_id: None,
         error: DecodeError::of(
             ReasonCode::UnsupportedProtocolVersion,
             "unsupported Protocol Level",
@@ -267,6 +278,7 @@ fn decode_after_protocol<'a>(
     mut reader: Reader<'a>,
     version: ProtocolVersion,
     bridge: bool,
+    known_client_id: &mut Option<&'a str>,
 ) -> Result<Connect<'a>, DecodeError> {
     let flags = reader.u8()?;
     check_connect_flags(flags, version)?;
@@ -277,6 +289,7 @@ fn decode_after_protocol<'a>(
         ConnectProperties::default()
     };
     let client_id = reader.string()?;
+    *known_client_id = Some(client_id);
     let will = match QoS::from_bits((flags >> WILL_QOS_SHIFT) & 0b11) {
         Some(qos) if flags & WILL_FLAG != 0 => Some(Will::decode(
             &mut reader,

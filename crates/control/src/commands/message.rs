@@ -33,6 +33,11 @@ fn device_topics(catalogue: &Catalogue, (device, device_type): (&str, &str)) -> 
     }
 }
 
+/// The topic on which a device, by its id and type, answers commands.
+pub(super) fn answer_topic(catalogue: &Catalogue, device: (&str, &str)) -> String {
+    format!("{}/{ANSWER}", device_topics(catalogue, device))
+}
+
 /// The message of a command; none if its time is over.
 pub(super) fn message_of(
     catalogue: &Catalogue,
@@ -43,7 +48,7 @@ pub(super) fn message_of(
     let left_ms = left_ms.filter(|left_ms| *left_ms > 0)?;
     let left_secs = u32::try_from(left_ms.div_ceil(1000)).unwrap_or(u32::MAX);
     let device = (&*command.device, &*command.device_type);
-    let answers = format!("{}/{ANSWER}", device_topics(catalogue, device));
+    let answers = answer_topic(catalogue, device);
     Some(NewMessage {
         topic: topic_of(catalogue, command).into(),
         payload: payload(command).to_string().into_bytes().into(),
@@ -136,6 +141,13 @@ pub(super) enum CommandMessage {
         /// What it answers, or what was expected.
         answer: Result<CommandAnswer, &'static str>,
     },
+    /// It answers, and the answer does not say which command.
+    Nameless {
+        /// The device.
+        device: String,
+        /// What was expected.
+        why: &'static str,
+    },
     /// It wants all commands that it has not acknowledged.
     Asks {
         /// The device.
@@ -170,8 +182,10 @@ pub(super) fn read(
     let properties = PublishProperties::from_forwarded(message.forwarded());
     let correlation = properties.ok().and_then(|found| found.correlation_data);
     let correlation = correlation.and_then(|data| std::str::from_utf8(data).ok());
-    let (id, answer) = read_answer(message.payload(), correlation)?;
-    Ok(CommandMessage::Answer { device, id, answer })
+    Ok(match read_answer(message.payload(), correlation) {
+        Ok((id, answer)) => CommandMessage::Answer { device, id, answer },
+        Err(why) => CommandMessage::Nameless { device, why },
+    })
 }
 
 fn read_answer(

@@ -8,10 +8,12 @@
 //! * `task`: publishes commands and takes answers
 //! * `posts`: parts that publish to devices, and messages whose receipts are due
 //! * `fleet`: the states of commands to groups and filters, as messages
+//! * `recall`: what is told of a device, or a command, that is asked about
 
 mod fleet;
 mod message;
 pub(crate) mod posts;
+mod recall;
 mod task;
 
 use std::collections::HashSet;
@@ -30,6 +32,7 @@ use crate::control::Control;
 use crate::control::ControlError;
 use crate::devices::DeviceName;
 use crate::iotflow::Catalogue;
+use crate::misread::LastMisread;
 use crate::shared_registry::{SharedRegistry, SharedRegistryError};
 use crate::wall_clock::{now_ms, now_signed_ms};
 use message::fleet_message;
@@ -54,6 +57,8 @@ pub struct Commands {
     /// There is something to publish.
     changed: Notify,
     fleets: Mutex<Fleets>,
+    /// Answers of devices that name no command.
+    misread: LastMisread,
 }
 
 /// Several devices with the same command, whose states are published in sum.
@@ -93,6 +98,7 @@ impl Commands {
             catalogue,
             changed: Notify::new(),
             fleets: Mutex::default(),
+            misread: LastMisread::default(),
         }
     }
 

@@ -333,6 +333,11 @@ impl Task {
                 let asked = self.asking.entry((tenant, device)).or_default();
                 *asked = hops.max(*asked);
             }
+            Ok(CommandMessage::Nameless { device, why }) => {
+                let topic = delivery.message.topic();
+                debug!(why, topic, "an answer to a command is not understood");
+                self.commands.misread.add((tenant, &device), why.to_owned());
+            }
             Err(why) => {
                 let topic = delivery.message.topic();
                 debug!(why, topic, "an answer to a command is not understood");
@@ -400,7 +405,9 @@ impl Task {
                 Box::pin(async move { registry.update_commands(&updates).await })
             });
             let changed = written.await?;
-            self.updates.clear();
+            for update in self.updates.drain(..) {
+                self.commands.has_answered(&update, &changed);
+            }
             for command in &changed {
                 self.commands.command_has_changed(command);
             }

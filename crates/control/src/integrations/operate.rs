@@ -94,6 +94,8 @@ pub(crate) struct Examined {
     pub(crate) filters: Vec<Box<str>>,
     /// What is wrong with its secrets, if something is.
     pub(crate) secret_trouble: Option<SecretTrouble>,
+    /// How long a message may wait, seconds; 0: for ever.
+    pub(crate) age_max_secs: u32,
 }
 
 impl Integrations {
@@ -105,6 +107,7 @@ impl Integrations {
             state: entry.state(),
             filters: entry.settings.filters.clone(),
             secret_trouble: entry.secrets.trouble(),
+            age_max_secs: entry.settings.queue.age_max_secs,
         });
         all.collect()
     }

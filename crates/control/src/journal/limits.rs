@@ -35,6 +35,15 @@ pub(crate) fn by_limit(limit: Limit) -> Option<WordedRemedy> {
             "have the client keep to what CONNACK permits: look at its MQTT library; or raise \
              {option}"
         ),
+        Limit::ConnectTimeout => format!(
+            "see what connects from there: a client sends CONNECT at once, a port scanner, a health \
+             check or a program that speaks TLS or another protocol does not; of a slow network, \
+             raise {option} (connect_timeout_secs, if its listener sets it)"
+        ),
+        Limit::AuthenticateTimeout => format!(
+            "see why the login takes so long: the program behind auth.hook_url, the keys of tokens, \
+             or the client, which has to answer; or raise {option}"
+        ),
         Limit::PublishRate | Limit::PublishBytesRate => {
             format!("have the client publish less, or raise {option}")
         }

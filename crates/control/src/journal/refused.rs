@@ -383,6 +383,17 @@ fn broken(commands: &Commands, client_id: &str, reason: ReasonCode) -> Option<Wo
              the packets before it"
         }
         ReasonCode::TopicFilterInvalid => return WordedRemedy::words(WILDCARDS),
+        ReasonCode::ClientIdentifierNotValid => {
+            return WordedRemedy::words(
+                "give the client a Client Identifier (client id) of its own; with MQTT 3.1.1 it may \
+                 do without one if it connects with Clean Session",
+            );
+        }
+        ReasonCode::TopicNameInvalid => {
+            "the client used a topic that is empty or has the wildcards + or #: look at the topics \
+             that it publishes to, at its Will Topic and at its MQTT library; a trace shows the \
+             packets before it"
+        }
         reason if Cause::BROKEN_RULES.contains(&reason) => {
             "the client sent a packet that MQTT forbids there: look at its MQTT library and its \
              version, and that two of its threads do not use one connection; a trace shows the \

@@ -298,7 +298,10 @@ fn skipped(facts: &Facts<'_>) -> Option<Cause> {
         DeviceReason::Disabled | DeviceReason::Deleted => gone(facts),
         _ => cause(
             CauseKind::Cancelled,
-            "The rollout was aborted, or the command of the device was cancelled.",
+            match facts.rollout.machine.state {
+                RolloutState::Aborted => "The rollout was aborted.",
+                _ => "The command of the device was cancelled.",
+            },
         ),
     }
 }

@@ -2,16 +2,21 @@
 
 use martlet_broker::TenantId;
 use martlet_registry::rollout::{DeviceState, PauseReason, RolloutState};
-use martlet_registry::{Rollout, Visibility};
+use martlet_registry::{PageRequest, Rollout, RolloutDevice, Visibility};
 
 use super::cause::{Facts as DeviceFacts, paused_because};
-use super::{CauseKind, Rollouts, cause_of};
+use super::{Cause, CauseKind, Rollouts, cause_of};
 use crate::control::Control;
 use crate::text::typed;
+use crate::wall_clock::now_signed_ms;
 use crate::why::facts::{DeviceRollout, DeviceStuck, Facts, RolloutAsked, RolloutStanding};
 
 /// Rollouts of a device that are told.
 const TOLD: u32 = 3;
+/// How long ago they may have ended, milliseconds.
+const ENDED_SINCE_MS: i64 = 24 * 60 * 60 * 1000;
+/// Devices that were skipped and are looked at.
+const SKIPPED_MAX: usize = 100;
 
 impl Rollouts {
     /// Adds it. `team`: the caller sees rollouts of this team alone. Where the tables cannot be
@@ -20,20 +25,23 @@ impl Rollouts {
         let (name, tenant) = (facts.question.name.clone(), facts.question.tenant);
         let device = name.clone();
         let read = self.tables.read(move |registry| {
-            Box::pin(async move { registry.open_rollouts_of((tenant.0, &device), TOLD).await })
+            Box::pin(async move {
+                let since_ms = now_signed_ms() - ENDED_SINCE_MS;
+                let device = (tenant.0, &*device);
+                registry.recent_rollouts_of(device, since_ms, TOLD).await
+            })
         });
         let is_seen = |rollout: &Rollout| team.is_none_or(|team| rollout.team == team);
         let all = read.await.unwrap_or_default().into_iter();
         let all = all.filter(|(rollout, _)| is_seen(rollout));
+        let mut names: Vec<String> = Vec::new();
         let told = all.filter_map(|(rollout, device)| {
-            let presence = control.presence(TenantId(device.tenant), &device.id);
-            let cause = cause_of(&DeviceFacts {
-                rollout: &rollout,
-                device: &device,
-                connected: presence.map(|found| (found.online, found.since_ms)),
-                topic: &self.topic_of(&device),
-            })?;
-            let stuck = stuck(cause.kind)?;
+            // A later one of the same firmware took its place.
+            let is_latest = !names.contains(&rollout.name);
+            names.push(rollout.name.clone());
+            let is_open = rollout.finished_ms == 0;
+            let cause = self.cause(control, &rollout, &device)?;
+            let stuck = stuck(cause.kind).filter(|_| is_open || is_latest)?;
             let action = match stuck {
                 DeviceStuck::NotStarted | DeviceStuck::Paused => goes_on_by(rollout.machine.state),
                 _ => "devices",
@@ -43,17 +51,53 @@ impl Rollouts {
                 firmware: firmware(&rollout),
                 why: cause.text,
                 since_ms: u64::try_from(device.device.since_ms).unwrap_or(0),
+                ended_ms: u64::try_from(rollout.finished_ms).unwrap_or(0),
                 id: rollout.id,
                 stuck,
             })
         });
         facts.rollouts = told.collect();
-        let asked = self.show(Visibility::of(team), name).await.ok();
-        facts.rollout_asked = asked.map(|rollout| asked_about(control, rollout));
+        if let Ok(rollout) = self.show(Visibility::of(team), name).await {
+            let skipped = self.skipped(control, &rollout, team).await;
+            facts.rollout_asked = Some(asked_about(control, rollout, skipped));
+        }
+    }
+
+    fn cause(&self, control: &Control, rollout: &Rollout, device: &RolloutDevice) -> Option<Cause> {
+        let presence = control.presence(TenantId(device.tenant), &device.id);
+        cause_of(&DeviceFacts {
+            rollout,
+            device,
+            connected: presence.map(|found| (found.online, found.since_ms)),
+            topic: &self.topic_of(device),
+        })
+    }
+
+    /// A device that the rollout has skipped though it does not have the version, and why.
+    async fn skipped(
+        &self,
+        control: &Control,
+        rollout: &Rollout,
+        team: Option<&str>,
+    ) -> Option<(String, String)> {
+        rollout.states().get(&DeviceState::Skipped)?;
+        let whose = (Visibility::of(team), rollout.id.clone());
+        let page = PageRequest::first(SKIPPED_MAX);
+        let devices = self.devices(control, whose, Some(DeviceState::Skipped), page);
+        let devices = devices.await.ok()?.items.into_iter();
+        let mut skipped = devices.filter_map(|(device, cause)| {
+            let cause = cause.filter(|cause| cause.kind != CauseKind::HasVersion)?;
+            Some((device.id, cause.text))
+        });
+        skipped.next()
     }
 }
 
-fn asked_about(control: &Control, rollout: Rollout) -> RolloutAsked {
+fn asked_about(
+    control: &Control,
+    rollout: Rollout,
+    skipped: Option<(String, String)>,
+) -> RolloutAsked {
     let states = rollout.states();
     let troubled = [DeviceState::Failed, DeviceState::Silent];
     let troubled = troubled.iter().filter_map(|state| states.get(state)).sum();
@@ -70,12 +114,12 @@ fn asked_about(control: &Control, rollout: Rollout) -> RolloutAsked {
                 RolloutStanding::Paused(paused_because(rollout.machine.state))
             }
             RolloutState::Succeeded => RolloutStanding::Succeeded,
-            state @ (RolloutState::Failed | RolloutState::Aborted) => {
-                RolloutStanding::Ended(state.word())
-            }
+            RolloutState::Aborted => RolloutStanding::Aborted,
+            state @ RolloutState::Failed => RolloutStanding::Ended(state.word()),
         },
         devices: format!("devices: {}", states.join(", ")),
         troubled,
+        skipped,
         go_on: command(control, goes_on_by(rollout.machine.state), &rollout.id),
         list: command(control, "devices", &rollout.id),
         id: rollout.id,
@@ -112,11 +156,10 @@ fn stuck(kind: CauseKind) -> Option<DeviceStuck> {
         CauseKind::DeviceFailed | CauseKind::TooManyCommands | CauseKind::TimedOut => {
             DeviceStuck::Failed
         }
-        CauseKind::RolloutEnded
-        | CauseKind::HasVersion
-        | CauseKind::WrongType
-        | CauseKind::Disabled
-        | CauseKind::Deleted
-        | CauseKind::Cancelled => return None,
+        CauseKind::WrongType => DeviceStuck::WrongType,
+        CauseKind::Disabled => DeviceStuck::Disabled,
+        CauseKind::RolloutEnded | CauseKind::Cancelled => DeviceStuck::Cancelled,
+        CauseKind::HasVersion => DeviceStuck::HasVersion,
+        CauseKind::Deleted => return None,
     })
 }

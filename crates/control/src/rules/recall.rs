@@ -1,10 +1,11 @@
 //! What is known of a rule that is asked about why it does nothing.
 
 use martlet_registry::Visibility;
+use martlet_rules::{ActionDefinition, own_webhook};
 
-use super::{RuleSeen, Rules};
+use super::{RuleSeen, Rules, webhooks};
 use crate::text::typed;
-use crate::why::facts::{Facts, RuleAsked};
+use crate::why::facts::{Facts, Integration, RuleAsked};
 
 impl Rules {
     /// Adds it. `team`: the caller sees rules of this team alone. Where the tables cannot be read,
@@ -16,7 +17,32 @@ impl Rules {
         };
         let mut named = all.into_iter().filter(|rule| rule.name == *name);
         let found = named.next();
-        facts.rule_asked = found.map(|rule| self.asked_about(rule));
+        if let Some(rule) = found {
+            let webhooks = self.webhooks_of(&rule).await;
+            facts.rule_asked = Some(RuleAsked {
+                webhooks,
+                ..self.asked_about(rule)
+            });
+        }
+    }
+
+    /// The webhooks that a rule acts on.
+    async fn webhooks_of(&self, rule: &RuleSeen) -> Vec<Integration> {
+        let mut found = Vec::new();
+        for (at, action) in rule.definition.actions.iter().enumerate() {
+            let ActionDefinition::Webhook(webhook) = action else {
+                continue;
+            };
+            let name = match webhook.url {
+                Some(_) => format!("{}/{}", webhooks::KIND, own_webhook(&rule.name, at)),
+                None => format!("webhook/{}", webhook.name),
+            };
+            let one = self
+                .control
+                .integration_asked_about(&self.integrations, &name);
+            found.extend(one.await);
+        }
+        found
     }
 
     fn asked_about(&self, rule: RuleSeen) -> RuleAsked {
@@ -38,6 +64,7 @@ impl Rules {
             matched: counts.matched,
             missing: counts.missing,
             errors: counts.errors,
+            webhooks: Vec::new(),
             last_error: counts.last_error,
             switch_on: command("on"),
             show: command("show"),

@@ -73,6 +73,19 @@ fn topic_of(catalogue: &Catalogue, device_type: &str, device: &str) -> String {
     }
 }
 
+/// The topics on which a device, by its type and id, is told its desired values and reports.
+pub(super) fn topics_of(
+    catalogue: &Catalogue,
+    device_type: &str,
+    device: &str,
+) -> (String, String) {
+    let reports = match device_type == IOTFLOW {
+        true => catalogue.topic(&format!("devices/{device}/status/config")),
+        false => format!("{NATIVE}/{device}/twin/reported"),
+    };
+    (topic_of(catalogue, device_type, device), reports)
+}
+
 /// Whether a subscription of a device may be one to its desired values.
 pub(super) fn takes_desired(catalogue: &Catalogue, device: &str, filter: &str) -> bool {
     let Ok(filter) = TopicFilter::new(filter) else {

@@ -6,9 +6,11 @@
 //! settles a message once the tables have it.
 //!
 //! * `message`: topics and payloads
+//! * `recall`: what is told of a device that is asked about
 //! * `task`: publishes desired values and takes reports
 
 mod message;
+mod recall;
 mod task;
 
 use std::collections::HashMap;
@@ -23,6 +25,7 @@ use tokio::sync::Notify;
 
 use crate::devices::DeviceName;
 use crate::iotflow::Catalogue;
+use crate::misread::LastMisread;
 use crate::shared_registry::{SharedRegistry, SharedRegistryError};
 use crate::wall_clock::now_signed_ms;
 pub use task::keep;
@@ -42,6 +45,8 @@ pub struct Twins {
     due: Mutex<Due>,
     /// There is something to publish.
     changed: Notify,
+    /// Reports that were not applied.
+    misread: LastMisread,
 }
 
 /// Devices whose desired values are to be published.
@@ -61,6 +66,7 @@ impl Twins {
             catalogue,
             due: Mutex::default(),
             changed: Notify::new(),
+            misread: LastMisread::default(),
         }
     }
 

@@ -201,6 +201,7 @@ impl Task<'_> {
                 let topic = message.topic();
                 debug!(why, topic, "a report of a device is not applied");
                 let answer = error_message(&self.twins.catalogue, (topic, &device), &why, hops);
+                self.twins.misread.add((tenant, &device), why);
                 self.errors.push((message.tenant(), answer));
             }
             Some((device, TwinMessage::Asks)) => self.twins.make_due([(tenant, device)], hops),
@@ -293,6 +294,7 @@ impl Task<'_> {
             let why = match outcome {
                 Ok(version) => {
                     let device = (report.tenant, &*report.device);
+                    self.twins.misread.remove(device);
                     self.twins.tell(device, ("reported", version), pending.hops);
                     continue;
                 }
@@ -301,6 +303,7 @@ impl Task<'_> {
             debug!(why, topic, "a report of a device is not applied");
             let about = (topic, &*report.device);
             let answer = error_message(&self.twins.catalogue, about, &why, pending.hops);
+            self.twins.misread.add((report.tenant, &report.device), why);
             self.errors.push((TenantId(report.tenant), answer));
         }
         let settled = reports.into_iter();

@@ -49,11 +49,24 @@ pub(super) fn arrivals(facts: &Facts, found: &mut Found) {
         }
         None => {
             let latest = facts.unmatched.iter().rev();
-            let missed = latest.filter(|one| !is_published_by_itself(facts, one));
+            let missed =
+                latest.filter(|one| !is_published_by_itself(facts, one) && !is_kept(facts, one));
             let missed = missed.filter_map(|one| missed_by(facts, one));
             found.extend(missed.take(TOLD).map(|finding| (Weight::Trouble, finding)));
         }
     }
+}
+
+/// What was published is kept in the tables, and is published again once the client subscribes:
+/// that is told by its state.
+fn is_kept(facts: &Facts, one: &UnmatchedTopic) -> bool {
+    let topic = &*one.topic;
+    let mut commands = facts.commands.iter();
+    let is_command = is_command(one) && commands.any(|command| command.topic == topic);
+    let is_configuration = facts.twin.as_ref().is_some_and(|twin| {
+        topic == twin.topic || topic.strip_suffix("/error") == Some(&*twin.topic)
+    });
+    !one.is_forbidden && (is_command || is_configuration)
 }
 
 /// Messages to a topic of a team's client that were published outside of the team's tenant.

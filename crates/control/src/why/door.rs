@@ -3,6 +3,7 @@
 use super::Finding;
 use super::facts::{Deleted, Facts, GoneTeam, Lockout, Namesakes, Presence, Spent};
 use super::found::{Found, RECENT_MS, Weight, is_connected, times};
+use super::side::{Side, side};
 use super::will::with_will;
 use crate::authentication::Standing;
 use crate::cause::Cause;
@@ -474,6 +475,8 @@ fn gone(facts: &Facts, found: &mut Found) {
         };
         let weight = match cause {
             Cause::Away => Weight::Gone,
+            // What it has published is the cause, not who would get it.
+            _ if ended_for_a_publish(facts, run) => Weight::Topic,
             _ => Weight::Ended,
         };
         let finding = with_will(facts, who_is_meant(facts, finding));
@@ -509,6 +512,24 @@ fn gone(facts: &Facts, found: &mut Found) {
         let finding = Finding::new(Cause::NeverConnected, sentence).remedy(remedy);
         found.push((Weight::Trouble, with_nameless(facts, finding)));
     }
+}
+
+/// A topic was asked about that it publishes to, and its last connection ended because a packet of
+/// it broke a rule or a limit.
+fn ended_for_a_publish(facts: &Facts, run: &Run) -> bool {
+    let is_recent = facts.now_ms.saturating_sub(run.last.at_ms) <= RECENT_MS;
+    facts.question.topic.is_some()
+        && side(facts) != Side::Receiver
+        && is_recent
+        && is_of_packets(run)
+}
+
+/// A connection ended because a packet of the client broke a rule or a limit.
+pub(super) fn is_of_packets(run: &Run) -> bool {
+    matches!(
+        run.cause,
+        Some(Cause::ProtocolError | Cause::LimitReached | Cause::TooLarge | Cause::TooFast)
+    )
 }
 
 /// A client that used TLS and is away is perhaps that which was refused by TLS since: there it says

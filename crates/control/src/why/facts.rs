@@ -4,10 +4,12 @@ use martlet_broker::{
     DropReason, GroupDetail, LossTimes, ReachedLimit, RefusalCause, RetainedAtSubscribe,
     RetainedEnded, UnmatchedTopic, WillNotice,
 };
+use martlet_registry::CommandState;
 
 use crate::authentication::Standing;
 use crate::explain::Explained;
 use crate::journal::{Entry, Run, WordedRemedy};
+use crate::misread::Misread;
 use crate::presence::ClientPresence;
 use crate::why::Question;
 
@@ -110,6 +112,12 @@ pub struct Facts {
     pub groups: Vec<GroupDetail>,
     /// Rollouts of firmware for the device that have not ended, the latest first.
     pub rollouts: Vec<DeviceRollout>,
+    /// Commands to the device that have not ended, or have ended recently, the latest first.
+    pub commands: Vec<DeviceCommand>,
+    /// The command that was asked about.
+    pub command_asked: Option<CommandAsked>,
+    /// The configuration that the device is to have, if it is told one.
+    pub twin: Option<DeviceTwin>,
     /// The rollout that was asked about.
     pub rollout_asked: Option<RolloutAsked>,
     /// The rule about messages that was asked about.
@@ -120,6 +128,97 @@ pub struct Facts {
     pub integrations: Vec<Integration>,
     /// The name is a user's who has several clients: the facts of each of them.
     pub clients: Vec<Facts>,
+}
+
+/// A command to a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceCommand {
+    /// Its id.
+    pub id: String,
+    /// What is to be done.
+    pub name: String,
+    /// The device.
+    pub device: String,
+    /// How far it has come.
+    pub state: CommandState,
+    /// What the device answered last, or why the command ended.
+    pub result: String,
+    /// Percent, as the device last answered.
+    pub progress: Option<u8>,
+    /// The topic that it is published to.
+    pub topic: String,
+    /// The topic on which the device answers.
+    pub answers: String,
+    /// When it was added, milliseconds since the Unix epoch.
+    pub created_ms: u64,
+    /// Until when the device must have acknowledged it, likewise.
+    pub expires_ms: u64,
+    /// When it was last published for somebody; 0: never.
+    pub sent_ms: u64,
+    /// When the device acknowledged the message; 0: never.
+    pub delivered_ms: u64,
+    /// When the device first answered; 0: never.
+    pub acknowledged_ms: u64,
+    /// When it ended; 0: it has not.
+    pub finished_ms: u64,
+    /// The last answer of the device that is for none of its commands.
+    pub misread: Option<Misread>,
+    /// Whether its message reaches the device.
+    pub reach: Reach,
+    /// The command line that publishes it again.
+    pub retry: String,
+    /// The command line that shows it.
+    pub show: String,
+}
+
+/// The configuration that a device is to have, and what it has reported.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeviceTwin {
+    /// Version of the desired values.
+    pub version: i64,
+    /// When they were last changed, milliseconds since the Unix epoch.
+    pub desired_ms: u64,
+    /// When the device last reported, likewise; 0: never.
+    pub reported_ms: u64,
+    /// Names of the values that the device has not reported.
+    pub missing: Vec<String>,
+    /// The last report that was not applied.
+    pub misread: Option<Misread>,
+    /// The topic on which the device is told.
+    pub topic: String,
+    /// The topic on which it reports.
+    pub reports: String,
+    /// The command line that shows both.
+    pub show: String,
+}
+
+/// Whether messages reach a device.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reach {
+    /// A client with its id as the Client Identifier is connected.
+    pub is_connected: bool,
+    /// Since when none is, milliseconds since the Unix epoch, as far as known.
+    pub gone_ms: Option<u64>,
+    /// Topic Filters of its session, with the QoS that was granted.
+    pub subscriptions: Vec<(String, u8)>,
+}
+
+/// A command that was asked about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CommandAsked {
+    /// It was sent to one device.
+    One(Box<DeviceCommand>),
+    /// It was sent to several.
+    Many {
+        /// Its id.
+        id: String,
+        /// What is to be done.
+        name: String,
+        /// How many devices are in which state.
+        states: Vec<(CommandState, u64)>,
+        /// The command line that lists the devices.
+        show: String,
+    },
 }
 
 /// A rollout of firmware, as far as it concerns a device.
@@ -135,6 +234,8 @@ pub struct DeviceRollout {
     pub why: String,
     /// Since when the device is in its state, milliseconds since the Unix epoch.
     pub since_ms: u64,
+    /// When the rollout ended, likewise; 0: it has not.
+    pub ended_ms: u64,
     /// The command that starts or resumes the rollout, or shows its devices.
     pub command: String,
 }
@@ -158,6 +259,14 @@ pub enum DeviceStuck {
     Silent,
     /// It has failed.
     Failed,
+    /// The firmware is for another type of devices.
+    WrongType,
+    /// It was disabled.
+    Disabled,
+    /// The rollout was aborted or has ended, or the device's command was cancelled.
+    Cancelled,
+    /// It has the version.
+    HasVersion,
 }
 
 /// A rollout that was asked about.
@@ -173,6 +282,8 @@ pub struct RolloutAsked {
     pub devices: String,
     /// Devices that failed or are silent.
     pub troubled: u64,
+    /// A device that was skipped though it does not have the version, and why.
+    pub skipped: Option<(String, String)>,
     /// The command that comes first so that it goes on.
     pub go_on: String,
     /// The command that lists its devices, and why each is stuck.
@@ -190,6 +301,8 @@ pub enum RolloutStanding {
     Paused(&'static str),
     /// It has ended, with success.
     Succeeded,
+    /// Somebody has aborted it.
+    Aborted,
     /// It has ended without, as this word says.
     Ended(&'static str),
 }
@@ -217,6 +330,8 @@ pub struct RuleAsked {
     pub errors: u64,
     /// The last error.
     pub last_error: Option<String>,
+    /// The webhooks that it acts on, those of its own and others.
+    pub webhooks: Vec<Integration>,
     /// The command that switches it on.
     pub switch_on: String,
     /// The command that shows it.
@@ -291,6 +406,8 @@ pub struct Integration {
     pub letters_command: String,
     /// Messages that its target has taken since the start.
     pub delivered: u64,
+    /// How long a message may wait, seconds; 0: for ever.
+    pub age_max_secs: u32,
 }
 
 /// Why an integration does not deliver.

@@ -33,6 +33,10 @@ pub(super) type Found = Vec<(Weight, Finding)>;
 /// Time after which a single failure is no longer the cause of a present one.
 pub(super) const RECENT_MS: u64 = 15 * 60 * 1000;
 
+/// Time after which a command or rollout that has ended is no longer the cause of a present
+/// failure. People look at those later than at connections.
+pub(super) const ENDED_RECENTLY_MS: u64 = 4 * RECENT_MS;
+
 pub(super) fn is_connected(facts: &Facts) -> bool {
     let session = facts.session.as_ref();
     session.is_some_and(|session| session.connected)

@@ -228,10 +228,11 @@ fn finding(one: &Integration) -> Option<Finding> {
             command,
         } => {
             let sentence = format!("{what}: {error}");
-            let mut finding = Finding::new(Cause::IntegrationFailing, sentence)
+            let finding = Finding::new(Cause::IntegrationFailing, sentence)
                 .since(*since_ms)
                 .of_many(u64::from(*attempts))
                 .remedy(*remedy);
+            let mut finding = with_age(one, finding);
             finding.command.clone_from(command);
             finding
         }
@@ -252,6 +253,37 @@ fn finding(one: &Integration) -> Option<Finding> {
             Finding::new(Cause::IntegrationFailing, sentence)
         }
     })
+}
+
+/// Messages that wait for too long are dropped, and not delivered later.
+fn with_age(one: &Integration, mut finding: Finding) -> Finding {
+    if one.age_max_secs > 0 {
+        let secs = one.age_max_secs;
+        finding.sentence.push_str(&format!(
+            "; messages that wait for longer than {secs} s are dropped (max_age_secs)"
+        ));
+        if let Some(remedy) = &mut finding.remedy {
+            *remedy = remedy.replace(
+                "and they are delivered",
+                "and those that are not too old by then are delivered, or raise its max_age_secs",
+            );
+        }
+    }
+    finding
+}
+
+/// What is wrong with the webhooks of a rule that was asked about.
+pub(super) fn of_webhook(one: &Integration) -> Vec<Finding> {
+    let asked = Integration {
+        is_own: true,
+        ..one.clone()
+    };
+    let all = [
+        finding(&asked),
+        queue_finding(&asked),
+        letters_finding(&asked),
+    ];
+    all.into_iter().flatten().collect()
 }
 
 #[cfg(test)]

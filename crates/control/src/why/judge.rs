@@ -11,8 +11,8 @@ use super::facts::{Facts, GroupMissing, StoreTrouble};
 use super::found::{Found, RECENT_MS, Weight, is_connected, is_recent};
 use super::side::is_subscribed;
 use super::{
-    Diagnosis, Evidence, Finding, State, arrival, door, inactive, integration, memory, named,
-    retained, rollout, session, telemetry, topic, will,
+    Diagnosis, Evidence, Finding, State, arrival, command, door, inactive, integration, memory,
+    named, retained, rollout, session, telemetry, topic, twin, will,
 };
 use crate::cause::Cause;
 use crate::rfc3339;
@@ -136,6 +136,8 @@ fn looked_at(facts: &Facts) -> Found {
     telemetry::telemetry(facts, &mut found);
     rollout::rollouts(facts, &mut found);
     found.extend(inactive::inactive(facts));
+    command::commands(facts, &mut found);
+    twin::twin(facts, &mut found);
     // Where anonymous clients are accepted, any name would have the rules of those.
     if !is_unknown(facts) {
         arrival::arrivals(facts, &mut found);
@@ -349,7 +351,7 @@ fn nothing(clients: &[Cow<'_, Facts>], was_ill: bool, is_other_refused: bool) ->
         )
         .remedy(
             "check the name: martlet device ls, martlet user ls, martlet client ls, martlet \
-             integration ls, martlet rule ls, martlet rollout ls",
+             integration ls, martlet rule ls, martlet rollout ls, martlet command ls",
         );
     };
     let (who, lost) = match clients.len() {

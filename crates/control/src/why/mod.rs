@@ -10,10 +10,12 @@
 //!   (`arrival`, `near`), which retained message it did not get (`retained`), which Wills were
 //!   published or discarded (`will`), which messages wait for an integration (`integration`), which
 //!   are no telemetry (`telemetry`), and which a start of the node has made it forget (`memory`);
-//!   that a device is inactive (`inactive`), which rollouts wait for it (`rollout`), and the rules
-//!   and rollouts that were named (`named`)
+//!   that a device is inactive (`inactive`), which rollouts wait for it (`rollout`), which commands
+//!   to it have failed or wait (`command`), which configuration it has not reported (`twin`), and
+//!   the rules, rollouts and commands that were named (`named`)
 
 mod arrival;
+mod command;
 mod door;
 pub mod facts;
 mod found;
@@ -33,6 +35,7 @@ mod telemetry;
 #[cfg(test)]
 mod tests;
 mod topic;
+mod twin;
 mod will;
 
 use martlet_broker::TenantId;
@@ -98,7 +101,7 @@ pub enum State {
     Refused,
     /// Nothing was ever seen of it.
     NeverSeen,
-    /// It is no client: the name is that of a rule or a rollout.
+    /// It is no client: the name is that of a rule, a rollout or a command.
     NoClient,
 }
 

@@ -1,16 +1,21 @@
-//! Rules about messages and rollouts of firmware that were asked about by name.
+//! Rules about messages, rollouts of firmware and commands that were asked about by name.
 
 use super::Finding;
 use super::facts::{Facts, RolloutAsked, RolloutStanding, RuleAsked};
-use super::integration;
+use super::found::uncapitalized;
 use super::near::{is_nearly_matched, matches, nearest_in_words};
+use super::{command, integration};
 use crate::cause::Cause;
 
-/// What there is to tell of the rule and the rollout with the name that was asked about.
+/// What there is to tell of the rule, the rollout and the command of the name that was asked
+/// about.
 pub(super) fn named(facts: &Facts) -> Vec<Finding> {
-    let rule = facts.rule_asked.iter().map(|rule| of_rule(facts, rule));
+    let rule = facts.rule_asked.iter();
+    let rule = rule.flat_map(|rule| with_webhooks(rule, of_rule(facts, rule)));
     let rollout = facts.rollout_asked.iter().map(of_rollout);
-    rule.chain(rollout).collect()
+    let command = facts.command_asked.iter();
+    let command = command.map(command::of_asked);
+    rule.chain(rollout).chain(command).collect()
 }
 
 /// A finding with what helps, and the command for it.
@@ -18,6 +23,26 @@ fn advised(cause: Cause, sentence: String, remedy: &str, command: &str) -> Findi
     Finding::new(cause, sentence)
         .remedy(remedy)
         .command(command)
+}
+
+/// What is wrong with the webhooks of a rule that is on is told first: the rule itself has done its
+/// work.
+fn with_webhooks(rule: &RuleAsked, of_rule: Finding) -> Vec<Finding> {
+    let webhooks = rule.webhooks.iter().flat_map(integration::of_webhook);
+    let webhooks: Vec<Finding> = webhooks
+        .map(|finding| Finding {
+            sentence: format!(
+                "the rule {} has a webhook that does not work: {}",
+                rule.name, finding.sentence
+            ),
+            ..finding
+        })
+        .collect();
+    match of_rule.cause {
+        Cause::NothingWrong if !webhooks.is_empty() => webhooks,
+        Cause::NothingWrong | Cause::RuleFailing => webhooks.into_iter().chain([of_rule]).collect(),
+        _ => std::iter::once(of_rule).chain(webhooks).collect(),
+    }
 }
 
 fn of_rule(facts: &Facts, rule: &RuleAsked) -> Finding {
@@ -44,6 +69,11 @@ fn of_rule(facts: &Facts, rule: &RuleAsked) -> Finding {
         return advised(Cause::RuleOff, sentence, remedy, &rule.show);
     }
     if let Some(finding) = topic_missed(facts, rule) {
+        return finding;
+    }
+    // All rules wait while the integration does.
+    let waiting = facts.integrations.iter().find(|one| one.name == RULES);
+    if let Some(finding) = waiting.and_then(integration::of_rules) {
         return finding;
     }
     if let Some(error) = rule.last_error.as_ref().filter(|_| rule.errors > 0) {
@@ -107,11 +137,6 @@ fn topic_missed(facts: &Facts, rule: &RuleAsked) -> Option<Finding> {
 /// It has looked at no message.
 fn no_message(facts: &Facts, rule: &RuleAsked) -> Finding {
     let name = &rule.name;
-    // All rules wait while the integration does.
-    let waiting = facts.integrations.iter().find(|one| one.name == RULES);
-    if let Some(finding) = waiting.and_then(integration::of_rules) {
-        return finding;
-    }
     let looks_at = match rule.topics.is_empty() {
         true => String::new(),
         false => format!(" of its topics ({})", rule.topics.join(", ")),
@@ -139,6 +164,17 @@ const RULES: &str = "rules/main";
 fn of_rollout(rollout: &RolloutAsked) -> Finding {
     let (id, devices) = (&rollout.id, &rollout.devices);
     let what = format!("the rollout {id} of {}", rollout.firmware);
+    let goes_well = match rollout.standing {
+        RolloutStanding::Running => rollout.troubled == 0,
+        standing => standing == RolloutStanding::Succeeded,
+    };
+    if let Some((device, why)) = rollout.skipped.as_ref().filter(|_| goes_well) {
+        let why = uncapitalized(why);
+        let sentence = format!("{what} has skipped devices ({devices}), such as {device}: {why}");
+        let remedy = "correct that, and begin another rollout (martlet rollout start); this says why \
+                      each device was skipped";
+        return advised(Cause::RolloutFailed, sentence, remedy, &rollout.list);
+    }
     match rollout.standing {
         RolloutStanding::Planned => {
             let sentence = format!("{what} has not been started ({devices})");
@@ -154,6 +190,13 @@ fn of_rollout(rollout: &RolloutAsked) -> Finding {
             let sentence = format!("{what} goes on, and some of its devices do not ({devices})");
             let remedy = "this says why each is stuck";
             advised(Cause::RolloutWaits, sentence, remedy, &rollout.list)
+        }
+        RolloutStanding::Aborted => {
+            let sentence = format!(
+                "{what} was aborted, so the devices that were not done keep their version ({devices})"
+            );
+            let remedy = "begin another rollout (martlet rollout start); this lists the devices";
+            advised(Cause::RolloutFailed, sentence, remedy, &rollout.list)
         }
         RolloutStanding::Running => {
             let sentence = format!("{what} goes on ({devices})");

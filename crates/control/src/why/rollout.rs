@@ -2,7 +2,7 @@
 
 use super::Finding;
 use super::facts::{DeviceRollout, DeviceStuck, Facts};
-use super::found::{Found, Weight, is_connected, uncapitalized};
+use super::found::{ENDED_RECENTLY_MS, Found, Weight, is_connected, uncapitalized};
 use crate::cause::Cause;
 
 /// Time that a device has to answer before that is told.
@@ -12,6 +12,7 @@ pub(super) fn rollouts(facts: &Facts, found: &mut Found) {
     found.extend(facts.rollouts.iter().map(|one| of_device(facts, one)));
 }
 
+// Table: what is told of each way to be stuck.
 fn of_device(facts: &Facts, one: &DeviceRollout) -> (Weight, Finding) {
     let what = format!("the rollout {} of {}", one.id, one.firmware);
     let why = uncapitalized(&one.why);
@@ -73,19 +74,56 @@ fn of_device(facts: &Facts, one: &DeviceRollout) -> (Weight, Finding) {
             "repair what the device says, then offer it the firmware again (martlet rollout \
              retry); this shows the devices of the rollout",
         ),
+        DeviceStuck::WrongType => (
+            Weight::Trouble,
+            Cause::RolloutFailed,
+            format!("{what} has skipped the device: {why}"),
+            "correct the type of the device (martlet device set --type) or that of the firmware, and \
+             begin another rollout; this shows the devices of the rollout",
+        ),
+        DeviceStuck::Disabled => (
+            Weight::Trouble,
+            Cause::RolloutFailed,
+            format!("{what} has skipped the device: {why}"),
+            "activate the device, and begin another rollout (martlet rollout start); this shows the \
+             devices of the rollout",
+        ),
+        DeviceStuck::Cancelled => (
+            Weight::Trouble,
+            Cause::RolloutFailed,
+            format!("{what} has ended without the device: {why}"),
+            "begin another rollout (martlet rollout start); this shows the devices of the rollout",
+        ),
+        DeviceStuck::HasVersion => (
+            Weight::Aside,
+            Cause::NothingWrong,
+            format!("{what} has skipped the device: {why}"),
+            "if the device does not run that version, correct what it reports; this shows the devices \
+             of the rollout",
+        ),
     };
+    let is_over = one.ended_ms > 0 && facts.now_ms.saturating_sub(one.ended_ms) > ENDED_RECENTLY_MS;
     let weight = match weight {
+        Weight::Trouble if is_over => Weight::Before,
         // While the device is away, that is the cause.
-        Weight::Trouble if !is_connected(facts) && one.stuck != DeviceStuck::Paused => {
-            Weight::Remark
-        }
+        Weight::Trouble if !is_connected(facts) && !is_of_rollout(one.stuck) => Weight::Remark,
         weight => weight,
     };
     let mut finding = Finding::new(cause, sentence)
         .since(one.since_ms)
         .remedy(remedy)
         .command(&one.command);
-    // What is so now is told before what was lost.
-    finding.last_ms = Some(facts.now_ms);
+    if one.ended_ms == 0 {
+        // What is so now is told before what was lost.
+        finding.last_ms = Some(facts.now_ms);
+    }
     (weight, finding)
+}
+
+/// The rollout does not wait for the device, whether or not that is connected.
+fn is_of_rollout(stuck: DeviceStuck) -> bool {
+    matches!(
+        stuck,
+        DeviceStuck::Paused | DeviceStuck::WrongType | DeviceStuck::Cancelled
+    )
 }

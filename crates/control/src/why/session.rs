@@ -4,7 +4,7 @@ use martlet_broker::{DropReason, EventKind, GroupDetail, LossTimes};
 use martlet_codec::{TopicFilter, TopicName};
 
 use super::Finding;
-use super::door::{is_by_another, not_added, tried_by_another, was_there_then};
+use super::door::{is_by_another, is_of_packets, not_added, tried_by_another, was_there_then};
 use super::facts::{Facts, Session};
 use super::found::{
     ACKNOWLEDGE, Found, RECENT_MS, Weight, is_connected, is_recent, is_unacknowledged, times,
@@ -403,7 +403,10 @@ fn again_and_again(facts: &Facts, run: &Run, cause: Cause) -> Option<(Weight, Fi
             format!("its connection was ended {times}: {why}")
         }
     };
+    let is_asked = facts.question.topic.is_some() && side(facts) != Side::Receiver;
     let weight = match run.count >= REPEATED {
+        // What it has published is the cause, not who would get it.
+        true if is_asked && is_of_packets(run) => Weight::Topic,
         true => Weight::Trouble,
         false => Weight::Remark,
     };

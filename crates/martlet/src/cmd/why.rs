@@ -21,7 +21,7 @@ pub(crate) struct WhyOptions {
     admin: AdminOptions,
     /// Client Identifier, device or user name; ID@TEAM for a device of a team that has a tenant of
     /// its own. The IP address of a client that was refused before it said its name. The name of a
-    /// rule about messages, or the id of a rollout
+    /// rule about messages, or the id of a rollout or command
     #[arg(value_name = "DEVICE|CLIENT")]
     name: String,
     /// Topic Name: why do messages that are published to it not arrive? Topic Filter: why is the

@@ -145,6 +145,69 @@ impl Registry {
         reading.end(read).await
     }
 
+    /// Commands of a device of a tenant that have not ended, or have ended since a time, the newest
+    /// one first. Those of rollouts are left out.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn recent_commands_of(
+        &mut self,
+        visibility: &Visibility,
+        (tenant, device): (u32, &str),
+        since_ms: i64,
+        limit: u32,
+    ) -> Result<Vec<Command>, RegistryError> {
+        let mut sql = Sql::new(self.engine(), "SELECT ");
+        sql.push(COLUMNS).push(FROM).push("d.tenant = ");
+        sql.bind(i64::from(tenant));
+        sql.push(" AND d.deleted_ms = 0 AND d.id = ")
+            .bind(clean(device));
+        if let Some(team) = visibility.team() {
+            sql.push(" AND d.team = ").bind(team.to_owned());
+        }
+        sql.push(" AND (c.finished_ms = 0 OR c.finished_ms >= ")
+            .bind(since_ms);
+        sql.push(
+            ") AND NOT EXISTS (SELECT 1 FROM rollouts r WHERE r.id = c.id OR c.id LIKE r.id || \
+             '.%') ORDER BY c.number DESC LIMIT ",
+        );
+        sql.bind(i64::from(limit));
+        self.read_commands(sql).await
+    }
+
+    /// Commands with this id, each of another device, the newest one first.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn commands_of_id(
+        &mut self,
+        visibility: &Visibility,
+        id: &str,
+        limit: u32,
+    ) -> Result<Vec<Command>, RegistryError> {
+        let mut sql = Sql::new(self.engine(), "SELECT ");
+        sql.push(COLUMNS).push(FROM).push("c.id = ").bind(clean(id));
+        sql.push(" AND d.deleted_ms = 0");
+        if let Some(team) = visibility.team() {
+            sql.push(" AND d.team = ").bind(team.to_owned());
+        }
+        sql.push(" ORDER BY c.number DESC LIMIT ");
+        sql.bind(i64::from(limit));
+        self.read_commands(sql).await
+    }
+
+    async fn read_commands(&mut self, sql: Sql) -> Result<Vec<Command>, RegistryError> {
+        let place = self.place().to_owned();
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
+        let read = async {
+            let rows = sql.all(on).await?;
+            rows.iter().map(|row| read_command(row, &place)).collect()
+        };
+        let read: Result<_, Fault> = read.await;
+        reading.end(read).await
+    }
+
     /// Cancels a command. A message that is on its way to the device already may arrive.
     ///
     /// # Errors

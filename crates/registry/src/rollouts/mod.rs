@@ -95,14 +95,15 @@ impl Registry {
         reading.end(read).await
     }
 
-    /// Rollouts that have not ended, with how far a device of a tenant is in each, the newest one
-    /// first.
+    /// Rollouts that have not ended, or have ended since a time, with how far a device of a tenant
+    /// is in each, the newest one first.
     ///
     /// # Errors
     /// The database cannot be read.
-    pub async fn open_rollouts_of(
+    pub async fn recent_rollouts_of(
         &mut self,
         (tenant, device): (u32, &str),
+        since_ms: i64,
         limit: u32,
     ) -> Result<Vec<(Rollout, RolloutDevice)>, RegistryError> {
         let (engine, place) = (self.engine(), self.place().to_owned());
@@ -110,10 +111,11 @@ impl Registry {
         let on = reading.connection();
         let read = async {
             let mut sql = Sql::new(engine, "SELECT ");
-            sql.push(COLUMNS).push(
-                " FROM rollouts WHERE finished_ms = 0 AND number IN (SELECT rollout FROM \
-                 rollout_devices JOIN devices ON devices.number = rollout_devices.device WHERE \
-                 deleted_ms = 0 AND devices.tenant = ",
+            sql.push(COLUMNS)
+                .push(" FROM rollouts WHERE (finished_ms = 0 OR finished_ms >= ");
+            sql.bind(since_ms).push(
+                ") AND number IN (SELECT rollout FROM rollout_devices JOIN devices ON \
+                 devices.number = rollout_devices.device WHERE deleted_ms = 0 AND devices.tenant = ",
             );
             sql.bind(i64::from(tenant)).push(" AND id = ");
             sql.bind(clean(device))

@@ -108,6 +108,34 @@ both!(
     }
 );
 
+both!(commands_are_found_by_device_and_by_id, registry, {
+    for device in ["pump", "valve"] {
+        registry.add_device(device).await?;
+        add(registry, device, "same").await?;
+    }
+    add(registry, "pump", "other").await?;
+    let ids = |commands: Vec<Command>| {
+        let ids = commands.into_iter();
+        ids.map(|one| format!("{} {}", one.device, one.id))
+            .collect::<Vec<_>>()
+    };
+    let all = &Visibility::All;
+    let team = &Visibility::Team("another".to_owned());
+    let same = registry.commands_of_id(all, "same", 10).await?;
+    assert_eq!(ids(same), ["valve same", "pump same"]);
+    let others = registry.commands_of_id(team, "same", 10).await?;
+    assert_eq!(ids(others), [""; 0]);
+    registry.expire_commands(i64::MAX).await?;
+    add(registry, "pump", "open").await?;
+    let pump = (0, "pump");
+    let found = registry.recent_commands_of(all, pump, i64::MAX, 10).await?;
+    assert_eq!(ids(found), ["pump open", "pump other", "pump same"]);
+    let found = registry.recent_commands_of(team, pump, 0, 10).await?;
+    assert!(found.is_empty());
+    let found = registry.recent_commands_of(all, (1, "pump"), 0, 10).await?;
+    assert!(found.is_empty());
+});
+
 both!(commands_end_by_time_and_with_their_device, registry, {
     for device in ["pump", "valve"] {
         registry.add_device(device).await?;

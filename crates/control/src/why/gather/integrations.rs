@@ -95,12 +95,7 @@ impl Control {
         let topic = topic.and_then(|topic| TopicName::new(topic).ok());
         let mut found = Vec::new();
         for examined in all.examined() {
-            let Examined {
-                handle,
-                state,
-                filters,
-                secret_trouble,
-            } = examined;
+            let Examined { handle, state, .. } = &examined;
             let is_seen = match all.takes_all_tenants(handle.kind(), handle.name()) {
                 true => question.sees_node,
                 false => state.tenant == Some(question.tenant),
@@ -108,69 +103,109 @@ impl Control {
             if !is_seen {
                 continue;
             }
-            let name = format!("{}/{}", handle.kind(), handle.name());
-            let command = |action: &str| self.integration_command(action, &name);
-            let why = match (&state.stopped_because, &state.failure) {
-                (Some(why), _) => Some(NotDelivering::Stopped {
-                    why: why.clone(),
-                    command: command("resume"),
-                }),
-                _ if state.activity == Activity::Paused => Some(NotDelivering::Paused {
-                    command: command("resume"),
-                }),
-                (None, Some(failure)) => {
-                    let (remedy, command) = match secret_trouble {
-                        None => (REPAIR_TARGET, Some(command("test"))),
-                        Some(trouble) => self.secret_remedy(&trouble),
-                    };
-                    Some(NotDelivering::Failing {
-                        error: failure.error.clone(),
-                        since_ms: failure.since_ms,
-                        attempts: failure.attempts,
-                        remedy,
-                        command,
-                    })
-                }
-                (None, None) if state.activity == Activity::Starting => {
-                    Some(NotDelivering::Starting)
-                }
-                (None, None) => None,
-            };
-            let is_own = handle.client_id() == client_id;
-            let queue = state.queue.as_ref();
-            let holds = queue.is_some_and(|queue| queue.holds);
-            let queue = queue.and_then(|queue| queue_trouble(queue, handle.on_full()));
+            let found_one = self.integration(&examined, client_id, topic);
             let is_missed = || {
                 let topic = topic.map_or("", |topic| topic.as_str());
-                is_nearly_matched(filters.iter(), topic)
+                is_nearly_matched(examined.filters.iter(), topic)
             };
-            if !is_own && why.is_none() && queue.is_none() && !is_missed() {
-                continue;
+            let is_ill = found_one.why.is_some() || found_one.queue.is_some();
+            if found_one.is_own || is_ill || is_missed() {
+                found.push(found_one);
             }
-            let takes = |filter: &str, topic: TopicName<'_>| {
-                TopicFilter::new(filter).is_ok_and(|filter| filter.matches(topic))
-            };
-            found.push(Integration {
-                takes_topic: topic
-                    .is_some_and(|topic| filters.iter().any(|filter| takes(filter, topic))),
-                has_messages: state.clients_waiting.iter().any(|one| one == client_id),
-                waiting: state.lag,
-                filters: filters.iter().map(ToString::to_string).collect(),
-                show_command: command("show"),
-                command: command("test"),
-                dead_letters: 0,
-                letters_command: command("dead-letter ls"),
-                delivered: state.counts.delivered,
-                refused: state.counts.refused,
-                health: state.sink_health.clone(),
-                holds,
-                queue,
-                name,
-                is_own,
-                why,
-            });
         }
         found
+    }
+
+    /// An integration, as far as messages wait for it.
+    fn integration(
+        &self,
+        examined: &Examined,
+        client_id: &str,
+        topic: Option<TopicName<'_>>,
+    ) -> Integration {
+        let Examined {
+            handle,
+            state,
+            filters,
+            age_max_secs,
+            ..
+        } = examined;
+        let name = format!("{}/{}", handle.kind(), handle.name());
+        let command = |action: &str| self.integration_command(action, &name);
+        let queue = state.queue.as_ref();
+        let takes = |filter: &str, topic: TopicName<'_>| {
+            TopicFilter::new(filter).is_ok_and(|filter| filter.matches(topic))
+        };
+        Integration {
+            takes_topic: topic
+                .is_some_and(|topic| filters.iter().any(|filter| takes(filter, topic))),
+            has_messages: state.clients_waiting.iter().any(|one| one == client_id),
+            waiting: state.lag,
+            filters: filters.iter().map(ToString::to_string).collect(),
+            show_command: command("show"),
+            command: command("test"),
+            dead_letters: 0,
+            letters_command: command("dead-letter ls"),
+            delivered: state.counts.delivered,
+            refused: state.counts.refused,
+            health: state.sink_health.clone(),
+            holds: queue.is_some_and(|queue| queue.holds),
+            queue: queue.and_then(|queue| queue_trouble(queue, handle.on_full())),
+            age_max_secs: *age_max_secs,
+            why: self.not_delivering(examined, &name),
+            is_own: handle.client_id() == client_id,
+            name,
+        }
+    }
+
+    /// Why an integration does not deliver; none: it does.
+    fn not_delivering(&self, examined: &Examined, name: &str) -> Option<NotDelivering> {
+        let state = &examined.state;
+        let command = |action: &str| self.integration_command(action, name);
+        match (&state.stopped_because, &state.failure) {
+            (Some(why), _) => Some(NotDelivering::Stopped {
+                why: why.clone(),
+                command: command("resume"),
+            }),
+            _ if state.activity == Activity::Paused => Some(NotDelivering::Paused {
+                command: command("resume"),
+            }),
+            (None, Some(failure)) => {
+                let (remedy, command) = match &examined.secret_trouble {
+                    None => (REPAIR_TARGET, Some(command("test"))),
+                    Some(trouble) => self.secret_remedy(trouble),
+                };
+                Some(NotDelivering::Failing {
+                    error: failure.error.clone(),
+                    since_ms: failure.since_ms,
+                    attempts: failure.attempts,
+                    remedy,
+                    command,
+                })
+            }
+            (None, None) => {
+                let is_starting = state.activity == Activity::Starting;
+                is_starting.then_some(NotDelivering::Starting)
+            }
+        }
+    }
+
+    /// The integration of this name with its dead letters, as one that was asked about.
+    pub(crate) async fn integration_asked_about(
+        &self,
+        all: &Integrations,
+        name: &str,
+    ) -> Option<Integration> {
+        let examined = all.examined().into_iter();
+        let mut examined =
+            examined.filter(|one| name == format!("{}/{}", one.handle.kind(), one.handle.name()));
+        let examined = examined.next()?;
+        let client_id = examined.handle.client_id();
+        let dead_letters = all.letters_stored_of(name).await.unwrap_or(0);
+        Some(Integration {
+            dead_letters,
+            ..self.integration(&examined, client_id, None)
+        })
     }
 
     /// The remedy for a fault of secrets, and its command if it has one.

@@ -1,5 +1,6 @@
 //! Verdicts on facts.
 
+mod commands;
 mod door;
 mod parts;
 mod session;

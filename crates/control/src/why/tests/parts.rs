@@ -157,6 +157,7 @@ fn a_rollout_is_told_by_its_id() {
                 standing,
                 devices: "devices: 1 waiting".to_owned(),
                 troubled,
+                skipped: None,
                 go_on: "martlet rollout resume r".to_owned(),
                 list: "martlet rollout devices r".to_owned(),
             }),
@@ -174,6 +175,7 @@ fn a_rollout_waits_for_a_device_that_is_connected() {
         stuck,
         why: "The device waits.".to_owned(),
         since_ms: NOW - ago_ms,
+        ended_ms: 0,
         command: "martlet rollout devices r".to_owned(),
     };
     for (stuck, ago_ms, cause) in [
@@ -183,6 +185,9 @@ fn a_rollout_waits_for_a_device_that_is_connected() {
         (DeviceStuck::Paused, 0, Cause::RolloutPaused),
         (DeviceStuck::InTurn, 60_000, Cause::NothingWrong),
         (DeviceStuck::Failed, 0, Cause::RolloutFailed),
+        (DeviceStuck::WrongType, 0, Cause::RolloutFailed),
+        (DeviceStuck::Cancelled, 0, Cause::RolloutFailed),
+        (DeviceStuck::HasVersion, 0, Cause::NothingWrong),
     ] {
         let facts = Facts {
             session: Some(connected()),
@@ -191,6 +196,18 @@ fn a_rollout_waits_for_a_device_that_is_connected() {
         };
         expect(&judge(&facts), cause, State::Connected, "");
     }
+    let ended = DeviceRollout {
+        ended_ms: NOW - 2 * 3_600_000,
+        ..rollout(DeviceStuck::Cancelled, 2 * 3_600_000)
+    };
+    let facts = Facts {
+        session: Some(connected()),
+        rollouts: vec![ended],
+        ..facts(None)
+    };
+    let diagnosis = judge(&facts);
+    expect(&diagnosis, Cause::NothingWrong, State::Connected, "");
+    assert_eq!(diagnosis.also[0].cause, Cause::RolloutFailed);
 }
 
 #[test]

@@ -1,0 +1,390 @@
+//! Commands to a device that have failed, or that wait for it.
+
+use martlet_broker::EventKind;
+use martlet_registry::CommandState;
+
+use super::Finding;
+use super::facts::{CommandAsked, DeviceCommand, Facts};
+use super::found::{ENDED_RECENTLY_MS, Found, Weight, is_connected, uncapitalized};
+use super::near::{matches, nearest_in_words};
+use super::side::was_refused;
+use crate::cause::Cause;
+use crate::rfc3339;
+
+/// Time that a device has to acknowledge a message, or to answer a command, before that is told.
+const ANSWERS_WITHIN_MS: u64 = 30_000;
+
+/// What keeps a command from being carried out. Those of one kind are told together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stuck {
+    /// The device is not connected.
+    Absent,
+    /// It is not subscribed.
+    NotSubscribed,
+    /// It is subscribed with QoS 0.
+    Qos0,
+    /// It has not acknowledged the message.
+    NotAcknowledged,
+    /// It has not answered.
+    NoAnswer,
+    /// Its answer is not understood.
+    NotUnderstood,
+    /// It carries the command out.
+    AtWork,
+}
+
+/// What there is to find of the commands of a device.
+pub(super) fn commands(facts: &Facts, found: &mut Found) {
+    let mut stuck: Vec<(Stuck, &DeviceCommand, u64)> = Vec::new();
+    let mut names: Vec<&str> = Vec::new();
+    for command in facts.commands.iter().filter(|one| is_asked(facts, one)) {
+        let is_latest = !names.contains(&&*command.name);
+        names.push(&command.name);
+        match stuck_at(command) {
+            Some(kind) => match stuck.iter_mut().find(|(known, ..)| *known == kind) {
+                Some((_, _, more)) => *more += 1,
+                None => stuck.push((kind, command, 0)),
+            },
+            // The latest command of a name says how it stands.
+            None if is_latest => found.extend(ended(facts.now_ms, command)),
+            None => {}
+        }
+    }
+    for (kind, command, more) in stuck {
+        let finding = of_stuck(command, kind, more);
+        found.push((weight(facts, kind, command), finding));
+    }
+}
+
+/// A command that was asked about by its id.
+pub(super) fn of_asked(asked: &CommandAsked) -> Finding {
+    match asked {
+        CommandAsked::One(command) => match stuck_at(command) {
+            Some(Stuck::AtWork) => Finding::new(Cause::NothingWrong, at_work(command)),
+            Some(kind) => of_stuck(command, kind, 0),
+            None => of_ended(command).unwrap_or_else(|| {
+                let what = of_device(command);
+                let sentence = format!("{what} has succeeded{}", said(&command.result));
+                Finding::new(Cause::NothingWrong, sentence)
+            }),
+        },
+        CommandAsked::Many {
+            id,
+            name,
+            states,
+            show,
+        } => of_many(id, name, states, show),
+    }
+}
+
+fn of_many(id: &str, name: &str, states: &[(CommandState, u64)], show: &str) -> Finding {
+    let devices: u64 = states.iter().map(|(_, count)| count).sum();
+    let words: Vec<String> = states
+        .iter()
+        .map(|(state, count)| format!("{count} {}", state.word()))
+        .collect();
+    let is_any = |wanted: fn(CommandState) -> bool| states.iter().any(|(state, _)| wanted(*state));
+    let sentence = format!(
+        "the command {name} ({id}) was sent to {devices} devices: {}",
+        words.join(", ")
+    );
+    let cause = if is_any(|state| state.is_final() && state != CommandState::Succeeded) {
+        Cause::CommandFailed
+    } else if is_any(|state| !state.is_final() && state != CommandState::Acknowledged) {
+        Cause::CommandWaits
+    } else {
+        return Finding::new(Cause::NothingWrong, sentence);
+    };
+    Finding::new(cause, sentence)
+        .remedy(
+            "this lists the devices; ask about each that has not succeeded (martlet why DEVICE)",
+        )
+        .command(show)
+}
+
+/// It is about the topic that was asked about, if one was.
+fn is_asked(facts: &Facts, command: &DeviceCommand) -> bool {
+    facts.question.topic.as_deref().is_none_or(|topic| {
+        let own = [&command.topic, &command.answers];
+        own.into_iter()
+            .any(|own| own == topic || matches(topic, own))
+    })
+}
+
+/// What keeps a command from being carried out; none: it has ended.
+fn stuck_at(command: &DeviceCommand) -> Option<Stuck> {
+    if command.state.is_final() {
+        return None;
+    }
+    // The tables have what a device last answered.
+    let is_nameless = command
+        .misread
+        .as_ref()
+        .is_some_and(|misread| misread.at_ms >= command.sent_ms.max(command.created_ms));
+    let is_misread = !command.result.is_empty() && command.acknowledged_ms == 0;
+    Some(match command.state {
+        CommandState::Acknowledged => Stuck::AtWork,
+        _ if is_misread || is_nameless => Stuck::NotUnderstood,
+        CommandState::Delivered => Stuck::NoAnswer,
+        _ => {
+            let reach = &command.reach;
+            let own = reach.subscriptions.iter();
+            let own = own.filter(|(filter, _)| matches(filter, &command.topic));
+            match own.map(|(_, qos)| *qos).max() {
+                _ if !reach.is_connected => Stuck::Absent,
+                None => Stuck::NotSubscribed,
+                Some(0) => Stuck::Qos0,
+                // It was published a moment ago, or is published in a moment.
+                Some(_) => Stuck::NotAcknowledged,
+            }
+        }
+    })
+}
+
+/// How much it weighs that a command is stuck.
+fn weight(facts: &Facts, kind: Stuck, command: &DeviceCommand) -> Weight {
+    let since_ms = command.delivered_ms.max(command.sent_ms);
+    let since_ms = since_ms.max(command.created_ms);
+    let is_late = facts.now_ms.saturating_sub(since_ms) >= ANSWERS_WITHIN_MS;
+    let of_refusal = match kind {
+        Stuck::NotSubscribed => Some((EventKind::SubscribeRefused, &command.topic)),
+        Stuck::NoAnswer => Some((EventKind::PublishRefused, &command.answers)),
+        _ => None,
+    };
+    // What was refused is the cause, and is told first.
+    let is_refused = of_refusal.is_some_and(|(what, topic)| was_refused(facts, what, topic));
+    match kind {
+        // Why it is not connected is told first.
+        Stuck::Absent | Stuck::AtWork => Weight::Aside,
+        _ if is_refused => Weight::Aside,
+        Stuck::NotUnderstood => Weight::Trouble,
+        _ if !is_connected(facts) => Weight::Remark,
+        Stuck::NotSubscribed | Stuck::Qos0 => Weight::Trouble,
+        Stuck::NotAcknowledged | Stuck::NoAnswer if is_late => Weight::Trouble,
+        Stuck::NotAcknowledged | Stuck::NoAnswer => Weight::Aside,
+    }
+}
+
+fn what(command: &DeviceCommand) -> String {
+    format!("the command {} ({})", command.name, command.id)
+}
+
+fn of_device(command: &DeviceCommand) -> String {
+    format!("{} to {}", what(command), command.device)
+}
+
+fn said(result: &str) -> String {
+    match result {
+        "" => String::new(),
+        said => format!(": {}", uncapitalized(said)),
+    }
+}
+
+fn at_work(command: &DeviceCommand) -> String {
+    let progress = command.progress.map(|percent| format!(" ({percent} %)"));
+    let since = rfc3339::in_words(command.acknowledged_ms);
+    format!(
+        "{} is being carried out since {since}{}{}",
+        of_device(command),
+        progress.unwrap_or_default(),
+        said(&command.result)
+    )
+}
+
+/// A command that has not ended. `more`: others that are stuck for the same reason.
+fn of_stuck(command: &DeviceCommand, kind: Stuck, more: u64) -> Finding {
+    let (topic, answers) = (&command.topic, &command.answers);
+    let own: Vec<String> = command
+        .reach
+        .subscriptions
+        .iter()
+        .map(|one| one.0.clone())
+        .collect();
+    let sent = rfc3339::in_words(command.sent_ms);
+    let (cause, why, remedy) = match kind {
+        Stuck::Absent => (
+            Cause::CommandWaits,
+            match command.reach.gone_ms {
+                Some(ms) => format!(
+                    "the device is not connected since {}",
+                    rfc3339::in_words(ms)
+                ),
+                None => {
+                    "no client with the device's id as Client Identifier is connected".to_owned()
+                }
+            },
+            format!(
+                "have the device connect (martlet why {} says why it does not)",
+                command.device
+            ),
+        ),
+        Stuck::NotSubscribed => (
+            Cause::CommandWaits,
+            format!(
+                "the device is connected and not subscribed to {topic}{}",
+                nearest_in_words(&own, topic)
+            ),
+            format!("have the device subscribe to {topic} with QoS 1"),
+        ),
+        Stuck::Qos0 => (
+            Cause::CommandWaits,
+            format!(
+                "the device is subscribed to {topic} with QoS 0, so it is not known whether it has \
+                 the command"
+            ),
+            format!("have the device subscribe to {topic} with QoS 1, or answer on {answers}"),
+        ),
+        Stuck::NotAcknowledged if command.sent_ms == 0 => (
+            Cause::CommandWaits,
+            "it is being published".to_owned(),
+            "wait a moment".to_owned(),
+        ),
+        Stuck::NotAcknowledged => (
+            Cause::CommandWaits,
+            format!("it was sent on {sent}, and the device has not acknowledged the message"),
+            "see why the program of the device sends no PUBACK".to_owned(),
+        ),
+        Stuck::NoAnswer => (
+            Cause::CommandWaits,
+            format!(
+                "the device received it on {}, and has not answered",
+                rfc3339::in_words(command.delivered_ms)
+            ),
+            answering(command, "have the device answer"),
+        ),
+        Stuck::NotUnderstood => (
+            Cause::CommandFailed,
+            misread(command),
+            answering(command, "correct what the device answers"),
+        ),
+        Stuck::AtWork => (
+            Cause::CommandWaits,
+            "the device carries it out".to_owned(),
+            "wait".to_owned(),
+        ),
+    };
+    let others = match more {
+        0 => "",
+        1 => " and 1 other",
+        _ => " and others",
+    };
+    let what = of_device(command);
+    let wait = match more {
+        0 => "waits",
+        _ => "wait",
+    };
+    let sentence = match kind {
+        Stuck::AtWork => at_work(command),
+        Stuck::NotUnderstood => format!("{what} has not ended: {why}"),
+        _ => format!("{what}{others} {wait}: {why}"),
+    };
+    let finding = Finding::new(cause, sentence).since(command.created_ms);
+    finding
+        .remedy(format!("{remedy}; this shows the command"))
+        .command(&command.show)
+}
+
+/// What is wrong with the answer of a device.
+fn misread(command: &DeviceCommand) -> String {
+    match &command.misread {
+        Some(misread) if command.result.is_empty() => format!(
+            "the device answered on {}, and the answer is for no command: {}",
+            command.answers, misread.why
+        ),
+        _ => command.result.clone(),
+    }
+}
+
+/// How a device answers.
+fn answering(command: &DeviceCommand, what: &str) -> String {
+    let (answers, id) = (&command.answers, &command.id);
+    format!("{what}: on {answers} {{\"command_id\": \"{id}\", \"status\": \"succeeded\"}}")
+}
+
+/// A command that has ended recently, and was not carried out.
+fn ended(now_ms: u64, command: &DeviceCommand) -> Option<(Weight, Finding)> {
+    let is_recent = now_ms.saturating_sub(command.finished_ms) <= ENDED_RECENTLY_MS;
+    let weight = match command.state {
+        // Somebody wanted it so.
+        CommandState::Cancelled => return None,
+        _ if is_recent => Weight::Trouble,
+        _ => Weight::Before,
+    };
+    let mut finding = of_ended(command)?;
+    if weight == Weight::Before {
+        (finding.remedy, finding.command) = (None, None);
+    }
+    Some((weight, finding))
+}
+
+/// A command that has ended without success.
+fn of_ended(command: &DeviceCommand) -> Option<Finding> {
+    let what = of_device(command);
+    let (sentence, remedy) = match command.state {
+        CommandState::Failed if command.acknowledged_ms > 0 => {
+            let result = match &*command.result {
+                "" => "without saying why".to_owned(),
+                said => format!("and said: {said}"),
+            };
+            (
+                format!("{what} has failed: the device answered so, {result}"),
+                "repair what the device says; this sends the command again",
+            )
+        }
+        CommandState::Failed => (
+            format!(
+                "{what} has failed: the device refused the message{}",
+                said(&command.result)
+            ),
+            "see why the device refuses the message; this sends the command again",
+        ),
+        CommandState::Expired => (
+            format!(
+                "{what} expired on {}: {}",
+                rfc3339::in_words(command.finished_ms),
+                expired_for(command)
+            ),
+            "have the device connected, subscribed with QoS 1 and answering in time, or give commands \
+             more time (--expires); this sends the command again",
+        ),
+        CommandState::Cancelled => {
+            let sentence = format!("{what} was cancelled{}", said(&command.result));
+            let finding = Finding::new(Cause::CommandFailed, sentence).since(command.finished_ms);
+            let remedy = "send another one (martlet command send); this shows the command";
+            return Some(finding.remedy(remedy).command(&command.show));
+        }
+        _ => return None,
+    };
+    let finding = Finding::new(Cause::CommandFailed, sentence).since(command.finished_ms);
+    Some(finding.remedy(remedy).command(&command.retry))
+}
+
+/// Why the device had not acknowledged a command when its time was over.
+fn expired_for(command: &DeviceCommand) -> String {
+    let (topic, reach) = (&command.topic, &command.reach);
+    if !command.result.is_empty() {
+        return command.result.clone();
+    }
+    if command.delivered_ms > 0 {
+        return "the device received it, and did not answer that it carries it out".to_owned();
+    }
+    if command.sent_ms > 0 {
+        return "it was sent, and the device did not acknowledge the message".to_owned();
+    }
+    let is_subscribed = reach
+        .subscriptions
+        .iter()
+        .any(|(filter, _)| matches(filter, topic));
+    match (reach.is_connected, is_subscribed) {
+        (false, _) => format!(
+            "it was never sent, because the device was not connected and subscribed to {topic}; it \
+             is not connected now"
+        ),
+        (true, false) => format!(
+            "it was never sent, because the device was not subscribed to {topic}, and is not now"
+        ),
+        (true, true) => format!(
+            "it was never sent, because the device was not connected and subscribed to {topic} then"
+        ),
+    }
+}

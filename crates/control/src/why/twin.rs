@@ -1,0 +1,110 @@
+//! The configuration that a device is to have and has not reported.
+
+use martlet_broker::EventKind;
+
+use super::Finding;
+use super::facts::{DeviceTwin, Facts};
+use super::found::{Found, Weight, is_connected};
+use super::near::{matches, nearest_in_words};
+use super::side::was_refused;
+use crate::cause::Cause;
+use crate::rfc3339;
+
+/// Time that a device has to report before that is told.
+const REPORTS_WITHIN_MS: u64 = 30_000;
+
+pub(super) fn twin(facts: &Facts, found: &mut Found) {
+    let Some(twin) = facts.twin.as_ref().filter(|twin| is_asked(facts, twin)) else {
+        return;
+    };
+    // A later report that was applied ends it.
+    if let Some(misread) = &twin.misread {
+        let sentence = format!(
+            "a report of its configuration was not applied: {}",
+            misread.why
+        );
+        let remedy = format!(
+            "have the device report a JSON object on {}; this shows what it is to have and what it \
+             has reported",
+            twin.reports
+        );
+        let mut finding = finding(twin, sentence, remedy).since(misread.at_ms);
+        finding.last_ms = Some(misread.at_ms);
+        found.push((Weight::Trouble, finding));
+        return;
+    }
+    if !twin.missing.is_empty() {
+        found.push(not_reported(facts, twin));
+    }
+}
+
+/// It is about the topics of the configuration, if a topic was asked about.
+fn is_asked(facts: &Facts, twin: &DeviceTwin) -> bool {
+    facts.question.topic.as_deref().is_none_or(|topic| {
+        let own = [&twin.topic, &twin.reports];
+        own.into_iter()
+            .any(|own| own == topic || matches(topic, own))
+    })
+}
+
+fn finding(twin: &DeviceTwin, sentence: String, remedy: String) -> Finding {
+    Finding::new(Cause::ConfigurationNotReported, sentence)
+        .since(twin.desired_ms)
+        .remedy(remedy)
+        .command(&twin.show)
+}
+
+/// What the device is to have and has not reported.
+fn not_reported(facts: &Facts, twin: &DeviceTwin) -> (Weight, Finding) {
+    let (topic, reports) = (&twin.topic, &twin.reports);
+    let missing = twin.missing.join(", ");
+    let what = format!(
+        "it has not reported the configuration that it is to have (version {}: {missing})",
+        twin.version
+    );
+    let shows = "this shows what it is to have and what it has reported";
+    let session = facts.session.as_ref();
+    let own: Vec<String> = session
+        .iter()
+        .flat_map(|session| &session.subscriptions)
+        .map(|(filter, _)| filter.clone())
+        .collect();
+    let is_subscribed = own.iter().any(|filter| matches(filter, topic));
+    let is_late = facts.now_ms.saturating_sub(twin.desired_ms) >= REPORTS_WITHIN_MS;
+    if !is_connected(facts) {
+        let sentence = format!("{what}: it is not connected");
+        let remedy = format!("have the device connect, and subscribe to {topic}; {shows}");
+        return (Weight::Aside, finding(twin, sentence, remedy));
+    }
+    if !is_subscribed {
+        let near = nearest_in_words(&own, topic);
+        let sentence = format!("{what}: it is not subscribed to {topic}{near}");
+        let remedy = format!("have the device subscribe to {topic} with QoS 1; {shows}");
+        let weight = match was_refused(facts, EventKind::SubscribeRefused, topic) {
+            // What was refused is the cause, and is told first.
+            true => Weight::Aside,
+            false => Weight::Trouble,
+        };
+        return (weight, finding(twin, sentence, remedy));
+    }
+    let is_refused = was_refused(facts, EventKind::PublishRefused, reports);
+    if twin.reported_ms > twin.desired_ms {
+        let sentence = format!(
+            "{what}: what it reported last, on {}, has other values",
+            rfc3339::in_words(twin.reported_ms)
+        );
+        let remedy = format!(
+            "see why the device does not accept these values, or set values that it accepts; {shows}"
+        );
+        return (Weight::Trouble, finding(twin, sentence, remedy));
+    }
+    let sentence = format!("{what}: it was told on {topic}, and has reported nothing since");
+    let remedy = format!(
+        "see why the program of the device does not report on {reports} what it has; {shows}"
+    );
+    let weight = match is_late && !is_refused {
+        true => Weight::Trouble,
+        false => Weight::Aside,
+    };
+    (weight, finding(twin, sentence, remedy))
+}

@@ -1,0 +1,157 @@
+"""Faults of webhooks, by which rules act and integrations deliver, and of packets, that are put to
+`martlet why`: the headline is the fault, and the command that is printed, or the advice, ends it."""
+
+import json
+import socket
+
+import pytest
+
+from paho_client import Client, properties
+from server_process import free_port
+from test_access import until
+from test_scram import packet, string
+from test_webhooks import Receiver
+from why_faults import Faults
+
+
+@pytest.fixture
+def receiver():
+    receiver = Receiver()
+    yield receiver
+    receiver.close()
+
+
+def configured(path, text):
+    config = path / "martlet.toml"
+    config.write_text(f'[integrations]\nallow_private = ["127.0.0.0/8"]\n{text}')
+    return Faults(arguments=("-c", str(config)))
+
+
+def of_rule(name, action):
+    return f'[[rules]]\nname = "{name}"\ntopics = ["{name}"]\nactions = [{{ {action} }}]\n'
+
+
+def publish(node, topic):
+    with Client(node.node, "pump-1") as publisher:
+        publisher.publish(topic, "x")
+
+
+# Webhooks of rules
+
+
+def test_the_webhook_of_a_rule_answers_with_an_error(tmp_path, receiver):
+    receiver.answer = lambda message: (500, {}, b"no")
+    with configured(tmp_path, of_rule("told", f'webhook = {{ url = "{receiver.url}" }}')) as node:
+        publish(node, "told")
+        told = node.headline("integration-failing", "the target answered 500", "told")
+        assert "the rule told has a webhook that does not work" in told["sentence"] and told["state"] == "no-client"
+        assert "rule-webhook/told.0" in told["sentence"] and "rule-webhook/told.0" in told["command"]
+        receiver.answer = lambda message: (204, {}, b"")
+        node.bash(told)
+        node.over("told")
+        assert "its condition was true for 1" in node.why("told")["sentence"]
+
+
+def test_the_webhook_of_a_rule_refuses_a_message(tmp_path, receiver):
+    receiver.answer = lambda message: (400, {}, b"no such plant")
+    with configured(tmp_path, of_rule("told", f'webhook = {{ url = "{receiver.url}" }}')) as node:
+        publish(node, "told")
+        told = node.headline("integration-failing", "refused 1 message: it is a dead letter", "told")
+        assert "no such plant" in node.bash(told) or "400" in node.bash(told)
+
+
+def test_the_webhook_of_a_rule_is_down(tmp_path):
+    port = free_port()
+    text = f'[[sinks.webhook]]\nname = "crm"\nfilters = ["crm/#"]\nurl = "http://127.0.0.1:{port}/hook"\n'
+    with configured(tmp_path, text + of_rule("told", 'webhook = { name = "crm" }')) as node:
+        publish(node, "told")
+        told = node.headline("integration-failing", "the integration webhook/crm", "told")
+        assert "webhook/crm" in told["command"]
+
+
+def test_the_webhook_of_a_rule_has_a_private_address(receiver):
+    port = receiver.url.rsplit(":", 1)[1].split("/")[0]
+    with Faults() as node:
+        rule = {"topics": ["told"], "actions": [{"webhook": {"url": f"http://localhost:{port}"}}]}
+        path = node.path / "told.json"
+        path.write_text(json.dumps(rule))
+        node.run("rule", "add", "told", str(path))
+        publish(node, "told")
+        told = node.headline("integration-failing", "allow_private", "told")
+        assert "rule-webhook/told.0" in told["sentence"]
+        node.restart("integrations.allow_private=127.0.0.0/8,::1/128")
+        until(lambda: receiver.received, "it has come")
+        assert "rule-webhook" not in node.why("told")["sentence"]
+
+
+def test_a_rule_may_not_publish(tmp_path):
+    text = of_rule("told", 'publish = { topic = "$SYS/told" }')
+    with configured(tmp_path, text) as node:
+        publish(node, "told")
+        node.headline("rule-failing", "is a topic of the node's own", "told")
+
+
+def test_messages_of_a_webhook_are_dropped_when_they_are_too_old(tmp_path, receiver):
+    receiver.answer = lambda message: (500, {}, b"no")
+    text = f'[[sinks.webhook]]\nname = "crm"\nfilters = ["crm/#"]\nurl = "{receiver.url}"\nmax_age_secs = 60\n'
+    with configured(tmp_path, text) as node:
+        publish(node, "crm/1")
+        told = node.headline("integration-failing", "messages that wait for longer than 60 s are dropped", "webhook/crm")
+        assert "max_age_secs" in told["remedy"] and "and they are delivered" not in told["remedy"]
+        receiver.answer = lambda message: (204, {}, b"")
+        node.bash(told)
+        node.over("webhook/crm")
+
+
+# Packets
+
+
+@pytest.fixture(scope="module")
+def node():
+    with Faults(settings=["limits.connect_timeout_secs=1"]).start() as faults:
+        yield faults
+
+
+def test_a_topic_alias_is_larger_than_permitted(node):
+    secret = node.device("a1")
+    with node.client("a1", secret) as device:
+        device.client.reconnect_delay_set(60, 60)
+        device.client.publish("d/a1/state", "x", 1, properties=properties("PUBLISH", TopicAlias=60_000))
+        until(lambda: node.why("a1")["state"] == "away", "its connection ended")
+    for asked in (["a1"], ["a1", "d/a1/state"]):
+        told = node.headline("limit-reached", "Topic Alias", *asked)
+        assert "look at its MQTT library" in told["remedy"]
+
+
+def test_a_client_identifier_is_empty_without_clean_session(node):
+    node.user("eve")
+    user = packet(0x10, string(b"MQTT") + b"\x04\xc0\x00\x3c" + string(b"") + string(b"eve") + string(b"secret"))
+    with socket.create_connection(("127.0.0.1", node.node.port("mqtt"))) as client:
+        client.sendall(user)
+        assert client.recv(4) == b"\x20\x02\x00\x02"
+    told = node.headline("client-id-invalid", "an empty Client Identifier requires Clean Session", "eve")
+    assert "Clean Session" in told["remedy"]
+    assert node.comes("eve")
+
+
+@pytest.mark.parametrize("will", [b"plant/+/state", b""])
+def test_a_will_topic_is_not_valid(node, will):
+    name = f"w{len(will)}"
+    secret = node.device(name)
+    connect = packet(0x10, string(b"MQTT") + b"\x04\xc6\x00\x3c" + string(name.encode()) + string(will) + string(b"x")
+                     + string(name.encode()) + string(secret.encode()))
+    with socket.create_connection(("127.0.0.1", node.node.port("mqtt"))) as client:
+        client.sendall(connect)
+        assert client.recv(4) == b""
+    told = node.headline("protocol-error", "Will Topic is not a valid Topic Name", name)
+    assert told["state"] == "refused" and "perhaps" not in told["sentence"]
+    assert "wildcards" in told["remedy"]
+    assert node.comes(name, secret)
+    node.over(name)
+
+
+def test_a_connection_sends_no_connect(node):
+    with socket.create_connection(("127.0.0.1", node.node.port("mqtt"))) as client:
+        assert client.recv(4) == b""
+    told = node.headline("limit-reached", "connect_timeout_secs", "127.0.0.1")
+    assert "a client sends CONNECT at once" in told["remedy"] and "find the clients" not in told["remedy"]
