@@ -99,7 +99,7 @@ mod twins;
 mod users;
 mod writing;
 
-pub use activity::Activity;
+pub use activity::{Activity, LastHeard};
 pub use added_integrations::{ADDED_MAX, AddedIntegration};
 pub use alarm_watches::AlarmWatchRow;
 pub use alarms::{AlarmFilter, AlarmRow, AlarmsKept};

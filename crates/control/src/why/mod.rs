@@ -6,8 +6,9 @@
 //! * `namesakes`: which known names may be meant by an unknown one
 //! * `judge`: the diagnosis on the facts, without further questions: why a client is refused
 //!   (`door`), which of its messages were refused or lost (`session`), who publishes and receives
-//!   a topic (`topic`), which messages did not come to it though it is subscribed, or nearly so
-//!   (`arrival`, `near`), which retained message it did not get (`retained`), which Wills were
+//!   a topic (`topic`, `twice`), which messages did not come to it though it is subscribed, or
+//!   nearly so (`arrival`, `near`), who publishes nothing (`silence`), what the node itself does
+//!   not publish (`own_topics`), that its connections end again and again (`unstable`), which retained message it did not get (`retained`), which Wills were
 //!   published or discarded (`will`), which messages wait for an integration (`integration`), which
 //!   are no telemetry (`telemetry`), and which a start of the node has made it forget (`memory`);
 //!   which rollouts wait for a device (`rollout`), and the rules and rollouts that were named
@@ -24,14 +25,18 @@ mod memory;
 mod named;
 mod namesakes;
 mod near;
+mod own_topics;
 mod retained;
 mod rollout;
 mod session;
 mod side;
+mod silence;
 mod telemetry;
 #[cfg(test)]
 mod tests;
 mod topic;
+mod twice;
+mod unstable;
 mod will;
 
 use martlet_broker::TenantId;

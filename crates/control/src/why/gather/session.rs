@@ -36,6 +36,7 @@ pub(super) fn session_of(found: ClientDetail) -> Session {
         in_flight: info.in_flight,
         waiting_since_ms: waiting_since_ms(&found),
         expired: info.expired,
+        has_published: found.has_published,
         waits_for_store: found
             .connection
             .as_ref()

@@ -4,6 +4,7 @@ mod door;
 mod parts;
 mod session;
 mod several;
+mod silence;
 mod topic;
 
 use martlet_broker::{
