@@ -579,7 +579,8 @@ impl Client {
         }
         if let Going::Wished(_, cause) = &why {
             // A DISCONNECT, and a connection that breaks, are counted by themselves.
-            if matches!(&gone.why, Going::Wished(_, before) if is_goodbye(before) != is_goodbye(cause))
+            if let Going::Wished(_, before) = &gone.why
+                && is_goodbye(before) != is_goodbye(cause)
             {
                 gone.went = Times::default();
             }

@@ -537,8 +537,8 @@ impl Control {
     }
 
     /// The last publish of each client, and topic, that was recently refused or dropped: of the
-    /// topic that was asked about, or nearly so, or of topics that these Topic Filters match or that
-    /// name the client.
+    /// topic that was asked about, or nearly so, or of topics that these Topic Filters match, or
+    /// that name the client.
     pub(super) fn recently_refused(
         &self,
         question: &Question,

@@ -8,11 +8,11 @@
 //!   (`door`), which of its messages were refused or lost (`session`), who publishes and receives
 //!   a topic (`topic`, `twice`), which messages did not come to it though it is subscribed, or
 //!   nearly so (`arrival`, `near`), who publishes nothing (`silence`), what the node itself does
-//!   not publish (`own_topics`), that its connections end again and again (`unstable`), which retained message it did not get (`retained`), which Wills were
-//!   published or discarded (`will`), which messages wait for an integration (`integration`), which
-//!   are no telemetry (`telemetry`), and which a start of the node has made it forget (`memory`);
-//!   which rollouts wait for a device (`rollout`), and the rules and rollouts that were named
-//!   (`named`)
+//!   not publish (`own_topics`), that its connections end again and again (`unstable`), which
+//!   retained message it did not get (`retained`), which Wills were published or discarded
+//!   (`will`), which messages wait for an integration (`integration`), which are no telemetry
+//!   (`telemetry`), and which a start of the node has made it forget (`memory`); which rollouts
+//!   wait for a device (`rollout`), and the rules and rollouts that were named (`named`)
 
 mod arrival;
 mod door;
