@@ -93,7 +93,7 @@ class Faults:
         except AssertionError:
             raise AssertionError(json.dumps(self.why(*arguments), indent=1)) from None
 
-    def bash(self, answer, given=""):
+    def bash(self, answer, given="", code=0):
         """Runs the command of an answer as it is printed; what it prints."""
         path = self.path / "bin"
         if not path.exists():
@@ -103,7 +103,7 @@ class Faults:
         environment = martlet_process.environment()
         done = subprocess.run(["bash", "-c", answer["command"]], input=given, capture_output=True, text=True,
                               timeout=20, env={**environment, "PATH": f"{path}:{environment['PATH']}"})
-        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.returncode == code, done.stdout + done.stderr
         return done.stdout
 
 

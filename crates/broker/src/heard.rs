@@ -8,6 +8,7 @@
 pub(crate) mod list;
 
 use crate::node::{Cx, Node};
+use crate::session::permit::Permit;
 use crate::shard::Shard;
 
 impl Shard {
@@ -17,6 +18,13 @@ impl Shard {
         if self.heard.is_wanted() {
             self.list_heard(session, list::round(cx.now.mono_ms));
         }
+    }
+
+    /// Whether a device has published since it logged in; none: it is no device, or nobody asks for
+    /// the list.
+    pub(crate) fn has_published(&self, permit: &Permit) -> Option<bool> {
+        let is_listed = self.heard.is_wanted() && permit.identity.is_device;
+        is_listed.then_some(permit.heard != 0)
     }
 
     fn list_heard(&mut self, session: u32, round: u8) {

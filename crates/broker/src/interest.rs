@@ -27,6 +27,8 @@ impl InterestClass {
 
     /// Lanes of the shard that receives the message; never in the index of the node.
     pub(crate) const LANES: Self = Self(8);
+    /// Some filter wants it that does not stand for all topics, as `#` and `+/#` do.
+    pub(crate) const NARROW: Self = Self(16);
 
     /// Both.
     #[must_use]
@@ -147,6 +149,10 @@ impl Interest {
         if class.is_none() {
             self.forget(shard, tenant, filter);
         } else {
+            let class = match filter {
+                "#" | "+/#" => class,
+                _ => class.and(InterestClass::NARROW),
+            };
             let (_, wants) = self.tree.entry(tenant, filter, Wants::default);
             wants.set(shard, class);
             self.shards |= 1 << shard.0;
@@ -194,6 +200,7 @@ impl Interest {
             wanted.shards |= self.shards;
             wanted.class = wanted.class.and(InterestClass::LIVE);
             wanted.class = wanted.class.and(InterestClass::DURABLE);
+            wanted.class = wanted.class.and(InterestClass::NARROW);
             if self.keeps_qos0 {
                 wanted.class = wanted.class.and(InterestClass::KEEPS_QOS0);
             }
@@ -352,6 +359,24 @@ mod tests {
         epochs.raise(TenantId(4), "#");
         assert_eq!([here, there].map(|key| epochs.at(key)), before[..2]);
         assert_ne!(epochs.at(elsewhere), before[2]);
+    }
+
+    #[test]
+    fn who_wants_all_topics_is_told_from_who_wants_some() {
+        let mut interest = Interest::new(7);
+        let is_narrow = |interest: &Interest| {
+            let wanted = interest.wanted(TenantId(0), "a/b");
+            (wanted.shards, wanted.class.has(InterestClass::NARROW))
+        };
+        let mut set = |shard, filter, class| {
+            interest.set(ShardId(shard), TenantId(0), filter, class);
+            is_narrow(&interest)
+        };
+        let live = InterestClass::LIVE;
+        assert_eq!(set(0, "#", live), (1, false));
+        assert_eq!(set(1, "+/#", live), (3, false));
+        assert_eq!(set(1, "a/+", live), (3, true));
+        assert_eq!(set(1, "a/+", InterestClass::NONE), (3, false));
     }
 
     proptest! {

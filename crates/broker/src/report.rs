@@ -298,10 +298,12 @@ pub struct ClientDetail {
     pub expired_at: LossTimes,
     /// The bound that its queue is at, if it has dropped messages and has no room since.
     pub queue_full: Option<ReachedLimit>,
+    /// The device has published since it logged in; none: it is no device, or that is not noted.
+    pub has_published: Option<bool>,
 }
 
 /// A topic to which messages were published that were not retained, while nobody was subscribed to
-/// it, or on a shard none whom the rules permit to read it.
+/// it but who is subscribed to all topics, or on a shard none whom the rules permit to read it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnmatchedTopic {
     /// Topic Name.
@@ -317,6 +319,9 @@ pub struct UnmatchedTopic {
     pub last_ms: u64,
     /// Clients were subscribed to it that the rules forbid to read it.
     pub is_forbidden: bool,
+    /// Clients got it that are subscribed to all topics, by `#` or `+/#`. Then not each of the
+    /// messages was counted.
+    pub reached_all: bool,
 }
 
 impl UnmatchedTopic {
@@ -325,6 +330,7 @@ impl UnmatchedTopic {
         self.count += other.count;
         self.first_ms = self.first_ms.min(other.first_ms);
         self.is_forbidden |= other.is_forbidden;
+        self.reached_all |= other.reached_all;
         if other.last_ms > self.last_ms {
             (self.last_ms, self.client_id) = (other.last_ms, other.client_id);
         }

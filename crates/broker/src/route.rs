@@ -29,6 +29,7 @@ use crate::session::Session;
 use crate::shard::{Shard, StoreState};
 use crate::subscribe::subscribers::Subscriber;
 use crate::work::{DELIVERY_BYTES, NODE, PERMIT, ROUTE};
+use routes::Attention;
 
 /// Number of receivers up to which a message is routed at once, even if other clients wait, and
 /// its receivers are written to in turn with all others.
@@ -129,8 +130,11 @@ impl Shard {
             return self.fan_out_here(cx, routing, (durable, others), record);
         }
         let has_receiver = self.deliver_route(cx, place, &mut routing);
-        if !has_receiver && (others == 0 || self.routes.is_forbidden(place)) {
+        let attention = self.routes.routes[place].attention;
+        if !has_receiver && (others == 0 || attention.is_forbidden()) {
             self.note_unmatched(place, &routing);
+        } else if attention.is_only_all() {
+            self.note_only_all(place, &routing);
         }
         matched |= has_receiver;
         if durable && others == 0 {
@@ -424,7 +428,11 @@ impl Shard {
             });
         self.work.add((steps + matches.len()) as u64 * NODE);
         route.fans_out = end.is_break();
-        route.is_forbidden = false;
+        let is_only_all = route.wanted_by != 0 && !route.wanted_as.has(InterestClass::NARROW);
+        route.attention = match is_only_all {
+            true => route.attention.only_all(),
+            false => Attention::NONE,
+        };
         if route.fans_out {
             *matches = SmallVec::new();
         }
@@ -433,7 +441,9 @@ impl Shard {
             self.drop_forbidden_matches(place, topic);
         }
         let route = &self.routes.routes[place];
-        if route.wanted_by & !(1 << self.id.0) != 0 || route.fans_out || !route.matches.is_empty() {
+        let is_wanted =
+            route.wanted_by & !(1 << self.id.0) != 0 || route.fans_out || !route.matches.is_empty();
+        if is_wanted && !route.attention.is_only_all() {
             self.forget_unmatched(place, tenant, topic);
         }
         let route = &self.routes.routes[place];
@@ -456,7 +466,9 @@ impl Shard {
             session.is_none_or(|session| self.permits(session, Actions::RECEIVE, topic))
         });
         let route = &mut self.routes.routes[place];
-        route.is_forbidden = matches.len() < subscribed;
+        if matches.len() < subscribed {
+            route.attention = Attention::FORBIDDEN;
+        }
         route.matches = matches;
     }
 

@@ -3,8 +3,10 @@
 //!
 //! A shard remembers the last of the topics that it received messages of, and of those that other
 //! shards sent it for subscribers whom the rules forbid to read them. Integrations that take
-//! messages by lanes are no subscribers here. A retained message is not noted: who subscribes later
-//! gets it. A topic that has receivers again is forgotten.
+//! messages by lanes are no subscribers here, and who is subscribed to all topics, by `#` or `+/#`,
+//! is none either: nearly every site has one, and it says nothing about whom a message is for. Of a
+//! topic that only such clients get, a message is noted once in some seconds. A retained message is
+//! not noted: who subscribes later gets it. A topic that has receivers again is forgotten.
 
 pub(crate) mod topics;
 
@@ -12,22 +14,42 @@ use std::sync::Arc;
 
 use martlet_permission::TenantId;
 
+use crate::heard::list;
 use crate::report::UnmatchedTopic;
 use crate::routing::Routing;
 use crate::shard::Shard;
+use topics::Reach;
 
 impl Shard {
     /// Notes a message that nobody here was sent; `place` is that of its route.
     #[cold]
     #[inline(never)]
     pub(crate) fn note_unmatched(&mut self, place: usize, routing: &Routing<'_>) {
+        let reach = match self.routes.is_forbidden(place) {
+            true => Reach::Forbidden,
+            false => Reach::Nobody,
+        };
+        self.note_reach(place, routing, reach);
+    }
+
+    /// Notes a message that only those get who are subscribed to all topics, if none of the topic
+    /// was noted in the last seconds.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn note_only_all(&mut self, place: usize, routing: &Routing<'_>) {
+        let round = list::round(routing.publication.received_mono_ms);
+        if self.routes.begins(place, round) {
+            self.note_reach(place, routing, Reach::OnlyAll);
+        }
+    }
+
+    fn note_reach(&mut self, place: usize, routing: &Routing<'_>, reach: Reach) {
         let publication = &routing.publication;
         if publication.retain {
             return;
         }
-        let is_forbidden = self.routes.is_forbidden(place);
         let (own, sessions) = (self.id, &self.sessions);
-        self.unmatched.note(place, publication, is_forbidden, || {
+        self.unmatched.note(place, publication, reach, || {
             let publisher = publication.publisher?;
             if publisher.shard == own {
                 let session = sessions.get(publisher.session)?;

@@ -45,6 +45,7 @@ causes! {
     NothingWrong = "nothing-wrong", "Nothing is wrong as far as the node can see.";
     NobodyKnown = "nobody-known", "The name is unknown: no device, no user and no session has it, and no client has tried it.";
     NeverConnected = "never-connected", "It exists, and has never connected.";
+    Unstable = "unstable", "It is connected, and its connections end again and again.";
     Away = "away", "It disconnected, and has not connected again.";
     WrongPassword = "wrong-password", "Its password or credential is wrong.";
     UnknownName = "unknown-name", "No source of credentials knows the name.";
@@ -99,6 +100,8 @@ causes! {
     WillNotSent = "will-not-sent", "A Will was not published: its client sent DISCONNECT, or its Will Delay Interval is not over.";
     NotSubscribed = "not-subscribed", "It has no subscription for the topic.";
     SubscriberAbsent = "subscriber-absent", "Nobody is subscribed to the topic.";
+    PublisherAbsent = "publisher-absent", "The client that the topic names is not connected.";
+    NotPublished = "not-published", "The node does not publish messages of that topic: its configuration says so.";
     QosDowngraded = "qos-downgraded", "Its subscription has a lower QoS than the messages are published with.";
     ListenerClosed = "listener-closed", "The node no longer listens where it connected before.";
     ServerStopped = "server-stopped", "The node was stopped.";

@@ -71,6 +71,21 @@ pub struct NodeInfo {
     pub anonymous_beyond_loopback: bool,
     /// What it is bounded by.
     pub limits: Limits,
+    /// What it publishes itself.
+    pub own_topics: OwnTopics,
+}
+
+/// Messages that the node publishes itself, by its configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OwnTopics {
+    /// Statistics, below `$SYS/`.
+    pub publishes_statistics: bool,
+    /// Kinds of events, below `$events/`.
+    pub events: Vec<&'static str>,
+    /// The topic of presence, with `{client_id}` and `{state}` in it.
+    pub presence: String,
+    /// Presence is published there.
+    pub publishes_presence: bool,
 }
 
 /// Where users are, by the configuration in force.

@@ -292,6 +292,11 @@ impl Journal {
         self.commands.rotate_in(tenant, id)
     }
 
+    /// The command that asks why a client of a tenant does not work.
+    pub(crate) fn asking_why(&self, tenant: TenantId, name: &str) -> Option<String> {
+        self.commands.why_in(tenant, name)
+    }
+
     /// It is about who came and went, and what was refused or lost: of other events there are too
     /// many.
     pub fn keeps(event: &Event) -> bool {
@@ -398,7 +403,8 @@ impl Journal {
         found.map(|written| written.entry(&self.commands))
     }
 
-    /// Refused publishes of a tenant since a time, to topics that are wanted; the latest first.
+    /// Publishes of a tenant since a time that were refused, or dropped for their rate, to topics
+    /// that are wanted; the latest first.
     pub(crate) fn publishes_refused(
         &self,
         tenant: TenantId,
@@ -407,8 +413,8 @@ impl Journal {
     ) -> Vec<Entry> {
         let kept = self.lock();
         let is_it = |written: &&Arc<Written>| match &written.told.event {
-            Event::PublishRefused { topic, .. } => {
-                written.told.head.tenant == tenant && is_wanted(topic)
+            event @ (Event::PublishRefused { .. } | Event::RateExceeded { .. }) => {
+                written.told.head.tenant == tenant && event.topic().is_some_and(&is_wanted)
             }
             _ => false,
         };

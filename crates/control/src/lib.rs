@@ -111,8 +111,8 @@ pub mod why;
 pub mod words;
 
 pub use control::{
-    Control, ControlError, ControlParts, NodeInfo, ReloadOf, ReloadRequest, Reloaded, Shards,
-    SilenceTold, UserPlaces,
+    Control, ControlError, ControlParts, NodeInfo, OwnTopics, ReloadOf, ReloadRequest, Reloaded,
+    Shards, SilenceTold, UserPlaces,
 };
 pub use health::{Health, HealthReport, Reader};
 pub use latencies::Latencies;

@@ -11,6 +11,7 @@ mod callers;
 mod error;
 mod keep_notes;
 mod known;
+mod last_heard;
 mod notes;
 mod presence;
 mod recall;

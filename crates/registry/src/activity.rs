@@ -1,9 +1,11 @@
 //! When devices last asked for or sent something. That is written often, and no change that nodes
 //! read.
 
+use sqlx::Row as _;
+
 use crate::inactivity::{mark_active, mark_one_active};
-use crate::sql::{Fault, Sql};
-use crate::{Actor, LastHeard, Registry, RegistryError, SilentDevice};
+use crate::sql::{Fault, Sql, clean};
+use crate::{Actor, MessageTimes, Registry, RegistryError, SilentDevice};
 
 /// What a device did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +65,7 @@ impl Registry {
     /// The database cannot be changed.
     pub async fn note_heard(
         &mut self,
-        heard: &[LastHeard],
+        heard: &[MessageTimes],
     ) -> Result<Vec<SilentDevice>, RegistryError> {
         if heard.is_empty() {
             return Ok(Vec::new());
@@ -89,6 +91,45 @@ impl Registry {
         };
         let done: Result<Vec<_>, Fault> = done.await;
         work.end(done).await
+    }
+}
+
+/// When a device was last heard of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LastHeard {
+    /// When it sent its last message, milliseconds since the Unix epoch; 0: none is known.
+    pub message_ms: i64,
+    /// When it last did anything, likewise.
+    pub seen_ms: i64,
+}
+
+impl Registry {
+    /// When a device of a tenant was last heard of; none: there is no such device.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn last_heard(
+        &mut self,
+        tenant: u32,
+        id: &str,
+    ) -> Result<Option<LastHeard>, RegistryError> {
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
+        let read = async {
+            let sql = "SELECT last_message_ms, last_seen_ms FROM devices \
+                       WHERE tenant = $1 AND id = $2 AND deleted_ms = 0";
+            let query = sqlx::query(sql).bind(i64::from(tenant)).bind(clean(id));
+            let row = query.fetch_optional(on).await?;
+            row.map(|row| {
+                Ok(LastHeard {
+                    message_ms: row.try_get("last_message_ms")?,
+                    seen_ms: row.try_get("last_seen_ms")?,
+                })
+            })
+            .transpose()
+        };
+        let read: Result<_, Fault> = read.await;
+        reading.end(read).await
     }
 }
 

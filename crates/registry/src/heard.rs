@@ -2,7 +2,7 @@
 
 /// When a device sent messages last, in milliseconds since the Unix epoch.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LastHeard {
+pub struct MessageTimes {
     /// Its tenant.
     pub tenant: u32,
     /// Its id.

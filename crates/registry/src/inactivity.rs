@@ -8,7 +8,7 @@ use sqlx::any::AnyRow;
 use crate::database::Work;
 use crate::rule_sets::owner::{Owner, expect_all, unknown};
 use crate::sql::{Fault, clean};
-use crate::{Actor, LastHeard, Refused, Registry, RegistryError};
+use crate::{Actor, MessageTimes, Refused, Registry, RegistryError};
 
 /// The shortest time after which devices may be inactive, seconds. Nodes know when a device sent
 /// something to some ten seconds.
@@ -182,7 +182,7 @@ async fn mark_inactive(
 /// Which of these devices were inactive; they are active from now on.
 pub(crate) async fn mark_active(
     work: &mut Work<'_>,
-    heard: &[LastHeard],
+    heard: &[MessageTimes],
 ) -> Result<Vec<SilentDevice>, Fault> {
     let mut sql = work.sql(
         "UPDATE devices SET inactive_since_ms = 0 WHERE inactive_since_ms > 0 AND \

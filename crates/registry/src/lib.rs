@@ -99,7 +99,7 @@ mod twins;
 mod users;
 mod writing;
 
-pub use activity::Activity;
+pub use activity::{Activity, LastHeard};
 pub use added_integrations::{ADDED_MAX, AddedIntegration};
 pub use alarm_watches::AlarmWatchRow;
 pub use alarms::{AlarmFilter, AlarmRow, AlarmsKept};
@@ -141,7 +141,7 @@ pub use foreign_telemetry::{
 };
 pub use gone::{Gone, GoneTeam};
 pub use groups::{Group, GroupChange, NewGroup};
-pub use heard::LastHeard;
+pub use heard::MessageTimes;
 pub use idempotency::Claim;
 pub use inactivity::{
     INACTIVE_AFTER_MAX_SECS, INACTIVE_AFTER_MIN_SECS, InactiveDevice, InactivityCheck, SilentDevice,

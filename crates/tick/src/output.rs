@@ -22,9 +22,9 @@ const TURNS_PER_TICK: usize = 32;
 /// something, its messages are too few to be combined, and waiting would gain nothing.
 const TURNS_PER_READ: usize = 2;
 
-/// Output, in bytes, that does not wait for its turn. What is shorter is written in the order of the
-/// packets that it answers: if the messages for a subscriber overtook the answers to its publisher,
-/// the handshakes of QoS 2 would come in more, and smaller, reads and writes.
+/// Output, in bytes, that does not wait for its turn. What is shorter is written in the order of
+/// the packets that it answers: if the messages for a subscriber overtook the answers to its
+/// publisher, the handshakes of QoS 2 would come in more, and smaller, reads and writes.
 const LONG_OUTPUT_BYTES: usize = 16 * 1024;
 
 /// Time, in milliseconds, after which output is written without its turn.

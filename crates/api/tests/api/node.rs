@@ -20,8 +20,8 @@ use martlet_control::callers::Callers;
 use martlet_control::principal::Scopes;
 use martlet_control::shared_registry::{SharedRegistry, TablesSettings};
 use martlet_control::{
-    Control, ControlParts, Latencies, NodeInfo, PinnedStore, ReloadRequest, Reloaded, Shards,
-    StoreSize, StoreState,
+    Control, ControlParts, Latencies, NodeInfo, OwnTopics, PinnedStore, ReloadRequest, Reloaded,
+    Shards, StoreSize, StoreState,
 };
 use serde_json::Value;
 use tokio::sync::mpsc::unbounded_channel;
@@ -338,6 +338,7 @@ pub(crate) fn control() -> Arc<Control> {
         connections_max: 1000,
         anonymous_beyond_loopback: false,
         limits: Limits::default(),
+        own_topics: OwnTopics::default(),
     };
     let shards = Box::new(Lone(Arc::clone(&own)));
     let control = Arc::new(Control::new(ControlParts::new(shards, info, reloads)));

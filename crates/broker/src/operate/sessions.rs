@@ -195,6 +195,7 @@ impl Shard {
             expired_at: losses.map_or_else(LossTimes::default, Losses::expired_at),
             drops,
             queue_full: is_full.then(|| self.reached(bound, None)),
+            has_published: permit.and_then(|permit| self.has_published(permit)),
         })
     }
 

@@ -34,10 +34,47 @@ pub(crate) struct Route {
     pub(super) fans_out: bool,
     /// A message to it was received here: its Topic Name is within the limits.
     pub(super) is_within_limits: bool,
-    /// Sessions are subscribed to it that may not receive it; they are not among the matches.
-    pub(super) is_forbidden: bool,
+    /// What is noted of its messages.
+    pub(super) attention: Attention,
     /// Sorted by target, so that overlapping subscriptions of one session lie side by side.
     pub(super) matches: SmallVec<[Match; 1]>,
+}
+
+/// What is noted of the messages of a topic, for the question why a message did not arrive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Attention(u8);
+
+impl Attention {
+    /// Nothing.
+    pub(super) const NONE: Self = Self(0);
+    /// Sessions are subscribed to the topic that may not receive it; they are not among the
+    /// matches.
+    pub(super) const FORBIDDEN: Self = Self(1);
+    /// Only who is subscribed to all topics gets it.
+    const ONLY_ALL: u8 = 2;
+
+    #[inline]
+    pub(super) fn is_forbidden(self) -> bool {
+        self == Self::FORBIDDEN
+    }
+
+    /// Only who is subscribed to all topics gets it.
+    #[inline]
+    pub(super) fn is_only_all(self) -> bool {
+        self.0 >= Self::ONLY_ALL
+    }
+
+    /// The same for a topic of which that was so already, or not.
+    pub(super) fn only_all(self) -> Self {
+        Self(self.0.max(Self::ONLY_ALL))
+    }
+
+    /// Whether the messages of such a topic have not been noted yet in this round, which has an odd
+    /// number: they are noted once in each.
+    pub(super) fn begins(&mut self, round: u8) -> bool {
+        let round = round.max(Self::ONLY_ALL + 1);
+        core::mem::replace(&mut self.0, round) != round
+    }
 }
 
 /// The routes that a shard remembers.
@@ -231,7 +268,13 @@ impl Routes {
     /// Sessions are subscribed to the topic of this place that may not receive it.
     #[inline]
     pub(crate) fn is_forbidden(&self, place: usize) -> bool {
-        self.routes[place].is_forbidden
+        self.routes[place].attention.is_forbidden()
+    }
+
+    /// Whether messages of the topic of this place that only those get who are subscribed to all
+    /// topics have not been noted yet in this round.
+    pub(crate) fn begins(&mut self, place: usize, round: u8) -> bool {
+        self.routes[place].attention.begins(round)
     }
 
     /// It is known that this permit lets its client publish to the topic.
@@ -260,7 +303,7 @@ impl Route {
             publisher: PermitToken::NONE,
             fans_out: false,
             is_within_limits: false,
-            is_forbidden: false,
+            attention: Attention::NONE,
             matches: SmallVec::new(),
         }
     }
@@ -295,6 +338,17 @@ mod tests {
     #[test]
     fn a_route_is_no_longer_than_two_lines_of_the_cache() {
         assert_eq!(size_of::<Route>(), 128);
+    }
+
+    #[test]
+    fn a_topic_that_all_but_nobody_gets_is_noted_once_in_a_round() {
+        let mut attention = Attention::NONE.only_all();
+        assert!(attention.is_only_all() && !attention.is_forbidden());
+        let begun = [1, 1, 5, 5, 7].map(|round| attention.begins(round));
+        assert_eq!(begun, [true, false, true, false, true]);
+        // The route is computed anew, and that is still so.
+        attention = attention.only_all();
+        assert!(!attention.begins(7));
     }
 
     #[test]

@@ -22,6 +22,18 @@ struct Unmatched {
     count: u64,
     first_ms: u64,
     is_forbidden: bool,
+    reached_all: bool,
+}
+
+/// Whom a message reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// Nobody: nobody is subscribed.
+    Nobody,
+    /// Nobody: the rules forbid the subscribers to read it.
+    Forbidden,
+    /// Only those who are subscribed to all topics.
+    OnlyAll,
 }
 
 impl UnmatchedTopics {
@@ -30,13 +42,12 @@ impl UnmatchedTopics {
         self.0.memory_bytes()
     }
 
-    /// Notes a message; `place` is a number that its topic has for now. `is_forbidden`: it has
-    /// subscribers whom the rules forbid to read it.
+    /// Notes a message; `place` is a number that its topic has for now.
     pub(crate) fn note(
         &mut self,
         place: usize,
         publication: &Publication<'_>,
-        is_forbidden: bool,
+        reach: Reach,
         client_id: impl FnOnce() -> Option<Arc<str>>,
     ) {
         let Publication {
@@ -46,11 +57,14 @@ impl UnmatchedTopics {
             received_wall_ms: now_ms,
             ..
         } = *publication;
+        let is_forbidden = reach == Reach::Forbidden;
+        let reached_all = reach == Reach::OnlyAll;
         self.0
             .set(place, (tenant, topic), now_ms, |known| match known {
                 Some(mut known) => {
                     known.count += 1;
                     known.is_forbidden |= is_forbidden;
+                    known.reached_all |= reached_all;
                     if known.publisher != publisher {
                         (known.publisher, known.client_id) = (publisher, client_id());
                     }
@@ -62,6 +76,7 @@ impl UnmatchedTopics {
                     count: 1,
                     first_ms: now_ms,
                     is_forbidden,
+                    reached_all,
                 },
             });
     }
@@ -80,6 +95,7 @@ impl UnmatchedTopics {
             first_ms: topic.value.first_ms,
             last_ms: topic.last_ms,
             is_forbidden: topic.value.is_forbidden,
+            reached_all: topic.value.reached_all,
         });
         shown.collect()
     }
@@ -112,7 +128,7 @@ mod tests {
     fn a_topic_keeps_its_place_for_a_while_and_is_counted() {
         let mut topics = UnmatchedTopics::default();
         let mut note = |topic: &str, at_ms| {
-            topics.note(7, &publication(topic, at_ms), false, || None);
+            topics.note(7, &publication(topic, at_ms), Reach::Nobody, || None);
             let found = topics.of(TenantId(0));
             assert!(topics.of(TenantId(1)).is_empty());
             let found = found.iter();

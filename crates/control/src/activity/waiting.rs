@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use martlet_registry::LastHeard;
+use martlet_registry::MessageTimes;
 
 /// Devices that wait to be written, or that were written shortly before, at most.
 const DEVICES_MAX: usize = 200_000;
@@ -118,12 +118,12 @@ impl Waiting {
     }
 
     /// Takes out up to `most` that may be written now.
-    pub(super) fn take_due(&mut self, now: Instant, most: usize) -> Vec<LastHeard> {
+    pub(super) fn take_due(&mut self, now: Instant, most: usize) -> Vec<MessageTimes> {
         let mut due = Vec::new();
         let mut gone_bytes = 0;
         self.devices.retain(|(tenant, id), noted| {
             if due.len() < most && noted.is_due(now) {
-                due.push(LastHeard {
+                due.push(MessageTimes {
                     tenant: *tenant,
                     id: id.clone(),
                     message_ms: noted.message_ms,
@@ -144,7 +144,7 @@ impl Waiting {
     }
 
     /// What could not be written waits again.
-    pub(super) fn put_back(&mut self, rows: Vec<LastHeard>) {
+    pub(super) fn put_back(&mut self, rows: Vec<MessageTimes>) {
         for row in rows {
             self.change(row.tenant, &row.id, row.message_ms, |noted| {
                 noted.heartbeat_ms = noted.heartbeat_ms.max(row.heartbeat_ms);
@@ -164,8 +164,8 @@ impl Waiting {
 mod tests {
     use super::*;
 
-    fn heard(message_ms: i64, heartbeat_ms: i64, telemetry_ms: i64) -> LastHeard {
-        LastHeard {
+    fn heard(message_ms: i64, heartbeat_ms: i64, telemetry_ms: i64) -> MessageTimes {
+        MessageTimes {
             tenant: 0,
             id: "a".to_owned(),
             message_ms,

@@ -47,7 +47,7 @@ pub struct NotPublishable(String);
 
 impl fmt::Display for NotPublishable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<&str> = PUBLISHABLE.iter().map(|kind| kind.name()).collect();
+        let names: Vec<&str> = PublishedKinds::publishable().collect();
         let Self(name) = self;
         let names = names.join(", ");
         write!(
@@ -71,6 +71,16 @@ impl PublishedKinds {
         });
         let kinds: Vec<EventKind> = kinds.collect::<Result<_, _>>()?;
         Ok((!kinds.is_empty()).then_some(Self(kinds)))
+    }
+
+    /// Their names.
+    pub fn names(&self) -> Vec<&'static str> {
+        self.0.iter().map(|kind| kind.name()).collect()
+    }
+
+    /// Names of the kinds that may be published.
+    pub(crate) fn publishable() -> impl Iterator<Item = &'static str> {
+        PUBLISHABLE.iter().map(|kind| kind.name())
     }
 }
 

@@ -132,7 +132,7 @@ impl Commands {
         }
         // Users' names are unique, whatever team they are of.
         let is_of_team = match name {
-            "user add" | "trace" | "lockout rm" | "group add" => true,
+            "user add" | "trace" | "why" | "lockout rm" | "group add" => true,
             // Types are everybody's.
             name => name.starts_with("device ") && !name.starts_with("device type "),
         };
@@ -163,6 +163,11 @@ impl Commands {
     /// The same for one of this tenant.
     pub(super) fn rotate_in(&self, tenant: TenantId, id: &str) -> Option<String> {
         self.in_tenant(tenant)?.rotate(id)
+    }
+
+    /// Why another client of this tenant does not work.
+    pub(super) fn why_in(&self, tenant: TenantId, name: &str) -> Option<String> {
+        self.in_tenant(tenant)?.line("why", &[], &[name])
     }
 
     /// What was deleted is there again.

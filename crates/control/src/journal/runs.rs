@@ -155,7 +155,7 @@ impl Runs {
             cause: kept.cause,
             since_ms: kept.since_ms,
             count: kept.count,
-            said_goodbye: kept.last.told.event.cause() == Some(RefusalCause::Goodbye),
+            said_goodbye: is_goodbye(&kept.last.told.event),
             last: entry(&kept.last),
         };
         let of = |name: &str| self.names.get(&Name(tenant.0, name));
@@ -219,6 +219,7 @@ fn put(runs: &mut Vec<StoredRun>, written: &Arc<Written>, cause: Option<Cause>) 
             && last.topic() == event.topic()
             && run.last.told.head.client_id == head.client_id
             && (!is_one_of_many || last.cause() == event.cause())
+            && is_goodbye(last) == is_goodbye(event)
     };
     let mut run = StoredRun {
         cause,
@@ -242,6 +243,11 @@ fn put(runs: &mut Vec<StoredRun>, written: &Arc<Written>, cause: Option<Cause>) 
     // Most have one or two, and there are many of them.
     runs.reserve_exact(1);
     runs.push(run);
+}
+
+/// The client disconnected with a DISCONNECT of its own, as it wanted to.
+fn is_goodbye(event: &Event) -> bool {
+    event.cause() == Some(RefusalCause::Goodbye)
 }
 
 #[cfg(test)]
@@ -404,13 +410,16 @@ mod tests {
         node.note(30, come());
         node.note(40, go(RefusalCause::ClosedByClient));
         node.note(50, come());
-        let expected = vec![(20, 2), (10, 3)];
+        // Each way to go is counted by itself.
+        let expected = vec![(40, 1), (10, 3)];
         assert_eq!((node.runs.names.len(), node.of("c")), (0, expected));
         node.note(60, dropped("c"));
-        assert_eq!(node.of("c"), [(20, 2), (10, 3), (60, 1)]);
-        node.note(70, go(RefusalCause::Goodbye));
+        assert_eq!(node.of("c"), [(40, 1), (10, 3), (60, 1)]);
+        node.note(70, go(RefusalCause::ClosedByClient));
+        node.note(75, go(RefusalCause::Goodbye));
         node.note(80, come());
-        assert_eq!(node.of("c"), [(60, 1), (20, 3), (10, 4)]);
+        let expected = [(60, 1), (40, 2), (75, 1), (10, 4)];
+        assert_eq!(node.of("c"), expected);
     }
 
     #[test]

@@ -577,12 +577,22 @@ impl Client {
         if std::mem::replace(&mut self.online, false) {
             gone.came.note(self.since_ms);
         }
-        if matches!(why, Going::Wished(..)) {
+        if let Going::Wished(_, cause) = &why {
+            // A DISCONNECT, and a connection that breaks, are counted by themselves.
+            if let Going::Wished(_, before) = &gone.why
+                && is_goodbye(before) != is_goodbye(cause)
+            {
+                gone.went = Times::default();
+            }
             gone.went.note(at_ms);
         }
         (gone.why, gone.will) = (why, will);
         (self.since_ms, gone.last_seen_ms) = (at_ms, at_ms);
     }
+}
+
+fn is_goodbye(cause: &RefusalCause) -> bool {
+    *cause == RefusalCause::Goodbye
 }
 
 fn address_text(address: Option<(IpAddr, u16)>) -> String {

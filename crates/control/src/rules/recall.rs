@@ -1,9 +1,11 @@
 //! What is known of a rule that is asked about why it does nothing.
 
+use martlet_broker::EventKind;
 use martlet_registry::Visibility;
 use martlet_rules::{ActionDefinition, own_webhook};
 
 use super::{RuleSeen, Rules, webhooks};
+use crate::lock::lock;
 use crate::text::typed;
 use crate::why::facts::{Facts, Integration, RuleAsked};
 
@@ -11,6 +13,13 @@ impl Rules {
     /// Adds it. `team`: the caller sees rules of this team alone. Where the tables cannot be read,
     /// health says so, and the rest is told.
     pub async fn complete(&self, team: Option<&str>, facts: &mut Facts) {
+        // Rules have events published that they look at.
+        let published = lock(&self.published).clone();
+        let published = EventKind::ALL
+            .iter()
+            .map(|kind| kind.name())
+            .filter(|name| published.contains(*name));
+        facts.own_topics.events.extend(published);
         let name = &*facts.question.name;
         let Ok(all) = self.seen(Visibility::of(team)).await else {
             return;

@@ -17,6 +17,7 @@ const LEAVES_LOOKED_AT: usize = 100;
 impl SharedRegistry {
     /// Adds it. Where the tables cannot be read, health says so, and the rest is told.
     pub async fn complete(&self, facts: &mut Facts) {
+        self.recall_messages(facts).await;
         let (name, client_id) = (facts.question.name.clone(), facts.client_id.clone());
         let tenant = facts.question.tenant.0;
         let is_known = facts.known_as.is_some();

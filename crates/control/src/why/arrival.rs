@@ -7,7 +7,7 @@ use martlet_codec::{TopicFilter, TopicName};
 
 use super::facts::{Facts, NearSubscriber, Session, Unreadable};
 use super::found::{Found, RECENT_MS, Weight};
-use super::near::{NearMiss, is_nearly_matched, matches, near_miss, nearest};
+use super::near::{NearMiss, is_nearly_matched, matches, near_miss, nearest, nearly_same};
 use super::side::{Side, side};
 use super::{Finding, Question};
 use crate::cause::Cause;
@@ -15,6 +15,7 @@ use crate::commands;
 use crate::control::{Control, ControlError};
 use crate::explain::{self, Outcome};
 use crate::journal::{Entry, Lacking, Run};
+use crate::rfc3339;
 use crate::telemetry::Telemetry;
 use crate::wall_clock::now_ms;
 
@@ -22,7 +23,7 @@ use crate::wall_clock::now_ms;
 const SUBSCRIPTIONS_MAX: usize = 100;
 
 /// Levels of a topic that are looked up as Client Identifiers.
-const LEVELS_MAX: usize = 8;
+pub(super) const LEVELS_MAX: usize = 8;
 
 /// Clients that nearly have a subscription, and topics, that are told.
 const TOLD: usize = 3;
@@ -45,6 +46,7 @@ pub(super) fn arrivals(facts: &Facts, found: &mut Found) {
             let published = unmatched.find(|one| *one.topic == **topic);
             let missed = published.filter(|one| may_read(facts) && !one.is_forbidden);
             let missed = missed.and_then(|one| missed_of_topic(facts, one));
+            let missed = missed.or_else(|| nearly_published(facts, topic));
             found.extend(missed.map(|finding| (Weight::Topic, finding)));
         }
         None => {
@@ -67,6 +69,32 @@ fn is_kept(facts: &Facts, one: &UnmatchedTopic) -> bool {
         topic == twin.topic || topic.strip_suffix("/error") == Some(&*twin.topic)
     });
     !one.is_forbidden && (is_command || is_configuration)
+}
+
+/// Messages to nearly the topic that was asked about, which is likely meant: the latest of them.
+fn nearly_published(facts: &Facts, topic: &str) -> Option<Finding> {
+    let mut latest = facts.unmatched.iter().rev();
+    let is_got =
+        |one: &UnmatchedTopic| own_filters(facts).any(|filter| matches(filter, &one.topic));
+    let (one, words) = latest.find_map(|one| {
+        let words = nearly_same(topic, &one.topic).filter(|_| !is_got(one))?;
+        Some((one, words))
+    })?;
+    let is_own = is_of_same_user(facts, one);
+    if !is_own && side(facts) == Side::Publisher {
+        return None;
+    }
+    let (published, reached) = (published(one), reached(one));
+    let sentence = format!("{published} {reached}, and {topic} is likely meant: {words}");
+    let cause = match is_own {
+        true => Cause::SubscriberAbsent,
+        false => Cause::NotSubscribed,
+    };
+    let other = &one.topic;
+    let finding = Finding::new(cause, sentence).remedy(format!(
+        "publish to {topic}, or have the receiver subscribe to {other}"
+    ));
+    Some(with_messages(finding, one))
 }
 
 /// Messages to a topic of a team's client that were published outside of the team's tenant.
@@ -166,16 +194,35 @@ pub(super) fn is_of_same_user(facts: &Facts, one: &UnmatchedTopic) -> bool {
 fn missed_of_topic(facts: &Facts, one: &UnmatchedTopic) -> Option<Finding> {
     let topic = &*one.topic;
     let filter = own_filters(facts).find(|filter| matches(filter, topic))?;
-    if is_command(one) {
-        // It was published again when the device subscribed.
+    // A command was published again when the device subscribed. Who is subscribed to all topics may
+    // have got the message.
+    if is_command(one) || one.reached_all && matches!(filter, "#" | "+/#") {
         return None;
     }
     match with_no_local(facts, topic) {
         Some(filter) if is_published_by_itself(facts, one) => Some(no_local(one, filter)),
-        _ => Some(
-            ended_before(facts, one).unwrap_or_else(|| before_it_subscribed(facts, one, filter)),
-        ),
+        _ => Some(ended_before(facts, one).unwrap_or_else(|| {
+            let finding = before_it_subscribed(facts, one, filter);
+            with_session_end(facts, one, finding)
+        })),
     }
+}
+
+/// Adds that the client was connected before, and its session ended with that connection.
+fn with_session_end(facts: &Facts, one: &UnmatchedTopic, mut finding: Finding) -> Finding {
+    let is_end = |run: &&Run| run.last.what == EventKind::Disconnected;
+    let ends = facts.runs.iter().filter(is_end).map(|run| run.last.at_ms);
+    let went_ms = ends.filter(|at_ms| *at_ms <= one.last_ms).max();
+    let session = facts.session.as_ref();
+    let ends_so = session.is_some_and(|session| session.session_expiry_secs == 0);
+    if let Some(went_ms) = went_ms.filter(|_| ends_so) {
+        finding.sentence.push_str(&format!(
+            "; it was connected until {}, and its session ended with that connection: its Session \
+             Expiry Interval is 0 (before MQTT 5: Clean Session 1)",
+            rfc3339::in_words(went_ms)
+        ));
+    }
+    finding
 }
 
 /// The client's subscription to a topic, if all that it has have No Local.
@@ -211,6 +258,8 @@ fn published(one: &UnmatchedTopic) -> String {
         false => "message",
     };
     let count = match one.count {
+        // Not each was counted.
+        _ if one.reached_all => format!("{what}s"),
         1 => format!("1 {what}"),
         count => format!("{count} {what}s"),
     };
@@ -223,7 +272,7 @@ fn published(one: &UnmatchedTopic) -> String {
 
 /// The finding, with how many messages of the topic nobody got, and when.
 pub(super) fn with_messages(mut finding: Finding, one: &UnmatchedTopic) -> Finding {
-    finding.count = Some(one.count);
+    finding.count = (!one.reached_all).then_some(one.count);
     (finding.since_ms, finding.last_ms) = (Some(one.first_ms), Some(one.last_ms));
     finding
 }
@@ -275,11 +324,22 @@ fn is_expiry_bounded(facts: &Facts, session: &Session) -> bool {
     max < u32::MAX && session.session_expiry_secs == max
 }
 
+/// Words for whom the messages of a topic reached.
+fn reached(one: &UnmatchedTopic) -> &'static str {
+    match one.reached_all {
+        true => "reached only clients that are subscribed to all topics",
+        false => "reached nobody",
+    }
+}
+
 fn before_it_subscribed(facts: &Facts, one: &UnmatchedTopic, filter: &str) -> Finding {
     let (published, were) = (published(one), were(one));
+    let others = match one.reached_all {
+        true => "only clients that are subscribed to all topics got them",
+        false => "nobody was subscribed then, so nobody gets them",
+    };
     let sentence = format!(
-        "{published} came before it subscribed to {filter}, and {were} not retained: nobody was \
-         subscribed then, so nobody gets them"
+        "{published} came before it subscribed to {filter}, and {were} not retained: {others}"
     );
     let again = "publish again; publish with retain what later subscribers are to get";
     let bounded = keeping_session(facts).filter(|session| is_expiry_bounded(facts, session));
@@ -314,7 +374,7 @@ fn not_readable(one: &UnmatchedTopic, unreadable: &Unreadable) -> Finding {
 
 fn were(one: &UnmatchedTopic) -> &'static str {
     match one.count {
-        1 => "was",
+        1 if !one.reached_all => "was",
         _ => "were",
     }
 }
@@ -327,8 +387,9 @@ fn nearly_subscribed(
     may_read: bool,
 ) -> Finding {
     let (published, words, topic) = (published(one), &near.words, &one.topic);
+    let reached = reached(one);
     let sentence = format!(
-        "it is subscribed to {filter}, and {published} reached nobody, since that filter does not \
+        "it is subscribed to {filter}, and {published} {reached}, since that filter does not \
          match: {words}"
     );
     let remedy = match may_read {
@@ -344,8 +405,8 @@ fn nearly_subscribed(
 }
 
 fn not_subscribed(one: &UnmatchedTopic) -> Finding {
-    let (published, topic) = (published(one), &one.topic);
-    let sentence = format!("it has no subscription, and {published} reached nobody");
+    let (published, topic, reached) = (published(one), &one.topic, reached(one));
+    let sentence = format!("it has no subscription, and {published} {reached}");
     let finding = Finding::new(Cause::NotSubscribed, sentence)
         .remedy(format!("have the client subscribe to {topic}"));
     with_messages(finding, one)
@@ -355,18 +416,13 @@ fn not_subscribed(one: &UnmatchedTopic) -> Finding {
 fn refused_publishes(facts: &Facts, found: &mut Found) {
     for entry in facts.refused_publishes.iter().rev().take(TOLD) {
         let topic = entry.topic.as_deref().unwrap_or_default();
-        let is_meant = match &facts.question.topic {
-            Some(asked) => asked == topic,
-            None => {
-                own_filters(facts).any(|filter| filter == topic)
-                    || names_client(facts, topic)
-                        && own_filters(facts).any(|filter| matches(filter, topic))
-            }
+        let Some((weight, meant)) = is_meant_by(facts, topic) else {
+            continue;
         };
         // What was refused of the user that was asked about is told as that.
         let is_own = entry.client_id == facts.client_id
             || entry.user_name.as_deref() == Some(&facts.question.name);
-        if !is_meant || is_own {
+        if is_own {
             continue;
         }
         let publisher = match &*entry.client_id {
@@ -374,7 +430,12 @@ fn refused_publishes(facts: &Facts, found: &mut Found) {
             client_id => client_id.to_owned(),
         };
         let why = entry.why.as_deref().unwrap_or_default();
-        let sentence = format!("{publisher} published to {topic}, and was refused: {why}");
+        let sentence = match entry.what {
+            EventKind::RateExceeded => {
+                format!("messages that {publisher} published to {topic} were dropped: {why}{meant}")
+            }
+            _ => format!("{publisher} published to {topic}, and was refused: {why}{meant}"),
+        };
         let cause = entry.cause.unwrap_or(Cause::Other);
         let mut finding = Finding::new(cause, sentence).since(entry.at_ms);
         let weight = match facts.permitted_now.contains(&entry.seq) {
@@ -385,13 +446,35 @@ fn refused_publishes(facts: &Facts, found: &mut Found) {
             false => {
                 finding.remedy.clone_from(&entry.remedy);
                 finding.command.clone_from(&entry.command);
-                match &facts.question.topic {
-                    Some(_) => Weight::Topic,
-                    None => Weight::Trouble,
-                }
+                weight
             }
         };
         found.push((weight, finding));
+    }
+}
+
+/// Whether messages of a topic are likely meant for the client: what their refusal weighs, and what
+/// is to be said of a topic that is nearly the one that was asked about.
+fn is_meant_by(facts: &Facts, topic: &str) -> Option<(Weight, String)> {
+    if let Some(asked) = &facts.question.topic {
+        if asked == topic {
+            return Some((Weight::Topic, String::new()));
+        }
+        let words = nearly_same(asked, topic)?;
+        return Some((Weight::Topic, format!("; {asked} is likely meant: {words}")));
+    }
+    let is_named = names_client(facts, topic);
+    let is_meant = own_filters(facts).any(|filter| filter == topic)
+        || is_named && own_filters(facts).any(|filter| matches(filter, topic));
+    if is_meant {
+        return Some((Weight::Trouble, String::new()));
+    }
+    // Another client, such as a gateway, publishes for a device that never connects itself.
+    let was_there = facts.session.is_some() || facts.presence.is_some() || !facts.runs.is_empty();
+    match is_named {
+        true if !was_there => Some((Weight::Trouble, String::new())),
+        true => Some((Weight::Aside, String::new())),
+        false => None,
     }
 }
 
@@ -524,12 +607,21 @@ impl Control {
         Ok(found)
     }
 
-    /// The last refused publish of each client, and topic, that was recently refused: of the topic
-    /// that was asked about, or of topics that these Topic Filters match.
-    pub(super) fn recently_refused(&self, question: &Question, filters: &[&str]) -> Vec<Entry> {
+    /// The last publish of each client, and topic, that was recently refused or dropped: of the
+    /// topic that was asked about, or nearly so, or of topics that these Topic Filters match, or
+    /// that name the client.
+    pub(super) fn recently_refused(
+        &self,
+        question: &Question,
+        (client_id, user): (&str, Option<&str>),
+        filters: &[&str],
+    ) -> Vec<Entry> {
         let is_wanted = |topic: &str| match &question.topic {
-            Some(asked) => asked == topic,
-            None => filters.iter().any(|filter| matches(filter, topic)),
+            Some(asked) => asked == topic || nearly_same(asked, topic).is_some(),
+            None => {
+                is_named_in(topic, client_id, user)
+                    || filters.iter().any(|filter| matches(filter, topic))
+            }
         };
         let since_ms = now_ms().saturating_sub(RECENT_MS);
         let mut entries: Vec<Entry> = Vec::new();

@@ -7,6 +7,7 @@ use martlet_broker::{
 use martlet_registry::CommandState;
 
 use crate::authentication::Standing;
+use crate::control::OwnTopics;
 use crate::explain::Explained;
 use crate::journal::{Entry, Run, WordedRemedy};
 use crate::misread::Misread;
@@ -50,6 +51,13 @@ pub struct Facts {
     pub standing_remedy: Option<WordedRemedy>,
     /// Its session.
     pub session: Option<Session>,
+    /// When the device sent its last message, as far as the tables have it: some seconds late.
+    /// Milliseconds since the Unix epoch.
+    pub last_message_ms: Option<u64>,
+    /// Other clients that the topic names.
+    pub named_in_topic: Vec<NamedInTopic>,
+    /// What the node publishes itself.
+    pub own_topics: OwnTopics,
     /// When and how it was last seen, across restarts.
     pub presence: Option<Presence>,
     /// An address was asked about: refusals of connections from there, the latest last.
@@ -218,6 +226,37 @@ pub enum CommandAsked {
         states: Vec<(CommandState, u64)>,
         /// The command line that lists the devices.
         show: String,
+    },
+}
+
+/// A client whose Client Identifier is a level of the topic that was asked about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedInTopic {
+    /// Its Client Identifier.
+    pub client_id: String,
+    /// It is a device.
+    pub is_device: bool,
+    /// How it is.
+    pub standing: NamedStanding,
+    /// When the device sent its last message, as for the client that was asked about.
+    pub last_message_ms: Option<u64>,
+    /// The command that asks why it does not work.
+    pub command: Option<String>,
+}
+
+/// How a client is that a topic names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NamedStanding {
+    /// It has never connected.
+    NeverConnected,
+    /// It is not connected since then, milliseconds since the Unix epoch, as far as known.
+    Away(Option<u64>),
+    /// It is connected.
+    Connected {
+        /// Since when, likewise.
+        since_ms: u64,
+        /// The device has published since; none: that is not known.
+        has_published: Option<bool>,
     },
 }
 
@@ -491,6 +530,8 @@ pub struct Session {
     pub queue_full: Option<ReachedLimit>,
     /// Messages for it that expired.
     pub expired: u64,
+    /// The device has published since it logged in; none: that is not known.
+    pub has_published: Option<bool>,
     /// Topic Filters with the QoS that was granted.
     pub subscriptions: Vec<(String, u8)>,
     /// Those of them with No Local.

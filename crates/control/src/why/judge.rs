@@ -12,7 +12,7 @@ use super::found::{Found, RECENT_MS, Weight, is_connected, is_recent};
 use super::side::is_subscribed;
 use super::{
     Diagnosis, Evidence, Finding, State, arrival, command, door, inactive, integration, memory,
-    named, retained, rollout, session, telemetry, topic, twin, will,
+    named, own_topics, retained, rollout, session, silence, telemetry, topic, twice, twin, will,
 };
 use crate::cause::Cause;
 use crate::rfc3339;
@@ -114,6 +114,8 @@ fn clients_of(facts: &Facts) -> Vec<Cow<'_, Facts>> {
             replaced_ms: facts.replaced_ms,
             by_certificate: facts.by_certificate,
             inactive: facts.inactive.clone(),
+            named_in_topic: facts.named_in_topic.clone(),
+            own_topics: facts.own_topics.clone(),
             ..client.clone()
         })
     });
@@ -143,6 +145,8 @@ fn looked_at(facts: &Facts) -> Found {
         arrival::arrivals(facts, &mut found);
         retained::retained(facts, &mut found);
         will::of_others(facts, &mut found);
+        own_topics::own_topics(facts, &mut found);
+        silence::publisher_absent(facts, &mut found);
         topic::topic(facts, &mut found);
     }
     found.extend(memory::forgotten(facts));
@@ -368,7 +372,8 @@ fn nothing(clients: &[Cow<'_, Facts>], was_ill: bool, is_other_refused: bool) ->
     };
     let uses = |topic: &str| match connected.as_slice() {
         [one] => topic::is_well(one, topic),
-        _ => format!("it may use {topic}"),
+        all => twice::comes_twice_to_several(all, topic)
+            .unwrap_or_else(|| format!("it may use {topic}")),
     };
     let sentence = match &question.topic {
         Some(topic) if was_ill => format!("{who}, {}, and nothing is wrong now", uses(topic)),
@@ -382,7 +387,11 @@ fn nothing(clients: &[Cow<'_, Facts>], was_ill: bool, is_other_refused: bool) ->
         }
         None => format!("{who} and nothing {lost} was refused or lost recently"),
     };
-    let finding = Finding::new(Cause::NothingWrong, sentence);
+    let silence = match connected.as_slice() {
+        [one] => silence::last_publish(one),
+        _ => String::new(),
+    };
+    let finding = Finding::new(Cause::NothingWrong, sentence + &silence);
     let since_ms = first.session.as_ref().and_then(|session| session.since_ms);
     match since_ms {
         Some(since_ms) => finding.since(since_ms),

@@ -5,14 +5,16 @@
 //! * `gather`: where it comes from
 //! * `namesakes`: which known names may be meant by an unknown one
 //! * `judge`: the diagnosis on the facts, without further questions: why a client is refused
-//!   (`door`), which of its messages were refused or lost (`session`), who publishes and receives
-//!   a topic (`topic`), which messages did not come to it though it is subscribed, or nearly so
-//!   (`arrival`, `near`), which retained message it did not get (`retained`), which Wills were
-//!   published or discarded (`will`), which messages wait for an integration (`integration`), which
-//!   are no telemetry (`telemetry`), and which a start of the node has made it forget (`memory`);
-//!   that a device is inactive (`inactive`), which rollouts wait for it (`rollout`), which commands
-//!   to it have failed or wait (`command`), which configuration it has not reported (`twin`), and
-//!   the rules, rollouts and commands that were named (`named`)
+//!   (`door`), which of its messages were refused or lost (`session`), who publishes and receives a
+//!   topic (`topic`, `twice`), which messages did not come to it though it is subscribed, or nearly
+//!   so (`arrival`, `near`), who publishes nothing (`silence`), what the node itself does not
+//!   publish (`own_topics`), that its connections end again and again (`unstable`), which retained
+//!   message it did not get (`retained`), which Wills were published or discarded (`will`), which
+//!   messages wait for an integration (`integration`), which are no telemetry (`telemetry`), and
+//!   which a start of the node has made it forget (`memory`); that a device is inactive
+//!   (`inactive`), which rollouts wait for it (`rollout`), which commands to it have failed or wait
+//!   (`command`), which configuration it has not reported (`twin`), and the rules, rollouts and
+//!   commands that were named (`named`)
 
 mod arrival;
 mod command;
@@ -27,15 +29,19 @@ mod memory;
 mod named;
 mod namesakes;
 mod near;
+mod own_topics;
 mod retained;
 mod rollout;
 mod session;
 mod side;
+mod silence;
 mod telemetry;
 #[cfg(test)]
 mod tests;
 mod topic;
+mod twice;
 mod twin;
+mod unstable;
 mod will;
 
 use martlet_broker::TenantId;

@@ -37,31 +37,100 @@ fn would_match(filter: &str, topic: &str) -> bool {
 /// How a subscription misses a topic that it nearly matches. None: it matches, or is about
 /// something else.
 pub(super) fn near_miss(filter: &str, topic: &str) -> Option<NearMiss> {
-    let filter = SubscriptionFilter::parse(filter).ok()?.filter.as_str();
-    if would_match(filter, topic) {
+    let own = SubscriptionFilter::parse(filter).ok()?.filter.as_str();
+    if would_match(own, topic) {
         return None;
     }
-    for (longer, other, what, lacks) in [
-        (topic, filter, "the topic", "the filter"),
-        (filter, topic, "the filter", "the topic"),
+    if let Some(meant) = shared_meant(own).filter(|(_, filter)| would_match(filter, topic)) {
+        let (shared, _) = meant;
+        return NearMiss::likely(format!("{shared} is meant"));
+    }
+    let begins_wild = own.starts_with(['+', '#']);
+    if begins_wild
+        && topic
+            .strip_prefix('$')
+            .is_some_and(|rest| would_match(own, rest))
+    {
+        return NearMiss::likely(
+            "a filter that begins with a wildcard does not match topics that begin with $",
+        );
+    }
+    let names = Names {
+        filter: "the filter",
+        topic: "the topic",
+    };
+    if let Some(words) = slip(own, topic, &names) {
+        return NearMiss::likely(words);
+    }
+    let is_whole = !own.ends_with('#');
+    if is_whole && own.contains('/') && would_match(&format!("{own}/#"), topic) {
+        return NearMiss::likely(format!(
+            "the topic has more levels, which {own}/# would match"
+        ));
+    }
+    differing_level(own, topic, &names)
+}
+
+/// The Shared Subscription that is meant by a filter of another broker's form, and its filter:
+/// `$queue/FILTER`, or `$shared/GROUP/FILTER`.
+pub(super) fn shared_meant(filter: &str) -> Option<(String, &str)> {
+    if let Some(filter) = filter.strip_prefix("$queue/") {
+        return Some((format!("$share/GROUP/{filter}"), filter));
+    }
+    let (group, filter) = filter.strip_prefix("$shared/")?.split_once('/')?;
+    Some((format!("$share/{group}/{filter}"), filter))
+}
+
+/// How a topic differs from another one that is likely to be meant, in words. None: it is the same,
+/// or it is about something else.
+pub(super) fn nearly_same(meant: &str, topic: &str) -> Option<String> {
+    if meant == topic || TopicName::new(meant).is_err() {
+        return None;
+    }
+    let names = Names {
+        filter: meant,
+        topic,
+    };
+    slip(meant, topic, &names).or_else(|| {
+        let near = differing_level(meant, topic, &names)?;
+        near.is_likely.then_some(near.words)
+    })
+}
+
+/// What a filter and a topic are called in words.
+struct Names<'a> {
+    filter: &'a str,
+    topic: &'a str,
+}
+
+/// What was likely written by mistake, in words: slashes, blanks, `*`, capital letters, or a prefix
+/// that one of both lacks.
+fn slip(filter: &str, topic: &str, names: &Names<'_>) -> Option<String> {
+    for (longer, other, what, lacks, is_topic) in [
+        (topic, filter, names.topic, names.filter, true),
+        (filter, topic, names.filter, names.topic, false),
     ] {
-        let is_it = |longer: &str| match what {
-            "the topic" => would_match(other, longer),
-            _ => would_match(longer, other),
+        let is_it = |longer: &str| match is_topic {
+            true => would_match(other, longer),
+            false => would_match(longer, other),
         };
         if longer.strip_prefix('/').is_some_and(is_it) {
-            return NearMiss::likely(format!("{what} begins with /, and {lacks} does not"));
+            return Some(format!("{what} begins with /, and {lacks} does not"));
         }
         if longer.strip_suffix('/').is_some_and(is_it) {
-            return NearMiss::likely(format!("{what} ends with /, and {lacks} does not"));
+            return Some(format!("{what} ends with /, and {lacks} does not"));
         }
     }
-    for (of, what) in [(filter, "the filter"), (topic, "the topic")] {
+    for (of, what) in [(filter, names.filter), (topic, names.topic)] {
         // Else there are none in it.
         let has_blanks = without_blanks(of) != of;
         if has_blanks && would_match(&without_blanks(filter), &without_blanks(topic)) {
-            return NearMiss::likely(format!(
-                "{what} {of:?} has a blank at the beginning or end of a level, which counts in MQTT"
+            let what = match what == of {
+                true => format!("{of:?}"),
+                false => format!("{what} {of:?}"),
+            };
+            return Some(format!(
+                "{what} has a blank at the beginning or end of a level, which counts in MQTT"
             ));
         }
     }
@@ -69,22 +138,56 @@ pub(super) fn near_miss(filter: &str, topic: &str) -> Option<NearMiss> {
         .iter()
         .filter_map(|last| with_wildcards(filter, last));
     if let Some(meant) = meant.find(|meant| would_match(meant, topic)) {
-        return NearMiss::likely(format!(
+        return Some(format!(
             "* is not a wildcard in MQTT: {meant} would match (+ stands for one level, # for the \
              rest)"
         ));
     }
     if would_match(&filter.to_lowercase(), &topic.to_lowercase()) {
-        return NearMiss::likely("upper and lower case differ");
+        return Some("upper and lower case differ".to_owned());
     }
-    let is_whole = !filter.ends_with('#');
-    if is_whole && filter.contains('/') && would_match(&format!("{filter}/#"), topic) {
-        return NearMiss::likely(format!(
-            "the topic has more levels, which {filter}/# would match"
-        ));
-    }
-    differing_level(filter, topic)
+    prefixed(filter, topic, names)
 }
+
+/// One of both has more levels in front, and is the same otherwise.
+fn prefixed(filter: &str, topic: &str, names: &Names<'_>) -> Option<String> {
+    let is_specific = |filter: &str| {
+        let levels = filter
+            .split('/')
+            .filter(|level| !matches!(*level, "+" | "#"));
+        levels.count() >= LITERAL_LEVELS
+    };
+    for (prefix, rest) in prefixes(topic) {
+        if is_specific(filter) && would_match(filter, rest) {
+            let Names { filter, topic } = names;
+            return Some(format!(
+                "{topic} begins with {prefix}, and {filter} does not"
+            ));
+        }
+    }
+    for (prefix, rest) in prefixes(filter) {
+        let is_literal = !prefix.contains(['+', '#', '$']);
+        if is_literal && is_specific(rest) && would_match(rest, topic) {
+            let Names { filter, topic } = names;
+            return Some(format!(
+                "{filter} begins with {prefix}, and {topic} does not"
+            ));
+        }
+    }
+    None
+}
+
+/// Levels of a filter that are no wildcards, so that a topic is not like it by chance.
+const LITERAL_LEVELS: usize = 2;
+
+/// Each way to take levels off at the beginning: what is taken off, with its slash, and the rest.
+fn prefixes(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    let ends = text.match_indices('/').map(|(at, _)| at + 1);
+    ends.map(|at| text.split_at(at)).take(PREFIX_LEVELS_MAX)
+}
+
+/// Levels that are taken off, at most.
+const PREFIX_LEVELS_MAX: usize = 8;
 
 /// The filter that misses the topic most nearly, and what differs.
 pub(super) fn nearest<'a, F: AsRef<str> + ?Sized + 'a>(
@@ -134,7 +237,7 @@ fn with_wildcards(filter: &str, last: &str) -> Option<String> {
 }
 
 /// All levels but one match.
-fn differing_level(filter: &str, topic: &str) -> Option<NearMiss> {
+fn differing_level(filter: &str, topic: &str, names: &Names<'_>) -> Option<NearMiss> {
     let topic: Vec<&str> = topic.split('/').collect();
     let mut own: Vec<&str> = filter.split('/').collect();
     if own.last() == Some(&"#") {
@@ -153,7 +256,10 @@ fn differing_level(filter: &str, topic: &str) -> Option<NearMiss> {
     }
     let number = at + 1;
     Some(NearMiss {
-        words: format!("level {number} is {own_level:?} in the filter and {level:?} in the topic"),
+        words: format!(
+            "level {number} is {own_level:?} in {} and {level:?} in {}",
+            names.filter, names.topic
+        ),
         is_likely: is_similar(own_level, level),
     })
 }
@@ -246,6 +352,23 @@ mod tests {
                 "d/f3/cmd",
                 "the topic has more levels, which d/+/# would match",
             ),
+            (
+                "d/+/cmd",
+                "acme/d/f3/cmd",
+                "the topic begins with acme/, and the filter does not",
+            ),
+            (
+                "acme/eu/d/+/cmd",
+                "d/f3/cmd",
+                "the filter begins with acme/eu/, and the topic does not",
+            ),
+            ("$queue/d/#", "d/f3/cmd", "$share/GROUP/d/# is meant"),
+            ("$shared/g/d/#", "d/f3/cmd", "$share/g/d/# is meant"),
+            (
+                "#",
+                "$SYS/broker/uptime",
+                "a filter that begins with a wildcard does not match topics that begin with $",
+            ),
         ] {
             let found = near_miss(filter, topic).unwrap_or_else(|| panic!("{filter} {topic}"));
             assert_eq!((&*found.words, found.is_likely), (expected, true));
@@ -259,6 +382,9 @@ mod tests {
             ("d/f3/cmd", "x/f4/cmd"),
             ("jobs", "plan"),
             ("a/#", "b/c"),
+            ("d/#", "x/d/f3"),
+            ("+/f3", "a/b/c/f3"),
+            ("$queue/d/#", "x/f3"),
         ] {
             assert_eq!(near_miss(filter, topic), None, "{filter} {topic}");
         }
@@ -268,6 +394,45 @@ mod tests {
                 found.is_some_and(|found| !found.is_likely),
                 "{filter} {topic}"
             );
+        }
+    }
+
+    #[test]
+    fn a_topic_that_is_nearly_another_is_told() {
+        for (meant, topic, expected) in [
+            (
+                "d/4/state",
+                "/d/4/state",
+                "/d/4/state begins with /, and d/4/state does not",
+            ),
+            ("d/5/state", "d/5/State", "upper and lower case differ"),
+            (
+                "d/6/state",
+                "acme/d/6/state",
+                "acme/d/6/state begins with acme/, and d/6/state does not",
+            ),
+            (
+                "d/7/state",
+                "d/7/stat",
+                "level 3 is \"state\" in d/7/state and \"stat\" in d/7/stat",
+            ),
+            (
+                "d/8/state",
+                "d/8/state ",
+                "\"d/8/state \" has a blank at the beginning or end of a level, which counts in \
+                 MQTT",
+            ),
+        ] {
+            assert_eq!(nearly_same(meant, topic).as_deref(), Some(expected));
+        }
+        for (meant, topic) in [
+            ("d/4/state", "d/4/state"),
+            ("d/4/state", "d/5/state"),
+            ("d/4", "d/4/state"),
+            ("d/4/state", "d/4/events"),
+            ("d/+/state", "/d/4/state"),
+        ] {
+            assert_eq!(nearly_same(meant, topic), None, "{meant} {topic}");
         }
     }
 }

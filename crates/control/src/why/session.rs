@@ -10,8 +10,10 @@ use super::found::{
     ACKNOWLEDGE, Found, RECENT_MS, Weight, is_connected, is_recent, is_unacknowledged, times,
     uncapitalized,
 };
+use super::near::nearly_same;
 use super::side::{Side, is_subscribed, of_topic, side};
 use super::topic::{is_by_rules, of_another_topic};
+use super::unstable::unstable;
 use crate::cause::Cause;
 use crate::event_words;
 use crate::journal::{Run, remedy_of_drop, remedy_of_limit};
@@ -22,7 +24,10 @@ const REPEATED: u64 = 2;
 pub(super) fn session(facts: &Facts, found: &mut Found) {
     let is_connected = is_connected(facts);
     for run in facts.runs.iter().rev().filter(|run| is_recent(facts, run)) {
-        let Some(cause) = run.cause else { continue };
+        let Some(cause) = run.cause else {
+            found.extend(unstable(facts, run));
+            continue;
+        };
         match run.last.what {
             EventKind::Refused if is_connected && is_by_another(facts, run) => {
                 found.push((Weight::Aside, tried_by_another(run, cause, "has")));
@@ -74,7 +79,7 @@ pub(super) fn session(facts: &Facts, found: &mut Found) {
             _ if is_by_rules(facts, run) => {}
             _ if of_topic(facts, run) => found.push((Weight::Topic, Finding::of_run(run, cause))),
             _ if of_another_topic(facts, run) => {
-                found.push((Weight::Aside, Finding::of_run(run, cause)));
+                found.push(of_other_topic(facts, run, cause));
             }
             _ => found.push((Weight::Trouble, Finding::of_run(run, cause))),
         }
@@ -95,6 +100,23 @@ pub(super) fn session(facts: &Facts, found: &mut Found) {
         };
         found.push((Weight::Remark, Finding::new(Cause::Away, sentence)));
     }
+}
+
+/// What happened to another topic than was asked about; that topic may be the one that is meant.
+fn of_other_topic(facts: &Facts, run: &Run, cause: Cause) -> (Weight, Finding) {
+    let mut finding = Finding::of_run(run, cause);
+    let topics = facts
+        .question
+        .topic
+        .as_deref()
+        .zip(run.last.topic.as_deref());
+    let words = topics.and_then(|(asked, topic)| Some((asked, nearly_same(asked, topic)?)));
+    let Some((asked, words)) = words else {
+        return (Weight::Aside, finding);
+    };
+    let meant = format!("; {asked} is likely meant: {words}");
+    finding.sentence.push_str(&meant);
+    (Weight::Topic, finding)
 }
 
 /// A subscription was refused, and the client has connected again since and is subscribed. Of the

@@ -7,8 +7,11 @@ use super::arrival::{
     is_of_same_user, near_subscribers, own_near_miss, with_messages, with_no_local,
 };
 use super::facts::{Backlog, Facts, Meant, Subscriber, TopicRules};
-use super::found::{ACKNOWLEDGE, Found, RECENT_MS, Weight, is_unacknowledged, uncapitalized};
+use super::found::{
+    ACKNOWLEDGE, Found, RECENT_MS, Weight, is_recent, is_unacknowledged, uncapitalized,
+};
 use super::side::{Side, matching, of_topic, side, subscribes};
+use super::twice::comes_twice;
 use crate::cause::Cause;
 use crate::event_words;
 use crate::explain::{Explained, Outcome};
@@ -72,7 +75,7 @@ pub(super) fn topic(facts: &Facts, found: &mut Found) {
     }
     let is_connected = session.is_some_and(|session| session.connected);
     if side == Side::Receiver {
-        if is_connected {
+        if is_connected && !is_subscribe_refused(facts) {
             let sentence = format!("it may read {topic}, and has no subscription that it matches");
             let remedy = format!("have the client subscribe to {topic}");
             let finding = not_subscribed(facts, topic, sentence, remedy);
@@ -109,6 +112,17 @@ pub(super) fn topic(facts: &Facts, found: &mut Found) {
     found.extend(lost_by_subscribers(facts, topic));
     found.extend(lost_by_groups(facts, topic));
     found.extend(not_acknowledged(facts, topic));
+}
+
+/// Its subscription to the topic was refused recently, which is told of it, and would be again.
+fn is_subscribe_refused(facts: &Facts) -> bool {
+    let mut runs = facts.runs.iter();
+    runs.any(|run| {
+        run.last.what == EventKind::SubscribeRefused
+            && of_topic(facts, run)
+            && is_recent(facts, run)
+            && !facts.permitted_now.contains(&run.last.seq)
+    })
 }
 
 /// It has no subscription for the topic; the one that nearly matches is named.
@@ -328,6 +342,9 @@ pub(super) fn is_well(facts: &Facts, topic: &str) -> String {
     let own = session
         .map(|session| matching(session, topic))
         .unwrap_or_default();
+    if let Some(twice) = session.and_then(|session| comes_twice(session, topic)) {
+        return twice;
+    }
     if let Some((filter, qos)) = own.iter().max_by_key(|(_, qos)| *qos) {
         let subscribers = facts.subscribers.iter().flatten();
         let members = subscribers.filter(|one| one.filter == *filter).count();

@@ -60,6 +60,8 @@ pub(crate) struct NodeConfig {
     pub(crate) events_kept: Bounds,
     /// Where it is published who is connected.
     pub(crate) presence_topics: Option<PresenceTopics>,
+    /// The topic of presence, whether it is published or not.
+    pub(crate) presence_topic: String,
     /// Where it is pushed to.
     pub(crate) push: Option<Push>,
     /// Kinds of events that are published as messages.
@@ -179,6 +181,7 @@ pub(crate) fn resolve_with(
             bytes: settings.events.kept_bytes,
         },
         presence_topics: presence_topics(effective)?,
+        presence_topic: settings.presence.topic.clone(),
         push: push(effective)?,
         events_published: events_published(effective)?,
         events_published_names: names_of(&settings.events.publish),

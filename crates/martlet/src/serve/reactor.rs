@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use martlet_broker::RuleBook;
-use martlet_control::NodeInfo;
 use martlet_control::backup::STORE;
+use martlet_control::feed::PublishedKinds;
+use martlet_control::{NodeInfo, OwnTopics};
 use martlet_reactor::{Descriptors, Durability, ReactorConfig, Running};
 use tracing::warn;
 
@@ -84,6 +85,15 @@ pub(super) fn node_info(node: &NodeConfig, options: &ConfigOptions, running: &Ru
         connections_max: connections_max(node, &running.descriptors()),
         anonymous_beyond_loopback: node.anonymous_beyond_loopback,
         limits: node.settings.limits.clone(),
+        own_topics: OwnTopics {
+            publishes_statistics: node.sys_interval_secs > 0,
+            events: node
+                .events_published
+                .as_ref()
+                .map_or_else(Vec::new, PublishedKinds::names),
+            presence: node.presence_topic.clone(),
+            publishes_presence: node.presence_topics.is_some(),
+        },
     }
 }
 

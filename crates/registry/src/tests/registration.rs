@@ -3,7 +3,8 @@
 use super::*;
 use crate::{
     Activity, Actor, DataType, DeviceCounts, DeviceFilter, DeviceOrder, DeviceRef, IOTFLOW,
-    InactivityCheck, KindCount, LastHeard, Owner, PartCounts, SilentDevice, TypeSettings, now_ms,
+    InactivityCheck, KindCount, MessageTimes, Owner, PartCounts, SilentDevice, TypeSettings,
+    now_ms,
 };
 
 /// The type that devices have if none is named.
@@ -107,7 +108,7 @@ both!(it_is_noted_when_a_device_was_last_heard_of, registry, {
 both!(devices_that_sent_messages_are_noted_at_once, registry, {
     registry.add_device("a").await?;
     registry.add_device("b").await?;
-    let heard = |id: &str, message_ms, telemetry_ms| LastHeard {
+    let heard = |id: &str, message_ms, telemetry_ms| MessageTimes {
         tenant: 0,
         id: id.to_owned(),
         message_ms,
@@ -130,7 +131,7 @@ both!(devices_that_sent_messages_are_noted_at_once, registry, {
         );
         assert_eq!(told, expected, "{number}");
     }
-    let other_tenant = LastHeard {
+    let other_tenant = MessageTimes {
         tenant: 7,
         ..heard("a", 9_000, 0)
     };
@@ -154,7 +155,7 @@ both!(
             last_message_ms,
             after_secs,
         };
-        let heard = |id: &str, message_ms| LastHeard {
+        let heard = |id: &str, message_ms| MessageTimes {
             tenant: 0,
             id: id.to_owned(),
             message_ms,

@@ -3,6 +3,7 @@
 //! * `identity`: who a client is
 //! * `integrations`: integrations, and the sessions and dead letters of one
 //! * `meant`: whom a name means
+//! * `named_in_topic`: other clients that a topic names
 //! * `session`: the session of a client
 //! * `topic`: the permissions, subscribers and retained message of a topic
 //! * `will`: Wills of clients that are gone
@@ -10,6 +11,7 @@
 mod identity;
 mod integrations;
 mod meant;
+mod named_in_topic;
 mod session;
 mod topic;
 mod will;
@@ -26,7 +28,7 @@ use super::door::{is_one_too_many, was_there_then};
 use super::facts::{Banned, Facts, Lockout, NotStored, Presence, StoreTrouble};
 use crate::authentication::Policy;
 use crate::cause::Cause;
-use crate::control::{Control, ControlError};
+use crate::control::{Control, ControlError, OwnTopics};
 use crate::integrations::Integrations;
 use crate::journal::{AclPlace, Entry, Run, host, remedy_of_limit};
 use crate::store::StoreState;
@@ -66,6 +68,8 @@ impl Control {
             Some((all, question)) => self.facts_of_integration(all, telemetry, &question).await?,
             None => self.facts_of_client(telemetry, question).await?,
         };
+        facts.named_in_topic = self.named_in_topic(&facts).await?;
+        facts.own_topics = self.info.own_topics.clone();
         if let Some(all) = integrations {
             self.add_integrations(all, &mut facts).await;
         }
@@ -250,7 +254,7 @@ impl Control {
         };
         let own = session.iter().flat_map(|session| &session.subscriptions);
         let own: Vec<&str> = own.map(|one| &*one.filter).collect();
-        let refused_publishes = self.recently_refused(question, &own);
+        let refused_publishes = self.recently_refused(question, (client_id, user.as_deref()), &own);
         let unmatched = self.recently_unmatched(telemetry, tenant).await?;
         let own_publishers = self.publishers_of(tenant, user.as_deref(), &unmatched);
         let unmatched_in_common = match question.sees_node && tenant != TenantId(0) {
@@ -273,6 +277,9 @@ impl Control {
             by_certificate: policy.is_some_and(|policy| {
                 policy.takes_certificate_of(Realm::of_tenant(tenant), &question.name)
             }),
+            last_message_ms: None,
+            named_in_topic: Vec::new(),
+            own_topics: OwnTopics::default(),
             not_stored: telemetry.map_or_else(Vec::new, |telemetry| {
                 not_stored_of(telemetry, tenant, client_id)
             }),

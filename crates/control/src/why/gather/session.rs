@@ -80,6 +80,7 @@ pub(super) fn session_of(found: ClientDetail) -> Session {
             .as_ref()
             .is_some_and(|connection| connection.clean_start),
         expired: info.expired,
+        has_published: found.has_published,
         waits_for_store: found
             .connection
             .as_ref()

@@ -6,6 +6,7 @@ mod parts;
 mod session;
 mod sessions;
 mod several;
+mod silence;
 mod topic;
 
 use martlet_broker::{

@@ -67,6 +67,7 @@ fn missed(gone_ms: u64) -> Facts {
             run(EventKind::Connected, "", "", 1, 5_000),
         ],
         unmatched: vec![UnmatchedTopic {
+            reached_all: false,
             topic: "a/1".into(),
             client_id: Some("other".into()),
             count: 1,

@@ -377,6 +377,7 @@ fn what_a_client_with_no_local_publishes_is_told_as_that() {
         session.no_local = vec!["state/#".to_owned()];
     }
     let unmatched = |client_id: &str| UnmatchedTopic {
+        reached_all: false,
         topic: "state/1".into(),
         client_id: Some(client_id.into()),
         count: 2,
