@@ -244,7 +244,7 @@ impl Shard {
         if let Some(permit) = permit
             && let Some(reason) = self
                 .authentications
-                .is_revoked(&permit.identity, permit.known)
+                .revocation_of(&permit.identity, permit.known)
                 .filter(|_| !fault::is(Fault::RevokedWhileWaiting))
         {
             return Some(RefusalCause::Revoked(reason).into());

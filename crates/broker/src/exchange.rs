@@ -292,7 +292,7 @@ impl Shard {
         if !is_same || state.tenant != identity.tenant {
             return Err(refused(RefusalCause::ReauthenticatedAsOther));
         }
-        if let Some(reason) = self.authentications.is_revoked(&identity, known) {
+        if let Some(reason) = self.authentications.revocation_of(&identity, known) {
             return Err(refused(RefusalCause::Revoked(reason)));
         }
         let proved = (identity.user_name.clone(), identity.proof);

@@ -58,7 +58,7 @@ impl Shard {
     }
 
     /// Continues the messages that are being fanned out, up to their part of this turn.
-    pub(crate) fn go_on_fanning_out<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
+    pub(crate) fn continue_fan_outs<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
         for _ in 0..AT_ONCE.min(self.fan_outs.queue.len()) {
             if self.work.is_past(FAN_OUTS) {
                 return;
@@ -73,7 +73,7 @@ impl Shard {
             cx.effects.is_fanning_out = false;
             self.settle(cx);
             if is_done {
-                self.is_routed_here(cx, &fan_out.current);
+                self.report_routed(cx, &fan_out.current);
                 if fan_out.current.message.id().asks_for_receipts() {
                     let message = fan_out.current.message.publication();
                     self.tell_receivers(cx, &message, fan_out.receipts);
@@ -91,8 +91,8 @@ impl Shard {
         }
     }
 
-    /// All receivers of this shard have the message.
-    fn is_routed_here<N: Node>(&mut self, cx: &mut Cx<'_, N>, delivery: &Delivery) {
+    /// Answers, where an answer is expected, that all receivers of this shard have the message.
+    fn report_routed<N: Node>(&mut self, cx: &mut Cx<'_, N>, delivery: &Delivery) {
         let id = delivery.message.id();
         match delivery.answer_to {
             Some(shard) if shard == self.id => self.routed_answer_received(cx, id),

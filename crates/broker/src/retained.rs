@@ -9,7 +9,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
-use martlet_permission::TenantId;
+use martlet_permission::{Limit, TenantId};
 
 use crate::fault::{self, Fault};
 use crate::gauge::Counted;
@@ -126,8 +126,8 @@ pub enum RetainedChange {
     },
     /// An empty payload for a topic without retained message: nothing changed, nothing is kept.
     Absent,
-    /// The store is full.
-    Full,
+    /// The store is full: which bound it has reached.
+    Full(Limit),
 }
 
 /// One page of retained messages.
@@ -216,11 +216,14 @@ impl Retained {
         };
         let totals = others.with(&stored);
         let grows = totals.bytes > self.totals.bytes;
-        let is_full = totals.count > count_max || totals.bytes > bytes_max && grows;
+        let full = match totals.count > count_max {
+            true => Some(Limit::RetainedMessages),
+            false => (totals.bytes > bytes_max && grows).then_some(Limit::RetainedBytes),
+        };
         let replaced = before.as_ref().map(|before| before.message.id());
-        if counts(&stored) && is_full {
+        if let Some(limit) = full.filter(|_| counts(&stored)) {
             Self::put_back(topics, &stored, before);
-            return RetainedChange::Full;
+            return RetainedChange::Full(limit);
         }
         self.revision = revision;
         if before.is_some() && fault::is(Fault::RetainedOlderStays) {

@@ -59,7 +59,7 @@ fn a_full_store_still_takes_replacements_that_do_not_grow() {
     ));
     assert_eq!(
         retained.store(message("b", u64::MAX), None, 1, 1 << 20),
-        RetainedChange::Full
+        RetainedChange::Full(Limit::RetainedMessages)
     );
     assert!(matches!(
         retained.store(message("a", u64::MAX), None, 1, 1 << 20),

@@ -79,7 +79,7 @@ impl Shard {
         }
         let revoked = self
             .authentications
-            .is_revoked(&permit.identity, permit.known)
+            .revocation_of(&permit.identity, permit.known)
             .filter(|_| !fault::is(Fault::RevokedStays));
         let is_revoked = revoked.is_some();
         // Groups wait for the rules of all of their members, also of those whose are the same.

@@ -63,11 +63,14 @@ impl Shard {
                 // The node's own topics are published anew after each start.
                 (!is_own(publication.topic)).then_some((revision, replaced))
             }
-            RetainedChange::Absent | RetainedChange::Full => None,
+            RetainedChange::Absent | RetainedChange::Full(_) => None,
         };
-        let retained_full = change == RetainedChange::Full;
-        self.counters.retained_refused += u64::from(retained_full);
-        if retained_full && origin.refusable {
+        let retained_full = match change {
+            RetainedChange::Full(limit) => Some(limit),
+            _ => None,
+        };
+        self.counters.retained_refused += u64::from(retained_full.is_some());
+        if retained_full.is_some() && origin.refusable {
             return Routed {
                 retained_full,
                 matched: false,
@@ -145,7 +148,7 @@ impl Shard {
             self.counters.messages_unmatched += 1;
         }
         Routed {
-            retained_full: false,
+            retained_full: None,
             matched,
             other_shards: others,
             record,
@@ -215,7 +218,7 @@ impl Shard {
         self.end_routing(routing);
         self.fan_out(cx, delivery);
         Routed {
-            retained_full: false,
+            retained_full: None,
             matched: true,
             other_shards,
             record,

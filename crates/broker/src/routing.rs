@@ -1,6 +1,7 @@
 //! A message while it is routed, and what it matches.
 
 use martlet_codec::QoS;
+use martlet_permission::Limit;
 
 use crate::id::{RecordNumber, SessionEpoch};
 use crate::message::{Message, Publication};
@@ -60,8 +61,8 @@ pub(crate) struct Origin {
 /// The result of routing a message.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Routed {
-    /// The retained store had no room for it.
-    pub(crate) retained_full: bool,
+    /// The limit for which the retained store had no room for it; none: it had.
+    pub(crate) retained_full: Option<Limit>,
     /// Whether it had a receiver, here or on another shard.
     pub(crate) matched: bool,
     /// Other shards that it was sent to, a bit each.

@@ -301,7 +301,7 @@ impl Shard {
         }
         if let Some(reason) = self
             .authentications
-            .is_revoked(&permit.identity, permit.known)
+            .revocation_of(&permit.identity, permit.known)
         {
             return Some(RefusalCause::Revoked(reason).into());
         }

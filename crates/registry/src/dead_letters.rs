@@ -198,8 +198,8 @@ impl Registry {
         reading.end(read).await
     }
 
-    /// Notes that letters of a node are to be sent again, or not. One that is refused again is not
-    /// any more. Returns the numbers of those for which it was otherwise.
+    /// Marks dead letters of a node to be sent again, or removes the mark. A letter that is refused
+    /// again loses it. Returns the ids of those that changed.
     ///
     /// # Errors
     /// The database cannot be changed.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::StatusCode;
 use martlet_control::devices::certificate_of_pem;
-use martlet_control::use_cases::{AddCredential, ListCredentials, RenewSecret, RevokeCredential};
+use martlet_control::use_cases::{AddCredential, ListCredentials, RevokeCredential, RotateSecret};
 use martlet_registry::{Credential, NewCredential, ROTATION_GRACE, Secret};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -244,7 +244,7 @@ pub(crate) async fn rotate(
     }
     let grace = Duration::from_secs(grace_secs);
     let caller = within(&api, caller, of.team.as_deref()).await?;
-    let renew = RenewSecret {
+    let renew = RotateSecret {
         device: id.clone().into(),
         grace,
     };

@@ -36,7 +36,7 @@ impl Revoked {
     }
 
     /// Why this identity was revoked after the decision, if it was.
-    fn is_revoked(&self, identity: &Identity, known: u64) -> Option<RevocationReason> {
+    fn revocation_of(&self, identity: &Identity, known: u64) -> Option<RevocationReason> {
         if self.0.is_empty() {
             return None;
         }
@@ -53,11 +53,15 @@ impl Revoked {
             let found = found.filter(|(number, _)| *number > known);
             found.map(|(_, reason)| *reason)
         });
-        revoked.or_else(|| self.is_credential_revoked(identity, known))
+        revoked.or_else(|| self.revocation_of_credential(identity, known))
     }
 
     /// Any credential may be that of a client that came by an unknown one.
-    fn is_credential_revoked(&self, identity: &Identity, known: u64) -> Option<RevocationReason> {
+    fn revocation_of_credential(
+        &self,
+        identity: &Identity,
+        known: u64,
+    ) -> Option<RevocationReason> {
         let name = identity.user_name.as_ref()?;
         let (first, last) = match identity.credential {
             CredentialMark::NONE => (CredentialMark(0), CredentialMark(u32::MAX)),
@@ -127,7 +131,11 @@ impl Authentications {
     }
 
     /// Why this identity was revoked after the decision, if it was.
-    pub(crate) fn is_revoked(&self, identity: &Identity, known: u64) -> Option<RevocationReason> {
-        self.revoked.is_revoked(identity, known)
+    pub(crate) fn revocation_of(
+        &self,
+        identity: &Identity,
+        known: u64,
+    ) -> Option<RevocationReason> {
+        self.revoked.revocation_of(identity, known)
     }
 }

@@ -171,7 +171,7 @@ impl Shard {
         let before = self.counters.matched;
         self.parts.lanes_chosen = 0;
         let routed = self.route(cx, publication, origin);
-        if routed.retained_full {
+        if routed.retained_full.is_some() {
             self.forwarded = forwarded;
             self.counters.publishes_refused += 1;
             let refused = Published::refused(ReasonCode::QuotaExceeded);

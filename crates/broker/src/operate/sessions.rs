@@ -232,7 +232,7 @@ impl Shard {
             // What the tables say of it comes before it is reviewed.
             let revoked = permit.and_then(|permit| {
                 self.authentications
-                    .is_revoked(&permit.identity, permit.known)
+                    .revocation_of(&permit.identity, permit.known)
             });
             // DISCONNECT has no code of its own for a ban.
             let is_banned = reason == ReasonCode::Banned;

@@ -153,6 +153,7 @@ impl Shard {
         let topic = match (&aliased, publish.topic) {
             (Some(topic), _) => topic,
             (None, Some(topic)) => topic.as_str(),
+            // The decoder has refused an empty Topic Name without a Topic Alias.
             (None, None) => {
                 return Err(PacketError::protocol(
                     "PUBLISH without topic",
@@ -506,9 +507,8 @@ impl Shard {
             ..Origin::default()
         };
         let routed = self.route(cx, publication, origin);
-        if routed.retained_full {
+        if let Some(limit) = routed.retained_full {
             let (topic, reason) = (publication.topic, ReasonCode::QuotaExceeded);
-            let limit = self.limit_of_retained(cx);
             if let Some(session) = self.connections.at(index).session() {
                 self.tell_publish_beyond(cx, session, topic, reason, limit);
             }
@@ -534,16 +534,6 @@ impl Shard {
             reason,
             record: routed.record,
         })
-    }
-
-    /// The limit that the retained store is at.
-    fn limit_of_retained<N: Node>(&self, cx: &mut Cx<'_, N>) -> Limit {
-        let count = cx.node.retained(|store| store.len());
-        match count >= self.settings.limits.retained_messages as usize {
-            true => Limit::RetainedMessages,
-            false if self.memory.growth.retained_stops => Limit::MemoryKept,
-            false => Limit::RetainedBytes,
-        }
     }
 
     /// Replaces or clears the topic's retained message.
@@ -576,9 +566,10 @@ impl Shard {
             .and_then(|address| self.sessions.get(address.session));
         let publisher = session.map(|session| self.client_key(session.tenant, &session.client_id));
         let limits = &self.settings.limits;
+        let memory_is_short = self.memory.growth.retained_stops;
         let (count_max, bytes_max) = (
             limits.retained_messages as usize,
-            match self.memory.growth.retained_stops {
+            match memory_is_short {
                 true => 0,
                 false => limits.retained_bytes as usize,
             },
@@ -587,7 +578,12 @@ impl Shard {
             .node
             .retained(|store| store.store(held.clone(), publisher, count_max, bytes_max));
         *message = Some(held);
-        change
+        match change {
+            RetainedChange::Full(Limit::RetainedBytes) if memory_is_short => {
+                RetainedChange::Full(Limit::MemoryKept)
+            }
+            change => change,
+        }
     }
 
     /// v5 clients are told; towards v3 a refused message is acknowledged like any other, since

@@ -45,7 +45,7 @@ impl HeldBack {
     }
 
     /// Another shard's mailbox is full, or has room again.
-    pub(super) fn is_congested(&mut self, on: bool) {
+    pub(super) fn set_congested(&mut self, on: bool) {
         let was = core::mem::replace(&mut self.congested, on);
         self.release_if(was && !on);
     }

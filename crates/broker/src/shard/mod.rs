@@ -382,7 +382,7 @@ impl Shard {
 
     /// Some other shard's mailbox is full (`on`), or has room again: publishers are held back.
     pub fn congested<N: Node>(&mut self, _cx: &mut Cx<'_, N>, on: bool) {
-        self.held_back.is_congested(on);
+        self.held_back.set_congested(on);
     }
 
     /// Fires timers that are due, a bounded number at a time.
@@ -413,7 +413,7 @@ impl Shard {
             self.go_on_reviewing(cx);
             self.queue_released();
             self.work_off_inbox(cx);
-            self.go_on_fanning_out(cx);
+            self.continue_fan_outs(cx);
             self.go_on_ending(cx);
             self.unindex_retired(cx);
             self.free_ended_queues(cx);

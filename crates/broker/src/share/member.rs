@@ -220,8 +220,8 @@ impl Shard {
         self.share_send(cx, ticket.shard, answer);
     }
 
-    /// An entry that a share group lent goes into a durable session's own queue: the epoch of the
-    /// group that it moves from, for the record to be appended next.
+    /// Moves an entry that a share group handed out into the queue of a durable session. Answers the
+    /// epoch of the group, for the record that is appended next.
     pub(crate) fn take_from_group<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -237,8 +237,8 @@ impl Shard {
         self.count_matched();
         let message = &entry.message;
         if message.id().asks_for_receipts() {
-            let part = message.publication().publisher;
-            self.receipts.add(message.id(), part);
+            let publisher = message.publication().publisher;
+            self.receipts.add(message.id(), publisher);
         }
         let answer = (Some(session), message.id());
         self.answer_group(cx, &ticket, answer, ShareOutcome::Taken);

@@ -110,7 +110,7 @@ impl Alarms {
                 }
                 Err(_) => {}
             }
-            self.tell(&mut publisher).await;
+            self.publish_changes(&mut publisher).await;
             if number == 0 {
                 self.trim().await;
             }

@@ -17,8 +17,8 @@ const PART: &str = "$alarms";
 const ALERTS: &str = "system_alerts";
 
 impl Alarms {
-    /// Tells what has changed.
-    pub(super) async fn tell(&self, publisher: &mut Publisher) {
+    /// Publishes the changes of alarms, and tells readers of events of them.
+    pub(super) async fn publish_changes(&self, publisher: &mut Publisher) {
         loop {
             let next = lock(&self.untold).pop_front();
             let Some(change) = next else { return };

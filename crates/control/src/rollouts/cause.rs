@@ -1,6 +1,6 @@
 //! Why a device of a rollout is stuck: a word of a closed list, and a sentence.
 
-use martlet_registry::rollout::{DeviceReason, DeviceState, RolloutState};
+use martlet_registry::rollout::{DeviceReason, DeviceState, PauseReason, RolloutState};
 use martlet_registry::{CommandState, Rollout, RolloutDevice, Status};
 
 use crate::rfc3339;
@@ -130,12 +130,12 @@ pub(super) fn cause_of(facts: &Facts<'_>) -> Option<Cause> {
     }
 }
 
-/// Why a rollout is paused that is.
-pub(super) fn paused_because(state: RolloutState) -> &'static str {
-    match state.reason() {
-        "gate_failures" => "too many devices of the wave have failed",
-        "gate_silence" => "too many devices of the wave are silent",
-        _ => "somebody paused it",
+/// Why a paused rollout is paused, in words.
+pub(super) fn pause_in_words(reason: PauseReason) -> &'static str {
+    match reason {
+        PauseReason::GateFailures => "too many devices of the wave have failed",
+        PauseReason::GateSilence => "too many devices of the wave are silent",
+        PauseReason::ByHand => "somebody paused it",
     }
 }
 
@@ -147,8 +147,8 @@ fn waiting(facts: &Facts<'_>) -> Option<Cause> {
             let text = "The rollout has not been started: resume it.";
             cause(CauseKind::NotStarted, text)
         }
-        RolloutState::Paused(_) => {
-            let why = paused_because(machine.state);
+        RolloutState::Paused(reason) => {
+            let why = pause_in_words(reason);
             let text = format!("The rollout is paused: {why}.");
             cause(CauseKind::RolloutPaused, text)
         }
@@ -183,7 +183,7 @@ fn waiting(facts: &Facts<'_>) -> Option<Cause> {
     }
 }
 
-/// Why a device is not done that was offered the firmware.
+/// Why a device that was offered the firmware has not installed it.
 fn on_its_way(facts: &Facts<'_>) -> Option<Cause> {
     let (device, topic) = (facts.device, facts.topic);
     let is_active = device.status == Some(Status::Active);
@@ -268,7 +268,14 @@ fn failed(facts: &Facts<'_>) -> Option<Cause> {
             CauseKind::TimedOut,
             "The time of the rollout was over before the device had begun.",
         ),
-        _ => {
+        DeviceReason::None
+        | DeviceReason::DeviceSaid
+        | DeviceReason::NoAnswer
+        | DeviceReason::HasVersion
+        | DeviceReason::WrongType
+        | DeviceReason::Disabled
+        | DeviceReason::Deleted
+        | DeviceReason::Cancelled => {
             let said = match of.detail.as_str() {
                 "" => "without saying why".to_owned(),
                 detail => format!("and said: {detail}"),
@@ -296,13 +303,19 @@ fn skipped(facts: &Facts<'_>) -> Option<Cause> {
             cause(CauseKind::WrongType, text)
         }
         DeviceReason::Disabled | DeviceReason::Deleted => gone(facts),
-        _ => cause(
+        DeviceReason::Cancelled => cause(
             CauseKind::Cancelled,
             match facts.rollout.machine.state {
                 RolloutState::Aborted => "The rollout was aborted.",
                 _ => "The command of the device was cancelled.",
             },
         ),
+        // No device is skipped for these.
+        DeviceReason::None
+        | DeviceReason::DeviceSaid
+        | DeviceReason::TooManyCommands
+        | DeviceReason::TimedOut
+        | DeviceReason::NoAnswer => None,
     }
 }
 

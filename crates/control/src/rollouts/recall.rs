@@ -4,7 +4,7 @@ use martlet_broker::TenantId;
 use martlet_registry::rollout::{DeviceState, PauseReason, RolloutState};
 use martlet_registry::{PageRequest, Rollout, RolloutDevice, Visibility};
 
-use super::cause::{Facts as DeviceFacts, paused_because};
+use super::cause::{Facts as DeviceFacts, pause_in_words};
 use super::{Cause, CauseKind, Rollouts, cause_of};
 use crate::control::Control;
 use crate::text::typed;
@@ -110,9 +110,7 @@ fn asked_about(
         standing: match rollout.machine.state {
             RolloutState::Planned => RolloutStanding::Planned,
             RolloutState::Running => RolloutStanding::Running,
-            RolloutState::Paused(_) => {
-                RolloutStanding::Paused(paused_because(rollout.machine.state))
-            }
+            RolloutState::Paused(reason) => RolloutStanding::Paused(pause_in_words(reason)),
             RolloutState::Succeeded => RolloutStanding::Succeeded,
             RolloutState::Aborted => RolloutStanding::Aborted,
             state @ RolloutState::Failed => RolloutStanding::Ended(state.word()),

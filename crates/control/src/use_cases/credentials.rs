@@ -67,14 +67,14 @@ impl UseCase for AddCredential {
 
 /// Gives a device another secret, which is told this once.
 #[derive(Debug)]
-pub struct RenewSecret {
+pub struct RotateSecret {
     /// Which device.
     pub device: DeviceName,
     /// For how long its old secrets stay valid.
     pub grace: Duration,
 }
 
-impl UseCase for RenewSecret {
+impl UseCase for RotateSecret {
     type Output = Secret;
     const EFFECT: Effect = Effect::Changes;
 

@@ -42,7 +42,7 @@ pub use bulk::{AddDevices, ExportNames, ReadExportNames, TryDevices};
 pub use configuration::{
     CountActiveSettings, ReadConfiguration, RemoveConfiguration, SetConfiguration,
 };
-pub use credentials::{AddCredential, ListCredentials, RenewSecret, RevokeCredential};
+pub use credentials::{AddCredential, ListCredentials, RevokeCredential, RotateSecret};
 pub use devices::{
     AddDevice, ChangeDevice, CountDevices, DeleteDevice, DeviceStatistics, FindDevice,
     FindDeviceOfSecret, ListDevicesFrom, PageOfDevices, PurgeDevice, ReadDeviceStatistics,

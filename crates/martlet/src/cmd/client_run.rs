@@ -100,7 +100,7 @@ impl ClientRun {
 
     /// Connects and waits for CONNACK.
     pub(crate) async fn connect(&mut self) -> Result<Connected, NetError> {
-        let told = told_to_end(self.deadline, &mut self.interrupt, &mut self.terminate);
+        let told = stop_requested(self.deadline, &mut self.interrupt, &mut self.terminate);
         let target = &self.target;
         tokio::select! {
             biased;
@@ -246,7 +246,7 @@ impl ClientRun {
     async fn pause(&mut self) -> Option<Connected> {
         tokio::select! {
             () = tokio::time::sleep(RECONNECT_DELAY) => None,
-            ended = told_to_end(self.deadline, &mut self.interrupt, &mut self.terminate) => {
+            ended = stop_requested(self.deadline, &mut self.interrupt, &mut self.terminate) => {
                 Some(ended.into())
             }
         }
@@ -277,7 +277,7 @@ impl ClientRun {
                 Ok(event) => Next::Event(event),
                 Err(error) => Next::Lost(error),
             },
-            ended = told_to_end(self.deadline, &mut self.interrupt, &mut self.terminate) => {
+            ended = stop_requested(self.deadline, &mut self.interrupt, &mut self.terminate) => {
                 match ended {
                     Ended::TimedOut => Next::TimedOut,
                     Ended::Stopped => Next::Stopped,
@@ -288,7 +288,7 @@ impl ClientRun {
 }
 
 /// Waits for what ends a command whatever it is at.
-async fn told_to_end(
+async fn stop_requested(
     deadline: Option<Instant>,
     interrupt: &mut Signal,
     terminate: &mut Signal,

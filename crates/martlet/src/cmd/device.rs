@@ -12,7 +12,7 @@ use martlet_control::devices::DeviceName;
 use martlet_control::text::{printable, typed};
 use martlet_control::use_cases::{
     AddDevice, ChangeDevice, DeleteDevice, FindDevice, FindGroup, FindTeam, GroupName,
-    PageOfDevices, PurgeDevice, RenewSecret, RestoreDevice, UseCaseError,
+    PageOfDevices, PurgeDevice, RestoreDevice, RotateSecret, UseCaseError,
 };
 use martlet_registry::{
     DEVICE_TYPE, Device, DeviceChange, DeviceFilter, DeviceOrder, DeviceSecret, NewDevice,
@@ -402,7 +402,7 @@ fn rotate(options: &RotateOptions) -> anyhow::Result<String> {
     };
     let (secret, device) = tables::with(&on.node, async |open| {
         let device = found(open, &options.device).await?;
-        let renew = RenewSecret {
+        let renew = RotateSecret {
             device: DeviceName::Number(device.number),
             grace,
         };

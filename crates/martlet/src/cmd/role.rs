@@ -246,8 +246,8 @@ impl RulesOptions {
         })
     }
 
-    /// The rules that were given; none: none were.
-    fn read(&self) -> anyhow::Result<Option<Vec<RuleLine>>> {
+    /// The rules of the command line or of standard input; none: none were given.
+    fn given_rules(&self) -> anyhow::Result<Option<Vec<RuleLine>>> {
         let lines = match self.stdin {
             false if self.rules.is_empty() => return Ok(None),
             false => self.rules.clone(),
@@ -269,7 +269,7 @@ impl RulesOptions {
 
 fn add(owner: Owner, options: &RulesOptions) -> anyhow::Result<String> {
     let NamedOptions { name, on } = &options.named;
-    let Some(rules) = options.read()? else {
+    let Some(rules) = options.given_rules()? else {
         bail!(
             "give the rules: --rule 'topic read a/#' --rule 'pattern write d/%c/#', or --stdin; \
              what no rule matches is forbidden"
@@ -348,7 +348,7 @@ fn find(owner: Owner, named: &NamedOptions) -> anyhow::Result<RuleSet> {
 
 fn rules(owner: Owner, options: &RulesOptions) -> anyhow::Result<String> {
     let NamedOptions { name, on } = &options.named;
-    let (rules, settings) = (options.read()?, options.settings(owner)?);
+    let (rules, settings) = (options.given_rules()?, options.settings(owner)?);
     let mut told = String::new();
     if rules.is_some() || settings != TypeSettings::default() {
         let replaced = match rules {

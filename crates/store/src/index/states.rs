@@ -132,8 +132,8 @@ impl States {
         }
     }
 
-    /// Calls `each` with the place and class of size of `count` states behind `last`. Returns the
-    /// last one; `None`: there are no more.
+    /// Calls `each` with the location and size class of up to `count` states after `last`. Returns
+    /// the last of them, or `None` if there are no more.
     pub(crate) fn each_place(
         &self,
         last: Option<StateKey>,

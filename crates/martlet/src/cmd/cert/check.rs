@@ -115,7 +115,7 @@ enum Failure {
 }
 
 impl Failure {
-    fn of(error: &io::Error, options: &CheckOptions, is_tls: bool) -> Self {
+    fn from_io_error(error: &io::Error, options: &CheckOptions, is_tls: bool) -> Self {
         let inner = error.get_ref();
         match inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
             Some(error @ rustls::Error::InvalidCertificate(_)) => {
@@ -130,8 +130,8 @@ impl Failure {
             }
             Some(error) => Self::Other(handshake_failure(error)),
             None if !is_tls && is_end(error) => Self::Other(
-                "the server has closed the connection without a word of TLS: is this its port for \
-                 TLS?"
+                "the server closed the connection before the TLS handshake: check that this is its \
+                 TLS port"
                     .to_owned(),
             ),
             None => Self::Other(error.to_string()),
@@ -178,7 +178,7 @@ fn handshake(
     while stream.conn.is_handshaking() {
         if let Err(error) = stream.conn.complete_io(&mut stream.sock) {
             let seen = seen(&stream.conn);
-            let why = Failure::of(&error, options, !seen.version.is_empty());
+            let why = Failure::from_io_error(&error, options, !seen.version.is_empty());
             return Ok((seen, Some(why)));
         }
     }
@@ -195,7 +195,7 @@ fn handshake(
                 let is_tls = error
                     .get_ref()
                     .is_some_and(|inner| inner.is::<rustls::Error>());
-                refused = is_tls.then(|| Failure::of(&error, options, true));
+                refused = is_tls.then(|| Failure::from_io_error(&error, options, true));
                 break;
             }
         }

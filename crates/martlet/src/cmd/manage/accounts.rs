@@ -8,7 +8,7 @@ use martlet_access::hash;
 use martlet_control::devices::DeviceName;
 use martlet_control::text::{printable, typed};
 use martlet_control::use_cases::{
-    AddDevice, AddUser, ChangeUser, FindDevice, FindUser, NewPassword, PurgeUser, RenewSecret,
+    AddDevice, AddUser, ChangeUser, FindDevice, FindUser, NewPassword, PurgeUser, RotateSecret,
     SetPassword, UseCaseError,
 };
 use martlet_registry::{ApiRole, DeviceSecret, NewDevice, NewUser, UserChange};
@@ -158,7 +158,7 @@ pub(super) fn generate_device(managed: &ManagedNode, id: &str) -> anyhow::Result
         let device = DeviceName::Id(id.to_owned());
         match open.run(FindDevice { device }).await {
             Ok(found) => {
-                let renew = RenewSecret {
+                let renew = RotateSecret {
                     device: DeviceName::Number(found.number),
                     grace: Duration::ZERO,
                 };
