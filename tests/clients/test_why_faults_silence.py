@@ -102,13 +102,13 @@ def test_a_connected_device_has_published_nothing(node, app):
             until(lambda: said in node.why(*asked)["sentence"], "it is silent")
             assert not node.why(*asked)["wrong"]
         said = "; the device mute, named in the topic, has published nothing since it connected on "
-        assert said in node.why("app", "d/mute/state")["sentence"]
+        until(lambda: said in node.why("app", "d/mute/state")["sentence"], "it is named")
         assert published(device, "d/mute/state")
         for asked in (["mute"], ["mute", "d/mute/state"], ["app", "d/mute/state"]):
             assert "has published nothing" not in node.why(*asked)["sentence"]
     # It says so again of the next connection, though the tables have the message.
     with node.client("mute", secret):
-        assert said.split(", ")[-1] in node.why("app", "d/mute/state")["sentence"]
+        until(lambda: said.split(", ")[-1] in node.why("app", "d/mute/state")["sentence"], "it is silent again")
 
 
 def test_a_connection_breaks_again_and_again(node):
