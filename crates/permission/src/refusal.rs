@@ -99,6 +99,8 @@ causes! {
     CredentialsRequired = "the listener requires credentials now";
     /// The credentials that the client logged in with have expired.
     CredentialsEnded = "its credentials have ended";
+    /// The token that the client logged in with has expired.
+    TokenEnded = "its token has expired";
     /// No source of credentials is configured.
     NoSource = "no source of credentials is configured";
     /// No authentication method is configured.
@@ -117,6 +119,9 @@ causes! {
     NoCredentials = "a user name and password are required";
     /// The secret of a device is wrong. The subject is the device.
     WrongSecret = "the user name or password is wrong";
+    /// The secret of a device has white space around it, and is right without. The subject is the
+    /// device.
+    SecretWithBlanks = "the user name or password is wrong";
     /// The password is wrong, and has the form of an API key. The subject is the device of that
     /// name, if there is one.
     ApiKeyAsPassword = "the user name or password is wrong";
@@ -238,6 +243,7 @@ impl RefusalCause {
             self,
             Self::WrongPassword(_)
                 | Self::WrongSecret
+                | Self::SecretWithBlanks
                 | Self::ApiKeyAsPassword
                 | Self::ProvisioningKeyAsPassword
                 | Self::CertificateNotRegistered
@@ -457,6 +463,7 @@ mod tests {
         for wrong in [
             RefusalCause::WrongPassword(PasswordSource::Registry),
             RefusalCause::WrongSecret,
+            RefusalCause::SecretWithBlanks,
             RefusalCause::NoScramVerifier,
             RefusalCause::ApiKeyAsPassword,
             RefusalCause::ProvisioningKeyAsPassword,

@@ -143,6 +143,10 @@ fn of_registry(commands: &Commands, why: &Refusal) -> Option<WordedRemedy> {
              the good one is lost, give it another",
             commands.rotate(name),
         ),
+        RefusalCause::SecretWithBlanks => WordedRemedy::words(
+            "remove the white space around the secret in the settings of the client, such as the \
+             line break at the end of a file that it is read from",
+        ),
         RefusalCause::CredentialExpired => {
             WordedRemedy::by("give it another credential", commands.rotate(name))
         }
@@ -179,6 +183,10 @@ fn by_itself(cause: RefusalCause) -> Option<WordedRemedy> {
         RefusalCause::Proxy(ProxyFault::Missing) => {
             "connect by the proxy, or to a listener without proxy_from"
         }
+        RefusalCause::Proxy(ProxyFault::Unexpected) => {
+            "set proxy_from of the listener to the address of the proxy, or have the proxy send no \
+             PROXY header"
+        }
         RefusalCause::Proxy(ProxyFault::NotTrusted) => {
             "add the address to the listener's proxy_from"
         }
@@ -198,7 +206,7 @@ fn by_itself(cause: RefusalCause) -> Option<WordedRemedy> {
              auth.hook_timeout_ms"
         }
         RefusalCause::TokenKeysDown => "see that the keys of auth.jwt_keys can be fetched",
-        RefusalCause::BadToken => "give the client a new token",
+        RefusalCause::BadToken | RefusalCause::TokenEnded => "give the client a new token",
         RefusalCause::TokenNotYetValid => {
             "set the clock of the node and that of the token's issuer, or have the client wait"
         }
@@ -367,6 +375,10 @@ pub(super) fn end(
              gaps",
         ),
         RefusalCause::Packet(_) => broken(commands, client_id, reason),
+        RefusalCause::TokenEnded => WordedRemedy::words("have the client connect with a new token"),
+        RefusalCause::CredentialsEnded => {
+            WordedRemedy::words("have the client connect with a credential that is still valid")
+        }
         _ => None,
     }
 }
@@ -383,6 +395,12 @@ fn broken(commands: &Commands, client_id: &str, reason: ReasonCode) -> Option<Wo
              the packets before it"
         }
         ReasonCode::TopicFilterInvalid => return WordedRemedy::words(WILDCARDS),
+        ReasonCode::ClientIdentifierNotValid => {
+            return WordedRemedy::words(
+                "look for a character that is not shown in the Client Identifier, such as the line \
+                 break at the end of a file that it is read from, and remove it",
+            );
+        }
         reason if Cause::BROKEN_RULES.contains(&reason) => {
             "the client sent a packet that MQTT forbids there: look at its MQTT library and its \
              version, and that two of its threads do not use one connection; a trace shows the \

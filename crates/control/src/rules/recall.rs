@@ -2,7 +2,7 @@
 
 use martlet_registry::Visibility;
 
-use super::{RuleSeen, Rules};
+use super::{Definition, RuleSeen, Rules};
 use crate::text::typed;
 use crate::why::facts::{Facts, RuleAsked};
 
@@ -37,12 +37,26 @@ impl Rules {
             messages: counts.messages,
             matched: counts.matched,
             missing: counts.missing,
+            other_device: counts.other_device,
+            devices: devices_in_words(&rule.definition),
             errors: counts.errors,
             last_error: counts.last_error,
             switch_on: command("on"),
             show: command("show"),
             topics: rule.definition.topics,
             name: rule.name,
+        }
+    }
+}
+
+/// Of which devices a rule looks at messages; none: of all.
+fn devices_in_words(definition: &Definition) -> Option<String> {
+    match (&definition.device_type, &definition.device_tag) {
+        (None, None) => None,
+        (Some(device_type), None) => Some(format!("a device of type {device_type}")),
+        (None, Some(tag)) => Some(format!("a device with the tag {tag}")),
+        (Some(device_type), Some(tag)) => {
+            Some(format!("a device of type {device_type} with the tag {tag}"))
         }
     }
 }

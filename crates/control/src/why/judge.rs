@@ -11,7 +11,7 @@ use super::facts::{Facts, GroupMissing, StoreTrouble};
 use super::found::{Found, RECENT_MS, Weight, is_connected, is_recent};
 use super::side::is_subscribed;
 use super::{
-    Diagnosis, Evidence, Finding, State, arrival, door, inactive, integration, memory, named,
+    Diagnosis, Evidence, Finding, State, anonymous, arrival, door, inactive, integration, memory, named,
     retained, rollout, session, telemetry, topic, will,
 };
 use crate::cause::Cause;
@@ -33,6 +33,7 @@ pub fn judge(facts: &Facts) -> Diagnosis {
         [one] => looked_at(one),
         all => of_several(all),
     };
+    found.extend(anonymous::refused(facts));
     // A client has the name too.
     let wrong = named.into_iter();
     let wrong = wrong.filter(|finding| finding.cause != Cause::NothingWrong);
@@ -128,6 +129,7 @@ fn looked_at(facts: &Facts) -> Found {
     integration::integrations(facts, &mut found);
     if integration::is_one(facts) {
         // It comes in by no door, and has no rules of a client.
+        telemetry::telemetry(facts, &mut found);
         found.extend(memory::forgotten(facts));
         return found;
     }

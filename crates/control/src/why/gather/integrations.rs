@@ -12,6 +12,7 @@ use crate::telemetry::Telemetry;
 use crate::text::typed;
 use crate::why::Question;
 use crate::why::facts::{Facts, Integration, NotDelivering, Session};
+use crate::why::integration::{is_slow, published_in_vain};
 use crate::why::near::is_nearly_matched;
 
 /// What to do if the target fails. The command tests it.
@@ -75,9 +76,9 @@ impl Control {
     /// Adds the integrations to the facts of a client, and to those of each client of a user. The
     /// dead letters of the one that was asked about are counted.
     pub(super) async fn add_integrations(&self, all: &Integrations, facts: &mut Facts) {
-        facts.integrations = self.integrations_of(all, &facts.question, &facts.client_id);
+        facts.integrations = self.integrations_of(all, facts);
         for client in &mut facts.clients {
-            client.integrations = self.integrations_of(all, &client.question, &client.client_id);
+            client.integrations = self.integrations_of(all, client);
         }
         if let Some(own) = facts.integrations.iter_mut().find(|one| one.is_own) {
             own.dead_letters = all.letters_stored_of(&own.name).await.unwrap_or(0);
@@ -85,12 +86,8 @@ impl Control {
     }
 
     /// Integrations of the tenant that do not deliver, and that which was asked about.
-    fn integrations_of(
-        &self,
-        all: &Integrations,
-        question: &Question,
-        client_id: &str,
-    ) -> Vec<Integration> {
+    fn integrations_of(&self, all: &Integrations, of: &Facts) -> Vec<Integration> {
+        let (question, client_id) = (&of.question, &*of.client_id);
         let topic = question.topic.as_deref();
         let topic = topic.and_then(|topic| TopicName::new(topic).ok());
         let mut found = Vec::new();
@@ -143,8 +140,10 @@ impl Control {
             let is_missed = || {
                 let topic = topic.map_or("", |topic| topic.as_str());
                 is_nearly_matched(filters.iter(), topic)
+                    || published_in_vain(of).any(|one| is_nearly_matched(filters.iter(), &one.topic))
             };
-            if !is_own && why.is_none() && queue.is_none() && !is_missed() {
+            let is_slow = state.oldest_received_ms.is_some_and(|ms| is_slow(of.now_ms, ms));
+            if !is_own && why.is_none() && queue.is_none() && !is_slow && !is_missed() {
                 continue;
             }
             let takes = |filter: &str, topic: TopicName<'_>| {
@@ -161,6 +160,7 @@ impl Control {
                 dead_letters: 0,
                 letters_command: command("dead-letter ls"),
                 delivered: state.counts.delivered,
+                oldest_ms: state.oldest_received_ms,
                 refused: state.counts.refused,
                 health: state.sink_health.clone(),
                 holds,

@@ -1,6 +1,7 @@
 //! Verdicts on facts.
 
 mod door;
+mod named;
 mod parts;
 mod session;
 mod sessions;
