@@ -1,6 +1,7 @@
 """Faults of which `martlet why` names the true cause in its headline: of telemetry, integrations and rules,
 and of clients that do not come in. What it advises, or the command that is printed, ends them."""
 
+import contextlib
 import http.server
 import json
 import shutil
@@ -278,3 +279,20 @@ def test_a_device_was_connected_when_the_backup_was_made(tmp_path):
                         break
             assert told["cause"] == "away" and told["wrong"], told
             assert "has not connected since" in told["sentence"], told
+
+
+def test_mqtt_comes_to_the_port_of_http():
+    node = Faults()
+    node.options["http"] = True
+    with node.start():
+        secret = node.device("h1")
+        with socket.create_connection((HERE, int(node.node.http_url.rsplit(":")[-1])), timeout=20) as wire:
+            wire.sendall(b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x3c\x00\x00")
+            with contextlib.suppress(ConnectionResetError):
+                assert wire.recv(1) == b""
+        for asked in (HERE, "h1"):
+            told = node.headline("wrong-transport" if asked == HERE else "never-connected", "MQTT came to a port of HTTP",
+                                 asked)
+            assert "the port of an MQTT listener" in told["remedy"], told
+        assert node.comes("h1", secret)
+        node.over("h1")

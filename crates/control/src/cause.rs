@@ -68,7 +68,7 @@ causes! {
     CertificateMissing = "certificate-missing", "It presented no certificate, and the listener requires one.";
     ClockWrong = "clock-wrong", "Its certificate or token is not valid yet: its clock, the node's or the issuer's is wrong.";
     ServerNotTrusted = "server-not-trusted", "It does not trust the server's certificate.";
-    ServerExpired = "server-certificate-expired", "The certificate of the listener has expired, or the clock of the client says so.";
+    ServerCertificateExpired = "server-certificate-expired", "The certificate of the listener has expired, or the clock of the client says so.";
     WrongTransport = "wrong-transport", "It uses another protocol than the listener: TLS, WebSocket or HTTP instead of plain MQTT, or the other way round.";
     TlsFailed = "tls-failed", "Its TLS handshake failed: it and the listener have no version, cipher suite or the like in common, or it ended the handshake itself.";
     TokenBad = "token-bad", "Its token is not valid.";
@@ -205,10 +205,9 @@ impl Cause {
             Is::Revoked(reason) => Self::of_revocation(reason),
             Is::LockedOut(_) => Self::LockedOut,
             Is::CertificateNotRegistered => Self::CertificateNotRegistered,
-            Is::WrongPassword(_)
-            | Is::WrongSecret
-            | Is::SecretWithBlanks
-            | Is::NoScramVerifier => Self::WrongPassword,
+            Is::WrongPassword(_) | Is::WrongSecret | Is::SecretWithBlanks | Is::NoScramVerifier => {
+                Self::WrongPassword
+            }
             Is::ApiKeyAsPassword | Is::ProvisioningKeyAsPassword => Self::KeyAsPassword,
             Is::ProvisioningKey => Self::ProvisioningKeyWrong,
             Is::UnknownUser(_) | Is::CertificateNameUnknown | Is::NoDeviceInTopic => {
@@ -216,7 +215,7 @@ impl Cause {
             }
             Is::Tls(fault) => Self::of_tls(fault),
             Is::WebSocket(fault) => Self::of_web_socket(fault),
-            Is::Proxy(ProxyFault::Missing) | Is::NotMqtt => Self::WrongTransport,
+            Is::Proxy(ProxyFault::Missing) | Is::NotMqtt | Is::MqttToHttp => Self::WrongTransport,
             Is::Proxy(_) => Self::ProxyRefused,
             Is::TakenOver => Self::TakenOver,
             Is::KeepAlive => Self::KeepAlive,
@@ -306,7 +305,7 @@ impl Cause {
             | TlsFault::NoSignatureOfClient => Self::CertificateUnfit,
             TlsFault::RevocationListExpired => Self::RevocationListExpired,
             TlsFault::ServerNotTrusted => Self::ServerNotTrusted,
-            TlsFault::ServerExpired => Self::ServerExpired,
+            TlsFault::ServerExpired => Self::ServerCertificateExpired,
             TlsFault::NoVersion
             | TlsFault::NoCipherSuite
             | TlsFault::NoKeyExchange
@@ -406,7 +405,7 @@ impl Cause {
                 | Self::CertificateNotRegistered
                 | Self::ClockWrong
                 | Self::ServerNotTrusted
-                | Self::ServerExpired
+                | Self::ServerCertificateExpired
                 | Self::TlsFailed
                 | Self::WrongTransport
                 | Self::TokenBad

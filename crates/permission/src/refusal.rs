@@ -87,6 +87,8 @@ causes! {
     PartRefused = "it is not permitted";
     /// The first packet is not CONNECT.
     NotMqtt = "the first packet is not CONNECT [MQTT-3.1.0-1]";
+    /// MQTT came to a port of the HTTP server.
+    MqttToHttp = "MQTT came to a port of HTTP";
     /// The Client Identifier is empty, and the listener requires one.
     EmptyClientId = "the listener does not allow an empty Client Identifier";
     /// The Client Identifier begins with `$`.

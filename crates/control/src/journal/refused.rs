@@ -180,6 +180,9 @@ fn by_itself(cause: RefusalCause) -> Option<WordedRemedy> {
         RefusalCause::NotMqtt => {
             "the client speaks TLS, HTTP or something else to a port of plain MQTT"
         }
+        RefusalCause::MqttToHttp => {
+            "have the client connect to the port of an MQTT listener: martlet status lists them"
+        }
         RefusalCause::Proxy(ProxyFault::Missing) => {
             "connect by the proxy, or to a listener without proxy_from"
         }

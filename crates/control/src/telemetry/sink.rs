@@ -3,7 +3,9 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use martlet_integrate::{ALL_TENANTS, CLIENT_IDS, ConfiguredSink, Outcome, Settings, Sink, SinkMessage};
+use martlet_integrate::{
+    ALL_TENANTS, CLIENT_IDS, ConfiguredSink, Outcome, Settings, Sink, SinkMessage,
+};
 use martlet_telemetry::Point;
 
 use super::latency::newest_own_time;

@@ -344,7 +344,10 @@ fn perhaps(facts: &Facts, nameless: &Entry) -> Finding {
     finding.count = Some(of_same.clone().count() as u64);
     finding.last_ms = Some(nameless.at_ms);
     finding.since_ms = of_same.map(|one| one.at_ms).min();
-    match told.map(|(_, remedy)| remedy).or_else(|| nameless.remedy.clone()) {
+    match told
+        .map(|(_, remedy)| remedy)
+        .or_else(|| nameless.remedy.clone())
+    {
         Some(remedy) => finding.remedy(format!("if it is this client: {remedy}")),
         None => finding,
     }
@@ -590,7 +593,7 @@ fn refused_by_tls(facts: &Facts) -> Option<&Entry> {
         last.cause?,
         Cause::TlsFailed
             | Cause::ServerNotTrusted
-            | Cause::ServerExpired
+            | Cause::ServerCertificateExpired
             | Cause::WrongTransport
             | Cause::ClockWrong
             | Cause::CertificateExpired
@@ -624,7 +627,10 @@ fn with_nameless(facts: &Facts, mut finding: Finding) -> Finding {
         " under its name; perhaps it is the client without a name at {address} that was refused: {why}"
     ));
     finding.last_ms = Some(entry.at_ms);
-    if let Some(remedy) = told.map(|(_, remedy)| remedy).or_else(|| entry.remedy.clone()) {
+    if let Some(remedy) = told
+        .map(|(_, remedy)| remedy)
+        .or_else(|| entry.remedy.clone())
+    {
         let otherwise = finding.remedy.take().unwrap_or_default();
         finding.remedy = Some(format!("if it is that client: {remedy}. Else {otherwise}"));
     }
@@ -670,7 +676,9 @@ pub(super) fn from_address(facts: &Facts, found: &mut Found) {
             ));
             continue;
         }
-        finding.remedy = told.map(|(_, remedy)| remedy).or_else(|| entry.remedy.clone());
+        finding.remedy = told
+            .map(|(_, remedy)| remedy)
+            .or_else(|| entry.remedy.clone());
         finding.command.clone_from(&entry.command);
         found.push((Weight::Out, finding));
     }

@@ -223,9 +223,12 @@ fn missed_by(facts: &Facts, one: &Integration) -> Option<(Weight, Finding)> {
         Some(asked) => one.takes_topic && is_nearly_matched([asked], topic),
         None => true,
     };
-    let mut latest = published_in_vain(facts).collect::<Vec<_>>().into_iter().rev();
-    let missed =
-        latest.find(|missed| is_meant(&missed.topic) && is_nearly_matched(&one.filters, &missed.topic))?;
+    let mut latest = published_in_vain(facts)
+        .collect::<Vec<_>>()
+        .into_iter()
+        .rev();
+    let missed = latest
+        .find(|missed| is_meant(&missed.topic) && is_nearly_matched(&one.filters, &missed.topic))?;
     if one.is_own {
         return None;
     }

@@ -11,8 +11,8 @@ use super::facts::{Facts, GroupMissing, StoreTrouble};
 use super::found::{Found, RECENT_MS, Weight, is_connected, is_recent};
 use super::side::is_subscribed;
 use super::{
-    Diagnosis, Evidence, Finding, State, anonymous, arrival, door, inactive, integration, memory, named,
-    retained, rollout, session, telemetry, topic, will,
+    Diagnosis, Evidence, Finding, State, anonymous, arrival, door, inactive, integration, memory,
+    named, retained, rollout, session, telemetry, topic, will,
 };
 use crate::cause::Cause;
 use crate::rfc3339;

@@ -68,7 +68,11 @@ fn of_rule(facts: &Facts, rule: &RuleAsked) -> Finding {
             }
             count => format!("; in {count} of them a member is missing that it names"),
         };
-        if let Some(devices) = rule.devices.as_ref().filter(|_| rule.other_device == rule.messages) {
+        if let Some(devices) = rule
+            .devices
+            .as_ref()
+            .filter(|_| rule.other_device == rule.messages)
+        {
             let sentence = format!(
                 "the rule {name} has looked at {messages} since the node was started, and none is \
                  of {devices}"

@@ -8,7 +8,7 @@ use crate::rfc3339;
 /// What a refusal is about in truth, and the remedy, if a client took the certificate of a listener
 /// for expired; none: it is about something else.
 pub(super) fn told(facts: &Facts, refused: &Entry) -> Option<(String, String)> {
-    if refused.cause != Some(Cause::ServerExpired) {
+    if refused.cause != Some(Cause::ServerCertificateExpired) {
         return None;
     }
     let ended = facts.server_certificates.iter();

@@ -7,8 +7,8 @@ use super::arrival::{
     is_of_same_user, near_subscribers, own_near_miss, with_messages, with_no_local,
 };
 use super::facts::{Backlog, Facts, Meant, Subscriber, TopicRules};
-use super::overflow::{dropped_for_integrations, integration_of};
 use super::found::{ACKNOWLEDGE, Found, RECENT_MS, Weight, is_unacknowledged, uncapitalized};
+use super::overflow::{dropped_for_integrations, integration_of};
 use super::side::{Side, matching, of_topic, side, subscribes};
 use crate::cause::Cause;
 use crate::event_words;

@@ -270,7 +270,9 @@ fn names_other_client(named: Option<&str>, claim: &str, client_id: &str) -> Opti
                  is another"
             ))
         }
-        None => Some(format!("its token has no claim {claim}, which names its client")),
+        None => Some(format!(
+            "its token has no claim {claim}, which names its client"
+        )),
     }
 }
 

@@ -140,9 +140,12 @@ impl Control {
             let is_missed = || {
                 let topic = topic.map_or("", |topic| topic.as_str());
                 is_nearly_matched(filters.iter(), topic)
-                    || published_in_vain(of).any(|one| is_nearly_matched(filters.iter(), &one.topic))
+                    || published_in_vain(of)
+                        .any(|one| is_nearly_matched(filters.iter(), &one.topic))
             };
-            let is_slow = state.oldest_received_ms.is_some_and(|ms| is_slow(of.now_ms, ms));
+            let is_slow = state
+                .oldest_received_ms
+                .is_some_and(|ms| is_slow(of.now_ms, ms));
             if !is_own && why.is_none() && queue.is_none() && !is_slow && !is_missed() {
                 continue;
             }
