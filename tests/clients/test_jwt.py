@@ -132,7 +132,7 @@ def test_a_token_says_what_its_client_may_do_and_when_it_ends(start_node, tmp_pa
         assert client.subscribe("d/c1/down") == [0]
         assert client.subscribe("d/c2/down")[0] >= 0x80
         client.wait_for_end()
-    until(lambda: "its credentials have ended" in node.log(), "the log says why")
+    until(lambda: "its token has expired" in node.log(), "the log says why")
 
 
 def test_issuer_audience_and_client_are_looked_at(start_node, tmp_path):

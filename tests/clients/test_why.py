@@ -445,14 +445,14 @@ def test_certificates_that_are_not_good_are_told_of_by_the_name_in_them(start_no
     expect(node, "clock-wrong", "not valid yet", "dev-early")
 
 
-def expired(authority, name, begin="20200101000000Z", end="20210101000000Z"):
-    """A client's certificate that is good at another time."""
+def expired(authority, name, begin="20200101000000Z", end="20210101000000Z", extensions="extendedKeyUsage=clientAuth"):
+    """A certificate, of a client unless its extensions say otherwise, that is good at another time."""
     directory = authority.directory
     (directory / "index.txt").touch()
     (directory / "ca.cnf").write_text(
         f"[ca]\ndefault_ca=own\n[own]\ndatabase={directory}/index.txt\nserial={directory}/serial\n"
         f"new_certs_dir={directory}\ndefault_md=sha256\npolicy=any\nunique_subject=no\n[any]\n"
-        "commonName=supplied\n[client]\nextendedKeyUsage=clientAuth\n")
+        f"commonName=supplied\n[client]\n{extensions}\n")
     if not (directory / "serial").exists():
         (directory / "serial").write_text("1000\n")
 

@@ -26,7 +26,7 @@ use crate::lobby::Admission;
 use crate::node::{Cx, Node};
 use crate::report::SessionRules;
 use crate::review::reviews::Affected;
-use crate::screen::may_have_key;
+use crate::screen::{credentials_ended, may_have_key};
 use crate::session::permit::{Permit, PermitToken};
 use crate::shard::{Ending, Shard};
 use crate::timer::Timer;
@@ -163,7 +163,7 @@ impl Shard {
     ) {
         let ends_wall_ms = identity.expires_wall_ms;
         if ends_wall_ms > 0 && ends_wall_ms <= cx.now.wall_ms {
-            let (reason, cause) = (ReasonCode::NotAuthorized, RefusalCause::CredentialsEnded);
+            let (reason, cause) = (ReasonCode::NotAuthorized, credentials_ended(&identity));
             let login = self.claimed_login(id.index, &request);
             let client = ConnectingClient::new(request, login);
             return self.refuse_client(cx, id.index, &client, reason, cause);

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use martlet_codec::{FixedHeader, PacketId, Publish, QoS, ReasonCode};
 use martlet_permission::{
-    Actions, Identity, Limit, Names, Refusal, RefusalCause, Rules, TenantId, may_publish,
+    Actions, Identity, Limit, Names, Proof, Refusal, RefusalCause, Rules, TenantId, may_publish,
 };
 
 use crate::connected_client::SharedClient;
@@ -358,10 +358,19 @@ impl Shard {
     /// The time to register is over, if that is what ends with the credentials of this client.
     pub(crate) fn cause_of_identity_end(&mut self, session: u32) -> RefusalCause {
         let permit = self.sessions.at(session).permit.as_ref();
-        match permit.is_some_and(|permit| permit.identity.is_applicant) {
-            true => Limit::DiscoverySecs.into(),
-            false => RefusalCause::CredentialsEnded,
+        match permit.map(|permit| &permit.identity) {
+            Some(identity) if identity.is_applicant => Limit::DiscoverySecs.into(),
+            Some(identity) => credentials_ended(identity),
+            None => RefusalCause::CredentialsEnded,
         }
+    }
+}
+
+/// What the end of the credentials of a client is called.
+pub(crate) fn credentials_ended(identity: &Identity) -> RefusalCause {
+    match identity.proof {
+        Proof::SignedToken => RefusalCause::TokenEnded,
+        _ => RefusalCause::CredentialsEnded,
     }
 }
 

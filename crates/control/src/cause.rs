@@ -69,6 +69,7 @@ causes! {
     CertificateMissing = "certificate-missing", "It presented no certificate, and the listener requires one.";
     ClockWrong = "clock-wrong", "Its certificate or token is not valid yet: its clock, the node's or the issuer's is wrong.";
     ServerNotTrusted = "server-not-trusted", "It does not trust the server's certificate.";
+    ServerCertificateExpired = "server-certificate-expired", "The certificate of the listener has expired, or the clock of the client says so.";
     WrongTransport = "wrong-transport", "It uses another protocol than the listener: TLS, WebSocket or HTTP instead of plain MQTT, or the other way round.";
     TlsFailed = "tls-failed", "Its TLS handshake failed: it and the listener have no version, cipher suite or the like in common, or it ended the handshake itself.";
     TokenBad = "token-bad", "Its token is not valid.";
@@ -76,7 +77,7 @@ causes! {
     HookDown = "hook-down", "The service that decides about its login does not answer.";
     TokenKeysDown = "token-keys-down", "The keys that check its token cannot be fetched.";
     RevocationListExpired = "revocation-list-expired", "The revocation list of the listener has expired, so no certificate can be checked.";
-    ProxyRefused = "proxy-refused", "It came around the proxy of the listener, or the proxy's header is malformed.";
+    ProxyRefused = "proxy-refused", "It came around the proxy of the listener, or the proxy's header is malformed, or not expected.";
     OriginRefused = "origin-refused", "The web page that it is in has an origin that the listener does not allow.";
     WebsocketRefused = "websocket-refused", "Its request for a WebSocket connection, or a frame, breaks a rule of WebSocket.";
     ClientIdInvalid = "client-id-invalid", "Its Client Identifier is empty or not valid.";
@@ -210,7 +211,9 @@ impl Cause {
             Is::Revoked(reason) => Self::of_revocation(reason),
             Is::LockedOut(_) => Self::LockedOut,
             Is::CertificateNotRegistered => Self::CertificateNotRegistered,
-            Is::WrongPassword(_) | Is::WrongSecret | Is::NoScramVerifier => Self::WrongPassword,
+            Is::WrongPassword(_) | Is::WrongSecret | Is::SecretWithBlanks | Is::NoScramVerifier => {
+                Self::WrongPassword
+            }
             Is::ApiKeyAsPassword | Is::ProvisioningKeyAsPassword => Self::KeyAsPassword,
             Is::ProvisioningKey => Self::ProvisioningKeyWrong,
             Is::UnknownUser(_) | Is::CertificateNameUnknown | Is::NoDeviceInTopic => {
@@ -218,7 +221,7 @@ impl Cause {
             }
             Is::Tls(fault) => Self::of_tls(fault),
             Is::WebSocket(fault) => Self::of_web_socket(fault),
-            Is::Proxy(ProxyFault::Missing) | Is::NotMqtt => Self::WrongTransport,
+            Is::Proxy(ProxyFault::Missing) | Is::NotMqtt | Is::MqttToHttp => Self::WrongTransport,
             Is::Proxy(_) => Self::ProxyRefused,
             Is::TakenOver => Self::TakenOver,
             Is::KeepAlive => Self::KeepAlive,
@@ -228,7 +231,9 @@ impl Cause {
             Is::AnonymousRefused | Is::CredentialsRequired | Is::NoCredentials => {
                 Self::NoCredentials
             }
-            Is::CredentialsEnded | Is::CredentialExpired => Self::CredentialExpired,
+            Is::CredentialsEnded | Is::TokenEnded | Is::CredentialExpired => {
+                Self::CredentialExpired
+            }
             Is::UserDisabled | Is::DeviceInactive | Is::DeviceMaintenance => Self::Disabled,
             Is::Deleted | Is::TeamDeleted => Self::Deleted,
             Is::Banned => Self::Banned,
@@ -306,6 +311,7 @@ impl Cause {
             | TlsFault::NoSignatureOfClient => Self::CertificateUnfit,
             TlsFault::RevocationListExpired => Self::RevocationListExpired,
             TlsFault::ServerNotTrusted => Self::ServerNotTrusted,
+            TlsFault::ServerExpired => Self::ServerCertificateExpired,
             TlsFault::NoVersion
             | TlsFault::NoCipherSuite
             | TlsFault::NoKeyExchange
@@ -405,6 +411,7 @@ impl Cause {
                 | Self::CertificateNotRegistered
                 | Self::ClockWrong
                 | Self::ServerNotTrusted
+                | Self::ServerCertificateExpired
                 | Self::TlsFailed
                 | Self::WrongTransport
                 | Self::TokenBad

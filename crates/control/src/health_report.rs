@@ -9,6 +9,8 @@ use crate::control::{Control, sum};
 use crate::health::{HealthReport, READY, Reader, STORE_FAILING};
 use crate::integrations::Integrations;
 use crate::memory;
+use crate::rfc3339;
+use crate::wall_clock::now_signed_ms;
 
 /// Time that a health probe waits for the shards.
 const HEALTH_TIMEOUT: Duration = Duration::from_millis(200);
@@ -53,6 +55,7 @@ impl Control {
         if let Some(warning) = queues_warning(counters.queues_full) {
             report.warnings.push(warning);
         }
+        report.warnings.extend(self.certificate_warnings(reader));
         if let Some(integrations) = integrations {
             report.warnings.extend(integrations.warnings(reader));
             if reader == Reader::Operator {
@@ -88,6 +91,33 @@ impl Control {
             ));
         }
         report
+    }
+}
+
+impl Control {
+    /// Certificates of listeners that have expired.
+    fn certificate_warnings(&self, reader: Reader) -> Vec<String> {
+        let facts = self.node_facts();
+        let now_secs = now_signed_ms() / 1_000;
+        let own = facts.certificates.iter();
+        let expired = own.filter(|one| one.used_as == "server" && one.not_after_secs <= now_secs);
+        match reader {
+            Reader::Operator => expired
+                .map(|one| {
+                    let ends_ms = u64::try_from(one.not_after_secs.saturating_mul(1_000));
+                    let at = rfc3339::in_words(ends_ms.unwrap_or(0));
+                    format!(
+                        "The certificate in {} expired on {at}: clients that check it do not \
+                         connect. Replace it, and run `martlet reload`.",
+                        one.file
+                    )
+                })
+                .collect(),
+            Reader::Anybody if expired.count() > 0 => {
+                vec!["The certificate of a listener has expired.".to_owned()]
+            }
+            Reader::Anybody => Vec::new(),
+        }
     }
 }
 

@@ -111,6 +111,8 @@ impl Limit {
             ) => {
                 format!("{what} ({option}, which is not set: 60 % of the machine's memory)")
             }
+            // Its value is known where the integration is configured.
+            (Self::PartQueue, _) => format!("{what} ({option})"),
             (_, value) => format!("{what} ({option} = {value})"),
         }
     }

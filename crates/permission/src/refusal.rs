@@ -87,6 +87,8 @@ causes! {
     PartRefused = "it is not permitted";
     /// The first packet is not CONNECT.
     NotMqtt = "the first packet is not CONNECT [MQTT-3.1.0-1]";
+    /// MQTT came to a port of the HTTP server.
+    MqttToHttp = "MQTT came to a port of HTTP";
     /// The Client Identifier is empty, and the listener requires one.
     EmptyClientId = "the listener does not allow an empty Client Identifier";
     /// The Client Identifier begins with `$`.
@@ -99,6 +101,8 @@ causes! {
     CredentialsRequired = "the listener requires credentials now";
     /// The credentials that the client logged in with have expired.
     CredentialsEnded = "its credentials have ended";
+    /// The token that the client logged in with has expired.
+    TokenEnded = "its token has expired";
     /// No source of credentials is configured.
     NoSource = "no source of credentials is configured";
     /// No authentication method is configured.
@@ -117,6 +121,9 @@ causes! {
     NoCredentials = "a user name and password are required";
     /// The secret of a device is wrong. The subject is the device.
     WrongSecret = "the user name or password is wrong";
+    /// The secret of a device has white space around it, and is right without. The subject is the
+    /// device.
+    SecretWithBlanks = "the user name or password is wrong";
     /// The password is wrong, and has the form of an API key. The subject is the device of that
     /// name, if there is one.
     ApiKeyAsPassword = "the user name or password is wrong";
@@ -238,6 +245,7 @@ impl RefusalCause {
             self,
             Self::WrongPassword(_)
                 | Self::WrongSecret
+                | Self::SecretWithBlanks
                 | Self::ApiKeyAsPassword
                 | Self::ProvisioningKeyAsPassword
                 | Self::CertificateNotRegistered
@@ -457,6 +465,7 @@ mod tests {
         for wrong in [
             RefusalCause::WrongPassword(PasswordSource::Registry),
             RefusalCause::WrongSecret,
+            RefusalCause::SecretWithBlanks,
             RefusalCause::NoScramVerifier,
             RefusalCause::ApiKeyAsPassword,
             RefusalCause::ProvisioningKeyAsPassword,

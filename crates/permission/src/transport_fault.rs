@@ -46,6 +46,7 @@ faults! {
         CertificateInvalid = "the client's certificate is not valid";
         RevocationListExpired = "the revocation list has expired: renew it";
         ServerNotTrusted = "the client does not trust the server's certificate";
+        ServerExpired = "the client says that the server's certificate has expired";
         EndedByClient = "the client ended the TLS handshake";
         RecordTooLong = "more came than a TLS record holds";
         Undecryptable = "what came cannot be decrypted";
@@ -95,6 +96,7 @@ faults! {
         Missing = "no PROXY header came first: this listener is for proxies alone";
         Malformed = "the PROXY header is malformed";
         TooLong = "the PROXY header is longer than 4096 bytes";
+        Unexpected = "a PROXY header came first: this listener is not for proxies";
         NotTrusted = "this listener is for proxies alone, and this address is none of theirs";
     }
 }

@@ -531,9 +531,9 @@ fn fault_of(error: &rustls::Error, handshaking: bool) -> TlsFault {
         Error::AlertReceived(
             AlertDescription::UnknownCA
             | AlertDescription::BadCertificate
-            | AlertDescription::CertificateUnknown
-            | AlertDescription::CertificateExpired,
+            | AlertDescription::CertificateUnknown,
         ) => TlsFault::ServerNotTrusted,
+        Error::AlertReceived(AlertDescription::CertificateExpired) => TlsFault::ServerExpired,
         Error::AlertReceived(_) => TlsFault::EndedByClient,
         Error::DecryptError => TlsFault::Undecryptable,
         _ => TlsFault::Failed,

@@ -96,14 +96,24 @@ pub enum RuleResult {
     /// Its condition is true, and this follows. What it would publish does not: the message tells
     /// that rules have passed it on too often.
     Withheld(Vec<Action>),
-    /// Its condition is false, or the device is another one.
+    /// Its condition is false.
     Unmatched,
+    /// The message is of no device, or of one that the rule does not look at.
+    OtherDevice,
     /// A member or variable is missing, so that its condition is false.
     Missing(String),
     /// The rule has failed.
     Failed(String),
     /// Rules have passed the message on too often: it is not looked at.
     Loop,
+}
+
+/// What a rule makes of a message, unless it fails.
+enum Judged {
+    /// What follows, and that no later rule is asked.
+    Matched(Vec<Action>, bool),
+    Unmatched,
+    OtherDevice,
 }
 
 /// A rule and what it makes of a message.
@@ -434,7 +444,7 @@ impl Judge<'_> {
             return (RuleResult::Loop, false);
         }
         match self.judge(withholds, lookup, memory) {
-            Ok(Some((actions, stops))) => {
+            Ok(Judged::Matched(actions, stops)) => {
                 let has_published = self.rule.publishes();
                 let verdict = match withholds && has_published {
                     true => RuleResult::Withheld(actions),
@@ -442,7 +452,8 @@ impl Judge<'_> {
                 };
                 (verdict, stops)
             }
-            Ok(None) => (RuleResult::Unmatched, false),
+            Ok(Judged::Unmatched) => (RuleResult::Unmatched, false),
+            Ok(Judged::OtherDevice) => (RuleResult::OtherDevice, false),
             Err(Problem::Missing(name)) => {
                 let is_large = self.facts.payload.len() > PAYLOAD_BYTES_MAX;
                 let verdict = match is_large && matches!(name.as_str(), "payload" | "event") {
@@ -458,13 +469,13 @@ impl Judge<'_> {
         }
     }
 
-    /// None: it does not match. What `withholds` is not published.
+    /// What `withholds` is not published.
     fn judge(
         &self,
         withholds: bool,
         lookup: &dyn Fn(&str) -> Option<DeviceFacts>,
         memory: &mut Memory,
-    ) -> Result<Option<(Vec<Action>, bool)>, Problem> {
+    ) -> Result<Judged, Problem> {
         let device = self.device(lookup)?;
         let definition = &self.rule.definition;
         let is_of = |wanted: &Option<String>, is_it: &dyn Fn(&DeviceFacts, &str) -> bool| {
@@ -476,7 +487,7 @@ impl Judge<'_> {
         }) || !is_of(&definition.device_tag, &|one, wanted| {
             one.tags.iter().any(|tag| tag == wanted)
         }) {
-            return Ok(None);
+            return Ok(Judged::OtherDevice);
         }
         let mut scope = self.scope.new_inner_scope();
         if self.rule.variables.has("device")
@@ -493,7 +504,7 @@ impl Judge<'_> {
         if let Some(when) = &self.rule.when
             && !is_true(when, &scope)?
         {
-            return Ok(None);
+            return Ok(Judged::Unmatched);
         }
         let mut actions = Vec::new();
         if let Some(input) = self.alarm(&scope, device.as_ref())? {
@@ -512,7 +523,7 @@ impl Judge<'_> {
                 }
             }
         }
-        Ok(Some((actions, stops)))
+        Ok(Judged::Matched(actions, stops))
     }
 
     fn device(

@@ -6,7 +6,7 @@
 use martlet_codec::{
     Ack, AckKind, Auth, Disconnect, FixedHeader, PacketId, PacketType, Publish, QoS, ReasonCode,
 };
-use martlet_permission::{Limit, RefusalCause};
+use martlet_permission::{Limit, ProxyFault, RefusalCause};
 
 use crate::connection::buffer::Buffer;
 use crate::connection::{Phase, Since};
@@ -285,7 +285,10 @@ impl Shard {
     ) -> Result<Progress, PacketError> {
         if !bytes.first().is_some_and(|first| may_be_connect(*first)) {
             // Known by its first byte, before a length is looked at.
-            let cause = RefusalCause::NotMqtt;
+            let cause = match begins_proxy_header(bytes) {
+                true => RefusalCause::Proxy(ProxyFault::Unexpected),
+                false => RefusalCause::NotMqtt,
+            };
             self.refuse(cx, id.index, None, ReasonCode::ProtocolError, cause);
             return Ok(Progress::Gone);
         }
@@ -627,4 +630,9 @@ impl Drop for HeldInput<'_> {
         let done = self.input.done as usize;
         self.input.bytes.drain(done..self.next);
     }
+}
+
+/// The first bytes are those of a PROXY header, of version 1 or 2.
+fn begins_proxy_header(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"PROXY ") || bytes.starts_with(b"\r\n\r\n\0\r\nQUIT\n")
 }

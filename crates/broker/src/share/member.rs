@@ -220,8 +220,8 @@ impl Shard {
         self.share_send(cx, ticket.shard, answer);
     }
 
-    /// Moves an entry that a share group handed out into the queue of a durable session. Answers the
-    /// epoch of the group, for the record that is appended next.
+    /// Moves an entry that a share group handed out into the queue of a durable session. Answers
+    /// the epoch of the group, for the record that is appended next.
     pub(crate) fn take_from_group<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,

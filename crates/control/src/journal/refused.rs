@@ -143,6 +143,10 @@ fn of_registry(commands: &Commands, why: &Refusal) -> Option<WordedRemedy> {
              the good one is lost, give it another",
             commands.rotate(name),
         ),
+        RefusalCause::SecretWithBlanks => WordedRemedy::words(
+            "remove the white space around the secret in the settings of the client, such as the \
+             line break at the end of a file that it is read from",
+        ),
         RefusalCause::CredentialExpired => {
             WordedRemedy::by("give it another credential", commands.rotate(name))
         }
@@ -176,8 +180,15 @@ fn by_itself(cause: RefusalCause) -> Option<WordedRemedy> {
         RefusalCause::NotMqtt => {
             "the client speaks TLS, HTTP or something else to a port of plain MQTT"
         }
+        RefusalCause::MqttToHttp => {
+            "have the client connect to the port of an MQTT listener: martlet status lists them"
+        }
         RefusalCause::Proxy(ProxyFault::Missing) => {
             "connect by the proxy, or to a listener without proxy_from"
+        }
+        RefusalCause::Proxy(ProxyFault::Unexpected) => {
+            "set proxy_from of the listener to the address of the proxy, or have the proxy send no \
+             PROXY header"
         }
         RefusalCause::Proxy(ProxyFault::NotTrusted) => {
             "add the address to the listener's proxy_from"
@@ -198,7 +209,7 @@ fn by_itself(cause: RefusalCause) -> Option<WordedRemedy> {
              auth.hook_timeout_ms"
         }
         RefusalCause::TokenKeysDown => "see that the keys of auth.jwt_keys can be fetched",
-        RefusalCause::BadToken => "give the client a new token",
+        RefusalCause::BadToken | RefusalCause::TokenEnded => "give the client a new token",
         RefusalCause::TokenNotYetValid => {
             "set the clock of the node and that of the token's issuer, or have the client wait"
         }
@@ -367,6 +378,10 @@ pub(super) fn end(
              gaps",
         ),
         RefusalCause::Packet(_) => broken(commands, client_id, reason),
+        RefusalCause::TokenEnded => WordedRemedy::words("have the client connect with a new token"),
+        RefusalCause::CredentialsEnded => {
+            WordedRemedy::words("have the client connect with a credential that is still valid")
+        }
         _ => None,
     }
 }
@@ -384,10 +399,16 @@ fn broken(commands: &Commands, client_id: &str, reason: ReasonCode) -> Option<Wo
         }
         ReasonCode::TopicFilterInvalid => return WordedRemedy::words(WILDCARDS),
         ReasonCode::ClientIdentifierNotValid => {
-            return WordedRemedy::words(
-                "give the client a Client Identifier (client id) of its own; with MQTT 3.1.1 it may \
-                 do without one if it connects with Clean Session",
-            );
+            return WordedRemedy::words(match client_id.is_empty() {
+                true => {
+                    "give the client a Client Identifier (client id) of its own; with MQTT \
+                         3.1.1 it may do without one if it connects with Clean Session"
+                }
+                false => {
+                    "look for a character that is not shown in the Client Identifier, such as \
+                         the line break at the end of a file that it is read from, and remove it"
+                }
+            });
         }
         ReasonCode::TopicNameInvalid => {
             "the client used a topic that is empty or has the wildcards + or #: look at the topics \

@@ -66,12 +66,16 @@ pub(super) fn remedy_of(fault: TlsFault) -> &'static str {
         }
         TlsFault::ServerNotTrusted => {
             "give the client the CA of the server's certificate (--cafile), have it connect by a \
-             name that is in the certificate, and look whether the certificate has expired \
-             (martlet cert check)"
+             name that is in the certificate, and look whether the certificate has expired: \
+             martlet cert check HOST:PORT --cafile CA shows all three"
+        }
+        TlsFault::ServerExpired => {
+            "give the listener a new certificate if its own has expired (martlet cert check \
+             HOST:PORT shows until when it is valid), else set the clock of the client"
         }
         TlsFault::EndedByClient => {
             "the client's own log says why; often it connects by a name that is not in the \
-             server's certificate, or does not trust its CA: martlet cert check shows both"
+             server's certificate, or does not trust its CA: martlet cert check HOST:PORT shows both"
         }
         TlsFault::NotTls => {
             "the client speaks without TLS: switch it on there, or use another port"

@@ -20,6 +20,8 @@ pub struct RuleCounts {
     pub matched: u64,
     /// Messages in which a member was missing that its condition needs. It is false for these.
     pub missing: u64,
+    /// Messages of no device, or of one of another type or without the tag that it looks at.
+    pub other_device: u64,
     /// Actions that were done.
     pub actions: u64,
     /// Messages and actions for which it has failed.
@@ -44,6 +46,7 @@ pub(super) struct Counts {
     pub(super) messages: u64,
     pub(super) matched: u64,
     pub(super) missing: u64,
+    pub(super) other_device: u64,
     pub(super) actions: u64,
     pub(super) errors: u64,
     pub(super) loops: u64,
@@ -87,6 +90,7 @@ impl Counts {
                 return Some(actions);
             }
             RuleResult::Unmatched => {}
+            RuleResult::OtherDevice => self.other_device += 1,
             RuleResult::Missing(_) => self.missing += 1,
             RuleResult::Failed(why) => self.failed(&why),
             RuleResult::Loop => {
@@ -106,6 +110,7 @@ impl Counts {
             messages: self.messages,
             matched: self.matched,
             missing: self.missing,
+            other_device: self.other_device,
             actions: self.actions,
             errors: self.errors,
             loops: self.loops,

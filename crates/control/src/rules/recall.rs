@@ -4,7 +4,7 @@ use martlet_broker::EventKind;
 use martlet_registry::Visibility;
 use martlet_rules::{ActionDefinition, own_webhook};
 
-use super::{RuleSeen, Rules, webhooks};
+use super::{Definition, RuleSeen, Rules, webhooks};
 use crate::lock::lock;
 use crate::text::typed;
 use crate::why::facts::{Facts, Integration, RuleAsked};
@@ -72,6 +72,8 @@ impl Rules {
             messages: counts.messages,
             matched: counts.matched,
             missing: counts.missing,
+            other_device: counts.other_device,
+            devices: devices_in_words(&rule.definition),
             errors: counts.errors,
             webhooks: Vec::new(),
             last_error: counts.last_error,
@@ -79,6 +81,18 @@ impl Rules {
             show: command("show"),
             topics: rule.definition.topics,
             name: rule.name,
+        }
+    }
+}
+
+/// Of which devices a rule looks at messages; none: of all.
+fn devices_in_words(definition: &Definition) -> Option<String> {
+    match (&definition.device_type, &definition.device_tag) {
+        (None, None) => None,
+        (Some(device_type), None) => Some(format!("a device of type {device_type}")),
+        (None, Some(tag)) => Some(format!("a device with the tag {tag}")),
+        (Some(device_type), Some(tag)) => {
+            Some(format!("a device of type {device_type} with the tag {tag}"))
         }
     }
 }

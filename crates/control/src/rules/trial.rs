@@ -193,7 +193,9 @@ fn try_all(
                     }
                 }
             }
-            Some(RuleResult::Unmatched) => outcome.verdict = Some("unmatched"),
+            Some(RuleResult::Unmatched | RuleResult::OtherDevice) => {
+                outcome.verdict = Some("unmatched");
+            }
             Some(RuleResult::Missing(name)) => {
                 outcome.verdict = Some("missing");
                 outcome.why = Some(name);

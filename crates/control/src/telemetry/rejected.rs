@@ -112,13 +112,18 @@ impl Rejections {
         all.take(limit).cloned().collect()
     }
 
-    /// The last ones of a client of a tenant, the newest first.
-    pub(crate) fn of_client(&self, tenant: u32, client_id: &str) -> Vec<Rejected> {
+    /// The last ones of a client of a tenant, or of a device of that id that is not known, the
+    /// newest first.
+    pub(crate) fn about_client(&self, tenant: u32, client_id: &str) -> Vec<Rejected> {
         let inner = self.inner();
         let all = inner.last.iter().rev();
-        let is_of =
-            |one: &&Rejected| one.tenant == tenant && one.client_id.as_deref() == Some(client_id);
-        all.filter(is_of).cloned().collect()
+        let names = |one: &Rejected| {
+            one.reason == UNKNOWN_DEVICE && one.topic.split('/').any(|level| level == client_id)
+        };
+        let is_about = |one: &&Rejected| {
+            one.tenant == tenant && (one.client_id.as_deref() == Some(client_id) || names(one))
+        };
+        all.filter(is_about).cloned().collect()
     }
 
     /// Bytes of memory that they take, about.

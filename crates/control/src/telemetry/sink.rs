@@ -3,7 +3,9 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use martlet_integrate::{ALL_TENANTS, ConfiguredSink, Outcome, Settings, Sink, SinkMessage};
+use martlet_integrate::{
+    ALL_TENANTS, CLIENT_IDS, ConfiguredSink, Outcome, Settings, Sink, SinkMessage,
+};
 use martlet_telemetry::Point;
 
 use super::latency::newest_own_time;
@@ -17,6 +19,12 @@ const KIND: &str = "telemetry";
 const NAME: &str = "main";
 
 impl Telemetry {
+    /// The Client Identifier is that of the integration that stores telemetry.
+    pub(crate) fn is_part(client_id: &str) -> bool {
+        let name = client_id.strip_prefix(CLIENT_IDS);
+        name.and_then(|name| name.split_once('/')) == Some((KIND, NAME))
+    }
+
     /// The integration that stores what the rules match, of all tenants.
     pub fn integration(self: &Arc<Self>) -> ConfiguredSink {
         let settings = Settings {

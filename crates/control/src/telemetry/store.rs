@@ -284,9 +284,15 @@ impl Telemetry {
             + self.tails.memory_bytes()
     }
 
-    /// Payloads of a client that were not stored, the newest first.
-    pub fn rejected_of(&self, tenant: u32, client_id: &str) -> Vec<Rejected> {
-        self.rejections.of_client(tenant, client_id)
+    /// Payloads that were not stored, the newest first: of a client, or of a device of that id,
+    /// which is not known.
+    pub fn rejected_about(&self, tenant: u32, client_id: &str) -> Vec<Rejected> {
+        self.rejections.about_client(tenant, client_id)
+    }
+
+    /// Payloads of all tenants that were not stored, the newest first.
+    pub fn all_rejected(&self) -> Vec<Rejected> {
+        self.rejections.last(None, usize::MAX)
     }
 
     /// Whether values can be stored now.

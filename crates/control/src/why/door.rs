@@ -3,13 +3,14 @@
 use super::Finding;
 use super::facts::{Deleted, Facts, GoneTeam, Lockout, Namesakes, Presence, Spent};
 use super::found::{Found, RECENT_MS, Weight, is_connected, times};
+use super::server_certificate;
 use super::side::{Side, side};
 use super::will::with_will;
 use crate::authentication::Standing;
 use crate::cause::Cause;
 use crate::journal::{Entry, Run, host};
 use crate::rfc3339;
-use martlet_broker::{EventKind, Limit, RefusalCause};
+use martlet_broker::{EventKind, Limit, ReachedLimit, RefusalCause};
 use martlet_codec::ReasonCode;
 
 /// The last time that it wanted to come in it was refused, and would be now.
@@ -94,6 +95,7 @@ pub(super) fn door(facts: &Facts, found: &mut Found) {
         finding.command.clone_from(&banned.command);
         found.push((Weight::Barred, finding));
     }
+    found.extend(long_client_id(facts).map(|finding| (Weight::Barred, finding)));
     // One of that name may be known elsewhere.
     let is_known = matches!(facts.standing, Some(Standing::Known | Standing::ByProof(_)));
     let deleted = facts.deleted.as_ref().filter(|_| !is_known);
@@ -120,6 +122,7 @@ pub(super) fn door(facts: &Facts, found: &mut Found) {
             let may_have = format!("; it may have an older credential, which ended on {at}");
             finding.sentence.push_str(&may_have);
         }
+        finding = with_blanks(run, cause, finding);
         // What is so now is told, with since when it was refused for that.
         let weight = match &facts.standing {
             Some(Standing::Barred(why)) if cause == barred_for(why.cause) => {
@@ -184,6 +187,39 @@ pub(super) fn door(facts: &Facts, found: &mut Found) {
     }
 }
 
+/// The user name that is unknown has blanks around it.
+fn with_blanks(run: &Run, cause: Cause, mut finding: Finding) -> Finding {
+    let user = run.last.user_name.as_deref().unwrap_or_default();
+    let trimmed = user.trim();
+    if cause != Cause::UnknownName || trimmed == user {
+        return finding;
+    }
+    let blanks = format!("; its User Name is {user:?}, with white space around it");
+    finding.sentence.push_str(&blanks);
+    finding.command = None;
+    finding.remedy(format!(
+        "set the User Name of the client to {trimmed:?}, without white space around it"
+    ))
+}
+
+/// No client is let in by a Client Identifier of that length, so nothing is known by that name.
+fn long_client_id(facts: &Facts) -> Option<Finding> {
+    let (bytes, max) = (facts.question.name.len(), facts.client_id_bytes);
+    if bytes <= usize::from(max) || max == 0 || facts.known_as.is_some() {
+        return None;
+    }
+    let limit = ReachedLimit {
+        limit: Limit::ClientIdBytes,
+        value: max.into(),
+    };
+    let sentence = format!(
+        "as a Client Identifier it would be refused: it has {bytes} bytes, {}",
+        limit.words()
+    );
+    let finding = Finding::new(Cause::LimitReached, sentence);
+    Some(finding.remedy("raise limits.client_id_bytes, or give the client a shorter one"))
+}
+
 /// What it was refused for is over, and it has not tried again.
 fn would_be_let_in(run: &Run) -> Finding {
     let why = run.last.why.as_deref().unwrap_or_default();
@@ -201,7 +237,8 @@ pub(super) fn was_cut_off(facts: &Facts) -> bool {
         return false;
     }
     let is_end = |run: &&Run| run.last.what == EventKind::Disconnected;
-    let is_gone = |presence: &Presence| !presence.online && !presence.said_goodbye;
+    // Who is online by the tables alone was so when a backup was made.
+    let is_gone = |presence: &Presence| presence.online || !presence.said_goodbye;
     match facts.runs.iter().rev().find(is_end) {
         _ if refused_before(facts).is_some() => true,
         Some(run) => !run.said_goodbye,
@@ -290,6 +327,8 @@ fn perhaps(facts: &Facts, nameless: &Entry) -> Finding {
     let cause = nameless.cause.unwrap_or(Cause::Other);
     let why = nameless.why.as_deref().unwrap_or_default();
     let address = nameless.address.as_deref().and_then(host);
+    let told = server_certificate::told(facts, nameless);
+    let why = told.as_ref().map_or(why, |(why, _)| why);
     let mut finding = Finding::new(
         cause,
         format!(
@@ -306,7 +345,10 @@ fn perhaps(facts: &Facts, nameless: &Entry) -> Finding {
     finding.count = Some(of_same.clone().count() as u64);
     finding.last_ms = Some(nameless.at_ms);
     finding.since_ms = of_same.map(|one| one.at_ms).min();
-    match &nameless.remedy {
+    match told
+        .map(|(_, remedy)| remedy)
+        .or_else(|| nameless.remedy.clone())
+    {
         Some(remedy) => finding.remedy(format!("if it is this client: {remedy}")),
         None => finding,
     }
@@ -496,6 +538,23 @@ fn gone(facts: &Facts, found: &mut Found) {
             facts,
             (Weight::Gone, with_will(facts, finding)),
         ));
+    } else if let Some(Presence {
+        online: true,
+        last_seen_ms,
+        ..
+    }) = &facts.presence
+        && !is_connected(facts)
+        && !has_tried(facts)
+    {
+        // The tables of a node that goes on say that nobody is connected since its start.
+        let sentence = "it was connected when the backup was made that the node was restored from, \
+                        and has not connected since";
+        let finding = Finding::new(Cause::Away, sentence).since(*last_seen_ms);
+        let remedy = format!(
+            "see that it finds this node: the node listens on {}",
+            facts.listeners.join(", ")
+        );
+        found.push((Weight::Gone, finding.remedy(remedy)));
     } else if facts.session.is_some() {
         let sentence = "it is not connected; its session is kept for it";
         found.push((Weight::Gone, Finding::new(Cause::Away, sentence)));
@@ -555,6 +614,7 @@ fn refused_by_tls(facts: &Facts) -> Option<&Entry> {
         last.cause?,
         Cause::TlsFailed
             | Cause::ServerNotTrusted
+            | Cause::ServerCertificateExpired
             | Cause::WrongTransport
             | Cause::ClockWrong
             | Cause::CertificateExpired
@@ -581,12 +641,17 @@ fn with_nameless(facts: &Facts, mut finding: Finding) -> Finding {
         return finding;
     };
     let address = entry.address.as_deref().and_then(host).unwrap_or_default();
+    let told = server_certificate::told(facts, entry);
     let why = entry.why.as_deref().unwrap_or_default();
+    let why = told.as_ref().map_or(why, |(why, _)| why);
     finding.sentence.push_str(&format!(
         " under its name; perhaps it is the client without a name at {address} that was refused: {why}"
     ));
     finding.last_ms = Some(entry.at_ms);
-    if let Some(remedy) = &entry.remedy {
+    if let Some(remedy) = told
+        .map(|(_, remedy)| remedy)
+        .or_else(|| entry.remedy.clone())
+    {
         let otherwise = finding.remedy.take().unwrap_or_default();
         finding.remedy = Some(format!("if it is that client: {remedy}. Else {otherwise}"));
     }
@@ -604,7 +669,9 @@ pub(super) fn from_address(facts: &Facts, found: &mut Found) {
             ("", Some(user)) => format!("a client of the user {user}"),
             (client_id, _) => format!("the client {client_id}"),
         };
+        let told = server_certificate::told(facts, entry);
         let why = entry.why.as_deref().unwrap_or_default();
+        let why = told.as_ref().map_or(why, |(why, _)| why);
         let is_over = facts.lifted.contains(&entry.seq);
         let cause = match is_over {
             true => Cause::Away,
@@ -630,7 +697,9 @@ pub(super) fn from_address(facts: &Facts, found: &mut Found) {
             ));
             continue;
         }
-        finding.remedy.clone_from(&entry.remedy);
+        finding.remedy = told
+            .map(|(_, remedy)| remedy)
+            .or_else(|| entry.remedy.clone());
         finding.command.clone_from(&entry.command);
         found.push((Weight::Out, finding));
     }

@@ -77,6 +77,10 @@ pub struct Facts {
     pub nameless: Vec<Entry>,
     /// Where the node listens, as URLs.
     pub listeners: Vec<String>,
+    /// Files with certificates of listeners, and when they end, milliseconds since the Unix epoch.
+    pub server_certificates: Vec<(String, u64)>,
+    /// Bytes that a Client Identifier may have; 0: not known.
+    pub client_id_bytes: u16,
     /// What it may do with the topic.
     pub rules: Option<TopicRules>,
     /// The subscribers of the topic.
@@ -365,6 +369,10 @@ pub struct RuleAsked {
     pub matched: u64,
     /// Those in which a member is missing that its condition needs.
     pub missing: u64,
+    /// Those of another device than it looks at.
+    pub other_device: u64,
+    /// Of which devices it looks at messages, in words; none: of all.
+    pub devices: Option<String>,
     /// How often it has failed.
     pub errors: u64,
     /// The last error.
@@ -392,6 +400,8 @@ pub struct NotStored {
     pub count: u64,
     /// A later payload of that topic is stored.
     pub is_over: bool,
+    /// Client Identifier of who published the last one, if that is another client.
+    pub by: Option<String>,
 }
 
 /// Why the message store takes no more messages.
@@ -447,6 +457,8 @@ pub struct Integration {
     pub delivered: u64,
     /// How long a message may wait, seconds; 0: for ever.
     pub age_max_secs: u32,
+    /// When the oldest message came that it has not delivered, milliseconds since the Unix epoch.
+    pub oldest_ms: Option<u64>,
 }
 
 /// Why an integration does not deliver.

@@ -1,8 +1,9 @@
 //! Messages that wait for an integration.
 
-use martlet_broker::{DropReason, Limit, LossTimes};
+use martlet_broker::{DropReason, Limit, LossTimes, UnmatchedTopic};
 
 use super::Finding;
+use super::arrival::{is_published_by_itself, with_messages};
 use super::facts::{Facts, Integration, NotDelivering, Session};
 use super::found::{Found, RECENT_MS, Weight, uncapitalized};
 use super::near::{is_nearly_matched, nearest_in_words};
@@ -21,6 +22,7 @@ pub(super) fn is_one(facts: &Facts) -> bool {
 /// What there is to find of integrations.
 pub(super) fn integrations(facts: &Facts, found: &mut Found) {
     for one in &facts.integrations {
+        found.extend(missed_by(facts, one));
         let weight = match (one.is_own, one.has_messages) {
             // The message that is asked about never comes to it.
             (true, _) if misses_topic(facts, one) => Weight::Aside,
@@ -49,6 +51,7 @@ pub(super) fn integrations(facts: &Facts, found: &mut Found) {
         found.extend(letters_finding(one).map(|finding| (Weight::Trouble, finding)));
         found.extend(queue_finding(one).map(|finding| (weight, finding)));
         found.extend(health_finding(one).map(|finding| (weight, finding)));
+        found.extend(slow_finding(facts.now_ms, one).map(|finding| (weight, finding)));
         if let (true, Some(session)) = (one.is_own, &facts.session) {
             lost(facts.now_ms, one, session, found);
         }
@@ -97,7 +100,10 @@ fn lost(now_ms: u64, one: &Integration, session: &Session, found: &mut Found) {
         *count > 0 && *reason != DropReason::RefusedByReceiver && !reason.is_expected()
     });
     for ((reason, count), at) in drops {
-        let why = uncapitalized(reason.meaning());
+        let why = match reason {
+            DropReason::QueueFull => Limit::PartQueue.words().to_owned(),
+            reason => uncapitalized(reason.meaning()),
+        };
         let sentence = event_words::dropped(*count, &whose, &why, *reason);
         let remedy = match reason {
             DropReason::QueueFull => remedy_of_limit(Limit::PartQueue).map(|worded| worded.text),
@@ -140,8 +146,8 @@ pub(super) fn is_well(facts: &Facts) -> Option<Finding> {
     let (name, delivered) = (&one.name, one.delivered);
     let waiting = match one.waiting {
         None | Some(0) => "none waits".to_owned(),
-        Some(1) => "1 waits".to_owned(),
-        Some(count) => format!("{count} wait"),
+        Some(1) => format!("1 waits{}", for_secs(facts.now_ms, one)),
+        Some(count) => format!("{count} wait{}", oldest(facts.now_ms, one)),
     };
     let messages = if delivered == 1 {
         "message"
@@ -157,6 +163,89 @@ pub(super) fn is_well(facts: &Facts) -> Option<Finding> {
          {waiting}"
     );
     Some(Finding::new(Cause::NothingWrong, sentence))
+}
+
+/// Age of the oldest message that waits for an integration from which on it falls behind.
+const SLOW_MS: u64 = 10_000;
+
+/// An integration whose oldest message came then falls behind.
+pub(super) fn is_slow(now_ms: u64, oldest_ms: u64) -> bool {
+    now_ms.saturating_sub(oldest_ms) >= SLOW_MS
+}
+
+/// It delivers, and messages wait for long.
+fn slow_finding(now_ms: u64, one: &Integration) -> Option<Finding> {
+    let oldest_ms = one.oldest_ms.filter(|ms| is_slow(now_ms, *ms))?;
+    if one.why.is_some() || one.queue.is_some() {
+        return None;
+    }
+    let (name, delivered) = (&one.name, one.delivered);
+    let waiting = match one.waiting? {
+        0 => return None,
+        1 => format!("1 message waits{}", for_secs(now_ms, one)),
+        count => format!("{count} messages wait{}", oldest(now_ms, one)),
+    };
+    let sentence = format!(
+        "the integration {name} falls behind: {waiting}; its target has taken {delivered} since the \
+         start"
+    );
+    let finding = Finding::new(Cause::IntegrationFailing, sentence)
+        .since(oldest_ms)
+        .remedy("see why the target takes them slowly; this tests whether it answers");
+    Some(finding.command(&one.command))
+}
+
+/// For how long the only message that waits has done so, as the end of a clause.
+fn for_secs(now_ms: u64, one: &Integration) -> String {
+    let age = one.oldest_ms.map(|ms| now_ms.saturating_sub(ms) / 1_000);
+    age.map_or_else(String::new, |secs| format!(" for {secs} s"))
+}
+
+/// The same of the oldest one.
+fn oldest(now_ms: u64, one: &Integration) -> String {
+    match for_secs(now_ms, one) {
+        secs if secs.is_empty() => secs,
+        secs => format!(", the oldest{secs}"),
+    }
+}
+
+/// Messages of a client that reached nobody.
+pub(super) fn published_in_vain(facts: &Facts) -> impl Iterator<Item = &UnmatchedTopic> {
+    let unmatched = facts.unmatched.iter();
+    unmatched.filter(|one| is_published_by_itself(facts, one))
+}
+
+/// Messages of the client that reached nobody, and that an integration nearly takes: those of the
+/// topic that is nearly the one that was asked about, if one was.
+fn missed_by(facts: &Facts, one: &Integration) -> Option<(Weight, Finding)> {
+    let asked = facts.question.topic.as_deref();
+    let is_meant = |topic: &str| match asked {
+        Some(asked) => one.takes_topic && is_nearly_matched([asked], topic),
+        None => true,
+    };
+    let mut latest = published_in_vain(facts)
+        .collect::<Vec<_>>()
+        .into_iter()
+        .rev();
+    let missed = latest
+        .find(|missed| is_meant(&missed.topic) && is_nearly_matched(&one.filters, &missed.topic))?;
+    if one.is_own {
+        return None;
+    }
+    let (name, topic) = (&one.name, &missed.topic);
+    let near = nearest_in_words(&one.filters, topic);
+    let sentence = format!(
+        "it published to {topic}, which reached nobody: the integration {name} does not take that \
+         topic{near}"
+    );
+    let finding = Finding::new(Cause::SubscriberAbsent, sentence)
+        .remedy("have the client publish to a topic that the filters of the integration match")
+        .command(&one.show_command);
+    let weight = match asked {
+        Some(_) => Weight::Topic,
+        None => Weight::Trouble,
+    };
+    Some((weight, with_messages(finding, missed)))
 }
 
 /// Why the integration that hands messages to all rules does not; none: it does.
@@ -215,9 +304,10 @@ fn finding(one: &Integration) -> Option<Finding> {
         (true, _, Some(count)) => format!("{count} messages wait for the integration {name}"),
         (true, _, None) => format!("the messages wait for the integration {name}"),
         (false, true, _) => format!("its messages wait for the integration {name}"),
-        (false, false, _) => {
+        (false, false, _) if one.takes_topic => {
             format!("messages of that topic wait for the integration {name}")
         }
+        (false, false, _) => format!("messages wait for the integration {name}"),
     };
     Some(match one.why.as_ref()? {
         NotDelivering::Failing {

@@ -11,8 +11,9 @@ use super::facts::{Facts, GroupMissing, StoreTrouble};
 use super::found::{Found, RECENT_MS, Weight, is_connected, is_recent};
 use super::side::is_subscribed;
 use super::{
-    Diagnosis, Evidence, Finding, State, arrival, command, door, inactive, integration, memory,
-    named, own_topics, retained, rollout, session, silence, telemetry, topic, twice, twin, will,
+    Diagnosis, Evidence, Finding, State, anonymous, arrival, command, door, inactive, integration,
+    memory, named, own_topics, retained, rollout, session, silence, telemetry, topic, twice, twin,
+    will,
 };
 use crate::cause::Cause;
 use crate::rfc3339;
@@ -33,6 +34,7 @@ pub fn judge(facts: &Facts) -> Diagnosis {
         [one] => looked_at(one),
         all => of_several(all),
     };
+    found.extend(anonymous::refused(facts));
     // A client has the name too.
     let wrong = named.into_iter();
     let wrong = wrong.filter(|finding| finding.cause != Cause::NothingWrong);
@@ -130,6 +132,7 @@ fn looked_at(facts: &Facts) -> Found {
     integration::integrations(facts, &mut found);
     if integration::is_one(facts) {
         // It comes in by no door, and has no rules of a client.
+        telemetry::telemetry(facts, &mut found);
         found.extend(memory::forgotten(facts));
         return found;
     }

@@ -5,17 +5,20 @@
 //! * `gather`: where it comes from
 //! * `namesakes`: which known names may be meant by an unknown one
 //! * `judge`: the diagnosis on the facts, without further questions: why a client is refused
-//!   (`door`), which of its messages were refused or lost (`session`), who publishes and receives a
-//!   topic (`topic`, `twice`), which messages did not come to it though it is subscribed, or nearly
-//!   so (`arrival`, `near`), who publishes nothing (`silence`), what the node itself does not
-//!   publish (`own_topics`), that its connections end again and again (`unstable`), which retained
-//!   message it did not get (`retained`), which Wills were published or discarded (`will`), which
-//!   messages wait for an integration (`integration`), which are no telemetry (`telemetry`), and
-//!   which a start of the node has made it forget (`memory`); that a device is inactive
-//!   (`inactive`), which rollouts wait for it (`rollout`), which commands to it have failed or wait
-//!   (`command`), which configuration it has not reported (`twin`), and the rules, rollouts and
-//!   commands that were named (`named`)
+//!   (`door`; `server_certificate` if it takes a listener's certificate for expired), which of its
+//!   messages were refused or lost (`session`), who publishes and receives a topic (`topic`,
+//!   `twice`), which messages did not come to it though it is subscribed, or nearly so (`arrival`,
+//!   `near`), who publishes nothing (`silence`), what the node itself does not publish
+//!   (`own_topics`), that its connections end again and again (`unstable`), which retained message
+//!   it did not get (`retained`), which Wills were published or discarded (`will`), which messages
+//!   wait for an integration (`integration`) or were dropped for it (`overflow`), which are no
+//!   telemetry (`telemetry`), and which a start of the node has made it forget (`memory`); that a
+//!   client of a user was refused before its Client Identifier was known (`anonymous`), that a
+//!   device is inactive (`inactive`), which rollouts wait for it (`rollout`), which commands to it
+//!   have failed or wait (`command`), which configuration it has not reported (`twin`), and the
+//!   rules, rollouts and commands that were named (`named`)
 
+mod anonymous;
 mod arrival;
 mod command;
 mod door;
@@ -29,9 +32,11 @@ mod memory;
 mod named;
 mod namesakes;
 mod near;
+mod overflow;
 mod own_topics;
 mod retained;
 mod rollout;
+mod server_certificate;
 mod session;
 mod side;
 mod silence;

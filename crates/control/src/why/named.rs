@@ -98,6 +98,20 @@ fn of_rule(facts: &Facts, rule: &RuleAsked) -> Finding {
             }
             count => format!("; in {count} of them a member is missing that it names"),
         };
+        if let Some(devices) = rule
+            .devices
+            .as_ref()
+            .filter(|_| rule.other_device == rule.messages)
+        {
+            let sentence = format!(
+                "the rule {name} has looked at {messages} since the node was started, and none is \
+                 of {devices}"
+            );
+            let remedy = "correct the rule, or the type or tags of the device; a message is of the \
+                          device that publishes it, unless the rule says otherwise (device); this \
+                          shows the rule";
+            return advised(Cause::RuleUnmatched, sentence, remedy, &rule.show);
+        }
         let sentence = format!(
             "the rule {name} has looked at {messages} since the node was started, and its \
              condition was true for none{missing}"

@@ -1,8 +1,9 @@
 //! Why telemetry of a client was not stored.
 
 use super::Finding;
-use super::facts::Facts;
+use super::facts::{Facts, NotStored};
 use super::found::{Found, RECENT_MS, Weight};
+use super::near::matches;
 use crate::cause::Cause;
 
 /// Payloads that are named, at most.
@@ -16,8 +17,12 @@ pub(super) fn telemetry(facts: &Facts, found: &mut Found) {
             1 => "a payload was".to_owned(),
             count => format!("{count} payloads were"),
         };
+        let by = match &one.by {
+            Some(by) => format!(", published by {by}"),
+            None => String::new(),
+        };
         let sentence = format!(
-            "{payloads} not stored as telemetry ({}), the last one of {}: {}",
+            "{payloads} not stored as telemetry ({}), the last one of {}{by}: {}",
             one.reason, one.topic, one.detail
         );
         let mut finding = Finding::new(Cause::TelemetryNotStored, sentence).of_many(one.count);
@@ -29,9 +34,30 @@ pub(super) fn telemetry(facts: &Facts, found: &mut Found) {
                     .push_str("; a later one of that topic is stored");
                 (Weight::Before, finding)
             }
-            false => (Weight::Trouble, finding.remedy(remedy(one.reason))),
+            false => {
+                let mut finding = finding.remedy(remedy(one.reason));
+                if let (Some(add), true) = (&facts.namesakes.add, is_unknown_device(facts, one)) {
+                    finding.command.clone_from(&add.command);
+                }
+                (weight(facts, one), finding)
+            }
         });
     }
+}
+
+/// Payloads of another topic than the one that was asked about are told beside the answer.
+fn weight(facts: &Facts, one: &NotStored) -> Weight {
+    match &facts.question.topic {
+        Some(asked) if *asked != one.topic && !matches(asked, &one.topic) => Weight::Aside,
+        // Nothing else is known of it.
+        _ if is_unknown_device(facts, one) => Weight::Out,
+        _ => Weight::Trouble,
+    }
+}
+
+/// Others published for a device of that name, and nobody has it.
+fn is_unknown_device(facts: &Facts, one: &NotStored) -> bool {
+    one.by.is_some() && facts.known_as.is_none() && facts.session.is_none() && facts.runs.is_empty()
 }
 
 /// What to do about a reason.

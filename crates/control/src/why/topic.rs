@@ -10,6 +10,7 @@ use super::facts::{Backlog, Facts, Meant, Subscriber, TopicRules};
 use super::found::{
     ACKNOWLEDGE, Found, RECENT_MS, Weight, is_recent, is_unacknowledged, uncapitalized,
 };
+use super::overflow::{dropped_for_integrations, integration_of};
 use super::side::{Side, matching, of_topic, side, subscribes};
 use super::twice::comes_twice;
 use crate::cause::Cause;
@@ -109,6 +110,7 @@ pub(super) fn topic(facts: &Facts, found: &mut Found) {
         found.push((weight, finding));
     }
     found.extend(absent);
+    found.extend(dropped_for_integrations(facts, topic));
     found.extend(lost_by_subscribers(facts, topic));
     found.extend(lost_by_groups(facts, topic));
     found.extend(not_acknowledged(facts, topic));
@@ -216,6 +218,9 @@ fn lost_by_subscribers(facts: &Facts, topic: &str) -> Vec<(Weight, Finding)> {
     let mut found = Vec::new();
     for subscriber in facts.subscribers.iter().flatten() {
         let client_id = &subscriber.client_id;
+        if integration_of(client_id).is_some() {
+            continue;
+        }
         for (reason, count, at) in &subscriber.drops {
             let is_of_course = matches!(
                 reason,

@@ -20,9 +20,12 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use martlet_api::{Connection, ListenerKind, RouteSettings};
+use martlet_broker::{Event, EventHead, EventNotice, RefusalCause, TenantId};
+use martlet_codec::ReasonCode;
+use martlet_control::Control;
 use martlet_reactor::TlsSettings;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
@@ -110,6 +113,7 @@ pub(crate) async fn serve(
     routes: Router,
     slots: ConnectionSlots,
     failures: Arc<AcceptFailures>,
+    control: Arc<Control>,
 ) {
     loop {
         let opening = slots.opening().await;
@@ -136,9 +140,14 @@ pub(crate) async fn serve(
         let (seat, closed) = slots.seat(peer.ip());
         let seat = Arc::new(seat);
         let of_seat = Arc::clone(&seat);
+        let control = Arc::clone(&control);
         let talking = async move {
             match tls {
-                None => talk(stream, routes, connection, of_seat).await,
+                None => match first_byte(&stream).await {
+                    None => debug!(%peer, "HTTP: nothing came"),
+                    Some(CONNECT) => control.tell(mqtt_came(peer)),
+                    Some(_) => talk(stream, routes, connection, of_seat).await,
+                },
                 Some(tls) => {
                     let acceptor = TlsAcceptor::from(tls.config());
                     let shaking = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream));
@@ -155,6 +164,30 @@ pub(crate) async fn serve(
             drop(opening);
         });
     }
+}
+
+/// First byte of a CONNECT of MQTT. No request of HTTP begins with it.
+const CONNECT: u8 = 0x10;
+
+/// What comes first, which stays to be read; none: nothing comes in time.
+async fn first_byte(stream: &TcpStream) -> Option<u8> {
+    let mut first = [0];
+    let peeked = tokio::time::timeout(HEADER_TIMEOUT, stream.peek(&mut first)).await;
+    let [first] = first;
+    matches!(peeked, Ok(Ok(1..))).then_some(first)
+}
+
+/// A client of MQTT is told nothing that it would understand; operators are.
+fn mqtt_came(peer: SocketAddr) -> EventNotice {
+    let head = EventHead::new(TenantId(0), "");
+    EventNotice::new(
+        head.with_address(Some((peer.ip(), peer.port()))),
+        Event::Refused {
+            will_topic: None,
+            reason: ReasonCode::ProtocolError,
+            why: RefusalCause::MqttToHttp.into(),
+        },
+    )
 }
 
 /// Talks until it ends, or until another connection takes its place in the reserve.

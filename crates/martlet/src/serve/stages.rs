@@ -297,7 +297,8 @@ impl Serving {
         let mut routers = Routers::new(&api);
         for open in bound.http {
             let (routes, failures) = (routers.of(&open.routes), Arc::clone(&failures));
-            tokio::spawn(http::serve(open, routes, slots.clone(), failures));
+            let (slots, control) = (slots.clone(), Arc::clone(control));
+            tokio::spawn(http::serve(open, routes, slots, failures, control));
         }
         admin_socket::serve(bound.admin, routers.of(&node.api.routes));
         let uses = (control, tables, &attached.integrations);

@@ -471,6 +471,23 @@ impl Snapshot {
                 let cause = RefusalCause::WrongSecret;
                 Some(Err(Refusal::untold(cause, "the secret is empty").about(id)))
             }
+            Some(Err(why)) if why.cause == RefusalCause::WrongSecret => {
+                let trimmed = secret.trim_ascii();
+                // Looked up whatever the secret is: the time of the answer tells nothing.
+                let digest = self.key.digest(trimmed);
+                let shown = (CredentialKind::Secret, &digest);
+                let without = self.check_credential(tenant, id, client_id, shown, now_ms);
+                let is_right = matches!(without, Some(Ok(_))) && !trimmed.is_empty();
+                Some(Err(match is_right {
+                    true => {
+                        let detail = format!(
+                            "the secret for device {id} is right but for the white space around it"
+                        );
+                        Refusal::untold(RefusalCause::SecretWithBlanks, detail).about(id)
+                    }
+                    false => why,
+                }))
+            }
             checked => checked,
         }
     }

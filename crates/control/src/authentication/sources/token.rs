@@ -70,6 +70,9 @@ const LEEWAY_SECS: u64 = 5;
 /// Filters in a token, at most.
 const FILTERS_MAX: usize = 1_000;
 
+/// Characters of a Client Identifier in a token that are told.
+const NAMED_CHARS_MAX: usize = 64;
+
 impl Tokens {
     /// Tokens signed with one of these keys. What those may do that do not say so, `people` says.
     pub fn new(keys: KeySource, settings: TokenSettings, people: People) -> Self {
@@ -198,9 +201,9 @@ impl Tokens {
             return bad_token("the name in its token is not valid");
         }
         if let Some(claim) = &self.settings.client_claim
-            && text(claim) != Some(&*asked.client_id)
+            && let Some(why) = names_other_client(text(claim), claim, &asked.client_id)
         {
-            return bad_token(format!("its token is for another client ({claim})"));
+            return bad_token(why);
         }
         let found = known(
             asked,
@@ -254,6 +257,23 @@ fn refused_for(error: &Error) -> Refusal {
         _ => (RefusalCause::BadToken, error.to_string()),
     };
     Refusal::untold(cause, format!("its token is not good: {why}"))
+}
+
+/// Why a token whose claim names this client is not for the client that shows it; none: it is.
+fn names_other_client(named: Option<&str>, claim: &str, client_id: &str) -> Option<String> {
+    match named {
+        Some(named) if named == client_id => None,
+        Some(named) => {
+            let named: String = named.chars().take(NAMED_CHARS_MAX).collect();
+            Some(format!(
+                "its token is for the client {named:?} (claim {claim}), and its Client Identifier \
+                 is another"
+            ))
+        }
+        None => Some(format!(
+            "its token has no claim {claim}, which names its client"
+        )),
+    }
 }
 
 fn bad_token(detail: impl Into<Cow<'static, str>>) -> LookupResult {

@@ -12,6 +12,7 @@ use crate::telemetry::Telemetry;
 use crate::text::typed;
 use crate::why::Question;
 use crate::why::facts::{Facts, Integration, NotDelivering, Session};
+use crate::why::integration::{is_slow, published_in_vain};
 use crate::why::near::is_nearly_matched;
 
 /// What to do if the target fails. The command tests it.
@@ -75,9 +76,9 @@ impl Control {
     /// Adds the integrations to the facts of a client, and to those of each client of a user. The
     /// dead letters of the one that was asked about are counted.
     pub(super) async fn add_integrations(&self, all: &Integrations, facts: &mut Facts) {
-        facts.integrations = self.integrations_of(all, &facts.question, &facts.client_id);
+        facts.integrations = self.integrations_of(all, facts);
         for client in &mut facts.clients {
-            client.integrations = self.integrations_of(all, &client.question, &client.client_id);
+            client.integrations = self.integrations_of(all, client);
         }
         if let Some(own) = facts.integrations.iter_mut().find(|one| one.is_own) {
             own.dead_letters = all.letters_stored_of(&own.name).await.unwrap_or(0);
@@ -85,12 +86,8 @@ impl Control {
     }
 
     /// Integrations of the tenant that do not deliver, and that which was asked about.
-    fn integrations_of(
-        &self,
-        all: &Integrations,
-        question: &Question,
-        client_id: &str,
-    ) -> Vec<Integration> {
+    fn integrations_of(&self, all: &Integrations, of: &Facts) -> Vec<Integration> {
+        let (question, client_id) = (&of.question, &*of.client_id);
         let topic = question.topic.as_deref();
         let topic = topic.and_then(|topic| TopicName::new(topic).ok());
         let mut found = Vec::new();
@@ -107,8 +104,11 @@ impl Control {
             let is_missed = || {
                 let topic = topic.map_or("", |topic| topic.as_str());
                 is_nearly_matched(examined.filters.iter(), topic)
+                    || published_in_vain(of)
+                        .any(|one| is_nearly_matched(examined.filters.iter(), &one.topic))
             };
-            let is_ill = found_one.why.is_some() || found_one.queue.is_some();
+            let is_slow = found_one.oldest_ms.is_some_and(|ms| is_slow(of.now_ms, ms));
+            let is_ill = found_one.why.is_some() || found_one.queue.is_some() || is_slow;
             if found_one.is_own || is_ill || is_missed() {
                 found.push(found_one);
             }
@@ -147,6 +147,7 @@ impl Control {
             dead_letters: 0,
             letters_command: command("dead-letter ls"),
             delivered: state.counts.delivered,
+            oldest_ms: state.oldest_received_ms,
             refused: state.counts.refused,
             health: state.sink_health.clone(),
             holds: queue.is_some_and(|queue| queue.holds),

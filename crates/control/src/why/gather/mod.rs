@@ -281,7 +281,7 @@ impl Control {
             named_in_topic: Vec::new(),
             own_topics: OwnTopics::default(),
             not_stored: telemetry.map_or_else(Vec::new, |telemetry| {
-                not_stored_of(telemetry, tenant, client_id)
+                not_stored_of(telemetry, question, client_id)
             }),
             banned: policy.and_then(|policy| self.banned(policy, (tenant, client_id, &proved), at)),
             locked_out: self.lockout_of(tenant, (&proved, client_id), at),
@@ -309,6 +309,8 @@ impl Control {
             unreadable,
             refused_publishes,
             listeners: self.info.listeners.clone(),
+            server_certificates: self.server_certificates(),
+            client_id_bytes: self.info.limits.client_id_bytes,
             rules: topic.rules,
             subscribers: topic.subscribers,
             subscriber_groups: topic.subscriber_groups,
@@ -330,6 +332,16 @@ impl Control {
             integrations: Vec::new(),
             clients: Vec::new(),
         })
+    }
+
+    /// Files with certificates of listeners, and when they end.
+    fn server_certificates(&self) -> Vec<(String, u64)> {
+        let facts = self.node_facts();
+        let own = facts.certificates.iter();
+        let own = own.filter(|one| one.used_as == "server");
+        let ends_ms = |secs: i64| u64::try_from(secs.saturating_mul(1_000)).unwrap_or(0);
+        own.map(|one| (one.file.clone(), ends_ms(one.not_after_secs)))
+            .collect()
     }
 
     /// The ACL file of those who come by a listener; none: there is none.
@@ -432,9 +444,14 @@ fn lifted<'a>(policy: &Policy, refused: impl Iterator<Item = &'a Entry>) -> Vec<
     over.map(|entry| entry.seq).collect()
 }
 
-/// Payloads of a client that are not stored as telemetry.
-fn not_stored_of(telemetry: &Telemetry, tenant: TenantId, client_id: &str) -> Vec<NotStored> {
-    let rejected = telemetry.rejected_of(tenant.0, client_id).into_iter();
+/// Payloads of a client that are not stored as telemetry, and those that name it as a device that
+/// is not known; of the integration of telemetry all of them.
+fn not_stored_of(telemetry: &Telemetry, question: &Question, client_id: &str) -> Vec<NotStored> {
+    let rejected = match Telemetry::is_part(client_id) {
+        true => telemetry.all_rejected(),
+        false => telemetry.rejected_about(question.tenant.0, client_id),
+    };
+    let rejected = rejected.into_iter();
     let not_stored = rejected.map(|one| NotStored {
         at_ms: one.at_ms,
         topic: one.topic,
@@ -442,6 +459,7 @@ fn not_stored_of(telemetry: &Telemetry, tenant: TenantId, client_id: &str) -> Ve
         detail: one.detail,
         count: one.count,
         is_over: one.stored_ms.is_some(),
+        by: one.client_id.filter(|by| by != client_id),
     });
     not_stored.collect()
 }

@@ -2,6 +2,7 @@
 
 mod commands;
 mod door;
+mod named;
 mod parts;
 mod session;
 mod sessions;

@@ -1,0 +1,113 @@
+//! Messages of the topic that was asked about that were dropped for integrations.
+
+use std::collections::BTreeMap;
+
+use martlet_broker::{DropReason, Limit, LossTimes};
+use martlet_integrate::CLIENT_IDS;
+
+use super::Finding;
+use super::facts::{Facts, Integration, NotDelivering};
+use super::found::{RECENT_MS, Weight, uncapitalized};
+use crate::cause::Cause;
+use crate::event_words;
+use crate::integrations::part_of;
+use crate::journal::{remedy_of_drop, remedy_of_limit};
+
+/// The bound of the queue of an integration, as the end of a clause.
+const FULL: &str = "its queue is full (max_bytes)";
+
+/// A subscriber of that Client Identifier is an integration: its kind and name, such as
+/// `file/audit`.
+pub(super) fn integration_of(client_id: &str) -> Option<&str> {
+    part_of(client_id).strip_prefix(CLIENT_IDS)
+}
+
+/// What was dropped recently for integrations that take the topic. Nobody knows of which topic each
+/// message was.
+pub(super) fn dropped_for_integrations(facts: &Facts, topic: &str) -> Vec<(Weight, Finding)> {
+    let mut lost: BTreeMap<(&str, &str), (DropReason, u64, LossTimes)> = BTreeMap::new();
+    for subscriber in facts.subscribers.iter().flatten() {
+        let Some(name) = integration_of(&subscriber.client_id) else {
+            continue;
+        };
+        for (reason, count, at) in &subscriber.drops {
+            let is_old = facts.now_ms.saturating_sub(at.last_ms) > RECENT_MS;
+            if reason.is_expected() || is_old {
+                continue;
+            }
+            // Its lanes are told as one.
+            let all = lost.entry((name, reason.name()));
+            let (_, sum, of_all) = all.or_insert((*reason, 0, *at));
+            *sum += count;
+            of_all.first_ms = of_all.first_ms.min(at.first_ms);
+            of_all.last_ms = of_all.last_ms.max(at.last_ms);
+        }
+    }
+    let found = lost.into_iter().map(|((name, _), (reason, count, at))| {
+        let mut finding = lost_by(facts, name, topic, (reason, count));
+        (finding.since_ms, finding.last_ms) = (Some(at.first_ms), Some(at.last_ms));
+        (Weight::Topic, finding.of_many(count))
+    });
+    found.collect()
+}
+
+fn lost_by(facts: &Facts, name: &str, topic: &str, (reason, count): (DropReason, u64)) -> Finding {
+    let whose = format!(" of {topic} or its other topics");
+    let dropped = format!("{} dropped", event_words::were(count, &whose));
+    let mut known = facts.integrations.iter();
+    let known = known.find(|one| one.name == name);
+    if reason == DropReason::QueueFull
+        && let Some(finding) = known.and_then(|one| full(one, &dropped))
+    {
+        return finding;
+    }
+    let (why, remedy) = match reason {
+        DropReason::QueueFull => (
+            Limit::PartQueue.words().to_owned(),
+            remedy_of_limit(Limit::PartQueue).map(|worded| worded.text),
+        ),
+        reason => (uncapitalized(reason.meaning()), remedy_of_drop(reason)),
+    };
+    let sentence = format!(
+        "{dropped} for the integration {name}: {why} ({}); martlet why {name} says more",
+        reason.name()
+    );
+    let mut finding = Finding::new(Cause::of_drop(reason), sentence);
+    finding.remedy = remedy;
+    finding
+}
+
+/// It does not deliver, and its queue was full; none: it delivers.
+fn full(one: &Integration, dropped: &str) -> Option<Finding> {
+    let name = &one.name;
+    let (cause, does, remedy, command) = match one.why.as_ref()? {
+        NotDelivering::Paused { command } => (
+            Cause::IntegrationPaused,
+            "is paused".to_owned(),
+            "resume the integration",
+            Some(command),
+        ),
+        NotDelivering::Stopped { why, command } => (
+            Cause::IntegrationFailing,
+            format!("has stopped ({why})"),
+            "correct the message or the target, then resume the integration",
+            Some(command),
+        ),
+        NotDelivering::Failing {
+            error,
+            remedy,
+            command,
+            ..
+        } => (
+            Cause::IntegrationFailing,
+            format!("fails ({error})"),
+            *remedy,
+            command.as_ref(),
+        ),
+        NotDelivering::Starting => return None,
+    };
+    let sentence = format!("the integration {name} {does}, and {FULL}: {dropped}");
+    let mut finding = Finding::new(cause, sentence).remedy(remedy);
+    finding.command = command.cloned();
+    Some(finding)
+}

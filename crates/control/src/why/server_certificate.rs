@@ -1,0 +1,32 @@
+//! Certificates of listeners that clients take for expired.
+
+use super::facts::Facts;
+use crate::cause::Cause;
+use crate::journal::Entry;
+use crate::rfc3339;
+
+/// What a refusal is about in truth, and the remedy, if a client took the certificate of a listener
+/// for expired; none: it is about something else.
+pub(super) fn told(facts: &Facts, refused: &Entry) -> Option<(String, String)> {
+    if refused.cause != Some(Cause::ServerCertificateExpired) {
+        return None;
+    }
+    let ended = facts.server_certificates.iter();
+    let mut ended = ended.filter(|(_, ends_ms)| *ends_ms <= refused.at_ms);
+    Some(match ended.next() {
+        Some((file, ends_ms)) => (
+            format!(
+                "the listener's certificate {file} expired on {}",
+                rfc3339::in_words(*ends_ms)
+            ),
+            format!(
+                "replace it: write a new certificate to {file} (martlet cert server --help), and \
+                 reload the node (martlet reload)"
+            ),
+        ),
+        None => (
+            "the client takes the listener's certificate for expired, and it is not".to_owned(),
+            "set the clock of the client".to_owned(),
+        ),
+    })
+}

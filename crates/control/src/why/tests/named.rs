@@ -1,0 +1,126 @@
+//! Verdicts on telemetry, integrations and names that are told beside a topic that was asked about.
+
+use martlet_broker::{DropReason, LossTimes};
+
+use super::{NOW, connected, expect, facts};
+use crate::cause::Cause;
+use crate::why::facts::{Facts, Integration, NotDelivering, NotStored, Presence, Subscriber};
+use crate::why::{State, judge};
+
+fn of_topic(topic: &str, asked: Option<&str>) -> Facts {
+    let not_stored = NotStored {
+        at_ms: NOW - 1_000,
+        topic: topic.to_owned(),
+        reason: "unknown_device",
+        detail: "no device of that id".to_owned(),
+        count: 1,
+        is_over: false,
+        by: None,
+    };
+    Facts {
+        session: Some(connected()),
+        not_stored: vec![not_stored],
+        ..facts(asked)
+    }
+}
+
+#[test]
+fn telemetry_of_another_topic_is_told_beside_the_answer() {
+    let of = "d/ghost/telemetry";
+    for (asked, cause) in [
+        (None, Cause::TelemetryNotStored),
+        (Some(of), Cause::TelemetryNotStored),
+        (Some("loop/x"), Cause::NothingWrong),
+    ] {
+        let diagnosis = judge(&of_topic(of, asked));
+        expect(&diagnosis, cause, State::Connected, "");
+        let mut also = diagnosis.also.iter();
+        let is_told = also.any(|one| one.cause == Cause::TelemetryNotStored);
+        assert!(is_told || cause == Cause::TelemetryNotStored);
+    }
+}
+
+#[test]
+fn what_is_dropped_for_the_lanes_of_an_integration_is_told_by_its_name() {
+    let at = LossTimes {
+        first_ms: NOW - 2_000,
+        last_ms: NOW - 1_000,
+    };
+    let lane = |number: u32| Subscriber {
+        client_id: format!("$integration/file/drop@{number}"),
+        filter: "drop/#".to_owned(),
+        qos: 1,
+        connected: true,
+        backlog: None,
+        drops: vec![(DropReason::QueueFull, 80, at)],
+    };
+    let paused = Integration {
+        name: "file/drop".to_owned(),
+        takes_topic: true,
+        why: Some(NotDelivering::Paused {
+            command: "martlet integration resume file/drop".to_owned(),
+        }),
+        ..Integration::default()
+    };
+    let mut facts = Facts {
+        session: Some(connected()),
+        subscribers: Some(vec![lane(0), lane(1)]),
+        integrations: vec![paused],
+        ..facts(Some("drop/1"))
+    };
+    let said =
+        "the integration file/drop is paused, and its queue is full (max_bytes): 160 messages";
+    let diagnosis = judge(&facts);
+    expect(&diagnosis, Cause::IntegrationPaused, State::Connected, said);
+    let command = diagnosis.finding.command.unwrap_or_default();
+    assert_eq!(command, "martlet integration resume file/drop");
+    facts.integrations.clear();
+    let said = "for the integration file/drop: the queue of the integration";
+    expect(&judge(&facts), Cause::QueueFull, State::Connected, said);
+}
+
+#[test]
+fn an_integration_whose_messages_are_old_falls_behind() {
+    let asked = |age_ms: u64| Facts {
+        integrations: vec![Integration {
+            name: "webhook/slow".to_owned(),
+            is_own: true,
+            waiting: Some(2),
+            delivered: 4,
+            oldest_ms: Some(NOW - age_ms),
+            ..Integration::default()
+        }],
+        ..facts(None)
+    };
+    let well = judge(&asked(3_000));
+    assert!(
+        !well.wrong
+            && well
+                .finding
+                .sentence
+                .ends_with("2 wait, the oldest for 3 s")
+    );
+    let slow = judge(&asked(14_000));
+    let said = "falls behind: 2 messages wait, the oldest for 14 s";
+    assert!(
+        slow.wrong && slow.finding.sentence.contains(said),
+        "{slow:#?}"
+    );
+}
+
+#[test]
+fn who_was_connected_when_a_backup_was_made_is_away() {
+    let facts = Facts {
+        known_as: Some("device".to_owned()),
+        presence: Some(Presence {
+            online: true,
+            last_seen_ms: NOW - 60_000,
+            ..Presence::default()
+        }),
+        ..facts(None)
+    };
+    let diagnosis = judge(&facts);
+    let said = "when the backup was made";
+    expect(&diagnosis, Cause::Away, State::Away, said);
+    assert!(diagnosis.wrong);
+}
