@@ -5,16 +5,15 @@
 //! * `gather`: where it comes from
 //! * `namesakes`: which known names may be meant by an unknown one
 //! * `judge`: the diagnosis on the facts, without further questions: why a client is refused
-//!   (`door`; `server_certificate` if it takes a
-//!   listener's certificate for expired), which of its messages were refused or lost (`session`), who publishes and receives
-//!   a topic (`topic`), which messages did not come to it though it is subscribed, or nearly so
-//!   (`arrival`, `near`), which retained message it did not get (`retained`), which Wills were
-//!   published or discarded (`will`), which messages wait for an integration (`integration`) or were
-//!   dropped for it (`overflow`), which are no telemetry (`telemetry`), and which a start of the node
-//!   has made it forget (`memory`);
-//!   that a client of a user was refused before its Client Identifier was known (`anonymous`),
-//!   that a device is inactive (`inactive`), which rollouts wait for it (`rollout`), and the rules
-//!   and rollouts that were named (`named`)
+//!   (`door`; `server_certificate` if it takes a listener's certificate for expired), which of its
+//!   messages were refused or lost (`session`), who publishes and receives a topic (`topic`), which
+//!   messages did not come to it though it is subscribed, or nearly so (`arrival`, `near`), which
+//!   retained message it did not get (`retained`), which Wills were published or discarded
+//!   (`will`), which messages wait for an integration (`integration`) or were dropped for it
+//!   (`overflow`), which are no telemetry (`telemetry`), and which a start of the node has made it
+//!   forget (`memory`); that a client of a user was refused before its Client Identifier was known
+//!   (`anonymous`), that a device is inactive (`inactive`), which rollouts wait for it (`rollout`),
+//!   and the rules and rollouts that were named (`named`)
 
 mod anonymous;
 mod arrival;
