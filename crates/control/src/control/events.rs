@@ -59,7 +59,7 @@ impl Control {
     }
 
     /// Tells an event that no shard tells.
-    pub(crate) fn tell(&self, told: EventNotice) {
+    pub fn tell(&self, told: EventNotice) {
         self.take_events(&mut vec![told], 0, |_| true);
     }
 
