@@ -89,7 +89,7 @@ pub(crate) async fn set(
     params(("name" = String, Path, description = "Name")),
     responses(
         (status = 204, description = "It is removed"),
-        (status = 404, description = "There is none that was added by the API",
+        (status = 404, description = "There is none that was added through the API",
             body = ProblemView, content_type = "application/problem+json")))]
 pub(crate) async fn remove(
     State(api): State<Api>,

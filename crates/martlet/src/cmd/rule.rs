@@ -166,9 +166,9 @@ fn list(options: &ListOptions) -> anyhow::Result<String> {
         "RULE",
         "STATE",
         "ORIGIN",
-        "MESSAGES",
-        "MATCHED",
-        "ERRORS",
+        ">MESSAGES",
+        ">MATCHED",
+        ">ERRORS",
         "LAST-ERROR",
     ];
     Ok(columns(headers, rows, "There are no rules."))
