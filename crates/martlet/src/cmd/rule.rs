@@ -33,7 +33,7 @@ enum Action {
     Show(NameOptions),
     /// Add or replace a rule
     Add(AddOptions),
-    /// Remove a rule that was added by the API
+    /// Remove a rule that was added through the API
     Rm(NameOptions),
     /// Switch a rule on
     On(NameOptions),

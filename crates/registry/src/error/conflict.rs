@@ -27,13 +27,13 @@ pub enum Conflict {
     /// Tokens of a team: that many at most.
     #[error("a team has {0} team tokens at most, revoked ones among them")]
     TeamTokens(i64),
-    /// Integrations of this kind that were added by the API: that many at most.
+    /// Integrations of this kind that were added through the API: that many at most.
     #[error(
         "the node has {1} integrations of the kind {0} that were added through the API, which is \
          the most: remove one, or put it into the configuration file"
     )]
     AddedIntegrations(String, i64),
-    /// Rules that were added by the API: that many at most.
+    /// Rules that were added through the API: that many at most.
     #[error(
         "there are {0} rules that were added through the API, which is the most: remove one, or \
          put it into the configuration file"

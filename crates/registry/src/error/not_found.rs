@@ -59,7 +59,7 @@ pub enum NotFound {
     /// The firmware of this name and version, for the type of the device.
     #[error("there is no firmware {0:?} of the version {1:?} for devices of this type")]
     FirmwareForType(String, String),
-    /// A rule or an integration, of this kind and name, that was added by the API.
+    /// A rule or an integration, of this kind and name, that was added through the API.
     #[error("there is no {0} {1:?} that was added through the API")]
     Added(String, String),
     /// A ban of this name or address.
