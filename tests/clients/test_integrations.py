@@ -104,7 +104,7 @@ def test_why_names_the_integration_that_messages_wait_for(failing):
     since = state(node)["paused_since"].split(".")[0]
     assert f"{since}Z" in command(node, "ls") and f"paused since {since}Z" in command(node, "show", NAME)
     health = martlet_process.run("health", "--data-dir", str(node.data_dir)).stdout
-    assert f"note: The integration file/audit is paused since {since.replace('T', ' ')} UTC, 3 messages wait" in health
+    assert f"note: The integration file/audit has been paused since {since.replace('T', ' ')} UTC, 3 messages wait" in health
     remedy(path)
     assert command(node, "resume", NAME) == f"{NAME} is resumed; 3 messages waited\n"
     until_lines(node, path, 3)

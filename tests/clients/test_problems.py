@@ -50,7 +50,7 @@ def is_told(problem, pointer, said):
     ("sort=size", "sort", "\"size\" is not one of id, created, last_seen"),
     ("limti=1", "limti", "there is no such field; expected"),
     ("q=a%00b", "q", "U+0000 is not allowed"),
-    ("format=csv", "format", "is of an export alone"),
+    ("format=csv", "format", "applies only to exports"),
 ])
 def test_a_parameter_that_is_wrong_is_named(node, query, parameter, said):
     problem = call(node, "GET", f"/api/v1/devices?{query}", expect=400)

@@ -465,8 +465,8 @@ def test_a_sink_that_is_not_configured_any_more_has_no_queue(start_node, tmp_pat
     text = config.read_text()
     config.write_text("")
     node = start_node(**options)
-    node.wait_for_log("not configured any more: its messages are dropped")
-    told = [line for line in node.log().splitlines() if "not configured any more" in line]
+    node.wait_for_log("no longer configured: its messages are dropped")
+    told = [line for line in node.log().splitlines() if "no longer configured" in line]
     assert len(told) == 1 and "$integration/file/audit\" messages=2" in told[0], told
     node.terminate()
     assert node.wait() == 0

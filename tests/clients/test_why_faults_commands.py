@@ -36,7 +36,7 @@ def test_a_device_could_not_carry_a_command_out(node):
         command = node.send("c1")
         assert json.loads(device.receive().payload)["id"] == command
         answer(device, "c1", {"command_id": command, "status": "failed", "result": "Valve stuck"})
-        told = node.headline("command-failed", f"the command open ({command}) to c1 has failed", "c1")
+        told = node.headline("command-failed", f"the command open ({command}) to c1 failed: the device reported a failure", "c1")
         assert told["sentence"].endswith("and said: Valve stuck") and told["state"] == "connected"
         by_id = node.headline("command-failed", "and said: Valve stuck", command)
         assert by_id["state"] == "no-client" and by_id["command"] == told["command"]
@@ -116,7 +116,7 @@ def test_a_command_waits_for_a_device_that_is_away(node):
         answer(device, "c5", {"command_id": json.loads(device.receive().payload)["id"], "status": "succeeded"})
         node.over("c5")
     command = node.send("c5")
-    node.headline("command-waits", "the device is not connected since", command)
+    node.headline("command-waits", "the device has not been connected since", command)
     assert any(command in one["sentence"] for one in node.why("c5")["also"])
     node.run("command", "cancel", command, "--device", "c5")
     node.headline("command-failed", "was cancelled", command)

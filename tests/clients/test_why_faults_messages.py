@@ -70,7 +70,7 @@ def test_a_client_comes_without_the_session_that_it_had(node, boss):
     assert published(boss, "q/4")
     with node.client("ann", client_id="q4", **KEPT) as app:
         app.subscribe("q/4", 1)
-        told = node.headline("not-retained", "came before it subscribed", "q4", "q/4")
+        told = node.headline("not-retained", "arrived before it subscribed", "q4", "q/4")
         assert "keep its session (Clean Start 0, Session Expiry Interval)" in told["remedy"]
     until(lambda: node.why("q4")["state"] == "away", "it is gone")
     assert published(boss, "q/4")

@@ -180,9 +180,9 @@ def test_a_message_came_before_its_subscriber(node, boss):
     with node.client("f5", secret) as device:
         device.subscribe("d/f5/cmd", 0)
         for asked in (["f5", "d/f5/cmd"], ["f5"]):
-            told = node.headline("not-retained", "came before it subscribed to d/f5/cmd, and was not retained", *asked)
+            told = node.headline("not-retained", "arrived before it subscribed to d/f5/cmd, and was not retained", *asked)
             assert "1 message that console published to d/f5/cmd" in told["sentence"]
-            assert "publish with retain" in told["remedy"]
+            assert "publish with RETAIN" in told["remedy"]
         # As the advice has it.
         assert published(boss, "d/f5/cmd") and device.receive().topic == "d/f5/cmd"
         node.over("f5", "d/f5/cmd")
@@ -213,7 +213,7 @@ def test_the_publisher_is_in_another_tenant_than_the_device(node, boss):
         device.subscribe("d/fan/cmd", 1)
         assert published(boss, "d/fan/cmd")
         for asked in (["fan@west"], ["fan@west", "d/fan/cmd"]):
-            told = node.headline("not-subscribed", "came in the common tenant", *asked)
+            told = node.headline("not-subscribed", "arrived in the common tenant", *asked)
             assert "of the same team" in told["remedy"]
         node.user("wim", "--team", "west", "--role", "administrator")
         with node.client("wim") as app:

@@ -72,8 +72,8 @@ def test_the_node_ends_a_session_earlier_than_its_client_wants(node, boss, versi
     with node.client("ann", client_id=name, **how) as app:
         app.subscribe(topic, 1)
         for asked in ([name], [name, topic]):
-            told = node.headline("session-ended", f"1 message that console published to {topic} came after its session had "
-                                 f"ended, and was not retained: its session ends {EXPIRY_SECS} s after its connection "
+            told = node.headline("session-ended", f"1 message that console published to {topic} arrived after its session "
+                                 f"had ended, and was not retained: its session ends {EXPIRY_SECS} s after its connection "
                                  "(limits.session_expiry_max_secs", *asked)
             assert "raise limits.session_expiry_max_secs" in told["remedy"], told
             assert "Clean Start 0" not in told["remedy"], told

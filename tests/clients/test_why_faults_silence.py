@@ -128,7 +128,7 @@ def test_a_client_disconnects_again_and_again(node):
         with node.client("hasty", secret):
             pass
     with node.client("hasty", secret):
-        node.headline("unstable", "it connects and disconnects again and again: it sent DISCONNECT 12 times", "hasty")
+        node.headline("unstable", "it connects and disconnects repeatedly: it sent DISCONNECT 12 times", "hasty")
 
 
 def test_a_client_that_was_here_before_is_well(node):
@@ -195,7 +195,7 @@ def test_a_session_ends_with_its_connection(node, boss, others):
     assert published(boss, topic)
     with node.client("site", client_id=name, clean=False) as client:
         client.subscribe(filter, 1)
-        told = node.headline("not-retained", f"came before it subscribed to {filter}", name, topic)
+        told = node.headline("not-retained", f"arrived before it subscribed to {filter}", name, topic)
         said = "its session ended with that connection: its Session Expiry Interval is 0"
         assert said in told["sentence"] and "it was connected until " in told["sentence"], told
         if others:

@@ -113,7 +113,7 @@ def test_a_topic_filter_was_repaired(node, boss):
         assert published(boss, "mill/orders/1")
         node.headline("not-subscribed", "it is subscribed to mill/order/#", "mill", "mill/orders/1")
         app.subscribe("mill/orders/#", 1)
-        told = node.headline("not-retained", "came before it subscribed to mill/orders/#", "mill", "mill/orders/1")
+        told = node.headline("not-retained", "arrived before it subscribed to mill/orders/#", "mill", "mill/orders/1")
         assert "publish again" in told["remedy"], told
         assert published(boss, "mill/orders/1") and app.receive()
         node.over("mill", "mill/orders/1")

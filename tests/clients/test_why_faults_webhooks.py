@@ -154,4 +154,4 @@ def test_a_connection_sends_no_connect(node):
     with socket.create_connection(("127.0.0.1", node.node.port("mqtt"))) as client:
         assert client.recv(4) == b""
     told = node.headline("limit-reached", "connect_timeout_secs", "127.0.0.1")
-    assert "a client sends CONNECT at once" in told["remedy"] and "find the clients" not in told["remedy"]
+    assert "an MQTT client sends CONNECT immediately" in told["remedy"] and "find the clients" not in told["remedy"]

@@ -105,7 +105,7 @@ def test_a_wrong_password_of_one_client_is_no_contradiction_to_another(node):
         refused(node, "ann", "wrong", "w1")
         answer = expect(node, "nothing-wrong", "another was refused", "ann")
         [other] = [one for one in answer["also"] if one["cause"] == "wrong-password"]
-        assert "look first what credential the client has" in other["remedy"] and "user passwd" in other["command"]
+        assert "first check which credential the client uses" in other["remedy"] and "user passwd" in other["command"]
 
 
 def test_a_wrong_password_has_a_remedy_that_begins_with_the_client(start_node, tmp_path):
@@ -113,7 +113,7 @@ def test_a_wrong_password_has_a_remedy_that_begins_with_the_client(start_node, t
     node = start_node(settings=[f"auth.password_file={path}"])
     refused(node, "bob", "wrong", "w1")
     answer = expect(node, "wrong-password", f"according to {path}", "bob")
-    assert answer["remedy"].startswith("look first what credential the client has") and str(path) in answer["command"]
+    assert answer["remedy"].startswith("first check which credential the client uses") and str(path) in answer["command"]
 
 
 @pytest.mark.parametrize("cause", ["client comes", "client stays"])

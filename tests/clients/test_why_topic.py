@@ -63,9 +63,9 @@ def test_who_has_only_rules_for_reading_is_asked_about_as_a_reader(node):
 
 def test_who_neither_read_nor_published_is_told_both(node):
     answer = expect(node, "not-permitted", "it may neither publish to d/s1/t nor read it", "ann", "d/s1/t")
-    assert answer["remedy"].startswith("if it is to publish: ") and answer["command"].endswith("topic write d/s1/t'")
+    assert answer["remedy"].startswith("if it should publish: ") and answer["command"].endswith("topic write d/s1/t'")
     [other] = [one for one in answer["also"] if one["cause"] == "not-permitted"]
-    assert "if it is to receive" in other["sentence"] and other["command"].endswith("topic read d/s1/t'")
+    assert "if it should receive" in other["sentence"] and other["command"].endswith("topic read d/s1/t'")
 
 
 def test_who_may_do_both_and_reads_another_topic_is_told_of_its_subscription_first(node):

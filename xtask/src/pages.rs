@@ -290,7 +290,7 @@ dropped: the node rejects them, or too many wait. |
  others. |
 | `martlet_uptime_seconds` | gauge | Time since the start. |
 | `martlet_health_warnings` | gauge | Warnings in health now: `martlet health` tells them. |
-| `martlet_http_requests_total` | counter | Requests by HTTP that were answered, by method and \
+| `martlet_http_requests_total` | counter | HTTP requests that were answered, by method and \
  status. |
 | `martlet_http_request_duration_seconds` | histogram | Time to their answers, or to the beginning \
  of a stream, by method. |

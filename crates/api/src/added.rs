@@ -17,7 +17,7 @@ use crate::problem::{Problem, ProblemKind};
 use crate::registry::{moment, team_id, within};
 use crate::time::Moment;
 
-/// An integration of the configuration, or one that was added by the API.
+/// An integration of the configuration, or one that was added through the API.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct AddedView {
     /// Name, which no other integration of this kind and node has.

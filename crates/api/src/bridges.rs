@@ -33,7 +33,7 @@ pub(crate) struct BridgeBody(Map<String, Value>);
 
 /// Bridges
 ///
-/// Those of the configuration, and then those that were added by the API.
+/// Those of the configuration, and then those that were added through the API.
 #[utoipa::path(get, path = "/api/v1/bridges", tag = "integrations", params(OfTeam),
     responses((status = 200, description = "All that the caller sees", body = Items<AddedView>)))]
 pub(crate) async fn list(
@@ -87,13 +87,13 @@ pub(crate) async fn set(
 
 /// Remove a bridge
 ///
-/// One that was added by the API. The messages in its queue are dropped. Its session at the other
-/// broker stays there.
+/// One that was added through the API. The messages in its queue are dropped. Its session at the
+/// other broker stays there.
 #[utoipa::path(delete, path = "/api/v1/bridges/{name}", tag = "integrations",
     params(("name" = String, Path, description = "Name")),
     responses(
         (status = 204, description = "It is removed"),
-        (status = 404, description = "There is none that was added by the API",
+        (status = 404, description = "There is none that was added through the API",
             body = ProblemView, content_type = "application/problem+json")))]
 pub(crate) async fn remove(
     State(api): State<Api>,

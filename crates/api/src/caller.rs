@@ -121,7 +121,7 @@ pub(crate) async fn identify_device(
     if device.last_seen_ms.saturating_add(SEEN_EVERY_MS) < now_ms {
         let noted = devices.note_activity(device.number, Activity::Request, now_ms);
         if let Err(error) = noted.await {
-            warn!(%error, "that a device asked for something is not noted");
+            warn!(%error, "cannot record that a device sent a request");
         }
     }
     Ok(IdentifiedCaller {

@@ -71,9 +71,9 @@ impl Counts {
 
     /// Puts them on a page.
     pub(crate) fn register(&self, page: &mut Registry) {
-        let help = "Requests by HTTP that were answered, by method and status";
+        let help = "HTTP requests that were answered, by method and status";
         page.register("http_requests", help, self.requests.clone());
-        let help = "Time to the answer of a request by HTTP, or to the beginning of a stream";
+        let help = "Time to the answer of an HTTP request, or to the beginning of a stream";
         let (name, durations) = ("http_request_duration", self.durations.clone());
         page.register_with_unit(name, help, Unit::Seconds, durations);
     }

@@ -170,7 +170,7 @@ async fn try_run(
             }
             KeyState::Lost => {
                 let detail = "a request with this Idempotency-Key came before and is not carried \
-                              out again; its answer is not kept any more, as it was too long, made \
+                              out again; its answer is no longer kept, as it was too long, made \
                               room for later ones, or a restart of the node came between: look \
                               what became of it, and use another key";
                 return Err(Problem::conflict(detail.to_owned()));

@@ -228,7 +228,7 @@ pub(crate) enum Obeyed {
 /// Integrations
 ///
 /// The integrations, each with its state: those of the configuration in its order, and then the
-/// bridges that were added by the API. A caller that sees one team sees those of its tenant.
+/// bridges that were added through the API. A caller that sees one team sees those of its tenant.
 #[utoipa::path(get, path = "/api/v1/integrations", tag = "integrations", params(OfTenant),
     responses((status = 200, description = "All of them", body = Items<IntegrationView>)))]
 pub(crate) async fn list(

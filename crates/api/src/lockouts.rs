@@ -49,8 +49,8 @@ pub(crate) struct WantedLockouts {
 
 /// Lockouts
 ///
-/// Names and addresses that are locked out now for too many wrong credentials, by MQTT or at `POST
-/// /session`; `auth.lockout_failures` and `auth.lockout_secs` say when and for how long.
+/// Names and addresses that are locked out now for too many wrong credentials, over MQTT or at
+/// `POST /session`; `auth.lockout_failures` and `auth.lockout_secs` say when and for how long.
 #[utoipa::path(get, path = "/api/v1/lockouts", tag = "clients", params(WantedLockouts, OfTenant),
     responses((status = 200, description = "The latest first; there are no more pages",
         body = Page<LockoutView>)))]

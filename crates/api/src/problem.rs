@@ -33,7 +33,7 @@ macro_rules! problems {
 
 problems! {
     BadRequest "bad-request" 400 "Bad request" "The request cannot be understood.";
-    Unauthenticated "unauthenticated" 401 "Not authenticated" "It is not known who asks: no credentials were shown, or they are not valid.";
+    Unauthenticated "unauthenticated" 401 "Not authenticated" "No credentials were sent, or they are not valid.";
     Forbidden "forbidden" 403 "Forbidden" "The caller may not do this.";
     NotFound "not-found" 404 "Not found" "There is nothing by that path or name.";
     NoSubscriber "no-subscriber" 404 "No subscriber" "Nobody is subscribed to the Topic Name, so nobody can answer the request.";
@@ -46,8 +46,8 @@ problems! {
     UnsupportedMediaType "unsupported-media-type" 415 "Unsupported media type" "The body must be application/json.";
     RangeNotSatisfiable "range-not-satisfiable" 416 "Range not satisfiable" "The file has no byte of the range that is asked for.";
     Misdirected "misdirected" 421 "Misdirected request" "The Host of the request is not one of this node.";
-    Invalid "invalid" 422 "Invalid content" "The body can be read, and says what cannot be.";
-    PreconditionRequired "precondition-required" 428 "Precondition required" "Two may write here: say by If-Match what is to be changed.";
+    Invalid "invalid" 422 "Invalid content" "The body is readable, but a value is not valid.";
+    PreconditionRequired "precondition-required" 428 "Precondition required" "Send If-Match with the version that you change, so that no change of another caller is lost.";
     RateLimited "rate-limited" 429 "Too many requests" "Too many requests came; Retry-After says when to ask again.";
     HeadersTooLarge "headers-too-large" 431 "Request header fields too large" "The header is longer than the node takes.";
     Internal "internal" 500 "Internal error" "The node is at fault; its log has the request's number.";

@@ -55,7 +55,7 @@ pub(crate) fn add_to(routes: Routes) -> Routes {
         .add_unaudited(Scoped(read), routes!(test))
 }
 
-/// A rule of the configuration, or one that was added by the API.
+/// A rule of the configuration, or one that was added through the API.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct RuleView {
     /// Name, which no other rule has.
@@ -202,7 +202,7 @@ fn version_of(view: &RuleView) -> Version {
 
 /// Rules
 ///
-/// Those of the configuration, and then those that were added by the API.
+/// Those of the configuration, and then those that were added through the API.
 #[utoipa::path(get, path = "/api/v1/rules", tag = "rules", params(OfTeam),
     responses((status = 200, description = "All that the caller sees", body = Items<RuleView>)))]
 pub(crate) async fn list(
@@ -353,12 +353,12 @@ pub(crate) async fn change(
 
 /// Remove a rule
 ///
-/// One that was added by the API. Its alarms are cleared.
+/// One that was added through the API. Its alarms are cleared.
 #[utoipa::path(delete, path = "/api/v1/rules/{name}", tag = "rules",
     params(("name" = String, Path, description = "Name")),
     responses(
         (status = 204, description = "It is removed"),
-        (status = 404, description = "There is none that was added by the API",
+        (status = 404, description = "There is none that was added through the API",
             body = ProblemView, content_type = "application/problem+json")))]
 pub(crate) async fn remove(
     State(api): State<Api>,

@@ -71,7 +71,7 @@ pub(crate) async fn make(
         ));
     }
     if !is_good {
-        let detail = "the token is not valid, or not any more: start the node again for another";
+        let detail = "the token is invalid or has expired: start the node again for another";
         return Err(Problem::new(ProblemKind::Forbidden, detail));
     }
     NewPassword::chosen(body.password.clone())?;

@@ -327,7 +327,7 @@ pub(crate) struct UnsubscribeParams {
 #[utoipa::path(delete, path = "/api/v1/clients/{client_id}/subscriptions", tag = "clients",
     params(("client_id" = String, Path, description = "Client Identifier, percent-encoded"), UnsubscribeParams),
     responses(
-        (status = 204, description = "It is not subscribed any more"),
+        (status = 204, description = "It is no longer subscribed"),
         (status = 404, description = "It has no session, or no such subscription",
             body = ProblemView, content_type = "application/problem+json"),
         (status = 409, description = "It is a configured integration", body = ProblemView,

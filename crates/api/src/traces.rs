@@ -109,7 +109,7 @@ impl Named {
         match (self.client, self.address, self.topic) {
             (Some(client_id), None, None) if client_id.is_empty() => empty(
                 "client",
-                "a Client Identifier, as `martlet clients` shows them",
+                "a Client Identifier, as `martlet client ls` shows them",
             ),
             (None, None, Some(filter)) if filter.is_empty() => {
                 empty("topic", "a Topic Filter, such as devices/7/#")

@@ -31,7 +31,7 @@ pub(crate) struct WebhookBody(Map<String, Value>);
 
 /// Webhooks
 ///
-/// Those of the configuration, and then those that were added by the API.
+/// Those of the configuration, and then those that were added through the API.
 #[utoipa::path(get, path = "/api/v1/webhooks", tag = "integrations", params(OfTeam),
     responses((status = 200, description = "All that the caller sees", body = Items<AddedView>)))]
 pub(crate) async fn list(
@@ -84,12 +84,12 @@ pub(crate) async fn set(
 
 /// Remove a webhook
 ///
-/// One that was added by the API. The messages in its queue are dropped.
+/// One that was added through the API. The messages in its queue are dropped.
 #[utoipa::path(delete, path = "/api/v1/webhooks/{name}", tag = "integrations",
     params(("name" = String, Path, description = "Name")),
     responses(
         (status = 204, description = "It is removed"),
-        (status = 404, description = "There is none that was added by the API",
+        (status = 404, description = "There is none that was added through the API",
             body = ProblemView, content_type = "application/problem+json")))]
 pub(crate) async fn remove(
     State(api): State<Api>,

@@ -203,7 +203,7 @@ limits! {
         "Time in which such a client has to register, seconds.",
         "v5: DISCONNECT 0x87; v3: the connection is closed, whether it has registered or not.";
     discovery_rate_per_address: u32 = 60,
-        "Registrations by MQTT per minute from one address (IPv6: one /64); 0 is no limit.",
+        "Registrations over MQTT per minute from one address (IPv6: one /64); 0 is no limit.",
         "The client is told so on its response topic, with the error too_many_requests; v5: PUBACK 0x97.";
     sessions: u32 = 1_000_000,
         "Sessions of this node, those of absent clients included.",

@@ -97,7 +97,7 @@ impl DeviceActivity {
                     }
                 }
                 Err(error) => {
-                    warn!(%error, "when devices sent something is not noted; retrying");
+                    warn!(%error, "cannot record when devices last sent something; retrying");
                     return self.waiting().put_back(rows);
                 }
             }
@@ -159,14 +159,14 @@ pub async fn keep(
     loop {
         ticks.tick().await;
         if let Err(error) = activity.ask(&control).await {
-            debug!(%error, "which devices have published is not known; it is asked again");
+            debug!(%error, "cannot read which devices have published; retrying");
             activity.waiting().note_left_out(now_signed_ms());
         }
         activity.write(&control, &tables).await;
         if looked.elapsed() >= LOOK_EVERY {
             looked = Instant::now();
             if let Err(error) = look_if_wanted(&control, &tables, &activity).await {
-                warn!(%error, "which devices are inactive is not known; retrying");
+                warn!(%error, "cannot determine which devices are inactive; retrying");
             }
         }
     }

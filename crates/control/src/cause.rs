@@ -45,7 +45,7 @@ causes! {
     NothingWrong = "nothing-wrong", "Nothing is wrong as far as the node can see.";
     NobodyKnown = "nobody-known", "The name is unknown: no device, no user and no session has it, and no client has tried it.";
     NeverConnected = "never-connected", "It exists, and has never connected.";
-    Unstable = "unstable", "It is connected, and its connections end again and again.";
+    Unstable = "unstable", "It is connected, and its connections end repeatedly.";
     Away = "away", "It disconnected, and has not connected again.";
     WrongPassword = "wrong-password", "Its password or credential is wrong.";
     UnknownName = "unknown-name", "No source of credentials knows the name.";
@@ -120,7 +120,7 @@ causes! {
     RolloutFailed = "rollout-failed", "A device has not installed the firmware of a rollout, or the rollout has ended without success.";
     CommandWaits = "command-waits", "A command waits for its device: the device does not receive it, or does not answer.";
     CommandFailed = "command-failed", "A device could not carry a command out, did not acknowledge it in time, or its answer is not understood.";
-    ConfigurationNotReported = "configuration-not-reported", "The device has not reported the configuration that it is to have, or its report was not applied.";
+    ConfigurationNotReported = "configuration-not-reported", "The device has not reported the configuration that it should have, or its report was not applied.";
     TelemetryNotStored = "telemetry-not-stored", "Telemetry that it published is not stored.";
     Other = "other", "Something else: see the sentence.";
 }

@@ -129,8 +129,8 @@ fn queues_warning(full: u64) -> Option<String> {
         _ => format!("The queues of {full} sessions or share groups are full"),
     };
     Some(format!(
-        "{whose}: messages for them are dropped as mqtt.queue_full says; \
-         `martlet clients` shows what is queued."
+        "{whose}: messages for them are dropped as mqtt.queue_full says; `martlet client ls` shows \
+         what is queued."
     ))
 }
 

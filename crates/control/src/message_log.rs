@@ -164,7 +164,7 @@ impl MessageLog {
             }
             self.has_grown.store(false, Ordering::Relaxed);
             if let Err(error) = self.trim().await {
-                warn!(%error, "old messages of the message log are not dropped");
+                warn!(%error, "cannot remove old messages from the message log");
             }
         }
     }

@@ -300,7 +300,7 @@ impl DeviceParams {
     fn check_list(&self) -> Result<(), Problem> {
         match &self.format {
             None => Ok(()),
-            Some(_) => Err(Problem::of_query("format", "is of an export alone")),
+            Some(_) => Err(Problem::of_query("format", "applies only to exports")),
         }
     }
 
@@ -317,7 +317,7 @@ impl DeviceParams {
         match named.find(|(_, is_there)| *is_there) {
             None => Ok(()),
             Some((name, _)) => {
-                let detail = "is of lists alone: an export has all on one page, by id";
+                let detail = "applies only to lists: an export has all on one page, by id";
                 Err(Problem::of_query(name, detail))
             }
         }

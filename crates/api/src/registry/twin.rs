@@ -100,8 +100,8 @@ pub(crate) async fn show(
 
 /// Report values of a device
 ///
-/// What the device has, as if it had sent it by MQTT: a merge patch (RFC 7396) of what was reported
-/// before. A device may show its secret in `X-API-Key`.
+/// What the device has, as if it had sent it over MQTT: a merge patch (RFC 7396) of what was
+/// reported before. A device may show its secret in `X-API-Key`.
 #[utoipa::path(patch, path = "/api/v1/devices/{id}/twin/reported", tag = "devices",
     params(("id" = String, Path, description = "The device's id"), OfTeam),
     request_body = Object,

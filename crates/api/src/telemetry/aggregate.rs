@@ -43,7 +43,7 @@ pub(crate) fn bucket_of(text: &str, zone: Option<&str>) -> Result<Bucket, Proble
             .map_err(|error| Problem::of_query("zone", error.to_string()));
     }
     if zone.is_some() {
-        let detail = "it is of units of the calendar alone: say bucket=day, for example";
+        let detail = "applies only to calendar units: use bucket=day, for example";
         return Err(Problem::of_query("zone", detail));
     }
     if text == "all" {

@@ -106,7 +106,7 @@ impl Alarms {
                 Ok(()) => has_failed = false,
                 Err(error) if !has_failed => {
                     has_failed = true;
-                    warn!(%error, "alarms are not written to the tables; retrying");
+                    warn!(%error, "cannot write alarms to the tables; retrying");
                 }
                 Err(_) => {}
             }
@@ -150,7 +150,7 @@ impl Alarms {
         match done.await {
             Ok(0) => {}
             Ok(alarms) => info!(alarms, "cleared alarms are no longer kept"),
-            Err(error) => warn!(%error, "old alarms are not removed"),
+            Err(error) => warn!(%error, "cannot remove old alarms"),
         }
     }
 }

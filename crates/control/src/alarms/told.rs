@@ -30,7 +30,7 @@ impl Alarms {
                     let alarm = &*change.alarm.key.name;
                     warn!(
                         alarm,
-                        why, "an alarm was not published; GET /api/v1/alarms has it"
+                        why, "could not publish an alarm; GET /api/v1/alarms has it"
                     );
                 }
             }

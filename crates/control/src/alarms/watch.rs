@@ -34,7 +34,7 @@ impl Watch {
         self.0 = Some(Instant::now());
         alarms.look_at_certificates();
         if let Err(error) = alarms.look_at_devices().await {
-            debug!(%error, "certificates of devices are not looked at: the tables cannot be read");
+            debug!(%error, "cannot check the certificates of devices: the tables cannot be read");
         }
         alarms.look_at_integrations();
         alarms.look_at_telemetry();

@@ -39,7 +39,7 @@ impl Commands {
                 // The group was removed.
                 Err(error) if !error.is_fault() => continue,
                 Err(error) => {
-                    warn!(%error, "the states of commands to several devices are not published");
+                    warn!(%error, "cannot publish the states of commands to several devices");
                     self.fleet_has_changed(fleet);
                     continue;
                 }
@@ -47,7 +47,7 @@ impl Commands {
             for (tenant, message) in messages {
                 let published = control.publish(PUBLISHER, tenant, vec![message]);
                 if let Err(error) = published.await {
-                    warn!(%error, "the states of commands to several devices are not published");
+                    warn!(%error, "cannot publish the states of commands to several devices");
                 }
             }
         }

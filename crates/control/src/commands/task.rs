@@ -61,7 +61,7 @@ pub async fn keep(control: Arc<Control>, commands: Arc<Commands>) {
     };
     let reader = match control.feed.read(filter, &From::Now) {
         Ok(reader) => reader,
-        Err(error) => return warn!(%error, "commands are not published"),
+        Err(error) => return warn!(%error, "cannot publish commands"),
     };
     // From here on shards tell of each subscription. What was subscribed before gets what is due.
     control.all_told().await;
@@ -232,7 +232,7 @@ impl Task {
             PartEvent::Ended { why, .. } => {
                 warn!(
                     why,
-                    tenant, "commands of a tenant are not published; retrying"
+                    tenant, "cannot publish the commands of a tenant; retrying"
                 );
                 self.posts.forget(tenant, attachment);
                 self.in_hand.retain(|_, command| command.tenant != tenant);

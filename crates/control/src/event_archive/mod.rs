@@ -89,7 +89,7 @@ pub async fn keep(control: Arc<Control>, archive: Arc<EventArchive>) {
     };
     let mut reader = match control.feed.read(filter, &From::Now) {
         Ok(reader) => reader,
-        Err(error) => return warn!(%error, "events are not archived"),
+        Err(error) => return warn!(%error, "cannot archive events"),
     };
     let mut writer = Writer::new(archive.settings.clone());
     let mut ticks = tokio::time::interval(TICK);
@@ -112,13 +112,13 @@ pub async fn keep(control: Arc<Control>, archive: Arc<EventArchive>) {
             (writer, done)
         });
         let Ok((back, done)) = written.await else {
-            return warn!("events are not archived any more: writing them has panicked");
+            return warn!("events are no longer archived: writing them has panicked");
         };
         writer = back;
         match done {
             Ok(()) => control.health.withdraw(WARNING),
             Err(error) => {
-                warn!(%error, "events are not archived; retrying");
+                warn!(%error, "cannot archive events; retrying");
                 let text = format!("Events cannot be archived, and some are lost: {error}.");
                 control.health.warn_as(WARNING, text);
                 // The reader is told how many it has missed by then.

@@ -58,12 +58,12 @@ impl PushState {
         let mut known = self.why.lock().unwrap_or_else(PoisonError::into_inner);
         // A line for what is new, not for each attempt.
         if *known != why {
-            warn!(why, "events are not pushed; retrying");
+            warn!(why, "cannot push events; retrying");
             why.clone_into(&mut known);
         }
         health.warn_as(
             WARNING,
-            format!("Events are not pushed to events.push_url: {why}."),
+            format!("Events cannot be pushed to events.push_url: {why}."),
         );
     }
 

@@ -93,7 +93,7 @@ pub async fn publish_events(control: Arc<Control>, kinds: PublishedKinds) {
     };
     let mut reader = match control.feed.read(filter, &From::Now) {
         Ok(reader) => reader,
-        Err(error) => return warn!(%error, "events are not published"),
+        Err(error) => return warn!(%error, "cannot publish events"),
     };
     while let Some(batch) = reader.next().await {
         if batch.gone > 0 {

@@ -46,7 +46,7 @@ pub async fn serve_chunks(
     catalogue: Arc<Catalogue>,
 ) {
     while let Err(error) = firmware.recover().await {
-        warn!(%error, "files of firmware are not checked; retrying");
+        warn!(%error, "cannot check files of firmware; retrying");
         tokio::time::sleep(LOOK_EVERY).await;
     }
     let bytes = Arc::new(AtomicUsize::new(0));
@@ -184,7 +184,7 @@ impl Server {
                 }
             }
             PartEvent::Ended { why, .. } => {
-                warn!(why, tenant, "firmware is not served by MQTT; retrying");
+                warn!(why, tenant, "cannot serve firmware over MQTT; retrying");
                 self.posts.forget(tenant, attachment);
             }
             PartEvent::Attached { .. } => self.posts.attached(tenant, attachment),
@@ -240,7 +240,7 @@ impl Server {
                 format!("the file is at {}", firmware.url)
             }
             error => {
-                warn!(%error, "a file of firmware is not served");
+                warn!(%error, "cannot serve a file of firmware");
                 "the file cannot be read now".to_owned()
             }
         };

@@ -94,7 +94,7 @@ impl Files {
         if let Err(error) = fs::remove_file(self.ready(digest)).await
             && error.kind() != ErrorKind::NotFound
         {
-            tracing::warn!(%error, digest, "a file of firmware is not deleted");
+            tracing::warn!(%error, digest, "cannot delete a file of firmware");
         }
     }
 

@@ -175,7 +175,7 @@ impl Integrations {
         let integration = entry.handle.client_id();
         info!(
             integration,
-            is_new, "an integration was added or changed by the API"
+            is_new, "an integration was added or changed through the API"
         );
         Ok(is_new)
     }
@@ -299,7 +299,7 @@ impl Integrations {
         let is_there = self.entry(kind, name);
         if let Some(entry) = is_there {
             if !entry.is_added {
-                let what = "an integration that was added by the API is not started: the \
+                let what = "an integration that was added through the API is not started: the \
                             configuration has one of its name";
                 warn!(kind, name, "{what}");
             }
@@ -329,7 +329,8 @@ impl Integrations {
                 true
             }
             Err(error) => {
-                warn!(kind, name, %error, "an integration that was added by the API cannot be started");
+                warn!(kind, name, %error, "an integration that was added through the API cannot be \
+                                           started");
                 false
             }
         }

@@ -391,7 +391,7 @@ async fn end_removed(host: Arc<NodeHost>, configured: Vec<Settings>) {
     for ((_, integration), messages) in &dropped {
         tell_ended(
             integration,
-            "the integration is not configured any more",
+            "the integration is no longer configured",
             *messages,
         );
     }

@@ -64,7 +64,7 @@ pub(super) fn trouble(state: &State, on_full: OnFull) -> Option<String> {
 pub(super) fn pause(state: &State) -> Option<String> {
     let since_ms = state.paused_since_ms?;
     Some(format!(
-        "is paused since {}",
+        "has been paused since {}",
         crate::rfc3339::in_words(since_ms)
     ))
 }
@@ -142,7 +142,7 @@ mod tests {
         let told = pause(&paused);
         assert_eq!(
             told.as_deref(),
-            Some("is paused since 2023-11-14 22:13:20 UTC")
+            Some("has been paused since 2023-11-14 22:13:20 UTC")
         );
     }
 

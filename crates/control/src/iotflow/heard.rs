@@ -67,7 +67,7 @@ async fn take(
                 }
             }
             Err(why) => {
-                return warn!(why, "heartbeats and telemetry of devices are not noticed");
+                return warn!(why, "cannot read heartbeats and telemetry");
             }
         }
     }

@@ -30,7 +30,7 @@ pub async fn publish_state(
     loop {
         ticks.tick().await;
         if let Err(error) = publish(&control, &integrations, &catalogue).await {
-            warn!(%error, "the state of the node was not published to the topics of the system");
+            warn!(%error, "cannot publish the state of the node to the topics of the system");
         }
     }
 }

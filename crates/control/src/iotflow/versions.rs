@@ -88,7 +88,7 @@ async fn write(
             Box::pin(async move { registry.note_firmware_versions(&written).await })
         });
         if let Err(error) = done.await {
-            warn!(%error, "versions of firmware are not noted; the next heartbeats bring them");
+            warn!(%error, "cannot record firmware versions; retrying at the next heartbeats");
             let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
             for name in names {
                 known.remove(&name);

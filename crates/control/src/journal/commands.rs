@@ -486,9 +486,9 @@ impl Commands {
         if tables.is_some_and(|tables| tables.may_be_team_key(name)) {
             return WordedRemedy {
                 text:
-                    "if this is the key of a team token, no team has it any more: see that it is \
-                       whole, or add another token to the team of the device (martlet team token \
-                       add TEAM NAME); to list the teams, run"
+                    "if this is the key of a team token, it no longer belongs to a team: see that \
+                     it is whole, or add another token to the team of the device (martlet team \
+                     token add TEAM NAME); to list the teams, run"
                         .to_owned(),
                 command: self.line("team ls", &[], &[]),
             };
@@ -535,8 +535,8 @@ impl Commands {
         let team = token.team;
         match cause {
             RefusalCause::WrongSecret => WordedRemedy::by(
-                "look first what secret the client has, which may be mistyped or that of another \
-                 token; secrets are not shown again: if it is lost, add another team token",
+                "first check which secret the client uses (it may be mistyped or belong to another \
+                 token); secrets are not shown again: if it is lost, add another team token",
                 self.line("team token add", &[], &[team, token.name]),
             ),
             RefusalCause::CredentialExpired => WordedRemedy::by(

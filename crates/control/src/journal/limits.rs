@@ -9,8 +9,8 @@ pub(crate) fn by_limit(limit: Limit) -> Option<WordedRemedy> {
     let option = limit.option();
     WordedRemedy::words(match limit {
         Limit::ListenerConnections => {
-            "raise max_connections of the listener, or find the clients that use most connections \
-             (martlet clients)"
+            "raise max_connections of the listener, or find the clients that use the most \
+             connections (martlet client ls)"
                 .to_owned()
         }
         Limit::MaximumQos => format!(
@@ -36,9 +36,9 @@ pub(crate) fn by_limit(limit: Limit) -> Option<WordedRemedy> {
              {option}"
         ),
         Limit::ConnectTimeout => format!(
-            "see what connects from there: a client sends CONNECT at once, a port scanner, a health \
-             check or a program that speaks TLS or another protocol does not; of a slow network, \
-             raise {option} (connect_timeout_secs, if its listener sets it)"
+            "find out what connects from that address: an MQTT client sends CONNECT immediately; a \
+             port scanner, a health check or a program that speaks TLS or another protocol does \
+             not; on a slow network, raise {option} (connect_timeout_secs, if its listener sets it)"
         ),
         Limit::AuthenticateTimeout => format!(
             "see why the login takes so long: the program behind auth.hook_url, the keys of tokens, \
@@ -71,8 +71,8 @@ pub(crate) fn by_limit(limit: Limit) -> Option<WordedRemedy> {
              raise {option}"
         ),
         Limit::StoreBytes => format!(
-            "raise {option}, or make room: have the clients come that messages wait for, or end \
-             their sessions (martlet session ls); martlet health says when there is room again"
+            "raise {option}, or make room: have the clients connect whose messages are queued, or \
+             end their sessions (martlet session ls); martlet health says when there is room again"
         ),
         Limit::DiskFull => {
             "make room on the disk of the data directory: martlet health says when there is room \
@@ -80,7 +80,7 @@ pub(crate) fn by_limit(limit: Limit) -> Option<WordedRemedy> {
                 .to_owned()
         }
         Limit::StoreStalled => {
-            "look at the disk of the message store: martlet status says more".to_owned()
+            "check the disk of the message store; for details, run martlet status".to_owned()
         }
         Limit::Memory | Limit::MemoryOfLogins | Limit::MemoryOfClient => {
             format!("raise {option}, or give the machine more memory")
@@ -89,7 +89,7 @@ pub(crate) fn by_limit(limit: Limit) -> Option<WordedRemedy> {
             "martlet health says what uses the memory: remove some of it, bound it (limits.retained_bytes, \
              limits.wills_bytes, limits.sessions), or raise {option}"
         ),
-        _ => format!("raise {option}, or find the clients that use most of it"),
+        _ => format!("raise {option}, or find the clients that use the most"),
     })
 }
 

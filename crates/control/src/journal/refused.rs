@@ -16,8 +16,8 @@ use super::{tls, web};
 use crate::cause::Cause;
 
 /// What to do about a wrong password.
-const SET_AGAIN: &str = "look first what credential the client has, which may be mistyped or an \
-                         older one; if the good one is lost, set another";
+const SET_AGAIN: &str = "first check which credential the client uses (it may be mistyped or \
+                         outdated); if the correct one is lost, set another";
 
 /// Remedy of a refused connection or re-authentication.
 pub(super) fn connect(
@@ -96,8 +96,8 @@ fn wrong_password(
     let file = match source {
         PasswordSource::Configuration => {
             return WordedRemedy::words(
-                "look first what credential the client has; the good one is in auth.credentials \
-                 (MARTLET_AUTH__CREDENTIALS) of the node",
+                "first check which credential the client uses; the correct one is in \
+                 auth.credentials (MARTLET_AUTH__CREDENTIALS) of the node",
             );
         }
         PasswordSource::Registry => None,
@@ -132,15 +132,15 @@ fn of_registry(commands: &Commands, why: &Refusal) -> Option<WordedRemedy> {
     match why.cause {
         RefusalCause::UserDisabled => {
             let command = commands.line("user set --enable", &[], &[name]);
-            WordedRemedy::by("let it in again", command)
+            WordedRemedy::by("enable the user", command)
         }
         RefusalCause::DeviceInactive | RefusalCause::DeviceMaintenance => {
             let command = commands.line("device set --status=active", &[], &[name]);
-            WordedRemedy::by("let it in again", command)
+            WordedRemedy::by("activate the device", command)
         }
         RefusalCause::WrongSecret => WordedRemedy::by(
-            "look first what credential the client has, which may be mistyped or an older one; if \
-             the good one is lost, give it another",
+            "first check which credential the client uses (it may be mistyped or outdated); if the \
+             correct one is lost, give the device another",
             commands.rotate(name),
         ),
         RefusalCause::SecretWithBlanks => WordedRemedy::words(
@@ -304,8 +304,8 @@ fn screened(cause: RefusalCause) -> Option<&'static str> {
             "have the device send a JSON object with api_key as a member, and a Will without it"
         }
         RefusalCause::WrongSecret | RefusalCause::UnknownUser(_) => {
-            "look first what api_key the device sends; if the good one is lost, give the device \
-             another secret (martlet device rotate)"
+            "first check which api_key the device sends; if the correct one is lost, give the \
+             device another secret (martlet device rotate)"
         }
         _ => return None,
     })
@@ -370,12 +370,12 @@ pub(super) fn end(
         RefusalCause::Tls(fault) => WordedRemedy::words(tls::remedy_of(fault)),
         RefusalCause::WebSocket(fault) => WordedRemedy::words(web::remedy_of(fault)),
         RefusalCause::TakenOver => WordedRemedy::words(
-            "if it happens again and again, two clients have the same Client Identifier: give each \
-             its own",
+            "if it happens repeatedly, two clients have the same Client Identifier: give each its \
+             own",
         ),
         RefusalCause::KeepAlive => WordedRemedy::words(
-            "the client, or the network to it, has gone silent; a longer Keep Alive bears longer \
-             gaps",
+            "the client, or the network to it, has gone silent; a longer Keep Alive tolerates \
+             longer gaps",
         ),
         RefusalCause::Packet(_) => broken(commands, client_id, reason),
         RefusalCause::TokenEnded => WordedRemedy::words("have the client connect with a new token"),

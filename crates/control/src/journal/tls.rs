@@ -66,7 +66,7 @@ pub(super) fn remedy_of(fault: TlsFault) -> &'static str {
         }
         TlsFault::ServerNotTrusted => {
             "give the client the CA of the server's certificate (--cafile), have it connect by a \
-             name that is in the certificate, and look whether the certificate has expired: \
+             name that is in the certificate, and check whether the certificate has expired: \
              martlet cert check HOST:PORT --cafile CA shows all three"
         }
         TlsFault::ServerExpired => {

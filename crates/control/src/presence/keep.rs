@@ -124,7 +124,7 @@ impl Keeper {
             .await
             .is_err()
         {
-            warn!("who was connected at the stop was not written in time");
+            warn!("could not write in time who was connected at the stop");
         }
     }
 

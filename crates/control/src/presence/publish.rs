@@ -105,7 +105,7 @@ pub(super) async fn publish(
             messages: Arc::clone(&messages),
         };
         if let Err(error) = control.ask_shard(ShardId(0), PATIENCE, command).await {
-            warn!(%error, "presence was not published in time; retrying");
+            warn!(%error, "could not publish presence in time; retrying");
             untold.extend(some.iter().map(|client| (*client).clone()));
         }
     }

@@ -120,7 +120,7 @@ pub(super) fn cause_of(facts: &Facts<'_>) -> Option<Cause> {
         DeviceState::Silent => {
             let (heard, way) = (time(of.heard_ms), on_its_way(facts));
             let why = way.map(|way| format!(" {}", way.text)).unwrap_or_default();
-            let text = format!("Nothing was heard of the device since {heard}.{why}");
+            let text = format!("Nothing has been heard from the device since {heard}.{why}");
             cause(CauseKind::Silent, text)
         }
         DeviceState::Offered
@@ -210,7 +210,7 @@ fn on_its_way(facts: &Facts<'_>) -> Option<Cause> {
         }
         Some((false, since_ms)) => {
             let since = rfc3339::text(since_ms);
-            let text = format!("The device is not connected since {since}.");
+            let text = format!("The device has not been connected since {since}.");
             return cause(CauseKind::NotConnected, text);
         }
         Some((true, _)) => {}
@@ -238,7 +238,7 @@ fn on_its_way(facts: &Facts<'_>) -> Option<Cause> {
 
 fn no_answer(facts: &Facts<'_>) -> Option<Cause> {
     let heard = time(facts.device.device.heard_ms);
-    let text = format!("The device has the command since {heard}, and has not answered.");
+    let text = format!("The device received the command at {heard} but has not answered.");
     cause(CauseKind::NoAnswer, text)
 }
 

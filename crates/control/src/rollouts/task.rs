@@ -42,7 +42,7 @@ pub async fn keep(control: Arc<Control>, rollouts: Arc<Rollouts>, alarms: Arc<Al
         }
         let observers = (&*control, &*alarms);
         if let Err(error) = rollouts.advance(observers, looks, &mut seen).await {
-            warn!(%error, "rollouts are not advanced; retrying");
+            warn!(%error, "cannot advance rollouts; retrying");
         }
     }
 }

@@ -101,15 +101,15 @@ impl Guard for PanicGuard {
         let Faults { slow, panics } = &**faults;
         if slow.load(Ordering::Relaxed) >= SLOW_MAX {
             return Err(format!(
-                "its expression is not evaluated any more, since that has taken longer than {} s for \
+                "its expression is no longer evaluated, since that has taken longer than {} s for \
                  {SLOW_MAX} messages, while other rules waited: change the rule",
                 TIME_MAX.as_secs()
             ));
         }
         if panics.load(Ordering::Relaxed) >= PANICS_MAX {
             return Err(format!(
-                "its expression is not evaluated any more, since that has failed {PANICS_MAX} \
-                 times in the library for expressions: change the rule, and report it"
+                "its expression is no longer evaluated, since that has failed {PANICS_MAX} times \
+                 in the library for expressions: change the rule, and report it"
             ));
         }
         panics.fetch_add(1, Ordering::Relaxed);
@@ -275,7 +275,7 @@ mod tests {
         for _ in 0..PANICS_MAX {
             failed_alone(&evaluated(&set), "cannot be evaluated: at 7");
         }
-        failed_alone(&evaluated(&set), "not evaluated any more");
+        failed_alone(&evaluated(&set), "no longer evaluated");
     }
 
     /// The program is built with panics that are not unwound: the hook ends the thread. A hook is
@@ -296,7 +296,7 @@ mod tests {
                 let lost = martlet_integrate::apart(move || evaluated(&on_lane).len());
                 assert_eq!(lost, Err("at 7".to_owned()));
             }
-            failed_alone(&evaluated(&set), "not evaluated any more");
+            failed_alone(&evaluated(&set), "no longer evaluated");
             // The harness would wait for the hook, in which the threads stand.
             std::process::exit(REACHED);
         }

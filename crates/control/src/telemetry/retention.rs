@@ -30,7 +30,10 @@ impl Telemetry {
                 Ok(values) => info!(values, "telemetry is deleted by its retention"),
                 Err(error) => {
                     let error = error.to_string();
-                    warn!(error, "telemetry is not deleted by its retention");
+                    warn!(
+                        error,
+                        "cannot delete telemetry that is older than its retention"
+                    );
                 }
             }
         }

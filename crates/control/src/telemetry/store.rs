@@ -550,7 +550,7 @@ impl Telemetry {
         let why = match self.settings.location {
             Location::File(_) => error.to_string(),
             Location::Postgres(_) => {
-                "its database does not answer as it should, and the log says more".to_owned()
+                "its database does not answer as it should; see the log".to_owned()
             }
         };
         self.control.health.warn_as(WARNING, cannot_store(&why));
@@ -609,10 +609,10 @@ pub(super) fn words_of(refusal: martlet_telemetry::Refusal) -> String {
     use martlet_telemetry::Refusal;
     let remedy = match refusal {
         Refusal::TooManyKeys => {
-            ": delete keys that are not needed any more, or raise telemetry.keys_per_device"
+            ": delete keys that are no longer needed, or raise telemetry.keys_per_device"
         }
         Refusal::TooManySeries => {
-            ": delete values that are not needed any more, or raise telemetry.series"
+            ": delete values that are no longer needed, or raise telemetry.series"
         }
         _ => "",
     };

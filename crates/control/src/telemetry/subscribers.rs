@@ -55,7 +55,7 @@ impl Telemetry {
         };
         let mut reader = match self.control().feed.read(filter, &From::Now) {
             Ok(reader) => reader,
-            Err(error) => return warn!(%error, "the latency to subscribers is not measured"),
+            Err(error) => return warn!(%error, "cannot measure the latency to subscribers"),
         };
         let mut sent = Sent::default();
         while let Some(batch) = reader.next().await {
@@ -93,7 +93,7 @@ impl Telemetry {
                     }
                 }
             }
-            Err(error) => debug!(%error, "the latency to subscribers is not measured now"),
+            Err(error) => debug!(%error, "cannot measure the latency to subscribers now"),
         }
     }
 

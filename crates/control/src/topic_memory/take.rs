@@ -42,7 +42,7 @@ async fn take(control: &Control, topics: &TopicMemory) {
                     topics.note(some);
                 }
             }
-            Err(why) => return warn!(why, "messages are not remembered"),
+            Err(why) => return warn!(why, "cannot remember messages"),
         }
     }
 }

@@ -47,7 +47,7 @@ pub async fn keep(control: Arc<Control>, twins: Arc<Twins>) {
     };
     let mut reader = match control.feed.read(filter, &From::Now) {
         Ok(reader) => reader,
-        Err(error) => return warn!(%error, "desired values are not published to devices"),
+        Err(error) => return warn!(%error, "cannot publish desired values to devices"),
     };
     // From here on shards tell of each subscription. Who subscribed before gets the values now.
     control.all_told().await;
@@ -70,7 +70,7 @@ pub async fn keep(control: Arc<Control>, twins: Arc<Twins>) {
         if why == RefusalCause::ServerStopping.text() {
             return;
         }
-        warn!(why, "reports of devices are not taken; retrying");
+        warn!(why, "cannot receive reports of devices; retrying");
         tokio::time::sleep(AGAIN).await;
     }
 }
@@ -146,7 +146,7 @@ impl Task<'_> {
                 () = self.twins.changed.notified() => {}
             }
             while let Err(error) = self.work().await {
-                warn!(%error, "twins of devices are not kept up to date; retrying");
+                warn!(%error, "cannot keep twins of devices up to date; retrying");
                 tokio::time::sleep(AGAIN).await;
             }
             let due = self.twins.due().devices.len();
@@ -199,7 +199,7 @@ impl Task<'_> {
             }
             Some((device, TwinMessage::Reports(Err(why)))) => {
                 let topic = message.topic();
-                debug!(why, topic, "a report of a device is not applied");
+                debug!(why, topic, "cannot apply a report of a device");
                 let answer = error_message(&self.twins.catalogue, (topic, &device), &why, hops);
                 self.twins.misread.add((tenant, &device), why);
                 self.errors.push((message.tenant(), answer));
@@ -300,7 +300,7 @@ impl Task<'_> {
                 }
                 Err(why) => why,
             };
-            debug!(why, topic, "a report of a device is not applied");
+            debug!(why, topic, "cannot apply a report of a device");
             let about = (topic, &*report.device);
             let answer = error_message(&self.twins.catalogue, about, &why, pending.hops);
             self.twins.misread.add((report.tenant, &report.device), why);
@@ -317,7 +317,7 @@ impl Task<'_> {
         for (tenant, answer) in std::mem::take(&mut self.errors) {
             let sent = self.control.publish(PART, tenant, vec![answer]).await;
             if let Err(error) = sent {
-                debug!(%error, "devices are not told why reports are not applied");
+                debug!(%error, "cannot tell devices why reports were not applied");
                 return;
             }
         }
@@ -369,7 +369,7 @@ impl Task<'_> {
             let tenant = TenantId(of_tenant[0].tenant);
             let published = self.control.publish(PART, tenant, messages.collect()).await;
             if let Err(error) = published {
-                warn!(%error, "desired values are not published to devices; retrying");
+                warn!(%error, "cannot publish desired values to devices; retrying");
                 for twin in of_tenant {
                     let device = (twin.tenant, twin.device.clone());
                     self.twins.make_due([device], hops_of(twin));

@@ -109,8 +109,8 @@ fn in_common_tenant(facts: &Facts) -> Option<Finding> {
     })?;
     let published = published(one);
     let sentence = format!(
-        "{published} came in the common tenant, and it is in the tenant of its team, whose topics \
-         are separate"
+        "{published} arrived in the common tenant, and it is in the tenant of its team, whose \
+         topics are separate"
     );
     let finding = Finding::new(Cause::NotSubscribed, sentence)
         .remedy("publish as a user or device of the same team");
@@ -241,7 +241,8 @@ fn no_local(one: &UnmatchedTopic, filter: &str) -> Finding {
          {filter} has No Local"
     );
     let finding = Finding::new(Cause::NoLocal, sentence).remedy(format!(
-        "have the client subscribe to {filter} without No Local if it is to get its own messages"
+        "have the client subscribe to {filter} without No Local if it should receive its own \
+         messages"
     ));
     with_messages(finding, one)
 }
@@ -302,12 +303,12 @@ fn ended_before(facts: &Facts, one: &UnmatchedTopic) -> Option<Finding> {
         false => ("", "have the client set a longer Session Expiry Interval"),
     };
     let sentence = format!(
-        "{published} came after its session had ended, and {were} not retained: its session ends \
-         {secs} s after its connection{most}"
+        "{published} arrived after its session had ended, and {were} not retained: its session \
+         ends {secs} s after its connection{most}"
     );
     let finding = Finding::new(Cause::SessionEnded, sentence).remedy(format!(
-        "publish again; {longer}, or have the client connect more often; publish with retain what \
-         later subscribers are to get"
+        "publish again; {longer}, or have the client connect more often; publish with RETAIN what \
+         later subscribers need"
     ));
     Some(with_messages(finding, one))
 }
@@ -339,9 +340,9 @@ fn before_it_subscribed(facts: &Facts, one: &UnmatchedTopic, filter: &str) -> Fi
         false => "nobody was subscribed then, so nobody gets them",
     };
     let sentence = format!(
-        "{published} came before it subscribed to {filter}, and {were} not retained: {others}"
+        "{published} arrived before it subscribed to {filter}, and {were} not retained: {others}"
     );
-    let again = "publish again; publish with retain what later subscribers are to get";
+    let again = "publish again; publish with RETAIN what later subscribers need";
     let bounded = keeping_session(facts).filter(|session| is_expiry_bounded(facts, session));
     let remedy = match bounded {
         Some(session) => format!(

@@ -97,7 +97,8 @@ fn of_many(id: &str, name: &str, states: &[(CommandState, u64)], show: &str) -> 
     };
     Finding::new(cause, sentence)
         .remedy(
-            "this lists the devices; ask about each that has not succeeded (martlet why DEVICE)",
+            "ask about each device that has not succeeded (martlet why DEVICE); to list the \
+             devices, run",
         )
         .command(show)
 }
@@ -206,7 +207,7 @@ fn of_stuck(command: &DeviceCommand, kind: Stuck, more: u64) -> Finding {
             Cause::CommandWaits,
             match command.reach.gone_ms {
                 Some(ms) => format!(
-                    "the device is not connected since {}",
+                    "the device has not been connected since {}",
                     rfc3339::in_words(ms)
                 ),
                 None => {
@@ -280,7 +281,7 @@ fn of_stuck(command: &DeviceCommand, kind: Stuck, more: u64) -> Finding {
     };
     let finding = Finding::new(cause, sentence).since(command.created_ms);
     finding
-        .remedy(format!("{remedy}; this shows the command"))
+        .remedy(format!("{remedy}; to see the command, run"))
         .command(&command.show)
 }
 
@@ -327,16 +328,16 @@ fn of_ended(command: &DeviceCommand) -> Option<Finding> {
                 said => format!("and said: {said}"),
             };
             (
-                format!("{what} has failed: the device answered so, {result}"),
-                "repair what the device says; this sends the command again",
+                format!("{what} failed: the device reported a failure {result}"),
+                "fix the error that the device reported; to send the command again, run",
             )
         }
         CommandState::Failed => (
             format!(
-                "{what} has failed: the device refused the message{}",
+                "{what} failed: the device refused the message{}",
                 said(&command.result)
             ),
-            "see why the device refuses the message; this sends the command again",
+            "see why the device refuses the message; to send the command again, run",
         ),
         CommandState::Expired => (
             format!(
@@ -344,13 +345,13 @@ fn of_ended(command: &DeviceCommand) -> Option<Finding> {
                 rfc3339::in_words(command.finished_ms),
                 expired_for(command)
             ),
-            "have the device connected, subscribed with QoS 1 and answering in time, or give commands \
-             more time (--expires); this sends the command again",
+            "have the device connected, subscribed with QoS 1 and answering in time, or give \
+             commands more time (--expires); to send the command again, run",
         ),
         CommandState::Cancelled => {
             let sentence = format!("{what} was cancelled{}", said(&command.result));
             let finding = Finding::new(Cause::CommandFailed, sentence).since(command.finished_ms);
-            let remedy = "send another one (martlet command send); this shows the command";
+            let remedy = "send another one (martlet command send); to see the command, run";
             return Some(finding.remedy(remedy).command(&command.show));
         }
         _ => return None,

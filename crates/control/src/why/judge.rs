@@ -194,7 +194,7 @@ fn store(facts: &Facts) -> Option<(Weight, Finding)> {
             let sentence =
                 format!("the message store cannot write, so nothing is acknowledged: {error}");
             let finding = Finding::new(Cause::StoreFailing, sentence)
-                .remedy("make room on the disk, or look at it; martlet status says more");
+                .remedy("make room on the disk, or check it; for details, run martlet status");
             Some((Weight::Topic, finding))
         }
         StoreTrouble::Full { why, remedy } => {

@@ -53,8 +53,8 @@ fn of_rule(facts: &Facts, rule: &RuleAsked) -> Finding {
             true => advised(
                 Cause::RuleOff,
                 sentence,
-                "set enabled = true for it in the configuration, and restart the node; this shows \
-                 the rule",
+                "set enabled = true for it in the configuration, and restart the node; to see the \
+                 rule, run",
                 &rule.show,
             ),
             false => advised(Cause::RuleOff, sentence, "switch it on", &rule.switch_on),
@@ -117,7 +117,7 @@ fn of_rule(facts: &Facts, rule: &RuleAsked) -> Finding {
              condition was true for none{missing}"
         );
         let remedy = "compare its condition (when) with what is published: martlet rule test tries \
-                    it on messages; this shows the rule";
+                      it on messages; to see the rule, run";
         return advised(Cause::RuleUnmatched, sentence, remedy, &rule.show);
     }
     let (messages, matched) = (rule.messages, rule.matched);
@@ -168,7 +168,7 @@ fn no_message(facts: &Facts, rule: &RuleAsked) -> Finding {
         "the rule {name} has looked at no message since the node was started: none{looks_at} \
          came{missed}"
     );
-    let remedy = "look at what is published, and at what the rule looks at; this shows the rule";
+    let remedy = "look at what is published, and at what the rule looks at; to see the rule, run";
     advised(Cause::RuleUnmatched, sentence, remedy, &rule.show)
 }
 
@@ -185,8 +185,8 @@ fn of_rollout(rollout: &RolloutAsked) -> Finding {
     if let Some((device, why)) = rollout.skipped.as_ref().filter(|_| goes_well) {
         let why = uncapitalized(why);
         let sentence = format!("{what} has skipped devices ({devices}), such as {device}: {why}");
-        let remedy = "correct that, and begin another rollout (martlet rollout start); this says why \
-                      each device was skipped";
+        let remedy = "correct that, and begin another rollout (martlet rollout start); to see why \
+                      each device was skipped, run";
         return advised(Cause::RolloutFailed, sentence, remedy, &rollout.list);
     }
     match rollout.standing {
@@ -202,14 +202,14 @@ fn of_rollout(rollout: &RolloutAsked) -> Finding {
         }
         RolloutStanding::Running if rollout.troubled > 0 => {
             let sentence = format!("{what} goes on, and some of its devices do not ({devices})");
-            let remedy = "this says why each is stuck";
+            let remedy = "to see why each is stuck, run";
             advised(Cause::RolloutWaits, sentence, remedy, &rollout.list)
         }
         RolloutStanding::Aborted => {
             let sentence = format!(
                 "{what} was aborted, so the devices that were not done keep their version ({devices})"
             );
-            let remedy = "begin another rollout (martlet rollout start); this lists the devices";
+            let remedy = "begin another rollout (martlet rollout start); to list the devices, run";
             advised(Cause::RolloutFailed, sentence, remedy, &rollout.list)
         }
         RolloutStanding::Running => {
@@ -222,7 +222,7 @@ fn of_rollout(rollout: &RolloutAsked) -> Finding {
         }
         RolloutStanding::Ended(word) => {
             let sentence = format!("{what} has ended: {word} ({devices})");
-            let remedy = "this says why each device is stuck";
+            let remedy = "to see why each device is stuck, run";
             advised(Cause::RolloutFailed, sentence, remedy, &rollout.list)
         }
     }

@@ -94,7 +94,7 @@ fn taken_away(one: &RetainedEnded) -> Finding {
                 .as_deref()
                 .unwrap_or("an operator or a client that is gone");
             let sentence = format!(
-                "{topic} has no retained message any more: {who} cleared it on {at}, with a \
+                "{topic} no longer has a retained message: {who} cleared it on {at}, with a \
                  message with RETAIN and an empty payload"
             );
             let remedy = format!(
@@ -108,7 +108,7 @@ fn taken_away(one: &RetainedEnded) -> Finding {
                 .as_deref()
                 .map(|client_id| format!(" of {client_id}"));
             let sentence = format!(
-                "{topic} has no retained message any more: that{} expired on {at}, at its Message \
+                "{topic} no longer has a retained message: that{} expired on {at}, at its Message \
                  Expiry Interval",
                 of.unwrap_or_default()
             );

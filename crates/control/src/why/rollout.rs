@@ -34,21 +34,21 @@ fn of_device(facts: &Facts, one: &DeviceRollout) -> (Weight, Finding) {
             Weight::Aside,
             Cause::RolloutWaits,
             format!("{what} has not ended for the device: {why}"),
-            "wait; this shows the devices of the rollout",
+            "wait; to see the devices of the rollout, run",
         ),
         // Why it is not connected is told first.
         DeviceStuck::Absent => (
             Weight::Aside,
             Cause::RolloutWaits,
             format!("{what} waits for the device: {why}"),
-            "have the device connect; this shows the devices of the rollout",
+            "have the device connect; to see the devices of the rollout, run",
         ),
         DeviceStuck::NotSubscribed => (
             Weight::Trouble,
             Cause::RolloutWaits,
             format!("{what} waits for the device: {why}"),
-            "have the device subscribe to that topic with QoS 1; this shows the devices of the \
-             rollout",
+            "have the device subscribe to that topic with QoS 1; to see the devices of the \
+             rollout, run",
         ),
         DeviceStuck::NoAnswer => (
             match is_late {
@@ -57,49 +57,49 @@ fn of_device(facts: &Facts, one: &DeviceRollout) -> (Weight, Finding) {
             },
             Cause::RolloutWaits,
             format!("{what} waits for the device: {why}"),
-            "see why the program of the device does not answer the command; this shows the \
-             devices of the rollout",
+            "see why the program of the device does not answer the command; to see the devices of \
+             the rollout, run",
         ),
         DeviceStuck::Silent => (
             Weight::Trouble,
             Cause::RolloutWaits,
-            format!("{what} has given the device up: {why}"),
+            format!("{what} no longer waits for the device: {why}"),
             "see what the device does, then offer it the firmware again (martlet rollout retry); \
-             this shows the devices of the rollout",
+             to see the devices of the rollout, run",
         ),
         DeviceStuck::Failed => (
             Weight::Trouble,
             Cause::RolloutFailed,
             format!("{what} has failed for the device: {why}"),
-            "repair what the device says, then offer it the firmware again (martlet rollout \
-             retry); this shows the devices of the rollout",
+            "fix the error that the device reported, then offer it the firmware again (martlet \
+             rollout retry); to see the devices of the rollout, run",
         ),
         DeviceStuck::WrongType => (
             Weight::Trouble,
             Cause::RolloutFailed,
             format!("{what} has skipped the device: {why}"),
-            "correct the type of the device (martlet device set --type) or that of the firmware, and \
-             begin another rollout; this shows the devices of the rollout",
+            "correct the type of the device (martlet device set --type) or that of the firmware, \
+             and begin another rollout; to see the devices of the rollout, run",
         ),
         DeviceStuck::Disabled => (
             Weight::Trouble,
             Cause::RolloutFailed,
             format!("{what} has skipped the device: {why}"),
-            "activate the device, and begin another rollout (martlet rollout start); this shows the \
-             devices of the rollout",
+            "activate the device, and begin another rollout (martlet rollout start); to see the \
+             devices of the rollout, run",
         ),
         DeviceStuck::Cancelled => (
             Weight::Trouble,
             Cause::RolloutFailed,
             format!("{what} has ended without the device: {why}"),
-            "begin another rollout (martlet rollout start); this shows the devices of the rollout",
+            "begin another rollout (martlet rollout start); to see the devices of the rollout, run",
         ),
         DeviceStuck::HasVersion => (
             Weight::Aside,
             Cause::NothingWrong,
             format!("{what} has skipped the device: {why}"),
-            "if the device does not run that version, correct what it reports; this shows the devices \
-             of the rollout",
+            "if the device does not run that version, correct what it reports; to see the devices \
+             of the rollout, run",
         ),
     };
     let is_over = one.ended_ms > 0 && facts.now_ms.saturating_sub(one.ended_ms) > ENDED_RECENTLY_MS;

@@ -92,7 +92,7 @@ pub(super) fn topic(facts: &Facts, found: &mut Found) {
         .is_some_and(|rules| rules.receive.outcome == Outcome::Permitted);
     if is_connected && may_read {
         let sentence = format!("it has no subscription that {topic} matches");
-        let remedy = format!("if it is to receive, have it subscribe to {topic}");
+        let remedy = format!("if it should receive, have it subscribe to {topic}");
         let finding = not_subscribed(facts, topic, sentence, remedy);
         let is_near = own_near_miss(facts, topic).is_some_and(|(_, near)| near.is_likely);
         let mut unmatched = facts.unmatched.iter();
@@ -201,8 +201,8 @@ fn not_acknowledged(facts: &Facts, topic: &str) -> Vec<(Weight, Finding)> {
         let Backlog { sent, waiting, .. } = backlog;
         let sentence = format!(
             "{client_id}, which is subscribed to {topic}{by}, has not acknowledged {sent} of the \
-             messages that were sent to it, as many as it takes at once, and {waiting} wait; \
-             martlet why {} says more",
+             messages that were sent to it, as many as it takes at once, and {waiting} wait; for \
+             details, run martlet why {}",
             typed(client_id),
         );
         let mut finding = Finding::new(Cause::SlowReader, sentence).since(backlog.since_ms);
@@ -231,7 +231,7 @@ fn lost_by_subscribers(facts: &Facts, topic: &str) -> Vec<(Weight, Finding)> {
             }
             let sentence = format!(
                 "{} dropped for {client_id}, which is subscribed to {topic}, of that topic or \
-                 others: {} ({}); martlet why {} says more",
+                 others: {} ({}); for details, run martlet why {}",
                 event_words::were(*count, ""),
                 uncapitalized(reason.meaning()),
                 reason.name(),
@@ -274,7 +274,7 @@ fn refused(facts: &Facts, rules: &TopicRules, topic: &str, own: &[(&str, u8)], f
         }
         Side::Either if may_not_read && rules.meant.is_none() => {
             let mut other = may_not(Side::Receiver, topic, own, rules);
-            other.sentence = format!("if it is to receive: it may not read {topic}");
+            other.sentence = format!("if it should receive: it may not read {topic}");
             found.push((Weight::Remark, other));
         }
         _ => {}
@@ -288,8 +288,8 @@ fn no_local(facts: &Facts, topic: &str, found: &mut Found) {
         && !found.iter().any(is_told)
     {
         let sentence = format!(
-            "its subscription to {filter} has No Local: messages of {topic} that it publishes \
-             itself do not come to it"
+            "its subscription to {filter} has No Local: it does not receive messages of {topic} \
+             that it publishes itself"
         );
         found.push((Weight::Aside, Finding::new(Cause::NoLocal, sentence)));
     }
@@ -299,7 +299,7 @@ fn no_local(facts: &Facts, topic: &str, found: &mut Found) {
 fn downgraded(topic: &str, own: &[(&str, u8)], found: &mut Found) {
     if let Some((filter, 0)) = own.iter().max_by_key(|(_, qos)| *qos) {
         let sentence = format!(
-            "it subscribes to {filter} with QoS 0: messages of {topic} come to it with QoS 0, \
+            "it subscribes to {filter} with QoS 0: it receives messages of {topic} with QoS 0, \
              whatever QoS they are published with, and none is kept while it is away"
         );
         let finding = Finding::new(Cause::QosDowngraded, sentence);
@@ -315,8 +315,8 @@ fn subscribers(facts: &Facts, topic: &str) -> Option<(Weight, Finding)> {
         let near = near.map_or_else(String::new, |near| format!("; {near}"));
         let sentence = format!("it may publish to {topic}, and nobody is subscribed to it{near}");
         let finding = Finding::new(Cause::SubscriberAbsent, sentence).remedy(
-            "look whether the receiver is connected, and to which Topic Filter it subscribes; \
-             publish with retain what later subscribers are to get",
+            "check whether the receiver is connected, and to which Topic Filter it subscribes; \
+             publish with RETAIN what later subscribers need",
         );
         return Some((Weight::Topic, finding));
     }
@@ -426,7 +426,7 @@ fn may_not(side: Side, topic: &str, own: &[(&str, u8)], rules: &TopicRules) -> F
         }
     };
     let begin = match side {
-        Side::Either => "if it is to publish: ",
+        Side::Either => "if it should publish: ",
         Side::Receiver | Side::Publisher => "",
     };
     let mut finding = Finding::new(Cause::NotPermitted, sentence).remedy(format!(

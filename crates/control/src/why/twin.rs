@@ -24,8 +24,8 @@ pub(super) fn twin(facts: &Facts, found: &mut Found) {
             misread.why
         );
         let remedy = format!(
-            "have the device report a JSON object on {}; this shows what it is to have and what it \
-             has reported",
+            "have the device report a JSON object on {}; to see what it should have and what it \
+             has reported, run",
             twin.reports
         );
         let mut finding = finding(twin, sentence, remedy).since(misread.at_ms);
@@ -59,10 +59,10 @@ fn not_reported(facts: &Facts, twin: &DeviceTwin) -> (Weight, Finding) {
     let (topic, reports) = (&twin.topic, &twin.reports);
     let missing = twin.missing.join(", ");
     let what = format!(
-        "it has not reported the configuration that it is to have (version {}: {missing})",
+        "it has not reported the configuration that it should have (version {}: {missing})",
         twin.version
     );
-    let shows = "this shows what it is to have and what it has reported";
+    let shows = "to see what it should have and what it has reported, run";
     let session = facts.session.as_ref();
     let own: Vec<String> = session
         .iter()

@@ -37,8 +37,8 @@ pub(super) fn unstable(facts: &Facts, run: &Run) -> Option<(Weight, Finding)> {
     let (sentence, remedy) = match run.said_goodbye {
         true => (
             format!(
-                "it connects and disconnects again and again: it sent DISCONNECT {count} times, \
-                 and is connected now"
+                "it connects and disconnects repeatedly: it sent DISCONNECT {count} times, and is \
+                 connected now"
             ),
             "have the client keep its connection; its own log says why it sends DISCONNECT",
         ),

@@ -9,8 +9,9 @@ use crate::cause::Cause;
 use crate::rfc3339;
 
 /// What to do if a Will is wanted although its client sends DISCONNECT.
-const WITHOUT_DISCONNECT: &str = "if its Will is to be published, have the client end its connection \
-                               without DISCONNECT, or send DISCONNECT with reason code 0x04 (MQTT 5)";
+const WITHOUT_DISCONNECT: &str = "if its Will should be published, have the client end its \
+                                  connection without DISCONNECT, or send DISCONNECT with reason \
+                                  code 0x04 (MQTT 5)";
 
 /// Adds to a finding about the end of a connection whether its Will was published.
 pub(super) fn with_will(facts: &Facts, mut finding: Finding) -> Finding {
@@ -81,7 +82,7 @@ pub(super) fn of_others(facts: &Facts, found: &mut Found) {
                     "{client_id} is gone, and its Will for {topic} was not published: it sent \
                      DISCONNECT, which discards the Will"
                 ),
-                "if the Will is to be published, have that client end its connection without \
+                "if the Will should be published, have that client end its connection without \
                  DISCONNECT, or send DISCONNECT with reason code 0x04 (MQTT 5)",
             ),
             AbsentWill::Gone(_) => continue,

@@ -267,7 +267,7 @@ impl Worker {
         if let Some(one) = notifications.filter(|one| one.remote) {
             let state = connecting::state(&one.topic, true);
             if let Err(error) = client.session().publish(state, now) {
-                warn!(bridge = &*settings.name, %error, "the notification was not sent");
+                warn!(bridge = &*settings.name, %error, "cannot send the notification");
             }
         }
         core.subscribe(client, info.session_present);

@@ -140,7 +140,7 @@ impl Mirror {
                         if told != why {
                             warn!(
                                 sink,
-                                why, "the bucket is not compared with the retained messages"
+                                why, "cannot compare the bucket with the retained messages"
                             );
                         }
                         (told, not_before) = (why, Instant::now() + AGAIN_AFTER);

@@ -65,9 +65,9 @@ enum Action {
     Ls(ListOptions),
     /// Give a device a new credential, which is printed, once
     Rotate(RotateOptions),
-    /// Change a device: whether it is accepted, its type, its team, and its description
+    /// Change a device: its status, type, team or description
     Set(SetOptions),
-    /// Show or change the values that a device is to have, and show those that it has reported
+    /// Show or change the values that a device should have, and show those that it has reported
     Twin(twin::TwinOptions),
     /// Types of devices: which topics those of a type may use
     Type {

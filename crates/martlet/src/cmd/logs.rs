@@ -164,7 +164,7 @@ fn print(options: &LogsOptions, page: &Page) -> anyhow::Result<bool> {
         std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) && out.is_terminal();
     let mut text = String::new();
     if page.gone > 0 && !options.admin.json {
-        text.push_str(&format!("({} more are not kept any more)\n", page.gone));
+        text.push_str(&format!("({} more are no longer kept)\n", page.gone));
     }
     for entry in &page.items {
         let shown = match options.admin.json {

@@ -90,7 +90,7 @@ pub(crate) struct MqttOptions {
     #[arg(short = 'x', long = "session-expiry", value_name = "session-expiry-interval",
           value_parser = session_expiry)]
     session_expiry_secs: Option<u32>,
-    /// Connect by WebSocket
+    /// Connect over WebSocket
     #[arg(long)]
     ws: bool,
     /// Payload of the Will

@@ -81,7 +81,7 @@ struct StartOptions {
     /// Percent of the devices of a wave that may be silent [default: 20]
     #[arg(long, value_name = "PERCENT")]
     max_silent: Option<f64>,
-    /// Seconds without a sign of a device after which it is silent [default: 3600]
+    /// Seconds without contact after which a device counts as silent [default: 3600]
     #[arg(long, value_name = "SECONDS")]
     silent_after: Option<u32>,
     /// Seconds that a wave lasts at least [default: 0]

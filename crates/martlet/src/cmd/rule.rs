@@ -33,7 +33,7 @@ enum Action {
     Show(NameOptions),
     /// Add or replace a rule
     Add(AddOptions),
-    /// Remove a rule that was added by the API
+    /// Remove a rule that was added through the API
     Rm(NameOptions),
     /// Switch a rule on
     On(NameOptions),
@@ -166,9 +166,9 @@ fn list(options: &ListOptions) -> anyhow::Result<String> {
         "RULE",
         "STATE",
         "ORIGIN",
-        "MESSAGES",
-        "MATCHED",
-        "ERRORS",
+        ">MESSAGES",
+        ">MATCHED",
+        ">ERRORS",
         "LAST-ERROR",
     ];
     Ok(columns(headers, rows, "There are no rules."))

@@ -65,7 +65,7 @@ struct Span {
     /// The first time: 2026-11-21T14:00:00Z, or so long ago: 90s, 30m, 24h, 7d
     #[arg(long, value_name = "TIME", default_value = "24h")]
     from: String,
-    /// The first time that is not shown any more
+    /// The first time that is no longer shown
     #[arg(long, value_name = "TIME")]
     to: Option<String>,
 }

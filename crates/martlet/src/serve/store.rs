@@ -40,7 +40,7 @@ pub(super) fn tell_restored(running: &Running) -> Option<String> {
         );
     }
     for damaged in &restored.damage {
-        error!("not restored: {damaged}");
+        error!("cannot restore: {damaged}");
     }
     if restored.clock_behind_ms > 0 {
         warn!(
@@ -89,7 +89,7 @@ pub(super) fn pump_store_notices(running: &Running) {
                 StoreNotice::Low { why } => error!("nothing more is stored: {why}"),
                 StoreNotice::RoomAgain => info!("the store has room again"),
                 StoreNotice::Unread { what } => {
-                    error!("the disk does not read; it is tried again for minutes: {what}");
+                    error!("cannot read from the disk; retrying for some minutes: {what}");
                 }
                 StoreNotice::Unreadable { what } => error!("a message is lost: {what}"),
                 StoreNotice::Unwritten { error } => {

@@ -8,7 +8,7 @@ use super::remedy::{ObjectKind, Remedies, Remedy};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Conflict {
     /// Devices of this user, who has that many.
-    #[error("{0} owns {1} devices, and nobody may own more")]
+    #[error("{0} owns {1} devices, which is the maximum")]
     DevicesOfUser(String, u64),
     /// Devices of this user, who would have more than that many again.
     #[error(
@@ -27,16 +27,16 @@ pub enum Conflict {
     /// Tokens of a team: that many at most.
     #[error("a team has {0} team tokens at most, revoked ones among them")]
     TeamTokens(i64),
-    /// Integrations of this kind that were added by the API: that many at most.
+    /// Integrations of this kind that were added through the API: that many at most.
     #[error(
-        "the node has {1} integrations of the kind {0} that were added by the API, which is the \
-         most: remove one, or put it into the configuration file"
+        "the node has {1} integrations of the kind {0} that were added through the API, which is \
+         the most: remove one, or put it into the configuration file"
     )]
     AddedIntegrations(String, i64),
-    /// Rules that were added by the API: that many at most.
+    /// Rules that were added through the API: that many at most.
     #[error(
-        "there are {0} rules that were added by the API, which is the most: remove one, or put it \
-         into the configuration file"
+        "there are {0} rules that were added through the API, which is the most: remove one, or \
+         put it into the configuration file"
     )]
     AddedRules(i64),
     /// Versions of firmware: that many at most.

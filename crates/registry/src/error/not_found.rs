@@ -24,7 +24,7 @@ pub enum NotFound {
     #[error("there is no active device {0}")]
     ActiveDevice(String),
     /// A device that was there before.
-    #[error("the device is not there any more")]
+    #[error("the device no longer exists")]
     DeviceGone,
     /// A group of this device, which is not in the group of this name.
     #[error("{0} is in no group {1}")]
@@ -59,8 +59,8 @@ pub enum NotFound {
     /// The firmware of this name and version, for the type of the device.
     #[error("there is no firmware {0:?} of the version {1:?} for devices of this type")]
     FirmwareForType(String, String),
-    /// A rule or an integration, of this kind and name, that was added by the API.
-    #[error("there is no {0} {1:?} that was added by the API")]
+    /// A rule or an integration, of this kind and name, that was added through the API.
+    #[error("there is no {0} {1:?} that was added through the API")]
     Added(String, String),
     /// A ban of this name or address.
     #[error("there is no such ban of {0}")]

@@ -76,7 +76,7 @@ pub enum Refused {
     #[error("the provisioning key has expired")]
     KeyExpired,
     /// The request of this Idempotency-Key has failed.
-    #[error("this Idempotency-Key came before, and led to no device")]
+    #[error("a request with this Idempotency-Key was made before and added no device")]
     RequestWithoutDevice,
     /// The Idempotency-Key came with another request.
     #[error("this Idempotency-Key came with another request before")]
@@ -172,7 +172,7 @@ pub enum Refused {
     #[error("a device has up to 64 tags")]
     Tags,
     /// The colour of a group.
-    #[error("{0:?} is not a valid colour, expected such as #2f6fed")]
+    #[error("{0:?} is not a valid colour: expected a value such as #2f6fed")]
     Colour(String),
     /// The value of a key in the configuration of a device, which is not of this type.
     #[error("the value of {0} is not of type {1}")]

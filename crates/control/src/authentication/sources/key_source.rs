@@ -162,7 +162,7 @@ impl Fetched {
                 (held.failure, held.is_due) = (None, false);
             }
             Err(why) => {
-                tracing::warn!("keys of tokens from {}: {why}", self.shown_url());
+                tracing::warn!("cannot fetch token keys from {}: {why}", self.shown_url());
                 held.failure = Some(why);
             }
         }

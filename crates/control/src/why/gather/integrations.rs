@@ -17,7 +17,7 @@ use crate::why::near::is_nearly_matched;
 
 /// What to do if the target fails. The command tests it.
 const REPAIR_TARGET: &str =
-    "repair the target, and they are delivered; this tests whether it answers";
+    "repair the target, and they are delivered; to test whether it answers, run";
 
 /// The question about an integration that is named by kind and name, `file/audit`, or by the
 /// Client Identifier of its part or of one of its lanes, as one about its part.

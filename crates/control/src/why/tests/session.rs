@@ -179,7 +179,7 @@ fn a_remedy_is_that_of_the_finding_and_of_no_other_event() {
         "device d1 is inactive",
     ));
     facts.standing_remedy = Some(WordedRemedy {
-        text: "let it in again".to_owned(),
+        text: "activate the device".to_owned(),
         command: Some("martlet device set --status=active d1".to_owned()),
     });
     // Another refusal of the same kind, for another name.

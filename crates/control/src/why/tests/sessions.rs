@@ -84,8 +84,8 @@ fn missed(gone_ms: u64) -> Facts {
 fn who_ended_a_session_is_told_of_what_it_has_missed() {
     let is_there = State::Connected;
     let mut facts = missed(20_000);
-    let said = "came after its session had ended, and was not retained: its session ends 10 s after \
-                its connection";
+    let said = "arrived after its session had ended, and was not retained: its session ends 10 s \
+                after its connection";
     let diagnosis = judge(&facts);
     expect(&diagnosis, Cause::SessionEnded, is_there, said);
     let remedy = diagnosis.finding.remedy.unwrap_or_default();
@@ -110,7 +110,7 @@ fn who_ended_a_session_is_told_of_what_it_has_missed() {
         &diagnosis,
         Cause::NotRetained,
         is_there,
-        "came before it subscribed",
+        "arrived before it subscribed",
     );
     let remedy = diagnosis.finding.remedy.unwrap_or_default();
     assert!(
@@ -125,7 +125,7 @@ fn who_ended_a_session_is_told_of_what_it_has_missed() {
         &diagnosis,
         Cause::NotRetained,
         is_there,
-        "came before it subscribed",
+        "arrived before it subscribed",
     );
     let remedy = diagnosis.finding.remedy.unwrap_or_default();
     assert!(

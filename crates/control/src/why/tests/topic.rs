@@ -390,7 +390,7 @@ fn what_a_client_with_no_local_publishes_is_told_as_that() {
     let said = "it published them itself, and its subscription to state/# has No Local";
     expect(&judge(&facts), Cause::NoLocal, is_there, said);
     facts.unmatched = vec![unmatched("other")];
-    let said = "2 messages that other published to state/1 came before it subscribed to state/#";
+    let said = "2 messages that other published to state/1 arrived before it subscribed to state/#";
     expect(&judge(&facts), Cause::NotRetained, is_there, said);
     // Commands are published again.
     facts.unmatched = vec![unmatched("$commands")];

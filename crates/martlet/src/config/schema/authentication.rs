@@ -62,7 +62,7 @@ section! {
         /// Claim that must be equal to the Client Identifier, so that a token is valid for one
         /// client only.
         jwt_client_claim: String = "";
-        /// URL of a server that authenticates clients, by HTTP POST:
+        /// URL of a server that authenticates clients, with HTTP POST:
         /// https://panel.example/api/mqtt/auth. Connections that it has accepted end when the URL
         /// is removed or changed.
         hook_url: String = "";

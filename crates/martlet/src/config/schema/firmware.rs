@@ -12,7 +12,7 @@ section! {
         /// Bytes of all files of firmware in the data directory, at most. An upload beyond that is
         /// rejected.
         total_bytes: u64 = 4 * 1024 * MIB, in 1..=1024 * 1024 * MIB;
-        /// Bytes per second of firmware that are sent to devices by MQTT, at most, all devices
+        /// Bytes per second of firmware that are sent to devices over MQTT, at most, all devices
         /// together. Further requests wait, one of each device.
         mqtt_bytes_per_sec: u64 = 8 * MIB, in 1024..=1024 * MIB;
         /// Public keys of Ed25519 in Base64, separated by commas: firmware is accepted only with a

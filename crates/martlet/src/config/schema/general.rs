@@ -156,7 +156,7 @@ section! {
         /// Topic of presence, with {client_id} and {state} (online, offline) in it. Nothing is
         /// published for clients whose identifier cannot be part of a topic.
         topic: String = "iotflow/devices/{client_id}/status/{state}";
-        /// Seconds after a heartbeat or telemetry by HTTP for which the routes of system 3 show a
+        /// Seconds after a heartbeat or telemetry over HTTP for which the routes of system 3 show a
         /// device as online. A connected device is online in any case.
         timeout_secs: u32 = 300, in 1..=86_400;
     }
@@ -241,7 +241,7 @@ section! {
 }
 
 section! {
-    /// What clients may do by MQTT.
+    /// What clients may do over MQTT.
     Mqtt {
         /// false: the node has no MQTT listeners. The HTTP server, admin.sock and integrations
         /// work.

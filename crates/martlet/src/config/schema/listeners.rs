@@ -32,7 +32,7 @@ table! {
         name: String;
         /// As mqtt.allow_anonymous, for this listener.
         allow_anonymous: bool;
-        /// Whether devices may register here by MQTT with a provisioning key, on
+        /// Whether devices may register here over MQTT with a provisioning key, on
         /// discovery/register/ID and IOTFLOW_BASE/discovery/register/ID. off (default); password:
         /// the key is the password of the CONNECT; payload: as password, and clients without
         /// credentials may put the key into the registration. Needs allow_anonymous = false.

@@ -12,7 +12,7 @@ const SECS_MAX: u64 = 3_155_760_000;
 section! {
     /// Storage of what devices measure.
     Telemetry {
-        /// Store the values that devices publish, or send by HTTP; see telemetry.md. Without
+        /// Store the values that devices publish, or send over HTTP; see telemetry.md. Without
         /// [[telemetry.rules]] the topics of systems 3 and 5 are taken:
         /// IOTFLOW_BASE/devices/{device}/telemetry/# and device/data/{device}.
         enabled: bool = false;
