@@ -4,6 +4,11 @@
 //! and goes on from there; whole parts of the tree that cannot match are skipped by seeking.
 //! Each change gets a revision from one counter, so that recovery can keep the highest.
 
+#![expect(
+    clippy::mutable_key_type,
+    reason = "entries are compared by their topics, which do not change"
+)]
+
 use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
