@@ -1,4 +1,4 @@
-//! SharedRegistry as text with commas (RFC 4180).
+//! Tables as text with commas (RFC 4180).
 
 use std::io::Read as _;
 

@@ -63,8 +63,10 @@ pub enum Fact {
     Connected {
         /// Who.
         client: ClientIndex,
-        /// Session Present.
+        /// Session Present, and the session is the one that the client knows.
         present: bool,
+        /// Session Present.
+        resumed: bool,
         /// What was durable when CONNACK left.
         durable: Lsn,
     },

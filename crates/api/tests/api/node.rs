@@ -346,7 +346,7 @@ pub(crate) fn control() -> Arc<Control> {
     control
 }
 
-/// SharedRegistry in this file.
+/// The registry in this file.
 pub(crate) fn tables_at(path: PathBuf, control: &Arc<Control>) -> SharedRegistry {
     let settings = TablesSettings {
         location: path.into(),

@@ -104,7 +104,7 @@ pub struct Integrations {
     changing: Mutex<()>,
 }
 
-/// SharedRegistry and settings by which integrations run.
+/// The registry and the settings by which integrations run.
 pub struct IntegrationSettings {
     /// Name of the node among those with the same tables.
     pub node: String,

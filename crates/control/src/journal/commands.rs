@@ -132,7 +132,7 @@ impl Commands {
         }
         // Users' names are unique, whatever team they are of.
         let is_of_team = match name {
-            "user add" | "trace" | "why" | "lockout rm" | "group add" => true,
+            "user add" | "trace" | "why" | "lockout rm" | "group member add" => true,
             // Types are everybody's.
             name => name.starts_with("device ") && !name.starts_with("device type "),
         };
@@ -318,7 +318,7 @@ impl Commands {
                  device type",
                 group.name
             ),
-            command: commands.line("group add", &[], &[&group.name, user]),
+            command: commands.line("group member add", &[], &[&group.name, user]),
         };
         Some((group, worded))
     }

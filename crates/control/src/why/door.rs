@@ -384,9 +384,18 @@ fn who_is_meant(facts: &Facts, mut finding: Finding) -> Finding {
         elsewhere,
         gone,
         near,
+        client_elsewhere,
         add,
     } = &facts.namesakes;
     let name = &facts.question.name;
+    if let Some(command) = client_elsewhere {
+        finding.sentence.push_str(&format!(
+            "; a client with the Client Identifier {name} is connected in another tenant"
+        ));
+        return finding
+            .remedy("ask about the client of that tenant")
+            .command(command);
+    }
     if !elsewhere.is_empty() {
         let names = elsewhere.join(" or ");
         finding.command = None;
@@ -411,7 +420,8 @@ fn who_is_meant(facts: &Facts, mut finding: Finding) -> Finding {
     if finding.cause == Cause::Deleted {
         return finding;
     }
-    if let (None, Some(add)) = (&finding.remedy, add) {
+    // An address is not the name of a device.
+    if let (None, Some(add), None) = (&finding.remedy, add, &facts.from_address) {
         finding.remedy = Some(add.text.clone());
         finding.command.clone_from(&add.command);
     }

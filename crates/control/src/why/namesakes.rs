@@ -21,6 +21,7 @@ impl Namesakes {
                 gone: Vec::new(),
                 elsewhere: tables.devices_elsewhere(tenant, name).take(TOLD).collect(),
                 near: near(name, tables.names(tenant)),
+                client_elsewhere: None,
                 add: None,
             };
         }
@@ -32,6 +33,7 @@ impl Namesakes {
                 0 => Vec::new(),
                 tenant => near(name, tables.names(tenant)),
             },
+            client_elsewhere: None,
             add: None,
         }
     }

@@ -73,7 +73,11 @@ fn remedy(reason: &str) -> &'static str {
         "unknown_device" | "no_device" => {
             "add the device, or correct the topic or its rule in [[telemetry.rules]]"
         }
-        "no_time" | "skewed_time" | "bad_time" => {
+        "bad_time" => {
+            "have the device send its time as a number of seconds or milliseconds since 1970, or as \
+             text such as 2026-01-31T12:00:00Z"
+        }
+        "no_time" | "skewed_time" => {
             "set the clock of the device, or see telemetry.skew and telemetry.missing_time"
         }
         _ => "correct what the device publishes: martlet telemetry rejected has all of them",

@@ -130,7 +130,7 @@ fn show(options: &ConfigOptions, json: bool, changed: bool) -> anyhow::Result<St
     Ok(text)
 }
 
-/// SharedRegistry of a list, as `show` prints them.
+/// Tables of a list, as `show` prints them.
 fn tables<T: TableKeys>(name: &str, tables: &[config::Table<T>]) -> String {
     let mut text = String::new();
     for table in tables {

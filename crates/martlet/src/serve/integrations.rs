@@ -103,7 +103,7 @@ pub(super) async fn start_integrations(
             all.remove_others().await;
         }
     });
-    // SharedRegistry that do not answer hold up nothing else.
+    // Tables that do not answer hold up nothing else.
     let _ = tokio::time::timeout(SAVED_WITHIN, read).await;
     // One that is not attached in time is in health.
     let _ = tokio::time::timeout_at(attached_by.into(), integrations.attached()).await;

@@ -44,7 +44,7 @@ impl Protocol {
     pub(super) fn see(&mut self, fact: &Fact, ledger: &Ledger, findings: &mut Findings) {
         match *fact {
             Fact::Connected {
-                client, present, ..
+                client, resumed, ..
             } => {
                 let row = ledger.client(client);
                 let under_way = self.clients.entry(client).or_default();
@@ -53,7 +53,7 @@ impl Protocol {
                 }
                 under_way.life = row.life;
                 under_way.connection = row.connection;
-                under_way.new_session = !present;
+                under_way.new_session = !resumed;
                 under_way.quota_used = 0;
                 if core::mem::replace(&mut under_way.crashes, row.crashes) != row.crashes {
                     // A QoS 1 message may have been sent before its identifier was recorded.

@@ -123,6 +123,7 @@ impl Client {
         io.fact(Fact::Connected {
             client: self.index,
             present,
+            resumed: connack.session_present,
             durable,
         });
         if present {

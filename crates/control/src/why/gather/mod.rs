@@ -8,6 +8,7 @@
 //! * `topic`: the permissions, subscribers and retained message of a topic
 //! * `will`: Wills of clients that are gone
 
+mod elsewhere;
 mod identity;
 mod integrations;
 mod meant;
@@ -222,13 +223,20 @@ impl Control {
             proved,
             known_as,
             by_team_token,
-            namesakes,
+            mut namesakes,
             standing,
             standing_remedy,
             presence,
             is_of_another,
             from_address,
         } = identified;
+        if known_as.is_none()
+            && session
+                .as_ref()
+                .is_none_or(|session| !session.info.connected)
+        {
+            namesakes.client_elsewhere = self.client_elsewhere(question).await?;
+        }
         let policy = policy.as_deref();
         let who = (tenant, client_id, user.as_deref());
         let acl_file = presence.as_ref().and_then(|presence| {

@@ -99,7 +99,7 @@ pub(super) struct Report {
     from: String,
     is_dry_run: bool,
     rows: Vec<Row>,
-    /// SharedRegistry that are not imported, with their rows.
+    /// Tables that are not imported, with their rows.
     left: Vec<(&'static str, i64)>,
     /// What the running node said.
     pub(super) node: String,

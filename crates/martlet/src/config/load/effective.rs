@@ -257,7 +257,7 @@ fn differ<T: TableKeys>(one: &[Table<T>], other: &[Table<T>]) -> bool {
     !one.iter().map(values).eq(other.iter().map(values))
 }
 
-/// SharedRegistry as they are shown to operators.
+/// Tables as they are shown to operators.
 fn shown_tables<T: TableKeys>(tables: &[Table<T>]) -> Vec<BTreeMap<String, ListenerValue>> {
     let shown = |(key, sourced): (&String, &Sourced)| {
         let value = ListenerValue {

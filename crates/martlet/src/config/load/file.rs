@@ -128,7 +128,7 @@ impl File<'_> {
         Ok(true)
     }
 
-    /// SharedRegistry of a list, each with a key that it needs.
+    /// Tables of a list, each with a key that it needs.
     fn needing<T: TableKeys>(
         &self,
         section: &str,
