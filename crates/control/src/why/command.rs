@@ -307,7 +307,6 @@ fn ended(now_ms: u64, command: &DeviceCommand) -> Option<(Weight, Finding)> {
     let is_recent = now_ms.saturating_sub(command.finished_ms) <= ENDED_RECENTLY_MS;
     let weight = match command.state {
         // Somebody wanted it so.
-        CommandState::Cancelled if is_recent => Weight::Aside,
         CommandState::Cancelled => return None,
         _ if is_recent => Weight::Trouble,
         _ => Weight::Before,
