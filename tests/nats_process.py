@@ -57,6 +57,7 @@ class Client:
     """Speaks the protocol of NATS by hand: requests to JetStream and their answers."""
 
     def __init__(self, server, **credentials):
+        self.server = server
         self.connection = socket.create_connection(("127.0.0.1", server.port), timeout=DEADLINE_SECS)
         self.stream = self.connection.makefile("rwb")
         self.stream.readline()
@@ -81,7 +82,7 @@ class Client:
         """The next message of a subscription: subject, headers, payload."""
         while not self.waiting[subscription]:
             words = self.stream.readline().split()
-            assert words, "the server closed the connection"
+            assert words, f"the server closed the connection: {self.server.log()[-2000:]}"
             if words[0] == b"PING":
                 self.send(b"PONG\r\n")
             elif words[0] in (b"MSG", b"HMSG"):

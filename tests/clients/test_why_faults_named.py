@@ -1,7 +1,6 @@
 """Faults of which `martlet why` names the true cause in its headline: of telemetry, integrations and rules,
 and of clients that do not come in. What it advises, or the command that is printed, ends them."""
 
-import contextlib
 import http.server
 import json
 import shutil
@@ -121,7 +120,8 @@ def test_telemetry_of_a_device_that_is_not_known_is_told_of_its_name(node, boss)
 def test_telemetry_is_published_to_a_topic_that_no_rule_takes(node):
     secret = node.device("p2")
     with node.client("p2", secret) as device:
-        device.publish("d/p2/Telemetry", '{"t": 1}')
+        # Of the last topics of messages that nobody got, some are not remembered: it publishes until one is.
+        until(lambda: published(device, "d/p2/Telemetry") and node.why("p2")["wrong"], "nobody got it")
         for asked in (["p2"], ["p2", "d/p2/telemetry"]):
             told = node.headline("subscriber-absent", "telemetry/main does not take that topic", *asked)
             assert "d/p2/Telemetry" in told["sentence"] and "upper and lower case" in told["sentence"], told
@@ -288,8 +288,7 @@ def test_mqtt_comes_to_the_port_of_http():
         secret = node.device("h1")
         with socket.create_connection((HERE, int(node.node.http_url.rsplit(":")[-1])), timeout=20) as wire:
             wire.sendall(b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x3c\x00\x00")
-            with contextlib.suppress(ConnectionResetError):
-                assert wire.recv(1) == b""
+            assert wire.recv(12) == b"HTTP/1.1 400"
         for asked in (HERE, "h1"):
             told = node.headline("wrong-transport" if asked == HERE else "never-connected", "MQTT came to a port of HTTP",
                                  asked)

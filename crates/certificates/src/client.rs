@@ -371,7 +371,7 @@ pub fn handshake_failure(error: &Error) -> String {
             format!("the server's certificate is not good: {error}")
         }
         Error::InvalidMessage(_) => {
-            "the server did not answer with TLS: is this its port for TLS?".to_owned()
+            "the server did not answer with TLS: check that this is its TLS port".to_owned()
         }
         Error::AlertReceived(AlertDescription::CertificateRequired) => {
             "the server requires a certificate of the client: give --cert and --key".to_owned()

@@ -399,16 +399,11 @@ fn broken(commands: &Commands, client_id: &str, reason: ReasonCode) -> Option<Wo
         }
         ReasonCode::TopicFilterInvalid => return WordedRemedy::words(WILDCARDS),
         ReasonCode::ClientIdentifierNotValid => {
-            return WordedRemedy::words(match client_id.is_empty() {
-                true => {
-                    "give the client a Client Identifier (client id) of its own; with MQTT \
-                         3.1.1 it may do without one if it connects with Clean Session"
-                }
-                false => {
-                    "look for a character that is not shown in the Client Identifier, such as \
-                         the line break at the end of a file that it is read from, and remove it"
-                }
-            });
+            return WordedRemedy::words(
+                "give the client a Client Identifier (client id) of its own, without a character \
+                 that is not shown, such as the line break at the end of a file that it is read \
+                 from; with MQTT 3.1.1 it may do without one if it connects with Clean Session",
+            );
         }
         ReasonCode::TopicNameInvalid => {
             "the client used a topic that is empty or has the wildcards + or #: look at the topics \

@@ -145,8 +145,13 @@ pub(crate) async fn serve(
             match tls {
                 None => match first_byte(&stream).await {
                     None => debug!(%peer, "HTTP: nothing came"),
-                    Some(CONNECT) => control.tell(mqtt_came(peer)),
-                    Some(_) => talk(stream, routes, connection, of_seat).await,
+                    Some(first) => {
+                        if first == CONNECT {
+                            control.tell(mqtt_came(peer));
+                        }
+                        // Who does not speak HTTP is told so.
+                        talk(stream, routes, connection, of_seat).await;
+                    }
                 },
                 Some(tls) => {
                     let acceptor = TlsAcceptor::from(tls.config());
@@ -177,7 +182,7 @@ async fn first_byte(stream: &TcpStream) -> Option<u8> {
     matches!(peeked, Ok(Ok(1..))).then_some(first)
 }
 
-/// A client of MQTT is told nothing that it would understand; operators are.
+/// A client of MQTT is told nothing that it understands; operators are told.
 fn mqtt_came(peer: SocketAddr) -> EventNotice {
     let head = EventHead::new(TenantId(0), "");
     EventNotice::new(
