@@ -475,7 +475,7 @@ fn rules_look_at_devices_and_the_value_before() {
         panic!("{actions:?}");
     };
     assert_eq!(input.key().subject, "p1");
-    assert_eq!(take("d/f1", b"9"), RuleResult::Unmatched);
+    assert_eq!(take("d/f1", b"9"), RuleResult::OtherDevice);
 }
 
 #[test]
