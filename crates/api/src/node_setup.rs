@@ -14,7 +14,7 @@ use crate::time::Moment;
 
 /// Listeners
 ///
-/// Where the node listens, for clients and over HTTP, and how many clients have come by each.
+/// The listeners of the node, for MQTT and HTTP, and how many clients have connected to each.
 #[utoipa::path(get, path = "/api/v1/listeners", tag = "node",
     responses((status = 200, description = "All of them", body = Items<ListenerFacts>)))]
 pub(crate) async fn listeners(State(control): State<Arc<Control>>) -> Json<Items<ListenerFacts>> {

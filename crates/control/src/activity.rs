@@ -17,7 +17,7 @@ use tracing::{debug, warn};
 
 use crate::control::{Control, ControlError};
 use crate::shared_registry::{SharedRegistry, SharedRegistryError};
-use crate::wall_clock::now_signed_ms;
+use crate::wall_clock::{now_signed_ms, unsigned};
 use waiting::Waiting;
 
 /// Time between two writes.
@@ -218,8 +218,4 @@ pub(crate) fn tell_active(control: &Control, device: &SilentDevice) {
 fn tell(control: &Control, device: &SilentDevice, event: Event) {
     let head = EventHead::new(TenantId(device.tenant), device.id.as_str());
     control.tell(EventNotice::new(head, event));
-}
-
-fn unsigned(ms: i64) -> u64 {
-    u64::try_from(ms).unwrap_or(0)
 }

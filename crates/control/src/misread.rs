@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use crate::lock::lock;
 use crate::wall_clock::now_ms;
 
-/// Devices of which one is remembered, at most.
+/// Most devices whose last message is remembered.
 const DEVICES_MAX: usize = 256;
 
 /// A message of a device that the node could not use.

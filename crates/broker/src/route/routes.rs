@@ -40,7 +40,8 @@ pub(crate) struct Route {
     pub(super) matches: SmallVec<[Match; 1]>,
 }
 
-/// What is noted of the messages of a topic, for the question why a message did not arrive.
+/// What is noted of the messages of a topic, for the question why a message did not arrive. A route
+/// has no room for more than a byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Attention(u8);
 
@@ -64,7 +65,7 @@ impl Attention {
         self.0 >= Self::ONLY_ALL
     }
 
-    /// The same for a topic of which that was so already, or not.
+    /// Only who is subscribed to all topics gets it, from now on or still.
     pub(super) fn only_all(self) -> Self {
         Self(self.0.max(Self::ONLY_ALL))
     }

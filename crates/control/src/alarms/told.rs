@@ -10,6 +10,7 @@ use tracing::warn;
 use super::{Alarms, lock};
 use crate::rfc3339;
 use crate::rules::publish::{PostError, Publisher};
+use crate::wall_clock::unsigned;
 
 /// Client Identifier of the parts that publish alerts.
 const PART: &str = "$alarms";
@@ -88,7 +89,7 @@ impl Alarms {
 /// A change as a message.
 fn payload(node: &str, change: &AlarmChange) -> Value {
     let alarm: &Alarm = &change.alarm;
-    let time = |ms: i64| rfc3339::text(u64::try_from(ms).unwrap_or(0));
+    let time = |ms: i64| rfc3339::text(unsigned(ms));
     json!({
         "id": alarm.id.to_string(),
         "change": change.kind.word(),

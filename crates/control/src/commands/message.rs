@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::iotflow::Catalogue;
 use crate::rfc3339;
+use crate::wall_clock::unsigned;
 
 /// Where devices of other types than `iotflow` have their topics.
 const NATIVE: &str = "d";
@@ -65,7 +66,7 @@ pub(super) fn message_of(
 }
 
 fn payload(command: &Command) -> Value {
-    let time = |ms: i64| rfc3339::text(u64::try_from(ms).unwrap_or(0));
+    let time = |ms: i64| rfc3339::text(unsigned(ms));
     // They were read before they were written to the tables.
     let parameters: Value = serde_json::from_str(&command.parameters).unwrap_or(Value::Null);
     match command.device_type == IOTFLOW {

@@ -8,7 +8,7 @@ use super::Commands;
 use super::message::answer_topic;
 use crate::control::Control;
 use crate::text::typed;
-use crate::wall_clock::now_signed_ms;
+use crate::wall_clock::{now_signed_ms, unsigned};
 use crate::why::facts::{CommandAsked, DeviceCommand, Facts, Reach};
 
 /// Commands of a device that are looked at.
@@ -115,16 +115,10 @@ impl Commands {
 
     fn recalled(&self, control: &Control, command: &Command, reach: &Reach) -> DeviceCommand {
         let line = |action: &str| {
-            let team = control.team_of_tenant(TenantId(command.tenant));
-            let team = team.map_or_else(String::new, |team| format!("--team {} ", typed(&team)));
-            let arguments = format!(
-                "{team}--device {} {}",
-                typed(&command.device),
-                typed(&command.id)
-            );
-            control.command_with_options(&format!("command {action}"), &arguments)
+            let arguments = format!("--device {} {}", typed(&command.device), typed(&command.id));
+            let tenant = TenantId(command.tenant);
+            control.command_of_tenant(&format!("command {action}"), tenant, &arguments)
         };
-        let unsigned = |ms: i64| u64::try_from(ms).unwrap_or(0);
         let device = (&*command.device, &*command.device_type);
         DeviceCommand {
             id: command.id.clone(),

@@ -41,8 +41,8 @@ pub(crate) fn by_limit(limit: Limit) -> Option<WordedRemedy> {
              not; on a slow network, raise {option} (connect_timeout_secs, if its listener sets it)"
         ),
         Limit::AuthenticateTimeout => format!(
-            "see why the login takes so long: the program behind auth.hook_url, the keys of tokens, \
-             or the client, which has to answer; or raise {option}"
+            "find out what delays the login: the program behind auth.hook_url, the server with the \
+             keys of tokens, or a client that does not answer; or raise {option}"
         ),
         Limit::PublishRate | Limit::PublishBytesRate => {
             format!("have the client publish less, or raise {option}")

@@ -4,6 +4,7 @@ use martlet_registry::rollout::{DeviceReason, DeviceState, PauseReason, RolloutS
 use martlet_registry::{CommandState, Rollout, RolloutDevice, Status};
 
 use crate::rfc3339;
+use crate::wall_clock::unsigned;
 
 /// What is known of a device of a rollout.
 pub(super) struct Facts<'a> {
@@ -106,7 +107,7 @@ fn cause(kind: CauseKind, text: impl Into<String>) -> Option<Cause> {
 }
 
 fn time(ms: i64) -> String {
-    rfc3339::text(u64::try_from(ms).unwrap_or(0))
+    rfc3339::text(unsigned(ms))
 }
 
 /// Why a device is stuck; none: it has the firmware.

@@ -85,7 +85,7 @@ impl Rules {
     }
 }
 
-/// Of which devices a rule looks at messages; none: of all.
+/// The devices whose messages a rule looks at, in words; none: all of them.
 fn devices_in_words(definition: &Definition) -> Option<String> {
     match (&definition.device_type, &definition.device_tag) {
         (None, None) => None,

@@ -8,7 +8,7 @@ use martlet_registry::{
 
 use super::SharedRegistry;
 use crate::presence::ClientPresence;
-use crate::wall_clock::now_signed_ms;
+use crate::wall_clock::{now_signed_ms, unsigned};
 use crate::why::facts::{Deleted, Facts, GoneTeam, GroupMissing, Inactive, Spent};
 
 /// Lines of the audit log about devices that left a group that are looked at.
@@ -52,27 +52,19 @@ impl SharedRegistry {
                 })
             })
         });
-        let Ok(Recalled {
-            gone,
-            of_user,
-            gone_with_teams,
-            presence,
-            credentials,
-            inactive,
-        }) = found.await
-        else {
+        let Ok(found) = found.await else {
             return;
         };
-        facts.inactive = inactive.map(Inactive::from);
+        facts.inactive = found.inactive.map(Inactive::from);
         let journal = &self.control.journal;
-        facts.namesakes.gone = gone_with_teams;
-        facts.deleted = gone.map(|mut gone| {
+        facts.namesakes.gone = found.gone_with_teams;
+        facts.deleted = found.gone.map(|mut gone| {
             gone.team = gone.team.filter(|_| sees_node);
-            let name = of_user.as_ref().unwrap_or(&facts.question.name);
+            let name = found.of_user.as_ref().unwrap_or(&facts.question.name);
             let command = self.bringing_back(&gone, TenantId(tenant), name);
             Deleted {
-                user: of_user,
-                at_ms: u64::try_from(gone.at_ms).unwrap_or(0),
+                user: found.of_user,
+                at_ms: unsigned(gone.at_ms),
                 command,
                 team: gone.team.map(|team| GoneTeam {
                     name: team.name,
@@ -80,17 +72,19 @@ impl SharedRegistry {
                 }),
             }
         });
-        facts.spent = spent(&credentials);
-        let uses = credentials.iter().map(|one| one.uses);
+        facts.spent = spent(&found.credentials);
+        let uses = found.credentials.iter().map(|one| one.uses);
         facts.logins = u64::try_from(uses.sum::<i64>()).unwrap_or(0);
         facts.replaced_ms = match &facts.spent {
             Some(_) => None,
-            None => last_ended(&credentials),
+            None => last_ended(&found.credentials),
         };
         if let Some(spent) = facts.spent.as_mut() {
             spent.command = journal.rotating(TenantId(tenant), &facts.question.name);
         }
-        let written = presence.map(|presence| ClientPresence::from(presence).into());
+        let written = found
+            .presence
+            .map(|presence| ClientPresence::from(presence).into());
         let written = written.filter(|_| !facts.is_of_another);
         facts.presence = facts.presence.take().or(written);
         self.recall_groups(&facts.client_id, &mut facts.groups_missing)
@@ -140,7 +134,7 @@ impl SharedRegistry {
 /// What the tables have of a client.
 struct Recalled {
     gone: Option<Gone>,
-    /// The user of the client, if it is the user that is gone.
+    /// The user name, if the client itself is not gone but its user.
     of_user: Option<String>,
     gone_with_teams: Vec<String>,
     presence: Option<Presence>,
@@ -151,8 +145,8 @@ struct Recalled {
 impl From<InactiveDevice> for Inactive {
     fn from(found: InactiveDevice) -> Self {
         Self {
-            last_message_ms: u64::try_from(found.last_message_ms).unwrap_or(0),
-            since_ms: u64::try_from(found.since_ms).unwrap_or(0),
+            last_message_ms: unsigned(found.last_message_ms),
+            since_ms: unsigned(found.since_ms),
             device_type: found.device_type,
             after_secs: found.after_secs,
         }

@@ -7,6 +7,7 @@ use super::Twins;
 use super::message::topics_of;
 use crate::control::Control;
 use crate::text::typed;
+use crate::wall_clock::unsigned;
 use crate::why::facts::{DeviceTwin, Facts};
 
 /// Values that are named.
@@ -28,11 +29,8 @@ impl Twins {
     }
 
     fn recalled(&self, control: &Control, twin: &Twin) -> DeviceTwin {
-        let unsigned = |ms: i64| u64::try_from(ms).unwrap_or(0);
         let (topic, reports) = topics_of(&self.catalogue, &twin.device_type, &twin.device);
-        let team = control.team_of_tenant(TenantId(twin.tenant));
-        let team = team.map_or_else(String::new, |team| format!("--team {} ", typed(&team)));
-        let arguments = format!("{team}{}", typed(&twin.device));
+        let device = typed(&twin.device);
         let missing = twin.difference();
         DeviceTwin {
             version: twin.desired.version,
@@ -42,7 +40,7 @@ impl Twins {
             misread: self.misread.of((twin.tenant, &twin.device)),
             topic,
             reports,
-            show: control.command_with_options("device twin", &arguments),
+            show: control.command_of_tenant("device twin", TenantId(twin.tenant), &device),
         }
     }
 }

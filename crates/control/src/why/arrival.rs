@@ -208,11 +208,15 @@ fn missed_of_topic(facts: &Facts, one: &UnmatchedTopic) -> Option<Finding> {
     }
 }
 
+/// When connections of the client ended, as far as that is known.
+fn ends(facts: &Facts) -> impl Iterator<Item = u64> {
+    let is_end = |run: &&Run| run.last.what == EventKind::Disconnected;
+    facts.runs.iter().filter(is_end).map(|run| run.last.at_ms)
+}
+
 /// Adds that the client was connected before, and its session ended with that connection.
 fn with_session_end(facts: &Facts, one: &UnmatchedTopic, mut finding: Finding) -> Finding {
-    let is_end = |run: &&Run| run.last.what == EventKind::Disconnected;
-    let ends = facts.runs.iter().filter(is_end).map(|run| run.last.at_ms);
-    let went_ms = ends.filter(|at_ms| *at_ms <= one.last_ms).max();
+    let went_ms = ends(facts).filter(|at_ms| *at_ms <= one.last_ms).max();
     let session = facts.session.as_ref();
     let ends_so = session.is_some_and(|session| session.session_expiry_secs == 0);
     if let Some(went_ms) = went_ms.filter(|_| ends_so) {
@@ -285,9 +289,7 @@ const CLOCKS_DIFFER_MS: u64 = 1_000;
 /// Interval.
 fn ended_before(facts: &Facts, one: &UnmatchedTopic) -> Option<Finding> {
     let session = keeping_session(facts)?;
-    let is_end = |run: &&Run| run.last.what == EventKind::Disconnected;
-    let ends = facts.runs.iter().filter(is_end).map(|run| run.last.at_ms);
-    let went_ms = ends.filter(|at_ms| *at_ms < one.last_ms).max()?;
+    let went_ms = ends(facts).filter(|at_ms| *at_ms < one.last_ms).max()?;
     let ended_ms = went_ms.saturating_add(u64::from(session.session_expiry_secs) * 1_000);
     let came_later = session.connected && session.since_ms? > one.last_ms;
     if !came_later || ended_ms > one.last_ms.saturating_add(CLOCKS_DIFFER_MS) {

@@ -7,7 +7,7 @@ use super::Finding;
 use super::facts::{CommandAsked, DeviceCommand, Facts};
 use super::found::{ENDED_RECENTLY_MS, Found, Weight, is_connected, uncapitalized};
 use super::near::{matches, nearest_in_words};
-use super::side::was_refused;
+use super::side::{asks_for_one_of, was_refused};
 use crate::cause::Cause;
 use crate::rfc3339;
 
@@ -105,11 +105,7 @@ fn of_many(id: &str, name: &str, states: &[(CommandState, u64)], show: &str) -> 
 
 /// It is about the topic that was asked about, if one was.
 fn is_asked(facts: &Facts, command: &DeviceCommand) -> bool {
-    facts.question.topic.as_deref().is_none_or(|topic| {
-        let own = [&command.topic, &command.answers];
-        own.into_iter()
-            .any(|own| own == topic || matches(topic, own))
-    })
+    asks_for_one_of(facts, [&command.topic, &command.answers])
 }
 
 /// What keeps a command from being carried out; none: it has ended.
@@ -195,12 +191,7 @@ fn at_work(command: &DeviceCommand) -> String {
 /// A command that has not ended. `more`: others that are stuck for the same reason.
 fn of_stuck(command: &DeviceCommand, kind: Stuck, more: u64) -> Finding {
     let (topic, answers) = (&command.topic, &command.answers);
-    let own: Vec<String> = command
-        .reach
-        .subscriptions
-        .iter()
-        .map(|one| one.0.clone())
-        .collect();
+    let own = command.reach.subscriptions.iter().map(|(filter, _)| filter);
     let sent = rfc3339::in_words(command.sent_ms);
     let (cause, why, remedy) = match kind {
         Stuck::Absent => (
@@ -223,7 +214,7 @@ fn of_stuck(command: &DeviceCommand, kind: Stuck, more: u64) -> Finding {
             Cause::CommandWaits,
             format!(
                 "the device is connected and not subscribed to {topic}{}",
-                nearest_in_words(&own, topic)
+                nearest_in_words(own, topic)
             ),
             format!("have the device subscribe to {topic} with QoS 1"),
         ),

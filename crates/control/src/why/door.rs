@@ -325,10 +325,8 @@ fn was_seen(facts: &Facts) -> bool {
 /// the diagnosis.
 fn perhaps(facts: &Facts, nameless: &Entry) -> Finding {
     let cause = nameless.cause.unwrap_or(Cause::Other);
-    let why = nameless.why.as_deref().unwrap_or_default();
     let address = nameless.address.as_deref().and_then(host);
-    let told = server_certificate::told(facts, nameless);
-    let why = told.as_ref().map_or(why, |(why, _)| why);
+    let (why, remedy) = server_certificate::in_words(facts, nameless);
     let mut finding = Finding::new(
         cause,
         format!(
@@ -345,10 +343,7 @@ fn perhaps(facts: &Facts, nameless: &Entry) -> Finding {
     finding.count = Some(of_same.clone().count() as u64);
     finding.last_ms = Some(nameless.at_ms);
     finding.since_ms = of_same.map(|one| one.at_ms).min();
-    match told
-        .map(|(_, remedy)| remedy)
-        .or_else(|| nameless.remedy.clone())
-    {
+    match remedy {
         Some(remedy) => finding.remedy(format!("if it is this client: {remedy}")),
         None => finding,
     }
@@ -651,17 +646,12 @@ fn with_nameless(facts: &Facts, mut finding: Finding) -> Finding {
         return finding;
     };
     let address = entry.address.as_deref().and_then(host).unwrap_or_default();
-    let told = server_certificate::told(facts, entry);
-    let why = entry.why.as_deref().unwrap_or_default();
-    let why = told.as_ref().map_or(why, |(why, _)| why);
+    let (why, remedy) = server_certificate::in_words(facts, entry);
     finding.sentence.push_str(&format!(
         " under its name; perhaps it is the client without a name at {address} that was refused: {why}"
     ));
     finding.last_ms = Some(entry.at_ms);
-    if let Some(remedy) = told
-        .map(|(_, remedy)| remedy)
-        .or_else(|| entry.remedy.clone())
-    {
+    if let Some(remedy) = remedy {
         let otherwise = finding.remedy.take().unwrap_or_default();
         finding.remedy = Some(format!("if it is that client: {remedy}. Else {otherwise}"));
     }
@@ -679,9 +669,7 @@ pub(super) fn from_address(facts: &Facts, found: &mut Found) {
             ("", Some(user)) => format!("a client of the user {user}"),
             (client_id, _) => format!("the client {client_id}"),
         };
-        let told = server_certificate::told(facts, entry);
-        let why = entry.why.as_deref().unwrap_or_default();
-        let why = told.as_ref().map_or(why, |(why, _)| why);
+        let (why, remedy) = server_certificate::in_words(facts, entry);
         let is_over = facts.lifted.contains(&entry.seq);
         let cause = match is_over {
             true => Cause::Away,
@@ -707,9 +695,7 @@ pub(super) fn from_address(facts: &Facts, found: &mut Found) {
             ));
             continue;
         }
-        finding.remedy = told
-            .map(|(_, remedy)| remedy)
-            .or_else(|| entry.remedy.clone());
+        finding.remedy = remedy;
         finding.command.clone_from(&entry.command);
         found.push((Weight::Out, finding));
     }

@@ -371,7 +371,7 @@ pub struct RuleAsked {
     pub missing: u64,
     /// Those of another device than it looks at.
     pub other_device: u64,
-    /// Of which devices it looks at messages, in words; none: of all.
+    /// The devices whose messages it looks at, in words; none: all of them.
     pub devices: Option<String>,
     /// How often it has failed.
     pub errors: u64,

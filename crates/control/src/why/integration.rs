@@ -100,21 +100,11 @@ fn lost(now_ms: u64, one: &Integration, session: &Session, found: &mut Found) {
         *count > 0 && *reason != DropReason::RefusedByReceiver && !reason.is_expected()
     });
     for ((reason, count), at) in drops {
-        let why = match reason {
-            DropReason::QueueFull => Limit::PartQueue.words().to_owned(),
-            reason => uncapitalized(reason.meaning()),
-        };
+        let (why, remedy) = words_of_drop(*reason);
         let sentence = event_words::dropped(*count, &whose, &why, *reason);
-        let remedy = match reason {
-            DropReason::QueueFull => remedy_of_limit(Limit::PartQueue).map(|worded| worded.text),
-            reason => remedy_of_drop(*reason),
-        };
         let losses = (*count, *at);
-        let finding = lost_finding(Cause::of_drop(*reason), losses, sentence);
-        let finding = match remedy {
-            Some(remedy) => finding.remedy(remedy),
-            None => finding,
-        };
+        let mut finding = lost_finding(Cause::of_drop(*reason), losses, sentence);
+        finding.remedy = remedy;
         found.push((weight_of_loss(now_ms, *at), finding));
     }
     if session.expired > 0 {
@@ -123,6 +113,17 @@ fn lost(now_ms: u64, one: &Integration, session: &Session, found: &mut Found) {
         let finding = lost_finding(Cause::Expired, losses, sentence)
             .remedy("publish with a longer Message Expiry Interval");
         found.push((weight_of_loss(now_ms, session.expired_at), finding));
+    }
+}
+
+/// Why messages were dropped for an integration, within a sentence, and what to do about it.
+pub(super) fn words_of_drop(reason: DropReason) -> (String, Option<String>) {
+    match reason {
+        DropReason::QueueFull => (
+            Limit::PartQueue.words().to_owned(),
+            remedy_of_limit(Limit::PartQueue).map(|worded| worded.text),
+        ),
+        reason => (uncapitalized(reason.meaning()), remedy_of_drop(reason)),
     }
 }
 
@@ -191,7 +192,7 @@ fn slow_finding(now_ms: u64, one: &Integration) -> Option<Finding> {
     );
     let finding = Finding::new(Cause::IntegrationFailing, sentence)
         .since(oldest_ms)
-        .remedy("see why the target takes them slowly; this tests whether it answers");
+        .remedy("see why the target takes them slowly; to test whether it answers, run");
     Some(finding.command(&one.command))
 }
 
@@ -210,7 +211,7 @@ fn oldest(now_ms: u64, one: &Integration) -> String {
 }
 
 /// Messages of a client that reached nobody.
-pub(super) fn published_in_vain(facts: &Facts) -> impl Iterator<Item = &UnmatchedTopic> {
+pub(super) fn published_in_vain(facts: &Facts) -> impl DoubleEndedIterator<Item = &UnmatchedTopic> {
     let unmatched = facts.unmatched.iter();
     unmatched.filter(|one| is_published_by_itself(facts, one))
 }
@@ -218,20 +219,17 @@ pub(super) fn published_in_vain(facts: &Facts) -> impl Iterator<Item = &Unmatche
 /// Messages of the client that reached nobody, and that an integration nearly takes: those of the
 /// topic that is nearly the one that was asked about, if one was.
 fn missed_by(facts: &Facts, one: &Integration) -> Option<(Weight, Finding)> {
+    if one.is_own {
+        return None;
+    }
     let asked = facts.question.topic.as_deref();
     let is_meant = |topic: &str| match asked {
         Some(asked) => one.takes_topic && is_nearly_matched([asked], topic),
         None => true,
     };
-    let mut latest = published_in_vain(facts)
-        .collect::<Vec<_>>()
-        .into_iter()
-        .rev();
+    let mut latest = published_in_vain(facts).rev();
     let missed = latest
         .find(|missed| is_meant(&missed.topic) && is_nearly_matched(&one.filters, &missed.topic))?;
-    if one.is_own {
-        return None;
-    }
     let (name, topic) = (&one.name, &missed.topic);
     let near = nearest_in_words(&one.filters, topic);
     let sentence = format!(
@@ -250,11 +248,15 @@ fn missed_by(facts: &Facts, one: &Integration) -> Option<(Weight, Finding)> {
 
 /// Why the integration that hands messages to all rules does not; none: it does.
 pub(super) fn of_rules(one: &Integration) -> Option<Finding> {
-    let asked = Integration {
+    finding(&as_asked(one))
+}
+
+/// An integration, as one that was asked about.
+fn as_asked(one: &Integration) -> Integration {
+    Integration {
         is_own: true,
         ..one.clone()
-    };
-    finding(&asked)
+    }
 }
 
 /// The target has refused messages.
@@ -309,65 +311,59 @@ fn finding(one: &Integration) -> Option<Finding> {
         }
         (false, false, _) => format!("messages wait for the integration {name}"),
     };
-    Some(match one.why.as_ref()? {
+    let why = one.why.as_ref()?;
+    let sentence = match why {
+        NotDelivering::Failing { error, .. } => format!("{what}: {error}{}", too_old(one)),
+        NotDelivering::Stopped { why, .. } => format!("{what}, which has stopped: {why}"),
+        NotDelivering::Paused { .. } => format!("{what}, which is paused"),
+        NotDelivering::Starting => format!("{what}, which is starting"),
+    };
+    let finding = advised(why, sentence);
+    Some(match why {
         NotDelivering::Failing {
-            error,
-            since_ms,
-            attempts,
-            remedy,
-            command,
-        } => {
-            let sentence = format!("{what}: {error}");
-            let finding = Finding::new(Cause::IntegrationFailing, sentence)
-                .since(*since_ms)
-                .of_many(u64::from(*attempts))
-                .remedy(*remedy);
-            let mut finding = with_age(one, finding);
-            finding.command.clone_from(command);
-            finding
-        }
-        NotDelivering::Stopped { why, command } => {
-            let sentence = format!("{what}, which has stopped: {why}");
-            Finding::new(Cause::IntegrationFailing, sentence)
-                .remedy("correct the message or the target, then resume the integration")
-                .command(command)
-        }
-        NotDelivering::Paused { command } => {
-            let sentence = format!("{what}, which is paused");
-            Finding::new(Cause::IntegrationPaused, sentence)
-                .remedy("resume the integration")
-                .command(command)
-        }
-        NotDelivering::Starting => {
-            let sentence = format!("{what}, which is starting");
-            Finding::new(Cause::IntegrationFailing, sentence)
-        }
+            since_ms, attempts, ..
+        } => finding.since(*since_ms).of_many(u64::from(*attempts)),
+        _ => finding,
     })
 }
 
-/// Messages that wait for too long are dropped, and not delivered later.
-fn with_age(one: &Integration, mut finding: Finding) -> Finding {
-    if one.age_max_secs > 0 {
-        let secs = one.age_max_secs;
-        finding.sentence.push_str(&format!(
-            "; messages that wait for longer than {secs} s are dropped (max_age_secs)"
-        ));
-        if let Some(remedy) = &mut finding.remedy {
-            *remedy = remedy.replace(
-                "and they are delivered",
-                "and those that are not too old by then are delivered, or raise its max_age_secs",
-            );
+/// A finding about an integration that does not deliver, with what to do about that.
+pub(super) fn advised(why: &NotDelivering, sentence: String) -> Finding {
+    let (cause, remedy, command) = match why {
+        NotDelivering::Failing {
+            remedy, command, ..
+        } => (Cause::IntegrationFailing, Some(*remedy), command.as_ref()),
+        NotDelivering::Stopped { command, .. } => (
+            Cause::IntegrationFailing,
+            Some("correct the message or the target, then resume the integration"),
+            Some(command),
+        ),
+        NotDelivering::Paused { command } => (
+            Cause::IntegrationPaused,
+            Some("resume the integration"),
+            Some(command),
+        ),
+        NotDelivering::Starting => (Cause::IntegrationFailing, None, None),
+    };
+    let mut finding = Finding::new(cause, sentence);
+    finding.remedy = remedy.map(str::to_owned);
+    finding.command = command.cloned();
+    finding
+}
+
+/// Messages that wait for too long are dropped, and not delivered later: as the end of a sentence.
+fn too_old(one: &Integration) -> String {
+    match one.age_max_secs {
+        0 => String::new(),
+        secs => {
+            format!("; messages that wait for longer than {secs} s are dropped (max_age_secs)")
         }
     }
-    finding
 }
 
 /// What is wrong with the webhooks of a rule that was asked about.
 pub(super) fn of_webhook(one: &Integration) -> Vec<Finding> {
-    let asked = Integration {
-        is_own: true,
-        ..one.clone()
-    };
+    let asked = as_asked(one);
     let all = [
         finding(&asked),
         queue_finding(&asked),

@@ -108,8 +108,8 @@ fn of_rule(facts: &Facts, rule: &RuleAsked) -> Finding {
                  of {devices}"
             );
             let remedy = "correct the rule, or the type or tags of the device; a message is of the \
-                          device that publishes it, unless the rule says otherwise (device); this \
-                          shows the rule";
+                          device that publishes it, unless the rule says otherwise (device); to \
+                          see the rule, run";
             return advised(Cause::RuleUnmatched, sentence, remedy, &rule.show);
         }
         let sentence = format!(

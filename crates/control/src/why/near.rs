@@ -208,7 +208,10 @@ pub(super) fn is_nearly_matched<'a, F: AsRef<str> + ?Sized + 'a>(
 }
 
 /// The same as [`nearest`] in words that follow a sentence; nothing if no filter is near.
-pub(super) fn nearest_in_words(filters: &[String], topic: &str) -> String {
+pub(super) fn nearest_in_words<'a, F: AsRef<str> + ?Sized + 'a>(
+    filters: impl IntoIterator<Item = &'a F>,
+    topic: &str,
+) -> String {
     nearest(filters, topic).map_or_else(String::new, |(filter, near)| {
         format!("; {filter} does not match: {}", near.words)
     })

@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use martlet_broker::{DropReason, Limit, LossTimes};
+use martlet_broker::{DropReason, LossTimes};
 use martlet_integrate::CLIENT_IDS;
 
 use super::Finding;
 use super::facts::{Facts, Integration, NotDelivering};
-use super::found::{RECENT_MS, Weight, uncapitalized};
+use super::found::{RECENT_MS, Weight};
+use super::integration::{advised, words_of_drop};
 use crate::cause::Cause;
 use crate::event_words;
 use crate::integrations::part_of;
-use crate::journal::{remedy_of_drop, remedy_of_limit};
 
 /// The bound of the queue of an integration, as the end of a clause.
 const FULL: &str = "its queue is full (max_bytes)";
@@ -22,8 +22,8 @@ pub(super) fn integration_of(client_id: &str) -> Option<&str> {
     part_of(client_id).strip_prefix(CLIENT_IDS)
 }
 
-/// What was dropped recently for integrations that take the topic. Nobody knows of which topic each
-/// message was.
+/// What was dropped recently for integrations that take the topic. The topics of dropped messages
+/// are not known.
 pub(super) fn dropped_for_integrations(facts: &Facts, topic: &str) -> Vec<(Weight, Finding)> {
     let mut lost: BTreeMap<(&str, &str), (DropReason, u64, LossTimes)> = BTreeMap::new();
     for subscriber in facts.subscribers.iter().flatten() {
@@ -61,15 +61,9 @@ fn lost_by(facts: &Facts, name: &str, topic: &str, (reason, count): (DropReason,
     {
         return finding;
     }
-    let (why, remedy) = match reason {
-        DropReason::QueueFull => (
-            Limit::PartQueue.words().to_owned(),
-            remedy_of_limit(Limit::PartQueue).map(|worded| worded.text),
-        ),
-        reason => (uncapitalized(reason.meaning()), remedy_of_drop(reason)),
-    };
+    let (why, remedy) = words_of_drop(reason);
     let sentence = format!(
-        "{dropped} for the integration {name}: {why} ({}); martlet why {name} says more",
+        "{dropped} for the integration {name}: {why} ({}); for details, run martlet why {name}",
         reason.name()
     );
     let mut finding = Finding::new(Cause::of_drop(reason), sentence);
@@ -79,35 +73,14 @@ fn lost_by(facts: &Facts, name: &str, topic: &str, (reason, count): (DropReason,
 
 /// It does not deliver, and its queue was full; none: it delivers.
 fn full(one: &Integration, dropped: &str) -> Option<Finding> {
-    let name = &one.name;
-    let (cause, does, remedy, command) = match one.why.as_ref()? {
-        NotDelivering::Paused { command } => (
-            Cause::IntegrationPaused,
-            "is paused".to_owned(),
-            "resume the integration",
-            Some(command),
-        ),
-        NotDelivering::Stopped { why, command } => (
-            Cause::IntegrationFailing,
-            format!("has stopped ({why})"),
-            "correct the message or the target, then resume the integration",
-            Some(command),
-        ),
-        NotDelivering::Failing {
-            error,
-            remedy,
-            command,
-            ..
-        } => (
-            Cause::IntegrationFailing,
-            format!("fails ({error})"),
-            *remedy,
-            command.as_ref(),
-        ),
+    let why = one.why.as_ref()?;
+    let does = match why {
+        NotDelivering::Paused { .. } => "is paused".to_owned(),
+        NotDelivering::Stopped { why, .. } => format!("has stopped ({why})"),
+        NotDelivering::Failing { error, .. } => format!("fails ({error})"),
         NotDelivering::Starting => return None,
     };
+    let name = &one.name;
     let sentence = format!("the integration {name} {does}, and {FULL}: {dropped}");
-    let mut finding = Finding::new(cause, sentence).remedy(remedy);
-    finding.command = command.cloned();
-    Some(finding)
+    Some(advised(why, sentence))
 }

@@ -1,7 +1,6 @@
 //! What was refused, lost or delayed for a client while it was connected.
 
 use martlet_broker::{DropReason, EventKind, GroupDetail, LossTimes};
-use martlet_codec::{TopicFilter, TopicName};
 
 use super::Finding;
 use super::door::{is_by_another, is_of_packets, not_added, tried_by_another, was_there_then};
@@ -10,7 +9,7 @@ use super::found::{
     ACKNOWLEDGE, Found, RECENT_MS, Weight, is_connected, is_recent, is_unacknowledged, times,
     uncapitalized,
 };
-use super::near::nearly_same;
+use super::near::{matches, nearly_same};
 use super::side::{Side, is_subscribed, of_topic, side};
 use super::topic::{is_by_rules, of_another_topic};
 use super::unstable::unstable;
@@ -254,15 +253,10 @@ fn unacknowledged(facts: &Facts, session: &Session, found: &mut Found) {
     found.push((Weight::Trouble, finding.remedy(ACKNOWLEDGE)));
 }
 
-/// No topic was asked about, or one whose messages come by this Shared Subscription.
+/// No topic was asked about, or one that this Shared Subscription matches.
 fn is_asked_about(facts: &Facts, shared: &str) -> bool {
-    facts.question.topic.as_deref().is_none_or(|topic| {
-        let filter = shared.splitn(3, '/').nth(2).unwrap_or_default();
-        match (TopicFilter::new(filter), TopicName::new(topic)) {
-            (Ok(filter), Ok(topic)) => filter.matches(topic),
-            _ => false,
-        }
-    })
+    let topic = facts.question.topic.as_deref();
+    topic.is_none_or(|topic| matches(shared, topic))
 }
 
 /// What was meant for it and did not come to it, as its session counts it: what happened long ago,

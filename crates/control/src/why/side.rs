@@ -79,6 +79,14 @@ pub(super) fn of_topic(facts: &Facts, run: &Run) -> bool {
     topic == of || matches(of, topic)
 }
 
+/// No topic was asked about, or one of these.
+pub(super) fn asks_for_one_of(facts: &Facts, topics: [&str; 2]) -> bool {
+    facts.question.topic.as_deref().is_none_or(|asked| {
+        let mut topics = topics.into_iter();
+        topics.any(|topic| topic == asked || matches(asked, topic))
+    })
+}
+
 /// What the client does with a topic was refused: it published to it, or subscribed to what
 /// matches it.
 pub(super) fn was_refused(facts: &Facts, what: EventKind, topic: &str) -> bool {

@@ -18,7 +18,7 @@ fn copies<'a>(sessions: &[&'a Session], topic: &str) -> Vec<Copy<'a>> {
         let mut has_own = false;
         for (filter, _) in matching(session, topic) {
             let is_told = match filter.starts_with("$share/") {
-                // A group is one, whoever of its members gets the message.
+                // A message goes to one member of a group.
                 true => found.iter().any(|copy| copy.filter == filter),
                 false => core::mem::replace(&mut has_own, true),
             };

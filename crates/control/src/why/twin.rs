@@ -6,7 +6,7 @@ use super::Finding;
 use super::facts::{DeviceTwin, Facts};
 use super::found::{Found, Weight, is_connected};
 use super::near::{matches, nearest_in_words};
-use super::side::was_refused;
+use super::side::{asks_for_one_of, was_refused};
 use crate::cause::Cause;
 use crate::rfc3339;
 
@@ -40,11 +40,7 @@ pub(super) fn twin(facts: &Facts, found: &mut Found) {
 
 /// It is about the topics of the configuration, if a topic was asked about.
 fn is_asked(facts: &Facts, twin: &DeviceTwin) -> bool {
-    facts.question.topic.as_deref().is_none_or(|topic| {
-        let own = [&twin.topic, &twin.reports];
-        own.into_iter()
-            .any(|own| own == topic || matches(topic, own))
-    })
+    asks_for_one_of(facts, [&twin.topic, &twin.reports])
 }
 
 fn finding(twin: &DeviceTwin, sentence: String, remedy: String) -> Finding {
@@ -63,13 +59,10 @@ fn not_reported(facts: &Facts, twin: &DeviceTwin) -> (Weight, Finding) {
         twin.version
     );
     let shows = "to see what it should have and what it has reported, run";
-    let session = facts.session.as_ref();
-    let own: Vec<String> = session
-        .iter()
-        .flat_map(|session| &session.subscriptions)
-        .map(|(filter, _)| filter.clone())
-        .collect();
-    let is_subscribed = own.iter().any(|filter| matches(filter, topic));
+    let session = facts.session.iter();
+    let own = session.flat_map(|session| &session.subscriptions);
+    let own = own.map(|(filter, _)| filter);
+    let is_subscribed = own.clone().any(|filter| matches(filter, topic));
     let is_late = facts.now_ms.saturating_sub(twin.desired_ms) >= REPORTS_WITHIN_MS;
     if !is_connected(facts) {
         let sentence = format!("{what}: it is not connected");
@@ -77,7 +70,7 @@ fn not_reported(facts: &Facts, twin: &DeviceTwin) -> (Weight, Finding) {
         return (Weight::Aside, finding(twin, sentence, remedy));
     }
     if !is_subscribed {
-        let near = nearest_in_words(&own, topic);
+        let near = nearest_in_words(own, topic);
         let sentence = format!("{what}: it is not subscribed to {topic}{near}");
         let remedy = format!("have the device subscribe to {topic} with QoS 1; {shows}");
         let weight = match was_refused(facts, EventKind::SubscribeRefused, topic) {

@@ -68,20 +68,12 @@ impl Registry {
         after: i64,
         limit: u32,
     ) -> Result<Vec<Command>, RegistryError> {
-        let (engine, place) = (self.engine(), self.place().to_owned());
-        let mut reading = self.reading().await?;
-        let on = reading.connection();
-        let read = async {
-            let mut sql = Sql::new(engine, "SELECT ");
-            sql.push(COLUMNS).push(FROM);
-            sql.push("c.due = 1 AND d.deleted_ms = 0 AND c.number > ");
-            sql.bind(after).push(" ORDER BY c.number LIMIT ");
-            sql.bind(i64::from(limit));
-            let rows = sql.all(on).await?;
-            rows.iter().map(|row| read_command(row, &place)).collect()
-        };
-        let read: Result<_, Fault> = read.await;
-        reading.end(read).await
+        let mut sql = Sql::new(self.engine(), "SELECT ");
+        sql.push(COLUMNS).push(FROM);
+        sql.push("c.due = 1 AND d.deleted_ms = 0 AND c.number > ");
+        sql.bind(after).push(" ORDER BY c.number LIMIT ");
+        sql.bind(i64::from(limit));
+        self.read_commands(sql).await
     }
 
     /// These devices, by tenant and id, have subscribed: their pending commands are to be

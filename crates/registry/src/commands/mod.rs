@@ -196,6 +196,7 @@ impl Registry {
         self.read_commands(sql).await
     }
 
+    /// All commands that a query finds.
     async fn read_commands(&mut self, sql: Sql) -> Result<Vec<Command>, RegistryError> {
         let place = self.place().to_owned();
         let mut reading = self.reading().await?;

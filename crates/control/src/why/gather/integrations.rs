@@ -1,6 +1,6 @@
 //! Integrations, and the sessions and dead letters of one.
 
-use martlet_broker::LossTimes;
+use martlet_broker::{LossTimes, TenantId};
 use martlet_codec::{TopicFilter, TopicName};
 use martlet_integrate::{CLIENT_IDS, SecretTrouble};
 
@@ -18,6 +18,11 @@ use crate::why::near::is_nearly_matched;
 /// What to do if the target fails. The command tests it.
 const REPAIR_TARGET: &str =
     "repair the target, and they are delivered; to test whether it answers, run";
+
+/// The same where messages that wait for too long are dropped.
+const REPAIR_TARGET_IN_TIME: &str = "repair the target, and those that are not too old by then are \
+                                     delivered, or raise its max_age_secs; to test whether it \
+                                     answers, run";
 
 /// The question about an integration that is named by kind and name, `file/audit`, or by the
 /// Client Identifier of its part or of one of its lanes, as one about its part.
@@ -173,7 +178,13 @@ impl Control {
             }),
             (None, Some(failure)) => {
                 let (remedy, command) = match &examined.secret_trouble {
-                    None => (REPAIR_TARGET, Some(command("test"))),
+                    None => {
+                        let repair = match examined.age_max_secs {
+                            0 => REPAIR_TARGET,
+                            _ => REPAIR_TARGET_IN_TIME,
+                        };
+                        (repair, Some(command("test")))
+                    }
                     Some(trouble) => self.secret_remedy(trouble),
                 };
                 Some(NotDelivering::Failing {
@@ -237,6 +248,18 @@ impl Control {
             options => format!("{options} "),
         };
         format!("martlet {command} {options}{arguments}")
+    }
+
+    /// The same about an object of a tenant, which may be that of a team.
+    pub(crate) fn command_of_tenant(
+        &self,
+        command: &str,
+        tenant: TenantId,
+        arguments: &str,
+    ) -> String {
+        let team = self.team_of_tenant(tenant);
+        let team = team.map_or_else(String::new, |team| format!("--team {} ", typed(&team)));
+        self.command_with_options(command, &format!("{team}{arguments}"))
     }
 }
 

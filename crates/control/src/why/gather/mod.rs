@@ -374,11 +374,21 @@ impl Control {
         session: Option<&ClientDetail>,
     ) -> Result<Vec<GroupDetail>, ControlError> {
         let subscriptions = session.iter().flat_map(|session| &session.subscriptions);
-        let shared = subscriptions.filter(|one| one.filter.starts_with("$share/"));
-        let filters: Arc<[Box<str>]> = shared.map(|one| one.filter.clone()).collect();
-        match filters.is_empty() {
+        let filters = subscriptions.map(|one| &one.filter);
+        self.groups_among(tenant, filters).await
+    }
+
+    /// The share groups of these subscriptions.
+    async fn groups_among<'a>(
+        &self,
+        tenant: TenantId,
+        filters: impl Iterator<Item = &'a Box<str>>,
+    ) -> Result<Vec<GroupDetail>, ControlError> {
+        let shared = filters.filter(|filter| filter.starts_with("$share/"));
+        let shared: Arc<[Box<str>]> = shared.cloned().collect();
+        match shared.is_empty() {
             true => Ok(Vec::new()),
-            false => self.group_details(tenant, filters).await,
+            false => self.group_details(tenant, shared).await,
         }
     }
 

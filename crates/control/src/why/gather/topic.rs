@@ -126,13 +126,8 @@ impl Control {
         };
         let mut subscribers: Vec<Subscriber> = Vec::new();
         let found = self.subscriptions(&query).await?.subscriptions;
-        let shared = found.iter().map(|one| &one.filter);
-        let shared = shared.filter(|filter| filter.starts_with("$share/"));
-        let shared: Arc<[Box<str>]> = shared.cloned().collect();
-        let groups = match shared.is_empty() {
-            true => Vec::new(),
-            false => self.group_details(tenant, shared).await?,
-        };
+        let filters = found.iter().map(|one| &one.filter);
+        let groups = self.groups_among(tenant, filters).await?;
         for one in found {
             let session = self
                 .client(one.tenant, &one.client_id, MESSAGES_MAX)

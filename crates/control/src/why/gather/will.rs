@@ -4,10 +4,8 @@ use martlet_broker::{ClientDetail, TenantId};
 
 use crate::control::{Control, ControlError};
 use crate::why::Question;
+use crate::why::arrival::LEVELS_MAX;
 use crate::why::facts::{Absent, AbsentWill};
-
-/// Levels of a topic that are looked up as Client Identifiers.
-const LEVELS_MAX: usize = 8;
 
 impl Control {
     /// The Will of a client that is not connected: it waits, was published or was discarded.

@@ -105,14 +105,7 @@ fn who_ended_a_session_is_told_of_what_it_has_missed() {
         .session
         .iter_mut()
         .for_each(|session| session.clean_start = true);
-    let diagnosis = judge(&facts);
-    expect(
-        &diagnosis,
-        Cause::NotRetained,
-        is_there,
-        "arrived before it subscribed",
-    );
-    let remedy = diagnosis.finding.remedy.unwrap_or_default();
+    let remedy = remedy_of_not_retained(&facts);
     assert!(
         !remedy.contains(raise) && remedy.contains("Clean Start 0"),
         "{remedy}"
@@ -120,18 +113,19 @@ fn who_ended_a_session_is_told_of_what_it_has_missed() {
     // While its session lived it had no subscription.
     let mut facts = missed(5_000);
     facts.session_expiry_max_secs = 10;
-    let diagnosis = judge(&facts);
-    expect(
-        &diagnosis,
-        Cause::NotRetained,
-        is_there,
-        "arrived before it subscribed",
-    );
-    let remedy = diagnosis.finding.remedy.unwrap_or_default();
+    let remedy = remedy_of_not_retained(&facts);
     assert!(
         remedy.contains(raise) && !remedy.contains("Clean Start 0"),
         "{remedy}"
     );
+}
+
+/// What is advised to a connected client that subscribed after a message.
+fn remedy_of_not_retained(facts: &Facts) -> String {
+    let diagnosis = judge(facts);
+    let said = "arrived before it subscribed";
+    expect(&diagnosis, Cause::NotRetained, State::Connected, said);
+    diagnosis.finding.remedy.unwrap_or_default()
 }
 
 fn group(queued: usize) -> GroupDetail {
