@@ -3,7 +3,7 @@
 use crate::sources::SourceFile;
 
 /// A place whose files run use cases.
-struct Place {
+struct Area {
     /// Where the files are.
     path: &'static str,
     /// Files of the place that work on the registry. No file may be added.
@@ -14,8 +14,8 @@ struct Place {
     who: &'static str,
 }
 
-const PLACES: &[Place] = &[
-    Place {
+const PLACES: &[Area] = &[
+    Area {
         path: "crates/api/src/",
         may: &["crates/api/src/idempotency.rs"],
         work: &[
@@ -27,7 +27,7 @@ const PLACES: &[Place] = &[
         ],
         who: "handlers",
     },
-    Place {
+    Area {
         path: "crates/martlet/src/cmd/",
         may: &["crates/martlet/src/cmd/tables.rs"],
         work: &["Registry"],
@@ -47,7 +47,7 @@ pub(crate) fn check(files: &[SourceFile], problems: &mut Vec<String>) {
     }
 }
 
-fn check_file(place: &Place, file: &SourceFile, problems: &mut Vec<String>) {
+fn check_file(place: &Area, file: &SourceFile, problems: &mut Vec<String>) {
     let lines = file.text.lines().enumerate();
     let mut working = lines.filter(|(_, line)| place.is_work(line));
     let may = place.may.contains(&file.path.as_str());
@@ -68,7 +68,7 @@ fn check_file(place: &Place, file: &SourceFile, problems: &mut Vec<String>) {
     }
 }
 
-impl Place {
+impl Area {
     /// Whether a line works on the registry.
     fn is_work(&self, line: &str) -> bool {
         let is_comment = line.trim_start().starts_with("//");

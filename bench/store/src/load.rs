@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 
 /// What the producers have built and the store has not taken.
 struct Shared<B> {
-    state: Mutex<Waiting<B>>,
+    state: Mutex<WaitingBatch<B>>,
     /// The store took and finished a group.
     durable: Condvar,
     /// Something came in.
     work: Condvar,
 }
 
-struct Waiting<B> {
+struct WaitingBatch<B> {
     batch: B,
     /// When how many messages came in.
     came: Vec<(Instant, usize)>,
@@ -30,7 +30,7 @@ struct Waiting<B> {
     stop: bool,
 }
 
-impl<B> Waiting<B> {
+impl<B> WaitingBatch<B> {
     fn count(&self) -> usize {
         self.came.iter().map(|(_, count)| count).sum()
     }
@@ -39,7 +39,7 @@ impl<B> Waiting<B> {
 impl<B: Batch> Shared<B> {
     fn new() -> Arc<Self> {
         Arc::new(Shared {
-            state: Mutex::new(Waiting {
+            state: Mutex::new(WaitingBatch {
                 batch: B::default(),
                 came: Vec::new(),
                 in_flight: [0; 2],
@@ -70,10 +70,10 @@ impl<B> Shared<B> {
     /// Sleeps until this number of messages waits, or until the time is over.
     fn sleep<'a>(
         &self,
-        mut state: MutexGuard<'a, Waiting<B>>,
+        mut state: MutexGuard<'a, WaitingBatch<B>>,
         messages: usize,
         left: Duration,
-    ) -> MutexGuard<'a, Waiting<B>> {
+    ) -> MutexGuard<'a, WaitingBatch<B>> {
         state.asleep = Some(messages);
         let woken = self.work.wait_timeout(state, left);
         let (mut state, _) = woken.expect("lives");
@@ -82,7 +82,7 @@ impl<B> Shared<B> {
     }
 
     /// Wakes the store if it waits for no more than has come.
-    fn wake(&self, mut state: MutexGuard<'_, Waiting<B>>) {
+    fn wake(&self, mut state: MutexGuard<'_, WaitingBatch<B>>) {
         let count = state.count();
         if state.asleep.is_some_and(|messages| messages <= count) {
             state.asleep = None;

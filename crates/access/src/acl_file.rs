@@ -41,7 +41,7 @@ impl Subscribing {
 pub struct AclFile {
     pub(crate) name: String,
     /// All lines that permit or forbid, in their order.
-    pub(crate) lines: Vec<Line>,
+    pub(crate) lines: Vec<AclLine>,
     anonymous: Arc<Rules>,
     users: BTreeMap<Box<str>, Arc<Rules>>,
     /// Rules of a user without lines of their own.
@@ -52,7 +52,7 @@ pub struct AclFile {
 
 /// A line that permits or forbids.
 #[derive(Clone, Debug)]
-pub(crate) struct Line {
+pub(crate) struct AclLine {
     /// From 1.
     pub(crate) number: usize,
     pub(crate) of: LineSubject,
@@ -122,7 +122,7 @@ impl AclFile {
                     is_pattern,
                     access,
                     filter,
-                } => lines.push(Line {
+                } => lines.push(AclLine {
                     number,
                     of: match is_pattern {
                         true => LineSubject::Everybody,
@@ -138,7 +138,7 @@ impl AclFile {
 
     fn compile(
         name: &str,
-        lines: Vec<Line>,
+        lines: Vec<AclLine>,
         subscribing: Subscribing,
     ) -> Result<Self, FileProblem> {
         let by_owner = LinesByOwner::new(&lines);
@@ -149,7 +149,7 @@ impl AclFile {
                 false => Vec::new(),
             };
             let patterns_from = own.len();
-            let all: Vec<&Line> = own.into_iter().chain(everybody).collect();
+            let all: Vec<&AclLine> = own.into_iter().chain(everybody).collect();
             let rules = all.iter().map(|line| Rule {
                 actions: line.access.actions(subscribing),
                 allows: line.access != Access::Deny,
@@ -215,7 +215,8 @@ impl AclFile {
             true => ordered(by_owner.of(&LineSubject::Everybody)),
             false => Vec::new(),
         };
-        let is_literal = |line: &&&Line| line.filter.contains("%c") || line.filter.contains("%u");
+        let is_literal =
+            |line: &&&AclLine| line.filter.contains("%c") || line.filter.contains("%u");
         if let Some(line) = own.iter().find(is_literal) {
             return Err(FileProblem {
                 file: self.name.clone(),
@@ -253,7 +254,7 @@ pub(crate) fn fits_patterns(name: &str) -> bool {
 }
 
 /// Lines of an owner, those that deny first.
-fn ordered<'a>(lines: &[&'a Line]) -> Vec<&'a Line> {
+fn ordered<'a>(lines: &[&'a AclLine]) -> Vec<&'a AclLine> {
     let denying = lines.iter().filter(|line| line.access == Access::Deny);
     let permitting = lines.iter().filter(|line| line.access != Access::Deny);
     denying.chain(permitting).copied().collect()

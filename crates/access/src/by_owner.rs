@@ -2,19 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use crate::acl_file::{Access, Line, LineSubject, fits_patterns};
+use crate::acl_file::{Access, AclLine, LineSubject, fits_patterns};
 use crate::lint::covers;
 
 /// Lines by owner, each list in the order of the file.
 #[derive(Default)]
 pub(crate) struct LinesByOwner<'a> {
-    anonymous: Vec<&'a Line>,
-    patterns: Vec<&'a Line>,
-    users: BTreeMap<&'a str, Vec<&'a Line>>,
+    anonymous: Vec<&'a AclLine>,
+    patterns: Vec<&'a AclLine>,
+    users: BTreeMap<&'a str, Vec<&'a AclLine>>,
 }
 
 impl<'a> LinesByOwner<'a> {
-    pub(crate) fn new(lines: &'a [Line]) -> Self {
+    pub(crate) fn new(lines: &'a [AclLine]) -> Self {
         let mut all = Self::default();
         for line in lines {
             let list = match &line.of {
@@ -28,7 +28,7 @@ impl<'a> LinesByOwner<'a> {
     }
 
     /// Lines of this owner alone.
-    pub(crate) fn of(&self, owner: &LineSubject) -> &[&'a Line] {
+    pub(crate) fn of(&self, owner: &LineSubject) -> &[&'a AclLine] {
         match owner {
             LineSubject::Anonymous => &self.anonymous,
             LineSubject::Everybody => &self.patterns,
@@ -36,7 +36,7 @@ impl<'a> LinesByOwner<'a> {
         }
     }
 
-    fn of_user(&self, name: &str) -> &[&'a Line] {
+    fn of_user(&self, name: &str) -> &[&'a AclLine] {
         self.users.get(name).map_or(&[], |lines| lines)
     }
 }
@@ -46,11 +46,11 @@ impl<'a> LinesByOwner<'a> {
 pub struct Permitted<'a> {
     lines: LinesByOwner<'a>,
     /// Patterns that permit, without those that another pattern denies.
-    patterns: Vec<&'a Line>,
+    patterns: Vec<&'a AclLine>,
 }
 
 impl<'a> Permitted<'a> {
-    pub(crate) fn new(lines: &'a [Line]) -> Self {
+    pub(crate) fn new(lines: &'a [AclLine]) -> Self {
         let lines = LinesByOwner::new(lines);
         let patterns = permitting(&lines.patterns, &lines.patterns).collect();
         Self { lines, patterns }
@@ -71,10 +71,10 @@ impl<'a> Permitted<'a> {
 
 /// Lines that permit and that none of `denying` covers.
 fn permitting<'a, 'l>(
-    lines: &'l [&'a Line],
-    denying: &'l [&'a Line],
-) -> impl Iterator<Item = &'a Line> + use<'a, 'l> {
-    let denies = |deny: &Line, line: &Line| {
+    lines: &'l [&'a AclLine],
+    denying: &'l [&'a AclLine],
+) -> impl Iterator<Item = &'a AclLine> + use<'a, 'l> {
+    let denies = |deny: &AclLine, line: &AclLine| {
         deny.access == Access::Deny && covers(&deny.filter, &line.filter)
     };
     let permitting = lines.iter().filter(|line| line.access != Access::Deny);

@@ -5,7 +5,7 @@ use std::fmt;
 use martlet_permission::{Actions, Names, RuleDecision, Rules, may_publish};
 
 use crate::AclFile;
-use crate::acl_file::Line;
+use crate::acl_file::AclLine;
 
 /// What decides about one action of one client.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,7 +82,7 @@ impl AclFile {
         found
     }
 
-    pub(crate) fn line_at(&self, place: &str) -> Option<&Line> {
+    pub(crate) fn line_at(&self, place: &str) -> Option<&AclLine> {
         let number = place.strip_prefix(&*self.name)?.strip_prefix(" line ")?;
         let number: usize = number.parse().ok()?;
         self.lines.iter().find(|line| line.number == number)

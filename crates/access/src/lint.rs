@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::acl_file::{Access, Line, LineSubject, Subscribing};
+use crate::acl_file::{Access, AclLine, LineSubject, Subscribing};
 use crate::by_owner::{LinesByOwner, Permitted};
 use crate::{AclFile, RuleLine};
 
@@ -23,7 +23,7 @@ impl fmt::Display for Lint {
     }
 }
 
-impl Line {
+impl AclLine {
     /// As it could be written.
     pub(crate) fn text(&self) -> String {
         let keyword = match self.of {
@@ -131,9 +131,9 @@ impl AclFile {
 
 /// A line that decides wherever this one would: it is looked at before, for all that this one
 /// permits or forbids. `lines` are all lines of the same owner, in the order of the file.
-fn decides_before<'a>(line: &Line, lines: &[&'a Line]) -> Option<&'a Line> {
-    let actions = |line: &Line| line.access.actions(Subscribing::AtDelivery);
-    let decides = |other: &&&Line| {
+fn decides_before<'a>(line: &AclLine, lines: &[&'a AclLine]) -> Option<&'a AclLine> {
+    let actions = |line: &AclLine| line.access.actions(Subscribing::AtDelivery);
+    let decides = |other: &&&AclLine| {
         let is_before = match (other.access == Access::Deny, line.access == Access::Deny) {
             (true, false) => true,
             (false, true) => false,

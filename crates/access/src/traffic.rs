@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use martlet_permission::{Actions, Names, Rules};
 
-use crate::acl_file::{Access, Line, LineSubject};
+use crate::acl_file::{Access, AclLine, LineSubject};
 use crate::lint::{Lint, covers, is_all};
 use crate::{AclFile, RuleLine};
 
@@ -131,7 +131,7 @@ trait Stated {
     fn narrower(&self, filter: &str, publishes: Option<bool>) -> String;
 }
 
-impl Stated for Line {
+impl Stated for AclLine {
     fn filter(&self) -> &str {
         &self.filter
     }

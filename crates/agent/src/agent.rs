@@ -14,7 +14,7 @@ use crate::log::{self, Level};
 use crate::options::{AgentOptions, QueuePlace, Settings};
 use crate::queue::{Queue, StateKind};
 use crate::shared::{Shared, random};
-use crate::topics::Names;
+use crate::topics::Placeholders;
 
 /// Runs the agent until it is told to stop, or until standard input has ended and all of it was
 /// acknowledged. The exit code is 1 if it cannot start, or if something could not be stored.
@@ -83,7 +83,7 @@ fn start(settings: &Settings, settled: fn()) -> Result<(), String> {
         connect.client_id = client_id(&mut queue)?;
     }
     let client_id = connect.client_id.clone();
-    let names = Names {
+    let names = Placeholders {
         device_id: settings.device_id.clone().unwrap_or(client_id.clone()),
         client_id,
         hostname: uname().nodename().to_string_lossy().into_owned(),

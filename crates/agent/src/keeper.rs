@@ -10,13 +10,13 @@ use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until, timeout};
 
 use crate::input::folder::Folder;
-use crate::input::stream::{self, Chunk, Stream};
+use crate::input::stream::{self, Chunk, InputStream};
 use crate::lines::LineSplitter;
 use crate::log::{self, Level, Seldom};
 use crate::metrics::{Host, OwnMetrics};
 use crate::options::{Inputs, Settings};
 use crate::shared::Shared;
-use crate::topics::Names;
+use crate::topics::Placeholders;
 
 /// How long a line may wait for others before it is synced.
 const LINES_DELAY: Duration = Duration::from_millis(20);
@@ -39,7 +39,7 @@ const REST_DELAY: Duration = Duration::from_secs(5);
 
 /// A stream, cut into lines.
 struct LineStream {
-    stream: Stream,
+    stream: InputStream,
     lines: LineSplitter,
     topic: String,
 }
@@ -47,7 +47,7 @@ struct LineStream {
 /// The taking side of the agent.
 pub(crate) struct Keeper<'a> {
     shared: &'a Shared,
-    names: Names,
+    names: Placeholders,
     topic: String,
     metrics_topic: String,
     inputs: Inputs,
@@ -79,7 +79,7 @@ impl<'a> Keeper<'a> {
     /// One of them cannot be read: a line for the user.
     pub(crate) fn open(
         settings: &Settings,
-        names: Names,
+        names: Placeholders,
         shared: &'a Shared,
     ) -> Result<Self, String> {
         let inputs = settings.inputs.clone();

@@ -44,7 +44,7 @@ const QOS_0_ONLY: &str = "the broker takes messages of QoS 0 only, and the agent
 
 /// A message that was handed to the session.
 #[derive(Clone, Debug)]
-struct Sent {
+struct SentMessage {
     id: u64,
     bytes: u64,
     topic: String,
@@ -57,7 +57,7 @@ pub(crate) struct Link<'a> {
     connect: ConnectOptions,
     client: Client,
     rate: Rate,
-    in_flight: BTreeMap<RequestId, Sent>,
+    in_flight: BTreeMap<RequestId, SentMessage>,
     in_flight_bytes: u64,
     /// Nothing is sent before.
     busy_until: Option<Instant>,
@@ -295,7 +295,8 @@ impl<'a> Link<'a> {
             );
             match result {
                 Ok(request) => {
-                    self.in_flight.insert(request, Sent { id, bytes, topic });
+                    self.in_flight
+                        .insert(request, SentMessage { id, bytes, topic });
                     self.in_flight_bytes += bytes;
                 }
                 Err(RequestError::NotConnected | RequestError::TooManyInFlight) => {
@@ -323,7 +324,7 @@ impl<'a> Link<'a> {
     }
 
     fn completed(&mut self, request: RequestId, reason: ReasonCode, text: Option<&str>) {
-        let Some(Sent { id, bytes, topic }) = self.in_flight.remove(&request) else {
+        let Some(SentMessage { id, bytes, topic }) = self.in_flight.remove(&request) else {
             return;
         };
         self.in_flight_bytes -= bytes;

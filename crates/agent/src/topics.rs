@@ -2,13 +2,13 @@
 
 /// What stands for the names in braces.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Names {
+pub(crate) struct Placeholders {
     pub(crate) device_id: String,
     pub(crate) client_id: String,
     pub(crate) hostname: String,
 }
 
-impl Names {
+impl Placeholders {
     /// The topic with all names replaced; `file` is the name of a file; its ending is left
     /// out. A character that a level cannot have becomes `_`.
     pub(crate) fn topic(&self, template: &str, file: &str) -> String {
@@ -46,7 +46,7 @@ mod tests {
 
     #[test]
     fn names_in_braces_are_replaced_and_cannot_add_levels_or_wildcards() {
-        let names = Names {
+        let names = Placeholders {
             device_id: "tractor/7".to_owned(),
             client_id: "c#{file}".to_owned(),
             hostname: "h".to_owned(),

@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
-use martlet_control::{Control, Reader, ReloadOf, Reloaded, UserPlaces};
+use martlet_control::{Control, HealthAudience, ReloadOf, Reloaded, UserPlaces};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
@@ -109,7 +109,8 @@ pub(crate) async fn status(
 ) -> Result<Json<Status>, Problem> {
     api.settle_unclaimed().await;
     let counters = control.snapshot().await?;
-    let health = control.health_report_with(&counters, api.integrations(), Reader::Operator);
+    let health =
+        control.health_report_with(&counters, api.integrations(), HealthAudience::Operator);
     let memory = control.memory_report(&counters);
     let held = memory.held.iter();
     let held = held.map(|held| (held.held_for.to_owned(), held.bytes));

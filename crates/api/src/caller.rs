@@ -15,7 +15,7 @@ use tracing::warn;
 
 use crate::api::Api;
 use crate::compat;
-use crate::connection::{Connection, ListenerKind};
+use crate::connection::{HttpConnection, ListenerKind};
 use crate::forwarded;
 use crate::keys;
 use crate::origin;
@@ -39,7 +39,7 @@ fn unknown(detail: &str) -> Problem {
 /// They are wrong, or needed and not there; or it cannot be said now.
 pub(crate) async fn identify(
     api: &Api,
-    connection: Connection,
+    connection: HttpConnection,
     parts: &Parts,
     is_open: bool,
 ) -> Result<IdentifiedCaller, Problem> {
@@ -101,7 +101,7 @@ fn not_an_administrator(problem: Problem) -> Problem {
 /// cannot be said now.
 pub(crate) async fn identify_device(
     api: &Api,
-    connection: Connection,
+    connection: HttpConnection,
     parts: &Parts,
 ) -> Result<IdentifiedCaller, Problem> {
     let Some(key) = parts.headers.get(keys::KEY_HEADER) else {
@@ -173,7 +173,7 @@ async fn by_session(api: &Api, cookie: &[u8]) -> Result<Option<IdentifiedCaller>
 /// sender, and by its Host, so that no page of another site may send it (DNS rebinding); and no
 /// proxy sent it for somebody else. While nobody can administer the node, such a request may do
 /// everything.
-pub(crate) fn is_local(api: &Api, connection: Connection, parts: &Parts) -> bool {
+pub(crate) fn is_local(api: &Api, connection: HttpConnection, parts: &Parts) -> bool {
     connection.comes_from_loopback()
         && !is_forwarded(parts)
         && !forwarded::is_proxy(&api.settings.trusted_proxies, connection.peer)

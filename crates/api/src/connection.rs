@@ -5,7 +5,7 @@ use std::net::IpAddr;
 /// How a request came in. Who accepts connections puts it into the request's extensions; a request
 /// without one is trusted in nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Connection {
+pub struct HttpConnection {
     /// The listener that it came by.
     pub listener: ListenerKind,
     /// From where; none on a Unix socket.
@@ -26,7 +26,7 @@ pub enum ListenerKind {
     },
 }
 
-impl Connection {
+impl HttpConnection {
     pub(crate) const UNKNOWN: Self = Self {
         listener: ListenerKind::Tcp {
             is_loopback: false,

@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use martlet_broker::Actions;
 use martlet_control::Control;
-use martlet_control::explain::{Explained, Question};
+use martlet_control::explain::{Explained, PermissionQuestion};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -52,7 +52,7 @@ pub(crate) async fn explain(
             (tenant, Some(user))
         }
     };
-    let question = Question {
+    let question = PermissionQuestion {
         tenant,
         user,
         client_id: asked.client_id,

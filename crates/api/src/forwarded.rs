@@ -6,13 +6,17 @@ use std::net::{IpAddr, SocketAddr};
 use axum::http::HeaderMap;
 use ipnet::IpNet;
 
-use crate::connection::{Connection, ListenerKind};
+use crate::connection::{HttpConnection, ListenerKind};
 
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
 /// The connection as it was before trusted proxies: of the addresses that they say, the last that
 /// is none of theirs. What stands before that one anybody may have written.
-pub(crate) fn behind(proxies: &[IpNet], connection: Connection, headers: &HeaderMap) -> Connection {
+pub(crate) fn behind(
+    proxies: &[IpNet],
+    connection: HttpConnection,
+    headers: &HeaderMap,
+) -> HttpConnection {
     let is_proxy = |address: IpAddr| is_proxy(proxies, Some(address));
     let peer = connection.peer.map(|peer| peer.to_canonical());
     let (ListenerKind::Tcp { is_secure, .. }, Some(mut from)) = (connection.listener, peer) else {
@@ -34,7 +38,7 @@ pub(crate) fn behind(proxies: &[IpNet], connection: Connection, headers: &Header
     }
     // Who came from elsewhere is no neighbour because the proxy is one.
     let is_loopback = connection.is_loopback() && from.is_loopback();
-    Connection {
+    HttpConnection {
         listener: ListenerKind::Tcp {
             is_loopback,
             is_secure,
@@ -69,7 +73,7 @@ mod tests {
             .iter()
             .map(|network| network.parse().unwrap())
             .collect();
-        let connection = Connection {
+        let connection = HttpConnection {
             listener: ListenerKind::Tcp {
                 is_loopback: true,
                 is_secure: false,

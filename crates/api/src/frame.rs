@@ -13,7 +13,7 @@ use tracing::{debug, info, warn};
 
 use crate::api::Api;
 use crate::compat::ErrorForm;
-use crate::connection::{Connection, ListenerKind};
+use crate::connection::{HttpConnection, ListenerKind};
 use crate::extensions::{Asker, REQUEST_ID, RequestId};
 use crate::forwarded;
 use crate::origin;
@@ -29,22 +29,22 @@ const HEADER_BYTES_MAX: usize = 16 * 1024;
 const HEADER_FIELDS_MAX: usize = 64;
 
 /// What the log says of a request.
-struct Line {
+struct RequestLine {
     method: Method,
     target: String,
     id: RequestId,
     begun: Instant,
-    connection: Connection,
+    connection: HttpConnection,
 }
 
 pub(crate) async fn around(State(api): State<Api>, mut request: Request, next: Next) -> Response {
-    let connection = request.extensions().get::<Connection>().copied();
-    let connection = connection.unwrap_or(Connection::UNKNOWN);
+    let connection = request.extensions().get::<HttpConnection>().copied();
+    let connection = connection.unwrap_or(HttpConnection::UNKNOWN);
     let connection = match api.settings.trusted_proxies.as_slice() {
         [] => connection,
         proxies => forwarded::behind(proxies, connection, request.headers()),
     };
-    let line = Line {
+    let line = RequestLine {
         method: request.method().clone(),
         target: shown(request.uri()),
         id: RequestId::of(request.headers()),
@@ -96,7 +96,7 @@ fn shown(uri: &Uri) -> String {
     text
 }
 
-fn check(api: &Api, connection: Connection, request: &Request) -> Result<(), Problem> {
+fn check(api: &Api, connection: HttpConnection, request: &Request) -> Result<(), Problem> {
     let target = request.uri().path_and_query();
     if target.is_some_and(|target| target.as_str().len() > TARGET_MAX) {
         let detail = format!("path and query have {TARGET_MAX} bytes at most");
@@ -196,7 +196,7 @@ fn as_problem(answer: Response, (id, path): (&RequestId, &str), form: ErrorForm)
 }
 
 /// What browsers are told, unless the route has said it otherwise.
-fn protect(out: &mut HeaderMap, connection: Connection) {
+fn protect(out: &mut HeaderMap, connection: HttpConnection) {
     const HEADERS: [(HeaderName, &str); 6] = [
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::X_FRAME_OPTIONS, "DENY"),
@@ -220,7 +220,7 @@ fn protect(out: &mut HeaderMap, connection: Connection) {
     }
 }
 
-fn write(line: &Line, answer: &Response) {
+fn write(line: &RequestLine, answer: &Response) {
     let status = answer.status().as_u16();
     let asker = answer.extensions().get::<Asker>();
     let asker = asker.map_or("-", |asker| asker.0.as_str());

@@ -19,7 +19,7 @@ use crate::body;
 use crate::body::large::BodyReader;
 use crate::caller;
 use crate::caller::known::IdentifiedCaller;
-use crate::connection::{Connection, ListenerKind};
+use crate::connection::{HttpConnection, ListenerKind};
 use crate::extensions::{About, AboutTeam, Asker, OwnDevice, RequestId, Unchanged};
 use crate::idempotency;
 use crate::keys::KEY_HEADER;
@@ -47,8 +47,8 @@ async fn check(
     next: Next,
 ) -> Response {
     let (mut parts, body) = request.into_parts();
-    let connection = parts.extensions.get::<Connection>();
-    let connection = connection.copied().unwrap_or(Connection::UNKNOWN);
+    let connection = parts.extensions.get::<HttpConnection>();
+    let connection = connection.copied().unwrap_or(HttpConnection::UNKNOWN);
     let caller = match admit(&api, access, connection, &parts).await {
         Ok(caller) => caller,
         Err(problem) => return problem.into_response(),
@@ -140,7 +140,7 @@ fn finish(mut answer: Response, taken: Option<RateAnswer>, name: String) -> Resp
 async fn admit(
     api: &Api,
     access: Access,
-    connection: Connection,
+    connection: HttpConnection,
     parts: &Parts,
 ) -> Result<IdentifiedCaller, Problem> {
     if access == Access::Open {
@@ -221,7 +221,7 @@ fn why_lacking(principal: &Principal, scope: Scope) -> &'static str {
 pub(crate) async fn still(
     api: &Api,
     scope: Scope,
-    connection: Connection,
+    connection: HttpConnection,
     parts: &Parts,
 ) -> Option<Principal> {
     let admitted = admit(api, Access::Scoped(scope), connection, parts).await;

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use martlet_control::{HealthReport, MetricsFormat, Reader};
+use martlet_control::{HealthAudience, HealthReport, MetricsFormat};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -50,10 +50,10 @@ pub(crate) async fn healthz() -> Json<Alive> {
         (status = 200, description = "It is", body = HealthReport),
         (status = 503, description = "It is not", body = HealthReport)))]
 pub(crate) async fn ready(State(api): State<Api>) -> Response {
-    readiness(report(&api, Reader::Anybody).await)
+    readiness(report(&api, HealthAudience::Anybody).await)
 }
 
-async fn report(api: &Api, reader: Reader) -> HealthReport {
+async fn report(api: &Api, reader: HealthAudience) -> HealthReport {
     api.settle_unclaimed().await;
     let integrations = api.integrations();
     api.control.health_report(integrations, reader).await
@@ -85,7 +85,7 @@ pub(crate) async fn readyz(api: State<Api>) -> Response {
         (status = 200, description = "It is ready", body = HealthReport),
         (status = 503, description = "It is not", body = HealthReport)))]
 pub(crate) async fn health(State(api): State<Api>) -> Response {
-    readiness(report(&api, Reader::Operator).await)
+    readiness(report(&api, HealthAudience::Operator).await)
 }
 
 /// Started
@@ -96,7 +96,7 @@ pub(crate) async fn health(State(api): State<Api>) -> Response {
         (status = 200, description = "It is over", body = HealthReport),
         (status = 503, description = "It is under way", body = HealthReport)))]
 pub(crate) async fn startup(State(api): State<Api>) -> Response {
-    let report = report(&api, Reader::Anybody).await;
+    let report = report(&api, HealthAudience::Anybody).await;
     let status = match report.status {
         "starting" => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::OK,

@@ -3,7 +3,7 @@
 //! Two doors to the same routes: listeners on TCP, where a caller presents a key or a session, and
 //! `admin.sock`, whose file mode (0600) is its lock. The crate knows no SQL and nothing of the
 //! broker's inside, and opens no socket: the server that does gives each request its
-//! [`Connection`].
+//! [`HttpConnection`].
 //!
 //! # The way of a request
 //!
@@ -97,7 +97,7 @@ pub use clients::{
 };
 pub use compat::microservice::webhooks::{MicroserviceIntegration, microservice_webhook};
 pub use compat::system::CompatApi;
-pub use connection::{Connection, ListenerKind};
+pub use connection::{HttpConnection, ListenerKind};
 pub use frame::{is_probe, no_place};
 pub use history::{HistoryView, SeriesView};
 pub use integrations::{

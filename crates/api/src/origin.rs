@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use martlet_control::principal::PrincipalKind;
 
 use crate::caller::known::IdentifiedCaller;
-use crate::connection::{Connection, ListenerKind};
+use crate::connection::{HttpConnection, ListenerKind};
 use crate::problem::{Problem, ProblemKind};
 use crate::settings::Settings;
 
@@ -39,7 +39,7 @@ pub(crate) fn is_websocket(headers: &HeaderMap) -> bool {
 /// mean 127.0.0.1 (DNS rebinding) does not get in.
 pub(crate) fn check_host(
     settings: &Settings,
-    connection: Connection,
+    connection: HttpConnection,
     headers: &HeaderMap,
     uri: &Uri,
 ) -> Result<(), Problem> {
@@ -82,7 +82,7 @@ fn origin_of(headers: &HeaderMap) -> Option<&str> {
     Some(origin.to_str().unwrap_or("null"))
 }
 
-fn is_same(connection: Connection, headers: &HeaderMap, origin: &str) -> bool {
+fn is_same(connection: HttpConnection, headers: &HeaderMap, origin: &str) -> bool {
     let host = headers
         .get(header::HOST)
         .and_then(|host| host.to_str().ok());
@@ -107,7 +107,7 @@ fn is_everybody(settings: &Settings) -> bool {
 /// key: what a browser or an address brings by itself is no proof that its user meant it.
 pub(crate) fn check_origin(
     settings: &Settings,
-    connection: Connection,
+    connection: HttpConnection,
     parts: &Parts,
     caller: &IdentifiedCaller,
 ) -> Result<(), Problem> {

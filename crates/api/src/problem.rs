@@ -141,7 +141,7 @@ pub(crate) struct Extra {
 
 /// What the detail of a problem consists of.
 #[derive(Clone, Debug, Default)]
-struct Parts {
+struct DetailParts {
     /// What happened, without the field at fault and without remedies.
     reason: String,
     /// What helps, the best first.
@@ -154,7 +154,7 @@ pub struct Problem {
     kind: ProblemKind,
     detail: String,
     /// What the detail consists of, if it says more than what happened.
-    parts: Option<Box<Parts>>,
+    parts: Option<Box<DetailParts>>,
     errors: Vec<FieldError>,
     headers: Vec<(HeaderName, HeaderValue)>,
     /// What forms of other systems have beside the rest.
@@ -188,7 +188,7 @@ impl Problem {
     /// With what its detail consists of.
     fn with_parts(mut self, reason: String, remedies: Vec<Remedy>) -> Self {
         if reason != self.detail {
-            self.parts = Some(Box::new(Parts { reason, remedies }));
+            self.parts = Some(Box::new(DetailParts { reason, remedies }));
         }
         self
     }

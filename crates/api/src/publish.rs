@@ -109,14 +109,14 @@ pub(crate) fn qos<'de, D: Deserializer<'de>>(value: D) -> Result<QoS, D::Error> 
 
 /// Why a message is not published.
 #[derive(Debug)]
-pub(crate) struct Refusal {
+pub(crate) struct PublishRefusal {
     /// The field at fault; none if it could be published at another time.
     field: Option<&'static str>,
     detail: String,
     reason: ReasonCode,
 }
 
-impl Refusal {
+impl PublishRefusal {
     pub(crate) fn of(field: &'static str, reason: ReasonCode, detail: impl Into<String>) -> Self {
         Self {
             field: Some(field),
@@ -150,22 +150,30 @@ impl MessageBody {
         self,
         api: &Api,
         principal: &Principal,
-    ) -> Result<NewMessage, Refusal> {
+    ) -> Result<NewMessage, PublishRefusal> {
         let malformed = ReasonCode::MalformedPacket;
         if self.retain && !principal.scopes.has(Scope::RetainedWrite) {
             let detail = format!("{principal} lacks the scope {}", Scope::RetainedWrite);
-            return Err(Refusal::of("/retain", ReasonCode::NotAuthorized, detail));
+            return Err(PublishRefusal::of(
+                "/retain",
+                ReasonCode::NotAuthorized,
+                detail,
+            ));
         }
         check_topic("/topic", &self.topic, api)?;
         if !may_publish(&self.topic) {
             let detail = "no client may publish to topics of the node's own";
-            return Err(Refusal::of("/topic", ReasonCode::NotAuthorized, detail));
+            return Err(PublishRefusal::of(
+                "/topic",
+                ReasonCode::NotAuthorized,
+                detail,
+            ));
         }
         let payload = payload_of(self.payload, self.payload_base64, self.payload_json)?;
         if self.payload_is_utf8 == Some(true) && std::str::from_utf8(&payload).is_err() {
             let detail = "the payload is not UTF-8";
             let reason = ReasonCode::PayloadFormatInvalid;
-            return Err(Refusal::of("/payload_is_utf8", reason, detail));
+            return Err(PublishRefusal::of("/payload_is_utf8", reason, detail));
         }
         if let Some(topic) = &self.response_topic {
             check_topic("/response_topic", topic, api)?;
@@ -174,21 +182,25 @@ impl MessageBody {
             let decoded = STANDARD.decode(text);
             decoded.map_err(|error| {
                 let detail = format!("is not Base64: {error}");
-                Refusal::of("/correlation_data_base64", malformed, detail)
+                PublishRefusal::of("/correlation_data_base64", malformed, detail)
             })
         });
         let correlation_data = correlation_data.transpose()?;
         let too_long = |len: Option<usize>| len.is_some_and(|len| len > usize::from(u16::MAX));
         if too_long(correlation_data.as_ref().map(Vec::len)) {
             let detail = "65535 bytes at most";
-            return Err(Refusal::of("/correlation_data_base64", malformed, detail));
+            return Err(PublishRefusal::of(
+                "/correlation_data_base64",
+                malformed,
+                detail,
+            ));
         }
         let content_type = self.content_type;
         check_text("/content_type", content_type.as_deref().unwrap_or_default())?;
         let properties_max = usize::from(api.control.info.limits.user_properties);
         if self.user_properties.len() > properties_max {
             let detail = format!("{properties_max} at most (limits.user_properties)");
-            return Err(Refusal::of("/user_properties", malformed, detail));
+            return Err(PublishRefusal::of("/user_properties", malformed, detail));
         }
         for UserProperty { name, value } in &self.user_properties {
             check_text("/user_properties", name)?;
@@ -213,9 +225,9 @@ impl MessageBody {
     }
 }
 
-fn check_topic(field: &'static str, topic: &str, api: &Api) -> Result<(), Refusal> {
+fn check_topic(field: &'static str, topic: &str, api: &Api) -> Result<(), PublishRefusal> {
     let limits = &api.control.info.limits;
-    let refused = |detail: String| Refusal::of(field, ReasonCode::TopicNameInvalid, detail);
+    let refused = |detail: String| PublishRefusal::of(field, ReasonCode::TopicNameInvalid, detail);
     if topic.contains(['+', '#']) {
         let detail = "a Topic Name has no wildcards: + and # are for subscribing";
         return Err(refused(detail.to_owned()));
@@ -243,43 +255,47 @@ fn check_topic(field: &'static str, topic: &str, api: &Api) -> Result<(), Refusa
 }
 
 /// [MQTT-1.5.4-2]
-fn check_text(field: &'static str, text: &str) -> Result<(), Refusal> {
+fn check_text(field: &'static str, text: &str) -> Result<(), PublishRefusal> {
     let detail = match text.len() {
         len if len > usize::from(u16::MAX) => "a text has 65535 bytes at most",
         _ if text.contains('\0') => "a text has no null character",
         _ => return Ok(()),
     };
-    Err(Refusal::of(field, ReasonCode::MalformedPacket, detail))
+    Err(PublishRefusal::of(
+        field,
+        ReasonCode::MalformedPacket,
+        detail,
+    ))
 }
 
 fn payload_of(
     text: Option<String>,
     base64: Option<String>,
     json: Option<Value>,
-) -> Result<Vec<u8>, Refusal> {
+) -> Result<Vec<u8>, PublishRefusal> {
     let malformed = ReasonCode::MalformedPacket;
     match (text, base64, json) {
         (None, None, None) => Ok(Vec::new()),
         (Some(text), None, None) => Ok(text.into_bytes()),
         (None, Some(base64), None) => STANDARD.decode(base64).map_err(|error| {
             let detail = format!("is not Base64: {error}");
-            Refusal::of("/payload_base64", malformed, detail)
+            PublishRefusal::of("/payload_base64", malformed, detail)
         }),
         // What was read can be written.
         (None, None, Some(json)) => Ok(json.to_string().into_bytes()),
         _ => {
             let detail = "one of payload, payload_base64 and payload_json, or none";
-            Err(Refusal::of("/payload", malformed, detail))
+            Err(PublishRefusal::of("/payload", malformed, detail))
         }
     }
 }
 
 /// What a shard has refused.
-pub(crate) fn refused(api: &Api, reason: ReasonCode) -> Refusal {
+pub(crate) fn refused(api: &Api, reason: ReasonCode) -> PublishRefusal {
     use ReasonCode::{NotAuthorized, PacketTooLarge, PayloadFormatInvalid, TopicNameInvalid};
     match reason {
-        TopicNameInvalid => Refusal::of("/topic", reason, "it has control characters"),
-        NotAuthorized => Refusal::of("/topic", reason, "it may not be published to"),
+        TopicNameInvalid => PublishRefusal::of("/topic", reason, "it has control characters"),
+        NotAuthorized => PublishRefusal::of("/topic", reason, "it may not be published to"),
         PacketTooLarge => {
             let limits = &api.control.info.limits;
             let detail = format!(
@@ -287,10 +303,10 @@ pub(crate) fn refused(api: &Api, reason: ReasonCode) -> Refusal {
                  limits.packet_bytes, {}",
                 limits.payload_bytes, limits.packet_bytes
             );
-            Refusal::of("/payload", reason, detail)
+            PublishRefusal::of("/payload", reason, detail)
         }
-        PayloadFormatInvalid => Refusal::of("/payload", reason, "it is not UTF-8"),
-        reason => Refusal {
+        PayloadFormatInvalid => PublishRefusal::of("/payload", reason, "it is not UTF-8"),
+        reason => PublishRefusal {
             field: None,
             detail: format!("not published, or not known to be stored: {reason}"),
             reason,
@@ -299,9 +315,9 @@ pub(crate) fn refused(api: &Api, reason: ReasonCode) -> Refusal {
 }
 
 /// Why a message was refused that the node has not accepted.
-pub(crate) fn refusal_of(api: &Api, outcome: &Published) -> Refusal {
+pub(crate) fn refusal_of(api: &Api, outcome: &Published) -> PublishRefusal {
     match outcome.is_held {
-        true => Refusal {
+        true => PublishRefusal {
             field: None,
             detail: "not published: the queue of an integration that takes it is full, and \
                      publishers wait for it; try again later"
@@ -312,9 +328,9 @@ pub(crate) fn refusal_of(api: &Api, outcome: &Published) -> Refusal {
     }
 }
 
-impl From<Refusal> for Problem {
-    fn from(refusal: Refusal) -> Self {
-        let Refusal {
+impl From<PublishRefusal> for Problem {
+    fn from(refusal: PublishRefusal) -> Self {
+        let PublishRefusal {
             field,
             detail,
             reason,
@@ -366,8 +382,8 @@ impl From<&Published> for PublishOutcome {
     }
 }
 
-impl From<Refusal> for PublishOutcome {
-    fn from(refusal: Refusal) -> Self {
+impl From<PublishRefusal> for PublishOutcome {
+    fn from(refusal: PublishRefusal) -> Self {
         Self {
             message_id: None,
             matched: 0,

@@ -19,7 +19,7 @@ use crate::extensions::About;
 use crate::extract::JsonBody;
 use crate::payload::shown;
 use crate::problem::{Problem, ProblemKind, ProblemView};
-use crate::publish::{self, MessageBody, Refusal, UserProperty};
+use crate::publish::{self, MessageBody, PublishRefusal, UserProperty};
 use crate::tenant::{InTenant, OfTenant};
 
 /// How long a response is waited for, milliseconds: unless it is said, and at most.
@@ -71,22 +71,22 @@ pub(crate) struct RequestBody {
 }
 
 impl RequestBody {
-    fn check(&self) -> Result<(), Refusal> {
+    fn check(&self) -> Result<(), PublishRefusal> {
         let invalid = ReasonCode::TopicNameInvalid;
         if let Some(topic) = &self.response_topic {
             if *topic == self.topic {
                 let detail = "the request itself would be the first message there";
-                return Err(Refusal::of("/response_topic", invalid, detail));
+                return Err(PublishRefusal::of("/response_topic", invalid, detail));
             }
             if !may_publish(topic) {
                 let detail = "no client may publish to topics of the node's own";
-                return Err(Refusal::of("/response_topic", invalid, detail));
+                return Err(PublishRefusal::of("/response_topic", invalid, detail));
             }
         }
         let timeout_ms = self.timeout_ms.unwrap_or(TIMEOUT_MS);
         if !(1..=TIMEOUT_MS_MAX).contains(&timeout_ms) {
             let detail = format!("expected 1 to {TIMEOUT_MS_MAX}");
-            return Err(Refusal::of("/timeout_ms", invalid, detail));
+            return Err(PublishRefusal::of("/timeout_ms", invalid, detail));
         }
         Ok(())
     }

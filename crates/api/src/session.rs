@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::api::Api;
-use crate::connection::Connection;
+use crate::connection::HttpConnection;
 use crate::extensions::Asker;
 use crate::extract::JsonBody;
 use crate::problem::{Problem, ProblemKind};
@@ -118,7 +118,7 @@ impl From<Locked> for Problem {
         headers(("Set-Cookie" = String, description = "The session's cookie")))))]
 pub(crate) async fn begin(
     State(api): State<Api>,
-    Extension(connection): Extension<Connection>,
+    Extension(connection): Extension<HttpConnection>,
     JsonBody(login): JsonBody<Login>,
 ) -> Result<Response, Problem> {
     let now = Instant::now();
@@ -181,7 +181,7 @@ pub(crate) async fn show(
     responses((status = 204, description = "It is ended")))]
 pub(crate) async fn end(
     State(api): State<Api>,
-    Extension(connection): Extension<Connection>,
+    Extension(connection): Extension<HttpConnection>,
     headers: HeaderMap,
 ) -> Response {
     if let Some(cookie) = cookie_of(&headers, connection.is_secure()) {

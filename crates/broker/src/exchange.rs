@@ -19,7 +19,7 @@ use crate::connect_request::ConnectingClient;
 use crate::connection::{Connection, Phase};
 use crate::event::Event;
 use crate::event_interest::Wants;
-use crate::exchange::state::{Exchange, Turn};
+use crate::exchange::state::{Exchange, ExchangeTurn};
 use crate::id::ConnectionId;
 use crate::node::{Cx, Node};
 use crate::session::permit::Permit;
@@ -86,8 +86,8 @@ impl Shard {
             return Err(PacketError::protocol(why, "MQTT-4.12.1-1"));
         }
         let again = match (auth.reason, &exchange.turn) {
-            (ReasonCode::ReAuthenticate, Turn::Over) => true,
-            (ReasonCode::ContinueAuthentication, Turn::Client(_)) => false,
+            (ReasonCode::ReAuthenticate, ExchangeTurn::Over) => true,
+            (ReasonCode::ContinueAuthentication, ExchangeTurn::Client(_)) => false,
             (ReasonCode::ReAuthenticate, _) => {
                 let why = "re-authentication while authentication is under way";
                 return Err(PacketError::protocol(why, ""));
@@ -100,9 +100,9 @@ impl Shard {
         let step = Step {
             method: Arc::clone(&exchange.method),
             data: auth.authentication_data.unwrap_or_default().into(),
-            state: match std::mem::replace(&mut exchange.turn, Turn::Keeper) {
-                Turn::Client(state) => Some(state),
-                Turn::Over | Turn::Keeper => None,
+            state: match std::mem::replace(&mut exchange.turn, ExchangeTurn::Keeper) {
+                ExchangeTurn::Client(state) => Some(state),
+                ExchangeTurn::Over | ExchangeTurn::Keeper => None,
             },
         };
         if again {
@@ -167,7 +167,7 @@ impl Shard {
         }
         let connection = self.connections.at(index);
         if let Some(exchange) = exchange_of(connection) {
-            exchange.turn = Turn::Client(state);
+            exchange.turn = ExchangeTurn::Client(state);
         }
         connection.phase = Phase::Challenged;
         self.queue_input(index);
@@ -233,12 +233,12 @@ impl Shard {
         let Some(exchange) = exchange_of(self.connections.at(id.index)) else {
             return;
         };
-        if !matches!(exchange.turn, Turn::Keeper) {
+        if !matches!(exchange.turn, ExchangeTurn::Keeper) {
             return;
         }
         let result = match answer {
             Authenticated::Continue { data, state } => {
-                exchange.turn = Turn::Client(state);
+                exchange.turn = ExchangeTurn::Client(state);
                 let reason = ReasonCode::ContinueAuthentication;
                 self.send_auth(cx, id.index, reason, Some(&data))
             }
@@ -278,7 +278,7 @@ impl Shard {
     ) -> Result<(), PacketError> {
         let refused = |cause: RefusalCause| PacketError::of(ReasonCode::NotAuthorized, cause);
         if let Some(exchange) = exchange_of(self.connections.at(id.index)) {
-            exchange.turn = Turn::Over;
+            exchange.turn = ExchangeTurn::Over;
             if let Some(timer) = exchange.deadline.take() {
                 self.wheel.cancel(timer);
             }

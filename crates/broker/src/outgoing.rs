@@ -23,13 +23,13 @@ pub(crate) struct Outgoing<'a> {
 
 /// What of a message is in its packets.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Parts<'a> {
+pub(crate) struct PacketParts<'a> {
     pub(crate) topic: &'a [u8],
     pub(crate) forwarded: &'a [u8],
     pub(crate) payload: &'a [u8],
 }
 
-impl<'a> Parts<'a> {
+impl<'a> PacketParts<'a> {
     pub(crate) fn of(publication: &Publication<'a>) -> Self {
         Self {
             topic: publication.topic.as_bytes(),
@@ -39,7 +39,7 @@ impl<'a> Parts<'a> {
     }
 }
 
-impl<'a> From<Contents<'a>> for Parts<'a> {
+impl<'a> From<Contents<'a>> for PacketParts<'a> {
     fn from(contents: Contents<'a>) -> Self {
         Self {
             topic: contents.topic_bytes(),
@@ -50,7 +50,7 @@ impl<'a> From<Contents<'a>> for Parts<'a> {
 }
 
 impl<'a> Outgoing<'a> {
-    pub(crate) fn packet(&self, parts: Parts<'a>) -> OutgoingPublish<'a> {
+    pub(crate) fn packet(&self, parts: PacketParts<'a>) -> OutgoingPublish<'a> {
         OutgoingPublish {
             dup: self.dup,
             qos: self.qos,
@@ -107,7 +107,12 @@ impl Templates {
     }
 
     /// Appends the packet of a plain receiver to `out`.
-    pub(crate) fn encode(&mut self, parts: Parts<'_>, outgoing: &Outgoing<'_>, out: &mut Vec<u8>) {
+    pub(crate) fn encode(
+        &mut self,
+        parts: PacketParts<'_>,
+        outgoing: &Outgoing<'_>,
+        out: &mut Vec<u8>,
+    ) {
         let kind = outgoing.kind();
         let bit = 1 << kind;
         if self.used & bit == 0 {

@@ -5,7 +5,7 @@ use martlet_permission::Limit;
 
 use crate::id::{RecordNumber, SessionEpoch};
 use crate::message::{Message, Publication};
-use crate::outgoing::{Outgoing, Parts, Templates};
+use crate::outgoing::{Outgoing, PacketParts, Templates};
 
 /// A session or a share group of this shard, as a subscriber.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -98,7 +98,7 @@ impl<'a> Routing<'a> {
     /// Appends the PUBLISH packet for one receiver. From the second receiver of the same kind on it
     /// is a copy of the first, with its own Packet Identifier.
     pub(crate) fn encode(&mut self, outgoing: &Outgoing<'_>, out: &mut Vec<u8>) {
-        let parts = Parts::of(&self.publication);
+        let parts = PacketParts::of(&self.publication);
         if outgoing.is_plain() {
             self.templates.encode(parts, outgoing, out);
         } else {

@@ -23,7 +23,7 @@ use crate::node::{Cx, Node};
 use crate::part::hold::looked_at;
 use crate::screen::screenings::PendingScreening;
 use crate::screening::{Screened, Screening, ScreeningKind};
-use crate::session::inbound::{Answer, ScreenedPublish};
+use crate::session::inbound::{PublishAnswer, ScreenedPublish};
 use crate::session::permit::Permit;
 use crate::shard::{PacketError, Shard};
 
@@ -209,7 +209,7 @@ impl Shard {
             }) => {
                 self.send_screening_answer(cx, session, &answered_on, &payload, publish.qos);
                 match refused {
-                    None => Answer::accepted(),
+                    None => PublishAnswer::accepted(),
                     Some((reason, why)) => {
                         self.refuse_screened(cx, (index, session), topic, reason, why)
                     }
@@ -253,7 +253,7 @@ impl Shard {
         topic: &str,
         reason: ReasonCode,
         why: Refusal,
-    ) -> Answer {
+    ) -> PublishAnswer {
         self.counters.publishes_refused += 1;
         self.tell_publish(cx, session, topic, reason, why);
         self.refused(index, reason)
@@ -268,7 +268,7 @@ impl Shard {
         publish: &Publish<'_>,
         qos2: Option<PacketId>,
         (identity, known): (Identity, u64),
-    ) -> Result<Answer, PacketError> {
+    ) -> Result<PublishAnswer, PacketError> {
         let tenant = self.sessions.at(session).tenant;
         let permit = Box::new(Permit::new(identity, known));
         if let Some(why) = self.why_not_of_device(tenant, topic, &permit) {

@@ -18,7 +18,7 @@ use tracing::{debug, warn};
 use crate::control::{Control, ControlError};
 use crate::shared_registry::{SharedRegistry, SharedRegistryError};
 use crate::wall_clock::{now_signed_ms, unsigned};
-use waiting::Waiting;
+use waiting::UnwrittenActivity;
 
 /// Time between two writes.
 const WRITE_EVERY: Duration = Duration::from_secs(1);
@@ -35,14 +35,14 @@ const TIMES: usize = 4;
 /// What is known of when devices sent something.
 #[derive(Debug)]
 pub struct DeviceActivity {
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<UnwrittenActivity>,
 }
 
 impl DeviceActivity {
     /// The activity of a node that starts now.
     pub fn new() -> Self {
         Self {
-            waiting: Mutex::new(Waiting::new(now_signed_ms())),
+            waiting: Mutex::new(UnwrittenActivity::new(now_signed_ms())),
         }
     }
 
@@ -52,7 +52,7 @@ impl DeviceActivity {
         waiting.note_at_once(tenant.0, id, is_telemetry, now_signed_ms());
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+    fn waiting(&self) -> MutexGuard<'_, UnwrittenActivity> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

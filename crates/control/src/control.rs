@@ -48,7 +48,7 @@ use crate::memory::Outside;
 use crate::presence::{ClientPresence, Presence};
 use crate::request::slots::RequestSlots;
 use crate::store::{PinnedStore, StoreSize, StoreState};
-use waiting::Waiting;
+use waiting::PendingAnswers;
 
 /// Facts about this node that do not change.
 #[derive(Clone, Debug)]
@@ -181,7 +181,7 @@ pub struct Control {
     /// See [`Control::clients_maximum`].
     clients_maximum: AtomicU64,
     next_request: AtomicU64,
-    waiting: Waiting,
+    waiting: PendingAnswers,
     pub(crate) requests: RequestSlots,
     stop: watch::Sender<bool>,
     reloads: mpsc::UnboundedSender<ReloadRequest>,

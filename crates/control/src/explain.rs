@@ -13,7 +13,7 @@ use crate::control::{Control, ControlError};
 
 /// What is asked.
 #[derive(Clone, Debug)]
-pub struct Question {
+pub struct PermissionQuestion {
     /// Among the clients of which tenant.
     pub tenant: TenantId,
     /// The user name; none: a client without one.
@@ -55,7 +55,7 @@ pub struct Explained {
     pub notes: Vec<String>,
 }
 
-impl Question {
+impl PermissionQuestion {
     /// Checks that any client could do that at all.
     ///
     /// # Errors
@@ -175,11 +175,11 @@ fn not_let_in(why: &str, asked: &str) -> Explained {
 }
 
 impl Control {
-    /// What decides. The question's topic is one: see [`Question::check`].
+    /// What decides. The question's topic is one: see [`PermissionQuestion::check`].
     ///
     /// # Errors
     /// If a shard does not answer in time.
-    pub async fn explain(&self, question: &Question) -> Result<Explained, ControlError> {
+    pub async fn explain(&self, question: &PermissionQuestion) -> Result<Explained, ControlError> {
         let policy = self.policy();
         let policy = policy.as_deref();
         let client_id = question.client_id();
@@ -205,7 +205,11 @@ impl Control {
 }
 
 /// The name that was asked about is the session's user, or, where no user has it, its client.
-fn is_meant(question: &Question, session: &SessionRules, policy: Option<&Policy>) -> bool {
+fn is_meant(
+    question: &PermissionQuestion,
+    session: &SessionRules,
+    policy: Option<&Policy>,
+) -> bool {
     let user = question.user.as_deref();
     if session.rules.is_none() || session.user.as_ref().map(UserName::as_str) == user {
         return true;
@@ -217,7 +221,7 @@ fn is_meant(question: &Question, session: &SessionRules, policy: Option<&Policy>
     question.client_id.is_none() && !user.is_some_and(is_user)
 }
 
-fn by_session(question: &Question, session: &SessionRules) -> Explained {
+fn by_session(question: &PermissionQuestion, session: &SessionRules) -> Explained {
     let client_id = question.client_id();
     let asked = format!(
         "the running node, by the rules that client {client_id} has, which is connected as {}",

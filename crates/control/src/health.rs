@@ -28,7 +28,7 @@ struct State {
 
 /// Whom a report is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reader {
+pub enum HealthAudience {
     /// A caller without credentials: names and addresses are left out.
     Anybody,
     /// A caller that may see the state of the node.

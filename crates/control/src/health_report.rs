@@ -6,7 +6,7 @@ use martlet_broker::Counters;
 
 use crate::authentication::LockedOut;
 use crate::control::{Control, sum};
-use crate::health::{HealthReport, READY, Reader, STORE_FAILING};
+use crate::health::{HealthAudience, HealthReport, READY, STORE_FAILING};
 use crate::integrations::Integrations;
 use crate::memory;
 use crate::rfc3339;
@@ -22,7 +22,7 @@ impl Control {
     pub async fn health_report(
         &self,
         integrations: Option<&Integrations>,
-        reader: Reader,
+        reader: HealthAudience,
     ) -> HealthReport {
         let counters = self.snapshots_within(HEALTH_TIMEOUT).await;
         let counters = counters.map_or_else(|_| Counters::default(), |all| sum(&all));
@@ -34,10 +34,10 @@ impl Control {
         &self,
         counters: &Counters,
         integrations: Option<&Integrations>,
-        reader: Reader,
+        reader: HealthAudience,
     ) -> HealthReport {
         let mut report = self.health.report();
-        if reader == Reader::Operator {
+        if reader == HealthAudience::Operator {
             report.connections_max = Some(self.info.connections_max);
         }
         if self.shards.is_accepting_paused() {
@@ -47,7 +47,7 @@ impl Control {
                 self.info.connections_max
             ));
         }
-        if reader == Reader::Anybody {
+        if reader == HealthAudience::Anybody {
             report.environment_file = None;
         }
         let memory = memory::warning(&self.shards.memory_use());
@@ -58,7 +58,7 @@ impl Control {
         report.warnings.extend(self.certificate_warnings(reader));
         if let Some(integrations) = integrations {
             report.warnings.extend(integrations.warnings(reader));
-            if reader == Reader::Operator {
+            if reader == HealthAudience::Operator {
                 report.notes = integrations.notes();
             }
         }
@@ -96,13 +96,13 @@ impl Control {
 
 impl Control {
     /// Certificates of listeners that have expired.
-    fn certificate_warnings(&self, reader: Reader) -> Vec<String> {
+    fn certificate_warnings(&self, reader: HealthAudience) -> Vec<String> {
         let facts = self.node_facts();
         let now_secs = now_signed_ms() / 1_000;
         let own = facts.certificates.iter();
         let expired = own.filter(|one| one.used_as == "server" && one.not_after_secs <= now_secs);
         match reader {
-            Reader::Operator => expired
+            HealthAudience::Operator => expired
                 .map(|one| {
                     let ends_ms = u64::try_from(one.not_after_secs.saturating_mul(1_000));
                     let at = rfc3339::in_words(ends_ms.unwrap_or(0));
@@ -113,10 +113,10 @@ impl Control {
                     )
                 })
                 .collect(),
-            Reader::Anybody if expired.count() > 0 => {
+            HealthAudience::Anybody if expired.count() > 0 => {
                 vec!["The certificate of a listener has expired.".to_owned()]
             }
-            Reader::Anybody => Vec::new(),
+            HealthAudience::Anybody => Vec::new(),
         }
     }
 }
@@ -135,7 +135,7 @@ fn queues_warning(full: u64) -> Option<String> {
 }
 
 /// What operators should know of guessed passwords.
-fn lockouts_warning(locked_out: &LockedOut, reader: Reader) -> Option<String> {
+fn lockouts_warning(locked_out: &LockedOut, reader: HealthAudience) -> Option<String> {
     let who = match locked_out.now {
         0 => return None,
         1 => "1 address or name is".to_owned(),
@@ -146,8 +146,8 @@ fn lockouts_warning(locked_out: &LockedOut, reader: Reader) -> Option<String> {
         false => "",
     };
     let named = match reader {
-        Reader::Anybody => String::new(),
-        Reader::Operator => format!(" ({}{more})", locked_out.some.join("; ")),
+        HealthAudience::Anybody => String::new(),
+        HealthAudience::Operator => format!(" ({}{more})", locked_out.some.join("; ")),
     };
     Some(format!(
         "{who} locked out for too many wrong credentials{named}: no more passwords are checked \

@@ -41,7 +41,7 @@ use crate::cause::Cause;
 use crate::presence::{Known, Presence};
 use crate::wall_clock::now_ms;
 pub use entry::Entry;
-use entry::Written;
+use entry::NotedEvent;
 use runs::Runs;
 
 /// Entries about what was refused or lost, at most.
@@ -109,7 +109,7 @@ impl Default for JournalEntries {
 /// Entries in order; the oldest make room.
 #[derive(Debug)]
 struct Entries {
-    written: VecDeque<Arc<Written>>,
+    written: VecDeque<Arc<NotedEvent>>,
     count_max: usize,
     /// Bytes of all entries, approximately, and at most.
     bytes: usize,
@@ -127,7 +127,7 @@ impl Entries {
     }
 
     /// Appends an entry; the number of the last one that had to go for it.
-    fn push(&mut self, written: Arc<Written>) -> Option<u64> {
+    fn push(&mut self, written: Arc<NotedEvent>) -> Option<u64> {
         self.bytes += written.memory_bytes();
         self.written.push_back(written);
         self.make_room()
@@ -146,8 +146,9 @@ impl Entries {
 
 impl JournalEntries {
     /// In the order of their numbers, from this one on.
-    fn from(&self, from: u64) -> impl Iterator<Item = &Arc<Written>> {
-        let part = |all: &VecDeque<Arc<Written>>| all.partition_point(|written| written.seq < from);
+    fn from(&self, from: u64) -> impl Iterator<Item = &Arc<NotedEvent>> {
+        let part =
+            |all: &VecDeque<Arc<NotedEvent>>| all.partition_point(|written| written.seq < from);
         let (troubles, comings) = (&self.troubles.written, &self.comings.written);
         let mut troubles = troubles.range(part(troubles)..).peekable();
         let mut comings = comings.range(part(comings)..).peekable();
@@ -158,7 +159,7 @@ impl JournalEntries {
         })
     }
 
-    fn latest_first(&self) -> impl Iterator<Item = &Arc<Written>> {
+    fn latest_first(&self) -> impl Iterator<Item = &Arc<NotedEvent>> {
         let mut troubles = self.troubles.written.iter().rev().peekable();
         let mut comings = self.comings.written.iter().rev().peekable();
         std::iter::from_fn(move || match (troubles.peek(), comings.peek()) {
@@ -315,7 +316,7 @@ impl Journal {
         let mut kept = self.lock();
         kept.last += 1;
         let seq = kept.last;
-        let written = Arc::new(Written {
+        let written = Arc::new(NotedEvent {
             seq,
             at_ms,
             told: told.shown().into_owned(),
@@ -391,7 +392,7 @@ impl Journal {
     /// The last refusal of a message to this topic, behind an entry of this number.
     pub fn publish_refused(&self, behind: u64, tenant: TenantId, topic: &str) -> Option<Entry> {
         let kept = self.lock();
-        let is_it = |written: &&Arc<Written>| match &written.told.event {
+        let is_it = |written: &&Arc<NotedEvent>| match &written.told.event {
             Event::PublishRefused { topic: to, .. } => {
                 written.told.head.tenant == tenant && is_of_name(to, topic)
             }
@@ -412,7 +413,7 @@ impl Journal {
         is_wanted: impl Fn(&str) -> bool,
     ) -> Vec<Entry> {
         let kept = self.lock();
-        let is_it = |written: &&Arc<Written>| match &written.told.event {
+        let is_it = |written: &&Arc<NotedEvent>| match &written.told.event {
             event @ (Event::PublishRefused { .. } | Event::RateExceeded { .. }) => {
                 written.told.head.tenant == tenant && event.topic().is_some_and(&is_wanted)
             }
@@ -426,7 +427,7 @@ impl Journal {
 
     /// What became of a name of a tenant recently, the latest last.
     pub(crate) fn runs_of(&self, tenant: TenantId, name: &str, presence: &Presence) -> Vec<Run> {
-        let entry = |written: &Written| written.entry(&self.commands);
+        let entry = |written: &NotedEvent| written.entry(&self.commands);
         // Before the lock: who writes has that of presence first.
         let calm = presence.calm(tenant, name);
         self.lock().runs.of(tenant, name, calm, entry)

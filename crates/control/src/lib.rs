@@ -114,7 +114,7 @@ pub use control::{
     Control, ControlError, ControlParts, NodeInfo, OwnTopics, ReloadOf, ReloadRequest, Reloaded,
     Shards, SilenceTold, UserPlaces,
 };
-pub use health::{Health, HealthReport, Reader};
+pub use health::{Health, HealthAudience, HealthReport};
 pub use latencies::Latencies;
 pub use memory::{CountBytes, MemoryHeld, MemoryReport};
 pub use metrics::MetricsFormat;

@@ -24,8 +24,8 @@ const SWEEP_EVERY: Duration = EVERY.saturating_mul(AT_ONCE);
 /// Decides which lines about refusals are written.
 #[derive(Debug, Default)]
 pub(crate) struct LogLimit {
-    entries: HashMap<Key, Entry>,
-    others: Option<Entry>,
+    entries: HashMap<Key, KindOfLine>,
+    others: Option<KindOfLine>,
     hasher: RandomState,
     swept: Option<Instant>,
 }
@@ -40,7 +40,7 @@ struct Key {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct KindOfLine {
     /// Lines that may be written, as of `since`.
     lines: u32,
     since: Instant,
@@ -64,7 +64,7 @@ impl fmt::Display for LeftOut {
     }
 }
 
-impl Entry {
+impl KindOfLine {
     fn new(now: Instant) -> Self {
         Self {
             lines: AT_ONCE,
@@ -115,8 +115,11 @@ impl LogLimit {
         let is_full = self.entries.len() >= MOST;
         let entry = match self.entries.get_mut(&key) {
             Some(entry) => entry,
-            None if is_full => self.others.get_or_insert_with(|| Entry::new(now)),
-            None => self.entries.entry(key).or_insert_with(|| Entry::new(now)),
+            None if is_full => self.others.get_or_insert_with(|| KindOfLine::new(now)),
+            None => self
+                .entries
+                .entry(key)
+                .or_insert_with(|| KindOfLine::new(now)),
         };
         entry.take(now)
     }

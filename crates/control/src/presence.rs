@@ -19,7 +19,7 @@ pub use alive::Alive;
 pub use client::ClientPresence;
 pub use keep::Keeper;
 pub use known::ClientSource;
-pub(crate) use known::{Calm, Known};
+pub(crate) use known::{Known, QuietClient};
 pub use publish::PresenceTopics;
 
 use std::collections::HashMap;
@@ -144,7 +144,7 @@ impl Presence {
     }
 
     /// How a client came and went, as far as it did in this run.
-    pub(crate) fn calm(&self, tenant: TenantId, client_id: &str) -> Option<Calm> {
+    pub(crate) fn calm(&self, tenant: TenantId, client_id: &str) -> Option<QuietClient> {
         self.lock().calm(tenant, client_id)
     }
 

@@ -11,8 +11,8 @@ use std::error::Error;
 use std::sync::Arc;
 
 use martlet_integrate::{
-    AllowedNetworks, Attempt, ConfiguredSink, Kept, Key, Kind, OneByOne, Outcome, SecretValue,
-    SecretValues, Settings, SinkMessage, Surroundings, Table, Takes, Template, json,
+    AllowedNetworks, Attempt, ConfiguredSink, Key, Kind, OneByOne, Outcome, SecretValue,
+    SecretValues, Settings, SinkMessage, SinkState, Surroundings, Table, Takes, Template, json,
 };
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
@@ -44,7 +44,7 @@ fn make(
     };
     let sink = ConfiguredSink::one_by_one(settings, move |secrets| TcpSink {
         target: target.clone(),
-        connection: Kept::new(secrets),
+        connection: SinkState::new(secrets),
     });
     Ok(sink.with_secrets_of([&password]))
 }
@@ -69,7 +69,7 @@ impl Target {
 
 struct TcpSink {
     target: Target,
-    connection: Kept<BufReader<TcpStream>>,
+    connection: SinkState<BufReader<TcpStream>>,
 }
 
 impl TcpSink {
@@ -129,7 +129,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
     let mut sink = TcpSink {
         target,
-        connection: Kept::example([("password", "open sesame")]),
+        connection: SinkState::example([("password", "open sesame")]),
     };
     let mut outcomes = Vec::new();
     for payload in ["21.5", "99"] {

@@ -47,10 +47,10 @@ use crate::sink::{Outcome, Sink, SinkMessage, sent_at_once};
 use message::Outward;
 use outgoing::Messages;
 use status::Status;
-use worker::{Ask, Parts};
+use worker::{Ask, WorkerParts};
 
-pub use brokers::{Broker, Brokers};
-pub use connection::{Connection, ConnectionError};
+pub use brokers::{BrokerAddresses, Brokers};
+pub use connection::{ConnectionError, NamedConnection};
 pub use protocol::Protocol;
 pub use settings::{Address, BridgeSettings, DEFAULT_QOS, KIND, Start, TOPICS, check_addresses};
 pub use topics::{Direction, TopicRule, Topics};
@@ -60,13 +60,13 @@ pub(crate) const PUBLISHER: &str = "$bridge/";
 
 /// Where a bridge begins.
 #[derive(Clone)]
-struct Route {
+struct BridgeOrigin {
     /// Name of the node.
     node: Arc<str>,
     host: Arc<dyn Host>,
 }
 
-impl fmt::Debug for Route {
+impl fmt::Debug for BridgeOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Route").field(&self.node).finish()
     }
@@ -76,7 +76,7 @@ impl fmt::Debug for Route {
 #[derive(Debug)]
 struct BridgeSink {
     settings: Arc<BridgeSettings>,
-    route: Route,
+    route: BridgeOrigin,
     worker: mpsc::UnboundedSender<Ask>,
     /// That of the worker; none: it could not be started.
     runtime: Option<Handle>,
@@ -127,11 +127,11 @@ impl BridgeSink {
             connection.started(&asks);
         }
         let status = Arc::<Status>::default();
-        let route = Route {
+        let route = BridgeOrigin {
             node: host.node().into(),
             host: Arc::clone(&host),
         };
-        let runtime = worker::start(Parts {
+        let runtime = worker::start(WorkerParts {
             settings: Arc::clone(&settings),
             secrets,
             route: route.clone(),

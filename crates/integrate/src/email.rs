@@ -12,7 +12,7 @@ use lettre::{AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor};
 use tokio::net::TcpStream;
 
 use crate::each::OneByOne;
-use crate::kept::Kept;
+use crate::kept::SinkState;
 use crate::kind::{ConfiguredSink, Key, Kind, Surroundings, Table, Takes};
 use crate::networks::AllowedNetworks;
 use crate::notice::Notice;
@@ -113,7 +113,7 @@ fn make(
     let password = email.password.clone();
     let sink = ConfiguredSink::one_by_one(settings, move |secrets| EmailSink {
         settings: email.clone(),
-        transport: Kept::new(secrets),
+        transport: SinkState::new(secrets),
         refused: None,
     });
     Ok(sink.with_secrets_of(password.iter()))
@@ -173,7 +173,7 @@ type Transport = AsyncSmtpTransport<Tokio1Executor>;
 struct EmailSink {
     settings: EmailSettings,
     /// With the address that it connects to.
-    transport: Kept<(SocketAddr, Transport)>,
+    transport: SinkState<(SocketAddr, Transport)>,
     /// Receivers that the server has refused in the last mail, while it has taken others.
     refused: Option<String>,
 }

@@ -55,15 +55,15 @@ enum NextMessage {
 
 /// The messages of a call, as the sink sees them.
 #[derive(Debug)]
-pub struct Feed {
+pub struct SinkMessages {
     shared: Arc<Shared>,
     /// Number of outcomes with which the runner is woken: to wake it for each costs more than the
     /// outcome is worth.
     told_at: usize,
 }
 
-impl Feed {
-    /// The next message; none if there is none now. See [`Feed::more`].
+impl SinkMessages {
+    /// The next message; none if there is none now. See [`SinkMessages::more`].
     pub fn take(&mut self) -> Option<(Ticket, SinkMessage)> {
         let mut state = self.shared.lock();
         let message = state.waiting.pop_front();
@@ -73,7 +73,7 @@ impl Feed {
         message
     }
 
-    /// Waits until [`Feed::take`] has a message. If no more come in this call, it waits for ever: a
+    /// Waits until [`SinkMessages::take`] has a message. If no more come in this call, it waits for ever: a
     /// sink waits for it only while it has messages under way, and returns when it has none.
     pub async fn more(&mut self) {
         loop {
@@ -140,9 +140,9 @@ pub(crate) struct Feeder(Arc<Shared>);
 
 impl Feeder {
     /// For a call in which the sink may have this number of messages at once.
-    pub(crate) fn new(messages_max: usize) -> (Self, Feed) {
+    pub(crate) fn new(messages_max: usize) -> (Self, SinkMessages) {
         let shared = Arc::<Shared>::default();
-        let feed = Feed {
+        let feed = SinkMessages {
             shared: Arc::clone(&shared),
             told_at: (messages_max / 4).max(1),
         };
@@ -181,7 +181,7 @@ impl Feeder {
 /// that it has not said are [`Outcome::NotTried`].
 pub(crate) async fn deliver_batch(
     batch: &[SinkMessage],
-    deliver: impl AsyncFnOnce(&mut Feed),
+    deliver: impl AsyncFnOnce(&mut SinkMessages),
 ) -> Vec<Outcome> {
     let (feeder, mut feed) = Feeder::new(batch.len());
     let numbered = (0..).map(Ticket).zip(batch.iter().cloned());

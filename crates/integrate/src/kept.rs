@@ -10,19 +10,19 @@ use crate::secret::{SecretValue, SecretValues, SecretsReceiver};
 
 /// What a sink keeps between deliveries, such as a connection to the other system. It is made of
 /// the secrets of the sink, and made anew when these change.
-pub struct Kept<T> {
+pub struct SinkState<T> {
     secrets: SecretsReceiver,
     value: Option<T>,
 }
 
-impl<T> fmt::Debug for Kept<T> {
+impl<T> fmt::Debug for SinkState<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let is_there = self.value.is_some();
         f.debug_tuple("Kept").field(&is_there).finish()
     }
 }
 
-impl<T> Kept<T> {
+impl<T> SinkState<T> {
     /// Nothing yet, to be made of these secrets.
     pub fn new(secrets: SecretsReceiver) -> Self {
         Self {
@@ -40,7 +40,7 @@ impl<T> Kept<T> {
     }
 
     /// Takes it out; `make` makes it if there is none, or if the secrets have changed. Only what
-    /// comes back by [`Kept::keep`] is used again. So after a failure, or after a delivery that was
+    /// comes back by [`SinkState::keep`] is used again. So after a failure, or after a delivery that was
     /// dropped at an `await`, the next delivery gets a new one.
     ///
     /// # Errors
@@ -65,7 +65,7 @@ impl<T> Kept<T> {
     /// Makes it anew and keeps that: a test of whether it can be made now.
     ///
     /// # Errors
-    /// As for [`Kept::take`].
+    /// As for [`SinkState::take`].
     pub async fn renew<F>(
         &mut self,
         make: impl FnOnce(Arc<SecretValues>) -> F,
@@ -95,7 +95,7 @@ mod tests {
     #[tokio::test]
     async fn it_is_made_anew_after_a_failure_and_when_secrets_change() {
         let (secrets, receiver) = watch::channel(Err(SecretTrouble::NotRead));
-        let mut kept = Kept::new(receiver);
+        let mut kept = SinkState::new(receiver);
         let name = async |values: Arc<SecretValues>| Ok(values["token"].expose().to_owned());
         assert_eq!(
             kept.take(name).await,
@@ -120,7 +120,7 @@ mod tests {
         kept.keep("kept".to_owned());
         assert_eq!(kept.renew(name).await, Ok(()));
         assert_eq!(kept.take(name).await.as_deref(), Ok("second"));
-        let mut example = Kept::example([("token", "of a test")]);
+        let mut example = SinkState::example([("token", "of a test")]);
         assert_eq!(example.take(name).await.as_deref(), Ok("of a test"));
     }
 }

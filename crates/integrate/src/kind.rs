@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::bridge::{Broker, Connection};
+use crate::bridge::{BrokerAddresses, NamedConnection};
 use crate::each::{self, Each, OneByOne};
 use crate::host::Host;
 use crate::networks::AllowedNetworks;
@@ -228,8 +228,8 @@ pub struct ConfiguredSink {
     secrets: Vec<Box<str>>,
     files: Vec<PathBuf>,
     read_files: Vec<PathBuf>,
-    connection: Option<Arc<Connection>>,
-    broker: Option<Broker>,
+    connection: Option<Arc<NamedConnection>>,
+    broker: Option<BrokerAddresses>,
     start: Arc<Start>,
 }
 
@@ -316,25 +316,25 @@ impl ConfiguredSink {
 
     /// It is a bridge to this broker.
     #[must_use]
-    pub(crate) fn with_broker(mut self, broker: Broker) -> Self {
+    pub(crate) fn with_broker(mut self, broker: BrokerAddresses) -> Self {
         self.broker = Some(broker);
         self
     }
 
     /// The broker that it connects to, if it is a bridge.
-    pub fn broker(&self) -> Option<&Broker> {
+    pub fn broker(&self) -> Option<&BrokerAddresses> {
         self.broker.as_ref()
     }
 
     /// It is this named connection.
     #[must_use]
-    pub(crate) fn with_connection(mut self, connection: Arc<Connection>) -> Self {
+    pub(crate) fn with_connection(mut self, connection: Arc<NamedConnection>) -> Self {
         self.connection = Some(connection);
         self
     }
 
     /// The named connection that it is, if it is one.
-    pub fn connection(&self) -> Option<&Arc<Connection>> {
+    pub fn connection(&self) -> Option<&Arc<NamedConnection>> {
         self.connection.as_ref()
     }
 

@@ -50,13 +50,13 @@ mod via;
 pub mod webhook;
 mod words;
 
-pub use bridge::{Broker, Brokers, Connection, ConnectionError};
+pub use bridge::{BrokerAddresses, Brokers, ConnectionError, NamedConnection};
 pub use caught::{apart, catch, end_thread, is_caught};
 pub use dead_letters::{DeadLetter, DeadLetterHead, DeadLetterStore};
 pub use each::OneByOne;
-pub use feed::{Feed, Ticket};
+pub use feed::{SinkMessages, Ticket};
 pub use host::{Host, HostFuture, PartSession, RequestTrouble, Response, SavedState};
-pub use kept::Kept;
+pub use kept::SinkState;
 pub use kind::{ConfiguredSink, KINDS, Key, Kind, SOURCES, Surroundings, Table, TableValue, Takes};
 pub use lanes::{LaneEvent, Lanes, Token};
 pub use masking::SecretTexts;

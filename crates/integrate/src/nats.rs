@@ -31,12 +31,12 @@ use async_nats::jetstream::context::{PublishAckFuture, PublishError, PublishErro
 use async_nats::jetstream::{Error as JetStreamError, ErrorCode};
 use futures_util::FutureExt as _;
 
-use crate::feed::{Feed, Ticket, deliver_batch};
-use crate::kept::Kept;
+use crate::feed::{SinkMessages, Ticket, deliver_batch};
+use crate::kept::SinkState;
 use crate::secret::{SecretValues, SecretsReceiver};
 use crate::sink::{Outcome, Sink, SinkMessage, sent_at_once};
 use crate::words::error_words;
-use connection::Connection;
+use connection::NatsConnection;
 use lines::LogLines;
 use mirror::NextExpiry;
 use suspects::{Culprit, Suspects, UnderWay};
@@ -54,7 +54,7 @@ pub struct NatsSink {
     node: Arc<str>,
     /// One over which every message so far was answered. After a failure a new one is made: what
     /// the old one still holds cannot come behind newer messages then.
-    connection: Kept<Connection>,
+    connection: SinkState<NatsConnection>,
     /// The lines of the log for messages, if there are any.
     lines: Option<LogLines>,
     /// Of a sink with a bucket.
@@ -72,7 +72,7 @@ impl NatsSink {
             suspects: Suspects::default(),
             lines: (settings.logs_messages).then(|| LogLines::new(&settings.name)),
             settings,
-            connection: Kept::new(secrets),
+            connection: SinkState::new(secrets),
         }
     }
 
@@ -82,8 +82,8 @@ impl NatsSink {
         self
     }
 
-    async fn connect(&mut self) -> Result<Connection, String> {
-        self.connection.discard_if(Connection::is_lost);
+    async fn connect(&mut self) -> Result<NatsConnection, String> {
+        self.connection.discard_if(NatsConnection::is_lost);
         let settings = &self.settings;
         let open = |secrets: Arc<_>| async move { open(settings, &secrets).await };
         let connection = self.connection.take(open).await;
@@ -113,7 +113,7 @@ impl NatsSink {
     /// one at which the server has ended it, if that is known.
     fn lost<'a>(
         &mut self,
-        to: &Connection,
+        to: &NatsConnection,
         sent: impl Iterator<Item = (&'a SinkMessage, &'a str)>,
     ) -> Option<Culprit> {
         let under_way = sent.map(|(message, subject)| self.under_way(message, subject));
@@ -130,7 +130,11 @@ impl NatsSink {
     }
 
     /// Sends a message without waiting for its acknowledgement.
-    async fn send(&self, to: &Connection, message: &SinkMessage) -> Result<Sent, Outcome> {
+    async fn send(
+        &self,
+        to: &NatsConnection,
+        message: &SinkMessage,
+    ) -> Result<SentMessage, Outcome> {
         if self.settings.bucket.is_some() && !message.retain() {
             return Err(Outcome::Done);
         }
@@ -152,7 +156,7 @@ impl NatsSink {
                 .client
                 .publish_with_headers(subject.clone(), headers, payload);
             return match sent.await {
-                Ok(()) => Ok(Sent { ack: None, subject }),
+                Ok(()) => Ok(SentMessage { ack: None, subject }),
                 Err(error) => Err(outcome_without_jetstream(&error)),
             };
         }
@@ -161,7 +165,7 @@ impl NatsSink {
             .payload(payload);
         let sent = to.jetstream.send_publish(subject.clone(), publish).await;
         match sent {
-            Ok(ack) => Ok(Sent {
+            Ok(ack) => Ok(SentMessage {
                 ack: Some(ack),
                 subject,
             }),
@@ -173,7 +177,7 @@ impl NatsSink {
     /// ended the connection before are sent alone, behind the others.
     async fn publish_unacknowledged(
         &mut self,
-        to: &Connection,
+        to: &NatsConnection,
         batch: &[SinkMessage],
     ) -> Vec<Outcome> {
         let mut outcomes = vec![Outcome::NotTried; batch.len()];
@@ -222,7 +226,7 @@ impl NatsSink {
 
     /// Sends messages as they come, and says of each whether it was acknowledged. Returns whether
     /// all were answered.
-    async fn publish(&mut self, to: &Connection, feed: &mut Feed) -> bool {
+    async fn publish(&mut self, to: &NatsConnection, feed: &mut SinkMessages) -> bool {
         let mut sent = VecDeque::new();
         let mut put_off = VecDeque::new();
         let mut state = Answers::default();
@@ -296,7 +300,7 @@ impl NatsSink {
     /// Sends a message, whose answer is waited for later.
     async fn begin(
         &self,
-        to: &Connection,
+        to: &NatsConnection,
         (ticket, message): (Ticket, SinkMessage),
         sent: &mut VecDeque<InFlight>,
         state: &mut Answers,
@@ -381,7 +385,7 @@ type Ack = <PublishAckFuture as IntoFuture>::IntoFuture;
 /// Waits for an acknowledgement. `fails` says that an earlier one did not come: the time limit of
 /// each begins when it is waited for, so only those count that are here.
 async fn acknowledged(
-    (to, lost): (&Connection, impl Future<Output = ()>),
+    (to, lost): (&NatsConnection, impl Future<Output = ()>),
     ack: &mut Ack,
     subject: &str,
     fails: bool,
@@ -405,8 +409,8 @@ async fn acknowledged(
 }
 
 /// Connects, and creates the stream or bucket if it is not there.
-async fn open(settings: &NatsSettings, secrets: &SecretValues) -> Result<Connection, String> {
-    let connection = Connection::open(&settings.server, secrets).await?;
+async fn open(settings: &NatsSettings, secrets: &SecretValues) -> Result<NatsConnection, String> {
+    let connection = NatsConnection::open(&settings.server, secrets).await?;
     if let Some(new) = &settings.stream {
         let filter = settings.subject.filter();
         let made = stream::create_if_none(&connection.jetstream, new, filter).await;
@@ -420,7 +424,7 @@ async fn open(settings: &NatsSettings, secrets: &SecretValues) -> Result<Connect
 }
 
 /// A message that was sent.
-struct Sent {
+struct SentMessage {
     /// Its acknowledgement by JetStream.
     ack: Option<PublishAckFuture>,
     subject: String,
@@ -428,7 +432,7 @@ struct Sent {
 
 impl NatsSink {
     /// Delivers messages that JetStream acknowledges.
-    async fn deliver_acknowledged(&mut self, feed: &mut Feed) {
+    async fn deliver_acknowledged(&mut self, feed: &mut SinkMessages) {
         let connection = match self.connect().await {
             Ok(connection) => connection,
             Err(why) => return feed.fail(why),
@@ -463,13 +467,13 @@ impl Sink for NatsSink {
         if !self.settings.uses_jetstream {
             return self.deliver_unacknowledged(batch).await;
         }
-        deliver_batch(batch, async |feed: &mut Feed| {
+        deliver_batch(batch, async |feed: &mut SinkMessages| {
             self.deliver_acknowledged(feed).await;
         })
         .await
     }
 
-    async fn deliver_from(&mut self, feed: &mut Feed) {
+    async fn deliver_from(&mut self, feed: &mut SinkMessages) {
         if self.settings.uses_jetstream {
             return self.deliver_acknowledged(feed).await;
         }
@@ -510,7 +514,11 @@ fn denied(subject: &str) -> Outcome {
 
 /// What becomes of a message that was sent without JetStream, when the server has read it or has
 /// not.
-fn unacknowledged(to: &Connection, read: Result<(), PublishErrorKind>, subject: &str) -> Outcome {
+fn unacknowledged(
+    to: &NatsConnection,
+    read: Result<(), PublishErrorKind>,
+    subject: &str,
+) -> Outcome {
     match read {
         _ if to.denies(subject) => denied(subject),
         // It may be one of those that the client has not heard of.
@@ -525,7 +533,7 @@ fn unacknowledged(to: &Connection, read: Result<(), PublishErrorKind>, subject: 
 const SUBJECT_IS_FULL: &str = "maximum messages per subject exceeded";
 
 /// What a refusal or failure of JetStream means for a message.
-fn outcome(to: &Connection, error: &PublishError, subject: &str) -> Outcome {
+fn outcome(to: &NatsConnection, error: &PublishError, subject: &str) -> Outcome {
     let why = to.masked(&error_words(&error));
     let code = std::error::Error::source(error)
         .and_then(|cause| cause.downcast_ref::<JetStreamError>())

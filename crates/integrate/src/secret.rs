@@ -191,10 +191,10 @@ impl std::error::Error for SecretTrouble {}
 /// A text of settings, which may refer to secrets as `${secret:NAME}`. It is not secret itself
 /// unless somebody wrote a secret into it, so `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Template(Vec<Part>);
+pub struct Template(Vec<TemplatePiece>);
 
 #[derive(Clone, PartialEq, Eq)]
-enum Part {
+enum TemplatePiece {
     Text(Box<str>),
     Secret(Box<str>),
 }
@@ -223,13 +223,13 @@ impl Template {
                 );
             }
             if !before.is_empty() {
-                parts.push(Part::Text(before.into()));
+                parts.push(TemplatePiece::Text(before.into()));
             }
-            parts.push(Part::Secret(name.into()));
+            parts.push(TemplatePiece::Secret(name.into()));
             rest = behind;
         }
         if !rest.is_empty() {
-            parts.push(Part::Text(rest.into()));
+            parts.push(TemplatePiece::Text(rest.into()));
         }
         Ok(Self(parts))
     }
@@ -237,8 +237,8 @@ impl Template {
     /// Names of the secrets that it refers to.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().filter_map(|part| match part {
-            Part::Secret(name) => Some(&**name),
-            Part::Text(_) => None,
+            TemplatePiece::Secret(name) => Some(&**name),
+            TemplatePiece::Text(_) => None,
         })
     }
 
@@ -250,8 +250,8 @@ impl Template {
         let mut text = String::new();
         for part in &self.0 {
             match part {
-                Part::Text(part) => text.push_str(part),
-                Part::Secret(name) => {
+                TemplatePiece::Text(part) => text.push_str(part),
+                TemplatePiece::Secret(name) => {
                     let value = values.get(name).ok_or_else(|| SecretTrouble::Missing {
                         names: vec![name.to_string()],
                         team: String::new(),

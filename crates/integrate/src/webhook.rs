@@ -14,8 +14,8 @@ use std::time::Duration;
 use url::Url;
 
 use crate::each::deliver_within;
-use crate::feed::{Feed, deliver_batch};
-use crate::kept::Kept;
+use crate::feed::{SinkMessages, deliver_batch};
+use crate::kept::SinkState;
 use crate::networks::AllowedNetworks;
 use crate::secret::{SecretsReceiver, Template};
 use crate::sink::{Outcome, Sink, SinkMessage};
@@ -69,7 +69,7 @@ impl WebhookSettings {
 #[derive(Debug)]
 pub struct WebhookSink {
     settings: WebhookSettings,
-    target: Kept<Arc<Target>>,
+    target: SinkState<Arc<Target>>,
 }
 
 impl WebhookSink {
@@ -77,7 +77,7 @@ impl WebhookSink {
     pub fn new(settings: WebhookSettings, secrets: SecretsReceiver) -> Self {
         Self {
             settings,
-            target: Kept::new(secrets),
+            target: SinkState::new(secrets),
         }
     }
 
@@ -93,10 +93,10 @@ impl WebhookSink {
 
 impl Sink for WebhookSink {
     async fn deliver(&mut self, batch: &[SinkMessage]) -> Vec<Outcome> {
-        deliver_batch(batch, async |feed: &mut Feed| self.send(feed).await).await
+        deliver_batch(batch, async |feed: &mut SinkMessages| self.send(feed).await).await
     }
 
-    async fn deliver_from(&mut self, feed: &mut Feed) {
+    async fn deliver_from(&mut self, feed: &mut SinkMessages) {
         self.send(feed).await;
     }
 
@@ -106,7 +106,7 @@ impl Sink for WebhookSink {
 }
 
 impl WebhookSink {
-    async fn send(&mut self, feed: &mut Feed) {
+    async fn send(&mut self, feed: &mut SinkMessages) {
         let target = match self.target().await {
             Ok(target) => target,
             Err(why) => return feed.fail(why),

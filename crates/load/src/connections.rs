@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use martlet_codec::Packet;
 
-use super::driver::{Driver, Purpose, Receiver, Session, Setup, expect_open_files};
+use super::driver::{Driver, Purpose, Receiver, SessionLife, Setup, expect_open_files};
 use super::histogram::Histogram;
 use super::options::{Options, Scenario};
 use super::progress::{PROGRESS_INTERVAL, Progress};
 use super::report::{Connections, Report};
-use super::{Snapshot, run_name, usages};
+use super::{UsageSample, run_name, usages};
 
 /// One of so many connections is made first: with them comes what a broker needs once.
 const FIRST_SHARE: usize = 8;
@@ -26,25 +26,25 @@ pub(super) fn measure(options: &Options) -> anyhow::Result<Report> {
         .map(|index| Purpose {
             client_id: format!("bench-{run}-{index}"),
             filters: Vec::new(),
-            session: Session::Passing,
+            session: SessionLife::Passing,
         })
         .collect();
     let mut driver = Driver::new(options)?;
     let mut progress = Progress::new(options);
-    let before = Snapshot::take(options, None)?;
+    let before = UsageSample::take(options, None)?;
     if options.scenario == Scenario::Connects {
         let setup = driver.connect_all(&purposes, &mut progress, &mut Silence)?;
-        let after = Snapshot::take(options, None)?;
+        let after = UsageSample::take(options, None)?;
         return Ok(report(options, &driver, &setup, &before, &after));
     }
     let (first, further) = purposes.split_at(purposes.len() / FIRST_SHARE);
     let mut setup = driver.connect_all(first, &mut progress, &mut Silence)?;
-    let first = Snapshot::take(options, None)?;
+    let first = UsageSample::take(options, None)?;
     let all = driver.connect_all(further, &mut progress, &mut Silence)?;
     setup.took += all.took;
     setup.latencies.extend(all.latencies);
     hold(&mut driver, Duration::from_secs_f64(options.duration))?;
-    let after = Snapshot::take(options, None)?;
+    let after = UsageSample::take(options, None)?;
     let mut report = report(options, &driver, &setup, &before, &after);
     if let Some((first, after)) = first.broker.zip(after.broker) {
         report.grown_since_first(&first, &after, further.len());
@@ -56,8 +56,8 @@ fn report(
     options: &Options,
     driver: &Driver,
     setup: &Setup,
-    before: &Snapshot,
-    after: &Snapshot,
+    before: &UsageSample,
+    after: &UsageSample,
 ) -> Report {
     let mut latencies = Histogram::new();
     setup

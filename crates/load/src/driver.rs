@@ -47,12 +47,12 @@ pub(super) struct Purpose {
     /// Topic Filters to subscribe to before it is ready.
     pub(super) filters: Vec<String>,
     /// The session to ask for.
-    pub(super) session: Session,
+    pub(super) session: SessionLife,
 }
 
 /// What becomes of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Session {
+pub(super) enum SessionLife {
     /// It begins and ends with its connection.
     Passing,
     /// It outlives its connection (MQTT 5: for a minute). The Client Identifier is a new one.
@@ -453,9 +453,9 @@ fn connect_packet<'a>(
 ) -> Connect<'a> {
     let is_v5 = options.version.is_v5();
     let (clean_start, session_expiry_secs) = match purpose.session {
-        Session::Passing => (true, None),
-        Session::Lasting => (is_v5, Some(60)),
-        Session::Kept => (false, Some(3600)),
+        SessionLife::Passing => (true, None),
+        SessionLife::Lasting => (is_v5, Some(60)),
+        SessionLife::Kept => (false, Some(3600)),
     };
     Connect {
         version: options.version,

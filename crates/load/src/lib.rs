@@ -35,7 +35,7 @@ use std::time::{Duration, Instant};
 
 use connections::Silence;
 use course::{Course, STALL};
-use driver::{Driver, Purpose, Session};
+use driver::{Driver, Purpose, SessionLife};
 use options::Scenario;
 pub use options::{Options, Target};
 use plan::Plan;
@@ -80,7 +80,7 @@ pub fn measure(options: &Options) -> anyhow::Result<Measured> {
 }
 
 /// Usage of the broker and of ourselves at one moment.
-struct Snapshot {
+struct UsageSample {
     at: Instant,
     broker: Option<Usage>,
     generator: Option<Usage>,
@@ -88,7 +88,7 @@ struct Snapshot {
     delivered: u64,
 }
 
-impl Snapshot {
+impl UsageSample {
     fn take(options: &Options, traffic: Option<&Traffic>) -> anyhow::Result<Self> {
         let counts = traffic.map(|traffic| traffic.counts).unwrap_or_default();
         Ok(Self {
@@ -101,7 +101,7 @@ impl Snapshot {
     }
 }
 
-fn usages(before: &Snapshot, after: &Snapshot) -> Usages {
+fn usages(before: &UsageSample, after: &UsageSample) -> Usages {
     Usages {
         broker: before.broker.clone().zip(after.broker.clone()),
         generator: before.generator.clone().zip(after.generator.clone()),
@@ -130,9 +130,9 @@ fn measure_traffic(options: &Options) -> anyhow::Result<Report> {
     traffic.credit_all();
     let mut course = Course::new(options, driver, traffic);
     course.drive_until(measure_from)?;
-    let before = Snapshot::take(options, Some(&course.traffic))?;
+    let before = UsageSample::take(options, Some(&course.traffic))?;
     course.drive_until(measure_to)?;
-    let after = Snapshot::take(options, Some(&course.traffic))?;
+    let after = UsageSample::take(options, Some(&course.traffic))?;
     course.settle()?;
     let (messages, faults) = judge(&course, &before, &after);
     let latencies = &course.traffic.latencies;
@@ -147,8 +147,8 @@ fn measure_traffic(options: &Options) -> anyhow::Result<Report> {
 /// The connections that a plan needs, publishers first.
 fn purposes(options: &Options, plan: &Plan, run: &str) -> Vec<Purpose> {
     let session = match options.persistent {
-        true => Session::Lasting,
-        false => Session::Passing,
+        true => SessionLife::Lasting,
+        false => SessionLife::Passing,
     };
     let publishers = (0..plan.publisher_count).map(|index| Purpose {
         client_id: format!("bench-{run}-p{index}"),
@@ -170,13 +170,13 @@ fn idle_purposes(options: &Options, run: &str) -> Vec<Purpose> {
         .map(|index| Purpose {
             client_id: format!("bench-{run}-i{index}"),
             filters: Vec::new(),
-            session: Session::Passing,
+            session: SessionLife::Passing,
         })
         .collect()
 }
 
 /// What was moved between two moments, and everything that went wrong in the whole run.
-fn judge(course: &Course, before: &Snapshot, after: &Snapshot) -> (Messages, Vec<String>) {
+fn judge(course: &Course, before: &UsageSample, after: &UsageSample) -> (Messages, Vec<String>) {
     let (driver, traffic) = (&course.driver, &course.traffic);
     let secs = (after.at - before.at).as_secs_f64().max(1e-9);
     let published = after.published - before.published;

@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use super::course::Course;
-use super::driver::{Driver, Purpose, Session};
+use super::driver::{Driver, Purpose, SessionLife};
 use super::histogram::Histogram;
 use super::options::{Options, Scenario};
 use super::plan::Plan;
@@ -14,7 +14,7 @@ use super::progress::Progress;
 use super::publishing::Form;
 use super::report::{Phase, Report};
 use super::traffic::Traffic;
-use super::{STALL, Snapshot, connections::Silence, idle_purposes, judge, run_name, usages};
+use super::{STALL, UsageSample, connections::Silence, idle_purposes, judge, run_name, usages};
 
 use crate::notes::errln;
 
@@ -40,7 +40,7 @@ pub(super) fn measure(options: &Options) -> anyhow::Result<Report> {
     let first_subscriber = driver.connections.len();
     if is_offline {
         driver.connect_all(
-            &subscribers(&plan, &run, Session::Kept),
+            &subscribers(&plan, &run, SessionLife::Kept),
             &mut progress,
             &mut Silence,
         )?;
@@ -54,7 +54,7 @@ pub(super) fn measure(options: &Options) -> anyhow::Result<Report> {
     traffic.set_connections(first_publisher, first_publisher + plan.publisher_count);
     let mut course = Course::new(options, driver, traffic);
 
-    let begun = Snapshot::take(options, Some(&course.traffic))?;
+    let begun = UsageSample::take(options, Some(&course.traffic))?;
     let stored = store(options, &plan, &mut course)?;
     if !course.traffic.is_settled() {
         // What was not acknowledged is not lost, and a rate would say nothing.
@@ -64,7 +64,7 @@ pub(super) fn measure(options: &Options) -> anyhow::Result<Report> {
         anyhow::bail!("not all messages were acknowledged while they were stored: {why}");
     }
     let phases = vec![stored, fetch(options, &plan, &run, &mut course)?];
-    let ended = Snapshot::take(options, Some(&course.traffic))?;
+    let ended = UsageSample::take(options, Some(&course.traffic))?;
     let (messages, faults) = judge(&course, &begun, &ended);
     if faults.is_empty()
         && !options.keep
@@ -95,7 +95,7 @@ fn store(options: &Options, plan: &Plan, course: &mut Course) -> anyhow::Result<
         retain: options.scenario == Scenario::Retained,
         payload_bytes: options.payload as usize,
     };
-    let before = Snapshot::take(options, None)?;
+    let before = UsageSample::take(options, None)?;
     publish_all(options, plan, course, form)?;
     let name = names(options.scenario).0;
     finish(options, name, &before, u64::from(options.messages))
@@ -124,7 +124,7 @@ fn fetch(options: &Options, plan: &Plan, run: &str, course: &mut Course) -> anyh
     course.traffic.undelivered = count;
     let first_subscriber = course.driver.connections.len();
     course.traffic.set_first_subscriber(first_subscriber);
-    let before = Snapshot::take(options, None)?;
+    let before = UsageSample::take(options, None)?;
     let purposes = subscribers(plan, run, session(options));
     let Course {
         driver,
@@ -137,7 +137,7 @@ fn fetch(options: &Options, plan: &Plan, run: &str, course: &mut Course) -> anyh
     let at = Instant::now();
     // The last acknowledgements.
     course.drive_until(at + AFTERMATH)?;
-    let after = Snapshot::take(options, None)?;
+    let after = UsageSample::take(options, None)?;
     let took = at - before.at;
     let name = names(options.scenario).1;
     Ok(Phase::new(name, took, &usages(&before, &after), count))
@@ -146,12 +146,12 @@ fn fetch(options: &Options, plan: &Plan, run: &str, course: &mut Course) -> anyh
 fn finish(
     options: &Options,
     name: &'static str,
-    before: &Snapshot,
+    before: &UsageSample,
     count: u64,
 ) -> anyhow::Result<Phase> {
     let took = before.at.elapsed();
     std::thread::sleep(AFTERMATH);
-    let after = Snapshot::take(options, None)?;
+    let after = UsageSample::take(options, None)?;
     Ok(Phase::new(name, took, &usages(before, &after), count))
 }
 
@@ -173,7 +173,7 @@ fn clean_up(options: &Options, plan: &Plan, run: &str, course: &mut Course) -> a
         driver, progress, ..
     } = course;
     driver.connect_all(
-        &subscribers(plan, run, Session::Passing),
+        &subscribers(plan, run, SessionLife::Passing),
         progress,
         &mut Silence,
     )?;
@@ -182,10 +182,10 @@ fn clean_up(options: &Options, plan: &Plan, run: &str, course: &mut Course) -> a
 }
 
 /// The session that a fetching subscriber asks for.
-fn session(options: &Options) -> Session {
+fn session(options: &Options) -> SessionLife {
     match options.scenario {
-        Scenario::Offline => Session::Kept,
-        _ => Session::Passing,
+        Scenario::Offline => SessionLife::Kept,
+        _ => SessionLife::Passing,
     }
 }
 
@@ -194,13 +194,13 @@ fn publishers(plan: &Plan, run: &str) -> Vec<Purpose> {
         .map(|index| Purpose {
             client_id: format!("bench-{run}-p{index}"),
             filters: Vec::new(),
-            session: Session::Passing,
+            session: SessionLife::Passing,
         })
         .collect()
 }
 
 /// The subscribers, with their filters unless the session brings them along.
-fn subscribers(plan: &Plan, run: &str, session: Session) -> Vec<Purpose> {
+fn subscribers(plan: &Plan, run: &str, session: SessionLife) -> Vec<Purpose> {
     let filters = plan.filters.iter().enumerate();
     filters
         .map(|(index, filters)| Purpose {

@@ -36,7 +36,7 @@ use crate::state::{
     ClockState, decode_clock, decode_group, decode_retained_owed, decode_session, decode_start,
     decode_will, kind, put_clock, put_start,
 };
-use names::Names;
+use names::EpochNames;
 
 pub use shards::Shards;
 
@@ -136,7 +136,7 @@ pub fn restore<D: Disk, N: Node>(
         shards,
         report: found.report,
         records: RecordBuffer::new(),
-        names: Names::default(),
+        names: EpochNames::default(),
         publishers: Publishers::default(),
         asked_receipts: HashMap::new(),
         retained_owed: found.retained_owed,
@@ -323,7 +323,7 @@ struct Restoring<'a, N: Node> {
     report: RestoreReport,
     /// What the shards have recorded meanwhile.
     records: RecordBuffer,
-    names: Names,
+    names: EpochNames,
     publishers: Publishers,
     /// Sessions of the parts that have asked for receipts of messages.
     asked_receipts: HashMap<MessageId, Option<SessionAddress>>,

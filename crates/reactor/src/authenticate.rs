@@ -17,7 +17,7 @@ use crate::mailbox::{Control, Mailboxes};
 /// Authenticates clients. Called on the reactors' threads: it must not block.
 pub trait Authenticator: fmt::Debug + Send + Sync {
     /// Asks who a client is. Any thread may give the answer.
-    fn ask(&self, authentication: Authentication, answer: Answer);
+    fn ask(&self, authentication: Authentication, answer: LoginAnswer);
 
     /// Checks this message before it is routed. Any thread may give the answer. Without one, as
     /// here, the message is refused.
@@ -29,14 +29,14 @@ pub trait Authenticator: fmt::Debug + Send + Sync {
 /// The way back of one answer. Dropped without one it is a refusal: no client gets in because
 /// something failed.
 #[derive(Debug)]
-pub struct Answer {
+pub struct LoginAnswer {
     shard: ShardId,
     connection: ConnectionId,
     /// None once it was given.
     mailboxes: Option<Arc<Mailboxes>>,
 }
 
-impl Answer {
+impl LoginAnswer {
     pub(crate) fn new(shard: ShardId, connection: ConnectionId, mailboxes: Arc<Mailboxes>) -> Self {
         Self {
             shard,
@@ -58,7 +58,7 @@ impl Answer {
     }
 }
 
-impl Drop for Answer {
+impl Drop for LoginAnswer {
     fn drop(&mut self) {
         let detail = "authentication did not come to an end";
         self.send(Authenticated::failed(Refusal::untold(
@@ -110,7 +110,7 @@ impl Drop for ScreenedAnswer {
 pub struct NoAuthenticator;
 
 impl Authenticator for NoAuthenticator {
-    fn ask(&self, _: Authentication, answer: Answer) {
+    fn ask(&self, _: Authentication, answer: LoginAnswer) {
         let cause = RefusalCause::NoSource;
         answer.give(Authenticated::refused(Refusal::untold(cause, cause.text())));
     }

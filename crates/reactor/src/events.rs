@@ -35,7 +35,7 @@ pub(crate) struct EventSender(Arc<Queue>);
 
 #[derive(Debug)]
 struct Queue {
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<WaitingEvents>,
     /// Notified when an event waits, or when none will come any more.
     come: Condvar,
     capacity: usize,
@@ -80,7 +80,7 @@ struct Chunk {
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct WaitingEvents {
     /// The events in order, in lists of at most [`CHUNK`].
     chunks: VecDeque<Chunk>,
     /// Number of events in these lists.
@@ -99,9 +99,9 @@ struct Waiting {
 /// Creates a queue for `capacity` events: messages and packets take half of it, at most.
 pub(crate) fn events(capacity: usize) -> (EventSender, Events) {
     let queue = Arc::new(Queue {
-        waiting: Mutex::new(Waiting {
+        waiting: Mutex::new(WaitingEvents {
             senders: 1,
-            ..Waiting::default()
+            ..WaitingEvents::default()
         }),
         come: Condvar::new(),
         capacity: capacity.max(1),
@@ -188,7 +188,7 @@ impl Drop for EventSender {
     }
 }
 
-impl Waiting {
+impl WaitingEvents {
     fn append(&mut self, events: &mut Vec<EventNotice>) {
         let mut events = events.drain(..);
         while events.len() > 0 {
@@ -221,12 +221,15 @@ impl Waiting {
 }
 
 impl Queue {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+    fn lock(&self) -> MutexGuard<'_, WaitingEvents> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until there are events, the time is over, or no sender is left.
-    fn wait(&self, deadline: Option<Instant>) -> Result<MutexGuard<'_, Waiting>, RecvTimeoutError> {
+    fn wait(
+        &self,
+        deadline: Option<Instant>,
+    ) -> Result<MutexGuard<'_, WaitingEvents>, RecvTimeoutError> {
         let mut waiting = self.lock();
         loop {
             if waiting.count > 0 {

@@ -33,7 +33,7 @@ mod sys;
 mod tls;
 mod websocket;
 
-pub use authenticate::{Answer, Authenticator, NoAuthenticator, ScreenedAnswer};
+pub use authenticate::{Authenticator, LoginAnswer, NoAuthenticator, ScreenedAnswer};
 pub use config::{ANY_PATH, ListenAddress, ListenerConfig, Origins, ReactorConfig, Transport};
 pub use descriptors::Descriptors;
 pub use events::Events;

@@ -10,14 +10,14 @@ use std::sync::mpsc::{Sender, channel};
 
 use common::*;
 use martlet_broker::{Authenticated, Authentication, Identity, ListenerPolicy, Settings};
-use martlet_reactor::{Answer, Authenticator};
+use martlet_reactor::{Authenticator, LoginAnswer};
 
 /// Hands the questions on; who takes them answers when it likes.
 #[derive(Debug)]
-struct Asked(Sender<Answer>);
+struct Asked(Sender<LoginAnswer>);
 
 impl Authenticator for Asked {
-    fn ask(&self, _: Authentication, answer: Answer) {
+    fn ask(&self, _: Authentication, answer: LoginAnswer) {
         // Nobody takes them any more when the test is over.
         let _ = self.0.send(answer);
     }

@@ -15,7 +15,7 @@ use martlet_broker::{
     Authenticated, Authentication, Event, Identity, ListenerPolicy, RefusalCause, Settings,
     TlsFault,
 };
-use martlet_reactor::{Answer, Authenticator, ListenAddress, ListenerConfig, TlsSettings};
+use martlet_reactor::{Authenticator, ListenAddress, ListenerConfig, LoginAnswer, TlsSettings};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -273,7 +273,7 @@ fn settings_that_are_replaced_hold_for_new_connections_and_end_none() {
 struct Witness(Mutex<Vec<Authentication>>);
 
 impl Authenticator for Witness {
-    fn ask(&self, authentication: Authentication, answer: Answer) {
+    fn ask(&self, authentication: Authentication, answer: LoginAnswer) {
         self.0.lock().unwrap().push(authentication);
         // Another thread, a while later.
         std::thread::spawn(move || {

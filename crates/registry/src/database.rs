@@ -673,11 +673,11 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
-    use crate::snapshot::tests::Place;
+    use crate::snapshot::tests::TemporaryDirectory;
 
     #[test]
     fn the_file_is_its_owners_alone_and_its_path_may_have_any_letters() {
-        let place = Place::new("odd ?#%20 name");
+        let place = TemporaryDirectory::new("odd ?#%20 name");
         wait(async {
             let registry = Registry::open(&place.db()).await?;
             for end in ["", "-wal", "-shm"] {
@@ -693,7 +693,7 @@ mod tests {
 
     #[test]
     fn a_database_of_a_newer_version_is_refused() {
-        let place = Place::new("newer");
+        let place = TemporaryDirectory::new("newer");
         let opened = wait(async {
             let mut registry = Registry::open(&place.db()).await?;
             let sql = "INSERT INTO _sqlx_migrations (version, description, success, checksum, \
@@ -712,7 +712,7 @@ mod tests {
 
     #[test]
     fn who_opens_it_first_makes_the_tables_and_the_others_wait() {
-        let place = Place::new("race");
+        let place = TemporaryDirectory::new("race");
         std::thread::scope(|scope| {
             let open = || {
                 let work = async { Registry::open(&place.db()).await?.close().await };
@@ -727,7 +727,7 @@ mod tests {
 
     #[test]
     fn what_is_no_database_is_an_error() {
-        let place = Place::new("damaged");
+        let place = TemporaryDirectory::new("damaged");
         fs::write(
             place.db(),
             "this is a text, and long enough to be looked at",

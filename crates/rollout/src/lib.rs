@@ -17,5 +17,5 @@ mod tests;
 pub use device::{Device, DeviceEvent, DeviceReason, DeviceState};
 pub use plan::{Plan, PlanError, WAVES_MAX, Wave, WaveGate};
 pub use rollout::{
-    Effect, NotPermitted, PauseReason, Rollout, RolloutState, WaveCounts, percent_of,
+    NotPermitted, PauseReason, Rollout, RolloutEffect, RolloutState, WaveCounts, percent_of,
 };

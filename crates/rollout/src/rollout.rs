@@ -75,7 +75,7 @@ pub struct Rollout {
 
 /// An effect of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Effect {
+pub enum RolloutEffect {
     /// The firmware is to be offered to the waiting devices of the waves up to this one.
     Offer {
         /// The wave, from 0.
@@ -172,29 +172,32 @@ impl Rollout {
 
     /// Decides what is to be done now. `waves` has the devices of each wave. To be called whenever
     /// devices have changed, and from time to time.
-    pub fn step(&mut self, plan: &Plan, waves: &[WaveCounts], now_ms: i64) -> Vec<Effect> {
+    pub fn step(&mut self, plan: &Plan, waves: &[WaveCounts], now_ms: i64) -> Vec<RolloutEffect> {
         if self.state != RolloutState::Running {
             return Vec::new();
         }
         if now_ms >= self.deadline_ms {
             self.state = RolloutState::Failed;
-            return vec![Effect::Close, Effect::Changed];
+            return vec![RolloutEffect::Close, RolloutEffect::Changed];
         }
         let current = waves.get(self.wave).copied().unwrap_or_default();
         if let Some(reason) = self.beyond_gate(plan, &current) {
             self.state = RolloutState::Paused(reason);
-            return vec![Effect::Changed];
+            return vec![RolloutEffect::Changed];
         }
         let begun = || waves.iter().take(self.wave + 1);
         if begun().any(|wave| wave.waiting > 0) {
-            return vec![Effect::Offer { wave: self.wave }];
+            return vec![RolloutEffect::Offer { wave: self.wave }];
         }
         if begun().any(|wave| wave.open > 0) || self.must_wait(plan, &current, now_ms) {
             return Vec::new();
         }
         if self.wave + 1 < waves.len() {
             self.begin_wave(self.wave + 1, now_ms);
-            return vec![Effect::Changed, Effect::Offer { wave: self.wave }];
+            return vec![
+                RolloutEffect::Changed,
+                RolloutEffect::Offer { wave: self.wave },
+            ];
         }
         let has_succeeded = waves.iter().any(|wave| wave.succeeded > 0);
         let took_part = waves.iter().any(|wave| wave.taking_part() > 0);
@@ -202,7 +205,7 @@ impl Rollout {
             true => RolloutState::Succeeded,
             false => RolloutState::Failed,
         };
-        vec![Effect::Changed]
+        vec![RolloutEffect::Changed]
     }
 
     /// Why the gate has the rollout pause, if it does.
@@ -270,16 +273,16 @@ impl Rollout {
         }
     }
 
-    /// Ends it; see [`Effect::Close`].
+    /// Ends it; see [`RolloutEffect::Close`].
     ///
     /// # Errors
     /// It has ended.
-    pub fn abort(&mut self) -> Result<Vec<Effect>, NotPermitted> {
+    pub fn abort(&mut self) -> Result<Vec<RolloutEffect>, NotPermitted> {
         if self.state.is_final() {
             return Err(NotPermitted { state: self.state });
         }
         self.state = RolloutState::Aborted;
-        Ok(vec![Effect::Close, Effect::Changed])
+        Ok(vec![RolloutEffect::Close, RolloutEffect::Changed])
     }
 
     /// Offers the firmware again to devices that failed or are silent, in the current wave: who

@@ -82,9 +82,9 @@ impl Fleet {
         }
     }
 
-    fn carry_out(&mut self, effect: Effect) {
+    fn carry_out(&mut self, effect: RolloutEffect) {
         match effect {
-            Effect::Offer { wave } => {
+            RolloutEffect::Offer { wave } => {
                 let mut count = 0;
                 for (of, device) in &mut self.devices {
                     if *of <= wave && device.apply(&DeviceEvent::Offered, self.now_ms) {
@@ -93,7 +93,7 @@ impl Fleet {
                 }
                 self.offered.push(count);
             }
-            Effect::Close => {
+            RolloutEffect::Close => {
                 for (_, device) in &mut self.devices {
                     if matches!(device.state, DeviceState::Waiting | DeviceState::Offered) {
                         let cancelled = DeviceEvent::Skipped(DeviceReason::Cancelled);
@@ -101,7 +101,7 @@ impl Fleet {
                     }
                 }
             }
-            Effect::Changed => {}
+            RolloutEffect::Changed => {}
         }
     }
 

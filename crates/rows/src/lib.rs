@@ -43,7 +43,7 @@ pub struct Rows<const COLUMNS: usize> {
 
 /// Where a row lies. Good until the next change of the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct RowPosition {
     /// `None` is the open block.
     block: Option<usize>,
     row: usize,
@@ -143,7 +143,7 @@ impl<const COLUMNS: usize> Rows<COLUMNS> {
             Some(block) => {
                 let row = block.first_index()?;
                 (
-                    Place {
+                    RowPosition {
                         block: Some(0),
                         row,
                     },
@@ -152,7 +152,7 @@ impl<const COLUMNS: usize> Rows<COLUMNS> {
             }
             None => {
                 let row = *self.open.get(self.open_start)?;
-                let place = Place {
+                let place = RowPosition {
                     block: None,
                     row: self.open_start,
                 };
@@ -183,17 +183,17 @@ impl<const COLUMNS: usize> Rows<COLUMNS> {
         &self,
         key: u64,
         is_it: impl Fn(&[u64; COLUMNS]) -> bool,
-    ) -> Option<(Place, [u64; COLUMNS])> {
+    ) -> Option<(RowPosition, [u64; COLUMNS])> {
         for (index, block) in self.sealed.iter().enumerate() {
             if let Some((row, values)) = block.find(key, &is_it) {
                 let block = Some(index);
-                return Some((Place { block, row }, values));
+                return Some((RowPosition { block, row }, values));
             }
         }
         let open = self.open.iter().enumerate().skip(self.open_start);
         let mut open = open.filter(|(_, values)| values[0] == key && is_it(values));
         let (row, values) = open.next()?;
-        Some((Place { block: None, row }, *values))
+        Some((RowPosition { block: None, row }, *values))
     }
 
     /// Takes out the row with this key of which `is_it` is true, or one of them. Quicker than to
@@ -212,7 +212,7 @@ impl<const COLUMNS: usize> Rows<COLUMNS> {
     }
 
     /// Puts another row in a place; it keeps its turn.
-    pub fn replace(&mut self, place: Place, row: [u64; COLUMNS]) {
+    pub fn replace(&mut self, place: RowPosition, row: [u64; COLUMNS]) {
         match place.block {
             Some(index) => {
                 self.loosen(index);
@@ -229,7 +229,7 @@ impl<const COLUMNS: usize> Rows<COLUMNS> {
     }
 
     /// Takes a row out of its place.
-    pub fn remove(&mut self, place: Place) {
+    pub fn remove(&mut self, place: RowPosition) {
         match place.block {
             Some(index) => self.remove_sealed(index, place.row),
             None if place.row == self.open_start && place.row < self.open.len() => {

@@ -31,7 +31,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn find(rows: &Rows<3>, row: &[u64; 3]) -> Place {
+fn find(rows: &Rows<3>, row: &[u64; 3]) -> RowPosition {
     let (place, found) = rows.find(row[0], |other| other == row).expect("there");
     assert_eq!(found, *row);
     place

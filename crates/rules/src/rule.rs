@@ -115,7 +115,7 @@ impl MessageRule {
     ) -> Result<Self, DefinitionError> {
         check_name("name", name)?;
         let source = source_of(&definition)?;
-        let reader = Reader(evaluator);
+        let reader = DefinitionReader(evaluator);
         let device = reader.template_of("device", definition.device.as_deref())?;
         let when = reader.expression_of("when", definition.when.as_deref())?;
         if definition.actions.is_empty() && definition.alarm.is_none() {
@@ -314,9 +314,9 @@ fn source_of(definition: &Definition) -> Result<RuleSource, DefinitionError> {
 }
 
 /// Reads expressions and templates.
-struct Reader<'a>(&'a Evaluator);
+struct DefinitionReader<'a>(&'a Evaluator);
 
-impl Reader<'_> {
+impl DefinitionReader<'_> {
     fn expression(&self, key: &str, text: &str) -> Result<Expression, DefinitionError> {
         let parsed = self.0.parse(text);
         parsed.map_err(|error| DefinitionError::new(key, error))

@@ -16,11 +16,11 @@ const TEXT_BYTES_MAX: usize = 256 * 1024;
 /// A text with expressions in it.
 #[derive(Clone, Debug)]
 pub(crate) struct Template {
-    parts: Vec<Part>,
+    parts: Vec<TemplatePiece>,
 }
 
 #[derive(Clone, Debug)]
-enum Part {
+enum TemplatePiece {
     Text(String),
     Expression(Expression),
 }
@@ -48,16 +48,16 @@ impl Template {
                 return Err(ExpressionError(why));
             }
             if !before.is_empty() {
-                parts.push(Part::Text(before.to_owned()));
+                parts.push(TemplatePiece::Text(before.to_owned()));
             }
             let expression = evaluator.parse(inner.trim());
             let expression =
                 expression.map_err(|error| ExpressionError(format!("{{{{{inner}}}}}: {error}")))?;
-            parts.push(Part::Expression(expression));
+            parts.push(TemplatePiece::Expression(expression));
             rest = after;
         }
         if !rest.is_empty() {
-            parts.push(Part::Text(rest.to_owned()));
+            parts.push(TemplatePiece::Text(rest.to_owned()));
         }
         Ok(Self { parts })
     }
@@ -65,8 +65,8 @@ impl Template {
     /// What its expressions use.
     pub(crate) fn variables(&self) -> Variables {
         let parts = self.parts.iter().filter_map(|part| match part {
-            Part::Expression(expression) => Some(expression.variables()),
-            Part::Text(_) => None,
+            TemplatePiece::Expression(expression) => Some(expression.variables()),
+            TemplatePiece::Text(_) => None,
         });
         parts.fold(Variables::default(), Variables::or)
     }
@@ -79,8 +79,8 @@ impl Template {
         let mut text = String::new();
         for part in &self.parts {
             match part {
-                Part::Text(part) => text.push_str(part),
-                Part::Expression(expression) => {
+                TemplatePiece::Text(part) => text.push_str(part),
+                TemplatePiece::Expression(expression) => {
                     let part = text_of(&evaluate(expression, scope)?);
                     // Too many are told by the check.
                     let _ = fuel::charge(fuel::of_size(part.len()));

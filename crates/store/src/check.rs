@@ -9,7 +9,7 @@ use crate::engine::{Engine, Options};
 use crate::error::{OpenError, StoreError};
 use crate::index::Location;
 use crate::record::{
-    BodyId, Entry, GROUP_BYTES, Holds, Op, Ops, QueueId, RecordBuffer, StateKey, ops_of,
+    BodyId, EntryKey, GROUP_BYTES, Holds, Op, Ops, QueueId, RecordBuffer, StateKey, ops_of,
 };
 use crate::report::{Damage, Lost, set_aside};
 use crate::scan::{ScanItem, Window};
@@ -103,7 +103,7 @@ struct Findings {
     bodies: Vec<BodyId>,
     states: Vec<StateKey>,
     /// Entries that find no body, by body.
-    entries: Vec<Entry>,
+    entries: Vec<EntryKey>,
     /// Slots of segments with a place that does not check.
     slots: Vec<u16>,
 }
@@ -252,7 +252,7 @@ impl<D: Disk> Engine<D> {
     }
 
     /// The entries that refer to these bodies, by body and queue.
-    fn entries_of(&self, bodies: &[BodyId]) -> Vec<Entry> {
+    fn entries_of(&self, bodies: &[BodyId]) -> Vec<EntryKey> {
         let mut entries = Vec::new();
         self.index.queues.each_entry(|entry, _| {
             if bodies.binary_search(&entry.body).is_ok() {
@@ -263,7 +263,7 @@ impl<D: Disk> Engine<D> {
         entries
     }
 
-    fn lost(&self, cost: &Cost, entries: &[Entry]) -> Lost {
+    fn lost(&self, cost: &Cost, entries: &[EntryKey]) -> Lost {
         match cost.what {
             LostItem::State(key) => Lost::State(key),
             LostItem::Body(id) => {
@@ -275,7 +275,7 @@ impl<D: Disk> Engine<D> {
 
     /// Tells of bodies that were lost with records of the log instead of those records, where it
     /// can be found out; and of all others that entries refer to and that are nowhere.
-    fn tell_nowhere(&self, mut nowhere: Vec<BodyId>, entries: &[Entry], all: &mut Vec<Damage>) {
+    fn tell_nowhere(&self, mut nowhere: Vec<BodyId>, entries: &[EntryKey], all: &mut Vec<Damage>) {
         for damage in all.iter_mut() {
             let Lost::Records { count: 1, .. } = damage.lost else {
                 continue;
@@ -334,7 +334,7 @@ impl<D: Disk> Engine<D> {
     fn give_up(&mut self, findings: &Findings) -> Result<(), StoreError> {
         let mut records = RecordBuffer::new();
         for entry in &findings.entries {
-            let Entry { queue, body, lane } = *entry;
+            let EntryKey { queue, body, lane } = *entry;
             records.record().end(queue, body, lane);
         }
         for body in &findings.bodies {
@@ -392,7 +392,7 @@ struct Left {
     remains: Box<[u8]>,
 }
 
-fn lost_body(id: BodyId, entries: &[Entry], left: Option<&Left>) -> Lost {
+fn lost_body(id: BodyId, entries: &[EntryKey], left: Option<&Left>) -> Lost {
     let first = entries.partition_point(|entry| entry.body < id);
     let entries = entries[first..].iter();
     let entries = entries.take_while(|entry| entry.body == id);

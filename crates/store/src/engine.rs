@@ -115,7 +115,7 @@ pub struct Engine<D: Disk> {
     pub(crate) staged_count: u64,
     pub(crate) staged_first: Lsn,
     /// Groups written and not yet synced, oldest first.
-    pub(crate) unsynced: Vec<Written>,
+    pub(crate) unsynced: Vec<WrittenGroup>,
     /// Number of the last groups among these that the index has not applied yet: only within one
     /// call.
     pub(crate) unapplied: usize,
@@ -153,7 +153,7 @@ pub struct Engine<D: Disk> {
 
 /// A group on its way to the platter.
 #[derive(Debug)]
-pub(crate) struct Written {
+pub(crate) struct WrittenGroup {
     slot: u16,
     /// Where its header lies.
     offset: u64,
@@ -452,7 +452,7 @@ impl<D: Disk> Engine<D> {
         self.unsynced = unsynced;
     }
 
-    fn apply_group(&mut self, written: &Written) {
+    fn apply_group(&mut self, written: &WrittenGroup) {
         let (mut lsn, mut at) = (written.first, GROUP_BYTES);
         while let Some(bytes) = written.bytes.get(at..).and_then(length_of) {
             let ops = ops_of(&written.bytes[at..at + bytes]);
@@ -485,7 +485,7 @@ impl<D: Disk> Engine<D> {
         next.extend_from_slice(&self.staged[end..]);
         let mut bytes = std::mem::replace(&mut self.staged, next);
         bytes.truncate(end);
-        self.unsynced.push(Written {
+        self.unsynced.push(WrittenGroup {
             slot,
             offset,
             bytes,
@@ -610,7 +610,7 @@ impl<D: Disk> Engine<D> {
         segment.end += GROUP_BYTES as u64;
         self.next_group += 1;
         self.sealed = true;
-        self.unsynced.push(Written {
+        self.unsynced.push(WrittenGroup {
             slot,
             offset: segment.end - GROUP_BYTES as u64,
             bytes,

@@ -48,5 +48,5 @@ pub use record::{
 };
 pub use report::{Damage, Lost, Report, Torn};
 pub use sim_disk::{Call, Failure, Fault, SimDisk, SimFile};
-pub use snapshot::{Snapshot, files_at_rest};
+pub use snapshot::{FrozenFiles, files_at_rest};
 pub use stats::Stats;

@@ -44,7 +44,7 @@ pub(crate) struct Reclaiming {
     stage: Stage,
     /// The records in them of which something lives; while copying those that are left, the next
     /// one last.
-    places: Vec<Place>,
+    places: Vec<RecordPosition>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -58,16 +58,16 @@ enum Stage {
 
 /// A record of which something lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
+struct RecordPosition {
     slot: u16,
     at: u32,
     /// Class of what lives in it.
     class: u8,
 }
 
-impl Place {
+impl RecordPosition {
     /// The other one lies so close behind this one that they are read together.
-    fn is_near(&self, other: &Place) -> bool {
+    fn is_near(&self, other: &RecordPosition) -> bool {
         let between = u64::from(other.at.saturating_sub(self.at)) * 8;
         self.slot == other.slot && between <= class_bytes(self.class) + NEIGHBOUR_BYTES
     }
@@ -85,7 +85,7 @@ impl Reclaiming {
     fn add(&mut self, location: Location, class: u8) {
         let Location { slot, at } = location;
         if self.slots.contains(&slot) {
-            self.places.push(Place { slot, at, class });
+            self.places.push(RecordPosition { slot, at, class });
         }
     }
 
@@ -101,9 +101,9 @@ impl Reclaiming {
     }
 
     /// Removes and returns the next places, about `budget_bytes` bytes.
-    fn take(&mut self, budget_bytes: usize) -> Vec<Place> {
+    fn take(&mut self, budget_bytes: usize) -> Vec<RecordPosition> {
         let (mut count, mut bytes) = (0, 0);
-        let mut last: Option<&Place> = None;
+        let mut last: Option<&RecordPosition> = None;
         for place in self.places.iter().rev() {
             if bytes >= budget_bytes.max(1) as u64 {
                 break;
@@ -285,7 +285,7 @@ impl<D: Disk> Engine<D> {
     }
 
     /// Reads these records and builds new ones of what lives in them.
-    fn copy(&self, places: &[Place], copies: &mut RecordBuffer) {
+    fn copy(&self, places: &[RecordPosition], copies: &mut RecordBuffer) {
         let wanted = places.iter().filter_map(|place| {
             let (slot, at) = (place.slot, place.at);
             let location = Location { slot, at };

@@ -15,13 +15,13 @@ use std::sync::Arc;
 /// Files that, up to a given length of each, are together a store of one moment. While the snapshot
 /// exists, they are neither removed nor reused; behind that length they may grow.
 #[derive(Debug)]
-pub struct Snapshot<F> {
+pub struct FrozenFiles<F> {
     files: Vec<(String, u64)>,
     _segments: Vec<Arc<SegmentFile<F>>>,
     _checkpoint: Arc<()>,
 }
 
-impl<F> Snapshot<F> {
+impl<F> FrozenFiles<F> {
     /// Name of each file and how many of its bytes to copy. A directory with those copies opens as
     /// a store.
     pub fn files(&self) -> &[(String, u64)] {
@@ -63,7 +63,7 @@ pub fn files_at_rest<D: Disk>(disk: D) -> Result<Vec<(String, u64)>, OpenError> 
 
 impl<D: Disk> Engine<D> {
     /// Completes a checkpoint of this moment and pins what it needs.
-    pub fn snapshot(&mut self) -> Result<Snapshot<D::File>, StoreError> {
+    pub fn snapshot(&mut self) -> Result<FrozenFiles<D::File>, StoreError> {
         self.checkpoint_now()?;
         let mut files = vec![(identity::NAME.to_owned(), identity::FILE_BYTES)];
         if let Some(last) = self.checkpoint {
@@ -76,7 +76,7 @@ impl<D: Disk> Engine<D> {
             files.push((segment.name(), segment.end));
             segments.push(Arc::clone(&segment.file));
         }
-        Ok(Snapshot {
+        Ok(FrozenFiles {
             files,
             _segments: segments,
             _checkpoint: Arc::clone(&self.checkpoint_pin),

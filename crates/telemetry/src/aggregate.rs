@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::StorageError;
 use crate::bucket::Bucket;
 use crate::query::{Row, Selection, SeriesOf, SeriesPages};
-use crate::reader::Reader;
+use crate::reader::DatabaseReader;
 use crate::spans::{Piece, Spans};
 use crate::tally::Tally;
 use crate::value::{Time, Value};
@@ -177,7 +177,7 @@ impl Aggregated {
     }
 }
 
-impl Reader {
+impl DatabaseReader {
     /// Values per bucket.
     pub(crate) async fn aggregate(&self, of: &Aggregate) -> Result<Aggregated, StorageError> {
         if of.limit == 0 || of.functions.is_empty() {

@@ -8,7 +8,7 @@ use crate::query::Selection;
 use crate::retention::{Retention, Usage};
 use crate::series::Points;
 use crate::sqlite::write::SqliteWriter;
-use crate::value::{Refusal, Time};
+use crate::value::{PointRefusal, Time};
 use crate::{Location, Settings, StorageError};
 
 /// The writer of one of the databases.
@@ -54,7 +54,7 @@ impl Engine {
     pub(crate) async fn commit(
         &mut self,
         points: Points,
-    ) -> Result<Vec<(usize, Refusal)>, StorageError> {
+    ) -> Result<Vec<(usize, PointRefusal)>, StorageError> {
         match self {
             Self::Sqlite(writer) => {
                 // Nothing is taken that would not fit into memory: callers wait, or are told why

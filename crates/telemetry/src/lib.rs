@@ -42,11 +42,11 @@ pub use location::Location;
 pub use martlet_database_url::DatabaseUrl;
 pub use query::{Order, Position, Range, Row, Rows, Selection};
 pub use retention::{Deleted, Limits, Retention};
-pub use series::{Refused, Written};
+pub use series::{Refused, WriteOutcome};
 pub use settings::Settings;
 pub use storage::Storage;
 pub use text::{Format, time_text};
 pub use value::{
-    DAY, HOUR, Instant, KEY_BYTES_MAX, MINUTE, Point, Refusal, SECOND, TIME_END, TIME_MIN, Time,
-    Value,
+    DAY, HOUR, Instant, KEY_BYTES_MAX, MINUTE, Point, PointRefusal, SECOND, TIME_END, TIME_MIN,
+    Time, Value,
 };

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::StorageError;
-use crate::reader::Reader;
+use crate::reader::DatabaseReader;
 use crate::scan::Scan;
 use crate::value::{Instant, Sample, SeriesId, Time, Value};
 
@@ -203,7 +203,7 @@ impl SeriesOf {
 /// Series of a selection, in order of device and key, some devices at a time.
 #[derive(Debug)]
 pub(crate) struct SeriesPages<'a> {
-    reader: &'a Reader,
+    reader: &'a DatabaseReader,
     selection: &'a Selection,
     devices: Vec<i64>,
     done: usize,
@@ -212,7 +212,7 @@ pub(crate) struct SeriesPages<'a> {
 }
 
 impl<'a> SeriesPages<'a> {
-    pub(crate) fn new(reader: &'a Reader, selection: &'a Selection) -> Self {
+    pub(crate) fn new(reader: &'a DatabaseReader, selection: &'a Selection) -> Self {
         Self {
             reader,
             selection,
@@ -254,7 +254,7 @@ impl<'a> SeriesPages<'a> {
     }
 }
 
-impl Reader {
+impl DatabaseReader {
     /// The latest value of each series.
     pub(crate) async fn latest(&self, selection: &Selection) -> Result<Vec<Row>, StorageError> {
         let mut rows = Vec::new();

@@ -12,12 +12,12 @@ use crate::value::{SeriesId, Time};
 
 /// Readers of a database.
 #[derive(Clone, Debug)]
-pub(crate) enum Reader {
+pub(crate) enum DatabaseReader {
     Sqlite(SqliteReader),
     Postgres(PostgresReader),
 }
 
-impl Reader {
+impl DatabaseReader {
     /// Series of devices: device, key and number, in order of device and key (by its bytes).
     pub(crate) async fn series(
         &self,

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::value::{Point, Refusal, Sample, SeriesId};
+use crate::value::{Point, PointRefusal, Sample, SeriesId};
 
 /// Series whose numbers are kept in memory. When there are more, all are looked up anew.
 const KNOWN_MAX: usize = 500_000;
@@ -79,12 +79,12 @@ pub struct Refused {
     /// Its index in the list that was written.
     pub index: usize,
     /// Why.
-    pub refusal: Refusal,
+    pub refusal: PointRefusal,
 }
 
 /// Result of a write. Those that are not refused are synced.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Written {
+pub struct WriteOutcome {
     /// Points that are stored, those that replace earlier ones included. Of a list that was written
     /// as a whole: all, or none.
     pub stored: usize,
@@ -94,7 +94,7 @@ pub struct Written {
 
 /// Points of one batch with their series, or why they are refused.
 #[derive(Debug, Default)]
-pub(crate) struct Batch {
+pub(crate) struct SeriesRows {
     pub(crate) rows: Vec<(SeriesId, Sample)>,
 }
 
@@ -113,7 +113,7 @@ pub(crate) struct Points {
 #[derive(Debug, Default)]
 pub(crate) struct Refusals {
     /// Why, by the index of the point.
-    points: HashMap<usize, Refusal>,
+    points: HashMap<usize, PointRefusal>,
     /// Spans that are stored as a whole or not at all, and have such a point.
     wholes: Vec<Range<usize>>,
 }
@@ -124,7 +124,7 @@ pub(crate) enum PointResult {
     Stored,
     /// Another point of its span is refused.
     LeftOut,
-    Refused(Refusal),
+    Refused(PointRefusal),
 }
 
 impl Refusals {
@@ -161,17 +161,17 @@ struct Admission<'a> {
 
 impl Admission<'_> {
     /// Admits the pair of a point, if it is new.
-    fn admit(&mut self, point: &Point) -> Result<(), Refusal> {
+    fn admit(&mut self, point: &Point) -> Result<(), PointRefusal> {
         let pair = (point.device, Arc::clone(&point.key));
         if !self.new.contains(&pair) {
             return Ok(());
         }
         let of_device = self.keys.entry(pair.0).or_default();
         if *of_device >= self.limits.keys_per_device_max {
-            return Err(Refusal::TooManyKeys);
+            return Err(PointRefusal::TooManyKeys);
         }
         if self.all >= self.limits.series_max {
-            return Err(Refusal::TooManySeries);
+            return Err(PointRefusal::TooManySeries);
         }
         *of_device += 1;
         self.all += 1;
@@ -279,12 +279,12 @@ mod tests {
             [
                 PointResult::LeftOut,
                 PointResult::LeftOut,
-                refused(Refusal::TooManyKeys),
+                refused(PointRefusal::TooManyKeys),
                 PointResult::Stored,
                 PointResult::Stored,
                 PointResult::Stored,
                 PointResult::LeftOut,
-                refused(Refusal::TooManySeries),
+                refused(PointRefusal::TooManySeries),
             ]
         );
     }

@@ -6,7 +6,7 @@ use crate::StorageError;
 use crate::aggregate::Aggregate;
 use crate::bucket::{Level, level_of};
 use crate::query::PAGE;
-use crate::reader::Reader;
+use crate::reader::DatabaseReader;
 use crate::rollup::{NumberKind, SpanSums, decode};
 use crate::scan::Scan;
 use crate::value::{DAY, Instant, Sample, SeriesId, TIME_END, TIME_MIN, Time, day_of};
@@ -34,7 +34,7 @@ impl Piece {
 /// The pieces of a series in a span of time, in order.
 #[derive(Debug)]
 pub(crate) struct Spans<'a> {
-    reader: &'a Reader,
+    reader: &'a DatabaseReader,
     of: &'a Aggregate,
     series: SeriesId,
     from: Time,
@@ -50,7 +50,7 @@ pub(crate) struct Spans<'a> {
 
 impl<'a> Spans<'a> {
     pub(crate) async fn new(
-        reader: &'a Reader,
+        reader: &'a DatabaseReader,
         of: &'a Aggregate,
         series: SeriesId,
         from: Time,

@@ -10,9 +10,9 @@ use crate::aggregate::{Aggregate, Aggregated};
 use crate::memory::SharedMemory;
 use crate::postgres::read::PostgresReader;
 use crate::query::{Range, Row, Rows, Selection, SeriesPages};
-use crate::reader::Reader;
+use crate::reader::DatabaseReader;
 use crate::retention::{Deleted, Retention};
-use crate::series::Written;
+use crate::series::WriteOutcome;
 use crate::sqlite::read::SqliteReader;
 use crate::value::{Point, Time};
 use crate::writer::{Done, Job, WriteJob, Writer, WriterState};
@@ -34,7 +34,7 @@ struct Inner {
     room: Arc<Semaphore>,
     room_bytes: u32,
     memory: Arc<SharedMemory>,
-    reader: Reader,
+    reader: DatabaseReader,
     location: Location,
     told: WriterState,
 }
@@ -51,9 +51,11 @@ impl Storage {
         let reader = match &location {
             Location::File(path) => {
                 let path = absolute(path)?;
-                Reader::Sqlite(SqliteReader::new(&path, &settings, Arc::clone(&memory)))
+                DatabaseReader::Sqlite(SqliteReader::new(&path, &settings, Arc::clone(&memory)))
             }
-            Location::Postgres(url) => Reader::Postgres(PostgresReader::new(url, &settings)?),
+            Location::Postgres(url) => {
+                DatabaseReader::Postgres(PostgresReader::new(url, &settings)?)
+            }
         };
         let room_bytes = u32::try_from(settings.waiting_bytes_max)
             .unwrap_or(u32::MAX)
@@ -89,12 +91,12 @@ impl Storage {
     /// together. While more is waiting than [`Settings::waiting_bytes_max`], the call waits: that
     /// is the back-pressure for whoever feeds the storage.
     ///
-    /// A point that can never be stored is in [`Written::refused`], and the others are stored.
+    /// A point that can never be stored is in [`WriteOutcome::refused`], and the others are stored.
     ///
     /// # Errors
     /// None of the points that are not refused is known to be stored: the disk is full, or the
     /// database cannot be reached. They may be written again: a value that is written twice is one.
-    pub async fn write(&self, points: Vec<Point>) -> Result<Written, StorageError> {
+    pub async fn write(&self, points: Vec<Point>) -> Result<WriteOutcome, StorageError> {
         self.write_as(points, false).await
     }
 
@@ -102,11 +104,15 @@ impl Storage {
     ///
     /// # Errors
     /// None of the points is known to be stored, as with [`Self::write`].
-    pub async fn write_whole(&self, points: Vec<Point>) -> Result<Written, StorageError> {
+    pub async fn write_whole(&self, points: Vec<Point>) -> Result<WriteOutcome, StorageError> {
         self.write_as(points, true).await
     }
 
-    async fn write_as(&self, points: Vec<Point>, is_whole: bool) -> Result<Written, StorageError> {
+    async fn write_as(
+        &self,
+        points: Vec<Point>,
+        is_whole: bool,
+    ) -> Result<WriteOutcome, StorageError> {
         let bytes: usize = points.iter().map(Point::bytes).sum();
         // A list that is larger than all of the room takes all of it.
         let room = u32::try_from(bytes)
@@ -127,7 +133,7 @@ impl Storage {
     }
 
     #[cfg(test)]
-    pub(crate) fn reader(&self) -> &Reader {
+    pub(crate) fn reader(&self) -> &DatabaseReader {
         &self.inner.reader
     }
 

@@ -121,7 +121,7 @@ pub(crate) fn day_of(time: Time) -> i64 {
 
 /// Why a point is refused for good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum PointRefusal {
     /// The number is infinite or not a number.
     #[error("the number is not finite")]
     NotFinite,
@@ -144,18 +144,18 @@ pub enum Refusal {
 
 impl Point {
     /// Whether the point can be stored, apart from what depends on what is stored already.
-    pub(crate) fn check(&self, text_bytes_max: usize) -> Result<(), Refusal> {
+    pub(crate) fn check(&self, text_bytes_max: usize) -> Result<(), PointRefusal> {
         if self.key.is_empty() || self.key.len() > KEY_BYTES_MAX {
-            return Err(Refusal::KeyLength);
+            return Err(PointRefusal::KeyLength);
         }
         if !(TIME_MIN..TIME_END).contains(&self.time) {
-            return Err(Refusal::Time);
+            return Err(PointRefusal::Time);
         }
         if self.value.text_bytes() > text_bytes_max {
-            return Err(Refusal::TextLength);
+            return Err(PointRefusal::TextLength);
         }
         match self.value {
-            Value::Number(number) if !number.is_finite() => Err(Refusal::NotFinite),
+            Value::Number(number) if !number.is_finite() => Err(PointRefusal::NotFinite),
             _ => Ok(()),
         }
     }

@@ -13,9 +13,9 @@ use crate::engine::Engine;
 use crate::memory::SharedMemory;
 use crate::query::Selection;
 use crate::retention::{Deleted, Retention, Usage};
-use crate::series::{Points, Refused, Written};
+use crate::series::{Points, Refused, WriteOutcome};
 use crate::settings::GATHER_MAX;
-use crate::value::{Point, Refusal, Time, day_of};
+use crate::value::{Point, PointRefusal, Time, day_of};
 use crate::{Location, Settings, StorageError};
 
 /// Bytes of points of one transaction, about.
@@ -45,7 +45,7 @@ pub(crate) struct WriteJob {
     pub(crate) bytes: usize,
     /// Its place among what waits; free again when it is written.
     pub(crate) room: OwnedSemaphorePermit,
-    pub(crate) done: Done<Written>,
+    pub(crate) done: Done<WriteOutcome>,
 }
 
 /// The writer with its jobs.
@@ -317,12 +317,12 @@ enum Count {
 
 /// The answer to one write of a transaction, in which `of_all` were refused by their index in it.
 fn answer_of(
-    of_all: &[(usize, Refusal)],
+    of_all: &[(usize, PointRefusal)],
     first: usize,
     count: Count,
     indexes: &[usize],
     mut refused: Vec<Refused>,
-) -> Written {
+) -> WriteOutcome {
     let begin = of_all.partition_point(|(index, _)| *index < first);
     let own = of_all[begin..].iter();
     for (index, refusal) in own.take_while(|(index, _)| *index < first + indexes.len()) {
@@ -335,5 +335,5 @@ fn answer_of(
         Count::Whole(count) if refused.is_empty() => count,
         Count::Whole(_) => 0,
     };
-    Written { stored, refused }
+    WriteOutcome { stored, refused }
 }

@@ -12,7 +12,7 @@ use martlet_broker::{
 };
 
 use crate::ending::Deadline;
-use crate::input::{Group, READING_LAST_MAX, READING_MAX};
+use crate::input::{READING_LAST_MAX, READING_MAX, ReadSockets};
 use crate::outbox::Outbox;
 use crate::output::{WRITING_LAST_MAX, WRITING_LAST_PART, WRITING_MAX};
 use crate::outside::{Arrival, Control, Layers, Newcomer, Outside, Stream};
@@ -79,7 +79,7 @@ pub struct Driver<S: Stream> {
     /// When sockets that are being ended are dropped, whatever their peers do.
     pub(crate) deadlines: BinaryHeap<Reverse<Deadline>>,
     /// Sockets that have been read in this tick and whose bytes are not processed yet.
-    pub(crate) group: Group,
+    pub(crate) group: ReadSockets,
     /// What layers have made of their bytes.
     pub(crate) plain: Vec<u8>,
     /// TLS handshakes that may still be processed in this tick.
@@ -124,7 +124,7 @@ impl<S: Stream> Driver<S> {
             writing_ends: Duration::ZERO,
             broken: VecDeque::new(),
             deadlines: BinaryHeap::new(),
-            group: Group::new(),
+            group: ReadSockets::new(),
             plain: Vec::new(),
             handshakes: 0,
             newcomers: 0,

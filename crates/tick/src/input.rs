@@ -75,7 +75,7 @@ impl ReadingTime {
 
 /// Sockets that have been read, and what they brought.
 #[derive(Debug)]
-pub(crate) struct Group {
+pub(crate) struct ReadSockets {
     sockets: Vec<Brought>,
     /// The bytes of one socket after those of the other.
     buffer: Box<[u8]>,
@@ -91,7 +91,7 @@ struct Brought {
     read: Read,
 }
 
-impl Group {
+impl ReadSockets {
     /// A group without sockets that takes the bytes of one that has much, or of many that have
     /// little.
     pub(crate) fn new() -> Self {
@@ -226,7 +226,7 @@ impl<S: Stream> Driver<S> {
                 self.receive(outside, key, read, bytes);
             }
         }
-        self.group = Group {
+        self.group = ReadSockets {
             sockets,
             buffer,
             used: 0,

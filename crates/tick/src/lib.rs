@@ -30,6 +30,6 @@ pub use driver::{CROWD, Driver, TimeLimits};
 pub use local_node::LocalNode;
 pub use outside::{
     Arrival, Batch, Control, Layers, Mail, Newcomer, NoLayers, Notice, Outside, Read, Received,
-    Storage, Stream, Transport, Written,
+    SocketWrite, Storage, Stream, Transport,
 };
 pub use socket::SocketKey;

@@ -16,7 +16,7 @@ use martlet_broker::{
 };
 
 use self::at::At;
-use self::net::{Inbox, Line, Net};
+use self::net::{Inbox, LocalConnection, Net};
 pub use self::net::{Layer, Link, Wire};
 use crate::Driver;
 use crate::outside::{Batch, Control, Newcomer, Notice, Outside as _};
@@ -232,10 +232,10 @@ impl<P: Parts> World<P> {
     }
 
     fn open_line(&mut self, shard: usize, peer: Peer, layered: bool) -> Link {
-        let line = Line {
+        let line = LocalConnection {
             room: usize::MAX,
             layered,
-            ..Line::default()
+            ..LocalConnection::default()
         };
         let link = match self.net.free.pop() {
             Some(link) => {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use martlet_broker::{ConnectionEffect, Guest, RecordNumber, ShardId, TransportEnd};
 
 use crate::driver::Driver;
-use crate::outside::{Arrival, Layers as _, Outside, Stream, Written};
+use crate::outside::{Arrival, Layers as _, Outside, SocketWrite, Stream};
 use crate::socket::{Socket, SocketKey};
 
 /// Rounds in one tick, at most, in which effects of effects are carried out; the rest is carried
@@ -286,9 +286,9 @@ impl<S: Stream> Driver<S> {
         };
         let layers = socket.layers.as_deref_mut();
         let (taken, blocked) = match outside.write(&mut socket.stream, layers, output) {
-            Written::Nothing => (0, false),
-            Written::Some { taken, blocked } => (taken, blocked),
-            Written::Broken => return self.fail_writing(outside, key),
+            SocketWrite::Nothing => (0, false),
+            SocketWrite::Some { taken, blocked } => (taken, blocked),
+            SocketWrite::Broken => return self.fail_writing(outside, key),
         };
         socket.blocked = blocked;
         if socket.layers.is_some() {

@@ -122,7 +122,7 @@ pub enum Read {
 
 /// What one write to a socket came to.
 #[derive(Clone, Copy, Debug)]
-pub enum Written {
+pub enum SocketWrite {
     /// There was nothing to be written.
     Nothing,
     /// Some of it was written.
@@ -239,7 +239,7 @@ pub trait Transport {
         stream: &mut Self::Stream,
         layers: Option<&mut <Self::Stream as Stream>::Layers>,
         output: &[u8],
-    ) -> Written;
+    ) -> SocketWrite;
 
     /// Takes `bytes` through the layers. They may put what they make of them into `plain`, which is
     /// empty. `listener` is the number of the listener that the connection came by.

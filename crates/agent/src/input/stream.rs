@@ -40,7 +40,7 @@ pub(crate) enum Chunk {
 
 /// A stream that a thread reads.
 #[derive(Debug)]
-pub(crate) struct Stream {
+pub(crate) struct InputStream {
     chunks: Receiver<Chunk>,
     is_stopped: Arc<AtomicBool>,
 }
@@ -51,7 +51,7 @@ struct Outlet {
     is_stopped: Arc<AtomicBool>,
 }
 
-impl Stream {
+impl InputStream {
     /// What was read next.
     pub(crate) async fn next(&mut self) -> Chunk {
         self.chunks.recv().await.unwrap_or(Chunk::Ended)
@@ -76,7 +76,7 @@ impl Outlet {
 ///
 /// # Errors
 /// No thread can be started.
-pub(crate) fn stdin() -> io::Result<Stream> {
+pub(crate) fn stdin() -> io::Result<InputStream> {
     start(move |outlet| {
         let mut stdin = io::stdin().lock();
         let mut buffer = vec![0; CHUNK_BYTES];
@@ -99,13 +99,13 @@ pub(crate) fn stdin() -> io::Result<Stream> {
 ///
 /// # Errors
 /// There is something else of that name, or it cannot be made or opened.
-pub(crate) fn pipe(path: &Path) -> Result<Stream, String> {
+pub(crate) fn pipe(path: &Path) -> Result<InputStream, String> {
     let failed = |error: io::Error| format!("cannot read the pipe {}: {error}", path.display());
     let pipe = Pipe::open(path).map_err(failed)?;
     start(move |outlet| pipe.read_all(&outlet)).map_err(failed)
 }
 
-fn start(work: impl FnOnce(Outlet) + Send + 'static) -> io::Result<Stream> {
+fn start(work: impl FnOnce(Outlet) + Send + 'static) -> io::Result<InputStream> {
     let (sender, receiver) = channel(CHUNKS_MAX);
     let is_stopped = Arc::new(AtomicBool::new(false));
     let outlet = Outlet {
@@ -116,7 +116,7 @@ fn start(work: impl FnOnce(Outlet) + Send + 'static) -> io::Result<Stream> {
     builder
         .stack_size(STACK_BYTES)
         .spawn(move || work(outlet))?;
-    Ok(Stream {
+    Ok(InputStream {
         chunks: receiver,
         is_stopped,
     })
@@ -233,7 +233,7 @@ mod tests {
     use super::*;
     use std::io::Write as _;
 
-    fn text(stream: &mut Stream) -> String {
+    fn text(stream: &mut InputStream) -> String {
         let mut text = String::new();
         loop {
             match stream.chunks.blocking_recv() {

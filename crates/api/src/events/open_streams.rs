@@ -49,30 +49,30 @@ struct Open {
     of_team: HashMap<String, usize>,
     /// Number of the last stream.
     last: u64,
-    readers: BTreeMap<u64, Waiting>,
+    readers: BTreeMap<u64, StreamBacklog>,
     /// Bytes that wait for readers.
     bytes: usize,
 }
 
 /// What waits for one reader.
 #[derive(Debug)]
-struct Waiting {
+struct StreamBacklog {
     bytes: usize,
     /// When some of it left last, or it came.
     since: Instant,
-    slot: Arc<Slot>,
+    slot: Arc<StreamSlot>,
 }
 
 /// What a stream shares with who may end it.
 #[derive(Debug, Default)]
-struct Slot {
+struct StreamSlot {
     /// What leaves next, of a stream of server-sent events.
     chunks: Mutex<VecDeque<Bytes>>,
     has_ended: AtomicBool,
     ended: Notify,
 }
 
-impl Slot {
+impl StreamSlot {
     fn chunks(&self) -> MutexGuard<'_, VecDeque<Bytes>> {
         self.chunks.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -89,7 +89,7 @@ pub(super) struct OpenStream {
     caller: String,
     team: Option<String>,
     number: u64,
-    slot: Arc<Slot>,
+    slot: Arc<StreamSlot>,
 }
 
 /// How many streams there may be when this caller opens one.
@@ -131,8 +131,8 @@ impl Streams {
                     *open.of_team.entry(team.clone()).or_default() += 1;
                 }
                 open.last += 1;
-                let (number, slot) = (open.last, Arc::<Slot>::default());
-                let waiting = Waiting {
+                let (number, slot) = (open.last, Arc::<StreamSlot>::default());
+                let waiting = StreamBacklog {
                     bytes: 0,
                     since: Instant::now(),
                     slot: Arc::clone(&slot),
@@ -254,7 +254,7 @@ impl Open {
 
     /// Ends the reader that holds most, of those that take nothing of it. False if there is none.
     fn end_one(&mut self) -> bool {
-        let is_silent = |one: &Waiting| {
+        let is_silent = |one: &StreamBacklog| {
             !one.slot.has_ended() && one.bytes > 0 && one.since.elapsed() >= PATIENCE
         };
         let silent = self.readers.iter_mut().filter(|(_, one)| is_silent(one));

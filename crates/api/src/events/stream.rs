@@ -10,7 +10,7 @@ use axum::body::{Body, Bytes};
 use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
-use martlet_control::feed::{Batch, EventTexts, Filter, Frame, Gone, Panel, Reader};
+use martlet_control::feed::{EventBatch, EventTexts, FeedReader, Filter, Frame, Gone, Panel};
 use martlet_control::principal::{Principal, Scope};
 use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
@@ -18,7 +18,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 use super::open_streams::OpenStream;
 use super::params::Format;
 use crate::api::Api;
-use crate::connection::Connection;
+use crate::connection::HttpConnection;
 use crate::guard;
 
 /// Interval of heartbeats, at which the rights of the reader are checked, too.
@@ -66,7 +66,7 @@ pub(super) struct Shaper {
 }
 
 impl Shaper {
-    pub(super) fn new(format: Format, reader: &Reader) -> Self {
+    pub(super) fn new(format: Format, reader: &FeedReader) -> Self {
         Self {
             format,
             panel: panel(reader.filter()),
@@ -74,7 +74,7 @@ impl Shaper {
         }
     }
 
-    pub(super) fn shape(&mut self, reader: &Reader, batch: &Batch) -> Vec<Piece> {
+    pub(super) fn shape(&mut self, reader: &FeedReader, batch: &EventBatch) -> Vec<Piece> {
         let mut out = Vec::new();
         let gone = [
             batch.is_new_run.then(Gone::new_run),
@@ -108,7 +108,7 @@ impl Shaper {
     }
 }
 
-fn framed(reader: &Reader, frame: Frame) -> Piece {
+fn framed(reader: &FeedReader, frame: Frame) -> Piece {
     Piece::Own {
         id: Some(format!("{}-{}", reader.run(), frame.after)),
         is_gone: false,
@@ -210,8 +210,8 @@ impl Asker {
         if let Some(changes) = &mut self.changes {
             changes.mark_unchanged();
         }
-        let connection = self.parts.extensions.get::<Connection>().copied();
-        let connection = connection.unwrap_or(Connection::UNKNOWN);
+        let connection = self.parts.extensions.get::<HttpConnection>().copied();
+        let connection = connection.unwrap_or(HttpConnection::UNKNOWN);
         guard::still(&self.api, Scope::EventsRead, connection, &self.parts).await
     }
 }
@@ -224,7 +224,7 @@ pub(super) fn heartbeats() -> Interval {
 
 /// What a stream of server-sent events is made from.
 struct StreamState {
-    reader: Reader,
+    reader: FeedReader,
     place: OpenStream,
     shaper: Shaper,
     asker: Asker,
@@ -237,7 +237,7 @@ struct StreamState {
 
 pub(super) fn answer(
     api: Api,
-    (reader, place): (Reader, OpenStream),
+    (reader, place): (FeedReader, OpenStream),
     format: Format,
     parts: Parts,
 ) -> Response {

@@ -10,7 +10,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use martlet_broker::TenantId;
-use martlet_control::feed::Reader;
+use martlet_control::feed::FeedReader;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
@@ -44,7 +44,7 @@ type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
 pub(super) fn answer(
     api: Api,
-    (reader, place): (Reader, OpenStream),
+    (reader, place): (FeedReader, OpenStream),
     format: Format,
     mut parts: Parts,
     tenant: Option<TenantId>,
@@ -144,7 +144,7 @@ async fn feed(socket: &mut Socket, place: &OpenStream, text: Utf8Bytes) -> Resul
 }
 
 struct Talk {
-    reader: Reader,
+    reader: FeedReader,
     place: OpenStream,
     shaper: Shaper,
     asker: Asker,

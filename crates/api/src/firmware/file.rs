@@ -8,7 +8,7 @@ use tokio::fs::File;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
 use super::of_node::firmware_of;
-use super::range::{Part, part_of};
+use super::range::{RangeAnswer, part_of};
 use crate::api::Api;
 use crate::extensions::OwnDevice;
 use crate::extract::{PathOf, QueryOf};
@@ -58,18 +58,18 @@ pub(crate) async fn file(
     let size = found.size;
     let etag = format!("\"{}\"", found.sha256);
     let whole = match part_of(&headers, size, &etag) {
-        Part::NotModified => {
+        RangeAnswer::NotModified => {
             let tag = [(header::ETAG, etag)];
             return Ok((StatusCode::NOT_MODIFIED, tag).into_response());
         }
-        Part::Unsatisfiable => {
+        RangeAnswer::Unsatisfiable => {
             let detail = format!("the file has {size} bytes, and none of that range");
             let problem = Problem::new(ProblemKind::RangeNotSatisfiable, detail);
             let range = format!("bytes */{size}");
             return Ok((([(header::CONTENT_RANGE, range)]), problem).into_response());
         }
-        Part::Whole => None,
-        Part::Range(first, last) => Some((first, last)),
+        RangeAnswer::Whole => None,
+        RangeAnswer::Range(first, last) => Some((first, last)),
     };
     let mut file = store.open(&found).await?;
     let (first, last) = whole.unwrap_or((0, size - 1));

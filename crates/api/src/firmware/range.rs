@@ -4,7 +4,7 @@ use axum::http::{HeaderMap, HeaderName, header};
 
 /// What is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Part {
+pub(super) enum RangeAnswer {
     /// All of it.
     Whole,
     /// The bytes from the first to the last one, both included.
@@ -17,26 +17,26 @@ pub(super) enum Part {
 
 /// Reads the headers of a request for a file of `size` bytes with this entity tag, which has quotes
 /// around it. A range that is not understood, and several ranges, are as if none was asked for.
-pub(super) fn part_of(headers: &HeaderMap, size: u64, etag: &str) -> Part {
+pub(super) fn part_of(headers: &HeaderMap, size: u64, etag: &str) -> RangeAnswer {
     let text = |name: HeaderName| headers.get(name)?.to_str().ok();
     if text(header::IF_NONE_MATCH).is_some_and(|list| is_in(list, etag)) {
-        return Part::NotModified;
+        return RangeAnswer::NotModified;
     }
     // A date says too little of a file that is named by its digest.
     if text(header::IF_RANGE).is_some_and(|known| known.trim() != etag) {
-        return Part::Whole;
+        return RangeAnswer::Whole;
     }
     let Some(range) = text(header::RANGE) else {
-        return Part::Whole;
+        return RangeAnswer::Whole;
     };
     match bounds(range) {
-        None => Part::Whole,
-        Some((None, None | Some(0))) => Part::Unsatisfiable,
-        Some((None, Some(last))) if size > 0 => Part::Range(size - last.min(size), size - 1),
+        None => RangeAnswer::Whole,
+        Some((None, None | Some(0))) => RangeAnswer::Unsatisfiable,
+        Some((None, Some(last))) if size > 0 => RangeAnswer::Range(size - last.min(size), size - 1),
         Some((Some(first), last)) if first < size => {
-            Part::Range(first, last.map_or(size - 1, |last| last.min(size - 1)))
+            RangeAnswer::Range(first, last.map_or(size - 1, |last| last.min(size - 1)))
         }
-        Some(_) => Part::Unsatisfiable,
+        Some(_) => RangeAnswer::Unsatisfiable,
     }
 }
 
@@ -71,7 +71,7 @@ mod tests {
 
     const ETAG: &str = "\"abc\"";
 
-    fn asked(range: &str, more: &[(&'static str, &str)]) -> Part {
+    fn asked(range: &str, more: &[(&'static str, &str)]) -> RangeAnswer {
         let mut headers = HeaderMap::new();
         headers.insert(header::RANGE, range.parse().unwrap());
         for (name, value) in more {
@@ -82,14 +82,14 @@ mod tests {
 
     #[test]
     fn a_range_is_cut_at_the_end_of_the_file() {
-        assert_eq!(part_of(&HeaderMap::new(), 100, ETAG), Part::Whole);
-        assert_eq!(asked("bytes=0-9", &[]), Part::Range(0, 9));
-        assert_eq!(asked("bytes=90-200", &[]), Part::Range(90, 99));
-        assert_eq!(asked("bytes=99-", &[]), Part::Range(99, 99));
-        assert_eq!(asked("bytes=-10", &[]), Part::Range(90, 99));
-        assert_eq!(asked("bytes=-1000", &[]), Part::Range(0, 99));
-        assert_eq!(asked("bytes=100-", &[]), Part::Unsatisfiable);
-        assert_eq!(asked("bytes=-0", &[]), Part::Unsatisfiable);
+        assert_eq!(part_of(&HeaderMap::new(), 100, ETAG), RangeAnswer::Whole);
+        assert_eq!(asked("bytes=0-9", &[]), RangeAnswer::Range(0, 9));
+        assert_eq!(asked("bytes=90-200", &[]), RangeAnswer::Range(90, 99));
+        assert_eq!(asked("bytes=99-", &[]), RangeAnswer::Range(99, 99));
+        assert_eq!(asked("bytes=-10", &[]), RangeAnswer::Range(90, 99));
+        assert_eq!(asked("bytes=-1000", &[]), RangeAnswer::Range(0, 99));
+        assert_eq!(asked("bytes=100-", &[]), RangeAnswer::Unsatisfiable);
+        assert_eq!(asked("bytes=-0", &[]), RangeAnswer::Unsatisfiable);
     }
 
     #[test]
@@ -102,24 +102,27 @@ mod tests {
             "lines=1-2",
             "bytes=0-1,5-6",
         ] {
-            assert_eq!(asked(wrong, &[]), Part::Whole, "{wrong}");
+            assert_eq!(asked(wrong, &[]), RangeAnswer::Whole, "{wrong}");
         }
     }
 
     #[test]
     fn conditions_come_before_the_range() {
-        assert_eq!(asked("bytes=0-9", &[("if-range", ETAG)]), Part::Range(0, 9));
+        assert_eq!(
+            asked("bytes=0-9", &[("if-range", ETAG)]),
+            RangeAnswer::Range(0, 9)
+        );
         assert_eq!(
             asked("bytes=0-9", &[("if-range", "\"other\"")]),
-            Part::Whole
+            RangeAnswer::Whole
         );
         assert_eq!(
             asked("bytes=0-9", &[("if-none-match", "\"x\", W/\"abc\"")]),
-            Part::NotModified
+            RangeAnswer::NotModified
         );
         assert_eq!(
             asked("bytes=0-9", &[("if-none-match", "\"x\"")]),
-            Part::Range(0, 9)
+            RangeAnswer::Range(0, 9)
         );
     }
 }

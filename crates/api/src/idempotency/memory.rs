@@ -34,7 +34,7 @@ pub(super) struct StoredAnswer {
 
 /// As it stands in the tables, beside its status.
 #[derive(Debug, Serialize, Deserialize)]
-struct Written {
+struct AnswerRow {
     headers: Vec<(String, String)>,
     /// None: it was too long.
     body: Option<String>,
@@ -271,7 +271,7 @@ impl StoredAnswer {
         let text = |value: &HeaderValue| value.to_str().unwrap_or_default().to_owned();
         let headers = self.headers.iter();
         let body = std::str::from_utf8(&self.body).ok();
-        let written = Written {
+        let written = AnswerRow {
             headers: headers
                 .map(|(name, value)| (name.to_string(), text(value)))
                 .collect(),
@@ -287,7 +287,7 @@ impl StoredAnswer {
 
     /// None: it was too long, or is none.
     pub(super) fn read(status: u16, text: &str) -> Option<Self> {
-        let written: Written = serde_json::from_str(text).ok()?;
+        let written: AnswerRow = serde_json::from_str(text).ok()?;
         let headers = written.headers.iter().map(|(name, value)| {
             let name = HeaderName::try_from(name).ok()?;
             Some((name, HeaderValue::try_from(value).ok()?))

@@ -9,7 +9,7 @@ use martlet_control::use_cases::FindTeamId;
 use martlet_registry::{Actor, Visibility};
 
 use crate::api::Api;
-use crate::connection::Connection;
+use crate::connection::HttpConnection;
 use crate::extensions::RequestId;
 use crate::problem::Problem;
 
@@ -23,7 +23,7 @@ impl<S: Send + Sync> FromRequestParts<S> for CalledBy {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         let nobody = Principal::anonymous(Scopes::NONE);
         let principal = parts.extensions.get::<Principal>().unwrap_or(&nobody);
-        let connection = parts.extensions.get::<Connection>();
+        let connection = parts.extensions.get::<HttpConnection>();
         let peer = connection.and_then(|connection| connection.peer);
         let request_id = parts.extensions.get::<RequestId>();
         let actor = Actor {

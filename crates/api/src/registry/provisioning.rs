@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 use super::CalledBy;
 use super::forms::{moment, page_of_all, time};
 use crate::api::Api;
-use crate::connection::Connection;
+use crate::connection::HttpConnection;
 use crate::extract::{JsonBody, PathOf, QueryOf};
 use crate::idempotency::{self, hex};
 use crate::keys::PageParams;
@@ -249,7 +249,7 @@ pub(crate) struct Provisioned {
     responses((status = 201, description = "It is there", body = Provisioned)))]
 pub(crate) async fn provision(
     State(api): State<Api>,
-    Extension(connection): Extension<Connection>,
+    Extension(connection): Extension<HttpConnection>,
     CalledBy(mut caller): CalledBy,
     headers: HeaderMap,
     JsonBody(body): JsonBody<ProvisionBody>,

@@ -22,7 +22,7 @@ use super::of_node::telemetry_of;
 use super::query::{Devices, selected};
 use super::view::{DeviceReadingView, id_of, json_of};
 use crate::api::Api;
-use crate::connection::Connection;
+use crate::connection::HttpConnection;
 use crate::extract::QueryOf;
 use crate::guard;
 use crate::problem::Problem;
@@ -185,8 +185,8 @@ impl TailState {
     async fn end_if_changed(&mut self) -> Option<Bytes> {
         self.looked = Instant::now();
         self.changes.mark_unchanged();
-        let connection = self.parts.extensions.get::<Connection>().copied();
-        let connection = connection.unwrap_or(Connection::UNKNOWN);
+        let connection = self.parts.extensions.get::<HttpConnection>().copied();
+        let connection = connection.unwrap_or(HttpConnection::UNKNOWN);
         let now = guard::still(&self.api, Scope::TelemetryRead, connection, &self.parts).await;
         let why = match now {
             None => "the right to read telemetry has ended",

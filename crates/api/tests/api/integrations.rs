@@ -17,7 +17,7 @@ use martlet_registry::DeadLetterRow;
 use serde_json::{Value, json};
 
 use crate::node::{Answer, Node, VIEWER, control, request, tables_at, with_keys};
-use crate::registry::Place;
+use crate::registry::TemporaryDirectory;
 
 const AUDIT: &str = "/api/v1/integrations/file/audit";
 const LETTERS: &str = "/api/v1/integrations/file/audit/dead-letters";
@@ -70,7 +70,7 @@ impl IntegrationMaker for NoneMade {
 }
 
 /// A node with the sink `audit` and these dead letters.
-async fn node(place: &Place, letters: Vec<DeadLetterRow>) -> Node {
+async fn node(place: &TemporaryDirectory, letters: Vec<DeadLetterRow>) -> Node {
     let control = control();
     let tables = Arc::new(tables_at(place.0.join("martlet.db"), &control));
     let put = tables.note(move |registry| {
@@ -124,7 +124,7 @@ async fn until(node: &Node, is_it: impl Fn(&Value) -> bool) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_integration_is_listed_paused_and_resumed() {
-    let place = Place::new();
+    let place = TemporaryDirectory::new();
     let node = node(&place, vec![letter("audit", 1, 0)]).await;
     // The node of these tests takes no parts.
     let found = until(&node, |one| !one["failure"].is_null()).await;
@@ -162,7 +162,7 @@ async fn an_integration_is_listed_paused_and_resumed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_test_says_whether_the_target_can_be_reached() {
-    let place = Place::new();
+    let place = TemporaryDirectory::new();
     let node = node(&place, Vec::new()).await;
     let tested = node.ask("POST", &format!("{AUDIT}/test")).await;
     assert_eq!(tested.status, StatusCode::OK, "{tested:?}");
@@ -179,7 +179,7 @@ async fn a_test_says_whether_the_target_can_be_reached() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn dead_letters_are_listed_shown_sent_and_dropped() {
-    let place = Place::new();
+    let place = TemporaryDirectory::new();
     let letters = (1..=5).map(|id| letter("audit", id, 0)).collect();
     let node = node(&place, letters).await;
     let page = node.ask("GET", &format!("{LETTERS}?limit=3")).await.json();
@@ -245,7 +245,7 @@ async fn dead_letters_are_listed_shown_sent_and_dropped() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_sent_again_is_named() {
-    let place = Place::new();
+    let place = TemporaryDirectory::new();
     let node = node(&place, Vec::new()).await;
     let target = format!("{LETTERS}/send-again");
     for body in [
@@ -268,7 +268,7 @@ async fn what_is_sent_again_is_named() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn letters_of_an_integration_that_is_not_configured_any_more_are_there() {
-    let place = Place::new();
+    let place = TemporaryDirectory::new();
     let node = node(&place, vec![letter("former", 1, 0)]).await;
     let former = "/api/v1/integrations/file/former";
     assert_eq!(node.ask("GET", former).await.problem(), "not-found");
@@ -287,7 +287,7 @@ async fn letters_of_an_integration_that_is_not_configured_any_more_are_there() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_caller_of_a_team_sees_and_changes_what_is_of_its_tenant() {
-    let place = Place::new();
+    let place = TemporaryDirectory::new();
     let mut letters = vec![letter("audit", 1, 0), letter("former", 2, 7)];
     letters.extend((3..=5).map(|id| letter("others", id, 0)));
     letters.extend((6..=8).map(|id| letter("both", id, if id == 8 { 7 } else { 0 })));
@@ -344,7 +344,7 @@ async fn a_caller_of_a_team_sees_and_changes_what_is_of_its_tenant() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_viewer_sees_states_and_neither_payloads_nor_changes() {
-    let place = Place::new();
+    let place = TemporaryDirectory::new();
     let node = node(&place, vec![letter("audit", 1, 0)]).await;
     for (method, target) in [("GET", AUDIT), ("GET", LETTERS)] {
         assert_eq!(
@@ -364,7 +364,7 @@ async fn a_viewer_sees_states_and_neither_payloads_nor_changes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn metrics_tell_state_and_dead_letters() {
-    let place = Place::new();
+    let place = TemporaryDirectory::new();
     let node = node(&place, vec![letter("audit", 1, 0)]).await;
     node.ask("POST", &format!("{AUDIT}/pause")).await;
     let page = node.get("/metrics").await;

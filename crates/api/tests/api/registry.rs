@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 use crate::node::{Answer, KEY, NEAR, Node, json as asked, request, with_keys};
 
 /// A directory that goes with the test.
-pub(crate) struct Place(pub(crate) PathBuf);
+pub(crate) struct TemporaryDirectory(pub(crate) PathBuf);
 
-impl Place {
+impl TemporaryDirectory {
     pub(crate) fn new() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -24,7 +24,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for TemporaryDirectory {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
@@ -69,7 +69,7 @@ fn ids(list: &Value) -> Vec<&str> {
 
 #[tokio::test]
 async fn looking_makes_no_tables_and_the_first_device_does() {
-    let place = Place::new();
+    let place = TemporaryDirectory::new();
     let node = Node::with_tables(with_keys(), &place.0);
     let list = node.ask("GET", "/api/v1/devices?total=true").await;
     assert_eq!(
@@ -93,7 +93,7 @@ async fn looking_makes_no_tables_and_the_first_device_does() {
 
 #[tokio::test]
 async fn a_device_is_changed_by_who_knows_its_version() {
-    let place = Place::new();
+    let place = TemporaryDirectory::new();
     let node = Node::with_tables(with_keys(), &place.0);
     let body = json!({ "id": "pump-7", "tags": ["a"], "location": "roof" });
     let made = send(&node, KEY, "POST", "/api/v1/devices", &body).await;
@@ -140,7 +140,7 @@ async fn send_again(node: &Node, target: &str, body: &Value) -> Answer {
 
 #[tokio::test]
 async fn what_is_shown_once_is_not_in_the_answer_to_who_asks_again() {
-    let place = Place::new();
+    let place = TemporaryDirectory::new();
     let node = Node::with_tables(with_keys(), &place.0);
     done(&node, KEY, "POST", "/api/v1/devices", &json!({ "id": "d" })).await;
     let asked = [
@@ -254,7 +254,7 @@ fn with_references(document: &Value, part: &Value, depth: usize) -> String {
 
 #[tokio::test]
 async fn a_deleted_device_is_gone_and_comes_back() {
-    let place = Place::new();
+    let place = TemporaryDirectory::new();
     let node = Node::with_tables(with_keys(), &place.0);
     let none = json!({});
     done(&node, KEY, "POST", "/api/v1/devices", &json!({ "id": "d" })).await;
@@ -273,7 +273,7 @@ async fn a_deleted_device_is_gone_and_comes_back() {
 
 #[tokio::test]
 async fn pages_follow_each_other_and_filters_choose() {
-    let place = Place::new();
+    let place = TemporaryDirectory::new();
     let node = Node::with_tables(with_keys(), &place.0);
     let devices: Vec<_> = (0..25)
         .map(|at| json!({ "id": format!("d{at:02}"), "tags": [format!("t{}", at % 2)] }))
@@ -308,7 +308,7 @@ async fn pages_follow_each_other_and_filters_choose() {
 
 #[tokio::test]
 async fn a_table_says_of_each_row_what_has_become_of_it() {
-    let place = Place::new();
+    let place = TemporaryDirectory::new();
     let node = Node::with_tables(with_keys(), &place.0);
     let table = "id,name,status,tags\r\none,\"Pump, the first\",active,a;b\r\nt/o,,,\r\n\
                  one,again,,\r\nthree,,asleep,\r\nfour,,,,\r\nfive\r\n";
@@ -357,7 +357,7 @@ async fn a_table_says_of_each_row_what_has_become_of_it() {
 
 #[tokio::test]
 async fn credentials_are_shown_once_and_end() {
-    let place = Place::new();
+    let place = TemporaryDirectory::new();
     let node = Node::with_tables(with_keys(), &place.0);
     done(&node, KEY, "POST", "/api/v1/devices", &json!({ "id": "d" })).await;
     let path = "/api/v1/devices/d/credentials";
@@ -383,7 +383,7 @@ async fn credentials_are_shown_once_and_end() {
 
 #[tokio::test]
 async fn a_key_permits_what_it_says_until_it_is_revoked() {
-    let place = Place::new();
+    let place = TemporaryDirectory::new();
     let node = Node::with_tables(with_keys(), &place.0);
     let body = json!({ "name": "shop", "scopes": ["devices:read"] });
     let made = done(&node, KEY, "POST", "/api/v1/keys", &body).await;
@@ -401,7 +401,7 @@ async fn a_key_permits_what_it_says_until_it_is_revoked() {
 
 #[tokio::test]
 async fn nobody_gives_more_than_they_have() {
-    let place = Place::new();
+    let place = TemporaryDirectory::new();
     let node = Node::with_tables(with_keys(), &place.0);
     let body = json!({ "name": "hr", "scopes": ["users:write", "users:read", "keys:write"] });
     let made = done(&node, KEY, "POST", "/api/v1/keys", &body).await;
@@ -431,7 +431,7 @@ async fn nobody_gives_more_than_they_have() {
 
 #[tokio::test]
 async fn the_setup_link_makes_somebody_who_logs_in_and_whose_session_ends_with_them() {
-    let place = Place::new();
+    let place = TemporaryDirectory::new();
     let node = Node::with_tables(Settings::default(), &place.0).at(NEAR);
     let token = node.api.setup_token().await.unwrap();
     assert!(node.api.is_unclaimed().await);
@@ -496,7 +496,7 @@ async fn the_setup_link_makes_somebody_who_logs_in_and_whose_session_ends_with_t
 
 #[tokio::test]
 async fn a_device_adds_itself_by_a_provisioning_key_alone() {
-    let place = Place::new();
+    let place = TemporaryDirectory::new();
     let node = Node::with_tables(with_keys(), &place.0);
     let body = json!({ "name": "line 3", "id_pattern": "pump-*", "devices_max": 1 });
     let made = done(&node, KEY, "POST", "/api/v1/provisioning-keys", &body).await;
@@ -516,7 +516,7 @@ async fn a_device_adds_itself_by_a_provisioning_key_alone() {
 
 #[tokio::test]
 async fn every_route_keeps_one_teams_people_from_anothers() {
-    let place = Place::new();
+    let place = TemporaryDirectory::new();
     let node = Node::with_tables(with_keys(), &place.0);
     let mut teams = Vec::new();
     for name in ["red", "blue"] {

@@ -7,7 +7,7 @@ use martlet_control::principal::{Role, Scope, Scopes};
 use serde_json::{Value, json};
 
 use crate::node::{Node, with_keys};
-use crate::registry::{Place, done, send};
+use crate::registry::{TemporaryDirectory, done, send};
 
 const ADMINISTRATOR: &str = crate::node::KEY;
 
@@ -31,7 +31,7 @@ fn callers(route: Scope) -> Vec<(String, Scopes)> {
     sets().into_iter().enumerate().map(number).collect()
 }
 
-fn node_with(callers: &[(String, Scopes)], place: &Place) -> Node {
+fn node_with(callers: &[(String, Scopes)], place: &TemporaryDirectory) -> Node {
     let mut settings: Settings = with_keys();
     let keys = callers
         .iter()
@@ -67,7 +67,7 @@ async fn expect(
 
 #[tokio::test]
 async fn keys_are_added_changed_and_revoked_by_who_has_their_scopes() {
-    let place = Place::new();
+    let place = TemporaryDirectory::new();
     let callers = callers(Scope::KeysWrite);
     let node = node_with(&callers, &place);
     for target in sets() {
@@ -113,7 +113,7 @@ async fn expect_of_user(node: &Node, caller: &(String, Scopes), name: &str, righ
 
 #[tokio::test]
 async fn users_are_changed_and_have_keys_made_by_who_has_their_rights() {
-    let place = Place::new();
+    let place = TemporaryDirectory::new();
     let both: Scopes = [Scope::UsersWrite, Scope::KeysWrite].into();
     let callers: Vec<_> = callers(Scope::UsersWrite)
         .into_iter()
@@ -165,7 +165,7 @@ async fn users_are_changed_and_have_keys_made_by_who_has_their_rights() {
 
 #[tokio::test]
 async fn memberships_are_given_and_taken_by_who_has_their_rights() {
-    let place = Place::new();
+    let place = TemporaryDirectory::new();
     let callers = callers(Scope::UsersWrite);
     let node = node_with(&callers, &place);
     let team = json!({ "name": "north", "owns_tenant": true });
@@ -190,7 +190,7 @@ async fn memberships_are_given_and_taken_by_who_has_their_rights() {
 
 #[tokio::test]
 async fn a_team_goes_and_comes_with_its_keys_and_members_rights() {
-    let place = Place::new();
+    let place = TemporaryDirectory::new();
     let callers = callers(Scope::UsersWrite);
     let node = node_with(&callers, &place);
     let team = json!({ "name": "north", "owns_tenant": true });
@@ -218,7 +218,7 @@ async fn a_team_goes_and_comes_with_its_keys_and_members_rights() {
 
 #[tokio::test]
 async fn rules_are_given_and_taken_by_who_has_what_they_permit() {
-    let place = Place::new();
+    let place = TemporaryDirectory::new();
     let callers = callers(Scope::AclWrite);
     let node = node_with(&callers, &place);
     let rights = [
@@ -275,7 +275,7 @@ async fn rules_are_given_and_taken_by_who_has_what_they_permit() {
 
 #[tokio::test]
 async fn provisioning_keys_are_added_and_revoked_by_who_adds_devices() {
-    let place = Place::new();
+    let place = TemporaryDirectory::new();
     let callers = callers(Scope::KeysWrite);
     let node = node_with(&callers, &place);
     let body = json!({ "name": "line" });
@@ -296,7 +296,7 @@ async fn provisioning_keys_are_added_and_revoked_by_who_adds_devices() {
 
 #[tokio::test]
 async fn who_names_users_gives_no_role_with_their_names_beyond_its_rights() {
-    let place = Place::new();
+    let place = TemporaryDirectory::new();
     let callers: Vec<_> = callers(Scope::UsersWrite);
     let node = node_with(&callers, &place);
     let role = json!({ "name": "own", "rules": ["pattern readwrite %u/#"] });
@@ -318,7 +318,7 @@ async fn who_names_users_gives_no_role_with_their_names_beyond_its_rights() {
 
 #[tokio::test]
 async fn users_are_banned_by_who_has_their_rights() {
-    let place = Place::new();
+    let place = TemporaryDirectory::new();
     let callers = callers(Scope::ClientsWrite);
     let node = node_with(&callers, &place);
     for (name, api_role, rights) in [

@@ -9,13 +9,13 @@ use crate::timer::TimerKey;
 #[derive(Debug)]
 pub(crate) struct Exchange {
     pub(crate) method: Arc<str>,
-    pub(crate) turn: Turn,
+    pub(crate) turn: ExchangeTurn,
     /// The deadline of a re-authentication.
     pub(crate) deadline: Option<TimerKey>,
 }
 
 #[derive(Debug)]
-pub(crate) enum Turn {
+pub(crate) enum ExchangeTurn {
     /// The client is known; it may begin anew.
     Over,
     /// The authenticator has been asked.
@@ -29,7 +29,7 @@ impl Exchange {
     pub(crate) fn asked(method: Arc<str>) -> Self {
         Self {
             method,
-            turn: Turn::Keeper,
+            turn: ExchangeTurn::Keeper,
             deadline: None,
         }
     }
@@ -38,7 +38,7 @@ impl Exchange {
     pub(crate) fn over(method: Arc<str>) -> Self {
         Self {
             method,
-            turn: Turn::Over,
+            turn: ExchangeTurn::Over,
             deadline: None,
         }
     }

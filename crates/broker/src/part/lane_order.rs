@@ -7,13 +7,13 @@ use std::collections::VecDeque;
 /// later one, whichever lane has them.
 #[derive(Debug)]
 pub struct LaneOrder<T> {
-    lanes: Vec<Waiting<T>>,
+    lanes: Vec<WaitingDeliveries<T>>,
     /// The lane that is looked at first, so that each has its turn.
     next: usize,
 }
 
 #[derive(Debug)]
-struct Waiting<T> {
+struct WaitingDeliveries<T> {
     /// The lane has no message of an earlier run; none is unknown.
     oldest_run: Option<u32>,
     /// With the run that each came in.
@@ -24,7 +24,7 @@ impl<T> LaneOrder<T> {
     /// The order of this number of lanes. Nothing is taken until it is known of each lane from
     /// which run of the node its oldest message is.
     pub fn new(lanes: usize) -> Self {
-        let lanes = (0..lanes).map(|_| Waiting {
+        let lanes = (0..lanes).map(|_| WaitingDeliveries {
             oldest_run: None,
             deliveries: VecDeque::new(),
         });

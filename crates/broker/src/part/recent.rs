@@ -15,13 +15,13 @@ use crate::record::RecordCount;
 #[derive(Debug, Default)]
 pub(crate) struct RecentEntries {
     /// Durable together with the last of them.
-    first: Group,
+    first: EntryGroup,
     /// Those that entered after that.
-    then: Group,
+    then: EntryGroup,
 }
 
 #[derive(Debug, Default)]
-struct Group {
+struct EntryGroup {
     /// The record of the last one.
     last: RecordNumber,
     entries: usize,

@@ -107,12 +107,12 @@ impl Inbound {
 }
 
 /// How a PUBLISH is answered.
-pub(crate) struct Answer {
+pub(crate) struct PublishAnswer {
     reason: ReasonCode,
     record: RecordNumber,
 }
 
-impl Answer {
+impl PublishAnswer {
     /// It was taken, and nothing of it is recorded.
     pub(crate) fn accepted() -> Self {
         Self {
@@ -129,7 +129,7 @@ pub(crate) enum ScreenedPublish {
     /// It is the client's own, and the client may not publish it.
     Forbidden,
     /// It was dealt with: this is its answer.
-    Done(Answer),
+    Done(PublishAnswer),
 }
 
 impl Shard {
@@ -210,7 +210,7 @@ impl Shard {
         {
             // Answers that wait for the store are bounded, those to repetitions too.
             self.check_receive_maximum(index, 0)?;
-            let answer = Answer {
+            let answer = PublishAnswer {
                 reason: ReasonCode::Success,
                 record,
             };
@@ -266,7 +266,7 @@ impl Shard {
         topic: &str,
         publish: &Publish<'_>,
         qos2: Option<PacketId>,
-    ) -> Result<Answer, PacketError> {
+    ) -> Result<PublishAnswer, PacketError> {
         if self.is_payload_too_long(publish.payload) {
             self.counters.publishes_refused += 1;
             let reason = ReasonCode::ImplementationSpecificError;
@@ -288,7 +288,7 @@ impl Shard {
                 true => {
                     let reason = ReasonCode::QuotaExceeded;
                     self.tell_publish_beyond(cx, session, topic, reason, Limit::Memory);
-                    Ok(Answer {
+                    Ok(PublishAnswer {
                         reason: ReasonCode::QuotaExceeded,
                         record: RecordNumber(0),
                     })
@@ -338,7 +338,7 @@ impl Shard {
         topic: &str,
         publish: &Publish<'_>,
         qos2: Option<PacketId>,
-    ) -> Result<Option<Answer>, PacketError> {
+    ) -> Result<Option<PublishAnswer>, PacketError> {
         match self.screened_publish(cx, (index, session), topic, publish, qos2)? {
             ScreenedPublish::Permitted => Ok(None),
             ScreenedPublish::Done(answer) => Ok(Some(answer)),
@@ -499,7 +499,7 @@ impl Shard {
         index: u32,
         publication: Publication<'_>,
         receipt: Option<(crate::id::SessionEpoch, PacketId)>,
-    ) -> Result<Answer, PacketError> {
+    ) -> Result<PublishAnswer, PacketError> {
         let v5 = self.connections.at(index).version.is_v5();
         let origin = Origin {
             receipt,
@@ -530,7 +530,7 @@ impl Shard {
         } else {
             ReasonCode::Success
         };
-        Ok(Answer {
+        Ok(PublishAnswer {
             reason,
             record: routed.record,
         })
@@ -588,9 +588,9 @@ impl Shard {
 
     /// v5 clients are told; towards v3 a refused message is acknowledged like any other, since
     /// 3.1.1 has no way to say no but closing [MQTT-3.1.1/3.3.5-2].
-    pub(crate) fn refused(&mut self, index: u32, reason: ReasonCode) -> Answer {
+    pub(crate) fn refused(&mut self, index: u32, reason: ReasonCode) -> PublishAnswer {
         let v5 = self.connections.at(index).version.is_v5();
-        Answer {
+        PublishAnswer {
             reason: if v5 { reason } else { ReasonCode::Success },
             record: RecordNumber(0),
         }
@@ -602,7 +602,7 @@ impl Shard {
         index: u32,
         kind: AckKind,
         packet_id: PacketId,
-        answer: Answer,
+        answer: PublishAnswer,
     ) {
         let early = fault::is(Fault::AckBeforeSync);
         let record = if early {

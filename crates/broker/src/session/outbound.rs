@@ -25,7 +25,7 @@ use crate::share::ticket::ShareTicket;
 pub(crate) struct Outbound {
     pub(crate) in_flight: PacketIdRing<InFlight>,
     /// What waits to be sent; not there while nothing does, which is nearly always.
-    pub(super) waiting: Option<Box<Waiting>>,
+    pub(super) waiting: Option<Box<OutboundBacklog>>,
     /// In flight and sent on this connection: what counts against the send quota.
     pub(crate) on_wire: u16,
     pub(super) last_packet_id: u16,
@@ -34,7 +34,7 @@ pub(crate) struct Outbound {
 
 /// What waits to be sent.
 #[derive(Debug)]
-pub(super) struct Waiting {
+pub(super) struct OutboundBacklog {
     /// In flight and not yet sent on this connection, in order.
     unsent: VecDeque<PacketId>,
     pub(super) queue: Queue,
@@ -42,7 +42,7 @@ pub(super) struct Waiting {
     pub(super) reading_in_flight: bool,
 }
 
-impl Waiting {
+impl OutboundBacklog {
     const NOTHING: Self = Self {
         unsent: VecDeque::new(),
         queue: Queue::EMPTY,
@@ -50,7 +50,7 @@ impl Waiting {
     };
 }
 
-static NOTHING: Waiting = Waiting::NOTHING;
+static NOTHING: OutboundBacklog = OutboundBacklog::NOTHING;
 
 /// The session holds the entry; one lent by a share group is held by the group.
 fn is_own(ticket: Option<&ShareTicket>) -> bool {
@@ -105,9 +105,9 @@ impl Outbound {
         &mut self.waiting_mut().unsent
     }
 
-    pub(super) fn waiting_mut(&mut self) -> &mut Waiting {
+    pub(super) fn waiting_mut(&mut self) -> &mut OutboundBacklog {
         self.waiting
-            .get_or_insert_with(|| Box::new(Waiting::NOTHING))
+            .get_or_insert_with(|| Box::new(OutboundBacklog::NOTHING))
     }
 
     /// Gives memory back if nothing is in flight or queued.

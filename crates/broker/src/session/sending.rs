@@ -8,7 +8,7 @@ use crate::counters::DropReason;
 use crate::fault::{self, Fault};
 use crate::message::expiry_left_secs;
 use crate::node::{Cx, Node};
-use crate::outgoing::{Outgoing, Parts};
+use crate::outgoing::{Outgoing, PacketParts};
 use crate::session::to_send::{MessageFrom, Sending};
 use crate::shard::Shard;
 use crate::work::BYTES_PER_UNIT;
@@ -37,7 +37,7 @@ impl Shard {
         let (parts, expires_at_ms) = match &source {
             MessageFrom::Routing(routing) => {
                 let publication = &routing.publication;
-                (Parts::of(publication), publication.expires_at_ms)
+                (PacketParts::of(publication), publication.expires_at_ms)
             }
             MessageFrom::Held(message) => (message.contents().into(), message.expires_at_ms()),
         };

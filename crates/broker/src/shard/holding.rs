@@ -19,7 +19,7 @@ use crate::shard::held::StoreState;
 use crate::work::NODE;
 
 /// What becomes of a packet.
-pub(super) enum Turn {
+pub(super) enum PacketHandling {
     /// It is worked off.
     Now,
     /// It waits in its connection's input, with all that follows but acknowledgements and pings;
@@ -108,16 +108,16 @@ impl Shard {
         index: u32,
         header: &FixedHeader,
         body: &[u8],
-    ) -> Turn {
+    ) -> PacketHandling {
         if self.work.is_share_over() {
             self.work.share_used = true;
-            return Turn::Later { for_store: false };
+            return PacketHandling::Later { for_store: false };
         }
         let mut for_part = false;
         let waits = match header.packet_type {
             PacketType::Publish => {
                 if self.screenings.is_used && self.waits_for_screening(cx, index, header, body) {
-                    return Turn::Later { for_store: false };
+                    return PacketHandling::Later { for_store: false };
                 }
                 for_part = self.holds.any() && self.is_held_topic(index, header, body);
                 for_part
@@ -130,7 +130,7 @@ impl Shard {
             | PacketType::PubRec
             | PacketType::PubRel => false,
             // Nothing answers it, nothing is asked of the store, or the connection ends with it.
-            _ => return Turn::Now,
+            _ => return PacketHandling::Now,
         };
         let keeps_up = self.held_back.store == StoreState::KeepsUp;
         let for_store = !keeps_up && self.grows_store(cx, index, header, body);
@@ -140,8 +140,8 @@ impl Shard {
             // of a part.
             let for_part = for_part && !fault::is(Fault::HoldSparesLeavers);
             return match for_part || for_store && self.held_back.store >= StoreState::Full {
-                true => Turn::Never,
-                false => Turn::Now,
+                true => PacketHandling::Never,
+                false => PacketHandling::Now,
             };
         }
         if for_part {
@@ -149,8 +149,8 @@ impl Shard {
             self.note_held(self.connections.id_of(index));
         }
         match waits || for_store || self.has_gated_enough(index, header.packet_type) {
-            true => Turn::Later { for_store },
-            false => Turn::Now,
+            true => PacketHandling::Later { for_store },
+            false => PacketHandling::Now,
         }
     }
 

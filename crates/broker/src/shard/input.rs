@@ -1,7 +1,7 @@
 //! Input: from bytes to packets, and each packet to the one who knows it.
 //!
 //! Reads end anywhere, so an unfinished packet stays with its connection. So does one that has to
-//! wait ([`Turn::Later`]), while acknowledgements and pings behind it pass.
+//! wait ([`PacketHandling::Later`]), while acknowledgements and pings behind it pass.
 
 use martlet_codec::{
     Ack, AckKind, Auth, Disconnect, FixedHeader, PacketId, PacketType, Publish, QoS, ReasonCode,
@@ -16,7 +16,7 @@ use crate::lobby::version_of_unfinished;
 use crate::node::{Cx, Node};
 use crate::rate::Pace;
 use crate::session::acks_in_a_row::SHORT_ACK_LEN;
-use crate::shard::holding::Turn;
+use crate::shard::holding::PacketHandling;
 use crate::shard::{Ending, PacketError, Shard, TransportEnd};
 use crate::tell::telling::TOLD_OF_PACKETS;
 use crate::work::PACKET;
@@ -363,12 +363,12 @@ impl Shard {
             return Ok(Progress::NeedMore);
         }
         match self.turn_of(cx, id.index, &header, body) {
-            Turn::Now => {}
-            Turn::Never => {
+            PacketHandling::Now => {}
+            PacketHandling::Never => {
                 self.pass_over(id.index, &header, body)?;
                 return Ok(Progress::Packet(length));
             }
-            Turn::Later { for_store } => {
+            PacketHandling::Later { for_store } => {
                 let connection = self.connections.at(id.index);
                 connection.flags.set_input_held(true);
                 if for_store && connection.held_for_store_since == Since::NONE {

@@ -29,12 +29,12 @@ pub(super) struct Inbound {
     /// QoS 1 messages delivered and not acknowledged, which only manual acknowledgement leaves.
     qos1_count: u32,
     /// QoS 2 messages received and not released [MQTT-4.3.3-9]. Part of the Session State.
-    unreleased: HashMap<PacketId, Receipt>,
+    unreleased: HashMap<PacketId, Qos2Progress>,
 }
 
 /// How far a QoS 2 message has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Receipt {
+enum Qos2Progress {
     /// Delivered; PUBREC waits for the user.
     Delivered,
     /// PUBREC was sent.
@@ -57,7 +57,7 @@ impl Inbound {
         self.aliases.clear();
         self.qos1_count = 0;
         self.unreleased
-            .retain(|_, receipt| *receipt == Receipt::Acknowledged);
+            .retain(|_, receipt| *receipt == Qos2Progress::Acknowledged);
     }
 }
 
@@ -77,7 +77,7 @@ impl Session {
             }
             QoS::ExactlyOnce => {
                 if let Some(receipt) = self.inbound.unreleased.get_mut(&packet_id) {
-                    *receipt = Receipt::Acknowledged;
+                    *receipt = Qos2Progress::Acknowledged;
                     if reason.is_error() && self.version.is_v5() {
                         self.inbound.unreleased.remove(&packet_id);
                     }
@@ -181,7 +181,7 @@ impl Session {
             && let Some(receipt) = self.inbound.unreleased.get(&packet_id)
         {
             // [MQTT-4.3.3-10] The same message again: acknowledged again, not delivered again.
-            if *receipt == Receipt::Acknowledged {
+            if *receipt == Qos2Progress::Acknowledged {
                 self.send_ack(AckKind::PubRec, packet_id, ReasonCode::Success);
             }
             return Ok(());
@@ -218,7 +218,11 @@ impl Session {
             return Err(DecodeError::of(reason, what, "MQTT-3.3.4-9").into());
         }
         match packet.qos {
-            QoS::ExactlyOnce => _ = inbound.unreleased.insert(packet_id, Receipt::Delivered),
+            QoS::ExactlyOnce => {
+                _ = inbound
+                    .unreleased
+                    .insert(packet_id, Qos2Progress::Delivered)
+            }
             _ => inbound.qos1_count += 1,
         }
         Ok(())

@@ -18,7 +18,7 @@ const ENTRY_BYTES: usize = 96;
 
 /// What waits to be written, and when what was last written.
 #[derive(Debug)]
-pub(super) struct Waiting {
+pub(super) struct UnwrittenActivity {
     /// Devices by tenant and id.
     devices: HashMap<(u32, String), Noted>,
     id_bytes: usize,
@@ -55,7 +55,7 @@ impl Noted {
     }
 }
 
-impl Waiting {
+impl UnwrittenActivity {
     /// Nothing is known of the time before `now_ms`, milliseconds since the Unix epoch.
     pub(super) fn new(now_ms: i64) -> Self {
         Self {
@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_device_is_written_at_once_and_then_after_a_while() {
-        let mut waiting = Waiting::new(0);
+        let mut waiting = UnwrittenActivity::new(0);
         let begun = Instant::now();
         waiting.note_at_once(0, "a", true, 1_000);
         waiting.note(0, "a", 2_000);
@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn what_could_not_be_written_is_written_later() {
-        let mut waiting = Waiting::new(0);
+        let mut waiting = UnwrittenActivity::new(0);
         let now = Instant::now();
         waiting.note_at_once(0, "a", true, 1_000);
         let rows = waiting.take_due(now, 10);
@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn devices_without_room_are_told() {
-        let mut waiting = Waiting::new(5);
+        let mut waiting = UnwrittenActivity::new(5);
         for number in 0..=DEVICES_MAX {
             waiting.note(0, &number.to_string(), 7);
         }

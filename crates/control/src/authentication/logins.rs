@@ -22,7 +22,7 @@ const KEY_NAME_BYTES: usize = 4;
 
 /// An attempt to log in, which has its slot.
 #[derive(Debug)]
-pub struct Login {
+pub struct LoginInSlot {
     chain: AuthenticationChain,
     attempt: LoginAttempt,
     slot: Option<Slot>,
@@ -37,7 +37,7 @@ impl AuthenticationChain {
         &self,
         user_name: &str,
         address: Option<IpAddr>,
-    ) -> Result<Login, Locked> {
+    ) -> Result<LoginInSlot, Locked> {
         let policy = self.policy();
         let (realm, name) = policy.tenant_of(Realm::COMMON, user_name);
         let attempt = LoginAttempt {
@@ -51,7 +51,7 @@ impl AuthenticationChain {
         let slot = self.0.logins.take(&slot_request).await;
         // Others may have been wrong meanwhile.
         self.expect_not_locked(&attempt)?;
-        Ok(Login {
+        Ok(LoginInSlot {
             chain: self.clone(),
             attempt,
             slot,
@@ -66,7 +66,11 @@ impl AuthenticationChain {
     ///
     /// # Errors
     /// The key or the address is locked out.
-    pub fn begin_key(&self, key: &[u8; 32], address: Option<IpAddr>) -> Result<Login, Locked> {
+    pub fn begin_key(
+        &self,
+        key: &[u8; 32],
+        address: Option<IpAddr>,
+    ) -> Result<LoginInSlot, Locked> {
         let mut name = "device key ".to_owned();
         for byte in &key[..KEY_NAME_BYTES] {
             name.push_str(&format!("{byte:02x}"));
@@ -78,7 +82,7 @@ impl AuthenticationChain {
             is_proved: false,
         };
         self.expect_not_locked(&attempt)?;
-        Ok(Login {
+        Ok(LoginInSlot {
             chain: self.clone(),
             attempt,
             slot: None,
@@ -105,7 +109,7 @@ impl AuthenticationChain {
     }
 }
 
-impl Login {
+impl LoginInSlot {
     /// Counts what came of it. The answer to wrong credentials waits, the longer the more of them
     /// there were.
     ///

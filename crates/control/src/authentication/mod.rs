@@ -48,7 +48,7 @@ use tokio::runtime::Handle;
 pub use applicants::{APPLICANT, key_of_applicant};
 pub(crate) use applicants::{names_applicant, response_topic};
 pub use elsewhere::Elsewhere;
-pub use logins::{Locked, Login};
+pub use logins::{Locked, LoginInSlot};
 pub use martlet_lockout::{LockedOut, Lockout, LockoutEntry, Whom};
 pub use policy::{
     Chain, CredentialSource, Knowledge, Looking, LookupResult, Policy, Pretending, Refreshing,
@@ -90,7 +90,7 @@ pub type WriteUses = Box<dyn Fn() -> Pin<Box<dyn Future<Output = bool> + Send>> 
 const FIRST_USE_MAX: Duration = Duration::from_secs(2);
 
 /// What an answer is given to.
-type Answer = Box<dyn FnOnce(Authenticated) + Send>;
+type AnswerLogin = Box<dyn FnOnce(Authenticated) + Send>;
 
 /// The chain of a node.
 #[derive(Clone)]
@@ -147,7 +147,7 @@ struct Asking {
     client: ClientMark,
     /// Its answer is not remembered.
     is_forgotten: bool,
-    waiting: Vec<(Asker, Answer)>,
+    waiting: Vec<(Asker, AnswerLogin)>,
 }
 
 impl fmt::Debug for AuthenticationChain {
@@ -258,7 +258,7 @@ impl AuthenticationChain {
         }
         state.waiting += 1;
         let number = state.asked + 1;
-        let waiter: (Asker, Answer) = (asked.asker.clone(), Box::new(answer));
+        let waiter: (Asker, AnswerLogin) = (asked.asker.clone(), Box::new(answer));
         match state.asking.entry(digest) {
             Entry::Occupied(mut others) => others.get_mut().waiting.push(waiter),
             Entry::Vacant(first) => {
@@ -274,7 +274,7 @@ impl AuthenticationChain {
                 state.waiting_bytes += bytes;
                 let (policy, known) = (Arc::clone(&state.policy), state.revoked);
                 let slot_request = self.slot_request(&state, &attempt, digest, number);
-                let question = Question {
+                let question = LoginQuestion {
                     inner: Arc::clone(&self.0),
                     digest,
                     client,
@@ -315,7 +315,7 @@ impl AuthenticationChain {
 
     fn find_out(
         &self,
-        question: Question,
+        question: LoginQuestion,
         policy: Arc<Policy>,
         asked: Authentication,
         known: u64,
@@ -600,7 +600,7 @@ impl Inner {
 
 /// A question under way. Who waits for it gets an answer, whatever becomes of it; who asks the same
 /// after that asks another question.
-struct Question {
+struct LoginQuestion {
     inner: Arc<Inner>,
     digest: Digest,
     client: ClientMark,
@@ -608,7 +608,7 @@ struct Question {
     bytes: usize,
 }
 
-impl Question {
+impl LoginQuestion {
     fn answer(&self, (found, limit): Decided, policy: &Arc<Policy>) {
         let mut state = self.inner.lock();
         let asking = state.asking.get(&self.digest);
@@ -627,7 +627,7 @@ impl Question {
     }
 }
 
-impl Drop for Question {
+impl Drop for LoginQuestion {
     fn drop(&mut self) {
         let mut state = self.inner.lock();
         state.waiting_bytes -= self.bytes;
@@ -668,7 +668,7 @@ impl State {
     }
 
     /// Ends a question, if it is still this one.
-    fn take_waiting(&mut self, digest: &Digest, number: u64) -> Vec<(Asker, Answer)> {
+    fn take_waiting(&mut self, digest: &Digest, number: u64) -> Vec<(Asker, AnswerLogin)> {
         match self.asking.get(digest) {
             Some(asking) if asking.number == number => {}
             _ => return Vec::new(),
@@ -680,7 +680,7 @@ impl State {
     }
 
     /// The same, if all who asked it have gone.
-    fn take_gone(&mut self, digest: &Digest, number: u64) -> Option<Vec<(Asker, Answer)>> {
+    fn take_gone(&mut self, digest: &Digest, number: u64) -> Option<Vec<(Asker, AnswerLogin)>> {
         let asking = self.asking.get(digest);
         let asking = asking.filter(|asking| asking.number == number);
         let is_wanted = |asking: &Asking| asking.waiting.iter().any(|(asker, _)| !asker.is_gone());

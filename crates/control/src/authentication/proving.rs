@@ -19,7 +19,7 @@ use martlet_lockout::{LoginAttempt, refused_for};
 
 use super::policy::{is_named_as_device, unknown_to};
 use super::{
-    Answer, AuthenticationChain, Inner, Policy, SlotRequest, claim_of, room, too_many_wait,
+    AnswerLogin, AuthenticationChain, Inner, Policy, SlotRequest, claim_of, room, too_many_wait,
 };
 
 /// Longest first message of a client, in bytes: what is in it is kept until the last one comes.
@@ -51,14 +51,14 @@ struct Proving {
 
 impl AuthenticationChain {
     /// A step of a client. Does not block.
-    pub(super) fn prove(&self, asked: &Authentication, step: &Step, answer: Answer) {
+    pub(super) fn prove(&self, asked: &Authentication, step: &Step, answer: AnswerLogin) {
         match &step.state {
             None => self.begin(asked, step, answer),
             Some(state) => self.finish(state, &step.data, answer),
         }
     }
 
-    fn begin(&self, asked: &Authentication, step: &Step, answer: Answer) {
+    fn begin(&self, asked: &Authentication, step: &Step, answer: AnswerLogin) {
         let policy = self.policy();
         let address = asked.address.map(|(address, _)| address);
         let first = match self.first_message(asked, step) {
@@ -166,7 +166,7 @@ impl AuthenticationChain {
         }
     }
 
-    fn finish(&self, state: &ExchangeState, data: &[u8], answer: Answer) {
+    fn finish(&self, state: &ExchangeState, data: &[u8], answer: AnswerLogin) {
         let Some(proving) = state.get::<Proving>() else {
             return answer(Authenticated::failed(login_failed(
                 "the exchange is not known",

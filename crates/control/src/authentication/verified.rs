@@ -106,7 +106,7 @@ impl Times {
 
 /// An answer, and until when it is remembered.
 #[derive(Debug)]
-struct Answer {
+struct VerifiedLogin {
     until: Instant,
     client: ClientMark,
     found: Authenticated,
@@ -115,7 +115,7 @@ struct Answer {
 /// Answers by digest.
 #[derive(Debug, Default)]
 pub(super) struct Verified {
-    answers: Aging<Digest, Answer>,
+    answers: Aging<Digest, VerifiedLogin>,
     /// Number of rules that the answers contain.
     weight: usize,
     /// Bytes of the names and texts in them.
@@ -186,7 +186,7 @@ impl Verified {
     /// are none.
     pub(super) fn accepted_until(&self, client: ClientMark, now: Instant) -> Option<Instant> {
         let answers = self.answers.youngest().map(|(_, answer)| answer);
-        let is_its_own = |answer: &&Answer| {
+        let is_its_own = |answer: &&VerifiedLogin| {
             answer.client == client
                 && now < answer.until
                 && matches!(answer.found, Authenticated::Accepted { .. })
@@ -222,7 +222,7 @@ impl Verified {
         // Rules that came with an answer are kept with it.
         self.weight += weight(&answer);
         self.text += text_bytes(&answer);
-        let answer = Answer {
+        let answer = VerifiedLogin {
             until,
             client,
             found: answer,

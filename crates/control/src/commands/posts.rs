@@ -24,7 +24,7 @@ const MESSAGE_BYTES: usize = 160;
 pub(crate) type PartEvents = (u32, u64, Vec<PartEvent>);
 
 /// A part that is attached, or about to be.
-struct Line {
+struct AnswerPart {
     /// Number of its attachment.
     attachment: u64,
     line: Box<dyn PartLine>,
@@ -33,7 +33,7 @@ struct Line {
 
 /// The parts of a node.
 pub(crate) struct Posts {
-    lines: HashMap<u32, Line>,
+    lines: HashMap<u32, AnswerPart>,
     /// Number of the last attachment.
     last: u64,
     client_id: &'static str,
@@ -92,7 +92,7 @@ impl Posts {
             to: self.told_to.clone(),
         };
         let line = control.shards.attach(spec, Box::new(outlet));
-        let line = Line {
+        let line = AnswerPart {
             attachment: self.last,
             line,
             is_attached: false,

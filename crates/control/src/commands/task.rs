@@ -19,7 +19,7 @@ use super::message::{CommandMessage, filters, message_of, read};
 use super::posts::{Messages, Posts, ReceiptMeaning};
 use super::{Commands, KEPT};
 use crate::control::Control;
-use crate::feed::{Batch, Filter, From, Happened, Kinds, Reader};
+use crate::feed::{EventBatch, FeedReader, Filter, From, Happened, Kinds};
 use crate::shared_registry::SharedRegistryError;
 use crate::wall_clock::now_signed_ms;
 
@@ -148,7 +148,7 @@ struct Task {
 }
 
 impl Task {
-    async fn run(mut self, mut reader: Reader, bytes: &AtomicUsize) {
+    async fn run(mut self, mut reader: FeedReader, bytes: &AtomicUsize) {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut tick = 0;
@@ -355,7 +355,7 @@ impl Task {
     }
 
     /// Devices have connected and subscribed.
-    fn happened(&mut self, batch: &Batch) {
+    fn happened(&mut self, batch: &EventBatch) {
         if batch.gone > 0 || batch.is_new_run {
             self.is_all_due = true;
         }

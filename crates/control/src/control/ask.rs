@@ -12,7 +12,7 @@ use martlet_codec::ReasonCode;
 use tokio::sync::oneshot;
 
 use super::Control;
-use super::waiting::Waiting;
+use super::waiting::PendingAnswers;
 use crate::lock::lock;
 
 /// Time that shards may take to answer: they answer within a tick, so a longer time means a stalled
@@ -293,7 +293,7 @@ impl Control {
 
 /// A question is forgotten when its answer is not waited for any more.
 struct PendingAnswer<'a> {
-    waiting: &'a Waiting,
+    waiting: &'a PendingAnswers,
     request: u64,
     answer: oneshot::Receiver<Answer>,
 }

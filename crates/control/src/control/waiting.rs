@@ -7,4 +7,4 @@ use martlet_broker::Answer;
 use tokio::sync::oneshot;
 
 /// Those who wait for an answer, by the number of the request.
-pub(super) type Waiting = Mutex<HashMap<u64, oneshot::Sender<Answer>>>;
+pub(super) type PendingAnswers = Mutex<HashMap<u64, oneshot::Sender<Answer>>>;

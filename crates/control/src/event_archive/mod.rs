@@ -16,7 +16,7 @@ use std::time::Duration;
 use tracing::warn;
 
 use crate::control::Control;
-use crate::feed::{Batch, Filter, From};
+use crate::feed::{EventBatch, Filter, From};
 use crate::wall_clock::now_ms;
 use files::Writer;
 pub use read::{ArchiveError, ArchivePage, ArchivePosition, ArchiveQuery};
@@ -129,7 +129,7 @@ pub async fn keep(control: Arc<Control>, archive: Arc<EventArchive>) {
 }
 
 /// Each event as a line: its tenant, time and kind, which are looked at first, and its JSON.
-fn lines_of(batch: &Batch, run: &str) -> Vec<u8> {
+fn lines_of(batch: &EventBatch, run: &str) -> Vec<u8> {
     let mut lines = Vec::new();
     for entry in batch.entries() {
         // What was lost has no event.

@@ -7,7 +7,7 @@ use crate::presence::ClientSource;
 
 /// An event, with its number.
 #[derive(Clone, Copy, Debug)]
-pub struct Entry<'a> {
+pub struct FeedEntry<'a> {
     /// From 1 at the start of the node.
     pub seq: u64,
     /// When, milliseconds since the Unix epoch.
@@ -65,7 +65,7 @@ impl EntryContent {
     }
 }
 
-impl<'a> Entry<'a> {
+impl<'a> FeedEntry<'a> {
     /// Number of events that were lost before they came here.
     pub fn lost(&self) -> Option<u64> {
         match self.said {

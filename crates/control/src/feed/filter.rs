@@ -6,8 +6,8 @@ use std::ops::Range;
 use martlet_broker::{Event, EventGroup, EventInterest, EventKind, TenantId, is_asked_for};
 use martlet_codec::{TopicFilter, TopicName};
 
-use crate::feed::Part;
-use crate::feed::entry::{Entry, Happened};
+use crate::feed::BlockPart;
+use crate::feed::entry::{FeedEntry, Happened};
 use crate::journal;
 
 /// A set of kinds.
@@ -204,7 +204,7 @@ impl Filter {
     }
 
     /// Leaves of a part what is wanted.
-    pub(super) fn pass(&mut self, part: &mut Part) {
+    pub(super) fn pass(&mut self, part: &mut BlockPart) {
         let mut runs: Vec<Range<usize>> = Vec::new();
         for at in part.runs.iter().cloned().flatten() {
             let entry = part.block.entry(at);
@@ -220,7 +220,7 @@ impl Filter {
     }
 
     /// It is wanted.
-    fn passes(&mut self, entry: &Entry<'_>) -> bool {
+    fn passes(&mut self, entry: &FeedEntry<'_>) -> bool {
         let event = match entry.what() {
             Happened::Connected(_) => None,
             Happened::Event(told) => Some(&told.event),

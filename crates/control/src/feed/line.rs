@@ -14,7 +14,7 @@ use serde::{Serialize, Serializer};
 use utoipa::openapi::schema::Object;
 
 use crate::event_words;
-use crate::feed::entry::{Entry, Happened};
+use crate::feed::entry::{FeedEntry, Happened};
 use crate::rfc3339;
 use crate::words::one_of;
 
@@ -299,7 +299,7 @@ impl Gone {
     }
 }
 
-impl<'a> Entry<'a> {
+impl<'a> FeedEntry<'a> {
     /// Client Identifier; empty if that is not known.
     pub(super) fn client_id(&self) -> &'a str {
         match self.what() {

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde::Serialize;
 use tokio_tungstenite::tungstenite::Bytes;
 
-use crate::feed::entry::Entry;
-use crate::feed::{Block, Part};
+use crate::feed::entry::FeedEntry;
+use crate::feed::{Block, BlockPart};
 
 /// Texts, and bytes of them, that are kept for readers that come to the same events a little later.
 const KEPT: usize = 32;
@@ -36,7 +36,11 @@ struct EventSpan {
 
 impl EventTexts {
     /// Writes the entries, with at most `payload_max` bytes of each payload.
-    fn of<'a>(run: &'a str, entries: impl Iterator<Item = Entry<'a>>, payload_max: usize) -> Self {
+    fn of<'a>(
+        run: &'a str,
+        entries: impl Iterator<Item = FeedEntry<'a>>,
+        payload_max: usize,
+    ) -> Self {
         let mut text = Vec::with_capacity(256 * entries.size_hint().0);
         let mut spans = Vec::with_capacity(entries.size_hint().0);
         for entry in entries {
@@ -147,7 +151,7 @@ impl KeptLines {
     pub(super) fn of(
         &self,
         run: &str,
-        part: &Part,
+        part: &BlockPart,
         payload_max: usize,
     ) -> (Arc<EventTexts>, Vec<Range<usize>>) {
         let (count, all) = (part.len(), part.block.len());

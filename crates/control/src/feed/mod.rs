@@ -17,7 +17,7 @@ mod ring;
 mod together;
 mod topics;
 
-pub use entry::Entry;
+pub use entry::FeedEntry;
 pub(crate) use entry::Happened;
 use entry::{EntryContent, EventOf};
 pub(crate) use filter::has_topic;
@@ -28,7 +28,7 @@ pub use lines::EventTexts;
 pub use panel::{Frame, Panel};
 pub use push::{Push, run as push};
 pub use push_state::{PushSeen, PushState};
-pub use ring::{Block, Bounds, Part};
+pub use ring::{Block, BlockPart, Bounds};
 pub(crate) use together::{length, together};
 pub use topics::{NotPublishable, PublishedKinds, publish_events};
 
@@ -80,19 +80,19 @@ pub enum From {
 
 /// Events for a reader.
 #[derive(Debug, Default)]
-pub struct Batch {
+pub struct EventBatch {
     /// Number of events that may have matched but are no longer kept.
     pub gone: u64,
     /// The reader's position was of another run of the node.
     pub is_new_run: bool,
     /// In order.
-    pub parts: Vec<Part>,
+    pub parts: Vec<BlockPart>,
 }
 
-impl Batch {
+impl EventBatch {
     /// Its events, in order.
-    pub fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
-        self.parts.iter().flat_map(Part::entries)
+    pub fn entries(&self) -> impl Iterator<Item = FeedEntry<'_>> {
+        self.parts.iter().flat_map(BlockPart::entries)
     }
 }
 
@@ -222,7 +222,7 @@ impl Feed {
     ///
     /// # Errors
     /// There is no place for another one.
-    pub fn read(self: &Arc<Self>, filter: Filter, from: &From) -> Result<Reader, TooMany> {
+    pub fn read(self: &Arc<Self>, filter: Filter, from: &From) -> Result<FeedReader, TooMany> {
         let (interest, each) = (filter.interest(), filter.wants_each());
         let place = self.wants.add(interest, each, READERS_MAX);
         let place = place.ok_or(TooMany)?;
@@ -242,7 +242,7 @@ impl Feed {
             },
         };
         drop(ring);
-        Ok(Reader {
+        Ok(FeedReader {
             feed: Arc::clone(self),
             place,
             last: self.last.subscribe(),
@@ -275,7 +275,7 @@ impl Feed {
 
 /// A reader, with a cursor. While it exists, the events that it wants are built.
 #[derive(Debug)]
-pub struct Reader {
+pub struct FeedReader {
     feed: Arc<Feed>,
     place: u64,
     last: watch::Receiver<u64>,
@@ -285,9 +285,9 @@ pub struct Reader {
     is_new_run: bool,
 }
 
-impl Reader {
+impl FeedReader {
     /// Waits for the next events; none: the node stops. A cancelled wait loses nothing.
-    pub async fn next(&mut self) -> Option<Batch> {
+    pub async fn next(&mut self) -> Option<EventBatch> {
         self.next_with(|| std::future::ready(())).await
     }
 
@@ -295,7 +295,7 @@ impl Reader {
     pub async fn next_with<R: Future<Output = ()>>(
         &mut self,
         room: impl Fn() -> R,
-    ) -> Option<Batch> {
+    ) -> Option<EventBatch> {
         // Where there is always more, a reader would keep its thread from all others.
         tokio::task::yield_now().await;
         loop {
@@ -317,10 +317,10 @@ impl Reader {
     }
 
     /// What is there now, as far as one part goes.
-    pub fn take(&mut self) -> Batch {
-        let mut batch = Batch {
+    pub fn take(&mut self) -> EventBatch {
+        let mut batch = EventBatch {
             is_new_run: std::mem::take(&mut self.is_new_run),
-            ..Batch::default()
+            ..EventBatch::default()
         };
         {
             let ring = self.feed.ring();
@@ -329,7 +329,7 @@ impl Reader {
             self.next = self.next.max(first);
             batch.parts = ring.from(self.next, PART, PART_BYTES);
         }
-        let taken: usize = batch.parts.iter().map(Part::len).sum();
+        let taken: usize = batch.parts.iter().map(BlockPart::len).sum();
         self.next += taken as u64;
         batch.parts.retain_mut(|part| {
             self.filter.pass(part);
@@ -339,7 +339,7 @@ impl Reader {
     }
 
     /// The events of a part as text, and which of its lines they are.
-    pub fn lines(&self, part: &Part) -> (Arc<EventTexts>, Vec<Range<usize>>) {
+    pub fn lines(&self, part: &BlockPart) -> (Arc<EventTexts>, Vec<Range<usize>>) {
         let feed = &self.feed;
         feed.lines.of(&feed.run, part, self.filter.payload_bytes)
     }
@@ -367,7 +367,7 @@ impl Reader {
     }
 }
 
-impl Drop for Reader {
+impl Drop for FeedReader {
     fn drop(&mut self) {
         self.feed.wants.remove(self.place);
     }

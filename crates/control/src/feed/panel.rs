@@ -11,7 +11,7 @@ use martlet_broker::{Event, EventKind, EventNotice, PublishedMessage};
 use martlet_codec::{PacketType, QoS};
 use serde::Serialize;
 
-use crate::feed::entry::{Entry, Happened};
+use crate::feed::entry::{FeedEntry, Happened};
 use crate::feed::line::{payload, text};
 use crate::feed::{Filter, Kinds};
 
@@ -38,7 +38,7 @@ pub struct Frame {
 pub struct Panel {
     holds: bool,
     bytes_max: usize,
-    clients: HashMap<Box<str>, Waiting>,
+    clients: HashMap<Box<str>, WaitingPackets>,
     /// Numbers of the events that wait, and bytes of their frames.
     held: BTreeSet<u64>,
     held_bytes: usize,
@@ -48,7 +48,7 @@ pub struct Panel {
 
 /// What waits of a client, and what for.
 #[derive(Debug, Default)]
-struct Waiting {
+struct WaitingPackets {
     /// Packet Identifiers of its last packets.
     publish: Option<u16>,
     subscribe: Option<u16>,
@@ -58,13 +58,13 @@ struct Waiting {
 
 #[derive(Debug)]
 struct WaitingEvent {
-    until: Answer,
+    until: AnswerPacket,
     seq: u64,
     json: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Answer {
+enum AnswerPacket {
     Connect,
     Subscribe(u16),
     Unsubscribe(u16),
@@ -157,7 +157,7 @@ impl Panel {
     }
 
     /// Takes an event; the frames that may leave now are put into `out`.
-    pub fn put(&mut self, entry: &Entry<'_>, payload_max: usize, out: &mut Vec<Frame>) {
+    pub fn put(&mut self, entry: &FeedEntry<'_>, payload_max: usize, out: &mut Vec<Frame>) {
         self.last = entry.seq;
         let what = entry.what();
         let event = match what {
@@ -177,11 +177,11 @@ impl Panel {
         }
         let client = self.clients.entry(client_id.into()).or_default();
         let until = match event {
-            None => Some(Answer::Connect),
-            Some(Event::Subscribed { .. }) => client.subscribe.map(Answer::Subscribe),
-            Some(Event::Unsubscribed { .. }) => client.unsubscribe.map(Answer::Unsubscribe),
+            None => Some(AnswerPacket::Connect),
+            Some(Event::Subscribed { .. }) => client.subscribe.map(AnswerPacket::Subscribe),
+            Some(Event::Unsubscribed { .. }) => client.unsubscribe.map(AnswerPacket::Unsubscribe),
             Some(Event::Published(message)) if message.qos != QoS::AtMostOnce => {
-                client.publish.take().map(Answer::Publish)
+                client.publish.take().map(AnswerPacket::Publish)
             }
             _ => None,
         };
@@ -244,7 +244,7 @@ impl Panel {
         out.push(Frame { after, json });
     }
 
-    fn frame(&self, entry: &Entry<'_>, what: Happened<'_>, payload_max: usize) -> String {
+    fn frame(&self, entry: &FeedEntry<'_>, what: Happened<'_>, payload_max: usize) -> String {
         let whole = |payload| frame_of(entry, what, payload, usize::MAX);
         let mut payload_max = match what {
             Happened::Event(EventNotice {
@@ -267,11 +267,11 @@ impl Panel {
     }
 }
 
-impl Waiting {
+impl WaitingPackets {
     /// Which packet of the client is answered by this one.
-    fn note(&mut self, is_out: bool, is: PacketType, id: Option<u16>) -> Option<Answer> {
+    fn note(&mut self, is_out: bool, is: PacketType, id: Option<u16>) -> Option<AnswerPacket> {
         match (is, id) {
-            (PacketType::ConnAck, _) => Some(Answer::Connect),
+            (PacketType::ConnAck, _) => Some(AnswerPacket::Connect),
             (PacketType::Publish, id) if !is_out => {
                 self.publish = id;
                 None
@@ -286,25 +286,30 @@ impl Waiting {
             }
             (PacketType::SubAck, Some(id)) => {
                 self.subscribe = self.subscribe.filter(|asked| *asked != id);
-                Some(Answer::Subscribe(id))
+                Some(AnswerPacket::Subscribe(id))
             }
             (PacketType::UnsubAck, Some(id)) => {
                 self.unsubscribe = self.unsubscribe.filter(|asked| *asked != id);
-                Some(Answer::Unsubscribe(id))
+                Some(AnswerPacket::Unsubscribe(id))
             }
             (PacketType::PubAck | PacketType::PubRec, Some(id)) if is_out => {
-                Some(Answer::Publish(id))
+                Some(AnswerPacket::Publish(id))
             }
             _ => None,
         }
     }
 
-    fn release(&mut self, which: impl Fn(Answer) -> bool) -> Vec<WaitingEvent> {
+    fn release(&mut self, which: impl Fn(AnswerPacket) -> bool) -> Vec<WaitingEvent> {
         self.held.extract_if(.., |held| which(held.until)).collect()
     }
 }
 
-fn frame_of(entry: &Entry<'_>, what: Happened<'_>, payload_max: usize, text_max: usize) -> String {
+fn frame_of(
+    entry: &FeedEntry<'_>,
+    what: Happened<'_>,
+    payload_max: usize,
+    text_max: usize,
+) -> String {
     let (id, timestamp) = (cut(entry.client_id(), text_max), entry.at_ms);
     let event = match what {
         Happened::Event(told) => &told.event,

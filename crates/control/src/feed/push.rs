@@ -28,7 +28,7 @@ use tracing::info;
 
 use super::push_state::PushState;
 use crate::control::Control;
-use crate::feed::{Filter, Frame, From, Kinds, Panel, Reader};
+use crate::feed::{FeedReader, Filter, Frame, From, Kinds, Panel};
 use crate::text::masked;
 
 /// Waiting times between attempts.
@@ -191,7 +191,7 @@ async fn open(push: &Push) -> Result<Socket, String> {
 
 /// Frames, in order, each until it is sent.
 struct PushFrames {
-    reader: Reader,
+    reader: FeedReader,
     panel: Panel,
     payload_max: usize,
     waiting: VecDeque<Frame>,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use martlet_broker::TenantId;
 
-use crate::feed::entry::{Entry, EntryContent, EventOf};
+use crate::feed::entry::{EntryContent, EventOf, FeedEntry};
 
 /// Events of a block, at most, and bytes of them, approximately.
 const BLOCK: usize = 256;
@@ -52,7 +52,7 @@ struct BlockEntry {
 
 /// Some events of a block.
 #[derive(Debug)]
-pub struct Part {
+pub struct BlockPart {
     /// It has them.
     pub block: Arc<Block>,
     /// Where in it: runs, in order, none of them empty.
@@ -61,18 +61,18 @@ pub struct Part {
 
 impl Block {
     /// The one at this place.
-    pub fn entry(&self, at: usize) -> Option<Entry<'_>> {
+    pub fn entry(&self, at: usize) -> Option<FeedEntry<'_>> {
         Some(self.shown(at, self.kept.get(at)?))
     }
 
     /// All of them, in order.
-    pub fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
+    pub fn entries(&self) -> impl Iterator<Item = FeedEntry<'_>> {
         let kept = self.kept.iter().enumerate();
         kept.map(|(at, kept)| self.shown(at, kept))
     }
 
-    fn shown<'a>(&self, at: usize, kept: &'a BlockEntry) -> Entry<'a> {
-        Entry {
+    fn shown<'a>(&self, at: usize, kept: &'a BlockEntry) -> FeedEntry<'a> {
+        FeedEntry {
             seq: self.first + at as u64,
             at_ms: self.at_ms.saturating_add_signed(kept.since_ms.into()),
             kind: kept.said.kind(),
@@ -97,9 +97,9 @@ impl Block {
     }
 }
 
-impl Part {
+impl BlockPart {
     /// In order.
-    pub fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
+    pub fn entries(&self) -> impl Iterator<Item = FeedEntry<'_>> {
         let runs = self.runs.iter().cloned();
         runs.flatten().filter_map(|at| self.block.entry(at))
     }
@@ -228,7 +228,7 @@ impl Ring {
 
     /// At most `most` events, from this number on, of which all are still kept. Once they have
     /// `bytes_max` bytes no other block follows.
-    pub(super) fn from(&self, next: u64, most: usize, bytes_max: usize) -> Vec<Part> {
+    pub(super) fn from(&self, next: u64, most: usize, bytes_max: usize) -> Vec<BlockPart> {
         let at = self.blocks.partition_point(|block| block.end() <= next);
         let (mut parts, mut left, mut bytes) = (Vec::new(), most, 0);
         for block in self.blocks.range(at..) {
@@ -242,7 +242,7 @@ impl Ring {
                 break;
             }
             left -= end - start;
-            parts.push(Part {
+            parts.push(BlockPart {
                 block: Arc::clone(block),
                 runs: std::iter::once(start..end).collect(),
             });
@@ -303,7 +303,7 @@ mod tests {
         assert!(ring.bytes() >= 1_000_000);
         let taken = |from, bytes_max| {
             let parts = ring.from(from, 1_000, bytes_max);
-            parts.iter().map(Part::len).sum::<usize>()
+            parts.iter().map(BlockPart::len).sum::<usize>()
         };
         assert_eq!(taken(1, usize::MAX), 10);
         assert_eq!(taken(1, 250_000), 2);

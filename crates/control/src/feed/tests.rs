@@ -75,7 +75,7 @@ fn of(kinds: &str) -> Filter {
     }
 }
 
-fn seqs(batch: &Batch) -> Vec<u64> {
+fn seqs(batch: &EventBatch) -> Vec<u64> {
     batch.entries().map(|entry| entry.seq).collect()
 }
 
@@ -156,7 +156,7 @@ fn what_is_lost_before_the_feed_is_told_to_everybody() {
     let mut reader = feed.read(of("connected"), &From::Now).unwrap();
     feed.write(&mut vec![connected("c")], 3, &presence, |_, _| ());
     let batch = reader.take();
-    let entries: Vec<Entry<'_>> = batch.entries().collect();
+    let entries: Vec<FeedEntry<'_>> = batch.entries().collect();
     let gone = entries[0].shown(feed.run(), 0).unwrap_err();
     assert_eq!(gone.count, Some(3));
     let connected = entries[1].shown(feed.run(), 0).unwrap();
@@ -296,7 +296,7 @@ fn samples_are_one_in_so_many_of_a_kind() {
 }
 
 /// What the lines of a batch say, one behind the other.
-fn text(reader: &Reader, batch: &Batch) -> String {
+fn text(reader: &FeedReader, batch: &EventBatch) -> String {
     let mut text = String::new();
     for part in &batch.parts {
         let (lines, runs) = reader.lines(part);
@@ -320,8 +320,8 @@ fn what_is_read_in_one_form_is_written_once() {
     let mut events = vec![packet("c", false, PacketType::PingReq, 0); 300];
     events[7] = published("c", QoS::AtMostOnce, b"x");
     feed.write(&mut events, 2, &presence, |_, _| ());
-    let taken = readers.each_mut().map(Reader::take);
-    let lines = |reader: &Reader, batch: &Batch| reader.lines(&batch.parts[0]).0;
+    let taken = readers.each_mut().map(FeedReader::take);
+    let lines = |reader: &FeedReader, batch: &EventBatch| reader.lines(&batch.parts[0]).0;
     let of_both = [0, 1].map(|at| lines(&readers[at], &taken[at]));
     assert!(Arc::ptr_eq(&of_both[0], &of_both[1]));
     let with_payload = other.take();
@@ -427,7 +427,7 @@ fn messages_of_a_session_that_has_ended_are_one_event_with_their_number_and_the_
         events.push(dropped("c", "t/3"));
         events
     };
-    let shown = |reader: &mut Reader| -> Vec<String> {
+    let shown = |reader: &mut FeedReader| -> Vec<String> {
         let mut all = Vec::new();
         loop {
             if reader.behind() == 0 {

@@ -8,7 +8,7 @@ use martlet_broker::{EVENTS, EventKind, NewMessage, TenantId};
 use martlet_codec::QoS;
 use tracing::warn;
 
-use super::entry::{Entry, Happened};
+use super::entry::{FeedEntry, Happened};
 use super::{Filter, From, Kinds};
 use crate::control::Control;
 
@@ -128,7 +128,7 @@ async fn publish(control: &Control, some: &[(TenantId, NewMessage)]) {
 }
 
 /// None for events that were lost.
-fn message(entry: &Entry<'_>, run: &str) -> Option<(TenantId, NewMessage)> {
+fn message(entry: &FeedEntry<'_>, run: &str) -> Option<(TenantId, NewMessage)> {
     let shown = entry.shown(run, 0).ok()?;
     let payload = serde_json::to_vec(&shown).ok()?;
     let hops = match entry.what() {

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use tracing::{info, warn};
 
 use super::connections::restore;
-use super::entry::Entry;
+use super::entry::RunningIntegration;
 use super::maker::{AddedKind, Unusable};
 use super::{ATTACHED_WITHIN, Integrations, STOPPED_WITHIN, end_queue, tell_ended};
 use crate::shared_registry::SharedRegistryError;
@@ -84,7 +84,7 @@ impl Integrations {
         let running = entries
             .iter()
             .filter(|entry| entry.handle.kind() == kind.name());
-        let word = |entry: &Arc<Entry>| entry.state().activity.word();
+        let word = |entry: &Arc<RunningIntegration>| entry.state().activity.word();
         let configured = running
             .clone()
             .filter(|entry| !entry.is_added && self.is_of(entry, tenant))
@@ -212,7 +212,7 @@ impl Integrations {
     }
 
     /// Starts an added integration, which is among the others then.
-    fn start_entry(&self, sink: &ConfiguredSink) -> Arc<Entry> {
+    fn start_entry(&self, sink: &ConfiguredSink) -> Arc<RunningIntegration> {
         let entry = self.started(sink, true);
         let mut entries = self.entries().to_vec();
         entries.push(Arc::clone(&entry));
@@ -221,7 +221,7 @@ impl Integrations {
     }
 
     /// Ends an added integration. It is no longer among the others then.
-    async fn end(&self, kind: AddedKind, name: &str) -> Option<Arc<Entry>> {
+    async fn end(&self, kind: AddedKind, name: &str) -> Option<Arc<RunningIntegration>> {
         let mut entries = self.entries().to_vec();
         let at = entries
             .iter()
@@ -232,7 +232,7 @@ impl Integrations {
         Some(entry)
     }
 
-    pub(super) async fn end_queues_of(&self, entry: &Entry) {
+    pub(super) async fn end_queues_of(&self, entry: &RunningIntegration) {
         let integration = entry.settings.client_id();
         let Some(tenant) = self.host.tenant(&entry.settings.tenant) else {
             return;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use martlet_broker::{NewMessage, Published, TenantId};
 use martlet_codec::QoS;
-use martlet_integrate::{Connection, ConnectionError};
+use martlet_integrate::{ConnectionError, NamedConnection};
 use martlet_registry::BridgeSubscription;
 use tracing::warn;
 
@@ -41,7 +41,7 @@ pub enum PublishTo {
 
 impl Integrations {
     /// Named connections of a tenant.
-    pub fn connections(&self, tenant: TenantId) -> Vec<Arc<Connection>> {
+    pub fn connections(&self, tenant: TenantId) -> Vec<Arc<NamedConnection>> {
         let entries = self.entries();
         let own = entries
             .iter()
@@ -50,7 +50,7 @@ impl Integrations {
     }
 
     /// The named connection of this name in a tenant; none: there is none.
-    pub fn connection(&self, tenant: TenantId, name: &str) -> Option<Arc<Connection>> {
+    pub fn connection(&self, tenant: TenantId, name: &str) -> Option<Arc<NamedConnection>> {
         let mut all = self.connections(tenant).into_iter();
         all.find(|one| one.name() == name)
     }
@@ -61,7 +61,7 @@ impl Integrations {
     /// A shard does not answer in time: what became of the message is not known.
     pub async fn publish_to(
         &self,
-        connection: &Connection,
+        connection: &NamedConnection,
         (caller, tenant): (&str, TenantId),
         message: NewMessage,
     ) -> Result<PublishTo, ControlError> {
@@ -87,7 +87,7 @@ impl Integrations {
     /// then.
     pub async fn subscribe_at(
         &self,
-        connection: &Connection,
+        connection: &NamedConnection,
         filter: &str,
         qos: QoS,
     ) -> Result<(), SubscriptionError> {
@@ -120,7 +120,7 @@ impl Integrations {
     /// There is no connection, the other broker does not answer, or the tables cannot be changed.
     pub async fn unsubscribe_at(
         &self,
-        connection: &Connection,
+        connection: &NamedConnection,
         filter: &str,
     ) -> Result<(), SubscriptionError> {
         let _changing = connection.changing().await;
@@ -149,7 +149,7 @@ impl Integrations {
 }
 
 /// Gives a connection its subscriptions among all that are saved.
-pub(super) fn restore(connection: &Connection, saved: &[BridgeSubscription]) {
+pub(super) fn restore(connection: &NamedConnection, saved: &[BridgeSubscription]) {
     let own = saved.iter().filter(|one| one.bridge == connection.name());
     connection.restore(own.map(|one| {
         let qos = QoS::from_bits(one.qos).unwrap_or_default();

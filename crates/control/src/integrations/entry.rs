@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use martlet_integrate::{Connection, Handle, Settings, State};
+use martlet_integrate::{Handle, NamedConnection, Settings, State};
 use tracing::warn;
 
 use super::following::Following;
@@ -13,18 +13,18 @@ use super::secrets::OwnSecrets;
 pub(crate) const TO_WEBHOOKS: &str = "$events/webhook/";
 
 /// An integration that runs, and what follows it.
-pub(super) struct Entry {
+pub(super) struct RunningIntegration {
     pub(super) settings: Settings,
     pub(super) handle: Arc<Handle>,
     pub(super) secrets: Arc<OwnSecrets>,
     /// The named connection that it is.
-    pub(super) connection: Option<Arc<Connection>>,
+    pub(super) connection: Option<Arc<NamedConnection>>,
     /// It was added by the API; else it is of the configuration.
     pub(super) is_added: bool,
     pub(super) _following: [Following; 3],
 }
 
-impl Entry {
+impl RunningIntegration {
     /// Whether it has this kind and name.
     pub(super) fn is_called(&self, kind: &str, name: &str) -> bool {
         (self.handle.kind(), self.handle.name()) == (kind, name)

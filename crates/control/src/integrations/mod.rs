@@ -47,7 +47,7 @@ pub use martlet_integrate::webhook::METHODS as WEBHOOK_METHODS;
 pub use martlet_integrate::{
     Activity, CommandError, ConfiguredSink, DeadLetter, DeadLetterHead, Failure, OnReject,
 };
-pub use martlet_integrate::{Connection, ConnectionError};
+pub use martlet_integrate::{ConnectionError, NamedConnection};
 pub use martlet_integrate::{KINDS, Surroundings, Table, TableValue};
 pub use martlet_integrate::{SecretTrouble, SecretValue, Settings};
 pub use martlet_registry::DeadLettersKept;
@@ -57,11 +57,11 @@ pub(crate) use operate::Examined;
 pub use operate::{Chosen, IntegrationSeen, Operator, Order, SENT_AT_ONCE_MAX, Sending};
 
 use crate::control::{Control, ControlError};
-use crate::health::Reader;
+use crate::health::HealthAudience;
 use crate::secrets::SecretStore;
 use crate::shared_registry::SharedRegistry;
 use crate::wall_clock::now_ms;
-use entry::Entry;
+use entry::RunningIntegration;
 pub(crate) use entry::TO_WEBHOOKS;
 use following::TOLD_WITHIN;
 pub(crate) use host::part_of;
@@ -95,7 +95,7 @@ pub enum IntegrationError {
 pub struct Integrations {
     host: Arc<NodeHost>,
     /// In the order of the configuration, those that were added later behind them.
-    entries: RwLock<Arc<[Arc<Entry>]>>,
+    entries: RwLock<Arc<[Arc<RunningIntegration>]>>,
     store: Arc<SecretStore>,
     tables: Arc<SharedRegistry>,
     /// Makes integrations that are added while the node runs.
@@ -155,12 +155,12 @@ impl Integrations {
     }
 
     /// All integrations that run now.
-    fn entries(&self) -> Arc<[Arc<Entry>]> {
+    fn entries(&self) -> Arc<[Arc<RunningIntegration>]> {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(&entries)
     }
 
-    fn set_entries(&self, entries: Vec<Arc<Entry>>) {
+    fn set_entries(&self, entries: Vec<Arc<RunningIntegration>>) {
         let mut own = self.entries.write().unwrap_or_else(PoisonError::into_inner);
         *own = entries.into();
     }
@@ -228,14 +228,14 @@ impl Integrations {
             .map(|entry| Arc::clone(&entry.handle))
     }
 
-    fn entry(&self, kind: &str, name: &str) -> Option<Arc<Entry>> {
+    fn entry(&self, kind: &str, name: &str) -> Option<Arc<RunningIntegration>> {
         let entries = self.entries();
         let mut all = entries.iter();
         all.find(|entry| entry.is_called(kind, name)).cloned()
     }
 
     /// What operators should know of integrations that do not deliver, in whole sentences.
-    pub(crate) fn warnings(&self, reader: Reader) -> Vec<String> {
+    pub(crate) fn warnings(&self, reader: HealthAudience) -> Vec<String> {
         let entries = self.entries();
         let told = entries.iter().filter_map(|entry| {
             let (handle, state) = (&entry.handle, entry.state());
@@ -244,8 +244,10 @@ impl Integrations {
             let waiting = waiting.map_or_else(String::new, |words| format!(", {words}"));
             let (kind, name) = (handle.kind(), handle.name());
             Some(match reader {
-                Reader::Operator => format!("The integration {kind}/{name} {why}{waiting}."),
-                Reader::Anybody => format!("An integration does not deliver{waiting}."),
+                HealthAudience::Operator => {
+                    format!("The integration {kind}/{name} {why}{waiting}.")
+                }
+                HealthAudience::Anybody => format!("An integration does not deliver{waiting}."),
             })
         });
         told.collect()

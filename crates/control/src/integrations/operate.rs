@@ -10,7 +10,7 @@ use martlet_integrate::{
 };
 use martlet_registry::{NotFound, ObjectKind};
 
-use super::entry::Entry;
+use super::entry::RunningIntegration;
 use super::letters::LetterPage;
 use super::{IntegrationError, Integrations, letters_of};
 
@@ -113,7 +113,7 @@ impl Integrations {
     }
 
     /// Whether an integration is of this tenant; none: the caller sees the whole node.
-    pub(super) fn is_of(&self, entry: &Entry, tenant: Option<TenantId>) -> bool {
+    pub(super) fn is_of(&self, entry: &RunningIntegration, tenant: Option<TenantId>) -> bool {
         let is_it = |asked| self.host.tenant(&entry.settings.tenant) == Some(asked);
         tenant.is_none_or(is_it)
     }
@@ -318,7 +318,7 @@ impl Operator<'_> {
     }
 
     /// Integrations that the caller sees.
-    pub(super) fn own(&self) -> Vec<Arc<Entry>> {
+    pub(super) fn own(&self) -> Vec<Arc<RunningIntegration>> {
         let entries = self.all.entries();
         let own = entries
             .iter()

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use martlet_integrate::{ConfiguredSink, webhook};
 
 use super::Integrations;
-use super::entry::{Entry, TO_WEBHOOKS};
+use super::entry::{RunningIntegration, TO_WEBHOOKS};
 use super::host::NodeHost;
 use super::secrets::{self, OwnSecrets};
 use super::{sending, teams};
@@ -23,7 +23,7 @@ fn with_rules(sink: &ConfiguredSink) -> ConfiguredSink {
 impl Integrations {
     /// Starts an integration. `is_added` says whether it was added by the API. Needs a Tokio
     /// runtime.
-    pub(super) fn started(&self, sink: &ConfiguredSink, is_added: bool) -> Arc<Entry> {
+    pub(super) fn started(&self, sink: &ConfiguredSink, is_added: bool) -> Arc<RunningIntegration> {
         self.host.brokers().set(&sink.settings.name, sink.broker());
         let settings = sink.settings.clone();
         let own = Arc::new(OwnSecrets::new(&settings, sink.secrets()));
@@ -36,7 +36,7 @@ impl Integrations {
             teams::follow(Arc::clone(&self.host), self.tables.changes(), of_team),
             sending::go_on(Arc::clone(&self.host), vec![Arc::clone(&handle)]),
         ];
-        Arc::new(Entry {
+        Arc::new(RunningIntegration {
             settings,
             handle,
             secrets: own,

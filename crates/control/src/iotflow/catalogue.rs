@@ -7,7 +7,7 @@ pub const DEVICE: &str = "{device_id}";
 
 /// A topic of the catalogue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct CatalogueTopic {
     /// The name by which it is found.
     pub name: &'static str,
     /// Below the base.
@@ -28,7 +28,7 @@ macro_rules! catalogue {
         $name:literal $path:literal $kind:literal $qos:ident $retain:literal $what:literal;
     )*) => {
         /// All topics, as they are unless the configuration says otherwise.
-        const ENTRIES: &[Entry] = &[$( Entry {
+        const ENTRIES: &[CatalogueTopic] = &[$( CatalogueTopic {
             name: $name,
             path: $path,
             topic_type: $kind,
@@ -80,7 +80,7 @@ pub const PATTERNS: [(&str, &str); 8] = [
 #[derive(Clone, Debug)]
 pub struct Catalogue {
     base: String,
-    entries: Vec<Entry>,
+    entries: Vec<CatalogueTopic>,
 }
 
 impl Default for Catalogue {
@@ -143,12 +143,12 @@ impl Catalogue {
     }
 
     /// All entries.
-    pub fn entries(&self) -> &[Entry] {
+    pub fn entries(&self) -> &[CatalogueTopic] {
         &self.entries
     }
 
     /// The entry of this name.
-    pub fn entry(&self, name: &str) -> Option<&Entry> {
+    pub fn entry(&self, name: &str) -> Option<&CatalogueTopic> {
         self.entries.iter().find(|entry| entry.name == name)
     }
 

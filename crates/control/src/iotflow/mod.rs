@@ -10,6 +10,6 @@ mod heard;
 mod published;
 mod versions;
 
-pub use catalogue::{Catalogue, DEVICE, Entry, PATTERNS};
+pub use catalogue::{Catalogue, CatalogueTopic, DEVICE, PATTERNS};
 pub use heard::note_heard;
 pub use published::publish_state;

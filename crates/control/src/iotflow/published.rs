@@ -9,7 +9,7 @@ use tracing::warn;
 
 use super::Catalogue;
 use crate::control::{Control, ControlError};
-use crate::health::{HealthReport, Reader};
+use crate::health::{HealthAudience, HealthReport};
 use crate::integrations::Integrations;
 use crate::rfc3339;
 use crate::wall_clock::now_ms;
@@ -42,7 +42,8 @@ async fn publish(
 ) -> Result<(), ControlError> {
     let counters = control.snapshot().await?;
     // Only administrators read these topics.
-    let report = control.health_report_with(&counters, Some(integrations), Reader::Operator);
+    let report =
+        control.health_report_with(&counters, Some(integrations), HealthAudience::Operator);
     let state = State {
         counters: &counters,
         report: &report,

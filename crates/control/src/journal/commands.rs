@@ -578,7 +578,7 @@ impl Commands {
     }
 
     /// The name is kept for a device or user that was deleted: it cannot be added again.
-    fn deleted(&self, name: &str) -> Option<WordedRemedy> {
+    pub(super) fn deleted(&self, name: &str) -> Option<WordedRemedy> {
         let known = self.tables.now()?.deleted(self.tenant.0, name)?;
         let is_device = known == AccountKind::Device;
         let text = match is_device {

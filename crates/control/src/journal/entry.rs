@@ -125,13 +125,13 @@ impl Entry {
 }
 
 #[derive(Debug)]
-pub(super) struct Written {
+pub(super) struct NotedEvent {
     pub(super) seq: u64,
     pub(super) at_ms: u64,
     pub(super) told: EventNotice,
 }
 
-impl Written {
+impl NotedEvent {
     /// Approximate bytes of it, with what the allocator and its owner add.
     pub(super) fn memory_bytes(&self) -> usize {
         size_of::<Self>() + 64 + self.told.text_bytes()

@@ -166,6 +166,10 @@ fn of_registry(commands: &Commands, why: &Refusal) -> Option<WordedRemedy> {
         RefusalCause::CertificateNameUnknown if is_device_id(name) => {
             WordedRemedy::by("add it", commands.line("device add", &[], &[name]))
         }
+        RefusalCause::Deleted => commands.deleted(name),
+        RefusalCause::TeamDeleted => {
+            WordedRemedy::by("restore the team", commands.restore_team(name))
+        }
         _ => None,
     }
 }

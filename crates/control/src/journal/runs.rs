@@ -10,9 +10,9 @@ use martlet_broker::{
 use martlet_lockout::Aging;
 use serde::{Deserialize, Serialize};
 
-use super::entry::{Entry, Written};
+use super::entry::{Entry, NotedEvent};
 use crate::cause::Cause;
-use crate::presence::Calm;
+use crate::presence::QuietClient;
 
 /// Names that are remembered; when there are more, those of whom nothing was heard for longest go.
 const NAMES: usize = 50_000;
@@ -44,7 +44,7 @@ struct StoredRun {
     cause: Option<Cause>,
     since_ms: u64,
     count: u64,
-    last: Arc<Written>,
+    last: Arc<NotedEvent>,
 }
 
 /// Runs by tenant and name: a Client Identifier, or a user name. A client that came and went
@@ -79,10 +79,10 @@ impl Runs {
     /// what presence knew of the client.
     pub(super) fn note(
         &mut self,
-        written: &Arc<Written>,
+        written: &Arc<NotedEvent>,
         cause: Option<Cause>,
         whole_client_id: Option<&str>,
-        before: impl Fn(&str) -> Option<Calm>,
+        before: impl Fn(&str) -> Option<QuietClient>,
     ) {
         let EventNotice { head, event } = &written.told;
         let client_id = &*head.client_id;
@@ -112,7 +112,7 @@ impl Runs {
         &mut self,
         name: &Name<'_>,
         mut runs: Vec<StoredRun>,
-        written: &Arc<Written>,
+        written: &Arc<NotedEvent>,
         cause: Option<Cause>,
     ) {
         put(&mut runs, written, cause);
@@ -148,8 +148,8 @@ impl Runs {
         &self,
         tenant: TenantId,
         name: &str,
-        calm: Option<Calm>,
-        entry: impl Fn(&Written) -> Entry,
+        calm: Option<QuietClient>,
+        entry: impl Fn(&NotedEvent) -> Entry,
     ) -> Vec<Run> {
         let shown = |kept: &StoredRun| Run {
             cause: kept.cause,
@@ -171,12 +171,12 @@ impl Runs {
 }
 
 /// What would stand here of a client of which nothing was written down, the latest last.
-fn of_calm(tenant: TenantId, calm: Calm) -> Vec<StoredRun> {
+fn of_calm(tenant: TenantId, calm: QuietClient) -> Vec<StoredRun> {
     let kept = |(since_ms, count, at_ms), told: EventNotice| StoredRun {
         cause: None,
         since_ms,
         count,
-        last: Arc::new(Written {
+        last: Arc::new(NotedEvent {
             seq: 0,
             at_ms,
             told: told.shown().into_owned(),
@@ -203,7 +203,7 @@ fn of_calm(tenant: TenantId, calm: Calm) -> Vec<StoredRun> {
     }
 }
 
-fn put(runs: &mut Vec<StoredRun>, written: &Arc<Written>, cause: Option<Cause>) {
+fn put(runs: &mut Vec<StoredRun>, written: &Arc<NotedEvent>, cause: Option<Cause>) {
     let EventNotice { head, event } = &written.told;
     let is_same = |run: &StoredRun| {
         let last = &run.last.told.event;
@@ -270,7 +270,7 @@ mod tests {
             let mut known = self.presence.begin();
             let told = whole.shown().into_owned();
             let cause = Cause::of(&told.event);
-            let written = Arc::new(Written {
+            let written = Arc::new(NotedEvent {
                 seq: at_ms,
                 at_ms,
                 told,
@@ -282,7 +282,7 @@ mod tests {
         }
 
         fn of(&self, name: &str) -> Vec<(u64, u64)> {
-            let entry = Written::bare_entry;
+            let entry = NotedEvent::bare_entry;
             let calm = self.presence.calm(COMMON, name);
             let runs = self.runs.of(COMMON, name, calm, entry);
             runs.iter().map(|run| (run.since_ms, run.count)).collect()

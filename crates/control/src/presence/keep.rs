@@ -45,7 +45,7 @@ pub struct Keeper {
     is_restored: bool,
     /// Nothing was written where there was no store.
     is_left_out: bool,
-    unwritten: Batch,
+    unwritten: PresenceNotes,
     /// What is being written, beside the rest.
     writing: Option<(Write, Arc<Vec<Noted>>)>,
     /// When the store is tried again, and how long it waits after that.
@@ -56,7 +56,7 @@ pub struct Keeper {
 type Write = JoinHandle<Result<(), String>>;
 
 /// Notes by tenant and Client Identifier, so that there are no more of them than clients.
-type Batch = HashMap<(u32, String), Noted>;
+type PresenceNotes = HashMap<(u32, String), Noted>;
 
 impl Keeper {
     /// Begins to keep the presence of a node, and takes in what changes from now on.
@@ -74,7 +74,7 @@ impl Keeper {
             alive,
             is_restored: false,
             is_left_out: false,
-            unwritten: Batch::new(),
+            unwritten: PresenceNotes::new(),
             writing: None,
             tries: (0, TICKS_TO_TRY.0),
         }
@@ -187,7 +187,7 @@ impl Keeper {
         let bytes: usize = self.unwritten.values().map(bytes_of).sum();
         let is_full = bytes > UNWRITTEN_BYTES_MAX;
         if is_full {
-            self.unwritten = Batch::new();
+            self.unwritten = PresenceNotes::new();
             self.is_left_out = true;
         }
         let presence = &self.control.presence;

@@ -158,7 +158,7 @@ impl Times {
 
 /// A client that came, and perhaps went, when it wished to: nothing else is to be said of it.
 #[derive(Debug)]
-pub(crate) struct Calm {
+pub(crate) struct QuietClient {
     /// When it came first, how often, and when it did last.
     pub(crate) came: (u64, u64, u64),
     /// The same of its going, as it went last; none: it has not gone yet.
@@ -217,7 +217,7 @@ impl Known {
     }
 
     /// How a client came and went, as far as it did in this run.
-    pub(crate) fn calm(&self, tenant: TenantId, client_id: &str) -> Option<Calm> {
+    pub(crate) fn calm(&self, tenant: TenantId, client_id: &str) -> Option<QuietClient> {
         let client = &self.clients[self.find(tenant, client_id)?];
         let who = client.who.as_ref()?;
         let told = |times: Times| (times.first_ms, u64::from(times.count), times.last_ms);
@@ -233,7 +233,7 @@ impl Known {
                 Going::Otherwise(_) => None,
             }
         });
-        Some(Calm {
+        Some(QuietClient {
             came: told(came),
             went,
             online: client.online,

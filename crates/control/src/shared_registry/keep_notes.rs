@@ -6,7 +6,7 @@ use std::time::Duration;
 use martlet_registry::{AuditLine, CredentialUse};
 use tokio::sync::oneshot;
 
-use super::notes::Line;
+use super::notes::PendingAuditLine;
 use super::{SharedRegistry, SharedRegistryError};
 
 /// Time that notes wait before they are written.
@@ -37,7 +37,7 @@ impl SharedRegistry {
             let mut queued = self.notes.lock();
             let is_full = queued.lines.len() >= LINES_MAX || queued.bytes >= LINES_BYTES_MAX;
             let waits = !is_soon || is_full;
-            queued.push(Line {
+            queued.push(PendingAuditLine {
                 line,
                 written: waits.then_some(sender),
             });
@@ -74,7 +74,7 @@ impl SharedRegistry {
                 // Who waits no more has gone.
                 (Some(waiting), done) => drop(waiting.send(done.clone())),
                 (None, Ok(())) => {}
-                (None, Err(_)) => again.push(Line {
+                (None, Err(_)) => again.push(PendingAuditLine {
                     line: line.line,
                     written: None,
                 }),

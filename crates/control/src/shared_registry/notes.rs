@@ -21,7 +21,7 @@ pub(super) struct Notes {
 
 #[derive(Debug, Default)]
 pub(super) struct Queued {
-    pub(super) lines: Vec<Line>,
+    pub(super) lines: Vec<PendingAuditLine>,
     /// Bytes of these, approximately.
     pub(super) bytes: usize,
     /// Uses of API keys, by id: when the last was, and how many.
@@ -29,13 +29,13 @@ pub(super) struct Queued {
 }
 
 #[derive(Debug)]
-pub(super) struct Line {
+pub(super) struct PendingAuditLine {
     pub(super) line: AuditLine,
     /// Where the caller waits until it is written.
     pub(super) written: Option<oneshot::Sender<Result<(), String>>>,
 }
 
-impl Line {
+impl PendingAuditLine {
     /// Approximate number of bytes that it takes.
     fn bytes(&self) -> usize {
         size_of::<Self>() + self.line.text_bytes()
@@ -43,12 +43,12 @@ impl Line {
 }
 
 impl Queued {
-    pub(super) fn push(&mut self, line: Line) {
+    pub(super) fn push(&mut self, line: PendingAuditLine) {
         self.bytes += line.bytes();
         self.lines.push(line);
     }
 
-    pub(super) fn take(&mut self) -> Vec<Line> {
+    pub(super) fn take(&mut self) -> Vec<PendingAuditLine> {
         self.bytes = 0;
         std::mem::take(&mut self.lines)
     }

@@ -46,7 +46,7 @@ pub use martlet_telemetry::{
 pub use past::TelemetryAtRest;
 pub use rejected::Rejected;
 
-pub use rule::{DEVICE, KeyTemplate, Names, REST, Rule, TopicTemplate};
+pub use rule::{DEVICE, KeyTemplate, REST, TelemetryRule, TopicTemplate, TopicVariables};
 pub use store::{StoreError, StoredNow, Telemetry, TelemetrySettings};
 pub use tail::{Tail, TailEnd};
 

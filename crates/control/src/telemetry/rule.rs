@@ -12,7 +12,7 @@ const KEY: &str = "key";
 
 /// What is taken as telemetry, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rule {
+pub struct TelemetryRule {
     /// Topics whose messages it takes.
     pub topic: TopicTemplate,
     /// Keys of their values.
@@ -39,9 +39,9 @@ enum Level {
 
 /// What the names of a template stand for in a topic.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Names<'t>(Vec<(&'t str, &'t str)>);
+pub struct TopicVariables<'t>(Vec<(&'t str, &'t str)>);
 
-impl<'t> Names<'t> {
+impl<'t> TopicVariables<'t> {
     /// What a name stands for.
     pub fn get(&self, name: &str) -> Option<&'t str> {
         let mut all = self.0.iter();
@@ -112,7 +112,7 @@ impl TopicTemplate {
     }
 
     /// What its names stand for in a topic; none: the topic does not match.
-    pub fn names<'t>(&'t self, topic: &'t str) -> Option<Names<'t>> {
+    pub fn names<'t>(&'t self, topic: &'t str) -> Option<TopicVariables<'t>> {
         let filter = self.filter();
         let filter = TopicFilter::new(&filter).ok()?;
         if !filter.matches(TopicName::new(topic).ok()?) {
@@ -133,7 +133,7 @@ impl TopicTemplate {
         if self.has_rest {
             names.push((REST, left.unwrap_or_default()));
         }
-        Some(Names(names))
+        Some(TopicVariables(names))
     }
 }
 
@@ -145,10 +145,10 @@ impl std::fmt::Display for TopicTemplate {
 
 /// Keys of values: text with `{key}`, the key in the payload, and names of the topic's levels.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyTemplate(Vec<Part>);
+pub struct KeyTemplate(Vec<KeyPiece>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Part {
+enum KeyPiece {
     Text(Box<str>),
     Named(Box<str>),
 }
@@ -171,16 +171,16 @@ impl KeyTemplate {
                 ));
             }
             if !before.is_empty() {
-                parts.push(Part::Text(before.into()));
+                parts.push(KeyPiece::Text(before.into()));
             }
-            parts.push(Part::Named(name.into()));
+            parts.push(KeyPiece::Named(name.into()));
             left = behind;
         }
         if left.contains('}') {
             return Err(format!("{text:?} has a }} without {{"));
         }
         if !left.is_empty() {
-            parts.push(Part::Text(left.into()));
+            parts.push(KeyPiece::Text(left.into()));
         }
         match parts.is_empty() {
             true => Err("it is empty: expected text such as {key}".to_owned()),
@@ -190,17 +190,17 @@ impl KeyTemplate {
 
     /// Whether the key in the payload is part of the key.
     pub fn has_key(&self) -> bool {
-        let is_key = |part: &Part| matches!(part, Part::Named(name) if &**name == KEY);
+        let is_key = |part: &KeyPiece| matches!(part, KeyPiece::Named(name) if &**name == KEY);
         self.0.iter().any(is_key)
     }
 
     /// The key of a value.
-    pub fn key(&self, key: &str, names: &Names<'_>) -> String {
+    pub fn key(&self, key: &str, names: &TopicVariables<'_>) -> String {
         let parts = self.0.iter().map(|part| match part {
-            Part::Text(text) => text.to_string(),
-            Part::Named(name) if &**name == KEY => key.to_owned(),
+            KeyPiece::Text(text) => text.to_string(),
+            KeyPiece::Named(name) if &**name == KEY => key.to_owned(),
             // Levels of the topic have a dot between them, as members of JSON have.
-            Part::Named(name) => names.get(name).unwrap_or_default().replace('/', "."),
+            KeyPiece::Named(name) => names.get(name).unwrap_or_default().replace('/', "."),
         });
         parts.collect()
     }
@@ -208,7 +208,7 @@ impl KeyTemplate {
 
 impl Default for KeyTemplate {
     fn default() -> Self {
-        Self(vec![Part::Named(KEY.into())])
+        Self(vec![KeyPiece::Named(KEY.into())])
     }
 }
 
@@ -242,7 +242,10 @@ mod tests {
         assert_eq!(topic.names("other/a/x/pump-7"), None);
         let plain = TopicTemplate::parse("device/data/{device}").unwrap();
         assert_eq!(plain.names("device/data/a/b"), None);
-        assert_eq!(KeyTemplate::default().key("t", &Names::default()), "t");
+        assert_eq!(
+            KeyTemplate::default().key("t", &TopicVariables::default()),
+            "t"
+        );
     }
 
     #[test]

@@ -10,7 +10,7 @@ use martlet_telemetry::Point;
 
 use super::latency::newest_own_time;
 use super::rejected::{NO_DEVICE, UNKNOWN_DEVICE};
-use super::rule::{DEVICE, Names, Rule};
+use super::rule::{DEVICE, TelemetryRule, TopicVariables};
 use super::store::{StoreError, Telemetry, points_of};
 use crate::remembered::Name;
 
@@ -89,8 +89,8 @@ pub(crate) type KeyedReading = (String, super::Reading);
 /// A message with the rule that takes it.
 struct Taken<'a> {
     message: &'a SinkMessage,
-    rule: &'a Rule,
-    names: Names<'a>,
+    rule: &'a TelemetryRule,
+    names: TopicVariables<'a>,
     device: Name,
 }
 
@@ -185,7 +185,10 @@ impl Telemetry {
     }
 
     /// The first rule that matches a topic, and what its names stand for there.
-    pub(super) fn rule_of<'a>(&'a self, topic: &'a str) -> Option<(&'a Rule, Names<'a>)> {
+    pub(super) fn rule_of<'a>(
+        &'a self,
+        topic: &'a str,
+    ) -> Option<(&'a TelemetryRule, TopicVariables<'a>)> {
         let mut rules = self.rules().iter();
         rules.find_map(|rule| Some((rule, rule.topic.names(topic)?)))
     }

@@ -17,7 +17,7 @@ use super::devices::{DeviceNames, TelemetryDevice};
 use super::kept::TelemetryKept;
 use super::latency::{Ages, newest_own_time};
 use super::rejected::{Rejected, Rejections, TOO_MANY_KEYS, TOO_MANY_SERIES};
-use super::rule::Rule;
+use super::rule::TelemetryRule;
 use super::tail::{Tail, Tails};
 use crate::activity::DeviceActivity;
 use crate::control::Control;
@@ -36,7 +36,7 @@ const SLOW_AFTER: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub struct TelemetrySettings {
     /// What is taken from topics.
-    pub rules: Vec<Rule>,
+    pub rules: Vec<TelemetryRule>,
     /// How payloads of HTTP requests are decoded.
     pub decoder: Decoder,
     /// Where values are stored.
@@ -205,7 +205,7 @@ impl Telemetry {
         &self.control
     }
 
-    pub(super) fn rules(&self) -> &[Rule] {
+    pub(super) fn rules(&self) -> &[TelemetryRule] {
         &self.settings.rules
     }
 
@@ -605,13 +605,13 @@ fn cannot_store(why: &str) -> String {
 }
 
 /// What is wrong with a value that the storage never takes, and what to do about it.
-pub(super) fn words_of(refusal: martlet_telemetry::Refusal) -> String {
-    use martlet_telemetry::Refusal;
+pub(super) fn words_of(refusal: martlet_telemetry::PointRefusal) -> String {
+    use martlet_telemetry::PointRefusal;
     let remedy = match refusal {
-        Refusal::TooManyKeys => {
+        PointRefusal::TooManyKeys => {
             ": delete keys that are no longer needed, or raise telemetry.keys_per_device"
         }
-        Refusal::TooManySeries => {
+        PointRefusal::TooManySeries => {
             ": delete values that are no longer needed, or raise telemetry.series"
         }
         _ => "",
@@ -620,15 +620,15 @@ pub(super) fn words_of(refusal: martlet_telemetry::Refusal) -> String {
 }
 
 /// Word of a reason for which the storage never takes a value.
-pub(super) fn reason_of(refusal: martlet_telemetry::Refusal) -> &'static str {
-    use martlet_telemetry::Refusal;
+pub(super) fn reason_of(refusal: martlet_telemetry::PointRefusal) -> &'static str {
+    use martlet_telemetry::PointRefusal;
     match refusal {
-        Refusal::NotFinite => "bad_number",
-        Refusal::KeyLength => "bad_key",
-        Refusal::TextLength => "text_too_long",
-        Refusal::Time => "bad_time",
-        Refusal::TooManyKeys => TOO_MANY_KEYS,
-        Refusal::TooManySeries => TOO_MANY_SERIES,
+        PointRefusal::NotFinite => "bad_number",
+        PointRefusal::KeyLength => "bad_key",
+        PointRefusal::TextLength => "text_too_long",
+        PointRefusal::Time => "bad_time",
+        PointRefusal::TooManyKeys => TOO_MANY_KEYS,
+        PointRefusal::TooManySeries => TOO_MANY_SERIES,
     }
 }
 

@@ -13,7 +13,7 @@ use tracing::{debug, warn};
 use super::Telemetry;
 use super::latency::newest_own_time;
 use super::rule::DEVICE;
-use crate::feed::{Batch, Filter, From, Happened, Kinds};
+use crate::feed::{EventBatch, Filter, From, Happened, Kinds};
 use crate::remembered::Name;
 
 /// Messages that are remembered until subscribers have them, at most.
@@ -24,13 +24,13 @@ const PAYLOAD_MAX: usize = 16 * 1024;
 /// Messages with telemetry that were published last: the type of the device, and its newest time,
 /// µs since the Unix epoch.
 #[derive(Debug, Default)]
-struct Sent {
+struct RecentMessages {
     by_id: HashMap<MessageId, (Arc<str>, i64)>,
     /// The oldest one first.
     order: VecDeque<MessageId>,
 }
 
-impl Sent {
+impl RecentMessages {
     fn add(&mut self, id: MessageId, device_type: Arc<str>, time: i64) {
         if self.by_id.insert(id, (device_type, time)).is_some() {
             return;
@@ -57,7 +57,7 @@ impl Telemetry {
             Ok(reader) => reader,
             Err(error) => return warn!(%error, "cannot measure the latency to subscribers"),
         };
-        let mut sent = Sent::default();
+        let mut sent = RecentMessages::default();
         while let Some(batch) = reader.next().await {
             self.note_published(&batch, &mut sent).await;
             for delivered in delivered(&batch) {
@@ -71,7 +71,7 @@ impl Telemetry {
     }
 
     /// Remembers the messages of a batch that have telemetry with a time of the device.
-    async fn note_published(&self, batch: &Batch, sent: &mut Sent) {
+    async fn note_published(&self, batch: &EventBatch, sent: &mut RecentMessages) {
         let mut timed: Vec<(MessageId, Name, i64)> = Vec::new();
         for entry in batch.entries() {
             if let Happened::Event(told) = entry.what()
@@ -113,7 +113,7 @@ impl Telemetry {
 }
 
 /// What subscribers have got.
-fn delivered(batch: &Batch) -> impl Iterator<Item = &DeliveredMessage> {
+fn delivered(batch: &EventBatch) -> impl Iterator<Item = &DeliveredMessage> {
     batch.entries().filter_map(|entry| match entry.what() {
         Happened::Event(told) => match &told.event {
             Event::Delivered(message) => Some(&**message),
@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn the_oldest_messages_are_forgotten() {
-        let mut sent = Sent::default();
+        let mut sent = RecentMessages::default();
         for id in (0..MESSAGES_MAX as u64 + 5).map(MessageId) {
             sent.add(id, "pump".into(), 7);
             sent.add(id, "pump".into(), 8);

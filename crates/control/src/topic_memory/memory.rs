@@ -65,7 +65,7 @@ const CHARACTERS_OF_A_LOOK: usize = 256;
 #[derive(Debug)]
 pub(crate) struct Memory {
     limits: TopicMemoryLimits,
-    tenants: BTreeMap<TenantId, Tenant>,
+    tenants: BTreeMap<TenantId, TenantTopics>,
     bytes: usize,
     dropped: DroppedTopics,
     /// Number of the last message.
@@ -74,7 +74,7 @@ pub(crate) struct Memory {
 
 /// The topics of a tenant.
 #[derive(Debug, Default)]
-struct Tenant {
+struct TenantTopics {
     topics: BTreeMap<Arc<str>, Topic>,
     /// The topics by the number of their last message: the first one makes room first.
     by_last: BTreeMap<u64, Arc<str>>,
@@ -177,7 +177,7 @@ impl Memory {
     fn make_room(&mut self) {
         while self.bytes > self.limits.bytes {
             let most = self.tenants.values_mut().max_by_key(|tenant| tenant.bytes);
-            let Some(freed) = most.and_then(Tenant::drop_first) else {
+            let Some(freed) = most.and_then(TenantTopics::drop_first) else {
                 return;
             };
             self.bytes -= freed;
@@ -238,7 +238,7 @@ impl Memory {
     }
 }
 
-impl Tenant {
+impl TenantTopics {
     fn note(&mut self, arrived: &Arrived<'_>, at: (u64, u64), limits: &TopicMemoryLimits) {
         let (number, now_ms) = at;
         let name = match self.topics.get_key_value(arrived.topic) {
@@ -485,7 +485,7 @@ mod tests {
             assert_eq!(topic.bytes, TOPIC_OVERHEAD + name.len() + kept);
             topic.bytes
         };
-        let of_tenant = |tenant: &Tenant| {
+        let of_tenant = |tenant: &TenantTopics| {
             assert_eq!(tenant.topics.len(), tenant.by_last.len());
             let bytes: usize = tenant.topics.iter().map(of_topic).sum();
             assert_eq!(tenant.bytes, bytes);

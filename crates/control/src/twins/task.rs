@@ -19,7 +19,7 @@ use super::message::{TwinMessage, desired_message, error_message, filters, read,
 use super::{DeviceKey, Twins};
 use crate::activity::until_devices;
 use crate::control::Control;
-use crate::feed::{Batch, Filter, From, Happened, Kinds, Reader};
+use crate::feed::{EventBatch, FeedReader, Filter, From, Happened, Kinds};
 use crate::shared_registry::SharedRegistryError;
 use crate::wall_clock::{now_ms, now_signed_ms};
 
@@ -134,7 +134,7 @@ struct Task<'n> {
 
 impl Task<'_> {
     /// Works until the part has ended, and says why; none: the node stops.
-    async fn run(&mut self, reader: &mut Reader) -> Option<&'static str> {
+    async fn run(&mut self, reader: &mut FeedReader) -> Option<&'static str> {
         loop {
             tokio::select! {
                 told = self.lanes.next() => {
@@ -211,7 +211,7 @@ impl Task<'_> {
     }
 
     /// Devices have connected and subscribed.
-    fn happened(&self, batch: &Batch) {
+    fn happened(&self, batch: &EventBatch) {
         if batch.gone > 0 || batch.is_new_run {
             self.twins.make_all_due();
         }

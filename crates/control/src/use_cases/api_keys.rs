@@ -5,7 +5,7 @@ use martlet_registry::{ApiKey, NewApiKey, Registry, Secret};
 use crate::callers::{Caller, rights};
 use crate::principal::Scopes;
 use crate::use_cases::error::UseCaseError;
-use crate::use_cases::use_case::{Effect, UseCase};
+use crate::use_cases::use_case::{UseCase, UseCaseEffect};
 
 /// Checks that the caller has all rights of a key with these scopes. If it sees one team, these are
 /// among those that the team can have.
@@ -29,7 +29,7 @@ pub struct ListApiKeys;
 
 impl UseCase for ListApiKeys {
     type Output = Vec<ApiKey>;
-    const EFFECT: Effect = Effect::Reads;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Reads;
 
     async fn run(
         self,
@@ -49,7 +49,7 @@ pub struct AddApiKey {
 
 impl UseCase for AddApiKey {
     type Output = (ApiKey, Secret);
-    const EFFECT: Effect = Effect::Changes;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Changes;
 
     async fn run(
         self,
@@ -83,7 +83,7 @@ pub struct ChangeApiKey {
 
 impl UseCase for ChangeApiKey {
     type Output = ApiKey;
-    const EFFECT: Effect = Effect::Changes;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Changes;
 
     async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<ApiKey, UseCaseError> {
         let Self {
@@ -113,7 +113,7 @@ pub struct RevokeApiKey {
 
 impl UseCase for RevokeApiKey {
     type Output = ();
-    const EFFECT: Effect = Effect::Changes;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Changes;
 
     async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<(), UseCaseError> {
         if let Some((_, needed)) = rights::key(registry, caller, &self.id).await? {

@@ -4,7 +4,7 @@ use martlet_registry::{AuditEntry, AuditFilter, Page, PageRequest, Registry};
 
 use crate::callers::Caller;
 use crate::use_cases::error::UseCaseError;
-use crate::use_cases::use_case::{Effect, UseCase};
+use crate::use_cases::use_case::{UseCase, UseCaseEffect};
 
 /// Reads a page of the audit log, newest first.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub struct ReadAuditLog {
 
 impl UseCase for ReadAuditLog {
     type Output = Page<AuditEntry>;
-    const EFFECT: Effect = Effect::Reads;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Reads;
 
     async fn run(
         self,

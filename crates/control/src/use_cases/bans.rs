@@ -12,7 +12,7 @@ use crate::principal::Scopes;
 use crate::shared_registry::SharedRegistry;
 use crate::use_cases::error::UseCaseError;
 use crate::use_cases::teams::{FindTeamId, ListTeamNames, team_id};
-use crate::use_cases::use_case::{Effect, UseCase};
+use crate::use_cases::use_case::{UseCase, UseCaseEffect};
 
 /// Lists all bans.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub struct ListBans;
 
 impl UseCase for ListBans {
     type Output = Vec<Ban>;
-    const EFFECT: Effect = Effect::Reads;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Reads;
 
     async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<Vec<Ban>, UseCaseError> {
         Ok(registry.bans(&caller.visibility()).await?)
@@ -36,7 +36,7 @@ pub struct PageOfBans {
 
 impl UseCase for PageOfBans {
     type Output = Page<Ban>;
-    const EFFECT: Effect = Effect::Reads;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Reads;
 
     async fn run(
         self,
@@ -60,7 +60,7 @@ pub struct FindBan {
 
 impl UseCase for FindBan {
     type Output = Ban;
-    const EFFECT: Effect = Effect::Reads;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Reads;
 
     async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<Ban, UseCaseError> {
         let Self { kind, value, team } = self;
@@ -96,7 +96,7 @@ pub struct AddBan {
 
 impl UseCase for AddBan {
     type Output = Ban;
-    const EFFECT: Effect = Effect::Changes;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Changes;
 
     async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<Ban, UseCaseError> {
         let mut needed = Scopes::NONE;
@@ -117,7 +117,7 @@ pub struct RemoveBan {
 
 impl UseCase for RemoveBan {
     type Output = ();
-    const EFFECT: Effect = Effect::Changes;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Changes;
 
     async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<(), UseCaseError> {
         Ok(registry.remove_ban(&caller.actor, &self.id).await?)

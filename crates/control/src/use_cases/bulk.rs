@@ -6,7 +6,7 @@ use martlet_registry::{Device, Group, Import, NewDevice, Registry, RowOutcome};
 
 use crate::callers::Caller;
 use crate::use_cases::error::UseCaseError;
-use crate::use_cases::use_case::{Effect, UseCase};
+use crate::use_cases::use_case::{UseCase, UseCaseEffect};
 
 /// Tries what would become of each device if it were added. Nothing is added.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub struct TryDevices {
 
 impl UseCase for TryDevices {
     type Output = Vec<RowOutcome>;
-    const EFFECT: Effect = Effect::Reads;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Reads;
 
     async fn run(
         self,
@@ -39,7 +39,7 @@ pub struct AddDevices {
 
 impl UseCase for AddDevices {
     type Output = Vec<RowOutcome>;
-    const EFFECT: Effect = Effect::Changes;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Changes;
 
     async fn run(
         self,
@@ -57,7 +57,7 @@ pub struct ReadExportNames;
 
 impl UseCase for ReadExportNames {
     type Output = ExportNames;
-    const EFFECT: Effect = Effect::Reads;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Reads;
 
     async fn run(
         self,

@@ -7,7 +7,7 @@ use martlet_registry::{DataType, Registry, Setting};
 use crate::callers::Caller;
 use crate::devices::DeviceName;
 use crate::use_cases::error::UseCaseError;
-use crate::use_cases::use_case::{Effect, UseCase};
+use crate::use_cases::use_case::{UseCase, UseCaseEffect};
 
 /// Reads the configuration of a device, by key.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub struct ReadConfiguration {
 
 impl UseCase for ReadConfiguration {
     type Output = Vec<Setting>;
-    const EFFECT: Effect = Effect::Reads;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Reads;
 
     async fn run(
         self,
@@ -40,7 +40,7 @@ pub struct CountActiveSettings {
 
 impl UseCase for CountActiveSettings {
     type Output = HashMap<i64, u64>;
-    const EFFECT: Effect = Effect::Reads;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Reads;
 
     async fn run(
         self,
@@ -70,7 +70,7 @@ pub struct SetConfiguration {
 
 impl UseCase for SetConfiguration {
     type Output = Setting;
-    const EFFECT: Effect = Effect::Changes;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Changes;
 
     async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<Setting, UseCaseError> {
         let Self {
@@ -105,7 +105,7 @@ pub struct RemoveConfiguration {
 
 impl UseCase for RemoveConfiguration {
     type Output = ();
-    const EFFECT: Effect = Effect::Changes;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Changes;
 
     async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<(), UseCaseError> {
         let device = self.device.of();

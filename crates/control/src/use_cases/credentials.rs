@@ -7,7 +7,7 @@ use martlet_registry::{Credential, NewCredential, Registry, Secret};
 use crate::callers::Caller;
 use crate::devices::DeviceName;
 use crate::use_cases::error::UseCaseError;
-use crate::use_cases::use_case::{Effect, UseCase};
+use crate::use_cases::use_case::{UseCase, UseCaseEffect};
 
 /// Lists the credentials of a device, oldest first.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub struct ListCredentials {
 
 impl UseCase for ListCredentials {
     type Output = Vec<Credential>;
-    const EFFECT: Effect = Effect::Reads;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Reads;
 
     async fn run(
         self,
@@ -46,7 +46,7 @@ pub struct AddCredential {
 
 impl UseCase for AddCredential {
     type Output = (Credential, Option<Secret>);
-    const EFFECT: Effect = Effect::Changes;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Changes;
 
     async fn run(
         self,
@@ -76,7 +76,7 @@ pub struct RotateSecret {
 
 impl UseCase for RotateSecret {
     type Output = Secret;
-    const EFFECT: Effect = Effect::Changes;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Changes;
 
     async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<Secret, UseCaseError> {
         let renewed = registry.rotate_secret(&caller.actor, self.device.of(), self.grace);
@@ -95,7 +95,7 @@ pub struct RevokeCredential {
 
 impl UseCase for RevokeCredential {
     type Output = ();
-    const EFFECT: Effect = Effect::Changes;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Changes;
 
     async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<(), UseCaseError> {
         let device = self.device.of();

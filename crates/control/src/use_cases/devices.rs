@@ -8,7 +8,7 @@ use martlet_registry::{
 use crate::callers::Caller;
 use crate::devices::DeviceName;
 use crate::use_cases::error::UseCaseError;
-use crate::use_cases::use_case::{Effect, UseCase};
+use crate::use_cases::use_case::{UseCase, UseCaseEffect};
 
 /// Numbers about devices.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub struct PageOfDevices {
 
 impl UseCase for PageOfDevices {
     type Output = Page<Device>;
-    const EFFECT: Effect = Effect::Reads;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Reads;
 
     async fn run(
         self,
@@ -68,7 +68,7 @@ pub struct ListDevicesFrom {
 
 impl UseCase for ListDevicesFrom {
     type Output = (Vec<Device>, u64);
-    const EFFECT: Effect = Effect::Reads;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Reads;
 
     async fn run(
         self,
@@ -93,7 +93,7 @@ pub struct CountDevices;
 
 impl UseCase for CountDevices {
     type Output = DeviceCounts;
-    const EFFECT: Effect = Effect::Reads;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Reads;
 
     async fn run(
         self,
@@ -113,7 +113,7 @@ pub struct ReadDeviceStatistics {
 
 impl UseCase for ReadDeviceStatistics {
     type Output = DeviceStatistics;
-    const EFFECT: Effect = Effect::Reads;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Reads;
 
     async fn run(
         self,
@@ -144,7 +144,7 @@ pub struct FindDevice {
 
 impl UseCase for FindDevice {
     type Output = Device;
-    const EFFECT: Effect = Effect::Reads;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Reads;
 
     async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<Device, UseCaseError> {
         Ok(registry
@@ -163,7 +163,7 @@ pub struct FindDeviceOfSecret {
 impl UseCase for FindDeviceOfSecret {
     type Output = Option<Device>;
     // The first look-up may store the key of the digests.
-    const EFFECT: Effect = Effect::Notes;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Notes;
 
     async fn run(
         self,
@@ -214,7 +214,7 @@ pub struct AddDevice {
 
 impl UseCase for AddDevice {
     type Output = (Device, Option<Secret>);
-    const EFFECT: Effect = Effect::Changes;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Changes;
 
     async fn run(
         self,
@@ -239,7 +239,7 @@ pub struct RegisterDevice {
 
 impl UseCase for RegisterDevice {
     type Output = (Device, Option<Secret>);
-    const EFFECT: Effect = Effect::Changes;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Changes;
 
     async fn run(
         self,
@@ -268,7 +268,7 @@ pub struct ChangeDevice {
 
 impl UseCase for ChangeDevice {
     type Output = Device;
-    const EFFECT: Effect = Effect::Changes;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Changes;
 
     async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<Device, UseCaseError> {
         let Self {
@@ -295,7 +295,7 @@ pub struct DeleteDevice {
 
 impl UseCase for DeleteDevice {
     type Output = ();
-    const EFFECT: Effect = Effect::Changes;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Changes;
 
     async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<(), UseCaseError> {
         let device = self.device.of();
@@ -313,7 +313,7 @@ pub struct RestoreDevice {
 
 impl UseCase for RestoreDevice {
     type Output = Device;
-    const EFFECT: Effect = Effect::Changes;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Changes;
 
     async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<Device, UseCaseError> {
         Ok(registry
@@ -331,7 +331,7 @@ pub struct PurgeDevice {
 
 impl UseCase for PurgeDevice {
     type Output = ();
-    const EFFECT: Effect = Effect::Changes;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Changes;
 
     async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<(), UseCaseError> {
         Ok(registry

@@ -10,7 +10,7 @@ use crate::principal::{Scope, Scopes};
 use crate::use_cases::error::{Named, UseCaseError};
 use crate::use_cases::rule_sets::check_rules;
 use crate::use_cases::teams::team_id;
-use crate::use_cases::use_case::{Effect, UseCase};
+use crate::use_cases::use_case::{UseCase, UseCaseEffect};
 
 /// What names a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,7 +68,7 @@ pub struct FindGroupId {
 
 impl UseCase for FindGroupId {
     type Output = String;
-    const EFFECT: Effect = Effect::Reads;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Reads;
 
     async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<String, UseCaseError> {
         let found = registry
@@ -85,7 +85,7 @@ pub struct ListGroups;
 
 impl UseCase for ListGroups {
     type Output = Vec<Group>;
-    const EFFECT: Effect = Effect::Reads;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Reads;
 
     async fn run(
         self,
@@ -105,7 +105,7 @@ pub struct FindGroup {
 
 impl UseCase for FindGroup {
     type Output = Group;
-    const EFFECT: Effect = Effect::Reads;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Reads;
 
     async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<Group, UseCaseError> {
         let id = self.group.id(registry, caller).await?;
@@ -122,7 +122,7 @@ pub struct AddGroup {
 
 impl UseCase for AddGroup {
     type Output = Group;
-    const EFFECT: Effect = Effect::Changes;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Changes;
 
     async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<Group, UseCaseError> {
         Ok(registry.add_group(&caller.actor, self.group).await?)
@@ -142,7 +142,7 @@ pub struct ChangeGroup {
 
 impl UseCase for ChangeGroup {
     type Output = Group;
-    const EFFECT: Effect = Effect::Changes;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Changes;
 
     async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<Group, UseCaseError> {
         let id = self.group.id(registry, caller).await?;
@@ -163,7 +163,7 @@ pub struct RemoveGroup {
 
 impl UseCase for RemoveGroup {
     type Output = ();
-    const EFFECT: Effect = Effect::Changes;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Changes;
 
     async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<(), UseCaseError> {
         let id = self.group.id(registry, caller).await?;
@@ -186,7 +186,7 @@ pub struct ChangeMembers {
 
 impl UseCase for ChangeMembers {
     type Output = (Group, u64);
-    const EFFECT: Effect = Effect::Changes;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Changes;
 
     async fn run(
         self,
@@ -217,7 +217,7 @@ pub struct ReadGroupRules {
 
 impl UseCase for ReadGroupRules {
     type Output = RuleSet;
-    const EFFECT: Effect = Effect::Reads;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Reads;
 
     async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<RuleSet, UseCaseError> {
         let id = self.group.id(registry, caller).await?;
@@ -238,7 +238,7 @@ pub struct SetGroupRules {
 
 impl UseCase for SetGroupRules {
     type Output = ();
-    const EFFECT: Effect = Effect::Changes;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Changes;
 
     async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<(), UseCaseError> {
         let Self {

@@ -5,7 +5,7 @@ use martlet_registry::{LoggedMessage, Registry};
 use crate::callers::Caller;
 use crate::principal::Scope;
 use crate::use_cases::error::UseCaseError;
-use crate::use_cases::use_case::{Effect, UseCase};
+use crate::use_cases::use_case::{UseCase, UseCaseEffect};
 
 /// Stores messages of another system in the message log. The answer is how many were not in it.
 #[derive(Debug)]
@@ -16,7 +16,7 @@ pub struct ImportMessages {
 
 impl UseCase for ImportMessages {
     type Output = u64;
-    const EFFECT: Effect = Effect::Notes;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Notes;
 
     async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<u64, UseCaseError> {
         caller.check_scopes([Scope::MessagesWrite].into())?;

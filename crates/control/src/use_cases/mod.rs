@@ -68,4 +68,4 @@ pub use teams::{
     AddTeam, ChangeTeam, DeleteTeam, FindTeam, FindTeamId, ListMembers, ListTeamNames, ListTeams,
     PurgeTeam, RestoreTeam, SetMember,
 };
-pub use use_case::{Effect, UseCase};
+pub use use_case::{UseCase, UseCaseEffect};

@@ -10,7 +10,7 @@ use crate::callers::{Caller, rights};
 use crate::principal::Scopes;
 use crate::use_cases::error::UseCaseError;
 use crate::use_cases::teams::team_id;
-use crate::use_cases::use_case::{Effect, UseCase};
+use crate::use_cases::use_case::{UseCase, UseCaseEffect};
 
 /// Longest password, in characters.
 const PASSWORD_MAX: usize = 1024;
@@ -72,7 +72,7 @@ pub struct ListUsers {
 
 impl UseCase for ListUsers {
     type Output = Vec<User>;
-    const EFFECT: Effect = Effect::Reads;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Reads;
 
     async fn run(
         self,
@@ -96,7 +96,7 @@ pub struct ListUsersInTeams {
 
 impl UseCase for ListUsersInTeams {
     type Output = Vec<(User, Vec<Member>)>;
-    const EFFECT: Effect = Effect::Reads;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Reads;
 
     async fn run(
         self,
@@ -129,7 +129,7 @@ pub struct PageOfUsers {
 
 impl UseCase for PageOfUsers {
     type Output = Page<User>;
-    const EFFECT: Effect = Effect::Reads;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Reads;
 
     async fn run(
         self,
@@ -152,7 +152,7 @@ pub struct FindUser {
 
 impl UseCase for FindUser {
     type Output = User;
-    const EFFECT: Effect = Effect::Reads;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Reads;
 
     async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<User, UseCaseError> {
         Ok(registry.user(&caller.visibility(), &self.name).await?)
@@ -195,7 +195,7 @@ pub struct AddUser {
 
 impl UseCase for AddUser {
     type Output = User;
-    const EFFECT: Effect = Effect::Changes;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Changes;
 
     async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<User, UseCaseError> {
         let Self { mut user, password } = self;
@@ -217,7 +217,7 @@ pub struct ImportUser {
 
 impl UseCase for ImportUser {
     type Output = User;
-    const EFFECT: Effect = Effect::Changes;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Changes;
 
     async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<User, UseCaseError> {
         let Self { mut user, hash } = self;
@@ -243,7 +243,7 @@ pub struct ChangeUser {
 
 impl UseCase for ChangeUser {
     type Output = User;
-    const EFFECT: Effect = Effect::Changes;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Changes;
 
     async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<User, UseCaseError> {
         let Self {
@@ -271,7 +271,7 @@ pub struct SetPassword {
 
 impl UseCase for SetPassword {
     type Output = ();
-    const EFFECT: Effect = Effect::Changes;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Changes;
 
     async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<(), UseCaseError> {
         let Self { name, password } = self;
@@ -292,7 +292,7 @@ pub struct DeleteUser {
 
 impl UseCase for DeleteUser {
     type Output = ();
-    const EFFECT: Effect = Effect::Changes;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Changes;
 
     async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<(), UseCaseError> {
         let Self {
@@ -314,7 +314,7 @@ pub struct PurgeUser {
 
 impl UseCase for PurgeUser {
     type Output = ();
-    const EFFECT: Effect = Effect::Changes;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Changes;
 
     async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<(), UseCaseError> {
         check_change(registry, caller, &self.name, None).await?;
@@ -331,7 +331,7 @@ pub struct RestoreUser {
 
 impl UseCase for RestoreUser {
     type Output = User;
-    const EFFECT: Effect = Effect::Changes;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Changes;
 
     async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<User, UseCaseError> {
         check_change(registry, caller, &self.name, None).await?;

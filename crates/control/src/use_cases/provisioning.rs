@@ -4,7 +4,7 @@ use martlet_registry::{NewProvisioningKey, ProvisioningKey, Registry, Secret};
 
 use crate::callers::Caller;
 use crate::use_cases::error::UseCaseError;
-use crate::use_cases::use_case::{Effect, UseCase};
+use crate::use_cases::use_case::{UseCase, UseCaseEffect};
 
 /// Lists the provisioning keys.
 #[derive(Debug)]
@@ -12,7 +12,7 @@ pub struct ListProvisioningKeys;
 
 impl UseCase for ListProvisioningKeys {
     type Output = Vec<ProvisioningKey>;
-    const EFFECT: Effect = Effect::Reads;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Reads;
 
     async fn run(
         self,
@@ -32,7 +32,7 @@ pub struct AddProvisioningKey {
 
 impl UseCase for AddProvisioningKey {
     type Output = (ProvisioningKey, Secret);
-    const EFFECT: Effect = Effect::Notes;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Notes;
 
     async fn run(
         self,
@@ -55,7 +55,7 @@ pub struct RevokeProvisioningKey {
 
 impl UseCase for RevokeProvisioningKey {
     type Output = ();
-    const EFFECT: Effect = Effect::Notes;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Notes;
 
     async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<(), UseCaseError> {
         caller.check_adds_devices()?;

@@ -4,7 +4,7 @@ use martlet_registry::{NotFound, Owner, Registry, RegistryError, RuleLine, RuleS
 
 use crate::callers::{Caller, rights};
 use crate::use_cases::error::{Named, UseCaseError};
-use crate::use_cases::use_case::{Effect, UseCase};
+use crate::use_cases::use_case::{UseCase, UseCaseEffect};
 
 /// Checks that the caller has the rights that rules give, before a change and after it.
 pub(crate) async fn check_rules(
@@ -41,7 +41,7 @@ pub struct ListRuleSets {
 
 impl UseCase for ListRuleSets {
     type Output = Vec<RuleSet>;
-    const EFFECT: Effect = Effect::Reads;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Reads;
 
     async fn run(
         self,
@@ -66,7 +66,7 @@ pub struct FindRuleSet {
 
 impl UseCase for FindRuleSet {
     type Output = RuleSet;
-    const EFFECT: Effect = Effect::Reads;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Reads;
 
     async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<RuleSet, UseCaseError> {
         let Self { owner, name } = self;
@@ -90,7 +90,7 @@ pub struct CheckDeviceType {
 
 impl UseCase for CheckDeviceType {
     type Output = ();
-    const EFFECT: Effect = Effect::Reads;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Reads;
 
     async fn run(self, registry: &mut Registry, _: &Caller) -> Result<(), UseCaseError> {
         let found = registry.rule_set(Owner::DeviceType, &self.name).await;
@@ -115,7 +115,7 @@ pub struct AddRuleSet {
 
 impl UseCase for AddRuleSet {
     type Output = ();
-    const EFFECT: Effect = Effect::Changes;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Changes;
 
     async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<(), UseCaseError> {
         let Self {
@@ -148,7 +148,7 @@ pub struct ChangeRuleSet {
 
 impl UseCase for ChangeRuleSet {
     type Output = ();
-    const EFFECT: Effect = Effect::Changes;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Changes;
 
     async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<(), UseCaseError> {
         let Self {
@@ -209,7 +209,7 @@ pub struct ChangeOneRule {
 
 impl UseCase for ChangeOneRule {
     type Output = (bool, RuleSet);
-    const EFFECT: Effect = Effect::Changes;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Changes;
 
     async fn run(
         self,
@@ -257,7 +257,7 @@ pub struct DeleteRuleSet {
 
 impl UseCase for DeleteRuleSet {
     type Output = ();
-    const EFFECT: Effect = Effect::Changes;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Changes;
 
     async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<(), UseCaseError> {
         let Self { owner, name } = self;

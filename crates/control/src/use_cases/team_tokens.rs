@@ -4,7 +4,7 @@ use martlet_registry::{AddedTeamToken, Registry, TeamToken};
 
 use crate::callers::Caller;
 use crate::use_cases::error::UseCaseError;
-use crate::use_cases::use_case::{Effect, UseCase};
+use crate::use_cases::use_case::{UseCase, UseCaseEffect};
 
 /// Lists the tokens of a team, oldest first.
 #[derive(Debug)]
@@ -15,7 +15,7 @@ pub struct ListTeamTokens {
 
 impl UseCase for ListTeamTokens {
     type Output = Vec<TeamToken>;
-    const EFFECT: Effect = Effect::Reads;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Reads;
 
     async fn run(
         self,
@@ -39,7 +39,7 @@ pub struct AddTeamToken {
 
 impl UseCase for AddTeamToken {
     type Output = AddedTeamToken;
-    const EFFECT: Effect = Effect::Changes;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Changes;
 
     async fn run(
         self,
@@ -63,7 +63,7 @@ pub struct RevokeTeamToken {
 
 impl UseCase for RevokeTeamToken {
     type Output = TeamToken;
-    const EFFECT: Effect = Effect::Changes;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Changes;
 
     async fn run(
         self,
@@ -87,7 +87,7 @@ pub struct RestoreTeamToken {
 
 impl UseCase for RestoreTeamToken {
     type Output = TeamToken;
-    const EFFECT: Effect = Effect::Changes;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Changes;
 
     async fn run(
         self,

@@ -8,7 +8,7 @@ use martlet_registry::{
 
 use crate::callers::{Caller, rights};
 use crate::use_cases::error::{Named, UseCaseError};
-use crate::use_cases::use_case::{Effect, UseCase};
+use crate::use_cases::use_case::{UseCase, UseCaseEffect};
 
 /// The id of the team that the caller names by id or name, to say which objects it means.
 ///
@@ -51,7 +51,7 @@ pub struct FindTeamId {
 
 impl UseCase for FindTeamId {
     type Output = String;
-    const EFFECT: Effect = Effect::Reads;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Reads;
 
     async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<String, UseCaseError> {
         team_id(registry, caller, &self.team).await
@@ -67,7 +67,7 @@ pub struct ListTeams {
 
 impl UseCase for ListTeams {
     type Output = Vec<Team>;
-    const EFFECT: Effect = Effect::Reads;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Reads;
 
     async fn run(
         self,
@@ -84,7 +84,7 @@ pub struct ListTeamNames;
 
 impl UseCase for ListTeamNames {
     type Output = HashMap<String, String>;
-    const EFFECT: Effect = Effect::Reads;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Reads;
 
     async fn run(
         self,
@@ -108,7 +108,7 @@ pub struct FindTeam {
 
 impl UseCase for FindTeam {
     type Output = Team;
-    const EFFECT: Effect = Effect::Reads;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Reads;
 
     async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<Team, UseCaseError> {
         Ok(registry
@@ -126,7 +126,7 @@ pub struct AddTeam {
 
 impl UseCase for AddTeam {
     type Output = Team;
-    const EFFECT: Effect = Effect::Changes;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Changes;
 
     async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<Team, UseCaseError> {
         Ok(registry.add_team(&caller.actor, self.team).await?)
@@ -146,7 +146,7 @@ pub struct ChangeTeam {
 
 impl UseCase for ChangeTeam {
     type Output = Team;
-    const EFFECT: Effect = Effect::Changes;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Changes;
 
     async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<Team, UseCaseError> {
         let Self {
@@ -170,7 +170,7 @@ pub struct DeleteTeam {
 
 impl UseCase for DeleteTeam {
     type Output = ();
-    const EFFECT: Effect = Effect::Changes;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Changes;
 
     async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<(), UseCaseError> {
         let Self {
@@ -192,7 +192,7 @@ pub struct RestoreTeam {
 
 impl UseCase for RestoreTeam {
     type Output = Team;
-    const EFFECT: Effect = Effect::Changes;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Changes;
 
     async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<Team, UseCaseError> {
         check_whole(registry, caller, &self.team).await?;
@@ -211,7 +211,7 @@ pub struct PurgeTeam {
 
 impl UseCase for PurgeTeam {
     type Output = PurgedTeam;
-    const EFFECT: Effect = Effect::Changes;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Changes;
 
     async fn run(
         self,
@@ -239,7 +239,7 @@ pub struct ListMembers {
 
 impl UseCase for ListMembers {
     type Output = Vec<Member>;
-    const EFFECT: Effect = Effect::Reads;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Reads;
 
     async fn run(
         self,
@@ -263,7 +263,7 @@ pub struct SetMember {
 
 impl UseCase for SetMember {
     type Output = ();
-    const EFFECT: Effect = Effect::Changes;
+    const EFFECT: UseCaseEffect = UseCaseEffect::Changes;
 
     async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<(), UseCaseError> {
         let Self { team, user, role } = self;

@@ -11,7 +11,7 @@ use crate::use_cases::error::UseCaseError;
 
 /// What a use case does to the registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Effect {
+pub enum UseCaseEffect {
     /// It reads.
     Reads,
     /// It changes the registry, and nobody's rights.
@@ -26,7 +26,7 @@ pub trait UseCase: Send + 'static {
     type Output: Send + 'static;
 
     /// What it does to the registry.
-    const EFFECT: Effect;
+    const EFFECT: UseCaseEffect;
 
     /// Checks the rights of the caller, then reads or changes the registry.
     ///
@@ -50,12 +50,12 @@ impl SharedRegistry {
         case: U,
     ) -> Result<U::Output, UseCaseError> {
         match U::EFFECT {
-            Effect::Reads => {
+            UseCaseEffect::Reads => {
                 self.read_as(move |registry| work(registry, caller, case))
                     .await
             }
-            effect @ (Effect::Notes | Effect::Changes) => {
-                let is_applied = effect == Effect::Changes;
+            effect @ (UseCaseEffect::Notes | UseCaseEffect::Changes) => {
+                let is_applied = effect == UseCaseEffect::Changes;
                 self.write_as(is_applied, move |registry| work(registry, caller, case))
                     .await
             }

@@ -585,7 +585,7 @@ impl Control {
         };
         let meant = topics.iter().rev().filter(|one| is_meant(&one.topic));
         for one in meant.take(UNREADABLE_MAX) {
-            let question = explain::Question {
+            let question = explain::PermissionQuestion {
                 tenant,
                 user: user.or(Some(client_id)).map(str::to_owned),
                 client_id: Some(client_id.to_owned()),

@@ -21,7 +21,7 @@ const AGAIN_AFTER: Duration = Duration::from_secs(30);
 
 /// The broker of a bridge. Clones learn of the same addresses.
 #[derive(Clone, Debug)]
-pub struct Broker {
+pub struct BrokerAddresses {
     /// Host and port of each address.
     addresses: Vec<(Box<str>, u16)>,
     is_connection: bool,
@@ -43,7 +43,7 @@ impl Resolved {
     }
 }
 
-impl Broker {
+impl BrokerAddresses {
     /// The broker at these addresses. `is_connection`: the bridge to it is a named connection.
     pub(super) fn new(addresses: &[Address], is_connection: bool) -> Self {
         let addresses = addresses.iter();
@@ -103,11 +103,11 @@ impl Broker {
 
 /// The brokers of all bridges of a node, by name of the bridge.
 #[derive(Debug, Default)]
-pub struct Brokers(RwLock<HashMap<Box<str>, Broker>>);
+pub struct Brokers(RwLock<HashMap<Box<str>, BrokerAddresses>>);
 
 impl Brokers {
     /// The bridge of this name connects to this broker; none: it is no bridge.
-    pub fn set(&self, bridge: &str, broker: Option<&Broker>) {
+    pub fn set(&self, bridge: &str, broker: Option<&BrokerAddresses>) {
         if let Some(broker) = broker {
             let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
             all.insert(bridge.into(), broker.clone());
@@ -116,7 +116,7 @@ impl Brokers {
 
     /// Looks up the names of brokers of which no address is known.
     pub async fn look_up(&self) {
-        let due: Vec<Broker> = {
+        let due: Vec<BrokerAddresses> = {
             let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
             let due = all.values().filter(|broker| broker.is_due());
             due.cloned().collect()
@@ -150,7 +150,8 @@ mod tests {
         };
         let (hive, other) = (address("Hive.example", 1883), address("hive.example", 1884));
         let all = Brokers::default();
-        let of = |addresses: &[Address], is_connection| Broker::new(addresses, is_connection);
+        let of =
+            |addresses: &[Address], is_connection| BrokerAddresses::new(addresses, is_connection);
         all.set("hive", Some(&of(&[hive], true)));
         all.set(
             "up",
@@ -185,7 +186,7 @@ mod tests {
             ("side", "localhost", 1884),
             ("away", "no such name", 1883),
         ] {
-            let broker = Broker::new(&[address(host, port)], name == "hive");
+            let broker = BrokerAddresses::new(&[address(host, port)], name == "hive");
             all.set(name, Some(&broker));
         }
         all.look_up().await;

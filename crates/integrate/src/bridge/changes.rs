@@ -8,18 +8,18 @@ use martlet_client::{
 };
 use martlet_codec::{QoS, ReasonCode, RetainHandling, SubscriptionOptions};
 
-use super::connection::{Change, Connection, ConnectionError};
+use super::connection::{Change, ConnectionError, NamedConnection};
 
 /// Changes that wait or are under way.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     waiting: VecDeque<Change>,
-    under_way: HashMap<RequestId, Sent>,
+    under_way: HashMap<RequestId, SentChange>,
 }
 
 /// A change that was sent.
 #[derive(Debug)]
-struct Sent {
+struct SentChange {
     change: Change,
     /// The QoS of the subscription before, if there was one.
     before: Option<QoS>,
@@ -37,7 +37,12 @@ impl Changes {
     }
 
     /// Sends what waits by a session that is connected.
-    pub(super) fn send(&mut self, connection: &Connection, session: &mut Session, now: Duration) {
+    pub(super) fn send(
+        &mut self,
+        connection: &NamedConnection,
+        session: &mut Session,
+        now: Duration,
+    ) {
         while let Some(change) = self.waiting.pop_front() {
             // Who has given up was told that nothing has changed.
             if change.answer.is_closed() {
@@ -50,7 +55,8 @@ impl Changes {
                         Some(_) => connection.set(&change.filter, change.qos),
                         None => None,
                     };
-                    self.under_way.insert(request, Sent { change, before });
+                    self.under_way
+                        .insert(request, SentChange { change, before });
                 }
                 Err(error) => answer(change, Err(ConnectionError::Refused(error.to_string()))),
             }
@@ -60,7 +66,7 @@ impl Changes {
     /// A request has ended. Returns what it came to if it is none of these.
     pub(super) fn completed(
         &mut self,
-        connection: &Connection,
+        connection: &NamedConnection,
         request: RequestId,
         how: Acknowledgement,
     ) -> Option<Acknowledgement> {
@@ -78,9 +84,9 @@ impl Changes {
     }
 
     /// There is no connection, for this reason: nobody waits any longer.
-    pub(super) fn fail(&mut self, connection: &Connection, why: &str) {
+    pub(super) fn fail(&mut self, connection: &NamedConnection, why: &str) {
         let not_connected = || Err(ConnectionError::NotConnected(why.to_owned()));
-        let sent: Vec<Sent> = self.under_way.drain().map(|(_, sent)| sent).collect();
+        let sent: Vec<SentChange> = self.under_way.drain().map(|(_, sent)| sent).collect();
         for sent in sent {
             self.end(connection, sent, not_connected());
         }
@@ -89,8 +95,13 @@ impl Changes {
         }
     }
 
-    fn end(&self, connection: &Connection, sent: Sent, result: Result<(), ConnectionError>) {
-        let Sent { change, before } = sent;
+    fn end(
+        &self,
+        connection: &NamedConnection,
+        sent: SentChange,
+        result: Result<(), ConnectionError>,
+    ) {
+        let SentChange { change, before } = sent;
         // Who has given up was told that nothing has changed. What the other broker sends for a
         // filter that is not there is dropped.
         let is_done = result.is_ok() && !change.answer.is_closed();

@@ -57,7 +57,7 @@ pub(super) struct Change {
 
 /// A named connection. Everybody who uses it has the same.
 #[derive(Debug)]
-pub struct Connection {
+pub struct NamedConnection {
     name: Box<str>,
     prefix: Box<str>,
     state: Mutex<State>,
@@ -76,7 +76,7 @@ struct State {
     asks: Option<mpsc::WeakUnboundedSender<Ask>>,
 }
 
-impl Connection {
+impl NamedConnection {
     /// Why a subscription is not ended while there is no connection.
     pub const NOT_CONNECTED: &str = "MQTT client is not connected";
 
@@ -321,8 +321,8 @@ impl Connection {
 mod tests {
     use super::*;
 
-    fn connection(prefix: &str) -> Connection {
-        Connection::new("hivemq", prefix).expect("a connection")
+    fn connection(prefix: &str) -> NamedConnection {
+        NamedConnection::new("hivemq", prefix).expect("a connection")
     }
 
     #[test]
@@ -333,7 +333,7 @@ mod tests {
             assert!(TopicName::new(&here).is_ok(), "{here}");
             assert_eq!(one.outward(&here), Some((topic, retain)));
         }
-        let longer = Connection::new("hivemq2", "").expect("a connection");
+        let longer = NamedConnection::new("hivemq2", "").expect("a connection");
         assert_eq!(one.outward(&longer.topic_of("a", false)), None);
         assert_eq!(one.outward("a/b"), None);
     }
@@ -366,7 +366,7 @@ mod tests {
         assert!(plain.check("b").is_err());
         assert_eq!(plain.check("a/7"), Ok(()));
         for bad in ["a/#", "$x/", "+/"] {
-            assert!(Connection::new("x", bad).is_err(), "{bad}");
+            assert!(NamedConnection::new("x", bad).is_err(), "{bad}");
         }
     }
 }

@@ -15,7 +15,7 @@ use martlet_codec::{PacketId, QoS, ReasonCode};
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::Route;
+use super::BridgeOrigin;
 use super::message::{Inward, inward};
 use super::settings::BridgeSettings;
 use crate::incoming::Incoming;
@@ -38,7 +38,7 @@ const AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// By which a message is acknowledged to the other broker.
 #[derive(Clone, Copy, Debug)]
-struct Receipt {
+struct PendingAcknowledgement {
     qos: QoS,
     packet_id: PacketId,
     /// Which connection it came over.
@@ -50,7 +50,7 @@ struct Receipt {
 #[derive(Debug)]
 struct Pending {
     publish: PartPublish,
-    receipt: Option<Receipt>,
+    receipt: Option<PendingAcknowledgement>,
     bytes: usize,
 }
 
@@ -151,10 +151,10 @@ impl Inbox {
     pub(super) fn take(
         &mut self,
         message: Message,
-        (settings, route): (&BridgeSettings, (&Route, Option<&str>)),
+        (settings, route): (&BridgeSettings, (&BridgeOrigin, Option<&str>)),
         (session, part): (&mut Session, Option<&Part>),
     ) {
-        let receipt = message.packet_id.map(|packet_id| Receipt {
+        let receipt = message.packet_id.map(|packet_id| PendingAcknowledgement {
             qos: message.qos,
             packet_id,
             connection: self.connection,
@@ -178,7 +178,7 @@ impl Inbox {
     }
 
     /// Whether a message that comes again was given to the node already.
-    fn is_carried(&mut self, receipt: Receipt, session: &mut Session) -> bool {
+    fn is_carried(&mut self, receipt: PendingAcknowledgement, session: &mut Session) -> bool {
         let Some(carried) = self.carried.remove(&receipt.packet_id) else {
             return false;
         };
@@ -204,7 +204,7 @@ impl Inbox {
     fn publish(
         &mut self,
         message: NewMessage,
-        receipt: Option<Receipt>,
+        receipt: Option<PendingAcknowledgement>,
         (settings, part): (&BridgeSettings, Option<&Part>),
     ) {
         let is_blocked =
@@ -343,7 +343,7 @@ fn bytes_of(message: &NewMessage) -> usize {
 fn acknowledge(
     session: &mut Session,
     connection: u64,
-    receipt: Option<Receipt>,
+    receipt: Option<PendingAcknowledgement>,
     reason: ReasonCode,
 ) {
     if let Some(receipt) = receipt.filter(|one| one.connection == connection) {

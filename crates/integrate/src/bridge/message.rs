@@ -8,7 +8,7 @@ use martlet_codec::{
     OutgoingPublish, ProtocolVersion, PublishProperties, QoS, encode_user_property,
 };
 
-use super::Route;
+use super::BridgeOrigin;
 use super::connection::FROM;
 use super::protocol::is_topic_of_node;
 use super::settings::BridgeSettings;
@@ -18,7 +18,7 @@ use crate::via::PROPERTY as VIA;
 /// What the bridge does with a message of this node.
 pub(super) enum Outward<'a> {
     /// It is sent.
-    Send(Sent<'a>),
+    Send(OutgoingMessage<'a>),
     /// It is not for the other broker: a bridge brought it from there, or it has expired.
     Skip,
     /// It has passed the other broker, which is a node, on another way.
@@ -28,7 +28,7 @@ pub(super) enum Outward<'a> {
 }
 
 /// A message of this node as it is sent to the other broker.
-pub(super) struct Sent<'a> {
+pub(super) struct OutgoingMessage<'a> {
     topic: Cow<'a, str>,
     payload: &'a [u8],
     pub(super) qos: QoS,
@@ -41,7 +41,7 @@ pub(super) struct Sent<'a> {
     via: Option<&'a str>,
 }
 
-impl Sent<'_> {
+impl OutgoingMessage<'_> {
     /// The message on its own.
     pub(super) fn message(&self) -> Message {
         let mut properties = MessageProperties::from_packet(&self.properties);
@@ -87,7 +87,7 @@ impl Sent<'_> {
 pub(super) fn outward<'a>(
     message: &'a SinkMessage,
     settings: &BridgeSettings,
-    (route, remote): (&'a Route, Option<&str>),
+    (route, remote): (&'a BridgeOrigin, Option<&str>),
 ) -> Outward<'a> {
     if let Some((topic, retain)) = settings
         .connection
@@ -126,7 +126,7 @@ pub(super) fn outward<'a>(
     if expiry == Some(0) {
         return Outward::Skip;
     }
-    let mut sent = Sent {
+    let mut sent = OutgoingMessage {
         topic,
         payload: message.payload(),
         qos: message.qos().min(qos),
@@ -155,7 +155,7 @@ fn to_connection<'a>(
     if expiry == Some(0) {
         return Outward::Skip;
     }
-    Outward::Send(Sent {
+    Outward::Send(OutgoingMessage {
         topic: Cow::Borrowed(topic),
         payload: message.payload(),
         qos: message.qos(),
@@ -172,7 +172,7 @@ fn to_connection<'a>(
 pub(super) fn retained(
     info: &RetainedInfo,
     settings: &BridgeSettings,
-    route: &Route,
+    route: &BridgeOrigin,
 ) -> Option<Message> {
     let (topic, qos) = settings.topics.outward(&info.topic)?;
     let mut pairs = info.user_properties.iter();
@@ -217,7 +217,7 @@ pub(super) enum Inward {
 pub(super) fn inward(
     message: Message,
     settings: &BridgeSettings,
-    (route, remote): (&Route, Option<&str>),
+    (route, remote): (&BridgeOrigin, Option<&str>),
 ) -> Inward {
     let connection = settings.connection.as_deref();
     let of_connection = connection.and_then(|one| Some((one, one.inward(&message.topic)?)));

@@ -112,11 +112,11 @@ pub(super) struct Outbox {
     under_way: HashSet<u64>,
     /// Ended, and nobody was told.
     ended: HashMap<u64, Outcome>,
-    batch: Option<Batch>,
+    batch: Option<SentBatch>,
 }
 
 #[derive(Debug)]
-struct Batch {
+struct SentBatch {
     ids: Vec<u64>,
     /// Of each message; none: it has not ended.
     outcomes: Vec<Option<Outcome>>,
@@ -130,7 +130,7 @@ struct Batch {
     has_moved: bool,
 }
 
-impl Batch {
+impl SentBatch {
     fn end(&mut self, place: usize, outcome: Outcome) {
         if let Some(of_message) = self.outcomes.get_mut(place)
             && of_message.replace(outcome).is_none()
@@ -152,7 +152,7 @@ impl Outbox {
         } = given;
         self.waiting.clear();
         self.encoded = encoded;
-        let mut batch = Batch {
+        let mut batch = SentBatch {
             ids: messages.iter().map(|one| one.id).collect(),
             outcomes: vec![None; messages.len()],
             left: messages.len(),

@@ -7,8 +7,8 @@ use std::time::Duration;
 use martlet_certificates::ServerCheck;
 use martlet_codec::{ProtocolVersion, QoS, TopicName};
 
-use super::brokers::Broker;
-use super::connection::Connection;
+use super::brokers::BrokerAddresses;
+use super::connection::NamedConnection;
 use super::protocol::Protocol;
 use super::topics::{TopicRule, Topics};
 use crate::kind::{ConfiguredSink, Key, Kind, Surroundings, Table, Takes};
@@ -218,9 +218,9 @@ pub struct BridgeSettings {
     /// What it carries.
     pub topics: Topics,
     /// The named connection that it is; none: it is none.
-    pub connection: Option<Arc<Connection>>,
+    pub connection: Option<Arc<NamedConnection>>,
     /// The other broker, as other bridges are compared with it.
-    pub broker: Broker,
+    pub broker: BrokerAddresses,
     /// Version of MQTT.
     pub protocol: Protocol,
     /// Client Identifier.
@@ -404,10 +404,10 @@ fn topics(table: &Table) -> Result<Topics, String> {
 ///
 /// # Errors
 /// Its prefix cannot be one, or it has one and is no named connection.
-fn connection(table: &Table, name: &str) -> Result<Option<Arc<Connection>>, String> {
+fn connection(table: &Table, name: &str) -> Result<Option<Arc<NamedConnection>>, String> {
     let prefix = table.text("prefix");
     match (table.flag("connection", false), prefix) {
-        (true, _) => Ok(Some(Arc::new(Connection::new(
+        (true, _) => Ok(Some(Arc::new(NamedConnection::new(
             name,
             prefix.unwrap_or_default(),
         )?))),
@@ -450,7 +450,7 @@ fn make(
     let bridge = BridgeSettings {
         name: settings.name.clone(),
         tenant: settings.tenant.clone(),
-        broker: Broker::new(&addresses, connection.is_some()),
+        broker: BrokerAddresses::new(&addresses, connection.is_some()),
         addresses,
         topics: topics(table)?,
         connection,

@@ -11,7 +11,7 @@ use martlet_broker::{RetainedPage, RetainedQuery, TenantId};
 use martlet_client::{RequestId, Session};
 use tracing::warn;
 
-use super::Route;
+use super::BridgeOrigin;
 use super::message::retained;
 use super::settings::BridgeSettings;
 
@@ -20,7 +20,7 @@ const PAGE: usize = 100;
 
 /// Retained messages that are being sent.
 #[derive(Debug, Default)]
-pub(super) struct Snapshot {
+pub(super) struct RetainedTransfer {
     /// Filters that were not read to their end.
     filters: VecDeque<Box<str>>,
     /// Where the first of them goes on.
@@ -28,7 +28,7 @@ pub(super) struct Snapshot {
     under_way: HashSet<RequestId>,
 }
 
-impl Snapshot {
+impl RetainedTransfer {
     /// All retained messages that the bridge carries.
     pub(super) fn of(settings: &BridgeSettings) -> Self {
         Self {
@@ -59,7 +59,7 @@ impl Snapshot {
     pub(super) fn send(
         &mut self,
         page: &RetainedPage,
-        (settings, route): (&BridgeSettings, &Route),
+        (settings, route): (&BridgeSettings, &BridgeOrigin),
         (session, now): (&mut Session, Duration),
     ) {
         for info in &page.messages {

@@ -27,9 +27,9 @@ use super::incoming::Inbox;
 use super::outgoing::{Messages, Outbox, Server};
 use super::protocol::{OtherNode, is_topic_of_node, topic_of_node};
 use super::settings::{BridgeSettings, Start};
-use super::snapshot::Snapshot;
+use super::snapshot::RetainedTransfer;
 use super::status::{Status, Trouble};
-use super::{PUBLISHER, Route};
+use super::{BridgeOrigin, PUBLISHER};
 use crate::host::Host;
 use crate::incoming::Incoming;
 use crate::masking::SecretTexts;
@@ -83,7 +83,7 @@ pub(super) struct Worker {
 struct Core {
     settings: Arc<BridgeSettings>,
     secrets: SecretsReceiver,
-    route: Route,
+    route: BridgeOrigin,
     host: Arc<dyn Host>,
     /// Closed when the sink has ended.
     asks: mpsc::UnboundedReceiver<Ask>,
@@ -113,7 +113,7 @@ struct Core {
     /// The session of the other broker has the subscriptions.
     is_subscribed: bool,
     /// Retained messages that go before all others.
-    snapshot: Option<Snapshot>,
+    snapshot: Option<RetainedTransfer>,
     /// Changes of subscriptions.
     changes: Changes,
     failures: u32,
@@ -121,10 +121,10 @@ struct Core {
 }
 
 /// What a worker is made of.
-pub(super) struct Parts {
+pub(super) struct WorkerParts {
     pub(super) settings: Arc<BridgeSettings>,
     pub(super) secrets: SecretsReceiver,
-    pub(super) route: Route,
+    pub(super) route: BridgeOrigin,
     pub(super) host: Arc<dyn Host>,
     pub(super) asks: mpsc::UnboundedReceiver<Ask>,
     pub(super) status: Arc<Status>,
@@ -134,7 +134,7 @@ pub(super) struct Parts {
 
 /// Starts the thread of a bridge, and returns its runtime. It ends when all senders of `asks` are
 /// dropped. None: there is no thread for it, and it carries nothing.
-pub(super) fn start(parts: Parts) -> Option<Handle> {
+pub(super) fn start(parts: WorkerParts) -> Option<Handle> {
     let bridge = parts.settings.name.clone();
     let started = || {
         let runtime = Builder::new_current_thread().enable_all().build()?;
@@ -155,7 +155,7 @@ pub(super) fn start(parts: Parts) -> Option<Handle> {
 
 impl Worker {
     /// Needs a Tokio runtime.
-    fn new(parts: Parts) -> Self {
+    fn new(parts: WorkerParts) -> Self {
         let mut session = Session::new();
         session.set_manual_acknowledgement(true);
         session.set_send_maximum(parts.settings.in_flight);
@@ -272,7 +272,7 @@ impl Worker {
         }
         core.subscribe(client, info.session_present);
         if !info.session_present {
-            core.snapshot = Some(Snapshot::of(&settings));
+            core.snapshot = Some(RetainedTransfer::of(&settings));
         }
         core.tell_status(None);
         core.notify(true);

@@ -36,7 +36,7 @@ const LETTERS_MAX: usize = 200;
 const SILENT: &str = "NATS takes connections and does not answer, or the network drops them";
 
 /// A connection, with the JetStream behind it.
-pub(super) struct Connection {
+pub(super) struct NatsConnection {
     pub(super) jetstream: Context,
     pub(super) client: Client,
     /// Whether it was lost.
@@ -46,13 +46,13 @@ pub(super) struct Connection {
     secrets: SecretTexts,
 }
 
-impl std::fmt::Debug for Connection {
+impl std::fmt::Debug for NatsConnection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Connection").finish_non_exhaustive()
     }
 }
 
-impl Connection {
+impl NatsConnection {
     /// Connects to the first address of the server that answers. The addresses are checked, and the
     /// client is given no name that it would resolve once more.
     pub(super) async fn open(
@@ -89,7 +89,7 @@ impl Connection {
                 true => Self::connect_by_name(address, &way, settings.timeout, &secrets).await,
                 false => {
                     let connected = Self::connect(address, &way, settings.timeout, &secrets);
-                    connected.await.map_err(Refusal::from)
+                    connected.await.map_err(NotConnected::from)
                 }
             };
             let refusal = match connected {
@@ -110,15 +110,18 @@ impl Connection {
         way: &Dialing,
         timeout: Duration,
         secrets: &SecretTexts,
-    ) -> Result<Self, Refusal> {
-        let config = way.tls.clone().ok_or_else(|| Refusal::of("without TLS"))?;
+    ) -> Result<Self, NotConnected> {
+        let config = way
+            .tls
+            .clone()
+            .ok_or_else(|| NotConnected::of("without TLS"))?;
         let relay = Relay::open(address, (&way.host, config), CONNECT_WITHIN).await;
         let relay = relay.map_err(|error| match error.kind() {
-            io::ErrorKind::TimedOut => Refusal {
+            io::ErrorKind::TimedOut => NotConnected {
                 why: format!("{SILENT}: no TLS within {} s", CONNECT_WITHIN.as_secs()),
                 is_rejected: false,
             },
-            _ => Refusal::of(&error_words(&error)),
+            _ => NotConnected::of(&error_words(&error)),
         })?;
         let through = Dialing {
             shown: Arc::clone(&way.shown),
@@ -129,9 +132,9 @@ impl Connection {
         };
         let connected = Self::connect(relay.address, &through, timeout, secrets).await;
         connected.map_err(|error| {
-            let refusal = Refusal::from(error);
+            let refusal = NotConnected::from(error);
             match relay.trouble().filter(|_| !refusal.is_rejected) {
-                Some(trouble) => Refusal::of(&trouble),
+                Some(trouble) => NotConnected::of(&trouble),
                 None => refusal,
             }
         })
@@ -294,13 +297,13 @@ struct Dialing {
 }
 
 /// Why there is no connection.
-struct Refusal {
+struct NotConnected {
     why: String,
     /// The server has answered, and no other address would answer otherwise.
     is_rejected: bool,
 }
 
-impl Refusal {
+impl NotConnected {
     fn of(why: &str) -> Self {
         Self {
             why: format!("NATS cannot be reached: {why}"),
@@ -309,7 +312,7 @@ impl Refusal {
     }
 }
 
-impl From<ConnectError> for Refusal {
+impl From<ConnectError> for NotConnected {
     fn from(error: ConnectError) -> Self {
         Self {
             why: words(&error),

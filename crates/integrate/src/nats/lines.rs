@@ -27,7 +27,7 @@ struct State {
 
 /// What is logged of a message.
 #[derive(Debug, PartialEq, Eq)]
-enum Line {
+enum MessageLine {
     Own,
     /// It is counted; the first of a second has the number logged when that ends.
     Counted {
@@ -38,7 +38,7 @@ enum Line {
 impl State {
     /// A message was forwarded. Returns the line for it, and a number of earlier messages to be
     /// logged before it.
-    fn forwarded(&mut self, now: Instant) -> (Line, Option<u64>) {
+    fn forwarded(&mut self, now: Instant) -> (MessageLine, Option<u64>) {
         let is_over = self.began.is_none_or(|began| now >= began + SECOND);
         let mut earlier = None;
         if is_over {
@@ -47,11 +47,11 @@ impl State {
         }
         if self.lines < LINES_MAX {
             self.lines += 1;
-            return (Line::Own, earlier);
+            return (MessageLine::Own, earlier);
         }
         self.rest += 1;
         let is_first = self.rest == 1;
-        (Line::Counted { is_first }, earlier)
+        (MessageLine::Counted { is_first }, earlier)
     }
 
     /// Number of messages to be logged at the end of a second.
@@ -71,7 +71,7 @@ impl LogLines {
         let (line, earlier) = self.state().forwarded(Instant::now());
         self.count(earlier);
         match line {
-            Line::Own => tracing::info!(
+            MessageLine::Own => tracing::info!(
                 sink = &*self.0.0,
                 subject,
                 topic = message.topic(),
@@ -79,7 +79,7 @@ impl LogLines {
                 bytes = message.payload().len(),
                 "forwarded a message to NATS"
             ),
-            Line::Counted { is_first: true } => {
+            MessageLine::Counted { is_first: true } => {
                 let lines = self.clone();
                 tokio::spawn(async move {
                     tokio::time::sleep(SECOND).await;
@@ -87,7 +87,7 @@ impl LogLines {
                     lines.count(rest);
                 });
             }
-            Line::Counted { is_first: false } => {}
+            MessageLine::Counted { is_first: false } => {}
         }
     }
 
@@ -114,15 +114,15 @@ mod tests {
     fn ten_messages_of_a_second_have_a_line_and_the_rest_a_number() {
         let (mut state, start) = (State::default(), Instant::now());
         for _ in 0..LINES_MAX {
-            assert_eq!(state.forwarded(start), (Line::Own, None));
+            assert_eq!(state.forwarded(start), (MessageLine::Own, None));
         }
-        let counted = |is_first| (Line::Counted { is_first }, None);
+        let counted = |is_first| (MessageLine::Counted { is_first }, None);
         assert_eq!(state.forwarded(start), counted(true));
         assert_eq!(state.forwarded(start), counted(false));
-        assert_eq!(state.forwarded(start + SECOND), (Line::Own, Some(2)));
+        assert_eq!(state.forwarded(start + SECOND), (MessageLine::Own, Some(2)));
         assert_eq!(state.ended(), None);
         for _ in 1..LINES_MAX {
-            assert_eq!(state.forwarded(start + SECOND), (Line::Own, None));
+            assert_eq!(state.forwarded(start + SECOND), (MessageLine::Own, None));
         }
         assert_eq!(state.forwarded(start + SECOND), counted(true));
         assert_eq!(state.ended(), Some(1));

@@ -21,7 +21,7 @@ use martlet_codec::{TopicFilter, TopicName};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
-use super::connection::Connection;
+use super::connection::NatsConnection;
 use super::raw::RawMessage;
 use super::{NatsSettings, bucket, headers, open};
 use crate::host::Host;
@@ -171,7 +171,7 @@ impl Mirror {
     /// headers it cannot read: such entries are looked for and are left as they are.
     async fn keys(
         &self,
-        connection: &mut Connection,
+        connection: &mut NatsConnection,
         secrets: &SecretValues,
     ) -> Result<HashMap<String, BucketKey>, String> {
         let mut keys = Keys::default();
@@ -200,7 +200,7 @@ impl Mirror {
     }
 
     /// Reads the keys behind the last one that was read.
-    async fn read_on(&self, connection: &Connection, keys: &mut Keys) -> Result<(), String> {
+    async fn read_on(&self, connection: &NatsConnection, keys: &mut Keys) -> Result<(), String> {
         let stream = connection
             .jetstream
             .get_stream(bucket::stream(&self.bucket))
@@ -254,7 +254,7 @@ impl Mirror {
     /// first whose headers the client cannot read, or all. Returns whether there are no more.
     async fn read_raw(
         &self,
-        connection: &Connection,
+        connection: &NatsConnection,
         keys: &mut Keys,
         reads_all: bool,
     ) -> Result<bool, String> {
@@ -298,7 +298,7 @@ impl Mirror {
     /// `keys`. Returns how many were added.
     async fn add(
         &self,
-        connection: &Connection,
+        connection: &NatsConnection,
         tenant: TenantId,
         keys: &mut HashMap<String, BucketKey>,
         expiry: &NextExpiry,
@@ -347,7 +347,7 @@ impl Mirror {
     /// more. Returns how many were deleted.
     async fn delete(
         &self,
-        connection: &Connection,
+        connection: &NatsConnection,
         tenant: TenantId,
         keys: HashMap<String, BucketKey>,
     ) -> Result<usize, String> {
@@ -404,7 +404,7 @@ fn id_of(info: &RetainedInfo) -> String {
 }
 
 async fn send(
-    connection: &Connection,
+    connection: &NatsConnection,
     subject: String,
     message: PublishMessage,
 ) -> Result<PublishAckFuture, String> {

@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
-use super::connection::Connection;
+use super::connection::NatsConnection;
 use crate::words::error_words;
 
 #[derive(Serialize)]
@@ -41,7 +41,7 @@ impl RawMessage {
     /// # Errors
     /// JetStream does not say; the reason in words.
     pub(super) async fn next(
-        connection: &Connection,
+        connection: &NatsConnection,
         stream: &str,
         (sequence, filter): (u64, &str),
     ) -> Result<Option<Self>, String> {

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::connection::Connection;
+use super::connection::NatsConnection;
 use super::headers::without_controls;
 use super::server::{
     CA_FILE, CERTIFICATE_FILE, CREDENTIALS_FILE, KEY_FILE, NKEY, PASSWORD, ServerSettings, TOKEN,
@@ -93,7 +93,7 @@ struct Requests {
     host: Arc<dyn Host>,
     secrets: SecretsReceiver,
     /// The connection. A reply goes over the one that is there when it is ready.
-    connection: watch::Sender<Option<Arc<Connection>>>,
+    connection: watch::Sender<Option<Arc<NatsConnection>>>,
     subscriber: Option<Subscriber>,
     /// When the last connection was made.
     connected_at: Option<Instant>,
@@ -141,19 +141,19 @@ fn make(
 }
 
 impl Requests {
-    async fn connect(&self) -> Result<Connection, String> {
+    async fn connect(&self) -> Result<NatsConnection, String> {
         let secrets = self.secrets.borrow().clone()?;
-        Connection::open(&self.settings.server, &secrets).await
+        NatsConnection::open(&self.settings.server, &secrets).await
     }
 
-    async fn subscribe(&self, connection: &Connection) -> Result<Subscriber, String> {
+    async fn subscribe(&self, connection: &NatsConnection) -> Result<Subscriber, String> {
         let subject = self.settings.subject.to_string();
         let subscriber = connection.client.subscribe(subject).await;
         subscriber.map_err(|error| connection.masked(&error_words(&error)))
     }
 
     /// The connection that is there.
-    fn current(&self) -> Option<Arc<Connection>> {
+    fn current(&self) -> Option<Arc<NatsConnection>> {
         self.connection.borrow().clone()
     }
 
@@ -205,7 +205,7 @@ impl Requests {
     }
 
     /// The connection was lost.
-    fn lost(&mut self, connection: &Connection) {
+    fn lost(&mut self, connection: &NatsConnection) {
         self.connection.send_replace(None);
         self.subscriber = None;
         let server = connection.client.server_info().server_id;
@@ -246,12 +246,12 @@ impl Requests {
 
 /// Sends a reply over the connection that is there, or over the next one.
 async fn send_reply(
-    mut connection: watch::Receiver<Option<Arc<Connection>>>,
+    mut connection: watch::Receiver<Option<Arc<NatsConnection>>>,
     to: &Subject,
     (headers, payload): (HeaderMap, Vec<u8>),
 ) {
     loop {
-        let is_there = |one: &Option<Arc<Connection>>| {
+        let is_there = |one: &Option<Arc<NatsConnection>>| {
             let one = one.as_ref();
             one.is_some_and(|one| !one.is_lost())
         };

@@ -13,7 +13,7 @@ use async_nats::{Message, Subject};
 use futures_util::StreamExt as _;
 use martlet_broker::NewMessage;
 
-use super::connection::Connection;
+use super::connection::NatsConnection;
 use super::headers::VIA;
 use super::raw::RawMessage;
 use super::source_settings::NatsSourceSettings;
@@ -61,7 +61,7 @@ pub(super) struct NatsSource {
 }
 
 struct Open {
-    connection: Connection,
+    connection: NatsConnection,
     messages: Option<Stream>,
 }
 
@@ -106,7 +106,7 @@ impl NatsSource {
         }
         if self.open.is_none() {
             let secrets = self.secrets.borrow_and_update().clone()?;
-            let connection = Connection::open(&self.settings.server, &secrets).await;
+            let connection = NatsConnection::open(&self.settings.server, &secrets).await;
             // If the server was away, no message was why.
             self.looks &= connection.is_ok();
             let connection = connection?;
@@ -330,7 +330,7 @@ impl MessageSource for NatsSource {
 
     async fn test(&mut self) -> Result<(), String> {
         let secrets = self.secrets.borrow().clone()?;
-        let connection = Connection::open(&self.settings.server, &secrets).await?;
+        let connection = NatsConnection::open(&self.settings.server, &secrets).await?;
         let consumer = consumer(&connection, &self.settings).await;
         consumer.map(drop).map_err(|why| connection.masked(&why))
     }
@@ -346,7 +346,7 @@ impl MessageSource for NatsSource {
 /// # Errors
 /// JetStream does not say; the reason in words.
 async fn unreadable(
-    connection: &Connection,
+    connection: &NatsConnection,
     settings: &NatsSourceSettings,
     (floor, delivered): (u64, u64),
     known: impl Fn(u64) -> bool,
@@ -371,7 +371,7 @@ async fn unreadable(
 
 /// The consumer, made if it is not there.
 async fn consumer(
-    connection: &Connection,
+    connection: &NatsConnection,
     settings: &NatsSourceSettings,
 ) -> Result<Consumer<Config>, String> {
     let stream = connection.jetstream.get_stream(&*settings.stream).await;

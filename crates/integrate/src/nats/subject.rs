@@ -14,10 +14,10 @@ const MISSING: &str = "-";
 
 /// A subject with fields, such as `raw.{user}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SubjectTemplate(Vec<Part>);
+pub struct SubjectTemplate(Vec<SubjectPiece>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Part {
+enum SubjectPiece {
     Text(Box<str>),
     Field(Field),
 }
@@ -75,13 +75,13 @@ impl SubjectTemplate {
                 ));
             };
             if !before.is_empty() {
-                parts.push(Part::Text(before.into()));
+                parts.push(SubjectPiece::Text(before.into()));
             }
-            parts.push(Part::Field(field));
+            parts.push(SubjectPiece::Field(field));
             rest = behind;
         }
         if !rest.is_empty() {
-            parts.push(Part::Text(rest.into()));
+            parts.push(SubjectPiece::Text(rest.into()));
         }
         let template = Self(parts);
         template.check()?;
@@ -92,8 +92,8 @@ impl SubjectTemplate {
         let mut shape = String::new();
         for part in &self.0 {
             match part {
-                Part::Text(text) => shape.push_str(text),
-                Part::Field(_) => shape.push('x'),
+                SubjectPiece::Text(text) => shape.push_str(text),
+                SubjectPiece::Field(_) => shape.push('x'),
             }
         }
         let is_bad = |c: char| c.is_whitespace() || c.is_control() || "*>}%".contains(c);
@@ -120,9 +120,9 @@ impl SubjectTemplate {
         let mut fields = 0;
         self.0.iter().any(|part| {
             match part {
-                Part::Text(text) if text.contains('.') => fields = 0,
-                Part::Text(_) => {}
-                Part::Field(_) => fields += 1,
+                SubjectPiece::Text(text) if text.contains('.') => fields = 0,
+                SubjectPiece::Text(_) => {}
+                SubjectPiece::Field(_) => fields += 1,
             }
             fields > 1
         })
@@ -134,8 +134,8 @@ impl SubjectTemplate {
     /// It begins with a field, so that only `>` would do.
     pub(super) fn filter(&self) -> Result<String, String> {
         let fixed = match self.0.as_slice() {
-            [Part::Text(text)] => return Ok(text.to_string()),
-            [Part::Text(text), ..] => text.rsplit_once('.').map(|(fixed, _)| fixed),
+            [SubjectPiece::Text(text)] => return Ok(text.to_string()),
+            [SubjectPiece::Text(text), ..] => text.rsplit_once('.').map(|(fixed, _)| fixed),
             _ => None,
         };
         let fixed = fixed.ok_or("`subject` has no fixed first token")?;
@@ -145,7 +145,12 @@ impl SubjectTemplate {
     /// Whether it needs the properties of messages.
     fn has_properties(&self) -> bool {
         let mut parts = self.0.iter();
-        parts.any(|part| matches!(part, Part::Field(Field::ContentType | Field::Property(_))))
+        parts.any(|part| {
+            matches!(
+                part,
+                SubjectPiece::Field(Field::ContentType | Field::Property(_))
+            )
+        })
     }
 
     /// The subject of a message. `team` is the team whose tenant the message is of.
@@ -166,11 +171,11 @@ impl SubjectTemplate {
         let mut subject = String::new();
         for part in &self.0 {
             let field = match part {
-                Part::Text(text) => {
+                SubjectPiece::Text(text) => {
                     subject.push_str(text);
                     continue;
                 }
-                Part::Field(field) => field,
+                SubjectPiece::Field(field) => field,
             };
             match field {
                 Field::Topic => push_levels(&mut subject, message.topic()),

@@ -5,10 +5,10 @@ use martlet_codec::TopicName;
 
 /// A topic with fields, such as `devices/{2}/set`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct TopicTemplate(Vec<Part>);
+pub(super) struct TopicTemplate(Vec<TopicPiece>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Part {
+enum TopicPiece {
     Text(Box<str>),
     /// All tokens as levels.
     Subject,
@@ -39,16 +39,15 @@ impl TopicTemplate {
                  such as 2, or a number with .. behind it, and `}`",
             )?;
             if !before.is_empty() {
-                parts.push(Part::Text(before.into()));
+                parts.push(TopicPiece::Text(before.into()));
             }
             parts.push(part);
             rest = behind;
         }
         if !rest.is_empty() {
-            parts.push(Part::Text(rest.into()));
+            parts.push(TopicPiece::Text(rest.into()));
         }
-        let is_bad =
-            |part: &Part| matches!(part, Part::Text(text) if text.contains(['+', '#', '}', '\0']));
+        let is_bad = |part: &TopicPiece| matches!(part, TopicPiece::Text(text) if text.contains(['+', '#', '}', '\0']));
         if parts.is_empty() || parts.iter().any(is_bad) || text.starts_with('$') {
             return Err("expected a topic without +, # and }, and without $ first".to_owned());
         }
@@ -68,16 +67,16 @@ impl TopicTemplate {
         let mut topic = String::new();
         for part in &self.0 {
             match part {
-                Part::Text(text) => topic.push_str(text),
-                Part::Subject => topic.push_str(&levels(&tokens)?),
-                Part::Token(number) | Part::From(number) => {
+                TopicPiece::Text(text) => topic.push_str(text),
+                TopicPiece::Subject => topic.push_str(&levels(&tokens)?),
+                TopicPiece::Token(number) | TopicPiece::From(number) => {
                     let from = tokens.get(number - 1..).filter(|from| !from.is_empty());
                     let from = from.ok_or_else(|| format!("its subject has no token {number}"))?;
-                    let is_one = matches!(part, Part::Token(_));
+                    let is_one = matches!(part, TopicPiece::Token(_));
                     topic.push_str(&levels(if is_one { &from[..1] } else { from })?);
                 }
-                Part::MqttSubject => topic.push_str(&of_mqtt_subject(&tokens)),
-                Part::Header => topic.push_str(header.ok_or("it has no header Mqtt-Topic")?),
+                TopicPiece::MqttSubject => topic.push_str(&of_mqtt_subject(&tokens)),
+                TopicPiece::Header => topic.push_str(header.ok_or("it has no header Mqtt-Topic")?),
             }
         }
         if topic.starts_with('$') {
@@ -92,15 +91,15 @@ impl TopicTemplate {
     }
 }
 
-fn field(name: &str) -> Option<Part> {
+fn field(name: &str) -> Option<TopicPiece> {
     let number = |text: &str| text.parse().ok().filter(|number: &usize| *number > 0);
     match name {
-        "subject" => Some(Part::Subject),
-        "subject:mqtt" => Some(Part::MqttSubject),
-        "topic" => Some(Part::Header),
+        "subject" => Some(TopicPiece::Subject),
+        "subject:mqtt" => Some(TopicPiece::MqttSubject),
+        "topic" => Some(TopicPiece::Header),
         _ => match name.strip_suffix("..") {
-            Some(first) => number(first).map(Part::From),
-            None => number(name).map(Part::Token),
+            Some(first) => number(first).map(TopicPiece::From),
+            None => number(name).map(TopicPiece::Token),
         },
     }
 }

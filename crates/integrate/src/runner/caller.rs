@@ -13,7 +13,7 @@ use tracing::warn;
 use super::attempt::{Broken, attempt};
 use super::clock::{Clock, within};
 use crate::caught::{PanicTold, catch_or_tell};
-use crate::feed::Feed;
+use crate::feed::SinkMessages;
 use crate::sink::Sink;
 
 /// Time beyond the time limit of a call after which the sink is taken to block its thread.
@@ -30,7 +30,7 @@ const LOST_MAX: u32 = 10;
 #[derive(Debug)]
 pub(super) enum Request {
     /// To deliver these messages.
-    Deliver(Feed),
+    Deliver(SinkMessages),
     /// Whether the other system can be reached.
     Test,
     /// Nothing: only its health is read.
@@ -39,7 +39,7 @@ pub(super) enum Request {
 
 /// What it answers.
 #[derive(Debug)]
-pub(super) enum Answer {
+pub(super) enum CallerAnswer {
     /// A delivery has ended; the feed has the outcomes.
     Delivered,
     /// Result of a test.
@@ -119,7 +119,7 @@ impl OwnRuntime {
 /// A call that has ended.
 struct Called<S> {
     sink: S,
-    done: Result<Answer, Broken>,
+    done: Result<CallerAnswer, Broken>,
     said: SinkSaid,
 }
 
@@ -211,7 +211,7 @@ impl<S: Sink> SinkCaller<S> {
         &mut self,
         request: Request,
         limit: Duration,
-    ) -> Result<Answer, Broken> {
+    ) -> Result<CallerAnswer, Broken> {
         self.take_back_if_ended().await;
         let sink = match std::mem::replace(&mut self.state, State::Lost) {
             State::Idle(sink) => sink,
@@ -233,14 +233,14 @@ impl<S: Sink> SinkCaller<S> {
     }
 
     /// The sink is here again after a call.
-    fn take_back(&mut self, called: Called<S>) -> Result<Answer, Broken> {
+    fn take_back(&mut self, called: Called<S>) -> Result<CallerAnswer, Broken> {
         self.state = State::Idle(called.sink);
         self.said = called.said;
         called.done
     }
 
     /// Waits for the end of the call under way, at most for so long.
-    async fn returned(&mut self, limit: Duration) -> Result<Answer, Broken> {
+    async fn returned(&mut self, limit: Duration) -> Result<CallerAnswer, Broken> {
         let State::Busy(task, since) = &mut self.state else {
             return Err(Broken::Panicked("its thread has ended".to_owned()));
         };
@@ -296,14 +296,14 @@ async fn perform<S: Sink>(
         Request::Deliver(mut feed) => {
             let call = async { sink.deliver_from(&mut feed).await };
             let done = attempt(call, (&*clock, limit), &panic).await;
-            done.map(|()| Answer::Delivered)
+            done.map(|()| CallerAnswer::Delivered)
         }
         Request::Test => {
             let call = async { sink.test().await };
             let done = attempt(call, (&*clock, limit), &panic).await;
-            done.map(Answer::Tested)
+            done.map(CallerAnswer::Tested)
         }
-        Request::Look => Ok(Answer::Looked),
+        Request::Look => Ok(CallerAnswer::Looked),
     };
     let said = catch_or_tell(Some(&panic), || SinkSaid {
         health: sink.health(),

@@ -206,12 +206,12 @@ impl std::fmt::Display for CommandError {
 
 impl std::error::Error for CommandError {}
 
-pub(super) type Answer = oneshot::Sender<Result<(), CommandError>>;
+pub(super) type CommandReply = oneshot::Sender<Result<(), CommandError>>;
 
 /// What comes to the runner.
 #[derive(Debug)]
 pub(super) enum RunnerCommand {
-    Command(Command, Answer),
+    Command(Command, CommandReply),
     /// Finish the delivery under way, settle, detach, end.
     Stop,
 }

@@ -40,7 +40,7 @@ pub(crate) use handle::Teller;
 pub use handle::{Activity, Command, CommandError, Counts, Failure, Handle, State, ToldCommand};
 
 use self::attempt::Broken;
-use self::caller::{Answer, CallRuntime, Request, SinkCaller};
+use self::caller::{CallRuntime, CallerAnswer, Request, SinkCaller};
 use self::clock::RuntimeClock;
 use self::core::{Core, RunnerMessage};
 use self::handle::Shared;
@@ -294,8 +294,10 @@ impl<S: Sink> Runner<S> {
             return;
         }
         let tested = match self.call(Request::Test, None).await {
-            Ok(Answer::Tested(tested)) => tested,
-            Ok(Answer::Delivered | Answer::Looked) => Err("the sink was not tested".to_owned()),
+            Ok(CallerAnswer::Tested(tested)) => tested,
+            Ok(CallerAnswer::Delivered | CallerAnswer::Looked) => {
+                Err("the sink was not tested".to_owned())
+            }
             Err(broken) => Err(broken.to_string()),
         };
         for answer in answers {
@@ -306,7 +308,11 @@ impl<S: Sink> Runner<S> {
 
     /// Calls the sink, and obeys commands meanwhile. A `feeder` hands over what comes during the
     /// call.
-    async fn call(&mut self, request: Request, feeder: Option<&Feeder>) -> Result<Answer, Broken> {
+    async fn call(
+        &mut self,
+        request: Request,
+        feeder: Option<&Feeder>,
+    ) -> Result<CallerAnswer, Broken> {
         let Self { caller, core } = self;
         let within = match &request {
             Request::Deliver(_) => core.settings.deliver_within,

@@ -36,7 +36,7 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 const IDLE_MAX: Duration = Duration::from_secs(90);
 
 /// A request of a webhook.
-pub(super) type Sent = Request<Full<Bytes>>;
+pub(super) type WebhookRequest = Request<Full<Bytes>>;
 
 /// Why there is no answer.
 #[derive(Debug)]
@@ -64,7 +64,7 @@ impl fmt::Display for NoAnswer {
 }
 
 /// An answer: its head, and the beginning of its body unless it says that all is well.
-pub(super) struct Answer {
+pub(super) struct WebhookResponse {
     pub(super) head: hyper::http::response::Parts,
     pub(super) body: Body,
 }
@@ -120,7 +120,7 @@ impl Connections {
     ///
     /// # Errors
     /// There is none.
-    pub(super) async fn send(&self, request: Sent) -> Result<Answer, NoAnswer> {
+    pub(super) async fn send(&self, request: WebhookRequest) -> Result<WebhookResponse, NoAnswer> {
         let until = Instant::now() + self.timeout;
         let exchanged = timeout_at(until, self.exchange(request)).await;
         let (connection, response) = exchanged.map_err(|_| NoAnswer::Late)??;
@@ -130,18 +130,18 @@ impl Connections {
             if incoming.is_end_stream() || ends_soon(&mut incoming).await {
                 self.keep(connection);
             }
-            return Ok(Answer { head, body });
+            return Ok(WebhookResponse { head, body });
         }
         let (body, is_over) = beginning(&mut incoming, until).await;
         if is_over {
             self.keep(connection);
         }
-        Ok(Answer { head, body })
+        Ok(WebhookResponse { head, body })
     }
 
     async fn exchange(
         &self,
-        mut request: Sent,
+        mut request: WebhookRequest,
     ) -> Result<(SendRequest<Full<Bytes>>, Response<Incoming>), NoAnswer> {
         while let Some(mut connection) = self.take() {
             if connection.ready().await.is_err() {

@@ -16,7 +16,7 @@ use url::{Position, Url};
 
 use super::WebhookSettings;
 use super::answer;
-use super::connections::{Answer, Connections, NoAnswer, Sent};
+use super::connections::{Connections, NoAnswer, WebhookRequest, WebhookResponse};
 use super::format::Format;
 use super::secrets;
 use crate::masking::SecretTexts;
@@ -132,7 +132,7 @@ impl Target {
         }
     }
 
-    fn request(&self, method: Method, headers: HeaderMap, body: Vec<u8>) -> Sent {
+    fn request(&self, method: Method, headers: HeaderMap, body: Vec<u8>) -> WebhookRequest {
         let mut request = Request::new(Full::from(body));
         *request.method_mut() = method;
         *request.uri_mut() = self.place.clone();
@@ -160,8 +160,8 @@ impl Target {
         Some(headers)
     }
 
-    fn outcome(&self, answer: &Answer) -> Outcome {
-        let Answer { head, body } = answer;
+    fn outcome(&self, answer: &WebhookResponse) -> Outcome {
+        let WebhookResponse { head, body } = answer;
         let retry_after = head.headers.get(RETRY_AFTER);
         let retry_after = retry_after.and_then(|value| value.to_str().ok());
         let is_for_good = self.format != Format::Microservice;

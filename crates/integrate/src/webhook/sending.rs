@@ -13,7 +13,7 @@ use futures_util::stream::FuturesUnordered;
 
 use super::WebhookSettings;
 use crate::each::Call;
-use crate::feed::{Feed, Ticket};
+use crate::feed::{SinkMessages, Ticket};
 use crate::sink::{Outcome, SinkMessage};
 
 /// Messages of one request.
@@ -21,7 +21,7 @@ type List = Vec<(Ticket, SinkMessage)>;
 
 /// Delivers what comes by `send`, which sends messages in one request and answers for all of them.
 pub(super) async fn deliver<F: Future<Output = Outcome>>(
-    feed: &mut Feed,
+    feed: &mut SinkMessages,
     settings: &WebhookSettings,
     send: impl Fn(Vec<SinkMessage>) -> F,
 ) {
@@ -30,10 +30,10 @@ pub(super) async fn deliver<F: Future<Output = Outcome>>(
         keeps_order: settings.keeps_order,
         send,
     };
-    let mut waiting = Waiting {
+    let mut waiting = UnsentMessages {
         most: settings.batch_messages.max(1),
         keeps_order: settings.keeps_order,
-        ..Waiting::default()
+        ..UnsentMessages::default()
     };
     let in_flight = settings.in_flight.max(1);
     let mut under_way = FuturesUnordered::new();
@@ -64,7 +64,7 @@ pub(super) async fn deliver<F: Future<Output = Outcome>>(
 
 /// Messages that are not sent yet.
 #[derive(Default)]
-struct Waiting {
+struct UnsentMessages {
     /// Messages of one request, at most.
     most: usize,
     keeps_order: bool,
@@ -96,7 +96,7 @@ enum PublisherState {
     HeldUp,
 }
 
-impl Waiting {
+impl UnsentMessages {
     fn add(&mut self, ticket: Ticket, message: SinkMessage) {
         if !self.keeps_order {
             return self.loose.push_back((ticket, message));
@@ -148,7 +148,7 @@ impl Waiting {
     }
 
     /// A request was answered.
-    fn answered(&mut self, answered: Answered, feed: &mut Feed) {
+    fn answered(&mut self, answered: Answered, feed: &mut SinkMessages) {
         let Answered {
             list,
             outcomes,
@@ -331,7 +331,7 @@ mod tests {
             std::future::ready(failed.unwrap_or(Outcome::Done))
         };
         let batch = batch(names);
-        let deliver = async |feed: &mut Feed| deliver(feed, settings, send).await;
+        let deliver = async |feed: &mut SinkMessages| deliver(feed, settings, send).await;
         let outcomes = deliver_batch(&batch, deliver).await;
         (requests.into_inner().expect("a lock"), outcomes)
     }

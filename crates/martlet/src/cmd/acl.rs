@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
 use martlet_access::{AclFile, Subscribing};
 use martlet_broker::Actions;
-use martlet_control::explain::{Explained, Outcome, Question};
+use martlet_control::explain::{Explained, Outcome, PermissionQuestion};
 use martlet_control::text::printable;
 
 use crate::cmd::admin;
@@ -132,7 +132,7 @@ impl FileOptions {
 }
 
 fn run_explain(options: &ExplainOptions) -> anyhow::Result<(String, ExitCode)> {
-    let question = Question {
+    let question = PermissionQuestion {
         tenant: martlet_broker::TenantId::default(),
         user: (options.user != "-").then(|| options.user.clone()),
         client_id: options.client_id.clone(),
@@ -181,7 +181,7 @@ fn explained_text(found: &Explained) -> String {
 fn explain_by_file(
     options: &ExplainOptions,
     path: &Path,
-    question: &Question,
+    question: &PermissionQuestion,
 ) -> anyhow::Result<Explained> {
     let file = options.file.read(None)?;
     let file = file.context("no ACL file")?;
@@ -202,7 +202,10 @@ fn explain_by_file(
 }
 
 /// Asks the node that runs. If none runs, explains what a node would decide that was started now.
-fn explain_by_node(options: &ExplainOptions, question: &Question) -> anyhow::Result<Explained> {
+fn explain_by_node(
+    options: &ExplainOptions,
+    question: &PermissionQuestion,
+) -> anyhow::Result<Explained> {
     let effective = options.file.node.load()?;
     let data_dir = config::data_dir(&effective)?;
     if !admin::may_ask(&data_dir)? {

@@ -293,7 +293,7 @@ pub(crate) fn clients_text(clients: &[ClientView], total: u64, none: &str) -> St
 
 /// Prints what came of a command; as JSON, what the node says about its refusal too.
 pub(crate) fn finish_as(json: bool, outcome: anyhow::Result<String>) -> ExitCode {
-    let refusal = outcome.as_ref().err().and_then(Refusal::of);
+    let refusal = outcome.as_ref().err().and_then(NodeRefusal::of);
     let text = match (&outcome, refusal) {
         (Ok(text), _) => text,
         (Err(_), Some(refusal)) if json => &refusal.body,
@@ -314,7 +314,7 @@ pub(crate) fn finish_as(json: bool, outcome: anyhow::Result<String>) -> ExitCode
 
 /// The node answered that it will not, or cannot: problem details (RFC 9457).
 #[derive(Debug)]
-pub(crate) struct Refusal {
+pub(crate) struct NodeRefusal {
     /// Status of the answer.
     status: u16,
     /// What is wrong, in the words of commands.
@@ -323,7 +323,7 @@ pub(crate) struct Refusal {
     body: String,
 }
 
-impl Refusal {
+impl NodeRefusal {
     fn new(status: hyper::StatusCode, body: String) -> Self {
         let detail = in_words_of_commands(&body)
             .unwrap_or_else(|| format!("the node answered {status}: {body}"));
@@ -346,20 +346,20 @@ impl Refusal {
     }
 }
 
-impl std::fmt::Display for Refusal {
+impl std::fmt::Display for NodeRefusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.detail)
     }
 }
 
-impl std::error::Error for Refusal {}
+impl std::error::Error for NodeRefusal {}
 
 /// Time that an answer may take, at most.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A request to a node.
 #[derive(Clone, Copy)]
-struct Question<'a> {
+struct AdminRequest<'a> {
     method: &'a str,
     path: &'a str,
     /// What the answer is to be.
@@ -368,7 +368,7 @@ struct Question<'a> {
     body: Option<&'a str>,
 }
 
-impl<'a> Question<'a> {
+impl<'a> AdminRequest<'a> {
     fn get(path: &'a str) -> Self {
         Self {
             method: "GET",
@@ -381,7 +381,7 @@ impl<'a> Question<'a> {
 
 /// What the node of this data directory answers.
 pub(crate) fn ask(data_dir: &Path, method: &str, path: &str) -> anyhow::Result<String> {
-    let question = Question {
+    let question = AdminRequest {
         method,
         ..Question::get(path)
     };
@@ -395,7 +395,7 @@ pub(crate) fn ask_with(
     body: &str,
     longer: Duration,
 ) -> anyhow::Result<String> {
-    let question = Question {
+    let question = AdminRequest {
         method,
         body: Some(body),
         ..Question::get(path)
@@ -403,7 +403,11 @@ pub(crate) fn ask_with(
     answer(data_dir, question, PATIENCE + longer)
 }
 
-fn answer(data_dir: &Path, question: Question<'_>, patience: Duration) -> anyhow::Result<String> {
+fn answer(
+    data_dir: &Path,
+    question: AdminRequest<'_>,
+    patience: Duration,
+) -> anyhow::Result<String> {
     wait(async {
         let (stream, _) = connect(data_dir).await?;
         let asking = async { text_of(send(stream, question).await?).await };
@@ -496,7 +500,7 @@ pub(crate) fn download(
 ) -> anyhow::Result<()> {
     wait(async {
         let (stream, _) = connect(data_dir).await?;
-        let mut response = send(stream, Question::get(path)).await?;
+        let mut response = send(stream, AdminRequest::get(path)).await?;
         while let Some(frame) = response.frame().await {
             if let Ok(bytes) = frame?.into_data() {
                 out.write_all(&bytes)?;
@@ -540,7 +544,7 @@ pub(crate) fn upload(data_dir: &Path, path: &str, file: &Path) -> anyhow::Result
         let text = text_of(response).await?;
         match status.is_success() {
             true => Ok(text),
-            false => Err(Refusal::new(status, text).into()),
+            false => Err(NodeRefusal::new(status, text).into()),
         }
     })
 }
@@ -552,7 +556,7 @@ pub(crate) fn follow(
     path: &str,
     mut take: impl FnMut(&str) -> ControlFlow<()>,
 ) -> anyhow::Result<bool> {
-    let question = Question {
+    let question = AdminRequest {
         accept: "text/event-stream",
         ..Question::get(path)
     };
@@ -584,7 +588,7 @@ pub(crate) fn follow(
 /// Sends a request; the answer's head has come, and it is a success.
 async fn send(
     stream: UnixStream,
-    question: Question<'_>,
+    question: AdminRequest<'_>,
 ) -> anyhow::Result<hyper::Response<hyper::body::Incoming>> {
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
@@ -602,7 +606,7 @@ async fn send(
     let response = sender.send_request(request).await?;
     let status = response.status();
     if !status.is_success() {
-        return Err(Refusal::new(status, text_of(response).await?).into());
+        return Err(NodeRefusal::new(status, text_of(response).await?).into());
     }
     Ok(response)
 }

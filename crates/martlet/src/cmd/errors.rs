@@ -28,21 +28,21 @@ struct Details {
     #[serde(default)]
     reason: Option<String>,
     #[serde(default)]
-    errors: Vec<Place>,
+    errors: Vec<FaultyField>,
     #[serde(default)]
     remedies: Vec<RemedyView>,
 }
 
 /// The place of a field at fault.
 #[derive(Debug, Deserialize)]
-struct Place {
+struct FaultyField {
     #[serde(default)]
     pointer: Option<String>,
     #[serde(default)]
     parameter: Option<String>,
 }
 
-impl Place {
+impl FaultyField {
     /// Name of the field, as an option where it is one.
     fn words(&self) -> String {
         let pointer = self.pointer.as_ref().or(self.parameter.as_ref());

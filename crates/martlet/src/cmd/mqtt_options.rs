@@ -152,12 +152,12 @@ pub(crate) struct Target {
 
 /// Why options are refused.
 #[derive(Debug)]
-pub(crate) struct Refusal {
+pub(crate) struct OptionsRefusal {
     line: String,
     points_to_help: bool,
 }
 
-impl Refusal {
+impl OptionsRefusal {
     /// The text for standard error, in mosquitto's form.
     pub(crate) fn text(&self, command: &str) -> String {
         match self.points_to_help {
@@ -167,7 +167,7 @@ impl Refusal {
     }
 }
 
-impl From<String> for Refusal {
+impl From<String> for OptionsRefusal {
     fn from(line: String) -> Self {
         Self {
             line,
@@ -176,7 +176,7 @@ impl From<String> for Refusal {
     }
 }
 
-impl From<&str> for Refusal {
+impl From<&str> for OptionsRefusal {
     fn from(line: &str) -> Self {
         line.to_owned().into()
     }
@@ -188,14 +188,14 @@ impl MqttOptions {
     ///
     /// # Errors
     /// A line for the user.
-    pub(crate) fn target(self, default_version: ProtocolVersion) -> Result<Target, Refusal> {
+    pub(crate) fn target(self, default_version: ProtocolVersion) -> Result<Target, OptionsRefusal> {
         self.unsupported.check()?;
         let environment = client_environment::of_process()?;
         if self.id.is_some() && self.id_prefix.is_some() {
             return Err("-i and -I argument cannot be used together.".into());
         }
         if self.id.as_deref() == Some("") && self.version != Some(ProtocolVersion::V5) {
-            return Err(Refusal {
+            return Err(OptionsRefusal {
                 line: "Invalid id.".into(),
                 points_to_help: false,
             });
@@ -224,7 +224,7 @@ impl MqttOptions {
         };
         if password.is_some() && username.is_none() && !version.is_v5() {
             let line = "Problem setting username and/or password.".into();
-            return Err(Refusal {
+            return Err(OptionsRefusal {
                 line,
                 points_to_help: false,
             });

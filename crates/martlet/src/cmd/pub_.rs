@@ -85,7 +85,7 @@ fn prepare(options: PubOptions) -> Result<(RunOptions, Plan), Failure> {
     let debug = options.mqtt.debug;
     let max_inflight = options.mqtt.max_inflight;
     let quiet = options.mqtt.quiet;
-    let refused = |refusal: mqtt_options::Refusal| Failure {
+    let refused = |refusal: mqtt_options::OptionsRefusal| Failure {
         code: exit::ERROR,
         text: refusal.text("pub"),
     };

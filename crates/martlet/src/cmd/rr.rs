@@ -64,7 +64,7 @@ fn prepare(options: RrOptions) -> Result<(Target, Plan), Failure> {
         text: argv::with_usage(line, "rr"),
     };
     let debug = options.mqtt.debug;
-    let refused = |refusal: mqtt_options::Refusal| Failure {
+    let refused = |refusal: mqtt_options::OptionsRefusal| Failure {
         code: exit::ERROR,
         text: refusal.text("rr"),
     };

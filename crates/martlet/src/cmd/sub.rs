@@ -20,7 +20,7 @@ use martlet_control::text::typed;
 use super::client_run::{ClientRun, Connected, Next, block_on, timed_out};
 use super::exit::{self, Failure};
 use super::format::Format;
-use super::mqtt_options::{self, MqttOptions, Refusal, Target};
+use super::mqtt_options::{self, MqttOptions, OptionsRefusal, Target};
 use super::random;
 
 use crate::cmd::print::errln;
@@ -164,7 +164,7 @@ struct Plan {
     unsubscribe: Vec<UnsubscribeRequest>,
 }
 
-fn prepare(options: SubOptions) -> Result<(Target, Plan), Refusal> {
+fn prepare(options: SubOptions) -> Result<(Target, Plan), OptionsRefusal> {
     let (debug, quiet) = (options.mqtt.debug, options.mqtt.quiet);
     let mut target = options.mqtt.target(ProtocolVersion::V311)?;
     let mut topics = options.topics;

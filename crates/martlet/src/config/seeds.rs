@@ -343,7 +343,7 @@ pub(crate) fn read(
     effective: &mut Effective,
     is_told: bool,
 ) -> Result<(), ConfigError> {
-    let mut names = Names {
+    let mut names = SettingNames {
         variables,
         effective,
     };
@@ -361,12 +361,12 @@ pub(crate) fn read(
     names.listeners()
 }
 
-struct Names<'a> {
+struct SettingNames<'a> {
     variables: &'a Variables<'a>,
     effective: &'a mut Effective,
 }
 
-impl Names<'_> {
+impl SettingNames<'_> {
     fn get(&self, name: &str) -> Option<&str> {
         debug_assert!(
             name.starts_with("MARTLET_") || NAMES.iter().any(|(known, _)| *known == name),

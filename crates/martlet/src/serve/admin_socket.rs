@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use axum::{Extension, Router};
-use martlet_api::{Connection, ListenerKind};
+use martlet_api::{HttpConnection, ListenerKind};
 use tokio::net::UnixListener;
 use tracing::error;
 
@@ -65,7 +65,7 @@ pub(crate) fn open(directory: &Path) -> anyhow::Result<(AdminSocket, UnixListene
 
 /// Answers until the process ends.
 pub(crate) fn serve(listener: UnixListener, routes: Router) {
-    let connection = Connection {
+    let connection = HttpConnection {
         listener: ListenerKind::Socket,
         peer: None,
     };

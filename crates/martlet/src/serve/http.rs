@@ -19,7 +19,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use martlet_api::{Connection, ListenerKind, RouteSettings};
+use martlet_api::{HttpConnection, ListenerKind, RouteSettings};
 use martlet_broker::{Event, EventHead, EventNotice, RefusalCause, TenantId};
 use martlet_codec::ReasonCode;
 use martlet_control::Control;
@@ -129,7 +129,7 @@ pub(crate) async fn serve(
         };
         // Answers are written whole.
         let _ = stream.set_nodelay(true);
-        let connection = Connection {
+        let connection = HttpConnection {
             listener: ListenerKind::Tcp {
                 is_loopback: open.address.ip().is_loopback(),
                 is_secure: open.tls.is_some(),
@@ -218,7 +218,7 @@ async fn unless_closed(
 /// Answers a request, if there is a place for its connection or it needs none.
 async fn answer(
     routes: Router,
-    connection: Connection,
+    connection: HttpConnection,
     seat: Arc<Seat>,
     request: Request<Incoming>,
 ) -> Result<Response, Infallible> {
@@ -244,7 +244,7 @@ async fn answer(
 }
 
 /// The requests of a connection, one after the other.
-async fn talk<S>(stream: S, routes: Router, connection: Connection, seat: Arc<Seat>)
+async fn talk<S>(stream: S, routes: Router, connection: HttpConnection, seat: Arc<Seat>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {

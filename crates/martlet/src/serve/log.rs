@@ -346,9 +346,9 @@ fn open(path: &Path) -> io::Result<(File, u64)> {
 }
 
 /// One line on its way.
-pub(super) struct Line(RotatedFile);
+pub(super) struct RotatedLine(RotatedFile);
 
-impl Write for Line {
+impl Write for RotatedLine {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.put(bytes);
         Ok(bytes.len())
@@ -360,10 +360,10 @@ impl Write for Line {
 }
 
 impl<'w> MakeWriter<'w> for RotatedFile {
-    type Writer = Line;
+    type Writer = RotatedLine;
 
-    fn make_writer(&'w self) -> Line {
-        Line(self.clone())
+    fn make_writer(&'w self) -> RotatedLine {
+        RotatedLine(self.clone())
     }
 }
 

@@ -7,13 +7,13 @@ use martlet_store::Lsn;
 
 /// Sorted by epoch, so that a million cost no more than their bytes.
 #[derive(Debug, Default)]
-pub(super) struct Names {
+pub(super) struct EpochNames {
     pub(super) sessions: Vec<(SessionEpoch, SessionAddress)>,
     /// With the number of the record that made each.
     pub(super) groups: Vec<(SessionEpoch, Lsn, ShardId, GroupAddress)>,
 }
 
-impl Names {
+impl EpochNames {
     pub(super) fn sort(&mut self) {
         self.sessions.sort_unstable_by_key(|(epoch, _)| *epoch);
         self.groups.sort_unstable_by_key(|(epoch, ..)| *epoch);

@@ -12,12 +12,13 @@ use martlet_broker::{
     Screening, Settings, ShardId, ShardMessage, TlsFault, TransportEnd,
 };
 use martlet_tick::{
-    Arrival, Batch, Mail, Newcomer, Notice, Read, Received, SocketKey, Storage, Transport, Written,
+    Arrival, Batch, Mail, Newcomer, Notice, Read, Received, SocketKey, SocketWrite, Storage,
+    Transport,
 };
 
 use super::Entrance;
 use super::write::write_output;
-use crate::authenticate::{Answer, Authenticator, ScreenedAnswer};
+use crate::authenticate::{Authenticator, LoginAnswer, ScreenedAnswer};
 use crate::clock::Clock;
 use crate::events::EventSender;
 use crate::layers::Layers;
@@ -116,16 +117,16 @@ impl Transport for Outside {
         stream: &mut Stream,
         layers: Option<&mut Layers>,
         output: &[u8],
-    ) -> Written {
+    ) -> SocketWrite {
         let Some(wrote) = write_output(stream, layers, output) else {
-            return Written::Nothing;
+            return SocketWrite::Nothing;
         };
         self.counters.writes.add(1);
         let Ok(wrote) = wrote else {
-            return Written::Broken;
+            return SocketWrite::Broken;
         };
         self.counters.written_bytes.add(wrote.written as u64);
-        Written::Some {
+        SocketWrite::Some {
             taken: wrote.taken,
             blocked: wrote.blocked,
         }
@@ -336,7 +337,7 @@ impl martlet_tick::Outside for Outside {
 
     fn ask(&mut self, authentication: Authentication) {
         let mailboxes = Arc::clone(&self.mailboxes);
-        let answer = Answer::new(self.shard, authentication.connection, mailboxes);
+        let answer = LoginAnswer::new(self.shard, authentication.connection, mailboxes);
         self.authenticator.ask(authentication, answer);
     }
 

@@ -16,7 +16,7 @@ use martlet_broker::{
 use martlet_persistence::{DamageWords, RestoreError, Shards, encode, restore};
 use martlet_store::{Disk, Engine, OpenError, Options, RealDisk, RecordBuffer, Report, Stats};
 
-use super::inbox::{Inbox, PageRead, Question};
+use super::inbox::{Inbox, PageRead, StoreQuestion};
 use super::reading::read_pages;
 use super::syncing::syncing;
 use super::writing::{WriterSettings, Writing};
@@ -220,7 +220,7 @@ where
 
     fn pin(&self) -> Result<PinnedFiles, String> {
         let (sender, answer) = mpsc::channel();
-        self.inbox.ask(Question::Pin(sender));
+        self.inbox.ask(StoreQuestion::Pin(sender));
         answer
             .recv_timeout(PIN_PATIENCE)
             .unwrap_or_else(|_| Err("the store does not answer".to_owned()))
@@ -228,7 +228,7 @@ where
 
     fn stats(&self) -> Option<Stats> {
         let (sender, answer) = mpsc::channel();
-        self.inbox.ask(Question::Stats(sender));
+        self.inbox.ask(StoreQuestion::Stats(sender));
         answer.recv_timeout(STATS_PATIENCE).ok()
     }
 

@@ -28,7 +28,7 @@ const TOGETHER_AFTER: Duration = Duration::from_millis(2);
 
 /// Something handed over.
 #[derive(Debug)]
-pub(super) enum Part {
+pub(super) enum StoreInput {
     /// Records of one tick; what they became may be nothing.
     Records {
         shard: ShardId,
@@ -41,12 +41,12 @@ pub(super) enum Part {
     /// Messages are wanted.
     Read(PageRead),
     /// A question to the thread.
-    Ask(Question),
+    Ask(StoreQuestion),
 }
 
 /// What may be asked of the thread that writes. Who asks may have given up when the answer comes.
 #[derive(Debug)]
-pub(super) enum Question {
+pub(super) enum StoreQuestion {
     /// Pin the store as it is.
     Pin(Sender<Result<PinnedFiles, String>>),
     /// What it holds and takes.
@@ -78,7 +78,7 @@ pub(super) struct Inbox {
 
 #[derive(Debug, Default)]
 struct State {
-    parts: Vec<Part>,
+    parts: Vec<StoreInput>,
     spares: Vec<RecordBuffer>,
     bytes: usize,
     /// Records among the parts; at least one for each tick.
@@ -144,7 +144,7 @@ impl Inbox {
         let waiting = state.bytes + self.staged_bytes.load(Ordering::Relaxed);
         let is_worse = self.makes_worse(waiting);
         let spare = state.spares.pop().unwrap_or_default();
-        state.parts.push(Part::Records {
+        state.parts.push(StoreInput::Records {
             shard,
             records,
             last,
@@ -157,15 +157,15 @@ impl Inbox {
     /// Hands a wish over.
     pub(super) fn give_read(&self, read: PageRead) {
         let mut state = self.lock();
-        state.parts.push(Part::Read(read));
+        state.parts.push(StoreInput::Read(read));
         state.is_urgent = true;
         self.wake(state);
     }
 
     /// Hands a question over.
-    pub(super) fn ask(&self, question: Question) {
+    pub(super) fn ask(&self, question: StoreQuestion) {
         let mut state = self.lock();
-        state.parts.push(Part::Ask(question));
+        state.parts.push(StoreInput::Ask(question));
         state.is_urgent = true;
         self.wake(state);
     }
@@ -238,7 +238,7 @@ impl Inbox {
 
     /// Takes all that has come into `parts`, which is empty, after waiting for something until
     /// then; none is for ever. True when nothing more will come.
-    pub(super) fn take(&self, parts: &mut Vec<Part>, until: Option<Instant>) -> bool {
+    pub(super) fn take(&self, parts: &mut Vec<StoreInput>, until: Option<Instant>) -> bool {
         let mut state = self.lock();
         while state.parts.is_empty() && !state.ended {
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));

@@ -14,7 +14,7 @@ use martlet_broker::{Now, RecordNumber, StoreState};
 use martlet_persistence::{ClockState, locate, put_clock};
 use martlet_store::{Disk, Engine, Pace, RecordBuffer, StoreError};
 
-use super::inbox::{Inbox, PageRead, Part, Question};
+use super::inbox::{Inbox, PageRead, StoreInput, StoreQuestion};
 use super::reading::Page;
 use super::syncing::Syncing;
 use super::{Durability, Durable, PinnedFiles, StoreHealth};
@@ -79,13 +79,13 @@ pub(super) struct Writing<D: Disk> {
     clock_due: Instant,
     shards: Vec<Appended>,
     /// Taken from the inbox and not yet part of a group.
-    parts: VecDeque<Part>,
+    parts: VecDeque<StoreInput>,
     parts_bytes: usize,
     /// Emptied, to be filled again.
-    spare_parts: Vec<Part>,
+    spare_parts: Vec<StoreInput>,
     /// Wishes that wait for what was appended before them to be written.
     reads: Vec<PageRead>,
-    questions: Vec<Question>,
+    questions: Vec<StoreQuestion>,
     /// Something was written and not synced.
     is_unsynced: bool,
     /// Whether a client waits for that, or for what is about to be written.
@@ -167,7 +167,7 @@ where
         };
         let ended = self.inbox.take(&mut self.spare_parts, until);
         for part in self.spare_parts.drain(..) {
-            if let Part::Records { records, .. } = &part {
+            if let StoreInput::Records { records, .. } = &part {
                 self.parts_bytes += records.bytes();
             }
             self.parts.push_back(part);
@@ -249,7 +249,7 @@ where
             && let Some(part) = self.parts.pop_front()
         {
             match part {
-                Part::Records {
+                StoreInput::Records {
                     shard,
                     records,
                     last,
@@ -262,8 +262,8 @@ where
                     self.inbox.give_back(records);
                     self.shards[usize::from(shard.0)].taken = last;
                 }
-                Part::Read(read) => self.reads.push(read),
-                Part::Ask(question) => self.questions.push(question),
+                StoreInput::Read(read) => self.reads.push(read),
+                StoreInput::Ask(question) => self.questions.push(question),
             }
         }
         if came > 0 {
@@ -400,8 +400,8 @@ where
         for question in self.questions.drain(..) {
             // Who asked may have given up.
             match question {
-                Question::Stats(answer) => drop(answer.send(self.engine.stats())),
-                Question::Pin(answer) => {
+                StoreQuestion::Stats(answer) => drop(answer.send(self.engine.stats())),
+                StoreQuestion::Pin(answer) => {
                     let pinned = self.engine.snapshot().map(|snapshot| PinnedFiles {
                         files: snapshot.files().to_vec(),
                         pin: Box::new(snapshot),

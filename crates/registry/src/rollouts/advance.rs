@@ -10,7 +10,7 @@ use super::row::{COLUMNS, Rollout, read_counts, read_progress, read_rollout, wri
 use super::row::{KIND, ROWS};
 use crate::commands::{COMMANDS_OPEN_MAX, CommandState, NewCommand, insert_commands};
 use crate::database::Work;
-use crate::rollout::{Device, DeviceEvent, DeviceReason, DeviceState, Effect, RolloutState};
+use crate::rollout::{Device, DeviceEvent, DeviceReason, DeviceState, RolloutEffect, RolloutState};
 use crate::sql::{Fault, clean};
 use crate::{Actor, Firmware, Registry, RegistryError, Status, firmware};
 
@@ -141,13 +141,13 @@ pub(super) async fn carry_out(
         let mut offered = 0;
         for effect in effects {
             match effect {
-                Effect::Offer { wave } => {
+                RolloutEffect::Offer { wave } => {
                     let (some, commands) = offer(work, rollout, wave).await?;
                     offered += some;
                     has_commands |= commands;
                 }
-                Effect::Close => close(work, rollout).await?,
-                Effect::Changed => {}
+                RolloutEffect::Close => close(work, rollout).await?,
+                RolloutEffect::Changed => {}
             }
         }
         // Others write to the tables too.

@@ -7,7 +7,7 @@ use super::create::check_alone;
 use super::row::{Rollout, read_counts, write_rollout};
 use super::{count_of, find};
 use crate::database::Work;
-use crate::rollout::{DeviceState, Effect, NotPermitted};
+use crate::rollout::{DeviceState, NotPermitted, RolloutEffect};
 use crate::sql::{Fault, Sql};
 use crate::{Actor, Conflict, Registry, RegistryError};
 
@@ -72,7 +72,7 @@ async fn apply(work: &mut Work<'_>, id: &str, order: RolloutOrder) -> Result<Rol
         }
         RolloutOrder::Abort => {
             let effects = rollout.machine.abort().map_err(refused)?;
-            if effects.contains(&Effect::Close) {
+            if effects.contains(&RolloutEffect::Close) {
                 close(work, &rollout).await?;
             }
             rollout.finished_ms = now_ms;

@@ -652,21 +652,14 @@ impl Snapshot {
             return refused(RefusalCause::UserDisabled, detail, name);
         }
         if let Some(known) = self.deleted.find(tenant, name) {
-            let what = known.word();
-            let detail = format!(
-                "{what} {name} was deleted: martlet {what} restore {name} brings it back, martlet \
-                 {what} rm --purge {name} makes the name free"
-            );
+            let detail = format!("{} {name} was deleted", known.word());
             return refused(RefusalCause::Deleted, detail, name);
         }
         if tenant == COMMON_TENANT
             && let Some((_, team)) = name.rsplit_once('@')
             && self.tenants.deleted.contains(team)
         {
-            let detail = format!(
-                "{name} is of the team {team}, which was deleted: martlet team restore {team} \
-                 brings it back"
-            );
+            let detail = format!("{name} is of the team {team}, which was deleted");
             return refused(RefusalCause::TeamDeleted, detail, team);
         }
         Ok(())

@@ -15,9 +15,9 @@ use crate::{
 };
 
 /// A directory that is gone with the test.
-pub(crate) struct Place(PathBuf);
+pub(crate) struct TemporaryDirectory(PathBuf);
 
-impl Place {
+impl TemporaryDirectory {
     pub(crate) fn new(name: &str) -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -32,7 +32,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for TemporaryDirectory {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
@@ -44,7 +44,7 @@ fn rule(line: &str) -> RuleLine {
 
 #[test]
 fn a_users_role_is_what_they_may_do() {
-    let place = Place::new("users");
+    let place = TemporaryDirectory::new("users");
     let snapshot = wait(async {
         let mut registry = Registry::open(&place.db()).await?;
         assert!(!Snapshot::read(&mut registry).await?.is_in_use());
@@ -99,7 +99,7 @@ fn a_users_role_is_what_they_may_do() {
 
 #[test]
 fn a_device_has_its_secrets_its_client_identifier_and_its_status() {
-    let place = Place::new("devices");
+    let place = TemporaryDirectory::new("devices");
     let (first, second, snapshot) = wait(async {
         let mut registry = Registry::open(&place.db()).await?;
         let first = registry.add_device("d1").await?;
@@ -138,7 +138,7 @@ use crate::Secret;
 
 #[test]
 fn who_is_not_let_in_any_more_is_named_and_nobody_else() {
-    let place = Place::new("revoked");
+    let place = TemporaryDirectory::new("revoked");
     wait(async {
         let mut registry = Registry::open(&place.db()).await?;
         for name in ["removed", "changed", "disabled", "renewed", "stays"] {
@@ -203,7 +203,7 @@ fn who_is_not_let_in_any_more_is_named_and_nobody_else() {
 
 #[test]
 fn many_devices_are_read_together_and_none_is_left_out() {
-    let place = Place::new("many");
+    let place = TemporaryDirectory::new("many");
     let (secrets, snapshot) = wait(async {
         let mut registry = Registry::open(&place.db()).await?;
         let mut secrets = Vec::new();
@@ -239,7 +239,7 @@ fn said(snapshot: &Snapshot) -> Vec<(String, bool, usize, bool)> {
 
 #[test]
 fn what_is_read_of_changes_is_what_is_read_of_everything() {
-    let place = Place::new("changes");
+    let place = TemporaryDirectory::new("changes");
     wait(async {
         let mut registry = Registry::open(&place.db()).await?;
         for number in 0..5 {
@@ -334,7 +334,7 @@ fn may_read(snapshot: &Snapshot, topic: &str) -> bool {
 
 #[test]
 fn devices_of_iotflow_read_the_commands_of_their_groups_alone() {
-    let place = Place::new("fleet");
+    let place = TemporaryDirectory::new("fleet");
     let commands = |group: &str| format!("iotflow/fleet/commands/{group}");
     wait(async {
         let actor = Actor::local();
@@ -396,7 +396,7 @@ fn devices_of_iotflow_read_the_commands_of_their_groups_alone() {
 
 #[test]
 fn another_database_or_too_much_that_was_missed_is_read_as_a_whole() {
-    let place = Place::new("others");
+    let place = TemporaryDirectory::new("others");
     wait(async {
         let failed = |error| Fault::Sql(error).at("it");
         let mut registry = Registry::open(&place.db()).await?;
@@ -444,7 +444,7 @@ fn another_database_or_too_much_that_was_missed_is_read_as_a_whole() {
 
 #[test]
 fn a_node_stays_closed_when_the_last_user_is_removed() {
-    let place = Place::new("last");
+    let place = TemporaryDirectory::new("last");
     let snapshot = wait(async {
         let mut registry = Registry::open(&place.db()).await?;
         registry.add_user("one", "user", "secret").await?;
@@ -458,7 +458,7 @@ fn a_node_stays_closed_when_the_last_user_is_removed() {
 
 #[test]
 fn whose_credential_has_ended_is_named_though_nothing_else_has_changed() {
-    let place = Place::new("ended");
+    let place = TemporaryDirectory::new("ended");
     wait(async {
         let mut registry = Registry::open(&place.db()).await?;
         let mut secrets = Vec::new();
@@ -503,7 +503,7 @@ fn whose_credential_has_ended_is_named_though_nothing_else_has_changed() {
 
 #[test]
 fn what_the_tables_take_grows_and_shrinks_with_them() {
-    let place = Place::new("bytes");
+    let place = TemporaryDirectory::new("bytes");
     let [empty, full, fewer] = wait(async {
         let mut registry = Registry::open(&place.db()).await?;
         let empty = Snapshot::read(&mut registry).await?.memory_bytes();

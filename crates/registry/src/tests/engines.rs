@@ -5,7 +5,7 @@ use martlet_permission::{Actions, RevokedClients};
 use sqlx::Connection as _;
 
 use super::{all, both, new_device, postgres};
-use crate::snapshot::tests::Place;
+use crate::snapshot::tests::TemporaryDirectory;
 use crate::{
     DatabaseUrl, DeviceFilter, DeviceOrder, Location, Owner, PageRequest, Registry, RegistryError,
     Renewed, Snapshot, Visibility, wait,
@@ -208,7 +208,7 @@ async fn write_old(path: &Path) {
 
 #[test]
 fn what_an_older_version_has_left_is_kept() {
-    let place = Place::new("older");
+    let place = TemporaryDirectory::new("older");
     wait(async {
         write_old(&place.db()).await;
         let mut registry = Registry::open(&place.db()).await?;

@@ -29,7 +29,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use crate::snapshot::tests::Place;
+use crate::snapshot::tests::TemporaryDirectory;
 use crate::{
     Actor, DeviceChange, Location, NewDevice, NewGroup, NewTeam, Registry, RegistryError, Secret,
     Status, Visibility, wait,
@@ -47,7 +47,7 @@ fn on_both(body: Body) {
 }
 
 fn on_sqlite(body: Body) {
-    let place = Place::new("both");
+    let place = TemporaryDirectory::new("both");
     run(&Location::from(place.db()), body);
 }
 

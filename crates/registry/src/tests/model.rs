@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use super::{all, new_device, of_team, postgres};
-use crate::snapshot::tests::Place;
+use crate::snapshot::tests::TemporaryDirectory;
 use crate::{
     Actor, ApiRole, DeviceChange, DeviceFilter, DeviceOrder, GroupChange, Import, Location,
     NewDevice, NewGroup, NewTeam, NewUser, Owner, PageRequest, Registry, RegistryError, Renewed,
@@ -341,7 +341,7 @@ fn both_engines_answer_alike() {
         ..Config::default()
     };
     let compare = |calls: Vec<Call>| {
-        let place = Place::new("model");
+        let place = TemporaryDirectory::new("model");
         let sqlite = answers(&Location::from(place.db()), &calls);
         let postgres = answers(&Location::Url(postgres::new_database()), &calls);
         prop_assert_eq!(sqlite, postgres);

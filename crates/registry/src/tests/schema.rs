@@ -4,7 +4,7 @@
 use sqlx::{AnyConnection, Connection as _};
 
 use super::{all, both, new_device, postgres};
-use crate::snapshot::tests::Place;
+use crate::snapshot::tests::TemporaryDirectory;
 use crate::sql::Engine;
 use crate::{
     Contents, DatabaseUrl, DeviceFilter, DeviceOrder, DeviceSecret, Import, Location, NewDevice,
@@ -304,7 +304,7 @@ fn devices_of_other_systems_are_read() {
 
 #[test]
 fn a_file_of_another_program_is_refused() {
-    let place = Place::new("others-file");
+    let place = TemporaryDirectory::new("others-file");
     wait(async {
         sqlx::any::install_default_drivers();
         let url = format!("sqlite://{}?mode=rwc", place.db().display());

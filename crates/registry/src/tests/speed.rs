@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use super::{all, new_device, postgres};
-use crate::snapshot::tests::Place;
+use crate::snapshot::tests::TemporaryDirectory;
 use crate::{
     DeviceFilter, DeviceOrder, Import, Location, NewDevice, PageRequest, Registry, RegistryError,
     RowOutcome, Snapshot, Visibility, wait,
@@ -81,7 +81,7 @@ async fn measure(location: &Location) -> Result<(), RegistryError> {
 #[test]
 #[ignore = "takes long, and is of use with a release build"]
 fn speed_of_sqlite() {
-    let place = Place::new("speed");
+    let place = TemporaryDirectory::new("speed");
     wait(measure(&Location::from(place.db()))).expect("it is measured");
 }
 

@@ -3,7 +3,7 @@
 use sqlx::{AnyConnection, Connection as _};
 
 use super::{all, postgres};
-use crate::snapshot::tests::Place;
+use crate::snapshot::tests::TemporaryDirectory;
 use crate::sql::Engine;
 use crate::{
     COMMON_TENANT, DeviceChange, DeviceRef, Location, NewTeam, Registry, RegistryError, Snapshot,
@@ -92,7 +92,7 @@ async fn upgraded(location: &Location) -> Result<(), RegistryError> {
 
 #[test]
 fn teams_and_devices_of_the_version_before_team_tokens_are_kept_in_sqlite() {
-    let place = Place::new("upgrade");
+    let place = TemporaryDirectory::new("upgrade");
     wait(upgraded(&place.db().into())).expect("they are brought to this version");
 }
 

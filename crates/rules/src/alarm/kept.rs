@@ -51,7 +51,7 @@ pub struct WatchState {
 
 /// What the row of an entry says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Written {
+pub(super) struct RowContent {
     holds_since: Option<i64>,
     last_ms: Option<i64>,
     seen_ms: Option<i64>,
@@ -59,17 +59,17 @@ pub(super) struct Written {
 
 impl MonitoredAlarm {
     /// What a row would say now; none: it needs no row.
-    fn to_write(&self) -> Option<Written> {
-        let now = Written {
+    fn to_write(&self) -> Option<RowContent> {
+        let now = RowContent {
             holds_since: self.holds_since,
             last_ms: self.last.map(|(_, at_ms)| at_ms),
             seen_ms: self.seen.map(|(at_ms, _)| at_ms),
         };
-        (now != Written::default()).then_some(now)
+        (now != RowContent::default()).then_some(now)
     }
 
     /// Whether what is written is good enough.
-    fn is_written(&self, now: Option<Written>) -> bool {
+    fn is_written(&self, now: Option<RowContent>) -> bool {
         let (Some(now), Some(written)) = (now, self.written) else {
             return now == self.written;
         };
@@ -138,7 +138,7 @@ impl AlarmMachine {
             if !self.has_room_for(&key) {
                 continue;
             }
-            let written = Written {
+            let written = RowContent {
                 holds_since: state.holds_since,
                 last_ms: state.last.map(|(_, at_ms)| at_ms),
                 seen_ms: state.seen.map(|(at_ms, _)| at_ms),

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::kept::Written;
+use super::kept::RowContent;
 use crate::alarm::{Check, Means};
 use crate::definition::Severity;
 
@@ -188,7 +188,7 @@ pub(super) struct MonitoredAlarm {
     /// Hops of the message that it waits since.
     pub(super) hops: u8,
     /// What is kept of it over a restart; none: nothing.
-    pub(super) written: Option<Written>,
+    pub(super) written: Option<RowContent>,
 }
 
 impl MonitoredAlarm {

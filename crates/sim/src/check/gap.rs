@@ -22,7 +22,7 @@ const CHECK: &str = "nothing missed while subscribing";
 #[derive(Debug, Default)]
 pub(super) struct Gap {
     /// On each topic, of the present session.
-    found: BTreeMap<(ClientIndex, TopicIndex), Found>,
+    found: BTreeMap<(ClientIndex, TopicIndex), GapFound>,
     /// Sent at QoS 1 or 2 on each topic.
     sent: BTreeMap<TopicIndex, Vec<MessageIndex>>,
     /// For whom the node has dropped something, or nothing tells a retained copy.
@@ -32,7 +32,7 @@ pub(super) struct Gap {
 }
 
 #[derive(Debug, Default)]
-struct Found {
+struct GapFound {
     life: u32,
     /// The retained message that was found when the session began.
     first: MessageIndex,
@@ -123,7 +123,7 @@ impl Gap {
         let found = match self.found.get_mut(&key) {
             Some(found) if found.life == life => found,
             _ if retain && !dup => {
-                let found = Found {
+                let found = GapFound {
                     life,
                     first: message,
                     got: BTreeSet::new(),

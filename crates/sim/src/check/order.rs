@@ -21,13 +21,13 @@ type Stream = (ClientIndex, ClientIndex, TopicIndex, QoS, QoS);
 /// How far each stream has come.
 #[derive(Debug, Default)]
 pub(super) struct Order {
-    streams: BTreeMap<Stream, Place>,
+    streams: BTreeMap<Stream, StreamProgress>,
     /// For whom the node has dropped something: its publisher may send it again, behind others.
     dropped: BTreeSet<ClientIndex>,
 }
 
 #[derive(Clone, Debug, Default)]
-struct Place {
+struct StreamProgress {
     life: u32,
     connection: u32,
     crashes: u32,
@@ -74,9 +74,9 @@ impl Order {
         let place = self.streams.entry(stream).or_default();
         let number = message + 1;
         if place.life != receiver.life {
-            *place = Place {
+            *place = StreamProgress {
                 life: receiver.life,
-                ..Place::default()
+                ..StreamProgress::default()
             };
         }
         let latest = place.seen.last().copied();

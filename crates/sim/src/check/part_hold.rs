@@ -32,14 +32,14 @@ pub(super) struct PartHold {
     /// Parts whose queue was within its bound, or held, since they were attached.
     bounded: BTreeSet<PartIndex>,
     /// What each client has sent.
-    sent: BTreeMap<ClientIndex, Sent>,
+    sent: BTreeMap<ClientIndex, ConnectionSends>,
     /// Topics with messages that expire: a queue with those may have room again without a word.
     expiring: BTreeSet<TopicIndex>,
 }
 
 /// What a client has sent by its present connection.
 #[derive(Debug, Default)]
-struct Sent {
+struct ConnectionSends {
     topics: Vec<TopicIndex>,
     unanswered: BTreeMap<MessageIndex, u64>,
     /// The network takes much at once on its way to it.
@@ -61,9 +61,9 @@ impl PartHold {
                 self.sent.clear();
             }
             Fact::Connecting { client, wide, .. } => {
-                let sent = Sent {
+                let sent = ConnectionSends {
                     is_wide: wide,
-                    ..Sent::default()
+                    ..ConnectionSends::default()
                 };
                 self.sent.insert(client, sent);
             }

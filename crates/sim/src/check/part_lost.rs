@@ -31,14 +31,14 @@ pub(super) struct PartLost {
     /// The first record of each message.
     recorded: BTreeMap<MessageIndex, Lsn>,
     /// What each client has published by its present connection.
-    sent: BTreeMap<ClientIndex, Sent>,
+    sent: BTreeMap<ClientIndex, ConnectionPublishes>,
     /// A bit has flipped on the disk.
     is_rotten: bool,
 }
 
 /// What a client has published by one connection.
 #[derive(Debug, Default)]
-struct Sent {
+struct ConnectionPublishes {
     link: LinkIndex,
     /// QoS 0 messages that have no later one yet that was acknowledged.
     qos0: Vec<MessageIndex>,
@@ -125,9 +125,9 @@ impl PartLost {
         let link = ledger.client(client).link;
         let sent = self.sent.entry(client).or_default();
         if sent.link != link {
-            *sent = Sent {
+            *sent = ConnectionPublishes {
                 link,
-                ..Sent::default()
+                ..ConnectionPublishes::default()
             };
         }
         if row.qos > QoS::AtMostOnce {

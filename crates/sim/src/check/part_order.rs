@@ -21,13 +21,13 @@ type Stream = (PartIndex, ClientIndex, TopicIndex, QoS);
 /// How far each stream has come.
 #[derive(Debug, Default)]
 pub(super) struct PartOrder {
-    streams: BTreeMap<Stream, Place>,
+    streams: BTreeMap<Stream, AttachmentProgress>,
     /// For whom the node has dropped something: its publisher may send it again, behind others.
     dropped: BTreeSet<PartIndex>,
 }
 
 #[derive(Debug, Default)]
-struct Place {
+struct AttachmentProgress {
     life: u32,
     /// All that was seen in this life.
     seen: BTreeSet<MessageIndex>,
@@ -68,9 +68,9 @@ impl PartOrder {
         let stream = (part, row.publisher, row.topic, row.qos);
         let place = self.streams.entry(stream).or_default();
         if place.life != receiver.life {
-            *place = Place {
+            *place = AttachmentProgress {
                 life: receiver.life,
-                ..Place::default()
+                ..AttachmentProgress::default()
             };
         }
         let latest = place.seen.last().copied();

@@ -11,8 +11,8 @@ use martlet_broker::{
 use martlet_fault::Fault;
 use martlet_persistence::Making;
 use martlet_tick::{
-    Arrival, Batch, Control, Mail, Newcomer, NoLayers, Notice, Outside, Read, SocketKey, Storage,
-    Transport, Written,
+    Arrival, Batch, Control, Mail, Newcomer, NoLayers, Notice, Outside, Read, SocketKey,
+    SocketWrite, Storage, Transport,
 };
 
 use super::shared::Handle;
@@ -75,9 +75,9 @@ impl Transport for Around<'_> {
         stream: &mut Wire,
         _layers: Option<&mut NoLayers>,
         output: &[u8],
-    ) -> Written {
+    ) -> SocketWrite {
         let written = self.node.sockets.borrow_mut()[stream.0 as usize].write(output);
-        if let Written::Some { taken, .. } = written
+        if let SocketWrite::Some { taken, .. } = written
             && taken > 0
         {
             let durable = self.node.store.borrow().durable();

@@ -2,7 +2,7 @@
 //! end of each has come.
 
 use martlet_broker::TransportEnd;
-use martlet_tick::{NoLayers, Notice, Read, SocketKey, Stream, Written};
+use martlet_tick::{NoLayers, Notice, Read, SocketKey, SocketWrite, Stream};
 
 use super::LinkIndex;
 
@@ -102,18 +102,18 @@ impl Socket {
         Read::Bytes(count)
     }
 
-    pub(super) fn write(&mut self, output: &[u8]) -> Written {
+    pub(super) fn write(&mut self, output: &[u8]) -> SocketWrite {
         if output.is_empty() {
-            return Written::Nothing;
+            return SocketWrite::Nothing;
         }
         if self.ended == Some(TransportEnd::Error) {
-            return Written::Broken;
+            return SocketWrite::Broken;
         }
         let taken = output.len().min(self.room);
         self.room -= taken;
         self.written += taken as u64;
         self.blocked = taken < output.len();
-        Written::Some {
+        SocketWrite::Some {
             taken,
             blocked: self.blocked,
         }

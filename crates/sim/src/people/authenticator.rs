@@ -44,7 +44,7 @@ pub struct Judged {
 
 /// A client that waits.
 #[derive(Debug)]
-struct Waiting {
+struct WaitingClient {
     at_us: u64,
     shard: usize,
     connection: ConnectionId,
@@ -68,7 +68,7 @@ pub struct Authenticator {
     look_us: u64,
     /// Number of the last revocation.
     pub(super) revoked: u64,
-    waiting: Vec<Waiting>,
+    waiting: Vec<WaitingClient>,
 }
 
 impl Authenticator {
@@ -119,7 +119,7 @@ impl Authenticator {
             user_name: asked.user_name.clone(),
             is_proved: false,
         };
-        let mut waiting = Waiting {
+        let mut waiting = WaitingClient {
             at_us: now_us,
             shard,
             connection: asked.connection,
@@ -227,7 +227,7 @@ pub struct Work {
     pub next_us: Option<u64>,
 }
 
-impl Waiting {
+impl WaitingClient {
     fn is_locked_out_at_once(&self) -> bool {
         self.login.is_none() && self.verdict() == LoginVerdict::LockedOut
     }

@@ -6,7 +6,7 @@ use std::future::pending;
 use std::time::Duration;
 
 use martlet_broker::MessageId;
-use martlet_integrate::{Feed, Outcome, Sink, SinkMessage};
+use martlet_integrate::{Outcome, Sink, SinkMessage, SinkMessages};
 
 use super::SinkFact;
 use super::host::Shared;
@@ -177,7 +177,7 @@ impl Sink for Target {
         self.answer(batch, outcomes)
     }
 
-    async fn deliver_from(&mut self, feed: &mut Feed) {
+    async fn deliver_from(&mut self, feed: &mut SinkMessages) {
         if !self.0.lock().plan.streams {
             let (tickets, batch) = feed.batch();
             let outcomes = self.deliver(&batch).await;

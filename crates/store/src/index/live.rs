@@ -53,14 +53,14 @@ fn weight(class: u8) -> u64 {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Live {
     /// Slots of the segment.
-    slots: Vec<Slot>,
+    slots: Vec<LiveSegment>,
     /// Sum of all slots.
     total: u64,
     now: Lsn,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Slot {
+struct LiveSegment {
     bytes: u64,
     /// The record that last took something away.
     changed: Lsn,
@@ -75,7 +75,7 @@ impl Live {
     pub(crate) fn add(&mut self, slot: u16, class: u8) {
         let index = usize::from(slot);
         if index >= self.slots.len() {
-            self.slots.resize(index + 1, Slot::default());
+            self.slots.resize(index + 1, LiveSegment::default());
         }
         self.slots[index].bytes += weight(class);
         self.total += weight(class);
@@ -105,7 +105,7 @@ impl Live {
     pub(crate) fn reset(&mut self, slot: u16) {
         if let Some(slot) = self.slots.get_mut(usize::from(slot)) {
             self.total -= slot.bytes;
-            *slot = Slot::default();
+            *slot = LiveSegment::default();
         }
     }
 
@@ -119,7 +119,7 @@ impl Live {
         for (slot, entry) in self.slots.iter_mut().enumerate() {
             if !is_there(slot as u16) {
                 self.total -= entry.bytes;
-                *entry = Slot::default();
+                *entry = LiveSegment::default();
             }
         }
     }

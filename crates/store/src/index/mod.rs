@@ -10,7 +10,7 @@ pub(crate) mod live;
 pub(crate) mod queues;
 pub(crate) mod states;
 
-use crate::record::{BodyId, Entry, Holds, Lsn, Op, Ops, QueueId};
+use crate::record::{BodyId, EntryKey, Holds, Lsn, Op, Ops, QueueId};
 use bodies::Bodies;
 use live::Live;
 use queues::{Forgotten, Queues};
@@ -143,7 +143,7 @@ impl Index {
     }
 
     /// An entry comes, or ends: its queue has or had it, though its body may come later.
-    fn note_met(&mut self, entry: Entry) {
+    fn note_met(&mut self, entry: EntryKey) {
         if let Some(early) = &mut self.early
             && entry.lane == 0
             && self.bodies.locate(entry.body).is_none()
@@ -163,7 +163,7 @@ impl Index {
         }
     }
 
-    fn enqueue(&mut self, entry: Entry, note: [u64; 2], extra: &[u8]) {
+    fn enqueue(&mut self, entry: EntryKey, note: [u64; 2], extra: &[u8]) {
         self.note_met(entry);
         // A body that no entry refers to is in no queue: the usual case needs no looking.
         let mut may_be_there = self.bodies.refs(entry.body) > 0;
@@ -177,7 +177,7 @@ impl Index {
         }
     }
 
-    fn end(&mut self, entry: Entry) {
+    fn end(&mut self, entry: EntryKey) {
         self.note_met(entry);
         let was_there = self.queues.end(entry);
         if !was_there && let Some(lost) = self.lost.get_mut(&entry.queue) {
@@ -313,7 +313,7 @@ impl Index {
         for queue in other.queues.ids() {
             for (body, lane, note, extra) in other.queues.entries(queue) {
                 if is_wanted(self, body) {
-                    let entry = Entry { queue, body, lane };
+                    let entry = EntryKey { queue, body, lane };
                     self.queues.enqueue(entry, note, extra, true);
                 }
             }
@@ -338,7 +338,7 @@ impl Index {
             for _ in 0..count {
                 let body = BodyId(id);
                 id -= 1;
-                let entry = Entry {
+                let entry = EntryKey {
                     queue,
                     body,
                     lane: 0,
@@ -399,8 +399,8 @@ mod tests {
 
     const BODY: BodyId = BodyId(7);
 
-    fn entry(queue: u64) -> Entry {
-        Entry {
+    fn entry(queue: u64) -> EntryKey {
+        EntryKey {
             queue: QueueId(queue),
             body: BODY,
             lane: 0,

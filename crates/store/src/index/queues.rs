@@ -4,8 +4,8 @@
 //! that the shard's bits come last: ids of several shards in one queue then lie close together.
 
 use super::NumberMap;
-use crate::record::{BodyId, Entry, QueueId};
-use martlet_rows::{Alike, Place, Rows, put_varint, take_varint};
+use crate::record::{BodyId, EntryKey, QueueId};
+use martlet_rows::{Alike, RowPosition, Rows, put_varint, take_varint};
 
 type Row = [u64; 4];
 
@@ -45,7 +45,7 @@ impl Queue {
         self.rows.is_empty() && self.tokens.is_empty()
     }
 
-    fn find(&self, body: BodyId, lane: u8) -> Option<(Place, Row)> {
+    fn find(&self, body: BodyId, lane: u8) -> Option<(RowPosition, Row)> {
         self.rows.find(body.turned(), |row| lane_of(*row) == lane)
     }
 
@@ -267,7 +267,7 @@ impl Queues {
     /// False: the entry is there already. `may_be_there` false: no need to look.
     pub(crate) fn enqueue(
         &mut self,
-        entry: Entry,
+        entry: EntryKey,
         note: [u64; 2],
         extra: &[u8],
         may_be_there: bool,
@@ -291,7 +291,7 @@ impl Queues {
         true
     }
 
-    pub(crate) fn amend(&mut self, entry: Entry, note: [u64; 2]) {
+    pub(crate) fn amend(&mut self, entry: EntryKey, note: [u64; 2]) {
         if let Some((_, queue)) = self.change(entry.queue, false)
             && let Some((place, row)) = queue.find(entry.body, entry.lane)
         {
@@ -302,7 +302,7 @@ impl Queues {
     }
 
     /// False: it was not there.
-    pub(crate) fn end(&mut self, entry: Entry) -> bool {
+    pub(crate) fn end(&mut self, entry: EntryKey) -> bool {
         let Some((index, queue)) = self.change(entry.queue, false) else {
             return false;
         };
@@ -391,7 +391,7 @@ impl Queues {
     }
 
     /// The note of an entry, if it is there.
-    pub(crate) fn note(&self, entry: Entry) -> Option<[u64; 2]> {
+    pub(crate) fn note(&self, entry: EntryKey) -> Option<[u64; 2]> {
         let (_, row) = self.get(entry.queue)?.find(entry.body, entry.lane)?;
         Some([row[2], row[3]])
     }
@@ -401,10 +401,10 @@ impl Queues {
     }
 
     /// Every entry, queue by queue.
-    pub(crate) fn each_entry(&self, mut each: impl FnMut(Entry, [u64; 2])) {
+    pub(crate) fn each_entry(&self, mut each: impl FnMut(EntryKey, [u64; 2])) {
         for queue in self.queues.iter().flatten() {
             for row in queue.rows.iter() {
-                let entry = Entry {
+                let entry = EntryKey {
                     queue: queue.id,
                     body: BodyId::of_turned(row[0]),
                     lane: lane_of(row),
@@ -591,8 +591,8 @@ mod tests {
 
     const QUEUE: QueueId = QueueId(9);
 
-    fn entry(number: u64) -> Entry {
-        Entry {
+    fn entry(number: u64) -> EntryKey {
+        EntryKey {
             queue: QUEUE,
             body: BodyId(number),
             lane: 1,

@@ -19,7 +19,7 @@ pub(crate) use file_key::FileKey;
 pub use format::RECORD_BYTES_MAX;
 pub(crate) use format::{HEADER_BYTES, length_of, ops_of, read_u32, read_u64, record_bytes};
 pub(crate) use group::{GROUP_BYTES, GroupHeader, LENGTH_UNIT};
-pub(crate) use names::Entry;
+pub(crate) use names::EntryKey;
 pub use names::{BodyId, Holds, Lsn, QueueId, StateKey};
 pub(crate) use operations::{Op, Ops};
 
@@ -31,12 +31,12 @@ mod tests {
     #[test]
     fn what_was_built_is_read() {
         let mut buffer = RecordBuffer::new();
-        let entry = Entry {
+        let entry = EntryKey {
             queue: QueueId(9),
             body: BodyId(u64::MAX),
             lane: 0,
         };
-        let other = Entry { lane: 3, ..entry };
+        let other = EntryKey { lane: 3, ..entry };
         let key = StateKey {
             owner: 1,
             kind: 2,
@@ -65,7 +65,7 @@ mod tests {
         assert_eq!((buffer.bytes(), buffer.count()), (end, 1));
         let len = read_u32(&buffer.as_bytes()[4..]).unwrap() as usize;
         let ops: Vec<Op<'_>> = Ops::new(&buffer.as_bytes()[HEADER_BYTES..][..len]).collect();
-        let four = Entry {
+        let four = EntryKey {
             body: BodyId(4),
             ..entry
         };
@@ -75,18 +75,18 @@ mod tests {
             Op::Enqueue(other, [1, u64::MAX], b"extra"),
             Op::Amend(four, [5, 6]),
             Op::End(entry),
-            Op::End(Entry {
+            Op::End(EntryKey {
                 body: BodyId(3),
                 lane: 7,
                 ..entry
             }),
-            Op::End(Entry {
+            Op::End(EntryKey {
                 queue: QueueId(2),
                 body: BodyId(1 << 58),
                 lane: 0,
             }),
             Op::Amend(
-                Entry {
+                EntryKey {
                     queue: QueueId(2),
                     body: BodyId(2 << 58),
                     lane: 0,

@@ -75,7 +75,7 @@ impl Holds {
 
 /// The key of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Entry {
+pub(crate) struct EntryKey {
     pub(crate) queue: QueueId,
     pub(crate) body: BodyId,
     pub(crate) lane: u8,

@@ -6,16 +6,16 @@ use super::format::{
     HAS_EXTRA, HOLDS_SHIFT, HOLDS_TOLD, LANE_ZERO, Last, NOTE_ZERO, SAME_BODY, SAME_QUEUE, read_u64,
 };
 use super::kind;
-use super::names::{BodyId, Entry, Holds, Lsn, QueueId, StateKey};
+use super::names::{BodyId, EntryKey, Holds, Lsn, QueueId, StateKey};
 
 /// One operation, as decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Op<'a> {
     Body(BodyId, Holds, &'a [u8]),
     Release(BodyId, Holds),
-    Enqueue(Entry, [u64; 2], &'a [u8]),
-    Amend(Entry, [u64; 2]),
-    End(Entry),
+    Enqueue(EntryKey, [u64; 2], &'a [u8]),
+    Amend(EntryKey, [u64; 2]),
+    End(EntryKey),
     Token(QueueId, u32, u32),
     EndToken(QueueId, u32),
     State(StateKey, &'a [u8]),
@@ -78,15 +78,15 @@ impl<'a> Ops<'a> {
         self.last.body
     }
 
-    fn take_entry(&mut self, tag: u8) -> Option<Entry> {
+    fn take_entry(&mut self, tag: u8) -> Option<EntryKey> {
         let queue = QueueId(self.take_u64()?);
         let body = self.take_body(tag)?;
         let lane = self.take_lane(tag)?;
         self.last.queue = Some(queue);
-        Some(Entry { queue, body, lane })
+        Some(EntryKey { queue, body, lane })
     }
 
-    fn take_next_entry(&mut self, tag: u8) -> Option<Entry> {
+    fn take_next_entry(&mut self, tag: u8) -> Option<EntryKey> {
         let queue = match tag & SAME_QUEUE {
             0 => QueueId(self.take_u64()?),
             _ => self.last.queue?,
@@ -95,7 +95,7 @@ impl<'a> Ops<'a> {
         let body = BodyId::of_turned(take_difference(&mut self.rest, before)?);
         let lane = self.take_lane(tag)?;
         (self.last.queue, self.last.body) = (Some(queue), Some(body));
-        Some(Entry { queue, body, lane })
+        Some(EntryKey { queue, body, lane })
     }
 
     fn take_lane(&mut self, tag: u8) -> Option<u8> {

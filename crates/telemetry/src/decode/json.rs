@@ -12,7 +12,7 @@ const TIMES: [&str; 2] = ["timestamp", "ts"];
 const METADATA: &str = "meta_";
 
 /// The members that hold values, each with what their keys begin with.
-type Parts = Vec<(&'static str, Map<String, Json>)>;
+type MemberGroups = Vec<(&'static str, Map<String, Json>)>;
 
 pub(super) fn read(text: &str, out: &mut Collected<'_>) -> Result<(), Rejection> {
     match text.trim_matches(BLANKS).strip_prefix('[') {
@@ -163,13 +163,13 @@ fn read_object(mut members: Map<String, Json>, out: &mut Collected<'_>) -> Resul
             let mut holders = out.decoder.holders.iter();
             match (holders.find(|holder| *holder.name == name), json) {
                 (Some(holder), Json::Object(held)) => {
-                    let place = Place { timed, depth: 0 };
+                    let place = MemberContext { timed, depth: 0 };
                     put_members(holder.prefix, "_", held, place, out)?;
                 }
                 (_, json) => {
                     let key = format!("{prefix}{name}");
                     let between = out.decoder.flatten.then_some(".");
-                    put(key, between, json, Place { timed, depth: 0 }, out)?;
+                    put(key, between, json, MemberContext { timed, depth: 0 }, out)?;
                 }
             }
         }
@@ -209,12 +209,12 @@ fn take_time(
 }
 
 /// The values of an object: those of `data` and `metadata`, of `values`, or all of its members.
-fn parts(mut members: Map<String, Json>) -> Parts {
+fn parts(mut members: Map<String, Json>) -> MemberGroups {
     for name in ["data", "values"] {
         if !members.get(name).is_some_and(Json::is_object) {
             continue;
         }
-        let mut parts = Parts::new();
+        let mut parts = MemberGroups::new();
         if let Some(Json::Object(values)) = members.remove(name) {
             parts.push(("", values));
         }
@@ -228,7 +228,7 @@ fn parts(mut members: Map<String, Json>) -> Parts {
 
 /// The time of a member, and in how many objects it is.
 #[derive(Clone, Copy, Debug)]
-struct Place {
+struct MemberContext {
     timed: super::Timed,
     depth: usize,
 }
@@ -239,7 +239,7 @@ fn put(
     key: String,
     between: Option<&str>,
     json: Json,
-    place: Place,
+    place: MemberContext,
     out: &mut Collected<'_>,
 ) -> Result<(), Rejection> {
     match (between, json) {
@@ -250,7 +250,13 @@ fn put(
             }
             let depth = place.depth + 1;
             let prefix = format!("{key}{between}");
-            put_members(&prefix, between, members, Place { depth, ..place }, out)
+            put_members(
+                &prefix,
+                between,
+                members,
+                MemberContext { depth, ..place },
+                out,
+            )
         }
         (_, json) => match value_of(&key, json, out)? {
             Some(value) => out.put(key, place.timed, value),
@@ -264,7 +270,7 @@ fn put_members(
     prefix: &str,
     between: &str,
     members: Map<String, Json>,
-    place: Place,
+    place: MemberContext,
     out: &mut Collected<'_>,
 ) -> Result<(), Rejection> {
     for (name, json) in members {

@@ -9,7 +9,7 @@ use sqlx::{Connection as _, Postgres, Transaction};
 use super::{WRITE_LOCK, connect, within};
 use crate::DatabaseUrl;
 use crate::series::{KnownSeries, Pair, PointResult, Points, Refusals, SeriesLimits, admit};
-use crate::value::{Instant, Point, Refusal, SeriesId, Value, day_of};
+use crate::value::{Instant, Point, PointRefusal, SeriesId, Value, day_of};
 use crate::{Settings, StorageError};
 
 /// Rows of one statement.
@@ -64,7 +64,7 @@ impl PostgresWriter {
     pub(crate) async fn commit(
         &mut self,
         points: Points,
-    ) -> Result<Vec<(usize, Refusal)>, StorageError> {
+    ) -> Result<Vec<(usize, PointRefusal)>, StorageError> {
         let limits = self.limits;
         let mut known = std::mem::take(&mut self.known);
         // Numbers that are given to series in a transaction that fails are not in the table: what
@@ -109,7 +109,7 @@ async fn write(
     known: &mut KnownSeries,
     limits: SeriesLimits,
     points: &Points,
-) -> Result<Vec<(usize, Refusal)>, sqlx::Error> {
+) -> Result<Vec<(usize, PointRefusal)>, sqlx::Error> {
     sqlx::raw_sql(WRITE_LOCK).execute(&mut **work).await?;
     let (found, wanted) = known.find(&points.list);
     let refusals = match wanted.is_empty() {

@@ -9,8 +9,10 @@ use sqlx::{Connection as _, SqliteConnection};
 
 use super::{in_transaction, journal};
 use crate::memory::{Moving, SharedMemory};
-use crate::series::{Batch, KnownSeries, Pair, PointResult, Points, Refusals, SeriesLimits, admit};
-use crate::value::{Point, Refusal, SeriesId};
+use crate::series::{
+    KnownSeries, Pair, PointResult, Points, Refusals, SeriesLimits, SeriesRows, admit,
+};
+use crate::value::{Point, PointRefusal, SeriesId};
 use crate::{Settings, StorageError};
 
 /// Bytes of one row of the journal, about; a batch may have several.
@@ -102,7 +104,7 @@ impl SqliteWriter {
     pub(crate) async fn commit(
         &mut self,
         points: Points,
-    ) -> Result<Vec<(usize, Refusal)>, StorageError> {
+    ) -> Result<Vec<(usize, PointRefusal)>, StorageError> {
         match self.try_commit(points).await {
             Ok((batch, refused)) => {
                 self.remember(batch);
@@ -119,7 +121,7 @@ impl SqliteWriter {
     async fn try_commit(
         &mut self,
         points: Points,
-    ) -> Result<(Batch, Vec<(usize, Refusal)>), sqlx::Error> {
+    ) -> Result<(SeriesRows, Vec<(usize, PointRefusal)>), sqlx::Error> {
         let (known, count, limits) = (&mut self.known, &mut self.series_count, self.limits);
         let mut journal_end = self.journal_end;
         let done = in_transaction(&mut self.connection, async |work| {
@@ -143,7 +145,7 @@ impl SqliteWriter {
     }
 
     /// Shows what was committed to readers. They wait for no more than a few hundred values.
-    fn remember(&mut self, batch: Batch) {
+    fn remember(&mut self, batch: SeriesRows) {
         let mut rows = batch.rows.into_iter();
         loop {
             let mut memory = self.memory.write();
@@ -177,8 +179,8 @@ async fn with_series(
     known: &KnownSeries,
     refusals: &Refusals,
     points: impl ExactSizeIterator<Item = (Point, Option<SeriesId>)>,
-) -> Result<(Batch, Vec<(usize, Refusal)>), sqlx::Error> {
-    let mut batch = Batch::default();
+) -> Result<(SeriesRows, Vec<(usize, PointRefusal)>), sqlx::Error> {
+    let mut batch = SeriesRows::default();
     batch.rows.reserve(points.len());
     let mut refused = Vec::new();
     for (index, (point, series)) in points.enumerate() {

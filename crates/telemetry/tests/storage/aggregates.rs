@@ -12,7 +12,7 @@ use martlet_telemetry::{
 };
 
 use crate::model::{BEGIN, KEYS, Model, points};
-use crate::place::{Dice, Place, small};
+use crate::place::{Dice, TestStorage, small};
 
 /// The bucket of a time, in the simplest way.
 fn naive_start(bucket: &Bucket, from: Time, time: Time) -> Time {
@@ -203,7 +203,7 @@ fn question(dice: &mut Dice) -> Aggregate {
 
 #[tokio::test]
 async fn sums_per_bucket_are_those_of_the_model_whatever_was_rolled_up_meanwhile() {
-    check_against_the_model(&Place::new("sums"), 12).await;
+    check_against_the_model(&TestStorage::new("sums"), 12).await;
 }
 
 /// Compares the answer to a question about a part of the time until `until`.
@@ -216,7 +216,7 @@ pub(crate) async fn compare_one(storage: &Storage, model: &Model, dice: &mut Dic
     assert_near(&found, &naive(model, &of), &of);
 }
 
-pub(crate) async fn check_against_the_model(place: &Place, rounds: i64) {
+pub(crate) async fn check_against_the_model(place: &TestStorage, rounds: i64) {
     let storage = place.open(small()).await;
     let mut dice = Dice(1);
     let mut model = Model::default();
@@ -259,7 +259,7 @@ fn hourly(hour: i64, value: Value) -> Point {
 
 #[tokio::test]
 async fn gaps_are_filled_as_asked_for() {
-    let place = Place::new("gaps");
+    let place = TestStorage::new("gaps");
     let storage = place.open(small()).await;
     let number = |hour, value| hourly(hour, Value::Number(value));
     storage
@@ -317,7 +317,7 @@ async fn gaps_are_filled_as_asked_for() {
 
 #[tokio::test]
 async fn the_changes_of_all_buckets_add_up() {
-    let place = Place::new("changes");
+    let place = TestStorage::new("changes");
     let storage = place.open(small()).await;
     // A meter that is read each hour, and counts 100 per hour.
     let points = (0..48).map(|hour| hourly(hour, Value::Integer(hour * 100)));

@@ -8,7 +8,7 @@ use martlet_telemetry::{Order, Point, Range, SECOND, Selection, Settings, Storag
 
 use crate::aggregates;
 use crate::model::{BEGIN, KEYS, Model, all_pages, question};
-use crate::place::{Dice, Place, small};
+use crate::place::{Dice, TestStorage, small};
 
 /// A prime number: multiples of it modulo another number visit all numbers below that.
 const STRIDE: i64 = 7_368_787;
@@ -97,7 +97,7 @@ async fn back_filled_values_are_those_of_the_model() {
         true => Settings::default(),
         false => small(),
     };
-    let place = Place::new("back-fill");
+    let place = TestStorage::new("back-fill");
     let storage = place.open(settings).await;
     let mut model = Model::default();
     let mut dice = Dice(10);

@@ -7,13 +7,13 @@ use martlet_telemetry::{Point, SECOND, Settings, Value};
 use sqlx::{Connection as _, SqliteConnection};
 
 use crate::model::BEGIN;
-use crate::place::Place;
+use crate::place::TestStorage;
 
 const WRITES: i64 = 64;
 
 #[tokio::test]
 async fn writes_that_come_together_are_one_batch() {
-    let place = Place::new("batches");
+    let place = TestStorage::new("batches");
     let settings = Settings {
         gather: Duration::from_millis(250),
         ..Settings::default()

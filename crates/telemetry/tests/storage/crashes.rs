@@ -8,7 +8,7 @@ use martlet_telemetry::{
 };
 
 use crate::model::{BEGIN, Model};
-use crate::place::{Place, small};
+use crate::place::{TestStorage, small};
 
 /// Set in a process that is to be killed: the file that it writes to.
 const CHILD: &str = "MARTLET_TELEMETRY_CHILD";
@@ -61,7 +61,7 @@ async fn child() {
 }
 
 /// Runs the process until it has acknowledged so many steps, and kills it. Answers the last one.
-fn run_and_kill(place: &Place, steps: usize) -> i64 {
+fn run_and_kill(place: &TestStorage, steps: usize) -> i64 {
     let program = std::env::current_exe().expect("this program");
     let mut child = Command::new(program)
         .args(["--exact", "crashes::child", "--nocapture"])
@@ -94,7 +94,7 @@ fn run_and_kill(place: &Place, steps: usize) -> i64 {
 #[tokio::test]
 async fn acknowledged_values_survive_a_kill_and_deleted_ones_stay_deleted() {
     for steps in [3, 44, 91, 200] {
-        let place = Place::new("kill");
+        let place = TestStorage::new("kill");
         let last = run_and_kill(&place, steps);
         assert!(last + 1 >= i64::try_from(steps).unwrap(), "{last}");
         let mut model = Model::default();

@@ -9,7 +9,7 @@ use martlet_telemetry::{
 };
 
 use crate::model::{Model, points};
-use crate::place::{Dice, Place, small};
+use crate::place::{Dice, TestStorage, small};
 
 fn all(devices: &[i64]) -> Range {
     Range {
@@ -27,10 +27,10 @@ fn all(devices: &[i64]) -> Range {
 
 #[tokio::test]
 async fn deleted_values_do_not_come_back_after_a_restart() {
-    check_deletion(&Place::new("deleted")).await;
+    check_deletion(&TestStorage::new("deleted")).await;
 }
 
-pub(crate) async fn check_deletion(place: &Place) {
+pub(crate) async fn check_deletion(place: &TestStorage) {
     let storage = place.open(small()).await;
     let mut dice = Dice(7);
     let mut model = Model::default();
@@ -84,12 +84,12 @@ fn ten_days(device: i64) -> Vec<Point> {
 #[tokio::test]
 async fn values_are_kept_by_age_and_bytes_of_their_class() {
     // About eight bytes per value.
-    let before = check_retention(&Place::new("retention"), 40_000).await;
+    let before = check_retention(&TestStorage::new("retention"), 40_000).await;
     assert!(before.1 < before.0, "{before:?}");
 }
 
 /// Bytes before and after. `bytes` is the limit for a device that has 14,400 values.
-pub(crate) async fn check_retention(place: &Place, bytes: u64) -> (u64, u64) {
+pub(crate) async fn check_retention(place: &TestStorage, bytes: u64) -> (u64, u64) {
     let storage = place.open(small()).await;
     for device in 1..=4 {
         storage.write(ten_days(device)).await.unwrap();
@@ -127,7 +127,7 @@ pub(crate) async fn check_retention(place: &Place, bytes: u64) -> (u64, u64) {
 
 #[tokio::test]
 async fn a_series_of_which_all_packed_days_are_too_old_keeps_its_new_values() {
-    let place = Place::new("new-values");
+    let place = TestStorage::new("new-values");
     let storage = place.open(Settings::default()).await;
     let point = |time| Point {
         device: 1,
@@ -157,7 +157,7 @@ async fn values_that_are_not_packed_yet_are_deleted_too() {
     let limits = |age, bytes| Retention::of_all(Limits { age, bytes });
     let three_days = Some(Duration::from_secs(3 * 86_400));
     for retention in [limits(three_days, None), limits(None, Some(40_000))] {
-        let place = Place::new("not-packed");
+        let place = TestStorage::new("not-packed");
         let storage = place.open(Settings::default()).await;
         storage.write(ten_days(1)).await.unwrap();
         let deleted = storage.forget(retention.clone()).await.unwrap().values;
@@ -173,7 +173,7 @@ async fn values_that_are_not_packed_yet_are_deleted_too() {
 
 #[tokio::test]
 async fn a_backup_is_whole_while_values_are_written() {
-    let place = Place::new("backup");
+    let place = TestStorage::new("backup");
     let storage = place.open(small()).await;
     let mut dice = Dice(3);
     let mut model = Model::default();
@@ -197,7 +197,7 @@ async fn a_backup_is_whole_while_values_are_written() {
 
 #[tokio::test]
 async fn without_room_nothing_is_acknowledged_and_later_it_goes_on() {
-    let place = Place::new("full");
+    let place = TestStorage::new("full");
     let settings = Settings {
         file_bytes_max: Some(1 << 20),
         ..small()
@@ -231,7 +231,7 @@ async fn without_room_nothing_is_acknowledged_and_later_it_goes_on() {
 
 #[tokio::test]
 async fn other_files_are_refused() {
-    let place = Place::new("other");
+    let place = TestStorage::new("other");
     std::fs::write(
         place.file(),
         "this is a text, and long enough to be looked at".repeat(9),
@@ -245,7 +245,7 @@ async fn other_files_are_refused() {
 
 #[tokio::test]
 async fn one_storage_has_a_file() {
-    let place = Place::new("locked");
+    let place = TestStorage::new("locked");
     let storage = place.open(small()).await;
     let told = Storage::open(place.location(), small())
         .await

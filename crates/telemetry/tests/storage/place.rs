@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use martlet_telemetry::{DatabaseUrl, Location, Settings, Storage};
 
 /// Where the values of a test are. A directory is removed at the end.
-pub(crate) enum Place {
+pub(crate) enum TestStorage {
     Directory(PathBuf),
     Database(DatabaseUrl),
 }
 
-impl Place {
+impl TestStorage {
     pub(crate) fn new(name: &str) -> Self {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -45,7 +45,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for TestStorage {
     fn drop(&mut self) {
         if let Self::Directory(path) = self {
             let _ = std::fs::remove_dir_all(path);

@@ -15,7 +15,7 @@ use martlet_telemetry::{
 };
 
 use crate::model::BEGIN;
-use crate::place::{Place, small};
+use crate::place::{TestStorage, small};
 use crate::{aggregates, deletions, ranges};
 
 struct Server {
@@ -26,9 +26,9 @@ struct Server {
 }
 
 /// A database that nobody else has.
-fn new_place() -> Place {
+fn new_place() -> TestStorage {
     static SERVER: OnceLock<Server> = OnceLock::new();
-    Place::of_database(SERVER.get_or_init(Server::start).new_database())
+    TestStorage::of_database(SERVER.get_or_init(Server::start).new_database())
 }
 
 /// Where the newest server is that Debian's packages have installed.
@@ -186,7 +186,7 @@ async fn values_are_kept_by_age_and_bytes() {
 #[tokio::test]
 async fn while_the_server_is_away_errors_say_so_and_then_it_goes_on() {
     let server = Server::start();
-    let place = Place::of_database(server.new_database());
+    let place = TestStorage::of_database(server.new_database());
     let settings = Settings {
         connect_max: Duration::from_secs(2),
         ..small()

@@ -1,16 +1,18 @@
 //! Writing, reading and paging beside the model.
 
-use martlet_telemetry::{Order, Point, Range, Refusal, Refused, Selection, Settings, Time, Value};
+use martlet_telemetry::{
+    Order, Point, PointRefusal, Range, Refused, Selection, Settings, Time, Value,
+};
 
 use crate::model::{BEGIN, KEYS, Model, all_pages, points, question};
-use crate::place::{Dice, Place, small};
+use crate::place::{Dice, TestStorage, small};
 
 #[tokio::test]
 async fn what_is_written_out_of_order_is_read_as_a_sorted_map_has_it() {
-    check_against_the_model(&Place::new("order"), 40).await;
+    check_against_the_model(&TestStorage::new("order"), 40).await;
 }
 
-pub(crate) async fn check_against_the_model(place: &Place, rounds: i64) {
+pub(crate) async fn check_against_the_model(place: &TestStorage, rounds: i64) {
     let mut storage = place.open(small()).await;
     let mut dice = Dice(26);
     let mut model = Model::default();
@@ -59,10 +61,10 @@ pub(crate) async fn check_against_the_model(place: &Place, rounds: i64) {
 
 #[tokio::test]
 async fn values_that_arrive_backwards_and_in_one_instant_are_kept() {
-    check_backwards(&Place::new("backwards"), 20).await;
+    check_backwards(&TestStorage::new("backwards"), 20).await;
 }
 
-pub(crate) async fn check_backwards(place: &Place, rounds: i64) {
+pub(crate) async fn check_backwards(place: &TestStorage, rounds: i64) {
     let storage = place.open(small()).await;
     let mut model = Model::default();
     let all = Range {
@@ -92,10 +94,10 @@ pub(crate) async fn check_backwards(place: &Place, rounds: i64) {
 
 #[tokio::test]
 async fn points_that_can_never_be_stored_are_refused_one_by_one() {
-    check_refusals(&Place::new("refused")).await;
+    check_refusals(&TestStorage::new("refused")).await;
 }
 
-pub(crate) async fn check_refusals(place: &Place) {
+pub(crate) async fn check_refusals(place: &TestStorage) {
     let settings = Settings {
         keys_per_device_max: 2,
         text_bytes_max: 5,
@@ -128,11 +130,11 @@ pub(crate) async fn check_refusals(place: &Place) {
     assert_eq!(
         written.refused,
         [
-            refused(1, Refusal::NotFinite),
-            refused(2, Refusal::KeyLength),
-            refused(3, Refusal::TextLength),
-            refused(4, Refusal::Time),
-            refused(6, Refusal::TooManyKeys),
+            refused(1, PointRefusal::NotFinite),
+            refused(2, PointRefusal::KeyLength),
+            refused(3, PointRefusal::TextLength),
+            refused(4, PointRefusal::Time),
+            refused(6, PointRefusal::TooManyKeys),
         ]
     );
     let rows = storage.latest(&Selection::device(1)).await.unwrap();
@@ -145,7 +147,7 @@ pub(crate) async fn check_refusals(place: &Place) {
 
 #[tokio::test]
 async fn memory_is_given_back_when_values_are_packed() {
-    let place = Place::new("memory");
+    let place = TestStorage::new("memory");
     let storage = place.open(Settings::default()).await;
     assert_eq!(storage.memory_bytes(), 0);
     storage.write(points(&mut Dice(4), 1000)).await.unwrap();

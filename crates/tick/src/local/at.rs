@@ -13,7 +13,7 @@ use super::Parts;
 use super::net::{Layer, Net, Wire};
 use crate::SocketKey;
 use crate::outside::{
-    Arrival, Batch, Control, Mail, Notice, Outside, Read, Received, Storage, Transport, Written,
+    Arrival, Batch, Control, Mail, Notice, Outside, Read, Received, SocketWrite, Storage, Transport,
 };
 
 /// The node as the loop of one shard sees it.
@@ -57,14 +57,14 @@ impl<P: Parts> Transport for At<'_, P> {
         }
     }
 
-    fn write(&mut self, stream: &mut Wire, _: Option<&mut Layer>, output: &[u8]) -> Written {
+    fn write(&mut self, stream: &mut Wire, _: Option<&mut Layer>, output: &[u8]) -> SocketWrite {
         if output.is_empty() {
-            return Written::Nothing;
+            return SocketWrite::Nothing;
         }
         self.net.writes += 1;
         let line = &mut self.net.lines[stream.0.0];
         if line.ended == Some(TransportEnd::Error) {
-            return Written::Broken;
+            return SocketWrite::Broken;
         }
         let taken = output.len().min(line.room);
         if line.room < usize::MAX {
@@ -74,7 +74,7 @@ impl<P: Parts> Transport for At<'_, P> {
         if taken > 0 {
             line.received_in.get_or_insert(self.net.turns);
         }
-        Written::Some {
+        SocketWrite::Some {
             taken,
             blocked: taken < output.len(),
         }

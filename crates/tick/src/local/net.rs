@@ -76,7 +76,7 @@ impl Layers for Layer {
 
 /// What is between a client and the node.
 #[derive(Debug, Default)]
-pub(super) struct Line {
+pub(super) struct LocalConnection {
     /// The socket that it belongs to; none before the node has it, while it moves between shards
     /// and when it is over.
     pub(super) at: Option<(usize, SocketKey)>,
@@ -100,7 +100,7 @@ pub(super) struct Line {
     pub(super) layered: bool,
 }
 
-impl Line {
+impl LocalConnection {
     /// The rule of its layer that the client has broken.
     pub(super) fn violation(&self) -> Option<&TransportEnd> {
         let end = self.ended.as_ref().filter(|_| self.layered)?;
@@ -131,7 +131,7 @@ pub(super) struct Inbox {
 /// Connections and mailboxes.
 #[derive(Default)]
 pub(super) struct Net {
-    pub(super) lines: Vec<Line>,
+    pub(super) lines: Vec<LocalConnection>,
     /// Places of lines to be used again.
     pub(super) free: Vec<Link>,
     pub(super) inboxes: Vec<Inbox>,

@@ -33,7 +33,7 @@ const KINDS: [&str; 3] = ["config", "control", "firmware"];
 
 /// A command as administrators send it. Its `timestamp` is not read: the node says when it took it.
 #[derive(Debug, Deserialize)]
-pub(super) struct Sent {
+pub(super) struct SentCommand {
     command_type: Option<String>,
     command: Option<String>,
     #[serde(default)]
@@ -48,7 +48,7 @@ fn exactly_once() -> QoS {
     QoS::ExactlyOnce
 }
 
-impl Sent {
+impl SentCommand {
     fn command(self, kind: &str) -> Result<NewCommand, Problem> {
         let name = self.command.filter(|name| !name.is_empty());
         let name = name.ok_or_else(|| missing_field("Missing required field: command"))?;
@@ -86,7 +86,7 @@ pub(super) async fn send(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
     PathOf(named): PathOf<String>,
-    Body(mut body): Body<Sent>,
+    Body(mut body): Body<SentCommand>,
 ) -> Result<Json<Value>, Problem> {
     let kind = body.command_type.take();
     let kind = kind.ok_or_else(|| missing_field("Missing required field: command_type"))?;
@@ -120,7 +120,7 @@ pub(super) async fn send_to_fleet(
     CalledBy(caller): CalledBy,
     Extension(principal): Extension<Principal>,
     PathOf(named): PathOf<String>,
-    Body(body): Body<Sent>,
+    Body(body): Body<SentCommand>,
 ) -> Result<Json<Value>, Problem> {
     if named.is_empty() || named.len() > 256 || named.contains(['/', '+', '#', '\0']) {
         let detail = "the id of a group is a level of a topic: 1 to 256 bytes without / + #";

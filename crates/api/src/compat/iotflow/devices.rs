@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 
 use super::body::{Body, expect_members};
 use super::configuration::values_of;
-use super::mqtt::Broker;
+use super::mqtt::BrokerLocation;
 use super::records;
 use super::view::{DeviceView, OnlineState, find, missing};
 use crate::api::Api;
@@ -241,7 +241,7 @@ pub(super) async fn mqtt_credentials(
     headers: HeaderMap,
 ) -> Json<Value> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let broker = Broker::of(&api, text(header::HOST.as_str()));
+    let broker = BrokerLocation::of(&api, text(header::HOST.as_str()));
     let topic = |rest: &str| topic_of(&api, &device, rest);
     Json(json!({
         "status": "success",

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::MethodRouter;
 
 use crate::api::Api;
-use crate::connection::Connection;
+use crate::connection::HttpConnection;
 use crate::extensions::OwnDevice;
 use crate::rate::{RateAnswer, name_of};
 use crate::time::Moment;
@@ -35,7 +35,7 @@ async fn check(State((api, limit)): State<(Api, Limit)>, request: Request, next:
     let now = Instant::now();
     let taken = match limit {
         Limit::Registrations => {
-            let connection = request.extensions().get::<Connection>();
+            let connection = request.extensions().get::<HttpConnection>();
             let address = connection.and_then(|connection| connection.peer);
             limits.registrations.take(&name_of(address), now)
         }

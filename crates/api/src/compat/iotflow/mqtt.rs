@@ -23,7 +23,7 @@ const MQTTS_PORT: u16 = 8883;
 
 /// Where clients reach the broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Broker {
+pub(super) struct BrokerLocation {
     pub(super) host: String,
     pub(super) port: u16,
     pub(super) uses_tls: bool,
@@ -31,7 +31,7 @@ pub(super) struct Broker {
     pub(super) is_there: bool,
 }
 
-impl Broker {
+impl BrokerLocation {
     /// The address of the first listener without TLS, or else of one with TLS. If it listens at all
     /// addresses, the host is the one that the request was sent to.
     pub(super) fn of(api: &Api, asked_at: Option<&str>) -> Self {
@@ -100,7 +100,7 @@ pub(super) async fn status(
     State(api): State<Api>,
     headers: HeaderMap,
 ) -> Result<Json<Value>, Problem> {
-    let broker = Broker::of(&api, host_of(&headers)).expect()?;
+    let broker = BrokerLocation::of(&api, host_of(&headers)).expect()?;
     let counters = api.control.snapshot().await?;
     Ok(Json(json!({
         "status": "success",
@@ -122,7 +122,7 @@ pub(super) async fn metrics(
     State(api): State<Api>,
     headers: HeaderMap,
 ) -> Result<Json<Value>, Problem> {
-    let broker = Broker::of(&api, host_of(&headers)).expect()?;
+    let broker = BrokerLocation::of(&api, host_of(&headers)).expect()?;
     let counters = api.control.snapshot().await?;
     let catalogue = &api.settings.iotflow;
     Ok(Json(json!({
@@ -148,7 +148,7 @@ pub(super) async fn metrics(
 
 /// A message that is to be published.
 #[derive(Debug, Deserialize)]
-pub(super) struct Message {
+pub(super) struct MqttMessageBody {
     topic: Option<String>,
     payload: Option<Value>,
     #[serde(default = "at_least_once", deserialize_with = "publish::qos")]
@@ -165,7 +165,7 @@ pub(super) async fn publish(
     State(api): State<Api>,
     InTenant(tenant): InTenant,
     Extension(principal): Extension<Principal>,
-    Body(body): Body<Message>,
+    Body(body): Body<MqttMessageBody>,
 ) -> Result<(Extension<About>, Json<Value>), Problem> {
     let topic = body.topic;
     let topic = topic.ok_or_else(|| missing_field("Missing required field: topic"))?;
@@ -229,7 +229,7 @@ mod tests {
     fn clients_are_led_to_a_listener_that_they_reach() {
         let of = |listeners: &[&str], asked_at| {
             let listeners: Vec<String> = listeners.iter().map(|&url| url.to_owned()).collect();
-            let broker = Broker::among(&listeners, asked_at);
+            let broker = BrokerLocation::among(&listeners, asked_at);
             (broker.host, broker.port, broker.uses_tls, broker.is_there)
         };
         let found = |host: &str, port, uses_tls| (host.to_owned(), port, uses_tls, true);

@@ -122,19 +122,19 @@ pub(super) async fn devices_of(
 }
 
 /// The values of a device at one time.
-pub(super) struct Record {
+pub(super) struct ValueRecord {
     pub(super) time: i64,
     pub(super) measurements: Map<String, Value>,
     metadata: Map<String, Value>,
 }
 
 /// Records as they are answered; `device` is the number of their device.
-pub(super) fn views_of(records: Vec<Record>, device: i64) -> Vec<Value> {
+pub(super) fn views_of(records: Vec<ValueRecord>, device: i64) -> Vec<Value> {
     let views = records.into_iter().map(|record| record.view(device));
     views.collect()
 }
 
-impl Record {
+impl ValueRecord {
     /// As it is answered; `device` is the number of its device.
     pub(super) fn view(self, device: i64) -> Value {
         json!({
@@ -169,12 +169,12 @@ pub(super) async fn records(
     storage: &Storage,
     device: i64,
     wanted: RecordSelection<'_>,
-) -> Result<(Vec<Record>, bool), Problem> {
-    let mut found = Vec::<Record>::new();
+) -> Result<(Vec<ValueRecord>, bool), Problem> {
+    let mut found = Vec::<ValueRecord>::new();
     let mut last: Option<(i64, i64)> = None;
     let (mut after, mut rows_read): (Option<Position>, usize) = (None, 0);
     let enough = wanted.offset.saturating_add(wanted.limit);
-    let fits = |record: &Record| record.is_of_type(wanted.data_type);
+    let fits = |record: &ValueRecord| record.is_of_type(wanted.data_type);
     loop {
         let range = Range {
             selection: Selection::device(device),
@@ -189,7 +189,7 @@ pub(super) async fn records(
         for row in rows.rows {
             if last != Some((row.time, row.origin)) {
                 last = Some((row.time, row.origin));
-                found.push(Record {
+                found.push(ValueRecord {
                     time: row.time,
                     measurements: Map::new(),
                     metadata: Map::new(),
@@ -214,7 +214,7 @@ pub(super) async fn records(
     }
 }
 
-fn put(record: &mut Record, row: &Row) {
+fn put(record: &mut ValueRecord, row: &Row) {
     let value = json_of(&row.value);
     match row.key.strip_prefix(METADATA) {
         Some(name) => record.metadata.insert(name.to_owned(), value),

@@ -14,9 +14,9 @@ use crate::telemetry::{is_lines, read_payload};
 
 /// The objects of a body, each as a payload by MQTT has it.
 #[derive(Clone, Debug)]
-pub(super) struct Sent(Vec<String>);
+pub(super) struct BodyObjects(Vec<String>);
 
-impl Sent {
+impl BodyObjects {
     /// A line for each object.
     pub(super) fn lines(&self) -> String {
         self.0.join("\n")
@@ -36,7 +36,7 @@ impl Sent {
     }
 }
 
-impl FromRequest<Api> for Sent {
+impl FromRequest<Api> for BodyObjects {
     type Rejection = Problem;
 
     async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
@@ -55,14 +55,14 @@ fn rejected(rejection: Rejection) -> Problem {
     StoreError::from(rejection).into()
 }
 
-fn of_object(body: &[u8], limits: DecodeLimits) -> Result<Sent, Problem> {
+fn of_object(body: &[u8], limits: DecodeLimits) -> Result<BodyObjects, Problem> {
     limits.check_parts(body).map_err(rejected)?;
     let one: Object = object_with_comments(body).map_err(with_heading)?;
-    Ok(Sent(vec![one.payload()?]))
+    Ok(BodyObjects(vec![one.payload()?]))
 }
 
 /// Lines of JSON; empty ones are skipped. Each has a value at least.
-fn of_lines(body: &[u8], limits: DecodeLimits) -> Result<Sent, Problem> {
+fn of_lines(body: &[u8], limits: DecodeLimits) -> Result<BodyObjects, Problem> {
     let mut all = Vec::new();
     for (at, line) in body.split(|byte| *byte == b'\n').enumerate() {
         if line.trim_ascii().is_empty() {
@@ -78,7 +78,7 @@ fn of_lines(body: &[u8], limits: DecodeLimits) -> Result<Sent, Problem> {
         all.push(payload.map_err(|problem| of_line(at + 1, &problem))?);
     }
     expect_members(&[("data", !all.is_empty())])?;
-    Ok(Sent(all))
+    Ok(BodyObjects(all))
 }
 
 /// The same problem, with the number of its line.

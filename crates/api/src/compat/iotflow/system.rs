@@ -7,7 +7,7 @@ use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, get};
-use martlet_control::Reader;
+use martlet_control::HealthAudience;
 use martlet_control::callers::Caller;
 use martlet_control::principal::Scope;
 use serde_json::{Value, json};
@@ -77,7 +77,7 @@ pub(super) async fn status(
     let database = database(&api).await;
     let report = api
         .control
-        .health_report(api.integrations(), Reader::Anybody);
+        .health_report(api.integrations(), HealthAudience::Anybody);
     let is_ready = report.await.status == "ready";
     let is_reachable = database["healthy"] == true;
     let status = match (is_ready, is_reachable) {

@@ -20,7 +20,7 @@ use serde_json::{Map, Value, json};
 use super::body::{Body, expect_members};
 use super::devices::seen_by;
 use super::records::{RecordSelection, devices_of, off, records, storage_of, views_of};
-use super::sent::Sent;
+use super::sent::BodyObjects;
 use crate::api::Api;
 use crate::body::large::BodyReader;
 use crate::extensions::{About, AboutTeam, OwnDevice, Unchanged};
@@ -34,7 +34,7 @@ async fn stored(
     api: &Api,
     (path, reader): (&str, &BodyReader),
     device: &Device,
-    sent: Sent,
+    sent: BodyObjects,
 ) -> Result<StoredNow, Problem> {
     let telemetry = telemetry_of(api).map_err(off)?;
     let bytes = sent.bytes();
@@ -72,7 +72,7 @@ pub(super) async fn send(
     Extension(OwnDevice(device)): Extension<OwnDevice>,
     Extension(reader): Extension<BodyReader>,
     uri: Uri,
-    sent: Sent,
+    sent: BodyObjects,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     let stored = stored(&api, (uri.path(), &reader), &device, sent).await?;
     let answer = json!({
@@ -94,7 +94,7 @@ pub(super) async fn publish(
     own: Option<Extension<OwnDevice>>,
     Extension(principal): Extension<Principal>,
     PathOf(named): PathOf<String>,
-    sent: Sent,
+    sent: BodyObjects,
 ) -> Result<(StatusCode, Extension<Unchanged>, Json<Value>), Problem> {
     telemetry_of(&api).map_err(off)?;
     let device = seen_by(&api, &caller, own, &named).await?;

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::{Extension, State};
 use martlet_codec::TopicFilter;
-use martlet_control::iotflow::{Catalogue, DEVICE, Entry, PATTERNS};
+use martlet_control::iotflow::{Catalogue, CatalogueTopic, DEVICE, PATTERNS};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -33,7 +33,7 @@ pub(super) async fn structure(State(api): State<Api>) -> Json<Value> {
     }))
 }
 
-fn described(catalogue: &Catalogue, entry: &Entry) -> (String, Value) {
+fn described(catalogue: &Catalogue, entry: &CatalogueTopic) -> (String, Value) {
     let value = json!({
         "base_path": entry.path,
         "topic_type": entry.topic_type,

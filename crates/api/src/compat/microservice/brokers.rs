@@ -8,7 +8,7 @@ use axum::extract::{Extension, State};
 use martlet_broker::TenantId;
 use martlet_codec::{QoS, TopicFilter};
 use martlet_control::integrations::{
-    Connection, ConnectionError, Integrations, PublishTo, SubscriptionError,
+    ConnectionError, Integrations, NamedConnection, PublishTo, SubscriptionError,
 };
 use martlet_control::principal::Principal;
 use serde::Deserialize;
@@ -27,26 +27,30 @@ use crate::time::Moment;
 const INTERNAL: &str = "internal";
 
 /// A broker that a request names.
-enum Broker<'a> {
+enum RequestedBroker<'a> {
     /// The node itself.
     Internal,
     /// Another one.
-    Other(&'a Integrations, Arc<Connection>),
+    Other(&'a Integrations, Arc<NamedConnection>),
 }
 
 /// The broker of this name; an empty name is the default connection.
-fn broker<'a>(api: &'a Api, tenant: TenantId, named: Option<&str>) -> Result<Broker<'a>, Problem> {
+fn broker<'a>(
+    api: &'a Api,
+    tenant: TenantId,
+    named: Option<&str>,
+) -> Result<RequestedBroker<'a>, Problem> {
     let named = named.filter(|name| !name.is_empty());
     let default = &*api.settings.default_connection;
     let name = named.unwrap_or(default);
     if name.is_empty() || name == INTERNAL {
         api.internal_use.note();
-        return Ok(Broker::Internal);
+        return Ok(RequestedBroker::Internal);
     }
     let all = api.integrations();
     let found = all.and_then(|all| Some((all, all.connection(tenant, name)?)));
     found
-        .map(|(all, one)| Broker::Other(all, one))
+        .map(|(all, one)| RequestedBroker::Other(all, one))
         .ok_or_else(|| {
             let detail = format!(
                 "Failed to get MQTT client: broker configuration '{name}' not found: set \
@@ -68,13 +72,13 @@ pub(super) async fn publish(
     message: MessageBody,
 ) -> Result<(Extension<About>, Option<String>), Problem> {
     let (all, connection) = match broker(api, tenant, named)? {
-        Broker::Internal => {
+        RequestedBroker::Internal => {
             let published = publish::publish_one(api, tenant, principal, message).await;
             return published
                 .map(|(about, outcome)| (about, outcome.message_id))
                 .map_err(failed);
         }
-        Broker::Other(all, connection) => (all, connection),
+        RequestedBroker::Other(all, connection) => (all, connection),
     };
     let message = message.into_message(api, principal)?;
     let name = connection.name();
@@ -148,7 +152,7 @@ pub(super) async fn subscribe(
     CompatBody(body): CompatBody<SubscriptionBody>,
 ) -> Result<(Extension<About>, Json<Value>), Problem> {
     body.check()?;
-    if let Broker::Other(all, connection) = broker(&api, tenant, body.broker.as_deref())? {
+    if let RequestedBroker::Other(all, connection) = broker(&api, tenant, body.broker.as_deref())? {
         let done = all.subscribe_at(&connection, &body.topic, body.qos).await;
         done.map_err(|error| unchanged(error, "subscribe to"))?;
     }
@@ -162,7 +166,7 @@ pub(super) async fn unsubscribe(
     CompatBody(body): CompatBody<SubscriptionBody>,
 ) -> Result<(Extension<About>, Json<Value>), Problem> {
     body.check()?;
-    if let Broker::Other(all, connection) = broker(&api, tenant, body.broker.as_deref())? {
+    if let RequestedBroker::Other(all, connection) = broker(&api, tenant, body.broker.as_deref())? {
         let done = all.unsubscribe_at(&connection, &body.topic).await;
         done.map_err(|error| unchanged(error, "unsubscribe from"))?;
     }
@@ -174,7 +178,7 @@ pub(super) async fn unsubscribe(
 fn unchanged(error: SubscriptionError, what: &str) -> Problem {
     let detail = match error {
         SubscriptionError::Connection(ConnectionError::NotConnected(why))
-            if why == Connection::NOT_CONNECTED =>
+            if why == NamedConnection::NOT_CONNECTED =>
         {
             why
         }

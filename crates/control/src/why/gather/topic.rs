@@ -165,7 +165,7 @@ impl Control {
             user,
             ..
         } = who;
-        let question = |action| explain::Question {
+        let question = |action| explain::PermissionQuestion {
             tenant,
             user: user.or(Some(client_id)).map(str::to_owned),
             client_id: Some(client_id.to_owned()),
@@ -305,7 +305,7 @@ impl Control {
             let Some(action) = action_forbidden(entry) else {
                 continue;
             };
-            let question = explain::Question {
+            let question = explain::PermissionQuestion {
                 tenant,
                 user: entry.user_name.clone(),
                 client_id: Some(entry.client_id.clone()),

@@ -13,7 +13,7 @@ use super::super::OnReject;
 use super::super::attempt::Broken;
 use super::retry::RetryTarget;
 use super::{Core, Mode, Refused, UnsettledMessage};
-use crate::feed::{Feed, Feeder, Ticket};
+use crate::feed::{Feeder, SinkMessages, Ticket};
 use crate::sink::Outcome;
 
 /// Time in which messages are handed over in one call. Then the runner does what waits for the end
@@ -43,7 +43,7 @@ pub(super) struct Call {
 
 impl Core {
     /// Hands the messages at these places to the sink, in a call that begins now.
-    pub(in super::super) fn begin_call(&mut self, places: &[usize]) -> (Feeder, Feed) {
+    pub(in super::super) fn begin_call(&mut self, places: &[usize]) -> (Feeder, SinkMessages) {
         let messages_max = usize::from(self.settings.batch_messages);
         let (feeder, feed) = Feeder::new(messages_max);
         self.call = Call {

@@ -32,7 +32,7 @@ use super::caller::SinkSaid;
 use super::clock::{Clock, answered, within};
 use super::giving_up::{Failures, GivingUp};
 use super::handle::{
-    Activity, Answer, Command, CommandError, Counts, Failure, RunnerCommand, Shared,
+    Activity, Command, CommandError, CommandReply, Counts, Failure, RunnerCommand, Shared,
 };
 use crate::feed::Ticket;
 use crate::host::{Host, PartSession, SavedState};
@@ -165,7 +165,7 @@ pub(super) struct Core {
     /// When to look whether the team still has the same tenant.
     look_at_tenant: Duration,
     /// Tests that wait for the sink.
-    pub(super) tests: Vec<Answer>,
+    pub(super) tests: Vec<CommandReply>,
     pub(super) sink_health: Option<String>,
     /// The other system cannot be reached, as the sink says.
     pub(super) outage: Option<Failure>,

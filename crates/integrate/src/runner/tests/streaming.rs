@@ -7,7 +7,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::script::{Scripted, Step, state_until};
 use super::{WITHIN, settings};
-use crate::feed::{Feed, Ticket};
+use crate::feed::{SinkMessages, Ticket};
 use crate::runner::caller::CallRuntime;
 use crate::runner::{Activity, Command, Handle, OnReject, Runner, Settings};
 use crate::sink::{Outcome, Sink, SinkMessage};
@@ -34,7 +34,7 @@ impl Sink for Streaming {
         unreachable!("it takes messages one by one")
     }
 
-    async fn deliver_from(&mut self, feed: &mut Feed) {
+    async fn deliver_from(&mut self, feed: &mut SinkMessages) {
         self.calls.lock().unwrap().push(Vec::new());
         let mut tickets = BTreeMap::<u64, Ticket>::new();
         let mut orders = self.orders.lock().await;

@@ -16,7 +16,7 @@ use martlet_registry::{
 use serde_json::{Map, Value, json};
 
 use super::report::{Outcome, Report, Skipped};
-use crate::cmd::admin::{self, Refusal, ask, ask_with, encoded};
+use crate::cmd::admin::{self, NodeRefusal, ask, ask_with, encoded};
 use crate::cmd::errors::error_text;
 use crate::cmd::node_options::NodeOptions;
 use crate::cmd::print::err;
@@ -63,7 +63,7 @@ pub(super) fn import(
         storage: target.open(node, &there)?,
         progress: Progress::new(there.iter().map(|(_, records)| records).sum()),
         devices: HashMap::new(),
-        batch: Batch::default(),
+        batch: RecordBatch::default(),
     };
     let ended = import.run(from, &devices);
     for (id, records) in &there {
@@ -85,7 +85,7 @@ struct Import {
     /// Numbers of records of each device that were imported and skipped so far.
     devices: HashMap<String, Done>,
     /// Records of one device that are stored next.
-    batch: Batch,
+    batch: RecordBatch,
 }
 
 impl Import {
@@ -172,7 +172,7 @@ impl Target {
         }
         match ask(&data_dir, "GET", "/api/v1/telemetry/rejected?limit=1") {
             Ok(_) => Ok(Ok(Self::Node(data_dir))),
-            Err(error) if Refusal::of(&error).is_some() => Ok(Err(error.to_string())),
+            Err(error) if NodeRefusal::of(&error).is_some() => Ok(Err(error.to_string())),
             Err(error) => Err(error),
         }
     }
@@ -230,7 +230,7 @@ impl Storage {
                 let route = format!("/api/v1/devices/{}/telemetry?past=true", encoded(id));
                 let answer = ask_with(data_dir, ("POST", &route), &body, LONGER);
                 let answer = answer.map_err(|error| {
-                    let status = Refusal::of(&error).map(Refusal::status);
+                    let status = NodeRefusal::of(&error).map(NodeRefusal::status);
                     match status {
                         Some(400 | 413 | 422) => Failure::Records(error.to_string()),
                         _ => Failure::Storage(error),
@@ -302,14 +302,14 @@ impl Done {
 
 /// Records of a device that are stored together.
 #[derive(Default)]
-struct Batch {
+struct RecordBatch {
     device: String,
     places: Vec<String>,
     records: Vec<Value>,
     bytes: usize,
 }
 
-impl Batch {
+impl RecordBatch {
     /// This record has to wait for the next batch.
     fn is_full(&self, next: &IotFlowRecord) -> bool {
         let bytes = next.sent.as_ref().map_or(0, bytes_of);

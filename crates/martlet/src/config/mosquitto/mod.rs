@@ -129,13 +129,13 @@ struct Reading<'a> {
 }
 
 /// A line that is neither empty nor a comment.
-struct Line {
+struct ConfigLine {
     place: String,
     keyword: String,
     value: String,
 }
 
-impl Line {
+impl ConfigLine {
     fn error(&self, why: &str) -> ConfigError {
         let Self { place, keyword, .. } = self;
         ConfigError::Unusable(format!("{place}: {keyword}: {why}"))
@@ -144,7 +144,7 @@ impl Line {
 
 impl Reading<'_> {
     /// All lines, those of included files in their place.
-    fn lines(&mut self, path: &Path) -> Result<Vec<Line>, ConfigError> {
+    fn lines(&mut self, path: &Path) -> Result<Vec<ConfigLine>, ConfigError> {
         if self.files.iter().any(|known| known == path) {
             let text = format!("{} includes itself", path.display());
             return Err(ConfigError::Unusable(text));
@@ -162,7 +162,7 @@ impl Reading<'_> {
                 continue;
             }
             let (keyword, value) = line.split_once([' ', '\t']).unwrap_or((line, ""));
-            let line = Line {
+            let line = ConfigLine {
                 place: format!("{} line {}", path.display(), number + 1),
                 keyword: keyword.to_owned(),
                 value: value.trim().to_owned(),
@@ -201,7 +201,7 @@ impl Reading<'_> {
         Ok(all)
     }
 
-    fn tell(&mut self, line: &Line, outcome: Outcome, note: impl Into<String>) {
+    fn tell(&mut self, line: &ConfigLine, outcome: Outcome, note: impl Into<String>) {
         let is_secret = line.keyword.contains("password") && line.keyword != "password_file";
         let value = if is_secret { "***" } else { &line.value };
         self.report.push(ReportLine {
@@ -212,7 +212,7 @@ impl Reading<'_> {
         });
     }
 
-    fn line(&mut self, line: &Line) -> Result<(), ConfigError> {
+    fn line(&mut self, line: &ConfigLine) -> Result<(), ConfigError> {
         if self.is_in_bridge
             && line.keyword != "connection"
             && keywords::is_of_bridge(&line.keyword)
@@ -281,12 +281,12 @@ impl Reading<'_> {
         }
     }
 
-    fn number(&self, line: &Line) -> Result<u64, ConfigError> {
+    fn number(&self, line: &ConfigLine) -> Result<u64, ConfigError> {
         let number = line.value.parse();
         number.map_err(|_| line.error("expected a whole number"))
     }
 
-    fn switch(&self, line: &Line) -> Result<bool, ConfigError> {
+    fn switch(&self, line: &ConfigLine) -> Result<bool, ConfigError> {
         match line.value.as_str() {
             "true" => Ok(true),
             "false" => Ok(false),
@@ -295,7 +295,7 @@ impl Reading<'_> {
     }
 
     /// A value of the node.
-    fn set(&mut self, line: &Line, key: &str, value: Value) -> Result<(), ConfigError> {
+    fn set(&mut self, line: &ConfigLine, key: &str, value: Value) -> Result<(), ConfigError> {
         let before = self.effective.values().get(key);
         let is_default =
             before.is_some_and(|before| before.source == DEFAULT_SOURCE && before.value == value);
@@ -313,7 +313,7 @@ impl Reading<'_> {
     }
 
     /// Something of the listener above, or of all.
-    fn of_listener(&mut self, line: &Line, scope: KeywordScope) -> Result<(), ConfigError> {
+    fn of_listener(&mut self, line: &ConfigLine, scope: KeywordScope) -> Result<(), ConfigError> {
         let is_global = scope == KeywordScope::Security && !self.per_listener;
         let listener = match self.listeners.last_mut() {
             Some(listener) if !is_global => listener,
@@ -325,7 +325,7 @@ impl Reading<'_> {
     }
 
     /// The same lines as on standard error, in a file.
-    fn log_file(&mut self, line: &Line, path: &str) -> Result<(), ConfigError> {
+    fn log_file(&mut self, line: &ConfigLine, path: &str) -> Result<(), ConfigError> {
         if path.is_empty() {
             return Err(line.error("expected the path of a file"));
         }
@@ -410,7 +410,7 @@ impl Reading<'_> {
         self.problems.extend(set.err());
     }
 
-    fn begin_listener(&mut self, line: &Line) -> Result<(), ConfigError> {
+    fn begin_listener(&mut self, line: &ConfigLine) -> Result<(), ConfigError> {
         self.is_in_bridge = false;
         let listener = Listener::begin(&line.value, &line.place).map_err(|why| line.error(&why))?;
         self.listeners.push(listener);
