@@ -9,7 +9,7 @@ use axum::body::{Body, Bytes};
 use axum::http::request::Builder;
 use axum::http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;
-use martlet_api::{Api, ApiKey, Connection, ListenerKind, NodeParts, Settings, router};
+use martlet_api::{Api, ApiKey, HttpConnection, ListenerKind, NodeParts, Settings, router};
 use martlet_broker::{
     Answer as Said, ClientPage, Command, DeleteOutcome, Limits, MemoryUse, MessageId, NewMessage,
     PartEvent, PartLine, PartOutlet, PartPublish, PartSpec, Published, Report, RetainedInfo,

@@ -383,7 +383,7 @@ impl<'a> AdminRequest<'a> {
 pub(crate) fn ask(data_dir: &Path, method: &str, path: &str) -> anyhow::Result<String> {
     let question = AdminRequest {
         method,
-        ..Question::get(path)
+        ..AdminRequest::get(path)
     };
     answer(data_dir, question, PATIENCE)
 }
@@ -398,7 +398,7 @@ pub(crate) fn ask_with(
     let question = AdminRequest {
         method,
         body: Some(body),
-        ..Question::get(path)
+        ..AdminRequest::get(path)
     };
     answer(data_dir, question, PATIENCE + longer)
 }
@@ -558,7 +558,7 @@ pub(crate) fn follow(
 ) -> anyhow::Result<bool> {
     let question = AdminRequest {
         accept: "text/event-stream",
-        ..Question::get(path)
+        ..AdminRequest::get(path)
     };
     wait(async {
         let (stream, _) = connect(data_dir).await?;

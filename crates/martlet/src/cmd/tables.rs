@@ -10,7 +10,7 @@ use martlet_api::Status;
 use martlet_broker::Actions;
 use martlet_control::callers::Caller;
 use martlet_control::text::typed;
-use martlet_control::use_cases::{Effect, FindRuleSet, FindTeamId, UseCase, UseCaseError};
+use martlet_control::use_cases::{UseCaseEffect, FindRuleSet, FindTeamId, UseCase, UseCaseError};
 use martlet_control::{Reloaded, UserPlaces};
 use martlet_registry::{FILE, Location, Owner, Registry};
 

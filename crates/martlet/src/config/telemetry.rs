@@ -1,7 +1,7 @@
 //! What is stored of what devices measure.
 
 use martlet_control::telemetry::{
-    DEVICE, DecodeLimits, Decoder, FILE, Format, Holder, KeyTemplate, Location, Rule, Settings,
+    DEVICE, DecodeLimits, Decoder, FILE, Format, Holder, KeyTemplate, Location, TelemetryRule, Settings,
     TelemetryKept, TelemetrySettings, TopicTemplate, TypeKept,
 };
 

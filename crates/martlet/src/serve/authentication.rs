@@ -10,7 +10,7 @@ use martlet_control::authentication::{AuthenticationChain, KeyFault, Policy};
 use martlet_control::devices::{DeviceError, Devices};
 use martlet_control::discovery::Discovery;
 use martlet_control::shared_registry::SharedRegistry;
-use martlet_reactor::{Answer, Authenticator, ScreenedAnswer};
+use martlet_reactor::{LoginAnswer, Authenticator, ScreenedAnswer};
 use tokio::runtime::Handle;
 
 use crate::config::NodeConfig;

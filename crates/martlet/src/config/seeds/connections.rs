@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{NAMES, Names, unusable};
+use super::{NAMES, SettingNames, unusable};
 use crate::config::load::ConfigError;
 use crate::config::schema::{Value, key};
 use crate::config::sinks::BRIDGE;

@@ -1,6 +1,6 @@
 //! What is served by HTTP, and the log, by the names of other programs.
 
-use super::{GENERIC, Names, Variables, authority, unusable};
+use super::{GENERIC, SettingNames, Variables, authority, unusable};
 use crate::config::load::{ConfigError, Effective, HttpAddress, HttpListenerTable, Sourced};
 use crate::config::schema::{Value, key};
 

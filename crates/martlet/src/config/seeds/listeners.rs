@@ -2,7 +2,7 @@
 
 use std::net::{ToSocketAddrs as _, UdpSocket};
 
-use super::{Names, authority, unusable};
+use super::{SettingNames, authority, unusable};
 use crate::config::load::{ConfigError, ListenerTable, Sourced};
 use crate::config::schema::{Value, key};
 

@@ -1,6 +1,6 @@
 //! Forwarding to NATS by the names of another program: a sink `nats/service-mqtt`.
 
-use super::{Names, Variables, unusable};
+use super::{SettingNames, Variables, unusable};
 use crate::config::load::{ConfigError, Effective};
 use crate::config::schema::Value;
 

@@ -3,7 +3,7 @@
 
 use martlet_integrate::webhook::METHODS;
 
-use super::{Names, unusable};
+use super::{SettingNames, unusable};
 use crate::config::load::ConfigError;
 use crate::config::schema::Value;
 
