@@ -116,7 +116,7 @@ pub use control::{
 };
 pub use health::{Health, HealthReport, Reader};
 pub use latencies::Latencies;
-pub use memory::{CountBytes, MemoryHeld, MemoryReport};
+pub use memory::{CountBytes, MemoryHeld, MemoryReport, part_of_memory};
 pub use metrics::MetricsFormat;
 pub use statistics::SysStatistics;
 pub use store::{PinnedStore, StoreSize, StoreState};
