@@ -63,6 +63,7 @@ pub mod csv;
 pub mod devices;
 pub mod discovery;
 pub mod event_archive;
+mod event_fields;
 pub mod event_log;
 mod event_words;
 pub mod explain;

@@ -22,7 +22,6 @@ pub(crate) use entry::Happened;
 use entry::{EntryContent, EventOf};
 pub(crate) use filter::has_topic;
 pub use filter::{Filter, Kinds, NoKind, Sample};
-pub(crate) use line::packet_name;
 pub use line::{FeedEvent, Gone};
 pub use lines::EventTexts;
 pub use panel::{Frame, Panel};
