@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use crate::id::ConnectionId;
 
-/// Connections whose packets wait for the store, a part or another shard: so that all others need not be
-/// looked at when these go on.
+/// Connections whose packets wait for the store, a part or another shard: so that all others need
+/// not be looked at when these go on.
 #[derive(Debug, Default)]
 pub(crate) struct HeldBack {
     /// Another shard's mailbox is full: publishers are held back.
