@@ -44,7 +44,7 @@ impl Shard {
         let id = self.connections.id_of(index);
         let timeout_ms = u64::from(self.settings.limits.authenticate_timeout_secs) * 1000;
         let timer = Timer::ConnectDeadline(id);
-        let timer = self.wheel.arm(cx.now.mono_ms + timeout_ms, timer);
+        let timer = self.timers.wheel.arm(cx.now.mono_ms + timeout_ms, timer);
         let connection = self.connections.at(index);
         connection.phase = Phase::Authenticating;
         let certificate = connection
@@ -52,7 +52,7 @@ impl Shard {
             .and_then(|state| state.certificate.take());
         // The client has done its part: the authenticator has a deadline of its own.
         if let Some(deadline) = connection.deadline.replace(timer) {
-            self.wheel.cancel(deadline);
+            self.timers.wheel.cancel(deadline);
         }
         let waiting = WaitingConnect::new(request);
         let request = &waiting.request;
@@ -236,13 +236,14 @@ impl Shard {
     ) -> Option<Refusal> {
         let listener = self.connections.at(index).listener();
         // It was on its way from another shard when that changed.
-        if asking_instead(&self.authentications.asking, listener).is_some() {
+        if asking_instead(&self.lobby.authentications.asking, listener).is_some() {
             return Some(RefusalCause::CredentialsRequired.into());
         }
         let ConnectingClient { request, login, .. } = client;
         let permit = login.permit.as_ref();
         if let Some(permit) = permit
             && let Some(reason) = self
+                .lobby
                 .authentications
                 .revocation_of(&permit.identity, permit.known)
                 .filter(|_| !fault::is(Fault::RevokedWhileWaiting))
@@ -268,7 +269,7 @@ impl Shard {
         let left_ms = ends_wall_ms.saturating_sub(cx.now.wall_ms);
         let left_ms = left_ms.min(IDENTITY_LOOK_MS);
         let timer = Timer::IdentityEnd(id);
-        self.wheel.arm(cx.now.mono_ms + left_ms, timer);
+        self.timers.wheel.arm(cx.now.mono_ms + left_ms, timer);
     }
 
     /// The clock may have been set since: whether it is over is seen now.
@@ -295,7 +296,7 @@ impl Shard {
 
     /// All connections of revoked users end, and clients of theirs on the way in are refused.
     pub(crate) fn revoke(&mut self, now_ms: u64, revocations: &[Revocation]) {
-        self.authentications.revoke(now_ms, revocations);
+        self.lobby.authentications.revoke(now_ms, revocations);
         self.begin_review(None);
     }
 
@@ -329,7 +330,7 @@ impl Shard {
 
     /// At these listeners clients are asked who they are from now on.
     pub(crate) fn ask_at(&mut self, listeners: Arc<[Arc<ListenerPolicy>]>) {
-        self.authentications.asking = listeners;
+        self.lobby.authentications.asking = listeners;
         self.begin_review(None);
     }
 
@@ -368,11 +369,11 @@ impl Shard {
 
     /// Gives a connection the present policy of its listener, if that asks now and did not before.
     pub(crate) fn renew_listener(&mut self, index: u32) -> bool {
-        if self.authentications.asking.is_empty() {
+        if self.lobby.authentications.asking.is_empty() {
             return false;
         }
         let listener = self.connections.at(index).listener();
-        let Some(now) = asking_instead(&self.authentications.asking, listener) else {
+        let Some(now) = asking_instead(&self.lobby.authentications.asking, listener) else {
             return false;
         };
         self.connections.at(index).client_mut().listener = now;
@@ -402,12 +403,12 @@ impl Shard {
         let token = permit
             .as_ref()
             .map_or(PermitToken::NONE, |permit| permit.token);
-        if token != PermitToken::NONE && self.routes.permits(tenant, topic, token) {
+        if token != PermitToken::NONE && self.router.cache.permits(tenant, topic, token) {
             return true;
         }
         let permits = self.rules_permit(session, Actions::PUBLISH, topic);
         if permits {
-            self.routes.set_permitted(tenant, topic, token);
+            self.router.cache.set_permitted(tenant, topic, token);
         }
         permits
     }

@@ -112,7 +112,7 @@ impl Shard {
             None => {
                 let granted = (session_present, expiry_secs);
                 let connack = self.encode_connack(index, &request, data.as_deref(), granted);
-                if self.wants.any(Wants::PACKETS.and(Wants::CLIENTS)) {
+                if self.telling.wants.any(Wants::PACKETS.and(Wants::CLIENTS)) {
                     let connect = (PacketType::Connect, None, request.remaining_bytes);
                     self.tell_packet(cx, index, connect, false);
                 }
@@ -241,7 +241,7 @@ impl Shard {
     /// The record that the CONNACK waits for does not become durable: the client is told so, and
     /// its connection ends. What of its session was recorded stays.
     pub(crate) fn refuse_unrecorded<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
-        let limit = self.store_limit();
+        let limit = self.store.limit();
         let reason = ReasonCode::ServerUnavailable;
         let connection = self.connections.at(index);
         if !connection.flags.part() {
@@ -308,7 +308,7 @@ impl Shard {
             self.tell_attached(cx, id);
         } else {
             connection
-                .output_mut(&mut self.pool)
+                .output_mut(&mut self.buffers.pool)
                 .extend_from_slice(connack);
             self.output_appended(cx, index);
         }
@@ -383,7 +383,7 @@ impl Shard {
         state.flags.set_keeps_qos0(keeps_qos0);
         let has_subscriptions = state.subscriptions.len() > 0;
         if let Some(timer) = state.expiry_timer.take() {
-            self.wheel.cancel(timer);
+            self.timers.wheel.cancel(timer);
         }
         self.sessions.set_part(session, part.is_some());
         self.return_user_session(cx, session);
@@ -422,9 +422,9 @@ impl Shard {
             .min(self.settings.limits.topic_alias_outbound);
         let owner = self.sessions.id_of(session);
         self.leave_lobby(index);
+        self.connections.accepted += 1;
         let connection = self.connections.at(index);
         connection.accept(owner);
-        self.accepted_count += 1;
         connection.version = request.version;
         connection.flags.set_bridge(request.bridge);
         connection
@@ -440,35 +440,25 @@ impl Shard {
             connection.make_rare().aliases = Some(aliases);
         }
         let exchange = request.authentication_method.as_ref();
-        let exchange = exchange.map(|method| self.authentications.accepted(method));
+        let exchange = exchange.map(|method| self.lobby.authentications.accepted(method));
         match exchange {
             Some(exchange) => connection.make_rare().exchange = Some(Box::new(exchange)),
             None => drop(connection.take_rare(|rare| rare.exchange.take())),
         }
         connection.received(cx.now.mono_ms);
         if let Some(timer) = connection.deadline.take() {
-            self.wheel.cancel(timer);
+            self.timers.wheel.cancel(timer);
         }
         let keep_alive_ms = connection.keep_alive_ms();
         let id = self.connections.id_of(index);
         if keep_alive_ms > 0 {
             let due_ms = cx.now.mono_ms + u64::from(keep_alive_ms);
-            let timer = self.wheel.arm(due_ms, Timer::KeepAlive(id));
+            let timer = self.timers.wheel.arm(due_ms, Timer::KeepAlive(id));
             self.connections.at(index).deadline = Some(timer);
         }
         self.begin_trace(session);
         if !self.connections.at(index).flags.part() {
             self.counters.connects_accepted += 1;
-        }
-    }
-
-    /// The ceiling also holds for clients that want none or, before v5, cannot be told.
-    /// Without a ceiling it is the client's own [MQTT-3.2.2-22].
-    fn keep_alive_in_force(&self, requested_secs: u16) -> u16 {
-        match self.settings.limits.keep_alive_max_secs {
-            0 => requested_secs,
-            ceiling if requested_secs == 0 => ceiling,
-            ceiling => requested_secs.min(ceiling),
         }
     }
 
@@ -564,7 +554,10 @@ impl Shard {
         let is_proved = permit.is_some() && user_name.is_some();
         let is_device = is_proved && permit.is_some_and(|permit| permit.identity.is_device);
         let client_id = Arc::clone(&session.client_id);
-        let keep_alive_secs = self.keep_alive_in_force(request.keep_alive_secs);
+        let keep_alive_secs = self
+            .settings
+            .limits
+            .keep_alive_in_force(request.keep_alive_secs);
         let gauge = &self.memory.clients;
         let client = self.connections.at(index).client_mut();
         client.set_names(client_id, user_name, gauge);

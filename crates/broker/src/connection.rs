@@ -553,6 +553,8 @@ impl Connection {
 pub(crate) struct Connections {
     arena: Arena<Connection>,
     generation: u32,
+    /// Those of them that have been accepted and have not ended.
+    pub(crate) accepted: usize,
 }
 
 impl Connections {

@@ -108,7 +108,7 @@ impl Shard {
         if again {
             let timeout_ms = u64::from(self.settings.limits.authenticate_timeout_secs) * 1000;
             let timer = Timer::ReauthenticationDeadline(id);
-            exchange.deadline = Some(self.wheel.arm(cx.now.mono_ms + timeout_ms, timer));
+            exchange.deadline = Some(self.timers.wheel.arm(cx.now.mono_ms + timeout_ms, timer));
         }
         self.ask_step(cx, index, step);
         Ok(())
@@ -211,14 +211,14 @@ impl Shard {
             authentication_data: data,
             ..Auth::new(reason)
         };
-        self.scratch.clear();
-        auth.encode(&mut self.scratch);
-        if self.scratch.len() > connection.packet_bytes_max as usize {
+        self.buffers.scratch.clear();
+        auth.encode(&mut self.buffers.scratch);
+        if self.buffers.scratch.len() > connection.packet_bytes_max as usize {
             let why = "authentication needs larger packets than the client takes";
             return Err(PacketError::rule(ReasonCode::PacketTooLarge, why));
         }
-        let output = connection.output_mut(&mut self.pool);
-        output.extend_from_slice(&self.scratch);
+        let output = connection.output_mut(&mut self.buffers.pool);
+        output.extend_from_slice(&self.buffers.scratch);
         self.output_appended(cx, index);
         Ok(())
     }
@@ -280,7 +280,7 @@ impl Shard {
         if let Some(exchange) = exchange_of(self.connections.at(id.index)) {
             exchange.turn = ExchangeTurn::Over;
             if let Some(timer) = exchange.deadline.take() {
-                self.wheel.cancel(timer);
+                self.timers.wheel.cancel(timer);
             }
         }
         let Some(session) = self.connections.at(id.index).session() else {
@@ -292,7 +292,7 @@ impl Shard {
         if !is_same || state.tenant != identity.tenant {
             return Err(refused(RefusalCause::ReauthenticatedAsOther));
         }
-        if let Some(reason) = self.authentications.revocation_of(&identity, known) {
+        if let Some(reason) = self.lobby.authentications.revocation_of(&identity, known) {
             return Err(refused(RefusalCause::Revoked(reason)));
         }
         let proved = (identity.user_name.clone(), identity.proof);
@@ -320,7 +320,10 @@ impl Shard {
         reason: ReasonCode,
         why: Refusal,
     ) {
-        if self.wants.any(Wants::CONNECTIONS.and(Wants::CLIENTS))
+        if self
+            .telling
+            .wants
+            .any(Wants::CONNECTIONS.and(Wants::CLIENTS))
             && let Some(session) = self.connections.at(index).session()
         {
             let event = Event::ReauthenticationRefused { reason, why };

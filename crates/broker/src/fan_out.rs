@@ -32,23 +32,20 @@ use crate::shard::Shard;
 use crate::work::{FAN_OUTS, NEW_BYTES_PER_UNIT, NODE, RECEIVER};
 
 impl Shard {
-    /// A message of this publisher is being fanned out: the next one comes behind it.
-    #[cold]
-    pub(crate) fn is_fanning_out_of(&mut self, publisher: Option<SessionAddress>) -> bool {
-        self.fan_outs.has(publisher)
-    }
-
     /// Fans a message out, behind those of the same publisher.
     pub(crate) fn fan_out<N: Node>(&mut self, cx: &mut Cx<'_, N>, delivery: Delivery) {
         let publisher = delivery.message.publication().publisher;
         if let Some(publisher) = publisher {
-            if let Some(behind) = self.fan_outs.behind.get_mut(&publisher) {
+            if let Some(behind) = self.router.fan_outs.behind.get_mut(&publisher) {
                 behind.push_back(delivery);
                 return;
             }
-            self.fan_outs.behind.insert(publisher, VecDeque::new());
+            self.router
+                .fan_outs
+                .behind
+                .insert(publisher, VecDeque::new());
         }
-        self.fan_outs.queue.push_back(FanOut {
+        self.router.fan_outs.queue.push_back(FanOut {
             publisher,
             current: delivery,
             receivers: Receivers::default(),
@@ -59,17 +56,17 @@ impl Shard {
 
     /// Continues the messages that are being fanned out, up to their part of this turn.
     pub(crate) fn continue_fan_outs<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
-        for _ in 0..AT_ONCE.min(self.fan_outs.queue.len()) {
+        for _ in 0..AT_ONCE.min(self.router.fan_outs.queue.len()) {
             if self.work.is_past(FAN_OUTS) {
                 return;
             }
-            let Some(mut fan_out) = self.fan_outs.queue.pop_front() else {
+            let Some(mut fan_out) = self.router.fan_outs.queue.pop_front() else {
                 return;
             };
             cx.effects.is_fanning_out = true;
-            let receipts = self.receipts.receivers();
+            let receipts = self.parts.receipts.receivers();
             let is_done = self.serve_share(cx, &mut fan_out);
-            fan_out.receipts += self.receipts.receivers() - receipts;
+            fan_out.receipts += self.parts.receipts.receivers() - receipts;
             cx.effects.is_fanning_out = false;
             self.settle(cx);
             if is_done {
@@ -78,7 +75,7 @@ impl Shard {
                     let message = fan_out.current.message.publication();
                     self.tell_receivers(cx, &message, fan_out.receipts);
                 }
-                let Some(next) = self.fan_outs.next_of(fan_out.publisher) else {
+                let Some(next) = self.router.fan_outs.next_of(fan_out.publisher) else {
                     self.hold_publisher(cx, fan_out.publisher, false);
                     continue;
                 };
@@ -86,8 +83,8 @@ impl Shard {
                 fan_out.receivers = Receivers::default();
                 fan_out.receipts = 0;
             }
-            let last = self.fan_outs.queue.len().min(AT_ONCE - 1);
-            self.fan_outs.queue.insert(last, fan_out);
+            let last = self.router.fan_outs.queue.len().min(AT_ONCE - 1);
+            self.router.fan_outs.queue.insert(last, fan_out);
         }
     }
 
@@ -124,7 +121,7 @@ impl Shard {
 
     /// A message of one of our clients is being fanned out on some shard, or that is over.
     pub(crate) fn publisher_held(&mut self, session: SessionId, on: bool) {
-        let held = &mut self.fan_outs.held;
+        let held = &mut self.router.fan_outs.held;
         if on {
             *held.entry(session).or_default() += 1;
             return;
@@ -137,7 +134,7 @@ impl Shard {
             return;
         }
         held.remove(&session);
-        let index = self.live_session(session);
+        let index = self.sessions.live(session);
         let connection = index.and_then(|index| self.sessions.at(index).connection());
         if let Some(connection) = connection {
             self.queue_input(connection);
@@ -157,11 +154,13 @@ impl Shard {
             self.gather_some(cx, current, receivers);
         }
         let publication = current.message.publication();
-        let mut routing = self.begin_routing(publication, Some(current.message.clone()));
+        let mut routing = self
+            .buffers
+            .begin_routing(publication, Some(current.message.clone()));
         routing.recorded = current.recorded;
         routing.had = &current.had;
         let is_done = self.serve_some(cx, receivers, &mut routing);
-        self.end_routing(routing);
+        self.buffers.end_routing(routing);
         is_done
     }
 
@@ -241,14 +240,16 @@ impl Shard {
         if groups.is_empty() {
             return;
         }
-        let mut routing = self.begin_routing(message.publication(), Some(message.clone()));
+        let mut routing = self
+            .buffers
+            .begin_routing(message.publication(), Some(message.clone()));
         routing.recorded = delivery.recorded;
         routing.had = &delivery.had;
         for group in groups {
             // It has one subscription here, so nothing is to be put together.
             self.serve(cx, Target::group(group), &[], &mut routing);
         }
-        self.end_routing(routing);
+        self.buffers.end_routing(routing);
     }
 
     /// Serves receivers that have been gathered; true: there are no more.

@@ -8,23 +8,15 @@
 pub(crate) mod list;
 
 use crate::node::{Cx, Node};
-use crate::session::permit::Permit;
 use crate::shard::Shard;
 
 impl Shard {
     /// A client has published: lists it if it is a device.
     #[inline]
     pub(crate) fn note_heard<N: Node>(&mut self, cx: &Cx<'_, N>, session: u32) {
-        if self.heard.is_wanted() {
+        if self.noted.heard.is_wanted() {
             self.list_heard(session, list::round(cx.now.mono_ms));
         }
-    }
-
-    /// Whether a device has published since it logged in; none: it is no device, or nobody asks for
-    /// the list.
-    pub(crate) fn has_published(&self, permit: &Permit) -> Option<bool> {
-        let is_listed = self.heard.is_wanted() && permit.identity.is_device;
-        is_listed.then_some(permit.heard != 0)
     }
 
     fn list_heard(&mut self, session: u32, round: u8) {
@@ -35,7 +27,7 @@ impl Shard {
             return;
         }
         if let Some(device) = &permit.identity.user_name
-            && self.heard.add(permit.identity.tenant, device)
+            && self.noted.heard.add(permit.identity.tenant, device)
         {
             permit.heard = round;
         }

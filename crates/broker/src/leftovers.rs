@@ -15,7 +15,7 @@ impl Shard {
     pub fn leftovers(&self) -> Vec<(&'static str, usize)> {
         let of_clients =
             |timer: &&Timer| !matches!(timer, Timer::RetainedSweep | Timer::QueueExpiry);
-        let timers = self.wheel.armed().filter(of_clients).count();
+        let timers = self.timers.wheel.armed().filter(of_clients).count();
         let tables = [
             ("connections", self.connections.iter().count()),
             ("lobby connections", self.lobby.len()),
@@ -28,22 +28,28 @@ impl Shard {
             ("client identifiers", self.sessions.client_count()),
             (
                 "queues of sessions that have ended",
-                self.ended_queues.len(),
+                self.waiting.ended_queues.len(),
             ),
             ("filters", self.subscribers.tree.len()),
             ("share groups", self.groups.len()),
             ("share group messages", self.groups.own_traffic.len()),
-            ("subscriptions to be answered", self.subacks.len()),
-            ("bytes of answers", self.subacks.bytes()),
+            (
+                "subscriptions to be answered",
+                self.subscribing.subacks.len(),
+            ),
+            ("bytes of answers", self.subscribing.subacks.bytes()),
             ("clients that are held back", self.held_count()),
             ("timers", timers),
-            ("what waits for the store", self.gated_count()),
-            ("messages to be routed", self.awaiting_routed.len()),
-            ("messages with receipts that are due", self.receipts.due()),
-            ("messages to be counted", self.receipts.counting()),
+            ("what waits for the store", self.store.gate.len()),
+            ("messages to be routed", self.router.awaiting.len()),
+            (
+                "messages with receipts that are due",
+                self.parts.receipts.due(),
+            ),
+            ("messages to be counted", self.parts.receipts.counting()),
             ("operators to be answered", self.operations.len()),
-            ("connections to be ended", self.closing.len()),
-            ("ends that wait for their turn", self.ends.len()),
+            ("connections to be ended", self.waiting.closing.len()),
+            ("ends that wait for their turn", self.waiting.ends.len()),
         ];
         let left = tables.into_iter().filter(|(_, count)| *count > 0);
         left.collect()

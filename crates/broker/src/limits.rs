@@ -250,6 +250,29 @@ limits! {
 }
 
 impl Limits {
+    /// Whether how fast a client may publish has a limit.
+    #[inline]
+    pub(crate) fn has_publish_rate(&self) -> bool {
+        self.publish_rate > 0 || self.publish_bytes_rate > 0
+    }
+
+    /// The Keep Alive in force for a client that asks for this one, seconds.
+    // The ceiling also holds for clients that want none or, before v5, cannot be told.
+    // Without a ceiling it is the client's own [MQTT-3.2.2-22].
+    pub(crate) fn keep_alive_in_force(&self, requested_secs: u16) -> u16 {
+        match self.keep_alive_max_secs {
+            0 => requested_secs,
+            ceiling if requested_secs == 0 => ceiling,
+            ceiling => requested_secs.min(ceiling),
+        }
+    }
+
+    /// Whether a payload is longer than it may be.
+    pub(crate) fn is_payload_too_long(&self, payload: &[u8]) -> bool {
+        let most = self.payload_bytes as usize;
+        most > 0 && payload.len() > most
+    }
+
     /// Time that a client waits for its CONNACK while the store does not write, and after which
     /// such a node is not ready, seconds.
     pub fn store_patience_secs(&self) -> u32 {

@@ -69,7 +69,7 @@ impl Shard {
         let id = self.connections.insert(connection);
         let timeout_ms = u64::from(timeout_secs) * 1000;
         let due_ms = cx.now.mono_ms + timeout_ms;
-        let timer = self.wheel.arm(due_ms, Timer::ConnectDeadline(id));
+        let timer = self.timers.wheel.arm(due_ms, Timer::ConnectDeadline(id));
         self.connections.at(id.index).deadline = Some(timer);
         self.lobby.enter();
         id
@@ -117,7 +117,8 @@ impl Shard {
             }
         };
         let listener = self.connections.at(index).listener();
-        if listener.authenticate || self.authentications.checks_bans && listener.own.is_none() {
+        if listener.authenticate || self.lobby.authentications.checks_bans && listener.own.is_none()
+        {
             self.ask_who(cx, index, request, password, step);
             return Admission::Here;
         }
@@ -258,7 +259,7 @@ impl Shard {
     ) -> Result<(), (ReasonCode, RefusalCause)> {
         let address = self.connections.at(index).address();
         let limits = &self.settings.limits;
-        if self.stopping {
+        if self.lobby.stopping {
             // 0x8B is a reason of DISCONNECT only [MQTT-3.2.2-8].
             let cause = RefusalCause::ServerStopping;
             return Err((ReasonCode::ServerUnavailable, cause));
@@ -319,7 +320,7 @@ impl Shard {
                 Limit::RetainAvailable.into(),
             ));
         }
-        if self.is_payload_too_long(will.payload) {
+        if self.settings.limits.is_payload_too_long(will.payload) {
             let reason = match connect.version.is_v5() {
                 true => ReasonCode::PacketTooLarge,
                 false => ReasonCode::NotAuthorized,
@@ -461,16 +462,16 @@ impl Shard {
         let bytes_max = connection.packet_bytes_max as usize;
         let mut connack = ConnAck::new(false, reason);
         connack.properties.reason_string = reason_string;
-        self.scratch.clear();
-        connack.encode(version, &mut self.scratch);
-        if self.scratch.len() > bytes_max {
+        self.buffers.scratch.clear();
+        connack.encode(version, &mut self.buffers.scratch);
+        if self.buffers.scratch.len() > bytes_max {
             connack.properties.reason_string = None;
-            self.scratch.clear();
-            connack.encode(version, &mut self.scratch);
+            self.buffers.scratch.clear();
+            connack.encode(version, &mut self.buffers.scratch);
         }
-        if self.scratch.len() <= bytes_max {
-            let output = connection.output_mut(&mut self.pool);
-            output.extend_from_slice(&self.scratch);
+        if self.buffers.scratch.len() <= bytes_max {
+            let output = connection.output_mut(&mut self.buffers.pool);
+            output.extend_from_slice(&self.buffers.scratch);
             self.output_appended(cx, index);
         }
     }
@@ -518,10 +519,10 @@ impl Shard {
         let connection = self.connections.at(index);
         connection.phase = Phase::Closing;
         if let Some(timer) = connection.deadline.take() {
-            self.wheel.cancel(timer);
+            self.timers.wheel.cancel(timer);
         }
         // What has come is not looked at any more.
-        self.pool.put(connection.input.take());
+        self.buffers.pool.put(connection.input.take());
         self.leave_lobby(index);
         self.charge_buffers(index);
         let own = self.connections.at(index).listener().own;

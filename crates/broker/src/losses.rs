@@ -8,8 +8,6 @@
 
 pub(crate) mod lost;
 
-use core::cmp::Reverse;
-
 use martlet_permission::{Limit, RefusalCause, TenantId};
 
 use crate::counters::DropReason;
@@ -22,7 +20,6 @@ use crate::node::{Cx, Node};
 use crate::report::GroupDetail;
 use crate::shard::Shard;
 use crate::shortened::{digest_work, shortened};
-use crate::timer::Timer;
 use crate::work::LOSS;
 
 /// Losses that are told in one turn.
@@ -86,7 +83,7 @@ impl Shard {
             let owner = QueueOwner::Session(self.sessions.id_of(index));
             let losses = self.losses_of(owner);
             if losses.is_some_and(|losses| losses.begin(reason)) {
-                self.tell_at(0, owner, reason);
+                self.timers.tell_losses_at(0, owner, reason);
             }
         }
     }
@@ -114,7 +111,7 @@ impl Shard {
     ) {
         let tells = match owner {
             QueueOwner::Session(id) => self.tells(id.index, Wants::CONNECTIONS),
-            QueueOwner::Group(_) => self.wants.any(Wants::CONNECTIONS),
+            QueueOwner::Group(_) => self.telling.wants.any(Wants::CONNECTIONS),
         };
         if tells && self.losses_of(owner).is_some() {
             for reason in DropReason::ALL {
@@ -127,14 +124,9 @@ impl Shard {
     /// Tells of those whose time has come.
     pub(crate) fn tell_due_losses<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
         for _ in 0..TOLD_PER_TURN {
-            let Some(Reverse((due_ms, owner, reason))) = self.losses_to_tell.due.peek().copied()
-            else {
-                return;
-            };
-            if due_ms > cx.now.mono_ms {
+            let Some((owner, reason)) = self.timers.losses.take_due(cx.now.mono_ms) else {
                 break;
-            }
-            self.losses_to_tell.due.pop();
+            };
             match self.tell_untold(cx, owner, (reason, None), "") {
                 true => self.tell_again(cx.now.mono_ms, owner, reason),
                 false => {
@@ -144,9 +136,7 @@ impl Shard {
                 }
             }
         }
-        if let Some(due_ms) = self.losses_to_tell.first_ms() {
-            self.wheel.arm(due_ms, Timer::Losses);
-        }
+        self.timers.await_losses();
     }
 
     /// The share groups of this shard, of those with these Topic Filters.
@@ -170,24 +160,14 @@ impl Shard {
 
     fn tell_again(&mut self, now_ms: u64, owner: QueueOwner, reason: DropReason) {
         if let LossNotice::Every(every_ms) = LossNotice::of(reason) {
-            self.tell_at(now_ms + every_ms, owner, reason);
-        }
-    }
-
-    fn tell_at(&mut self, due_ms: u64, owner: QueueOwner, reason: DropReason) {
-        let first_ms = self.losses_to_tell.first_ms();
-        self.losses_to_tell
-            .due
-            .push(Reverse((due_ms, owner, reason)));
-        if first_ms.is_none_or(|first_ms| due_ms < first_ms) {
-            self.wheel.arm(due_ms, Timer::Losses);
+            self.timers.tell_losses_at(now_ms + every_ms, owner, reason);
         }
     }
 
     fn losses_of(&mut self, owner: QueueOwner) -> Option<&mut Losses> {
         match owner {
             QueueOwner::Session(id) => {
-                let index = self.live_session(id)?;
+                let index = self.sessions.live(id)?;
                 self.sessions.losses_if_any(index)
             }
             QueueOwner::Group(id) => self.groups.losses(id),

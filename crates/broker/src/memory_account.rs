@@ -6,6 +6,8 @@ use crate::gauge::MemoryGauge;
 use crate::memory::MemoryLoan;
 use crate::memory_use::Growth;
 use crate::node::{MemoryPressure, Node};
+use crate::pressure::relief::Relief;
+use crate::session::queue::Window;
 
 /// Turns between two counts of what waits to be used again, which changes slowly.
 const TURNS_PER_LOOK_AT_POOLS: u32 = 64;
@@ -49,6 +51,8 @@ pub(crate) struct MemoryAccount {
     pub(crate) client_bytes_max: usize,
     /// Bytes of output that may wait for one client now.
     pub(crate) output_bytes_max: usize,
+    /// The search for clients that hold much, while memory is short.
+    pub(crate) relief: Relief,
 }
 
 impl MemoryAccount {
@@ -69,6 +73,7 @@ impl MemoryAccount {
             growth: Growth::default(),
             client_bytes_max: usize::MAX,
             output_bytes_max,
+            relief: Relief::default(),
         }
     }
 
@@ -129,5 +134,14 @@ impl MemoryAccount {
             self.told_ms = now_ms;
         }
         is_told
+    }
+
+    /// The same for what is added: with memory spent, what is in the store is not in memory as
+    /// well.
+    pub(crate) fn window_for_more(&self, window: Window) -> Window {
+        match window {
+            Window::Front if self.is_spent() => Window::Nothing,
+            window => window,
+        }
     }
 }

@@ -95,7 +95,7 @@ impl Shard {
             let why = "only a part without an identity takes messages of all tenants";
             return end_part(cx, spec.id, ReasonCode::NotAuthorized, why);
         }
-        if self.stopping {
+        if self.lobby.stopping {
             let why = "the server is shutting down";
             return end_part(cx, spec.id, ReasonCode::ServerUnavailable, why);
         }
@@ -293,7 +293,8 @@ impl Shard {
         };
         let id = self.connections.id_of(connection);
         if let Some(part) = self.parts.at(id) {
-            part.recent.entered(self.records.last(), &self.records);
+            part.recent
+                .entered(self.store.records.last(), &self.store.records);
         }
     }
 
@@ -309,7 +310,7 @@ impl Shard {
         let id = self.connections.id_of(connection);
         self.parts
             .at(id)
-            .is_some_and(|part| part.recent.is_first_durable(queued, &self.records))
+            .is_some_and(|part| part.recent.is_first_durable(queued, &self.store.records))
     }
 
     fn part_settles<N: Node>(
@@ -356,7 +357,7 @@ impl Shard {
             let settled = self.puback_received(cx, session, token, reason);
             debug_assert!(settled.is_ok());
         }
-        self.answered = None;
+        self.waiting.answered = None;
         self.pump(cx, session);
         self.sessions.at(session).outbound.rest();
         self.end_hold_if_room(cx, session);
@@ -383,7 +384,7 @@ impl Shard {
         let due_ms = cx.now.mono_ms + u64::from(after_ms);
         if let Some(part) = self.parts.at(connection) {
             part.later.push((due_ms, token));
-            self.wheel.arm(due_ms, Timer::PartLater(connection));
+            self.timers.wheel.arm(due_ms, Timer::PartLater(connection));
         }
     }
 

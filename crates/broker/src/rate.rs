@@ -40,7 +40,7 @@ impl Shard {
         id: ConnectionId,
         header: &FixedHeader,
     ) -> Result<Pace, PacketError> {
-        if header.packet_type != PacketType::Publish || !self.has_rates {
+        if header.packet_type != PacketType::Publish || !self.settings.limits.has_publish_rate() {
             return Ok(Pace::Within);
         }
         self.pace_of_publish(cx, id, header)
@@ -73,7 +73,7 @@ impl Shard {
             RateExceeded::DropQos0 if is_qos0 => Ok(Pace::Within),
             RateExceeded::Delay | RateExceeded::DropQos0 => {
                 if !core::mem::replace(&mut spent.is_awaited, true) {
-                    self.wheel.arm(due_ms, Timer::RateOver(id));
+                    self.timers.wheel.arm(due_ms, Timer::RateOver(id));
                     self.tell_delay(cx, id.index);
                 }
                 Ok(Pace::Later)
@@ -145,7 +145,11 @@ impl Shard {
         self.counters.publishes_received += 1;
         self.counters.publishes_refused += 1;
         self.counters.publishes_dropped += 1;
-        if self.wants.any(Wants::CONNECTIONS.and(Wants::CLIENTS)) {
+        if self
+            .telling
+            .wants
+            .any(Wants::CONNECTIONS.and(Wants::CLIENTS))
+        {
             let id = self.connections.id_of(index);
             let spent = self.connections.at(index).make_spent();
             spent.dropped += 1;
@@ -154,7 +158,7 @@ impl Shard {
                 let topic = topic.or(aliased.as_deref()).unwrap_or_default();
                 spent.topic = (&*shortened(topic)).into();
                 let due_ms = cx.now.mono_ms + TOLD_MS;
-                self.wheel.arm(due_ms, Timer::RateDrops(id));
+                self.timers.wheel.arm(due_ms, Timer::RateDrops(id));
             }
         }
         Ok(false)

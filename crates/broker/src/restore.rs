@@ -36,7 +36,7 @@ impl Shard {
     /// ([`QueueRead`](crate::QueueRead)).
     pub fn begin_run(&mut self, run: Run) {
         self.begin_names(run);
-        self.reads_back = true;
+        self.store.reads_back = true;
         self.work.unbounded = true;
     }
 
@@ -132,6 +132,7 @@ impl Shard {
                 state.flags.set_put_off(true);
             }
             let timer = self
+                .timers
                 .wheel
                 .arm(now.mono_ms + left_ms, Timer::SessionExpiry(id));
             self.sessions.at(session).expiry_timer = Some(timer);
@@ -141,7 +142,7 @@ impl Shard {
             let delay_ms = u64::from(will.delay_secs) * 1000;
             let left_ms = delay_ms.min(expiry_ms).saturating_sub(gone_ms);
             let due_ms = now.mono_ms + left_ms.max(grace_ms);
-            let timer = self.wheel.arm(due_ms, Timer::WillDelay(id));
+            let timer = self.timers.wheel.arm(due_ms, Timer::WillDelay(id));
             self.sessions.at(session).will_timer = Some(timer);
         }
         let state = self.sessions.at(session);
@@ -175,7 +176,7 @@ impl Shard {
         if !released {
             self.sessions.at(index).accounting.matched += 1;
             self.counters.matched += 1;
-            self.receipts.add(entry.id, part);
+            self.parts.receipts.add(entry.id, part);
         }
         if let EnqueuedAs::Retained(copy) = entry.why {
             let subscriptions = &mut self.sessions.at(index).subscriptions;
@@ -225,10 +226,10 @@ impl Shard {
             self.restored_member(cx, index, record);
             return self.settle(cx);
         }
-        if self.enter_lane_subscription(session.session, record) {
+        if self.parts.lanes.enter_subscription(session.session, record) {
             if !fault::is(Fault::LaneRouteStays) {
                 // What was routed again meanwhile was routed without it.
-                self.routes.begin_anew();
+                self.router.cache.begin_anew();
             }
             return;
         }
@@ -291,7 +292,7 @@ impl Shard {
 
     /// The place of a restored session whose subscriptions and messages come back too.
     fn restorable(&mut self, session: SessionAddress) -> Option<u32> {
-        let index = self.live_session(session.session)?;
+        let index = self.sessions.live(session.session)?;
         self.sessions.at(index).durable.then_some(index)
     }
 }

@@ -28,7 +28,8 @@ impl Shard {
             .and_then(|publisher| self.sessions.get(publisher.session));
         let client_id = || session.map(|session| Arc::clone(&session.client_id));
         let at_ms = publication.received_wall_ms;
-        self.retained_ends
+        self.noted
+            .retained_ends
             .note(place, of, RetainedEnd::Cleared, at_ms, client_id);
     }
 
@@ -41,7 +42,8 @@ impl Shard {
         let at_ms = now.wall_ms.saturating_sub(ago_ms);
         let client = message.client();
         let client_id = || client.map(|client| Arc::clone(&client.client_id));
-        self.retained_ends
+        self.noted
+            .retained_ends
             .note(place, of, RetainedEnd::Expired, at_ms, client_id);
     }
 
@@ -61,6 +63,6 @@ impl Shard {
         {
             self.note_expired(cx.now, &message);
         }
-        self.retained_ends.of(tenant, filter)
+        self.noted.retained_ends.of(tenant, filter)
     }
 }

@@ -78,6 +78,7 @@ impl Shard {
             self.permits.renew(permit);
         }
         let revoked = self
+            .lobby
             .authentications
             .revocation_of(&permit.identity, permit.known)
             .filter(|_| !fault::is(Fault::RevokedStays));
@@ -105,7 +106,7 @@ impl Shard {
         let units = self.settings.work.turn / PART_OF_TURN;
         while self.work.done - began < units {
             if let Some(id) = self.permits.reviews.revoked.pop() {
-                if let Some(session) = self.live_session(id) {
+                if let Some(session) = self.sessions.live(id) {
                     self.return_all_shared(cx, session);
                 }
             } else if let Some(place) = self.permits.reviews.next_place() {
@@ -113,15 +114,11 @@ impl Shard {
                     self.review(place);
                 }
             } else {
-                self.end_review();
+                self.permits.end_review();
                 break;
             }
             self.work.add(NODE);
             self.settle(cx);
         }
-    }
-
-    fn end_review(&mut self) {
-        self.permits.end_review();
     }
 }

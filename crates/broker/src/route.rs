@@ -3,6 +3,7 @@
 //! Topics repeat, so each shard remembers a topic's route: which shards want it, and its own
 //! subscribers. Epochs of the node's and of its own index tell whether a route still holds.
 
+pub(crate) mod router;
 pub(crate) mod routes;
 
 use core::ops::ControlFlow;
@@ -26,7 +27,7 @@ use crate::record::{MessageRecord, Record};
 use crate::retained::{RetainedChange, is_own};
 use crate::routing::{Match, Origin, Routed, Routing, Target};
 use crate::session::Session;
-use crate::shard::{Shard, StoreState};
+use crate::shard::Shard;
 use crate::subscribe::subscribers::Subscriber;
 use crate::work::{DELIVERY_BYTES, NODE, PERMIT, ROUTE};
 use routes::Attention;
@@ -95,16 +96,16 @@ impl Shard {
         retained: Option<(u64, Option<MessageId>)>,
     ) -> Routed {
         let place = self.current_route(cx, publication.tenant, publication.topic);
-        let route = &mut self.routes.routes[place];
+        let route = &mut self.router.cache.routes[place];
         route.is_within_limits = true;
         let wanted = route.wanted();
         let fans_out = self.fans_out(place, publication.publisher, publication.payload.len());
-        let mut routing = self.begin_routing(publication, message);
+        let mut routing = self.buffers.begin_routing(publication, message);
         let others = wanted.shards & !(1 << self.id.0);
         let must_record = retained.is_some() || origin.receipt.is_some();
         let durable = wanted.class.has(InterestClass::DURABLE) && publication.qos > QoS::AtMostOnce
             || wanted.class.has(InterestClass::KEEPS_QOS0)
-                && self.keeps_for_parts(publication.qos, must_record);
+                && self.store.keeps_for_parts(publication.qos, must_record);
         let recorded = durable || must_record;
         routing.recorded = recorded;
         let record = if recorded {
@@ -133,7 +134,7 @@ impl Shard {
             return self.fan_out_here(cx, routing, (durable, others), record);
         }
         let has_receiver = self.deliver_route(cx, place, &mut routing);
-        let attention = self.routes.routes[place].attention;
+        let attention = self.router.cache.routes[place].attention;
         if !has_receiver && (others == 0 || attention.is_forbidden()) {
             self.note_unmatched(place, &routing);
         } else if attention.is_only_all() {
@@ -143,7 +144,7 @@ impl Shard {
         if durable && others == 0 {
             self.append(cx, Record::Routed(publication.id));
         }
-        self.end_routing(routing);
+        self.buffers.end_routing(routing);
         if !matched {
             self.counters.messages_unmatched += 1;
         }
@@ -153,18 +154,6 @@ impl Shard {
             other_shards: others,
             record,
         }
-    }
-
-    /// A message is kept for parts that keep QoS 0 messages. One of QoS 0 does not wait for the
-    /// store: while that does not keep up, only what is recorded anyway is kept.
-    fn keeps_for_parts(&self, qos: QoS, must_record: bool) -> bool {
-        if qos > QoS::AtMostOnce {
-            return true;
-        }
-        let has_room = must_record
-            || self.store_state() == StoreState::KeepsUp
-            || fault::is(Fault::KeptQos0IgnoresStore);
-        has_room && !fault::is(Fault::KeptQos0NotRecorded)
     }
 
     /// Whether a message is fanned out: it has too many receivers for one turn, or for one in which
@@ -177,12 +166,12 @@ impl Shard {
         publisher: Option<SessionAddress>,
         payload_len: usize,
     ) -> bool {
-        let route = &self.routes.routes[place];
+        let route = &self.router.cache.routes[place];
         let receivers = route.matches.len();
         route.fans_out
-            || receivers * (payload_len + DELIVERY_BYTES) > self.copied_in_a_crowd
+            || receivers * (payload_len + DELIVERY_BYTES) > self.router.copied_in_a_crowd
                 && self.is_for_too_many(receivers, payload_len)
-            || !self.fan_outs.is_empty() && self.is_fanning_out_of(publisher)
+            || !self.router.fan_outs.is_empty() && self.router.fan_outs.has(publisher)
     }
 
     /// A message would hold others up if it were routed at once.
@@ -210,12 +199,12 @@ impl Shard {
             answer_to: durable.then_some(self.id),
         };
         if durable {
-            *self.awaiting_routed.get_or_default(delivery.message.id()) += 1;
+            self.router.await_shards(delivery.message.id(), 1);
         }
         if delivery.message.id().asks_for_receipts() {
             self.receivers_counted_later(&routing.publication);
         }
-        self.end_routing(routing);
+        self.buffers.end_routing(routing);
         self.fan_out(cx, delivery);
         Routed {
             retained_full: None,
@@ -233,6 +222,7 @@ impl Shard {
         }
         let client = self.publishing_client(routing.publication.publisher);
         let message = self
+            .buffers
             .messages
             .make(&routing.publication, client, &self.memory.gauge);
         routing.message.insert(message).clone()
@@ -241,7 +231,12 @@ impl Shard {
     /// A publication as a message that is kept for long.
     pub(crate) fn copy(&mut self, publication: &Publication<'_>) -> Message {
         let client = self.publishing_client(publication.publisher);
-        Message::new(publication, client, &mut self.scratch, &self.memory.gauge)
+        Message::new(
+            publication,
+            client,
+            &mut self.buffers.scratch,
+            &self.memory.gauge,
+        )
     }
 
     /// The client that published a message which this shard received.
@@ -281,19 +276,21 @@ impl Shard {
             };
             return self.fan_out(cx, delivery);
         }
-        let mut routing = self.begin_routing(message.publication(), Some(message.clone()));
+        let mut routing = self
+            .buffers
+            .begin_routing(message.publication(), Some(message.clone()));
         routing.recorded = recorded;
         routing.had = &had;
-        let receivers = self.receipts.receivers();
+        let receivers = self.parts.receipts.receivers();
         let has_receiver = self.deliver_route(cx, place, &mut routing);
-        if !has_receiver && self.routes.is_forbidden(place) {
+        if !has_receiver && self.router.cache.is_forbidden(place) {
             self.note_unmatched(place, &routing);
         }
         if message.id().asks_for_receipts() {
-            let receivers = self.receipts.receivers() - receivers;
+            let receivers = self.parts.receipts.receivers() - receivers;
             self.tell_receivers(cx, &routing.publication, receivers);
         }
-        self.end_routing(routing);
+        self.buffers.end_routing(routing);
         if recorded {
             let id = message.id();
             cx.effects.batches[usize::from(from.0)].push(ShardMessage::Routed(id));
@@ -309,8 +306,10 @@ impl Shard {
         had: &[SessionEpoch],
     ) {
         let place = self.current_route(cx, message.tenant(), message.topic());
-        let wanted = self.routes.routes[place].wanted();
-        let mut routing = self.begin_routing(message.publication(), Some(message.clone()));
+        let wanted = self.router.cache.routes[place].wanted();
+        let mut routing = self
+            .buffers
+            .begin_routing(message.publication(), Some(message.clone()));
         routing.recorded = true;
         if !fault::is(Fault::RoutedAgainToAll) {
             routing.had = had;
@@ -326,17 +325,12 @@ impl Shard {
         if others == 0 {
             self.append(cx, Record::Routed(message.id()));
         }
-        self.end_routing(routing);
+        self.buffers.end_routing(routing);
     }
 
     /// Another shard has recorded its entries of a message.
     pub(crate) fn routed_answer_received<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: MessageId) {
-        let Some(missing) = self.awaiting_routed.get_mut(&id) else {
-            return;
-        };
-        *missing -= 1;
-        if *missing == 0 {
-            self.awaiting_routed.remove(&id);
+        if self.router.shard_has_recorded(id) {
             self.append(cx, Record::Routed(id));
         }
     }
@@ -353,7 +347,8 @@ impl Shard {
             let id = routing.publication.id;
             self.append(cx, Record::Routed(id));
         } else if recorded {
-            self.awaiting_routed
+            self.router
+                .awaiting
                 .insert_new(message.id(), shards.count_ones());
         }
         let mut left = shards;
@@ -373,8 +368,8 @@ impl Shard {
     /// The place of the topic's route, computed anew if an index has changed.
     #[inline(always)]
     fn current_route<N: Node>(&mut self, cx: &Cx<'_, N>, tenant: TenantId, topic: &str) -> usize {
-        let place = self.routes.place(tenant, topic);
-        let route = &mut self.routes.routes[place];
+        let place = self.router.cache.place(tenant, topic);
+        let route = &mut self.router.cache.routes[place];
         // Read before the indexes are: a change in between is seen again.
         let epoch = cx.node.interest_epoch(route.key) + self.subscribers.epochs.at(route.key);
         if route.epoch == epoch {
@@ -395,7 +390,7 @@ impl Shard {
         (place, epoch): (usize, u64),
     ) {
         self.counters.routes_walked += 1;
-        let route = &mut self.routes.routes[place];
+        let route = &mut self.router.cache.routes[place];
         route.epoch = epoch;
         let (wanted, steps) = cx
             .node
@@ -404,10 +399,10 @@ impl Shard {
         (route.wanted_by, route.wanted_as) = (wanted.shards, wanted.class);
         if self.parts.lanes.any() {
             let class = self.wanted_by_lanes(tenant, topic);
-            let route = &mut self.routes.routes[place];
+            let route = &mut self.router.cache.routes[place];
             route.wanted_as = route.wanted_as.and(class);
         }
-        let route = &mut self.routes.routes[place];
+        let route = &mut self.router.cache.routes[place];
         if fault::is(Fault::EpochReadAfterIndex) {
             route.epoch = cx.node.interest_epoch(route.key) + self.subscribers.epochs.at(route.key);
         }
@@ -443,16 +438,16 @@ impl Shard {
         if self.permits.is_checked() {
             self.drop_forbidden_matches(place, topic);
         }
-        let route = &self.routes.routes[place];
+        let route = &self.router.cache.routes[place];
         let is_wanted =
             route.wanted_by & !(1 << self.id.0) != 0 || route.fans_out || !route.matches.is_empty();
         if is_wanted && !route.attention.is_only_all() {
-            self.forget_unmatched(place, tenant, topic);
+            self.noted.unmatched.forget(place, tenant, topic);
         }
-        let route = &self.routes.routes[place];
+        let route = &self.router.cache.routes[place];
         if place != 0 {
             // It may have become smaller: what is fanned out has no matches here.
-            self.routes.bytes = self.routes.bytes + route.bytes() - bytes;
+            self.router.cache.bytes = self.router.cache.bytes + route.bytes() - bytes;
         }
     }
 
@@ -461,43 +456,18 @@ impl Shard {
     /// session may do changes. A share group's members are each looked at when it is their turn.
     #[cold]
     fn drop_forbidden_matches(&mut self, place: usize, topic: &str) {
-        let mut matches = core::mem::take(&mut self.routes.routes[place].matches);
+        let mut matches = core::mem::take(&mut self.router.cache.routes[place].matches);
         let subscribed = matches.len();
         self.work.add(subscribed as u64 * PERMIT);
         matches.retain(|found| {
             let session = found.target.as_session();
             session.is_none_or(|session| self.permits(session, Actions::RECEIVE, topic))
         });
-        let route = &mut self.routes.routes[place];
+        let route = &mut self.router.cache.routes[place];
         if matches.len() < subscribed {
             route.attention = Attention::FORBIDDEN;
         }
         route.matches = matches;
-    }
-
-    #[inline]
-    pub(crate) fn begin_routing<'a>(
-        &mut self,
-        publication: Publication<'a>,
-        message: Option<Message>,
-    ) -> Routing<'a> {
-        let mut templates = self.routing_buffers.0.take().unwrap_or_default();
-        templates.clear();
-        Routing {
-            publication,
-            message,
-            recorded: false,
-            had: &[],
-            templates,
-        }
-    }
-
-    #[inline]
-    pub(crate) fn end_routing(&mut self, routing: Routing<'_>) {
-        self.routing_buffers.0 = Some(routing.templates);
-        if let Some(message) = routing.message {
-            self.messages.put_back(message);
-        }
     }
 
     /// Hands the message to this shard's subscribers; false if there is none.
@@ -510,7 +480,7 @@ impl Shard {
         routing: &mut Routing<'_>,
     ) -> bool {
         // Delivering never routes another message, so the matches are not needed meanwhile.
-        let matches = core::mem::take(&mut self.routes.routes[place].matches);
+        let matches = core::mem::take(&mut self.router.cache.routes[place].matches);
         // A write takes some 100 units of work, and is none: thousands of receivers are written to
         // after those who wait for something of their own.
         let was_fanning_out = cx.effects.is_fanning_out;
@@ -526,7 +496,7 @@ impl Shard {
             rest = &rest[count..];
         }
         cx.effects.is_fanning_out = was_fanning_out;
-        self.routes.routes[place].matches = matches;
+        self.router.cache.routes[place].matches = matches;
         matched
     }
 
@@ -544,7 +514,7 @@ impl Shard {
     ) -> bool {
         let Some(session) = target.as_session() else {
             if let Some(group) = target.as_group()
-                && !self.group_had(group, routing.had)
+                && !self.groups.had(group, routing.had)
             {
                 self.group_message_received(cx, group, routing);
             }

@@ -86,7 +86,7 @@ impl Shard {
             && publish
                 .packet_id
                 .is_some_and(|id| self.has_receipt(session, id));
-        if is_repeated || self.is_payload_too_long(publish.payload) {
+        if is_repeated || self.settings.limits.is_payload_too_long(publish.payload) {
             return false;
         }
         let id = self.connections.id_of(index);
@@ -300,6 +300,7 @@ impl Shard {
             return Some(Refusal::untold(RefusalCause::Forbidden, detail));
         }
         if let Some(reason) = self
+            .lobby
             .authentications
             .revocation_of(&permit.identity, permit.known)
         {
@@ -342,7 +343,7 @@ impl Shard {
             received_mono_ms: cx.now.mono_ms,
             hops: 0,
         };
-        let mut routing = self.begin_routing(publication, None);
+        let mut routing = self.buffers.begin_routing(publication, None);
         let qos = granted.min(qos);
         self.deliver(
             cx,
@@ -352,7 +353,7 @@ impl Shard {
             false,
             SubscriptionIds::new(),
         );
-        self.end_routing(routing);
+        self.buffers.end_routing(routing);
     }
 
     /// The time to register is over, if that is what ends with the credentials of this client.

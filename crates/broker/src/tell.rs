@@ -31,7 +31,7 @@ impl Shard {
     /// From now on these events are wanted. Clients that are traced by name are from this call on,
     /// those that are traced by address when the search comes to them.
     pub(crate) fn set_events<N: Node>(&mut self, cx: &mut Cx<'_, N>, interest: Arc<EventInterest>) {
-        self.wants = Wants::of(&interest);
+        self.telling.wants = Wants::of(&interest);
         for (tenant, client_id) in &interest.traced.clients {
             if let Some(session) = self.sessions.find(*tenant, client_id) {
                 self.trace(session, true);
@@ -52,7 +52,7 @@ impl Shard {
             let all = self.telling.traced.range((after, Bound::Unbounded));
             let some: Vec<SessionId> = all.take(PLACES_PER_STEP as usize).copied().collect();
             for id in &some {
-                match self.live_session(*id) {
+                match self.sessions.live(*id) {
                     Some(session) => {
                         let traced = self.is_traced(session);
                         self.trace(session, traced);
@@ -99,7 +99,8 @@ impl Shard {
         let connection = state.connection();
         let address = connection.and_then(|index| self.connections.at(index).address());
         let address = address.map(|(address, _)| address);
-        self.wants.any(Wants::CLIENTS) && self.telling.traced().has(tenant, &client_id, address)
+        self.telling.wants.any(Wants::CLIENTS)
+            && self.telling.traced().has(tenant, &client_id, address)
     }
 
     /// A session has a connection: it is looked whether it is traced.
@@ -113,8 +114,8 @@ impl Shard {
     /// Events of a kind are told of a session.
     #[inline]
     pub(crate) fn tells(&mut self, session: u32, kind: Wants) -> bool {
-        self.wants.any(kind.and(Wants::CLIENTS))
-            && (self.wants.any(kind) || self.sessions.at(session).flags.traced())
+        self.telling.wants.any(kind.and(Wants::CLIENTS))
+            && (self.telling.wants.any(kind) || self.sessions.at(session).flags.traced())
     }
 
     /// That a client comes or goes is told; of parts of the node it is not, unless
@@ -133,8 +134,8 @@ impl Shard {
         address: Option<IpAddr>,
     ) -> bool {
         let (tenant, client_id) = client.unwrap_or((TenantId(0), ""));
-        self.wants.any(Wants::CONNECTIONS)
-            || self.wants.any(Wants::CLIENTS)
+        self.telling.wants.any(Wants::CONNECTIONS)
+            || self.telling.wants.any(Wants::CLIENTS)
                 && self.telling.traced().has(tenant, client_id, address)
     }
 
@@ -147,7 +148,7 @@ impl Shard {
 
     fn tells_topic(&mut self, session: u32, kind: Wants, topic: &str) -> bool {
         self.tells(session, kind)
-            || self.wants.any(Wants::TOPICS) && self.telling.traced().has_topic(topic)
+            || self.telling.wants.any(Wants::TOPICS) && self.telling.traced().has_topic(topic)
     }
 
     /// A drop of a message is told.
@@ -157,8 +158,8 @@ impl Shard {
 
     /// The same where it is no session's.
     pub(crate) fn tells_drop_of_group(&self, topic: &str) -> bool {
-        self.wants.any(Wants::DROPS)
-            || self.wants.any(Wants::TOPICS) && self.telling.traced().has_topic(topic)
+        self.telling.wants.any(Wants::DROPS)
+            || self.telling.wants.any(Wants::TOPICS) && self.telling.traced().has_topic(topic)
     }
 
     /// Reports the client's proved name before the result of the CONNECT on that connection.
@@ -256,8 +257,9 @@ impl Shard {
         publication: &Publication<'_>,
         matched: bool,
     ) {
-        if self.wants.any(Wants::PUBLISHED)
-            || self.wants.any(Wants::TOPICS) && self.telling.traced().has_topic(publication.topic)
+        if self.telling.wants.any(Wants::PUBLISHED)
+            || self.telling.wants.any(Wants::TOPICS)
+                && self.telling.traced().has_topic(publication.topic)
         {
             self.push_published(cx, Arc::clone(publisher), publication, matched);
         }
@@ -295,7 +297,10 @@ impl Shard {
             return;
         };
         if self.tells_topic(session, Wants::DELIVERED, topic) {
-            let output = self.connections.at(index).output_buffer(&mut self.pool);
+            let output = self
+                .connections
+                .at(index)
+                .output_buffer(&mut self.buffers.pool);
             let left = output.qos0;
             output.to_be_told.push_back(ToBeTold {
                 left,
@@ -371,7 +376,8 @@ impl Shard {
     ) {
         let owner = self.connections.at(index).owner();
         let session = owner.and_then(|owner| self.sessions.get(owner));
-        if !self.wants.any(Wants::PACKETS) && !session.is_some_and(|session| session.flags.traced())
+        if !self.telling.wants.any(Wants::PACKETS)
+            && !session.is_some_and(|session| session.flags.traced())
         {
             return;
         }
@@ -405,7 +411,7 @@ impl Shard {
         };
         let written = connection.take_told(connection.qos0_until(count));
         let owner = connection.owner();
-        if let Some(session) = owner.and_then(|owner| self.live_session(owner)) {
+        if let Some(session) = owner.and_then(|owner| self.sessions.live(owner)) {
             self.tell_written(cx, session, written);
         }
     }
@@ -421,7 +427,8 @@ impl Shard {
         };
         let session = connection.owner();
         let session = session.and_then(|owner| self.sessions.get(owner));
-        if !self.wants.any(Wants::PACKETS) && !session.is_some_and(|session| session.flags.traced())
+        if !self.telling.wants.any(Wants::PACKETS)
+            && !session.is_some_and(|session| session.flags.traced())
         {
             return;
         }

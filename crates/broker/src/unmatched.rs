@@ -12,10 +12,7 @@ pub(crate) mod topics;
 
 use std::sync::Arc;
 
-use martlet_permission::TenantId;
-
 use crate::heard::list;
-use crate::report::UnmatchedTopic;
 use crate::routing::Routing;
 use crate::shard::Shard;
 use topics::Reach;
@@ -25,7 +22,7 @@ impl Shard {
     #[cold]
     #[inline(never)]
     pub(crate) fn note_unmatched(&mut self, place: usize, routing: &Routing<'_>) {
-        let reach = match self.routes.is_forbidden(place) {
+        let reach = match self.router.cache.is_forbidden(place) {
             true => Reach::Forbidden,
             false => Reach::Nobody,
         };
@@ -38,7 +35,7 @@ impl Shard {
     #[inline(never)]
     pub(crate) fn note_only_all(&mut self, place: usize, routing: &Routing<'_>) {
         let round = list::round(routing.publication.received_mono_ms);
-        if self.routes.begins(place, round) {
+        if self.router.cache.begins(place, round) {
             self.note_reach(place, routing, Reach::OnlyAll);
         }
     }
@@ -49,7 +46,7 @@ impl Shard {
             return;
         }
         let (own, sessions) = (self.id, &self.sessions);
-        self.unmatched.note(place, publication, reach, || {
+        self.noted.unmatched.note(place, publication, reach, || {
             let publisher = publication.publisher?;
             if publisher.shard == own {
                 let session = sessions.get(publisher.session)?;
@@ -58,15 +55,5 @@ impl Shard {
             let client = routing.message.as_ref()?.client()?;
             Some(Arc::clone(&client.client_id))
         });
-    }
-
-    /// The route of a topic was computed anew, and has receivers; `place` is that of the route.
-    pub(crate) fn forget_unmatched(&mut self, place: usize, tenant: TenantId, topic: &str) {
-        self.unmatched.forget(place, tenant, topic);
-    }
-
-    /// The topics of a tenant to which messages were published while nobody was subscribed.
-    pub(crate) fn unmatched_topics(&self, tenant: TenantId) -> Vec<UnmatchedTopic> {
-        self.unmatched.of(tenant)
     }
 }

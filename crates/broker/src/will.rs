@@ -89,7 +89,7 @@ impl Shard {
             Some(delay_secs) => {
                 let due_ms = cx.now.mono_ms + u64::from(delay_secs) * 1000;
                 let id = self.sessions.id_of(index);
-                let timer = self.wheel.arm(due_ms, Timer::WillDelay(id));
+                let timer = self.timers.wheel.arm(due_ms, Timer::WillDelay(id));
                 self.sessions.at(index).will_timer = Some(timer);
             }
         }
@@ -111,7 +111,7 @@ impl Shard {
         self.replace_will(index, None);
         let session = self.sessions.at(index);
         if let Some(timer) = session.will_timer.take() {
-            self.wheel.cancel(timer);
+            self.timers.wheel.cancel(timer);
         }
     }
 
@@ -138,7 +138,7 @@ impl Shard {
         let session = self.sessions.at(index);
         let tenant = session.tenant;
         if let Some(timer) = session.will_timer.take() {
-            self.wheel.cancel(timer);
+            self.timers.wheel.cancel(timer);
         }
         let publisher = self.address_of(index);
         let now = cx.now;
@@ -170,7 +170,7 @@ impl Shard {
         };
         // A full retained store drops the retaining, not the Will.
         let routed = self.route(cx, publication, origin);
-        if self.wants.any(TOLD_OF_PUBLISHED) {
+        if self.telling.wants.any(TOLD_OF_PUBLISHED) {
             self.tell_published(cx, index, &publication, routed.matched);
         }
         if will_of.is_some() && routed.record == RecordNumber(0) {

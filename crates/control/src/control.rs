@@ -29,22 +29,24 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use martlet_broker::{Command, Limits, PartIdentity, PartSpec, Realm, ShardId, TenantId};
+use martlet_broker::{
+    Command, EventInterest, Limits, PartIdentity, PartSpec, Realm, ShardId, TenantId,
+};
 use martlet_integrate::Part;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 
 use crate::authentication::{AuthenticationChain, LockedClient, LockedOut, Policy};
 use crate::facts::NodeFacts;
-use crate::feed::{Feed, PushState};
+use crate::feed::{Bounds, Feed, PushState};
 use crate::health::Health;
 use crate::history::History;
-use crate::journal::Journal;
+use crate::journal::{Journal, TablesNow};
 use crate::latencies::Latencies;
 use crate::lock::lock;
 use crate::log_limit::LogLimit;
 use crate::logging::Logging;
-use crate::memory::Outside;
+use crate::memory::{Outside, part_of_memory};
 use crate::presence::{ClientPresence, Presence};
 use crate::request::slots::RequestSlots;
 use crate::store::{PinnedStore, StoreSize, StoreState};
@@ -123,6 +125,16 @@ pub struct ControlParts {
     pub user_places: UserPlaces,
     /// Some listener without credentials of its own takes clients without any.
     pub takes_anonymous: bool,
+    /// How many events are kept.
+    pub events_kept: Bounds,
+    /// Events that are always wanted, as the shards know already.
+    pub events: EventInterest,
+    /// Memory of the node, bytes; none: no limit is known.
+    pub memory_bytes: Option<usize>,
+    /// The `.env` that the configuration was read from.
+    pub environment_file: Option<String>,
+    /// What the node is set up with.
+    pub facts: NodeFacts,
 }
 
 impl ControlParts {
@@ -142,6 +154,11 @@ impl ControlParts {
             push: None,
             user_places: UserPlaces::default(),
             takes_anonymous: false,
+            events_kept: Bounds::default(),
+            events: EventInterest::default(),
+            memory_bytes: None,
+            environment_file: None,
+            facts: NodeFacts::default(),
         }
     }
 }
@@ -190,42 +207,48 @@ pub struct Control {
 impl Control {
     /// The control plane of a node whose shards are running.
     pub fn new(parts: ControlParts) -> Self {
-        let journal = Journal::of_node(&parts.info.command_options);
-        if let Some(chain) = &parts.chain {
+        let part = parts.memory_bytes.map(part_of_memory);
+        let tables = parts.chain.as_ref().map(|chain| {
             let (policy, others) = (chain.clone(), chain.clone());
-            journal.set_tables(
+            TablesNow::new(
                 move || policy.policy().tables().cloned(),
                 move || others.policy().has_rules_of_others(),
-            );
-        }
+            )
+        });
+        let journal = Journal::of_node(&parts.info.command_options, tables, part);
         let shards: Arc<dyn Shards> = Arc::from(parts.shards);
         let told = Arc::clone(&shards);
-        let feed = Arc::new(Feed::new(Box::new(move |interest| {
+        let tell = move |interest: Arc<EventInterest>| {
             for shard in 0..told.count() {
                 let interest = Arc::clone(&interest);
                 told.send(ShardId(shard), Command::SetEvents(interest));
             }
-        })));
+        };
+        let feed = Feed::new(Box::new(tell), parts.events_kept, parts.events);
+        let feed = Arc::new(match part {
+            Some(bytes) => feed.within(bytes),
+            None => feed,
+        });
         if let Some(logging) = &parts.logging {
             traces::follow_traces(logging, &feed);
         }
         Self {
             shards,
-            outside: Outside::default(),
+            outside: Outside::new(part),
             feed,
             events_taken: watch::Sender::new(0),
-            presence: Presence::new(&parts.info.listeners),
+            presence: Presence::new(&parts.info.listeners, part),
             history: History::default(),
             push: parts.push,
             silence_told: OnceLock::new(),
             log_limit: Mutex::default(),
             info: parts.info,
-            health: Health::default(),
+            health: Health::new(parts.environment_file),
             journal,
             chain: parts.chain,
             logging: parts.logging,
             users: Mutex::new(parts.user_places),
-            facts: Mutex::default(),
+            facts: Mutex::new(Arc::new(parts.facts)),
             anonymous: AtomicBool::new(parts.takes_anonymous),
             started: Instant::now(),
             clients_maximum: AtomicU64::new(0),

@@ -4,11 +4,11 @@
 use std::fmt::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
 
-use martlet_broker::{Event, EventInterest, EventNotice, TenantId};
+use martlet_broker::{Event, EventInterest, EventNotice, Limit, TenantId};
 use tracing::{Level, debug, enabled, info, trace, warn};
 
+use crate::event_fields::EventFields;
 use crate::event_words::{headline, why};
-use crate::feed::packet_name;
 use crate::journal::WordedRemedy;
 use crate::log_limit::LeftOut;
 
@@ -24,15 +24,6 @@ pub(crate) fn interest() -> EventInterest {
     }
 }
 
-macro_rules! line {
-    ($is_traced:expr, $level:ident, $($field:tt)*) => {
-        match $is_traced {
-            true => $level!(target: TRACED, $($field)*),
-            false => $level!($($field)*),
-        }
-    };
-}
-
 /// The target of lines of what is traced, which the filter lets through whatever the level is.
 pub(crate) const TRACED: &str = "martlet_control::event_log::traced";
 
@@ -46,29 +37,39 @@ pub(crate) fn write(
     is_traced: bool,
     left_out: LeftOut,
 ) {
+    if !is_traced && !is_written(&told.event) {
+        return;
+    }
     let told = &*told.shown();
     let EventNotice { head, event } = told;
     let (text, client_id) = (headline(told), &*head.client_id);
     let tenant = (head.tenant != TenantId::default()).then_some(head.tenant.0);
     let address = || AddressText::of(head.address);
-    // There may be one for each packet: nothing is made for a line that is not written.
-    macro_rules! frequent {
-        ($level:ident, $($field:tt)*) => {
+    let said = EventFields::of(told);
+    let topic = said.topic.unwrap_or_default();
+    let filter = said.filter.unwrap_or_default();
+    // Lines of what is frequent are of `info` where it is traced.
+    macro_rules! line {
+        (debug, $($field:tt)*) => { line!(debug or info, $($field)*) };
+        (trace, $($field:tt)*) => { line!(trace or info, $($field)*) };
+        (info, $($field:tt)*) => { line!(info or info, $($field)*) };
+        (warn, $($field:tt)*) => { line!(warn or warn, $($field)*) };
+        ($level:ident or $traced:ident, $($field:tt)*) => {
             match is_traced {
-                true => info!(target: TRACED, client_id, $($field)*, "{text}"),
-                false => $level!(client_id, $($field)*, "{text}"),
+                true => $traced!(target: TRACED, $($field)*, "{text}"),
+                false => $level!($($field)*, "{text}"),
             }
         };
     }
     match event {
-        Event::Authenticated { proof, .. } => frequent!(
+        Event::Authenticated { .. } => line!(
             debug,
+            client_id,
             user_name = head.proved(),
-            method = proof.name(),
+            method = said.method,
             address = &*address()
         ),
         Event::Connected(client) => line!(
-            is_traced,
             info,
             client_id,
             tenant,
@@ -76,89 +77,72 @@ pub(crate) fn write(
             claimed_user_name = head.claimed(),
             version = %client.version,
             address = &*address(),
-            session_present = client.flags.session_present(),
-            "{text}"
+            session_present = client.flags.session_present()
         ),
-        Event::QueueFull {
-            messages, policy, ..
-        } => line!(
-            is_traced,
+        Event::QueueFull { .. } => line!(
             warn,
             owner = client_id,
-            messages,
-            policy = policy.name(),
+            messages = said.messages,
+            policy = said.policy,
             why = why(told).as_deref(),
-            remedy = worded.map(WordedRemedy::to_string).as_deref(),
-            "{text}"
+            remedy = worded.map(WordedRemedy::to_string).as_deref()
         ),
-        Event::TakenOver { by, .. } => {
-            frequent!(debug, address = &*address(), by = &*AddressText::of(*by));
-        }
-        Event::SessionEnded { cause, .. } => frequent!(debug, why = cause.text()),
-        Event::DeviceInactive {
-            last_message_ms,
-            after_secs,
-        } => line!(
-            is_traced,
+        Event::TakenOver { .. } => line!(
+            debug,
+            client_id,
+            address = &*address(),
+            by = &*AddressText::of(said.by)
+        ),
+        Event::SessionEnded { .. } => line!(debug, client_id, why = said.decision),
+        Event::DeviceInactive { .. } | Event::DeviceActive { .. } => line!(
             info,
             client_id,
             tenant,
-            last_message_ms,
-            after_secs,
-            "{text}"
+            last_message_ms = said.last_message_ms,
+            after_secs = said.inactive_after_secs
         ),
-        Event::DeviceActive { last_message_ms } => {
-            line!(
-                is_traced,
-                info,
-                client_id,
-                tenant,
-                last_message_ms,
-                "{text}"
-            );
+        Event::AlarmRaised(alarm) | Event::AlarmChanged(alarm) => line!(
+            info,
+            id = alarm.id,
+            name = &*alarm.name,
+            severity = alarm.severity,
+            state = alarm.state,
+            client_id,
+            tenant,
+            message = &*alarm.message
+        ),
+        Event::TwinChanged { .. } => {
+            let (side, version) = said.twin.unzip();
+            line!(debug, client_id, side, version);
         }
-        Event::AlarmRaised(alarm) | Event::AlarmChanged(alarm) => {
-            let (id, name, severity) = (alarm.id, &*alarm.name, alarm.severity);
-            let (state, message) = (alarm.state, &*alarm.message);
-            line!(
-                is_traced, info, id, name, severity, state, client_id, tenant, message, "{text}"
-            );
-        }
-        Event::TwinChanged { side, version, .. } => frequent!(debug, side, version),
-        Event::Subscribed { filter, qos, .. } => {
-            frequent!(debug, filter = &**filter, qos = *qos as u8);
-        }
-        Event::Unsubscribed { filter, .. } => frequent!(debug, filter = &**filter),
-        Event::Published(published) => frequent!(
+        Event::Subscribed { .. } => line!(debug, client_id, filter, qos = said.qos),
+        Event::Unsubscribed { .. } => line!(debug, client_id, filter),
+        Event::Published(_) => line!(
             debug,
-            topic = &*published.topic,
-            message_id = %published.id,
-            qos = published.qos as u8,
-            retain = published.retain,
-            bytes = published.payload_bytes,
-            matched = published.matched
+            client_id,
+            topic,
+            message_id = said.message_id.map(tracing::field::display),
+            qos = said.qos,
+            retain = said.retain,
+            bytes = said.payload_bytes,
+            matched = said.matched
         ),
-        Event::Delivered(delivered) => frequent!(
+        Event::Delivered(_) => line!(
             debug,
-            topic = &*delivered.topic,
-            message_id = %delivered.id,
-            qos = delivered.qos as u8,
-            latency_ms = delivered.latency_ms
+            client_id,
+            topic,
+            message_id = said.message_id.map(tracing::field::display),
+            qos = said.qos,
+            latency_ms = said.latency_ms
         ),
-        Event::Packet {
-            is_out,
-            packet_type,
-            packet_id,
-            remaining_bytes,
-            at_ms,
-            ..
-        } => frequent!(
+        Event::Packet { .. } => line!(
             trace,
-            direction = if *is_out { "out" } else { "in" },
-            packet = packet_name(*packet_type),
-            packet_id,
-            remaining_bytes,
-            at_ms
+            client_id,
+            direction = said.direction,
+            packet = said.packet,
+            packet_id = said.packet_id,
+            remaining_bytes = said.remaining_bytes,
+            at_ms = said.at_ms
         ),
         Event::Refused { .. }
         | Event::ReauthenticationRefused { .. }
@@ -173,6 +157,23 @@ pub(crate) fn write(
     }
 }
 
+/// The log has a line for such an event: there may be one for each packet, and nothing is made for
+/// a line that is not written.
+fn is_written(event: &Event) -> bool {
+    match event {
+        Event::Packet { .. } => enabled!(Level::TRACE),
+        Event::Authenticated { .. }
+        | Event::TakenOver { .. }
+        | Event::SessionEnded { .. }
+        | Event::TwinChanged { .. }
+        | Event::Subscribed { .. }
+        | Event::Unsubscribed { .. }
+        | Event::Published(_)
+        | Event::Delivered(_) => enabled!(Level::DEBUG),
+        _ => true,
+    }
+}
+
 /// Writes that something was refused, ended, dropped or delayed.
 fn write_end(
     told: &EventNotice,
@@ -183,15 +184,7 @@ fn write_end(
     let EventNotice { head, event } = told;
     let tenant = (head.tenant != TenantId::default()).then_some(head.tenant.0);
     let address = has_address(event).then(|| AddressText::of(head.address));
-    let (topic, filter) = match event {
-        Event::SubscribeRefused { .. } => (None, event.topic()),
-        _ => (event.topic().and_then(known), None),
-    };
-    let (message_id, limit) = match event {
-        Event::Dropped { stored, .. } => (stored.map(|id| id.to_string()), None),
-        Event::MessagesLost { limit, .. } => (None, limit.map(|limit| limit.limit.option())),
-        _ => (None, None),
-    };
+    let said = EventFields::of(told);
     let why = match event {
         // The reason says it.
         Event::Dropped {
@@ -206,22 +199,21 @@ fn write_end(
         .map(WordedRemedy::to_string);
     let left_out = (left_out.count > 0).then(|| left_out.to_string());
     let text = headline(told);
-    macro_rules! end {
-        ($level:ident) => {
-            line!(
-                is_traced,
-                $level,
+    macro_rules! line {
+        ($level:ident, $($target:tt)*) => {
+            $level!(
+                $($target)*
                 client_id = known(&head.client_id),
                 tenant,
                 user_name = head.proved(),
                 claimed_user_name = head.claimed(),
                 address = address.as_deref(),
-                topic,
-                filter,
-                message_id,
-                count = event.count(),
-                reason = event.reason(),
-                limit,
+                topic = said.topic,
+                filter = said.filter,
+                message_id = said.message_id.map(|id| id.to_string()),
+                count = said.count,
+                reason = said.reason,
+                limit = said.limit.map(Limit::option),
                 why = why.as_deref(),
                 remedy,
                 left_out,
@@ -229,10 +221,16 @@ fn write_end(
             )
         };
     }
-    match event {
-        Event::Disconnected { .. } => end!(info),
-        Event::MessagesLost { reason, .. } if reason.is_expected() => end!(info),
-        _ => end!(warn),
+    let is_expected = match event {
+        Event::Disconnected { .. } => true,
+        Event::MessagesLost { reason, .. } => reason.is_expected(),
+        _ => false,
+    };
+    match (is_traced, is_expected) {
+        (true, true) => line!(info, target: TRACED,),
+        (true, false) => line!(warn, target: TRACED,),
+        (false, true) => line!(info,),
+        (false, false) => line!(warn,),
     }
 }
 

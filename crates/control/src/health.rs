@@ -13,6 +13,7 @@ pub(crate) const STORE_FAILING: &str = "store_failing";
 /// What keeps a node from being ready, and what its operators should know.
 #[derive(Debug, Default)]
 pub struct Health {
+    environment_file: Option<String>,
     state: Mutex<State>,
 }
 
@@ -21,7 +22,6 @@ struct State {
     ready: bool,
     stopping: bool,
     warnings: Vec<String>,
-    environment_file: Option<String>,
     /// Those that may be withdrawn, by name.
     named: BTreeMap<&'static str, String>,
 }
@@ -57,6 +57,14 @@ pub struct HealthReport {
 }
 
 impl Health {
+    /// The health of a node whose configuration was read from this `.env` too.
+    pub(crate) fn new(environment_file: Option<String>) -> Self {
+        Self {
+            environment_file,
+            state: Mutex::default(),
+        }
+    }
+
     /// All listeners are open.
     pub fn set_ready(&self) {
         self.state().ready = true;
@@ -65,11 +73,6 @@ impl Health {
     /// The node is on its way out: send it no more clients.
     pub fn set_stopping(&self) {
         self.state().stopping = true;
-    }
-
-    /// The `.env` that the configuration was read from.
-    pub fn set_environment_file(&self, path: Option<String>) {
-        self.state().environment_file = path;
     }
 
     /// Something that operators should know.
@@ -102,7 +105,7 @@ impl Health {
         };
         HealthReport {
             status,
-            environment_file: state.environment_file.clone(),
+            environment_file: self.environment_file.clone(),
             connections_max: None,
             notes: Vec::new(),
             warnings: state

@@ -17,7 +17,7 @@ mod tls;
 mod web;
 mod worded_remedy;
 
-pub(crate) use commands::AclPlace;
+pub(crate) use commands::{AclPlace, TablesNow};
 pub(crate) use lacking::Lacking;
 pub(crate) use limits::by_limit as remedy_of_limit;
 pub(crate) use remedy::dropped as remedy_of_drop;
@@ -33,7 +33,7 @@ use martlet_broker::{
     Event, EventHead, EventKind, EventNotice, Refusal, TenantId, UserName, is_of_name,
 };
 use martlet_codec::ReasonCode;
-use martlet_registry::{GroupName, Snapshot};
+use martlet_registry::GroupName;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -189,29 +189,28 @@ impl Default for Journal {
 }
 
 impl Journal {
-    /// A journal of the node to which these options lead commands, as they are typed.
-    pub fn of_node(options: &str) -> Self {
+    /// A journal of the node to which these options lead commands, as they are typed. `tables` say
+    /// which team owns a tenant, and where the rules of a name stand; none: nobody knows.
+    /// `bytes_max` bounds what is kept, if that is less than what it takes anyhow.
+    pub(crate) fn of_node(
+        options: &str,
+        tables: Option<TablesNow>,
+        bytes_max: Option<usize>,
+    ) -> Self {
         let node = options.to_owned();
-        Self {
-            commands: commands::Commands::of_node(node),
+        let journal = Self {
+            commands: commands::Commands::of_node(node, tables),
             ..Self::default()
+        };
+        if let Some(bytes) = bytes_max {
+            journal.bound(bytes);
         }
+        journal
     }
 
     /// What to do about an event, if anything is known to help.
     pub fn worded_remedy(&self, told: &EventNotice) -> Option<WordedRemedy> {
         remedy::worded(told, &self.commands)
-    }
-
-    /// From now on this is told of the tables: which team owns a tenant, and where the rules of a
-    /// name stand; and whether rules come with tokens or a hook's answer too.
-    pub(crate) fn set_tables(
-        &self,
-        tables: impl Fn() -> Option<Arc<Snapshot>> + Send + Sync + 'static,
-        have_others: impl Fn() -> bool + Send + Sync + 'static,
-    ) {
-        let have_others = Box::new(have_others);
-        self.commands.tables.set(Box::new(tables), have_others);
     }
 
     /// The command that brings a deleted device or user of a tenant back.
@@ -372,7 +371,7 @@ impl Journal {
 
     /// Sets the number of bytes that it takes, approximately, at most: half of them for entries,
     /// half for the history of names.
-    pub(crate) fn set_bytes_max(&self, bytes: usize) {
+    fn bound(&self, bytes: usize) {
         let mut kept = self.lock();
         kept.set_bytes_max(BYTES_MAX.min(bytes / 2));
         kept.runs.set_bytes_max(bytes / 2);

@@ -63,6 +63,7 @@ pub mod csv;
 pub mod devices;
 pub mod discovery;
 pub mod event_archive;
+mod event_fields;
 pub mod event_log;
 mod event_words;
 pub mod explain;
@@ -116,7 +117,7 @@ pub use control::{
 };
 pub use health::{Health, HealthAudience, HealthReport};
 pub use latencies::Latencies;
-pub use memory::{CountBytes, MemoryHeld, MemoryReport};
+pub use memory::{CountBytes, MemoryHeld, MemoryReport, part_of_memory};
 pub use metrics::MetricsFormat;
 pub use statistics::SysStatistics;
 pub use store::{PinnedStore, StoreSize, StoreState};

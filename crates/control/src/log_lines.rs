@@ -500,13 +500,14 @@ fn next<'a>(rest: &mut &'a [u8]) -> Option<(u8, u8, &'a [u8])> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     use tracing::Subscriber;
     use tracing::span::{Attributes, Id, Record};
 
-    struct To(LogLines);
+    /// Notes what is logged.
+    pub(crate) struct To(pub(crate) LogLines);
 
     impl Subscriber for To {
         fn enabled(&self, _: &Metadata<'_>) -> bool {

@@ -3,7 +3,6 @@
 
 mod warning;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub(crate) use warning::warning;
@@ -32,11 +31,10 @@ pub struct MemoryReport {
 }
 
 /// What other parts of the node hold.
-#[derive(Default)]
 pub(crate) struct Outside {
     others: Mutex<Vec<Other>>,
-    /// Bytes that one kind may take at most; 0: no limit is known.
-    part: AtomicUsize,
+    /// Bytes that one kind may take at most; none: no limit is known.
+    part: Option<usize>,
 }
 
 /// One of them.
@@ -48,6 +46,13 @@ pub(crate) struct Other {
 }
 
 impl Outside {
+    pub(crate) fn new(part: Option<usize>) -> Self {
+        Self {
+            others: Mutex::default(),
+            part,
+        }
+    }
+
     pub(crate) fn add(&self, other: Other) {
         self.others().push(other);
     }
@@ -57,14 +62,16 @@ impl Outside {
         self.others.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Bounds what one kind may take, in bytes.
-    pub(crate) fn set_part(&self, bytes: usize) {
-        self.part.store(bytes, Ordering::Relaxed);
-    }
-
     /// Bytes that one kind may take; none: no limit is known.
     pub(crate) fn part(&self) -> Option<usize> {
-        let part = self.part.load(Ordering::Relaxed);
-        (part > 0).then_some(part)
+        self.part
     }
+}
+
+/// One kind of memory outside of the shards may take the limit divided by this number.
+const PARTS: usize = 16;
+
+/// Bytes that one kind of memory outside of the shards may take, of these for the node.
+pub fn part_of_memory(memory_bytes: usize) -> usize {
+    memory_bytes / PARTS
 }

@@ -113,10 +113,11 @@ pub struct Presence {
 }
 
 impl Presence {
-    /// The presence at a node that listens at these URLs, in the order of its listeners.
-    pub fn new(listeners: &[String]) -> Self {
+    /// The presence at a node that listens at these URLs, in the order of its listeners. Clients
+    /// that are not connected take about `bytes_max` at most; none: a limit of its own.
+    pub(crate) fn new(listeners: &[String], bytes_max: Option<usize>) -> Self {
         Self {
-            known: Mutex::new(Known::new(listeners)),
+            known: Mutex::new(Known::new(listeners, bytes_max)),
             unwritten_bytes: AtomicUsize::new(0),
         }
     }
@@ -152,11 +153,6 @@ impl Presence {
     /// connected again are left as they are.
     pub fn restore(&self, ended: &[ClientPresence]) {
         self.lock().restore(ended);
-    }
-
-    /// Sets the number of bytes that clients that are not connected take, approximately, at most.
-    pub(crate) fn set_bytes_max(&self, bytes: usize) {
-        self.lock().set_bytes_max(bytes);
     }
 
     /// Approximate number of bytes of clients that are not connected, and of what is yet to be

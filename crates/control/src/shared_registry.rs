@@ -27,7 +27,9 @@ use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use martlet_access::IotflowBase;
-use martlet_registry::{AuditKept, Location, Registry, RegistryError, Renewed, Snapshot};
+use martlet_registry::{
+    AuditKept, Location, Registry, RegistryError, RegistrySettings, Renewed, Snapshot,
+};
 use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 
@@ -101,6 +103,17 @@ pub struct TablesSettings {
     pub devices_per_user_max: Option<u64>,
     /// How much of the audit log is kept.
     pub audit: AuditKept,
+}
+
+impl TablesSettings {
+    /// Those that the tables themselves keep to.
+    pub fn of_registry(&self) -> RegistrySettings {
+        RegistrySettings {
+            keeps_scram: self.keeps_scram,
+            iotflow_base: self.iotflow_base.clone(),
+            devices_per_user_max: self.devices_per_user_max,
+        }
+    }
 }
 
 /// A connection, when there is one.
@@ -437,10 +450,7 @@ impl SharedRegistry {
                     place: self.settings.location.to_string(),
                 });
             }
-            registry.keep_scram(self.settings.keeps_scram);
-            registry.set_iotflow_base(self.settings.iotflow_base.clone());
-            registry.limit_devices_per_user(self.settings.devices_per_user_max);
-            *opened = Opened::Whole(registry);
+            *opened = Opened::Whole(registry.with(self.settings.of_registry()));
         }
         match opened {
             Opened::Whole(registry) => Ok(registry),

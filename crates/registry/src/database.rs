@@ -33,12 +33,20 @@ pub struct Registry {
     /// Which file that was when it was opened; none: it is no file.
     file: Option<(u64, u64)>,
     pub(crate) connection: AnyConnection,
-    /// A verifier for SCRAM-SHA-256 is stored beside the hash of each password that is set.
-    pub(crate) with_scram: bool,
-    /// Devices that one user may own; none: as many as they like.
-    devices_per_user_max: Option<u64>,
     key: Option<DigestKey>,
-    pub(crate) iotflow_base: IotflowBase,
+    pub(crate) settings: RegistrySettings,
+}
+
+/// How the tables are kept.
+#[derive(Clone, Debug, Default)]
+pub struct RegistrySettings {
+    /// A verifier for SCRAM-SHA-256 is stored beside the hash of each password that is set.
+    pub keeps_scram: bool,
+    /// Where the topics of IoTFlow begin in the rules of roles and types that come with the
+    /// program.
+    pub iotflow_base: IotflowBase,
+    /// Devices that one user may own; none: as many as they like.
+    pub devices_per_user_max: Option<u64>,
 }
 
 impl fmt::Debug for Registry {
@@ -163,10 +171,8 @@ impl Registry {
             location,
             place,
             connection,
-            with_scram: false,
-            devices_per_user_max: None,
             key: None,
-            iotflow_base: IotflowBase::default(),
+            settings: RegistrySettings::default(),
         })
     }
 
@@ -191,28 +197,14 @@ impl Registry {
             location,
             place,
             connection,
-            with_scram: false,
-            devices_per_user_max: None,
             key: None,
-            iotflow_base: IotflowBase::default(),
+            settings: RegistrySettings::default(),
         })
     }
 
-    /// Sets where the topics of IoTFlow begin in the rules of roles and types that come with the
-    /// program; at first it is `iotflow`.
-    pub fn set_iotflow_base(&mut self, base: IotflowBase) {
-        self.iotflow_base = base;
-    }
-
-    /// Whether a verifier for SCRAM-SHA-256 is stored beside the hash of each password that is set
-    /// from now on; at first it is not.
-    pub fn keep_scram(&mut self, keeps: bool) {
-        self.with_scram = keeps;
-    }
-
-    /// How many devices one user may own from now on; at first there is no limit.
-    pub fn limit_devices_per_user(&mut self, most: Option<u64>) {
-        self.devices_per_user_max = most;
+    /// The same with other settings.
+    pub fn with(self, settings: RegistrySettings) -> Self {
+        Self { settings, ..self }
     }
 
     /// Closes it; what was changed is in the file itself then, not in the log beside it.
@@ -293,7 +285,7 @@ impl Registry {
     /// Begins a change.
     pub(crate) async fn begin(&mut self, actor: &Actor) -> Result<Work<'_>, RegistryError> {
         let engine = self.engine();
-        let devices_per_user_max = self.devices_per_user_max;
+        let devices_per_user_max = self.settings.devices_per_user_max;
         let place = Arc::clone(&self.place);
         let begun = begin_writing(self.connected().await?, engine).await;
         Ok(Work {

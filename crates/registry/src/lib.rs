@@ -116,7 +116,7 @@ pub use commands::{
 };
 pub use configuration::{DataType, Setting};
 pub use credentials::{Credential, CredentialKind, CredentialUse, NewCredential, ROTATION_GRACE};
-pub use database::{FILE, Registry, copy_of, wait};
+pub use database::{FILE, Registry, RegistrySettings, copy_of, wait};
 pub use dead_letters::{DeadLetterCount, DeadLetterRow, DeadLettersKept};
 pub use device_ids::RenamedDevice;
 pub use device_lists::{DeviceCounts, DeviceFilter, DeviceOrder, KindCount, PartCounts};

@@ -234,7 +234,7 @@ impl Registry {
     /// The database cannot be read, or a rule means nothing.
     pub async fn rule_sets(&mut self, owner: Owner) -> Result<Vec<RuleSet>, RegistryError> {
         let place = self.place().to_owned();
-        let base = self.iotflow_base.clone();
+        let base = self.settings.iotflow_base.clone();
         // Names and rules of one moment.
         let mut reading = self.consistent_reading().await?;
         let read = read_rule_sets(reading.connection(), owner, &place, &base).await;

@@ -413,7 +413,7 @@ impl Node {
             let host = "localhost:8080".parse().unwrap();
             request.headers_mut().insert("host", host);
         }
-        request.extensions_mut().insert(Connection {
+        request.extensions_mut().insert(HttpConnection {
             listener: self.listener,
             peer: Some(self.peer.unwrap_or(match self.listener {
                 ListenerKind::Tcp {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use martlet_permission::TenantId;
 
 use crate::report::HeardDevices;
+use crate::session::permit::Permit;
 
 /// Devices in the list, at most.
 const DEVICES_MAX: usize = 65_536;
@@ -30,6 +31,13 @@ impl HeardList {
     #[inline]
     pub(crate) fn is_wanted(&self) -> bool {
         self.is_wanted
+    }
+
+    /// Whether a device has published since it logged in; none: it is no device, or nobody asks for
+    /// the list.
+    pub(crate) fn has_published(&self, permit: &Permit) -> Option<bool> {
+        let is_listed = self.is_wanted && permit.identity.is_device;
+        is_listed.then_some(permit.heard != 0)
     }
 
     /// Adds a device; answers whether there was room.

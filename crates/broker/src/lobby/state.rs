@@ -1,13 +1,18 @@
 //! What the connections of the lobby have in common.
 
+use crate::authenticate::authentications::Authentications;
 use crate::connection::lobby_state::LobbyState;
 use crate::lobby::connect_rate::ConnectRate;
 use crate::lobby_memory::held::LobbyMemory;
 
 /// What the connections have in common that have not been accepted yet.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Lobby {
     count: usize,
+    /// Nobody is accepted any more.
+    pub(crate) stopping: bool,
+    /// What clients are authenticated by.
+    pub(crate) authentications: Authentications,
     /// What they hold.
     pub(crate) memory: LobbyMemory,
     /// CONNECTs of this second.
@@ -15,6 +20,16 @@ pub(crate) struct Lobby {
 }
 
 impl Lobby {
+    pub(crate) fn new(checks_bans: bool) -> Self {
+        Self {
+            count: 0,
+            stopping: false,
+            authentications: Authentications::new(checks_bans),
+            memory: LobbyMemory::default(),
+            connect_rate: ConnectRate::default(),
+        }
+    }
+
     /// A connection has come.
     pub(crate) fn enter(&mut self) {
         self.count += 1;

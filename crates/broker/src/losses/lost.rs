@@ -131,10 +131,24 @@ impl Losses {
 /// Owners of queues whose losses are told again, and when.
 #[derive(Debug, Default)]
 pub(crate) struct LossesToTell {
-    pub(crate) due: BinaryHeap<Reverse<(u64, QueueOwner, DropReason)>>,
+    due: BinaryHeap<Reverse<(u64, QueueOwner, DropReason)>>,
 }
 
 impl LossesToTell {
+    /// What a queue loses for this reason is told then. Answers whether that is before all others.
+    pub(crate) fn push(&mut self, due_ms: u64, owner: QueueOwner, reason: DropReason) -> bool {
+        let first_ms = self.first_ms();
+        self.due.push(Reverse((due_ms, owner, reason)));
+        first_ms.is_none_or(|first_ms| due_ms < first_ms)
+    }
+
+    /// Takes the queue whose losses are told first, if that is due now.
+    pub(crate) fn take_due(&mut self, now_ms: u64) -> Option<(QueueOwner, DropReason)> {
+        self.first_ms().filter(|due_ms| *due_ms <= now_ms)?;
+        let Reverse((_, owner, reason)) = self.due.pop()?;
+        Some((owner, reason))
+    }
+
     pub(crate) fn first_ms(&self) -> Option<u64> {
         self.due.peek().map(|Reverse((due_ms, ..))| *due_ms)
     }

@@ -24,13 +24,13 @@ impl Shard {
         let (count_max, bytes_max) = (limits.queued_messages, limits.queued_bytes);
         if !scan.has_sessions {
             let after = scan.after.map_or(Bound::Unbounded, Bound::Excluded);
-            let all = self.dropping.range((after, Bound::Unbounded));
+            let all = self.sessions.dropping.range((after, Bound::Unbounded));
             let some: Vec<SessionId> = all.take(QUEUES_PER_STEP).copied().collect();
             for id in &some {
                 let session = self.sessions.get(*id);
                 let queue = session.map(|session| session.outbound.queue());
                 if queue.is_none_or(|queue| !queue.is_dropping()) {
-                    self.dropping.remove(id);
+                    self.sessions.dropping.remove(id);
                 } else if queue.is_some_and(|queue| self.is_queue_full(*id, queue)) {
                     scan.full += 1;
                 }

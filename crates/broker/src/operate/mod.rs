@@ -106,7 +106,7 @@ impl Shard {
                 report(cx, request, Answer::GroupDetails(found));
             }
             Command::Unmatched { request, tenant } => {
-                let found = self.unmatched_topics(tenant);
+                let found = self.noted.unmatched.of(tenant);
                 report(cx, request, Answer::Unmatched(found));
             }
             Command::RetainedEnded {
@@ -118,7 +118,7 @@ impl Shard {
                 report(cx, request, Answer::RetainedEnded(found));
             }
             Command::Heard { request } => {
-                let heard = self.heard.take();
+                let heard = self.noted.heard.take();
                 report(cx, request, Answer::Heard(heard));
             }
             Command::Disconnect {
@@ -177,12 +177,14 @@ impl Shard {
         let Some((_, job)) = self.operations.writes.front() else {
             return false;
         };
-        let for_store = self.store_state() == StoreState::Behind && job.grows_store();
-        !self.is_congested() && (!for_store || self.is_held_by_part(job))
+        let for_store = self.store.state == StoreState::Behind && job.grows_store();
+        !self.waiting.held_back.congested && (!for_store || self.is_held_by_part(job))
     }
 
     fn is_held_by_part(&self, job: &WriteJob) -> bool {
-        self.holds.any() && job.is_held_by(&self.holds) && !fault::is(Fault::HoldSparesOperators)
+        self.parts.holds.any()
+            && job.is_held_by(&self.parts.holds)
+            && !fault::is(Fault::HoldSparesOperators)
     }
 
     /// A job of the same caller waits aside, and has to come first.
@@ -211,7 +213,7 @@ impl Shard {
         if operation.timer.is_none() {
             let due_ms = cx.now.mono_ms + u64::from(HELD_SECS) * 1000;
             let timer = Timer::Operation(operation.number);
-            operation.timer = Some(self.wheel.arm(due_ms, timer));
+            operation.timer = Some(self.timers.wheel.arm(due_ms, timer));
         }
         self.operations.held.push_back((operation, job));
     }
@@ -224,7 +226,7 @@ impl Shard {
         is_held: bool,
     ) {
         if let Some(timer) = operation.timer {
-            self.wheel.cancel(timer);
+            self.timers.wheel.cancel(timer);
         }
         let answer = match job {
             WriteJob::Publish(job) => job.given_up(is_held),
@@ -327,7 +329,7 @@ impl Shard {
         answer: Answer,
         record: RecordNumber,
     ) {
-        if self.records.is_durable(record) {
+        if self.store.records.is_durable(record) {
             return report(cx, request, answer);
         }
         let number = self.operations.next();
@@ -361,7 +363,7 @@ impl Shard {
     pub(crate) fn operation_is_durable<N: Node>(&mut self, cx: &mut Cx<'_, N>, number: u32) {
         if let Some((report, timer)) = self.operations.unanswered.remove(&number) {
             if let Some(timer) = timer {
-                self.wheel.cancel(timer);
+                self.timers.wheel.cancel(timer);
             }
             cx.effects.reports.push(report);
         }
@@ -370,7 +372,7 @@ impl Shard {
     fn arm_operation<N: Node>(&mut self, cx: &Cx<'_, N>, number: u32) -> Option<TimerKey> {
         let secs = self.settings.limits.store_stalled_secs;
         let due_ms = cx.now.mono_ms + u64::from(secs) * 1000;
-        (secs > 0).then(|| self.wheel.arm(due_ms, Timer::Operation(number)))
+        (secs > 0).then(|| self.timers.wheel.arm(due_ms, Timer::Operation(number)))
     }
 
     /// An operation has waited too long: for its turn, or for the store. Its operator is told what

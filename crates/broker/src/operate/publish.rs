@@ -95,7 +95,7 @@ impl Shard {
             job.outcomes.push(outcome);
             job.record = job.record.max(record);
             // The next one may be held back, perhaps since this one.
-            if self.has_done_enough() || self.holds.any() {
+            if self.has_done_enough() || self.parts.holds.any() {
                 break;
             }
         }
@@ -122,7 +122,7 @@ impl Shard {
             receipts: false,
         };
         self.publish_new(cx, by, message, |shard, cx, publication, matched| {
-            if shard.wants.any(Wants::PUBLISHED.and(Wants::TOPICS)) {
+            if shard.telling.wants.any(Wants::PUBLISHED.and(Wants::TOPICS)) {
                 shard.tell_published_by(cx, publisher, publication, matched);
             }
         })
@@ -143,7 +143,7 @@ impl Shard {
             self.counters.publishes_refused += 1;
             return (Published::refused(reason), RecordNumber(0));
         }
-        let mut forwarded = core::mem::take(&mut self.forwarded);
+        let mut forwarded = core::mem::take(&mut self.buffers.forwarded);
         forwarded.clear();
         message.encode_forwarded(&mut forwarded);
         let publication = Publication {
@@ -172,7 +172,7 @@ impl Shard {
         self.parts.lanes_chosen = 0;
         let routed = self.route(cx, publication, origin);
         if routed.retained_full.is_some() {
-            self.forwarded = forwarded;
+            self.buffers.forwarded = forwarded;
             self.counters.publishes_refused += 1;
             let refused = Published::refused(ReasonCode::QuotaExceeded);
             return (refused, RecordNumber(0));
@@ -190,7 +190,7 @@ impl Shard {
             recorded: routed.record > RecordNumber(0),
             is_held: false,
         };
-        self.forwarded = forwarded;
+        self.buffers.forwarded = forwarded;
         (outcome, routed.record)
     }
 
@@ -212,7 +212,7 @@ impl Shard {
         }
         let bytes = message.text_bytes().ok_or(ReasonCode::MalformedPacket)?;
         if bytes > self.settings.limits.packet_bytes as usize
-            || self.is_payload_too_long(&message.payload)
+            || self.settings.limits.is_payload_too_long(&message.payload)
         {
             return Err(ReasonCode::PacketTooLarge);
         }
@@ -224,7 +224,7 @@ impl Shard {
         let needs_memory =
             message.qos > QoS::AtMostOnce && !(message.retain && message.payload.is_empty());
         let no_memory = self.memory.is_spent() && needs_memory;
-        let no_store = self.store_state() >= StoreState::Full && message.grows_store();
+        let no_store = self.store.state >= StoreState::Full && message.grows_store();
         match no_memory || no_store {
             true => Err(ReasonCode::QuotaExceeded),
             false => Ok(()),

@@ -26,7 +26,7 @@ impl Shard {
             let outcome = DeleteOutcome::Refused(ReasonCode::TopicFilterInvalid);
             return Step::Done(job.answer(outcome), RecordNumber(0));
         }
-        if self.store_state() >= StoreState::Full {
+        if self.store.state >= StoreState::Full {
             return Step::Done(job.answer(DeleteOutcome::StoreFull), job.record);
         }
         let (tenant, after, now_ms) = (job.tenant, job.after.as_deref(), cx.now.mono_ms);

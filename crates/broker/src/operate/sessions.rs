@@ -195,7 +195,7 @@ impl Shard {
             expired_at: losses.map_or_else(LossTimes::default, Losses::expired_at),
             drops,
             queue_full: is_full.then(|| self.reached(bound, None)),
-            has_published: permit.and_then(|permit| self.has_published(permit)),
+            has_published: permit.and_then(|permit| self.noted.heard.has_published(permit)),
         })
     }
 
@@ -231,7 +231,8 @@ impl Shard {
             let permit = session.and_then(|session| self.sessions.at(session).permit.as_deref());
             // What the tables say of it comes before it is reviewed.
             let revoked = permit.and_then(|permit| {
-                self.authentications
+                self.lobby
+                    .authentications
                     .revocation_of(&permit.identity, permit.known)
             });
             // DISCONNECT has no code of its own for a ban.

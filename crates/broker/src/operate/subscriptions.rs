@@ -72,7 +72,7 @@ impl Shard {
             return super::report(cx, request, Answer::Subscribe(None));
         };
         let terms = self.terms_for_operators(session);
-        let token = self.subacks.next_token();
+        let token = self.subscribing.subacks.next_token();
         let mut codes = Vec::with_capacity(subscriptions.len());
         let mut missing = 0;
         for NewSubscription {

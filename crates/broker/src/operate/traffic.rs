@@ -34,7 +34,7 @@ impl Shard {
             scan.next_session = end;
             return Step::More;
         }
-        let routes = self.routes.places();
+        let routes = self.router.cache.places();
         let end = routes.min(scan.next_route + PLACES_PER_STEP);
         let uses_max = scan.limit.min(scan.uses.len() + USES_PER_STEP);
         let bytes_max = TRAFFIC_BYTES.min(scan.bytes + STEP_BYTES);
@@ -52,7 +52,7 @@ impl Shard {
 
     /// Reports who uses the topic of the next route.
     fn report_uses(&self, scan: &mut TrafficScan) {
-        let Some((topic, publisher, receivers)) = self.routes.in_use(scan.next_route) else {
+        let Some((topic, publisher, receivers)) = self.router.cache.in_use(scan.next_route) else {
             return;
         };
         let publisher = scan.by_permit.get(&publisher.number()).copied();

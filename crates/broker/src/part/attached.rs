@@ -4,10 +4,16 @@ use std::collections::BTreeMap;
 
 use martlet_codec::{PacketId, ReasonCode};
 
+use crate::hash::Seed;
 use crate::id::{ConnectionId, SessionId};
+use crate::node::{Cx, Node};
 use crate::part::bounds::PartQueue;
+use crate::part::bounds::beyond_hold;
+use crate::part::holds::Holds;
+use crate::part::interface::PartEvent;
 use crate::part::interface::PartId;
 use crate::part::lanes::Lanes;
+use crate::part::receipts::due::Receipts;
 use crate::part::recent::RecentEntries;
 
 /// A part that is attached to a shard.
@@ -28,7 +34,7 @@ pub(crate) struct Part {
 }
 
 /// The parts of a shard; there are few.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Parts {
     pub(super) attached: Vec<Part>,
     /// Parts that are attached once per shard.
@@ -37,9 +43,24 @@ pub(crate) struct Parts {
     pub(crate) lanes_chosen: u64,
     /// Queues with bounds of their own, of parts that are attached and those that are not.
     pub(super) queues: BTreeMap<SessionId, PartQueue>,
+    /// Receipts for what parts have published.
+    pub(crate) receipts: Receipts,
+    /// Parts of all shards that hold publishers back.
+    pub(crate) holds: Holds,
 }
 
 impl Parts {
+    pub(crate) fn new(seed: Seed) -> Self {
+        Self {
+            attached: Vec::new(),
+            lanes: Lanes::default(),
+            lanes_chosen: 0,
+            queues: BTreeMap::new(),
+            receipts: Receipts::new(seed),
+            holds: Holds::default(),
+        }
+    }
+
     pub(super) fn find(&mut self, id: PartId) -> Option<&mut Part> {
         self.attached.iter_mut().find(|part| part.id == id)
     }
@@ -53,5 +74,32 @@ impl Parts {
         let mut all = self.attached.iter();
         let place = all.position(|part| part.connection == connection)?;
         Some(self.attached.swap_remove(place))
+    }
+
+    /// What a part is told has waited for its record.
+    pub(crate) fn tell<N: Node>(&self, cx: &mut Cx<'_, N>, id: PartId, event: PartEvent) {
+        let mut attached = self.attached.iter();
+        if attached.any(|part| part.id == id) {
+            cx.effects.parts.push((id, event));
+        }
+    }
+
+    /// Publishers wait at the bound of this queue.
+    pub(crate) fn is_holding(&self, id: SessionId) -> bool {
+        let queue = self.queues.get(&id);
+        queue.is_some_and(|queue| queue.limits.bytes_max > 0 && queue.is_holding())
+    }
+
+    /// Bytes that a queue may have after its publishers have begun to wait at this bound.
+    pub(crate) fn bytes_beyond_hold(&self, id: SessionId, bytes_max: u64) -> u64 {
+        let queue = self.queues.get(&id);
+        let held_at = queue.map_or(0, |queue| queue.held_at);
+        beyond_hold(bytes_max.max(held_at))
+    }
+
+    /// Its queue has bounds of its own.
+    pub(crate) fn has_bounds(&self, id: SessionId) -> bool {
+        let queue = self.queues.get(&id);
+        queue.is_some_and(|queue| queue.limits.bytes_max > 0)
     }
 }

@@ -45,16 +45,16 @@ impl Shard {
         if !is_lane && !fault::is(Fault::HoldNotTold) {
             self.tell_others(cx, &ShardMessage::Hold(hold.clone()));
         }
-        self.holds.0.push(hold);
+        self.parts.holds.0.push(hold);
     }
 
     /// Memory is short, and what the part has lies on the disk: its publishers wait until it is
     /// not. False: it holds nobody.
     pub(crate) fn hold_for_memory<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: SessionId) -> bool {
-        let is_stored = self.reads_back
+        let is_stored = self.store.reads_back
             && self.sessions.get(id).is_some_and(|session| session.durable)
             && !fault::is(Fault::ReliefDropsHeld);
-        if !is_stored || !self.is_holding(id) {
+        if !is_stored || !self.parts.is_holding(id) {
             return false;
         }
         if let Some(queue) = self.parts.queues.get_mut(&id) {
@@ -74,7 +74,7 @@ impl Shard {
         let Some(queue) = queue.filter(|queue| queue.holds) else {
             return;
         };
-        if queue.holds_for_memory && self.is_memory_short() {
+        if queue.holds_for_memory && self.memory.is_short() {
             return;
         }
         let bytes_max = self.bounds_of_queue(id).bytes;
@@ -103,16 +103,11 @@ impl Shard {
         self.hold_is_over(part);
     }
 
-    /// A part of another shard holds publishers back.
-    pub(crate) fn hold_received(&mut self, hold: Hold) {
-        self.holds.0.push(hold);
-    }
-
     /// A part holds publishers back no more: those who wait go on in their turns.
     pub(crate) fn hold_is_over(&mut self, part: SessionEpoch) {
-        self.holds.0.retain(|hold| hold.part != part);
+        self.parts.holds.0.retain(|hold| hold.part != part);
         self.operations.release_held();
-        self.release_held(true);
+        self.waiting.held_back.release_if(true);
     }
 
     /// Whether the topic of a PUBLISH is one that a part holds back. A malformed one is not: it
@@ -127,7 +122,7 @@ impl Shard {
         let Some(publish) = looked_at(header, body, version) else {
             return false;
         };
-        self.work.add(NODE * self.holds.0.len() as u64);
+        self.work.add(NODE * self.parts.holds.0.len() as u64);
         let tenant = self.sessions.at(session).tenant;
         let aliased = match publish.topic {
             Some(_) => None,
@@ -138,7 +133,7 @@ impl Shard {
             Some(topic) => TopicName::new(topic).ok(),
             None => publish.topic,
         };
-        topic.is_some_and(|topic| self.holds.hold(tenant, topic, publish.qos))
+        topic.is_some_and(|topic| self.parts.holds.hold(tenant, topic, publish.qos))
     }
 
     fn tell_others<N: Node>(&self, cx: &mut Cx<'_, N>, message: &ShardMessage) {

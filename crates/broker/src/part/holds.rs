@@ -42,6 +42,11 @@ impl Holds {
         !self.0.is_empty()
     }
 
+    /// A part of another shard holds publishers back.
+    pub(crate) fn add(&mut self, hold: Hold) {
+        self.0.push(hold);
+    }
+
     /// Whether a message of this topic waits.
     pub(crate) fn hold_topic(&self, tenant: TenantId, topic: &str, qos: QoS) -> bool {
         TopicName::new(topic).is_ok_and(|topic| self.hold(tenant, topic, qos))

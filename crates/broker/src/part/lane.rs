@@ -23,7 +23,7 @@ use crate::lane_name::lane_of;
 use crate::node::{Cx, Node};
 use crate::part::interface::PartReach;
 use crate::part::lanes::{Lane, LaneSubscription};
-use crate::record::{Record, SubscriptionRecord};
+use crate::record::Record;
 use crate::report::{RetainedAtSubscribe, SubscriptionInfo};
 use crate::routing::{Match, Routing, Target};
 use crate::session::Session;
@@ -56,7 +56,7 @@ impl Shard {
         let lanes = &mut self.parts.lanes.0;
         if let Some(place) = lanes.iter().position(|lane| lane.session == id) {
             lanes.swap_remove(place);
-            self.routes.begin_anew();
+            self.router.cache.begin_anew();
         }
     }
 
@@ -97,7 +97,7 @@ impl Shard {
             ReasonCode::GrantedQoS1
         });
         let granted = granted.collect();
-        self.routes.begin_anew();
+        self.router.cache.begin_anew();
         granted
     }
 
@@ -126,7 +126,7 @@ impl Shard {
             identifier,
         };
         let record = subscription.record(state.epoch);
-        self.enter_lane_subscription(id, &record);
+        self.parts.lanes.enter_subscription(id, &record);
         // Its record stands before every message that is routed to it.
         self.append_of_lane(cx, session, |_| Record::Subscribed(Box::new(record)));
     }
@@ -142,24 +142,6 @@ impl Shard {
         if durable {
             self.append(cx, record(epoch));
         }
-    }
-
-    /// Enters a subscription, new or from before a restart; false: the session is no lane.
-    pub(crate) fn enter_lane_subscription(
-        &mut self,
-        session: SessionId,
-        record: &SubscriptionRecord,
-    ) -> bool {
-        let Some(lane) = self.parts.lanes.of_mut(session) else {
-            return false;
-        };
-        lane.subscriptions.retain(|one| one.number != record.number);
-        lane.subscriptions.push(LaneSubscription {
-            filter: record.filter.clone(),
-            number: record.number,
-            identifier: record.subscription_id,
-        });
-        true
     }
 
     /// Number of subscriptions of a lane; 0 if the session is no lane.

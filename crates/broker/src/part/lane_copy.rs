@@ -45,7 +45,7 @@ impl Shard {
     pub fn lane_terms(&mut self) -> Vec<LaneTerms> {
         let mut all = Vec::new();
         for id in self.parts.lanes.sessions() {
-            let Some(index) = self.live_session(id) else {
+            let Some(index) = self.sessions.live(id) else {
                 continue;
             };
             let session = self.session_as_recorded(index);

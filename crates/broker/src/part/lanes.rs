@@ -108,4 +108,22 @@ impl Lanes {
     pub(super) fn of_mut(&mut self, session: SessionId) -> Option<&mut Lane> {
         self.0.iter_mut().find(|lane| lane.session == session)
     }
+
+    /// Enters a subscription, new or from before a restart; false: the session is no lane.
+    pub(crate) fn enter_subscription(
+        &mut self,
+        session: SessionId,
+        record: &SubscriptionRecord,
+    ) -> bool {
+        let Some(lane) = self.of_mut(session) else {
+            return false;
+        };
+        lane.subscriptions.retain(|one| one.number != record.number);
+        lane.subscriptions.push(LaneSubscription {
+            filter: record.filter.clone(),
+            number: record.number,
+            identifier: record.subscription_id,
+        });
+        true
+    }
 }

@@ -28,9 +28,9 @@ impl Shard {
         let Some((_, session)) = self.session_of_part(id) else {
             return;
         };
-        let receivers = self.receipts.receivers();
+        let receivers = self.parts.receipts.receivers();
         if publish.receipts {
-            self.hold_receipts_back();
+            self.parts.receipts.hold_back();
         }
         let (outcome, record) = self.route_of_part(cx, session, publish);
         let (message, other_shards) = (outcome.id, outcome.other_shards);
@@ -49,7 +49,7 @@ impl Shard {
         if publish.receipts {
             self.let_receipts_out(cx);
             if let Some(message) = message {
-                let receivers = self.receipts.receivers() - receivers;
+                let receivers = self.parts.receipts.receivers() - receivers;
                 let session = self.sessions.id_of(session);
                 self.count_receivers(cx, (message, session), receivers, other_shards);
             }
@@ -77,7 +77,7 @@ impl Shard {
             receipts: publish.receipts,
         };
         self.publish_new(cx, by, message, |shard, cx, publication, matched| {
-            if shard.wants.any(TOLD_OF_PUBLISHED) {
+            if shard.telling.wants.any(TOLD_OF_PUBLISHED) {
                 shard.tell_published(cx, session, publication, matched);
             }
         })
@@ -99,19 +99,11 @@ impl Shard {
         if message.hops > HOPS_MAX {
             return Err(Published::refused(ReasonCode::ImplementationSpecificError));
         }
-        let is_held = self.holds.any()
-            && (self.holds).hold_topic_of(own, tenant, &message.topic, message.qos);
+        let is_held = self.parts.holds.any()
+            && (self.parts.holds).hold_topic_of(own, tenant, &message.topic, message.qos);
         match is_held {
             true => Err(Published::held()),
             false => Ok(()),
-        }
-    }
-
-    /// What a part is told has waited for its record.
-    pub(crate) fn tell_part<N: Node>(&self, cx: &mut Cx<'_, N>, id: PartId, event: PartEvent) {
-        let mut attached = self.parts.attached.iter();
-        if attached.any(|part| part.id == id) {
-            cx.effects.parts.push((id, event));
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::counters::DropReason;
 use crate::id::SessionId;
 use crate::limits::QueueFull;
 use crate::node::{Cx, Node};
-use crate::part::bounds::{PartQueue, QueueBounds, beyond_hold, held_from};
+use crate::part::bounds::{PartQueue, QueueBounds, held_from};
 use crate::part::interface::{PartQueueLimits, PartQueueState};
 use crate::record::Record;
 use crate::session::queue::{Queue, Taken};
@@ -142,7 +142,7 @@ impl Shard {
         let holds = queue.is_holding();
         let mut bytes = queue.limits.bytes_max;
         let is_durable = self.sessions.get(id).is_some_and(|session| session.durable);
-        if !self.reads_back || !is_durable {
+        if !self.store.reads_back || !is_durable {
             let share = self.memory.client_bytes_max as u64;
             bytes = bytes.min(match holds && !fault::is(Fault::HoldIgnoresMemory) {
                 true => held_from(share),
@@ -161,34 +161,15 @@ impl Shard {
         }
     }
 
-    /// Publishers wait at the bound of this queue.
-    pub(crate) fn is_holding(&self, id: SessionId) -> bool {
-        let queue = self.parts.queues.get(&id);
-        queue.is_some_and(|queue| queue.limits.bytes_max > 0 && queue.is_holding())
-    }
-
-    /// Bytes that a queue may have after its publishers have begun to wait at this bound.
-    pub(crate) fn bytes_beyond_hold(&self, id: SessionId, bytes_max: u64) -> u64 {
-        let queue = self.parts.queues.get(&id);
-        let held_at = queue.map_or(0, |queue| queue.held_at);
-        beyond_hold(bytes_max.max(held_at))
-    }
-
     /// A session's queue has dropped messages, and is near its bounds still.
     pub(crate) fn is_queue_full(&self, id: SessionId, queue: &Queue) -> bool {
         let bounds = self.bounds_of_queue(id);
         queue.is_full(bounds.messages, bounds.bytes)
     }
 
-    /// Its queue has bounds of its own.
-    pub(crate) fn has_bounds_of_part(&self, id: SessionId) -> bool {
-        let queue = self.parts.queues.get(&id);
-        queue.is_some_and(|queue| queue.limits.bytes_max > 0)
-    }
-
     /// Looks at the queue of a part, and at what is left of earlier runs, again and again.
     pub(crate) fn look_at_queue_of_part<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: SessionId) {
-        let Some(index) = self.live_session(id) else {
+        let Some(index) = self.sessions.live(id) else {
             return;
         };
         if self.parts.queues.contains_key(&id) {
@@ -206,7 +187,7 @@ impl Shard {
     /// Drops what is too old in the queue of a part, ends a hold if there is room, and tells the
     /// part how its queue is.
     pub(crate) fn tend_queue_of_part<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: SessionId) {
-        let Some(index) = self.live_session(id) else {
+        let Some(index) = self.sessions.live(id) else {
             return;
         };
         let Some(queue) = self.parts.queues.get_mut(&id) else {
@@ -229,7 +210,7 @@ impl Shard {
 
     fn look_at_queue_later<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: SessionId, after_ms: u64) {
         let due_ms = cx.now.mono_ms + after_ms;
-        self.wheel.arm(due_ms, Timer::PartQueue(id));
+        self.timers.wheel.arm(due_ms, Timer::PartQueue(id));
     }
 
     /// Drops the oldest messages beyond the bound in bytes, some of them at once. Returns whether

@@ -19,12 +19,12 @@ use martlet_permission::TenantId;
 
 use super::{PartEvent, PartId};
 use crate::counters::DropReason;
-use crate::effect::{ReadMessage, ShardMessage};
+use crate::effect::ShardMessage;
 use crate::id::{MessageId, SessionAddress, SessionEpoch, SessionId};
 use crate::message::Publication;
 use crate::node::{Cx, Node};
 use crate::part::interface::{Receipt, ReceiptOutcome};
-use crate::part::receipts::due::{Counting, is_routed, name_part};
+use crate::part::receipts::due::is_routed;
 use crate::record::EnqueuedAs;
 use crate::routing::Routing;
 use crate::shard::{Gated, Shard};
@@ -33,15 +33,6 @@ use crate::share::ticket::{GroupId, ShareOutcome};
 use crate::work::DELIVERY;
 
 impl Shard {
-    /// Messages have come from the store, which does not know the sessions of this run.
-    pub(crate) fn name_parts_of(&self, messages: &mut [ReadMessage]) {
-        if self.receipts.due() > 0 {
-            for message in messages {
-                name_part(&self.receipts, message);
-            }
-        }
-    }
-
     /// The session of this Client Identifier, if it is a part's: for what a store says of receipts.
     pub fn session_for_receipts(
         &mut self,
@@ -52,17 +43,6 @@ impl Shard {
         let session = self.sessions.at(index);
         let (epoch, is_part) = (session.epoch, session.flags.part());
         is_part.then(|| (epoch, self.address_of(index)))
-    }
-
-    /// A message that asks for receipts has one more receiver. `is_held`: it is kept until its
-    /// receipt is due, so the part is remembered.
-    #[cold]
-    #[inline(never)]
-    pub(crate) fn begin_receipt(&mut self, publication: &Publication<'_>, is_held: bool) {
-        self.receipts.receivers += 1;
-        if is_held {
-            self.receipts.add(publication.id, publication.publisher);
-        }
     }
 
     /// An entry of a session has come to its end, as its accounts say.
@@ -90,7 +70,7 @@ impl Shard {
         receiver: Arc<str>,
         outcome: ReceiptOutcome,
     ) {
-        if let Some(part) = self.receipts.take(message) {
+        if let Some(part) = self.parts.receipts.take(message) {
             self.send_receipt(cx, part, message, receiver, outcome);
         }
     }
@@ -188,7 +168,7 @@ impl Shard {
         receipt: Receipt,
     ) {
         self.work.add(DELIVERY);
-        if let Some(held_back) = &mut self.receipts.held_back {
+        if let Some(held_back) = &mut self.parts.receipts.held_back {
             held_back.push((part, receipt));
         } else if part.shard == self.id {
             self.tell_part_of(cx, part.session, PartEvent::Receipt(receipt));
@@ -209,27 +189,22 @@ impl Shard {
         event: PartEvent,
     ) {
         if let Some(part) = self.part_of_session(session) {
-            let record = self.records.last();
+            let record = self.store.records.last();
             self.gate(cx, record, Gated::PartEvent(part, Box::new(event)));
         }
     }
 
     fn part_of_session(&mut self, session: SessionId) -> Option<PartId> {
-        let index = self.live_session(session)?;
+        let index = self.sessions.live(session)?;
         // Until the part knows that it is attached it is told nothing else.
         let connection = self.admitted_connection(index)?;
         let connection = self.connections.id_of(connection);
         Some(self.parts.at(connection)?.id)
     }
 
-    /// A part publishes a message and asks for receipts: they wait until it has its answer.
-    pub(super) fn hold_receipts_back(&mut self) {
-        self.receipts.held_back = Some(Vec::new());
-    }
-
     /// The part has its answer: it is told the receipts that have waited.
     pub(super) fn let_receipts_out<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
-        for (part, receipt) in self.receipts.held_back.take().unwrap_or_default() {
+        for (part, receipt) in self.parts.receipts.held_back.take().unwrap_or_default() {
             self.tell_receipt(cx, part, receipt);
         }
     }
@@ -238,17 +213,11 @@ impl Shard {
     #[cold]
     pub(crate) fn receivers_counted_later(&mut self, publication: &Publication<'_>) {
         if let Some(part) = publication.publisher {
-            self.counting(publication.id, part.session).missing += 1;
+            self.parts
+                .receipts
+                .counting_of(publication.id, part.session)
+                .missing += 1;
         }
-    }
-
-    fn counting(&mut self, message: MessageId, part: SessionId) -> &mut Counting {
-        let counting = self.receipts.counting.entry(message);
-        counting.or_insert(Counting {
-            part,
-            receivers: 0,
-            missing: 0,
-        })
     }
 
     /// This shard has handed the message to this number of receivers; others count theirs.
@@ -259,7 +228,7 @@ impl Shard {
         receivers: u64,
         other_shards: u32,
     ) {
-        self.counting(message, part).missing += other_shards + 1;
+        self.parts.receipts.counting_of(message, part).missing += other_shards + 1;
         self.receivers_counted(cx, message, receivers);
     }
 
@@ -271,14 +240,14 @@ impl Shard {
         receivers: u64,
     ) {
         // Nothing is counted of a message that is routed again after a restart.
-        let Some(counting) = self.receipts.counting.get_mut(&message) else {
+        let Some(counting) = self.parts.receipts.counting.get_mut(&message) else {
             return;
         };
         counting.receivers += receivers;
         counting.missing -= 1;
         let (part, receivers, missing) = (counting.part, counting.receivers, counting.missing);
         if missing == 0 {
-            self.receipts.counting.remove(&message);
+            self.parts.receipts.counting.remove(&message);
             let counted = PartEvent::Receivers { message, receivers };
             self.tell_part_of(cx, part, counted);
         }
@@ -333,7 +302,7 @@ impl Shard {
     ) {
         if answer == ShareOutcome::Taken {
             // The member holds it.
-            self.receipts.take(receipt.message);
+            self.parts.receipts.take(receipt.message);
             return;
         }
         let ended = ReceiptOutcome::Dropped(DropReason::SessionEnded);

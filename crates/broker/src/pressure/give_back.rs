@@ -11,6 +11,7 @@ use crate::id::SessionId;
 use crate::memory_use::SMALL_BYTES;
 use crate::node::{Cx, Node};
 use crate::session::queue::Window;
+use crate::shard::Gate;
 use crate::shard::{Ending, Shard};
 use crate::work::{BYTES_PER_UNIT, CLOSING, DELIVERY, HOLDINGS};
 
@@ -20,7 +21,7 @@ impl Shard {
         cx: &mut Cx<'_, N>,
         mut greedy: Vec<Holder>,
     ) -> Stage {
-        if self.relief.to_take == 0 {
+        if self.memory.relief.to_take == 0 {
             return Stage::Resting;
         }
         let Some(holder) = greedy.pop() else {
@@ -34,14 +35,14 @@ impl Shard {
                     let bytes = self.bytes_held_by(id.index);
                     if bytes >= SMALL_BYTES {
                         self.take_back_from(cx, id.index, bytes);
-                        self.has_taken(bytes);
+                        self.memory.relief.has_taken(bytes);
                     }
                 }
                 Stage::Holders(greedy)
             }
             Holder::Session(id) => self.take_back_from_session(cx, id, greedy),
             Holder::Group(id) => {
-                let reads_back = self.reads_back;
+                let reads_back = self.store.reads_back;
                 let Some(queue) = self.groups.queue(id) else {
                     return Stage::Holders(greedy);
                 };
@@ -51,14 +52,10 @@ impl Shard {
                     queue.put_away(Window::Nothing);
                 }
                 let put_away = bytes.saturating_sub(queue.bytes_held());
-                self.has_taken(put_away);
+                self.memory.relief.has_taken(put_away);
                 Stage::Dropping(holder, bytes / 2, greedy)
             }
         }
-    }
-
-    fn has_taken(&mut self, bytes: usize) {
-        self.relief.to_take = self.relief.to_take.saturating_sub(bytes);
     }
 
     /// A session loses the oldest half of what was not sent yet, unless it is that of a part whose
@@ -82,11 +79,11 @@ impl Shard {
             return Stage::Holders(greedy);
         }
         let left = bytes / 2;
-        let reads_back = self.reads_back;
+        let reads_back = self.store.reads_back;
         if !reads_back && self.sessions.at(id.index).outbound.queue().bytes_held() <= left {
             self.counters.clients_relieved += 1;
             self.end_session(cx, id.index, Limit::MemoryOfClient.into());
-            self.has_taken(bytes);
+            self.memory.relief.has_taken(bytes);
             return Stage::Holders(greedy);
         }
         Stage::Dropping(Holder::Session(id), left, greedy)
@@ -100,9 +97,9 @@ impl Shard {
         left: usize,
         greedy: Vec<Holder>,
     ) -> Stage {
-        let reads_back = self.reads_back;
+        let reads_back = self.store.reads_back;
         let (queue, is_there) = match holder {
-            Holder::Session(id) => match self.live_session(id) {
+            Holder::Session(id) => match self.sessions.live(id) {
                 Some(index) => {
                     let session = self.sessions.at(index);
                     let is_there = session.connection().is_some();
@@ -127,7 +124,7 @@ impl Shard {
             return Stage::Holders(greedy);
         };
         self.work.add(DELIVERY);
-        self.has_taken(oldest.bytes_in_memory());
+        self.memory.relief.has_taken(oldest.bytes_in_memory());
         match holder {
             Holder::Session(id) => {
                 self.drop_entry(cx, id.index, oldest, DropReason::MemoryFull);
@@ -165,7 +162,7 @@ impl Shard {
             });
         let half_done = connection.rare().and_then(|rare| rare.half_done.as_ref());
         let half_done = half_done.map_or(0, |half| half.bytes());
-        let answers = Self::bytes_in_gate(connection.answers_gated) + connection.answer_bytes();
+        let answers = Gate::bytes_of(connection.answers_gated) + connection.answer_bytes();
         let buffers = connection.buffer_bytes() + connection.name_bytes();
         self.count_in_flight(in_flight);
         buffers + waiting + half_done + answers + will
@@ -180,7 +177,7 @@ impl Shard {
         let dropped = u64::from(connection.drop_qos0_output());
         if dropped > 0 {
             let reason = DropReason::MemoryFull;
-            match owner.and_then(|owner| self.live_session(owner)) {
+            match owner.and_then(|owner| self.sessions.live(owner)) {
                 Some(session) => {
                     self.count_drop(session, reason, dropped, cx.now.wall_ms);
                     self.tell_losses(cx, session, reason, "");

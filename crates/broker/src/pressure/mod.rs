@@ -46,16 +46,16 @@ impl Shard {
     /// Goes on with that for a part of this turn.
     pub(crate) fn relieve<N: Node>(&mut self, cx: &mut Cx<'_, N>, used: usize) {
         if used < SMALL_BYTES {
-            return self.relief.rest();
+            return self.memory.relief.rest();
         }
-        self.relief.begin(cx.node, cx.now.mono_ms);
-        if !self.relief.is_under_way() {
+        self.memory.relief.begin(cx.node, cx.now.mono_ms);
+        if !self.memory.relief.is_under_way() {
             return;
         }
-        let was_known = self.relief.is_known;
+        let was_known = self.memory.relief.is_known;
         let until = self.work.done + self.settings.work.turn / PART_OF_TURN;
-        while self.relief.is_under_way() && self.work.done < until {
-            self.relief.stage = match core::mem::take(&mut self.relief.stage) {
+        while self.memory.relief.is_under_way() && self.work.done < until {
+            self.memory.relief.stage = match core::mem::take(&mut self.memory.relief.stage) {
                 Stage::Resting => Stage::Resting,
                 Stage::Members(place, member) => self.look_at_members(place, member),
                 Stage::Sources(place) => self.look_at_source(place),
@@ -69,15 +69,15 @@ impl Shard {
                 }
             };
         }
-        if !self.relief.is_under_way() {
+        if !self.memory.relief.is_under_way() {
             let places = self.connections.len() + self.sessions.places() as usize;
             let mut interval_ms = (places / CLIENTS_PER_MS) as u64;
             if !was_known {
                 interval_ms = interval_ms.max(INTERVAL_AFTER_FIRST_MS);
-            } else if self.relief.to_take == 0 {
+            } else if self.memory.relief.to_take == 0 {
                 interval_ms = interval_ms.max(INTERVAL_AFTER_NOTHING_MS);
             }
-            self.relief.next_ms = cx.now.mono_ms + interval_ms;
+            self.memory.relief.next_ms = cx.now.mono_ms + interval_ms;
         }
         self.settle(cx);
     }

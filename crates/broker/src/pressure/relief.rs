@@ -246,4 +246,8 @@ impl Relief {
         }
         all
     }
+
+    pub(super) fn has_taken(&mut self, bytes: usize) {
+        self.to_take = self.to_take.saturating_sub(bytes);
+    }
 }

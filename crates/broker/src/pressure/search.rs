@@ -27,7 +27,7 @@ impl Shard {
             return Stage::Members(place + 1, 0);
         };
         if first == 0 {
-            self.relief.sums.groups += bytes;
+            self.memory.relief.sums.groups += bytes;
         }
         let part = self.groups.part_at(place);
         if part < PART_BYTES {
@@ -35,7 +35,7 @@ impl Shard {
         }
         let end = first + MEMBERS_PER_STEP;
         for member in self.groups.members_at(place, first..end) {
-            *self.relief.by_member.entry(member).or_default() += part;
+            *self.memory.relief.by_member.entry(member).or_default() += part;
             self.work.add(HOLDINGS_OF_MEMBER);
         }
         match end < self.groups.member_places_at(place) {
@@ -53,7 +53,7 @@ impl Shard {
         let connection = connection.filter(|connection| connection.phase == Phase::Accepted);
         if let Some((address, _)) = connection.and_then(|connection| connection.address()) {
             let bytes = self.bytes_held_without_layers(place);
-            self.relief.sources.add(address, bytes);
+            self.memory.relief.sources.add(address, bytes);
         }
         Stage::Sources(place + 1)
     }
@@ -68,15 +68,17 @@ impl Shard {
         if let Some(connection) = connection {
             let id = self.connections.id_of(place);
             let address = connection.address();
-            self.relief.sums.input += connection.input_len();
+            self.memory.relief.sums.input += connection.input_len();
             let bytes = self.bytes_held_by(place);
             if bytes >= SMALL_BYTES {
-                let part = address.map_or(0, |(address, _)| self.relief.sources.part_of(address));
+                let part = address.map_or(0, |(address, _)| {
+                    self.memory.relief.sources.part_of(address)
+                });
                 let noted = Noted {
                     counted: bytes.max(part),
                     ..Noted::of(bytes)
                 };
-                self.relief.note(noted, Holder::Client(id));
+                self.memory.relief.note(noted, Holder::Client(id));
             }
         }
         Stage::Connections(place + 1)
@@ -90,7 +92,9 @@ impl Shard {
         let bytes = self.bytes_of_session(place);
         if bytes >= SMALL_BYTES {
             let id = self.sessions.id_of(place);
-            self.relief.note(Noted::of(bytes), Holder::Session(id));
+            self.memory
+                .relief
+                .note(Noted::of(bytes), Holder::Session(id));
         }
         Stage::Sessions(place + 1)
     }
@@ -102,7 +106,7 @@ impl Shard {
         };
         let queue = session.outbound.queue();
         let is_away = session.connection().is_none();
-        match (self.reads_back, is_away) {
+        match (self.store.reads_back, is_away) {
             // What was sent is in the store too.
             (true, true) => queue.bytes_held(),
             (true, false) => queue.bytes_of_rows(),
@@ -126,7 +130,7 @@ impl Shard {
         let (mut most, end) = (most, first + MEMBERS_PER_STEP);
         if self.groups.part_at(place) >= PART_BYTES {
             for member in self.groups.members_at(place, first..end) {
-                let held = self.relief.by_member.get(&member);
+                let held = self.memory.relief.by_member.get(&member);
                 most = most.max(held.copied().unwrap_or_default());
                 self.work.add(HOLDINGS_OF_MEMBER);
             }
@@ -140,7 +144,7 @@ impl Shard {
             size,
             counted: size,
         };
-        self.relief.note(noted, Holder::Group(id));
+        self.memory.relief.note(noted, Holder::Group(id));
         Stage::Groups(place + 1, 0, 0)
     }
 
@@ -148,7 +152,7 @@ impl Shard {
     /// to.
     pub(super) fn forget_search<N: Node>(&mut self, cx: &mut Cx<'_, N>) -> Stage {
         for _ in 0..FORGOTTEN_PER_STEP {
-            let relief = &mut self.relief;
+            let relief = &mut self.memory.relief;
             if relief.by_member.pop_first().is_none() && !relief.sources.forget_one() {
                 return self.end_search(cx);
             }
@@ -158,19 +162,19 @@ impl Shard {
     }
 
     fn end_search<N: Node>(&mut self, cx: &mut Cx<'_, N>) -> Stage {
-        self.relief.last = self.relief.sums;
+        self.memory.relief.last = self.memory.relief.sums;
         cx.node.note_memory(self.id, self.memory_uses());
         let all = cx.node.memory_use();
-        let is_first = !core::mem::replace(&mut self.relief.is_known, true);
+        let is_first = !core::mem::replace(&mut self.memory.relief.is_known, true);
         let others_are_asked = is_first && self.shard_count > 1 && !all.is_nearly_used();
         if others_are_asked || !all.is_short() {
-            self.relief.to_take = 0;
-            self.relief.found = Default::default();
+            self.memory.relief.to_take = 0;
+            self.memory.relief.found = Default::default();
             return Stage::Resting;
         }
-        self.relief.to_take = all.excess_of(&self.relief.sums.counted);
-        let found = self.relief.take_found(all.least_of_largest());
-        match self.relief.to_take {
+        self.memory.relief.to_take = all.excess_of(&self.memory.relief.sums.counted);
+        let found = self.memory.relief.take_found(all.least_of_largest());
+        match self.memory.relief.to_take {
             0 => Stage::Resting,
             _ => Stage::Holders(found),
         }

@@ -46,7 +46,7 @@ impl Shard {
         if let Some(entry) = self.take_in_flight(session, packet_id) {
             self.entry_answered(cx, session, entry, reason);
         }
-        self.answered = Some(id);
+        self.waiting.answered = Some(id);
         Ok(())
     }
 
@@ -98,7 +98,7 @@ impl Shard {
             if let Some(entry) = self.take_in_flight(session_index, packet_id) {
                 self.entry_answered(cx, session_index, entry, reason);
             }
-            self.answered = Some(id);
+            self.waiting.answered = Some(id);
             return Ok(());
         }
         let Some((before, record)) = self.release(cx, session_index, packet_id, released) else {
@@ -106,11 +106,11 @@ impl Shard {
         };
         let message = (released.message, released.why);
         self.count_delivered(cx, session_index, message, before.ticket());
-        if self.wants.any(TOLD_OF_DELIVERED) {
+        if self.telling.wants.any(TOLD_OF_DELIVERED) {
             self.tell_pubrec(cx, session_index, &before);
         }
         if let InFlightState::Publish(entry) = before {
-            self.messages.put_back(entry.message);
+            self.buffers.messages.put_back(entry.message);
         }
         if fault::is(Fault::PacketIdFreedEarly) {
             self.sessions.at(session_index).outbound.remove(packet_id);
@@ -186,7 +186,7 @@ impl Shard {
             let Released { message, why, .. } = released;
             self.entry_ended(cx, session_index, message, why);
         }
-        self.answered = Some(id);
+        self.waiting.answered = Some(id);
         Ok(())
     }
 
@@ -214,12 +214,12 @@ impl Shard {
         }
         let message = (entry.id(), entry.why());
         self.count_delivered(cx, index, message, entry.ticket());
-        if self.wants.any(TOLD_OF_DELIVERED) {
+        if self.telling.wants.any(TOLD_OF_DELIVERED) {
             let message = (entry.id(), entry.message());
             self.tell_acknowledged(cx, index, message, QoS::AtLeastOnce);
         }
         if let Taken::Held(entry) = entry {
-            self.messages.put_back(entry.message);
+            self.buffers.messages.put_back(entry.message);
         }
     }
 
@@ -340,7 +340,7 @@ impl Shard {
                 let message = (released.message, released.why);
                 self.end_receipt(cx, index, message, ReceiptOutcome::Dropped(reason));
             }
-            self.messages.put_back(entry.message);
+            self.buffers.messages.put_back(entry.message);
         }
         let ok = ReasonCode::Success;
         self.answer_ack(cx, connection, AckKind::PubRel, packet_id, ok, record);

@@ -29,7 +29,7 @@ impl Shard {
         index: u32,
         bytes: &[u8],
     ) -> usize {
-        if self.wants.any(TOLD_OF_ACKS) || fault::is(Fault::PacketIdFreedEarly) {
+        if self.telling.wants.any(TOLD_OF_ACKS) || fault::is(Fault::PacketIdFreedEarly) {
             return 0;
         }
         let connection = self.connections.at(index);
@@ -77,7 +77,7 @@ impl Shard {
             consumed += SHORT_ACK_LEN;
             self.work.add(PACKET);
             if let Some(kind) = answer {
-                let output = connection.output_mut(&mut self.pool);
+                let output = connection.output_mut(&mut self.buffers.pool);
                 output.extend_from_slice(&Ack::short(kind, packet_id));
                 answers += 1;
             }
@@ -93,7 +93,7 @@ impl Shard {
         self.counters.packets_received += (consumed / SHORT_ACK_LEN) as u64;
         self.counters.packets_sent += answers;
         if frees {
-            self.answered = Some(id);
+            self.waiting.answered = Some(id);
         }
         if answers > 0 && connection.appended(cx, index) {
             self.charge_buffers(index);

@@ -21,7 +21,7 @@ use crate::session::in_flight::{InFlightState, SentEntry};
 use crate::session::queue::entry::Unkept;
 use crate::session::queue::{Entry, Taken, Window};
 use crate::session::to_send::{MessageFrom, Sending};
-use crate::shard::{Gated, Shard, StoreState};
+use crate::shard::{Gated, Shard};
 use crate::share::ticket::{ShareOutcome, ShareTicket};
 use crate::tell::telling::TOLD_OF_DELIVERED;
 use crate::work::{EXPIRY, NODE};
@@ -64,7 +64,9 @@ impl Shard {
         session.accounting.matched += 1;
         self.count_matched();
         if routing.publication.id.asks_for_receipts() {
-            self.begin_receipt(&routing.publication, qos > QoS::AtMostOnce);
+            self.parts
+                .receipts
+                .begin(&routing.publication, qos > QoS::AtMostOnce);
             if qos == QoS::AtMostOnce {
                 let ids = &subscription_ids;
                 return self.deliver_qos0_with_receipt(cx, index, routing, retain, ids);
@@ -136,10 +138,10 @@ impl Shard {
         self.count_matched();
         let is_dropped = !keeps && !self.may_send_now(index);
         if routing.publication.id.asks_for_receipts() {
-            self.begin_receipt(&routing.publication, !is_dropped);
+            self.parts.receipts.begin(&routing.publication, !is_dropped);
         }
         if is_dropped {
-            let reason = self.reason_not_kept(is_unrecorded);
+            let reason = self.store.reason_not_kept(is_unrecorded);
             self.drop_message(cx, index, reason, 1, routing.publication.topic);
             return self.receipt_at_qos0(cx, index, &routing.publication, Err(reason));
         }
@@ -153,15 +155,6 @@ impl Shard {
             ticket: None,
         };
         self.send_or_enqueue(cx, index, entry, Some(routing));
-    }
-
-    /// Why a part does not get a QoS 0 message that is not kept for it.
-    fn reason_not_kept(&self, is_unrecorded: bool) -> DropReason {
-        match self.store_state() {
-            StoreState::Full | StoreState::AtLimit if is_unrecorded => DropReason::StoreFull,
-            StoreState::Behind | StoreState::Stuck if is_unrecorded => DropReason::StoreStalled,
-            _ => DropReason::PartBusy,
-        }
     }
 
     /// Sends an entry at once if that is possible, else puts it into the queue.
@@ -311,7 +304,7 @@ impl Shard {
         if let Err(reason) = self.send_publish(cx, connection, source, how, subscription_ids) {
             let topic = routing.publication.topic;
             self.drop_message(cx, index, reason, 1, topic);
-        } else if self.wants.any(TOLD_OF_DELIVERED) {
+        } else if self.telling.wants.any(TOLD_OF_DELIVERED) {
             self.tell_when_written(connection, &routing.publication);
         }
     }
@@ -424,7 +417,7 @@ impl Shard {
         }
         self.sessions.at(index).flags.part()
             && entry.message.qos() > QoS::AtMostOnce
-            && !self.records.is_durable(number)
+            && !self.store.records.is_durable(number)
             && !fault::is(Fault::PartToldBeforeRecord)
     }
 
@@ -464,7 +457,7 @@ impl Shard {
             return self.expire_entry(cx, index, Taken::Held(entry));
         }
         let window = self.window(index);
-        let window = self.window_for_more(window);
+        let window = self.memory.window_for_more(window);
         let queue = self.sessions.at(index).outbound.queue();
         let needs_memory = !(entry.recorded && queue.would_store(window));
         if needs_memory && self.memory.is_spent() {
@@ -496,25 +489,7 @@ impl Shard {
         let session = self.sessions.at(index);
         // The age of a part's first message is looked at while the part is not attached, too.
         let is_there = session.connection.is_some() || session.flags.part();
-        self.window_of(is_there)
-    }
-
-    /// Part of a queue that is kept in memory, by whether the client is connected.
-    pub(crate) fn window_of(&self, is_there: bool) -> Window {
-        match is_there {
-            _ if !self.reads_back => Window::Whole,
-            true => Window::Front,
-            false => Window::Nothing,
-        }
-    }
-
-    /// The same for what is added: with memory spent, what is in the store is not in memory as
-    /// well.
-    pub(crate) fn window_for_more(&self, window: Window) -> Window {
-        match window {
-            Window::Front if self.memory.is_spent() => Window::Nothing,
-            window => window,
-        }
+        self.store.window_of(is_there)
     }
 
     /// Makes room in a full queue as configured; false if the new message has to go.
@@ -533,7 +508,9 @@ impl Shard {
                 self.begin_hold(cx, index);
             }
             // What was under way already.
-            bytes_max = self.bytes_beyond_hold(self.sessions.id_of(index), bytes_max);
+            bytes_max = self
+                .parts
+                .bytes_beyond_hold(self.sessions.id_of(index), bytes_max);
         }
         if is_in_memory {
             // No client has more than a share of it.
@@ -569,7 +546,8 @@ impl Shard {
                     if let Some(connection) = self.sessions.at(index).connection() {
                         let id = self.connections.id_of(connection);
                         let limit = self.limit_of_queue(index);
-                        self.closing
+                        self.waiting
+                            .closing
                             .push((id, ReasonCode::QuotaExceeded, limit.into()));
                     }
                     return false;
@@ -607,7 +585,7 @@ impl Shard {
             return;
         }
         let id = self.sessions.id_of(index);
-        self.dropping.insert(id);
+        self.sessions.dropping.insert(id);
         let messages = self.sessions.at(index).outbound.queue().len();
         let limit = self.limit_of_queue(index);
         let head = self.head_of(index);
@@ -629,7 +607,7 @@ impl Shard {
         messages: usize,
         limit: Limit,
     ) {
-        if self.wants.any(Wants::CONNECTIONS) {
+        if self.telling.wants.any(Wants::CONNECTIONS) {
             let policy = match limit {
                 Limit::PartQueue => QueueFull::DropOldest,
                 _ => self.settings.queue_full,
@@ -647,12 +625,12 @@ impl Shard {
 
     /// Whether all that waits in the queue of a session is in memory.
     fn is_queue_in_memory(&mut self, index: u32) -> bool {
-        !self.reads_back || !self.sessions.at(index).durable
+        !self.store.reads_back || !self.sessions.at(index).durable
     }
 
     /// The bound that the queue of a session is at.
     pub(crate) fn limit_of_queue(&mut self, index: u32) -> Limit {
-        if self.has_bounds_of_part(self.sessions.id_of(index)) {
+        if self.parts.has_bounds(self.sessions.id_of(index)) {
             return Limit::PartQueue;
         }
         let is_in_memory = self.is_queue_in_memory(index);
@@ -729,7 +707,7 @@ impl Shard {
         let source = MessageFrom::Held(message);
         if let Err(reason) = self.send_publish(cx, connection, source, how, &subscription_ids) {
             self.drop_message(cx, index, reason, 1, message.topic());
-        } else if self.wants.any(TOLD_OF_DELIVERED) {
+        } else if self.telling.wants.any(TOLD_OF_DELIVERED) {
             self.tell_when_written(connection, &message.publication());
         }
     }

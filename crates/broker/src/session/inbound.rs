@@ -162,7 +162,7 @@ impl Shard {
             }
         };
         if (aliased.is_none() || publish.topic.is_some())
-            && !self.routes.last_is_within_limits(topic)
+            && !self.router.cache.last_is_within_limits(topic)
             && let Err(error) = self.check_topic(topic)
         {
             return Err(self.publish_exceeds(cx, index, publish.topic, error));
@@ -267,7 +267,7 @@ impl Shard {
         publish: &Publish<'_>,
         qos2: Option<PacketId>,
     ) -> Result<PublishAnswer, PacketError> {
-        if self.is_payload_too_long(publish.payload) {
+        if self.settings.limits.is_payload_too_long(publish.payload) {
             self.counters.publishes_refused += 1;
             let reason = ReasonCode::ImplementationSpecificError;
             self.tell_publish_beyond(cx, session, topic, reason, Limit::PayloadBytes);
@@ -296,7 +296,7 @@ impl Shard {
                 false => Err(PacketError::of(ReasonCode::QuotaExceeded, Limit::Memory)),
             };
         }
-        let mut forwarded = core::mem::take(&mut self.forwarded);
+        let mut forwarded = core::mem::take(&mut self.buffers.forwarded);
         forwarded.clear();
         let properties = &publish.properties;
         let forwarded_bytes = if properties.raw_is_forwardable {
@@ -323,7 +323,7 @@ impl Shard {
             hops: 0,
         };
         let answer = self.route_accepted(cx, index, publication, receipt);
-        self.forwarded = forwarded;
+        self.buffers.forwarded = forwarded;
         answer
     }
 
@@ -354,12 +354,6 @@ impl Shard {
     pub(crate) fn has_receipt(&mut self, session: u32, packet_id: PacketId) -> bool {
         let inbound = &self.sessions.at(session).inbound;
         inbound.receipt(packet_id).is_some()
-    }
-
-    /// Longer than `payload_bytes`.
-    pub(crate) fn is_payload_too_long(&self, payload: &[u8]) -> bool {
-        let most = self.settings.limits.payload_bytes as usize;
-        most > 0 && payload.len() > most
     }
 
     /// Where the client of a session is, if it is connected.
@@ -519,7 +513,7 @@ impl Shard {
                 return Ok(self.refused(index, reason));
             }
         }
-        if self.wants.any(TOLD_OF_PUBLISHED)
+        if self.telling.wants.any(TOLD_OF_PUBLISHED)
             && let Some(session) = self.connections.at(index).session()
         {
             self.tell_published(cx, session, &publication, routed.matched);

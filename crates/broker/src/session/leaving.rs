@@ -72,7 +72,7 @@ impl Shard {
         for entry in queue.take_shared() {
             self.abandon(cx, index, entry, false, Fault::ShareReturnLostUnsent);
         }
-        let is_told = self.tells_drop(index, "") || self.wants.any(Wants::TOPICS);
+        let is_told = self.tells_drop(index, "") || self.telling.wants.any(Wants::TOPICS);
         let one_by_one = if is_told { TOLD_AT_END } else { 0 };
         for entry in queue.take_all().take(one_by_one) {
             self.abandon(cx, index, entry, false, Fault::ShareReturnLostUnsent);
@@ -86,16 +86,16 @@ impl Shard {
 
     /// Gives the memory of a queue back, in later turns where that takes long.
     pub(crate) fn free_queue(&mut self, ended: EndedQueue) {
-        let has_receipts = self.receipts.due() > 0 && !ended.queue.is_empty();
+        let has_receipts = self.parts.receipts.due() > 0 && !ended.queue.is_empty();
         if ended.queue.in_memory() > FREED_AT_ONCE || has_receipts {
-            self.ended_queues.push_back(ended);
+            self.waiting.ended_queues.push_back(ended);
         }
     }
 
     /// Goes on giving back the memory of queues whose sessions have ended, and tells the receipts
     /// of what was in them.
     pub(crate) fn free_ended_queues<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
-        while let Some(mut ended) = self.ended_queues.pop_front() {
+        while let Some(mut ended) = self.waiting.ended_queues.pop_front() {
             let mut freed = 0;
             for entry in ended.queue.take_all().take(FREED_AT_ONCE) {
                 freed += FREED_MESSAGE;

@@ -16,7 +16,7 @@ pub(crate) mod sending;
 pub(crate) mod to_send;
 
 use core::hash::BuildHasher;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use martlet_codec::ProtocolVersion;
@@ -241,6 +241,8 @@ pub(crate) struct Sessions {
     text_bytes: usize,
     /// Sessions of parts among them.
     of_parts: usize,
+    /// Those whose queues have dropped messages.
+    pub(crate) dropping: BTreeSet<SessionId>,
 }
 
 impl Sessions {
@@ -253,6 +255,7 @@ impl Sessions {
             retired: VecDeque::new(),
             text_bytes: 0,
             of_parts: 0,
+            dropping: BTreeSet::new(),
         }
     }
 
@@ -405,6 +408,11 @@ impl Sessions {
         self.arena
             .iter()
             .filter(|(_, session)| !session.flags.retired())
+    }
+
+    /// The session that a stale handle names, if it is still there.
+    pub(crate) fn live(&self, id: SessionId) -> Option<u32> {
+        self.get(id).map(|_| id.index)
     }
 }
 

@@ -142,7 +142,7 @@ impl Shard {
         of: PageOf,
         page: Vec<ReadMessage>,
     ) {
-        let Some(index) = self.live_session(id) else {
+        let Some(index) = self.sessions.live(id) else {
             return;
         };
         let is_there = self.admitted_connection(index).is_some();
@@ -234,7 +234,7 @@ impl Shard {
             outbound.unsent_mut().pop_front();
             return Unsent::Sent;
         };
-        if !self.records.is_durable(message.record) {
+        if !self.store.records.is_durable(message.record) {
             return Unsent::NotDurable;
         }
         if matches!(message.state, InFlightState::Stored(_)) {
@@ -286,11 +286,6 @@ impl Shard {
     /// Messages that were sent need not stay in memory: the store has them, should they have to be
     /// sent again. Unless the topic of each dropped message is to be reported.
     pub(super) fn lets_messages_go(&mut self, index: u32) -> bool {
-        self.reads_back && !self.keeps_to_tell(index)
-    }
-
-    /// The session that a stale handle names, if it is still there.
-    pub(crate) fn live_session(&self, id: SessionId) -> Option<u32> {
-        self.sessions.get(id).map(|_| id.index)
+        self.store.reads_back && !self.keeps_to_tell(index)
     }
 }

@@ -73,7 +73,7 @@ impl Shard {
             let bytes_max = self.settings.limits.topic_alias_bytes as usize;
             alias_given = choose_alias(connection, parts.topic, bytes_max, &mut outgoing);
         }
-        let output = connection.output_buffer(&mut self.pool);
+        let output = connection.output_buffer(&mut self.buffers.pool);
         output.qos0 += u32::from(how.qos == QoS::AtMostOnce);
         let out = &mut output.bytes;
         match source {

@@ -36,7 +36,7 @@ impl Shard {
             Command::Revoke(revocations) => self.revoke(cx.now.mono_ms, &revocations),
             Command::SetRules(book) => self.set_rule_book(book),
             Command::Ask(listeners) => self.ask_at(listeners),
-            Command::CheckBans(on) => self.authentications.checks_bans = on,
+            Command::CheckBans(on) => self.lobby.authentications.checks_bans = on,
             Command::SetRulesOf { book, users } => {
                 self.new_rule_book(book, Affected::Users(users));
             }
@@ -62,7 +62,7 @@ impl Shard {
     }
 
     fn shut_down<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
-        self.stopping = true;
+        self.lobby.stopping = true;
         for id in self.connections.ids() {
             let cause = RefusalCause::ServerStopping;
             match self.connections.at(id.index).phase {

@@ -101,15 +101,15 @@ impl Shard {
             proving,
         ];
         for timer in timers.into_iter().flatten() {
-            self.wheel.cancel(timer);
+            self.timers.wheel.cancel(timer);
         }
-        let lost = u64::from(connection.release_buffers(&mut self.pool));
+        let lost = u64::from(connection.release_buffers(&mut self.buffers.pool));
         if lost > 0 {
             self.counters
                 .drop_messages(DropReason::ConnectionLost, lost);
             if let Some(session) = connection
                 .owner()
-                .and_then(|owner| self.live_session(owner))
+                .and_then(|owner| self.sessions.live(owner))
             {
                 // 0: no time is kept of these drops.
                 let reason = DropReason::ConnectionLost;
@@ -146,16 +146,16 @@ impl Shard {
         self.report_disconnected(cx, session, ending);
         cx.node.return_connection();
         let id = self.connections.id_of(index);
+        self.connections.accepted -= 1;
         let connection = self.connections.at(index);
         cx.node.return_place(connection.listener().number);
         let transport_gone = connection.flags.transport_gone();
         connection.phase = Phase::Closing;
-        self.accepted_count -= 1;
         connection.flags.set_input_held(false);
         connection.input = None;
         connection.take_rare(|rare| rare.aliases.take());
         if let Some(timer) = connection.deadline.take() {
-            self.wheel.cancel(timer);
+            self.timers.wheel.cancel(timer);
         }
         let is_part = connection.flags.part();
         if is_part {
@@ -197,12 +197,12 @@ impl Shard {
         let (epoch, recorded) = (session.epoch, session.recorded);
         let (tenant, client_id) = (session.tenant, Arc::clone(&session.client_id));
         if let Some(timer) = session.expiry_timer.take() {
-            self.wheel.cancel(timer);
+            self.timers.wheel.cancel(timer);
         }
         if recorded {
             let number = self.append(cx, Record::Ended(epoch));
             let client = self.seed.hash_one((tenant, &*client_id));
-            self.gate.session_ends(number, client);
+            self.store.gate.session_ends(number, client);
         }
         self.work.add(COMING_OR_GOING);
         cx.node.return_session();
@@ -229,7 +229,7 @@ impl Shard {
     /// none is under way.
     pub(crate) fn end_under_way(&mut self, tenant: TenantId, client_id: &str) -> RecordNumber {
         let client = self.seed.hash_one((tenant, client_id));
-        self.gate.end_of(&self.records, client)
+        self.store.gate.end_of(&self.store.records, client)
     }
 
     /// The session stays for its Session Expiry Interval [MQTT-4.1.0-1], then it ends
@@ -279,7 +279,7 @@ impl Shard {
                 let ms = u64::from(secs) * if early { 500 } else { 1000 };
                 let due_ms = cx.now.mono_ms + ms.saturating_sub(run_ms(Fault::ExpiryFromConnect));
                 let id = self.sessions.id_of(index);
-                let timer = self.wheel.arm(due_ms, Timer::SessionExpiry(id));
+                let timer = self.timers.wheel.arm(due_ms, Timer::SessionExpiry(id));
                 self.sessions.at(index).expiry_timer = Some(timer);
             }
         }
@@ -324,7 +324,7 @@ impl Shard {
         }
         if bytes.len() <= connection.packet_bytes_max as usize {
             connection
-                .output_mut(&mut self.pool)
+                .output_mut(&mut self.buffers.pool)
                 .extend_from_slice(&bytes);
             self.output_appended(cx, index);
         }

@@ -7,7 +7,7 @@ use crate::effect::QueueOwner;
 
 /// Queues with messages that expire, by when the first message of each does.
 #[derive(Debug, Default)]
-pub(super) struct ExpiringQueues(BinaryHeap<Reverse<(u64, QueueOwner)>>);
+pub(crate) struct ExpiringQueues(BinaryHeap<Reverse<(u64, QueueOwner)>>);
 
 impl ExpiringQueues {
     /// The first message of a queue expires then. Answers whether that is before all others.

@@ -13,15 +13,11 @@ use crate::id::{ConnectionId, RecordNumber};
 use crate::node::{Cx, Node};
 use crate::shard::Shard;
 use crate::shard::end::Ending;
-use crate::shard::gated::{Gated, PLACE_BYTES, PlainAck};
+use crate::shard::gated::{Gated, PlainAck};
 use crate::subscribe::suback::SubscribeOrigin;
 use crate::work::{GATED, WRITE};
 
 impl Shard {
-    pub(crate) fn gated_count(&self) -> usize {
-        self.gate.len()
-    }
-
     /// Sends a packet once `record` is durable, never before one that was asked for earlier.
     pub(crate) fn answer<N: Node>(
         &mut self,
@@ -54,10 +50,10 @@ impl Shard {
         record: RecordNumber,
     ) -> bool {
         let connection = self.connections.at(index);
-        if connection.answers_gated > 0 || !self.records.is_durable(record) {
+        if connection.answers_gated > 0 || !self.store.records.is_durable(record) {
             return false;
         }
-        let output = connection.output_mut(&mut self.pool);
+        let output = connection.output_mut(&mut self.buffers.pool);
         output.extend_from_slice(&Ack::short(kind, packet_id));
         let has_grown = connection.appended(cx, index);
         self.counters.packets_sent += 1;
@@ -114,7 +110,7 @@ impl Shard {
     ) -> Option<(ConnectionId, RecordNumber)> {
         let connection = self.connections.at(index);
         if connection.answers_gated == 0 {
-            if self.records.is_durable(record) {
+            if self.store.records.is_durable(record) {
                 return None;
             }
             connection.gated_since = Since::at_ms(cx.now.mono_ms);
@@ -133,7 +129,11 @@ impl Shard {
         index: u32,
         encode: impl FnOnce(&mut Vec<u8>),
     ) {
-        encode(self.connections.at(index).output_mut(&mut self.pool));
+        encode(
+            self.connections
+                .at(index)
+                .output_mut(&mut self.buffers.pool),
+        );
         self.output_appended(cx, index);
     }
 
@@ -144,7 +144,7 @@ impl Shard {
         {
             connection.add_answer_bytes(bytes);
         }
-        self.gate.put_off(record, gated);
+        self.store.gate.put_off(record, gated);
     }
 
     /// Lets out what waits for records that are durable now, up to this number of units of work.
@@ -165,8 +165,8 @@ impl Shard {
 
     /// Whether the bytes of answers that are counted by connection are those of all that wait.
     pub(super) fn answers_balance(&self) -> bool {
-        let gated = self.gate.iter().filter_map(Gated::answer);
-        let pending = self.subacks.iter();
+        let gated = self.store.gate.iter().filter_map(Gated::answer);
+        let pending = self.subscribing.subacks.iter();
         let pending = pending.filter_map(|pending| match &pending.asked {
             SubscribeOrigin::Client { connection, .. } => {
                 Some((*connection, pending.asked.bytes()))
@@ -186,19 +186,9 @@ impl Shard {
         self.connections.entries().all(counted)
     }
 
-    /// Bytes of the places of this number of answers.
-    pub(crate) fn bytes_in_gate(answers: u32) -> usize {
-        answers as usize * PLACE_BYTES
-    }
-
-    /// Whether something waits for its turn alone: its record is durable.
-    pub(super) fn is_gate_open(&self) -> bool {
-        self.gate.is_open(&self.records)
-    }
-
     /// Takes the first that waits for a record that is durable now.
     fn next_from_gate(&mut self) -> Option<Gated> {
-        let gated = self.gate.take_open(&self.records)?;
+        let gated = self.store.gate.take_open(&self.store.records)?;
         if let Some((connection, bytes)) = gated.answer()
             && let Some(connection) = self.connections.get_mut(connection)
         {
@@ -213,7 +203,7 @@ impl Shard {
         record: RecordNumber,
         gated: Gated,
     ) {
-        if self.records.is_durable(record) {
+        if self.store.records.is_durable(record) {
             self.run_gated(cx, gated);
         } else {
             self.gate(cx, record, gated);
@@ -259,12 +249,12 @@ impl Shard {
                 self.admit(cx, id.index, &connack);
             }
             Gated::Pump(id) => {
-                if let Some(session) = self.live_session(id) {
+                if let Some(session) = self.sessions.live(id) {
                     self.pump(cx, session);
                 }
             }
             Gated::Report(number) => self.operation_is_durable(cx, number),
-            Gated::PartEvent(id, event) => self.tell_part(cx, id, *event),
+            Gated::PartEvent(id, event) => self.parts.tell(cx, id, *event),
         }
     }
 
@@ -285,7 +275,10 @@ impl Shard {
         connection.answers_gated -= 1;
         connection.publishes_gated -= u16::from(publish);
         connection.gated_since = Since::at_ms(cx.now.mono_ms);
-        encode(connection.version, connection.output_mut(&mut self.pool));
+        encode(
+            connection.version,
+            connection.output_mut(&mut self.buffers.pool),
+        );
         let drained = connection.answers_gated == 0;
         let held = connection.flags.input_held();
         let session = connection.session();

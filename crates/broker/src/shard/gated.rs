@@ -10,7 +10,7 @@ use crate::record::RecordCount;
 
 /// What waits for records to be durable, in order.
 #[derive(Debug, Default)]
-pub(super) struct Gate {
+pub(crate) struct Gate {
     waiting: VecDeque<(RecordNumber, Gated)>,
     /// Memory of what is in it.
     bytes: usize,
@@ -55,13 +55,18 @@ impl Gate {
         self.waiting.iter().map(|(_, gated)| gated)
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.waiting.len()
     }
 
     /// Bytes of memory that it takes.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Bytes of the places of this number of answers.
+    pub(crate) fn bytes_of(answers: u32) -> usize {
+        answers as usize * PLACE_BYTES
     }
 
     /// Gives its memory back if much waited and nothing waits now.
@@ -88,7 +93,7 @@ impl Gate {
 }
 
 /// Bytes of a place in the gate.
-pub(super) const PLACE_BYTES: usize = size_of::<(RecordNumber, Gated)>();
+const PLACE_BYTES: usize = size_of::<(RecordNumber, Gated)>();
 
 /// Something that waits for a record.
 #[derive(Debug)]

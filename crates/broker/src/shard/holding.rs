@@ -15,7 +15,7 @@ use crate::fault::{self, Fault};
 use crate::id::ConnectionId;
 use crate::node::{Cx, Node};
 use crate::shard::Shard;
-use crate::shard::held::StoreState;
+use crate::shard::store::StoreState;
 use crate::work::NODE;
 
 /// What becomes of a packet.
@@ -43,17 +43,9 @@ impl Shard {
     /// Sets the store's state: in all states but [`StoreState::KeepsUp`] packets that make it grow
     /// are held back; QoS 0 continues.
     pub fn store_is(&mut self, state: StoreState) {
-        self.held_back.store_is(state);
-    }
-
-    /// What the store can take.
-    pub(crate) fn store_state(&self) -> StoreState {
-        self.held_back.store
-    }
-
-    /// Another shard's mailbox is full.
-    pub(crate) fn is_congested(&self) -> bool {
-        self.held_back.congested
+        let was = core::mem::replace(&mut self.store.state, state);
+        let keeps_up_again = was != state && state == StoreState::KeepsUp;
+        self.waiting.held_back.release_if(keeps_up_again);
     }
 
     /// What a connection has sent waits for the store or another shard.
@@ -61,23 +53,18 @@ impl Shard {
         let connection = self.connections.at(id.index);
         if !connection.flags.in_held_list() {
             connection.flags.set_in_held_list(true);
-            self.held_back.waiting.push_back(id);
+            self.waiting.held_back.waiting.push_back(id);
         }
-    }
-
-    /// Those who wait go on in their turns, if `release`: the store keeps up again, or the other
-    /// shard has room.
-    pub(crate) fn release_held(&mut self, release: bool) {
-        self.held_back.release_if(release);
     }
 
     /// Connections in the lists of those that are or were held back.
     pub(crate) fn held_count(&self) -> usize {
         let all = self
+            .waiting
             .held_back
             .waiting
             .iter()
-            .chain(&self.held_back.released);
+            .chain(&self.waiting.held_back.released);
         let there = all.filter(|id| self.connections.get(**id).is_some());
         there.count()
     }
@@ -86,7 +73,7 @@ impl Shard {
     pub(super) fn queue_released(&mut self) {
         let began = self.work.done;
         let units = self.settings.work.turn / RELEASED_PART_OF_TURN;
-        while let Some(id) = self.held_back.released.pop_front() {
+        while let Some(id) = self.waiting.held_back.released.pop_front() {
             self.work.add(NODE);
             if let Some(connection) = self.connections.get_mut(id) {
                 connection.flags.set_in_held_list(false);
@@ -98,7 +85,7 @@ impl Shard {
                 return;
             }
         }
-        self.held_back.released = VecDeque::new();
+        self.waiting.held_back.released = VecDeque::new();
     }
 
     /// Whether a packet is worked off now.
@@ -119,11 +106,11 @@ impl Shard {
                 if self.screenings.is_used && self.waits_for_screening(cx, index, header, body) {
                     return PacketHandling::Later { for_store: false };
                 }
-                for_part = self.holds.any() && self.is_held_topic(index, header, body);
+                for_part = self.parts.holds.any() && self.is_held_topic(index, header, body);
                 for_part
-                    || self.held_back.congested
+                    || self.waiting.held_back.congested
                     || self.work.is_turn_over()
-                    || self.fan_outs.holds_any() && self.is_held_publisher(index)
+                    || self.router.fan_outs.holds_any() && self.is_held_publisher(index)
             }
             PacketType::Subscribe
             | PacketType::Unsubscribe
@@ -132,14 +119,14 @@ impl Shard {
             // Nothing answers it, nothing is asked of the store, or the connection ends with it.
             _ => return PacketHandling::Now,
         };
-        let keeps_up = self.held_back.store == StoreState::KeepsUp;
+        let keeps_up = self.store.state == StoreState::KeepsUp;
         let for_store = !keeps_up && self.grows_store(cx, index, header, body);
         if self.connections.at(index).flags.transport_gone() {
             // A client that has gone sends no more: what came before the end is worked off. But one
             // client after the other could come and go, and a reserve has an end. So has the queue
             // of a part.
             let for_part = for_part && !fault::is(Fault::HoldSparesLeavers);
-            return match for_part || for_store && self.held_back.store >= StoreState::Full {
+            return match for_part || for_store && self.store.state >= StoreState::Full {
                 true => PacketHandling::Never,
                 false => PacketHandling::Now,
             };
@@ -158,7 +145,7 @@ impl Shard {
     #[cold]
     fn is_held_publisher(&mut self, index: u32) -> bool {
         let session = self.connections.at(index).session();
-        session.is_some_and(|session| self.fan_outs.holds(self.sessions.id_of(session)))
+        session.is_some_and(|session| self.router.fan_outs.holds(self.sessions.id_of(session)))
     }
 
     /// The one rule for what makes the store grow: a PUBLISH with QoS 1 or 2 or RETAIN, whether or
@@ -210,7 +197,7 @@ impl Shard {
     /// there is a reserve, so that it can take what is queued, or end it with Clean Start: a small
     /// record that replaces another.
     pub(crate) fn has_no_room_for(&self, client: &ConnectingClient) -> Option<RefusalCause> {
-        if self.held_back.store < StoreState::Full {
+        if self.store.state < StoreState::Full {
             return None;
         }
         let outlives = self.session_expiry_of(client) > 0;
@@ -222,7 +209,7 @@ impl Shard {
             return None;
         }
         let will_bytes = request.will.as_ref().map_or(0, |will| will.bytes());
-        match self.held_back.store {
+        match self.store.state {
             StoreState::Full | StoreState::AtLimit
                 if is_recorded && will_bytes <= RESERVE_WILL_BYTES =>
             {
@@ -231,15 +218,6 @@ impl Shard {
             StoreState::Full => Some(RefusalCause::StoreFull),
             StoreState::AtLimit => Some(Limit::StoreBytes.into()),
             _ => Some(RefusalCause::StoreFailing),
-        }
-    }
-
-    /// What a client is told that has waited for the store for too long.
-    pub(crate) fn store_limit(&self) -> Limit {
-        match self.held_back.store {
-            StoreState::AtLimit => Limit::StoreBytes,
-            StoreState::Full => Limit::DiskFull,
-            StoreState::KeepsUp | StoreState::Behind | StoreState::Stuck => Limit::StoreStalled,
         }
     }
 }

@@ -19,8 +19,8 @@ impl Shard {
     ) {
         for message in batch.drain(..) {
             // What comes from one shard stays in its order.
-            if !self.inbox.is_empty() || self.has_done_enough() {
-                self.inbox.push_back((from, message));
+            if !self.waiting.inbox.is_empty() || self.has_done_enough() {
+                self.waiting.inbox.push_back((from, message));
             } else {
                 self.shard_message_received(cx, from, message);
             }
@@ -29,14 +29,14 @@ impl Shard {
 
     /// Goes on with what other shards have told.
     pub(super) fn work_off_inbox<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
-        while let Some((from, message)) = self.inbox.pop_front() {
+        while let Some((from, message)) = self.waiting.inbox.pop_front() {
             self.shard_message_received(cx, from, message);
             if self.work.is_past(INBOX) {
                 break;
             }
         }
-        if self.inbox.is_empty() {
-            self.inbox = VecDeque::new();
+        if self.waiting.inbox.is_empty() {
+            self.waiting.inbox = VecDeque::new();
         }
     }
 
@@ -54,10 +54,10 @@ impl Shard {
             } => {
                 self.routed_message_received(cx, from, &message, recorded, had);
             }
-            ShardMessage::MemoryShort => self.relief.begin(cx.node, cx.now.mono_ms),
+            ShardMessage::MemoryShort => self.memory.relief.begin(cx.node, cx.now.mono_ms),
             ShardMessage::Routed(id) => self.routed_answer_received(cx, id),
             ShardMessage::Share(message) => self.share_received(cx, from, message),
-            ShardMessage::Hold(hold) => self.hold_received(hold),
+            ShardMessage::Hold(hold) => self.parts.holds.add(hold),
             ShardMessage::HoldOver(part) => self.hold_is_over(part),
             ShardMessage::HoldPublisher { session, on } => self.publisher_held(session, on),
             ShardMessage::Receipt(part, receipt) => {
@@ -71,6 +71,6 @@ impl Shard {
 
     /// Whether messages of other shards wait here; later ones would wait behind them.
     pub fn is_behind(&self) -> bool {
-        !self.inbox.is_empty()
+        !self.waiting.inbox.is_empty()
     }
 }

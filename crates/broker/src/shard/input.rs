@@ -58,7 +58,7 @@ impl Shard {
     /// The same, and what came before its end is not worked off.
     pub(crate) fn give_up_input<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId) {
         let connection = self.connections.at(id.index);
-        self.pool.put(connection.input.take());
+        self.buffers.pool.put(connection.input.take());
         let pending = connection.take_rare(|rare| rare.screening.take());
         self.end_screening(pending);
         self.finish_input(cx, id);
@@ -77,7 +77,7 @@ impl Shard {
         if connection.phase == Phase::Closing || rest.is_empty() {
             return;
         }
-        connection.keep_input(rest, &mut self.pool);
+        connection.keep_input(rest, &mut self.buffers.pool);
         if connection.flags.input_held() {
             self.work_off_input(cx, id);
         }
@@ -109,7 +109,7 @@ impl Shard {
             Some(connection) if connection.phase != Phase::Closing && !input.bytes.is_empty() => {
                 connection.input = Some(input);
             }
-            _ => self.pool.put(Some(input)),
+            _ => self.buffers.pool.put(Some(input)),
         }
     }
 
@@ -164,7 +164,7 @@ impl Shard {
             self.work.add(PACKET);
             self.counters.packets_received += 1;
             let body = &rest[usize::from(header.header_len)..length];
-            if self.wants.any(TOLD_OF_PACKETS) {
+            if self.telling.wants.any(TOLD_OF_PACKETS) {
                 self.tell_packet_received(cx, id.index, &header, body);
             }
             if let Err(error) = self.packet_received(cx, id.index, &header, body) {
@@ -235,8 +235,8 @@ impl Shard {
     /// What acknowledgements made room for is sent once all that came together are worked off: then
     /// their records stand together, and so do those of what is sent.
     fn pump_answered<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
-        if let Some(id) = self.answered.take()
-            && let Some(session) = self.live_session(id)
+        if let Some(id) = self.waiting.answered.take()
+            && let Some(session) = self.sessions.live(id)
         {
             self.pump(cx, session);
             self.sessions.at(session).outbound.rest();
@@ -375,7 +375,7 @@ impl Shard {
                     connection.held_for_store_since = Since::at_ms(cx.now.mono_ms);
                     self.watch_stalled(cx, id);
                 }
-                if for_store || self.is_congested() {
+                if for_store || self.waiting.held_back.congested {
                     self.note_held(id);
                 }
                 return Ok(Progress::NeedMore);
@@ -392,7 +392,7 @@ impl Shard {
         if !goes_on {
             self.work.add(PACKET);
             self.counters.packets_received += 1;
-            if self.wants.any(TOLD_OF_PACKETS) {
+            if self.telling.wants.any(TOLD_OF_PACKETS) {
                 self.tell_packet_received(cx, id.index, &header, body);
             }
         }
@@ -443,7 +443,9 @@ impl Shard {
         match header.packet_type {
             PacketType::Publish => {
                 let publish = Publish::decode(header.flags, body, version)?;
-                if self.has_rates && !self.spend_rate(cx, index, &publish)? {
+                if self.settings.limits.has_publish_rate()
+                    && !self.spend_rate(cx, index, &publish)?
+                {
                     return Ok(());
                 }
                 self.publish_received(cx, index, &publish)
@@ -460,7 +462,7 @@ impl Shard {
                 }
                 // [MQTT-3.12.4-1]
                 let connection = self.connections.at(index);
-                martlet_codec::encode_pingresp(connection.output_mut(&mut self.pool));
+                martlet_codec::encode_pingresp(connection.output_mut(&mut self.buffers.pool));
                 self.output_appended(cx, index);
                 Ok(())
             }
@@ -488,7 +490,7 @@ impl Shard {
         index: u32,
         kind: AckKind,
     ) -> Option<SessionId> {
-        if self.work.is_share_over() || self.wants.any(TOLD_OF_PACKETS) {
+        if self.work.is_share_over() || self.telling.wants.any(TOLD_OF_PACKETS) {
             return None;
         }
         let connection = self.connections.at(index);

@@ -1,7 +1,6 @@
 //! What a shard holds in memory, as it counts against the node's, and settling that with the node.
 
 use crate::effect::ShardMessage;
-use crate::id::ShardId;
 use crate::memory_use::{Growth, ShardMemory};
 use crate::node::{Cx, Node};
 use crate::shard::Shard;
@@ -19,9 +18,9 @@ impl Shard {
     /// back first.
     pub(super) fn settle_memory<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
         if self.memory.end_turn() {
-            self.gate.shrink();
-            self.subacks.shrink();
-            self.memory.pools = self.count_pool_bytes();
+            self.store.gate.shrink();
+            self.subscribing.subacks.shrink();
+            self.memory.pools = self.buffers.bytes();
             self.memory.tables = self.count_table_bytes();
         }
         let used = self.used_bytes();
@@ -35,7 +34,7 @@ impl Shard {
         }
         if self.memory.has_new_parts(&pressure) {
             self.lobby.memory.set_part(&pressure, self.shard_count);
-            self.routes.set_part(&pressure, self.shard_count);
+            self.router.cache.set_part(&pressure, self.shard_count);
         }
         let relieved = self.lobby.memory.is_over() && self.relieve_lobby(cx);
         if pressure.is_short {
@@ -46,13 +45,13 @@ impl Shard {
             // What has been given back serves the next publisher.
             let used = self.used_bytes();
             self.memory.settle(cx.node, used, keeps_no_spare);
-        } else if self.relief.is_searching() {
+        } else if self.memory.relief.is_searching() {
             self.relieve(cx, used);
         } else {
-            self.relief.rest();
+            self.memory.relief.rest();
         }
         if !pressure.is_watched {
-            self.relief.forget();
+            self.memory.relief.forget();
         }
     }
 
@@ -62,8 +61,8 @@ impl Shard {
     /// is left, it is told what is kept, so that it is known when the shard has nothing to do.
     #[cold]
     fn note_memory<N: Node>(&mut self, cx: &mut Cx<'_, N>, is_watched: bool) {
-        if self.routes.has_forgotten() {
-            let freed = self.routes.free_forgotten();
+        if self.router.cache.has_forgotten() {
+            let freed = self.router.cache.free_forgotten();
             self.work.add(freed as u64 * FREED_MESSAGE);
         }
         let kept = self.kept_bytes();
@@ -74,11 +73,6 @@ impl Shard {
             true => cx.node.memory_use().growth(),
             false => Growth::default(),
         };
-    }
-
-    /// Little is left of the node's memory.
-    pub(crate) fn is_memory_short(&self) -> bool {
-        self.memory.is_short()
     }
 
     /// Wakes the other shards at intervals, so that they search for their largest holders.
@@ -107,7 +101,9 @@ impl Shard {
 
     /// What the memory of this shard is used for.
     pub(crate) fn memory_uses(&self) -> ShardMemory {
-        let answers = self.gate.bytes() + self.subacks.bytes() + self.fan_outs.bytes();
+        let answers = self.store.gate.bytes()
+            + self.subscribing.subacks.bytes()
+            + self.router.fan_outs.bytes();
         let layers = self.lobby.memory.request_bytes() + self.memory.layers;
         let connections = self.connections.len() * CONNECTION_BYTES + self.memory.clients.bytes();
         ShardMemory {
@@ -117,21 +113,23 @@ impl Shard {
             tables: self.memory.tables,
             connections: connections + self.memory.buffers + layers + answers,
             messages: self.memory.gauge.bytes(),
-            ..self.relief.found()
+            ..self.memory.relief.found()
         }
     }
 
     /// Bytes of memory that count against the node's.
     pub(crate) fn used_bytes(&self) -> usize {
-        let inbox = self.inbox.capacity() * size_of::<(ShardId, ShardMessage)>();
+        let inbox = self.waiting.inbox_bytes();
         let connections = self.connections.len() * CONNECTION_BYTES + self.memory.clients.bytes();
         let clients = self.bytes_of_sessions() + connections;
         let lobby = self.lobby.memory.request_bytes() + self.memory.layers;
         let kept = self.subscribers.bytes() + self.memory.wills + clients + lobby;
-        let groups = self.groups.memory_bytes() + self.subacks.bytes() + self.memory.tables;
-        let groups = groups + self.relief.memory_bytes();
-        let beside = self.fan_outs.bytes() + inbox + self.routes.memory_bytes() + groups;
-        self.memory.gauge.bytes() + self.memory.buffers + self.gate.bytes() + kept + beside
+        let groups =
+            self.groups.memory_bytes() + self.subscribing.subacks.bytes() + self.memory.tables;
+        let groups = groups + self.memory.relief.memory_bytes();
+        let beside =
+            self.router.fan_outs.bytes() + inbox + self.router.cache.memory_bytes() + groups;
+        self.memory.gauge.bytes() + self.memory.buffers + self.store.gate.bytes() + kept + beside
     }
 
     /// Bytes of output that may wait for one client: a quarter of the node's memory is enough for
@@ -142,25 +140,16 @@ impl Shard {
             return most;
         };
         // Clients are dealt out evenly over the shards.
-        let clients = self.accepted_count.max(1) * usize::from(self.shard_count);
+        let clients = self.connections.accepted.max(1) * usize::from(self.shard_count);
         most.min((limit / 4 / clients).max(OUTPUT_SHARE_MIN))
-    }
-
-    /// Counts the bytes of memory that are kept for reuse.
-    fn count_pool_bytes(&self) -> usize {
-        let buffers = self.scratch.capacity() + self.forwarded.capacity();
-        self.pool.bytes() + self.messages.bytes() + buffers
     }
 
     /// Counts the bytes of tables to which clients add entries.
     fn count_table_bytes(&self) -> usize {
-        let routed = self.awaiting_routed.memory_bytes() + self.receipts.memory_bytes();
-        let subacks = self.subacks.table_bytes();
-        let expiring = self.expiring.memory_bytes();
-        let ends = self.ends.memory_bytes() + self.permits.reviews.memory_bytes();
-        let ends = ends + self.losses_to_tell.memory_bytes();
-        let timers = self.wheel.memory_bytes();
-        let topics = self.unmatched.memory_bytes() + self.retained_ends.memory_bytes();
-        routed + subacks + expiring + ends + topics + timers
+        let routed = self.router.awaiting.memory_bytes() + self.parts.receipts.memory_bytes();
+        let subacks = self.subscribing.subacks.table_bytes();
+        let ends = self.waiting.ends.memory_bytes() + self.permits.reviews.memory_bytes();
+        let timers = self.timers.memory_bytes();
+        routed + subacks + ends + self.noted.memory_bytes() + timers
     }
 }

@@ -4,7 +4,9 @@
 //! reads a clock or touches a socket. The calls of one tick come in any order; at its end the
 //! driver carries out the effects (see [`Effects`](crate::Effects)).
 
+mod buffers;
 mod commands;
+mod due;
 mod end;
 mod ending;
 mod expiring;
@@ -16,75 +18,59 @@ mod inbox;
 mod input;
 mod memory;
 mod names;
+mod noted;
 mod numbers;
 mod output;
 mod packet_error;
 mod queues;
 mod reached;
 mod report;
+mod store;
 mod timers;
 mod turns;
 mod waiting;
 
-use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use martlet_codec::{ReasonCode, UserProperties};
 use martlet_permission::{Limit, RefusalCause};
 
-use crate::authenticate::authentications::Authentications;
 use crate::authenticate::permits::Permits;
-use crate::connection::buffer::BufferPool;
 use crate::connection::{Connection, Connections, Phase, Since};
 use crate::counters::Counters;
-use crate::effect::{QueueOwner, ReadPage, ShardMessage};
-use crate::event_interest::Wants;
-use crate::fan_out::under_way::FanOuts;
+use crate::effect::{QueueOwner, ReadPage};
 use crate::guest::{Guest, Peer};
 use crate::hash::{Seed, seeded};
-use crate::heard::list::HeardList;
-use crate::id::{ConnectionId, MessageId, RecordNumber, SessionId, ShardId};
+use crate::id::{ConnectionId, RecordNumber, ShardId};
 use crate::limits::Settings;
 use crate::lobby::state::Lobby;
-use crate::losses::lost::LossesToTell;
 use crate::memory_account::MemoryAccount;
-use crate::message::Messages;
 use crate::node::{Cx, Node};
 use crate::operate::operations::Operations;
 use crate::part::attached::Parts;
-use crate::part::holds::Holds;
-use crate::part::receipts::due::Receipts;
-use crate::pressure::relief::Relief;
-use crate::record::{Record, RecordCount};
-use crate::retained_ends::table::RetainedEnds;
-use crate::route::routes::Routes;
-use crate::routing::RoutingBuffers;
+use crate::record::Record;
+use crate::route::router::Router;
 use crate::screen::screenings::Screenings;
 use crate::session::Sessions;
-use crate::session::outbound::EndedQueue;
 use crate::share::group::Groups;
-use crate::split_map::SplitMap;
 use crate::subscribe::index::SubscriberIndex;
-use crate::subscribe::retained_reads::RetainedReads;
-use crate::subscribe::suback::PendingSubAcks;
+use crate::subscribe::under_way::Subscribing;
 use crate::tell::telling::{TOLD_WHEN_WRITTEN, Telling};
-use crate::timer::{SWEEP_INTERVAL_MS, Timer, Wheel};
-use crate::unmatched::topics::UnmatchedTopics;
 use crate::work::{DELIVERY, NODE, RECORD, RETAINED, Work};
 
+use buffers::Buffers;
+use due::Timers;
 pub(crate) use end::Ending;
 pub use end::TransportEnd;
-use expiring::ExpiringQueues;
-use gated::Gate;
-pub(crate) use gated::{Gated, PlainAck};
-use held::HeldBack;
-pub use held::StoreState;
+pub(crate) use gated::{Gate, Gated, PlainAck};
 pub(crate) use holding::RESERVE_WILL_BYTES;
 pub(crate) use input::Progress;
+use noted::Noted;
 use numbers::Numbers;
 pub(crate) use packet_error::PacketError;
-pub(crate) use queues::Ends;
-use queues::InputQueue;
+use queues::Waiting;
+use store::Store;
+pub use store::StoreState;
 
 /// All state that one core owns.
 #[derive(Debug)]
@@ -93,82 +79,40 @@ pub struct Shard {
     pub(crate) shard_count: u16,
     pub(crate) settings: Arc<Settings>,
     pub(crate) seed: Seed,
-    pub(crate) authentications: Authentications,
+    /// Connections before their CONNECT is accepted, and what clients are authenticated by.
+    pub(crate) lobby: Lobby,
+    /// The rules in force.
+    pub(crate) permits: Permits,
     /// Messages that the control plane looks at.
     pub(crate) screenings: Screenings,
-    pub(crate) permits: Permits,
     pub(crate) connections: Connections,
-    pub(crate) lobby: Lobby,
-    /// How fast a client may publish has a limit.
-    pub(crate) has_rates: bool,
     pub(crate) sessions: Sessions,
+    /// The subscriptions of all sessions, by Topic Filter.
     pub(crate) subscribers: SubscriberIndex,
-    pub(crate) routes: Routes,
-    pub(crate) routing_buffers: RoutingBuffers,
-    /// Messages that nobody was subscribed to.
-    pub(crate) unmatched: UnmatchedTopics,
-    /// Retained messages that were taken away.
-    pub(crate) retained_ends: RetainedEnds,
-    /// Devices that have published.
-    pub(crate) heard: HeardList,
+    /// Subscriptions that are being made.
+    pub(crate) subscribing: Subscribing,
+    /// Where messages go, and which are on their way.
+    pub(crate) router: Router,
     pub(crate) groups: Groups,
-    pub(crate) subacks: PendingSubAcks,
-    pub(crate) operations: Operations,
     pub(crate) parts: Parts,
-    pub(crate) receipts: Receipts,
+    pub(crate) operations: Operations,
+    /// What is noted of messages, for the questions of operators.
+    pub(crate) noted: Noted,
     /// Which events are wanted.
-    pub(crate) wants: Wants,
     pub(crate) telling: Telling,
-    pub(crate) wheel: Wheel<Timer>,
-    pub(crate) records: RecordCount,
-    gate: Gate,
-    /// Queues of sessions and share groups that have ended: memory is given back, and receipts are
-    /// told, over turns.
-    pub(crate) ended_queues: VecDeque<EndedQueue>,
-    /// Messages whose entries other shards have yet to record: how many shards.
-    pub(crate) awaiting_routed: SplitMap<MessageId, u32>,
-    /// Connections to be ended once the message under way is delivered to all.
-    pub(crate) closing: Vec<(ConnectionId, ReasonCode, RefusalCause)>,
-    /// The session whose acknowledgements are being worked off.
-    pub(crate) answered: Option<SessionId>,
-    /// Connections with input to be worked off.
-    input_queue: InputQueue,
-    held_back: HeldBack,
-    /// Connections and sessions that end in their turn.
-    pub(crate) ends: Ends,
-    pub(crate) retained_reads: RetainedReads,
-    /// Queues with messages that expire, by when the first does.
-    expiring: ExpiringQueues,
-    /// Clients and share groups that lost messages, by when that is told again.
-    pub(crate) losses_to_tell: LossesToTell,
-    /// Messages of queues can be read back from the store.
-    pub(crate) reads_back: bool,
+    pub(crate) timers: Timers,
+    /// What is known of the store, and what waits for it.
+    pub(crate) store: Store,
+    /// What waits for its turn.
+    pub(crate) waiting: Waiting,
     pub(crate) counters: Counters,
-    pub(crate) pool: BufferPool,
-    /// Connections that have been accepted and have not ended.
-    pub(crate) accepted_count: usize,
-    /// Sessions whose queues have dropped messages.
-    pub(crate) dropping: BTreeSet<SessionId>,
-    /// The search for clients that hold much, while memory is short.
-    pub(crate) relief: Relief,
     pub(crate) memory: MemoryAccount,
-    pub(crate) messages: Messages,
-    pub(crate) scratch: Vec<u8>,
-    pub(crate) forwarded: Vec<u8>,
+    /// Memory that is used again and again.
+    pub(crate) buffers: Buffers,
     numbers: Numbers,
     pub(crate) work: Work,
-    /// See [`WorkLimits::copied_in_a_crowd`](crate::WorkLimits).
-    pub(crate) copied_in_a_crowd: usize,
-    pub(crate) fan_outs: FanOuts,
-    /// Parts of all shards that hold publishers back.
-    pub(crate) holds: Holds,
-    /// Messages of other shards for which this turn had no room.
-    inbox: VecDeque<(ShardId, ShardMessage)>,
-    pub(crate) stopping: bool,
 }
 
-/// Number of waiting items at which a shard counts as crowded.
-const CROWD: usize = 8;
 /// Pages of retained messages read per call of [`Shard::work`].
 const PAGES_PER_WORK: usize = 16;
 /// Part of a turn, beside the turn itself, for what the store has answered and an earlier turn had
@@ -183,73 +127,33 @@ const TIMERS_PER_ADVANCE: usize = 512;
 impl Shard {
     /// Shard `id` of a node of `shard_count`. `seed` is for its hash tables: random in production,
     /// since clients choose the keys.
-    // Table: the fields and what they begin with.
     pub fn new(settings: Arc<Settings>, id: ShardId, shard_count: u16, seed: u64) -> Self {
-        let route_entries = settings.limits.route_cache_entries as usize;
-        let limits = &settings.limits;
-        let output_bytes_max = limits.output_bytes as usize;
-        let authentications = Authentications::new(settings.checks_bans);
-        let has_rates = limits.publish_rate > 0 || limits.publish_bytes_rate > 0;
-        let copied_in_a_crowd = settings.work.copied_in_a_crowd();
-        let wants = Wants::of(&settings.events);
-        let telling = Telling::of(&settings.events);
-        let mut wheel = Wheel::new(0);
-        wheel.arm(SWEEP_INTERVAL_MS, Timer::RetainedSweep);
         Self {
             id,
             shard_count,
-            settings,
             seed: seeded(seed),
-            authentications,
-            screenings: Screenings::default(),
+            lobby: Lobby::new(settings.checks_bans),
             permits: Permits::default(),
+            screenings: Screenings::default(),
             connections: Connections::default(),
-            lobby: Lobby::default(),
-            has_rates,
             sessions: Sessions::new(seed),
             subscribers: SubscriberIndex::new(seed),
-            routes: Routes::new(seed, route_entries),
-            routing_buffers: RoutingBuffers::default(),
-            unmatched: UnmatchedTopics::default(),
-            retained_ends: RetainedEnds::default(),
-            heard: HeardList::default(),
+            subscribing: Subscribing::default(),
+            router: Router::new(seed, &settings),
             groups: Groups::new(seed),
-            subacks: PendingSubAcks::default(),
+            parts: Parts::new(seeded(seed)),
             operations: Operations::default(),
-            parts: Parts::default(),
-            receipts: Receipts::new(seeded(seed)),
-            wants,
-            telling,
-            wheel,
-            records: RecordCount::default(),
-            gate: Gate::default(),
-            ended_queues: VecDeque::new(),
-            awaiting_routed: SplitMap::new(seeded(seed)),
-            closing: Vec::new(),
-            answered: None,
-            input_queue: InputQueue::default(),
-            held_back: HeldBack::default(),
-            ends: Ends::default(),
-            retained_reads: RetainedReads::default(),
-            expiring: ExpiringQueues::default(),
-            losses_to_tell: LossesToTell::default(),
-            reads_back: false,
+            noted: Noted::default(),
+            telling: Telling::of(&settings.events),
+            timers: Timers::new(),
+            store: Store::default(),
+            waiting: Waiting::default(),
             counters: Counters::default(),
-            pool: BufferPool::default(),
-            accepted_count: 0,
-            dropping: BTreeSet::new(),
-            relief: Relief::default(),
-            memory: MemoryAccount::new(output_bytes_max),
-            messages: Messages::default(),
-            scratch: Vec::new(),
-            forwarded: Vec::new(),
+            memory: MemoryAccount::new(settings.limits.output_bytes as usize),
+            buffers: Buffers::default(),
             numbers: Numbers::default(),
             work: Work::default(),
-            copied_in_a_crowd,
-            fan_outs: FanOuts::default(),
-            holds: Holds::default(),
-            inbox: VecDeque::new(),
-            stopping: false,
+            settings,
         }
     }
 
@@ -268,10 +172,10 @@ impl Shard {
         let id = self.enter_lobby(cx, peer);
         let connection = self.connections.at(id.index);
         if !unread.is_empty() {
-            connection.keep_input(&unread, &mut self.pool);
+            connection.keep_input(&unread, &mut self.buffers.pool);
         }
         connection.packet_bytes_max = client.request.packet_bytes_max;
-        if self.stopping {
+        if self.lobby.stopping {
             let (version, reason) = (client.request.version, ReasonCode::ServerUnavailable);
             let cause = RefusalCause::ServerStopping;
             self.refuse(cx, id.index, Some(version), reason, cause);
@@ -292,7 +196,7 @@ impl Shard {
             return;
         }
         if connection.flags.input_held() || connection.input.is_some() {
-            connection.keep_input(bytes, &mut self.pool);
+            connection.keep_input(bytes, &mut self.buffers.pool);
             self.work_off_input(cx, id);
         } else {
             let consumed = self.receive_packets(cx, id, bytes);
@@ -310,13 +214,13 @@ impl Shard {
     /// `count` bytes of the output have been taken by the transport; 0 when it took none.
     pub fn wrote<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId, count: usize) {
         self.counters.bytes_sent += count as u64;
-        if self.wants.any(TOLD_WHEN_WRITTEN) {
+        if self.telling.wants.any(TOLD_WHEN_WRITTEN) {
             self.tell_output_written(cx, id, count);
         }
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
-        let delivered = connection.wrote(count, &mut self.pool);
+        let delivered = connection.wrote(count, &mut self.buffers.pool);
         let owner = connection.owner();
         self.count_qos0_delivered(owner, u64::from(delivered));
         let connection = self.connections.at(id.index);
@@ -343,7 +247,7 @@ impl Shard {
             && connection.held_for_store_since == Since::NONE
             && let Some(timer) = connection.stalled.take()
         {
-            self.wheel.cancel(timer);
+            self.timers.wheel.cancel(timer);
         }
         let connection = self.connections.at(id.index);
         if let Some(session) = connection.session()
@@ -365,7 +269,7 @@ impl Shard {
             of,
             mut messages,
         } = page;
-        self.name_parts_of(&mut messages);
+        self.parts.receipts.name_parts(&mut messages);
         match owner {
             QueueOwner::Session(id) => self.session_messages_read(cx, id, of, messages),
             QueueOwner::Group(id) => self.group_messages_read(cx, id, messages),
@@ -375,14 +279,14 @@ impl Shard {
 
     /// All records up to this number are durable: what waited for them goes out.
     pub fn durable<N: Node>(&mut self, cx: &mut Cx<'_, N>, up_to: RecordNumber) {
-        self.records.durable(up_to);
+        self.store.records.durable(up_to);
         self.work_off_gate(cx, self.settings.work.turn);
         self.settle(cx);
     }
 
     /// Some other shard's mailbox is full (`on`), or has room again: publishers are held back.
     pub fn congested<N: Node>(&mut self, _cx: &mut Cx<'_, N>, on: bool) {
-        self.held_back.set_congested(on);
+        self.waiting.held_back.set_congested(on);
     }
 
     /// Fires timers that are due, a bounded number at a time.
@@ -392,7 +296,7 @@ impl Shard {
             if (self.work.done - before) * 2 >= self.settings.work.turn {
                 break;
             }
-            let Some((_, timer)) = self.wheel.expire(cx.now.mono_ms) else {
+            let Some((_, timer)) = self.timers.wheel.expire(cx.now.mono_ms) else {
                 break;
             };
             self.work.add(NODE);
@@ -404,7 +308,7 @@ impl Shard {
     /// Goes on with what was put off: held-back input, retained messages; settles accounts with
     /// the node's memory. Called once per tick.
     pub fn work<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
-        if self.is_gate_open() {
+        if self.store.is_gate_open() {
             self.work_off_gate(cx, self.settings.work.turn / GATE_PART_OF_TURN);
             self.settle(cx);
         }
@@ -419,7 +323,7 @@ impl Shard {
             self.free_ended_queues(cx);
             self.serve_groups_put_off(cx);
         }
-        if !self.input_queue.is_empty() {
+        if !self.waiting.input.is_empty() {
             self.work_off_queued_input(cx);
         }
         for _ in 0..PAGES_PER_WORK {
@@ -438,7 +342,7 @@ impl Shard {
     pub fn take_back(&mut self, records: &mut Vec<Record>) {
         for record in records.drain(..) {
             if let Record::Message(record) = record {
-                self.messages.put_back(record.message);
+                self.buffers.messages.put_back(record.message);
             }
         }
     }
@@ -457,8 +361,7 @@ impl Shard {
 
     /// Whether other clients wait for their turn, so that each may use only a part of this one.
     pub(crate) fn is_crowded(&self) -> bool {
-        let waiting = self.input_queue.len() + self.inbox.len() + self.ends.len();
-        self.work.is_turn_over() || waiting >= CROWD
+        self.work.is_turn_over() || self.waiting.is_crowd()
     }
 
     /// Units of work so far, for tests.
@@ -476,12 +379,12 @@ impl Shard {
 
     /// When [`Shard::advance`] is to be called next, monotonic milliseconds.
     pub fn next_wakeup(&self) -> Option<u64> {
-        self.wheel.next_wakeup()
+        self.timers.wheel.next_wakeup()
     }
 
     /// Whether something waits for a record behind number `before` to be durable.
     pub fn awaits_beyond(&self, before: RecordNumber) -> bool {
-        self.gate.awaits_beyond(before)
+        self.store.gate.awaits_beyond(before)
     }
 
     /// PUBLISH packets so far of messages that waited for nothing.
@@ -491,13 +394,13 @@ impl Shard {
 
     /// The number of the last record appended.
     pub fn last_record(&self) -> RecordNumber {
-        self.records.last()
+        self.store.records.last()
     }
 
     pub(crate) fn append<N: Node>(&mut self, cx: &mut Cx<'_, N>, record: Record) -> RecordNumber {
         self.work.add(RECORD);
         cx.effects.records.push(record);
-        self.records.appended()
+        self.store.records.appended()
     }
 
     pub(crate) fn check_user_properties(
@@ -525,7 +428,7 @@ impl Shard {
             } else if let Some(message) = self.groups.own_traffic.pop_front() {
                 let own = self.id;
                 self.share_received(cx, own, message);
-            } else if let Some((id, reason, cause)) = self.closing.pop() {
+            } else if let Some((id, reason, cause)) = self.waiting.closing.pop() {
                 if self.connections.get(id).is_some() {
                     self.end_in_turn(cx, id.index, Ending::told(reason, cause));
                 }

@@ -18,7 +18,7 @@ impl Shard {
             return;
         }
         self.counters.delivered += count;
-        if let Some(session) = owner.and_then(|owner| self.live_session(owner)) {
+        if let Some(session) = owner.and_then(|owner| self.sessions.live(owner)) {
             self.sessions.at(session).accounting.delivered += count;
         }
     }

@@ -23,7 +23,7 @@ impl Shard {
     pub(crate) fn counters_now<N: Node>(&self, cx: &Cx<'_, N>, queues_full: usize) -> Counters {
         let mut counters = self.counters.clone();
         let parts = self.accepted_parts();
-        counters.connections = self.accepted_count.saturating_sub(parts) as u64;
+        counters.connections = self.connections.accepted.saturating_sub(parts) as u64;
         counters.parts = parts as u64;
         counters.lobby_connections = self.lobby.len() as u64;
         counters.sessions = (self.sessions.len() - self.sessions.of_parts()) as u64;
@@ -33,8 +33,8 @@ impl Shard {
         let gone = counters.delivered + counters.dropped_total() + counters.expired;
         counters.held = counters.matched.saturating_sub(gone);
         counters.memory_bytes = self.used_bytes() as u64;
-        counters.route_cache_bytes = self.routes.memory_bytes() as u64;
-        counters.records_appended = self.records.last().0;
+        counters.route_cache_bytes = self.router.cache.memory_bytes() as u64;
+        counters.records_appended = self.store.records.last().0;
         if self.id == ShardId(0) {
             let (count, bytes) = cx.node.retained(|store| (store.len(), store.bytes()));
             counters.retained_messages = count as u64;
@@ -47,7 +47,7 @@ impl Shard {
     fn full_queues(&self) -> usize {
         let limits = &self.settings.limits;
         let (count_max, bytes_max) = (limits.queued_messages, limits.queued_bytes);
-        let dropping = self.dropping.iter();
+        let dropping = self.sessions.dropping.iter();
         let full = dropping.filter(|id| {
             let session = self.sessions.get(**id);
             session.is_some_and(|found| self.is_queue_full(**id, found.outbound.queue()))

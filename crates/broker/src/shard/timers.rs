@@ -40,14 +40,14 @@ impl Shard {
                 }
             }
             Timer::SessionExpiry(id) => {
-                if let Some(session) = self.live_session(id) {
+                if let Some(session) = self.sessions.live(id) {
                     self.sessions.at(session).expiry_timer = None;
                     self.counters.sessions_expired += 1;
                     self.end_session(cx, session, RefusalCause::SessionExpired);
                 }
             }
             Timer::WillDelay(id) => {
-                if let Some(session) = self.live_session(id) {
+                if let Some(session) = self.sessions.live(id) {
                     self.sessions.at(session).will_timer = None;
                     self.send_will(cx, session);
                     if self.sessions.at(session).expiry_secs == 0 {
@@ -67,13 +67,13 @@ impl Shard {
 
     /// One shard does it for all: the retained store is the node's.
     fn sweep_retained<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
-        let (after, now_ms) = (self.retained_reads.sweep.take(), cx.now.mono_ms);
+        let (after, now_ms) = (self.subscribing.retained_reads.sweep.take(), cx.now.mono_ms);
         if self.id != ShardId(0) {
             return;
         }
         let (mut ended, mut expired) = (Vec::new(), Vec::new());
         let mut interval_ms = IDLE_SWEEP_INTERVAL_MS;
-        self.retained_reads.sweep = cx.node.retained(|store| {
+        self.subscribing.retained_reads.sweep = cx.node.retained(|store| {
             if store.sweep_cleared(CLEARED_PER_SWEEP, now_ms, &mut ended) {
                 interval_ms = 1;
                 return after;
@@ -94,7 +94,9 @@ impl Shard {
         for message in ended {
             self.append(cx, Record::RetainedEnded(message));
         }
-        self.wheel.arm(now_ms + interval_ms, Timer::RetainedSweep);
+        self.timers
+            .wheel
+            .arm(now_ms + interval_ms, Timer::RetainedSweep);
     }
 
     pub(super) fn check_keep_alive<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId) {
@@ -115,7 +117,7 @@ impl Shard {
             && left_ms > 0
         {
             let due_ms = now_ms + u64::from(left_ms);
-            connection.deadline = Some(self.wheel.arm(due_ms, Timer::KeepAlive(id)));
+            connection.deadline = Some(self.timers.wheel.arm(due_ms, Timer::KeepAlive(id)));
             return;
         }
         self.counters.keep_alive_timeouts += 1;
@@ -136,15 +138,13 @@ impl Shard {
         let Some(due_ms) = queue.and_then(Queue::expiry_to_watch) else {
             return;
         };
-        if self.expiring.push(due_ms, owner) {
-            self.wheel.arm(due_ms, Timer::QueueExpiry);
-        }
+        self.timers.queue_expires(due_ms, owner);
     }
 
     fn queue_of(&mut self, owner: QueueOwner) -> Option<&mut Queue> {
         match owner {
             QueueOwner::Session(id) => {
-                let session = self.live_session(id);
+                let session = self.sessions.live(id);
                 session.and_then(|index| self.sessions.at(index).outbound.queue_used())
             }
             QueueOwner::Group(id) => self.groups.queue(id),
@@ -154,19 +154,19 @@ impl Shard {
     /// Looks for expired messages in the queues whose time has come, at some entries at a time.
     fn expire_queues<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
         for _ in 0..QUEUES_PER_EXPIRY {
-            let Some((due_ms, owner)) = self.expiring.take_due(cx.now.mono_ms) else {
+            let Some((due_ms, owner)) = self.timers.expiring.take_due(cx.now.mono_ms) else {
                 break;
             };
             let more = match owner {
                 QueueOwner::Session(id) => {
-                    let index = self.live_session(id);
+                    let index = self.sessions.live(id);
                     index.is_some_and(|index| self.expire_queued(cx, index, ENTRIES_PER_EXPIRY))
                 }
                 QueueOwner::Group(id) => self.expire_group(cx, id, ENTRIES_PER_EXPIRY),
             };
             if more {
                 // It is the first again, and others have their turn before.
-                self.expiring.push(due_ms, owner);
+                self.timers.expiring.push(due_ms, owner);
                 break;
             }
             if let Some(queue) = self.queue_of(owner) {
@@ -174,9 +174,7 @@ impl Shard {
             }
             self.watch_queue_expiry(owner);
         }
-        if let Some(due_ms) = self.expiring.first_ms() {
-            self.wheel.arm(due_ms, Timer::QueueExpiry);
-        }
+        self.timers.await_expiry();
     }
 
     /// Sets a timer for output or answers that wait from now on.
@@ -186,7 +184,7 @@ impl Shard {
         }
         if let Some(due_ms) = self.stalled_at(cx.now.mono_ms, id.index) {
             let due_ms = due_ms.max(cx.now.mono_ms);
-            let timer = self.wheel.arm(due_ms, Timer::Stalled(id));
+            let timer = self.timers.wheel.arm(due_ms, Timer::Stalled(id));
             self.connections.at(id.index).stalled = Some(timer);
         }
     }
@@ -239,7 +237,7 @@ impl Shard {
         let output_due =
             output_ms > 0 && output.is_some_and(|since_ms| since_ms + output_ms <= now_ms);
         if !output_due {
-            let ending = Ending::told(ReasonCode::QuotaExceeded, self.store_limit());
+            let ending = Ending::told(ReasonCode::QuotaExceeded, self.store.limit());
             return self.end_connection(cx, id.index, ending);
         }
         // It reads nothing, so there is no use in telling it.

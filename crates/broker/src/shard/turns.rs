@@ -28,7 +28,7 @@ impl Shard {
     /// The same for a connection that has used up its share. When that was a small one at the end
     /// of another connection's turn, it has not had one yet.
     pub(super) fn queue_input_after_share(&mut self, index: u32) {
-        self.queue_input_in(index, self.input_queue.is_served);
+        self.queue_input_in(index, self.waiting.input.is_served);
     }
 
     fn queue_input_in(&mut self, index: u32, is_long: bool) {
@@ -38,8 +38,8 @@ impl Shard {
         if waiting && !connection.flags.input_queued() {
             connection.flags.set_input_queued(true);
             match is_long {
-                true => self.input_queue.long.push_back(id),
-                false => self.input_queue.quick.push_back(id),
+                true => self.waiting.input.long.push_back(id),
+                false => self.waiting.input.quick.push_back(id),
             }
         }
     }
@@ -47,12 +47,12 @@ impl Shard {
     /// Works off held-back input, up to its part of this turn. Who has had no turn yet is the first
     /// to have the next.
     pub(super) fn work_off_queued_input<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
-        self.input_queue.is_served = true;
+        self.waiting.input.is_served = true;
         self.work.small_shares = true;
         self.serve_queue(cx, |input| &mut input.quick, QUICK_INPUT);
         self.work.small_shares = false;
         self.serve_queue(cx, |input| &mut input.long, INPUT);
-        self.input_queue.is_served = false;
+        self.waiting.input.is_served = false;
     }
 
     /// Works off the input of connections of one queue until these eighths of the turn are over: of
@@ -63,11 +63,11 @@ impl Shard {
         queue: impl Fn(&mut InputQueue) -> &mut VecDeque<ConnectionId>,
         until: Eighths,
     ) {
-        for count in 0..queue(&mut self.input_queue).len().min(INPUTS_PER_WORK) {
+        for count in 0..queue(&mut self.waiting.input).len().min(INPUTS_PER_WORK) {
             if count > 0 && self.work.is_past(until) {
                 return;
             }
-            let Some(id) = queue(&mut self.input_queue).pop_front() else {
+            let Some(id) = queue(&mut self.waiting.input).pop_front() else {
                 return;
             };
             self.work_off_input_of(cx, id);
@@ -121,28 +121,28 @@ impl Shard {
         }
         if !connection.flags.admitted() {
             // It has not been obeyed yet, and ends once all is settled.
-            return self.closing.push((id, ending.reason, ending.cause));
+            return self.waiting.closing.push((id, ending.reason, ending.cause));
         }
         connection.flags.set_admitted(false);
         connection.flags.set_ending(true);
         connection.flags.set_input_held(false);
         let input = connection.input.take();
-        self.pool.put(input);
+        self.buffers.pool.put(input);
         self.charge_buffers(index);
         self.work.add(NODE);
-        self.ends.connections.push_back((id, ending));
+        self.waiting.ends.connections.push_back((id, ending));
     }
 
     /// The rest of what the end of its connection means for a session comes in its turn.
     pub(super) fn finish_leaving_later(&mut self, index: u32) {
         let id = self.sessions.id_of(index);
         self.sessions.at(index).flags.set_leaving(true);
-        self.ends.sessions.push_back(id);
+        self.waiting.ends.sessions.push_back(id);
     }
 
     /// Ends what is to end in its turn, up to its part of this one.
     pub(super) fn go_on_ending<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
-        while let Some((id, ending)) = self.ends.connections.pop_front() {
+        while let Some((id, ending)) = self.waiting.ends.connections.pop_front() {
             if self.connections.get(id).is_some() {
                 self.end_connection(cx, id.index, ending);
                 self.settle(cx);
@@ -151,8 +151,8 @@ impl Shard {
                 return;
             }
         }
-        while let Some(id) = self.ends.sessions.pop_front() {
-            if let Some(index) = self.live_session(id) {
+        while let Some(id) = self.waiting.ends.sessions.pop_front() {
+            if let Some(index) = self.sessions.live(id) {
                 // Who waits for something of their own is written to before.
                 cx.effects.is_fanning_out = true;
                 self.finish_leaving(cx, index);
@@ -163,6 +163,6 @@ impl Shard {
                 return;
             }
         }
-        self.ends = Ends::default();
+        self.waiting.ends = Ends::default();
     }
 }

@@ -247,6 +247,18 @@ impl Groups {
         let group = self.slab.get(id.index as usize)?;
         (group.generation == id.generation).then_some(id.index)
     }
+
+    /// The group has or had this message before a restart.
+    pub(crate) fn had(&self, index: u32, had: &[SessionEpoch]) -> bool {
+        !had.is_empty() && had.contains(&self.slab[index as usize].epoch)
+    }
+
+    /// The place of a group that takes back what a member returns.
+    pub(super) fn takes_back(&self, group: GroupId, delivery: u64) -> Option<u32> {
+        let index = self.live(group)?;
+        let is_lost = self.slab[index as usize].is_return_lost(delivery);
+        (!fault::is(Fault::ShareReturnedTaken) && !is_lost).then_some(index)
+    }
 }
 
 impl Group {

@@ -42,7 +42,9 @@ impl Shard {
         let group = &mut self.groups.slab[index as usize];
         group.accounting.matched += 1;
         if message.id().asks_for_receipts() {
-            self.begin_receipt(&routing.publication, qos > QoS::AtMostOnce);
+            self.parts
+                .receipts
+                .begin(&routing.publication, qos > QoS::AtMostOnce);
         }
         let group = &mut self.groups.slab[index as usize];
         let entry = Entry {
@@ -80,11 +82,6 @@ impl Shard {
         } else {
             self.enqueue_recorded_for_group(cx, index, entry);
         }
-    }
-
-    /// The group has or had this message before a restart.
-    pub(crate) fn group_had(&self, index: u32, had: &[SessionEpoch]) -> bool {
-        !had.is_empty() && had.contains(&self.groups.slab[index as usize].epoch)
     }
 
     /// An entry is the group's now.
@@ -300,7 +297,7 @@ impl Shard {
             group.accounting.matched -= 1;
             self.counters.matched -= 1;
             if entry.qos > QoS::AtMostOnce && entry.message.id().asks_for_receipts() {
-                self.receipts.take(entry.message.id());
+                self.parts.receipts.take(entry.message.id());
             }
             self.group_entry_ended(cx, index, &Taken::Held(entry));
             None
@@ -387,7 +384,7 @@ impl Shard {
         delivery: u64,
         outcome: ShareOutcome,
     ) {
-        if self.receipts.has_answers() {
+        if self.parts.receipts.has_answers() {
             self.end_receipt_of_member(cx, id, delivery, outcome);
         }
         let Some(index) = self.groups.live(id) else {
@@ -433,7 +430,7 @@ impl Shard {
         delivery: u64,
         answer: ShareOutcome,
     ) {
-        let Some(receipt) = self.receipts.take_answer(id, delivery) else {
+        let Some(receipt) = self.parts.receipts.take_answer(id, delivery) else {
             return;
         };
         let Some(index) = self.groups.live(id) else {
@@ -446,7 +443,7 @@ impl Shard {
         }
         if answer == ShareOutcome::Taken {
             // The member holds it.
-            self.receipts.take(receipt.message);
+            self.parts.receipts.take(receipt.message);
         } else if let Some(outcome) = receipt.outcome(answer) {
             self.end_receipt_of(cx, receipt.message, receipt.receiver, outcome);
         }
@@ -485,7 +482,7 @@ impl Shard {
             _ => {}
         }
         if let Taken::Held(entry) = entry {
-            self.messages.put_back(entry.message);
+            self.buffers.messages.put_back(entry.message);
         }
         let group = &mut self.groups.slab[index as usize];
         match outcome {
@@ -525,7 +522,7 @@ impl Shard {
     /// How much of a group's queue is kept in memory.
     fn group_window(&self, index: u32) -> Window {
         let group = &self.groups.slab[index as usize];
-        self.window_of(group.members.is_any_present())
+        self.store.window_of(group.members.is_any_present())
     }
 
     fn enqueue_for_group<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, entry: Entry) {
@@ -542,12 +539,12 @@ impl Shard {
     ) {
         let limits = &self.settings.limits;
         let (count_max, mut bytes_max) = (limits.queued_messages, limits.queued_bytes);
-        let is_in_memory = !(self.reads_back && entry.recorded);
+        let is_in_memory = !(self.store.reads_back && entry.recorded);
         if is_in_memory {
             // As a client, it has no more than a share of the memory.
             bytes_max = bytes_max.min(self.memory.client_bytes_max as u64);
         }
-        let window = self.window_for_more(self.group_window(index));
+        let window = self.memory.window_for_more(self.group_window(index));
         let queue = &self.groups.slab[index as usize].queue;
         let needs_memory = !(entry.recorded && queue.would_store(window));
         if needs_memory && self.memory.is_spent() {
@@ -592,7 +589,7 @@ impl Shard {
     pub(crate) fn limit_of_group(&self, id: GroupId) -> Option<Limit> {
         let index = self.groups.live(id)?;
         let recorded = self.groups.slab[index as usize].recorded;
-        Some(self.limit_at(index, !(self.reads_back && recorded)))
+        Some(self.limit_at(index, !(self.store.reads_back && recorded)))
     }
 
     fn limit_at(&self, index: u32, is_in_memory: bool) -> Limit {
@@ -620,7 +617,7 @@ impl Shard {
         let losses = self.groups.losses_mut(index);
         losses.count_drop(reason, 1, cx.now.wall_ms);
         let owner = QueueOwner::Group(self.groups.id_of(index));
-        if self.wants.any(Wants::CONNECTIONS) {
+        if self.telling.wants.any(Wants::CONNECTIONS) {
             self.tell_losses_of(cx, owner, reason, topic);
         }
         if self.tells_drop_of_group(topic) {

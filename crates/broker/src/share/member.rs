@@ -169,7 +169,7 @@ impl Shard {
 
     /// What a session's client may get has changed: its groups are to know.
     pub(crate) fn send_reads<N: Node>(&mut self, cx: &mut Cx<'_, N>, session: SessionId) {
-        if let Some(session) = self.live_session(session) {
+        if let Some(session) = self.sessions.live(session) {
             let connected = self.admitted_connection(session).is_some();
             self.send_presence(cx, session, connected);
         }
@@ -238,7 +238,7 @@ impl Shard {
         let message = &entry.message;
         if message.id().asks_for_receipts() {
             let publisher = message.publication().publisher;
-            self.receipts.add(message.id(), publisher);
+            self.parts.receipts.add(message.id(), publisher);
         }
         let answer = (Some(session), message.id());
         self.answer_group(cx, &ticket, answer, ShareOutcome::Taken);
@@ -290,7 +290,7 @@ impl Shard {
         self.sessions.at(session).accounting.matched -= 1;
         self.counters.matched -= 1;
         let receipt = match entry.id.asks_for_receipts() {
-            true => self.receipts.take(entry.id),
+            true => self.parts.receipts.take(entry.id),
             false => None,
         };
         let receipt = receipt.map(|part| {
@@ -353,7 +353,7 @@ impl Shard {
         entry: Entry,
         though_away: bool,
     ) {
-        let session = self.live_session(member);
+        let session = self.sessions.live(member);
         let connected = session.filter(|&session| self.sessions.at(session).connection.is_some());
         match (&entry.ticket, session, connected) {
             (Some(ticket), _, Some(session)) if self.has_no_room(session, ticket, &entry) => {

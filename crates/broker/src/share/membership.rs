@@ -187,7 +187,7 @@ impl Shard {
         let Some(index) = self.groups.live(id) else {
             return;
         };
-        self.receipts.add(entry.id, part);
+        self.parts.receipts.add(entry.id, part);
         let group = &mut self.groups.slab[index as usize];
         group.queue.push_back_stored(entry, &self.memory.gauge);
         group.accounting.matched += 1;

@@ -21,7 +21,6 @@ use std::sync::Arc;
 
 use crate::counters::DropReason;
 use crate::effect::ShardMessage;
-use crate::fault::{self, Fault};
 use crate::id::{SessionAddress, SessionEpoch, SessionId, ShardId, SubscriptionIds};
 use crate::node::{Cx, Node};
 use crate::part::interface::ReceiptOutcome;
@@ -29,7 +28,7 @@ use crate::record::{EnqueuedAs, Record};
 use crate::session::queue::{Entry, StoredEntry};
 use crate::shard::Shard;
 use crate::share::message::ShareMessage;
-use crate::share::ticket::{GroupId, ShareOutcome};
+use crate::share::ticket::ShareOutcome;
 
 impl Shard {
     /// Traffic of share groups has come, from another shard or from this one.
@@ -85,7 +84,7 @@ impl Shard {
                 let id = (subscription_id != 0).then_some(subscription_id);
                 let subscription_ids: SubscriptionIds = id.into_iter().collect();
                 if let Some(ticket) = ticket
-                    && let Some(session) = self.live_session(member)
+                    && let Some(session) = self.sessions.live(member)
                     && self.sends_at_once_and_never_again(session)
                 {
                     let ids = &subscription_ids;
@@ -110,7 +109,7 @@ impl Shard {
             } => {
                 self.outcome_received(cx, group, delivery, outcome);
             }
-            ShareMessage::Receipt(receipt) => self.receipts.answered(*receipt),
+            ShareMessage::Receipt(receipt) => self.parts.receipts.answered(*receipt),
             ShareMessage::GivenBack {
                 group,
                 epoch,
@@ -119,10 +118,10 @@ impl Shard {
                 message,
                 receipt,
             } => {
-                if let Some(index) = self.takes_back(group, delivery) {
+                if let Some(index) = self.groups.takes_back(group, delivery) {
                     self.outcome_received(cx, group, delivery, ShareOutcome::Settled);
                     if let Some(receipt) = receipt {
-                        self.receipts.add(entry.id, Some(receipt.0));
+                        self.parts.receipts.add(entry.id, Some(receipt.0));
                     }
                     self.given_back(index, *entry, message);
                     self.serve_group(cx, index);
@@ -131,13 +130,6 @@ impl Shard {
                 }
             }
         }
-    }
-
-    /// The place of a group that takes back what a member returns.
-    fn takes_back(&self, group: GroupId, delivery: u64) -> Option<u32> {
-        let index = self.groups.live(group)?;
-        let is_lost = self.groups.slab[index as usize].is_return_lost(delivery);
-        (!fault::is(Fault::ShareReturnedTaken) && !is_lost).then_some(index)
     }
 
     /// The last member has taken its group with it, perhaps before it gave this entry back.
@@ -168,7 +160,7 @@ impl Shard {
     /// group hears why before.
     fn review_member<N: Node>(&mut self, cx: &mut Cx<'_, N>, member: SessionId) {
         if self.permits.reviews.is_under_way()
-            && let Some(session) = self.live_session(member)
+            && let Some(session) = self.sessions.live(member)
         {
             self.review(session);
             while let Some(changed) = self.groups.reads_changed.pop() {

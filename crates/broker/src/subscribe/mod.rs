@@ -12,6 +12,7 @@ pub(crate) mod retained_reads;
 pub(crate) mod suback;
 pub(crate) mod subscribers;
 mod table;
+pub(crate) mod under_way;
 
 use std::sync::Arc;
 
@@ -87,7 +88,8 @@ impl Granted {
 impl Shard {
     /// A share group knows its member now; the last answer sends the SUBACK.
     pub(crate) fn joined<N: Node>(&mut self, cx: &mut Cx<'_, N>, token: usize) {
-        let Some(PendingSubAck { asked, record, .. }) = self.subacks.joined(token) else {
+        let Some(PendingSubAck { asked, record, .. }) = self.subscribing.subacks.joined(token)
+        else {
             return;
         };
         if let SubscribeOrigin::Client { connection, .. } = &asked
@@ -151,7 +153,7 @@ impl Shard {
     pub(crate) fn subscription_record(&mut self, session: u32) -> RecordNumber {
         match self.sessions.at(session).durable {
             true if fault::is(Fault::SubAckBeforeRecord) => RecordNumber(0),
-            true => self.records.last(),
+            true => self.store.records.last(),
             false => RecordNumber(0),
         }
     }

@@ -79,7 +79,7 @@ impl Shard {
             }
         }
         half.unchecked = filters.left();
-        let vacant = self.subacks.next_token();
+        let vacant = self.subscribing.subacks.next_token();
         let token = half.pending.unwrap_or(vacant);
         let mut joining = 0;
         let mut filters = Subscribe::filters_left(body, version, half.left);
@@ -162,8 +162,8 @@ impl Shard {
             }
             Some(token) => {
                 let bytes = asked.bytes();
-                self.subacks.asked_more(token, joining);
-                if self.subacks.all_asked(token, asked, record) {
+                self.subscribing.subacks.asked_more(token, joining);
+                if self.subscribing.subacks.all_asked(token, asked, record) {
                     self.connections.at(index).add_answer_bytes(bytes);
                 }
                 // The packet itself is no more missing.
@@ -177,7 +177,7 @@ impl Shard {
     /// answer.
     fn put_off(&mut self, index: u32, mut half: HalfDone, joining: u32) {
         match half.pending {
-            Some(token) => self.subacks.asked_more(token, joining),
+            Some(token) => self.subscribing.subacks.asked_more(token, joining),
             None if joining > 0 => {
                 let pending = PendingSubAck {
                     asked: SubscribeOrigin::Unfinished,
@@ -188,7 +188,7 @@ impl Shard {
             }
             None => {}
         }
-        self.subacks.count(&half);
+        self.subscribing.subacks.count(&half);
         self.connections.at(index).make_rare().half_done = Some(Box::new(half));
     }
 
@@ -199,14 +199,14 @@ impl Shard {
         {
             connection.add_answer_bytes(pending.asked.bytes());
         }
-        self.subacks.insert(pending)
+        self.subscribing.subacks.insert(pending)
     }
 
     /// Takes the state of a packet that is half done, if the connection has one.
     pub(crate) fn take_half_done(&mut self, index: u32) -> Option<HalfDone> {
         let connection = self.connections.at(index);
         let half = connection.take_rare(|rare| rare.half_done.take())?;
-        self.subacks.uncount(&half);
+        self.subscribing.subacks.uncount(&half);
         Some(*half)
     }
 

@@ -43,16 +43,16 @@ impl Shard {
         let state = self.sessions.at(session);
         if state.subscriptions.retained().is_some() && !state.flags.retained_queued() {
             state.flags.set_retained_queued(true);
-            self.retained_reads.push(id);
+            self.subscribing.retained_reads.push(id);
         }
     }
 
     /// Reads one page for one session; false if nothing is to be read.
     pub(crate) fn read_retained_page<N: Node>(&mut self, cx: &mut Cx<'_, N>) -> bool {
-        let Some(id) = self.retained_reads.next() else {
+        let Some(id) = self.subscribing.retained_reads.next() else {
             return false;
         };
-        let Some(index) = self.live_session(id) else {
+        let Some(index) = self.sessions.live(id) else {
             return true;
         };
         self.sessions.at(index).flags.set_retained_queued(false);

@@ -27,6 +27,8 @@ pub(crate) const TOLD_OF_DELIVERED: Wants = Wants::DELIVERED.and(Wants::CLIENTS)
 /// What is told, and of whom.
 #[derive(Debug, Default)]
 pub(crate) struct Telling {
+    /// Which events are wanted, by kind.
+    pub(crate) wants: Wants,
     pub(crate) interest: Arc<EventInterest>,
     /// Sessions that are traced, some of them ended.
     pub(crate) traced: BTreeSet<SessionId>,
@@ -47,6 +49,7 @@ pub(crate) struct TraceScan {
 impl Telling {
     pub(crate) fn of(interest: &EventInterest) -> Self {
         Self {
+            wants: Wants::of(interest),
             interest: Arc::new(interest.clone()),
             traced: BTreeSet::new(),
         }

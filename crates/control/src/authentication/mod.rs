@@ -157,8 +157,23 @@ impl fmt::Debug for AuthenticationChain {
 }
 
 impl AuthenticationChain {
-    /// A chain whose sources are asked on `runtime`. `key` is random and this process's alone.
-    pub fn new(policy: Arc<Policy>, runtime: Handle, key: &[u8; 32]) -> Self {
+    /// A chain whose sources are asked on `runtime`. `key` is random and this process's alone. What
+    /// it remembers takes about `bytes_max` at most; none: limits of its own.
+    pub fn new(
+        policy: Arc<Policy>,
+        runtime: Handle,
+        key: &[u8; 32],
+        bytes_max: Option<usize>,
+    ) -> Self {
+        let mut verified = Verified::default();
+        let mut failures = Failures::new(typed);
+        let mut waiting_bytes_max = WAITING_BYTES_MAX;
+        if let Some(part) = bytes_max.map(|bytes| bytes / 4) {
+            failures.set_bytes_max(part);
+            verified.set_bytes_max(part);
+            // The longest password fits in.
+            waiting_bytes_max = WAITING_BYTES_MAX.min((2 * part).max(1 << 20));
+        }
         let digester = Digester::new(key);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self(Arc::new(Inner {
@@ -169,13 +184,13 @@ impl AuthenticationChain {
             provisioning_keys: OnceLock::new(),
             state: Mutex::new(State {
                 policy,
-                verified: Verified::default(),
-                failures: Failures::new(typed),
+                verified,
+                failures,
                 asking: HashMap::new(),
                 asked: 0,
                 waiting: 0,
                 waiting_bytes: 0,
-                waiting_bytes_max: WAITING_BYTES_MAX,
+                waiting_bytes_max,
                 revoked: 0,
             }),
             digester,
@@ -430,17 +445,6 @@ impl AuthenticationChain {
             is_of_name: state.failures.is_locked_by_name(&attempt, now),
             accepted_for: accepted_until.map(|until| until.saturating_duration_since(now)),
         })
-    }
-
-    /// Sets the number of bytes that failures, answers and questions under way take, approximately,
-    /// at most.
-    pub(crate) fn set_bytes_max(&self, bytes: usize) {
-        let mut state = self.0.lock();
-        let part = bytes / 4;
-        state.failures.set_bytes_max(part);
-        state.verified.set_bytes_max(part);
-        // The longest password fits in.
-        state.waiting_bytes_max = WAITING_BYTES_MAX.min((2 * part).max(1 << 20));
     }
 
     /// Memory is short: of the answers that are remembered, the latest are enough.

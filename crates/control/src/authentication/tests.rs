@@ -185,7 +185,7 @@ fn bench() -> Bench {
     };
     let policy = policy(vec![Arc::new(source)]);
     Bench {
-        chain: AuthenticationChain::new(policy, runtime.handle().clone(), &[7; 32]),
+        chain: AuthenticationChain::new(policy, runtime.handle().clone(), &[7; 32], None),
         go_on_with,
         asked,
         go_on,
@@ -505,7 +505,7 @@ fn whose_connections_have_gone_are_not_looked_for_and_who_asks_the_same_anew_is(
         done: Arc::clone(&done),
     };
     let policy = policy(vec![Arc::new(source)]);
-    let chain = AuthenticationChain::new(policy, runtime.handle().clone(), &[7; 32]);
+    let chain = AuthenticationChain::new(policy, runtime.handle().clone(), &[7; 32], None);
     let (answers, answered) = channel();
     let ask = |user: &str, asks: &Arc<()>| {
         let asked = Authentication {
@@ -564,7 +564,8 @@ fn who_guessed_too_often_meanwhile_is_not_looked_for_any_more() {
         .into(),
     );
     policy.lockout.failures = 3;
-    let chain = AuthenticationChain::new(Arc::new(policy), runtime.handle().clone(), &[7; 32]);
+    let chain =
+        AuthenticationChain::new(Arc::new(policy), runtime.handle().clone(), &[7; 32], None);
     let let_go = take_the_turn(&runtime, &hashing);
     let (answers, answered) = channel();
     for number in 0..50 {
@@ -596,7 +597,7 @@ fn who_is_not_known_costs_time_at_the_end_of_the_chain_alone() {
     let users = martlet_access::credentials("carol:y").expect("users");
     let listed = sources::Credentials::new(users, people());
     let policy = policy(vec![Arc::new(file), Arc::new(listed)]);
-    let chain = AuthenticationChain::new(policy, runtime.handle().clone(), &[7; 32]);
+    let chain = AuthenticationChain::new(policy, runtime.handle().clone(), &[7; 32], None);
     let (answers, answered) = channel();
     let ask = |user: &'static str, password: &str| {
         let answers = answers.clone();

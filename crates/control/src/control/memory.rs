@@ -6,9 +6,6 @@ use super::Control;
 use crate::authentication::AuthenticationChain;
 use crate::memory::{CountBytes, MemoryHeld, MemoryReport, Other};
 
-/// One kind of memory outside of the shards may take the limit divided by this number.
-const PARTS: usize = 16;
-
 impl Control {
     /// Counts the bytes of another part of the node from now on.
     pub fn count_also(&self, held_for: &'static str, count: CountBytes) {
@@ -26,18 +23,6 @@ impl Control {
             is_borrowed: true,
             count,
         });
-    }
-
-    /// Bounds what is remembered about clients to a quarter of `limits.memory_bytes`.
-    pub fn bound_memory(&self, memory_bytes: usize) {
-        let part = memory_bytes / PARTS;
-        self.outside.set_part(part);
-        if let Some(chain) = self.authentication_chain() {
-            chain.set_bytes_max(part);
-        }
-        self.feed.set_bytes_max(part);
-        self.journal.set_bytes_max(part);
-        self.presence.set_bytes_max(part);
     }
 
     /// Bytes that one kind of memory outside of the shards may take; none: no limit is known.

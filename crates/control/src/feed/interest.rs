@@ -32,18 +32,17 @@ impl std::fmt::Debug for Wants {
 }
 
 impl Wants {
-    pub(super) fn new(tell: Tell) -> Self {
+    /// `base` is always wanted, and the shards know of it.
+    pub(super) fn new(tell: Tell, base: EventInterest) -> Self {
+        let state = State {
+            told: base.clone(),
+            base,
+            ..State::default()
+        };
         Self {
             tell,
-            state: Mutex::default(),
+            state: Mutex::new(state),
         }
-    }
-
-    pub(super) fn set_base(&self, interest: EventInterest) {
-        let mut state = self.lock();
-        state.told = interest.clone();
-        state.base = interest;
-        self.tell(state);
     }
 
     pub(super) fn set_logged(&self, interest: EventInterest) {

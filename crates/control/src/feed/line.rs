@@ -6,14 +6,11 @@ use std::net::{IpAddr, SocketAddr};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use martlet_broker::{
-    ConnectedClient, DropReason, Event, EventKind, EventNotice, MessageId, RefusalCause, UserRef,
-};
-use martlet_codec::PacketType;
+use martlet_broker::{ConnectedClient, EventKind, MessageId, RefusalCause, UserRef};
 use serde::{Serialize, Serializer};
 use utoipa::openapi::schema::Object;
 
-use crate::event_words;
+use crate::event_fields::EventFields;
 use crate::feed::entry::{FeedEntry, Happened};
 use crate::rfc3339;
 use crate::words::one_of;
@@ -353,7 +350,7 @@ impl<'a> FeedEntry<'a> {
         };
         match self.what() {
             Happened::Connected(client) => fill_connected(&mut shown, client),
-            Happened::Event(told) => fill(&mut shown, told, payload_max),
+            Happened::Event(told) => fill(&mut shown, &EventFields::of(told), payload_max),
             Happened::Lost => {}
         }
         if let Some(together) = self.together() {
@@ -374,112 +371,45 @@ fn fill_connected<'a>(shown: &mut FeedEvent<'a>, client: &'a ConnectedClient) {
     shown.listener = Some(&client.listener.name);
 }
 
-fn fill<'a>(shown: &mut FeedEvent<'a>, told: &'a EventNotice, payload_max: usize) {
-    fill_common(shown, told);
-    match &told.event {
-        Event::Authenticated {
-            proof, listener, ..
-        } => {
-            shown.method = Some(proof.name());
-            shown.listener = Some(&listener.name);
-        }
-        Event::Connected(client) => fill_connected(shown, client),
-        Event::Dropped { stored, .. } => shown.message_id = stored.map(MessageName),
-        Event::QueueFull {
-            messages, policy, ..
-        } => {
-            shown.count = Some(*messages as u64);
-            shown.reason = Some(policy.name());
-        }
-        Event::PublishesDelayed { limit, .. }
-        | Event::MessagesLost {
-            reason: DropReason::OutputFull,
-            limit: Some(limit),
-            ..
-        } => shown.reason = Some(limit.limit.option()),
-        Event::TakenOver { by } => shown.by = by.map(text),
-        Event::Subscribed { qos, .. } => shown.qos = Some(*qos as u8),
-        Event::Published(message) => {
-            shown.message_id = Some(MessageName(message.id));
-            shown.qos = Some(message.qos as u8);
-            shown.retain = Some(message.retain);
-            shown.matched = Some(message.matched);
-            shown.payload_bytes = Some(message.payload_bytes);
-            if payload_max > 0 {
-                let whole = message.payload_bytes;
-                let (text, encoding) = payload(&message.payload, whole, payload_max);
-                shown.payload = Some(text);
-                shown.payload_encoding = encoding;
-            }
-        }
-        Event::Delivered(message) => {
-            shown.message_id = Some(MessageName(message.id));
-            shown.qos = Some(message.qos as u8);
-            shown.latency_ms = message.latency_ms;
-        }
-        Event::Packet {
-            is_out,
-            packet_type,
-            packet_id,
-            remaining_bytes,
-            ..
-        } => {
-            shown.packet = Some(packet_name(*packet_type));
-            shown.direction = Some(if *is_out { "out" } else { "in" });
-            shown.packet_id = *packet_id;
-            shown.remaining_bytes = Some(*remaining_bytes);
-        }
-        Event::DeviceInactive {
-            last_message_ms,
-            after_secs,
-        } => {
-            shown.last_message = Some(rfc3339::text(*last_message_ms));
-            shown.inactive_after_secs = Some(*after_secs);
-        }
-        Event::DeviceActive { last_message_ms } => {
-            shown.last_message = Some(rfc3339::text(*last_message_ms));
-        }
-        Event::TwinChanged { side, version, .. } => {
-            shown.twin = Some(FeedTwin {
-                side,
-                version: *version,
-            });
-        }
-        Event::AlarmRaised(alarm) | Event::AlarmChanged(alarm) => {
-            shown.alarm = Some(FeedAlarm {
-                id: alarm.id.to_string(),
-                name: &alarm.name,
-                severity: alarm.severity,
-                state: alarm.state,
-                message: &alarm.message,
-            });
-        }
-        Event::Refused { .. }
-        | Event::ReauthenticationRefused { .. }
-        | Event::ProvisioningRefused { .. }
-        | Event::Disconnected { .. }
-        | Event::PublishRefused { .. }
-        | Event::SubscribeRefused { .. }
-        | Event::RateExceeded { .. }
-        | Event::MessagesLost { .. }
-        | Event::SessionEnded { .. }
-        | Event::Unsubscribed { .. } => {}
+fn fill<'a>(shown: &mut FeedEvent<'a>, said: &EventFields<'a>, payload_max: usize) {
+    if let Some(client) = said.client {
+        fill_connected(shown, client);
     }
-}
-
-/// What several kinds of events have.
-fn fill_common<'a>(shown: &mut FeedEvent<'a>, told: &'a EventNotice) {
-    let event = &told.event;
-    shown.reason = event.reason();
-    shown.why = event_words::decision(told);
-    shown.count = event.count();
-    let topic = event.topic().filter(|topic| !topic.is_empty());
-    match event {
-        Event::Subscribed { .. } | Event::Unsubscribed { .. } | Event::SubscribeRefused { .. } => {
-            shown.filter = topic;
-        }
-        _ => shown.topic = topic,
+    shown.by = said.by.map(text);
+    shown.listener = said.listener;
+    shown.method = said.method;
+    shown.topic = said.topic;
+    shown.filter = said.filter;
+    shown.qos = said.qos;
+    shown.retain = said.retain;
+    shown.matched = said.matched;
+    shown.message_id = said.message_id.map(MessageName);
+    shown.payload_bytes = said.payload_bytes;
+    if let (Some(whole), Some(bytes)) = (said.payload_bytes, said.payload)
+        && payload_max > 0
+    {
+        let (text, encoding) = payload(bytes, whole, payload_max);
+        shown.payload = Some(text);
+        shown.payload_encoding = encoding;
     }
+    shown.last_message = said.last_message_ms.map(rfc3339::text);
+    shown.inactive_after_secs = said.inactive_after_secs;
+    shown.alarm = said.alarm.map(|alarm| FeedAlarm {
+        id: alarm.id.to_string(),
+        name: &alarm.name,
+        severity: alarm.severity,
+        state: alarm.state,
+        message: &alarm.message,
+    });
+    shown.twin = said.twin.map(|(side, version)| FeedTwin { side, version });
+    shown.latency_ms = said.latency_ms;
+    shown.packet = said.packet;
+    shown.direction = said.direction;
+    shown.packet_id = said.packet_id;
+    shown.remaining_bytes = said.remaining_bytes;
+    shown.reason = said.reason_or_limit;
+    shown.why = said.decision;
+    shown.count = said.count.or(said.messages.map(|messages| messages as u64));
 }
 
 /// The beginning of a payload of `whole` bytes: as text if it is text, even if the cut is within a
@@ -496,27 +426,6 @@ pub(super) fn payload(
             (String::from_utf8_lossy(&part[..error.valid_up_to()]), None)
         }
         Err(_) => (STANDARD.encode(part).into(), Some("base64")),
-    }
-}
-
-/// As the specification writes it.
-pub(crate) fn packet_name(packet_type: PacketType) -> &'static str {
-    match packet_type {
-        PacketType::Connect => "CONNECT",
-        PacketType::ConnAck => "CONNACK",
-        PacketType::Publish => "PUBLISH",
-        PacketType::PubAck => "PUBACK",
-        PacketType::PubRec => "PUBREC",
-        PacketType::PubRel => "PUBREL",
-        PacketType::PubComp => "PUBCOMP",
-        PacketType::Subscribe => "SUBSCRIBE",
-        PacketType::SubAck => "SUBACK",
-        PacketType::Unsubscribe => "UNSUBSCRIBE",
-        PacketType::UnsubAck => "UNSUBACK",
-        PacketType::PingReq => "PINGREQ",
-        PacketType::PingResp => "PINGRESP",
-        PacketType::Disconnect => "DISCONNECT",
-        PacketType::Auth => "AUTH",
     }
 }
 

@@ -22,7 +22,6 @@ pub(crate) use entry::Happened;
 use entry::{EntryContent, EventOf};
 pub(crate) use filter::has_topic;
 pub use filter::{Filter, Kinds, NoKind, Sample};
-pub(crate) use line::packet_name;
 pub use line::{FeedEvent, Gone};
 pub use lines::EventTexts;
 pub use panel::{Frame, Panel};
@@ -102,18 +101,20 @@ impl EventBatch {
 pub struct TooMany;
 
 impl Feed {
-    pub(crate) fn new(tell: interest::Tell) -> Self {
+    /// A feed that keeps events within `bounds`, and has `tell` tell the shards what is wanted.
+    /// `base` is always wanted, without any reader: the shards know of it already.
+    pub(crate) fn new(tell: interest::Tell, bounds: Bounds, base: EventInterest) -> Self {
         // Two runs differ in their first microsecond.
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         let micros = since.unwrap_or_default().as_micros() as u64;
         Self {
             run: format!("{micros:x}"),
             writing: Mutex::default(),
-            ring: Mutex::new(Ring::new(Bounds::default())),
+            ring: Mutex::new(Ring::new(bounds)),
             lines: KeptLines::default(),
             last: watch::Sender::new(0),
             closed: watch::Sender::new(false),
-            wants: Wants::new(tell),
+            wants: Wants::new(tell, base),
         }
     }
 
@@ -122,26 +123,18 @@ impl Feed {
         &self.run
     }
 
-    /// Sets the limits of what is kept.
-    pub fn set_bounds(&self, bounds: Bounds) {
-        self.ring().bounds = bounds;
-    }
-
-    /// Sets the number of bytes that it keeps, at most; its bounds apply too.
-    pub(crate) fn set_bytes_max(&self, bytes: usize) {
+    /// The same, that keeps no more than these bytes.
+    pub(crate) fn within(self, bytes: usize) -> Self {
         self.lines.set_bytes_max(bytes / 4);
         let mut ring = self.ring();
         ring.bounds.bytes = ring.bounds.bytes.min(bytes - bytes / 4);
+        drop(ring);
+        self
     }
 
     /// Approximate number of bytes of what is kept.
     pub(crate) fn memory_bytes(&self) -> usize {
         self.ring().bytes() + self.lines.memory_bytes()
-    }
-
-    /// Sets the events that are always wanted, without any reader: the shards know of them already.
-    pub fn set_base(&self, interest: EventInterest) {
-        self.wants.set_base(interest);
     }
 
     /// Sets the events that the log wants, beside those of the readers.

@@ -10,12 +10,20 @@ use super::*;
 type Asked = Arc<StdMutex<Vec<EventInterest>>>;
 
 fn feed() -> (Arc<Feed>, Presence, Asked) {
+    feed_of(Bounds::default(), EventInterest::default())
+}
+
+fn feed_within(bounds: Bounds) -> (Arc<Feed>, Presence, Asked) {
+    feed_of(bounds, EventInterest::default())
+}
+
+fn feed_of(bounds: Bounds, base: EventInterest) -> (Arc<Feed>, Presence, Asked) {
     let told = Asked::default();
     let into = Arc::clone(&told);
     let tell = move |interest: Arc<EventInterest>| {
         into.lock().unwrap().push((*interest).clone());
     };
-    let feed = Arc::new(Feed::new(Box::new(tell)));
+    let feed = Arc::new(Feed::new(Box::new(tell), bounds, base));
     (feed, Presence::default(), told)
 }
 
@@ -104,8 +112,7 @@ fn a_reader_of_one_tenant_gets_nothing_of_others() {
 
 #[tokio::test]
 async fn each_reader_has_its_own_place_and_is_told_what_it_has_missed() {
-    let (feed, presence, _) = feed();
-    feed.set_bounds(Bounds {
+    let (feed, presence, _) = feed_within(Bounds {
         events: 3,
         bytes: 1 << 20,
     });
@@ -132,8 +139,7 @@ async fn each_reader_has_its_own_place_and_is_told_what_it_has_missed() {
 
 #[test]
 fn the_ring_is_bounded_by_bytes_too() {
-    let (feed, presence, _) = feed();
-    feed.set_bounds(Bounds {
+    let (feed, presence, _) = feed_within(Bounds {
         events: 1_000,
         bytes: 10_000,
     });
@@ -165,11 +171,11 @@ fn what_is_lost_before_the_feed_is_told_to_everybody() {
 
 #[test]
 fn shards_are_told_what_all_want_together_and_only_when_that_changes() {
-    let (feed, _, told) = feed();
-    feed.set_base(EventInterest {
+    let base = EventInterest {
         connections: true,
         ..EventInterest::default()
-    });
+    };
+    let (feed, _, told) = feed_of(Bounds::default(), base);
     let last = || told.lock().unwrap().last().cloned();
     assert_eq!(last(), None);
     let published = feed.read(of("published"), &From::Now).unwrap();
@@ -353,12 +359,11 @@ fn what_is_read_in_one_form_is_written_once() {
 
 #[test]
 fn readers_that_are_too_slow_for_100_000_events_know_how_many_they_have_missed() {
-    let (feed, presence, _) = feed();
     let bounds = Bounds {
         events: 10_000,
         bytes: 1 << 20,
     };
-    feed.set_bounds(bounds);
+    let (feed, presence, _) = feed_within(bounds);
     // One that looks after each part, one after each tenth, and one at the end.
     let mut readers = [1, 10, 100].map(|every| {
         let reader = feed.read(of("packet"), &From::Now).unwrap();
@@ -386,12 +391,11 @@ fn readers_that_are_too_slow_for_100_000_events_know_how_many_they_have_missed()
 #[test]
 fn as_many_are_kept_as_were_asked_for_however_they_came() {
     for parts in [vec![1, 500, 1], vec![99, 2, 401], vec![502], vec![1; 502]] {
-        let (feed, presence, _) = feed();
         let bounds = Bounds {
             events: 100,
             ..Bounds::default()
         };
-        feed.set_bounds(bounds);
+        let (feed, presence, _) = feed_within(bounds);
         let first = From::After(format!("{}-1", feed.run()));
         for count in &parts {
             let mut pings = vec![packet("c", false, PacketType::PingReq, 0); *count];

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use martlet_access::explain;
 use martlet_broker::{
@@ -29,8 +29,8 @@ const WORD_BYTES_MAX: usize = 2 * NAME_BYTES_MAX;
 pub(super) struct Commands {
     /// What tells them which node it is, as it is typed.
     pub(super) node: String,
-    /// They say who owns which tenant, and where each rule stands.
-    pub(super) tables: TablesNow,
+    /// They say who owns which tenant, and where each rule stands; none: nobody knows.
+    pub(super) tables: Option<TablesNow>,
     /// The tenant of the clients that it is about.
     pub(super) tenant: TenantId,
     /// In the tenant of this team; none: in the common one.
@@ -55,47 +55,58 @@ impl fmt::Display for AclPlace {
     }
 }
 
-/// The tables as of now, and whether rules come with tokens or a hook's answer too; none before it
-/// is said who knows that.
-#[derive(Clone, Default)]
-pub(super) struct TablesNow(Arc<OnceLock<(SnapshotNow, HaveOthers)>>);
+/// The tables as of now, and whether rules come with tokens or a hook's answer too.
+#[derive(Clone)]
+pub(crate) struct TablesNow(Arc<TablesSource>);
+
+struct TablesSource {
+    tables: SnapshotNow,
+    have_others: HaveOthers,
+}
 
 type HaveOthers = Box<dyn Fn() -> bool + Send + Sync>;
 
 type SnapshotNow = Box<dyn Fn() -> Option<Arc<Snapshot>> + Send + Sync>;
 
 impl TablesNow {
-    pub(super) fn set(&self, tables: SnapshotNow, have_others: HaveOthers) {
-        // Who knows them stays the same.
-        let _ = self.0.set((tables, have_others));
-    }
-
-    fn now(&self) -> Option<Arc<Snapshot>> {
-        let (tables, _) = self.0.get()?;
-        tables()
-    }
-
-    fn have_others(&self) -> bool {
-        let found = self.0.get();
-        found.is_some_and(|(_, have_others)| have_others())
+    /// `tables` answers what they are, `have_others` whether there are rules beside theirs.
+    pub(crate) fn new(
+        tables: impl Fn() -> Option<Arc<Snapshot>> + Send + Sync + 'static,
+        have_others: impl Fn() -> bool + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(TablesSource {
+            tables: Box::new(tables),
+            have_others: Box::new(have_others),
+        }))
     }
 }
 
 impl fmt::Debug for TablesNow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("TablesNow")
-            .field(&self.0.get().is_some())
-            .finish()
+        f.write_str("TablesNow")
     }
 }
 
 impl Commands {
     /// For a node that is told by these options.
-    pub(super) fn of_node(node: String) -> Self {
+    pub(super) fn of_node(node: String, tables: Option<TablesNow>) -> Self {
         Self {
             node,
+            tables,
             ..Self::default()
         }
+    }
+
+    /// The tables as of now.
+    pub(super) fn tables_now(&self) -> Option<Arc<Snapshot>> {
+        let known = self.tables.as_ref()?;
+        (known.0.tables)()
+    }
+
+    /// Rules come with tokens or a hook's answer too.
+    pub(super) fn have_other_rules(&self) -> bool {
+        let known = self.tables.as_ref();
+        known.is_some_and(|known| (known.0.have_others)())
     }
 
     /// The same in a tenant; none: its team has no name.
@@ -103,7 +114,7 @@ impl Commands {
         if tenant == TenantId::default() {
             return Some(Cow::Borrowed(self));
         }
-        let team = self.tables.now()?.team_of(tenant.0)?.to_owned();
+        let team = self.tables_now()?.team_of(tenant.0)?.to_owned();
         Some(Cow::Owned(Self {
             tenant,
             team: Some(team),
@@ -187,7 +198,7 @@ impl Commands {
 
     /// A ban that keeps a client out is lifted.
     pub(super) fn lifting_ban(&self, head: &EventHead) -> WordedRemedy {
-        let tables = self.tables.now();
+        let tables = self.tables_now();
         let user = head.user_name().unwrap_or_default();
         let ban = tables.as_deref().and_then(|tables| {
             let (tenant, client_id) = (self.tenant.0, &*head.client_id);
@@ -207,7 +218,7 @@ impl Commands {
 
     /// Permits devices of the type of this one a session more; none: their number is not limited.
     pub(super) fn one_more_session(&self, device: &str) -> Option<String> {
-        let tables = self.tables.now()?;
+        let tables = self.tables_now()?;
         let sessions = match tables.sessions_max(self.tenant.0, device) {
             0 => return None,
             sessions => sessions.saturating_add(1).to_string(),
@@ -220,7 +231,7 @@ impl Commands {
 
     /// A client shows a key instead of the password or secret of this name.
     pub(super) fn own_password(&self, shown: RefusalCause, name: &str) -> WordedRemedy {
-        let tables = self.tables.now();
+        let tables = self.tables_now();
         let known = tables.and_then(|tables| tables.known(self.tenant.0, name));
         let (whose, command) = match known {
             Some(AccountKind::Device) => ("the secret of the device", self.rotate(name)),
@@ -303,7 +314,7 @@ impl Commands {
             user_name: user,
         };
         let asked = (names, lacking.actions(), lacking.filter());
-        let tables = self.tables.now()?;
+        let tables = self.tables_now()?;
         let rules = tables.rules_of(tenant.0, user)?;
         let found = explain(rules, names, lacking.actions(), lacking.filter());
         // A rule that forbids it stands before those of groups.
@@ -334,13 +345,13 @@ impl Commands {
             return WordedRemedy::words(text).unwrap_or_default();
         }
         let user = lacking.user;
-        let tables = user.and_then(|user| Some((user, self.tables.now()?)));
+        let tables = user.and_then(|user| Some((user, self.tables_now()?)));
         let place = tables.and_then(|(user, tables)| {
             let place = tables.rules_place(self.tenant.0, user)?;
             Some((user, place))
         });
         let Some((user, place)) = place else {
-            let others = match self.tables.have_others() {
+            let others = match self.have_other_rules() {
                 true => {
                     ", or, for a client whose rules come with its token or the hook's answer, there"
                 }
@@ -391,7 +402,7 @@ impl Commands {
         lacking: &Lacking<'_>,
         owner: Owner,
     ) -> Option<WordedRemedy> {
-        let tables = self.tables.now()?;
+        let tables = self.tables_now()?;
         let rules = tables.rules_of(self.tenant.0, user)?;
         let names = Names {
             client_id: lacking.client_id,
@@ -482,7 +493,7 @@ impl Commands {
         if let Some(deleted) = self.deleted(name) {
             return deleted;
         }
-        let tables = self.tables.now();
+        let tables = self.tables_now();
         if tables.is_some_and(|tables| tables.may_be_team_key(name)) {
             return WordedRemedy {
                 text:
@@ -530,7 +541,7 @@ impl Commands {
         key: &str,
         client_id: &str,
     ) -> Option<WordedRemedy> {
-        let tables = self.tables.now()?;
+        let tables = self.tables_now()?;
         let token = tables.team_token_named(self.tenant.0, key)?;
         let team = token.team;
         match cause {
@@ -579,7 +590,7 @@ impl Commands {
 
     /// The name is kept for a device or user that was deleted: it cannot be added again.
     pub(super) fn deleted(&self, name: &str) -> Option<WordedRemedy> {
-        let known = self.tables.now()?.deleted(self.tenant.0, name)?;
+        let known = self.tables_now()?.deleted(self.tenant.0, name)?;
         let is_device = known == AccountKind::Device;
         let text = match is_device {
             true => "the device was deleted: restore it",

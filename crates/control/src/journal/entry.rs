@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::commands::Commands;
 use super::{kind, remedy};
 use crate::cause::Cause;
+use crate::event_fields::EventFields;
 use crate::event_words;
 
 /// Something that happened.
@@ -157,7 +158,7 @@ impl NotedEvent {
     pub(super) fn bare_entry(&self) -> Entry {
         let EventNotice { head, event } = &self.told;
         let user = head.user();
-        let topic = event.topic().filter(|topic| !topic.is_empty());
+        let said = EventFields::of(&self.told);
         Entry {
             tenant: head.tenant.0,
             client_id: head.client_id.to_string(),
@@ -166,9 +167,9 @@ impl NotedEvent {
             address: head
                 .address
                 .map(|(ip, port)| SocketAddr::new(ip, port).to_string()),
-            topic: topic.map(str::to_owned),
-            reason: reason_of(event).map(str::to_owned),
-            count: event.count().and_then(|count| u32::try_from(count).ok()),
+            topic: said.topic.or(said.filter).map(str::to_owned),
+            reason: reason_of(event, said.reason).map(str::to_owned),
+            count: said.count.and_then(|count| u32::try_from(count).ok()),
             why: event_words::sentence(&self.told).map(Cow::into_owned),
             ..Entry::new(event.kind())
         }
@@ -176,11 +177,11 @@ impl NotedEvent {
 }
 
 /// The name of the reason code, or of the reason of a drop.
-fn reason_of(event: &Event) -> Option<&'static str> {
+fn reason_of(event: &Event, said: Option<&'static str>) -> Option<&'static str> {
     match event {
         Event::RateExceeded { .. } | Event::PublishesDelayed { .. } => {
             Some(ReasonCode::MessageRateTooHigh.name())
         }
-        _ => event.reason(),
+        _ => said,
     }
 }

@@ -131,7 +131,7 @@ fn long_texts_are_cut() {
 #[test]
 fn bytes_of_entries_are_bounded_and_the_oldest_go_first() {
     let journal = Journal::default();
-    journal.set_bytes_max(100_000);
+    journal.bound(100_000);
     let refused = |number: usize| {
         let event = Event::Refused {
             will_topic: None,
@@ -153,7 +153,7 @@ fn bytes_of_entries_are_bounded_and_the_oldest_go_first() {
     let others = journal.page(1, 1_000, |entry| entry.what == EventKind::Disconnected);
     assert!(others.items.len() > 20, "who goes has a part of its own");
     let before = page.items.len();
-    journal.set_bytes_max(50_000);
+    journal.bound(50_000);
     assert!(journal.page(1, 1_000, Entry::is_trouble).items.len() < before);
 }
 

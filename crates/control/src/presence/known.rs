@@ -192,9 +192,13 @@ fn hash_of_client(clients: &Arena<Client>, hasher: &FixedState, index: u32) -> u
 }
 
 impl Known {
-    pub(super) fn new(listeners: &[String]) -> Self {
+    /// Clients that are not connected take about `bytes_max` at most; none:
+    /// [`OFFLINE_BYTES_MAX`].
+    pub(super) fn new(listeners: &[String], bytes_max: Option<usize>) -> Self {
+        let least = 1_000 * OFFLINE_BYTES;
         Self {
             listeners: listeners.to_vec(),
+            offline_bytes_max: bytes_max.map(|bytes| bytes.clamp(least, OFFLINE_BYTES_MAX)),
             ..Self::default()
         }
     }
@@ -301,12 +305,6 @@ impl Known {
             self.is_offline(index, one.since_ms);
             self.change(index);
         }
-    }
-
-    /// Sets the number of bytes that clients that are not connected take, approximately, at most.
-    pub(super) fn set_bytes_max(&mut self, bytes: usize) {
-        let least = 1_000 * OFFLINE_BYTES;
-        self.offline_bytes_max = Some(bytes.clamp(least, OFFLINE_BYTES_MAX));
     }
 
     /// Approximate number of bytes of clients that are not connected, and of what is to be said of

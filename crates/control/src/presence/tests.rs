@@ -99,7 +99,7 @@ async fn who_was_online_is_offline_after_a_restart_since_the_node_was_last_alive
 
 #[test]
 fn at_the_stop_everybody_goes_and_who_was_gone_before_stays_so() {
-    let presence = Presence::new(&["mqtt://127.0.0.1:1".to_owned()]);
+    let presence = Presence::new(&["mqtt://127.0.0.1:1".to_owned()], None);
     presence.begin().keep_changes();
     presence.begin().note(&connected("c"), 1);
     presence.begin().note(&connected("gone"), 2);
@@ -134,8 +134,7 @@ fn those_who_never_come_again_are_forgotten_at_last() {
 #[test]
 fn long_names_of_those_who_have_gone_take_no_more_bytes_than_there_are() {
     const BYTES: usize = 400_000;
-    let presence = Presence::default();
-    presence.set_bytes_max(BYTES);
+    let presence = Presence::new(&[], Some(BYTES));
     let mut known = presence.begin();
     known.keep_changes();
     let name = |number: u64| format!("{number}-{}", "c".repeat(20_000));

@@ -112,11 +112,6 @@ impl Memory {
         }
     }
 
-    pub(crate) fn set_bytes_max(&mut self, bytes: usize) {
-        self.limits.bytes = self.limits.bytes.min(bytes);
-        self.make_room();
-    }
-
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -539,13 +534,13 @@ mod tests {
     fn the_tenant_that_holds_most_gives_back_when_memory_is_full() {
         let mut memory = Memory::new(TopicMemoryLimits {
             topics: 1_000,
+            bytes: 8_192,
             ..LIMITS
         });
         memory.note(&arrived(1, "small", b"x"), 0);
         for n in 0..100 {
             memory.note(&arrived(0, &format!("t/{n}"), b"12345678"), n);
         }
-        memory.set_bytes_max(8_192);
         check(&memory);
         assert!(memory.bytes() <= 8_192);
         assert!(memory.history(TenantId(1), "small", 1, 0).is_some());

@@ -55,11 +55,6 @@ impl TopicMemory {
         &self.filters
     }
 
-    /// Bounds all that is remembered to `bytes`, if that is less than what is configured.
-    pub fn set_bytes_max(&self, bytes: usize) {
-        self.memory().set_bytes_max(bytes);
-    }
-
     /// Bytes that it takes now.
     pub fn memory_bytes(&self) -> usize {
         self.memory().bytes()

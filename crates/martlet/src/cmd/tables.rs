@@ -12,7 +12,7 @@ use martlet_control::callers::Caller;
 use martlet_control::text::typed;
 use martlet_control::use_cases::{UseCaseEffect, FindRuleSet, FindTeamId, UseCase, UseCaseError};
 use martlet_control::{Reloaded, UserPlaces};
-use martlet_registry::{FILE, Location, Owner, Registry};
+use martlet_registry::{FILE, Location, Owner, Registry, RegistrySettings};
 
 use crate::cmd::admin;
 use crate::cmd::node_options::NodeOptions;
@@ -69,10 +69,8 @@ pub(crate) fn with<T>(
     check_restored(&node.data_dir()?)?;
     make_data_dir(&node.data_dir()?)?;
     admin::wait(async {
-        let mut registry = Registry::open(&settings.location).await?;
-        registry.keep_scram(settings.keeps_scram);
-        registry.set_iotflow_base(settings.iotflow_base);
-        registry.limit_devices_per_user(settings.devices_per_user_max);
+        let registry = Registry::open(&settings.location).await?;
+        let registry = registry.with(settings.of_registry());
         OpenTables { registry }.work(work).await
     })
 }
@@ -127,10 +125,11 @@ pub(crate) fn read<T>(
     work: impl AsyncFnOnce(&mut OpenTables) -> Result<T, UseCaseError>,
 ) -> anyhow::Result<T> {
     let effective = node.load()?;
-    let (location, base) = (
-        config::location(&effective)?,
-        config::iotflow_base(&effective)?,
-    );
+    let location = config::location(&effective)?;
+    let of_reading = RegistrySettings {
+        iotflow_base: config::iotflow_base(&effective)?,
+        ..RegistrySettings::default()
+    };
     let Some(file) = location.file() else {
         return with(node, work);
     };
@@ -138,14 +137,12 @@ pub(crate) fn read<T>(
     check_restored(&node.data_dir()?)?;
     if file.try_exists().is_ok_and(|there| there) {
         return admin::wait(async {
-            let mut registry = Registry::open_to_read(file).await?;
-            registry.set_iotflow_base(base);
+            let registry = Registry::open_to_read(file).await?.with(of_reading);
             OpenTables { registry }.work(work).await
         });
     }
     admin::wait(async {
-        let mut registry = Registry::empty().await?;
-        registry.set_iotflow_base(base);
+        let registry = Registry::empty().await?.with(of_reading);
         OpenTables { registry }.work(work).await
     })
 }

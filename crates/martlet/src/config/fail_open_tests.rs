@@ -506,8 +506,12 @@ fn is_let_in(
     let Some(policy) = policy.filter(|_| listener.authenticate) else {
         return listener.allow_anonymous;
     };
-    let chain =
-        AuthenticationChain::new(Arc::clone(policy), MADE.runtime.handle().clone(), &[7; 32]);
+    let chain = AuthenticationChain::new(
+        Arc::clone(policy),
+        MADE.runtime.handle().clone(),
+        &[7; 32],
+        None,
+    );
     let (sender, answer) = mpsc::channel();
     let asked = Authentication {
         connection: ConnectionId {

@@ -202,7 +202,7 @@ pub(crate) fn resolve_with(
 }
 
 /// Memory that the node may use, bytes.
-fn memory_bytes_of(effective: &Effective) -> Result<usize, ConfigError> {
+pub(super) fn memory_bytes_of(effective: &Effective) -> Result<usize, ConfigError> {
     match effective.settings().limits.memory_bytes {
         0 => Ok(default_memory_bytes()),
         bytes if bytes < MEMORY_BYTES_MIN => Err(ConfigError::Unusable(format!(

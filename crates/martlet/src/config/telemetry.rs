@@ -28,7 +28,7 @@ pub(crate) fn of(effective: &Effective) -> Result<Option<TelemetrySettings>, Con
     let telemetry = &effective.settings().telemetry;
     let common = decoder(effective);
     let rules = effective.telemetry_rules.iter();
-    let mut rules: Vec<Rule> = rules
+    let mut rules: Vec<TelemetryRule> = rules
         .map(|table| rule(table, &common))
         .collect::<Result<_, _>>()?;
     if rules.is_empty() {
@@ -77,7 +77,7 @@ fn micros(secs: u64) -> Option<i64> {
     micros.filter(|micros| *micros > 0)
 }
 
-fn rule(table: &TelemetryRuleTable, common: &Decoder) -> Result<Rule, ConfigError> {
+fn rule(table: &TelemetryRuleTable, common: &Decoder) -> Result<TelemetryRule, ConfigError> {
     let unusable = |key: &str, why: String| {
         let place = table.source(key);
         ConfigError::Unusable(format!("{place}: [[telemetry.rules]]: {key}: {why}"))
@@ -109,7 +109,7 @@ fn rule(table: &TelemetryRuleTable, common: &Decoder) -> Result<Rule, ConfigErro
         limits: common.limits,
         holders: &[],
     };
-    Ok(Rule {
+    Ok(TelemetryRule {
         topic,
         key,
         decoder,
@@ -129,7 +129,7 @@ const HOLDERS: &[Holder] = &[
 ];
 
 /// Topics of systems 3 and 5.
-fn default_rules(effective: &Effective, common: &Decoder) -> Result<Vec<Rule>, ConfigError> {
+fn default_rules(effective: &Effective, common: &Decoder) -> Result<Vec<TelemetryRule>, ConfigError> {
     let base = super::http::iotflow_base(effective)?;
     let iotflow = (
         format!("{}/devices/{{{DEVICE}}}/telemetry/#", base.as_str()),
@@ -147,7 +147,7 @@ fn default_rules(effective: &Effective, common: &Decoder) -> Result<Vec<Rule>, C
     );
     let rules = [iotflow, tls_guide].into_iter().map(|(topic, decoder)| {
         let topic = TopicTemplate::parse(&topic).map_err(ConfigError::Unusable)?;
-        Ok(Rule {
+        Ok(TelemetryRule {
             topic,
             key: KeyTemplate::default(),
             decoder,

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use martlet_codec::TopicFilter;
+use martlet_control::part_of_memory;
 use martlet_control::topic_memory::{TopicMemory, TopicMemoryLimits};
 
 use super::load::{ConfigError, Effective};
+use super::resolve::memory_bytes_of;
 use super::schema::key;
 
 /// The topic memory; none: nothing is remembered.
@@ -23,7 +25,9 @@ pub(super) fn of(effective: &Effective) -> Result<Option<Arc<TopicMemory>>, Conf
             secs => secs.saturating_mul(1_000),
         },
         topics: memory.topics,
-        bytes: memory.bytes,
+        bytes: memory
+            .bytes
+            .min(part_of_memory(memory_bytes_of(effective)?)),
     };
     Ok(Some(Arc::new(TopicMemory::new(filters, limits))))
 }

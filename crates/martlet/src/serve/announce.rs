@@ -60,10 +60,6 @@ pub(super) fn announce(
     for note in &effective.notes {
         text.push_str(&format!("  {note}\n"));
     }
-    let environment_file = effective.environment_file.as_ref();
-    control
-        .health
-        .set_environment_file(environment_file.map(|file| file.path.display().to_string()));
     for warning in warn_of_files(effective, node, control) {
         text.push_str(&format!("  warning: {warning}\n"));
     }

@@ -28,14 +28,15 @@ pub(super) struct Doorkeeper {
 }
 
 impl Doorkeeper {
-    /// Lets in whom the policy knows, where clients are asked who they are.
-    pub(super) fn new(policy: Arc<Policy>) -> anyhow::Result<Self> {
+    /// Lets in whom the policy knows, where clients are asked who they are. What is remembered of
+    /// them takes about `bytes_max` at most.
+    pub(super) fn new(policy: Arc<Policy>, bytes_max: usize) -> anyhow::Result<Self> {
         let mut key = [0; 32];
         let mut source = std::fs::File::open("/dev/urandom").context("no source of randomness")?;
         std::io::Read::read_exact(&mut source, &mut key).context("no source of randomness")?;
         let runtime = Handle::current();
         Ok(Self {
-            chain: AuthenticationChain::new(policy, runtime.clone(), &key),
+            chain: AuthenticationChain::new(policy, runtime.clone(), &key, Some(bytes_max)),
             discovery: Arc::default(),
             runtime,
         })

@@ -141,8 +141,6 @@ impl Reload {
         integrations: Arc<Integrations>,
         http_urls: Vec<String>,
     ) -> Self {
-        let urls = &control.info.listeners;
-        control.set_node_facts(facts::of(node, &started_with, urls, &http_urls));
         let policies = node.listeners.iter().enumerate().map(|(number, listener)| {
             let mut policy = ListenerPolicy::clone(&listener.policy);
             policy.number = u16::try_from(number).unwrap_or(u16::MAX);

@@ -32,7 +32,9 @@ use martlet_control::rules::Rules;
 use martlet_control::shared_registry::SharedRegistry;
 use martlet_control::telemetry::Telemetry;
 use martlet_control::twins::Twins;
-use martlet_control::{Control, ControlParts, ReloadOf, ReloadRequest, SysStatistics};
+use martlet_control::{
+    Control, ControlParts, ReloadOf, ReloadRequest, SysStatistics, part_of_memory,
+};
 use martlet_reactor::Running;
 use tokio::net::UnixListener;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -55,8 +57,9 @@ use super::shards::ReactorShards;
 use super::signals::Signals;
 use super::store::{pump_store_notices, tell_restored};
 use super::{
-    activity, admin_socket, commands, event_archive, firmware, http, identity_of_tables, iotflow,
-    memory, note_tables, notify, rules, setup_link, telemetry, tell_ignored, topic_memory, twins,
+    activity, admin_socket, commands, event_archive, facts, firmware, http, identity_of_tables,
+    iotflow, memory, note_tables, notify, rules, setup_link, telemetry, tell_ignored, topic_memory,
+    twins,
 };
 use crate::config::{self, NodeConfig};
 
@@ -75,7 +78,7 @@ pub(super) async fn run(
 ) -> anyhow::Result<()> {
     signals.set_running();
     let bound = Bound::open(node).await?;
-    let core = Core::start(node, options, log, &bound.doorkeeper)?;
+    let core = Core::start((node, effective, options), log, &bound)?;
     let attached = Attached::start(node, &core).await;
     let serving = Serving::start((node, effective, options), bound, core, attached).await?;
     let stopping = serving.until_stopped(log, signals).await;
@@ -86,6 +89,7 @@ pub(super) async fn run(
 /// The first stage: nothing runs, and what needs a free address has it.
 struct Bound {
     http: Vec<http::Open>,
+    http_at: Vec<HttpAt>,
     /// Removes the socket's file when it is dropped.
     admin_file: AdminSocket,
     admin: UnixListener,
@@ -105,14 +109,21 @@ impl Bound {
             policy.lockout = node.lockout;
             Arc::new(policy)
         };
-        let doorkeeper = Doorkeeper::new(node.policy.clone().unwrap_or_else(nobody))?;
+        let policy = node.policy.clone().unwrap_or_else(nobody);
+        let doorkeeper = Doorkeeper::new(policy, part_of_memory(node.memory_bytes))?;
         let (admin_file, admin) = admin_socket::open(&node.data_dir)?;
         Ok(Self {
+            http_at: http.iter().map(HttpAt::of).collect(),
             http,
             admin_file,
             admin,
             doorkeeper,
         })
+    }
+
+    /// Where the API is served.
+    fn http_urls(&self) -> Vec<String> {
+        self.http_at.iter().map(|at| at.url.clone()).collect()
     }
 }
 
@@ -132,11 +143,11 @@ struct Core {
 
 impl Core {
     fn start(
-        node: &NodeConfig,
-        options: &ConfigOptions,
+        (node, effective, options): (&NodeConfig, &config::Effective, &ConfigOptions),
         log: &Log,
-        doorkeeper: &Doorkeeper,
+        bound: &Bound,
     ) -> anyhow::Result<Self> {
+        let doorkeeper = &bound.doorkeeper;
         let running = Arc::new(start_reactor(node, doorkeeper)?);
         let opened_by = Instant::now() + OPENED_WITHIN;
         let has_sinks = !node.sinks.sinks.is_empty() || !node.rules.rules.is_empty();
@@ -149,20 +160,24 @@ impl Core {
             running: Arc::clone(&running),
             store: node.data_dir.join(STORE),
         };
+        let info = node_info(node, options, &running);
+        let environment_file = effective.environment_file.as_ref();
         let control = Arc::new(Control::new(ControlParts {
             shards: Box::new(shards),
-            info: node_info(node, options, &running),
+            facts: facts::of(node, effective, &info.listeners, &bound.http_urls()),
+            info,
             reloads: reloads_to,
             chain: Some(chain.clone()),
             logging: Some(Arc::clone(&log.logging)),
             push: node.push.as_ref().map(|_| Arc::default()),
             user_places: node.user_places.clone(),
             takes_anonymous: node.lets_anonymous_in(),
+            events_kept: node.events_kept,
+            events: node.settings.events.clone(),
+            memory_bytes: Some(node.memory_bytes),
+            environment_file: environment_file.map(|file| file.path.display().to_string()),
         }));
         tell_ignored(&control, &node.warnings);
-        control.feed.set_bounds(node.events_kept);
-        control.feed.set_base(node.settings.events.clone());
-        control.bound_memory(node.memory_bytes);
         if let Some(damage) = damage {
             control.health.warn(damage);
         }
@@ -290,7 +305,7 @@ impl Serving {
         let api = api.context("no source of randomness")?;
         spawn_tasks(node, control, tables);
         tokio::spawn(attached.message_log.clone().keep());
-        let http_at: Vec<HttpAt> = bound.http.iter().map(HttpAt::of).collect();
+        let http_urls = bound.http_urls();
         let descriptors = core.running.descriptors();
         let slots = ConnectionSlots::new(node.http_connections.clone(), &descriptors);
         let failures = Arc::<AcceptFailures>::default();
@@ -310,16 +325,16 @@ impl Serving {
             core.chain.clone(),
             (Arc::clone(control), Arc::clone(tables)),
             Arc::clone(&attached.integrations),
-            http_at.iter().map(|at| at.url.clone()).collect(),
+            http_urls,
         );
         // The announcement must be true when it is read.
         control.health.set_ready();
-        let setup = SetupLink::of(&api, control, &http_at, &node.data_dir).await;
+        let setup = SetupLink::of(&api, control, &bound.http_at, &node.data_dir).await;
         announce(
             node,
             effective,
             control,
-            &http_at,
+            &bound.http_at,
             setup.as_ref(),
             api.is_unclaimed().await,
             &descriptors,

@@ -7,9 +7,6 @@ use martlet_control::topic_memory::{TopicMemory, remember_topics};
 
 /// Begins to remember topics.
 pub(super) fn start(topics: &Arc<TopicMemory>, control: &Arc<Control>) {
-    if let Some(bytes) = control.memory_part() {
-        topics.set_bytes_max(bytes);
-    }
     let counted = Arc::clone(topics);
     control.count_also("topics", Box::new(move || counted.memory_bytes()));
     tokio::spawn(remember_topics(Arc::clone(control), Arc::clone(topics)));

@@ -53,7 +53,7 @@ impl Snapshot {
             Some(path) => Registry::open_to_read(path).await?,
             None => Registry::open(location).await?,
         };
-        registry.set_iotflow_base(iotflow_base);
+        registry.settings.iotflow_base = iotflow_base;
         let snapshot = Self::read(&mut registry).await?;
         registry.close().await?;
         Ok(Some(snapshot))
@@ -65,7 +65,7 @@ impl Snapshot {
     /// They cannot be read, or mean nothing in part.
     pub async fn read(registry: &mut Registry) -> Result<Self, RegistryError> {
         let key = registry.digest_key().await?;
-        let base = registry.iotflow_base.clone();
+        let base = registry.settings.iotflow_base.clone();
         let (location, place) = (registry.location().clone(), registry.place().to_owned());
         // Before it is read: one that takes its place meanwhile is another.
         let file = location.file().and_then(file_of);

@@ -207,7 +207,7 @@ both!(many_are_added_all_or_each_by_itself, registry, {
 
 both!(nobody_owns_more_devices_than_they_may, registry, {
     let actor = all();
-    registry.limit_devices_per_user(Some(2));
+    registry.settings.devices_per_user_max = Some(2);
     registry.add_user("ann", "user", "secret").await?;
     let of_ann = |id: &str| NewDevice {
         owner: "ann".to_owned(),

@@ -313,7 +313,7 @@ both!(
     a_team_that_comes_back_leaves_nobody_more_than_they_may_own,
     registry,
     {
-        registry.limit_devices_per_user(Some(2));
+        registry.settings.devices_per_user_max = Some(2);
         registry.add_user("ann", "user", "x").await?;
         let team = registry.add_team(&all(), new_team("t", false)).await?;
         let owned = |id: &str, team: &str| NewDevice {

@@ -127,7 +127,7 @@ impl Registry {
 
     /// The verifier of a password that is being set; empty where none is kept.
     pub(super) fn new_verifier(&self, password: &str) -> Result<String, RegistryError> {
-        if !self.with_scram {
+        if !self.settings.keeps_scram {
             return Ok(String::new());
         }
         let verifier = Verifier::new(password.as_bytes());

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::effect::ReadMessage;
 use crate::hash::Seed;
 use crate::id::{MessageId, SessionAddress, SessionId};
+use crate::message::Publication;
 use crate::part::interface::Receipt;
 use crate::record::EnqueuedAs;
 use crate::share::message::MemberReceipt;
@@ -118,6 +119,41 @@ impl Receipts {
             self.due.remove(&message);
         }
         Some(part)
+    }
+
+    /// A message that asks for receipts has one more receiver. `is_held`: it is kept until its
+    /// receipt is due, so the part is remembered.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn begin(&mut self, publication: &Publication<'_>, is_held: bool) {
+        self.receivers += 1;
+        if is_held {
+            self.add(publication.id, publication.publisher);
+        }
+    }
+
+    /// How many receivers a message of a part has, as far as they are counted.
+    pub(crate) fn counting_of(&mut self, message: MessageId, part: SessionId) -> &mut Counting {
+        let counting = self.counting.entry(message);
+        counting.or_insert(Counting {
+            part,
+            receivers: 0,
+            missing: 0,
+        })
+    }
+
+    /// Messages have come from the store, which does not know the sessions of this run.
+    pub(crate) fn name_parts(&self, messages: &mut [ReadMessage]) {
+        if self.due() > 0 {
+            for message in messages {
+                name_part(self, message);
+            }
+        }
+    }
+
+    /// A part publishes a message and asks for receipts: they wait until it has its answer.
+    pub(crate) fn hold_back(&mut self) {
+        self.held_back = Some(Vec::new());
     }
 }
 

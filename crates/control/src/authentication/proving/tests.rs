@@ -91,7 +91,7 @@ fn bench(scram: bool) -> Bench {
         lasts: Duration::from_secs(60),
     };
     Bench {
-        chain: AuthenticationChain::new(Arc::new(policy), runtime.handle().clone(), &[7; 32]),
+        chain: AuthenticationChain::new(Arc::new(policy), runtime.handle().clone(), &[7; 32], None),
         _runtime: runtime,
     }
 }

@@ -82,7 +82,7 @@ struct Common {
     password: Option<String>,
 }
 
-impl Names<'_> {
+impl SettingNames<'_> {
     /// Adds a bridge for each connection, and says which is the default.
     ///
     /// # Errors

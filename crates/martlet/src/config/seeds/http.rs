@@ -79,7 +79,7 @@ fn table(address: &HttpAddress, effective: &Effective) -> Result<HttpListenerTab
     HttpListenerTable::of(all.map(|(key, text)| (key.to_owned(), sourced(text))))
 }
 
-impl Names<'_> {
+impl SettingNames<'_> {
     pub(super) fn log(&mut self) -> Result<(), ConfigError> {
         let name = "LOG_LEVEL";
         if let Some(text) = self.get(name) {

@@ -36,7 +36,7 @@ struct Tls {
     name: &'static str,
 }
 
-impl Names<'_> {
+impl SettingNames<'_> {
     pub(super) fn listeners(&mut self) -> Result<(), ConfigError> {
         let tls = self.tls()?;
         let web = self

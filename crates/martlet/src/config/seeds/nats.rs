@@ -20,14 +20,14 @@ pub(crate) fn add_nats(
     variables: &Variables<'_>,
     effective: &mut Effective,
 ) -> Result<(), ConfigError> {
-    let mut names = Names {
+    let mut names = SettingNames {
         variables,
         effective,
     };
     names.nats()
 }
 
-impl Names<'_> {
+impl SettingNames<'_> {
     fn nats(&mut self) -> Result<(), ConfigError> {
         let jetstream = self.switch("ENABLE_JETSTREAM")?;
         let (url, source) = match (self.get("NATS_URL"), jetstream) {

@@ -14,7 +14,7 @@ const SECS_MAX: u64 = 300;
 /// Most attempts after the first one.
 const RETRIES_MAX: u64 = 1_000;
 
-impl Names<'_> {
+impl SettingNames<'_> {
     /// Adds the webhook that takes every message, if it is switched on.
     ///
     /// # Errors

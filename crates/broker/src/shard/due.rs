@@ -1,0 +1,62 @@
+//! What is due at some time.
+
+use super::expiring::ExpiringQueues;
+use crate::counters::DropReason;
+use crate::effect::QueueOwner;
+use crate::losses::lost::LossesToTell;
+use crate::timer::{SWEEP_INTERVAL_MS, Timer, Wheel};
+
+/// What is due at some time. Queues and losses have one timer each, for the first of them.
+#[derive(Debug)]
+pub(crate) struct Timers {
+    pub(crate) wheel: Wheel<Timer>,
+    /// Queues with messages that expire, by when the first does.
+    pub(super) expiring: ExpiringQueues,
+    /// Clients and share groups that lost messages, by when that is told again.
+    pub(crate) losses: LossesToTell,
+}
+
+impl Timers {
+    pub(super) fn new() -> Self {
+        let mut wheel = Wheel::new(0);
+        wheel.arm(SWEEP_INTERVAL_MS, Timer::RetainedSweep);
+        Self {
+            wheel,
+            expiring: ExpiringQueues::default(),
+            losses: LossesToTell::default(),
+        }
+    }
+
+    /// The first message of a queue expires then.
+    pub(super) fn queue_expires(&mut self, due_ms: u64, owner: QueueOwner) {
+        if self.expiring.push(due_ms, owner) {
+            self.wheel.arm(due_ms, Timer::QueueExpiry);
+        }
+    }
+
+    /// All queues have been looked at whose time had come.
+    pub(super) fn await_expiry(&mut self) {
+        if let Some(due_ms) = self.expiring.first_ms() {
+            self.wheel.arm(due_ms, Timer::QueueExpiry);
+        }
+    }
+
+    /// What a queue loses for this reason is told again then.
+    pub(crate) fn tell_losses_at(&mut self, due_ms: u64, owner: QueueOwner, reason: DropReason) {
+        if self.losses.push(due_ms, owner, reason) {
+            self.wheel.arm(due_ms, Timer::Losses);
+        }
+    }
+
+    /// All losses have been told whose time had come.
+    pub(crate) fn await_losses(&mut self) {
+        if let Some(due_ms) = self.losses.first_ms() {
+            self.wheel.arm(due_ms, Timer::Losses);
+        }
+    }
+
+    /// Bytes of memory that the tables take.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.wheel.memory_bytes() + self.expiring.memory_bytes() + self.losses.memory_bytes()
+    }
+}

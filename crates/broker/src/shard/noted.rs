@@ -1,0 +1,23 @@
+//! What is noted of messages, for the questions of operators.
+
+use crate::heard::list::HeardList;
+use crate::retained_ends::table::RetainedEnds;
+use crate::unmatched::topics::UnmatchedTopics;
+
+/// What is noted of messages, for the questions of operators.
+#[derive(Debug, Default)]
+pub(crate) struct Noted {
+    /// Messages that nobody was subscribed to.
+    pub(crate) unmatched: UnmatchedTopics,
+    /// Retained messages that were taken away.
+    pub(crate) retained_ends: RetainedEnds,
+    /// Devices that have published.
+    pub(crate) heard: HeardList,
+}
+
+impl Noted {
+    /// Bytes of memory that the tables of topics take.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.unmatched.memory_bytes() + self.retained_ends.memory_bytes()
+    }
+}

@@ -1,0 +1,88 @@
+//! What a shard knows of the store.
+
+use martlet_permission::Limit;
+
+use super::gated::Gate;
+use crate::counters::DropReason;
+use crate::fault::{self, Fault};
+use crate::record::RecordCount;
+use crate::session::queue::Window;
+use martlet_codec::QoS;
+
+/// What the store can take: each state takes less than the one before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum StoreState {
+    /// It keeps up.
+    #[default]
+    KeepsUp,
+    /// Much waits to be written: packets that make it grow wait.
+    Behind,
+    /// There is no room but a reserve for what makes room: CONNECT packets that make it grow are
+    /// refused.
+    Full,
+    /// The same, because it takes as much as `limits.store_bytes` allows.
+    AtLimit,
+    /// It does not write, and as much waits as may: every CONNECT that has to be recorded is
+    /// refused.
+    Stuck,
+}
+
+/// What a shard knows of the store, and what waits for it.
+#[derive(Debug, Default)]
+pub(crate) struct Store {
+    /// What it can take.
+    pub(crate) state: StoreState,
+    /// Messages of queues can be read back from it.
+    pub(crate) reads_back: bool,
+    /// Records that were handed over, and which of them are durable.
+    pub(crate) records: RecordCount,
+    /// What waits for records to be durable.
+    pub(crate) gate: Gate,
+}
+
+impl Store {
+    /// What a client is told that has waited for the store for too long.
+    pub(crate) fn limit(&self) -> Limit {
+        match self.state {
+            StoreState::AtLimit => Limit::StoreBytes,
+            StoreState::Full => Limit::DiskFull,
+            StoreState::KeepsUp | StoreState::Behind | StoreState::Stuck => Limit::StoreStalled,
+        }
+    }
+
+    /// Part of a queue that is kept in memory, by whether the client is connected.
+    pub(crate) fn window_of(&self, is_there: bool) -> Window {
+        match is_there {
+            _ if !self.reads_back => Window::Whole,
+            true => Window::Front,
+            false => Window::Nothing,
+        }
+    }
+
+    /// A message is kept for parts that keep QoS 0 messages. One of QoS 0 does not wait for the
+    /// store: while that does not keep up, only what is recorded anyway is kept.
+    pub(crate) fn keeps_for_parts(&self, qos: QoS, must_record: bool) -> bool {
+        if qos > QoS::AtMostOnce {
+            return true;
+        }
+        let has_room = must_record
+            || self.state == StoreState::KeepsUp
+            || fault::is(Fault::KeptQos0IgnoresStore);
+        has_room && !fault::is(Fault::KeptQos0NotRecorded)
+    }
+
+    /// Why a part does not get a QoS 0 message that is not kept for it.
+    pub(crate) fn reason_not_kept(&self, is_unrecorded: bool) -> DropReason {
+        match self.state {
+            StoreState::Full | StoreState::AtLimit if is_unrecorded => DropReason::StoreFull,
+            StoreState::Behind | StoreState::Stuck if is_unrecorded => DropReason::StoreStalled,
+            _ => DropReason::PartBusy,
+        }
+    }
+
+    /// Whether something waits for its turn alone: its record is durable.
+    pub(super) fn is_gate_open(&self) -> bool {
+        self.gate.is_open(&self.records)
+    }
+}
