@@ -215,6 +215,13 @@ def test_a_device_never_had_a_credential(node, tries):
     node.over(name)
 
 
+def test_a_device_without_a_credential_may_come_by_the_token_of_its_team(node):
+    node.run("team", "add", "west")
+    node.run("team", "token", "add", "west", "gate")
+    node.run("device", "add", "w1", "--no-secret", "--team", "west")
+    assert node.why("w1")["cause"] == "never-connected"
+
+
 def test_a_user_without_a_role_comes_to_the_api():
     faults = Faults()
     faults.options["http"] = True

@@ -91,8 +91,8 @@ impl Registry {
         let mut work = self.begin(&Actor::local()).await?;
         let done = async {
             let sql = "UPDATE presence SET since_ms = CASE WHEN last_seen_ms > $1 THEN \
-                       last_seen_ms ELSE $1 END, online = 0, why_offline = $2, said_goodbye = 0, is_told = 0 \
-                       WHERE node = $3 AND online = 1";
+                       last_seen_ms ELSE $1 END, online = 0, why_offline = $2, said_goodbye = 0, \
+                       is_told = 0 WHERE node = $3 AND online = 1";
             let query = sqlx::query(sql).bind(alive_ms).bind(clean(why));
             let query = query.bind(clean(node));
             query.execute(&mut *work.all).await?;

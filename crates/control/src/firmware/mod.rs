@@ -11,6 +11,7 @@ mod chunks;
 mod error;
 mod files;
 mod recall;
+mod refused;
 mod request;
 mod signature;
 mod upload;
@@ -30,7 +31,7 @@ pub use error::FirmwareError;
 use error::too_large;
 use files::Files;
 pub(crate) use files::is_file_name;
-use recall::LastRefused;
+use refused::LastRefused;
 pub use signature::{PublicKey, WrongKey};
 pub use upload::{Claims, Upload};
 

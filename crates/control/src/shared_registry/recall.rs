@@ -86,6 +86,7 @@ impl SharedRegistry {
         });
         facts.spent = spent(&found.credentials);
         let has_none = facts.known_as.as_deref() == Some(DEVICE) && found.credentials.is_empty();
+        let has_none = has_none && !self.has_team_token(&visibility, facts).await;
         facts.no_credential = has_none.then(|| NoCredential {
             command: journal.rotating(TenantId(tenant), &facts.question.name),
         });
@@ -113,6 +114,24 @@ impl SharedRegistry {
 }
 
 impl SharedRegistry {
+    /// The team of a device has a token by which its devices may come.
+    async fn has_team_token(&self, visibility: &Visibility, facts: &Facts) -> bool {
+        let device = facts.question.name.clone();
+        let of_tenant = self.control.team_of_tenant(facts.question.tenant);
+        let seen = of_tenant.map_or_else(|| visibility.clone(), Visibility::Team);
+        let read = self.read(move |registry| {
+            Box::pin(async move {
+                let device = registry.device(&seen, (&*device).into()).await?;
+                if device.team.is_empty() {
+                    return Ok(false);
+                }
+                let tokens = registry.team_tokens(&seen, &device.team).await?;
+                Ok(tokens.iter().any(|token| token.revoked_ms == 0))
+            })
+        });
+        read.await.unwrap_or(false)
+    }
+
     /// Adds that the API has refused a user, who has no rights there.
     async fn recall_rights(&self, facts: &mut Facts) {
         let name = &facts.question.name;

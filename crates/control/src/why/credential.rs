@@ -2,15 +2,26 @@
 
 use super::Finding;
 use super::facts::{Facts, Spent};
-use super::found::{RECENT_MS, Weight};
+use super::found::{Found, RECENT_MS, Weight};
 use crate::authentication::Standing;
 use crate::cause::Cause;
 use crate::journal::Run;
 use crate::rfc3339;
 
+/// What there is to find. `refused`: it was refused when it last came, and would be now.
+pub(super) fn credentials(facts: &Facts, refused: Option<&Run>, found: &mut Found) {
+    if let Some(spent) = &facts.spent
+        && (spent.has_certificate || !facts.by_certificate)
+        && !facts.by_team_token
+    {
+        found.push((Weight::Barred, none_left(spent)));
+    }
+    found.extend(never_had_one(facts, refused));
+    found.extend(token_shown_by_another(facts));
+}
+
 /// The device has no credential, and has come by no other way.
-/// `refused`: it was refused when it last came, and would be now.
-pub(super) fn never_had_one(facts: &Facts, refused: Option<&Run>) -> Option<(Weight, Finding)> {
+fn never_had_one(facts: &Facts, refused: Option<&Run>) -> Option<(Weight, Finding)> {
     let none = facts.no_credential.as_ref()?;
     let is_by_others = facts.by_certificate || facts.by_team_token;
     let was_let_in = facts.presence.is_some() || facts.session.is_some();
@@ -53,7 +64,7 @@ pub(super) fn no_api_role(facts: &Facts) -> Option<(Weight, Finding)> {
 }
 
 /// It has no valid credential left, so every login is refused.
-pub(super) fn none_left(spent: &Spent) -> Finding {
+fn none_left(spent: &Spent) -> Finding {
     let at = rfc3339::in_words(spent.last_ms);
     let ended = match (spent.all_revoked, spent.all_expired) {
         (true, _) => "were revoked",
@@ -71,7 +82,7 @@ pub(super) fn none_left(spent: &Spent) -> Finding {
 }
 
 /// Another client was refused because its token is for this one.
-pub(super) fn token_shown_by_another(facts: &Facts) -> Option<(Weight, Finding)> {
+fn token_shown_by_another(facts: &Facts) -> Option<(Weight, Finding)> {
     let shown = facts.token_shown_by.iter().rev();
     let is_recent = |at_ms: u64| facts.now_ms.saturating_sub(at_ms) <= RECENT_MS;
     let last = shown.clone().find(|entry| is_recent(entry.at_ms))?;

@@ -102,14 +102,7 @@ pub(super) fn door(facts: &Facts, found: &mut Found) {
     if let Some(deleted) = deleted {
         found.push((Weight::Barred, removed(deleted)));
     }
-    if let Some(spent) = &facts.spent
-        && (spent.has_certificate || !facts.by_certificate)
-        && !facts.by_team_token
-    {
-        found.push((Weight::Barred, credential::none_left(spent)));
-    }
-    found.extend(credential::never_had_one(facts, is_refused_now(facts)));
-    found.extend(credential::token_shown_by_another(facts));
+    credential::credentials(facts, is_refused_now(facts), found);
     if let Some(lockout) = &facts.locked_out {
         found.push(locked_out(facts, lockout));
     }

@@ -4,13 +4,15 @@ use martlet_broker::{
     ClientDetail, ClientQuery, DeliveryState, GroupDetail, RetainedAtSubscribe, TenantId,
 };
 
-use super::SUBSCRIPTIONS_MAX;
 use crate::control::{Control, ControlError};
 use crate::wall_clock::now_ms;
 use crate::why::facts::{Backlog, OtherSession, Session};
 
 /// Other sessions of a user that are looked at.
 const OTHERS_MAX: usize = 16;
+
+/// Subscriptions of each that are looked at.
+const SUBSCRIPTIONS_MAX: usize = 100;
 
 impl Control {
     /// Other sessions of the user of a connected client that are not connected, in which messages
@@ -36,7 +38,9 @@ impl Control {
             ..ClientQuery::default()
         };
         for one in self.clients(&query).await?.clients {
-            if one.queued == 0 || *one.client_id == *client_id {
+            // What was sent and not acknowledged is sent again.
+            let waiting = one.queued + one.in_flight;
+            if waiting == 0 || *one.client_id == *client_id {
                 continue;
             }
             let detail = self
@@ -46,7 +50,7 @@ impl Control {
             let filters = detail.subscriptions.iter();
             found.push(OtherSession {
                 client_id: one.client_id.to_string(),
-                queued: one.queued,
+                queued: waiting,
                 left_ms: detail.left_ms,
                 filters: filters.map(|one| one.filter.to_string()).collect(),
             });
