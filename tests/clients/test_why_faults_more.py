@@ -442,3 +442,21 @@ def test_a_device_asks_for_firmware_of_another_type(node):
         device.subscribe("d/f1/firmware/chunk/#", 1)
         until(lambda: "chunk" in asks(device, "1"), "it gets it")
         node.over("f1")
+
+
+# Restarts
+
+
+def test_how_a_client_went_is_known_after_a_restart():
+    with Faults(listen=(f"mqtt://127.0.0.1:{free_port()}",)) as node:
+        secrets = {name: node.device(name) for name in ("polite", "broken")}
+        with node.client("polite", secrets["polite"]):
+            pass
+        with node.client("broken", secrets["broken"]) as device:
+            device.drop()
+            until(lambda: node.why("broken")["state"] == "away", "it is gone")
+        until(lambda: node.why("polite")["state"] == "away", "it is gone")
+        node.restart()
+        polite, broken = node.why("polite"), node.why("broken")
+        assert (polite["cause"], polite["wrong"]) == ("away", False), polite
+        assert (broken["cause"], broken["wrong"]) == ("away", True), broken

@@ -62,7 +62,7 @@ impl Alarms {
         let path = catalogue
             .entry(ALERTS)
             .map_or("system/alerts", |entry| entry.path);
-        catalogue.topic(path).into()
+        catalogue.topic(path)
     }
 
     async fn publish(&self, publisher: &mut Publisher, change: &AlarmChange) -> Result<(), String> {
