@@ -58,12 +58,15 @@ pub(crate) async fn why(
         .control
         .facts(api.integrations(), api.telemetry(), &question);
     let mut facts = facts.await?;
-    if let Ok(tables) = api.tables() {
-        tables.complete(&mut facts).await;
-    }
     let team = principal.team.as_deref();
+    if let Ok(tables) = api.tables() {
+        tables.complete(team, &mut facts).await;
+    }
     if let Some(rollouts) = api.rollouts() {
         rollouts.complete(&api.control, team, &mut facts).await;
+    }
+    if let Some(firmware) = api.firmware() {
+        firmware.complete(&api.control, team, &mut facts).await;
     }
     if let Some(rules) = api.rules() {
         rules.complete(team, &mut facts).await;

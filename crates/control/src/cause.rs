@@ -83,6 +83,7 @@ causes! {
     ClientIdInvalid = "client-id-invalid", "Its Client Identifier is empty or not valid.";
     WrongVersion = "wrong-version", "It uses a version of MQTT that the node, or the listener, does not support.";
     LimitReached = "limit-reached", "A limit of the node is reached.";
+    ApiRefused = "api-refused", "The user has no rights in the API and the panel.";
     NotPermitted = "not-permitted", "A rule forbids it, or none permits it.";
     WrongTopic = "wrong-topic", "A rule permits that topic with the client's own name in it, and the topic has another name there.";
     TakenOver = "taken-over", "Another client with the same Client Identifier took its connection over.";
@@ -95,6 +96,7 @@ causes! {
     Expired = "expired", "Messages for it expired before they could be delivered.";
     NotKept = "not-kept", "Messages arrived while it was away, or an integration was busy, and were not kept for it.";
     SessionEnded = "session-ended", "Its session ended: messages that waited for it were dropped with it, and later ones were not kept for it.";
+    OtherSession = "other-session", "Messages wait for it in a session of the same user that has another Client Identifier.";
     NotRetained = "not-retained", "Messages were published before it subscribed, and were not retained.";
     NoRetained = "no-retained", "It gets no retained message: the message was cleared or has expired, or its subscription brings none.";
     NoLocal = "no-local", "It published the messages itself, and its subscription has No Local.";
@@ -114,10 +116,12 @@ causes! {
     IntegrationPaused = "integration-paused", "An integration that takes its messages is paused.";
     RuleOff = "rule-off", "A rule about messages is off, or not in force.";
     RuleUnmatched = "rule-unmatched", "A rule about messages has looked at no message, or its condition was true for none.";
+    AlarmSilent = "alarm-silent", "The alarm of a rule is shelved, or active already, so nothing more is told of it.";
     RuleFailing = "rule-failing", "A rule about messages fails.";
     RolloutPaused = "rollout-paused", "A rollout of firmware is paused, or has not been started.";
     RolloutWaits = "rollout-waits", "A rollout of firmware waits for the device.";
     RolloutFailed = "rollout-failed", "A device has not installed the firmware of a rollout, or the rollout has ended without success.";
+    FirmwareRefused = "firmware-refused", "The device asked for firmware that is not for its type, or that there is not.";
     CommandWaits = "command-waits", "A command waits for its device: the device does not receive it, or does not answer.";
     CommandFailed = "command-failed", "A device could not carry a command out, did not acknowledge it in time, or its answer is not understood.";
     ConfigurationNotReported = "configuration-not-reported", "The device has not reported the configuration that it should have, or its report was not applied.";
@@ -242,7 +246,7 @@ impl Cause {
             }
             Is::NotItsClientId | Is::ClientIdOfDevice => Self::WrongClientId,
             Is::CertificateNamesNobody => Self::CertificateUnfit,
-            Is::BadToken => Self::TokenBad,
+            Is::BadToken | Is::TokenOfOther => Self::TokenBad,
             Is::TokenNotYetValid => Self::ClockWrong,
             Is::HookRefused => Self::HookRefused,
             Is::HookDown => Self::HookDown,

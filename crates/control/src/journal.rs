@@ -30,7 +30,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use martlet_broker::{
-    Event, EventHead, EventKind, EventNotice, Refusal, TenantId, UserName, is_of_name,
+    Event, EventHead, EventKind, EventNotice, Refusal, RefusalCause, TenantId, UserName, is_of_name,
 };
 use martlet_codec::ReasonCode;
 use martlet_registry::GroupName;
@@ -446,7 +446,24 @@ impl Journal {
         self.refused_connections(|entry| is_from(entry, host))
     }
 
+    /// The last refusals of clients of a tenant whose token names another client, this one, in
+    /// order.
+    pub(crate) fn token_shown_by(&self, tenant: TenantId, client_id: &str) -> Vec<Entry> {
+        self.refused_for(|written| match &written.told.event {
+            Event::Refused { why, .. } => {
+                written.told.head.tenant == tenant
+                    && why.cause == RefusalCause::TokenOfOther
+                    && why.subject() == Some(client_id)
+            }
+            _ => false,
+        })
+    }
+
     fn refused_connections(&self, is_wanted: impl Fn(&Entry) -> bool) -> Vec<Entry> {
+        self.refused_for(|written| is_wanted(&written.bare_entry()))
+    }
+
+    fn refused_for(&self, is_wanted: impl Fn(&Written) -> bool) -> Vec<Entry> {
         let kept = self.lock();
         let troubles = kept.troubles.written.iter().rev().take(CONNECTS_LOOKED_AT);
         let refused = troubles.filter(|written| {
@@ -455,7 +472,7 @@ impl Journal {
                 EventKind::Refused | EventKind::ProvisioningRefused
             )
         });
-        let wanted = refused.filter(|written| is_wanted(&written.bare_entry()));
+        let wanted = refused.filter(|written| is_wanted(written));
         let mut found: Vec<Entry> = wanted
             .take(CONNECTS)
             .map(|written| written.entry(&self.commands))

@@ -92,6 +92,7 @@ impl PresenceStore for PresenceInMemory {
             client.since_ms = client.last_seen_ms.max(since_ms);
             client.last_seen_ms = client.since_ms;
             why.clone_into(&mut client.why);
+            client.said_goodbye = false;
             noted.is_told = false;
         }
         let untold = all.values().filter(|noted| !noted.is_told);

@@ -15,6 +15,8 @@ mod last_heard;
 mod notes;
 mod presence;
 mod recall;
+mod recall_log;
+mod without_rights;
 
 pub use callers::by_what;
 pub use presence::PresenceInTables;
@@ -40,6 +42,7 @@ pub use error::SharedRegistryError;
 use error::is_fault;
 use known::Known;
 use notes::Notes;
+use without_rights::WithoutRights;
 
 /// Names the warning that the tables cannot be used.
 const WARNING: &str = "registry";
@@ -140,6 +143,7 @@ pub struct SharedRegistry {
     /// Told when something was changed, or may have been.
     changes: tokio::sync::watch::Sender<()>,
     known: Known,
+    without_rights: WithoutRights,
     /// Which tables these are, once they were opened.
     identity: OnceLock<String>,
     /// Once there was an administrator, no link makes one before a restart.
@@ -172,6 +176,7 @@ impl SharedRegistry {
             failed_at: std::sync::Mutex::default(),
             changes: tokio::sync::watch::Sender::default(),
             known: Known::default(),
+            without_rights: WithoutRights::default(),
             identity: OnceLock::new(),
             had_administrator: AtomicBool::new(false),
             is_claimed: AtomicBool::new(false),

@@ -159,6 +159,8 @@ causes! {
     CertificateNameUnknown = "the name of the client's certificate is unknown";
     /// The token is not valid.
     BadToken = "the token is not valid";
+    /// The token is for another client. The subject is the Client Identifier that it names.
+    TokenOfOther = "the token is for another client";
     /// The token becomes valid later.
     TokenNotYetValid = "the token is not valid yet";
     /// The hook refuses the client.

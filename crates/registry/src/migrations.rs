@@ -180,6 +180,12 @@ const MIGRATIONS: &[Step] = &[
         sqlite: include_str!("../migrations/0027_command_hops.sql"),
         postgres: include_str!("../migrations/0027_command_hops.sql"),
     },
+    Step {
+        version: 28,
+        name: "goodbye",
+        sqlite: include_str!("../migrations/0028_goodbye.sql"),
+        postgres: include_str!("../migrations/0028_goodbye.sql"),
+    },
 ];
 
 impl Step {

@@ -25,6 +25,8 @@ pub struct Presence {
     pub last_seen_ms: i64,
     /// Why it is not connected.
     pub why_offline: String,
+    /// It went with a DISCONNECT of its own.
+    pub said_goodbye: bool,
     /// From where it is, or was.
     pub address: String,
     /// The URL of the listener that it came by.
@@ -89,8 +91,8 @@ impl Registry {
         let mut work = self.begin(&Actor::local()).await?;
         let done = async {
             let sql = "UPDATE presence SET since_ms = CASE WHEN last_seen_ms > $1 THEN \
-                       last_seen_ms ELSE $1 END, online = 0, why_offline = $2, is_told = 0 \
-                       WHERE node = $3 AND online = 1";
+                       last_seen_ms ELSE $1 END, online = 0, why_offline = $2, said_goodbye = 0, \
+                       is_told = 0 WHERE node = $3 AND online = 1";
             let query = sqlx::query(sql).bind(alive_ms).bind(clean(why));
             let query = query.bind(clean(node));
             query.execute(&mut *work.all).await?;
@@ -167,6 +169,7 @@ fn read_presence(row: &AnyRow) -> Result<Presence, Fault> {
         since_ms: row.try_get("since_ms")?,
         last_seen_ms: row.try_get("last_seen_ms")?,
         why_offline: row.try_get("why_offline")?,
+        said_goodbye: row.try_get::<i64, _>("said_goodbye")? != 0,
         address: row.try_get("address")?,
         listener: row.try_get("listener")?,
         is_told: row.try_get::<i64, _>("is_told")? != 0,
@@ -183,7 +186,7 @@ async fn write(work: &mut Work<'_>, node: &str, clients: &[Presence]) -> Result<
     for some in clients.chunks(200) {
         let mut sql = work.sql(
             "INSERT INTO presence (tenant, client_id, online, since_ms, last_seen_ms, \
-             why_offline, address, listener, is_told, node, is_device) VALUES ",
+             why_offline, said_goodbye, address, listener, is_told, node, is_device) VALUES ",
         );
         for (at, client) in some.iter().enumerate() {
             sql.push(if at == 0 { "(" } else { ", (" });
@@ -193,6 +196,7 @@ async fn write(work: &mut Work<'_>, node: &str, clients: &[Presence]) -> Result<
             sql.push(", ").bind(client.since_ms);
             sql.push(", ").bind(client.last_seen_ms);
             sql.push(", ").bind(clean(&client.why_offline));
+            sql.push(", ").bind(i64::from(client.said_goodbye));
             sql.push(", ").bind(clean(&client.address));
             sql.push(", ").bind(clean(&client.listener));
             sql.push(", ").bind(i64::from(client.is_told));
@@ -204,7 +208,8 @@ async fn write(work: &mut Work<'_>, node: &str, clients: &[Presence]) -> Result<
         sql.push(
             " ON CONFLICT (tenant, client_id) DO UPDATE SET online = excluded.online, \
              since_ms = excluded.since_ms, last_seen_ms = excluded.last_seen_ms, \
-             why_offline = excluded.why_offline, address = excluded.address, \
+             why_offline = excluded.why_offline, said_goodbye = excluded.said_goodbye, \
+             address = excluded.address, \
              listener = excluded.listener, is_told = excluded.is_told, node = excluded.node, \
              is_device = excluded.is_device WHERE presence.node = excluded.node OR \
              presence.online = 0 OR excluded.online = 1",

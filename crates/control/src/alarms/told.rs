@@ -56,6 +56,15 @@ impl Alarms {
         self.control.tell(EventNotice::new(head, event));
     }
 
+    /// The topic of messages about alarms.
+    pub(crate) fn topic(&self) -> String {
+        let catalogue = &self.settings.catalogue;
+        let path = catalogue
+            .entry(ALERTS)
+            .map_or("system/alerts", |entry| entry.path);
+        catalogue.topic(path)
+    }
+
     async fn publish(&self, publisher: &mut Publisher, change: &AlarmChange) -> Result<(), String> {
         let catalogue = &self.settings.catalogue;
         let entry = catalogue.entry(ALERTS);

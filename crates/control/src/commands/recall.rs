@@ -7,9 +7,10 @@ use martlet_registry::{Command, CommandKey, CommandStep, CommandUpdate, Visibili
 use super::Commands;
 use super::message::answer_topic;
 use crate::control::Control;
+use crate::journal::WordedRemedy;
 use crate::text::typed;
 use crate::wall_clock::{now_signed_ms, unsigned};
-use crate::why::facts::{CommandAsked, DeviceCommand, Facts, Reach};
+use crate::why::facts::{BeforeJoining, CommandAsked, DeviceCommand, Facts, Reach};
 
 /// Commands of a device that are looked at.
 const LOOKED_AT: u32 = 20;
@@ -60,6 +61,7 @@ impl Commands {
             let all = all.map(|command| self.recalled(control, command, &reach));
             facts.commands = all.collect();
         }
+        self.before_joining(control, &visibility, facts).await;
         // All commands are looked through: only if nothing else has the name.
         let is_other = facts.known_as.is_some()
             || facts.session.is_some()
@@ -72,6 +74,56 @@ impl Commands {
         if !is_other {
             let id = facts.question.name.clone();
             facts.command_asked = self.asked_about(control, visibility, id).await;
+        }
+    }
+
+    /// Adds the last command to each group that the device joined recently, if it is from before.
+    async fn before_joining(&self, control: &Control, visibility: &Visibility, facts: &mut Facts) {
+        let since_ms = unsigned(now_signed_ms() - ENDED_SINCE_MS);
+        for joined in &facts.joined {
+            let reports = self.of_group(visibility.clone(), joined.id.clone(), None, 1);
+            let Ok((_, reports)) = reports.await else {
+                continue;
+            };
+            let Some(last) = reports.into_iter().next() else {
+                continue;
+            };
+            let made_ms = unsigned(last.created_ms);
+            // The same was sent to the device itself.
+            let mut own = facts.commands.iter();
+            let is_sent = own.any(|one| one.name == last.name && one.created_ms >= made_ms);
+            if made_ms < since_ms || made_ms > joined.at_ms || is_sent {
+                continue;
+            }
+            let (seen, id) = (visibility.clone(), last.id.clone());
+            let read = self.tables.read(move |registry| {
+                Box::pin(async move { registry.commands_of_id(&seen, &id, 1).await })
+            });
+            let found = read.await.unwrap_or_default();
+            let again = found.first().map(|command| {
+                let parameters = match &*command.parameters {
+                    "" | "{}" | "null" => String::new(),
+                    json => format!("-p {} ", typed(json)),
+                };
+                let arguments = format!(
+                    "--device {} --topic {} {parameters}{}",
+                    typed(&facts.question.name),
+                    typed(&command.kind),
+                    typed(&command.name)
+                );
+                control.command_of_tenant("command send", facts.question.tenant, &arguments)
+            });
+            facts.before_joining.push(BeforeJoining {
+                what: format!("the command {} ({})", last.name, last.id),
+                is_rollout: false,
+                group: joined.name.clone(),
+                made_ms,
+                joined_ms: joined.at_ms,
+                worded: WordedRemedy {
+                    text: "send it to the device too".to_owned(),
+                    command: again,
+                },
+            });
         }
     }
 

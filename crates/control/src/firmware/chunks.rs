@@ -269,6 +269,8 @@ impl Server {
     ) -> Result<Firmware, String> {
         let (name, version) = (request.name.clone(), request.version.clone());
         let wanted = ((tenant, device.clone()), name.clone(), version.clone());
+        let refused = &self.firmware.refused;
+        let whose = (tenant, device.clone());
         let now = Instant::now();
         if let Some((known, _)) = self.known.get(&wanted).filter(|(_, until)| *until > now) {
             return Ok(known.clone());
@@ -281,12 +283,14 @@ impl Server {
         });
         match read.await {
             Ok(found) => {
+                refused.remove((whose.0, &whose.1));
                 if self.known.len() < KNOWN_MAX {
                     self.known.insert(wanted, (found.clone(), now + KNOWN_TIME));
                 }
                 Ok(found)
             }
             Err(SharedRegistryError::Registry(RegistryError::NotFound(_))) => {
+                refused.add((whose.0, &whose.1), &request.name, &request.version);
                 Err("there is no such firmware for this device".to_owned())
             }
             Err(error) => {

@@ -10,6 +10,8 @@
 mod chunks;
 mod error;
 mod files;
+mod recall;
+mod refused;
 mod request;
 mod signature;
 mod upload;
@@ -29,6 +31,7 @@ pub use error::FirmwareError;
 use error::too_large;
 use files::Files;
 pub(crate) use files::is_file_name;
+use refused::LastRefused;
 pub use signature::{PublicKey, WrongKey};
 pub use upload::{Claims, Upload};
 
@@ -66,6 +69,8 @@ pub struct FirmwareStore {
     reserved: Arc<AtomicU64>,
     /// Files are put in their places and removed one after the other.
     placing: tokio::sync::Mutex<()>,
+    /// What devices asked for by MQTT last and did not get.
+    refused: LastRefused,
 }
 
 impl FirmwareStore {
@@ -78,6 +83,7 @@ impl FirmwareStore {
             uploads: SharedSlots::new(UPLOADS_MAX, UPLOADS_OF_TEAM_MAX),
             reserved: Arc::default(),
             placing: tokio::sync::Mutex::default(),
+            refused: LastRefused::default(),
         }
     }
 

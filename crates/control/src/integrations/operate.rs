@@ -92,6 +92,8 @@ pub(crate) struct Examined {
     pub(crate) state: State,
     /// Its Topic Filters.
     pub(crate) filters: Vec<Box<str>>,
+    /// Those of messages that it brings from elsewhere.
+    pub(crate) brings: Vec<Box<str>>,
     /// What is wrong with its secrets, if something is.
     pub(crate) secret_trouble: Option<SecretTrouble>,
     /// How long a message may wait, seconds; 0: for ever.
@@ -106,6 +108,7 @@ impl Integrations {
             handle: Arc::clone(&entry.handle),
             state: entry.state(),
             filters: entry.settings.filters.clone(),
+            brings: entry.settings.brings.clone(),
             secret_trouble: entry.secrets.trouble(),
             age_max_secs: entry.settings.queue.age_max_secs,
         });

@@ -214,6 +214,10 @@ fn by_itself(cause: RefusalCause) -> Option<WordedRemedy> {
         }
         RefusalCause::TokenKeysDown => "see that the keys of auth.jwt_keys can be fetched",
         RefusalCause::BadToken | RefusalCause::TokenEnded => "give the client a new token",
+        RefusalCause::TokenOfOther => {
+            "give the client a token of its own, or set its Client Identifier to the one that the \
+             token is for"
+        }
         RefusalCause::TokenNotYetValid => {
             "set the clock of the node and that of the token's issuer, or have the client wait"
         }

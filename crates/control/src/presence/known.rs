@@ -125,15 +125,26 @@ struct Gone {
 enum Going {
     /// The client wished it so.
     Wished(ReasonCode, RefusalCause),
-    /// It did not, or that was in the run before; in words.
+    /// It did not; in words.
     Otherwise(Cow<'static, str>),
+    /// It went in the run before; in words, and whether it sent DISCONNECT.
+    Before(Cow<'static, str>, bool),
 }
 
 impl Going {
     fn words(&self) -> &str {
         match self {
             Self::Wished(_, cause) => cause.text(),
-            Self::Otherwise(why) => why,
+            Self::Otherwise(why) | Self::Before(why, _) => why,
+        }
+    }
+
+    /// The client sent DISCONNECT.
+    fn is_goodbye(&self) -> bool {
+        match self {
+            Self::Wished(_, cause) => is_goodbye(cause),
+            Self::Otherwise(_) => false,
+            Self::Before(_, said_goodbye) => *said_goodbye,
         }
     }
 }
@@ -234,7 +245,7 @@ impl Known {
             let (first_ms, count, last_ms) = told(gone.went);
             match gone.why {
                 Going::Wished(reason, cause) => Some((first_ms, count, last_ms, reason, cause)),
-                Going::Otherwise(_) => None,
+                Going::Otherwise(_) | Going::Before(..) => None,
             }
         });
         Some(QuietClient {
@@ -294,7 +305,7 @@ impl Known {
             };
             let gone = Gone {
                 stored: Some(Arc::new(stored)),
-                why: Going::Otherwise(one.why.clone().into()),
+                why: Going::Before(one.why.clone().into(), one.said_goodbye),
                 will: None,
                 last_seen_ms: one.last_seen_ms,
                 came: Times::default(),
@@ -529,6 +540,7 @@ impl Known {
             last_seen_ms: gone
                 .map_or_else(|| now_ms().max(client.since_ms), |gone| gone.last_seen_ms),
             why: gone.map_or_else(String::new, |gone| gone.why.words().to_owned()),
+            said_goodbye: gone.is_some_and(|gone| gone.why.is_goodbye()),
             address,
             listener,
             listener_url,

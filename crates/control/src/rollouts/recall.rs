@@ -7,14 +7,19 @@ use martlet_registry::{PageRequest, Rollout, RolloutDevice, Visibility};
 use super::cause::{Facts as DeviceFacts, pause_in_words};
 use super::{Cause, CauseKind, Rollouts, cause_of};
 use crate::control::Control;
+use crate::journal::WordedRemedy;
 use crate::text::typed;
-use crate::wall_clock::now_signed_ms;
-use crate::why::facts::{DeviceRollout, DeviceStuck, Facts, RolloutAsked, RolloutStanding};
+use crate::wall_clock::{now_signed_ms, unsigned};
+use crate::why::facts::{
+    BeforeJoining, DeviceRollout, DeviceStuck, Facts, RolloutAsked, RolloutStanding,
+};
 
 /// Rollouts of a device that are told.
 const TOLD: u32 = 3;
 /// How long ago they may have ended, milliseconds.
 const ENDED_SINCE_MS: i64 = 24 * 60 * 60 * 1000;
+/// Rollouts that are looked at.
+const LOOKED_AT: usize = 50;
 /// Devices that were skipped and are looked at.
 const SKIPPED_MAX: usize = 100;
 
@@ -57,9 +62,63 @@ impl Rollouts {
             })
         });
         facts.rollouts = told.collect();
+        self.before_joining(control, team, facts).await;
         if let Ok(rollout) = self.show(Visibility::of(team), name).await {
             let skipped = self.skipped(control, &rollout, team).await;
             facts.rollout_asked = Some(asked_about(control, rollout, skipped));
+        }
+    }
+
+    /// Adds the last rollout to each group that the device joined recently, if it is from before.
+    async fn before_joining(&self, control: &Control, team: Option<&str>, facts: &mut Facts) {
+        if facts.joined.is_empty() {
+            return;
+        }
+        let page = PageRequest::first(LOOKED_AT);
+        let Ok(all) = self.list(Visibility::of(team), false, page).await else {
+            return;
+        };
+        let since_ms = now_signed_ms() - ENDED_SINCE_MS;
+        for joined in &facts.joined {
+            let is_for = |rollout: &&Rollout| {
+                let target: Option<Target> = serde_json::from_str(&rollout.target).ok();
+                let group = target.and_then(|target| target.group);
+                group.is_some_and(|group| group == joined.id || group == joined.name)
+            };
+            let mut rollouts = all.items.iter().filter(is_for);
+            let Some(rollout) = rollouts.next() else {
+                continue;
+            };
+            let made_ms = unsigned(rollout.created_ms);
+            let is_told = facts.rollouts.iter().any(|one| one.id == rollout.id);
+            if rollout.created_ms < since_ms || made_ms > joined.at_ms || is_told {
+                continue;
+            }
+            let (name, version) = (typed(&rollout.name), typed(&rollout.version));
+            let arguments = format!("--group {} {name} {version}", typed(&joined.id));
+            // A device is in one rollout of a firmware at a time.
+            let worded = match rollout.finished_ms {
+                0 => WordedRemedy {
+                    text: "once the rollout has ended (martlet rollout abort ends it), begin \
+                           another to the group (martlet rollout start); to see it, run"
+                        .to_owned(),
+                    command: Some(command(control, "show", &rollout.id)),
+                },
+                _ => WordedRemedy {
+                    text: "begin another rollout to the group: it skips the devices that have the \
+                           version"
+                        .to_owned(),
+                    command: Some(control.command_with_options("rollout start", &arguments)),
+                },
+            };
+            facts.before_joining.push(BeforeJoining {
+                what: format!("the rollout {} of {}", rollout.id, firmware(rollout)),
+                is_rollout: true,
+                group: joined.name.clone(),
+                made_ms,
+                joined_ms: joined.at_ms,
+                worded,
+            });
         }
     }
 
@@ -91,6 +150,12 @@ impl Rollouts {
         });
         skipped.next()
     }
+}
+
+/// Which devices a rollout is for.
+#[derive(serde::Deserialize)]
+struct Target {
+    group: Option<String>,
 }
 
 fn asked_about(

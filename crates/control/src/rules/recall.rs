@@ -1,13 +1,21 @@
 //! What is known of a rule that is asked about why it does nothing.
 
 use martlet_broker::EventKind;
-use martlet_registry::Visibility;
-use martlet_rules::{ActionDefinition, own_webhook};
+use martlet_codec::{TopicFilter, TopicName};
+use martlet_registry::{AlarmFilter, PageRequest, Visibility};
+use martlet_rules::{ActionDefinition, AlarmState, own_webhook};
 
 use super::{Definition, RuleSeen, Rules, webhooks};
 use crate::lock::lock;
 use crate::text::typed;
-use crate::why::facts::{Facts, Integration, RuleAsked};
+use crate::wall_clock::unsigned;
+use crate::why::facts::{Facts, Integration, RuleAlarm, RuleAsked};
+
+/// Alarms of a rule that are looked at.
+const ALARMS_MAX: usize = 20;
+
+/// The event of an alarm, where it is published.
+const ALARM_EVENTS: &str = "$events/alarm_raised";
 
 impl Rules {
     /// Adds it. `team`: the caller sees rules of this team alone. Where the tables cannot be read,
@@ -28,8 +36,12 @@ impl Rules {
         let found = named.next();
         if let Some(rule) = found {
             let webhooks = self.webhooks_of(&rule).await;
+            let alarms = self.alarms_of(&rule).await;
+            let takers = self.takers_of(&rule).await;
             facts.rule_asked = Some(RuleAsked {
                 webhooks,
+                alarms,
+                takers,
                 ..self.asked_about(rule)
             });
         }
@@ -50,6 +62,83 @@ impl Rules {
                 .control
                 .integration_asked_about(&self.integrations, &name);
             found.extend(one.await);
+        }
+        found
+    }
+
+    /// The alarms that a rule has raised and that are not cleared.
+    async fn alarms_of(&self, rule: &RuleSeen) -> Vec<RuleAlarm> {
+        let mut found = Vec::new();
+        // Alarms of the node have another tenant, or name.
+        let policy = self.control.policy();
+        let tables = policy.as_deref().and_then(|policy| policy.tables());
+        let of_team = tables.and_then(|tables| tables.tenant_of_team(&rule.team));
+        let tenant = of_team.unwrap_or_default();
+        for name in raised(rule) {
+            let open = AlarmState::ALL
+                .iter()
+                .filter(|state| **state != AlarmState::Cleared);
+            let filter = AlarmFilter {
+                tenant: Some(tenant),
+                name: Some(name.to_owned()),
+                states: open.map(|state| state.word().to_owned()).collect(),
+                ..AlarmFilter::default()
+            };
+            let page = PageRequest::first(ALARMS_MAX);
+            let Ok(page) = self.alarms.list(filter, page).await else {
+                continue;
+            };
+            found.extend(page.items.into_iter().map(|row| {
+                let is_shelved = row.state == AlarmState::Shelved.word();
+                let action = match is_shelved {
+                    true => "alarm unshelve",
+                    false => "alarm clear",
+                };
+                let id = row.id.to_string();
+                RuleAlarm {
+                    command: self.control.command_with_options(action, &id),
+                    shelved_until_ms: is_shelved.then(|| unsigned(row.shelved_until_ms)),
+                    raised_ms: unsigned(row.raised_ms),
+                    name: row.name,
+                    subject: row.subject,
+                    by: row.changed_by,
+                }
+            }));
+        }
+        found
+    }
+
+    /// The integrations that take the alarms of a rule, or the messages that it publishes, where
+    /// their topic is the same for each of them.
+    async fn takers_of(&self, rule: &RuleSeen) -> Vec<Integration> {
+        let mut topics: Vec<String> = Vec::new();
+        if raised(rule).next().is_some() {
+            topics.push(self.alarms.topic());
+            topics.push(ALARM_EVENTS.to_owned());
+        }
+        for action in &rule.definition.actions {
+            if let ActionDefinition::Publish(publish) = action
+                && !publish.topic.contains("{{")
+            {
+                topics.push(publish.topic.clone());
+            }
+        }
+        let takes = |filter: &str| {
+            let mut topics = topics.iter();
+            let filter = TopicFilter::new(filter);
+            filter.is_ok_and(|filter| {
+                topics.any(|topic| TopicName::new(topic).is_ok_and(|topic| filter.matches(topic)))
+            })
+        };
+        let all = self.integrations.examined().into_iter();
+        let taking = all.filter(|one| one.filters.iter().any(|filter| takes(filter)));
+        let mut found = Vec::new();
+        for one in taking {
+            let name = format!("{}/{}", one.handle.kind(), one.handle.name());
+            let asked = self
+                .control
+                .integration_asked_about(&self.integrations, &name);
+            found.extend(asked.await);
         }
         found
     }
@@ -76,6 +165,8 @@ impl Rules {
             devices: devices_in_words(&rule.definition),
             errors: counts.errors,
             webhooks: Vec::new(),
+            takers: Vec::new(),
+            alarms: Vec::new(),
             last_error: counts.last_error,
             switch_on: command("on"),
             show: command("show"),
@@ -83,6 +174,16 @@ impl Rules {
             name: rule.name,
         }
     }
+}
+
+/// Names of the alarms that a rule raises: one that it keeps has its name.
+fn raised(rule: &RuleSeen) -> impl Iterator<Item = &str> {
+    let kept = rule.definition.alarm.iter().map(|_| &*rule.name);
+    let actions = rule.definition.actions.iter();
+    kept.chain(actions.filter_map(|action| match action {
+        ActionDefinition::Alarm(alarm) => alarm.raise.as_deref(),
+        _ => None,
+    }))
 }
 
 /// The devices whose messages a rule looks at, in words; none: all of them.

@@ -83,14 +83,19 @@ impl Callers for Arc<SharedRegistry> {
         Box::pin(async move {
             let (own, runtime) = (Self::clone(self), Handle::current());
             let (name, password) = (name.to_owned(), password.to_owned());
+            let noting = Self::clone(self);
             // The hash takes long, and must not hold up others.
             let checked = tokio::task::spawn_blocking(move || {
                 runtime.block_on(own.read_by(&own.passwords, move |registry| {
                     Box::pin(async move {
-                        match registry.log_in(&name, &password).await? {
-                            Some(user) => account(registry, user).await,
-                            None => Ok(None),
+                        let Some(user) = registry.log_in(&name, &password).await? else {
+                            return Ok(None);
+                        };
+                        let account = account(registry, user).await?;
+                        if account.is_none() {
+                            noting.without_rights.add(&name);
                         }
+                        Ok(account)
                     })
                 }))
             });
@@ -271,7 +276,7 @@ async fn tenant_of(registry: &mut Registry, team: &str) -> Result<TenantId, Regi
 }
 
 /// As [`account`], by name.
-async fn account_named(
+pub(super) async fn account_named(
     registry: &mut Registry,
     name: &str,
 ) -> Result<Option<Account>, RegistryError> {

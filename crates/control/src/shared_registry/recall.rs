@@ -2,25 +2,37 @@
 
 use martlet_broker::TenantId;
 use martlet_registry::{
-    AccountKind, AuditEntry, AuditFilter, Credential, CredentialKind, Gone, InactiveDevice,
-    PageRequest, Presence, Visibility,
+    AccountKind, Credential, CredentialKind, Gone, InactiveDevice, Presence, Visibility,
 };
 
 use super::SharedRegistry;
+use super::callers::account_named;
 use crate::presence::ClientPresence;
+use crate::text::typed;
 use crate::wall_clock::{now_signed_ms, unsigned};
-use crate::why::facts::{Deleted, Facts, GoneTeam, GroupMissing, Inactive, Spent};
+use crate::why::facts::{Deleted, Facts, GoneTeam, Inactive, NoApiRole, NoCredential, Spent};
 
-/// Lines of the audit log about devices that left a group that are looked at.
-const LEAVES_LOOKED_AT: usize = 100;
+/// What a device is known as.
+const DEVICE: &str = "device";
+
+/// What a user is known as.
+const USER: &str = "user";
 
 impl SharedRegistry {
-    /// Adds it. Where the tables cannot be read, health says so, and the rest is told.
-    pub async fn complete(&self, facts: &mut Facts) {
+    /// Adds it. `team`: the caller sees what is of this team alone. Where the tables cannot be
+    /// read, health says so, and the rest is told.
+    pub async fn complete(&self, team: Option<&str>, facts: &mut Facts) {
         self.recall_messages(facts).await;
         let (name, client_id) = (facts.question.name.clone(), facts.client_id.clone());
         let tenant = facts.question.tenant.0;
         let is_known = facts.known_as.is_some();
+        let visibility = Visibility::of(team);
+        match facts.known_as.as_deref() {
+            Some(DEVICE) => self.recall_changes(&visibility, facts).await,
+            None if facts.is_unseen() => self.recall_removed(&visibility, facts).await,
+            _ => {}
+        }
+        self.recall_rights(facts).await;
         let user = facts.user.clone().filter(|user| *user != name);
         // A caller that sees one team is told nothing about another.
         let sees_node = facts.question.sees_node;
@@ -73,6 +85,11 @@ impl SharedRegistry {
             }
         });
         facts.spent = spent(&found.credentials);
+        let has_none = facts.known_as.as_deref() == Some(DEVICE) && found.credentials.is_empty();
+        let has_none = has_none && !self.has_team_token(&visibility, facts).await;
+        facts.no_credential = has_none.then(|| NoCredential {
+            command: journal.rotating(TenantId(tenant), &facts.question.name),
+        });
         let uses = found.credentials.iter().map(|one| one.uses);
         facts.logins = u64::try_from(uses.sum::<i64>()).unwrap_or(0);
         facts.replaced_ms = match &facts.spent {
@@ -87,39 +104,56 @@ impl SharedRegistry {
             .map(|presence| ClientPresence::from(presence).into());
         let written = written.filter(|_| !facts.is_of_another);
         facts.presence = facts.presence.take().or(written);
-        self.recall_groups(&facts.client_id, &mut facts.groups_missing)
+        self.recall_left(&facts.client_id, &mut facts.groups_missing)
             .await;
         for client in &mut facts.clients {
-            self.recall_groups(&client.client_id, &mut client.groups_missing)
+            self.recall_left(&client.client_id, &mut client.groups_missing)
                 .await;
-        }
-    }
-
-    /// Adds when a device left groups, by the audit log.
-    async fn recall_groups(&self, device: &str, groups: &mut [GroupMissing]) {
-        for group in groups {
-            let filter = AuditFilter {
-                action: Some("group.leave".to_owned()),
-                object_kind: Some("group".to_owned()),
-                object_id: Some(group.id.clone()),
-                ..AuditFilter::default()
-            };
-            let page = PageRequest::first(LEAVES_LOOKED_AT);
-            let read = self.read(move |registry| {
-                Box::pin(async move { registry.audit_log(&Visibility::All, &filter, &page).await })
-            });
-            let Ok(found) = read.await else { return };
-            let is_of_device = |entry: &&AuditEntry| {
-                let changed: Option<Left> = serde_json::from_str(&entry.entry.changed).ok();
-                changed.is_some_and(|left| left.devices.iter().any(|one| one == device))
-            };
-            let left = found.items.iter().find(is_of_device);
-            group.left_ms = left.and_then(|entry| u64::try_from(entry.at_ms).ok());
         }
     }
 }
 
 impl SharedRegistry {
+    /// The team of a device has a token by which its devices may come.
+    async fn has_team_token(&self, visibility: &Visibility, facts: &Facts) -> bool {
+        let device = facts.question.name.clone();
+        let of_tenant = self.control.team_of_tenant(facts.question.tenant);
+        let seen = of_tenant.map_or_else(|| visibility.clone(), Visibility::Team);
+        let read = self.read(move |registry| {
+            Box::pin(async move {
+                let device = registry.device(&seen, (&*device).into()).await?;
+                if device.team.is_empty() {
+                    return Ok(false);
+                }
+                let tokens = registry.team_tokens(&seen, &device.team).await?;
+                Ok(tokens.iter().any(|token| token.revoked_ms == 0))
+            })
+        });
+        read.await.unwrap_or(false)
+    }
+
+    /// Adds that the API has refused a user, who has no rights there.
+    async fn recall_rights(&self, facts: &mut Facts) {
+        let name = &facts.question.name;
+        let is_user = facts.known_as.as_deref() == Some(USER);
+        let Some(refused_ms) = self.without_rights.of(name).filter(|_| is_user) else {
+            return;
+        };
+        let user = name.clone();
+        let read = self
+            .read(move |registry| Box::pin(async move { account_named(registry, &user).await }));
+        // It has some by now.
+        if !matches!(read.await, Ok(None)) {
+            return;
+        }
+        let arguments = format!("--api-role viewer {}", typed(name));
+        let command = self.control.command_with_options("user set", &arguments);
+        facts.no_api_role = Some(NoApiRole {
+            refused_ms,
+            command,
+        });
+    }
+
     /// The command that brings it back, or else its team, which has to be there first.
     fn bringing_back(&self, gone: &Gone, tenant: TenantId, name: &str) -> Option<String> {
         let journal = &self.control.journal;
@@ -151,12 +185,6 @@ impl From<InactiveDevice> for Inactive {
             after_secs: found.after_secs,
         }
     }
-}
-
-/// What the audit log says of devices that left a group.
-#[derive(serde::Deserialize)]
-struct Left {
-    devices: Vec<String>,
 }
 
 /// When the last of them ended that has; none: none has.

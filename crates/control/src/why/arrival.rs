@@ -39,7 +39,6 @@ pub(super) fn arrivals(facts: &Facts, found: &mut Found) {
     if side(facts) != Side::Publisher {
         refused_publishes(facts, found);
     }
-    found.extend(in_common_tenant(facts).map(|finding| (Weight::Topic, finding)));
     match &facts.question.topic {
         Some(topic) => {
             let mut unmatched = facts.unmatched.iter();
@@ -97,26 +96,6 @@ fn nearly_published(facts: &Facts, topic: &str) -> Option<Finding> {
     Some(with_messages(finding, one))
 }
 
-/// Messages to a topic of a team's client that were published outside of the team's tenant.
-fn in_common_tenant(facts: &Facts) -> Option<Finding> {
-    let mut latest = facts.unmatched_in_common.iter().rev();
-    let one = latest.find(|one| {
-        let is_meant = match &facts.question.topic {
-            Some(topic) => *one.topic == **topic,
-            None => names_client(facts, &one.topic),
-        };
-        is_meant && own_filters(facts).any(|filter| matches(filter, &one.topic))
-    })?;
-    let published = published(one);
-    let sentence = format!(
-        "{published} arrived in the common tenant, and it is in the tenant of its team, whose \
-         topics are separate"
-    );
-    let finding = Finding::new(Cause::NotSubscribed, sentence)
-        .remedy("publish as a user or device of the same team");
-    Some(with_messages(finding, one))
-}
-
 /// The rules permit reading the topic that was asked about.
 pub(super) fn may_read(facts: &Facts) -> bool {
     let rules = facts.rules.as_ref();
@@ -124,7 +103,7 @@ pub(super) fn may_read(facts: &Facts) -> bool {
 }
 
 /// The Topic Filters that the client is subscribed to, with `$share/…`.
-fn own_filters(facts: &Facts) -> impl Iterator<Item = &str> {
+pub(super) fn own_filters(facts: &Facts) -> impl Iterator<Item = &str> {
     let all = facts.session.iter();
     let all = all.flat_map(|session| &session.subscriptions);
     all.map(|(filter, _)| &**filter).take(SUBSCRIPTIONS_MAX)
@@ -136,7 +115,7 @@ pub(super) fn own_near_miss<'a>(facts: &'a Facts, topic: &str) -> Option<(&'a st
 }
 
 /// The topic has the name of the client in it, so its messages are likely meant for it.
-fn names_client(facts: &Facts, topic: &str) -> bool {
+pub(super) fn names_client(facts: &Facts, topic: &str) -> bool {
     is_named_in(topic, &facts.client_id, facts.user.as_deref())
 }
 
@@ -257,7 +236,7 @@ fn is_command(one: &UnmatchedTopic) -> bool {
 }
 
 /// Words for who published the messages of a topic, and how many they are.
-fn published(one: &UnmatchedTopic) -> String {
+pub(super) fn published(one: &UnmatchedTopic) -> String {
     let what = match is_command(one) {
         true => "command",
         false => "message",

@@ -1,11 +1,11 @@
 //! Whether a client comes in, and what keeps it out.
 
 use super::Finding;
-use super::facts::{Deleted, Facts, GoneTeam, Lockout, Namesakes, Presence, Spent};
+use super::facts::{Deleted, Facts, GoneTeam, Lockout, Namesakes, Presence};
 use super::found::{Found, RECENT_MS, Weight, is_connected, times};
-use super::server_certificate;
 use super::side::{Side, side};
 use super::will::with_will;
+use super::{credential, server_certificate};
 use crate::authentication::Standing;
 use crate::cause::Cause;
 use crate::journal::{Entry, Run, host};
@@ -102,12 +102,7 @@ pub(super) fn door(facts: &Facts, found: &mut Found) {
     if let Some(deleted) = deleted {
         found.push((Weight::Barred, removed(deleted)));
     }
-    if let Some(spent) = &facts.spent
-        && (spent.has_certificate || !facts.by_certificate)
-        && !facts.by_team_token
-    {
-        found.push((Weight::Barred, no_credential_left(spent)));
-    }
+    credential::credentials(facts, is_refused_now(facts), found);
     if let Some(lockout) = &facts.locked_out {
         found.push(locked_out(facts, lockout));
     }
@@ -467,24 +462,6 @@ fn removed(deleted: &Deleted) -> Finding {
     let mut finding = Finding::new(Cause::Deleted, sentence);
     finding.command.clone_from(&deleted.command);
     finding.since(deleted.at_ms).remedy(remedy)
-}
-
-/// It has no valid credential left, so every login is refused.
-fn no_credential_left(spent: &Spent) -> Finding {
-    let at = rfc3339::in_words(spent.last_ms);
-    let ended = match (spent.all_revoked, spent.all_expired) {
-        (true, _) => "were revoked",
-        (_, true) => "have expired",
-        _ => "were revoked or have expired",
-    };
-    let sentence = match (spent.count, spent.all_revoked) {
-        (1, true) => format!("its only credential was revoked on {at}"),
-        (1, false) => format!("its only credential expired on {at}"),
-        (count, _) => format!("all {count} of its credentials {ended}, the last on {at}"),
-    };
-    let mut finding = Finding::new(Cause::CredentialExpired, sentence).since(spent.last_ms);
-    finding.command.clone_from(&spent.command);
-    finding.remedy("give it another credential")
 }
 
 /// It came in by a door that is not there any more.

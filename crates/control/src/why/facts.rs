@@ -1,8 +1,11 @@
 //! What is known about a client when it is asked why something does not work.
 
+mod named;
+mod recalled;
+
 use martlet_broker::{
-    DropReason, GroupDetail, LossTimes, ReachedLimit, RefusalCause, RetainedAtSubscribe,
-    RetainedEnded, UnmatchedTopic, WillNotice,
+    DropReason, GroupDetail, LossTimes, ReachedLimit, RetainedAtSubscribe, RetainedEnded,
+    UnmatchedTopic, WillNotice,
 };
 use martlet_registry::CommandState;
 
@@ -13,6 +16,8 @@ use crate::journal::{Entry, Run, WordedRemedy};
 use crate::misread::Misread;
 use crate::presence::ClientPresence;
 use crate::why::Question;
+pub use named::*;
+pub use recalled::*;
 
 /// Everything that the diagnosis follows from; gathered at one moment.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +39,23 @@ pub struct Facts {
     pub deleted: Option<Deleted>,
     /// It has credentials, and none of them is good any more.
     pub spent: Option<Spent>,
+    /// The device has no credential.
+    pub no_credential: Option<NoCredential>,
+    /// Something else of that name was removed.
+    pub removed: Option<Removed>,
+    /// The type of the device was changed.
+    pub type_change: Option<TypeChange>,
+    /// Groups that the device joined recently.
+    pub joined: Vec<Joined>,
+    /// Commands and rollouts for groups, from before the device joined them.
+    pub before_joining: Vec<BeforeJoining>,
+    /// Other sessions of its user that are not connected, in which messages wait.
+    pub other_sessions: Vec<OtherSession>,
+    /// Clients that were refused because their token names this one, the latest last.
+    pub token_shown_by: Vec<Entry>,
+    /// By the number of an entry that says what rules forbade: the rule that permits the same with
+    /// the client's own name.
+    pub meant: Vec<(u64, Meant)>,
     /// It has a valid credential, and another one of it has ended: when, milliseconds since the
     /// Unix epoch.
     pub replaced_ms: Option<u64>,
@@ -94,8 +116,8 @@ pub struct Facts {
     pub unmatched: Vec<UnmatchedTopic>,
     /// Client Identifiers of those publishers that come as the same user.
     pub own_publishers: Vec<String>,
-    /// The same in the common tenant, of a client of another one.
-    pub unmatched_in_common: Vec<UnmatchedTopic>,
+    /// What other tenants have of it.
+    pub elsewhere: Elsewhere,
     /// Those of the topics that nobody is subscribed to that it may not read by the rules, though
     /// it is subscribed, or nearly so, or they have its name in them.
     pub unreadable: Vec<Unreadable>,
@@ -124,6 +146,10 @@ pub struct Facts {
     pub groups: Vec<GroupDetail>,
     /// Rollouts of firmware for the device that have not ended, the latest first.
     pub rollouts: Vec<DeviceRollout>,
+    /// Firmware that the device asked for last and did not get.
+    pub firmware_asked: Option<FirmwareAsked>,
+    /// The user has no rights in the API: how it is given some.
+    pub no_api_role: Option<NoApiRole>,
     /// Commands to the device that have not ended, or have ended recently, the latest first.
     pub commands: Vec<DeviceCommand>,
     /// The command that was asked about.
@@ -140,6 +166,17 @@ pub struct Facts {
     pub integrations: Vec<Integration>,
     /// The name is a user's who has several clients: the facts of each of them.
     pub clients: Vec<Facts>,
+}
+
+impl Facts {
+    /// Nothing was ever seen of a client of that name.
+    pub(crate) fn is_unseen(&self) -> bool {
+        self.session.is_none()
+            && self.presence.is_none()
+            && self.runs.is_empty()
+            && self.clients.is_empty()
+            && self.from_address.is_none()
+    }
 }
 
 /// A command to a device.
@@ -264,127 +301,6 @@ pub enum NamedStanding {
     },
 }
 
-/// A rollout of firmware, as far as it concerns a device.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeviceRollout {
-    /// Its id.
-    pub id: String,
-    /// Name and version of the firmware.
-    pub firmware: String,
-    /// Why the device has not installed it.
-    pub stuck: DeviceStuck,
-    /// The same in words.
-    pub why: String,
-    /// Since when the device is in its state, milliseconds since the Unix epoch.
-    pub since_ms: u64,
-    /// When the rollout ended, likewise; 0: it has not.
-    pub ended_ms: u64,
-    /// The command that starts or resumes the rollout, or shows its devices.
-    pub command: String,
-}
-
-/// Why a device has not installed the firmware of a rollout.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DeviceStuck {
-    /// The rollout has not been started.
-    NotStarted,
-    /// The rollout is paused.
-    Paused,
-    /// Its turn has not come, or it is at work.
-    InTurn,
-    /// It is not connected.
-    Absent,
-    /// It is not subscribed to the topic of its commands, or with QoS 0.
-    NotSubscribed,
-    /// It has not answered.
-    NoAnswer,
-    /// Nothing was heard of it for as long as the gate says.
-    Silent,
-    /// It has failed.
-    Failed,
-    /// The firmware is for another type of devices.
-    WrongType,
-    /// It was disabled.
-    Disabled,
-    /// The rollout was aborted or has ended, or the device's command was cancelled.
-    Cancelled,
-    /// It has the version.
-    HasVersion,
-}
-
-/// A rollout that was asked about.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RolloutAsked {
-    /// Its id.
-    pub id: String,
-    /// Name and version of the firmware.
-    pub firmware: String,
-    /// How it is.
-    pub standing: RolloutStanding,
-    /// How many of its devices are in which state, in words.
-    pub devices: String,
-    /// Devices that failed or are silent.
-    pub troubled: u64,
-    /// A device that was skipped though it does not have the version, and why.
-    pub skipped: Option<(String, String)>,
-    /// The command that comes first so that it goes on.
-    pub go_on: String,
-    /// The command that lists its devices, and why each is stuck.
-    pub list: String,
-}
-
-/// How a rollout is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RolloutStanding {
-    /// It has not been started.
-    Planned,
-    /// Its waves begin as the gate permits.
-    Running,
-    /// It is paused, for this reason.
-    Paused(&'static str),
-    /// It has ended, with success.
-    Succeeded,
-    /// Somebody has aborted it.
-    Aborted,
-    /// It has ended without, as this word says.
-    Ended(&'static str),
-}
-
-/// A rule about messages that was asked about.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RuleAsked {
-    /// Its name.
-    pub name: String,
-    /// Its Topic Filters; none: it looks at telemetry or events.
-    pub topics: Vec<String>,
-    /// It is switched on.
-    pub is_on: bool,
-    /// The node evaluates it.
-    pub is_in_force: bool,
-    /// The configuration has it, else the tables.
-    pub is_configured: bool,
-    /// Messages that it has looked at since the start.
-    pub messages: u64,
-    /// Those for which its condition was true.
-    pub matched: u64,
-    /// Those in which a member is missing that its condition needs.
-    pub missing: u64,
-    /// Those of another device than it looks at.
-    pub other_device: u64,
-    /// The devices whose messages it looks at, in words; none: all of them.
-    pub devices: Option<String>,
-    /// How often it has failed.
-    pub errors: u64,
-    /// The last error.
-    pub last_error: Option<String>,
-    /// The webhooks that it acts on, those of its own and others.
-    pub webhooks: Vec<Integration>,
-    /// The command that switches it on.
-    pub switch_on: String,
-    /// The command that shows it.
-    pub show: String,
-}
-
 /// Payloads that are not stored as telemetry, of one topic and for one reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotStored {
@@ -431,6 +347,8 @@ pub struct Integration {
     pub takes_topic: bool,
     /// The Topic Filters whose messages it takes.
     pub filters: Vec<String>,
+    /// Those of messages that it brings from elsewhere, as a bridge.
+    pub brings: Vec<String>,
     /// The command that shows it.
     pub show_command: String,
     /// It has messages of this client in hand.
@@ -503,6 +421,53 @@ pub struct Lockout {
     pub accepted_secs: Option<u64>,
     /// How it is lifted.
     pub worded: WordedRemedy,
+}
+
+/// What other tenants have of what was asked about; nothing, if the caller sees one team alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Elsewhere {
+    /// The own tenant, in words.
+    pub own: String,
+    /// Other tenants, in words, and topics to which messages were published there recently while
+    /// nobody was subscribed, the latest last.
+    pub unmatched: Vec<(String, Vec<UnmatchedTopic>)>,
+    /// Subscribers of the topic.
+    pub subscribers: Vec<SubscriberElsewhere>,
+    /// Devices that the topic names, and that the own tenant does not have.
+    pub devices: Vec<DeviceElsewhere>,
+}
+
+/// A subscriber of the topic in another tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubscriberElsewhere {
+    /// Client Identifier.
+    pub client_id: String,
+    /// Its Topic Filter.
+    pub filter: String,
+    /// Its tenant, in words.
+    pub tenant: String,
+}
+
+/// A device of another tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceElsewhere {
+    /// Its id.
+    pub id: String,
+    /// Its tenant, in words.
+    pub tenant: String,
+}
+
+/// Another session of a user.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OtherSession {
+    /// Client Identifier.
+    pub client_id: String,
+    /// Messages that wait.
+    pub queued: usize,
+    /// Since when it is not connected, milliseconds since the Unix epoch, as far as known.
+    pub left_ms: Option<u64>,
+    /// Its Topic Filters.
+    pub filters: Vec<String>,
 }
 
 /// A session, as far as it matters here.
@@ -606,54 +571,6 @@ pub struct Namesakes {
     pub add: Option<WordedRemedy>,
 }
 
-/// Somebody who is not in the tables any more.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Deleted {
-    /// The user of the client, if it has another name than was asked about.
-    pub user: Option<String>,
-    /// Since when, milliseconds since the Unix epoch.
-    pub at_ms: u64,
-    /// The command that brings it back, or its team; none: it is gone for good.
-    pub command: Option<String>,
-    /// Its team was deleted too, and is restored first.
-    pub team: Option<GoneTeam>,
-}
-
-/// A deleted team of a name that is not in the tables any more.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct GoneTeam {
-    /// Its name.
-    pub name: String,
-    /// Its members were deleted with it, and come back with it.
-    pub brings_back: bool,
-}
-
-/// What keeps a client out.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Banned {
-    /// What is banned, why, and until when.
-    pub why: String,
-    /// The command that lifts it.
-    pub command: Option<String>,
-}
-
-/// A device's credentials, all of which are revoked or have expired.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Spent {
-    /// Number of them.
-    pub count: usize,
-    /// All were revoked.
-    pub all_revoked: bool,
-    /// None was.
-    pub all_expired: bool,
-    /// When the last of them ended, milliseconds since the Unix epoch.
-    pub last_ms: u64,
-    /// One is, or was, a certificate: then no other certificate will do.
-    pub has_certificate: bool,
-    /// The command that gives it another.
-    pub command: Option<String>,
-}
-
 /// When a client was last seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Presence {
@@ -676,8 +593,6 @@ pub struct Presence {
 impl From<ClientPresence> for Presence {
     fn from(of: ClientPresence) -> Self {
         let known = |text: String| (!text.is_empty()).then_some(text);
-        // The tables keep the text of the cause alone.
-        let said_goodbye = of.why == RefusalCause::Goodbye.text();
         Self {
             online: of.online,
             since_ms: of.since_ms,
@@ -685,7 +600,7 @@ impl From<ClientPresence> for Presence {
             address: known(of.address),
             listener: known(of.listener_url),
             why: known(of.why),
-            said_goodbye,
+            said_goodbye: of.said_goodbye,
         }
     }
 }
@@ -709,19 +624,6 @@ pub struct TopicRules {
     pub remedy_publish: WordedRemedy,
     /// Where receiving would have to be permitted.
     pub remedy_receive: WordedRemedy,
-}
-
-/// A group that a device is not in, and whose rules permit what the device lacks.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct GroupMissing {
-    /// Its id.
-    pub id: String,
-    /// Its name.
-    pub name: String,
-    /// The command that adds the device to it: that of the finding which it is about.
-    pub command: Option<String>,
-    /// When the device left the group, milliseconds since the Unix epoch; none: that is not known.
-    pub left_ms: Option<u64>,
 }
 
 /// A rule that permits the same topic of another.
@@ -761,20 +663,6 @@ pub struct Backlog {
     pub waiting: usize,
     /// Since when it is so, milliseconds since the Unix epoch.
     pub since_ms: u64,
-}
-
-/// A device that counts as inactive, because it has published nothing for longer than its type
-/// permits.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Inactive {
-    /// When it published last, milliseconds since the Unix epoch.
-    pub last_message_ms: u64,
-    /// Since when it counts as inactive, likewise.
-    pub since_ms: u64,
-    /// Its type.
-    pub device_type: String,
-    /// After how many seconds without a message devices of that type are inactive.
-    pub after_secs: u32,
 }
 
 /// A topic that the rules forbid the client to read.

@@ -1,12 +1,13 @@
 //! Messages that wait for an integration.
 
 use martlet_broker::{DropReason, Limit, LossTimes, UnmatchedTopic};
+use martlet_integrate::{CLIENT_IDS, bridge};
 
 use super::Finding;
 use super::arrival::{is_published_by_itself, with_messages};
 use super::facts::{Facts, Integration, NotDelivering, Session};
 use super::found::{Found, RECENT_MS, Weight, uncapitalized};
-use super::near::{is_nearly_matched, nearest_in_words};
+use super::near::{is_nearly_matched, matches, nearest_in_words};
 use crate::cause::Cause;
 use crate::event_words;
 use crate::journal::{remedy_of_drop, remedy_of_limit};
@@ -25,6 +26,7 @@ pub(super) fn integrations(facts: &Facts, found: &mut Found) {
         found.extend(missed_by(facts, one));
         let weight = match (one.is_own, one.has_messages) {
             // The message that is asked about never comes to it.
+            (true, _) if wrong_direction(facts, one).is_some() => Weight::Aside,
             (true, _) if misses_topic(facts, one) => Weight::Aside,
             (true, _) => Weight::Topic,
             // It is asked where messages of the topic are.
@@ -45,8 +47,12 @@ pub(super) fn integrations(facts: &Facts, found: &mut Found) {
             }
         };
         found.extend(finding(one).map(|finding| (weight, finding)));
-        if one.is_own && misses_topic(facts, one) {
-            found.push((Weight::Topic, not_taken(facts, one)));
+        match wrong_direction(facts, one) {
+            Some(finding) => found.push((Weight::Topic, finding)),
+            None if one.is_own && misses_topic(facts, one) => {
+                found.push((Weight::Topic, not_taken(facts, one)));
+            }
+            None => {}
         }
         found.extend(letters_finding(one).map(|finding| (Weight::Trouble, finding)));
         found.extend(queue_finding(one).map(|finding| (weight, finding)));
@@ -64,6 +70,50 @@ fn misses_topic(facts: &Facts, one: &Integration) -> bool {
     let question = &facts.question;
     let is_name = question.topic.is_some() && !question.is_about_filter();
     is_name && !one.takes_topic && !one.filters.is_empty()
+}
+
+/// A bridge that was asked about carries messages of the topic in the other direction than they go.
+fn wrong_direction(facts: &Facts, one: &Integration) -> Option<Finding> {
+    let question = &facts.question;
+    let topic = question.topic.as_deref()?;
+    if !one.is_own || question.is_about_filter() {
+        return None;
+    }
+    let name = &one.name;
+    let brings = one.brings.iter().any(|filter| matches(filter, topic));
+    let waits_here = || {
+        let mut subscribers = facts.subscribers.iter().flatten();
+        subscribers.any(|other| !other.client_id.starts_with(CLIENT_IDS))
+    };
+    let (sentence, direction) = match (one.takes_topic, brings) {
+        (false, true) => (
+            format!(
+                "the integration {name} brings messages of {topic} from the other broker (direction \
+                 in), and sends none there"
+            ),
+            "out",
+        ),
+        // Somebody here waits for them, and nobody here publishes them.
+        (true, false) if is_bridge(name) && one.delivered == 0 && waits_here() => (
+            format!(
+                "the integration {name} sends messages of {topic} to the other broker (direction \
+                 out), and brings none from there"
+            ),
+            "in",
+        ),
+        _ => return None,
+    };
+    let remedy = format!(
+        "if they should go the other way, set direction = \"{direction}\" or \"both\" for that topic \
+         of the bridge, and restart the node if the configuration has it; to see the bridge, run"
+    );
+    let finding = Finding::new(Cause::NotSubscribed, sentence).remedy(remedy);
+    Some(finding.command(&one.show_command))
+}
+
+fn is_bridge(name: &str) -> bool {
+    name.split_once('/')
+        .is_some_and(|(kind, _)| kind == bridge::KIND.name)
 }
 
 /// No filter of it matches the topic that was asked about.

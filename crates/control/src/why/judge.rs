@@ -11,9 +11,9 @@ use super::facts::{Facts, GroupMissing, StoreTrouble};
 use super::found::{Found, RECENT_MS, Weight, is_connected, is_recent};
 use super::side::is_subscribed;
 use super::{
-    Diagnosis, Evidence, Finding, State, anonymous, arrival, command, door, inactive, integration,
-    memory, named, own_topics, retained, rollout, session, silence, telemetry, topic, twice, twin,
-    will,
+    Diagnosis, Evidence, Finding, State, anonymous, arrival, command, credential, door, elsewhere,
+    firmware, inactive, integration, joined, memory, named, other_session, own_topics, retained,
+    rollout, session, silence, telemetry, topic, twice, twin, type_change, will,
 };
 use crate::cause::Cause;
 use crate::rfc3339;
@@ -35,6 +35,7 @@ pub fn judge(facts: &Facts) -> Diagnosis {
         all => of_several(all),
     };
     found.extend(anonymous::refused(facts));
+    found.extend(credential::no_api_role(facts));
     // A client has the name too.
     let wrong = named.into_iter();
     let wrong = wrong.filter(|finding| finding.cause != Cause::NothingWrong);
@@ -114,6 +115,11 @@ fn clients_of(facts: &Facts) -> Vec<Cow<'_, Facts>> {
             deleted: facts.deleted.clone(),
             spent: facts.spent.clone(),
             replaced_ms: facts.replaced_ms,
+            no_credential: facts.no_credential.clone(),
+            type_change: facts.type_change.clone(),
+            joined: facts.joined.clone(),
+            firmware_asked: facts.firmware_asked.clone(),
+            before_joining: facts.before_joining.clone(),
             by_certificate: facts.by_certificate,
             inactive: facts.inactive.clone(),
             named_in_topic: facts.named_in_topic.clone(),
@@ -142,10 +148,14 @@ fn looked_at(facts: &Facts) -> Found {
     rollout::rollouts(facts, &mut found);
     found.extend(inactive::inactive(facts));
     command::commands(facts, &mut found);
+    joined::before_joining(facts, &mut found);
     twin::twin(facts, &mut found);
+    found.extend(firmware::asked_for(facts));
     // Where anonymous clients are accepted, any name would have the rules of those.
     if !is_unknown(facts) {
+        found.extend(other_session::other_session(facts));
         arrival::arrivals(facts, &mut found);
+        elsewhere::elsewhere(facts, &mut found);
         retained::retained(facts, &mut found);
         will::of_others(facts, &mut found);
         own_topics::own_topics(facts, &mut found);
@@ -153,6 +163,7 @@ fn looked_at(facts: &Facts) -> Found {
         topic::topic(facts, &mut found);
     }
     found.extend(memory::forgotten(facts));
+    type_change::with_type_change(facts, &mut found);
     for (_, finding) in &mut found {
         with_group(facts, finding);
     }

@@ -5,33 +5,42 @@
 //! * `gather`: where it comes from
 //! * `namesakes`: which known names may be meant by an unknown one
 //! * `judge`: the diagnosis on the facts, without further questions: why a client is refused
-//!   (`door`; `server_certificate` if it takes a listener's certificate for expired), which of its
-//!   messages were refused or lost (`session`), who publishes and receives a topic (`topic`,
-//!   `twice`), which messages did not come to it though it is subscribed, or nearly so (`arrival`,
-//!   `near`), who publishes nothing (`silence`), what the node itself does not publish
-//!   (`own_topics`), that its connections end again and again (`unstable`), which retained message
-//!   it did not get (`retained`), which Wills were published or discarded (`will`), which messages
-//!   wait for an integration (`integration`) or were dropped for it (`overflow`), which are no
-//!   telemetry (`telemetry`), and which a start of the node has made it forget (`memory`); that a
-//!   client of a user was refused before its Client Identifier was known (`anonymous`), that a
-//!   device is inactive (`inactive`), which rollouts wait for it (`rollout`), which commands to it
-//!   have failed or wait (`command`), which configuration it has not reported (`twin`), and the
-//!   rules, rollouts and commands that were named (`named`)
+//!   (`door`; `credential` if it has none, or no rights in the API; `server_certificate` if it
+//!   takes a listener's certificate for expired), which of its messages were refused or lost
+//!   (`session`), who publishes and receives a topic (`topic`, `twice`), which messages did not
+//!   come to it though it is subscribed, or nearly so (`arrival`, `near`), who publishes nothing
+//!   (`silence`), what the node itself does not publish (`own_topics`), that its connections end
+//!   again and again (`unstable`), which retained message it did not get (`retained`), which Wills
+//!   were published or discarded (`will`), which messages wait for an integration (`integration`)
+//!   or were dropped for it (`overflow`), which are no telemetry (`telemetry`), and which a start
+//!   of the node has made it forget (`memory`); that a client of a user was refused before its
+//!   Client Identifier was known (`anonymous`), that a device is inactive (`inactive`), which
+//!   rollouts wait for it (`rollout`), which commands to it have failed or wait (`command`), which
+//!   are from before it joined the group (`joined`), that its type was changed (`type_change`),
+//!   which firmware it asked for and did not get (`firmware`), that messages wait in another
+//!   session of its user (`other_session`), what other tenants have of the topic (`elsewhere`),
+//!   which configuration it has not reported (`twin`), and the rules, rollouts and commands that
+//!   were named (`named`)
 
 mod anonymous;
 mod arrival;
 mod command;
+mod credential;
 mod door;
+mod elsewhere;
 pub mod facts;
+mod firmware;
 mod found;
 mod gather;
 mod inactive;
 mod integration;
+mod joined;
 mod judge;
 mod memory;
 mod named;
 mod namesakes;
 mod near;
+mod other_session;
 mod overflow;
 mod own_topics;
 mod retained;
@@ -46,6 +55,7 @@ mod tests;
 mod topic;
 mod twice;
 mod twin;
+mod type_change;
 mod unstable;
 mod will;
 

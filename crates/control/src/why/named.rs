@@ -1,11 +1,12 @@
 //! Rules about messages, rollouts of firmware and commands that were asked about by name.
 
 use super::Finding;
-use super::facts::{Facts, RolloutAsked, RolloutStanding, RuleAsked};
+use super::facts::{Facts, Removed, RolloutAsked, RolloutStanding, RuleAlarm, RuleAsked};
 use super::found::uncapitalized;
 use super::near::{is_nearly_matched, matches, nearest_in_words};
 use super::{command, integration};
 use crate::cause::Cause;
+use crate::rfc3339;
 
 /// What there is to tell of the rule, the rollout and the command of the name that was asked
 /// about.
@@ -15,7 +16,28 @@ pub(super) fn named(facts: &Facts) -> Vec<Finding> {
     let rollout = facts.rollout_asked.iter().map(of_rollout);
     let command = facts.command_asked.iter();
     let command = command.map(command::of_asked);
-    rule.chain(rollout).chain(command).collect()
+    let mut found: Vec<Finding> = rule.chain(rollout).chain(command).collect();
+    if found.is_empty() {
+        found.extend(facts.removed.as_ref().map(|one| of_removed(facts, one)));
+    }
+    found
+}
+
+/// What had the name was removed.
+fn of_removed(facts: &Facts, removed: &Removed) -> Finding {
+    let name = facts.question.name.as_str();
+    let own = match name.split_once('/') {
+        Some((_, own)) => own,
+        None => name,
+    };
+    let (what, by) = (&removed.what, &removed.by);
+    let sentence = format!(
+        "the {what} {own} was removed on {} by {by}",
+        rfc3339::in_words(removed.at_ms)
+    );
+    let mut finding = Finding::new(Cause::Deleted, sentence).since(removed.at_ms);
+    finding.command.clone_from(&removed.list);
+    finding.remedy("add it again, if it is needed; to list those that there are, run")
 }
 
 /// A finding with what helps, and the command for it.
@@ -28,16 +50,22 @@ fn advised(cause: Cause, sentence: String, remedy: &str, command: &str) -> Findi
 /// What is wrong with the webhooks of a rule that is on is told first: the rule itself has done its
 /// work.
 fn with_webhooks(rule: &RuleAsked, of_rule: Finding) -> Vec<Finding> {
-    let webhooks = rule.webhooks.iter().flat_map(integration::of_webhook);
-    let webhooks: Vec<Finding> = webhooks
-        .map(|finding| Finding {
-            sentence: format!(
-                "the rule {} has a webhook that does not work: {}",
-                rule.name, finding.sentence
-            ),
+    let name = &rule.name;
+    let told = |what: String| {
+        move |finding: Finding| Finding {
+            sentence: format!("{what}: {}", finding.sentence),
             ..finding
-        })
-        .collect();
+        }
+    };
+    let webhooks = rule.webhooks.iter().flat_map(integration::of_webhook);
+    let has = format!("the rule {name} has a webhook that does not work");
+    let takers = rule.takers.iter().flat_map(integration::of_webhook);
+    let takes = format!(
+        "the rule {name} has done its work, and an integration that takes what it says does not \
+         work"
+    );
+    let webhooks = webhooks.map(told(has)).chain(takers.map(told(takes)));
+    let webhooks: Vec<Finding> = webhooks.collect();
     match of_rule.cause {
         Cause::NothingWrong if !webhooks.is_empty() => webhooks,
         Cause::NothingWrong | Cause::RuleFailing => webhooks.into_iter().chain([of_rule]).collect(),
@@ -120,12 +148,56 @@ fn of_rule(facts: &Facts, rule: &RuleAsked) -> Finding {
                       it on messages; to see the rule, run";
         return advised(Cause::RuleUnmatched, sentence, remedy, &rule.show);
     }
+    if let Some(alarm) = silent_alarm(rule) {
+        return of_alarm(rule, alarm);
+    }
     let (messages, matched) = (rule.messages, rule.matched);
     let sentence = format!(
         "the rule {name} is on: of {messages} messages since the node was started, its condition \
          was true for {matched}"
     );
     Finding::new(Cause::NothingWrong, sentence)
+}
+
+/// The alarm of which nothing more is told: one that is shelved, else one that is active, if the
+/// condition was true again since.
+fn silent_alarm(rule: &RuleAsked) -> Option<&RuleAlarm> {
+    let mut all = rule.alarms.iter();
+    let shelved = all.find(|alarm| alarm.shelved_until_ms.is_some());
+    let is_again = rule.matched > rule.alarms.len() as u64;
+    shelved.or_else(|| rule.alarms.first().filter(|_| is_again))
+}
+
+fn of_alarm(rule: &RuleAsked, alarm: &RuleAlarm) -> Finding {
+    let RuleAlarm { name, subject, .. } = alarm;
+    let of = format!(
+        "the alarm {name} of the rule {}, about {subject},",
+        rule.name
+    );
+    let finding = match alarm.shelved_until_ms {
+        Some(until_ms) => {
+            let by = match &*alarm.by {
+                "" => String::new(),
+                by => format!(" by {by}"),
+            };
+            let sentence = format!(
+                "{of} is shelved until {}{by}, so nothing is told of it",
+                rfc3339::in_words(until_ms)
+            );
+            let remedy = "wait, or end its silence";
+            advised(Cause::AlarmSilent, sentence, remedy, &alarm.command)
+        }
+        None => {
+            let sentence = format!(
+                "{of} is active since {}, so nothing new is told while its condition stays true",
+                rfc3339::in_words(alarm.raised_ms)
+            );
+            let remedy = "clear it once that is over, or have the rule or another one clear it; \
+                          the next message for which the condition is true raises it again";
+            advised(Cause::AlarmSilent, sentence, remedy, &alarm.command)
+        }
+    };
+    finding.since(alarm.raised_ms)
 }
 
 /// A Topic Name was asked about that none of its filters matches.

@@ -4,7 +4,7 @@ use martlet_broker::{DropReason, EventKind, GroupDetail, LossTimes};
 
 use super::Finding;
 use super::door::{is_by_another, is_of_packets, not_added, tried_by_another, was_there_then};
-use super::facts::{Facts, Session};
+use super::facts::{Facts, Meant, Session};
 use super::found::{
     ACKNOWLEDGE, Found, RECENT_MS, Weight, is_connected, is_recent, is_unacknowledged, times,
     uncapitalized,
@@ -76,11 +76,11 @@ pub(super) fn session(facts: &Facts, found: &mut Found) {
             }
             // The rules say so themselves.
             _ if is_by_rules(facts, run) => {}
-            _ if of_topic(facts, run) => found.push((Weight::Topic, Finding::of_run(run, cause))),
+            _ if of_topic(facts, run) => found.push((Weight::Topic, of_rules(facts, run, cause))),
             _ if of_another_topic(facts, run) => {
                 found.push(of_other_topic(facts, run, cause));
             }
-            _ => found.push((Weight::Trouble, Finding::of_run(run, cause))),
+            _ => found.push((Weight::Trouble, of_rules(facts, run, cause))),
         }
     }
     let Some(session) = &facts.session else {
@@ -99,6 +99,30 @@ pub(super) fn session(facts: &Facts, found: &mut Found) {
         };
         found.push((Weight::Remark, Finding::new(Cause::Away, sentence)));
     }
+}
+
+/// What happened, with the rule that permits the same topic with the client's own name.
+fn of_rules(facts: &Facts, run: &Run, cause: Cause) -> Finding {
+    let mut finding = Finding::of_run(run, cause);
+    let mut all = facts.meant.iter();
+    let Some((_, meant)) = all.find(|(seq, _)| *seq == run.last.seq) else {
+        return finding;
+    };
+    let Meant {
+        place,
+        filter,
+        instead,
+    } = meant;
+    finding.sentence.push_str(&format!(
+        "; {place} permits {filter}, with its own name instead of {instead:?}"
+    ));
+    let does = match run.last.what {
+        EventKind::PublishRefused => "publish to a topic that",
+        _ => "subscribe to topics that",
+    };
+    let other = finding.remedy.take();
+    let other = other.map_or_else(String::new, |other| format!("; or {other}"));
+    finding.remedy(format!("have the client {does} {filter} matches{other}"))
 }
 
 /// What happened to another topic than was asked about; that topic may be the one that is meant.

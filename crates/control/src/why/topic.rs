@@ -6,6 +6,7 @@ use super::Finding;
 use super::arrival::{
     is_of_same_user, near_subscribers, own_near_miss, with_messages, with_no_local,
 };
+use super::elsewhere::subscribers_elsewhere;
 use super::facts::{Backlog, Facts, Meant, Subscriber, TopicRules};
 use super::found::{
     ACKNOWLEDGE, Found, RECENT_MS, Weight, is_recent, is_unacknowledged, uncapitalized,
@@ -313,11 +314,17 @@ fn subscribers(facts: &Facts, topic: &str) -> Option<(Weight, Finding)> {
     if all.is_empty() {
         let near = near_subscribers(&facts.near);
         let near = near.map_or_else(String::new, |near| format!("; {near}"));
-        let sentence = format!("it may publish to {topic}, and nobody is subscribed to it{near}");
-        let finding = Finding::new(Cause::SubscriberAbsent, sentence).remedy(
+        let elsewhere = subscribers_elsewhere(facts);
+        let words = elsewhere.as_ref().map(|(words, _)| format!("; {words}"));
+        let words = words.unwrap_or_default();
+        let sentence =
+            format!("it may publish to {topic}, and nobody is subscribed to it{near}{words}");
+        let remedy = elsewhere.map_or(
             "check whether the receiver is connected, and to which Topic Filter it subscribes; \
              publish with RETAIN what later subscribers need",
+            |(_, remedy)| remedy,
         );
+        let finding = Finding::new(Cause::SubscriberAbsent, sentence).remedy(remedy);
         return Some((Weight::Topic, finding));
     }
     if all.iter().all(|subscriber| !subscriber.connected) {

@@ -214,6 +214,12 @@ impl Topics {
         filters
     }
 
+    /// Topic Filters of this node of what comes in.
+    pub fn brought_filters(&self) -> Vec<Box<str>> {
+        let coming = self.0.iter().filter(|one| one.rule.direction.comes_in());
+        coming.map(|one| one.local_filter.clone()).collect()
+    }
+
     /// Topic Filters of the other broker that come in, each once with its highest QoS.
     pub fn remote_filters(&self) -> Vec<(String, QoS)> {
         let mut filters: Vec<(String, QoS)> = Vec::new();

@@ -80,6 +80,8 @@ pub struct Settings {
     pub publish_as: Option<Arc<str>>,
     /// Topic Filters, without `$share`.
     pub filters: Vec<Box<str>>,
+    /// Topic Filters of this node, of messages that it brings from elsewhere as a bridge.
+    pub brings: Vec<Box<str>>,
     /// Whether QoS 0 messages are kept in the queue too.
     pub keeps_qos0: bool,
     /// Bounds of the queue.
@@ -119,6 +121,7 @@ impl Settings {
             tenant: "".into(),
             publish_as: None,
             filters,
+            brings: Vec::new(),
             keeps_qos0: false,
             queue: PartQueueLimits::default(),
             on_reject: OnReject::default(),

@@ -18,6 +18,7 @@ use martlet_certificates::{ClientFiles, client_config};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::{CertificateError, Error as TlsError};
 use url::Url;
 
 use super::answer::Body;
@@ -192,7 +193,7 @@ impl Connections {
                 None => start(TokioIo::new(stream)).await,
                 Some((connector, name)) => {
                     let encrypted = connector.connect(name.clone(), stream).await;
-                    let encrypted = encrypted.map_err(|error| error_words(&error))?;
+                    let encrypted = encrypted.map_err(|error| tls_words(&error))?;
                     start(TokioIo::new(encrypted)).await
                 }
             }
@@ -218,6 +219,19 @@ fn tls(host: &str) -> Result<(TlsConnector, ServerName<'static>), String> {
     let name =
         name.map_err(|_| "the host of `url` is not a name that a certificate can have".to_owned())?;
     Ok((TlsConnector::from(Arc::clone(&config)), name))
+}
+
+/// Why there is no TLS with the target, as its operator can mend it.
+fn tls_words(error: &std::io::Error) -> String {
+    let cause = error.get_ref().and_then(|inner| inner.downcast_ref());
+    match cause {
+        Some(TlsError::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+            "the certificate of the target is of no authority that the node trusts: name a file of \
+             authorities with that one in the variable SSL_CERT_FILE of the node, and restart it"
+                .to_owned()
+        }
+        _ => error_words(error),
+    }
 }
 
 /// Begins with HTTP on a connection.

@@ -57,6 +57,7 @@ both!(devices_with_a_reserved_id_are_renamed, registry, {
         since_ms: 1,
         last_seen_ms: now_ms(),
         why_offline: String::new(),
+        said_goodbye: false,
         address: "192.0.2.7".to_owned(),
         listener: String::new(),
         is_told: true,

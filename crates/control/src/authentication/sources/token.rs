@@ -203,7 +203,7 @@ impl Tokens {
         if let Some(claim) = &self.settings.client_claim
             && let Some(why) = names_other_client(text(claim), claim, &asked.client_id)
         {
-            return bad_token(why);
+            return LookupResult::Wrong(why);
         }
         let found = known(
             asked,
@@ -260,18 +260,20 @@ fn refused_for(error: &Error) -> Refusal {
 }
 
 /// Why a token whose claim names this client is not for the client that shows it; none: it is.
-fn names_other_client(named: Option<&str>, claim: &str, client_id: &str) -> Option<String> {
+fn names_other_client(named: Option<&str>, claim: &str, client_id: &str) -> Option<Refusal> {
     match named {
         Some(named) if named == client_id => None,
         Some(named) => {
             let named: String = named.chars().take(NAMED_CHARS_MAX).collect();
-            Some(format!(
+            let detail = format!(
                 "its token is for the client {named:?} (claim {claim}), and its Client Identifier \
                  is another"
-            ))
+            );
+            Some(Refusal::untold(RefusalCause::TokenOfOther, detail).about(named))
         }
-        None => Some(format!(
-            "its token has no claim {claim}, which names its client"
+        None => Some(Refusal::untold(
+            RefusalCause::BadToken,
+            format!("its token has no claim {claim}, which names its client"),
         )),
     }
 }

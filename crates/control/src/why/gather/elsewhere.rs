@@ -1,14 +1,113 @@
-//! A client of another tenant that has the name that was asked about.
+//! What other tenants have of what was asked about: told to who sees the whole node alone.
 
-use martlet_broker::{ClientQuery, Search};
+use martlet_broker::{ClientQuery, Search, SubscriptionQuery, TenantId};
 
 use crate::control::{Control, ControlError};
+use crate::telemetry::Telemetry;
 use crate::why::Question;
+use crate::why::arrival::LEVELS_MAX;
+use crate::why::facts::{DeviceElsewhere, Elsewhere, SubscriberElsewhere};
 
 /// Sessions whose Client Identifiers begin with the name that are looked at, at most.
 const LOOKED_AT: usize = 64;
 
+/// Other tenants that are looked at.
+const TENANTS_MAX: usize = 16;
+
+/// Subscribers in other tenants that are told.
+const TOLD: usize = 3;
+
 impl Control {
+    /// What other tenants have of the topic that was asked about, and messages that reached nobody
+    /// there.
+    pub(super) async fn elsewhere(
+        &self,
+        telemetry: Option<&Telemetry>,
+        question: &Question,
+    ) -> Result<Elsewhere, ControlError> {
+        let mut found = Elsewhere {
+            own: self.tenant_in_words(question.tenant),
+            ..Elsewhere::default()
+        };
+        if !question.sees_node {
+            return Ok(found);
+        }
+        for tenant in self.other_tenants(question.tenant) {
+            let unmatched = self.recently_unmatched(telemetry, tenant).await?;
+            if !unmatched.is_empty() {
+                found
+                    .unmatched
+                    .push((self.tenant_in_words(tenant), unmatched));
+            }
+        }
+        let Some(topic) = question
+            .topic
+            .as_deref()
+            .filter(|_| !question.is_about_filter())
+        else {
+            return Ok(found);
+        };
+        for tenant in self.other_tenants(question.tenant) {
+            let query = SubscriptionQuery {
+                tenant: Some(tenant),
+                topic: Some(topic.into()),
+                limit: TOLD,
+                ..SubscriptionQuery::default()
+            };
+            let all = self.subscriptions(&query).await?.subscriptions.into_iter();
+            found.subscribers.extend(all.map(|one| SubscriberElsewhere {
+                client_id: one.client_id.to_string(),
+                filter: one.filter.into_string(),
+                tenant: self.tenant_in_words(tenant),
+            }));
+        }
+        found.subscribers.truncate(TOLD);
+        found.devices = self.devices_elsewhere(question.tenant, topic);
+        Ok(found)
+    }
+
+    /// The common tenant, and those of teams, without one.
+    fn other_tenants(&self, own: TenantId) -> Vec<TenantId> {
+        let policy = self.policy();
+        let tables = policy.as_deref().and_then(|policy| policy.tables());
+        let owned = tables.iter().flat_map(|tables| tables.tenants());
+        let all = std::iter::once(0).chain(owned).map(TenantId);
+        all.filter(|tenant| *tenant != own)
+            .take(TENANTS_MAX)
+            .collect()
+    }
+
+    fn tenant_in_words(&self, tenant: TenantId) -> String {
+        let policy = self.policy();
+        let tables = policy.as_deref().and_then(|policy| policy.tables());
+        match tables.and_then(|tables| tables.team_of(tenant.0)) {
+            Some(team) => format!("the tenant of the team {team}"),
+            None => "the common tenant".to_owned(),
+        }
+    }
+
+    /// Devices of other tenants whose ids are levels of a topic, where the own tenant has no device
+    /// or user of that name.
+    fn devices_elsewhere(&self, own: TenantId, topic: &str) -> Vec<DeviceElsewhere> {
+        let policy = self.policy();
+        let Some(tables) = policy.as_deref().and_then(|policy| policy.tables()) else {
+            return Vec::new();
+        };
+        let mut found = Vec::new();
+        for level in topic.split('/').take(LEVELS_MAX) {
+            if level.is_empty() || tables.known(own.0, level).is_some() {
+                continue;
+            }
+            let tenants = self.other_tenants(own).into_iter();
+            let mut tenants = tenants.filter(|tenant| tables.is_device(tenant.0, level));
+            found.extend(tenants.next().map(|tenant| DeviceElsewhere {
+                id: level.to_owned(),
+                tenant: self.tenant_in_words(tenant),
+            }));
+        }
+        found
+    }
+
     /// The command that asks about a connected client of another tenant with this Client
     /// Identifier; none where there is none, or the caller sees one team alone.
     pub(super) async fn client_elsewhere(

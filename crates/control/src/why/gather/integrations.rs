@@ -132,6 +132,7 @@ impl Control {
             handle,
             state,
             filters,
+            brings,
             age_max_secs,
             ..
         } = examined;
@@ -147,6 +148,7 @@ impl Control {
             has_messages: state.clients_waiting.iter().any(|one| one == client_id),
             waiting: state.lag,
             filters: filters.iter().map(ToString::to_string).collect(),
+            brings: brings.iter().map(ToString::to_string).collect(),
             show_command: command("show"),
             command: command("test"),
             dead_letters: 0,

@@ -1,6 +1,7 @@
 //! Where the facts come from.
 //!
 //! * `identity`: who a client is
+//! * `elsewhere`: what other tenants have
 //! * `integrations`: integrations, and the sessions and dead letters of one
 //! * `meant`: whom a name means
 //! * `named_in_topic`: other clients that a topic names
@@ -265,10 +266,9 @@ impl Control {
         let refused_publishes = self.recently_refused(question, (client_id, user.as_deref()), &own);
         let unmatched = self.recently_unmatched(telemetry, tenant).await?;
         let own_publishers = self.publishers_of(tenant, user.as_deref(), &unmatched);
-        let unmatched_in_common = match question.sees_node && tenant != TenantId(0) {
-            true => self.recently_unmatched(telemetry, TenantId(0)).await?,
-            false => Vec::new(),
-        };
+        let elsewhere = self.elsewhere(telemetry, question).await?;
+        let meant = self.meant_by_rules(&actor, &runs).await?;
+        let other_sessions = self.other_sessions(who, session.as_ref()).await?;
         let unreadable = self.unreadable(who, &own, &unmatched).await?;
         let forbidden = runs.iter().map(|run| &run.last).chain(&refused_publishes);
         let permitted_now = self.permitted_now(tenant, forbidden).await?;
@@ -282,6 +282,13 @@ impl Control {
             deleted: None,
             spent: None,
             replaced_ms: None,
+            no_credential: None,
+            removed: None,
+            type_change: None,
+            joined: Vec::new(),
+            firmware_asked: None,
+            no_api_role: None,
+            before_joining: Vec::new(),
             by_certificate: policy.is_some_and(|policy| {
                 policy.takes_certificate_of(Realm::of_tenant(tenant), &question.name)
             }),
@@ -313,7 +320,10 @@ impl Control {
             near: topic.near,
             unmatched,
             own_publishers,
-            unmatched_in_common,
+            elsewhere,
+            meant,
+            other_sessions,
+            token_shown_by: self.journal.token_shown_by(tenant, client_id),
             unreadable,
             refused_publishes,
             listeners: self.info.listeners.clone(),

@@ -322,6 +322,34 @@ impl Control {
         Ok(permitted)
     }
 
+    /// Rules that permit with the client's own name what rules forbade, by the number of the entry
+    /// that says so.
+    pub(super) async fn meant_by_rules(
+        &self,
+        who: &Actor<'_>,
+        runs: &[Run],
+    ) -> Result<Vec<(u64, Meant)>, ControlError> {
+        let mut found = Vec::new();
+        for entry in runs.iter().map(|run| &run.last) {
+            let Some(action) = action_forbidden(entry) else {
+                continue;
+            };
+            let client_id = &*entry.client_id;
+            let session = self.session_rules(who.tenant, client_id).await?;
+            let user = entry.user_name.as_deref().or(who.user);
+            let user = user.unwrap_or(client_id);
+            let names = Names {
+                client_id,
+                user_name: user,
+            };
+            let topic = in_place_of_wildcards(entry.topic.as_deref().unwrap_or_default());
+            let rules = self.rules_of(who.tenant, session.as_ref(), user);
+            let meant = rules.and_then(|rules| meant(&rules, names, action, &topic));
+            found.extend(meant.map(|meant| (entry.seq, meant)));
+        }
+        Ok(found)
+    }
+
     /// Those of the session, else those of the tables and files.
     fn rules_of(
         &self,
@@ -349,6 +377,17 @@ fn action_forbidden(entry: &Entry) -> Option<Actions> {
         EventKind::Dropped | EventKind::MessagesLost => Some(Actions::RECEIVE),
         _ => None,
     }
+}
+
+/// A Topic Name that a Topic Filter, which may be one of a Shared Subscription, matches.
+fn in_place_of_wildcards(filter: &str) -> String {
+    let own = SubscriptionFilter::parse(filter).map(|parsed| parsed.filter.as_str());
+    let own = own.unwrap_or(filter);
+    let levels = own.split('/').map(|level| match level {
+        "+" | "#" => "_",
+        level => level,
+    });
+    levels.collect::<Vec<&str>>().join("/")
 }
 
 /// The rule that permits an action on this topic of another name.

@@ -2,6 +2,7 @@
 
 mod commands;
 mod door;
+mod more;
 mod named;
 mod parts;
 mod session;

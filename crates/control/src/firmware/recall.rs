@@ -1,0 +1,38 @@
+//! Firmware that a device asked for by MQTT and did not get, for who asks why it does not work.
+
+use martlet_registry::Visibility;
+
+use super::FirmwareStore;
+use crate::control::Control;
+use crate::text::typed;
+use crate::why::facts::{Facts, FirmwareAsked};
+
+impl FirmwareStore {
+    /// Adds it. `team`: the caller sees firmware of this team alone. Where the tables cannot be
+    /// read, health says so, and the rest is told.
+    pub async fn complete(&self, control: &Control, team: Option<&str>, facts: &mut Facts) {
+        let (tenant, device) = (facts.question.tenant, &*facts.question.name);
+        let Some(refused) = self.refused.of((tenant.0, device)) else {
+            return;
+        };
+        let (name, version) = (refused.name.clone(), refused.version.clone());
+        let found = self.show(Visibility::of(team), name, version).await.ok();
+        let of_type = found.map(|found| found.device_type);
+        let command = match &of_type {
+            Some(of_type) => {
+                let arguments = format!("--type {} {}", typed(of_type), typed(device));
+                control.command_of_tenant("device set", tenant, &arguments)
+            }
+            None => {
+                let list = control.command_with_options("firmware ls", "");
+                list.trim_end().to_owned()
+            }
+        };
+        facts.firmware_asked = Some(FirmwareAsked {
+            at_ms: refused.at_ms,
+            firmware: format!("{} {}", refused.name, refused.version),
+            of_type,
+            command,
+        });
+    }
+}

@@ -1,0 +1,205 @@
+//! What the audit log knows of a name of which is asked why it does not work: that what had it was
+//! removed, that the type of the device was changed, and which groups it joined or left.
+
+use martlet_broker::TenantId;
+use martlet_registry::{AuditEntry, AuditFilter, PageRequest, Visibility};
+use serde_json::Value;
+
+use super::SharedRegistry;
+use crate::text::typed;
+use crate::wall_clock::{now_signed_ms, unsigned};
+use crate::why::facts::{Facts, GroupMissing, Joined, Removed, TypeChange};
+
+/// Lines of the audit log of one action that are looked at.
+const LOOKED_AT: usize = 100;
+/// How long ago a device may have joined a group, or have got another type, milliseconds.
+const CHANGED_SINCE_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// What is removed by its name: the kind of object, the action, what it is in words, and the
+/// command that lists those that there are.
+const NAMED: [(&str, &str, &str, &str); 5] = [
+    ("rule", "rule.remove", "rule", "rule ls"),
+    ("webhook", "webhook.remove", "webhook", "integration ls"),
+    ("bridge", "bridge.remove", "bridge", "integration ls"),
+    ("secret", "secret.remove", "secret", "secret ls"),
+    ("firmware", "firmware.delete", "firmware", "firmware ls"),
+];
+
+/// What is removed by its id, and is asked about by its name.
+const WITH_ID: [(&str, &str, &str, &str); 4] = [
+    ("api_key", "api_key.revoke", "API key", "key ls"),
+    (
+        "provisioning_key",
+        "provisioning_key.revoke",
+        "provisioning key",
+        "provision ls",
+    ),
+    ("team_token", "team_token.revoke", "team token", "team ls"),
+    ("group", "group.remove", "group", "group ls"),
+];
+
+impl SharedRegistry {
+    /// Adds what was removed, if nothing of that name is there.
+    pub(super) async fn recall_removed(&self, visibility: &Visibility, facts: &mut Facts) {
+        let name = &*facts.question.name;
+        let (kind, own) = match name.split_once('/') {
+            Some((kind, own)) => (Some(kind), own),
+            None => (None, name),
+        };
+        let mut found: Option<(i64, Removed)> = None;
+        let by_name = NAMED
+            .iter()
+            .filter(|one| kind.is_none_or(|kind| kind == one.0));
+        let by_id = WITH_ID.iter().filter(|_| kind.is_none());
+        let all = by_name.map(|one| (one, true));
+        for ((object_kind, action, what, list), is_named) in
+            all.chain(by_id.map(|one| (one, false)))
+        {
+            let filter = AuditFilter {
+                action: Some((*action).to_owned()),
+                object_kind: Some((*object_kind).to_owned()),
+                object_id: is_named.then(|| own.to_owned()),
+                ..AuditFilter::default()
+            };
+            let is_it = |entry: &&AuditEntry| {
+                is_named || entry.entry.object_id == own || is_called(entry, own)
+            };
+            let lines = self.audit_lines(visibility, filter).await;
+            let Some(entry) = lines.iter().find(is_it) else {
+                continue;
+            };
+            let is_later = found.as_ref().is_none_or(|(at_ms, _)| entry.at_ms > *at_ms);
+            if is_later {
+                let removed = Removed {
+                    what: (*what).to_owned(),
+                    at_ms: unsigned(entry.at_ms),
+                    by: by_words(&entry.who),
+                    list: Some(
+                        self.control
+                            .command_with_options(list, "")
+                            .trim_end()
+                            .into(),
+                    ),
+                };
+                found = Some((entry.at_ms, removed));
+            }
+        }
+        facts.removed = found.map(|(_, removed)| removed);
+    }
+
+    /// Adds the last change of the type of a device, and the groups that it joined recently.
+    pub(super) async fn recall_changes(&self, visibility: &Visibility, facts: &mut Facts) {
+        let (device, tenant) = (facts.question.name.clone(), facts.question.tenant);
+        let filter = AuditFilter {
+            action: Some("device.change".to_owned()),
+            object_kind: Some("device".to_owned()),
+            object_id: Some(device.clone()),
+            from_ms: Some(now_signed_ms() - CHANGED_SINCE_MS),
+            ..AuditFilter::default()
+        };
+        let lines = self.audit_lines(visibility, filter).await;
+        facts.type_change = lines
+            .iter()
+            .find_map(|entry| self.type_change(tenant, &device, entry));
+        let filter = AuditFilter {
+            action: Some("group.join".to_owned()),
+            object_kind: Some("group".to_owned()),
+            from_ms: Some(now_signed_ms() - CHANGED_SINCE_MS),
+            ..AuditFilter::default()
+        };
+        for entry in self.audit_lines(visibility, filter).await {
+            let id = &entry.entry.object_id;
+            let is_known = facts.joined.iter().any(|joined| joined.id == *id);
+            if is_known || !names_device(&entry, &device) {
+                continue;
+            }
+            let (seen, wanted) = (visibility.clone(), id.clone());
+            let read = self.read(move |registry| {
+                Box::pin(async move { registry.group_named(&seen, &wanted).await })
+            });
+            let Ok(group) = read.await else { continue };
+            facts.joined.push(Joined {
+                id: group.id,
+                name: group.name,
+                at_ms: unsigned(entry.at_ms),
+            });
+        }
+    }
+
+    fn type_change(
+        &self,
+        tenant: TenantId,
+        device: &str,
+        entry: &AuditEntry,
+    ) -> Option<TypeChange> {
+        let changed: Value = serde_json::from_str(&entry.entry.changed).ok()?;
+        let [from, to] = changed.get("type")?.as_array()?.as_slice() else {
+            return None;
+        };
+        let (from, to) = (from.as_str()?, to.as_str()?);
+        let arguments = format!("--type {} {}", typed(from), typed(device));
+        Some(TypeChange {
+            from: from.to_owned(),
+            to: to.to_owned(),
+            at_ms: unsigned(entry.at_ms),
+            by: by_words(&entry.who),
+            command: Some(
+                self.control
+                    .command_of_tenant("device set", tenant, &arguments),
+            ),
+        })
+    }
+
+    /// Adds when a device left groups.
+    pub(super) async fn recall_left(&self, device: &str, groups: &mut [GroupMissing]) {
+        for group in groups {
+            let filter = AuditFilter {
+                action: Some("group.leave".to_owned()),
+                object_kind: Some("group".to_owned()),
+                object_id: Some(group.id.clone()),
+                ..AuditFilter::default()
+            };
+            let lines = self.audit_lines(&Visibility::All, filter).await;
+            let left = lines.iter().find(|entry| names_device(entry, device));
+            group.left_ms = left.map(|entry| unsigned(entry.at_ms));
+        }
+    }
+
+    /// Lines of the audit log, the newest first. Where they cannot be read, there are none.
+    async fn audit_lines(&self, visibility: &Visibility, filter: AuditFilter) -> Vec<AuditEntry> {
+        let (seen, page) = (visibility.clone(), PageRequest::first(LOOKED_AT));
+        let read = self.read(move |registry| {
+            Box::pin(async move { registry.audit_log(&seen, &filter, &page).await })
+        });
+        read.await.map_or_else(|_| Vec::new(), |page| page.items)
+    }
+}
+
+/// A line is about devices, and this is one of them.
+fn names_device(entry: &AuditEntry, device: &str) -> bool {
+    let changed: Option<Devices> = serde_json::from_str(&entry.entry.changed).ok();
+    changed.is_some_and(|changed| changed.devices.iter().any(|one| one == device))
+}
+
+/// The object of a line has this name.
+fn is_called(entry: &AuditEntry, name: &str) -> bool {
+    let changed: Option<Named> = serde_json::from_str(&entry.entry.changed).ok();
+    changed.is_some_and(|changed| changed.name == name)
+}
+
+/// A caller as the audit log has it, in words.
+fn by_words(who: &str) -> String {
+    who.replacen(':', " ", 1)
+}
+
+/// What a line says of devices that joined or left a group.
+#[derive(serde::Deserialize)]
+struct Devices {
+    devices: Vec<String>,
+}
+
+/// What a line says of the object that it is about.
+#[derive(serde::Deserialize)]
+struct Named {
+    name: String,
+}

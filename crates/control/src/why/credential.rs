@@ -1,0 +1,103 @@
+//! The credentials of a client: that it has none, or none any more, and that others show its own.
+
+use super::Finding;
+use super::facts::{Facts, Spent};
+use super::found::{Found, RECENT_MS, Weight};
+use crate::authentication::Standing;
+use crate::cause::Cause;
+use crate::journal::Run;
+use crate::rfc3339;
+
+/// What there is to find. `refused`: it was refused when it last came, and would be now.
+pub(super) fn credentials(facts: &Facts, refused: Option<&Run>, found: &mut Found) {
+    if let Some(spent) = &facts.spent
+        && (spent.has_certificate || !facts.by_certificate)
+        && !facts.by_team_token
+    {
+        found.push((Weight::Barred, none_left(spent)));
+    }
+    found.extend(never_had_one(facts, refused));
+    found.extend(token_shown_by_another(facts));
+}
+
+/// The device has no credential, and has come by no other way.
+fn never_had_one(facts: &Facts, refused: Option<&Run>) -> Option<(Weight, Finding)> {
+    let none = facts.no_credential.as_ref()?;
+    let is_by_others = facts.by_certificate || facts.by_team_token;
+    let was_let_in = facts.presence.is_some() || facts.session.is_some();
+    let is_for_that = refused.is_none_or(|run| run.cause == Some(Cause::WrongPassword));
+    // Of a device that others prove, it is not known.
+    if is_by_others || was_let_in || !is_for_that || facts.standing != Some(Standing::Known) {
+        return None;
+    }
+    let sentence = format!(
+        "the device {} has no credential, and never had one, so it cannot log in",
+        facts.question.name
+    );
+    let mut finding = Finding::new(Cause::NoCredentials, sentence).remedy("give it a credential");
+    finding.command.clone_from(&none.command);
+    if let Some(run) = refused {
+        (finding.since_ms, finding.count) = (Some(run.since_ms), Some(run.count));
+        finding.last_ms = Some(run.last.at_ms);
+    }
+    Some((Weight::Barred, finding))
+}
+
+/// The API has refused the user, who has no rights there.
+pub(super) fn no_api_role(facts: &Facts) -> Option<(Weight, Finding)> {
+    let none = facts.no_api_role.as_ref()?;
+    let sentence = format!(
+        "the user {} logged in to the API or the panel with the right password, and was refused: it \
+         has no role there (api_role is none, and none in a team)",
+        facts.question.name
+    );
+    let mut finding = Finding::new(Cause::ApiRefused, sentence)
+        .since(none.refused_ms)
+        .remedy("give it a role: viewer, operator or administrator")
+        .command(&none.command);
+    finding.last_ms = Some(none.refused_ms);
+    let weight = match facts.now_ms.saturating_sub(none.refused_ms) <= RECENT_MS {
+        true => Weight::Trouble,
+        false => Weight::Remark,
+    };
+    Some((weight, finding))
+}
+
+/// It has no valid credential left, so every login is refused.
+fn none_left(spent: &Spent) -> Finding {
+    let at = rfc3339::in_words(spent.last_ms);
+    let ended = match (spent.all_revoked, spent.all_expired) {
+        (true, _) => "were revoked",
+        (_, true) => "have expired",
+        _ => "were revoked or have expired",
+    };
+    let sentence = match (spent.count, spent.all_revoked) {
+        (1, true) => format!("its only credential was revoked on {at}"),
+        (1, false) => format!("its only credential expired on {at}"),
+        (count, _) => format!("all {count} of its credentials {ended}, the last on {at}"),
+    };
+    let mut finding = Finding::new(Cause::CredentialExpired, sentence).since(spent.last_ms);
+    finding.command.clone_from(&spent.command);
+    finding.remedy("give it another credential")
+}
+
+/// Another client was refused because its token is for this one.
+fn token_shown_by_another(facts: &Facts) -> Option<(Weight, Finding)> {
+    let shown = facts.token_shown_by.iter().rev();
+    let is_recent = |at_ms: u64| facts.now_ms.saturating_sub(at_ms) <= RECENT_MS;
+    let last = shown.clone().find(|entry| is_recent(entry.at_ms))?;
+    let (other, own) = (&last.client_id, &facts.client_id);
+    let of_other = shown.filter(|entry| entry.client_id == *other);
+    let sentence = format!(
+        "the client {other} was refused, because its token is for the Client Identifier {own}"
+    );
+    let mut finding = Finding::new(Cause::TokenBad, sentence);
+    finding.count = Some(of_other.clone().count() as u64);
+    finding.since_ms = of_other.map(|entry| entry.at_ms).min();
+    finding.last_ms = Some(last.at_ms);
+    let remedy = format!(
+        "if {other} is this client, set its Client Identifier to {own}; else give {other} a token of \
+         its own"
+    );
+    Some((Weight::Out, finding.remedy(remedy)))
+}

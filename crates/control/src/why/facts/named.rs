@@ -1,0 +1,159 @@
+//! Rollouts, rules about messages and firmware.
+
+use super::Integration;
+
+/// A rollout of firmware, as far as it concerns a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceRollout {
+    /// Its id.
+    pub id: String,
+    /// Name and version of the firmware.
+    pub firmware: String,
+    /// Why the device has not installed it.
+    pub stuck: DeviceStuck,
+    /// The same in words.
+    pub why: String,
+    /// Since when the device is in its state, milliseconds since the Unix epoch.
+    pub since_ms: u64,
+    /// When the rollout ended, likewise; 0: it has not.
+    pub ended_ms: u64,
+    /// The command that starts or resumes the rollout, or shows its devices.
+    pub command: String,
+}
+
+/// Why a device has not installed the firmware of a rollout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceStuck {
+    /// The rollout has not been started.
+    NotStarted,
+    /// The rollout is paused.
+    Paused,
+    /// Its turn has not come, or it is at work.
+    InTurn,
+    /// It is not connected.
+    Absent,
+    /// It is not subscribed to the topic of its commands, or with QoS 0.
+    NotSubscribed,
+    /// It has not answered.
+    NoAnswer,
+    /// Nothing was heard of it for as long as the gate says.
+    Silent,
+    /// It has failed.
+    Failed,
+    /// The firmware is for another type of devices.
+    WrongType,
+    /// It was disabled.
+    Disabled,
+    /// The rollout was aborted or has ended, or the device's command was cancelled.
+    Cancelled,
+    /// It has the version.
+    HasVersion,
+}
+
+/// A rollout that was asked about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RolloutAsked {
+    /// Its id.
+    pub id: String,
+    /// Name and version of the firmware.
+    pub firmware: String,
+    /// How it is.
+    pub standing: RolloutStanding,
+    /// How many of its devices are in which state, in words.
+    pub devices: String,
+    /// Devices that failed or are silent.
+    pub troubled: u64,
+    /// A device that was skipped though it does not have the version, and why.
+    pub skipped: Option<(String, String)>,
+    /// The command that comes first so that it goes on.
+    pub go_on: String,
+    /// The command that lists its devices, and why each is stuck.
+    pub list: String,
+}
+
+/// How a rollout is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RolloutStanding {
+    /// It has not been started.
+    Planned,
+    /// Its waves begin as the gate permits.
+    Running,
+    /// It is paused, for this reason.
+    Paused(&'static str),
+    /// It has ended, with success.
+    Succeeded,
+    /// Somebody has aborted it.
+    Aborted,
+    /// It has ended without, as this word says.
+    Ended(&'static str),
+}
+
+/// Firmware that a device asked for by MQTT.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FirmwareAsked {
+    /// When, milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// Its name and version.
+    pub firmware: String,
+    /// The type of devices that it is for; none: there is no such firmware, or the caller does not
+    /// see it.
+    pub of_type: Option<String>,
+    /// The command that gives the device that type, or lists the firmware that there is.
+    pub command: String,
+}
+
+/// An alarm that a rule raises.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RuleAlarm {
+    /// Its name.
+    pub name: String,
+    /// What it is about.
+    pub subject: String,
+    /// When it was raised, milliseconds since the Unix epoch.
+    pub raised_ms: u64,
+    /// Until when it is shelved, likewise; none: it is not.
+    pub shelved_until_ms: Option<u64>,
+    /// Who shelved or acknowledged it; empty: nobody.
+    pub by: String,
+    /// The command that ends the silence of one that is shelved, or clears it.
+    pub command: String,
+}
+
+/// A rule about messages that was asked about.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RuleAsked {
+    /// Its name.
+    pub name: String,
+    /// Its Topic Filters; none: it looks at telemetry or events.
+    pub topics: Vec<String>,
+    /// It is switched on.
+    pub is_on: bool,
+    /// The node evaluates it.
+    pub is_in_force: bool,
+    /// The configuration has it, else the tables.
+    pub is_configured: bool,
+    /// Messages that it has looked at since the start.
+    pub messages: u64,
+    /// Those for which its condition was true.
+    pub matched: u64,
+    /// Those in which a member is missing that its condition needs.
+    pub missing: u64,
+    /// Those of another device than it looks at.
+    pub other_device: u64,
+    /// The devices whose messages it looks at, in words; none: all of them.
+    pub devices: Option<String>,
+    /// How often it has failed.
+    pub errors: u64,
+    /// The last error.
+    pub last_error: Option<String>,
+    /// The webhooks that it acts on, those of its own and others.
+    pub webhooks: Vec<Integration>,
+    /// Integrations that take what it publishes, or the alarms that it raises.
+    pub takers: Vec<Integration>,
+    /// Alarms that it has raised and that are not cleared.
+    pub alarms: Vec<RuleAlarm>,
+    /// The command that switches it on.
+    pub switch_on: String,
+    /// The command that shows it.
+    pub show: String,
+}

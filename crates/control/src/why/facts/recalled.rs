@@ -1,0 +1,150 @@
+//! What the tables and their audit log have of a client, device or other name.
+
+use crate::journal::WordedRemedy;
+
+/// Somebody who is not in the tables any more.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Deleted {
+    /// The user of the client, if it has another name than was asked about.
+    pub user: Option<String>,
+    /// Since when, milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// The command that brings it back, or its team; none: it is gone for good.
+    pub command: Option<String>,
+    /// Its team was deleted too, and is restored first.
+    pub team: Option<GoneTeam>,
+}
+
+/// A deleted team of a name that is not in the tables any more.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GoneTeam {
+    /// Its name.
+    pub name: String,
+    /// Its members were deleted with it, and come back with it.
+    pub brings_back: bool,
+}
+
+/// What keeps a client out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Banned {
+    /// What is banned, why, and until when.
+    pub why: String,
+    /// The command that lifts it.
+    pub command: Option<String>,
+}
+
+/// A device's credentials, all of which are revoked or have expired.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// Number of them.
+    pub count: usize,
+    /// All were revoked.
+    pub all_revoked: bool,
+    /// None was.
+    pub all_expired: bool,
+    /// When the last of them ended, milliseconds since the Unix epoch.
+    pub last_ms: u64,
+    /// One is, or was, a certificate: then no other certificate will do.
+    pub has_certificate: bool,
+    /// The command that gives it another.
+    pub command: Option<String>,
+}
+
+/// A device that counts as inactive, because it has published nothing for longer than its type
+/// permits.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inactive {
+    /// When it published last, milliseconds since the Unix epoch.
+    pub last_message_ms: u64,
+    /// Since when it counts as inactive, likewise.
+    pub since_ms: u64,
+    /// Its type.
+    pub device_type: String,
+    /// After how many seconds without a message devices of that type are inactive.
+    pub after_secs: u32,
+}
+
+/// A group that a device is not in, and whose rules permit what the device lacks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GroupMissing {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// The command that adds the device to it: that of the finding which it is about.
+    pub command: Option<String>,
+    /// When the device left the group, milliseconds since the Unix epoch; none: that is not known.
+    pub left_ms: Option<u64>,
+}
+
+/// A device that has no credential, and never had one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NoCredential {
+    /// The command that gives it one.
+    pub command: Option<String>,
+}
+
+/// A user without rights in the API and the panel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NoApiRole {
+    /// When the API last refused it for that, milliseconds since the Unix epoch.
+    pub refused_ms: u64,
+    /// The command that gives it some.
+    pub command: String,
+}
+
+/// Something of the name that was asked about, and that was removed from the tables.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// What it was, in words: `rule`.
+    pub what: String,
+    /// When, milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// The caller that removed it, as the audit log has it.
+    pub by: String,
+    /// The command that lists those that there are.
+    pub list: Option<String>,
+}
+
+/// The last change of the type of a device.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TypeChange {
+    /// The type that it had.
+    pub from: String,
+    /// The type that it has.
+    pub to: String,
+    /// When, milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// The caller that changed it, as the audit log has it.
+    pub by: String,
+    /// The command that gives it the former type.
+    pub command: Option<String>,
+}
+
+/// A group that a device joined recently.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Joined {
+    /// Id of the group.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// When, milliseconds since the Unix epoch.
+    pub at_ms: u64,
+}
+
+/// A command or rollout for the devices of a group, from before a device joined that group.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BeforeJoining {
+    /// What it is, in words.
+    pub what: String,
+    /// It is a rollout, else a command.
+    pub is_rollout: bool,
+    /// Name of the group.
+    pub group: String,
+    /// When it was made, milliseconds since the Unix epoch.
+    pub made_ms: u64,
+    /// When the device joined the group, likewise.
+    pub joined_ms: u64,
+    /// What to do about it.
+    pub worded: WordedRemedy,
+}

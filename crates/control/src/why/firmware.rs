@@ -1,0 +1,36 @@
+//! Firmware that a device asked for by MQTT and did not get.
+
+use super::Finding;
+use super::facts::Facts;
+use super::found::{RECENT_MS, Weight};
+use crate::cause::Cause;
+
+/// What there is to find.
+pub(super) fn asked_for(facts: &Facts) -> Option<(Weight, Finding)> {
+    let asked = facts.firmware_asked.as_ref()?;
+    let firmware = &asked.firmware;
+    let (sentence, remedy) = match &asked.of_type {
+        Some(of_type) => (
+            format!(
+                "it asked for the firmware {firmware} by MQTT, which is for devices of the type \
+                 {of_type}, and it is of another type or team"
+            ),
+            "have it ask for firmware of its own type, or correct its type",
+        ),
+        None => (
+            format!(
+                "it asked for the firmware {firmware} by MQTT, and there is none of that name \
+                     and version for it"
+            ),
+            "have it ask for firmware that there is; to list it, run",
+        ),
+    };
+    let mut finding = Finding::new(Cause::FirmwareRefused, sentence).since(asked.at_ms);
+    finding.last_ms = Some(asked.at_ms);
+    let weight = match facts.now_ms.saturating_sub(asked.at_ms) <= RECENT_MS {
+        _ if facts.question.topic.is_some() => Weight::Aside,
+        true => Weight::Trouble,
+        false => Weight::Remark,
+    };
+    Some((weight, finding.remedy(remedy).command(&asked.command)))
+}

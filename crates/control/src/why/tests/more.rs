@@ -1,0 +1,163 @@
+//! Other sessions of a user, changes of types, devices without a credential, bridges and alarms.
+
+use martlet_broker::{EventKind, RefusalCause};
+
+use super::{NOW, connected, expect, facts, run};
+use crate::authentication::Standing;
+use crate::cause::Cause;
+use crate::why::facts::{
+    Facts, Integration, NoCredential, OtherSession, RuleAlarm, RuleAsked, Session, Subscriber,
+    TypeChange,
+};
+use crate::why::{State, judge};
+
+#[test]
+fn messages_wait_in_a_session_whose_place_the_client_took() {
+    let mut facts = facts(None);
+    facts.session = Some(Session {
+        since_ms: Some(NOW - 10_000),
+        subscriptions: vec![("t/1".to_owned(), 1)],
+        ..connected()
+    });
+    let other = |left_ms, filter: &str| OtherSession {
+        client_id: "d0".to_owned(),
+        queued: 2,
+        left_ms: Some(left_ms),
+        filters: vec![filter.to_owned()],
+    };
+    facts.other_sessions = vec![other(NOW - 60_000, "t/1")];
+    let said = "2 messages wait in the session d0 of the same user";
+    expect(&judge(&facts), Cause::OtherSession, State::Connected, said);
+    // Another program of the user, which went later or is subscribed to something else.
+    for other in [other(NOW - 1_000, "t/1"), other(NOW - 60_000, "t/2")] {
+        facts.other_sessions = vec![other];
+        assert_eq!(judge(&facts).finding.cause, Cause::NothingWrong);
+    }
+}
+
+#[test]
+fn what_was_refused_before_the_type_was_changed_is_not_for_that() {
+    let mut facts = facts(None);
+    facts.session = Some(connected());
+    let mut refused = run(
+        EventKind::PublishRefused,
+        "Not authorized",
+        (RefusalCause::Forbidden, "no rule"),
+        1,
+        5_000,
+    );
+    refused.last.topic = Some("old/d1".to_owned());
+    facts.runs = vec![refused];
+    let change = |ago_ms| TypeChange {
+        from: "old".to_owned(),
+        to: "new".to_owned(),
+        at_ms: NOW - ago_ms,
+        by: "user ann".to_owned(),
+        command: Some("martlet device set --type old d1".to_owned()),
+    };
+    facts.type_change = Some(change(60_000));
+    let diagnosis = judge(&facts);
+    let said = "its type was changed from old to new on";
+    expect(&diagnosis, Cause::NotPermitted, State::Connected, said);
+    assert!(
+        diagnosis
+            .finding
+            .command
+            .is_some_and(|line| line.contains("--type old"))
+    );
+    facts.type_change = Some(change(1_000));
+    assert!(!judge(&facts).finding.sentence.contains("its type"));
+}
+
+#[test]
+fn a_device_without_a_credential_may_come_by_other_ways() {
+    let bare = Facts {
+        known_as: Some("device".to_owned()),
+        standing: Some(Standing::Known),
+        no_credential: Some(NoCredential::default()),
+        ..facts(None)
+    };
+    let said = "the device d1 has no credential";
+    expect(&judge(&bare), Cause::NoCredentials, State::NeverSeen, said);
+    let by_certificate = Facts {
+        by_certificate: true,
+        ..bare.clone()
+    };
+    let by_team_token = Facts {
+        by_team_token: true,
+        ..bare
+    };
+    for facts in [by_certificate, by_team_token] {
+        assert_ne!(judge(&facts).finding.cause, Cause::NoCredentials);
+    }
+}
+
+fn bridge(takes_topic: bool, brings: &[&str]) -> Facts {
+    Facts {
+        integrations: vec![Integration {
+            name: "bridge/up".to_owned(),
+            is_own: true,
+            takes_topic,
+            brings: brings.iter().map(ToString::to_string).collect(),
+            ..Integration::default()
+        }],
+        subscribers: Some(Vec::new()),
+        ..facts(Some("up/1"))
+    }
+}
+
+#[test]
+fn a_bridge_carries_a_topic_the_other_way() {
+    let diagnosis = judge(&bridge(false, &["up/#"]));
+    assert!(
+        diagnosis
+            .finding
+            .sentence
+            .contains("(direction in), and sends none")
+    );
+    // Who is not waited for here goes out.
+    let mut out = bridge(true, &[]);
+    assert_eq!(judge(&out).finding.cause, Cause::NothingWrong);
+    out.subscribers = Some(vec![Subscriber {
+        client_id: "here".to_owned(),
+        filter: "up/1".to_owned(),
+        qos: 1,
+        connected: true,
+        drops: Vec::new(),
+        backlog: None,
+    }]);
+    assert!(
+        judge(&out)
+            .finding
+            .sentence
+            .contains("(direction out), and brings none")
+    );
+    out.integrations[0].brings = vec!["up/#".to_owned()];
+    assert_eq!(judge(&out).finding.cause, Cause::NothingWrong);
+}
+
+#[test]
+fn an_alarm_that_was_raised_once_is_no_fault() {
+    let alarm = RuleAlarm {
+        name: "hot".to_owned(),
+        subject: "d7".to_owned(),
+        raised_ms: NOW - 5_000,
+        ..RuleAlarm::default()
+    };
+    let mut facts = facts(None);
+    facts.rule_asked = Some(RuleAsked {
+        name: "hot".to_owned(),
+        is_on: true,
+        is_in_force: true,
+        messages: 1,
+        matched: 1,
+        alarms: vec![alarm],
+        ..RuleAsked::default()
+    });
+    assert!(!judge(&facts).wrong);
+    if let Some(rule) = &mut facts.rule_asked {
+        rule.matched = 2;
+    }
+    let said = "is active since";
+    expect(&judge(&facts), Cause::AlarmSilent, State::NoClient, said);
+}

@@ -1,0 +1,41 @@
+//! A device whose type was changed: its rights, and the topics of its commands, are those of
+//! another type since.
+
+use super::Finding;
+use super::facts::Facts;
+use super::found::Found;
+use crate::cause::Cause;
+use crate::rfc3339;
+
+/// Adds to what the device may not do, or does not get, since its type was changed.
+pub(super) fn with_type_change(facts: &Facts, found: &mut Found) {
+    let Some(change) = &facts.type_change else {
+        return;
+    };
+    let is_since = |finding: &Finding| {
+        let last_ms = finding.last_ms.or(finding.since_ms);
+        last_ms.is_none_or(|ms| ms >= change.at_ms)
+    };
+    for (_, finding) in found.iter_mut().filter(|(_, finding)| is_since(finding)) {
+        let is_of_rights = matches!(finding.cause, Cause::NotPermitted | Cause::WrongTopic);
+        let is_of_topics = matches!(
+            finding.cause,
+            Cause::CommandWaits | Cause::RolloutWaits | Cause::NotSubscribed
+        );
+        if !is_of_rights && !is_of_topics {
+            continue;
+        }
+        let (from, to, by) = (&change.from, &change.to, &change.by);
+        finding.sentence.push_str(&format!(
+            "; its type was changed from {from} to {to} on {} by {by}, whose rules and topics \
+             differ",
+            rfc3339::in_words(change.at_ms)
+        ));
+        if is_of_rights && finding.remedy.is_some() {
+            finding.remedy = Some(format!(
+                "have the device use the topics of the type {to}, or give it the type {from} again"
+            ));
+            finding.command.clone_from(&change.command);
+        }
+    }
+}
