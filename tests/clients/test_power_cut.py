@@ -184,17 +184,31 @@ def test_what_was_acknowledged_is_there_after_a_power_cut(library, tmp_path):
     assert "damaged" not in log
 
 
+# `store` is in `data`, which is in `new`, which is in `disk`; the node makes the first three.
 @pytest.mark.parametrize(
-    "ignored", [("FORGET_SYNC", "no"), ("FORGET_SYNC_DIR", "store"), ("FORGET_SYNC_DIR", "above")]
+    "ignored", [("FORGET_SYNC", "no"), *(("FORGET_SYNC_DIR", name) for name in ("store", "data", "new", "disk"))]
 )
 def test_a_sync_that_does_nothing_is_found(library, tmp_path, ignored):
-    """The test above bites: it fails where files, or names, are not synced."""
+    """The test above bites: it fails where files, or the names in one directory, are not synced."""
     try:
         missing, _ = lose_power(library, tmp_path, **dict([ignored]))
     except RuntimeError:
         # The store does not even open.
         return
     assert missing
+
+
+def test_the_names_of_new_directories_are_synced_before_anything_in_them(library, tmp_path):
+    """Others sync some of these directories too, later: only the first sync in the store tells."""
+    disk = Disk(tmp_path, library)
+    data = disk.root / "new" / "data"
+    with martlet_process.Node(data_dir=data, log_path=tmp_path / "log", variables=disk.variables):
+        notes = [line.split() for line in disk.notes.read_text().splitlines()]
+    first = next(at for at, note in enumerate(notes) if note[0] == "s" or note[:2] == ["d", str(data / "store")])
+    for made in (disk.root / "new", data, data / "store"):
+        begun = notes.index(["m", str(made)])
+        synced = [at for at, note in enumerate(notes) if note[:2] == ["d", str(made.parent)] and int(note[2]) > begun]
+        assert synced and synced[0] < first, f"{made.parent} is not synced in time:\n{notes[:first + 1]}"
 
 
 def lose_power_of_telemetry(library, place, **variables):
