@@ -60,10 +60,10 @@ def pytest_runtest_call(item):
     """What `martlet why` advised in a test that has passed was tried in it, see why_faults.py."""
     faults = sys.modules.get("why_faults")
     if faults:
-        faults.NOT_RUN.clear()
+        faults.Commands.begin()
     outcome = yield
     if faults:
-        faults.all_were_run()
+        faults.Commands.check()
     return outcome
 
 

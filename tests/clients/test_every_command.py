@@ -312,6 +312,12 @@ def test_no_command_that_prints_aborts_where_nobody_reads(everything):
     assert not wrong, "\n".join(map(str, wrong))
 
 
+def test_no_help_aborts_where_nobody_reads(known):
+    for name in known:
+        done = into_nothing([*name.split(), "--help"])
+        assert (done.returncode, done.stderr) == (0, ""), (name, done)
+
+
 def test_no_command_that_follows_goes_on_where_nobody_reads(everything):
     over = threading.Event()
 

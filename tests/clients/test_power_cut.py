@@ -302,3 +302,17 @@ def test_a_sync_of_what_came_from_nats_that_does_nothing_is_found(library, tmp_p
     except RuntimeError:
         # The store does not even open.
         pass
+
+
+def test_the_names_of_directories_that_init_makes_are_synced(library, tmp_path):
+    disk = Disk(tmp_path, library)
+    directory = disk.root / "plant"
+    done = subprocess.run([martlet_process.binary(), "init", str(directory)], capture_output=True, text=True,
+                          env={**martlet_process.environment(), **disk.variables})
+    assert done.returncode == 0, done.stderr
+    notes = [line.split() for line in disk.notes.read_text().splitlines()]
+    made = [pathlib.Path(note[1]) for note in notes if note[0] == "m"]
+    assert directory in made and any(path.parent == directory for path in made)
+    for path in made:
+        begun = notes.index(["m", str(path)])
+        assert any(note[:2] == ["d", str(path.parent)] and int(note[2]) > begun for note in notes), f"{path} is not synced"

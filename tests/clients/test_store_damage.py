@@ -81,7 +81,7 @@ def test_health_and_why_tell_it_once_the_session_comes(damaged):
         # At once, since nobody may ever come for it.
         assert warned("The store was found damaged at the start"), martlet(damaged, "health").stdout
         with Client(node, "meter", **LASTS) as meter:
-            assert [meter.receive_payload() for _ in range(2)] == [b"the first one", b"the third one"]
+            assert [meter.receive_payload() for _ in range(2)] == ["the first one", "the third one"]
             until(lambda: warned("could not be read back"), "health tells it")
             [warning] = warned("could not be read back")
             assert warning.startswith("1 message could") and "martlet store check" in warning

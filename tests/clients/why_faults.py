@@ -21,15 +21,20 @@ WRONG = 3
 KEPT = {"clean": False, "properties": properties("CONNECT", SessionExpiryInterval=600)}
 
 
-# Commands of headlines that a test has been told and has not run, see `all_were_run`.
-NOT_RUN = []
+class Commands:
+    """Each command that a headline has printed in a test was run in it, as it is printed: an advice that nobody follows may
+    be wrong. conftest.py calls this."""
 
+    told, ran = [], set()
 
-def all_were_run():
-    """Called when a test has passed: each command that a headline has printed in it was run as it is printed. An advice
-    that is not followed may be wrong."""
-    left, NOT_RUN[:] = list(NOT_RUN), []
-    assert not left, "commands of headlines that were not run by node.bash(answer):\n" + "\n".join(left)
+    @classmethod
+    def begin(cls):
+        cls.told, cls.ran = [], set()
+
+    @classmethod
+    def check(cls):
+        left = [command for command in cls.told if command not in cls.ran]
+        assert not left, "commands of headlines that were not run by node.bash(answer):\n" + "\n".join(left)
 
 
 class Faults:
@@ -95,8 +100,8 @@ class Faults:
         printed = martlet_process.run("why", *arguments, "--data-dir", str(self.place.path)).stdout
         assert answer["wrong"] and said in printed.splitlines()[0], printed
         assert answer.get("command", "") in printed and answer.get("remedy", "") in printed, printed
-        if "command" in answer and answer["command"] not in NOT_RUN:
-            NOT_RUN.append(answer["command"])
+        if "command" in answer:
+            Commands.told.append(answer["command"])
         return answer
 
     def over(self, *arguments, within=DEADLINE_SECS):
@@ -113,8 +118,7 @@ class Faults:
             path.mkdir()
             (path / "martlet").symlink_to(martlet_process.binary())
         assert "command" in answer, json.dumps(answer, indent=1)
-        if answer["command"] in NOT_RUN:
-            NOT_RUN.remove(answer["command"])
+        Commands.ran.add(answer["command"])
         environment = martlet_process.environment()
         done = subprocess.run(["bash", "-c", answer["command"]], input=given, capture_output=True, text=True,
                               timeout=20, env={**environment, "PATH": f"{path}:{environment['PATH']}"})
