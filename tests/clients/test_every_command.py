@@ -53,17 +53,20 @@ CHANGING = """
 client kick c4; client forget c4; session rm c2; retained rm r/1; log level info; trace c1; trace stop c1; reload
 user add ann; user set ann --role administrator; user passwd ann; user rm ann; user restore ann
 device add d2; device set d2 --description pump; device rotate d2; device import @devices.csv; device rm d2; device restore d2
-device type add pumps --rule 'topic read a/#'; device type allow pumps a/#; device type deny pumps b/#; device type remove pumps a/#; device type rm pumps
+device type add pumps --rule 'topic read a/#'; device type allow pumps a/#
+device type deny pumps b/#; device type remove pumps a/#; device type rm pumps
 firmware add pump 2 @messages; firmware rm pump 2; rollout start pump 1 --type device --plan; rollout resume @rollout
 rollout pause @rollout; rollout retry @rollout; rollout abort @rollout; group add g2; group member add g2 d1
 group member rm g2 d1; group rm g2; command send blink -d d1 --id k2; command retry k2 -d d1; command cancel k2 -d d1
 key add k2 --scope viewer; key rm @key; team add t2; team member set t2 alice --role viewer; team member rm t2 alice
 team token add t2 token; team token rm t1 @token; team token restore t1 @token; team rm t2; team restore t2
-ban add client-id worse; ban rm client-id worse; alarm ack @alarm; alarm shelve @alarm; alarm unshelve @alarm; alarm clear @alarm
+ban add client-id worse; ban rm client-id worse; alarm ack @alarm; alarm shelve @alarm; alarm unshelve @alarm
+alarm clear @alarm
 rule add cold @rule; rule off cold; rule on cold; rule rm cold; lockout rm eve; integration pause webhook/crm
 integration resume webhook/crm; integration skip webhook/crm; integration drain webhook/crm
 integration dead-letter send webhook/crm 1; integration dead-letter rm webhook/crm --all; secret set s2 --file @value; secret rm s2
-provision add p2; provision rm @provision; role add r2 --rule 'topic read a/#'; role allow r2 a/#; role deny r2 b/#; role remove r2 a/#; role rm r2
+provision add p2; provision rm @provision; role add r2 --rule 'topic read a/#'
+role allow r2 a/#; role deny r2 b/#; role remove r2 a/#; role rm r2
 import seed1 @seed1; import seed3 @seed3; import seed4 @seed4
 """
 CHANGING_FILES = """
