@@ -185,6 +185,7 @@ class Everything:
         self.file("martlet.toml", f"""
 [auth]
 lockout_failures = 1
+lockout_secs = 86400
 [topic_memory]
 filters = "#"
 [telemetry]
