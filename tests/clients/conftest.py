@@ -55,6 +55,18 @@ def variables(request):
     return {**KEYS, "MARTLET_REGISTRY__URL": request.getfixturevalue("postgres").new_database()}
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    """What `martlet why` advised in a test that has passed was tried in it, see why_faults.py."""
+    faults = sys.modules.get("why_faults")
+    if faults:
+        faults.Commands.begin()
+    outcome = yield
+    if faults:
+        faults.Commands.check()
+    return outcome
+
+
 @pytest.fixture
 def name(request):
     """A name that no other test uses, for topics and Client Identifiers."""

@@ -5,8 +5,7 @@
  * the registry and the shared memory of SQLite, which it makes anew, stay as they are.
  *
  * With FORGET_SYNC=no the syncs of files count for nothing, with FORGET_SYNC=/TEXT those of files that
- * have /TEXT in their path; with FORGET_SYNC_DIR=store those of directories `store`, with
- * FORGET_SYNC_DIR=above those of others.
+ * have /TEXT in their path; with FORGET_SYNC_DIR=NAME those of directories of that name.
  *
  *   w INODE OFFSET HEX   bytes that were there before a write
  *   s INODE NOTE         the file is synced: all writes noted before that note are durable
@@ -163,11 +162,10 @@ static int synced(int fd, int (*sync)(int)) {
     int is_directory = S_ISDIR(found.st_mode);
     const char *ignored = getenv(is_directory ? "FORGET_SYNC_DIR" : "FORGET_SYNC");
     const char *name = strrchr(path, '/');
-    const char *kind = name && strcmp(name, "/store") == 0 ? "store" : "above";
     pthread_mutex_lock(&lock);
     long upto = count;
     pthread_mutex_unlock(&lock);
-    if (ignored && strcmp(ignored, is_directory ? kind : "no") == 0)
+    if (ignored && strcmp(ignored, is_directory ? (name ? name + 1 : path) : "no") == 0)
         return 0;
     if (ignored && !is_directory && ignored[0] == '/' && strstr(path, ignored) != NULL)
         return 0;

@@ -17,21 +17,6 @@ from test_http_api import KEY, KEYS
 from test_operation import get
 from test_registry import DEADLINE_SECS, Place, martlet, place  # noqa: F401
 
-# Every command that prints something of a node that runs, and exits by itself.
-OF_RUNNING = [
-    ["status"], ["clients"], ["client", "ls"], ["client", "show", "c1"], ["session", "ls"], ["retained", "ls"],
-    ["retained", "get", "r/1"], ["health"], ["logs"], ["why", "c1"], ["top", "--once"], ["client", "subscriptions", "c1"],
-]
-# The same of its tables.
-OF_TABLES = [
-    ["user", "ls"], ["device", "ls"], ["device", "show", "d1"], ["device", "export"], ["device", "type", "ls"],
-    ["device", "type", "rules", "device"], ["group", "ls"], ["group", "show", "g1"], ["key", "ls"], ["team", "ls"],
-    ["team", "member", "ls", "t1"], ["ban", "ls"], ["provision", "ls"], ["audit"], ["role", "ls"],
-    ["role", "rules", "user"], ["config", "show"], ["config", "check"],
-]
-# And those that need no node.
-OTHERS = [["config", "reference"], ["completions", "bash"], ["version"], ["--help"], ["device", "--help"]]
-
 
 def run_into(stdout, command, stderr=subprocess.PIPE):
     return subprocess.run([martlet_process.binary(), *command], stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr,
@@ -64,28 +49,6 @@ def filled(tmp_path_factory):
                                "-V", "5", "-x", "60", "-E"], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         yield place
-
-
-def test_no_command_aborts_where_nobody_reads(filled, tmp_path):
-    authority = tmp_path / "certs"
-    martlet("cert", "ca", "--dir", authority)
-    acl = tmp_path / "acl"
-    acl.write_text("user alice\ntopic readwrite a/#\n")
-    at = ["--data-dir", str(filled.path)]
-    commands = [[*command, *at] for command in OF_RUNNING + OF_TABLES] + OTHERS
-    commands += [["acl", "explain", "alice", "publish", "a/b", "--acl-file", str(acl)], ["acl", "lint", str(acl)],
-                 ["cert", "list", "--dir", str(authority)], ["passwd", "-c", "-b", str(tmp_path / "p"), "u", "0123456789"]]
-    for command in commands:
-        writer = closed_pipe()
-        try:
-            read = run_into(subprocess.PIPE, command)
-            done = run_into(writer, command)
-        finally:
-            os.close(writer)
-        if command[0] != "passwd":
-            assert read.returncode in (0, 3), (command, read.stderr)
-            assert (done.returncode, done.stderr) == (read.returncode, read.stderr), command
-        assert "panicked" not in done.stderr and done.returncode >= 0, (command, done.stderr)
 
 
 def test_no_command_aborts_where_nobody_reads_what_is_wrong(filled):

@@ -125,6 +125,10 @@ def test_config_check_refuses_and_names_what_is_wrong(tmp_path):
     file = tmp_path / "martlet.toml"
     for text, word in (
         ("[limits]\nin_flight = -1\n", "in_flight"),
+        # A misspelt table is named as it is written, and a wrong value is shown.
+        ("[limts]\npacket_bytes = 5\n", "unknown key `[limts]`; did you mean `[limits]`?"),
+        ("[limits]\npacket_bytes = -5\n", "`limits.packet_bytes` is -5,"),
+        ('[limits]\npacket_bytes = "x"\n', '`limits.packet_bytes` is "x",'),
         ("[limits]\nno_such_limit = 1\n", "no_such_limit"),
         ("[limits\n", "martlet.toml"),
         ('[mqtt]\nqueue_full = "explode"\n', "queue_full"),

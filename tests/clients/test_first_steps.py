@@ -1,9 +1,12 @@
 """What commands say to somebody who uses them for the first time, so that the next step is the right one."""
 
+import json
 import pathlib
+import re
 import socket
 import subprocess
 import threading
+import urllib.request
 
 import pytest
 
@@ -159,3 +162,22 @@ def test_a_subscriber_with_a_generated_client_identifier_suspects_no_other_clien
     said("client", "kick", client_id, "--data-dir", str(node.data_dir))
     until(lambda: one.said().count("Subscribed") == 2, one.said)
     assert "Warning" not in one.said(), one.said()
+
+
+def test_what_the_setup_page_says_comes_next_works_as_it_is_printed(start_node, tmp_path):
+    node = start_node(http=True, data_dir=tmp_path / "data")
+    token = re.search(r"/setup#([\w-]+)", "\n".join(node.announced))[1]
+    body = json.dumps({"token": token, "name": "root", "password": "a long password"}).encode()
+    request = urllib.request.Request(f"{node.http_url}/api/v1/setup", body, {"Content-Type": "application/json"})
+    assert urllib.request.urlopen(request).status == 201
+    page = urllib.request.urlopen(f"{node.http_url}/setup").read().decode()
+    told = page[page.index("What comes next"):]
+    commands = "\n".join(re.findall(r"<pre>(.*?)</pre>", told, re.DOTALL)).splitlines()
+    assert [command.split()[1] for command in commands] == ["device", "role", "user", "key", "health"]
+    program = tmp_path / "martlet"
+    program.write_text(f'#!/bin/sh\nexec {martlet_process.binary()} "$@" --data-dir {tmp_path}/data\n')
+    program.chmod(0o755)
+    environment = {**martlet_process.environment(), "PATH": f"{tmp_path}:/usr/bin:/bin"}
+    for command in commands:
+        done = subprocess.run(["bash", "-c", command], input="a long password\n", env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, (command, done)

@@ -23,10 +23,11 @@ from martlet_process import Node
 from test_access import until
 from test_tls import authority  # noqa: F401  (a fixture)
 
+KEY = "0123456789abcdef0123456789abcdef"
 MB = 1024 * 1024
 LIMIT = 48 * MB
 BESIDE = 64 * MB
-SECS = 12
+SECS = 6
 
 
 def resident(node):
@@ -122,18 +123,101 @@ def comers(node, number):
         connack(sock)
 
 
-@pytest.mark.parametrize("add", [sessions, filters, wills, comers], ids=lambda add: add.__name__)
-def test_what_is_added_without_end_stays_within_the_limit(add):
-    with Node([f"limits.memory_bytes={LIMIT}"]) as node:
+def messages(node, number):
+    """A session whose client has gone, and a hundred messages of 20 KB for it: what waits in the pool."""
+    with opened(node) as sock:
+        sock.sendall(connect(f"keeper-{number}"))
+        if connack(sock) == 0:
+            sock.sendall(subscribe([f"m/{number}"], 1))
+            sock.recv(4096)
+    with opened(node) as sock:
+        sock.sendall(connect("publisher", expiry=0))
+        if connack(sock) == 0:
+            for packet_id in range(1, 101):
+                with contextlib.suppress(ConnectionError):
+                    sock.sendall(publish(f"m/{number}", bytes([number % 256]) * 20_000, 1, packet_id))
+                    sock.recv(64)
+
+
+def retained(node, number):
+    """A retained message of 60 KB on a topic of its own."""
+    with opened(node) as sock:
+        sock.sendall(connect("publisher", expiry=0))
+        if connack(sock) == 0:
+            for part in range(10):
+                with contextlib.suppress(ConnectionError):
+                    sock.sendall(packet(0x33, text(f"r/{number}/{part}") + b"\0\1\0" + b"r" * 60_000))
+                    sock.recv(64)
+
+
+def begun(node, head, body):
+    """A request whose body does not end, from one of 100 addresses; its connection stays open."""
+    place = urlsplit(node.http_url)
+    source = (f"127.0.1.{len(node.held) % 100 + 1}", 0)
+    wire = socket.create_connection((place.hostname, place.port), timeout=5, source_address=source)
+    node.held.append(wire)
+    # Who is refused may be so before all was sent, and who finds no room waits.
+    with contextlib.suppress(ConnectionError, TimeoutError):
+        wire.sendall(head.format(host=place.netloc).encode() + body)
+
+
+def bodies(node, number):
+    """A body of chunks of one byte, of a caller without credentials."""
+    begun(node, "POST /api/v1/session HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+          "Transfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n" * 60_000)
+
+
+def long_bodies(node, number):
+    """The same of 1 MB, of a caller who may send it."""
+    begun(node, "POST /api/v1/publish HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+          f"X-API-Key: {KEY}\r\nContent-Length: {MB}\r\n\r\n", b'{"topic": "t", "payload": "' + b"x" * (MB - 100))
+
+
+def outputs(node, number):
+    """A client that is sent much and reads none of it."""
+    sock = opened(node)
+    node.held.append(sock)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.sendall(connect(f"deaf-{number}", expiry=0))
+    sock.recv(64)
+    sock.sendall(subscribe(["load"], number % 2))
+    sock.recv(16)
+    with opened(node) as load:
+        load.sendall(connect("load", expiry=0))
+        if connack(load) == 0:
+            for packet_id in range(1, 11):
+                load.sendall(publish("load", b"x" * 8_000, 1, packet_id))
+                load.recv(64)
+
+
+# Of each kind that takes memory, something, with the bytes that it adds; 0: few bytes, many times.
+ADDED = [(sessions, 0), (comers, 0), (filters, 2_160_000), (wills, 31_000), (outputs, 80_000), (bodies, 360_000),
+         (long_bodies, MB), (messages, 2_000_000), (retained, 600_000)]
+# And without a store, where all of it is in memory.
+IN_MEMORY = [(filters, 2_160_000), (wills, 31_000), (messages, 2_000_000), (retained, 600_000)]
+CASES = [("sync", *case) for case in ADDED] + [("memory", *case) for case in IN_MEMORY]
+
+
+@pytest.mark.parametrize("durability, add, size", CASES, ids=[f"{add.__name__}-{durability}" for durability, add, _ in CASES])
+def test_what_is_added_without_end_stays_within_the_limit(durability, add, size):
+    settings = [f"limits.memory_bytes={LIMIT}", f"store.durability={durability}", "http.rate=0"]
+    variables = {"MARTLET_HTTP__API_KEYS": f"all:{KEY}"}
+    with Node(settings, http=True, variables=variables) as node, contextlib.ExitStack() as ends:
+        node.held = []
+        ends.callback(lambda: [wire.close() for wire in node.held])
         bound = resident(node) + LIMIT + BESIDE
-        most = 0
-        end = time.monotonic() + SECS
+        most, added = 0, 0
+        begun_at = time.monotonic()
         for number in itertools.count():
             add(node, number)
-            if number % 50 == 0:
+            # Each message goes to all that have come so far.
+            added += size * (number + 1 if add is outputs else 1)
+            if number % 10 == 0:
                 most = max(most, resident(node))
-                if time.monotonic() > end:
+                took = time.monotonic() - begun_at
+                if took > SECS and (not size or added > bound):
                     break
+                assert took < 10 * SECS, f"too little was added: {added / MB:.0f} MB"
         assert most < bound, f"{most / MB:.0f} MB of {bound / MB:.0f} after {number}"
         # Who adds nothing is served.
         with opened(node) as sock:
@@ -210,8 +294,7 @@ def test_names_of_messages_that_were_dropped_are_not_remembered_whole():
 def test_bodies_of_requests_count_and_leave_room_for_who_publishes():
     """Bodies that never end, of a caller who may send them, beside a small limit."""
     limit, count = 16 * MB, 40
-    key = "0123456789abcdef0123456789abcdef"
-    variables = {"MARTLET_HTTP__API_KEYS": f"all:{key}"}
+    variables = {"MARTLET_HTTP__API_KEYS": f"all:{KEY}"}
     settings = [f"limits.memory_bytes={limit}", "http.rate=0"]
     with Node(settings, http=True, variables=variables) as node, contextlib.ExitStack() as opened_here:
         place = urlsplit(node.http_url)
@@ -219,7 +302,7 @@ def test_bodies_of_requests_count_and_leave_room_for_who_publishes():
 
         def begin():
             sock = opened_here.enter_context(socket.create_connection((place.hostname, place.port), timeout=20))
-            head = f"POST /api/v1/publish HTTP/1.1\r\nHost: {place.netloc}\r\nX-API-Key: {key}\r\n"
+            head = f"POST /api/v1/publish HTTP/1.1\r\nHost: {place.netloc}\r\nX-API-Key: {KEY}\r\n"
             head += f"Content-Type: application/json\r\nContent-Length: {len(body) + 2}\r\n\r\n"
             # Who is refused may be so before all was sent.
             with contextlib.suppress(ConnectionError):
@@ -248,7 +331,7 @@ def test_bodies_of_requests_count_and_leave_room_for_who_publishes():
         def small():
             wire = http.client.HTTPConnection(place.hostname, place.port, timeout=20)
             with contextlib.closing(wire):
-                headers = {"X-API-Key": key, "Content-Type": "application/json"}
+                headers = {"X-API-Key": KEY, "Content-Type": "application/json"}
                 wire.request("POST", "/api/v1/keys", json.dumps({"name": "k", "scopes": ["viewer"]}), headers)
                 return wire.getresponse().status
         assert small() == 201

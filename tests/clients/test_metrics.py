@@ -1,13 +1,13 @@
 """The Prometheus page: its form, what is on it, and that it counts."""
 
 import re
-import shutil
 import subprocess
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 from paho_client import Client
+from programs import need
 from test_operation import get
 
 
@@ -112,7 +112,5 @@ def test_the_page_of_metrics_is_in_the_form_that_is_asked_for(start_node):
     # The samples are the same in both.
     names = {re.match(r"\w+", line).group() for line in open_metrics.splitlines() if line[0] != "#"}
     assert {name for name in names ^ samples if "_http_" not in name} == set(), "requests are counted meanwhile"
-    promtool = shutil.which("promtool")
-    if promtool:
-        checked = subprocess.run([promtool, "check", "metrics"], input=plain, capture_output=True, text=True)
-        assert "no help text" not in checked.stderr + checked.stdout and checked.returncode in (0, 3), checked
+    checked = subprocess.run([need("promtool", "prometheus"), "check", "metrics"], input=plain, capture_output=True, text=True)
+    assert "no help text" not in checked.stderr + checked.stdout and checked.returncode in (0, 3), checked

@@ -9,6 +9,8 @@ import pytest
 
 import martlet_process
 from test_access import mosquitto_passwd, publish
+from test_http_api import KEYS
+from test_http_registry import call
 from test_registry import martlet, place, start  # noqa: F401
 
 
@@ -125,3 +127,40 @@ def test_the_api_and_the_setup_page_take_no_short_password(start_node, place):
     page = urllib.request.urlopen(f"{node.http_url}/setup").read().decode()
     assert 'minlength="10"' in page
     assert setup("1234567890")[0] == 201
+
+
+SHORT = ("", "x", "123456789", "\u00e4" * 9, "x" * 1025)
+
+
+def test_the_api_takes_no_short_password_of_users(start_node, place):
+    node = start_node(data_dir=place.path, http=True, variables=KEYS, settings=["http.rate=0"])
+    users = lambda: {one["name"] for one in call(node, "GET", "/api/v1/users")["items"]}
+
+    def refused(method, path, body):
+        problem = call(node, method, path, body, expect=422)
+        assert [one["pointer"] for one in problem["errors"]] == ["/password"], problem
+        assert body["password"] in ("", "x") or body["password"] not in json.dumps(problem, ensure_ascii=False)
+
+    for password in SHORT:
+        refused("POST", "/api/v1/users", {"name": "ann", "password": password})
+    call(node, "POST", "/api/v1/users", {"name": "ann"}, expect=422)
+    assert users() == set()
+    call(node, "POST", "/api/v1/users", {"name": "ann", "password": "\u00e4" * 10})
+    for password in SHORT:
+        refused("PUT", "/api/v1/users/ann/password", {"password": password})
+    assert publish(node, "t", "-u", "ann", "-P", "\u00e4" * 10)[0] == 0, "it is the old one still"
+    # No other way of the API gives a user a password.
+    call(node, "PATCH", "/api/v1/users/ann", {"password": "x"}, expect=422)
+    paths = call(node, "GET", "/api/v1/openapi.json")
+    taken = {path for path, methods in paths["paths"].items() for how in methods.values()
+             if '"password": {' in json.dumps(resolved(paths, how.get("requestBody", {})))}
+    assert taken == {"/api/v1/users", "/api/v1/users/{name}/password", "/api/v1/setup", "/api/v1/session"}
+
+
+def resolved(document, part):
+    """A part of the OpenAPI document with what it refers to."""
+    if isinstance(part, dict):
+        if "$ref" in part:
+            return resolved(document, document["components"]["schemas"][part["$ref"].split("/")[-1]])
+        return {key: resolved(document, value) for key, value in part.items()}
+    return [resolved(document, one) for one in part] if isinstance(part, list) else part

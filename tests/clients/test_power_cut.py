@@ -184,17 +184,31 @@ def test_what_was_acknowledged_is_there_after_a_power_cut(library, tmp_path):
     assert "damaged" not in log
 
 
+# `store` is in `data`, which is in `new`, which is in `disk`; the node makes the first three.
 @pytest.mark.parametrize(
-    "ignored", [("FORGET_SYNC", "no"), ("FORGET_SYNC_DIR", "store"), ("FORGET_SYNC_DIR", "above")]
+    "ignored", [("FORGET_SYNC", "no"), *(("FORGET_SYNC_DIR", name) for name in ("store", "data", "new", "disk"))]
 )
 def test_a_sync_that_does_nothing_is_found(library, tmp_path, ignored):
-    """The test above bites: it fails where files, or names, are not synced."""
+    """The test above bites: it fails where files, or the names in one directory, are not synced."""
     try:
         missing, _ = lose_power(library, tmp_path, **dict([ignored]))
     except RuntimeError:
         # The store does not even open.
         return
     assert missing
+
+
+def test_the_names_of_new_directories_are_synced_before_anything_in_them(library, tmp_path):
+    """Others sync some of these directories too, later: only the first sync in the store tells."""
+    disk = Disk(tmp_path, library)
+    data = disk.root / "new" / "data"
+    with martlet_process.Node(data_dir=data, log_path=tmp_path / "log", variables=disk.variables):
+        notes = [line.split() for line in disk.notes.read_text().splitlines()]
+    first = next(at for at, note in enumerate(notes) if note[0] == "s" or note[:2] == ["d", str(data / "store")])
+    for made in (disk.root / "new", data, data / "store"):
+        begun = notes.index(["m", str(made)])
+        synced = [at for at, note in enumerate(notes) if note[:2] == ["d", str(made.parent)] and int(note[2]) > begun]
+        assert synced and synced[0] < first, f"{made.parent} is not synced in time:\n{notes[:first + 1]}"
 
 
 def lose_power_of_telemetry(library, place, **variables):
@@ -288,3 +302,17 @@ def test_a_sync_of_what_came_from_nats_that_does_nothing_is_found(library, tmp_p
     except RuntimeError:
         # The store does not even open.
         pass
+
+
+def test_the_names_of_directories_that_init_makes_are_synced(library, tmp_path):
+    disk = Disk(tmp_path, library)
+    directory = disk.root / "plant"
+    done = subprocess.run([martlet_process.binary(), "init", str(directory)], capture_output=True, text=True,
+                          env={**martlet_process.environment(), **disk.variables})
+    assert done.returncode == 0, done.stderr
+    notes = [line.split() for line in disk.notes.read_text().splitlines()]
+    made = [pathlib.Path(note[1]) for note in notes if note[0] == "m"]
+    assert directory in made and any(path.parent == directory for path in made)
+    for path in made:
+        begun = notes.index(["m", str(path)])
+        assert any(note[:2] == ["d", str(path.parent)] and int(note[2]) > begun for note in notes), f"{path} is not synced"

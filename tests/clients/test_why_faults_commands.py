@@ -111,12 +111,13 @@ def test_a_command_waits_for_a_device_that_is_away(node):
     assert command in also["sentence"], also
     told = node.headline("command-waits", f"the command open ({command}) to c5 waits", command)
     assert "is connected" in told["sentence"] and "martlet why c5" in told["remedy"]
+    assert command in node.bash(told)
     with node.client("c5", secret, **KEPT) as device:
         device.subscribe("d/c5/commands/+", 1)
         answer(device, "c5", {"command_id": json.loads(device.receive().payload)["id"], "status": "succeeded"})
         node.over("c5")
     command = node.send("c5")
-    node.headline("command-waits", "the device has not been connected since", command)
+    assert command in node.bash(node.headline("command-waits", "the device has not been connected since", command))
     assert any(command in one["sentence"] for one in node.why("c5")["also"])
     node.run("command", "cancel", command, "--device", "c5")
     node.headline("command-failed", "was cancelled", command)
@@ -148,6 +149,11 @@ def test_a_rule_forbids_what_a_command_needs(node):
         command = node.send("c7")
         told = node.headline("not-permitted", "d/c7/commands", "c7")
         assert any(command in one["sentence"] for one in told["also"]), told
+        node.bash(told)
+        device.subscribe("d/c7/commands/+", 1)
+        assert json.loads(device.receive().payload)["id"] == command
+        answer(device, "c7", {"command_id": command, "status": "succeeded"})
+        node.over("c7")
 
 
 def test_a_command_to_several_devices(node):
@@ -258,9 +264,9 @@ def test_a_rollout_skips_a_device_that_was_disabled(node, firmware):
     secret = node.device("r6", "--tag", "disabled")
     rollout = firmware("disabled")
     node.run("device", "set", "r6", "--status", "inactive")
-    node.headline("disabled", "r6 is inactive", "r6")
-    node.headline("rollout-failed", "such as r6: the device was disabled", rollout)
-    node.run("device", "set", "r6", "--status", "active")
+    disabled = node.headline("disabled", "r6 is inactive", "r6")
+    assert "r6" in node.bash(node.headline("rollout-failed", "such as r6: the device was disabled", rollout))
+    node.bash(disabled)
     with node.client("r6", secret):
         told = node.headline("rollout-failed", "the device was disabled", "r6")
         assert "r6" in node.bash(told) and "activate the device" in told["remedy"]

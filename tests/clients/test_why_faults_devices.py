@@ -41,6 +41,9 @@ def test_a_device_is_asked_about_by_a_misspelt_name(node):
     assert "did you mean press-17?" in told["remedy"]
     assert node.comes("press-17", secret)
     node.over("press-17")
+    # If it is spelt right, it is added.
+    assert node.comes("pres-17", printed_secret(node.bash(told)))
+    node.over("pres-17")
 
 
 def test_a_device_has_never_connected(node):
@@ -78,8 +81,7 @@ def test_a_device_was_restored_and_has_not_tried_again(node):
         assert not device.acknowledged("elsewhere")
     node.run("device", "rm", "p5")
     assert not node.comes("p5", secret)
-    node.headline("deleted", "it was removed from the registry", "p5")
-    node.run("device", "restore", "p5")
+    node.bash(node.headline("deleted", "it was removed from the registry", "p5"))
     told = node.headline("away", "that is over, and it has not tried again", "p5")
     assert "no user of that name" in told["sentence"] and told["remedy"] == "have the client connect again"
     assert "command" not in told and told["state"] == "away", told

@@ -141,10 +141,10 @@ def test_a_key_is_given_as_the_password_of_a_user(node):
 def test_a_key_is_given_as_the_password_of_an_unknown_name(node, key):
     name = f"nobody-{key[:2]}"
     assert not node.comes(name, key)
-    told = node.headline("key-as-password", "no user of that name", name)
-    secret = node.device(name)
-    node.headline("key-as-password", "the password has the form of", name)
-    assert node.comes(name, secret)
+    node.headline("key-as-password", "no user of that name", name)
+    node.device(name)
+    told = node.headline("key-as-password", "the password has the form of", name)
+    assert node.comes(name, printed_secret(node.bash(told)))
     node.over(name)
     assert key not in json.dumps(told) + node.run("logs", "--json")
 

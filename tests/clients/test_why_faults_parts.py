@@ -150,7 +150,7 @@ def test_a_rule_is_off(rules, tmp_path):
     told = rules.headline("rule-off", "the rule copy is off", "copy")
     assert told["state"] == "no-client", told
     rules.bash(told)
-    rules.headline("rule-unmatched", "has looked at no message since the node was started", "copy")
+    assert "copy" in rules.bash(rules.headline("rule-unmatched", "has looked at no message since the node was started", "copy"))
     with Client(rules.node, "p") as client:
         assert published(client, "a/1")
     rules.over("copy")

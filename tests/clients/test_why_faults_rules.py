@@ -49,14 +49,17 @@ def test_a_role_does_not_permit_a_subscription(node):
     node.user("ann", "--role", "reader")
     with node.client("ann") as app:
         assert app.subscribe("store/+", 1)[0] >= 0x80
-        for asked in (["ann"], ["ann", "store/1"], ["ann", "store/+"]):
-            told = node.headline("not-permitted", "store/", *asked)
+        answers = [node.headline("not-permitted", "store/", *asked) for asked in (["ann", "store/1"], ["ann"], ["ann", "store/+"])]
+        for told in answers:
             assert "publish" not in told["sentence"] and "topic read store/" in told["command"], told
         assert "it may not read store/+" in told["sentence"], told
         node.bash(told)
         assert app.subscribe("store/+", 1) == [1]
         node.over("ann", "store/+")
         node.over("ann")
+        # Of the one topic that was asked about.
+        node.bash(answers[0])
+        assert app.subscribe("store/1", 1) == [1]
 
 
 def test_a_refused_subscription_is_over_after_a_reconnect_that_subscribes_well(node):
@@ -70,6 +73,8 @@ def test_a_refused_subscription_is_over_after_a_reconnect_that_subscribes_well(n
         node.over("bob")
         [before] = [one for one in node.why("bob")["also"] if "plnt/#" in one["sentence"]]
         assert "it has connected again since" in before["sentence"] and "command" not in before
+        node.bash(told)
+        assert app.subscribe("plnt/#", 1) == [1]
 
 
 def test_a_subscriber_may_not_read_one_of_the_topics_that_it_is_subscribed_to(node, boss):

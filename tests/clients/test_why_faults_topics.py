@@ -100,6 +100,7 @@ def test_a_command_comes_once_the_filter_is_right(node):
         told = node.headline("command-waits", "not subscribed to d/pump/commands/control; d/pump/command/# does "
                              "not match", "pump")
         assert "subscribe to d/pump/commands/control" in told["remedy"], told
+        assert "pending" in node.bash(told)
         device.subscribe("d/pump/commands/#", 1)
         assert device.receive().topic == "d/pump/commands/control"
         node.over("pump")

@@ -67,6 +67,8 @@ def test_the_webhook_of_a_rule_is_down(tmp_path):
         publish(node, "told")
         told = node.headline("integration-failing", "the integration webhook/crm", "told")
         assert "webhook/crm" in told["command"]
+        # It tries whether the target is there, which it is not.
+        node.bash(told, code=1)
 
 
 def test_the_webhook_of_a_rule_has_a_private_address(receiver):
@@ -79,16 +81,18 @@ def test_the_webhook_of_a_rule_has_a_private_address(receiver):
         publish(node, "told")
         told = node.headline("integration-failing", "allow_private", "told")
         assert "rule-webhook/told.0" in told["sentence"]
+        node.bash(told, code=1)
         node.restart("integrations.allow_private=127.0.0.0/8,::1/128")
         until(lambda: receiver.received, "it has come")
         assert "rule-webhook" not in node.why("told")["sentence"]
+        node.bash(told)
 
 
 def test_a_rule_may_not_publish(tmp_path):
     text = of_rule("told", 'publish = { topic = "$SYS/told" }')
     with configured(tmp_path, text) as node:
         publish(node, "told")
-        node.headline("rule-failing", "is a topic of the node's own", "told")
+        assert "$SYS/told" in node.bash(node.headline("rule-failing", "is a topic of the node's own", "told"))
 
 
 def test_messages_of_a_webhook_are_dropped_when_they_are_too_old(tmp_path, receiver):
@@ -146,6 +150,7 @@ def test_a_will_topic_is_not_valid(node, will):
     told = node.headline("protocol-error", "Will Topic is not a valid Topic Name", name)
     assert told["state"] == "refused" and "perhaps" not in told["sentence"]
     assert "wildcards" in told["remedy"]
+    assert f"{name} is traced until" in node.bash(told)
     assert node.comes(name, secret)
     node.over(name)
 

@@ -21,6 +21,22 @@ WRONG = 3
 KEPT = {"clean": False, "properties": properties("CONNECT", SessionExpiryInterval=600)}
 
 
+class Commands:
+    """Each command that a headline has printed in a test was run in it, as it is printed: an advice that nobody follows may
+    be wrong. conftest.py calls this."""
+
+    told, ran = [], set()
+
+    @classmethod
+    def begin(cls):
+        cls.told, cls.ran = [], set()
+
+    @classmethod
+    def check(cls):
+        left = [command for command in cls.told if command not in cls.ran]
+        assert not left, "commands of headlines that were not run by node.bash(answer):\n" + "\n".join(left)
+
+
 class Faults:
     """A node with tables of its own."""
 
@@ -84,6 +100,8 @@ class Faults:
         printed = martlet_process.run("why", *arguments, "--data-dir", str(self.place.path)).stdout
         assert answer["wrong"] and said in printed.splitlines()[0], printed
         assert answer.get("command", "") in printed and answer.get("remedy", "") in printed, printed
+        if "command" in answer:
+            Commands.told.append(answer["command"])
         return answer
 
     def over(self, *arguments, within=DEADLINE_SECS):
@@ -100,6 +118,7 @@ class Faults:
             path.mkdir()
             (path / "martlet").symlink_to(martlet_process.binary())
         assert "command" in answer, json.dumps(answer, indent=1)
+        Commands.ran.add(answer["command"])
         environment = martlet_process.environment()
         done = subprocess.run(["bash", "-c", answer["command"]], input=given, capture_output=True, text=True,
                               timeout=20, env={**environment, "PATH": f"{path}:{environment['PATH']}"})

@@ -172,7 +172,8 @@ impl PasswordHash {
     }
 
     /// It is of this password. Takes as long whether it is or not. The empty password is never
-    /// right: a client that gives none is compared by it.
+    /// right: a client that gives none is compared by it. Nor is one of zero bytes, which PBKDF2
+    /// cannot tell from the empty one: HMAC pads its key with such.
     pub fn is_of(&self, password: &[u8]) -> bool {
         let is_equal = match &self.0 {
             Form::Argon2id { hash, .. }
@@ -182,7 +183,7 @@ impl PasswordHash {
                 .is_some_and(|found| verify_slices_are_equal(&found, hash).is_ok()),
             Form::Plain(known) => is_same(known, password),
         };
-        is_equal && !password.is_empty()
+        is_equal && password.iter().any(|byte| *byte != 0)
     }
 
     /// What the password becomes with this salt and these costs.
@@ -390,7 +391,9 @@ mod tests {
     fn the_empty_password_is_never_right() {
         for kind in [Kind::Argon2id, Kind::Pbkdf2Sha512, Kind::Sha512] {
             let hash = PasswordHash::new(b"", kind).unwrap();
-            assert!(!hash.is_of(b""), "{kind:?}");
+            for password in [&b""[..], b"\0", &[0; 128]] {
+                assert!(!hash.is_of(password), "{kind:?} {password:?}");
+            }
         }
         assert!(!PasswordHash::parse("").unwrap().is_of(b""));
     }

@@ -85,9 +85,13 @@ impl Control {
             report.warnings.push(behind.to_owned());
         }
         if store.unreadable > 0 {
+            let messages = match store.unreadable {
+                1 => "1 message".to_owned(),
+                count => format!("{count} messages"),
+            };
             report.warnings.push(format!(
-                "{} messages could not be read back: the store is damaged; `martlet store check` says where.",
-                store.unreadable
+                "{messages} could not be read back: the store is damaged; `martlet store check` \
+                 says where."
             ));
         }
         report

@@ -489,15 +489,17 @@ fn watch(
     let mut known = None;
     loop {
         let (told, line, progress) = look(admin, id, of)?;
+        let mut is_read = true;
         if known.as_ref() != Some(&line) {
-            if prints && admin.json {
-                outln!("{told}");
-            } else if prints {
-                outln!("{}", printable(&line));
-            }
+            is_read = match (prints, admin.json) {
+                (true, true) => outln!("{told}"),
+                (true, false) => outln!("{}", printable(&line)),
+                (false, _) => true,
+            };
             known = Some(line);
         }
-        if progress != Progress::NotEnded {
+        // Who only watches has seen enough; who waits still wants to know how it ends.
+        if progress != Progress::NotEnded || !is_read && until.is_none() {
             return Ok(progress);
         }
         if until.is_some_and(|until| Instant::now() >= until) {

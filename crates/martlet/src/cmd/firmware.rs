@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::cmd::admin::{AdminOptions, ask, ask_with, download, encoded, finish_as, upload};
 use crate::cmd::columns::columns;
+use crate::cmd::print::piped;
 
 /// Versions that are listed.
 const LIMIT: usize = 1_000;
@@ -299,11 +300,7 @@ fn get(options: &GetOptions) -> anyhow::Result<String> {
             download(&data_dir, &path, &mut out)?;
             out.flush()?;
         }
-        None => {
-            let mut out = std::io::stdout().lock();
-            download(&data_dir, &path, &mut out)?;
-            out.flush()?;
-        }
+        None => piped(|out| download(&data_dir, &path, out))?,
     }
     Ok(String::new())
 }

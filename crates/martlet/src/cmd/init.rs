@@ -2,7 +2,7 @@
 //! it works.
 
 use std::fmt::Write as _;
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, File};
 use std::io::{self, Write as _};
 use std::net::{IpAddr, ToSocketAddrs as _};
 use std::os::unix::fs::DirBuilderExt as _;
@@ -177,11 +177,15 @@ fn names(more: &[String]) -> Vec<String> {
     names
 }
 
+/// Its name is synced: what a node later syncs in it is lost if that is.
 fn make_directory(path: &Path, may_be_there: bool) -> anyhow::Result<()> {
-    let made = DirBuilder::new()
-        .recursive(may_be_there)
-        .mode(0o700)
-        .create(path);
+    let made = match may_be_there {
+        true => martlet_store::make_directory(path),
+        false => DirBuilder::new()
+            .mode(0o700)
+            .create(path)
+            .and_then(|()| File::open(path.join(".."))?.sync_all()),
+    };
     made.with_context(|| format!("cannot make {}", path.display()))
 }
 

@@ -24,6 +24,37 @@ pub(crate) fn write_out(bytes: &[u8]) -> bool {
     written.is_ok()
 }
 
+/// Standard output for what writes as it reads; see [`piped`].
+#[derive(Debug)]
+pub(crate) struct Piped {
+    is_read: bool,
+}
+
+impl Write for Piped {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.is_read = write_out(bytes);
+        match self.is_read {
+            true => Ok(bytes.len()),
+            false => Err(ErrorKind::BrokenPipe.into()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Does work that writes to standard output, until it has ended or nobody reads it any more, which
+/// is no error. That the output was lost in another way is told at the end of the program.
+pub(crate) fn piped(work: impl FnOnce(&mut Piped) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let mut out = Piped { is_read: true };
+    let done = work(&mut out);
+    match out.is_read {
+        true => done,
+        false => Ok(()),
+    }
+}
+
 /// Writes to standard error. There is nowhere to report that it failed.
 pub(crate) fn write_err(text: &str) {
     let _ = io::stderr().lock().write_all(text.as_bytes());

@@ -1,6 +1,6 @@
 //! `martlet telemetry`: values that devices have sent, shown, followed and exported.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::ops::ControlFlow;
 use std::process::ExitCode;
 
@@ -15,7 +15,7 @@ use crate::cmd::chart::chart;
 use crate::cmd::columns::columns;
 use crate::cmd::errors::error_text;
 use crate::cmd::node_options::NodeOptions;
-use crate::cmd::print::{errln, out};
+use crate::cmd::print::{errln, out, piped};
 
 /// Arguments of `martlet telemetry`.
 #[derive(Args, Debug)]
@@ -364,10 +364,8 @@ fn export(options: &ExportOptions) -> anyhow::Result<()> {
     options.of.put(&mut target);
     options.span.put(&mut target);
     put(&mut target, "format", Some(&options.format));
-    let mut out = std::io::stdout().lock();
-    download(&options.node.data_dir()?, &target, &mut out)?;
-    out.flush()?;
-    Ok(())
+    let data_dir = options.node.data_dir()?;
+    piped(|out| download(&data_dir, &target, out))
 }
 
 fn rejected(options: &RejectedOptions) -> anyhow::Result<String> {
