@@ -463,7 +463,7 @@ impl Journal {
         self.refused_for(|written| is_wanted(&written.bare_entry()))
     }
 
-    fn refused_for(&self, is_wanted: impl Fn(&Written) -> bool) -> Vec<Entry> {
+    fn refused_for(&self, is_wanted: impl Fn(&NotedEvent) -> bool) -> Vec<Entry> {
         let kept = self.lock();
         let troubles = kept.troubles.written.iter().rev().take(CONNECTS_LOOKED_AT);
         let refused = troubles.filter(|written| {

@@ -10,7 +10,7 @@ use martlet_api::Status;
 use martlet_broker::Actions;
 use martlet_control::callers::Caller;
 use martlet_control::text::typed;
-use martlet_control::use_cases::{UseCaseEffect, FindRuleSet, FindTeamId, UseCase, UseCaseError};
+use martlet_control::use_cases::{FindRuleSet, FindTeamId, UseCase, UseCaseEffect, UseCaseError};
 use martlet_control::{Reloaded, UserPlaces};
 use martlet_registry::{FILE, Location, Owner, Registry, RegistrySettings};
 
@@ -160,8 +160,8 @@ pub(crate) fn run_in<U: UseCase>(
 ) -> anyhow::Result<U::Output> {
     let work = async |open: &mut OpenTables| open.run_in(team, case).await;
     match U::EFFECT {
-        Effect::Reads => read(node, work),
-        Effect::Notes | Effect::Changes => with(node, work),
+        UseCaseEffect::Reads => read(node, work),
+        UseCaseEffect::Notes | UseCaseEffect::Changes => with(node, work),
     }
 }
 

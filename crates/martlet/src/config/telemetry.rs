@@ -1,8 +1,8 @@
 //! What is stored of what devices measure.
 
 use martlet_control::telemetry::{
-    DEVICE, DecodeLimits, Decoder, FILE, Format, Holder, KeyTemplate, Location, TelemetryRule, Settings,
-    TelemetryKept, TelemetrySettings, TopicTemplate, TypeKept,
+    DEVICE, DecodeLimits, Decoder, FILE, Format, Holder, KeyTemplate, Location, Settings,
+    TelemetryKept, TelemetryRule, TelemetrySettings, TopicTemplate, TypeKept,
 };
 
 use super::load::{ConfigError, Effective, TelemetryRuleTable};
@@ -129,7 +129,10 @@ const HOLDERS: &[Holder] = &[
 ];
 
 /// Topics of systems 3 and 5.
-fn default_rules(effective: &Effective, common: &Decoder) -> Result<Vec<TelemetryRule>, ConfigError> {
+fn default_rules(
+    effective: &Effective,
+    common: &Decoder,
+) -> Result<Vec<TelemetryRule>, ConfigError> {
     let base = super::http::iotflow_base(effective)?;
     let iotflow = (
         format!("{}/devices/{{{DEVICE}}}/telemetry/#", base.as_str()),

@@ -10,7 +10,7 @@ use martlet_control::authentication::{AuthenticationChain, KeyFault, Policy};
 use martlet_control::devices::{DeviceError, Devices};
 use martlet_control::discovery::Discovery;
 use martlet_control::shared_registry::SharedRegistry;
-use martlet_reactor::{LoginAnswer, Authenticator, ScreenedAnswer};
+use martlet_reactor::{Authenticator, LoginAnswer, ScreenedAnswer};
 use tokio::runtime::Handle;
 
 use crate::config::NodeConfig;
@@ -76,7 +76,7 @@ impl Doorkeeper {
 }
 
 impl Authenticator for Doorkeeper {
-    fn ask(&self, authentication: Authentication, answer: Answer) {
+    fn ask(&self, authentication: Authentication, answer: LoginAnswer) {
         self.chain
             .ask(authentication, move |found| answer.give(found));
     }

@@ -3,7 +3,7 @@
 use crate::config::load::nearest_of;
 use crate::config::schema::key;
 
-use super::{ConfigError, Line, Outcome, Reading, Value};
+use super::{ConfigError, ConfigLine, Outcome, Reading, Value};
 
 /// What a keyword means.
 pub(super) enum Meaning {
@@ -30,7 +30,7 @@ pub(super) enum Meaning {
     /// The same, where it is true.
     RefusedIfTrue(&'static str),
     /// It needs a closer look.
-    Special(fn(&mut Reading<'_>, &Line) -> Result<(), ConfigError>),
+    Special(fn(&mut Reading<'_>, &ConfigLine) -> Result<(), ConfigError>),
 }
 
 /// Which listener a line is about.
@@ -341,7 +341,7 @@ const fn number(key: &'static str, zero: u64) -> Meaning {
     }
 }
 
-fn per_listener(reading: &mut Reading<'_>, line: &Line) -> Result<(), ConfigError> {
+fn per_listener(reading: &mut Reading<'_>, line: &ConfigLine) -> Result<(), ConfigError> {
     let (outcome, note) = match reading.switch(line)? {
         true => (
             Outcome::Mapped,
@@ -357,7 +357,7 @@ fn per_listener(reading: &mut Reading<'_>, line: &Line) -> Result<(), ConfigErro
 }
 
 /// -1 is no limit.
-fn max_connections(reading: &mut Reading<'_>, line: &Line) -> Result<(), ConfigError> {
+fn max_connections(reading: &mut Reading<'_>, line: &ConfigLine) -> Result<(), ConfigError> {
     let number: i64 = line
         .value
         .parse()
@@ -376,7 +376,7 @@ pub(super) const LONGEST: u64 = 268_435_455;
 /// The largest packet where a file says nothing of it, as in Mosquitto 2.1; 2.0 has no such limit.
 pub(super) const PACKET_BYTES: u64 = 2_000_000;
 
-fn packet_size(reading: &mut Reading<'_>, line: &Line) -> Result<(), ConfigError> {
+fn packet_size(reading: &mut Reading<'_>, line: &ConfigLine) -> Result<(), ConfigError> {
     let number = reading.number(line)?;
     let bytes = if number == 0 {
         LONGEST
@@ -386,7 +386,7 @@ fn packet_size(reading: &mut Reading<'_>, line: &Line) -> Result<(), ConfigError
     reading.set(line, key!(limits.packet_bytes), Value::Integer(bytes))
 }
 
-fn message_size(reading: &mut Reading<'_>, line: &Line) -> Result<(), ConfigError> {
+fn message_size(reading: &mut Reading<'_>, line: &ConfigLine) -> Result<(), ConfigError> {
     let number = reading.number(line)?;
     reading.set(line, key!(limits.payload_bytes), Value::Integer(number))?;
     if number >= PACKET_BYTES
@@ -398,7 +398,7 @@ fn message_size(reading: &mut Reading<'_>, line: &Line) -> Result<(), ConfigErro
     Ok(())
 }
 
-fn keyform(reading: &mut Reading<'_>, line: &Line) -> Result<(), ConfigError> {
+fn keyform(reading: &mut Reading<'_>, line: &ConfigLine) -> Result<(), ConfigError> {
     if line.value != "pem" {
         return Err(line.error("keys are read from files here, in PEM"));
     }
@@ -406,7 +406,7 @@ fn keyform(reading: &mut Reading<'_>, line: &Line) -> Result<(), ConfigError> {
     Ok(())
 }
 
-fn persistence(reading: &mut Reading<'_>, line: &Line) -> Result<(), ConfigError> {
+fn persistence(reading: &mut Reading<'_>, line: &ConfigLine) -> Result<(), ConfigError> {
     let mode = match reading.switch(line)? {
         true => "sync",
         false => "memory",
@@ -430,7 +430,7 @@ fn persistence(reading: &mut Reading<'_>, line: &Line) -> Result<(), ConfigError
 }
 
 /// Mosquitto's own database stays where it is.
-fn persistence_location(reading: &mut Reading<'_>, line: &Line) -> Result<(), ConfigError> {
+fn persistence_location(reading: &mut Reading<'_>, line: &ConfigLine) -> Result<(), ConfigError> {
     let directory = std::path::Path::new(&line.value).join("martlet");
     let directory = Value::Text(directory.display().to_string());
     reading.set(line, key!(node.data_dir), directory)?;
@@ -442,7 +442,7 @@ fn persistence_location(reading: &mut Reading<'_>, line: &Line) -> Result<(), Co
 }
 
 /// A number and a unit: `2m` are two months.
-fn client_expiration(reading: &mut Reading<'_>, line: &Line) -> Result<(), ConfigError> {
+fn client_expiration(reading: &mut Reading<'_>, line: &ConfigLine) -> Result<(), ConfigError> {
     let wrong = || line.error("expected a number and h, d, w, m or y, such as 14d");
     let unit = line.value.chars().last().ok_or_else(wrong)?;
     let number: u64 = line.value[..line.value.len() - unit.len_utf8()]
@@ -468,7 +468,7 @@ fn client_expiration(reading: &mut Reading<'_>, line: &Line) -> Result<(), Confi
 const LEVELS: &[&str] = &["off", "error", "warn", "info", "debug"];
 
 /// Each line adds to what those above it have named; `none` begins anew.
-fn log_type(reading: &mut Reading<'_>, line: &Line) -> Result<(), ConfigError> {
+fn log_type(reading: &mut Reading<'_>, line: &ConfigLine) -> Result<(), ConfigError> {
     let level = match line.value.as_str() {
         "none" => 0,
         "error" => 1,
@@ -496,7 +496,7 @@ fn log_type(reading: &mut Reading<'_>, line: &Line) -> Result<(), ConfigError> {
     reading.set(line, key!(log.level), Value::Text(LEVELS[named].to_owned()))
 }
 
-fn log_dest(reading: &mut Reading<'_>, line: &Line) -> Result<(), ConfigError> {
+fn log_dest(reading: &mut Reading<'_>, line: &ConfigLine) -> Result<(), ConfigError> {
     let (to, path) = line
         .value
         .split_once([' ', '\t'])
