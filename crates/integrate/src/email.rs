@@ -12,13 +12,13 @@ use lettre::{AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor};
 use tokio::net::TcpStream;
 
 use crate::each::OneByOne;
-use crate::kept::SinkState;
 use crate::kind::{ConfiguredSink, Key, Kind, Surroundings, Table, Takes};
 use crate::networks::AllowedNetworks;
 use crate::notice::Notice;
 use crate::runner::Settings;
 use crate::secret::{SecretValues, Template};
 use crate::sink::{Outcome, SinkMessage};
+use crate::sink_state::SinkState;
 use crate::words::error_words;
 
 /// Time limit of a command of SMTP.

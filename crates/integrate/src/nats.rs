@@ -32,9 +32,9 @@ use async_nats::jetstream::{Error as JetStreamError, ErrorCode};
 use futures_util::FutureExt as _;
 
 use crate::feed::{SinkMessages, Ticket, deliver_batch};
-use crate::kept::SinkState;
 use crate::secret::{SecretValues, SecretsReceiver};
 use crate::sink::{Outcome, Sink, SinkMessage, sent_at_once};
+use crate::sink_state::SinkState;
 use crate::words::error_words;
 use connection::NatsConnection;
 use lines::LogLines;

@@ -15,10 +15,10 @@ use url::Url;
 
 use crate::each::deliver_within;
 use crate::feed::{SinkMessages, deliver_batch};
-use crate::kept::SinkState;
 use crate::networks::AllowedNetworks;
 use crate::secret::{SecretsReceiver, Template};
 use crate::sink::{Outcome, Sink, SinkMessage};
+use crate::sink_state::SinkState;
 use request::Target;
 
 pub use format::Format;
