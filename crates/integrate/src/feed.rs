@@ -74,7 +74,8 @@ impl SinkMessages {
     }
 
     /// Waits until [`SinkMessages::take`] has a message. If no more come in this call, it waits for
-    /// ever: a sink waits for it only while it has messages under way, and returns when it has none.
+    /// ever: a sink waits for it only while it has messages under way, and returns when it has
+    /// none.
     pub async fn more(&mut self) {
         loop {
             match self.wants() {

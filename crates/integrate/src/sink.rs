@@ -37,10 +37,11 @@ pub trait Sink: Send + 'static {
     fn deliver(&mut self, batch: &[SinkMessage]) -> impl Future<Output = Vec<Outcome>> + Send;
 
     /// As [`Sink::deliver`], for a sink that keeps messages under way and takes others as they are
-    /// answered. It reports the outcome of each message by [`SinkMessages::tell`], and returns when it
-    /// has none any more. After an outcome other than [`Outcome::Done`] the runner hands over nothing
-    /// more in this call. It ends a call after some seconds too, so that it can do other work: a
-    /// sink does not begin with what it has taken and not begun 10 s after the call began.
+    /// answered. It reports the outcome of each message by [`SinkMessages::tell`], and returns
+    /// when it has none any more. After an outcome other than [`Outcome::Done`] the runner hands
+    /// over nothing more in this call. It ends a call after some seconds too, so that it can do
+    /// other work: a sink does not begin with what it has taken and not begun 10 s after the call
+    /// began.
     ///
     /// Of a publisher, nothing follows a message that failed, as with [`Sink::deliver`].
     fn deliver_from(&mut self, feed: &mut SinkMessages) -> impl Future<Output = ()> + Send {

@@ -40,8 +40,8 @@ impl<T> SinkState<T> {
     }
 
     /// Takes it out; `make` makes it if there is none, or if the secrets have changed. Only what
-    /// comes back by [`SinkState::keep`] is used again. So after a failure, or after a delivery that
-    /// was dropped at an `await`, the next delivery gets a new one.
+    /// comes back by [`SinkState::keep`] is used again. So after a failure, or after a delivery
+    /// that was dropped at an `await`, the next delivery gets a new one.
     ///
     /// # Errors
     /// The secrets cannot be used, or `make` fails; the reason in words.

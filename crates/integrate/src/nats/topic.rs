@@ -47,7 +47,10 @@ impl TopicTemplate {
         if !rest.is_empty() {
             parts.push(TopicPiece::Text(rest.into()));
         }
-        let is_bad = |part: &TopicPiece| matches!(part, TopicPiece::Text(text) if text.contains(['+', '#', '}', '\0']));
+        let is_bad = |part: &TopicPiece| match part {
+            TopicPiece::Text(text) => text.contains(['+', '#', '}', '\0']),
+            _ => false,
+        };
         if parts.is_empty() || parts.iter().any(is_bad) || text.starts_with('$') {
             return Err("expected a topic without +, # and }, and without $ first".to_owned());
         }
