@@ -52,6 +52,37 @@ fn clients_that_do_not_read_give_way_to_those_that_do() {
     assert!(!node.is_closed(load) && !node.is_closed(reader));
 }
 
+/// A client that does not read holds its part of a quarter of the memory, though `output_bytes` is as
+/// large as the memory and most of that is free.
+#[test]
+fn one_client_has_a_share_of_the_memory() {
+    let memory_bytes = 8_000_000;
+    let mut node = node(Limits {
+        memory_bytes,
+        output_bytes: 8_000_000,
+        ..Limits::default()
+    });
+    let deaf = connect(&mut node, "deaf", None);
+    node.send(deaf, &subscribe(&["load".to_owned()], QoS::AtMostOnce));
+    node.take(deaf);
+    node.set_reading(deaf, false);
+    let load = connect(&mut node, "load", None);
+    for _ in 0..500 {
+        node.send(load, &publish("load", QoS::AtMostOnce, &[b'x'; 4000]));
+        node.elapse(25);
+        node.end_tick();
+    }
+    let dropped = node.counters().dropped[DropReason::OutputFull as usize];
+    assert!(!node.is_closed(deaf));
+    node.set_reading(deaf, true);
+    node.elapse(25);
+    node.end_tick();
+    let share = memory_bytes as usize / 4 / 2;
+    let held = node.take(deaf).len();
+    assert!((share / 2..share + 8_000).contains(&held), "{held}");
+    assert!(dropped > 0);
+}
+
 /// The same with messages of QoS 1, which are not output: the connection goes, and its client is
 /// told.
 #[test]
