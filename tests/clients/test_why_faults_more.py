@@ -348,6 +348,22 @@ def test_the_alarm_of_a_rule_is_shelved_or_active_already(tmp_path):
             node.over("hot")
 
 
+def test_an_earlier_rule_stops_all_messages(node, boss):
+    # Rules of the API are asked in the order of their names.
+    first, second = (node.path / f"{name}.json" for name in ("first", "second"))
+    first.write_text(json.dumps({"topics": ["oven/#"], "actions": ["stop"]}))
+    second.write_text(json.dumps({"topics": ["oven/#"], "actions": [{"publish": {"topic": "alerts/oven"}}]}))
+    node.run("rule", "add", "a-dedupe", str(first))
+    node.run("rule", "add", "oven-hot", str(second))
+    boss.publish("oven/1", "99")
+    told = node.headline("rule-unmatched", "the rule a-dedupe has stopped 1 message before", "oven-hot")
+    assert "remove the action stop" in told["remedy"], told
+    assert "oven/#" in node.bash(told)
+    node.run("rule", "rm", "a-dedupe")
+    boss.publish("oven/1", "99")
+    node.over("oven-hot")
+
+
 def test_the_mail_server_of_a_rule_is_down(tmp_path):
     text = ALARM + f"""
 [integrations]

@@ -215,7 +215,10 @@ pub fn rules_evaluate(data: &[u8]) {
                 RuleResult::Failed(why) | RuleResult::Missing(why) => {
                     assert!(why.len() < 2_000, "an error of {} bytes", why.len());
                 }
-                RuleResult::Unmatched | RuleResult::OtherDevice | RuleResult::Loop => {}
+                RuleResult::Unmatched
+                | RuleResult::OtherDevice
+                | RuleResult::Loop
+                | RuleResult::Stopped(_) => {}
             }
         }
         machine.tick(at * 1_000);

@@ -106,6 +106,8 @@ pub enum RuleResult {
     Failed(String),
     /// Rules have passed the message on too often: it is not looked at.
     Loop,
+    /// An earlier rule, the one with this number, has stopped the message: it is not looked at.
+    Stopped(usize),
 }
 
 /// What a rule makes of a message, unless it fails.
@@ -401,7 +403,13 @@ impl MessageRules {
         });
         let (scope, current) = self.scope_of(facts, used);
         let mut outcomes = Vec::with_capacity(candidates.len());
+        let mut stopped_by = None;
         for (at, one) in rules {
+            if let Some(earlier) = stopped_by {
+                let verdict = RuleResult::Stopped(earlier);
+                outcomes.push(Outcome { rule: at, verdict });
+                continue;
+            }
             let judge = Judge {
                 facts,
                 rule: &one.rule,
@@ -416,9 +424,7 @@ impl MessageRules {
             memory.note_used(at, units.saturating_sub(fuel::left()));
             let (verdict, stops) = judged.unwrap_or_else(|why| (RuleResult::Failed(why), false));
             outcomes.push(Outcome { rule: at, verdict });
-            if stops {
-                break;
-            }
+            stopped_by = stops.then_some(at);
         }
         outcomes
     }

@@ -408,7 +408,8 @@ fn stop_keeps_later_rules_from_a_message() {
         ),
     ]);
     let outcomes = evaluate(&set, &message("a", b"1"));
-    assert_eq!(outcomes.len(), 1);
+    assert_eq!(outcomes.len(), 2);
+    assert_eq!(outcomes[1].verdict, RuleResult::Stopped(outcomes[0].rule));
     let outcomes = evaluate(&set, &message("a/x", b"2"));
     assert_eq!(outcomes.len(), 2);
     assert_eq!(outcomes[0].verdict, RuleResult::Unmatched);

@@ -22,6 +22,11 @@ pub struct RuleCounts {
     pub missing: u64,
     /// Messages of no device, or of one of another type or without the tag that it looks at.
     pub other_device: u64,
+    /// Messages that an earlier rule has stopped: it did not look at them.
+    pub stopped: u64,
+    /// The rule that has stopped the last of these.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stopped_by: Option<String>,
     /// Actions that were done.
     pub actions: u64,
     /// Messages and actions for which it has failed.
@@ -47,6 +52,8 @@ pub(super) struct Counts {
     pub(super) matched: u64,
     pub(super) missing: u64,
     pub(super) other_device: u64,
+    stopped: u64,
+    stopped_by: Option<String>,
     pub(super) actions: u64,
     pub(super) errors: u64,
     pub(super) loops: u64,
@@ -63,6 +70,14 @@ impl Counts {
             .find(|at| why.is_char_boundary(*at));
         why.truncate(end.unwrap_or_default());
         self.last_error = Some((now_ms(), why));
+    }
+
+    /// Counts a message that an earlier rule has stopped.
+    pub(super) fn note_stopped(&mut self, earlier: &str) {
+        self.stopped += 1;
+        if self.stopped_by.as_deref() != Some(earlier) {
+            self.stopped_by = Some(earlier.to_owned());
+        }
     }
 
     /// Counts what the rule makes of a message on this topic in this time. Returns what follows, if
@@ -89,7 +104,7 @@ impl Counts {
                 ));
                 return Some(actions);
             }
-            RuleResult::Unmatched => {}
+            RuleResult::Unmatched | RuleResult::Stopped(_) => {}
             RuleResult::OtherDevice => self.other_device += 1,
             RuleResult::Missing(_) => self.missing += 1,
             RuleResult::Failed(why) => self.failed(&why),
@@ -111,6 +126,8 @@ impl Counts {
             matched: self.matched,
             missing: self.missing,
             other_device: self.other_device,
+            stopped: self.stopped,
+            stopped_by: self.stopped_by.clone(),
             actions: self.actions,
             errors: self.errors,
             loops: self.loops,

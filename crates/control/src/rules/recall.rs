@@ -162,6 +162,8 @@ impl Rules {
             matched: counts.matched,
             missing: counts.missing,
             other_device: counts.other_device,
+            stopped: counts.stopped,
+            stopped_by: counts.stopped_by,
             devices: devices_in_words(&rule.definition),
             errors: counts.errors,
             webhooks: Vec::new(),

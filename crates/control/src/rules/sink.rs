@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use martlet_broker::EVENTS;
 use martlet_codec::PublishProperties;
 use martlet_integrate::{ALL_TENANTS, ConfiguredSink, Outcome, Settings, Sink, SinkMessage};
-use martlet_rules::{DeviceFacts, Facts, Memory, RuleInput};
+use martlet_rules::{DeviceFacts, Facts, Memory, RuleInput, RuleResult};
 use serde_json::Value;
 
 use super::actions::{ConsequenceHops, Doer, Origin};
@@ -114,16 +114,24 @@ async fn look_at(
         let lookup = |id: &str| devices.get(&(facts.tenant, id.to_owned())).cloned();
         let began = Instant::now();
         let outcomes = in_force.set.evaluate(&facts, &lookup, memory);
-        let each = began.elapsed() / u32::try_from(outcomes.len().max(1)).unwrap_or(1);
+        let is_judged =
+            |one: &&martlet_rules::Outcome| !matches!(one.verdict, RuleResult::Stopped(_));
+        let judged = outcomes.iter().filter(is_judged).count();
+        let each = began.elapsed() / u32::try_from(judged.max(1)).unwrap_or(1);
         for outcome in outcomes {
-            let Some(place) = in_force.places.get(outcome.rule) else {
+            let mut all = lock(&rules.counts);
+            let place = in_force.places.get(outcome.rule);
+            // None: the rule has been removed meanwhile.
+            let Some(counts) = place.and_then(|place| all.get_mut(&place.name)) else {
                 continue;
             };
-            let mut counts = lock(&rules.counts);
-            // None: the rule has been removed meanwhile.
-            if let Some(counts) = counts.get_mut(&place.name)
-                && let Some(actions) = counts.note(outcome.verdict, facts.topic, each)
-            {
+            if let RuleResult::Stopped(earlier) = outcome.verdict {
+                if let Some(earlier) = in_force.places.get(earlier) {
+                    counts.note_stopped(&earlier.name);
+                }
+                continue;
+            }
+            if let Some(actions) = counts.note(outcome.verdict, facts.topic, each) {
                 matched.push((outcome.rule, actions));
             }
         }

@@ -180,7 +180,8 @@ fn try_all(
             actions: ticked.iter().map(change_of).collect(),
         };
         match found.map(|found| found.verdict) {
-            None => {}
+            // There is no earlier rule.
+            None | Some(RuleResult::Stopped(_)) => {}
             Some(RuleResult::Matched(actions) | RuleResult::Withheld(actions)) => {
                 outcome.verdict = Some("matched");
                 for action in actions {

@@ -112,7 +112,7 @@ fn of_rule(facts: &Facts, rule: &RuleAsked) -> Finding {
         return failing.of_many(rule.errors);
     }
     if rule.messages == 0 {
-        return no_message(facts, rule);
+        return stopped(rule).unwrap_or_else(|| no_message(facts, rule));
     }
     if rule.matched == 0 {
         let messages = match rule.messages {
@@ -217,6 +217,23 @@ fn topic_missed(facts: &Facts, rule: &RuleAsked) -> Option<Finding> {
         nearest_in_words(&rule.topics, topic)
     );
     let remedy = "publish to a topic that they match, or add the topic to the rule";
+    Some(advised(Cause::RuleUnmatched, sentence, remedy, &rule.show))
+}
+
+/// An earlier rule has kept all messages from it.
+fn stopped(rule: &RuleAsked) -> Option<Finding> {
+    let earlier = rule.stopped_by.as_ref()?;
+    let name = &rule.name;
+    let messages = match rule.stopped {
+        1 => "1 message".to_owned(),
+        count => format!("{count} messages"),
+    };
+    let sentence = format!(
+        "the rule {name} has looked at no message since the node was started: the rule {earlier} \
+         has stopped {messages} before (action stop)"
+    );
+    let remedy = "remove the action stop of that rule, or give this rule an earlier place: rules \
+                  are asked in the order of the configuration, then by name; to see the rule, run";
     Some(advised(Cause::RuleUnmatched, sentence, remedy, &rule.show))
 }
 

@@ -140,6 +140,10 @@ pub struct RuleAsked {
     pub missing: u64,
     /// Those of another device than it looks at.
     pub other_device: u64,
+    /// Messages that an earlier rule has stopped, which it has not looked at.
+    pub stopped: u64,
+    /// The rule that has stopped the last of these.
+    pub stopped_by: Option<String>,
     /// The devices whose messages it looks at, in words; none: all of them.
     pub devices: Option<String>,
     /// How often it has failed.

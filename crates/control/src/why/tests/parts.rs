@@ -45,6 +45,11 @@ fn a_rule_is_told_by_its_name() {
         missing: 3,
         ..rule(3, 0)
     };
+    let stopped = RuleAsked {
+        stopped: 2,
+        stopped_by: Some("dedupe".to_owned()),
+        ..rule(0, 0)
+    };
     let near = "plant/7/temprature";
     for (rule, topic, cause, said) in [
         (off, None, Cause::RuleOff, "the rule hot is off"),
@@ -53,6 +58,12 @@ fn a_rule_is_told_by_its_name() {
             None,
             Cause::RuleUnmatched,
             "has looked at no message",
+        ),
+        (
+            stopped,
+            None,
+            Cause::RuleUnmatched,
+            "the rule dedupe has stopped 2 messages before",
         ),
         (
             rule(0, 0),
