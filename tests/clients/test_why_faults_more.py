@@ -382,7 +382,8 @@ to = ["ops@example.com"]
         with node.client("boss") as boss:
             boss.publish("plant/1/t", "90")
             told = node.headline("integration-failing", "email/operators", "hot")
-            assert "the rule hot has done its work" in told["sentence"] and told["command"], told
+            assert "the rule hot has done its work" in told["sentence"], told
+            node.bash(told, code=1)
 
 
 class Takes(http.server.BaseHTTPRequestHandler):
@@ -419,6 +420,7 @@ url = "https://127.0.0.1:{server.server_port}/hook"
             told = node.headline("integration-failing", "webhook/crm", "webhook/crm")
             assert "is of no authority that the node trusts" in told["sentence"], told
             assert "SSL_CERT_FILE" in told["sentence"], told
+            node.bash(told, code=1)
         node.options["variables"] = {"SSL_CERT_FILE": str(tmp_path / "certs/ca.crt")}
         node.restart()
         node.over("webhook/crm")

@@ -52,8 +52,8 @@ fn clients_that_do_not_read_give_way_to_those_that_do() {
     assert!(!node.is_closed(load) && !node.is_closed(reader));
 }
 
-/// A client that does not read holds its part of a quarter of the memory, though `output_bytes` is as
-/// large as the memory and most of that is free.
+/// A client that does not read holds its part of a quarter of the memory, though `output_bytes` is
+/// as large as the memory and most of that is free.
 #[test]
 fn one_client_has_a_share_of_the_memory() {
     let memory_bytes = 8_000_000;
