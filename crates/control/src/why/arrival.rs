@@ -6,7 +6,7 @@ use martlet_broker::{Actions, EventKind, TenantId, UnmatchedTopic};
 use martlet_codec::{TopicFilter, TopicName};
 
 use super::facts::{Facts, NearSubscriber, Session, Unreadable};
-use super::found::{Found, RECENT_MS, Weight};
+use super::found::{CLOCKS_DIFFER_MS, Found, RECENT_MS, Weight};
 use super::near::{NearMiss, is_nearly_matched, matches, near_miss, nearest, nearly_same};
 use super::side::{Side, side};
 use super::{Finding, Question};
@@ -260,9 +260,6 @@ pub(super) fn with_messages(mut finding: Finding, one: &UnmatchedTopic) -> Findi
     (finding.since_ms, finding.last_ms) = (Some(one.first_ms), Some(one.last_ms));
     finding
 }
-
-/// The times of the end of a connection, of a session and of a message are not of one clock.
-const CLOCKS_DIFFER_MS: u64 = 1_000;
 
 /// The session that the client had would have kept them, and had ended by its Session Expiry
 /// Interval.

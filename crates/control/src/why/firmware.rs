@@ -19,18 +19,19 @@ pub(super) fn asked_for(facts: &Facts) -> Option<(Weight, Finding)> {
         ),
         None => (
             format!(
-                "it asked for the firmware {firmware} by MQTT, and there is none of that name \
-                     and version for it"
+                "it asked for the firmware {firmware} by MQTT, and there is none of that name and \
+                 version for it"
             ),
             "have it ask for firmware that there is; to list it, run",
         ),
     };
     let mut finding = Finding::new(Cause::FirmwareRefused, sentence).since(asked.at_ms);
     finding.last_ms = Some(asked.at_ms);
-    let weight = match facts.now_ms.saturating_sub(asked.at_ms) <= RECENT_MS {
-        _ if facts.question.topic.is_some() => Weight::Aside,
-        true => Weight::Trouble,
-        false => Weight::Remark,
+    let is_recent = facts.now_ms.saturating_sub(asked.at_ms) <= RECENT_MS;
+    let weight = match (&facts.question.topic, is_recent) {
+        (Some(_), _) => Weight::Aside,
+        (None, true) => Weight::Trouble,
+        (None, false) => Weight::Remark,
     };
     Some((weight, finding.remedy(remedy).command(&asked.command)))
 }

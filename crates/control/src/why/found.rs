@@ -53,6 +53,16 @@ pub(super) fn times(count: u64) -> String {
     }
 }
 
+pub(super) fn messages(count: u64) -> String {
+    match count {
+        1 => "1 message".to_owned(),
+        count => format!("{count} messages"),
+    }
+}
+
+/// The times of the end of a connection, of a session and of a message are not of one clock.
+pub(super) const CLOCKS_DIFFER_MS: u64 = 1_000;
+
 /// Time after which a message that is not acknowledged holds up those behind it.
 const UNACKNOWLEDGED_MS: u64 = 5_000;
 

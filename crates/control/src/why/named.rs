@@ -2,7 +2,7 @@
 
 use super::Finding;
 use super::facts::{Facts, Removed, RolloutAsked, RolloutStanding, RuleAlarm, RuleAsked};
-use super::found::uncapitalized;
+use super::found::{messages, times, uncapitalized};
 use super::near::{is_nearly_matched, matches, nearest_in_words};
 use super::{command, integration};
 use crate::cause::Cause;
@@ -105,7 +105,7 @@ fn of_rule(facts: &Facts, rule: &RuleAsked) -> Finding {
         return finding;
     }
     if let Some(error) = rule.last_error.as_ref().filter(|_| rule.errors > 0) {
-        let times = super::found::times(rule.errors);
+        let times = times(rule.errors);
         let sentence = format!("the rule {name} has failed {times}: {error}");
         let remedy = "correct the rule, or what it acts on";
         let failing = advised(Cause::RuleFailing, sentence, remedy, &rule.show);
@@ -115,10 +115,7 @@ fn of_rule(facts: &Facts, rule: &RuleAsked) -> Finding {
         return stopped(rule).unwrap_or_else(|| no_message(facts, rule));
     }
     if rule.matched == 0 {
-        let messages = match rule.messages {
-            1 => "1 message".to_owned(),
-            count => format!("{count} messages"),
-        };
+        let messages = messages(rule.messages);
         let missing = match rule.missing {
             0 => String::new(),
             count if count == rule.messages => {
@@ -224,10 +221,7 @@ fn topic_missed(facts: &Facts, rule: &RuleAsked) -> Option<Finding> {
 fn stopped(rule: &RuleAsked) -> Option<Finding> {
     let earlier = rule.stopped_by.as_ref()?;
     let name = &rule.name;
-    let messages = match rule.stopped {
-        1 => "1 message".to_owned(),
-        count => format!("{count} messages"),
-    };
+    let messages = messages(rule.stopped);
     let sentence = format!(
         "the rule {name} has looked at no message since the node was started: the rule {earlier} \
          has stopped {messages} before (action stop)"

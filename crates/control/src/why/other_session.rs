@@ -3,12 +3,9 @@
 
 use super::Finding;
 use super::facts::{Facts, OtherSession, Session};
-use super::found::Weight;
+use super::found::{CLOCKS_DIFFER_MS, Weight};
 use super::near::matches;
 use crate::cause::Cause;
-
-/// The times of the end of a connection and of the begin of another are not of one clock.
-const CLOCKS_DIFFER_MS: u64 = 1_000;
 
 /// What there is to find.
 pub(super) fn other_session(facts: &Facts) -> Option<(Weight, Finding)> {
