@@ -39,7 +39,9 @@ use crate::setup::token::{Setup, UNCLAIMED};
 /// The state of all routes, as the routes of one listener see it.
 #[derive(Clone)]
 pub struct Api {
-    inner: Arc<Inner>,
+    /// An [`Inner`], whose type is hidden: the compiler would look through all parts of a node for
+    /// `Send` and `Sync`, for each route several times, which took half of this crate's build.
+    inner: Arc<dyn AsRef<Inner> + Send + Sync>,
     /// What this listener serves.
     pub(crate) routes: Arc<RouteSettings>,
 }
@@ -319,7 +321,13 @@ impl std::ops::Deref for Api {
     type Target = Inner;
 
     fn deref(&self) -> &Inner {
-        &self.inner
+        (*self.inner).as_ref()
+    }
+}
+
+impl AsRef<Self> for Inner {
+    fn as_ref(&self) -> &Self {
+        self
     }
 }
 

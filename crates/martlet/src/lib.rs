@@ -1,0 +1,275 @@
+//! The command line of Martlet: a table of contents, one module per subcommand.
+//!
+//! Responsible for reading arguments, choosing the command and the exit code. It holds no logic
+//! of a broker or of a client.
+#![forbid(unsafe_code)]
+// They panic where the reader has closed its pipe: `cmd::print` has what does not.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
+mod cmd;
+mod config;
+mod panics;
+mod private_file;
+mod serve;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+/// MQTT broker and client tools.
+#[derive(Parser)]
+#[command(name = "martlet", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a broker
+    Serve(Box<serve::ConfigOptions>),
+    /// Show or check the configuration
+    Config(cmd::config_cmd::ConfigCommand),
+    /// Show the state of a running node
+    Status(cmd::admin::AdminOptions),
+    /// Show the load of a running node, and its busiest clients, continuously
+    Top(cmd::top::TopOptions),
+    /// List the clients of a running node: the same as client ls
+    Clients(cmd::client::ListOptions),
+    /// Show the clients of a running node, and end their connections
+    Client(cmd::client::ClientCommand),
+    /// List and end the sessions of a running node
+    Session(cmd::client::SessionCommand),
+    /// List, read and delete the retained messages of a running node
+    Retained(cmd::retained::RetainedCommand),
+    /// List topics that a running node remembers, and print their last messages
+    Topic(cmd::topic::TopicCommand),
+    /// Show, follow and export values that devices have sent
+    Telemetry(cmd::telemetry::TelemetryCommand),
+    /// Check whether a running node is ready, and print its warnings
+    ///
+    /// Exit code 0: it is ready; warnings are printed. 1: it is not ready, or does not answer. 3:
+    /// with --strict, it is ready, with warnings.
+    Health(cmd::admin::HealthOptions),
+    /// Stop a running node cleanly, and wait until it has ended
+    ///
+    /// Exit code 0: it has ended. 1: no node answers. 2: it still runs after --timeout.
+    Stop(cmd::stop::StopOptions),
+    /// Make, verify and restore a copy of all data of a node
+    Backup(cmd::backup::BackupCommand),
+    /// Check, repair or measure the message store of a node that is not running
+    Store(cmd::store_cmd::StoreCommand),
+    /// Show what happened to clients recently, and remedies for what was refused
+    Logs(cmd::logs::LogsOptions),
+    /// Show and change what a running node logs
+    Log(cmd::log::LogCommand),
+    /// Follow the events of clients, a line each, until interrupted
+    Events(cmd::events::EventsOptions),
+    /// Log everything about a client, an address or a topic for some minutes
+    Trace(cmd::trace::TraceOptions),
+    /// Show what is wrong with a device or client, since when, and the remedy
+    ///
+    /// Exit code 0: nothing is wrong as far as the node can see. 3: something is. 1: the node does
+    /// not answer.
+    Why(cmd::why::WhyOptions),
+    /// Make a running node reload certificates, passwords and ACLs
+    ///
+    /// Exit code 0: all settings of the files are in force. 3: they were read, but some settings
+    /// apply only after a restart; they are printed, and martlet status shows them. 1: the files
+    /// have errors, and the old settings remain in force.
+    ///
+    /// It forgets which credentials were right or wrong (auth.remember_secs): clients that connect
+    /// afterwards are authenticated anew, by the HTTP hook too.
+    Reload(cmd::admin::AdminOptions),
+    /// Write a configuration file from that of another broker
+    Import(cmd::import::ImportCommand),
+    /// Change a password file (the options of mosquitto_passwd)
+    Passwd(cmd::passwd::PasswdOptions),
+    /// Write a secured configuration: certificates, an administrator, and the file that names them
+    Init(cmd::init::InitOptions),
+    /// Add, remove and list the users of a node
+    User(cmd::user::UserCommand),
+    /// Add, remove and list the devices of a node, and give them credentials
+    Device(cmd::device::DeviceCommand),
+    /// Add, list and delete firmware for devices
+    Firmware(cmd::firmware::FirmwareCommand),
+    /// Bring firmware to devices in waves
+    Rollout(cmd::rollout::RolloutCommand),
+    /// Add and remove groups of devices, and their members
+    #[command(subcommand)]
+    Group(cmd::group::GroupCommand),
+    /// Send commands to devices and groups, and show how far they are
+    #[command(name = "command")]
+    Commands(cmd::command::CommandCommand),
+    /// Add, revoke and list API keys
+    #[command(subcommand)]
+    Key(cmd::people::KeyCommand),
+    /// Add, delete and list teams
+    #[command(subcommand)]
+    Team(cmd::people::TeamCommand),
+    /// Ban clients, by Client Identifier, user name or address
+    #[command(subcommand)]
+    Ban(cmd::people::BanCommand),
+    /// List alarms, acknowledge, shelve and clear them
+    Alarm(cmd::alarm::AlarmCommand),
+    /// Add, change, remove and try rules about messages
+    Rule(cmd::rule::RuleCommand),
+    /// List lockouts for wrong credentials, and end them
+    Lockout(cmd::lockout::LockoutCommand),
+    /// Show, pause, resume and test integrations, and their dead letters
+    Integration(cmd::integration::IntegrationCommand),
+    /// List, set and remove secrets of other systems, which integrations use
+    Secret(cmd::secret::SecretCommand),
+    /// Keys by which devices add themselves
+    #[command(subcommand)]
+    Provision(cmd::people::ProvisionCommand),
+    /// Show the audit log
+    Audit(cmd::people::AuditCommand),
+    /// Roles: what users may do as clients
+    Role(cmd::role::RoleCommand),
+    /// Certificates for servers and devices, from your own authority
+    Cert(cmd::cert::CertCommand),
+    /// Explain what a client may do, and find mistakes in an ACL file
+    Acl(cmd::acl::AclCommand),
+    /// Publish messages (the options of mosquitto_pub)
+    #[command(disable_help_flag = true, args_override_self = true)]
+    Pub(Box<cmd::pub_::PubOptions>),
+    /// Subscribe and print messages (the options of mosquitto_sub)
+    #[command(disable_help_flag = true, args_override_self = true)]
+    Sub(Box<cmd::sub::SubOptions>),
+    /// Send a request and wait for its response (the options of mosquitto_rr)
+    #[command(disable_help_flag = true, args_override_self = true)]
+    Rr(Box<cmd::rr::RrOptions>),
+    /// Keep lines and metrics of a device in a queue on disk, and send them to an MQTT broker
+    ///
+    /// Runs until SIGTERM or SIGINT, or until standard input, if there is no other input, has ended
+    /// and all of it was acknowledged. SIGUSR1 logs the state of the queue.
+    Agent(Box<martlet_agent::AgentOptions>),
+    /// Generate load on a broker and measure it
+    #[command(disable_help_flag = true)]
+    Bench(Box<cmd::bench::BenchOptions>),
+    /// The commands of mqtt_manage.sh
+    #[command(hide = true)]
+    Manage(cmd::manage::ManageOptions),
+    /// Print a completion script for a shell
+    Completions(cmd::completions::CompletionsOptions),
+    /// Print the version of the program
+    Version(cmd::version::VersionOptions),
+    /// Write the manual pages to a directory
+    Man(cmd::man::ManOptions),
+}
+
+/// `martlet agent` alone. The options of all commands take memory that a device has little of.
+#[derive(Parser)]
+#[command(name = "martlet")]
+struct AgentCli {
+    #[command(flatten)]
+    options: martlet_agent::AgentOptions,
+}
+
+/// Runs the command that the arguments of this process name.
+#[must_use]
+pub fn main() -> ExitCode {
+    panics::end_the_process();
+    let args = match cmd::argv::by_program_name(std::env::args_os().collect()) {
+        Ok(args) => args,
+        Err(text) => return cmd::exit::usage(&text),
+    };
+    cmd::print::exit_code(run_args(args))
+}
+
+/// Runs a command of Martlet in this process.
+fn run_words(words: Vec<OsString>) -> ExitCode {
+    let program = OsString::from("martlet");
+    run_args(std::iter::once(program).chain(words).collect())
+}
+
+fn run_args(args: Vec<OsString>) -> ExitCode {
+    // What it does not understand, and its help, all commands together tell.
+    if let Some(agent) = agent_alone(&args) {
+        return cmd::agent::run(&agent.options);
+    }
+    let options = Cli::command();
+    let args = match cmd::argv::normalise(args, &options) {
+        Ok(args) => args,
+        Err(text) => return cmd::exit::usage(&text),
+    };
+    match Cli::try_parse_from(&args) {
+        Ok(cli) => {
+            // All options of all commands: a node does not need them while it runs.
+            drop((options, args));
+            run(cli.command)
+        }
+        Err(error) => match cmd::argv::describe(&error, &args, &options) {
+            Some(text) => cmd::exit::usage(&text),
+            None => cmd::argv::with_suggestion(error, &args, &options).exit(),
+        },
+    }
+}
+
+fn agent_alone(args: &[OsString]) -> Option<AgentCli> {
+    match args {
+        [_, command, rest @ ..] if command == "agent" => {
+            let program = OsString::from("martlet");
+            AgentCli::try_parse_from(std::iter::once(&program).chain(rest)).ok()
+        }
+        _ => None,
+    }
+}
+
+fn run(command: Command) -> ExitCode {
+    match command {
+        Command::Serve(options) => serve::run(&options),
+        Command::Config(command) => cmd::config_cmd::run(&command),
+        Command::Status(options) => cmd::admin::status(&options),
+        Command::Top(options) => cmd::top::run(&options),
+        Command::Clients(options) => cmd::client::run_list(&options),
+        Command::Client(command) => cmd::client::run(&command),
+        Command::Session(command) => cmd::client::run_session(&command),
+        Command::Retained(command) => cmd::retained::run(&command),
+        Command::Topic(command) => cmd::topic::run(&command),
+        Command::Telemetry(command) => cmd::telemetry::run(&command),
+        Command::Health(options) => cmd::admin::health(&options),
+        Command::Stop(options) => cmd::stop::run(&options),
+        Command::Backup(command) => cmd::backup::run(&command),
+        Command::Store(command) => cmd::store_cmd::run(&command),
+        Command::Logs(options) => cmd::logs::run(&options),
+        Command::Log(command) => cmd::log::run(&command),
+        Command::Events(options) => cmd::events::run(&options),
+        Command::Trace(options) => cmd::trace::run(&options),
+        Command::Why(options) => cmd::why::run(&options),
+        Command::Reload(options) => cmd::admin::reload(&options),
+        Command::Import(command) => cmd::import::run(&command),
+        Command::Passwd(options) => cmd::passwd::run(options),
+        Command::Init(options) => cmd::init::run(&options),
+        Command::User(command) => cmd::user::run(&command),
+        Command::Device(command) => cmd::device::run(&command),
+        Command::Firmware(command) => cmd::firmware::run(&command),
+        Command::Rollout(command) => cmd::rollout::run(&command),
+        Command::Group(command) => cmd::group::run(&command),
+        Command::Commands(command) => cmd::command::run(&command),
+        Command::Key(command) => cmd::people::key(&command),
+        Command::Team(command) => cmd::people::team(&command),
+        Command::Ban(command) => cmd::people::ban(&command),
+        Command::Alarm(command) => cmd::alarm::run(&command),
+        Command::Rule(command) => cmd::rule::run(&command),
+        Command::Lockout(command) => cmd::lockout::run(&command),
+        Command::Integration(command) => cmd::integration::run(&command),
+        Command::Secret(command) => cmd::secret::run(&command),
+        Command::Provision(command) => cmd::people::provision(&command),
+        Command::Audit(options) => cmd::people::audit(&options),
+        Command::Role(command) => cmd::role::run(&command),
+        Command::Cert(command) => cmd::cert::run(&command),
+        Command::Acl(command) => cmd::acl::run(&command),
+        Command::Pub(options) => cmd::pub_::run(*options),
+        Command::Sub(options) => cmd::sub::run(*options),
+        Command::Rr(options) => cmd::rr::run(*options),
+        Command::Agent(options) => cmd::agent::run(&options),
+        Command::Bench(options) => cmd::bench::run(*options),
+        Command::Manage(options) => cmd::manage::run(&options),
+        Command::Completions(options) => cmd::completions::run(&options, &mut Cli::command()),
+        Command::Version(options) => cmd::version::run(&options),
+        Command::Man(options) => cmd::man::run(&options, Cli::command()),
+    }
+}
