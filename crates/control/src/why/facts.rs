@@ -43,6 +43,10 @@ pub struct Facts {
     pub no_credential: Option<NoCredential>,
     /// Something else of that name was removed.
     pub removed: Option<Removed>,
+    /// The key of the API that was asked about.
+    pub api_key_asked: Option<ApiKeyAsked>,
+    /// The part of the program that was asked about.
+    pub part_asked: Option<PartAsked>,
     /// The type of the device was changed.
     pub type_change: Option<TypeChange>,
     /// Groups that the device joined recently.
@@ -231,6 +235,10 @@ pub struct DeviceTwin {
     pub reported_ms: u64,
     /// Names of the values that the device has not reported.
     pub missing: Vec<String>,
+    /// The first of them that it has reported as a value of another type, with the same characters.
+    pub mistyped: Option<Mistyped>,
+    /// A value of a group that is not in force.
+    pub hidden: Option<HiddenValue>,
     /// The last report that was not applied.
     pub misread: Option<Misread>,
     /// The topic on which the device is told.
@@ -526,6 +534,8 @@ pub enum Retained {
         topic: String,
         /// When it was published, milliseconds since the Unix epoch.
         at_ms: u64,
+        /// The command that deletes it.
+        remove: String,
     },
     /// It was taken away.
     Ended(RetainedEnded),

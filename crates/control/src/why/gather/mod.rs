@@ -5,6 +5,7 @@
 //! * `integrations`: integrations, and the sessions and dead letters of one
 //! * `meant`: whom a name means
 //! * `named_in_topic`: other clients that a topic names
+//! * `part`: words for parts of the program
 //! * `session`: the session of a client
 //! * `topic`: the permissions, subscribers and retained message of a topic
 //! * `will`: Wills of clients that are gone
@@ -14,6 +15,7 @@ mod identity;
 mod integrations;
 mod meant;
 mod named_in_topic;
+mod part;
 mod session;
 mod topic;
 mod will;
@@ -284,6 +286,8 @@ impl Control {
             replaced_ms: None,
             no_credential: None,
             removed: None,
+            api_key_asked: None,
+            part_asked: self.part_named(&question.name),
             type_change: None,
             joined: Vec::new(),
             firmware_asked: None,
