@@ -3,6 +3,7 @@ the API, words that are no clients, alarms that another one inhibits, share grou
 fault, and the command that is printed ends it."""
 
 import json
+import time
 
 import pytest
 
@@ -106,6 +107,30 @@ def test_a_value_is_reported_as_text(node):
         assert "interval" in node.bash(told)
         device.publish("d/t3/twin/reported", '{"net": {"interval": 30}}')
         node.over("t3")
+
+
+# Telemetry
+
+TELEMETRY = """
+[telemetry]
+enabled = true
+[[telemetry.rules]]
+topic = "d/{device}/telemetry"
+key = "{key}"
+"""
+
+
+def test_the_clock_of_a_device_stands_in_1970(tmp_path):
+    with configured(tmp_path, TELEMETRY) as node:
+        secret = node.device("c1")
+        with node.client("c1", secret) as device:
+            device.publish("d/c1/telemetry", json.dumps({"ts": 86_400, "values": {"t": 21.5}}))
+            told = node.headline("time-wrong", "the values of its last payload are stored at 1970-01-02", "c1")
+            assert "years behind the time of receipt" in told["sentence"], told
+            assert "21.5" in node.bash(told)
+            device.publish("d/c1/telemetry", '{"t": 22.5}')
+            device.publish("d/c1/telemetry", json.dumps({"ts": int(time.time()), "values": {"t": 23.5}}))
+            node.over("c1")
 
 
 # Names

@@ -127,6 +127,7 @@ causes! {
     CommandFailed = "command-failed", "A device could not carry a command out, did not acknowledge it in time, or its answer is not understood.";
     ConfigurationNotReported = "configuration-not-reported", "The device has not reported the configuration that it should have, or its report was not applied.";
     ConfigurationHidden = "configuration-hidden", "A value that a group should give the device is hidden by the device's own desired value, or by that of another group.";
+    TimeWrong = "time-wrong", "Telemetry of the device is stored at the times that it gives, and these are years off.";
     TelemetryNotStored = "telemetry-not-stored", "Telemetry that it published is not stored.";
     Other = "other", "Something else: see the sentence.";
 }

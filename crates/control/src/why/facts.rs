@@ -166,6 +166,8 @@ pub struct Facts {
     pub rule_asked: Option<RuleAsked>,
     /// Payloads that it published and that are not stored as telemetry, the latest first.
     pub not_stored: Vec<NotStored>,
+    /// The times of its last telemetry are years off.
+    pub clock_off: Option<ClockOff>,
     /// Integrations of its tenant that do not deliver, or the one that was asked about.
     pub integrations: Vec<Integration>,
     /// The name is a user's who has several clients: the facts of each of them.

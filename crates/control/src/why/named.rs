@@ -144,28 +144,7 @@ fn of_rule(facts: &Facts, rule: &RuleAsked) -> Finding {
         return finding;
     }
     if let Some(error) = rule.last_error.as_ref().filter(|_| rule.errors > 0) {
-        let times = times(rule.errors);
-        let (whose, remedy) = match rule.failed_action {
-            Some(action) => (
-                format!("the action {action} of the rule {name}"),
-                format!("correct that action ({action}) of the rule, or what the error names"),
-            ),
-            None => (
-                format!("the rule {name}"),
-                "correct the condition (when) or a template of the rule, or what is published"
-                    .to_owned(),
-            ),
-        };
-        let sentence = match rule.failed_action {
-            // Other actions, or the condition, may have failed before.
-            Some(_) if rule.errors > 1 => {
-                format!("the rule {name} has failed {times}, the last time {whose}: {error}")
-            }
-            _ => format!("{whose} has failed {times}: {error}"),
-        };
-        let remedy = format!("{remedy}; to see the rule, run");
-        let failing = advised(Cause::RuleFailing, sentence, &remedy, &rule.show);
-        return failing.of_many(rule.errors);
+        return failing(rule, error);
     }
     if let Some(alarm) = &rule.inhibited {
         return of_inhibited(rule, alarm);
@@ -220,6 +199,33 @@ fn of_rule(facts: &Facts, rule: &RuleAsked) -> Finding {
          condition was true for {matched}"
     );
     Finding::new(Cause::NothingWrong, sentence)
+}
+
+/// It has failed, and which of its actions has.
+fn failing(rule: &RuleAsked, error: &str) -> Finding {
+    let name = &rule.name;
+    let times = times(rule.errors);
+    let (whose, remedy) = match rule.failed_action {
+        Some(action) => (
+            format!("the action {action} of the rule {name}"),
+            format!("correct that action ({action}) of the rule, or what the error names"),
+        ),
+        None => (
+            format!("the rule {name}"),
+            "correct the condition (when) or a template of the rule, or what is published"
+                .to_owned(),
+        ),
+    };
+    let sentence = match rule.failed_action {
+        // Other actions, or the condition, may have failed before.
+        Some(_) if rule.errors > 1 => {
+            format!("the rule {name} has failed {times}, the last time {whose}: {error}")
+        }
+        _ => format!("{whose} has failed {times}: {error}"),
+    };
+    let remedy = format!("{remedy}; to see the rule, run");
+    let failing = advised(Cause::RuleFailing, sentence, &remedy, &rule.show);
+    failing.of_many(rule.errors)
 }
 
 /// The alarm of which nothing more is told: one that is shelved, else one that is active, if the

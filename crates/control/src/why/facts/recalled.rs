@@ -147,6 +147,23 @@ pub struct HiddenValue {
     pub command: String,
 }
 
+/// The last values of a device are stored at times that it has given and that are years off.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClockOff {
+    /// The time that it has given last, in words.
+    pub time: String,
+    /// By how many days that is before the time of receipt; negative: after it.
+    pub days_behind: i64,
+    /// When the first such payload was received, milliseconds since the Unix epoch.
+    pub since_ms: u64,
+    /// When the last one was, likewise.
+    pub last_ms: u64,
+    /// How many there were.
+    pub count: u64,
+    /// The command that shows the last values.
+    pub command: String,
+}
+
 /// A key of the API that was asked about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ApiKeyAsked {
