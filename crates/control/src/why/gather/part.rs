@@ -4,7 +4,7 @@ use crate::control::Control;
 use crate::why::facts::PartAsked;
 
 /// Words, and the command that shows what they mean.
-const PARTS: [(&[&str], &str); 23] = [
+const PARTS: [(&[&str], &str); 22] = [
     (
         &[
             "backup",
@@ -30,7 +30,6 @@ const PARTS: [(&[&str], &str); 23] = [
     (&["api", "key", "keys"], "key ls"),
     (&["audit"], "audit"),
     (&["ban", "bans"], "ban ls"),
-    (&["bridge", "bridges", "integration"], "integration ls"),
     (&["client", "clients"], "client ls"),
     (&["command", "commands"], "command ls"),
     (&["config", "configuration"], "config show"),
@@ -38,7 +37,17 @@ const PARTS: [(&[&str], &str); 23] = [
     (&["events", "log", "logs"], "logs"),
     (&["firmware"], "firmware ls"),
     (&["group", "groups"], "group ls"),
-    (&["integrations", "webhook", "webhooks"], "integration ls"),
+    (
+        &[
+            "bridge",
+            "bridges",
+            "integration",
+            "integrations",
+            "webhook",
+            "webhooks",
+        ],
+        "integration ls",
+    ),
     (&["lockout", "lockouts"], "lockout ls"),
     (&["provision", "provisioning"], "provision ls"),
     (&["retained"], "retained ls"),
